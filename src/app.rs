@@ -1,0 +1,222 @@
+//! Tenants: an app, and who may connect to it.
+
+use crate::{
+    config::AppConfig,
+    protocol::{AuthError, MemberLimits, SocketId},
+    rate::Rate,
+    signature::{self, Signer},
+};
+
+/// An app as it is served: what its operator configured, made ready for use.
+#[derive(Debug)]
+pub struct App {
+    /// Limits and switches, as configured.
+    pub config: AppConfig,
+    /// Signs with the app's secret.
+    pub signer: Signer,
+    origins: Vec<OriginPattern>,
+}
+
+impl App {
+    /// Makes an app ready.
+    #[must_use]
+    pub fn new(config: AppConfig) -> Self {
+        let origins = config.allowed_origins.iter().map(|text| OriginPattern::new(text)).collect();
+        Self { signer: Signer::new(config.secret.expose()), origins, config }
+    }
+
+    /// Whether a page of this origin may connect. Programs that are no browsers send none, and
+    /// may.
+    #[must_use]
+    pub fn allows_origin(&self, origin: Option<&str>) -> bool {
+        origin.is_none_or(|origin| self.origins.iter().any(|pattern| pattern.matches(origin)))
+    }
+
+    /// The bounds on presence members.
+    #[must_use]
+    pub fn member_limits(&self) -> MemberLimits {
+        MemberLimits { max_user_info_bytes: self.config.max_presence_user_info_bytes }
+    }
+
+    /// How fast one connection may send client events.
+    #[must_use]
+    pub fn client_event_rate(&self) -> Rate {
+        Rate::per_second(self.config.client_events_per_second)
+    }
+
+    /// Checks `auth`, `key:signature`, for a subscription.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn authorize_channel(
+        &self,
+        auth: Option<&str>,
+        socket_id: SocketId,
+        channel: &str,
+        channel_data: Option<&str>,
+    ) -> Result<(), AuthError> {
+        let text = signature::channel_string(socket_id, channel, channel_data);
+        match self.authorize(auth, text) {
+            // Of an empty text, some SDKs sign the colon before it and some don't.
+            Err(AuthError::Signature { .. }) if channel_data == Some("") => {
+                self.authorize(auth, signature::channel_string(socket_id, channel, None))
+            }
+            result => result,
+        }
+    }
+
+    /// Checks `auth`, `key:signature`, for a sign-in.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn authorize_user(
+        &self,
+        auth: Option<&str>,
+        socket_id: SocketId,
+        user_data: &str,
+    ) -> Result<(), AuthError> {
+        self.authorize(auth, signature::user_string(socket_id, user_data))
+    }
+
+    fn authorize(&self, auth: Option<&str>, string_to_sign: String) -> Result<(), AuthError> {
+        let auth = auth.filter(|auth| !auth.is_empty()).ok_or(AuthError::Missing)?;
+        let (key, signature) = auth.split_once(':').ok_or(AuthError::Format)?;
+        if key != self.config.key {
+            return Err(AuthError::Key { sent: key.to_owned() });
+        }
+        if self.signer.verify(&string_to_sign, signature) {
+            Ok(())
+        } else {
+            Err(AuthError::Signature { string_to_sign, sent: signature.to_owned() })
+        }
+    }
+}
+
+/// A pattern of `allowed_origins`: `*`, a host with or without wildcards, and optionally the
+/// scheme and port that a page must have come with.
+#[derive(Debug)]
+struct OriginPattern {
+    scheme: Option<String>,
+    host: String,
+    port: Option<String>,
+}
+
+impl OriginPattern {
+    fn new(text: &str) -> Self {
+        let (scheme, host, port) = split_origin(text);
+        let owned = |text: &str| text.to_ascii_lowercase();
+        Self { scheme: scheme.map(owned), host: owned(host), port: port.map(owned) }
+    }
+
+    fn matches(&self, origin: &str) -> bool {
+        let origin = origin.to_ascii_lowercase();
+        let (scheme, host, port) = split_origin(&origin);
+        let default_port = match scheme {
+            Some("http") => Some("80"),
+            Some("https") => Some("443"),
+            Some(_) | None => None,
+        };
+        let same_port = |want: &String| want == "*" || Some(want.as_str()) == port.or(default_port);
+        matches_glob(&self.host, host)
+            && self.scheme.as_deref().is_none_or(|want| Some(want) == scheme)
+            && self.port.as_ref().is_none_or(same_port)
+    }
+}
+
+/// Cuts `scheme://host:port` into its parts. The host of an IPv6 origin keeps its brackets.
+fn split_origin(text: &str) -> (Option<&str>, &str, Option<&str>) {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme), rest),
+        None => (None, text),
+    };
+    match rest.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (scheme, host, Some(port)),
+        Some(_) | None => (scheme, rest, None),
+    }
+}
+
+/// Whether `text` fits `pattern`, in which `*` stands for any text, none included.
+fn matches_glob(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let Some(last) = parts.next_back() else { return rest.is_empty() };
+    for part in parts {
+        // The earliest place leaves most for what follows.
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app_with(origins: &[&str]) -> App {
+        let mut config = AppConfig::development();
+        config.allowed_origins = origins.iter().map(|&origin| origin.into()).collect();
+        App::new(config)
+    }
+
+    #[test]
+    fn origins_match_by_host_and_by_what_else_the_pattern_says() {
+        for (pattern, origin, allowed) in [
+            ("*", "https://anything.test", true),
+            ("*", "null", true),
+            ("example.com", "https://example.com", true),
+            ("example.com", "http://example.com:8080", true),
+            ("Example.com", "https://EXAMPLE.com", true),
+            ("example.com", "https://evil-example.com", false),
+            ("example.com", "https://example.com.evil.test", false),
+            ("example.com", "https://sub.example.com", false),
+            ("*.example.com", "https://sub.example.com", true),
+            ("*.example.com", "https://a.b.example.com", true),
+            ("*.example.com", "https://example.com", false),
+            ("*.example.com", "https://evilexample.com", false),
+            ("a*b*c.com", "https://aXbYbc.com", true),
+            ("a*b*c.com", "https://aXc.com", false),
+            ("https://example.com", "https://example.com", true),
+            ("https://example.com", "http://example.com", false),
+            ("example.com:8443", "https://example.com:8443", true),
+            ("example.com:8443", "https://example.com", false),
+            ("example.com:443", "https://example.com", true),
+            ("localhost:*", "http://localhost:5173", true),
+            ("[::1]", "http://[::1]:3000", true),
+            ("example.com", "null", false),
+        ] {
+            assert_eq!(app_with(&[pattern]).allows_origin(Some(origin)), allowed, "{pattern} {origin}");
+        }
+    }
+
+    #[test]
+    fn programs_without_an_origin_may_connect() {
+        assert!(app_with(&["example.com"]).allows_origin(None));
+        assert!(!app_with(&[]).allows_origin(Some("https://example.com")));
+    }
+
+    #[test]
+    fn an_empty_channel_data_is_signed_either_way() {
+        let app = App::new(AppConfig::development());
+        let id = SocketId::from_random(7);
+        for text in [format!("{id}:private-x:"), format!("{id}:private-x")] {
+            let auth = format!("{}:{}", app.config.key, app.signer.sign(&text));
+            assert_eq!(app.authorize_channel(Some(&auth), id, "private-x", Some("")), Ok(()));
+        }
+    }
+
+    #[test]
+    fn each_flaw_of_an_auth_value_is_named() {
+        let app = App::new(AppConfig::development());
+        let id = SocketId::from_random(7);
+        let check = |auth| app.authorize_channel(auth, id, "private-x", None).unwrap_err();
+        assert_eq!(check(None), AuthError::Missing);
+        assert_eq!(check(Some("")), AuthError::Missing);
+        assert_eq!(check(Some("abc")), AuthError::Format);
+        assert_eq!(check(Some("other:abc")), AuthError::Key { sent: "other".into() });
+        let signature = AuthError::Signature { string_to_sign: format!("{id}:private-x"), sent: "ab".into() };
+        assert_eq!(check(Some("app-key:ab")), signature);
+    }
+}

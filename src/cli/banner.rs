@@ -1,0 +1,61 @@
+//! What the server says when it starts.
+
+use crate::config::Config;
+use std::net::SocketAddr;
+
+/// Where the server is, and for the development app everything that it takes to try it out.
+pub(super) fn banner(config: &Config, address: SocketAddr) -> String {
+    let path = &config.server.path;
+    let listens = format!("Campanile listens on http://{address}{path}");
+    match config.apps.first() {
+        Some(app) if config.is_development() => {
+            format!("{listens}\n\n{}", development(&app.id, &app.key, app.secret.expose(), address, path))
+        }
+        Some(_) | None => listens,
+    }
+}
+
+fn development(id: &str, key: &str, secret: &str, address: SocketAddr, path: &str) -> String {
+    let (host, port) = (address.ip(), address.port());
+    let ws_path = if path.is_empty() { String::new() } else { format!("\n    wsPath: '{path}',") };
+    format!(
+        r#"Development app, on loopback only:
+  id      {id}
+  key     {key}
+  secret  {secret}
+
+// Laravel Echo: npm install laravel-echo pusher-js
+import Echo from 'laravel-echo';
+import Pusher from 'pusher-js';
+window.Pusher = Pusher;
+window.Echo = new Echo({{
+    broadcaster: 'reverb',
+    key: '{key}',
+    wsHost: '{host}',
+    wsPort: {port},{ws_path}
+    forceTLS: false,
+    enabledTransports: ['ws', 'wss'],
+}});
+window.Echo.channel('my-channel').listen('.hello', (data) => console.log(data));
+
+// pusher-js: npm install pusher-js
+import Pusher from 'pusher-js';
+const pusher = new Pusher('{key}', {{
+    cluster: '',
+    wsHost: '{host}',
+    wsPort: {port},{ws_path}
+    forceTLS: false,
+    enabledTransports: ['ws', 'wss'],
+}});
+pusher.subscribe('my-channel').bind('hello', (data) => console.log(data));
+
+# Publish an event
+body='{{"name":"hello","channel":"my-channel","data":"{{\"text\":\"Hi there\"}}"}}'
+query="auth_key={key}&auth_timestamp=$(date +%s)&auth_version=1.0&body_md5=$(printf %s "$body" | openssl md5 -r | cut -c1-32)"
+signature=$(printf 'POST\n/apps/{id}/events\n%s' "$query" | openssl sha256 -hmac {secret} -r | cut -c1-64)
+curl -d "$body" "http://{address}{path}/apps/{id}/events?$query&auth_signature=$signature"
+
+# or: campanile publish my-channel hello '{{"text":"Hi there"}}', and campanile listen my-channel
+"#
+    )
+}

@@ -1,0 +1,117 @@
+//! How the commands reach a running server: with the credentials of the configuration, unless
+//! they are given.
+
+use super::{ConfigArgs, EXIT_USAGE, fail};
+use crate::{
+    config::{AppConfig, Flags, Secret},
+    signature::Signer,
+};
+use clap::Args;
+use hyper::Uri;
+use std::{net::IpAddr, process::ExitCode};
+use tokio::{io, net::TcpStream};
+
+/// Which server, and as which app.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ServerArgs {
+    #[command(flatten)]
+    sources: ConfigArgs,
+    /// The server [default: where the configuration has it listen]
+    #[arg(long, value_name = "http://HOST:PORT/PATH")]
+    url: Option<Uri>,
+    /// The app [default: the first of the configuration]
+    #[arg(long, value_name = "ID")]
+    app_id: Option<String>,
+    /// The app's key
+    #[arg(long)]
+    key: Option<String>,
+    /// The app's secret
+    #[arg(long)]
+    secret: Option<String>,
+}
+
+/// A server and an app of it.
+#[derive(Debug)]
+pub(super) struct Target {
+    host: String,
+    port: u16,
+    /// What precedes every path.
+    pub(super) prefix: String,
+    pub(super) app_id: String,
+    pub(super) key: String,
+    pub(super) signer: Signer,
+}
+
+impl ServerArgs {
+    /// Finds out which server and app are meant, or says what is missing.
+    pub(super) fn target(&self) -> Result<Target, ExitCode> {
+        let config = self.sources.load(Flags::default())?.config;
+        let (host, port, prefix) = match &self.url {
+            Some(url) => parts(url).map_err(|rule| fail(EXIT_USAGE, rule))?,
+            None => {
+                let server = config.server;
+                (reachable(&server.host), server.port, server.path)
+            }
+        };
+        let app = self.app(&config.apps).map_err(|rule| fail(EXIT_USAGE, rule))?;
+        let signer = Signer::new(app.secret.expose());
+        Ok(Target { host, port, prefix, app_id: app.id, key: app.key, signer })
+    }
+
+    fn app(&self, apps: &[AppConfig]) -> Result<AppConfig, String> {
+        let configured = match &self.app_id {
+            None => apps.first(),
+            Some(id) => apps.iter().find(|app| app.id == *id),
+        };
+        let mut app = match (configured, &self.app_id) {
+            (Some(app), _) => app.clone(),
+            (None, Some(id)) if self.key.is_some() && self.secret.is_some() => {
+                AppConfig { id: id.clone(), ..AppConfig::default() }
+            }
+            (None, id) => {
+                let id = id.as_deref().unwrap_or_default();
+                return Err(format!("the app {id:?} is not configured: give --key and --secret"));
+            }
+        };
+        if let Some(key) = &self.key {
+            app.key.clone_from(key);
+        }
+        if let Some(secret) = &self.secret {
+            app.secret = Secret::new(secret);
+        }
+        Ok(app)
+    }
+}
+
+fn parts(url: &Uri) -> Result<(String, u16, String), &'static str> {
+    if url.scheme_str() != Some("http") {
+        return Err("--url must begin with http:// (https is not supported by this version)");
+    }
+    let host = url.host().ok_or("--url needs a host")?;
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    Ok((host, url.port_u16().unwrap_or(80), url.path().trim_end_matches('/').to_owned()))
+}
+
+/// Where a server that listens on `host` can be reached from this machine.
+fn reachable(host: &str) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) if address.is_unspecified() => "127.0.0.1".to_owned(),
+        Ok(IpAddr::V6(address)) if address.is_unspecified() => "::1".to_owned(),
+        Ok(_) | Err(_) => host.to_owned(),
+    }
+}
+
+impl Target {
+    pub(super) async fn connect(&self) -> io::Result<TcpStream> {
+        TcpStream::connect((self.host.as_str(), self.port)).await
+    }
+
+    /// Host and port as they stand in a URL.
+    pub(super) fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What can be typed.
+
+mod banner;
+mod client;
+mod listen;
+mod publish;
+mod start;
+
+use crate::config::{self, Flags, Loaded, Sources};
+use clap::{Args, Parser, Subcommand};
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+use tokio::runtime;
+
+/// A broadcast server that speaks the Pusher Channels protocol.
+#[derive(Debug, Parser)]
+#[command(name = "campanile", version, about, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    start: StartArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server (also without a command)
+    Start(StartArgs),
+    /// Print the effective configuration and where each value comes from
+    Check(ConfigArgs),
+    /// Publish an event through the HTTP API of a running server
+    Publish(publish::PublishArgs),
+    /// Connect as a client and print events as they come
+    Listen(listen::ListenArgs),
+}
+
+/// Where the configuration is.
+#[derive(Args, Clone, Debug, Default)]
+struct ConfigArgs {
+    /// Configuration file [default: config.toml, if there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// File with environment variables [default: .env, if there is one]
+    #[arg(long, value_name = "FILE")]
+    env_file: Option<PathBuf>,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+struct StartArgs {
+    #[command(flatten)]
+    sources: ConfigArgs,
+    /// Address to listen on
+    #[arg(long)]
+    host: Option<String>,
+    /// Port to listen on; 0 takes any free one
+    #[arg(long)]
+    port: Option<u16>,
+    /// What precedes the path of every route
+    #[arg(long)]
+    path: Option<String>,
+    /// Accepted as `reverb:start` accepts it; without effect
+    #[arg(long)]
+    hostname: Option<String>,
+    /// Log every step
+    #[arg(long)]
+    debug: bool,
+}
+
+/// Wrong usage or configuration.
+const EXIT_USAGE: u8 = 2;
+/// Failed while running.
+const EXIT_FAILED: u8 = 1;
+
+/// Reads the command line, does what it says, and gives the exit code: 0 fine, 1 failed while
+/// running, 2 wrong usage or configuration.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        None => start::start(&cli.start),
+        Some(Command::Start(args)) => start::start(&args),
+        Some(Command::Check(args)) => check(&args),
+        Some(Command::Publish(args)) => publish::publish(&args),
+        Some(Command::Listen(args)) => listen::listen(&args),
+    }
+}
+
+impl ConfigArgs {
+    /// Loads the configuration, or says in one line what is wrong with it.
+    fn load(&self, flags: Flags) -> Result<Loaded, ExitCode> {
+        let sources = Sources {
+            file: self.config.clone(),
+            env_file: self.env_file.clone(),
+            dir: PathBuf::new(),
+            env: std::env::vars().collect(),
+            flags,
+        };
+        config::load(&sources).map_err(|error| fail(EXIT_USAGE, error))
+    }
+}
+
+fn check(args: &ConfigArgs) -> ExitCode {
+    match args.load(Flags::default()) {
+        Ok(loaded) => {
+            for note in &loaded.notes {
+                say_error(format_args!("note: {note}"));
+            }
+            say(loaded.effective_toml().trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(code) => code,
+    }
+}
+
+/// A runtime for what a command does besides serving.
+fn runtime() -> Result<runtime::Runtime, ExitCode> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| fail(EXIT_FAILED, format_args!("cannot start a runtime: {error}")))
+}
+
+/// Says what went wrong, and gives the exit code for it.
+fn fail(code: u8, error: impl Display) -> ExitCode {
+    say_error(format_args!("campanile: {error}"));
+    ExitCode::from(code)
+}
+
+/// Writes a line for whoever runs the command. Nobody reading any more is no failure.
+fn say(line: impl Display) {
+    let mut stdout = io::stdout().lock();
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+fn say_error(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_is_start() {
+        let cli = Cli::try_parse_from(["campanile", "--port", "0"]).unwrap();
+        assert!(cli.command.is_none());
+        assert_eq!(cli.start.port, Some(0));
+        assert!(Cli::try_parse_from(["campanile", "start", "--debug", "--hostname", "x"]).is_ok());
+    }
+}

@@ -1,0 +1,79 @@
+//! `campanile publish`: one event through the HTTP API.
+
+use super::{
+    EXIT_FAILED,
+    client::{ServerArgs, Target},
+    fail, runtime, say,
+};
+use crate::signature::{body_md5, request_string};
+use clap::Args;
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, Response, StatusCode, body::Bytes, client::conn::http1, header::HOST};
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use std::{error::Error, process::ExitCode, time::SystemTime};
+
+#[derive(Args, Debug)]
+pub(super) struct PublishArgs {
+    /// The channel
+    channel: String,
+    /// The event's name
+    event: String,
+    /// The event's data, usually JSON
+    #[arg(default_value = "{}")]
+    data: String,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+pub(super) fn publish(args: &PublishArgs) -> ExitCode {
+    let (target, runtime) = match (args.server.target(), runtime()) {
+        (Ok(target), Ok(runtime)) => (target, runtime),
+        (Err(code), _) | (_, Err(code)) => return code,
+    };
+    match runtime.block_on(post(&target, args)) {
+        Ok((StatusCode::OK, body)) => {
+            say(body);
+            ExitCode::SUCCESS
+        }
+        Ok((status, body)) => fail(EXIT_FAILED, format_args!("the server answers {status}: {body}")),
+        Err(error) => {
+            fail(EXIT_FAILED, format_args!("cannot reach http://{}: {error}", target.authority()))
+        }
+    }
+}
+
+async fn post(
+    target: &Target,
+    args: &PublishArgs,
+) -> Result<(StatusCode, String), Box<dyn Error + Send + Sync>> {
+    let body = json!({"name": args.event, "channel": args.channel, "data": args.data}).to_string();
+    let stream = TokioIo::new(target.connect().await?);
+    let (mut sender, connection) = http1::handshake(stream).await?;
+    tokio::spawn(connection);
+    let path = format!("/apps/{}/events", target.app_id);
+    let query = signed_query(target, &path, &body);
+    let request = Request::post(format!("{}{path}?{query}", target.prefix))
+        .header(HOST, target.authority())
+        .body(Full::new(Bytes::from(body)))?;
+    let response: Response<_> = sender.send_request(request).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    Ok((status, String::from_utf8_lossy(&body).into_owned()))
+}
+
+fn signed_query(target: &Target, path: &str, body: &str) -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let parameters = [
+        ("auth_key", target.key.clone()),
+        ("auth_timestamp", now.as_secs().to_string()),
+        ("auth_version", "1.0".to_owned()),
+        ("body_md5", body_md5(body.as_bytes())),
+    ]
+    .map(|(key, value)| (key.to_owned(), value));
+    let signature = target.signer.sign(&request_string("POST", path, &parameters));
+    form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(parameters)
+        .append_pair("auth_signature", &signature)
+        .finish()
+}

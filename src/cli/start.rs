@@ -1,0 +1,77 @@
+//! `campanile start`: the life of the process.
+
+use super::{EXIT_FAILED, StartArgs, banner, fail, runtime, say};
+use crate::{
+    config::{Config, Flags, LogFormat},
+    server::Server,
+};
+use std::{io, process::ExitCode};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::Level;
+use tracing_subscriber::FmtSubscriber;
+
+pub(super) fn start(args: &StartArgs) -> ExitCode {
+    let flags = Flags {
+        host: args.host.clone(),
+        port: args.port,
+        path: args.path.clone(),
+        hostname: args.hostname.clone(),
+        debug: args.debug,
+    };
+    let loaded = match args.sources.load(flags) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    log(&loaded.config);
+    for note in &loaded.notes {
+        tracing::warn!(note, "configuration");
+    }
+    match runtime() {
+        Ok(runtime) => runtime.block_on(serve(&loaded.config)),
+        Err(code) => code,
+    }
+}
+
+fn log(config: &Config) {
+    let builder = FmtSubscriber::builder()
+        .with_max_level(Level::from(config.log.level))
+        .with_writer(io::stderr);
+    let set = match config.log.format {
+        LogFormat::Text => tracing::subscriber::set_global_default(
+            builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).finish(),
+        ),
+        LogFormat::Json => {
+            tracing::subscriber::set_global_default(builder.json().flatten_event(true).finish())
+        }
+    };
+    // It can only have been set before, by a program that embeds this one.
+    let _ = set;
+}
+
+async fn serve(config: &Config) -> ExitCode {
+    // Before the first connection, so that no signal is missed.
+    let (mut terminate, mut interrupt) =
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+            (Err(error), _) | (_, Err(error)) => return fail(EXIT_FAILED, error),
+        };
+    let server = match Server::build(config) {
+        Ok(server) => server,
+        Err(error) => return fail(EXIT_FAILED, error),
+    };
+    match server.address() {
+        Ok(address) => say(banner::banner(config, address)),
+        Err(error) => return fail(EXIT_FAILED, error),
+    }
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    match server.run(stop).await {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(left) => fail(EXIT_FAILED, format_args!("{left} parts were not done in time")),
+        Err(error) => fail(EXIT_FAILED, error),
+    }
+}

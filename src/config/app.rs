@@ -1,0 +1,144 @@
+//! The settings of an app: its credentials, its limits, its webhooks.
+
+use super::Secret;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Id, key and secret of the development app, in this order.
+pub(super) const DEVELOPMENT: [(&str, &str); 3] =
+    [("id", "app-id"), ("key", "app-key"), ("secret", "app-secret")];
+
+/// One app: who may connect and publish, and how much.
+///
+/// The default has no credentials; [`AppConfig::development`] has those that everybody knows.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own, as it stands in the file"
+)]
+pub struct AppConfig {
+    /// Names the app in the HTTP API. Not empty, unique, without `/`, `:`, `?`, `#` and white
+    /// space.
+    pub id: String,
+    /// Names the app to clients. As `id`, and unique too.
+    pub key: String,
+    /// Signs requests and subscriptions. Not empty.
+    pub secret: Secret,
+    /// False refuses every connection and request of this app. Default true.
+    pub enabled: bool,
+    /// Patterns of the hosts whose pages may connect: `example.com`, `*.example.com`, with scheme
+    /// or port if those matter, or `*`, the default.
+    pub allowed_origins: Vec<String>,
+    /// Refuse connections without TLS. Default false.
+    pub tls_only: bool,
+    /// Connections of this app, at most 10,000,000. 0, the default, means no limit.
+    pub max_connections: usize,
+    /// Who may send client events. Default `members`.
+    pub client_events: ClientEvents,
+    /// Client events per second of one connection, at most 1,000,000. 0 means no limit. Default 10.
+    pub client_events_per_second: u32,
+    /// Let users sign in. Default true.
+    pub user_authentication: bool,
+    /// Time in which a connection must be authorized, in seconds, up to 86,400. 0, the default,
+    /// means no such time.
+    pub authorized_connections_timeout_s: u64,
+    /// Tell subscribers how many they are. Default false.
+    pub subscription_count: bool,
+    /// Data of one event, published or from a client, in bytes, up to 64 MiB. Default 100 KiB.
+    pub max_event_bytes: usize,
+    /// Channels that one event is published to, 1 to 10,000. Default 100.
+    pub max_event_channels: usize,
+    /// Length of an event's name, in bytes, 1 to 1,000. Default 200.
+    pub max_event_name_length: usize,
+    /// Events in one batch, 1 to 10,000. Default 10.
+    pub max_batch_events: usize,
+    /// Length of a channel's name, in bytes, 1 to 1,000. Default 200.
+    pub max_channel_name_length: usize,
+    /// Members of one presence channel, 1 to 1,000,000. Default 100.
+    pub max_presence_members: usize,
+    /// What a member says about itself, in bytes, up to 1 MiB. Default 1 KiB.
+    pub max_presence_user_info_bytes: usize,
+    /// How long a cache channel remembers its last event, in seconds, 1 to 31,536,000 (a year).
+    /// Default 1,800.
+    pub cache_ttl_s: u64,
+    /// HTTP API requests per second, at most 1,000,000. 0, the default, means no limit.
+    pub requests_per_second: u32,
+    /// Whom to tell what happens in this app. Default nobody.
+    pub webhooks: Vec<WebhookConfig>,
+}
+
+impl Default for AppConfig {
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            key: String::new(),
+            secret: Secret::default(),
+            enabled: true,
+            allowed_origins: vec!["*".to_owned()],
+            tls_only: false,
+            max_connections: 0,
+            client_events: ClientEvents::Members,
+            client_events_per_second: 10,
+            user_authentication: true,
+            authorized_connections_timeout_s: 0,
+            subscription_count: false,
+            max_event_bytes: 102_400,
+            max_event_channels: 100,
+            max_event_name_length: 200,
+            max_batch_events: 10,
+            max_channel_name_length: 200,
+            max_presence_members: 100,
+            max_presence_user_info_bytes: 1_024,
+            cache_ttl_s: 1_800,
+            requests_per_second: 0,
+            webhooks: Vec::new(),
+        }
+    }
+}
+
+impl AppConfig {
+    /// The app of a server without configuration. Its secret is public, so it is served on loopback
+    /// only.
+    #[must_use]
+    pub fn development() -> Self {
+        let [(_, id), (_, key), (_, secret)] = DEVELOPMENT;
+        Self {
+            id: id.to_owned(),
+            key: key.to_owned(),
+            secret: Secret::new(secret),
+            ..Self::default()
+        }
+    }
+
+    /// True if id, key and secret are those of the development app, whatever its limits are.
+    #[must_use]
+    pub fn is_development(&self) -> bool {
+        [self.id.as_str(), &self.key, self.secret.expose()] == DEVELOPMENT.map(|(_, value)| value)
+    }
+}
+
+/// Who may send client events.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientEvents {
+    /// Nobody.
+    None,
+    /// Subscribers of the private or presence channel that the event goes to.
+    #[default]
+    Members,
+}
+
+/// Whom to tell what happens in an app.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebhookConfig {
+    /// Where the notices are posted to.
+    pub url: String,
+    /// Names of the events to tell. Default none.
+    pub events: Vec<String>,
+    /// Tell only of channels whose name begins so. Default empty: of all.
+    pub channel_prefix: String,
+    /// Headers to send along. Default none.
+    pub headers: BTreeMap<String, String>,
+}

@@ -1,0 +1,90 @@
+//! Which apps there are, and whether the network may see them.
+
+use super::{
+    Config,
+    app::DEVELOPMENT,
+    draft::Draft,
+    key::Key,
+    origin::{ConfigError, Origin},
+};
+use std::net::IpAddr;
+use toml::Value;
+
+/// Sees to it that each of `count` apps has id, key and secret. A single app that only has its
+/// limits set in the environment is the development app.
+pub(super) fn complete(draft: &mut Draft, count: usize) -> Result<(), ConfigError> {
+    let first = Key::new("apps").item(0);
+    let named = DEVELOPMENT.iter().any(|(name, _)| draft.setting(&first.child(name)).is_some());
+    if count == 1 && !named && draft.section(&first).is_none() {
+        for (name, value) in DEVELOPMENT {
+            draft.set(first.child(name), Value::String(value.to_owned()), Origin::Default);
+        }
+    }
+    for app in (0..count).map(|index| Key::new("apps").item(index)) {
+        for (name, _) in DEVELOPMENT {
+            let key = app.child(name);
+            if draft.setting(&key).is_none() {
+                return Err(missing(draft, &app, key));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where the missing `key` of `app` belongs: the app's table in the file, or the variable beside
+/// one that is set.
+fn missing(draft: &Draft, app: &Key, key: Key) -> ConfigError {
+    let named = DEVELOPMENT.iter().find_map(|(name, _)| draft.setting(&app.child(name)));
+    let beside = draft.section(app).or(named.map(|setting| &setting.origin));
+    let origin = beside.or_else(|| draft.origin_within(app)).unwrap_or(&Origin::Default);
+    match origin.variable() {
+        Some(variable) => {
+            let name = key.name().to_ascii_uppercase();
+            let wanted = match variable {
+                reverb if reverb.starts_with("REVERB_") => format!("REVERB_APP_{name}"),
+                soketi if soketi.starts_with("SOKETI_") => format!("SOKETI_DEFAULT_APP_{name}"),
+                _ours => key.variable(),
+            };
+            let rule = format!("is required beside {variable}");
+            ConfigError::key(&origin.with_variable(&wanted), key, rule)
+        }
+        None => ConfigError::key(origin, key, "is required"),
+    }
+}
+
+/// Keeps an app with the development app's well-known secret away from the network.
+///
+/// While there is no other app, the address that nobody chose becomes loopback; true says that it
+/// did. An address that somebody chose is refused instead.
+pub(super) fn confine(config: &mut Config, draft: &Draft) -> Result<bool, ConfigError> {
+    let [_, _, (_, secret)] = DEVELOPMENT;
+    let Some(index) = config.apps.iter().position(|app| app.secret.expose() == secret) else {
+        return Ok(false);
+    };
+    if is_loopback(&config.server.host) {
+        return Ok(false);
+    }
+    if !config.is_development() {
+        let key = Key::new("apps").item(index).child("secret");
+        let rule = "is the well-known one of the development app; choose another, or set server.host to 127.0.0.1";
+        return Err(ConfigError::key(&draft.origin(&key), key, rule));
+    }
+    let host = Key::new("server.host");
+    let origin = draft.origin(&host);
+    let chosen = match &origin {
+        Origin::Default | Origin::File { .. } => config.server.host != "0.0.0.0",
+        Origin::Environment { .. } | Origin::Flag(_) => true,
+    };
+    if chosen {
+        let rule = "must be a loopback address, because the development app has a well-known secret; \
+            configure an app of your own";
+        return Err(ConfigError::key(&origin, host, rule));
+    }
+    "127.0.0.1".clone_into(&mut config.server.host);
+    Ok(true)
+}
+
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}

@@ -1,0 +1,144 @@
+//! From the text of an environment variable to the value of a key.
+
+use super::schema::Kind;
+use toml::{Value, de::DeTable};
+
+/// Makes a value of a text, or names the rule that the text breaks.
+pub(super) type Convert = fn(&str) -> Result<Value, &'static str>;
+
+/// A value of `kind`: TOML for lists and tables, or a list with commas.
+pub(super) fn to_kind(kind: Kind, value: &str) -> Result<Value, &'static str> {
+    match kind {
+        Kind::Text => text(value),
+        Kind::Integer => integer(value),
+        Kind::Boolean => boolean(value),
+        Kind::List => list(value),
+        Kind::Map => from_toml(kind, value),
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "it stands in tables as a `Convert`")]
+pub(super) fn text(value: &str) -> Result<Value, &'static str> {
+    Ok(Value::String(value.to_owned()))
+}
+
+pub(super) fn integer(value: &str) -> Result<Value, &'static str> {
+    let digits = value.trim().replace('_', "");
+    digits.parse().map(Value::Integer).map_err(|_| Kind::Integer.rule())
+}
+
+pub(super) fn boolean(value: &str) -> Result<Value, &'static str> {
+    match value.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" => Ok(Value::Boolean(true)),
+        "false" | "0" => Ok(Value::Boolean(false)),
+        _other => Err(Kind::Boolean.rule()),
+    }
+}
+
+pub(super) fn list(value: &str) -> Result<Value, &'static str> {
+    if value.trim().starts_with('[') && value.trim().ends_with(']') {
+        return from_toml(Kind::List, value);
+    }
+    let items = value.split(',').map(str::trim).filter(|item| !item.is_empty());
+    Ok(Value::Array(items.map(|item| Value::String(item.to_owned())).collect()))
+}
+
+fn from_toml(kind: Kind, value: &str) -> Result<Value, &'static str> {
+    let line = format!("v = {value}");
+    let table = DeTable::parse(&line).map_err(|_| kind.rule())?;
+    let only = table.get_ref().get("v").filter(|_| table.get_ref().len() == 1);
+    only.ok_or(kind.rule()).and_then(|value| kind.value(value.get_ref()))
+}
+
+/// A limit for which peers write -1, and we 0, when there is none.
+pub(super) fn limit(value: &str) -> Result<Value, &'static str> {
+    integer(value).map(|value| if value == Value::Integer(-1) { Value::Integer(0) } else { value })
+}
+
+/// Seconds from milliseconds, rounded up.
+pub(super) fn milliseconds(value: &str) -> Result<Value, &'static str> {
+    let milliseconds: u32 = value.parse().map_err(|_| Kind::Integer.rule())?;
+    Ok(Value::Integer(milliseconds.div_ceil(1_000).into()))
+}
+
+/// Bytes from kilobytes, which may have a fraction.
+pub(super) fn kilobytes(value: &str) -> Result<Value, &'static str> {
+    let rule = "must be a number of kilobytes";
+    let (whole, fraction) = value.split_once('.').unwrap_or((value, "0"));
+    let digits = u32::try_from(fraction.len()).map_err(|_| rule)?;
+    let parts = (whole.parse::<u32>(), fraction.parse::<u32>(), 10_u32.checked_pow(digits));
+    let (Ok(whole), Ok(fraction), Some(unit)) = parts else { return Err(rule) };
+    let of_fraction = (u64::from(fraction) * 1_024).div_ceil(u64::from(unit));
+    let bytes = u64::from(whole) * 1_024 + of_fraction;
+    i64::try_from(bytes).map(Value::Integer).map_err(|_| rule)
+}
+
+/// soketi's switch for client events.
+pub(super) fn client_messages(value: &str) -> Result<Value, &'static str> {
+    let enabled = boolean(value)? == Value::Boolean(true);
+    text(if enabled { "members" } else { "none" })
+}
+
+/// Whom Reverb takes client events from. What is neither `members` nor `all` means nobody there.
+pub(super) fn accept_from(value: &str) -> Result<Value, &'static str> {
+    text(if matches!(value, "members" | "all") { "members" } else { "none" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list_of(items: &[&str]) -> Value {
+        Value::Array(items.iter().map(|item| Value::String((*item).to_owned())).collect())
+    }
+
+    #[test]
+    fn a_list_is_toml_or_has_commas() {
+        assert_eq!(list(r#"["a", "b,c"]"#), Ok(list_of(&["a", "b,c"])));
+        assert_eq!(list(" a, b ,,"), Ok(list_of(&["a", "b"])));
+        assert_eq!(list(""), Ok(list_of(&[])));
+        assert_eq!(list("[1]"), Err("must be a list of strings"));
+        assert_eq!(list("[\"a\"]\nw = [\"b\"]"), Err("must be a list of strings"));
+    }
+
+    #[test]
+    fn a_table_is_toml() {
+        let table = to_kind(Kind::Map, r#"{ Authorization = "x" }"#).unwrap();
+        assert_eq!(table["Authorization"], Value::String("x".to_owned()));
+        assert_eq!(to_kind(Kind::Map, "x=y"), Err("must be a table of strings"));
+    }
+
+    #[test]
+    fn units_are_converted() {
+        for (convert, written, expected) in [
+            (milliseconds as Convert, "3000", 3),
+            (milliseconds, "3001", 4),
+            (milliseconds, "0", 0),
+            (kilobytes, "100", 102_400),
+            (kilobytes, "0.5", 512),
+            (kilobytes, "1.001", 1_026),
+            (limit, "-1", 0),
+            (limit, "7", 7),
+            (integer, "10_000", 10_000),
+        ] {
+            assert_eq!(convert(written), Ok(Value::Integer(expected)), "{written}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused() {
+        assert_eq!(integer("8o80"), Err("must be an integer"));
+        assert_eq!(milliseconds("-1"), Err("must be an integer"));
+        for written in ["", "x", "-1", "1.", "1.x", "9999999999", "1.99999999999"] {
+            assert_eq!(kilobytes(written), Err("must be a number of kilobytes"), "{written}");
+        }
+    }
+
+    #[test]
+    fn truth_has_four_spellings() {
+        for (written, expected) in [("true", true), ("1", true), ("FALSE", false), ("0", false)] {
+            assert_eq!(boolean(written), Ok(Value::Boolean(expected)), "{written}");
+        }
+        assert_eq!(boolean("maybe"), Err("must be true or false"));
+    }
+}

@@ -1,0 +1,187 @@
+//! What was written so far, by key, and where: the layers fold into one draft, the later over the
+//! earlier.
+
+use super::{
+    key::Key,
+    origin::{ConfigError, Origin},
+};
+use std::{collections::BTreeMap, fmt};
+use toml::{Table, Value};
+
+/// One value and where it stands. `Debug` shows the place only: the value may be a secret.
+pub(super) struct Setting {
+    /// The value, of the kind that the key takes.
+    pub(super) value: Value,
+    /// Where it was written.
+    pub(super) origin: Origin,
+}
+
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.origin, f)
+    }
+}
+
+/// Every value that was written. What is not here has its default.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    settings: BTreeMap<Key, Setting>,
+    /// Where the elements of lists of sections begin in the file.
+    sections: BTreeMap<Key, Origin>,
+}
+
+impl Draft {
+    /// Writes `value` over whatever was written before.
+    pub(super) fn set(&mut self, key: Key, value: Value, origin: Origin) {
+        self.settings.insert(key, Setting { value, origin });
+    }
+
+    /// Remembers that the element `key` of a list of sections begins at `origin`.
+    pub(super) fn begin(&mut self, key: Key, origin: Origin) {
+        self.sections.insert(key, origin);
+    }
+
+    /// What is written for `key`, if anything.
+    pub(super) fn setting(&self, key: &Key) -> Option<&Setting> {
+        self.settings.get(key)
+    }
+
+    /// Where the value of `key` comes from.
+    pub(super) fn origin(&self, key: &Key) -> Origin {
+        self.settings.get(key).map_or(Origin::Default, |setting| setting.origin.clone())
+    }
+
+    /// Where the section `key` begins in the file, if it does.
+    pub(super) fn section(&self, key: &Key) -> Option<&Origin> {
+        self.sections.get(key)
+    }
+
+    /// Where the elements of lists of sections begin in the file.
+    pub(super) fn sections(&self) -> impl Iterator<Item = (&Key, &Origin)> {
+        self.sections.iter()
+    }
+
+    /// Everything that is written.
+    pub(super) fn settings(&self) -> impl Iterator<Item = (&Key, &Setting)> {
+        self.settings.iter()
+    }
+
+    /// Everything that is written, to be put into its proper form.
+    pub(super) fn settings_mut(&mut self) -> impl Iterator<Item = (&Key, &mut Setting)> {
+        self.settings.iter_mut()
+    }
+
+    /// Where any key of the section `key` was written, if one was.
+    pub(super) fn origin_within(&self, key: &Key) -> Option<&Origin> {
+        let within = |(at, _): &(&Key, &Setting)| {
+            at.as_str().strip_prefix(key.as_str()).is_some_and(|rest| rest.starts_with('.'))
+        };
+        let written = self.settings.iter().find(within).map(|(_, setting)| &setting.origin);
+        self.section(key).or(written)
+    }
+
+    /// How many elements the list of sections `list` has.
+    ///
+    /// # Errors
+    ///
+    /// When an element is missing between those that were written.
+    pub(super) fn count(&self, list: &Key) -> Result<usize, ConfigError> {
+        let prefix = format!("{list}[");
+        let index = |key: &Key| -> Option<usize> {
+            key.as_str().strip_prefix(&prefix)?.split_once(']')?.0.parse().ok()
+        };
+        let mut indexes: Vec<_> =
+            self.settings.keys().chain(self.sections.keys()).filter_map(index).collect();
+        indexes.sort_unstable();
+        indexes.dedup();
+        match indexes.iter().enumerate().find(|(expected, index)| expected != *index) {
+            Some((missing, found)) => {
+                let origin = self.origin_within(&list.item(*found)).unwrap_or(&Origin::Default);
+                Err(ConfigError::key(
+                    origin,
+                    list.item(*found),
+                    format!("must follow {}, which is missing", list.item(missing)),
+                ))
+            }
+            None => Ok(indexes.len()),
+        }
+    }
+
+    /// The draft as the table that [`Config`](super::Config) is read from. Lists must have no gaps.
+    pub(super) fn table(&self) -> Table {
+        let mut root = Table::new();
+        for key in self.sections.keys() {
+            descend(&mut root, key);
+        }
+        for (key, setting) in &self.settings {
+            descend(&mut root, &key.section()).insert(key.name().to_owned(), setting.value.clone());
+        }
+        root
+    }
+}
+
+/// The table that `section` is, made on the way down where there is none.
+fn descend<'a>(root: &'a mut Table, section: &Key) -> &'a mut Table {
+    let mut at = root;
+    for (name, index) in section.parts().filter(|(name, _)| !name.is_empty()) {
+        let value = at.entry(name).or_insert_with(|| match index {
+            Some(_) => Value::Array(Vec::new()),
+            None => Value::Table(Table::new()),
+        });
+        at = element(value, index.unwrap_or_default());
+    }
+    at
+}
+
+/// The table `value`, or its element `index` if it is a list.
+fn element(value: &mut Value, index: usize) -> &mut Table {
+    let table = if let Value::Array(items) = value {
+        items.resize(items.len().max(index + 1), Value::Table(Table::new()));
+        items[index].as_table_mut()
+    } else {
+        value.as_table_mut()
+    };
+    table.expect("the schema has no key that is a section and a value")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft(keys: &[&str]) -> Draft {
+        let mut draft = Draft::default();
+        for (number, key) in (0..).zip(keys) {
+            draft.set(Key::new(*key), Value::Integer(number), Origin::Flag("--test"));
+        }
+        draft
+    }
+
+    #[test]
+    fn a_draft_becomes_a_table() {
+        let draft =
+            draft(&["server.tls.cert", "apps[1].id", "apps[0].id", "apps[0].webhooks[0].url"]);
+        let expected =
+            "apps = [{ id = 2, webhooks = [{ url = 3 }] }, { id = 1 }]\nserver.tls.cert = 0";
+        assert_eq!(draft.table(), expected.parse().unwrap());
+    }
+
+    #[test]
+    fn more_than_ten_apps_keep_their_order() {
+        let keys: Vec<_> = (0..12).map(|index| format!("apps[{index}].id")).collect();
+        let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+        let draft = draft(&keys);
+        assert_eq!(draft.count(&Key::new("apps")), Ok(12));
+        let table = draft.table();
+        let ids =
+            table["apps"].as_array().unwrap().iter().map(|app| app["id"].as_integer().unwrap());
+        assert_eq!(ids.collect::<Vec<_>>(), (0..12).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_gap_in_a_list_is_an_error() {
+        let error =
+            draft(&["apps[0].id", "apps[4000000000].id"]).count(&Key::new("apps")).unwrap_err();
+        let expected = "flag --test: apps[4000000000]: must follow apps[1], which is missing";
+        assert_eq!(error.to_string(), expected);
+    }
+}

@@ -1,0 +1,100 @@
+//! Reads `config.toml` into a draft, every value with its line.
+
+use super::{
+    draft::Draft,
+    key::Key,
+    origin::{ConfigError, Origin},
+    schema::{Node, Schema, in_order},
+};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+/// Writes what `text` says into `draft`. `file` is how errors and origins name it.
+///
+/// # Errors
+///
+/// When the text is not TOML, names an unknown key, or gives a key a value of the wrong kind.
+pub(super) fn read(
+    file: &str,
+    text: &str,
+    schema: &Schema,
+    draft: &mut Draft,
+) -> Result<(), ConfigError> {
+    let table = DeTable::parse(text).map_err(|error| {
+        let line = line_at(text, error.span().map_or(0, |span| span.start));
+        ConfigError::at(format_args!("{file}:{line}"), error.message().replace('\n', ", "))
+    })?;
+    Reader { file, text, schema, draft }.section(&Key::default(), table.get_ref())
+}
+
+/// The line of the byte `offset`, counted from 1.
+fn line_at(text: &str, offset: usize) -> usize {
+    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+}
+
+struct Reader<'a> {
+    file: &'a str,
+    text: &'a str,
+    schema: &'a Schema,
+    draft: &'a mut Draft,
+}
+
+impl Reader<'_> {
+    fn section(&mut self, section: &Key, table: &DeTable<'_>) -> Result<(), ConfigError> {
+        for (name, value) in in_order(table) {
+            let origin = self.origin(name.span().start);
+            self.entry(section.child(name.get_ref()), value, origin)?;
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        key: Key,
+        value: &Spanned<DeValue<'_>>,
+        origin: Origin,
+    ) -> Result<(), ConfigError> {
+        match (self.schema.node(&key.pattern()), value.get_ref()) {
+            (Some(Node::Leaf(kind)), value) => {
+                let value =
+                    kind.value(value).map_err(|rule| ConfigError::key(&origin, &key, rule))?;
+                self.draft.set(key, value, origin);
+                Ok(())
+            }
+            (Some(Node::Section), DeValue::Table(table)) => self.section(&key, table),
+            (Some(Node::Section), _) => Err(ConfigError::key(&origin, key, "must be a table")),
+            (Some(Node::Sections), DeValue::Array(items)) => self.sections(&key, items, &origin),
+            (Some(Node::Sections), _) => {
+                Err(ConfigError::key(&origin, key, "must be a list of tables"))
+            }
+            (None, _) => Err(ConfigError::key(&origin, &key, self.schema.unknown(&key))),
+        }
+    }
+
+    fn sections(
+        &mut self,
+        list: &Key,
+        items: &[Spanned<DeValue<'_>>],
+        origin: &Origin,
+    ) -> Result<(), ConfigError> {
+        if items.is_empty() && list.as_str() == "apps" {
+            return Err(ConfigError::key(origin, list, "must have at least one app"));
+        }
+        for (index, item) in items.iter().enumerate() {
+            let key = list.item(index);
+            let origin = self.origin(item.span().start);
+            let DeValue::Table(table) = item.get_ref() else {
+                return Err(ConfigError::key(&origin, key, "must be a table"));
+            };
+            self.draft.begin(key.clone(), origin);
+            self.section(&key, table)?;
+        }
+        Ok(())
+    }
+
+    fn origin(&self, offset: usize) -> Origin {
+        Origin::File { file: self.file.to_owned(), line: line_at(self.text, offset) }
+    }
+}

@@ -1,0 +1,179 @@
+//! Folds the layers into one configuration: defaults, file, environment, flags.
+
+use super::{
+    Config, ConfigError, apps, campanile, dotenv, draft::Draft, file, key::Key, origin::Origin,
+    relations, reverb, schema::Schema, soketi, unsupported, values, variables::Variables,
+};
+use std::{
+    collections::BTreeMap,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
+use toml::Value;
+
+/// Where a configuration comes from. Nothing else is read: no other file, and no process
+/// environment.
+#[derive(Clone, Default)]
+pub struct Sources {
+    /// The configuration file that was named. It must exist.
+    pub file: Option<PathBuf>,
+    /// The `.env` file that was named. It must exist.
+    pub env_file: Option<PathBuf>,
+    /// Where `config.toml` and `.env` are looked for when none was named. They may be missing.
+    /// Empty: the working directory.
+    pub dir: PathBuf,
+    /// The environment.
+    pub env: BTreeMap<String, String>,
+    /// The flags of the command line.
+    pub flags: Flags,
+}
+
+/// Shows the names of the environment, not its values, which may be secrets.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("file", &self.file)
+            .field("env_file", &self.env_file)
+            .field("dir", &self.dir)
+            .field("env", &self.env.keys())
+            .field("flags", &self.flags)
+            .finish()
+    }
+}
+
+/// The flags that `reverb:start` has too.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Flags {
+    /// `--host`, for `server.host`.
+    pub host: Option<String>,
+    /// `--port`, for `server.port`.
+    pub port: Option<u16>,
+    /// `--path`, for `server.path`.
+    pub path: Option<String>,
+    /// `--hostname`, with which Reverb finds a certificate. Without effect.
+    pub hostname: Option<String>,
+    /// `--debug`: `log.level` is `debug`.
+    pub debug: bool,
+}
+
+/// A configuration that holds all rules, and how it came to be.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What was accepted without effect, or with an effect that may surprise, and why. To be logged
+    /// as warnings.
+    pub notes: Vec<String>,
+    /// The files that were read.
+    pub files: Vec<PathBuf>,
+    pub(super) draft: Draft,
+    /// Whether the host became loopback because of the development app.
+    pub(super) confined: bool,
+}
+
+impl Loaded {
+    /// True if the only app is the development app, whose secret everybody knows.
+    #[must_use]
+    pub fn is_development(&self) -> bool {
+        self.config.is_development()
+    }
+}
+
+/// Reads the configuration from `sources`: defaults, under the file, under the environment, under
+/// the flags.
+///
+/// # Errors
+///
+/// When a named file cannot be read, or when anything that is written is unknown, of the wrong
+/// kind, out of its range, in contradiction to something else, or not supported by this version.
+/// The error says where, and which rule.
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+    let schema = Schema::new();
+    let (mut draft, mut notes, mut files) = (Draft::default(), Vec::new(), Vec::new());
+    if let Some(source) = Source::find(sources.file.as_deref(), &sources.dir, "config.toml")? {
+        file::read(&source.name, &source.text, &schema, &mut draft)?;
+        files.push(source.path);
+    }
+    let variables = read_variables(sources, &mut files)?;
+    unsupported::refuse_variables(&variables)?;
+    soketi::read(&variables, &mut draft, &mut notes)?;
+    reverb::read(&variables, &mut draft, &mut notes)?;
+    campanile::read(&variables, &schema, &mut draft)?;
+    read_flags(&sources.flags, &mut draft, &mut notes);
+    soketi::note_port(&variables, &draft, &mut notes);
+    let (config, confined) = settle(&mut draft, &mut notes)?;
+    Ok(Loaded { config, notes, files, draft, confined })
+}
+
+/// Checks `draft` as a whole and makes the configuration of it. True if the host became loopback.
+fn settle(draft: &mut Draft, notes: &mut Vec<String>) -> Result<(Config, bool), ConfigError> {
+    unsupported::refuse_keys(draft)?;
+    let apps = Key::new("apps");
+    let count = draft.count(&apps)?;
+    relations::make_room(draft, count, notes);
+    let count = draft.count(&apps)?;
+    apps::complete(draft, count)?;
+    values::check(draft)?;
+    let mut config = to_config(draft)?;
+    relations::check(&config, draft)?;
+    let confined = apps::confine(&mut config, draft)?;
+    Ok((config, confined))
+}
+
+/// What was written, over the defaults.
+pub(super) fn to_config(draft: &Draft) -> Result<Config, ConfigError> {
+    draft.table().try_into().map_err(|error: toml::de::Error| {
+        ConfigError::at("configuration", error.message().replace('\n', ", "))
+    })
+}
+
+/// A file that was read.
+struct Source {
+    path: PathBuf,
+    /// How errors and origins name it.
+    name: String,
+    text: String,
+}
+
+impl Source {
+    /// The file that was named, which must exist, or the one with the `default` name in `dir`,
+    /// which need not.
+    fn find(named: Option<&Path>, dir: &Path, default: &str) -> Result<Option<Self>, ConfigError> {
+        let path = named.map_or_else(|| dir.join(default), Path::to_path_buf);
+        let name = named.map_or_else(|| default.to_owned(), |path| path.display().to_string());
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(Self { path, name, text })),
+            Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ConfigError::at(name, format!("cannot be read: {error}"))),
+        }
+    }
+}
+
+fn read_variables(sources: &Sources, files: &mut Vec<PathBuf>) -> Result<Variables, ConfigError> {
+    let Some(source) = Source::find(sources.env_file.as_deref(), &sources.dir, ".env")? else {
+        return Ok(Variables::new(&sources.env, None));
+    };
+    let values = dotenv::parse(&source.text, &sources.env).map_err(|error| {
+        ConfigError::at(format_args!("{}:{}", source.name, error.line), error.rule)
+    })?;
+    files.push(source.path);
+    Ok(Variables::new(&sources.env, Some((&source.name, &values))))
+}
+
+fn read_flags(flags: &Flags, draft: &mut Draft, notes: &mut Vec<String>) {
+    let text = |text: &String| Value::String(text.clone());
+    let values = [
+        ("server.host", "--host", flags.host.as_ref().map(text)),
+        ("server.port", "--port", flags.port.map(|port| Value::Integer(port.into()))),
+        ("server.path", "--path", flags.path.as_ref().map(text)),
+        ("log.level", "--debug", flags.debug.then(|| Value::String("debug".to_owned()))),
+    ];
+    for (key, flag, value) in values {
+        if let Some(value) = value {
+            draft.set(Key::new(key), value, Origin::Flag(flag));
+        }
+    }
+    if flags.hostname.is_some() {
+        notes.push("flag --hostname has no effect: it is for TLS in the server".to_owned());
+    }
+}

@@ -1,0 +1,48 @@
+//! The configuration: what was written, where, and whether it can work.
+//!
+//! [`load`] folds four layers into one [`Config`]: the built-in defaults, `config.toml`, the
+//! environment with its `.env` file, and the flags. The environment speaks three languages: our own
+//! `CAMPANILE_*`, then Reverb's, then soketi's. Whatever is unknown, out of range or contradictory
+//! is a [`ConfigError`] of one line that names the place and the rule. [`Loaded::effective_toml`]
+//! tells the origin of every value.
+//!
+//! Everything that is written goes through a `draft`, which keeps each value with its origin; the
+//! rules are checked there, so that they can say whose line is wrong. The keys, their kinds and
+//! their order come from the structs in `settings` and `app`: a new setting is a field there, a
+//! line in `config.toml`, and a range in `values`.
+//!
+//! Nothing here reads the process environment or a clock. Comparing secrets is not done here
+//! either.
+
+mod app;
+mod apps;
+mod campanile;
+mod convert;
+mod dotenv;
+mod draft;
+mod file;
+mod key;
+mod load;
+mod origin;
+mod peer;
+mod relations;
+mod report;
+mod reverb;
+mod schema;
+mod secret;
+mod settings;
+mod soketi;
+#[cfg(test)]
+mod tests;
+mod unsupported;
+mod values;
+mod variables;
+
+pub use app::{AppConfig, ClientEvents, WebhookConfig};
+pub use load::{Flags, Loaded, Sources, load};
+pub use origin::ConfigError;
+pub use secret::Secret;
+pub use settings::{
+    Config, ConnectionConfig, ConsoleConfig, LogConfig, LogFormat, LogLevel, MetricsConfig,
+    RedisConfig, ServerConfig, TlsConfig,
+};

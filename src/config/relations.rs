@@ -1,0 +1,117 @@
+//! The rules between values: limits that must fit into one another, names that must differ.
+
+use super::{
+    AppConfig, Config,
+    draft::Draft,
+    key::Key,
+    origin::{ConfigError, Origin},
+};
+use std::collections::BTreeMap;
+use toml::Value;
+
+const REQUEST: &str = "server.max_request_bytes";
+const MESSAGE: &str = "connection.max_message_bytes";
+const OUTBOX: &str = "connection.max_outbox_bytes";
+
+fn app_key(index: usize, name: &str) -> Key {
+    Key::new("apps").item(index).child(name)
+}
+
+/// Checks what holds between the values of `config`, whose origins `draft` knows.
+pub(super) fn check(config: &Config, draft: &Draft) -> Result<(), ConfigError> {
+    let Config { server, connection, apps, .. } = config;
+    let outbox = (Key::new(OUTBOX), connection.max_outbox_bytes);
+    at_least(draft, outbox, (Key::new(MESSAGE), connection.max_message_bytes))?;
+    for (index, app) in apps.iter().enumerate() {
+        let event = (app_key(index, "max_event_bytes"), app.max_event_bytes);
+        at_least(draft, (Key::new(REQUEST), server.max_request_bytes), event)?;
+    }
+    distinct(draft, apps, "id", |app| &app.id)?;
+    distinct(draft, apps, "key", |app| &app.key)
+}
+
+/// `large` must not be less than `small`. Whichever was written later is to blame.
+fn at_least(draft: &Draft, large: (Key, usize), small: (Key, usize)) -> Result<(), ConfigError> {
+    if large.1 >= small.1 {
+        return Ok(());
+    }
+    let (large_origin, small_origin) = (draft.origin(&large.0), draft.origin(&small.0));
+    Err(if small_origin.rank() > large_origin.rank() {
+        let rule = format!("must be at most {} ({})", large.0, large.1);
+        ConfigError::key(&small_origin, small.0, rule)
+    } else {
+        ConfigError::key(
+            &large_origin,
+            large.0,
+            format!("must be at least {} ({})", small.0, small.1),
+        )
+    })
+}
+
+fn distinct(
+    draft: &Draft,
+    apps: &[AppConfig],
+    name: &str,
+    value: fn(&AppConfig) -> &str,
+) -> Result<(), ConfigError> {
+    let mut seen = BTreeMap::new();
+    for (index, app) in apps.iter().enumerate() {
+        if let Some(first) = seen.insert(value(app), index) {
+            let key = app_key(index, name);
+            let rule = format!("must differ from {}", app_key(first, name));
+            return Err(ConfigError::key(&draft.origin(&key), key, rule));
+        }
+    }
+    Ok(())
+}
+
+/// Makes room for limits that came from a peer's variables and that the peer has no counterpart
+/// for.
+///
+/// A `.env` that works with Reverb or soketi knows nothing of our relations, so the other side of
+/// the relation gives way, with a note, unless the environment or a flag has set it too.
+pub(super) fn make_room(draft: &mut Draft, apps: usize, notes: &mut Vec<String>) {
+    let Config { server, connection, .. } = Config::default();
+    let event = AppConfig::default().max_event_bytes;
+    if let Some((request, origin)) = from_peer(draft, &Key::new(REQUEST)) {
+        for index in 0..apps.max(1) {
+            let key = app_key(index, "max_event_bytes");
+            if number(draft, &key, event) > request {
+                give_way(draft, key, request, &origin, notes);
+            }
+        }
+    }
+    if let Some((event, origin)) = from_peer(draft, &app_key(0, "max_event_bytes"))
+        && number(draft, &Key::new(REQUEST), server.max_request_bytes) < event
+    {
+        // A body holds the event's data as a JSON string, and its name and channels beside it.
+        give_way(draft, Key::new(REQUEST), event.saturating_mul(2), &origin, notes);
+    }
+    if let Some((message, origin)) = from_peer(draft, &Key::new(MESSAGE))
+        && number(draft, &Key::new(OUTBOX), connection.max_outbox_bytes) < message
+    {
+        give_way(draft, Key::new(OUTBOX), message, &origin, notes);
+    }
+}
+
+/// What `key` is, and by which variable, if a peer's variable has set it.
+fn from_peer(draft: &Draft, key: &Key) -> Option<(usize, Origin)> {
+    let setting = draft.setting(key)?;
+    let of_peer = setting.origin.variable()?.starts_with(['R', 'S']);
+    let value = usize::try_from(setting.value.as_integer()?).ok()?;
+    of_peer.then(|| (value, setting.origin.clone()))
+}
+
+fn number(draft: &Draft, key: &Key, default: usize) -> usize {
+    let written = draft.setting(key).and_then(|setting| setting.value.as_integer());
+    written.map_or(default, |value| usize::try_from(value).unwrap_or(0))
+}
+
+fn give_way(draft: &mut Draft, key: Key, value: usize, origin: &Origin, notes: &mut Vec<String>) {
+    if draft.origin(&key).rank() < origin.rank()
+        && let Ok(integer) = i64::try_from(value)
+    {
+        notes.push(format!("{origin} also sets {key} to {value}, which must fit it"));
+        draft.set(key, Value::Integer(integer), origin.clone());
+    }
+}

@@ -1,0 +1,244 @@
+//! Every setting of the server but those of apps: its meaning, unit, bound and default.
+//!
+//! The types hold what was written. [`load`](super::load) has checked the bounds that are named
+//! here.
+
+use super::{AppConfig, Secret};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// The whole configuration of one node.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The address, the HTTP side and the life of the process.
+    pub server: ServerConfig,
+    /// The limits of one connection.
+    pub connection: ConnectionConfig,
+    /// The apps. At least one; the development app when none is configured.
+    pub apps: Vec<AppConfig>,
+    /// The way to the other nodes.
+    pub redis: RedisConfig,
+    /// Who may read the metrics, and where.
+    pub metrics: MetricsConfig,
+    /// The console.
+    pub console: ConsoleConfig,
+    /// What is logged, and how.
+    pub log: LogConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            server: ServerConfig::default(),
+            connection: ConnectionConfig::default(),
+            apps: vec![AppConfig::development()],
+            redis: RedisConfig::default(),
+            metrics: MetricsConfig::default(),
+            console: ConsoleConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
+}
+
+impl Config {
+    /// True if the only app is the development app, whose secret everybody knows.
+    #[must_use]
+    pub fn is_development(&self) -> bool {
+        matches!(self.apps.as_slice(), [app] if app.is_development())
+    }
+}
+
+/// The address, the HTTP side and the life of the process.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Address or name to listen on. Default `0.0.0.0`, but `127.0.0.1` while only the development
+    /// app exists.
+    pub host: String,
+    /// Port to listen on. 0 takes any free one. Default 8080.
+    pub port: u16,
+    /// Prefix of every route: empty, or beginning with a slash and not ending in one. Default
+    /// empty.
+    pub path: String,
+    /// Threads that own connections, at most 64. 0 means one per core, which is the default.
+    pub shards: usize,
+    /// Connections of this node, at most 10,000,000. 0, the default, means what the file descriptor
+    /// limit allows.
+    pub max_connections: usize,
+    /// Largest body of an HTTP request, in bytes, from 1 KiB to 1 GiB. Never less than an app's
+    /// `max_event_bytes`. Default 1 MiB.
+    pub max_request_bytes: usize,
+    /// Time to receive the head of a request, and again to receive its body, in seconds, 1 to
+    /// 3,600. Default 10.
+    pub request_timeout_s: u64,
+    /// Time that a stopping server takes at most, in seconds, up to 3,600. Default 10.
+    pub shutdown_grace_s: u64,
+    /// Networks of the proxies whose `X-Forwarded-For` is believed. Default none.
+    pub trusted_proxies: Vec<IpNet>,
+    /// TLS in this process.
+    pub tls: TlsConfig,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            host: "0.0.0.0".to_owned(),
+            port: 8080,
+            path: String::new(),
+            shards: 0,
+            max_connections: 0,
+            max_request_bytes: 1_048_576,
+            request_timeout_s: 10,
+            shutdown_grace_s: 10,
+            trusted_proxies: Vec::new(),
+            tls: TlsConfig::default(),
+        }
+    }
+}
+
+/// TLS in this process: on when both files are named, off by default.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// PEM file with the certificate and its chain. Default empty.
+    pub cert: String,
+    /// PEM file with the private key. Default empty.
+    pub key: String,
+}
+
+/// The limits of one connection.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConnectionConfig {
+    /// Silence after which the server pings, in seconds, 1 to 3,600; the client is told the same
+    /// figure and pings by itself. Default 120.
+    pub activity_timeout_s: u64,
+    /// Time to answer that ping, in seconds, 1 to 3,600. Default 30.
+    pub pong_timeout_s: u64,
+    /// Largest message from a client, in bytes, from 1 KiB to 16 MiB. A longer one closes with
+    /// 1009. Default 64 KiB.
+    pub max_message_bytes: usize,
+    /// Bytes that may wait for one slow client, up to 1 GiB and never less than
+    /// `max_message_bytes`; beyond it the connection is closed with 4100. Default 1 MiB.
+    pub max_outbox_bytes: usize,
+    /// Subscriptions of one connection, 1 to 1,000,000. Default 1,000.
+    pub max_channels: usize,
+    /// Connections from one address, at most 10,000,000. 0, the default, means no limit.
+    pub max_connections_per_ip: usize,
+    /// Refuse clients that name no `?protocol=`, or an unknown one. Default false.
+    pub strict_protocol: bool,
+}
+
+impl Default for ConnectionConfig {
+    fn default() -> Self {
+        Self {
+            activity_timeout_s: 120,
+            pong_timeout_s: 30,
+            max_message_bytes: 65_536,
+            max_outbox_bytes: 1_048_576,
+            max_channels: 1_000,
+            max_connections_per_ip: 0,
+            strict_protocol: false,
+        }
+    }
+}
+
+/// The way to the other nodes.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RedisConfig {
+    /// Where Redis is. Empty, the default, means that this node is alone. Secret because a URL can
+    /// hold a password.
+    pub url: Secret,
+    /// Beginning of every key and channel in Redis, without white space or braces. Default
+    /// `campanile`.
+    pub prefix: String,
+    /// How long a publish waits for an absent Redis before it gets 503, in milliseconds, up to
+    /// 60,000. Default 2,000.
+    pub broker_wait_ms: u64,
+    /// Silence after which the others remove a node, in milliseconds, 1,000 to 300,000. Default
+    /// 6,000.
+    pub node_timeout_ms: u64,
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        Self {
+            url: Secret::default(),
+            prefix: "campanile".to_owned(),
+            broker_wait_ms: 2_000,
+            node_timeout_ms: 6_000,
+        }
+    }
+}
+
+/// Who may read the metrics, and where.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Bearer token for `/metrics` on the main port. Empty, the default: not served there, except
+    /// with the development app on loopback.
+    pub token: Secret,
+    /// Address and port of a listener of its own that asks for no token. Empty, the default: no
+    /// such listener.
+    pub listen: String,
+}
+
+/// The console.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConsoleConfig {
+    /// Its password. Empty, the default: no console, except with the development app on loopback.
+    pub password: Secret,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// The least important line that is still written. Default `info`.
+    pub level: LogLevel,
+    /// Lines for people or for programs. Default `text`.
+    pub format: LogFormat,
+}
+
+/// How important a log line is.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Someone must act.
+    Error,
+    /// Something is worse than it should be, and heals by itself.
+    Warn,
+    /// The life of the process and of its connections.
+    #[default]
+    Info,
+    /// Single steps.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl From<LogLevel> for tracing::Level {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+            LogLevel::Trace => Self::TRACE,
+        }
+    }
+}
+
+/// The shape of a log line.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}

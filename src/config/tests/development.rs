@@ -1,0 +1,78 @@
+//! The development app and its loopback.
+
+use super::{Setup, origin, with_app};
+use crate::config::Config;
+
+const REFUSED: &str = "server.host: must be a loopback address, because the development app has a well-known secret; \
+    configure an app of your own";
+
+#[test]
+fn nothing_configured_is_the_development_app_on_loopback() {
+    let loaded = Setup::default().loaded();
+    let mut expected = Config::default();
+    expected.server.host = "127.0.0.1".to_owned();
+    assert!(loaded.is_development());
+    assert_eq!(loaded.config, expected);
+    assert_eq!(
+        origin(&loaded, "[server]", "host"),
+        "default, but loopback for the development app"
+    );
+}
+
+#[test]
+fn any_address_in_the_file_is_narrowed() {
+    let loaded = Setup::default().file("[server]\nhost = \"0.0.0.0\"").loaded();
+    assert_eq!(loaded.config.server.host, "127.0.0.1");
+    assert_eq!(
+        origin(&loaded, "[server]", "host"),
+        "config.toml:2, but loopback for the development app"
+    );
+}
+
+#[test]
+fn a_chosen_address_is_refused() {
+    let file = Setup::default().file("[server]\nhost = \"192.168.1.7\"");
+    assert_eq!(file.error(), format!("config.toml:2: {REFUSED}"));
+    let env = Setup::default().env("CAMPANILE_SERVER__HOST", "0.0.0.0");
+    assert_eq!(env.error(), format!("environment CAMPANILE_SERVER__HOST: {REFUSED}"));
+    let mut flag = Setup::default();
+    flag.sources.flags.host = Some("0.0.0.0".to_owned());
+    assert_eq!(flag.error(), format!("flag --host: {REFUSED}"));
+}
+
+#[test]
+fn a_chosen_loopback_stays() {
+    for host in ["localhost", "127.0.0.2", "::1", "[::1]"] {
+        let loaded = Setup::default().env("CAMPANILE_SERVER__HOST", host).loaded();
+        assert_eq!(loaded.config.server.host, host.trim_matches(['[', ']']));
+        assert_eq!(origin(&loaded, "[server]", "host"), "environment CAMPANILE_SERVER__HOST");
+    }
+}
+
+#[test]
+fn an_app_of_its_own_replaces_the_development_app() {
+    let loaded = with_app().loaded();
+    assert!(!loaded.is_development());
+    assert_eq!(loaded.config.apps.len(), 1);
+    assert_eq!(loaded.config.apps[0].key, "my-key");
+    assert_eq!(loaded.config.server.host, "0.0.0.0");
+}
+
+#[test]
+fn limits_alone_tune_the_development_app() {
+    let loaded = Setup::default().env("SOKETI_DEFAULT_APP_ENABLE_CLIENT_MESSAGES", "0").loaded();
+    assert!(loaded.is_development());
+    assert_eq!(loaded.config.server.host, "127.0.0.1");
+}
+
+#[test]
+fn the_well_known_secret_stays_off_the_network_in_any_app() {
+    let setup = || with_app().env("CAMPANILE_APPS__0__SECRET", "app-secret");
+    assert_eq!(
+        setup().error(),
+        "environment CAMPANILE_APPS__0__SECRET: apps[0].secret: is the well-known one of the development app; \
+         choose another, or set server.host to 127.0.0.1"
+    );
+    let loaded = setup().env("CAMPANILE_SERVER__HOST", "localhost").loaded();
+    assert!(!loaded.is_development());
+}

@@ -1,0 +1,153 @@
+//! What is refused while reading, in exactly one line.
+
+use super::{Setup, with_app};
+use crate::config::{Sources, load};
+use std::path::PathBuf;
+
+#[test]
+fn a_mistake_in_the_file_is_named_with_its_line() {
+    for (text, expected) in [
+        ("[server]\n\nprot = 1", "config.toml:3: server.prot: unknown key; did you mean `port`?"),
+        ("servers.port = 1", "config.toml:1: servers: unknown key; did you mean `server`?"),
+        ("[server]\nbells = 4", "config.toml:2: server.bells: unknown key"),
+        (
+            "[[apps]]\nid = \"a\"\nkeey = \"b\"",
+            "config.toml:3: apps[0].keey: unknown key; did you mean `key`?",
+        ),
+        ("[server]\nport = \"8080\"", "config.toml:2: server.port: must be an integer"),
+        ("[server]\nport = 80.80", "config.toml:2: server.port: must be an integer"),
+        ("[server]\nport = 99999999999999999999", "config.toml:2: server.port: must be an integer"),
+        ("[server]\nhost = 1", "config.toml:2: server.host: must be a string"),
+        (
+            "[connection]\nstrict_protocol = 1",
+            "config.toml:2: connection.strict_protocol: must be true or false",
+        ),
+        (
+            "[server]\ntrusted_proxies = [1]",
+            "config.toml:2: server.trusted_proxies: must be a list of strings",
+        ),
+        ("server = 1", "config.toml:1: server: must be a table"),
+        ("apps = 1", "config.toml:1: apps: must be a list of tables"),
+        ("apps = [1]", "config.toml:1: apps[0]: must be a table"),
+        ("apps = []", "config.toml:1: apps: must have at least one app"),
+        ("[server]\nport = 1\nport = 2", "config.toml:3: duplicate key"),
+        ("[server]\nport = [1,\n", "config.toml:2: unclosed array, expected `]`"),
+        ("[[apps.webhooks]]\nheaders = { a = 1 }", "config.toml:1: apps: must be a list of tables"),
+        (
+            "[[apps]]\n[[apps.webhooks]]\nheaders = { a = 1 }",
+            "config.toml:3: apps[0].webhooks[0].headers: must be a table of strings",
+        ),
+    ] {
+        assert_eq!(Setup::default().file(text).error(), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_mistake_in_our_own_variables_is_named() {
+    for (name, value, expected) in [
+        ("CAMPANILE_SERVER__PORT", "http", "server.port: must be an integer"),
+        ("CAMPANILE_SERVER__PORT", "", "server.port: must be an integer"),
+        ("CAMPANILE_APPS__0__ENABLED", "yes", "apps[0].enabled: must be true or false"),
+        ("CAMPANILE_SERVER__PROT", "1", "unknown variable; did you mean `CAMPANILE_SERVER__PORT`?"),
+        ("CAMPANILE_SERVER_PORT", "1", "unknown variable; did you mean `CAMPANILE_SERVER__PORT`?"),
+        (
+            "CAMPANILE_APPS__3__KEEY",
+            "1",
+            "unknown variable; did you mean `CAMPANILE_APPS__3__KEY`?",
+        ),
+        ("CAMPANILE_APPS", "[]", "unknown variable"),
+        ("CAMPANILE_THE_BELLS_OF_VENICE", "1", "unknown variable"),
+    ] {
+        let expected = format!("environment {name}: {expected}");
+        assert_eq!(Setup::default().env(name, value).error(), expected);
+    }
+    let dotenv = Setup::default().dotenv("CAMPANILE_SERVER__PORT=x");
+    let expected = "environment CAMPANILE_SERVER__PORT (.env): server.port: must be an integer";
+    assert_eq!(dotenv.error(), expected);
+}
+
+#[test]
+fn a_named_file_must_exist() {
+    let missing = Some(PathBuf::from("/no/such/file"));
+    let rule = "/no/such/file: cannot be read: No such file or directory (os error 2)";
+    let sources = Sources { file: missing.clone(), ..Sources::default() };
+    assert_eq!(load(&sources).unwrap_err().to_string(), rule);
+    let sources = Sources { env_file: missing, ..Sources::default() };
+    assert_eq!(load(&sources).unwrap_err().to_string(), rule);
+}
+
+#[test]
+fn what_is_not_built_is_refused_in_the_file() {
+    for (text, place) in [
+        ("[server.tls]\ncert = \"a.pem\"", "config.toml:2: server.tls.cert"),
+        ("[server]\ntls.key = \"a.pem\"", "config.toml:2: server.tls.key"),
+        ("[redis]\nurl = \"redis://localhost\"", "config.toml:2: redis.url"),
+        ("[console]\npassword = \"x\"", "config.toml:2: console.password"),
+        ("[[apps]]\n[[apps.webhooks]]\nurl = \"http://a\"", "config.toml:2: apps[0].webhooks[0]"),
+    ] {
+        let expected = format!("{place}: is not supported by this version of Campanile");
+        assert_eq!(Setup::default().file(text).error(), expected);
+    }
+}
+
+#[test]
+fn an_empty_webhook_is_refused_too() {
+    let error = Setup::default().file("[[apps]]\n[[apps.webhooks]]\n").error();
+    let expected =
+        "config.toml:2: apps[0].webhooks[0]: is not supported by this version of Campanile";
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn what_is_not_built_is_refused_in_the_environment() {
+    for (name, value, what) in [
+        ("REVERB_SCALING_ENABLED", "(true)", "scaling through Redis"),
+        ("REVERB_APP_RATE_LIMITING_ENABLED", "true", "limiting the rate of all messages"),
+        ("SOKETI_ADAPTER_DRIVER", "redis", "an adapter other than `local`"),
+        ("SOKETI_APP_MANAGER_DRIVER", "mysql", "an app manager other than `array`"),
+        ("SOKETI_CACHE_DRIVER", "redis", "a cache other than `memory`"),
+        ("SOKETI_QUEUE_DRIVER", "sqs", "a queue other than `sync`"),
+        ("SOKETI_RATE_LIMITER_DRIVER", "cluster", "a rate limiter other than `local`"),
+        ("SOKETI_SSL_CERT", "a.pem", "TLS in the server"),
+        ("SOKETI_SSL_KEY", "a.pem", "TLS in the server"),
+        ("SOKETI_DEFAULT_APP_WEBHOOKS", "[{\"url\":\"http://a\"}]", "webhooks"),
+    ] {
+        let expected =
+            format!("environment {name}: {what} is not supported by this version of Campanile");
+        assert_eq!(Setup::default().env(name, value).error(), expected);
+    }
+    let error = with_app().env("CAMPANILE_APPS__0__WEBHOOKS__0__URL", "http://a").error();
+    let expected = "environment CAMPANILE_APPS__0__WEBHOOKS__0__URL: apps[0].webhooks[0]: is not supported by this \
+        version of Campanile";
+    assert_eq!(error, expected);
+    let error = with_app().env("CAMPANILE_REDIS__URL", "redis://:hunter2@x").error();
+    let expected = "environment CAMPANILE_REDIS__URL: redis.url: is not supported by this version of Campanile";
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn what_is_not_built_may_be_named_as_long_as_it_is_off() {
+    let off = [
+        ("REVERB_SCALING_ENABLED", "(false)"),
+        ("REVERB_APP_RATE_LIMITING_ENABLED", "null"),
+        ("SOKETI_ADAPTER_DRIVER", "local"),
+        ("SOKETI_SSL_CERT", ""),
+        ("SOKETI_DEFAULT_APP_WEBHOOKS", "[]"),
+        ("CAMPANILE_CONSOLE__PASSWORD", ""),
+        ("REDIS_HOST", "redis"),
+        ("REDIS_PASSWORD", "null"),
+    ];
+    let setup = off.iter().fold(with_app(), |setup, (name, value)| setup.env(name, value));
+    assert_eq!(setup.loaded().notes, [""; 0]);
+}
+
+#[test]
+fn an_app_says_who_it_is() {
+    let file = Setup::default().file("[server]\nport = 1\n[[apps]]\nid = \"1\"\nkey = \"k\"");
+    assert_eq!(file.error(), "config.toml:3: apps[0].secret: is required");
+    let second = with_app().env("CAMPANILE_APPS__1__TLS_ONLY", "true");
+    assert_eq!(
+        second.error(),
+        "environment CAMPANILE_APPS__1__ID: apps[1].id: is required beside CAMPANILE_APPS__1__TLS_ONLY"
+    );
+}

@@ -1,0 +1,102 @@
+//! The configuration as a whole. Files stand in directories of their own; the environment is a map.
+
+mod development;
+mod errors;
+mod grammar;
+mod origins;
+mod reverb;
+mod rules;
+mod sample;
+mod soketi;
+
+use super::{Loaded, Sources, load};
+use std::{
+    fs,
+    path::PathBuf,
+    process,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+/// What a test sets up: the texts of the files, the environment, the flags.
+#[derive(Default)]
+struct Setup {
+    sources: Sources,
+    file: Option<String>,
+    dotenv: Option<String>,
+}
+
+impl Setup {
+    fn file(mut self, text: &str) -> Self {
+        self.file = Some(text.to_owned());
+        self
+    }
+
+    fn dotenv(mut self, text: &str) -> Self {
+        self.dotenv = Some(text.to_owned());
+        self
+    }
+
+    fn env(mut self, name: &str, value: &str) -> Self {
+        self.sources.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Loads what was set up, with `config.toml` and `.env` where they are looked for.
+    fn load(mut self) -> Result<Loaded, String> {
+        let dir = Directory::new();
+        let files = [("config.toml", self.file), (".env", self.dotenv)];
+        for (name, text) in files {
+            if let Some(text) = text {
+                fs::write(dir.0.join(name), text).unwrap();
+            }
+        }
+        self.sources.dir.clone_from(&dir.0);
+        load(&self.sources).map_err(|error| error.to_string())
+    }
+
+    fn loaded(self) -> Loaded {
+        self.load().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn error(self) -> String {
+        self.load().expect_err("it must be refused")
+    }
+}
+
+/// A setup with an app of its own, so that the development app's rules are out of the way.
+fn with_app() -> Setup {
+    let names = ["ID", "KEY", "SECRET"];
+    let value = |name: &str| format!("my-{}", name.to_lowercase());
+    names.iter().fold(Setup::default(), |setup, name| {
+        setup.env(&format!("CAMPANILE_APPS__0__{name}"), &value(name))
+    })
+}
+
+/// A directory of one test, gone after it.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name =
+            format!("campanile-config-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The origin that the effective configuration names for `key` in `section`.
+fn origin(loaded: &Loaded, section: &str, key: &str) -> String {
+    let toml = loaded.effective_toml();
+    let (_, section) = toml.split_once(&format!("{section}\n")).unwrap();
+    let prefix = format!("{key} = ");
+    let line = section.lines().find(|line| line.starts_with(&prefix)).unwrap();
+    line.rsplit_once("  # ").unwrap().1.to_owned()
+}

@@ -1,0 +1,137 @@
+//! Reverb's variables.
+
+use super::{Setup, origin, with_app};
+use crate::config::{ClientEvents, Config};
+
+const PROJECT: &str = "BROADCAST_CONNECTION=reverb\n\
+    REVERB_APP_ID=123456\nREVERB_APP_KEY=abc\nREVERB_APP_SECRET=s3cr3t\n\
+    REVERB_HOST=\"localhost\"\nREVERB_PORT=8080\nREVERB_SCHEME=http\nREDIS_HOST=127.0.0.1\nREDIS_PASSWORD=null\n\
+    VITE_REVERB_APP_KEY=\"${REVERB_APP_KEY}\"\nVITE_REVERB_HOST=\"${REVERB_HOST}\"";
+
+#[test]
+fn a_fresh_laravel_project_just_works() {
+    let loaded = Setup::default().dotenv(PROJECT).loaded();
+    let mut expected = Config::default();
+    expected.apps[0].id = "123456".to_owned();
+    expected.apps[0].key = "abc".to_owned();
+    expected.apps[0].secret = crate::config::Secret::new("s3cr3t");
+    assert_eq!(loaded.config, expected);
+    assert_eq!(loaded.notes, [""; 0]);
+    assert_eq!(origin(&loaded, "[[apps]]", "key"), "environment REVERB_APP_KEY (.env)");
+}
+
+/// What `name` makes of the configuration of an app of its own.
+fn configured(name: &str, value: &str) -> Config {
+    with_app().env(name, value).loaded().config
+}
+
+#[test]
+fn each_variable_sets_its_key() {
+    assert_eq!(configured("REVERB_SERVER_HOST", "10.0.0.1").server.host, "10.0.0.1");
+    assert_eq!(configured("REVERB_SERVER_PORT", "9000").server.port, 9000);
+    assert_eq!(configured("REVERB_SERVER_PATH", "ws").server.path, "/ws");
+    assert_eq!(
+        configured("REVERB_MAX_REQUEST_SIZE", "2000000").server.max_request_bytes,
+        2_000_000
+    );
+    assert_eq!(configured("REVERB_APP_ACTIVITY_TIMEOUT", "30").connection.activity_timeout_s, 30);
+    assert_eq!(
+        configured("REVERB_APP_MAX_MESSAGE_SIZE", "10000").connection.max_message_bytes,
+        10_000
+    );
+    assert_eq!(configured("REVERB_APP_MAX_CONNECTIONS", "5").apps[0].max_connections, 5);
+    assert_eq!(configured("REVERB_APP_MAX_CONNECTIONS", "null").apps[0].max_connections, 0);
+    let origins =
+        configured("REVERB_ALLOWED_ORIGINS", "a.test, *.b.test").apps[0].allowed_origins.clone();
+    assert_eq!(origins, ["a.test", "*.b.test"]);
+}
+
+#[test]
+fn client_events_come_from_members_or_nobody() {
+    for (value, expected, notes) in [
+        ("members", ClientEvents::Members, 0),
+        ("all", ClientEvents::Members, 1),
+        ("none", ClientEvents::None, 0),
+        ("anything", ClientEvents::None, 0),
+    ] {
+        let loaded = with_app().env("REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", value).loaded();
+        assert_eq!(loaded.config.apps[0].client_events, expected, "{value}");
+        assert_eq!(loaded.notes.len(), notes, "{value}");
+    }
+}
+
+#[test]
+fn a_missing_credential_is_named() {
+    let setup = Setup::default().dotenv("REVERB_APP_ID=1\nREVERB_APP_KEY=k\nREVERB_APP_SECRET=");
+    assert_eq!(
+        setup.error(),
+        "environment REVERB_APP_SECRET (.env): apps[0].secret: is required beside REVERB_APP_ID"
+    );
+    let setup = Setup::default().env("REVERB_APP_KEY", "k");
+    assert_eq!(
+        setup.error(),
+        "environment REVERB_APP_ID: apps[0].id: is required beside REVERB_APP_KEY"
+    );
+}
+
+#[test]
+fn what_has_no_effect_is_noted_unless_it_is_reverbs_default() {
+    for (name, default, other) in [
+        ("REVERB_SERVER", "reverb", "octane"),
+        ("REVERB_SCALING_CHANNEL", "reverb", "events"),
+        ("REVERB_PULSE_INGEST_INTERVAL", "15", "30"),
+        ("REVERB_TELESCOPE_INGEST_INTERVAL", "15", "30"),
+        ("REVERB_APP_PING_INTERVAL", "60", "20"),
+        ("REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS", "60", "5"),
+        ("REVERB_APP_RATE_LIMIT_DECAY_SECONDS", "60", "5"),
+        ("REVERB_APP_RATE_LIMIT_TERMINATE", "(false)", "true"),
+    ] {
+        assert_eq!(with_app().env(name, default).loaded().notes, [""; 0]);
+        let notes = with_app().env(name, other).loaded().notes;
+        assert_eq!(notes.len(), 1, "{name}");
+        assert!(notes[0].starts_with(&format!("environment {name} has no effect: ")), "{notes:?}");
+    }
+}
+
+#[test]
+fn an_unknown_variable_is_noted() {
+    let notes = with_app().env("REVERB_SERVER_PROT", "1").loaded().notes;
+    let expected = "environment REVERB_SERVER_PROT has no effect: unknown variable; did you mean `REVERB_SERVER_PORT`?";
+    assert_eq!(notes, [expected]);
+}
+
+#[test]
+fn reverbs_own_limits_are_accepted() {
+    let loaded = Setup::default()
+        .dotenv(PROJECT)
+        .env("REVERB_MAX_REQUEST_SIZE", "10000")
+        .env("REVERB_APP_MAX_MESSAGE_SIZE", "10000")
+        .loaded();
+    assert_eq!(loaded.config.server.max_request_bytes, 10_000);
+    assert_eq!(loaded.config.apps[0].max_event_bytes, 10_000);
+    assert_eq!(
+        loaded.notes,
+        [
+            "environment REVERB_MAX_REQUEST_SIZE also sets apps[0].max_event_bytes to 10000, which must fit it"
+        ]
+    );
+}
+
+#[test]
+fn a_large_message_makes_room_in_the_outbox() {
+    let loaded = with_app().env("REVERB_APP_MAX_MESSAGE_SIZE", "2000000").loaded();
+    assert_eq!(loaded.config.connection.max_outbox_bytes, 2_000_000);
+    assert_eq!(loaded.notes.len(), 1);
+}
+
+#[test]
+fn a_limit_of_the_environment_does_not_give_way() {
+    let setup = with_app()
+        .env("REVERB_MAX_REQUEST_SIZE", "10000")
+        .env("CAMPANILE_APPS__0__MAX_EVENT_BYTES", "20000");
+    assert_eq!(
+        setup.error(),
+        "environment REVERB_MAX_REQUEST_SIZE: server.max_request_bytes: must be at least \
+         apps[0].max_event_bytes (20000)"
+    );
+}

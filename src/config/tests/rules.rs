@@ -1,0 +1,148 @@
+//! The rules that values hold, at their bounds and one beyond.
+
+use super::with_app;
+use crate::config::{key::Key, values::RANGES};
+
+/// The error of setting `key`, without the place that it names, or none.
+fn rule(key: &str, value: &str) -> Option<String> {
+    let variable = Key::new(key).variable();
+    let error = with_app().env(&variable, value).load().err()?;
+    let prefix = format!("environment {variable}: {key}: ");
+    Some(error.strip_prefix(&prefix).unwrap_or_else(|| panic!("{error}")).to_owned())
+}
+
+#[test]
+fn every_range_ends_where_it_says() {
+    for (pattern, least, largest) in RANGES {
+        let key = pattern.replace("[]", "[0]");
+        let expected = Some(format!("must be from {least} to {largest}"));
+        assert_eq!(rule(&key, &(least - 1).to_string()), expected, "{key}");
+        assert_eq!(rule(&key, &(largest + 1).to_string()), expected, "{key}");
+        for bound in [least, largest] {
+            let refused = rule(&key, &bound.to_string());
+            assert!(refused.is_none_or(|rule| rule.starts_with("must be at ")), "{key} {bound}");
+        }
+    }
+}
+
+#[test]
+fn an_outbox_holds_the_largest_message() {
+    assert_eq!(rule("connection.max_outbox_bytes", "65536"), None);
+    let expected = "must be at least connection.max_message_bytes (65536)";
+    assert_eq!(rule("connection.max_outbox_bytes", "65535").as_deref(), Some(expected));
+    assert_eq!(rule("connection.max_message_bytes", "1048576"), None);
+    let expected = "must be at most connection.max_outbox_bytes (1048576)";
+    assert_eq!(rule("connection.max_message_bytes", "1048577").as_deref(), Some(expected));
+}
+
+#[test]
+fn a_request_holds_the_largest_event() {
+    assert_eq!(rule("server.max_request_bytes", "102400"), None);
+    let expected = "must be at least apps[0].max_event_bytes (102400)";
+    assert_eq!(rule("server.max_request_bytes", "102399").as_deref(), Some(expected));
+    assert_eq!(rule("apps[0].max_event_bytes", "1048576"), None);
+    let expected = "must be at most server.max_request_bytes (1048576)";
+    assert_eq!(rule("apps[0].max_event_bytes", "1048577").as_deref(), Some(expected));
+}
+
+#[test]
+fn apps_differ_in_id_and_key() {
+    let second = |id: &str, key: &str| {
+        with_app()
+            .env("CAMPANILE_APPS__1__ID", id)
+            .env("CAMPANILE_APPS__1__KEY", key)
+            .env("CAMPANILE_APPS__1__SECRET", "s")
+    };
+    assert!(second("other-id", "other-key").load().is_ok());
+    assert_eq!(
+        second("my-id", "other-key").error(),
+        "environment CAMPANILE_APPS__1__ID: apps[1].id: must differ from apps[0].id"
+    );
+    assert_eq!(
+        second("other-id", "my-key").error(),
+        "environment CAMPANILE_APPS__1__KEY: apps[1].key: must differ from apps[0].key"
+    );
+}
+
+#[test]
+fn texts_have_their_forms() {
+    let name = "must not contain `/`, `:`, `?`, `#` or white space";
+    let space = "must not contain white space";
+    for (key, value, expected) in [
+        ("apps[0].id", "", "must not be empty"),
+        ("apps[0].key", "", "must not be empty"),
+        ("apps[0].secret", "", "must not be empty"),
+        ("apps[0].id", "a/b", name),
+        ("apps[0].key", "a:b", name),
+        ("apps[0].key", "a b", name),
+        ("server.host", "", "must not be empty"),
+        ("server.host", "a b", space),
+        ("server.path", "/a?b", "must not contain `?`, `#` or white space"),
+        ("server.path", "/a#b", "must not contain `?`, `#` or white space"),
+        ("server.path", "/a b", "must not contain `?`, `#` or white space"),
+        ("server.path", "/a//b", "must not contain `//`"),
+        ("server.path", "/a\u{7}b", "must not contain control characters"),
+        ("redis.prefix", "", "must not be empty"),
+        ("redis.prefix", "{a}", "must not contain braces or white space"),
+        ("metrics.token", "a b", space),
+        ("metrics.listen", "9601", "must be an address and a port such as 127.0.0.1:9601"),
+        (
+            "server.trusted_proxies",
+            "10.0.0.0/8,proxy",
+            "`proxy` must be an address or a network such as 10.0.0.0/8",
+        ),
+        ("log.level", "loud", "must be one of error, warn, info, debug, trace"),
+        ("log.format", "xml", "must be one of text, json"),
+        ("apps[0].client_events", "all", "must be one of none, members"),
+    ] {
+        assert_eq!(rule(key, value).as_deref(), Some(expected), "{key} {value:?}");
+    }
+}
+
+#[test]
+fn a_path_gets_its_proper_form() {
+    for (written, expected) in
+        [("", ""), ("/", ""), ("ws", "/ws"), ("/ws/", "/ws"), ("/a/b", "/a/b"), ("//", "")]
+    {
+        let loaded = with_app().env("CAMPANILE_SERVER__PATH", written).loaded();
+        assert_eq!(loaded.config.server.path, expected, "{written}");
+    }
+}
+
+#[test]
+fn origins_are_patterns_of_hosts() {
+    for pattern in [
+        "*",
+        "example.com",
+        "*.example.com",
+        "localhost:3000",
+        "localhost:*",
+        "https://example.com",
+        "https://*.example.com:8443",
+        "capacitor://localhost",
+        "[::1]:3000",
+        "bücher.example",
+    ] {
+        assert_eq!(rule("apps[0].allowed_origins", pattern), None, "{pattern}");
+    }
+    for pattern in [
+        "https://example.com/",
+        "example.com/path",
+        "example.com:0",
+        "example.com:65536",
+        "example.com:x",
+        "://a",
+        "a b",
+        ":80",
+        "user@example.com",
+        "[::x]:80",
+        "https://",
+        "*://example.com",
+    ] {
+        let rule = rule("apps[0].allowed_origins", pattern).unwrap_or_default();
+        assert!(
+            rule.starts_with(&format!("`{pattern}` must be a host such as ")),
+            "{pattern}: {rule}"
+        );
+    }
+}

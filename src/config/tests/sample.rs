@@ -1,0 +1,73 @@
+//! The `config.toml` at the root of the repository.
+
+use crate::config::{
+    Config,
+    draft::Draft,
+    file,
+    load::to_config,
+    schema::{Kind, Schema},
+    tests::Setup,
+    values,
+};
+
+const SAMPLE: &str = include_str!("../../../config.toml");
+
+#[test]
+fn the_sample_is_the_default_configuration() {
+    let mut draft = Draft::default();
+    file::read("config.toml", SAMPLE, &Schema::new(), &mut draft).unwrap();
+    assert_eq!(to_config(&draft).unwrap(), Config::default());
+}
+
+#[test]
+fn the_sample_shows_every_key() {
+    for (pattern, _) in Schema::new().leaves() {
+        let (section, key) = pattern.rsplit_once('.').unwrap();
+        let header = match section.strip_suffix("[]") {
+            Some(list) => format!("[[{}]]", list.replace("[]", "")),
+            None => format!("[{section}]"),
+        };
+        let lines = SAMPLE.lines().map(|line| line.trim_start_matches("# "));
+        let found = lines
+            .skip_while(|line| *line != header)
+            .skip(1)
+            .take_while(|line| !line.starts_with('['))
+            .any(|line| line.starts_with(&format!("{key} = ")));
+        assert!(found, "{pattern}");
+    }
+}
+
+#[test]
+fn the_sample_can_be_used_as_it_is() {
+    let loaded = Setup::default().file(SAMPLE).loaded();
+    assert!(loaded.is_development());
+    assert_eq!(loaded.notes, [""; 0]);
+}
+
+#[test]
+fn the_sample_beside_a_reverb_project_gives_way_to_it() {
+    let dotenv =
+        "REVERB_APP_ID=1\nREVERB_APP_KEY=k\nREVERB_APP_SECRET=s\nREVERB_MAX_REQUEST_SIZE=10000";
+    let loaded = Setup::default().file(SAMPLE).dotenv(dotenv).loaded();
+    assert!(!loaded.is_development());
+    assert_eq!(loaded.config.apps[0].id, "1");
+    assert_eq!(loaded.config.apps[0].max_event_bytes, 10_000);
+}
+
+#[test]
+fn the_built_in_defaults_hold_all_rules() {
+    let mut draft = Draft::default();
+    file::read("config.toml", SAMPLE, &Schema::new(), &mut draft).unwrap();
+    assert_eq!(values::check(&mut draft), Ok(()));
+}
+
+#[test]
+fn every_integer_has_a_range() {
+    let schema = Schema::new();
+    let integers = schema.leaves().filter(|(_, kind)| *kind == Kind::Integer).map(|(key, _)| key);
+    let mut integers: Vec<_> = integers.collect();
+    let mut ranges: Vec<_> = values::RANGES.iter().map(|(key, _, _)| *key).collect();
+    integers.sort_unstable();
+    ranges.sort_unstable();
+    assert_eq!(integers, ranges);
+}

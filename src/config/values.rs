@@ -1,0 +1,200 @@
+//! The rules for single values: ranges, choices, and the form of texts. Some texts get their proper
+//! form on the way.
+
+use super::{draft::Draft, origin::ConfigError};
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
+use toml::Value;
+
+/// The least and the largest value of every integer, by pattern.
+pub(super) const RANGES: [(&str, i64, i64); 26] = [
+    ("server.port", 0, 65_535),
+    ("server.shards", 0, 64),
+    ("server.max_connections", 0, 10_000_000),
+    ("server.max_request_bytes", 1_024, 1_073_741_824),
+    ("server.request_timeout_s", 1, 3_600),
+    ("server.shutdown_grace_s", 0, 3_600),
+    ("connection.activity_timeout_s", 1, 3_600),
+    ("connection.pong_timeout_s", 1, 3_600),
+    ("connection.max_message_bytes", 1_024, 16_777_216),
+    ("connection.max_outbox_bytes", 1_024, 1_073_741_824),
+    ("connection.max_channels", 1, 1_000_000),
+    ("connection.max_connections_per_ip", 0, 10_000_000),
+    ("apps[].max_connections", 0, 10_000_000),
+    ("apps[].client_events_per_second", 0, 1_000_000),
+    ("apps[].authorized_connections_timeout_s", 0, 86_400),
+    ("apps[].max_event_bytes", 1, 67_108_864),
+    ("apps[].max_event_channels", 1, 10_000),
+    ("apps[].max_event_name_length", 1, 1_000),
+    ("apps[].max_batch_events", 1, 10_000),
+    ("apps[].max_channel_name_length", 1, 1_000),
+    ("apps[].max_presence_members", 1, 1_000_000),
+    ("apps[].max_presence_user_info_bytes", 1, 1_048_576),
+    ("apps[].cache_ttl_s", 1, 31_536_000),
+    ("apps[].requests_per_second", 0, 1_000_000),
+    ("redis.broker_wait_ms", 0, 60_000),
+    ("redis.node_timeout_ms", 1_000, 300_000),
+];
+
+/// The words that a key takes.
+const CHOICES: [(&str, &[&str]); 3] = [
+    ("apps[].client_events", &["none", "members"]),
+    ("log.level", &["error", "warn", "info", "debug", "trace"]),
+    ("log.format", &["text", "json"]),
+];
+
+/// Gives a text its proper form, or names the rule that it breaks.
+type Form = fn(&str) -> Result<String, &'static str>;
+
+/// Keys whose text has a form; for a list it is the form of each element.
+const FORMS: [(&str, Form); 10] = [
+    ("server.host", host),
+    ("server.path", path),
+    ("server.trusted_proxies", network),
+    ("apps[].id", name_in_a_path),
+    ("apps[].key", name_in_a_path),
+    ("apps[].secret", not_empty),
+    ("apps[].allowed_origins", origin_pattern),
+    ("redis.prefix", redis_prefix),
+    ("metrics.token", one_word),
+    ("metrics.listen", address),
+];
+
+/// Checks every value of `draft` by itself, and gives it its proper form.
+pub(super) fn check(draft: &mut Draft) -> Result<(), ConfigError> {
+    for (key, setting) in draft.settings_mut() {
+        check_one(&key.pattern(), &mut setting.value)
+            .map_err(|rule| ConfigError::key(&setting.origin, key, rule))?;
+    }
+    Ok(())
+}
+
+/// The rule that `value` breaks, if it breaks one.
+fn check_one(pattern: &str, value: &mut Value) -> Result<(), String> {
+    match value {
+        Value::Integer(number) => in_range(pattern, *number),
+        Value::String(text) => proper_text(pattern, text),
+        Value::Array(items) => {
+            for item in items {
+                if let Value::String(text) = item {
+                    proper_text(pattern, text).map_err(|rule| format!("`{text}` {rule}"))?;
+                }
+            }
+            Ok(())
+        }
+        Value::Table(_) | Value::Boolean(_) | Value::Float(_) | Value::Datetime(_) => Ok(()),
+    }
+}
+
+fn in_range(pattern: &str, number: i64) -> Result<(), String> {
+    let range = RANGES.iter().find(|(ranged, _, _)| *ranged == pattern);
+    match range {
+        Some((_, least, largest)) if !(least..=largest).contains(&&number) => {
+            Err(format!("must be from {least} to {largest}"))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn proper_text(pattern: &str, text: &mut String) -> Result<(), String> {
+    if text.contains(char::is_control) {
+        return Err("must not contain control characters".to_owned());
+    }
+    if let Some((_, words)) = CHOICES.iter().find(|(choice, _)| *choice == pattern)
+        && !words.contains(&text.as_str())
+    {
+        return Err(format!("must be one of {}", words.join(", ")));
+    }
+    if let Some((_, form)) = FORMS.iter().find(|(formed, _)| *formed == pattern) {
+        *text = form(text)?;
+    }
+    Ok(())
+}
+
+fn not_empty(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() { Err("must not be empty") } else { Ok(text.to_owned()) }
+}
+
+fn has_white_space(text: &str) -> bool {
+    text.contains(char::is_whitespace)
+}
+
+fn host(text: &str) -> Result<String, &'static str> {
+    if has_white_space(text) {
+        return Err("must not contain white space");
+    }
+    not_empty(text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text))
+}
+
+/// A path with one slash before it and none behind, or no path at all.
+fn path(text: &str) -> Result<String, &'static str> {
+    if has_white_space(text) || text.contains(['?', '#']) {
+        return Err("must not contain `?`, `#` or white space");
+    }
+    let text = text.trim_end_matches('/');
+    let path = text.strip_prefix('/').unwrap_or(text);
+    match path {
+        "" => Ok(String::new()),
+        path if path.split('/').any(str::is_empty) => Err("must not contain `//`"),
+        path => Ok(format!("/{path}")),
+    }
+}
+
+fn network(text: &str) -> Result<String, &'static str> {
+    let network = text.parse::<IpNet>().ok();
+    let network = network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    let network = network.ok_or("must be an address or a network such as 10.0.0.0/8")?;
+    Ok(network.trunc().to_string())
+}
+
+fn name_in_a_path(text: &str) -> Result<String, &'static str> {
+    if has_white_space(text) || text.contains(['/', ':', '?', '#']) {
+        return Err("must not contain `/`, `:`, `?`, `#` or white space");
+    }
+    not_empty(text)
+}
+
+/// `example.com`, `*.example.com`, `https://example.com:8443`, `[::1]`, `*`.
+fn origin_pattern(text: &str) -> Result<String, &'static str> {
+    const RULE: &str = "must be a host such as example.com or *.example.com, with scheme or port if those matter, or *";
+    let (scheme, rest) = text.split_once("://").unwrap_or(("x", text));
+    let bracket_end = rest.rfind(']').unwrap_or(0);
+    let (host, port) = match rest.rfind(':') {
+        Some(colon) if colon > bracket_end => (&rest[..colon], &rest[colon + 1..]),
+        Some(_) | None => (rest, "1"),
+    };
+    let scheme_fits = !scheme.is_empty()
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+    let port_fits = port == "*" || port.parse::<u16>().is_ok_and(|port| port > 0);
+    if scheme_fits && port_fits && host_fits(host) { Ok(text.to_owned()) } else { Err(RULE) }
+}
+
+fn host_fits(host: &str) -> bool {
+    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty()
+                && host.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '*'))
+        }
+    }
+}
+
+/// Braces would move keys of one channel to other slots of a Redis Cluster.
+fn redis_prefix(text: &str) -> Result<String, &'static str> {
+    if has_white_space(text) || text.contains(['{', '}']) {
+        return Err("must not contain braces or white space");
+    }
+    not_empty(text)
+}
+
+fn one_word(text: &str) -> Result<String, &'static str> {
+    if has_white_space(text) { Err("must not contain white space") } else { Ok(text.to_owned()) }
+}
+
+fn address(text: &str) -> Result<String, &'static str> {
+    match (text, text.parse::<SocketAddr>()) {
+        ("", _) => Ok(String::new()),
+        (_, Ok(address)) => Ok(address.to_string()),
+        (_, Err(_)) => Err("must be an address and a port such as 127.0.0.1:9601"),
+    }
+}

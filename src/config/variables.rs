@@ -1,0 +1,157 @@
+//! The environment variables that can concern us, from the real environment and from `.env`.
+
+use super::origin::Origin;
+use std::collections::BTreeMap;
+
+/// The families that are read. Others are none of ours.
+const FAMILIES: [&str; 4] = [super::key::PREFIX, "REVERB_", "SOKETI_", "REDIS_"];
+
+/// The variables of our families. The real environment wins over `.env`.
+#[derive(Default)]
+pub(super) struct Variables(BTreeMap<String, Variable>);
+
+struct Variable {
+    value: String,
+    dotenv: Option<String>,
+}
+
+impl Variables {
+    /// Takes what concerns us from the real environment, `env`, and from a `.env` file with its
+    /// name.
+    pub(super) fn new(
+        env: &BTreeMap<String, String>,
+        dotenv: Option<(&str, &BTreeMap<String, String>)>,
+    ) -> Self {
+        let mut variables = Self::default();
+        if let Some((file, values)) = dotenv {
+            variables.take(values, Some(file));
+        }
+        variables.take(env, None);
+        variables
+    }
+
+    fn take(&mut self, values: &BTreeMap<String, String>, dotenv: Option<&str>) {
+        for (name, value) in values {
+            let ours = FAMILIES.iter().any(|family| name.starts_with(family));
+            if ours && !is_service_link(name, value) {
+                let variable = Variable { value: value.clone(), dotenv: dotenv.map(str::to_owned) };
+                self.0.insert(name.clone(), variable);
+            }
+        }
+    }
+
+    /// What the variable `name` says, in the words of its family: Laravel's for `REVERB_` and
+    /// `REDIS_`, where `null` and its like mean that nothing is set.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        let value = self.0.get(name)?.value.as_str();
+        if name.starts_with("REVERB_") || name.starts_with("REDIS_") {
+            laravel(value)
+        } else {
+            Some(value)
+        }
+    }
+
+    /// What a peer's variable says, unless it is empty or null, which means that it is not set.
+    pub(super) fn set(&self, name: &str) -> Option<&str> {
+        self.value(name).filter(|value| !matches!(value.trim(), "" | "null"))
+    }
+
+    /// Where the variable `name` stands.
+    pub(super) fn origin(&self, name: &str) -> Origin {
+        let dotenv = self.0.get(name).and_then(|variable| variable.dotenv.clone());
+        Origin::Environment { variable: name.to_owned(), dotenv }
+    }
+
+    /// The names of the variables that begin with `family`.
+    pub(super) fn names(&self, family: &str) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str).filter(move |name| name.starts_with(family))
+    }
+}
+
+/// Whether Kubernetes or Docker made the variable, to tell where a service is that happens to be
+/// called like us. A pod beside a service named `campanile` has
+/// `CAMPANILE_PORT=tcp://10.0.0.1:8080`, and must start all the same.
+fn is_service_link(name: &str, value: &str) -> bool {
+    let host_or_port = ["_SERVICE_HOST", "_SERVICE_PORT"].iter().any(|part| name.contains(part));
+    let port_of = name.split_once("_PORT_").is_some_and(|(_, rest)| {
+        rest.split_once('_').is_some_and(|(number, rest)| {
+            number.parse::<u16>().is_ok()
+                && ["TCP", "UDP", "SCTP"].iter().any(|p| rest.starts_with(p))
+        })
+    });
+    let port = name.ends_with("_PORT") && value.contains("://");
+    host_or_port || port_of || port
+}
+
+/// What Laravel's `env()` makes of a value.
+fn laravel(value: &str) -> Option<&str> {
+    let is = |word: &str| {
+        value.eq_ignore_ascii_case(word)
+            || value
+                .strip_prefix('(')
+                .and_then(|value| value.strip_suffix(')'))
+                .is_some_and(|value| value.eq_ignore_ascii_case(word))
+    };
+    let unquoted =
+        ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+    match value {
+        _ if is("null") => None,
+        _ if is("true") => Some("true"),
+        _ if is("false") => Some("false"),
+        _ if is("empty") => Some(""),
+        value => Some(unquoted.unwrap_or(value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn laravel_has_words_for_values() {
+        for (written, meant) in [
+            ("true", Some("true")),
+            ("(true)", Some("true")),
+            ("TRUE", Some("true")),
+            ("false", Some("false")),
+            ("(false)", Some("false")),
+            ("null", None),
+            ("(null)", None),
+            ("empty", Some("")),
+            ("(empty)", Some("")),
+            ("'quoted'", Some("quoted")),
+            ("truest", Some("truest")),
+            ("", Some("")),
+        ] {
+            assert_eq!(laravel(written), meant, "{written}");
+        }
+    }
+
+    #[test]
+    fn only_laravels_variables_are_in_laravels_words() {
+        let env = ["REVERB_APP_KEY", "CAMPANILE_APPS__0__KEY"];
+        let env = env.map(|name| (name.to_owned(), "(empty)".to_owned())).into();
+        let variables = Variables::new(&env, None);
+        assert_eq!(variables.value("REVERB_APP_KEY"), Some(""));
+        assert_eq!(variables.value("CAMPANILE_APPS__0__KEY"), Some("(empty)"));
+    }
+
+    #[test]
+    fn links_to_services_are_not_settings() {
+        for (name, value) in [
+            ("CAMPANILE_SERVICE_HOST", "10.0.0.1"),
+            ("CAMPANILE_SERVICE_PORT_HTTP", "8080"),
+            ("CAMPANILE_PORT", "tcp://10.0.0.1:8080"),
+            ("CAMPANILE_PORT_8080_TCP_ADDR", "10.0.0.1"),
+            ("SOKETI_PORT", "tcp://10.0.0.1:6001"),
+            ("REVERB_SERVER_PORT", "tcp://10.0.0.1:8080"),
+        ] {
+            assert!(is_service_link(name, value), "{name}");
+        }
+        for (name, value) in
+            [("SOKETI_PORT", "6001"), ("CAMPANILE_SERVER__PORT", "8080"), ("CAMPANILE_PORT_X", "1")]
+        {
+            assert!(!is_service_link(name, value), "{name}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The HTTP side: the API for application servers, the probes for operators, and the handshake
+//! that makes a WebSocket of a request.
+//!
+//! hyper speaks HTTP; here it is decided what is answered. A request's path is read once into a
+//! [`route::Route`]. The API's requests are authenticated before their body is looked at.
+
+mod api;
+mod auth;
+mod body;
+mod cors;
+mod held;
+mod probes;
+mod publish;
+mod reply;
+mod route;
+mod serve;
+mod upgrade;
+
+pub use probes::serve_metrics;
+pub use serve::serve;
+
+use crate::{
+    config::Config,
+    node::{Node, TrustedProxies},
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+/// What all HTTP connections of the server have in common.
+#[derive(Debug)]
+pub struct Http {
+    node: Arc<Node>,
+    prefix: String,
+    max_request_bytes: usize,
+    request_timeout: Duration,
+    proxies: TrustedProxies,
+    metrics: MetricsAccess,
+    requests: AtomicU32,
+    run: u32,
+}
+
+/// Who may read `/metrics` on the main port.
+#[derive(Debug)]
+enum MetricsAccess {
+    /// Nobody: the page is not there.
+    Nobody,
+    /// Everybody: only the development app is served, on loopback.
+    Everybody,
+    /// Whoever has the token.
+    Token(String),
+}
+
+impl Http {
+    /// Makes the HTTP side ready for `node`.
+    #[must_use]
+    pub fn new(config: &Config, node: Arc<Node>) -> Self {
+        let token = config.metrics.token.expose();
+        let metrics = match token {
+            "" if config.is_development() => MetricsAccess::Everybody,
+            "" => MetricsAccess::Nobody,
+            token => MetricsAccess::Token(token.to_owned()),
+        };
+        Self {
+            node,
+            prefix: config.server.path.clone(),
+            max_request_bytes: config.server.max_request_bytes,
+            request_timeout: Duration::from_secs(config.server.request_timeout_s),
+            proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
+            metrics,
+            requests: AtomicU32::new(0),
+            run: rand::random(),
+        }
+    }
+
+    /// Makes a request id: unique within this run, and hardly ever met in another.
+    fn request_id(&self) -> String {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        format!("{:08x}{number:08x}", self.run)
+    }
+}

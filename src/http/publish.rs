@@ -1,0 +1,310 @@
+//! Publishing: one event on many channels, or a batch of events on one channel each.
+
+use super::{
+    Http,
+    reply::{ApiError, Reply, ok},
+};
+use crate::{
+    config::AppConfig,
+    hub::{Counts, Hub, ShardSet},
+    node::Event,
+    protocol::{ChannelName, EventData, SocketId},
+};
+use serde::Deserialize;
+use serde_json::{Map, Value, value::RawValue};
+use std::{borrow::Cow, collections::HashSet, time::Instant};
+
+/// An event as it is sent; what is wrong with a member is said by its name.
+#[derive(Deserialize)]
+struct EventBody<'a> {
+    #[serde(borrow)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    channel: Option<&'a RawValue>,
+    #[serde(borrow)]
+    channels: Option<&'a RawValue>,
+    #[serde(borrow)]
+    socket_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    info: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct BatchBody<'a> {
+    #[serde(borrow)]
+    batch: Option<Vec<&'a RawValue>>,
+}
+
+/// An event that may be published, and what the publisher wants to know.
+struct Publish<'a> {
+    event: Event<'a>,
+    info: Option<Info>,
+}
+
+/// What a publisher wants to know of the channels it published on.
+#[derive(Clone, Copy, Debug, Default)]
+struct Info {
+    user_count: bool,
+    subscription_count: bool,
+}
+
+impl Http {
+    /// `POST /apps/{id}/events`.
+    pub(super) async fn publish(
+        &self,
+        hub: &Hub,
+        body: &[u8],
+    ) -> Result<Reply, ApiError> {
+        let config = &hub.app().config;
+        let Publish { event, info } = parse_event(object(body)?, config, Channels::Many)?;
+        let (counts, shards) = self.node.publish(hub, &event, Instant::now());
+        let reply = match info {
+            None => ok("{}"),
+            Some(info) => {
+                let channels: Map<String, Value> = event
+                    .channels
+                    .iter()
+                    .zip(counts)
+                    .map(|(name, counts)| (name.to_string(), info.of(name, counts, config)))
+                    .collect();
+                ok(serde_json::json!({ "channels": channels }).to_string())
+            }
+        };
+        self.node.caught_up(shards).await;
+        Ok(reply)
+    }
+
+    /// `POST /apps/{id}/batch_events`: all or nothing, in the order of the batch.
+    pub(super) async fn publish_batch(
+        &self,
+        hub: &Hub,
+        body: &[u8],
+    ) -> Result<Reply, ApiError> {
+        let batch = parse_batch(body, &hub.app().config)?;
+        let now = Instant::now();
+        let wants_info = batch.iter().any(|publish| publish.info.is_some());
+        let mut shards = ShardSet::default();
+        let mut infos = Vec::with_capacity(batch.len());
+        for Publish { event, info } in &batch {
+            let (counts, touched) = self.node.publish(hub, event, now);
+            shards = shards.union(touched);
+            let of_one = event.channels.first().zip(counts.first().copied());
+            infos.push(match (info, of_one) {
+                (Some(info), Some((name, counts))) => info.of(name, counts, &hub.app().config),
+                (Some(_) | None, _) => Value::Object(Map::new()),
+            });
+        }
+        self.node.caught_up(shards).await;
+        Ok(if wants_info { ok(serde_json::json!({ "batch": infos }).to_string()) } else { ok("{}") })
+    }
+}
+
+impl Info {
+    fn parse(text: &str) -> Self {
+        let has = |attribute| text.split(',').any(|found| found.trim() == attribute);
+        Self { user_count: has("user_count"), subscription_count: has("subscription_count") }
+    }
+
+    /// The attributes that were asked for and that apply to the channel.
+    fn of(self, name: &ChannelName, counts: Counts, config: &AppConfig) -> Value {
+        let mut attributes = Map::new();
+        if name.is_presence() {
+            if self.user_count {
+                attributes.insert("user_count".into(), counts.users.into());
+            }
+        } else if self.subscription_count && config.subscription_count {
+            attributes.insert("subscription_count".into(), counts.subscriptions.into());
+        }
+        Value::Object(attributes)
+    }
+}
+
+/// Whether an event names one channel or may name many.
+#[derive(Clone, Copy)]
+enum Channels {
+    One,
+    Many,
+}
+
+fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+    let text = std::str::from_utf8(body).ok().filter(|text| text.trim_start().starts_with('{'));
+    let text = text.ok_or_else(|| ApiError::bad_request("The body must be a JSON object"))?;
+    serde_json::from_str(text)
+        .map_err(|error| ApiError::bad_request(format!("The body must be a JSON object: {error}")))
+}
+
+fn parse_batch<'a>(body: &'a [u8], config: &AppConfig) -> Result<Vec<Publish<'a>>, ApiError> {
+    let BatchBody { batch } = object(body)?;
+    let batch = batch.ok_or_else(|| ApiError::bad_request("batch must be an array of events"))?;
+    let max = config.max_batch_events;
+    if max < batch.len() {
+        return Err(ApiError::bad_request(format!(
+            "Batch too large: {} events, at most {max} are allowed",
+            batch.len()
+        )));
+    }
+    batch
+        .into_iter()
+        .map(|raw| parse_event(object(raw.get().as_bytes())?, config, Channels::One))
+        .collect()
+}
+
+fn parse_event<'a>(
+    body: EventBody<'a>,
+    config: &AppConfig,
+    channels: Channels,
+) -> Result<Publish<'a>, ApiError> {
+    let event = Event {
+        name: parse_name(body.name, config.max_event_name_length)?,
+        data: parse_data(body.data, config.max_event_bytes)?,
+        channels: parse_channels(&body, config, channels)?,
+        except: parse_socket_id(body.socket_id)?,
+    };
+    let info: Option<Cow<'_, str>> = member(body.info, "info must be text: a list of attributes")?;
+    Ok(Publish { event, info: info.map(|text| Info::parse(&text)) })
+}
+
+/// Reads a member; `rule` is what is said when it is of another type.
+fn member<'a, T: Deserialize<'a>>(
+    raw: Option<&'a RawValue>,
+    rule: &str,
+) -> Result<Option<T>, ApiError> {
+    raw.map_or(Ok(None), |raw| serde_json::from_str(raw.get()))
+        .map_err(|_| ApiError::bad_request(rule))
+}
+
+fn parse_name(raw: Option<&RawValue>, max: usize) -> Result<Cow<'_, str>, ApiError> {
+    let rule = format!("name is required: text of 1 to {max} characters");
+    let name: Option<String> = member(raw, &rule)?;
+    match name {
+        Some(name) if (1..=max).contains(&name.chars().count()) => Ok(name.into()),
+        Some(_) | None => Err(ApiError::bad_request(rule)),
+    }
+}
+
+fn parse_data(raw: Option<&RawValue>, max: usize) -> Result<EventData<'_>, ApiError> {
+    let raw = raw.filter(|raw| raw.get() != "null");
+    let raw = raw.ok_or_else(|| ApiError::bad_request("data is required: text"))?;
+    let data = EventData::new(raw.get());
+    if max < data.byte_len() {
+        return Err(ApiError::too_large(format!(
+            "The data content of this event exceeds the allowed maximum ({max} bytes, \
+             max_event_bytes of the app): it has {} bytes",
+            data.byte_len()
+        )));
+    }
+    Ok(data)
+}
+
+fn parse_channels(
+    body: &EventBody<'_>,
+    config: &AppConfig,
+    channels: Channels,
+) -> Result<Vec<ChannelName>, ApiError> {
+    let max = config.max_event_channels;
+    let many_rule = format!("channels must be an array of 1 to {max} channel names");
+    let many = match channels {
+        Channels::One if body.channels.is_some() => {
+            return Err(ApiError::bad_request("An event of a batch names one channel, in channel"));
+        }
+        Channels::One => None,
+        Channels::Many => member::<Vec<String>>(body.channels, &many_rule)?,
+    };
+    let names = match many {
+        Some(names) => names,
+        None => member::<String>(body.channel, "channel must be text")?.into_iter().collect(),
+    };
+    if names.is_empty() {
+        return Err(ApiError::bad_request(match channels {
+            Channels::One => "channel is required: a channel name",
+            Channels::Many => "channel or channels is required: a channel name, or an array of them",
+        }));
+    }
+    if max < names.len() {
+        return Err(ApiError::bad_request(format!("{many_rule}: there are {}", names.len())));
+    }
+    let mut seen = HashSet::with_capacity(names.len());
+    let parsed = names.iter().map(|name| parse_channel(name, config));
+    // An event goes to each channel once, however often it is named.
+    parsed.filter(|name| name.as_ref().map_or(true, |name| seen.insert(name.clone()))).collect()
+}
+
+pub(super) fn parse_channel(name: &str, config: &AppConfig) -> Result<ChannelName, ApiError> {
+    ChannelName::parse(name, config.max_channel_name_length).map_err(|rule| {
+        let name = &name[..name.floor_char_boundary(100)];
+        ApiError::bad_request(format!("Invalid channel name {name:?}: {rule}"))
+    })
+}
+
+fn parse_socket_id(raw: Option<&RawValue>) -> Result<Option<SocketId>, ApiError> {
+    let rule = "socket_id must be text like 123.456";
+    let text: Option<String> = member(raw, rule)?;
+    match text.as_deref().map(SocketId::parse) {
+        None => Ok(None),
+        Some(Ok(socket_id)) => Ok(socket_id),
+        Some(Err(_)) => Err(ApiError::bad_request(rule)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Publish<'_>, String> {
+        let mut config = AppConfig::development();
+        config.max_event_bytes = 10;
+        config.max_event_channels = 3;
+        config.max_event_name_length = 5;
+        object(text.as_bytes())
+            .and_then(|body| parse_event(body, &config, Channels::Many))
+            .map_err(|error| format!("{error:?}"))
+    }
+
+    #[test]
+    fn an_event_is_read_as_it_was_sent() {
+        let text = r#"{"name":"e\\x","channels":["a","b","a"],"data":"\u00e9","socket_id":"1.2","info":"user_count"}"#;
+        let publish = parse(text).unwrap();
+        assert_eq!(publish.event.name, r"e\x");
+        assert_eq!(publish.event.data.token(), r#""\u00e9""#);
+        assert_eq!(publish.event.channels.len(), 2);
+        assert_eq!(publish.event.except.map(|id| id.to_string()), Some("1.2".into()));
+        assert!(publish.info.unwrap().user_count);
+    }
+
+    #[test]
+    fn other_values_than_text_become_text() {
+        let publish = parse(r#"{"name":"e","channel":"a","data":{"a": 1}}"#).unwrap();
+        assert_eq!(publish.event.data.token(), r#""{\"a\":1}""#);
+        assert_eq!(parse(r#"{"name":"e","channel":"a","data":""}"#).unwrap().event.data.byte_len(), 0);
+    }
+
+    #[test]
+    fn what_is_wrong_is_called_by_its_name() {
+        for (text, word) in [
+            ("", "JSON object"),
+            ("[]", "JSON object"),
+            (r#"{"name":"e","channel":"a","data":"1""#, "JSON object"),
+            (r#"{"channel":"a","data":"1"}"#, "name"),
+            (r#"{"name":"","channel":"a","data":"1"}"#, "name"),
+            (r#"{"name":"123456","channel":"a","data":"1"}"#, "name"),
+            (r#"{"name":5,"channel":"a","data":"1"}"#, "name"),
+            (r#"{"name":"e","channel":"a"}"#, "data"),
+            (r#"{"name":"e","channel":"a","data":null}"#, "data"),
+            (r#"{"name":"e","channel":"a","data":"12345678901"}"#, "max_event_bytes"),
+            (r#"{"name":"e","data":"1"}"#, "channel"),
+            (r#"{"name":"e","channel":5,"data":"1"}"#, "channel"),
+            (r#"{"name":"e","channels":[],"data":"1"}"#, "channel"),
+            (r#"{"name":"e","channels":"a","data":"1"}"#, "channels"),
+            (r#"{"name":"e","channels":["a","b","c","d"],"data":"1"}"#, "channels"),
+            (r#"{"name":"e","channels":["a","b c"],"data":"1"}"#, "channel"),
+            (r#"{"name":"e","channel":"a","data":"1","socket_id":"x"}"#, "socket_id"),
+            (r#"{"name":"e","channel":"a","data":"1","socket_id":5}"#, "socket_id"),
+            (r#"{"name":"e","channel":"a","data":"1","info":5}"#, "info"),
+        ] {
+            let flaw = parse(text).err().unwrap_or_else(|| panic!("{text} is taken"));
+            assert!(flaw.contains(word), "{text}: {flaw}");
+        }
+    }
+}

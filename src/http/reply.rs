@@ -1,0 +1,84 @@
+//! What is answered.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Response, StatusCode,
+    header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
+};
+use serde_json::json;
+use std::time::Duration;
+
+pub(super) type Reply = Response<Full<Bytes>>;
+
+/// A request that is not granted: the status, and a sentence for the backend's developer that
+/// says what was expected. Frameworks show it as it is, so it is our diagnostics page.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    message: String,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), header: None }
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    pub(super) fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, message)
+    }
+
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, message)
+    }
+
+    pub(super) fn too_large(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+    }
+
+    pub(super) fn wrong_method(allowed: &'static str) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("Method not allowed: use {allowed}"))
+            .with_header(ALLOW, HeaderValue::from_static(allowed))
+    }
+
+    /// An answer that asks to come again after `wait`, in whole seconds rounded up.
+    pub(super) fn later(status: StatusCode, message: impl Into<String>, wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(0 < wait.subsec_nanos());
+        Self::new(status, message).with_header(RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+    }
+
+    pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.header = Some((name, value));
+        self
+    }
+
+    pub(super) fn into_reply(self) -> Reply {
+        let body = json!({"error": self.message, "code": self.status.as_u16()}).to_string();
+        let mut reply = json_reply(self.status, body);
+        if let Some((name, value)) = self.header {
+            reply.headers_mut().insert(name, value);
+        }
+        reply
+    }
+}
+
+/// 200 with a JSON object: exactly what every SDK takes for success.
+pub(super) fn ok(body: impl Into<Bytes>) -> Reply {
+    json_reply(StatusCode::OK, body)
+}
+
+pub(super) fn json_reply(status: StatusCode, body: impl Into<Bytes>) -> Reply {
+    with_type(status, "application/json", body)
+}
+
+pub(super) fn with_type(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Reply {
+    let mut reply = Response::new(Full::new(body.into()));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    reply
+}

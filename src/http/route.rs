@@ -1,0 +1,183 @@
+//! Which thing a path names, and what may be done to it.
+
+use super::reply::ApiError;
+use hyper::Method;
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
+
+/// What is asked for, with the names in the path decoded.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Route<'a> {
+    WebSocket { key: Cow<'a, str> },
+    Up,
+    Ready,
+    Metrics,
+    /// A browser asks what it may do to something of the app's.
+    Preflight { app_id: Cow<'a, str>, allowed: &'static str },
+    Api { app_id: Cow<'a, str>, call: Call<'a> },
+}
+
+/// A call of the HTTP API.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Call<'a> {
+    Publish,
+    PublishBatch,
+    Channels,
+    Channel(Cow<'a, str>),
+    ChannelUsers(Cow<'a, str>),
+    Connections,
+    TerminateUser(Cow<'a, str>),
+}
+
+impl Call<'_> {
+    fn allowed(&self) -> &'static str {
+        match self {
+            Self::Publish | Self::PublishBatch | Self::TerminateUser(_) => "POST",
+            Self::Channels | Self::Channel(_) | Self::ChannelUsers(_) | Self::Connections => "GET",
+        }
+    }
+
+    /// Whether the answers are counted as those of publishes.
+    pub(super) fn is_publish(&self) -> bool {
+        matches!(self, Self::Publish | Self::PublishBatch)
+    }
+}
+
+fn decoded(segment: &str) -> Result<Cow<'_, str>, ApiError> {
+    percent_decode_str(segment)
+        .decode_utf8()
+        .map_err(|_| ApiError::bad_request("The path is not UTF-8 when percent-decoded"))
+}
+
+impl<'a> Route<'a> {
+    /// Reads the path of a request, in which `prefix` comes first.
+    ///
+    /// # Errors
+    ///
+    /// 404 where there is nothing, 405 where the method does not fit.
+    pub(super) fn parse(method: &Method, path: &'a str, prefix: &str) -> Result<Self, ApiError> {
+        let path = path
+            .strip_prefix(prefix)
+            .and_then(|path| path.strip_prefix('/'))
+            .ok_or_else(|| Self::nothing_at(path, prefix))?;
+        let mut segments = path.splitn(3, '/');
+        let first = segments.next().unwrap_or_default();
+        match (first, segments.next(), segments.next()) {
+            ("app", Some(key), None) if !key.is_empty() => {
+                only(method, Self::WebSocket { key: decoded(key)? })
+            }
+            ("up", None, None) => only(method, Self::Up),
+            ("ready", None, None) => only(method, Self::Ready),
+            ("metrics", None, None) => only(method, Self::Metrics),
+            ("apps", Some(""), _) => Err(ApiError::bad_request("The path names no app id")),
+            ("apps", Some(app_id), Some(rest)) => {
+                let call = Self::call(rest)?.ok_or_else(|| Self::nothing_at(path, prefix))?;
+                Self::api(method, decoded(app_id)?, call)
+            }
+            _ => Err(Self::nothing_at(path, prefix)),
+        }
+    }
+
+    fn nothing_at(path: &str, prefix: &str) -> ApiError {
+        let path = &path[..path.floor_char_boundary(100)];
+        ApiError::not_found(format!(
+            "Nothing at {path}: the API is under {prefix}/apps/APP_ID/, \
+             WebSockets connect to {prefix}/app/APP_KEY"
+        ))
+    }
+
+    fn api(method: &Method, app_id: Cow<'a, str>, call: Call<'a>) -> Result<Self, ApiError> {
+        let allowed = call.allowed();
+        match method.as_str() {
+            "OPTIONS" => Ok(Self::Preflight { app_id, allowed }),
+            sent if sent == allowed => Ok(Self::Api { app_id, call }),
+            _ => Err(ApiError::wrong_method(allowed)),
+        }
+    }
+
+    fn call(rest: &'a str) -> Result<Option<Call<'a>>, ApiError> {
+        let mut segments = rest.splitn(3, '/');
+        let first = segments.next().unwrap_or_default();
+        Ok(Some(match (first, segments.next(), segments.next()) {
+            ("events", None, None) => Call::Publish,
+            ("batch_events", None, None) => Call::PublishBatch,
+            ("connections", None, None) => Call::Connections,
+            ("channels", None, None) => Call::Channels,
+            ("channels", Some(name), None) if !name.is_empty() => Call::Channel(decoded(name)?),
+            ("channels", Some(name), Some("users")) => Call::ChannelUsers(decoded(name)?),
+            ("users", Some(user_id), Some("terminate_connections")) => {
+                Call::TerminateUser(decoded(user_id)?)
+            }
+            _ => return Ok(None),
+        }))
+    }
+}
+
+/// What can only be read.
+fn only<'a>(method: &Method, route: Route<'a>) -> Result<Route<'a>, ApiError> {
+    let is_probe = matches!(route, Route::Up | Route::Ready);
+    match *method {
+        Method::GET => Ok(route),
+        Method::HEAD if is_probe => Ok(route),
+        _ if is_probe => Err(ApiError::wrong_method("GET, HEAD")),
+        _ => Err(ApiError::wrong_method("GET")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(method: Method, path: &'static str, prefix: &str) -> Option<Route<'static>> {
+        Route::parse(&method, path, prefix).ok()
+    }
+
+    fn call(method: Method, path: &'static str) -> Option<Call<'static>> {
+        match route(method, path, "")? {
+            Route::Api { app_id, call } if app_id == "3" => Some(call),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn every_endpoint_is_found() {
+        assert_eq!(route(Method::GET, "/app/K", ""), Some(Route::WebSocket { key: "K".into() }));
+        assert_eq!(route(Method::HEAD, "/up", ""), Some(Route::Up));
+        assert_eq!(route(Method::GET, "/ready", ""), Some(Route::Ready));
+        assert_eq!(route(Method::GET, "/metrics", ""), Some(Route::Metrics));
+        assert_eq!(call(Method::POST, "/apps/3/events"), Some(Call::Publish));
+        assert_eq!(call(Method::POST, "/apps/3/batch_events"), Some(Call::PublishBatch));
+        assert_eq!(call(Method::GET, "/apps/3/channels"), Some(Call::Channels));
+        assert_eq!(call(Method::GET, "/apps/3/channels/a%3Bb"), Some(Call::Channel("a;b".into())));
+        assert_eq!(call(Method::GET, "/apps/3/channels/a/users"), Some(Call::ChannelUsers("a".into())));
+        assert_eq!(call(Method::GET, "/apps/3/connections"), Some(Call::Connections));
+        let terminate = call(Method::POST, "/apps/3/users/7/terminate_connections");
+        assert_eq!(terminate, Some(Call::TerminateUser("7".into())));
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_found() {
+        for path in [
+            "/", "/app", "/app/", "/app/K/x", "/apps/3", "/apps/3/", "/apps/3/nope", "/apps/3/events/x",
+            "/pusher/app/K/1/x/xhr_streaming", "//apps/3/events", "/upx",
+        ] {
+            assert_eq!(route(Method::GET, path, ""), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_prefix_comes_first() {
+        assert_eq!(route(Method::GET, "/ws/up", "/ws"), Some(Route::Up));
+        assert_eq!(route(Method::GET, "/up", "/ws"), None);
+        assert_eq!(route(Method::GET, "/wsx/up", "/ws"), None);
+    }
+
+    #[test]
+    fn methods_must_fit() {
+        assert_eq!(call(Method::GET, "/apps/3/events"), None);
+        assert_eq!(call(Method::POST, "/apps/3/channels"), None);
+        assert_eq!(route(Method::POST, "/up", ""), None);
+        let preflight = Route::Preflight { app_id: "3".into(), allowed: "POST" };
+        assert_eq!(route(Method::OPTIONS, "/apps/3/events", ""), Some(preflight));
+    }
+}

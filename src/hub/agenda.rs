@@ -1,0 +1,64 @@
+//! What is to be done later.
+
+use crate::protocol::ChannelName;
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BinaryHeap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+/// Something to look at when its time has come. It may have become idle talk meanwhile, so who
+/// carries it out looks again.
+#[derive(Debug)]
+pub(super) enum Task {
+    AnnounceCount(ChannelName),
+    ForgetCached(ChannelName),
+    GoOffline(Arc<str>),
+}
+
+/// Tasks by time. At most one of a kind is planned for each channel, and one for each sign-out.
+#[derive(Debug, Default)]
+pub(super) struct Agenda(Mutex<BinaryHeap<Reverse<Planned>>>);
+
+#[derive(Debug)]
+struct Planned {
+    at: Instant,
+    task: Task,
+}
+
+impl Agenda {
+    pub(super) fn add(&self, at: Instant, task: Task) {
+        self.lock().push(Reverse(Planned { at, task }));
+    }
+
+    /// The next task whose time has come.
+    pub(super) fn take_due(&self, now: Instant) -> Option<Task> {
+        let mut heap = self.lock();
+        heap.peek().is_some_and(|Reverse(next)| next.at <= now).then(|| heap.pop())?.map(|due| due.0.task)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BinaryHeap<Reverse<Planned>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ord for Planned {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.at.cmp(&other.at)
+    }
+}
+
+impl PartialOrd for Planned {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Planned {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Planned {}

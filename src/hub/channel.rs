@@ -1,0 +1,182 @@
+//! One channel: its subscribers by number, its order, its roster and its memory.
+
+use super::{
+    ChannelId, Counts, Delivery, Hub, Inboxes, ShardIndex, ShardSet, cache::Cached, roster::Roster,
+};
+use crate::protocol::{ChannelName, Frame, Member, SocketId, SubscriptionRefusal, event};
+use std::{sync::Arc, time::Instant};
+
+/// What the node knows of a channel. It exists while somebody is subscribed or an event is
+/// remembered. Who the subscribers are, only their shards know.
+#[derive(Debug)]
+pub(super) struct Channel {
+    id: ChannelId,
+    sequence: u64,
+    subscribers: usize,
+    shards: ShardSet,
+    roster: Option<Box<Roster>>,
+    cached: Option<Box<Cached>>,
+    count: CountNotice,
+}
+
+/// What the subscribers have been told of their number.
+#[derive(Debug, Default)]
+struct CountNotice {
+    /// The last number told, and when.
+    told: Option<(usize, Instant)>,
+    /// Whether a later notice is planned.
+    is_planned: bool,
+}
+
+impl Channel {
+    pub(super) fn new(id: ChannelId) -> Self {
+        Self {
+            id,
+            sequence: 0,
+            subscribers: 0,
+            shards: ShardSet::default(),
+            roster: None,
+            cached: None,
+            count: CountNotice::default(),
+        }
+    }
+
+    pub(super) fn id(&self) -> ChannelId {
+        self.id
+    }
+
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    pub(super) fn subscribers(&self) -> usize {
+        self.subscribers
+    }
+
+    pub(super) fn shards(&self) -> ShardSet {
+        self.shards
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let users = self.roster.as_ref().map_or(0, |roster| roster.len());
+        Counts { subscriptions: self.subscribers, users }
+    }
+
+    pub(super) fn is_disposable(&self) -> bool {
+        self.subscribers == 0 && self.cached.is_none()
+    }
+
+    /// Hands `frame` to the shards with subscribers; the channel's order is the order of these
+    /// calls.
+    pub(super) fn deliver(&mut self, inboxes: &Inboxes, frame: &Frame, except: Option<SocketId>) {
+        self.sequence += 1;
+        for shard in self.shards.iter() {
+            inboxes.of(shard).push(Delivery::Channel {
+                channel: self.id,
+                sequence: self.sequence,
+                frame: frame.clone(),
+                except,
+            });
+        }
+    }
+
+    pub(super) fn add_subscriber(&mut self, shard: ShardIndex) {
+        self.subscribers += 1;
+        self.shards.insert(shard);
+    }
+
+    pub(super) fn remove_subscriber(&mut self, shard: ShardIndex, was_last_of_shard: bool) {
+        self.subscribers -= 1;
+        if was_last_of_shard {
+            self.shards.remove(shard);
+        }
+    }
+
+    /// Puts `member` on the roster; gives the `member_added` for the others if the user is new.
+    pub(super) fn join(
+        &mut self,
+        name: &ChannelName,
+        member: Option<&Member>,
+        max: usize,
+    ) -> Result<Option<Frame>, SubscriptionRefusal> {
+        let Some(member) = member else { return Ok(None) };
+        let is_new = self.roster.get_or_insert_default().join(member, max)?;
+        Ok(is_new.then(|| event::member_added(name, member)))
+    }
+
+    /// Takes a connection of `user_id` off the roster; gives the `member_removed` for those who
+    /// remain if it was the user's last.
+    pub(super) fn leave(&mut self, name: &ChannelName, user_id: &str) -> Option<Frame> {
+        let was_last = self.roster.as_mut().is_some_and(|roster| roster.leave(user_id));
+        was_last.then(|| event::member_removed(name, user_id))
+    }
+
+    pub(super) fn acknowledgement(&self, name: &ChannelName) -> Frame {
+        match &self.roster {
+            Some(roster) => event::presence_succeeded(name, roster.members()),
+            None => event::subscription_succeeded(name),
+        }
+    }
+
+    pub(super) fn user_ids(&self) -> Vec<Arc<str>> {
+        let ids = |roster: &Roster| roster.members().map(|(id, _)| Arc::clone(id)).collect();
+        self.roster.as_deref().map(ids).unwrap_or_default()
+    }
+
+    pub(super) fn cached(&self, now: Instant) -> Option<&Cached> {
+        self.cached.as_deref().filter(|cached| cached.is_fresh(now))
+    }
+
+    pub(super) fn cached_or_miss(&self, name: &ChannelName, now: Instant) -> Frame {
+        self.cached(now).map_or_else(|| event::cache_miss(name), |cached| cached.frame().clone())
+    }
+
+    /// Remembers an event in place of the last one. True if there was none: then its forgetting
+    /// is to be planned.
+    #[must_use = "somebody must forget it in time"]
+    pub(super) fn remember(&mut self, cached: Cached) -> bool {
+        self.cached.replace(Box::new(cached)).is_none()
+    }
+
+    /// Forgets an event that has expired; of one that has not, says when it will.
+    pub(super) fn forget_cached(&mut self, now: Instant) -> Option<Instant> {
+        if let Some(cached) = self.cached(now) {
+            return Some(cached.expires_at());
+        }
+        self.cached = None;
+        None
+    }
+
+    /// Tells the subscribers their number, if it is another than they know.
+    ///
+    /// # Errors
+    ///
+    /// It is too early; a notice is to be planned for the time given.
+    pub(super) fn announce_count(
+        &mut self,
+        inboxes: &Inboxes,
+        name: &ChannelName,
+        now: Instant,
+    ) -> Result<(), Instant> {
+        let told = self.count.told;
+        if told.is_some_and(|(count, _)| count == self.subscribers) || self.count.is_planned {
+            return Ok(());
+        }
+        let not_before = told.map(|(_, at)| at + Hub::COUNT_INTERVAL).filter(|at| now < *at);
+        if let Some(not_before) = not_before
+            && Hub::COUNT_UNTHROTTLED_MAX < self.subscribers
+        {
+            self.count.is_planned = true;
+            return Err(not_before);
+        }
+        self.count.told = Some((self.subscribers, now));
+        let frame = event::subscription_count(name, self.subscribers);
+        self.deliver(inboxes, &frame, None);
+        Ok(())
+    }
+
+    /// The planned notice's time has come.
+    pub(super) fn count_is_due(&mut self) {
+        self.count.is_planned = false;
+    }
+}

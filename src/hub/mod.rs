@@ -1,0 +1,279 @@
+//! Who and what is on this node, for one app.
+//!
+//! Apps share nothing, so each has a hub of its own, and no key can reach another app's
+//! channels. Every change of a channel and every publish to it happens under that channel's
+//! lock. Nothing under a lock waits: frames are put into the inboxes of the shards, which is
+//! what gives a channel one order for all its subscribers. Transitions are acted on by the very
+//! operation that makes them.
+//!
+//! Each delivery advances its channel's sequence. A subscription begins at a sequence, and its
+//! shard delivers only what is later: no gap, no duplicate, nothing before the acknowledgement.
+
+mod agenda;
+mod cache;
+mod channel;
+mod inbox;
+mod query;
+mod roster;
+#[cfg(test)]
+mod tests;
+mod users;
+
+pub use inbox::{ConnectionKey, ConnectionRef, Delivery, Inbox, Inboxes, ShardIndex, ShardSet};
+pub use query::{ChannelSummary, Counts};
+pub use users::SignedIn;
+
+use crate::{
+    app::App,
+    permit::{Permit, Quota},
+    protocol::{ChannelName, EventData, Frame, Member, SocketId, SubscriptionRefusal},
+    rate::{Rate, TokenBucket},
+};
+use agenda::{Agenda, Task};
+use cache::Cached;
+use channel::Channel;
+use dashmap::{DashMap, Entry};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use users::Users;
+
+/// Names a channel to the shards. Never given out twice, so a late delivery for a channel that
+/// is gone finds nobody.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct ChannelId(u64);
+
+/// Who and what is on this node, for one app.
+#[derive(Debug)]
+pub struct Hub {
+    app: Arc<App>,
+    inboxes: Arc<Inboxes>,
+    channels: DashMap<ChannelName, Channel>,
+    users: Users,
+    agenda: Agenda,
+    connections: Arc<Quota>,
+    requests: Mutex<TokenBucket>,
+    subscriptions: AtomicUsize,
+    occupied: AtomicUsize,
+}
+
+/// A subscription that the hub has registered.
+#[derive(Debug)]
+pub struct Subscribed {
+    /// The channel, as the shards know it.
+    pub channel: ChannelId,
+    /// Only what is later in the channel's sequence is for this subscription.
+    pub since: u64,
+    /// `subscription_succeeded`.
+    pub acknowledgement: Frame,
+    /// On a cache channel, the last event or `pusher:cache_miss`; goes right behind the
+    /// acknowledgement.
+    pub cached: Option<Frame>,
+}
+
+/// What a published event met on one channel.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Published {
+    /// Who was there.
+    pub counts: Counts,
+    /// The shards that have the event to deliver.
+    pub shards: ShardSet,
+}
+
+/// What of an event outlives its delivery on a cache channel.
+#[derive(Clone, Copy, Debug)]
+pub struct ToCache<'a>(pub &'a EventData<'a>);
+
+impl Hub {
+    /// Least time between two notices of a channel's subscription count once it has more than
+    /// [`Hub::COUNT_UNTHROTTLED_MAX`] subscribers. Source: Pusher Channels docs, "Events".
+    pub const COUNT_INTERVAL: Duration = Duration::from_secs(5);
+    /// Up to so many subscribers, each change of the count is told at once.
+    pub const COUNT_UNTHROTTLED_MAX: usize = 100;
+    /// How long a user may be away before the watching users are told: a page that reloads
+    /// makes no noise. Pusher grants the same for its webhooks.
+    pub const OFFLINE_GRACE: Duration = Duration::from_secs(3);
+
+    /// An empty hub for `app`, whose deliveries go to `inboxes`.
+    #[must_use]
+    pub fn new(app: Arc<App>, inboxes: Arc<Inboxes>, now: Instant) -> Self {
+        Self {
+            connections: Quota::new(app.config.max_connections),
+            app,
+            inboxes,
+            channels: DashMap::new(),
+            users: Users::default(),
+            agenda: Agenda::default(),
+            requests: Mutex::new(TokenBucket::full(now)),
+            subscriptions: AtomicUsize::new(0),
+            occupied: AtomicUsize::new(0),
+        }
+    }
+
+    /// The app.
+    #[must_use]
+    pub fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
+    /// Takes a place under the app's `max_connections`, or nothing when all are taken.
+    #[must_use]
+    pub fn admit(&self) -> Option<Permit> {
+        self.connections.take()
+    }
+
+    /// Counts an authenticated request against the app's `requests_per_second`.
+    ///
+    /// # Errors
+    ///
+    /// There were too many; says how long until the next one may come.
+    pub fn admit_request(&self, now: Instant) -> Result<(), Duration> {
+        let rate = Rate::per_second(self.app.config.requests_per_second);
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).take(rate, now)
+    }
+
+    /// Registers a subscription of a connection of `shard`, and tells the others.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscriptionRefusal::RosterFull`] when `member` is one too many; nothing has changed.
+    pub fn subscribe(
+        &self,
+        shard: ShardIndex,
+        name: &ChannelName,
+        member: Option<&Member>,
+        now: Instant,
+    ) -> Result<Subscribed, SubscriptionRefusal> {
+        let mut entry = match self.channels.entry(name.clone()) {
+            Entry::Occupied(entry) => entry.into_ref(),
+            Entry::Vacant(entry) => entry.insert(Channel::new(ChannelId(self.inboxes.next_id()))),
+        };
+        let channel = entry.value_mut();
+        // Only a channel that exists can be full, so a refusal never leaves a new one behind.
+        let announced = channel.join(name, member, self.app.config.max_presence_members)?;
+        if channel.subscribers() == 0 && name.server_to_user().is_none() {
+            self.occupied.fetch_add(1, Ordering::Relaxed);
+        }
+        self.subscriptions.fetch_add(1, Ordering::Relaxed);
+        if let Some(member_added) = announced {
+            channel.deliver(&self.inboxes, &member_added, None);
+        }
+        channel.add_subscriber(shard);
+        let subscribed = Subscribed {
+            channel: channel.id(),
+            since: channel.sequence(),
+            acknowledgement: channel.acknowledgement(name),
+            cached: name.is_cache().then(|| channel.cached_or_miss(name, now)),
+        };
+        self.count_changed(name, channel, now);
+        Ok(subscribed)
+    }
+
+    /// Ends a subscription, and tells those who remain. `was_last_of_shard`: the shard has no
+    /// other subscriber of this channel.
+    pub fn unsubscribe(
+        &self,
+        shard: ShardIndex,
+        was_last_of_shard: bool,
+        name: &ChannelName,
+        user_id: Option<&str>,
+        now: Instant,
+    ) {
+        let Some(mut entry) = self.channels.get_mut(name) else { return };
+        let channel = entry.value_mut();
+        channel.remove_subscriber(shard, was_last_of_shard);
+        self.subscriptions.fetch_sub(1, Ordering::Relaxed);
+        if let Some(member_removed) = user_id.and_then(|user_id| channel.leave(name, user_id)) {
+            channel.deliver(&self.inboxes, &member_removed, None);
+        }
+        if channel.subscribers() == 0 {
+            if name.server_to_user().is_none() {
+                self.occupied.fetch_sub(1, Ordering::Relaxed);
+            }
+            drop(entry);
+            self.channels.remove_if(name, |_, channel| channel.is_disposable());
+        } else {
+            self.count_changed(name, channel, now);
+        }
+    }
+
+    /// Hands `frame` to every subscriber of the channel but `except`. On a cache channel,
+    /// `to_cache` is remembered, whether or not anybody is there.
+    pub fn publish(
+        &self,
+        name: &ChannelName,
+        frame: &Frame,
+        except: Option<SocketId>,
+        to_cache: Option<ToCache<'_>>,
+        now: Instant,
+    ) -> Published {
+        let to_cache = to_cache.filter(|_| name.is_cache());
+        if to_cache.is_some() && !self.channels.contains_key(name) {
+            let id = ChannelId(self.inboxes.next_id());
+            self.channels.entry(name.clone()).or_insert_with(|| Channel::new(id));
+        }
+        let Some(mut entry) = self.channels.get_mut(name) else { return Published::default() };
+        let channel = entry.value_mut();
+        if let Some(ToCache(data)) = to_cache {
+            self.remember(name, channel, frame, data, now);
+        }
+        channel.deliver(&self.inboxes, frame, except);
+        Published { counts: channel.counts(), shards: channel.shards() }
+    }
+
+    fn remember(
+        &self,
+        name: &ChannelName,
+        channel: &mut Channel,
+        frame: &Frame,
+        data: &EventData<'_>,
+        now: Instant,
+    ) {
+        let expires_at = now + Duration::from_secs(self.app.config.cache_ttl_s);
+        if channel.remember(Cached::new(frame.clone(), data, expires_at)) {
+            self.agenda.add(expires_at, Task::ForgetCached(name.clone()));
+        }
+    }
+
+    /// Tells the subscribers how many they are, at once or when it is time again.
+    fn count_changed(&self, name: &ChannelName, channel: &mut Channel, now: Instant) {
+        let is_counted = !name.is_presence() && name.server_to_user().is_none();
+        if !self.app.config.subscription_count || !is_counted {
+            return;
+        }
+        match channel.announce_count(&self.inboxes, name, now) {
+            Ok(()) => {}
+            Err(not_before) => self.agenda.add(not_before, Task::AnnounceCount(name.clone())),
+        }
+    }
+
+    /// Does what has become due: late notices, and forgetting.
+    pub fn on_time(&self, now: Instant) {
+        while let Some(task) = self.agenda.take_due(now) {
+            match task {
+                Task::AnnounceCount(name) => {
+                    if let Some(mut channel) = self.channels.get_mut(&name) {
+                        channel.count_is_due();
+                        self.count_changed(&name, &mut channel, now);
+                    }
+                }
+                Task::ForgetCached(name) => self.forget_cached(&name, now),
+                Task::GoOffline(user_id) => self.users.go_offline(&self.inboxes, &user_id, now),
+            }
+        }
+    }
+
+    fn forget_cached(&self, name: &ChannelName, now: Instant) {
+        let Some(mut channel) = self.channels.get_mut(name) else { return };
+        let later = channel.forget_cached(now);
+        drop(channel);
+        if let Some(expires_at) = later {
+            self.agenda.add(expires_at, Task::ForgetCached(name.clone()));
+        }
+        self.channels.remove_if(name, |_, channel| channel.is_disposable());
+    }
+}

@@ -1,0 +1,73 @@
+//! What the HTTP API asks of the hub.
+
+use super::Hub;
+use crate::protocol::ChannelName;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+/// How many are on a channel.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    /// Connections that are subscribed.
+    pub subscriptions: usize,
+    /// Distinct users, on a presence channel.
+    pub users: usize,
+}
+
+/// What there is to say of a channel.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ChannelSummary {
+    /// How many are on it.
+    pub counts: Counts,
+    /// The data of the event it remembers, as a JSON token, and how long it still will.
+    pub cached: Option<(String, Duration)>,
+}
+
+impl Hub {
+    /// The channels with subscribers whose names begin with `prefix`. Server-to-user channels
+    /// are nobody's business.
+    #[must_use]
+    pub fn occupied_channels(&self, prefix: &str) -> Vec<(ChannelName, Counts)> {
+        self.channels
+            .iter()
+            .filter(|entry| entry.key().as_str().starts_with(prefix))
+            .filter(|entry| 0 < entry.subscribers() && entry.key().server_to_user().is_none())
+            .map(|entry| (entry.key().clone(), entry.counts()))
+            .collect()
+    }
+
+    /// One channel, whether or not it exists.
+    #[must_use]
+    pub fn channel_summary(&self, name: &ChannelName, now: Instant) -> ChannelSummary {
+        self.channels.get(name).map_or_else(ChannelSummary::default, |channel| ChannelSummary {
+            counts: channel.counts(),
+            cached: channel.cached(now).map(|cached| (cached.data().to_owned(), cached.time_to_live(now))),
+        })
+    }
+
+    /// The distinct users of a presence channel, in the order of their ids.
+    #[must_use]
+    pub fn user_ids(&self, name: &ChannelName) -> Vec<Arc<str>> {
+        self.channels.get(name).map(|channel| channel.user_ids()).unwrap_or_default()
+    }
+
+    /// How many connections are admitted.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.used()
+    }
+
+    /// How many subscriptions there are.
+    #[must_use]
+    pub fn subscriptions(&self) -> usize {
+        self.subscriptions.load(Ordering::Relaxed)
+    }
+
+    /// How many channels have subscribers, server-to-user channels aside.
+    #[must_use]
+    pub fn channels(&self) -> usize {
+        self.occupied.load(Ordering::Relaxed)
+    }
+}

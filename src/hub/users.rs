@@ -1,0 +1,142 @@
+//! Who is signed in, and who watches whom.
+
+use super::{ConnectionRef, Delivery, Hub, Inboxes, agenda::Task};
+use crate::protocol::{CloseCode, Frame, User, event};
+use dashmap::DashMap;
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::Instant,
+};
+
+/// The users of an app who are signed in, or watched by one who is.
+#[derive(Debug, Default)]
+pub(super) struct Users(DashMap<Arc<str>, Known>);
+
+/// What is known of one user.
+#[derive(Debug, Default)]
+struct Known {
+    connections: HashSet<ConnectionRef>,
+    watchers: HashSet<ConnectionRef>,
+    /// Since when the user has had no connection, while the watchers have not been told.
+    leaving_since: Option<Instant>,
+}
+
+/// What a sign-in gives its connection to send.
+#[derive(Debug)]
+pub struct SignedIn {
+    /// `pusher:signin_success`.
+    pub success: Frame,
+    /// Who of the watched users is online and who is not, if any are watched.
+    pub watchlist: Option<Frame>,
+}
+
+impl Known {
+    /// As the watchers see it: a user who left a moment ago has not left yet.
+    fn is_online(&self) -> bool {
+        !self.connections.is_empty() || self.leaving_since.is_some()
+    }
+
+    fn is_disposable(&self) -> bool {
+        !self.is_online() && self.watchers.is_empty()
+    }
+
+    fn tell_watchers(&self, inboxes: &Inboxes, frame: &Frame) {
+        inboxes.push_to_each(self.watchers.iter().copied(), |keys| Delivery::Connections {
+            keys,
+            frame: frame.clone(),
+        });
+    }
+}
+
+impl Users {
+    fn come(&self, inboxes: &Inboxes, user_id: &Arc<str>, connection: ConnectionRef) {
+        let mut known = self.0.entry(Arc::clone(user_id)).or_default();
+        let was_online = known.is_online();
+        known.leaving_since = None;
+        known.connections.insert(connection);
+        if !was_online && !known.watchers.is_empty() {
+            known.tell_watchers(inboxes, &event::watchlist(&[user_id], &[]));
+        }
+    }
+
+    /// True if it was the user's last connection: then the user goes offline in a while.
+    fn leave(&self, user_id: &str, connection: ConnectionRef, now: Instant) -> bool {
+        let Some(mut known) = self.0.get_mut(user_id) else { return false };
+        let was_last = known.connections.remove(&connection) && known.connections.is_empty();
+        if was_last {
+            known.leaving_since = Some(now);
+        }
+        was_last
+    }
+
+    /// Tells the watchers, if the user has not come back meanwhile.
+    pub(super) fn go_offline(&self, inboxes: &Inboxes, user_id: &Arc<str>, now: Instant) {
+        if let Some(mut known) = self.0.get_mut(user_id) {
+            if known.leaving_since.is_none_or(|since| now < since + Hub::OFFLINE_GRACE) {
+                return;
+            }
+            known.leaving_since = None;
+            if !known.watchers.is_empty() {
+                known.tell_watchers(inboxes, &event::watchlist(&[], &[user_id]));
+            }
+        }
+        self.0.remove_if(user_id, |_, known| known.is_disposable());
+    }
+
+    /// Registers a watcher, and says whether the user is online: one step, so that no change
+    /// between the two is missed.
+    fn watch(&self, user_id: &Arc<str>, watcher: ConnectionRef) -> bool {
+        let mut known = self.0.entry(Arc::clone(user_id)).or_default();
+        known.watchers.insert(watcher);
+        known.is_online()
+    }
+
+    fn unwatch(&self, user_id: &str, watcher: ConnectionRef) {
+        if let Some(mut known) = self.0.get_mut(user_id) {
+            known.watchers.remove(&watcher);
+        }
+        self.0.remove_if(user_id, |_, known| known.is_disposable());
+    }
+}
+
+impl Hub {
+    /// Signs `connection` in. `before` is who it was signed in as: the same user with maybe
+    /// another watchlist.
+    #[must_use]
+    pub fn sign_in(
+        &self,
+        connection: ConnectionRef,
+        user: &User,
+        user_data: &str,
+        before: Option<&User>,
+    ) -> SignedIn {
+        for watched in before.iter().flat_map(|before| &before.watchlist) {
+            self.users.unwatch(watched, connection);
+        }
+        self.users.come(&self.inboxes, &user.id, connection);
+        let (online, offline): (Vec<&Arc<str>>, Vec<&Arc<str>>) =
+            user.watchlist.iter().partition(|watched| self.users.watch(watched, connection));
+        let watchlist = (!user.watchlist.is_empty()).then(|| event::watchlist(&online, &offline));
+        SignedIn { success: event::signin_success(user_data), watchlist }
+    }
+
+    /// Forgets a connection that was signed in as `user`.
+    pub fn sign_out(&self, connection: ConnectionRef, user: &User, now: Instant) {
+        for watched in &user.watchlist {
+            self.users.unwatch(watched, connection);
+        }
+        if self.users.leave(&user.id, connection, now) {
+            self.agenda.add(now + Self::OFFLINE_GRACE, Task::GoOffline(Arc::clone(&user.id)));
+        }
+    }
+
+    /// Has every connection closed that is signed in as `user_id`.
+    pub fn terminate(&self, user_id: &str) {
+        let Some(known) = self.users.0.get(user_id) else { return };
+        self.inboxes.push_to_each(known.connections.iter().copied(), |keys| Delivery::Close {
+            keys,
+            code: CloseCode::Terminated,
+        });
+    }
+}

@@ -1,0 +1,331 @@
+//! What is counted, and how it is exposed to Prometheus.
+//!
+//! Each shard counts into numbers of its own, so that counting costs no cache line shared with
+//! another core; a scrape adds them up.
+
+use crate::protocol::FrameKind;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet},
+    metrics::{MetricType, counter::Counter, family::Family},
+};
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// All counters of the server.
+#[derive(Debug)]
+pub struct Metrics {
+    shards: Vec<ShardMetrics>,
+    publishes: Family<StatusLabel, Counter>,
+    ended: Family<EndedLabels, Counter>,
+}
+
+/// What one shard counts. Only its own thread adds.
+#[derive(Debug, Default)]
+pub struct ShardMetrics {
+    received: [Traffic; ReceivedKind::ALL.len()],
+    sent: [Traffic; FrameKind::ALL.len()],
+    latency: Histogram,
+    connections: AtomicU64,
+    busy_us: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Traffic {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// What a message from a client turned out to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ReceivedKind {
+    /// `pusher:ping`.
+    Ping,
+    /// `pusher:subscribe`, accepted by the session.
+    Subscribe,
+    /// `pusher:unsubscribe`.
+    Unsubscribe,
+    /// `pusher:signin`, accepted.
+    SignIn,
+    /// A client event, accepted.
+    ClientEvent,
+    /// Something that asks for nothing.
+    Other,
+    /// Something that was answered by an error.
+    Refused,
+}
+
+impl ReceivedKind {
+    const ALL: [Self; 7] = [
+        Self::Ping,
+        Self::Subscribe,
+        Self::Unsubscribe,
+        Self::SignIn,
+        Self::ClientEvent,
+        Self::Other,
+        Self::Refused,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ping => "ping",
+            Self::Subscribe => "subscribe",
+            Self::Unsubscribe => "unsubscribe",
+            Self::SignIn => "signin",
+            Self::ClientEvent => "client_event",
+            Self::Other => "other",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct StatusLabel {
+    status: u16,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct EndedLabels {
+    reason: &'static str,
+    code: u16,
+}
+
+/// Counts of durations by size. The bounds are those of a push service: from a tenth of a
+/// millisecond to ten seconds.
+#[derive(Debug, Default)]
+struct Histogram {
+    buckets: [AtomicU64; BOUNDS_US.len() + 1],
+    sum_us: AtomicU64,
+}
+
+const BOUNDS_US: [u64; 12] =
+    [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 1_000_000, 10_000_000];
+
+fn add(counter: &AtomicU64, more: u64) {
+    counter.fetch_add(more, Ordering::Relaxed);
+}
+
+fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+impl Traffic {
+    fn add(&self, messages: usize, bytes: usize) {
+        add(&self.messages, messages as u64);
+        add(&self.bytes, bytes as u64);
+    }
+}
+
+impl Histogram {
+    fn observe(&self, duration: Duration) {
+        let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        add(&self.buckets[BOUNDS_US.partition_point(|bound| *bound < us)], 1);
+        add(&self.sum_us, us);
+    }
+}
+
+impl ShardMetrics {
+    /// Counts a message from a client.
+    pub fn received(&self, kind: ReceivedKind, bytes: usize) {
+        self.received[kind as usize].add(1, bytes);
+    }
+
+    /// Counts a frame that was handed to so many outboxes.
+    pub fn sent(&self, kind: FrameKind, outboxes: usize, frame_bytes: usize) {
+        self.sent[kind.index()].add(outboxes, outboxes * frame_bytes);
+    }
+
+    /// Counts how long an event took from its acceptance to the write to one subscriber.
+    pub fn delivered_after(&self, latency: Duration) {
+        self.latency.observe(latency);
+    }
+
+    /// Says how many connections the shard has.
+    pub fn set_connections(&self, connections: usize) {
+        self.connections.store(connections as u64, Ordering::Relaxed);
+    }
+
+    /// Counts time that the shard was at work.
+    pub fn was_busy(&self, duration: Duration) {
+        add(&self.busy_us, u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+    }
+}
+
+impl Metrics {
+    /// Counters for so many shards, all at zero.
+    #[must_use]
+    pub fn new(shards: usize) -> Self {
+        Self {
+            shards: (0..shards).map(|_| ShardMetrics::default()).collect(),
+            publishes: Family::default(),
+            ended: Family::default(),
+        }
+    }
+
+    /// The counters of a shard.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such shard.
+    #[must_use]
+    pub fn shard(&self, index: usize) -> &ShardMetrics {
+        &self.shards[index]
+    }
+
+    /// Counts a request to publish by the status of its answer.
+    pub fn publish_answered(&self, status: u16) {
+        self.publishes.get_or_create(&StatusLabel { status }).inc();
+    }
+
+    /// Counts the end of a connection; `code` is that of the close frame, 0 if there was none.
+    pub fn connection_ended(&self, reason: &'static str, code: u16) {
+        self.ended.get_or_create(&EndedLabels { reason, code }).inc();
+    }
+
+    fn encode_traffic<const N: usize>(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        (direction, done): (&str, &str),
+        kinds: [&str; N],
+        of: impl Fn(&ShardMetrics) -> &[Traffic; N],
+    ) -> fmt::Result {
+        let sum = |at: usize, read_one: fn(&Traffic) -> u64| -> u64 {
+            self.shards.iter().map(|shard| read_one(&of(shard)[at])).sum()
+        };
+        let name = format!("campanile_messages_{done}");
+        let help = format!("Messages {direction} clients by kind");
+        let mut family = encoder.encode_descriptor(&name, &help, None, MetricType::Counter)?;
+        for (at, kind) in kinds.into_iter().enumerate() {
+            counter(&mut family, &[("kind", kind)], sum(at, |traffic| read(&traffic.messages)))?;
+        }
+        let name = format!("campanile_bytes_{done}");
+        let help = format!("Bytes of the messages {direction} clients by kind");
+        let mut family = encoder.encode_descriptor(&name, &help, None, MetricType::Counter)?;
+        for (at, kind) in kinds.into_iter().enumerate() {
+            counter(&mut family, &[("kind", kind)], sum(at, |traffic| read(&traffic.bytes)))?;
+        }
+        Ok(())
+    }
+
+    fn encode_latency(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let sum = |read_one: &dyn Fn(&Histogram) -> u64| -> u64 {
+            self.shards.iter().map(|shard| read_one(&shard.latency)).sum()
+        };
+        let bounds = BOUNDS_US.iter().map(|us| Duration::from_micros(*us).as_secs_f64());
+        let buckets: Vec<(f64, u64)> = bounds
+            .chain([f64::MAX])
+            .enumerate()
+            .map(|(at, bound)| (bound, sum(&|histogram| read(&histogram.buckets[at]))))
+            .collect();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let seconds = Duration::from_micros(sum(&|histogram| read(&histogram.sum_us))).as_secs_f64();
+        encoder
+            .encode_descriptor(
+                "campanile_delivery_latency_seconds",
+                "Time from the acceptance of an event to its write to a subscriber",
+                None,
+                MetricType::Histogram,
+            )?
+            .encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)
+    }
+
+    fn encode_shards(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Time that a shard was at work; its rate is the shard's load";
+        let name = "campanile_shard_busy_seconds";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (index, shard) in self.shards.iter().enumerate() {
+            let busy = Duration::from_micros(read(&shard.busy_us)).as_secs_f64();
+            family
+                .encode_family(&[("shard", index)])?
+                .encode_counter::<NoLabelSet, f64, u64>(&busy, None)?;
+        }
+        let name = "campanile_shard_connections";
+        let help = "WebSocket connections of a shard, closing ones included";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (index, shard) in self.shards.iter().enumerate() {
+            let connections = read(&shard.connections);
+            family.encode_family(&[("shard", index)])?.encode_gauge(&connections)?;
+        }
+        Ok(())
+    }
+}
+
+fn counter(
+    family: &mut MetricEncoder<'_>,
+    labels: &[(&'static str, &str); 1],
+    value: u64,
+) -> fmt::Result {
+    family.encode_family(labels)?.encode_counter::<NoLabelSet, u64, u64>(&value, None)
+}
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        use prometheus_client::encoding::EncodeMetric;
+
+        let received = ReceivedKind::ALL.map(ReceivedKind::as_str);
+        self.encode_traffic(&mut encoder, ("from", "received"), received, |shard| &shard.received)?;
+        let sent = FrameKind::ALL.map(FrameKind::as_str);
+        self.encode_traffic(&mut encoder, ("to", "sent"), sent, |shard| &shard.sent)?;
+        self.encode_latency(&mut encoder)?;
+        self.encode_shards(&mut encoder)?;
+        self.publishes.encode(encoder.encode_descriptor(
+            "campanile_publishes",
+            "Requests to publish by the status of their answer",
+            None,
+            MetricType::Counter,
+        )?)?;
+        self.ended.encode(encoder.encode_descriptor(
+            "campanile_connections_ended",
+            "Ended connections by reason and close code; slow consumers are reason=slow_consumer",
+            None,
+            MetricType::Counter,
+        )?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus_client::{encoding::text, registry::Registry};
+
+    #[test]
+    fn what_was_counted_is_exposed() {
+        let metrics = Metrics::new(2);
+        metrics.shard(0).received(ReceivedKind::Subscribe, 80);
+        metrics.shard(1).received(ReceivedKind::Subscribe, 20);
+        metrics.shard(1).sent(FrameKind::Event, 1_000, 150);
+        metrics.shard(0).delivered_after(Duration::from_micros(100));
+        metrics.shard(0).delivered_after(Duration::from_micros(101));
+        metrics.shard(0).was_busy(Duration::from_millis(1_500));
+        metrics.publish_answered(200);
+        metrics.connection_ended("slow_consumer", 4100);
+
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(metrics));
+        let mut page = String::new();
+        text::encode(&mut page, &registry).unwrap();
+        for line in [
+            "campanile_messages_received_total{kind=\"subscribe\"} 2",
+            "campanile_bytes_received_total{kind=\"subscribe\"} 100",
+            "campanile_messages_sent_total{kind=\"event\"} 1000",
+            "campanile_bytes_sent_total{kind=\"event\"} 150000",
+            "campanile_delivery_latency_seconds_bucket{le=\"0.0001\"} 1",
+            "campanile_delivery_latency_seconds_bucket{le=\"0.00025\"} 2",
+            "campanile_delivery_latency_seconds_count 2",
+            "campanile_shard_busy_seconds_total{shard=\"0\"} 1.5",
+            "campanile_publishes_total{status=\"200\"} 1",
+            "campanile_connections_ended_total{reason=\"slow_consumer\",code=\"4100\"} 1",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line}\nis missing in\n{page}");
+        }
+    }
+
+    #[test]
+    fn kinds_are_indexed_by_their_order() {
+        let _: [(); 7] = std::array::from_fn(|at| assert_eq!(ReceivedKind::ALL[at] as usize, at));
+        let _: [(); 4] = std::array::from_fn(|at| assert_eq!(FrameKind::ALL[at].index(), at));
+    }
+}

@@ -1,0 +1,78 @@
+//! Who may connect.
+
+use super::{Node, Peer, address::AddressPermit};
+use crate::{
+    hub::Hub,
+    permit::Permit,
+    protocol::{CloseCode, SocketId, Version},
+    session::Session,
+};
+use std::{sync::Arc, time::Instant};
+
+/// What a client says when it connects.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectRequest<'a> {
+    /// The app's key, from the path.
+    pub key: &'a str,
+    /// The `protocol` parameter of the query.
+    pub protocol: Option<&'a str>,
+    /// The `Origin` header.
+    pub origin: Option<&'a str>,
+    /// Where the client is.
+    pub peer: Peer,
+}
+
+/// A client that may stay. Dropping it gives its places back.
+#[derive(Debug)]
+pub struct Admitted<P> {
+    /// The hub of its app.
+    pub hub: Arc<Hub>,
+    /// Its side of the protocol.
+    pub session: Session<P>,
+    _permits: (Permit, Permit, Option<AddressPermit>),
+}
+
+impl Node {
+    /// Decides over a connection, in the order of PROTOCOL 1.7. Nothing is taken from any quota
+    /// unless all give.
+    ///
+    /// # Errors
+    ///
+    /// The code to close it with.
+    pub fn admit<P>(
+        &self,
+        request: ConnectRequest<'_>,
+        now: Instant,
+    ) -> Result<Admitted<P>, CloseCode> {
+        if self.is_draining() {
+            return Err(CloseCode::Draining);
+        }
+        Version::negotiate(request.protocol, self.is_strict).map_err(CloseCode::Version)?;
+        let hub = self
+            .hub_by_key(request.key)
+            .ok_or_else(|| CloseCode::AppNotFound { key: request.key.to_owned() })?;
+        let app = hub.app();
+        if app.config.tls_only && !request.peer.is_tls {
+            return Err(CloseCode::TlsOnly);
+        }
+        if !app.config.enabled {
+            return Err(CloseCode::AppDisabled);
+        }
+        if !app.allows_origin(request.origin) {
+            return Err(CloseCode::OriginNotAllowed);
+        }
+        let of_app = hub.admit().ok_or(CloseCode::OverQuota)?;
+        let of_node = self.connections.take().ok_or(CloseCode::OverCapacity)?;
+        let of_address = self
+            .addresses
+            .take(request.peer.address)
+            .map_err(|_over_quota| CloseCode::AddressOverCapacity)?;
+        let socket_id = SocketId::from_random(rand::random());
+        let config = Arc::clone(&self.session_config);
+        Ok(Admitted {
+            session: Session::new(Arc::clone(app), config, socket_id, now),
+            hub: Arc::clone(hub),
+            _permits: (of_app, of_node, of_address),
+        })
+    }
+}

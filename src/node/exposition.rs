@@ -1,0 +1,56 @@
+//! The page for Prometheus.
+
+use super::Node;
+use crate::{hub::Hub, metrics::Metrics};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, text},
+    metrics::MetricType,
+    registry::Registry,
+};
+use std::{fmt, sync::Arc};
+
+/// Reads the hubs when asked: what can be counted then is not counted before.
+#[derive(Debug)]
+struct Gauges(Vec<Arc<Hub>>);
+
+/// Metrics that outlive the registry of one scrape.
+#[derive(Debug)]
+struct Shared(Arc<Metrics>);
+
+impl Node {
+    /// All metrics in the text format of Prometheus.
+    #[must_use]
+    pub fn metrics_page(&self) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Gauges(self.hubs.values().cloned().collect())));
+        registry.register_collector(Box::new(Shared(Arc::clone(&self.metrics))));
+        let mut page = String::new();
+        text::encode(&mut page, &registry).expect("a String takes all text");
+        page
+    }
+}
+
+impl Collector for Shared {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        Collector::encode(&*self.0, encoder)
+    }
+}
+
+impl Collector for Gauges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let gauges: [(&str, &str, fn(&Hub) -> usize); 3] = [
+            ("campanile_connections", "WebSocket connections by app", Hub::connections),
+            ("campanile_subscriptions", "Subscriptions by app", Hub::subscriptions),
+            ("campanile_channels", "Channels with subscribers by app", Hub::channels),
+        ];
+        for (name, help, read) in gauges {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for hub in &self.0 {
+                let labels = [("app", hub.app().config.id.as_str())];
+                family.encode_family(&labels)?.encode_gauge(&(read(hub) as u64))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! Channel names, and what a name says about its channel.
+
+use std::{borrow::Borrow, fmt, sync::Arc};
+
+/// A channel name that is known to be legal.
+///
+/// Cloning shares the text. A `ChannelName` is never empty, is at most as long as the app
+/// allows, and holds only the characters that the protocol allows, so no later code checks it
+/// again, and it can be written into JSON as it stands.
+#[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ChannelName(Arc<str>);
+
+/// Why a text is not a channel name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum InvalidChannelName {
+    /// The name is empty.
+    Empty,
+    /// The name has more bytes than the app's `max_channel_name_length`.
+    TooLong {
+        /// The bound that was broken, in bytes.
+        max: usize,
+    },
+    /// A character outside `A-Z a-z 0-9 _ - = @ , . ;`, or a `#` that does not begin
+    /// `#server-to-user-`.
+    Character,
+}
+
+const SERVER_TO_USER: &str = "#server-to-user-";
+
+impl ChannelName {
+    /// Parses a name as it comes from a client or from the HTTP API; `max` is the longest that
+    /// the app accepts, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidChannelName`] says which rule `name` breaks.
+    pub fn parse(name: &str, max: usize) -> Result<Self, InvalidChannelName> {
+        if name.is_empty() {
+            return Err(InvalidChannelName::Empty);
+        }
+        if max < name.len() {
+            return Err(InvalidChannelName::TooLong { max });
+        }
+        let plain = match name.strip_prefix(SERVER_TO_USER) {
+            Some("") => return Err(InvalidChannelName::Character),
+            Some(user_id) => user_id,
+            None => name,
+        };
+        if plain.bytes().all(is_legal) {
+            Ok(Self(name.into()))
+        } else {
+            Err(InvalidChannelName::Character)
+        }
+    }
+
+    /// The channel through which the application reaches the user `user_id`, or nothing when
+    /// that id can't be part of a channel name. `max` as in [`ChannelName::parse`].
+    #[must_use]
+    pub fn of_user(user_id: &str, max: usize) -> Option<Self> {
+        Self::parse(&format!("{SERVER_TO_USER}{user_id}"), max).ok()
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the channel has a roster of members.
+    #[must_use]
+    pub fn is_presence(&self) -> bool {
+        self.0.starts_with("presence-")
+    }
+
+    /// Whether subscribing takes a signature. Derived from the prefix and nothing else.
+    #[must_use]
+    pub fn needs_auth(&self) -> bool {
+        self.0.starts_with("private-") || self.is_presence()
+    }
+
+    /// Whether the channel remembers its last published event.
+    #[must_use]
+    pub fn is_cache(&self) -> bool {
+        ["cache-", "private-cache-", "private-encrypted-cache-", "presence-cache-"]
+            .iter()
+            .any(|prefix| self.0.starts_with(prefix))
+    }
+
+    /// The user whose events this channel carries, if it is a server-to-user channel.
+    #[must_use]
+    pub fn server_to_user(&self) -> Option<&str> {
+        self.0.strip_prefix(SERVER_TO_USER)
+    }
+}
+
+fn is_legal(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_-=@,.;".contains(&byte)
+}
+
+impl Borrow<str> for ChannelName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ChannelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ChannelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for InvalidChannelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("a channel name can't be empty"),
+            Self::TooLong { max } => write!(f, "a channel name has at most {max} bytes"),
+            Self::Character => f.write_str(
+                "a channel name holds only letters, digits and _ - = @ , . ; \
+                 (a leading # is reserved for #server-to-user-)",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for InvalidChannelName {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> ChannelName {
+        ChannelName::parse(text, 200).unwrap()
+    }
+
+    #[test]
+    fn kinds_follow_from_anchored_prefixes_with_their_dash() {
+        // name, presence, needs auth, cache
+        for (text, presence, auth, cache) in [
+            ("news", false, false, false),
+            ("privatex", false, false, false),
+            ("presence", false, false, false),
+            ("cachex", false, false, false),
+            ("my-private-x", false, false, false),
+            ("my-cache-x", false, false, false),
+            ("cache-private-x", false, false, true),
+            ("encrypted-x", false, false, false),
+            ("private-x", false, true, false),
+            ("private-a-cache-b", false, true, false),
+            ("private-encrypted-x", false, true, false),
+            ("private-cache-x", false, true, true),
+            ("private-encrypted-cache-x", false, true, true),
+            ("presence-x", true, true, false),
+            ("presence-encrypted-x", true, true, false),
+            ("presence-cache-x", true, true, true),
+            ("cache-x", false, false, true),
+        ] {
+            let name = name(text);
+            assert_eq!(name.is_presence(), presence, "{text}");
+            assert_eq!(name.needs_auth(), auth, "{text}");
+            assert_eq!(name.is_cache(), cache, "{text}");
+        }
+    }
+
+    #[test]
+    fn illegal_names_are_refused_with_the_rule() {
+        for text in ["bad name!", "a#b", "#a", "#server-to-user-", "#server-to-user-a#", "a:b", "é"] {
+            assert_eq!(ChannelName::parse(text, 200), Err(InvalidChannelName::Character), "{text}");
+        }
+        assert_eq!(ChannelName::parse("", 200), Err(InvalidChannelName::Empty));
+        assert!(ChannelName::parse(&"x".repeat(200), 200).is_ok());
+        let long = ChannelName::parse(&"x".repeat(201), 200);
+        assert_eq!(long, Err(InvalidChannelName::TooLong { max: 200 }));
+    }
+
+    #[test]
+    fn a_users_channel_names_its_user() {
+        assert_eq!(name("#server-to-user-a@b.c").server_to_user(), Some("a@b.c"));
+        assert_eq!(ChannelName::of_user("7", 200), Some(name("#server-to-user-7")));
+        assert_eq!(ChannelName::of_user("Ann Smith", 200), None);
+        assert_eq!(name("server-to-user-7").server_to_user(), None);
+    }
+}

@@ -1,0 +1,400 @@
+//! What can go wrong between a client and us, and once for all what it costs.
+
+use super::{InvalidChannelName, Malformed, VersionError};
+use std::fmt;
+
+/// Why the server closes a connection: the close code tells the client library whether and when
+/// to reconnect.
+///
+/// Source: Pusher Channels docs, "WebSocket protocol", section "Error codes"; RFC 6455, 7.4.1.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum CloseCode {
+    // 1000-1999: WebSocket's own. Clients reconnect after a second.
+    /// The client's bytes are not WebSocket frames.
+    NotWebSocket,
+    /// A text message is not UTF-8.
+    NotUtf8,
+    /// A message is larger than `max_message_bytes`.
+    MessageTooBig {
+        /// The bound that was broken, in bytes.
+        max: usize,
+    },
+    // 4000-4099: the client must not reconnect unchanged.
+    /// The app is served over TLS only.
+    TlsOnly,
+    /// No app has this key.
+    AppNotFound {
+        /// The key that the client asked for.
+        key: String,
+    },
+    /// The app is switched off.
+    AppDisabled,
+    /// The app has as many connections as it may.
+    OverQuota,
+    /// The client asks for a version that is not served.
+    Version(VersionError),
+    /// The page's origin is not among the app's `allowed_origins`.
+    OriginNotAllowed,
+    /// The client neither signed in nor subscribed to a channel with authorization in time.
+    NotAuthorizedInTime,
+    /// The application terminated the user's connections.
+    Terminated,
+    // 4100-4199: reconnect after at least one second.
+    /// The node has as many connections as it may.
+    OverCapacity,
+    /// The address has as many connections as it may.
+    AddressOverCapacity,
+    /// The client reads slower than its channels publish.
+    SlowConsumer,
+    /// The client made too many mistakes in a row.
+    TooManyMistakes,
+    // 4200-4299: reconnect at once.
+    /// The server is going away.
+    Draining,
+    /// The client gave no sign of life.
+    PongTimeout,
+}
+
+impl CloseCode {
+    /// The number on the wire.
+    #[must_use]
+    pub fn number(&self) -> u16 {
+        match self {
+            Self::NotWebSocket => 1002,
+            Self::NotUtf8 => 1007,
+            Self::MessageTooBig { .. } => 1009,
+            Self::TlsOnly => 4000,
+            Self::AppNotFound { .. } => 4001,
+            Self::AppDisabled => 4003,
+            Self::OverQuota => 4004,
+            Self::Version(VersionError::Malformed) => 4006,
+            Self::Version(VersionError::Unsupported) => 4007,
+            Self::Version(VersionError::Missing) => 4008,
+            Self::OriginNotAllowed | Self::NotAuthorizedInTime | Self::Terminated => 4009,
+            Self::OverCapacity
+            | Self::AddressOverCapacity
+            | Self::SlowConsumer
+            | Self::TooManyMistakes => 4100,
+            Self::Draining => 4200,
+            Self::PongTimeout => 4201,
+        }
+    }
+
+    /// Whether a `pusher:error` goes before the close frame: for all codes of Pusher's own
+    /// range. Documentation asks for it below version 6; it harms nobody above.
+    #[must_use]
+    pub fn is_announced(&self) -> bool {
+        4000 <= self.number()
+    }
+}
+
+impl fmt::Display for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotWebSocket => "Protocol violation",
+            Self::NotUtf8 => "Message is not UTF-8",
+            Self::MessageTooBig { max } => {
+                return write!(f, "Maximum message size of {max} bytes exceeded");
+            }
+            Self::TlsOnly => "Application only accepts TLS connections, reconnect using wss://",
+            Self::AppNotFound { key } => {
+                let key = &key[..key.floor_char_boundary(64)];
+                return write!(f, "App key {key} does not exist");
+            }
+            Self::AppDisabled => "Application is disabled",
+            Self::OverQuota => "Application is over connection quota",
+            Self::Version(VersionError::Malformed) => "Invalid version string format",
+            Self::Version(VersionError::Unsupported) => "Unsupported protocol version",
+            Self::Version(VersionError::Missing) => "No protocol version supplied",
+            Self::OriginNotAllowed => "Origin not allowed",
+            Self::NotAuthorizedInTime => "Connection not authorized within timeout",
+            Self::Terminated => "Connection terminated by the application",
+            Self::OverCapacity => "Over capacity",
+            Self::AddressOverCapacity => "Too many connections from this address",
+            Self::SlowConsumer => "Client reads too slowly",
+            Self::TooManyMistakes => "Too many invalid messages",
+            Self::Draining => "Please reconnect immediately",
+            Self::PongTimeout => "Pong reply not received",
+        })
+    }
+}
+
+/// The code of a `pusher:error` that does not close the connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u16)]
+pub enum ErrorCode {
+    /// A sign-in was not authorized.
+    Unauthorized = 4009,
+    /// A client event was over the rate limit.
+    ClientEventRate = 4301,
+    /// A watchlist was longer than a watchlist may be.
+    WatchlistTooLong = 4302,
+}
+
+/// What follows from a mistake.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Severity {
+    /// The client is told, and the connection stays open.
+    Report(Option<ErrorCode>),
+    /// The connection is closed.
+    Close(CloseCode),
+}
+
+/// What a client did wrong.
+///
+/// There is no catch-all: a failure inside the server is not a `ProtocolError`, so it can't reach
+/// a client dressed as the client's fault. Texts are Pusher's own where they are known.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ProtocolError {
+    /// The message is not one.
+    Malformed(Malformed),
+    /// More mistakes in a row than anyone makes by accident.
+    TooManyMistakes,
+    /// A subscription was refused.
+    Subscription {
+        /// The channel as the client named it.
+        channel: String,
+        /// Why.
+        refusal: SubscriptionRefusal,
+    },
+    /// Client events are switched off for the app.
+    ClientEventsDisabled,
+    /// A client event names no channel.
+    ClientEventWithoutChannel,
+    /// A client event on a channel without authorization.
+    ClientEventChannel {
+        /// The channel as the client named it.
+        channel: String,
+    },
+    /// A client event on a channel that its sender is not subscribed to.
+    ClientEventNotSubscribed {
+        /// The channel as the client named it.
+        channel: String,
+    },
+    /// A client event's name is too long.
+    ClientEventName {
+        /// The bound that was broken, in characters.
+        max: usize,
+    },
+    /// A client event's data is too large.
+    ClientEventSize {
+        /// The bound that was broken, in bytes.
+        max: usize,
+    },
+    /// Client events came faster than `client_events_per_second`.
+    ClientEventRate,
+    /// Sign-in is switched off for the app.
+    SignInDisabled,
+    /// A sign-in was refused.
+    SignIn(SignInRefusal),
+    /// A sign-in succeeded, but only the head of its watchlist is watched.
+    WatchlistTooLong {
+        /// How many ids are watched.
+        max: usize,
+    },
+}
+
+/// Why a subscription was refused.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SubscriptionRefusal {
+    /// The name is not one.
+    Name(InvalidChannelName),
+    /// The connection is subscribed to the channel already; that subscription stays.
+    Existing,
+    /// The connection has as many subscriptions as it may.
+    TooMany {
+        /// The bound.
+        max: usize,
+    },
+    /// The authorization is missing or wrong.
+    Auth(AuthError),
+    /// A server-to-user channel of somebody else.
+    NotThatUser,
+    /// A presence channel, but nothing says who joins.
+    MemberMissing,
+    /// The member's data breaks a rule, which the text names.
+    Member(&'static str),
+    /// The member's `user_info` is too large.
+    MemberTooLarge {
+        /// The bound that was broken, in bytes.
+        max: usize,
+    },
+    /// The roster is full.
+    RosterFull {
+        /// The bound that was broken, in members.
+        max: usize,
+    },
+}
+
+/// What is wrong with an `auth` value.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum AuthError {
+    /// There is none.
+    Missing,
+    /// It is not `key:signature`.
+    Format,
+    /// The key is not the app's.
+    Key {
+        /// The key that was sent.
+        sent: String,
+    },
+    /// The signature does not fit.
+    Signature {
+        /// What should have been signed.
+        string_to_sign: String,
+        /// The signature that was sent.
+        sent: String,
+    },
+}
+
+/// Why a sign-in was refused.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SignInRefusal {
+    /// The authorization is missing or wrong.
+    Auth(AuthError),
+    /// The user's data breaks a rule, which the text names.
+    User(&'static str),
+    /// The connection is signed in as somebody else.
+    OtherUser,
+}
+
+/// What is repeated to a client of its own words, in bytes.
+const ECHO_MAX: usize = 200;
+
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(ECHO_MAX)]
+}
+
+impl ProtocolError {
+    /// Decides once, for the whole server, what each mistake costs.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::TooManyMistakes => Severity::Close(CloseCode::TooManyMistakes),
+            Self::ClientEventRate => Severity::Report(Some(ErrorCode::ClientEventRate)),
+            Self::WatchlistTooLong { .. } => Severity::Report(Some(ErrorCode::WatchlistTooLong)),
+            Self::SignIn(_) => Severity::Report(Some(ErrorCode::Unauthorized)),
+            Self::Malformed(_)
+            | Self::Subscription { .. }
+            | Self::ClientEventsDisabled
+            | Self::ClientEventWithoutChannel
+            | Self::ClientEventChannel { .. }
+            | Self::ClientEventNotSubscribed { .. }
+            | Self::ClientEventName { .. }
+            | Self::ClientEventSize { .. }
+            | Self::SignInDisabled => Severity::Report(None),
+        }
+    }
+}
+
+impl SubscriptionRefusal {
+    /// The `type` and `status` of a `pusher:subscription_error`, or nothing where an older
+    /// subscription of the same name lives on and must not look failed.
+    #[must_use]
+    pub fn subscription_error(&self) -> Option<(&'static str, u16)> {
+        match self {
+            Self::Existing => None,
+            Self::Auth(_) | Self::NotThatUser | Self::MemberMissing | Self::Member(_) => {
+                Some(("AuthError", 401))
+            }
+            Self::Name(_) => Some(("InvalidChannel", 4009)),
+            Self::MemberTooLarge { .. } => Some(("LimitReached", 4301)),
+            Self::RosterFull { .. } | Self::TooMany { .. } => Some(("LimitReached", 4100)),
+        }
+    }
+
+    /// What the client is told; `channel` as it named it.
+    #[must_use]
+    pub fn message(&self, channel: &str) -> String {
+        let channel = cut(channel);
+        match self {
+            Self::Name(rule) => format!("Invalid channel name '{channel}': {rule}"),
+            Self::Existing => format!("Existing subscription to channel {channel}"),
+            Self::TooMany { max } => {
+                format!("Can't subscribe to {channel}: a connection has at most {max} channels")
+            }
+            Self::Auth(AuthError::Missing) => format!("Auth info required to subscribe to {channel}"),
+            Self::Auth(AuthError::Format) => format!(
+                "Auth value for subscription to {channel} is invalid: \
+                 should be of format 'key:signature'"
+            ),
+            Self::Auth(AuthError::Key { sent }) => {
+                format!("Invalid key in subscription auth data: '{}' (channel {channel})", cut(sent))
+            }
+            Self::Auth(AuthError::Signature { string_to_sign, sent }) => format!(
+                "Invalid signature: Expected HMAC SHA256 hex digest of {string_to_sign}, but got {}",
+                cut(sent)
+            ),
+            Self::NotThatUser => format!("{channel} is for the signed-in user of that id only"),
+            Self::MemberMissing => {
+                format!("channel_data, or a sign-in, is required to subscribe to {channel}")
+            }
+            Self::Member(rule) => format!("{rule} (channel {channel})"),
+            Self::MemberTooLarge { max } => {
+                format!("user_info for {channel} is larger than {max} bytes")
+            }
+            Self::RosterFull { max } => {
+                format!("The presence channel {channel} has its {max} members already")
+            }
+        }
+    }
+}
+
+impl fmt::Display for ProtocolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(malformed) => malformed.fmt(f),
+            Self::TooManyMistakes => CloseCode::TooManyMistakes.fmt(f),
+            Self::Subscription { channel, refusal } => f.write_str(&refusal.message(channel)),
+            Self::ClientEventsDisabled => {
+                f.write_str("To send client events, you must enable this feature for the app")
+            }
+            Self::ClientEventWithoutChannel => {
+                f.write_str("Invalid client event (must contain channel and data)")
+            }
+            Self::ClientEventChannel { channel } => write!(
+                f,
+                "Client event rejected - only supported on private and presence channels, \
+                 not on {}",
+                cut(channel)
+            ),
+            Self::ClientEventNotSubscribed { channel } => write!(
+                f,
+                "Cannot broadcast client event (connection not subscribed to channel {})",
+                cut(channel)
+            ),
+            Self::ClientEventName { max } => {
+                write!(f, "Client event rejected: its name is longer than {max} characters")
+            }
+            Self::ClientEventSize { max } => {
+                write!(f, "Client event rejected: its data is larger than {max} bytes")
+            }
+            Self::ClientEventRate => f.write_str("Client event rejected due to rate limit"),
+            Self::SignInDisabled => f.write_str("User authentication is disabled for this app"),
+            Self::SignIn(refusal) => refusal.fmt(f),
+            Self::WatchlistTooLong { max } => {
+                write!(f, "Watchlist limit exceeded: only the first {max} ids are watched")
+            }
+        }
+    }
+}
+
+impl fmt::Display for SignInRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auth(AuthError::Missing | AuthError::Format) => {
+                f.write_str("Invalid format: auth must have the format key:signature")
+            }
+            Self::Auth(AuthError::Key { sent }) => {
+                write!(f, "Invalid key in sign-in auth data: '{}'", cut(sent))
+            }
+            Self::Auth(AuthError::Signature { string_to_sign, sent }) => write!(
+                f,
+                "Invalid signature: Expected HMAC SHA256 hex digest of {string_to_sign}, but got {}",
+                cut(sent)
+            ),
+            Self::User(rule) => f.write_str(rule),
+            Self::OtherUser => f.write_str("Connection is already signed in as another user"),
+        }
+    }
+}

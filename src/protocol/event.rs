@@ -1,0 +1,324 @@
+//! What we say to clients, encoded.
+//!
+//! `data` is text that holds JSON in every event but `pusher:error` and
+//! `pusher:subscription_error`, where it is an object; clients insist on both. It is never
+//! missing.
+
+use super::{ChannelName, CloseCode, ErrorCode, Frame, FrameKind, Member, SocketId, json};
+use serde_json::value::RawValue;
+use std::{borrow::Cow, fmt::Write, sync::Arc, time::Instant};
+
+/// The data of an event as a JSON token that can be written into a frame as it stands.
+///
+/// Text keeps the very escapes that the publisher chose; it is never parsed and printed again.
+#[derive(Clone, Debug)]
+pub struct EventData<'a> {
+    token: Cow<'a, str>,
+    len: usize,
+}
+
+impl<'a> EventData<'a> {
+    /// Takes the JSON value that a publisher or a client sent: text as it stands, and any other
+    /// value as text that holds its compact JSON, which is the form that every client accepts.
+    #[must_use]
+    pub fn new(raw: &'a str) -> Self {
+        if raw.starts_with('"') {
+            return Self { len: json::unescaped_len(raw), token: Cow::Borrowed(raw) };
+        }
+        let compacted = json::compact(raw);
+        Self { len: compacted.len(), token: Cow::Owned(quoted(&compacted)) }
+    }
+
+    /// No data: `null` on the wire, because some clients fail when the member is missing.
+    #[must_use]
+    pub fn absent() -> Self {
+        Self { len: 0, token: Cow::Borrowed("null") }
+    }
+
+    /// The size that limits are about: bytes of UTF-8 of the text that clients will read.
+    #[must_use]
+    pub fn byte_len(&self) -> usize {
+        self.len
+    }
+
+    /// The token, a JSON string or `null`.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+}
+
+impl<'a> From<Option<&'a RawValue>> for EventData<'a> {
+    fn from(raw: Option<&'a RawValue>) -> Self {
+        raw.map_or_else(Self::absent, |raw| Self::new(raw.get()))
+    }
+}
+
+/// `text` as a JSON string.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+fn protocol(text: &str) -> Frame {
+    Frame::text(FrameKind::Protocol, text)
+}
+
+/// An event of the protocol on a channel, whose data is text that holds `json`.
+fn on_channel(event: &str, channel: &ChannelName, json: &str) -> Frame {
+    let data = quoted(json);
+    protocol(&format!(r#"{{"event":"{event}","channel":"{channel}","data":{data}}}"#))
+}
+
+/// The first frame of every connection.
+#[must_use]
+pub fn connection_established(socket_id: SocketId, activity_timeout_s: u64) -> Frame {
+    protocol(&format!(
+        r#"{{"event":"pusher:connection_established","data":"{{\"socket_id\":\"{socket_id}\",\"activity_timeout\":{activity_timeout_s}}}"}}"#
+    ))
+}
+
+/// `pusher:error` for something that leaves the connection open.
+#[must_use]
+pub fn error(code: Option<ErrorCode>, message: &str) -> Frame {
+    error_frame(code.map(|code| code as u16), message)
+}
+
+/// `pusher:error` that announces a close. Its code is a number always: pusher-js gets stuck on
+/// `null` while it connects.
+#[must_use]
+pub fn closing(code: &CloseCode) -> Frame {
+    error_frame(Some(code.number()), &code.to_string())
+}
+
+fn error_frame(code: Option<u16>, message: &str) -> Frame {
+    let code = code.map_or_else(|| "null".to_owned(), |code| code.to_string());
+    let message = quoted(message);
+    protocol(&format!(r#"{{"event":"pusher:error","data":{{"code":{code},"message":{message}}}}}"#))
+}
+
+/// The answer to `pusher:ping`.
+#[must_use]
+pub fn pong() -> Frame {
+    protocol(r#"{"event":"pusher:pong","data":{}}"#)
+}
+
+/// Asks the client's code for a sign of life.
+#[must_use]
+pub fn ping() -> Frame {
+    protocol(r#"{"event":"pusher:ping","data":{}}"#)
+}
+
+/// A subscription began, on any channel but a presence channel.
+#[must_use]
+pub fn subscription_succeeded(channel: &ChannelName) -> Frame {
+    on_channel("pusher_internal:subscription_succeeded", channel, "{}")
+}
+
+/// A subscription to a presence channel began; `members` are all members, the new one included.
+#[must_use]
+pub fn presence_succeeded<'a>(
+    channel: &ChannelName,
+    members: impl Iterator<Item = (&'a Arc<str>, &'a Arc<str>)> + Clone,
+) -> Frame {
+    let count = members.clone().count();
+    let mut data = format!(r#"{{"presence":{{"count":{count},"ids":["#);
+    for (at, (user_id, _)) in members.clone().enumerate() {
+        let comma = if at == 0 { "" } else { "," };
+        append(&mut data, format_args!("{comma}{}", quoted(user_id)));
+    }
+    data.push_str(r#"],"hash":{"#);
+    for (at, (user_id, user_info)) in members.enumerate() {
+        let comma = if at == 0 { "" } else { "," };
+        append(&mut data, format_args!("{comma}{}:{user_info}", quoted(user_id)));
+    }
+    data.push_str("}}}");
+    on_channel("pusher_internal:subscription_succeeded", channel, &data)
+}
+
+fn append(text: &mut String, more: std::fmt::Arguments<'_>) {
+    text.write_fmt(more).expect("a String takes all text");
+}
+
+/// A member came, with its first connection.
+#[must_use]
+pub fn member_added(channel: &ChannelName, member: &Member) -> Frame {
+    let (id, info) = (quoted(&member.user_id), &member.user_info);
+    let data = format!(r#"{{"user_id":{id},"user_info":{info}}}"#);
+    on_channel("pusher_internal:member_added", channel, &data)
+}
+
+/// A member left, with its last connection.
+#[must_use]
+pub fn member_removed(channel: &ChannelName, user_id: &str) -> Frame {
+    let data = format!(r#"{{"user_id":{}}}"#, quoted(user_id));
+    on_channel("pusher_internal:member_removed", channel, &data)
+}
+
+/// How many connections are subscribed to the channel.
+#[must_use]
+pub fn subscription_count(channel: &ChannelName, count: usize) -> Frame {
+    let data = format!(r#"{{"subscription_count":{count}}}"#);
+    on_channel("pusher_internal:subscription_count", channel, &data)
+}
+
+/// A cache channel has nothing to show to its new subscriber.
+#[must_use]
+pub fn cache_miss(channel: &ChannelName) -> Frame {
+    on_channel("pusher:cache_miss", channel, "{}")
+}
+
+/// A subscription failed. `channel` is what the client called it, which may be anything.
+#[must_use]
+pub fn subscription_error(channel: &str, kind: &str, status: u16, message: &str) -> Frame {
+    let (channel, message) = (quoted(channel), quoted(message));
+    protocol(&format!(
+        r#"{{"event":"pusher:subscription_error","channel":{channel},"data":{{"type":"{kind}","error":{message},"status":{status}}}}}"#
+    ))
+}
+
+/// A sign-in succeeded; the client reads its own `user_data` back, byte for byte.
+#[must_use]
+pub fn signin_success(user_data: &str) -> Frame {
+    let data = quoted(&format!(r#"{{"user_data":{}}}"#, quoted(user_data)));
+    protocol(&format!(r#"{{"event":"pusher:signin_success","data":{data}}}"#))
+}
+
+/// Which of the watched users are, or went, online and offline. At least one list holds ids.
+#[must_use]
+pub fn watchlist<T: AsRef<str>>(online: &[T], offline: &[T]) -> Frame {
+    let entry = |name: &str, ids: &[T]| {
+        let ids: Vec<String> = ids.iter().map(|id| quoted(id.as_ref())).collect();
+        format!(r#"{{"name":"{name}","user_ids":[{}]}}"#, ids.join(","))
+    };
+    let entries: Vec<String> = [("online", online), ("offline", offline)]
+        .into_iter()
+        .filter(|(_, ids)| !ids.is_empty())
+        .map(|(name, ids)| entry(name, ids))
+        .collect();
+    let data = quoted(&format!(r#"{{"events":[{}]}}"#, entries.join(",")));
+    protocol(&format!(r#"{{"event":"pusher_internal:watchlist_events","data":{data}}}"#))
+}
+
+/// An event that the application published on `channel`.
+#[must_use]
+pub fn published(
+    name: &str,
+    channel: &ChannelName,
+    data: &EventData<'_>,
+    accepted_at: Instant,
+) -> Frame {
+    let text = event_text(name, channel, data, "");
+    Frame::published(FrameKind::Event, &text, accepted_at)
+}
+
+/// A client event for the other subscribers. On presence channels, `user_id` says who sent it;
+/// it comes from the subscription, never from the sender's message.
+#[must_use]
+pub fn client_event(
+    name: &str,
+    channel: &ChannelName,
+    data: &EventData<'_>,
+    user_id: Option<&str>,
+    accepted_at: Instant,
+) -> Frame {
+    let sender = user_id.map(|id| format!(r#","user_id":{}"#, quoted(id))).unwrap_or_default();
+    let text = event_text(name, channel, data, &sender);
+    Frame::published(FrameKind::ClientEvent, &text, accepted_at)
+}
+
+fn event_text(name: &str, channel: &ChannelName, data: &EventData<'_>, tail: &str) -> String {
+    let (name, data) = (quoted(name), data.token());
+    let mut text = String::with_capacity(name.len() + channel.as_str().len() + data.len() + 64);
+    append(
+        &mut text,
+        format_args!(r#"{{"event":{name},"channel":"{channel}","data":{data}{tail}}}"#),
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// The frame's JSON, and its `data` parsed once more where that is text.
+    fn read(frame: &Frame) -> (Value, Value) {
+        let bytes = frame.bytes();
+        let start = bytes.iter().position(|byte| *byte == b'{').unwrap();
+        let outer: Value = serde_json::from_slice(&bytes[start..]).unwrap();
+        let inner = match &outer["data"] {
+            Value::String(text) => serde_json::from_str(text).unwrap_or(Value::Null),
+            other => other.clone(),
+        };
+        (outer, inner)
+    }
+
+    fn channel(name: &str) -> ChannelName {
+        ChannelName::parse(name, 200).unwrap()
+    }
+
+    #[test]
+    fn the_first_frame_has_text_data_with_a_number() {
+        let id = SocketId::from_random(0x0000_0007_0000_0009);
+        let (outer, inner) = read(&connection_established(id, 120));
+        assert_eq!(outer["event"], "pusher:connection_established");
+        assert!(outer["data"].is_string());
+        assert_eq!(inner, json!({"socket_id": "7.9", "activity_timeout": 120}));
+    }
+
+    #[test]
+    fn errors_carry_an_object() {
+        let (outer, _) = read(&error(None, "say \"what\""));
+        assert_eq!(outer["data"], json!({"code": null, "message": "say \"what\""}));
+        let (outer, _) = read(&error(Some(ErrorCode::ClientEventRate), "slower"));
+        assert_eq!(outer["data"]["code"], 4301);
+        let (outer, _) = read(&closing(&CloseCode::AppDisabled));
+        assert_eq!(outer["data"]["code"], 4003);
+    }
+
+    #[test]
+    fn a_roster_lists_ids_and_infos() {
+        let members: [(Arc<str>, Arc<str>); 2] =
+            [("1".into(), r#"{"n":"a"}"#.into()), ("a\"b".into(), "{}".into())];
+        let (_, inner) =
+            read(&presence_succeeded(&channel("presence-r"), members.iter().map(|(id, info)| (id, info))));
+        let hash = json!({"1": {"n": "a"}, "a\"b": {}});
+        assert_eq!(inner, json!({"presence": {"count": 2, "ids": ["1", "a\"b"], "hash": hash}}));
+    }
+
+    #[test]
+    fn published_data_keeps_its_escapes() {
+        let data = EventData::new(r#""{\"url\":\"http:\/\/x\",\"e\":\"\u00e9\"}""#);
+        let frame = published(r"App\Events\X", &channel("c"), &data, Instant::now());
+        let text = std::str::from_utf8(&frame.bytes()[2..]).unwrap();
+        let expected = r#"{"event":"App\\Events\\X","channel":"c","data":"{\"url\":\"http:\/\/x\",\"e\":\"\u00e9\"}"}"#;
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn other_values_become_text() {
+        let data = EventData::new(r#"{ "a": [1, 2] }"#);
+        assert_eq!(data.byte_len(), 11);
+        let (outer, _) = read(&client_event("client-x", &channel("c"), &data, Some("1"), Instant::now()));
+        assert_eq!(outer["data"], r#"{"a":[1,2]}"#);
+        assert_eq!(outer["user_id"], "1");
+        let (outer, _) =
+            read(&client_event("client-x", &channel("c"), &EventData::absent(), None, Instant::now()));
+        assert_eq!(outer["data"], Value::Null);
+        assert_eq!(outer.get("user_id"), None);
+    }
+
+    #[test]
+    fn a_watchlist_leaves_out_empty_lists() {
+        let (outer, inner) = read(&watchlist(&["b"], &[]));
+        assert_eq!(outer.get("channel"), None);
+        assert_eq!(inner, json!({"events": [{"name": "online", "user_ids": ["b"]}]}));
+    }
+
+    #[test]
+    fn a_sign_in_reads_its_own_data_back() {
+        let user_data = r#"{"id":"12345","x":"\u00e9\/"}"#;
+        let (_, inner) = read(&signin_success(user_data));
+        assert_eq!(inner["user_data"], user_data);
+    }
+}

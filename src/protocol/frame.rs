@@ -1,0 +1,177 @@
+//! One encoded message for clients.
+
+use std::{sync::Arc, time::Instant};
+
+/// Bytes that are ready for the socket, shared by all who are to receive them.
+///
+/// An event is encoded once per channel, WebSocket header included; a subscriber's outbox holds
+/// a handle of eight bytes. Frames of a server are not masked, so the same bytes serve everyone.
+#[derive(Clone, Debug)]
+pub struct Frame(Arc<Encoded>);
+
+#[derive(Debug)]
+struct Encoded {
+    kind: FrameKind,
+    accepted_at: Option<Instant>,
+    bytes: Box<[u8]>,
+}
+
+/// What a frame carries; a label of the metrics.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum FrameKind {
+    /// An event that the application published.
+    Event,
+    /// A client event, on its way to the other subscribers.
+    ClientEvent,
+    /// An event of the protocol: `pusher:…` and `pusher_internal:…`.
+    Protocol,
+    /// A ping, pong or close of WebSocket itself, or the answer that opened the connection.
+    Control,
+}
+
+impl FrameKind {
+    /// All kinds, in the order of [`FrameKind::index`].
+    pub const ALL: [Self; 4] = [Self::Event, Self::ClientEvent, Self::Protocol, Self::Control];
+
+    /// The kind's place in [`FrameKind::ALL`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The kind's name in the metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::ClientEvent => "client_event",
+            Self::Protocol => "protocol",
+            Self::Control => "control",
+        }
+    }
+}
+
+const TEXT: u8 = 0x81;
+const CLOSE: u8 = 0x88;
+const PING: u8 = 0x89;
+/// What the payload of a control frame may hold (RFC 6455, 5.5).
+const CONTROL_PAYLOAD_MAX: usize = 125;
+
+impl Frame {
+    /// Encodes a text message.
+    #[must_use]
+    pub fn text(kind: FrameKind, text: &str) -> Self {
+        Self::encode(kind, None, text)
+    }
+
+    /// Encodes an event that was accepted from a publisher at `accepted_at`, from where its
+    /// latency counts.
+    #[must_use]
+    pub fn published(kind: FrameKind, text: &str, accepted_at: Instant) -> Self {
+        Self::encode(kind, Some(accepted_at), text)
+    }
+
+    /// Encodes a close frame; a reason beyond 123 bytes is cut at a character.
+    #[must_use]
+    pub fn close(code: u16, reason: &str) -> Self {
+        let reason = &reason[..reason.floor_char_boundary(CONTROL_PAYLOAD_MAX - 2)];
+        let mut payload = code.to_be_bytes().to_vec();
+        payload.extend_from_slice(reason.as_bytes());
+        Self::new(FrameKind::Control, None, encode(CLOSE, &payload))
+    }
+
+    /// Encodes a WebSocket ping without payload.
+    #[must_use]
+    pub fn ping() -> Self {
+        Self::new(FrameKind::Control, None, encode(PING, &[]))
+    }
+
+    /// Takes bytes that are encoded already: replies of the WebSocket layer, or the response
+    /// that opened the connection.
+    #[must_use]
+    pub fn raw(bytes: Vec<u8>) -> Self {
+        Self::new(FrameKind::Control, None, bytes)
+    }
+
+    fn encode(kind: FrameKind, accepted_at: Option<Instant>, text: &str) -> Self {
+        Self::new(kind, accepted_at, encode(TEXT, text.as_bytes()))
+    }
+
+    fn new(kind: FrameKind, accepted_at: Option<Instant>, bytes: Vec<u8>) -> Self {
+        Self(Arc::new(Encoded { kind, accepted_at, bytes: bytes.into() }))
+    }
+
+    /// The bytes for the socket.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0.bytes
+    }
+
+    /// What the frame carries.
+    #[must_use]
+    pub fn kind(&self) -> FrameKind {
+        self.0.kind
+    }
+
+    /// When the event was accepted from its publisher; nothing for the protocol's own frames.
+    #[must_use]
+    pub fn accepted_at(&self) -> Option<Instant> {
+        self.0.accepted_at
+    }
+}
+
+/// A frame as RFC 6455, 5.2 has it, from a server: final and unmasked.
+fn encode(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(payload.len() + 10);
+    bytes.push(opcode);
+    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+        (Ok(len @ 0..126), _) => bytes.push(len),
+        (_, Ok(len)) => {
+            bytes.push(126);
+            bytes.extend_from_slice(&len.to_be_bytes());
+        }
+        (_, Err(_)) => {
+            bytes.push(127);
+            bytes.extend_from_slice(&(payload.len() as u64).to_be_bytes());
+        }
+    }
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio_tungstenite::tungstenite::{
+        Message,
+        protocol::{Role, WebSocket},
+    };
+
+    /// Reads frames with an independent decoder.
+    fn decode(frame: &Frame) -> Message {
+        let stream = std::io::Cursor::new(frame.bytes().to_vec());
+        WebSocket::from_raw_socket(stream, Role::Client, None).read().unwrap()
+    }
+
+    #[test]
+    fn text_of_every_length_class_reads_back() {
+        for len in [0, 1, 125, 126, 127, 65_535, 65_536, 70_000] {
+            let text = "x".repeat(len);
+            assert_eq!(decode(&Frame::text(FrameKind::Event, &text)), Message::text(text));
+        }
+    }
+
+    #[test]
+    fn a_long_close_reason_is_cut_at_a_character() {
+        let Message::Close(Some(close)) = decode(&Frame::close(4200, &"é".repeat(100))) else {
+            panic!("not a close frame")
+        };
+        assert_eq!(u16::from(close.code), 4200);
+        assert_eq!(close.reason.as_str(), "é".repeat(61));
+    }
+
+    #[test]
+    fn a_handle_is_eight_bytes() {
+        assert_eq!(size_of::<Frame>(), 8);
+    }
+}

@@ -1,0 +1,212 @@
+//! What clients may say.
+
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+use std::{borrow::Cow, fmt};
+
+/// One message of a client, read but not yet judged.
+#[derive(Debug)]
+pub enum ClientMessage<'a> {
+    /// `pusher:ping`.
+    Ping,
+    /// `pusher:pong`.
+    Pong,
+    /// `pusher:subscribe`.
+    Subscribe(Subscribe),
+    /// `pusher:unsubscribe`, with the channel as the client names it.
+    Unsubscribe(String),
+    /// `pusher:signin`.
+    SignIn(SignIn),
+    /// An event whose name begins with `client-`.
+    ClientEvent(ClientEvent<'a>),
+    /// An event that we do not know. Newer clients may probe for newer servers, so it is no
+    /// mistake, and nothing is done.
+    Unknown,
+}
+
+/// What a client sends to subscribe to a channel. All text is as it came: what is signed is
+/// signed byte for byte.
+#[derive(Debug, Deserialize)]
+pub struct Subscribe {
+    /// The channel's name, unchecked.
+    pub channel: String,
+    /// `key:signature`; some clients send an empty text where none is needed.
+    pub auth: Option<String>,
+    /// JSON text that the application signed along.
+    pub channel_data: Option<String>,
+}
+
+/// What a client sends to sign in.
+#[derive(Debug, Deserialize)]
+pub struct SignIn {
+    /// `key:signature`.
+    pub auth: Option<String>,
+    /// JSON text that the application signed.
+    pub user_data: String,
+}
+
+/// What a client wants to tell the other subscribers of a channel.
+#[derive(Debug)]
+pub struct ClientEvent<'a> {
+    /// The event's name.
+    pub name: Cow<'a, str>,
+    /// The channel's name, unchecked; missing in bad messages.
+    pub channel: Option<String>,
+    /// The data as JSON text; missing when the page passed none.
+    pub data: Option<&'a str>,
+}
+
+/// Why a text is not a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Malformed {
+    /// Not a JSON object with a text `event`.
+    Envelope,
+    /// `data` lacks what the event needs, or has it in another type; the text says what is
+    /// needed.
+    Data(&'static str),
+    /// A binary message that is not UTF-8.
+    Binary,
+}
+
+/// The outer object that every message shares. Other members are ignored.
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    event: Cow<'a, str>,
+    #[serde(borrow)]
+    channel: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Unsubscribe {
+    channel: String,
+}
+
+impl<'a> ClientMessage<'a> {
+    /// Reads one text message.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] when `text` is not an envelope, or lacks a member that its event needs.
+    pub fn parse(text: &'a str) -> Result<Self, Malformed> {
+        let envelope: Envelope<'a> = object(text).map_err(|_| Malformed::Envelope)?;
+        match envelope.event.as_ref() {
+            "pusher:ping" => Ok(Self::Ping),
+            "pusher:pong" => Ok(Self::Pong),
+            "pusher:subscribe" => Ok(Self::Subscribe(members(
+                envelope.data,
+                "pusher:subscribe needs data with a text `channel` \
+                 and, if given, texts `auth` and `channel_data`",
+            )?)),
+            "pusher:unsubscribe" => {
+                let needs = "pusher:unsubscribe needs data with a text `channel`";
+                members(envelope.data, needs).map(|data: Unsubscribe| Self::Unsubscribe(data.channel))
+            }
+            "pusher:signin" => Ok(Self::SignIn(members(
+                envelope.data,
+                "pusher:signin needs data with texts `auth` and `user_data`",
+            )?)),
+            name if name.starts_with("client-") => Ok(Self::ClientEvent(ClientEvent {
+                channel: envelope.channel.and_then(|raw| serde_json::from_str(raw.get()).ok()),
+                data: envelope.data.map(RawValue::get),
+                name: envelope.event,
+            })),
+            _ => Ok(Self::Unknown),
+        }
+    }
+}
+
+/// Reads the members of `data`, which is an object, or a text that holds one.
+fn members<T: DeserializeOwned>(
+    data: Option<&RawValue>,
+    needs: &'static str,
+) -> Result<T, Malformed> {
+    let raw = data.ok_or(Malformed::Data(needs))?.get();
+    let parsed = if raw.starts_with('"') {
+        serde_json::from_str::<String>(raw).and_then(|inner| object(&inner))
+    } else {
+        object(raw)
+    };
+    parsed.map_err(|_| Malformed::Data(needs))
+}
+
+/// serde reads a struct from an array as well; only an object will do here.
+fn object<'a, T: Deserialize<'a>>(raw: &'a str) -> serde_json::Result<T> {
+    if !raw.trim_start().starts_with('{') {
+        return Err(serde::de::Error::custom("not an object"));
+    }
+    serde_json::from_str(raw)
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Envelope => {
+                "Invalid message: expected a JSON object with a text `event`, \
+                 and optionally `channel` and `data`"
+            }
+            Self::Data(needs) => return write!(f, "Invalid message: {needs}"),
+            Self::Binary => "Invalid message: expected a text message",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subscribe(text: &str) -> Subscribe {
+        match ClientMessage::parse(text).unwrap() {
+            ClientMessage::Subscribe(subscribe) => subscribe,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn data_is_an_object_or_a_text_that_holds_one() {
+        for text in [
+            r#"{"event":"pusher:subscribe","data":{"auth":"","channel":"c"}}"#,
+            r#"{"data":{"channel":"c","auth":""},"event":"pusher:subscribe","extra":[1]}"#,
+            r#"{"event":"pusher:subscribe","data":"{\"auth\":\"\",\"channel\":\"c\"}"}"#,
+        ] {
+            let subscribe = subscribe(text);
+            assert_eq!((subscribe.channel.as_str(), subscribe.auth.as_deref()), ("c", Some("")));
+        }
+    }
+
+    #[test]
+    fn null_members_are_absent() {
+        let text =
+            r#"{"event":"pusher:subscribe","data":{"auth":null,"channel_data":null,"channel":"c"}}"#;
+        let subscribe = subscribe(text);
+        assert_eq!((subscribe.auth, subscribe.channel_data), (None, None));
+    }
+
+    #[test]
+    fn what_is_not_a_message_is_malformed() {
+        for text in ["", "not json", "[]", "5", "null", "{}", r#"{"event":5}"#, r#"["e",null,null]"#]
+        {
+            let parsed = ClientMessage::parse(text);
+            assert!(matches!(parsed, Err(Malformed::Envelope)), "{text}: {parsed:?}");
+        }
+        for data in ["null", "{}", "[]", "5", r#"["c"]"#, r#"{"channel":5}"#, r#""c""#, r#""[]""#] {
+            let text = format!(r#"{{"event":"pusher:subscribe","data":{data}}}"#);
+            let parsed = ClientMessage::parse(&text);
+            assert!(matches!(parsed, Err(Malformed::Data(_))), "{text}: {parsed:?}");
+        }
+    }
+
+    #[test]
+    fn only_names_that_begin_with_client_are_client_events() {
+        let is_client_event = |name: &str| {
+            let text = format!(r#"{{"event":"{name}","channel":"private-c"}}"#);
+            matches!(ClientMessage::parse(&text), Ok(ClientMessage::ClientEvent(_)))
+        };
+        assert!(is_client_event("client-x"));
+        for name in ["foo", "pusher:x", "pusher_internal:member_added", "xclient-y", "client"] {
+            assert!(!is_client_event(name), "{name}");
+        }
+    }
+}

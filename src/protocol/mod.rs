@@ -1,0 +1,32 @@
+//! The Pusher Channels wire protocol, version 7: names, messages, frames, error codes.
+//!
+//! Everything here is a plain value. Nothing in this module reads a clock, takes a lock or
+//! touches a socket, and nothing in it depends on another module of the crate. That is what
+//! lets the session be tested and fuzzed without a server.
+//!
+//! Start at [`ClientMessage`], what clients may say, and [`event`], what we say to them.
+//! [`ProtocolError`] decides what each mistake costs a client.
+
+mod channel;
+mod error;
+pub mod event;
+mod frame;
+mod json;
+mod member;
+mod message;
+mod socket_id;
+mod user;
+mod version;
+
+pub use channel::{ChannelName, InvalidChannelName};
+pub use error::{
+    AuthError, CloseCode, ErrorCode, ProtocolError, Severity, SignInRefusal, SubscriptionRefusal,
+};
+pub use event::EventData;
+pub use frame::{Frame, FrameKind};
+pub use json::{compact, unescaped_len};
+pub use member::{Member, MemberLimits};
+pub use message::{ClientEvent, ClientMessage, Malformed, SignIn, Subscribe};
+pub use socket_id::{InvalidSocketId, SocketId};
+pub use user::User;
+pub use version::{Version, VersionError};

@@ -1,0 +1,89 @@
+//! The public name of a connection.
+
+use std::{fmt, num::NonZero};
+
+/// A connection's public name, `a.b` on the wire with `a` and `b` in 1..2³².
+///
+/// Signatures are bound to it, so it is random (64 bits) and never given out twice on purpose.
+/// Each half has at most ten digits, so that clients which parse the halves do not overflow.
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+pub struct SocketId {
+    high: NonZero<u32>,
+    low: NonZero<u32>,
+}
+
+/// The text does not look like `digits.digits`, which every server SDK insists on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct InvalidSocketId;
+
+impl SocketId {
+    /// Makes an id from 64 random bits.
+    #[must_use]
+    pub fn from_random(bits: u64) -> Self {
+        let half = |bits: u32| NonZero::new(bits).unwrap_or(NonZero::<u32>::MAX);
+        // Both halves of the number are meant, so the cut is the point.
+        #[expect(clippy::cast_possible_truncation, reason = "the low half")]
+        let low = bits as u32;
+        #[expect(clippy::cast_possible_truncation, reason = "the high half, shifted down")]
+        let high = (bits >> 32) as u32;
+        Self { high: half(high), low: half(low) }
+    }
+
+    /// Reads an id as an application sends it. An id that is well formed, but that this server
+    /// can't have given out, is nobody's: `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSocketId`] when `text` is not two runs of digits around one dot.
+    pub fn parse(text: &str) -> Result<Option<Self>, InvalidSocketId> {
+        let (high, low) = text.split_once('.').ok_or(InvalidSocketId)?;
+        let digits = |half: &str| !half.is_empty() && half.bytes().all(|b| b.is_ascii_digit());
+        if !digits(high) || !digits(low) {
+            return Err(InvalidSocketId);
+        }
+        let id = high.parse().ok().zip(low.parse().ok()).map(|(high, low)| Self { high, low });
+        // `07.1` is not how `7.1` was given out.
+        Ok(id.filter(|id| id.to_string() == text))
+    }
+}
+
+impl fmt::Display for SocketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.high, self.low)
+    }
+}
+
+impl fmt::Debug for SocketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_back_as_it_was_written() {
+        for bits in [0, 1, u64::MAX, 0x0000_0001_0000_0000, 0xdead_beef_0bad_cafe] {
+            let id = SocketId::from_random(bits);
+            assert_eq!(SocketId::parse(&id.to_string()), Ok(Some(id)));
+        }
+    }
+
+    #[test]
+    fn strangers_ids_are_nobodys_and_nonsense_is_refused() {
+        for text in ["999999999999.1", "0.1", "01.5", "1.99999999999999999999"] {
+            assert_eq!(SocketId::parse(text), Ok(None), "{text}");
+        }
+        for text in ["", ".", "1", "1.", ".1", "1.2.3", "a.b", "1.2 ", "-1.2", "1,2", "+1.2"] {
+            assert_eq!(SocketId::parse(text), Err(InvalidSocketId), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_id_takes_eight_bytes_even_when_optional() {
+        assert_eq!(size_of::<SocketId>(), 8);
+        assert_eq!(size_of::<Option<SocketId>>(), 8);
+    }
+}

@@ -1,0 +1,67 @@
+//! The protocol version that a client asks for.
+
+/// The version that a connection speaks: 4 to 7 behave alike here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Version(u8);
+
+/// Why a connection can't be served in the version it asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum VersionError {
+    /// `?protocol=` is not a number, and the server is strict.
+    Malformed,
+    /// A version below 4, which Pusher no longer supports either.
+    Unsupported,
+    /// No `?protocol=`, and the server is strict.
+    Missing,
+}
+
+impl Version {
+    /// The newest version, and the one assumed when a client names none.
+    pub const NEWEST: Self = Self(7);
+    const OLDEST: u64 = 4;
+
+    /// Reads the `protocol` parameter of the query. Versions from the future are served as the
+    /// newest: they are likelier to work than not. `strict` refuses what is missing or garbled.
+    ///
+    /// # Errors
+    ///
+    /// [`VersionError`] as its variants say.
+    pub fn negotiate(protocol: Option<&str>, strict: bool) -> Result<Self, VersionError> {
+        match protocol.map(str::parse::<u64>) {
+            Some(Ok(asked)) if asked < Self::OLDEST => Err(VersionError::Unsupported),
+            Some(Ok(asked)) => {
+                Ok(u8::try_from(asked).map_or(Self::NEWEST, |v| Self(v.min(Self::NEWEST.0))))
+            }
+            Some(Err(_)) if strict => Err(VersionError::Malformed),
+            None if strict => Err(VersionError::Missing),
+            Some(Err(_)) | None => Ok(Self::NEWEST),
+        }
+    }
+
+    /// The number, 4 to 7.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_negotiated_leniently_unless_told_otherwise() {
+        let lenient = |text| Version::negotiate(text, false).map(Version::number);
+        let strict = |text| Version::negotiate(text, true).map(Version::number);
+        assert_eq!(lenient(Some("7")), Ok(7));
+        assert_eq!(lenient(Some("5")), Ok(5));
+        assert_eq!(lenient(Some("9")), Ok(7));
+        assert_eq!(lenient(Some("900")), Ok(7));
+        assert_eq!(lenient(Some("abc")), Ok(7));
+        assert_eq!(lenient(None), Ok(7));
+        assert_eq!(lenient(Some("3")), Err(VersionError::Unsupported));
+        assert_eq!(strict(Some("abc")), Err(VersionError::Malformed));
+        assert_eq!(strict(None), Err(VersionError::Missing));
+        assert_eq!(strict(Some("7")), Ok(7));
+    }
+}

@@ -1,0 +1,212 @@
+//! Builds the parts, runs them, and drains them in order.
+//!
+//! One thread accepts and keeps time; each shard has a thread of its own, on which the HTTP
+//! connections that it was dealt are served as well.
+
+mod accept;
+mod shard_thread;
+
+use crate::{
+    config::Config,
+    http::{self, Http},
+    hub::ShardIndex,
+    node::Node,
+    shard::EngineConfig,
+    shutdown::{self, Shutdown},
+};
+use std::{
+    fmt, io,
+    net::{SocketAddr, ToSocketAddrs},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    time,
+};
+
+/// A server whose sockets are bound, and that serves nobody yet.
+#[derive(Debug)]
+pub struct Server {
+    listener: std::net::TcpListener,
+    metrics_listener: Option<TcpListener>,
+    node: Arc<Node>,
+    http: Arc<Http>,
+    engine: EngineConfig,
+    shutdown: Shutdown,
+    drain: shutdown::Drain,
+}
+
+/// Why a server could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address could not be listened on.
+    Bind {
+        /// The address as it was configured.
+        address: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The system did not give what a thread of the server needs.
+    Thread(io::Error),
+}
+
+/// File descriptors that WebSockets leave to everything else: listeners, pollers, log files, and
+/// the HTTP connections of publishers and probes.
+const RESERVED_DESCRIPTORS: u64 = 256;
+/// Connections that may wait to be accepted. The system's own limit cuts it further.
+const BACKLOG: u32 = 4_096;
+/// How often the hubs are told the time.
+const TICK: Duration = Duration::from_millis(100);
+
+impl Server {
+    /// Binds the sockets and builds the parts. Needs a runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Bind`] when an address is taken or is not ours.
+    pub fn build(config: &Config) -> Result<Self, StartError> {
+        let server = &config.server;
+        let listener = bind(&server.host, server.port)?.into_std().map_err(StartError::Thread)?;
+        let metrics_listener = match config.metrics.listen.as_str() {
+            "" => None,
+            address => Some(bind_address(address)?),
+        };
+        let shards = match server.shards {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            shards => shards,
+        }
+        .min(ShardIndex::COUNT_MAX);
+        let (shutdown, drain) = shutdown::channel();
+        let node = Node::new(config, shards, max_connections(server.max_connections), drain.clone());
+        let node = Arc::new(node);
+        Ok(Self {
+            listener,
+            metrics_listener,
+            http: Arc::new(Http::new(config, Arc::clone(&node))),
+            node,
+            engine: EngineConfig {
+                max_message_bytes: config.connection.max_message_bytes,
+                max_outbox_bytes: config.connection.max_outbox_bytes,
+                activity_timeout_s: config.connection.activity_timeout_s,
+                shutdown_grace: Duration::from_secs(server.shutdown_grace_s),
+            },
+            shutdown,
+            drain,
+        })
+    }
+
+    /// Where the server listens.
+    ///
+    /// # Errors
+    ///
+    /// The system does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop` is done, then drains: no new WebSockets, connections are closed with
+    /// 4200 spread over the grace period, answers are finished. Says how many parts were not
+    /// done when the grace period was over.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Thread`] when a thread can't start.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<usize, StartError> {
+        let Self { listener, metrics_listener, node, http, engine, shutdown, drain } = self;
+        let mut doors = Vec::new();
+        for index in node.inboxes().shards() {
+            let parts = shard_thread::Parts {
+                index,
+                node: Arc::clone(&node),
+                http: Arc::clone(&http),
+                engine,
+                drain: drain.clone(),
+            };
+            doors.push(shard_thread::start(parts).await.map_err(StartError::Thread)?);
+        }
+        // From here on, only the shards and their HTTP connections keep the process alive. The
+        // node holds one drain of its own.
+        drop(drain);
+        accept::start(listener, doors).map_err(StartError::Thread)?;
+        let ticking = tokio::spawn(keep_time(Arc::clone(&node)));
+        if let Some(listener) = metrics_listener {
+            tokio::spawn(http::serve_metrics(listener, node));
+        }
+        stop.await;
+        tracing::info!("draining");
+        let left = shutdown.drain(engine.shutdown_grace).await;
+        ticking.abort();
+        Ok(left)
+    }
+}
+
+async fn keep_time(node: Arc<Node>) {
+    let mut ticks = time::interval(TICK);
+    ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        node.on_time(Instant::now());
+    }
+}
+
+fn bind(host: &str, port: u16) -> Result<TcpListener, StartError> {
+    let named = |error| StartError::Bind { address: format!("{host}:{port}"), error };
+    let mut addresses = (host, port).to_socket_addrs().map_err(named)?;
+    let address = addresses.next().ok_or_else(|| {
+        named(io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address"))
+    })?;
+    listen(address).map_err(named)
+}
+
+fn bind_address(address: &str) -> Result<TcpListener, StartError> {
+    let named = |error| StartError::Bind { address: address.to_owned(), error };
+    let parsed = address
+        .parse()
+        .map_err(|_| named(io::Error::new(io::ErrorKind::InvalidInput, "not host:port")))?;
+    listen(parsed).map_err(named)
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// The configured limit, or as many as there are file descriptors for. The soft limit of the
+/// process is raised to the hard one first.
+fn max_connections(configured: usize) -> usize {
+    let descriptors = rlimit::increase_nofile_limit(rlimit::INFINITY).unwrap_or(1_024);
+    let possible = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1);
+    let possible = usize::try_from(possible).unwrap_or(usize::MAX);
+    match configured {
+        0 => possible,
+        configured if possible < configured => {
+            tracing::warn!(
+                configured,
+                possible,
+                "max_connections is beyond the limit of file descriptors: raise `ulimit -n`"
+            );
+            possible
+        }
+        configured => configured,
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind { address, error } if error.kind() == io::ErrorKind::AddrInUse => write!(
+                f,
+                "cannot listen on {address}: the port is in use by another process; \
+                 stop that, or choose another port with --port"
+            ),
+            Self::Bind { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}

@@ -1,0 +1,83 @@
+//! A shard's thread: the engine, and the HTTP connections that it was dealt.
+
+use super::accept::Arrival;
+use crate::{
+    http::{self, Http},
+    hub::ShardIndex,
+    node::Node,
+    shard::{Engine, EngineConfig},
+    shutdown::Drain,
+};
+use std::{io, sync::Arc, thread};
+use tokio::{
+    net::TcpStream,
+    runtime,
+    sync::{mpsc, oneshot},
+};
+
+/// What a shard's thread is made from.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) index: ShardIndex,
+    pub(super) node: Arc<Node>,
+    pub(super) http: Arc<Http>,
+    pub(super) engine: EngineConfig,
+    pub(super) drain: Drain,
+}
+
+/// Starts the thread, and gives the door through which connections come in.
+///
+/// # Errors
+///
+/// The system has no thread or no poller to give.
+pub(super) async fn start(parts: Parts) -> io::Result<mpsc::UnboundedSender<Arrival>> {
+    let (door, arrivals) = mpsc::unbounded_channel();
+    let (started, is_started) = oneshot::channel();
+    thread::Builder::new()
+        .name(format!("shard-{}", parts.index.get()))
+        .spawn(move || run(parts, arrivals, started))?;
+    is_started.await.map_err(|_| io::Error::other("the thread ended at once"))??;
+    Ok(door)
+}
+
+fn run(
+    parts: Parts,
+    arrivals: mpsc::UnboundedReceiver<Arrival>,
+    started: oneshot::Sender<io::Result<()>>,
+) {
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(started.send(Err(error))),
+    };
+    runtime.block_on(async {
+        let Parts { index, node, http, engine, drain } = parts;
+        let engine = match Engine::new(index, node, engine) {
+            Ok(engine) => engine,
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        let (adopt, adoptions) = mpsc::unbounded_channel();
+        tokio::spawn(serve_arrivals(http, arrivals, adopt, drain.clone()));
+        if started.send(Ok(())).is_ok() {
+            engine.run(adoptions, drain).await;
+            // Answers may be under way; the process ends when they are done, or in time.
+            std::future::pending::<()>().await;
+        }
+    });
+}
+
+async fn serve_arrivals(
+    http: Arc<Http>,
+    mut arrivals: mpsc::UnboundedReceiver<Arrival>,
+    adopt: mpsc::UnboundedSender<crate::shard::Adoption>,
+    drain: Drain,
+) {
+    while let Some((stream, peer)) = arrivals.recv().await {
+        match TcpStream::from_std(stream) {
+            Ok(stream) => {
+                let (http, adopt) = (Arc::clone(&http), adopt.clone());
+                tokio::spawn(http::serve(http, stream, peer, adopt, drain.clone()));
+            }
+            Err(error) => tracing::warn!(%error, "socket could not be served"),
+        }
+    }
+}

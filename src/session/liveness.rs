@@ -1,0 +1,38 @@
+//! Whether a client is there: silence is asked about, and only then held against it.
+
+use super::{Due, SessionConfig};
+use crate::protocol::CloseCode;
+use std::time::Instant;
+
+/// When the client was last heard of, or last asked. What was *sent* says nothing about it.
+#[derive(Debug)]
+pub(super) enum Liveness {
+    Heard(Instant),
+    Asked(Instant),
+}
+
+impl Liveness {
+    pub(super) fn heard(now: Instant) -> Self {
+        Self::Heard(now)
+    }
+
+    pub(super) fn deadline(&self, config: &SessionConfig) -> Instant {
+        match self {
+            Self::Heard(at) => *at + config.activity_timeout,
+            Self::Asked(at) => *at + config.pong_timeout,
+        }
+    }
+
+    pub(super) fn on_time(&mut self, config: &SessionConfig, now: Instant) -> Option<Due> {
+        if now < self.deadline(config) {
+            return None;
+        }
+        match self {
+            Self::Heard(_) => {
+                *self = Self::Asked(now);
+                Some(Due::Ping)
+            }
+            Self::Asked(_) => Some(Due::Close(CloseCode::PongTimeout)),
+        }
+    }
+}

@@ -1,0 +1,285 @@
+use super::*;
+use crate::config::AppConfig;
+
+const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(120);
+const PONG_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Changes the app before it is served.
+fn session_with(change: impl FnOnce(&mut AppConfig)) -> (Session<u32>, Instant) {
+    let mut config = AppConfig::development();
+    change(&mut config);
+    let limits = SessionConfig {
+        activity_timeout: ACTIVITY_TIMEOUT,
+        pong_timeout: PONG_TIMEOUT,
+        max_channels: 5,
+    };
+    let start = Instant::now();
+    let id = SocketId::from_random(0x0000_04d2_0000_04d2);
+    (Session::new(Arc::new(App::new(config)), Arc::new(limits), id, start), start)
+}
+
+fn session() -> (Session<u32>, Instant) {
+    session_with(|_| {})
+}
+
+fn subscribe_text(session: &Session<u32>, channel: &str, channel_data: Option<&str>) -> String {
+    let text = crate::signature::channel_string(session.socket_id, channel, channel_data);
+    let auth = format!("app-key:{}", session.app.signer.sign(&text));
+    let data = serde_json::json!({"auth": auth, "channel": channel, "channel_data": channel_data});
+    serde_json::json!({"event": "pusher:subscribe", "data": data}).to_string()
+}
+
+fn subscribe(session: &mut Session<u32>, channel: &str, data: Option<&str>, now: Instant) {
+    let text = subscribe_text(session, channel, data);
+    let Ok(Some(Action::Subscribe { channel, member })) = session.on_text(&text, now) else {
+        panic!("{channel} is refused")
+    };
+    session.subscribed(channel, member.map(|member| member.user_id), 0);
+}
+
+fn sign_in(session: &mut Session<u32>, user_data: &str, now: Instant) -> Result<(), ProtocolError> {
+    let text = crate::signature::user_string(session.socket_id, user_data);
+    let auth = format!("app-key:{}", session.app.signer.sign(&text));
+    let data = serde_json::json!({"auth": auth, "user_data": user_data});
+    let text = serde_json::json!({"event": "pusher:signin", "data": data}).to_string();
+    match session.on_text(&text, now)? {
+        Some(Action::SignIn { user, .. }) => session.signed_in(user),
+        other => panic!("{other:?}"),
+    }
+    Ok(())
+}
+
+fn refusal(result: Result<Option<Action<'_, u32>>, ProtocolError>) -> SubscriptionRefusal {
+    match result {
+        Err(ProtocolError::Subscription { refusal, .. }) => refusal,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_silent_client_is_asked_once_then_closed() {
+    let (mut session, start) = session();
+    let idle = start + ACTIVITY_TIMEOUT;
+    assert_eq!(session.deadline(), idle);
+    assert_eq!(session.on_deadline(idle - Duration::from_millis(1)), None);
+    assert_eq!(session.on_deadline(idle), Some(Due::Ping));
+    let gone = idle + PONG_TIMEOUT;
+    assert_eq!(session.deadline(), gone);
+    assert_eq!(session.on_deadline(gone - Duration::from_millis(1)), None);
+    assert_eq!(session.on_deadline(gone), Some(Due::Close(CloseCode::PongTimeout)));
+}
+
+#[test]
+fn any_sign_of_life_counts_even_a_mistake() {
+    let (mut session, start) = session();
+    let idle = start + ACTIVITY_TIMEOUT;
+    assert_eq!(session.on_deadline(idle), Some(Due::Ping));
+    assert!(session.on_text("nonsense", idle).is_err());
+    assert_eq!(session.deadline(), idle + ACTIVITY_TIMEOUT);
+}
+
+#[test]
+fn who_must_be_authorized_is_closed_in_time_unless_it_was() {
+    let with_timeout = || session_with(|app| app.authorized_connections_timeout_s = 1);
+    let second = Duration::from_secs(1);
+    let closed = Some(Due::Close(CloseCode::NotAuthorizedInTime));
+
+    let (mut idle, start) = with_timeout();
+    assert_eq!(idle.deadline(), start + second);
+    assert_eq!(idle.on_deadline(start + second), closed);
+
+    let (mut public, start) = with_timeout();
+    subscribe(&mut public, "public", None, start);
+    assert_eq!(public.on_deadline(start + second), closed);
+
+    let (mut private, start) = with_timeout();
+    subscribe(&mut private, "private-x", None, start);
+    assert_eq!(private.on_deadline(start + second), None);
+
+    let (mut user, start) = with_timeout();
+    sign_in(&mut user, r#"{"id":"1"}"#, start).unwrap();
+    assert_eq!(user.on_deadline(start + second), None);
+}
+
+#[test]
+fn a_signature_opens_its_channel_to_its_connection_only() {
+    let (mut session, now) = session();
+    let auth = |text: &str, key: &str, session: &Session<u32>| {
+        format!("{key}:{}", session.app.signer.sign(text))
+    };
+    let mut check = |channel: &str, auth: &str| {
+        let data = serde_json::json!({"channel": channel, "auth": auth});
+        let text = serde_json::json!({"event": "pusher:subscribe", "data": data}).to_string();
+        session.on_text(&text, now).map(|action| matches!(action, Some(Action::Subscribe { .. })))
+    };
+    let (other, _) = session_with(|_| {});
+    assert!(check("private-x", &auth("1.1:private-x", "app-key", &other)).is_err());
+    assert!(check("private-x", &auth("1234.1234:private-y", "app-key", &other)).is_err());
+    assert!(check("private-x", &auth("1234.1234:private-x", "key", &other)).is_err());
+    for channel in ["private-cache-x", "private-a-cache-b", "private-encrypted-cache-x"] {
+        assert!(check(channel, "app-key:bad").is_err(), "{channel}");
+    }
+    assert_eq!(check("private-x", &auth("1234.1234:private-x", "app-key", &other)), Ok(true));
+}
+
+#[test]
+fn a_refused_subscription_leaves_nothing_behind() {
+    let (mut session, now) = session();
+    let text = subscribe_text(&session, "presence-r", Some("{}"));
+    assert!(matches!(refusal(session.on_text(&text, now)), SubscriptionRefusal::Member(_)));
+    assert!(session.take_subscriptions().is_empty());
+}
+
+#[test]
+fn a_second_subscription_to_a_channel_is_refused() {
+    let (mut session, now) = session();
+    subscribe(&mut session, "c", None, now);
+    let text = subscribe_text(&session, "c", None);
+    assert_eq!(refusal(session.on_text(&text, now)), SubscriptionRefusal::Existing);
+}
+
+#[test]
+fn subscriptions_are_bounded() {
+    let (mut session, now) = session();
+    for channel in ["a", "b", "c", "d", "e"] {
+        subscribe(&mut session, channel, None, now);
+    }
+    let text = subscribe_text(&session, "f", None);
+    assert_eq!(refusal(session.on_text(&text, now)), SubscriptionRefusal::TooMany { max: 5 });
+    let unsubscribe = r#"{"event":"pusher:unsubscribe","data":{"channel":"a"}}"#;
+    assert!(matches!(session.on_text(unsubscribe, now), Ok(Some(Action::Unsubscribe { .. }))));
+    subscribe(&mut session, "f", None, now);
+}
+
+#[test]
+fn a_member_is_named_by_channel_data_or_by_the_sign_in() {
+    let (mut session, now) = session();
+    let text = subscribe_text(&session, "presence-r", None);
+    assert_eq!(refusal(session.on_text(&text, now)), SubscriptionRefusal::MemberMissing);
+
+    sign_in(&mut session, r#"{"id":"9","user_info":{"n":"x"}}"#, now).unwrap();
+    let Ok(Some(Action::Subscribe { member: Some(member), .. })) = session.on_text(&text, now) else {
+        panic!("a signed-in user may join")
+    };
+    assert_eq!((&*member.user_id, &*member.user_info), ("9", r#"{"n":"x"}"#));
+
+    let text = subscribe_text(&session, "presence-r", Some(r#"{"user_id":"1"}"#));
+    let Ok(Some(Action::Subscribe { member: Some(member), .. })) = session.on_text(&text, now) else {
+        panic!("channel_data wins")
+    };
+    assert_eq!((&*member.user_id, &*member.user_info), ("1", "{}"));
+}
+
+#[test]
+fn a_users_channel_is_open_to_that_user_only() {
+    let (mut session, now) = session();
+    let text = subscribe_text(&session, "#server-to-user-1", None);
+    assert_eq!(refusal(session.on_text(&text, now)), SubscriptionRefusal::NotThatUser);
+    sign_in(&mut session, r#"{"id":"1"}"#, now).unwrap();
+    subscribe(&mut session, "#server-to-user-1", None, now);
+    let text = subscribe_text(&session, "#server-to-user-2", None);
+    assert_eq!(refusal(session.on_text(&text, now)), SubscriptionRefusal::NotThatUser);
+}
+
+#[test]
+fn an_identity_does_not_change() {
+    let (mut session, now) = session();
+    sign_in(&mut session, r#"{"id":"1"}"#, now).unwrap();
+    sign_in(&mut session, r#"{"id":"1","user_info":{}}"#, now).unwrap();
+    let other = sign_in(&mut session, r#"{"id":"2"}"#, now);
+    assert_eq!(other, Err(ProtocolError::SignIn(SignInRefusal::OtherUser)));
+    assert_eq!(session.user().map(|user| &*user.id), Some("1"));
+}
+
+fn client_event(session: &mut Session<u32>, text: &str, now: Instant) -> Result<(), ProtocolError> {
+    session.on_text(text, now).map(|action| assert!(matches!(action, Some(Action::Publish { .. }))))
+}
+
+#[test]
+fn client_events_need_a_subscription_to_a_channel_with_authorization() {
+    let (mut session, now) = session();
+    let text = |channel: &str| format!(r#"{{"event":"client-x","channel":"{channel}"}}"#);
+    assert!(matches!(
+        client_event(&mut session, &text("private-x"), now),
+        Err(ProtocolError::ClientEventNotSubscribed { .. })
+    ));
+    subscribe(&mut session, "private-x", None, now);
+    subscribe(&mut session, "cache-x", None, now);
+    assert_eq!(client_event(&mut session, &text("private-x"), now), Ok(()));
+    assert!(matches!(
+        client_event(&mut session, &text("cache-x"), now),
+        Err(ProtocolError::ClientEventChannel { .. })
+    ));
+    let without = client_event(&mut session, r#"{"event":"client-x"}"#, now);
+    assert_eq!(without, Err(ProtocolError::ClientEventWithoutChannel));
+}
+
+#[test]
+fn client_events_are_limited_in_name_size_and_rate() {
+    let (mut session, now) = session_with(|app| {
+        app.max_event_name_length = 10;
+        app.max_event_bytes = 10;
+        app.client_events_per_second = 2;
+    });
+    subscribe(&mut session, "private-x", None, now);
+    let mut send = |name: &str, data: &str| {
+        let text = format!(r#"{{"event":"{name}","channel":"private-x","data":{data}}}"#);
+        client_event(&mut session, &text, now)
+    };
+    assert_eq!(send("client-1234", "1"), Err(ProtocolError::ClientEventName { max: 10 }));
+    assert_eq!(send("client-x", r#""12345678901""#), Err(ProtocolError::ClientEventSize { max: 10 }));
+    assert_eq!(send("client-123", r#""1234567890""#), Ok(()));
+    assert_eq!(send("client-x", "[1,2,3,4 ]"), Ok(()));
+    assert_eq!(send("client-x", "1"), Err(ProtocolError::ClientEventRate));
+}
+
+#[test]
+fn client_events_can_be_switched_off() {
+    let (mut session, now) = session_with(|app| app.client_events = ClientEvents::None);
+    subscribe(&mut session, "private-x", None, now);
+    let text = r#"{"event":"client-x","channel":"private-x"}"#;
+    assert_eq!(client_event(&mut session, text, now), Err(ProtocolError::ClientEventsDisabled));
+}
+
+#[test]
+fn mistakes_in_a_row_close_the_connection_and_one_right_message_forgives_them() {
+    let (mut session, now) = session();
+    for _ in 0..9 {
+        assert!(matches!(session.on_text("x", now), Err(ProtocolError::Malformed(_))));
+    }
+    assert!(session.on_text(r#"{"event":"pusher:ping"}"#, now).is_ok());
+    for _ in 0..9 {
+        assert!(matches!(session.on_text("x", now), Err(ProtocolError::Malformed(_))));
+    }
+    assert_eq!(session.on_text("x", now).unwrap_err(), ProtocolError::TooManyMistakes);
+}
+
+/// Whatever arrives: no panic, and there is always a deadline ahead of the time of the input.
+#[test]
+fn no_text_upsets_a_session() {
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
+    let inputs = std::env::var("FUZZ_INPUTS").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000);
+    let seed = std::env::var("FUZZ_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let mut random = StdRng::seed_from_u64(seed);
+    let (mut session, mut now) = session();
+    let pieces = [
+        "{", "}", "[", "]", ":", ",", "\"", "\\", "\\u", "d83d", "null", "1e999", "-0", " ", "é", "\u{0}",
+        "\"event\"", "\"data\"", "\"channel\"", "\"auth\"", "\"channel_data\"", "\"user_data\"",
+        "\"pusher:subscribe\"", "\"pusher:unsubscribe\"", "\"pusher:signin\"", "\"client-x\"",
+        "\"private-x\"", "\"presence-x\"", "\"#server-to-user-1\"", "\"app-key:00\"", "\"c\"",
+        "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":", "{\"event\":\"client-x\",\"channel\":\"c\",\"data\":",
+    ];
+    for _ in 0..inputs {
+        let text: String =
+            (0..random.random_range(0..12)).map(|_| pieces[random.random_range(0..pieces.len())]).collect();
+        now += Duration::from_millis(random.random_range(0..2_000));
+        match session.on_text(&text, now) {
+            Ok(Some(Action::Subscribe { channel, member })) => {
+                session.subscribed(channel, member.map(|member| member.user_id), 0);
+            }
+            Err(error) => drop(error.to_string()),
+            Ok(_) => {}
+        }
+        assert!(now < session.deadline(), "seed {seed}: {text}");
+    }
+}

@@ -1,0 +1,209 @@
+//! How connections are closed, one by one and all together.
+
+use super::{
+    connection::{Admission, CLOSING_TIMEOUT, Closing, ClosingPeer, Phase},
+    dirty::Urgency,
+    ended::Ended,
+    engine::Engine,
+};
+use crate::{
+    hub::{ConnectionKey, ConnectionRef},
+    protocol::CloseCode,
+};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+/// The closing of all connections, spread over time: clients that are closed with 4200 come back
+/// at once, and are not to come all together.
+#[derive(Debug)]
+pub(super) struct Departure {
+    waiting: VecDeque<ConnectionKey>,
+    all: usize,
+    began: Instant,
+    /// Over what time the connections are asked to leave.
+    spread: Duration,
+    /// When whoever has not left is dropped.
+    ends: Instant,
+}
+
+impl Departure {
+    /// The part of the grace period in which connections are asked to leave.
+    const SPREAD: f64 = 0.7;
+    /// The part after which nobody is waited for any more.
+    const END: f64 = 0.95;
+    const STEP: Duration = Duration::from_millis(10);
+
+    fn new(connections: Vec<ConnectionKey>, now: Instant, grace: Duration) -> Self {
+        Self {
+            all: connections.len(),
+            waiting: connections.into(),
+            began: now,
+            spread: grace.mul_f64(Self::SPREAD),
+            ends: now + grace.mul_f64(Self::END),
+        }
+    }
+
+    /// The connections whose turn to leave has come.
+    fn take_due(&mut self, now: Instant) -> Vec<ConnectionKey> {
+        let elapsed = now.saturating_duration_since(self.began);
+        let part = if self.spread.is_zero() { 1.0 } else { elapsed.div_duration_f64(self.spread) };
+        // The first leaves at once, the last when the time is over.
+        #[expect(clippy::cast_precision_loss, reason = "connections number below 2^52")]
+        let due = (part.min(1.0) * self.all as f64).floor();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most `all`")]
+        let due = (due as usize + 1).min(self.all);
+        let left = self.all - self.waiting.len();
+        self.waiting.drain(..due.saturating_sub(left)).collect()
+    }
+
+    /// When there is something to do again.
+    pub(super) fn next_step(&self, now: Instant) -> Instant {
+        if self.waiting.is_empty() { self.ends } else { now + Self::STEP }
+    }
+}
+
+impl Engine {
+    pub(super) fn is_open(&self, key: ConnectionKey) -> bool {
+        self.is_alive(key) && self.connections[key.place as usize].is_open()
+    }
+
+    /// Closes a connection in order: the client leaves the hub, is told why, and has
+    /// [`CLOSING_TIMEOUT`] to answer.
+    pub(super) fn close(&mut self, place: u32, code: CloseCode) {
+        let by = self.now + CLOSING_TIMEOUT;
+        let why = Ended::ByServer(code.clone());
+        let closing = Closing { by, why, peer: ClosingPeer::Answers };
+        if !self.begin_closing(place, closing) {
+            return;
+        }
+        let connection = &mut self.connections[place as usize];
+        if code == CloseCode::SlowConsumer {
+            connection.outbox.clear();
+        }
+        connection.say_goodbye(&code);
+    }
+
+    /// The client has closed; the answer to it, if one is due, is in the outbox.
+    pub(super) fn peer_closed(&mut self, place: u32, code: u16) {
+        let by = self.now + CLOSING_TIMEOUT;
+        let closing = Closing { by, why: Ended::ByClient(code), peer: ClosingPeer::HasClosed };
+        if !self.begin_closing(place, closing) {
+            self.peer_is(place, ClosingPeer::HasClosed);
+        }
+        if self.connections.get(place as usize).is_some_and(super::connection::Connection::is_over) {
+            self.finish_closing(place);
+        }
+    }
+
+    /// Changes what is expected of the other side of a closing connection.
+    pub(super) fn peer_is(&mut self, place: u32, peer: ClosingPeer) {
+        if let Some(connection) = self.connections.get_mut(place as usize)
+            && let Phase::Closing(closing) = &mut connection.phase
+        {
+            closing.peer = peer;
+        }
+    }
+
+    /// False if the connection is closing already.
+    fn begin_closing(&mut self, place: u32, closing: Closing) -> bool {
+        let connection = &mut self.connections[place as usize];
+        if !connection.is_open() {
+            return false;
+        }
+        let phase = std::mem::replace(&mut connection.phase, Phase::Closing(closing));
+        self.dirty.add(place, &mut connection.queued, Urgency::Urgent);
+        let reference = self.connection_ref(place);
+        if let Phase::Open(client) = phase {
+            self.leave(reference, *client);
+        }
+        self.plan_look(place);
+        true
+    }
+
+    pub(super) fn finish_closing(&mut self, place: u32) {
+        if let Phase::Closing(closing) = &self.connections[place as usize].phase {
+            let why = closing.why.clone();
+            self.drop_connection(place, why);
+        }
+    }
+
+    /// Takes a client out of the hub, at a cost of what it owns there. Its places under the
+    /// limits come back when it is dropped.
+    fn leave(&mut self, connection: ConnectionRef, mut client: Admission) {
+        for (channel, subscription) in client.session.take_subscriptions() {
+            self.unsubscribe(&client.hub, &channel, &subscription);
+        }
+        if let Some(user) = client.session.user() {
+            client.hub.sign_out(connection, user, self.now);
+        }
+    }
+
+    /// Ends a connection at once.
+    pub(super) fn drop_connection(&mut self, place: u32, ended: Ended) {
+        if !self.connections.contains(place as usize) {
+            return;
+        }
+        let reference = self.connection_ref(place);
+        let connection = self.connections.remove(place as usize);
+        let ended = match connection.phase {
+            // Whatever happens while closing, the reason is why it was closed.
+            Phase::Closing(closing) => closing.why,
+            Phase::Open(client) => {
+                self.leave(reference, *client);
+                ended
+            }
+        };
+        self.node.metrics().connection_ended(ended.label(), ended.code());
+        tracing::info!(reason = %ended, "connection ended");
+    }
+
+    /// Has the connections leave, a few each turn.
+    pub(super) fn depart(&mut self) {
+        let (now, grace) = (self.now, self.config.shutdown_grace);
+        if self.departure.is_none() {
+            let keys = self.connections.iter().map(|(_, connection)| connection.key).collect();
+            self.departure = Some(Departure::new(keys, now, grace));
+        }
+        let Some(departure) = &mut self.departure else { return };
+        let is_over = departure.ends <= now;
+        for key in departure.take_due(now) {
+            if self.is_open(key) {
+                self.close(key.place, CloseCode::Draining);
+            }
+        }
+        if is_over {
+            let places: Vec<usize> = self.connections.iter().map(|(place, _)| place).collect();
+            for place in places {
+                let place = u32::try_from(place).expect("a place of the slab");
+                self.drop_connection(place, Ended::ByServer(CloseCode::Draining));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_departure_is_spread_evenly_over_its_time() {
+        let keys = (0..100).map(|place| ConnectionKey { place, generation: 0 }).collect();
+        let start = Instant::now();
+        let mut departure = Departure::new(keys, start, Duration::from_secs(10));
+        assert_eq!(departure.take_due(start).len(), 1);
+        assert_eq!(departure.take_due(start).len(), 0);
+        assert_eq!(departure.take_due(start + Duration::from_millis(3_500)).len(), 50);
+        assert_eq!(departure.take_due(start + Duration::from_secs(7)).len(), 49);
+        assert_eq!(departure.next_step(start), start + Duration::from_millis(9_500));
+    }
+
+    #[test]
+    fn without_grace_all_leave_at_once() {
+        let keys = (0..100).map(|place| ConnectionKey { place, generation: 0 }).collect();
+        let start = Instant::now();
+        let mut departure = Departure::new(keys, start, Duration::ZERO);
+        assert_eq!(departure.take_due(start).len(), 100);
+    }
+}

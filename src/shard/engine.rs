@@ -1,0 +1,390 @@
+//! A shard's loop.
+
+use super::{
+    BRAKE_BYTES,
+    connection::{Adoption, CLOSING_TIMEOUT, Closing, ClosingPeer, Connection, Phase},
+    dirty::{Dirty, Urgency},
+    ended::Ended,
+    inbound::Inbound,
+    outbox::Written,
+    readiness::{Readiness, Ready},
+    subscribers::Subscribers,
+    wheel::Wheel,
+};
+use crate::{
+    hub::{ConnectionKey, ConnectionRef, Delivery, Inbox, ShardIndex},
+    metrics::ShardMetrics,
+    node::Node,
+    protocol::{CloseCode, Frame, event},
+    session::Due,
+    shutdown::Drain,
+};
+use slab::Slab;
+use std::{
+    collections::VecDeque,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{sync::mpsc, task, time};
+
+/// What a shard must know of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineConfig {
+    /// Largest message of a client, in bytes.
+    pub max_message_bytes: usize,
+    /// What may wait for one client, in bytes.
+    pub max_outbox_bytes: usize,
+    /// Told to clients: silence after which they are to ask for a sign of life, in seconds.
+    pub activity_timeout_s: u64,
+    /// How long a shutdown may take.
+    pub shutdown_grace: Duration,
+}
+
+/// A shard: its connections, and the loop that serves them.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) index: ShardIndex,
+    pub(super) node: Arc<Node>,
+    pub(super) config: EngineConfig,
+    pub(super) connections: Slab<Connection>,
+    generation: u32,
+    pub(super) subscribers: Subscribers,
+    pub(super) dirty: Dirty,
+    wheel: Wheel,
+    readiness: Readiness,
+    pub(super) inbound: Inbound,
+    /// Deliveries that are not handed out yet.
+    pub(super) batch: VecDeque<Delivery>,
+    /// Sockets with something to read that no edge will tell of again.
+    pub(super) unread: Vec<u32>,
+    ready: Vec<Ready>,
+    /// What sockets are read into.
+    pub(super) buffer: Box<[u8]>,
+    /// Where small frames are joined for one write.
+    staging: Vec<u8>,
+    /// The time of this turn. Read once a turn, and once more before a slice.
+    pub(super) now: Instant,
+    pub(super) departure: Option<super::closing::Departure>,
+}
+
+/// Connections flushed in one slice: about what keeps everybody else waiting for 0.15 ms.
+const SLICE: usize = 64;
+/// What one read takes from a socket, in bytes.
+const READ_BUFFER: usize = 64 * 1024;
+
+impl Engine {
+    /// A shard without connections. To be made on the thread that will run it.
+    ///
+    /// # Errors
+    ///
+    /// The system has no poller to give.
+    pub fn new(index: ShardIndex, node: Arc<Node>, config: EngineConfig) -> io::Result<Self> {
+        let now = Instant::now();
+        Ok(Self {
+            index,
+            node,
+            connections: Slab::new(),
+            generation: 0,
+            subscribers: Subscribers::default(),
+            dirty: Dirty::default(),
+            wheel: Wheel::new(now),
+            readiness: Readiness::new()?,
+            inbound: Inbound::new(config.max_message_bytes),
+            batch: VecDeque::new(),
+            unread: Vec::new(),
+            ready: Vec::new(),
+            buffer: vec![0; READ_BUFFER].into(),
+            staging: Vec::new(),
+            now,
+            departure: None,
+            config,
+        })
+    }
+
+    /// Serves connections until the drain has begun and the last one is gone.
+    pub async fn run(mut self, mut adoptions: mpsc::UnboundedReceiver<Adoption>, mut drain: Drain) {
+        let node = Arc::clone(&self.node);
+        let inbox = node.inboxes().of(self.index);
+        let mut look_for_news = true;
+        loop {
+            self.turn(inbox, &mut adoptions, look_for_news, &drain);
+            if self.departure.is_some() && self.connections.is_empty() && adoptions.is_empty() {
+                return;
+            }
+            if self.has_work() {
+                // Lets the runtime serve HTTP and its own poller.
+                task::yield_now().await;
+                look_for_news = true;
+                continue;
+            }
+            let wake_at = self.wake_at();
+            look_for_news = tokio::select! {
+                () = inbox.arrived() => false,
+                () = self.readiness.wait() => true,
+                adoption = adoptions.recv() => {
+                    adoption.into_iter().for_each(|adoption| self.adopt(adoption));
+                    false
+                }
+                () = sleep_until(wake_at) => true,
+                () = drain.started(), if self.departure.is_none() => true,
+            };
+        }
+    }
+
+    fn turn(
+        &mut self,
+        inbox: &Inbox,
+        adoptions: &mut mpsc::UnboundedReceiver<Adoption>,
+        look_for_news: bool,
+        drain: &Drain,
+    ) {
+        self.now = Instant::now();
+        let began = self.now;
+        while let Ok(adoption) = adoptions.try_recv() {
+            self.adopt(adoption);
+        }
+        self.guarded(|engine| engine.deliver(inbox));
+        if look_for_news || !self.unread.is_empty() {
+            self.take_news();
+        }
+        self.look_at_due();
+        if drain.has_started() {
+            self.guarded(Self::depart);
+        }
+        self.flush_slice();
+        inbox.set_behind(self.is_behind());
+        let metrics = self.metrics();
+        metrics.set_connections(self.connections.len());
+        metrics.was_busy(began.elapsed());
+    }
+
+    pub(super) fn metrics(&self) -> &ShardMetrics {
+        self.node.metrics().shard(self.index.get())
+    }
+
+    /// Contains a panic: it may cost what was being done, never the shard.
+    fn guarded(&mut self, work: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
+            tracing::error!(shard = self.index.get(), "a panic was contained, which is a bug");
+        }
+    }
+
+    /// Does something for one connection. A panic costs that connection.
+    fn guarded_for(&mut self, place: u32, work: impl FnOnce(&mut Self, u32)) {
+        if catch_unwind(AssertUnwindSafe(|| work(self, place))).is_err() {
+            if self.buffer.is_empty() {
+                self.buffer = vec![0; READ_BUFFER].into();
+            }
+            self.guarded(|engine| engine.drop_connection(place, Ended::Panic));
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        !self.dirty.is_empty()
+            || !self.batch.is_empty()
+            || !self.unread.is_empty()
+            || self.readiness.may_have_more()
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        let departure = self.departure.as_ref().map(|departure| departure.next_step(self.now));
+        [self.wheel.next_due(), departure].into_iter().flatten().min()
+    }
+
+    /// Whether publishers are to wait.
+    fn is_behind(&self) -> bool {
+        let is_far_behind = |place: u32| {
+            let waiting = self.connections.get(place as usize);
+            waiting.is_some_and(|connection| {
+                !connection.is_blocked && BRAKE_BYTES < connection.outbox.bytes()
+            })
+        };
+        !self.batch.is_empty() || self.dirty.oldest().any(is_far_behind)
+    }
+
+    fn adopt(&mut self, adoption: Adoption) {
+        let Adoption { socket, response, received, admission } = adoption;
+        let entry = self.connections.vacant_entry();
+        let place = u32::try_from(entry.key()).expect("fewer connections than file descriptors");
+        self.generation = self.generation.wrapping_add(1);
+        let key = ConnectionKey { place, generation: self.generation };
+        let refusal = admission.as_ref().err().cloned();
+        let phase = match admission {
+            Ok(client) => Phase::Open(client),
+            Err(code) => Phase::Closing(Closing {
+                by: self.now + CLOSING_TIMEOUT,
+                why: Ended::ByServer(code),
+                peer: ClosingPeer::Answers,
+            }),
+        };
+        let connection = entry.insert(Connection::new(socket, key, phase));
+        let registered = self.readiness.register(&mut connection.socket, key);
+        connection.outbox.push(Frame::raw(response));
+        if let Some(code) = refusal {
+            connection.say_goodbye(&code);
+        } else if let Phase::Open(client) = &connection.phase {
+            let socket_id = client.session.socket_id();
+            connection
+                .outbox
+                .push(event::connection_established(socket_id, self.config.activity_timeout_s));
+            tracing::info!(%socket_id, app = client.hub.app().config.id, "connection opened");
+        }
+        self.dirty.add(place, &mut connection.queued, Urgency::Urgent);
+        self.plan_look(place);
+        match registered {
+            Err(error) => self.drop_connection(place, Ended::Transport(error.kind())),
+            Ok(()) if received.is_empty() => {}
+            Ok(()) => self.guarded_for(place, |engine, place| engine.receive(place, &received)),
+        }
+    }
+
+    /// Plans a look at the connection at its deadline, unless an earlier one is planned.
+    pub(super) fn plan_look(&mut self, place: u32) {
+        let connection = &mut self.connections[place as usize];
+        let step = self.wheel.add_if_earlier(connection.key, connection.deadline(), connection.look);
+        connection.look = step;
+    }
+
+    fn take_news(&mut self) {
+        let mut ready = std::mem::take(&mut self.ready);
+        self.readiness.take(&mut ready);
+        for news in ready.drain(..) {
+            if self.is_alive(news.key) {
+                self.guarded_for(news.key.place, |engine, place| engine.on_ready(place, news));
+            }
+        }
+        self.ready = ready;
+        for place in std::mem::take(&mut self.unread) {
+            if self.connections.get(place as usize).is_some_and(|connection| connection.is_unread) {
+                self.guarded_for(place, Self::read);
+            }
+        }
+    }
+
+    pub(super) fn is_alive(&self, key: ConnectionKey) -> bool {
+        self.connections.get(key.place as usize).is_some_and(|connection| connection.key == key)
+    }
+
+    fn on_ready(&mut self, place: u32, news: Ready) {
+        let connection = &mut self.connections[place as usize];
+        if news.writable && connection.is_blocked {
+            connection.is_blocked = false;
+            self.dirty.add(place, &mut connection.queued, Urgency::Urgent);
+        }
+        if news.readable {
+            self.read(place);
+        }
+    }
+
+    fn look_at_due(&mut self) {
+        while let Some((step, keys)) = self.wheel.take_due(self.now) {
+            for key in keys {
+                if self.is_alive(key) && self.connections[key.place as usize].look == step {
+                    self.guarded_for(key.place, Self::look_at);
+                }
+            }
+        }
+    }
+
+    fn look_at(&mut self, place: u32) {
+        let now = self.now;
+        let connection = &mut self.connections[place as usize];
+        connection.look = u64::MAX;
+        let due = match &mut connection.phase {
+            Phase::Open(client) => client.session.on_deadline(now),
+            Phase::Closing(closing) if closing.by <= now => {
+                let why = closing.why.clone();
+                return self.drop_connection(place, why);
+            }
+            Phase::Closing(_) => None,
+        };
+        match due {
+            Some(Due::Ping) => {
+                // Browsers answer the one without waking the page's code; the other proves that
+                // this code runs. Either answer counts.
+                self.send(place, Frame::ping());
+                self.send(place, event::ping());
+                self.plan_look(place);
+            }
+            Some(Due::Close(code)) => self.close(place, code),
+            None => self.plan_look(place),
+        }
+    }
+
+    /// Hands a frame to one connection, unless that is closing: nothing follows a close frame.
+    pub(super) fn send(&mut self, place: u32, frame: Frame) {
+        let connection = self.connections.get_mut(place as usize).filter(|found| found.is_open());
+        let Some(connection) = connection else { return };
+        self.node.metrics().shard(self.index.get()).sent(frame.kind(), 1, frame.bytes().len());
+        connection.outbox.push(frame);
+        self.dirty.add(place, &mut connection.queued, Urgency::Urgent);
+        if self.config.max_outbox_bytes < connection.outbox.bytes() {
+            self.relieve(place);
+        }
+    }
+
+    fn flush_slice(&mut self) {
+        self.now = Instant::now();
+        for _ in 0..SLICE {
+            let Some(place) = self.dirty.take() else { break };
+            if self.connections.contains(place as usize) {
+                self.guarded_for(place, Self::flush);
+            }
+        }
+    }
+
+    pub(super) fn flush(&mut self, place: u32) {
+        let connection = &mut self.connections[place as usize];
+        connection.queued = super::dirty::Queued::No;
+        if connection.is_blocked || connection.outbox.is_empty() {
+            return;
+        }
+        let accepted_at = connection.outbox.accepted_at();
+        let written = connection.outbox.write_to(&mut connection.socket, &mut self.staging);
+        match written {
+            Ok(Written::All) if connection.is_over() => self.finish_closing(place),
+            Ok(Written::All) => self.resume_reading(place),
+            Ok(Written::Some) => self.dirty.add(place, &mut connection.queued, Urgency::Bulk),
+            Ok(Written::Blocked) => connection.is_blocked = true,
+            Err(error) => self.drop_connection(place, Ended::Transport(error.kind())),
+        }
+        if let Some(accepted_at) = accepted_at {
+            self.metrics().delivered_after(self.now.saturating_duration_since(accepted_at));
+        }
+    }
+
+    /// The name of a connection for the hub.
+    pub(super) fn connection_ref(&self, place: u32) -> ConnectionRef {
+        ConnectionRef { shard: self.index, key: self.connections[place as usize].key }
+    }
+
+    /// Makes room in an outbox that is beyond its bound: by writing, and if the socket takes too
+    /// little, by closing the connection.
+    pub(super) fn relieve(&mut self, place: u32) {
+        let max = self.config.max_outbox_bytes;
+        loop {
+            let Some(connection) = self.connections.get_mut(place as usize) else { return };
+            if connection.outbox.bytes() <= max {
+                return;
+            }
+            if connection.is_blocked {
+                return match &connection.phase {
+                    Phase::Open(_) => self.close(place, CloseCode::SlowConsumer),
+                    // Its last frames are bounded, and its deadline is near.
+                    Phase::Closing(_) => {}
+                };
+            }
+            self.flush(place);
+        }
+    }
+}
+
+/// Sleeps until `deadline`, or for ever when there is none.
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,259 @@
+//! The frames that wait to be written to one connection.
+
+use crate::protocol::Frame;
+use std::{
+    collections::VecDeque,
+    io::{self, ErrorKind, IoSlice, Write},
+    time::Instant,
+};
+
+/// A queue of shared frames, owned by the connection's shard. It is the only way to the socket,
+/// so order within a connection never changes.
+///
+/// An idle outbox holds no buffer. The owner bounds it by [`Outbox::bytes`].
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    frames: VecDeque<Frame>,
+    /// What waits, in bytes.
+    bytes: usize,
+    /// How much of the first frame has been written.
+    written: usize,
+}
+
+/// How far a write got.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Written {
+    /// Nothing waits any more.
+    All,
+    /// The socket takes no more for now.
+    Blocked,
+    /// The socket would take more, but others are to have their turn.
+    Some,
+}
+
+/// Up to so many bytes, copying frames into one buffer is as good as handing the kernel a list.
+const COPY_MAX: usize = 16 * 1024;
+/// Most frames in one list for the kernel.
+const SLICES_MAX: usize = 64;
+/// What one connection may write in its turn.
+const TURN_BYTES: usize = 256 * 1024;
+/// Room for handles that an empty outbox keeps.
+const IDLE_CAPACITY: usize = 16;
+
+impl Outbox {
+    pub(super) fn push(&mut self, frame: Frame) {
+        self.bytes += frame.bytes().len();
+        self.frames.push_back(frame);
+    }
+
+    /// What waits, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// When the event was accepted that has waited longest.
+    pub(super) fn accepted_at(&self) -> Option<Instant> {
+        self.frames.front()?.accepted_at()
+    }
+
+    /// Throws away what waits, but for the rest of a frame that is cut: the peer must be able to
+    /// read what follows.
+    pub(super) fn clear(&mut self) {
+        self.frames.truncate(usize::from(0 < self.written));
+        self.frames.shrink_to_fit();
+        self.bytes = self.frames.iter().map(|frame| frame.bytes().len()).sum::<usize>() - self.written;
+    }
+
+    /// Writes what the socket takes, using `staging` to join small frames.
+    ///
+    /// # Errors
+    ///
+    /// The connection is broken.
+    pub(super) fn write_to(
+        &mut self,
+        socket: &mut impl Write,
+        staging: &mut Vec<u8>,
+    ) -> io::Result<Written> {
+        let mut left_of_turn = TURN_BYTES;
+        while let Some(first) = self.frames.front() {
+            if left_of_turn == 0 {
+                return Ok(Written::Some);
+            }
+            let first = &first.bytes()[self.written..];
+            let offered = first.len();
+            let result = if self.frames.len() == 1 {
+                socket.write(first)
+            } else if self.bytes <= COPY_MAX {
+                self.stage(staging);
+                socket.write(staging)
+            } else {
+                socket.write_vectored(&self.slices()[..self.frames.len().min(SLICES_MAX)])
+            };
+            match result {
+                Ok(0) if 0 < offered => return Err(ErrorKind::WriteZero.into()),
+                Ok(len) => {
+                    self.advance(len);
+                    left_of_turn = left_of_turn.saturating_sub(len);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Written::Blocked),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Written::All)
+    }
+
+    fn stage(&self, staging: &mut Vec<u8>) {
+        staging.clear();
+        let mut skip = self.written;
+        for frame in &self.frames {
+            staging.extend_from_slice(&frame.bytes()[skip..]);
+            skip = 0;
+        }
+    }
+
+    fn slices(&self) -> [IoSlice<'_>; SLICES_MAX] {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let mut skip = self.written;
+        for (slice, frame) in slices.iter_mut().zip(&self.frames) {
+            *slice = IoSlice::new(&frame.bytes()[skip..]);
+            skip = 0;
+        }
+        slices
+    }
+
+    /// Drops the frames that are written whole; notes how much of the next one is.
+    fn advance(&mut self, len: usize) {
+        self.bytes -= len;
+        self.written += len;
+        while let Some(first) = self.frames.front()
+            && first.bytes().len() <= self.written
+        {
+            self.written -= first.bytes().len();
+            self.frames.pop_front();
+        }
+        if self.frames.is_empty() && IDLE_CAPACITY < self.frames.capacity() {
+            self.frames = VecDeque::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A socket that takes what it is told to, then blocks.
+    #[derive(Default)]
+    struct Pipe {
+        taken: Vec<u8>,
+        room: usize,
+        calls: usize,
+    }
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.calls += 1;
+            let len = bytes.len().min(self.room);
+            if len == 0 {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            self.taken.extend_from_slice(&bytes[..len]);
+            self.room -= len;
+            Ok(len)
+        }
+
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            let joined: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            self.write(&joined)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn frame(byte: u8, len: usize) -> Frame {
+        Frame::raw(vec![byte; len])
+    }
+
+    fn outbox(frames: &[(u8, usize)]) -> (Outbox, Vec<u8>) {
+        let mut outbox = Outbox::default();
+        let mut expected = Vec::new();
+        for (byte, len) in frames {
+            outbox.push(frame(*byte, *len));
+            expected.resize(expected.len() + len, *byte);
+        }
+        (outbox, expected)
+    }
+
+    #[test]
+    fn what_is_cut_at_any_byte_is_continued_there() {
+        for big in [3, 20_000] {
+            let (_, expected) = outbox(&[(1, 5), (2, big), (3, 1), (4, 7)]);
+            let step = (expected.len() / 50).max(1);
+            for first in (1..expected.len()).step_by(step) {
+                let (mut outbox, _) = outbox(&[(1, 5), (2, big), (3, 1), (4, 7)]);
+                let mut pipe = Pipe { room: first, ..Pipe::default() };
+                assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::Blocked);
+                assert_eq!(outbox.bytes(), expected.len() - first);
+                pipe.room = usize::MAX;
+                assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::All);
+                assert_eq!(pipe.taken, expected, "cut at {first}");
+                assert_eq!((outbox.bytes(), outbox.written), (0, 0));
+            }
+        }
+    }
+
+    #[test]
+    fn what_waits_goes_in_one_write() {
+        let (mut outbox, expected) = outbox(&[(1, 100); 50]);
+        let mut pipe = Pipe { room: usize::MAX, ..Pipe::default() };
+        assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::All);
+        assert_eq!((pipe.calls, pipe.taken), (1, expected));
+    }
+
+    #[test]
+    fn a_turn_is_bounded() {
+        let (mut outbox, expected) = outbox(&[(1, 100_000); 10]);
+        let mut pipe = Pipe { room: usize::MAX, ..Pipe::default() };
+        let mut turns = 1;
+        while outbox.write_to(&mut pipe, &mut Vec::new()).unwrap() == Written::Some {
+            turns += 1;
+        }
+        assert!(1 < turns);
+        assert_eq!(pipe.taken, expected);
+    }
+
+    #[test]
+    fn clearing_keeps_the_rest_of_a_cut_frame() {
+        let (mut outbox, _) = outbox(&[(1, 10), (2, 10), (3, 10)]);
+        let mut pipe = Pipe { room: 4, ..Pipe::default() };
+        assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::Blocked);
+        outbox.clear();
+        assert_eq!(outbox.bytes(), 6);
+        outbox.push(frame(9, 2));
+        pipe.room = usize::MAX;
+        assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::All);
+        assert_eq!(pipe.taken, [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 9, 9]);
+    }
+
+    #[test]
+    fn clearing_between_frames_leaves_nothing() {
+        let (mut outbox, _) = outbox(&[(1, 10), (2, 10)]);
+        outbox.clear();
+        assert!(outbox.is_empty());
+        assert_eq!(outbox.bytes(), 0);
+    }
+
+    #[test]
+    fn an_outbox_gives_its_memory_back() {
+        let (mut outbox, _) = outbox(&[(1, 1); 1_000]);
+        let mut pipe = Pipe { room: usize::MAX, ..Pipe::default() };
+        assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::All);
+        assert!(outbox.frames.capacity() <= IDLE_CAPACITY);
+    }
+}

@@ -1,0 +1,295 @@
+//! From a socket to the session, and what follows from what the client said.
+
+use super::{
+    connection::{Admission, ClosingPeer, Connection, Phase, ShardPlace},
+    ended::Ended,
+    engine::Engine,
+    inbound::{Received, Unreadable},
+    subscribers::Subscriber,
+};
+use crate::{
+    hub::Subscribed,
+    metrics::ReceivedKind,
+    protocol::{
+        ChannelName, CloseCode, EventData, Frame, Malformed, Member, ProtocolError, Severity,
+        SubscriptionRefusal, User, event,
+    },
+    session::{Action, Subscription},
+};
+use std::{
+    io::{ErrorKind, Read},
+    sync::Arc,
+};
+
+/// Reads from one socket in one turn; what is left waits for the next.
+const READS_PER_TURN: usize = 4;
+
+impl Engine {
+    /// Reads what the socket has, as far as its turn goes.
+    pub(super) fn read(&mut self, place: u32) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        for reads in 1.. {
+            let Some(connection) = self.connections.get_mut(place as usize) else { break };
+            let is_stopped = connection.is_blocked || READS_PER_TURN < reads;
+            if is_stopped {
+                self.read_later(place);
+                break;
+            }
+            connection.is_unread = false;
+            match connection.socket.read(&mut buffer) {
+                Ok(0) => {
+                    self.drop_connection(place, Ended::Gone);
+                    break;
+                }
+                Ok(len) => {
+                    self.receive(place, &buffer[..len]);
+                    // Less than there was room for: the next byte makes an edge of its own.
+                    if len < buffer.len() {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.drop_connection(place, Ended::Transport(error.kind()));
+                    break;
+                }
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    /// Remembers that there may be more to read. A blocked connection is read again when it is
+    /// not blocked any more, any other in the next turn.
+    fn read_later(&mut self, place: u32) {
+        let connection = &mut self.connections[place as usize];
+        if !connection.is_unread {
+            connection.is_unread = true;
+            if !connection.is_blocked {
+                self.unread.push(place);
+            }
+        }
+    }
+
+    /// A connection has written all it had: it may be read again.
+    pub(super) fn resume_reading(&mut self, place: u32) {
+        if self.connections[place as usize].is_unread {
+            self.unread.push(place);
+        }
+    }
+
+    /// Takes bytes from a client.
+    pub(super) fn receive(&mut self, place: u32, bytes: &[u8]) {
+        let connection = &mut self.connections[place as usize];
+        if let Phase::Closing(closing) = &connection.phase
+            && closing.peer == ClosingPeer::Unreadable
+        {
+            return;
+        }
+        let partial = connection.partial.take();
+        let mut replies = Vec::new();
+        let mut reader = self.inbound.open(partial, bytes, &mut replies);
+        loop {
+            let next = reader.next();
+            if let Some(replies) = reader.take_replies() {
+                self.send(place, Frame::raw(replies));
+            }
+            match next {
+                Ok(Some(Received::Close(code))) => return self.peer_closed(place, code),
+                Ok(Some(received)) => self.on_received(place, &received),
+                Ok(None) => break,
+                Err(unreadable) => return self.on_unreadable(place, unreadable),
+            }
+            if !self.connections.contains(place as usize) {
+                return;
+            }
+        }
+        let partial = self.inbound.close(reader);
+        self.connections[place as usize].partial = partial;
+    }
+
+    fn on_unreadable(&mut self, place: u32, unreadable: Unreadable) {
+        let code = match unreadable {
+            Unreadable::TooBig => CloseCode::MessageTooBig { max: self.config.max_message_bytes },
+            Unreadable::NotUtf8 => CloseCode::NotUtf8,
+            Unreadable::NotWebSocket => CloseCode::NotWebSocket,
+        };
+        self.close(place, code);
+        self.peer_is(place, ClosingPeer::Unreadable);
+    }
+
+    fn client(&mut self, place: u32) -> Option<&mut Admission> {
+        match &mut self.connections.get_mut(place as usize)?.phase {
+            Phase::Open(client) => Some(client),
+            Phase::Closing(_) => None,
+        }
+    }
+
+    fn on_received(&mut self, place: u32, received: &Received) {
+        let now = self.now;
+        let Some(client) = self.client(place) else { return };
+        match received {
+            Received::Text(text) => self.on_text(place, text),
+            Received::Binary(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => self.on_text(place, text),
+                Err(_) => {
+                    let error = client.session.malformed(Malformed::Binary);
+                    self.on_error(place, &error, bytes.len());
+                }
+            },
+            Received::SignOfLife | Received::Close(_) => client.session.on_activity(now),
+        }
+    }
+
+    fn on_text(&mut self, place: u32, text: &str) {
+        let now = self.now;
+        let Some(client) = self.client(place) else { return };
+        match client.session.on_text(text, now) {
+            Ok(action) => {
+                self.metrics().received(kind_of(action.as_ref()), text.len());
+                if let Some(action) = action {
+                    self.apply(place, action);
+                }
+            }
+            Err(error) => self.on_error(place, &error, text.len()),
+        }
+    }
+
+    fn on_error(&mut self, place: u32, error: &ProtocolError, bytes: usize) {
+        self.metrics().received(ReceivedKind::Refused, bytes);
+        self.report(place, error);
+    }
+
+    /// Tells the client what it did wrong, or closes the connection for it.
+    fn report(&mut self, place: u32, error: &ProtocolError) {
+        if let ProtocolError::Subscription { channel, refusal } = error
+            && let Some((kind, status)) = refusal.subscription_error()
+        {
+            let message = refusal.message(channel);
+            self.send(place, event::subscription_error(channel, kind, status, &message));
+        }
+        match error.severity() {
+            Severity::Report(code) => self.send(place, event::error(code, &error.to_string())),
+            Severity::Close(code) => self.close(place, code),
+        }
+    }
+
+    fn apply(&mut self, place: u32, action: Action<'_, ShardPlace>) {
+        match action {
+            Action::Pong => self.send(place, event::pong()),
+            Action::Subscribe { channel, member } => self.subscribe(place, channel, member),
+            Action::Unsubscribe { channel, subscription } => {
+                let Some(hub) = self.client(place).map(|client| Arc::clone(&client.hub)) else { return };
+                self.unsubscribe(&hub, &channel, &subscription);
+            }
+            Action::Publish { channel, name, data, user_id } => {
+                self.publish(place, &channel, &name, &data, user_id.as_deref());
+            }
+            Action::SignIn { user, user_data } => self.sign_in(place, user, &user_data),
+        }
+    }
+
+    fn subscribe(&mut self, place: u32, channel: ChannelName, member: Option<Member>) {
+        let (index, now) = (self.index, self.now);
+        let Some(client) = self.client(place) else { return };
+        match client.hub.subscribe(index, &channel, member.as_ref(), now) {
+            Ok(subscribed) => self.on_subscribed(place, channel, member, subscribed),
+            Err(refusal) => self.on_refused(place, &channel, refusal),
+        }
+    }
+
+    fn on_refused(&mut self, place: u32, channel: &ChannelName, refusal: SubscriptionRefusal) {
+        let channel = channel.as_str().to_owned();
+        self.report(place, &ProtocolError::Subscription { channel, refusal });
+    }
+
+    fn on_subscribed(
+        &mut self,
+        place: u32,
+        channel: ChannelName,
+        member: Option<Member>,
+        subscribed: Subscribed,
+    ) {
+        let Some(client) = self.client(place) else { return };
+        let socket_id = client.session.socket_id();
+        tracing::debug!(%socket_id, %channel, "subscribed");
+        let subscriber = Subscriber { since: subscribed.since, socket_id, connection: place };
+        let stands_at = ShardPlace(self.subscribers.add(subscribed.channel, subscriber));
+        let user_id = member.map(|member| member.user_id);
+        if let Some(client) = self.client(place) {
+            client.session.subscribed(channel, user_id, stands_at);
+        }
+        self.send(place, subscribed.acknowledgement);
+        if let Some(cached) = subscribed.cached {
+            self.send(place, cached);
+        }
+    }
+
+    /// Ends a subscription that the session has forgotten already.
+    pub(super) fn unsubscribe(
+        &mut self,
+        hub: &crate::hub::Hub,
+        channel: &ChannelName,
+        subscription: &Subscription<ShardPlace>,
+    ) {
+        let stood_at = subscription.place;
+        let removed = self.subscribers.remove(stood_at.0);
+        if let Some(moved) = removed.moved
+            && let Some(client) = self.client(moved)
+            && let Some(place) = client.session.place_mut(channel)
+        {
+            *place = stood_at;
+        }
+        let user_id = subscription.user_id.as_deref();
+        hub.unsubscribe(self.index, removed.was_last, channel, user_id, self.now);
+    }
+
+    fn publish(
+        &mut self,
+        place: u32,
+        channel: &ChannelName,
+        name: &str,
+        data: &EventData<'_>,
+        user_id: Option<&str>,
+    ) {
+        let now = self.now;
+        let Some(client) = self.client(place) else { return };
+        let frame = event::client_event(name, channel, data, user_id, now);
+        let sender = client.session.socket_id();
+        client.hub.publish(channel, &frame, Some(sender), None, now);
+    }
+
+    fn sign_in(&mut self, place: u32, user: User, user_data: &str) {
+        let connection = self.connection_ref(place);
+        let Some(client) = self.client(place) else { return };
+        let signed_in = client.hub.sign_in(connection, &user, user_data, client.session.user());
+        let was_cut = user.watchlist_was_cut;
+        client.session.signed_in(user);
+        self.send(place, signed_in.success);
+        if was_cut {
+            let error = ProtocolError::WatchlistTooLong { max: User::WATCHLIST_MAX };
+            self.report(place, &error);
+        }
+        if let Some(watchlist) = signed_in.watchlist {
+            self.send(place, watchlist);
+        }
+    }
+}
+
+fn kind_of(action: Option<&Action<'_, ShardPlace>>) -> ReceivedKind {
+    match action {
+        Some(Action::Pong) => ReceivedKind::Ping,
+        Some(Action::Subscribe { .. }) => ReceivedKind::Subscribe,
+        Some(Action::Unsubscribe { .. }) => ReceivedKind::Unsubscribe,
+        Some(Action::Publish { .. }) => ReceivedKind::ClientEvent,
+        Some(Action::SignIn { .. }) => ReceivedKind::SignIn,
+        None => ReceivedKind::Other,
+    }
+}
+
+impl Connection {
+    /// Whether the client is still served.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open(_))
+    }
+}

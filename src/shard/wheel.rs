@@ -1,0 +1,163 @@
+//! One timer wheel for all connections of a shard.
+
+use crate::hub::ConnectionKey;
+use std::time::{Duration, Instant};
+
+/// Connections by when they are to be looked at, in steps of [`Wheel::STEP`].
+///
+/// Deadlines move with every message, the wheel does not: a connection is looked at when its
+/// slot comes up, and put into a later one if its deadline has moved meanwhile. That costs a
+/// connection some bytes and one look per timeout.
+#[derive(Debug)]
+pub(super) struct Wheel {
+    slots: Vec<Vec<ConnectionKey>>,
+    start: Instant,
+    /// The step whose slot is next.
+    next: u64,
+    len: usize,
+}
+
+const SLOTS: usize = 1_024;
+
+impl Wheel {
+    /// How exact a deadline is kept; a look may come this much late, never early.
+    pub(super) const STEP: Duration = Duration::from_millis(50);
+
+    pub(super) fn new(start: Instant) -> Self {
+        Self { slots: vec![Vec::new(); SLOTS], start, next: 0, len: 0 }
+    }
+
+    /// Plans a look at `key` at `deadline`, or on the way there when that is further off than
+    /// the wheel reaches, unless a look is planned already at a step before that. Returns the
+    /// step of the look; `u64::MAX` as `planned` says that there is none.
+    pub(super) fn add_if_earlier(
+        &mut self,
+        key: ConnectionKey,
+        deadline: Instant,
+        planned: u64,
+    ) -> u64 {
+        let step = self.step_after(deadline).clamp(self.next, self.next + SLOTS as u64 - 1);
+        if planned <= step {
+            return planned;
+        }
+        self.slot(step).push(key);
+        self.len += 1;
+        step
+    }
+
+    /// The step that is over at `time`.
+    fn step_after(&self, time: Instant) -> u64 {
+        let nanos = time.saturating_duration_since(self.start).as_nanos();
+        u64::try_from(nanos.div_ceil(Self::STEP.as_nanos())).unwrap_or(u64::MAX)
+    }
+
+    fn slot(&mut self, step: u64) -> &mut Vec<ConnectionKey> {
+        let slot = usize::try_from(step % SLOTS as u64).expect("below the number of slots");
+        &mut self.slots[slot]
+    }
+
+    /// The next keys that are to be looked at by `now`, with the step they were planned for.
+    /// Nothing when none are left.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<(u64, Vec<ConnectionKey>)> {
+        let nanos = now.saturating_duration_since(self.start).as_nanos();
+        let reached = u64::try_from(nanos / Self::STEP.as_nanos()).unwrap_or(u64::MAX);
+        while self.next <= reached {
+            let step = self.next;
+            self.next += 1;
+            let keys = std::mem::take(self.slot(step));
+            if !keys.is_empty() {
+                self.len -= keys.len();
+                return Some((step, keys));
+            }
+        }
+        None
+    }
+
+    /// When the next look is due, if any is planned.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        if self.len == 0 {
+            return None;
+        }
+        let steps = (self.next..).take(SLOTS);
+        let planned = steps.zip(self.slots.iter().cycle().skip(self.next_slot()));
+        let (step, _) = { planned }.find(|(_, slot)| !slot.is_empty())?;
+        u32::try_from(step).ok().map(|step| self.start + Self::STEP * step)
+    }
+
+    fn next_slot(&self) -> usize {
+        usize::try_from(self.next % SLOTS as u64).expect("below the number of slots")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(place: u32) -> ConnectionKey {
+        ConnectionKey { place, generation: 0 }
+    }
+
+    fn places(wheel: &mut Wheel, now: Instant) -> Vec<u32> {
+        let mut places = Vec::new();
+        while let Some((_, keys)) = wheel.take_due(now) {
+            places.extend(keys.into_iter().map(|key| key.place));
+        }
+        places
+    }
+
+    #[test]
+    fn a_look_comes_at_its_deadline_and_not_before() {
+        let start = Instant::now();
+        let mut wheel = Wheel::new(start);
+        let deadline = start + Duration::from_millis(1_234);
+        wheel.add_if_earlier(key(1), deadline, u64::MAX);
+        let due = wheel.next_due().unwrap();
+        assert!(deadline <= due && due < deadline + Wheel::STEP);
+        assert_eq!(places(&mut wheel, due - Duration::from_nanos(1)), []);
+        assert_eq!(places(&mut wheel, due), [1]);
+        assert_eq!(wheel.next_due(), None);
+    }
+
+    #[test]
+    fn a_deadline_beyond_the_wheel_is_looked_at_on_the_way() {
+        let start = Instant::now();
+        let mut wheel = Wheel::new(start);
+        wheel.add_if_earlier(key(1), start + Duration::from_secs(120), u64::MAX);
+        let due = wheel.next_due().unwrap();
+        assert!(due < start + Duration::from_secs(60));
+        assert_eq!(places(&mut wheel, due), [1]);
+    }
+
+    #[test]
+    fn what_is_late_is_looked_at_at_once() {
+        let start = Instant::now();
+        let mut wheel = Wheel::new(start);
+        let later = start + Duration::from_secs(500);
+        assert_eq!(places(&mut wheel, later), []);
+        wheel.add_if_earlier(key(1), start, u64::MAX);
+        assert_eq!(places(&mut wheel, later + Wheel::STEP), [1]);
+    }
+
+    #[test]
+    fn only_an_earlier_look_is_planned_anew() {
+        let start = Instant::now();
+        let mut wheel = Wheel::new(start);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let planned = wheel.add_if_earlier(key(1), at(5), u64::MAX);
+        assert_eq!(wheel.add_if_earlier(key(1), at(9), planned), planned);
+        assert!(wheel.add_if_earlier(key(1), at(2), planned) < planned);
+        assert_eq!(places(&mut wheel, at(10)), [1, 1]);
+    }
+
+    #[test]
+    fn every_key_is_looked_at_once_in_order_of_time() {
+        let start = Instant::now();
+        let mut wheel = Wheel::new(start);
+        for place in (0..500).rev() {
+            let deadline = start + Duration::from_millis(u64::from(place) * 100);
+            wheel.add_if_earlier(key(place), deadline, u64::MAX);
+        }
+        let now = start + Duration::from_secs(60);
+        assert_eq!(places(&mut wheel, now), (0..500).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,180 @@
+//! HMAC signatures: the strings that are signed, and the comparing of them.
+//!
+//! Every comparison with a secret takes the same time whatever was sent.
+
+use crate::protocol::SocketId;
+use hmac::{Hmac, KeyInit, Mac};
+use md5::{Digest, Md5};
+use sha2::Sha256;
+use std::fmt::{self, Write};
+
+/// Signs with one app's secret, and checks what was signed with it.
+#[derive(Clone)]
+pub struct Signer(Hmac<Sha256>);
+
+impl Signer {
+    /// A signer for `secret`; the keyed state is computed once.
+    #[must_use]
+    pub fn new(secret: &str) -> Self {
+        Self(Hmac::new_from_slice(secret.as_bytes()).expect("HMAC takes a key of any length"))
+    }
+
+    /// The signature of `text` in lower-case hex.
+    #[must_use]
+    pub fn sign(&self, text: &str) -> String {
+        hex(&self.0.clone().chain_update(text.as_bytes()).finalize().into_bytes())
+    }
+
+    /// Whether `signature`, in hex of either case, is that of `text`. Takes constant time for
+    /// signatures of the right length.
+    #[must_use]
+    pub fn verify(&self, text: &str, signature: &str) -> bool {
+        let Some(bytes) = unhex(signature) else { return false };
+        self.0.clone().chain_update(text.as_bytes()).verify_slice(&bytes).is_ok()
+    }
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Signer(***)")
+    }
+}
+
+/// Whether two secrets are the same, in a time that depends on neither.
+#[must_use]
+pub fn same_secret(one: &str, other: &str) -> bool {
+    // Comparing the digests under a key leaks nothing of the texts, not even their lengths.
+    let signer = Signer::new("compare");
+    signer.verify(one, &signer.sign(other))
+}
+
+/// What is signed to let `socket_id` subscribe to `channel`: `channel_data` is part of it
+/// whenever there is any, byte for byte.
+#[must_use]
+pub fn channel_string(socket_id: SocketId, channel: &str, channel_data: Option<&str>) -> String {
+    match channel_data {
+        Some(data) => format!("{socket_id}:{channel}:{data}"),
+        None => format!("{socket_id}:{channel}"),
+    }
+}
+
+/// What is signed to sign `socket_id` in as the user of `user_data`.
+#[must_use]
+pub fn user_string(socket_id: SocketId, user_data: &str) -> String {
+    format!("{socket_id}::user::{user_data}")
+}
+
+/// The MD5 of a request's body in lower-case hex; it binds the body to the signed query.
+#[must_use]
+pub fn body_md5(body: &[u8]) -> String {
+    hex(&Md5::digest(body))
+}
+
+/// What is signed for a request: `METHOD\nPATH\nQUERY`, where the query holds all parameters but
+/// the signature, keys in lower case and in order, values as they are when decoded.
+#[must_use]
+pub fn request_string(method: &str, path: &str, parameters: &[(String, String)]) -> String {
+    let mut text = format!("{method}\n{path}\n");
+    for (at, (key, value)) in parameters.iter().enumerate() {
+        let and = if at == 0 { "" } else { "&" };
+        write!(text, "{and}{key}={value}").expect("a String takes all text");
+    }
+    text
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |character: u8| char::from(character).to_digit(16);
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() {
+        return None;
+    }
+    pairs
+        .iter()
+        .map(|[high, low]| u8::try_from(digit(*high)? * 16 + digit(*low)?).ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "7ad3773142a6692b25b8";
+
+    /// The vectors A-1 to A-11 and the webhook bodies of the protocol's appendix A.
+    const VECTORS: &[(&str, &str, &str)] = &[
+        (SECRET, "1234.1234:private-foobar", "58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4"),
+        (SECRET, r#"1234.1234:presence-foobar:{"user_id":10,"user_info":{"name":"Mr. Channels"}}"#, "31935e7d86dba64c2a90aed31fdc61869f9b22ba9d8863bba239c03ca481bc80"),
+        (SECRET, r#"1234.1234:presence-foobar:{"user_id":10,"user_info":{"name":"Mr. Pusher"}}"#, "afaed3695da2ffd16931f457e338e6c9f2921fa133ce7dac49f529792be6304c"),
+        (SECRET, r#"1234.1234::user::{"id":"12345"}"#, "4708d583dada6a56435fb8bc611c77c359a31eebde13337c16ab43aa6de336ba"),
+        (SECRET, r#"1234.1234:private-x:{"a":1}"#, "23df1784c960face30b41f9d02e740ea4864aa9ae31fee9258410081c7585b2c"),
+        (SECRET, r#"1234.1234:presence-foobar:{"user_id":"10","user_info":{"name":"Ren\u00e9e","url":"http:\/\/x.test\/a"}}"#, "f782c1cdf52f66c06bde6f81e57e4d11fc6fcd93e1226177c617bae1c105045c"),
+        (SECRET, "1234.1234:presence-r", "964123e035a01051d924f5fa653b88fd936a4289042a15e22dc018a2a476d2a9"),
+        (SECRET, "1234.1234:private-foobar:", "fb799eb5e55306a4911a0b1f25f875bb765b797ea357a8d311a40259e66eadcf"),
+        ("thisisasecret", "45055.28877557:-azAZ9_=@,.;", "d1c20ad7684c172271f92c108e11b45aef07499b005796ae1ec5beb924f361c4"),
+        ("thisisasecret", r#"45055.28877557:-azAZ9_=@,.;:{"user_id": "123"}"#, "3b3f1dcc4d7d2f95dd10ed05562397b3287b102d4cccfacbf30eed2f1ffa3d69"),
+        ("thisisasecret", r#"12345.6789::user::{"id":"123"}"#, "fc713f433deb729d0d96f9e26ef054285cbc3e833ebe840b93722a2fa16a6a18"),
+        ("tofu", r#"1.1::user::{"id":"ą§¶™€łü€ß£"}"#, "620494cee53d6c568b49598313194088afda37218f0d059af03c0c898ed61ff4"),
+        (SECRET, r#"{"time_ms":1327078148132,"events":[{"name":"channel_occupied","channel":"test_channel"}]}"#, "709fdb84c03664445f7698120b0edf0acc1ab1c8c6e93a0368c61841d6b998aa"),
+        ("thisisasecret", r#"{"hello":"world"}"#, "40e0ad3b9aa49529322879e84de1aaaf18bde1efe839ca263d540cc865510d25"),
+    ];
+
+    #[test]
+    fn the_published_vectors_verify() {
+        for (secret, text, signature) in VECTORS {
+            let signer = Signer::new(secret);
+            assert_eq!(signer.sign(text), *signature, "{text}");
+            assert!(signer.verify(text, signature), "{text}");
+            assert!(signer.verify(text, &signature.to_uppercase()), "{text}");
+        }
+    }
+
+    #[test]
+    fn anything_else_does_not() {
+        let signer = Signer::new(SECRET);
+        let signature = signer.sign("text");
+        assert!(!signer.verify("texT", &signature));
+        assert!(!signer.verify("text", &signature[..62]));
+        assert!(!signer.verify("text", &signature[..63]));
+        assert!(!signer.verify("text", &format!("{signature}00")));
+        assert!(!signer.verify("text", ""));
+        assert!(!signer.verify("text", &"zz".repeat(32)));
+        assert!(!Signer::new("other").verify("text", &signature));
+    }
+
+    #[test]
+    fn strings_to_sign_are_put_together_byte_for_byte() {
+        let id = SocketId::parse("1234.1234").unwrap().unwrap();
+        assert_eq!(channel_string(id, "private-foobar", None), VECTORS[0].1);
+        assert_eq!(channel_string(id, "private-x", Some(r#"{"a":1}"#)), VECTORS[4].1);
+        assert_eq!(channel_string(id, "private-foobar", Some("")), VECTORS[7].1);
+        assert_eq!(user_string(id, r#"{"id":"12345"}"#), VECTORS[3].1);
+    }
+
+    #[test]
+    fn a_request_is_signed_over_method_path_and_query() {
+        let body = br#"{"name":"foo","channels":["project-3"],"data":"{\"some\":\"data\"}"}"#;
+        let parameters = [
+            ("auth_key", "278d425bdf160c739803"),
+            ("auth_timestamp", "1353088179"),
+            ("auth_version", "1.0"),
+            ("body_md5", &body_md5(body)),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let text = request_string("POST", "/apps/3/events", &parameters);
+        let expected = "da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c";
+        assert_eq!(Signer::new(SECRET).sign(&text), expected);
+    }
+
+    #[test]
+    fn secrets_compare_whole() {
+        assert!(same_secret("a", "a"));
+        assert!(!same_secret("a", "b"));
+        assert!(!same_secret("a", ""));
+    }
+}
