@@ -187,7 +187,11 @@ mod tests {
             ("[::1]", "http://[::1]:3000", true),
             ("example.com", "null", false),
         ] {
-            assert_eq!(app_with(&[pattern]).allows_origin(Some(origin)), allowed, "{pattern} {origin}");
+            assert_eq!(
+                app_with(&[pattern]).allows_origin(Some(origin)),
+                allowed,
+                "{pattern} {origin}"
+            );
         }
     }
 
@@ -216,7 +220,8 @@ mod tests {
         assert_eq!(check(Some("")), AuthError::Missing);
         assert_eq!(check(Some("abc")), AuthError::Format);
         assert_eq!(check(Some("other:abc")), AuthError::Key { sent: "other".into() });
-        let signature = AuthError::Signature { string_to_sign: format!("{id}:private-x"), sent: "ab".into() };
+        let signature =
+            AuthError::Signature { string_to_sign: format!("{id}:private-x"), sent: "ab".into() };
         assert_eq!(check(Some("app-key:ab")), signature);
     }
 }

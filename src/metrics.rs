@@ -221,7 +221,8 @@ impl Metrics {
             .map(|(at, bound)| (bound, sum(&|histogram| read(&histogram.buckets[at]))))
             .collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
-        let seconds = Duration::from_micros(sum(&|histogram| read(&histogram.sum_us))).as_secs_f64();
+        let seconds =
+            Duration::from_micros(sum(&|histogram| read(&histogram.sum_us))).as_secs_f64();
         encoder
             .encode_descriptor(
                 "campanile_delivery_latency_seconds",

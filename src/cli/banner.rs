@@ -9,7 +9,10 @@ pub(super) fn banner(config: &Config, address: SocketAddr) -> String {
     let listens = format!("Campanile listens on http://{address}{path}");
     match config.apps.first() {
         Some(app) if config.is_development() => {
-            format!("{listens}\n\n{}", development(&app.id, &app.key, app.secret.expose(), address, path))
+            format!(
+                "{listens}\n\n{}",
+                development(&app.id, &app.key, app.secret.expose(), address, path)
+            )
         }
         Some(_) | None => listens,
     }

@@ -46,13 +46,12 @@ impl ServerArgs {
     /// Finds out which server and app are meant, or says what is missing.
     pub(super) fn target(&self) -> Result<Target, ExitCode> {
         let config = self.sources.load(Flags::default())?.config;
-        let (host, port, prefix) = match &self.url {
-            Some(url) => parts(url).map_err(|rule| fail(EXIT_USAGE, rule))?,
-            None => {
-                let server = config.server;
-                (reachable(&server.host), server.port, server.path)
-            }
-        };
+        let server = config.server;
+        let (host, port, prefix) = self
+            .url
+            .as_ref()
+            .map_or_else(|| Ok((reachable(&server.host), server.port, server.path)), parts)
+            .map_err(|rule| fail(EXIT_USAGE, rule))?;
         let app = self.app(&config.apps).map_err(|rule| fail(EXIT_USAGE, rule))?;
         let signer = Signer::new(app.secret.expose());
         Ok(Target { host, port, prefix, app_id: app.id, key: app.key, signer })

@@ -91,9 +91,13 @@ async fn converse(
         let text = match message? {
             Message::Text(text) => text,
             Message::Close(frame) => {
-                return Ok(frame.map_or_else(|| "without a reason".into(), |frame| frame.to_string()));
+                return Ok(
+                    frame.map_or_else(|| "without a reason".into(), |frame| frame.to_string())
+                );
             }
-            Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
+            Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {
+                continue;
+            }
         };
         let Ok(event) = serde_json::from_str::<Value>(&text) else { continue };
         match event["event"].as_str() {
@@ -140,10 +144,7 @@ fn print(name: &str, event: &Value, as_json: bool) {
         return say(event);
     }
     let channel = event["channel"].as_str().unwrap_or("-");
-    let data = match &event["data"] {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
+    let data = event["data"].as_str().map_or_else(|| event["data"].to_string(), str::to_owned);
     if name == "pusher:error" {
         say_error(format_args!("{channel} {name} {data}"));
     } else {

@@ -36,7 +36,9 @@ pub(super) fn publish(args: &PublishArgs) -> ExitCode {
             say(body);
             ExitCode::SUCCESS
         }
-        Ok((status, body)) => fail(EXIT_FAILED, format_args!("the server answers {status}: {body}")),
+        Ok((status, body)) => {
+            fail(EXIT_FAILED, format_args!("the server answers {status}: {body}"))
+        }
         Err(error) => {
             fail(EXIT_FAILED, format_args!("cannot reach http://{}: {error}", target.authority()))
         }

@@ -6,10 +6,7 @@ use super::{
     publish::parse_channel,
     reply::{ApiError, Reply, ok},
 };
-use crate::{
-    hub::Hub,
-    protocol::ChannelName,
-};
+use crate::{hub::Hub, protocol::ChannelName};
 use serde_json::{Map, Value, json};
 use std::time::Instant;
 
@@ -136,7 +133,9 @@ fn cache_member(
     cached: Option<&(String, std::time::Duration)>,
 ) -> Result<String, ApiError> {
     if !name.is_cache() {
-        return Err(ApiError::bad_request("Cannot retrieve the cache unless it is a cache channel"));
+        return Err(ApiError::bad_request(
+            "Cannot retrieve the cache unless it is a cache channel",
+        ));
     }
     // The data is a JSON token already, in the publisher's own words.
     Ok(match cached {

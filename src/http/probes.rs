@@ -18,7 +18,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 
 /// The type of Prometheus' text format.
-const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 impl Http {
     /// The process is alive.
@@ -43,10 +43,10 @@ impl Http {
             }
             MetricsAccess::Everybody => Ok(page(&self.node)),
             MetricsAccess::Token(token) if bears(headers, token) => Ok(page(&self.node)),
-            MetricsAccess::Token(_) => {
-                Err(ApiError::unauthorized("Metrics need `Authorization: Bearer` with metrics.token")
-                    .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
-            }
+            MetricsAccess::Token(_) => Err(ApiError::unauthorized(
+                "Metrics need `Authorization: Bearer` with metrics.token",
+            )
+            .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
         }
     }
 }

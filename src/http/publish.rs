@@ -52,13 +52,9 @@ struct Info {
 
 impl Http {
     /// `POST /apps/{id}/events`.
-    pub(super) async fn publish(
-        &self,
-        hub: &Hub,
-        body: &[u8],
-    ) -> Result<Reply, ApiError> {
+    pub(super) async fn publish(&self, hub: &Hub, body: &[u8]) -> Result<Reply, ApiError> {
         let config = &hub.app().config;
-        let Publish { event, info } = parse_event(object(body)?, config, Channels::Many)?;
+        let Publish { event, info } = parse_event(&object(body)?, config, Channels::Many)?;
         let (counts, shards) = self.node.publish(hub, &event, Instant::now());
         let reply = match info {
             None => ok("{}"),
@@ -77,11 +73,7 @@ impl Http {
     }
 
     /// `POST /apps/{id}/batch_events`: all or nothing, in the order of the batch.
-    pub(super) async fn publish_batch(
-        &self,
-        hub: &Hub,
-        body: &[u8],
-    ) -> Result<Reply, ApiError> {
+    pub(super) async fn publish_batch(&self, hub: &Hub, body: &[u8]) -> Result<Reply, ApiError> {
         let batch = parse_batch(body, &hub.app().config)?;
         let now = Instant::now();
         let wants_info = batch.iter().any(|publish| publish.info.is_some());
@@ -97,7 +89,11 @@ impl Http {
             });
         }
         self.node.caught_up(shards).await;
-        Ok(if wants_info { ok(serde_json::json!({ "batch": infos }).to_string()) } else { ok("{}") })
+        Ok(if wants_info {
+            ok(serde_json::json!({ "batch": infos }).to_string())
+        } else {
+            ok("{}")
+        })
     }
 }
 
@@ -147,19 +143,19 @@ fn parse_batch<'a>(body: &'a [u8], config: &AppConfig) -> Result<Vec<Publish<'a>
     }
     batch
         .into_iter()
-        .map(|raw| parse_event(object(raw.get().as_bytes())?, config, Channels::One))
+        .map(|raw| parse_event(&object(raw.get().as_bytes())?, config, Channels::One))
         .collect()
 }
 
 fn parse_event<'a>(
-    body: EventBody<'a>,
+    body: &EventBody<'a>,
     config: &AppConfig,
     channels: Channels,
 ) -> Result<Publish<'a>, ApiError> {
     let event = Event {
         name: parse_name(body.name, config.max_event_name_length)?,
         data: parse_data(body.data, config.max_event_bytes)?,
-        channels: parse_channels(&body, config, channels)?,
+        channels: parse_channels(body, config, channels)?,
         except: parse_socket_id(body.socket_id)?,
     };
     let info: Option<Cow<'_, str>> = member(body.info, "info must be text: a list of attributes")?;
@@ -219,7 +215,9 @@ fn parse_channels(
     if names.is_empty() {
         return Err(ApiError::bad_request(match channels {
             Channels::One => "channel is required: a channel name",
-            Channels::Many => "channel or channels is required: a channel name, or an array of them",
+            Channels::Many => {
+                "channel or channels is required: a channel name, or an array of them"
+            }
         }));
     }
     if max < names.len() {
@@ -258,7 +256,7 @@ mod tests {
         config.max_event_channels = 3;
         config.max_event_name_length = 5;
         object(text.as_bytes())
-            .and_then(|body| parse_event(body, &config, Channels::Many))
+            .and_then(|body| parse_event(&body, &config, Channels::Many))
             .map_err(|error| format!("{error:?}"))
     }
 
@@ -277,7 +275,10 @@ mod tests {
     fn other_values_than_text_become_text() {
         let publish = parse(r#"{"name":"e","channel":"a","data":{"a": 1}}"#).unwrap();
         assert_eq!(publish.event.data.token(), r#""{\"a\":1}""#);
-        assert_eq!(parse(r#"{"name":"e","channel":"a","data":""}"#).unwrap().event.data.byte_len(), 0);
+        assert_eq!(
+            parse(r#"{"name":"e","channel":"a","data":""}"#).unwrap().event.data.byte_len(),
+            0
+        );
     }
 
     #[test]

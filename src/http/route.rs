@@ -8,13 +8,21 @@ use std::borrow::Cow;
 /// What is asked for, with the names in the path decoded.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Route<'a> {
-    WebSocket { key: Cow<'a, str> },
+    WebSocket {
+        key: Cow<'a, str>,
+    },
     Up,
     Ready,
     Metrics,
     /// A browser asks what it may do to something of the app's.
-    Preflight { app_id: Cow<'a, str>, allowed: &'static str },
-    Api { app_id: Cow<'a, str>, call: Call<'a> },
+    Preflight {
+        app_id: Cow<'a, str>,
+        allowed: &'static str,
+    },
+    Api {
+        app_id: Cow<'a, str>,
+        call: Call<'a>,
+    },
 }
 
 /// A call of the HTTP API.
@@ -128,56 +136,66 @@ fn only<'a>(method: &Method, route: Route<'a>) -> Result<Route<'a>, ApiError> {
 mod tests {
     use super::*;
 
-    fn route(method: Method, path: &'static str, prefix: &str) -> Option<Route<'static>> {
-        Route::parse(&method, path, prefix).ok()
+    fn route(method: &Method, path: &'static str, prefix: &str) -> Option<Route<'static>> {
+        Route::parse(method, path, prefix).ok()
     }
 
-    fn call(method: Method, path: &'static str) -> Option<Call<'static>> {
-        match route(method, path, "")? {
-            Route::Api { app_id, call } if app_id == "3" => Some(call),
-            _ => None,
-        }
+    fn call(method: &Method, path: &'static str) -> Option<Call<'static>> {
+        let Some(Route::Api { app_id, call }) = route(method, path, "") else { return None };
+        (app_id == "3").then_some(call)
     }
 
     #[test]
     fn every_endpoint_is_found() {
-        assert_eq!(route(Method::GET, "/app/K", ""), Some(Route::WebSocket { key: "K".into() }));
-        assert_eq!(route(Method::HEAD, "/up", ""), Some(Route::Up));
-        assert_eq!(route(Method::GET, "/ready", ""), Some(Route::Ready));
-        assert_eq!(route(Method::GET, "/metrics", ""), Some(Route::Metrics));
-        assert_eq!(call(Method::POST, "/apps/3/events"), Some(Call::Publish));
-        assert_eq!(call(Method::POST, "/apps/3/batch_events"), Some(Call::PublishBatch));
-        assert_eq!(call(Method::GET, "/apps/3/channels"), Some(Call::Channels));
-        assert_eq!(call(Method::GET, "/apps/3/channels/a%3Bb"), Some(Call::Channel("a;b".into())));
-        assert_eq!(call(Method::GET, "/apps/3/channels/a/users"), Some(Call::ChannelUsers("a".into())));
-        assert_eq!(call(Method::GET, "/apps/3/connections"), Some(Call::Connections));
-        let terminate = call(Method::POST, "/apps/3/users/7/terminate_connections");
+        assert_eq!(route(&Method::GET, "/app/K", ""), Some(Route::WebSocket { key: "K".into() }));
+        assert_eq!(route(&Method::HEAD, "/up", ""), Some(Route::Up));
+        assert_eq!(route(&Method::GET, "/ready", ""), Some(Route::Ready));
+        assert_eq!(route(&Method::GET, "/metrics", ""), Some(Route::Metrics));
+        assert_eq!(call(&Method::POST, "/apps/3/events"), Some(Call::Publish));
+        assert_eq!(call(&Method::POST, "/apps/3/batch_events"), Some(Call::PublishBatch));
+        assert_eq!(call(&Method::GET, "/apps/3/channels"), Some(Call::Channels));
+        assert_eq!(call(&Method::GET, "/apps/3/channels/a%3Bb"), Some(Call::Channel("a;b".into())));
+        assert_eq!(
+            call(&Method::GET, "/apps/3/channels/a/users"),
+            Some(Call::ChannelUsers("a".into()))
+        );
+        assert_eq!(call(&Method::GET, "/apps/3/connections"), Some(Call::Connections));
+        let terminate = call(&Method::POST, "/apps/3/users/7/terminate_connections");
         assert_eq!(terminate, Some(Call::TerminateUser("7".into())));
     }
 
     #[test]
     fn what_is_not_there_is_not_found() {
         for path in [
-            "/", "/app", "/app/", "/app/K/x", "/apps/3", "/apps/3/", "/apps/3/nope", "/apps/3/events/x",
-            "/pusher/app/K/1/x/xhr_streaming", "//apps/3/events", "/upx",
+            "/",
+            "/app",
+            "/app/",
+            "/app/K/x",
+            "/apps/3",
+            "/apps/3/",
+            "/apps/3/nope",
+            "/apps/3/events/x",
+            "/pusher/app/K/1/x/xhr_streaming",
+            "//apps/3/events",
+            "/upx",
         ] {
-            assert_eq!(route(Method::GET, path, ""), None, "{path}");
+            assert_eq!(route(&Method::GET, path, ""), None, "{path}");
         }
     }
 
     #[test]
     fn the_prefix_comes_first() {
-        assert_eq!(route(Method::GET, "/ws/up", "/ws"), Some(Route::Up));
-        assert_eq!(route(Method::GET, "/up", "/ws"), None);
-        assert_eq!(route(Method::GET, "/wsx/up", "/ws"), None);
+        assert_eq!(route(&Method::GET, "/ws/up", "/ws"), Some(Route::Up));
+        assert_eq!(route(&Method::GET, "/up", "/ws"), None);
+        assert_eq!(route(&Method::GET, "/wsx/up", "/ws"), None);
     }
 
     #[test]
     fn methods_must_fit() {
-        assert_eq!(call(Method::GET, "/apps/3/events"), None);
-        assert_eq!(call(Method::POST, "/apps/3/channels"), None);
-        assert_eq!(route(Method::POST, "/up", ""), None);
+        assert_eq!(call(&Method::GET, "/apps/3/events"), None);
+        assert_eq!(call(&Method::POST, "/apps/3/channels"), None);
+        assert_eq!(route(&Method::POST, "/up", ""), None);
         let preflight = Route::Preflight { app_id: "3".into(), allowed: "POST" };
-        assert_eq!(route(Method::OPTIONS, "/apps/3/events", ""), Some(preflight));
+        assert_eq!(route(&Method::OPTIONS, "/apps/3/events", ""), Some(preflight));
     }
 }

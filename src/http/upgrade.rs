@@ -44,12 +44,8 @@ impl Http {
         let named = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let peer =
             self.proxies.client(tcp_peer, named("x-forwarded-for"), named("x-forwarded-proto"));
-        let request = ConnectRequest {
-            key,
-            protocol: protocol.as_deref(),
-            origin: header(&ORIGIN),
-            peer,
-        };
+        let request =
+            ConnectRequest { key, protocol: protocol.as_deref(), origin: header(&ORIGIN), peer };
         let granted = self.node.admit(request, Instant::now()).map(Box::new);
         Ok((switching(accept, sub_protocol(&parts.headers)), granted))
     }
@@ -89,7 +85,8 @@ fn upgrade_required(message: &str) -> ApiError {
 /// up when theirs is not.
 fn sub_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
     let lists = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter();
-    let mut offered = lists.filter_map(|value| value.to_str().ok()).flat_map(|list| list.split(','));
+    let mut offered =
+        lists.filter_map(|value| value.to_str().ok()).flat_map(|list| list.split(','));
     let spoken = offered.find_map(|token| {
         let version = token.trim().strip_prefix(SUB_PROTOCOL)?;
         Version::negotiate(Some(version), true).ok().map(|_| token.trim().to_owned())

@@ -35,7 +35,10 @@ impl Agenda {
     /// The next task whose time has come.
     pub(super) fn take_due(&self, now: Instant) -> Option<Task> {
         let mut heap = self.lock();
-        heap.peek().is_some_and(|Reverse(next)| next.at <= now).then(|| heap.pop())?.map(|due| due.0.task)
+        heap.peek()
+            .is_some_and(|Reverse(next)| next.at <= now)
+            .then(|| heap.pop())?
+            .map(|due| due.0.task)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BinaryHeap<Reverse<Planned>>> {

@@ -43,7 +43,9 @@ impl Hub {
     pub fn channel_summary(&self, name: &ChannelName, now: Instant) -> ChannelSummary {
         self.channels.get(name).map_or_else(ChannelSummary::default, |channel| ChannelSummary {
             counts: channel.counts(),
-            cached: channel.cached(now).map(|cached| (cached.data().to_owned(), cached.time_to_live(now))),
+            cached: channel
+                .cached(now)
+                .map(|cached| (cached.data().to_owned(), cached.time_to_live(now))),
         })
     }
 

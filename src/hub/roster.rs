@@ -20,7 +20,11 @@ impl Roster {
     /// # Errors
     ///
     /// A new user on a roster of `max` is refused; a connection more of one who is there never.
-    pub(super) fn join(&mut self, member: &Member, max: usize) -> Result<bool, SubscriptionRefusal> {
+    pub(super) fn join(
+        &mut self,
+        member: &Member,
+        max: usize,
+    ) -> Result<bool, SubscriptionRefusal> {
         if let Some(present) = self.0.get_mut(&member.user_id) {
             present.connections += 1;
             return Ok(false);

@@ -3,11 +3,7 @@
 use super::{ConnectionRef, Delivery, Hub, Inboxes, agenda::Task};
 use crate::protocol::{CloseCode, Frame, User, event};
 use dashmap::DashMap;
-use std::{
-    collections::HashSet,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::HashSet, sync::Arc, time::Instant};
 
 /// The users of an app who are signed in, or watched by one who is.
 #[derive(Debug, Default)]
@@ -82,6 +78,11 @@ impl Users {
             }
         }
         self.0.remove_if(user_id, |_, known| known.is_disposable());
+    }
+
+    #[cfg(test)]
+    pub(super) fn knows(&self, user_id: &str) -> bool {
+        self.0.contains_key(user_id)
     }
 
     /// Registers a watcher, and says whether the user is online: one step, so that no change

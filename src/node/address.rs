@@ -35,7 +35,12 @@ impl TrustedProxies {
     /// The list is read from its end: each proxy vouches for the entry before it, and the first
     /// address that is no proxy of ours is the client's.
     #[must_use]
-    pub fn client(&self, tcp_peer: IpAddr, forwarded_for: Option<&str>, proto: Option<&str>) -> Peer {
+    pub fn client(
+        &self,
+        tcp_peer: IpAddr,
+        forwarded_for: Option<&str>,
+        proto: Option<&str>,
+    ) -> Peer {
         let mut address = tcp_peer.to_canonical();
         if !self.contains(address) {
             return Peer { address, is_tls: false };
@@ -79,7 +84,10 @@ impl AddressQuota {
     /// # Errors
     ///
     /// All of its places are taken.
-    pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Result<Option<AddressPermit>, OverQuota> {
+    pub(super) fn take(
+        self: &Arc<Self>,
+        address: IpAddr,
+    ) -> Result<Option<AddressPermit>, OverQuota> {
         if self.max == 0 {
             return Ok(None);
         }

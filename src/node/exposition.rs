@@ -4,7 +4,7 @@ use super::Node;
 use crate::{hub::Hub, metrics::Metrics};
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, text},
+    encoding::{DescriptorEncoder, prometheus_text},
     metrics::MetricType,
     registry::Registry,
 };
@@ -20,13 +20,17 @@ struct Shared(Arc<Metrics>);
 
 impl Node {
     /// All metrics in the text format of Prometheus.
+    ///
+    /// # Panics
+    ///
+    /// Never: text can always be appended to text.
     #[must_use]
     pub fn metrics_page(&self) -> String {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Gauges(self.hubs.values().cloned().collect())));
         registry.register_collector(Box::new(Shared(Arc::clone(&self.metrics))));
         let mut page = String::new();
-        text::encode(&mut page, &registry).expect("a String takes all text");
+        prometheus_text::encode(&mut page, &registry).expect("a String takes all text");
         page
     }
 }
@@ -39,7 +43,8 @@ impl Collector for Shared {
 
 impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let gauges: [(&str, &str, fn(&Hub) -> usize); 3] = [
+        type Read = fn(&Hub) -> usize;
+        let gauges: [(&str, &str, Read); 3] = [
             ("campanile_connections", "WebSocket connections by app", Hub::connections),
             ("campanile_subscriptions", "Subscriptions by app", Hub::subscriptions),
             ("campanile_channels", "Channels with subscribers by app", Hub::channels),

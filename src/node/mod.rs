@@ -61,7 +61,11 @@ impl Node {
     pub fn new(config: &Config, shards: usize, max_connections: usize, drain: Drain) -> Self {
         let inboxes = Arc::new(Inboxes::new(shards));
         let hub = |app: &crate::config::AppConfig| {
-            Arc::new(Hub::new(Arc::new(App::new(app.clone())), Arc::clone(&inboxes), Instant::now()))
+            Arc::new(Hub::new(
+                Arc::new(App::new(app.clone())),
+                Arc::clone(&inboxes),
+                Instant::now(),
+            ))
         };
         let connection = &config.connection;
         Self {

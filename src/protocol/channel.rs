@@ -169,7 +169,8 @@ mod tests {
 
     #[test]
     fn illegal_names_are_refused_with_the_rule() {
-        for text in ["bad name!", "a#b", "#a", "#server-to-user-", "#server-to-user-a#", "a:b", "é"] {
+        for text in ["bad name!", "a#b", "#a", "#server-to-user-", "#server-to-user-a#", "a:b", "é"]
+        {
             assert_eq!(ChannelName::parse(text, 200), Err(InvalidChannelName::Character), "{text}");
         }
         assert_eq!(ChannelName::parse("", 200), Err(InvalidChannelName::Empty));

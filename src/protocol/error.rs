@@ -313,13 +313,18 @@ impl SubscriptionRefusal {
             Self::TooMany { max } => {
                 format!("Can't subscribe to {channel}: a connection has at most {max} channels")
             }
-            Self::Auth(AuthError::Missing) => format!("Auth info required to subscribe to {channel}"),
+            Self::Auth(AuthError::Missing) => {
+                format!("Auth info required to subscribe to {channel}")
+            }
             Self::Auth(AuthError::Format) => format!(
                 "Auth value for subscription to {channel} is invalid: \
                  should be of format 'key:signature'"
             ),
             Self::Auth(AuthError::Key { sent }) => {
-                format!("Invalid key in subscription auth data: '{}' (channel {channel})", cut(sent))
+                format!(
+                    "Invalid key in subscription auth data: '{}' (channel {channel})",
+                    cut(sent)
+                )
             }
             Self::Auth(AuthError::Signature { string_to_sign, sent }) => format!(
                 "Invalid signature: Expected HMAC SHA256 hex digest of {string_to_sign}, but got {}",

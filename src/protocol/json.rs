@@ -66,7 +66,8 @@ mod tests {
 
     #[test]
     fn compacting_touches_only_space_between_tokens() {
-        let raw = "{ \"a b\" :\n[ 1e400 , \"\\\" { \\\\\" ,\ttrue ] , \"a b\": 12345678901234567890 }";
+        let raw =
+            "{ \"a b\" :\n[ 1e400 , \"\\\" { \\\\\" ,\ttrue ] , \"a b\": 12345678901234567890 }";
         let expected = r#"{"a b":[1e400,"\" { \\",true],"a b":12345678901234567890}"#;
         assert_eq!(compact(raw), expected);
         assert_eq!(compact(expected), expected);
@@ -74,9 +75,13 @@ mod tests {
 
     #[test]
     fn the_unescaped_length_is_that_of_the_parsed_string() {
-        for token in
-            [r#""""#, r#""plain é €""#, r#""\n\\\"\/""#, r#""\u0041\u00e9\u20ac\ud83d\ude00x""#, r#""\u007f\u0080\u07ff\u0800""#]
-        {
+        for token in [
+            r#""""#,
+            r#""plain é €""#,
+            r#""\n\\\"\/""#,
+            r#""\u0041\u00e9\u20ac\ud83d\ude00x""#,
+            r#""\u007f\u0080\u07ff\u0800""#,
+        ] {
             let parsed: String = serde_json::from_str(token).unwrap();
             assert_eq!(unescaped_len(token), parsed.len(), "{token}");
         }

@@ -45,9 +45,10 @@ impl Member {
             .filter(|text| text.trim_start().starts_with('{'))
             .and_then(|text| serde_json::from_str(text).ok())
             .ok_or(SubscriptionRefusal::Member("channel_data must be a JSON object"))?;
-        let user_id = data.user_id.and_then(|raw| user_id(raw.get())).ok_or(
-            SubscriptionRefusal::Member("channel_data needs a user_id, a non-empty text or a number"),
-        )?;
+        let user_id =
+            data.user_id.and_then(|raw| user_id(raw.get())).ok_or(SubscriptionRefusal::Member(
+                "channel_data needs a user_id, a non-empty text or a number",
+            ))?;
         if Self::USER_ID_LEN_MAX < user_id.chars().count() {
             return Err(SubscriptionRefusal::Member("user_id is longer than 128 characters"));
         }
@@ -113,7 +114,10 @@ mod tests {
     #[test]
     fn ids_are_texts_whatever_they_were() {
         let member = |id: &str, info: &str| Ok((id.to_owned(), info.to_owned()));
-        assert_eq!(parse(r#"{"user_id":"1","user_info":{"n": "a b"}}"#), member("1", r#"{"n":"a b"}"#));
+        assert_eq!(
+            parse(r#"{"user_id":"1","user_info":{"n": "a b"}}"#),
+            member("1", r#"{"n":"a b"}"#)
+        );
         assert_eq!(parse(r#"{"user_id":10}"#), member("10", "{}"));
         assert_eq!(parse(r#"{"user_id":"0","user_info":null,"x":1}"#), member("0", "{}"));
         assert_eq!(parse(r#"{"user_id":"\u00e9"}"#), member("é", "{}"));
@@ -122,8 +126,15 @@ mod tests {
     #[test]
     fn what_names_no_user_is_refused() {
         for data in [
-            "", "5", "[]", "{}", r#"{"user_id":""}"#, r#"{"user_id":{}}"#, r#"{"user_id":true}"#,
-            r#"{"user_id":null}"#, r#"{"user_id":"1","user_info":"x"}"#,
+            "",
+            "5",
+            "[]",
+            "{}",
+            r#"{"user_id":""}"#,
+            r#"{"user_id":{}}"#,
+            r#"{"user_id":true}"#,
+            r#"{"user_id":null}"#,
+            r#"{"user_id":"1","user_info":"x"}"#,
             r#"{"user_id":"1","user_info":[]}"#,
         ] {
             assert!(matches!(parse(data), Err(SubscriptionRefusal::Member(_))), "{data}");

@@ -102,7 +102,8 @@ impl<'a> ClientMessage<'a> {
             )?)),
             "pusher:unsubscribe" => {
                 let needs = "pusher:unsubscribe needs data with a text `channel`";
-                members(envelope.data, needs).map(|data: Unsubscribe| Self::Unsubscribe(data.channel))
+                members(envelope.data, needs)
+                    .map(|data: Unsubscribe| Self::Unsubscribe(data.channel))
             }
             "pusher:signin" => Ok(Self::SignIn(members(
                 envelope.data,
@@ -158,10 +159,10 @@ mod tests {
     use super::*;
 
     fn subscribe(text: &str) -> Subscribe {
-        match ClientMessage::parse(text).unwrap() {
-            ClientMessage::Subscribe(subscribe) => subscribe,
-            other => panic!("{other:?}"),
-        }
+        let Ok(ClientMessage::Subscribe(subscribe)) = ClientMessage::parse(text) else {
+            panic!("{text} is no subscribe")
+        };
+        subscribe
     }
 
     #[test]
@@ -178,15 +179,15 @@ mod tests {
 
     #[test]
     fn null_members_are_absent() {
-        let text =
-            r#"{"event":"pusher:subscribe","data":{"auth":null,"channel_data":null,"channel":"c"}}"#;
+        let text = r#"{"event":"pusher:subscribe","data":{"auth":null,"channel_data":null,"channel":"c"}}"#;
         let subscribe = subscribe(text);
         assert_eq!((subscribe.auth, subscribe.channel_data), (None, None));
     }
 
     #[test]
     fn what_is_not_a_message_is_malformed() {
-        for text in ["", "not json", "[]", "5", "null", "{}", r#"{"event":5}"#, r#"["e",null,null]"#]
+        for text in
+            ["", "not json", "[]", "5", "null", "{}", r#"{"event":5}"#, r#"["e",null,null]"#]
         {
             let parsed = ClientMessage::parse(text);
             assert!(matches!(parsed, Err(Malformed::Envelope)), "{text}: {parsed:?}");

@@ -24,7 +24,6 @@ impl SocketId {
         // Both halves of the number are meant, so the cut is the point.
         #[expect(clippy::cast_possible_truncation, reason = "the low half")]
         let low = bits as u32;
-        #[expect(clippy::cast_possible_truncation, reason = "the high half, shifted down")]
         let high = (bits >> 32) as u32;
         Self { high: half(high), low: half(low) }
     }

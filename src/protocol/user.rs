@@ -87,8 +87,14 @@ mod tests {
     #[test]
     fn what_names_no_user_is_refused() {
         for data in [
-            "", "[]", "{}", r#"{"id":12345}"#, r#"{"id":""}"#, r#"{"id":"Ann Smith"}"#,
-            r#"{"id":"1","user_info":5}"#, r#"{"id":"1","watchlist":"2"}"#,
+            "",
+            "[]",
+            "{}",
+            r#"{"id":12345}"#,
+            r#"{"id":""}"#,
+            r#"{"id":"Ann Smith"}"#,
+            r#"{"id":"1","user_info":5}"#,
+            r#"{"id":"1","watchlist":"2"}"#,
             r#"{"id":"1","watchlist":[2]}"#,
         ] {
             assert!(User::parse(data, 200).is_err(), "{data}");

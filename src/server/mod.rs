@@ -52,7 +52,7 @@ pub enum StartError {
     Thread(io::Error),
 }
 
-/// File descriptors that WebSockets leave to everything else: listeners, pollers, log files, and
+/// File descriptors that WebSocket connections leave to everything else: listeners, pollers, log files, and
 /// the HTTP connections of publishers and probes.
 const RESERVED_DESCRIPTORS: u64 = 256;
 /// Connections that may wait to be accepted. The system's own limit cuts it further.
@@ -79,7 +79,8 @@ impl Server {
         }
         .min(ShardIndex::COUNT_MAX);
         let (shutdown, drain) = shutdown::channel();
-        let node = Node::new(config, shards, max_connections(server.max_connections), drain.clone());
+        let node =
+            Node::new(config, shards, max_connections(server.max_connections), drain.clone());
         let node = Arc::new(node);
         Ok(Self {
             listener,
@@ -106,7 +107,7 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop` is done, then drains: no new WebSockets, connections are closed with
+    /// Serves until `stop` is done, then drains: nobody new is let in, connections are closed with
     /// 4200 spread over the grace period, answers are finished. Says how many parts were not
     /// done when the grace period was over.
     ///

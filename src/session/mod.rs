@@ -130,7 +130,12 @@ impl Mistakes {
 impl<P> Session<P> {
     /// A session that has just been admitted.
     #[must_use]
-    pub fn new(app: Arc<App>, config: Arc<SessionConfig>, socket_id: SocketId, now: Instant) -> Self {
+    pub fn new(
+        app: Arc<App>,
+        config: Arc<SessionConfig>,
+        socket_id: SocketId,
+        now: Instant,
+    ) -> Self {
         let timeout_s = app.config.authorized_connections_timeout_s;
         let authorize_by = (0 < timeout_s).then(|| now + Duration::from_secs(timeout_s));
         Self {
@@ -270,12 +275,21 @@ impl<P> Session<P> {
         let channel_data = request.channel_data.as_deref();
         if channel.needs_auth() {
             self.app
-                .authorize_channel(request.auth.as_deref(), self.socket_id, channel.as_str(), channel_data)
+                .authorize_channel(
+                    request.auth.as_deref(),
+                    self.socket_id,
+                    channel.as_str(),
+                    channel_data,
+                )
                 .map_err(SubscriptionRefusal::Auth)?;
         }
         if let Some(user_id) = channel.server_to_user() {
             let is_user = self.user().is_some_and(|user| &*user.id == user_id);
-            return if is_user { Ok((channel, None)) } else { Err(SubscriptionRefusal::NotThatUser) };
+            return if is_user {
+                Ok((channel, None))
+            } else {
+                Err(SubscriptionRefusal::NotThatUser)
+            };
         }
         let member = if channel.is_presence() { Some(self.member(channel_data)?) } else { None };
         Ok((channel, member))

@@ -158,13 +158,15 @@ fn a_member_is_named_by_channel_data_or_by_the_sign_in() {
     assert_eq!(refusal(session.on_text(&text, now)), SubscriptionRefusal::MemberMissing);
 
     sign_in(&mut session, r#"{"id":"9","user_info":{"n":"x"}}"#, now).unwrap();
-    let Ok(Some(Action::Subscribe { member: Some(member), .. })) = session.on_text(&text, now) else {
+    let Ok(Some(Action::Subscribe { member: Some(member), .. })) = session.on_text(&text, now)
+    else {
         panic!("a signed-in user may join")
     };
     assert_eq!((&*member.user_id, &*member.user_info), ("9", r#"{"n":"x"}"#));
 
     let text = subscribe_text(&session, "presence-r", Some(r#"{"user_id":"1"}"#));
-    let Ok(Some(Action::Subscribe { member: Some(member), .. })) = session.on_text(&text, now) else {
+    let Ok(Some(Action::Subscribe { member: Some(member), .. })) = session.on_text(&text, now)
+    else {
         panic!("channel_data wins")
     };
     assert_eq!((&*member.user_id, &*member.user_info), ("1", "{}"));
@@ -227,7 +229,10 @@ fn client_events_are_limited_in_name_size_and_rate() {
         client_event(&mut session, &text, now)
     };
     assert_eq!(send("client-1234", "1"), Err(ProtocolError::ClientEventName { max: 10 }));
-    assert_eq!(send("client-x", r#""12345678901""#), Err(ProtocolError::ClientEventSize { max: 10 }));
+    assert_eq!(
+        send("client-x", r#""12345678901""#),
+        Err(ProtocolError::ClientEventSize { max: 10 })
+    );
     assert_eq!(send("client-123", r#""1234567890""#), Ok(()));
     assert_eq!(send("client-x", "[1,2,3,4 ]"), Ok(()));
     assert_eq!(send("client-x", "1"), Err(ProtocolError::ClientEventRate));
@@ -263,15 +268,44 @@ fn no_text_upsets_a_session() {
     let mut random = StdRng::seed_from_u64(seed);
     let (mut session, mut now) = session();
     let pieces = [
-        "{", "}", "[", "]", ":", ",", "\"", "\\", "\\u", "d83d", "null", "1e999", "-0", " ", "é", "\u{0}",
-        "\"event\"", "\"data\"", "\"channel\"", "\"auth\"", "\"channel_data\"", "\"user_data\"",
-        "\"pusher:subscribe\"", "\"pusher:unsubscribe\"", "\"pusher:signin\"", "\"client-x\"",
-        "\"private-x\"", "\"presence-x\"", "\"#server-to-user-1\"", "\"app-key:00\"", "\"c\"",
-        "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":", "{\"event\":\"client-x\",\"channel\":\"c\",\"data\":",
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        ",",
+        "\"",
+        "\\",
+        "\\u",
+        "d83d",
+        "null",
+        "1e999",
+        "-0",
+        " ",
+        "é",
+        "\u{0}",
+        "\"event\"",
+        "\"data\"",
+        "\"channel\"",
+        "\"auth\"",
+        "\"channel_data\"",
+        "\"user_data\"",
+        "\"pusher:subscribe\"",
+        "\"pusher:unsubscribe\"",
+        "\"pusher:signin\"",
+        "\"client-x\"",
+        "\"private-x\"",
+        "\"presence-x\"",
+        "\"#server-to-user-1\"",
+        "\"app-key:00\"",
+        "\"c\"",
+        "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":",
+        "{\"event\":\"client-x\",\"channel\":\"c\",\"data\":",
     ];
     for _ in 0..inputs {
-        let text: String =
-            (0..random.random_range(0..12)).map(|_| pieces[random.random_range(0..pieces.len())]).collect();
+        let text: String = (0..random.random_range(0..12))
+            .map(|_| pieces[random.random_range(0..pieces.len())])
+            .collect();
         now += Duration::from_millis(random.random_range(0..2_000));
         match session.on_text(&text, now) {
             Ok(Some(Action::Subscribe { channel, member })) => {

@@ -52,7 +52,11 @@ impl Departure {
         // The first leaves at once, the last when the time is over.
         #[expect(clippy::cast_precision_loss, reason = "connections number below 2^52")]
         let due = (part.min(1.0) * self.all as f64).floor();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most `all`")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "at most `all`"
+        )]
         let due = (due as usize + 1).min(self.all);
         let left = self.all - self.waiting.len();
         self.waiting.drain(..due.saturating_sub(left)).collect()
@@ -71,7 +75,7 @@ impl Engine {
 
     /// Closes a connection in order: the client leaves the hub, is told why, and has
     /// [`CLOSING_TIMEOUT`] to answer.
-    pub(super) fn close(&mut self, place: u32, code: CloseCode) {
+    pub(super) fn close(&mut self, place: u32, code: &CloseCode) {
         let by = self.now + CLOSING_TIMEOUT;
         let why = Ended::ByServer(code.clone());
         let closing = Closing { by, why, peer: ClosingPeer::Answers };
@@ -79,10 +83,10 @@ impl Engine {
             return;
         }
         let connection = &mut self.connections[place as usize];
-        if code == CloseCode::SlowConsumer {
+        if *code == CloseCode::SlowConsumer {
             connection.outbox.clear();
         }
-        connection.say_goodbye(&code);
+        connection.say_goodbye(code);
     }
 
     /// The client has closed; the answer to it, if one is due, is in the outbox.
@@ -92,7 +96,8 @@ impl Engine {
         if !self.begin_closing(place, closing) {
             self.peer_is(place, ClosingPeer::HasClosed);
         }
-        if self.connections.get(place as usize).is_some_and(super::connection::Connection::is_over) {
+        if self.connections.get(place as usize).is_some_and(super::connection::Connection::is_over)
+        {
             self.finish_closing(place);
         }
     }
@@ -170,7 +175,7 @@ impl Engine {
         let is_over = departure.ends <= now;
         for key in departure.take_due(now) {
             if self.is_open(key) {
-                self.close(key.place, CloseCode::Draining);
+                self.close(key.place, &CloseCode::Draining);
             }
         }
         if is_over {

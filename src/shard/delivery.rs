@@ -70,7 +70,7 @@ impl Engine {
     fn close_each(&mut self, keys: &[ConnectionKey], code: &CloseCode) {
         for key in keys {
             if self.is_open(*key) {
-                self.close(key.place, code.clone());
+                self.close(key.place, code);
             }
         }
     }

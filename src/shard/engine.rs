@@ -124,7 +124,9 @@ impl Engine {
                 () = inbox.arrived() => false,
                 () = self.readiness.wait() => true,
                 adoption = adoptions.recv() => {
-                    adoption.into_iter().for_each(|adoption| self.adopt(adoption));
+                    if let Some(adoption) = adoption {
+                        self.adopt(adoption);
+                    }
                     false
                 }
                 () = sleep_until(wake_at) => true,
@@ -243,7 +245,8 @@ impl Engine {
     /// Plans a look at the connection at its deadline, unless an earlier one is planned.
     pub(super) fn plan_look(&mut self, place: u32) {
         let connection = &mut self.connections[place as usize];
-        let step = self.wheel.add_if_earlier(connection.key, connection.deadline(), connection.look);
+        let step =
+            self.wheel.add_if_earlier(connection.key, connection.deadline(), connection.look);
         connection.look = step;
     }
 
@@ -308,7 +311,7 @@ impl Engine {
                 self.send(place, event::ping());
                 self.plan_look(place);
             }
-            Some(Due::Close(code)) => self.close(place, code),
+            Some(Due::Close(code)) => self.close(place, &code),
             None => self.plan_look(place),
         }
     }
@@ -371,7 +374,7 @@ impl Engine {
             }
             if connection.is_blocked {
                 return match &connection.phase {
-                    Phase::Open(_) => self.close(place, CloseCode::SlowConsumer),
+                    Phase::Open(_) => self.close(place, &CloseCode::SlowConsumer),
                     // Its last frames are bounded, and its deadline is near.
                     Phase::Closing(_) => {}
                 };

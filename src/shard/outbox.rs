@@ -65,7 +65,8 @@ impl Outbox {
     pub(super) fn clear(&mut self) {
         self.frames.truncate(usize::from(0 < self.written));
         self.frames.shrink_to_fit();
-        self.bytes = self.frames.iter().map(|frame| frame.bytes().len()).sum::<usize>() - self.written;
+        self.bytes =
+            self.frames.iter().map(|frame| frame.bytes().len()).sum::<usize>() - self.written;
     }
 
     /// Writes what the socket takes, using `staging` to join small frames.
@@ -91,7 +92,8 @@ impl Outbox {
                 self.stage(staging);
                 socket.write(staging)
             } else {
-                socket.write_vectored(&self.slices()[..self.frames.len().min(SLICES_MAX)])
+                let (slices, count) = self.slices();
+                socket.write_vectored(&slices[..count])
             };
             match result {
                 Ok(0) if 0 < offered => return Err(ErrorKind::WriteZero.into()),
@@ -116,14 +118,18 @@ impl Outbox {
         }
     }
 
-    fn slices(&self) -> [IoSlice<'_>; SLICES_MAX] {
+    /// The frames that one turn may write, as far as a list for the kernel goes.
+    fn slices(&self) -> ([IoSlice<'_>; SLICES_MAX], usize) {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let mut skip = self.written;
+        let (mut count, mut bytes, mut skip) = (0, 0, self.written);
         for (slice, frame) in slices.iter_mut().zip(&self.frames) {
+            if TURN_BYTES <= bytes {
+                break;
+            }
             *slice = IoSlice::new(&frame.bytes()[skip..]);
-            skip = 0;
+            (count, bytes, skip) = (count + 1, bytes + slice.len(), 0);
         }
-        slices
+        (slices, count)
     }
 
     /// Drops the frames that are written whole; notes how much of the next one is.

@@ -29,8 +29,11 @@ impl Readiness {
     ///
     /// The system has no poller to give.
     pub(super) fn new() -> io::Result<Self> {
-        #[expect(deprecated, reason = "sound for a `Poll`, which keeps its descriptor while it lives; \
-            the new way is unsafe to call")]
+        #[expect(
+            deprecated,
+            reason = "sound for a `Poll`, which keeps its descriptor while it lives; \
+            the new way is unsafe to call"
+        )]
         let poll = AsyncFd::new(Poll::new()?)?;
         Ok(Self { poll, events: Events::with_capacity(EVENTS_MAX) })
     }

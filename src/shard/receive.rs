@@ -114,7 +114,7 @@ impl Engine {
             Unreadable::NotUtf8 => CloseCode::NotUtf8,
             Unreadable::NotWebSocket => CloseCode::NotWebSocket,
         };
-        self.close(place, code);
+        self.close(place, &code);
         self.peer_is(place, ClosingPeer::Unreadable);
     }
 
@@ -130,13 +130,13 @@ impl Engine {
         let Some(client) = self.client(place) else { return };
         match received {
             Received::Text(text) => self.on_text(place, text),
-            Received::Binary(bytes) => match std::str::from_utf8(bytes) {
-                Ok(text) => self.on_text(place, text),
-                Err(_) => {
-                    let error = client.session.malformed(Malformed::Binary);
-                    self.on_error(place, &error, bytes.len());
+            Received::Binary(bytes) => {
+                if let Ok(text) = std::str::from_utf8(bytes) {
+                    return self.on_text(place, text);
                 }
-            },
+                let error = client.session.malformed(Malformed::Binary);
+                self.on_error(place, &error, bytes.len());
+            }
             Received::SignOfLife | Received::Close(_) => client.session.on_activity(now),
         }
     }
@@ -170,7 +170,7 @@ impl Engine {
         }
         match error.severity() {
             Severity::Report(code) => self.send(place, event::error(code, &error.to_string())),
-            Severity::Close(code) => self.close(place, code),
+            Severity::Close(code) => self.close(place, &code),
         }
     }
 
@@ -179,7 +179,9 @@ impl Engine {
             Action::Pong => self.send(place, event::pong()),
             Action::Subscribe { channel, member } => self.subscribe(place, channel, member),
             Action::Unsubscribe { channel, subscription } => {
-                let Some(hub) = self.client(place).map(|client| Arc::clone(&client.hub)) else { return };
+                let Some(hub) = self.client(place).map(|client| Arc::clone(&client.hub)) else {
+                    return;
+                };
                 self.unsubscribe(&hub, &channel, &subscription);
             }
             Action::Publish { channel, name, data, user_id } => {
@@ -213,8 +215,8 @@ impl Engine {
         let Some(client) = self.client(place) else { return };
         let socket_id = client.session.socket_id();
         tracing::debug!(%socket_id, %channel, "subscribed");
-        let subscriber = Subscriber { since: subscribed.since, socket_id, connection: place };
-        let stands_at = ShardPlace(self.subscribers.add(subscribed.channel, subscriber));
+        let entry = Subscriber { since: subscribed.since, socket_id, connection: place };
+        let stands_at = ShardPlace(self.subscribers.add(subscribed.channel, entry));
         let user_id = member.map(|member| member.user_id);
         if let Some(client) = self.client(place) {
             client.session.subscribed(channel, user_id, stands_at);

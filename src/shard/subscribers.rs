@@ -1,9 +1,6 @@
 //! Who on this shard is subscribed to which channel.
 
-use crate::{
-    hub::ChannelId,
-    protocol::SocketId,
-};
+use crate::{hub::ChannelId, protocol::SocketId};
 use std::collections::HashMap;
 
 /// The subscribers of each channel that has some here, side by side in memory: handing an event
