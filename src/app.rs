@@ -119,7 +119,10 @@ impl OriginPattern {
             Some(_) | None => None,
         };
         let same_port = |want: &String| want == "*" || Some(want.as_str()) == port.or(default_port);
-        matches_glob(&self.host, host)
+        let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+        // What is no host must not pass for one by its ending.
+        (self.host == "*" || host.bytes().all(is_host))
+            && matches_glob(&self.host, host)
             && self.scheme.as_deref().is_none_or(|want| Some(want) == scheme)
             && self.port.as_ref().is_none_or(same_port)
     }
@@ -186,6 +189,9 @@ mod tests {
             ("localhost:*", "http://localhost:5173", true),
             ("[::1]", "http://[::1]:3000", true),
             ("example.com", "null", false),
+            ("*.example.org", "https://evil.test#.example.org", false),
+            ("*.example.org", "https://evil.test/.example.org", false),
+            ("example.com", "https://example.com@evil.test", false),
         ] {
             assert_eq!(
                 app_with(&[pattern]).allows_origin(Some(origin)),

@@ -3,25 +3,43 @@
 use std::time::Duration;
 use tokio::{sync::watch, time};
 
-/// Starts the shutdown, and waits for it. Held by the server.
-#[derive(Debug)]
+/// Starts the shutdown, and waits for it. Held by the server, and by whoever hands out a
+/// [`Drain`] or only looks whether the shutdown has begun: holding one delays nothing.
+#[derive(Clone, Debug)]
 pub struct Shutdown(watch::Sender<bool>);
 
 /// Held by everything that must finish before the process may end.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Drain(watch::Receiver<bool>);
 
-/// A shutdown that has not begun, and what waits for it.
-#[must_use]
-pub fn channel() -> (Shutdown, Drain) {
-    let (sender, receiver) = watch::channel(false);
-    (Shutdown(sender), Drain(receiver))
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Shutdown {
-    /// Tells every [`Drain`] to stop, then waits until all are dropped or `grace` is over, and
+    /// A shutdown that has not begun, and that nothing delays.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(watch::Sender::new(false))
+    }
+
+    /// Whether the shutdown has begun.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Has the shutdown wait until what is given is dropped.
+    #[must_use]
+    pub fn drain(&self) -> Drain {
+        Drain(self.0.subscribe())
+    }
+
+    /// Tells every [`Drain`] to finish, then waits until all are dropped or `grace` is over, and
     /// says how many were still held.
-    pub async fn drain(self, grace: Duration) -> usize {
+    pub async fn begin(&self, grace: Duration) -> usize {
         self.0.send_replace(true);
         let _ = time::timeout(grace, self.0.closed()).await;
         self.0.receiver_count()
@@ -31,14 +49,14 @@ impl Shutdown {
 impl Drain {
     /// Whether the shutdown has begun.
     #[must_use]
-    pub fn has_started(&self) -> bool {
+    pub fn has_begun(&self) -> bool {
         *self.0.borrow()
     }
 
     /// Waits for the shutdown to begin. Safe to cancel.
-    pub async fn started(&mut self) {
+    pub async fn begun(&mut self) {
         // An error means that the server is gone, which is a shutdown as well.
-        let _ = self.0.wait_for(|started| *started).await;
+        let _ = self.0.wait_for(|begun| *begun).await;
     }
 }
 
@@ -48,22 +66,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_wait_ends_when_the_last_holder_is_done() {
-        let (shutdown, mut drain) = channel();
-        assert!(!drain.has_started());
+        let shutdown = Shutdown::new();
+        let mut drain = shutdown.drain();
+        assert!(!drain.has_begun());
         let holder = tokio::spawn(async move {
-            drain.started().await;
+            drain.begun().await;
             time::sleep(Duration::from_secs(3)).await;
         });
         let start = time::Instant::now();
-        assert_eq!(shutdown.drain(Duration::from_secs(10)).await, 0);
+        assert_eq!(shutdown.begin(Duration::from_secs(10)).await, 0);
         assert_eq!(start.elapsed(), Duration::from_secs(3));
         holder.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_never_finishes_is_counted_and_not_waited_for() {
-        let (shutdown, drain) = channel();
-        assert_eq!(shutdown.drain(Duration::from_secs(10)).await, 1);
-        assert!(drain.has_started());
+        let shutdown = Shutdown::new();
+        let (drain, onlooker) = (shutdown.drain(), shutdown.clone());
+        assert_eq!(shutdown.begin(Duration::from_secs(10)).await, 1);
+        assert!(drain.has_begun() && onlooker.has_begun());
     }
 }

@@ -22,11 +22,21 @@ pub(super) fn read(
     schema: &Schema,
     draft: &mut Draft,
 ) -> Result<(), ConfigError> {
-    let table = DeTable::parse(text).map_err(|error| {
-        let line = line_at(text, error.span().map_or(0, |span| span.start));
-        ConfigError::at(format_args!("{file}:{line}"), error.message().replace('\n', ", "))
-    })?;
+    let table = DeTable::parse(text).map_err(|error| syntax_error(file, text, &error))?;
     Reader { file, text, schema, draft }.section(&Key::default(), table.get_ref())
+}
+
+fn syntax_error(file: &str, text: &str, error: &toml::de::Error) -> ConfigError {
+    let span = error.span().unwrap_or_default();
+    let place = format!("{file}:{}", line_at(text, span.start));
+    let message = error.message().replace('\n', ", ");
+    match text.get(span) {
+        // Only a key is repeated: any other piece may be part of a secret.
+        Some(key) if message == "duplicate key" => {
+            ConfigError::at(place, format!("{message} `{}`", key.trim()))
+        }
+        Some(_) | None => ConfigError::at(place, message),
+    }
 }
 
 /// The line of the byte `offset`, counted from 1.

@@ -2,6 +2,7 @@
 
 use super::reply::ApiError;
 use crate::{app::App, signature};
+use humantime::format_rfc3339_seconds;
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 use std::{
@@ -95,14 +96,14 @@ fn check_timestamp(timestamp: Option<&str>, now: SystemTime) -> Result<(), ApiEr
     if now_s.abs_diff(seconds) < WINDOW_S {
         return Ok(());
     }
-    // Dates of a year that HTTP can't write are shown as they were sent.
+    // Dates beyond the year 9999 can't be written, and are shown as they were sent.
     let year_9999 = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
     let given = given
         .filter(|given| *given <= year_9999)
-        .map_or_else(|| seconds.to_string(), httpdate::fmt_http_date);
+        .map_or_else(|| seconds.to_string(), |given| format_rfc3339_seconds(given).to_string());
     Err(ApiError::unauthorized(format!(
         "Timestamp expired: Given timestamp ({given}) not within {WINDOW_S}s of server time ({})",
-        httpdate::fmt_http_date(now)
+        format_rfc3339_seconds(now)
     )))
 }
 

@@ -34,7 +34,7 @@ struct EventBody<'a> {
 #[derive(Deserialize)]
 struct BatchBody<'a> {
     #[serde(borrow)]
-    batch: Option<Vec<&'a RawValue>>,
+    batch: Option<&'a RawValue>,
 }
 
 /// An event that may be published, and what the publisher wants to know.
@@ -133,7 +133,9 @@ fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
 
 fn parse_batch<'a>(body: &'a [u8], config: &AppConfig) -> Result<Vec<Publish<'a>>, ApiError> {
     let BatchBody { batch } = object(body)?;
-    let batch = batch.ok_or_else(|| ApiError::bad_request("batch must be an array of events"))?;
+    let rule = "batch is required: an array of events";
+    let batch: Option<Vec<&RawValue>> = member(batch, rule)?;
+    let batch = batch.ok_or_else(|| ApiError::bad_request(rule))?;
     let max = config.max_batch_events;
     if max < batch.len() {
         return Err(ApiError::bad_request(format!(

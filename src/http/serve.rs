@@ -19,18 +19,26 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
     convert::Infallible,
+    io,
     net::SocketAddr,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
-use tokio::{net::TcpStream, sync::mpsc};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::mpsc,
+    time,
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id that is taken over, in bytes.
 const REQUEST_ID_MAX: usize = 128;
 /// Largest head of a request, in bytes: a channel name of every byte percent-encoded fits often.
 const HEAD_MAX: usize = 16 * 1024;
+
+/// How long a peer is listened to that still talks when its connection is over.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// One HTTP connection.
 struct Exchange {
@@ -58,35 +66,45 @@ pub async fn serve(
         let exchange = Arc::clone(&serving);
         Box::pin(async move { Ok::<Reply, Infallible>(exchange.answer(request).await) })
     });
+    let mut is_leaving = drain.has_begun();
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(timeout)
         .max_buf_size(HEAD_MAX)
-        .pipeline_flush(true)
+        .keep_alive(!is_leaving)
         .serve_connection(io, service);
-    let mut is_leaving = drain.has_started();
-    if is_leaving {
-        Pin::new(&mut connection).graceful_shutdown();
-    }
     let served = loop {
         tokio::select! {
             served = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => break served,
-            () = drain.started(), if !is_leaving => {
+            () = drain.begun(), if !is_leaving => {
                 is_leaving = true;
-                Pin::new(&mut connection).graceful_shutdown();
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
             }
         }
     };
     if let Err(error) = served {
         tracing::debug!(%error, "http connection failed");
-        return;
     }
     let granted = exchange.granted.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(admission) = granted {
-        let parts = connection.into_parts();
-        let (stream, response) = parts.io.into_inner().into_parts();
-        hand_over(stream, response, &parts.read_buf, admission, &adoptions);
+    let parts = connection.into_parts();
+    let (stream, response) = parts.io.into_inner().into_parts();
+    match granted {
+        Some(admission) => hand_over(stream, response, &parts.read_buf, admission, &adoptions),
+        None => linger(stream).await,
     }
+}
+
+/// Hangs up so that the last answer arrives: a socket that is closed with something unread is
+/// reset, and the peer may lose what it has not read yet.
+async fn linger(mut stream: TcpStream) {
+    let hang_up = async {
+        stream.shutdown().await?;
+        let mut unread = [0; 4_096];
+        while stream.read(&mut unread).await? != 0 {}
+        Ok::<(), io::Error>(())
+    };
+    // Whatever comes of it, the connection is over.
+    let _ = time::timeout(LINGER, hang_up).await;
 }
 
 fn hand_over(

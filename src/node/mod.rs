@@ -16,7 +16,7 @@ use crate::{
     permit::Quota,
     protocol::{ChannelName, EventData, SocketId, event},
     session::SessionConfig,
-    shutdown::Drain,
+    shutdown::Shutdown,
 };
 use address::AddressQuota;
 use std::{
@@ -39,7 +39,7 @@ pub struct Node {
     connections: Arc<Quota>,
     addresses: Arc<AddressQuota>,
     is_strict: bool,
-    drain: Drain,
+    shutdown: Shutdown,
 }
 
 /// An event as the application publishes it.
@@ -58,7 +58,7 @@ pub struct Event<'a> {
 impl Node {
     /// Makes a node of `shards` shards with at most `max_connections` connections.
     #[must_use]
-    pub fn new(config: &Config, shards: usize, max_connections: usize, drain: Drain) -> Self {
+    pub fn new(config: &Config, shards: usize, max_connections: usize, shutdown: Shutdown) -> Self {
         let inboxes = Arc::new(Inboxes::new(shards));
         let hub = |app: &crate::config::AppConfig| {
             Arc::new(Hub::new(
@@ -80,7 +80,7 @@ impl Node {
             connections: Quota::new(max_connections),
             addresses: AddressQuota::new(connection.max_connections_per_ip),
             is_strict: connection.strict_protocol,
-            drain,
+            shutdown,
             inboxes,
         }
     }
@@ -112,7 +112,7 @@ impl Node {
     /// Whether the node is going away.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.drain.has_started()
+        self.shutdown.has_begun()
     }
 
     /// Publishes an event on its channels, and says who was there and which shards have it to

@@ -12,7 +12,7 @@ use crate::{
     hub::ShardIndex,
     node::Node,
     shard::EngineConfig,
-    shutdown::{self, Shutdown},
+    shutdown::Shutdown,
 };
 use std::{
     fmt, io,
@@ -35,7 +35,6 @@ pub struct Server {
     http: Arc<Http>,
     engine: EngineConfig,
     shutdown: Shutdown,
-    drain: shutdown::Drain,
 }
 
 /// Why a server could not start.
@@ -78,9 +77,9 @@ impl Server {
             shards => shards,
         }
         .min(ShardIndex::COUNT_MAX);
-        let (shutdown, drain) = shutdown::channel();
+        let shutdown = Shutdown::new();
         let node =
-            Node::new(config, shards, max_connections(server.max_connections), drain.clone());
+            Node::new(config, shards, max_connections(server.max_connections), shutdown.clone());
         let node = Arc::new(node);
         Ok(Self {
             listener,
@@ -94,7 +93,6 @@ impl Server {
                 shutdown_grace: Duration::from_secs(server.shutdown_grace_s),
             },
             shutdown,
-            drain,
         })
     }
 
@@ -115,7 +113,7 @@ impl Server {
     ///
     /// [`StartError::Thread`] when a thread can't start.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<usize, StartError> {
-        let Self { listener, metrics_listener, node, http, engine, shutdown, drain } = self;
+        let Self { listener, metrics_listener, node, http, engine, shutdown } = self;
         let mut doors = Vec::new();
         for index in node.inboxes().shards() {
             let parts = shard_thread::Parts {
@@ -123,13 +121,10 @@ impl Server {
                 node: Arc::clone(&node),
                 http: Arc::clone(&http),
                 engine,
-                drain: drain.clone(),
+                shutdown: shutdown.clone(),
             };
             doors.push(shard_thread::start(parts).await.map_err(StartError::Thread)?);
         }
-        // From here on, only the shards and their HTTP connections keep the process alive. The
-        // node holds one drain of its own.
-        drop(drain);
         accept::start(listener, doors).map_err(StartError::Thread)?;
         let ticking = tokio::spawn(keep_time(Arc::clone(&node)));
         if let Some(listener) = metrics_listener {
@@ -137,7 +132,7 @@ impl Server {
         }
         stop.await;
         tracing::info!("draining");
-        let left = shutdown.drain(engine.shutdown_grace).await;
+        let left = shutdown.begin(engine.shutdown_grace).await;
         ticking.abort();
         Ok(left)
     }

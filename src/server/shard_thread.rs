@@ -6,7 +6,7 @@ use crate::{
     hub::ShardIndex,
     node::Node,
     shard::{Engine, EngineConfig},
-    shutdown::Drain,
+    shutdown::Shutdown,
 };
 use std::{io, sync::Arc, thread};
 use tokio::{
@@ -22,7 +22,7 @@ pub(super) struct Parts {
     pub(super) node: Arc<Node>,
     pub(super) http: Arc<Http>,
     pub(super) engine: EngineConfig,
-    pub(super) drain: Drain,
+    pub(super) shutdown: Shutdown,
 }
 
 /// Starts the thread, and gives the door through which connections come in.
@@ -50,13 +50,14 @@ fn run(
         Err(error) => return drop(started.send(Err(error))),
     };
     runtime.block_on(async {
-        let Parts { index, node, http, engine, drain } = parts;
+        let Parts { index, node, http, engine, shutdown } = parts;
         let engine = match Engine::new(index, node, engine) {
             Ok(engine) => engine,
             Err(error) => return drop(started.send(Err(error))),
         };
         let (adopt, adoptions) = mpsc::unbounded_channel();
-        tokio::spawn(serve_arrivals(http, arrivals, adopt, drain.clone()));
+        tokio::spawn(serve_arrivals(http, arrivals, adopt, shutdown.clone()));
+        let drain = shutdown.drain();
         if started.send(Ok(())).is_ok() {
             engine.run(adoptions, drain).await;
             // Answers may be under way; the process ends when they are done, or in time.
@@ -69,13 +70,13 @@ async fn serve_arrivals(
     http: Arc<Http>,
     mut arrivals: mpsc::UnboundedReceiver<Arrival>,
     adopt: mpsc::UnboundedSender<crate::shard::Adoption>,
-    drain: Drain,
+    shutdown: Shutdown,
 ) {
     while let Some((stream, peer)) = arrivals.recv().await {
         match TcpStream::from_std(stream) {
             Ok(stream) => {
                 let (http, adopt) = (Arc::clone(&http), adopt.clone());
-                tokio::spawn(http::serve(http, stream, peer, adopt, drain.clone()));
+                tokio::spawn(http::serve(http, stream, peer, adopt, shutdown.drain()));
             }
             Err(error) => tracing::warn!(%error, "socket could not be served"),
         }

@@ -8,6 +8,7 @@ use super::{
     inbound::Inbound,
     outbox::Written,
     readiness::{Readiness, Ready},
+    receive::ReadUntil,
     subscribers::Subscribers,
     wheel::Wheel,
 };
@@ -130,7 +131,7 @@ impl Engine {
                     false
                 }
                 () = sleep_until(wake_at) => true,
-                () = drain.started(), if self.departure.is_none() => true,
+                () = drain.begun(), if self.departure.is_none() => true,
             };
         }
     }
@@ -152,7 +153,7 @@ impl Engine {
             self.take_news();
         }
         self.look_at_due();
-        if drain.has_started() {
+        if drain.has_begun() {
             self.guarded(Self::depart);
         }
         self.flush_slice();
@@ -261,7 +262,7 @@ impl Engine {
         self.ready = ready;
         for place in std::mem::take(&mut self.unread) {
             if self.connections.get(place as usize).is_some_and(|connection| connection.is_unread) {
-                self.guarded_for(place, Self::read);
+                self.guarded_for(place, |engine, place| engine.read(place, ReadUntil::Blocked));
             }
         }
     }
@@ -276,8 +277,10 @@ impl Engine {
             connection.is_blocked = false;
             self.dirty.add(place, &mut connection.queued, Urgency::Urgent);
         }
-        if news.readable {
-            self.read(place);
+        if news.is_ended {
+            self.read(place, ReadUntil::Blocked);
+        } else if news.readable {
+            self.read(place, ReadUntil::Short);
         }
     }
 

@@ -18,6 +18,8 @@ pub(super) struct Readiness {
 pub(super) struct Ready {
     pub(super) key: ConnectionKey,
     pub(super) readable: bool,
+    /// The peer has sent all it will. The end may have come with the same edge as the last bytes.
+    pub(super) is_ended: bool,
     pub(super) writable: bool,
 }
 
@@ -68,7 +70,8 @@ impl Readiness {
         }
         ready.extend(self.events.iter().map(|event| Ready {
             key: key(event.token()),
-            readable: event.is_readable() || event.is_read_closed() || event.is_error(),
+            readable: event.is_readable(),
+            is_ended: event.is_read_closed() || event.is_error(),
             writable: event.is_writable() || event.is_write_closed(),
         }));
     }

@@ -24,9 +24,18 @@ use std::{
 /// Reads from one socket in one turn; what is left waits for the next.
 const READS_PER_TURN: usize = 4;
 
+/// When a socket has been read enough.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum ReadUntil {
+    /// It gives less than there is room for: the next byte makes an edge of its own.
+    Short,
+    /// It gives nothing any more. Where edges may have passed unheeded, only this is enough.
+    Blocked,
+}
+
 impl Engine {
     /// Reads what the socket has, as far as its turn goes.
-    pub(super) fn read(&mut self, place: u32) {
+    pub(super) fn read(&mut self, place: u32, until: ReadUntil) {
         let mut buffer = std::mem::take(&mut self.buffer);
         for reads in 1.. {
             let Some(connection) = self.connections.get_mut(place as usize) else { break };
@@ -43,8 +52,7 @@ impl Engine {
                 }
                 Ok(len) => {
                     self.receive(place, &buffer[..len]);
-                    // Less than there was room for: the next byte makes an edge of its own.
-                    if len < buffer.len() {
+                    if until == ReadUntil::Short && len < buffer.len() {
                         break;
                     }
                 }

@@ -30,7 +30,7 @@ fn a_mistake_in_the_file_is_named_with_its_line() {
         ("apps = 1", "config.toml:1: apps: must be a list of tables"),
         ("apps = [1]", "config.toml:1: apps[0]: must be a table"),
         ("apps = []", "config.toml:1: apps: must have at least one app"),
-        ("[server]\nport = 1\nport = 2", "config.toml:3: duplicate key"),
+        ("[server]\nport = 1\nport = 2", "config.toml:3: duplicate key `port`"),
         ("[server]\nport = [1,\n", "config.toml:2: unclosed array, expected `]`"),
         ("[[apps.webhooks]]\nheaders = { a = 1 }", "config.toml:1: apps: must be a list of tables"),
         (
