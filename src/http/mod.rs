@@ -38,6 +38,9 @@ pub struct Http {
     prefix: String,
     max_request_bytes: usize,
     request_timeout: Duration,
+    /// How long a shutdown waits for requests that have begun: a little less than all of the
+    /// grace period.
+    patience: Duration,
     proxies: TrustedProxies,
     metrics: MetricsAccess,
     requests: AtomicU32,
@@ -70,6 +73,7 @@ impl Http {
             prefix: config.server.path.clone(),
             max_request_bytes: config.server.max_request_bytes,
             request_timeout: Duration::from_secs(config.server.request_timeout_s),
+            patience: Duration::from_secs(config.server.shutdown_grace_s).mul_f64(0.95),
             proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
             metrics,
             requests: AtomicU32::new(0),

@@ -21,6 +21,7 @@ use std::{
     convert::Infallible,
     io,
     net::SocketAddr,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -73,13 +74,17 @@ pub async fn serve(
         .max_buf_size(HEAD_MAX)
         .keep_alive(!is_leaving)
         .serve_connection(io, service);
+    let mut given_up = pin!(time::sleep(exchange.http.patience));
     let served = loop {
         tokio::select! {
             served = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => break served,
             () = drain.begun(), if !is_leaving => {
                 is_leaving = true;
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
+                given_up.as_mut().reset(time::Instant::now() + exchange.http.patience);
             }
+            // Whoever has not sent its request by then is not waited for.
+            () = &mut given_up, if is_leaving => return,
         }
     };
     if let Err(error) = served {
