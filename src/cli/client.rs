@@ -7,8 +7,10 @@ use crate::{
     signature::Signer,
 };
 use clap::Args;
-use hyper::Uri;
-use std::{net::IpAddr, process::ExitCode};
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, StatusCode, Uri, body::Bytes, client::conn::http1, header::HOST};
+use hyper_util::rt::TokioIo;
+use std::{error::Error, net::IpAddr, process::ExitCode};
 use tokio::{io, net::TcpStream};
 
 /// Which server, and as which app.
@@ -100,7 +102,26 @@ fn reachable(host: &str) -> String {
     }
 }
 
+/// The status and body of an answer, or why there is none.
+pub(super) type Answer = Result<(StatusCode, String), Box<dyn Error + Send + Sync>>;
+
 impl Target {
+    /// Sends one request to the server; `path` comes behind its prefix.
+    pub(super) async fn request(&self, method: Method, path: &str, body: String) -> Answer {
+        let stream = TokioIo::new(self.connect().await?);
+        let (mut sender, connection) = http1::handshake(stream).await?;
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.prefix))
+            .header(HOST, self.authority())
+            .body(Full::new(Bytes::from(body)))?;
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    }
+
     pub(super) async fn connect(&self) -> io::Result<TcpStream> {
         TcpStream::connect((self.host.as_str(), self.port)).await
     }

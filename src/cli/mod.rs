@@ -2,6 +2,7 @@
 
 mod banner;
 mod client;
+mod health;
 mod listen;
 mod publish;
 mod start;
@@ -36,6 +37,8 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Connect as a client and print events as they come
     Listen(listen::ListenArgs),
+    /// Ask a running server whether it is alive
+    Health(health::HealthArgs),
 }
 
 /// Where the configuration is.
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
         Some(Command::Check(args)) => check(&args),
         Some(Command::Publish(args)) => publish::publish(&args),
         Some(Command::Listen(args)) => listen::listen(&args),
+        Some(Command::Health(args)) => health::health(&args),
     }
 }
 

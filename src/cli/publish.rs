@@ -2,16 +2,14 @@
 
 use super::{
     EXIT_FAILED,
-    client::{ServerArgs, Target},
+    client::{Answer, ServerArgs, Target},
     fail, runtime, say,
 };
 use crate::signature::{body_md5, request_string};
 use clap::Args;
-use http_body_util::{BodyExt, Full};
-use hyper::{Request, Response, StatusCode, body::Bytes, client::conn::http1, header::HOST};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, StatusCode};
 use serde_json::json;
-use std::{error::Error, process::ExitCode, time::SystemTime};
+use std::{process::ExitCode, time::SystemTime};
 
 #[derive(Args, Debug)]
 pub(super) struct PublishArgs {
@@ -45,23 +43,11 @@ pub(super) fn publish(args: &PublishArgs) -> ExitCode {
     }
 }
 
-async fn post(
-    target: &Target,
-    args: &PublishArgs,
-) -> Result<(StatusCode, String), Box<dyn Error + Send + Sync>> {
+async fn post(target: &Target, args: &PublishArgs) -> Answer {
     let body = json!({"name": args.event, "channel": args.channel, "data": args.data}).to_string();
-    let stream = TokioIo::new(target.connect().await?);
-    let (mut sender, connection) = http1::handshake(stream).await?;
-    tokio::spawn(connection);
     let path = format!("/apps/{}/events", target.app_id);
     let query = signed_query(target, &path, &body);
-    let request = Request::post(format!("{}{path}?{query}", target.prefix))
-        .header(HOST, target.authority())
-        .body(Full::new(Bytes::from(body)))?;
-    let response: Response<_> = sender.send_request(request).await?;
-    let status = response.status();
-    let body = response.into_body().collect().await?.to_bytes();
-    Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    target.request(Method::POST, &format!("{path}?{query}"), body).await
 }
 
 fn signed_query(target: &Target, path: &str, body: &str) -> String {
