@@ -93,10 +93,12 @@ pub async fn serve(
     let granted = exchange.granted.lock().unwrap_or_else(PoisonError::into_inner).take();
     let parts = connection.into_parts();
     let (stream, response) = parts.io.into_inner().into_parts();
-    match granted {
-        Some(admission) => hand_over(stream, response, &parts.read_buf, admission, &adoptions),
-        None => linger(stream).await,
+    if let Some(admission) = granted {
+        return hand_over(stream, response, &parts.read_buf, admission, &adoptions);
     }
+    // A shutdown waits for answers, and those have been given.
+    drop(drain);
+    linger(stream).await;
 }
 
 /// Hangs up so that the last answer arrives: a socket that is closed with something unread is

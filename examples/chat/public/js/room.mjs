@@ -1,0 +1,129 @@
+// One room: two channels and what passes through them.
+//
+// `presence-room.X` tells who is here, and carries what clients tell one another without the server's help: that
+// somebody is typing (a whisper) and how far somebody has read (a client event). On a presence channel Campanile adds
+// the sender's user id itself, so nobody can type or read in another's name.
+// `private-room.X` carries the messages, and only the server publishes them.
+
+import { get, post } from './api.mjs';
+import { Receipts } from './receipts.mjs';
+import { Typing } from './typing.mjs';
+
+export class Room {
+  #echo;
+  #view;
+  #me;
+  #members = new Map();
+  #last = 0;
+  #left = false;
+
+  constructor(echo, view, me, room, again) {
+    Object.assign(this, { id: room.id, name: `room.${room.id}`, again });
+    this.#echo = echo;
+    this.#view = view;
+    this.#me = me;
+    view.enter(room);
+    this.#enter();
+  }
+
+  /** Sends a message. It is shown at once, and marked when it is known to be delivered or not. */
+  async say(text) {
+    this.typing.stop();
+    await this.#deliver(this.#view.draft(this.#me, text), text);
+  }
+
+  /** The user writes, or has wiped out what was written. */
+  writes(text) {
+    if (text.trim()) this.typing.start();
+    else this.typing.stop();
+  }
+
+  leave() {
+    this.#left = true;
+    this.typing.end();
+    this.receipts.end();
+    this.#echo.leave(this.name);
+  }
+
+  #enter() {
+    // An answer may be on its way when we leave: it is no longer for us.
+    const hearing = (act) => (...values) => this.#left || act(...values);
+    const refused = hearing((error) => this.#refused(error));
+    this.present = this.#echo.join(this.name)
+      .here(hearing((members) => this.#arrive(members)))
+      .joining(hearing((member) => {
+        this.#members.set(member.id, member);
+        this.#showMembers();
+        this.receipts.repeat();
+      }))
+      .leaving(hearing((member) => {
+        this.#members.delete(member.id);
+        this.typing.forget(member.id);
+        this.#showMembers();
+      }))
+      .error(refused);
+    this.messages = this.#echo.private(this.name)
+      .listen('.message.sent', hearing((message) => this.#hear([message])))
+      .subscribed(hearing(() => this.#catchUp()))
+      .error(refused);
+    this.typing = new Typing(this.present, (ids) => this.#view.typing(this.#names(ids)));
+    this.receipts = new Receipts(this.present, (reads) => this.#view.receipts(this.#readers(reads)));
+  }
+
+  /** The list of all members comes with each subscription, so it is right again after each reconnection. */
+  #arrive(members) {
+    this.#members = new Map(members.map((member) => [member.id, member]));
+    this.#showMembers();
+    this.receipts.repeat();
+  }
+
+  /** What was said while nobody told us: before we came, or while the connection was lost. */
+  async #catchUp() {
+    try {
+      const { messages } = await get(`/rooms/${this.id}/messages?after=${this.#last}`);
+      if (!this.#left) this.#hear(messages);
+    } catch (error) {
+      if (!this.#left) this.#refused(error);
+    }
+  }
+
+  /** Not let in. The application keeps its sessions in memory, so it may be that it has forgotten us. */
+  async #refused(error) {
+    const known = error.status !== 403 || await get('/config').then(({ me }) => me, () => true);
+    if (!this.#left) this.#view.refused(error, known, this.again);
+  }
+
+  #hear(messages) {
+    for (const message of messages) {
+      this.#last = Math.max(this.#last, message.id);
+      const mine = message.from.id === this.#me.id;
+      this.#view.message(message, mine);
+      this.typing.forget(message.from.id);
+      if (!mine) this.receipts.seen(message.id);
+    }
+    this.receipts.show();
+  }
+
+  async #deliver(draft, text) {
+    try {
+      const message = await post(`/rooms/${this.id}/messages`, { text }, { 'X-Socket-Id': this.#echo.socketId() ?? '' });
+      this.#view.delivered(draft, message);
+      this.receipts.show();
+    } catch (error) {
+      this.#view.failed(draft, error.message, () => this.#deliver(draft, text));
+    }
+  }
+
+  #showMembers() {
+    this.#view.members([...this.#members.values()], this.#me);
+  }
+
+  #names(ids) {
+    return ids.flatMap((id) => this.#members.get(id)?.name ?? []);
+  }
+
+  #readers(reads) {
+    const here = [...reads].filter(([id]) => this.#members.has(id));
+    return here.map(([id, message]) => ({ name: this.#members.get(id).name, message }));
+  }
+}

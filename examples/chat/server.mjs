@@ -1,0 +1,32 @@
+// Starts the chat: a small application server beside a Campanile.
+
+import Pusher from 'pusher';
+
+import { createChat } from './app/chat.mjs';
+
+const env = process.env;
+
+/** Where Campanile is, and what this application is to it. The defaults are those of its development app. */
+const campanile = {
+  appId: env.PUSHER_APP_ID ?? 'app-id',
+  key: env.PUSHER_APP_KEY ?? 'app-key',
+  secret: env.PUSHER_APP_SECRET ?? 'app-secret',
+  host: env.PUSHER_HOST ?? '127.0.0.1',
+  port: Number(env.PUSHER_PORT ?? 8080),
+  useTLS: env.PUSHER_SCHEME === 'https',
+};
+
+const sdk = new Pusher({ ...campanile, timeout: 5_000 });
+const chat = createChat({ campanile, sdk });
+
+chat.listen(Number(env.PORT ?? 3000), '127.0.0.1', () => {
+  console.log(`The chat is on http://127.0.0.1:${chat.address().port}`);
+  console.log(`It publishes through Campanile on ${campanile.host}:${campanile.port}. Open it in two windows.`);
+});
+
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.on(signal, () => {
+    chat.close();
+    chat.closeAllConnections();
+  });
+}

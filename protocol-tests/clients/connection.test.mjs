@@ -1,0 +1,138 @@
+// Connecting, staying connected, and coming back.
+
+import assert from 'node:assert/strict';
+
+import { errorsOf, inState, settled, subscribed } from './lib/clients.mjs';
+import { test } from './lib/stage.mjs';
+import { inbox } from './lib/waiting.mjs';
+
+test('a client connects and is given a socket id of its own', async (stage) => {
+  const server = await stage.server();
+  const [ann, bob] = [stage.pusher(server), stage.pusher(server)];
+
+  await Promise.all([inState(ann, 'connected'), inState(bob, 'connected')]);
+
+  for (const { connection } of [ann, bob]) assert.match(connection.socket_id, /^\d+\.\d+$/);
+  assert.notEqual(ann.connection.socket_id, bob.connection.socket_id);
+});
+
+test('Echo says that it is connected, and knows its socket id', async (stage) => {
+  const server = await stage.server();
+  const echo = stage.echo(server);
+  const status = inbox('a change of the connection');
+  echo.connector.onConnectionChange(status);
+
+  while ((await status.next()) !== 'connected');
+
+  assert.equal(echo.connectionStatus(), 'connected');
+  assert.match(echo.socketId(), /^\d+\.\d+$/);
+});
+
+test('an unknown app key is refused with 4001, and the client does not try again', async (stage) => {
+  const server = await stage.server();
+  const door = await stage.relay(server);
+
+  const refused = stage.pusher(door, { key: 'nobodys-key' });
+  const errors = errorsOf(refused);
+  await inState(refused, 'disconnected');
+  assert.equal((await errors.next()).code, 4001);
+  await stage.retryTimePasses(server);
+
+  assert.equal(refused.connection.state, 'disconnected');
+  assert.equal(door.attempts.all.length, 1);
+});
+
+test('an idle client pings, is answered, and keeps its connection', async (stage) => {
+  const server = await stage.server({ connection: { activity_timeout_s: 1 } });
+  // Were it not answered within half a second, it would connect anew.
+  const pusher = stage.pusher(server, { pongTimeout: 500 });
+  await inState(pusher, 'connected');
+  const { socket_id: before } = pusher.connection;
+  const pongs = inbox('a pong');
+  pusher.connection.bind('message', ({ event }) => event === 'pusher:pong' && pongs(event));
+
+  await pongs.next();
+  await pongs.next();
+
+  assert.equal(pusher.connection.state, 'connected');
+  assert.equal(pusher.connection.socket_id, before);
+});
+
+test('300 channels are subscribed at once, and each hears its event', async (stage) => {
+  const { server, sdk } = await stage.set();
+  const pusher = stage.pusher(server);
+  const names = Array.from({ length: 300 }, (_, n) => `channel-${n}`);
+  const heard = inbox('an event');
+  // Not connected yet: pusher-js sends all of it in one go as soon as it is.
+  const channels = names.map((name) => pusher.subscribe(name));
+  channels.forEach((channel) => channel.bind('news', heard));
+
+  await Promise.all(channels.map(subscribed));
+  for (let start = 0; start < names.length; start += 100) {
+    const some = names.slice(start, start + 100);
+    await Promise.all(some.map((name) => sdk.trigger(name, 'news', name)));
+  }
+
+  for (let count = 0; count < names.length; count += 1) await heard.next();
+  await settled(pusher);
+  assert.deepEqual(heard.all.toSorted(), names.toSorted());
+});
+
+test('a client that lost its connection comes back and subscribes again by itself', async (stage) => {
+  const { server, sdk } = await stage.set();
+  const relay = await stage.relay(server);
+  const pusher = stage.pusher(relay);
+  const channel = await subscribed(pusher.subscribe('news'));
+  const heard = inbox('an event');
+  channel.bind('flash', heard);
+  const { socket_id: before } = pusher.connection;
+  const again = inbox('the second subscription');
+  channel.bind('pusher:subscription_succeeded', again);
+
+  relay.cut();
+  await again.next();
+  await sdk.trigger('news', 'flash', 'we are back');
+
+  assert.equal(await heard.next(), 'we are back');
+  assert.notEqual(pusher.connection.socket_id, before);
+});
+
+test('after the server crashed and came back on its port, clients are back with all their channels', async (stage) => {
+  const { server, backend } = await stage.set();
+  const pusher = stage.pusher(server, { backend, user: 'ann' });
+  const names = ['news', 'private-news', 'presence-news'];
+  const channels = await Promise.all(names.map((name) => subscribed(pusher.subscribe(name))));
+  const again = inbox('a second subscription');
+  channels.forEach((channel) => channel.bind('pusher:subscription_succeeded', () => again(channel.name)));
+
+  await server.kill();
+  await stage.server({}, server.port);
+  // It tries after one second; if that was too early, its next attempt comes after fifteen more.
+  for (const _ of names) await again.next(40_000);
+
+  assert.deepEqual(again.all.toSorted(), names.toSorted());
+  assert.equal(channels[2].members.me.id, 'ann');
+});
+
+test('a server that is told to end says 4200, and its clients go at once to another', async (stage) => {
+  const [server, successor] = [await stage.server(), await stage.server()];
+  const balancer = await stage.relay(server);
+  const pusher = stage.pusher(balancer);
+  await subscribed(pusher.subscribe('news'));
+  const story = inbox('what the connection did');
+  pusher.connection.bind('error', ({ data }) => {
+    if (data?.code !== 4200) return;
+    story(4200);
+    // Set before any timer that the client sets for its next attempt, so it tells "at once" from "in a second".
+    setTimeout(() => story('a second passes'), 1_000);
+  });
+  pusher.connection.bind('connecting', () => story('connects'));
+
+  balancer.leadTo(successor);
+  assert.equal(await server.stop(), 0);
+
+  // It is told twice, in an error and in the close code.
+  while ((await story.next()) !== 'connects');
+  assert.deepEqual(new Set(story.all.slice(0, story.all.indexOf('connects'))), new Set([4200]));
+  await inState(pusher, 'connected');
+});

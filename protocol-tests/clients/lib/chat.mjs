@@ -1,0 +1,111 @@
+// The chat of `examples/chat` beside a server of ours, and a browser to look at it.
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+import { chromium } from 'playwright-core';
+
+import { APP } from './server.mjs';
+import { within } from './waiting.mjs';
+
+const CHAT = fileURLToPath(new URL('../../../examples/chat', import.meta.url));
+const ADDRESS = /http:\/\/127\.0\.0\.1:\d+/;
+const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
+const FLAGS = [
+  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+  '--disable-component-update', '--disable-sync',
+];
+
+/** Starts the chat as its own process, as `npm start` does, and resolves with its address. */
+export async function startChat(server) {
+  if (!existsSync(`${CHAT}/node_modules`)) throw new Error('the chat has no packages yet: npm ci in examples/chat');
+  const env = {
+    PATH: process.env.PATH,
+    PORT: '0',
+    PUSHER_APP_ID: APP.id,
+    PUSHER_APP_KEY: APP.key,
+    PUSHER_APP_SECRET: APP.secret,
+    PUSHER_PORT: String(server.port),
+  };
+  const child = spawn(process.execPath, ['server.mjs'], { cwd: CHAT, env, stdio: ['ignore', 'pipe', 'inherit'] });
+  const exited = once(child, 'exit');
+  process.on('exit', () => child.kill('SIGKILL'));
+  let said = '';
+  const address = new Promise((resolve) => {
+    child.stdout.setEncoding('utf8').on('data', (text) => {
+      said += text;
+      if (ADDRESS.test(said)) resolve(ADDRESS.exec(said)[0]);
+    });
+  });
+  const early = exited.then(() => { throw new Error(`the chat ended before it listened: ${said}`); });
+  early.catch(() => {});
+  const url = await within(Promise.race([address, early]), 'a chat that listens');
+  return { url, close: async () => { child.kill('SIGTERM'); await within(exited, 'the end of the chat'); } };
+}
+
+export function openBrowser() {
+  return chromium.launch({ executablePath: CHROMIUM, args: FLAGS, chromiumSandbox: false });
+}
+
+/** Two people in the same room, each of whom sees the other. */
+export async function annAndBob(stage, browser) {
+  const server = await stage.server();
+  const chat = stage.closing(await startChat(server));
+  const ann = stage.closing(await openWindow(browser, chat.url, 'Ann'));
+  const bob = stage.closing(await openWindow(browser, chat.url, 'Bob'));
+  await ann.sees(ann.member('Bob'));
+  await bob.sees(bob.member('Ann'));
+  return { server, ann, bob };
+}
+
+/** A window of its own, as another person on another machine would have it. */
+export async function openWindow(browser, url, name, options = {}) {
+  const context = await browser.newContext(options);
+  context.setDefaultTimeout(10_000);
+  const page = await context.newPage();
+  page.on('pageerror', (error) => console.error(`${name}'s page: ${error}`));
+  await page.goto(url);
+  await page.getByLabel('Your name').fill(name);
+  await page.getByRole('button', { name: 'Enter' }).click();
+  return new Window(page);
+}
+
+/** What a person sees and does in one window of the chat. */
+class Window {
+  constructor(page) {
+    this.page = page;
+    this.here = page.getByRole('list', { name: 'Who is here' }).getByRole('listitem');
+    this.messages = page.getByRole('log', { name: 'Messages' });
+    this.composer = page.getByRole('textbox', { name: 'Message' });
+    this.typing = page.locator('#typing');
+    this.connection = page.locator('#connection');
+    this.notice = page.getByRole('alert');
+  }
+
+  async say(text) {
+    await this.composer.fill(text);
+    await this.composer.press('Enter');
+  }
+
+  async sees(locator, timeout_ms) {
+    await locator.waitFor({ state: 'visible', timeout: timeout_ms });
+  }
+
+  async loses(locator, timeout_ms) {
+    await locator.waitFor({ state: 'hidden', timeout: timeout_ms });
+  }
+
+  message(text) {
+    return this.messages.getByText(text, { exact: true });
+  }
+
+  member(name) {
+    return this.here.getByText(name, { exact: true });
+  }
+
+  close() {
+    return this.page.context().close();
+  }
+}

@@ -1,0 +1,151 @@
+// A real Campanile: started with a configuration of its own in a folder of its own, on a free port,
+// and ended by its process id.
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { within } from './waiting.mjs';
+
+const REPOSITORY = fileURLToPath(new URL('../../..', import.meta.url));
+
+/** The server under test. */
+export const CAMPANILE_BIN = process.env.CAMPANILE_BIN ?? join(REPOSITORY, 'target/debug/campanile');
+
+/** The app of every configuration here; a test adds what it needs. */
+export const APP = { id: 'tests', key: 'tests-key', secret: 'tests-secret' };
+
+/** A server without a configuration has ten seconds to end. */
+const END_MS = 15_000;
+
+const LISTENS = /listens on http:\/\/127\.0\.0\.1:(\d+)/;
+
+/** Servers that still run. If this process ends before its time, they end with it. */
+const running = new Set();
+process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
+
+export class Server {
+  #child;
+  #exited;
+  #folder;
+  #stdout = '';
+  #stderr = '';
+
+  /**
+   * Starts a server and waits until it accepts connections.
+   *
+   * `settings.app` is merged into the one app, every other member is a section of the configuration:
+   * `{ app: { subscription_count: true }, connection: { activity_timeout_s: 2 } }`.
+   */
+  static async start(settings = {}, port = 0) {
+    const { app, ...sections } = settings;
+    const config = toToml({ server: { shutdown_grace_s: 2 }, ...sections }, { ...APP, ...app });
+    return Server.startIn(await folderWith({ 'config.toml': config }), port, ['--config', 'config.toml']);
+  }
+
+  /** Starts a server without a configuration file, in a folder with only these files; `{ name: text }`. */
+  static async startAmong(files) {
+    return Server.startIn(await folderWith(files), 0, []);
+  }
+
+  static async startIn(folder, port, args) {
+    if (!existsSync(CAMPANILE_BIN)) {
+      throw new Error(`there is no server at ${CAMPANILE_BIN}: build it, or set CAMPANILE_BIN`);
+    }
+    const server = new Server();
+    server.#folder = folder;
+    server.#spawn(['start', ...args, '--host', '127.0.0.1', '--port', String(port)]);
+    server.port = await server.#listening();
+    return server;
+  }
+
+  /** The origin of its HTTP API. */
+  get url() {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  /** What it printed for the one who started it. */
+  get banner() {
+    return this.#stdout;
+  }
+
+  /** All that it said, to be shown when a test fails. */
+  get log() {
+    return `${this.#stdout}${this.#stderr}`;
+  }
+
+  /** Asks it to end, and resolves with its exit code. */
+  async stop() {
+    this.#child.kill('SIGTERM');
+    return this.exited();
+  }
+
+  /** Ends it without a warning. */
+  async kill() {
+    this.#child.kill('SIGKILL');
+    return this.exited();
+  }
+
+  /** Resolves with its exit code when it has ended. */
+  exited() {
+    return within(this.#exited, 'the end of the server', END_MS);
+  }
+
+  /** True once it has ended. */
+  get ended() {
+    return this.#child.exitCode !== null || this.#child.signalCode !== null;
+  }
+
+  async removeFolder() {
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+
+  #spawn(args) {
+    // Nothing of the developer's own environment may reach the configuration.
+    const env = { PATH: process.env.PATH, HOME: this.#folder, RUST_BACKTRACE: '1' };
+    const child = spawn(CAMPANILE_BIN, args, { cwd: this.#folder, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    running.add(child);
+    child.stdout.setEncoding('utf8').on('data', (text) => { this.#stdout += text; });
+    child.stderr.setEncoding('utf8').on('data', (text) => { this.#stderr += text; });
+    this.#exited = once(child, 'exit').then(([code]) => {
+      running.delete(child);
+      return code;
+    });
+    this.#child = child;
+  }
+
+  async #listening() {
+    const port = new Promise((resolve) => {
+      const look = () => LISTENS.test(this.#stdout) && resolve(Number(LISTENS.exec(this.#stdout)[1]));
+      this.#child.stdout.on('data', look);
+    });
+    const early = this.#exited.then((code) => {
+      throw new Error(`the server ended with ${code} before it listened:\n${this.log}`);
+    });
+    early.catch(() => {});
+    try {
+      return await within(Promise.race([port, early]), 'a server that listens');
+    } catch (error) {
+      this.#child.kill('SIGKILL');
+      await this.removeFolder();
+      throw error;
+    }
+  }
+}
+
+async function folderWith(files) {
+  const folder = await mkdtemp(join(tmpdir(), 'campanile-clients-'));
+  await Promise.all(Object.entries(files).map(([name, text]) => writeFile(join(folder, name), text)));
+  return folder;
+}
+
+/** Strings, numbers, booleans and flat arrays of them are written in TOML as in JSON. */
+function toToml(sections, app) {
+  const lines = (values) => Object.entries(values).map(([key, value]) => `${key} = ${JSON.stringify(value)}`);
+  const parts = Object.entries(sections).flatMap(([name, values]) => [`[${name}]`, ...lines(values)]);
+  return [...parts, '[[apps]]', ...lines(app), ''].join('\n');
+}

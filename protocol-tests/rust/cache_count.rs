@@ -1,0 +1,221 @@
+//! §10.4: channels that remember, and counts.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::harness::{COUNT, Server, Settings, eventually, inner};
+
+#[tokio::test]
+async fn k01_an_empty_cache_channel_says_so() {
+    let server = Settings::new().start().await;
+    let mut client = server.client().await;
+    client.subscribe("cache-x").await;
+    client
+        .expect(json!({ "event": "pusher:cache_miss", "channel": "cache-x", "data": "{}" }))
+        .await;
+    client.fence().await;
+}
+
+#[tokio::test]
+async fn k02_a_later_subscriber_gets_the_last_event() {
+    let server = Settings::new().start().await;
+    server.publish("cache-x", "t", "0").await;
+    server.publish("cache-x", "u", "1").await;
+    remembers_u(&server, "cache-x").await;
+}
+
+#[tokio::test]
+async fn k03_the_excluded_socket_is_not_part_of_the_memory() {
+    let server = Settings::new().start().await;
+    let mut client = server.client().await;
+    let event =
+        json!({ "name": "u", "channel": "cache-x", "data": "1", "socket_id": client.socket_id });
+    server.publish_event(event).await;
+    client.subscribe("cache-x").await;
+    client.expect_event("cache-x", "u", "1").await;
+    client.fence().await;
+}
+
+#[tokio::test]
+async fn k04_a_client_event_is_not_remembered() {
+    let server = Settings::new().start().await;
+    let (mut a, mut b) = (server.client().await, server.client().await);
+    a.subscribe("private-cache-x").await;
+    a.expect_event("private-cache-x", "pusher:cache_miss", "{}").await;
+    a.whisper("client-x", "private-cache-x", json!({})).await;
+    a.fence().await;
+    b.subscribe("private-cache-x").await;
+    b.expect_event("private-cache-x", "pusher:cache_miss", "{}").await;
+    b.fence().await;
+}
+
+#[tokio::test]
+async fn k05_the_memory_ends_after_its_time() {
+    let server = Settings::new().app("cache_ttl_s", 1).start().await;
+    server.publish("cache-x", "u", "1").await;
+    remembers_u(&server, "cache-x").await;
+    let forgotten = async || server.channel("cache-x", "cache").await["cache"].is_null();
+    eventually("the event is forgotten", forgotten).await;
+    let mut client = server.client().await;
+    client.subscribe("cache-x").await;
+    client.expect_event("cache-x", "pusher:cache_miss", "{}").await;
+}
+
+#[tokio::test]
+async fn k06_the_memory_outlives_the_subscribers() {
+    let server = Settings::new().start().await;
+    let mut client = server.client().await;
+    client.subscribe("cache-x").await;
+    client.expect_event("cache-x", "pusher:cache_miss", "{}").await;
+    server.publish("cache-x", "u", "1").await;
+    client.expect_event("cache-x", "u", "1").await;
+    client.unsubscribe("cache-x").await;
+    client.fence().await;
+    assert_eq!(server.channel("cache-x", "").await, json!({ "occupied": false }));
+    remembers_u(&server, "cache-x").await;
+}
+
+#[tokio::test]
+async fn k07_private_and_encrypted_cache_channels_remember_too() {
+    let server = Settings::new().start().await;
+    for channel in ["private-cache-x", "private-encrypted-cache-x"] {
+        server.publish(channel, "u", "1").await;
+        remembers_u(&server, channel).await;
+    }
+}
+
+#[tokio::test]
+async fn k08_the_api_tells_what_is_remembered_and_for_how_long() {
+    let server = Settings::new().start().await;
+    assert_eq!(
+        server.channel("cache-x", "cache").await,
+        json!({ "occupied": false, "cache": null })
+    );
+    server.publish("cache-x", "u", "1").await;
+    let mut told = server.channel("cache-x", "cache").await;
+    let ttl = told["cache"]["ttl"].take();
+    assert!(ttl.as_u64().is_some_and(|seconds| (1..=1_800).contains(&seconds)), "ttl {ttl}");
+    assert_eq!(told, json!({ "occupied": false, "cache": { "data": "1", "ttl": null } }));
+}
+
+#[tokio::test]
+async fn k09_everyone_is_told_how_many_subscribe() {
+    let server = Settings::new().start().await;
+    let (mut a, mut b) = (server.client().await.with_counts(), server.client().await.with_counts());
+    a.subscribe("c1").await;
+    a.expect(json!({
+        "event": "pusher_internal:subscription_count", "channel": "c1", "data": "{\"subscription_count\":1}",
+    }))
+    .await;
+    b.subscribe("c1").await;
+    a.expect_count("c1", 2).await;
+    b.expect_count("c1", 2).await;
+    server.marks("c1", &mut [&mut a, &mut b]).await;
+}
+
+#[tokio::test]
+async fn k09_the_acknowledgement_and_the_memory_come_before_the_count() {
+    let server = Settings::new().start().await;
+    let mut client = server.client().await.with_counts();
+    server.publish("cache-x", "u", "1").await;
+    client.subscribe("cache-x").await;
+    client.expect_event("cache-x", "u", "1").await;
+    client.expect_count("cache-x", 1).await;
+    client.fence().await;
+}
+
+#[tokio::test]
+async fn k10_those_who_stay_are_told_how_many_are_left() {
+    let server = Settings::new().start().await;
+    let (mut a, mut b) = (server.client().await.with_counts(), server.client().await.with_counts());
+    a.subscribe("c1").await;
+    a.expect_count("c1", 1).await;
+    for leaves_by_closing in [false, true] {
+        b.subscribe("c1").await;
+        a.expect_count("c1", 2).await;
+        b.expect_count("c1", 2).await;
+        if leaves_by_closing {
+            drop(b);
+            a.expect_count("c1", 1).await;
+            break;
+        }
+        b.unsubscribe("c1").await;
+        a.expect_count("c1", 1).await;
+        b.fence().await;
+    }
+    server.marks("c1", &mut [&mut a]).await;
+}
+
+#[tokio::test]
+async fn k11_presence_channels_have_no_count() {
+    let server = Settings::new().start().await;
+    let (mut a, mut b) = (server.client().await.with_counts(), server.client().await.with_counts());
+    a.join("presence-r", "1").await;
+    b.join("presence-r", "2").await;
+    a.expect_member_added("presence-r", "2", json!({ "n": "2" })).await;
+    server.marks("presence-r", &mut [&mut a, &mut b]).await;
+}
+
+#[tokio::test]
+async fn k12_above_a_hundred_subscribers_the_count_is_told_every_five_seconds() {
+    let server = Settings::new().start().await;
+    let mut observer = server.client().await.with_counts();
+    observer.subscribe("c1").await;
+    let crowd = async {
+        let mut others = Vec::new();
+        for _ in 1..150 {
+            let mut client = server.client().await;
+            client.subscribe("c1").await;
+            others.push(client);
+        }
+        let mut churner = server.client().await;
+        for _ in 0..50 {
+            churner.subscribe("c1").await;
+            churner.unsubscribe("c1").await;
+            churner.fence().await;
+        }
+        others.truncate(119);
+        others
+    };
+    let watch = async {
+        for count in 1..=100 {
+            observer.expect_count("c1", count).await;
+        }
+        let mut told: Vec<(Instant, u64)> = Vec::new();
+        while told.last().is_none_or(|(_, count)| *count != 120) {
+            let message = observer.next().await;
+            assert_eq!(message["event"], COUNT);
+            told.push((Instant::now(), inner(&message)["subscription_count"].as_u64().unwrap()));
+        }
+        told
+    };
+    let (_others, told) = tokio::join!(crowd, watch);
+    for pair in told.windows(2) {
+        let [(before, old), (after, new)] = pair else { unreachable!("windows of two") };
+        // A second for the way from the server to here.
+        assert!(after.duration_since(*before) >= Duration::from_secs(4), "too often: {told:?}");
+        assert_ne!(old, new, "told again without a change: {told:?}");
+    }
+    server.marks("c1", &mut [&mut observer]).await;
+}
+
+#[tokio::test]
+async fn k13_an_app_without_counts_tells_none() {
+    let server = Settings::new().app("subscription_count", false).start().await;
+    let (mut a, mut b) = (server.client().await.with_counts(), server.client().await.with_counts());
+    a.subscribe("c1").await;
+    b.subscribe("c1").await;
+    server.marks("c1", &mut [&mut a, &mut b]).await;
+    b.unsubscribe("c1").await;
+    b.fence().await;
+    server.marks("c1", &mut [&mut a]).await;
+}
+
+/// A new subscriber is acknowledged, gets `u` with "1", and nothing else.
+async fn remembers_u(server: &Server, channel: &str) {
+    let mut client = server.client().await;
+    client.subscribe(channel).await;
+    client.expect_event(channel, "u", "1").await;
+    client.fence().await;
+}

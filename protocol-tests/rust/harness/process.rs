@@ -1,0 +1,199 @@
+//! A `campanile` process, what it prints, and how it ends.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio, id};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{JoinHandle, spawn};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::{DEADLINE, within};
+
+/// A running `campanile`. It is killed when it is dropped; when the test fails, its output is the report.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    lines: UnboundedReceiver<String>,
+    output: Output,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Process {
+    /// Runs `campanile` in `directory` with no environment but `PATH`.
+    pub(crate) fn spawn<S: AsRef<OsStr>>(arguments: &[S], directory: &Path) -> Self {
+        Self::spawn_with(arguments, directory, &[])
+    }
+
+    pub(crate) fn spawn_with<S: AsRef<OsStr>>(
+        arguments: &[S],
+        directory: &Path,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_campanile"))
+            .args(arguments)
+            .current_dir(directory)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary was built");
+        let (sender, lines) = unbounded_channel();
+        let output = Output::default();
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let readers = vec![
+            follow("out", stdout, output.clone(), Some(sender)),
+            follow("err", stderr, output.clone(), None),
+        ];
+        Self { child, lines, output, readers }
+    }
+
+    /// The next line of standard output that `wanted` accepts.
+    pub(crate) async fn line(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let search = async {
+            while let Some(line) = self.lines.recv().await {
+                if wanted(&line) {
+                    return line;
+                }
+            }
+            panic!("the output ended without {what}");
+        };
+        within(what, search).await
+    }
+
+    /// Sends a signal by its short name, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        let status = Command::new("sh").args(["-c", &kill]).status().expect("there is a shell");
+        assert!(status.success(), "{kill}: {status}");
+    }
+
+    /// Waits for the end: the exit code, or `None` when a signal ended it.
+    pub(crate) async fn exit_code(&mut self) -> Option<i32> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the child is ours") {
+                for reader in self.readers.drain(..) {
+                    reader.join().expect("the reader of a pipe does not panic");
+                }
+                return status.code();
+            }
+            assert!(start.elapsed() < DEADLINE, "waited {DEADLINE:?} for the process to end");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Everything printed so far, `out` and `err` before each line.
+    pub(crate) fn output(&self) -> String {
+        self.output.text()
+    }
+
+    /// What was printed so far on one of the two streams, `out` or `err`, without the marks.
+    pub(crate) fn stream(&self, name: &str) -> String {
+        let mark = format!("{name}| ");
+        self.output()
+            .lines()
+            .filter_map(|line| line.strip_prefix(&mark))
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+}
+
+impl Drop for Process {
+    #[expect(
+        clippy::print_stderr,
+        reason = "the server's log belongs into the report of a failed test"
+    )]
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _already_gone = self.child.kill();
+        let _reaped = self.child.wait();
+        if std::thread::panicking() {
+            let output = self.output.text();
+            let lines: Vec<&str> = output.lines().collect();
+            let tail = lines.len().saturating_sub(200);
+            eprintln!(
+                "--- output of campanile, the last {} of {} lines",
+                lines.len() - tail,
+                lines.len()
+            );
+            eprintln!("{}\n---", lines[tail..].join("\n"));
+        }
+    }
+}
+
+/// A folder of a test's own, removed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Directory(PathBuf);
+
+impl Directory {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name =
+            format!("campanile-conformance-{}-{}", id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).expect("the folder for temporary files can be written");
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes a file and gives its path.
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).expect("a folder of our own can be written");
+        path
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // A leftover in the folder for temporary files is no reason to fail.
+        let _removed = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Output(Arc<Mutex<String>>);
+
+impl Output {
+    fn push(&self, name: &str, line: &str) {
+        let mut text = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        text.push_str(name);
+        text.push_str("| ");
+        text.push_str(line);
+        text.push('\n');
+    }
+
+    fn text(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Reads a pipe to its end, so that the process never waits for us.
+fn follow(
+    name: &'static str,
+    pipe: impl Read + Send + 'static,
+    output: Output,
+    lines: Option<UnboundedSender<String>>,
+) -> JoinHandle<()> {
+    spawn(move || {
+        for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            output.push(name, &line);
+            if let Some(lines) = &lines {
+                // The test may have lost interest.
+                let _unread = lines.send(line);
+            }
+        }
+    })
+}

@@ -1,0 +1,155 @@
+//! A server under test.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+use tokio::net::TcpSocket;
+
+use super::{APP_ID, Call, Client, Directory, KEY, Process, Reply, Settings, eventually, within};
+
+/// The real server, listening on a port that the kernel chose.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) process: Process,
+    _directory: Directory,
+}
+
+impl Server {
+    /// Starts `campanile start` with a file of settings and waits until it says that it listens.
+    pub(crate) async fn start(settings: &Settings) -> Self {
+        let directory = Directory::new();
+        let file = directory.write("config.toml", &settings.toml());
+        let file = file.to_str().expect("the folder for temporary files has a name in UTF-8");
+        let arguments = ["start", "--config", file, "--host", "127.0.0.1", "--port", "0"];
+        let mut process = Process::spawn(&arguments, directory.path());
+        let line =
+            process.line("the line with the address", |line| said_port(line).is_some()).await;
+        let port = said_port(&line).expect("the line was chosen for its port");
+        Self { address: SocketAddr::from(([127, 0, 0, 1], port)), process, _directory: directory }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A connection that has been established.
+    pub(crate) async fn client(&self) -> Client {
+        self.client_with(&[]).await
+    }
+
+    pub(crate) async fn client_with(&self, headers: &[(&str, &str)]) -> Client {
+        let mut client = self
+            .open_with(&format!("/app/{KEY}?protocol=7&client=js&version=8.6.0"), headers)
+            .await;
+        client.established().await;
+        client
+    }
+
+    /// An established connection whose kernel keeps as little as it may of what is not read.
+    pub(crate) async fn client_with_small_buffers(&self) -> Client {
+        let socket = TcpSocket::new_v4().expect("there are sockets");
+        socket.set_recv_buffer_size(4_096).expect("TCP has this option");
+        let mut client = self.open_on(socket).await;
+        client.established().await;
+        client
+    }
+
+    /// An upgraded connection over a socket that the test made.
+    pub(crate) async fn open_on(&self, socket: TcpSocket) -> Client {
+        let stream = within("a TCP connection", socket.connect(self.address))
+            .await
+            .expect("the server listens");
+        Client::upgrade(stream, &format!("/app/{KEY}?protocol=7"), &[]).await.0
+    }
+
+    /// An upgraded connection of which nothing has been read yet.
+    pub(crate) async fn open(&self, target: &str) -> Client {
+        self.open_with(target, &[]).await
+    }
+
+    pub(crate) async fn open_with(&self, target: &str, headers: &[(&str, &str)]) -> Client {
+        Client::open(self.address, target, headers).await.0
+    }
+
+    /// Publishes to one channel and asserts that it was taken.
+    pub(crate) async fn publish(&self, channel: &str, name: &str, data: &str) {
+        self.publish_event(json!({ "name": name, "channel": channel, "data": data })).await;
+    }
+
+    /// Publishes an event as the HTTP API spells it and asserts that it was taken.
+    pub(crate) async fn publish_event(&self, event: Value) -> Value {
+        let reply = self.post("events", &event).await;
+        assert_eq!(reply.status, 200, "publish {event}: {reply}");
+        reply.json()
+    }
+
+    /// A signed `GET` of something under the app.
+    pub(crate) async fn get(&self, path: &str, query: &[(&str, &str)]) -> Reply {
+        query
+            .iter()
+            .fold(Call::get(path), |call, (name, value)| call.query(name, value))
+            .send(self)
+            .await
+    }
+
+    /// A signed `POST` to something under the app.
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Reply {
+        Call::post(path, body).send(self).await
+    }
+
+    /// What `GET channels/{channel}` says, status 200 being understood.
+    pub(crate) async fn channel(&self, channel: &str, info: &str) -> Value {
+        let query = [("info", info)];
+        let reply = self
+            .get(&format!("channels/{channel}"), if info.is_empty() { &[] } else { &query })
+            .await;
+        assert_eq!(reply.status, 200, "{reply}");
+        reply.json()
+    }
+
+    /// The number of connections of the app.
+    pub(crate) async fn connections(&self) -> u64 {
+        let reply = self.get("connections", &[]).await;
+        assert_eq!(reply.status, 200, "{reply}");
+        reply.json()["connections"].as_u64().expect("connections is a number")
+    }
+
+    /// Waits until the server has noticed that connections ended.
+    pub(crate) async fn has_connections(&self, count: u64) {
+        eventually(&format!("app {APP_ID} has {count} connections"), async || {
+            self.connections().await == count
+        })
+        .await;
+    }
+
+    /// Proves that a client does not hear a channel: it is published to, then another that the client does hear, and
+    /// only the second event arrives.
+    pub(crate) async fn is_unheard(&self, channel: &str, client: &mut Client) {
+        let marker = format!("marker-{}", channel.trim_start_matches('#'));
+        client.subscribe(&marker).await;
+        self.publish(channel, "unheard", "1").await;
+        self.publish(&marker, "marker", "1").await;
+        client.expect_event(&marker, "marker", "1").await;
+        client.fence().await;
+    }
+
+    /// Proves that the clients, who hear this channel, were told nothing so far: a marker is the next that they get.
+    pub(crate) async fn marks(&self, channel: &str, clients: &mut [&mut Client]) {
+        self.publish(channel, "marker", "1").await;
+        for client in clients {
+            client.expect_event(channel, "marker", "1").await;
+        }
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        self.process.signal(name);
+    }
+}
+
+/// The port in `… listens on http://127.0.0.1:PORT …`.
+fn said_port(line: &str) -> Option<u16> {
+    let (_, after) = line.split_once("listens on http://127.0.0.1:")?;
+    let digits = after.find(|character: char| !character.is_ascii_digit()).unwrap_or(after.len());
+    after[..digits].parse().ok()
+}

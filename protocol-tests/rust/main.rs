@@ -1,0 +1,25 @@
+//! The conformance tests: the real server, raw sockets, and every numbered case of the protocol's specification.
+//!
+//! A test's name begins with the number of its case where it has one, and says what is promised. Each test starts a
+//! server of its own on a port that the kernel chooses. "Nothing comes" is never proved by waiting: a ping is sent
+//! and its answer must be the next frame, or a marker is published and must be the next event.
+
+mod cache_count;
+mod cli;
+mod client_events;
+mod connection;
+mod delivery;
+mod framing;
+mod harness;
+mod hostile;
+mod http_auth;
+mod http_events;
+mod http_queries;
+mod http_wire;
+mod limits;
+mod limits_http;
+mod presence;
+mod shutdown;
+mod signin;
+mod subscription;
+mod vectors;

@@ -1,0 +1,176 @@
+//! How it starts and how it ends.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+use crate::harness::{
+    Call, Client, Directory, Http, KEY, Process, RawHttp, Server, Settings, eventually,
+    upgrade_request, within,
+};
+
+#[tokio::test]
+async fn ready_is_503_while_draining() {
+    let mut server = with_grace(3).await;
+    let mut clients = crowd(&server, 20).await;
+    server.signal("TERM");
+    eventually("/ready says 503", async || ready(&server).await == Some(503)).await;
+    if let Ok(stream) = TcpStream::connect(server.address).await {
+        let mut http = RawHttp::over(stream);
+        http.write("GET /up HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert_eq!(http.reply().await.status, 200, "it is alive while it drains");
+    }
+    for client in &mut clients {
+        assert_eq!(client.closed_after_anything().await.0, 4200);
+    }
+    assert_eq!(server.process.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn clients_are_closed_4200_one_after_the_other_within_the_grace() {
+    for signal in ["TERM", "INT"] {
+        let mut server = with_grace(2).await;
+        let clients = crowd(&server, 20).await;
+        server.signal(signal);
+        let start = Instant::now();
+        let mut waiting = tokio::task::JoinSet::new();
+        for mut client in clients {
+            waiting.spawn(async move {
+                let (code, reason) = client.closed_after_anything().await;
+                (code, reason, Instant::now())
+            });
+        }
+        let closed = waiting.join_all().await;
+        assert!(
+            closed.iter().all(|(code, reason, _)| *code == 4200 && !reason.is_empty()),
+            "{closed:?}"
+        );
+        let times = || closed.iter().map(|(_, _, at)| at.duration_since(start));
+        let (first, last) = (times().min().unwrap(), times().max().unwrap());
+        assert!(
+            last.saturating_sub(first) > Duration::from_millis(500),
+            "a herd: the first after {first:?}, the last {last:?}"
+        );
+        assert!(last <= Duration::from_secs(3), "the last after {last:?}");
+        assert_eq!(server.process.exit_code().await, Some(0), "after SIG{signal}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_with_nobody_on_it_ends_at_once() {
+    let mut server = with_grace(60).await;
+    server.signal("TERM");
+    assert_eq!(server.process.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn an_answer_that_was_begun_is_finished() {
+    let mut server = with_grace(3).await;
+    let call = Call::post("events", &json!({ "name": "e", "channel": "a", "data": "1" }));
+    let mut http = RawHttp::connect(server.address).await;
+    http.write(call.head(&[("content-length", &call.body().len().to_string())])).await;
+    let (front, back) = call.body().split_at(10);
+    http.write(front).await;
+    let mut waiting = tokio::task::JoinSet::new();
+    for mut client in crowd(&server, 20).await {
+        waiting.spawn(async move { client.closed_after_anything().await.0 });
+    }
+    server.signal("TERM");
+    // The first close says that it drains; there are many more to come.
+    assert_eq!(waiting.join_next().await.unwrap().unwrap(), 4200);
+    http.write(back).await;
+    let reply = http.reply().await;
+    assert_eq!(reply.status, 200, "{reply}");
+    assert_eq!(server.process.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn the_grace_ends_whatever_clients_do() {
+    let grace = 1;
+    let settings =
+        Settings::new().server("shutdown_grace_s", grace).server("request_timeout_s", 60);
+    let mut server = settings.connection("max_outbox_bytes", 16_777_216).start().await;
+    let mut full = server.client_with_small_buffers().await;
+    full.subscribe("a").await;
+    let silent = server.client().await;
+    let data = "x".repeat(100_000);
+    // More than the kernel takes (3 MB), less than would close the connection for it.
+    for _ in 0..40 {
+        server.publish("a", "e", &data).await;
+    }
+    let half_open = RawHttp::connect(server.address).await;
+    let mut half_a_head = RawHttp::connect(server.address).await;
+    half_a_head.write("GET /up HTTP/1.1\r\n").await;
+    let mut half_a_body = RawHttp::connect(server.address).await;
+    let call = Call::post("events", &json!({ "name": "e", "channel": "a", "data": "1" }));
+    half_a_body.write(call.head(&[("content-length", "100")])).await;
+    half_a_body.write("{").await;
+    let mut half_an_upgrade = RawHttp::connect(server.address).await;
+    half_an_upgrade.write(&upgrade_request(&format!("/app/{KEY}"), &[])[..50]).await;
+    server.signal("TERM");
+    let start = Instant::now();
+    assert_eq!(server.process.exit_code().await, Some(0));
+    let took = start.elapsed();
+    assert!(took <= Duration::from_secs(grace + 1), "{took:?}");
+    drop((full, silent, half_open, half_a_head, half_a_body, half_an_upgrade));
+}
+
+#[tokio::test]
+async fn a_second_signal_does_not_hurt() {
+    let mut server = with_grace(1).await;
+    let _clients = crowd(&server, 3).await;
+    server.signal("TERM");
+    server.signal("TERM");
+    let code = server.process.exit_code().await;
+    assert!(matches!(code, Some(0 | 1)), "ended by its own hand: {code:?}");
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_said_and_exits_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let directory = Directory::new();
+    directory.write("config.toml", &Settings::new().toml());
+    let mut process =
+        Process::spawn(&["start", "--host", "127.0.0.1", "--port", &port], directory.path());
+    assert_eq!(process.exit_code().await, Some(1));
+    let said = process.stream("err");
+    assert!(said.contains(&port) && said.to_lowercase().contains("in use"), "{said:?}");
+    assert!(!process.output().contains("panicked"), "{}", process.output());
+}
+
+#[tokio::test]
+async fn every_server_listens_on_a_port_of_its_own() {
+    let (one, two) = (with_grace(1).await, with_grace(1).await);
+    assert_ne!(one.address, two.address);
+    for server in [&one, &two] {
+        assert_eq!(Http::plain(server.address, "GET", "/ready", &[]).await.status, 200);
+    }
+}
+
+async fn with_grace(seconds: u32) -> Server {
+    Settings::new().server("shutdown_grace_s", seconds).start().await
+}
+
+async fn crowd(server: &Server, count: usize) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        clients.push(server.client().await);
+    }
+    clients
+}
+
+/// The status of `/ready`, if the server still answers the question.
+async fn ready(server: &Server) -> Option<u16> {
+    let stream = TcpStream::connect(server.address).await.ok()?;
+    let mut http = RawHttp::over(stream);
+    http.try_write("GET /ready HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await
+        .then_some(())?;
+    let (mut stream, mut received) = http.into_parts();
+    within("the answer of /ready", stream.read_to_end(&mut received)).await.ok()?;
+    std::str::from_utf8(received.get(9..12)?).ok()?.parse().ok()
+}
