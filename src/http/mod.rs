@@ -2,7 +2,7 @@
 //! that makes a WebSocket of a request.
 //!
 //! hyper speaks HTTP; here it is decided what is answered. A request's path is read once into a
-//! [`route::Route`]. The API's requests are authenticated before their body is looked at.
+//! `Route`. The API's requests are authenticated before their body is looked at.
 
 mod api;
 mod auth;

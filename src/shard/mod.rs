@@ -2,10 +2,10 @@
 //!
 //! A shard is a thread with a runtime of its own. What it owns needs no lock:
 //!
-//! - a slab of [`connection`]s, each with its socket, session and [`outbox`];
-//! - for each channel with a subscriber here, the list of those [`subscribers`];
-//! - the [`dirty`] connections, which have something to write;
-//! - a poller ([`readiness`]) and a timer [`wheel`].
+//! - a slab of `connection`s, each with its socket, session and `outbox`;
+//! - for each channel with a subscriber here, the list of those `subscribers`;
+//! - the `dirty` connections, which have something to write;
+//! - a poller (`readiness`) and a timer `wheel`.
 //!
 //! # A turn
 //!
