@@ -117,7 +117,7 @@ impl Engine {
         if !connection.is_open() {
             return false;
         }
-        let phase = std::mem::replace(&mut connection.phase, Phase::Closing(closing));
+        let phase = std::mem::replace(&mut connection.phase, Phase::Closing(Box::new(closing)));
         self.dirty.add(place, &mut connection.queued, Urgency::Urgent);
         let reference = self.connection_ref(place);
         if let Phase::Open(client) = phase {

@@ -52,7 +52,7 @@ pub(super) enum Phase {
     /// The client is served.
     Open(Box<Admission>),
     /// A close frame is on its way; the client has left the hub.
-    Closing(Closing),
+    Closing(Box<Closing>),
 }
 
 #[derive(Debug)]

@@ -65,6 +65,11 @@ impl Dirty {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.urgent.len() + self.bulk.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.urgent.is_empty() && self.bulk.is_empty()
     }

@@ -136,7 +136,7 @@ impl Engine {
         }
     }
 
-    fn turn(
+    pub(super) fn turn(
         &mut self,
         inbox: &Inbox,
         adoptions: &mut mpsc::UnboundedReceiver<Adoption>,
@@ -175,7 +175,7 @@ impl Engine {
     }
 
     /// Does something for one connection. A panic costs that connection.
-    fn guarded_for(&mut self, place: u32, work: impl FnOnce(&mut Self, u32)) {
+    pub(super) fn guarded_for(&mut self, place: u32, work: impl FnOnce(&mut Self, u32)) {
         if catch_unwind(AssertUnwindSafe(|| work(self, place))).is_err() {
             if self.buffer.is_empty() {
                 self.buffer = vec![0; READ_BUFFER].into();
@@ -184,7 +184,12 @@ impl Engine {
         }
     }
 
-    fn has_work(&self) -> bool {
+    #[cfg(test)]
+    pub(super) fn dirty_len(&self) -> usize {
+        self.dirty.len()
+    }
+
+    pub(super) fn has_work(&self) -> bool {
         !self.dirty.is_empty()
             || !self.batch.is_empty()
             || !self.unread.is_empty()
@@ -216,11 +221,11 @@ impl Engine {
         let refusal = admission.as_ref().err().cloned();
         let phase = match admission {
             Ok(client) => Phase::Open(client),
-            Err(code) => Phase::Closing(Closing {
+            Err(code) => Phase::Closing(Box::new(Closing {
                 by: self.now + CLOSING_TIMEOUT,
                 why: Ended::ByServer(code),
                 peer: ClosingPeer::Answers,
-            }),
+            })),
         };
         let connection = entry.insert(Connection::new(socket, key, phase));
         let registered = self.readiness.register(&mut connection.socket, key);

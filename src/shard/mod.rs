@@ -39,6 +39,8 @@ mod outbox;
 mod readiness;
 mod receive;
 mod subscribers;
+#[cfg(test)]
+mod tests;
 mod wheel;
 
 pub use connection::{Admission, Adoption, ShardPlace};

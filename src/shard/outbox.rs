@@ -51,6 +51,11 @@ impl Outbox {
         self.bytes
     }
 
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.frames.is_empty() && self.frames.capacity() <= IDLE_CAPACITY
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }

@@ -1,0 +1,231 @@
+//! A shard driven turn by turn by hand, on real sockets of the loopback.
+
+use super::{connection::Phase, *};
+use crate::{
+    config::Config,
+    hub::ShardIndex,
+    node::{ConnectRequest, Event, Node, Peer},
+    protocol::{ChannelName, EventData},
+    shutdown::{Drain, Shutdown},
+};
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::mpsc;
+
+const MAX_OUTBOX_BYTES: usize = 100_000;
+
+/// A shard, and the far ends of its connections.
+struct Bench {
+    engine: Engine,
+    node: Arc<Node>,
+    drain: Drain,
+    adopt: mpsc::UnboundedSender<Adoption>,
+    adoptions: mpsc::UnboundedReceiver<Adoption>,
+    listener: TcpListener,
+}
+
+/// Encodes a text message as a client does, with a mask of zeros.
+fn message(text: &str) -> Vec<u8> {
+    let len = u8::try_from(text.len()).unwrap();
+    assert!(len < 126);
+    [&[0x81, 0x80 | len, 0, 0, 0, 0], text.as_bytes()].concat()
+}
+
+impl Bench {
+    fn new() -> Self {
+        let shutdown = Shutdown::new();
+        let drain = shutdown.drain();
+        let node = Arc::new(Node::new(&Config::default(), 1, 0, shutdown));
+        let config = EngineConfig {
+            max_message_bytes: 65_536,
+            max_outbox_bytes: MAX_OUTBOX_BYTES,
+            activity_timeout_s: 120,
+            shutdown_grace: Duration::from_secs(1),
+        };
+        let engine = Engine::new(ShardIndex::new(0), Arc::clone(&node), config).unwrap();
+        let (adopt, adoptions) = mpsc::unbounded_channel();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self { engine, node, drain, adopt, adoptions, listener }
+    }
+
+    fn turn(&mut self) {
+        let node = Arc::clone(&self.node);
+        let inbox = node.inboxes().of(ShardIndex::new(0));
+        self.engine.turn(inbox, &mut self.adoptions, true, &self.drain);
+    }
+
+    /// Turns until everything is written that can be.
+    fn settle(&mut self) {
+        self.turn();
+        while self.engine.has_work() {
+            self.turn();
+        }
+    }
+
+    /// Connects clients that are subscribed to `channel`, and have read what was said so far.
+    fn subscribers(&mut self, count: usize, channel: &str) -> Vec<TcpStream> {
+        let subscribe =
+            format!(r#"{{"event":"pusher:subscribe","data":{{"channel":"{channel}"}}}}"#);
+        let clients: Vec<TcpStream> =
+            (0..count).map(|_| self.connect(&message(&subscribe))).collect();
+        self.settle();
+        for client in &clients {
+            let said = read_all(client);
+            assert_eq!(said.matches("subscription_succeeded").count(), 1, "{said}");
+        }
+        clients
+    }
+
+    fn connect(&mut self, received: &[u8]) -> TcpStream {
+        let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
+        let (socket, peer) = self.listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        client.set_nonblocking(true).unwrap();
+        let peer = Peer { address: peer.ip(), is_tls: false };
+        let request = ConnectRequest { key: "app-key", protocol: Some("7"), origin: None, peer };
+        let admission = self.node.admit(request, Instant::now()).map(Box::new);
+        let received = received.to_vec();
+        self.adopt.send(Adoption { socket, response: Vec::new(), received, admission }).unwrap();
+        client
+    }
+
+    fn publish(&self, channel: &str, data: &str) {
+        let raw = serde_json::json!(data).to_string();
+        let event = Event {
+            name: "e".into(),
+            data: EventData::new(&raw),
+            channels: vec![ChannelName::parse(channel, 200).unwrap()],
+            except: None,
+        };
+        let hub = self.node.hub_by_key("app-key").unwrap();
+        let _ = self.node.publish(hub, &event, Instant::now());
+    }
+}
+
+/// What the client has received and not read yet.
+fn read_all(mut client: &TcpStream) -> String {
+    let (mut all, mut buffer) = (Vec::new(), [0; 8_192]);
+    loop {
+        match client.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(len) => all.extend_from_slice(&buffer[..len]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+fn has_something(client: &TcpStream) -> bool {
+    client.peek(&mut [0]).is_ok()
+}
+
+#[tokio::test]
+async fn a_broadcast_goes_out_in_slices_and_others_are_served_between_them() {
+    let mut bench = Bench::new();
+    let clients = bench.subscribers(300, "c");
+    bench.publish("c", "1");
+    bench.turn();
+    let reached = clients.iter().filter(|client| has_something(client)).count();
+    assert!(0 < reached && reached < 100, "one slice, not all: {reached}");
+
+    let mut asks = bench.connect(&message(r#"{"event":"pusher:ping"}"#));
+    bench.turn();
+    assert!(read_all(&asks).contains("pusher:pong"), "a newcomer is served in its first turn");
+    asks.write_all(&message(r#"{"event":"pusher:ping"}"#)).unwrap();
+    bench.turn();
+    assert!(read_all(&asks).contains("pusher:pong"), "and so is what it says later");
+    assert!(
+        clients.iter().any(|client| !has_something(client)),
+        "while the broadcast is under way"
+    );
+
+    bench.settle();
+    assert!(clients.iter().all(|client| read_all(client).matches(r#""event":"e""#).count() == 1));
+}
+
+#[tokio::test]
+async fn events_meet_in_the_outboxes_of_those_who_wait() {
+    let mut bench = Bench::new();
+    let clients = bench.subscribers(300, "c");
+    for data in 0..5 {
+        bench.publish("c", &data.to_string());
+        bench.turn();
+    }
+    let writes_left = bench.engine.dirty_len();
+    assert!(writes_left < 300 * 4, "the last connections get several events in one write");
+    bench.settle();
+    for client in &clients {
+        let said = read_all(client);
+        let order: Vec<_> =
+            said.match_indices(r#""data":""#).map(|(at, _)| &said[at + 8..at + 9]).collect();
+        assert_eq!(order, ["0", "1", "2", "3", "4"]);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_is_closed_and_the_others_lose_nothing() {
+    let mut bench = Bench::new();
+    let reads = bench.subscribers(3, "c");
+    let sleeps = bench.subscribers(1, "c");
+    let data = "x".repeat(10_000);
+    let mut heard = 0;
+    // The kernel takes some megabytes for the sleeper before its socket blocks.
+    for _ in 0..2_000 {
+        bench.publish("c", &data);
+        bench.settle();
+        heard += read_all(&reads[0]).matches(r#""event":"e""#).count();
+        for client in &reads[1..] {
+            read_all(client);
+        }
+    }
+    assert_eq!(heard, 2_000);
+    let closing = bench.engine.connections.iter().filter(|(_, connection)| !connection.is_open());
+    let [(_, closed)] = closing.collect::<Vec<_>>()[..] else { panic!("one is closed") };
+    assert!(matches!(closed.phase, Phase::Closing(_)));
+    assert!(closed.outbox.bytes() < MAX_OUTBOX_BYTES, "its queue is freed at once");
+    assert!(read_all(&sleeps[0]).contains(r#""event":"e""#), "what was taken before arrives whole");
+    bench.settle();
+    assert!(read_all(&sleeps[0]).contains("4100"), "and then why it is closed");
+}
+
+#[tokio::test]
+async fn a_panic_costs_one_connection() {
+    let mut bench = Bench::new();
+    let clients = bench.subscribers(3, "c");
+    bench.engine.guarded_for(1, |_, _| panic!("a bug, for the test"));
+    bench.publish("c", "1");
+    bench.settle();
+    assert_eq!(bench.engine.connections.len(), 2);
+    let hears = |client: &TcpStream| read_all(client).contains(r#""event":"e""#);
+    assert_eq!(clients.iter().filter(|client| hears(client)).count(), 2);
+    assert_eq!(bench.node.hub_by_key("app-key").unwrap().subscriptions(), 2);
+}
+
+#[tokio::test]
+async fn an_idle_connection_holds_no_buffer() {
+    let mut bench = Bench::new();
+    let clients = bench.subscribers(3, "c");
+    for data in 0..100 {
+        bench.publish("c", &data.to_string());
+    }
+    bench.settle();
+    for (_, connection) in &bench.engine.connections {
+        assert!(connection.partial.is_none());
+        assert!(connection.outbox.is_idle());
+    }
+    drop(clients);
+    bench.settle();
+    assert!(bench.engine.connections.is_empty());
+}
+
+#[test]
+fn a_connection_is_small() {
+    // What an idle connection costs begins here; its session is beside it.
+    let (connection, admission) = (size_of::<connection::Connection>(), size_of::<Admission>());
+    assert!(connection <= 112 && admission <= 200, "{connection} {admission}");
+}
