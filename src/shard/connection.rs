@@ -7,7 +7,10 @@ use crate::{
     protocol::{CloseCode, Frame},
 };
 use mio::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::{
+    net::Shutdown,
+    time::{Duration, Instant},
+};
 
 /// A connection that a shard is to take over: the handshake is done, but for its response.
 #[derive(Debug)]
@@ -107,6 +110,17 @@ impl Connection {
             Phase::Closing(closing) => {
                 closing.peer == ClosingPeer::HasClosed && self.outbox.is_empty()
             }
+        }
+    }
+
+    /// Ends the writing half when all is said to a client whose answer can't be read: it hangs
+    /// up when it sees the end, and need not be waited for.
+    pub(super) fn hang_up_if_unreadable(&self) {
+        if let Phase::Closing(closing) = &self.phase
+            && closing.peer == ClosingPeer::Unreadable
+        {
+            // A socket that is gone already ends on its own.
+            let _ = self.socket.shutdown(Shutdown::Write);
         }
     }
 

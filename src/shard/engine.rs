@@ -356,7 +356,10 @@ impl Engine {
         let written = connection.outbox.write_to(&mut connection.socket, &mut self.staging);
         match written {
             Ok(Written::All) if connection.is_over() => self.finish_closing(place),
-            Ok(Written::All) => self.resume_reading(place),
+            Ok(Written::All) => {
+                connection.hang_up_if_unreadable();
+                self.resume_reading(place);
+            }
             Ok(Written::Some) => self.dirty.add(place, &mut connection.queued, Urgency::Bulk),
             Ok(Written::Blocked) => connection.is_blocked = true,
             Err(error) => self.drop_connection(place, Ended::Transport(error.kind())),
