@@ -32,7 +32,7 @@ use crate::{
 use agenda::{Agenda, Task};
 use cache::Cached;
 use channel::Channel;
-use dashmap::{DashMap, Entry};
+use dashmap::{DashMap, mapref::one::RefMut};
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
@@ -148,10 +148,7 @@ impl Hub {
         member: Option<&Member>,
         now: Instant,
     ) -> Result<Subscribed, SubscriptionRefusal> {
-        let mut entry = match self.channels.entry(name.clone()) {
-            Entry::Occupied(entry) => entry.into_ref(),
-            Entry::Vacant(entry) => entry.insert(Channel::new(ChannelId(self.inboxes.next_id()))),
-        };
+        let mut entry = self.enter(name);
         let channel = entry.value_mut();
         // Only a channel that exists can be full, so a refusal never leaves a new one behind.
         let announced = channel.join(name, member, self.app.config.max_presence_members)?;
@@ -171,6 +168,13 @@ impl Hub {
         };
         self.count_changed(name, channel, now);
         Ok(subscribed)
+    }
+
+    /// The channel under its lock, made if it is not there.
+    fn enter(&self, name: &ChannelName) -> RefMut<'_, ChannelName, Channel> {
+        self.channels
+            .entry(name.clone())
+            .or_insert_with(|| Channel::new(ChannelId(self.inboxes.next_id())))
     }
 
     /// Ends a subscription, and tells those who remain. `was_last_of_shard`: the shard has no
@@ -212,11 +216,11 @@ impl Hub {
         now: Instant,
     ) -> Published {
         let to_cache = to_cache.filter(|_| name.is_cache());
-        if to_cache.is_some() && !self.channels.contains_key(name) {
-            let id = ChannelId(self.inboxes.next_id());
-            self.channels.entry(name.clone()).or_insert_with(|| Channel::new(id));
-        }
-        let Some(mut entry) = self.channels.get_mut(name) else { return Published::default() };
+        let entry = match to_cache {
+            Some(_) => Some(self.enter(name)),
+            None => self.channels.get_mut(name),
+        };
+        let Some(mut entry) = entry else { return Published::default() };
         let channel = entry.value_mut();
         if let Some(ToCache(data)) = to_cache {
             self.remember(name, channel, frame, data, now);
