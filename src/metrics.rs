@@ -188,7 +188,7 @@ impl Metrics {
     fn encode_traffic<const N: usize>(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
-        (direction, done): (&str, &str),
+        (direction, done, what): (&str, &str, &str),
         kinds: [&str; N],
         of: impl Fn(&ShardMetrics) -> &[Traffic; N],
     ) -> fmt::Result {
@@ -202,7 +202,7 @@ impl Metrics {
             counter(&mut family, &[("kind", kind)], sum(at, |traffic| read(&traffic.messages)))?;
         }
         let name = format!("campanile_bytes_{done}");
-        let help = format!("Bytes of the messages {direction} clients by kind");
+        let help = format!("Bytes of the messages {direction} clients by kind, {what}");
         let mut family = encoder.encode_descriptor(&name, &help, None, MetricType::Counter)?;
         for (at, kind) in kinds.into_iter().enumerate() {
             counter(&mut family, &[("kind", kind)], sum(at, |traffic| read(&traffic.bytes)))?;
@@ -216,7 +216,7 @@ impl Metrics {
         };
         let bounds = BOUNDS_US.iter().map(|us| Duration::from_micros(*us).as_secs_f64());
         let buckets: Vec<(f64, u64)> = bounds
-            .chain([f64::MAX])
+            .chain([f64::INFINITY])
             .enumerate()
             .map(|(at, bound)| (bound, sum(&|histogram| read(&histogram.buckets[at]))))
             .collect();
@@ -226,7 +226,7 @@ impl Metrics {
         encoder
             .encode_descriptor(
                 "campanile_delivery_latency_seconds",
-                "Time from the acceptance of an event to its write to a subscriber",
+                "Time from the acceptance of an event to the slice of writes that carries it; one sample a write",
                 None,
                 MetricType::Histogram,
             )?
@@ -267,9 +267,16 @@ impl Collector for Metrics {
         use prometheus_client::encoding::EncodeMetric;
 
         let received = ReceivedKind::ALL.map(ReceivedKind::as_str);
-        self.encode_traffic(&mut encoder, ("from", "received"), received, |shard| &shard.received)?;
+        self.encode_traffic(
+            &mut encoder,
+            ("from", "received", "without framing"),
+            received,
+            |shard| &shard.received,
+        )?;
         let sent = FrameKind::ALL.map(FrameKind::as_str);
-        self.encode_traffic(&mut encoder, ("to", "sent"), sent, |shard| &shard.sent)?;
+        self.encode_traffic(&mut encoder, ("to", "sent", "with framing"), sent, |shard| {
+            &shard.sent
+        })?;
         self.encode_latency(&mut encoder)?;
         self.encode_shards(&mut encoder)?;
         self.publishes.encode(encoder.encode_descriptor(
@@ -290,7 +297,7 @@ impl Collector for Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use prometheus_client::{encoding::text, registry::Registry};
+    use prometheus_client::{encoding::prometheus_text, registry::Registry};
 
     #[test]
     fn what_was_counted_is_exposed() {
@@ -307,7 +314,8 @@ mod tests {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(metrics));
         let mut page = String::new();
-        text::encode(&mut page, &registry).unwrap();
+        prometheus_text::encode(&mut page, &registry).unwrap();
+        assert!(!page.contains("e+308"), "one bucket without a bound");
         for line in [
             "campanile_messages_received_total{kind=\"subscribe\"} 2",
             "campanile_bytes_received_total{kind=\"subscribe\"} 100",
@@ -315,6 +323,7 @@ mod tests {
             "campanile_bytes_sent_total{kind=\"event\"} 150000",
             "campanile_delivery_latency_seconds_bucket{le=\"0.0001\"} 1",
             "campanile_delivery_latency_seconds_bucket{le=\"0.00025\"} 2",
+            "campanile_delivery_latency_seconds_bucket{le=\"+Inf\"} 2",
             "campanile_delivery_latency_seconds_count 2",
             "campanile_shard_busy_seconds_total{shard=\"0\"} 1.5",
             "campanile_publishes_total{status=\"200\"} 1",

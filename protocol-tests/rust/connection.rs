@@ -321,7 +321,11 @@ async fn c25_shutdown_closes_everyone_4200_and_lets_nobody_in() {
 
 #[tokio::test]
 async fn c26_an_app_that_wants_tls_is_closed_4000_without_it() {
-    let server = Settings::new().app("tls_only", true).start().await;
+    let server = Settings::new()
+        .server("trusted_proxies", r#"["10.0.0.1"]"#)
+        .app("tls_only", true)
+        .start()
+        .await;
     server.open(&format!("/app/{KEY}?protocol=7")).await.refused(4000).await;
 }
 
@@ -374,7 +378,12 @@ async fn c30_neither_a_public_channel_nor_a_failed_private_one_authorizes() {
 async fn the_reasons_for_a_refusal_have_an_order() {
     let origins = r#"["example.com"]"#;
     let foreign = [("Origin", "https://evil.test")];
-    let server = Settings::new().app("tls_only", true).app("enabled", false).start().await;
+    let server = Settings::new()
+        .server("trusted_proxies", r#"["10.0.0.1"]"#)
+        .app("tls_only", true)
+        .app("enabled", false)
+        .start()
+        .await;
     server.open("/app/nope?protocol=3").await.refused(4007).await;
     server.open(&format!("/app/{KEY}?protocol=3")).await.refused(4007).await;
     server.open(&format!("/app/{KEY}")).await.refused(4000).await;

@@ -1,7 +1,7 @@
 //! What the server says when it starts.
 
 use crate::config::Config;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Where the server is, and for the development app everything that it takes to try it out.
 pub(super) fn banner(config: &Config, address: SocketAddr) -> String {
@@ -19,7 +19,12 @@ pub(super) fn banner(config: &Config, address: SocketAddr) -> String {
 }
 
 fn development(id: &str, key: &str, secret: &str, address: SocketAddr, path: &str) -> String {
-    let (host, port) = (address.ip(), address.port());
+    let port = address.port();
+    // As it stands in a URL.
+    let host = match address.ip() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
     let ws_path = if path.is_empty() { String::new() } else { format!("\n    wsPath: '{path}',") };
     format!(
         r#"Development app, on loopback only:

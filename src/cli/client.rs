@@ -10,8 +10,8 @@ use clap::Args;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode, Uri, body::Bytes, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
-use std::{error::Error, net::IpAddr, process::ExitCode};
-use tokio::{io, net::TcpStream};
+use std::{error::Error, net::IpAddr, process::ExitCode, time::Duration};
+use tokio::{io, net::TcpStream, time};
 
 /// Which server, and as which app.
 #[derive(Args, Clone, Debug)]
@@ -102,12 +102,19 @@ fn reachable(host: &str) -> String {
     }
 }
 
+/// How long the server has to answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The status and body of an answer, or why there is none.
 pub(super) type Answer = Result<(StatusCode, String), Box<dyn Error + Send + Sync>>;
 
 impl Target {
     /// Sends one request to the server; `path` comes behind its prefix.
     pub(super) async fn request(&self, method: Method, path: &str, body: String) -> Answer {
+        time::timeout(TIMEOUT, self.exchange(method, path, body)).await?
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: String) -> Answer {
         let stream = TokioIo::new(self.connect().await?);
         let (mut sender, connection) = http1::handshake(stream).await?;
         tokio::spawn(connection);
@@ -123,7 +130,7 @@ impl Target {
     }
 
     pub(super) async fn connect(&self) -> io::Result<TcpStream> {
-        TcpStream::connect((self.host.as_str(), self.port)).await
+        time::timeout(TIMEOUT, TcpStream::connect((self.host.as_str(), self.port))).await?
     }
 
     /// Host and port as they stand in a URL.

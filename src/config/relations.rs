@@ -1,7 +1,7 @@
 //! The rules between values: limits that must fit into one another, names that must differ.
 
 use super::{
-    AppConfig, Config,
+    AppConfig, Config, ServerConfig,
     draft::Draft,
     key::Key,
     origin::{ConfigError, Origin},
@@ -21,13 +21,32 @@ fn app_key(index: usize, name: &str) -> Key {
 pub(super) fn check(config: &Config, draft: &Draft) -> Result<(), ConfigError> {
     let Config { server, connection, apps, .. } = config;
     let outbox = (Key::new(OUTBOX), connection.max_outbox_bytes);
-    at_least(draft, outbox, (Key::new(MESSAGE), connection.max_message_bytes))?;
+    at_least(draft, outbox.clone(), (Key::new(MESSAGE), connection.max_message_bytes))?;
     for (index, app) in apps.iter().enumerate() {
         let event = (app_key(index, "max_event_bytes"), app.max_event_bytes);
         at_least(draft, (Key::new(REQUEST), server.max_request_bytes), event)?;
+        // Otherwise an event would be accepted that closes everyone who is to get it.
+        let event = (app_key(index, "max_event_bytes"), app.max_event_bytes);
+        at_least(draft, outbox.clone(), event)?;
+        tls_can_be_told(draft, server, app_key(index, "tls_only"), app.tls_only)?;
     }
     distinct(draft, apps, "id", |app| &app.id)?;
     distinct(draft, apps, "key", |app| &app.key)
+}
+
+/// `tls_only` needs somebody who knows whether a client came by TLS: without TLS in this process,
+/// that is a trusted proxy.
+fn tls_can_be_told(
+    draft: &Draft,
+    server: &ServerConfig,
+    key: Key,
+    tls_only: bool,
+) -> Result<(), ConfigError> {
+    if tls_only && server.trusted_proxies.is_empty() && server.tls.cert.is_empty() {
+        let rule = "lets nobody in unless server.trusted_proxies lists the proxy that serves TLS";
+        return Err(ConfigError::key(&draft.origin(&key), key, rule));
+    }
+    Ok(())
 }
 
 /// `large` must not be less than `small`. Whichever was written later is to blame.
@@ -86,6 +105,11 @@ pub(super) fn make_room(draft: &mut Draft, apps: usize, notes: &mut Vec<String>)
     {
         // A body holds the event's data as a JSON string, and its name and channels beside it.
         give_way(draft, Key::new(REQUEST), event.saturating_mul(2), &origin, notes);
+    }
+    if let Some((event, origin)) = from_peer(draft, &app_key(0, "max_event_bytes"))
+        && number(draft, &Key::new(OUTBOX), connection.max_outbox_bytes) < event
+    {
+        give_way(draft, Key::new(OUTBOX), event.saturating_mul(2), &origin, notes);
     }
     if let Some((message, origin)) = from_peer(draft, &Key::new(MESSAGE))
         && number(draft, &Key::new(OUTBOX), connection.max_outbox_bytes) < message

@@ -8,13 +8,13 @@ mod api;
 mod auth;
 mod body;
 mod cors;
-mod held;
 mod probes;
 mod publish;
 mod reply;
 mod route;
 mod serve;
 mod upgrade;
+mod wire;
 
 pub use probes::serve_metrics;
 pub use serve::serve;

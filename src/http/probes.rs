@@ -57,8 +57,8 @@ fn page(node: &Node) -> Reply {
 
 fn bears(headers: &HeaderMap, token: &str) -> bool {
     let sent = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let sent = sent.and_then(|value| value.strip_prefix("Bearer "));
-    sent.is_some_and(|sent| same_secret(sent.trim(), token))
+    let (scheme, sent) = sent.and_then(|value| value.split_once(' ')).unwrap_or_default();
+    scheme.eq_ignore_ascii_case("bearer") && same_secret(sent.trim(), token)
 }
 
 /// Serves nothing but the metrics, without a token, until dropped.

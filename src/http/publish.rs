@@ -126,9 +126,9 @@ enum Channels {
 
 fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     let text = std::str::from_utf8(body).ok().filter(|text| text.trim_start().starts_with('{'));
-    let text = text.ok_or_else(|| ApiError::bad_request("The body must be a JSON object"))?;
+    let text = text.ok_or_else(|| ApiError::bad_request("a JSON object is required"))?;
     serde_json::from_str(text)
-        .map_err(|error| ApiError::bad_request(format!("The body must be a JSON object: {error}")))
+        .map_err(|error| ApiError::bad_request(format!("a JSON object is required: {error}")))
 }
 
 fn parse_batch<'a>(body: &'a [u8], config: &AppConfig) -> Result<Vec<Publish<'a>>, ApiError> {
@@ -145,7 +145,12 @@ fn parse_batch<'a>(body: &'a [u8], config: &AppConfig) -> Result<Vec<Publish<'a>
     }
     batch
         .into_iter()
-        .map(|raw| parse_event(&object(raw.get().as_bytes())?, config, Channels::One))
+        .enumerate()
+        .map(|(at, raw)| {
+            object(raw.get().as_bytes())
+                .and_then(|body| parse_event(&body, config, Channels::One))
+                .map_err(|error| error.within(&format!("batch[{at}]")))
+        })
         .collect()
 }
 

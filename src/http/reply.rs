@@ -52,6 +52,12 @@ impl ApiError {
         Self::new(status, message).with_header(RETRY_AFTER, HeaderValue::from(seconds.max(1)))
     }
 
+    /// Says in which part of the request the flaw is.
+    pub(super) fn within(mut self, part: &str) -> Self {
+        self.message = format!("{part}: {}", self.message);
+        self
+    }
+
     pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.header = Some((name, value));
         self

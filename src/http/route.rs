@@ -58,17 +58,37 @@ fn decoded(segment: &str) -> Result<Cow<'_, str>, ApiError> {
 }
 
 impl<'a> Route<'a> {
+    /// What is asked for, for the log: names in the path may be secrets of somebody.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::WebSocket { .. } => "websocket",
+            Self::Up => "up",
+            Self::Ready => "ready",
+            Self::Metrics => "metrics",
+            Self::Preflight { .. } => "preflight",
+            Self::Api { call, .. } => match call {
+                Call::Publish => "publish",
+                Call::PublishBatch => "publish_batch",
+                Call::Channels => "channels",
+                Call::Channel(_) => "channel",
+                Call::ChannelUsers(_) => "channel_users",
+                Call::Connections => "connections",
+                Call::TerminateUser(_) => "terminate_user",
+            },
+        }
+    }
+
     /// Reads the path of a request, in which `prefix` comes first.
     ///
     /// # Errors
     ///
     /// 404 where there is nothing, 405 where the method does not fit.
     pub(super) fn parse(method: &Method, path: &'a str, prefix: &str) -> Result<Self, ApiError> {
-        let path = path
+        let inner = path
             .strip_prefix(prefix)
             .and_then(|path| path.strip_prefix('/'))
             .ok_or_else(|| Self::nothing_at(path, prefix))?;
-        let mut segments = path.splitn(3, '/');
+        let mut segments = inner.splitn(3, '/');
         let first = segments.next().unwrap_or_default();
         match (first, segments.next(), segments.next()) {
             ("app", Some(key), None) if !key.is_empty() => {

@@ -2,10 +2,10 @@
 
 use super::{
     Http, auth, body, cors,
-    held::{HeldStream, Hold},
     reply::{ApiError, Reply},
     route::{Call, Route},
     upgrade::Granted,
+    wire::{WatchedStream, Wire},
 };
 use crate::{hub::Hub, shard::Adoption, shutdown::Drain};
 use hyper::{
@@ -16,13 +16,14 @@ use hyper::{
     server::conn::http1,
     service::service_fn,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use std::{
     convert::Infallible,
+    future::poll_fn,
     io,
     net::SocketAddr,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 use tokio::{
@@ -45,7 +46,7 @@ const LINGER: Duration = Duration::from_secs(2);
 struct Exchange {
     http: Arc<Http>,
     peer: SocketAddr,
-    hold: Hold,
+    wire: Wire,
     /// Set by the request that asked for a WebSocket.
     granted: Mutex<Option<Granted>>,
 }
@@ -58,10 +59,9 @@ pub async fn serve(
     adoptions: mpsc::UnboundedSender<Adoption>,
     mut drain: Drain,
 ) {
-    let hold = Hold::default();
-    let io = TokioIo::new(HeldStream::new(stream, hold.clone()));
-    let timeout = http.request_timeout;
-    let exchange = Arc::new(Exchange { http, peer, hold, granted: Mutex::new(None) });
+    let wire = Wire::new(Instant::now());
+    let io = TokioIo::new(WatchedStream::new(stream, wire.clone()));
+    let exchange = Arc::new(Exchange { http, peer, wire, granted: Mutex::new(None) });
     let serving = Arc::clone(&exchange);
     let service = service_fn(move |request| {
         let exchange = Arc::clone(&serving);
@@ -69,36 +69,39 @@ pub async fn serve(
     });
     let mut is_leaving = drain.has_begun();
     let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(timeout)
+        .header_read_timeout(None)
         .max_buf_size(HEAD_MAX)
         .keep_alive(!is_leaving)
         .serve_connection(io, service);
-    let mut given_up = pin!(time::sleep(exchange.http.patience));
+    let (timeout, patience) = (exchange.http.request_timeout, exchange.http.patience);
+    let mut given_up = pin!(time::sleep(patience));
+    let mut overdue = pin!(exchange.wire.overdue(timeout));
     let served = loop {
         tokio::select! {
-            served = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => break served,
+            served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break served,
             () = drain.begun(), if !is_leaving => {
                 is_leaving = true;
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
-                given_up.as_mut().reset(time::Instant::now() + exchange.http.patience);
+                given_up.as_mut().reset(time::Instant::now() + patience);
             }
             // Whoever has not sent its request by then is not waited for.
             () = &mut given_up, if is_leaving => return,
+            () = &mut overdue => return,
         }
     };
     if let Err(error) = served {
         tracing::debug!(%error, "http connection failed");
     }
-    let granted = exchange.granted.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let parts = connection.into_parts();
-    let (stream, response) = parts.io.into_inner().into_parts();
-    if let Some(admission) = granted {
-        return hand_over(stream, response, &parts.read_buf, admission, &adoptions);
+    if exchange.has_granted() {
+        let parts = connection.into_parts();
+        return exchange.hand_over(parts.io.into_inner(), &parts.read_buf, &adoptions);
     }
+    // Answers to pipelined requests may wait in the library still; this writes them.
+    let _ = time::timeout(timeout.min(patience), &mut connection).await;
     // A shutdown waits for answers, and those have been given.
     drop(drain);
-    linger(stream).await;
+    let (stream, _) = connection.into_parts().io.into_inner().into_parts();
+    exchange.hang_up(stream).await;
 }
 
 /// Hangs up so that the last answer arrives: a socket that is closed with something unread is
@@ -114,39 +117,81 @@ async fn linger(mut stream: TcpStream) {
     let _ = time::timeout(LINGER, hang_up).await;
 }
 
-fn hand_over(
-    stream: TcpStream,
-    response: Vec<u8>,
-    received: &[u8],
-    admission: Granted,
-    adoptions: &mpsc::UnboundedSender<Adoption>,
-) {
-    match stream.into_std() {
-        Ok(socket) => {
-            let received = received.to_vec();
-            // A shard that is gone has no use for it: the process is ending.
-            let _ = adoptions.send(Adoption { socket, response, received, admission });
-        }
-        Err(error) => tracing::warn!(%error, "socket could not be handed over"),
-    }
-}
-
 impl Exchange {
+    fn granted(&self) -> MutexGuard<'_, Option<Granted>> {
+        self.granted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_granted(&self) -> bool {
+        self.granted().is_some()
+    }
+
+    fn hand_over(
+        &self,
+        stream: WatchedStream,
+        received: &[u8],
+        adoptions: &mpsc::UnboundedSender<Adoption>,
+    ) {
+        let (stream, response) = stream.into_parts();
+        let Some(admission) = self.granted().take() else { return };
+        match stream.into_std() {
+            Ok(socket) => {
+                let received = received.to_vec();
+                // A shard that is gone has no use for it: the process is ending.
+                let _ = adoptions.send(Adoption { socket, response, received, admission });
+            }
+            Err(error) => tracing::warn!(%error, "socket was lost on its way to the shard"),
+        }
+    }
+
+    /// Ends the connection; if its last request could not even be read, with an answer to it.
+    async fn hang_up(&self, mut stream: TcpStream) {
+        if let Some(status) = self.wire.refused() {
+            let reply = self.unreadable(status);
+            if stream.write_all(reply.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+        linger(stream).await;
+    }
+
+    /// The answer to what is no request that we can read, as it goes over the wire.
+    fn unreadable(&self, status: StatusCode) -> String {
+        let message = match status.as_u16() {
+            431 => format!("The head of a request has at most {HEAD_MAX} bytes"),
+            _ => "This is no HTTP/1.1 request that could be read".to_owned(),
+        };
+        let body = serde_json::json!({"error": message, "code": status.as_u16()}).to_string();
+        format!(
+            "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\nx-request-id: {}\r\n\r\n{body}",
+            body.len(),
+            self.http.request_id(),
+        )
+    }
+
     async fn answer(&self, request: Request<Incoming>) -> Reply {
+        self.wire.request_came();
+        let reply = self.answer_logged(request).await;
+        self.wire.request_answered(Instant::now());
+        reply
+    }
+
+    async fn answer_logged(&self, request: Request<Incoming>) -> Reply {
         let (parts, body) = request.into_parts();
         let request_id = self.request_id(&parts.headers);
         let began = Instant::now();
-        let mut reply = match Route::parse(&parts.method, parts.uri.path(), &self.http.prefix) {
-            Ok(route) => self.follow(route, &parts, body).await,
-            Err(error) => error.into_reply(),
-        };
-        let status = reply.status();
-        let path = parts.uri.path();
-        if status.is_client_error() || status.is_server_error() {
-            tracing::info!(?request_id, method = %parts.method, path, %status, "request refused");
+        let (route, mut reply) =
+            match Route::parse(&parts.method, parts.uri.path(), &self.http.prefix) {
+                Ok(route) => (route.label(), self.follow(route, &parts, body).await),
+                Err(error) => ("none", error.into_reply()),
+            };
+        let (id, status) = (request_id.to_str().unwrap_or_default(), reply.status().as_u16());
+        if 400 <= status {
+            tracing::info!(request_id = id, method = %parts.method, route, status, "request refused");
         } else {
-            let elapsed_us = began.elapsed().as_micros();
-            tracing::debug!(?request_id, method = %parts.method, path, %status, elapsed_us, "request answered");
+            let elapsed_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            tracing::debug!(request_id = id, method = %parts.method, route, status, elapsed_us, "request answered");
         }
         reply.headers_mut().insert(REQUEST_ID, request_id);
         reply
@@ -184,8 +229,8 @@ impl Exchange {
     fn upgrade(&self, parts: &Parts, key: &str) -> Reply {
         match self.http.upgrade(parts, key, self.peer.ip()) {
             Ok((reply, granted)) => {
-                *self.granted.lock().unwrap_or_else(PoisonError::into_inner) = Some(granted);
-                self.hold.begin();
+                *self.granted() = Some(granted);
+                self.wire.hold();
                 reply
             }
             Err(error) => error.into_reply(),

@@ -40,15 +40,28 @@ impl Http {
         let query = parts.uri.query().unwrap_or_default();
         let protocol: Option<Cow<'_, str>> = form_urlencoded::parse(query.as_bytes())
             .find_map(|(name, value)| (name == "protocol").then_some(value));
-        let header = |name: &HeaderName| parts.headers.get(name).and_then(|v| v.to_str().ok());
-        let named = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
-        let peer =
-            self.proxies.client(tcp_peer, named("x-forwarded-for"), named("x-forwarded-proto"));
+        let forwarded_for = list(&parts.headers, "x-forwarded-for");
+        let proto = list(&parts.headers, "x-forwarded-proto");
+        let peer = self.proxies.client(tcp_peer, forwarded_for.as_deref(), proto.as_deref());
+        let origin =
+            parts.headers.get(ORIGIN).map(|origin| String::from_utf8_lossy(origin.as_bytes()));
         let request =
-            ConnectRequest { key, protocol: protocol.as_deref(), origin: header(&ORIGIN), peer };
+            ConnectRequest { key, protocol: protocol.as_deref(), origin: origin.as_deref(), peer };
         let granted = self.node.admit(request, Instant::now()).map(Box::new);
-        Ok((switching(accept, sub_protocol(&parts.headers)), granted))
+        if let Err(code) = &granted {
+            let app = self.node.hub_by_key(key).map(|hub| hub.app().config.id.as_str());
+            let (reason, code, address) = (code.label(), code.number(), peer.address);
+            tracing::info!(reason, code, app, %address, ?origin, "connection refused");
+        }
+        let version = Version::negotiate(protocol.as_deref(), false).unwrap_or(Version::NEWEST);
+        Ok((switching(accept, sub_protocol(&parts.headers, version)), granted))
     }
+}
+
+/// A header that may come in several lines, as the one list that they are.
+fn list(headers: &HeaderMap, name: &str) -> Option<String> {
+    let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    lines.map(str::to_owned).reduce(|list, line| format!("{list},{line}"))
 }
 
 /// Checks the request's headers, and derives the answer to its key.
@@ -68,12 +81,17 @@ fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, ApiError> {
             .with_header(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")));
     }
     let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
-    // Sixteen bytes in base64.
-    let key = key.filter(|key| key.len() == 24).ok_or_else(|| {
+    let key = key.filter(|key| is_key(key)).ok_or_else(|| {
         ApiError::bad_request("Sec-WebSocket-Key must be sixteen bytes in base64")
     })?;
     HeaderValue::try_from(derive_accept_key(key))
         .map_err(|_| ApiError::bad_request("Sec-WebSocket-Key must be sixteen bytes in base64"))
+}
+
+/// Whether these are sixteen bytes in base64.
+fn is_key(key: &[u8]) -> bool {
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/".contains(byte);
+    key.len() == 24 && key.ends_with(b"==") && key[..22].iter().all(is_base64)
 }
 
 fn upgrade_required(message: &str) -> ApiError {
@@ -81,17 +99,18 @@ fn upgrade_required(message: &str) -> ApiError {
         .with_header(UPGRADE, HeaderValue::from_static("websocket"))
 }
 
-/// The one sub-protocol that is selected, if any that we speak is offered. Apple's clients hang
-/// up when theirs is not.
-fn sub_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
-    let lists = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter();
-    let mut offered =
-        lists.filter_map(|value| value.to_str().ok()).flat_map(|list| list.split(','));
-    let spoken = offered.find_map(|token| {
-        let version = token.trim().strip_prefix(SUB_PROTOCOL)?;
-        Version::negotiate(Some(version), true).ok().map(|_| token.trim().to_owned())
-    })?;
-    HeaderValue::try_from(spoken).ok()
+/// The one sub-protocol that is selected: that of the version we speak, if it is offered, else
+/// another that we could. Apple's clients hang up when theirs is not.
+fn sub_protocol(headers: &HeaderMap, version: Version) -> Option<HeaderValue> {
+    let offered = list(headers, SEC_WEBSOCKET_PROTOCOL.as_str())?;
+    let spoken = |token: &&str| {
+        let digit = token.strip_prefix(SUB_PROTOCOL).filter(|digit| digit.len() == 1);
+        digit.is_some_and(|digit| ("4"..="7").contains(&digit))
+    };
+    let tokens = || offered.split(',').map(str::trim).filter(spoken);
+    let ours = format!("{SUB_PROTOCOL}{}", version.number());
+    let selected = tokens().find(|token| *token == ours).or_else(|| tokens().next())?;
+    HeaderValue::try_from(selected).ok()
 }
 
 fn switching(accept: HeaderValue, sub_protocol: Option<HeaderValue>) -> Reply {

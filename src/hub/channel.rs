@@ -90,6 +90,10 @@ impl Channel {
         if was_last_of_shard {
             self.shards.remove(shard);
         }
+        if self.subscribers == 0 {
+            // Whoever comes next has been told nothing.
+            self.count.told = None;
+        }
     }
 
     /// Puts `member` on the roster; gives the `member_added` for the others if the user is new.

@@ -205,6 +205,17 @@ fn every_change_of_a_small_count_is_told_at_once() {
 }
 
 #[test]
+fn who_comes_back_to_a_remembered_channel_is_told_the_count() {
+    let bench = bench(|app| app.subscription_count = true);
+    bench.publish("cache-c", "1");
+    for _ in 0..2 {
+        bench.subscribe(0, "cache-c", None);
+        assert_eq!(bench.heard(0).len(), 1);
+        bench.hub.unsubscribe(shard(0), true, &name("cache-c"), None, bench.now);
+    }
+}
+
+#[test]
 fn a_large_count_is_told_every_five_seconds_at_most() {
     let mut bench = bench(|app| app.subscription_count = true);
     for _ in 0..150 {

@@ -3,7 +3,7 @@
 use dashmap::DashMap;
 use ipnet::IpNet;
 use std::{
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -45,9 +45,11 @@ impl TrustedProxies {
         if !self.contains(address) {
             return Peer { address, is_tls: false };
         }
-        let is_tls = proto.is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"));
+        // The first of a list is how the client itself came. Some proxies say wss for WebSockets.
+        let scheme = proto.and_then(|list| list.split(',').next()).unwrap_or_default().trim();
+        let is_tls = ["https", "wss"].iter().any(|tls| scheme.eq_ignore_ascii_case(tls));
         for entry in forwarded_for.unwrap_or_default().rsplit(',') {
-            let Ok(forwarded) = entry.trim().parse::<IpAddr>() else { break };
+            let Some(forwarded) = parse_address(entry.trim()) else { break };
             address = forwarded.to_canonical();
             if !self.contains(address) {
                 break;
@@ -55,6 +57,12 @@ impl TrustedProxies {
         }
         Peer { address, is_tls }
     }
+}
+
+/// An address as proxies write it: plain, in brackets, or with a port.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    bare.parse().ok().or_else(|| text.parse().map(|with_port: SocketAddr| with_port.ip()).ok())
 }
 
 /// How many connections each address has. IPv6 addresses count by their /64, which is what one
@@ -140,6 +148,22 @@ mod tests {
         assert_eq!(client("10.0.0.1", None), at("10.0.0.1", true));
         assert_eq!(client("10.0.0.1", Some("nonsense")), at("10.0.0.1", true));
         assert_eq!(client("::ffff:10.0.0.1", Some("6.6.6.6")), at("6.6.6.6", true));
+        assert_eq!(client("10.0.0.1", Some("6.6.6.6:4711")), at("6.6.6.6", true));
+        assert_eq!(client("10.0.0.1", Some("[2001:db8::1]")), at("2001:db8::1", true));
+        assert_eq!(client("10.0.0.1", Some("[2001:db8::1]:80")), at("2001:db8::1", true));
+    }
+
+    #[test]
+    fn a_proxy_says_in_its_own_way_that_the_client_came_by_tls() {
+        let proxies = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
+        let is_tls = |proto| proxies.client(ip("10.0.0.1"), None, proto).is_tls;
+        for proto in ["https", "HTTPS", "wss", "https, http", "https,https"] {
+            assert!(is_tls(Some(proto)), "{proto}");
+        }
+        for proto in ["http", "ws", "http, https", ""] {
+            assert!(!is_tls(Some(proto)), "{proto}");
+        }
+        assert!(!is_tls(None));
     }
 
     #[test]

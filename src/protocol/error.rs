@@ -80,6 +80,30 @@ impl CloseCode {
         }
     }
 
+    /// The code's name in the log and in the metrics. What a client chose is no part of it.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NotWebSocket => "not_websocket",
+            Self::NotUtf8 => "not_utf8",
+            Self::MessageTooBig { .. } => "message_too_big",
+            Self::TlsOnly => "tls_only",
+            Self::AppNotFound { .. } => "app_not_found",
+            Self::AppDisabled => "app_disabled",
+            Self::OverQuota => "over_quota",
+            Self::Version(_) => "version",
+            Self::OriginNotAllowed => "origin_not_allowed",
+            Self::NotAuthorizedInTime => "not_authorized_in_time",
+            Self::Terminated => "terminated",
+            Self::OverCapacity => "over_capacity",
+            Self::AddressOverCapacity => "address_over_capacity",
+            Self::SlowConsumer => "slow_consumer",
+            Self::TooManyMistakes => "too_many_mistakes",
+            Self::Draining => "draining",
+            Self::PongTimeout => "pong_timeout",
+        }
+    }
+
     /// Whether a `pusher:error` goes before the close frame: for all codes of Pusher's own
     /// range. Documentation asks for it below version 6; it harms nobody above.
     #[must_use]

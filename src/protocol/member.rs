@@ -49,10 +49,7 @@ impl Member {
             data.user_id.and_then(|raw| user_id(raw.get())).ok_or(SubscriptionRefusal::Member(
                 "channel_data needs a user_id, a non-empty text or a number",
             ))?;
-        if Self::USER_ID_LEN_MAX < user_id.chars().count() {
-            return Err(SubscriptionRefusal::Member("user_id is longer than 128 characters"));
-        }
-        Ok(Self { user_id: user_id.into(), user_info: user_info(data.user_info, limits)? })
+        Self::bounded(user_id.into(), user_info(data.user_info)?, limits)
     }
 
     /// The member that a signed-in user is where no `channel_data` says otherwise.
@@ -65,8 +62,21 @@ impl Member {
         info: Option<&str>,
         limits: MemberLimits,
     ) -> Result<Self, SubscriptionRefusal> {
-        let user_info: Arc<str> = info.unwrap_or(NO_INFO).into();
-        bounded(&user_info, limits)?;
+        Self::bounded(user_id, info.unwrap_or(NO_INFO).into(), limits)
+    }
+
+    fn bounded(
+        user_id: Arc<str>,
+        user_info: Arc<str>,
+        limits: MemberLimits,
+    ) -> Result<Self, SubscriptionRefusal> {
+        if Self::USER_ID_LEN_MAX < user_id.chars().count() {
+            return Err(SubscriptionRefusal::Member("user_id is longer than 128 characters"));
+        }
+        let max = limits.max_user_info_bytes;
+        if max < user_info.len() {
+            return Err(SubscriptionRefusal::MemberTooLarge { max });
+        }
         Ok(Self { user_id, user_info })
     }
 }
@@ -78,27 +88,15 @@ fn user_id(raw: &str) -> Option<String> {
     raw.starts_with(|first: char| first == '-' || first.is_ascii_digit()).then(|| raw.to_owned())
 }
 
-fn user_info(
-    raw: Option<&RawValue>,
-    limits: MemberLimits,
-) -> Result<Arc<str>, SubscriptionRefusal> {
-    let info = match raw.map_or("null", RawValue::get) {
-        "null" => NO_INFO.to_owned(),
-        object if object.starts_with('{') => compact(object),
-        _ => {
-            return Err(SubscriptionRefusal::Member(
-                "user_info supplied to presence subscription is invalid - \
-                 if supplied it must be a type of hash",
-            ));
-        }
-    };
-    bounded(&info, limits)?;
-    Ok(info.into())
-}
-
-fn bounded(user_info: &str, limits: MemberLimits) -> Result<(), SubscriptionRefusal> {
-    let max = limits.max_user_info_bytes;
-    if max < user_info.len() { Err(SubscriptionRefusal::MemberTooLarge { max }) } else { Ok(()) }
+fn user_info(raw: Option<&RawValue>) -> Result<Arc<str>, SubscriptionRefusal> {
+    match raw.map_or("null", RawValue::get) {
+        "null" => Ok(NO_INFO.into()),
+        object if object.starts_with('{') => Ok(compact(object).into()),
+        _ => Err(SubscriptionRefusal::Member(
+            "user_info supplied to presence subscription is invalid - \
+             if supplied it must be a type of hash",
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -146,6 +144,8 @@ mod tests {
         let with_id = |len: usize| parse(&format!(r#"{{"user_id":"{}"}}"#, "é".repeat(len)));
         assert!(with_id(128).is_ok());
         assert!(with_id(129).is_err());
+        assert!(Member::from_user("x".repeat(128).into(), None, LIMITS).is_ok());
+        assert!(Member::from_user("x".repeat(129).into(), None, LIMITS).is_err());
         let with_info = |len: usize| {
             parse(&format!(r#"{{"user_id":"1","user_info":{{"n":"{}"}}}}"#, "x".repeat(len - 8)))
         };

@@ -31,13 +31,21 @@ pub(super) fn start(
 }
 
 fn accept(listener: &TcpListener, doors: &[mpsc::UnboundedSender<Arrival>]) {
+    let mut is_exhausted = false;
     for door in doors.iter().cycle() {
         match next(listener) {
-            // A door that is closed belongs to a shard that is gone: the process is ending.
-            Ok(arrival) => drop(door.send(arrival)),
+            Ok(arrival) => {
+                is_exhausted = false;
+                // A door that is closed belongs to a shard that is gone: the process is ending.
+                let _ = door.send(arrival);
+            }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "accepting failed, probably for want of file descriptors");
+                // Once for each time that file descriptors, probably, have run out.
+                if !is_exhausted {
+                    tracing::warn!(%error, "accepting failed");
+                }
+                is_exhausted = true;
                 thread::sleep(EXHAUSTED_PAUSE);
             }
         }

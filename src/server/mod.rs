@@ -131,7 +131,7 @@ impl Server {
             tokio::spawn(http::serve_metrics(listener, node));
         }
         stop.await;
-        tracing::info!("draining");
+        tracing::info!("drain begun");
         let left = shutdown.begin(engine.shutdown_grace).await;
         ticking.abort();
         Ok(left)
@@ -180,11 +180,7 @@ fn max_connections(configured: usize) -> usize {
     match configured {
         0 => possible,
         configured if possible < configured => {
-            tracing::warn!(
-                configured,
-                possible,
-                "max_connections is beyond the limit of file descriptors: raise `ulimit -n`"
-            );
+            tracing::warn!(configured, possible, "max_connections cut to the file descriptors");
             possible
         }
         configured => configured,

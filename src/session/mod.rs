@@ -323,12 +323,16 @@ impl<P> Session<P> {
             return Err(ProtocolError::ClientEventsDisabled);
         }
         let channel = event.channel.ok_or(ProtocolError::ClientEventWithoutChannel)?;
-        let Some((name, subscription)) = self.subscriptions.get_key_value(channel.as_str()) else {
-            return Err(ProtocolError::ClientEventNotSubscribed { channel });
+        let subscribed = self.subscriptions.get_key_value(channel.as_str());
+        let Some((name, subscription)) = subscribed.filter(|(name, _)| name.needs_auth()) else {
+            let parsed = ChannelName::parse(&channel, limits.max_channel_name_length);
+            return Err(match parsed {
+                Ok(name) if name.needs_auth() => {
+                    ProtocolError::ClientEventNotSubscribed { channel }
+                }
+                Ok(_) | Err(_) => ProtocolError::ClientEventChannel { channel },
+            });
         };
-        if !name.needs_auth() {
-            return Err(ProtocolError::ClientEventChannel { channel });
-        }
         let max = limits.max_event_name_length;
         if max < event.name.chars().count() {
             return Err(ProtocolError::ClientEventName { max });

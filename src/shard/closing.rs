@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     hub::{ConnectionKey, ConnectionRef},
-    protocol::CloseCode,
+    protocol::{CloseCode, Frame, event},
 };
 use std::{
     collections::VecDeque,
@@ -33,15 +33,19 @@ impl Departure {
     const SPREAD: f64 = 0.7;
     /// The part after which nobody is waited for any more.
     const END: f64 = 0.95;
+    /// Few connections need not take that long: this much time for each is gentle enough.
+    const PACE: Duration = Duration::from_millis(50);
     const STEP: Duration = Duration::from_millis(10);
 
     fn new(connections: Vec<ConnectionKey>, now: Instant, grace: Duration) -> Self {
         Self {
             all: connections.len(),
-            waiting: connections.into(),
             began: now,
-            spread: grace.mul_f64(Self::SPREAD),
+            spread: grace.mul_f64(Self::SPREAD).min(
+                Self::PACE.saturating_mul(u32::try_from(connections.len()).unwrap_or(u32::MAX)),
+            ),
             ends: now + grace.mul_f64(Self::END),
+            waiting: connections.into(),
         }
     }
 
@@ -82,11 +86,20 @@ impl Engine {
         if !self.begin_closing(place, closing) {
             return;
         }
-        let connection = &mut self.connections[place as usize];
         if *code == CloseCode::SlowConsumer {
-            connection.outbox.clear();
+            self.connections[place as usize].outbox.clear();
         }
-        connection.say_goodbye(code);
+        self.say_goodbye(place, code);
+    }
+
+    /// Puts the last frames of the server into the outbox.
+    pub(super) fn say_goodbye(&mut self, place: u32, code: &CloseCode) {
+        let announcement = code.is_announced().then(|| event::closing(code));
+        let close = Frame::close(code.number(), &code.to_string());
+        for frame in announcement.into_iter().chain([close]) {
+            self.metrics().sent(frame.kind(), 1, frame.bytes().len());
+            self.connections[place as usize].outbox.push(frame);
+        }
     }
 
     /// The client has closed; the answer to it, if one is due, is in the outbox.
@@ -160,8 +173,12 @@ impl Engine {
                 ended
             }
         };
-        self.node.metrics().connection_ended(ended.label(), ended.code());
-        tracing::info!(reason = %ended, "connection ended");
+        let (reason, code) = (ended.label(), ended.code());
+        self.node.metrics().connection_ended(reason, code);
+        // Whoever was refused has no socket id, and was logged then.
+        if let Some(socket_id) = connection.socket_id {
+            tracing::info!(%socket_id, reason, code, "connection ended");
+        }
     }
 
     /// Has the connections leave, a few each turn.
@@ -194,14 +211,23 @@ mod tests {
 
     #[test]
     fn a_departure_is_spread_evenly_over_its_time() {
-        let keys = (0..100).map(|place| ConnectionKey { place, generation: 0 }).collect();
+        let keys = (0..1_000).map(|place| ConnectionKey { place, generation: 0 }).collect();
         let start = Instant::now();
         let mut departure = Departure::new(keys, start, Duration::from_secs(10));
         assert_eq!(departure.take_due(start).len(), 1);
         assert_eq!(departure.take_due(start).len(), 0);
-        assert_eq!(departure.take_due(start + Duration::from_millis(3_500)).len(), 50);
-        assert_eq!(departure.take_due(start + Duration::from_secs(7)).len(), 49);
+        assert_eq!(departure.take_due(start + Duration::from_millis(3_500)).len(), 500);
+        assert_eq!(departure.take_due(start + Duration::from_secs(7)).len(), 499);
         assert_eq!(departure.next_step(start), start + Duration::from_millis(9_500));
+    }
+
+    #[test]
+    fn few_connections_leave_soon() {
+        let keys = (0..3).map(|place| ConnectionKey { place, generation: 0 }).collect();
+        let start = Instant::now();
+        let mut departure = Departure::new(keys, start, Duration::from_secs(10));
+        assert_eq!(departure.take_due(start).len(), 1);
+        assert_eq!(departure.take_due(start + Duration::from_millis(150)).len(), 2);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{dirty::Queued, ended::Ended, inbound::Partial, outbox::Outbox, subsc
 use crate::{
     hub::ConnectionKey,
     node::Admitted,
-    protocol::{CloseCode, Frame},
+    protocol::{CloseCode, SocketId},
 };
 use mio::net::TcpStream;
 use std::{
@@ -37,6 +37,8 @@ pub struct ShardPlace(pub(super) Place);
 pub(super) struct Connection {
     pub(super) socket: TcpStream,
     pub(super) key: ConnectionKey,
+    /// The connection's public name; nothing if it was refused.
+    pub(super) socket_id: Option<SocketId>,
     pub(super) outbox: Outbox,
     pub(super) queued: Queued,
     /// The socket took no more. Until it does, it is not read from either: whoever sends
@@ -85,6 +87,10 @@ impl Connection {
         Self {
             socket: TcpStream::from_std(socket),
             key,
+            socket_id: match &phase {
+                Phase::Open(client) => Some(client.session.socket_id()),
+                Phase::Closing(_) => None,
+            },
             outbox: Outbox::default(),
             queued: Queued::No,
             is_blocked: false,
@@ -122,13 +128,5 @@ impl Connection {
             // A socket that is gone already ends on its own.
             let _ = self.socket.shutdown(Shutdown::Write);
         }
-    }
-
-    /// Puts the last frames of the server into the outbox.
-    pub(super) fn say_goodbye(&mut self, code: &CloseCode) {
-        if code.is_announced() {
-            self.outbox.push(crate::protocol::event::closing(code));
-        }
-        self.outbox.push(Frame::close(code.number(), &code.to_string()));
     }
 }

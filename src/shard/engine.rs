@@ -170,7 +170,7 @@ impl Engine {
     /// Contains a panic: it may cost what was being done, never the shard.
     fn guarded(&mut self, work: impl FnOnce(&mut Self)) {
         if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
-            tracing::error!(shard = self.index.get(), "a panic was contained, which is a bug");
+            tracing::error!(shard = self.index.get(), "panic contained");
         }
     }
 
@@ -229,22 +229,31 @@ impl Engine {
         };
         let connection = entry.insert(Connection::new(socket, key, phase));
         let registered = self.readiness.register(&mut connection.socket, key);
-        connection.outbox.push(Frame::raw(response));
-        if let Some(code) = refusal {
-            connection.say_goodbye(&code);
-        } else if let Phase::Open(client) = &connection.phase {
-            let socket_id = client.session.socket_id();
-            connection
-                .outbox
-                .push(event::connection_established(socket_id, self.config.activity_timeout_s));
-            tracing::info!(%socket_id, app = client.hub.app().config.id, "connection opened");
-        }
         self.dirty.add(place, &mut connection.queued, Urgency::Urgent);
         self.plan_look(place);
+        self.greet(place, Frame::raw(response), refusal.as_ref());
         match registered {
-            Err(error) => self.drop_connection(place, Ended::Transport(error.kind())),
+            Err(_broken) => self.drop_connection(place, Ended::Transport),
             Ok(()) if received.is_empty() => {}
             Ok(()) => self.guarded_for(place, |engine, place| engine.receive(place, &received)),
+        }
+    }
+
+    /// Puts the first frames into the outbox, so that they go out in one write.
+    fn greet(&mut self, place: u32, response: Frame, refusal: Option<&CloseCode>) {
+        self.metrics().sent(response.kind(), 1, response.bytes().len());
+        let connection = &mut self.connections[place as usize];
+        connection.outbox.push(response);
+        if let Some(code) = refusal {
+            return self.say_goodbye(place, code);
+        }
+        if let Phase::Open(client) = &connection.phase {
+            let socket_id = client.session.socket_id();
+            tracing::info!(%socket_id, app = client.hub.app().config.id, "connection opened");
+            self.send(
+                place,
+                event::connection_established(socket_id, self.config.activity_timeout_s),
+            );
         }
     }
 
@@ -362,7 +371,7 @@ impl Engine {
             }
             Ok(Written::Some) => self.dirty.add(place, &mut connection.queued, Urgency::Bulk),
             Ok(Written::Blocked) => connection.is_blocked = true,
-            Err(error) => self.drop_connection(place, Ended::Transport(error.kind())),
+            Err(_broken) => self.drop_connection(place, Ended::Transport),
         }
         if let Some(accepted_at) = accepted_at {
             self.metrics().delivered_after(self.now.saturating_duration_since(accepted_at));

@@ -58,8 +58,8 @@ impl Engine {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.drop_connection(place, Ended::Transport(error.kind()));
+                Err(_broken) => {
+                    self.drop_connection(place, Ended::Transport);
                     break;
                 }
             }

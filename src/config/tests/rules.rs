@@ -27,9 +27,11 @@ fn every_range_ends_where_it_says() {
 
 #[test]
 fn an_outbox_holds_the_largest_message() {
-    assert_eq!(rule("connection.max_outbox_bytes", "65536"), None);
     let expected = "must be at least connection.max_message_bytes (65536)";
     assert_eq!(rule("connection.max_outbox_bytes", "65535").as_deref(), Some(expected));
+    assert_eq!(rule("connection.max_outbox_bytes", "102400"), None);
+    let expected = "must be at least apps[0].max_event_bytes (102400)";
+    assert_eq!(rule("connection.max_outbox_bytes", "102399").as_deref(), Some(expected));
     assert_eq!(rule("connection.max_message_bytes", "1048576"), None);
     let expected = "must be at most connection.max_outbox_bytes (1048576)";
     assert_eq!(rule("connection.max_message_bytes", "1048577").as_deref(), Some(expected));
@@ -43,6 +45,16 @@ fn a_request_holds_the_largest_event() {
     assert_eq!(rule("apps[0].max_event_bytes", "1048576"), None);
     let expected = "must be at most server.max_request_bytes (1048576)";
     assert_eq!(rule("apps[0].max_event_bytes", "1048577").as_deref(), Some(expected));
+}
+
+#[test]
+fn tls_only_needs_a_proxy_that_serves_tls() {
+    let expected = "lets nobody in unless server.trusted_proxies lists the proxy that serves TLS";
+    assert_eq!(rule("apps[0].tls_only", "true").as_deref(), Some(expected));
+    let with_proxy = with_app()
+        .env("CAMPANILE_APPS__0__TLS_ONLY", "true")
+        .env("CAMPANILE_SERVER__TRUSTED_PROXIES", "10.0.0.1");
+    assert!(with_proxy.load().is_ok());
 }
 
 #[test]

@@ -1,0 +1,221 @@
+//! The socket of an HTTP connection, watched: how long the client keeps us waiting, what the HTTP
+//! library refuses by itself, and the response that opens a WebSocket.
+
+use hyper::StatusCode;
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time,
+};
+
+/// How long a connection may rest between two requests. Proxies and SDKs keep theirs for about a
+/// minute, and would send into one that is being closed.
+const REST_MAX: Duration = Duration::from_secs(90);
+/// Longest reply that the HTTP library makes up by itself, in bytes.
+const BARE_REPLY_MAX: usize = 256;
+
+/// What is known of the traffic on a connection. Shared by its socket and by its requests.
+#[derive(Clone, Debug)]
+pub(super) struct Wire(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    waits_for: WaitsFor,
+    /// Since when the client has not read what we wrote.
+    blocked_since: Option<Instant>,
+    /// Whether what is written is held back.
+    holds: bool,
+    /// What the library would have refused the request with.
+    refused: Option<StatusCode>,
+}
+
+#[derive(Debug)]
+enum WaitsFor {
+    /// The next request, since the last one was answered.
+    Request(Instant),
+    /// The rest of a request's head. A new connection owes us one at once.
+    Head(Instant),
+    /// Our own answer.
+    Answer,
+}
+
+impl Wire {
+    pub(super) fn new(now: Instant) -> Self {
+        let waits_for = WaitsFor::Head(now);
+        let state = State { waits_for, blocked_since: None, holds: false, refused: None };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request's head has come.
+    pub(super) fn request_came(&self) {
+        self.lock().waits_for = WaitsFor::Answer;
+    }
+
+    /// A request has been answered.
+    pub(super) fn request_answered(&self, now: Instant) {
+        self.lock().waits_for = WaitsFor::Request(now);
+    }
+
+    /// Holds back all that follows: the response that opens a WebSocket goes out in one write
+    /// with the first frame, which saves a system call and a packet for each connection.
+    pub(super) fn hold(&self) {
+        self.lock().holds = true;
+    }
+
+    /// What the library refused a request with that it could not read, if it did.
+    pub(super) fn refused(&self) -> Option<StatusCode> {
+        self.lock().refused
+    }
+
+    /// Waits until the client has kept us waiting too long: `patience` for the rest of a head
+    /// and for taking our answers, [`REST_MAX`] for the next request. Safe to cancel.
+    pub(super) async fn overdue(&self, patience: Duration) {
+        loop {
+            let now = Instant::now();
+            let deadline = self.lock().deadline(patience);
+            match deadline {
+                Some(deadline) if deadline <= now => return,
+                // The wait may have become a shorter one before the longer is over.
+                Some(deadline) => time::sleep_until(deadline.min(now + patience).into()).await,
+                None => time::sleep(patience).await,
+            }
+        }
+    }
+}
+
+impl State {
+    fn deadline(&self, patience: Duration) -> Option<Instant> {
+        let wait = match self.waits_for {
+            WaitsFor::Request(since) => Some(since + REST_MAX),
+            WaitsFor::Head(since) => Some(since + patience),
+            WaitsFor::Answer => None,
+        };
+        let write = self.blocked_since.map(|since| since + patience);
+        [wait, write].into_iter().flatten().min()
+    }
+}
+
+/// A socket that tells its [`Wire`] what happens.
+#[derive(Debug)]
+pub(super) struct WatchedStream {
+    stream: TcpStream,
+    wire: Wire,
+    held: Vec<u8>,
+}
+
+impl WatchedStream {
+    pub(super) fn new(stream: TcpStream, wire: Wire) -> Self {
+        Self { stream, wire, held: Vec::new() }
+    }
+
+    /// The socket, and what was held back.
+    pub(super) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.held)
+    }
+}
+
+/// The status of a reply that the library makes up for a request it can't read. Ours carry a
+/// request id and a body.
+fn bare_refusal(bytes: &[u8]) -> Option<StatusCode> {
+    let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= BARE_REPLY_MAX)?;
+    let status = text.strip_prefix("HTTP/1.1 4").map(|_| &text[9..12])?;
+    let is_bare = text.contains("content-length: 0\r\n") && !text.contains("x-request-id");
+    is_bare.then(|| status.parse().ok()).flatten()
+}
+
+impl AsyncRead for WatchedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if before < buffer.filled().len() {
+            let mut state = self.wire.lock();
+            if matches!(state.waits_for, WaitsFor::Request(_)) {
+                state.waits_for = WaitsFor::Head(Instant::now());
+            }
+        }
+        result
+    }
+}
+
+impl AsyncWrite for WatchedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.wire.lock().holds {
+            self.held.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        if let Some(status) = bare_refusal(bytes) {
+            self.wire.lock().refused = Some(status);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let mut state = self.wire.lock();
+        match result {
+            Poll::Pending => drop(state.blocked_since.get_or_insert_with(Instant::now)),
+            Poll::Ready(_) => state.blocked_since = None,
+        }
+        drop(state);
+        result
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_librarys_own_refusals_are_bare() {
+        let bare = "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\
+                    content-length: 0\r\ndate: x\r\n\r\n";
+        assert_eq!(bare_refusal(bare.as_bytes()).map(|status| status.as_u16()), Some(431));
+        for ours in [
+            "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 400 Bad Request\r\nx-request-id: 1\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 400 Bad Request\r\ncontent-length: 5\r\n\r\nhello",
+            "HTTP/1.1 4",
+            "",
+        ] {
+            assert_eq!(bare_refusal(ours.as_bytes()), None, "{ours}");
+        }
+    }
+
+    #[test]
+    fn a_client_may_rest_but_not_dawdle() {
+        let patience = Duration::from_secs(10);
+        let state =
+            |waits_for| State { waits_for, blocked_since: None, holds: false, refused: None };
+        let now = Instant::now();
+        let due = |waits_for| state(waits_for).deadline(patience).map(|at| at - now);
+        assert_eq!(due(WaitsFor::Head(now)), Some(patience));
+        assert_eq!(due(WaitsFor::Request(now)), Some(REST_MAX));
+        assert_eq!(due(WaitsFor::Answer), None);
+        let blocked = State { blocked_since: Some(now), ..state(WaitsFor::Answer) };
+        assert_eq!(blocked.deadline(patience), Some(now + patience));
+    }
+}
