@@ -1,16 +1,16 @@
 //! Stopping in order: who starts it, and who must have finished before the process may end.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::{sync::watch, time};
 
 /// Starts the shutdown, and waits for it. Held by the server, and by whoever hands out a
 /// [`Drain`] or only looks whether the shutdown has begun: holding one delays nothing.
 #[derive(Clone, Debug)]
-pub struct Shutdown(watch::Sender<bool>);
+pub struct Shutdown(watch::Sender<Option<Instant>>);
 
 /// Held by everything that must finish before the process may end.
 #[derive(Debug)]
-pub struct Drain(watch::Receiver<bool>);
+pub struct Drain(watch::Receiver<Option<Instant>>);
 
 impl Default for Shutdown {
     fn default() -> Self {
@@ -22,13 +22,13 @@ impl Shutdown {
     /// A shutdown that has not begun, and that nothing delays.
     #[must_use]
     pub fn new() -> Self {
-        Self(watch::Sender::new(false))
+        Self(watch::Sender::new(None))
     }
 
     /// Whether the shutdown has begun.
     #[must_use]
     pub fn has_begun(&self) -> bool {
-        *self.0.borrow()
+        self.0.borrow().is_some()
     }
 
     /// Has the shutdown wait until what is given is dropped.
@@ -40,7 +40,7 @@ impl Shutdown {
     /// Tells every [`Drain`] to finish, then waits until all are dropped or `grace` is over, and
     /// says how many were still held.
     pub async fn begin(&self, grace: Duration) -> usize {
-        self.0.send_replace(true);
+        self.0.send_replace(Some(Instant::now()));
         let _ = time::timeout(grace, self.0.closed()).await;
         self.0.receiver_count()
     }
@@ -50,13 +50,19 @@ impl Drain {
     /// Whether the shutdown has begun.
     #[must_use]
     pub fn has_begun(&self) -> bool {
+        self.since().is_some()
+    }
+
+    /// When the shutdown began, if it has.
+    #[must_use]
+    pub fn since(&self) -> Option<Instant> {
         *self.0.borrow()
     }
 
     /// Waits for the shutdown to begin. Safe to cancel.
     pub async fn begun(&mut self) {
         // An error means that the server is gone, which is a shutdown as well.
-        let _ = self.0.wait_for(|begun| *begun).await;
+        let _ = self.0.wait_for(Option::is_some).await;
     }
 }
 

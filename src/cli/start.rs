@@ -8,6 +8,7 @@ use crate::{
 use std::{io, process::ExitCode};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::FmtSubscriber;
 
 pub(super) fn start(args: &StartArgs) -> ExitCode {
@@ -22,7 +23,7 @@ pub(super) fn start(args: &StartArgs) -> ExitCode {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    log(&loaded.config);
+    let _writing = log(&loaded.config);
     for note in &loaded.notes {
         tracing::warn!(note, "configuration");
     }
@@ -32,10 +33,13 @@ pub(super) fn start(args: &StartArgs) -> ExitCode {
     }
 }
 
-fn log(config: &Config) {
-    let builder = FmtSubscriber::builder()
-        .with_max_level(Level::from(config.log.level))
-        .with_writer(io::stderr);
+/// Begins to log, on a thread of its own: whoever reads the log may be slow or gone, and must not
+/// hold up a shard. Lines beyond some thousands that wait are dropped. What waits is written when
+/// the guard is dropped.
+fn log(config: &Config) -> WorkerGuard {
+    let (writer, guard) = tracing_appender::non_blocking(io::stderr());
+    let builder =
+        FmtSubscriber::builder().with_max_level(Level::from(config.log.level)).with_writer(writer);
     let set = match config.log.format {
         LogFormat::Text => tracing::subscriber::set_global_default(
             builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).finish(),
@@ -46,6 +50,7 @@ fn log(config: &Config) {
     };
     // It can only have been set before, by a program that embeds this one.
     let _ = set;
+    guard
 }
 
 async fn serve(config: &Config) -> ExitCode {

@@ -17,6 +17,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 
+/// How long a connection to the listener of the metrics may last; a scrape opens another.
+const SCRAPE_MAX: Duration = Duration::from_secs(60);
 /// The type of Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -77,11 +79,9 @@ pub async fn serve_metrics(listener: TcpListener, node: Arc<Node>) {
             };
             async { Ok::<hyper::Response<Full<Bytes>>, Infallible>(reply) }
         });
-        tokio::spawn(
-            http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(Duration::from_secs(10))
-                .serve_connection(TokioIo::new(stream), service),
-        );
+        let serving = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(tokio::time::timeout(SCRAPE_MAX, serving));
     }
 }

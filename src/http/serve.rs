@@ -74,7 +74,8 @@ pub async fn serve(
         .keep_alive(!is_leaving)
         .serve_connection(io, service);
     let (timeout, patience) = (exchange.http.request_timeout, exchange.http.patience);
-    let mut given_up = pin!(time::sleep(patience));
+    let gives_up_at = |drain: &Drain| drain.since().unwrap_or_else(Instant::now) + patience;
+    let mut given_up = pin!(time::sleep_until(gives_up_at(&drain).into()));
     let mut overdue = pin!(exchange.wire.overdue(timeout));
     let served = loop {
         tokio::select! {
@@ -82,7 +83,7 @@ pub async fn serve(
             () = drain.begun(), if !is_leaving => {
                 is_leaving = true;
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
-                given_up.as_mut().reset(time::Instant::now() + patience);
+                given_up.as_mut().reset(gives_up_at(&drain).into());
             }
             // Whoever has not sent its request by then is not waited for.
             () = &mut given_up, if is_leaving => return,
@@ -94,7 +95,7 @@ pub async fn serve(
     }
     if exchange.has_granted() {
         let parts = connection.into_parts();
-        return exchange.hand_over(parts.io.into_inner(), &parts.read_buf, &adoptions);
+        return exchange.hand_over(parts.io.into_inner(), &parts.read_buf, drain, &adoptions);
     }
     // Answers to pipelined requests may wait in the library still; this writes them.
     let _ = time::timeout(timeout.min(patience), &mut connection).await;
@@ -130,6 +131,7 @@ impl Exchange {
         &self,
         stream: WatchedStream,
         received: &[u8],
+        drain: Drain,
         adoptions: &mpsc::UnboundedSender<Adoption>,
     ) {
         let (stream, response) = stream.into_parts();
@@ -138,7 +140,7 @@ impl Exchange {
             Ok(socket) => {
                 let received = received.to_vec();
                 // A shard that is gone has no use for it: the process is ending.
-                let _ = adoptions.send(Adoption { socket, response, received, admission });
+                let _ = adoptions.send(Adoption { socket, response, received, admission, drain });
             }
             Err(error) => tracing::warn!(%error, "socket was lost on its way to the shard"),
         }

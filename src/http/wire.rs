@@ -129,7 +129,7 @@ impl WatchedStream {
 /// request id and a body.
 fn bare_refusal(bytes: &[u8]) -> Option<StatusCode> {
     let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= BARE_REPLY_MAX)?;
-    let status = text.strip_prefix("HTTP/1.1 4").map(|_| &text[9..12])?;
+    let status = text.strip_prefix("HTTP/1.1 4").and(text.get(9..12))?;
     let is_bare = text.contains("content-length: 0\r\n") && !text.contains("x-request-id");
     is_bare.then(|| status.parse().ok()).flatten()
 }
@@ -181,6 +181,10 @@ impl AsyncWrite for WatchedStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.wire.refused().is_some() {
+            // Our own answer is still to be written.
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -6,7 +6,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 use tokio::sync::Notify;
@@ -69,12 +69,17 @@ pub enum Delivery {
 
 /// What waits for one shard. Any thread may push, and never waits; only the shard takes.
 ///
-/// The queue is bounded by the brake: who publishes waits while the shard is behind.
+/// The queue is bounded by those who fill it: publishers wait while the shard is behind, and
+/// clients are not read while a shard has much to deliver.
 #[derive(Debug, Default)]
 pub struct Inbox {
     queue: Mutex<VecDeque<Delivery>>,
+    /// The queue's length, to be read without its lock.
+    len: AtomicUsize,
     arrived: Notify,
+    /// Whether the shard is behind with what it has taken.
     is_behind: AtomicBool,
+    has_waiting: AtomicBool,
     caught_up: Notify,
 }
 
@@ -139,24 +144,26 @@ impl ShardSet {
 impl Inbox {
     /// From so many deliveries on, whoever publishes waits.
     const LEN_HIGH: usize = 1_024;
+    /// From so many deliveries on, clients are not read: what they say could make more.
+    const LEN_FULL: usize = 64;
 
     /// Adds a delivery, and wakes the shard if it may be asleep.
     pub fn push(&self, delivery: Delivery) {
         let mut queue = self.lock();
-        let was_empty = queue.is_empty();
         queue.push_back(delivery);
-        if queue.len() == Self::LEN_HIGH {
-            self.is_behind.store(true, Ordering::Release);
-        }
+        let len = queue.len();
+        self.len.store(len, Ordering::SeqCst);
         drop(queue);
-        if was_empty {
+        if len == 1 {
             self.arrived.notify_one();
         }
     }
 
     /// Moves all that waits into `batch`, which must be empty.
     pub fn take(&self, batch: &mut VecDeque<Delivery>) {
-        std::mem::swap(&mut *self.lock(), batch);
+        let mut queue = self.lock();
+        std::mem::swap(&mut *queue, batch);
+        self.len.store(queue.len(), Ordering::SeqCst);
     }
 
     /// Waits until there may be something to take. Safe to cancel.
@@ -164,19 +171,30 @@ impl Inbox {
         self.arrived.notified().await;
     }
 
-    /// Applies or releases the brake. Only the shard does.
+    /// Says whether the shard is behind with what it has taken, and lets the publishers go on if
+    /// it is not. Only the shard does, each turn.
     pub fn set_behind(&self, is_behind: bool) {
-        if self.is_behind.swap(is_behind, Ordering::AcqRel) && !is_behind {
+        self.is_behind.store(is_behind, Ordering::SeqCst);
+        if !self.is_braked() && self.has_waiting.swap(false, Ordering::SeqCst) {
             self.caught_up.notify_waiters();
         }
     }
 
+    fn is_braked(&self) -> bool {
+        self.is_behind.load(Ordering::SeqCst) || Self::LEN_HIGH <= self.len.load(Ordering::SeqCst)
+    }
+
+    fn is_full(&self) -> bool {
+        Self::LEN_FULL <= self.len.load(Ordering::SeqCst)
+    }
+
     /// Waits while the shard is behind with its deliveries. Safe to cancel.
     pub async fn caught_up(&self) {
-        while self.is_behind.load(Ordering::Acquire) {
+        while self.is_braked() {
             let caught_up = self.caught_up.notified();
-            // The shard may have caught up between the two lines.
-            if self.is_behind.load(Ordering::Acquire) {
+            self.has_waiting.store(true, Ordering::SeqCst);
+            // The shard may have caught up between the two looks.
+            if self.is_braked() {
                 caught_up.await;
             }
         }
@@ -205,6 +223,12 @@ impl Inboxes {
     #[must_use]
     pub fn of(&self, shard: ShardIndex) -> &Inbox {
         &self.inboxes[shard.get()]
+    }
+
+    /// Whether so much waits for a shard that clients are not to add to it.
+    #[must_use]
+    pub fn is_any_full(&self) -> bool {
+        self.inboxes.iter().any(Inbox::is_full)
     }
 
     pub(super) fn next_id(&self) -> u64 {

@@ -17,12 +17,15 @@ use crate::{
 use std::{
     fmt, io,
     net::{SocketAddr, ToSocketAddrs},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 use tokio::{
     net::{TcpListener, TcpSocket},
+    sync::mpsc,
+    task::JoinSet,
     time,
 };
 
@@ -37,9 +40,9 @@ pub struct Server {
     shutdown: Shutdown,
 }
 
-/// Why a server could not start.
+/// Why a server could not start, or go on.
 #[derive(Debug)]
-pub enum StartError {
+pub enum ServerError {
     /// An address could not be listened on.
     Bind {
         /// The address as it was configured.
@@ -49,6 +52,8 @@ pub enum StartError {
     },
     /// The system did not give what a thread of the server needs.
     Thread(io::Error),
+    /// A shard's thread has ended, which is a bug of the server.
+    ShardEnded,
 }
 
 /// File descriptors that WebSocket connections leave to everything else: listeners, pollers, log files, and
@@ -64,10 +69,10 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`StartError::Bind`] when an address is taken or is not ours.
-    pub fn build(config: &Config) -> Result<Self, StartError> {
+    /// [`ServerError::Bind`] when an address is taken or is not ours.
+    pub fn build(config: &Config) -> Result<Self, ServerError> {
         let server = &config.server;
-        let listener = bind(&server.host, server.port)?.into_std().map_err(StartError::Thread)?;
+        let listener = bind(&server.host, server.port)?.into_std().map_err(ServerError::Thread)?;
         let metrics_listener = match config.metrics.listen.as_str() {
             "" => None,
             address => Some(bind_address(address)?),
@@ -111,26 +116,35 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`StartError::Thread`] when a thread can't start.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<usize, StartError> {
+    /// [`ServerError::Thread`] when a thread can't start, [`ServerError::ShardEnded`] when one
+    /// has ended: the connections it would be dealt would be lost.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<usize, ServerError> {
         let Self { listener, metrics_listener, node, http, engine, shutdown } = self;
         let mut doors = Vec::new();
+        let mut lives = JoinSet::new();
         for index in node.inboxes().shards() {
+            let (life, mut ends) = mpsc::channel(1);
+            // Nothing is ever sent: it ends when the other side is dropped.
+            lives.spawn(async move { ends.recv().await });
             let parts = shard_thread::Parts {
                 index,
                 node: Arc::clone(&node),
                 http: Arc::clone(&http),
                 engine,
                 shutdown: shutdown.clone(),
+                life,
             };
-            doors.push(shard_thread::start(parts).await.map_err(StartError::Thread)?);
+            doors.push(shard_thread::start(parts).await.map_err(ServerError::Thread)?);
         }
-        accept::start(listener, doors).map_err(StartError::Thread)?;
+        accept::start(listener, doors).map_err(ServerError::Thread)?;
         let ticking = tokio::spawn(keep_time(Arc::clone(&node)));
         if let Some(listener) = metrics_listener {
             tokio::spawn(http::serve_metrics(listener, node));
         }
-        stop.await;
+        tokio::select! {
+            () = stop => {}
+            _ = lives.join_next() => return Err(ServerError::ShardEnded),
+        }
         tracing::info!("drain begun");
         let left = shutdown.begin(engine.shutdown_grace).await;
         ticking.abort();
@@ -143,12 +157,15 @@ async fn keep_time(node: Arc<Node>) {
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        node.on_time(Instant::now());
+        // A panic costs the rest of this tick.
+        if catch_unwind(AssertUnwindSafe(|| node.on_time(Instant::now()))).is_err() {
+            tracing::error!("panic contained");
+        }
     }
 }
 
-fn bind(host: &str, port: u16) -> Result<TcpListener, StartError> {
-    let named = |error| StartError::Bind { address: format!("{host}:{port}"), error };
+fn bind(host: &str, port: u16) -> Result<TcpListener, ServerError> {
+    let named = |error| ServerError::Bind { address: format!("{host}:{port}"), error };
     let mut addresses = (host, port).to_socket_addrs().map_err(named)?;
     let address = addresses.next().ok_or_else(|| {
         named(io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address"))
@@ -156,8 +173,8 @@ fn bind(host: &str, port: u16) -> Result<TcpListener, StartError> {
     listen(address).map_err(named)
 }
 
-fn bind_address(address: &str) -> Result<TcpListener, StartError> {
-    let named = |error| StartError::Bind { address: address.to_owned(), error };
+fn bind_address(address: &str) -> Result<TcpListener, ServerError> {
+    let named = |error| ServerError::Bind { address: address.to_owned(), error };
     let parsed = address
         .parse()
         .map_err(|_| named(io::Error::new(io::ErrorKind::InvalidInput, "not host:port")))?;
@@ -187,7 +204,7 @@ fn max_connections(configured: usize) -> usize {
     }
 }
 
-impl fmt::Display for StartError {
+impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bind { address, error } if error.kind() == io::ErrorKind::AddrInUse => write!(
@@ -197,8 +214,9 @@ impl fmt::Display for StartError {
             ),
             Self::Bind { address, error } => write!(f, "cannot listen on {address}: {error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+            Self::ShardEnded => f.write_str("a shard has ended, which is a bug"),
         }
     }
 }
 
-impl std::error::Error for StartError {}
+impl std::error::Error for ServerError {}

@@ -23,6 +23,8 @@ pub(super) struct Parts {
     pub(super) http: Arc<Http>,
     pub(super) engine: EngineConfig,
     pub(super) shutdown: Shutdown,
+    /// Closed when the thread ends, which only a bug can bring about.
+    pub(super) life: mpsc::Sender<()>,
 }
 
 /// Starts the thread, and gives the door through which connections come in.
@@ -50,7 +52,7 @@ fn run(
         Err(error) => return drop(started.send(Err(error))),
     };
     runtime.block_on(async {
-        let Parts { index, node, http, engine, shutdown } = parts;
+        let Parts { index, node, http, engine, shutdown, life: _life } = parts;
         let engine = match Engine::new(index, node, engine) {
             Ok(engine) => engine,
             Err(error) => return drop(started.send(Err(error))),
@@ -60,8 +62,6 @@ fn run(
         let drain = shutdown.drain();
         if started.send(Ok(())).is_ok() {
             engine.run(adoptions, drain).await;
-            // Answers may be under way; the process ends when they are done, or in time.
-            std::future::pending::<()>().await;
         }
     });
 }

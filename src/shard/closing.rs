@@ -34,7 +34,7 @@ impl Departure {
     /// The part after which nobody is waited for any more.
     const END: f64 = 0.95;
     /// Few connections need not take that long: this much time for each is gentle enough.
-    const PACE: Duration = Duration::from_millis(50);
+    const PACE: Duration = Duration::from_millis(100);
     const STEP: Duration = Duration::from_millis(10);
 
     fn new(connections: Vec<ConnectionKey>, now: Instant, grace: Duration) -> Self {
@@ -126,10 +126,8 @@ impl Engine {
 
     /// False if the connection is closing already.
     fn begin_closing(&mut self, place: u32, closing: Closing) -> bool {
-        let connection = &mut self.connections[place as usize];
-        if !connection.is_open() {
-            return false;
-        }
+        let connection = self.connections.get_mut(place as usize).filter(|found| found.is_open());
+        let Some(connection) = connection else { return false };
         let phase = std::mem::replace(&mut connection.phase, Phase::Closing(Box::new(closing)));
         self.dirty.add(place, &mut connection.queued, Urgency::Urgent);
         let reference = self.connection_ref(place);
@@ -227,7 +225,7 @@ mod tests {
         let start = Instant::now();
         let mut departure = Departure::new(keys, start, Duration::from_secs(10));
         assert_eq!(departure.take_due(start).len(), 1);
-        assert_eq!(departure.take_due(start + Duration::from_millis(150)).len(), 2);
+        assert_eq!(departure.take_due(start + Duration::from_millis(300)).len(), 2);
     }
 
     #[test]

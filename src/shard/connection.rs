@@ -5,6 +5,7 @@ use crate::{
     hub::ConnectionKey,
     node::Admitted,
     protocol::{CloseCode, SocketId},
+    shutdown::Drain,
 };
 use mio::net::TcpStream;
 use std::{
@@ -23,6 +24,8 @@ pub struct Adoption {
     pub received: Vec<u8>,
     /// Whether the client may stay.
     pub admission: Result<Box<Admission>, CloseCode>,
+    /// Has a shutdown wait for it.
+    pub drain: Drain,
 }
 
 /// A client that may stay, as its shard keeps it.
@@ -46,10 +49,14 @@ pub(super) struct Connection {
     pub(super) is_blocked: bool,
     /// There may be something to read that no edge will tell of again.
     pub(super) is_unread: bool,
+    /// Whether it is in the shard's list of those.
+    pub(super) is_listed: bool,
     pub(super) partial: Option<Box<Partial>>,
     pub(super) phase: Phase,
     /// The step of the wheel at which the connection is looked at.
     pub(super) look: u64,
+    /// A shutdown waits until it is dropped.
+    _drain: Drain,
 }
 
 #[derive(Debug)]
@@ -83,7 +90,12 @@ pub(super) enum ClosingPeer {
 pub(super) const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Connection {
-    pub(super) fn new(socket: std::net::TcpStream, key: ConnectionKey, phase: Phase) -> Self {
+    pub(super) fn new(
+        socket: std::net::TcpStream,
+        key: ConnectionKey,
+        phase: Phase,
+        drain: Drain,
+    ) -> Self {
         Self {
             socket: TcpStream::from_std(socket),
             key,
@@ -95,9 +107,11 @@ impl Connection {
             queued: Queued::No,
             is_blocked: false,
             is_unread: false,
+            is_listed: false,
             partial: None,
             phase,
             look: u64::MAX,
+            _drain: drain,
         }
     }
 

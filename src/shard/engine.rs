@@ -3,7 +3,7 @@
 use super::{
     BRAKE_BYTES,
     connection::{Adoption, CLOSING_TIMEOUT, Closing, ClosingPeer, Connection, Phase},
-    dirty::{Dirty, Urgency},
+    dirty::{Dirty, Queued, Urgency},
     ended::Ended,
     inbound::Inbound,
     outbox::Written,
@@ -59,7 +59,11 @@ pub struct Engine {
     /// Deliveries that are not handed out yet.
     pub(super) batch: VecDeque<Delivery>,
     /// Sockets with something to read that no edge will tell of again.
-    pub(super) unread: Vec<u32>,
+    pub(super) unread: VecDeque<u32>,
+    /// What may still be read in this turn, in bytes.
+    pub(super) readable: usize,
+    /// Whether the poller is to be asked.
+    has_news: bool,
     ready: Vec<Ready>,
     /// What sockets are read into.
     pub(super) buffer: Box<[u8]>,
@@ -74,6 +78,8 @@ pub struct Engine {
 const SLICE: usize = 64;
 /// What one read takes from a socket, in bytes.
 const READ_BUFFER: usize = 64 * 1024;
+/// What is read from all sockets in one turn, in bytes: some milliseconds' worth of messages.
+const READ_PER_TURN: usize = 256 * 1024;
 
 impl Engine {
     /// A shard without connections. To be made on the thread that will run it.
@@ -94,7 +100,9 @@ impl Engine {
             readiness: Readiness::new()?,
             inbound: Inbound::new(config.max_message_bytes),
             batch: VecDeque::new(),
-            unread: Vec::new(),
+            unread: VecDeque::new(),
+            readable: 0,
+            has_news: true,
             ready: Vec::new(),
             buffer: vec![0; READ_BUFFER].into(),
             staging: Vec::new(),
@@ -104,35 +112,41 @@ impl Engine {
         })
     }
 
-    /// Serves connections until the drain has begun and the last one is gone.
-    pub async fn run(mut self, mut adoptions: mpsc::UnboundedReceiver<Adoption>, mut drain: Drain) {
+    /// Serves connections as long as the process lives. When `drain` begins, they are asked to
+    /// leave; each holds a drain of its own, so a shutdown waits for the last one.
+    pub async fn run(
+        mut self,
+        mut adoptions: mpsc::UnboundedReceiver<Adoption>,
+        drain: Drain,
+    ) -> ! {
         let node = Arc::clone(&self.node);
         let inbox = node.inboxes().of(self.index);
-        let mut look_for_news = true;
+        let mut drain = Some(drain);
         loop {
-            self.turn(inbox, &mut adoptions, look_for_news, &drain);
-            if self.departure.is_some() && self.connections.is_empty() && adoptions.is_empty() {
-                return;
+            let is_leaving = drain.as_ref().is_none_or(Drain::has_begun);
+            self.turn(inbox, &mut adoptions, is_leaving);
+            if is_leaving {
+                drain = None;
             }
             if self.has_work() {
                 // Lets the runtime serve HTTP and its own poller.
                 task::yield_now().await;
-                look_for_news = true;
+                self.has_news = true;
                 continue;
             }
             let wake_at = self.wake_at();
-            look_for_news = tokio::select! {
-                () = inbox.arrived() => false,
-                () = self.readiness.wait() => true,
-                adoption = adoptions.recv() => {
-                    if let Some(adoption) = adoption {
-                        self.adopt(adoption);
-                    }
-                    false
+            tokio::select! {
+                () = inbox.arrived() => {}
+                () = self.readiness.wait() => self.has_news = true,
+                Some(adoption) = adoptions.recv() => {
+                    // The last turn may be long ago.
+                    self.now = Instant::now();
+                    self.guarded(|engine| engine.adopt(adoption));
                 }
-                () = sleep_until(wake_at) => true,
-                () = drain.begun(), if self.departure.is_none() => true,
-            };
+                // A deadline may have been met by something that lies unread.
+                () = sleep_until(wake_at) => self.has_news = true,
+                () = begun(&mut drain) => {}
+            }
         }
     }
 
@@ -140,20 +154,24 @@ impl Engine {
         &mut self,
         inbox: &Inbox,
         adoptions: &mut mpsc::UnboundedReceiver<Adoption>,
-        look_for_news: bool,
-        drain: &Drain,
+        is_leaving: bool,
     ) {
         self.now = Instant::now();
         let began = self.now;
         while let Ok(adoption) = adoptions.try_recv() {
-            self.adopt(adoption);
+            self.guarded(|engine| engine.adopt(adoption));
         }
         self.guarded(|engine| engine.deliver(inbox));
-        if look_for_news || !self.unread.is_empty() {
-            self.take_news();
+        // What clients say may make deliveries: those that wait are handed out first.
+        if !self.node.inboxes().is_any_full() {
+            self.readable = READ_PER_TURN;
+            self.read_unread();
+            if std::mem::take(&mut self.has_news) {
+                self.take_news();
+            }
         }
         self.look_at_due();
-        if drain.has_begun() {
+        if is_leaving {
             self.guarded(Self::depart);
         }
         self.flush_slice();
@@ -185,6 +203,11 @@ impl Engine {
     }
 
     #[cfg(test)]
+    pub(super) fn expect_news(&mut self) {
+        self.has_news = true;
+    }
+
+    #[cfg(test)]
     pub(super) fn dirty_len(&self) -> usize {
         self.dirty.len()
     }
@@ -193,11 +216,13 @@ impl Engine {
         !self.dirty.is_empty()
             || !self.batch.is_empty()
             || !self.unread.is_empty()
+            || self.has_news
             || self.readiness.may_have_more()
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        let departure = self.departure.as_ref().map(|departure| departure.next_step(self.now));
+        let departure = self.departure.as_ref().filter(|_| !self.connections.is_empty());
+        let departure = departure.map(|departure| departure.next_step(self.now));
         [self.wheel.next_due(), departure].into_iter().flatten().min()
     }
 
@@ -213,7 +238,7 @@ impl Engine {
     }
 
     fn adopt(&mut self, adoption: Adoption) {
-        let Adoption { socket, response, received, admission } = adoption;
+        let Adoption { socket, response, received, admission, drain } = adoption;
         let entry = self.connections.vacant_entry();
         let place = u32::try_from(entry.key()).expect("fewer connections than file descriptors");
         self.generation = self.generation.wrapping_add(1);
@@ -227,7 +252,7 @@ impl Engine {
                 peer: ClosingPeer::Answers,
             })),
         };
-        let connection = entry.insert(Connection::new(socket, key, phase));
+        let connection = entry.insert(Connection::new(socket, key, phase, drain));
         let registered = self.readiness.register(&mut connection.socket, key);
         self.dirty.add(place, &mut connection.queued, Urgency::Urgent);
         self.plan_look(place);
@@ -236,6 +261,9 @@ impl Engine {
             Err(_broken) => self.drop_connection(place, Ended::Transport),
             Ok(()) if received.is_empty() => {}
             Ok(()) => self.guarded_for(place, |engine, place| engine.receive(place, &received)),
+        }
+        if self.departure.is_some() && self.is_open(key) {
+            self.close(place, &CloseCode::Draining);
         }
     }
 
@@ -259,7 +287,7 @@ impl Engine {
 
     /// Plans a look at the connection at its deadline, unless an earlier one is planned.
     pub(super) fn plan_look(&mut self, place: u32) {
-        let connection = &mut self.connections[place as usize];
+        let Some(connection) = self.connections.get_mut(place as usize) else { return };
         let step =
             self.wheel.add_if_earlier(connection.key, connection.deadline(), connection.look);
         connection.look = step;
@@ -274,11 +302,6 @@ impl Engine {
             }
         }
         self.ready = ready;
-        for place in std::mem::take(&mut self.unread) {
-            if self.connections.get(place as usize).is_some_and(|connection| connection.is_unread) {
-                self.guarded_for(place, |engine, place| engine.read(place, ReadUntil::Blocked));
-            }
-        }
     }
 
     pub(super) fn is_alive(&self, key: ConnectionKey) -> bool {
@@ -290,6 +313,9 @@ impl Engine {
         if news.writable && connection.is_blocked {
             connection.is_blocked = false;
             self.dirty.add(place, &mut connection.queued, Urgency::Urgent);
+            if connection.is_unread {
+                self.read_later(place);
+            }
         }
         if news.is_ended {
             self.read(place, ReadUntil::Blocked);
@@ -349,7 +375,8 @@ impl Engine {
         self.now = Instant::now();
         for _ in 0..SLICE {
             let Some(place) = self.dirty.take() else { break };
-            if self.connections.contains(place as usize) {
+            if let Some(connection) = self.connections.get_mut(place as usize) {
+                connection.queued = Queued::No;
                 self.guarded_for(place, Self::flush);
             }
         }
@@ -357,7 +384,6 @@ impl Engine {
 
     pub(super) fn flush(&mut self, place: u32) {
         let connection = &mut self.connections[place as usize];
-        connection.queued = super::dirty::Queued::No;
         if connection.is_blocked || connection.outbox.is_empty() {
             return;
         }
@@ -365,10 +391,7 @@ impl Engine {
         let written = connection.outbox.write_to(&mut connection.socket, &mut self.staging);
         match written {
             Ok(Written::All) if connection.is_over() => self.finish_closing(place),
-            Ok(Written::All) => {
-                connection.hang_up_if_unreadable();
-                self.resume_reading(place);
-            }
+            Ok(Written::All) => connection.hang_up_if_unreadable(),
             Ok(Written::Some) => self.dirty.add(place, &mut connection.queued, Urgency::Bulk),
             Ok(Written::Blocked) => connection.is_blocked = true,
             Err(_broken) => self.drop_connection(place, Ended::Transport),
@@ -401,6 +424,14 @@ impl Engine {
             }
             self.flush(place);
         }
+    }
+}
+
+/// Waits for the drain to begin, or for ever when it has.
+async fn begun(drain: &mut Option<Drain>) {
+    match drain {
+        Some(drain) => drain.begun().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -36,7 +36,7 @@ impl Readiness {
             reason = "sound for a `Poll`, which keeps its descriptor while it lives; \
             the new way is unsafe to call"
         )]
-        let poll = AsyncFd::new(Poll::new()?)?;
+        let poll = AsyncFd::with_interest(Poll::new()?, tokio::io::Interest::READABLE)?;
         Ok(Self { poll, events: Events::with_capacity(EVENTS_MAX) })
     }
 
@@ -81,6 +81,9 @@ impl Readiness {
         self.events.iter().count() == EVENTS_MAX
     }
 }
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("a token of the poller holds a place and a generation of 32 bits each");
 
 /// The place in the low half, the generation in the high half: a late event of a socket that is
 /// gone names nobody.

@@ -21,8 +21,11 @@ use std::{
     sync::Arc,
 };
 
-/// Reads from one socket in one turn; what is left waits for the next.
-const READS_PER_TURN: usize = 4;
+/// Reads from one socket in one turn; what is left waits for the next. A second one finds the end
+/// of a stream.
+const READS_PER_TURN: usize = 2;
+/// What a read costs at least of what a turn may read, in bytes.
+const READ_COST_MIN: usize = 512;
 
 /// When a socket has been read enough.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,18 +42,20 @@ impl Engine {
         let mut buffer = std::mem::take(&mut self.buffer);
         for reads in 1.. {
             let Some(connection) = self.connections.get_mut(place as usize) else { break };
-            let is_stopped = connection.is_blocked || READS_PER_TURN < reads;
-            if is_stopped {
+            if connection.is_blocked || READS_PER_TURN < reads || self.readable == 0 {
                 self.read_later(place);
                 break;
             }
             connection.is_unread = false;
             match connection.socket.read(&mut buffer) {
                 Ok(0) => {
+                    // Whoever has only stopped sending may still read: it is given one write.
+                    self.flush(place);
                     self.drop_connection(place, Ended::Gone);
                     break;
                 }
                 Ok(len) => {
+                    self.readable = self.readable.saturating_sub(len.max(READ_COST_MIN));
                     self.receive(place, &buffer[..len]);
                     if until == ReadUntil::Short && len < buffer.len() {
                         break;
@@ -67,22 +72,26 @@ impl Engine {
         self.buffer = buffer;
     }
 
-    /// Remembers that there may be more to read. A blocked connection is read again when it is
-    /// not blocked any more, any other in the next turn.
-    fn read_later(&mut self, place: u32) {
+    /// Remembers that there may be more to read. A blocked connection is listed when it is not
+    /// blocked any more, any other is read in the next turn.
+    pub(super) fn read_later(&mut self, place: u32) {
         let connection = &mut self.connections[place as usize];
-        if !connection.is_unread {
-            connection.is_unread = true;
-            if !connection.is_blocked {
-                self.unread.push(place);
-            }
+        connection.is_unread = true;
+        if !connection.is_blocked && !connection.is_listed {
+            connection.is_listed = true;
+            self.unread.push_back(place);
         }
     }
 
-    /// A connection has written all it had: it may be read again.
-    pub(super) fn resume_reading(&mut self, place: u32) {
-        if self.connections[place as usize].is_unread {
-            self.unread.push(place);
+    /// Reads what earlier turns have left.
+    pub(super) fn read_unread(&mut self) {
+        for _ in 0..self.unread.len() {
+            let Some(place) = self.unread.pop_front() else { return };
+            let Some(connection) = self.connections.get_mut(place as usize) else { continue };
+            connection.is_listed = false;
+            if connection.is_unread {
+                self.guarded_for(place, |engine, place| engine.read(place, ReadUntil::Blocked));
+            }
         }
     }
 
@@ -101,6 +110,9 @@ impl Engine {
             let next = reader.next();
             if let Some(replies) = reader.take_replies() {
                 self.send(place, Frame::raw(replies));
+                if !self.connections.contains(place as usize) {
+                    return;
+                }
             }
             match next {
                 Ok(Some(Received::Close(code))) => return self.peer_closed(place, code),
