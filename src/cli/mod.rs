@@ -17,9 +17,9 @@ use std::{
 };
 use tokio::runtime;
 
-/// A broadcast server that speaks the Pusher Channels protocol.
+/// A broadcast server that speaks the Pusher Channels protocol
 #[derive(Debug, Parser)]
-#[command(name = "campanile", version, about, args_conflicts_with_subcommands = true)]
+#[command(name = "campanile", version, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
