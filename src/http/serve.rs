@@ -11,7 +11,7 @@ use crate::{hub::Hub, shard::Adoption, shutdown::Drain};
 use hyper::{
     Request, StatusCode,
     body::Incoming,
-    header::{HeaderMap, HeaderName, HeaderValue},
+    header::{CONNECTION, HeaderMap, HeaderName, HeaderValue},
     http::request::Parts,
     server::conn::http1,
     service::service_fn,
@@ -71,7 +71,6 @@ pub async fn serve(
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
         .max_buf_size(HEAD_MAX)
-        .keep_alive(!is_leaving)
         .serve_connection(io, service);
     let (timeout, patience) = (exchange.http.request_timeout, exchange.http.patience);
     let gives_up_at = |drain: &Drain| drain.since().unwrap_or_else(Instant::now) + patience;
@@ -196,6 +195,9 @@ impl Exchange {
             tracing::debug!(request_id = id, method = %parts.method, route, status, elapsed_us, "request answered");
         }
         reply.headers_mut().insert(REQUEST_ID, request_id);
+        if self.http.node.is_draining() && status != StatusCode::SWITCHING_PROTOCOLS.as_u16() {
+            reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         reply
     }
 

@@ -36,7 +36,7 @@ impl Http {
         key: &str,
         tcp_peer: IpAddr,
     ) -> Result<(Reply, Granted), ApiError> {
-        let accept = accept_key(&parts.headers)?;
+        let accept = accept_key(parts)?;
         let query = parts.uri.query().unwrap_or_default();
         let protocol: Option<Cow<'_, str>> = form_urlencoded::parse(query.as_bytes())
             .find_map(|(name, value)| (name == "protocol").then_some(value));
@@ -65,12 +65,16 @@ fn list(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 /// Checks the request's headers, and derives the answer to its key.
-fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, ApiError> {
+fn accept_key(parts: &Parts) -> Result<HeaderValue, ApiError> {
+    let headers = &parts.headers;
     let has = |name: HeaderName, token: &str| {
         let lists = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
         lists.flat_map(|list| list.split(',')).any(|found| found.trim().eq_ignore_ascii_case(token))
     };
-    if !has(UPGRADE, "websocket") || !has(CONNECTION, "upgrade") {
+    let is_upgrade = parts.version == hyper::Version::HTTP_11
+        && has(UPGRADE, "websocket")
+        && has(CONNECTION, "upgrade");
+    if !is_upgrade {
         return Err(upgrade_required(
             "This is a WebSocket endpoint, and the request asks for no upgrade: if it came \
              through a proxy, have that pass the Upgrade and Connection headers on (HTTP/1.1)",

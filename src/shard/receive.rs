@@ -126,6 +126,8 @@ impl Engine {
         }
         let partial = self.inbound.close(reader);
         self.connections[place as usize].partial = partial;
+        // The next deadline may be nearer than the one that was waited for.
+        self.plan_look(place);
     }
 
     fn on_unreadable(&mut self, place: u32, unreadable: Unreadable) {

@@ -1,0 +1,342 @@
+//! A worker: one thread that owns connections, reads what they receive, and does as it is told.
+
+use super::{
+    command::{Command, Open, Opened, Range, Repeat, Reply},
+    connection::{Connection, Stage},
+    dial::Dialer,
+    gate::Gate,
+    tally::{Counts, Tally, Verdict},
+};
+use crate::{
+    failure::Failure,
+    histogram::Histogram,
+    number::{micros, now_us},
+    payload::StampReader,
+    stop,
+    target::Target,
+    wire::{self, Plan},
+};
+use campanile::signature::Signer;
+use mio::{Events, Interest, Poll, Token, Waker};
+use std::{
+    io,
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, TryRecvError},
+    },
+    time::{Duration, Instant},
+};
+
+/// The token of the waker; connections have their index.
+const WAKE: Token = Token(usize::MAX);
+/// What one read can bring. More than a socket mostly holds, and still in the second-level cache.
+const BUFFER_BYTES: usize = 128 * 1024;
+const EVENTS_MAX: usize = 1_024;
+/// Connections begun per turn, so that reading goes on meanwhile.
+const DIALS_PER_TURN: u32 = 32;
+/// A turn while something is to be done by the clock.
+const TURN: Duration = Duration::from_millis(1);
+/// A turn while there is nothing to do.
+const IDLE_TURN: Duration = Duration::from_millis(100);
+
+/// Owns connections.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(super) target: Target,
+    pub(super) signer: Signer,
+    pub(super) dialer: Dialer,
+    pub(super) poll: Poll,
+    pub(super) connections: Vec<Connection>,
+    pub(super) plans: Vec<Plan>,
+    pub(super) tally: Tally,
+    pub(super) gate: Arc<Gate>,
+    pub(super) stamps: StampReader,
+    /// Read into, by all connections.
+    pub(super) buffer: Box<[u8]>,
+    /// Written from, by all connections.
+    pub(super) outgoing: Vec<u8>,
+    /// The seed of the masks.
+    pub(super) seed: u64,
+    /// Connections that had more to read than their turn allowed.
+    pub(super) again: Vec<usize>,
+    pub(super) repeated: Option<Repeated>,
+    opening: Option<Opening>,
+    commands: Receiver<Command>,
+    replies: Sender<Reply>,
+}
+
+/// An order to open connections, under way.
+#[derive(Debug)]
+struct Opening {
+    open: Open,
+    next: u32,
+    begun: Instant,
+    ready: u32,
+    failed: u32,
+    latency: Histogram,
+}
+
+/// A [`Repeat`] under way.
+#[derive(Debug)]
+pub(super) struct Repeated {
+    pub(super) order: Repeat,
+    pub(super) begun: Instant,
+    /// Steps done so far.
+    pub(super) steps: u64,
+}
+
+/// The other end of a worker's two queues.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    /// What it is told.
+    pub(crate) commands: Receiver<Command>,
+    /// What it answers.
+    pub(crate) replies: Sender<Reply>,
+}
+
+impl Worker {
+    /// A worker without connections, and what wakes it when there is a command.
+    pub(crate) fn new(
+        target: Target,
+        gate: Arc<Gate>,
+        ends: Ends,
+    ) -> Result<(Self, Waker), Failure> {
+        let poll = Poll::new().map_err(Failure::io("make a poller"))?;
+        let waker = Waker::new(poll.registry(), WAKE).map_err(Failure::io("make a waker"))?;
+        let worker = Self {
+            signer: target.signer(),
+            target,
+            dialer: Dialer::new()?,
+            poll,
+            connections: Vec::new(),
+            plans: Vec::new(),
+            tally: Tally::default(),
+            gate,
+            stamps: StampReader::default(),
+            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            outgoing: Vec::new(),
+            seed: now_us(),
+            again: Vec::new(),
+            repeated: None,
+            opening: None,
+            commands: ends.commands,
+            replies: ends.replies,
+        };
+        Ok((worker, waker))
+    }
+
+    /// Works until nobody is left to give commands.
+    pub(crate) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        while !stop::requested() {
+            if !self.obey() {
+                return;
+            }
+            self.open_more();
+            self.step_repeated();
+            let busy = self.opening.is_some() || self.repeated.is_some();
+            let turn = match (self.again.is_empty(), busy) {
+                (false, _) => Duration::ZERO,
+                (true, true) => TURN,
+                (true, false) => IDLE_TURN,
+            };
+            if self.poll.poll(&mut events, Some(turn)).is_err() {
+                continue;
+            }
+            for at in std::mem::take(&mut self.again) {
+                self.read(at);
+            }
+            for event in &events {
+                if event.token() == WAKE {
+                    continue;
+                }
+                if event.is_writable() {
+                    self.flush(event.token().0);
+                }
+                if event.is_readable() || event.is_read_closed() {
+                    self.read(event.token().0);
+                }
+            }
+        }
+    }
+
+    /// Carries out the commands that wait. False when there will be no more.
+    fn obey(&mut self) -> bool {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Open(open)) => self.begin_opening(open),
+                Ok(command) => {
+                    let reply = self.carry_out(command);
+                    // Nobody who waits for it is as good as no answer.
+                    let _ = self.replies.send(reply);
+                }
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) -> Reply {
+        match command {
+            Command::Open(open) => self.begin_opening(open),
+            Command::Reset => {
+                self.tally = Tally::default();
+                self.connections.iter_mut().for_each(Connection::reset);
+            }
+            Command::Mark => {
+                self.tally.latency.clear();
+                self.tally.ready.clear();
+            }
+            Command::Read(range) => return Reply::Counts(Box::new(self.counts(range))),
+            Command::Close(range) => self.each(range, |worker, at| worker.connections[at].close()),
+            Command::Unsubscribe(range) => self.each(range, Self::unsubscribe),
+            Command::Pause(range) => {
+                self.each(range, |worker, at| worker.connections[at].reads = false);
+            }
+            Command::Resume(range) => self.each(range, |worker, at| {
+                worker.connections[at].reads = true;
+                worker.read(at);
+            }),
+            Command::Repeat(order) => {
+                self.repeated = Some(Repeated { order, begun: Instant::now(), steps: 0 });
+            }
+            Command::Rest => self.repeated = None,
+        }
+        Reply::Done
+    }
+
+    /// Does something with each connection of a range.
+    fn each(&mut self, range: Range, mut action: impl FnMut(&mut Self, usize)) {
+        for at in 0..self.connections.len() {
+            if range.holds(self.connections[at].id) {
+                action(self, at);
+            }
+        }
+    }
+
+    fn unsubscribe(&mut self, at: usize) {
+        let connection = &mut self.connections[at];
+        if connection.stage == Stage::Ready {
+            connection.stage = Stage::Unsubscribed;
+            let text = wire::unsubscribe(&self.plans[usize::from(connection.plan)], connection.id);
+            self.send_text(at, &text);
+        }
+    }
+
+    fn counts(&self, range: Range) -> Counts {
+        let mut verdict = Verdict { least: u32::MAX, ..Verdict::default() };
+        for connection in self.connections.iter().filter(|one| range.holds(one.id)) {
+            let count = connection.count();
+            verdict.connections += 1;
+            verdict.ready += u64::from(connection.stage == Stage::Ready);
+            verdict.delivered += u64::from(count);
+            verdict.least = verdict.least.min(count);
+            verdict.most = verdict.most.max(count);
+            verdict.wrong += u64::from(!connection.is_complete());
+        }
+        Counts {
+            latency: self.tally.latency.pack(),
+            ready: self.tally.ready.pack(),
+            counters: self.tally.counters.clone(),
+            verdict,
+        }
+    }
+
+    fn begin_opening(&mut self, open: Open) {
+        self.plans.push(open.plan.clone());
+        self.opening = Some(Opening {
+            next: open.range.from,
+            open,
+            begun: Instant::now(),
+            ready: 0,
+            failed: 0,
+            latency: Histogram::default(),
+        });
+    }
+
+    /// Begins as many connections as may be under way, and reports when all are done.
+    fn open_more(&mut self) {
+        let Some(mut opening) = self.opening.take() else { return };
+        for _ in 0..DIALS_PER_TURN {
+            let begun = opening.next - opening.open.range.from;
+            let under_way = begun - opening.ready - opening.failed;
+            if opening.next == opening.open.range.to || opening.open.in_flight <= under_way {
+                break;
+            }
+            let plan = u16::try_from(self.plans.len() - 1).unwrap_or(u16::MAX);
+            let id = opening.next;
+            opening.next += 1;
+            if let Err(error) = self.connect(None, id, plan) {
+                opening.failed += 1;
+                self.tally.counters.fault(|| format!("cannot connect: {error}"));
+            }
+        }
+        let late = Duration::from_secs(opening.open.timeout_s) < opening.begun.elapsed();
+        let count = opening.open.range.len();
+        if opening.ready + opening.failed < count && !late {
+            self.opening = Some(opening);
+            return;
+        }
+        let opened = Opened {
+            ready: opening.ready,
+            failed: count - opening.ready,
+            elapsed_us: micros(opening.begun.elapsed()),
+            latency: opening.latency.pack(),
+            fault: self.tally.counters.fault.clone(),
+        };
+        // As above.
+        let _ = self.replies.send(Reply::Opened(opened));
+    }
+
+    /// Opens a connection, in the place of an earlier one or in a new one.
+    pub(super) fn connect(&mut self, at: Option<usize>, id: u32, plan: u16) -> io::Result<()> {
+        let since_us = now_us();
+        let url_index = usize::try_from(id).unwrap_or_default();
+        let receive_buffer = self.plans[usize::from(plan)].receive_buffer;
+        let address = self.target.url(url_index).address;
+        let mut stream = self.dialer.dial(address, receive_buffer)?;
+        let at = at.unwrap_or(self.connections.len());
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut stream, Token(at), interest)?;
+        let connection = Connection::new(stream, id, plan, since_us);
+        match self.connections.get_mut(at) {
+            Some(place) => *place = connection,
+            None => self.connections.push(connection),
+        }
+        self.outgoing.clear();
+        self.outgoing.extend_from_slice(wire::upgrade(&self.target, url_index).as_bytes());
+        self.send(at);
+        Ok(())
+    }
+
+    /// A connection has got where it was to get.
+    pub(super) fn on_ready(&mut self, at: usize) {
+        let connection = &mut self.connections[at];
+        connection.stage = Stage::Ready;
+        connection.begin_window();
+        let took_us = now_us().saturating_sub(connection.since_us);
+        self.tally.ready.record(took_us);
+        if let Some(opening) = &mut self.opening
+            && opening.open.range.holds(connection.id)
+        {
+            opening.ready += 1;
+            opening.latency.record(took_us);
+        }
+    }
+
+    /// A connection has ended, which nobody ordered.
+    pub(super) fn on_lost(&mut self, at: usize, why: impl FnOnce() -> String) {
+        let connection = &mut self.connections[at];
+        let was_ready = matches!(connection.stage, Stage::Ready | Stage::Unsubscribed);
+        let id = connection.id;
+        connection.close();
+        self.tally.counters.lost += 1;
+        self.tally.counters.fault(why);
+        if let Some(opening) = &mut self.opening
+            && opening.open.range.holds(id)
+            && !was_ready
+        {
+            opening.failed += 1;
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The scenario `compare`: the same runs against several servers in turn, A B A B, and their ratios.
+
+use crate::{
+    failure::Failure,
+    options::{Options, Scenario},
+    progress, scenario,
+    show::outcome::{Outcome, number, table},
+};
+use clap::Parser;
+use std::str::FromStr;
+
+/// What is run when nothing else is asked.
+const RUNS: [&str; 5] = ["connect -n 2000", "fanout", "fanout --window 4", "unicast", "saturate"];
+
+/// One of the servers.
+#[derive(Clone, Debug)]
+pub(crate) struct Side {
+    /// What it is called in the table.
+    name: String,
+    /// How it is given to a scenario.
+    arguments: Vec<String>,
+}
+
+/// What the sides were found to do in one run.
+#[derive(Debug)]
+pub(crate) struct Comparison {
+    /// The run, as it would be typed.
+    run: String,
+    /// Outcomes of each side, one of each round.
+    sides: Vec<Vec<Outcome>>,
+}
+
+impl FromStr for Side {
+    type Err = String;
+
+    /// `NAME=URL[,pid=N][,app-id=…][,key=…][,secret=…][,url=…]`
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = "NAME=URL[,pid=N][,app-id=ID][,key=KEY][,secret=SECRET][,url=URL]";
+        let (name, rest) = text.split_once('=').ok_or_else(|| format!("expected {form}"))?;
+        let mut parts = rest.split(',');
+        let mut arguments = vec!["--url".to_owned(), parts.next().unwrap_or_default().to_owned()];
+        for part in parts {
+            let (key, value) = part.split_once('=').ok_or_else(|| format!("expected {form}"))?;
+            if !["pid", "app-id", "key", "secret", "url"].contains(&key) {
+                return Err(format!("{key} is not known; expected {form}"));
+            }
+            arguments.extend([format!("--{key}"), value.to_owned()]);
+        }
+        Ok(Self { name: name.to_owned(), arguments })
+    }
+}
+
+/// Runs everything against every side, as many rounds as asked.
+pub(crate) fn compare(options: &Options) -> Result<Vec<Comparison>, Failure> {
+    if options.sides.len() < 2 {
+        return Err(Failure::Usage("compare needs two --side NAME=URL,pid=N at least".to_owned()));
+    }
+    let asked: Vec<&str> = options.runs.iter().map(String::as_str).collect();
+    let runs = if asked.is_empty() { RUNS.to_vec() } else { asked };
+    let mut comparisons = Vec::new();
+    for run in runs {
+        let mut sides = vec![Vec::new(); options.sides.len()];
+        for round in 1..=options.rounds {
+            for (side, outcomes) in options.sides.iter().zip(&mut sides) {
+                progress::say(format_args!("{run}: {}, round {round}", side.name));
+                outcomes.extend(scenario::run(&parse(run, side)?)?);
+            }
+        }
+        comparisons.push(Comparison { run: run.to_owned(), sides });
+    }
+    Ok(comparisons)
+}
+
+fn parse(run: &str, side: &Side) -> Result<Options, Failure> {
+    let words = ["load"].into_iter().chain(run.split_whitespace()).map(str::to_owned);
+    let parsed = Options::try_parse_from(words.chain(side.arguments.iter().cloned()));
+    let options = parsed.map_err(|error| Failure::Usage(error.to_string()))?;
+    if matches!(options.scenario, Scenario::Compare | Scenario::Report | Scenario::Floor) {
+        return Err(Failure::Usage(format!("{run} cannot be compared")));
+    }
+    Ok(options)
+}
+
+/// The medians of each side, and their ratios to the first side.
+pub(crate) fn comparison_table(options: &Options, comparison: &Comparison) -> String {
+    let names: Vec<&str> = options.sides.iter().map(|side| side.name.as_str()).collect();
+    let mut head = vec![comparison.run.clone()];
+    head.extend(names.iter().map(|name| (*name).to_owned()));
+    head.extend(names.iter().skip(1).map(|name| format!("{name} / {}", names[0])));
+    let mut rows = vec![head];
+    for figure in figures(comparison) {
+        let medians: Vec<Option<f64>> =
+            comparison.sides.iter().map(|outcomes| median(outcomes, figure)).collect();
+        let text = |value: Option<f64>| value.map_or_else(String::new, number);
+        let mut row = vec![figure.replace('_', " ")];
+        row.extend(medians.iter().map(|median| text(*median)));
+        let ratio = |median: &Option<f64>| {
+            let base = medians[0].filter(|base| *base != 0.0)?;
+            Some(median.as_ref()? / base)
+        };
+        row.extend(medians.iter().skip(1).map(|median| text(ratio(median))));
+        rows.push(row);
+    }
+    table(&rows)
+}
+
+/// All outcomes of a comparison, each with the name of its side.
+pub(crate) fn flattened(options: &Options, comparisons: Vec<Comparison>) -> Vec<Outcome> {
+    let mut all = Vec::new();
+    for comparison in comparisons {
+        for (side, outcomes) in options.sides.iter().zip(comparison.sides) {
+            let named =
+                |one: Outcome| Outcome { load: format!("{}: {}", side.name, one.load), ..one };
+            all.extend(outcomes.into_iter().map(named));
+        }
+    }
+    all
+}
+
+/// The names of all figures, in the order of the side that has the most.
+fn figures(comparison: &Comparison) -> Vec<&'static str> {
+    let firsts = comparison.sides.iter().filter_map(|outcomes| outcomes.first());
+    let fullest = firsts.max_by_key(|outcome| outcome.figures.len());
+    fullest.map_or_else(Vec::new, |one| one.figures.iter().map(|figure| figure.name).collect())
+}
+
+fn median(outcomes: &[Outcome], figure: &str) -> Option<f64> {
+    let mut values: Vec<f64> = outcomes.iter().filter_map(|one| one.value(figure)).collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        odd if odd % 2 == 1 => Some(values[middle]),
+        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_side_is_given_to_a_scenario_as_options() {
+        let side: Side = "a=http://127.0.0.1:1,pid=7,key=k".parse().unwrap();
+        let options = parse("fanout --window 4", &side).unwrap();
+        assert_eq!((options.scenario, options.window), (Scenario::Fanout, Some(4)));
+        assert!("a=http://127.0.0.1:1,port=7".parse::<Side>().is_err());
+        assert!(parse("report", &side).is_err());
+    }
+
+    #[test]
+    fn ratios_are_those_of_the_medians() {
+        let outcome = |value| {
+            let mut outcome = Outcome::new("fanout", String::new());
+            outcome.set("p99_ms", value);
+            outcome
+        };
+        let options = Options::parse_from([
+            "load",
+            "compare",
+            "--side",
+            "a=http://127.0.0.1:1",
+            "--side",
+            "b=http://127.0.0.1:2",
+        ]);
+        let sides = vec![vec![outcome(1.0), outcome(3.0)], vec![outcome(8.0), outcome(8.0)]];
+        let text = comparison_table(&options, &Comparison { run: "fanout".to_owned(), sides });
+        let row = text.lines().last().unwrap();
+        let cells: Vec<&str> =
+            row.split('|').map(str::trim).filter(|cell| !cell.is_empty()).collect();
+        assert_eq!(cells, ["p99 ms", "2", "8", "4"]);
+    }
+}

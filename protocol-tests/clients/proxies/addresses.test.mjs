@@ -1,0 +1,39 @@
+// Whose connections are counted: the clients', if the proxy is listed in server.trusted_proxies.
+
+import assert from 'node:assert/strict';
+
+import { connectPlainly } from './lib/plain.mjs';
+import { behindEach } from './lib/through.mjs';
+
+const ONE_EACH = { connection: { max_connections_per_ip: 1 } };
+const TRUSTING = { ...ONE_EACH, server: { shutdown_grace_s: 2, trusted_proxies: ['127.0.0.1'] } };
+
+behindEach('the addresses that a listed proxy forwards are those that are counted', async (stage, before) => {
+  const proxy = await before(await stage.server(TRUSTING));
+
+  assert.equal(await arrival(stage, proxy, '127.0.0.2'), 'let in');
+  assert.equal(await arrival(stage, proxy, '127.0.0.3'), 'let in');
+  assert.equal(await arrival(stage, proxy, '127.0.0.2'), 4100);
+});
+
+behindEach('the addresses that an unlisted proxy forwards are not believed', async (stage, before) => {
+  const proxy = await before(await stage.server(ONE_EACH));
+
+  assert.equal(await arrival(stage, proxy, '127.0.0.2'), 'let in');
+  assert.equal(await arrival(stage, proxy, '127.0.0.3'), 4100);
+});
+
+behindEach('an address that a client makes up is not believed', async (stage, before) => {
+  const proxy = await before(await stage.server(TRUSTING));
+  const madeUp = { 'X-Forwarded-For': ['203.0.113.7', '203.0.113.8, 203.0.113.9'] };
+
+  assert.equal(await arrival(stage, proxy, '127.0.0.2'), 'let in');
+  assert.equal(await arrival(stage, proxy, '127.0.0.2', madeUp), 4100);
+});
+
+/** Comes from `address` to stay, and resolves with how it fared: let in, or the code of the refusal. */
+async function arrival(stage, proxy, address, headers) {
+  const client = stage.closing(await connectPlainly(proxy, { from: address, headers }));
+  const { event, data } = await client.events.next();
+  return event === 'pusher:connection_established' ? 'let in' : data.code;
+}

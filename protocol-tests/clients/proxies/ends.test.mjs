@@ -1,0 +1,43 @@
+// How connections end behind a proxy: what the server says reaches the client, and it comes back.
+
+import assert from 'node:assert/strict';
+
+import { errorsOf, inState, openSdk, subscribed } from '../lib/clients.mjs';
+import { inbox } from '../lib/waiting.mjs';
+import { connectPlainly } from './lib/plain.mjs';
+import { behindEach } from './lib/through.mjs';
+
+behindEach('an unknown app key is refused with 4001, in words and in the close code', async (stage, before) => {
+  const proxy = await before(await stage.server());
+  const refused = stage.pusher(proxy, { key: 'nobodys-key' });
+  const errors = errorsOf(refused);
+  const plain = await connectPlainly(proxy, { key: 'nobodys-key' });
+
+  await inState(refused, 'disconnected');
+
+  assert.equal((await errors.next()).code, 4001);
+  const { event, data } = await plain.events.next();
+  assert.deepEqual({ event, code: data.code }, { event: 'pusher:error', code: 4001 });
+  assert.equal(await plain.closed(), 4001);
+});
+
+behindEach('a server that is told to end says 4200, and its clients are back when it is', async (stage, before) => {
+  const server = await stage.server();
+  const proxy = await before(server);
+  const plain = await connectPlainly(proxy);
+  const pusher = stage.pusher(proxy);
+  const errors = errorsOf(pusher);
+  const channel = await subscribed(pusher.subscribe('news'));
+  const [heard, again] = [inbox('the event'), inbox('the second subscription')];
+  channel.bind('flash', heard).bind('pusher:subscription_succeeded', again);
+
+  assert.equal(await server.stop(), 0);
+  assert.equal(await plain.closed(), 4200);
+  assert.equal((await errors.next()).code, 4200);
+  await stage.server({}, server.port);
+
+  // It tries at once; if that was too early, its next attempt comes after fifteen seconds.
+  await again.next(40_000);
+  await openSdk(proxy).trigger('news', 'flash', 'we are back');
+  assert.equal(await heard.next(), 'we are back');
+});

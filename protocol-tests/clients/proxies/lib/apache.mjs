@@ -1,0 +1,88 @@
+// Apache with the configuration of docs/proxies.md.
+
+import { changed, documented, documentedModules } from './documentation.mjs';
+import { IS_ROOT, Proxy } from './proxy.mjs';
+
+const BINARY = process.env.APACHE_BIN ?? '/usr/sbin/apache2';
+const MODULES = process.env.APACHE_MODULES ?? '/usr/lib/apache2/modules';
+
+const SNIPPET = '/etc/apache2/campanile.conf';
+const SITE = '/etc/apache2/sites-available/ws.example.com.conf';
+const PATH = 'in the virtual host of the application';
+const LIMITS = '/etc/apache2/mods-available/mpm_event.conf';
+
+/** On SIGTERM, workers that wait for a client do not notice that its socket is closed, and are killed at long last. */
+const GRACEFULLY = 'SIGWINCH';
+
+/** What Debian enables by itself, or along with what is asked for. */
+const USUAL_MODULES = ['mpm_event', 'authz_core', 'reqtimeout', 'setenvif', 'socache_shmcb', 'proxy'];
+
+const modules = [...USUAL_MODULES, ...documentedModules()];
+
+/** What Debian's own apache2.conf would say, as far as it matters here. */
+const main = ({ folder, port, tlsPort }) => `
+ServerRoot ${folder}
+ServerName localhost
+DefaultRuntimeDir ${folder}
+PidFile apache2.pid
+GracefulShutdownTimeout 2
+${IS_ROOT ? 'User www-data\nGroup www-data' : ''}
+ErrorLog error.log
+LogLevel warn
+Timeout 300
+KeepAlive On
+KeepAliveTimeout 5
+${modules.map((name) => `LoadModule ${name}_module ${MODULES}/mod_${name}.so`).join('\n')}
+RequestReadTimeout header=20-40,minrate=500
+RequestReadTimeout body=10,minrate=500
+Listen 127.0.0.1:${port}
+Listen 127.0.0.1:${tlsPort}
+Include limits.conf
+Include sites-enabled/*.conf
+`;
+
+export const apache = {
+  name: 'Apache',
+
+  /** What a test changes in the documented configuration, by file. */
+  changes: {
+    none: {},
+    /** Has the time after which an idle connection is cut at five seconds. */
+    impatient: {
+      'apache2.conf': { 'Timeout 300': 'Timeout 5', 'body=10': 'body=1' },
+      [SNIPPET]: { 'timeout=180': 'timeout=5' },
+    },
+    /** Passes on bodies while they come, and therefore in chunks: so it does as it is. */
+    streaming: {},
+    /** Forgets what makes a WebSocket. */
+    stripping: { [SNIPPET]: { 'upgrade=websocket': '' } },
+    /** Takes the path off before it passes requests on. */
+    unprefixing: { [PATH]: { '127.0.0.1:8080/ws/': '127.0.0.1:8080/' } },
+  },
+
+  /** Starts it before `server`: at a host of its own, or beside an application, under /ws/. */
+  start(server, { change = 'none', isBeside = false } = {}) {
+    const changes = this.changes[change];
+    return Proxy.start(BINARY, GRACEFULLY, (proxy) => {
+      const { folder, port, tlsPort, certificate } = proxy;
+      const upstream = { '127.0.0.1:8080': `127.0.0.1:${server.port}` };
+      const site = isBeside
+        ? `<VirtualHost *:${port}>\n${changed(documented('apache', PATH, changes[PATH]), upstream)}</VirtualHost>\n`
+        : documented('apache', SITE, {
+          '*:80>': `*:${port}>`,
+          '*:443>': `*:${tlsPort}>`,
+          '/etc/ssl/example.com/fullchain.pem': certificate.certificate,
+          '/etc/ssl/example.com/privkey.pem': certificate.key,
+        });
+      return {
+        args: ['-d', folder, '-f', 'apache2.conf', '-D', 'FOREGROUND'],
+        files: {
+          'apache2.conf': changed(main(proxy), changes['apache2.conf'] ?? {}),
+          'limits.conf': documented('apache', LIMITS),
+          'campanile.conf': changed(documented('apache', SNIPPET), { ...changes[SNIPPET], ...upstream }),
+          'sites-enabled/site.conf': site,
+        },
+      };
+    });
+  },
+};

@@ -1,0 +1,16 @@
+// A certificate for 127.0.0.1 that nobody else vouches for.
+
+import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+
+/** Has openssl make it in `folder`: the paths of `certificate` and `key`, and the certificate itself as `pem`. */
+export async function makeCertificate(folder) {
+  const [certificate, key] = [join(folder, 'certificate.pem'), join(folder, 'key.pem')];
+  await promisify(execFile)('openssl', [
+    'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '1',
+    '-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1', '-out', certificate, '-keyout', key,
+  ], { timeout: 10_000 });
+  return { certificate, key, pem: await readFile(certificate, 'utf8') };
+}

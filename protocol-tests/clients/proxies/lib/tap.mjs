@@ -1,0 +1,24 @@
+// A stretch of wire between a proxy and the server that keeps what the proxy sends, connection by connection.
+
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
+
+/** Passes connections on to `server`. `sent` has the text of each connection. */
+export async function startTap(server) {
+  const sent = [];
+  const sockets = new Set();
+  const listener = createServer((proxy) => {
+    const number = sent.push('') - 1;
+    const onward = connect(server.port, '127.0.0.1');
+    for (const [from, to] of [[proxy, onward], [onward, proxy]]) {
+      sockets.add(from);
+      from.on('error', () => {}).on('close', () => { sockets.delete(from); to.destroy(); });
+      from.pipe(to);
+    }
+    proxy.on('data', (bytes) => { sent[number] += bytes.toString('latin1'); });
+  });
+  listener.listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  const close = () => { sockets.forEach((socket) => socket.destroy()); listener.close(); };
+  return { port: listener.address().port, sent, close };
+}

@@ -1,0 +1,20 @@
+// Proxies that are configured as people configure them by mistake.
+
+import assert from 'node:assert/strict';
+
+import { openSdk } from '../lib/clients.mjs';
+import { connectPlainly } from './lib/plain.mjs';
+import { behindEach } from './lib/through.mjs';
+
+behindEach('a proxy that drops the upgrade makes the server say so with 426', async (stage, before) => {
+  const proxy = await before(await stage.server(), { change: 'stripping' });
+
+  const answer = await connectPlainly(proxy);
+
+  assert.equal(answer.status, 426);
+  const { code, error } = JSON.parse(answer.body);
+  assert.equal(code, 426);
+  assert.match(error, /proxy.*Upgrade and Connection/);
+  // The API, which needs no upgrade, works all the while.
+  assert.equal((await openSdk(proxy).trigger('news', 'flash', {})).status, 200);
+});
