@@ -6,7 +6,7 @@ use crate::protocol::SocketId;
 use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
 use sha2::Sha256;
-use std::fmt::{self, Write};
+use std::fmt;
 
 /// Signs with one app's secret, and checks what was signed with it.
 #[derive(Clone)]
@@ -77,11 +77,14 @@ pub fn body_md5(body: &[u8]) -> String {
 /// What is signed for a request: `METHOD\nPATH\nQUERY`, where the query holds all parameters but
 /// the signature, keys in lower case and in order, values as they are when decoded.
 #[must_use]
-pub fn request_string(method: &str, path: &str, parameters: &[(String, String)]) -> String {
-    let mut text = format!("{method}\n{path}\n");
+pub fn request_string<T: AsRef<str>>(method: &str, path: &str, parameters: &[(T, T)]) -> String {
+    let len = |(key, value): &(T, T)| key.as_ref().len() + value.as_ref().len() + 2;
+    let parameters_len: usize = parameters.iter().map(len).sum();
+    let mut text = String::with_capacity(method.len() + path.len() + parameters_len + 2);
+    text.extend([method, "\n", path, "\n"]);
     for (at, (key, value)) in parameters.iter().enumerate() {
         let and = if at == 0 { "" } else { "&" };
-        write!(text, "{and}{key}={value}").expect("a String takes all text");
+        text.extend([and, key.as_ref(), "=", value.as_ref()]);
     }
     text
 }

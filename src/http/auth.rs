@@ -6,6 +6,7 @@ use humantime::format_rfc3339_seconds;
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     time::{Duration, SystemTime},
 };
@@ -13,9 +14,12 @@ use std::{
 /// What a request says in its query. Its head has been found right; its body may still turn out
 /// not to be the one that was signed.
 #[derive(Debug)]
-pub(super) struct Authenticated {
-    parameters: Vec<(String, String)>,
+pub(super) struct Authenticated<'a> {
+    parameters: Vec<Parameter<'a>>,
 }
+
+/// A key and its value, decoded; borrowed where nothing had to be.
+type Parameter<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 /// The line and query of a request, as they came.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +37,7 @@ const WINDOW_S: u64 = 600;
 /// The MD5 of nothing, which the Python SDK sends along with every GET.
 const EMPTY_MD5: &str = "d41d8cd98f00b204e9800998ecf8427e";
 
-impl Authenticated {
+impl Authenticated<'_> {
     /// The value of a parameter.
     pub(super) fn parameter(&self, key: &str) -> Option<&str> {
         parameter(&self.parameters, key)
@@ -53,20 +57,19 @@ impl Authenticated {
     }
 }
 
-fn parameter<'a>(parameters: &'a [(String, String)], key: &str) -> Option<&'a str> {
-    parameters.iter().find(|(found, _)| found == key).map(|(_, value)| value.as_str())
+fn parameter<'a>(parameters: &'a [Parameter<'_>], key: &str) -> Option<&'a str> {
+    parameters.iter().find(|(found, _)| found == key).map(|(_, value)| &**value)
 }
 
 /// Checks the head of a request, in the order of Pusher's own library, so that the same mistake
 /// is met by the same words. `is_other_key` tells whether a key belongs to another app.
-pub(super) fn authenticate(
+pub(super) fn authenticate<'a>(
     app: &App,
-    line: RequestLine<'_>,
+    line: RequestLine<'a>,
     now: SystemTime,
     is_other_key: impl Fn(&str) -> bool,
-) -> Result<Authenticated, ApiError> {
-    let parameters: Vec<(String, String)> =
-        form_urlencoded::parse(line.query.as_bytes()).into_owned().collect();
+) -> Result<Authenticated<'a>, ApiError> {
+    let parameters: Vec<Parameter<'_>> = form_urlencoded::parse(line.query.as_bytes()).collect();
     match parameter(&parameters, "auth_key") {
         None => return Err(ApiError::unauthorized("Missing parameter: auth_key")),
         Some(key) if key == app.config.key => {}
@@ -111,7 +114,7 @@ fn check_timestamp(timestamp: Option<&str>, now: SystemTime) -> Result<(), ApiEr
 fn check_signature(
     app: &App,
     line: RequestLine<'_>,
-    parameters: &[(String, String)],
+    parameters: &[Parameter<'_>],
     signature: &str,
 ) -> Result<(), ApiError> {
     let usual_query = sorted(parameters, true);
@@ -147,12 +150,15 @@ fn paths(line: RequestLine<'_>) -> Vec<String> {
 }
 
 /// All parameters but the signature, in the order in which they are signed.
-fn sorted(parameters: &[(String, String)], in_lower_case: bool) -> Vec<(String, String)> {
-    let mut sorted: Vec<_> =
-        parameters.iter().filter(|(key, _)| key != "auth_signature").cloned().collect();
+fn sorted<'a>(parameters: &'a [Parameter<'_>], in_lower_case: bool) -> Vec<Parameter<'a>> {
+    let mut sorted: Vec<Parameter<'a>> = parameters
+        .iter()
+        .filter(|(key, _)| key != "auth_signature")
+        .map(|(key, value)| (Cow::Borrowed(&**key), Cow::Borrowed(&**value)))
+        .collect();
     for (key, _) in &mut sorted {
-        if in_lower_case {
-            key.make_ascii_lowercase();
+        if in_lower_case && key.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            key.to_mut().make_ascii_lowercase();
         }
     }
     // Stable: values of one key keep their order.
@@ -161,16 +167,16 @@ fn sorted(parameters: &[(String, String)], in_lower_case: bool) -> Vec<(String, 
 }
 
 /// The PHP SDK sends `k[0]=a&k[1]=b` and signs `k=a,b`.
-fn php_arrays(parameters: &[(String, String)]) -> Vec<(String, String)> {
-    let mut joined = BTreeMap::<String, String>::new();
+fn php_arrays<'a>(parameters: &'a [Parameter<'_>]) -> Vec<Parameter<'a>> {
+    let mut joined = BTreeMap::<String, Cow<'a, str>>::new();
     for (key, value) in sorted(parameters, true) {
         let name = key.split('[').next().unwrap_or_default().to_owned();
         joined
             .entry(name)
-            .and_modify(|values| *values = format!("{values},{value}"))
+            .and_modify(|values| *values = format!("{values},{value}").into())
             .or_insert(value);
     }
-    joined.into_iter().collect()
+    joined.into_iter().map(|(name, values)| (name.into(), values)).collect()
 }
 
 #[cfg(test)]
@@ -191,7 +197,11 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(NOW_S)
     }
 
-    fn check(method: &Method, path: &str, query: &str) -> Result<Authenticated, String> {
+    fn check<'a>(
+        method: &'a Method,
+        path: &'a str,
+        query: &'a str,
+    ) -> Result<Authenticated<'a>, String> {
         let line = RequestLine { method, path, query, prefix: "/ws" };
         authenticate(&app(), line, now(), |key| key == "other")
             .map_err(|error| format!("{error:?}"))
@@ -307,11 +317,8 @@ mod tests {
 
     #[test]
     fn the_body_must_be_the_one_that_was_signed() {
-        let with_md5 = |md5: Option<&str>| Authenticated {
-            parameters: md5
-                .map(|md5| ("body_md5".to_owned(), md5.to_owned()))
-                .into_iter()
-                .collect(),
+        let with_md5 = |md5: Option<&'static str>| Authenticated {
+            parameters: md5.map(|md5| ("body_md5".into(), md5.into())).into_iter().collect(),
         };
         let of_braces = "99914b932bd37a50b983c5e7c90ae93b";
         assert!(with_md5(Some(of_braces)).check_body(b"{}").is_ok());

@@ -56,7 +56,7 @@ impl<'a> From<Option<&'a RawValue>> for EventData<'a> {
 
 /// `text` as a JSON string.
 fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    serde_json::to_string(text).expect("text can always be written as JSON")
 }
 
 fn protocol(text: &str) -> Frame {

@@ -1,5 +1,7 @@
 //! A shard driven turn by turn by hand, on real sockets of the loopback.
 
+mod windows;
+
 use super::{connection::Phase, *};
 use crate::{
     config::Config,
@@ -37,17 +39,21 @@ fn message(text: &str) -> Vec<u8> {
 
 impl Bench {
     fn new() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::with(listener, MAX_OUTBOX_BYTES)
+    }
+
+    fn with(listener: TcpListener, max_outbox_bytes: usize) -> Self {
         let shutdown = Shutdown::new();
         let node = Arc::new(Node::new(&Config::default(), 1, 0, shutdown.clone()));
         let config = EngineConfig {
             max_message_bytes: 65_536,
-            max_outbox_bytes: MAX_OUTBOX_BYTES,
+            max_outbox_bytes,
             activity_timeout_s: 120,
             shutdown_grace: Duration::from_secs(1),
         };
         let engine = Engine::new(ShardIndex::new(0), Arc::clone(&node), config).unwrap();
         let (adopt, adoptions) = mpsc::unbounded_channel();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         Self { engine, node, shutdown, adopt, adoptions, listener }
     }
 
@@ -82,16 +88,21 @@ impl Bench {
 
     fn connect(&mut self, received: &[u8]) -> TcpStream {
         let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
+        self.adopt(received);
+        client.set_nonblocking(true).unwrap();
+        client
+    }
+
+    /// Takes over the connection that has come in.
+    fn adopt(&mut self, received: &[u8]) {
         let (socket, peer) = self.listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
-        client.set_nonblocking(true).unwrap();
         let peer = Peer { address: peer.ip(), is_tls: false };
         let request = ConnectRequest { key: "app-key", protocol: Some("7"), origin: None, peer };
         let admission = self.node.admit(request, Instant::now()).map(Box::new);
         let received = received.to_vec();
         let (response, drain) = (Vec::new(), self.shutdown.drain());
         self.adopt.send(Adoption { socket, response, received, admission, drain }).unwrap();
-        client
     }
 
     fn publish(&self, channel: &str, data: &str) {

@@ -1,0 +1,132 @@
+//! Random clients against a model: each receives exactly what was published while it was
+//! subscribed, in order and whole, however its socket is read and its writes are cut.
+
+use super::*;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use serde_json::Value;
+use tokio::net::TcpSocket;
+
+/// Small enough that writes are cut in the middle of frames.
+const BUFFER: u32 = 4 * 1024;
+
+struct Client {
+    socket: TcpStream,
+    is_subscribed: bool,
+    /// Bytes that are no whole frame yet.
+    rest: Vec<u8>,
+    heard: Vec<u64>,
+    expected: Vec<u64>,
+}
+
+/// Takes the frames off the front of `bytes`.
+fn take_frames(bytes: &mut Vec<u8>) -> Vec<Value> {
+    let mut frames = Vec::new();
+    loop {
+        let (len, header) = match bytes.as_slice() {
+            [_, 126, high, low, ..] => (usize::from(u16::from_be_bytes([*high, *low])), 4),
+            [_, len @ 0..126, ..] => (usize::from(*len), 2),
+            _ => return frames,
+        };
+        if bytes.len() < header + len {
+            return frames;
+        }
+        assert_eq!(bytes[0], 0x81, "a text frame, whole");
+        frames.push(serde_json::from_slice(&bytes[header..header + len]).unwrap());
+        bytes.drain(..header + len);
+    }
+}
+
+impl Client {
+    async fn connect(bench: &mut Bench) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(BUFFER).unwrap();
+        let stream = socket.connect(bench.listener.local_addr().unwrap()).await.unwrap();
+        bench.adopt(&[]);
+        Self {
+            socket: stream.into_std().unwrap(),
+            is_subscribed: false,
+            rest: Vec::new(),
+            heard: Vec::new(),
+            expected: Vec::new(),
+        }
+    }
+
+    /// Reads up to `max` bytes. Says whether there were any.
+    fn read(&mut self, max: usize) -> bool {
+        let mut buffer = vec![0; max];
+        let Ok(len) = self.socket.read(&mut buffer) else { return false };
+        self.rest.extend_from_slice(&buffer[..len]);
+        for event in take_frames(&mut self.rest) {
+            if event["event"] == "e" {
+                let data = event["data"].as_str().unwrap();
+                self.heard.push(data.trim_end_matches('x').parse().unwrap());
+            }
+        }
+        0 < len
+    }
+
+    /// Reads until nothing waits for this client anywhere.
+    fn catch_up(&mut self, bench: &mut Bench) {
+        bench.settle();
+        while self.read(usize::from(u16::MAX)) || self.heard.len() < self.expected.len() {
+            bench.settle();
+        }
+        assert_eq!(self.heard, self.expected);
+    }
+
+    fn toggle(&mut self, bench: &mut Bench) {
+        self.catch_up(bench);
+        let verb = if self.is_subscribed { "unsubscribe" } else { "subscribe" };
+        let text = format!(r#"{{"event":"pusher:{verb}","data":{{"channel":"c"}}}}"#);
+        let before = bench.node.hub_by_key("app-key").unwrap().subscriptions();
+        self.socket.write_all(&message(&text)).unwrap();
+        // The kernel may take its time.
+        while before == bench.node.hub_by_key("app-key").unwrap().subscriptions() {
+            bench.settle();
+        }
+        self.is_subscribed = !self.is_subscribed;
+    }
+}
+
+async fn run(seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let socket = TcpSocket::new_v4().unwrap();
+    // Accepted sockets inherit it.
+    socket.set_send_buffer_size(BUFFER).unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let listener = socket.listen(16).unwrap().into_std().unwrap();
+    listener.set_nonblocking(false).unwrap();
+    let mut bench = Bench::with(listener, 1 << 26);
+    let mut clients: Vec<Client> = Vec::new();
+    for number in 0..300 {
+        let picked = random.random_range(0..clients.len().max(1));
+        match random.random_range(0..10) {
+            0 => clients.push(Client::connect(&mut bench).await),
+            1 if !clients.is_empty() => drop(clients.swap_remove(picked)),
+            2 | 3 if !clients.is_empty() => clients[picked].toggle(&mut bench),
+            4 if !clients.is_empty() => drop(clients[picked].read(random.random_range(1..9_000))),
+            5 => bench.turn(),
+            _ => {
+                let padding = "x".repeat(random.random_range(0..5_000));
+                bench.publish("c", &format!("{number}{padding}"));
+                let subscribed = clients.iter_mut().filter(|client| client.is_subscribed);
+                subscribed.for_each(|client| client.expected.push(number));
+            }
+        }
+    }
+    for client in &mut clients {
+        client.catch_up(&mut bench);
+    }
+    clients.clear();
+    while !bench.engine.connections.is_empty() {
+        bench.settle();
+    }
+    assert_eq!(bench.node.hub_by_key("app-key").unwrap().subscriptions(), 0, "seed {seed}");
+}
+
+#[tokio::test]
+async fn every_subscriber_hears_its_window_whole_and_in_order() {
+    for seed in 0..4 {
+        run(seed).await;
+    }
+}
