@@ -31,8 +31,11 @@ pub(super) enum Written {
     Some,
 }
 
-/// Up to so many bytes, copying frames into one buffer is as good as handing the kernel a list.
-const COPY_MAX: usize = 16 * 1024;
+/// Frames up to this size on average are copied into one buffer, which costs less than handing
+/// the kernel a list of them.
+const COPY_FRAME_MAX: usize = 2 * 1024;
+/// What is copied for one write, in bytes; one frame more may go beyond.
+const COPY_MAX: usize = 64 * 1024;
 /// Most frames in one list for the kernel.
 const SLICES_MAX: usize = 64;
 /// What one connection may write in its turn.
@@ -93,7 +96,7 @@ impl Outbox {
             let offered = first.len();
             let result = if self.frames.len() == 1 {
                 socket.write(first)
-            } else if self.bytes <= COPY_MAX {
+            } else if self.bytes / self.frames.len() <= COPY_FRAME_MAX {
                 self.stage(staging);
                 socket.write(staging)
             } else {
@@ -120,6 +123,9 @@ impl Outbox {
         for frame in &self.frames {
             staging.extend_from_slice(&frame.bytes()[skip..]);
             skip = 0;
+            if COPY_MAX <= staging.len() {
+                break;
+            }
         }
     }
 
