@@ -1,7 +1,7 @@
 //! How the commands reach a running server: with the credentials of the configuration, unless
 //! they are given.
 
-use super::{ConfigArgs, EXIT_USAGE, fail};
+use super::{ConfigArgs, EXIT_FAILED, EXIT_USAGE, fail, runtime, say};
 use crate::{
     config::{AppConfig, Flags, Secret},
     signature::Signer,
@@ -57,6 +57,27 @@ impl ServerArgs {
         let app = self.app(&config.apps).map_err(|rule| fail(EXIT_USAGE, rule))?;
         let signer = Signer::new(app.secret.expose());
         Ok(Target { host, port, prefix, app_id: app.id, key: app.key, signer })
+    }
+
+    /// Asks the server something, and prints the answer.
+    pub(super) fn ask(&self, question: impl AsyncFnOnce(&Target) -> Answer) -> ExitCode {
+        let (target, runtime) = match (self.target(), runtime()) {
+            (Ok(target), Ok(runtime)) => (target, runtime),
+            (Err(code), _) | (_, Err(code)) => return code,
+        };
+        match runtime.block_on(question(&target)) {
+            Ok((StatusCode::OK, body)) => {
+                say(body);
+                ExitCode::SUCCESS
+            }
+            Ok((status, body)) => {
+                fail(EXIT_FAILED, format_args!("the server answers {status}: {body}"))
+            }
+            Err(error) => {
+                let authority = target.authority();
+                fail(EXIT_FAILED, format_args!("cannot reach http://{authority}: {error}"))
+            }
+        }
     }
 
     fn app(&self, apps: &[AppConfig]) -> Result<AppConfig, String> {

@@ -1,13 +1,9 @@
 //! `campanile publish`: one event through the HTTP API.
 
-use super::{
-    EXIT_FAILED,
-    client::{Answer, ServerArgs, Target},
-    fail, runtime, say,
-};
+use super::client::{Answer, ServerArgs, Target};
 use crate::signature::{body_md5, request_string};
 use clap::Args;
-use hyper::{Method, StatusCode};
+use hyper::Method;
 use serde_json::json;
 use std::{process::ExitCode, time::SystemTime};
 
@@ -25,22 +21,7 @@ pub(super) struct PublishArgs {
 }
 
 pub(super) fn publish(args: &PublishArgs) -> ExitCode {
-    let (target, runtime) = match (args.server.target(), runtime()) {
-        (Ok(target), Ok(runtime)) => (target, runtime),
-        (Err(code), _) | (_, Err(code)) => return code,
-    };
-    match runtime.block_on(post(&target, args)) {
-        Ok((StatusCode::OK, body)) => {
-            say(body);
-            ExitCode::SUCCESS
-        }
-        Ok((status, body)) => {
-            fail(EXIT_FAILED, format_args!("the server answers {status}: {body}"))
-        }
-        Err(error) => {
-            fail(EXIT_FAILED, format_args!("cannot reach http://{}: {error}", target.authority()))
-        }
-    }
+    args.server.ask(async |target| post(target, args).await)
 }
 
 async fn post(target: &Target, args: &PublishArgs) -> Answer {
