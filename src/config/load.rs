@@ -100,6 +100,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     reverb::read(&variables, &mut draft, &mut notes)?;
     campanile::read(&variables, &schema, &mut draft)?;
     read_flags(&sources.flags, &mut draft, &mut notes);
+    unsupported::refuse_without_redis(&variables, &draft)?;
     soketi::note_port(&variables, &draft, &mut notes);
     let (config, confined) = settle(&mut draft, &mut notes)?;
     Ok(Loaded { config, notes, files, draft, confined })

@@ -25,6 +25,7 @@ mod key;
 mod load;
 mod origin;
 mod peer;
+mod redis;
 mod relations;
 mod report;
 mod reverb;
@@ -41,6 +42,7 @@ mod variables;
 pub use app::{AppConfig, ClientEvents, WebhookConfig};
 pub use load::{Flags, Loaded, Sources, load};
 pub use origin::ConfigError;
+pub use redis::{RedisTarget, RedisUrl, Topology};
 pub use secret::Secret;
 pub use settings::{
     Config, ConnectionConfig, ConsoleConfig, LogConfig, LogFormat, LogLevel, MetricsConfig,

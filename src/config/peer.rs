@@ -1,9 +1,15 @@
 //! How the variables of another server are read: a table says what each means to us.
 
 use super::{
-    convert::Convert, draft::Draft, key::Key, origin::ConfigError, schema::unknown, unsupported,
+    convert::{Convert, boolean},
+    draft::Draft,
+    key::Key,
+    origin::ConfigError,
+    schema::unknown,
+    unsupported,
     variables::Variables,
 };
+use toml::Value;
 
 /// A variable that another server understands.
 #[derive(Debug)]
@@ -66,17 +72,44 @@ pub(super) fn apply(
     draft: &mut Draft,
     notes: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
-    for peer in peers {
-        if let Some(value) = variables.set(peer.name) {
-            notes.extend(apply_one(peer, value, variables, draft)?);
-        }
-    }
+    apply_all(peers, variables, draft, notes)?;
     let known = || peers.iter().map(|peer| peer.name).chain(unsupported::variables());
     for name in variables.names(family).filter(|name| known().all(|known| known != *name)) {
         let unknown = unknown("variable", name, known());
         notes.push(format!("{} has no effect: {unknown}", variables.origin(name)));
     }
     Ok(())
+}
+
+/// Writes what the variables of `peers` say into `draft`, and notes what has no effect.
+///
+/// # Errors
+///
+/// When a value is not of its kind.
+pub(super) fn apply_all(
+    peers: &[Peer],
+    variables: &Variables,
+    draft: &mut Draft,
+    notes: &mut Vec<String>,
+) -> Result<(), ConfigError> {
+    for peer in peers {
+        if let Some(value) = variables.set(peer.name) {
+            notes.extend(apply_one(peer, value, variables, draft)?);
+        }
+    }
+    Ok(())
+}
+
+/// Whether the switch `name`, which is about `key`, is on.
+///
+/// # Errors
+///
+/// When it is neither on nor off.
+pub(super) fn is_true(name: &str, key: &Key, variables: &Variables) -> Result<bool, ConfigError> {
+    let Some(value) = variables.set(name) else { return Ok(false) };
+    let value =
+        boolean(value).map_err(|rule| ConfigError::key(&variables.origin(name), key, rule))?;
+    Ok(value == Value::Boolean(true))
 }
 
 /// Applies one variable, and returns the note that it is worth.

@@ -1,7 +1,7 @@
 //! The rules between values: limits that must fit into one another, names that must differ.
 
 use super::{
-    AppConfig, Config, ServerConfig,
+    AppConfig, Config, RedisConfig, ServerConfig,
     draft::Draft,
     key::Key,
     origin::{ConfigError, Origin},
@@ -19,7 +19,7 @@ fn app_key(index: usize, name: &str) -> Key {
 
 /// Checks what holds between the values of `config`, whose origins `draft` knows.
 pub(super) fn check(config: &Config, draft: &Draft) -> Result<(), ConfigError> {
-    let Config { server, connection, apps, .. } = config;
+    let Config { server, connection, apps, redis, .. } = config;
     let outbox = (Key::new(OUTBOX), connection.max_outbox_bytes);
     at_least(draft, outbox.clone(), (Key::new(MESSAGE), connection.max_message_bytes))?;
     for (index, app) in apps.iter().enumerate() {
@@ -30,6 +30,7 @@ pub(super) fn check(config: &Config, draft: &Draft) -> Result<(), ConfigError> {
         at_least(draft, outbox.clone(), event)?;
         tls_can_be_told(draft, server, app_key(index, "tls_only"), app.tls_only)?;
     }
+    ca_is_used(draft, redis)?;
     distinct(draft, apps, "id", |app| &app.id)?;
     distinct(draft, apps, "key", |app| &app.key)
 }
@@ -44,6 +45,16 @@ fn tls_can_be_told(
 ) -> Result<(), ConfigError> {
     if tls_only && server.trusted_proxies.is_empty() && server.tls.cert.is_empty() {
         let rule = "lets nobody in unless server.trusted_proxies lists the proxy that serves TLS";
+        return Err(ConfigError::key(&draft.origin(&key), key, rule));
+    }
+    Ok(())
+}
+
+/// Only TLS has use for a certificate authority.
+fn ca_is_used(draft: &Draft, redis: &RedisConfig) -> Result<(), ConfigError> {
+    if !redis.ca.is_empty() && !redis.url.target().is_some_and(|target| target.is_tls) {
+        let key = Key::new("redis.ca");
+        let rule = "is only for TLS: redis.url must begin with rediss://, rediss+sentinel:// or rediss+cluster://";
         return Err(ConfigError::key(&draft.origin(&key), key, rule));
     }
     Ok(())

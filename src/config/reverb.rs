@@ -5,6 +5,7 @@ use super::{
     draft::Draft,
     origin::ConfigError,
     peer::{Peer, apply, ignored, sets, silent},
+    redis,
     variables::Variables,
 };
 
@@ -24,7 +25,8 @@ const PEERS: &[Peer] = &[
     silent("REVERB_PORT"),
     silent("REVERB_SCHEME"),
     sets("REVERB_MAX_REQUEST_SIZE", "server.max_request_bytes", integer),
-    ignored("REVERB_SCALING_CHANNEL", "reverb", "it is for scaling through Redis"),
+    silent("REVERB_SCALING_ENABLED"),
+    silent("REVERB_SCALING_CHANNEL"),
     ignored("REVERB_PULSE_INGEST_INTERVAL", "15", NO_INGEST),
     ignored("REVERB_TELESCOPE_INGEST_INTERVAL", "15", NO_INGEST),
     sets("REVERB_APP_ID", "apps[0].id", text),
@@ -59,5 +61,5 @@ pub(super) fn read(
             "{origin} sets apps[0].client_events to members: only subscribers of a channel may send client events to it"
         ));
     }
-    Ok(())
+    redis::read_laravel(variables, draft, notes)
 }

@@ -3,7 +3,7 @@
 //! The types hold what was written. [`load`](super::load) has checked the bounds that are named
 //! here.
 
-use super::{AppConfig, Secret};
+use super::{AppConfig, RedisTarget, RedisUrl, Secret};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -148,28 +148,39 @@ impl Default for ConnectionConfig {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisConfig {
-    /// Where Redis is. Empty, the default, means that this node is alone. Secret because a URL can
-    /// hold a password.
-    pub url: Secret,
-    /// Beginning of every key and channel in Redis, without white space or braces. Default
-    /// `campanile`.
+    /// Where Redis is. Empty, the default, means that this node is alone.
+    pub url: RedisUrl,
+    /// PEM file with the certificate authorities that may vouch for Redis, in place of the system's.
+    /// Only with TLS. Default empty: the system's.
+    pub ca: String,
+    /// Beginning of every key and channel in Redis, at most 100 bytes, without white space or
+    /// braces. Default `campanile`.
     pub prefix: String,
-    /// How long a publish waits for an absent Redis before it gets 503, in milliseconds, up to
-    /// 60,000. Default 2,000.
+    /// How long a publish waits for an absent Redis before it gets 503, in milliseconds, 100 to
+    /// 60,000: a command that was sent needs time to be answered. Default 2,000.
     pub broker_wait_ms: u64,
-    /// Silence after which the others remove a node, in milliseconds, 1,000 to 300,000. Default
-    /// 6,000.
+    /// Silence after which the others remove a node, in milliseconds, 3,000 to 300,000: nodes say
+    /// once a second that they live. Default 6,000.
     pub node_timeout_ms: u64,
 }
 
 impl Default for RedisConfig {
     fn default() -> Self {
         Self {
-            url: Secret::default(),
+            url: RedisUrl::default(),
+            ca: String::new(),
             prefix: "campanile".to_owned(),
             broker_wait_ms: 2_000,
             node_timeout_ms: 6_000,
         }
+    }
+}
+
+impl RedisConfig {
+    /// Where Redis is. None: this node is alone.
+    #[must_use]
+    pub fn target(&self) -> Option<RedisTarget> {
+        self.url.target().cloned()
     }
 }
 

@@ -5,19 +5,21 @@ use super::{
     draft::Draft,
     key::Key,
     origin::ConfigError,
-    peer::{Peer, apply, ignored, nearly, sets, silent},
+    peer::{Peer, apply, ignored, is_true, nearly, sets, silent},
+    redis,
     variables::Variables,
 };
 use std::net::{IpAddr, SocketAddr};
 use toml::Value;
 
-const ADAPTER: &str = "it is for an adapter other than `local`";
+const ADAPTER: &str = "it is for an adapter other than `local` and `redis`";
 const APP_MANAGER: &str = "apps stand in the configuration";
-const CACHE: &str = "it is for a cache in Redis";
-const CLUSTER: &str = "nodes do not look for one another on the network";
+const CACHE: &str = "what is in Redis is where redis.url says";
+const CLUSTER: &str = "nodes do not look for one another on the network, see redis.url";
 const DATABASE: &str = "no database is used";
 const QUEUE: &str = "there is no queue of jobs";
-const RATE_LIMITER: &str = "it is for a rate limiter in Redis";
+const RATE_LIMITER: &str = "each node limits the rates of its own connections and requests";
+const REQUESTS: &str = "no node asks the others";
 const TLS: &str = "it is for TLS in the server";
 const WEBHOOKS: &str = "it is for webhooks";
 const MEMORY: &str = "limits are counted in connections, see server.max_connections";
@@ -27,13 +29,14 @@ const READS: &str = "one limit holds for the whole HTTP API, see apps[0].request
 const BACKEND_EVENTS: &str = "it limits all requests to the HTTP API, those that read included";
 
 /// What each of the 115 means, but for those that are refused in `unsupported`.
+/// Those of Redis are silent here, because `redis` reads them.
 pub(super) const PEERS: &[Peer] = &[
     ignored("SOKETI_ADAPTER_CLUSTER_REQUESTS_TIMEOUT", "5000", ADAPTER),
-    ignored("SOKETI_ADAPTER_REDIS_PREFIX", "", ADAPTER),
-    ignored("SOKETI_ADAPTER_REDIS_CLUSTER_MODE", "false", ADAPTER),
-    ignored("SOKETI_ADAPTER_REDIS_REQUESTS_TIMEOUT", "5000", ADAPTER),
-    ignored("SOKETI_ADAPTER_REDIS_SUB_OPTIONS", "{}", ADAPTER),
-    ignored("SOKETI_ADAPTER_REDIS_PUB_OPTIONS", "{}", ADAPTER),
+    silent("SOKETI_ADAPTER_REDIS_PREFIX"),
+    silent("SOKETI_ADAPTER_REDIS_CLUSTER_MODE"),
+    ignored("SOKETI_ADAPTER_REDIS_REQUESTS_TIMEOUT", "5000", REQUESTS),
+    silent("SOKETI_ADAPTER_REDIS_SUB_OPTIONS"),
+    silent("SOKETI_ADAPTER_REDIS_PUB_OPTIONS"),
     ignored("SOKETI_ADAPTER_NATS_PREFIX", "", ADAPTER),
     ignored("SOKETI_ADAPTER_NATS_SERVERS", r#"["127.0.0.1:4222"]"#, ADAPTER),
     ignored("SOKETI_ADAPTER_NATS_USER", "null", ADAPTER),
@@ -96,16 +99,16 @@ pub(super) const PEERS: &[Peer] = &[
     ignored("SOKETI_DB_POSTGRES_USERNAME", "postgres", DATABASE),
     ignored("SOKETI_DB_POSTGRES_PASSWORD", "password", DATABASE),
     ignored("SOKETI_DB_POSTGRES_DATABASE", "main", DATABASE),
-    ignored("SOKETI_DB_REDIS_HOST", "127.0.0.1", DATABASE),
-    ignored("SOKETI_DB_REDIS_PORT", "6379", DATABASE),
-    ignored("SOKETI_DB_REDIS_DB", "0", DATABASE),
-    ignored("SOKETI_DB_REDIS_USERNAME", "null", DATABASE),
-    ignored("SOKETI_DB_REDIS_PASSWORD", "null", DATABASE),
-    ignored("SOKETI_DB_REDIS_KEY_PREFIX", "", DATABASE),
-    ignored("SOKETI_DB_REDIS_SENTINELS", "null", DATABASE),
-    ignored("SOKETI_DB_REDIS_SENTINEL_PASSWORD", "null", DATABASE),
-    ignored("SOKETI_DB_REDIS_CLUSTER_NODES", "[]", DATABASE),
-    ignored("SOKETI_DB_REDIS_INSTANCE_NAME", "mymaster", DATABASE),
+    silent("SOKETI_DB_REDIS_HOST"),
+    silent("SOKETI_DB_REDIS_PORT"),
+    silent("SOKETI_DB_REDIS_DB"),
+    silent("SOKETI_DB_REDIS_USERNAME"),
+    silent("SOKETI_DB_REDIS_PASSWORD"),
+    silent("SOKETI_DB_REDIS_KEY_PREFIX"),
+    silent("SOKETI_DB_REDIS_SENTINELS"),
+    silent("SOKETI_DB_REDIS_SENTINEL_PASSWORD"),
+    silent("SOKETI_DB_REDIS_CLUSTER_NODES"),
+    silent("SOKETI_DB_REDIS_INSTANCE_NAME"),
     sets("SOKETI_EVENT_MAX_BATCH_SIZE", "apps[0].max_batch_events", integer),
     sets("SOKETI_EVENT_MAX_CHANNELS_AT_ONCE", "apps[0].max_event_channels", integer),
     sets("SOKETI_EVENT_MAX_NAME_LENGTH", "apps[0].max_event_name_length", integer),
@@ -132,6 +135,7 @@ pub(super) const PEERS: &[Peer] = &[
     ignored("SOKETI_QUEUE_SQS_PROCESS_BATCH", "false", QUEUE),
     ignored("SOKETI_QUEUE_SQS_BATCH_SIZE", "1", QUEUE),
     ignored("SOKETI_QUEUE_SQS_POLLING_WAIT_TIME_MS", "0", QUEUE),
+    ignored("SOKETI_RATE_LIMITER_DRIVER", "local", RATE_LIMITER),
     ignored("SOKETI_RATE_LIMITER_REDIS_OPTIONS", "{}", RATE_LIMITER),
     ignored("SOKETI_RATE_LIMITER_REDIS_CLUSTER_MODE", "false", RATE_LIMITER),
     sets("SOKETI_SHUTDOWN_GRACE_PERIOD", "server.shutdown_grace_s", milliseconds),
@@ -152,7 +156,7 @@ pub(super) fn read(
     debug(variables, draft)?;
     metrics(variables, draft)?;
     authorized_connections(variables, draft)?;
-    Ok(())
+    redis::read_soketi(variables, draft, notes)
 }
 
 /// `SOKETI_DEBUG` makes the log talkative.
@@ -203,11 +207,4 @@ pub(super) fn note_port(variables: &Variables, draft: &Draft, notes: &mut Vec<St
             "SOKETI_PORT is not set: the default port is 8080, where soketi has 6001".to_owned(),
         );
     }
-}
-
-fn is_true(name: &str, key: &Key, variables: &Variables) -> Result<bool, ConfigError> {
-    let Some(value) = variables.set(name) else { return Ok(false) };
-    let value =
-        boolean(value).map_err(|rule| ConfigError::key(&variables.origin(name), key, rule))?;
-    Ok(value == Value::Boolean(true))
 }

@@ -8,7 +8,7 @@ use toml::Value;
 const RULE: &str = "is not supported by this version of Campanile";
 
 /// Keys that must stay empty.
-const KEYS: [&str; 4] = ["server.tls.cert", "server.tls.key", "redis.url", "console.password"];
+const KEYS: [&str; 3] = ["server.tls.cert", "server.tls.key", "console.password"];
 
 /// Lists of sections that must stay empty.
 const SECTIONS: [&str; 1] = ["apps[].webhooks[]"];
@@ -17,18 +17,25 @@ const OFF: &[&str] = &["false", "0"];
 
 /// Peers' variables, the values with which they ask for nothing that we lack, and what the others
 /// ask for.
-const VARIABLES: [(&str, &[&str], &str); 10] = [
-    ("REVERB_SCALING_ENABLED", OFF, "scaling through Redis"),
+const VARIABLES: [(&str, &[&str], &str); 9] = [
     ("REVERB_APP_RATE_LIMITING_ENABLED", OFF, "limiting the rate of all messages"),
-    ("SOKETI_ADAPTER_DRIVER", &["local"], "an adapter other than `local`"),
+    ("SOKETI_ADAPTER_DRIVER", &["local", "redis"], "an adapter other than `local` and `redis`"),
     ("SOKETI_APP_MANAGER_DRIVER", &["array"], "an app manager other than `array`"),
-    ("SOKETI_CACHE_DRIVER", &["memory"], "a cache other than `memory`"),
-    ("SOKETI_QUEUE_DRIVER", &["sync"], "a queue other than `sync`"),
-    ("SOKETI_RATE_LIMITER_DRIVER", &["local"], "a rate limiter other than `local`"),
+    ("SOKETI_CACHE_DRIVER", &["memory", "redis"], "a cache other than `memory` and `redis`"),
+    ("SOKETI_QUEUE_DRIVER", &["sync", "redis"], "a queue other than `sync` and `redis`"),
+    (
+        "SOKETI_RATE_LIMITER_DRIVER",
+        &["local", "redis"],
+        "a rate limiter other than `local` and `redis`",
+    ),
     ("SOKETI_SSL_CERT", &[], "TLS in the server"),
     ("SOKETI_SSL_KEY", &[], "TLS in the server"),
     ("SOKETI_DEFAULT_APP_WEBHOOKS", &["[]"], "webhooks"),
 ];
+
+/// soketi's variables that may be `redis` where the nodes are joined by Redis, and nowhere else.
+const NEED_REDIS: [&str; 3] =
+    ["SOKETI_CACHE_DRIVER", "SOKETI_QUEUE_DRIVER", "SOKETI_RATE_LIMITER_DRIVER"];
 
 /// Names of the variables that this file knows.
 pub(super) fn variables() -> impl Iterator<Item = &'static str> {
@@ -43,6 +50,24 @@ pub(super) fn refuse_variables(variables: &Variables) -> Result<(), ConfigError>
         }
     }
     Ok(())
+}
+
+/// Refuses variables that ask for Redis where `draft` knows of none.
+pub(super) fn refuse_without_redis(
+    variables: &Variables,
+    draft: &Draft,
+) -> Result<(), ConfigError> {
+    let url = draft.setting(&Key::new("redis.url")).and_then(|setting| setting.value.as_str());
+    if url.is_some_and(|url| !url.is_empty()) {
+        return Ok(());
+    }
+    match NEED_REDIS.iter().find(|name| variables.set(name) == Some("redis")) {
+        Some(name) => {
+            let rule = "needs Redis: set redis.url, or SOKETI_ADAPTER_DRIVER to redis";
+            Err(ConfigError::at(variables.origin(name), rule))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Refuses keys and sections that ask for what this version cannot do.

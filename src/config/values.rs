@@ -1,7 +1,7 @@
 //! The rules for single values: ranges, choices, and the form of texts. Some texts get their proper
 //! form on the way.
 
-use super::{draft::Draft, origin::ConfigError};
+use super::{draft::Draft, origin::ConfigError, redis};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use toml::Value;
@@ -32,9 +32,12 @@ pub(super) const RANGES: [(&str, i64, i64); 26] = [
     ("apps[].max_presence_user_info_bytes", 1, 1_048_576),
     ("apps[].cache_ttl_s", 1, 31_536_000),
     ("apps[].requests_per_second", 0, 1_000_000),
-    ("redis.broker_wait_ms", 0, 60_000),
-    ("redis.node_timeout_ms", 1_000, 300_000),
+    ("redis.broker_wait_ms", 100, 60_000),
+    ("redis.node_timeout_ms", 3_000, 300_000),
 ];
+
+/// Long enough for the name of a project and of a stage, short enough for every key in Redis.
+const REDIS_PREFIX_BYTES_MAX: usize = 100;
 
 /// The words that a key takes.
 const CHOICES: [(&str, &[&str]); 3] = [
@@ -47,7 +50,7 @@ const CHOICES: [(&str, &[&str]); 3] = [
 type Form = fn(&str) -> Result<String, &'static str>;
 
 /// Keys whose text has a form; for a list it is the form of each element.
-const FORMS: [(&str, Form); 10] = [
+const FORMS: [(&str, Form); 11] = [
     ("server.host", host),
     ("server.path", path),
     ("server.trusted_proxies", network),
@@ -55,6 +58,7 @@ const FORMS: [(&str, Form); 10] = [
     ("apps[].key", name_in_a_path),
     ("apps[].secret", not_empty),
     ("apps[].allowed_origins", origin_pattern),
+    ("redis.url", redis_url),
     ("redis.prefix", redis_prefix),
     ("metrics.token", one_word),
     ("metrics.listen", address),
@@ -179,8 +183,16 @@ fn host_fits(host: &str) -> bool {
     }
 }
 
-/// Braces would move keys of one channel to other slots of a Redis Cluster.
-fn redis_prefix(text: &str) -> Result<String, &'static str> {
+fn redis_url(text: &str) -> Result<String, &'static str> {
+    redis::parse(text).map(|_target| text.to_owned())
+}
+
+/// Braces would move keys of one channel to other slots of a Redis Cluster, and every key carries
+/// the prefix.
+pub(super) fn redis_prefix(text: &str) -> Result<String, &'static str> {
+    if REDIS_PREFIX_BYTES_MAX < text.len() {
+        return Err("must be at most 100 bytes long");
+    }
     if has_white_space(text) || text.contains(['{', '}']) {
         return Err("must not contain braces or white space");
     }

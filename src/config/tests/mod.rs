@@ -4,6 +4,7 @@ mod development;
 mod errors;
 mod grammar;
 mod origins;
+mod redis;
 mod reverb;
 mod rules;
 mod sample;

@@ -1,0 +1,113 @@
+//! Where Laravel's variables say that Redis is. They count when Reverb is to scale.
+//!
+//! `REDIS_URL` wins over the other variables, which fill in what it leaves out, as in Laravel.
+
+use super::{
+    RedisTarget, Topology, credentials, optional,
+    parse::{self, Defaults, REDIS_PORT, in_brackets},
+    set_prefix, set_target,
+};
+use crate::config::{
+    draft::Draft,
+    key::Key,
+    origin::ConfigError,
+    peer::{Peer, apply_all, ignored, is_true},
+    variables::Variables,
+};
+
+const ENABLED: &str = "REVERB_SCALING_ENABLED";
+const CHANNEL: &str = "REVERB_SCALING_CHANNEL";
+
+const OFF: &[Peer] = &[ignored(CHANNEL, "reverb", "REVERB_SCALING_ENABLED is not true")];
+const ON: &[Peer] = &[ignored(
+    "REDIS_TIMEOUT",
+    "60",
+    "a node waits for Redis without giving up; see redis.broker_wait_ms for publishes",
+)];
+
+const SCHEME: &str = "must be tcp, or tls for TLS";
+const HOST: &str = "must be a host without a port, or the path of a socket; TLS is tls://host";
+
+/// Writes what the variables say into `draft`, if `REVERB_SCALING_ENABLED` is true.
+pub(in crate::config) fn read(
+    variables: &Variables,
+    draft: &mut Draft,
+    notes: &mut Vec<String>,
+) -> Result<(), ConfigError> {
+    if !is_true(ENABLED, &Key::new(super::URL), variables)? {
+        return apply_all(OFF, variables, draft, notes);
+    }
+    apply_all(ON, variables, draft, notes)?;
+    let (username, password) = credentials(variables, ["REDIS_USERNAME", "REDIS_PASSWORD"], notes);
+    let port = optional(variables, "REDIS_PORT", parse::port)?;
+    let db = optional(variables, "REDIS_DB", parse::number)?.flatten().unwrap_or_default();
+    let defaults = Defaults { port, username, password, db };
+    if let Some(url) = variables.set("REDIS_URL") {
+        let target = from_url(url, defaults, variables, notes)?;
+        set_target(draft, &target, variables, "REDIS_URL");
+    } else {
+        let name = variables.set("REDIS_HOST").map_or(ENABLED, |_| "REDIS_HOST");
+        set_target(draft, &from_host(variables, defaults)?, variables, name);
+    }
+    set_prefix(draft, variables, ["REDIS_PREFIX", CHANNEL]);
+    Ok(())
+}
+
+/// Laravel's URLs have schemes of their own, and the database may be a parameter.
+fn from_url(
+    url: &str,
+    mut defaults: Defaults,
+    variables: &Variables,
+    notes: &mut Vec<String>,
+) -> Result<RedisTarget, ConfigError> {
+    let origin = variables.origin("REDIS_URL");
+    let fail = |rule| ConfigError::key(&origin, super::URL, rule);
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let scheme = match scheme.to_ascii_lowercase().as_str() {
+        "redis" | "tcp" => "redis",
+        "rediss" | "tls" => "rediss",
+        _ours => return parse::target(url, defaults).map_err(fail),
+    };
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        match parameter.split_once('=') {
+            Some(("database", db)) => {
+                defaults.db = parse::number(db).map_err(fail)?.unwrap_or_default();
+            }
+            Some(_) | None => {
+                notes.push(format!("{origin}: a parameter other than database has no effect"));
+            }
+        }
+    }
+    parse::target(&format!("{scheme}://{rest}"), defaults).map_err(fail)
+}
+
+/// `REDIS_HOST` may have a scheme before it, or be the path of a socket.
+fn from_host(variables: &Variables, defaults: Defaults) -> Result<RedisTarget, ConfigError> {
+    let Defaults { port, username, password, db } = defaults;
+    let is_tls_by_scheme = optional(variables, "REDIS_SCHEME", is_tls)?.unwrap_or_default();
+    let (is_tls, topology) = optional(variables, "REDIS_HOST", |text| {
+        if text.starts_with('/') {
+            return Ok((false, Topology::Unix { path: text.into() }));
+        }
+        let (is_tls, host) = match text.split_once("://") {
+            Some((scheme, host)) => (is_tls(scheme).map_err(|_| HOST)?, host),
+            None => (is_tls_by_scheme, text),
+        };
+        let host = parse::host(&in_brackets(host)).map_err(|_| HOST)?;
+        Ok((is_tls, Topology::Single { address: (host, port.unwrap_or(REDIS_PORT)) }))
+    })?
+    .unwrap_or_else(|| {
+        let address = ("127.0.0.1".to_owned(), port.unwrap_or(REDIS_PORT));
+        (is_tls_by_scheme, Topology::Single { address })
+    });
+    Ok(RedisTarget { topology, is_tls, username, password, db })
+}
+
+fn is_tls(scheme: &str) -> Result<bool, &'static str> {
+    match scheme.to_ascii_lowercase().as_str() {
+        "tls" | "rediss" => Ok(true),
+        "tcp" | "redis" => Ok(false),
+        _other => Err(SCHEME),
+    }
+}

@@ -1,0 +1,138 @@
+//! Where soketi's variables say that Redis is. They count when its adapter is `redis`.
+
+use super::{
+    RedisTarget, Topology, credentials, optional,
+    parse::{self, REDIS_PORT, SENTINEL_PORT, in_brackets},
+    set_prefix, set_target,
+};
+use crate::config::{
+    Secret,
+    draft::Draft,
+    key::Key,
+    origin::ConfigError,
+    peer::{Peer, apply_all, ignored, is_true},
+    variables::Variables,
+};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+const DRIVER: &str = "SOKETI_ADAPTER_DRIVER";
+const CLUSTER_MODE: &str = "SOKETI_ADAPTER_REDIS_CLUSTER_MODE";
+const OPTIONS: [&str; 2] = ["SOKETI_ADAPTER_REDIS_SUB_OPTIONS", "SOKETI_ADAPTER_REDIS_PUB_OPTIONS"];
+const KEY_PREFIX: &str = "SOKETI_DB_REDIS_KEY_PREFIX";
+const CHANNEL_PREFIX: &str = "SOKETI_ADAPTER_REDIS_PREFIX";
+const HOST: &str = "SOKETI_DB_REDIS_HOST";
+const SENTINELS: &str = "SOKETI_DB_REDIS_SENTINELS";
+const CLUSTER_NODES: &str = "SOKETI_DB_REDIS_CLUSTER_NODES";
+
+const NO_REDIS: &str = "SOKETI_ADAPTER_DRIVER is not redis";
+const OFF: &[Peer] = &[
+    ignored(CHANNEL_PREFIX, "", NO_REDIS),
+    ignored(CLUSTER_MODE, "false", NO_REDIS),
+    ignored(OPTIONS[0], "{}", NO_REDIS),
+    ignored(OPTIONS[1], "{}", NO_REDIS),
+    ignored(HOST, "127.0.0.1", NO_REDIS),
+    ignored("SOKETI_DB_REDIS_PORT", "6379", NO_REDIS),
+    ignored("SOKETI_DB_REDIS_DB", "0", NO_REDIS),
+    ignored("SOKETI_DB_REDIS_USERNAME", "null", NO_REDIS),
+    ignored("SOKETI_DB_REDIS_PASSWORD", "null", NO_REDIS),
+    ignored(KEY_PREFIX, "", NO_REDIS),
+    ignored(SENTINELS, "null", NO_REDIS),
+    ignored("SOKETI_DB_REDIS_SENTINEL_PASSWORD", "null", NO_REDIS),
+    ignored(CLUSTER_NODES, "[]", NO_REDIS),
+    ignored("SOKETI_DB_REDIS_INSTANCE_NAME", "mymaster", NO_REDIS),
+];
+const NOT_IN_CLUSTER: &[Peer] =
+    &[ignored(SENTINELS, "null", "SOKETI_ADAPTER_REDIS_CLUSTER_MODE is true")];
+const ONLY_IN_CLUSTER: &[Peer] =
+    &[ignored(CLUSTER_NODES, "[]", "SOKETI_ADAPTER_REDIS_CLUSTER_MODE is not true")];
+
+const NODES: &str =
+    "must be a JSON list of servers such as [{\"host\":\"10.0.0.1\",\"port\":6379}]";
+const NO_NODES: &str = "must name a node, because SOKETI_ADAPTER_REDIS_CLUSTER_MODE is true";
+const OBJECT: &str = "must be a JSON object";
+
+/// Writes what the variables say into `draft`, if `SOKETI_ADAPTER_DRIVER` is `redis`.
+pub(in crate::config) fn read(
+    variables: &Variables,
+    draft: &mut Draft,
+    notes: &mut Vec<String>,
+) -> Result<(), ConfigError> {
+    if variables.set(DRIVER) != Some("redis") {
+        return apply_all(OFF, variables, draft, notes);
+    }
+    let is_cluster = is_true(CLUSTER_MODE, &Key::new(super::URL), variables)?;
+    let unused = if is_cluster { NOT_IN_CLUSTER } else { ONLY_IN_CLUSTER };
+    apply_all(unused, variables, draft, notes)?;
+    let (topology, name) = if is_cluster { cluster(variables)? } else { servers(variables)? };
+    let names = ["SOKETI_DB_REDIS_USERNAME", "SOKETI_DB_REDIS_PASSWORD"];
+    let (username, password) = credentials(variables, names, notes);
+    let db = optional(variables, "SOKETI_DB_REDIS_DB", parse::number)?.flatten();
+    let (is_tls, db) = (is_tls(variables, notes)?, db.unwrap_or_default());
+    let target = RedisTarget { topology, is_tls, username, password, db };
+    set_target(draft, &target, variables, name);
+    set_prefix(draft, variables, [KEY_PREFIX, CHANNEL_PREFIX]);
+    Ok(())
+}
+
+/// The nodes of a Redis Cluster, and which variable names them.
+fn cluster(variables: &Variables) -> Result<(Topology, &'static str), ConfigError> {
+    let nodes = optional(variables, CLUSTER_NODES, |json| servers_in(json, REDIS_PORT))?;
+    match nodes {
+        Some(nodes) if !nodes.is_empty() => Ok((Topology::Cluster { nodes }, CLUSTER_NODES)),
+        Some(_) | None => {
+            Err(ConfigError::key(&variables.origin(CLUSTER_NODES), super::URL, NO_NODES))
+        }
+    }
+}
+
+/// The sentinels if there are any, else the one server, and which variable names them.
+fn servers(variables: &Variables) -> Result<(Topology, &'static str), ConfigError> {
+    let sentinels = optional(variables, SENTINELS, |json| servers_in(json, SENTINEL_PORT))?;
+    if let Some(sentinels) = sentinels.filter(|sentinels| !sentinels.is_empty()) {
+        let master = variables.set("SOKETI_DB_REDIS_INSTANCE_NAME").unwrap_or("mymaster");
+        let password = variables.set("SOKETI_DB_REDIS_SENTINEL_PASSWORD").map(Secret::new);
+        let topology = Topology::Sentinel { sentinels, master: master.to_owned(), password };
+        return Ok((topology, SENTINELS));
+    }
+    let host = optional(variables, HOST, |host| parse::host(&in_brackets(host)))?;
+    let port = optional(variables, "SOKETI_DB_REDIS_PORT", parse::port)?;
+    let name = if host.is_some() { HOST } else { DRIVER };
+    let host = host.unwrap_or_else(|| "127.0.0.1".to_owned());
+    Ok((Topology::Single { address: (host, port.unwrap_or(REDIS_PORT)) }, name))
+}
+
+/// A server as ioredis takes it.
+#[derive(Deserialize)]
+struct Server {
+    host: String,
+    port: Option<u16>,
+}
+
+fn servers_in(json: &str, default_port: u16) -> Result<Vec<(String, u16)>, &'static str> {
+    let servers: Vec<Server> = serde_json::from_str(json).map_err(|_| NODES)?;
+    let address = |Server { host, port }: Server| {
+        let port = port.unwrap_or(default_port);
+        if port == 0 { Err(NODES) } else { Ok((parse::host(&in_brackets(&host))?, port)) }
+    };
+    servers.into_iter().map(address).collect()
+}
+
+/// TLS is an option of ioredis, the library that soketi reaches Redis with. Nothing else that the
+/// options say has an effect.
+fn is_tls(variables: &Variables, notes: &mut Vec<String>) -> Result<bool, ConfigError> {
+    let mut is_tls = false;
+    for name in OPTIONS {
+        let options: Option<Map<String, Value>> =
+            optional(variables, name, |json| serde_json::from_str(json).map_err(|_| OBJECT))?;
+        let options = options.unwrap_or_default();
+        let tls = options.get("tls").filter(|tls| !matches!(tls, Value::Null | Value::Bool(false)));
+        let is_plain = tls.is_none_or(|tls| tls.as_object().is_none_or(Map::is_empty));
+        is_tls |= tls.is_some();
+        if !is_plain || options.keys().any(|option| option != "tls") {
+            let origin = variables.origin(name);
+            notes.push(format!("{origin}: nothing but whether tls is there has an effect"));
+        }
+    }
+    Ok(is_tls)
+}
