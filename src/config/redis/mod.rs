@@ -170,7 +170,7 @@ impl<'de> Deserialize<'de> for RedisUrl {
     }
 }
 
-/// The key that the variables here are about, unless they are about another.
+/// The keys that the variables here set.
 const URL: &str = "redis.url";
 const PREFIX: &str = "redis.prefix";
 
