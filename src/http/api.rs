@@ -8,7 +8,6 @@ use super::{
 };
 use crate::{hub::Hub, protocol::ChannelName};
 use serde_json::{Map, Value, json};
-use std::time::Instant;
 
 /// The attributes that a query asks for, each of which must be known.
 fn info<'a>(head: &'a Authenticated, known: &[&str]) -> Result<Vec<&'a str>, ApiError> {
@@ -32,7 +31,11 @@ fn counts_are_on(hub: &Hub) -> Result<(), ApiError> {
 
 impl Http {
     /// `GET /apps/{id}/channels`.
-    pub(super) fn channels(hub: &Hub, head: &Authenticated) -> Result<Reply, ApiError> {
+    pub(super) async fn channels(
+        &self,
+        hub: &Hub,
+        head: &Authenticated<'_>,
+    ) -> Result<Reply, ApiError> {
         let prefix = head.parameter("filter_by_prefix").unwrap_or_default();
         let info = info(head, &["user_count", "subscription_count"])?;
         let (users, subscriptions) =
@@ -47,8 +50,8 @@ impl Http {
         if subscriptions {
             counts_are_on(hub)?;
         }
-        let channels: Map<String, Value> = hub
-            .occupied_channels(prefix)
+        let occupied = self.node.channels(hub, prefix).await?;
+        let channels: Map<String, Value> = occupied
             .into_iter()
             .map(|(name, counts)| {
                 let mut attributes = Map::new();
@@ -65,10 +68,15 @@ impl Http {
     }
 
     /// `GET /apps/{id}/channels/{channel}`.
-    pub(super) fn channel(hub: &Hub, head: &Authenticated, name: &str) -> Result<Reply, ApiError> {
+    pub(super) async fn channel(
+        &self,
+        hub: &Hub,
+        head: &Authenticated<'_>,
+        name: &str,
+    ) -> Result<Reply, ApiError> {
         let name = parse_channel(name, &hub.app().config)?;
         let info = info(head, &["user_count", "subscription_count", "cache"])?;
-        let summary = hub.channel_summary(&name, Instant::now());
+        let summary = self.node.channel(hub, &name).await?;
         let occupied = 0 < summary.counts.subscriptions;
         let mut members = vec![format!(r#""occupied":{occupied}"#)];
         for attribute in info {
@@ -88,25 +96,26 @@ impl Http {
     }
 
     /// `GET /apps/{id}/channels/{channel}/users`.
-    pub(super) fn channel_users(hub: &Hub, name: &str) -> Result<Reply, ApiError> {
+    pub(super) async fn channel_users(&self, hub: &Hub, name: &str) -> Result<Reply, ApiError> {
         let name = parse_channel(name, &hub.app().config)?;
         if !name.is_presence() {
             return Err(ApiError::bad_request("Users can be retrieved only for presence channels"));
         }
-        let users: Vec<Value> =
-            hub.user_ids(&name).iter().map(|user_id| json!({"id": &**user_id})).collect();
+        let user_ids = self.node.user_ids(hub, &name).await?;
+        let users: Vec<Value> = user_ids.iter().map(|user_id| json!({"id": user_id})).collect();
         Ok(ok(json!({ "users": users }).to_string()))
     }
 
     /// `GET /apps/{id}/connections`.
-    pub(super) fn connections(hub: &Hub) -> Reply {
-        ok(json!({"connections": hub.connections()}).to_string())
+    pub(super) async fn connections(&self, hub: &Hub) -> Result<Reply, ApiError> {
+        let connections = self.node.connections(hub).await?;
+        Ok(ok(json!({"connections": connections}).to_string()))
     }
 
     /// `POST /apps/{id}/users/{user_id}/terminate_connections`.
-    pub(super) fn terminate(hub: &Hub, user_id: &str) -> Reply {
-        hub.terminate(user_id);
-        ok("{}")
+    pub(super) async fn terminate(&self, hub: &Hub, user_id: &str) -> Result<Reply, ApiError> {
+        self.node.terminate(hub, user_id).await?;
+        Ok(ok("{}"))
     }
 }
 

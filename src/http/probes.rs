@@ -14,6 +14,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 
@@ -30,8 +31,9 @@ impl Http {
 
     /// The node takes traffic, or why it does not.
     pub(super) fn ready(&self) -> Reply {
-        if self.node.is_draining() {
-            let body = r#"{"ready":false,"reasons":["draining"]}"#;
+        let reasons = self.node.unready_because();
+        if !reasons.is_empty() {
+            let body = json!({"ready": false, "reasons": reasons}).to_string();
             return json_reply(StatusCode::SERVICE_UNAVAILABLE, body);
         }
         ok(r#"{"ready":true}"#)

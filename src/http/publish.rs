@@ -6,13 +6,13 @@ use super::{
 };
 use crate::{
     config::AppConfig,
-    hub::{Counts, Hub, ShardSet},
+    hub::{Counts, Hub},
     node::Event,
     protocol::{ChannelName, EventData, SocketId},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
-use std::{borrow::Cow, collections::HashSet, time::Instant};
+use std::{borrow::Cow, collections::HashSet};
 
 /// An event as it is sent; what is wrong with a member is said by its name.
 #[derive(Deserialize)]
@@ -55,7 +55,9 @@ impl Http {
     pub(super) async fn publish(&self, hub: &Hub, body: &[u8]) -> Result<Reply, ApiError> {
         let config = &hub.app().config;
         let Publish { event, info } = parse_event(&object(body)?, config, Channels::Many)?;
-        let (counts, shards) = self.node.publish(hub, &event, Instant::now());
+        let events = [event];
+        let (counts, shards) = self.node.publish(hub, &events).await?;
+        let [event] = events;
         let reply = match info {
             None => ok("{}"),
             Some(info) => {
@@ -75,19 +77,20 @@ impl Http {
     /// `POST /apps/{id}/batch_events`: all or nothing, in the order of the batch.
     pub(super) async fn publish_batch(&self, hub: &Hub, body: &[u8]) -> Result<Reply, ApiError> {
         let batch = parse_batch(body, &hub.app().config)?;
-        let now = Instant::now();
-        let wants_info = batch.iter().any(|publish| publish.info.is_some());
-        let mut shards = ShardSet::default();
-        let mut infos = Vec::with_capacity(batch.len());
-        for Publish { event, info } in &batch {
-            let (counts, touched) = self.node.publish(hub, event, now);
-            shards = shards.union(touched);
-            let of_one = event.channels.first().zip(counts.first().copied());
-            infos.push(match (info, of_one) {
-                (Some(info), Some((name, counts))) => info.of(name, counts, &hub.app().config),
-                (Some(_) | None, _) => Value::Object(Map::new()),
-            });
-        }
+        let (events, infos): (Vec<Event<'_>>, Vec<Option<Info>>) =
+            batch.into_iter().map(|publish| (publish.event, publish.info)).unzip();
+        let (counts, shards) = self.node.publish(hub, &events).await?;
+        let wants_info = infos.iter().any(Option::is_some);
+        // Each event of a batch has one channel, and so one pair of counts.
+        let channels = events.iter().flat_map(|event| &event.channels);
+        let infos: Vec<Value> = infos
+            .iter()
+            .zip(channels.zip(counts))
+            .map(|(info, (name, counts))| match info {
+                Some(info) => info.of(name, counts, &hub.app().config),
+                None => Value::Object(Map::new()),
+            })
+            .collect();
         self.node.caught_up(shards).await;
         Ok(if wants_info {
             ok(serde_json::json!({ "batch": infos }).to_string())

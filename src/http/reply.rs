@@ -1,5 +1,6 @@
 //! What is answered.
 
+use crate::{cluster::NotPublished, node::Away};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
@@ -16,13 +17,15 @@ pub(super) type Reply = Response<Full<Bytes>>;
 #[derive(Debug)]
 pub(super) struct ApiError {
     status: StatusCode,
+    /// In the body, for programs: the status, or something more special.
+    code: u16,
     message: String,
     header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), header: None }
+        Self { status, code: status.as_u16(), message: message.into(), header: None }
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
@@ -64,12 +67,46 @@ impl ApiError {
     }
 
     pub(super) fn into_reply(self) -> Reply {
-        let body = json!({"error": self.message, "code": self.status.as_u16()}).to_string();
+        let body = json!({"error": self.message, "code": self.code}).to_string();
         let mut reply = json_reply(self.status, body);
         if let Some((name, value)) = self.header {
             reply.headers_mut().insert(name, value);
         }
         reply
+    }
+}
+
+/// The code in the body of an answer that can't say whether an event was published.
+const OUTCOME_UNKNOWN: u16 = 5031;
+/// When an application may try again that found the other nodes unreachable.
+const RETRY_AFTER_OUTAGE: Duration = Duration::from_secs(1);
+
+impl From<NotPublished> for ApiError {
+    fn from(why: NotPublished) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        match why {
+            NotPublished::Unreached => Self::later(
+                status,
+                "The other nodes can't be reached, and the event was published to nobody: \
+                 try again",
+                RETRY_AFTER_OUTAGE,
+            ),
+            NotPublished::Unknown => Self {
+                code: OUTCOME_UNKNOWN,
+                ..Self::later(
+                    status,
+                    "Redis did not answer: the event was published once, or not at all",
+                    RETRY_AFTER_OUTAGE,
+                )
+            },
+        }
+    }
+}
+
+impl From<Away> for ApiError {
+    fn from(_: Away) -> Self {
+        let message = "The other nodes can't be reached: try again";
+        Self::later(StatusCode::SERVICE_UNAVAILABLE, message, RETRY_AFTER_OUTAGE)
     }
 }
 

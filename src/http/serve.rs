@@ -218,7 +218,7 @@ impl Exchange {
             Route::Up => Http::up(),
             Route::Ready => http.ready(),
             Route::Metrics => http.metrics(&parts.headers).unwrap_or_else(ApiError::into_reply),
-            Route::WebSocket { key } => self.upgrade(parts, &key),
+            Route::WebSocket { key } => self.upgrade(parts, &key).await,
             Route::Preflight { app_id, allowed } => match http.node.hub(&app_id) {
                 Some(hub) => cors::preflight(hub.app(), &parts.headers, allowed),
                 None => no_app(&app_id).into_reply(),
@@ -230,8 +230,8 @@ impl Exchange {
         }
     }
 
-    fn upgrade(&self, parts: &Parts, key: &str) -> Reply {
-        match self.http.upgrade(parts, key, self.peer.ip()) {
+    async fn upgrade(&self, parts: &Parts, key: &str) -> Reply {
+        match self.http.upgrade(parts, key, self.peer.ip()).await {
             Ok((reply, granted)) => {
                 *self.granted() = Some(granted);
                 self.wire.hold();
@@ -286,11 +286,11 @@ impl Exchange {
         match call {
             Call::Publish => http.publish(hub, &body).await,
             Call::PublishBatch => http.publish_batch(hub, &body).await,
-            Call::TerminateUser(user_id) => Ok(Http::terminate(hub, &user_id)),
-            Call::Channels => Http::channels(hub, &head),
-            Call::Channel(name) => Http::channel(hub, &head, &name),
-            Call::ChannelUsers(name) => Http::channel_users(hub, &name),
-            Call::Connections => Ok(Http::connections(hub)),
+            Call::TerminateUser(user_id) => http.terminate(hub, &user_id).await,
+            Call::Channels => http.channels(hub, &head).await,
+            Call::Channel(name) => http.channel(hub, &head, &name).await,
+            Call::ChannelUsers(name) => http.channel_users(hub, &name).await,
+            Call::Connections => http.connections(hub).await,
         }
     }
 }

@@ -19,7 +19,7 @@ use hyper::{
     },
     http::request::Parts,
 };
-use std::{borrow::Cow, net::IpAddr, time::Instant};
+use std::{borrow::Cow, net::IpAddr};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// A handshake that succeeded: what the shard is to know of the client.
@@ -30,7 +30,7 @@ const SUB_PROTOCOL: &str = "pusher-channels-protocol-";
 impl Http {
     /// Answers a request to connect. Whoever may not stay is let in all the same, to be told why
     /// in words that its library understands.
-    pub(super) fn upgrade(
+    pub(super) async fn upgrade(
         &self,
         parts: &Parts,
         key: &str,
@@ -47,7 +47,7 @@ impl Http {
             parts.headers.get(ORIGIN).map(|origin| String::from_utf8_lossy(origin.as_bytes()));
         let request =
             ConnectRequest { key, protocol: protocol.as_deref(), origin: origin.as_deref(), peer };
-        let granted = self.node.admit(request, Instant::now()).map(Box::new);
+        let granted = self.node.admit(request).await.map(Box::new);
         if let Err(code) = &granted {
             let app = self.node.hub_by_key(key).map(|hub| hub.app().config.id.as_str());
             let (reason, code, address) = (code.label(), code.number(), peer.address);

@@ -17,6 +17,8 @@ pub(super) struct Channel {
     roster: Option<Box<Roster>>,
     cached: Option<Box<Cached>>,
     count: CountNotice,
+    /// The subscribers of all nodes, where there are others.
+    total: Option<usize>,
 }
 
 /// What the subscribers have been told of their number.
@@ -38,6 +40,7 @@ impl Channel {
             roster: None,
             cached: None,
             count: CountNotice::default(),
+            total: None,
         }
     }
 
@@ -163,20 +166,32 @@ impl Channel {
         now: Instant,
     ) -> Result<(), Instant> {
         let told = self.count.told;
-        if told.is_some_and(|(count, _)| count == self.subscribers) || self.count.is_planned {
+        let count = self.total.unwrap_or(self.subscribers);
+        if told.is_some_and(|(told, _)| told == count) || self.count.is_planned {
             return Ok(());
         }
         let not_before = told.map(|(_, at)| at + Hub::COUNT_INTERVAL).filter(|at| now < *at);
         if let Some(not_before) = not_before
-            && Hub::COUNT_UNTHROTTLED_MAX < self.subscribers
+            && Hub::COUNT_UNTHROTTLED_MAX < count
         {
             self.count.is_planned = true;
             return Err(not_before);
         }
-        self.count.told = Some((self.subscribers, now));
-        let frame = event::subscription_count(name, self.subscribers);
+        self.count.told = Some((count, now));
+        let frame = event::subscription_count(name, count);
         self.deliver(inboxes, &frame, None);
         Ok(())
+    }
+
+    /// Learns how many subscribers all nodes have.
+    pub(super) fn set_total(&mut self, total: usize) {
+        self.total = Some(total);
+    }
+
+    /// Learns it from a subscriber that is told by itself; the first there is sets what was told.
+    pub(super) fn knows_total(&mut self, total: usize, now: Instant) {
+        self.total = Some(total);
+        self.count.told.get_or_insert((total, now));
     }
 
     /// The planned notice's time has come.

@@ -1,11 +1,11 @@
 //! The way from the hub to the shards.
 
-use super::ChannelId;
-use crate::protocol::{CloseCode, Frame, SocketId};
+use super::{ChannelId, Hub, Subscribed};
+use crate::protocol::{ChannelName, CloseCode, Frame, SocketId, SubscriptionRefusal};
 use std::{
     collections::VecDeque,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -58,6 +58,24 @@ pub enum Delivery {
         /// The frame.
         frame: Frame,
     },
+    /// What came of a subscription that waited for the other nodes.
+    Subscription {
+        /// Whose it is.
+        key: ConnectionKey,
+        /// Names the attempt.
+        ticket: u32,
+        /// The channel.
+        name: ChannelName,
+        /// The subscription as the hub has registered it, or why there is none.
+        result: Result<Box<Attached>, SubscriptionRefusal>,
+    },
+    /// All subscribers of a channel are to be closed.
+    CloseChannel {
+        /// The channel.
+        channel: ChannelId,
+        /// Why.
+        code: CloseCode,
+    },
     /// Connections that are to be closed.
     Close {
         /// Which.
@@ -65,6 +83,17 @@ pub enum Delivery {
         /// Why.
         code: CloseCode,
     },
+}
+
+/// A subscription that the hub has registered while its connection waited.
+#[derive(Clone, Debug)]
+pub struct Attached {
+    /// Where it was registered.
+    pub hub: Arc<Hub>,
+    /// The member, on a presence channel.
+    pub user_id: Option<Arc<str>>,
+    /// What the connection gets.
+    pub subscribed: Subscribed,
 }
 
 /// What waits for one shard. Any thread may push, and never waits; only the shard takes.

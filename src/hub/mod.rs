@@ -14,13 +14,17 @@ mod cache;
 mod channel;
 mod inbox;
 mod query;
+mod remote;
 mod roster;
 #[cfg(test)]
 mod tests;
 mod users;
 
-pub use inbox::{ConnectionKey, ConnectionRef, Delivery, Inbox, Inboxes, ShardIndex, ShardSet};
+pub use inbox::{
+    Attached, ConnectionKey, ConnectionRef, Delivery, Inbox, Inboxes, ShardIndex, ShardSet,
+};
 pub use query::{ChannelSummary, Counts};
+pub use remote::Welcome;
 pub use users::SignedIn;
 
 use crate::{
@@ -51,6 +55,7 @@ pub struct ChannelId(u64);
 #[derive(Debug)]
 pub struct Hub {
     app: Arc<App>,
+    app_id: Arc<str>,
     inboxes: Arc<Inboxes>,
     channels: DashMap<ChannelName, Channel>,
     users: Users,
@@ -62,7 +67,7 @@ pub struct Hub {
 }
 
 /// A subscription that the hub has registered.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Subscribed {
     /// The channel, as the shards know it.
     pub channel: ChannelId,
@@ -73,6 +78,8 @@ pub struct Subscribed {
     /// On a cache channel, the last event or `pusher:cache_miss`; goes right behind the
     /// acknowledgement.
     pub cached: Option<Frame>,
+    /// How many subscribers there are, where that is not told to all of them anyway.
+    pub count: Option<Frame>,
 }
 
 /// What a published event met on one channel.
@@ -103,6 +110,7 @@ impl Hub {
     pub fn new(app: Arc<App>, inboxes: Arc<Inboxes>, now: Instant) -> Self {
         Self {
             connections: Quota::new(app.config.max_connections),
+            app_id: app.config.id.as_str().into(),
             app,
             inboxes,
             channels: DashMap::new(),
@@ -112,6 +120,12 @@ impl Hub {
             subscriptions: AtomicUsize::new(0),
             occupied: AtomicUsize::new(0),
         }
+    }
+
+    /// The app's id.
+    #[must_use]
+    pub fn app_id(&self) -> Arc<str> {
+        Arc::clone(&self.app_id)
     }
 
     /// The app.
@@ -152,10 +166,7 @@ impl Hub {
         let channel = entry.value_mut();
         // Only a channel that exists can be full, so a refusal never leaves a new one behind.
         let announced = channel.join(name, member, self.app.config.max_presence_members)?;
-        if channel.subscribers() == 0 && name.server_to_user().is_none() {
-            self.occupied.fetch_add(1, Ordering::Relaxed);
-        }
-        self.subscriptions.fetch_add(1, Ordering::Relaxed);
+        self.count_subscription(name, channel.subscribers() == 0);
         if let Some(member_added) = announced {
             channel.deliver(&self.inboxes, &member_added, None);
         }
@@ -165,9 +176,17 @@ impl Hub {
             since: channel.sequence(),
             acknowledgement: channel.acknowledgement(name),
             cached: name.is_cache().then(|| channel.cached_or_miss(name, now)),
+            count: None,
         };
         self.count_changed(name, channel, now);
         Ok(subscribed)
+    }
+
+    fn count_subscription(&self, name: &ChannelName, is_first: bool) {
+        if is_first && name.server_to_user().is_none() {
+            self.occupied.fetch_add(1, Ordering::Relaxed);
+        }
+        self.subscriptions.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The channel under its lock, made if it is not there.

@@ -1,6 +1,6 @@
 //! What the HTTP API asks of the hub.
 
-use super::Hub;
+use super::{Hub, ShardSet};
 use crate::protocol::ChannelName;
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -53,6 +53,12 @@ impl Hub {
     #[must_use]
     pub fn user_ids(&self, name: &ChannelName) -> Vec<Arc<str>> {
         self.channels.get(name).map(|channel| channel.user_ids()).unwrap_or_default()
+    }
+
+    /// The shards with subscribers of a channel.
+    #[must_use]
+    pub fn shards_of(&self, name: &ChannelName) -> ShardSet {
+        self.channels.get(name).map(|channel| channel.shards()).unwrap_or_default()
     }
 
     /// How many connections are admitted.

@@ -2,6 +2,7 @@
 
 use super::{Node, Peer, address::AddressPermit};
 use crate::{
+    cluster::Place,
     hub::Hub,
     permit::Permit,
     protocol::{CloseCode, SocketId, Version},
@@ -29,7 +30,7 @@ pub struct Admitted<P> {
     pub hub: Arc<Hub>,
     /// Its side of the protocol.
     pub session: Session<P>,
-    _permits: (Permit, Permit, Option<AddressPermit>),
+    _permits: (Permit, Permit, Option<AddressPermit>, Option<Place>),
 }
 
 impl Node {
@@ -39,11 +40,7 @@ impl Node {
     /// # Errors
     ///
     /// The code to close it with.
-    pub fn admit<P>(
-        &self,
-        request: ConnectRequest<'_>,
-        now: Instant,
-    ) -> Result<Admitted<P>, CloseCode> {
+    pub async fn admit<P>(&self, request: ConnectRequest<'_>) -> Result<Admitted<P>, CloseCode> {
         if self.is_draining() {
             return Err(CloseCode::Draining);
         }
@@ -67,12 +64,16 @@ impl Node {
             .addresses
             .take(request.peer.address)
             .map_err(|_over_quota| CloseCode::AddressOverCapacity)?;
+        let of_all_nodes = match &self.cluster {
+            Some(cluster) => Some(cluster.admit(hub).await.ok_or(CloseCode::OverQuota)?),
+            None => None,
+        };
         let socket_id = SocketId::from_random(rand::random());
         let config = Arc::clone(&self.session_config);
         Ok(Admitted {
-            session: Session::new(Arc::clone(app), config, socket_id, now),
+            session: Session::new(Arc::clone(app), config, socket_id, Instant::now()),
             hub: Arc::clone(hub),
-            _permits: (of_app, of_node, of_address),
+            _permits: (of_app, of_node, of_address, of_all_nodes),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The page for Prometheus.
 
 use super::Node;
-use crate::{hub::Hub, metrics::Metrics};
+use crate::{cluster::Cluster, hub::Hub, metrics::Metrics};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, prometheus_text},
@@ -18,6 +18,10 @@ struct Gauges(Vec<Arc<Hub>>);
 #[derive(Debug)]
 struct Shared(Arc<Metrics>);
 
+/// The same of the other nodes.
+#[derive(Debug)]
+struct Broker(Cluster);
+
 impl Node {
     /// All metrics in the text format of Prometheus.
     ///
@@ -29,6 +33,9 @@ impl Node {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Gauges(self.hubs.values().cloned().collect())));
         registry.register_collector(Box::new(Shared(Arc::clone(&self.metrics))));
+        if let Some(cluster) = &self.cluster {
+            registry.register_collector(Box::new(Broker(cluster.clone())));
+        }
         let mut page = String::new();
         prometheus_text::encode(&mut page, &registry).expect("a String takes all text");
         page
@@ -38,6 +45,12 @@ impl Node {
 impl Collector for Shared {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         Collector::encode(&*self.0, encoder)
+    }
+}
+
+impl Collector for Broker {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        Collector::encode(self.0.metrics(), encoder)
     }
 }
 

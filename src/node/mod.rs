@@ -4,24 +4,30 @@
 mod address;
 mod admission;
 mod exposition;
+mod publish;
+mod query;
+mod subscriptions;
 
 pub use address::{Peer, TrustedProxies};
 pub use admission::{Admitted, ConnectRequest};
+pub use publish::Event;
+pub use query::Away;
+pub use subscriptions::SubscribeRequest;
 
 use crate::{
     app::App,
-    config::Config,
-    hub::{Counts, Hub, Inboxes, ShardSet, ToCache},
+    cluster::Cluster,
+    config::{AppConfig, Config, RedisConfig},
+    hub::{Hub, Inboxes, ShardSet},
     metrics::Metrics,
     permit::Quota,
-    protocol::{ChannelName, EventData, SocketId, event},
     session::SessionConfig,
     shutdown::Shutdown,
 };
 use address::AddressQuota;
 use std::{
-    borrow::Cow,
     collections::HashMap,
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -40,19 +46,8 @@ pub struct Node {
     addresses: Arc<AddressQuota>,
     is_strict: bool,
     shutdown: Shutdown,
-}
-
-/// An event as the application publishes it.
-#[derive(Debug)]
-pub struct Event<'a> {
-    /// Its name.
-    pub name: Cow<'a, str>,
-    /// Its data.
-    pub data: EventData<'a>,
-    /// Where it goes; no channel twice.
-    pub channels: Vec<ChannelName>,
-    /// The connection that does not get it: usually whose action caused it.
-    pub except: Option<SocketId>,
+    /// The other nodes; nothing if this one is alone.
+    cluster: Option<Cluster>,
 }
 
 impl Node {
@@ -60,7 +55,7 @@ impl Node {
     #[must_use]
     pub fn new(config: &Config, shards: usize, max_connections: usize, shutdown: Shutdown) -> Self {
         let inboxes = Arc::new(Inboxes::new(shards));
-        let hub = |app: &crate::config::AppConfig| {
+        let hub = |app: &AppConfig| {
             Arc::new(Hub::new(
                 Arc::new(App::new(app.clone())),
                 Arc::clone(&inboxes),
@@ -82,7 +77,41 @@ impl Node {
             is_strict: connection.strict_protocol,
             shutdown,
             inboxes,
+            cluster: None,
         }
+    }
+
+    /// Makes the node one of those that share the Redis of `config`, if there is one. It may take
+    /// its time to get there. Needs a runtime.
+    ///
+    /// # Errors
+    ///
+    /// The file that `redis.ca` names can't be read.
+    pub fn join(&mut self, config: &RedisConfig) -> io::Result<()> {
+        let hubs = self.hubs.values().map(|hub| (hub.app_id(), Arc::clone(hub))).collect();
+        self.cluster = Cluster::join(config, hubs)?;
+        Ok(())
+    }
+
+    /// Says goodbye to the other nodes, once every connection has ended. Takes `patience` at most.
+    pub async fn leave(&self, patience: Duration) {
+        if let Some(cluster) = &self.cluster {
+            cluster.leave(patience).await;
+        }
+    }
+
+    /// Why the node does not take traffic; nothing if it does.
+    #[must_use]
+    pub fn unready_because(&self) -> Vec<&'static str> {
+        let draining = self.is_draining().then_some("draining");
+        let away = self.cluster.as_ref().and_then(Cluster::away_because);
+        draining.into_iter().chain(away).collect()
+    }
+
+    /// Whether so much waits that clients are not to add to it.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.inboxes.is_any_full() || self.cluster.as_ref().is_some_and(Cluster::is_busy)
     }
 
     /// The hub of the app with this id.
@@ -113,25 +142,6 @@ impl Node {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.shutdown.has_begun()
-    }
-
-    /// Publishes an event on its channels, and says who was there and which shards have it to
-    /// deliver.
-    #[must_use]
-    pub fn publish(&self, hub: &Hub, event: &Event<'_>, now: Instant) -> (Vec<Counts>, ShardSet) {
-        let mut shards = ShardSet::default();
-        let counts = event
-            .channels
-            .iter()
-            .map(|channel| {
-                let frame = event::published(&event.name, channel, &event.data, now);
-                let cached = Some(ToCache(&event.data));
-                let published = hub.publish(channel, &frame, event.except, cached, now);
-                shards = shards.union(published.shards);
-                published.counts
-            })
-            .collect();
-        (counts, shards)
     }
 
     /// Waits while any of these shards is behind with its deliveries: publishers are to feel it

@@ -51,6 +51,8 @@ pub enum CloseCode {
     // 4200-4299: reconnect at once.
     /// The server is going away.
     Draining,
+    /// The node was cut off from the others, and the client may have missed events.
+    Interrupted,
     /// The client gave no sign of life.
     PongTimeout,
 }
@@ -75,7 +77,7 @@ impl CloseCode {
             | Self::AddressOverCapacity
             | Self::SlowConsumer
             | Self::TooManyMistakes => 4100,
-            Self::Draining => 4200,
+            Self::Draining | Self::Interrupted => 4200,
             Self::PongTimeout => 4201,
         }
     }
@@ -100,6 +102,7 @@ impl CloseCode {
             Self::SlowConsumer => "slow_consumer",
             Self::TooManyMistakes => "too_many_mistakes",
             Self::Draining => "draining",
+            Self::Interrupted => "interrupted",
             Self::PongTimeout => "pong_timeout",
         }
     }
@@ -138,6 +141,7 @@ impl fmt::Display for CloseCode {
             Self::SlowConsumer => "Client reads too slowly",
             Self::TooManyMistakes => "Too many invalid messages",
             Self::Draining => "Please reconnect immediately",
+            Self::Interrupted => "Events may have been missed: please reconnect immediately",
             Self::PongTimeout => "Pong reply not received",
         })
     }

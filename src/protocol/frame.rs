@@ -86,6 +86,41 @@ impl Frame {
         Self::new(FrameKind::Control, None, encode(PING, &[]))
     }
 
+    /// Takes an event that another node has encoded, if `bytes` are one frame with text.
+    #[must_use]
+    pub fn from_encoded(kind: FrameKind, bytes: &[u8], accepted_at: Instant) -> Option<Self> {
+        let payload = match bytes {
+            [TEXT, 127, rest @ ..] => {
+                let (len, payload) = rest.split_at_checked(8)?;
+                let len = u64::from_be_bytes(len.try_into().ok()?);
+                (u64::try_from(payload.len()).ok()? == len).then_some(payload)?
+            }
+            [TEXT, 126, rest @ ..] => {
+                let (len, payload) = rest.split_at_checked(2)?;
+                let len = u16::from_be_bytes(len.try_into().ok()?);
+                (payload.len() == usize::from(len)).then_some(payload)?
+            }
+            [TEXT, len @ 0..126, payload @ ..] => {
+                (payload.len() == usize::from(*len)).then_some(payload)?
+            }
+            _ => return None,
+        };
+        std::str::from_utf8(payload).ok()?;
+        Some(Self::new(kind, Some(accepted_at), bytes.to_vec()))
+    }
+
+    /// The text of a frame with text.
+    #[must_use]
+    pub fn text_of(&self) -> Option<&str> {
+        let start = match self.bytes() {
+            [TEXT, 127, ..] => 10,
+            [TEXT, 126, ..] => 4,
+            [TEXT, ..] => 2,
+            _ => return None,
+        };
+        std::str::from_utf8(self.bytes().get(start..)?).ok()
+    }
+
     /// Takes bytes that are encoded already: replies of the WebSocket layer, or the response
     /// that opened the connection.
     #[must_use]

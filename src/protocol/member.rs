@@ -52,6 +52,15 @@ impl Member {
         Self::bounded(user_id.into(), user_info(data.user_info)?, limits)
     }
 
+    /// The member that another node has told of, if it can be one.
+    #[must_use]
+    pub fn from_parts(user_id: &str, user_info: &str) -> Option<Self> {
+        let is_object = user_info.starts_with('{');
+        let is_json = || serde_json::from_str::<serde::de::IgnoredAny>(user_info).is_ok();
+        (!user_id.is_empty() && is_object && is_json())
+            .then(|| Self { user_id: user_id.into(), user_info: user_info.into() })
+    }
+
     /// The member that a signed-in user is where no `channel_data` says otherwise.
     ///
     /// # Errors

@@ -28,6 +28,19 @@ impl SocketId {
         Self { high: half(high), low: half(low) }
     }
 
+    /// The id as one number, for other nodes.
+    #[must_use]
+    pub fn bits(self) -> u64 {
+        u64::from(self.high.get()) << 32 | u64::from(self.low.get())
+    }
+
+    /// Reads what [`SocketId::bits`] gave.
+    #[must_use]
+    pub fn from_bits(bits: u64) -> Option<Self> {
+        let half = |bits: u64| NonZero::new(u32::try_from(bits).ok()?);
+        Some(Self { high: half(bits >> 32)?, low: half(bits & u64::from(u32::MAX))? })
+    }
+
     /// Reads an id as an application sends it. An id that is well formed, but that this server
     /// can't have given out, is nobody's: `None`.
     ///

@@ -50,6 +50,13 @@ pub enum ServerError {
         /// What the system said.
         error: io::Error,
     },
+    /// The certificates of Redis' authorities can't be read.
+    Authorities {
+        /// The file that `redis.ca` names.
+        path: String,
+        /// What the system said.
+        error: io::Error,
+    },
     /// The system did not give what a thread of the server needs.
     Thread(io::Error),
     /// A shard's thread has ended, which is a bug of the server.
@@ -61,6 +68,8 @@ pub enum ServerError {
 const RESERVED_DESCRIPTORS: u64 = 256;
 /// Connections that may wait to be accepted. The system's own limit cuts it further.
 const BACKLOG: u32 = 4_096;
+/// What saying goodbye to the other nodes may take, however long the connections took.
+const LEAVE_TIMEOUT_MIN: Duration = Duration::from_millis(300);
 /// How often the hubs are told the time.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -83,8 +92,10 @@ impl Server {
         }
         .min(ShardIndex::COUNT_MAX);
         let shutdown = Shutdown::new();
-        let node =
+        let mut node =
             Node::new(config, shards, max_connections(server.max_connections), shutdown.clone());
+        node.join(&config.redis)
+            .map_err(|error| ServerError::Authorities { path: config.redis.ca.clone(), error })?;
         let node = Arc::new(node);
         Ok(Self {
             listener,
@@ -139,14 +150,16 @@ impl Server {
         accept::start(listener, doors).map_err(ServerError::Thread)?;
         let ticking = tokio::spawn(keep_time(Arc::clone(&node)));
         if let Some(listener) = metrics_listener {
-            tokio::spawn(http::serve_metrics(listener, node));
+            tokio::spawn(http::serve_metrics(listener, Arc::clone(&node)));
         }
         tokio::select! {
             () = stop => {}
             _ = lives.join_next() => return Err(ServerError::ShardEnded),
         }
         tracing::info!("drain begun");
+        let ends = Instant::now() + engine.shutdown_grace;
         let left = shutdown.begin(engine.shutdown_grace).await;
+        node.leave(ends.saturating_duration_since(Instant::now()).max(LEAVE_TIMEOUT_MIN)).await;
         ticking.abort();
         Ok(left)
     }
@@ -213,6 +226,9 @@ impl fmt::Display for ServerError {
                  stop that, or choose another port with --port"
             ),
             Self::Bind { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            Self::Authorities { path, error } => {
+                write!(f, "cannot read {path}, which redis.ca names: {error}")
+            }
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
             Self::ShardEnded => f.write_str("a shard has ended, which is a bug"),
         }

@@ -241,6 +241,11 @@ impl<P> Session<P> {
         self.subscriptions.get_mut(channel).map(|subscription| &mut subscription.place)
     }
 
+    /// Learns that a subscription that was taken for granted was refused.
+    pub fn refused(&mut self, channel: &ChannelName) {
+        self.subscriptions.remove(channel);
+    }
+
     /// Ends all subscriptions, and hands them out.
     pub fn take_subscriptions(&mut self) -> HashMap<ChannelName, Subscription<P>> {
         std::mem::take(&mut self.subscriptions)

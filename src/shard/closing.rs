@@ -152,7 +152,7 @@ impl Engine {
             self.unsubscribe(&client.hub, &channel, &subscription);
         }
         if let Some(user) = client.session.user() {
-            client.hub.sign_out(connection, user, self.now);
+            self.node.sign_out(&client.hub, connection, user, self.now);
         }
     }
 

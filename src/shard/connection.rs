@@ -33,7 +33,16 @@ pub type Admission = Admitted<ShardPlace>;
 
 /// Where a shard keeps a subscription.
 #[derive(Clone, Copy, Debug)]
-pub struct ShardPlace(pub(super) Place);
+pub struct ShardPlace(pub(super) Standing);
+
+/// How far a subscription has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Standing {
+    /// It waits for the other nodes, under this ticket.
+    Waits(u32),
+    /// It has begun.
+    At(Place),
+}
 
 /// A connection, from its adoption to the end of its socket.
 #[derive(Debug)]

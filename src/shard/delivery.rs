@@ -1,10 +1,11 @@
 //! From the inbox to the outboxes.
 
-use super::{dirty::Urgency, engine::Engine};
+use super::{connection::Standing, dirty::Urgency, engine::Engine};
 use crate::{
-    hub::{ChannelId, ConnectionKey, Delivery, Inbox},
-    protocol::{CloseCode, Frame, SocketId},
+    hub::{Attached, ChannelId, ConnectionKey, Delivery, Inbox},
+    protocol::{ChannelName, CloseCode, Frame, SocketId, SubscriptionRefusal},
 };
+use std::sync::Arc;
 
 /// Frames handed to outboxes in one turn, before a slice is flushed: about a millisecond's work.
 const HANDED_PER_TURN: usize = 16 * 1024;
@@ -23,6 +24,10 @@ impl Engine {
                     self.fan_out(channel, sequence, &frame, except)
                 }
                 Delivery::Connections { keys, frame } => self.send_each(&keys, &frame),
+                Delivery::Subscription { key, ticket, name, result } => {
+                    self.on_answered(key, ticket, name, result)
+                }
+                Delivery::CloseChannel { channel, code } => self.close_channel(channel, &code),
                 Delivery::Close { keys, code } => self.close_each(&keys, &code),
             };
             left = left.saturating_sub(handed + 1);
@@ -71,6 +76,51 @@ impl Engine {
             }
         }
         keys.len()
+    }
+
+    /// A subscription that waited for the other nodes has begun or was refused. Who does not wait
+    /// for it any more has left it again.
+    fn on_answered(
+        &mut self,
+        key: ConnectionKey,
+        ticket: u32,
+        name: ChannelName,
+        result: Result<Box<Attached>, SubscriptionRefusal>,
+    ) -> usize {
+        let waits = Standing::Waits(ticket);
+        let is_waiting = self.is_open(key)
+            && self.client(key.place).is_some_and(|client| {
+                client.session.place_mut(&name).is_some_and(|place| place.0 == waits)
+            });
+        match result {
+            Ok(attached) if is_waiting => {
+                let Attached { user_id, subscribed, .. } = *attached;
+                self.on_subscribed(key.place, name, user_id, subscribed);
+            }
+            Ok(attached) => {
+                let Attached { hub, user_id, subscribed } = *attached;
+                let was_last = self.subscribers.of(subscribed.channel).is_empty();
+                let node = Arc::clone(&self.node);
+                node.unsubscribe(&hub, self.index, was_last, &name, user_id.as_ref(), self.now);
+            }
+            Err(refusal) if is_waiting => {
+                if let Some(client) = self.client(key.place) {
+                    client.session.refused(&name);
+                }
+                self.on_refused(key.place, &name, refusal);
+            }
+            Err(_nobody_waits) => {}
+        }
+        1
+    }
+
+    fn close_channel(&mut self, channel: ChannelId, code: &CloseCode) -> usize {
+        let places: Vec<u32> =
+            self.subscribers.of(channel).iter().map(|subscriber| subscriber.connection).collect();
+        for place in &places {
+            self.close(*place, code);
+        }
+        places.len()
     }
 
     fn close_each(&mut self, keys: &[ConnectionKey], code: &CloseCode) -> usize {

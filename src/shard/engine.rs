@@ -72,6 +72,8 @@ pub struct Engine {
     /// The time of this turn. Read once a turn, and once more before a slice.
     pub(super) now: Instant,
     pub(super) departure: Option<super::closing::Departure>,
+    /// Names attempts to subscribe that wait for the other nodes.
+    pub(super) tickets: u32,
 }
 
 /// Connections flushed in one slice: about what keeps everybody else waiting for 0.15 ms.
@@ -108,6 +110,7 @@ impl Engine {
             staging: Vec::new(),
             now,
             departure: None,
+            tickets: 0,
             config,
         })
     }
@@ -163,7 +166,7 @@ impl Engine {
         }
         self.guarded(|engine| engine.deliver(inbox));
         // What clients say may make deliveries: those that wait are handed out first.
-        if !self.node.inboxes().is_any_full() {
+        if !self.node.is_busy() {
             self.readable = READ_PER_TURN;
             self.read_unread();
             if std::mem::take(&mut self.has_news) {

@@ -1,7 +1,7 @@
 //! From a socket to the session, and what follows from what the client said.
 
 use super::{
-    connection::{Admission, ClosingPeer, Connection, Phase, ShardPlace},
+    connection::{Admission, ClosingPeer, Connection, Phase, ShardPlace, Standing},
     ended::Ended,
     engine::Engine,
     inbound::{Received, Unreadable},
@@ -10,6 +10,7 @@ use super::{
 use crate::{
     hub::Subscribed,
     metrics::ReceivedKind,
+    node::SubscribeRequest,
     protocol::{
         ChannelName, CloseCode, EventData, Frame, Malformed, Member, ProtocolError, Severity,
         SubscriptionRefusal, User, event,
@@ -140,7 +141,7 @@ impl Engine {
         self.peer_is(place, ClosingPeer::Unreadable);
     }
 
-    fn client(&mut self, place: u32) -> Option<&mut Admission> {
+    pub(super) fn client(&mut self, place: u32) -> Option<&mut Admission> {
         match &mut self.connections.get_mut(place as usize)?.phase {
             Phase::Open(client) => Some(client),
             Phase::Closing(_) => None,
@@ -214,38 +215,55 @@ impl Engine {
     }
 
     fn subscribe(&mut self, place: u32, channel: ChannelName, member: Option<Member>) {
-        let (index, now) = (self.index, self.now);
+        let (connection, now) = (self.connection_ref(place), self.now);
+        self.tickets = self.tickets.wrapping_add(1);
+        let ticket = self.tickets;
+        let node = Arc::clone(&self.node);
         let Some(client) = self.client(place) else { return };
-        match client.hub.subscribe(index, &channel, member.as_ref(), now) {
-            Ok(subscribed) => self.on_subscribed(place, channel, member, subscribed),
-            Err(refusal) => self.on_refused(place, &channel, refusal),
+        let request = SubscribeRequest { connection, ticket, channel: &channel, member: &member };
+        match node.subscribe(&client.hub, request, now) {
+            Some(Ok(subscribed)) => {
+                let user_id = member.map(|member| member.user_id);
+                self.on_subscribed(place, channel, user_id, subscribed);
+            }
+            Some(Err(refusal)) => self.on_refused(place, &channel, refusal),
+            None => {
+                let user_id = member.map(|member| member.user_id);
+                let waits = ShardPlace(Standing::Waits(ticket));
+                client.session.subscribed(channel, user_id, waits);
+            }
         }
     }
 
-    fn on_refused(&mut self, place: u32, channel: &ChannelName, refusal: SubscriptionRefusal) {
+    pub(super) fn on_refused(
+        &mut self,
+        place: u32,
+        channel: &ChannelName,
+        refusal: SubscriptionRefusal,
+    ) {
         let channel = channel.as_str().to_owned();
         self.report(place, &ProtocolError::Subscription { channel, refusal });
     }
 
-    fn on_subscribed(
+    pub(super) fn on_subscribed(
         &mut self,
         place: u32,
         channel: ChannelName,
-        member: Option<Member>,
+        user_id: Option<Arc<str>>,
         subscribed: Subscribed,
     ) {
         let Some(client) = self.client(place) else { return };
         let socket_id = client.session.socket_id();
         tracing::debug!(%socket_id, %channel, "subscribed");
         let entry = Subscriber { since: subscribed.since, socket_id, connection: place };
-        let stands_at = ShardPlace(self.subscribers.add(subscribed.channel, entry));
-        let user_id = member.map(|member| member.user_id);
+        let stands_at = self.subscribers.add(subscribed.channel, entry);
+        let stands_at = ShardPlace(Standing::At(stands_at));
         if let Some(client) = self.client(place) {
             client.session.subscribed(channel, user_id, stands_at);
         }
         self.send(place, subscribed.acknowledgement);
-        if let Some(cached) = subscribed.cached {
-            self.send(place, cached);
+        for frame in subscribed.cached.into_iter().chain(subscribed.count) {
+            self.send(place, frame);
         }
     }
 
@@ -256,16 +274,17 @@ impl Engine {
         channel: &ChannelName,
         subscription: &Subscription<ShardPlace>,
     ) {
-        let stood_at = subscription.place;
-        let removed = self.subscribers.remove(stood_at.0);
+        // What waits still is undone when its answer comes, and finds nobody.
+        let Standing::At(stood_at) = subscription.place.0 else { return };
+        let removed = self.subscribers.remove(stood_at);
         if let Some(moved) = removed.moved
             && let Some(client) = self.client(moved)
             && let Some(place) = client.session.place_mut(channel)
         {
-            *place = stood_at;
+            *place = subscription.place;
         }
-        let user_id = subscription.user_id.as_deref();
-        hub.unsubscribe(self.index, removed.was_last, channel, user_id, self.now);
+        let user_id = subscription.user_id.as_ref();
+        self.node.unsubscribe(hub, self.index, removed.was_last, channel, user_id, self.now);
     }
 
     fn publish(
@@ -276,17 +295,20 @@ impl Engine {
         data: &EventData<'_>,
         user_id: Option<&str>,
     ) {
-        let now = self.now;
+        let (connection, now) = (self.connection_ref(place), self.now);
+        let node = Arc::clone(&self.node);
         let Some(client) = self.client(place) else { return };
         let frame = event::client_event(name, channel, data, user_id, now);
         let sender = client.session.socket_id();
-        client.hub.publish(channel, &frame, Some(sender), None, now);
+        node.whisper(&client.hub, connection, channel, &frame, sender, now);
     }
 
     fn sign_in(&mut self, place: u32, user: User, user_data: &str) {
         let connection = self.connection_ref(place);
+        let node = Arc::clone(&self.node);
         let Some(client) = self.client(place) else { return };
-        let signed_in = client.hub.sign_in(connection, &user, user_data, client.session.user());
+        let before = client.session.user();
+        let signed_in = node.sign_in(&client.hub, connection, &user, user_data, before);
         let was_cut = user.watchlist_was_cut;
         client.session.signed_in(user);
         self.send(place, signed_in.success);

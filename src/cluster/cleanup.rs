@@ -1,0 +1,123 @@
+//! Cleaning up after a node that is gone without a word.
+
+use super::{
+    assert::{Verdict, assertion_call, read, write_index},
+    link::Connection,
+    manager::Outcome,
+    names::Subject,
+    scripts::Call,
+    shared::Shared,
+    topic::Assertion,
+};
+use crate::app::App;
+use redis::{RedisResult, cmd};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// One node cleans up after another.
+#[derive(Debug)]
+pub(super) struct CleanUp {
+    pub(super) shared: Arc<Shared>,
+    pub(super) configs: HashMap<Arc<str>, Arc<App>>,
+    /// Who cleans up.
+    pub(super) by: String,
+    /// After whom.
+    pub(super) node: String,
+}
+
+/// How long a claim holds; it is renewed with each round.
+const CLAIM: Duration = Duration::from_secs(5);
+/// Topics that are cleaned in one round.
+const PER_ROUND: usize = 256;
+
+impl CleanUp {
+    pub(super) async fn run(self, mut connection: Connection) -> Outcome {
+        match self.clean(&mut connection).await {
+            Ok(Some(topics)) => {
+                self.shared.metrics.cleaned_up();
+                tracing::warn!(node = self.node, topics, "cleaned up after a node that is gone");
+            }
+            // Somebody else does it.
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, node = self.node, "cleaning up has to wait"),
+        }
+        Outcome::Cleaned { node: self.node }
+    }
+
+    /// Takes everything away that the node contributed; whoever does it is the only one. Nothing
+    /// if that is somebody else.
+    async fn clean(&self, connection: &mut Connection) -> RedisResult<Option<usize>> {
+        let names = &self.shared.names;
+        let topics_of = names.topics_of(&self.node);
+        let mut cleaned = 0;
+        loop {
+            if !self.claim(connection).await? {
+                return Ok(None);
+            }
+            let mut some = cmd("SRANDMEMBER");
+            some.arg(&topics_of).arg(PER_ROUND);
+            let topics: Vec<String> = connection.query(&some).await?;
+            if topics.is_empty() {
+                break;
+            }
+            let each = topics.iter().map(|topic| self.clean_topic(topic, connection.clone()));
+            for result in futures_util::future::join_all(each).await {
+                result?;
+            }
+            cleaned += topics.len();
+            let mut done = cmd("SREM");
+            done.arg(&topics_of).arg(&topics);
+            connection.query::<()>(&done).await?;
+        }
+        let mut end = cmd("ZREM");
+        end.arg(names.leases()).arg(&self.node);
+        connection.query::<()>(&end).await?;
+        Ok(Some(cleaned))
+    }
+
+    async fn claim(&self, connection: &mut Connection) -> RedisResult<bool> {
+        let call = Call::of(&self.shared.scripts.claim)
+            .key(self.shared.names.leases())
+            .key(self.shared.names.claim(&self.node))
+            .arg(&*self.node)
+            .arg(&*self.by)
+            .number(CLAIM.as_millis());
+        Ok(call.run(connection).await? == redis::Value::Int(1))
+    }
+
+    async fn clean_topic(&self, topic: &str, mut connection: Connection) -> RedisResult<()> {
+        let Some(name) = self.shared.names.parse(topic) else {
+            self.shared.metrics.foreign("the name of a topic");
+            return Ok(());
+        };
+        // Of an app that only the other node knew, nobody is told anything.
+        let Some(app) = self.configs.get(&name.app_id) else { return Ok(()) };
+        let nothing = Assertion { is_full: true, ..Assertion::default() };
+        let now = Instant::now();
+        let call = assertion_call(&self.shared, &name, &app.config, &self.node, &nothing, now);
+        match read(call.run(&mut connection).await?, now) {
+            Ok(Verdict::Done(_, turn)) => {
+                if self.shared.is_cluster && matches!(name.subject, Subject::Channel(_)) {
+                    write_index(&self.shared, &name, &mut connection, &turn).await;
+                }
+                Ok(())
+            }
+            Ok(Verdict::Late) | Err(_) => {
+                Err(redis::RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))
+            }
+        }
+    }
+}
+
+/// Gives the lease back, when nothing is left of this node.
+pub(super) async fn say_goodbye(mut connection: Connection, call: Call, topics: String) -> Outcome {
+    let mut forget = cmd("DEL");
+    forget.arg(topics);
+    // If it fails, the others clean up.
+    let _ = connection.query::<()>(&forget).await;
+    let _ = call.run(&mut connection).await;
+    Outcome::GoneAway
+}

@@ -1,0 +1,248 @@
+//! What travels on the bus.
+//!
+//! Whatever anybody may publish there, reading it fails or gives something legal: a neighbour on
+//! our Redis can't make a node send nonsense to its clients.
+
+use crate::protocol::{Frame, FrameKind, Member, SocketId};
+use std::{sync::Arc, time::Instant};
+
+/// Names one publish in the whole cluster: 24 bits of its process, 40 bits that count.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct EnvelopeId(pub(super) u64);
+
+/// An event on its way to the nodes, encoded for the clients already.
+#[derive(Clone, Debug)]
+pub(super) struct Envelope {
+    pub(super) id: EnvelopeId,
+    /// Whether an earlier attempt to publish it may have been carried out.
+    pub(super) is_repeated: bool,
+    pub(super) except: Option<SocketId>,
+    /// For how long a cache channel remembers it, in ms; 0 for not at all.
+    pub(super) remember_ms: u64,
+    pub(super) frame: Frame,
+}
+
+/// A message on the bus of a topic.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// An event. Its sequence is 0 where nobody keeps count.
+    Event { sequence: u64, envelope: Envelope },
+    /// The topic has changed.
+    Change { epoch: String, version: u64, change: Change },
+}
+
+/// A change of a topic.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Change {
+    /// A user came, with its first connection of all nodes.
+    Added(Member),
+    /// A user left, with its last.
+    Removed(Arc<str>),
+    /// The total of all nodes.
+    Total(usize),
+}
+
+/// A message on the bus of all nodes.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Notice {
+    /// A node is there.
+    Beat { node: String },
+    /// A user's connections are to be closed.
+    Terminate { app_id: String, user_id: String },
+}
+
+/// The message is none of ours, or broken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Foreign;
+
+/// The first byte of an envelope; another one means another layout.
+const LAYOUT: u8 = 1;
+const HEADER: usize = 1 + 1 + 8 + 8 + 8;
+const REPEATED: u8 = 1;
+const CLIENT_EVENT: u8 = 2;
+
+impl Envelope {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER + self.frame.bytes().len());
+        let mut flags = 0;
+        if self.is_repeated {
+            flags |= REPEATED;
+        }
+        if self.frame.kind() == FrameKind::ClientEvent {
+            flags |= CLIENT_EVENT;
+        }
+        bytes.extend_from_slice(&[LAYOUT, flags]);
+        bytes.extend_from_slice(&self.id.0.to_be_bytes());
+        bytes.extend_from_slice(&self.except.map_or(0, SocketId::bits).to_be_bytes());
+        bytes.extend_from_slice(&self.remember_ms.to_be_bytes());
+        bytes.extend_from_slice(self.frame.bytes());
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8], now: Instant) -> Result<Self, Foreign> {
+        let (header, frame) = bytes.split_at_checked(HEADER).ok_or(Foreign)?;
+        let number = |at: usize| {
+            let eight = header[at..at + 8].try_into().expect("eight bytes of the header");
+            u64::from_be_bytes(eight)
+        };
+        if header[0] != LAYOUT || header[1] & !(REPEATED | CLIENT_EVENT) != 0 {
+            return Err(Foreign);
+        }
+        let except = match number(10) {
+            0 => None,
+            bits => Some(SocketId::from_bits(bits).ok_or(Foreign)?),
+        };
+        let kind =
+            if header[1] & CLIENT_EVENT == 0 { FrameKind::Event } else { FrameKind::ClientEvent };
+        Ok(Self {
+            id: EnvelopeId(number(2)),
+            is_repeated: header[1] & REPEATED != 0,
+            except,
+            remember_ms: number(18),
+            frame: Frame::from_encoded(kind, frame, now).ok_or(Foreign)?,
+        })
+    }
+}
+
+/// Cuts a decimal number and the space behind it off.
+fn number(bytes: &[u8]) -> Result<(u64, &[u8]), Foreign> {
+    let (digits, rest) = cut(bytes)?;
+    digits.parse().map(|number| (number, rest)).map_err(|_| Foreign)
+}
+
+/// Cuts a word and the space behind it off.
+fn cut(bytes: &[u8]) -> Result<(&str, &[u8]), Foreign> {
+    let space = bytes.iter().position(|byte| *byte == b' ').ok_or(Foreign)?;
+    let word = std::str::from_utf8(&bytes[..space]).map_err(|_| Foreign)?;
+    Ok((word, &bytes[space + 1..]))
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Foreign> {
+    std::str::from_utf8(bytes).map_err(|_| Foreign)
+}
+
+impl Message {
+    pub(super) fn decode(bytes: &[u8], now: Instant) -> Result<Self, Foreign> {
+        let (kind, rest) = cut(bytes)?;
+        if kind == "E" {
+            let (sequence, envelope) = number(rest)?;
+            return Ok(Self::Event { sequence, envelope: Envelope::decode(envelope, now)? });
+        }
+        let (epoch, rest) = cut(rest)?;
+        let (version, rest) = number(rest)?;
+        let change = match kind {
+            "A" => {
+                let (len, rest) = number(rest)?;
+                let len = usize::try_from(len).map_err(|_| Foreign)?;
+                let (user_id, info) = rest.split_at_checked(len).ok_or(Foreign)?;
+                Change::Added(Member::from_parts(text(user_id)?, text(info)?).ok_or(Foreign)?)
+            }
+            "R" => Change::Removed(text(rest)?.into()),
+            "T" => Change::Total(text(rest)?.parse().map_err(|_| Foreign)?),
+            _ => return Err(Foreign),
+        };
+        Ok(Self::Change { epoch: epoch.to_owned(), version, change })
+    }
+}
+
+impl Notice {
+    pub(super) fn encode(&self) -> String {
+        match self {
+            Self::Beat { node } => format!("B {node}"),
+            Self::Terminate { app_id, user_id } => {
+                format!("K {} {app_id}{user_id}", app_id.len())
+            }
+        }
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Foreign> {
+        let (kind, rest) = cut(bytes)?;
+        match kind {
+            "B" => Ok(Self::Beat { node: text(rest)?.to_owned() }),
+            "K" => {
+                let (len, rest) = number(rest)?;
+                let len = usize::try_from(len).map_err(|_| Foreign)?;
+                let (app_id, user_id) = rest.split_at_checked(len).ok_or(Foreign)?;
+                Ok(Self::Terminate {
+                    app_id: text(app_id)?.to_owned(),
+                    user_id: text(user_id)?.to_owned(),
+                })
+            }
+            _ => Err(Foreign),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+    fn envelope() -> Envelope {
+        Envelope {
+            id: EnvelopeId(7 << 40 | 9),
+            is_repeated: true,
+            except: Some(SocketId::from_random(0x1234_5678_9abc)),
+            remember_ms: 1_800_000,
+            frame: Frame::published(FrameKind::ClientEvent, r#"{"event":"e"}"#, Instant::now()),
+        }
+    }
+
+    #[test]
+    fn an_envelope_arrives_as_it_was_sent() {
+        let sent = envelope();
+        let read = Envelope::decode(&sent.encode(), Instant::now()).unwrap();
+        assert_eq!(
+            (read.id, read.is_repeated, read.except, read.remember_ms),
+            (sent.id, true, sent.except, sent.remember_ms)
+        );
+        assert_eq!(read.frame.bytes(), sent.frame.bytes());
+        assert_eq!(read.frame.kind(), FrameKind::ClientEvent);
+    }
+
+    #[test]
+    fn changes_are_read() {
+        let read = |text: &str| match Message::decode(text.as_bytes(), Instant::now()) {
+            Ok(Message::Change { epoch, version, change }) => Ok((epoch, version, change)),
+            Ok(Message::Event { .. }) => panic!("an event"),
+            Err(foreign) => Err(foreign),
+        };
+        let member = Member { user_id: "a b".into(), user_info: r#"{"x":" "}"#.into() };
+        assert_eq!(read(r#"A ep 3 3 a b{"x":" "}"#), Ok(("ep".into(), 3, Change::Added(member))));
+        assert_eq!(read("R ep 4 a b"), Ok(("ep".into(), 4, Change::Removed("a b".into()))));
+        assert_eq!(read("T ep 5 17"), Ok(("ep".into(), 5, Change::Total(17))));
+        for foreign in ["", "A", "A ep 3 9 a{}", "A ep 3 1 anot json", "T ep x 1", "X ep 1 1"] {
+            assert_eq!(read(foreign), Err(Foreign), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn notices_are_read_back() {
+        for notice in [
+            Notice::Beat { node: "n.1".into() },
+            Notice::Terminate { app_id: "an app".into(), user_id: "u 1".into() },
+        ] {
+            assert_eq!(Notice::decode(notice.encode().as_bytes()), Ok(notice));
+        }
+        assert_eq!(Notice::decode(b"K 99 short"), Err(Foreign));
+    }
+
+    #[test]
+    fn whatever_lies_on_the_bus_is_read_or_refused() {
+        let mut rng = StdRng::seed_from_u64(4);
+        let whole = [b"E 12 ".as_slice(), &envelope().encode()].concat();
+        for _ in 0..20_000 {
+            let mut bytes = whole.clone();
+            for _ in 0..rng.random_range(1..4) {
+                let at = rng.random_range(0..bytes.len());
+                bytes[at] = rng.random();
+            }
+            bytes.truncate(rng.random_range(0..=bytes.len()));
+            if let Ok(Message::Event { envelope, .. }) = Message::decode(&bytes, Instant::now()) {
+                let frame = envelope.frame.bytes();
+                assert_eq!(usize::from(frame[1]), frame.len() - 2, "a frame that is none");
+                assert!(std::str::from_utf8(&frame[2..]).is_ok());
+            }
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! The task that keeps this node and the others in step.
+//!
+//! It owns the topics and the link to Redis, and does one thing after the other: what shards and
+//! requests ask for, what Redis answers, what the bus brings, and what time brings. So the order
+//! in which a channel's messages come from the bus is the order in which they reach the hub.
+
+use super::{
+    beat::Membership,
+    envelope::{Message, Notice},
+    link::{Connection, Endpoint, Push, Pushes},
+    names::{Subject, TopicName},
+    seen::Seen,
+    shared::{Shared, Standing},
+    sign_in::SignIns,
+    topic::{Step, Topic, Waiter},
+};
+use crate::{
+    hub::{ConnectionRef, Hub},
+    protocol::ChannelName,
+};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, HashSet, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time,
+};
+
+/// What shards and requests ask of the manager.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// A connection wants to subscribe.
+    Join { app_id: Arc<str>, channel: ChannelName, waiter: Waiter },
+    /// A subscription has ended.
+    Leave { app_id: Arc<str>, channel: ChannelName, user_id: Option<Arc<str>> },
+    /// A connection has signed in, or again with another watchlist.
+    SignIn {
+        app_id: Arc<str>,
+        connection: ConnectionRef,
+        user_id: Arc<str>,
+        watchlist: Vec<Arc<str>>,
+    },
+    /// A signed-in connection has ended.
+    SignOut { connection: ConnectionRef },
+    /// A connection wants to be let in; nobody waits where there is no limit.
+    Connect { app_id: Arc<str>, admission: Option<oneshot::Sender<bool>> },
+    /// A connection that was let in has ended.
+    Disconnect { app_id: Arc<str> },
+    /// Everything has ended; say goodbye.
+    Stop(oneshot::Sender<()>),
+}
+
+/// What came of something that the manager has begun.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Connected(Result<Box<(Connection, Pushes)>, redis::RedisError>),
+    Beat { asked: Instant, answered: Instant, answer: redis::RedisResult<redis::Value> },
+    Entered { topic: Arc<str>, is_done: bool },
+    Synced { topic: Arc<str>, is_full: bool, answer: redis::RedisResult<redis::Value> },
+    Left { topic: Arc<str>, is_done: bool },
+    Freed { topic: Arc<str> },
+    Cleaned { node: String },
+    GoneAway,
+}
+
+/// Commands about topics that are under way at once.
+const IN_FLIGHT_MAX: usize = 1_024;
+/// How often the manager looks at the time.
+const TICK: Duration = Duration::from_millis(50);
+/// How many things the bus brings are taken before others have their turn.
+const PUSHES_PER_TURN: usize = 256;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Manager {
+    pub(super) shared: Arc<Shared>,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) hubs: HashMap<Arc<str>, Arc<Hub>>,
+    pub(super) topics: HashMap<Arc<str>, Topic>,
+    /// Topics that may have a step to take.
+    dirty: VecDeque<Arc<str>>,
+    /// Topics to look at later.
+    later: BinaryHeap<Reverse<(Instant, Arc<str>)>>,
+    pub(super) in_flight: usize,
+    pub(super) outcomes: mpsc::UnboundedSender<(u64, Outcome)>,
+    /// Numbers the links, so that what came of an old one is known.
+    pub(super) link_number: u64,
+    pub(super) connection: Option<Connection>,
+    pub(super) pushes: Option<Pushes>,
+    pub(super) membership: Membership,
+    /// Topics that are to be right before this node counts as joined.
+    pub(super) unsettled: HashSet<Arc<str>>,
+    /// Topics whose subscribers may have missed something.
+    pub(super) doubts: Vec<Arc<str>>,
+    pub(super) sign_ins: SignIns,
+    /// When an assertion was last sent.
+    pub(super) asserted_at: Option<Instant>,
+    pub(super) cleaning: HashSet<String>,
+    seen: Seen,
+    /// What waits in `inputs`, for the shards to see.
+    backlog: Arc<AtomicUsize>,
+    pub(super) stopping: Option<(oneshot::Sender<()>, bool)>,
+}
+
+impl Manager {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        endpoint: Endpoint,
+        hubs: HashMap<Arc<str>, Arc<Hub>>,
+        node_timeout: Duration,
+        backlog: Arc<AtomicUsize>,
+    ) -> (Self, mpsc::UnboundedReceiver<(u64, Outcome)>) {
+        let (outcomes, came_of) = mpsc::unbounded_channel();
+        let membership = Membership::new(shared.process(), node_timeout);
+        let manager = Self {
+            shared,
+            endpoint: Arc::new(endpoint),
+            hubs,
+            topics: HashMap::new(),
+            dirty: VecDeque::new(),
+            later: BinaryHeap::new(),
+            in_flight: 0,
+            outcomes,
+            link_number: 0,
+            connection: None,
+            pushes: None,
+            membership,
+            unsettled: HashSet::new(),
+            doubts: Vec::new(),
+            sign_ins: SignIns::default(),
+            asserted_at: None,
+            cleaning: HashSet::new(),
+            seen: Seen::default(),
+            backlog,
+            stopping: None,
+        };
+        (manager, came_of)
+    }
+
+    /// Runs until it was told to stop, and has said goodbye.
+    pub(super) async fn run(
+        mut self,
+        mut inputs: mpsc::UnboundedReceiver<Input>,
+        mut outcomes: mpsc::UnboundedReceiver<(u64, Outcome)>,
+    ) {
+        let mut ticks = time::interval(TICK);
+        ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        let mut tidied = Instant::now();
+        while !self.is_done() {
+            // What the bus brought before an answer is taken before it: the order is the wire's.
+            tokio::select! {
+                biased;
+                push = next(&mut self.pushes) => self.take_pushes(push).await,
+                Some((link, outcome)) = outcomes.recv() => {
+                    if link == self.link_number {
+                        self.on_outcome(outcome);
+                    }
+                }
+                Some(input) = inputs.recv() => {
+                    self.backlog.fetch_sub(1, Ordering::Relaxed);
+                    self.on_input(input);
+                }
+                _ = ticks.tick() => {
+                    let now = Instant::now();
+                    self.on_time(now);
+                    if TIDY_INTERVAL < now.saturating_duration_since(tidied) {
+                        tidied = now;
+                        self.seen.tidy(now);
+                    }
+                }
+            }
+            self.take_steps();
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.connection.is_none() && matches!(self.stopping, Some((_, true)))
+    }
+
+    /// Takes what the bus brought, as far as this turn goes.
+    async fn take_pushes(&mut self, first: Push) {
+        let mut push = first;
+        for _ in 0..PUSHES_PER_TURN {
+            match push {
+                Push::Lost => return self.lose_link("the link to redis is lost"),
+                Push::Message { bus, message } => self.on_message(&bus, &message),
+            }
+            let Some(pushes) = &mut self.pushes else { return };
+            tokio::select! {
+                biased;
+                next = pushes.next() => push = next,
+                () = std::future::ready(()) => return,
+            }
+        }
+    }
+
+    fn on_message(&mut self, bus: &[u8], bytes: &[u8]) {
+        let now = Instant::now();
+        let topic = std::str::from_utf8(bus).ok().and_then(|bus| self.topics.get_key_value(bus));
+        let Some((name, _)) = topic else {
+            // Nobody needs that topic any more, or it is everybody's.
+            if bus == self.shared.names.all_nodes().as_bytes() {
+                self.on_notice(bytes, now);
+            }
+            return;
+        };
+        let name = Arc::clone(name);
+        let Ok(message) = Message::decode(bytes, now) else {
+            return self.shared.metrics.foreign("a message");
+        };
+        let is_known = match &message {
+            Message::Event { envelope, .. } => {
+                let is_known = self.seen.note(envelope.id, now) && envelope.is_repeated;
+                self.shared.metrics.received(is_known);
+                is_known
+            }
+            Message::Change { .. } => false,
+        };
+        let mut effects = Vec::new();
+        if let Some(topic) = self.topics.get_mut(&name) {
+            topic.on_message(message, is_known, now, &mut effects);
+        }
+        self.carry_out(&name, effects, now);
+        self.touch(&name);
+    }
+
+    fn on_notice(&mut self, bytes: &[u8], now: Instant) {
+        match Notice::decode(bytes) {
+            Ok(Notice::Beat { node }) => self.on_echo(&node, now),
+            Ok(Notice::Terminate { app_id, user_id }) => {
+                if let Some(hub) = self.hubs.get(app_id.as_str()) {
+                    hub.terminate(&user_id);
+                }
+            }
+            Err(_) => self.shared.metrics.foreign("a notice"),
+        }
+    }
+
+    fn on_input(&mut self, input: Input) {
+        match input {
+            Input::Join { app_id, channel, waiter } => {
+                let name = self.topic(&app_id, Subject::Channel(channel));
+                self.with(&name, |topic| topic.join(waiter));
+            }
+            Input::Leave { app_id, channel, user_id } => {
+                let name = self.topic(&app_id, Subject::Channel(channel));
+                self.with(&name, |topic| topic.leave(user_id.as_deref()));
+            }
+            Input::SignIn { app_id, connection, user_id, watchlist } => {
+                self.sign_in(&app_id, connection, user_id, &watchlist);
+            }
+            Input::SignOut { connection } => self.sign_out(connection),
+            Input::Connect { app_id, admission } => {
+                let name = self.topic(&app_id, Subject::Connections);
+                self.with(&name, |topic| match admission {
+                    Some(admission) => topic.join(Waiter::Admission(admission)),
+                    None => topic.add(),
+                });
+            }
+            Input::Disconnect { app_id } => {
+                let name = self.topic(&app_id, Subject::Connections);
+                self.with(&name, |topic| topic.leave(None));
+            }
+            Input::Stop(done) => self.stopping = Some((done, false)),
+        }
+    }
+
+    /// The topic's name in Redis; the topic is there from now on.
+    pub(super) fn topic(&mut self, app_id: &Arc<str>, subject: Subject) -> Arc<str> {
+        let name = TopicName { app_id: Arc::clone(app_id), subject };
+        let text = self.shared.names.topic(&name);
+        if let Some((known, _)) = self.topics.get_key_value(text.as_str()) {
+            return Arc::clone(known);
+        }
+        let text: Arc<str> = text.into();
+        if let Some(hub) = self.hubs.get(app_id) {
+            self.topics.insert(Arc::clone(&text), Topic::new(name, &hub.app().config));
+        }
+        text
+    }
+
+    pub(super) fn with(&mut self, name: &Arc<str>, change: impl FnOnce(&mut Topic)) {
+        if let Some(topic) = self.topics.get_mut(name) {
+            change(topic);
+            self.touch(name);
+        }
+    }
+
+    /// Has the topic looked at when this turn is over.
+    pub(super) fn touch(&mut self, name: &Arc<str>) {
+        if self.dirty.back() != Some(name) {
+            self.dirty.push_back(Arc::clone(name));
+        }
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        while self.later.peek().is_some_and(|Reverse((at, _))| *at <= now) {
+            if let Some(Reverse((_, name))) = self.later.pop() {
+                self.touch(&name);
+            }
+        }
+        self.keep_link(now);
+        self.keep_stopping();
+    }
+
+    /// Takes the steps that topics have to take, as far as may be under way at once.
+    fn take_steps(&mut self) {
+        let Some(connection) = self.connection.clone().filter(|_| self.may_assert()) else {
+            return;
+        };
+        let now = Instant::now();
+        while self.in_flight < IN_FLIGHT_MAX {
+            let Some(name) = self.dirty.pop_front() else { return };
+            let Some(topic) = self.topics.get_mut(&name) else { continue };
+            if topic.is_forgotten() {
+                self.topics.remove(&name);
+                self.settled(&name);
+                continue;
+            }
+            match topic.next_step(now) {
+                None => {
+                    if let Some(at) = topic.wake_at() {
+                        self.later.push(Reverse((at, name)));
+                    }
+                }
+                Some(step) => self.take_step(name, step, &connection, now),
+            }
+        }
+    }
+
+    /// Everything that this node has is to be asserted.
+    pub(super) fn touch_all(&mut self) {
+        self.dirty = self.topics.keys().cloned().collect();
+        self.unsettled = self.topics.keys().cloned().collect();
+    }
+
+    pub(super) fn has_steps(&self) -> bool {
+        !self.dirty.is_empty() || 0 < self.in_flight
+    }
+
+    fn take_step(&mut self, name: Arc<str>, step: Step, connection: &Connection, now: Instant) {
+        self.in_flight += 1;
+        match step {
+            Step::Enter => self.enter(name, connection.clone()),
+            Step::Leave => self.leave_topic(name, connection.clone()),
+            Step::Sync(assertion) => {
+                self.asserted_at = Some(now);
+                self.assert(name, &assertion, connection.clone(), now);
+            }
+        }
+    }
+
+    /// The standing that others see.
+    pub(super) fn stand(&self, standing: Standing) {
+        self.shared.standing.send_replace(standing);
+    }
+}
+
+/// How often what was seen is tidied up.
+const TIDY_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What the bus brings next; nothing ever, while there is no link.
+async fn next(pushes: &mut Option<Pushes>) -> Push {
+    match pushes {
+        Some(pushes) => pushes.next().await,
+        None => std::future::pending().await,
+    }
+}

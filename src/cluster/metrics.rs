@@ -1,0 +1,208 @@
+//! What is counted about the broker.
+
+use super::publish::NotPublished;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
+    metrics::{MetricType, counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+};
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// Counters of this node's dealings with Redis.
+#[derive(Debug)]
+pub struct BrokerMetrics {
+    latency: Histogram,
+    joins: Counter,
+    losses: Counter,
+    waiting: Gauge,
+    refused: Family<OutcomeLabel, Counter>,
+    envelopes: Family<DirectionLabel, Counter>,
+    repeated: Counter,
+    interrupted: Counter,
+    foreign: Counter,
+    cleanups: Counter,
+    joined: Gauge,
+    topics: Gauge,
+    /// When something foreign was last logged.
+    logged: Mutex<Option<Instant>>,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct DirectionLabel {
+    direction: &'static str,
+}
+
+/// Something foreign is logged once in this time, however much of it comes.
+const FOREIGN_LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// From a good network to an outage, in seconds.
+const LATENCY_BOUNDS: [f64; 11] =
+    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0];
+
+impl Default for BrokerMetrics {
+    fn default() -> Self {
+        Self {
+            latency: Histogram::new(LATENCY_BOUNDS),
+            joins: Counter::default(),
+            losses: Counter::default(),
+            waiting: Gauge::default(),
+            refused: Family::default(),
+            envelopes: Family::default(),
+            repeated: Counter::default(),
+            interrupted: Counter::default(),
+            foreign: Counter::default(),
+            cleanups: Counter::default(),
+            joined: Gauge::default(),
+            topics: Gauge::default(),
+            logged: Mutex::new(None),
+        }
+    }
+}
+
+/// Somebody who waits for the broker; ends when dropped.
+#[derive(Debug)]
+pub(super) struct Waiting<'a>(&'a Gauge);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl BrokerMetrics {
+    pub(super) fn answered_after(&self, duration: Duration) {
+        self.latency.observe(duration.as_secs_f64());
+    }
+
+    pub(super) fn joined(&self) {
+        self.joins.inc();
+        self.joined.set(1);
+    }
+
+    pub(super) fn lost(&self) {
+        self.losses.inc();
+        self.joined.set(0);
+    }
+
+    pub(super) fn waiting(&self) -> Waiting<'_> {
+        self.waiting.inc();
+        Waiting(&self.waiting)
+    }
+
+    pub(super) fn refused(&self, why: NotPublished) {
+        let outcome = match why {
+            NotPublished::Unreached => "unreached",
+            NotPublished::Unknown => "unknown",
+        };
+        self.refused.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    pub(super) fn sent(&self, envelopes: usize) {
+        let label = DirectionLabel { direction: "out" };
+        self.envelopes.get_or_create(&label).inc_by(envelopes as u64);
+    }
+
+    pub(super) fn received(&self, is_repeated: bool) {
+        self.envelopes.get_or_create(&DirectionLabel { direction: "in" }).inc();
+        if is_repeated {
+            self.repeated.inc();
+        }
+    }
+
+    pub(super) fn interrupted(&self) {
+        self.interrupted.inc();
+    }
+
+    pub(super) fn cleaned_up(&self) {
+        self.cleanups.inc();
+    }
+
+    pub(super) fn set_topics(&self, topics: usize) {
+        self.topics.set(i64::try_from(topics).unwrap_or(i64::MAX));
+    }
+
+    /// Counts something in our part of Redis that is not ours.
+    pub(super) fn foreign(&self, what: &str) {
+        self.foreign.inc();
+        let now = Instant::now();
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.is_none_or(|at| FOREIGN_LOG_INTERVAL <= now.saturating_duration_since(at)) {
+            *logged = Some(now);
+            tracing::warn!(what, "something foreign under our prefix in redis is ignored");
+        }
+    }
+}
+
+impl Collector for BrokerMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let counters: [(&str, &str, &Counter); 6] = [
+            ("campanile_broker_joins", "Times that this node joined the others", &self.joins),
+            ("campanile_broker_losses", "Times that the link to Redis was lost", &self.losses),
+            (
+                "campanile_broker_repeated",
+                "Envelopes that came twice and were delivered once",
+                &self.repeated,
+            ),
+            (
+                "campanile_broker_interrupted",
+                "Channels whose subscribers may have missed something and were closed",
+                &self.interrupted,
+            ),
+            (
+                "campanile_broker_foreign",
+                "Messages and keys under our prefix that are not ours",
+                &self.foreign,
+            ),
+            (
+                "campanile_broker_cleanups",
+                "Dead nodes that this node cleaned up after",
+                &self.cleanups,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        let gauges: [(&str, &str, &Gauge); 3] = [
+            (
+                "campanile_broker_joined",
+                "Whether this node hears the others and is heard",
+                &self.joined,
+            ),
+            ("campanile_broker_waiting", "Requests that wait for the broker", &self.waiting),
+            (
+                "campanile_broker_topics",
+                "Channels, users and apps that this node shares",
+                &self.topics,
+            ),
+        ];
+        for (name, help, gauge) in gauges {
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        self.refused.encode(encoder.encode_descriptor(
+            "campanile_broker_refused",
+            "Publishes that were not accepted, by whether that is certain",
+            None,
+            MetricType::Counter,
+        )?)?;
+        self.envelopes.encode(encoder.encode_descriptor(
+            "campanile_broker_envelopes",
+            "Events sent to and received from the other nodes, this one included",
+            None,
+            MetricType::Counter,
+        )?)?;
+        self.latency.encode(encoder.encode_descriptor(
+            "campanile_broker_latency_seconds",
+            "Time that Redis took to answer",
+            None,
+            MetricType::Histogram,
+        )?)
+    }
+}

@@ -1,0 +1,280 @@
+//! The other nodes: what is shared through Redis, so that all of them are one server.
+//!
+//! Nodes know nothing of one another. Everything that must be true for all of them lies in Redis
+//! and is changed there by scripts, each in one step; what changes is told on a *bus*, a channel
+//! of Redis' own, in the same step.
+//!
+//! # The way of an event
+//!
+//! [`Cluster::publish`] puts the encoded frame into an envelope and runs one script, which counts
+//! the event and publishes it on the bus of its channel. Every node with subscribers hears it, the
+//! publisher's too, and hands it to its hub: one order for all, which is Redis'.
+//!
+//! # The way of a subscription
+//!
+//! [`Cluster::subscribe`] asks the `manager`, a task that owns a `topic` for each channel that
+//! somebody here needs. The topic listens to the bus, asserts in Redis what this node has, and
+//! reads what all nodes have. From that *replica* the subscriber gets its acknowledgement.
+//!
+//! # When something fails
+//!
+//! `beat` keeps the link and the lease. After a lost link everything is asserted and read again,
+//! and the difference is told; where a node can't prove that its subscribers have missed nothing,
+//! they are closed so that they come again. A node whose lease has ended is cleaned up after by
+//! one of the others (`cleanup`). Meanwhile publishes wait, and what waits too long reaches
+//! nobody: the scripts refuse what comes after its time.
+
+mod assert;
+mod beat;
+mod cleanup;
+mod envelope;
+mod link;
+mod manager;
+mod metrics;
+mod names;
+mod publish;
+mod query;
+mod scripts;
+mod seen;
+mod shared;
+mod sign_in;
+mod topic;
+
+pub use metrics::BrokerMetrics;
+pub use publish::{NotPublished, Outgoing};
+pub use query::ChannelAnswer;
+pub use shared::Unavailable;
+
+use crate::{
+    config::RedisConfig,
+    hub::{ConnectionRef, Counts, Hub},
+    protocol::{ChannelName, Member, User},
+};
+use link::Endpoint;
+use manager::{Input, Manager};
+use shared::Shared;
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use topic::Waiter;
+
+/// The other nodes, as this one sees them. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    shared: Arc<Shared>,
+    inputs: mpsc::UnboundedSender<Input>,
+    /// How much waits for the manager.
+    backlog: Arc<AtomicUsize>,
+}
+
+/// A place among the connections of an app on all nodes. Dropping it gives it back.
+#[derive(Debug)]
+pub struct Place {
+    cluster: Cluster,
+    app_id: Arc<str>,
+}
+
+/// Beyond so much that waits for the manager, clients are not read.
+const BACKLOG_FULL: usize = 4_096;
+
+impl Cluster {
+    /// Joins the nodes that share the Redis of `config`; nothing if there is none. Goes on trying
+    /// for as long as it takes. Needs a runtime.
+    ///
+    /// # Errors
+    ///
+    /// The file with the authorities can't be read.
+    pub fn join(
+        config: &RedisConfig,
+        hubs: HashMap<Arc<str>, Arc<Hub>>,
+    ) -> io::Result<Option<Self>> {
+        let Some(target) = config.url.target() else { return Ok(None) };
+        let endpoint = Endpoint::new(config, target.clone())?;
+        let broker_wait = Duration::from_millis(config.broker_wait_ms);
+        let shared = Arc::new(Shared::new(&config.prefix, endpoint.is_cluster(), broker_wait));
+        let (inputs, asked) = mpsc::unbounded_channel();
+        let backlog = Arc::new(AtomicUsize::new(0));
+        let node_timeout = Duration::from_millis(config.node_timeout_ms);
+        let (manager, outcomes) =
+            Manager::new(Arc::clone(&shared), endpoint, hubs, node_timeout, Arc::clone(&backlog));
+        tokio::spawn(manager.run(asked, outcomes));
+        Ok(Some(Self { shared, inputs, backlog }))
+    }
+
+    fn ask(&self, input: Input) {
+        self.backlog.fetch_add(1, Ordering::Relaxed);
+        // The manager ends when the node does.
+        let _ = self.inputs.send(input);
+    }
+
+    /// Whether so much waits that clients are not to add to it.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        BACKLOG_FULL < self.backlog.load(Ordering::Relaxed)
+    }
+
+    /// Why the node does not hear the others, or is not heard; nothing if all is well.
+    #[must_use]
+    pub fn away_because(&self) -> Option<&'static str> {
+        self.shared.away_because()
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &BrokerMetrics {
+        &self.shared.metrics
+    }
+
+    /// Asks for a subscription. What comes of it comes through the inbox of the connection's
+    /// shard, under `ticket`.
+    pub fn subscribe(
+        &self,
+        hub: &Hub,
+        channel: &ChannelName,
+        connection: ConnectionRef,
+        ticket: u32,
+        member: Option<Member>,
+    ) {
+        let waiter = Waiter::Subscriber { connection, ticket, member };
+        self.ask(Input::Join { app_id: hub.app_id(), channel: channel.clone(), waiter });
+    }
+
+    /// Ends a subscription that was attached to the hub.
+    pub fn unsubscribe(&self, hub: &Hub, channel: &ChannelName, user_id: Option<&Arc<str>>) {
+        let (channel, user_id) = (channel.clone(), user_id.map(Arc::clone));
+        self.ask(Input::Leave { app_id: hub.app_id(), channel, user_id });
+    }
+
+    /// A connection has signed in. Whom of its watchlist is online comes through the inbox.
+    pub fn sign_in(&self, hub: &Hub, connection: ConnectionRef, user: &User) {
+        self.ask(Input::SignIn {
+            app_id: hub.app_id(),
+            connection,
+            user_id: Arc::clone(&user.id),
+            watchlist: user.watchlist.clone(),
+        });
+    }
+
+    /// A connection that was signed in has ended.
+    pub fn sign_out(&self, connection: ConnectionRef) {
+        self.ask(Input::SignOut { connection });
+    }
+
+    /// Counts a connection of the app, where it has a limit against that of all nodes. While
+    /// Redis is away, the limit is this node's own.
+    pub async fn admit(&self, hub: &Hub) -> Option<Place> {
+        let place = Place { cluster: self.clone(), app_id: hub.app_id() };
+        let is_limited = 0 < hub.app().config.max_connections;
+        if !is_limited || self.away_because().is_some() {
+            self.ask(Input::Connect { app_id: hub.app_id(), admission: None });
+            return Some(place);
+        }
+        let (admission, admitted) = oneshot::channel();
+        self.ask(Input::Connect { app_id: hub.app_id(), admission: Some(admission) });
+        match timeout(self.shared.broker_wait, admitted).await {
+            Ok(Ok(true)) => Some(place),
+            Ok(Ok(false) | Err(_)) => {
+                // It was never counted.
+                std::mem::forget(place);
+                None
+            }
+            // It waits for its answer still, and counts when it comes.
+            Err(_late) => Some(place),
+        }
+    }
+
+    /// Publishes events for everybody on all nodes, in their order.
+    ///
+    /// # Errors
+    ///
+    /// [`NotPublished`] says whether that is certain.
+    pub async fn publish(
+        &self,
+        hub: &Hub,
+        events: &[Outgoing<'_>],
+    ) -> Result<Vec<Counts>, NotPublished> {
+        let counts = self.shared.publish(&hub.app_id(), events).await?;
+        self.shared.metrics.sent(events.len());
+        Ok(counts)
+    }
+
+    /// Publishes a client event now or not at all.
+    ///
+    /// # Errors
+    ///
+    /// Redis is away.
+    pub async fn whisper(&self, hub: &Hub, event: Outgoing<'_>) -> Result<(), Unavailable> {
+        self.shared.whisper(&hub.app_id(), event).await?;
+        self.shared.metrics.sent(1);
+        Ok(())
+    }
+
+    /// The occupied channels whose names begin with `prefix`.
+    ///
+    /// # Errors
+    ///
+    /// Redis is away.
+    pub async fn channels(
+        &self,
+        hub: &Hub,
+        prefix: &str,
+    ) -> Result<Vec<(ChannelName, Counts)>, Unavailable> {
+        self.shared.channels(&hub.app_id(), prefix).await
+    }
+
+    /// One channel.
+    ///
+    /// # Errors
+    ///
+    /// Redis is away.
+    pub async fn channel(
+        &self,
+        hub: &Hub,
+        channel: &ChannelName,
+        with_members: bool,
+    ) -> Result<ChannelAnswer, Unavailable> {
+        self.shared.channel(&hub.app_id(), channel, with_members).await
+    }
+
+    /// How many connections the app has on all nodes.
+    ///
+    /// # Errors
+    ///
+    /// Redis is away.
+    pub async fn connections(&self, hub: &Hub) -> Result<usize, Unavailable> {
+        self.shared.connections(&hub.app_id()).await
+    }
+
+    /// Has every node close the connections that are signed in as the user.
+    ///
+    /// # Errors
+    ///
+    /// Redis is away.
+    pub async fn terminate(&self, hub: &Hub, user_id: &str) -> Result<(), Unavailable> {
+        self.shared.terminate(&hub.app_id(), user_id).await
+    }
+
+    /// Says goodbye to the others, when every connection has ended; gives up after `patience`:
+    /// they clean up then.
+    pub async fn leave(&self, patience: Duration) {
+        let (done, is_done) = oneshot::channel();
+        self.ask(Input::Stop(done));
+        let _ = timeout(patience, is_done).await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.cluster.ask(Input::Disconnect { app_id: Arc::clone(&self.app_id) });
+    }
+}

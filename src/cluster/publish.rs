@@ -1,0 +1,213 @@
+//! Publishing through Redis: an event is accepted for everybody, or it reached nobody.
+
+use super::{
+    envelope::{Envelope, EnvelopeId},
+    scripts::{Answer, Call},
+    shared::{Shared, Unavailable},
+};
+use crate::{
+    hub::Counts,
+    protocol::{ChannelName, Frame, SocketId},
+};
+use redis::{RedisError, Value};
+use std::time::{Duration, Instant};
+use tokio::time;
+
+/// An event for one channel, encoded.
+#[derive(Clone, Debug)]
+pub struct Outgoing<'a> {
+    /// The channel.
+    pub channel: &'a ChannelName,
+    /// The event as the clients get it.
+    pub frame: Frame,
+    /// Who does not get it.
+    pub except: Option<SocketId>,
+    /// For how long a cache channel remembers it; zero for not at all.
+    pub remember: Duration,
+}
+
+/// Why an event was not accepted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NotPublished {
+    /// It reached nobody, and never will.
+    Unreached,
+    /// Redis had it, but never answered: it was delivered once, or not at all.
+    Unknown,
+}
+
+/// How long to wait before asking a Redis again that refused.
+const REFUSED_PAUSE: Duration = Duration::from_millis(50);
+
+/// What came of one attempt.
+enum Attempt {
+    Done(Vec<Counts>),
+    /// It was too late for it.
+    Late,
+    /// Redis answered that it does not do it now.
+    Refused,
+    /// There was no answer: it may have been done.
+    Lost,
+}
+
+impl Shared {
+    /// Publishes events, all in one step where they lie on one Redis, and says who was there.
+    ///
+    /// # Errors
+    ///
+    /// [`NotPublished`]: the node was not joined for as long as a publish waits, or Redis did not
+    /// answer.
+    pub(super) async fn publish(
+        &self,
+        app_id: &str,
+        events: &[Outgoing<'_>],
+    ) -> Result<Vec<Counts>, NotPublished> {
+        let result = if self.is_cluster && 1 < events.len() {
+            self.publish_each(app_id, events).await
+        } else {
+            self.publish_together(app_id, events).await
+        };
+        if let Err(why) = &result {
+            self.metrics.refused(*why);
+        }
+        result
+    }
+
+    /// Each in its own slot. If some were accepted, it is not true that nobody got anything.
+    async fn publish_each(
+        &self,
+        app_id: &str,
+        events: &[Outgoing<'_>],
+    ) -> Result<Vec<Counts>, NotPublished> {
+        let each =
+            events.iter().map(|event| self.publish_together(app_id, std::slice::from_ref(event)));
+        let results = futures_util::future::join_all(each).await;
+        let reached = results.iter().filter(|result| result.is_ok()).count();
+        if reached == events.len() {
+            return Ok(results.into_iter().flatten().flatten().collect());
+        }
+        let is_certain = results.iter().all(|result| *result != Err(NotPublished::Unknown));
+        Err(if reached == 0 && is_certain {
+            NotPublished::Unreached
+        } else {
+            NotPublished::Unknown
+        })
+    }
+
+    async fn publish_together(
+        &self,
+        app_id: &str,
+        events: &[Outgoing<'_>],
+    ) -> Result<Vec<Counts>, NotPublished> {
+        let give_up = Instant::now() + self.broker_wait;
+        let ids: Vec<EnvelopeId> = events.iter().map(|_| self.envelope_id()).collect();
+        let mut may_be_done = false;
+        loop {
+            let attempt = self.attempt(app_id, events, &ids, give_up, may_be_done).await;
+            match attempt {
+                Some(Attempt::Done(counts)) => return Ok(counts),
+                Some(Attempt::Refused) => {
+                    time::sleep(
+                        REFUSED_PAUSE.min(give_up.saturating_duration_since(Instant::now())),
+                    )
+                    .await;
+                }
+                Some(Attempt::Lost) => {
+                    may_be_done = true;
+                    // The link is about to be found broken.
+                    self.suspect();
+                }
+                Some(Attempt::Late) | None => {}
+            }
+            let is_over = matches!(attempt, Some(Attempt::Late) | None);
+            if is_over || give_up <= Instant::now() {
+                return Err(if may_be_done {
+                    NotPublished::Unknown
+                } else {
+                    NotPublished::Unreached
+                });
+            }
+        }
+    }
+
+    /// One attempt; nothing if the node was not joined in time.
+    async fn attempt(
+        &self,
+        app_id: &str,
+        events: &[Outgoing<'_>],
+        ids: &[EnvelopeId],
+        give_up: Instant,
+        is_repeated: bool,
+    ) -> Option<Attempt> {
+        let mut connection = self.joined(give_up).await?;
+        let mut call = Call::of(&self.scripts.publish)
+            .number(self.clock.at(give_up))
+            .arg(if is_repeated { "1" } else { "0" });
+        for (event, id) in events.iter().zip(ids) {
+            let bus = self.names.channel(app_id, event.channel);
+            let remember_ms = if event.channel.is_cache() {
+                u64::try_from(event.remember.as_millis()).unwrap_or(u64::MAX)
+            } else {
+                0
+            };
+            let envelope = Envelope {
+                id: *id,
+                is_repeated,
+                except: event.except,
+                remember_ms,
+                frame: event.frame.clone(),
+            };
+            call = call
+                .key(&bus)
+                .key(self.names.last_event(app_id, event.channel))
+                .arg(bus)
+                .arg(id.0.to_be_bytes())
+                .arg(envelope.encode())
+                .number(remember_ms);
+        }
+        let answer = self.answer(give_up, call.run(&mut connection)).await;
+        Some(match answer {
+            None => Attempt::Lost,
+            Some(Ok(value)) => read(value, events.len()).unwrap_or(Attempt::Refused),
+            Some(Err(error)) if was_refused(&error) => {
+                tracing::debug!(%error, "redis refused a publish");
+                Attempt::Refused
+            }
+            Some(Err(_)) => Attempt::Lost,
+        })
+    }
+
+    /// Publishes a client event at once, or not at all: nobody waits for a typing indicator.
+    pub(super) async fn whisper(
+        &self,
+        app_id: &str,
+        event: Outgoing<'_>,
+    ) -> Result<(), Unavailable> {
+        let give_up = Instant::now() + self.broker_wait;
+        self.joined_now().ok_or(Unavailable)?;
+        let id = self.envelope_id();
+        match self.attempt(app_id, &[event], &[id], give_up, false).await {
+            Some(Attempt::Done(_)) => Ok(()),
+            Some(Attempt::Late | Attempt::Refused | Attempt::Lost) | None => Err(Unavailable),
+        }
+    }
+}
+
+/// Whether Redis said that it has not done what it was asked.
+pub(super) fn was_refused(error: &RedisError) -> bool {
+    matches!(error.kind(), redis::ErrorKind::Server(_) | redis::ErrorKind::Extension)
+}
+
+fn read(value: Value, events: usize) -> Option<Attempt> {
+    let mut answer = Answer::new(value).ok()?;
+    match answer.text().ok()?.as_str() {
+        "late" => return Some(Attempt::Late),
+        "ok" => {}
+        _ => return None,
+    }
+    let mut counts = Vec::with_capacity(events);
+    for _ in 0..events {
+        let (subscriptions, users) = (answer.count().ok()?, answer.count().ok()?);
+        counts.push(Counts { subscriptions, users });
+    }
+    Some(Attempt::Done(counts))
+}

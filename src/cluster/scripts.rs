@@ -1,0 +1,160 @@
+//! The scripts that change in Redis what all nodes share, each in one step.
+
+use super::link::Connection;
+use redis::{Cmd, RedisError, RedisResult, ServerErrorKind, Value, cmd};
+use std::sync::{Arc, OnceLock};
+
+/// How long a topic without anybody is still remembered, in ms. A node that comes back within
+/// that time can tell whether it missed something.
+const TOMBSTONE_MS: &str = "60000";
+
+/// A script, and the name by which Redis knows it once it was loaded.
+#[derive(Debug)]
+pub(super) struct Script {
+    text: String,
+    sha: OnceLock<String>,
+}
+
+/// All scripts.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    pub(super) sync: Arc<Script>,
+    pub(super) publish: Arc<Script>,
+    pub(super) beat: Arc<Script>,
+    pub(super) claim: Arc<Script>,
+    pub(super) channel: Arc<Script>,
+    pub(super) index: Arc<Script>,
+}
+
+impl Scripts {
+    /// The scripts as they fit the topology: a Redis Cluster publishes in the slot's own node.
+    pub(super) fn new(is_cluster: bool) -> Self {
+        let publish = if is_cluster { "SPUBLISH" } else { "PUBLISH" };
+        let script = |text: &str| {
+            Arc::new(Script {
+                text: text.replace("@PUBLISH@", publish).replace("@TOMBSTONE_MS@", TOMBSTONE_MS),
+                sha: OnceLock::new(),
+            })
+        };
+        Self {
+            sync: script(include_str!("lua/sync.lua")),
+            publish: script(include_str!("lua/publish.lua")),
+            beat: script(include_str!("lua/beat.lua")),
+            claim: script(include_str!("lua/claim.lua")),
+            channel: script(include_str!("lua/channel.lua")),
+            index: script(include_str!("lua/index.lua")),
+        }
+    }
+
+    /// Has Redis know all scripts.
+    pub(super) async fn load(&self, connection: &mut Connection) -> RedisResult<()> {
+        let all = [&self.sync, &self.publish, &self.beat, &self.claim, &self.channel, &self.index];
+        for script in all {
+            let mut load = cmd("SCRIPT");
+            load.arg("LOAD").arg(&script.text);
+            let sha: String = connection.query(&load).await?;
+            // The same text has the same name on every server.
+            let _ = script.sha.set(sha);
+        }
+        Ok(())
+    }
+}
+
+/// A call of a script that is being put together.
+#[derive(Debug)]
+pub(super) struct Call {
+    script: Arc<Script>,
+    keys: Vec<String>,
+    arguments: Vec<Vec<u8>>,
+}
+
+impl Call {
+    pub(super) fn of(script: &Arc<Script>) -> Self {
+        Self { script: Arc::clone(script), keys: Vec::new(), arguments: Vec::new() }
+    }
+
+    pub(super) fn key(mut self, key: impl Into<String>) -> Self {
+        self.keys.push(key.into());
+        self
+    }
+
+    pub(super) fn arg(mut self, argument: impl Into<Vec<u8>>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    pub(super) fn number(self, number: impl ToString) -> Self {
+        self.arg(number.to_string())
+    }
+
+    fn command(&self, name: &str, script: &str) -> Cmd {
+        let mut command = cmd(name);
+        command.arg(script).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
+        command
+    }
+
+    /// Runs the script: by its name, or if Redis has forgotten that, by its text.
+    pub(super) async fn run(self, connection: &mut Connection) -> RedisResult<Value> {
+        let sha = self.script.sha.get().map_or("", String::as_str);
+        match connection.query(&self.command("EVALSHA", sha)).await {
+            Err(error) if is_unknown_script(&error) => {
+                connection.query(&self.command("EVAL", &self.script.text)).await
+            }
+            answer => answer,
+        }
+    }
+}
+
+fn is_unknown_script(error: &RedisError) -> bool {
+    error.kind() == redis::ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+/// What a script answered, to be read from left to right.
+#[derive(Debug)]
+pub(super) struct Answer(std::vec::IntoIter<Value>);
+
+/// An answer that is not what our scripts give.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Unexpected;
+
+impl Answer {
+    pub(super) fn new(value: Value) -> Result<Self, Unexpected> {
+        match value {
+            Value::Array(values) => Ok(Self(values.into_iter())),
+            _ => Err(Unexpected),
+        }
+    }
+
+    pub(super) fn bytes(&mut self) -> Result<Vec<u8>, Unexpected> {
+        match self.0.next() {
+            Some(Value::BulkString(bytes)) => Ok(bytes),
+            Some(Value::SimpleString(text)) => Ok(text.into_bytes()),
+            _ => Err(Unexpected),
+        }
+    }
+
+    pub(super) fn text(&mut self) -> Result<String, Unexpected> {
+        String::from_utf8(self.bytes()?).map_err(|_| Unexpected)
+    }
+
+    /// A count: never negative.
+    pub(super) fn number(&mut self) -> Result<u64, Unexpected> {
+        match self.0.next() {
+            Some(Value::Int(number)) => u64::try_from(number).map_err(|_| Unexpected),
+            _ => Err(Unexpected),
+        }
+    }
+
+    pub(super) fn count(&mut self) -> Result<usize, Unexpected> {
+        usize::try_from(self.number()?).map_err(|_| Unexpected)
+    }
+
+    pub(super) fn texts(&mut self) -> Result<Vec<String>, Unexpected> {
+        let mut list = Self::new(self.0.next().ok_or(Unexpected)?)?;
+        let mut texts = Vec::with_capacity(list.0.len());
+        while !list.0.as_slice().is_empty() {
+            texts.push(list.text()?);
+        }
+        Ok(texts)
+    }
+}

@@ -1,0 +1,121 @@
+//! Which envelopes this node has seen, so that one that comes twice is delivered once.
+
+use super::envelope::EnvelopeId;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+/// The envelopes that came lately, by the process that sent them.
+///
+/// A process numbers its envelopes one by one, so those that came from it are bits behind the
+/// highest number. A repeated envelope comes within `broker_wait_ms` of its first attempt; that
+/// many numbers pass meanwhile at most as fit into the window.
+#[derive(Debug, Default)]
+pub(super) struct Seen(HashMap<u32, Window>);
+
+#[derive(Debug)]
+struct Window {
+    highest: u64,
+    bits: Box<[u64]>,
+    last_used: Instant,
+}
+
+/// Numbers that a window remembers: five seconds at 50,000 publishes a second, in 32 KiB.
+const WINDOW: u64 = 256 * 1024;
+/// After so long without a word, a process is forgotten.
+const FORGET_AFTER: Duration = Duration::from_secs(300);
+
+impl EnvelopeId {
+    pub(super) const COUNTER_BITS: u32 = 40;
+
+    pub(super) fn process(self) -> u32 {
+        u32::try_from(self.0 >> Self::COUNTER_BITS).expect("24 bits are left")
+    }
+
+    fn number(self) -> u64 {
+        self.0 & ((1 << Self::COUNTER_BITS) - 1)
+    }
+}
+
+impl Seen {
+    /// Notes an envelope. True if it came before.
+    pub(super) fn note(&mut self, id: EnvelopeId, now: Instant) -> bool {
+        let number = id.number();
+        let window = self.0.entry(id.process()).or_insert_with(|| Window {
+            highest: number,
+            bits: vec![0; usize::try_from(WINDOW / 64).expect("a small number")].into(),
+            last_used: now,
+        });
+        window.last_used = now;
+        window.note(number)
+    }
+
+    /// Forgets processes that are gone.
+    pub(super) fn tidy(&mut self, now: Instant) {
+        self.0.retain(|_, window| now.saturating_duration_since(window.last_used) < FORGET_AFTER);
+    }
+}
+
+impl Window {
+    fn note(&mut self, number: u64) -> bool {
+        if number + WINDOW <= self.highest {
+            // Older than can be told: whoever repeats something does it sooner.
+            return false;
+        }
+        if self.highest < number {
+            if self.highest + WINDOW <= number {
+                self.bits.fill(0);
+            } else {
+                for passed in self.highest + 1..=number {
+                    self.set(passed, false);
+                }
+            }
+            self.highest = number;
+        }
+        self.set(number, true)
+    }
+
+    /// Sets the bit of a number, and says what it was.
+    fn set(&mut self, number: u64, value: bool) -> bool {
+        let place = number % WINDOW;
+        let word = &mut self.bits[usize::try_from(place / 64).expect("a place of the window")];
+        let bit = 1 << (place % 64);
+        let was = *word & bit != 0;
+        *word = if value { *word | bit } else { *word & !bit };
+        was
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(process: u64, number: u64) -> EnvelopeId {
+        EnvelopeId(process << EnvelopeId::COUNTER_BITS | number)
+    }
+
+    #[test]
+    fn what_comes_twice_is_known_the_second_time() {
+        let (mut seen, now) = (Seen::default(), Instant::now());
+        for number in [5, 9, 7, WINDOW + 3] {
+            assert!(!seen.note(id(1, number), now), "{number}");
+            assert!(seen.note(id(1, number), now), "{number} again");
+        }
+        assert!(seen.note(id(1, 9), now), "still within the window");
+        assert!(!seen.note(id(2, 9), now), "another process");
+        assert!(!seen.note(id(1, WINDOW + 2), now), "passed over");
+        assert!(!seen.note(id(1, 9 * WINDOW), now), "far ahead");
+        assert!(!seen.note(id(1, 9 * WINDOW - 1), now), "nothing is left of before");
+    }
+
+    #[test]
+    fn processes_that_are_gone_are_forgotten() {
+        let (mut seen, now) = (Seen::default(), Instant::now());
+        seen.note(id(1, 1), now);
+        seen.tidy(now + FORGET_AFTER / 2);
+        assert_eq!(seen.0.len(), 1);
+        seen.tidy(now + FORGET_AFTER);
+        assert!(seen.0.is_empty());
+    }
+}

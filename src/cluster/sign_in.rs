@@ -1,0 +1,118 @@
+//! Who is signed in on this node, and whom it watches.
+
+use super::{manager::Manager, names::Subject, topic::Topic};
+use crate::hub::{ConnectionRef, Hub};
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+/// The connections that are signed in.
+#[derive(Debug, Default)]
+pub(super) struct SignIns {
+    all: HashMap<ConnectionRef, SignedIn>,
+    /// Those who have not been told yet whom of their watchlists is online.
+    untold: Vec<ConnectionRef>,
+}
+
+#[derive(Debug)]
+struct SignedIn {
+    app_id: Arc<str>,
+    /// The topic of the user itself.
+    own: Arc<str>,
+    watched: Vec<Watched>,
+    is_told: bool,
+}
+
+#[derive(Debug)]
+struct Watched {
+    user_id: Arc<str>,
+    topic: Arc<str>,
+}
+
+impl Manager {
+    pub(super) fn sign_in(
+        &mut self,
+        app_id: &Arc<str>,
+        connection: ConnectionRef,
+        user_id: Arc<str>,
+        watchlist: &[Arc<str>],
+    ) {
+        let own = self.topic(app_id, Subject::User(user_id));
+        match self.sign_ins.all.remove(&connection) {
+            // The same user with maybe another watchlist.
+            Some(before) => self.unwatch(connection, &before),
+            None => self.with(&own, Topic::add),
+        }
+        let watched: Vec<Watched> = watchlist
+            .iter()
+            .map(|user_id| Watched {
+                user_id: Arc::clone(user_id),
+                topic: self.topic(app_id, Subject::User(Arc::clone(user_id))),
+            })
+            .collect();
+        for Watched { topic, .. } in &watched {
+            self.with(topic, |topic| topic.pending_watchers += 1);
+        }
+        let is_told = watched.is_empty();
+        if !is_told {
+            self.sign_ins.untold.push(connection);
+        }
+        let signed_in = SignedIn { app_id: Arc::clone(app_id), own, watched, is_told };
+        self.sign_ins.all.insert(connection, signed_in);
+        self.tell_settled_sign_ins();
+    }
+
+    pub(super) fn sign_out(&mut self, connection: ConnectionRef) {
+        let Some(signed_in) = self.sign_ins.all.remove(&connection) else { return };
+        self.unwatch(connection, &signed_in);
+        let ends_at = Instant::now() + Hub::OFFLINE_GRACE;
+        self.with(&signed_in.own, |topic| topic.end_at(ends_at));
+    }
+
+    fn unwatch(&mut self, connection: ConnectionRef, signed_in: &SignedIn) {
+        self.sign_ins.untold.retain(|untold| *untold != connection);
+        for Watched { topic, .. } in &signed_in.watched {
+            self.with(topic, |topic| {
+                if signed_in.is_told {
+                    topic.unwatch(connection);
+                } else {
+                    topic.pending_watchers -= 1;
+                }
+            });
+        }
+    }
+
+    /// Tells those of whom all are known now. From then on they hear of changes: first the list,
+    /// then what changes in it.
+    pub(super) fn tell_settled_sign_ins(&mut self) {
+        if self.sign_ins.untold.is_empty() {
+            return;
+        }
+        let topics = &self.topics;
+        let is_online = |watched: &Watched| topics.get(&watched.topic).and_then(Topic::is_online);
+        let mut told = Vec::new();
+        for connection in &self.sign_ins.untold {
+            let Some(signed_in) = self.sign_ins.all.get(connection) else { continue };
+            if signed_in.watched.iter().all(|watched| is_online(watched).is_some()) {
+                let (online, offline): (Vec<&Watched>, Vec<&Watched>) =
+                    signed_in.watched.iter().partition(|watched| is_online(watched) == Some(true));
+                let ids = |list: Vec<&Watched>| -> Vec<Arc<str>> {
+                    list.into_iter().map(|watched| Arc::clone(&watched.user_id)).collect()
+                };
+                if let Some(hub) = self.hubs.get(&signed_in.app_id) {
+                    hub.tell_watchlist(*connection, &ids(online), &ids(offline));
+                }
+                told.push(*connection);
+            }
+        }
+        for connection in told {
+            self.sign_ins.untold.retain(|untold| *untold != connection);
+            let Some(signed_in) = self.sign_ins.all.get_mut(&connection) else { continue };
+            signed_in.is_told = true;
+            for Watched { topic, .. } in &signed_in.watched {
+                if let Some(topic) = self.topics.get_mut(topic) {
+                    topic.pending_watchers -= 1;
+                    topic.watch(connection);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! One topic as a node sees it, as a state machine that does no I/O.
+//!
+//! What the node contributes is asserted in Redis as a whole, one assertion at a time; whatever
+//! changes meanwhile goes into the next. What Redis then says, and what the bus tells, keeps a
+//! *replica* of the truth here, from which new subscribers are answered. After a lost link
+//! everything is asserted and read again, and the difference is told.
+
+mod replica;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub(super) use values::{Assertion, Effect, Joining, Step, Synced, Waiter};
+
+use super::{
+    envelope::Message,
+    names::{Subject, TopicName},
+};
+use crate::{config::AppConfig, hub::ConnectionRef, protocol::ChannelName};
+use replica::Replica;
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How long a topic is still listened to that nobody needs any more: a page that reloads is back
+/// by then.
+pub(super) const LINGER: Duration = Duration::from_secs(1);
+/// Most joins in one assertion.
+const JOINS_MAX: usize = 512;
+
+/// Where the topic stands with Redis.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    Out,
+    Entering,
+    In,
+    Leaving,
+}
+
+/// A user of this node.
+#[derive(Debug)]
+struct Local {
+    user_info: Arc<str>,
+    connections: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::cluster) struct Topic {
+    pub(in crate::cluster) name: TopicName,
+    /// Whether subscribers are told how many they are.
+    is_counted: bool,
+    phase: Phase,
+    /// Subscriptions, sign-ins or connections of this node, those that wait aside.
+    count: usize,
+    users: HashMap<Arc<str>, Local>,
+    departed: HashSet<Arc<str>>,
+    /// What Redis has of this node.
+    told: usize,
+    waiting: VecDeque<Waiter>,
+    /// Those for whom an assertion is under way.
+    sent: Option<Vec<Waiter>>,
+    /// Everything is to be asserted and read again.
+    is_doubtful: bool,
+    replica: Option<Replica>,
+    /// Whether the replica has been kept since it was read.
+    is_current: bool,
+    /// What the bus told before the replica was read.
+    early: Vec<(Message, bool)>,
+    watchers: HashSet<ConnectionRef>,
+    /// How many want to watch and are not told yet.
+    pub(in crate::cluster) pending_watchers: usize,
+    /// Sign-ins that ended, by when that is to be believed.
+    ending: VecDeque<Instant>,
+    idle_since: Option<Instant>,
+}
+
+impl Topic {
+    pub(in crate::cluster) fn new(name: TopicName, config: &AppConfig) -> Self {
+        let is_counted = match &name.subject {
+            Subject::Channel(channel) => {
+                config.subscription_count
+                    && !channel.is_presence()
+                    && channel.server_to_user().is_none()
+            }
+            Subject::User(_) | Subject::Connections => false,
+        };
+        Self {
+            name,
+            is_counted,
+            phase: Phase::Out,
+            count: 0,
+            users: HashMap::new(),
+            departed: HashSet::new(),
+            told: 0,
+            waiting: VecDeque::new(),
+            sent: None,
+            is_doubtful: false,
+            replica: None,
+            is_current: false,
+            early: Vec::new(),
+            watchers: HashSet::new(),
+            pending_watchers: 0,
+            ending: VecDeque::new(),
+            idle_since: None,
+        }
+    }
+
+    /// Redis has nothing of this node any more, under the name that it has now.
+    pub(in crate::cluster) fn is_unknown(&mut self) {
+        self.told = 0;
+        self.is_doubtful = true;
+    }
+
+    /// Whoever may come back does not.
+    pub(in crate::cluster) fn end_all(&mut self) {
+        self.count = self.count.saturating_sub(self.ending.len());
+        self.ending.clear();
+    }
+
+    /// Whether Redis has nothing of this node, and need not be told anything.
+    pub(in crate::cluster) fn has_said_all(&self) -> bool {
+        self.told == 0 && self.count == 0 && self.sent.is_none() && self.waiting.is_empty()
+    }
+
+    /// Whether messages of the topic are listened to.
+    pub(in crate::cluster) fn is_heard(&self) -> bool {
+        self.name.subject != Subject::Connections
+    }
+
+    fn channel(&self) -> Option<&ChannelName> {
+        match &self.name.subject {
+            Subject::Channel(channel) => Some(channel),
+            Subject::User(_) | Subject::Connections => None,
+        }
+    }
+
+    pub(in crate::cluster) fn join(&mut self, waiter: Waiter) {
+        self.waiting.push_back(waiter);
+    }
+
+    /// Ends a subscription that was attached.
+    pub(in crate::cluster) fn leave(&mut self, user_id: Option<&str>) {
+        self.count = self.count.saturating_sub(1);
+        let Some(user_id) = user_id else { return };
+        let Some(local) = self.users.get_mut(user_id) else { return };
+        local.connections -= 1;
+        if local.connections == 0
+            && let Some((user_id, _)) = self.users.remove_entry(user_id)
+        {
+            self.departed.insert(user_id);
+        }
+    }
+
+    /// One more, of something that nobody waits for.
+    pub(in crate::cluster) fn add(&mut self) {
+        self.count += 1;
+    }
+
+    /// One less, to be believed at `at`: until then it may come back.
+    pub(in crate::cluster) fn end_at(&mut self, at: Instant) {
+        self.ending.push_back(at);
+    }
+
+    pub(in crate::cluster) fn next_end(&self) -> Option<Instant> {
+        self.ending.front().copied()
+    }
+
+    pub(in crate::cluster) fn watch(&mut self, watcher: ConnectionRef) {
+        self.watchers.insert(watcher);
+    }
+
+    pub(in crate::cluster) fn unwatch(&mut self, watcher: ConnectionRef) {
+        self.watchers.remove(&watcher);
+    }
+
+    pub(in crate::cluster) fn watchers(&self) -> impl Iterator<Item = ConnectionRef> {
+        self.watchers.iter().copied()
+    }
+
+    /// Whether the user is signed in anywhere; nothing while that is being asked.
+    pub(in crate::cluster) fn is_online(&self) -> Option<bool> {
+        self.replica.as_ref().filter(|_| self.is_current).map(|replica| 0 < replica.total)
+    }
+
+    pub(in crate::cluster) fn has_settled(&self) -> bool {
+        self.is_current && !self.is_doubtful
+    }
+
+    pub(in crate::cluster) fn is_forgotten(&self) -> bool {
+        self.phase == Phase::Out && !self.is_needed() && self.told == 0
+    }
+
+    fn is_needed(&self) -> bool {
+        0 < self.count
+            || !self.waiting.is_empty()
+            || self.sent.is_some()
+            || !self.watchers.is_empty()
+            || 0 < self.pending_watchers
+    }
+
+    /// The link is lost, and with it whatever was under way.
+    pub(in crate::cluster) fn detach(&mut self) {
+        self.phase = Phase::Out;
+        for waiter in self.sent.take().into_iter().flatten().rev() {
+            self.waiting.push_front(waiter);
+        }
+        self.is_doubtful = true;
+        self.is_current = false;
+        self.early.clear();
+        if !self.is_needed() {
+            // Nothing of it remains to be said but that it is gone, and a full assertion says
+            // that as well.
+            self.departed.clear();
+        }
+    }
+
+    /// An assertion was not carried out.
+    pub(in crate::cluster) fn not_synced(&mut self) {
+        for waiter in self.sent.take().into_iter().flatten().rev() {
+            self.waiting.push_front(waiter);
+        }
+        self.is_doubtful = true;
+    }
+
+    pub(in crate::cluster) fn entered(&mut self) {
+        self.phase = Phase::In;
+    }
+
+    pub(in crate::cluster) fn left(&mut self) {
+        self.phase = Phase::Out;
+        self.replica = None;
+        self.is_current = false;
+        self.is_doubtful = false;
+        self.early.clear();
+    }
+
+    /// When to ask again for a step, if nothing happens.
+    pub(in crate::cluster) fn wake_at(&self) -> Option<Instant> {
+        let linger = self.idle_since.map(|since| since + LINGER);
+        [linger, self.next_end()].into_iter().flatten().min()
+    }
+
+    /// What is to be sent now.
+    pub(in crate::cluster) fn next_step(&mut self, now: Instant) -> Option<Step> {
+        while self.ending.front().is_some_and(|at| *at <= now) {
+            self.ending.pop_front();
+            self.count = self.count.saturating_sub(1);
+        }
+        let is_needed = self.is_needed();
+        match self.phase {
+            Phase::Out if is_needed || 0 < self.told => {
+                self.phase = Phase::Entering;
+                Some(Step::Enter)
+            }
+            Phase::In if self.sent.is_some() => None,
+            Phase::In if self.must_sync() => Some(Step::Sync(self.assertion())),
+            Phase::In if is_needed => {
+                self.idle_since = None;
+                None
+            }
+            Phase::In => {
+                let since = *self.idle_since.get_or_insert(now);
+                (since + LINGER <= now).then(|| {
+                    self.idle_since = None;
+                    self.phase = Phase::Leaving;
+                    Step::Leave
+                })
+            }
+            Phase::Out | Phase::Entering | Phase::Leaving => None,
+        }
+    }
+
+    fn must_sync(&self) -> bool {
+        self.is_doubtful
+            || !self.waiting.is_empty()
+            || !self.departed.is_empty()
+            || self.count != self.told
+            || (self.is_heard() && !self.is_current)
+    }
+
+    fn assertion(&mut self) -> Assertion {
+        self.idle_since = None;
+        let is_full = self.is_doubtful || (self.is_heard() && !self.is_current);
+        self.is_doubtful = false;
+        let waiters: Vec<Waiter> =
+            self.waiting.drain(..self.waiting.len().min(JOINS_MAX)).collect();
+        let mut assertion = Assertion { base: self.count, is_full, ..Assertion::default() };
+        if is_full {
+            assertion.joins = self.users.iter().map(|(id, local)| local.asserted(id)).collect();
+            self.departed.clear();
+        }
+        for waiter in &waiters {
+            match waiter {
+                Waiter::Subscriber { member: Some(member), .. } => {
+                    // Who is back before that was said has never been away.
+                    self.departed.remove(&member.user_id);
+                    assertion.joins.push(Joining::limited(&member.user_id, &member.user_info));
+                }
+                Waiter::Subscriber { member: None, .. } => assertion.base += 1,
+                Waiter::Admission(_) => {
+                    assertion.joins.push(Joining::limited(&"".into(), &"".into()));
+                }
+            }
+        }
+        assertion.departed = self.departed.drain().collect();
+        self.sent = Some(waiters);
+        assertion
+    }
+}
+
+impl Local {
+    /// Its connections are counted already.
+    fn asserted(&self, user_id: &Arc<str>) -> Joining {
+        Joining {
+            user_id: Arc::clone(user_id),
+            user_info: Arc::clone(&self.user_info),
+            connections: 0,
+            is_limited: false,
+        }
+    }
+}

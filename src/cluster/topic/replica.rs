@@ -1,0 +1,282 @@
+//! What all nodes have, as far as Redis and the bus have told it.
+
+use super::{Effect, Local, Phase, Synced, Topic, Waiter};
+use crate::{
+    cluster::envelope::{Change, Envelope, Message},
+    hub::Welcome,
+    protocol::{ChannelName, Frame, Member, SubscriptionRefusal, event},
+};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Most messages kept while the replica is being read; beyond them it is read again.
+const EARLY_MAX: usize = 4_096;
+
+/// The truth of all nodes, as far as it was told.
+#[derive(Debug)]
+pub(super) struct Replica {
+    pub(super) epoch: String,
+    pub(super) version: u64,
+    pub(super) sequence: u64,
+    pub(super) total: usize,
+    pub(super) members: BTreeMap<Arc<str>, Arc<str>>,
+    pub(super) last: Option<(Frame, Instant)>,
+}
+
+impl Topic {
+    /// Takes what Redis said to the assertion. `max_members` is for the refusal's text.
+    pub(in crate::cluster) fn on_synced(
+        &mut self,
+        synced: Synced,
+        is_full: bool,
+        max_members: usize,
+        now: Instant,
+    ) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.told = synced.mine;
+        let waiters = self.sent.take().unwrap_or_default();
+        let mut accepted = synced.accepted.clone();
+        if is_full && self.is_heard() {
+            self.read(&synced, now, &mut effects);
+        } else if let Some(replica) = &self.replica
+            && (replica.epoch != synced.epoch || replica.version < synced.version)
+        {
+            self.is_doubtful = true;
+        }
+        let named = waiters.iter().filter(|waiter| waiter.is_named()).count();
+        // The users that were asserted only come first, and are never refused.
+        let mut verdicts = accepted.split_off(accepted.len().saturating_sub(named)).into_iter();
+        for waiter in waiters {
+            let is_accepted = !waiter.is_named() || verdicts.next().unwrap_or(false);
+            effects.push(self.answer(waiter, is_accepted, max_members, now));
+        }
+        if is_full && self.is_heard() {
+            for (message, is_known) in std::mem::take(&mut self.early) {
+                let is_later = match &message {
+                    Message::Event { sequence, .. } => synced.sequence < *sequence,
+                    Message::Change { epoch, version, .. } => {
+                        *epoch == synced.epoch && synced.version < *version
+                    }
+                };
+                if is_later {
+                    self.on_message(message, is_known, now, &mut effects);
+                }
+            }
+        }
+        effects
+    }
+
+    fn answer(
+        &mut self,
+        waiter: Waiter,
+        is_accepted: bool,
+        max_members: usize,
+        now: Instant,
+    ) -> Effect {
+        if is_accepted {
+            self.count += 1;
+        }
+        match waiter {
+            Waiter::Admission(admission) => Effect::Admit(admission, is_accepted),
+            Waiter::Subscriber { connection, ticket, .. } if !is_accepted => Effect::Refuse {
+                connection,
+                ticket,
+                refusal: SubscriptionRefusal::RosterFull { max: max_members },
+            },
+            Waiter::Subscriber { connection, ticket, member } => {
+                let user_id = member.map(|member| {
+                    let Member { user_id, user_info } = member;
+                    let local = self
+                        .users
+                        .entry(Arc::clone(&user_id))
+                        .or_insert(Local { user_info, connections: 0 });
+                    local.connections += 1;
+                    user_id
+                });
+                Effect::Attach { connection, ticket, user_id, welcome: self.welcome(now) }
+            }
+        }
+    }
+
+    fn welcome(&self, now: Instant) -> Welcome {
+        let (Some(channel), Some(replica)) = (self.channel(), &self.replica) else {
+            unreachable!("only channels have subscribers, and they are read first")
+        };
+        let last = replica.last.as_ref().filter(|(_, expires_at)| now < *expires_at);
+        Welcome {
+            acknowledgement: if channel.is_presence() {
+                event::presence_succeeded(channel, replica.members.iter())
+            } else {
+                event::subscription_succeeded(channel)
+            },
+            cached: channel.is_cache().then(|| {
+                last.map_or_else(|| event::cache_miss(channel), |(frame, _)| frame.clone())
+            }),
+            total: self.is_counted.then_some(replica.total),
+        }
+    }
+
+    /// Makes what Redis said the replica, and tells the difference.
+    fn read(&mut self, synced: &Synced, now: Instant, effects: &mut Vec<Effect>) {
+        let members: BTreeMap<_, _> = synced.members.iter().cloned().collect();
+        if let Some(old) = self.replica.take() {
+            self.compare_events(&old, synced, effects);
+            if let Some(channel) = self.channel() {
+                for user_id in old.members.keys().filter(|id| !members.contains_key(*id)) {
+                    effects.push(Effect::Deliver(event::member_removed(channel, user_id), None));
+                }
+                for (user_id, user_info) in &members {
+                    if !old.members.contains_key(user_id) {
+                        let member = Member {
+                            user_id: Arc::clone(user_id),
+                            user_info: Arc::clone(user_info),
+                        };
+                        effects.push(Effect::Deliver(event::member_added(channel, &member), None));
+                    }
+                }
+                if self.is_counted && old.total != synced.total {
+                    effects.push(Effect::Total(synced.total));
+                }
+            } else if (0 < old.total) != (0 < synced.total) {
+                effects.push(Effect::Online(0 < synced.total));
+            }
+        }
+        self.replica = Some(Replica {
+            epoch: synced.epoch.clone(),
+            version: synced.version,
+            sequence: synced.sequence,
+            total: synced.total,
+            members,
+            last: synced.last.clone().map(|(frame, ttl)| (frame, now + ttl)),
+        });
+        self.is_current = true;
+    }
+
+    /// Whether the subscribers have every event up to the snapshot.
+    fn compare_events(&mut self, old: &Replica, synced: &Synced, effects: &mut Vec<Effect>) {
+        if self.channel().is_none() || self.count == 0 {
+            return;
+        }
+        if old.epoch != synced.epoch {
+            return effects.push(Effect::Doubt);
+        }
+        let mut reached = old.sequence;
+        let mut caught_up = Vec::new();
+        for (message, is_known) in &self.early {
+            if let Message::Event { sequence, envelope } = message
+                && *sequence == reached + 1
+                && *sequence <= synced.sequence
+            {
+                reached = *sequence;
+                if !is_known {
+                    let frame = envelope.frame.clone();
+                    caught_up.push(Effect::Deliver(frame, envelope.except));
+                }
+            }
+        }
+        let went_back = !self.is_current && synced.sequence < reached;
+        if reached < synced.sequence || went_back {
+            effects.push(Effect::Interrupt);
+        } else {
+            effects.append(&mut caught_up);
+        }
+    }
+
+    /// Takes a message from the bus. `is_known`: its envelope came before.
+    pub(in crate::cluster) fn on_message(
+        &mut self,
+        message: Message,
+        is_known: bool,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !self.is_current {
+            if self.phase == Phase::In || self.phase == Phase::Entering {
+                self.early.push((message, is_known));
+                if EARLY_MAX < self.early.len() {
+                    self.early.clear();
+                    self.is_doubtful = true;
+                }
+            }
+            return;
+        }
+        match message {
+            Message::Event { sequence, envelope } => {
+                self.on_event(sequence, envelope, is_known, now, effects);
+            }
+            Message::Change { epoch, version, change } => {
+                self.on_change(&epoch, version, change, effects);
+            }
+        }
+    }
+
+    fn on_event(
+        &mut self,
+        sequence: u64,
+        envelope: Envelope,
+        is_known: bool,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        let is_cache = self.channel().is_some_and(ChannelName::is_cache);
+        let Some(replica) = &mut self.replica else { return };
+        if sequence == replica.sequence + 1 {
+            replica.sequence = sequence;
+        } else if replica.sequence < sequence {
+            replica.sequence = sequence;
+            effects.push(Effect::Interrupt);
+        } else {
+            // The hash is gone, or another.
+            self.is_doubtful = true;
+        }
+        if is_known {
+            return;
+        }
+        if is_cache && 0 < envelope.remember_ms {
+            let expires_at = now + Duration::from_millis(envelope.remember_ms);
+            replica.last = Some((envelope.frame.clone(), expires_at));
+        }
+        effects.push(Effect::Deliver(envelope.frame, envelope.except));
+    }
+
+    fn on_change(&mut self, epoch: &str, version: u64, change: Change, effects: &mut Vec<Effect>) {
+        let channel = self.channel().cloned();
+        let Some(replica) = &mut self.replica else { return };
+        if replica.epoch != epoch {
+            self.is_doubtful = true;
+            return;
+        }
+        if version <= replica.version {
+            return;
+        }
+        if replica.version + 1 < version {
+            self.is_doubtful = true;
+        }
+        replica.version = version;
+        match (change, channel) {
+            (Change::Added(member), Some(channel)) => {
+                let Member { user_id, user_info } = member.clone();
+                if replica.members.insert(user_id, user_info).is_none() {
+                    effects.push(Effect::Deliver(event::member_added(&channel, &member), None));
+                }
+            }
+            (Change::Removed(user_id), Some(channel)) => {
+                if replica.members.remove(&user_id).is_some() {
+                    effects.push(Effect::Deliver(event::member_removed(&channel, &user_id), None));
+                }
+            }
+            (Change::Total(total), channel) => {
+                let was_online = 0 < std::mem::replace(&mut replica.total, total);
+                if channel.is_some() {
+                    effects.push(Effect::Total(total));
+                } else if was_online != (0 < total) {
+                    effects.push(Effect::Online(0 < total));
+                }
+            }
+            (Change::Added(_) | Change::Removed(_), None) => {}
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Topics against a Redis that answers as the scripts do.

@@ -1,0 +1,114 @@
+//! What goes into a topic and what comes out of it.
+
+use crate::{
+    hub::{ConnectionRef, Welcome},
+    protocol::{Frame, Member, SocketId, SubscriptionRefusal},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::oneshot;
+
+/// Who waits for an assertion.
+#[derive(Debug)]
+pub(in crate::cluster) enum Waiter {
+    /// A connection that subscribes.
+    Subscriber {
+        connection: ConnectionRef,
+        /// Names the attempt to the connection's shard.
+        ticket: u32,
+        member: Option<Member>,
+    },
+    /// A connection that wants to be let in.
+    Admission(oneshot::Sender<bool>),
+}
+
+/// What is to be sent to Redis.
+#[derive(Debug)]
+pub(in crate::cluster) enum Step {
+    /// Note that this node contributes, and listen.
+    Enter,
+    /// Assert what this node has.
+    Sync(Assertion),
+    /// Forget the topic.
+    Leave,
+}
+
+/// What this node has of a topic.
+#[derive(Debug, Default)]
+pub(in crate::cluster) struct Assertion {
+    /// What it has of the total, the joins aside.
+    pub(in crate::cluster) base: usize,
+    pub(in crate::cluster) joins: Vec<Joining>,
+    /// Users who left.
+    pub(in crate::cluster) departed: Vec<Arc<str>>,
+    /// Whether the joins are all users of this node, and a snapshot is wanted.
+    pub(in crate::cluster) is_full: bool,
+}
+
+/// One user who is to be there by this node.
+#[derive(Debug)]
+pub(in crate::cluster) struct Joining {
+    pub(in crate::cluster) user_id: Arc<str>,
+    pub(in crate::cluster) user_info: Arc<str>,
+    pub(in crate::cluster) connections: usize,
+    /// Whether a full roster refuses it.
+    pub(in crate::cluster) is_limited: bool,
+}
+
+/// What Redis answers to an assertion.
+#[derive(Debug, Default)]
+pub(in crate::cluster) struct Synced {
+    pub(in crate::cluster) epoch: String,
+    pub(in crate::cluster) version: u64,
+    pub(in crate::cluster) sequence: u64,
+    pub(in crate::cluster) total: usize,
+    /// What this node now has of the total.
+    pub(in crate::cluster) mine: usize,
+    /// For each join, whether it was accepted.
+    pub(in crate::cluster) accepted: Vec<bool>,
+    /// With a full assertion, the members.
+    pub(in crate::cluster) members: Vec<(Arc<str>, Arc<str>)>,
+    /// With a full assertion, a cache channel's last event, and for how long it still is.
+    pub(in crate::cluster) last: Option<(Frame, Duration)>,
+}
+
+/// What is to be done on this node.
+#[derive(Debug)]
+pub(in crate::cluster) enum Effect {
+    /// A subscription begins.
+    Attach { connection: ConnectionRef, ticket: u32, user_id: Option<Arc<str>>, welcome: Welcome },
+    /// A subscription is refused.
+    Refuse { connection: ConnectionRef, ticket: u32, refusal: SubscriptionRefusal },
+    /// A connection is let in, or not.
+    Admit(oneshot::Sender<bool>, bool),
+    /// Something for all subscribers.
+    Deliver(Frame, Option<SocketId>),
+    /// The total has changed, and the subscribers are to be told.
+    Total(usize),
+    /// The subscribers have missed something: they are to come again.
+    Interrupt,
+    /// The subscribers may have missed something; whoever knows the generation decides.
+    Doubt,
+    /// The watchers are to be told.
+    Online(bool),
+}
+
+impl Waiter {
+    /// Whether Redis decides over it by itself.
+    pub(super) fn is_named(&self) -> bool {
+        match self {
+            Self::Subscriber { member, .. } => member.is_some(),
+            Self::Admission(_) => true,
+        }
+    }
+}
+
+impl Joining {
+    pub(super) fn limited(user_id: &Arc<str>, user_info: &Arc<str>) -> Self {
+        Self {
+            user_id: Arc::clone(user_id),
+            user_info: Arc::clone(user_info),
+            connections: 1,
+            is_limited: true,
+        }
+    }
+}

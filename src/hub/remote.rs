@@ -1,0 +1,117 @@
+//! The hub of a node that is one of many: what its subscribers get is decided elsewhere, and the
+//! hub hands it out.
+
+use super::{Attached, ConnectionRef, Delivery, Hub, Subscribed};
+use crate::protocol::{ChannelName, CloseCode, Frame, SubscriptionRefusal, event};
+use std::{sync::Arc, time::Instant};
+
+/// What a subscriber gets to begin with.
+#[derive(Clone, Debug)]
+pub struct Welcome {
+    /// `subscription_succeeded`.
+    pub acknowledgement: Frame,
+    /// On a cache channel, the last event or `pusher:cache_miss`.
+    pub cached: Option<Frame>,
+    /// How many subscribers all nodes have, where they are told.
+    pub total: Option<usize>,
+}
+
+impl Hub {
+    /// Registers a subscription that all nodes know of, and tells the connection's shard under the
+    /// `ticket` by which that waits for it.
+    pub fn attach(
+        self: &Arc<Self>,
+        name: &ChannelName,
+        connection: ConnectionRef,
+        ticket: u32,
+        user_id: Option<Arc<str>>,
+        welcome: Welcome,
+        now: Instant,
+    ) {
+        let mut entry = self.enter(name);
+        let channel = entry.value_mut();
+        self.count_subscription(name, channel.subscribers() == 0);
+        channel.add_subscriber(connection.shard);
+        if let Some(total) = welcome.total {
+            channel.knows_total(total, now);
+        }
+        let subscribed = Subscribed {
+            channel: channel.id(),
+            since: channel.sequence(),
+            acknowledgement: welcome.acknowledgement,
+            cached: welcome.cached,
+            count: welcome.total.map(|total| event::subscription_count(name, total)),
+        };
+        let attached = Attached { hub: Arc::clone(self), user_id, subscribed };
+        // Under the lock still: what is delivered next comes behind it.
+        self.inboxes.of(connection.shard).push(Delivery::Subscription {
+            key: connection.key,
+            ticket,
+            name: name.clone(),
+            result: Ok(Box::new(attached)),
+        });
+    }
+
+    /// Tells a connection's shard that its subscription was refused.
+    pub fn refuse(
+        &self,
+        name: &ChannelName,
+        connection: ConnectionRef,
+        ticket: u32,
+        refusal: SubscriptionRefusal,
+    ) {
+        self.inboxes.of(connection.shard).push(Delivery::Subscription {
+            key: connection.key,
+            ticket,
+            name: name.clone(),
+            result: Err(refusal),
+        });
+    }
+
+    /// Learns how many subscribers all nodes have, and tells those of this one.
+    pub fn total_changed(&self, name: &ChannelName, total: usize, now: Instant) {
+        if let Some(mut channel) = self.channels.get_mut(name) {
+            channel.set_total(total);
+            self.count_changed(name, &mut channel, now);
+        }
+    }
+
+    /// Has all subscribers of a channel closed.
+    pub fn interrupt(&self, name: &ChannelName, code: &CloseCode) {
+        let Some(channel) = self.channels.get(name) else { return };
+        for shard in channel.shards().iter() {
+            let code = code.clone();
+            self.inboxes.of(shard).push(Delivery::CloseChannel { channel: channel.id(), code });
+        }
+    }
+
+    /// Tells those who watch a user that it went online or offline.
+    pub fn tell_watchers(
+        &self,
+        watchers: impl Iterator<Item = ConnectionRef>,
+        user_id: &Arc<str>,
+        is_online: bool,
+    ) {
+        let user = [user_id];
+        let frame =
+            if is_online { event::watchlist(&user, &[]) } else { event::watchlist(&[], &user) };
+        self.inboxes
+            .push_to_each(watchers, |keys| Delivery::Connections { keys, frame: frame.clone() });
+    }
+
+    /// Tells one connection who of its watchlist is online and who is not.
+    pub fn tell_watchlist(
+        &self,
+        connection: ConnectionRef,
+        online: &[Arc<str>],
+        offline: &[Arc<str>],
+    ) {
+        self.tell(connection, event::watchlist(online, offline));
+    }
+
+    /// Hands a frame to one connection.
+    pub fn tell(&self, connection: ConnectionRef, frame: Frame) {
+        let keys = vec![connection.key];
+        self.inboxes.of(connection.shard).push(Delivery::Connections { keys, frame });
+    }
+}

@@ -1,0 +1,88 @@
+//! What the HTTP API asks, answered by this node alone or for all.
+
+use super::Node;
+use crate::{
+    cluster::Unavailable,
+    hub::{ChannelSummary, Counts, Hub},
+    protocol::ChannelName,
+};
+use std::time::Instant;
+
+/// The other nodes can't be asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Away;
+
+impl From<Unavailable> for Away {
+    fn from(_: Unavailable) -> Self {
+        Self
+    }
+}
+
+impl Node {
+    /// The channels with subscribers whose names begin with `prefix`.
+    ///
+    /// # Errors
+    ///
+    /// [`Away`], as for every question here.
+    pub async fn channels(
+        &self,
+        hub: &Hub,
+        prefix: &str,
+    ) -> Result<Vec<(ChannelName, Counts)>, Away> {
+        match &self.cluster {
+            Some(cluster) => Ok(cluster.channels(hub, prefix).await?),
+            None => Ok(hub.occupied_channels(prefix)),
+        }
+    }
+
+    /// One channel, whether or not it exists.
+    ///
+    /// # Errors
+    ///
+    /// [`Away`].
+    pub async fn channel(&self, hub: &Hub, name: &ChannelName) -> Result<ChannelSummary, Away> {
+        match &self.cluster {
+            Some(cluster) => Ok(cluster.channel(hub, name, false).await?.summary),
+            None => Ok(hub.channel_summary(name, Instant::now())),
+        }
+    }
+
+    /// The distinct users of a presence channel, in the order of their ids.
+    ///
+    /// # Errors
+    ///
+    /// [`Away`].
+    pub async fn user_ids(&self, hub: &Hub, name: &ChannelName) -> Result<Vec<String>, Away> {
+        match &self.cluster {
+            Some(cluster) => Ok(cluster.channel(hub, name, true).await?.user_ids),
+            None => Ok(hub.user_ids(name).iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    /// How many connections the app has.
+    ///
+    /// # Errors
+    ///
+    /// [`Away`].
+    pub async fn connections(&self, hub: &Hub) -> Result<usize, Away> {
+        match &self.cluster {
+            Some(cluster) => Ok(cluster.connections(hub).await?),
+            None => Ok(hub.connections()),
+        }
+    }
+
+    /// Has every connection closed that is signed in as the user.
+    ///
+    /// # Errors
+    ///
+    /// [`Away`].
+    pub async fn terminate(&self, hub: &Hub, user_id: &str) -> Result<(), Away> {
+        match &self.cluster {
+            Some(cluster) => Ok(cluster.terminate(hub, user_id).await?),
+            None => {
+                hub.terminate(user_id);
+                Ok(())
+            }
+        }
+    }
+}
