@@ -314,8 +314,13 @@ impl Manager {
                     let watchers = self.topics.get(topic).into_iter().flat_map(Topic::watchers);
                     hub.tell_watchers(watchers, user_id, is_online);
                 }
-                // Whoever is gone by now does not wait any more.
-                (Effect::Admit(admission, is_admitted), _) => drop(admission.send(is_admitted)),
+                (Effect::Admit(admission, is_admitted), _) => {
+                    // Whoever does not wait any more was let in, or will say that it is gone.
+                    let was_let_in = admission.send(is_admitted).is_err() && !is_admitted;
+                    if was_let_in {
+                        self.with(topic, Topic::add);
+                    }
+                }
                 (_, _) => {}
             }
         }

@@ -77,12 +77,10 @@ pub struct Cluster {
     backlog: Arc<AtomicUsize>,
 }
 
-/// A place among the connections of an app on all nodes. Dropping it gives it back.
+/// A place among the connections of an app on all nodes. Dropping it gives it back. Small, since
+/// each connection has room for one.
 #[derive(Debug)]
-pub struct Place {
-    cluster: Cluster,
-    app_id: Arc<str>,
-}
+pub struct Place(Option<Box<(Cluster, Arc<str>)>>);
 
 /// Beyond so much that waits for the manager, clients are not read.
 const BACKLOG_FULL: usize = 4_096;
@@ -173,7 +171,8 @@ impl Cluster {
     /// Counts a connection of the app, where it has a limit against that of all nodes. While
     /// Redis is away, the limit is this node's own.
     pub async fn admit(&self, hub: &Hub) -> Option<Place> {
-        let place = Place { cluster: self.clone(), app_id: hub.app_id() };
+        // From here on it is given back, whatever becomes of the connection.
+        let mut place = Place(Some(Box::new((self.clone(), hub.app_id()))));
         let is_limited = 0 < hub.app().config.max_connections;
         if !is_limited || self.away_because().is_some() {
             self.ask(Input::Connect { app_id: hub.app_id(), admission: None });
@@ -182,14 +181,12 @@ impl Cluster {
         let (admission, admitted) = oneshot::channel();
         self.ask(Input::Connect { app_id: hub.app_id(), admission: Some(admission) });
         match timeout(self.shared.broker_wait, admitted).await {
-            Ok(Ok(true)) => Some(place),
+            // Where there is no answer, it counts when one comes.
+            Ok(Ok(true)) | Err(_) => Some(place),
             Ok(Ok(false) | Err(_)) => {
-                // It was never counted.
-                std::mem::forget(place);
+                place.0 = None;
                 None
             }
-            // It waits for its answer still, and counts when it comes.
-            Err(_late) => Some(place),
         }
     }
 
@@ -275,6 +272,9 @@ impl Cluster {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.cluster.ask(Input::Disconnect { app_id: Arc::clone(&self.app_id) });
+        if let Some(place) = self.0.take() {
+            let (cluster, app_id) = *place;
+            cluster.ask(Input::Disconnect { app_id });
+        }
     }
 }

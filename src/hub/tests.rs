@@ -76,7 +76,13 @@ impl Bench {
                 Delivery::Channel { frame, .. } | Delivery::Connections { frame, .. } => {
                     said(frame)
                 }
-                Delivery::Close { code, .. } => (code.to_string(), Value::Null),
+                Delivery::Close { code, .. } | Delivery::CloseChannel { code, .. } => {
+                    (code.to_string(), Value::Null)
+                }
+                Delivery::Subscription { ticket, result, .. } => match result {
+                    Ok(attached) => said(&attached.subscribed.acknowledgement),
+                    Err(_refusal) => (format!("refused {ticket}"), Value::Null),
+                },
             })
             .collect()
     }

@@ -79,7 +79,7 @@ mod tests {
         let user = User::parse(data, 200).unwrap();
         assert_eq!(&*user.id, "7");
         assert_eq!(user.info.as_deref(), Some(r#"{"name":"Ann"}"#));
-        assert_eq!(user.watchlist, ["8".into(), "9".into()]);
+        assert_eq!(user.watchlist, [Arc::from("8"), Arc::from("9")]);
         assert!(!user.watchlist_was_cut);
         assert_eq!(User::parse(r#"{"id":"7"}"#, 200).unwrap().info, None);
     }

@@ -55,6 +55,8 @@ pub(in crate::cluster) struct Topic {
     phase: Phase,
     /// Subscriptions, sign-ins or connections of this node, those that wait aside.
     count: usize,
+    /// Ends that came before what they end.
+    owed: usize,
     users: HashMap<Arc<str>, Local>,
     departed: HashSet<Arc<str>>,
     /// What Redis has of this node.
@@ -92,6 +94,7 @@ impl Topic {
             is_counted,
             phase: Phase::Out,
             count: 0,
+            owed: 0,
             users: HashMap::new(),
             departed: HashSet::new(),
             told: 0,
@@ -143,7 +146,11 @@ impl Topic {
 
     /// Ends a subscription that was attached.
     pub(in crate::cluster) fn leave(&mut self, user_id: Option<&str>) {
-        self.count = self.count.saturating_sub(1);
+        match self.count.checked_sub(1) {
+            Some(count) => self.count = count,
+            // It ended before its answer came.
+            None => self.owed += 1,
+        }
         let Some(user_id) = user_id else { return };
         let Some(local) = self.users.get_mut(user_id) else { return };
         local.connections -= 1;
@@ -156,7 +163,10 @@ impl Topic {
 
     /// One more, of something that nobody waits for.
     pub(in crate::cluster) fn add(&mut self) {
-        self.count += 1;
+        match self.owed.checked_sub(1) {
+            Some(owed) => self.owed = owed,
+            None => self.count += 1,
+        }
     }
 
     /// One less, to be believed at `at`: until then it may come back.

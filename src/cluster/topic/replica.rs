@@ -77,7 +77,7 @@ impl Topic {
         now: Instant,
     ) -> Effect {
         if is_accepted {
-            self.count += 1;
+            self.add();
         }
         match waiter {
             Waiter::Admission(admission) => Effect::Admit(admission, is_accepted),

@@ -1,1 +1,288 @@
-//! Topics against a Redis that answers as the scripts do.
+//! Topics against answers and messages as the scripts give them.
+
+use super::*;
+use crate::{
+    cluster::envelope::{Change, Envelope, EnvelopeId},
+    hub::{ConnectionKey, ConnectionRef, ShardIndex},
+    protocol::{Frame, FrameKind, Member},
+};
+
+fn connection(place: u32) -> ConnectionRef {
+    ConnectionRef { shard: ShardIndex::new(0), key: ConnectionKey { place, generation: 1 } }
+}
+
+fn topic(channel: &str) -> Topic {
+    let channel = ChannelName::parse(channel, 100).unwrap();
+    let name = TopicName { app_id: "1".into(), subject: Subject::Channel(channel) };
+    let mut config = AppConfig::development();
+    config.subscription_count = true;
+    Topic::new(name, &config)
+}
+
+fn member(user_id: &str) -> Member {
+    Member { user_id: user_id.into(), user_info: "{}".into() }
+}
+
+fn subscriber(place: u32, user_id: Option<&str>) -> Waiter {
+    Waiter::Subscriber { connection: connection(place), ticket: place, member: user_id.map(member) }
+}
+
+fn synced(version: u64, sequence: u64, mine: usize, members: &[&str]) -> Synced {
+    Synced {
+        epoch: "e1".into(),
+        version,
+        sequence,
+        total: mine,
+        mine,
+        accepted: vec![true; 9],
+        members: members.iter().map(|id| (Arc::from(*id), Arc::from("{}"))).collect(),
+        last: None,
+    }
+}
+
+fn event(sequence: u64) -> Message {
+    let frame = Frame::published(FrameKind::Event, &format!("event {sequence}"), Instant::now());
+    let envelope = Envelope {
+        id: EnvelopeId(sequence),
+        is_repeated: false,
+        except: None,
+        remember_ms: 0,
+        frame,
+    };
+    Message::Event { sequence, envelope }
+}
+
+fn change(version: u64, change: Change) -> Message {
+    Message::Change { epoch: "e1".into(), version, change }
+}
+
+/// What a subscriber would see of the effects, in short.
+fn seen(effects: &[Effect]) -> Vec<String> {
+    let text = |frame: &Frame| {
+        let text = frame.text_of().unwrap();
+        let find = |what: &str| text.contains(what);
+        match text {
+            _ if find("member_added") => format!("+{}", user_of(text)),
+            _ if find("member_removed") => format!("-{}", user_of(text)),
+            _ => text.to_owned(),
+        }
+    };
+    effects
+        .iter()
+        .map(|effect| match effect {
+            Effect::Attach { ticket, .. } => format!("attach {ticket}"),
+            Effect::Refuse { ticket, .. } => format!("refuse {ticket}"),
+            Effect::Admit(_, is_admitted) => format!("admit {is_admitted}"),
+            Effect::Deliver(frame, _) => text(frame),
+            Effect::Total(total) => format!("total {total}"),
+            Effect::Interrupt => "interrupt".into(),
+            Effect::Doubt => "doubt".into(),
+            Effect::Online(is_online) => format!("online {is_online}"),
+        })
+        .collect()
+}
+
+fn user_of(text: &str) -> String {
+    let after = text.split(r#"user_id\":\""#).nth(1).unwrap_or_default();
+    after.split(r#"\""#).next().unwrap_or_default().to_owned()
+}
+
+fn hear(topic: &mut Topic, message: Message) -> Vec<String> {
+    let mut effects = Vec::new();
+    topic.on_message(message, false, Instant::now(), &mut effects);
+    seen(&effects)
+}
+
+fn answer(topic: &mut Topic, synced: Synced, is_full: bool) -> Vec<String> {
+    seen(&topic.on_synced(synced, is_full, 100, Instant::now()))
+}
+
+/// Takes the next step, which is an assertion.
+fn assertion(topic: &mut Topic) -> Assertion {
+    match topic.next_step(Instant::now()) {
+        Some(Step::Sync(assertion)) => assertion,
+        other => panic!("{other:?} instead of an assertion"),
+    }
+}
+
+/// A topic with one subscriber per user, at version and sequence 5.
+fn begun(channel: &str, users: &[&str]) -> Topic {
+    let mut topic = topic(channel);
+    let is_presence = topic.channel().is_some_and(ChannelName::is_presence);
+    for (place, user) in (1..).zip(users) {
+        topic.join(subscriber(place, is_presence.then_some(user)));
+    }
+    assert!(matches!(topic.next_step(Instant::now()), Some(Step::Enter)));
+    topic.entered();
+    assert!(assertion(&mut topic).is_full);
+    answer(&mut topic, synced(5, 5, users.len(), if is_presence { users } else { &[] }), true);
+    topic
+}
+
+/// Loses the link, and comes as far as the assertion on the next.
+fn relink(topic: &mut Topic) -> Assertion {
+    topic.detach();
+    assert!(matches!(topic.next_step(Instant::now()), Some(Step::Enter)));
+    topic.entered();
+    assertion(topic)
+}
+
+#[test]
+fn the_first_subscriber_waits_for_the_bus_and_the_snapshot() {
+    let mut topic = topic("room");
+    topic.join(subscriber(1, None));
+    assert!(matches!(topic.next_step(Instant::now()), Some(Step::Enter)));
+    assert!(topic.next_step(Instant::now()).is_none(), "one step at a time");
+    topic.entered();
+    let first = assertion(&mut topic);
+    assert!(first.is_full && first.base == 1);
+    // What the bus tells before the answer is not lost: it is later than the snapshot, or in it.
+    assert!(hear(&mut topic, event(5)).is_empty());
+    assert!(hear(&mut topic, event(6)).is_empty());
+    assert_eq!(answer(&mut topic, synced(5, 5, 1, &[]), true), ["attach 1", "event 6"]);
+    assert_eq!(hear(&mut topic, event(7)), ["event 7"]);
+    topic.join(subscriber(2, None));
+    let second = assertion(&mut topic);
+    assert!(!second.is_full && second.base == 2, "a known channel is asked once");
+    assert_eq!(answer(&mut topic, synced(5, 7, 2, &[]), false), ["attach 2"]);
+}
+
+#[test]
+fn members_come_and_go_by_versions() {
+    let mut topic = begun("presence-a", &["1"]);
+    assert_eq!(hear(&mut topic, change(6, Change::Added(member("2")))), ["+2"]);
+    assert!(hear(&mut topic, change(6, Change::Added(member("2")))).is_empty(), "told before");
+    assert_eq!(hear(&mut topic, change(7, Change::Removed("2".into()))), ["-2"]);
+    assert!(topic.next_step(Instant::now()).is_none());
+    hear(&mut topic, change(9, Change::Added(member("3"))));
+    assert!(assertion(&mut topic).is_full, "a version is missing: it is read again");
+    assert_eq!(answer(&mut topic, synced(9, 5, 1, &["1", "3", "4"]), true), ["+4"]);
+}
+
+#[test]
+fn who_is_back_before_it_was_said_was_never_away() {
+    let mut topic = begun("presence-a", &["1"]);
+    topic.leave(Some("1"));
+    topic.join(subscriber(2, Some("1")));
+    let said = assertion(&mut topic);
+    assert!(said.departed.is_empty());
+    assert_eq!((said.base, said.joins.len()), (0, 1));
+}
+
+#[test]
+fn who_left_while_something_was_under_way_is_said_next() {
+    let mut topic = begun("presence-a", &["1", "2"]);
+    topic.join(subscriber(3, Some("3")));
+    assertion(&mut topic);
+    topic.leave(Some("1"));
+    assert!(topic.next_step(Instant::now()).is_none());
+    answer(&mut topic, synced(5, 5, 3, &[]), false);
+    let next = assertion(&mut topic);
+    assert_eq!((next.base, &*next.departed[0]), (2, "1"));
+}
+
+#[test]
+fn a_full_roster_refuses_only_who_is_new() {
+    let mut topic = begun("presence-a", &["1"]);
+    topic.join(subscriber(2, Some("2")));
+    topic.join(subscriber(3, Some("1")));
+    assertion(&mut topic);
+    let verdicts = Synced { accepted: vec![false, true], ..synced(5, 5, 2, &[]) };
+    assert_eq!(answer(&mut topic, verdicts, false), ["refuse 2", "attach 3"]);
+    assert!(topic.next_step(Instant::now()).is_none(), "both sides agree");
+}
+
+#[test]
+fn after_a_lost_link_everything_is_asserted_and_the_difference_told() {
+    let mut topic = begun("presence-a", &["1"]);
+    hear(&mut topic, change(6, Change::Added(member("gone"))));
+    let said = relink(&mut topic);
+    assert!(said.is_full);
+    assert_eq!((said.base, said.joins.len(), said.joins[0].connections), (1, 1, 0));
+    let now = Synced { accepted: vec![true], ..synced(9, 5, 1, &["1", "new"]) };
+    assert_eq!(answer(&mut topic, now, true), ["-gone", "+new"]);
+}
+
+#[test]
+fn what_was_missed_while_the_link_was_lost_interrupts() {
+    let mut topic = begun("room", &["a"]);
+    relink(&mut topic);
+    assert_eq!(answer(&mut topic, synced(5, 7, 1, &[]), true), ["interrupt"]);
+
+    let mut topic = begun("room", &["a"]);
+    relink(&mut topic);
+    assert!(answer(&mut topic, synced(5, 5, 1, &[]), true).is_empty(), "nothing was missed");
+
+    let mut topic = begun("room", &["a"]);
+    relink(&mut topic);
+    let elsewhere = Synced { epoch: "e2".into(), ..synced(0, 0, 1, &[]) };
+    assert_eq!(answer(&mut topic, elsewhere, true), ["doubt"]);
+
+    let mut topic = begun("room", &["a"]);
+    relink(&mut topic);
+    assert_eq!(answer(&mut topic, synced(5, 3, 1, &[]), true), ["interrupt"], "a replica behind");
+}
+
+#[test]
+fn what_came_between_listening_and_the_snapshot_is_not_missed() {
+    let mut topic = begun("room", &["a"]);
+    relink(&mut topic);
+    for sequence in [6, 7, 8] {
+        assert!(hear(&mut topic, event(sequence)).is_empty());
+    }
+    let seen = answer(&mut topic, synced(5, 7, 1, &[]), true);
+    assert_eq!(seen, ["event 6", "event 7", "event 8"]);
+}
+
+#[test]
+fn a_gap_in_the_sequence_interrupts_at_once() {
+    let mut topic = begun("room", &["a"]);
+    assert_eq!(hear(&mut topic, event(7)), ["interrupt", "event 7"]);
+    // Nobody counts any more: the hash is gone, and everything is asserted anew.
+    assert_eq!(hear(&mut topic, event(0)), ["event 0"]);
+    assert!(assertion(&mut topic).is_full);
+}
+
+#[test]
+fn those_who_wait_when_the_link_is_lost_are_answered_by_the_next() {
+    let mut topic = begun("room", &["a"]);
+    topic.join(subscriber(2, None));
+    assertion(&mut topic);
+    topic.join(subscriber(3, None));
+    assert_eq!(relink(&mut topic).base, 3);
+    let told = answer(&mut topic, synced(5, 5, 3, &[]), true);
+    assert_eq!(told, ["total 3", "attach 2", "attach 3"]);
+}
+
+#[test]
+fn a_topic_that_nobody_needs_is_left_a_while_later() {
+    let mut topic = begun("room", &["a"]);
+    topic.leave(None);
+    let said = assertion(&mut topic);
+    assert_eq!(said.base, 0);
+    answer(&mut topic, synced(5, 5, 0, &[]), false);
+    let now = Instant::now();
+    assert!(topic.next_step(now).is_none());
+    assert!(topic.wake_at().is_some_and(|at| at <= now + LINGER));
+    assert!(matches!(topic.next_step(now + LINGER), Some(Step::Leave)));
+    topic.join(subscriber(9, None));
+    assert!(topic.next_step(now).is_none(), "it leaves first");
+    topic.left();
+    assert!(matches!(topic.next_step(now), Some(Step::Enter)));
+}
+
+#[test]
+fn an_ended_sign_in_counts_until_its_time() {
+    let name = TopicName { app_id: "1".into(), subject: Subject::User("u".into()) };
+    let mut topic = Topic::new(name, &AppConfig::development());
+    let now = Instant::now();
+    topic.add();
+    topic.next_step(now);
+    topic.entered();
+    assert_eq!(assertion(&mut topic).base, 1);
+    assert!(answer(&mut topic, synced(1, 0, 1, &[]), true).is_empty());
+    topic.end_at(now + LINGER);
+    assert!(topic.next_step(now).is_none());
+    assert!(matches!(topic.next_step(now + LINGER), Some(Step::Sync(said)) if said.base == 0));
+    assert_eq!(hear(&mut topic, change(2, Change::Total(0))), ["online false"]);
+}
