@@ -16,10 +16,14 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::time::timeout;
 
 /// How long an assertion may take until it is not done any more. What lies in the way of a lost
 /// link is never done later than this, and so never after what the next link says.
 pub(super) const ASSERT_WITHIN: Duration = Duration::from_secs(1);
+
+/// When what a lost link never answered is forgotten.
+const WORK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Makes the call that asserts something for `node`, which need not be this one.
 pub(super) fn assertion_call(
@@ -190,9 +194,11 @@ impl Manager {
     pub(super) fn begin(&self, work: impl Future<Output = Outcome> + Send + 'static) {
         let (outcomes, link) = (self.outcomes.clone(), self.link_number);
         tokio::spawn(async move {
-            let outcome = work.await;
-            // The manager is gone when the process ends.
-            let _ = outcomes.send((link, outcome));
+            // The link is given up much sooner, and then nobody asks what came of it.
+            if let Ok(outcome) = timeout(WORK_TIMEOUT, work).await {
+                // The manager is gone when the process ends.
+                let _ = outcomes.send((link, outcome));
+            }
         });
     }
 
@@ -228,7 +234,7 @@ impl Manager {
                 let Some(found) = self.topics.get_mut(topic) else { return };
                 let hub = self.hubs.get(&found.name.app_id);
                 let most = hub.map_or(0, |hub| hub.app().config.max_presence_members);
-                let effects = found.on_synced(*synced, is_full, most, now);
+                let effects = found.on_synced(&synced, is_full, most, now);
                 if found.has_settled() || !found.is_heard() {
                     self.settled(topic);
                 }
@@ -294,7 +300,7 @@ impl Manager {
                     Effect::Attach { connection, ticket, user_id, welcome },
                     Subject::Channel(channel),
                 ) => {
-                    hub.attach(channel, connection, ticket, user_id, welcome.into(), now);
+                    hub.attach(channel, connection, ticket, user_id, welcome, now);
                 }
                 (Effect::Refuse { connection, ticket, refusal }, Subject::Channel(channel)) => {
                     hub.refuse(channel, connection, ticket, refusal);

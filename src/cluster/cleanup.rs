@@ -9,7 +9,7 @@ use super::{
     shared::Shared,
     topic::Assertion,
 };
-use crate::app::App;
+use crate::{app::App, config::AppConfig};
 use redis::{RedisResult, cmd};
 use std::{
     collections::HashMap,
@@ -93,11 +93,12 @@ impl CleanUp {
             self.shared.metrics.foreign("the name of a topic");
             return Ok(());
         };
-        // Of an app that only the other node knew, nobody is told anything.
-        let Some(app) = self.configs.get(&name.app_id) else { return Ok(()) };
+        // Of an app that only the other node knew, nobody is here to be told anything.
+        let unknown = AppConfig::default();
+        let config = self.configs.get(&name.app_id).map_or(&unknown, |app| &app.config);
         let nothing = Assertion { is_full: true, ..Assertion::default() };
         let now = Instant::now();
-        let call = assertion_call(&self.shared, &name, &app.config, &self.node, &nothing, now);
+        let call = assertion_call(&self.shared, &name, config, &self.node, &nothing, now);
         match read(call.run(&mut connection).await?, now) {
             Ok(Verdict::Done(_, turn)) => {
                 if self.shared.is_cluster && matches!(name.subject, Subject::Channel(_)) {

@@ -54,6 +54,8 @@ pub(super) struct Pushes {
 pub(super) enum Push {
     /// A message.
     Message { bus: Vec<u8>, message: Vec<u8> },
+    /// A bus is not listened to any more.
+    Unsubscribed { bus: Vec<u8> },
     /// The link is lost, or something on it that only a new one mends.
     Lost,
 }
@@ -265,25 +267,23 @@ impl Pushes {
 }
 
 fn read(info: PushInfo) -> Option<Push> {
-    match info.kind {
-        PushKind::Message | PushKind::SMessage => {
-            let mut data = info.data.into_iter();
-            match (data.next(), data.next()) {
-                (Some(Value::BulkString(bus)), Some(Value::BulkString(message))) => {
-                    Some(Push::Message { bus, message })
-                }
-                _ => None,
-            }
-        }
-        PushKind::Disconnection => Some(Push::Lost),
-        _ => None,
+    let PushInfo { kind, data } = info;
+    let mut data = data.into_iter().map(bytes);
+    let mut next = || data.next().flatten();
+    if matches!(kind, PushKind::Message | PushKind::SMessage) {
+        return Some(Push::Message { bus: next()?, message: next()? });
     }
+    if matches!(kind, PushKind::Unsubscribe | PushKind::SUnsubscribe) {
+        return Some(Push::Unsubscribed { bus: next()? });
+    }
+    (kind == PushKind::Disconnection).then_some(Push::Lost)
+}
+
+fn bytes(value: Value) -> Option<Vec<u8>> {
+    if let Value::BulkString(bytes) = value { Some(bytes) } else { None }
 }
 
 fn len_of(info: &PushInfo) -> usize {
-    let data = info.data.iter().map(|value| match value {
-        Value::BulkString(bytes) => bytes.len(),
-        _ => 0,
-    });
-    data.sum::<usize>() + size_of::<PushInfo>()
+    let len = |value: &Value| if let Value::BulkString(bytes) = value { bytes.len() } else { 0 };
+    info.data.iter().map(len).sum::<usize>() + size_of::<PushInfo>()
 }

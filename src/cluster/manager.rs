@@ -85,6 +85,8 @@ pub(super) struct Manager {
     pub(super) topics: HashMap<Arc<str>, Topic>,
     /// Topics that may have a step to take.
     dirty: VecDeque<Arc<str>>,
+    /// The same, to be found.
+    listed: HashSet<Arc<str>>,
     /// Topics to look at later.
     later: BinaryHeap<Reverse<(Instant, Arc<str>)>>,
     pub(super) in_flight: usize,
@@ -124,6 +126,7 @@ impl Manager {
             hubs,
             topics: HashMap::new(),
             dirty: VecDeque::new(),
+            listed: HashSet::new(),
             later: BinaryHeap::new(),
             in_flight: 0,
             outcomes,
@@ -190,6 +193,13 @@ impl Manager {
             match push {
                 Push::Lost => return self.lose_link("the link to redis is lost"),
                 Push::Message { bus, message } => self.on_message(&bus, &message),
+                Push::Unsubscribed { bus } => {
+                    let topic = str::from_utf8(&bus).ok().and_then(|bus| self.topics.get(bus));
+                    // Unless this node asked for it, the slot of the topic has moved.
+                    if topic.is_some_and(|topic| !topic.is_leaving()) {
+                        return self.lose_link("redis ended a subscription");
+                    }
+                }
             }
             let Some(pushes) = &mut self.pushes else { return };
             tokio::select! {
@@ -294,7 +304,7 @@ impl Manager {
 
     /// Has the topic looked at when this turn is over.
     pub(super) fn touch(&mut self, name: &Arc<str>) {
-        if self.dirty.back() != Some(name) {
+        if self.listed.insert(Arc::clone(name)) {
             self.dirty.push_back(Arc::clone(name));
         }
     }
@@ -317,6 +327,7 @@ impl Manager {
         let now = Instant::now();
         while self.in_flight < IN_FLIGHT_MAX {
             let Some(name) = self.dirty.pop_front() else { return };
+            self.listed.remove(&name);
             let Some(topic) = self.topics.get_mut(&name) else { continue };
             if topic.is_forgotten() {
                 self.topics.remove(&name);
@@ -337,6 +348,7 @@ impl Manager {
     /// Everything that this node has is to be asserted.
     pub(super) fn touch_all(&mut self) {
         self.dirty = self.topics.keys().cloned().collect();
+        self.listed = self.topics.keys().cloned().collect();
         self.unsettled = self.topics.keys().cloned().collect();
     }
 

@@ -166,13 +166,12 @@ impl Shared {
         }
         let answer = self.answer(give_up, call.run(&mut connection)).await;
         Some(match answer {
-            None => Attempt::Lost,
             Some(Ok(value)) => read(value, events.len()).unwrap_or(Attempt::Refused),
             Some(Err(error)) if was_refused(&error) => {
                 tracing::debug!(%error, "redis refused a publish");
                 Attempt::Refused
             }
-            Some(Err(_)) => Attempt::Lost,
+            Some(Err(_)) | None => Attempt::Lost,
         })
     }
 

@@ -2,7 +2,10 @@
 
 use super::link::Connection;
 use redis::{Cmd, RedisError, RedisResult, ServerErrorKind, Value, cmd};
-use std::sync::{Arc, OnceLock};
+use std::{
+    fmt::Display,
+    sync::{Arc, OnceLock},
+};
 
 /// How long a topic without anybody is still remembered, in ms. A node that comes back within
 /// that time can tell whether it missed something.
@@ -83,8 +86,8 @@ impl Call {
         self
     }
 
-    pub(super) fn number(self, number: impl ToString) -> Self {
-        self.arg(number.to_string())
+    pub(super) fn number(self, number: impl Display) -> Self {
+        self.arg(format!("{number}"))
     }
 
     fn command(&self, name: &str, script: &str) -> Cmd {
@@ -119,18 +122,16 @@ pub(super) struct Unexpected;
 
 impl Answer {
     pub(super) fn new(value: Value) -> Result<Self, Unexpected> {
-        match value {
-            Value::Array(values) => Ok(Self(values.into_iter())),
-            _ => Err(Unexpected),
+        if let Value::Array(values) = value {
+            Ok(Self(values.into_iter()))
+        } else {
+            Err(Unexpected)
         }
     }
 
     pub(super) fn bytes(&mut self) -> Result<Vec<u8>, Unexpected> {
-        match self.0.next() {
-            Some(Value::BulkString(bytes)) => Ok(bytes),
-            Some(Value::SimpleString(text)) => Ok(text.into_bytes()),
-            _ => Err(Unexpected),
-        }
+        let value = self.0.next();
+        if let Some(Value::BulkString(bytes)) = value { Ok(bytes) } else { Err(Unexpected) }
     }
 
     pub(super) fn text(&mut self) -> Result<String, Unexpected> {
@@ -139,10 +140,9 @@ impl Answer {
 
     /// A count: never negative.
     pub(super) fn number(&mut self) -> Result<u64, Unexpected> {
-        match self.0.next() {
-            Some(Value::Int(number)) => u64::try_from(number).map_err(|_| Unexpected),
-            _ => Err(Unexpected),
-        }
+        let value = self.0.next();
+        let Some(Value::Int(number)) = value else { return Err(Unexpected) };
+        u64::try_from(number).map_err(|_| Unexpected)
     }
 
     pub(super) fn count(&mut self) -> Result<usize, Unexpected> {

@@ -77,12 +77,10 @@ impl Node {
     ///
     /// [`Away`].
     pub async fn terminate(&self, hub: &Hub, user_id: &str) -> Result<(), Away> {
-        match &self.cluster {
-            Some(cluster) => Ok(cluster.terminate(hub, user_id).await?),
-            None => {
-                hub.terminate(user_id);
-                Ok(())
-            }
+        if let Some(cluster) = &self.cluster {
+            return Ok(cluster.terminate(hub, user_id).await?);
         }
+        hub.terminate(user_id);
+        Ok(())
     }
 }

@@ -199,6 +199,10 @@ impl Topic {
         self.is_current && !self.is_doubtful
     }
 
+    pub(in crate::cluster) fn is_leaving(&self) -> bool {
+        self.phase == Phase::Leaving
+    }
+
     pub(in crate::cluster) fn is_forgotten(&self) -> bool {
         self.phase == Phase::Out && !self.is_needed() && self.told == 0
     }

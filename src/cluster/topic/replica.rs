@@ -30,7 +30,7 @@ impl Topic {
     /// Takes what Redis said to the assertion. `max_members` is for the refusal's text.
     pub(in crate::cluster) fn on_synced(
         &mut self,
-        synced: Synced,
+        synced: &Synced,
         is_full: bool,
         max_members: usize,
         now: Instant,
@@ -40,7 +40,7 @@ impl Topic {
         let waiters = self.sent.take().unwrap_or_default();
         let mut accepted = synced.accepted.clone();
         if is_full && self.is_heard() {
-            self.read(&synced, now, &mut effects);
+            self.read(synced, now, &mut effects);
         } else if let Some(replica) = &self.replica
             && (replica.epoch != synced.epoch || replica.version < synced.version)
         {

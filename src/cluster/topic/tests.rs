@@ -93,7 +93,7 @@ fn hear(topic: &mut Topic, message: Message) -> Vec<String> {
     seen(&effects)
 }
 
-fn answer(topic: &mut Topic, synced: Synced, is_full: bool) -> Vec<String> {
+fn answer(topic: &mut Topic, synced: &Synced, is_full: bool) -> Vec<String> {
     seen(&topic.on_synced(synced, is_full, 100, Instant::now()))
 }
 
@@ -115,7 +115,7 @@ fn begun(channel: &str, users: &[&str]) -> Topic {
     assert!(matches!(topic.next_step(Instant::now()), Some(Step::Enter)));
     topic.entered();
     assert!(assertion(&mut topic).is_full);
-    answer(&mut topic, synced(5, 5, users.len(), if is_presence { users } else { &[] }), true);
+    answer(&mut topic, &synced(5, 5, users.len(), if is_presence { users } else { &[] }), true);
     topic
 }
 
@@ -139,12 +139,12 @@ fn the_first_subscriber_waits_for_the_bus_and_the_snapshot() {
     // What the bus tells before the answer is not lost: it is later than the snapshot, or in it.
     assert!(hear(&mut topic, event(5)).is_empty());
     assert!(hear(&mut topic, event(6)).is_empty());
-    assert_eq!(answer(&mut topic, synced(5, 5, 1, &[]), true), ["attach 1", "event 6"]);
+    assert_eq!(answer(&mut topic, &synced(5, 5, 1, &[]), true), ["attach 1", "event 6"]);
     assert_eq!(hear(&mut topic, event(7)), ["event 7"]);
     topic.join(subscriber(2, None));
     let second = assertion(&mut topic);
     assert!(!second.is_full && second.base == 2, "a known channel is asked once");
-    assert_eq!(answer(&mut topic, synced(5, 7, 2, &[]), false), ["attach 2"]);
+    assert_eq!(answer(&mut topic, &synced(5, 7, 2, &[]), false), ["attach 2"]);
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn members_come_and_go_by_versions() {
     assert!(topic.next_step(Instant::now()).is_none());
     hear(&mut topic, change(9, Change::Added(member("3"))));
     assert!(assertion(&mut topic).is_full, "a version is missing: it is read again");
-    assert_eq!(answer(&mut topic, synced(9, 5, 1, &["1", "3", "4"]), true), ["+4"]);
+    assert_eq!(answer(&mut topic, &synced(9, 5, 1, &["1", "3", "4"]), true), ["+4"]);
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn who_left_while_something_was_under_way_is_said_next() {
     assertion(&mut topic);
     topic.leave(Some("1"));
     assert!(topic.next_step(Instant::now()).is_none());
-    answer(&mut topic, synced(5, 5, 3, &[]), false);
+    answer(&mut topic, &synced(5, 5, 3, &[]), false);
     let next = assertion(&mut topic);
     assert_eq!((next.base, &*next.departed[0]), (2, "1"));
 }
@@ -188,7 +188,7 @@ fn a_full_roster_refuses_only_who_is_new() {
     topic.join(subscriber(3, Some("1")));
     assertion(&mut topic);
     let verdicts = Synced { accepted: vec![false, true], ..synced(5, 5, 2, &[]) };
-    assert_eq!(answer(&mut topic, verdicts, false), ["refuse 2", "attach 3"]);
+    assert_eq!(answer(&mut topic, &verdicts, false), ["refuse 2", "attach 3"]);
     assert!(topic.next_step(Instant::now()).is_none(), "both sides agree");
 }
 
@@ -200,27 +200,27 @@ fn after_a_lost_link_everything_is_asserted_and_the_difference_told() {
     assert!(said.is_full);
     assert_eq!((said.base, said.joins.len(), said.joins[0].connections), (1, 1, 0));
     let now = Synced { accepted: vec![true], ..synced(9, 5, 1, &["1", "new"]) };
-    assert_eq!(answer(&mut topic, now, true), ["-gone", "+new"]);
+    assert_eq!(answer(&mut topic, &now, true), ["-gone", "+new"]);
 }
 
 #[test]
 fn what_was_missed_while_the_link_was_lost_interrupts() {
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
-    assert_eq!(answer(&mut topic, synced(5, 7, 1, &[]), true), ["interrupt"]);
+    assert_eq!(answer(&mut topic, &synced(5, 7, 1, &[]), true), ["interrupt"]);
 
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
-    assert!(answer(&mut topic, synced(5, 5, 1, &[]), true).is_empty(), "nothing was missed");
+    assert!(answer(&mut topic, &synced(5, 5, 1, &[]), true).is_empty(), "nothing was missed");
 
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
     let elsewhere = Synced { epoch: "e2".into(), ..synced(0, 0, 1, &[]) };
-    assert_eq!(answer(&mut topic, elsewhere, true), ["doubt"]);
+    assert_eq!(answer(&mut topic, &elsewhere, true), ["doubt"]);
 
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
-    assert_eq!(answer(&mut topic, synced(5, 3, 1, &[]), true), ["interrupt"], "a replica behind");
+    assert_eq!(answer(&mut topic, &synced(5, 3, 1, &[]), true), ["interrupt"], "a replica behind");
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn what_came_between_listening_and_the_snapshot_is_not_missed() {
     for sequence in [6, 7, 8] {
         assert!(hear(&mut topic, event(sequence)).is_empty());
     }
-    let seen = answer(&mut topic, synced(5, 7, 1, &[]), true);
+    let seen = answer(&mut topic, &synced(5, 7, 1, &[]), true);
     assert_eq!(seen, ["event 6", "event 7", "event 8"]);
 }
 
@@ -250,7 +250,7 @@ fn those_who_wait_when_the_link_is_lost_are_answered_by_the_next() {
     assertion(&mut topic);
     topic.join(subscriber(3, None));
     assert_eq!(relink(&mut topic).base, 3);
-    let told = answer(&mut topic, synced(5, 5, 3, &[]), true);
+    let told = answer(&mut topic, &synced(5, 5, 3, &[]), true);
     assert_eq!(told, ["total 3", "attach 2", "attach 3"]);
 }
 
@@ -260,7 +260,7 @@ fn a_topic_that_nobody_needs_is_left_a_while_later() {
     topic.leave(None);
     let said = assertion(&mut topic);
     assert_eq!(said.base, 0);
-    answer(&mut topic, synced(5, 5, 0, &[]), false);
+    answer(&mut topic, &synced(5, 5, 0, &[]), false);
     let now = Instant::now();
     assert!(topic.next_step(now).is_none());
     assert!(topic.wake_at().is_some_and(|at| at <= now + LINGER));
@@ -280,7 +280,7 @@ fn an_ended_sign_in_counts_until_its_time() {
     topic.next_step(now);
     topic.entered();
     assert_eq!(assertion(&mut topic).base, 1);
-    assert!(answer(&mut topic, synced(1, 0, 1, &[]), true).is_empty());
+    assert!(answer(&mut topic, &synced(1, 0, 1, &[]), true).is_empty());
     topic.end_at(now + LINGER);
     assert!(topic.next_step(now).is_none());
     assert!(matches!(topic.next_step(now + LINGER), Some(Step::Sync(said)) if said.base == 0));
