@@ -16,6 +16,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("shard", 5),
     ("http", 5),
     ("node", 4),
+    ("webhook", 3),
     ("session", 2),
     ("hub", 2),
     ("signature", 1),

@@ -37,12 +37,13 @@ mod tests;
 mod unsupported;
 mod values;
 mod variables;
+mod webhooks;
 
-pub use app::{AppConfig, ClientEvents, WebhookConfig};
+pub use app::{AppConfig, ClientEvents, WebhookConfig, WebhookEvent};
 pub use load::{Flags, Loaded, Sources, load};
 pub use origin::ConfigError;
 pub use secret::Secret;
 pub use settings::{
     Config, ConnectionConfig, ConsoleConfig, LogConfig, LogFormat, LogLevel, MetricsConfig,
-    RedisConfig, ServerConfig, TlsConfig,
+    RedisConfig, ServerConfig, TlsConfig, WebhooksConfig,
 };

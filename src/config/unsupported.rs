@@ -2,7 +2,7 @@
 //!
 //! Whoever builds one of these parts deletes its lines here.
 
-use super::{draft::Draft, key::Key, origin::ConfigError, variables::Variables};
+use super::{draft::Draft, origin::ConfigError, variables::Variables};
 use toml::Value;
 
 const RULE: &str = "is not supported by this version of Campanile";
@@ -10,14 +10,11 @@ const RULE: &str = "is not supported by this version of Campanile";
 /// Keys that must stay empty.
 const KEYS: [&str; 4] = ["server.tls.cert", "server.tls.key", "redis.url", "console.password"];
 
-/// Lists of sections that must stay empty.
-const SECTIONS: [&str; 1] = ["apps[].webhooks[]"];
-
 const OFF: &[&str] = &["false", "0"];
 
 /// Peers' variables, the values with which they ask for nothing that we lack, and what the others
 /// ask for.
-const VARIABLES: [(&str, &[&str], &str); 10] = [
+const VARIABLES: [(&str, &[&str], &str); 9] = [
     ("REVERB_SCALING_ENABLED", OFF, "scaling through Redis"),
     ("REVERB_APP_RATE_LIMITING_ENABLED", OFF, "limiting the rate of all messages"),
     ("SOKETI_ADAPTER_DRIVER", &["local"], "an adapter other than `local`"),
@@ -27,7 +24,6 @@ const VARIABLES: [(&str, &[&str], &str); 10] = [
     ("SOKETI_RATE_LIMITER_DRIVER", &["local"], "a rate limiter other than `local`"),
     ("SOKETI_SSL_CERT", &[], "TLS in the server"),
     ("SOKETI_SSL_KEY", &[], "TLS in the server"),
-    ("SOKETI_DEFAULT_APP_WEBHOOKS", &["[]"], "webhooks"),
 ];
 
 /// Names of the variables that this file knows.
@@ -45,19 +41,12 @@ pub(super) fn refuse_variables(variables: &Variables) -> Result<(), ConfigError>
     Ok(())
 }
 
-/// Refuses keys and sections that ask for what this version cannot do.
+/// Refuses keys that ask for what this version cannot do.
 pub(super) fn refuse_keys(draft: &Draft) -> Result<(), ConfigError> {
-    let refused = |key: &Key| SECTIONS.contains(&key.pattern().as_str());
-    if let Some((key, origin)) = draft.sections().find(|(key, _)| refused(key)) {
-        return Err(ConfigError::key(origin, key, RULE));
-    }
     for (key, setting) in draft.settings() {
         let empty = setting.value == Value::String(String::new());
         if KEYS.contains(&key.pattern().as_str()) && !empty {
             return Err(ConfigError::key(&setting.origin, key, RULE));
-        }
-        if refused(&key.section()) {
-            return Err(ConfigError::key(&setting.origin, key.section(), RULE));
         }
     }
     Ok(())

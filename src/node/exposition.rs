@@ -29,6 +29,7 @@ impl Node {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Gauges(self.hubs.values().cloned().collect())));
         registry.register_collector(Box::new(Shared(Arc::clone(&self.metrics))));
+        registry.register_collector(Box::new(self.webhooks.metrics()));
         let mut page = String::new();
         prometheus_text::encode(&mut page, &registry).expect("a String takes all text");
         page

@@ -17,6 +17,7 @@ use crate::{
     protocol::{ChannelName, EventData, SocketId, event},
     session::SessionConfig,
     shutdown::Shutdown,
+    webhook::Webhooks,
 };
 use address::AddressQuota;
 use std::{
@@ -40,6 +41,7 @@ pub struct Node {
     addresses: Arc<AddressQuota>,
     is_strict: bool,
     shutdown: Shutdown,
+    webhooks: Arc<Webhooks>,
 }
 
 /// An event as the application publishes it.
@@ -58,7 +60,13 @@ pub struct Event<'a> {
 impl Node {
     /// Makes a node of `shards` shards with at most `max_connections` connections.
     #[must_use]
-    pub fn new(config: &Config, shards: usize, max_connections: usize, shutdown: Shutdown) -> Self {
+    pub fn new(
+        config: &Config,
+        shards: usize,
+        max_connections: usize,
+        shutdown: Shutdown,
+        webhooks: Arc<Webhooks>,
+    ) -> Self {
         let inboxes = Arc::new(Inboxes::new(shards));
         let hub = |app: &crate::config::AppConfig| {
             Arc::new(Hub::new(
@@ -81,6 +89,7 @@ impl Node {
             addresses: AddressQuota::new(connection.max_connections_per_ip),
             is_strict: connection.strict_protocol,
             shutdown,
+            webhooks,
             inboxes,
         }
     }

@@ -83,19 +83,10 @@ fn what_is_not_built_is_refused_in_the_file() {
         ("[server]\ntls.key = \"a.pem\"", "config.toml:2: server.tls.key"),
         ("[redis]\nurl = \"redis://localhost\"", "config.toml:2: redis.url"),
         ("[console]\npassword = \"x\"", "config.toml:2: console.password"),
-        ("[[apps]]\n[[apps.webhooks]]\nurl = \"http://a\"", "config.toml:2: apps[0].webhooks[0]"),
     ] {
         let expected = format!("{place}: is not supported by this version of Campanile");
         assert_eq!(Setup::default().file(text).error(), expected);
     }
-}
-
-#[test]
-fn an_empty_webhook_is_refused_too() {
-    let error = Setup::default().file("[[apps]]\n[[apps.webhooks]]\n").error();
-    let expected =
-        "config.toml:2: apps[0].webhooks[0]: is not supported by this version of Campanile";
-    assert_eq!(error, expected);
 }
 
 #[test]
@@ -110,16 +101,11 @@ fn what_is_not_built_is_refused_in_the_environment() {
         ("SOKETI_RATE_LIMITER_DRIVER", "cluster", "a rate limiter other than `local`"),
         ("SOKETI_SSL_CERT", "a.pem", "TLS in the server"),
         ("SOKETI_SSL_KEY", "a.pem", "TLS in the server"),
-        ("SOKETI_DEFAULT_APP_WEBHOOKS", "[{\"url\":\"http://a\"}]", "webhooks"),
     ] {
         let expected =
             format!("environment {name}: {what} is not supported by this version of Campanile");
         assert_eq!(Setup::default().env(name, value).error(), expected);
     }
-    let error = with_app().env("CAMPANILE_APPS__0__WEBHOOKS__0__URL", "http://a").error();
-    let expected = "environment CAMPANILE_APPS__0__WEBHOOKS__0__URL: apps[0].webhooks[0]: is not supported by this \
-        version of Campanile";
-    assert_eq!(error, expected);
     let error = with_app().env("CAMPANILE_REDIS__URL", "redis://:hunter2@x").error();
     let expected = "environment CAMPANILE_REDIS__URL: redis.url: is not supported by this version of Campanile";
     assert_eq!(error, expected);
