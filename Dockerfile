@@ -10,6 +10,8 @@ RUN cargo build --release --locked --bin campanile
 
 FROM scratch
 COPY --from=build /campanile/target/release/campanile /campanile
+# The authorities that vouch for the endpoints of webhooks.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 # Nobody's rights are enough: the server writes no file and its port is above 1024.
 USER 65534:65534
 EXPOSE 8080

@@ -14,8 +14,8 @@
 //! 7  main, cli                what can be typed
 //! 6  server                   builds the parts, runs them, drains them in order
 //! 5  shard       http         sockets; the HTTP API
-//! 4  node                     hubs, cluster, quotas and counters as one: all that layer 5 knows
-//! 3  cluster                  the other nodes
+//! 4  node                     hubs, cluster, webhooks and counters as one: all that layer 5 knows
+//! 3  cluster    webhook       the other nodes; telling the application
 //! 2  session     hub          one client's protocol without I/O; who and what is on this node
 //! 1  signature   app          HMAC and its strings to sign; tenants and their limits
 //! 0  protocol  config  rate  permit  metrics  shutdown
@@ -46,3 +46,4 @@ pub mod session;
 pub mod shard;
 pub mod shutdown;
 pub mod signature;
+pub mod webhook;

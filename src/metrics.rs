@@ -96,7 +96,7 @@ struct EndedLabels {
 /// Counts of durations by size. The bounds are those of a push service: from a tenth of a
 /// millisecond to ten seconds.
 #[derive(Debug, Default)]
-struct Histogram {
+pub struct Histogram {
     buckets: [AtomicU64; BOUNDS_US.len() + 1],
     sum_us: AtomicU64,
 }
@@ -120,10 +120,37 @@ impl Traffic {
 }
 
 impl Histogram {
-    fn observe(&self, duration: Duration) {
+    /// Counts a duration.
+    pub fn observe(&self, duration: Duration) {
         let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         add(&self.buckets[BOUNDS_US.partition_point(|bound| *bound < us)], 1);
         add(&self.sum_us, us);
+    }
+
+    /// Writes what was counted, the labels being written already.
+    ///
+    /// # Errors
+    ///
+    /// When `encoder` takes no more.
+    pub fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
+        Self::encode_sum(&[self], encoder)
+    }
+
+    /// Writes the sum of several.
+    fn encode_sum(histograms: &[&Self], mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        let sum = |read_one: &dyn Fn(&Self) -> u64| -> u64 {
+            histograms.iter().map(|histogram| read_one(histogram)).sum()
+        };
+        let bounds = BOUNDS_US.iter().map(|us| Duration::from_micros(*us).as_secs_f64());
+        let buckets: Vec<(f64, u64)> = bounds
+            .chain([f64::INFINITY])
+            .enumerate()
+            .map(|(at, bound)| (bound, sum(&|histogram| read(&histogram.buckets[at]))))
+            .collect();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let seconds =
+            Duration::from_micros(sum(&|histogram| read(&histogram.sum_us))).as_secs_f64();
+        encoder.encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)
     }
 }
 
@@ -211,26 +238,11 @@ impl Metrics {
     }
 
     fn encode_latency(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let sum = |read_one: &dyn Fn(&Histogram) -> u64| -> u64 {
-            self.shards.iter().map(|shard| read_one(&shard.latency)).sum()
-        };
-        let bounds = BOUNDS_US.iter().map(|us| Duration::from_micros(*us).as_secs_f64());
-        let buckets: Vec<(f64, u64)> = bounds
-            .chain([f64::INFINITY])
-            .enumerate()
-            .map(|(at, bound)| (bound, sum(&|histogram| read(&histogram.buckets[at]))))
-            .collect();
-        let count = buckets.iter().map(|(_, count)| count).sum();
-        let seconds =
-            Duration::from_micros(sum(&|histogram| read(&histogram.sum_us))).as_secs_f64();
-        encoder
-            .encode_descriptor(
-                "campanile_delivery_latency_seconds",
-                "Time from the acceptance of an event to the slice of writes that carries it; one sample a write",
-                None,
-                MetricType::Histogram,
-            )?
-            .encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)
+        let histograms: Vec<_> = self.shards.iter().map(|shard| &shard.latency).collect();
+        let help = "Time from the acceptance of an event to the slice of writes that carries it; one sample a write";
+        let name = "campanile_delivery_latency_seconds";
+        let family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        Histogram::encode_sum(&histograms, family)
     }
 
     fn encode_shards(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -21,5 +21,8 @@ mod limits_http;
 mod presence;
 mod shutdown;
 mod signin;
+mod sink;
 mod subscription;
 mod vectors;
+mod webhook_cli;
+mod webhooks;

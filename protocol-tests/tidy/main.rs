@@ -17,6 +17,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("http", 5),
     ("node", 4),
     ("cluster", 3),
+    ("webhook", 3),
     ("session", 2),
     ("hub", 2),
     ("signature", 1),

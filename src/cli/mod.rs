@@ -6,6 +6,7 @@ mod health;
 mod listen;
 mod publish;
 mod start;
+mod webhooks;
 
 use crate::config::{self, Flags, Loaded, Sources};
 use clap::{Args, Parser, Subcommand};
@@ -39,6 +40,8 @@ enum Command {
     Listen(listen::ListenArgs),
     /// Ask a running server whether it is alive
     Health(health::HealthArgs),
+    /// Try out the configured webhooks
+    Webhooks(webhooks::WebhooksArgs),
 }
 
 /// Where the configuration is.
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
         Some(Command::Publish(args)) => publish::publish(&args),
         Some(Command::Listen(args)) => listen::listen(&args),
         Some(Command::Health(args)) => health::health(&args),
+        Some(Command::Webhooks(args)) => webhooks::webhooks(&args),
     }
 }
 

@@ -28,7 +28,12 @@ pub(super) fn start(args: &StartArgs) -> ExitCode {
         tracing::warn!(note, "configuration");
     }
     match runtime() {
-        Ok(runtime) => runtime.block_on(serve(&loaded.config)),
+        Ok(runtime) => {
+            let code = runtime.block_on(serve(&loaded.config));
+            // The system may still look up the name of a webhook's endpoint: nobody waits for that.
+            runtime.shutdown_background();
+            code
+        }
         Err(code) => code,
     }
 }

@@ -133,12 +133,91 @@ pub enum ClientEvents {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebhookConfig {
-    /// Where the notices are posted to.
+    /// Where the notices are posted to: `http` or `https`, without credentials. Required.
     pub url: String,
-    /// Names of the events to tell. Default none.
-    pub events: Vec<String>,
+    /// What to tell. At least one.
+    pub events: Vec<WebhookEvent>,
     /// Tell only of channels whose name begins so. Default empty: of all.
     pub channel_prefix: String,
-    /// Headers to send along. Default none.
-    pub headers: BTreeMap<String, String>,
+    /// Tell only of channels whose name ends so. Default empty: of all.
+    pub channel_suffix: String,
+    /// Headers to send along, other than those that the protocol sets. Default none. Their values
+    /// are secret because they can hold a token.
+    pub headers: BTreeMap<String, Secret>,
+}
+
+/// Something that a webhook can tell. The names are Pusher's, but for the last two, which are our
+/// own.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WebhookEvent {
+    /// A channel has its first subscriber.
+    ChannelOccupied,
+    /// A channel has lost its last subscriber, and got none since.
+    ChannelVacated,
+    /// A user has come to a presence channel.
+    MemberAdded,
+    /// A user has left a presence channel, and has not come back.
+    MemberRemoved,
+    /// A client has sent an event.
+    ClientEvent,
+    /// Somebody has subscribed to a cache channel that holds no event.
+    CacheMiss,
+    /// A channel has another number of subscribers.
+    SubscriptionCount,
+    /// A user has signed in with the first of its connections.
+    UserOnline,
+    /// A user has closed the last of its connections, and has not come back.
+    UserOffline,
+}
+
+impl WebhookEvent {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::ChannelOccupied,
+        Self::ChannelVacated,
+        Self::MemberAdded,
+        Self::MemberRemoved,
+        Self::ClientEvent,
+        Self::CacheMiss,
+        Self::SubscriptionCount,
+        Self::UserOnline,
+        Self::UserOffline,
+    ];
+
+    /// The name, in the configuration and in a notice.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ChannelOccupied => "channel_occupied",
+            Self::ChannelVacated => "channel_vacated",
+            Self::MemberAdded => "member_added",
+            Self::MemberRemoved => "member_removed",
+            Self::ClientEvent => "client_event",
+            Self::CacheMiss => "cache_miss",
+            Self::SubscriptionCount => "subscription_count",
+            Self::UserOnline => "user_online",
+            Self::UserOffline => "user_offline",
+        }
+    }
+
+    /// The event with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|event| event.as_str() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_of_a_webhook_has_one_name_everywhere() {
+        for event in WebhookEvent::ALL {
+            let written = serde_json::to_string(&event).unwrap();
+            assert_eq!(written, format!("\"{}\"", event.as_str()));
+            assert_eq!(WebhookEvent::from_name(event.as_str()), Some(event));
+        }
+    }
 }

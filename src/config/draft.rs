@@ -56,11 +56,6 @@ impl Draft {
         self.sections.get(key)
     }
 
-    /// Where the elements of lists of sections begin in the file.
-    pub(super) fn sections(&self) -> impl Iterator<Item = (&Key, &Origin)> {
-        self.sections.iter()
-    }
-
     /// Everything that is written.
     pub(super) fn settings(&self) -> impl Iterator<Item = (&Key, &Setting)> {
         self.settings.iter()

@@ -114,6 +114,9 @@ fn settle(draft: &mut Draft, notes: &mut Vec<String>) -> Result<(Config, bool), 
     relations::make_room(draft, count, notes);
     let count = draft.count(&apps)?;
     apps::complete(draft, count)?;
+    for index in 0..count {
+        draft.count(&apps.item(index).child("webhooks"))?;
+    }
     values::check(draft)?;
     let mut config = to_config(draft)?;
     relations::check(&config, draft)?;

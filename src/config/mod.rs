@@ -38,13 +38,14 @@ mod tests;
 mod unsupported;
 mod values;
 mod variables;
+mod webhooks;
 
-pub use app::{AppConfig, ClientEvents, WebhookConfig};
+pub use app::{AppConfig, ClientEvents, WebhookConfig, WebhookEvent};
 pub use load::{Flags, Loaded, Sources, load};
 pub use origin::ConfigError;
 pub use redis::{RedisTarget, RedisUrl, Topology};
 pub use secret::Secret;
 pub use settings::{
     Config, ConnectionConfig, ConsoleConfig, LogConfig, LogFormat, LogLevel, MetricsConfig,
-    RedisConfig, ServerConfig, TlsConfig,
+    RedisConfig, ServerConfig, TlsConfig, WebhooksConfig,
 };

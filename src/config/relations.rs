@@ -5,6 +5,7 @@ use super::{
     draft::Draft,
     key::Key,
     origin::{ConfigError, Origin},
+    webhooks,
 };
 use std::collections::BTreeMap;
 use toml::Value;
@@ -29,6 +30,7 @@ pub(super) fn check(config: &Config, draft: &Draft) -> Result<(), ConfigError> {
         let event = (app_key(index, "max_event_bytes"), app.max_event_bytes);
         at_least(draft, outbox.clone(), event)?;
         tls_can_be_told(draft, server, app_key(index, "tls_only"), app.tls_only)?;
+        webhooks::are_complete(draft, &app_key(index, "webhooks"), &app.webhooks)?;
     }
     ca_is_used(draft, redis)?;
     distinct(draft, apps, "id", |app| &app.id)?;

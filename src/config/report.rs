@@ -1,11 +1,6 @@
 //! The effective configuration as a file that says of every value where it comes from.
 
-use super::{
-    Loaded,
-    key::Key,
-    schema::{Kind, flatten},
-};
-use toml::Value;
+use super::{Loaded, key::Key, schema::flatten};
 
 impl Loaded {
     /// The whole effective configuration as TOML, with secrets masked. A comment behind each value
@@ -14,12 +9,11 @@ impl Loaded {
     pub fn effective_toml(&self) -> String {
         let mut lines = Vec::new();
         let mut section = Key::default();
-        for (key, kind, value) in flatten(&self.config) {
+        for (key, _, value) in flatten(&self.config) {
             if key.section() != section {
                 section = key.section();
                 lines.push(header(&section));
             }
-            let value = if kind == Kind::Map { masked(value) } else { value };
             lines.push(format!("{} = {value}  # {}", key.name(), self.origin(&key)));
         }
         lines.join("\n").trim_start().to_owned() + "\n"
@@ -39,12 +33,4 @@ fn header(section: &Key) -> String {
     let names: Vec<_> = section.parts().map(|(name, _)| name).collect();
     let names = names.join(".");
     if section.as_str().ends_with(']') { format!("\n[[{names}]]") } else { format!("\n[{names}]") }
-}
-
-/// A table of headers, which may hold a token, without its values.
-fn masked(value: Value) -> Value {
-    let Value::Table(table) = value else { return value };
-    Value::Table(
-        table.into_iter().map(|(name, _)| (name, Value::String("***".to_owned()))).collect(),
-    )
 }

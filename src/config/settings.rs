@@ -19,6 +19,8 @@ pub struct Config {
     pub apps: Vec<AppConfig>,
     /// The way to the other nodes.
     pub redis: RedisConfig,
+    /// What holds for the webhooks of all apps.
+    pub webhooks: WebhooksConfig,
     /// Who may read the metrics, and where.
     pub metrics: MetricsConfig,
     /// The console.
@@ -34,6 +36,7 @@ impl Default for Config {
             connection: ConnectionConfig::default(),
             apps: vec![AppConfig::development()],
             redis: RedisConfig::default(),
+            webhooks: WebhooksConfig::default(),
             metrics: MetricsConfig::default(),
             console: ConsoleConfig::default(),
             log: LogConfig::default(),
@@ -181,6 +184,23 @@ impl RedisConfig {
     #[must_use]
     pub fn target(&self) -> Option<RedisTarget> {
         self.url.target().cloned()
+    }
+}
+
+/// What holds for the webhooks of all apps. Which there are stands with each app.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebhooksConfig {
+    /// How long an event may wait for others to share its request, in milliseconds, up to 1,000.
+    /// 0: each request carries one event. Default 50.
+    pub batch_ms: u64,
+    /// Refuse endpoints whose address is not on the public internet. Default false.
+    pub deny_private: bool,
+}
+
+impl Default for WebhooksConfig {
+    fn default() -> Self {
+        Self { batch_ms: 50, deny_private: false }
     }
 }
 

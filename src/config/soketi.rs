@@ -8,6 +8,7 @@ use super::{
     peer::{Peer, apply, ignored, is_true, nearly, sets, silent},
     redis,
     variables::Variables,
+    webhooks::{self, BATCH_MS, BATCHING},
 };
 use std::net::{IpAddr, SocketAddr};
 use toml::Value;
@@ -21,7 +22,6 @@ const QUEUE: &str = "there is no queue of jobs";
 const RATE_LIMITER: &str = "each node limits the rates of its own connections and requests";
 const REQUESTS: &str = "no node asks the others";
 const TLS: &str = "it is for TLS in the server";
-const WEBHOOKS: &str = "it is for webhooks";
 const MEMORY: &str = "limits are counted in connections, see server.max_connections";
 const METRICS: &str = "metrics are in Prometheus' format, under Campanile's names";
 const MODE: &str = "a node always serves connections and the HTTP API";
@@ -142,8 +142,9 @@ pub(super) const PEERS: &[Peer] = &[
     ignored("SOKETI_SSL_PASS", "", TLS),
     ignored("SOKETI_SSL_CA", "", TLS),
     silent("SOKETI_USER_AUTHENTICATION_TIMEOUT"),
-    ignored("SOKETI_WEBHOOKS_BATCHING", "false", WEBHOOKS),
-    ignored("SOKETI_WEBHOOKS_BATCHING_DURATION", "50", WEBHOOKS),
+    silent("SOKETI_DEFAULT_APP_WEBHOOKS"),
+    silent("SOKETI_WEBHOOKS_BATCHING"),
+    silent("SOKETI_WEBHOOKS_BATCHING_DURATION"),
 ];
 
 /// Writes what soketi's variables say into `draft`.
@@ -156,7 +157,9 @@ pub(super) fn read(
     debug(variables, draft)?;
     metrics(variables, draft)?;
     authorized_connections(variables, draft)?;
-    redis::read_soketi(variables, draft, notes)
+    redis::read_soketi(variables, draft, notes)?;
+    let is_batching = is_true(BATCHING, &Key::new(BATCH_MS), variables)?;
+    webhooks::read_soketi(variables, is_batching, draft)
 }
 
 /// `SOKETI_DEBUG` makes the log talkative.

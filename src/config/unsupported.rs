@@ -10,14 +10,11 @@ const RULE: &str = "is not supported by this version of Campanile";
 /// Keys that must stay empty.
 const KEYS: [&str; 3] = ["server.tls.cert", "server.tls.key", "console.password"];
 
-/// Lists of sections that must stay empty.
-const SECTIONS: [&str; 1] = ["apps[].webhooks[]"];
-
 const OFF: &[&str] = &["false", "0"];
 
 /// Peers' variables, the values with which they ask for nothing that we lack, and what the others
 /// ask for.
-const VARIABLES: [(&str, &[&str], &str); 9] = [
+const VARIABLES: [(&str, &[&str], &str); 8] = [
     ("REVERB_APP_RATE_LIMITING_ENABLED", OFF, "limiting the rate of all messages"),
     ("SOKETI_ADAPTER_DRIVER", &["local", "redis"], "an adapter other than `local` and `redis`"),
     ("SOKETI_APP_MANAGER_DRIVER", &["array"], "an app manager other than `array`"),
@@ -30,7 +27,6 @@ const VARIABLES: [(&str, &[&str], &str); 9] = [
     ),
     ("SOKETI_SSL_CERT", &[], "TLS in the server"),
     ("SOKETI_SSL_KEY", &[], "TLS in the server"),
-    ("SOKETI_DEFAULT_APP_WEBHOOKS", &["[]"], "webhooks"),
 ];
 
 /// soketi's variables that may be `redis` where the nodes are joined by Redis, and nowhere else.
@@ -70,19 +66,12 @@ pub(super) fn refuse_without_redis(
     }
 }
 
-/// Refuses keys and sections that ask for what this version cannot do.
+/// Refuses keys that ask for what this version cannot do.
 pub(super) fn refuse_keys(draft: &Draft) -> Result<(), ConfigError> {
-    let refused = |key: &Key| SECTIONS.contains(&key.pattern().as_str());
-    if let Some((key, origin)) = draft.sections().find(|(key, _)| refused(key)) {
-        return Err(ConfigError::key(origin, key, RULE));
-    }
     for (key, setting) in draft.settings() {
         let empty = setting.value == Value::String(String::new());
         if KEYS.contains(&key.pattern().as_str()) && !empty {
             return Err(ConfigError::key(&setting.origin, key, RULE));
-        }
-        if refused(&key.section()) {
-            return Err(ConfigError::key(&setting.origin, key.section(), RULE));
         }
     }
     Ok(())

@@ -1,13 +1,13 @@
 //! The rules for single values: ranges, choices, and the form of texts. Some texts get their proper
 //! form on the way.
 
-use super::{draft::Draft, origin::ConfigError, redis};
+use super::{draft::Draft, origin::ConfigError, redis, webhooks};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use toml::Value;
 
 /// The least and the largest value of every integer, by pattern.
-pub(super) const RANGES: [(&str, i64, i64); 26] = [
+pub(super) const RANGES: [(&str, i64, i64); 27] = [
     ("server.port", 0, 65_535),
     ("server.shards", 0, 64),
     ("server.max_connections", 0, 10_000_000),
@@ -34,14 +34,16 @@ pub(super) const RANGES: [(&str, i64, i64); 26] = [
     ("apps[].requests_per_second", 0, 1_000_000),
     ("redis.broker_wait_ms", 100, 60_000),
     ("redis.node_timeout_ms", 3_000, 300_000),
+    ("webhooks.batch_ms", 0, 1_000),
 ];
 
 /// Long enough for the name of a project and of a stage, short enough for every key in Redis.
 const REDIS_PREFIX_BYTES_MAX: usize = 100;
 
 /// The words that a key takes.
-const CHOICES: [(&str, &[&str]); 3] = [
+const CHOICES: [(&str, &[&str]); 4] = [
     ("apps[].client_events", &["none", "members"]),
+    ("apps[].webhooks[].events", &webhooks::EVENTS),
     ("log.level", &["error", "warn", "info", "debug", "trace"]),
     ("log.format", &["text", "json"]),
 ];
@@ -50,7 +52,7 @@ const CHOICES: [(&str, &[&str]); 3] = [
 type Form = fn(&str) -> Result<String, &'static str>;
 
 /// Keys whose text has a form; for a list it is the form of each element.
-const FORMS: [(&str, Form); 11] = [
+const FORMS: [(&str, Form); 12] = [
     ("server.host", host),
     ("server.path", path),
     ("server.trusted_proxies", network),
@@ -59,6 +61,7 @@ const FORMS: [(&str, Form); 11] = [
     ("apps[].secret", not_empty),
     ("apps[].allowed_origins", origin_pattern),
     ("redis.url", redis_url),
+    ("apps[].webhooks[].url", webhooks::url),
     ("redis.prefix", redis_prefix),
     ("metrics.token", one_word),
     ("metrics.listen", address),
@@ -86,7 +89,8 @@ fn check_one(pattern: &str, value: &mut Value) -> Result<(), String> {
             }
             Ok(())
         }
-        Value::Table(_) | Value::Boolean(_) | Value::Float(_) | Value::Datetime(_) => Ok(()),
+        Value::Table(table) => webhooks::headers(table),
+        Value::Boolean(_) | Value::Float(_) | Value::Datetime(_) => Ok(()),
     }
 }
 

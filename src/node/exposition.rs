@@ -36,6 +36,7 @@ impl Node {
         if let Some(cluster) = &self.cluster {
             registry.register_collector(Box::new(Broker(cluster.clone())));
         }
+        registry.register_collector(Box::new(self.webhooks.metrics()));
         let mut page = String::new();
         prometheus_text::encode(&mut page, &registry).expect("a String takes all text");
         page

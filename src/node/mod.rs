@@ -23,6 +23,7 @@ use crate::{
     permit::Quota,
     session::SessionConfig,
     shutdown::Shutdown,
+    webhook::Webhooks,
 };
 use address::AddressQuota;
 use std::{
@@ -48,12 +49,19 @@ pub struct Node {
     shutdown: Shutdown,
     /// The other nodes; nothing if this one is alone.
     cluster: Option<Cluster>,
+    webhooks: Arc<Webhooks>,
 }
 
 impl Node {
     /// Makes a node of `shards` shards with at most `max_connections` connections.
     #[must_use]
-    pub fn new(config: &Config, shards: usize, max_connections: usize, shutdown: Shutdown) -> Self {
+    pub fn new(
+        config: &Config,
+        shards: usize,
+        max_connections: usize,
+        shutdown: Shutdown,
+        webhooks: Arc<Webhooks>,
+    ) -> Self {
         let inboxes = Arc::new(Inboxes::new(shards));
         let hub = |app: &AppConfig| {
             Arc::new(Hub::new(
@@ -76,6 +84,7 @@ impl Node {
             addresses: AddressQuota::new(connection.max_connections_per_ip),
             is_strict: connection.strict_protocol,
             shutdown,
+            webhooks,
             inboxes,
             cluster: None,
         }

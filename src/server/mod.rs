@@ -13,11 +13,13 @@ use crate::{
     node::Node,
     shard::EngineConfig,
     shutdown::Shutdown,
+    webhook::{WebhookError, Webhooks},
 };
 use std::{
     fmt, io,
     net::{SocketAddr, ToSocketAddrs},
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -38,6 +40,7 @@ pub struct Server {
     http: Arc<Http>,
     engine: EngineConfig,
     shutdown: Shutdown,
+    webhooks: Arc<Webhooks>,
 }
 
 /// Why a server could not start, or go on.
@@ -59,6 +62,8 @@ pub enum ServerError {
     },
     /// The system did not give what a thread of the server needs.
     Thread(io::Error),
+    /// A webhook can't be used.
+    Webhook(WebhookError),
     /// A shard's thread has ended, which is a bug of the server.
     ShardEnded,
 }
@@ -78,7 +83,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`ServerError::Bind`] when an address is taken or is not ours.
+    /// [`ServerError::Bind`] when an address is taken or is not ours, [`ServerError::Webhook`] when
+    /// a webhook can't be used.
     pub fn build(config: &Config) -> Result<Self, ServerError> {
         let server = &config.server;
         let listener = bind(&server.host, server.port)?.into_std().map_err(ServerError::Thread)?;
@@ -92,8 +98,10 @@ impl Server {
         }
         .min(ShardIndex::COUNT_MAX);
         let shutdown = Shutdown::new();
+        let webhooks = Arc::new(Webhooks::new(config).map_err(ServerError::Webhook)?);
+        let max_connections = max_connections(server.max_connections);
         let mut node =
-            Node::new(config, shards, max_connections(server.max_connections), shutdown.clone());
+            Node::new(config, shards, max_connections, shutdown.clone(), Arc::clone(&webhooks));
         node.join(&config.redis)
             .map_err(|error| ServerError::Authorities { path: config.redis.ca.clone(), error })?;
         let node = Arc::new(node);
@@ -109,6 +117,7 @@ impl Server {
                 shutdown_grace: Duration::from_secs(server.shutdown_grace_s),
             },
             shutdown,
+            webhooks,
         })
     }
 
@@ -122,15 +131,15 @@ impl Server {
     }
 
     /// Serves until `stop` is done, then drains: nobody new is let in, connections are closed with
-    /// 4200 spread over the grace period, answers are finished. Says how many parts were not
-    /// done when the grace period was over.
+    /// 4200 spread over the grace period, answers are finished, and the application is told what
+    /// came of it. Says how many parts were not done when the grace period was over.
     ///
     /// # Errors
     ///
     /// [`ServerError::Thread`] when a thread can't start, [`ServerError::ShardEnded`] when one
     /// has ended: the connections it would be dealt would be lost.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<usize, ServerError> {
-        let Self { listener, metrics_listener, node, http, engine, shutdown } = self;
+        let Self { listener, metrics_listener, node, http, engine, shutdown, webhooks } = self;
         let mut doors = Vec::new();
         let mut lives = JoinSet::new();
         for index in node.inboxes().shards() {
@@ -152,16 +161,39 @@ impl Server {
         if let Some(listener) = metrics_listener {
             tokio::spawn(http::serve_metrics(listener, Arc::clone(&node)));
         }
+        let flush = Shutdown::new();
+        tokio::spawn(Arc::clone(&webhooks).run(flush.drain()));
         tokio::select! {
             () = stop => {}
             _ = lives.join_next() => return Err(ServerError::ShardEnded),
         }
         tracing::info!("drain begun");
         let ends = Instant::now() + engine.shutdown_grace;
-        let left = shutdown.begin(engine.shutdown_grace).await;
+        let left = drain(&shutdown, &flush, engine.shutdown_grace).await;
         node.leave(ends.saturating_duration_since(Instant::now()).max(LEAVE_TIMEOUT_MIN)).await;
         ticking.abort();
+        let events = webhooks.abandon();
+        if events > 0 {
+            tracing::warn!(events, "webhook events left at the end");
+        }
         Ok(left)
+    }
+}
+
+/// Drains first the connections, then the webhooks, which tell of their end. Webhooks have at least
+/// a fifth of the grace period; an endpoint that needs longer is no reason to say that the server did
+/// not end well.
+async fn drain(connections: &Shutdown, webhooks: &Shutdown, grace: Duration) -> usize {
+    let end = Instant::now() + grace;
+    let mut draining = pin!(connections.begin(grace));
+    let early = time::timeout(grace.mul_f64(0.8), &mut draining).await;
+    let flushing = webhooks.begin(end.saturating_duration_since(Instant::now()));
+    match early {
+        Ok(left) => {
+            flushing.await;
+            left
+        }
+        Err(_elapsed) => tokio::join!(draining, flushing).0,
     }
 }
 
@@ -230,6 +262,7 @@ impl fmt::Display for ServerError {
                 write!(f, "cannot read {path}, which redis.ca names: {error}")
             }
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+            Self::Webhook(error) => error.fmt(f),
             Self::ShardEnded => f.write_str("a shard has ended, which is a bug"),
         }
     }

@@ -82,19 +82,10 @@ fn what_is_not_built_is_refused_in_the_file() {
         ("[server.tls]\ncert = \"a.pem\"", "config.toml:2: server.tls.cert"),
         ("[server]\ntls.key = \"a.pem\"", "config.toml:2: server.tls.key"),
         ("[console]\npassword = \"x\"", "config.toml:2: console.password"),
-        ("[[apps]]\n[[apps.webhooks]]\nurl = \"http://a\"", "config.toml:2: apps[0].webhooks[0]"),
     ] {
         let expected = format!("{place}: is not supported by this version of Campanile");
         assert_eq!(Setup::default().file(text).error(), expected);
     }
-}
-
-#[test]
-fn an_empty_webhook_is_refused_too() {
-    let error = Setup::default().file("[[apps]]\n[[apps.webhooks]]\n").error();
-    let expected =
-        "config.toml:2: apps[0].webhooks[0]: is not supported by this version of Campanile";
-    assert_eq!(error, expected);
 }
 
 #[test]
@@ -109,16 +100,11 @@ fn what_is_not_built_is_refused_in_the_environment() {
         ("SOKETI_RATE_LIMITER_DRIVER", "cluster", "a rate limiter other than `local` and `redis`"),
         ("SOKETI_SSL_CERT", "a.pem", "TLS in the server"),
         ("SOKETI_SSL_KEY", "a.pem", "TLS in the server"),
-        ("SOKETI_DEFAULT_APP_WEBHOOKS", "[{\"url\":\"http://a\"}]", "webhooks"),
     ] {
         let expected =
             format!("environment {name}: {what} is not supported by this version of Campanile");
         assert_eq!(Setup::default().env(name, value).error(), expected);
     }
-    let error = with_app().env("CAMPANILE_APPS__0__WEBHOOKS__0__URL", "http://a").error();
-    let expected = "environment CAMPANILE_APPS__0__WEBHOOKS__0__URL: apps[0].webhooks[0]: is not supported by this \
-        version of Campanile";
-    assert_eq!(error, expected);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod reverb;
 mod rules;
 mod sample;
 mod soketi;
+mod webhooks;
 
 use super::{Loaded, Sources, load};
 use std::{

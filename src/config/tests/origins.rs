@@ -72,7 +72,7 @@ fn the_effective_configuration_is_toml() {
 fn every_line_of_the_effective_configuration_has_its_origin() {
     let toml = Setup::default().loaded().effective_toml();
     let values: Vec<_> = toml.lines().filter(|line| line.contains(" = ")).collect();
-    assert_eq!(values.len(), 50);
+    assert_eq!(values.len(), 52);
     assert!(values.iter().all(|line| line.contains("  # default")), "{toml}");
 }
 
@@ -84,12 +84,11 @@ fn no_secret_is_shown() {
         .loaded();
     loaded.config.redis.url = "redis://hunter2:hunter2@a".parse().unwrap();
     loaded.config.console.password = Secret::new("hunter2");
-    let headers = [("Authorization".to_owned(), "hunter2".to_owned())].into();
+    let headers = [("Authorization".to_owned(), Secret::new("hunter2"))].into();
     loaded.config.apps[0].webhooks = vec![WebhookConfig { headers, ..WebhookConfig::default() }];
     let toml = loaded.effective_toml();
     assert!(toml.parse::<Table>().is_ok(), "{toml}");
     assert!(toml.contains("[[apps.webhooks]]"), "{toml}");
-    loaded.config.apps[0].webhooks.clear();
     for shown in [toml, format!("{:?}", loaded.config), format!("{loaded:?}")] {
         assert!(!shown.contains("hunter2"), "{shown}");
     }

@@ -9,6 +9,7 @@ use crate::{
     node::{ConnectRequest, Event, Node, Peer},
     protocol::{ChannelName, EventData},
     shutdown::Shutdown,
+    webhook::Webhooks,
 };
 use futures_util::FutureExt;
 use std::{
@@ -46,7 +47,9 @@ impl Bench {
 
     fn with(listener: TcpListener, max_outbox_bytes: usize) -> Self {
         let shutdown = Shutdown::new();
-        let node = Arc::new(Node::new(&Config::default(), 1, 0, shutdown.clone()));
+        let config = Config::default();
+        let webhooks = Arc::new(Webhooks::new(&config).unwrap());
+        let node = Arc::new(Node::new(&config, 1, 0, shutdown.clone(), webhooks));
         let config = EngineConfig {
             max_message_bytes: 65_536,
             max_outbox_bytes,

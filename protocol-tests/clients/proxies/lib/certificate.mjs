@@ -6,11 +6,17 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 
 /** Has openssl make it in `folder`: the paths of `certificate` and `key`, and the certificate itself as `pem`. */
-export async function makeCertificate(folder) {
+export async function makeCertificate(folder, ...extensions) {
   const [certificate, key] = [join(folder, 'certificate.pem'), join(folder, 'key.pem')];
   await promisify(execFile)('openssl', [
     'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '1',
-    '-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1', '-out', certificate, '-keyout', key,
+    '-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1', ...extensions,
+    '-out', certificate, '-keyout', key,
   ], { timeout: 10_000 });
   return { certificate, key, pem: await readFile(certificate, 'utf8') };
+}
+
+/** One that does not claim to be an authority, as strict clients ask of a server's own. */
+export function makeEndpointCertificate(folder) {
+  return makeCertificate(folder, '-addext', 'basicConstraints=critical,CA:FALSE');
 }

@@ -1,0 +1,144 @@
+//! What webhooks cost: observes events at a steady rate, delivers them to an endpoint on loopback, and prints the rate
+//! that arrived and the CPU time of the one thread that does it all.
+//!
+//! ```sh
+//! cargo run --release --example webhooks -- [EVENTS_PER_SECOND] [SECONDS]
+//! ```
+
+use campanile::{
+    config::{AppConfig, Config, WebhookConfig, WebhookEvent},
+    protocol::{ChannelName, SocketId},
+    shutdown::Shutdown,
+    webhook::{Occurrence, Webhooks},
+};
+use std::{
+    error::Error,
+    fs,
+    io::{self, Read, Write},
+    net::{TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+const TICK: Duration = Duration::from_millis(10);
+const TICKS_PER_SECOND: u64 = 100;
+/// How long to wait for what is still on its way.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let mut number = |default: u64| arguments.next().map_or(Ok(default), |text| text.parse());
+    let (rate, seconds) = (number(5_000)?, number(10)?);
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}/hooks", listener.local_addr()?);
+    let (events, requests) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let counts = (Arc::clone(&events), Arc::clone(&requests));
+    thread::spawn(move || sink(&listener, &counts.0, &counts.1));
+
+    let mut config = Config::default();
+    let kinds = vec![WebhookEvent::ClientEvent];
+    config.apps[0].webhooks =
+        vec![WebhookConfig { url, events: kinds, ..WebhookConfig::default() }];
+    let webhooks = Arc::new(Webhooks::new(&config)?);
+    let shutdown = Shutdown::new();
+    let usage = run_on_a_thread(Arc::clone(&webhooks), &shutdown)?;
+
+    let app_id = AppConfig::development().id;
+    let (before, start) = (usage.cpu()?, Instant::now());
+    let mut observing = Duration::ZERO;
+    for tick in 0..seconds * TICKS_PER_SECOND {
+        let next = start + TICK * u32::try_from(tick)?;
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+        let begin = Instant::now();
+        for _ in 0..rate / TICKS_PER_SECOND {
+            webhooks.observe(&app_id, whisper());
+        }
+        observing += begin.elapsed();
+    }
+    let sent = rate / TICKS_PER_SECOND * TICKS_PER_SECOND * seconds;
+    let end = Instant::now() + PATIENCE;
+    while events.load(Ordering::Relaxed) < sent && Instant::now() < end {
+        thread::sleep(TICK);
+    }
+    let (elapsed, cpu) = (start.elapsed().as_secs_f64(), usage.cpu()? - before);
+    let arrived = events.load(Ordering::Relaxed);
+    let requests = requests.load(Ordering::Relaxed);
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    let (per_second, share) = (arrived as f64 / elapsed, cpu.as_secs_f64() / elapsed * 100.0);
+    let observe_ns = observing.as_nanos() / u128::from(sent.max(1));
+    let text = format!(
+        "{arrived} of {sent} events in {requests} requests, {per_second:.0} events/s, \
+         {share:.1} % of one core, {observe_ns} ns for the making and observing of one\n"
+    );
+    io::stdout().write_all(text.as_bytes())?;
+    if arrived == sent { Ok(()) } else { Err("events are missing".into()) }
+}
+
+fn whisper() -> Occurrence {
+    Occurrence::ClientEvent {
+        channel: ChannelName::parse("private-conversations.7", 200).expect("it is legal"),
+        name: "client-typing".to_owned(),
+        data: r#""{\"user\":\"ann\",\"typing\":true}""#.to_owned(),
+        socket_id: SocketId::from_random(0x0000_007b_0000_01c8),
+        user_id: None,
+    }
+}
+
+/// Where the CPU time of a thread is read.
+struct Usage(String);
+
+impl Usage {
+    fn cpu(&self) -> Result<Duration, Box<dyn Error>> {
+        let text = fs::read_to_string(&self.0)?;
+        let ns = text.split(' ').next().ok_or("the file is empty")?.parse()?;
+        Ok(Duration::from_nanos(ns))
+    }
+}
+
+/// Runs the webhooks as the server does: on a thread with a runtime of its own.
+fn run_on_a_thread(webhooks: Arc<Webhooks>, shutdown: &Shutdown) -> Result<Usage, Box<dyn Error>> {
+    let (sender, receiver) = mpsc::channel();
+    let drain = shutdown.drain();
+    thread::spawn(move || -> io::Result<()> {
+        let task = fs::read_link("/proc/thread-self")?;
+        // Nobody waits for it if the other side is gone.
+        let _ = sender.send(format!("/proc/{}/schedstat", task.display()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(webhooks.run(drain));
+        Ok(())
+    });
+    Ok(Usage(receiver.recv()?))
+}
+
+/// Takes everything, and counts.
+fn sink(listener: &TcpListener, events: &AtomicU64, requests: &AtomicU64) {
+    for stream in listener.incoming().flatten() {
+        // The other side may close its connection whenever it likes.
+        let _ = answer(stream, events, requests);
+    }
+}
+
+fn answer(mut stream: TcpStream, events: &AtomicU64, requests: &AtomicU64) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let (mut received, mut part) = (Vec::new(), [0; 65_536]);
+    loop {
+        let count = stream.read(&mut part)?;
+        if count == 0 {
+            return Ok(());
+        }
+        received.extend_from_slice(&part[..count]);
+        // One request at a time comes, and ends with the end of its JSON.
+        if received.ends_with(b"]}") {
+            let text = String::from_utf8_lossy(&received);
+            events.fetch_add(text.matches(r#"{"name":"#).count() as u64, Ordering::Relaxed);
+            requests.fetch_add(1, Ordering::Relaxed);
+            received.clear();
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?;
+        }
+    }
+}

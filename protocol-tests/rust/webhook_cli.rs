@@ -1,0 +1,69 @@
+//! `campanile webhooks test`.
+
+use crate::harness::{APP_ID, Directory, Process, SECRET, Settings};
+use crate::sink::Sink;
+use campanile::{config::WebhookEvent as Kind, signature::Signer};
+
+/// A folder with a configuration that has these webhooks.
+fn configured(webhooks: &[(&str, &[Kind])]) -> Directory {
+    let mut text = Settings::new().toml();
+    for (url, events) in webhooks {
+        let events: Vec<_> = events.iter().map(|event| event.as_str()).collect();
+        text += &format!(
+            "[[apps.webhooks]]\nurl = {url:?}\nevents = {events:?}\nheaders = {{ Authorization = \"hunter2\" }}\n"
+        );
+    }
+    let directory = Directory::new();
+    directory.write("config.toml", &text);
+    directory
+}
+
+#[tokio::test]
+async fn each_configured_event_is_sent_to_each_webhook_and_the_answer_is_printed() {
+    let (mut first, mut second) = (Sink::new().await, Sink::new().await);
+    let directory = configured(&[(&first.url(), &Kind::ALL), (&second.url(), &[Kind::CacheMiss])]);
+    let mut process = Process::spawn(&["webhooks", "test"], directory.path());
+    assert_eq!(process.exit_code().await, Some(0), "{}", process.output());
+    let printed = process.stream("out");
+    let lines: Vec<_> = printed.lines().collect();
+    assert_eq!(lines.len(), Kind::ALL.len() + 1, "{printed}");
+    for (kind, line) in Kind::ALL.iter().zip(&lines) {
+        let request = first.next().await;
+        assert_eq!(request.events()[0]["name"], kind.as_str());
+        assert_eq!(request.header("x-pusher-signature"), [Signer::new(SECRET).sign(&request.body)]);
+        assert_eq!(request.header("authorization"), ["hunter2"]);
+        assert!(line.starts_with(&format!("app {APP_ID}, webhook 0 at 127.0.0.1:")), "{line}");
+        assert!(line.contains(&format!(", {}: ok, 200 in ", kind.as_str())), "{line}");
+        assert!(line.ends_with(": ok"), "the body of the answer: {line}");
+    }
+    assert_eq!(second.next().await.events()[0]["name"], "cache_miss");
+    assert!(!process.output().contains("hunter2") && !process.output().contains("/hooks"));
+}
+
+#[tokio::test]
+async fn one_that_fails_makes_the_command_fail_and_the_others_are_tried_all_the_same() {
+    let refusing = Sink::answering(|_| Some(500)).await;
+    let healthy = Sink::new().await;
+    let nobody = std::net::TcpListener::bind("127.0.0.2:0").expect("there are free ports");
+    let gone = format!("http://{}/hooks", nobody.local_addr().expect("it is bound"));
+    drop(nobody);
+    let kinds: &[Kind] = &[Kind::ChannelOccupied];
+    let urls = [refusing.url(), gone, healthy.url()];
+    let directory = configured(&urls.each_ref().map(|url| (url.as_str(), kinds)));
+    let mut process = Process::spawn(&["webhooks", "test"], directory.path());
+    assert_eq!(process.exit_code().await, Some(1), "{}", process.output());
+    let printed = process.stream("out");
+    let lines: Vec<_> = printed.lines().collect();
+    assert!(lines[0].contains("FAILED, 500"), "{printed}");
+    assert!(lines[1].contains("FAILED, cannot connect"), "{printed}");
+    assert!(lines[2].contains("ok, 200"), "{printed}");
+    assert!(process.stream("err").contains("2 of 3 samples failed"), "{}", process.output());
+}
+
+#[tokio::test]
+async fn without_webhooks_there_is_nothing_to_test() {
+    let directory = configured(&[]);
+    let mut process = Process::spawn(&["webhooks", "test"], directory.path());
+    assert_eq!(process.exit_code().await, Some(2), "{}", process.output());
+    assert!(process.stream("err").contains("no app has webhooks"), "{}", process.output());
+}

@@ -1,0 +1,163 @@
+//! §10.8 from the client to the endpoint: what clients do to the real server is what its webhooks tell.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Server, Settings};
+use crate::sink::Sink;
+
+const ALL: &str = r#"["channel_occupied", "channel_vacated", "member_added", "member_removed", "client_event", "cache_miss", "subscription_count", "user_online", "user_offline"]"#;
+
+/// A server that tells `events`, a list as TOML writes it, to a sink.
+async fn telling(events: &str) -> (Server, Sink) {
+    let sink = Sink::new().await;
+    let webhooks = format!(r#"[{{ url = "{}", events = {events} }}]"#, sink.url());
+    (Settings::new().app("webhooks", webhooks).start().await, sink)
+}
+
+/// The next events, however many requests carry them.
+async fn told(sink: &mut Sink, count: usize) -> Vec<Value> {
+    let mut events = Vec::new();
+    while events.len() < count {
+        events.extend(sink.next().await.events());
+    }
+    assert_eq!(events.len(), count, "{events:?}");
+    events
+}
+
+fn of_channel(name: &str, channel: &str) -> Value {
+    json!({ "name": name, "channel": channel })
+}
+
+fn of_member(name: &str, channel: &str, user_id: &str) -> Value {
+    json!({ "name": name, "channel": channel, "user_id": user_id })
+}
+
+#[tokio::test]
+async fn w01_w03_a_channel_is_occupied_by_the_first_and_vacated_by_the_last() {
+    let (server, mut sink) = telling(r#"["channel_occupied", "channel_vacated"]"#).await;
+    let (mut first, mut second) = (server.client().await, server.client().await);
+    first.subscribe("t").await;
+    second.subscribe("t").await;
+    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "t")]);
+    first.unsubscribe("t").await;
+    first.fence().await;
+    drop(second);
+    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_vacated", "t")]);
+}
+
+#[tokio::test]
+async fn w04_a_client_that_reconnects_makes_no_noise() {
+    let (server, mut sink) = telling(r#"["channel_occupied", "channel_vacated"]"#).await;
+    let mut client = server.client().await;
+    client.subscribe("t").await;
+    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "t")]);
+    drop(client);
+    server.has_connections(0).await;
+    let mut client = server.client().await;
+    client.subscribe("t").await;
+    // What comes and goes later is told after whatever the first channel would have caused.
+    client.subscribe("u").await;
+    client.unsubscribe("u").await;
+    let expected = [of_channel("channel_occupied", "u"), of_channel("channel_vacated", "u")];
+    assert_eq!(told(&mut sink, 2).await, expected);
+}
+
+#[tokio::test]
+async fn w05_a_user_with_two_tabs_is_added_once_and_removed_once() {
+    const R: &str = "presence-r";
+    let (server, mut sink) = telling(r#"["member_added", "member_removed"]"#).await;
+    let (mut one, mut two) = (server.client().await, server.client().await);
+    one.ask_with(R, r#"{"user_id":10}"#).await;
+    one.joined(R).await;
+    two.ask_with(R, r#"{"user_id":"10"}"#).await;
+    two.joined(R).await;
+    assert_eq!(told(&mut sink, 1).await, [of_member("member_added", R, "10")]);
+    drop(one);
+    server.has_connections(1).await;
+    two.unsubscribe(R).await;
+    assert_eq!(told(&mut sink, 1).await, [of_member("member_removed", R, "10")]);
+}
+
+#[tokio::test]
+async fn w06_a_client_event_is_told_with_its_sender() {
+    let (server, mut sink) = telling(r#"["client_event"]"#).await;
+    let mut client = server.client().await;
+    client.join("presence-r", "10").await;
+    client.subscribe("private-a").await;
+    client.whisper("client-typing", "presence-r", json!({ "name": "Ann" })).await;
+    client.whisper("client-typing", "private-a", json!("text")).await;
+    let socket_id = client.socket_id.clone();
+    let whisper = |channel: &str, data: &str| {
+        json!({ "name": "client_event", "channel": channel, "event": "client-typing", "data": data,
+            "socket_id": socket_id })
+    };
+    let mut on_presence = whisper("presence-r", r#"{"name":"Ann"}"#);
+    on_presence["user_id"] = json!("10");
+    assert_eq!(told(&mut sink, 2).await, [on_presence, whisper("private-a", "text")]);
+}
+
+#[tokio::test]
+async fn w06_what_the_application_publishes_is_told_to_no_webhook() {
+    let (server, mut sink) = telling(r#"["client_event"]"#).await;
+    let mut client = server.client().await;
+    client.subscribe("private-a").await;
+    server.publish("private-a", "client-looks-alike", "1").await;
+    client.whisper("client-marker", "private-a", json!(1)).await;
+    assert_eq!(told(&mut sink, 1).await[0]["event"], "client-marker");
+}
+
+#[tokio::test]
+async fn w07_a_cache_that_three_clients_miss_at_once_is_missed_once() {
+    let (server, mut sink) = telling(r#"["cache_miss", "channel_occupied"]"#).await;
+    let mut clients = [server.client().await, server.client().await, server.client().await];
+    for client in &mut clients {
+        client.ask_for("cache-x").await;
+        client.subscribed("cache-x").await;
+    }
+    clients[0].subscribe("marker").await;
+    let mut events = told(&mut sink, 3).await;
+    events.sort_by_key(|event| event["name"].to_string());
+    let expected = [
+        of_channel("cache_miss", "cache-x"),
+        of_channel("channel_occupied", "cache-x"),
+        of_channel("channel_occupied", "marker"),
+    ];
+    assert_eq!(events, expected);
+}
+
+#[tokio::test]
+async fn w12_a_subscription_count_is_told_as_a_number() {
+    let (server, mut sink) = telling(r#"["subscription_count"]"#).await;
+    let (mut first, mut second) = (server.client().await, server.client().await);
+    first.subscribe("t").await;
+    second.subscribe("t").await;
+    let count = |count| json!({ "name": "subscription_count", "channel": "t", "subscription_count": count });
+    assert_eq!(told(&mut sink, 2).await, [count(1), count(2)]);
+}
+
+#[tokio::test]
+async fn a_user_is_online_with_the_first_connection_and_offline_after_the_last() {
+    let (server, mut sink) = telling(r#"["user_online", "user_offline"]"#).await;
+    let (mut one, mut two) = (server.client().await, server.client().await);
+    one.sign_in(r#"{"id":"ann"}"#).await;
+    two.sign_in(r#"{"id":"ann"}"#).await;
+    let user = |name| of_member(name, "#server-to-user-ann", "ann");
+    assert_eq!(told(&mut sink, 1).await, [user("user_online")]);
+    drop((one, two));
+    assert_eq!(told(&mut sink, 1).await, [user("user_offline")]);
+}
+
+#[tokio::test]
+async fn a_server_that_stops_tells_that_all_have_gone() {
+    let (mut server, mut sink) = telling(ALL).await;
+    let mut client = server.client().await;
+    client.join("presence-r", "1").await;
+    let mut events = told(&mut sink, 2).await;
+    server.process.signal("TERM");
+    client.closed().await;
+    assert_eq!(server.process.exit_code().await, Some(0));
+    events.extend(told(&mut sink, 2).await);
+    let mut names: Vec<_> = events.iter().filter_map(|event| event["name"].as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["channel_occupied", "channel_vacated", "member_added", "member_removed"]);
+}

@@ -1,0 +1,364 @@
+//! Webhooks, from what happens in an app to the bytes that an endpoint receives: the cases of §10.8 that need no
+//! connected clients. Each is driven through `Webhooks` as the server drives it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use campanile::{
+    config::{AppConfig, Config, Secret, WebhookConfig, WebhookEvent as Kind},
+    protocol::{ChannelName, SocketId},
+    shutdown::Shutdown,
+    signature::Signer,
+    webhook::{Occurrence, Webhooks},
+};
+use serde_json::{Value, json};
+
+use crate::harness::{APP_ID, KEY, SECRET, eventually};
+use crate::sink::{Request, Sink};
+
+/// Webhooks that run, for the app of chapter 10.
+struct Bench {
+    webhooks: Arc<Webhooks>,
+    shutdown: Shutdown,
+}
+
+impl Bench {
+    fn new(endpoints: Vec<WebhookConfig>) -> Self {
+        Self::configured(endpoints, |_| {})
+    }
+
+    fn configured(endpoints: Vec<WebhookConfig>, change: impl FnOnce(&mut Config)) -> Self {
+        let app = AppConfig {
+            id: APP_ID.into(),
+            key: KEY.into(),
+            secret: Secret::new(SECRET),
+            webhooks: endpoints,
+            ..AppConfig::default()
+        };
+        let mut config = Config { apps: vec![app], ..Config::default() };
+        change(&mut config);
+        let webhooks = Arc::new(Webhooks::new(&config).expect("webhooks over http can be used"));
+        let shutdown = Shutdown::new();
+        tokio::spawn(Arc::clone(&webhooks).run(shutdown.drain()));
+        Self { webhooks, shutdown }
+    }
+
+    fn observe(&self, occurrence: Occurrence) {
+        self.webhooks.observe(APP_ID, occurrence);
+    }
+
+    fn metric(&self, line: &str) -> bool {
+        let mut registry = prometheus_client::registry::Registry::default();
+        registry.register_collector(Box::new(self.webhooks.metrics()));
+        let mut page = String::new();
+        prometheus_client::encoding::prometheus_text::encode(&mut page, &registry)
+            .expect("a String takes all text");
+        page.lines().any(|found| found == line)
+    }
+}
+
+fn endpoint(sink: &Sink, events: &[Kind]) -> WebhookConfig {
+    WebhookConfig { url: sink.url(), events: events.to_vec(), ..WebhookConfig::default() }
+}
+
+fn channel(name: &str) -> ChannelName {
+    ChannelName::parse(name, 200).expect("a name that is legal")
+}
+
+fn occupied(name: &str) -> Occurrence {
+    Occurrence::Occupied { channel: channel(name) }
+}
+
+fn vacated(name: &str) -> Occurrence {
+    Occurrence::Vacated { channel: channel(name) }
+}
+
+/// A marker: what was observed before it would have been told before it.
+fn marker() -> Occurrence {
+    Occurrence::SubscriptionCount { channel: channel("marker"), count: 1 }
+}
+
+fn names(request: &Request) -> Vec<String> {
+    let events = request.events();
+    events.iter().map(|event| event["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+#[tokio::test]
+async fn w01_a_notice_is_signed_over_its_raw_body_and_says_what_it_is() {
+    let mut sink = Sink::new().await;
+    let bench = Bench::new(vec![endpoint(&sink, &[Kind::ChannelOccupied])]);
+    bench.observe(occupied("t"));
+    let request = sink.next().await;
+    assert_eq!(request.line, "POST /hooks HTTP/1.1");
+    assert_eq!(request.header("content-type"), ["application/json"]);
+    assert_eq!(request.header("x-pusher-key"), [KEY]);
+    let signature = Signer::new(SECRET).sign(&request.body);
+    assert_eq!(request.header("x-pusher-signature"), [signature]);
+    let body: Value = serde_json::from_str(&request.body).expect("the body is JSON");
+    assert!(body["time_ms"].is_u64(), "{body}");
+    assert_eq!(body["events"], json!([{"name": "channel_occupied", "channel": "t"}]));
+    assert_eq!(body.as_object().map(serde_json::Map::len), Some(2));
+}
+
+#[tokio::test]
+async fn w02_the_names_of_headers_are_in_title_case() {
+    let mut sink = Sink::new().await;
+    let headers = [("authorization".to_owned(), Secret::new("Bearer x"))].into();
+    let webhook = WebhookConfig { headers, ..endpoint(&sink, &[Kind::ChannelOccupied]) };
+    let bench = Bench::new(vec![webhook]);
+    bench.observe(occupied("t"));
+    let request = sink.next().await;
+    for line in [
+        "Content-Type: application/json",
+        &format!("X-Pusher-Key: {KEY}"),
+        "Authorization: Bearer x",
+    ] {
+        assert!(request.head.lines().any(|found| found == line), "{line} in {}", request.head);
+    }
+    assert!(request.head.contains("\r\nX-Pusher-Signature: "), "{}", request.head);
+}
+
+#[tokio::test]
+async fn w03_a_channel_that_stays_empty_is_vacated_within_three_seconds() {
+    let mut sink = Sink::new().await;
+    let bench = Bench::new(vec![endpoint(&sink, &[Kind::ChannelVacated])]);
+    bench.observe(occupied("t"));
+    bench.observe(vacated("t"));
+    let start = Instant::now();
+    assert_eq!(sink.next().await.events(), [json!({"name": "channel_vacated", "channel": "t"})]);
+    let waited = start.elapsed();
+    assert!(Duration::from_secs(2) < waited, "{waited:?}: a reload must not be noticed");
+}
+
+#[tokio::test]
+async fn w04_whoever_is_back_in_time_makes_no_noise() {
+    let mut sink = Sink::new().await;
+    let bench = Bench::new(vec![endpoint(&sink, &Kind::ALL)]);
+    bench.observe(occupied("t"));
+    assert_eq!(names(&sink.next().await), ["channel_occupied"]);
+    bench.observe(vacated("t"));
+    bench.observe(occupied("t"));
+    // The departure of another channel, later, is told after any of the first would have been.
+    bench.observe(occupied("u"));
+    bench.observe(vacated("u"));
+    let told = [sink.next().await.events(), sink.next().await.events()].concat();
+    let expected = [
+        json!({"name": "channel_occupied", "channel": "u"}),
+        json!({"name": "channel_vacated", "channel": "u"}),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn w05_a_member_is_added_and_removed_with_its_id_as_text() {
+    let mut sink = Sink::new().await;
+    let bench = Bench::new(vec![endpoint(&sink, &[Kind::MemberAdded, Kind::MemberRemoved])]);
+    let (channel, user_id): (_, Arc<str>) = (channel("presence-room"), "10".into());
+    bench.observe(Occurrence::MemberAdded { channel: channel.clone(), user_id: user_id.clone() });
+    let added = json!({"name": "member_added", "channel": "presence-room", "user_id": "10"});
+    assert_eq!(sink.next().await.events(), [added]);
+    bench.observe(Occurrence::MemberRemoved { channel, user_id });
+    let removed = json!({"name": "member_removed", "channel": "presence-room", "user_id": "10"});
+    assert_eq!(sink.next().await.events(), [removed]);
+}
+
+#[tokio::test]
+async fn w06_a_client_event_has_text_for_data_and_a_user_on_presence_channels() {
+    let mut sink = Sink::new().await;
+    let bench = Bench::new(vec![endpoint(&sink, &[Kind::ClientEvent])]);
+    for name in ["presence-room", "private-room"] {
+        bench.observe(Occurrence::ClientEvent {
+            channel: channel(name),
+            name: "client-typing".into(),
+            data: r#""{\"name\":\"Ann\"}""#.into(),
+            socket_id: SocketId::from_random(0x0000_007b_0000_01c8),
+            user_id: name.starts_with("presence-").then(|| "10".into()),
+        });
+    }
+    let whisper = |channel| {
+        json!({"name": "client_event", "channel": channel, "event": "client-typing",
+            "data": "{\"name\":\"Ann\"}", "socket_id": "123.456"})
+    };
+    let mut on_presence = whisper("presence-room");
+    on_presence["user_id"] = json!("10");
+    assert_eq!(sink.next().await.events(), [on_presence, whisper("private-room")]);
+}
+
+#[tokio::test]
+async fn w07_a_cache_that_many_miss_at_once_is_missed_once() {
+    let mut sink = Sink::new().await;
+    let bench = Bench::new(vec![endpoint(&sink, &[Kind::CacheMiss, Kind::SubscriptionCount])]);
+    for _ in 0..3 {
+        bench.observe(Occurrence::CacheMiss { channel: channel("cache-x") });
+    }
+    bench.observe(marker());
+    assert_eq!(names(&sink.next().await), ["cache_miss", "subscription_count"]);
+}
+
+#[tokio::test]
+async fn w08_what_is_refused_is_repeated_byte_for_byte_with_growing_gaps() {
+    let mut sink = Sink::answering(|at| if at < 2 { Some(500) } else { Some(200) }).await;
+    let bench = Bench::new(vec![endpoint(&sink, &[Kind::ChannelOccupied])]);
+    bench.observe(occupied("t"));
+    let (first, second, third) = (sink.next().await, sink.next().await, sink.next().await);
+    assert_eq!([&first.body, &second.body], [&second.body, &third.body]);
+    assert_eq!(first.header("x-pusher-signature"), third.header("x-pusher-signature"));
+    let gaps = [second.at - first.at, third.at - second.at];
+    assert!(gaps[0] < gaps[1] && Duration::from_millis(700) < gaps[0], "{gaps:?}");
+    let delivered =
+        format!("campanile_webhook_events_sent_total{{app=\"{APP_ID}\",webhook=\"0\"}} 1");
+    eventually("the delivery is counted", async || bench.metric(&delivered)).await;
+    let failed =
+        format!("campanile_webhook_requests_failed_total{{app=\"{APP_ID}\",webhook=\"0\"}} 2");
+    assert!(bench.metric(&failed));
+}
+
+#[tokio::test]
+async fn w08_a_redirect_is_a_refusal_and_is_not_followed() {
+    let elsewhere = Sink::new().await;
+    let location = elsewhere.url();
+    let mut sink =
+        Sink::answering_with(
+            move |at| if at == 0 { (307, location.clone()) } else { (200, String::new()) },
+        )
+        .await;
+    let bench = Bench::new(vec![endpoint(&sink, &[Kind::ChannelOccupied])]);
+    bench.observe(occupied("t"));
+    assert_eq!(sink.next().await.body, sink.next().await.body);
+    assert_eq!(elsewhere.count(), 0);
+}
+
+#[tokio::test]
+async fn w10_without_batching_each_request_carries_one_event() {
+    let mut sink = Sink::new().await;
+    let endpoints = vec![endpoint(&sink, &[Kind::ChannelOccupied])];
+    let bench = Bench::configured(endpoints, |config| config.webhooks.batch_ms = 0);
+    for name in ["a", "b", "c"] {
+        bench.observe(occupied(name));
+    }
+    for name in ["a", "b", "c"] {
+        let expected = json!({"name": "channel_occupied", "channel": name});
+        assert_eq!(sink.next().await.events(), [expected]);
+    }
+}
+
+#[tokio::test]
+async fn w10_with_batching_a_request_carries_at_most_a_hundred_events_in_order() {
+    let mut sink = Sink::new().await;
+    let bench = Bench::new(vec![endpoint(&sink, &[Kind::SubscriptionCount])]);
+    let count = |count| Occurrence::SubscriptionCount { channel: channel("t"), count };
+    (0..250).for_each(|number| bench.observe(count(number)));
+    let mut told = Vec::new();
+    while told.len() < 250 {
+        let events = sink.next().await.events();
+        assert!(events.len() <= 100, "{}", events.len());
+        told.extend(events.iter().map(|event| event["subscription_count"].as_u64()));
+    }
+    assert_eq!(told, (0..250).map(Some).collect::<Vec<_>>());
+    assert!(sink.count() < 25, "{} requests", sink.count());
+}
+
+#[tokio::test]
+async fn w11_each_endpoint_gets_what_its_filter_passes_signed_after_filtering() {
+    let (mut kinds, mut channels) = (Sink::new().await, Sink::new().await);
+    let by_channel = WebhookConfig {
+        channel_prefix: "private-".into(),
+        channel_suffix: "-log".into(),
+        ..endpoint(&channels, &Kind::ALL)
+    };
+    let bench = Bench::new(vec![endpoint(&kinds, &[Kind::ChannelOccupied]), by_channel]);
+    bench.observe(marker());
+    for name in ["private-a", "private-b-log", "c-log"] {
+        bench.observe(occupied(name));
+        bench.observe(Occurrence::SubscriptionCount { channel: channel(name), count: 1 });
+    }
+    let request = kinds.next().await;
+    assert_eq!(names(&request), ["channel_occupied"; 3]);
+    assert_eq!(request.header("x-pusher-signature"), [Signer::new(SECRET).sign(&request.body)]);
+    let request = channels.next().await;
+    let of = |event: &Value| event["channel"].as_str().map(ToOwned::to_owned);
+    assert_eq!(names(&request), ["channel_occupied", "subscription_count"]);
+    assert!(request.events().iter().all(|event| of(event).as_deref() == Some("private-b-log")));
+    assert_eq!(request.header("x-pusher-signature"), [Signer::new(SECRET).sign(&request.body)]);
+}
+
+#[tokio::test]
+async fn w12_a_subscription_count_is_a_number() {
+    let mut sink = Sink::new().await;
+    let bench = Bench::new(vec![endpoint(&sink, &[Kind::SubscriptionCount])]);
+    bench.observe(Occurrence::SubscriptionCount { channel: channel("my-channel"), count: 13 });
+    let expected =
+        json!({"name": "subscription_count", "channel": "my-channel", "subscription_count": 13});
+    assert_eq!(sink.next().await.events(), [expected]);
+}
+
+#[tokio::test]
+async fn w13_an_endpoint_that_never_answers_harms_no_other() {
+    let (mut hanging, mut healthy) = (Sink::answering(|_| None).await, Sink::new().await);
+    let kinds = [Kind::ChannelOccupied];
+    let bench = Bench::new(vec![endpoint(&hanging, &kinds), endpoint(&healthy, &kinds)]);
+    bench.observe(occupied("first"));
+    assert_eq!(names(&hanging.next().await), ["channel_occupied"]);
+    for number in 0..5 {
+        bench.observe(occupied(&number.to_string()));
+        let told = healthy.next().await.events();
+        assert!(told.iter().all(|event| event["name"] == "channel_occupied"), "{told:?}");
+    }
+    assert_eq!(hanging.count(), 1, "what follows waits for what went before");
+    let waiting = format!("campanile_webhook_events_waiting{{app=\"{APP_ID}\",webhook=\"0\"}} 6");
+    eventually("all wait for the one", async || bench.metric(&waiting)).await;
+}
+
+#[tokio::test]
+async fn users_come_and_go_under_the_channel_that_carries_their_events() {
+    let mut sink = Sink::new().await;
+    let bench = Bench::new(vec![endpoint(&sink, &[Kind::UserOnline, Kind::UserOffline])]);
+    bench.observe(Occurrence::UserOnline { user_id: "ann".into() });
+    bench.observe(Occurrence::UserOffline { user_id: "ann".into() });
+    let user = |name| json!({"name": name, "channel": "#server-to-user-ann", "user_id": "ann"});
+    assert_eq!(sink.next().await.events(), [user("user_online"), user("user_offline")]);
+}
+
+#[tokio::test]
+async fn the_end_tells_what_was_kept_back_and_counts_what_nobody_took() {
+    let (mut healthy, dead) = (Sink::new().await, Sink::answering(|_| Some(500)).await);
+    let bench = Bench::new(vec![endpoint(&healthy, &Kind::ALL), endpoint(&dead, &Kind::ALL)]);
+    bench.observe(occupied("t"));
+    bench.observe(vacated("t"));
+    let start = Instant::now();
+    assert_eq!(bench.shutdown.begin(Duration::from_secs(5)).await, 0);
+    assert!(start.elapsed() < Duration::from_secs(2), "nothing waits for its deadline");
+    let told = [names(&healthy.next().await), bench_rest(&mut healthy).await].concat();
+    assert_eq!(told, ["channel_occupied", "channel_vacated"]);
+    assert_eq!(bench.webhooks.abandon(), 2);
+    let dropped = format!(
+        "campanile_webhook_events_dropped_total{{app=\"{APP_ID}\",webhook=\"1\",reason=\"shutdown\"}} 2"
+    );
+    assert!(bench.metric(&dropped));
+}
+
+/// The names in whatever else a sink has heard.
+async fn bench_rest(sink: &mut Sink) -> Vec<String> {
+    if sink.heard() < sink.count() { names(&sink.next().await) } else { Vec::new() }
+}
+
+#[tokio::test]
+async fn a_private_address_is_not_dialled_when_that_is_denied() {
+    let sink = Sink::new().await;
+    let endpoints = vec![endpoint(&sink, &[Kind::ChannelOccupied])];
+    let bench = Bench::configured(endpoints, |config| config.webhooks.deny_private = true);
+    bench.observe(occupied("t"));
+    let failed =
+        format!("campanile_webhook_requests_failed_total{{app=\"{APP_ID}\",webhook=\"0\"}} 1");
+    eventually("the attempt has failed", async || bench.metric(&failed)).await;
+    assert_eq!(sink.count(), 0);
+}
+
+#[tokio::test]
+async fn an_app_wants_what_its_webhooks_need_and_nothing_else() {
+    let sink = Sink::new().await;
+    let bench = Bench::new(vec![endpoint(&sink, &[Kind::ChannelVacated])]);
+    let wanted = Kind::ALL.map(|kind| bench.webhooks.wants(APP_ID, kind));
+    assert_eq!(wanted, [true, true, false, false, false, false, false, false, false]);
+    assert!(Kind::ALL.iter().all(|kind| !bench.webhooks.wants("another", *kind)));
+}

@@ -1,0 +1,92 @@
+//! `campanile webhooks test`: whether the endpoints take what they will be told.
+
+use super::{ConfigArgs, EXIT_FAILED, EXIT_USAGE, fail, runtime, say};
+use crate::{
+    config::Flags,
+    webhook::{Trial, try_out},
+};
+use clap::{Args, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Args, Debug)]
+pub(super) struct WebhooksArgs {
+    #[command(subcommand)]
+    command: WebhooksCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum WebhooksCommand {
+    /// Send a sample of each configured event to each configured webhook and print what comes back
+    Test(ConfigArgs),
+}
+
+/// How much of an answer's body is printed, in characters.
+const SHOWN_MAX: usize = 200;
+
+pub(super) fn webhooks(args: &WebhooksArgs) -> ExitCode {
+    match &args.command {
+        WebhooksCommand::Test(sources) => test(sources),
+    }
+}
+
+fn test(sources: &ConfigArgs) -> ExitCode {
+    let (loaded, runtime) = match (sources.load(Flags::default()), runtime()) {
+        (Ok(loaded), Ok(runtime)) => (loaded, runtime),
+        (Err(code), _) | (_, Err(code)) => return code,
+    };
+    if loaded.config.apps.iter().all(|app| app.webhooks.is_empty()) {
+        return fail(EXIT_USAGE, "no app has webhooks: see [[apps.webhooks]] in config.toml");
+    }
+    let (mut failed, mut all) = (0, 0);
+    let tried = runtime.block_on(try_out(&loaded.config, |trial| {
+        all += 1;
+        failed += usize::from(!trial.succeeded());
+        say(line(&trial));
+    }));
+    // The system may still look up a name: nobody waits for that.
+    runtime.shutdown_background();
+    match (tried, failed) {
+        (Err(error), _) => fail(EXIT_FAILED, error),
+        (Ok(()), 0) => ExitCode::SUCCESS,
+        (Ok(()), failed) => fail(EXIT_FAILED, format_args!("{failed} of {all} samples failed")),
+    }
+}
+
+fn line(trial: &Trial) -> String {
+    let Trial { app_id, webhook, host, event, answer, took } = trial;
+    let event = event.as_str();
+    let begin = format!("app {app_id}, webhook {webhook} at {host}, {event}");
+    match answer {
+        Ok((status, body)) => {
+            let verdict = if trial.succeeded() { "ok" } else { "FAILED" };
+            let body = shown(body);
+            let colon = if body.is_empty() { "" } else { ": " };
+            format!("{begin}: {verdict}, {status} in {} ms{colon}{body}", took.as_millis())
+        }
+        Err(error) => format!("{begin}: FAILED, {error}"),
+    }
+}
+
+/// The beginning of a body that somebody else wrote, on one line and without control characters.
+fn shown(body: &str) -> String {
+    let words = body.split(|c: char| c.is_whitespace() || c.is_control());
+    let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+    let text = words.join(" ");
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_shown_on_one_short_line() {
+        assert_eq!(shown("<h1>\r\n  Not\x1b[31m found</h1>\n"), "<h1> Not [31m found</h1>");
+        assert_eq!(shown(""), "");
+        assert_eq!(shown(&"é".repeat(200)), "é".repeat(200));
+        assert_eq!(shown(&"é".repeat(201)), format!("{}…", "é".repeat(200)));
+    }
+}

@@ -1,0 +1,223 @@
+//! The rules for webhooks, and how soketi's variables name them.
+
+use super::{
+    WebhookConfig, WebhookEvent,
+    draft::Draft,
+    key::Key,
+    origin::{ConfigError, Origin},
+    variables::Variables,
+};
+use hyper::{
+    Uri,
+    header::{HeaderName, HeaderValue},
+};
+use serde::Deserialize;
+use std::{collections::BTreeMap, str::FromStr};
+use toml::{Table, Value};
+
+/// How long events wait for one another.
+pub(super) const BATCH_MS: &str = "webhooks.batch_ms";
+/// soketi's switch for what [`BATCH_MS`] says in one figure.
+pub(super) const BATCHING: &str = "SOKETI_WEBHOOKS_BATCHING";
+const BATCHING_DURATION: &str = "SOKETI_WEBHOOKS_BATCHING_DURATION";
+const WEBHOOKS: &str = "SOKETI_DEFAULT_APP_WEBHOOKS";
+
+/// The names of the events.
+pub(super) const EVENTS: [&str; WebhookEvent::ALL.len()] = {
+    let mut names = [""; WebhookEvent::ALL.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = WebhookEvent::ALL[at].as_str();
+        at += 1;
+    }
+    names
+};
+
+/// Headers that the protocol or HTTP itself sets.
+const RESERVED: [&str; 10] = [
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "x-pusher-key",
+    "x-pusher-signature",
+];
+
+/// A URL that can be posted to.
+pub(super) fn url(text: &str) -> Result<String, &'static str> {
+    const RULE: &str = "must be http:// or https:// with a host";
+    let url = Uri::from_str(text).map_err(|_| RULE)?;
+    let has_scheme = matches!(url.scheme_str(), Some("http" | "https"));
+    let authority = url.authority().filter(|_| has_scheme).ok_or(RULE)?;
+    if authority.as_str().contains('@') {
+        return Err("must not hold a name and password: send them as a header");
+    }
+    if text.contains('#') {
+        return Err("must not contain `#`");
+    }
+    let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+    let port_fits = port.is_empty()
+        || port.strip_prefix(':').is_some_and(|port| port.parse().is_ok_and(|port: u16| port > 0));
+    if authority.host().is_empty() || !port_fits { Err(RULE) } else { Ok(text.to_owned()) }
+}
+
+/// Headers that may be sent along. A rule never shows a value, which may be a token.
+pub(super) fn headers(table: &Table) -> Result<(), String> {
+    for (name, value) in table {
+        let known = HeaderName::from_str(name)
+            .map_err(|_| format!("`{name}` must be the name of a header"))?;
+        if RESERVED.contains(&known.as_str()) {
+            return Err(format!("`{name}` is set by the server"));
+        }
+        if !value.as_str().is_some_and(|value| HeaderValue::from_str(value).is_ok()) {
+            return Err(format!("`{name}` must have the value of a header, on one line"));
+        }
+    }
+    Ok(())
+}
+
+/// Each webhook says where it is and what it wants to hear.
+pub(super) fn are_complete(
+    draft: &Draft,
+    list: &Key,
+    webhooks: &[WebhookConfig],
+) -> Result<(), ConfigError> {
+    for (index, webhook) in webhooks.iter().enumerate() {
+        let section = list.item(index);
+        let missing = |name: &str, rule: &str| {
+            let key = section.child(name);
+            let written = draft.setting(&key).map(|setting| &setting.origin);
+            let origin = written.or_else(|| draft.origin_within(&section));
+            Err(ConfigError::key(origin.unwrap_or(&Origin::Default), key, rule))
+        };
+        if webhook.url.is_empty() {
+            return missing("url", "is required");
+        }
+        if webhook.events.is_empty() {
+            return missing("events", "must name at least one event");
+        }
+    }
+    Ok(())
+}
+
+/// A webhook as soketi has it. Members that soketi does not know are ignored there and here.
+#[derive(Deserialize)]
+struct SoketiWebhook {
+    url: Option<String>,
+    lambda_function: Option<String>,
+    #[serde(default)]
+    event_types: Vec<String>,
+    #[serde(default)]
+    filter: SoketiFilter,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SoketiFilter {
+    channel_name_starts_with: Option<String>,
+    channel_name_ends_with: Option<String>,
+}
+
+/// Writes what soketi's variables say of webhooks into `draft`. soketi sends events one by one
+/// unless `is_batching`.
+pub(super) fn read_soketi(
+    variables: &Variables,
+    is_batching: bool,
+    draft: &mut Draft,
+) -> Result<(), ConfigError> {
+    let batch = Key::new(BATCH_MS);
+    if is_batching && variables.set(BATCHING_DURATION).is_some() {
+        let origin = variables.origin(BATCHING_DURATION);
+        let value = variables.set(BATCHING_DURATION).unwrap_or_default();
+        let value = super::convert::integer(value);
+        let value = value.map_err(|rule| ConfigError::key(&origin, &batch, rule))?;
+        draft.set(batch.clone(), value, origin);
+    }
+    let Some(text) = variables.set(WEBHOOKS) else { return Ok(()) };
+    let origin = variables.origin(WEBHOOKS);
+    let list = Key::new("apps[0].webhooks");
+    let webhooks: Vec<SoketiWebhook> = serde_json::from_str(text).map_err(|error| {
+        // The position, not the text: it may hold a token.
+        let place = format!("line {} column {}", error.line(), error.column());
+        ConfigError::key(&origin, &list, format!("must be a JSON list of webhooks; see {place}"))
+    })?;
+    if !is_batching && !webhooks.is_empty() {
+        draft.set(batch, Value::Integer(0), origin.clone());
+    }
+    for (index, webhook) in webhooks.into_iter().enumerate() {
+        let section = list.item(index);
+        if webhook.lambda_function.is_some() {
+            let rule = "must have a url: AWS Lambda is not supported";
+            return Err(ConfigError::key(&origin, section, rule));
+        }
+        let SoketiFilter { channel_name_starts_with, channel_name_ends_with } = webhook.filter;
+        let texts = |items: Vec<String>| items.into_iter().map(Value::String).collect();
+        let headers = webhook.headers.into_iter().map(|(name, value)| (name, Value::String(value)));
+        for (name, value) in [
+            ("url", Value::String(webhook.url.unwrap_or_default())),
+            ("events", Value::Array(texts(webhook.event_types))),
+            ("channel_prefix", Value::String(channel_name_starts_with.unwrap_or_default())),
+            ("channel_suffix", Value::String(channel_name_ends_with.unwrap_or_default())),
+            ("headers", Value::Table(headers.collect())),
+        ] {
+            draft.set(section.child(name), value, origin.clone());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_url_can_be_posted_to() {
+        for fine in [
+            "http://a",
+            "https://app.example.com:8443/hooks?token=1",
+            "http://[::1]:3000/x",
+            "HTTPS://A.test/",
+        ] {
+            assert_eq!(url(fine).as_deref(), Ok(fine));
+        }
+        for wrong in [
+            "",
+            "a",
+            "/a",
+            "a.test:80",
+            "ftp://a",
+            "http://",
+            "http:///x",
+            "http://a b",
+            "http://a:0",
+            "http://a:99999",
+            "http://a:",
+            "http://é",
+        ] {
+            assert_eq!(url(wrong), Err("must be http:// or https:// with a host"), "{wrong}");
+        }
+        assert!(url("http://user:hunter2@a").is_err_and(|rule| rule.contains("as a header")));
+        assert_eq!(url("http://a/#x"), Err("must not contain `#`"));
+    }
+
+    #[test]
+    fn headers_are_sent_along_but_do_not_replace_ours() {
+        let check = |name: &str, value: &str| {
+            headers(&Table::from_iter([(name.to_owned(), Value::String(value.to_owned()))]))
+        };
+        assert_eq!(check("Authorization", "Bearer x"), Ok(()));
+        for ours in RESERVED {
+            let ours = ours.to_ascii_uppercase();
+            assert_eq!(check(&ours, "x"), Err(format!("`{ours}` is set by the server")));
+        }
+        assert_eq!(check("a b", "x"), Err("`a b` must be the name of a header".to_owned()));
+        let split = check("X-A", "hunter2\r\nX-Pusher-Key: k").unwrap_err();
+        assert!(!split.contains("hunter2"), "{split}");
+    }
+}

@@ -1,0 +1,102 @@
+//! Events that share a request.
+
+use std::time::{Duration, Instant};
+
+/// The events that wait for the next request to one endpoint.
+#[derive(Debug)]
+pub(super) struct Batch {
+    wait: Duration,
+    /// The events as JSON, with commas between them.
+    text: String,
+    events: usize,
+    /// When the first of them came.
+    since: Option<Instant>,
+}
+
+impl Batch {
+    /// The most events in a request. Pusher names no figure; Sockudo has the same.
+    pub(super) const EVENTS_MAX: usize = 100;
+    /// The most bytes of events in a request that carries more than one.
+    pub(super) const BYTES_MAX: usize = 256 * 1_024;
+
+    /// A batch whose events wait at most so long. Without a wait, each goes alone.
+    pub(super) fn new(wait: Duration) -> Self {
+        Self { wait, text: String::new(), events: 0, since: None }
+    }
+
+    /// Whether an event of so many bytes may be added.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.events == 0 || self.text.len() + 1 + bytes <= Self::BYTES_MAX
+    }
+
+    pub(super) fn push(&mut self, event: &str, now: Instant) {
+        if self.events > 0 {
+            self.text.push(',');
+        }
+        self.text.push_str(event);
+        self.events += 1;
+        self.since.get_or_insert(now);
+    }
+
+    /// Whether the request must not wait any longer.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        Self::EVENTS_MAX <= self.events || self.deadline().is_some_and(|deadline| deadline <= now)
+    }
+
+    /// When the request is due, if it is to carry anything.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.since.map(|since| since + self.wait)
+    }
+
+    /// Takes the events, if there are any, and how many they are.
+    pub(super) fn take(&mut self) -> Option<(String, usize)> {
+        self.since.take()?;
+        Some((std::mem::take(&mut self.text), std::mem::take(&mut self.events)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WAIT: Duration = Duration::from_millis(50);
+
+    #[test]
+    fn events_wait_for_one_another_but_not_for_long() {
+        let start = Instant::now();
+        let mut batch = Batch::new(WAIT);
+        assert_eq!((batch.deadline(), batch.take()), (None, None));
+        batch.push("{1}", start);
+        batch.push("{2}", start + Duration::from_millis(49));
+        assert_eq!(batch.deadline(), Some(start + WAIT), "since the first");
+        assert!(!batch.is_due(start + Duration::from_millis(49)));
+        assert!(batch.is_due(start + WAIT));
+        assert_eq!(batch.take(), Some(("{1},{2}".to_owned(), 2)));
+        assert_eq!((batch.deadline(), batch.take()), (None, None));
+    }
+
+    #[test]
+    fn a_batch_is_bounded_in_events_and_bytes() {
+        let now = Instant::now();
+        let mut batch = Batch::new(WAIT);
+        for _ in 1..Batch::EVENTS_MAX {
+            batch.push("{}", now);
+        }
+        assert!(!batch.is_due(now));
+        batch.push("{}", now);
+        assert!(batch.is_due(now));
+        batch.take();
+        assert!(batch.has_room(Batch::BYTES_MAX * 2), "a large event goes alone");
+        batch.push("{}", now);
+        assert!(batch.has_room(Batch::BYTES_MAX - 3));
+        assert!(!batch.has_room(Batch::BYTES_MAX - 2));
+    }
+
+    #[test]
+    fn without_a_wait_each_event_goes_alone() {
+        let now = Instant::now();
+        let mut batch = Batch::new(Duration::ZERO);
+        batch.push("{}", now);
+        assert!(batch.is_due(now));
+    }
+}

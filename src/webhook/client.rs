@@ -1,0 +1,199 @@
+//! Posts notices over HTTP/1.1.
+
+use super::{
+    dial::{DialError, Dialer, Target},
+    envelope::Notice,
+};
+use crate::config::Secret;
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    HeaderMap, Request, Response, StatusCode,
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+    header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT},
+};
+use hyper_util::rt::TokioIo;
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use tokio::{
+    task::JoinHandle,
+    time::{self, Instant},
+};
+
+/// How long an endpoint has to answer, from the looking up of its name on.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the body of an answer is read, so that the connection can be used again.
+const BODY_TIMEOUT: Duration = Duration::from_secs(1);
+/// How much of the body of an answer is read, in bytes.
+const BODY_MAX: usize = 64 * 1_024;
+/// How much of the head of an answer is read, in bytes.
+const HEAD_MAX: usize = 64 * 1_024;
+/// How long a connection is used: its endpoint may move to another address.
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
+
+const KEY: HeaderName = HeaderName::from_static("x-pusher-key");
+const SIGNATURE: HeaderName = HeaderName::from_static("x-pusher-signature");
+
+/// Whatever can carry a notice to its endpoint.
+pub(super) trait Post: Send {
+    /// Posts a notice and waits for the answer, at most for [`REQUEST_TIMEOUT`].
+    fn post(&mut self, notice: &Notice) -> impl Future<Output = Result<Answer, PostError>> + Send;
+
+    /// There is nothing to post for now.
+    fn rest(&mut self);
+}
+
+/// What an endpoint answers.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    /// What was read of the body.
+    pub(super) body: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum PostError {
+    Dial(DialError),
+    Http(hyper::Error),
+    /// The endpoint took longer than [`REQUEST_TIMEOUT`].
+    Timeout,
+}
+
+/// Posts to one endpoint, over one connection at a time.
+#[derive(Debug)]
+pub(super) struct Client {
+    dialer: Dialer,
+    target: Arc<Target>,
+    headers: HeaderMap,
+    connection: Option<Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    driver: JoinHandle<()>,
+    opened_at: Instant,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Client {
+    /// A client without a connection. `headers` are those of [`headers`].
+    pub(super) fn new(dialer: Dialer, target: Arc<Target>, headers: HeaderMap) -> Self {
+        Self { dialer, target, headers, connection: None }
+    }
+
+    async fn exchange(&mut self, notice: &Notice) -> Result<Answer, PostError> {
+        let kept = self.connection.take();
+        if let Some(mut kept) = kept.filter(|kept| kept.opened_at.elapsed() < CONNECTION_LIFETIME) {
+            // If it fails, the endpoint has closed it between two requests, most likely.
+            if let Ok(response) = kept.send(self.request(notice)).await {
+                return Ok(self.answer(kept, response).await);
+            }
+        }
+        let stream = self.dialer.dial(&self.target).await.map_err(PostError::Dial)?;
+        let mut http = http1::Builder::new();
+        // PHP's SDK looks for X-Pusher-Key in this letter case.
+        http.title_case_headers(true).max_buf_size(HEAD_MAX);
+        let (sender, driver) =
+            http.handshake(TokioIo::new(stream)).await.map_err(PostError::Http)?;
+        let driver = tokio::spawn(async move {
+            // Whoever waits for an answer is told the error.
+            let _ = driver.await;
+        });
+        let mut connection = Connection { sender, driver, opened_at: Instant::now() };
+        let response = connection.send(self.request(notice)).await.map_err(PostError::Http)?;
+        Ok(self.answer(connection, response).await)
+    }
+
+    fn request(&self, notice: &Notice) -> Request<Full<Bytes>> {
+        let mut request = Request::post(&self.target.path)
+            .body(Full::new(notice.body.clone()))
+            .expect("the path is that of a URL");
+        request.headers_mut().clone_from(&self.headers);
+        let signature = HeaderValue::from_str(&notice.signature).expect("hex is ASCII");
+        request.headers_mut().insert(SIGNATURE, signature);
+        request
+    }
+
+    /// Reads what there is of the answer's body, and keeps the connection if that was all of it.
+    async fn answer(&mut self, connection: Connection, response: Response<Incoming>) -> Answer {
+        let status = response.status();
+        let (mut incoming, mut body) = (response.into_body(), BytesMut::new());
+        let reading = async {
+            while let Some(frame) = incoming.frame().await {
+                let Ok(frame) = frame else { return false };
+                if let Some(data) = frame.data_ref() {
+                    let room = BODY_MAX - body.len();
+                    body.extend_from_slice(&data[..data.len().min(room)]);
+                    if room < data.len() {
+                        return false;
+                    }
+                }
+            }
+            true
+        };
+        if time::timeout(BODY_TIMEOUT, reading).await == Ok(true) {
+            self.connection = Some(connection);
+        }
+        Answer { status, body: body.freeze() }
+    }
+}
+
+impl Connection {
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
+        self.sender.ready().await?;
+        self.sender.send_request(request).await
+    }
+}
+
+impl Post for Client {
+    async fn post(&mut self, notice: &Notice) -> Result<Answer, PostError> {
+        let exchange = time::timeout(REQUEST_TIMEOUT, self.exchange(notice));
+        exchange.await.unwrap_or(Err(PostError::Timeout))
+    }
+
+    fn rest(&mut self) {
+        self.connection = None;
+    }
+}
+
+/// The headers of every request but the signature. The configured ones can replace none that
+/// matters: the configuration refuses those.
+pub(super) fn headers(
+    authority: &str,
+    key: &str,
+    configured: &BTreeMap<String, Secret>,
+) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let agent = HeaderValue::from_static(concat!("campanile/", env!("CARGO_PKG_VERSION")));
+    headers.insert(USER_AGENT, agent);
+    for (name, value) in configured {
+        let name = HeaderName::try_from(name);
+        let value = HeaderValue::from_str(value.expose());
+        if let (Ok(name), Ok(mut value)) = (name, value) {
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+    }
+    headers.extend(HeaderValue::from_str(authority).ok().map(|host| (HOST, host)));
+    // Exactly this: Node's SDK compares the whole value.
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.extend(HeaderValue::from_bytes(key.as_bytes()).ok().map(|key| (KEY, key)));
+    headers
+}
+
+impl fmt::Display for PostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dial(error) => error.fmt(f),
+            Self::Http(error) => write!(f, "no answer: {error}"),
+            Self::Timeout => write!(f, "no answer within {REQUEST_TIMEOUT:?}"),
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The way to an endpoint: its name, its address, TLS.
+
+use super::address::is_public;
+use hyper::Uri;
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, lookup_host},
+    time,
+};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{self, ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
+};
+
+/// How long one of several addresses is tried.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Where an endpoint is, from its URL.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// A name or an address, without brackets.
+    host: String,
+    port: u16,
+    /// The name that the certificate must be for, with `https`.
+    tls_name: Option<ServerName<'static>>,
+    /// Host and port as they stand in the URL.
+    pub(super) authority: String,
+    /// Path and query.
+    pub(super) path: String,
+}
+
+/// Why a webhook can't be used.
+#[derive(Debug)]
+pub enum WebhookError {
+    /// A URL has no host that could be looked for. The configuration has seen to it that it has one.
+    Host {
+        /// The app.
+        app_id: String,
+        /// The webhook's number in the app.
+        number: usize,
+    },
+    /// There is a webhook with `https`, and the system knows no authority that could vouch for it.
+    NoRoots(String),
+}
+
+impl Target {
+    /// Reads a URL that the configuration has found fit.
+    pub(super) fn parse(url: &str) -> Option<Self> {
+        let url: Uri = url.parse().ok()?;
+        let host = url.host()?.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let is_https = url.scheme_str() == Some("https");
+        let tls_name = match is_https {
+            true => Some(ServerName::try_from(host.clone()).ok()?),
+            false => None,
+        };
+        Some(Self {
+            port: url.port_u16().unwrap_or(if is_https { 443 } else { 80 }),
+            tls_name,
+            authority: url.authority()?.to_string(),
+            path: url.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+            host,
+        })
+    }
+}
+
+/// Opens connections to endpoints.
+#[derive(Clone)]
+pub(super) struct Dialer {
+    tls: Option<TlsConnector>,
+    deny_private: bool,
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialer").field("deny_private", &self.deny_private).finish_non_exhaustive()
+    }
+}
+
+/// A connection, with TLS or without.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) enum DialError {
+    Resolve(io::Error),
+    Private(IpAddr),
+    Connect(io::Error),
+    Tls(io::Error),
+}
+
+impl Dialer {
+    /// A dialer that can do TLS if `with_tls`, with the system's roots.
+    pub(super) fn new(with_tls: bool, deny_private: bool) -> Result<Self, WebhookError> {
+        let tls = if with_tls { Some(tls()?) } else { None };
+        Ok(Self { tls, deny_private })
+    }
+
+    /// Opens a connection to `target`: to the first of its addresses that answers.
+    pub(super) async fn dial(&self, target: &Target) -> Result<Box<dyn Stream>, DialError> {
+        let found = lookup_host((target.host.as_str(), target.port)).await;
+        let addresses = self.allowed(found.map_err(DialError::Resolve)?)?;
+        let stream = connect(&addresses).await.map_err(DialError::Connect)?;
+        match (&self.tls, &target.tls_name) {
+            (Some(tls), Some(name)) => {
+                let stream = tls.connect(name.clone(), stream).await.map_err(DialError::Tls)?;
+                Ok(Box::new(stream))
+            }
+            (None, Some(_)) => Err(DialError::Tls(io::ErrorKind::Unsupported.into())),
+            (_, None) => Ok(Box::new(stream)),
+        }
+    }
+
+    /// Those of `addresses` that may be dialled. They are dialled themselves, so that the name can't
+    /// mean something else in between.
+    fn allowed(
+        &self,
+        addresses: impl Iterator<Item = SocketAddr>,
+    ) -> Result<Vec<SocketAddr>, DialError> {
+        let (allowed, private): (Vec<_>, Vec<_>) =
+            addresses.partition(|address| !self.deny_private || is_public(address.ip()));
+        match (allowed.first(), private.first()) {
+            (None, Some(private)) => Err(DialError::Private(private.ip())),
+            (Some(_) | None, _) => Ok(allowed),
+        }
+    }
+}
+
+async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        match time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Ok(Err(error)) => failure = error,
+            Err(_elapsed) => failure = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(failure)
+}
+
+fn tls() -> Result<TlsConnector, WebhookError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (usable, _) = roots.add_parsable_certificates(found.certs);
+    if usable == 0 {
+        let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
+        return Err(WebhookError::NoRoots(errors.join(", ")));
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error: rustls::Error| WebhookError::NoRoots(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+impl fmt::Display for WebhookError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host { app_id, number } => {
+                write!(f, "webhook {number} of the app {app_id:?} has a URL whose host is no name")
+            }
+            Self::NoRoots(why) => write!(
+                f,
+                "webhooks with https need the system's certificate authorities, and there are none: \
+                 install ca-certificates, or name a file in SSL_CERT_FILE ({why})"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for WebhookError {}
+
+impl fmt::Display for DialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Resolve(error) => write!(f, "the host is not found: {error}"),
+            Self::Private(address) => {
+                write!(
+                    f,
+                    "{address} is not on the public internet, and webhooks.deny_private is set"
+                )
+            }
+            Self::Connect(error) => write!(f, "cannot connect: {error}"),
+            Self::Tls(error) => write!(f, "cannot agree on TLS: {error}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_says_where_to_go() {
+        for (url, host, port, is_https, authority, path) in [
+            ("http://a.test", "a.test", 80, false, "a.test", "/"),
+            ("https://a.test/hooks?t=1", "a.test", 443, true, "a.test", "/hooks?t=1"),
+            ("HTTP://[::1]:3000/x", "::1", 3_000, false, "[::1]:3000", "/x"),
+            ("https://10.0.0.1:8443", "10.0.0.1", 8_443, true, "10.0.0.1:8443", "/"),
+        ] {
+            let target = Target::parse(url).unwrap();
+            assert_eq!(
+                (target.host.as_str(), target.port, target.tls_name.is_some()),
+                (host, port, is_https)
+            );
+            assert_eq!((target.authority.as_str(), target.path.as_str()), (authority, path));
+        }
+        assert!(Target::parse("https://-").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_private_address_is_denied_however_it_is_written() {
+        let dialer = Dialer::new(false, true).unwrap();
+        for host in
+            ["127.0.0.1", "127.1", "2130706433", "0x7f000001", "localhost", "[::ffff:10.0.0.1]"]
+        {
+            let target = Target::parse(&format!("http://{host}:9")).unwrap();
+            let denied = dialer.dial(&target).await.err();
+            assert!(matches!(denied, Some(DialError::Private(_))), "{host}: {denied:?}");
+        }
+    }
+
+    #[test]
+    fn of_several_addresses_the_public_ones_are_dialled() {
+        let dialer = Dialer { tls: None, deny_private: true };
+        let addresses = ["10.0.0.1:80", "1.1.1.1:80"].map(|text| text.parse().unwrap());
+        assert_eq!(dialer.allowed(addresses.into_iter()).unwrap(), addresses[1..]);
+    }
+}

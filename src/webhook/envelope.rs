@@ -1,0 +1,124 @@
+//! What is sent: a body that the server SDKs verify and read. The rules are those of PHP's, Go's and
+//! Node's SDK, which are the strictest in one thing each.
+
+use super::Occurrence;
+use crate::signature::Signer;
+use bytes::Bytes;
+use serde_json::to_string;
+use std::{fmt::Write, time::Instant};
+
+/// One request to an endpoint. It stays the same byte for byte, however often it is tried: the
+/// signature and the time are those of its making.
+#[derive(Clone, Debug)]
+pub(super) struct Notice {
+    /// The body.
+    pub(super) body: Bytes,
+    /// The body's signature in lower-case hex.
+    pub(super) signature: String,
+    /// How many events it tells.
+    pub(super) events: usize,
+    /// When it was made.
+    pub(super) created_at: Instant,
+}
+
+impl Notice {
+    /// A notice of `events`, which are JSON objects with commas between them, so many in `count`.
+    /// `time_ms` are milliseconds since 1970.
+    pub(super) fn new(
+        signer: &Signer,
+        (events, count): (&str, usize),
+        time_ms: u128,
+        created_at: Instant,
+    ) -> Self {
+        let body = format!(r#"{{"time_ms":{time_ms},"events":[{events}]}}"#);
+        let signature = signer.sign(&body);
+        Self { body: body.into(), signature, events: count, created_at }
+    }
+}
+
+/// An occurrence as the application reads it. Each has `name` and `channel`, because PHP's SDK reads
+/// both of each; what concerns a user has the channel that carries that user's events.
+pub(super) fn event(occurrence: &Occurrence) -> String {
+    let mut text = format!(r#"{{"name":"{}""#, occurrence.kind().as_str());
+    match (occurrence.channel(), occurrence.user_id()) {
+        // A channel's name has nothing in it that JSON escapes.
+        (Some(channel), _) => member(&mut text, "channel", &format!("\"{channel}\"")),
+        (None, Some(user_id)) => {
+            member(&mut text, "channel", &quoted(&format!("#server-to-user-{user_id}")));
+        }
+        (None, None) => {}
+    }
+    if let Occurrence::ClientEvent { name, data, socket_id, .. } = occurrence {
+        member(&mut text, "event", &quoted(name));
+        // Go's SDK reads no notice at all in which this is not a string.
+        member(&mut text, "data", if data.starts_with('"') { data } else { "\"\"" });
+        member(&mut text, "socket_id", &format!("\"{socket_id}\""));
+    }
+    if let Occurrence::SubscriptionCount { count, .. } = occurrence {
+        member(&mut text, "subscription_count", &count.to_string());
+    }
+    let is_of_nobody = occurrence.channel().is_some_and(|channel| !channel.is_presence());
+    if let Some(user_id) = occurrence.user_id().filter(|_| !is_of_nobody) {
+        member(&mut text, "user_id", &quoted(user_id));
+    }
+    text.push('}');
+    text
+}
+
+fn member(text: &mut String, name: &str, value: &str) {
+    write!(text, r#","{name}":{value}"#).expect("a String takes all text");
+}
+
+fn quoted(text: &str) -> String {
+    to_string(text).expect("text can always be written as JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::webhook::occurrence::tests::{channel, one_of_each};
+
+    #[test]
+    fn each_kind_has_its_members_and_strings_where_sdks_want_them() {
+        let expected = [
+            r#"{"name":"channel_occupied","channel":"t"}"#,
+            r#"{"name":"channel_vacated","channel":"t"}"#,
+            r#"{"name":"member_added","channel":"presence-room","user_id":"ann \"the\" 1st"}"#,
+            r#"{"name":"member_removed","channel":"presence-room","user_id":"ann \"the\" 1st"}"#,
+            r#"{"name":"client_event","channel":"presence-room","event":"client-\"x\"","data":"{\"a\":1}","socket_id":"123.456","user_id":"ann \"the\" 1st"}"#,
+            r#"{"name":"cache_miss","channel":"cache-x"}"#,
+            r#"{"name":"subscription_count","channel":"t","subscription_count":13}"#,
+            r##"{"name":"user_online","channel":"#server-to-user-ann \"the\" 1st","user_id":"ann \"the\" 1st"}"##,
+            r##"{"name":"user_offline","channel":"#server-to-user-ann \"the\" 1st","user_id":"ann \"the\" 1st"}"##,
+        ];
+        for (occurrence, expected) in one_of_each().iter().zip(expected) {
+            assert_eq!(event(occurrence), expected);
+        }
+    }
+
+    #[test]
+    fn a_client_event_has_a_user_on_presence_channels_only_and_data_always() {
+        let [_, _, _, _, client_event, ..] = one_of_each();
+        let Occurrence::ClientEvent { name, socket_id, user_id, .. } = client_event else {
+            panic!()
+        };
+        let data = "null".to_owned();
+        let channel = channel("private-x");
+        let text = event(&Occurrence::ClientEvent { channel, name, data, socket_id, user_id });
+        let expected = r#"{"name":"client_event","channel":"private-x","event":"client-\"x\"","data":"","socket_id":"123.456"}"#;
+        assert_eq!(text, expected);
+    }
+
+    /// The vector of the protocol's appendix A.
+    #[test]
+    fn a_notice_is_signed_over_its_very_bytes() {
+        let signer = Signer::new("7ad3773142a6692b25b8");
+        let occupied = Occurrence::Occupied { channel: channel("test_channel") };
+        let notice =
+            Notice::new(&signer, (&event(&occupied), 1), 1_327_078_148_132, Instant::now());
+        let body = r#"{"time_ms":1327078148132,"events":[{"name":"channel_occupied","channel":"test_channel"}]}"#;
+        assert_eq!(notice.body, body);
+        let signature = "709fdb84c03664445f7698120b0edf0acc1ab1c8c6e93a0368c61841d6b998aa";
+        assert_eq!(notice.signature, signature);
+    }
+}

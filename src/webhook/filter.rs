@@ -1,0 +1,124 @@
+//! What one webhook wants to hear.
+
+use super::Occurrence;
+use crate::config::{WebhookConfig, WebhookEvent as Kind};
+
+/// Some of the kinds, a bit for each.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Kinds(u16);
+
+impl Kinds {
+    fn bit(kind: Kind) -> u16 {
+        1 << kind as u8
+    }
+
+    pub(super) fn contains(self, kind: Kind) -> bool {
+        self.0 & Self::bit(kind) != 0
+    }
+
+    pub(super) fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// These kinds, and those that must be heard of to tell them rightly: of what comes and goes,
+    /// always both.
+    pub(super) fn with_counterparts(self) -> Self {
+        let pairs = [
+            (Kind::ChannelOccupied, Kind::ChannelVacated),
+            (Kind::MemberAdded, Kind::MemberRemoved),
+            (Kind::UserOnline, Kind::UserOffline),
+        ];
+        let needed = pairs.into_iter().map(|(comes, goes)| Self::from_iter([comes, goes]));
+        needed.filter(|pair| pair.0 & self.0 != 0).fold(self, Self::union)
+    }
+}
+
+impl FromIterator<Kind> for Kinds {
+    fn from_iter<I: IntoIterator<Item = Kind>>(kinds: I) -> Self {
+        Self(kinds.into_iter().fold(0, |bits, kind| bits | Self::bit(kind)))
+    }
+}
+
+/// Which occurrences a webhook is told.
+#[derive(Debug)]
+pub(super) struct Filter {
+    pub(super) kinds: Kinds,
+    prefix: String,
+    suffix: String,
+}
+
+impl Filter {
+    pub(super) fn new(config: &WebhookConfig) -> Self {
+        Self {
+            kinds: config.events.iter().copied().collect(),
+            prefix: config.channel_prefix.clone(),
+            suffix: config.channel_suffix.clone(),
+        }
+    }
+
+    /// Whether the webhook is told. What concerns no channel is not filtered by channel.
+    pub(super) fn passes(&self, occurrence: &Occurrence) -> bool {
+        self.kinds.contains(occurrence.kind())
+            && occurrence.channel().is_none_or(|channel| {
+                let name = channel.as_str();
+                // They may overlap: "a-b" begins with "a-" and ends with "-b".
+                name.starts_with(&self.prefix) && name.ends_with(&self.suffix)
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::webhook::occurrence::tests::{channel, one_of_each};
+
+    fn filter(events: &[Kind], prefix: &str, suffix: &str) -> Filter {
+        Filter::new(&WebhookConfig {
+            events: events.to_vec(),
+            channel_prefix: prefix.into(),
+            channel_suffix: suffix.into(),
+            ..WebhookConfig::default()
+        })
+    }
+
+    #[test]
+    fn only_the_kinds_that_are_named_pass() {
+        for wanted in Kind::ALL {
+            let filter = filter(&[wanted], "", "");
+            for occurrence in one_of_each() {
+                assert_eq!(filter.passes(&occurrence), occurrence.kind() == wanted);
+            }
+        }
+    }
+
+    #[test]
+    fn channels_pass_by_how_they_begin_and_end() {
+        for (prefix, suffix, name, passes) in [
+            ("", "", "anything", true),
+            ("private-", "", "private-a", true),
+            ("private-", "", "presence-a", false),
+            ("private-", "", "a-private-", false),
+            ("", "-log", "a-log", true),
+            ("", "-log", "a-log-b", false),
+            ("private-", "-log", "private-a-log", true),
+            ("private-", "-log", "private-log", true),
+            ("private-", "-log", "private-a", false),
+            ("private-", "-log", "a-log", false),
+        ] {
+            let occupied = Occurrence::Occupied { channel: channel(name) };
+            let filter = filter(&Kind::ALL, prefix, suffix);
+            assert_eq!(filter.passes(&occupied), passes, "{prefix} {suffix} {name}");
+        }
+        let online = Occurrence::UserOnline { user_id: "7".into() };
+        assert!(filter(&Kind::ALL, "private-", "-log").passes(&online));
+    }
+
+    #[test]
+    fn whoever_wants_the_one_needs_the_other() {
+        let kinds = Kinds::from_iter([Kind::ChannelVacated, Kind::ClientEvent]).with_counterparts();
+        let expected = [Kind::ChannelOccupied, Kind::ChannelVacated, Kind::ClientEvent];
+        assert_eq!(kinds, Kinds::from_iter(expected));
+        assert!(expected.into_iter().all(|kind| kinds.contains(kind)));
+        assert!(!kinds.contains(Kind::MemberAdded));
+    }
+}

@@ -1,0 +1,253 @@
+//! From what happens in an app to what is told of it. Time is an argument.
+
+use super::{
+    Occurrence,
+    alternation::{Alternation, Subject, TooMany},
+};
+use crate::protocol::ChannelName;
+use std::{
+    collections::{HashSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+/// What of one app's occurrences is told, and when.
+///
+/// - What comes and goes alternates, and whoever comes back at once makes no noise: see
+///   [`Alternation`].
+/// - A cache channel is missed once in [`Machine::MISS_INTERVAL`].
+/// - Everything else is told at once.
+#[derive(Debug, Default)]
+pub(super) struct Machine {
+    alternation: Alternation,
+    missed: HashSet<ChannelName>,
+    /// When each of `missed` may be told again, in order.
+    misses: VecDeque<(Instant, ChannelName)>,
+    lost: u64,
+}
+
+impl Machine {
+    /// Least time between two misses of a channel that are told. Pusher tells one when several
+    /// clients miss at once, and does not say how long that is.
+    pub(super) const MISS_INTERVAL: Duration = Duration::from_secs(10);
+    /// The most channels whose miss is remembered. A further one is told each time.
+    pub(super) const MISSES_MAX: usize = 100_000;
+
+    /// Takes the next occurrence, and adds to `told` what is to be told by `now`.
+    pub(super) fn apply(
+        &mut self,
+        occurrence: Occurrence,
+        now: Instant,
+        told: &mut Vec<Occurrence>,
+    ) {
+        self.advance(now, told);
+        let is_news = match &occurrence {
+            Occurrence::Occupied { channel } => self.comes(Subject::Channel(channel.clone())),
+            Occurrence::MemberAdded { channel, user_id } => {
+                self.comes(Subject::Member(channel.clone(), user_id.clone()))
+            }
+            Occurrence::UserOnline { user_id } => self.comes(Subject::User(user_id.clone())),
+            Occurrence::Vacated { channel } => {
+                self.alternation.goes(Subject::Channel(channel.clone()), now);
+                false
+            }
+            Occurrence::MemberRemoved { channel, user_id } => {
+                self.alternation.goes(Subject::Member(channel.clone(), user_id.clone()), now);
+                false
+            }
+            // The hub has waited already.
+            Occurrence::UserOffline { user_id } => {
+                self.alternation.is_gone(&Subject::User(user_id.clone()))
+            }
+            Occurrence::CacheMiss { channel } => self.misses(channel, now),
+            Occurrence::ClientEvent { .. } | Occurrence::SubscriptionCount { .. } => true,
+        };
+        if is_news {
+            told.push(occurrence);
+        }
+    }
+
+    /// Adds to `told` what has become due by `now`.
+    pub(super) fn advance(&mut self, now: Instant, told: &mut Vec<Occurrence>) {
+        while let Some(departure) = self.alternation.due(Some(now)) {
+            told.push(departure);
+        }
+        while self.misses.front().is_some_and(|(until, _)| *until <= now) {
+            self.misses.pop_front().map(|(_, channel)| self.missed.remove(&channel));
+        }
+        if self.misses.is_empty() && self.missed.capacity() > 0 {
+            (self.missed, self.misses) = Default::default();
+        }
+    }
+
+    /// Adds to `told` what was kept back, because nobody can come back any more.
+    pub(super) fn finish(&mut self, told: &mut Vec<Occurrence>) {
+        while let Some(departure) = self.alternation.due(None) {
+            told.push(departure);
+        }
+    }
+
+    /// When [`Machine::advance`] has something to do.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let miss = self.misses.front().map(|(until, _)| *until);
+        [self.alternation.deadline(), miss].into_iter().flatten().min()
+    }
+
+    /// How many subjects could not be remembered since this was last asked.
+    pub(super) fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
+    }
+
+    fn comes(&mut self, subject: Subject) -> bool {
+        self.alternation.comes(subject).unwrap_or_else(|TooMany| {
+            self.lost += 1;
+            false
+        })
+    }
+
+    /// Whether the miss is news.
+    fn misses(&mut self, channel: &ChannelName, now: Instant) -> bool {
+        if self.missed.contains(channel) {
+            return false;
+        }
+        if self.misses.len() < Self::MISSES_MAX {
+            self.missed.insert(channel.clone());
+            self.misses.push_back((now + Self::MISS_INTERVAL, channel.clone()));
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::WebhookEvent as Kind,
+        webhook::occurrence::tests::{channel, one_of_each},
+    };
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
+    use std::{collections::HashMap, sync::Arc};
+
+    fn random_occurrence(random: &mut StdRng) -> Occurrence {
+        let channel = channel(&format!("presence-{}", random.random_range(0..4)));
+        let user_id: Arc<str> = random.random_range(0..3).to_string().into();
+        match random.random_range(0..7) {
+            0 => Occurrence::Occupied { channel },
+            1 => Occurrence::Vacated { channel },
+            2 => Occurrence::MemberAdded { channel, user_id },
+            3 => Occurrence::MemberRemoved { channel, user_id },
+            4 => Occurrence::UserOnline { user_id },
+            5 => Occurrence::UserOffline { user_id },
+            _ => Occurrence::CacheMiss { channel },
+        }
+    }
+
+    /// What a consumer believes, from what it was told.
+    #[derive(Default)]
+    struct Consumer(HashMap<(bool, String, String), bool>);
+
+    impl Consumer {
+        /// Whether something came, or else went; none for what is of the moment.
+        fn came(occurrence: &Occurrence) -> Option<bool> {
+            match occurrence.kind() {
+                Kind::ChannelOccupied | Kind::MemberAdded | Kind::UserOnline => Some(true),
+                Kind::ChannelVacated | Kind::MemberRemoved | Kind::UserOffline => Some(false),
+                Kind::ClientEvent | Kind::CacheMiss | Kind::SubscriptionCount => None,
+            }
+        }
+
+        fn key(occurrence: &Occurrence) -> (bool, String, String) {
+            let channel = occurrence.channel().map(ToString::to_string);
+            let user_id = occurrence.user_id().map(ToString::to_string);
+            (channel.is_some(), channel.unwrap_or_default(), user_id.unwrap_or_default())
+        }
+
+        fn hears(&mut self, occurrence: &Occurrence, context: &str) {
+            if let Some(came) = Self::came(occurrence) {
+                let was_here = self.0.insert(Self::key(occurrence), came).unwrap_or(false);
+                assert_ne!(was_here, came, "{context}: {occurrence:?} does not alternate");
+            }
+        }
+    }
+
+    /// For any sequence of occurrences and any passing of time: what is told alternates, and in the
+    /// end the consumer believes what is so.
+    #[test]
+    fn alternation_holds_for_any_sequence() {
+        for seed in 0..300 {
+            let mut random = StdRng::seed_from_u64(seed);
+            let mut now = Instant::now();
+            let (mut machine, mut consumer) = (Machine::default(), Consumer::default());
+            let (mut truth, mut told) = (HashMap::new(), Vec::new());
+            for step in 0..400 {
+                now += Duration::from_millis(random.random_range(0..900));
+                if random.random_bool(0.3) {
+                    machine.advance(now, &mut told);
+                } else {
+                    let occurrence = random_occurrence(&mut random);
+                    if let Some(came) = Consumer::came(&occurrence) {
+                        truth.insert(Consumer::key(&occurrence), came);
+                    }
+                    machine.apply(occurrence, now, &mut told);
+                }
+                for occurrence in told.drain(..) {
+                    consumer.hears(&occurrence, &format!("seed {seed} step {step}"));
+                }
+            }
+            machine.advance(now + Alternation::DELAY, &mut told);
+            told.iter().for_each(|told| consumer.hears(told, &format!("seed {seed} at the end")));
+            for (key, is_here) in truth {
+                let believed = consumer.0.get(&key).copied().unwrap_or(false);
+                assert_eq!(believed, is_here, "seed {seed}: {key:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_of_the_moment_is_told_at_once() {
+        let now = Instant::now();
+        for occurrence in one_of_each().into_iter().filter(|one| !one.is_transition()) {
+            let mut told = Vec::new();
+            Machine::default().apply(occurrence.clone(), now, &mut told);
+            assert_eq!(told, [occurrence]);
+        }
+    }
+
+    #[test]
+    fn a_channel_is_missed_once_in_ten_seconds() {
+        let start = Instant::now();
+        let mut machine = Machine::default();
+        let mut misses_at = |milliseconds| {
+            let mut told = Vec::new();
+            let miss = Occurrence::CacheMiss { channel: channel("cache-x") };
+            machine.apply(miss, start + Duration::from_millis(milliseconds), &mut told);
+            told.len()
+        };
+        assert_eq!([0, 0, 9_999, 10_000, 10_001].map(&mut misses_at), [1, 0, 0, 1, 0]);
+        machine.advance(start + Duration::from_secs(60), &mut Vec::new());
+        assert_eq!((machine.missed.capacity(), machine.deadline()), (0, None), "memory returns");
+    }
+
+    #[test]
+    fn memory_of_misses_is_bounded() {
+        let now = Instant::now();
+        let (mut machine, mut told) = (Machine::default(), Vec::new());
+        for number in 0..=Machine::MISSES_MAX {
+            let channel = channel(&format!("cache-{number}"));
+            machine.apply(Occurrence::CacheMiss { channel }, now, &mut told);
+        }
+        assert_eq!(told.len(), Machine::MISSES_MAX + 1, "all are told");
+        assert_eq!(machine.misses.len(), Machine::MISSES_MAX);
+    }
+
+    #[test]
+    fn at_the_end_nothing_is_kept_back() {
+        let now = Instant::now();
+        let (mut machine, mut told) = (Machine::default(), Vec::new());
+        for occurrence in &one_of_each()[..4] {
+            machine.apply(occurrence.clone(), now, &mut told);
+        }
+        machine.finish(&mut told);
+        let [occupied, vacated, added, removed, ..] = one_of_each();
+        assert_eq!(told, [occupied, added, vacated, removed]);
+    }
+}

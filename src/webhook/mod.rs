@@ -1,0 +1,151 @@
+//! Webhooks: telling the application what happens in it.
+//!
+//! # The way of an event
+//!
+//! Whoever sees something happen calls [`Webhooks::observe`], which puts a plain [`Occurrence`] into
+//! the **log** of the app (`log`) and returns. One task for each app (`app`) reads the log, and has
+//! the **state machine** (`machine`, `alternation`) decide what of it is told and when: what comes
+//! and goes alternates, and whoever is back within three seconds makes no noise. What is told passes
+//! the **filter** of each endpoint into its **batch** (`filter`, `batch`), which becomes one signed
+//! request (`envelope`) in the **queue** of the endpoint (`queue`). One task for each endpoint
+//! (`endpoint`) delivers what is in its queue, in order, and tries again for five minutes
+//! (`backoff`) over HTTP (`client`, `dial`, `address`).
+//!
+//! So a slow endpoint has a queue and a task of its own and harms nobody; and every step between log
+//! and queue is a value without I/O whose time is an argument. Log and queue are traits, because
+//! those two are what must outlive a node.
+
+mod address;
+mod alternation;
+mod app;
+mod backoff;
+mod batch;
+mod client;
+mod dial;
+mod endpoint;
+mod envelope;
+mod filter;
+mod log;
+mod machine;
+mod occurrence;
+mod queue;
+mod stats;
+mod trial;
+
+pub use crate::config::WebhookEvent as Kind;
+pub use dial::WebhookError;
+pub use occurrence::{InvalidOccurrence, Occurrence};
+pub use stats::WebhookMetrics;
+pub use trial::{Trial, try_out};
+
+use crate::{config::Config, shutdown::Drain};
+use app::{AppWebhooks, tell};
+use dial::Dialer;
+use endpoint::{Delivery, now};
+use log::Log;
+use queue::Queue;
+use stats::Dropped;
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::{sync::watch, task::JoinSet, time};
+
+/// The webhooks of all apps. An app without webhooks costs nothing.
+#[derive(Debug)]
+pub struct Webhooks {
+    /// By the ids of the apps; those with webhooks only.
+    apps: HashMap<String, Arc<AppWebhooks>>,
+    dialer: Dialer,
+}
+
+/// How long to wait before a task that panicked is started again.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
+
+impl Webhooks {
+    /// Makes the webhooks that are configured. Nothing is delivered before [`Webhooks::run`].
+    ///
+    /// # Errors
+    ///
+    /// [`WebhookError`] when one can't be used.
+    pub fn new(config: &Config) -> Result<Self, WebhookError> {
+        let batch_wait = Duration::from_millis(config.webhooks.batch_ms);
+        let mut apps = HashMap::new();
+        for app in config.apps.iter().filter(|app| !app.webhooks.is_empty()) {
+            apps.insert(app.id.clone(), Arc::new(AppWebhooks::new(app, batch_wait)?));
+        }
+        Ok(Self { apps, dialer: trial::dialer(config)? })
+    }
+
+    /// Whether occurrences of this kind matter to the app's webhooks. Of what comes and goes, both
+    /// matter as soon as one is told. Whoever observes need not ask, but saves the making of an
+    /// occurrence that nobody wants.
+    #[must_use]
+    pub fn wants(&self, app_id: &str, kind: Kind) -> bool {
+        self.apps.get(app_id).is_some_and(|app| app.wanted.contains(kind))
+    }
+
+    /// Takes notice of something that has happened in an app. Occurrences of one channel must come
+    /// in their order: call it under the lock of the channel. It does not wait; what is too much
+    /// to hold is lost, and counted.
+    pub fn observe(&self, app_id: &str, occurrence: Occurrence) {
+        let Some(app) = self.apps.get(app_id) else { return };
+        if app.wanted.contains(occurrence.kind()) && app.log.append(occurrence).is_err() {
+            app.lost.add(1);
+        }
+    }
+
+    /// Delivers until `drain` has begun; then tells what was kept back, and gives each endpoint's
+    /// queue one last attempt, until the first failure. What is left is for
+    /// [`Webhooks::abandon`].
+    pub async fn run(self: Arc<Self>, mut drain: Drain) {
+        let (ending, last) = (watch::Sender::new(false), watch::Sender::new(false));
+        let (mut tellers, mut deliveries) = (JoinSet::new(), JoinSet::new());
+        for app in self.apps.values() {
+            let (app_of_task, ending) = (Arc::clone(app), ending.subscribe());
+            tellers.spawn(kept_alive(move || tell(Arc::clone(&app_of_task), ending.clone())));
+            for endpoint in &app.endpoints {
+                let (endpoint, last) = (Arc::clone(endpoint), last.subscribe());
+                let dialer = self.dialer.clone();
+                deliveries.spawn(kept_alive(move || {
+                    let client = endpoint.client(dialer.clone());
+                    Delivery::new(Arc::clone(&endpoint), client, last.clone()).run()
+                }));
+            }
+        }
+        drain.begun().await;
+        ending.send_replace(true);
+        while tellers.join_next().await.is_some() {}
+        last.send_replace(true);
+        while deliveries.join_next().await.is_some() {}
+    }
+
+    /// Counts what waits still as dropped, and says how many events that were. For the very end.
+    pub fn abandon(&self) -> usize {
+        let endpoints = self.apps.values().flat_map(|app| &app.endpoints);
+        endpoints
+            .map(|endpoint| {
+                let events = endpoint.queue.events();
+                endpoint.count_dropped(Dropped::Shutdown, events, now());
+                events
+            })
+            .sum()
+    }
+
+    /// Exposes what is counted.
+    #[must_use]
+    pub fn metrics(self: &Arc<Self>) -> WebhookMetrics {
+        WebhookMetrics(Arc::clone(self))
+    }
+}
+
+/// Runs a task to its end. If it panics, which is a bug, what it held is lost and it begins anew.
+async fn kept_alive<F>(mut task: impl FnMut() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut running = JoinSet::new();
+    running.spawn(task());
+    while let Some(Err(_panicked)) = running.join_next().await {
+        tracing::error!("panic contained");
+        time::sleep(PANIC_PAUSE).await;
+        running.spawn(task());
+    }
+}

@@ -1,0 +1,306 @@
+//! What happens in an app, and the bytes in which a log keeps it.
+
+use crate::{
+    config::WebhookEvent as Kind,
+    protocol::{ChannelName, SocketId},
+};
+use serde::{Deserialize, Serialize};
+use std::{borrow::Cow, sync::Arc};
+
+/// Something that the application may want to be told.
+///
+/// These are plain facts, as the hub sees them: whoever leaves and comes back at once causes two.
+/// What of it is told, and when, is decided later.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Occurrence {
+    /// The channel has its first subscriber.
+    Occupied {
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// The channel has lost its last subscriber.
+    Vacated {
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// The first connection of a user has joined a presence channel.
+    MemberAdded {
+        /// The channel.
+        channel: ChannelName,
+        /// The user.
+        user_id: Arc<str>,
+    },
+    /// The last connection of a user has left a presence channel.
+    MemberRemoved {
+        /// The channel.
+        channel: ChannelName,
+        /// The user.
+        user_id: Arc<str>,
+    },
+    /// A client event was accepted.
+    ClientEvent {
+        /// The channel that it goes to.
+        channel: ChannelName,
+        /// Its name.
+        name: String,
+        /// Its data as a JSON token, a string or `null`: what
+        /// [`EventData::token`](crate::protocol::EventData::token) gives.
+        data: String,
+        /// The connection that sent it.
+        socket_id: SocketId,
+        /// On a presence channel, the member that sent it.
+        user_id: Option<Arc<str>>,
+    },
+    /// Somebody has subscribed to a cache channel that holds no event.
+    CacheMiss {
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// The channel has another number of subscribers. Whoever observes it sees to it that it is not
+    /// too often.
+    SubscriptionCount {
+        /// The channel.
+        channel: ChannelName,
+        /// How many there are.
+        count: usize,
+    },
+    /// A user has signed in with the first of its connections.
+    UserOnline {
+        /// The user.
+        user_id: Arc<str>,
+    },
+    /// A user has been away for longer than a reload takes.
+    UserOffline {
+        /// The user.
+        user_id: Arc<str>,
+    },
+}
+
+/// Bytes that are no occurrence.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct InvalidOccurrence;
+
+/// The members of the JSON object that stands for an occurrence in a log. Names are short, because
+/// there can be many.
+#[derive(Default, Deserialize, Serialize)]
+struct Record<'a> {
+    #[serde(rename = "k", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(rename = "c", borrow, skip_serializing_if = "Option::is_none")]
+    channel: Option<Cow<'a, str>>,
+    #[serde(rename = "u", borrow, skip_serializing_if = "Option::is_none")]
+    user_id: Option<Cow<'a, str>>,
+    #[serde(rename = "e", borrow, skip_serializing_if = "Option::is_none")]
+    name: Option<Cow<'a, str>>,
+    #[serde(rename = "d", borrow, skip_serializing_if = "Option::is_none")]
+    data: Option<Cow<'a, str>>,
+    #[serde(rename = "s", skip_serializing_if = "Option::is_none")]
+    socket_id: Option<String>,
+    #[serde(rename = "n", skip_serializing_if = "Option::is_none")]
+    count: Option<usize>,
+}
+
+impl Occurrence {
+    /// What kind of thing it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Occupied { .. } => Kind::ChannelOccupied,
+            Self::Vacated { .. } => Kind::ChannelVacated,
+            Self::MemberAdded { .. } => Kind::MemberAdded,
+            Self::MemberRemoved { .. } => Kind::MemberRemoved,
+            Self::ClientEvent { .. } => Kind::ClientEvent,
+            Self::CacheMiss { .. } => Kind::CacheMiss,
+            Self::SubscriptionCount { .. } => Kind::SubscriptionCount,
+            Self::UserOnline { .. } => Kind::UserOnline,
+            Self::UserOffline { .. } => Kind::UserOffline,
+        }
+    }
+
+    /// The channel that it concerns. What is said of a user concerns none.
+    #[must_use]
+    pub fn channel(&self) -> Option<&ChannelName> {
+        match self {
+            Self::Occupied { channel }
+            | Self::Vacated { channel }
+            | Self::MemberAdded { channel, .. }
+            | Self::MemberRemoved { channel, .. }
+            | Self::ClientEvent { channel, .. }
+            | Self::CacheMiss { channel }
+            | Self::SubscriptionCount { channel, .. } => Some(channel),
+            Self::UserOnline { .. } | Self::UserOffline { .. } => None,
+        }
+    }
+
+    /// The user that it concerns, if it does.
+    #[must_use]
+    pub fn user_id(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::MemberAdded { user_id, .. }
+            | Self::MemberRemoved { user_id, .. }
+            | Self::UserOnline { user_id }
+            | Self::UserOffline { user_id } => Some(user_id),
+            Self::ClientEvent { user_id, .. } => user_id.as_ref(),
+            Self::Occupied { .. }
+            | Self::Vacated { .. }
+            | Self::CacheMiss { .. }
+            | Self::SubscriptionCount { .. } => None,
+        }
+    }
+
+    /// Whether it is half of a pair: something came or went, and whoever hears only of the one is
+    /// misled for good. The others are of the moment.
+    pub(super) fn is_transition(&self) -> bool {
+        match self {
+            Self::Occupied { .. }
+            | Self::Vacated { .. }
+            | Self::MemberAdded { .. }
+            | Self::MemberRemoved { .. }
+            | Self::UserOnline { .. }
+            | Self::UserOffline { .. } => true,
+            Self::ClientEvent { .. } | Self::CacheMiss { .. } | Self::SubscriptionCount { .. } => {
+                false
+            }
+        }
+    }
+
+    /// About how much memory it takes, in bytes.
+    pub(super) fn weight(&self) -> usize {
+        let text = match self {
+            Self::ClientEvent { name, data, .. } => name.len() + data.len(),
+            // The names are shared with those who are there.
+            Self::Occupied { .. }
+            | Self::Vacated { .. }
+            | Self::MemberAdded { .. }
+            | Self::MemberRemoved { .. }
+            | Self::CacheMiss { .. }
+            | Self::SubscriptionCount { .. }
+            | Self::UserOnline { .. }
+            | Self::UserOffline { .. } => 0,
+        };
+        size_of::<Self>() + text
+    }
+
+    /// The occurrence for a log. [`Occurrence::from_bytes`] reads it back.
+    ///
+    /// # Panics
+    ///
+    /// Never: text can always be written as JSON.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut record = Record {
+            kind: Cow::Borrowed(self.kind().as_str()),
+            channel: self.channel().map(|channel| Cow::Borrowed(channel.as_str())),
+            user_id: self.user_id().map(|user_id| Cow::Borrowed(&**user_id)),
+            ..Record::default()
+        };
+        if let Self::ClientEvent { name, data, socket_id, .. } = self {
+            record.name = Some(Cow::Borrowed(name));
+            record.data = Some(Cow::Borrowed(data));
+            record.socket_id = Some(socket_id.to_string());
+        }
+        if let Self::SubscriptionCount { count, .. } = self {
+            record.count = Some(*count);
+        }
+        serde_json::to_vec(&record).expect("text can always be written as JSON")
+    }
+
+    /// Reads what [`Occurrence::to_bytes`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidOccurrence`] when it was written by somebody else.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidOccurrence> {
+        let record: Record<'_> = serde_json::from_slice(bytes).map_err(|_| InvalidOccurrence)?;
+        record.occurrence().ok_or(InvalidOccurrence)
+    }
+}
+
+impl Record<'_> {
+    /// The occurrence, if everything is there that its kind takes.
+    fn occurrence(self) -> Option<Occurrence> {
+        // It was within the app's limit when it was written.
+        let channel = self.channel.map(|name| ChannelName::parse(&name, name.len()));
+        let channel = channel.transpose().ok()?;
+        let user_id = self.user_id.map(|user_id| Arc::<str>::from(&*user_id));
+        Some(match Kind::from_name(&self.kind)? {
+            Kind::ChannelOccupied => Occurrence::Occupied { channel: channel? },
+            Kind::ChannelVacated => Occurrence::Vacated { channel: channel? },
+            Kind::MemberAdded => Occurrence::MemberAdded { channel: channel?, user_id: user_id? },
+            Kind::MemberRemoved => {
+                Occurrence::MemberRemoved { channel: channel?, user_id: user_id? }
+            }
+            Kind::ClientEvent => Occurrence::ClientEvent {
+                channel: channel?,
+                name: self.name?.into_owned(),
+                data: self.data?.into_owned(),
+                socket_id: SocketId::parse(&self.socket_id?).ok()??,
+                user_id,
+            },
+            Kind::CacheMiss => Occurrence::CacheMiss { channel: channel? },
+            Kind::SubscriptionCount => {
+                Occurrence::SubscriptionCount { channel: channel?, count: self.count? }
+            }
+            Kind::UserOnline => Occurrence::UserOnline { user_id: user_id? },
+            Kind::UserOffline => Occurrence::UserOffline { user_id: user_id? },
+        })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::webhook) fn channel(name: &str) -> ChannelName {
+        ChannelName::parse(name, 200).unwrap()
+    }
+
+    pub(in crate::webhook) fn one_of_each() -> [Occurrence; Kind::ALL.len()] {
+        let user_id: Arc<str> = "ann \"the\" 1st".into();
+        let room = channel("presence-room");
+        [
+            Occurrence::Occupied { channel: channel("t") },
+            Occurrence::Vacated { channel: channel("t") },
+            Occurrence::MemberAdded { channel: room.clone(), user_id: Arc::clone(&user_id) },
+            Occurrence::MemberRemoved { channel: room.clone(), user_id: Arc::clone(&user_id) },
+            Occurrence::ClientEvent {
+                channel: room,
+                name: "client-\"x\"".into(),
+                data: r#""{\"a\":1}""#.into(),
+                socket_id: SocketId::from_random(0x0000_007b_0000_01c8),
+                user_id: Some(Arc::clone(&user_id)),
+            },
+            Occurrence::CacheMiss { channel: channel("cache-x") },
+            Occurrence::SubscriptionCount { channel: channel("t"), count: 13 },
+            Occurrence::UserOnline { user_id: Arc::clone(&user_id) },
+            Occurrence::UserOffline { user_id },
+        ]
+    }
+
+    #[test]
+    fn an_occurrence_reads_back_as_it_was_written() {
+        for (occurrence, kind) in one_of_each().into_iter().zip(Kind::ALL) {
+            assert_eq!(occurrence.kind(), kind);
+            let bytes = occurrence.to_bytes();
+            assert_eq!(Occurrence::from_bytes(&bytes), Ok(occurrence));
+        }
+        let bytes = one_of_each()[0].to_bytes();
+        assert_eq!(bytes, br#"{"k":"channel_occupied","c":"t"}"#);
+    }
+
+    #[test]
+    fn what_is_no_occurrence_is_refused() {
+        for text in [
+            "",
+            "{}",
+            r#"{"k":"nothing","c":"t"}"#,
+            r#"{"k":"channel_occupied"}"#,
+            r#"{"k":"channel_occupied","c":"a b"}"#,
+            r#"{"k":"member_added","c":"presence-x"}"#,
+            r#"{"k":"client_event","c":"private-x","e":"client-a","d":"null","s":"0.1"}"#,
+            r#"{"k":"user_online","c":"t"}"#,
+        ] {
+            assert_eq!(Occurrence::from_bytes(text.as_bytes()), Err(InvalidOccurrence), "{text}");
+        }
+    }
+}

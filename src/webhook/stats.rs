@@ -1,0 +1,212 @@
+//! What is counted of webhooks, and how it is exposed. Labels name the app and the webhook's number
+//! in it: a URL may hold a secret.
+
+use super::{Webhooks, app::AppWebhooks, endpoint::Endpoint, queue::Queue};
+use crate::metrics::Histogram;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, NoLabelSet},
+    metrics::MetricType,
+};
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// A count that only grows.
+#[derive(Debug, Default)]
+pub(super) struct Count(AtomicU64);
+
+impl Count {
+    pub(super) fn add(&self, more: usize) {
+        self.0.fetch_add(more as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What is counted of one endpoint.
+#[derive(Debug, Default)]
+pub(super) struct Stats {
+    /// Events that were delivered.
+    pub(super) sent: Count,
+    /// Requests that were not answered by 2xx.
+    pub(super) failed: Count,
+    /// Requests that repeat one that failed.
+    pub(super) retried: Count,
+    /// Events that were given up, by reason.
+    dropped: [Count; Dropped::ALL.len()],
+    /// From the making of a notice to its delivery.
+    pub(super) latency: Histogram,
+}
+
+/// Why events were given up.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Dropped {
+    /// Too much waited.
+    Overflow,
+    /// They could not be delivered for too long.
+    Expired,
+    /// The server has ended.
+    Shutdown,
+}
+
+impl Dropped {
+    const ALL: [Self; 3] = [Self::Overflow, Self::Expired, Self::Shutdown];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Overflow => "overflow",
+            Self::Expired => "expired",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+impl Stats {
+    pub(super) fn dropped(&self, reason: Dropped) -> &Count {
+        &self.dropped[reason as usize]
+    }
+}
+
+/// Says when the next line about something that may happen often is to be logged.
+#[derive(Debug, Default)]
+pub(super) struct RareLine(Mutex<(Option<Instant>, u64)>);
+
+impl RareLine {
+    /// Least time between two lines.
+    pub(super) const INTERVAL: Duration = Duration::from_secs(10);
+
+    /// Counts `more`, and gives the whole number since the last line when a line is due.
+    pub(super) fn due(&self, more: u64, now: Instant) -> Option<u64> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, count) = &mut *state;
+        *count += more;
+        let is_due = last.is_none_or(|last| Self::INTERVAL <= now.saturating_duration_since(last));
+        if !is_due || *count == 0 {
+            return None;
+        }
+        *last = Some(now);
+        Some(std::mem::take(count))
+    }
+}
+
+/// Exposes what is counted of all webhooks.
+#[derive(Debug)]
+pub struct WebhookMetrics(pub(super) Arc<Webhooks>);
+
+type Read = fn(&Endpoint) -> u64;
+
+const NUMBERS: [(&str, &str, MetricType, Read); 4] = [
+    (
+        "campanile_webhook_events_sent",
+        "Events that a webhook was told",
+        MetricType::Counter,
+        |endpoint| endpoint.stats.sent.get(),
+    ),
+    (
+        "campanile_webhook_requests_failed",
+        "Requests to a webhook that were not answered by 2xx",
+        MetricType::Counter,
+        |endpoint| endpoint.stats.failed.get(),
+    ),
+    (
+        "campanile_webhook_requests_retried",
+        "Requests to a webhook that repeat one that failed",
+        MetricType::Counter,
+        |endpoint| endpoint.stats.retried.get(),
+    ),
+    (
+        "campanile_webhook_events_waiting",
+        "Events that wait to be told to a webhook",
+        MetricType::Gauge,
+        |endpoint| endpoint.queue.events() as u64,
+    ),
+];
+
+impl WebhookMetrics {
+    fn apps(&self) -> impl Iterator<Item = &AppWebhooks> {
+        self.0.apps.values().map(|app| &**app)
+    }
+
+    fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.apps().flat_map(|app| app.endpoints.iter().map(|endpoint| &**endpoint))
+    }
+}
+
+impl Collector for WebhookMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let labels = |endpoint: &Endpoint| {
+            [("app", endpoint.app_id.clone()), ("webhook", endpoint.number.to_string())]
+        };
+        for (name, help, kind, read) in NUMBERS {
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for endpoint in self.endpoints() {
+                let (labels, value) = (labels(endpoint), read(endpoint));
+                let mut metric = family.encode_family(&labels)?;
+                if kind.as_str() == MetricType::Gauge.as_str() {
+                    metric.encode_gauge(&value)?;
+                } else {
+                    metric.encode_counter::<NoLabelSet, u64, u64>(&value, None)?;
+                }
+            }
+        }
+        let help = "Events that a webhook was never told, by reason";
+        let name = "campanile_webhook_events_dropped";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for endpoint in self.endpoints() {
+            for reason in Dropped::ALL {
+                let [app, webhook] = labels(endpoint);
+                let labels = [app, webhook, ("reason", reason.as_str().to_owned())];
+                let count = endpoint.stats.dropped(reason).get();
+                family
+                    .encode_family(&labels)?
+                    .encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
+            }
+        }
+        let help =
+            "Time from the making of a request to a webhook to its success, retries included";
+        let name = "campanile_webhook_latency_seconds";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for endpoint in self.endpoints() {
+            endpoint.stats.latency.encode(family.encode_family(&labels(endpoint))?)?;
+        }
+        let help = "What happened in an app with webhooks faster than it could be looked at";
+        let name = "campanile_webhook_occurrences_lost";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for app in self.apps() {
+            let labels = [("app", app.id.clone())];
+            let count = app.lost.get();
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_comes_rarely_and_forgets_nothing() {
+        let start = Instant::now();
+        let line = RareLine::default();
+        assert_eq!(line.due(0, start), None);
+        assert_eq!(line.due(2, start), Some(2));
+        assert_eq!(line.due(3, start + Duration::from_secs(9)), None);
+        assert_eq!(line.due(4, start + RareLine::INTERVAL), Some(7));
+    }
+
+    #[test]
+    fn reasons_are_indexed_by_their_order() {
+        for (at, reason) in Dropped::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, at);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Tries webhooks out: a sample of each event to each endpoint.
+
+use super::{
+    Occurrence,
+    client::Post,
+    dial::{Dialer, WebhookError},
+    endpoint::{Endpoint, now},
+    envelope::{self, Notice},
+};
+use crate::{
+    config::{Config, WebhookConfig, WebhookEvent as Kind},
+    protocol::{ChannelName, SocketId},
+    signature::Signer,
+};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+/// One sample, and what became of it.
+#[derive(Debug)]
+pub struct Trial {
+    /// The app.
+    pub app_id: String,
+    /// The webhook's number in the app, from 0.
+    pub webhook: usize,
+    /// Host and port of the endpoint. Not the whole URL, which may hold a secret.
+    pub host: String,
+    /// What was told.
+    pub event: Kind,
+    /// The status and what was read of the body, or why there was no answer.
+    pub answer: Result<(u16, String), String>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Trial {
+    /// Whether the endpoint took the sample.
+    #[must_use]
+    pub fn succeeded(&self) -> bool {
+        matches!(self.answer, Ok((200..300, _)))
+    }
+}
+
+/// Sends a sample of each event that each webhook of `config` is configured for, each in a request of
+/// its own, once, and hands what came back to `report`.
+///
+/// # Errors
+///
+/// When a webhook can't be used at all.
+pub async fn try_out(config: &Config, mut report: impl FnMut(Trial)) -> Result<(), WebhookError> {
+    let dialer = dialer(config)?;
+    for app in &config.apps {
+        let signer = Signer::new(app.secret.expose());
+        for (webhook, settings) in app.webhooks.iter().enumerate() {
+            let endpoint = Endpoint::new(app, webhook, settings)?;
+            let mut client = endpoint.client(dialer.clone());
+            for &event in &settings.events {
+                let text = envelope::event(&sample(event, settings));
+                let begin = now();
+                let time_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+                let time_ms = time_ms.unwrap_or_default().as_millis();
+                let answer = client.post(&Notice::new(&signer, (&text, 1), time_ms, begin)).await;
+                report(Trial {
+                    app_id: app.id.clone(),
+                    webhook,
+                    host: endpoint.target.authority.clone(),
+                    event,
+                    answer: answer.map_err(|error| error.to_string()).map(|answer| {
+                        let body = String::from_utf8_lossy(&answer.body).into_owned();
+                        (answer.status.as_u16(), body)
+                    }),
+                    took: now().saturating_duration_since(begin),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A dialer for all webhooks of `config`.
+pub(super) fn dialer(config: &Config) -> Result<Dialer, WebhookError> {
+    let mut webhooks = config.apps.iter().flat_map(|app| &app.webhooks);
+    let with_tls = webhooks.any(|webhook| {
+        webhook.url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"))
+    });
+    Dialer::new(with_tls, config.webhooks.deny_private)
+}
+
+/// Something that could have happened, on a channel that passes the webhook's filter.
+fn sample(event: Kind, webhook: &WebhookConfig) -> Occurrence {
+    let prefix = match (webhook.channel_prefix.as_str(), event) {
+        ("", Kind::MemberAdded | Kind::MemberRemoved) => "presence-",
+        ("", Kind::ClientEvent) => "private-",
+        ("", Kind::CacheMiss) => "cache-",
+        (prefix, _) => prefix,
+    };
+    let name = format!("{prefix}campanile-test{}", webhook.channel_suffix);
+    // A filter that no channel can pass gets a sample that passes none.
+    let channel = ChannelName::parse(&name, name.len())
+        .or_else(|_| ChannelName::parse("campanile-test", usize::MAX))
+        .expect("it holds letters and a dash");
+    let user_id: Arc<str> = "campanile-test".into();
+    match event {
+        Kind::ChannelOccupied => Occurrence::Occupied { channel },
+        Kind::ChannelVacated => Occurrence::Vacated { channel },
+        Kind::MemberAdded => Occurrence::MemberAdded { channel, user_id },
+        Kind::MemberRemoved => Occurrence::MemberRemoved { channel, user_id },
+        Kind::ClientEvent => Occurrence::ClientEvent {
+            channel,
+            name: "client-campanile-test".to_owned(),
+            data: r#""{\"test\":true}""#.to_owned(),
+            socket_id: SocketId::from_random(0x0000_0001_0000_0001),
+            user_id: Some(user_id),
+        },
+        Kind::CacheMiss => Occurrence::CacheMiss { channel },
+        Kind::SubscriptionCount => Occurrence::SubscriptionCount { channel, count: 1 },
+        Kind::UserOnline => Occurrence::UserOnline { user_id },
+        Kind::UserOffline => Occurrence::UserOffline { user_id },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::webhook::filter::Filter;
+
+    #[test]
+    fn a_sample_passes_the_filter_of_its_webhook() {
+        for (prefix, suffix) in [("", ""), ("private-", ""), ("presence-", "-log")] {
+            let webhook = WebhookConfig {
+                events: Kind::ALL.to_vec(),
+                channel_prefix: prefix.into(),
+                channel_suffix: suffix.into(),
+                ..WebhookConfig::default()
+            };
+            for event in Kind::ALL {
+                let sample = sample(event, &webhook);
+                assert_eq!(sample.kind(), event);
+                assert!(Filter::new(&webhook).passes(&sample), "{sample:?}");
+            }
+        }
+    }
+}
