@@ -7,9 +7,10 @@
 
 use campanile::{
     config::{AppConfig, Config, WebhookConfig, WebhookEvent},
+    hub::{Observer as _, Occurrence},
     protocol::{ChannelName, SocketId},
     shutdown::Shutdown,
-    webhook::{Occurrence, Webhooks},
+    webhook::Webhooks,
 };
 use std::{
     error::Error,

@@ -25,4 +25,5 @@ mod sink;
 mod subscription;
 mod vectors;
 mod webhook_cli;
+mod webhook_flow;
 mod webhooks;

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use campanile::{
     config::{AppConfig, Config, Secret, WebhookConfig, WebhookEvent as Kind},
+    hub::{Observer as _, Occurrence},
     protocol::{ChannelName, SocketId},
     shutdown::Shutdown,
     signature::Signer,
-    webhook::{Occurrence, Webhooks},
+    webhook::Webhooks,
 };
 use serde_json::{Value, json};
 

@@ -154,7 +154,7 @@ impl Channel {
         None
     }
 
-    /// Tells the subscribers their number, if it is another than they know.
+    /// Tells the subscribers their number, if it is another than they know, and says what was told.
     ///
     /// # Errors
     ///
@@ -164,11 +164,11 @@ impl Channel {
         inboxes: &Inboxes,
         name: &ChannelName,
         now: Instant,
-    ) -> Result<(), Instant> {
+    ) -> Result<Option<usize>, Instant> {
         let told = self.count.told;
         let count = self.total.unwrap_or(self.subscribers);
         if told.is_some_and(|(told, _)| told == count) || self.count.is_planned {
-            return Ok(());
+            return Ok(None);
         }
         let not_before = told.map(|(_, at)| at + Hub::COUNT_INTERVAL).filter(|at| now < *at);
         if let Some(not_before) = not_before
@@ -180,7 +180,7 @@ impl Channel {
         self.count.told = Some((count, now));
         let frame = event::subscription_count(name, count);
         self.deliver(inboxes, &frame, None);
-        Ok(())
+        Ok(Some(count))
     }
 
     /// Learns how many subscribers all nodes have.

@@ -13,6 +13,7 @@ mod agenda;
 mod cache;
 mod channel;
 mod inbox;
+mod occurrence;
 mod query;
 mod remote;
 mod roster;
@@ -23,12 +24,16 @@ mod users;
 pub use inbox::{
     Attached, ConnectionKey, ConnectionRef, Delivery, Inbox, Inboxes, ShardIndex, ShardSet,
 };
+#[cfg(test)]
+pub(crate) use occurrence::tests as occurrence_tests;
+pub use occurrence::{InvalidOccurrence, Nobody, Observer, Occurrence};
 pub use query::{ChannelSummary, Counts};
 pub use remote::Welcome;
 pub use users::SignedIn;
 
 use crate::{
     app::App,
+    config::WebhookEvent as Kind,
     permit::{Permit, Quota},
     protocol::{ChannelName, EventData, Frame, Member, SocketId, SubscriptionRefusal},
     rate::{Rate, TokenBucket},
@@ -56,6 +61,8 @@ pub struct ChannelId(u64);
 pub struct Hub {
     app: Arc<App>,
     app_id: Arc<str>,
+    observer: Arc<dyn Observer>,
+    is_one_of_many: bool,
     inboxes: Arc<Inboxes>,
     channels: DashMap<ChannelName, Channel>,
     users: Users,
@@ -105,13 +112,20 @@ impl Hub {
     /// makes no noise. Pusher grants the same for its webhooks.
     pub const OFFLINE_GRACE: Duration = Duration::from_secs(3);
 
-    /// An empty hub for `app`, whose deliveries go to `inboxes`.
+    /// An empty hub for `app`, whose deliveries go to `inboxes`. `observer` hears what occurs.
     #[must_use]
-    pub fn new(app: Arc<App>, inboxes: Arc<Inboxes>, now: Instant) -> Self {
+    pub fn new(
+        app: Arc<App>,
+        inboxes: Arc<Inboxes>,
+        observer: Arc<dyn Observer>,
+        now: Instant,
+    ) -> Self {
         Self {
             connections: Quota::new(app.config.max_connections),
             app_id: app.config.id.as_str().into(),
             app,
+            observer,
+            is_one_of_many: false,
             inboxes,
             channels: DashMap::new(),
             users: Users::default(),
@@ -119,6 +133,28 @@ impl Hub {
             requests: Mutex::new(TokenBucket::full(now)),
             subscriptions: AtomicUsize::new(0),
             occupied: AtomicUsize::new(0),
+        }
+    }
+
+    /// The same as one of many, whose decisions are made for all of them elsewhere.
+    #[must_use]
+    pub fn one_of_many(mut self) -> Self {
+        self.is_one_of_many = true;
+        self
+    }
+
+    /// Tells the application's observer, if it wants to hear.
+    pub fn observe(&self, kind: Kind, occurrence: impl FnOnce() -> Occurrence) {
+        if self.observer.wants(&self.app_id, kind) {
+            self.observer.observe(&self.app_id, occurrence());
+        }
+    }
+
+    /// Tells of what this hub has decided, unless it is one of many: then it is told of where it
+    /// was decided for all.
+    fn decided(&self, kind: Kind, occurrence: impl FnOnce() -> Occurrence) {
+        if !self.is_one_of_many {
+            self.observe(kind, occurrence);
         }
     }
 
@@ -166,9 +202,19 @@ impl Hub {
         let channel = entry.value_mut();
         // Only a channel that exists can be full, so a refusal never leaves a new one behind.
         let announced = channel.join(name, member, self.app.config.max_presence_members)?;
-        self.count_subscription(name, channel.subscribers() == 0);
+        let is_first = channel.subscribers() == 0;
+        self.count_subscription(name, is_first);
+        if is_first && name.server_to_user().is_none() {
+            self.decided(Kind::ChannelOccupied, || Occurrence::Occupied { channel: name.clone() });
+        }
         if let Some(member_added) = announced {
             channel.deliver(&self.inboxes, &member_added, None);
+            if let Some(member) = member {
+                self.decided(Kind::MemberAdded, || Occurrence::MemberAdded {
+                    channel: name.clone(),
+                    user_id: Arc::clone(&member.user_id),
+                });
+            }
         }
         channel.add_subscriber(shard);
         let subscribed = Subscribed {
@@ -178,6 +224,9 @@ impl Hub {
             cached: name.is_cache().then(|| channel.cached_or_miss(name, now)),
             count: None,
         };
+        if name.is_cache() && channel.cached(now).is_none() {
+            self.observe(Kind::CacheMiss, || Occurrence::CacheMiss { channel: name.clone() });
+        }
         self.count_changed(name, channel, now);
         Ok(subscribed)
     }
@@ -212,10 +261,19 @@ impl Hub {
         self.subscriptions.fetch_sub(1, Ordering::Relaxed);
         if let Some(member_removed) = user_id.and_then(|user_id| channel.leave(name, user_id)) {
             channel.deliver(&self.inboxes, &member_removed, None);
+            if let Some(user_id) = user_id {
+                self.decided(Kind::MemberRemoved, || Occurrence::MemberRemoved {
+                    channel: name.clone(),
+                    user_id: user_id.into(),
+                });
+            }
         }
         if channel.subscribers() == 0 {
             if name.server_to_user().is_none() {
                 self.occupied.fetch_sub(1, Ordering::Relaxed);
+                self.decided(Kind::ChannelVacated, || Occurrence::Vacated {
+                    channel: name.clone(),
+                });
             }
             drop(entry);
             self.channels.remove_if(name, |_, channel| channel.is_disposable());
@@ -269,7 +327,12 @@ impl Hub {
             return;
         }
         match channel.announce_count(&self.inboxes, name, now) {
-            Ok(()) => {}
+            Ok(Some(count)) => {
+                let channel = name.clone();
+                let told = || Occurrence::SubscriptionCount { channel, count };
+                self.decided(Kind::SubscriptionCount, told);
+            }
+            Ok(None) => {}
             Err(not_before) => self.agenda.add(not_before, Task::AnnounceCount(name.clone())),
         }
     }
@@ -285,7 +348,11 @@ impl Hub {
                     }
                 }
                 Task::ForgetCached(name) => self.forget_cached(&name, now),
-                Task::GoOffline(user_id) => self.users.go_offline(&self.inboxes, &user_id, now),
+                Task::GoOffline(user_id) => {
+                    if self.users.go_offline(&self.inboxes, &user_id, now) {
+                        self.user_turned(&user_id, false);
+                    }
+                }
             }
         }
     }

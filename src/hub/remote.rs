@@ -1,7 +1,8 @@
 //! The hub of a node that is one of many: what its subscribers get is decided elsewhere, and the
 //! hub hands it out.
 
-use super::{Attached, ConnectionRef, Delivery, Hub, Subscribed};
+use super::{Attached, ConnectionRef, Delivery, Hub, Occurrence, Subscribed};
+use crate::config::WebhookEvent as Kind;
 use crate::protocol::{ChannelName, CloseCode, Frame, SubscriptionRefusal, event};
 use std::{sync::Arc, time::Instant};
 
@@ -12,6 +13,8 @@ pub struct Welcome {
     pub acknowledgement: Frame,
     /// On a cache channel, the last event or `pusher:cache_miss`.
     pub cached: Option<Frame>,
+    /// Whether that is the latter.
+    pub is_cache_miss: bool,
     /// How many subscribers all nodes have, where they are told.
     pub total: Option<usize>,
 }
@@ -42,6 +45,9 @@ impl Hub {
             cached: welcome.cached,
             count: welcome.total.map(|total| event::subscription_count(name, total)),
         };
+        if welcome.is_cache_miss {
+            self.observe(Kind::CacheMiss, || Occurrence::CacheMiss { channel: name.clone() });
+        }
         let attached = Attached { hub: Arc::clone(self), user_id, subscribed };
         // Under the lock still: what is delivered next comes behind it.
         self.inboxes.of(connection.shard).push(Delivery::Subscription {

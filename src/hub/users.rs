@@ -1,6 +1,7 @@
 //! Who is signed in, and who watches whom.
 
-use super::{ConnectionRef, Delivery, Hub, Inboxes, agenda::Task};
+use super::{ConnectionRef, Delivery, Hub, Inboxes, Occurrence, agenda::Task};
+use crate::config::WebhookEvent as Kind;
 use crate::protocol::{CloseCode, Frame, User, event};
 use dashmap::DashMap;
 use std::{collections::HashSet, sync::Arc, time::Instant};
@@ -46,7 +47,8 @@ impl Known {
 }
 
 impl Users {
-    fn come(&self, inboxes: &Inboxes, user_id: &Arc<str>, connection: ConnectionRef) {
+    /// True if the user was offline.
+    fn come(&self, inboxes: &Inboxes, user_id: &Arc<str>, connection: ConnectionRef) -> bool {
         let mut known = self.0.entry(Arc::clone(user_id)).or_default();
         let was_online = known.is_online();
         known.leaving_since = None;
@@ -54,6 +56,7 @@ impl Users {
         if !was_online && !known.watchers.is_empty() {
             known.tell_watchers(inboxes, &event::watchlist(&[user_id], &[]));
         }
+        !was_online
     }
 
     /// True if it was the user's last connection: then the user goes offline in a while.
@@ -66,18 +69,21 @@ impl Users {
         was_last
     }
 
-    /// Tells the watchers, if the user has not come back meanwhile.
-    pub(super) fn go_offline(&self, inboxes: &Inboxes, user_id: &Arc<str>, now: Instant) {
+    /// Tells the watchers, if the user has not come back meanwhile. True if it has not.
+    pub(super) fn go_offline(&self, inboxes: &Inboxes, user_id: &Arc<str>, now: Instant) -> bool {
+        let mut went = false;
         if let Some(mut known) = self.0.get_mut(user_id) {
             if known.leaving_since.is_none_or(|since| now < since + Hub::OFFLINE_GRACE) {
-                return;
+                return false;
             }
+            went = true;
             known.leaving_since = None;
             if !known.watchers.is_empty() {
                 known.tell_watchers(inboxes, &event::watchlist(&[], &[user_id]));
             }
         }
         self.0.remove_if(user_id, |_, known| known.is_disposable());
+        went
     }
 
     #[cfg(test)]
@@ -115,11 +121,23 @@ impl Hub {
         for watched in before.iter().flat_map(|before| &before.watchlist) {
             self.users.unwatch(watched, connection);
         }
-        self.users.come(&self.inboxes, &user.id, connection);
+        if self.users.come(&self.inboxes, &user.id, connection) {
+            self.user_turned(&user.id, true);
+        }
         let (online, offline): (Vec<&Arc<str>>, Vec<&Arc<str>>) =
             user.watchlist.iter().partition(|watched| self.users.watch(watched, connection));
         let watchlist = (!user.watchlist.is_empty()).then(|| event::watchlist(&online, &offline));
         SignedIn { success: event::signin_success(user_data), watchlist }
+    }
+
+    /// Tells the application that a user went online or offline.
+    pub(super) fn user_turned(&self, user_id: &Arc<str>, is_online: bool) {
+        let user_id = Arc::clone(user_id);
+        if is_online {
+            self.decided(Kind::UserOnline, || Occurrence::UserOnline { user_id });
+        } else {
+            self.decided(Kind::UserOffline, || Occurrence::UserOffline { user_id });
+        }
     }
 
     /// Forgets a connection that was signed in as `user`.

@@ -10,7 +10,7 @@ mod subscriptions;
 
 pub use address::{Peer, TrustedProxies};
 pub use admission::{Admitted, ConnectRequest};
-pub use publish::Event;
+pub use publish::{Event, Whisper};
 pub use query::Away;
 pub use subscriptions::SubscribeRequest;
 
@@ -18,7 +18,7 @@ use crate::{
     app::App,
     cluster::Cluster,
     config::{AppConfig, Config, RedisConfig},
-    hub::{Hub, Inboxes, ShardSet},
+    hub::{Hub, Inboxes, Observer, ShardSet},
     metrics::Metrics,
     permit::Quota,
     session::SessionConfig,
@@ -63,12 +63,12 @@ impl Node {
         webhooks: Arc<Webhooks>,
     ) -> Self {
         let inboxes = Arc::new(Inboxes::new(shards));
+        let is_one_of_many = config.redis.target().is_some();
         let hub = |app: &AppConfig| {
-            Arc::new(Hub::new(
-                Arc::new(App::new(app.clone())),
-                Arc::clone(&inboxes),
-                Instant::now(),
-            ))
+            let app = Arc::new(App::new(app.clone()));
+            let observer: Arc<dyn Observer> = Arc::clone(&webhooks) as _;
+            let hub = Hub::new(app, Arc::clone(&inboxes), observer, Instant::now());
+            Arc::new(if is_one_of_many { hub.one_of_many() } else { hub })
         };
         let connection = &config.connection;
         Self {

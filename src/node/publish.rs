@@ -2,9 +2,10 @@
 
 use super::Node;
 use crate::{
-    cluster::{Cluster, NotPublished, Outgoing},
-    hub::{ConnectionRef, Counts, Hub, ShardSet, ToCache},
-    protocol::{ChannelName, EventData, Frame, SocketId, event},
+    cluster::{NotPublished, Outgoing},
+    config::WebhookEvent,
+    hub::{ConnectionRef, Counts, Hub, Occurrence, ShardSet, ToCache},
+    protocol::{ChannelName, EventData, SocketId, event},
 };
 use std::{
     borrow::Cow,
@@ -23,6 +24,23 @@ pub struct Event<'a> {
     pub channels: Vec<ChannelName>,
     /// The connection that does not get it: usually whose action caused it.
     pub except: Option<SocketId>,
+}
+
+/// A client event that was accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Whisper<'a> {
+    /// Who sends it.
+    pub connection: ConnectionRef,
+    /// On which channel.
+    pub channel: &'a ChannelName,
+    /// Its name.
+    pub name: &'a str,
+    /// Its data.
+    pub data: &'a EventData<'a>,
+    /// The sender's public name; it does not get its own event.
+    pub sender: SocketId,
+    /// On a presence channel, the member that sends it.
+    pub user_id: Option<&'a Arc<str>>,
 }
 
 impl Node {
@@ -56,39 +74,37 @@ impl Node {
 
     /// Passes a client event on to the other subscribers. Where there are other nodes and they
     /// can't be reached, its sender is told.
-    pub fn whisper(
-        &self,
-        hub: &Arc<Hub>,
-        connection: ConnectionRef,
-        channel: &ChannelName,
-        frame: &Frame,
-        sender: SocketId,
-        now: Instant,
-    ) {
+    pub fn whisper(&self, hub: &Arc<Hub>, whisper: Whisper<'_>, now: Instant) {
+        let Whisper { connection, channel, name, data, sender, user_id } = whisper;
+        let frame = event::client_event(name, channel, data, user_id.map(|id| &**id), now);
+        let occurrence = || Occurrence::ClientEvent {
+            channel: channel.clone(),
+            name: name.to_owned(),
+            data: data.token().to_owned(),
+            socket_id: sender,
+            user_id: user_id.map(Arc::clone),
+        };
         let Some(cluster) = &self.cluster else {
-            hub.publish(channel, frame, Some(sender), None, now);
-            return;
+            hub.publish(channel, &frame, Some(sender), None, now);
+            return hub.observe(WebhookEvent::ClientEvent, occurrence);
         };
         let (cluster, hub) = (cluster.clone(), Arc::clone(hub));
-        let (channel, frame) = (channel.clone(), frame.clone());
-        tokio::spawn(whisper(cluster, hub, connection, channel, frame, sender));
-    }
-}
-
-async fn whisper(
-    cluster: Cluster,
-    hub: Arc<Hub>,
-    connection: ConnectionRef,
-    channel: ChannelName,
-    frame: Frame,
-    sender: SocketId,
-) {
-    let outgoing =
-        Outgoing { channel: &channel, frame, except: Some(sender), remember: Duration::ZERO };
-    if cluster.whisper(&hub, outgoing).await.is_err() {
-        let message =
-            format!("The client event on {channel} may not have been delivered: try again later");
-        hub.tell(connection, event::error(None, &message));
+        let (channel, occurrence) = (channel.clone(), occurrence());
+        tokio::spawn(async move {
+            let outgoing = Outgoing {
+                channel: &channel,
+                frame,
+                except: Some(sender),
+                remember: Duration::ZERO,
+            };
+            if cluster.whisper(&hub, outgoing).await.is_ok() {
+                return hub.observe(WebhookEvent::ClientEvent, || occurrence);
+            }
+            let message = format!(
+                "The client event on {channel} may not have been delivered: try again later"
+            );
+            hub.tell(connection, event::error(None, &message));
+        });
     }
 }
 

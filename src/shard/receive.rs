@@ -10,7 +10,7 @@ use super::{
 use crate::{
     hub::Subscribed,
     metrics::ReceivedKind,
-    node::SubscribeRequest,
+    node::{SubscribeRequest, Whisper},
     protocol::{
         ChannelName, CloseCode, EventData, Frame, Malformed, Member, ProtocolError, Severity,
         SubscriptionRefusal, User, event,
@@ -208,7 +208,7 @@ impl Engine {
                 self.unsubscribe(&hub, &channel, &subscription);
             }
             Action::Publish { channel, name, data, user_id } => {
-                self.publish(place, &channel, &name, &data, user_id.as_deref());
+                self.publish(place, &channel, &name, &data, user_id.as_ref());
             }
             Action::SignIn { user, user_data } => self.sign_in(place, user, &user_data),
         }
@@ -293,14 +293,14 @@ impl Engine {
         channel: &ChannelName,
         name: &str,
         data: &EventData<'_>,
-        user_id: Option<&str>,
+        user_id: Option<&Arc<str>>,
     ) {
         let (connection, now) = (self.connection_ref(place), self.now);
         let node = Arc::clone(&self.node);
         let Some(client) = self.client(place) else { return };
-        let frame = event::client_event(name, channel, data, user_id, now);
         let sender = client.session.socket_id();
-        node.whisper(&client.hub, connection, channel, &frame, sender, now);
+        let whisper = Whisper { connection, channel, name, data, sender, user_id };
+        node.whisper(&client.hub, whisper, now);
     }
 
     fn sign_in(&mut self, place: u32, user: User, user_data: &str) {

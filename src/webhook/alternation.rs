@@ -1,6 +1,6 @@
 //! Who came and went, so that what is told alternates: came, went, came, went, whatever is heard.
 
-use super::Occurrence;
+use crate::hub::Occurrence;
 use crate::protocol::ChannelName;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -127,7 +127,7 @@ impl Alternation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::webhook::occurrence::tests::channel;
+    use crate::hub::occurrence_tests::channel;
 
     fn subject(name: &str) -> Subject {
         Subject::Channel(channel(name))

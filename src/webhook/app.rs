@@ -1,7 +1,6 @@
 //! The webhooks of one app, and the task that makes notices of what happens in it.
 
 use super::{
-    Occurrence,
     batch::Batch,
     dial::WebhookError,
     endpoint::{Endpoint, now},
@@ -11,6 +10,7 @@ use super::{
     machine::Machine,
     stats::{Count, RareLine},
 };
+use crate::hub::Occurrence;
 use crate::{config::AppConfig, signature::Signer};
 use std::{
     sync::Arc,

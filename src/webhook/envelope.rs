@@ -1,7 +1,7 @@
 //! What is sent: a body that the server SDKs verify and read. The rules are those of PHP's, Go's and
 //! Node's SDK, which are the strictest in one thing each.
 
-use super::Occurrence;
+use crate::hub::Occurrence;
 use crate::signature::Signer;
 use bytes::Bytes;
 use serde_json::to_string;
@@ -76,7 +76,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::webhook::occurrence::tests::{channel, one_of_each};
+    use crate::hub::occurrence_tests::{channel, one_of_each};
 
     #[test]
     fn each_kind_has_its_members_and_strings_where_sdks_want_them() {

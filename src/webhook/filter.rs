@@ -1,7 +1,7 @@
 //! What one webhook wants to hear.
 
-use super::Occurrence;
 use crate::config::{WebhookConfig, WebhookEvent as Kind};
+use crate::hub::Occurrence;
 
 /// Some of the kinds, a bit for each.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -70,7 +70,7 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::webhook::occurrence::tests::{channel, one_of_each};
+    use crate::hub::occurrence_tests::{channel, one_of_each};
 
     fn filter(events: &[Kind], prefix: &str, suffix: &str) -> Filter {
         Filter::new(&WebhookConfig {

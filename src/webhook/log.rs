@@ -1,6 +1,6 @@
 //! What has occurred in an app and was not looked at yet.
 
-use super::Occurrence;
+use crate::hub::Occurrence;
 use std::{
     collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -102,7 +102,7 @@ impl Log for MemoryLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::webhook::occurrence::tests::{channel, one_of_each};
+    use crate::hub::occurrence_tests::{channel, one_of_each};
 
     fn large() -> Occurrence {
         let [_, _, _, _, mut event, ..] = one_of_each();

@@ -1,9 +1,7 @@
 //! From what happens in an app to what is told of it. Time is an argument.
 
-use super::{
-    Occurrence,
-    alternation::{Alternation, Subject, TooMany},
-};
+use super::alternation::{Alternation, Subject, TooMany};
+use crate::hub::Occurrence;
 use crate::protocol::ChannelName;
 use std::{
     collections::{HashSet, VecDeque},
@@ -122,7 +120,7 @@ mod tests {
     use super::*;
     use crate::{
         config::WebhookEvent as Kind,
-        webhook::occurrence::tests::{channel, one_of_each},
+        hub::occurrence_tests::{channel, one_of_each},
     };
     use rand::{RngExt, SeedableRng, rngs::StdRng};
     use std::{collections::HashMap, sync::Arc};

@@ -2,7 +2,7 @@
 //!
 //! # The way of an event
 //!
-//! Whoever sees something happen calls [`Webhooks::observe`], which puts a plain [`Occurrence`] into
+//! Whoever sees something happen calls [`Observer::observe`], which puts a plain [`Occurrence`] into
 //! the **log** of the app (`log`) and returns. One task for each app (`app`) reads the log, and has
 //! the **state machine** (`machine`, `alternation`) decide what of it is told and when: what comes
 //! and goes alternates, and whoever is back within three seconds makes no noise. What is told passes
@@ -27,18 +27,20 @@ mod envelope;
 mod filter;
 mod log;
 mod machine;
-mod occurrence;
 mod queue;
 mod stats;
 mod trial;
 
 pub use crate::config::WebhookEvent as Kind;
 pub use dial::WebhookError;
-pub use occurrence::{InvalidOccurrence, Occurrence};
 pub use stats::WebhookMetrics;
 pub use trial::{Trial, try_out};
 
-use crate::{config::Config, shutdown::Drain};
+use crate::{
+    config::Config,
+    hub::{Observer, Occurrence},
+    shutdown::Drain,
+};
 use app::{AppWebhooks, tell};
 use dial::Dialer;
 use endpoint::{Delivery, now};
@@ -72,24 +74,6 @@ impl Webhooks {
             apps.insert(app.id.clone(), Arc::new(AppWebhooks::new(app, batch_wait)?));
         }
         Ok(Self { apps, dialer: trial::dialer(config)? })
-    }
-
-    /// Whether occurrences of this kind matter to the app's webhooks. Of what comes and goes, both
-    /// matter as soon as one is told. Whoever observes need not ask, but saves the making of an
-    /// occurrence that nobody wants.
-    #[must_use]
-    pub fn wants(&self, app_id: &str, kind: Kind) -> bool {
-        self.apps.get(app_id).is_some_and(|app| app.wanted.contains(kind))
-    }
-
-    /// Takes notice of something that has happened in an app. Occurrences of one channel must come
-    /// in their order: call it under the lock of the channel. It does not wait; what is too much
-    /// to hold is lost, and counted.
-    pub fn observe(&self, app_id: &str, occurrence: Occurrence) {
-        let Some(app) = self.apps.get(app_id) else { return };
-        if app.wanted.contains(occurrence.kind()) && app.log.append(occurrence).is_err() {
-            app.lost.add(1);
-        }
     }
 
     /// Delivers until `drain` has begun; then tells what was kept back, and gives each endpoint's
@@ -133,6 +117,21 @@ impl Webhooks {
     #[must_use]
     pub fn metrics(self: &Arc<Self>) -> WebhookMetrics {
         WebhookMetrics(Arc::clone(self))
+    }
+}
+
+impl Observer for Webhooks {
+    /// Of what comes and goes, both matter as soon as one is told.
+    fn wants(&self, app_id: &str, kind: Kind) -> bool {
+        self.apps.get(app_id).is_some_and(|app| app.wanted.contains(kind))
+    }
+
+    /// What is too much to hold is lost, and counted.
+    fn observe(&self, app_id: &str, occurrence: Occurrence) {
+        let Some(app) = self.apps.get(app_id) else { return };
+        if app.wanted.contains(occurrence.kind()) && app.log.append(occurrence).is_err() {
+            app.lost.add(1);
+        }
     }
 }
 

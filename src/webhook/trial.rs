@@ -1,12 +1,12 @@
 //! Tries webhooks out: a sample of each event to each endpoint.
 
 use super::{
-    Occurrence,
     client::Post,
     dial::{Dialer, WebhookError},
     endpoint::{Endpoint, now},
     envelope::{self, Notice},
 };
+use crate::hub::Occurrence;
 use crate::{
     config::{Config, WebhookConfig, WebhookEvent as Kind},
     protocol::{ChannelName, SocketId},

@@ -115,6 +115,7 @@ impl Topic {
             cached: channel.is_cache().then(|| {
                 last.map_or_else(|| event::cache_miss(channel), |(frame, _)| frame.clone())
             }),
+            is_cache_miss: channel.is_cache() && last.is_none(),
             total: self.is_counted.then_some(replica.total),
         }
     }

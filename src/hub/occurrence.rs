@@ -5,7 +5,7 @@ use crate::{
     protocol::{ChannelName, SocketId},
 };
 use serde::{Deserialize, Serialize};
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 /// Something that the application may want to be told.
 ///
@@ -74,6 +74,28 @@ pub enum Occurrence {
         /// The user.
         user_id: Arc<str>,
     },
+}
+
+/// Who is told what occurs. Apps are named by their ids.
+pub trait Observer: fmt::Debug + Send + Sync {
+    /// Whether occurrences of this kind matter to anybody. Need not be asked, but saves the making
+    /// of what nobody wants.
+    fn wants(&self, app_id: &str, kind: Kind) -> bool;
+
+    /// Takes notice of an occurrence. Called under the lock of its channel: it must not wait.
+    fn observe(&self, app_id: &str, occurrence: Occurrence);
+}
+
+/// Nobody: for a hub whose application wants to be told nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Nobody;
+
+impl Observer for Nobody {
+    fn wants(&self, _app_id: &str, _kind: Kind) -> bool {
+        false
+    }
+
+    fn observe(&self, _app_id: &str, _occurrence: Occurrence) {}
 }
 
 /// Bytes that are no occurrence.
@@ -150,7 +172,8 @@ impl Occurrence {
 
     /// Whether it is half of a pair: something came or went, and whoever hears only of the one is
     /// misled for good. The others are of the moment.
-    pub(super) fn is_transition(&self) -> bool {
+    #[must_use]
+    pub fn is_transition(&self) -> bool {
         match self {
             Self::Occupied { .. }
             | Self::Vacated { .. }
@@ -165,7 +188,8 @@ impl Occurrence {
     }
 
     /// About how much memory it takes, in bytes.
-    pub(super) fn weight(&self) -> usize {
+    #[must_use]
+    pub fn weight(&self) -> usize {
         let text = match self {
             Self::ClientEvent { name, data, .. } => name.len() + data.len(),
             // The names are shared with those who are there.
@@ -248,14 +272,14 @@ impl Record<'_> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    pub(in crate::webhook) fn channel(name: &str) -> ChannelName {
+    pub(crate) fn channel(name: &str) -> ChannelName {
         ChannelName::parse(name, 200).unwrap()
     }
 
-    pub(in crate::webhook) fn one_of_each() -> [Occurrence; Kind::ALL.len()] {
+    pub(crate) fn one_of_each() -> [Occurrence; Kind::ALL.len()] {
         let user_id: Arc<str> = "ann \"the\" 1st".into();
         let room = channel("presence-room");
         [
