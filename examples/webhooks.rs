@@ -126,7 +126,7 @@ fn sink(listener: &TcpListener, events: &AtomicU64, requests: &AtomicU64) {
 
 fn answer(mut stream: TcpStream, events: &AtomicU64, requests: &AtomicU64) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let (mut received, mut part) = (Vec::new(), [0; 65_536]);
+    let (mut received, mut part) = (Vec::new(), vec![0; 65_536]);
     loop {
         let count = stream.read(&mut part)?;
         if count == 0 {

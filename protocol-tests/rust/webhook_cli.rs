@@ -1,5 +1,7 @@
 //! `campanile webhooks test`.
 
+use std::fmt::Write;
+
 use crate::harness::{APP_ID, Directory, Process, SECRET, Settings};
 use crate::sink::Sink;
 use campanile::{config::WebhookEvent as Kind, signature::Signer};
@@ -9,9 +11,9 @@ fn configured(webhooks: &[(&str, &[Kind])]) -> Directory {
     let mut text = Settings::new().toml();
     for (url, events) in webhooks {
         let events: Vec<_> = events.iter().map(|event| event.as_str()).collect();
-        text += &format!(
-            "[[apps.webhooks]]\nurl = {url:?}\nevents = {events:?}\nheaders = {{ Authorization = \"hunter2\" }}\n"
-        );
+        writeln!(text, "[[apps.webhooks]]\nurl = {url:?}\nevents = {events:?}")
+            .expect("a String takes everything");
+        text.push_str("headers = { Authorization = \"hunter2\" }\n");
     }
     let directory = Directory::new();
     directory.write("config.toml", &text);

@@ -73,7 +73,7 @@ pub(super) fn headers(table: &Table) -> Result<(), String> {
         if RESERVED.contains(&known.as_str()) {
             return Err(format!("`{name}` is set by the server"));
         }
-        if !value.as_str().is_some_and(|value| HeaderValue::from_str(value).is_ok()) {
+        if value.as_str().is_none_or(|value| HeaderValue::from_str(value).is_err()) {
             return Err(format!("`{name}` must have the value of a header, on one line"));
         }
     }

@@ -187,22 +187,17 @@ impl Occurrence {
         }
     }
 
-    /// About how much memory it takes, in bytes.
+    /// How much memory it takes at most, in bytes: names may be shared with those who are there.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let text = match self {
-            Self::ClientEvent { name, data, .. } => name.len() + data.len(),
-            // The names are shared with those who are there.
-            Self::Occupied { .. }
-            | Self::Vacated { .. }
-            | Self::MemberAdded { .. }
-            | Self::MemberRemoved { .. }
-            | Self::CacheMiss { .. }
-            | Self::SubscriptionCount { .. }
-            | Self::UserOnline { .. }
-            | Self::UserOffline { .. } => 0,
+        let channel = self.channel().map_or(0, |channel| channel.as_str().len());
+        let user_id = self.user_id().map_or(0, |user_id| user_id.len());
+        let text = if let Self::ClientEvent { name, data, .. } = self {
+            name.len() + data.len()
+        } else {
+            0
         };
-        size_of::<Self>() + text
+        size_of::<Self>() + channel + user_id + text
     }
 
     /// The occurrence for a log. [`Occurrence::from_bytes`] reads it back.

@@ -35,7 +35,7 @@ const NOT_PUBLIC_V4: [Ipv4Net; 17] = [
     v4(255, 255, 255, 255, 32),
 ];
 
-/// What of the one block of public IPv6 addresses, 2000::/3, is not: Teredo and its neighbours,
+/// What of the one block of public IPv6 addresses, `2000::/3`, is not: Teredo and its neighbours,
 /// documentation. Everything beside the block is private, link-local, multicast or nobody's.
 const NOT_PUBLIC_V6: [Ipv6Net; 3] =
     [v6(0x2001, 0, 0, 23), v6(0x2001, 0xdb8, 0, 32), v6(0x3fff, 0, 0, 20)];

@@ -55,10 +55,7 @@ impl Target {
         let url: Uri = url.parse().ok()?;
         let host = url.host()?.trim_start_matches('[').trim_end_matches(']').to_owned();
         let is_https = url.scheme_str() == Some("https");
-        let tls_name = match is_https {
-            true => Some(ServerName::try_from(host.clone()).ok()?),
-            false => None,
-        };
+        let tls_name = if is_https { Some(ServerName::try_from(host.clone()).ok()?) } else { None };
         Some(Self {
             port: url.port_u16().unwrap_or(if is_https { 443 } else { 80 }),
             tls_name,

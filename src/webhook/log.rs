@@ -49,7 +49,7 @@ struct Entries {
 }
 
 impl MemoryLog {
-    /// The most that may wait, in bytes: some 300,000 comings and goings. It takes seconds in which
+    /// The most that may wait, in bytes: some 200,000 comings and goings. It takes seconds in which
     /// nobody reads until so many wait.
     pub(super) const BYTES_MAX: usize = 32 * 1_024 * 1_024;
     /// What is of the moment may fill a half, and leaves the other to what comes and goes.

@@ -192,7 +192,9 @@ mod tests {
                 }
             }
             machine.advance(now + Alternation::DELAY, &mut told);
-            told.iter().for_each(|told| consumer.hears(told, &format!("seed {seed} at the end")));
+            for occurrence in &told {
+                consumer.hears(occurrence, &format!("seed {seed} at the end"));
+            }
             for (key, is_here) in truth {
                 let believed = consumer.0.get(&key).copied().unwrap_or(false);
                 assert_eq!(believed, is_here, "seed {seed}: {key:?}");
