@@ -103,7 +103,6 @@ impl Webhooks {
 
     /// Counts what waits still as dropped, and says how many events that were. For the very end.
     #[must_use = "whoever stops the server is to be told"]
-    #[must_use]
     pub fn abandon(&self) -> usize {
         let endpoints = self.apps.values().flat_map(|app| &app.endpoints);
         endpoints
