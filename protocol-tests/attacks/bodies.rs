@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::arena::{A_WHILE, Arena, affordable};
@@ -126,4 +126,38 @@ async fn pour(mut stream: TcpStream, call: Call) -> usize {
     assert!(is_refused, "{received}");
     assert_eq!(received.matches("HTTP/1.1 ").count(), 1, "{received}");
     poured
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_are_cut_off_in_time() {
+    let settings = Settings::new().server("request_timeout_s", PATIENCE_S);
+    let arena = Arena::open(settings).await;
+    let attack = async |server: &Server| {
+        let mut attackers = JoinSet::new();
+        // Few: each is answered until the kernel's own buffers are full.
+        for _ in 0..4 {
+            let socket = TcpSocket::new_v4().expect("there are sockets");
+            // What the kernel takes in is not the server's to wait for.
+            socket.set_recv_buffer_size(4_096).expect("TCP has this option");
+            let stream = socket.connect(server.address).await.expect("the server listens");
+            attackers.spawn(ask_and_never_read(stream));
+        }
+        let asked = attackers.join_all().await;
+        let most = asked.iter().max().expect("there were some") / 1_024;
+        format!("{} cut off, the last after {most} KiB of requests", asked.len())
+    };
+    arena.attacked_by("answers that nobody reads", attack).await;
+}
+
+/// Asks and asks; gives how many bytes of requests were taken before the server hung up.
+async fn ask_and_never_read(mut stream: TcpStream) -> usize {
+    let requests = "GET /up HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100);
+    let mut taken = 0;
+    let asking = async {
+        while stream.write_all(requests.as_bytes()).await.is_ok() {
+            taken += requests.len();
+        }
+    };
+    within("the server to have had enough", asking).await;
+    taken
 }

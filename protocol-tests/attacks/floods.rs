@@ -1,6 +1,6 @@
 //! What is allowed once, as often as the wire takes it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -152,6 +152,33 @@ async fn requests_of_strangers_cost_little() {
         format!("{refused} refused with 401")
     };
     arena.attacked_by("requests with a wrong signature", attack).await;
+}
+
+/// The signature is checked over all that the query may mean, so the longest queries cost most.
+#[tokio::test]
+async fn long_queries_of_strangers_cost_little() {
+    let arena = Arena::open(Settings::new()).await;
+    let attack = async |server: &Server| {
+        let mut http = Http::connect(server.address).await;
+        let shapes = ["k[]=a&", "k%5B0%5D=%61&", "K=&", "&", "%"]
+            .map(|pair| pair.repeat(15_000 / pair.len()));
+        let (began, mut refused, mut slowest) = (Instant::now(), 0, Duration::ZERO);
+        while began.elapsed() < A_WHILE {
+            for shape in &shapes {
+                let call = Call::get("channels").signature(&"0".repeat(64));
+                let target = format!("{}&{shape}", call.target());
+                let asked = Instant::now();
+                call.send_target_on(&mut http, &target).await.error(401);
+                slowest = slowest.max(asked.elapsed());
+                refused += 1;
+            }
+        }
+        format!(
+            "{refused} refused with 401, the slowest after {:.1} ms",
+            slowest.as_secs_f64() * 1e3
+        )
+    };
+    arena.attacked_by("long queries with a wrong signature", attack).await;
 }
 
 #[tokio::test]
