@@ -16,7 +16,7 @@ const CALM_EVENTS: usize = 60;
 
 /// The longest that an ordinary event may take while the server is attacked. It says that somebody is served at all;
 /// ratios are printed, since what else runs on the machine is part of them.
-const LATENCY_MAX: Duration = Duration::from_secs(2);
+const LATENCY_MAX: Duration = Duration::from_secs(5);
 
 /// How long attacks last that could go on for ever.
 pub(crate) const A_WHILE: Duration = Duration::from_millis(1_500);
