@@ -168,15 +168,16 @@ fn sorted<'a>(parameters: &'a [Parameter<'_>], in_lower_case: bool) -> Vec<Param
 
 /// The PHP SDK sends `k[0]=a&k[1]=b` and signs `k=a,b`.
 fn php_arrays<'a>(parameters: &'a [Parameter<'_>]) -> Vec<Parameter<'a>> {
-    let mut joined = BTreeMap::<String, Cow<'a, str>>::new();
+    let mut joined = BTreeMap::<String, String>::new();
     for (key, value) in sorted(parameters, true) {
-        let name = key.split('[').next().unwrap_or_default().to_owned();
-        joined
-            .entry(name)
-            .and_modify(|values| *values = format!("{values},{value}").into())
-            .or_insert(value);
+        let name = key.split('[').next().unwrap_or_default();
+        if let Some(values) = joined.get_mut(name) {
+            values.extend([",", &value]);
+        } else {
+            joined.insert(name.to_owned(), value.into_owned());
+        }
     }
-    joined.into_iter().map(|(name, values)| (name.into(), values)).collect()
+    joined.into_iter().map(|(name, values)| (name.into(), values.into())).collect()
 }
 
 #[cfg(test)]

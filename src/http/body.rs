@@ -2,7 +2,7 @@
 
 use super::reply::ApiError;
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::{
     StatusCode,
     body::{Body, Incoming},
@@ -21,15 +21,34 @@ pub(super) async fn read(body: Incoming, max: usize, timeout: Duration) -> Resul
     if (max as u64) < declared {
         return Err(too_large(max));
     }
-    match time::timeout(timeout, Limited::new(body, max).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(max)),
-        Ok(Err(_broken)) => Err(ApiError::bad_request("The request's body broke off")),
-        Err(_elapsed) => Err(ApiError::new(
+    time::timeout(timeout, collect(body, max)).await.unwrap_or_else(|_elapsed| {
+        Err(ApiError::new(
             StatusCode::REQUEST_TIMEOUT,
             format!("The request's body did not arrive within {} s", timeout.as_secs()),
-        )),
+        ))
+    })
+}
+
+/// Copies the pieces together as they come, unless one is all: each holds on to the buffer of some
+/// kilobytes that it was read into, and a client may send single bytes.
+async fn collect<B>(mut body: B, max: usize) -> Result<Bytes, ApiError>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let mut collected = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ApiError::bad_request("The request's body broke off"))?;
+        // What is no data are trailers, which say nothing to us.
+        let Ok(piece) = frame.into_data() else { continue };
+        if max - collected.len() < piece.len() {
+            return Err(too_large(max));
+        }
+        if collected.is_empty() && body.is_end_stream() {
+            return Ok(piece);
+        }
+        collected.extend_from_slice(&piece);
     }
+    Ok(collected.into())
 }
 
 fn too_large(max: usize) -> ApiError {
@@ -37,4 +56,64 @@ fn too_large(max: usize) -> ApiError {
         "The request's body is larger than the allowed maximum ({max} bytes, \
          server.max_request_bytes)"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::body::Frame;
+    use std::{
+        collections::VecDeque,
+        convert::Infallible,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    /// A body that comes in pieces.
+    struct Pieces(VecDeque<Bytes>);
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.0.is_empty()
+        }
+    }
+
+    /// Single bytes, each in a buffer of its own; and those buffers.
+    fn drips(count: usize) -> (Pieces, Vec<Bytes>) {
+        let buffers: Vec<Bytes> = (0..count).map(|_| Bytes::from(vec![b'x'; 8_192])).collect();
+        (Pieces(buffers.iter().map(|buffer| buffer.slice(..1)).collect()), buffers)
+    }
+
+    #[tokio::test]
+    async fn pieces_do_not_hold_on_to_their_buffers() {
+        let (body, buffers) = drips(100);
+        let read = collect(body, 100).await.unwrap();
+        assert_eq!(read, vec![b'x'; 100]);
+        assert!(buffers.iter().all(Bytes::is_unique), "a buffer is still in use");
+    }
+
+    #[tokio::test]
+    async fn one_piece_is_not_copied() {
+        let (body, buffers) = drips(1);
+        let read = collect(body, 1).await.unwrap();
+        assert_eq!(read.as_ptr(), buffers[0].as_ptr());
+    }
+
+    #[tokio::test]
+    async fn the_bound_holds_over_all_pieces() {
+        assert!(collect(drips(100).0, 100).await.is_ok());
+        assert!(format!("{:?}", collect(drips(101).0, 100).await).contains("413"));
+        let (body, _) = drips(0);
+        assert!(collect(body, 0).await.unwrap().is_empty());
+    }
 }

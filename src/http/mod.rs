@@ -8,6 +8,7 @@ mod api;
 mod auth;
 mod body;
 mod cors;
+mod head;
 mod probes;
 mod publish;
 mod reply;

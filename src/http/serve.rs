@@ -1,7 +1,7 @@
 //! One HTTP connection, from its first request to its last, or to its upgrade.
 
 use super::{
-    Http, auth, body, cors,
+    Http, auth, body, cors, head,
     reply::{ApiError, Reply},
     route::{Call, Route},
     upgrade::Granted,
@@ -11,7 +11,7 @@ use crate::{hub::Hub, shard::Adoption, shutdown::Drain};
 use hyper::{
     Request, StatusCode,
     body::Incoming,
-    header::{CONNECTION, HeaderMap, HeaderName, HeaderValue},
+    header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING},
     http::request::Parts,
     server::conn::http1,
     service::service_fn,
@@ -54,14 +54,40 @@ struct Exchange {
 /// Serves one connection. If it becomes a WebSocket, it is handed over to a shard.
 pub async fn serve(
     http: Arc<Http>,
-    stream: TcpStream,
+    mut stream: TcpStream,
     peer: SocketAddr,
     adoptions: mpsc::UnboundedSender<Adoption>,
     mut drain: Drain,
 ) {
     let wire = Wire::new(Instant::now());
-    let io = TokioIo::new(WatchedStream::new(stream, wire.clone()));
-    let exchange = Arc::new(Exchange { http, peer, wire, granted: Mutex::new(None) });
+    let given_up = async {
+        drain.begun().await;
+        time::sleep_until((drain.since().unwrap_or_else(Instant::now) + http.patience).into())
+            .await;
+    };
+    let received = tokio::select! {
+        received = head::first(&mut stream, HEAD_MAX) => received,
+        () = wire.overdue(http.request_timeout) => return,
+        () = given_up => return,
+    };
+    if let Ok(received) = received
+        && !received.is_empty()
+    {
+        let stream = WatchedStream::new(stream, received, wire.clone());
+        let exchange = Exchange { http, peer, wire, granted: Mutex::new(None) };
+        // In a box: while a head is waited for, its room is not taken yet.
+        Box::pin(serve_requests(Arc::new(exchange), stream, adoptions, drain)).await;
+    }
+}
+
+/// Serves a connection whose first request has come.
+async fn serve_requests(
+    exchange: Arc<Exchange>,
+    stream: WatchedStream,
+    adoptions: mpsc::UnboundedSender<Adoption>,
+    mut drain: Drain,
+) {
+    let io = TokioIo::new(stream);
     let serving = Arc::clone(&exchange);
     let service = service_fn(move |request| {
         let exchange = Arc::clone(&serving);
@@ -100,7 +126,7 @@ pub async fn serve(
     let _ = time::timeout(timeout.min(patience), &mut connection).await;
     // A shutdown waits for answers, and those have been given.
     drop(drain);
-    let (stream, _) = connection.into_parts().io.into_inner().into_parts();
+    let (stream, ..) = connection.into_parts().io.into_inner().into_parts();
     exchange.hang_up(stream).await;
 }
 
@@ -133,11 +159,11 @@ impl Exchange {
         drain: Drain,
         adoptions: &mpsc::UnboundedSender<Adoption>,
     ) {
-        let (stream, response) = stream.into_parts();
+        let (stream, response, unread) = stream.into_parts();
         let Some(admission) = self.granted().take() else { return };
         match stream.into_std() {
             Ok(socket) => {
-                let received = received.to_vec();
+                let received = [received, &unread].concat();
                 // A shard that is gone has no use for it: the process is ending.
                 let _ = adoptions.send(Adoption { socket, response, received, admission, drain });
             }
@@ -182,11 +208,12 @@ impl Exchange {
         let (parts, body) = request.into_parts();
         let request_id = self.request_id(&parts.headers);
         let began = Instant::now();
-        let (route, mut reply) =
-            match Route::parse(&parts.method, parts.uri.path(), &self.http.prefix) {
-                Ok(route) => (route.label(), self.follow(route, &parts, body).await),
-                Err(error) => ("none", error.into_reply()),
-            };
+        let route = is_delimited(&parts.headers)
+            .and_then(|()| Route::parse(&parts.method, parts.uri.path(), &self.http.prefix));
+        let (route, mut reply) = match route {
+            Ok(route) => (route.label(), self.follow(route, &parts, body).await),
+            Err(error) => ("none", error.into_reply()),
+        };
         let (id, status) = (request_id.to_str().unwrap_or_default(), reply.status().as_u16());
         if 400 <= status {
             tracing::info!(request_id = id, method = %parts.method, route, status, "request refused");
@@ -292,6 +319,19 @@ impl Exchange {
             Call::ChannelUsers(name) => http.channel_users(hub, &name).await,
             Call::Connections => http.connections(hub).await,
         }
+    }
+}
+
+/// Refuses a body that others may see end somewhere else than the HTTP library does: it reads
+/// chunks whatever stands before `chunked`, and so the next request might be a part of the body.
+fn is_delimited(headers: &HeaderMap) -> Result<(), ApiError> {
+    let mut encodings = headers.get_all(TRANSFER_ENCODING).into_iter();
+    let is_chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
+    match (encodings.next(), encodings.next()) {
+        (None, _) => Ok(()),
+        (Some(only), None) if is_chunked(only) => Ok(()),
+        (Some(_), _) => Err(ApiError::bad_request("Transfer-Encoding may only be chunked")
+            .with_header(CONNECTION, HeaderValue::from_static("close"))),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The socket of an HTTP connection, watched: how long the client keeps us waiting, what the HTTP
 //! library refuses by itself, and the response that opens a WebSocket.
 
+use bytes::Bytes;
 use hyper::StatusCode;
 use std::{
     io,
@@ -112,16 +113,19 @@ pub(super) struct WatchedStream {
     stream: TcpStream,
     wire: Wire,
     held: Vec<u8>,
+    /// What has come before the library was there to read it.
+    unread: Bytes,
 }
 
 impl WatchedStream {
-    pub(super) fn new(stream: TcpStream, wire: Wire) -> Self {
-        Self { stream, wire, held: Vec::new() }
+    /// `unread` has come already.
+    pub(super) fn new(stream: TcpStream, unread: Vec<u8>, wire: Wire) -> Self {
+        Self { stream, wire, held: Vec::new(), unread: unread.into() }
     }
 
-    /// The socket, and what was held back.
-    pub(super) fn into_parts(self) -> (TcpStream, Vec<u8>) {
-        (self.stream, self.held)
+    /// The socket, what was held back, and what has come and was not read.
+    pub(super) fn into_parts(self) -> (TcpStream, Vec<u8>, Bytes) {
+        (self.stream, self.held, self.unread)
     }
 }
 
@@ -140,6 +144,11 @@ impl AsyncRead for WatchedStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            let len = self.unread.len().min(buffer.remaining());
+            buffer.put_slice(&self.unread.split_to(len));
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if before < buffer.filled().len() {

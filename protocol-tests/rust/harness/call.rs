@@ -149,12 +149,17 @@ impl Call {
 
     /// Sends it with a target written by the test.
     pub(crate) async fn send_to(&self, server: &Server, target: &str) -> Reply {
-        Http::connect(server.address).await.send(self.request(target)).await
+        self.send_target_on(&mut Http::connect(server.address).await, target).await
     }
 
     /// Sends it on a connection that is already there.
     pub(crate) async fn send_on(&self, http: &mut Http) -> Reply {
-        http.send(self.request(&self.target())).await
+        self.send_target_on(http, &self.target()).await
+    }
+
+    /// Sends it on a connection that is already there, with a target written by the test.
+    pub(crate) async fn send_target_on(&self, http: &mut Http, target: &str) -> Reply {
+        http.send(self.request(target)).await
     }
 
     pub(crate) fn body(&self) -> &[u8] {

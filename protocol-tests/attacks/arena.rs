@@ -1,0 +1,170 @@
+//! Where an attack takes place: a server, a witness, and the account of what the attack did to both.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::harness::{DEADLINE, Server, Settings, eventually, quoted};
+use crate::witness::{Sample, Witness};
+
+/// By how much an attack may make the server's memory grow, and how much of that may stay with the allocator.
+const GROWTH_MAX_KIB: u64 = 64 * 1_024;
+const KEPT_MAX_KIB: u64 = 32 * 1_024;
+
+/// Events that the witness sees before the attack begins, and at least while it lasts.
+const CALM_EVENTS: usize = 60;
+
+/// The longest that an ordinary event may take while the server is attacked. It says that somebody is served at all;
+/// ratios are printed, since what else runs on the machine is part of them.
+const LATENCY_MAX: Duration = Duration::from_secs(5);
+
+/// How long attacks last that could go on for ever.
+pub(crate) const A_WHILE: Duration = Duration::from_millis(1_500);
+
+/// One at a time: an attack is not to be measured by the victims of another.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// A server with a witness.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    server: Server,
+    witness: Witness,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Arena {
+    /// Starts the server with the level of logging that operators have.
+    pub(crate) async fn open(settings: Settings) -> Self {
+        let turn = TURN.lock().await;
+        let server = settings.section("log", "level", quoted("info")).start().await;
+        let witness = Witness::start(server.address);
+        Self { server, witness, _turn: turn }
+    }
+
+    /// Attacks; `attack` says what became of the attacker. Then nobody is left but the witness, and the memory is
+    /// back.
+    pub(crate) async fn attacked_by(self, name: &str, attack: impl AsyncFnOnce(&Server) -> String) {
+        let Self { server, witness, _turn } = self;
+        let seen = async |count: usize| {
+            let what = format!("the ordinary subscriber has {count} events");
+            eventually(&what, async || count <= witness.count()).await;
+        };
+        seen(CALM_EVENTS).await;
+        let memory = Memory::watch(server.process.id());
+        let began = Instant::now();
+        let outcome = attack(&server).await;
+        let ended = Instant::now();
+        let after_attack = witness.count();
+        server.has_connections(1).await;
+        // Events that were published under attack, but for the last, may arrive behind it.
+        seen(after_attack + 2).await;
+        let memory = memory.returned().await;
+        let samples = witness.finish();
+        let (calm, attacked): (Vec<&Sample>, Vec<&Sample>) = samples
+            .iter()
+            .filter(|sample| sample.published_at < ended)
+            .partition(|sample| sample.published_at < began);
+        report(name, &calm, &attacked, memory, &outcome);
+        assert!(longest(&attacked) < LATENCY_MAX, "{name}: an event took {:?}", longest(&attacked));
+        let log = server.process.output();
+        assert!(!log.contains("panic"), "{name}: {log}");
+    }
+}
+
+/// The server's resident memory in KiB.
+#[derive(Clone, Copy, Debug)]
+struct Memory {
+    process: u32,
+    before: Option<u64>,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug)]
+struct Account {
+    before: u64,
+    most: u64,
+    after: u64,
+}
+
+impl Memory {
+    /// Forgets the highest figure so far, and watches from here.
+    fn watch(process: u32) -> Self {
+        // Where the kernel does not let us, the highest figure since the start is higher, never lower.
+        let _reset = std::fs::write(format!("/proc/{process}/clear_refs"), "5");
+        Self { process, before: figure(process, "VmRSS:") }
+    }
+
+    /// Waits until the memory is back, and asserts that it never went beyond its bound. Says nothing where the system
+    /// keeps no such figures.
+    async fn returned(self) -> Option<Account> {
+        let before = self.before?;
+        let most = figure(self.process, "VmHWM:")?;
+        assert!(
+            most <= before + GROWTH_MAX_KIB,
+            "memory grew from {before} to {most} KiB while attacked"
+        );
+        let start = Instant::now();
+        loop {
+            let after = figure(self.process, "VmRSS:")?;
+            if after <= before + KEPT_MAX_KIB {
+                return Some(Account { before, most, after });
+            }
+            assert!(
+                start.elapsed() < DEADLINE,
+                "memory is {after} KiB after the attack and was {before} KiB before"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+fn figure(process: u32, name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
+}
+
+/// The latency that 99 of 100 events stay below.
+fn p99(samples: &[&Sample]) -> Duration {
+    let mut latencies: Vec<Duration> = samples.iter().map(|sample| sample.latency).collect();
+    latencies.sort_unstable();
+    let place = (latencies.len() * 99).div_ceil(100).saturating_sub(1);
+    latencies.get(place).copied().unwrap_or_default()
+}
+
+fn longest(samples: &[&Sample]) -> Duration {
+    samples.iter().map(|sample| sample.latency).max().unwrap_or_default()
+}
+
+#[expect(clippy::print_stdout, reason = "the account of the attack is what it is run for")]
+fn report(
+    name: &str,
+    calm: &[&Sample],
+    attacked: &[&Sample],
+    memory: Option<Account>,
+    outcome: &str,
+) {
+    let (before, during) = (p99(calm).as_secs_f64() * 1e3, p99(attacked).as_secs_f64() * 1e3);
+    let ratio = during / before.max(0.001);
+    let events = attacked.len();
+    let memory = memory.map_or_else(
+        || "unknown".to_owned(),
+        |Account { before, most, after }| {
+            let [before, most, after] = [before, most, after].map(|kib| kib / 1_024);
+            format!("{before} -> {most} -> {after} MiB")
+        },
+    );
+    println!(
+        "attack: {name}: p99 {before:.1} -> {during:.1} ms (x {ratio:.1}, {events} events, none lost); \
+         RSS {memory}; {outcome}"
+    );
+}
+
+/// How many of `wanted` connections the limits on file descriptors leave to one attack, in this process and in the
+/// server's.
+pub(crate) fn affordable(wanted: usize) -> usize {
+    /// What the server keeps for other sockets than clients', and what this process needs itself.
+    const RESERVED: u64 = 512;
+    let limit = rlimit::increase_nofile_limit(rlimit::INFINITY).unwrap_or(1_024);
+    wanted.min(usize::try_from(limit.saturating_sub(RESERVED)).unwrap_or(usize::MAX))
+}

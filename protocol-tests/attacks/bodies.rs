@@ -1,0 +1,163 @@
+//! Bodies that drip, bodies that are only announced, bodies that never end.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::arena::{A_WHILE, Arena, affordable};
+use crate::handshakes::{PATIENCE_S, connect, in_time, to_the_end};
+use crate::harness::{Call, Server, Settings, within};
+
+#[tokio::test]
+async fn slow_bodies_are_answered_408_in_time() {
+    let settings = Settings::new().server("request_timeout_s", PATIENCE_S);
+    let arena = Arena::open(settings).await;
+    let attack = async |server: &Server| {
+        let mut attackers = JoinSet::new();
+        for _ in 0..affordable(300) {
+            attackers.spawn(drip_a_body(connect(server).await));
+        }
+        let lived = attackers.join_all().await;
+        format!("{} with 408", in_time("slow bodies", &lived))
+    };
+    arena.attacked_by("slow bodies", attack).await;
+}
+
+/// A signed head, and then one byte of its body at a time, each in a packet of its own; gives how long the server listened.
+async fn drip_a_body(mut stream: TcpStream) -> Duration {
+    let head = Call::post_text("events", "x").head(&[("content-length", "100000")]);
+    stream.set_nodelay(true).expect("TCP has this option");
+    let began = Instant::now();
+    stream.write_all(&head).await.expect("the head is taken");
+    let (mut from_server, mut to_server) = stream.split();
+    let drip = async {
+        while to_server.write_all(b"{").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let mut received = [0; 12];
+    let answer = within("the answer to a slow body", from_server.read_exact(&mut received));
+    tokio::select! {
+        answer = answer => drop(answer.expect("an answer comes before the end")),
+        () = drip => panic!("hung up without an answer"),
+    }
+    assert_eq!(&received, b"HTTP/1.1 408");
+    began.elapsed()
+}
+
+#[tokio::test]
+async fn bodies_that_are_only_announced_take_no_memory() {
+    let arena = Arena::open(Settings::new()).await;
+    let attack = async |server: &Server| {
+        let lengths = ["1048577", "68719476736", "9223372036854775807", "18446744073709551615"];
+        let beyond = ["18446744073709551616", "99999999999999999999999999", "-1", "1e9"];
+        let (began, mut refused) = (Instant::now(), 0);
+        while began.elapsed() < A_WHILE {
+            for length in lengths.iter().chain(&beyond) {
+                let signed = Call::post_text("events", "x");
+                let reply = answer_to(server, &signed.head(&[("content-length", length)])).await;
+                let status = reply.get(9..12).unwrap_or_default();
+                let expected = if lengths.contains(length) { ["413", "431"] } else { ["400"; 2] };
+                assert!(expected.contains(&status), "{length}: {reply}");
+                let stranger = Call::post_text("events", "x").signature("00");
+                let reply = answer_to(server, &stranger.head(&[("content-length", length)])).await;
+                let status = reply.get(9..12).unwrap_or_default();
+                assert!(["401", "400", "431"].contains(&status), "{length}: {reply}");
+                refused += 2;
+            }
+        }
+        format!("{refused} refused with 413, 431, 401 or 400 before any body came")
+    };
+    arena.attacked_by("huge declared bodies", attack).await;
+}
+
+/// The whole answer to a head behind which the attacker falls silent.
+async fn answer_to(server: &Server, head: &[u8]) -> String {
+    let mut stream = connect(server).await;
+    stream.write_all(head).await.expect("the head is taken");
+    stream.shutdown().await.expect("the connection is open");
+    to_the_end(&mut stream).await
+}
+
+#[tokio::test]
+async fn bodies_that_never_end_are_cut_off() {
+    let arena = Arena::open(Settings::new()).await;
+    let attack = async |server: &Server| {
+        let mut attackers = JoinSet::new();
+        for at in 0..16 {
+            let signed = Call::post_text("events", "x");
+            let call = if at % 2 == 0 { signed } else { signed.signature("00") };
+            attackers.spawn(pour(connect(server).await, call));
+        }
+        let poured = attackers.join_all().await;
+        let most = poured.iter().max().expect("there were some") / 1_024;
+        format!("{} refused with 413 or 401 and cut off, the last after {most} KiB", poured.len())
+    };
+    arena.attacked_by("endless bodies", attack).await;
+}
+
+/// Sends chunk after chunk until the server hangs up; gives how many bytes it took. What it said comes first.
+async fn pour(mut stream: TcpStream, call: Call) -> usize {
+    stream
+        .write_all(&call.head(&[("transfer-encoding", "chunked")]))
+        .await
+        .expect("the head is taken");
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    let (mut from_server, mut to_server) = stream.split();
+    let mut poured = 0;
+    let pouring = async {
+        while to_server.write_all(chunk.as_bytes()).await.is_ok() {
+            poured += chunk.len();
+        }
+    };
+    let mut received = Vec::new();
+    let listening = async {
+        let mut piece = [0; 512];
+        while let Ok(len @ 1..) = from_server.read(&mut piece).await {
+            received.extend_from_slice(&piece[..len]);
+        }
+    };
+    // Whoever goes on talking is listened to for two seconds more, so that the answer arrives.
+    within("the server to have had enough", async { tokio::join!(pouring, listening) }).await;
+    let received = String::from_utf8_lossy(&received);
+    let is_refused = ["413", "401"].contains(&received.get(9..12).unwrap_or_default());
+    assert!(is_refused, "{received}");
+    assert_eq!(received.matches("HTTP/1.1 ").count(), 1, "{received}");
+    poured
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_are_cut_off_in_time() {
+    let settings = Settings::new().server("request_timeout_s", PATIENCE_S);
+    let arena = Arena::open(settings).await;
+    let attack = async |server: &Server| {
+        let mut attackers = JoinSet::new();
+        // Few: each is answered until the kernel's own buffers are full.
+        for _ in 0..4 {
+            let socket = TcpSocket::new_v4().expect("there are sockets");
+            // What the kernel takes in is not the server's to wait for.
+            socket.set_recv_buffer_size(4_096).expect("TCP has this option");
+            let stream = socket.connect(server.address).await.expect("the server listens");
+            attackers.spawn(ask_and_never_read(stream));
+        }
+        let asked = attackers.join_all().await;
+        let most = asked.iter().max().expect("there were some") / 1_024;
+        format!("{} cut off, the last after {most} KiB of requests", asked.len())
+    };
+    arena.attacked_by("answers that nobody reads", attack).await;
+}
+
+/// Asks and asks; gives how many bytes of requests were taken before the server hung up.
+async fn ask_and_never_read(mut stream: TcpStream) -> usize {
+    let requests = "GET /up HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100);
+    let mut taken = 0;
+    let asking = async {
+        while stream.write_all(requests.as_bytes()).await.is_ok() {
+            taken += requests.len();
+        }
+    };
+    within("the server to have had enough", asking).await;
+    taken
+}

@@ -1,0 +1,220 @@
+//! What is allowed once, as often as the wire takes it.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout_at;
+
+use crate::arena::{A_WHILE, Arena};
+use crate::harness::{Call, Client, Frame, Http, Server, Settings, eventually, frames};
+
+/// Connections of one flood.
+const ATTACKERS: usize = 12;
+
+/// Sends `batch` again and again for [`A_WHILE`], and reads the answers or not; gives how many bytes were taken and how
+/// many came back. Being closed ends it.
+pub(crate) async fn pour(client: Client, batch: Vec<u8>, reads: bool) -> (usize, usize) {
+    let (stream, received) = client.into_parts();
+    let (mut from_server, mut to_server) = TcpStream::into_split(stream);
+    let end = tokio::time::Instant::now() + A_WHILE;
+    let (mut sent, mut answered) = (0, received.len());
+    let pouring = async {
+        while let Ok(Ok(())) = timeout_at(end, to_server.write_all(&batch)).await {
+            sent += batch.len();
+        }
+    };
+    let reading = async {
+        let mut piece = vec![0; 64 * 1_024];
+        while reads && let Ok(Ok(len @ 1..)) = timeout_at(end, from_server.read(&mut piece)).await {
+            answered += len;
+        }
+    };
+    tokio::join!(pouring, reading);
+    (sent, answered)
+}
+
+#[tokio::test]
+async fn pings_without_end_are_answered_at_the_cost_of_who_sends_them() {
+    let arena = Arena::open(Settings::new()).await;
+    let attack = async |server: &Server| {
+        let of_websocket = frames::masked(frames::FIN | frames::PING, &[b'p'; 125]).repeat(100);
+        let of_pusher = frames::text(r#"{"event":"pusher:ping","data":{}}"#).repeat(100);
+        let mut attackers = JoinSet::new();
+        for at in 0..ATTACKERS {
+            let batch = if at % 2 == 0 { of_websocket.clone() } else { of_pusher.clone() };
+            attackers.spawn(pour(server.client().await, batch, at % 4 < 2));
+        }
+        let (sent, answered) = sum(&attackers.join_all().await);
+        assert!(0 < answered, "pings are answered");
+        format!("{ATTACKERS} sent {sent} KiB of pings, half of them read {answered} KiB of answers")
+    };
+    arena.attacked_by("ping floods", attack).await;
+}
+
+#[tokio::test]
+async fn subscribing_and_unsubscribing_without_end_leaves_nothing() {
+    let arena = Arena::open(Settings::new()).await;
+    let attack = async |server: &Server| {
+        let mut attackers = JoinSet::new();
+        for at in 0..ATTACKERS {
+            let client = server.client().await;
+            let channel = format!("private-flood-{}", at % 3);
+            let subscribe = json!({ "event": "pusher:subscribe",
+                "data": { "channel": channel, "auth": client.auth(&channel, None) } });
+            let unsubscribe =
+                json!({ "event": "pusher:unsubscribe", "data": { "channel": channel } });
+            let pair = [subscribe, unsubscribe].map(|message| frames::text(message.to_string()));
+            attackers.spawn(pour(client, pair.concat().repeat(50), at % 4 != 0));
+        }
+        let (sent, answered) = sum(&attackers.join_all().await);
+        only_the_witness_is_left(server).await;
+        format!("{ATTACKERS} sent {sent} KiB, and read {answered} KiB of acknowledgements")
+    };
+    arena.attacked_by("subscribe floods", attack).await;
+}
+
+#[tokio::test]
+async fn the_memory_of_twenty_thousand_channels_comes_back() {
+    let arena = Arena::open(Settings::new()).await;
+    let attack = async |server: &Server| {
+        let mut attackers = JoinSet::new();
+        for at in 0..20 {
+            attackers.spawn(occupy(server.client().await, at));
+        }
+        let clients = attackers.join_all().await;
+        let channels = server.get("channels", &[]).await.json();
+        let occupied = channels["channels"].as_object().expect("an object").len();
+        assert_eq!(occupied, 20_001, "a thousand each, and the witness's");
+        drop(clients);
+        only_the_witness_is_left(server).await;
+        "20,000 channels of 200 bytes occupied by 20 connections, one more refused to each"
+            .to_owned()
+    };
+    arena.attacked_by("channel-name floods", attack).await;
+}
+
+/// Subscribes to as many channels as one connection may have, and to one more.
+async fn occupy(mut client: Client, at: usize) -> Client {
+    for number in 0..1_001 {
+        let name = format!("{at:03}-{number:04}-{}", "x".repeat(200 - 9));
+        client.command("pusher:subscribe", json!({ "channel": name })).await;
+        if number < 1_000 {
+            client.subscribed(&name).await;
+        } else {
+            let refusal = client.refusal(&name).await;
+            assert!(refusal.message.contains("1000"), "{refusal:?}");
+        }
+    }
+    client
+}
+
+#[tokio::test]
+async fn publishing_where_nobody_listens_leaves_nothing() {
+    let arena = Arena::open(Settings::new()).await;
+    let attack = async |server: &Server| {
+        let mut http = Http::connect(server.address).await;
+        let (began, mut published) = (Instant::now(), 0);
+        while began.elapsed() < A_WHILE {
+            let name = |at: usize| format!("nobody-{published}-{at}-{}", "x".repeat(150));
+            let channels: Vec<String> = (0..100).map(name).collect();
+            let event = json!({ "name": "e", "channels": channels, "data": "x".repeat(1_000) });
+            let reply = Call::post("events", &event).send_on(&mut http).await;
+            assert_eq!(reply.status, 200, "{reply}");
+            published += 100;
+        }
+        only_the_witness_is_left(server).await;
+        format!("{published} channels published to, none kept")
+    };
+    arena.attacked_by("publishes to channels of nobody", attack).await;
+}
+
+#[tokio::test]
+async fn requests_of_strangers_cost_little() {
+    let arena = Arena::open(Settings::new()).await;
+    let attack = async |server: &Server| {
+        let mut attackers = JoinSet::new();
+        for _ in 0..4 {
+            let mut http = Http::connect(server.address).await;
+            attackers.spawn(async move {
+                let call = Call::post("events", &json!({ "name": "e" })).signature(&"0".repeat(64));
+                let (began, mut refused) = (Instant::now(), 0);
+                while began.elapsed() < A_WHILE {
+                    call.send_on(&mut http).await.error(401);
+                    refused += 1;
+                }
+                refused
+            });
+        }
+        let refused: usize = attackers.join_all().await.into_iter().sum();
+        format!("{refused} refused with 401")
+    };
+    arena.attacked_by("requests with a wrong signature", attack).await;
+}
+
+/// The signature is checked over all that the query may mean, so the longest queries cost most.
+#[tokio::test]
+async fn long_queries_of_strangers_cost_little() {
+    let arena = Arena::open(Settings::new()).await;
+    let attack = async |server: &Server| {
+        let mut http = Http::connect(server.address).await;
+        let shapes = ["k[]=a&", "k%5B0%5D=%61&", "K=&", "&", "%"]
+            .map(|pair| pair.repeat(15_000 / pair.len()));
+        let (began, mut refused, mut slowest) = (Instant::now(), 0, Duration::ZERO);
+        while began.elapsed() < A_WHILE {
+            for shape in &shapes {
+                let call = Call::get("channels").signature(&"0".repeat(64));
+                let target = format!("{}&{shape}", call.target());
+                let asked = Instant::now();
+                call.send_target_on(&mut http, &target).await.error(401);
+                slowest = slowest.max(asked.elapsed());
+                refused += 1;
+            }
+        }
+        format!(
+            "{refused} refused with 401, the slowest after {:.1} ms",
+            slowest.as_secs_f64() * 1e3
+        )
+    };
+    arena.attacked_by("long queries with a wrong signature", attack).await;
+}
+
+#[tokio::test]
+async fn mistakes_without_end_close_the_connection() {
+    let arena = Arena::open(Settings::new()).await;
+    let attack = async |server: &Server| {
+        let (began, mut closed) = (Instant::now(), 0);
+        while began.elapsed() < A_WHILE {
+            let mut client = server.client().await;
+            client.try_bytes(frames::text("this is no message").repeat(50)).await;
+            let code = loop {
+                match client.frame().await {
+                    Some(Frame::Close(code, _)) => break code,
+                    Some(_) => {}
+                    None => panic!("cut off without a close frame"),
+                }
+            };
+            assert_eq!(code, 4100);
+            closed += 1;
+        }
+        format!("{closed} connections closed with 4100 after ten mistakes each")
+    };
+    arena.attacked_by("messages that are none", attack).await;
+}
+
+/// What all have sent and received, in KiB.
+pub(crate) fn sum(all: &[(usize, usize)]) -> (usize, usize) {
+    let (sent, answered) =
+        all.iter().fold((0, 0), |(sent, answered), one| (sent + one.0, answered + one.1));
+    (sent / 1_024, answered / 1_024)
+}
+
+pub(crate) async fn only_the_witness_is_left(server: &Server) {
+    eventually("all channels but the witness's are gone", async || {
+        let reply = server.get("channels", &[]).await.json();
+        reply == json!({ "channels": { (crate::witness::CHANNEL): {} } })
+    })
+    .await;
+}

@@ -1,0 +1,102 @@
+//! What was signed once, sent again: later, by somebody else, or for something else.
+
+use std::time::Instant;
+
+use serde_json::json;
+
+use crate::arena::{A_WHILE, Arena};
+use crate::harness::{Call, Frame, Http, KEY, SECRET, Server, Settings, sign, unix_now};
+
+#[tokio::test]
+async fn requests_are_refused_outside_of_their_window() {
+    let arena = Arena::open(Settings::new()).await;
+    let attack = async |server: &Server| {
+        let event = json!({ "name": "e", "channel": "a", "data": "1" });
+        let at =
+            |time: u64| Call::post("events", &event).query("auth_timestamp", &time.to_string());
+        let mut http = Http::connect(server.address).await;
+        let (began, mut refused) = (Instant::now(), 0);
+        while began.elapsed() < A_WHILE {
+            for age in [-86_400, -3_600, -601, 601, 3_600, 86_400] {
+                let call = at(unix_now().saturating_add_signed(age));
+                let sentence = call.send_on(&mut http).await.error(401);
+                assert!(sentence.contains("Timestamp expired"), "{age}: {sentence}");
+                refused += 1;
+            }
+            for time in [0, u64::MAX, u64::MAX - 599] {
+                at(time).send_on(&mut http).await.error(401);
+                refused += 1;
+            }
+            // A new time under the old signature is no new request.
+            let old = at(unix_now() - 700);
+            let renewed = old.clone().query("auth_timestamp", &unix_now().to_string());
+            renewed.signature(&old.right_signature()).send_on(&mut http).await.error(401);
+            // The signature binds the body, the path, the method and the query.
+            let taken = at(unix_now());
+            taken.clone().tampered(r#"{"name":"e"}"#).send_on(&mut http).await.error(401);
+            let signature = taken.right_signature();
+            let elsewhere =
+                Call::post("batch_events", &event).query("auth_timestamp", &unix_now().to_string());
+            elsewhere.signature(&signature).send_on(&mut http).await.error(401);
+            taken.query("more", "1").signature(&signature).send_on(&mut http).await.error(401);
+            refused += 4;
+        }
+        format!("{refused} refused with 401")
+    };
+    arena.attacked_by("replays of requests", attack).await;
+}
+
+#[tokio::test]
+async fn subscriptions_are_refused_to_whom_they_were_not_signed_for() {
+    let arena = Arena::open(Settings::new()).await;
+    let attack = async |server: &Server| {
+        let owner = server.client().await;
+        let member = r#"{"user_id":"1"}"#;
+        let user = r#"{"id":"1"}"#;
+        let (began, mut refused, mut closed) = (Instant::now(), 0, 0);
+        while began.elapsed() < A_WHILE {
+            let mut thief = server.client().await;
+            let stolen = [
+                ("private-a", owner.auth("private-a", None), None),
+                ("presence-a", owner.auth("presence-a", Some(member)), Some(member)),
+                // Its own signatures, for other things.
+                ("private-b", thief.auth("private-a", None), None),
+                ("presence-b", thief.auth("presence-b", Some(member)), Some(r#"{"user_id":"2"}"#)),
+                ("presence-b", thief.auth("presence-b", None), Some(member)),
+                ("private-c", sign::user_auth(KEY, SECRET, &thief.socket_id, ""), None),
+                ("private-d", thief.auth("private-d", None).replacen(KEY, "other", 1), None),
+            ];
+            for (channel, auth, channel_data) in stolen {
+                let data =
+                    json!({ "channel": channel, "auth": auth, "channel_data": channel_data });
+                thief.command("pusher:subscribe", data).await;
+                let refusal = thief.refusal(channel).await;
+                assert_eq!(refusal.details["type"], "AuthError", "{refusal:?}");
+                refused += 1;
+            }
+            let auth = sign::user_auth(KEY, SECRET, &owner.socket_id, user);
+            thief.command("pusher:signin", json!({ "auth": auth, "user_data": user })).await;
+            assert_eq!(thief.error().await.0, 4009);
+            refused += 1;
+            // Guessing goes on until it is cut short.
+            closed += usize::from(guess(&mut thief).await == 4100);
+        }
+        assert!(0 < closed);
+        format!("{refused} refused, {closed} connections closed with 4100 for guessing on")
+    };
+    arena.attacked_by("replays of subscriptions", attack).await;
+}
+
+/// Guesses signatures until the connection is closed; gives the code.
+async fn guess(thief: &mut crate::harness::Client) -> u16 {
+    let data = json!({ "channel": "private-a", "auth": format!("{KEY}:{}", "0".repeat(64)) });
+    let message = json!({ "event": "pusher:subscribe", "data": data }).to_string();
+    thief.try_bytes(crate::harness::frames::text(message).repeat(100)).await;
+    loop {
+        match thief.frame().await {
+            Some(Frame::Close(code, _)) => return code,
+            Some(_) => {}
+            None => panic!("cut off without a close frame"),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! A session, fed with text and time, beside a model of what it may have subscribed to.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use campanile::app::App;
+use campanile::config::AppConfig;
+use campanile::protocol::{
+    CloseCode, ErrorCode, ProtocolError, Severity, SignInRefusal, SocketId, SubscriptionRefusal,
+};
+use campanile::session::{Action, Due, Session, SessionConfig};
+use campanile::signature::{channel_string, user_string};
+use serde_json::json;
+
+const CHANNELS_MAX: usize = 5;
+const ACTIVITY_S: u64 = 120;
+const PONG_S: u64 = 30;
+
+/// Each line is an input: its first letter says which, and the rest is its argument.
+///
+/// - `s NAME` subscribes with the right signature, `p DATA` to one presence channel with this `channel_data`;
+/// - `u DATA` signs in with the right signature and this `user_data`;
+/// - `d NUMBER` lets so many milliseconds pass;
+/// - anything else is a message as it stands.
+pub(crate) fn session(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let mut driver = Driver::new();
+    for line in text.lines() {
+        if !driver.take(line) {
+            return;
+        }
+    }
+    let taken = driver.session.take_subscriptions();
+    let taken: BTreeSet<String> = taken.keys().map(ToString::to_string).collect();
+    assert_eq!(taken, driver.subscribed, "the session forgot or invented a subscription");
+}
+
+struct Driver {
+    session: Session<()>,
+    app: Arc<App>,
+    now: Instant,
+    heard_at: Instant,
+    subscribed: BTreeSet<String>,
+    user: Option<String>,
+    mistakes: usize,
+}
+
+impl Driver {
+    fn new() -> Self {
+        let app = Arc::new(App::new(AppConfig::development()));
+        let config = Arc::new(SessionConfig {
+            activity_timeout: Duration::from_secs(ACTIVITY_S),
+            pong_timeout: Duration::from_secs(PONG_S),
+            max_channels: CHANNELS_MAX,
+        });
+        let now = Instant::now();
+        let id = SocketId::from_random(0x0000_04d2_0000_04d2);
+        Self {
+            session: Session::new(Arc::clone(&app), config, id, now),
+            app,
+            now,
+            heard_at: now,
+            subscribed: BTreeSet::new(),
+            user: None,
+            mistakes: 0,
+        }
+    }
+
+    /// Feeds one input. False when the session wants the connection closed.
+    fn take(&mut self, line: &str) -> bool {
+        let (kind, rest) = line.split_once(' ').unwrap_or(("", line));
+        let message = match kind {
+            "s" => self.subscribe(rest, None),
+            "p" => self.subscribe("presence-x", Some(rest)),
+            "u" => {
+                let text = user_string(self.session.socket_id(), rest);
+                let auth = self.signed(&text);
+                json!({ "event": "pusher:signin", "data": { "auth": auth, "user_data": rest } })
+                    .to_string()
+            }
+            "d" => return self.pass(rest.parse().unwrap_or(1)),
+            _ => line.to_owned(),
+        };
+        self.hear(&message)
+    }
+
+    fn signed(&self, text: &str) -> String {
+        format!("{}:{}", self.app.config.key, self.app.signer.sign(text))
+    }
+
+    fn subscribe(&self, channel: &str, channel_data: Option<&str>) -> String {
+        let auth = self.signed(&channel_string(self.session.socket_id(), channel, channel_data));
+        let data = json!({ "channel": channel, "auth": auth, "channel_data": channel_data });
+        json!({ "event": "pusher:subscribe", "data": data }).to_string()
+    }
+
+    fn pass(&mut self, millis: u64) -> bool {
+        self.now += Duration::from_millis(millis % 1_000_000);
+        let silence = self.now - self.heard_at;
+        match self.session.on_deadline(self.now) {
+            None => true,
+            Some(Due::Ping) => {
+                assert!(Duration::from_secs(ACTIVITY_S) <= silence);
+                true
+            }
+            Some(Due::Close(code)) => {
+                assert_eq!(code, CloseCode::PongTimeout);
+                assert!(Duration::from_secs(ACTIVITY_S + PONG_S) <= silence);
+                false
+            }
+        }
+    }
+
+    fn hear(&mut self, message: &str) -> bool {
+        self.heard_at = self.now;
+        let outcome = self.session.on_text(message, self.now);
+        let error = match outcome {
+            Ok(action) => {
+                self.mistakes = 0;
+                let done = action.map(|action| Self::check(action, &self.subscribed));
+                self.apply(done);
+                None
+            }
+            Err(error) => Some(error),
+        };
+        assert_eq!(self.session.deadline(), self.now + Duration::from_secs(ACTIVITY_S));
+        error.is_none_or(|error| self.charge(&error))
+    }
+
+    /// Whether the action may be asked for; gives what is to be told to the session.
+    fn check(action: Action<'_, ()>, subscribed: &BTreeSet<String>) -> Done {
+        match action {
+            Action::Pong => Done::Nothing,
+            Action::Subscribe { channel, member } => {
+                assert!(!subscribed.contains(channel.as_str()), "{channel} twice");
+                assert!(subscribed.len() < CHANNELS_MAX, "{channel} is one too many");
+                assert_eq!(channel.is_presence(), member.is_some());
+                Done::Subscribed(channel, member.map(|member| member.user_id))
+            }
+            Action::Unsubscribe { channel, .. } => {
+                assert!(subscribed.contains(channel.as_str()), "{channel} was not there");
+                Done::Unsubscribed(channel.to_string())
+            }
+            Action::Publish { channel, name, user_id, .. } => {
+                assert!(subscribed.contains(channel.as_str()) && channel.needs_auth());
+                assert!(name.starts_with("client-"));
+                assert_eq!(user_id.is_some(), channel.is_presence());
+                Done::Nothing
+            }
+            Action::SignIn { user, .. } => Done::SignedIn(user),
+        }
+    }
+
+    fn apply(&mut self, done: Option<Done>) {
+        match done {
+            None | Some(Done::Nothing) => {}
+            Some(Done::Subscribed(channel, user_id)) => {
+                self.subscribed.insert(channel.to_string());
+                self.session.subscribed(channel, user_id, ());
+            }
+            Some(Done::Unsubscribed(channel)) => {
+                self.subscribed.remove(&channel);
+            }
+            Some(Done::SignedIn(user)) => {
+                let before = self.user.replace(user.id.to_string());
+                assert!(before.is_none_or(|id| id == *user.id), "another user on one connection");
+                self.session.signed_in(user);
+            }
+        }
+    }
+
+    /// Adds up what mistakes cost: a hundred points of them in a row, and no sooner, close the connection.
+    fn charge(&mut self, error: &ProtocolError) -> bool {
+        assert!(!error.to_string().is_empty());
+        self.mistakes += match error {
+            ProtocolError::Malformed(_) => 10,
+            ProtocolError::Subscription { refusal: SubscriptionRefusal::Auth(_), .. }
+            | ProtocolError::SignIn(SignInRefusal::Auth(_)) => 1,
+            ProtocolError::TooManyMistakes
+            | ProtocolError::Subscription { .. }
+            | ProtocolError::ClientEventsDisabled
+            | ProtocolError::ClientEventWithoutChannel
+            | ProtocolError::ClientEventChannel { .. }
+            | ProtocolError::ClientEventNotSubscribed { .. }
+            | ProtocolError::ClientEventName { .. }
+            | ProtocolError::ClientEventSize { .. }
+            | ProtocolError::ClientEventRate
+            | ProtocolError::SignInDisabled
+            | ProtocolError::SignIn(_)
+            | ProtocolError::WatchlistTooLong { .. } => 0,
+        };
+        match error.severity() {
+            Severity::Close(code) => {
+                assert_eq!(code, CloseCode::TooManyMistakes);
+                assert!(90 <= self.mistakes, "closed at {}", self.mistakes);
+                false
+            }
+            Severity::Report(code) => {
+                assert!(code != Some(ErrorCode::WatchlistTooLong), "that is no mistake");
+                assert!(self.mistakes < 100, "not closed at {}", self.mistakes);
+                true
+            }
+        }
+    }
+}
+
+/// What the driver of a session tells it after an action.
+enum Done {
+    Nothing,
+    Subscribed(campanile::protocol::ChannelName, Option<Arc<str>>),
+    Unsubscribed(String),
+    SignedIn(campanile::protocol::User),
+}

@@ -1,0 +1,99 @@
+//! The head of a connection's first request, waited for in no more memory than what has come of it takes. The HTTP
+//! library takes some 20 KiB for a connection, which strangers who open thousands and say little are not to have.
+
+use std::{future::poll_fn, io, pin::Pin};
+use tokio::io::{AsyncRead, ReadBuf};
+
+/// What is taken from the socket at once, in bytes: the head and body of most requests.
+const PIECE: usize = 8 * 1024;
+/// Most header lines that are read here; whoever sends more is left to the HTTP library, as is all that is no HTTP.
+const HEADERS_MAX: usize = 64;
+
+/// Reads until there is a whole head, or something that will be none, or `max` bytes; gives all that has come. It is
+/// shorter than a head if the client has hung up.
+///
+/// # Errors
+///
+/// The connection is broken.
+pub(super) async fn first(
+    stream: &mut (impl AsyncRead + Unpin),
+    max: usize,
+) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    loop {
+        let len = poll_fn(|cx| {
+            // Not kept while waiting.
+            let mut piece = [0; PIECE];
+            let mut buffer = ReadBuf::new(&mut piece);
+            Pin::new(&mut *stream).poll_read(cx, &mut buffer).map_ok(|()| {
+                head.extend_from_slice(buffer.filled());
+                buffer.filled().len()
+            })
+        })
+        .await?;
+        if len == 0 || max <= head.len() || !is_unfinished(&head, len) {
+            return Ok(head);
+        }
+    }
+}
+
+/// Whether these are the first bytes of a head whose end is still to come; the last `new` of them have just come.
+fn is_unfinished(head: &[u8], new: usize) -> bool {
+    // Only the end of a line can be the end of a head. What is no HTTP shows at the beginning.
+    if PIECE / 64 < head.len() && !head[head.len() - new..].contains(&b'\n') {
+        return true;
+    }
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    matches!(httparse::Request::new(&mut headers).parse(head), Ok(httparse::Status::Partial))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::{Context, Poll, Waker};
+    use tokio::io::AsyncWriteExt;
+
+    const HEAD: &[u8] = b"GET /up HTTP/1.1\r\nhost: x\r\n\r\n";
+
+    /// What is given of what was sent in pieces, and whether more was waited for.
+    async fn read(pieces: &[&[u8]]) -> (Vec<u8>, bool) {
+        let (mut ours, mut theirs) = tokio::io::duplex(100_000);
+        let mut first = Box::pin(async move { first(&mut ours, 1_000).await.unwrap() });
+        let mut context = Context::from_waker(Waker::noop());
+        for piece in pieces {
+            theirs.write_all(piece).await.unwrap();
+            if let Poll::Ready(head) = first.as_mut().poll(&mut context) {
+                return (head, false);
+            }
+        }
+        drop(theirs);
+        (first.await, true)
+    }
+
+    #[tokio::test]
+    async fn a_head_is_given_when_it_is_whole_with_all_that_came() {
+        assert_eq!(read(&[HEAD]).await, (HEAD.to_vec(), false));
+        let bytes: Vec<&[u8]> = HEAD.chunks(1).collect();
+        assert_eq!(read(&bytes).await, (HEAD.to_vec(), false));
+        let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(500));
+        let bytes: Vec<&[u8]> = long.as_bytes().chunks(7).collect();
+        assert_eq!(read(&bytes).await, (long.clone().into_bytes(), false));
+        let with_body = [HEAD, b"body"].concat();
+        assert_eq!(read(&[&with_body]).await, (with_body.clone(), false));
+    }
+
+    #[tokio::test]
+    async fn half_a_head_is_given_at_the_end_only() {
+        assert_eq!(read(&[&HEAD[..20]]).await, (HEAD[..20].to_vec(), true));
+        assert_eq!(read(&[]).await, (Vec::new(), true));
+    }
+
+    #[tokio::test]
+    async fn what_will_be_no_head_is_given_at_once() {
+        for bytes in [&b"\x16\x03\x01"[..], b"GET  /", b"GET / HTTP/9.9\r\n", &[b'x'; 1_000]] {
+            assert_eq!(read(&[bytes]).await, (bytes.to_vec(), false), "{bytes:?}");
+        }
+        let many = ["GET / HTTP/1.1\r\n".to_owned(), "a: b\r\n".repeat(70)].concat();
+        assert_eq!(read(&[many.as_bytes()]).await, (many.clone().into_bytes(), false));
+    }
+}
