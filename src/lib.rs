@@ -17,7 +17,7 @@
 //! 4  node                     hubs, quotas and counters as one: all that layer 5 knows of the rest
 //! 2  session     hub          one client's protocol without I/O; who and what is on this node
 //! 1  signature   app          HMAC and its strings to sign; tenants and their limits
-//! 0  protocol  config  rate  permit  metrics  shutdown
+//! 0  protocol  config  rate  permit  metrics  shutdown  tls
 //! ```
 //!
 //! # The way of an event
@@ -43,3 +43,4 @@ pub mod session;
 pub mod shard;
 pub mod shutdown;
 pub mod signature;
+pub mod tls;

@@ -18,7 +18,8 @@ const CLUSTER: &str = "nodes do not look for one another on the network";
 const DATABASE: &str = "no database is used";
 const QUEUE: &str = "there is no queue of jobs";
 const RATE_LIMITER: &str = "it is for a rate limiter in Redis";
-const TLS: &str = "it is for TLS in the server";
+const PASS: &str = "a key with a passphrase can't be read: have one without";
+const CLIENT_CA: &str = "clients are asked for no certificate; put the chain into server.tls.cert";
 const WEBHOOKS: &str = "it is for webhooks";
 const MEMORY: &str = "limits are counted in connections, see server.max_connections";
 const METRICS: &str = "metrics are in Prometheus' format, under Campanile's names";
@@ -135,8 +136,10 @@ pub(super) const PEERS: &[Peer] = &[
     ignored("SOKETI_RATE_LIMITER_REDIS_OPTIONS", "{}", RATE_LIMITER),
     ignored("SOKETI_RATE_LIMITER_REDIS_CLUSTER_MODE", "false", RATE_LIMITER),
     sets("SOKETI_SHUTDOWN_GRACE_PERIOD", "server.shutdown_grace_s", milliseconds),
-    ignored("SOKETI_SSL_PASS", "", TLS),
-    ignored("SOKETI_SSL_CA", "", TLS),
+    sets("SOKETI_SSL_CERT", "server.tls.cert", text),
+    sets("SOKETI_SSL_KEY", "server.tls.key", text),
+    ignored("SOKETI_SSL_PASS", "", PASS),
+    ignored("SOKETI_SSL_CA", "", CLIENT_CA),
     silent("SOKETI_USER_AUTHENTICATION_TIMEOUT"),
     ignored("SOKETI_WEBHOOKS_BATCHING", "false", WEBHOOKS),
     ignored("SOKETI_WEBHOOKS_BATCHING_DURATION", "50", WEBHOOKS),

@@ -8,7 +8,7 @@ use toml::Value;
 const RULE: &str = "is not supported by this version of Campanile";
 
 /// Keys that must stay empty.
-const KEYS: [&str; 4] = ["server.tls.cert", "server.tls.key", "redis.url", "console.password"];
+const KEYS: [&str; 2] = ["redis.url", "console.password"];
 
 /// Lists of sections that must stay empty.
 const SECTIONS: [&str; 1] = ["apps[].webhooks[]"];
@@ -17,16 +17,13 @@ const OFF: &[&str] = &["false", "0"];
 
 /// Peers' variables, the values with which they ask for nothing that we lack, and what the others
 /// ask for.
-const VARIABLES: [(&str, &[&str], &str); 10] = [
+const VARIABLES: [(&str, &[&str], &str); 7] = [
     ("REVERB_SCALING_ENABLED", OFF, "scaling through Redis"),
-    ("REVERB_APP_RATE_LIMITING_ENABLED", OFF, "limiting the rate of all messages"),
     ("SOKETI_ADAPTER_DRIVER", &["local"], "an adapter other than `local`"),
     ("SOKETI_APP_MANAGER_DRIVER", &["array"], "an app manager other than `array`"),
     ("SOKETI_CACHE_DRIVER", &["memory"], "a cache other than `memory`"),
     ("SOKETI_QUEUE_DRIVER", &["sync"], "a queue other than `sync`"),
     ("SOKETI_RATE_LIMITER_DRIVER", &["local"], "a rate limiter other than `local`"),
-    ("SOKETI_SSL_CERT", &[], "TLS in the server"),
-    ("SOKETI_SSL_KEY", &[], "TLS in the server"),
     ("SOKETI_DEFAULT_APP_WEBHOOKS", &["[]"], "webhooks"),
 ];
 

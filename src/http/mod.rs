@@ -8,20 +8,24 @@ mod api;
 mod auth;
 mod body;
 mod cors;
+mod lobby;
 mod probes;
 mod publish;
 mod reply;
 mod route;
 mod serve;
+mod stream;
 mod upgrade;
 mod wire;
 
+pub use lobby::{Guest, Lobby};
 pub use probes::serve_metrics;
 pub use serve::serve;
 
 use crate::{
     config::Config,
     node::{Node, TrustedProxies},
+    tls::Tls,
 };
 use std::{
     sync::{
@@ -42,6 +46,7 @@ pub struct Http {
     /// grace period.
     patience: Duration,
     proxies: TrustedProxies,
+    tls: Option<Arc<Tls>>,
     metrics: MetricsAccess,
     requests: AtomicU32,
     run: u32,
@@ -59,9 +64,9 @@ enum MetricsAccess {
 }
 
 impl Http {
-    /// Makes the HTTP side ready for `node`.
+    /// Makes the HTTP side ready for `node`, with TLS if there is any.
     #[must_use]
-    pub fn new(config: &Config, node: Arc<Node>) -> Self {
+    pub fn new(config: &Config, node: Arc<Node>, tls: Option<Arc<Tls>>) -> Self {
         let token = config.metrics.token.expose();
         let metrics = match token {
             "" if config.is_development() => MetricsAccess::Everybody,
@@ -75,6 +80,7 @@ impl Http {
             request_timeout: Duration::from_secs(config.server.request_timeout_s),
             patience: Duration::from_secs(config.server.shutdown_grace_s).mul_f64(0.95),
             proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
+            tls,
             metrics,
             requests: AtomicU32::new(0),
             run: rand::random(),

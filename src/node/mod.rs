@@ -3,6 +3,7 @@
 
 mod address;
 mod admission;
+mod arrivals;
 mod exposition;
 
 pub use address::{Peer, TrustedProxies};
@@ -10,18 +11,21 @@ pub use admission::{Admitted, ConnectRequest};
 
 use crate::{
     app::App,
-    config::Config,
+    config::{Config, ConnectionConfig},
     hub::{Counts, Hub, Inboxes, ShardSet, ToCache},
     metrics::Metrics,
     permit::Quota,
     protocol::{ChannelName, EventData, SocketId, event},
+    rate::Rate,
     session::SessionConfig,
     shutdown::Shutdown,
 };
 use address::AddressQuota;
+use arrivals::Arrivals;
 use std::{
     borrow::Cow,
     collections::HashMap,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -38,6 +42,7 @@ pub struct Node {
     session_config: Arc<SessionConfig>,
     connections: Arc<Quota>,
     addresses: Arc<AddressQuota>,
+    arrivals: Arrivals,
     is_strict: bool,
     shutdown: Shutdown,
 }
@@ -76,9 +81,11 @@ impl Node {
                 activity_timeout: Duration::from_secs(connection.activity_timeout_s),
                 pong_timeout: Duration::from_secs(connection.pong_timeout_s),
                 max_channels: connection.max_channels,
+                message_rate: message_rate(connection),
             }),
             connections: Quota::new(max_connections),
             addresses: AddressQuota::new(connection.max_connections_per_ip),
+            arrivals: Arrivals::new(connection.new_connections_per_second_per_ip),
             is_strict: connection.strict_protocol,
             shutdown,
             inboxes,
@@ -142,10 +149,34 @@ impl Node {
         }
     }
 
+    /// WebSocket connections of this node.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.used()
+    }
+
+    /// Counts a new connection from `address` that asks for something else than a WebSocket.
+    ///
+    /// # Errors
+    ///
+    /// It is one too many; how long until there may be another.
+    pub fn arrive(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
+        self.arrivals.take(address, now)
+    }
+
     /// Does what has become due. To be called a few times a second.
     pub fn on_time(&self, now: Instant) {
         for hub in self.hubs.values() {
             hub.on_time(now);
         }
+        self.arrivals.forget(now);
     }
+}
+
+/// How fast one connection may send messages. A client that comes back subscribes to all of its
+/// channels at once, and signs in.
+fn message_rate(connection: &ConnectionConfig) -> Rate {
+    let channels = u32::try_from(connection.max_channels).unwrap_or(u32::MAX);
+    let rate = connection.max_messages_per_second;
+    Rate::per_second(rate).with_burst(rate.saturating_add(channels))
 }

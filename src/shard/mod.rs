@@ -38,6 +38,7 @@ mod inbound;
 mod outbox;
 mod readiness;
 mod receive;
+mod socket;
 mod subscribers;
 #[cfg(test)]
 mod tests;

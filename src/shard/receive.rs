@@ -47,6 +47,8 @@ impl Engine {
                 break;
             }
             connection.is_unread = false;
+            // How little TLS gives says nothing about the socket.
+            let until = if connection.socket.is_tls() { ReadUntil::Blocked } else { until };
             match connection.socket.read(&mut buffer) {
                 Ok(0) => {
                     // Whoever has only stopped sending may still read: it is given one write.
@@ -124,7 +126,7 @@ impl Engine {
                 return;
             }
         }
-        let partial = self.inbound.close(reader);
+        let partial = self.inbound.close(reader, self.now);
         self.connections[place as usize].partial = partial;
         // The next deadline may be nearer than the one that was waited for.
         self.plan_look(place);

@@ -79,8 +79,6 @@ fn a_named_file_must_exist() {
 #[test]
 fn what_is_not_built_is_refused_in_the_file() {
     for (text, place) in [
-        ("[server.tls]\ncert = \"a.pem\"", "config.toml:2: server.tls.cert"),
-        ("[server]\ntls.key = \"a.pem\"", "config.toml:2: server.tls.key"),
         ("[redis]\nurl = \"redis://localhost\"", "config.toml:2: redis.url"),
         ("[console]\npassword = \"x\"", "config.toml:2: console.password"),
         ("[[apps]]\n[[apps.webhooks]]\nurl = \"http://a\"", "config.toml:2: apps[0].webhooks[0]"),
@@ -102,14 +100,11 @@ fn an_empty_webhook_is_refused_too() {
 fn what_is_not_built_is_refused_in_the_environment() {
     for (name, value, what) in [
         ("REVERB_SCALING_ENABLED", "(true)", "scaling through Redis"),
-        ("REVERB_APP_RATE_LIMITING_ENABLED", "true", "limiting the rate of all messages"),
         ("SOKETI_ADAPTER_DRIVER", "redis", "an adapter other than `local`"),
         ("SOKETI_APP_MANAGER_DRIVER", "mysql", "an app manager other than `array`"),
         ("SOKETI_CACHE_DRIVER", "redis", "a cache other than `memory`"),
         ("SOKETI_QUEUE_DRIVER", "sqs", "a queue other than `sync`"),
         ("SOKETI_RATE_LIMITER_DRIVER", "cluster", "a rate limiter other than `local`"),
-        ("SOKETI_SSL_CERT", "a.pem", "TLS in the server"),
-        ("SOKETI_SSL_KEY", "a.pem", "TLS in the server"),
         ("SOKETI_DEFAULT_APP_WEBHOOKS", "[{\"url\":\"http://a\"}]", "webhooks"),
     ] {
         let expected =

@@ -45,7 +45,7 @@ fn flags_set_their_keys() {
     assert_eq!(loaded.config.server.path, "/ws");
     assert_eq!(loaded.config.log.level, LogLevel::Debug);
     assert_eq!(origin(&loaded, "[log]", "level"), "flag --debug");
-    assert_eq!(loaded.notes, ["flag --hostname has no effect: it is for TLS in the server"]);
+    assert_eq!(loaded.notes, ["flag --hostname has no effect: name the certificate by server.tls"]);
 }
 
 #[test]

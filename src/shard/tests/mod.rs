@@ -7,6 +7,7 @@ use crate::{
     config::Config,
     hub::ShardIndex,
     node::{ConnectRequest, Event, Node, Peer},
+    permit::Quota,
     protocol::{ChannelName, EventData},
     shutdown::Shutdown,
 };
@@ -49,6 +50,7 @@ impl Bench {
         let config = EngineConfig {
             max_message_bytes: 65_536,
             max_outbox_bytes,
+            message_timeout: Duration::from_secs(10),
             activity_timeout_s: 120,
             shutdown_grace: Duration::from_secs(1),
         };
@@ -102,7 +104,9 @@ impl Bench {
         let admission = self.node.admit(request, Instant::now()).map(Box::new);
         let received = received.to_vec();
         let (response, drain) = (Vec::new(), self.shutdown.drain());
-        self.adopt.send(Adoption { socket, response, received, admission, drain }).unwrap();
+        let (tls, seat) = (None, Quota::new(0).take().unwrap());
+        let adoption = Adoption { socket, tls, response, received, admission, seat, drain };
+        self.adopt.send(adoption).unwrap();
     }
 
     fn publish(&self, channel: &str, data: &str) {
