@@ -54,7 +54,8 @@ impl App {
     /// How many messages one connection may send.
     #[must_use]
     pub fn message_limit(&self) -> MessageLimit {
-        let AppConfig { max_messages, max_messages_window_s, max_messages_closes, .. } = self.config;
+        let AppConfig { max_messages, max_messages_window_s, max_messages_closes, .. } =
+            self.config;
         let window = Duration::from_secs(max_messages_window_s);
         MessageLimit { max: max_messages, window, closes: max_messages_closes }
     }

@@ -135,7 +135,11 @@ impl TlsError {
             pem::Error::Io(error) => format!("cannot be read: {error}"),
             pem::Error::NoItemsFound => format!("must hold a {what} in PEM"),
             // What else can be wrong with the text; none of it repeats a line that may be secret.
-            _ => format!("must hold a {what} in PEM, and what it holds is damaged"),
+            pem::Error::MissingSectionEnd { .. }
+            | pem::Error::IllegalSectionStart { .. }
+            | pem::Error::Base64Decode(_)
+            | pem::Error::SectionTooLarge
+            | _ => format!("must hold a {what} in PEM, and what it holds is damaged"),
         };
         Self::new(file, rule)
     }
@@ -159,7 +163,8 @@ mod tests {
 
     impl Folder {
         fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("campanile-{name}-{}", std::process::id()));
+            let path =
+                std::env::temp_dir().join(format!("campanile-{name}-{}", std::process::id()));
             fs::create_dir_all(&path).unwrap();
             Self(path)
         }

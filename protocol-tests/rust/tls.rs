@@ -10,9 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::harness::tls::{
-    Certificate, connector, connector_of, tls, try_tls, tunnel, with_tls,
-};
+use crate::harness::tls::{Certificate, connector, connector_of, tls, try_tls, tunnel, with_tls};
 use crate::harness::{
     Directory, Frame, Http, KEY, Process, RawHttp, SECRET, Server, Settings, eventually, frames,
     upgrade_request, within,
@@ -68,8 +66,11 @@ struct Wire {
 
 impl Wire {
     async fn write(&mut self, bytes: impl AsRef<[u8]>) {
-        within("the server to read", self.stream.write_all(bytes.as_ref())).await.unwrap();
-        within("the server to read", self.stream.flush()).await.unwrap();
+        let write = async {
+            self.stream.write_all(bytes.as_ref()).await?;
+            self.stream.flush().await
+        };
+        within("the server to read", write).await.expect("the connection is open");
     }
 
     async fn receive(&mut self) -> std::io::Result<usize> {
@@ -250,9 +251,8 @@ async fn tls_only_lets_in_who_came_by_tls() {
     let (server, _directory) = secure.tunneled(connector).await;
     server.client().await.fence().await;
     // A proxy knows better than we how its client came.
-    let proxied = Settings::new()
-        .app("tls_only", true)
-        .server("trusted_proxies", r#"["127.0.0.1"]"#);
+    let proxied =
+        Settings::new().app("tls_only", true).server("trusted_proxies", r#"["127.0.0.1"]"#);
     let secure = Secure::start(proxied).await;
     let connector = secure.connector();
     let (server, _directory) = secure.tunneled(connector).await;
@@ -274,9 +274,8 @@ async fn plain_http_is_told_to_speak_tls() {
 #[tokio::test]
 async fn another_protocol_is_not_agreed_on() {
     let secure = Secure::start(Settings::new()).await;
-    let offers = |protocols: &[&str]| {
-        connector_of(&[&secure.certificate], rustls::ALL_VERSIONS, protocols)
-    };
+    let offers =
+        |protocols: &[&str]| connector_of(&[&secure.certificate], rustls::ALL_VERSIONS, protocols);
     let stream = tls(secure.server.address, &offers(&["h2", "http/1.1"])).await;
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"http/1.1".as_slice()));
     assert!(try_tls(secure.server.address, &offers(&["h2"])).await.is_err());

@@ -11,10 +11,7 @@ pub(super) fn banner(config: &Config, address: SocketAddr) -> String {
     let listens = format!("Campanile listens on {scheme}://{address}{path}");
     match config.apps.first() {
         Some(app) if config.is_development() => {
-            format!(
-                "{listens}\n\n{}",
-                development(app, address, path, is_tls)
-            )
+            format!("{listens}\n\n{}", development(app, address, path, is_tls))
         }
         Some(_) | None => listens,
     }

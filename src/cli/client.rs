@@ -61,12 +61,11 @@ impl ServerArgs {
     pub(super) fn target(&self) -> Result<Target, ExitCode> {
         let config = self.sources.load(Flags::default())?.config;
         let server = config.server;
-        let (is_tls, host, port, prefix) = match &self.url {
-            Some(url) => parts(url).map_err(|rule| fail(EXIT_USAGE, rule))?,
-            None => {
-                let is_tls = !server.tls.cert.is_empty();
-                (is_tls, reachable(&server.host), server.port, server.path)
-            }
+        let (is_tls, host, port, prefix) = if let Some(url) = &self.url {
+            parts(url).map_err(|rule| fail(EXIT_USAGE, rule))?
+        } else {
+            let is_tls = !server.tls.cert.is_empty();
+            (is_tls, reachable(&server.host), server.port, server.path)
         };
         let trust = match (&self.ca, &self.url) {
             (Some(file), _) => Trust::Authorities(file.clone()),

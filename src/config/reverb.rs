@@ -79,9 +79,8 @@ fn rate_limiting(
     notes: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
     let switch = "REVERB_APP_RATE_LIMITING_ENABLED";
-    let refused = |name: &str, key: &Key, rule| {
-        ConfigError::key(&variables.origin(name), key, rule)
-    };
+    let refused =
+        |name: &str, key: &Key, rule| ConfigError::key(&variables.origin(name), key, rule);
     let is_on = variables.set(switch).map_or(Ok(Value::Boolean(false)), boolean);
     let is_on = is_on.map_err(|rule| refused(switch, &Key::new(RATE_LIMIT[0].1), rule))?;
     for (name, key, convert, default) in RATE_LIMIT {

@@ -66,7 +66,7 @@ pub struct ServerConfig {
     /// Connections of this node, at most 10,000,000. 0, the default, means what the file descriptor
     /// limit allows.
     pub max_connections: usize,
-    /// Connections of this node that are no WebSockets, or not yet, at most 1,000,000. At the limit
+    /// Connections of this node that are no WebSocket, or not yet, at most 1,000,000. At the limit
     /// the one goes that has kept the server waiting longest. 0, the default, means 4,096.
     pub max_http_connections: usize,
     /// Largest body of an HTTP request, in bytes, from 1 KiB to 1 GiB. Never less than an app's

@@ -1,4 +1,4 @@
-//! The connections that are no WebSockets: how many there may be, and who has to go for a
+//! The connections that are no WebSocket: how many there may be, and who has to go for a
 //! newcomer.
 //!
 //! A client that connects and sends nothing costs a file descriptor and some kilobytes until its
@@ -9,7 +9,7 @@
 //! waited for less than [`MANNERS`]: a client that means to say something does so well within it,
 //! and whoever attacks has to come again every second for each place it wants to hold.
 
-use super::wire::{Wire, WeakWire};
+use super::wire::{WeakWire, Wire};
 use crate::{
     node::Node,
     permit::{Permit, Quota},
@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How many connections there are that are no WebSockets, and which.
+/// How many connections there are that are no WebSocket, and which.
 #[derive(Debug)]
 pub struct Lobby {
     quota: Arc<Quota>,
@@ -43,7 +43,7 @@ const MANNERS: Duration = Duration::from_secs(1);
 const GONE_MAX: usize = 64;
 
 impl Lobby {
-    /// At most `max` connections that are no WebSockets, and at most `descriptors` with those
+    /// At most `max` connections that are no WebSocket, and at most `descriptors` with those
     /// that are.
     #[must_use]
     pub fn new(max: usize, descriptors: usize, node: Arc<Node>) -> Self {

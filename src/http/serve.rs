@@ -168,8 +168,7 @@ impl Exchange {
         match stream.into_parts() {
             Ok((socket, tls)) => {
                 let received = received.to_vec();
-                let adoption =
-                    Adoption { socket, tls, response, received, admission, seat, drain };
+                let adoption = Adoption { socket, tls, response, received, admission, seat, drain };
                 // A shard that is gone has no use for it: the process is ending.
                 let _ = adoptions.send(adoption);
             }
@@ -218,9 +217,9 @@ impl Exchange {
             match Route::parse(&parts.method, parts.uri.path(), &self.http.prefix) {
                 Ok(route) => {
                     let label = route.label();
-                    let reply = match self.arrive(&route, &parts.headers, is_first) {
-                        Ok(()) => self.follow(route, &parts, body).await,
-                        Err(too_many) => too_many,
+                    let reply = match self.turn_away(&route, &parts.headers, is_first) {
+                        None => self.follow(route, &parts, body).await,
+                        Some(too_many) => too_many,
                     };
                     (label, reply)
                 }
@@ -251,27 +250,22 @@ impl Exchange {
         })
     }
 
-    /// Counts a connection when its first request says where it comes from. WebSockets are
-    /// counted when they are let in, and probes are answered always.
-    fn arrive(
-        &self,
-        route: &Route<'_>,
-        headers: &HeaderMap,
-        is_first: bool,
-    ) -> Result<(), Reply> {
+    /// Counts a connection when its first request says where it comes from; the answer, if it is
+    /// one too many. Who asks for a WebSocket is counted when it is let in, and probes are answered
+    /// always.
+    fn turn_away(&self, route: &Route<'_>, headers: &HeaderMap, is_first: bool) -> Option<Reply> {
         let is_free = matches!(route, Route::WebSocket { .. } | Route::Up | Route::Ready);
         if is_free || !is_first {
-            return Ok(());
+            return None;
         }
         let peer = self.http.peer(headers, self.peer.ip(), self.is_tls);
-        self.http.node.arrive(peer.address, Instant::now()).map_err(|wait| {
-            let message = "Too many new connections: new_connections_per_second_per_ip is \
-                           exceeded; keep connections alive";
-            let error = ApiError::later(StatusCode::TOO_MANY_REQUESTS, message, wait);
-            let mut reply = error.into_reply();
-            reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            reply
-        })
+        let wait = self.http.node.arrive(peer.address, Instant::now()).err()?;
+        let message = "Too many new connections: new_connections_per_second_per_ip is exceeded; \
+                       keep connections alive";
+        let error = ApiError::later(StatusCode::TOO_MANY_REQUESTS, message, wait);
+        let mut reply = error.into_reply();
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        Some(reply)
     }
 
     async fn follow(&self, route: Route<'_>, parts: &Parts, body: Incoming) -> Reply {

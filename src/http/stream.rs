@@ -25,7 +25,7 @@ const HANDSHAKE: u8 = 22;
 
 /// What is said to whoever speaks plain HTTP where TLS is spoken.
 const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
-    content-type: application/json\r\ncontent-length: 86\r\n\r\n\
+    content-type: application/json\r\ncontent-length: 90\r\n\r\n\
     {\"error\":\"This port speaks TLS: use https:// for requests, wss:// for clients\",\"code\":400}";
 
 impl Stream {

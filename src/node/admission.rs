@@ -48,9 +48,7 @@ impl Node {
             return Err(CloseCode::Draining);
         }
         // Whatever becomes of it: to be refused costs as much as to be let in.
-        self.arrivals
-            .take(request.peer.address, now)
-            .map_err(|_wait| CloseCode::AddressTooFast)?;
+        self.arrivals.take(request.peer.address, now).map_err(|_wait| CloseCode::AddressTooFast)?;
         Version::negotiate(request.protocol, self.is_strict).map_err(CloseCode::Version)?;
         let hub = self
             .hub_by_key(request.key)

@@ -100,7 +100,8 @@ mod tests {
         arrivals.forget(now + Duration::from_millis(500));
         assert_eq!(arrivals.lock().len(), 1_000);
         arrivals.forget(now + Duration::from_secs(1));
-        assert_eq!((arrivals.lock().len(), arrivals.lock().capacity()), (0, 0));
+        let buckets = arrivals.lock();
+        assert_eq!((buckets.len(), buckets.capacity()), (0, 0));
     }
 
     #[test]

@@ -32,7 +32,9 @@ pub(super) fn start(
     doors: Vec<mpsc::UnboundedSender<Arrival>>,
 ) -> io::Result<()> {
     listener.set_nonblocking(false)?;
-    thread::Builder::new().name("accept".into()).spawn(move || accept(&listener, &lobby, &doors))?;
+    thread::Builder::new()
+        .name("accept".into())
+        .spawn(move || accept(&listener, &lobby, &doors))?;
     Ok(())
 }
 

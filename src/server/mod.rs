@@ -69,7 +69,7 @@ pub enum ServerError {
 const RESERVED_DESCRIPTORS: usize = 256;
 /// How many of those are not for connections.
 const OTHER_DESCRIPTORS: usize = 64;
-/// Connections that are no WebSockets, unless the configuration says otherwise: as many as may
+/// Connections that are no WebSocket, unless the configuration says otherwise: as many as may
 /// wait to be accepted.
 const HTTP_CONNECTIONS: usize = BACKLOG as usize;
 /// Connections that may wait to be accepted. The system's own limit cuts it further.

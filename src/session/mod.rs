@@ -214,7 +214,7 @@ impl<P> Session<P> {
     fn lets_pass(&mut self, is_life: bool, now: Instant) -> Result<bool, ProtocolError> {
         let passage = match self.messages.pass(self.config.message_rate, now) {
             Passage::Free if !is_life => self.messages.pass_app(self.app.message_limit(), now),
-            passage => passage,
+            passage @ (Passage::Free | Passage::Barred(_) | Passage::Silent) => passage,
         };
         match passage {
             Passage::Free => Ok(true),

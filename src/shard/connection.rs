@@ -27,7 +27,7 @@ pub struct Adoption {
     pub received: Vec<u8>,
     /// Whether the client may stay.
     pub admission: Result<Box<Admission>, CloseCode>,
-    /// Its place among the connections that are no WebSockets yet. Whoever is refused keeps it to
+    /// Its place among the connections that are no WebSocket yet. Whoever is refused keeps it to
     /// the end.
     pub seat: Permit,
     /// Has a shutdown wait for it.
@@ -98,12 +98,7 @@ pub(super) enum ClosingPeer {
 pub(super) const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Connection {
-    pub(super) fn new(
-        socket: Socket,
-        key: ConnectionKey,
-        phase: Phase,
-        drain: Drain,
-    ) -> Self {
+    pub(super) fn new(socket: Socket, key: ConnectionKey, phase: Phase, drain: Drain) -> Self {
         Self {
             socket,
             key,

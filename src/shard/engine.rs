@@ -296,12 +296,11 @@ impl Engine {
     /// Plans a look at the connection at its deadline, unless an earlier one is planned.
     pub(super) fn plan_look(&mut self, place: u32) {
         let Some(connection) = self.connections.get_mut(place as usize) else { return };
-        let step =
-            self.wheel.add_if_earlier(
-                connection.key,
-                connection.deadline(self.config.message_timeout),
-                connection.look,
-            );
+        let step = self.wheel.add_if_earlier(
+            connection.key,
+            connection.deadline(self.config.message_timeout),
+            connection.look,
+        );
         connection.look = step;
     }
 
@@ -351,7 +350,7 @@ impl Engine {
         let connection = &mut self.connections[place as usize];
         connection.look = u64::MAX;
         if connection.is_dawdling(self.config.message_timeout, now) {
-            return self.close(place, &CloseCode::MessageTimeout);
+            return self.give_message_up(place);
         }
         let due = match &mut connection.phase {
             Phase::Open(client) => client.session.on_deadline(now),

@@ -142,6 +142,16 @@ impl Engine {
         self.peer_is(place, ClosingPeer::Unreadable);
     }
 
+    /// Closes a connection whose message does not end. What it says now can't be told from the rest
+    /// of that message.
+    pub(super) fn give_message_up(&mut self, place: u32) {
+        self.close(place, &CloseCode::MessageTimeout);
+        self.peer_is(place, ClosingPeer::Unreadable);
+        if let Some(connection) = self.connections.get_mut(place as usize) {
+            connection.partial = None;
+        }
+    }
+
     fn client(&mut self, place: u32) -> Option<&mut Admission> {
         match &mut self.connections.get_mut(place as usize)?.phase {
             Phase::Open(client) => Some(client),

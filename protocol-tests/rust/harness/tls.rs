@@ -68,8 +68,7 @@ pub(crate) fn connector_of(
         .expect("ring has all versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols =
-        protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     TlsConnector::from(Arc::new(config))
 }
 
