@@ -96,6 +96,9 @@ pub(super) enum ClosingPeer {
 
 /// How long the closing handshake may take. Source: PROTOCOL 1.6, rule 1.
 pub(super) const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may take with somebody who was refused. That one holds a place that a newcomer may
+/// be waiting for, so it is as long as a slow network needs and no longer.
+pub(super) const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Connection {
     pub(super) fn new(socket: Socket, key: ConnectionKey, phase: Phase, drain: Drain) -> Self {

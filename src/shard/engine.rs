@@ -2,7 +2,7 @@
 
 use super::{
     BRAKE_BYTES,
-    connection::{Adoption, CLOSING_TIMEOUT, Closing, ClosingPeer, Connection, Phase},
+    connection::{Adoption, Closing, ClosingPeer, Connection, Phase, REFUSAL_TIMEOUT},
     dirty::{Dirty, Queued, Urgency},
     ended::Ended,
     inbound::Inbound,
@@ -250,7 +250,7 @@ impl Engine {
         let phase = match admission {
             Ok(client) => Phase::Open(client),
             Err(code) => Phase::Closing(Box::new(Closing {
-                by: self.now + CLOSING_TIMEOUT,
+                by: self.now + REFUSAL_TIMEOUT,
                 why: Ended::ByServer(code),
                 peer: ClosingPeer::Answers,
                 _seat: Some(seat),

@@ -204,7 +204,13 @@ impl Engine {
         }
         match error.severity() {
             Severity::Report(code) => self.send(place, event::error(code, &error.to_string())),
-            Severity::Close(code) => self.close(place, &code),
+            Severity::Close(code) => {
+                self.close(place, &code);
+                if code == CloseCode::TooManyMessages {
+                    // What follows is more of the same, and not worth looking at.
+                    self.peer_is(place, ClosingPeer::Unreadable);
+                }
+            }
         }
     }
 
