@@ -175,3 +175,105 @@ impl Write for Socket {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::provider;
+    use rustls::{
+        ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned,
+        pki_types::{PrivateKeyDer, ServerName},
+    };
+    use std::{net::TcpListener, sync::Arc, thread};
+
+    type Client = StreamOwned<ClientConnection, std::net::TcpStream>;
+
+    /// Both ends of a TLS connection whose handshake is done.
+    fn pair() -> (Socket, Client) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let server = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let tcp = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let client = ClientConnection::new(Arc::new(client), name).unwrap();
+        let mut client = StreamOwned::new(client, tcp);
+        let (mut tcp, _) = listener.accept().unwrap();
+        let mut tls = ServerConnection::new(Arc::new(server)).unwrap();
+        let shaking = thread::spawn(move || {
+            while client.conn.is_handshaking() {
+                client.conn.complete_io(&mut client.sock).unwrap();
+            }
+            client
+        });
+        while tls.is_handshaking() {
+            tls.complete_io(&mut tcp).unwrap();
+        }
+        let client = shaking.join().unwrap();
+        tcp.set_nonblocking(true).unwrap();
+        (Socket::new(tcp, Some(Box::new(tls))), client)
+    }
+
+    #[test]
+    fn what_tls_holds_back_is_bounded_and_waits_for_the_socket() {
+        let (mut socket, mut client) = pair();
+        let chunk = [7; 10_000];
+        let mut taken = 0;
+        // The kernel takes some megabytes, then TLS what it may hold.
+        loop {
+            match socket.write(&chunk) {
+                Ok(len) => taken += len,
+                Err(error) => break assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+        }
+        assert!(socket.has_unsent());
+        assert_eq!(socket.settle(Written::All).unwrap(), Written::Blocked, "not all is on its way");
+        let reading = thread::spawn(move || {
+            let mut received = vec![0; taken];
+            client.read_exact(&mut received).unwrap();
+            assert!(received.iter().all(|byte| *byte == 7));
+            client
+        });
+        while socket.settle(Written::All).unwrap() == Written::Blocked {
+            thread::yield_now();
+        }
+        assert!(!socket.has_unsent());
+        let mut client = reading.join().unwrap();
+        socket.say_end();
+        assert_eq!(client.read(&mut [0]).unwrap(), 0, "an end, not a cut");
+    }
+
+    #[test]
+    fn what_a_client_sends_is_read_to_its_end() {
+        let (mut socket, mut client) = pair();
+        let sent = vec![9; 100_000];
+        let sending = thread::spawn(move || {
+            client.write_all(&sent).unwrap();
+            client.conn.send_close_notify();
+            client.flush().unwrap();
+            client
+        });
+        let (mut received, mut buffer) = (0, [0; 4_096]);
+        loop {
+            match socket.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(len) => received += len,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+        }
+        assert_eq!(received, 100_000);
+        drop(sending.join().unwrap());
+    }
+}
