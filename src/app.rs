@@ -6,6 +6,7 @@ use crate::{
     rate::Rate,
     signature::{self, Signer},
 };
+use std::time::Duration;
 
 /// An app as it is served: what its operator configured, made ready for use.
 #[derive(Debug)]
@@ -15,6 +16,18 @@ pub struct App {
     /// Signs with the app's secret.
     pub signer: Signer,
     origins: Vec<OriginPattern>,
+}
+
+/// How many messages one connection may send in a window of time. Source: Laravel Reverb's
+/// `rate_limiting`.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageLimit {
+    /// Messages in a window; 0 means no limit.
+    pub max: u32,
+    /// How long a window is.
+    pub window: Duration,
+    /// Whether the connection is closed at the first message beyond it.
+    pub closes: bool,
 }
 
 impl App {
@@ -36,6 +49,15 @@ impl App {
     #[must_use]
     pub fn member_limits(&self) -> MemberLimits {
         MemberLimits { max_user_info_bytes: self.config.max_presence_user_info_bytes }
+    }
+
+    /// How many messages one connection may send.
+    #[must_use]
+    pub fn message_limit(&self) -> MessageLimit {
+        let AppConfig { max_messages, max_messages_window_s, max_messages_closes, .. } =
+            self.config;
+        let window = Duration::from_secs(max_messages_window_s);
+        MessageLimit { max: max_messages, window, closes: max_messages_closes }
     }
 
     /// How fast one connection may send client events.

@@ -18,7 +18,7 @@
 //! 3  cluster    webhook       the other nodes; telling the application
 //! 2  session     hub          one client's protocol without I/O; who and what is on this node
 //! 1  signature   app          HMAC and its strings to sign; tenants and their limits
-//! 0  protocol  config  rate  permit  metrics  shutdown
+//! 0  protocol  config  rate  permit  metrics  shutdown  tls
 //! ```
 //!
 //! # The way of an event
@@ -46,4 +46,5 @@ pub mod session;
 pub mod shard;
 pub mod shutdown;
 pub mod signature;
+pub mod tls;
 pub mod webhook;

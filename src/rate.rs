@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// A token bucket: it holds at most one second's worth of events and refills steadily.
+/// A token bucket: it holds at most a burst of events, that of a second unless said otherwise,
+/// and refills steadily.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenBucket {
     /// When the bucket is full again. Equal to or before the present: it is full.
@@ -13,18 +14,37 @@ pub struct TokenBucket {
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
     per_second: u32,
+    burst: u32,
 }
 
 impl Rate {
     /// So many events per second; 0 means no limit.
     #[must_use]
     pub fn per_second(per_second: u32) -> Self {
-        Self { per_second }
+        Self { per_second, burst: per_second }
     }
 
-    /// What one event takes out of the bucket, as time to refill it.
-    fn cost(self) -> Duration {
-        Duration::from_secs(1) / self.per_second
+    /// Lets so many events happen at once.
+    #[must_use]
+    pub fn with_burst(self, burst: u32) -> Self {
+        Self { burst, ..self }
+    }
+
+    /// How many events may happen at once.
+    #[must_use]
+    pub fn burst(self) -> u32 {
+        self.burst
+    }
+
+    /// Whether there is no limit.
+    #[must_use]
+    pub fn is_unlimited(self) -> bool {
+        self.per_second == 0
+    }
+
+    /// What so many events take out of the bucket, as time to refill it.
+    fn cost(self, events: u32) -> Duration {
+        Duration::from_secs(events.into()) / self.per_second
     }
 }
 
@@ -35,18 +55,24 @@ impl TokenBucket {
         Self { full_at: now }
     }
 
+    /// Whether as much may happen as ever may.
+    #[must_use]
+    pub fn is_full(&self, now: Instant) -> bool {
+        self.full_at <= now
+    }
+
     /// Takes a token.
     ///
     /// # Errors
     ///
     /// How long until there is one.
     pub fn take(&mut self, rate: Rate, now: Instant) -> Result<(), Duration> {
-        if rate.per_second == 0 {
+        if rate.is_unlimited() {
             return Ok(());
         }
-        let full_at = self.full_at.max(now) + rate.cost();
+        let full_at = self.full_at.max(now) + rate.cost(1);
         // Ten costs of a tenth of a second make just a second; of a third, a little less.
-        let over = full_at.saturating_duration_since(now + Duration::from_secs(1));
+        let over = full_at.saturating_duration_since(now + rate.cost(rate.burst));
         if over.is_zero() {
             self.full_at = full_at;
             Ok(())

@@ -130,7 +130,9 @@ async fn max_outbox_bytes_closes_who_stops_reading_4100_while_others_lose_nothin
 
 #[tokio::test]
 async fn who_asks_and_never_reads_is_not_read_for_ever() {
-    let server = Settings::new().start().await;
+    // Another limit would close it first.
+    let settings = Settings::new().connection("max_messages_per_second", 0);
+    let server = settings.start().await;
     let mut greedy = server.client_with_small_buffers().await;
     let mut healthy = server.client().await;
     let pings = frames::text(r#"{"event":"pusher:ping","data":{}}"#).repeat(2_000);

@@ -28,6 +28,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("permit", 0),
     ("metrics", 0),
     ("shutdown", 0),
+    ("tls", 0),
 ];
 /// Modules that do no I/O and never wait, and what they may therefore not use.
 const PURE: &[&str] =

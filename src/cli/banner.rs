@@ -1,24 +1,26 @@
 //! What the server says when it starts.
 
-use crate::config::Config;
+use crate::config::{AppConfig, Config};
 use std::net::{IpAddr, SocketAddr};
 
 /// Where the server is, and for the development app everything that it takes to try it out.
 pub(super) fn banner(config: &Config, address: SocketAddr) -> String {
     let path = &config.server.path;
-    let listens = format!("Campanile listens on http://{address}{path}");
+    let is_tls = !config.server.tls.cert.is_empty();
+    let scheme = if is_tls { "https" } else { "http" };
+    let listens = format!("Campanile listens on {scheme}://{address}{path}");
     match config.apps.first() {
         Some(app) if config.is_development() => {
-            format!(
-                "{listens}\n\n{}",
-                development(&app.id, &app.key, app.secret.expose(), address, path)
-            )
+            format!("{listens}\n\n{}", development(app, address, path, is_tls))
         }
         Some(_) | None => listens,
     }
 }
 
-fn development(id: &str, key: &str, secret: &str, address: SocketAddr, path: &str) -> String {
+fn development(app: &AppConfig, address: SocketAddr, path: &str, is_tls: bool) -> String {
+    let AppConfig { id, key, .. } = app;
+    let secret = app.secret.expose();
+    let (scheme, port_name) = if is_tls { ("https", "wssPort") } else { ("http", "wsPort") };
     let port = address.port();
     // As it stands in a URL.
     let host = match address.ip() {
@@ -40,8 +42,8 @@ window.Echo = new Echo({{
     broadcaster: 'reverb',
     key: '{key}',
     wsHost: '{host}',
-    wsPort: {port},{ws_path}
-    forceTLS: false,
+    {port_name}: {port},{ws_path}
+    forceTLS: {is_tls},
     enabledTransports: ['ws', 'wss'],
 }});
 window.Echo.channel('my-channel').listen('.hello', (data) => console.log(data));
@@ -51,8 +53,8 @@ import Pusher from 'pusher-js';
 const pusher = new Pusher('{key}', {{
     cluster: '',
     wsHost: '{host}',
-    wsPort: {port},{ws_path}
-    forceTLS: false,
+    {port_name}: {port},{ws_path}
+    forceTLS: {is_tls},
     enabledTransports: ['ws', 'wss'],
 }});
 pusher.subscribe('my-channel').bind('hello', (data) => console.log(data));
@@ -61,7 +63,7 @@ pusher.subscribe('my-channel').bind('hello', (data) => console.log(data));
 body='{{"name":"hello","channel":"my-channel","data":"{{\"text\":\"Hi there\"}}"}}'
 query="auth_key={key}&auth_timestamp=$(date +%s)&auth_version=1.0&body_md5=$(printf %s "$body" | openssl md5 -r | cut -c1-32)"
 signature=$(printf 'POST\n/apps/{id}/events\n%s' "$query" | openssl sha256 -hmac {secret} -r | cut -c1-64)
-curl -d "$body" "http://{address}{path}/apps/{id}/events?$query&auth_signature=$signature"
+curl -d "$body" "{scheme}://{address}{path}/apps/{id}/events?$query&auth_signature=$signature"
 
 # or: campanile publish my-channel hello '{{"text":"Hi there"}}', and campanile listen my-channel
 "#

@@ -1,7 +1,7 @@
 //! How the commands reach a running server: with the credentials of the configuration, unless
 //! they are given.
 
-use super::{ConfigArgs, EXIT_FAILED, EXIT_USAGE, fail, runtime, say};
+use super::{ConfigArgs, EXIT_FAILED, EXIT_USAGE, fail, runtime, say, trust::Trust};
 use crate::{
     config::{AppConfig, Flags, Secret},
     signature::Signer,
@@ -10,8 +10,14 @@ use clap::Args;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode, Uri, body::Bytes, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
-use std::{error::Error, net::IpAddr, process::ExitCode, time::Duration};
-use tokio::{io, net::TcpStream, time};
+use rustls::{ClientConfig, pki_types::ServerName};
+use std::{error::Error, net::IpAddr, process::ExitCode, sync::Arc, time::Duration};
+use tokio::{
+    io::{self, AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time,
+};
+use tokio_rustls::TlsConnector;
 
 /// Which server, and as which app.
 #[derive(Args, Clone, Debug)]
@@ -19,8 +25,12 @@ pub(super) struct ServerArgs {
     #[command(flatten)]
     sources: ConfigArgs,
     /// The server [default: where the configuration has it listen]
-    #[arg(long, value_name = "http://HOST:PORT/PATH")]
+    #[arg(long, value_name = "http[s]://HOST:PORT/PATH")]
     url: Option<Uri>,
+    /// PEM file with the authorities to believe [default: those of this machine; without --url, the
+    /// certificate of the configuration]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<String>,
     /// The app [default: the first of the configuration]
     #[arg(long, value_name = "ID")]
     app_id: Option<String>,
@@ -37,6 +47,8 @@ pub(super) struct ServerArgs {
 pub(super) struct Target {
     host: String,
     port: u16,
+    /// What to believe of a server that speaks TLS.
+    tls: Option<Arc<ClientConfig>>,
     /// What precedes every path.
     pub(super) prefix: String,
     pub(super) app_id: String,
@@ -49,14 +61,22 @@ impl ServerArgs {
     pub(super) fn target(&self) -> Result<Target, ExitCode> {
         let config = self.sources.load(Flags::default())?.config;
         let server = config.server;
-        let (host, port, prefix) = self
-            .url
-            .as_ref()
-            .map_or_else(|| Ok((reachable(&server.host), server.port, server.path)), parts)
-            .map_err(|rule| fail(EXIT_USAGE, rule))?;
+        let (is_tls, host, port, prefix) = if let Some(url) = &self.url {
+            parts(url).map_err(|rule| fail(EXIT_USAGE, rule))?
+        } else {
+            let is_tls = !server.tls.cert.is_empty();
+            (is_tls, reachable(&server.host), server.port, server.path)
+        };
+        let trust = match (&self.ca, &self.url) {
+            (Some(file), _) => Trust::Authorities(file.clone()),
+            (None, Some(_)) => Trust::System,
+            (None, None) => Trust::Itself(server.tls.cert),
+        };
+        let tls = is_tls.then(|| trust.client()).transpose();
+        let tls = tls.map_err(|rule| fail(EXIT_USAGE, rule))?.map(Arc::new);
         let app = self.app(&config.apps).map_err(|rule| fail(EXIT_USAGE, rule))?;
         let signer = Signer::new(app.secret.expose());
-        Ok(Target { host, port, prefix, app_id: app.id, key: app.key, signer })
+        Ok(Target { host, port, tls, prefix, app_id: app.id, key: app.key, signer })
     }
 
     /// Asks the server something, and prints the answer.
@@ -74,8 +94,7 @@ impl ServerArgs {
                 fail(EXIT_FAILED, format_args!("the server answers {status}: {body}"))
             }
             Err(error) => {
-                let authority = target.authority();
-                fail(EXIT_FAILED, format_args!("cannot reach http://{authority}: {error}"))
+                fail(EXIT_FAILED, format_args!("cannot reach {}: {error}", target.origin()))
             }
         }
     }
@@ -105,13 +124,17 @@ impl ServerArgs {
     }
 }
 
-fn parts(url: &Uri) -> Result<(String, u16, String), &'static str> {
-    if url.scheme_str() != Some("http") {
-        return Err("--url must begin with http:// (https is not supported by this version)");
-    }
+/// Whether the URL asks for TLS; its host, its port, its path.
+fn parts(url: &Uri) -> Result<(bool, String, u16, String), &'static str> {
+    let (is_tls, port) = match url.scheme_str() {
+        Some("http") => (false, 80),
+        Some("https") => (true, 443),
+        Some(_) | None => return Err("--url must begin with http:// or https://"),
+    };
     let host = url.host().ok_or("--url needs a host")?;
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    Ok((host, url.port_u16().unwrap_or(80), url.path().trim_end_matches('/').to_owned()))
+    let path = url.path().trim_end_matches('/').to_owned();
+    Ok((is_tls, host, url.port_u16().unwrap_or(port), path))
 }
 
 /// Where a server that listens on `host` can be reached from this machine.
@@ -122,6 +145,14 @@ fn reachable(host: &str) -> String {
         Ok(_) | Err(_) => host.to_owned(),
     }
 }
+
+/// A connection to the server.
+pub(super) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
+/// A connection to the server, by TLS or not.
+pub(super) type Connected = Box<dyn Connection>;
 
 /// How long the server has to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -150,8 +181,24 @@ impl Target {
         Ok((status, String::from_utf8_lossy(&body).into_owned()))
     }
 
-    pub(super) async fn connect(&self) -> io::Result<TcpStream> {
-        time::timeout(TIMEOUT, TcpStream::connect((self.host.as_str(), self.port))).await?
+    /// Connects, with TLS if the server speaks it.
+    pub(super) async fn connect(&self) -> io::Result<Connected> {
+        time::timeout(TIMEOUT, Box::pin(self.dial())).await?
+    }
+
+    async fn dial(&self) -> io::Result<Connected> {
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
+        let name = ServerName::try_from(self.host.clone())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let stream = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await?;
+        Ok(Box::new(stream))
+    }
+
+    /// The server's own URL, without a path.
+    pub(super) fn origin(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority())
     }
 
     /// Host and port as they stand in a URL.

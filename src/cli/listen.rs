@@ -2,7 +2,7 @@
 
 use super::{
     EXIT_FAILED,
-    client::{ServerArgs, Target},
+    client::{Connected, ServerArgs, Target},
     fail, runtime, say, say_error,
 };
 use crate::protocol::SocketId;
@@ -10,7 +10,6 @@ use clap::Args;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use std::process::ExitCode;
-use tokio::net::TcpStream;
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{Error, Message},
@@ -53,8 +52,7 @@ pub(super) fn listen(args: &ListenArgs) -> ExitCode {
             fail(EXIT_FAILED, format_args!("the server closed the connection: {why}"))
         }
         Some(Stopped::Broken(error)) => {
-            let authority = target.authority();
-            fail(EXIT_FAILED, format_args!("no connection to http://{authority}: {error}"))
+            fail(EXIT_FAILED, format_args!("no connection to {}: {error}", target.origin()))
         }
     }
 }
@@ -69,8 +67,9 @@ async fn run(target: &Target, args: &ListenArgs) -> Stopped {
     }
 }
 
-async fn connect(target: &Target) -> Result<WebSocketStream<TcpStream>, Error> {
+async fn connect(target: &Target) -> Result<WebSocketStream<Connected>, Error> {
     let stream = target.connect().await.map_err(Error::Io)?;
+    // The stream is there already, and the URL is for the request alone.
     let url = format!(
         "ws://{}{}/app/{}?protocol=7&client=campanile&version={}",
         target.authority(),
@@ -83,7 +82,7 @@ async fn connect(target: &Target) -> Result<WebSocketStream<TcpStream>, Error> {
 
 /// Listens until the server closes, and says why it did.
 async fn converse(
-    socket: &mut WebSocketStream<TcpStream>,
+    socket: &mut WebSocketStream<Connected>,
     target: &Target,
     args: &ListenArgs,
 ) -> Result<String, Error> {

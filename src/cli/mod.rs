@@ -6,9 +6,13 @@ mod health;
 mod listen;
 mod publish;
 mod start;
+mod trust;
 mod webhooks;
 
-use crate::config::{self, Flags, Loaded, Sources};
+use crate::{
+    config::{self, Flags, Loaded, Sources},
+    tls::Tls,
+};
 use clap::{Args, Parser, Subcommand};
 use std::{
     fmt::Display,
@@ -118,7 +122,10 @@ fn check(args: &ConfigArgs) -> ExitCode {
                 say_error(format_args!("note: {note}"));
             }
             say(loaded.effective_toml().trim_end());
-            ExitCode::SUCCESS
+            match Tls::load(&loaded.config.server.tls) {
+                Ok(_) => ExitCode::SUCCESS,
+                Err(error) => fail(EXIT_USAGE, error),
+            }
         }
         Err(code) => code,
     }

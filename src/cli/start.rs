@@ -1,12 +1,12 @@
 //! `campanile start`: the life of the process.
 
-use super::{EXIT_FAILED, StartArgs, banner, fail, runtime, say};
+use super::{EXIT_FAILED, EXIT_USAGE, StartArgs, banner, fail, runtime, say};
 use crate::{
     config::{Config, Flags, LogFormat},
-    server::Server,
+    server::{Reloader, Server, ServerError},
 };
 use std::{io, process::ExitCode};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::Level;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::FmtSubscriber;
@@ -60,13 +60,16 @@ fn log(config: &Config) -> WorkerGuard {
 
 async fn serve(config: &Config) -> ExitCode {
     // Before the first connection, so that no signal is missed.
-    let (mut terminate, mut interrupt) =
-        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-            (Err(error), _) | (_, Err(error)) => return fail(EXIT_FAILED, error),
-        };
+    let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+    let [mut terminate, mut interrupt, hangup] = match signals.map(signal) {
+        [Ok(terminate), Ok(interrupt), Ok(hangup)] => [terminate, interrupt, hangup],
+        [Err(error), _, _] | [_, Err(error), _] | [_, _, Err(error)] => {
+            return fail(EXIT_FAILED, error);
+        }
+    };
     let server = match Server::build(config) {
         Ok(server) => server,
+        Err(error @ ServerError::Tls(_)) => return fail(EXIT_USAGE, error),
         Err(error) => return fail(EXIT_FAILED, error),
     };
     match server.address() {
@@ -79,9 +82,18 @@ async fn serve(config: &Config) -> ExitCode {
             _ = interrupt.recv() => {}
         }
     };
+    tokio::spawn(reload_on(hangup, server.reloader()));
     match server.run(stop).await {
         Ok(0) => ExitCode::SUCCESS,
         Ok(left) => fail(EXIT_FAILED, format_args!("{left} parts were not done in time")),
         Err(error) => fail(EXIT_FAILED, error),
+    }
+}
+
+/// Reads again what may change whenever the operator asks for it.
+async fn reload_on(mut hangup: Signal, reloader: Reloader) {
+    while hangup.recv().await.is_some() {
+        tracing::info!("reload begun");
+        reloader.reload();
     }
 }

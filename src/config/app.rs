@@ -38,6 +38,14 @@ pub struct AppConfig {
     pub client_events: ClientEvents,
     /// Client events per second of one connection, at most 1,000,000. 0 means no limit. Default 10.
     pub client_events_per_second: u32,
+    /// Messages of one connection in each window of `max_messages_window_s`, at most 1,000,000; what
+    /// is beyond is dropped, and the client is told. Signs of life do not count. 0, the default,
+    /// means no limit.
+    pub max_messages: u32,
+    /// How long such a window is, in seconds, 1 to 86,400. Default 60.
+    pub max_messages_window_s: u64,
+    /// Close the connection at the first message beyond. Default false.
+    pub max_messages_closes: bool,
     /// Let users sign in. Default true.
     pub user_authentication: bool,
     /// Time in which a connection must be authorized, in seconds, up to 86,400. 0, the default,
@@ -80,6 +88,9 @@ impl Default for AppConfig {
             max_connections: 0,
             client_events: ClientEvents::Members,
             client_events_per_second: 10,
+            max_messages: 0,
+            max_messages_window_s: 60,
+            max_messages_closes: false,
             user_authentication: true,
             authorized_connections_timeout_s: 0,
             subscription_count: false,

@@ -178,6 +178,6 @@ fn read_flags(flags: &Flags, draft: &mut Draft, notes: &mut Vec<String>) {
         }
     }
     if flags.hostname.is_some() {
-        notes.push("flag --hostname has no effect: it is for TLS in the server".to_owned());
+        notes.push("flag --hostname has no effect: name the certificate by server.tls".to_owned());
     }
 }

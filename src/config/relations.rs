@@ -23,6 +23,7 @@ pub(super) fn check(config: &Config, draft: &Draft) -> Result<(), ConfigError> {
     let Config { server, connection, apps, redis, .. } = config;
     let outbox = (Key::new(OUTBOX), connection.max_outbox_bytes);
     at_least(draft, outbox.clone(), (Key::new(MESSAGE), connection.max_message_bytes))?;
+    tls_is_whole(draft, server)?;
     for (index, app) in apps.iter().enumerate() {
         let event = (app_key(index, "max_event_bytes"), app.max_event_bytes);
         at_least(draft, (Key::new(REQUEST), server.max_request_bytes), event)?;
@@ -37,6 +38,18 @@ pub(super) fn check(config: &Config, draft: &Draft) -> Result<(), ConfigError> {
     distinct(draft, apps, "key", |app| &app.key)
 }
 
+/// A certificate is of no use without its key, nor a key without its certificate.
+fn tls_is_whole(draft: &Draft, server: &ServerConfig) -> Result<(), ConfigError> {
+    let (cert, key) = ("server.tls.cert", "server.tls.key");
+    let (set, missing) = match (server.tls.cert.is_empty(), server.tls.key.is_empty()) {
+        (true, true) | (false, false) => return Ok(()),
+        (false, true) => (cert, key),
+        (true, false) => (key, cert),
+    };
+    let set = Key::new(set);
+    Err(ConfigError::key(&draft.origin(&set), set, format!("needs {missing} beside it")))
+}
+
 /// `tls_only` needs somebody who knows whether a client came by TLS: without TLS in this process,
 /// that is a trusted proxy.
 fn tls_can_be_told(
@@ -46,7 +59,8 @@ fn tls_can_be_told(
     tls_only: bool,
 ) -> Result<(), ConfigError> {
     if tls_only && server.trusted_proxies.is_empty() && server.tls.cert.is_empty() {
-        let rule = "lets nobody in unless server.trusted_proxies lists the proxy that serves TLS";
+        let rule = "lets nobody in unless server.tls is set, or server.trusted_proxies lists the \
+                    proxy that serves TLS";
         return Err(ConfigError::key(&draft.origin(&key), key, rule));
     }
     Ok(())

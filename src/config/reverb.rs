@@ -1,16 +1,16 @@
 //! Laravel Reverb's variables.
 
 use super::{
-    convert::{accept_from, integer, limit, list, text},
+    convert::{Convert, accept_from, boolean, integer, limit, list, text},
     draft::Draft,
+    key::Key,
     origin::ConfigError,
     peer::{Peer, apply, ignored, sets, silent},
     redis,
     variables::Variables,
 };
+use toml::Value;
 
-const NO_RATE_LIMIT: &str = "the rate of all messages is not limited; \
-    see client_events_per_second and requests_per_second of the app";
 const NO_INGEST: &str = "it is for Reverb's reports to Pulse and Telescope";
 
 /// `REVERB_HOST`, `REVERB_PORT` and `REVERB_SCHEME` are what clients dial, so they bind nothing.
@@ -42,9 +42,10 @@ const PEERS: &[Peer] = &[
     sets("REVERB_APP_MAX_CONNECTIONS", "apps[0].max_connections", limit),
     sets("REVERB_APP_MAX_MESSAGE_SIZE", "connection.max_message_bytes", integer),
     sets("REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM", "apps[0].client_events", accept_from),
-    ignored("REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS", "60", NO_RATE_LIMIT),
-    ignored("REVERB_APP_RATE_LIMIT_DECAY_SECONDS", "60", NO_RATE_LIMIT),
-    ignored("REVERB_APP_RATE_LIMIT_TERMINATE", "false", NO_RATE_LIMIT),
+    silent("REVERB_APP_RATE_LIMITING_ENABLED"),
+    silent("REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS"),
+    silent("REVERB_APP_RATE_LIMIT_DECAY_SECONDS"),
+    silent("REVERB_APP_RATE_LIMIT_TERMINATE"),
 ];
 
 /// Writes what Reverb's variables say into `draft`.
@@ -54,6 +55,7 @@ pub(super) fn read(
     notes: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
     apply("REVERB_", PEERS, variables, draft, notes)?;
+    rate_limiting(variables, draft, notes)?;
     let accept = "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM";
     if variables.set(accept) == Some("all") {
         let origin = variables.origin(accept);
@@ -62,4 +64,38 @@ pub(super) fn read(
         ));
     }
     redis::read_laravel(variables, draft, notes)
+}
+
+/// What the rate limit is made of: the variable, the key that it sets, and what Reverb has by
+/// itself.
+const RATE_LIMIT: [(&str, &str, Convert, &str); 3] = [
+    ("REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS", "apps[0].max_messages", integer, "60"),
+    ("REVERB_APP_RATE_LIMIT_DECAY_SECONDS", "apps[0].max_messages_window_s", integer, "60"),
+    ("REVERB_APP_RATE_LIMIT_TERMINATE", "apps[0].max_messages_closes", boolean, "false"),
+];
+
+/// `REVERB_APP_RATE_LIMITING_ENABLED` switches a limit on that the others describe.
+fn rate_limiting(
+    variables: &Variables,
+    draft: &mut Draft,
+    notes: &mut Vec<String>,
+) -> Result<(), ConfigError> {
+    let switch = "REVERB_APP_RATE_LIMITING_ENABLED";
+    let refused =
+        |name: &str, key: &Key, rule| ConfigError::key(&variables.origin(name), key, rule);
+    let is_on = variables.set(switch).map_or(Ok(Value::Boolean(false)), boolean);
+    let is_on = is_on.map_err(|rule| refused(switch, &Key::new(RATE_LIMIT[0].1), rule))?;
+    for (name, key, convert, default) in RATE_LIMIT {
+        let set = variables.set(name);
+        if is_on == Value::Boolean(true) {
+            let key = Key::new(key);
+            let by = if set.is_some() { name } else { switch };
+            let value = convert(set.unwrap_or(default)).map_err(|rule| refused(by, &key, rule))?;
+            draft.set(key, value, variables.origin(by));
+        } else if set.is_some_and(|value| value != default) {
+            let origin = variables.origin(name);
+            notes.push(format!("{origin} has no effect: {switch} is not true"));
+        }
+    }
+    Ok(())
 }

@@ -69,11 +69,15 @@ pub struct ServerConfig {
     /// Connections of this node, at most 10,000,000. 0, the default, means what the file descriptor
     /// limit allows.
     pub max_connections: usize,
+    /// Connections of this node that are no WebSocket, or not yet, at most 1,000,000. At the limit
+    /// the one goes that has kept the server waiting longest. 0, the default, means 4,096.
+    pub max_http_connections: usize,
     /// Largest body of an HTTP request, in bytes, from 1 KiB to 1 GiB. Never less than an app's
     /// `max_event_bytes`. Default 1 MiB.
     pub max_request_bytes: usize,
-    /// Time to receive the head of a request, and again to receive its body, in seconds, 1 to
-    /// 3,600. Default 10.
+    /// Time for a TLS handshake, again to receive the head of a request, again to receive its body,
+    /// and for a client's message from its first byte to its last, in seconds, 1 to 3,600.
+    /// Default 10.
     pub request_timeout_s: u64,
     /// Time that a stopping server takes at most, in seconds, up to 3,600. Default 10.
     pub shutdown_grace_s: u64,
@@ -91,6 +95,7 @@ impl Default for ServerConfig {
             path: String::new(),
             shards: 0,
             max_connections: 0,
+            max_http_connections: 0,
             max_request_bytes: 1_048_576,
             request_timeout_s: 10,
             shutdown_grace_s: 10,
@@ -129,6 +134,13 @@ pub struct ConnectionConfig {
     pub max_channels: usize,
     /// Connections from one address, at most 10,000,000. 0, the default, means no limit.
     pub max_connections_per_ip: usize,
+    /// New connections per second from one address, at most 1,000,000. 0, the default, means no
+    /// limit.
+    pub new_connections_per_second_per_ip: u32,
+    /// Messages per second from one client, at most 1,000,000, and as many more at once as it may
+    /// have channels. 0 means no limit. Default 1,000: more than any page sends, and a flood of
+    /// that size costs a small part of a core.
+    pub max_messages_per_second: u32,
     /// Refuse clients that name no `?protocol=`, or an unknown one. Default false.
     pub strict_protocol: bool,
 }
@@ -142,6 +154,8 @@ impl Default for ConnectionConfig {
             max_outbox_bytes: 1_048_576,
             max_channels: 1_000,
             max_connections_per_ip: 0,
+            new_connections_per_second_per_ip: 0,
+            max_messages_per_second: 1_000,
             strict_protocol: false,
         }
     }

@@ -21,7 +21,8 @@ const DATABASE: &str = "no database is used";
 const QUEUE: &str = "there is no queue of jobs";
 const RATE_LIMITER: &str = "each node limits the rates of its own connections and requests";
 const REQUESTS: &str = "no node asks the others";
-const TLS: &str = "it is for TLS in the server";
+const PASS: &str = "a key with a passphrase can't be read: have one without";
+const CLIENT_CA: &str = "clients are asked for no certificate; put the chain into server.tls.cert";
 const MEMORY: &str = "limits are counted in connections, see server.max_connections";
 const METRICS: &str = "metrics are in Prometheus' format, under Campanile's names";
 const MODE: &str = "a node always serves connections and the HTTP API";
@@ -139,8 +140,10 @@ pub(super) const PEERS: &[Peer] = &[
     ignored("SOKETI_RATE_LIMITER_REDIS_OPTIONS", "{}", RATE_LIMITER),
     ignored("SOKETI_RATE_LIMITER_REDIS_CLUSTER_MODE", "false", RATE_LIMITER),
     sets("SOKETI_SHUTDOWN_GRACE_PERIOD", "server.shutdown_grace_s", milliseconds),
-    ignored("SOKETI_SSL_PASS", "", TLS),
-    ignored("SOKETI_SSL_CA", "", TLS),
+    sets("SOKETI_SSL_CERT", "server.tls.cert", text),
+    sets("SOKETI_SSL_KEY", "server.tls.key", text),
+    ignored("SOKETI_SSL_PASS", "", PASS),
+    ignored("SOKETI_SSL_CA", "", CLIENT_CA),
     silent("SOKETI_USER_AUTHENTICATION_TIMEOUT"),
     silent("SOKETI_DEFAULT_APP_WEBHOOKS"),
     silent("SOKETI_WEBHOOKS_BATCHING"),

@@ -8,14 +8,11 @@ use toml::Value;
 const RULE: &str = "is not supported by this version of Campanile";
 
 /// Keys that must stay empty.
-const KEYS: [&str; 3] = ["server.tls.cert", "server.tls.key", "console.password"];
-
-const OFF: &[&str] = &["false", "0"];
+const KEYS: [&str; 1] = ["console.password"];
 
 /// Peers' variables, the values with which they ask for nothing that we lack, and what the others
 /// ask for.
-const VARIABLES: [(&str, &[&str], &str); 8] = [
-    ("REVERB_APP_RATE_LIMITING_ENABLED", OFF, "limiting the rate of all messages"),
+const VARIABLES: [(&str, &[&str], &str); 5] = [
     ("SOKETI_ADAPTER_DRIVER", &["local", "redis"], "an adapter other than `local` and `redis`"),
     ("SOKETI_APP_MANAGER_DRIVER", &["array"], "an app manager other than `array`"),
     ("SOKETI_CACHE_DRIVER", &["memory", "redis"], "a cache other than `memory` and `redis`"),
@@ -25,8 +22,6 @@ const VARIABLES: [(&str, &[&str], &str); 8] = [
         &["local", "redis"],
         "a rate limiter other than `local` and `redis`",
     ),
-    ("SOKETI_SSL_CERT", &[], "TLS in the server"),
-    ("SOKETI_SSL_KEY", &[], "TLS in the server"),
 ];
 
 /// soketi's variables that may be `redis` where the nodes are joined by Redis, and nowhere else.

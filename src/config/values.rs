@@ -7,10 +7,11 @@ use std::net::{IpAddr, SocketAddr};
 use toml::Value;
 
 /// The least and the largest value of every integer, by pattern.
-pub(super) const RANGES: [(&str, i64, i64); 27] = [
+pub(super) const RANGES: [(&str, i64, i64); 32] = [
     ("server.port", 0, 65_535),
     ("server.shards", 0, 64),
     ("server.max_connections", 0, 10_000_000),
+    ("server.max_http_connections", 0, 1_000_000),
     ("server.max_request_bytes", 1_024, 1_073_741_824),
     ("server.request_timeout_s", 1, 3_600),
     ("server.shutdown_grace_s", 0, 3_600),
@@ -20,8 +21,12 @@ pub(super) const RANGES: [(&str, i64, i64); 27] = [
     ("connection.max_outbox_bytes", 1_024, 1_073_741_824),
     ("connection.max_channels", 1, 1_000_000),
     ("connection.max_connections_per_ip", 0, 10_000_000),
+    ("connection.new_connections_per_second_per_ip", 0, 1_000_000),
+    ("connection.max_messages_per_second", 0, 1_000_000),
     ("apps[].max_connections", 0, 10_000_000),
     ("apps[].client_events_per_second", 0, 1_000_000),
+    ("apps[].max_messages", 0, 1_000_000),
+    ("apps[].max_messages_window_s", 1, 86_400),
     ("apps[].authorized_connections_timeout_s", 0, 86_400),
     ("apps[].max_event_bytes", 1, 67_108_864),
     ("apps[].max_event_channels", 1, 10_000),

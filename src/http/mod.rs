@@ -9,20 +9,24 @@ mod auth;
 mod body;
 mod cors;
 mod head;
+mod lobby;
 mod probes;
 mod publish;
 mod reply;
 mod route;
 mod serve;
+mod stream;
 mod upgrade;
 mod wire;
 
+pub use lobby::{Guest, Lobby};
 pub use probes::serve_metrics;
 pub use serve::serve;
 
 use crate::{
     config::Config,
     node::{Node, TrustedProxies},
+    tls::Tls,
 };
 use std::{
     sync::{
@@ -43,6 +47,7 @@ pub struct Http {
     /// grace period.
     patience: Duration,
     proxies: TrustedProxies,
+    tls: Option<Arc<Tls>>,
     metrics: MetricsAccess,
     requests: AtomicU32,
     run: u32,
@@ -60,9 +65,9 @@ enum MetricsAccess {
 }
 
 impl Http {
-    /// Makes the HTTP side ready for `node`.
+    /// Makes the HTTP side ready for `node`, with TLS if there is any.
     #[must_use]
-    pub fn new(config: &Config, node: Arc<Node>) -> Self {
+    pub fn new(config: &Config, node: Arc<Node>, tls: Option<Arc<Tls>>) -> Self {
         let token = config.metrics.token.expose();
         let metrics = match token {
             "" if config.is_development() => MetricsAccess::Everybody,
@@ -76,6 +81,7 @@ impl Http {
             request_timeout: Duration::from_secs(config.server.request_timeout_s),
             patience: Duration::from_secs(config.server.shutdown_grace_s).mul_f64(0.95),
             proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
+            tls,
             metrics,
             requests: AtomicU32::new(0),
             run: rand::random(),

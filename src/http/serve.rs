@@ -2,12 +2,14 @@
 
 use super::{
     Http, auth, body, cors, head,
+    lobby::Guest,
     reply::{ApiError, Reply},
     route::{Call, Route},
+    stream::Stream,
     upgrade::Granted,
     wire::{WatchedStream, Wire},
 };
-use crate::{hub::Hub, shard::Adoption, shutdown::Drain};
+use crate::{hub::Hub, permit::Permit, shard::Adoption, shutdown::Drain, tls::Tls};
 use hyper::{
     Request, StatusCode,
     body::Incoming,
@@ -46,6 +48,7 @@ const LINGER: Duration = Duration::from_secs(2);
 struct Exchange {
     http: Arc<Http>,
     peer: SocketAddr,
+    is_tls: bool,
     wire: Wire,
     /// Set by the request that asked for a WebSocket.
     granted: Mutex<Option<Granted>>,
@@ -54,12 +57,14 @@ struct Exchange {
 /// Serves one connection. If it becomes a WebSocket, it is handed over to a shard.
 pub async fn serve(
     http: Arc<Http>,
-    mut stream: TcpStream,
+    stream: TcpStream,
     peer: SocketAddr,
+    guest: Guest,
     adoptions: mpsc::UnboundedSender<Adoption>,
     mut drain: Drain,
 ) {
-    let wire = Wire::new(Instant::now());
+    let Guest { wire, permit } = guest;
+    let Some(mut stream) = http.open(stream, &wire).await else { return };
     let given_up = async {
         drain.begun().await;
         time::sleep_until((drain.since().unwrap_or_else(Instant::now) + http.patience).into())
@@ -68,15 +73,17 @@ pub async fn serve(
     let received = tokio::select! {
         received = head::first(&mut stream, HEAD_MAX) => received,
         () = wire.overdue(http.request_timeout) => return,
+        () = wire.dismissed() => return,
         () = given_up => return,
     };
     if let Ok(received) = received
         && !received.is_empty()
     {
+        let is_tls = stream.is_tls();
         let stream = WatchedStream::new(stream, received, wire.clone());
-        let exchange = Exchange { http, peer, wire, granted: Mutex::new(None) };
+        let exchange = Exchange { http, peer, is_tls, wire, granted: Mutex::new(None) };
         // In a box: while a head is waited for, its room is not taken yet.
-        Box::pin(serve_requests(Arc::new(exchange), stream, adoptions, drain)).await;
+        Box::pin(serve_requests(Arc::new(exchange), stream, permit, adoptions, drain)).await;
     }
 }
 
@@ -84,10 +91,12 @@ pub async fn serve(
 async fn serve_requests(
     exchange: Arc<Exchange>,
     stream: WatchedStream,
+    permit: Permit,
     adoptions: mpsc::UnboundedSender<Adoption>,
     mut drain: Drain,
 ) {
     let io = TokioIo::new(stream);
+    let peer = exchange.peer;
     let serving = Arc::clone(&exchange);
     let service = service_fn(move |request| {
         let exchange = Arc::clone(&serving);
@@ -113,6 +122,7 @@ async fn serve_requests(
             // Whoever has not sent its request by then is not waited for.
             () = &mut given_up, if is_leaving => return,
             () = &mut overdue => return,
+            () = exchange.wire.dismissed() => return tracing::debug!(%peer, "connection dismissed"),
         }
     };
     if let Err(error) = served {
@@ -120,7 +130,8 @@ async fn serve_requests(
     }
     if exchange.has_granted() {
         let parts = connection.into_parts();
-        return exchange.hand_over(parts.io.into_inner(), &parts.read_buf, drain, &adoptions);
+        let (stream, received) = (parts.io.into_inner(), parts.read_buf);
+        return exchange.hand_over(stream, &received, permit, drain, &adoptions);
     }
     // Answers to pipelined requests may wait in the library still; this writes them.
     let _ = time::timeout(timeout.min(patience), &mut connection).await;
@@ -132,7 +143,7 @@ async fn serve_requests(
 
 /// Hangs up so that the last answer arrives: a socket that is closed with something unread is
 /// reset, and the peer may lose what it has not read yet.
-async fn linger(mut stream: TcpStream) {
+pub(super) async fn linger(mut stream: Stream) {
     let hang_up = async {
         stream.shutdown().await?;
         let mut unread = [0; 4_096];
@@ -141,6 +152,27 @@ async fn linger(mut stream: TcpStream) {
     };
     // Whatever comes of it, the connection is over.
     let _ = time::timeout(LINGER, hang_up).await;
+}
+
+impl Http {
+    /// Opens what was accepted for HTTP: with TLS, once its handshake is done. That has as long
+    /// as the head of a request has.
+    async fn open(&self, stream: TcpStream, wire: &Wire) -> Option<Stream> {
+        let Some(tls) = &self.tls else { return Some(Stream::Plain(stream)) };
+        // In a box, since most of a connection's life is spent elsewhere.
+        let handshake = Box::pin(Stream::accept(stream, Tls::current(tls)));
+        let accepted = tokio::select! {
+            accepted = time::timeout(self.request_timeout.min(self.patience), handshake) => accepted,
+            () = wire.dismissed() => return None,
+        };
+        wire.begin(Instant::now());
+        match accepted {
+            Ok(Ok(stream)) => return Some(stream),
+            Ok(Err(error)) => tracing::debug!(%error, "tls handshake failed"),
+            Err(_elapsed) => tracing::debug!("tls handshake timed out"),
+        }
+        None
+    }
 }
 
 impl Exchange {
@@ -156,23 +188,25 @@ impl Exchange {
         &self,
         stream: WatchedStream,
         received: &[u8],
+        seat: Permit,
         drain: Drain,
         adoptions: &mpsc::UnboundedSender<Adoption>,
     ) {
         let (stream, response, unread) = stream.into_parts();
         let Some(admission) = self.granted().take() else { return };
-        match stream.into_std() {
-            Ok(socket) => {
+        match stream.into_parts() {
+            Ok((socket, tls)) => {
                 let received = [received, &unread].concat();
+                let adoption = Adoption { socket, tls, response, received, admission, seat, drain };
                 // A shard that is gone has no use for it: the process is ending.
-                let _ = adoptions.send(Adoption { socket, response, received, admission, drain });
+                let _ = adoptions.send(adoption);
             }
             Err(error) => tracing::warn!(%error, "socket was lost on its way to the shard"),
         }
     }
 
     /// Ends the connection; if its last request could not even be read, with an answer to it.
-    async fn hang_up(&self, mut stream: TcpStream) {
+    async fn hang_up(&self, mut stream: Stream) {
         if let Some(status) = self.wire.refused() {
             let reply = self.unreadable(status);
             if stream.write_all(reply.as_bytes()).await.is_err() {
@@ -198,20 +232,27 @@ impl Exchange {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Reply {
-        self.wire.request_came();
-        let reply = self.answer_logged(request).await;
+        let is_first = self.wire.request_came();
+        let reply = self.answer_logged(request, is_first).await;
         self.wire.request_answered(Instant::now());
         reply
     }
 
-    async fn answer_logged(&self, request: Request<Incoming>) -> Reply {
+    async fn answer_logged(&self, request: Request<Incoming>, is_first: bool) -> Reply {
         let (parts, body) = request.into_parts();
         let request_id = self.request_id(&parts.headers);
         let began = Instant::now();
         let route = is_delimited(&parts.headers)
             .and_then(|()| Route::parse(&parts.method, parts.uri.path(), &self.http.prefix));
         let (route, mut reply) = match route {
-            Ok(route) => (route.label(), self.follow(route, &parts, body).await),
+            Ok(route) => {
+                let label = route.label();
+                let reply = match self.turn_away(&route, &parts.headers, is_first) {
+                    None => self.follow(route, &parts, body).await,
+                    Some(too_many) => too_many,
+                };
+                (label, reply)
+            }
             Err(error) => ("none", error.into_reply()),
         };
         let (id, status) = (request_id.to_str().unwrap_or_default(), reply.status().as_u16());
@@ -239,6 +280,24 @@ impl Exchange {
         })
     }
 
+    /// Counts a connection when its first request says where it comes from; the answer, if it is
+    /// one too many. Who asks for a WebSocket is counted when it is let in, and probes are answered
+    /// always.
+    fn turn_away(&self, route: &Route<'_>, headers: &HeaderMap, is_first: bool) -> Option<Reply> {
+        let is_free = matches!(route, Route::WebSocket { .. } | Route::Up | Route::Ready);
+        if is_free || !is_first {
+            return None;
+        }
+        let peer = self.http.peer(headers, self.peer.ip(), self.is_tls);
+        let wait = self.http.node.arrive(peer.address, Instant::now()).err()?;
+        let message = "Too many new connections: new_connections_per_second_per_ip is exceeded; \
+                       keep connections alive";
+        let error = ApiError::later(StatusCode::TOO_MANY_REQUESTS, message, wait);
+        let mut reply = error.into_reply();
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        Some(reply)
+    }
+
     async fn follow(&self, route: Route<'_>, parts: &Parts, body: Incoming) -> Reply {
         let http = &self.http;
         match route {
@@ -258,7 +317,8 @@ impl Exchange {
     }
 
     async fn upgrade(&self, parts: &Parts, key: &str) -> Reply {
-        match self.http.upgrade(parts, key, self.peer.ip()).await {
+        let peer = self.http.peer(&parts.headers, self.peer.ip(), self.is_tls);
+        match self.http.upgrade(parts, key, peer).await {
             Ok((reply, granted)) => {
                 *self.granted() = Some(granted);
                 self.wire.hold();

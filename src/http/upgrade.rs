@@ -5,7 +5,7 @@ use super::{
     reply::{ApiError, Reply},
 };
 use crate::{
-    node::ConnectRequest,
+    node::{ConnectRequest, Peer},
     protocol::{CloseCode, Version},
     shard::Admission,
 };
@@ -28,21 +28,26 @@ pub(super) type Granted = Result<Box<Admission>, CloseCode>;
 const SUB_PROTOCOL: &str = "pusher-channels-protocol-";
 
 impl Http {
+    /// Who is at the other end of a connection that comes from `tcp_peer`, by TLS or not.
+    pub(super) fn peer(&self, headers: &HeaderMap, tcp_peer: IpAddr, is_tls: bool) -> Peer {
+        let forwarded_for = list(headers, "x-forwarded-for");
+        let proto = list(headers, "x-forwarded-proto");
+        let hop = Peer { address: tcp_peer, is_tls };
+        self.proxies.client(hop, forwarded_for.as_deref(), proto.as_deref())
+    }
+
     /// Answers a request to connect. Whoever may not stay is let in all the same, to be told why
     /// in words that its library understands.
     pub(super) async fn upgrade(
         &self,
         parts: &Parts,
         key: &str,
-        tcp_peer: IpAddr,
+        peer: Peer,
     ) -> Result<(Reply, Granted), ApiError> {
         let accept = accept_key(parts)?;
         let query = parts.uri.query().unwrap_or_default();
         let protocol: Option<Cow<'_, str>> = form_urlencoded::parse(query.as_bytes())
             .find_map(|(name, value)| (name == "protocol").then_some(value));
-        let forwarded_for = list(&parts.headers, "x-forwarded-for");
-        let proto = list(&parts.headers, "x-forwarded-proto");
-        let peer = self.proxies.client(tcp_peer, forwarded_for.as_deref(), proto.as_deref());
         let origin =
             parts.headers.get(ORIGIN).map(|origin| String::from_utf8_lossy(origin.as_bytes()));
         let request =

@@ -1,18 +1,19 @@
 //! The socket of an HTTP connection, watched: how long the client keeps us waiting, what the HTTP
 //! library refuses by itself, and the response that opens a WebSocket.
 
+use super::stream::Stream;
 use bytes::Bytes;
 use hyper::StatusCode;
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    sync::Notify,
     time,
 };
 
@@ -24,7 +25,18 @@ const BARE_REPLY_MAX: usize = 256;
 
 /// What is known of the traffic on a connection. Shared by its socket and by its requests.
 #[derive(Clone, Debug)]
-pub(super) struct Wire(Arc<Mutex<State>>);
+pub(super) struct Wire(Arc<Shared>);
+
+/// A [`Wire`] as others know it, which does not outlive its connection.
+#[derive(Debug)]
+pub(super) struct WeakWire(Weak<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Told when the connection is to go.
+    dismissal: Notify,
+}
 
 #[derive(Debug)]
 struct State {
@@ -35,6 +47,8 @@ struct State {
     holds: bool,
     /// What the library would have refused the request with.
     refused: Option<StatusCode>,
+    /// Whether a request has come already.
+    has_asked: bool,
 }
 
 #[derive(Debug)]
@@ -49,18 +63,47 @@ enum WaitsFor {
 
 impl Wire {
     pub(super) fn new(now: Instant) -> Self {
-        let waits_for = WaitsFor::Head(now);
-        let state = State { waits_for, blocked_since: None, holds: false, refused: None };
-        Self(Arc::new(Mutex::new(state)))
+        let state = Mutex::new(State::new(WaitsFor::Head(now)));
+        Self(Arc::new(Shared { state, dismissal: Notify::new() }))
+    }
+
+    pub(super) fn downgrade(&self) -> WeakWire {
+        WeakWire(Arc::downgrade(&self.0))
+    }
+
+    /// The client has come as far as HTTP, and owes us a request from now on.
+    pub(super) fn begin(&self, now: Instant) {
+        self.lock().waits_for = WaitsFor::Head(now);
+    }
+
+    /// Since when the client has kept us waiting, if it does.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        let state = self.lock();
+        match state.waits_for {
+            WaitsFor::Request(since) | WaitsFor::Head(since) => Some(since),
+            WaitsFor::Answer => None,
+        }
+    }
+
+    /// Has the connection go.
+    pub(super) fn dismiss(&self) {
+        self.0.dismissal.notify_one();
+    }
+
+    /// Waits until the connection is to go. Safe to cancel.
+    pub(super) async fn dismissed(&self) {
+        self.0.dismissal.notified().await;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request's head has come.
-    pub(super) fn request_came(&self) {
-        self.lock().waits_for = WaitsFor::Answer;
+    /// A request's head has come. True if it is the connection's first.
+    pub(super) fn request_came(&self) -> bool {
+        let mut state = self.lock();
+        state.waits_for = WaitsFor::Answer;
+        !std::mem::replace(&mut state.has_asked, true)
     }
 
     /// A request has been answered.
@@ -95,7 +138,21 @@ impl Wire {
     }
 }
 
+impl WeakWire {
+    pub(super) fn upgrade(&self) -> Option<Wire> {
+        self.0.upgrade().map(Wire)
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        0 < self.0.strong_count()
+    }
+}
+
 impl State {
+    fn new(waits_for: WaitsFor) -> Self {
+        Self { waits_for, blocked_since: None, holds: false, refused: None, has_asked: false }
+    }
+
     fn deadline(&self, patience: Duration) -> Option<Instant> {
         let wait = match self.waits_for {
             WaitsFor::Request(since) => Some(since + REST_MAX),
@@ -110,7 +167,7 @@ impl State {
 /// A socket that tells its [`Wire`] what happens.
 #[derive(Debug)]
 pub(super) struct WatchedStream {
-    stream: TcpStream,
+    stream: Stream,
     wire: Wire,
     held: Vec<u8>,
     /// What has come before the library was there to read it.
@@ -119,12 +176,12 @@ pub(super) struct WatchedStream {
 
 impl WatchedStream {
     /// `unread` has come already.
-    pub(super) fn new(stream: TcpStream, unread: Vec<u8>, wire: Wire) -> Self {
+    pub(super) fn new(stream: Stream, unread: Vec<u8>, wire: Wire) -> Self {
         Self { stream, wire, held: Vec::new(), unread: unread.into() }
     }
 
     /// The socket, what was held back, and what has come and was not read.
-    pub(super) fn into_parts(self) -> (TcpStream, Vec<u8>, Bytes) {
+    pub(super) fn into_parts(self) -> (Stream, Vec<u8>, Bytes) {
         (self.stream, self.held, self.unread)
     }
 }
@@ -221,14 +278,12 @@ mod tests {
     #[test]
     fn a_client_may_rest_but_not_dawdle() {
         let patience = Duration::from_secs(10);
-        let state =
-            |waits_for| State { waits_for, blocked_since: None, holds: false, refused: None };
         let now = Instant::now();
-        let due = |waits_for| state(waits_for).deadline(patience).map(|at| at - now);
+        let due = |waits_for| State::new(waits_for).deadline(patience).map(|at| at - now);
         assert_eq!(due(WaitsFor::Head(now)), Some(patience));
         assert_eq!(due(WaitsFor::Request(now)), Some(REST_MAX));
         assert_eq!(due(WaitsFor::Answer), None);
-        let blocked = State { blocked_since: Some(now), ..state(WaitsFor::Answer) };
+        let blocked = State { blocked_since: Some(now), ..State::new(WaitsFor::Answer) };
         assert_eq!(blocked.deadline(patience), Some(now + patience));
     }
 }

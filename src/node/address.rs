@@ -34,20 +34,20 @@ impl TrustedProxies {
     /// Who is behind a TCP peer that says this in `X-Forwarded-For` and `X-Forwarded-Proto`.
     /// The list is read from its end: each proxy vouches for the entry before it, and the first
     /// address that is no proxy of ours is the client's.
+    ///
+    /// Without that word, the client came as the peer did, which is right for whoever passes TLS
+    /// on to us unopened.
     #[must_use]
-    pub fn client(
-        &self,
-        tcp_peer: IpAddr,
-        forwarded_for: Option<&str>,
-        proto: Option<&str>,
-    ) -> Peer {
-        let mut address = tcp_peer.to_canonical();
+    pub fn client(&self, peer: Peer, forwarded_for: Option<&str>, proto: Option<&str>) -> Peer {
+        let mut address = peer.address.to_canonical();
         if !self.contains(address) {
-            return Peer { address, is_tls: false };
+            return Peer { address, is_tls: peer.is_tls };
         }
         // The first of a list is how the client itself came. Some proxies say wss for WebSockets.
-        let scheme = proto.and_then(|list| list.split(',').next()).unwrap_or_default().trim();
-        let is_tls = ["https", "wss"].iter().any(|tls| scheme.eq_ignore_ascii_case(tls));
+        let scheme = proto.and_then(|list| list.split(',').next()).map(str::trim);
+        let is_tls = scheme.map_or(peer.is_tls, |scheme| {
+            ["https", "wss"].iter().any(|tls| scheme.eq_ignore_ascii_case(tls))
+        });
         for entry in forwarded_for.unwrap_or_default().rsplit(',') {
             let Some(forwarded) = parse_address(entry.trim()) else { break };
             address = forwarded.to_canonical();
@@ -113,7 +113,7 @@ impl AddressQuota {
 #[derive(Debug)]
 pub(super) struct OverQuota;
 
-fn network_of(address: IpAddr) -> IpAddr {
+pub(super) fn network_of(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
@@ -140,8 +140,8 @@ mod tests {
     #[test]
     fn only_listed_proxies_are_believed() {
         let proxies = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
-        let client = |peer: &str, list| proxies.client(ip(peer), list, Some("https"));
         let at = |text: &str, is_tls| Peer { address: ip(text), is_tls };
+        let client = |peer: &str, list| proxies.client(at(peer, false), list, Some("https"));
         assert_eq!(client("1.2.3.4", Some("6.6.6.6")), at("1.2.3.4", false));
         assert_eq!(client("10.0.0.1", Some("6.6.6.6")), at("6.6.6.6", true));
         assert_eq!(client("10.0.0.1", Some("9.9.9.9, 6.6.6.6, 10.0.0.2")), at("6.6.6.6", true));
@@ -156,7 +156,8 @@ mod tests {
     #[test]
     fn a_proxy_says_in_its_own_way_that_the_client_came_by_tls() {
         let proxies = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
-        let is_tls = |proto| proxies.client(ip("10.0.0.1"), None, proto).is_tls;
+        let proxy = Peer { address: ip("10.0.0.1"), is_tls: false };
+        let is_tls = |proto| proxies.client(proxy, None, proto).is_tls;
         for proto in ["https", "HTTPS", "wss", "https, http", "https,https"] {
             assert!(is_tls(Some(proto)), "{proto}");
         }
@@ -164,6 +165,17 @@ mod tests {
             assert!(!is_tls(Some(proto)), "{proto}");
         }
         assert!(!is_tls(None));
+    }
+
+    #[test]
+    fn who_comes_by_tls_itself_came_by_tls() {
+        let proxies = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
+        let is_tls = |address, proto| {
+            proxies.client(Peer { address: ip(address), is_tls: true }, None, proto).is_tls
+        };
+        assert!(is_tls("192.0.2.1", None) && is_tls("192.0.2.1", Some("http")));
+        assert!(is_tls("10.0.0.1", None), "TLS that a proxy passes on unopened");
+        assert!(!is_tls("10.0.0.1", Some("http")), "TLS of the proxy's own");
     }
 
     #[test]

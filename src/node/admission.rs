@@ -44,6 +44,9 @@ impl Node {
         if self.is_draining() {
             return Err(CloseCode::Draining);
         }
+        let now = Instant::now();
+        // Whatever becomes of it: to be refused costs as much as to be let in.
+        self.arrivals.take(request.peer.address, now).map_err(|_wait| CloseCode::AddressTooFast)?;
         Version::negotiate(request.protocol, self.is_strict).map_err(CloseCode::Version)?;
         let hub = self
             .hub_by_key(request.key)

@@ -3,6 +3,7 @@
 
 mod address;
 mod admission;
+mod arrivals;
 mod exposition;
 mod publish;
 mod query;
@@ -17,18 +18,21 @@ pub use subscriptions::SubscribeRequest;
 use crate::{
     app::App,
     cluster::Cluster,
-    config::{AppConfig, Config, RedisConfig},
+    config::{AppConfig, Config, ConnectionConfig, RedisConfig},
     hub::{Hub, Inboxes, Observer, ShardSet},
     metrics::Metrics,
     permit::Quota,
+    rate::Rate,
     session::SessionConfig,
     shutdown::Shutdown,
     webhook::Webhooks,
 };
 use address::AddressQuota;
+use arrivals::Arrivals;
 use std::{
     collections::HashMap,
     io,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -45,6 +49,7 @@ pub struct Node {
     session_config: Arc<SessionConfig>,
     connections: Arc<Quota>,
     addresses: Arc<AddressQuota>,
+    arrivals: Arrivals,
     is_strict: bool,
     shutdown: Shutdown,
     /// The other nodes; nothing if this one is alone.
@@ -79,9 +84,11 @@ impl Node {
                 activity_timeout: Duration::from_secs(connection.activity_timeout_s),
                 pong_timeout: Duration::from_secs(connection.pong_timeout_s),
                 max_channels: connection.max_channels,
+                message_rate: message_rate(connection),
             }),
             connections: Quota::new(max_connections),
             addresses: AddressQuota::new(connection.max_connections_per_ip),
+            arrivals: Arrivals::new(connection.new_connections_per_second_per_ip),
             is_strict: connection.strict_protocol,
             shutdown,
             webhooks,
@@ -161,10 +168,34 @@ impl Node {
         }
     }
 
+    /// WebSocket connections of this node.
+    #[must_use]
+    pub fn connections_here(&self) -> usize {
+        self.connections.used()
+    }
+
+    /// Counts a new connection from `address` that asks for something else than a WebSocket.
+    ///
+    /// # Errors
+    ///
+    /// It is one too many; how long until there may be another.
+    pub fn arrive(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
+        self.arrivals.take(address, now)
+    }
+
     /// Does what has become due. To be called a few times a second.
     pub fn on_time(&self, now: Instant) {
         for hub in self.hubs.values() {
             hub.on_time(now);
         }
+        self.arrivals.forget(now);
     }
+}
+
+/// How fast one connection may send messages. A client that comes back subscribes to all of its
+/// channels at once, and signs in.
+fn message_rate(connection: &ConnectionConfig) -> Rate {
+    let channels = u32::try_from(connection.max_channels).unwrap_or(u32::MAX);
+    let rate = connection.max_messages_per_second;
+    Rate::per_second(rate).with_burst(rate.saturating_add(channels))
 }

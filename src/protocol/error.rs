@@ -44,10 +44,16 @@ pub enum CloseCode {
     OverCapacity,
     /// The address has as many connections as it may.
     AddressOverCapacity,
+    /// The address makes connections faster than it may.
+    AddressTooFast,
     /// The client reads slower than its channels publish.
     SlowConsumer,
     /// The client made too many mistakes in a row.
     TooManyMistakes,
+    /// The client went on sending faster than it may.
+    TooManyMessages,
+    /// A message of the client's began and did not end in time.
+    MessageTimeout,
     // 4200-4299: reconnect at once.
     /// The server is going away.
     Draining,
@@ -75,8 +81,11 @@ impl CloseCode {
             Self::OriginNotAllowed | Self::NotAuthorizedInTime | Self::Terminated => 4009,
             Self::OverCapacity
             | Self::AddressOverCapacity
+            | Self::AddressTooFast
             | Self::SlowConsumer
-            | Self::TooManyMistakes => 4100,
+            | Self::TooManyMistakes
+            | Self::TooManyMessages
+            | Self::MessageTimeout => 4100,
             Self::Draining | Self::Interrupted => 4200,
             Self::PongTimeout => 4201,
         }
@@ -99,8 +108,11 @@ impl CloseCode {
             Self::Terminated => "terminated",
             Self::OverCapacity => "over_capacity",
             Self::AddressOverCapacity => "address_over_capacity",
+            Self::AddressTooFast => "address_too_fast",
             Self::SlowConsumer => "slow_consumer",
             Self::TooManyMistakes => "too_many_mistakes",
+            Self::TooManyMessages => "too_many_messages",
+            Self::MessageTimeout => "message_timeout",
             Self::Draining => "draining",
             Self::Interrupted => "interrupted",
             Self::PongTimeout => "pong_timeout",
@@ -139,7 +151,10 @@ impl fmt::Display for CloseCode {
             Self::OverCapacity => "Over capacity",
             Self::AddressOverCapacity => "Too many connections from this address",
             Self::SlowConsumer => "Client reads too slowly",
+            Self::AddressTooFast => "Too many new connections from this address",
             Self::TooManyMistakes => "Too many invalid messages",
+            Self::TooManyMessages => "Too many messages",
+            Self::MessageTimeout => "Message not finished in time",
             Self::Draining => "Please reconnect immediately",
             Self::Interrupted => "Events may have been missed: please reconnect immediately",
             Self::PongTimeout => "Pong reply not received",
@@ -153,8 +168,8 @@ impl fmt::Display for CloseCode {
 pub enum ErrorCode {
     /// A sign-in was not authorized.
     Unauthorized = 4009,
-    /// A client event was over the rate limit.
-    ClientEventRate = 4301,
+    /// A client event, or any message, was over the rate limit.
+    Rate = 4301,
     /// A watchlist was longer than a watchlist may be.
     WatchlistTooLong = 4302,
 }
@@ -178,6 +193,10 @@ pub enum ProtocolError {
     Malformed(Malformed),
     /// More mistakes in a row than anyone makes by accident.
     TooManyMistakes,
+    /// Messages came faster than they may, and this one was dropped.
+    MessageRate,
+    /// Messages came faster than they may for so long that the connection is closed.
+    TooManyMessages,
     /// A subscription was refused.
     Subscription {
         /// The channel as the client named it.
@@ -299,7 +318,8 @@ impl ProtocolError {
     pub fn severity(&self) -> Severity {
         match self {
             Self::TooManyMistakes => Severity::Close(CloseCode::TooManyMistakes),
-            Self::ClientEventRate => Severity::Report(Some(ErrorCode::ClientEventRate)),
+            Self::TooManyMessages => Severity::Close(CloseCode::TooManyMessages),
+            Self::ClientEventRate | Self::MessageRate => Severity::Report(Some(ErrorCode::Rate)),
             Self::WatchlistTooLong { .. } => Severity::Report(Some(ErrorCode::WatchlistTooLong)),
             Self::SignIn(_) => Severity::Report(Some(ErrorCode::Unauthorized)),
             Self::Malformed(_)
@@ -378,6 +398,8 @@ impl fmt::Display for ProtocolError {
         match self {
             Self::Malformed(malformed) => malformed.fmt(f),
             Self::TooManyMistakes => CloseCode::TooManyMistakes.fmt(f),
+            Self::MessageRate => f.write_str("Rate limit exceeded: message dropped"),
+            Self::TooManyMessages => CloseCode::TooManyMessages.fmt(f),
             Self::Subscription { channel, refusal } => f.write_str(&refusal.message(channel)),
             Self::ClientEventsDisabled => {
                 f.write_str("To send client events, you must enable this feature for the app")

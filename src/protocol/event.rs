@@ -271,7 +271,7 @@ mod tests {
     fn errors_carry_an_object() {
         let (outer, _) = read(&error(None, "say \"what\""));
         assert_eq!(outer["data"], json!({"code": null, "message": "say \"what\""}));
-        let (outer, _) = read(&error(Some(ErrorCode::ClientEventRate), "slower"));
+        let (outer, _) = read(&error(Some(ErrorCode::Rate), "slower"));
         assert_eq!(outer["data"]["code"], 4301);
         let (outer, _) = read(&closing(&CloseCode::AppDisabled));
         assert_eq!(outer["data"]["code"], 4003);

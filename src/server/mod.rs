@@ -4,15 +4,19 @@
 //! connections that it was dealt are served as well.
 
 mod accept;
+mod reload;
 mod shard_thread;
+
+pub use reload::Reloader;
 
 use crate::{
     config::Config,
-    http::{self, Http},
+    http::{self, Http, Lobby},
     hub::ShardIndex,
     node::Node,
     shard::EngineConfig,
     shutdown::Shutdown,
+    tls::{Tls, TlsError},
     webhook::{WebhookError, Webhooks},
 };
 use std::{
@@ -38,6 +42,8 @@ pub struct Server {
     metrics_listener: Option<TcpListener>,
     node: Arc<Node>,
     http: Arc<Http>,
+    lobby: Lobby,
+    tls: Option<Arc<Tls>>,
     engine: EngineConfig,
     shutdown: Shutdown,
     webhooks: Arc<Webhooks>,
@@ -60,6 +66,8 @@ pub enum ServerError {
         /// What the system said.
         error: io::Error,
     },
+    /// The certificate or its key can't be used.
+    Tls(TlsError),
     /// The system did not give what a thread of the server needs.
     Thread(io::Error),
     /// A webhook can't be used.
@@ -70,7 +78,12 @@ pub enum ServerError {
 
 /// File descriptors that WebSocket connections leave to everything else: listeners, pollers, log files, and
 /// the HTTP connections of publishers and probes.
-const RESERVED_DESCRIPTORS: u64 = 256;
+const RESERVED_DESCRIPTORS: usize = 256;
+/// How many of those are not for connections.
+const OTHER_DESCRIPTORS: usize = 64;
+/// Connections that are no WebSocket, unless the configuration says otherwise: as many as may
+/// wait to be accepted.
+const HTTP_CONNECTIONS: usize = BACKLOG as usize;
 /// Connections that may wait to be accepted. The system's own limit cuts it further.
 const BACKLOG: u32 = 4_096;
 /// What saying goodbye to the other nodes may take, however long the connections took.
@@ -83,10 +96,11 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`ServerError::Bind`] when an address is taken or is not ours, [`ServerError::Webhook`] when
-    /// a webhook can't be used.
+    /// [`ServerError::Bind`] when an address is taken or is not ours, [`ServerError::Tls`] when
+    /// the certificate or its key can't be used, [`ServerError::Webhook`] when a webhook can't.
     pub fn build(config: &Config) -> Result<Self, ServerError> {
         let server = &config.server;
+        let tls = Tls::load(&server.tls).map_err(ServerError::Tls)?.map(Arc::new);
         let listener = bind(&server.host, server.port)?.into_std().map_err(ServerError::Thread)?;
         let metrics_listener = match config.metrics.listen.as_str() {
             "" => None,
@@ -99,20 +113,29 @@ impl Server {
         .min(ShardIndex::COUNT_MAX);
         let shutdown = Shutdown::new();
         let webhooks = Arc::new(Webhooks::new(config).map_err(ServerError::Webhook)?);
-        let max_connections = max_connections(server.max_connections);
+        let descriptors = descriptors();
+        let max_connections = max_connections(server.max_connections, descriptors);
         let mut node =
             Node::new(config, shards, max_connections, shutdown.clone(), Arc::clone(&webhooks));
         node.join(&config.redis)
             .map_err(|error| ServerError::Authorities { path: config.redis.ca.clone(), error })?;
         let node = Arc::new(node);
+        let max_http_connections = match server.max_http_connections {
+            0 => HTTP_CONNECTIONS,
+            configured => configured,
+        };
+        let for_connections = descriptors.saturating_sub(OTHER_DESCRIPTORS).max(1);
         Ok(Self {
             listener,
             metrics_listener,
-            http: Arc::new(Http::new(config, Arc::clone(&node))),
+            http: Arc::new(Http::new(config, Arc::clone(&node), tls.clone())),
+            lobby: Lobby::new(max_http_connections, for_connections, Arc::clone(&node)),
+            tls,
             node,
             engine: EngineConfig {
                 max_message_bytes: config.connection.max_message_bytes,
                 max_outbox_bytes: config.connection.max_outbox_bytes,
+                message_timeout: Duration::from_secs(server.request_timeout_s),
                 activity_timeout_s: config.connection.activity_timeout_s,
                 shutdown_grace: Duration::from_secs(server.shutdown_grace_s),
             },
@@ -130,6 +153,12 @@ impl Server {
         self.listener.local_addr()
     }
 
+    /// What reads again what may change while the server runs.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        Reloader::new(self.tls.clone())
+    }
+
     /// Serves until `stop` is done, then drains: nobody new is let in, connections are closed with
     /// 4200 spread over the grace period, answers are finished, and the application is told what
     /// came of it. Says how many parts were not done when the grace period was over.
@@ -139,7 +168,9 @@ impl Server {
     /// [`ServerError::Thread`] when a thread can't start, [`ServerError::ShardEnded`] when one
     /// has ended: the connections it would be dealt would be lost.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<usize, ServerError> {
-        let Self { listener, metrics_listener, node, http, engine, shutdown, webhooks } = self;
+        let Self {
+            listener, metrics_listener, node, http, lobby, engine, shutdown, webhooks, ..
+        } = self;
         let mut doors = Vec::new();
         let mut lives = JoinSet::new();
         for index in node.inboxes().shards() {
@@ -156,7 +187,7 @@ impl Server {
             };
             doors.push(shard_thread::start(parts).await.map_err(ServerError::Thread)?);
         }
-        accept::start(listener, doors).map_err(ServerError::Thread)?;
+        accept::start(listener, lobby, doors).map_err(ServerError::Thread)?;
         let ticking = tokio::spawn(keep_time(Arc::clone(&node)));
         if let Some(listener) = metrics_listener {
             tokio::spawn(http::serve_metrics(listener, Arc::clone(&node)));
@@ -233,12 +264,15 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// The configured limit, or as many as there are file descriptors for. The soft limit of the
-/// process is raised to the hard one first.
-fn max_connections(configured: usize) -> usize {
+/// The file descriptors of the process. Its soft limit is raised to the hard one first.
+fn descriptors() -> usize {
     let descriptors = rlimit::increase_nofile_limit(rlimit::INFINITY).unwrap_or(1_024);
+    usize::try_from(descriptors).unwrap_or(usize::MAX)
+}
+
+/// The configured limit, or as many as there are file descriptors for.
+fn max_connections(configured: usize, descriptors: usize) -> usize {
     let possible = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1);
-    let possible = usize::try_from(possible).unwrap_or(usize::MAX);
     match configured {
         0 => possible,
         configured if possible < configured => {
@@ -261,6 +295,7 @@ impl fmt::Display for ServerError {
             Self::Authorities { path, error } => {
                 write!(f, "cannot read {path}, which redis.ca names: {error}")
             }
+            Self::Tls(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
             Self::Webhook(error) => error.fmt(f),
             Self::ShardEnded => f.write_str("a shard has ended, which is a bug"),

@@ -72,11 +72,11 @@ async fn serve_arrivals(
     adopt: mpsc::UnboundedSender<crate::shard::Adoption>,
     shutdown: Shutdown,
 ) {
-    while let Some((stream, peer)) = arrivals.recv().await {
+    while let Some((stream, peer, guest)) = arrivals.recv().await {
         match TcpStream::from_std(stream) {
             Ok(stream) => {
                 let (http, adopt) = (Arc::clone(&http), adopt.clone());
-                tokio::spawn(http::serve(http, stream, peer, adopt, shutdown.drain()));
+                tokio::spawn(http::serve(http, stream, peer, guest, adopt, shutdown.drain()));
             }
             Err(error) => tracing::warn!(%error, "socket could not be served"),
         }

@@ -5,6 +5,7 @@
 //! action that the hub can refuse or that changes the session, the driver says how it went:
 //! [`Session::subscribed`] and [`Session::signed_in`].
 
+mod flow;
 mod liveness;
 #[cfg(test)]
 mod tests;
@@ -16,8 +17,9 @@ use crate::{
         ChannelName, ClientEvent, ClientMessage, CloseCode, EventData, Malformed, Member,
         ProtocolError, SignIn, SignInRefusal, SocketId, Subscribe, SubscriptionRefusal, User,
     },
-    rate::TokenBucket,
+    rate::{Rate, TokenBucket},
 };
+use flow::{Flow, Passage};
 use liveness::Liveness;
 use std::{
     borrow::Cow,
@@ -35,6 +37,8 @@ pub struct SessionConfig {
     pub pong_timeout: Duration,
     /// Most subscriptions of one connection.
     pub max_channels: usize,
+    /// How fast one connection may send messages.
+    pub message_rate: Rate,
 }
 
 /// The protocol state of one connection. `P` is where the driver keeps a subscription; the
@@ -49,6 +53,7 @@ pub struct Session<P> {
     liveness: Liveness,
     /// Until when the client must have been authorized for something; nothing once it was.
     authorize_by: Option<Instant>,
+    messages: Flow,
     client_events: TokenBucket,
     mistakes: Mistakes,
 }
@@ -146,6 +151,7 @@ impl<P> Session<P> {
             subscriptions: HashMap::new(),
             liveness: Liveness::heard(now),
             authorize_by,
+            messages: Flow::new(now),
             client_events: TokenBucket::full(now),
             mistakes: Mistakes::default(),
         }
@@ -180,7 +186,12 @@ impl<P> Session<P> {
         now: Instant,
     ) -> Result<Option<Action<'a, P>>, ProtocolError> {
         self.on_activity(now);
-        let message = match ClientMessage::parse(text) {
+        let message = ClientMessage::parse(text);
+        let is_life = matches!(message, Ok(ClientMessage::Ping | ClientMessage::Pong));
+        if !self.lets_pass(is_life, now)? {
+            return Ok(None);
+        }
+        let message = match message {
             Ok(message) => message,
             Err(malformed) => return Err(self.malformed(malformed)),
         };
@@ -196,6 +207,21 @@ impl<P> Session<P> {
             self.mistakes = Mistakes::default();
         }
         action
+    }
+
+    /// Counts a message, and says whether it is taken. Signs of life are, as long as the
+    /// connection is there, and do not count for the app (PROTOCOL 1.8.1).
+    fn lets_pass(&mut self, is_life: bool, now: Instant) -> Result<bool, ProtocolError> {
+        let passage = match self.messages.pass(self.config.message_rate, now) {
+            Passage::Free if !is_life => self.messages.pass_app(self.app.message_limit(), now),
+            passage @ (Passage::Free | Passage::Barred(_) | Passage::Silent) => passage,
+        };
+        match passage {
+            Passage::Free => Ok(true),
+            Passage::Barred(ProtocolError::MessageRate) | Passage::Silent if is_life => Ok(true),
+            Passage::Silent => Ok(false),
+            Passage::Barred(error) => Err(error),
+        }
     }
 
     /// Takes a message that can't be one, and says what it costs.

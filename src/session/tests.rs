@@ -12,6 +12,7 @@ fn session_with(change: impl FnOnce(&mut AppConfig)) -> (Session<u32>, Instant) 
         activity_timeout: ACTIVITY_TIMEOUT,
         pong_timeout: PONG_TIMEOUT,
         max_channels: 5,
+        message_rate: Rate::per_second(0),
     };
     let start = Instant::now();
     let id = SocketId::from_random(0x0000_04d2_0000_04d2);

@@ -82,7 +82,7 @@ impl Engine {
     pub(super) fn close(&mut self, place: u32, code: &CloseCode) {
         let by = self.now + CLOSING_TIMEOUT;
         let why = Ended::ByServer(code.clone());
-        let closing = Closing { by, why, peer: ClosingPeer::Answers };
+        let closing = Closing { by, why, peer: ClosingPeer::Answers, _seat: None };
         if !self.begin_closing(place, closing) {
             return;
         }
@@ -105,7 +105,8 @@ impl Engine {
     /// The client has closed; the answer to it, if one is due, is in the outbox.
     pub(super) fn peer_closed(&mut self, place: u32, code: u16) {
         let by = self.now + CLOSING_TIMEOUT;
-        let closing = Closing { by, why: Ended::ByClient(code), peer: ClosingPeer::HasClosed };
+        let (why, peer) = (Ended::ByClient(code), ClosingPeer::HasClosed);
+        let closing = Closing { by, why, peer, _seat: None };
         if !self.begin_closing(place, closing) {
             self.peer_is(place, ClosingPeer::HasClosed);
         }
@@ -162,7 +163,10 @@ impl Engine {
             return;
         }
         let reference = self.connection_ref(place);
-        let connection = self.connections.remove(place as usize);
+        let mut connection = self.connections.remove(place as usize);
+        if !matches!(ended, Ended::Transport) {
+            connection.socket.say_end();
+        }
         let ended = match connection.phase {
             // Whatever happens while closing, the reason is why it was closed.
             Phase::Closing(closing) => closing.why,

@@ -1,29 +1,35 @@
 //! One WebSocket connection of a shard.
 
-use super::{dirty::Queued, ended::Ended, inbound::Partial, outbox::Outbox, subscribers::Place};
+use super::{
+    dirty::Queued, ended::Ended, inbound::Partial, outbox::Outbox, socket::Socket,
+    subscribers::Place,
+};
 use crate::{
     hub::ConnectionKey,
     node::Admitted,
+    permit::Permit,
     protocol::{CloseCode, SocketId},
     shutdown::Drain,
 };
-use mio::net::TcpStream;
-use std::{
-    net::Shutdown,
-    time::{Duration, Instant},
-};
+use rustls::ServerConnection;
+use std::time::{Duration, Instant};
 
 /// A connection that a shard is to take over: the handshake is done, but for its response.
 #[derive(Debug)]
 pub struct Adoption {
     /// The socket.
     pub socket: std::net::TcpStream,
+    /// The TLS session over it, whose handshake is done, with what it has received already.
+    pub tls: Option<Box<ServerConnection>>,
     /// The response that opens the WebSocket; it is sent together with the first frame.
     pub response: Vec<u8>,
     /// What the client sent behind its request.
     pub received: Vec<u8>,
     /// Whether the client may stay.
     pub admission: Result<Box<Admission>, CloseCode>,
+    /// Its place among the connections that are no WebSocket yet. Whoever is refused keeps it to
+    /// the end.
+    pub seat: Permit,
     /// Has a shutdown wait for it.
     pub drain: Drain,
 }
@@ -47,7 +53,7 @@ pub(super) enum Standing {
 /// A connection, from its adoption to the end of its socket.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) socket: TcpStream,
+    pub(super) socket: Socket,
     pub(super) key: ConnectionKey,
     /// The connection's public name; nothing if it was refused.
     pub(super) socket_id: Option<SocketId>,
@@ -82,6 +88,8 @@ pub(super) struct Closing {
     pub(super) by: Instant,
     pub(super) why: Ended,
     pub(super) peer: ClosingPeer,
+    /// What the connection holds on to if it was refused.
+    pub(super) _seat: Option<Permit>,
 }
 
 /// What is to be expected of the other side while closing.
@@ -97,16 +105,14 @@ pub(super) enum ClosingPeer {
 
 /// How long the closing handshake may take. Source: PROTOCOL 1.6, rule 1.
 pub(super) const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may take with somebody who was refused. That one holds a place that a newcomer may
+/// be waiting for, so it is as long as a slow network needs and no longer.
+pub(super) const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Connection {
-    pub(super) fn new(
-        socket: std::net::TcpStream,
-        key: ConnectionKey,
-        phase: Phase,
-        drain: Drain,
-    ) -> Self {
+    pub(super) fn new(socket: Socket, key: ConnectionKey, phase: Phase, drain: Drain) -> Self {
         Self {
-            socket: TcpStream::from_std(socket),
+            socket,
             key,
             socket_id: match &phase {
                 Phase::Open(client) => Some(client.session.socket_id()),
@@ -124,12 +130,21 @@ impl Connection {
         }
     }
 
-    /// The session's deadline, or that of the closing.
-    pub(super) fn deadline(&self) -> Instant {
-        match &self.phase {
-            Phase::Open(client) => client.session.deadline(),
-            Phase::Closing(closing) => closing.by,
+    /// The session's deadline or that of a message that has begun, or that of the closing.
+    pub(super) fn deadline(&self, message_timeout: Duration) -> Instant {
+        match (&self.phase, &self.partial) {
+            (Phase::Open(client), None) => client.session.deadline(),
+            (Phase::Open(client), Some(partial)) => {
+                client.session.deadline().min(partial.began_at() + message_timeout)
+            }
+            (Phase::Closing(closing), _) => closing.by,
         }
+    }
+
+    /// Whether a message has begun so long ago that its end is not waited for any more.
+    pub(super) fn is_dawdling(&self, message_timeout: Duration, now: Instant) -> bool {
+        let partial = self.partial.as_ref().filter(|_| self.is_open());
+        partial.is_some_and(|partial| partial.began_at() + message_timeout <= now)
     }
 
     /// Whether all has been said and written.
@@ -137,19 +152,19 @@ impl Connection {
         match &self.phase {
             Phase::Open(_) => false,
             Phase::Closing(closing) => {
-                closing.peer == ClosingPeer::HasClosed && self.outbox.is_empty()
+                let is_written = self.outbox.is_empty() && !self.socket.has_unsent();
+                closing.peer == ClosingPeer::HasClosed && is_written
             }
         }
     }
 
     /// Ends the writing half when all is said to a client whose answer can't be read: it hangs
     /// up when it sees the end, and need not be waited for.
-    pub(super) fn hang_up_if_unreadable(&self) {
+    pub(super) fn hang_up_if_unreadable(&mut self) {
         if let Phase::Closing(closing) = &self.phase
             && closing.peer == ClosingPeer::Unreadable
         {
-            // A socket that is gone already ends on its own.
-            let _ = self.socket.shutdown(Shutdown::Write);
+            self.socket.end_writing();
         }
     }
 }

@@ -2,13 +2,14 @@
 
 use super::{
     BRAKE_BYTES,
-    connection::{Adoption, CLOSING_TIMEOUT, Closing, ClosingPeer, Connection, Phase},
+    connection::{Adoption, Closing, ClosingPeer, Connection, Phase, REFUSAL_TIMEOUT},
     dirty::{Dirty, Queued, Urgency},
     ended::Ended,
     inbound::Inbound,
     outbox::Written,
     readiness::{Readiness, Ready},
     receive::ReadUntil,
+    socket::Socket,
     subscribers::Subscribers,
     wheel::Wheel,
 };
@@ -37,6 +38,8 @@ pub struct EngineConfig {
     pub max_message_bytes: usize,
     /// What may wait for one client, in bytes.
     pub max_outbox_bytes: usize,
+    /// How long a message may take from its first byte to its last.
+    pub message_timeout: Duration,
     /// Told to clients: silence after which they are to ask for a sign of life, in seconds.
     pub activity_timeout_s: u64,
     /// How long a shutdown may take.
@@ -241,7 +244,7 @@ impl Engine {
     }
 
     fn adopt(&mut self, adoption: Adoption) {
-        let Adoption { socket, response, received, admission, drain } = adoption;
+        let Adoption { socket, tls, response, received, admission, seat, drain } = adoption;
         let entry = self.connections.vacant_entry();
         let place = u32::try_from(entry.key()).expect("fewer connections than file descriptors");
         self.generation = self.generation.wrapping_add(1);
@@ -250,13 +253,14 @@ impl Engine {
         let phase = match admission {
             Ok(client) => Phase::Open(client),
             Err(code) => Phase::Closing(Box::new(Closing {
-                by: self.now + CLOSING_TIMEOUT,
+                by: self.now + REFUSAL_TIMEOUT,
                 why: Ended::ByServer(code),
                 peer: ClosingPeer::Answers,
+                _seat: Some(seat),
             })),
         };
-        let connection = entry.insert(Connection::new(socket, key, phase, drain));
-        let registered = self.readiness.register(&mut connection.socket, key);
+        let connection = entry.insert(Connection::new(Socket::new(socket, tls), key, phase, drain));
+        let registered = self.readiness.register(connection.socket.source(), key);
         self.dirty.add(place, &mut connection.queued, Urgency::Urgent);
         self.plan_look(place);
         self.greet(place, Frame::raw(response), refusal.as_ref());
@@ -264,6 +268,10 @@ impl Engine {
             Err(_broken) => self.drop_connection(place, Ended::Transport),
             Ok(()) if received.is_empty() => {}
             Ok(()) => self.guarded_for(place, |engine, place| engine.receive(place, &received)),
+        }
+        // TLS may have received more than HTTP has read, and no edge will tell of that.
+        if self.is_alive(key) && self.connections[place as usize].socket.is_tls() {
+            self.read_later(place);
         }
         if self.departure.is_some() && self.is_open(key) {
             self.close(place, &CloseCode::Draining);
@@ -291,8 +299,11 @@ impl Engine {
     /// Plans a look at the connection at its deadline, unless an earlier one is planned.
     pub(super) fn plan_look(&mut self, place: u32) {
         let Some(connection) = self.connections.get_mut(place as usize) else { return };
-        let step =
-            self.wheel.add_if_earlier(connection.key, connection.deadline(), connection.look);
+        let step = self.wheel.add_if_earlier(
+            connection.key,
+            connection.deadline(self.config.message_timeout),
+            connection.look,
+        );
         connection.look = step;
     }
 
@@ -341,6 +352,9 @@ impl Engine {
         let now = self.now;
         let connection = &mut self.connections[place as usize];
         connection.look = u64::MAX;
+        if connection.is_dawdling(self.config.message_timeout, now) {
+            return self.give_message_up(place);
+        }
         let due = match &mut connection.phase {
             Phase::Open(client) => client.session.on_deadline(now),
             Phase::Closing(closing) if closing.by <= now => {
@@ -387,11 +401,15 @@ impl Engine {
 
     pub(super) fn flush(&mut self, place: u32) {
         let connection = &mut self.connections[place as usize];
-        if connection.is_blocked || connection.outbox.is_empty() {
+        let has_nothing = connection.outbox.is_empty() && !connection.socket.has_unsent();
+        if connection.is_blocked || has_nothing {
             return;
         }
         let accepted_at = connection.outbox.accepted_at();
-        let written = connection.outbox.write_to(&mut connection.socket, &mut self.staging);
+        let written = connection
+            .outbox
+            .write_to(&mut connection.socket, &mut self.staging)
+            .and_then(|written| connection.socket.settle(written));
         match written {
             Ok(Written::All) if connection.is_over() => self.finish_closing(place),
             Ok(Written::All) => connection.hang_up_if_unreadable(),

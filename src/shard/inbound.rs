@@ -5,7 +5,10 @@
 //! so an idle one holds no buffer.
 
 use bytes::Bytes;
-use std::io::{self, Read, Write};
+use std::{
+    io::{self, Read, Write},
+    time::Instant,
+};
 use tokio_tungstenite::tungstenite::{
     Error, Message, Utf8Bytes,
     error::CapacityError,
@@ -24,6 +27,7 @@ pub(super) struct Inbound {
 #[derive(Debug)]
 pub(super) struct Partial {
     boundary: Boundary,
+    began_at: Instant,
     context: Box<WebSocketContext>,
 }
 
@@ -31,6 +35,8 @@ pub(super) struct Partial {
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     boundary: Boundary,
+    /// When what is incomplete began; nothing if that is only now.
+    began_at: Option<Instant>,
     context: Box<WebSocketContext>,
     feed: Feed<'a>,
 }
@@ -82,26 +88,33 @@ impl Inbound {
         bytes: &'a [u8],
         replies: &'a mut Vec<u8>,
     ) -> Reader<'a> {
-        let (mut boundary, context) = match partial {
-            Some(partial) => (partial.boundary, Some(partial.context)),
-            None => (Boundary::default(), None),
+        let (mut boundary, began_at, context) = match partial {
+            Some(partial) => (partial.boundary, Some(partial.began_at), Some(partial.context)),
+            None => (Boundary::default(), None, None),
         };
         boundary.advance(bytes);
         let context = context
             .or_else(|| if boundary.is_reached() { self.shared.take() } else { None })
             .unwrap_or_else(|| self.context());
-        Reader { boundary, context, feed: Feed { bytes, replies } }
+        Reader { boundary, began_at, context, feed: Feed { bytes, replies } }
     }
 
-    /// Ends the reading of a piece. Gives back what the connection must keep, if its last frame
-    /// or message is incomplete.
-    pub(super) fn close(&mut self, reader: Reader<'_>) -> Option<Box<Partial>> {
-        let Reader { boundary, context, .. } = reader;
+    /// Ends the reading of a piece at `now`. Gives back what the connection must keep, if its
+    /// last frame or message is incomplete.
+    pub(super) fn close(&mut self, reader: Reader<'_>, now: Instant) -> Option<Box<Partial>> {
+        let Reader { boundary, began_at, context, .. } = reader;
         if boundary.is_reached() {
             self.shared = Some(context);
             return None;
         }
-        Some(Box::new(Partial { boundary, context }))
+        Some(Box::new(Partial { boundary, began_at: began_at.unwrap_or(now), context }))
+    }
+}
+
+impl Partial {
+    /// When the message began. Pings and pongs between its fragments do not put that off.
+    pub(super) fn began_at(&self) -> Instant {
+        self.began_at
     }
 }
 
@@ -109,8 +122,14 @@ impl Reader<'_> {
     /// The next message, or nothing when the piece is used up.
     pub(super) fn next(&mut self) -> Result<Option<Received>, Unreadable> {
         match self.context.read(&mut self.feed) {
-            Ok(Message::Text(text)) => Ok(Some(Received::Text(text))),
-            Ok(Message::Binary(bytes)) => Ok(Some(Received::Binary(bytes))),
+            Ok(Message::Text(text)) => {
+                self.began_at = None;
+                Ok(Some(Received::Text(text)))
+            }
+            Ok(Message::Binary(bytes)) => {
+                self.began_at = None;
+                Ok(Some(Received::Binary(bytes)))
+            }
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {
                 Ok(Some(Received::SignOfLife))
             }
@@ -264,7 +283,7 @@ mod tests {
                 replies.extend(reader.take_replies().into_iter().flatten());
             }
             replies.extend(reader.take_replies().into_iter().flatten());
-            partial = inbound.close(reader);
+            partial = inbound.close(reader, Instant::now());
         }
         (texts, replies, partial.is_none())
     }

@@ -22,6 +22,12 @@
 //! outbox may grow to `max_outbox_bytes`; beyond it the connection is closed with 4100, since a
 //! gap in a channel's events can't be seen by Pusher clients, whereas a disconnect can.
 //!
+//! # TLS
+//!
+//! The handshake is HTTP's business; a shard takes the session over together with the `socket`.
+//! What TLS could not pass on waits for the socket as what was not written does, and is bounded
+//! by itself.
+//!
 //! # The brake
 //!
 //! Whoever publishes waits for its answer while the connection that has waited longest is more
@@ -38,6 +44,7 @@ mod inbound;
 mod outbox;
 mod readiness;
 mod receive;
+mod socket;
 mod subscribers;
 #[cfg(test)]
 mod tests;

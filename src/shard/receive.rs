@@ -48,6 +48,8 @@ impl Engine {
                 break;
             }
             connection.is_unread = false;
+            // How little TLS gives says nothing about the socket.
+            let until = if connection.socket.is_tls() { ReadUntil::Blocked } else { until };
             match connection.socket.read(&mut buffer) {
                 Ok(0) => {
                     // Whoever has only stopped sending may still read: it is given one write.
@@ -125,7 +127,7 @@ impl Engine {
                 return;
             }
         }
-        let partial = self.inbound.close(reader);
+        let partial = self.inbound.close(reader, self.now);
         self.connections[place as usize].partial = partial;
         // The next deadline may be nearer than the one that was waited for.
         self.plan_look(place);
@@ -139,6 +141,16 @@ impl Engine {
         };
         self.close(place, &code);
         self.peer_is(place, ClosingPeer::Unreadable);
+    }
+
+    /// Closes a connection whose message does not end. What it says now can't be told from the rest
+    /// of that message.
+    pub(super) fn give_message_up(&mut self, place: u32) {
+        self.close(place, &CloseCode::MessageTimeout);
+        self.peer_is(place, ClosingPeer::Unreadable);
+        if let Some(connection) = self.connections.get_mut(place as usize) {
+            connection.partial = None;
+        }
     }
 
     pub(super) fn client(&mut self, place: u32) -> Option<&mut Admission> {
@@ -193,7 +205,13 @@ impl Engine {
         }
         match error.severity() {
             Severity::Report(code) => self.send(place, event::error(code, &error.to_string())),
-            Severity::Close(code) => self.close(place, &code),
+            Severity::Close(code) => {
+                self.close(place, &code);
+                if code == CloseCode::TooManyMessages {
+                    // What follows is more of the same, and not worth looking at.
+                    self.peer_is(place, ClosingPeer::Unreadable);
+                }
+            }
         }
     }
 

@@ -131,6 +131,7 @@ port = {port}
 shards = {shards}
 [connection]
 max_outbox_bytes = {OUTBOX_BYTES_MAX}
+max_messages_per_second = 0
 [log]
 level = "warn"
 [[apps]]

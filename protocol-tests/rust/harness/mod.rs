@@ -8,6 +8,7 @@ mod process;
 mod server;
 mod settings;
 pub(crate) mod sign;
+pub(crate) mod tls;
 
 pub(crate) use call::{Call, unix_now};
 pub(crate) use client::{COUNT, Client, inner, is_event, upgrade_request};

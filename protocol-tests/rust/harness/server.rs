@@ -147,9 +147,10 @@ impl Server {
     }
 }
 
-/// The port in `… listens on http://127.0.0.1:PORT …`.
+/// The port in `… listens on http://127.0.0.1:PORT …`, or `https`.
 fn said_port(line: &str) -> Option<u16> {
-    let (_, after) = line.split_once("listens on http://127.0.0.1:")?;
+    let (_, after) = line.split_once("listens on http")?;
+    let (_, after) = after.split_once("://127.0.0.1:")?;
     let digits = after.find(|character: char| !character.is_ascii_digit()).unwrap_or(after.len());
     after[..digits].parse().ok()
 }

@@ -45,7 +45,7 @@ fn flags_set_their_keys() {
     assert_eq!(loaded.config.server.path, "/ws");
     assert_eq!(loaded.config.log.level, LogLevel::Debug);
     assert_eq!(origin(&loaded, "[log]", "level"), "flag --debug");
-    assert_eq!(loaded.notes, ["flag --hostname has no effect: it is for TLS in the server"]);
+    assert_eq!(loaded.notes, ["flag --hostname has no effect: name the certificate by server.tls"]);
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn the_effective_configuration_is_toml() {
 fn every_line_of_the_effective_configuration_has_its_origin() {
     let toml = Setup::default().loaded().effective_toml();
     let values: Vec<_> = toml.lines().filter(|line| line.contains(" = ")).collect();
-    assert_eq!(values.len(), 52);
+    assert_eq!(values.len(), 57);
     assert!(values.iter().all(|line| line.contains("  # default")), "{toml}");
 }
 

@@ -94,6 +94,29 @@ fn what_has_no_effect_is_noted_unless_it_is_reverbs_default() {
 }
 
 #[test]
+fn the_rate_limit_is_reverbs_once_it_is_switched_on() {
+    let app = |setup: Setup| setup.loaded().config.apps.remove(0);
+    let limit = |setup| {
+        let app = app(setup);
+        (app.max_messages, app.max_messages_window_s, app.max_messages_closes)
+    };
+    let on = || with_app().env("REVERB_APP_RATE_LIMITING_ENABLED", "(true)");
+    assert_eq!(limit(with_app()), (0, 60, false));
+    assert_eq!(limit(with_app().env("REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS", "5")), (0, 60, false));
+    assert_eq!(limit(on()), (60, 60, false));
+    let all = on()
+        .env("REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS", "5")
+        .env("REVERB_APP_RATE_LIMIT_DECAY_SECONDS", "7")
+        .env("REVERB_APP_RATE_LIMIT_TERMINATE", "true");
+    assert_eq!(limit(all), (5, 7, true));
+    assert_eq!(on().loaded().notes, [""; 0]);
+    assert_eq!(
+        on().env("REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS", "x").error(),
+        "environment REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS: apps[0].max_messages: must be an integer"
+    );
+}
+
+#[test]
 fn an_unknown_variable_is_noted() {
     let notes = with_app().env("REVERB_SERVER_PROT", "1").loaded().notes;
     let expected = "environment REVERB_SERVER_PROT has no effect: unknown variable; did you mean `REVERB_SERVER_PORT`?";

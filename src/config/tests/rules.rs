@@ -48,13 +48,26 @@ fn a_request_holds_the_largest_event() {
 }
 
 #[test]
-fn tls_only_needs_a_proxy_that_serves_tls() {
-    let expected = "lets nobody in unless server.trusted_proxies lists the proxy that serves TLS";
+fn tls_only_needs_somebody_who_serves_tls() {
+    let expected = "lets nobody in unless server.tls is set, or server.trusted_proxies lists the \
+                    proxy that serves TLS";
     assert_eq!(rule("apps[0].tls_only", "true").as_deref(), Some(expected));
     let with_proxy = with_app()
         .env("CAMPANILE_APPS__0__TLS_ONLY", "true")
         .env("CAMPANILE_SERVER__TRUSTED_PROXIES", "10.0.0.1");
     assert!(with_proxy.load().is_ok());
+    let with_tls = with_app()
+        .env("CAMPANILE_APPS__0__TLS_ONLY", "true")
+        .env("CAMPANILE_SERVER__TLS__CERT", "cert.pem")
+        .env("CAMPANILE_SERVER__TLS__KEY", "key.pem");
+    assert!(with_tls.load().is_ok());
+}
+
+#[test]
+fn a_certificate_needs_its_key() {
+    let expected = |missing: &str| Some(format!("needs {missing} beside it"));
+    assert_eq!(rule("server.tls.cert", "cert.pem"), expected("server.tls.key"));
+    assert_eq!(rule("server.tls.key", "key.pem"), expected("server.tls.cert"));
 }
 
 #[test]

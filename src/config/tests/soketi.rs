@@ -51,6 +51,17 @@ fn the_other_default_port_is_noted() {
 }
 
 #[test]
+fn the_certificate_is_the_servers() {
+    let setup =
+        with_app().env("SOKETI_SSL_CERT", "cert.pem").env("SOKETI_SSL_KEY", "key.pem").loaded();
+    let tls = setup.config.server.tls;
+    assert_eq!((tls.cert.as_str(), tls.key.as_str()), ("cert.pem", "key.pem"));
+    assert_eq!(setup.notes, [""; 0]);
+    let notes = with_app().env("SOKETI_SSL_PASS", "secret").loaded().notes;
+    assert!(notes[0].starts_with("environment SOKETI_SSL_PASS has no effect"), "{notes:?}");
+}
+
+#[test]
 fn limits_are_converted() {
     assert_eq!(configured("SOKETI_SHUTDOWN_GRACE_PERIOD", "3001").server.shutdown_grace_s, 4);
     assert_eq!(configured("SOKETI_PATH_PREFIX", "/soketi/").server.path, "/soketi");

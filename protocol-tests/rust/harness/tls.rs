@@ -1,0 +1,107 @@
+//! TLS as the tests speak it: certificates made on the spot, and a tunnel that lets every other part of the harness
+//! through.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::{Directory, Settings, quoted, within};
+
+/// A certificate for `localhost` and 127.0.0.1, signed by itself.
+#[derive(Debug)]
+pub(crate) struct Certificate {
+    pub(crate) cert: String,
+    pub(crate) key: String,
+    pub(crate) der: CertificateDer<'static>,
+}
+
+impl Certificate {
+    pub(crate) fn new() -> Self {
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).expect("the names are names");
+        Self {
+            cert: made.cert.pem(),
+            key: made.signing_key.serialize_pem(),
+            der: made.cert.der().clone(),
+        }
+    }
+
+    /// Writes both files, `cert.pem` and `key.pem`.
+    pub(crate) fn write(&self, directory: &Directory) {
+        directory.write("cert.pem", &self.cert);
+        directory.write("key.pem", &self.key);
+    }
+}
+
+/// Settings that name the files of a folder.
+pub(crate) fn with_tls(settings: Settings, directory: &Directory) -> Settings {
+    let path = |name| quoted(directory.path().join(name).to_str().expect("a name in UTF-8"));
+    settings.section("server.tls", "cert", path("cert.pem")).section(
+        "server.tls",
+        "key",
+        path("key.pem"),
+    )
+}
+
+/// A client of all versions that believes these certificates.
+pub(crate) fn connector(believed: &[&Certificate]) -> TlsConnector {
+    connector_of(believed, rustls::ALL_VERSIONS, &[])
+}
+
+pub(crate) fn connector_of(
+    believed: &[&Certificate],
+    versions: &[&'static SupportedProtocolVersion],
+    protocols: &[&str],
+) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    for certificate in believed {
+        roots.add(certificate.der.clone()).expect("it was made as one");
+    }
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(versions)
+        .expect("ring has all versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    TlsConnector::from(Arc::new(config))
+}
+
+/// A TLS connection whose handshake is done, or what it failed of.
+pub(crate) async fn try_tls(
+    address: SocketAddr,
+    connector: &TlsConnector,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream =
+        within("a TCP connection", TcpStream::connect(address)).await.expect("the server listens");
+    stream.set_nodelay(true).expect("TCP has this option");
+    let name = ServerName::try_from("localhost").expect("it is a name");
+    within("a TLS handshake", connector.connect(name, stream)).await
+}
+
+pub(crate) async fn tls(address: SocketAddr, connector: &TlsConnector) -> TlsStream<TcpStream> {
+    try_tls(address, connector).await.unwrap_or_else(|error| panic!("no TLS: {error}"))
+}
+
+/// Listens in plain, and passes everything on by TLS.
+pub(crate) async fn tunnel(server: SocketAddr, connector: TlsConnector) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("there are ports");
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move {
+        while let Ok((mut plain, _)) = listener.accept().await {
+            let connector = connector.clone();
+            tokio::spawn(async move {
+                plain.set_nodelay(true).expect("TCP has this option");
+                // What could not be opened is closed at once, which the test sees.
+                let Ok(mut tls) = try_tls(server, &connector).await else { return };
+                let _ended = tokio::io::copy_bidirectional(&mut plain, &mut tls).await;
+            });
+        }
+    });
+    address
+}

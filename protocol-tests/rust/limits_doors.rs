@@ -1,0 +1,366 @@
+//! The limits at the door: how fast connections come, how many of them are no WebSocket, how fast messages come, and
+//! how long one may take.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::harness::{
+    Call, Client, Frame, Http, KEY, RawHttp, Server, Settings, frames, upgrade_request, within,
+};
+
+fn target() -> String {
+    format!("/app/{KEY}?protocol=7")
+}
+
+async fn stream_from(server: &Server, address: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("there are sockets");
+    socket.bind(address.parse().expect("an address")).expect("loopback has many addresses");
+    within("a TCP connection", socket.connect(server.address)).await.expect("the server listens")
+}
+
+async fn client_from(server: &Server, address: &str) -> Client {
+    Client::upgrade(stream_from(server, address).await, &target(), &[]).await.0
+}
+
+// New connections
+
+#[tokio::test]
+async fn new_connections_per_second_per_ip_closes_with_4100_and_counts_addresses_apart() {
+    let server = slow_door().start().await;
+    let mut first = client_from(&server, "127.0.0.1:0").await;
+    first.established().await;
+    client_from(&server, "127.0.0.1:0").await.established().await;
+    let sentence = client_from(&server, "127.0.0.1:0").await.refused(4100).await;
+    assert!(sentence.contains("new connections"), "{sentence}");
+    client_from(&server, "127.0.0.2:0").await.established().await;
+    first.fence().await;
+    // The promise is about this time, so it has to go by.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    client_from(&server, "127.0.0.1:0").await.established().await;
+}
+
+#[tokio::test]
+async fn new_connections_per_second_per_ip_counts_refused_clients_as_well() {
+    let server = slow_door().start().await;
+    for _ in 0..2 {
+        server.open("/app/nope").await.refused(4001).await;
+    }
+    server.open("/app/nope").await.refused(4100).await;
+}
+
+#[tokio::test]
+async fn new_connections_per_second_per_ip_answers_429_and_says_when_to_come_again() {
+    let server = slow_door().start().await;
+    let call = Call::get("channels");
+    let mut kept = Http::connect(server.address).await;
+    for _ in 0..20 {
+        assert_eq!(call.send_on(&mut kept).await.status, 200, "what is kept alive is not new");
+    }
+    assert_eq!(call.send(&server).await.status, 200);
+    let mut http = RawHttp::connect(server.address).await;
+    http.write(call.bytes()).await;
+    let refused = http.reply().await;
+    let sentence = refused.error(429);
+    assert!(sentence.contains("new_connections_per_second_per_ip"), "{sentence}");
+    assert_eq!(refused.header("retry-after"), Some("1"), "{refused}");
+    http.ended().await;
+    for probe in ["/up", "/ready"] {
+        assert_eq!(Http::plain(server.address, "GET", probe, &[]).await.status, 200);
+    }
+    assert_eq!(call.send_on(&mut kept).await.status, 200);
+}
+
+#[tokio::test]
+async fn new_connections_per_second_per_ip_counts_whom_a_listed_proxy_names() {
+    let server = slow_door().server("trusted_proxies", r#"["127.0.0.1"]"#).start().await;
+    let from = async |address: &str| {
+        let headers = [("X-Forwarded-For", address)];
+        server.open_with(&target(), &headers).await
+    };
+    for address in ["192.0.2.1", "192.0.2.2", "2001:db8::1"] {
+        for _ in 0..2 {
+            from(address).await.established().await;
+        }
+        from(address).await.refused(4100).await;
+    }
+    from("2001:db8::2").await.refused(4100).await;
+    from("2001:db8:0:1::1").await.established().await;
+    let headers = [("X-Forwarded-For", "192.0.2.1")];
+    Http::plain(server.address, "GET", "/metrics", &headers).await.error(429);
+}
+
+// Connections that are no WebSocket
+
+#[tokio::test]
+async fn max_http_connections_lets_newcomers_in_for_those_who_say_nothing() {
+    const MAX: usize = 10;
+    let settings = Settings::new()
+        .server("max_http_connections", MAX)
+        // They are not waited for by another limit.
+        .server("request_timeout_s", 60);
+    let server = settings.start().await;
+    let mut settled = server.client().await;
+    // One that is being answered, as far as the server knows: its body is on the way.
+    let call = Call::post("events", &json!({ "name": "e", "channel": "a", "data": "1" }));
+    let mut busy = RawHttp::connect(server.address).await;
+    busy.write(call.head(&[("content-length", &call.body().len().to_string())])).await;
+    busy.write(&call.body()[..1]).await;
+    let mut silent = Vec::new();
+    for beginning in (0..MAX * 3).map(|number| if number % 2 == 0 { "" } else { "GET / HT" }) {
+        let mut http = RawHttp::connect(server.address).await;
+        http.write(beginning).await;
+        silent.push(http);
+    }
+    for _ in 0..3 {
+        let mut client = server.client().await;
+        client.fence().await;
+        server.publish("a", "e", "1").await;
+    }
+    // In the order in which they came, and without a word.
+    for http in silent.drain(..MAX) {
+        let (mut stream, mut received) = http.into_parts();
+        // A reset is an end as well.
+        let _end = within("the oldest to go", stream.read_to_end(&mut received)).await;
+        assert_eq!(received, b"");
+    }
+    busy.write(&call.body()[1..]).await;
+    assert_eq!(busy.reply().await.status, 200, "whoever is served stays");
+    settled.fence().await;
+}
+
+#[tokio::test]
+async fn max_http_connections_takes_a_resting_connection_for_one_that_says_nothing() {
+    let server = Settings::new().server("max_http_connections", 2).start().await;
+    let mut resting = Vec::new();
+    for _ in 0..2 {
+        let mut http = RawHttp::connect(server.address).await;
+        http.write("GET /up HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert_eq!(http.reply().await.status, 200);
+        resting.push(http);
+    }
+    let reply = Http::plain(server.address, "GET", "/up", &[]).await;
+    assert_eq!(reply.status, 200);
+    resting[0].ended().await;
+}
+
+#[tokio::test]
+async fn max_http_connections_counts_the_refused_until_they_are_gone() {
+    let server = Settings::new().server("max_http_connections", 1).start().await;
+    let mut refused = server.open("/app/nope").await;
+    assert_eq!(refused.error().await.0, 4001);
+    let mut next = RawHttp::connect(server.address).await;
+    next.write("GET /up HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(matches!(refused.frame().await, Some(Frame::Close(4001, _))));
+    let begun = Instant::now();
+    // It does not answer the close frame, so that its place is free when that is over.
+    assert_eq!(next.reply().await.status, 200);
+    assert!(Duration::from_secs(1) < begun.elapsed());
+}
+
+// Messages
+
+#[tokio::test]
+async fn max_messages_per_second_drops_and_tells_and_then_closes() {
+    let server = few_messages(10).start().await;
+    let (mut flood, mut other) = (server.client().await, server.client().await);
+    flood.subscribe("private-a").await;
+    other.subscribe("private-a").await;
+    let event = frames::text(r#"{"event":"client-x","channel":"private-a","data":"1"}"#);
+    // Eleven at once: ten in a second, and one for each channel that it may have; one is gone.
+    flood.bytes(event.repeat(10)).await;
+    for _ in 0..10 {
+        other.expect_event("private-a", "client-x", "1").await;
+    }
+    flood.bytes(event.repeat(30)).await;
+    let mut told = 0;
+    let code = loop {
+        match flood.frame().await {
+            Some(Frame::Text(text)) if text.contains("4301") => told += 1,
+            Some(Frame::Text(text)) => assert!(text.contains("4100"), "{text}"),
+            Some(Frame::Close(code, _)) => break code,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((told, code), (1, 4100), "told once, then closed");
+    server.has_connections(1).await;
+    server.marks("private-a", &mut [&mut other]).await;
+}
+
+#[tokio::test]
+async fn max_messages_per_second_is_no_matter_for_who_keeps_to_it() {
+    let server = few_messages(20).start().await;
+    let mut client = server.client().await;
+    client.bytes(frames::text(r#"{"event":"x"}"#).repeat(25)).await;
+    let (code, sentence) = client.error().await;
+    assert_eq!(code, 4301, "{sentence}");
+    // The promise is about this time, so it has to go by.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    client.subscribe("a").await;
+    for _ in 0..10 {
+        client.fence().await;
+    }
+}
+
+#[tokio::test]
+async fn max_messages_per_second_answers_pings_all_the_same() {
+    let server = few_messages(10).start().await;
+    let mut client = server.client().await;
+    client.bytes(frames::text(r#"{"event":"x"}"#).repeat(12)).await;
+    assert_eq!(client.error().await.0, 4301);
+    client.fence().await;
+    // Pings of WebSocket itself do not count at all.
+    client.bytes(frames::masked(frames::FIN | frames::PING, b"p").repeat(100)).await;
+    for _ in 0..100 {
+        assert_eq!(client.frame().await, Some(Frame::Pong(b"p".to_vec())));
+    }
+}
+
+#[tokio::test]
+async fn max_messages_per_second_bounds_who_subscribes_and_unsubscribes() {
+    let server = few_messages(50).start().await;
+    let (mut toggles, mut watches) = (server.client().await, server.client().await);
+    watches.subscribe("a").await;
+    let pair = [
+        frames::text(r#"{"event":"pusher:subscribe","data":{"channel":"a"}}"#),
+        frames::text(r#"{"event":"pusher:unsubscribe","data":{"channel":"a"}}"#),
+    ]
+    .concat();
+    let begun = Instant::now();
+    let mut rounds = 0_u64;
+    while toggles.try_bytes(&pair).await && rounds < 100_000 {
+        rounds += 1;
+    }
+    assert_eq!(toggles.closed_after_anything().await.0, 4100);
+    // What passed: a burst of 51, and 50 for each second that it took, and as many were dropped.
+    let passed = 51 + 50 * (begun.elapsed().as_secs() + 1);
+    let page =
+        Http::plain(server.address, "GET", "/metrics", &[("Authorization", "Bearer t")]).await;
+    let line = page.text().lines().find(|line| {
+        line.starts_with("campanile_messages_received_total") && line.contains("\"subscribe\"")
+    });
+    let subscribes: u64 = line.unwrap().rsplit_once(' ').unwrap().1.parse().unwrap();
+    assert!(subscribes <= passed, "{subscribes} of {rounds} in {:?}", begun.elapsed());
+    server.has_connections(1).await;
+    server.marks("a", &mut [&mut watches]).await;
+}
+
+#[tokio::test]
+async fn a_page_that_comes_back_with_all_its_channels_is_let_through() {
+    let settings = Settings::new()
+        .connection("max_channels", 500)
+        .connection("max_messages_per_second", 5)
+        .app("subscription_count", false);
+    let server = settings.start().await;
+    let mut client = server.client().await;
+    let subscribe = |number| {
+        frames::text(format!(r#"{{"event":"pusher:subscribe","data":{{"channel":"c{number}"}}}}"#))
+    };
+    client.bytes((0..500).map(subscribe).collect::<Vec<_>>().concat()).await;
+    for number in 0..500 {
+        client.subscribed(&format!("c{number}")).await;
+    }
+    client.fence().await;
+}
+
+#[tokio::test]
+async fn max_messages_is_reverbs_rate_limit() {
+    let settings = Settings::new().app("max_messages", 3).app("max_messages_window_s", 1);
+    for closes in [false, true] {
+        let server = settings.clone().app("max_messages_closes", closes).start().await;
+        let (mut client, mut other) = (server.client().await, server.client().await);
+        for channel in ["a", "b", "c"] {
+            client.subscribe(channel).await;
+        }
+        for _ in 0..5 {
+            client.fence().await;
+        }
+        client.ask_for("d").await;
+        if closes {
+            client.refused(4100).await;
+        } else {
+            let (code, sentence) = client.error().await;
+            assert_eq!(code, 4301, "{sentence}");
+            assert!(sentence.starts_with("Rate limit exceeded"), "{sentence}");
+            // The promise is about this time, so it has to go by.
+            tokio::time::sleep(Duration::from_millis(1_100)).await;
+            client.subscribe("d").await;
+        }
+        other.subscribe("a").await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_does_not_end_is_not_waited_for() {
+    let server = Settings::new().server("request_timeout_s", 1).start().await;
+    let (mut settled, mut tail) = (server.client().await, server.client().await);
+    let beginnings = [
+        // A fragment, a header that is cut, a frame that is cut.
+        frames::masked(frames::TEXT, b"{\"event\":"),
+        vec![frames::FIN | frames::TEXT],
+        frames::announced(frames::FIN | frames::TEXT, 1_000),
+    ];
+    for (number, beginning) in beginnings.iter().enumerate() {
+        let mut client = server.client().await;
+        let begun = Instant::now();
+        client.bytes(beginning).await;
+        if number == 0 {
+            // Signs of life between the fragments do not put it off.
+            let ping = frames::masked(frames::FIN | frames::PING, b"p");
+            while begun.elapsed() < Duration::from_secs(5) && client.try_bytes(&ping).await {
+                match client.frame().await {
+                    Some(Frame::Pong(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
+                    Some(Frame::Text(text)) => {
+                        assert!(text.contains("4100"), "{text}");
+                        break;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert!(matches!(client.frame().await, Some(Frame::Close(4100, _))));
+        } else {
+            assert_eq!(client.closed_after_anything().await.0, 4100);
+        }
+        assert!(Duration::from_millis(900) < begun.elapsed(), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    }
+    // Whoever ends its messages may take as many of them as it likes, one cut into the next.
+    let ping = frames::text(r#"{"event":"pusher:ping"}"#);
+    tail.bytes(&ping[..5]).await;
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        tail.bytes([&ping[5..], &ping[..5]].concat()).await;
+        tail.expect(json!({ "event": "pusher:pong", "data": {} })).await;
+    }
+    settled.fence().await;
+}
+
+#[tokio::test]
+async fn a_request_to_upgrade_in_pieces_is_an_upgrade() {
+    let server = Settings::new().server("max_http_connections", 1).start().await;
+    let mut http = RawHttp::connect(server.address).await;
+    let request = upgrade_request(&target(), &[]);
+    let (head, rest) = request.split_at(40);
+    http.write(head).await;
+    http.write(rest).await;
+    let (mut client, _) = Client::upgraded(http).await;
+    client.established().await;
+    // Its place is free for the next, since it is a WebSocket now.
+    server.client().await.fence().await;
+    client.fence().await;
+}
+
+fn slow_door() -> Settings {
+    Settings::new().connection("new_connections_per_second_per_ip", 2)
+}
+
+fn few_messages(per_second: u32) -> Settings {
+    Settings::new()
+        .connection("max_channels", 1)
+        .connection("max_messages_per_second", per_second)
+        .app("client_events_per_second", 0)
+        .app("subscription_count", false)
+        .section("metrics", "token", r#""t""#)
+}

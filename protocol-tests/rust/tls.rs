@@ -1,0 +1,433 @@
+//! TLS in the server: the same protocol over it, its end, its deadline, and certificates that change.
+
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use rustls::version::{TLS12, TLS13};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::harness::tls::{Certificate, connector, connector_of, tls, try_tls, tunnel, with_tls};
+use crate::harness::{
+    Directory, Frame, Http, KEY, Process, RawHttp, SECRET, Server, Settings, eventually, frames,
+    upgrade_request, within,
+};
+
+/// A server with TLS, and what belongs to it.
+struct Secure {
+    server: Server,
+    directory: Directory,
+    certificate: Certificate,
+}
+
+impl Secure {
+    async fn start(settings: Settings) -> Self {
+        let (directory, certificate) = (Directory::new(), Certificate::new());
+        certificate.write(&directory);
+        let server = with_tls(settings, &directory).start().await;
+        Self { server, directory, certificate }
+    }
+
+    fn connector(&self) -> TlsConnector {
+        connector(&[&self.certificate])
+    }
+
+    async fn connect(&self) -> TlsStream<TcpStream> {
+        tls(self.server.address, &self.connector()).await
+    }
+
+    /// The same server for what speaks no TLS.
+    async fn tunneled(mut self, connector: TlsConnector) -> (Server, Directory) {
+        self.server.address = tunnel(self.server.address, connector).await;
+        (self.server, self.directory)
+    }
+
+    /// An upgraded connection, its first frames still to be read.
+    async fn upgraded(&self) -> Wire {
+        let mut wire = Wire { stream: self.connect().await, received: Vec::new() };
+        wire.write(upgrade_request(&target(), &[])).await;
+        wire.head().await;
+        wire
+    }
+}
+
+fn target() -> String {
+    format!("/app/{KEY}?protocol=7")
+}
+
+/// One TLS connection, read frame by frame.
+struct Wire {
+    stream: TlsStream<TcpStream>,
+    received: Vec<u8>,
+}
+
+impl Wire {
+    async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        let write = async {
+            self.stream.write_all(bytes.as_ref()).await?;
+            self.stream.flush().await
+        };
+        within("the server to read", write).await.expect("the connection is open");
+    }
+
+    async fn receive(&mut self) -> std::io::Result<usize> {
+        within("bytes from the server", self.stream.read_buf(&mut self.received)).await
+    }
+
+    async fn head(&mut self) {
+        loop {
+            if let Some(end) = self.received.windows(4).position(|found| found == b"\r\n\r\n") {
+                let head: Vec<u8> = self.received.drain(..end + 4).collect();
+                return assert!(head.starts_with(b"HTTP/1.1 101"), "{head:?}");
+            }
+            assert!(self.receive().await.is_ok_and(|count| count > 0));
+        }
+    }
+
+    async fn frame(&mut self) -> Option<Frame> {
+        loop {
+            if let Some(frame) = frames::take(&mut self.received) {
+                return Some(frame);
+            }
+            if !self.receive().await.is_ok_and(|count| count > 0) {
+                return None;
+            }
+        }
+    }
+
+    async fn text(&mut self) -> String {
+        match self.frame().await {
+            Some(Frame::Text(text)) => text,
+            other => panic!("a text was expected, and there came {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn everything_is_as_it_is_without_tls() {
+    for version in [&TLS12, &TLS13] {
+        let secure = Secure::start(Settings::new()).await;
+        let connector = connector_of(&[&secure.certificate], &[version], &["http/1.1"]);
+        let (server, _directory) = secure.tunneled(connector).await;
+        let (mut a, mut b) = (server.client().await, server.client().await);
+        a.join("presence-r", "1").await;
+        b.join("presence-r", "2").await;
+        a.expect_member_added("presence-r", "2", json!({ "n": "2" })).await;
+        a.whisper("client-x", "presence-r", json!("hello")).await;
+        let whisper = b.next().await;
+        assert_eq!((&whisper["event"], &whisper["user_id"]), (&json!("client-x"), &json!("1")));
+        for size in [1, 1_000, 16_383, 16_384, 16_385, 100_000] {
+            server.publish("presence-r", "e", &"x".repeat(size)).await;
+            b.expect_event("presence-r", "e", &"x".repeat(size)).await;
+        }
+        let padding = "y".repeat(60_000);
+        b.text(format!(r#"{{"event":"pusher:ping","data":"{padding}"}}"#)).await;
+        b.expect(json!({ "event": "pusher:pong", "data": {} })).await;
+        server.open("/app/nope").await.refused(4001).await;
+        drop(a);
+        b.expect_member_removed("presence-r", "1").await;
+    }
+}
+
+#[tokio::test]
+async fn what_comes_with_the_request_or_byte_by_byte_is_heard() {
+    let secure = Secure::start(Settings::new()).await;
+    let ping = frames::text(r#"{"event":"pusher:ping","data":{}}"#);
+    let mut wire = Wire { stream: secure.connect().await, received: Vec::new() };
+    let request = [upgrade_request(&target(), &[]).as_bytes(), &ping, &ping].concat();
+    wire.write(&request).await;
+    wire.head().await;
+    assert!(wire.text().await.contains("connection_established"));
+    for _ in 0..2 {
+        assert!(wire.text().await.contains("pusher:pong"));
+    }
+    for byte in ping {
+        wire.write([byte]).await;
+    }
+    assert!(wire.text().await.contains("pusher:pong"));
+}
+
+#[tokio::test]
+async fn a_client_that_reads_late_gets_everything_in_order() {
+    const EVENTS: usize = 300;
+    let settings = Settings::new().connection("max_outbox_bytes", 100_000_000);
+    let secure = Secure::start(settings).await;
+    let mut wire = secure.upgraded().await;
+    wire.text().await;
+    wire.write(frames::text(r#"{"event":"pusher:subscribe","data":{"channel":"a"}}"#)).await;
+    assert!(wire.text().await.contains("subscription_succeeded"));
+    let publisher = secure.connector();
+    let (server, _directory) = secure.tunneled(publisher).await;
+    // More than what the kernel takes for it, so that TLS has to hold records back.
+    for number in 0..EVENTS {
+        server.publish("a", "e", &format!("{number}:{}", "x".repeat(60_000))).await;
+    }
+    for number in 0..EVENTS {
+        let mut text = wire.text().await;
+        while text.contains("subscription_count") {
+            text = wire.text().await;
+        }
+        assert!(text.contains(&format!(r#""{number}:xxx"#)), "{number}: {}", &text[..60]);
+    }
+    wire.write(frames::text(r#"{"event":"pusher:ping","data":{}}"#)).await;
+    assert!(wire.text().await.contains("pusher:pong"));
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_is_closed_and_hurts_nobody() {
+    let secure = Secure::start(Settings::new()).await;
+    let mut sleeper = secure.upgraded().await;
+    sleeper.write(frames::text(r#"{"event":"pusher:subscribe","data":{"channel":"a"}}"#)).await;
+    let connector = secure.connector();
+    let (server, _directory) = secure.tunneled(connector).await;
+    let mut reader = server.client().await;
+    reader.subscribe("a").await;
+    let data = "x".repeat(100_000);
+    let mut published = 0;
+    eventually("the sleeper is closed", async || {
+        server.publish("a", "e", &data).await;
+        published += 1;
+        reader.expect_event("a", "e", &data).await;
+        server.connections().await == 1
+    })
+    .await;
+    let mut events = 0;
+    loop {
+        match sleeper.frame().await {
+            Some(Frame::Text(text)) if text.contains("4100") => break,
+            Some(Frame::Text(text)) => events += usize::from(text.contains(&data)),
+            other => panic!("{other:?} after {events} of {published} events"),
+        }
+    }
+    assert!(matches!(sleeper.frame().await, Some(Frame::Close(4100, _))));
+    assert!(events < published);
+}
+
+#[tokio::test]
+async fn an_orderly_end_can_be_told_from_a_cut() {
+    let secure = Secure::start(Settings::new()).await;
+    // By the client, by the server, and of a request.
+    let mut wire = secure.upgraded().await;
+    wire.text().await;
+    wire.write(frames::masked(frames::FIN | frames::CLOSE, &1000_u16.to_be_bytes())).await;
+    assert!(matches!(wire.frame().await, Some(Frame::Close(1000, _))));
+    assert_eq!(wire.receive().await.unwrap(), 0, "close_notify");
+    let mut wire = Wire { stream: secure.connect().await, received: Vec::new() };
+    wire.write(upgrade_request("/app/nope", &[])).await;
+    wire.head().await;
+    wire.text().await;
+    assert!(matches!(wire.frame().await, Some(Frame::Close(4001, _))));
+    wire.write(frames::masked(frames::FIN | frames::CLOSE, &4001_u16.to_be_bytes())).await;
+    assert_eq!(wire.receive().await.unwrap(), 0, "close_notify");
+    let mut wire = Wire { stream: secure.connect().await, received: Vec::new() };
+    wire.write("GET /up HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    while wire.receive().await.unwrap() != 0 {}
+    assert!(wire.received.ends_with(br#"{"health":"OK"}"#));
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_is_gone() {
+    let secure = Secure::start(Settings::new()).await;
+    let mut polite = secure.upgraded().await;
+    polite.text().await;
+    let mut cut = secure.upgraded().await;
+    cut.text().await;
+    let connector = secure.connector();
+    let (server, _directory) = secure.tunneled(connector).await;
+    server.has_connections(2).await;
+    polite.stream.shutdown().await.unwrap();
+    server.has_connections(1).await;
+    drop(cut.stream.into_inner().0);
+    server.has_connections(0).await;
+}
+
+#[tokio::test]
+async fn tls_only_lets_in_who_came_by_tls() {
+    let secure = Secure::start(Settings::new().app("tls_only", true)).await;
+    let connector = secure.connector();
+    let (server, _directory) = secure.tunneled(connector).await;
+    server.client().await.fence().await;
+    // A proxy knows better than we how its client came.
+    let proxied =
+        Settings::new().app("tls_only", true).server("trusted_proxies", r#"["127.0.0.1"]"#);
+    let secure = Secure::start(proxied).await;
+    let connector = secure.connector();
+    let (server, _directory) = secure.tunneled(connector).await;
+    server.client().await.fence().await;
+    let headers = [("X-Forwarded-Proto", "http")];
+    server.open_with(&target(), &headers).await.refused(4000).await;
+}
+
+#[tokio::test]
+async fn plain_http_is_told_to_speak_tls() {
+    let secure = Secure::start(Settings::new()).await;
+    let mut http = RawHttp::connect(secure.server.address).await;
+    http.write(upgrade_request(&target(), &[])).await;
+    let sentence = http.reply().await.error(400);
+    assert!(sentence.contains("https://") && sentence.contains("wss://"), "{sentence}");
+    http.ended().await;
+}
+
+#[tokio::test]
+async fn another_protocol_is_not_agreed_on() {
+    let secure = Secure::start(Settings::new()).await;
+    let offers =
+        |protocols: &[&str]| connector_of(&[&secure.certificate], rustls::ALL_VERSIONS, protocols);
+    let stream = tls(secure.server.address, &offers(&["h2", "http/1.1"])).await;
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"http/1.1".as_slice()));
+    assert!(try_tls(secure.server.address, &offers(&["h2"])).await.is_err());
+}
+
+#[tokio::test]
+async fn a_handshake_has_a_deadline_and_costs_nobody_else() {
+    let secure = Secure::start(Settings::new().server("request_timeout_s", 1)).await;
+    let mut beginnings = vec![vec![], vec![22], vec![22, 3, 1, 2, 0, 1]];
+    // A record of a handshake that can't be one is not waited for.
+    beginnings.push([&[22, 3, 1, 0, 4][..], b"nope"].concat());
+    let mut stuck = Vec::new();
+    for beginning in &beginnings {
+        let mut stream = TcpStream::connect(secure.server.address).await.unwrap();
+        stream.write_all(beginning).await.unwrap();
+        stuck.push(stream);
+    }
+    let mut settled = secure.upgraded().await;
+    settled.text().await;
+    for mut stream in stuck {
+        let mut received = Vec::new();
+        let end = within("the server to have had enough", stream.read_to_end(&mut received)).await;
+        assert!(end.is_ok() || end.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
+        assert!(!received.starts_with(b"HTTP"), "{received:?}");
+    }
+    settled.write(frames::text(r#"{"event":"pusher:ping","data":{}}"#)).await;
+    assert!(settled.text().await.contains("pusher:pong"));
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_shown_to_newcomers_and_a_bad_one_is_not() {
+    let secure = Secure::start(Settings::new()).await;
+    let (old, new) = (&secure.certificate, Certificate::new());
+    let both = connector(&[old, &new]);
+    let address = secure.server.address;
+    let shown = async || {
+        let stream = tls(address, &both).await;
+        stream.get_ref().1.peer_certificates().unwrap()[0].clone()
+    };
+    let mut settled = secure.upgraded().await;
+    settled.text().await;
+    assert_eq!(shown().await, old.der);
+
+    new.write(&secure.directory);
+    assert_eq!(shown().await, old.der, "nothing changes unasked");
+    secure.server.signal("HUP");
+    eventually("newcomers see the new certificate", async || shown().await == new.der).await;
+
+    // A key that does not fit, then no certificate at all: each names its file, and changes nothing.
+    for (file, text, rule) in [
+        ("key.pem", old.key.as_str(), "cert.pem: must hold the certificate of the key in"),
+        ("cert.pem", "nothing", "cert.pem: must hold a certificate in PEM"),
+    ] {
+        secure.directory.write(file, text);
+        secure.server.signal("HUP");
+        eventually("the log says why", async || secure.server.process.stream("err").contains(rule))
+            .await;
+        assert_eq!(shown().await, new.der);
+    }
+    settled.write(frames::text(r#"{"event":"pusher:ping","data":{}}"#)).await;
+    assert!(settled.text().await.contains("pusher:pong"), "and who was there is there still");
+}
+
+#[tokio::test]
+async fn a_hangup_without_tls_is_no_end() {
+    let server = Settings::new().start().await;
+    let mut client = server.client().await;
+    server.signal("HUP");
+    eventually("the log knows of it", async || {
+        server.process.stream("err").contains("nothing to reload")
+    })
+    .await;
+    client.fence().await;
+}
+
+#[tokio::test]
+async fn a_file_that_can_not_be_used_is_exit_code_2() {
+    let directory = Directory::new();
+    Certificate::new().write(&directory);
+    directory.write("key.pem", "nothing");
+    let settings = with_tls(Settings::new(), &directory).toml();
+    let file = directory.write("config.toml", &settings);
+    let file = file.to_str().unwrap();
+    for command in [&["start", "--port", "0"][..], &["check"]] {
+        let arguments = [command, &["--config", file]].concat();
+        let mut process = Process::spawn(&arguments, directory.path());
+        assert_eq!(process.exit_code().await, Some(2), "{command:?}");
+        let said = process.stream("err");
+        assert!(said.contains("key.pem: must hold a private key in PEM"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn the_commands_speak_tls() {
+    let secure = Secure::start(Settings::new()).await;
+    let directory = &secure.directory;
+    let address = secure.server.address;
+    // As the operator on the server types them: the configuration says where, and what to believe.
+    let settings = with_tls(Settings::new(), directory)
+        .server("host", r#""127.0.0.1""#)
+        .server("port", address.port());
+    let file = directory.write("client.toml", &settings.toml());
+    let own = ["--config", file.to_str().unwrap()].map(str::to_owned);
+    let ca = directory.path().join("cert.pem").to_str().unwrap().to_owned();
+    let url = format!("https://localhost:{}", address.port());
+    let credentials = ["--app-id", "3", "--key", KEY, "--secret", SECRET].map(str::to_owned);
+    let remote = [&["--url".into(), url.clone(), "--ca".into(), ca][..], &credentials].concat();
+    for how in [own.to_vec(), remote] {
+        let run = |command: &[&str]| {
+            let command = command.iter().map(|&word| word.to_owned());
+            let arguments: Vec<String> = command.chain(how.iter().cloned()).collect();
+            Process::spawn(&arguments, directory.path())
+        };
+        assert_eq!(run(&["health"]).exit_code().await, Some(0));
+        let mut listener = run(&["listen", "private-a"]);
+        listener.line("the subscription", |line| line.contains("subscription_succeeded")).await;
+        assert_eq!(run(&["publish", "private-a", "e", "hello"]).exit_code().await, Some(0));
+        listener.line("the event", |line| line == "private-a e hello").await;
+    }
+    // Nobody vouches for it: neither the machine, nor the certificate of another server.
+    let stranger = [&["health".into(), "--url".into(), url][..], &credentials].concat();
+    assert_ne!(Process::spawn(&stranger, directory.path()).exit_code().await, Some(0));
+    Certificate::new().write(directory);
+    let mut pinned = Process::spawn(&["health", &own[0], &own[1]], directory.path());
+    assert_eq!(pinned.exit_code().await, Some(1));
+}
+
+#[tokio::test]
+async fn a_server_that_stops_says_so_and_ends() {
+    let secure = Secure::start(Settings::new()).await;
+    let mut wire = secure.upgraded().await;
+    wire.text().await;
+    let idle = secure.connect().await;
+    let begun = Instant::now();
+    let mut server = secure.server;
+    server.signal("TERM");
+    assert!(wire.text().await.contains("4200"));
+    assert!(matches!(wire.frame().await, Some(Frame::Close(4200, _))));
+    wire.write(frames::masked(frames::FIN | frames::CLOSE, &4200_u16.to_be_bytes())).await;
+    assert_eq!(wire.receive().await.unwrap(), 0);
+    drop(idle);
+    assert_eq!(server.process.exit_code().await, Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn the_start_says_https() {
+    let mut secure = Secure::start(Settings::new()).await;
+    let plain = secure.server.url();
+    let connector = secure.connector();
+    secure.server.address = tunnel(secure.server.address, connector).await;
+    let reply = Http::plain(secure.server.address, "GET", "/up", &[]).await;
+    assert_eq!(reply.status, 200);
+    assert!(secure.server.process.output().contains(&plain.replace("http:", "https:")));
+}

@@ -1,0 +1,111 @@
+//! Which certificates the commands believe when they speak TLS.
+
+use crate::tls;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use std::sync::Arc;
+
+/// Whose word is taken for who a server is.
+#[derive(Clone, Debug)]
+pub(super) enum Trust {
+    /// The authorities that this machine trusts.
+    System,
+    /// The authorities in this file.
+    Authorities(String),
+    /// The server of this configuration: its certificate must be the first of this file, whatever
+    /// name it is for, since it is reached by the address it listens on.
+    Itself(String),
+}
+
+impl Trust {
+    /// What a client believes.
+    ///
+    /// # Errors
+    ///
+    /// A file holds no certificate, or the machine trusts nobody.
+    pub(super) fn client(&self) -> Result<ClientConfig, String> {
+        let provider = tls::provider();
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?;
+        let read = |file: &str| tls::certificates(file).map_err(|error| error.to_string());
+        let builder = match self {
+            Self::System => {
+                let found = rustls_native_certs::load_native_certs();
+                let mut roots = RootCertStore::empty();
+                roots.add_parsable_certificates(found.certs);
+                if roots.is_empty() {
+                    return Err("this machine trusts no authority: name one by --ca".to_owned());
+                }
+                builder.with_root_certificates(roots)
+            }
+            Self::Authorities(file) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in read(file)? {
+                    roots.add(certificate).map_err(|error| format!("{file}: {error}"))?;
+                }
+                builder.with_root_certificates(roots)
+            }
+            Self::Itself(file) => {
+                let expected = read(file)?.swap_remove(0);
+                let verifier = Arc::new(Pinned { expected, provider });
+                builder.dangerous().with_custom_certificate_verifier(verifier)
+            }
+        };
+        let mut config = builder.with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
+    }
+}
+
+/// Believes one certificate and no other.
+#[derive(Debug)]
+struct Pinned {
+    expected: CertificateDer<'static>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if *end_entity == self.expected {
+            return Ok(ServerCertVerified::assertion());
+        }
+        let why = "the server has another certificate than server.tls.cert: SIGHUP has it read";
+        Err(Error::General(why.to_owned()))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

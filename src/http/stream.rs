@@ -1,0 +1,125 @@
+//! The stream under an HTTP connection: plain, or with TLS over it.
+
+use rustls::{ServerConfig, ServerConnection};
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+/// A connection that has been accepted, its TLS handshake included.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// First byte of a TLS record that begins a handshake (RFC 8446, 5.1).
+const HANDSHAKE: u8 = 22;
+
+/// What is said to whoever speaks plain HTTP where TLS is spoken.
+const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
+    content-type: application/json\r\ncontent-length: 90\r\n\r\n\
+    {\"error\":\"This port speaks TLS: use https:// for requests, wss:// for clients\",\"code\":400}";
+
+impl Stream {
+    /// Speaks TLS with whoever has connected, as `config` has it. The caller sets the deadline.
+    ///
+    /// # Errors
+    ///
+    /// The peer speaks no TLS, or another than we do, or went away.
+    pub(super) async fn accept(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
+        let mut first = [0];
+        let len = stream.peek(&mut first).await?;
+        if len == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if first[0] != HANDSHAKE {
+            let mut stream = stream;
+            stream.write_all(SPEAK_TLS).await?;
+            super::serve::linger(Self::Plain(stream)).await;
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not TLS"));
+        }
+        let stream = TlsAcceptor::from(config).accept(stream).await?;
+        Ok(Self::Tls(Box::new(stream)))
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// The socket, out of the runtime's hands, and the TLS session over it.
+    ///
+    /// # Errors
+    ///
+    /// The runtime does not let go of the socket.
+    pub(super) fn into_parts(
+        self,
+    ) -> io::Result<(std::net::TcpStream, Option<Box<ServerConnection>>)> {
+        match self {
+            Self::Plain(stream) => Ok((stream.into_std()?, None)),
+            Self::Tls(stream) => {
+                let (stream, session) = stream.into_inner();
+                Ok((stream.into_std()?, Some(Box::new(session))))
+            }
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_refusal_declares_its_length() {
+        let text = std::str::from_utf8(SPEAK_TLS).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.ends_with(&format!("content-length: {}", body.len())), "{}", body.len());
+    }
+}

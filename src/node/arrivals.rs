@@ -1,0 +1,123 @@
+//! How fast new connections come from one address.
+
+use super::address::network_of;
+use crate::rate::{Rate, TokenBucket};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// New connections per second of each address. IPv6 addresses count by their /64, which is what
+/// one household gets.
+#[derive(Debug)]
+pub(super) struct Arrivals {
+    rate: Rate,
+    buckets: Mutex<HashMap<IpAddr, TokenBucket>>,
+    /// Addresses remembered at most.
+    max: usize,
+}
+
+/// Addresses remembered at most: some 3 MB. Beyond it, who is new is let in unseen: whoever has
+/// that many networks at hand is stopped by other limits, and must not have others locked out.
+const ADDRESSES_MAX: usize = 65_536;
+
+impl Arrivals {
+    /// At most so many new connections per second of an address; 0 means no limit.
+    pub(super) fn new(per_second: u32) -> Self {
+        let rate = Rate::per_second(per_second);
+        Self { rate, buckets: Mutex::new(HashMap::new()), max: ADDRESSES_MAX }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, TokenBucket>> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a new connection of `address`.
+    ///
+    /// # Errors
+    ///
+    /// It is one too many; how long until there may be another.
+    pub(super) fn take(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
+        if self.rate.is_unlimited() {
+            return Ok(());
+        }
+        let mut buckets = self.lock();
+        let (address, is_full) = (network_of(address), self.max <= buckets.len());
+        if is_full && !buckets.contains_key(&address) {
+            return Ok(());
+        }
+        buckets.entry(address).or_insert_with(|| TokenBucket::full(now)).take(self.rate, now)
+    }
+
+    /// Forgets the addresses of which nothing has come for so long that it makes no difference.
+    pub(super) fn forget(&self, now: Instant) {
+        let mut buckets = self.lock();
+        buckets.retain(|_, bucket| !bucket.is_full(now));
+        if buckets.len() < buckets.capacity() / 4 {
+            buckets.shrink_to_fit();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn each_address_has_a_rate_of_its_own() {
+        let arrivals = Arrivals::new(2);
+        let now = Instant::now();
+        for address in ["192.0.2.1", "192.0.2.2"] {
+            assert!((0..2).all(|_| arrivals.take(ip(address), now).is_ok()));
+            let wait = arrivals.take(ip(address), now).unwrap_err();
+            assert_eq!(wait, Duration::from_millis(500));
+            assert!(arrivals.take(ip(address), now + wait).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_household_is_one_address() {
+        let arrivals = Arrivals::new(1);
+        let now = Instant::now();
+        assert!(arrivals.take(ip("2001:db8::1"), now).is_ok());
+        assert!(arrivals.take(ip("2001:db8::ffff"), now).is_err());
+        assert!(arrivals.take(ip("2001:db8:0:1::1"), now).is_ok());
+    }
+
+    #[test]
+    fn idle_addresses_take_no_memory() {
+        let arrivals = Arrivals::new(1);
+        let now = Instant::now();
+        for low in 0..1_000_u32 {
+            arrivals.take(std::net::Ipv4Addr::from_bits(low).into(), now).unwrap();
+        }
+        arrivals.forget(now + Duration::from_millis(500));
+        assert_eq!(arrivals.lock().len(), 1_000);
+        arrivals.forget(now + Duration::from_secs(1));
+        let buckets = arrivals.lock();
+        assert_eq!((buckets.len(), buckets.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn at_the_bound_who_is_known_is_limited_and_who_is_new_is_let_in() {
+        let arrivals = Arrivals { max: 1, ..Arrivals::new(1) };
+        let now = Instant::now();
+        assert!(arrivals.take(ip("192.0.2.1"), now).is_ok());
+        assert!((0..9).all(|_| arrivals.take(ip("192.0.2.2"), now).is_ok()));
+        assert!(arrivals.take(ip("192.0.2.1"), now).is_err());
+        assert_eq!(arrivals.lock().len(), 1);
+    }
+
+    #[test]
+    fn zero_is_no_limit() {
+        let arrivals = Arrivals::new(0);
+        assert!((0..1_000).all(|_| arrivals.take(ip("192.0.2.1"), Instant::now()).is_ok()));
+        assert!(arrivals.lock().is_empty());
+    }
+}

@@ -1,0 +1,279 @@
+//! The socket of a connection: plain, or with TLS over it.
+
+use super::outbox::Written;
+use mio::{event::Source, net::TcpStream};
+use rustls::ServerConnection;
+use std::{
+    io::{self, ErrorKind, IoSlice, Read, Write},
+    net::Shutdown,
+};
+
+/// A socket that never waits. What TLS needs is kept apart, so that a plain socket is hardly
+/// larger and no slower for it.
+#[derive(Debug)]
+pub(super) struct Socket {
+    tcp: TcpStream,
+    tls: Option<Box<ServerConnection>>,
+}
+
+/// What TLS may keep of what was written, in bytes, while the socket takes no more. It comes on
+/// top of `max_outbox_bytes`.
+const CIPHERTEXT_MAX: usize = 32 * 1024;
+
+impl Socket {
+    pub(super) fn new(socket: std::net::TcpStream, tls: Option<Box<ServerConnection>>) -> Self {
+        let mut tls = tls;
+        if let Some(tls) = &mut tls {
+            tls.set_buffer_limit(Some(CIPHERTEXT_MAX));
+        }
+        Self { tcp: TcpStream::from_std(socket), tls }
+    }
+
+    /// Whether TLS may hold bytes that no edge of the socket will tell of.
+    pub(super) fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// What the poller is to look at.
+    pub(super) fn source(&mut self) -> &mut impl Source {
+        &mut self.tcp
+    }
+
+    /// Looks after what TLS holds when a write got this far: what it could not pass on waits for
+    /// the socket, as what was not written does.
+    ///
+    /// # Errors
+    ///
+    /// The connection is broken.
+    pub(super) fn settle(&mut self, written: Written) -> io::Result<Written> {
+        match &mut self.tls {
+            None => Ok(written),
+            Some(tls) => Ok(match pass_on(tls, &mut self.tcp)? {
+                Passed::All => written,
+                Passed::Blocked => Written::Blocked,
+            }),
+        }
+    }
+
+    /// Whether TLS holds something that is to be sent.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+    }
+
+    /// Says that nothing follows, so that the peer can tell the end from a cut.
+    pub(super) fn say_end(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            // Whoever takes no more has to do without.
+            let _ = pass_on(tls, &mut self.tcp);
+        }
+    }
+
+    /// Ends the writing half.
+    pub(super) fn end_writing(&mut self) {
+        self.say_end();
+        // A socket that is gone already ends on its own.
+        let _ = self.tcp.shutdown(Shutdown::Write);
+    }
+}
+
+/// How much of its records TLS could pass on.
+enum Passed {
+    All,
+    Blocked,
+}
+
+fn pass_on(tls: &mut ServerConnection, tcp: &mut TcpStream) -> io::Result<Passed> {
+    while tls.wants_write() {
+        match tls.write_tls(tcp) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Passed::Blocked),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Passed::All)
+}
+
+/// Reads plaintext: as much as there is room for, or until the socket gives nothing any more.
+/// The end of the stream, or what is wrong with it, comes when all before it has been read.
+fn read_plaintext(
+    tls: &mut ServerConnection,
+    tcp: &mut TcpStream,
+    buffer: &mut [u8],
+) -> io::Result<usize> {
+    let mut len = 0;
+    while len < buffer.len() {
+        let next = match tls.reader().read(&mut buffer[len..]) {
+            Ok(0) => Ok(0),
+            Ok(more) => {
+                len += more;
+                continue;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => receive_records(tls, tcp),
+            // The peer hung up without saying so first; WebSocket has a close of its own.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(0),
+            Err(error) => Err(error),
+        };
+        match next {
+            Ok(0) | Err(_) if 0 < len => break,
+            Ok(0) => return Ok(0),
+            Ok(_) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(len)
+}
+
+/// Takes records from the socket. 1 if it gave any, whatever they hold.
+fn receive_records(tls: &mut ServerConnection, tcp: &mut TcpStream) -> io::Result<usize> {
+    // Zero is the end, which the reader reports: by its own name, or as a cut.
+    tls.read_tls(tcp)?;
+    let processed = tls.process_new_packets();
+    // An alert, or an answer to a change of keys. If the socket takes none now, it goes before
+    // whatever is written next.
+    let _ = pass_on(tls, tcp);
+    match processed {
+        Ok(_) => Ok(1),
+        Err(error) => Err(io::Error::new(ErrorKind::InvalidData, error)),
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.tcp.read(buffer),
+            Some(tls) => read_plaintext(tls, &mut self.tcp, buffer),
+        }
+    }
+}
+
+/// With TLS, what is taken may still be held here; [`Socket::settle`] is to be asked at the end.
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.tcp.write(bytes),
+            Some(tls) => match pass_on(tls, &mut self.tcp)? {
+                Passed::Blocked => Err(ErrorKind::WouldBlock.into()),
+                Passed::All => tls.writer().write(bytes),
+            },
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.tcp.write_vectored(slices),
+            Some(tls) => match pass_on(tls, &mut self.tcp)? {
+                Passed::Blocked => Err(ErrorKind::WouldBlock.into()),
+                Passed::All => tls.writer().write_vectored(slices),
+            },
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::provider;
+    use rustls::{
+        ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned,
+        pki_types::{PrivateKeyDer, ServerName},
+    };
+    use std::{net::TcpListener, sync::Arc, thread};
+
+    type Client = StreamOwned<ClientConnection, std::net::TcpStream>;
+
+    /// Both ends of a TLS connection whose handshake is done.
+    fn pair() -> (Socket, Client) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let server = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let tcp = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let client = ClientConnection::new(Arc::new(client), name).unwrap();
+        let mut client = StreamOwned::new(client, tcp);
+        let (mut tcp, _) = listener.accept().unwrap();
+        let mut tls = ServerConnection::new(Arc::new(server)).unwrap();
+        let shaking = thread::spawn(move || {
+            while client.conn.is_handshaking() {
+                client.conn.complete_io(&mut client.sock).unwrap();
+            }
+            client
+        });
+        while tls.is_handshaking() {
+            tls.complete_io(&mut tcp).unwrap();
+        }
+        let client = shaking.join().unwrap();
+        tcp.set_nonblocking(true).unwrap();
+        (Socket::new(tcp, Some(Box::new(tls))), client)
+    }
+
+    #[test]
+    fn what_tls_holds_back_is_bounded_and_waits_for_the_socket() {
+        let (mut socket, mut client) = pair();
+        let chunk = [7; 10_000];
+        let mut taken = 0;
+        // The kernel takes some megabytes, then TLS what it may hold.
+        loop {
+            match socket.write(&chunk) {
+                Ok(len) => taken += len,
+                Err(error) => break assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+        }
+        assert!(socket.has_unsent());
+        assert_eq!(socket.settle(Written::All).unwrap(), Written::Blocked, "not all is on its way");
+        let reading = thread::spawn(move || {
+            let mut received = vec![0; taken];
+            client.read_exact(&mut received).unwrap();
+            assert!(received.iter().all(|byte| *byte == 7));
+            client
+        });
+        while socket.settle(Written::All).unwrap() == Written::Blocked {
+            thread::yield_now();
+        }
+        assert!(!socket.has_unsent());
+        let mut client = reading.join().unwrap();
+        socket.say_end();
+        assert_eq!(client.read(&mut [0]).unwrap(), 0, "an end, not a cut");
+    }
+
+    #[test]
+    fn what_a_client_sends_is_read_to_its_end() {
+        let (mut socket, mut client) = pair();
+        let sent = vec![9; 100_000];
+        let sending = thread::spawn(move || {
+            client.write_all(&sent).unwrap();
+            client.conn.send_close_notify();
+            client.flush().unwrap();
+            client
+        });
+        let (mut received, mut buffer) = (0, [0; 4_096]);
+        loop {
+            match socket.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(len) => received += len,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+        }
+        assert_eq!(received, 100_000);
+        drop(sending.join().unwrap());
+    }
+}
