@@ -36,7 +36,9 @@ pub(super) fn assertion_call(
 ) -> Call {
     let hash = shared.names.topic(name);
     let mut flags = String::new();
-    let (mut last, mut field, mut most, mut largest) = (hash.clone(), "", 0, 0);
+    // Nothing ever lies there, in the same slot, for what has no last event.
+    let mut last = format!("{hash}:none");
+    let (mut field, mut most, mut largest) = ("", 0, 0);
     match &name.subject {
         Subject::Channel(channel) => {
             last = shared.names.last_event(&name.app_id, channel);
@@ -228,13 +230,15 @@ impl Manager {
     ) {
         self.in_flight -= 1;
         let now = Instant::now();
+        let is_provisional = self.is_provisional();
         match answer.map(|value| read(value, now)) {
             Ok(Ok(Verdict::Done(synced, turn))) => {
                 self.keep_index(topic, &turn);
                 let Some(found) = self.topics.get_mut(topic) else { return };
                 let hub = self.hubs.get(&found.name.app_id);
                 let most = hub.map_or(0, |hub| hub.app().config.max_presence_members);
-                let effects = found.on_synced(&synced, is_full, most, now);
+                let context = (most, is_provisional);
+                let effects = found.on_synced(&synced, is_full, context, now);
                 if found.has_settled() || !found.is_heard() {
                     self.settled(topic);
                 }

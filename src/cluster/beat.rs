@@ -34,6 +34,8 @@ pub(super) struct Membership {
     is_open: bool,
     /// The other processes, as far as was heard.
     known: Vec<String>,
+    /// Names that this node had, and under which it may have said something that nobody knows of.
+    former: Vec<String>,
     retry_after: Duration,
 }
 
@@ -60,8 +62,6 @@ const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 const EAGER_INTERVAL: Duration = Duration::from_millis(100);
 /// After so long without an answer, the link is given up.
 const LINK_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long connecting may take, with all that belongs to it.
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// How long an empty Redis waits for the processes that were there before.
 const ARRIVAL_WINDOW: Duration = Duration::from_secs(3);
 const RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -93,6 +93,7 @@ impl Membership {
             generation: None,
             is_open: false,
             known: Vec::new(),
+            former: Vec::new(),
             retry_after: RETRY_FIRST,
         }
     }
@@ -100,6 +101,14 @@ impl Membership {
     /// This node's name.
     pub(super) fn node(&self) -> String {
         format!("{}.{}", self.process, self.incarnation)
+    }
+
+    /// Learns of a process by its node.
+    pub(super) fn hear_of(&mut self, node: &str) {
+        let process = node.split('.').next().unwrap_or_default();
+        if process != self.process && !self.known.iter().any(|known| known == process) {
+            self.known.push(process.to_owned());
+        }
     }
 
     fn call(&self, shared: &Shared, phase: &str) -> Call {
@@ -198,7 +207,9 @@ impl Manager {
             };
             let late =
                 || Err(redis::RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)));
-            Outcome::Connected(timeout(CONNECT_WITHIN, connecting).await.unwrap_or_else(|_| late()))
+            Outcome::Connected(
+                timeout(endpoint.patience(), connecting).await.unwrap_or_else(|_| late()),
+            )
         });
     }
 
@@ -212,7 +223,11 @@ impl Manager {
                 self.beat("join", Instant::now());
             }
             Err(error) => {
-                tracing::debug!(%error, "redis can't be reached");
+                if self.membership.retry_after == RETRY_FIRST {
+                    tracing::warn!(%error, "redis can't be reached");
+                } else {
+                    tracing::debug!(%error, "redis can't be reached");
+                }
                 self.stay_away("redis can't be reached");
             }
         }
@@ -243,7 +258,7 @@ impl Manager {
             Ok(Ok(reply)) => reply,
             Ok(Err(Unexpected)) => return self.lose_link("redis answers nonsense"),
             Err(error) => {
-                tracing::debug!(%error, "redis refused a beat");
+                tracing::warn!(%error, "redis refused a beat");
                 return self.lose_link("redis does not take part");
             }
         };
@@ -280,6 +295,7 @@ impl Manager {
     fn on_lapsed(&mut self) {
         let is_joining = self.membership.stage == Stage::Joining;
         self.membership.has_lease = false;
+        self.membership.former.push(self.membership.node());
         self.membership.incarnation += 1;
         for topic in self.topics.values_mut() {
             topic.is_unknown();
@@ -310,6 +326,22 @@ impl Manager {
             }
         }
         self.membership.stage = Stage::Waiting;
+        self.give_up_former_names();
+    }
+
+    /// Has everything cleaned away that this node may have said under a name that it lost. By now
+    /// nothing more can come under it.
+    fn give_up_former_names(&mut self) {
+        let Some(connection) = self.connection.clone() else { return };
+        for node in std::mem::take(&mut self.membership.former) {
+            let topics: Vec<Arc<str>> = self.topics.keys().cloned().collect();
+            tokio::spawn(cleanup::condemn(
+                Arc::clone(&self.shared),
+                connection.clone(),
+                node,
+                topics,
+            ));
+        }
     }
 
     /// Counts as joined when it hears itself, and all others have arrived.
@@ -319,6 +351,7 @@ impl Manager {
             return;
         }
         let Some(connection) = self.connection.clone() else { return };
+        self.read_provisional_again();
         self.membership.stage = Stage::Joined;
         self.membership.retry_after = RETRY_FIRST;
         self.shared.metrics.joined();
@@ -328,6 +361,22 @@ impl Manager {
             "joined"
         );
         self.stand(Standing::Joined(connection));
+    }
+
+    /// Whether others may still be about to say what they have.
+    pub(super) fn is_provisional(&self) -> bool {
+        !self.membership.is_open
+    }
+
+    /// All others have arrived: what was read before may be read as it is now.
+    fn read_provisional_again(&mut self) {
+        let provisional = self
+            .topics
+            .iter_mut()
+            .filter_map(|(name, topic)| topic.end_provisional().then(|| Arc::clone(name)));
+        for name in provisional.collect::<Vec<_>>() {
+            self.touch(&name);
+        }
     }
 
     pub(super) fn on_echo(&mut self, node: &str, now: Instant) {

@@ -113,6 +113,33 @@ impl CleanUp {
     }
 }
 
+/// Notes what a node may have left behind, and that its lease has ended: whoever beats next cleans
+/// up after it.
+pub(super) async fn condemn(
+    shared: Arc<Shared>,
+    mut connection: Connection,
+    node: String,
+    topics: Vec<Arc<str>>,
+) {
+    let noted: RedisResult<()> = async {
+        for some in topics.chunks(PER_ROUND) {
+            let mut note = cmd("SADD");
+            note.arg(shared.names.topics_of(&node));
+            for topic in some {
+                note.arg(&**topic);
+            }
+            connection.query::<()>(&note).await?;
+        }
+        let mut end = cmd("ZADD");
+        end.arg(shared.names.leases()).arg(0).arg(&node);
+        connection.query(&end).await
+    }
+    .await;
+    if let Err(error) = noted {
+        tracing::warn!(%error, node, "a former name was not given up");
+    }
+}
+
 /// Gives the lease back, when nothing is left of this node.
 pub(super) async fn say_goodbye(mut connection: Connection, call: Call, topics: String) -> Outcome {
     let mut forget = cmd("DEL");

@@ -28,6 +28,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Commands that may wait to be written.
 const PIPELINE: usize = 1_024;
 
+/// How often a command is sent again to a Redis Cluster that is changing.
+const CLUSTER_RETRIES: u32 = 4;
+/// The longest pause before that, in ms.
+const CLUSTER_RETRY_WAIT_MS: u64 = 200;
+
 /// The way to Redis, as it was configured.
 #[derive(Debug)]
 pub(super) struct Endpoint {
@@ -81,6 +86,15 @@ impl Endpoint {
         matches!(self.target.topology, Topology::Cluster { .. })
     }
 
+    /// How long connecting may take, with all that belongs to it: where servers have to be found
+    /// first, some may be gone.
+    pub(super) fn patience(&self) -> Duration {
+        match self.target.topology {
+            Topology::Single { .. } | Topology::Unix { .. } => 2 * CONNECT_TIMEOUT,
+            Topology::Sentinel { .. } | Topology::Cluster { .. } => 6 * CONNECT_TIMEOUT,
+        }
+    }
+
     /// Connects, and has the bus's messages come to what is returned.
     pub(super) async fn connect(&self) -> RedisResult<(Connection, Pushes)> {
         let (sender, arrived) = mpsc::unbounded_channel();
@@ -105,7 +119,9 @@ impl Endpoint {
                     .push_sender(push)
                     .connection_timeout(CONNECT_TIMEOUT)
                     .overall_response_timeout(None)
-                    .retries(0);
+                    // It follows what moved, and asks again while the cluster heals.
+                    .retries(CLUSTER_RETRIES)
+                    .max_retry_wait(CLUSTER_RETRY_WAIT_MS);
                 if let Some(username) = &self.target.username {
                     builder = builder.username(username);
                 }

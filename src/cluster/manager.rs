@@ -226,7 +226,8 @@ impl Manager {
         };
         let is_known = match &message {
             Message::Event { envelope, .. } => {
-                let is_known = self.seen.note(envelope.id, now) && envelope.is_repeated;
+                // A client of a Redis Cluster may have sent it twice without knowing.
+                let is_known = self.seen.note(envelope.id, now);
                 self.shared.metrics.received(is_known);
                 is_known
             }
@@ -242,7 +243,10 @@ impl Manager {
 
     fn on_notice(&mut self, bytes: &[u8], now: Instant) {
         match Notice::decode(bytes) {
-            Ok(Notice::Beat { node }) => self.on_echo(&node, now),
+            Ok(Notice::Beat { node }) => {
+                self.membership.hear_of(&node);
+                self.on_echo(&node, now);
+            }
             Ok(Notice::Terminate { app_id, user_id }) => {
                 if let Some(hub) = self.hubs.get(app_id.as_str()) {
                     hub.terminate(&user_id);

@@ -78,6 +78,11 @@ impl Names {
         format!("{}:e{{{app_id}:{channel}}}", self.prefix)
     }
 
+    /// The ids of a channel's latest events.
+    pub(super) fn latest_ids(&self, app_id: &str, channel: &ChannelName) -> String {
+        format!("{}:r{{{app_id}:{channel}}}", self.prefix)
+    }
+
     /// The app's occupied channels with their counts.
     pub(super) fn index(&self, app_id: &str) -> String {
         format!("{}:i{{{app_id}}}", self.prefix)

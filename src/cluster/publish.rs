@@ -38,6 +38,9 @@ pub enum NotPublished {
 /// How long to wait before asking a Redis again that refused.
 const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 
+/// How much longer than a publish may wait its id is known: it is repeated before that.
+const REPEAT_MARGIN: Duration = Duration::from_secs(5);
+
 /// What came of one attempt.
 enum Attempt {
     Done(Vec<Counts>),
@@ -141,7 +144,8 @@ impl Shared {
         let mut connection = self.joined(give_up).await?;
         let mut call = Call::of(&self.scripts.publish)
             .number(self.clock.at(give_up))
-            .arg(if is_repeated { "1" } else { "0" });
+            .arg(if is_repeated { "1" } else { "0" })
+            .number((self.broker_wait + REPEAT_MARGIN).as_millis());
         for (event, id) in events.iter().zip(ids) {
             let bus = self.names.channel(app_id, event.channel);
             let remember_ms = if event.channel.is_cache() {
@@ -159,6 +163,7 @@ impl Shared {
             call = call
                 .key(&bus)
                 .key(self.names.last_event(app_id, event.channel))
+                .key(self.names.latest_ids(app_id, event.channel))
                 .arg(bus)
                 .arg(id.0.to_be_bytes())
                 .arg(envelope.encode())

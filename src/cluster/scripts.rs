@@ -11,6 +11,9 @@ use std::{
 /// that time can tell whether it missed something.
 const TOMBSTONE_MS: &str = "60000";
 
+/// How many of a channel's latest events are known by their ids, should somebody repeat one.
+const LATEST_MAX: &str = "4096";
+
 /// A script, and the name by which Redis knows it once it was loaded.
 #[derive(Debug)]
 pub(super) struct Script {
@@ -35,7 +38,10 @@ impl Scripts {
         let publish = if is_cluster { "SPUBLISH" } else { "PUBLISH" };
         let script = |text: &str| {
             Arc::new(Script {
-                text: text.replace("@PUBLISH@", publish).replace("@TOMBSTONE_MS@", TOMBSTONE_MS),
+                text: text
+                    .replace("@PUBLISH@", publish)
+                    .replace("@TOMBSTONE_MS@", TOMBSTONE_MS)
+                    .replace("@LATEST_MAX@", LATEST_MAX),
                 sha: OnceLock::new(),
             })
         };

@@ -9,6 +9,7 @@ use campanile::config::AppConfig;
 use campanile::protocol::{
     CloseCode, ErrorCode, ProtocolError, Severity, SignInRefusal, SocketId, SubscriptionRefusal,
 };
+use campanile::rate::Rate;
 use campanile::session::{Action, Due, Session, SessionConfig};
 use campanile::signature::{channel_string, user_string};
 use serde_json::json;
@@ -53,6 +54,8 @@ impl Driver {
             activity_timeout: Duration::from_secs(ACTIVITY_S),
             pong_timeout: Duration::from_secs(PONG_S),
             max_channels: CHANNELS_MAX,
+            // A limit of its own, which has tests of its own.
+            message_rate: Rate::per_second(0),
         });
         let now = Instant::now();
         let id = SocketId::from_random(0x0000_04d2_0000_04d2);
@@ -186,6 +189,8 @@ impl Driver {
             | ProtocolError::ClientEventName { .. }
             | ProtocolError::ClientEventSize { .. }
             | ProtocolError::ClientEventRate
+            | ProtocolError::MessageRate
+            | ProtocolError::TooManyMessages
             | ProtocolError::SignInDisabled
             | ProtocolError::SignIn(_)
             | ProtocolError::WatchlistTooLong { .. } => 0,

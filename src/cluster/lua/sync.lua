@@ -3,7 +3,7 @@
 -- A topic is a channel, a user, or the connections of an app. Its hash holds
 --   e         the epoch: random, made with the hash
 --   v         the version: advanced by each change that is told on the bus
---   s, r      the sequence of its events, and the ids of the last ones (see publish.lua)
+--   s         the sequence of its events (see publish.lua)
 --   t, c      the total of all nodes, and how many members there are
 --   n:NODE    what NODE has of the total
 --   u:NODE:U  that the user U is there by NODE

@@ -199,6 +199,13 @@ impl Topic {
         self.is_current && !self.is_doubtful
     }
 
+    /// Has what was read while others were still to come read again. False if nothing was.
+    pub(in crate::cluster) fn end_provisional(&mut self) -> bool {
+        let was_provisional = self.replica.as_mut().is_some_and(Replica::end_provisional);
+        self.is_doubtful |= was_provisional;
+        was_provisional
+    }
+
     pub(in crate::cluster) fn is_leaving(&self) -> bool {
         self.phase == Phase::Leaving
     }

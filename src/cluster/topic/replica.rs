@@ -24,15 +24,26 @@ pub(super) struct Replica {
     pub(super) total: usize,
     pub(super) members: BTreeMap<Arc<str>, Arc<str>>,
     pub(super) last: Option<(Frame, Instant)>,
+    /// It was read from a Redis that had lost its data, and others were still to say what they
+    /// have: who is missing there has not left for that.
+    is_provisional: bool,
+}
+
+impl Replica {
+    /// All others have come. Whether that makes a difference.
+    pub(super) fn end_provisional(&mut self) -> bool {
+        std::mem::take(&mut self.is_provisional)
+    }
 }
 
 impl Topic {
-    /// Takes what Redis said to the assertion. `max_members` is for the refusal's text.
+    /// Takes what Redis said to the assertion. `max_members` is for the refusal's text;
+    /// `is_provisional`: others are still to say what they have.
     pub(in crate::cluster) fn on_synced(
         &mut self,
         synced: &Synced,
         is_full: bool,
-        max_members: usize,
+        (max_members, is_provisional): (usize, bool),
         now: Instant,
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -40,7 +51,7 @@ impl Topic {
         let waiters = self.sent.take().unwrap_or_default();
         let mut accepted = synced.accepted.clone();
         if is_full && self.is_heard() {
-            self.read(synced, now, &mut effects);
+            self.read(synced, is_provisional, now, &mut effects);
         } else if let Some(replica) = &self.replica
             && (replica.epoch != synced.epoch || replica.version < synced.version)
         {
@@ -121,39 +132,57 @@ impl Topic {
     }
 
     /// Makes what Redis said the replica, and tells the difference.
-    fn read(&mut self, synced: &Synced, now: Instant, effects: &mut Vec<Effect>) {
-        let members: BTreeMap<_, _> = synced.members.iter().cloned().collect();
-        if let Some(old) = self.replica.take() {
-            self.compare_events(&old, synced, effects);
-            if let Some(channel) = self.channel() {
-                for user_id in old.members.keys().filter(|id| !members.contains_key(*id)) {
-                    effects.push(Effect::Deliver(event::member_removed(channel, user_id), None));
-                }
-                for (user_id, user_info) in &members {
-                    if !old.members.contains_key(user_id) {
-                        let member = Member {
-                            user_id: Arc::clone(user_id),
-                            user_info: Arc::clone(user_info),
-                        };
-                        effects.push(Effect::Deliver(event::member_added(channel, &member), None));
-                    }
-                }
-                if self.is_counted && old.total != synced.total {
-                    effects.push(Effect::Total(synced.total));
-                }
-            } else if (0 < old.total) != (0 < synced.total) {
-                effects.push(Effect::Online(0 < synced.total));
-            }
-        }
-        self.replica = Some(Replica {
+    fn read(
+        &mut self,
+        synced: &Synced,
+        is_provisional: bool,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut new = Replica {
             epoch: synced.epoch.clone(),
             version: synced.version,
             sequence: synced.sequence,
             total: synced.total,
-            members,
+            members: synced.members.iter().cloned().collect(),
             last: synced.last.clone().map(|(frame, ttl)| (frame, now + ttl)),
-        });
+            is_provisional: false,
+        };
+        if let Some(old) = self.replica.take() {
+            self.compare_events(&old, synced, effects);
+            if is_provisional {
+                new.is_provisional = true;
+                new.total = old.total;
+                for (user_id, user_info) in &old.members {
+                    new.members.entry(Arc::clone(user_id)).or_insert_with(|| Arc::clone(user_info));
+                }
+            }
+            self.tell_difference(&old, &new, effects);
+        }
+        self.replica = Some(new);
         self.is_current = true;
+    }
+
+    fn tell_difference(&self, old: &Replica, new: &Replica, effects: &mut Vec<Effect>) {
+        let Some(channel) = self.channel() else {
+            if (0 < old.total) != (0 < new.total) {
+                effects.push(Effect::Online(0 < new.total));
+            }
+            return;
+        };
+        for user_id in old.members.keys().filter(|id| !new.members.contains_key(*id)) {
+            effects.push(Effect::Deliver(event::member_removed(channel, user_id), None));
+        }
+        for (user_id, user_info) in &new.members {
+            if !old.members.contains_key(user_id) {
+                let member =
+                    Member { user_id: Arc::clone(user_id), user_info: Arc::clone(user_info) };
+                effects.push(Effect::Deliver(event::member_added(channel, &member), None));
+            }
+        }
+        if self.is_counted && old.total != new.total {
+            effects.push(Effect::Total(new.total));
+        }
     }
 
     /// Whether the subscribers have every event up to the snapshot.
@@ -269,6 +298,8 @@ impl Topic {
                     effects.push(Effect::Deliver(event::member_removed(&channel, &user_id), None));
                 }
             }
+            // It is short of those who are still to come.
+            (Change::Total(_), _) if replica.is_provisional => {}
             (Change::Total(total), channel) => {
                 let was_online = 0 < std::mem::replace(&mut replica.total, total);
                 if channel.is_some() {

@@ -94,7 +94,7 @@ fn hear(topic: &mut Topic, message: Message) -> Vec<String> {
 }
 
 fn answer(topic: &mut Topic, synced: &Synced, is_full: bool) -> Vec<String> {
-    seen(&topic.on_synced(synced, is_full, 100, Instant::now()))
+    seen(&topic.on_synced(synced, is_full, (100, false), Instant::now()))
 }
 
 /// Takes the next step, which is an assertion.
@@ -201,6 +201,26 @@ fn after_a_lost_link_everything_is_asserted_and_the_difference_told() {
     assert_eq!((said.base, said.joins.len(), said.joins[0].connections), (1, 1, 0));
     let now = Synced { accepted: vec![true], ..synced(9, 5, 1, &["1", "new"]) };
     assert_eq!(answer(&mut topic, &now, true), ["-gone", "+new"]);
+}
+
+#[test]
+fn who_is_still_to_come_has_not_left() {
+    let mut topic = begun("presence-a", &["1"]);
+    hear(&mut topic, change(6, Change::Added(member("elsewhere"))));
+    relink(&mut topic);
+    let empty = Synced { epoch: "e2".into(), accepted: vec![true], ..synced(1, 0, 1, &["1"]) };
+    let told = seen(&topic.on_synced(&empty, true, (100, true), Instant::now()));
+    assert_eq!(told, ["doubt"], "Redis is empty, and others are about to say what they have");
+    let added = Message::Change {
+        epoch: "e2".into(),
+        version: 2,
+        change: Change::Added(member("elsewhere")),
+    };
+    assert!(hear(&mut topic, added).is_empty(), "nobody saw it leave");
+    assert!(topic.end_provisional());
+    assert!(assertion(&mut topic).is_full, "when all have come, it is read again");
+    let now = Synced { epoch: "e2".into(), ..synced(2, 0, 2, &["1", "elsewhere"]) };
+    assert!(answer(&mut topic, &now, true).is_empty());
 }
 
 #[test]
