@@ -30,7 +30,8 @@ async fn comes_back(redis: Redis) {
     let ledger = Arc::new(Ledger::default());
     let publishing: Vec<_> =
         group.nodes.iter().map(|node| publish_from(&ledger, node.address, C)).collect();
-    one.hears("numbered", C, 10, HEALED).await;
+    // Long enough for each node to have heard of the other: only then does an empty Redis wait for both.
+    one.hears("numbered", C, 200, 2 * HEALED).await;
 
     group.redis.kill();
     for node in &group.nodes {

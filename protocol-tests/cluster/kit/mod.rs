@@ -3,6 +3,7 @@
 mod api;
 mod basics;
 mod checks;
+mod checks_themselves;
 mod group;
 mod ledger;
 mod listener;
