@@ -21,3 +21,10 @@ mod replays;
 mod smuggling;
 mod timing;
 mod witness;
+
+use harness::{Server, Settings};
+
+/// Each attack is on one node.
+async fn start(settings: &Settings) -> Server {
+    Server::start(settings, Vec::new(), None).await
+}

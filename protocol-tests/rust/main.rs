@@ -29,3 +29,10 @@ mod vectors;
 mod webhook_cli;
 mod webhook_flow;
 mod webhooks;
+
+use harness::{Server, Settings};
+
+/// Each test has one node. The target `cluster` has some of these tests again, with two.
+async fn start(settings: &Settings) -> Server {
+    Server::start(settings, Vec::new(), None).await
+}

@@ -149,7 +149,7 @@ impl Call {
 
     /// Sends it with a target written by the test.
     pub(crate) async fn send_to(&self, server: &Server, target: &str) -> Reply {
-        self.send_target_on(&mut Http::connect(server.address).await, target).await
+        self.send_target_on(&mut Http::connect(server.next_for_a_request()).await, target).await
     }
 
     /// Sends it on a connection that is already there.

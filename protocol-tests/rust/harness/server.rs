@@ -1,23 +1,33 @@
 //! A server under test.
 
+use std::fmt::Debug;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 use tokio::net::TcpSocket;
 
 use super::{APP_ID, Call, Client, Directory, KEY, Process, Reply, Settings, eventually, within};
 
-/// The real server, listening on a port that the kernel chose.
+/// What must outlive the server: the Redis that joins its nodes.
+pub(crate) type Beneath = Option<Box<dyn Debug + Send + Sync>>;
+
+/// The real server, listening on a port that the kernel chose. Where a test target joins several nodes, the others are
+/// behind it, and connections and requests go to all of them in turn.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) process: Process,
+    others: Vec<Server>,
+    connections: AtomicUsize,
+    requests: AtomicUsize,
     _directory: Directory,
+    _beneath: Beneath,
 }
 
 impl Server {
     /// Starts `campanile start` with a file of settings and waits until it says that it listens.
-    pub(crate) async fn start(settings: &Settings) -> Self {
+    pub(crate) async fn start(settings: &Settings, others: Vec<Server>, beneath: Beneath) -> Self {
         let directory = Directory::new();
         let file = directory.write("config.toml", &settings.toml());
         let file = file.to_str().expect("the folder for temporary files has a name in UTF-8");
@@ -26,7 +36,33 @@ impl Server {
         let line =
             process.line("the line with the address", |line| said_port(line).is_some()).await;
         let port = said_port(&line).expect("the line was chosen for its port");
-        Self { address: SocketAddr::from(([127, 0, 0, 1], port)), process, _directory: directory }
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            process,
+            others,
+            connections: AtomicUsize::new(0),
+            // The first client and the first request are on different nodes.
+            requests: AtomicUsize::new(1),
+            _directory: directory,
+            _beneath: beneath,
+        }
+    }
+
+    /// The node whose turn it is to get a connection.
+    fn next_for_a_connection(&self) -> SocketAddr {
+        self.node(self.connections.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The node whose turn it is to get a request.
+    pub(crate) fn next_for_a_request(&self) -> SocketAddr {
+        self.node(self.requests.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn node(&self, turn: usize) -> SocketAddr {
+        match turn % (1 + self.others.len()) {
+            0 => self.address,
+            other => self.others[other - 1].address,
+        }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -57,7 +93,7 @@ impl Server {
 
     /// An upgraded connection over a socket that the test made.
     pub(crate) async fn open_on(&self, socket: TcpSocket) -> Client {
-        let stream = within("a TCP connection", socket.connect(self.address))
+        let stream = within("a TCP connection", socket.connect(self.next_for_a_connection()))
             .await
             .expect("the server listens");
         Client::upgrade(stream, &format!("/app/{KEY}?protocol=7"), &[]).await.0
@@ -69,7 +105,7 @@ impl Server {
     }
 
     pub(crate) async fn open_with(&self, target: &str, headers: &[(&str, &str)]) -> Client {
-        Client::open(self.address, target, headers).await.0
+        Client::open(self.next_for_a_connection(), target, headers).await.0
     }
 
     /// Publishes to one channel and asserts that it was taken.

@@ -76,8 +76,9 @@ impl Settings {
         text
     }
 
+    /// Starts as many nodes as the test target says.
     pub(crate) async fn start(&self) -> Server {
-        Server::start(self).await
+        crate::start(self).await
     }
 }
 

@@ -1,0 +1,160 @@
+//! The network between one node and Redis is cut, in every way in which it can be.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::harness::Server;
+use crate::kit::{
+    BURIED, C, HEALED, Ledger, Link, Outcome, Proxy, R, Redis, View, assert_agrees,
+    assert_view_everywhere, becomes_ready, cluster_settings, member, node, publish_from, readiness,
+    unhurried,
+};
+
+/// Less than `node_timeout_ms`: nobody buries the node.
+const SHORT: Duration = Duration::from_millis(4_500);
+/// `broker_wait_ms` and the 200 ms in which its end is told.
+const REFUSED: Duration = Duration::from_millis(2_200);
+
+#[tokio::test]
+async fn a_node_that_redis_does_not_hear_refuses_and_recovers() {
+    Cut::start().await.heals_after(Link::DeafRedis, SHORT).await;
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_hear_redis_refuses_and_recovers() {
+    Cut::start().await.heals_after(Link::DeafNode, SHORT).await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_cut_off_in_both_directions_refuses_and_recovers() {
+    Cut::start().await.heals_after(Link::Dead, SHORT).await;
+}
+
+#[tokio::test]
+async fn a_node_whose_connections_are_reset_refuses_and_recovers() {
+    Cut::start().await.heals_after(Link::Reset, SHORT).await;
+}
+
+#[tokio::test]
+async fn a_node_whose_connections_are_reset_once_recovers_at_once() {
+    Cut::start().await.heals_after(Link::Reset, Duration::ZERO).await;
+}
+
+/// A member's node is cut off for so long that the other buries it; its members come back when it does.
+#[tokio::test]
+async fn a_node_that_is_cut_off_for_too_long_is_buried_and_comes_back() {
+    let cut = Cut::start().await;
+    let watcher = member(&cut.whole, "watcher").await;
+    let lost = member(&cut.distant, "lost").await;
+    watcher.hears("pusher_internal:member_added", R, 1, HEALED).await;
+    cut.proxy.set(Link::Dead);
+    watcher.hears("pusher_internal:member_removed", R, 1, BURIED).await;
+    cut.proxy.set(Link::Whole);
+    becomes_ready(&cut.distant, HEALED).await;
+    let _again =
+        if lost.closed().is_some() { Some(member(&cut.distant, "lost").await) } else { None };
+    watcher.hears("pusher_internal:member_added", R, 2, HEALED).await;
+    let truth =
+        View::default().with_count(C, 2).with_users(R, &["watcher", "lost"]).with_connections(2);
+    let addresses = [cut.whole.address, cut.distant.address];
+    assert_view_everywhere(&addresses, HEALED, &truth).await;
+    assert_agrees(&Ledger::default(), &[watcher, lost]).await;
+}
+
+/// Two nodes, one of them behind a proxy.
+struct Cut {
+    whole: Server,
+    distant: Server,
+    proxy: Proxy,
+    _redis: Redis,
+}
+
+impl Cut {
+    async fn start() -> Self {
+        let redis = Redis::start().await;
+        let proxy = Proxy::before(redis.address()).await;
+        let settings = cluster_settings();
+        let whole = node(&settings, &redis.url()).await;
+        let distant = node(&settings, &proxy.url()).await;
+        Self { whole, distant, proxy, _redis: redis }
+    }
+
+    /// Publishes from both nodes all the time, cuts the link for a while, and compares all that was promised.
+    async fn heals_after(self, link: Link, time: Duration) {
+        let (near, far) = (member(&self.whole, "near").await, member(&self.distant, "far").await);
+        near.hears("pusher_internal:member_added", R, 1, HEALED).await;
+        let ledger = Arc::new(Ledger::default());
+        let from_whole = publish_from(&ledger, self.whole.address, C);
+        let from_cut = publish_from(&ledger, self.distant.address, C);
+        far.hears("numbered", C, 20, HEALED).await;
+
+        self.proxy.set(link);
+        if time == Duration::ZERO {
+            far.fence().await;
+        } else {
+            self.is_refusing(&ledger, time).await;
+        }
+        self.proxy.set(Link::Whole);
+        let whole_again = Instant::now();
+        becomes_ready(&self.distant, HEALED).await;
+        let far_again = member(&self.distant, "far-again").await;
+        let is_accepted = |node: &Server| {
+            ledger.all().iter().any(|published| {
+                published.node == node.address
+                    && whole_again < published.begun
+                    && published.outcome == Outcome::Accepted
+            })
+        };
+        while !is_accepted(&self.distant) {
+            assert!(whole_again.elapsed() < 2 * HEALED, "publishes are not accepted again");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        far_again.hears("numbered", C, 10, HEALED).await;
+        from_whole.stop().await;
+        from_cut.stop().await;
+
+        let from_the_whole = |published: &&crate::kit::Published| {
+            published.node == self.whole.address && published.outcome != Outcome::Accepted
+        };
+        let refused = ledger.all();
+        let refused: Vec<_> = refused.iter().filter(from_the_whole).collect();
+        assert!(refused.is_empty(), "the whole node is not concerned: {refused:?}");
+        assert_eq!(ledger.count(Outcome::Broken), 0, "every request is answered");
+        assert_eq!(near.closed(), None, "its node heard everything");
+        let is_there = far.closed().is_none();
+        if !is_there {
+            assert_eq!(far.closed(), Some(4200), "{}", far.tail(5));
+        }
+        // Cut off from what Redis said, it must have missed what the other node published.
+        if matches!(link, Link::DeafNode | Link::Dead) {
+            assert!(!is_there, "it can't have heard everything, and was not closed");
+        }
+        let mut truth = View::default().with_connections(if is_there { 3 } else { 2 });
+        let users: &[&str] =
+            if is_there { &["near", "far", "far-again"] } else { &["near", "far-again"] };
+        truth = truth.with_users(R, users).with_count(C, if is_there { 3 } else { 2 });
+        let addresses = [self.whole.address, self.distant.address];
+        assert_view_everywhere(&addresses, HEALED, &truth).await;
+        assert_agrees(&ledger, &[near, far, far_again]).await;
+    }
+
+    /// For a while the cut node is not ready, and what is published through it waits and is refused in time.
+    async fn is_refusing(&self, ledger: &Ledger, time: Duration) {
+        let cut = Instant::now();
+        let mut was_unready = false;
+        while cut.elapsed() < time {
+            was_unready |= readiness(self.distant.address).await.0 == 503;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(was_unready, "a node that is cut off says so");
+        assert_eq!(readiness(self.whole.address).await.0, 200, "the other is not concerned");
+        let refused = ledger.all();
+        let mut refused = refused.iter().filter(|published| {
+            published.node == self.distant.address && published.outcome != Outcome::Accepted
+        });
+        let late = unhurried(REFUSED);
+        assert!(refused.clone().next().is_some(), "publishes through the cut node are refused");
+        let slow = refused.find(|published| late < published.answered - published.begun);
+        assert!(slow.is_none(), "refused late: {slow:?}");
+    }
+}

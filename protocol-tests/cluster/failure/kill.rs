@@ -1,0 +1,139 @@
+//! A node dies or stands still.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::harness::inner;
+use crate::kit::{
+    BURIED, C, Group, HEALED, Ledger, Listener, Outcome, R, View, assert_agrees,
+    assert_view_everywhere, becomes_ready, member, metrics, publish_from,
+};
+
+/// `node_timeout_ms` as it is without a setting.
+const NODE_TIMEOUT: Duration = Duration::from_secs(6);
+
+#[tokio::test]
+async fn the_members_of_a_killed_node_go_once_and_everything_is_counted_anew() {
+    let mut group = Group::of(3).await;
+    let watchers = [member(&group.nodes[0], "1").await, member(&group.nodes[1], "2").await];
+    let mut dead = Vec::new();
+    for user in ["3", "4", "4"] {
+        dead.push(member(&group.nodes[2], user).await);
+    }
+    // One user has a connection on another node too, and does not go.
+    let staying = member(&group.nodes[2], "1").await;
+    staying.subscribe("only-on-the-dead").await;
+    watchers[0].hears("pusher_internal:member_added", R, 3, HEALED).await;
+    let ledger = Arc::new(Ledger::default());
+    let publishing: Vec<_> =
+        group.nodes[..2].iter().map(|node| publish_from(&ledger, node.address, C)).collect();
+
+    group.kill(2).await;
+    let killed = Instant::now();
+    let truth = View::default().with_count(C, 2).with_users(R, &["1", "2"]).with_connections(2);
+    assert_view_everywhere(&group.addresses(), BURIED, &truth).await;
+    for watcher in &watchers {
+        let left = BURIED.saturating_sub(killed.elapsed());
+        watcher.hears("pusher_internal:member_removed", R, 2, left).await;
+        watcher
+            .until("the count is right", left, |_| {
+                let counts = watcher.data("pusher_internal:subscription_count", C);
+                counts.last().is_some_and(|data| data == r#"{"subscription_count":2}"#)
+            })
+            .await;
+    }
+    // Longer than another node would need to do the same again.
+    tokio::time::sleep(NODE_TIMEOUT / 2).await;
+    for publishing in publishing {
+        publishing.stop().await;
+    }
+    for watcher in &watchers {
+        watcher.fence().await;
+        let mut gone: Vec<String> = watcher.data("pusher_internal:member_removed", R);
+        gone.sort();
+        assert_eq!(gone, [r#"{"user_id":"3"}"#, r#"{"user_id":"4"}"#], "{}", watcher.tail(40));
+    }
+    let mut cleanups = 0.0;
+    for address in group.addresses() {
+        cleanups += metrics(address).await.sum("campanile_broker_cleanups_total");
+    }
+    assert!((cleanups - 1.0).abs() < 0.5, "one survivor cleans up: {cleanups}");
+    assert_eq!(ledger.count(Outcome::Accepted), ledger.all().len(), "{:?}", ledger.all());
+    assert_agrees(&ledger, &watchers).await;
+}
+
+#[tokio::test]
+async fn the_users_of_a_killed_node_are_told_offline_once() {
+    let mut group = Group::of(2).await;
+    let watcher = Listener::of(&group.nodes[0]).await;
+    watcher.sign_in(&json!({ "id": "w", "watchlist": ["ann", "bob"] }));
+    let (ann, bob) = (Listener::of(&group.nodes[1]).await, Listener::of(&group.nodes[1]).await);
+    ann.sign_in(&json!({ "id": "ann" }));
+    bob.sign_in(&json!({ "id": "bob" }));
+    watcher.until("both are online", HEALED, |_| told(&watcher, "online").len() == 2).await;
+    group.kill(1).await;
+    // Three seconds of grace on top.
+    let deadline = BURIED + Duration::from_secs(3);
+    let gone = || {
+        let mut offline = told(&watcher, "offline");
+        // Both were offline before they came.
+        offline.drain(..2);
+        offline.sort();
+        offline
+    };
+    watcher.until("both are offline", deadline, |_| gone().len() == 2).await;
+    watcher.fence().await;
+    assert_eq!(gone(), ["ann", "bob"], "{}", watcher.tail(20));
+}
+
+/// The others bury a node that stands still, and it finds that out when it goes on.
+#[tokio::test]
+async fn a_node_that_stood_still_for_too_long_comes_back_and_nobody_has_a_silent_gap() {
+    let group = Group::of(2).await;
+    let (one, two) = (member(&group.nodes[0], "1").await, member(&group.nodes[1], "2").await);
+    one.hears("pusher_internal:member_added", R, 1, HEALED).await;
+    let ledger = Arc::new(Ledger::default());
+    let publishing = publish_from(&ledger, group.nodes[0].address, C);
+    two.hears("numbered", C, 10, HEALED).await;
+    group.nodes[1].signal("STOP");
+    one.hears("pusher_internal:member_removed", R, 1, BURIED).await;
+    group.nodes[1].signal("CONT");
+    becomes_ready(&group.nodes[1], HEALED).await;
+    let resumed = Instant::now();
+    while ledger.accepted_since(resumed) < 10 {
+        assert!(resumed.elapsed() < HEALED, "publishes are accepted");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    publishing.stop().await;
+    assert_eq!(ledger.count(Outcome::Accepted), ledger.all().len(), "{:?}", ledger.all());
+    let connected = if two.closed().is_some() { 1 } else { 2 };
+    let mut listeners = vec![one, two];
+    assert_agrees(&ledger, &listeners).await;
+    if connected == 1 {
+        assert_eq!(listeners[1].closed(), Some(4200), "{}", listeners[1].tail(5));
+        listeners.push(member(&group.nodes[1], "2").await);
+    }
+    let truth = View::default().with_count(C, 2).with_users(R, &["1", "2"]).with_connections(2);
+    assert_view_everywhere(&group.addresses(), HEALED, &truth).await;
+    listeners[0].hears("pusher_internal:member_added", R, 2, HEALED).await;
+    assert_agrees(&ledger, &listeners).await;
+}
+
+/// All users that a watcher was told to be `name`, in the order in which it was told.
+fn told(watcher: &Listener, name: &str) -> Vec<String> {
+    let mut users = Vec::new();
+    for entry in watcher.heard() {
+        let Some(message) = entry.message("pusher_internal:watchlist_events", None) else {
+            continue;
+        };
+        for event in inner(message)["events"].as_array().into_iter().flatten() {
+            if event["name"] == name {
+                let ids = event["user_ids"].as_array().into_iter().flatten();
+                users.extend(ids.filter_map(|id| id.as_str()).map(str::to_owned));
+            }
+        }
+    }
+    users
+}

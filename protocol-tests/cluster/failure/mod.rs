@@ -1,0 +1,8 @@
+//! What goes wrong between nodes, and what is promised nevertheless.
+
+mod cut;
+mod foreign;
+mod kill;
+mod outage;
+mod restart;
+mod rolling;

@@ -1,0 +1,250 @@
+//! Redis is away for a while and comes back as it was.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Http, Server};
+use crate::kit::{
+    Api, C, Group, HEALED, Ledger, Listener, Outcome, Redis, assert_agrees, becomes_ready,
+    becomes_unready, cluster_settings, free_port, metrics, readiness, unhurried, unready_node,
+};
+
+/// `broker_wait_ms` as it is without a setting, and how late its end may be told.
+const BROKER_WAIT: Duration = Duration::from_secs(2);
+const BROKER_WAIT_TOLD: Duration = Duration::from_millis(2_200);
+
+#[tokio::test]
+async fn a_silence_shorter_than_broker_wait_delays_publishes_and_loses_none() {
+    let group = Group::of(2).await;
+    let listeners = on_each(&group, C).await;
+    let ledger = Arc::new(Ledger::default());
+    group.redis.freeze();
+    let publishes = many_publishes(&group, &ledger, 10);
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(ledger.all().is_empty(), "nothing is accepted by a Redis that does not answer");
+    group.redis.thaw();
+    publishes.await.expect("every answer was a possible one");
+    assert_eq!(ledger.count(Outcome::Accepted), 20, "{:?}", ledger.all());
+    assert_agrees(&ledger, &listeners).await;
+}
+
+#[tokio::test]
+async fn a_silence_longer_than_broker_wait_refuses_publishes_in_time_and_nobody_ever_gets_them() {
+    let group = Group::of(2).await;
+    let listeners = on_each(&group, C).await;
+    let ledger = Arc::new(Ledger::default());
+    for node in &group.nodes {
+        ledger.publish(&mut Api::new(node.address), node.address, C).await;
+    }
+    group.redis.freeze();
+    many_publishes(&group, &ledger, 10).await.expect("every answer was a possible one");
+    // Sent to a Redis that does not answer, or not sent at all: a node may say that it does not know.
+    let not_accepted = ledger.count(Outcome::Refused) + ledger.count(Outcome::Unknown);
+    assert_eq!(not_accepted, 20, "{:?}", ledger.all());
+    let slowest = ledger.slowest(Outcome::Refused).max(ledger.slowest(Outcome::Unknown));
+    assert!(slowest <= unhurried(BROKER_WAIT_TOLD), "refused after {slowest:?}");
+    // Redis finds in its sockets what it was sent.
+    group.redis.thaw();
+    group.are_ready(HEALED).await;
+    for node in &group.nodes {
+        ledger.publish(&mut Api::new(node.address), node.address, C).await;
+    }
+    assert_eq!(ledger.count(Outcome::Accepted), 4, "{:?}", ledger.all());
+    assert_agrees(&ledger, &listeners).await;
+    for listener in &listeners {
+        // Their time was over before Redis went on.
+        assert_eq!(listener.count("numbered", C), 4, "{}", listener.tail(30));
+    }
+    let refused: f64 = {
+        let (one, two) =
+            (metrics(group.nodes[0].address).await, metrics(group.nodes[1].address).await);
+        one.sum("campanile_broker_refused_total") + two.sum("campanile_broker_refused_total")
+    };
+    assert!((refused - 20.0).abs() < 0.5, "{refused} refused publishes are counted");
+}
+
+#[tokio::test]
+async fn a_batch_that_finds_no_redis_is_refused_whole() {
+    let group = Group::of(2).await;
+    let listeners = on_each(&group, C).await;
+    group.redis.freeze();
+    let event = json!({ "channel": C, "name": "refused", "data": "1" });
+    let reply = group.nodes[0].post("batch_events", &json!({ "batch": [event, event] })).await;
+    assert_eq!(reply.status, 503, "{reply}");
+    assert!(reply.header("retry-after").is_some(), "{reply}");
+    group.redis.thaw();
+    group.are_ready(HEALED).await;
+    group.nodes[1].publish(C, "marker", "1").await;
+    for listener in &listeners {
+        listener.hears("marker", C, 1, HEALED).await;
+        assert_eq!(listener.count("refused", C), 0, "{}", listener.tail(10));
+    }
+}
+
+#[tokio::test]
+async fn publishes_without_redis_are_refused_in_time_and_readiness_says_why() {
+    let mut group = Group::of(2).await;
+    let listeners = on_each(&group, C).await;
+    let ledger = Arc::new(Ledger::default());
+    group.redis.kill();
+    for node in &group.nodes {
+        becomes_unready(node, unhurried(BROKER_WAIT)).await;
+    }
+    many_publishes(&group, &ledger, 5).await.expect("every answer was a possible one");
+    assert_eq!(ledger.count(Outcome::Refused), 10, "{:?}", ledger.all());
+    assert!(ledger.slowest(Outcome::Refused) <= unhurried(BROKER_WAIT_TOLD));
+    for node in &group.nodes {
+        let (status, body) = readiness(node.address).await;
+        assert_eq!((status, &body["ready"]), (503, &json!(false)), "{body}");
+        assert!(!body["reasons"].as_array().expect("reasons is an array").is_empty(), "{body}");
+        assert_eq!(Http::plain(node.address, "GET", "/up", &[]).await.status, 200);
+    }
+    for listener in &listeners {
+        listener.fence().await;
+        assert_eq!(listener.closed(), None, "connections stay: {}", listener.tail(5));
+    }
+    group.redis.start_again().await;
+    group.are_ready(HEALED).await;
+    many_publishes(&group, &ledger, 5).await.expect("every answer was a possible one");
+    assert_eq!(ledger.count(Outcome::Accepted), 10, "{:?}", ledger.all());
+    assert_agrees(&ledger, &listeners).await;
+}
+
+#[tokio::test]
+async fn a_publish_that_waits_is_accepted_when_redis_returns_in_time() {
+    let settings = cluster_settings().section("redis", "broker_wait_ms", 20_000);
+    let mut group = Group::with(1, settings, Redis::start().await).await;
+    let listeners = on_each(&group, C).await;
+    let ledger = Arc::new(Ledger::default());
+    group.redis.kill();
+    becomes_unready(&group.nodes[0], unhurried(BROKER_WAIT)).await;
+    let publishes = many_publishes(&group, &ledger, 3);
+    // They are on their way before Redis is: the metric says that they wait.
+    let start = Instant::now();
+    while metrics(group.nodes[0].address).await.sum("campanile_broker_waiting") < 3.0 {
+        assert!(start.elapsed() < HEALED, "no publish waits");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    group.redis.start_again().await;
+    publishes.await.expect("every answer was a possible one");
+    assert_eq!(ledger.count(Outcome::Accepted), 3, "{:?}", ledger.all());
+    assert_agrees(&ledger, &listeners).await;
+}
+
+#[tokio::test]
+async fn client_events_without_redis_are_errors_and_connections_stay() {
+    let mut group = Group::of(2).await;
+    let (mut a, mut b) = (group.nodes[0].client().await, group.nodes[1].client().await);
+    a.subscribe("private-r").await;
+    b.subscribe("private-r").await;
+    group.redis.kill();
+    for node in &group.nodes {
+        becomes_unready(node, unhurried(BROKER_WAIT)).await;
+    }
+    a.whisper("client-x", "private-r", json!("lost")).await;
+    let (code, sentence) = a.error().await;
+    assert_eq!(code, Value::Null, "{sentence}");
+    a.fence().await;
+    b.fence().await;
+    group.redis.start_again().await;
+    group.are_ready(HEALED).await;
+    // Whose node can't prove that nothing was missed is closed, so others go on here.
+    let (mut a, mut b) = (group.nodes[0].client().await, group.nodes[1].client().await);
+    a.subscribe("private-r").await;
+    b.subscribe("private-r").await;
+    a.whisper("client-x", "private-r", json!("told")).await;
+    b.expect_event("private-r", "client-x", "told").await;
+    b.fence().await;
+}
+
+#[tokio::test]
+async fn subscriptions_begun_without_redis_are_acknowledged_when_it_is_back() {
+    let mut group = Group::of(2).await;
+    let (a, b) = (Listener::of(&group.nodes[0]).await, Listener::of(&group.nodes[1]).await);
+    group.redis.kill();
+    for node in &group.nodes {
+        becomes_unready(node, unhurried(BROKER_WAIT)).await;
+    }
+    for (listener, user) in [(&a, "1"), (&b, "2")] {
+        listener.ask_for(C);
+        listener.ask_for("private-c");
+        listener.ask_as("presence-c", user);
+        listener.fence().await;
+        assert_eq!(listener.acknowledgements(C), 0, "nothing is acknowledged that is not so");
+    }
+    // One thinks better of it.
+    b.leave("private-c");
+    b.fence().await;
+    group.redis.start_again().await;
+    for listener in [&a, &b] {
+        for channel in [C, "presence-c"] {
+            listener.hears("pusher_internal:subscription_succeeded", channel, 1, HEALED).await;
+        }
+    }
+    a.hears("pusher_internal:subscription_succeeded", "private-c", 1, HEALED).await;
+    group.are_ready(HEALED).await;
+    for channel in [C, "private-c", "presence-c"] {
+        group.nodes[0].publish(channel, "e", "1").await;
+        a.hears("e", channel, 1, HEALED).await;
+    }
+    b.hears("e", "presence-c", 1, HEALED).await;
+    b.hears("e", C, 1, HEALED).await;
+    b.fence().await;
+    assert_eq!(b.count("e", "private-c"), 0, "{}", b.tail(20));
+    for node in &group.nodes {
+        assert_eq!(node.channel("private-c", "subscription_count").await["subscription_count"], 1);
+        assert_eq!(node.channel("presence-c", "user_count").await["user_count"], 2);
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_starts_before_redis_joins_when_it_comes() {
+    let port = free_port();
+    let settings = cluster_settings();
+    let node = unready_node(&settings, &format!("redis://127.0.0.1:{port}")).await;
+    let (status, body) = readiness(node.address).await;
+    assert_eq!((status, &body["ready"]), (503, &json!(false)), "{body}");
+    assert_eq!(Http::plain(node.address, "GET", "/up", &[]).await.status, 200);
+    assert_eq!(Api::new(node.address).publish(C, "e", "1").await, Outcome::Refused);
+    let _redis = Redis::start_at(port).await;
+    becomes_ready(&node, HEALED).await;
+    let listener = Listener::of(&node).await;
+    listener.subscribe(C).await;
+    node.publish(C, "e", "2").await;
+    listener.hears("e", C, 1, HEALED).await;
+    assert_eq!(listener.data("e", C), ["2"]);
+}
+
+/// One listener on each node, subscribed.
+async fn on_each(group: &Group, channel: &str) -> Vec<Listener> {
+    let mut listeners = Vec::new();
+    for node in &group.nodes {
+        let listener = Listener::of(node).await;
+        listener.subscribe(channel).await;
+        listeners.push(listener);
+    }
+    listeners
+}
+
+/// Publishes at once, `count` times on each node, and waits for all answers.
+fn many_publishes(
+    group: &Group,
+    ledger: &Arc<Ledger>,
+    count: usize,
+) -> tokio::task::JoinHandle<()> {
+    let nodes: Vec<_> = group.nodes.iter().map(|node: &Server| node.address).collect();
+    let ledger = Arc::clone(ledger);
+    tokio::spawn(async move {
+        let mut publishes = tokio::task::JoinSet::new();
+        let all = count * nodes.len();
+        for node in nodes.into_iter().cycle().take(all) {
+            let ledger = Arc::clone(&ledger);
+            publishes.spawn(async move {
+                ledger.publish(&mut Api::new(node), node, C).await;
+            });
+        }
+        publishes.join_all().await;
+    })
+}

@@ -1,0 +1,187 @@
+//! Redis dies and comes back, with nothing or with what it wrote down.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::kit::{
+    BURIED, C, Group, HEALED, Ledger, Listener, Outcome, R, Redis, View, assert_agrees,
+    assert_view_everywhere, becomes_unready, cluster_settings, member, publish_from, unhurried,
+};
+
+#[tokio::test]
+async fn after_redis_comes_back_empty_everything_is_right_and_watchers_were_told() {
+    comes_back(Redis::start().await).await;
+}
+
+#[tokio::test]
+async fn after_redis_comes_back_with_its_data_everything_is_right_and_watchers_were_told() {
+    comes_back(Redis::start_with_a_memory().await).await;
+}
+
+/// Before: 1 and "gone" on the first node, 2 on the second. While Redis is away, "gone" goes and 4 comes.
+async fn comes_back(redis: Redis) {
+    let mut group = Group::with(2, cluster_settings(), redis).await;
+    let (one, two) = (member(&group.nodes[0], "1").await, member(&group.nodes[1], "2").await);
+    let gone = member(&group.nodes[0], "gone").await;
+    let gone_too = member(&group.nodes[1], "gone-too").await;
+    two.hears("pusher_internal:member_added", R, 2, HEALED).await;
+    let ledger = Arc::new(Ledger::default());
+    let publishing: Vec<_> =
+        group.nodes.iter().map(|node| publish_from(&ledger, node.address, C)).collect();
+    // Long enough for each node to have heard of the other: only then does an empty Redis wait for both.
+    one.hears("numbered", C, 200, 2 * HEALED).await;
+
+    group.redis.kill();
+    for node in &group.nodes {
+        becomes_unready(node, unhurried(Duration::from_secs(2))).await;
+    }
+    drop((gone, gone_too));
+    let four = Listener::of(&group.nodes[1]).await;
+    four.ask_as(R, "4");
+    four.ask_for(C);
+    four.fence().await;
+    group.redis.start_again().await;
+    let back = Instant::now();
+    group.are_ready(HEALED).await;
+    let truth =
+        View::default().with_count(C, 3).with_users(R, &["1", "2", "4"]).with_connections(3);
+    assert_view_everywhere(&group.addresses(), HEALED.saturating_sub(back.elapsed()), &truth).await;
+
+    for watcher in [&one, &two] {
+        watcher.hears("pusher_internal:member_removed", R, 2, HEALED).await;
+    }
+    while ledger.accepted_since(back) < 20 {
+        assert!(back.elapsed() < 2 * HEALED, "publishes are not accepted again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for publishing in publishing {
+        publishing.stop().await;
+    }
+    let listeners = [one, two, four];
+    assert_agrees(&ledger, &listeners).await;
+    for watcher in &listeners[..2] {
+        assert!(watcher.closed().is_none(), "nobody missed anything: {}", watcher.tail(20));
+        let removed = ids(&watcher.data("pusher_internal:member_removed", R));
+        assert_eq!(removed, ["gone", "gone-too"], "{}", watcher.tail(60));
+        let added = watcher.data("pusher_internal:member_added", R);
+        let fours = added.iter().filter(|data| data.contains("\"4\"")).count();
+        assert_eq!(fours, 1, "{added:?}");
+    }
+}
+
+/// A node and Redis die together; the contributions of the node survive on disk.
+#[tokio::test]
+async fn a_node_that_died_while_redis_was_away_is_buried_by_the_others() {
+    let redis = Redis::start_with_a_memory().await;
+    let mut group = Group::with(3, cluster_settings(), redis).await;
+    let (one, two) = (member(&group.nodes[0], "1").await, member(&group.nodes[1], "2").await);
+    let _dead = member(&group.nodes[2], "dead").await;
+    one.hears("pusher_internal:member_added", R, 2, HEALED).await;
+    group.redis.kill();
+    group.kill(2).await;
+    group.redis.start_again().await;
+    group.are_ready(HEALED).await;
+    let truth = View::default().with_count(C, 2).with_users(R, &["1", "2"]).with_connections(2);
+    assert_view_everywhere(&group.addresses(), BURIED, &truth).await;
+    for watcher in [&one, &two] {
+        watcher.hears("pusher_internal:member_removed", R, 1, HEALED).await;
+        watcher.fence().await;
+        assert_eq!(watcher.count("pusher_internal:member_removed", R), 1, "{}", watcher.tail(20));
+    }
+}
+
+#[tokio::test]
+async fn the_memory_of_a_cache_channel_goes_with_an_empty_redis_and_is_not_made_up() {
+    let mut group = Group::of(2).await;
+    group.nodes[0].publish("cache-x", "e", "old").await;
+    group.redis.kill();
+    for node in &group.nodes {
+        becomes_unready(node, unhurried(Duration::from_secs(2))).await;
+    }
+    group.redis.start_again().await;
+    group.are_ready(HEALED).await;
+    let mut client = group.nodes[1].client().await;
+    client.subscribe("cache-x").await;
+    client.expect_event("cache-x", "pusher:cache_miss", "{}").await;
+    group.nodes[0].publish("cache-x", "e", "new").await;
+    client.expect_event("cache-x", "e", "new").await;
+}
+
+#[tokio::test]
+async fn users_stay_signed_in_when_redis_comes_back_empty() {
+    let mut group = Group::of(2).await;
+    let watcher = Listener::of(&group.nodes[0]).await;
+    watcher.sign_in(&json!({ "id": "w", "watchlist": ["ann"] }));
+    let ann = Listener::of(&group.nodes[1]).await;
+    ann.sign_in(&json!({ "id": "ann" }));
+    let said = |name: &str| {
+        let heard = watcher.heard();
+        let told = heard
+            .iter()
+            .filter_map(|entry| entry.message("pusher_internal:watchlist_events", None));
+        told.filter(|message| message["data"].as_str().is_some_and(|data| data.contains(name)))
+            .count()
+    };
+    watcher.until("ann is online", HEALED, |_| said("online") == 1).await;
+    let offline_before = said("offline");
+    group.redis.kill();
+    for node in &group.nodes {
+        becomes_unready(node, unhurried(Duration::from_secs(2))).await;
+    }
+    group.redis.start_again().await;
+    group.are_ready(HEALED).await;
+    // She is still reached by her name, from the other node.
+    let reply = group.nodes[0].post("users/ann/terminate_connections", &json!({})).await;
+    assert_eq!(reply.status, 200, "{reply}");
+    ann.until("she is closed with 4009", HEALED, |_| ann.closed() == Some(4009)).await;
+    watcher.until("ann is offline", BURIED, |_| said("offline") == offline_before + 1).await;
+    assert_eq!(said("online"), 1, "told once: {}", watcher.tail(20));
+}
+
+#[tokio::test]
+async fn what_is_flushed_under_running_nodes_is_made_right_again() {
+    let group = Group::of(2).await;
+    let (one, two) = (member(&group.nodes[0], "1").await, member(&group.nodes[1], "2").await);
+    let ledger = Arc::new(Ledger::default());
+    let publishing: Vec<_> =
+        group.nodes.iter().map(|node| publish_from(&ledger, node.address, C)).collect();
+    one.hears("numbered", C, 10, HEALED).await;
+    group.redis.client().await.command(&["FLUSHALL"]).await;
+    let flushed = Instant::now();
+    let truth = View::default().with_count(C, 2).with_users(R, &["1", "2"]).with_connections(2);
+    // A client that is closed comes again; whoever is not closed has missed nothing.
+    let start = Instant::now();
+    let mut listeners = vec![one, two];
+    while start.elapsed() < HEALED {
+        for (at, user) in [(0, "1"), (1, "2")] {
+            if listeners[at].closed().is_some() {
+                assert_eq!(listeners[at].closed(), Some(4200), "{}", listeners[at].tail(5));
+                let again = member(&group.nodes[at], user).await;
+                let before = std::mem::replace(&mut listeners[at], again);
+                listeners.push(before);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_view_everywhere(&group.addresses(), HEALED, &truth).await;
+    group.are_ready(HEALED).await;
+    assert!(0 < ledger.accepted_since(flushed));
+    for publishing in publishing {
+        publishing.stop().await;
+    }
+    assert_agrees(&ledger, &listeners).await;
+    assert_eq!(ledger.count(Outcome::Broken), 0);
+}
+
+/// The sorted ids in the data of member events.
+fn ids(data: &[String]) -> Vec<String> {
+    let mut ids: Vec<String> = data
+        .iter()
+        .filter_map(|data| serde_json::from_str::<serde_json::Value>(data).ok())
+        .filter_map(|data| data["user_id"].as_str().map(str::to_owned))
+        .collect();
+    ids.sort();
+    ids
+}

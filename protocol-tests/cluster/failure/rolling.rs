@@ -1,0 +1,99 @@
+//! Nodes are stopped in an orderly way.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::harness::Settings;
+use crate::kit::{
+    C, Group, HEALED, Ledger, Listener, Outcome, R, Redis, View, assert_agrees,
+    assert_view_everywhere, cluster_settings, member, publish_from,
+};
+
+fn with_grace() -> Settings {
+    cluster_settings().server("shutdown_grace_s", 3)
+}
+
+/// One node after the other is replaced; clients that are closed come again elsewhere.
+#[tokio::test]
+async fn a_rolling_restart_loses_nothing() {
+    let mut group = Group::with(3, with_grace(), Redis::start().await).await;
+    let ledger = Arc::new(Ledger::default());
+    let mut finished: Vec<Listener> = Vec::new();
+    let mut connected: Vec<Vec<Listener>> = Vec::new();
+    for (at, node) in group.nodes.iter().enumerate() {
+        let mut here = Vec::new();
+        for user in 0..4 {
+            here.push(member(node, &format!("{at}-{user}")).await);
+        }
+        connected.push(here);
+    }
+    for _ in 0..3 {
+        // The oldest goes; a load balancer sends publishers and clients to the others.
+        let publishing: Vec<_> =
+            group.nodes[1..].iter().map(|node| publish_from(&ledger, node.address, C)).collect();
+        let mut old = group.nodes.remove(0);
+        let leaving = connected.remove(0);
+        leaving[0].hears("numbered", C, 10, HEALED).await;
+        old.signal("TERM");
+        let mut moved = Vec::new();
+        for (at, listener) in leaving.into_iter().enumerate() {
+            let closed = "it is closed with 4200";
+            listener.until(closed, Duration::from_secs(5), |_| listener.closed().is_some()).await;
+            assert_eq!(listener.closed(), Some(4200), "{}", listener.tail(5));
+            moved
+                .push(member(&group.nodes[at % 2], &format!("moved-{}", listener.socket_id)).await);
+            finished.push(listener);
+        }
+        assert_eq!(old.process.exit_code().await, Some(0));
+        group.grow().await;
+        for publishing in publishing {
+            publishing.stop().await;
+        }
+        connected.push(Vec::new());
+        for (at, listener) in moved.into_iter().enumerate() {
+            connected[at % 2].push(listener);
+        }
+    }
+    let refused: Vec<_> =
+        ledger.all().into_iter().filter(|event| event.outcome != Outcome::Accepted).collect();
+    assert!(refused.is_empty(), "{refused:?}");
+    finished.extend(connected.into_iter().flatten());
+    assert_agrees(&ledger, &finished).await;
+}
+
+/// A node that ends by itself takes its members along; nobody has to wait for its lease to lapse.
+#[tokio::test]
+async fn an_orderly_end_leaves_nothing_behind() {
+    let mut group = Group::with(2, with_grace(), Redis::start().await).await;
+    let watcher = member(&group.nodes[0], "watcher").await;
+    let leaving = [member(&group.nodes[1], "1").await, member(&group.nodes[1], "2").await];
+    watcher.hears("pusher_internal:member_added", R, 2, HEALED).await;
+    let mut old = group.nodes.remove(1);
+    old.signal("TERM");
+    assert_eq!(old.process.exit_code().await, Some(0));
+    let ended = Instant::now();
+    let truth = View::default().with_count(C, 1).with_users(R, &["watcher"]).with_connections(1);
+    assert_view_everywhere(&group.addresses(), Duration::from_secs(2), &truth).await;
+    assert!(ended.elapsed() < Duration::from_secs(4), "less than node_timeout_ms");
+    watcher.hears("pusher_internal:member_removed", R, 2, HEALED).await;
+    for listener in &leaving {
+        assert_eq!(listener.closed(), Some(4200), "{}", listener.tail(5));
+    }
+    watcher.fence().await;
+    assert_eq!(watcher.count("pusher_internal:member_removed", R), 2, "{}", watcher.tail(20));
+}
+
+/// Whoever stops a node while Redis is away is not made to wait for it.
+#[tokio::test]
+async fn a_node_ends_in_time_without_redis() {
+    let mut group = Group::with(1, with_grace(), Redis::start().await).await;
+    let listener = member(&group.nodes[0], "1").await;
+    group.redis.freeze();
+    let node = &mut group.nodes[0];
+    node.signal("TERM");
+    let start = Instant::now();
+    let code = node.process.exit_code().await;
+    assert!(start.elapsed() <= Duration::from_secs(4), "{:?}", start.elapsed());
+    assert!(matches!(code, Some(0 | 1)), "ended by its own hand: {code:?}");
+    listener.until("it is closed", HEALED, |_| listener.closed().is_some()).await;
+}

@@ -1,0 +1,33 @@
+//! What the cluster tests stand on beside the harness of the conformance tests.
+
+mod api;
+mod basics;
+mod checks;
+mod checks_themselves;
+mod group;
+mod ledger;
+mod listener;
+mod monitor;
+mod nodes;
+mod proxy;
+mod redis;
+mod resp;
+mod views;
+
+pub(crate) use api::{Api, Outcome, unhurried};
+pub(crate) use basics::they_are_one;
+pub(crate) use checks::{
+    Subscription, Violation, WHISPER, assert_agrees, same_order, subscriptions,
+};
+pub(crate) use group::{BURIED, C, Group, HEALED, R, member};
+pub(crate) use ledger::{Ledger, Published, publish_from};
+pub(crate) use listener::{Entry, Heard, Listener};
+pub(crate) use monitor::Monitor;
+pub(crate) use nodes::{
+    becomes_ready, becomes_unready, cluster_settings, metrics, node, node_beside, readiness,
+    unready_node,
+};
+pub(crate) use proxy::{Link, Proxy};
+pub(crate) use redis::{Redis, free_port};
+pub(crate) use resp::{RedisClient, Resp};
+pub(crate) use views::{View, assert_view_everywhere, until_everywhere};

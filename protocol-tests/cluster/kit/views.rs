@@ -1,0 +1,131 @@
+//! What the HTTP API says, on every node the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::Api;
+
+/// The truth about an app, or what a node says about it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct View {
+    /// Subscriptions of each occupied channel without presence.
+    pub(crate) counts: BTreeMap<String, u64>,
+    /// Users of each occupied presence channel.
+    pub(crate) users: BTreeMap<String, BTreeSet<String>>,
+    pub(crate) connections: u64,
+}
+
+impl View {
+    /// Adds a channel with this many subscriptions.
+    pub(crate) fn with_count(mut self, channel: &str, count: u64) -> Self {
+        self.counts.insert(channel.to_owned(), count);
+        self
+    }
+
+    /// Adds a presence channel with these users.
+    pub(crate) fn with_users(mut self, channel: &str, users: &[&str]) -> Self {
+        let users = users.iter().map(|user| (*user).to_owned()).collect();
+        self.users.insert(channel.to_owned(), users);
+        self
+    }
+
+    pub(crate) fn with_connections(mut self, connections: u64) -> Self {
+        self.connections = connections;
+        self
+    }
+}
+
+/// What a node says; an error names an answer that was no success.
+pub(crate) async fn view(address: SocketAddr) -> Result<View, String> {
+    let mut api = Api::new(address);
+    let mut view = View::default();
+    let channels = asked(&mut api, "channels", &[("info", "subscription_count")]).await?;
+    for (channel, told) in channels["channels"].as_object().into_iter().flatten() {
+        if channel.starts_with("presence-") {
+            view.users.insert(channel.clone(), channel_users(&mut api, channel).await?);
+        } else {
+            let count =
+                told["subscription_count"].as_u64().ok_or(format!("no count: {channels}"))?;
+            view.counts.insert(channel.clone(), count);
+        }
+    }
+    let connections = asked(&mut api, "connections", &[]).await?;
+    view.connections = connections["connections"].as_u64().ok_or("no number of connections")?;
+    Ok(view)
+}
+
+pub(crate) async fn channel_users(
+    api: &mut Api,
+    channel: &str,
+) -> Result<BTreeSet<String>, String> {
+    let users = asked(api, &format!("channels/{channel}/users"), &[]).await?;
+    let users = users["users"].as_array().into_iter().flatten();
+    Ok(users.filter_map(|user| user["id"].as_str()).map(str::to_owned).collect())
+}
+
+async fn asked(api: &mut Api, path: &str, query: &[(&str, &str)]) -> Result<Value, String> {
+    match api.get(path, query).await {
+        Some(answer) if answer.status == 200 => Ok(answer.body),
+        answer => Err(format!("GET {path}: {answer:?}")),
+    }
+}
+
+/// Waits until every node says the same and it is right.
+pub(crate) async fn until_everywhere(
+    nodes: &[SocketAddr],
+    deadline: Duration,
+    truth: &View,
+) -> Result<(), String> {
+    let start = Instant::now();
+    loop {
+        let mut wrong = None;
+        for node in nodes {
+            match view(*node).await {
+                Ok(said) if said == *truth => {}
+                Ok(said) => wrong = Some(difference(*node, &said, truth)),
+                Err(error) => wrong = Some(error),
+            }
+        }
+        let Some(wrong) = wrong else { return Ok(()) };
+        if deadline < start.elapsed() {
+            return Err(format!("after {deadline:?}: {wrong}"));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// As [`until_everywhere`]; a failed test where it does not come true.
+pub(crate) async fn assert_view_everywhere(nodes: &[SocketAddr], deadline: Duration, truth: &View) {
+    if let Err(wrong) = until_everywhere(nodes, deadline, truth).await {
+        panic!("{wrong}");
+    }
+}
+
+fn difference(node: SocketAddr, said: &View, truth: &View) -> String {
+    let mut lines = vec![format!("{node} is wrong:")];
+    let names: BTreeSet<&String> = said.counts.keys().chain(truth.counts.keys()).collect();
+    for name in names {
+        let (one, other) = (said.counts.get(name), truth.counts.get(name));
+        if one != other {
+            lines.push(format!("  {name}: says {one:?}, is {other:?}"));
+        }
+    }
+    let names: BTreeSet<&String> = said.users.keys().chain(truth.users.keys()).collect();
+    for name in names {
+        let empty = BTreeSet::new();
+        let one = said.users.get(name).unwrap_or(&empty);
+        let other = truth.users.get(name).unwrap_or(&empty);
+        let (extra, missing) = (one.difference(other), other.difference(one));
+        let (extra, missing): (Vec<_>, Vec<_>) = (extra.collect(), missing.collect());
+        if !extra.is_empty() || !missing.is_empty() {
+            lines.push(format!("  {name}: says too much {extra:?}, too little {missing:?}"));
+        }
+    }
+    if said.connections != truth.connections {
+        lines.push(format!("  connections: says {}, is {}", said.connections, truth.connections));
+    }
+    lines.join("\n")
+}

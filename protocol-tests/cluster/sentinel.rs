@@ -1,0 +1,124 @@
+//! Redis watched by Sentinels.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::kit::{
+    C, Ledger, Listener, R, Redis, View, assert_agrees, assert_view_everywhere, becomes_ready,
+    cluster_settings, member, node, publish_from, they_are_one,
+};
+
+const MASTER: &str = "mymaster";
+/// The Sentinels need a second to miss a master, and some to agree.
+const FAILED_OVER: Duration = Duration::from_secs(30);
+
+/// A master, a replica and three Sentinels.
+struct Watched {
+    master: Redis,
+    replica: Redis,
+    sentinels: Vec<Redis>,
+}
+
+impl Watched {
+    async fn start() -> Self {
+        let master = Redis::start().await;
+        let port = master.port.to_string();
+        let of_master = ["--replicaof", "127.0.0.1", &port];
+        let replica =
+            Redis::start_with(&[&["--save", "", "--appendonly", "no"], &of_master[..]].concat())
+                .await;
+        let mut sentinels = Vec::new();
+        for _ in 0..3 {
+            let configuration = format!(
+                "sentinel monitor {MASTER} 127.0.0.1 {port} 2\n\
+                 sentinel down-after-milliseconds {MASTER} 1000\n\
+                 sentinel failover-timeout {MASTER} 5000\n"
+            );
+            sentinels.push(Redis::start_configured(&["--sentinel"], &configuration).await);
+        }
+        let watched = Self { master, replica, sentinels };
+        watched.is_complete().await;
+        watched
+    }
+
+    /// Waits until each Sentinel knows the replica and the other two.
+    async fn is_complete(&self) {
+        let start = Instant::now();
+        for sentinel in &self.sentinels {
+            let mut client = sentinel.client().await;
+            loop {
+                let said = client.command(&["SENTINEL", "MASTER", MASTER]).await.texts();
+                let value = |name: &str| {
+                    let at = said.iter().position(|word| word == name)?;
+                    said.get(at + 1).cloned()
+                };
+                if value("num-slaves").as_deref() == Some("1")
+                    && value("num-other-sentinels").as_deref() == Some("2")
+                {
+                    break;
+                }
+                assert!(start.elapsed() < FAILED_OVER, "the Sentinels do not agree: {said:?}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
+    fn url(&self) -> String {
+        let hosts: Vec<String> =
+            self.sentinels.iter().map(|sentinel| sentinel.address().to_string()).collect();
+        format!("redis+sentinel://{}/{MASTER}", hosts.join(","))
+    }
+}
+
+#[tokio::test]
+async fn nodes_find_the_master_and_follow_it_when_it_fails() {
+    let mut watched = Watched::start().await;
+    let settings = cluster_settings();
+    let one = node(&settings, &watched.url()).await;
+    let two = node(&settings, &watched.url()).await;
+    they_are_one(&one, &two).await;
+
+    let listeners = [member(&one, "1").await, member(&two, "2").await];
+    let ledger = Arc::new(Ledger::default());
+    let publishing = [publish_from(&ledger, one.address, C), publish_from(&ledger, two.address, C)];
+    listeners[0].hears("numbered", C, 20, FAILED_OVER).await;
+    watched.master.kill();
+    is_promoted(&watched.replica).await;
+    let promoted = Instant::now();
+    becomes_ready(&one, FAILED_OVER).await;
+    becomes_ready(&two, FAILED_OVER).await;
+    while ledger.accepted_since(promoted) < 20 {
+        assert!(promoted.elapsed() < FAILED_OVER, "publishes are not accepted again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for publishing in publishing {
+        publishing.stop().await;
+    }
+    assert_agrees(&ledger, &listeners).await;
+    // Whoever was closed, since something may have been lost with the master, comes again.
+    let mut all = Vec::from(listeners);
+    for (at, (node, user)) in [(&one, "1"), (&two, "2")].into_iter().enumerate() {
+        if all[at].closed().is_some() {
+            assert_eq!(all[at].closed(), Some(4200), "{}", all[at].tail(5));
+            all.push(member(node, user).await);
+        }
+    }
+    let open: Vec<&Listener> = all.iter().filter(|listener| listener.closed().is_none()).collect();
+    assert_eq!(open.len(), 2);
+    let truth = View::default().with_count(C, 2).with_users(R, &["1", "2"]).with_connections(2);
+    assert_view_everywhere(&[one.address, two.address], FAILED_OVER, &truth).await;
+    assert_agrees(&ledger, &all).await;
+}
+
+async fn is_promoted(replica: &Redis) {
+    let start = Instant::now();
+    loop {
+        // A Sentinel that makes a replica the master ends the connections of its clients.
+        let role = replica.client().await.try_command(&["ROLE"]).await;
+        if role.is_some_and(|role| role.texts().contains(&"master".to_owned())) {
+            return;
+        }
+        assert!(start.elapsed() < FAILED_OVER, "nobody promotes the replica");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

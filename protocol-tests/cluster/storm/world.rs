@@ -1,0 +1,142 @@
+//! What all parts of the storm know.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::watch;
+
+use crate::kit::{Heard, Ledger, Outcome, Violation};
+
+use super::clients::Life;
+
+/// How much of the time around a violation is told.
+const BEFORE: Duration = Duration::from_secs(3);
+const AFTER: Duration = Duration::from_secs(4);
+
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) seed: u64,
+    pub(super) start: Instant,
+    pub(super) ledger: Ledger,
+    addresses: Mutex<Vec<Option<SocketAddr>>>,
+    log: Mutex<Vec<(Instant, String)>>,
+    stopped: watch::Sender<bool>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            start: Instant::now(),
+            ledger: Ledger::default(),
+            addresses: Mutex::default(),
+            log: Mutex::default(),
+            stopped: watch::Sender::new(false),
+        }
+    }
+
+    /// The lots of one part, which do not depend on what others draw.
+    pub(super) fn lots(&self, part: u64) -> StdRng {
+        StdRng::seed_from_u64(self.seed.wrapping_mul(1_000_003).wrapping_add(part))
+    }
+
+    /// Says where a node is, or that it is gone.
+    pub(super) fn place(&self, node: usize, address: Option<SocketAddr>) {
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if addresses.len() <= node {
+            addresses.resize(node + 1, None);
+        }
+        addresses[node] = address;
+    }
+
+    /// Any node that runs, as far as is known.
+    pub(super) fn any_node(&self, lots: &mut StdRng) -> Option<SocketAddr> {
+        let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let running: Vec<SocketAddr> = addresses.iter().flatten().copied().collect();
+        (!running.is_empty()).then(|| running[lots.random_range(0..running.len())])
+    }
+
+    /// Writes down what was done to nodes and Redis.
+    pub(super) fn note(&self, what: String) {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), what));
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopped.send_replace(true);
+    }
+
+    pub(super) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopped.subscribe()
+    }
+
+    /// What happened, in numbers.
+    pub(super) fn summary(&self, lives: &[Life]) -> String {
+        let outcomes = [Outcome::Accepted, Outcome::Refused, Outcome::Unknown, Outcome::Broken];
+        let outcomes =
+            outcomes.map(|outcome| format!("{} {outcome:?}", self.ledger.count(outcome)));
+        let sessions: usize = lives.iter().map(|life| life.past.len()).sum();
+        let mut heard = 0;
+        let mut closed = 0;
+        for (_, entries) in lives.iter().flat_map(|life| &life.past) {
+            heard += entries.iter().filter(|entry| matches!(entry.what, Heard::Message(_))).count();
+            closed +=
+                entries.iter().filter(|entry| matches!(entry.what, Heard::Closed(4200))).count();
+        }
+        let refused = self.ledger.slowest(Outcome::Refused);
+        format!(
+            "publishes: {}; slowest refusal {refused:?}; {sessions} past connections, {closed} of them closed 4200, \
+             heard {heard} messages",
+            outcomes.join(", ")
+        )
+    }
+
+    /// What is needed to understand a violation.
+    pub(super) fn trace(&self, violation: &Violation, lives: &[Life]) -> String {
+        let mut text = violation.text.clone();
+        let since = |at: Instant| at.duration_since(self.start).as_secs_f64();
+        write!(text, "\nat {:.3} s; times are seconds since the start", since(violation.at))
+            .expect("a String takes everything");
+        for (at, what) in self.log.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            write!(text, "\n  {:8.3} {what}", since(*at)).expect("a String takes everything");
+        }
+        for (name, entries) in lives.iter().flat_map(Life::all) {
+            if name != violation.client {
+                continue;
+            }
+            write!(text, "\n{name} around that time, on {}:", violation.channel)
+                .expect("a String takes everything");
+            let near = entries.iter().filter(|entry| {
+                let is_near = violation.at < entry.at + BEFORE && entry.at < violation.at + AFTER;
+                let is_ours = match &entry.what {
+                    Heard::Asked(channel) | Heard::Left(channel) => *channel == violation.channel,
+                    Heard::Message(message) => message["channel"] == violation.channel,
+                    Heard::Closed(_) | Heard::Ended => return true,
+                };
+                is_near && is_ours
+            });
+            for entry in near {
+                write!(text, "\n  {:8.3} {:?}", since(entry.at), entry.what)
+                    .expect("a String takes everything");
+            }
+        }
+        let mut published = self.ledger.all();
+        published.retain(|event| {
+            event.channel == violation.channel
+                && violation.at < event.answered + BEFORE
+                && event.begun < violation.at + AFTER
+        });
+        published.sort_by_key(|event| event.begun);
+        text += "\npublishes to that channel around that time:";
+        for event in published {
+            let (begun, answered) = (since(event.begun), since(event.answered));
+            let (id, outcome, node) = (event.id, event.outcome, event.node);
+            write!(text, "\n  {begun:8.3} to {answered:8.3} {id} {outcome:?} through {node}")
+                .expect("a String takes everything");
+        }
+        text
+    }
+}
