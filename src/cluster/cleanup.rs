@@ -123,12 +123,12 @@ pub(super) async fn condemn(
 ) {
     let noted: RedisResult<()> = async {
         for some in topics.chunks(PER_ROUND) {
-            let mut note = cmd("SADD");
-            note.arg(shared.names.topics_of(&node));
+            let mut noting = cmd("SADD");
+            noting.arg(shared.names.topics_of(&node));
             for topic in some {
-                note.arg(&**topic);
+                noting.arg(&**topic);
             }
-            connection.query::<()>(&note).await?;
+            connection.query::<()>(&noting).await?;
         }
         let mut end = cmd("ZADD");
         end.arg(shared.names.leases()).arg(0).arg(&node);
