@@ -189,7 +189,7 @@ impl Manager {
     /// Takes what the bus brought, as far as this turn goes.
     async fn take_pushes(&mut self, first: Push) {
         let mut push = first;
-        for _ in 0..PUSHES_PER_TURN {
+        for left in (0..PUSHES_PER_TURN).rev() {
             match push {
                 Push::Lost => return self.lose_link("the link to redis is lost"),
                 Push::Message { bus, message } => self.on_message(&bus, &message),
@@ -201,7 +201,7 @@ impl Manager {
                     }
                 }
             }
-            let Some(pushes) = &mut self.pushes else { return };
+            let Some(pushes) = self.pushes.as_mut().filter(|_| 0 < left) else { return };
             tokio::select! {
                 biased;
                 next = pushes.next() => push = next,

@@ -13,6 +13,9 @@ pub(super) struct Channel {
     id: ChannelId,
     sequence: u64,
     subscribers: usize,
+    /// How many of them each shard has: it may not know of some yet that are on their way to it.
+    by_shard: Vec<u32>,
+    /// The shards that have some.
     shards: ShardSet,
     roster: Option<Box<Roster>>,
     cached: Option<Box<Cached>>,
@@ -36,6 +39,7 @@ impl Channel {
             id,
             sequence: 0,
             subscribers: 0,
+            by_shard: Vec::new(),
             shards: ShardSet::default(),
             roster: None,
             cached: None,
@@ -85,12 +89,18 @@ impl Channel {
 
     pub(super) fn add_subscriber(&mut self, shard: ShardIndex) {
         self.subscribers += 1;
+        if self.by_shard.len() <= shard.get() {
+            self.by_shard.resize(shard.get() + 1, 0);
+        }
+        self.by_shard[shard.get()] += 1;
         self.shards.insert(shard);
     }
 
-    pub(super) fn remove_subscriber(&mut self, shard: ShardIndex, was_last_of_shard: bool) {
+    pub(super) fn remove_subscriber(&mut self, shard: ShardIndex) {
         self.subscribers -= 1;
-        if was_last_of_shard {
+        let of_shard = &mut self.by_shard[shard.get()];
+        *of_shard -= 1;
+        if *of_shard == 0 {
             self.shards.remove(shard);
         }
         if self.subscribers == 0 {

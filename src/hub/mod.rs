@@ -245,19 +245,17 @@ impl Hub {
             .or_insert_with(|| Channel::new(ChannelId(self.inboxes.next_id())))
     }
 
-    /// Ends a subscription, and tells those who remain. `was_last_of_shard`: the shard has no
-    /// other subscriber of this channel.
+    /// Ends a subscription, and tells those who remain.
     pub fn unsubscribe(
         &self,
         shard: ShardIndex,
-        was_last_of_shard: bool,
         name: &ChannelName,
         user_id: Option<&str>,
         now: Instant,
     ) {
         let Some(mut entry) = self.channels.get_mut(name) else { return };
         let channel = entry.value_mut();
-        channel.remove_subscriber(shard, was_last_of_shard);
+        channel.remove_subscriber(shard);
         self.subscriptions.fetch_sub(1, Ordering::Relaxed);
         if let Some(member_removed) = user_id.and_then(|user_id| channel.leave(name, user_id)) {
             channel.deliver(&self.inboxes, &member_removed, None);

@@ -114,7 +114,7 @@ fn only_shards_with_subscribers_are_bothered() {
     assert_eq!(bench.publish("c", "1").shards.iter().collect::<Vec<_>>(), [shard(1)]);
     assert_eq!(bench.heard(0), []);
     assert_eq!(bench.heard(1).len(), 1);
-    bench.hub.unsubscribe(shard(1), true, &name("c"), None, bench.now);
+    bench.hub.unsubscribe(shard(1), &name("c"), None, bench.now);
     assert_eq!(bench.publish("c", "2"), Published::default());
     assert_eq!(bench.heard(1), []);
 }
@@ -125,7 +125,7 @@ fn a_channel_without_subscribers_takes_no_memory() {
     bench.publish("c", "1");
     assert!(bench.hub.channels.is_empty());
     bench.subscribe(0, "c", None);
-    bench.hub.unsubscribe(shard(0), true, &name("c"), None, bench.now);
+    bench.hub.unsubscribe(shard(0), &name("c"), None, bench.now);
     assert!(bench.hub.channels.is_empty());
     assert_eq!((bench.hub.channels(), bench.hub.subscriptions()), (0, 0));
 }
@@ -145,9 +145,9 @@ fn a_member_is_announced_to_the_others_once() {
     assert!(sequence <= second.since, "the joiner does not hear of itself");
 
     bench.subscribe(0, "presence-r", Some("2"));
-    bench.hub.unsubscribe(shard(0), false, &name("presence-r"), Some("2"), bench.now);
+    bench.hub.unsubscribe(shard(0), &name("presence-r"), Some("2"), bench.now);
     assert_eq!(bench.heard(0), []);
-    bench.hub.unsubscribe(shard(0), false, &name("presence-r"), Some("2"), bench.now);
+    bench.hub.unsubscribe(shard(0), &name("presence-r"), Some("2"), bench.now);
     let removed = ("pusher_internal:member_removed".to_owned(), json!({"user_id": "2"}));
     assert_eq!(bench.heard(0), [removed]);
 }
@@ -168,7 +168,7 @@ fn a_cache_channel_remembers_its_last_event_until_it_expires() {
     assert_eq!(said(&bench.subscribe(0, "cache-c", None).cached.unwrap()).0, "pusher:cache_miss");
     bench.publish("cache-c", "1");
     bench.publish("cache-c", "2");
-    bench.hub.unsubscribe(shard(0), true, &name("cache-c"), None, bench.now);
+    bench.hub.unsubscribe(shard(0), &name("cache-c"), None, bench.now);
     bench.now += Duration::from_secs(9);
     bench.hub.on_time(bench.now);
     assert_eq!(said(&bench.subscribe(0, "cache-c", None).cached.unwrap()).1, json!(2));
@@ -204,7 +204,7 @@ fn every_change_of_a_small_count_is_told_at_once() {
     assert_eq!(bench.heard(0), [count(1)]);
     bench.subscribe(0, "c", None);
     assert_eq!(bench.heard(0), [count(2)]);
-    bench.hub.unsubscribe(shard(0), false, &name("c"), None, bench.now);
+    bench.hub.unsubscribe(shard(0), &name("c"), None, bench.now);
     assert_eq!(bench.heard(0), [count(1)]);
     bench.subscribe(0, "presence-r", Some("1"));
     assert_eq!(bench.heard(0), []);
@@ -217,7 +217,7 @@ fn who_comes_back_to_a_remembered_channel_is_told_the_count() {
     for _ in 0..2 {
         bench.subscribe(0, "cache-c", None);
         assert_eq!(bench.heard(0).len(), 1);
-        bench.hub.unsubscribe(shard(0), true, &name("cache-c"), None, bench.now);
+        bench.hub.unsubscribe(shard(0), &name("cache-c"), None, bench.now);
     }
 }
 
@@ -369,9 +369,8 @@ impl Model {
         self.settle();
         let Some(window) = self.windows.remove(&id) else { return };
         assert_eq!(window.heard, window.expected);
-        let was_last = self.windows.values().all(|other| other.shard != window.shard);
         let (hub, now) = (&self.bench.hub, self.bench.now);
-        hub.unsubscribe(shard(window.shard), was_last, &self.channel, Some(&window.user), now);
+        hub.unsubscribe(shard(window.shard), &self.channel, Some(&window.user), now);
         let connections = self.present.get_mut(&window.user).unwrap();
         *connections -= 1;
         if *connections == 0 {
@@ -435,4 +434,18 @@ fn any_interleaving_gives_each_subscriber_its_window_and_the_true_roster() {
             model.bench.hub.user_ids(&model.channel).iter().map(ToString::to_string).collect();
         assert_eq!(ids, model.present.into_keys().collect::<Vec<_>>(), "seed {seed}");
     }
+}
+
+#[test]
+fn a_shard_hears_of_a_channel_until_its_last_subscriber_is_gone() {
+    let bench = bench(|_| {});
+    let channel = name("room");
+    for _ in 0..2 {
+        bench.hub.subscribe(shard(0), &channel, None, bench.now).unwrap();
+    }
+    // The shard may know of one of the two only: the other is on its way to it.
+    bench.hub.unsubscribe(shard(0), &channel, None, bench.now);
+    assert_eq!(bench.hub.shards_of(&channel).iter().count(), 1);
+    bench.hub.unsubscribe(shard(0), &channel, None, bench.now);
+    assert_eq!(bench.hub.shards_of(&channel).iter().count(), 0);
 }

@@ -37,18 +37,16 @@ impl Node {
         None
     }
 
-    /// Ends a subscription of a shard's connection. `was_last_of_shard`: the shard has no other
-    /// subscriber of this channel.
+    /// Ends a subscription of a shard's connection.
     pub fn unsubscribe(
         &self,
         hub: &Hub,
         shard: ShardIndex,
-        was_last_of_shard: bool,
         channel: &ChannelName,
         user_id: Option<&Arc<str>>,
         now: Instant,
     ) {
-        hub.unsubscribe(shard, was_last_of_shard, channel, user_id.map(|id| &**id), now);
+        hub.unsubscribe(shard, channel, user_id.map(|id| &**id), now);
         if let Some(cluster) = &self.cluster {
             cluster.unsubscribe(hub, channel, user_id);
         }

@@ -98,10 +98,9 @@ impl Engine {
                 self.on_subscribed(key.place, name, user_id, subscribed);
             }
             Ok(attached) => {
-                let Attached { hub, user_id, subscribed } = *attached;
-                let was_last = self.subscribers.of(subscribed.channel).is_empty();
+                let Attached { hub, user_id, .. } = *attached;
                 let node = Arc::clone(&self.node);
-                node.unsubscribe(&hub, self.index, was_last, &name, user_id.as_ref(), self.now);
+                node.unsubscribe(&hub, self.index, &name, user_id.as_ref(), self.now);
             }
             Err(refusal) if is_waiting => {
                 if let Some(client) = self.client(key.place) {

@@ -294,15 +294,15 @@ impl Engine {
     ) {
         // What waits still is undone when its answer comes, and finds nobody.
         let Standing::At(stood_at) = subscription.place.0 else { return };
-        let removed = self.subscribers.remove(stood_at);
-        if let Some(moved) = removed.moved
+        let moved = self.subscribers.remove(stood_at);
+        if let Some(moved) = moved
             && let Some(client) = self.client(moved)
             && let Some(place) = client.session.place_mut(channel)
         {
             *place = subscription.place;
         }
         let user_id = subscription.user_id.as_ref();
-        self.node.unsubscribe(hub, self.index, removed.was_last, channel, user_id, self.now);
+        self.node.unsubscribe(hub, self.index, channel, user_id, self.now);
     }
 
     fn publish(

@@ -25,15 +25,6 @@ pub(super) struct Place {
     index: u32,
 }
 
-/// What the end of a subscription leaves behind.
-#[derive(Debug, Eq, PartialEq)]
-pub(super) struct Removed {
-    /// Whether the channel has no subscriber here any more.
-    pub(super) was_last: bool,
-    /// The connection that stands in the place now, and must be told.
-    pub(super) moved: Option<u32>,
-}
-
 impl Subscribers {
     pub(super) fn add(&mut self, channel: ChannelId, subscriber: Subscriber) -> Place {
         let list = self.0.entry(channel).or_default();
@@ -42,19 +33,17 @@ impl Subscribers {
         Place { channel, index }
     }
 
-    pub(super) fn remove(&mut self, place: Place) -> Removed {
-        let Some(list) = self.0.get_mut(&place.channel) else {
-            return Removed { was_last: true, moved: None };
-        };
+    /// Ends a subscription. Gives the connection that stands in its place now, and must be told.
+    pub(super) fn remove(&mut self, place: Place) -> Option<u32> {
+        let list = self.0.get_mut(&place.channel)?;
         list.swap_remove(place.index as usize);
         let moved = list.get(place.index as usize).map(|subscriber| subscriber.connection);
-        let was_last = list.is_empty();
-        if was_last {
+        if list.is_empty() {
             self.0.remove(&place.channel);
         } else if list.len() * 4 < list.capacity() {
             list.shrink_to(list.len() * 2);
         }
-        Removed { was_last, moved }
+        moved
     }
 
     pub(super) fn of(&self, channel: ChannelId) -> &[Subscriber] {

@@ -310,6 +310,8 @@ impl Topic {
             self.waiting.drain(..self.waiting.len().min(JOINS_MAX)).collect();
         let mut assertion = Assertion { base: self.count, is_full, ..Assertion::default() };
         if is_full {
+            // What the bus tells from now on is compared with the answer.
+            self.is_current = false;
             assertion.joins = self.users.iter().map(|(id, local)| local.asserted(id)).collect();
             self.departed.clear();
         }

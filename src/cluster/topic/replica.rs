@@ -207,7 +207,7 @@ impl Topic {
                 }
             }
         }
-        let went_back = !self.is_current && synced.sequence < reached;
+        let went_back = synced.sequence < reached;
         if reached < synced.sequence || went_back {
             effects.push(Effect::Interrupt);
         } else {
