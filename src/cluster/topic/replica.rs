@@ -105,6 +105,8 @@ impl Topic {
                         .entry(Arc::clone(&user_id))
                         .or_insert(Local { user_info, connections: 0 });
                     local.connections += 1;
+                    // It may have left by another connection while this one was on its way.
+                    self.departed.remove(&user_id);
                     user_id
                 });
                 Effect::Attach { connection, ticket, user_id, welcome: self.welcome(now) }

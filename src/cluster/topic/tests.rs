@@ -182,6 +182,18 @@ fn who_left_while_something_was_under_way_is_said_next() {
 }
 
 #[test]
+fn who_left_by_one_connection_while_another_was_on_its_way_stays() {
+    let mut topic = begun("presence-a", &["1"]);
+    topic.join(subscriber(2, Some("1")));
+    assertion(&mut topic);
+    topic.leave(Some("1"));
+    assert_eq!(answer(&mut topic, &synced(5, 5, 2, &[]), false), ["attach 2"]);
+    let next = assertion(&mut topic);
+    assert_eq!(next.base, 1);
+    assert!(next.departed.is_empty(), "the user is there by its other connection");
+}
+
+#[test]
 fn a_full_roster_refuses_only_who_is_new() {
     let mut topic = begun("presence-a", &["1"]);
     topic.join(subscriber(2, Some("2")));
