@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""What it costs to be two nodes instead of one, measured by the load generator.
+
+    cargo build --release --bin campanile --example load
+    python3 examples/cluster_figures.py target/release
+
+Starts one node alone, and two nodes on a Redis of their own, all on free ports of this machine, and loads the one and the
+two in turn, three times. Prints a table of medians. Needs redis-server and Python 3.11.
+"""
+
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+ROUNDS = 3
+SECONDS = "4"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start_node(folder, binary, redis):
+    port = free_port()
+    config = os.path.join(folder, f"{port}.toml")
+    with open(config, "w") as file:
+        # What a client may send is limited otherwise, and one load generator is many clients.
+        file.write('[server]\nshards = 1\n[connection]\nmax_messages_per_second = 0\n[log]\nlevel = "warn"\n')
+        file.write('[[apps]]\nid = "app-id"\nkey = "app-key"\nsecret = "app-secret"\n')
+        if redis:
+            file.write(f'[redis]\nurl = "redis://127.0.0.1:{redis}"\n')
+    command = [binary, "--config", config, "--env-file", os.devnull, "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    until = time.monotonic() + 10
+    while True:
+        try:
+            if urllib.request.urlopen(url + "/ready", timeout=1).status == 200:
+                return process, url
+        except (urllib.error.URLError, OSError):
+            if until < time.monotonic():
+                sys.exit("a node does not become ready")
+            time.sleep(0.05)
+
+
+def commands(redis):
+    """How often each command was called so far, by the answer of Redis."""
+    done = subprocess.run(["redis-cli", "-p", str(redis), "info", "commandstats"], capture_output=True, text=True)
+    lines = (line.split(":calls=") for line in done.stdout.splitlines() if ":calls=" in line)
+    return {name.removeprefix("cmdstat_"): int(rest.split(",")[0]) for name, rest in lines}
+
+
+def load(folder, scenario, urls, *options):
+    command = [os.path.join(folder, "examples", "load"), scenario, "--seconds", SECONDS, "--json", *options]
+    for url in urls:
+        command += ["--url", url]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    outcome = json.loads(done.stdout)[0]
+    if outcome["faults"]:
+        sys.exit(f"{scenario}: {outcome['faults']}")
+    return outcome["figures"]
+
+
+def number(value):
+    return f"{value:,.0f}" if 100 <= value else f"{value:.2f}"
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit("usage: cluster_figures.py FOLDER-OF-THE-BUILD")
+    build = os.path.abspath(sys.argv[1])
+    binary = os.path.join(build, "campanile")
+    redis = free_port()
+    processes = []
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            server = ["redis-server", "--port", str(redis), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+            processes.append(subprocess.Popen(server, stdout=subprocess.DEVNULL))
+            alone, one = start_node(folder, binary, None)
+            processes.append(alone)
+            nodes = [start_node(folder, binary, redis) for _ in range(2)]
+            processes += [process for process, _ in nodes]
+            two = [url for _, url in nodes]
+            before = commands(redis)
+            time.sleep(10)  # Nothing happens: that is what is counted.
+            after = commands(redis)
+            idle = (after["evalsha"] - before["evalsha"]) / 10 / 2
+            runs = [
+                ("publishes per second, one subscriber each", "unicast", "publishes_per_s", 1, []),
+                ("deliveries per second, 1,000 subscribers a node, saturated", "saturate", "deliveries_per_s", 1_000, []),
+                ("p50, one event under way, ms", "unicast", "p50_ms", 100, ["--publishers", "1", "--channels", "100"]),
+            ]
+            print("| figure | one node | two nodes on one Redis | |\n|---|---|---|---|", flush=True)
+            for what, scenario, figure, subscribers, options in runs:
+                figures = {1: [], 2: []}
+                for _ in range(ROUNDS):
+                    for count, urls in ((1, [one]), (2, two)):
+                        sized = ["--subscribers", str(subscribers * count)] if 1 < subscribers else []
+                        figures[count].append(load(build, scenario, urls, *sized, *options)[figure])
+                single, both = (statistics.median(figures[count]) for count in (1, 2))
+                print(f"| {what} | {number(single)} | {number(both)} | {both / single:.2f} x |", flush=True)
+            print(f"| commands per second and node while nothing happens | | {idle:.1f} | |")
+        finally:
+            for process in processes:
+                process.kill()
+
+
+if __name__ == "__main__":
+    main()
