@@ -64,6 +64,8 @@ const EAGER_INTERVAL: Duration = Duration::from_millis(100);
 const LINK_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an empty Redis waits for the processes that were there before.
 const ARRIVAL_WINDOW: Duration = Duration::from_secs(3);
+/// How long it waits for somebody who knows of any: whoever lost its link is back by then.
+const KNOWING_WINDOW: Duration = Duration::from_millis(1_500);
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_millis(400);
 
@@ -124,6 +126,7 @@ impl Membership {
             .arg(format!("{:016x}", rand::random::<u64>()))
             .arg(names.all_nodes())
             .number(ARRIVAL_WINDOW.as_millis())
+            .number(KNOWING_WINDOW.as_millis())
             .arg(if self.has_lease { "1" } else { "0" });
         for process in &self.known {
             call = call.arg(&**process);

@@ -1,16 +1,19 @@
 -- A node's sign of life, once a second; its coming, and its going.
 --
 -- KEYS  1 leases: nodes by when their lease ends, in ms of this server's clock
---       2 the generation: g its id, b when it was born, o 1 once it is open, l the last beat
+--       2 the generation: g its id, b when it was born, o 1 once it is open, l the last beat, k 1
+--         once somebody has come who knows who was there before
 --       3 the processes that are still to arrive in this generation
 -- ARGV  1 `join`, `arrive`, `beat` or `leave`   2 the node   3 its process   4 a lease, in ms
 --       5 a generation, should one be needed   6 the bus of all nodes
 --       7 how long an empty Redis waits for the processes that were there, in ms
---       8 1 if the node has had a lease before
+--       8 how long it waits for somebody who knows of any, in ms
+--       9 1 if the node has had a lease before
 --       then, with `join`, the processes that the node knows
 --
 -- A Redis that has lost its data begins a new generation. It is open for publishing once every
--- process that was there before has arrived, or has had the time to.
+-- process that was there before has arrived, or has had the time to. Who has just begun knows of
+-- nobody, which does not mean that nobody was there.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local leases, generation, expected = KEYS[1], KEYS[2], KEYS[3]
@@ -27,7 +30,8 @@ if not id then
   redis.call('HSET', generation, 'g', id, 'b', born, 'o', '0')
 end
 if phase == 'join' and not is_open then
-  for at = 9, #ARGV do redis.call('SADD', expected, ARGV[at]) end
+  for at = 10, #ARGV do redis.call('SADD', expected, ARGV[at]) end
+  if #ARGV >= 10 then redis.call('HSET', generation, 'k', '1') end
 end
 -- Nobody beat for a while: it was this server that stood still, and no lease is to suffer for it.
 -- A lease that ended at 0 is beyond that: somebody cleans up after its node already.
@@ -37,7 +41,7 @@ if last + lease / 2 < now then
   end
 end
 local ends = redis.call('ZSCORE', leases, node)
-local is_first = phase == 'join' and ARGV[8] ~= '1'
+local is_first = phase == 'join' and ARGV[9] ~= '1'
 if not is_first and (not ends or tonumber(ends) <= now) then
   return {'lapsed', id, is_open and 1 or 0, 0, now, {}, {}}
 end
@@ -45,8 +49,9 @@ redis.call('ZADD', leases, now + lease, node)
 local was_open = is_open
 if phase == 'arrive' then redis.call('SREM', expected, process) end
 if not is_open and phase ~= 'join' then
-  local is_due = born + tonumber(ARGV[7]) <= now
-  if is_due or redis.call('SCARD', expected) == 0 then
+  local age = now - born
+  local is_known = redis.call('HGET', generation, 'k') or tonumber(ARGV[8]) <= age
+  if tonumber(ARGV[7]) <= age or (is_known and redis.call('SCARD', expected) == 0) then
     is_open = true
     redis.call('DEL', expected)
     redis.call('HSET', generation, 'o', '1')
