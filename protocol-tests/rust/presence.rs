@@ -228,6 +228,8 @@ async fn p16_added_and_removed_alternate_whatever_two_connections_of_a_user_do()
     let (a, b) = (server.client().await, server.client().await);
     let churn = async {
         let clients = tokio::join!(come_and_go(a), come_and_go(b));
+        // Among several nodes, leaving takes a moment longer than being heard to leave.
+        users_become(&server, &["observer"]).await;
         server.publish(R, "marker", "1").await;
         clients
     };
@@ -343,6 +345,19 @@ fn assert_roster(roster: &Value, expected: &[&str]) {
         "{roster}"
     );
     assert_eq!(roster["count"], expected.len(), "{roster}");
+}
+
+async fn users_become(server: &Server, expected: &[&str]) {
+    let expected: Vec<Value> = expected.iter().map(|id| json!({ "id": id })).collect();
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        let users = server.get(&format!("channels/{R}/users"), &[]).await.json();
+        if users == json!({ "users": expected }) {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{users} instead of {expected:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 }
 
 async fn assert_users(server: &Server, expected: &[&str]) {
