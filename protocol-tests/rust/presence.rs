@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Server, Settings, inner};
+use crate::harness::{Client, Server, Settings, eventually, inner};
 
 const R: &str = "presence-r";
 
@@ -349,15 +349,11 @@ fn assert_roster(roster: &Value, expected: &[&str]) {
 
 async fn users_become(server: &Server, expected: &[&str]) {
     let expected: Vec<Value> = expected.iter().map(|id| json!({ "id": id })).collect();
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
-    loop {
-        let users = server.get(&format!("channels/{R}/users"), &[]).await.json();
-        if users == json!({ "users": expected }) {
-            return;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "{users} instead of {expected:?}");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    let expected = json!({ "users": expected });
+    eventually("the users are as they should be", async || {
+        server.get(&format!("channels/{R}/users"), &[]).await.json() == expected
+    })
+    .await;
 }
 
 async fn assert_users(server: &Server, expected: &[&str]) {
