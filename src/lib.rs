@@ -7,8 +7,8 @@
 //!
 //! Four kinds of code, kept apart: **values** ([`protocol`]), **state machines without I/O**
 //! ([`session`], the topics of [`cluster`]), **shared state without waiting** ([`hub`]), and **I/O
-//! without decisions** ([`shard`], [`http`], the link of [`cluster`]). They form layers; a lower one never names a higher one, and the test
-//! `tidy` reads the `use` lines to see to it.
+//! without decisions** ([`shard`], [`http`], the link of [`cluster`]). They form layers; a lower one
+//! never names a higher one, and the test `tidy` reads the `use` lines to see to it.
 //!
 //! ```text
 //! 7  main, cli                what can be typed

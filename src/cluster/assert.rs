@@ -11,7 +11,7 @@ use super::{
     topic::{Assertion, Effect, Synced, Topic},
 };
 use crate::{config::AppConfig, protocol::CloseCode};
-use redis::{RedisError, RedisResult, Value, cmd};
+use redis::{Cmd, RedisError, RedisResult, Value, cmd};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -143,33 +143,34 @@ pub(super) fn read(value: Value, now: Instant) -> Result<Verdict, Unexpected> {
 impl Manager {
     /// Notes that this node contributes to a topic, and listens to it.
     pub(super) fn enter(&mut self, topic: Arc<str>, mut connection: Connection) {
-        let mut note = cmd("SADD");
-        note.arg(self.shared.names.topics_of(&self.membership.node())).arg(&*topic);
-        let is_heard = self.topics.get(&topic).is_some_and(Topic::is_heard);
-        let bus = Arc::clone(&topic);
+        let (note, is_heard) = self.note("SADD", &topic);
+        let mut second = connection.clone();
         self.begin(async move {
-            let mut second = connection.clone();
             let noted = connection.query::<()>(&note);
-            let listening = async { if is_heard { second.subscribe(&bus).await } else { Ok(()) } };
+            let listening =
+                async { if is_heard { second.subscribe(&topic).await } else { Ok(()) } };
             let (noted, listening) = tokio::join!(noted, listening);
-            Outcome::Entered { topic, is_done: noted.and(listening).is_ok() }
+            Outcome::Entered { is_done: noted.and(listening).is_ok(), topic }
         });
     }
 
     /// Forgets a topic that nobody needs.
     pub(super) fn leave_topic(&mut self, topic: Arc<str>, mut connection: Connection) {
-        let mut note = cmd("SREM");
-        note.arg(self.shared.names.topics_of(&self.membership.node())).arg(&*topic);
-        let is_heard = self.topics.get(&topic).is_some_and(Topic::is_heard);
-        let bus = Arc::clone(&topic);
+        let (note, is_heard) = self.note("SREM", &topic);
+        let mut second = connection.clone();
         self.begin(async move {
-            let mut second = connection.clone();
             let noted = connection.query::<()>(&note);
-            let listening =
-                async { if is_heard { second.unsubscribe(&bus).await } else { Ok(()) } };
-            let (noted, listening) = tokio::join!(noted, listening);
-            Outcome::Left { topic, is_done: noted.and(listening).is_ok() }
+            let ending = async { if is_heard { second.unsubscribe(&topic).await } else { Ok(()) } };
+            let (noted, ending) = tokio::join!(noted, ending);
+            Outcome::Left { is_done: noted.and(ending).is_ok(), topic }
         });
+    }
+
+    /// The command that changes the list of this node's topics, and whether this one is listened to.
+    fn note(&self, command: &str, topic: &Arc<str>) -> (Cmd, bool) {
+        let mut note = cmd(command);
+        note.arg(self.shared.names.topics_of(&self.membership.node())).arg(&**topic);
+        (note, self.topics.get(topic).is_some_and(Topic::is_heard))
     }
 
     /// Asserts what this node has.
