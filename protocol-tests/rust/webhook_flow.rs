@@ -113,6 +113,7 @@ async fn w07_a_cache_that_three_clients_miss_at_once_is_missed_once() {
     for client in &mut clients {
         client.ask_for("cache-x").await;
         client.subscribed("cache-x").await;
+        client.expect_event("cache-x", "pusher:cache_miss", "{}").await;
     }
     clients[0].subscribe("marker").await;
     let mut events = told(&mut sink, 3).await;
@@ -154,7 +155,7 @@ async fn a_server_that_stops_tells_that_all_have_gone() {
     client.join("presence-r", "1").await;
     let mut events = told(&mut sink, 2).await;
     server.process.signal("TERM");
-    client.closed().await;
+    client.refused(4200).await;
     assert_eq!(server.process.exit_code().await, Some(0));
     events.extend(told(&mut sink, 2).await);
     let mut names: Vec<_> = events.iter().filter_map(|event| event["name"].as_str()).collect();
