@@ -12,8 +12,10 @@ use super::{Entry, Heard, Ledger, Listener, Outcome, Published};
 
 /// How the data of client events begins, which are in no ledger.
 pub(crate) const WHISPER: &str = "whisper";
-/// How long before a client leaves an event may be accepted and still be on its way to it.
-const ON_ITS_WAY: Duration = Duration::from_secs(2);
+/// How long before a client leaves an event may be accepted and still be on its way to it. A Redis that stands still may
+/// have answered the publisher and not have told every node yet: it does so when it goes on, after up to eight seconds,
+/// or the node's link is given up by then and its clients are closed a while later.
+const ON_ITS_WAY: Duration = Duration::from_secs(13);
 
 /// One subscription of one client, from its acknowledgement to its end.
 #[derive(Debug)]
