@@ -1,8 +1,9 @@
 //! Steps of topics, as commands; and what came of them, as effects on this node.
 
 use super::{
-    envelope::Envelope,
+    envelope::{Envelope, Notice},
     link::Connection,
+    logged::{self, Wanted},
     manager::{Manager, Outcome},
     names::{Subject, TopicName},
     publish::was_refused,
@@ -29,7 +30,7 @@ const WORK_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) fn assertion_call(
     shared: &Shared,
     name: &TopicName,
-    config: &AppConfig,
+    (config, wanted): (&AppConfig, Wanted),
     node: &str,
     assertion: &Assertion,
     now: Instant,
@@ -53,7 +54,10 @@ pub(super) fn assertion_call(
                 }
             }
         }
-        Subject::User(_) => flags.push('o'),
+        Subject::User(user_id) => {
+            field = user_id;
+            flags.push('o');
+        }
         Subject::Connections => largest = config.max_connections,
     }
     if assertion.is_full {
@@ -63,10 +67,14 @@ pub(super) fn assertion_call(
         }
     }
     let index = if flags.contains('i') { shared.names.index(&name.app_id) } else { hash.clone() };
-    let mut call = Call::of(&shared.scripts.sync)
-        .key(&hash)
-        .key(index)
-        .key(last)
+    let mut call = Call::of(&shared.scripts.sync).key(&hash).key(index).key(last);
+    let mut notice = String::new();
+    if !wanted.is_nothing() && !shared.is_cluster {
+        flags.extend(wanted.flags());
+        notice = Notice::Logged { app_id: name.app_id.to_string() }.encode();
+        call = call.key(shared.names.log(&name.app_id)).key(shared.names.log_state(&name.app_id));
+    }
+    let call = call
         .number(shared.clock.at(now + ASSERT_WITHIN))
         .arg(node)
         .arg(format!("{:016x}", rand::random::<u64>()))
@@ -76,7 +84,13 @@ pub(super) fn assertion_call(
         .number(largest)
         .arg(hash)
         .arg(field)
+        .arg(shared.names.all_nodes())
+        .arg(notice)
         .number(assertion.joins.len());
+    with_users(call, assertion)
+}
+
+fn with_users(mut call: Call, assertion: &Assertion) -> Call {
     for join in &assertion.joins {
         call = call
             .arg(&*join.user_id)
@@ -101,9 +115,15 @@ pub(super) enum Verdict {
 /// How the topic's counts turned, for those who keep books elsewhere.
 #[derive(Debug)]
 pub(super) struct Turn {
+    pub(super) was_total: usize,
     pub(super) total: usize,
     pub(super) members: usize,
+    /// Users who came with their first connection of all nodes.
+    pub(super) added: Vec<Arc<str>>,
+    /// Users who left with their last.
+    pub(super) removed: Vec<Arc<str>>,
     pub(super) at_ms: u64,
+    pub(super) at_us: u64,
 }
 
 /// Reads what the script answered.
@@ -115,14 +135,16 @@ pub(super) fn read(value: Value, now: Instant) -> Result<Verdict, Unexpected> {
         _ => return Err(Unexpected),
     }
     let (epoch, version, sequence) = (answer.text()?, answer.number()?, answer.number()?);
-    let (total, members, mine, _was_total) =
+    let (total, members, mine, was_total) =
         (answer.count()?, answer.count()?, answer.count()?, answer.count()?);
     let accepted = answer.text()?.bytes().map(|byte| byte == b'1').collect();
-    let (_added, _removed) = (answer.texts()?, answer.texts()?);
+    let shared = |texts: Vec<String>| texts.into_iter().map(Arc::from).collect();
+    let (added, removed) = (shared(answer.texts()?), shared(answer.texts()?));
     let roster = answer.texts()?;
     let last = answer.bytes()?;
     let last_ms = answer.number().unwrap_or(0);
     let at_ms = answer.number()?;
+    let microseconds = at_ms * 1_000 + answer.number()?;
     let pairs =
         roster.chunks_exact(2).map(|pair| (pair[0].as_str().into(), pair[1].as_str().into()));
     let synced = Synced {
@@ -137,7 +159,8 @@ pub(super) fn read(value: Value, now: Instant) -> Result<Verdict, Unexpected> {
             .ok()
             .map(|envelope| (envelope.frame, Duration::from_millis(last_ms))),
     };
-    Ok(Verdict::Done(Box::new(synced), Turn { total, members, at_ms }))
+    let turn = Turn { was_total, total, members, added, removed, at_ms, at_us: microseconds };
+    Ok(Verdict::Done(Box::new(synced), turn))
 }
 
 impl Manager {
@@ -185,7 +208,8 @@ impl Manager {
         let Some(hub) = self.hubs.get(&found.name.app_id) else { return };
         let (config, node) = (&hub.app().config, self.membership.node());
         let is_full = assertion.is_full;
-        let call = assertion_call(&self.shared, &found.name, config, &node, assertion, now);
+        let asked = (config, Wanted::of(hub, &found.name.subject));
+        let call = assertion_call(&self.shared, &found.name, asked, &node, assertion, now);
         self.begin(async move {
             let answer = call.run(&mut connection).await;
             Outcome::Synced { topic, is_full, answer }
@@ -234,7 +258,7 @@ impl Manager {
         let is_provisional = self.is_provisional();
         match answer.map(|value| read(value, now)) {
             Ok(Ok(Verdict::Done(synced, turn))) => {
-                self.keep_index(topic, &turn);
+                self.keep_books(topic, turn);
                 let Some(found) = self.topics.get_mut(topic) else { return };
                 let hub = self.hubs.get(&found.name.app_id);
                 let most = hub.map_or(0, |hub| hub.app().config.max_presence_members);
@@ -278,8 +302,8 @@ impl Manager {
         self.with(topic, Topic::not_synced);
     }
 
-    /// On a Redis Cluster, the index lies elsewhere and is written by itself.
-    fn keep_index(&self, topic: &Arc<str>, turn: &Turn) {
+    /// On a Redis Cluster, index and log lie elsewhere and are written by themselves.
+    fn keep_books(&self, topic: &Arc<str>, turn: Turn) {
         if !self.shared.is_cluster {
             return;
         }
@@ -288,10 +312,10 @@ impl Manager {
             return;
         };
         let (shared, name) = (Arc::clone(&self.shared), found.name.clone());
-        let (total, members, at_ms) = (turn.total, turn.members, turn.at_ms);
-        tokio::spawn(async move {
-            write_index(&shared, &name, &mut connection, &Turn { total, members, at_ms }).await;
-        });
+        if let Some(hub) = self.hubs.get(&name.app_id) {
+            logged::log(hub, &name.subject, &turn);
+        }
+        tokio::spawn(async move { write_index(&shared, &name, &mut connection, &turn).await });
     }
 
     /// Carries out on this node what came of a topic.

@@ -485,11 +485,7 @@ impl Manager {
         self.cleaning.insert(node.clone());
         let cleaning = cleanup::CleanUp {
             shared: Arc::clone(&self.shared),
-            configs: self
-                .hubs
-                .iter()
-                .map(|(id, hub)| (Arc::clone(id), Arc::clone(hub.app())))
-                .collect(),
+            hubs: self.hubs.clone(),
             by: self.membership.node(),
             node,
         };

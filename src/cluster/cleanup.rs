@@ -3,13 +3,13 @@
 use super::{
     assert::{Verdict, assertion_call, read, write_index},
     link::Connection,
+    logged::{self, Wanted},
     manager::Outcome,
-    names::Subject,
     scripts::Call,
     shared::Shared,
     topic::Assertion,
 };
-use crate::{app::App, config::AppConfig};
+use crate::{config::AppConfig, hub::Hub};
 use redis::{RedisResult, cmd};
 use std::{
     collections::HashMap,
@@ -21,7 +21,7 @@ use std::{
 #[derive(Debug)]
 pub(super) struct CleanUp {
     pub(super) shared: Arc<Shared>,
-    pub(super) configs: HashMap<Arc<str>, Arc<App>>,
+    pub(super) hubs: HashMap<Arc<str>, Arc<Hub>>,
     /// Who cleans up.
     pub(super) by: String,
     /// After whom.
@@ -95,13 +95,18 @@ impl CleanUp {
         };
         // Of an app that only the other node knew, nobody is here to be told anything.
         let unknown = AppConfig::default();
-        let config = self.configs.get(&name.app_id).map_or(&unknown, |app| &app.config);
+        let hub = self.hubs.get(&name.app_id);
+        let config = hub.map_or(&unknown, |hub| &hub.app().config);
+        let wanted = hub.map(|hub| Wanted::of(hub, &name.subject)).unwrap_or_default();
         let nothing = Assertion { is_full: true, ..Assertion::default() };
         let now = Instant::now();
-        let call = assertion_call(&self.shared, &name, config, &self.node, &nothing, now);
+        let call = assertion_call(&self.shared, &name, (config, wanted), &self.node, &nothing, now);
         match read(call.run(&mut connection).await?, now) {
             Ok(Verdict::Done(_, turn)) => {
-                if self.shared.is_cluster && matches!(name.subject, Subject::Channel(_)) {
+                if self.shared.is_cluster {
+                    if let Some(hub) = hub {
+                        logged::log(hub, &name.subject, &turn);
+                    }
                     write_index(&self.shared, &name, &mut connection, &turn).await;
                 }
                 Ok(())

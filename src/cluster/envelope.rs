@@ -49,6 +49,10 @@ pub(super) enum Notice {
     Beat { node: String },
     /// A user's connections are to be closed.
     Terminate { app_id: String, user_id: String },
+    /// Something was put into the empty log of an app.
+    Logged { app_id: String },
+    /// Nobody has the turn to read the log of an app.
+    Vacant { app_id: String },
 }
 
 /// The message is none of ours, or broken.
@@ -152,6 +156,8 @@ impl Notice {
             Self::Terminate { app_id, user_id } => {
                 format!("K {} {app_id}{user_id}", app_id.len())
             }
+            Self::Logged { app_id } => format!("L {app_id}"),
+            Self::Vacant { app_id } => format!("V {app_id}"),
         }
     }
 
@@ -159,6 +165,8 @@ impl Notice {
         let (kind, rest) = cut(bytes)?;
         match kind {
             "B" => Ok(Self::Beat { node: text(rest)?.to_owned() }),
+            "L" => Ok(Self::Logged { app_id: text(rest)?.to_owned() }),
+            "V" => Ok(Self::Vacant { app_id: text(rest)?.to_owned() }),
             "K" => {
                 let (len, rest) = number(rest)?;
                 let len = usize::try_from(len).map_err(|_| Foreign)?;
@@ -221,6 +229,8 @@ mod tests {
         for notice in [
             Notice::Beat { node: "n.1".into() },
             Notice::Terminate { app_id: "an app".into(), user_id: "u 1".into() },
+            Notice::Logged { app_id: "an app".into() },
+            Notice::Vacant { app_id: "an app".into() },
         ] {
             assert_eq!(Notice::decode(notice.encode().as_bytes()), Ok(notice));
         }

@@ -244,9 +244,12 @@ impl Manager {
     fn on_notice(&mut self, bytes: &[u8], now: Instant) {
         match Notice::decode(bytes) {
             Ok(Notice::Beat { node }) => {
+                self.shared.bells.heard(&node, now);
                 self.membership.hear_of(&node);
                 self.on_echo(&node, now);
             }
+            Ok(Notice::Logged { app_id }) => self.shared.bells.logged(&app_id),
+            Ok(Notice::Vacant { app_id }) => self.shared.bells.vacant(&app_id),
             Ok(Notice::Terminate { app_id, user_id }) => {
                 if let Some(hub) = self.hubs.get(app_id.as_str()) {
                     hub.terminate(&user_id);

@@ -16,6 +16,12 @@
 //! somebody here needs. The topic listens to the bus, asserts in Redis what this node has, and
 //! reads what all nodes have. From that *replica* the subscriber gets its acknowledgement.
 //!
+//! # What is told to the application
+//!
+//! On a single Redis, `sync.lua` logs what comes and goes in the step that makes it so; on a Redis
+//! Cluster the log lies in another slot, and whoever has asserted adds to it (`logged`). [`Store`]
+//! is for the node that tells.
+//!
 //! # When something fails
 //!
 //! `beat` keeps the link and the lease. After a lost link everything is asserted and read again,
@@ -29,6 +35,7 @@ mod beat;
 mod cleanup;
 mod envelope;
 mod link;
+mod logged;
 mod manager;
 mod metrics;
 mod names;
@@ -38,12 +45,14 @@ mod scripts;
 mod seen;
 mod shared;
 mod sign_in;
+mod store;
 mod topic;
 
 pub use metrics::BrokerMetrics;
 pub use publish::{NotPublished, Outgoing};
 pub use query::ChannelAnswer;
 pub use shared::Unavailable;
+pub use store::{Commit, Entry, Head, Look, NotCommitted, Queue, Queued, Store, View};
 
 use crate::{
     config::RedisConfig,
@@ -62,6 +71,7 @@ use std::{
     },
     time::Duration,
 };
+use store::Bells;
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -99,7 +109,9 @@ impl Cluster {
         let Some(target) = config.url.target() else { return Ok(None) };
         let endpoint = Endpoint::new(config, target.clone())?;
         let broker_wait = Duration::from_millis(config.broker_wait_ms);
-        let shared = Arc::new(Shared::new(&config.prefix, endpoint.is_cluster(), broker_wait));
+        let bells = Bells::of(hubs.keys().cloned());
+        let shared = Shared::new(&config.prefix, endpoint.is_cluster(), broker_wait, bells);
+        let shared = Arc::new(shared);
         let (inputs, asked) = mpsc::unbounded_channel();
         let backlog = Arc::new(AtomicUsize::new(0));
         let node_timeout = Duration::from_millis(config.node_timeout_ms);

@@ -93,6 +93,11 @@ impl Names {
         format!("{}:j{{{app_id}}}", self.prefix)
     }
 
+    /// Something of an app, by what it is.
+    pub(super) fn of_app(&self, what: &str, app_id: &str) -> String {
+        format!("{}:{what}{{{app_id}}}", self.prefix)
+    }
+
     /// The nodes by when their leases end.
     pub(super) fn leases(&self) -> String {
         format!("{}:leases{{nodes}}", self.prefix)

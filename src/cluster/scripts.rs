@@ -1,6 +1,6 @@
 //! The scripts that change in Redis what all nodes share, each in one step.
 
-use super::link::Connection;
+use super::{link::Connection, store::Store};
 use redis::{Cmd, RedisError, RedisResult, ServerErrorKind, Value, cmd};
 use std::{
     fmt::Display,
@@ -30,6 +30,11 @@ pub(super) struct Scripts {
     pub(super) claim: Arc<Script>,
     pub(super) channel: Arc<Script>,
     pub(super) index: Arc<Script>,
+    pub(super) append: Arc<Script>,
+    pub(super) look: Arc<Script>,
+    pub(super) commit: Arc<Script>,
+    pub(super) head: Arc<Script>,
+    pub(super) resign: Arc<Script>,
 }
 
 impl Scripts {
@@ -39,8 +44,11 @@ impl Scripts {
         let script = |text: &str| {
             Arc::new(Script {
                 text: text
+                    .replace("@LOG@", include_str!("lua/log.lua"))
                     .replace("@PUBLISH@", publish)
                     .replace("@TOMBSTONE_MS@", TOMBSTONE_MS)
+                    .replace("@OVERHEAD@", &Store::OVERHEAD_BYTES.to_string())
+                    .replace("@LOG_BYTES@", &Store::LOG_BYTES_MAX.to_string())
                     .replace("@LATEST_MAX@", LATEST_MAX),
                 sha: OnceLock::new(),
             })
@@ -52,13 +60,20 @@ impl Scripts {
             claim: script(include_str!("lua/claim.lua")),
             channel: script(include_str!("lua/channel.lua")),
             index: script(include_str!("lua/index.lua")),
+            append: script(include_str!("lua/append.lua")),
+            look: script(include_str!("lua/look.lua")),
+            commit: script(include_str!("lua/commit.lua")),
+            head: script(include_str!("lua/head.lua")),
+            resign: script(include_str!("lua/resign.lua")),
         }
     }
 
     /// Has Redis know all scripts.
     pub(super) async fn load(&self, connection: &mut Connection) -> RedisResult<()> {
-        let all = [&self.sync, &self.publish, &self.beat, &self.claim, &self.channel, &self.index];
-        for script in all {
+        let nodes =
+            [&self.sync, &self.publish, &self.beat, &self.claim, &self.channel, &self.index];
+        let webhooks = [&self.append, &self.look, &self.commit, &self.head, &self.resign];
+        for script in nodes.into_iter().chain(webhooks) {
             let mut load = cmd("SCRIPT");
             load.arg("LOAD").arg(&script.text);
             let sha: String = connection.query(&load).await?;
@@ -155,12 +170,22 @@ impl Answer {
         usize::try_from(self.number()?).map_err(|_| Unexpected)
     }
 
+    pub(super) fn counts(&mut self) -> Result<Vec<usize>, Unexpected> {
+        let mut list = self.list()?;
+        (0..list.0.len()).map(|_| list.count()).collect()
+    }
+
+    pub(super) fn all_bytes(&mut self) -> Result<Vec<Vec<u8>>, Unexpected> {
+        let mut list = self.list()?;
+        (0..list.0.len()).map(|_| list.bytes()).collect()
+    }
+
+    fn list(&mut self) -> Result<Self, Unexpected> {
+        Self::new(self.0.next().ok_or(Unexpected)?)
+    }
+
     pub(super) fn texts(&mut self) -> Result<Vec<String>, Unexpected> {
-        let mut list = Self::new(self.0.next().ok_or(Unexpected)?)?;
-        let mut texts = Vec::with_capacity(list.0.len());
-        while !list.0.as_slice().is_empty() {
-            texts.push(list.text()?);
-        }
-        Ok(texts)
+        let mut list = self.list()?;
+        (0..list.0.len()).map(|_| list.text()).collect()
     }
 }

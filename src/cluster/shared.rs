@@ -2,6 +2,7 @@
 
 use super::{
     envelope::EnvelopeId, link::Connection, metrics::BrokerMetrics, names::Names, scripts::Scripts,
+    store::Bells,
 };
 use std::{
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
@@ -37,6 +38,7 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) metrics: BrokerMetrics,
     pub(super) broker_wait: Duration,
+    pub(super) bells: Bells,
     process: u32,
     envelopes: AtomicU64,
 }
@@ -77,7 +79,7 @@ impl Clock {
 }
 
 impl Shared {
-    pub(super) fn new(prefix: &str, is_cluster: bool, broker_wait: Duration) -> Self {
+    pub(super) fn new(prefix: &str, is_cluster: bool, broker_wait: Duration, bells: Bells) -> Self {
         Self {
             names: Names::new(prefix),
             scripts: Scripts::new(is_cluster),
@@ -86,6 +88,7 @@ impl Shared {
             clock: Clock::new(),
             metrics: BrokerMetrics::default(),
             broker_wait,
+            bells,
             process: rand::random::<u32>() >> 8,
             envelopes: AtomicU64::new(0),
         }
@@ -181,7 +184,7 @@ mod tests {
 
     #[test]
     fn envelopes_have_names_of_their_own() {
-        let shared = Shared::new("p", false, Duration::ZERO);
+        let shared = Shared::new("p", false, Duration::ZERO, Bells::default());
         let (first, second) = (shared.envelope_id(), shared.envelope_id());
         assert_ne!(first, second);
         assert_eq!(format!("{:06x}", first.process()), shared.process());

@@ -5,7 +5,7 @@ use super::{
     draft::Draft,
     key::Key,
     origin::{ConfigError, Origin},
-    unsupported, webhooks,
+    webhooks,
 };
 use std::collections::BTreeMap;
 use toml::Value;
@@ -34,7 +34,6 @@ pub(super) fn check(config: &Config, draft: &Draft) -> Result<(), ConfigError> {
         webhooks::are_complete(draft, &app_key(index, "webhooks"), &app.webhooks)?;
     }
     ca_is_used(draft, redis)?;
-    unsupported::refuse_webhooks_of_many(config, draft)?;
     distinct(draft, apps, "id", |app| &app.id)?;
     distinct(draft, apps, "key", |app| &app.key)
 }

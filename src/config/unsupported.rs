@@ -2,7 +2,7 @@
 //!
 //! Whoever builds one of these parts deletes its lines here.
 
-use super::{Config, draft::Draft, key::Key, origin::ConfigError, variables::Variables};
+use super::{draft::Draft, key::Key, origin::ConfigError, variables::Variables};
 use toml::Value;
 
 const RULE: &str = "is not supported by this version of Campanile";
@@ -59,22 +59,6 @@ pub(super) fn refuse_without_redis(
         }
         None => Ok(()),
     }
-}
-
-/// Refuses webhooks on several nodes: what occurs there is decided for all of them, and told by
-/// none yet.
-pub(super) fn refuse_webhooks_of_many(config: &Config, draft: &Draft) -> Result<(), ConfigError> {
-    if config.redis.target().is_none() {
-        return Ok(());
-    }
-    for (index, app) in config.apps.iter().enumerate() {
-        if !app.webhooks.is_empty() {
-            let key = Key::new("apps").item(index).child("webhooks").item(0).child("url");
-            let rule = format!("{RULE} together with redis.url");
-            return Err(ConfigError::key(&draft.origin(&key), key, rule));
-        }
-    }
-    Ok(())
 }
 
 /// Refuses keys that ask for what this version cannot do.

@@ -145,8 +145,21 @@ impl Hub {
 
     /// Tells the application's observer, if it wants to hear.
     pub fn observe(&self, kind: Kind, occurrence: impl FnOnce() -> Occurrence) {
-        if self.observer.wants(&self.app_id, kind) {
+        if self.wants(kind) {
             self.observer.observe(&self.app_id, occurrence());
+        }
+    }
+
+    /// Whether the application's observer wants to hear of this kind.
+    #[must_use]
+    pub fn wants(&self, kind: Kind) -> bool {
+        self.observer.wants(&self.app_id, kind)
+    }
+
+    /// As [`Hub::observe`], of what was decided for all nodes at `at_us`.
+    pub fn observe_at(&self, kind: Kind, at_us: u64, occurrence: impl FnOnce() -> Occurrence) {
+        if self.wants(kind) {
+            self.observer.observe_at(&self.app_id, at_us, occurrence());
         }
     }
 

@@ -84,6 +84,10 @@ pub trait Observer: fmt::Debug + Send + Sync {
 
     /// Takes notice of an occurrence. Called under the lock of its channel: it must not wait.
     fn observe(&self, app_id: &str, occurrence: Occurrence);
+
+    /// As [`Observer::observe`], of what was decided elsewhere: in µs since 1970 by a clock that is
+    /// the same for all that is said of one channel or user.
+    fn observe_at(&self, app_id: &str, at_us: u64, occurrence: Occurrence);
 }
 
 /// Nobody: for a hub whose application wants to be told nothing.
@@ -96,6 +100,8 @@ impl Observer for Nobody {
     }
 
     fn observe(&self, _app_id: &str, _occurrence: Occurrence) {}
+
+    fn observe_at(&self, _app_id: &str, _at_us: u64, _occurrence: Occurrence) {}
 }
 
 /// Bytes that are no occurrence.

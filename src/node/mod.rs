@@ -55,6 +55,7 @@ pub struct Node {
     /// The other nodes; nothing if this one is alone.
     cluster: Option<Cluster>,
     webhooks: Arc<Webhooks>,
+    whispers: publish::Line,
 }
 
 impl Node {
@@ -92,6 +93,7 @@ impl Node {
             is_strict: connection.strict_protocol,
             shutdown,
             webhooks,
+            whispers: publish::Line::default(),
             inboxes,
             cluster: None,
         }
@@ -106,6 +108,9 @@ impl Node {
     pub fn join(&mut self, config: &RedisConfig) -> io::Result<()> {
         let hubs = self.hubs.values().map(|hub| (hub.app_id(), Arc::clone(hub))).collect();
         self.cluster = Cluster::join(config, hubs)?;
+        if let Some(cluster) = &self.cluster {
+            self.webhooks.share(cluster);
+        }
         Ok(())
     }
 

@@ -9,9 +9,11 @@ use crate::{
 };
 use std::{
     borrow::Cow,
-    sync::Arc,
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
+use tokio::sync::oneshot;
 
 /// An event as the application publishes it.
 #[derive(Debug)]
@@ -90,6 +92,7 @@ impl Node {
         };
         let (cluster, hub) = (cluster.clone(), Arc::clone(hub));
         let (channel, occurrence) = (channel.clone(), occurrence());
+        let turn = hub.wants(WebhookEvent::ClientEvent).then(|| self.whispers.line_up(&hub));
         tokio::spawn(async move {
             let outgoing = Outgoing {
                 channel: &channel,
@@ -97,14 +100,38 @@ impl Node {
                 except: Some(sender),
                 remember: Duration::ZERO,
             };
-            if cluster.whisper(&hub, outgoing).await.is_ok() {
-                return hub.observe(WebhookEvent::ClientEvent, || occurrence);
+            let is_done = cluster.whisper(&hub, outgoing).await.is_ok();
+            if let Some((before, _done)) = turn {
+                // It fails when the one before is gone, which is as good.
+                let _ = before.await;
+                if is_done {
+                    hub.observe(WebhookEvent::ClientEvent, || occurrence);
+                }
+            }
+            if is_done {
+                return;
             }
             let message = format!(
                 "The client event on {channel} may not have been delivered: try again later"
             );
             hub.tell(connection, event::error(None, &message));
         });
+    }
+}
+
+/// Has client events be observed in the order in which they were sent, although each waits for an
+/// answer of its own.
+#[derive(Debug, Default)]
+pub(super) struct Line(Mutex<HashMap<Arc<str>, oneshot::Receiver<()>>>);
+
+impl Line {
+    /// Takes the next place among those of an app: what comes when the one before is done with, and
+    /// what says so to the next, when it is dropped.
+    fn line_up(&self, hub: &Hub) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
+        let (done, is_done) = oneshot::channel();
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = last.insert(hub.app_id(), is_done);
+        (before.unwrap_or_else(|| oneshot::channel().1), done)
     }
 }
 

@@ -6,14 +6,15 @@ use super::{
     endpoint::{Endpoint, now},
     envelope::{self, Notice},
     filter::Kinds,
-    log::{Log, MemoryLog, READ_MAX},
+    log::{Log as _, MemoryLog, READ_MAX},
     machine::Machine,
+    shared::Shared,
     stats::{Count, RareLine},
 };
 use crate::hub::Occurrence;
 use crate::{config::AppConfig, signature::Signer};
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant, SystemTime},
 };
 use tokio::{
@@ -32,8 +33,10 @@ pub(super) struct AppWebhooks {
     /// What happened and was not taken, because too much was.
     pub(super) lost: Count,
     pub(super) endpoints: Vec<Arc<Endpoint>>,
-    signer: Signer,
-    batch_wait: Duration,
+    /// Where there are other nodes, what these have in common. Log and queues above are empty then.
+    pub(super) shared: OnceLock<Arc<Shared>>,
+    pub(super) signer: Signer,
+    pub(super) batch_wait: Duration,
 }
 
 impl AppWebhooks {
@@ -48,6 +51,7 @@ impl AppWebhooks {
             log: MemoryLog::default(),
             lost: Count::default(),
             endpoints,
+            shared: OnceLock::new(),
             signer: Signer::new(app.secret.expose()),
             batch_wait,
         })
@@ -175,6 +179,21 @@ impl<'a> Teller<'a> {
 }
 
 impl AppWebhooks {
+    /// Takes notice of an occurrence, which happened at `at_us` if it was decided elsewhere. What is
+    /// too much to hold is lost, and counted.
+    pub(super) fn observe(&self, at_us: u64, occurrence: Occurrence) {
+        if !self.wanted.contains(occurrence.kind()) {
+            return;
+        }
+        let taken = match self.shared.get() {
+            Some(shared) => shared.append(at_us, &occurrence),
+            None => self.log.append(occurrence),
+        };
+        if taken.is_err() {
+            self.lost.add(1);
+        }
+    }
+
     /// Hands a batch over to its delivery.
     fn send(&self, endpoint: &Endpoint, batch: &mut Batch, now: Instant) {
         if let Some((events, count)) = batch.take() {

@@ -23,9 +23,12 @@ pub(super) struct Endpoint {
     pub(super) app_id: String,
     /// The webhook's place in the app's configuration.
     pub(super) number: usize,
+    /// May hold a secret.
+    pub(super) url: String,
     pub(super) filter: Filter,
     pub(super) target: Arc<Target>,
-    pub(super) queue: MemoryQueue,
+    /// What waits on this node. Where there are others, Redis has what waits.
+    pub(super) queue: Arc<MemoryQueue>,
     pub(super) stats: Stats,
     headers: HeaderMap,
     drops: RareLine,
@@ -43,9 +46,10 @@ impl Endpoint {
             headers: headers(&target.authority, &app.key, &webhook.headers),
             app_id: app.id.clone(),
             number,
+            url: webhook.url.clone(),
             filter: Filter::new(webhook),
             target: Arc::new(target),
-            queue: MemoryQueue::default(),
+            queue: Arc::default(),
             stats: Stats::default(),
             drops: RareLine::default(),
         })
@@ -88,8 +92,9 @@ const IDLE: Duration = Duration::from_secs(4);
 /// Delivers what waits for one endpoint, in order: what can't be delivered holds up all that
 /// follows, until it is too old.
 #[derive(Debug)]
-pub(super) struct Delivery<P> {
+pub(super) struct Delivery<P, Q> {
     endpoint: Arc<Endpoint>,
+    queue: Arc<Q>,
     post: P,
     backoff: Backoff,
     tried: Option<Place>,
@@ -97,9 +102,14 @@ pub(super) struct Delivery<P> {
     last: watch::Receiver<bool>,
 }
 
-impl<P: Post> Delivery<P> {
-    pub(super) fn new(endpoint: Arc<Endpoint>, post: P, last: watch::Receiver<bool>) -> Self {
-        Self { endpoint, post, backoff: Backoff::default(), tried: None, last }
+impl<P: Post, Q: Queue> Delivery<P, Q> {
+    pub(super) fn new(
+        endpoint: Arc<Endpoint>,
+        queue: Arc<Q>,
+        post: P,
+        last: watch::Receiver<bool>,
+    ) -> Self {
+        Self { endpoint, queue, post, backoff: Backoff::default(), tried: None, last }
     }
 
     /// Delivers until the end, which is when nothing waits any more or the last attempt has failed.
@@ -122,15 +132,15 @@ impl<P: Post> Delivery<P> {
     async fn next(&mut self) -> Option<(Place, Notice)> {
         let mut is_resting = false;
         loop {
-            self.expire();
-            if let Some(first) = self.endpoint.queue.first_now() {
+            self.expire().await;
+            if let Some(first) = self.queue.first_now().await {
                 return Some(first);
             }
             if self.is_last() {
                 return None;
             }
             tokio::select! {
-                _ = self.endpoint.queue.first() => {}
+                _ = self.queue.first() => {}
                 _ = self.last.wait_for(|last| *last) => {}
                 () = time::sleep(IDLE), if !is_resting => {
                     self.post.rest();
@@ -146,13 +156,13 @@ impl<P: Post> Delivery<P> {
     ///
     /// How long to wait before the next attempt.
     async fn attempt(&mut self, place: Place, notice: &Notice) -> Result<(), Duration> {
-        let Endpoint { queue, stats, target, app_id, number, .. } = &*self.endpoint;
+        let Endpoint { stats, target, app_id, number, .. } = &*self.endpoint;
         if self.tried.replace(place) == Some(place) {
             stats.retried.add(1);
         }
         let error = match self.post.post(notice).await {
             Ok(answer) if answer.status.is_success() => {
-                queue.done(place);
+                self.queue.done(place).await;
                 stats.sent.add(notice.events);
                 stats.latency.observe(now().saturating_duration_since(notice.created_at));
                 self.backoff.succeeded();
@@ -182,8 +192,8 @@ impl<P: Post> Delivery<P> {
     async fn pause(&mut self, wait: Duration) {
         let end = now() + wait;
         while now() < end && !self.is_last() {
-            self.expire();
-            let first = self.endpoint.queue.first_now();
+            self.expire().await;
+            let first = self.queue.first_now().await;
             let expiry = first.map(|(_, notice)| notice.created_at + LIFETIME);
             let until = expiry.map_or(end, |expiry| expiry.min(end));
             tokio::select! {
@@ -193,10 +203,10 @@ impl<P: Post> Delivery<P> {
         }
     }
 
-    fn expire(&self) {
+    async fn expire(&mut self) {
         let now = now();
         if let Some(before) = now.checked_sub(LIFETIME) {
-            let events = self.endpoint.queue.drop_older(before);
+            let events = self.queue.drop_older(before).await;
             self.endpoint.count_dropped(Dropped::Expired, events, now);
         }
     }
@@ -258,7 +268,8 @@ mod tests {
             let (posted, last) = (Posted::default(), watch::Sender::new(false));
             let takes = Duration::from_millis(10);
             let script = Script { posted: Arc::clone(&posted), takes, status };
-            let delivery = Delivery::new(Arc::clone(&endpoint), script, last.subscribe());
+            let queue = Arc::clone(&endpoint.queue);
+            let delivery = Delivery::new(Arc::clone(&endpoint), queue, script, last.subscribe());
             Self { endpoint, posted, last, task: tokio::spawn(delivery.run()) }
         }
 

@@ -30,10 +30,24 @@ impl Notice {
         time_ms: u128,
         created_at: Instant,
     ) -> Self {
-        let body = format!(r#"{{"time_ms":{time_ms},"events":[{events}]}}"#);
-        let signature = signer.sign(&body);
-        Self { body: body.into(), signature, events: count, created_at }
+        Self::of_body(signer, body(events, time_ms), count, created_at)
     }
+
+    /// The notice that was made with this body.
+    pub(super) fn of_body(
+        signer: &Signer,
+        body: String,
+        events: usize,
+        created_at: Instant,
+    ) -> Self {
+        let signature = signer.sign(&body);
+        Self { body: body.into(), signature, events, created_at }
+    }
+}
+
+/// A body that tells `events`, which are JSON objects with commas between them.
+pub(super) fn body(events: &str, time_ms: u128) -> String {
+    format!(r#"{{"time_ms":{time_ms},"events":[{events}]}}"#)
 }
 
 /// An occurrence as the application reads it. Each has `name` and `channel`, because PHP's SDK reads

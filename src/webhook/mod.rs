@@ -11,9 +11,11 @@
 //! (`endpoint`) delivers what is in its queue, in order, and tries again for five minutes
 //! (`backoff`) over HTTP (`client`, `dial`, `address`).
 //!
+//! Where there are other nodes, log and queues lie in Redis, and one node at a time reads them
+//! (`shared`): the same filters, batches, requests and deliveries, and the same rules.
+//!
 //! So a slow endpoint has a queue and a task of its own and harms nobody; and every step between log
-//! and queue is a value without I/O whose time is an argument. Log and queue are traits, because
-//! those two are what must outlive a node.
+//! and queue is a value without I/O whose time is an argument.
 
 mod address;
 mod alternation;
@@ -28,6 +30,7 @@ mod filter;
 mod log;
 mod machine;
 mod queue;
+mod shared;
 mod stats;
 mod trial;
 
@@ -37,6 +40,7 @@ pub use stats::WebhookMetrics;
 pub use trial::{Trial, try_out};
 
 use crate::{
+    cluster::Cluster,
     config::Config,
     hub::{Observer, Occurrence},
     shutdown::Drain,
@@ -44,8 +48,7 @@ use crate::{
 use app::{AppWebhooks, tell};
 use dial::Dialer;
 use endpoint::{Delivery, now};
-use log::Log;
-use queue::Queue;
+use shared::Shared;
 use stats::Dropped;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet, time};
@@ -84,13 +87,18 @@ impl Webhooks {
         let (mut tellers, mut deliveries) = (JoinSet::new(), JoinSet::new());
         for app in self.apps.values() {
             let (app_of_task, ending) = (Arc::clone(app), ending.subscribe());
+            if let Some(shared) = app.shared.get() {
+                self.run_shared(&app_of_task, shared, &ending, &mut tellers);
+                continue;
+            }
             tellers.spawn(kept_alive(move || tell(Arc::clone(&app_of_task), ending.clone())));
             for endpoint in &app.endpoints {
                 let (endpoint, last) = (Arc::clone(endpoint), last.subscribe());
                 let dialer = self.dialer.clone();
                 deliveries.spawn(kept_alive(move || {
-                    let client = endpoint.client(dialer.clone());
-                    Delivery::new(Arc::clone(&endpoint), client, last.clone()).run()
+                    let (client, queue) = (endpoint.client(dialer.clone()), &endpoint.queue);
+                    Delivery::new(Arc::clone(&endpoint), Arc::clone(queue), client, last.clone())
+                        .run()
                 }));
             }
         }
@@ -101,17 +109,56 @@ impl Webhooks {
         while deliveries.join_next().await.is_some() {}
     }
 
-    /// Counts what waits still as dropped, and says how many events that were. For the very end.
+    /// Starts what an app needs that lives on several nodes.
+    fn run_shared(
+        &self,
+        app: &Arc<AppWebhooks>,
+        shared: &Arc<Shared>,
+        ending: &watch::Receiver<bool>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let (logging, is_ending) = (Arc::clone(shared), ending.clone());
+        tasks.spawn(kept_alive(move || {
+            let (logging, is_ending) = (Arc::clone(&logging), is_ending.clone());
+            async move { logging.log(is_ending).await }
+        }));
+        let (app, shared) = (Arc::clone(app), Arc::clone(shared));
+        let (dialer, is_ending) = (self.dialer.clone(), ending.clone());
+        tasks.spawn(kept_alive(move || {
+            let (app, shared) = (Arc::clone(&app), Arc::clone(&shared));
+            shared::tell(app, shared, dialer.clone(), is_ending.clone())
+        }));
+    }
+
+    /// Has what waits lie in the Redis that the nodes share, so that it is the cluster's. To be
+    /// called before [`Webhooks::run`], if at all.
+    pub fn share(&self, cluster: &Cluster) {
+        for app in self.apps.values() {
+            if let Some(store) = cluster.store(&app.id) {
+                app.shared.get_or_init(|| Arc::new(Shared::new(store)));
+            }
+        }
+    }
+
+    /// Counts what waits still as dropped, and says how many events that were. What lies in Redis
+    /// waits for the other nodes. For the very end.
     #[must_use = "whoever stops the server is to be told"]
     pub fn abandon(&self) -> usize {
+        let unlogged = |app: &Arc<AppWebhooks>| {
+            let unlogged = app.shared.get().map_or(0, |shared| shared.unlogged());
+            app.lost.add(unlogged);
+            unlogged
+        };
+        let lost: usize = self.apps.values().map(unlogged).sum();
         let endpoints = self.apps.values().flat_map(|app| &app.endpoints);
-        endpoints
+        let dropped: usize = endpoints
             .map(|endpoint| {
                 let events = endpoint.queue.events();
                 endpoint.count_dropped(Dropped::Shutdown, events, now());
                 events
             })
-            .sum()
+            .sum();
+        lost + dropped
     }
 
     /// Exposes what is counted.
@@ -127,11 +174,13 @@ impl Observer for Webhooks {
         self.apps.get(app_id).is_some_and(|app| app.wanted.contains(kind))
     }
 
-    /// What is too much to hold is lost, and counted.
     fn observe(&self, app_id: &str, occurrence: Occurrence) {
-        let Some(app) = self.apps.get(app_id) else { return };
-        if app.wanted.contains(occurrence.kind()) && app.log.append(occurrence).is_err() {
-            app.lost.add(1);
+        self.observe_at(app_id, 0, occurrence);
+    }
+
+    fn observe_at(&self, app_id: &str, at_us: u64, occurrence: Occurrence) {
+        if let Some(app) = self.apps.get(app_id) {
+            app.observe(at_us, occurrence);
         }
     }
 }

@@ -8,34 +8,27 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// The queue of one endpoint: one task pushes, another delivers.
+/// The queue of one endpoint, as whoever delivers sees it.
 ///
-/// A notice stays in it until it is done with. That is the seam for a queue that outlives its node:
-/// another that takes over begins with what was not done.
-pub(super) trait Queue {
-    /// Puts a notice at the end. What is too much is dropped, the oldest first; says how many
-    /// events that were.
-    fn push(&self, notice: Notice) -> usize;
-
+/// A notice stays in it until it is done with. Of a queue that outlives its node, another that takes
+/// over begins with what was not done.
+pub(super) trait Queue: Send + Sync {
     /// Waits until there is a notice, and gives the oldest with its place. Safe to cancel.
     fn first(&self) -> impl Future<Output = (Place, Notice)> + Send;
 
-    /// As [`Queue::first`], without waiting.
-    fn first_now(&self) -> Option<(Place, Notice)>;
+    /// As [`Queue::first`], without waiting for one.
+    fn first_now(&self) -> impl Future<Output = Option<(Place, Notice)>> + Send;
 
     /// Removes the notice at `place`, if it was not dropped in the meantime.
-    fn done(&self, place: Place);
+    fn done(&self, place: Place) -> impl Future<Output = ()> + Send;
 
     /// Drops what was created at `before` or earlier, and says how many events that were.
-    fn drop_older(&self, before: Instant) -> usize;
-
-    /// How many events wait.
-    fn events(&self) -> usize;
+    fn drop_older(&self, before: Instant) -> impl Future<Output = usize> + Send;
 }
 
 /// Names a notice of a queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Place(u64);
+pub(super) struct Place(pub(super) u64);
 
 /// A queue that ends with the process.
 #[derive(Debug, Default)]
@@ -81,8 +74,10 @@ impl Waiting {
     }
 }
 
-impl Queue for MemoryQueue {
-    fn push(&self, notice: Notice) -> usize {
+impl MemoryQueue {
+    /// Puts a notice at the end. What is too much is dropped, the oldest first; says how many
+    /// events that were.
+    pub(super) fn push(&self, notice: Notice) -> usize {
         if Self::BYTES_MAX < bytes(&notice) {
             // Room for it can't be made.
             return notice.events;
@@ -98,15 +93,6 @@ impl Queue for MemoryQueue {
         drop(waiting);
         self.pushed.notify_one();
         dropped
-    }
-
-    async fn first(&self) -> (Place, Notice) {
-        loop {
-            if let Some(first) = self.first_now() {
-                return first;
-            }
-            self.pushed.notified().await;
-        }
     }
 
     fn first_now(&self) -> Option<(Place, Notice)> {
@@ -130,8 +116,32 @@ impl Queue for MemoryQueue {
         dropped
     }
 
-    fn events(&self) -> usize {
+    /// How many events wait.
+    pub(super) fn events(&self) -> usize {
         self.lock().events
+    }
+}
+
+impl Queue for MemoryQueue {
+    async fn first(&self) -> (Place, Notice) {
+        loop {
+            if let Some(first) = self.first_now() {
+                return first;
+            }
+            self.pushed.notified().await;
+        }
+    }
+
+    async fn first_now(&self) -> Option<(Place, Notice)> {
+        self.first_now()
+    }
+
+    async fn done(&self, place: Place) {
+        self.done(place);
+    }
+
+    async fn drop_older(&self, before: Instant) -> usize {
+        self.drop_older(before)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is counted of webhooks, and how it is exposed. Labels name the app and the webhook's number
 //! in it: a URL may hold a secret.
 
-use super::{Webhooks, app::AppWebhooks, endpoint::Endpoint, queue::Queue};
+use super::{Webhooks, app::AppWebhooks, endpoint::Endpoint};
 use crate::metrics::Histogram;
 use prometheus_client::{
     collector::Collector,
@@ -31,6 +31,20 @@ impl Count {
     }
 }
 
+/// A count that is said anew.
+#[derive(Debug, Default)]
+pub(super) struct Level(AtomicU64);
+
+impl Level {
+    pub(super) fn set(&self, level: usize) {
+        self.0.store(level as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// What is counted of one endpoint.
 #[derive(Debug, Default)]
 pub(super) struct Stats {
@@ -42,6 +56,8 @@ pub(super) struct Stats {
     pub(super) retried: Count,
     /// Events that were given up, by reason.
     dropped: [Count; Dropped::ALL.len()],
+    /// Events that wait in Redis, while this node tells.
+    pub(super) waiting: Level,
     /// From the making of a notice to its delivery.
     pub(super) latency: Histogram,
 }
@@ -126,13 +142,27 @@ const NUMBERS: [(&str, &str, MetricType, Read); 4] = [
         "campanile_webhook_events_waiting",
         "Events that wait to be told to a webhook",
         MetricType::Gauge,
-        |endpoint| endpoint.queue.events() as u64,
+        |endpoint| endpoint.queue.events() as u64 + endpoint.stats.waiting.get(),
     ),
 ];
 
 impl WebhookMetrics {
     fn apps(&self) -> impl Iterator<Item = &AppWebhooks> {
         self.0.apps.values().map(|app| &**app)
+    }
+
+    /// Of each app that lives on several nodes, whether this one tells.
+    fn encode_tells(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Whether this node is the one that tells the webhooks of an app";
+        let name = "campanile_webhook_tells";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for app in self.apps() {
+            if let Some(shared) = app.shared.get() {
+                let labels = [("app", app.id.clone())];
+                family.encode_family(&labels)?.encode_gauge(&u64::from(shared.tells()))?;
+            }
+        }
+        Ok(())
     }
 
     fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
@@ -185,7 +215,7 @@ impl Collector for WebhookMetrics {
             let count = app.lost.get();
             family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
         }
-        Ok(())
+        self.encode_tells(&mut encoder)
     }
 }
 

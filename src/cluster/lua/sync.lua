@@ -11,15 +11,19 @@
 -- Everything said here is absolute, so saying it twice does no harm.
 --
 -- KEYS  1 the hash, 2 the app's index of channels, 3 the last event of a cache channel. On a
---       Redis Cluster the index lies elsewhere, and 2 is the hash again.
+--       Redis Cluster the index lies elsewhere, and 2 is the hash again. Where something is logged:
+--       4 the log of what is to be told of the app, 5 its state
 -- ARGV  1 until when this may be done, in ms of this server's clock   2 the node
 --       3 an epoch, should one be needed   4 what the node has of the total, joins aside
 --       5 flags: f all of the node's users are among the joins, s a snapshot is wanted,
---         t totals are told, o only those from and to none are, i the index is kept
+--         t totals are told, o only those from and to none are, i the index is kept,
+--         w it is logged when the total turns from and to none, m members are, n totals are
 --       6 most members, 0 for no limit   7 largest total, 0 for no limit
---       8 the bus   9 the field of the index   10 the number of joins
+--       8 the bus   9 the channel or user, which is the field of the index   10 the bus of all
+--       nodes   11 the notice that something is logged   12 the number of joins
 --       then for each join: user, info, connections, 1 if the limit holds for it
 --       then the users who left
+@LOG@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if tonumber(ARGV[1]) < now then return {'late'} end
@@ -56,12 +60,12 @@ local part = function(user)
   end
 end
 
-local joins = tonumber(ARGV[10])
-for at = 11 + 4 * joins, #ARGV do part(ARGV[at]) end
+local joins = tonumber(ARGV[12])
+for at = 13 + 4 * joins, #ARGV do part(ARGV[at]) end
 if has('f') and exists then
   -- Counts afresh, so that whatever went wrong before is right now.
   local all, stays, begins = redis.call('HGETALL', key), {}, 'u:' .. node .. ':'
-  for at = 0, joins - 1 do stays[ARGV[11 + 4 * at]] = true end
+  for at = 0, joins - 1 do stays[ARGV[13 + 4 * at]] = true end
   total, count = 0, 0
   for at = 1, #all, 2 do
     local kind = string.sub(all[at], 1, 2)
@@ -81,11 +85,11 @@ local most, largest = tonumber(ARGV[6]), tonumber(ARGV[7])
 local room = wanted
 if largest > 0 then room = math.max(mine, largest - total + mine) end
 for at = 0, joins - 1 do
-  local user, info, connections = ARGV[11 + 4 * at], ARGV[12 + 4 * at], tonumber(ARGV[13 + 4 * at])
+  local user, info, connections = ARGV[13 + 4 * at], ARGV[14 + 4 * at], tonumber(ARGV[15 + 4 * at])
   local is_in = true
   if user ~= '' and redis.call('HEXISTS', key, 'u:' .. node .. ':' .. user) == 0 then
     local nodes, first = by_nodes(user)
-    if nodes == 0 and ARGV[14 + 4 * at] == '1' and most > 0 and count >= most then
+    if nodes == 0 and ARGV[16 + 4 * at] == '1' and most > 0 and count >= most then
       is_in = false
     else
       redis.call('HSET', key, 'u:' .. node .. ':' .. user, '')
@@ -139,7 +143,36 @@ if has('s') then
   cached = redis.call('GET', KEYS[3])
   if cached then cached_ms = redis.call('PTTL', KEYS[3]) end
 end
+-- Last, when nothing can fail any more: what fails is done again.
+if KEYS[4] then
+  local records, subject = {}, cjson.encode(ARGV[9])
+  local log = function(kind, rest)
+    records[#records + 1] = string.format('%.0f', time[1] * 1000000 + time[2]) .. ' {"k":"' .. kind .. '",' .. rest .. '}'
+  end
+  local log_members = function(kind, users)
+    for _, user in ipairs(users) do
+      log(kind, '"c":' .. subject .. ',"u":' .. cjson.encode(user))
+    end
+  end
+  local is_user = has('o')
+  if has('w') and turned and total > 0 then
+    log(is_user and 'user_online' or 'channel_occupied', (is_user and '"u":' or '"c":') .. subject)
+  end
+  if has('m') then
+    log_members('member_removed', removed)
+    log_members('member_added', added)
+  end
+  if has('w') and turned and total == 0 then
+    log(is_user and 'user_offline' or 'channel_vacated', (is_user and '"u":' or '"c":') .. subject)
+  end
+  if has('n') and total ~= was_total then
+    log('subscription_count', '"c":' .. subject .. ',"n":' .. string.format('%.0f', total))
+  end
+  if #records > 0 and add_to_log(KEYS[4], KEYS[5], records, @LOG_BYTES@) then
+    redis.call('@PUBLISH@', ARGV[10], ARGV[11])
+  end
+end
 return {
   'ok', epoch, version, sequence, total, count, wanted, was_total,
-  table.concat(accepted), added, removed, members, cached or '', cached_ms, now,
+  table.concat(accepted), added, removed, members, cached or '', cached_ms, now, time[2] % 1000,
 }

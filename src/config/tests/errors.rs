@@ -100,14 +100,6 @@ fn what_is_not_built_is_refused_in_the_environment() {
 }
 
 #[test]
-fn webhooks_and_several_nodes_are_refused_together() {
-    let config = "[[apps]]\nid = \"1\"\nkey = \"k\"\nsecret = \"s\"\n[[apps.webhooks]]\nurl = \"http://a\"\nevents = [\"cache_miss\"]\n";
-    let error = Setup::default().file(config).env("CAMPANILE_REDIS__URL", "redis://a").error();
-    let rule = "is not supported by this version of Campanile together with redis.url";
-    assert_eq!(error, format!("config.toml:6: apps[0].webhooks[0].url: {rule}"));
-}
-
-#[test]
 fn what_is_not_built_may_be_named_as_long_as_it_is_off() {
     let off = [
         ("REVERB_SCALING_ENABLED", "(false)"),

@@ -1,0 +1,246 @@
+//! Nodes die, Redis stands still: nothing that was logged is lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::group::{Group, of_channel, of_member, request, sample, told, until, webhooks};
+use crate::sink::Sink;
+
+const R: &str = "presence-r";
+const COMES_AND_GOES: &str =
+    r#"["channel_occupied", "channel_vacated", "member_added", "member_removed"]"#;
+/// A dead node's members are gone within so long, and that is kept back for another three seconds.
+const TOLD_WITHIN: Duration = Duration::from_secs(14);
+
+/// Joins a member on `node`, kills that node, and hears that the member and the channel are gone.
+async fn gone_with_its_node(mut group: Group, mut sink: Sink, node: usize) {
+    let mut member = group.client(node).await;
+    member.join(R, "10").await;
+    let came = [of_channel("channel_occupied", R), of_member("member_added", R, "10")];
+    assert_eq!(told(&mut sink, 2).await, came);
+    let start = Instant::now();
+    group.kill(node).await;
+    let mut gone = told(&mut sink, 2).await;
+    assert!(start.elapsed() < TOLD_WITHIN, "{:?}", start.elapsed());
+    gone.sort_by_key(|event| event["name"].to_string());
+    let expected = [of_channel("channel_vacated", R), of_member("member_removed", R, "10")];
+    assert_eq!(gone, expected);
+    // Once: what happens next is told next.
+    let mut other = group.client(0).await;
+    other.subscribe("marker").await;
+    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "marker")]);
+}
+
+#[tokio::test]
+async fn what_was_on_a_node_that_is_killed_is_told_to_be_gone_once() {
+    let sink = Sink::new().await;
+    let group = Group::of(3, webhooks(&[(&sink, COMES_AND_GOES)])).await;
+    let node = (group.teller().await + 1) % 3;
+    gone_with_its_node(group, sink, node).await;
+}
+
+#[tokio::test]
+async fn what_was_on_the_very_node_that_tells_is_told_to_be_gone_once() {
+    let sink = Sink::new().await;
+    let group = Group::of(2, webhooks(&[(&sink, COMES_AND_GOES)])).await;
+    let node = group.teller().await;
+    gone_with_its_node(group, sink, node).await;
+}
+
+#[tokio::test]
+async fn on_a_redis_cluster_what_was_on_a_node_that_is_killed_is_told_to_be_gone_once() {
+    let sink = Sink::new().await;
+    let group = Group::on_a_cluster(2, webhooks(&[(&sink, COMES_AND_GOES)])).await;
+    let node = group.teller().await;
+    gone_with_its_node(group, sink, node).await;
+}
+
+/// A sink that never answers until it is told to.
+async fn hanging() -> (Sink, Arc<AtomicBool>) {
+    let answers = Arc::new(AtomicBool::new(false));
+    let does_answer = Arc::clone(&answers);
+    let sink = Sink::answering(move |_| does_answer.load(Ordering::SeqCst).then_some(200)).await;
+    (sink, answers)
+}
+
+fn numbers(events: &[Value]) -> Vec<u64> {
+    let number = |event: &Value| {
+        let data = event["data"].as_str().expect("data is text");
+        data.parse().expect("it is a number")
+    };
+    events.iter().map(number).collect()
+}
+
+#[tokio::test]
+async fn a_queue_outlives_the_node_that_was_to_deliver_it() {
+    let (mut sink, answers) = hanging().await;
+    let settings = webhooks(&[(&sink, r#"["client_event"]"#)])
+        .section("webhooks", "batch_ms", 0)
+        .app("client_events_per_second", 1_000);
+    let mut group = Group::of(3, settings).await;
+    let teller = group.teller().await;
+    let mut client = group.client((teller + 1) % 3).await;
+    client.subscribe("private-a").await;
+    for number in 0..50 {
+        client.whisper("client-a", "private-a", json!(number.to_string())).await;
+    }
+    let first = request(&mut sink).await;
+    let waiting = async |group: &Group| {
+        let teller = &group.nodes[group.teller().await];
+        sample(teller, "campanile_webhook_events_waiting").await
+    };
+    until("all wait", async || waiting(&group).await == Some(50)).await;
+    group.kill(teller).await;
+    answers.store(true, Ordering::SeqCst);
+    let mut events = Vec::new();
+    let mut bodies = Vec::new();
+    while events.len() < 50 {
+        let request = request(&mut sink).await;
+        bodies.push(request.body.clone());
+        events.extend(request.events());
+    }
+    assert_eq!(bodies[0], first.body, "byte for byte the same");
+    assert_eq!(numbers(&events), (0..50).collect::<Vec<_>>());
+    until("nothing waits", async || waiting(&group).await == Some(0)).await;
+    client.whisper("client-a", "private-a", json!("99")).await;
+    assert_eq!(numbers(&told(&mut sink, 1).await), [99], "nothing was told twice");
+}
+
+/// The one who tells is killed while events come: each is told at least once, and in order.
+#[tokio::test]
+async fn whoever_tells_may_die_at_any_time() {
+    let mut sink = Sink::new().await;
+    let settings = webhooks(&[(&sink, r#"["client_event"]"#)])
+        .section("webhooks", "batch_ms", 1)
+        .app("client_events_per_second", 1_000);
+    let mut group = Group::of(3, settings).await;
+    let teller = group.teller().await;
+    let mut client = group.client((teller + 1) % 3).await;
+    client.subscribe("private-a").await;
+    let mut events = Vec::new();
+    for number in 0..300 {
+        client.whisper("client-a", "private-a", json!(number.to_string())).await;
+        if number == 150 {
+            events = told_so_far(&mut sink).await;
+            group.kill(teller).await;
+        }
+    }
+    while numbers(&events).last() != Some(&299) {
+        events.extend(request(&mut sink).await.events());
+    }
+    // At most the request that was on its way is told again, which has at most 100 events.
+    let repeated = events.len() - 300;
+    assert!(repeated <= 100, "{repeated}");
+    let mut next = 0;
+    let numbers = numbers(&events);
+    for number in numbers.iter().copied() {
+        assert!(number <= next, "{number} before {next}: {numbers:?}");
+        next = next.max(number + 1);
+    }
+}
+
+/// What was told by now, and something at least.
+async fn told_so_far(sink: &mut Sink) -> Vec<Value> {
+    let mut events = request(sink).await.events();
+    while sink.heard() < sink.count() {
+        events.extend(request(sink).await.events());
+    }
+    events
+}
+
+#[tokio::test]
+async fn a_node_that_stops_hands_over_at_once_and_nothing_is_told_twice() {
+    let mut sink = Sink::new().await;
+    let mut group = Group::of(2, webhooks(&[(&sink, COMES_AND_GOES)])).await;
+    let teller = group.teller().await;
+    let mut member = group.client(teller).await;
+    member.join(R, "10").await;
+    assert_eq!(told(&mut sink, 2).await.len(), 2);
+    let mut node = group.nodes.remove(teller);
+    node.signal("TERM");
+    member.refused(4200).await;
+    assert_eq!(node.process.exit_code().await, Some(0));
+    // Whoever reconnects at once has never been away.
+    let mut member = group.client(0).await;
+    member.join(R, "10").await;
+    member.subscribe("u").await;
+    member.unsubscribe("u").await;
+    let expected = [of_channel("channel_occupied", "u"), of_channel("channel_vacated", "u")];
+    assert_eq!(told(&mut sink, 2).await, expected);
+}
+
+#[tokio::test]
+async fn a_redis_that_stands_still_makes_nothing_be_told_twice_or_never() {
+    let mut sink = Sink::new().await;
+    let settings = webhooks(&[(&sink, COMES_AND_GOES)]).section("redis", "node_timeout_ms", 6_000);
+    let group = Group::of(2, settings).await;
+    let mut clients = [group.client(0).await, group.client(1).await];
+    clients[0].subscribe("a").await;
+    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "a")]);
+    group.redis[0].freeze();
+    until("the nodes notice", async || {
+        for node in &group.nodes {
+            let reply = crate::harness::Http::plain(node.address, "GET", "/ready", &[]).await;
+            if reply.status == 200 {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
+    // Nobody is told of this before Redis is back.
+    clients[1].ask_for("b").await;
+    clients[0].unsubscribe("a").await;
+    group.redis[0].thaw();
+    clients[1].subscribed("b").await;
+    let mut events = told(&mut sink, 2).await;
+    events.sort_by_key(|event| event["channel"].to_string());
+    let expected = [of_channel("channel_vacated", "a"), of_channel("channel_occupied", "b")];
+    assert_eq!(events, expected);
+    clients[1].subscribe("marker").await;
+    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "marker")]);
+}
+
+#[tokio::test]
+async fn whoever_has_lost_the_turn_tells_nothing_until_it_has_it_again() {
+    let mut sink = Sink::new().await;
+    let group = Group::of(2, webhooks(&[(&sink, COMES_AND_GOES)])).await;
+    group.teller().await;
+    let mut client = group.client(0).await;
+    client.subscribe("a").await;
+    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "a")]);
+    // Another has it that is never heard of again.
+    let seized = group.redis[0].command("SET campanile:teller{3} ffffff.1 PX 4000").await;
+    assert_eq!(seized, "+OK");
+    client.subscribe("b").await;
+    until("nobody tells", async || {
+        let mut tellers = 0;
+        for node in &group.nodes {
+            tellers += sample(node, "campanile_webhook_tells").await.unwrap_or(0);
+        }
+        tellers == 0
+    })
+    .await;
+    assert_eq!(sink.count(), sink.heard());
+    assert_eq!(group.redis[0].command("LLEN campanile:log{3}").await, ":1");
+    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "b")]);
+    client.subscribe("marker").await;
+    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "marker")]);
+}
+
+#[tokio::test]
+async fn what_others_put_in_our_places_keeps_nobody_from_subscribing() {
+    let mut sink = Sink::new().await;
+    let group = Group::of(1, webhooks(&[(&sink, COMES_AND_GOES)])).await;
+    group.teller().await;
+    for key in ["log", "logstate"] {
+        let set = format!("SET campanile:{key}{{3}} foreign");
+        assert_eq!(group.redis[0].command(&set).await, "+OK");
+    }
+    let mut client = group.client(0).await;
+    client.subscribe("a").await;
+    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "a")]);
+}

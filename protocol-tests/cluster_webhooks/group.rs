@@ -1,0 +1,144 @@
+//! Several nodes whose webhooks tell a sink.
+
+use std::time::{Duration, Instant};
+
+use campanile::signature::Signer;
+use serde_json::{Value, json};
+
+use crate::harness::{Client, Http, KEY, SECRET, Server, Settings, quoted};
+use crate::redis::{Redis, start_cluster};
+use crate::sink::{Request, Sink};
+
+const METRICS_TOKEN: &str = "metrics-of-the-tests";
+
+/// Nodes end before their Redis does: fields are dropped in this order.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) nodes: Vec<Server>,
+    pub(crate) redis: Vec<Redis>,
+}
+
+/// Webhooks as TOML writes them: each sink with the events that it is told.
+pub(crate) fn webhooks(told: &[(&Sink, &str)]) -> Settings {
+    let one = |(sink, events): &(&Sink, &str)| {
+        format!(r#"{{ url = "{}", events = {events} }}"#, sink.url())
+    };
+    let all = told.iter().map(one).collect::<Vec<_>>().join(", ");
+    Settings::new()
+        .section("metrics", "token", quoted(METRICS_TOKEN))
+        .app("webhooks", format!("[{all}]"))
+}
+
+impl Group {
+    pub(crate) async fn of(count: usize, settings: Settings) -> Self {
+        let redis = Redis::start().await;
+        let url = redis.url();
+        Self::beside(vec![redis], &url, count, settings).await
+    }
+
+    /// Nodes that a Redis Cluster joins.
+    pub(crate) async fn on_a_cluster(count: usize, settings: Settings) -> Self {
+        let redis = start_cluster().await;
+        let hosts: Vec<_> =
+            redis.iter().map(|redis| format!("127.0.0.1:{}", redis.port())).collect();
+        let url = format!("redis+cluster://{}", hosts.join(","));
+        Self::beside(redis, &url, count, settings).await
+    }
+
+    async fn beside(redis: Vec<Redis>, url: &str, count: usize, settings: Settings) -> Self {
+        let settings = settings.section("redis", "url", quoted(url));
+        let mut nodes = Vec::new();
+        for _ in 0..count {
+            nodes.push(settings.start().await);
+        }
+        for node in &nodes {
+            until("a node is joined", async || is_ready(node).await).await;
+        }
+        Self { nodes, redis }
+    }
+
+    pub(crate) async fn client(&self, node: usize) -> Client {
+        self.nodes[node].client().await
+    }
+
+    /// Which node tells, once there is one.
+    pub(crate) async fn teller(&self) -> usize {
+        let mut found = None;
+        until("one node tells", async || {
+            let mut tellers = Vec::new();
+            for (at, node) in self.nodes.iter().enumerate() {
+                if sample(node, "campanile_webhook_tells").await == Some(1) {
+                    tellers.push(at);
+                }
+            }
+            assert!(tellers.len() < 2, "{tellers:?} tell");
+            found = tellers.pop();
+            found.is_some()
+        })
+        .await;
+        found.expect("it was waited for")
+    }
+
+    /// Kills a node at once.
+    pub(crate) async fn kill(&mut self, at: usize) {
+        let mut node = self.nodes.remove(at);
+        node.signal("KILL");
+        assert_eq!(node.process.exit_code().await, None, "it was killed");
+    }
+}
+
+async fn is_ready(node: &Server) -> bool {
+    Http::plain(node.address, "GET", "/ready", &[]).await.status == 200
+}
+
+/// The sum of all samples of this name that a node shows, if there is one.
+pub(crate) async fn sample(node: &Server, name: &str) -> Option<u64> {
+    let bearer = format!("Bearer {METRICS_TOKEN}");
+    let reply = Http::plain(node.address, "GET", "/metrics", &[("authorization", &bearer)]).await;
+    assert_eq!(reply.status, 200, "{reply}");
+    let samples = reply.text().lines().filter_map(|line| {
+        let rest = line.strip_prefix(name).filter(|rest| rest.starts_with(['{', ' ']))?;
+        rest.rsplit(' ').next()?.parse::<u64>().ok()
+    });
+    samples.reduce(|sum, more| sum + more)
+}
+
+/// The longest that the death of a node may go unnoticed, and what is kept back after it.
+const PATIENCE: Duration = Duration::from_secs(25);
+
+/// Asks until the answer is yes; more patient than the conformance tests, because nodes die here.
+pub(crate) async fn until(what: &str, mut question: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !question().await {
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} until {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The next request, whose signature is verified.
+pub(crate) async fn request(sink: &mut Sink) -> Request {
+    until("the webhook hears more", async || sink.heard() < sink.count()).await;
+    let request = sink.next().await;
+    let signature = Signer::new(SECRET).sign(&request.body);
+    assert_eq!(request.header("x-pusher-signature"), [signature]);
+    assert_eq!(request.header("x-pusher-key"), [KEY]);
+    request
+}
+
+/// The next events, however many requests carry them.
+pub(crate) async fn told(sink: &mut Sink, count: usize) -> Vec<Value> {
+    let mut events = Vec::new();
+    while events.len() < count {
+        events.extend(request(sink).await.events());
+    }
+    assert_eq!(events.len(), count, "{events:?}");
+    events
+}
+
+pub(crate) fn of_channel(name: &str, channel: &str) -> Value {
+    json!({ "name": name, "channel": channel })
+}
+
+pub(crate) fn of_member(name: &str, channel: &str, user_id: &str) -> Value {
+    json!({ "name": name, "channel": channel, "user_id": user_id })
+}

@@ -1,0 +1,34 @@
+-- Part of other scripts: adds records to the log of what is to be told of an app.
+--
+-- The log is a list. A record begins with when it happened, in µs since 1970, and a space. Its state, a hash, holds
+--   b        the bytes of the log
+--   lost     how many records it had no room for
+--   id       the last number that a request was given
+--   b:Q, e:Q the bytes and the events of the queue Q
+--
+-- Says whether the log was empty, and how many were lost.
+-- What somebody else has put in their places is removed: it must not keep a topic from being right.
+local ours = function(command, key, ...)
+  local answer = redis.pcall(command, key, ...)
+  if type(answer) ~= 'table' or not answer.err then return answer end
+  if not string.find(answer.err, 'WRONGTYPE', 1, true) then error(answer.err) end
+  redis.call('DEL', key)
+  return redis.call(command, key, ...)
+end
+local add_to_log = function(log, state, records, most)
+  local bytes, taken = tonumber(ours('HGET', state, 'b') or 0), {}
+  for _, record in ipairs(records) do
+    local size = string.len(record) + @OVERHEAD@
+    if bytes + size <= most then
+      bytes = bytes + size
+      taken[#taken + 1] = record
+    end
+  end
+  local lost = #records - #taken
+  if lost > 0 then redis.call('HINCRBY', state, 'lost', lost) end
+  if #taken == 0 then return false, lost end
+  redis.call('HSET', state, 'b', bytes)
+  local length = 0
+  for _, record in ipairs(taken) do length = ours('RPUSH', log, record) end
+  return length == #taken, lost
+end

@@ -1,0 +1,93 @@
+//! When to look at an app's log, as far as the bus tells.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::sync::Notify;
+
+/// Rings when an app's log is to be looked at.
+#[derive(Debug, Default)]
+pub(in crate::cluster) struct Bell {
+    pub(super) logged: Notify,
+    pub(super) vacant: Notify,
+}
+
+/// The apps' bells, and when each process was last heard.
+#[derive(Debug, Default)]
+pub(in crate::cluster) struct Bells {
+    pub(super) apps: HashMap<Arc<str>, Arc<Bell>>,
+    heard: Mutex<HashMap<String, Instant>>,
+}
+
+/// A process that was not heard for so long is taken for dead. It says something every second.
+const SILENT_AFTER: Duration = Duration::from_millis(3_500);
+/// When it is forgotten that a process was ever heard.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+
+impl Bells {
+    pub(in crate::cluster) fn of(apps: impl Iterator<Item = Arc<str>>) -> Self {
+        Self {
+            apps: apps.map(|app_id| (app_id, Arc::default())).collect(),
+            heard: Mutex::default(),
+        }
+    }
+
+    /// Something was put into an empty log.
+    pub(in crate::cluster) fn logged(&self, app_id: &str) {
+        if let Some(bell) = self.apps.get(app_id) {
+            bell.logged.notify_one();
+        }
+    }
+
+    /// Nobody has the turn.
+    pub(in crate::cluster) fn vacant(&self, app_id: &str) {
+        if let Some(bell) = self.apps.get(app_id) {
+            bell.vacant.notify_one();
+        }
+    }
+
+    /// A node has said that it is there.
+    pub(in crate::cluster) fn heard(&self, node: &str, now: Instant) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let process = process_of(node);
+        if let Some(at) = heard.get_mut(process) {
+            *at = now;
+            return;
+        }
+        heard.retain(|_, at| now.saturating_duration_since(*at) < FORGOTTEN_AFTER);
+        heard.insert(process.to_owned(), now);
+    }
+
+    /// Whether the process was silent for longer than a living one is; if it was never heard,
+    /// since `since`.
+    pub(super) fn is_silent(&self, process: &str, since: Instant) -> bool {
+        SILENT_AFTER < self.last_heard(process).unwrap_or(since).elapsed()
+    }
+
+    fn last_heard(&self, process: &str) -> Option<Instant> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).get(process).copied()
+    }
+}
+
+/// The process that a node or a turn is named after.
+pub(super) fn process_of(name: &str) -> &str {
+    name.split('.').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_is_heard_is_not_silent() {
+        let bells = Bells::default();
+        let start = Instant::now();
+        bells.heard("ab.1", start);
+        bells.heard("ab.2", start + Duration::from_secs(1));
+        assert_eq!(bells.last_heard("ab"), Some(start + Duration::from_secs(1)));
+        bells.heard("cd.1", start + FORGOTTEN_AFTER * 2);
+        assert_eq!(bells.last_heard("ab"), None, "memory returns");
+    }
+}

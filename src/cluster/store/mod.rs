@@ -1,0 +1,386 @@
+//! What waits to be told to an app's endpoints, kept in Redis for all nodes: a log of what has
+//! happened, and a queue for each endpoint. What it means is for whoever tells.
+//!
+//! One node at a time has the *turn* to read an app's log. It takes records off and puts into the
+//! queues what comes of them in one step, so nothing is lost and nothing told twice when it dies
+//! between the two. All keys of an app lie in one slot.
+
+mod bells;
+mod read;
+
+pub(super) use bells::Bells;
+
+use super::{
+    Cluster,
+    envelope::Notice,
+    names::Names,
+    publish::was_refused,
+    scripts::{Call, Unexpected},
+    shared::{Shared, Unavailable},
+};
+use bells::{Bell, process_of};
+use redis::Value;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::time::timeout;
+
+/// What waits to be told of one app. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    shared: Arc<Shared>,
+    app_id: Arc<str>,
+    bell: Arc<Bell>,
+}
+
+/// One thing for the log.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// When it happened, in µs since 1970 by the clock of the Redis that knows it; 0: when it
+    /// reaches the log.
+    pub at_us: u64,
+    /// The most bytes that the log may have with it.
+    pub most_bytes: usize,
+    /// The record.
+    pub record: Vec<u8>,
+}
+
+/// Who has the turn.
+#[derive(Debug)]
+pub enum Look {
+    /// Another process, for so long unless it looks again.
+    Held {
+        /// The other's turn.
+        by: String,
+        /// For how long.
+        remaining: Duration,
+    },
+    /// This one.
+    Ours(View),
+}
+
+/// What whoever has the turn sees.
+#[derive(Debug, Default)]
+pub struct View {
+    /// Whether the turn has just begun, and whatever was known before is void.
+    pub is_new: bool,
+    /// What the clock of Redis shows, in ms since 1970.
+    pub now_ms: u64,
+    /// How many records had no room in the log since the last look.
+    pub lost: usize,
+    /// The oldest records, each behind its time in µs since 1970 and a space.
+    pub records: Vec<Vec<u8>>,
+    /// Whether those are all.
+    pub is_all: bool,
+    /// For each queue, the events that wait in it.
+    pub waiting: Vec<usize>,
+    /// When the turn is new: what is held back, by its names.
+    pub held: Vec<(String, String)>,
+}
+
+/// What comes of some records.
+#[derive(Debug, Default)]
+pub struct Commit {
+    /// How many records are done with, from the oldest.
+    pub records: usize,
+    /// How many bytes these have.
+    pub bytes: usize,
+    /// What is held back from now on, by its names; nothing that is not held back any more.
+    pub held: Vec<(String, String)>,
+    /// Requests: for which queue, of how many events, and what.
+    pub requests: Vec<(usize, usize, Vec<u8>)>,
+}
+
+/// What a commit did to the queues, for each.
+#[derive(Debug)]
+pub struct Queued {
+    /// Events that had to make room, or found none.
+    pub dropped: Vec<usize>,
+    /// Events that wait.
+    pub waiting: Vec<usize>,
+    /// Records that the log has still.
+    pub left: usize,
+}
+
+/// The oldest request of a queue.
+#[derive(Debug)]
+pub struct Head {
+    /// Its number, which no other request of the app has.
+    pub id: u64,
+    /// How long ago it was put there.
+    pub age: Duration,
+    /// How many events it has.
+    pub events: usize,
+    /// What was put there.
+    pub body: Vec<u8>,
+}
+
+/// What a queue says.
+#[derive(Debug, Default)]
+pub struct Queue {
+    /// Events that were given up now, because their requests were too old.
+    pub expired: usize,
+    /// Events that wait.
+    pub waiting: usize,
+    /// The oldest request.
+    pub head: Option<Head>,
+}
+
+/// Why a commit was not made, as far as is known.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NotCommitted {
+    /// The turn is over. Nothing was done.
+    NotOurs,
+    /// There was no answer.
+    Unknown,
+}
+
+/// How long a part of the log that a process has added is remembered, so that adding it again does
+/// nothing. A process that repeats itself does so much sooner.
+const APPENDED_MEMORY: Duration = Duration::from_secs(600);
+/// How long a queue is kept that nobody adds to. What is in it is worth telling for 5 minutes.
+const QUEUE_MEMORY: Duration = Duration::from_secs(900);
+/// How long an answer is waited for.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+impl Cluster {
+    /// What waits to be told of an app; nothing if there is no such app.
+    #[must_use]
+    pub fn store(&self, app_id: &str) -> Option<Store> {
+        let (app_id, bell) = self.shared.bells.apps.get_key_value(app_id)?;
+        let (app_id, bell) = (Arc::clone(app_id), Arc::clone(bell));
+        Some(Store { shared: Arc::clone(&self.shared), app_id, bell })
+    }
+}
+
+impl Store {
+    /// How long a turn lasts without another look.
+    pub const TURN: Duration = Duration::from_secs(5);
+    /// The most bytes that the log of an app may have: some 300,000 comings and goings. It takes
+    /// long in which nobody reads until so many wait.
+    pub const LOG_BYTES_MAX: usize = 32 * 1_024 * 1_024;
+    /// Bytes that an entry of a log or queue counts beside its own.
+    pub const OVERHEAD_BYTES: usize = 64;
+    /// The most records that one look shows.
+    pub const RECORDS_MAX: usize = 1_000;
+
+    /// Whether nodes append to the log what Redis has decided elsewhere, so that what happened in
+    /// one order may be logged in another.
+    #[must_use]
+    pub fn is_unordered(&self) -> bool {
+        self.shared.is_cluster
+    }
+
+    /// A name for a turn of this process.
+    #[must_use]
+    pub fn new_turn(&self) -> String {
+        format!("{}.{:016x}", self.shared.process(), rand::random::<u64>())
+    }
+
+    /// Waits until something is put into the empty log. It may be called for nothing. Safe to
+    /// cancel.
+    pub async fn logged(&self) {
+        self.bell.logged.notified().await;
+    }
+
+    /// Waits until somebody has given the turn back. It may be called for nothing. Safe to cancel.
+    pub async fn vacant(&self) {
+        self.bell.vacant.notified().await;
+    }
+
+    /// Whether the process whose turn this is was silent for longer than a living one is; if it was
+    /// never heard, since `since`.
+    #[must_use]
+    pub fn is_silent(&self, turn: &str, since: Instant) -> bool {
+        self.shared.bells.is_silent(process_of(turn), since)
+    }
+
+    /// Appends entries, all of them or none: the part of this number, which counts up from 1.
+    /// Doing it again does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`]: it may have been done.
+    pub async fn append(&self, number: u64, entries: &[Entry]) -> Result<(), Unavailable> {
+        let names = &self.shared.names;
+        let mut call = Call::of(&self.shared.scripts.append)
+            .key(names.log(&self.app_id))
+            .key(names.log_state(&self.app_id))
+            .key(names.appended(&self.app_id, &self.shared.process()))
+            .number(number)
+            .number(APPENDED_MEMORY.as_millis());
+        for entry in entries {
+            call = call.number(entry.at_us).number(entry.most_bytes).arg(&*entry.record);
+        }
+        let was_empty = self.run(call).await? == Value::Int(1);
+        if was_empty {
+            self.tell_all(&Notice::Logged { app_id: self.app_id.to_string() }).await;
+        }
+        Ok(())
+    }
+
+    /// Looks at the log, if the turn is ours, goes on, or nobody has it. `queues` are the names of
+    /// the endpoints' queues.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`]: the turn may be ours.
+    pub async fn look(&self, turn: &str, queues: &[String]) -> Result<Look, Unavailable> {
+        let names = &self.shared.names;
+        let mut call = Call::of(&self.shared.scripts.look)
+            .key(names.teller(&self.app_id))
+            .key(names.log(&self.app_id))
+            .key(names.log_state(&self.app_id))
+            .key(names.held(&self.app_id))
+            .arg(turn)
+            .arg(format!("{}.", self.shared.process()))
+            .number(Self::TURN.as_millis())
+            .number(Self::RECORDS_MAX)
+            .number(queues.len());
+        for queue in queues {
+            call = call.arg(names.queue(&self.app_id, queue));
+        }
+        read::look(self.run(call).await?).map_err(|Unexpected| self.nonsense())
+    }
+
+    /// Commits what came of records, if the turn is still this one.
+    ///
+    /// # Errors
+    ///
+    /// [`NotCommitted`] says whether that is certain.
+    pub async fn commit(
+        &self,
+        turn: &str,
+        queues: &[String],
+        most_bytes: usize,
+        commit: &Commit,
+    ) -> Result<Queued, NotCommitted> {
+        let names = &self.shared.names;
+        let mut call = Call::of(&self.shared.scripts.commit)
+            .key(names.teller(&self.app_id))
+            .key(names.log(&self.app_id))
+            .key(names.log_state(&self.app_id))
+            .key(names.held(&self.app_id));
+        for queue in queues {
+            call = call.key(names.queue(&self.app_id, queue));
+        }
+        call = call
+            .arg(turn)
+            .number(Self::TURN.as_millis())
+            .number(commit.records)
+            .number(commit.bytes)
+            .number(most_bytes)
+            .number(QUEUE_MEMORY.as_millis())
+            .number(commit.held.len());
+        for (name, held) in &commit.held {
+            call = call.arg(&**name).arg(&**held);
+        }
+        for (queue, events, body) in &commit.requests {
+            call = call.number(queue + 1).number(events).arg(&**body);
+        }
+        let answer = self.run(call).await.map_err(|Unavailable| NotCommitted::Unknown)?;
+        match read::commit(answer) {
+            Ok(Some(done)) => Ok(done),
+            Ok(None) => Err(NotCommitted::NotOurs),
+            Err(Unexpected) => {
+                self.nonsense();
+                Err(NotCommitted::Unknown)
+            }
+        }
+    }
+
+    /// Removes from a queue the request `done` if it is the oldest, and those older than
+    /// `lifetime`; shows what is the oldest then.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`]: it may have been done.
+    pub async fn head(
+        &self,
+        queue: &str,
+        done: Option<u64>,
+        lifetime: Duration,
+    ) -> Result<Queue, Unavailable> {
+        let names = &self.shared.names;
+        let call = Call::of(&self.shared.scripts.head)
+            .key(names.queue(&self.app_id, queue))
+            .key(names.log_state(&self.app_id))
+            .number(done.unwrap_or(0))
+            .number(lifetime.as_millis());
+        read::head(self.run(call).await?).map_err(|Unexpected| self.nonsense())
+    }
+
+    /// Gives the turn back, and has the others know.
+    pub async fn resign(&self, turn: &str) {
+        let call = Call::of(&self.shared.scripts.resign)
+            .key(self.shared.names.teller(&self.app_id))
+            .arg(turn);
+        // If it fails, the turn ends by itself.
+        if self.run(call).await == Ok(Value::Int(1)) {
+            self.tell_all(&Notice::Vacant { app_id: self.app_id.to_string() }).await;
+        }
+    }
+
+    /// Tells all nodes. If it fails, they look by themselves, a little later.
+    async fn tell_all(&self, notice: &Notice) {
+        let Some(mut connection) = self.shared.joined_now() else { return };
+        let mut publish = redis::cmd(if self.shared.is_cluster { "SPUBLISH" } else { "PUBLISH" });
+        publish.arg(self.shared.names.all_nodes()).arg(notice.encode());
+        let told = async { connection.query::<()>(&publish).await };
+        if !matches!(timeout(ANSWER_WITHIN, told).await, Ok(Ok(()))) {
+            tracing::debug!(app = &*self.app_id, "the nodes were not told");
+        }
+    }
+
+    async fn run(&self, call: Call) -> Result<Value, Unavailable> {
+        let mut connection = self.shared.joined_now().ok_or(Unavailable)?;
+        match timeout(ANSWER_WITHIN, call.run(&mut connection)).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
+                tracing::debug!(app = &*self.app_id, %error, "redis does not serve the webhooks");
+                if was_refused(&error) {
+                    self.shared.metrics.foreign("what belongs to webhooks");
+                }
+                Err(Unavailable)
+            }
+            Err(_elapsed) => Err(Unavailable),
+        }
+    }
+
+    fn nonsense(&self) -> Unavailable {
+        self.shared.metrics.foreign("what belongs to webhooks");
+        Unavailable
+    }
+}
+
+impl Names {
+    /// What has happened in an app and was not looked at yet.
+    pub(super) fn log(&self, app_id: &str) -> String {
+        self.of_app("log", app_id)
+    }
+
+    /// Counts of the log and of the queues.
+    pub(super) fn log_state(&self, app_id: &str) -> String {
+        self.of_app("logstate", app_id)
+    }
+
+    /// What whoever tells holds back.
+    pub(super) fn held(&self, app_id: &str) -> String {
+        self.of_app("held", app_id)
+    }
+
+    /// Whose turn it is to tell.
+    pub(super) fn teller(&self, app_id: &str) -> String {
+        self.of_app("teller", app_id)
+    }
+
+    /// What waits for an endpoint.
+    pub(super) fn queue(&self, app_id: &str, queue: &str) -> String {
+        format!("{}:{queue}", self.of_app("queue", app_id))
+    }
+
+    /// How much a process has appended.
+    pub(super) fn appended(&self, app_id: &str, process: &str) -> String {
+        format!("{}:{process}", self.of_app("appended", app_id))
+    }
+}

@@ -1,0 +1,105 @@
+//! What the scripts of the store answer.
+
+use super::{Head, Look, Queue, Queued, View};
+use crate::cluster::scripts::{Answer, Unexpected};
+use redis::Value;
+use std::time::Duration;
+
+pub(super) fn look(value: Value) -> Result<Look, Unexpected> {
+    let mut answer = Answer::new(value)?;
+    if answer.text()? == "held" {
+        let by = answer.text()?;
+        return Ok(Look::Held { by, remaining: Duration::from_millis(answer.number()?) });
+    }
+    let (is_new, now_ms, lost) = (answer.number()? == 1, answer.number()?, answer.count()?);
+    let length = answer.count()?;
+    let waiting = answer.counts()?;
+    let records = answer.all_bytes()?;
+    let mut held = answer.texts()?.into_iter();
+    let mut pairs = Vec::new();
+    while let (Some(name), Some(value)) = (held.next(), held.next()) {
+        pairs.push((name, value));
+    }
+    let is_all = length <= records.len();
+    Ok(Look::Ours(View { is_new, now_ms, lost, records, is_all, waiting, held: pairs }))
+}
+
+/// Nothing if the turn is over.
+pub(super) fn commit(value: Value) -> Result<Option<Queued>, Unexpected> {
+    let mut answer = Answer::new(value)?;
+    if answer.text()? == "lost" {
+        return Ok(None);
+    }
+    let (dropped, waiting) = (answer.counts()?, answer.counts()?);
+    Ok(Some(Queued { dropped, waiting, left: answer.count()? }))
+}
+
+pub(super) fn head(value: Value) -> Result<Queue, Unexpected> {
+    let mut answer = Answer::new(value)?;
+    let (now_ms, expired, waiting) = (answer.number()?, answer.count()?, answer.count()?);
+    let entry = answer.bytes()?;
+    if entry.is_empty() {
+        return Ok(Queue { expired, waiting, head: None });
+    }
+    let mut parts = entry.splitn(4, |byte| *byte == b' ');
+    let mut number = || -> Result<u64, Unexpected> {
+        let digits = parts.next().and_then(|part| std::str::from_utf8(part).ok());
+        digits.and_then(|digits| digits.parse().ok()).ok_or(Unexpected)
+    };
+    let (id, created_ms, events) = (number()?, number()?, number()?);
+    let head = Head {
+        id,
+        age: Duration::from_millis(now_ms.saturating_sub(created_ms)),
+        events: usize::try_from(events).map_err(|_| Unexpected)?,
+        body: parts.next().ok_or(Unexpected)?.to_vec(),
+    };
+    Ok(Queue { expired, waiting, head: Some(head) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn a_look_is_read() {
+        let held = Value::Array(vec![text("held"), text("ab.1"), Value::Int(40)]);
+        let Ok(Look::Held { by, remaining }) = look(held) else { panic!("it is held") };
+        assert_eq!((by.as_str(), remaining), ("ab.1", Duration::from_millis(40)));
+        let ours = Value::Array(vec![
+            text("ours"),
+            Value::Int(1),
+            Value::Int(1_000),
+            Value::Int(2),
+            Value::Int(3),
+            Value::Array(vec![Value::Int(7)]),
+            Value::Array(vec![text("5 {}"), text("6 {}")]),
+            Value::Array(vec![text("v t"), text("9 {}")]),
+        ]);
+        let Ok(Look::Ours(view)) = look(ours) else { panic!("it is ours") };
+        assert!(view.is_new && !view.is_all);
+        assert_eq!((view.now_ms, view.lost, view.waiting), (1_000, 2, vec![7]));
+        assert_eq!(view.records, [b"5 {}", b"6 {}"]);
+        assert_eq!(view.held, [("v t".to_owned(), "9 {}".to_owned())]);
+        assert!(look(Value::Array(vec![text("ours")])).is_err());
+    }
+
+    #[test]
+    fn the_head_of_a_queue_is_read() {
+        let answer = |entry: &str| {
+            head(Value::Array(vec![Value::Int(2_000), Value::Int(1), Value::Int(2), text(entry)]))
+        };
+        let queue = answer("12 1500 3 {\"a b\": 1}").unwrap();
+        let first = queue.head.unwrap();
+        assert_eq!((queue.expired, queue.waiting, first.id, first.events), (1, 2, 12, 3));
+        assert_eq!(first.age, Duration::from_millis(500));
+        assert_eq!(first.body, b"{\"a b\": 1}");
+        assert!(answer("").unwrap().head.is_none());
+        for foreign in ["x", "1 2 3", "a 1 1 {}", "1 1 -1 {}"] {
+            assert!(answer(foreign).is_err(), "{foreign}");
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! From what happens in an app on all nodes to what is told of it: the rules of
+//! [`Machine`](crate::webhook::machine::Machine) for a log that outlives whoever reads it.
+//!
+//! Time is that of the log's records, in ms of Redis' clock, so what comes of a log does not depend
+//! on when it is read, nor by whom. What is held back is kept beside the log; another reader takes
+//! it from there.
+//!
+//! The log alternates, because each record was written in the step that it tells of. So nobody
+//! need remember who is here: what comes is news unless its departure is held back, and what goes
+//! was here.
+
+use super::super::{alternation::Alternation, machine::Machine};
+use crate::{
+    hub::{Hub, Occurrence},
+    protocol::ChannelName,
+};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct SharedMachine {
+    held: HashMap<String, Held>,
+    /// When each of `held` is due.
+    due: BTreeSet<(u64, String)>,
+    /// What of `held` has changed since that was last taken.
+    changed: BTreeSet<String>,
+    /// Channels with many subscribers: until when their count is not told again.
+    counted: HashMap<ChannelName, u64>,
+    /// Until when a miss is not told again.
+    missed: HashMap<ChannelName, u64>,
+    /// What came lately, and when: only where the log may be out of order.
+    came: HashMap<String, u64>,
+    is_unordered: bool,
+    tidied_ms: u64,
+}
+
+/// Something that is told when it is due, unless something else happens before.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Held {
+    due_ms: u64,
+    occurrence: Occurrence,
+}
+
+/// How far apart records of one subject are at most that are out of order. Beyond it, a clock was
+/// set back.
+const DISORDER_MS: u64 = 10_000;
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What a record says, and its time: when that was, in µs, or of what is held back, when it is due,
+/// in ms.
+pub(super) fn parse(record: &[u8]) -> Option<(u64, Occurrence)> {
+    let space = record.iter().position(|byte| *byte == b' ')?;
+    let time = std::str::from_utf8(&record[..space]).ok()?.parse().ok()?;
+    Some((time, Occurrence::from_bytes(&record[space + 1..]).ok()?))
+}
+
+impl SharedMachine {
+    /// A machine that goes on where another has stopped, which held back `held`. `is_unordered`:
+    /// records of one subject may be in another order than what they tell of.
+    pub(super) fn resume(held: Vec<(String, String)>, is_unordered: bool) -> Self {
+        let mut machine = Self { is_unordered, ..Self::default() };
+        for (name, text) in held {
+            match parse(text.as_bytes()) {
+                Some((due_ms, occurrence)) => {
+                    machine.due.insert((due_ms, name.clone()));
+                    machine.held.insert(name, Held { due_ms, occurrence });
+                }
+                // Written by somebody else: it goes with the next commit.
+                None => machine.note(name),
+            }
+        }
+        machine
+    }
+
+    /// Takes the next record, and adds to `told` what is to be told by its time.
+    pub(super) fn apply(&mut self, at_ms: u64, occurrence: Occurrence, told: &mut Vec<Occurrence>) {
+        self.advance(at_ms, told);
+        let name = name_of(&occurrence);
+        let is_news = match &occurrence {
+            Occurrence::Occupied { .. }
+            | Occurrence::MemberAdded { .. }
+            | Occurrence::UserOnline { .. } => self.comes(&name, at_ms),
+            Occurrence::Vacated { .. } | Occurrence::MemberRemoved { .. } => {
+                if !self.is_stale(&name, at_ms) && !self.held.contains_key(&name) {
+                    self.hold(name, at_ms + ms(Alternation::DELAY), occurrence.clone());
+                }
+                false
+            }
+            // Each node has waited already.
+            Occurrence::UserOffline { .. } => !self.is_stale(&name, at_ms),
+            Occurrence::CacheMiss { channel } => self.misses(channel, at_ms),
+            Occurrence::SubscriptionCount { channel, count } => {
+                self.counts(name, channel, *count, at_ms)
+            }
+            Occurrence::ClientEvent { .. } => true,
+        };
+        if is_news {
+            told.push(occurrence);
+        }
+    }
+
+    /// Adds to `told` what has become due by `now_ms`. To be called when the whole log was taken:
+    /// what is there still may say that somebody is back.
+    pub(super) fn advance(&mut self, now_ms: u64, told: &mut Vec<Occurrence>) {
+        while let Some((due_ms, _)) = self.due.first()
+            && *due_ms <= now_ms
+        {
+            let Some((due_ms, name)) = self.due.pop_first() else { return };
+            let Some(held) = self.held.remove(&name) else { continue };
+            self.note(name);
+            if let Occurrence::SubscriptionCount { channel, .. } = &held.occurrence {
+                self.counted.insert(channel.clone(), due_ms + ms(Hub::COUNT_INTERVAL));
+            }
+            told.push(held.occurrence);
+        }
+        if self.tidied_ms + DISORDER_MS < now_ms {
+            self.tidied_ms = now_ms;
+            self.counted.retain(|_, until| now_ms < *until);
+            self.missed.retain(|_, until| now_ms < *until);
+            self.came.retain(|_, at| now_ms < *at + DISORDER_MS);
+        }
+    }
+
+    /// When [`SharedMachine::advance`] has something to tell.
+    pub(super) fn due_ms(&self) -> Option<u64> {
+        self.due.first().map(|(due_ms, _)| *due_ms)
+    }
+
+    /// What is held back now of what was held back otherwise when this was last asked, nothing in
+    /// place of what is not held back any more.
+    pub(super) fn take_changes(&mut self) -> Vec<(String, String)> {
+        let changed = std::mem::take(&mut self.changed);
+        let held = |name: &String| {
+            self.held.get(name).map_or_else(String::new, |held| {
+                let record = held.occurrence.to_bytes();
+                format!("{} {}", held.due_ms, String::from_utf8_lossy(&record))
+            })
+        };
+        changed
+            .into_iter()
+            .map(|name| (held(&name), name))
+            .map(|(held, name)| (name, held))
+            .collect()
+    }
+
+    fn note(&mut self, name: String) {
+        self.changed.insert(name);
+    }
+
+    fn hold(&mut self, name: String, due_ms: u64, occurrence: Occurrence) {
+        self.release(&name);
+        self.due.insert((due_ms, name.clone()));
+        self.held.insert(name.clone(), Held { due_ms, occurrence });
+        self.note(name);
+    }
+
+    /// Whether something was held back.
+    fn release(&mut self, name: &str) -> bool {
+        let Some((name, held)) = self.held.remove_entry(name) else { return false };
+        self.due.remove(&(held.due_ms, name.clone()));
+        self.note(name);
+        true
+    }
+
+    /// Whether a coming is news.
+    fn comes(&mut self, name: &str, at_ms: u64) -> bool {
+        if self.is_unordered {
+            let left_ms =
+                self.held.get(name).map(|held| held.due_ms.saturating_sub(ms(Alternation::DELAY)));
+            if left_ms.is_some_and(|left_ms| at_ms < left_ms && left_ms - at_ms < DISORDER_MS) {
+                // It had gone again already.
+                return false;
+            }
+            self.came.insert(name.to_owned(), at_ms);
+        }
+        !self.release(name)
+    }
+
+    /// Whether what has gone came again after that.
+    fn is_stale(&self, name: &str, at_ms: u64) -> bool {
+        let came_ms = self.came.get(name);
+        came_ms.is_some_and(|came_ms| at_ms < *came_ms && *came_ms - at_ms < DISORDER_MS)
+    }
+
+    /// Whether a miss is news.
+    fn misses(&mut self, channel: &ChannelName, at_ms: u64) -> bool {
+        if self.missed.get(channel).is_some_and(|until| at_ms < *until) {
+            return false;
+        }
+        if self.missed.len() < Machine::MISSES_MAX {
+            self.missed.insert(channel.clone(), at_ms + ms(Machine::MISS_INTERVAL));
+        }
+        true
+    }
+
+    /// Whether a count is told now. Those of many subscribers wait for one another; the last is
+    /// told in the end.
+    fn counts(&mut self, name: String, channel: &ChannelName, count: usize, at_ms: u64) -> bool {
+        let was_held = self.held.get(&name).map(|held| held.due_ms);
+        if count <= Hub::COUNT_UNTHROTTLED_MAX {
+            self.release(&name);
+            // Of none it is told that the channel is vacated.
+            return 0 < count;
+        }
+        let until = was_held.or_else(|| self.counted.get(channel).copied());
+        if let Some(until) = until.filter(|until| at_ms < *until) {
+            let occurrence = Occurrence::SubscriptionCount { channel: channel.clone(), count };
+            self.hold(name, until, occurrence);
+            return false;
+        }
+        self.counted.insert(channel.clone(), at_ms + ms(Hub::COUNT_INTERVAL));
+        true
+    }
+}
+
+/// Names what comes and goes, whichever it does now. Channels have no space in their names.
+fn name_of(occurrence: &Occurrence) -> String {
+    let channel = occurrence.channel().map_or("", |channel| channel.as_str());
+    let user_id = occurrence.user_id().map_or("", |user_id| user_id);
+    match occurrence {
+        Occurrence::Occupied { .. } | Occurrence::Vacated { .. } => format!("c {channel}"),
+        Occurrence::MemberAdded { .. } | Occurrence::MemberRemoved { .. } => {
+            format!("m {channel} {user_id}")
+        }
+        Occurrence::UserOnline { .. } | Occurrence::UserOffline { .. } => format!("u {user_id}"),
+        Occurrence::SubscriptionCount { .. } => format!("n {channel}"),
+        Occurrence::ClientEvent { .. } | Occurrence::CacheMiss { .. } => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::occurrence_tests::{channel, one_of_each};
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
+    use std::sync::Arc;
+
+    fn occupied(name: &str) -> Occurrence {
+        Occurrence::Occupied { channel: channel(name) }
+    }
+
+    fn vacated(name: &str) -> Occurrence {
+        Occurrence::Vacated { channel: channel(name) }
+    }
+
+    fn count(count: usize) -> Occurrence {
+        Occurrence::SubscriptionCount { channel: channel("t"), count }
+    }
+
+    /// What is told of these records, and then by `end`.
+    fn told(machine: &mut SharedMachine, log: &[(u64, Occurrence)], end: u64) -> Vec<Occurrence> {
+        let mut told = Vec::new();
+        for (at_ms, occurrence) in log {
+            machine.apply(*at_ms, occurrence.clone(), &mut told);
+        }
+        machine.advance(end, &mut told);
+        told
+    }
+
+    #[test]
+    fn who_is_back_in_time_makes_no_noise_however_late_the_log_is_read() {
+        let log = [(0, occupied("t")), (1_000, vacated("t")), (3_899, occupied("t"))];
+        let mut machine = SharedMachine::default();
+        assert_eq!(told(&mut machine, &log, 60_000), [occupied("t")]);
+        let log = [(0, occupied("t")), (1_000, vacated("t")), (3_900, occupied("t"))];
+        let mut machine = SharedMachine::default();
+        let expected = [occupied("t"), vacated("t"), occupied("t")];
+        assert_eq!(told(&mut machine, &log, 60_000), expected);
+        assert_eq!(machine.due_ms(), None);
+    }
+
+    #[test]
+    fn what_goes_was_here_whoever_remembers() {
+        let mut machine = SharedMachine::default();
+        assert_eq!(told(&mut machine, &[(5, vacated("t"))], 2_904), []);
+        assert_eq!(machine.due_ms(), Some(2_905));
+        assert_eq!(told(&mut machine, &[], 2_905), [vacated("t")]);
+    }
+
+    #[test]
+    fn what_is_of_the_moment_and_what_comes_is_told_at_once() {
+        for occurrence in one_of_each() {
+            let held =
+                matches!(occurrence, Occurrence::Vacated { .. } | Occurrence::MemberRemoved { .. });
+            let told = told(&mut SharedMachine::default(), &[(7, occurrence.clone())], 7);
+            let expected = if held { vec![] } else { vec![occurrence] };
+            assert_eq!(told, expected);
+        }
+    }
+
+    #[test]
+    fn counts_of_many_are_told_every_five_seconds_and_the_last_in_the_end() {
+        let mut machine = SharedMachine::default();
+        let log: Vec<_> =
+            (0..120).map(|number| (u64::try_from(number).unwrap(), count(number + 1))).collect();
+        let first = told(&mut machine, &log, 4_000);
+        assert_eq!(first, (1..=101).map(count).collect::<Vec<_>>());
+        assert_eq!(machine.due_ms(), Some(5_100));
+        assert_eq!(told(&mut machine, &[], 5_100), [count(120)]);
+        assert_eq!(told(&mut machine, &[(5_200, count(121))], 10_099), []);
+        assert_eq!(told(&mut machine, &[], 10_100), [count(121)]);
+        // Who leaves all together leaves no count behind.
+        assert_eq!(told(&mut machine, &[(10_200, count(120)), (10_300, count(0))], 60_000), []);
+        assert_eq!(told(&mut machine, &[(60_001, count(3))], 60_001), [count(3)]);
+    }
+
+    #[test]
+    fn a_channel_is_missed_once_in_ten_seconds() {
+        let miss = Occurrence::CacheMiss { channel: channel("cache-x") };
+        let log = [0, 1, 9_999, 10_000, 10_001].map(|at_ms| (at_ms, miss.clone()));
+        let mut machine = SharedMachine::default();
+        assert_eq!(told(&mut machine, &log, 10_001).len(), 2);
+        machine.advance(60_000, &mut Vec::new());
+        assert!(machine.missed.is_empty(), "memory returns");
+    }
+
+    #[test]
+    fn records_out_of_order_mislead_nobody() {
+        let mut machine = SharedMachine::resume(Vec::new(), true);
+        // The channel moved from one node to another: 10 vacated, 11 occupied.
+        told(&mut machine, &[(11, occupied("t")), (10, vacated("t"))], 5_000);
+        assert_eq!(machine.due_ms(), None, "it is occupied, and nobody is told otherwise");
+        // And the other way round: it was there for a moment only.
+        let told = told(&mut machine, &[(20_001, vacated("t")), (20_000, occupied("t"))], 60_000);
+        assert_eq!(told, [vacated("t")]);
+    }
+
+    /// Redis, as far as a reader of the log sees it.
+    #[derive(Default)]
+    struct Kept {
+        log: Vec<Vec<u8>>,
+        held: HashMap<String, String>,
+    }
+
+    /// For any sequence of occurrences, any passing of time, any way in which the log is cut into
+    /// parts, and readers that die between reading and committing: what is told alternates, exactly
+    /// once, and in the end the consumer believes what is so.
+    #[test]
+    fn alternation_holds_whoever_reads_and_dies() {
+        for seed in 0..200 {
+            let mut random = StdRng::seed_from_u64(seed);
+            let mut now_ms = 1_000_000;
+            let (mut kept, mut machine) = (Kept::default(), SharedMachine::default());
+            let (mut truth, mut believed) = (HashMap::new(), HashMap::new());
+            for step in 0..400 {
+                now_ms += random.random_range(0..900);
+                let member = format!("{}", random.random_range(0..3));
+                let (came, occurrence) = next(&mut truth, &member, step % 2 == 0);
+                let record = [format!("{now_ms} ").into_bytes(), occurrence.to_bytes()].concat();
+                kept.log.push(record);
+                truth.insert(name_of(&occurrence), came);
+                if random.random_bool(0.3) {
+                    let some = random.random_range(0..=kept.log.len());
+                    let is_committed = random.random_bool(0.7);
+                    read(&mut kept, &mut machine, (some, now_ms), is_committed, &mut believed);
+                }
+            }
+            let all = kept.log.len();
+            read(
+                &mut kept,
+                &mut machine,
+                (all, now_ms + ms(Alternation::DELAY)),
+                true,
+                &mut believed,
+            );
+            assert!(kept.held.is_empty() && kept.log.is_empty());
+            for (name, is_here) in truth {
+                let believed = believed.get(&name).copied().unwrap_or(false);
+                assert_eq!(believed, is_here, "seed {seed}: {name}");
+            }
+        }
+    }
+
+    /// What happens next to a channel or to a member of it: the opposite of what happened last.
+    fn next(truth: &mut HashMap<String, bool>, id: &str, is_member: bool) -> (bool, Occurrence) {
+        let channel = channel(&format!("presence-{id}"));
+        let user_id: Arc<str> = "u 1".into();
+        let occurrence = if is_member {
+            Occurrence::MemberAdded { channel: channel.clone(), user_id: Arc::clone(&user_id) }
+        } else {
+            Occurrence::Occupied { channel: channel.clone() }
+        };
+        let comes = !truth.get(&name_of(&occurrence)).copied().unwrap_or(false);
+        let gone = if is_member {
+            Occurrence::MemberRemoved { channel, user_id }
+        } else {
+            Occurrence::Vacated { channel }
+        };
+        (comes, if comes { occurrence } else { gone })
+    }
+
+    /// Reads so many records; a reader that does not get to commit is another the next time.
+    fn read(
+        kept: &mut Kept,
+        machine: &mut SharedMachine,
+        (some, now_ms): (usize, u64),
+        is_committed: bool,
+        believed: &mut HashMap<String, bool>,
+    ) {
+        let mut told = Vec::new();
+        for record in &kept.log[..some] {
+            let (at_ms, occurrence) = parse(record).unwrap();
+            machine.apply(at_ms, occurrence, &mut told);
+        }
+        if some == kept.log.len() {
+            machine.advance(now_ms, &mut told);
+        }
+        if is_committed {
+            kept.log.drain(..some);
+            for (name, held) in machine.take_changes() {
+                if held.is_empty() {
+                    kept.held.remove(&name)
+                } else {
+                    kept.held.insert(name, held)
+                };
+            }
+            for occurrence in told {
+                let comes = matches!(
+                    occurrence,
+                    Occurrence::Occupied { .. } | Occurrence::MemberAdded { .. }
+                );
+                let was = believed.insert(name_of(&occurrence), comes).unwrap_or(false);
+                assert_ne!(was, comes, "{occurrence:?} does not alternate");
+            }
+        } else {
+            let held = kept.held.iter().map(|(name, held)| (name.clone(), held.clone()));
+            *machine = SharedMachine::resume(held.collect(), false);
+        }
+    }
+}

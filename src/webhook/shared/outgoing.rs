@@ -1,0 +1,168 @@
+//! What this node has observed and that is not in the common log yet.
+
+use super::super::log::{Full, MemoryLog};
+use crate::{
+    cluster::{Entry, Store},
+    hub::Occurrence,
+};
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, watch},
+    time,
+};
+
+/// Observed here, for the log that all nodes share. Bounded as a log in memory is: it takes an
+/// outage until much waits.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    waiting: Mutex<Waiting>,
+    filled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+}
+
+/// How long to wait before asking Redis again.
+const RETRY: Duration = Duration::from_millis(200);
+/// The most bytes that are appended at once.
+const PART_BYTES_MAX: usize = 1_024 * 1_024;
+
+fn size(entry: &Entry) -> usize {
+    entry.record.len() + Store::OVERHEAD_BYTES
+}
+
+impl Outgoing {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds the next. Never waits: whoever observes may hold a channel's lock.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] when it was not taken.
+    pub(super) fn push(&self, at_us: u64, occurrence: &Occurrence) -> Result<(), Full> {
+        // What is of the moment leaves room to what comes and goes, here and in the log.
+        let most_bytes = if occurrence.is_transition() {
+            Store::LOG_BYTES_MAX
+        } else {
+            Store::LOG_BYTES_MAX / 2
+        };
+        let most_here = most_bytes.min(MemoryLog::BYTES_MAX);
+        let entry = Entry { at_us, most_bytes, record: occurrence.to_bytes() };
+        let mut waiting = self.lock();
+        if most_here < waiting.bytes + size(&entry) {
+            return Err(Full);
+        }
+        waiting.bytes += size(&entry);
+        waiting.entries.push_back(entry);
+        drop(waiting);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.lock().entries.len()
+    }
+
+    /// The oldest, as many as go together.
+    fn part(&self) -> Vec<Entry> {
+        let mut bytes = 0;
+        let waiting = self.lock();
+        let together = waiting.entries.iter().take(Store::RECORDS_MAX).take_while(|entry| {
+            let is_first = bytes == 0;
+            bytes += size(entry);
+            is_first || bytes <= PART_BYTES_MAX
+        });
+        together.cloned().collect()
+    }
+
+    fn remove(&self, part: &[Entry]) {
+        let mut waiting = self.lock();
+        waiting.entries.drain(..part.len());
+        waiting.bytes -= part.iter().map(size).sum::<usize>();
+        if waiting.entries.is_empty() {
+            waiting.entries = VecDeque::new();
+        }
+    }
+
+    /// Appends what is observed, in order, until `ending` is true and nothing waits, or Redis is
+    /// away then. `number` counts the parts of this process, whoever appends them.
+    pub(super) async fn append_all(
+        &self,
+        store: &Store,
+        number: &Mutex<u64>,
+        mut ending: watch::Receiver<bool>,
+    ) {
+        loop {
+            let is_ending = *ending.borrow() || ending.has_changed().is_err();
+            let part = self.part();
+            if part.is_empty() {
+                if is_ending {
+                    return;
+                }
+                tokio::select! {
+                    () = self.filled.notified() => {}
+                    _ = ending.wait_for(|is_ending| *is_ending) => {}
+                }
+                continue;
+            }
+            let next = *number.lock().unwrap_or_else(PoisonError::into_inner) + 1;
+            if store.append(next, &part).await.is_ok() {
+                *number.lock().unwrap_or_else(PoisonError::into_inner) = next;
+                self.remove(&part);
+            } else if is_ending {
+                return;
+            } else {
+                time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::occurrence_tests::one_of_each;
+
+    #[test]
+    fn what_is_observed_is_appended_in_parts_and_in_order() {
+        let outgoing = Outgoing::default();
+        let [occupied, vacated, ..] = one_of_each();
+        for _ in 0..Store::RECORDS_MAX {
+            outgoing.push(7, &occupied).unwrap();
+        }
+        outgoing.push(0, &vacated).unwrap();
+        let part = outgoing.part();
+        assert_eq!((part.len(), part[0].at_us), (Store::RECORDS_MAX, 7));
+        outgoing.remove(&part);
+        let part = outgoing.part();
+        assert_eq!(part[0].record, vacated.to_bytes());
+        outgoing.remove(&part);
+        assert_eq!((outgoing.len(), outgoing.lock().bytes), (0, 0));
+        assert_eq!(outgoing.lock().entries.capacity(), 0, "memory returns");
+    }
+
+    #[test]
+    fn during_an_outage_there_is_room_for_comings_and_goings_longest() {
+        let outgoing = Outgoing::default();
+        let [occupied, _, _, _, mut event, ..] = one_of_each();
+        if let Occurrence::ClientEvent { data, .. } = &mut event {
+            *data = "x".repeat(2 * 1_024 * 1_024);
+        }
+        let taken = (0..100).filter(|_| outgoing.push(0, &event).is_ok()).count();
+        assert_eq!(taken, 7, "each takes a little more than 2 MiB");
+        assert_eq!(outgoing.part().len(), 1, "what is large goes alone");
+        let taken = (0..1_000_000).filter(|_| outgoing.push(0, &occupied).is_ok()).count();
+        assert!(100_000 < taken && taken < 1_000_000, "{taken}");
+        assert_eq!(outgoing.push(0, &occupied), Err(Full));
+    }
+}

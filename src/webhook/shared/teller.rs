@@ -1,0 +1,355 @@
+//! The task that tells what happens in an app, when it is this node's turn.
+
+use super::{
+    super::{
+        app::AppWebhooks, batch::Batch, dial::Dialer, endpoint::Delivery, envelope, filter::Filter,
+        kept_alive, queue::MemoryQueue, stats::Dropped,
+    },
+    Shared,
+    machine::{SharedMachine, parse},
+    queue::SharedQueue,
+};
+use crate::cluster::{Commit, Look, NotCommitted, Store, Unavailable, View};
+use crate::hub::Occurrence;
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{self, sleep_until},
+};
+
+/// Whoever has the turn looks at least so often, and keeps it by that. Some looks may fail until
+/// it ends.
+const LOOK_INTERVAL: Duration = Duration::from_millis(1_500);
+/// How long to wait before asking Redis again when it is away.
+const RETRY: Duration = Duration::from_millis(250);
+/// Whoever does not have the turn asks for it so often although the other is alive: its task may
+/// be stuck.
+const ASK_ANYWAY: Duration = Duration::from_secs(120);
+/// Where records may come out of order, how long those that belong together have to arrive, in ms.
+const SETTLE_MS: u64 = 250;
+/// What of a turn is not counted on: it may have begun a little earlier than is known here.
+const TURN_MARGIN: Duration = Duration::from_millis(500);
+
+/// Tells what happens in `app` whenever it is this node's turn, until `ending` is true. Then it
+/// tells once more, gives each endpoint's queue one last attempt and the turn back.
+pub(in crate::webhook) async fn tell(
+    app: Arc<AppWebhooks>,
+    shared: Arc<Shared>,
+    dialer: Dialer,
+    mut ending: watch::Receiver<bool>,
+) {
+    let mut teller = Teller::new(app, shared, dialer);
+    while !*ending.borrow() {
+        let step = teller.step().await;
+        tokio::select! {
+            () = teller.rest(step) => {}
+            is_ending = ending.wait_for(|is_ending| *is_ending) => {
+                if is_ending.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    teller.finish().await;
+}
+
+/// What to do next.
+#[derive(Debug)]
+enum Step {
+    /// There is more in the log.
+    GoOn,
+    /// Nothing until something happens, or until then.
+    Wait(Instant),
+    /// Another has the turn, for so long unless it is alive.
+    StandBy { by: String, remaining: Duration },
+}
+
+struct Teller {
+    app: Arc<AppWebhooks>,
+    shared: Arc<Shared>,
+    dialer: Dialer,
+    /// The names of the endpoints' queues.
+    names: Vec<String>,
+    /// The name of this node's turn, whether it has it or not.
+    name: String,
+    machine: SharedMachine,
+    delivering: Option<Delivering>,
+}
+
+/// The tasks that deliver while this node has the turn. They end when this is dropped.
+struct Delivering {
+    queues: Vec<Arc<SharedQueue>>,
+    tasks: JoinSet<()>,
+    last: watch::Sender<bool>,
+}
+
+impl Teller {
+    fn new(app: Arc<AppWebhooks>, shared: Arc<Shared>, dialer: Dialer) -> Self {
+        shared.turn.ends();
+        Self {
+            names: names(&app),
+            name: shared.store.new_turn(),
+            machine: SharedMachine::default(),
+            delivering: None,
+            app,
+            shared,
+            dialer,
+        }
+    }
+
+    fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// Looks, and tells what there is to tell.
+    async fn step(&mut self) -> Step {
+        let asked = Instant::now();
+        let view = match self.store().look(&self.name, &self.names).await {
+            Ok(Look::Ours(view)) => view,
+            Ok(Look::Held { by, remaining }) => {
+                self.stand_down();
+                return Step::StandBy { by, remaining };
+            }
+            Err(Unavailable) => return Step::Wait(asked + RETRY),
+        };
+        self.shared.turn.lasts_until(asked + Store::TURN - TURN_MARGIN);
+        if view.is_new {
+            self.begin(&view);
+        }
+        self.app.lost.add(view.lost);
+        if let Some(delivering) = &self.delivering {
+            for (queue, events) in delivering.queues.iter().zip(&view.waiting) {
+                queue.set_waiting(*events, false);
+            }
+        }
+        let (is_all, time_ms) = (view.is_all, self.settled_ms(view.now_ms));
+        match self.take(view).await {
+            Ok(0) if is_all => {
+                let due_in = self.machine.due_ms().map(|due_ms| due_ms.saturating_sub(time_ms));
+                let due = due_in.map(|ms| asked + Duration::from_millis(ms));
+                let look = asked + LOOK_INTERVAL;
+                Step::Wait(due.map_or(look, |due| due.min(look)))
+            }
+            // What has come meanwhile rings no bell, since the log was not empty.
+            Ok(_) if is_all => Step::Wait(Instant::now() + self.pause()),
+            Ok(_) => Step::GoOn,
+            Err(NotCommitted::NotOurs) => {
+                self.stand_down();
+                Step::Wait(asked + RETRY)
+            }
+            Err(NotCommitted::Unknown) => {
+                // Whether it was done is seen in what is there next. What is on its way still has
+                // the old name, and is refused.
+                self.name = self.store().new_turn();
+                Step::Wait(asked + RETRY)
+            }
+        }
+    }
+
+    /// The turn is this node's: whatever it knew before may have changed.
+    fn begin(&mut self, view: &View) {
+        self.machine = SharedMachine::resume(view.held.clone(), self.store().is_unordered());
+        if self.delivering.is_none() {
+            tracing::info!(app = self.app.id, "tells what happens to the webhooks");
+            self.delivering = Some(self.deliver());
+        }
+    }
+
+    fn deliver(&self) -> Delivering {
+        let last = watch::Sender::new(false);
+        let mut tasks = JoinSet::new();
+        let mut queues = Vec::new();
+        for (endpoint, name) in self.app.endpoints.iter().zip(&self.names) {
+            let queue = Arc::new(SharedQueue::new(
+                Arc::clone(&self.shared),
+                name.clone(),
+                Arc::clone(endpoint),
+                self.app.signer.clone(),
+            ));
+            queues.push(Arc::clone(&queue));
+            let (endpoint, dialer) = (Arc::clone(endpoint), self.dialer.clone());
+            let last = last.subscribe();
+            tasks.spawn(kept_alive(move || {
+                let client = endpoint.client(dialer.clone());
+                Delivery::new(Arc::clone(&endpoint), Arc::clone(&queue), client, last.clone()).run()
+            }));
+        }
+        Delivering { queues, tasks, last }
+    }
+
+    /// Another has the turn.
+    fn stand_down(&mut self) {
+        if self.delivering.take().is_some() {
+            tracing::info!(app = self.app.id, "another node tells what happens to the webhooks");
+        }
+        self.shared.turn.ends();
+        for endpoint in &self.app.endpoints {
+            endpoint.stats.waiting.set(0);
+        }
+    }
+
+    /// Up to when everything that has happened is in the log.
+    fn settled_ms(&self, now_ms: u64) -> u64 {
+        if self.store().is_unordered() { now_ms.saturating_sub(SETTLE_MS) } else { now_ms }
+    }
+
+    /// How many of the oldest records are to be looked at now. One that is ahead of the clock by
+    /// more than clocks differ waits for nothing.
+    fn settled(&self, view: &View) -> usize {
+        let settled_ms = self.settled_ms(view.now_ms);
+        let may_be_early = settled_ms + 1..view.now_ms + SETTLE_MS;
+        let is_settled = |record: &&Vec<u8>| {
+            parse(record).is_none_or(|(at_us, _)| !may_be_early.contains(&(at_us / 1_000)))
+        };
+        if self.store().is_unordered() {
+            view.records.iter().take_while(is_settled).count()
+        } else {
+            view.records.len()
+        }
+    }
+
+    /// Tells what comes of the records. Gives how many there are in the log after that.
+    async fn take(&mut self, view: View) -> Result<usize, NotCommitted> {
+        let settled = &view.records[..self.settled(&view)];
+        let mut commit = Commit {
+            records: settled.len(),
+            bytes: settled.iter().map(|record| record.len() + Store::OVERHEAD_BYTES).sum(),
+            ..Commit::default()
+        };
+        // What no node has written is passed over.
+        let mut records: Vec<_> = settled.iter().filter_map(|record| parse(record)).collect();
+        if self.store().is_unordered() {
+            records.sort_by_key(|(at_us, _)| *at_us);
+        }
+        let mut told = Vec::new();
+        for (at_us, occurrence) in records {
+            self.machine.apply(at_us / 1_000, occurrence, &mut told);
+        }
+        if view.is_all {
+            self.machine.advance(self.settled_ms(view.now_ms), &mut told);
+        }
+        commit.held = self.machine.take_changes();
+        commit.requests = self.requests(&told, view.now_ms);
+        if commit.records == 0 && commit.held.is_empty() && commit.requests.is_empty() {
+            return Ok(view.records.len());
+        }
+        let store = &self.shared.store;
+        let queued = store.commit(&self.name, &self.names, MemoryQueue::BYTES_MAX, &commit).await?;
+        let now = Instant::now();
+        for (at, endpoint) in self.app.endpoints.iter().enumerate() {
+            let dropped = queued.dropped.get(at).copied().unwrap_or(0);
+            endpoint.count_dropped(Dropped::Overflow, dropped, now);
+            if let Some(queue) = self.delivering.as_ref().and_then(|all| all.queues.get(at)) {
+                queue.set_waiting(queued.waiting.get(at).copied().unwrap_or(0), 0 < dropped);
+            }
+        }
+        Ok(queued.left)
+    }
+
+    /// The requests that tell `told` to those who want it.
+    fn requests(&self, told: &[Occurrence], now_ms: u64) -> Vec<(usize, usize, Vec<u8>)> {
+        let events: Vec<String> = told.iter().map(envelope::event).collect();
+        let mut requests = Vec::new();
+        for (at, endpoint) in self.app.endpoints.iter().enumerate() {
+            for (text, count) in batches(&self.app, &endpoint.filter, told, &events) {
+                let body = envelope::body(&text, now_ms.into());
+                requests.push((at, count, body.into_bytes()));
+            }
+        }
+        requests
+    }
+
+    /// Waits until there may be something to do.
+    async fn rest(&self, step: Step) {
+        match step {
+            Step::GoOn => {}
+            Step::Wait(until) => {
+                tokio::select! {
+                    () = self.store().logged() => time::sleep(self.pause()).await,
+                    () = sleep_until(until.into()) => {}
+                }
+            }
+            Step::StandBy { by, remaining } => {
+                tokio::select! {
+                    () = self.store().vacant() => {}
+                    () = self.is_over(&by, remaining) => {}
+                }
+            }
+        }
+    }
+
+    /// How long records wait for one another.
+    fn pause(&self) -> Duration {
+        let settle_ms = if self.store().is_unordered() { SETTLE_MS } else { 0 };
+        self.app.batch_wait.max(Duration::from_millis(settle_ms))
+    }
+
+    /// Waits until whoever has the turn seems to be dead, and its turn over.
+    async fn is_over(&self, by: &str, remaining: Duration) {
+        let since = Instant::now();
+        // Not all who wait ask at the same moment.
+        let chance = Duration::from_millis(u64::from(rand::random::<u8>()));
+        time::sleep(remaining.min(LOOK_INTERVAL) + chance).await;
+        while !self.store().is_silent(by, since) && since.elapsed() < ASK_ANYWAY {
+            time::sleep(RETRY + chance / 4).await;
+        }
+    }
+
+    /// The node stops.
+    async fn finish(mut self) {
+        if self.delivering.is_none() {
+            return;
+        }
+        while matches!(self.step().await, Step::GoOn) {}
+        if let Some(Delivering { mut tasks, last, .. }) = self.delivering.take() {
+            last.send_replace(true);
+            while tasks.join_next().await.is_some() {}
+            self.store().resign(&self.name).await;
+        }
+        self.stand_down();
+    }
+}
+
+/// The events that pass `filter`, as they share requests, and how many each has.
+fn batches(
+    app: &AppWebhooks,
+    filter: &Filter,
+    told: &[Occurrence],
+    events: &[String],
+) -> Vec<(String, usize)> {
+    let now = Instant::now();
+    let mut batch = Batch::new(app.batch_wait);
+    let mut batches = Vec::new();
+    let passing = told.iter().zip(events).filter(|(occurrence, _)| filter.passes(occurrence));
+    for (_, event) in passing {
+        if !batch.has_room(event.len()) {
+            batches.extend(batch.take());
+        }
+        batch.push(event, now);
+        if batch.is_due(now) {
+            batches.extend(batch.take());
+        }
+    }
+    // Those that are read together have waited for one another.
+    batches.extend(batch.take());
+    batches
+}
+
+/// Names the queues of the endpoints after their URLs, so that each finds its queue again when the
+/// configuration has another before it. A URL may hold a secret, and can't be read from the name.
+fn names(app: &AppWebhooks) -> Vec<String> {
+    let mut twins: HashMap<&str, usize> = HashMap::new();
+    let mut names = Vec::new();
+    for endpoint in &app.endpoints {
+        let before = twins.entry(&endpoint.url).or_default();
+        let digest = app.signer.sign(&format!("queue {}", endpoint.url));
+        names.push(format!("{}.{before}", &digest[..16]));
+        *before += 1;
+    }
+    names
+}
