@@ -6,7 +6,7 @@ use super::{
     link::{Connection, Pushes},
     manager::{Manager, Outcome},
     scripts::{Answer, Call, Unexpected},
-    shared::{SUSPECT_AFTER, Shared, Standing},
+    shared::{Joined, SUSPECT_AFTER, Shared, Standing},
 };
 use redis::{RedisResult, Value};
 use std::{
@@ -29,8 +29,10 @@ pub(super) struct Membership {
     next_beat: Instant,
     /// When this node last heard itself on the bus.
     echo: Option<Instant>,
-    /// The data of Redis that this node last joined.
-    generation: Option<String>,
+    /// The run of the server that the link leads to; empty if that is not known.
+    run_id: String,
+    /// The generation that this node last joined.
+    generation: Option<Arc<str>>,
     is_open: bool,
     /// The other processes, as far as was heard.
     known: Vec<String>,
@@ -47,6 +49,8 @@ enum Stage {
     Connecting,
     /// Linked, and asked to be let in.
     Joining,
+    /// Redis has begun again: this node has it know how far the channels had come.
+    Bringing,
     /// Everything that this node has is asserted, from then on.
     Asserting(Instant),
     /// That is done, and was said.
@@ -92,6 +96,7 @@ impl Membership {
             asked: None,
             next_beat: now,
             echo: None,
+            run_id: String::new(),
             generation: None,
             is_open: false,
             known: Vec::new(),
@@ -105,6 +110,11 @@ impl Membership {
         format!("{}.{}", self.process, self.incarnation)
     }
 
+    /// Whether it takes part.
+    pub(super) fn is_joined(&self) -> bool {
+        self.stage == Stage::Joined
+    }
+
     /// Learns of a process by its node.
     pub(super) fn hear_of(&mut self, node: &str) {
         let process = node.split('.').next().unwrap_or_default();
@@ -113,7 +123,7 @@ impl Membership {
         }
     }
 
-    fn call(&self, shared: &Shared, phase: &str) -> Call {
+    pub(super) fn call(&self, shared: &Shared, phase: &str) -> Call {
         let names = &shared.names;
         let mut call = Call::of(&shared.scripts.beat)
             .key(names.leases())
@@ -127,7 +137,8 @@ impl Membership {
             .arg(names.all_nodes())
             .number(ARRIVAL_WINDOW.as_millis())
             .number(KNOWING_WINDOW.as_millis())
-            .arg(if self.has_lease { "1" } else { "0" });
+            .arg(if self.has_lease { "1" } else { "0" })
+            .arg(&*self.run_id);
         for process in &self.known {
             call = call.arg(&**process);
         }
@@ -154,7 +165,7 @@ impl Manager {
     /// Whether topics may be asserted now.
     pub(super) fn may_assert(&self) -> bool {
         match self.membership.stage {
-            Stage::Away(_) | Stage::Connecting | Stage::Joining => false,
+            Stage::Away(_) | Stage::Connecting | Stage::Joining | Stage::Bringing => false,
             Stage::Asserting(from) => from <= Instant::now(),
             Stage::Arriving | Stage::Waiting => true,
             Stage::Joined => matches!(&*self.shared.standing.borrow(), Standing::Joined(_)),
@@ -183,7 +194,7 @@ impl Manager {
                     self.beat_when_due("beat", now);
                 }
             }
-            Stage::Waiting => self.beat_when_due("beat", now),
+            Stage::Bringing | Stage::Waiting => self.beat_when_due("beat", now),
             Stage::Joined => {
                 let echo = self.membership.echo.unwrap_or(now);
                 if LINK_TIMEOUT + BEAT_INTERVAL < now.saturating_duration_since(echo) {
@@ -206,7 +217,8 @@ impl Manager {
                 let (mut connection, pushes) = endpoint.connect().await?;
                 shared.scripts.load(&mut connection).await?;
                 connection.subscribe(&shared.names.all_nodes()).await?;
-                Ok(Box::new((connection, pushes)))
+                let run_id = connection.run_id().await?;
+                Ok(Box::new((connection, pushes, run_id)))
             };
             let late =
                 || Err(redis::RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)));
@@ -216,10 +228,11 @@ impl Manager {
         });
     }
 
-    fn on_connected(&mut self, result: RedisResult<Box<(Connection, Pushes)>>) {
+    fn on_connected(&mut self, result: RedisResult<Box<(Connection, Pushes, String)>>) {
         match result {
             Ok(linked) => {
-                let (connection, pushes) = *linked;
+                let (connection, pushes, run_id) = *linked;
+                self.membership.run_id = run_id;
                 self.connection = Some(connection);
                 self.pushes = Some(pushes);
                 self.membership.stage = Stage::Joining;
@@ -271,12 +284,23 @@ impl Manager {
         }
         self.membership.is_open = reply.is_open;
         match self.membership.stage {
-            Stage::Joining => self.begin_to_assert(),
+            Stage::Joining => {
+                self.membership.has_lease = true;
+                if reply.is_open {
+                    self.begin_to_assert();
+                } else {
+                    self.membership.stage = Stage::Bringing;
+                    self.bring();
+                }
+            }
             Stage::Arriving => self.on_arrived(&reply),
-            Stage::Away(_) | Stage::Connecting | Stage::Asserting(_) | Stage::Waiting => {}
-            Stage::Joined => {
-                if let Some(connection) = self.connection.clone() {
-                    self.stand(Standing::Joined(connection));
+            Stage::Away(_) | Stage::Connecting | Stage::Bringing | Stage::Asserting(_) => {}
+            Stage::Waiting | Stage::Joined => {
+                if self.membership.generation.as_deref() != Some(&*reply.generation) {
+                    return self.lose_link("redis has begun again");
+                }
+                if self.membership.stage == Stage::Joined {
+                    self.stand_joined();
                 }
             }
         }
@@ -310,8 +334,15 @@ impl Manager {
         }
     }
 
+    fn on_brought(&mut self, is_done: bool) {
+        if is_done {
+            self.begin_to_assert();
+        } else {
+            self.lose_link("redis does not keep sequences");
+        }
+    }
+
     fn begin_to_assert(&mut self) {
-        self.membership.has_lease = true;
         // What was said on the last link is done by then, or never.
         let from = self.asserted_at.map(|at| at + ASSERT_WITHIN + SUSPECT_AFTER / 5);
         self.membership.stage = Stage::Asserting(from.unwrap_or_else(Instant::now));
@@ -319,10 +350,10 @@ impl Manager {
     }
 
     fn on_arrived(&mut self, reply: &Reply) {
-        let is_new = self.membership.generation.as_ref() != Some(&reply.generation);
+        let is_new = self.membership.generation.as_deref() != Some(&*reply.generation);
         // In a generation that was not open yet, nobody could publish.
         let has_missed_nothing = is_new && !reply.was_open;
-        self.membership.generation = Some(reply.generation.clone());
+        self.membership.generation = Some(reply.generation.as_str().into());
         for topic in std::mem::take(&mut self.doubts) {
             if !has_missed_nothing {
                 self.carry_out(&topic, vec![super::topic::Effect::Interrupt], Instant::now());
@@ -353,7 +384,6 @@ impl Manager {
         if self.membership.stage != Stage::Waiting || !is_heard || !self.membership.is_open {
             return;
         }
-        let Some(connection) = self.connection.clone() else { return };
         self.read_provisional_again();
         self.membership.stage = Stage::Joined;
         self.membership.retry_after = RETRY_FIRST;
@@ -363,7 +393,15 @@ impl Manager {
             others = self.membership.known.len(),
             "joined"
         );
-        self.stand(Standing::Joined(connection));
+        self.stand_joined();
+    }
+
+    fn stand_joined(&self) {
+        if let (Some(connection), Some(generation)) =
+            (self.connection.clone(), self.membership.generation.clone())
+        {
+            self.shared.standing.send_replace(Standing::Joined(Joined { connection, generation }));
+        }
     }
 
     /// Whether others may still be about to say what they have.
@@ -420,42 +458,7 @@ impl Manager {
         let jitter = membership.retry_after.mul_f64(rand::random::<f64>() / 2.0);
         membership.stage = Stage::Away(Instant::now() + membership.retry_after + jitter);
         membership.retry_after = (membership.retry_after * 2).min(RETRY_MAX);
-        self.stand(Standing::Away(reason));
-    }
-
-    /// Says goodbye once nothing is left to say.
-    pub(super) fn keep_stopping(&mut self) {
-        let Some((_, is_leaving)) = &self.stopping else { return };
-        let is_leaving = *is_leaving;
-        let Some(connection) = self.connection.clone() else {
-            // There is nobody to say it to: the others clean up.
-            self.is_leaving();
-            return;
-        };
-        if is_leaving {
-            return;
-        }
-        for topic in self.topics.values_mut() {
-            topic.end_all();
-        }
-        let talking = self.topics.iter().filter(|(_, topic)| !topic.has_said_all());
-        let talking: Vec<Arc<str>> = talking.map(|(name, _)| Arc::clone(name)).collect();
-        if self.has_steps() || !talking.is_empty() {
-            for name in talking {
-                self.touch(&name);
-            }
-            return;
-        }
-        self.is_leaving();
-        let call = self.membership.call(&self.shared, "leave");
-        let topics = self.shared.names.topics_of(&self.membership.node());
-        self.begin(cleanup::say_goodbye(connection, call, topics));
-    }
-
-    fn is_leaving(&mut self) {
-        if let Some((_, is_leaving)) = &mut self.stopping {
-            *is_leaving = true;
-        }
+        self.shared.standing.send_replace(Standing::Away(reason));
     }
 
     pub(super) fn on_outcome(&mut self, outcome: Outcome) {
@@ -465,6 +468,7 @@ impl Manager {
             Outcome::Entered { topic, is_done } => self.on_entered(&topic, is_done),
             Outcome::Synced { topic, is_full, answer } => self.on_synced(&topic, is_full, answer),
             Outcome::Left { topic, is_done } => self.on_left(&topic, is_done),
+            Outcome::Brought { is_done } => self.on_brought(is_done),
             Outcome::Freed { topic } => self.on_freed(&topic),
             Outcome::Cleaned { node } => {
                 self.cleaning.remove(&node);
@@ -474,21 +478,5 @@ impl Manager {
                 self.stay_away("this node has left");
             }
         }
-    }
-
-    fn clean_up_after(&mut self, node: String) {
-        let is_joined = self.membership.stage == Stage::Joined;
-        if !is_joined || node == self.membership.node() || self.cleaning.contains(&node) {
-            return;
-        }
-        let Some(connection) = self.connection.clone() else { return };
-        self.cleaning.insert(node.clone());
-        let cleaning = cleanup::CleanUp {
-            shared: Arc::clone(&self.shared),
-            hubs: self.hubs.clone(),
-            by: self.membership.node(),
-            node,
-        };
-        self.begin(cleaning.run(connection));
     }
 }

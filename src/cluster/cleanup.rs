@@ -4,7 +4,7 @@ use super::{
     assert::{Verdict, assertion_call, read, write_index},
     link::Connection,
     logged::{self, Wanted},
-    manager::Outcome,
+    manager::{Manager, Outcome},
     scripts::Call,
     shared::Shared,
     topic::Assertion,
@@ -118,6 +118,25 @@ impl CleanUp {
     }
 }
 
+impl Manager {
+    /// Cleans up after a node whose lease has ended, unless somebody does.
+    pub(super) fn clean_up_after(&mut self, node: String) {
+        let is_joined = self.membership.is_joined();
+        if !is_joined || node == self.membership.node() || self.cleaning.contains(&node) {
+            return;
+        }
+        let Some(connection) = self.connection.clone() else { return };
+        self.cleaning.insert(node.clone());
+        let cleaning = CleanUp {
+            shared: Arc::clone(&self.shared),
+            hubs: self.hubs.clone(),
+            by: self.membership.node(),
+            node,
+        };
+        self.begin(cleaning.run(connection));
+    }
+}
+
 /// Notes what a node may have left behind, and that its lease has ended: whoever beats next cleans
 /// up after it.
 pub(super) async fn condemn(
@@ -143,14 +162,4 @@ pub(super) async fn condemn(
     if let Err(error) = noted {
         tracing::warn!(%error, node, "a former name was not given up");
     }
-}
-
-/// Gives the lease back, when nothing is left of this node.
-pub(super) async fn say_goodbye(mut connection: Connection, call: Call, topics: String) -> Outcome {
-    let mut forget = cmd("DEL");
-    forget.arg(topics);
-    // If it fails, the others clean up.
-    let _ = connection.query::<()>(&forget).await;
-    let _ = call.run(&mut connection).await;
-    Outcome::GoneAway
 }

@@ -40,6 +40,8 @@ pub(super) enum Change {
     Removed(Arc<str>),
     /// The total of all nodes.
     Total(usize),
+    /// How far its events have come. Whoever has come less far lacks some.
+    Sequence(u64),
 }
 
 /// A message on the bus of all nodes.
@@ -142,6 +144,7 @@ impl Message {
                 Change::Added(Member::from_parts(text(user_id)?, text(info)?).ok_or(Foreign)?)
             }
             "R" => Change::Removed(text(rest)?.into()),
+            "S" => Change::Sequence(text(rest)?.parse().map_err(|_| Foreign)?),
             "T" => Change::Total(text(rest)?.parse().map_err(|_| Foreign)?),
             _ => return Err(Foreign),
         };
@@ -218,8 +221,11 @@ mod tests {
         let member = Member { user_id: "a b".into(), user_info: r#"{"x":" "}"#.into() };
         assert_eq!(read(r#"A ep 3 3 a b{"x":" "}"#), Ok(("ep".into(), 3, Change::Added(member))));
         assert_eq!(read("R ep 4 a b"), Ok(("ep".into(), 4, Change::Removed("a b".into()))));
+        assert_eq!(read("S ep 5 17"), Ok(("ep".into(), 5, Change::Sequence(17))));
         assert_eq!(read("T ep 5 17"), Ok(("ep".into(), 5, Change::Total(17))));
-        for foreign in ["", "A", "A ep 3 9 a{}", "A ep 3 1 anot json", "T ep x 1", "X ep 1 1"] {
+        for foreign in
+            ["", "A", "A ep 3 9 a{}", "A ep 3 1 anot json", "T ep x 1", "S ep 1 x", "X ep 1 1"]
+        {
             assert_eq!(read(foreign), Err(Foreign), "{foreign}");
         }
     }

@@ -2,12 +2,13 @@
 
 use crate::config::{RedisConfig, RedisTarget, Secret, Topology};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
     IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisResult,
     TlsCertificates, TlsMode, Value,
     aio::{AsyncPushSender, MultiplexedConnection},
     cluster::ClusterClientBuilder,
     cluster_async::ClusterConnection,
+    cmd,
     sentinel::{SentinelClientBuilder, SentinelServerType},
 };
 use std::{
@@ -242,6 +243,23 @@ impl Connection {
         match self {
             Self::One(connection) => command.query_async(connection).await,
             Self::Cluster(connection) => command.query_async(connection).await,
+        }
+    }
+
+    /// Which run of the server this leads to. Empty for a Redis Cluster, which is many, and where
+    /// that may not be asked.
+    pub(super) async fn run_id(&mut self) -> RedisResult<String> {
+        let Self::One(connection) = self else { return Ok(String::new()) };
+        let asked: RedisResult<String> = cmd("INFO").arg("server").query_async(connection).await;
+        match asked {
+            Ok(info) => {
+                let run_id = info.lines().find_map(|line| line.strip_prefix("run_id:"));
+                Ok(run_id.unwrap_or_default().to_owned())
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => {
+                Ok(String::new())
+            }
+            Err(error) => Err(error),
         }
     }
 

@@ -10,7 +10,7 @@ use super::{
     link::{Connection, Endpoint, Push, Pushes},
     names::{Subject, TopicName},
     seen::Seen,
-    shared::{Shared, Standing},
+    shared::Shared,
     sign_in::SignIns,
     topic::{Step, Topic, Waiter},
 };
@@ -59,11 +59,12 @@ pub(super) enum Input {
 /// What came of something that the manager has begun.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    Connected(Result<Box<(Connection, Pushes)>, redis::RedisError>),
+    Connected(Result<Box<(Connection, Pushes, String)>, redis::RedisError>),
     Beat { asked: Instant, answered: Instant, answer: redis::RedisResult<redis::Value> },
     Entered { topic: Arc<str>, is_done: bool },
     Synced { topic: Arc<str>, is_full: bool, answer: redis::RedisResult<redis::Value> },
     Left { topic: Arc<str>, is_done: bool },
+    Brought { is_done: bool },
     Freed { topic: Arc<str> },
     Cleaned { node: String },
     GoneAway,
@@ -373,11 +374,6 @@ impl Manager {
                 self.assert(name, &assertion, connection.clone(), now);
             }
         }
-    }
-
-    /// The standing that others see.
-    pub(super) fn stand(&self, standing: Standing) {
-        self.shared.standing.send_replace(standing);
     }
 }
 

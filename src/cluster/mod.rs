@@ -30,10 +30,13 @@
 //! one of the others (`cleanup`). Meanwhile publishes wait, and what waits too long reaches
 //! nobody: the scripts refuse what comes after its time.
 
+mod accepted;
 mod assert;
 mod beat;
+mod bring;
 mod cleanup;
 mod envelope;
+mod leave;
 mod link;
 mod logged;
 mod manager;

@@ -3,7 +3,7 @@
 use super::{
     envelope::{Envelope, EnvelopeId},
     scripts::{Answer, Call},
-    shared::{Shared, Unavailable},
+    shared::{Joined, Shared, Unavailable},
 };
 use crate::{
     hub::Counts,
@@ -41,13 +41,22 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 /// How much longer than a publish may wait its id is known: it is repeated before that.
 const REPEAT_MARGIN: Duration = Duration::from_secs(5);
 
+/// What Redis says of an event that it has accepted.
+struct Accepted {
+    counts: Counts,
+    /// 0 where nobody keeps count.
+    sequence: u64,
+}
+
 /// What came of one attempt.
 enum Attempt {
-    Done(Vec<Counts>),
+    Done(Vec<Accepted>),
     /// It was too late for it.
     Late,
     /// Redis answered that it does not do it now.
     Refused,
+    /// Redis has begun again, and this node is still to join it.
+    Other,
     /// There was no answer: it may have been done.
     Lost,
 }
@@ -107,7 +116,9 @@ impl Shared {
         loop {
             let attempt = self.attempt(app_id, events, &ids, give_up, may_be_done).await;
             match attempt {
-                Some(Attempt::Done(counts)) => return Ok(counts),
+                Some(Attempt::Done(accepted)) => {
+                    return Ok(accepted.into_iter().map(|event| event.counts).collect());
+                }
                 Some(Attempt::Refused) => {
                     time::sleep(
                         REFUSED_PAUSE.min(give_up.saturating_duration_since(Instant::now())),
@@ -119,6 +130,7 @@ impl Shared {
                     // The link is about to be found broken.
                     self.suspect();
                 }
+                Some(Attempt::Other) => self.suspect(),
                 Some(Attempt::Late) | None => {}
             }
             let is_over = matches!(attempt, Some(Attempt::Late) | None);
@@ -141,13 +153,15 @@ impl Shared {
         give_up: Instant,
         is_repeated: bool,
     ) -> Option<Attempt> {
-        let mut connection = self.joined(give_up).await?;
+        let Joined { mut connection, generation } = self.joined(give_up).await?;
+        let mut topics = Vec::with_capacity(events.len());
         let mut call = Call::of(&self.scripts.publish)
             .number(self.clock.at(give_up))
             .arg(if is_repeated { "1" } else { "0" })
-            .number((self.broker_wait + REPEAT_MARGIN).as_millis());
+            .number((self.broker_wait + REPEAT_MARGIN).as_millis())
+            .arg(&*generation);
         for (event, id) in events.iter().zip(ids) {
-            let bus = self.names.channel(app_id, event.channel);
+            let topic = self.names.channel(app_id, event.channel);
             let remember_ms = if event.channel.is_cache() {
                 u64::try_from(event.remember.as_millis()).unwrap_or(u64::MAX)
             } else {
@@ -161,17 +175,29 @@ impl Shared {
                 frame: event.frame.clone(),
             };
             call = call
-                .key(&bus)
+                .key(&topic)
                 .key(self.names.last_event(app_id, event.channel))
                 .key(self.names.latest_ids(app_id, event.channel))
-                .arg(bus)
                 .arg(id.0.to_be_bytes())
                 .arg(envelope.encode())
                 .number(remember_ms);
+            topics.push(topic);
+        }
+        if !self.is_cluster {
+            call = call.key(self.names.generation());
         }
         let answer = self.answer(give_up, call.run(&mut connection)).await;
         Some(match answer {
-            Some(Ok(value)) => read(value, events.len()).unwrap_or(Attempt::Refused),
+            Some(Ok(value)) => {
+                let attempt = read(value, events.len()).unwrap_or(Attempt::Refused);
+                if let Attempt::Done(accepted) = &attempt {
+                    let now = Instant::now();
+                    for (topic, event) in topics.iter().zip(accepted) {
+                        self.accepted.note(topic, event.sequence, now);
+                    }
+                }
+                attempt
+            }
             Some(Err(error)) if was_refused(&error) => {
                 tracing::debug!(%error, "redis refused a publish");
                 Attempt::Refused
@@ -191,7 +217,9 @@ impl Shared {
         let id = self.envelope_id();
         match self.attempt(app_id, &[event], &[id], give_up, false).await {
             Some(Attempt::Done(_)) => Ok(()),
-            Some(Attempt::Late | Attempt::Refused | Attempt::Lost) | None => Err(Unavailable),
+            Some(Attempt::Late | Attempt::Refused | Attempt::Other | Attempt::Lost) | None => {
+                Err(Unavailable)
+            }
         }
     }
 }
@@ -205,13 +233,14 @@ fn read(value: Value, events: usize) -> Option<Attempt> {
     let mut answer = Answer::new(value).ok()?;
     match answer.text().ok()?.as_str() {
         "late" => return Some(Attempt::Late),
+        "other" => return Some(Attempt::Other),
         "ok" => {}
         _ => return None,
     }
-    let mut counts = Vec::with_capacity(events);
+    let mut accepted = Vec::with_capacity(events);
     for _ in 0..events {
-        let (subscriptions, users) = (answer.count().ok()?, answer.count().ok()?);
-        counts.push(Counts { subscriptions, users });
+        let counts = Counts { subscriptions: answer.count().ok()?, users: answer.count().ok()? };
+        accepted.push(Accepted { counts, sequence: answer.number().ok()? });
     }
-    Some(Attempt::Done(counts))
+    Some(Attempt::Done(accepted))
 }

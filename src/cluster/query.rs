@@ -65,7 +65,7 @@ impl Shared {
         with_members: bool,
     ) -> Result<ChannelAnswer, Unavailable> {
         let give_up = Instant::now() + self.broker_wait;
-        let mut connection = self.joined(give_up).await.ok_or(Unavailable)?;
+        let mut connection = self.joined(give_up).await.ok_or(Unavailable)?.connection;
         let call = Call::of(&self.scripts.channel)
             .key(self.names.channel(app_id, channel))
             .key(self.names.last_event(app_id, channel))
@@ -98,7 +98,7 @@ impl Shared {
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Unavailable> {
         let give_up = Instant::now() + self.broker_wait;
         loop {
-            let mut connection = self.joined(give_up).await.ok_or(Unavailable)?;
+            let mut connection = self.joined(give_up).await.ok_or(Unavailable)?.connection;
             let answer: Option<RedisResult<T>> =
                 self.answer(give_up, connection.query(command)).await;
             match answer.ok_or(Unavailable)? {

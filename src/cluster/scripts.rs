@@ -30,6 +30,7 @@ pub(super) struct Scripts {
     pub(super) claim: Arc<Script>,
     pub(super) channel: Arc<Script>,
     pub(super) index: Arc<Script>,
+    pub(super) raise: Arc<Script>,
     pub(super) append: Arc<Script>,
     pub(super) look: Arc<Script>,
     pub(super) commit: Arc<Script>,
@@ -60,6 +61,7 @@ impl Scripts {
             claim: script(include_str!("lua/claim.lua")),
             channel: script(include_str!("lua/channel.lua")),
             index: script(include_str!("lua/index.lua")),
+            raise: script(include_str!("lua/raise.lua")),
             append: script(include_str!("lua/append.lua")),
             look: script(include_str!("lua/look.lua")),
             commit: script(include_str!("lua/commit.lua")),
@@ -70,8 +72,15 @@ impl Scripts {
 
     /// Has Redis know all scripts.
     pub(super) async fn load(&self, connection: &mut Connection) -> RedisResult<()> {
-        let nodes =
-            [&self.sync, &self.publish, &self.beat, &self.claim, &self.channel, &self.index];
+        let nodes = [
+            &self.sync,
+            &self.publish,
+            &self.beat,
+            &self.claim,
+            &self.channel,
+            &self.index,
+            &self.raise,
+        ];
         let webhooks = [&self.append, &self.look, &self.commit, &self.head, &self.resign];
         for script in nodes.into_iter().chain(webhooks) {
             let mut load = cmd("SCRIPT");

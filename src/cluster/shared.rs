@@ -1,11 +1,14 @@
 //! What everybody who asks Redis for something has in common.
 
 use super::{
-    envelope::EnvelopeId, link::Connection, metrics::BrokerMetrics, names::Names, scripts::Scripts,
-    store::Bells,
+    accepted::Accepted, envelope::EnvelopeId, link::Connection, metrics::BrokerMetrics,
+    names::Names, scripts::Scripts, store::Bells,
 };
 use std::{
-    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::{
@@ -21,7 +24,15 @@ pub(super) enum Standing {
     /// It heard them until a moment ago, but Redis owes an answer.
     Suspect,
     /// It hears and is heard.
-    Joined(Connection),
+    Joined(Joined),
+}
+
+/// What a node has that is joined.
+#[derive(Clone, Debug)]
+pub(super) struct Joined {
+    pub(super) connection: Connection,
+    /// The generation of Redis that it is joined in: what it publishes is not for another.
+    pub(super) generation: Arc<str>,
 }
 
 /// Redis can't be asked now.
@@ -36,6 +47,7 @@ pub(super) struct Shared {
     pub(super) is_cluster: bool,
     pub(super) standing: watch::Sender<Standing>,
     pub(super) clock: Clock,
+    pub(super) accepted: Accepted,
     pub(super) metrics: BrokerMetrics,
     pub(super) broker_wait: Duration,
     pub(super) bells: Bells,
@@ -86,6 +98,7 @@ impl Shared {
             is_cluster,
             standing: watch::Sender::new(Standing::Away("not joined yet")),
             clock: Clock::new(),
+            accepted: Accepted::new(Instant::now()),
             metrics: BrokerMetrics::default(),
             broker_wait,
             bells,
@@ -115,24 +128,24 @@ impl Shared {
         }
     }
 
-    /// The connection to Redis, if the node is joined now.
-    pub(super) fn joined_now(&self) -> Option<Connection> {
+    /// The way to Redis, if the node is joined now.
+    pub(super) fn joined_now(&self) -> Option<Joined> {
         match &*self.standing.borrow() {
-            Standing::Joined(connection) => Some(connection.clone()),
+            Standing::Joined(joined) => Some(joined.clone()),
             Standing::Away(_) | Standing::Suspect => None,
         }
     }
 
     /// Waits until the node is joined, until `give_up` at most.
-    pub(super) async fn joined(&self, give_up: Instant) -> Option<Connection> {
-        if let Some(connection) = self.joined_now() {
-            return Some(connection);
+    pub(super) async fn joined(&self, give_up: Instant) -> Option<Joined> {
+        if let Some(joined) = self.joined_now() {
+            return Some(joined);
         }
         let _waiting = self.metrics.waiting();
         let mut standing = self.standing.subscribe();
         let joined = standing.wait_for(|standing| matches!(standing, Standing::Joined(_)));
         match timeout_at(give_up.into(), joined).await.ok()?.ok().as_deref() {
-            Some(Standing::Joined(connection)) => Some(connection.clone()),
+            Some(Standing::Joined(joined)) => Some(joined.clone()),
             Some(Standing::Away(_) | Standing::Suspect) | None => None,
         }
     }

@@ -1,5 +1,6 @@
 //! What goes wrong between nodes, and what is promised nevertheless.
 
+mod accepted;
 mod cut;
 mod foreign;
 mod kill;

@@ -16,7 +16,7 @@ use super::{
     names::Names,
     publish::was_refused,
     scripts::{Call, Unexpected},
-    shared::{Shared, Unavailable},
+    shared::{Joined, Shared, Unavailable},
 };
 use bells::{Bell, process_of};
 use redis::Value;
@@ -323,7 +323,7 @@ impl Store {
 
     /// Tells all nodes. If it fails, they look by themselves, a little later.
     async fn tell_all(&self, notice: &Notice) {
-        let Some(mut connection) = self.shared.joined_now() else { return };
+        let Some(Joined { mut connection, .. }) = self.shared.joined_now() else { return };
         let mut publish = redis::cmd(if self.shared.is_cluster { "SPUBLISH" } else { "PUBLISH" });
         publish.arg(self.shared.names.all_nodes()).arg(notice.encode());
         let told = async { connection.query::<()>(&publish).await };
@@ -333,7 +333,7 @@ impl Store {
     }
 
     async fn run(&self, call: Call) -> Result<Value, Unavailable> {
-        let mut connection = self.shared.joined_now().ok_or(Unavailable)?;
+        let mut connection = self.shared.joined_now().ok_or(Unavailable)?.connection;
         match timeout(ANSWER_WITHIN, call.run(&mut connection)).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {

@@ -195,6 +195,11 @@ impl Topic {
         self.replica.as_ref().filter(|_| self.is_current).map(|replica| 0 < replica.total)
     }
 
+    /// The sequence that its subscribers have come to; 0 if none is known.
+    pub(in crate::cluster) fn reached(&self) -> u64 {
+        self.replica.as_ref().map_or(0, |replica| replica.sequence)
+    }
+
     pub(in crate::cluster) fn has_settled(&self) -> bool {
         self.is_current && !self.is_doubtful
     }

@@ -68,8 +68,9 @@ impl Topic {
             for (message, is_known) in std::mem::take(&mut self.early) {
                 let is_later = match &message {
                     Message::Event { sequence, .. } => synced.sequence < *sequence,
+                    // Of another epoch: the hash was made, or made anew, after the answer.
                     Message::Change { epoch, version, .. } => {
-                        *epoch == synced.epoch && synced.version < *version
+                        *epoch != synced.epoch || synced.version < *version
                     }
                 };
                 if is_later {
@@ -152,6 +153,8 @@ impl Topic {
         };
         if let Some(old) = self.replica.take() {
             self.compare_events(&old, synced, effects);
+            // What was reached once is never forgotten, whatever Redis has lost.
+            new.sequence = new.sequence.max(old.sequence);
             if is_provisional {
                 new.is_provisional = true;
                 new.total = old.total;
@@ -192,29 +195,30 @@ impl Topic {
         if self.channel().is_none() || self.count == 0 {
             return;
         }
-        if old.epoch != synced.epoch {
-            return effects.push(Effect::Doubt);
-        }
+        let is_same = old.epoch == synced.epoch;
         let mut reached = old.sequence;
         let mut caught_up = Vec::new();
         for (message, is_known) in &self.early {
-            if let Message::Event { sequence, envelope } = message
-                && *sequence == reached + 1
-                && *sequence <= synced.sequence
-            {
-                reached = *sequence;
+            let Message::Event { sequence, envelope } = message else { continue };
+            let is_next = is_same && *sequence == reached + 1 && *sequence <= synced.sequence;
+            // Nobody counts while the hash is gone.
+            if is_next || *sequence == 0 {
+                reached = reached.max(*sequence);
                 if !is_known {
                     let frame = envelope.frame.clone();
                     caught_up.push(Effect::Deliver(frame, envelope.except));
                 }
             }
         }
-        let went_back = synced.sequence < reached;
-        if reached < synced.sequence || went_back {
-            effects.push(Effect::Interrupt);
-        } else {
-            effects.append(&mut caught_up);
+        // Whoever had come further has brought that to the new hash; the old one went back if it
+        // counts less than was reached.
+        if reached < synced.sequence || (is_same && synced.sequence < reached) {
+            return effects.push(Effect::Interrupt);
         }
+        if !is_same {
+            effects.push(Effect::Doubt);
+        }
+        effects.append(&mut caught_up);
     }
 
     /// Takes a message from the bus. `is_known`: its envelope came before.
@@ -310,7 +314,11 @@ impl Topic {
                     effects.push(Effect::Online(0 < total));
                 }
             }
-            (Change::Added(_) | Change::Removed(_), None) => {}
+            (Change::Sequence(sequence), _) if replica.sequence < sequence => {
+                replica.sequence = sequence;
+                effects.push(Effect::Interrupt);
+            }
+            (Change::Sequence(_), _) | (Change::Added(_) | Change::Removed(_), None) => {}
         }
     }
 }

@@ -231,7 +231,7 @@ fn who_is_still_to_come_has_not_left() {
     assert!(hear(&mut topic, added).is_empty(), "nobody saw it leave");
     assert!(topic.end_provisional());
     assert!(assertion(&mut topic).is_full, "when all have come, it is read again");
-    let now = Synced { epoch: "e2".into(), ..synced(2, 0, 2, &["1", "elsewhere"]) };
+    let now = Synced { epoch: "e2".into(), ..synced(2, 5, 2, &["1", "elsewhere"]) };
     assert!(answer(&mut topic, &now, true).is_empty());
 }
 
@@ -249,6 +249,12 @@ fn what_was_missed_while_the_link_was_lost_interrupts() {
     relink(&mut topic);
     let elsewhere = Synced { epoch: "e2".into(), ..synced(0, 0, 1, &[]) };
     assert_eq!(answer(&mut topic, &elsewhere, true), ["doubt"]);
+    assert_eq!(topic.reached(), 5, "what was reached is not forgotten with the hash");
+
+    let mut topic = begun("room", &["a"]);
+    relink(&mut topic);
+    let further = Synced { epoch: "e2".into(), ..synced(0, 6, 1, &[]) };
+    assert_eq!(answer(&mut topic, &further, true), ["interrupt"], "another node had come further");
 
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
@@ -273,6 +279,37 @@ fn a_gap_in_the_sequence_interrupts_at_once() {
     // Nobody counts any more: the hash is gone, and everything is asserted anew.
     assert_eq!(hear(&mut topic, event(0)), ["event 0"]);
     assert!(assertion(&mut topic).is_full);
+}
+
+#[test]
+fn who_has_come_less_far_than_another_node_is_interrupted() {
+    let mut topic = begun("room", &["a"]);
+    assert!(hear(&mut topic, change(6, Change::Sequence(5))).is_empty());
+    assert_eq!(hear(&mut topic, change(7, Change::Sequence(7))), ["interrupt"]);
+    assert_eq!(hear(&mut topic, event(8)), ["event 8"]);
+}
+
+#[test]
+fn a_hash_that_is_made_after_the_answer_is_read_though_its_message_came_before() {
+    let mut topic = topic("room");
+    topic.join(subscriber(1, None));
+    topic.next_step(Instant::now());
+    topic.entered();
+    assertion(&mut topic);
+    let elsewhere = Message::Change { epoch: "e2".into(), version: 1, change: Change::Total(2) };
+    assert!(hear(&mut topic, elsewhere).is_empty());
+    assert_eq!(answer(&mut topic, &synced(0, 0, 1, &[]), true), ["attach 1"]);
+    assert!(assertion(&mut topic).is_full);
+}
+
+#[test]
+fn what_nobody_counted_is_not_lost_while_the_topic_is_read_again() {
+    let mut topic = begun("room", &["a"]);
+    assert_eq!(hear(&mut topic, event(0)), ["event 0"]);
+    assertion(&mut topic);
+    assert!(hear(&mut topic, event(0)).is_empty());
+    let anew = Synced { epoch: "e2".into(), ..synced(0, 0, 1, &[]) };
+    assert_eq!(answer(&mut topic, &anew, true), ["doubt", "event 0"]);
 }
 
 #[test]

@@ -1,0 +1,94 @@
+//! Redis dies between accepting an event and telling all nodes: whoever lacks the event must learn of it.
+
+use crate::harness::Server;
+use crate::kit::{
+    Api, C, HEALED, Ledger, Link, Listener, Outcome, Proxy, Redis, assert_agrees, becomes_ready,
+    cluster_settings, node,
+};
+
+#[tokio::test]
+async fn an_event_that_came_to_one_node_only_closes_the_subscribers_of_the_other() {
+    let mut torn = Torn::start(Redis::start().await).await;
+    let near = subscriber(&torn.whole).await;
+    let far = torn.lacks_an_event(false).await;
+    near.hears("numbered", C, 2, HEALED).await;
+    torn.is_told(near, far).await;
+}
+
+#[tokio::test]
+async fn an_event_that_came_to_nobody_but_its_publisher_closes_those_who_lack_it() {
+    let mut torn = Torn::start(Redis::start().await).await;
+    let elsewhere = Listener::of(&torn.whole).await;
+    let far = torn.lacks_an_event(false).await;
+    torn.is_told(elsewhere, far).await;
+}
+
+/// What Redis wrote down is older than what it had accepted.
+#[tokio::test]
+async fn an_event_that_redis_has_forgotten_closes_those_who_lack_it_and_nobody_else() {
+    let mut torn = Torn::start(Redis::start().await).await;
+    let near = subscriber(&torn.whole).await;
+    let far = torn.lacks_an_event(true).await;
+    near.hears("numbered", C, 2, HEALED).await;
+    torn.is_told(near, far).await;
+}
+
+async fn subscriber(node: &Server) -> Listener {
+    let listener = Listener::of(node).await;
+    listener.subscribe(C).await;
+    listener
+}
+
+/// Two nodes, one of them behind a proxy.
+struct Torn {
+    redis: Redis,
+    proxy: Proxy,
+    whole: Server,
+    distant: Server,
+    ledger: Ledger,
+}
+
+impl Torn {
+    async fn start(redis: Redis) -> Self {
+        let proxy = Proxy::before(redis.address()).await;
+        let settings = cluster_settings();
+        let whole = node(&settings, &redis.url()).await;
+        let distant = node(&settings, &proxy.url()).await;
+        Self { redis, proxy, whole, distant, ledger: Ledger::default() }
+    }
+
+    async fn publish(&self) {
+        let outcome =
+            self.ledger.publish(&mut Api::new(self.whole.address), self.whole.address, C).await;
+        assert_eq!(outcome, Outcome::Accepted);
+    }
+
+    /// Subscribes on the distant node to one event that comes, and one that does not. Then Redis is killed.
+    async fn lacks_an_event(&mut self, is_saved: bool) -> Listener {
+        let far = subscriber(&self.distant).await;
+        self.publish().await;
+        far.hears("numbered", C, 1, HEALED).await;
+        if is_saved {
+            self.redis.client().await.command(&["SAVE"]).await;
+        }
+        self.proxy.set(Link::DeafNode);
+        self.publish().await;
+        self.redis.kill();
+        far
+    }
+
+    /// Redis comes back. Of the two, `far` is closed, and both agree with what was published.
+    async fn is_told(&mut self, near: Listener, far: Listener) {
+        self.redis.start_again().await;
+        self.proxy.set(Link::Whole);
+        for node in [&self.whole, &self.distant] {
+            becomes_ready(node, 2 * HEALED).await;
+        }
+        far.until("it is closed with 4200", HEALED, |_| far.closed() == Some(4200)).await;
+        assert_eq!(far.count("numbered", C), 1, "{}", far.tail(9));
+        self.publish().await;
+        near.fence().await;
+        assert_eq!(near.closed(), None, "it has everything: {}", near.tail(9));
+        assert_agrees(&self.ledger, &[near, far]).await;
+    }
+}

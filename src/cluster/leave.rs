@@ -1,0 +1,56 @@
+//! Going in order: everything is taken back, and then the lease.
+
+use super::{
+    link::Connection,
+    manager::{Manager, Outcome},
+    scripts::Call,
+};
+use redis::cmd;
+use std::sync::Arc;
+
+impl Manager {
+    /// Says goodbye once nothing is left to say.
+    pub(super) fn keep_stopping(&mut self) {
+        let Some((_, is_leaving)) = &self.stopping else { return };
+        let is_leaving = *is_leaving;
+        let Some(connection) = self.connection.clone() else {
+            // There is nobody to say it to: the others clean up.
+            self.is_leaving();
+            return;
+        };
+        if is_leaving {
+            return;
+        }
+        for topic in self.topics.values_mut() {
+            topic.end_all();
+        }
+        let talking = self.topics.iter().filter(|(_, topic)| !topic.has_said_all());
+        let talking: Vec<Arc<str>> = talking.map(|(name, _)| Arc::clone(name)).collect();
+        if self.has_steps() || !talking.is_empty() {
+            for name in talking {
+                self.touch(&name);
+            }
+            return;
+        }
+        self.is_leaving();
+        let call = self.membership.call(&self.shared, "leave");
+        let topics = self.shared.names.topics_of(&self.membership.node());
+        self.begin(say_goodbye(connection, call, topics));
+    }
+
+    fn is_leaving(&mut self) {
+        if let Some((_, is_leaving)) = &mut self.stopping {
+            *is_leaving = true;
+        }
+    }
+}
+
+/// Gives the lease back, when nothing is left of this node.
+async fn say_goodbye(mut connection: Connection, call: Call, topics: String) -> Outcome {
+    let mut forget = cmd("DEL");
+    forget.arg(topics);
+    // If it fails, the others clean up.
+    let _ = connection.query::<()>(&forget).await;
+    let _ = call.run(&mut connection).await;
+    Outcome::GoneAway
+}
