@@ -1,5 +1,7 @@
 //! Redis dies between accepting an event and telling all nodes: whoever lacks the event must learn of it.
 
+use std::net::SocketAddr;
+
 use crate::harness::Server;
 use crate::kit::{
     Api, C, HEALED, Ledger, Link, Listener, Outcome, Proxy, Redis, assert_agrees, becomes_ready,
@@ -10,8 +12,11 @@ use crate::kit::{
 async fn an_event_that_came_to_one_node_only_closes_the_subscribers_of_the_other() {
     let mut torn = Torn::start(Redis::start().await).await;
     let near = subscriber(&torn.whole).await;
-    let far = torn.lacks_an_event(false).await;
+    let third = node(&cluster_settings(), &torn.redis.url()).await;
+    let far = torn.lacks_an_event(third.address, false).await;
     near.hears("numbered", C, 2, HEALED).await;
+    // Its publisher does not come again: the node with the subscriber alone has it known.
+    drop(third);
     torn.is_told(near, far).await;
 }
 
@@ -19,7 +24,7 @@ async fn an_event_that_came_to_one_node_only_closes_the_subscribers_of_the_other
 async fn an_event_that_came_to_nobody_but_its_publisher_closes_those_who_lack_it() {
     let mut torn = Torn::start(Redis::start().await).await;
     let elsewhere = Listener::of(&torn.whole).await;
-    let far = torn.lacks_an_event(false).await;
+    let far = torn.lacks_an_event(torn.whole.address, false).await;
     torn.is_told(elsewhere, far).await;
 }
 
@@ -28,7 +33,7 @@ async fn an_event_that_came_to_nobody_but_its_publisher_closes_those_who_lack_it
 async fn an_event_that_redis_has_forgotten_closes_those_who_lack_it_and_nobody_else() {
     let mut torn = Torn::start(Redis::start().await).await;
     let near = subscriber(&torn.whole).await;
-    let far = torn.lacks_an_event(true).await;
+    let far = torn.lacks_an_event(torn.whole.address, true).await;
     near.hears("numbered", C, 2, HEALED).await;
     torn.is_told(near, far).await;
 }
@@ -57,22 +62,21 @@ impl Torn {
         Self { redis, proxy, whole, distant, ledger: Ledger::default() }
     }
 
-    async fn publish(&self) {
-        let outcome =
-            self.ledger.publish(&mut Api::new(self.whole.address), self.whole.address, C).await;
+    async fn publish(&self, node: SocketAddr) {
+        let outcome = self.ledger.publish(&mut Api::new(node), node, C).await;
         assert_eq!(outcome, Outcome::Accepted);
     }
 
     /// Subscribes on the distant node to one event that comes, and one that does not. Then Redis is killed.
-    async fn lacks_an_event(&mut self, is_saved: bool) -> Listener {
+    async fn lacks_an_event(&mut self, publisher: SocketAddr, is_saved: bool) -> Listener {
         let far = subscriber(&self.distant).await;
-        self.publish().await;
+        self.publish(self.whole.address).await;
         far.hears("numbered", C, 1, HEALED).await;
         if is_saved {
             self.redis.client().await.command(&["SAVE"]).await;
         }
         self.proxy.set(Link::DeafNode);
-        self.publish().await;
+        self.publish(publisher).await;
         self.redis.kill();
         far
     }
@@ -86,7 +90,7 @@ impl Torn {
         }
         far.until("it is closed with 4200", HEALED, |_| far.closed() == Some(4200)).await;
         assert_eq!(far.count("numbered", C), 1, "{}", far.tail(9));
-        self.publish().await;
+        self.publish(self.whole.address).await;
         near.fence().await;
         assert_eq!(near.closed(), None, "it has everything: {}", near.tail(9));
         assert_agrees(&self.ledger, &[near, far]).await;
