@@ -4,6 +4,7 @@ use super::{link::Connection, store::Store};
 use redis::{Cmd, RedisError, RedisResult, ServerErrorKind, Value, cmd};
 use std::{
     fmt::Display,
+    io::Write as _,
     sync::{Arc, OnceLock},
 };
 
@@ -13,6 +14,9 @@ const TOMBSTONE_MS: &str = "60000";
 
 /// How many of a channel's latest events are known by their ids, should somebody repeat one.
 const LATEST_MAX: &str = "4096";
+
+/// As many digits as the number of keys has at most.
+const NUMBER_LEN: usize = 4;
 
 /// A script, and the name by which Redis knows it once it was loaded.
 #[derive(Debug)]
@@ -98,12 +102,20 @@ impl Scripts {
 pub(super) struct Call {
     script: Arc<Script>,
     keys: Vec<String>,
-    arguments: Vec<Vec<u8>>,
+    /// One behind the other.
+    arguments: Vec<u8>,
+    /// Where each argument ends.
+    ends: Vec<usize>,
 }
 
 impl Call {
     pub(super) fn of(script: &Arc<Script>) -> Self {
-        Self { script: Arc::clone(script), keys: Vec::new(), arguments: Vec::new() }
+        Self {
+            script: Arc::clone(script),
+            keys: Vec::new(),
+            arguments: Vec::new(),
+            ends: Vec::new(),
+        }
     }
 
     pub(super) fn key(mut self, key: impl Into<String>) -> Self {
@@ -111,18 +123,29 @@ impl Call {
         self
     }
 
-    pub(super) fn arg(mut self, argument: impl Into<Vec<u8>>) -> Self {
-        self.arguments.push(argument.into());
+    pub(super) fn arg(mut self, argument: impl AsRef<[u8]>) -> Self {
+        self.arguments.extend_from_slice(argument.as_ref());
+        self.ends.push(self.arguments.len());
         self
     }
 
-    pub(super) fn number(self, number: impl Display) -> Self {
-        self.arg(format!("{number}"))
+    pub(super) fn number(mut self, number: impl Display) -> Self {
+        write!(self.arguments, "{number}").expect("memory takes it");
+        self.ends.push(self.arguments.len());
+        self
     }
 
     fn command(&self, name: &str, script: &str) -> Cmd {
-        let mut command = cmd(name);
-        command.arg(script).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
+        let keys_len: usize = self.keys.iter().map(String::len).sum();
+        let count = 3 + self.keys.len() + self.ends.len();
+        let len = name.len() + script.len() + keys_len + self.arguments.len();
+        let mut command = Cmd::with_capacity(count, len + NUMBER_LEN);
+        command.arg(name).arg(script).arg(self.keys.len()).arg(&self.keys);
+        let mut begin = 0;
+        for end in &self.ends {
+            command.arg(&self.arguments[begin..*end]);
+            begin = *end;
+        }
         command
     }
 
