@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -50,17 +51,61 @@ def wait_for(what, condition, seconds=30):
 
 
 class Redis:
-    def __init__(self):
+    def __init__(self, folder):
         self.port = free_port()
+        self.folder = folder
         self.run()
 
     def run(self):
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        command += ["--dir", self.folder]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
     def kill(self):
         self.process.kill()
         self.process.wait()
+
+
+class Link:
+    """A way to Redis that can be cut."""
+
+    def __init__(self, redis):
+        self.redis = redis
+        self.is_cut = False
+        self.sockets = []
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port = self.server.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            one, _ = self.server.accept()
+            if self.is_cut:
+                one.close()
+                continue
+            other = socket.create_connection(("127.0.0.1", self.redis.port))
+            self.sockets += [one, other]
+            for pair in ((one, other), (other, one)):
+                threading.Thread(target=self.carry, args=pair, daemon=True).start()
+
+    def carry(self, source, sink):
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+        except OSError:
+            pass  # It was cut.
+
+    def cut(self):
+        self.is_cut = True
+        for end in self.sockets:
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # It has ended by itself.
+        self.sockets = []
+
+    def heal(self):
+        self.is_cut = False
 
 
 class Node:
@@ -107,12 +152,17 @@ class Listener:
 class Cluster:
     def __init__(self, binary, folder):
         self.binary = binary
-        self.redis = Redis()
-        self.config = os.path.join(folder, "config.toml")
-        with open(self.config, "w") as file:
-            file.write(CONFIG % self.redis.port)
+        self.folder = folder
+        self.redis = Redis(folder)
+        self.config = self.configure("config.toml", self.redis.port)
         self.nodes = [Node(binary, self.config) for _ in range(3)]
         self.all_ready()
+
+    def configure(self, name, redis):
+        path = os.path.join(self.folder, name)
+        with open(path, "w") as file:
+            file.write(CONFIG % redis)
+        return path
 
     def all_ready(self):
         return wait_for("all nodes are ready", lambda: all(node.is_ready() for node in self.nodes))
@@ -177,6 +227,24 @@ class Cluster:
         self.redis.run()
         return self.all_ready()
 
+    def redis_restarts_with_data(self):
+        subprocess.run(["redis-cli", "-p", str(self.redis.port), "save"], check=True, stdout=subprocess.DEVNULL)
+        took = self.redis_restarts_empty()
+        os.remove(os.path.join(self.folder, "dump.rdb"))
+        return took
+
+    def link_is_cut(self):
+        link = Link(self.redis)
+        node = Node(self.binary, self.configure("distant.toml", link.port))
+        wait_for("the distant node is ready", node.is_ready)
+        link.cut()
+        wait_for("it has noticed", lambda: not node.is_ready())
+        link.heal()
+        took = wait_for("the distant node is ready", node.is_ready)
+        node.process.terminate()
+        node.process.wait()
+        return took
+
     def end(self):
         for node in self.nodes:
             node.process.kill()
@@ -195,6 +263,8 @@ def main():
             ("Redis pauses for 1 s: from its end until an event published meanwhile arrives", cluster.redis_pauses),
             ("Redis is away: until a publish is refused with 503", cluster.redis_is_away),
             ("Redis restarts empty: until all nodes take part again", cluster.redis_restarts_empty),
+            ("Redis restarts with its data: until all nodes take part again", cluster.redis_restarts_with_data),
+            ("one node's link is cut: from its end until the node takes part again", cluster.link_is_cut),
         ]
         print("| what | median of", ROUNDS, "|\n|---|---|", flush=True)
         for what, measure in rows:

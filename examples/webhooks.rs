@@ -1,5 +1,6 @@
 //! What webhooks cost: observes events at a steady rate, delivers them to an endpoint on loopback, and prints the rate
-//! that arrived and the CPU time of the one thread that does it all.
+//! that arrived and the CPU time of the one thread that does it all. Then the same for an endpoint that takes connections
+//! and never answers, and prints what memory waits for it.
 //!
 //! ```sh
 //! cargo run --release --example webhooks -- [EVENTS_PER_SECOND] [SECONDS]
@@ -35,12 +36,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let mut number = |default: u64| arguments.next().map_or(Ok(default), |text| text.parse());
     let (rate, seconds) = (number(5_000)?, number(10)?);
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let url = format!("http://{}/hooks", listener.local_addr()?);
-    let (events, requests) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let counts = (Arc::clone(&events), Arc::clone(&requests));
-    thread::spawn(move || sink(&listener, &counts.0, &counts.1));
+    deliver(rate, seconds)?;
+    hang(rate, seconds)
+}
 
+/// One webhook for `url`, running.
+fn webhooks(url: String) -> Result<(Arc<Webhooks>, Usage, Shutdown), Box<dyn Error>> {
     let mut config = Config::default();
     let kinds = vec![WebhookEvent::ClientEvent];
     config.apps[0].webhooks =
@@ -48,10 +49,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let webhooks = Arc::new(Webhooks::new(&config)?);
     let shutdown = Shutdown::new();
     let usage = run_on_a_thread(Arc::clone(&webhooks), &shutdown)?;
+    Ok((webhooks, usage, shutdown))
+}
 
+/// Observes at a steady rate, and says how long the observing itself took.
+fn observe(webhooks: &Webhooks, rate: u64, seconds: u64) -> Result<Duration, Box<dyn Error>> {
     let app_id = AppConfig::development().id;
-    let (before, start) = (usage.cpu()?, Instant::now());
-    let mut observing = Duration::ZERO;
+    let (start, mut observing) = (Instant::now(), Duration::ZERO);
     for tick in 0..seconds * TICKS_PER_SECOND {
         let next = start + TICK * u32::try_from(tick)?;
         thread::sleep(next.saturating_duration_since(Instant::now()));
@@ -61,6 +65,43 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         observing += begin.elapsed();
     }
+    Ok(observing)
+}
+
+fn hang(rate: u64, seconds: u64) -> Result<(), Box<dyn Error>> {
+    // It is listened to, so connections are made; nobody ever takes them.
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}/hooks", listener.local_addr()?);
+    let before = resident()?;
+    let (webhooks, _usage, _shutdown) = webhooks(url)?;
+    observe(&webhooks, rate, seconds)?;
+    let grown = resident()?.saturating_sub(before);
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    let mib = grown as f64 / 1_048_576.0;
+    let text =
+        format!("an endpoint that never answers, after {} events: {mib:.2} MiB\n", rate * seconds);
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+/// The memory of this process, in bytes.
+fn resident() -> Result<u64, Box<dyn Error>> {
+    let text = fs::read_to_string("/proc/self/status")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib * 1_024)
+}
+
+fn deliver(rate: u64, seconds: u64) -> Result<(), Box<dyn Error>> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}/hooks", listener.local_addr()?);
+    let (events, requests) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let counts = (Arc::clone(&events), Arc::clone(&requests));
+    thread::spawn(move || sink(&listener, &counts.0, &counts.1));
+
+    let (webhooks, usage, _shutdown) = webhooks(url)?;
+    let (before, start) = (usage.cpu()?, Instant::now());
+    let observing = observe(&webhooks, rate, seconds)?;
     let sent = rate / TICKS_PER_SECOND * TICKS_PER_SECOND * seconds;
     let end = Instant::now() + PATIENCE;
     while events.load(Ordering::Relaxed) < sent && Instant::now() < end {
