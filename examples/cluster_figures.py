@@ -95,7 +95,14 @@ def main():
             after = commands(redis)
             idle = (after["evalsha"] - before["evalsha"]) / 10 / 2
             runs = [
-                ("publishes per second, one subscriber each", "unicast", "publishes_per_s", 1, []),
+                ("publishes per second, one subscriber each, 4 under way", "unicast", "publishes_per_s", 1, []),
+                (
+                    "publishes per second, one subscriber each, 32 under way",
+                    "unicast",
+                    "publishes_per_s",
+                    1,
+                    ["--publishers", "32"],
+                ),
                 ("deliveries per second, 1,000 subscribers a node, saturated", "saturate", "deliveries_per_s", 1_000, []),
                 ("p50, one event under way, ms", "unicast", "p50_ms", 100, ["--publishers", "1", "--channels", "100"]),
             ]

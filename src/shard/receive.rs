@@ -58,8 +58,14 @@ impl Engine {
                     break;
                 }
                 Ok(len) => {
-                    self.readable = self.readable.saturating_sub(len.max(READ_COST_MIN));
+                    let waited = connection.outbox.bytes();
                     self.receive(place, &buffer[..len]);
+                    // Who asks for little that is answered with much has had its turn as well.
+                    let waits = self.connections.get(place as usize);
+                    let answered = waits
+                        .map_or(0, |connection| connection.outbox.bytes().saturating_sub(waited));
+                    let cost = len.max(READ_COST_MIN).max(answered);
+                    self.readable = self.readable.saturating_sub(cost);
                     if until == ReadUntil::Short && len < buffer.len() {
                         break;
                     }

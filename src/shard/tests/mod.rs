@@ -214,6 +214,23 @@ async fn a_client_that_never_reads_is_closed_and_the_others_lose_nothing() {
 }
 
 #[tokio::test]
+async fn who_asks_for_little_and_is_answered_with_much_takes_its_share_of_a_turn() {
+    let mut bench = Bench::new();
+    bench.publish("cache-c", &"x".repeat(20_000));
+    let mut clients: Vec<TcpStream> = (0..60).map(|_| bench.connect(b"")).collect();
+    bench.settle();
+    let subscribe = message(r#"{"event":"pusher:subscribe","data":{"channel":"cache-c"}}"#);
+    for client in &mut clients {
+        client.write_all(&subscribe).unwrap();
+    }
+    bench.turn();
+    let answered = bench.node.hub_by_key("app-key").unwrap().subscriptions();
+    assert!(0 < answered && answered < 30, "{answered} answers of 20,000 bytes in one turn");
+    bench.settle();
+    assert!(clients.iter().all(|client| read_all(client).contains("xxx")));
+}
+
+#[tokio::test]
 async fn a_panic_costs_one_connection() {
     let mut bench = Bench::new();
     let clients = bench.subscribers(3, "c");
