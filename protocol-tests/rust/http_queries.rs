@@ -162,7 +162,7 @@ async fn connections_counts_all_of_the_app_and_only_these() {
     let one = server.client().await;
     let _two = server.client().await;
     server.open("/app/key-of-4").await.established().await;
-    assert_eq!(server.connections().await, 2);
+    server.has_connections(2).await;
     drop(one);
     server.has_connections(1).await;
 }

@@ -13,8 +13,10 @@ async fn an_event_that_came_to_one_node_only_closes_the_subscribers_of_the_other
     let mut torn = Torn::start(Redis::start().await).await;
     let near = subscriber(&torn.whole).await;
     let third = node(&cluster_settings(), &torn.redis.url()).await;
-    let far = torn.lacks_an_event(third.address, false).await;
+    let far = torn.hears_one_event().await;
+    torn.publish(third.address).await;
     near.hears("numbered", C, 2, HEALED).await;
+    torn.redis.kill();
     // Its publisher does not come again: the node with the subscriber alone has it known.
     drop(third);
     torn.is_told(near, far).await;
@@ -24,7 +26,9 @@ async fn an_event_that_came_to_one_node_only_closes_the_subscribers_of_the_other
 async fn an_event_that_came_to_nobody_but_its_publisher_closes_those_who_lack_it() {
     let mut torn = Torn::start(Redis::start().await).await;
     let elsewhere = Listener::of(&torn.whole).await;
-    let far = torn.lacks_an_event(torn.whole.address, false).await;
+    let far = torn.hears_one_event().await;
+    torn.publish(torn.whole.address).await;
+    torn.redis.kill();
     torn.is_told(elsewhere, far).await;
 }
 
@@ -33,8 +37,11 @@ async fn an_event_that_came_to_nobody_but_its_publisher_closes_those_who_lack_it
 async fn an_event_that_redis_has_forgotten_closes_those_who_lack_it_and_nobody_else() {
     let mut torn = Torn::start(Redis::start().await).await;
     let near = subscriber(&torn.whole).await;
-    let far = torn.lacks_an_event(torn.whole.address, true).await;
+    let far = torn.hears_one_event().await;
+    torn.redis.client().await.command(&["SAVE"]).await;
+    torn.publish(torn.whole.address).await;
     near.hears("numbered", C, 2, HEALED).await;
+    torn.redis.kill();
     torn.is_told(near, far).await;
 }
 
@@ -67,17 +74,12 @@ impl Torn {
         assert_eq!(outcome, Outcome::Accepted);
     }
 
-    /// Subscribes on the distant node to one event that comes, and one that does not. Then Redis is killed.
-    async fn lacks_an_event(&mut self, publisher: SocketAddr, is_saved: bool) -> Listener {
+    /// Subscribes on the distant node to one event that comes. What follows it does not.
+    async fn hears_one_event(&self) -> Listener {
         let far = subscriber(&self.distant).await;
         self.publish(self.whole.address).await;
         far.hears("numbered", C, 1, HEALED).await;
-        if is_saved {
-            self.redis.client().await.command(&["SAVE"]).await;
-        }
         self.proxy.set(Link::DeafNode);
-        self.publish(publisher).await;
-        self.redis.kill();
         far
     }
 
