@@ -42,7 +42,7 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 const REPEAT_MARGIN: Duration = Duration::from_secs(5);
 
 /// What Redis says of an event that it has accepted.
-struct Accepted {
+struct Receipt {
     counts: Counts,
     /// 0 where nobody keeps count.
     sequence: u64,
@@ -50,13 +50,13 @@ struct Accepted {
 
 /// What came of one attempt.
 enum Attempt {
-    Done(Vec<Accepted>),
+    Done(Vec<Receipt>),
     /// It was too late for it.
     Late,
     /// Redis answered that it does not do it now.
     Refused,
     /// Redis has begun again, and this node is still to join it.
-    Other,
+    OtherGeneration,
     /// There was no answer: it may have been done.
     Lost,
 }
@@ -116,8 +116,8 @@ impl Shared {
         loop {
             let attempt = self.attempt(app_id, events, &ids, give_up, may_be_done).await;
             match attempt {
-                Some(Attempt::Done(accepted)) => {
-                    return Ok(accepted.into_iter().map(|event| event.counts).collect());
+                Some(Attempt::Done(receipts)) => {
+                    return Ok(receipts.into_iter().map(|receipt| receipt.counts).collect());
                 }
                 Some(Attempt::Refused) => {
                     time::sleep(
@@ -130,7 +130,7 @@ impl Shared {
                     // The link is about to be found broken.
                     self.suspect();
                 }
-                Some(Attempt::Other) => self.suspect(),
+                Some(Attempt::OtherGeneration) => self.suspect(),
                 Some(Attempt::Late) | None => {}
             }
             let is_over = matches!(attempt, Some(Attempt::Late) | None);
@@ -190,10 +190,10 @@ impl Shared {
         Some(match answer {
             Some(Ok(value)) => {
                 let attempt = read(value, events.len()).unwrap_or(Attempt::Refused);
-                if let Attempt::Done(accepted) = &attempt {
+                if let Attempt::Done(receipts) = &attempt {
                     let now = Instant::now();
-                    for (topic, event) in topics.iter().zip(accepted) {
-                        self.accepted.note(topic, event.sequence, now);
+                    for (topic, receipt) in topics.iter().zip(receipts) {
+                        self.accepted.note(topic, receipt.sequence, now);
                     }
                 }
                 attempt
@@ -217,9 +217,8 @@ impl Shared {
         let id = self.envelope_id();
         match self.attempt(app_id, &[event], &[id], give_up, false).await {
             Some(Attempt::Done(_)) => Ok(()),
-            Some(Attempt::Late | Attempt::Refused | Attempt::Other | Attempt::Lost) | None => {
-                Err(Unavailable)
-            }
+            Some(Attempt::Late | Attempt::Refused | Attempt::OtherGeneration | Attempt::Lost)
+            | None => Err(Unavailable),
         }
     }
 }
@@ -233,14 +232,14 @@ fn read(value: Value, events: usize) -> Option<Attempt> {
     let mut answer = Answer::new(value).ok()?;
     match answer.text().ok()?.as_str() {
         "late" => return Some(Attempt::Late),
-        "other" => return Some(Attempt::Other),
+        "other" => return Some(Attempt::OtherGeneration),
         "ok" => {}
         _ => return None,
     }
-    let mut accepted = Vec::with_capacity(events);
+    let mut receipts = Vec::with_capacity(events);
     for _ in 0..events {
         let counts = Counts { subscriptions: answer.count().ok()?, users: answer.count().ok()? };
-        accepted.push(Accepted { counts, sequence: answer.number().ok()? });
+        receipts.push(Receipt { counts, sequence: answer.number().ok()? });
     }
-    Some(Attempt::Done(accepted))
+    Some(Attempt::Done(receipts))
 }
