@@ -6,6 +6,7 @@ use super::{connection::Phase, *};
 use crate::{
     config::Config,
     hub::ShardIndex,
+    live::Live,
     node::{ConnectRequest, Event, Node, Peer},
     permit::Quota,
     protocol::{ChannelName, EventData},
@@ -55,10 +56,10 @@ impl Bench {
             max_message_bytes: 65_536,
             max_outbox_bytes,
             message_timeout: Duration::from_secs(10),
-            activity_timeout_s: 120,
             shutdown_grace: Duration::from_secs(1),
         };
-        let engine = Engine::new(ShardIndex::new(0), Arc::clone(&node), config).unwrap();
+        let settings = Arc::new(Live::new(config));
+        let engine = Engine::new(ShardIndex::new(0), Arc::clone(&node), settings).unwrap();
         let (adopt, adoptions) = mpsc::unbounded_channel();
         Self { engine, node, shutdown, adopt, adoptions, listener }
     }
@@ -122,7 +123,7 @@ impl Bench {
             except: None,
         };
         let hub = self.node.hub_by_key("app-key").unwrap();
-        let _ = self.node.publish(hub, &[event]).now_or_never().unwrap();
+        let _ = self.node.publish(&hub, &[event]).now_or_never().unwrap();
     }
 }
 
