@@ -171,8 +171,8 @@ mod tests {
         // Their order does not matter.
         let (_, changes) = running.follow(config(vec![secret, told, app("4")])).unwrap();
         assert_eq!((changes.added, changes.removed), (vec!["4".into()], vec!["1".into()]));
-        let changed: Vec<String> = changes.changed.iter().map(ToString::to_string).collect();
-        assert_eq!(changed, ["3 (max_connections, secret)", "2 (allowed_origins, webhooks)"]);
+        let words: Vec<String> = changes.changed.iter().map(ToString::to_string).collect();
+        assert_eq!(words, ["3 (max_connections, secret)", "2 (allowed_origins, webhooks)"]);
     }
 
     #[test]

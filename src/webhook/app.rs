@@ -20,7 +20,10 @@ use crate::{
     signature::Signer,
 };
 use std::{
-    sync::{Arc, OnceLock, atomic::AtomicBool},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 use tokio::{
@@ -43,6 +46,8 @@ pub(super) struct AppWebhooks {
     pub(super) is_started: AtomicBool,
     /// True: its tasks are to end.
     pub(super) ending: watch::Sender<bool>,
+    /// Whether they end because the app is gone.
+    pub(super) is_gone: AtomicBool,
 }
 
 /// What is configured of an app's webhooks. Replaced as a whole.
@@ -112,6 +117,7 @@ impl AppWebhooks {
             shared: OnceLock::new(),
             is_started: AtomicBool::new(false),
             ending: watch::Sender::new(false),
+            is_gone: AtomicBool::new(false),
         }
     }
 
@@ -270,7 +276,7 @@ impl<'a> Teller<'a> {
         });
         self.deliveries.spawn(async move {
             delivering.await;
-            if !app.settings().has(&endpoint) {
+            if app.is_gone.load(Ordering::Relaxed) || !app.settings().has(&endpoint) {
                 endpoint.count_dropped(Dropped::Removed, endpoint.queue.events(), now());
             }
         });

@@ -141,6 +141,7 @@ impl Webhooks {
         let mut apps = HashMap::clone(&self.apps.get());
         if let Some(app) = apps.remove(app_id) {
             self.apps.set(apps);
+            app.is_gone.store(true, Ordering::Relaxed);
             app.ending.send_replace(true);
         }
     }

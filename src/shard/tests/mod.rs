@@ -215,6 +215,24 @@ async fn a_client_that_never_reads_is_closed_and_the_others_lose_nothing() {
 }
 
 #[tokio::test]
+async fn an_app_that_is_not_served_any_more_is_closed_in_slices_and_so_is_who_comes_late() {
+    let mut bench = Bench::new();
+    let clients = bench.subscribers(300, "c");
+    bench.node.hub("app-id").unwrap().close();
+    bench.turn();
+    let left = bench.node.hub("app-id").unwrap().subscriptions();
+    assert!(100 < left && left < 300, "some of them, and not all: {left}");
+    bench.settle();
+    assert_eq!(bench.node.hub("app-id").unwrap().subscriptions(), 0);
+    let late = bench.connect(&[]);
+    bench.settle();
+    for client in clients.iter().chain([&late]) {
+        let said = read_all(client);
+        assert!(said.contains(r#"\"code\":4003"#) || said.contains(r#""code":4003"#), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_panic_costs_one_connection() {
     let mut bench = Bench::new();
     let clients = bench.subscribers(3, "c");
