@@ -79,6 +79,21 @@ async fn what_waits_stays_in_order_while_its_url_stays() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_webhook_that_is_gone_is_tried_once_more_and_then_given_up() {
+    let mut sink = Sink::answering(|_| Some(503)).await;
+    let (url, both) = (sink.url(), events(BOTH));
+    let server = telling(&[(&url, &both)]).start().await;
+    server.client().await.subscribe("a").await;
+    let first = sink.next().await;
+    server.reload(&Settings::new()).await;
+    assert_eq!(sink.next().await.body, first.body);
+    eventually("the log says what was given up", async || {
+        server.process.stream("err").contains(r#"events=1 reason="removed""#)
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn another_secret_signs_what_is_told_from_now_on() {
     let mut sink = Sink::new().await;
     let (url, both) = (sink.url(), events(BOTH));
