@@ -9,11 +9,15 @@ use crate::sink::Sink;
 const OCCUPIED: &str = r#"["channel_occupied"]"#;
 
 async fn reload(group: &Group, settings: &Settings) {
-    let settings = settings.clone().section("redis", "url", quoted(&group.redis[0].url()));
-    for node in &group.nodes {
-        let said = node.reload(&settings).await;
-        assert!(said.contains(" INFO "), "{said}");
+    for at in 0..group.nodes.len() {
+        reload_one(group, at, settings).await;
     }
+}
+
+async fn reload_one(group: &Group, at: usize, settings: &Settings) {
+    let settings = settings.clone().section("redis", "url", quoted(&group.redis[0].url()));
+    let said = group.nodes[at].reload(&settings).await;
+    assert!(said.contains(" INFO "), "{said}");
 }
 
 #[tokio::test]
@@ -45,6 +49,19 @@ async fn an_app_that_gets_its_first_webhook_shares_it_with_the_other_nodes() {
         assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", channel)]);
     }
     group.teller().await;
+}
+
+#[tokio::test]
+async fn a_node_whose_webhooks_are_gone_leaves_the_telling_to_those_who_have_some() {
+    let mut sink = Sink::new().await;
+    let group = Group::of(2, webhooks(&[(&sink, OCCUPIED)])).await;
+    let teller = group.teller().await;
+    let other = 1 - teller;
+    reload_one(&group, teller, &webhooks(&[])).await;
+    let mut client = group.client(other).await;
+    client.subscribe("a").await;
+    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "a")]);
+    assert_eq!(group.teller().await, other);
 }
 
 #[tokio::test]

@@ -54,6 +54,13 @@ pub(in crate::webhook) async fn tell(
     let (mut ending, mut changes) = (app.ending.subscribe(), app.watch());
     loop {
         let settings = Arc::clone(&changes.borrow_and_update());
+        if settings.endpoints.is_empty() {
+            // Other nodes may have some to tell.
+            tokio::select! {
+                _ = ending.wait_for(|is_ending| *is_ending) => return,
+                _ = changes.changed() => continue,
+            }
+        }
         let made_of = (Arc::clone(&app), Arc::clone(&shared), Arc::clone(&dialer));
         let mut teller = Teller::new(made_of, settings);
         while !*ending.borrow() && matches!(changes.has_changed(), Ok(false)) {
