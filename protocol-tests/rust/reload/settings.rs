@@ -1,7 +1,5 @@
 //! Settings of the server.
 
-use serde_json::json;
-
 use crate::harness::{Directory, Http, KEY, Process, Settings, eventually, quoted};
 
 use super::event;
@@ -141,6 +139,5 @@ async fn proxies_are_believed_as_soon_as_they_are_listed() {
         .server("trusted_proxies", r#"["127.0.0.1"]"#);
     server.reload(&trusting).await;
     let mut second = server.client_with(&other).await;
-    second.whisper("client-x", "c", json!("1")).await;
-    second.error().await;
+    second.fence().await;
 }
