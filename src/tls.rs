@@ -12,11 +12,7 @@ use rustls::{
     server::{NoServerSessionStorage, ProducesTickets},
     version::{TLS12, TLS13},
 };
-use std::{
-    fmt, mem,
-    path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 /// What a server says who it is, as its handshakes see it.
 ///
@@ -24,9 +20,9 @@ use std::{
 /// what they have agreed on.
 #[derive(Debug)]
 pub struct Tls {
-    files: TlsConfig,
     tickets: Arc<dyn ProducesTickets>,
-    current: RwLock<Arc<ServerConfig>>,
+    chain: Vec<CertificateDer<'static>>,
+    config: Arc<ServerConfig>,
 }
 
 /// Why a certificate and its key can't be used. The message names the file and the rule.
@@ -41,40 +37,36 @@ pub struct TlsError {
 const TICKETS: usize = 1;
 
 impl Tls {
-    /// Reads the files, if the configuration names any.
+    /// Reads the files, if the configuration names any. Tickets that `before` has given out stay
+    /// good.
     ///
     /// # Errors
     ///
     /// A file can't be read, holds no certificate or no key, or the two do not belong together.
-    pub fn load(files: &TlsConfig) -> Result<Option<Self>, TlsError> {
+    pub fn load(files: &TlsConfig, before: Option<&Self>) -> Result<Option<Self>, TlsError> {
         if files.cert.is_empty() {
             return Ok(None);
         }
-        let tickets = ring::Ticketer::new()
-            .map_err(|error| TlsError::new(&files.key, format_args!("{error}")))?;
-        let current = RwLock::new(Arc::new(read(files, &tickets)?));
-        Ok(Some(Self { files: files.clone(), tickets, current }))
+        let tickets = match before {
+            Some(before) => Arc::clone(&before.tickets),
+            None => ring::Ticketer::new()
+                .map_err(|error| TlsError::new(&files.key, format_args!("{error}")))?,
+        };
+        let chain = certificates(&files.cert)?;
+        let config = Arc::new(read(files, chain.clone(), &tickets)?);
+        Ok(Some(Self { tickets, chain, config }))
     }
 
-    /// Reads the files again. Handshakes that begin from now on see what is in them.
-    ///
-    /// # Errors
-    ///
-    /// As [`Tls::load`]; what was read before stays in use.
-    pub fn reload(&self) -> Result<(), TlsError> {
-        let fresh = Arc::new(read(&self.files, &self.tickets)?);
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        // The old one is dropped outside of the lock.
-        let old = mem::replace(&mut *current, fresh);
-        drop(current);
-        drop(old);
-        Ok(())
-    }
-
-    /// What the next handshake is to use.
+    /// What handshakes are to use.
     #[must_use]
-    pub fn current(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
+    }
+
+    /// Whether both show the same certificate.
+    #[must_use]
+    pub fn shows_the_same_as(&self, other: &Self) -> bool {
+        self.chain == other.chain
     }
 }
 
@@ -99,8 +91,11 @@ pub fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, TlsError
     Ok(certificates)
 }
 
-fn read(files: &TlsConfig, tickets: &Arc<dyn ProducesTickets>) -> Result<ServerConfig, TlsError> {
-    let chain = certificates(&files.cert)?;
+fn read(
+    files: &TlsConfig,
+    chain: Vec<CertificateDer<'static>>,
+    tickets: &Arc<dyn ProducesTickets>,
+) -> Result<ServerConfig, TlsError> {
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|error| TlsError::pem(&files.key, &error, "private key"))?;
     let provider = provider();
@@ -208,7 +203,8 @@ mod tests {
             (&cert, &nonsense, &nonsense, "holds a private key that can't be used"),
             (&cert, &other, &cert, "must hold the certificate of the key in"),
         ] {
-            let error = Tls::load(&TlsConfig { cert: cert.clone(), key: key.clone() }).unwrap_err();
+            let error =
+                Tls::load(&TlsConfig { cert: cert.clone(), key: key.clone() }, None).unwrap_err();
             let said = error.to_string();
             assert_eq!(error.file, Path::new(blamed), "{said}");
             assert!(said.contains(rule), "{said}");
@@ -217,27 +213,21 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_that_fails_keeps_what_is_in_use() {
-        let folder = Folder::new("reload");
-        let (cert_pem, key_pem) = certified();
-        let files = TlsConfig {
-            cert: folder.write("cert.pem", &cert_pem),
-            key: folder.write("key.pem", &key_pem),
+    fn another_certificate_is_told_from_the_same_one() {
+        let folder = Folder::new("another");
+        let write = |(cert, key): (String, String)| TlsConfig {
+            cert: folder.write("cert.pem", &cert),
+            key: folder.write("key.pem", &key),
         };
-        let tls = Tls::load(&files).unwrap().unwrap();
-        let first = tls.current();
-        folder.write("cert.pem", "nothing");
-        assert!(tls.reload().is_err());
-        assert!(Arc::ptr_eq(&first, &tls.current()));
-        let (cert_pem, key_pem) = certified();
-        folder.write("cert.pem", &cert_pem);
-        folder.write("key.pem", &key_pem);
-        tls.reload().unwrap();
-        assert!(!Arc::ptr_eq(&first, &tls.current()));
+        let files = write(certified());
+        let first = Tls::load(&files, None).unwrap().unwrap();
+        assert!(first.shows_the_same_as(&Tls::load(&files, Some(&first)).unwrap().unwrap()));
+        let files = write(certified());
+        assert!(!first.shows_the_same_as(&Tls::load(&files, Some(&first)).unwrap().unwrap()));
     }
 
     #[test]
     fn without_files_there_is_no_tls() {
-        assert!(Tls::load(&TlsConfig::default()).unwrap().is_none());
+        assert!(Tls::load(&TlsConfig::default(), None).unwrap().is_none());
     }
 }

@@ -4,7 +4,7 @@
 //! Each test has its own `redis-server` on a free port and its own nodes, so tests run side by side. The conformance
 //! tests of what nodes share are here a second time, with connections and requests going to two nodes in turn. Those
 //! that are left out are about one process alone: `cli`, `connection`, `framing`, `hostile`, `http_auth`,
-//! `http_wire`, `limits`, `limits_http`, `shutdown` and `vectors`; limits that hold for all nodes together are in
+//! `http_wire`, `limits`, `limits_http`, `reload`, `shutdown` and `vectors`; limits that hold for all nodes together are in
 //! `cases`.
 
 mod cases;
@@ -12,6 +12,7 @@ mod commands;
 mod failure;
 mod kit;
 mod redis_cluster;
+mod reload;
 mod secrets;
 mod sentinel;
 mod storm;

@@ -20,6 +20,7 @@ mod limits;
 mod limits_doors;
 mod limits_http;
 mod presence;
+mod reload;
 mod shutdown;
 mod signin;
 mod sink;

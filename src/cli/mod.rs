@@ -4,13 +4,15 @@ mod banner;
 mod client;
 mod health;
 mod listen;
+mod log;
 mod publish;
+mod reload;
 mod start;
 mod trust;
 mod webhooks;
 
 use crate::{
-    config::{self, Flags, Loaded, Sources},
+    config::{self, ConfigError, Flags, Loaded, Sources},
     tls::Tls,
 };
 use clap::{Args, Parser, Subcommand};
@@ -104,6 +106,11 @@ pub fn main() -> ExitCode {
 impl ConfigArgs {
     /// Loads the configuration, or says in one line what is wrong with it.
     fn load(&self, flags: Flags) -> Result<Loaded, ExitCode> {
+        self.read(flags).map_err(|error| fail(EXIT_USAGE, error))
+    }
+
+    /// Reads the configuration as it is written now.
+    fn read(&self, flags: Flags) -> Result<Loaded, ConfigError> {
         let sources = Sources {
             file: self.config.clone(),
             env_file: self.env_file.clone(),
@@ -111,7 +118,7 @@ impl ConfigArgs {
             env: std::env::vars().collect(),
             flags,
         };
-        config::load(&sources).map_err(|error| fail(EXIT_USAGE, error))
+        config::load(&sources)
     }
 }
 
@@ -122,7 +129,7 @@ fn check(args: &ConfigArgs) -> ExitCode {
                 say_error(format_args!("note: {note}"));
             }
             say(loaded.effective_toml().trim_end());
-            match Tls::load(&loaded.config.server.tls) {
+            match Tls::load(&loaded.config.server.tls, None) {
                 Ok(_) => ExitCode::SUCCESS,
                 Err(error) => fail(EXIT_USAGE, error),
             }

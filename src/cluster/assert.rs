@@ -206,9 +206,9 @@ impl Manager {
     ) {
         let Some(found) = self.topics.get(&topic) else { return };
         let Some(hub) = self.hubs.get(&found.name.app_id) else { return };
-        let (config, node) = (&hub.app().config, self.membership.node());
+        let (app, node) = (hub.app(), self.membership.node());
         let is_full = assertion.is_full;
-        let asked = (config, Wanted::of(hub, &found.name.subject));
+        let asked = (&app.config, Wanted::of(hub, &found.name.subject));
         let call = assertion_call(&self.shared, &found.name, asked, &node, assertion, now);
         self.begin(async move {
             let answer = call.run(&mut connection).await;

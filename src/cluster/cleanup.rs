@@ -96,7 +96,8 @@ impl CleanUp {
         // Of an app that only the other node knew, nobody is here to be told anything.
         let unknown = AppConfig::default();
         let hub = self.hubs.get(&name.app_id);
-        let config = hub.map_or(&unknown, |hub| &hub.app().config);
+        let app = hub.map(|hub| hub.app());
+        let config = app.as_ref().map_or(&unknown, |app| &app.config);
         let wanted = hub.map(|hub| Wanted::of(hub, &name.subject)).unwrap_or_default();
         let nothing = Assertion { is_full: true, ..Assertion::default() };
         let now = Instant::now();

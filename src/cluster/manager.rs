@@ -52,6 +52,8 @@ pub(super) enum Input {
     Connect { app_id: Arc<str>, admission: Option<oneshot::Sender<bool>> },
     /// A connection that was let in has ended.
     Disconnect { app_id: Arc<str> },
+    /// These are the apps from now on.
+    Serve(HashMap<Arc<str>, Arc<Hub>>),
     /// Everything has ended; say goodbye.
     Stop(oneshot::Sender<()>),
 }
@@ -83,6 +85,8 @@ pub(super) struct Manager {
     pub(super) shared: Arc<Shared>,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) hubs: HashMap<Arc<str>, Arc<Hub>>,
+    /// Of `hubs`, those of apps that are gone: their last topics still need them.
+    retired: HashSet<Arc<str>>,
     pub(super) topics: HashMap<Arc<str>, Topic>,
     /// Topics that may have a step to take.
     dirty: VecDeque<Arc<str>>,
@@ -125,6 +129,7 @@ impl Manager {
             shared,
             endpoint: Arc::new(endpoint),
             hubs,
+            retired: HashSet::new(),
             topics: HashMap::new(),
             dirty: VecDeque::new(),
             listed: HashSet::new(),
@@ -176,6 +181,7 @@ impl Manager {
                     if TIDY_INTERVAL < now.saturating_duration_since(tidied) {
                         tidied = now;
                         self.seen.tidy(now);
+                        self.forget_retired();
                     }
                 }
             }
@@ -285,8 +291,29 @@ impl Manager {
                 let name = self.topic(&app_id, Subject::Connections);
                 self.with(&name, |topic| topic.leave(None));
             }
+            Input::Serve(hubs) => self.serve(hubs),
             Input::Stop(done) => self.stopping = Some((done, false)),
         }
+    }
+
+    /// Takes other apps, and tells the topics of those that have changed.
+    fn serve(&mut self, hubs: HashMap<Arc<str>, Arc<Hub>>) {
+        self.retired.extend(self.hubs.keys().cloned());
+        self.retired.retain(|app_id| !hubs.contains_key(app_id));
+        self.hubs.extend(hubs);
+        for topic in self.topics.values_mut() {
+            if let Some(hub) = self.hubs.get(&topic.name.app_id) {
+                topic.follow(&hub.app().config);
+            }
+        }
+    }
+
+    /// Forgets the apps that are gone and of which nothing is left.
+    fn forget_retired(&mut self) {
+        let topics = &self.topics;
+        let is_left = |app_id: &Arc<str>| topics.values().any(|left| left.name.app_id == *app_id);
+        let hubs = &mut self.hubs;
+        self.retired.retain(|app_id| is_left(app_id) || hubs.remove(app_id).is_none());
     }
 
     /// The topic's name in Redis; the topic is there from now on.

@@ -74,7 +74,6 @@ use std::{
     },
     time::Duration,
 };
-use store::Bells;
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -112,8 +111,7 @@ impl Cluster {
         let Some(target) = config.url.target() else { return Ok(None) };
         let endpoint = Endpoint::new(config, target.clone())?;
         let broker_wait = Duration::from_millis(config.broker_wait_ms);
-        let bells = Bells::of(hubs.keys().cloned());
-        let shared = Shared::new(&config.prefix, endpoint.is_cluster(), broker_wait, bells);
+        let shared = Shared::new(&config.prefix, endpoint.is_cluster(), broker_wait);
         let shared = Arc::new(shared);
         let (inputs, asked) = mpsc::unbounded_channel();
         let backlog = Arc::new(AtomicUsize::new(0));
@@ -122,6 +120,12 @@ impl Cluster {
             Manager::new(Arc::clone(&shared), endpoint, hubs, node_timeout, Arc::clone(&backlog));
         tokio::spawn(manager.run(asked, outcomes));
         Ok(Some(Self { shared, inputs, backlog }))
+    }
+
+    /// Serves these apps from now on, by their ids. What connections of others have still is taken
+    /// back as they end.
+    pub fn serve(&self, hubs: HashMap<Arc<str>, Arc<Hub>>) {
+        self.ask(Input::Serve(hubs));
     }
 
     fn ask(&self, input: Input) {

@@ -91,7 +91,7 @@ impl Clock {
 }
 
 impl Shared {
-    pub(super) fn new(prefix: &str, is_cluster: bool, broker_wait: Duration, bells: Bells) -> Self {
+    pub(super) fn new(prefix: &str, is_cluster: bool, broker_wait: Duration) -> Self {
         Self {
             names: Names::new(prefix),
             scripts: Scripts::new(is_cluster),
@@ -101,7 +101,7 @@ impl Shared {
             accepted: Accepted::new(Instant::now()),
             metrics: BrokerMetrics::default(),
             broker_wait,
-            bells,
+            bells: Bells::default(),
             process: rand::random::<u32>() >> 8,
             envelopes: AtomicU64::new(0),
         }
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn envelopes_have_names_of_their_own() {
-        let shared = Shared::new("p", false, Duration::ZERO, Bells::default());
+        let shared = Shared::new("p", false, Duration::ZERO);
         let (first, second) = (shared.envelope_id(), shared.envelope_id());
         assert_ne!(first, second);
         assert_eq!(format!("{:06x}", first.process()), shared.process());

@@ -1,7 +1,7 @@
 //! Which apps there are, and whether the network may see them.
 
 use super::{
-    Config,
+    AppConfig, Config,
     app::DEVELOPMENT,
     draft::Draft,
     key::Key,
@@ -57,10 +57,7 @@ fn missing(draft: &Draft, app: &Key, key: Key) -> ConfigError {
 /// While there is no other app, the address that nobody chose becomes loopback; true says that it
 /// did. An address that somebody chose is refused instead.
 pub(super) fn confine(config: &mut Config, draft: &Draft) -> Result<bool, ConfigError> {
-    let [_, _, (_, secret)] = DEVELOPMENT;
-    let Some(index) = config.apps.iter().position(|app| app.secret.expose() == secret) else {
-        return Ok(false);
-    };
+    let Some(index) = config.apps.iter().position(is_well_known) else { return Ok(false) };
     if is_loopback(&config.server.host) {
         return Ok(false);
     }
@@ -84,7 +81,19 @@ pub(super) fn confine(config: &mut Config, draft: &Draft) -> Result<bool, Config
     Ok(true)
 }
 
-fn is_loopback(host: &str) -> bool {
+impl Config {
+    /// Whether an app has the secret of the development app.
+    pub(super) fn has_well_known_secret(&self) -> bool {
+        self.apps.iter().any(is_well_known)
+    }
+}
+
+fn is_well_known(app: &AppConfig) -> bool {
+    let [_, _, (_, secret)] = DEVELOPMENT;
+    app.secret.expose() == secret
+}
+
+pub(super) fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

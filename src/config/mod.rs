@@ -17,6 +17,7 @@
 mod app;
 mod apps;
 mod campanile;
+mod changes;
 mod convert;
 mod dotenv;
 mod draft;
@@ -41,6 +42,7 @@ mod variables;
 mod webhooks;
 
 pub use app::{AppConfig, ClientEvents, WebhookConfig, WebhookEvent};
+pub use changes::{ChangedApp, Changes};
 pub use load::{Flags, Loaded, Sources, load};
 pub use origin::ConfigError;
 pub use redis::{RedisTarget, RedisUrl, Topology};

@@ -51,6 +51,11 @@ impl Lobby {
         Self { quota: Quota::new(max), descriptors, node, guests }
     }
 
+    /// Sets another limit for the connections that are no WebSocket.
+    pub fn set_max(&self, max: usize) {
+        self.quota.set_max(max);
+    }
+
     /// Takes a place for a newcomer. When all are taken, has somebody else go, as far as there
     /// is anybody who may be asked to; the place is free a little later.
     #[must_use]

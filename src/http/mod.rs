@@ -36,7 +36,8 @@ use std::{
     time::Duration,
 };
 
-/// What all HTTP connections of the server have in common.
+/// What all HTTP connections of the server have in common, as it is configured. Replaced as a whole
+/// when that changes.
 #[derive(Debug)]
 pub struct Http {
     node: Arc<Node>,

@@ -53,7 +53,8 @@ struct Info {
 impl Http {
     /// `POST /apps/{id}/events`.
     pub(super) async fn publish(&self, hub: &Hub, body: &[u8]) -> Result<Reply, ApiError> {
-        let config = &hub.app().config;
+        let app = hub.app();
+        let config = &app.config;
         let Publish { event, info } = parse_event(&object(body)?, config, Channels::Many)?;
         let events = [event];
         let (counts, shards) = self.node.publish(hub, &events).await?;
@@ -76,7 +77,8 @@ impl Http {
 
     /// `POST /apps/{id}/batch_events`: all or nothing, in the order of the batch.
     pub(super) async fn publish_batch(&self, hub: &Hub, body: &[u8]) -> Result<Reply, ApiError> {
-        let batch = parse_batch(body, &hub.app().config)?;
+        let app = hub.app();
+        let batch = parse_batch(body, &app.config)?;
         let (events, infos): (Vec<Event<'_>>, Vec<Option<Info>>) =
             batch.into_iter().map(|publish| (publish.event, publish.info)).unzip();
         let (counts, shards) = self.node.publish(hub, &events).await?;
@@ -87,7 +89,7 @@ impl Http {
             .iter()
             .zip(channels.zip(counts))
             .map(|(info, (name, counts))| match info {
-                Some(info) => info.of(name, counts, &hub.app().config),
+                Some(info) => info.of(name, counts, &app.config),
                 None => Value::Object(Map::new()),
             })
             .collect();

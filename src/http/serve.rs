@@ -9,7 +9,7 @@ use super::{
     upgrade::Granted,
     wire::{WatchedStream, Wire},
 };
-use crate::{hub::Hub, permit::Permit, shard::Adoption, shutdown::Drain, tls::Tls};
+use crate::{hub::Hub, live::Live, permit::Permit, shard::Adoption, shutdown::Drain};
 use hyper::{
     Request, StatusCode,
     body::Incoming,
@@ -46,7 +46,7 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// One HTTP connection.
 struct Exchange {
-    http: Arc<Http>,
+    http: Arc<Live<Http>>,
     peer: SocketAddr,
     is_tls: bool,
     wire: Wire,
@@ -56,7 +56,7 @@ struct Exchange {
 
 /// Serves one connection. If it becomes a WebSocket, it is handed over to a shard.
 pub async fn serve(
-    http: Arc<Http>,
+    live: Arc<Live<Http>>,
     stream: TcpStream,
     peer: SocketAddr,
     guest: Guest,
@@ -64,6 +64,8 @@ pub async fn serve(
     mut drain: Drain,
 ) {
     let Guest { wire, permit } = guest;
+    // What is configured holds for the requests of this connection that begin under it.
+    let http = live.get();
     let Some(mut stream) = http.open(stream, &wire).await else { return };
     let given_up = async {
         drain.begun().await;
@@ -81,7 +83,7 @@ pub async fn serve(
     {
         let is_tls = stream.is_tls();
         let stream = WatchedStream::new(stream, received, wire.clone());
-        let exchange = Exchange { http, peer, is_tls, wire, granted: Mutex::new(None) };
+        let exchange = Exchange { http: live, peer, is_tls, wire, granted: Mutex::new(None) };
         // In a box: while a head is waited for, its room is not taken yet.
         Box::pin(serve_requests(Arc::new(exchange), stream, permit, adoptions, drain)).await;
     }
@@ -107,7 +109,8 @@ async fn serve_requests(
         .header_read_timeout(None)
         .max_buf_size(HEAD_MAX)
         .serve_connection(io, service);
-    let (timeout, patience) = (exchange.http.request_timeout, exchange.http.patience);
+    let http = exchange.http.get();
+    let (timeout, patience) = (http.request_timeout, http.patience);
     let gives_up_at = |drain: &Drain| drain.since().unwrap_or_else(Instant::now) + patience;
     let mut given_up = pin!(time::sleep_until(gives_up_at(&drain).into()));
     let mut overdue = pin!(exchange.wire.overdue(timeout));
@@ -160,7 +163,7 @@ impl Http {
     async fn open(&self, stream: TcpStream, wire: &Wire) -> Option<Stream> {
         let Some(tls) = &self.tls else { return Some(Stream::Plain(stream)) };
         // In a box, since most of a connection's life is spent elsewhere.
-        let handshake = Box::pin(Stream::accept(stream, Tls::current(tls)));
+        let handshake = Box::pin(Stream::accept(stream, tls.config()));
         let accepted = tokio::select! {
             accepted = time::timeout(self.request_timeout.min(self.patience), handshake) => accepted,
             () = wire.dismissed() => return None,
@@ -172,6 +175,70 @@ impl Http {
             Err(_elapsed) => tracing::debug!("tls handshake timed out"),
         }
         None
+    }
+
+    /// The client's own request id, if it is a plain one, else a new one.
+    fn request_id_of(&self, headers: &HeaderMap) -> HeaderValue {
+        let is_plain = |value: &&HeaderValue| {
+            (1..=REQUEST_ID_MAX).contains(&value.len())
+                && value.as_bytes().iter().all(u8::is_ascii_graphic)
+        };
+        headers.get(REQUEST_ID).filter(is_plain).cloned().unwrap_or_else(|| {
+            HeaderValue::try_from(self.request_id()).expect("hexadecimal digits")
+        })
+    }
+
+    async fn call(&self, hub: &Hub, call: Call<'_>, parts: &Parts, body: Incoming) -> Reply {
+        let is_publish = call.is_publish();
+        let result = self.carry_out(hub, call, parts, body).await;
+        let mut reply = result.unwrap_or_else(ApiError::into_reply);
+        if is_publish {
+            self.node.metrics().publish_answered(reply.status().as_u16());
+        }
+        cors::allow(&hub.app(), &parts.headers, &mut reply);
+        reply
+    }
+
+    /// Authenticates a call by its head; only then its body is read.
+    async fn carry_out(
+        &self,
+        hub: &Hub,
+        call: Call<'_>,
+        parts: &Parts,
+        body: Incoming,
+    ) -> Result<Reply, ApiError> {
+        let line = auth::RequestLine {
+            method: &parts.method,
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or_default(),
+            prefix: &self.prefix,
+        };
+        let is_known = |key: &str| self.node.hub_by_key(key).is_some();
+        let app = hub.app();
+        let head = auth::authenticate(&app, line, SystemTime::now(), is_known)?;
+        if !app.config.enabled {
+            return Err(ApiError::new(StatusCode::FORBIDDEN, "The app is disabled"));
+        }
+        if self.node.is_draining() {
+            let message = "The server is going away: try again, another will answer";
+            let wait = Duration::from_secs(1);
+            return Err(ApiError::later(StatusCode::SERVICE_UNAVAILABLE, message, wait));
+        }
+        hub.admit_request(Instant::now()).map_err(|wait| {
+            let message = "Too many requests: requests_per_second of the app is exceeded";
+            ApiError::later(StatusCode::TOO_MANY_REQUESTS, message, wait)
+        })?;
+        let body = body::read(body, self.max_request_bytes, self.request_timeout).await?;
+        head.check_body(&body)?;
+        match call {
+            Call::Publish => self.publish(hub, &body).await,
+            Call::PublishBatch => self.publish_batch(hub, &body).await,
+            Call::TerminateUser(user_id) => self.terminate(hub, &user_id).await,
+            Call::Channels => self.channels(hub, &head).await,
+            Call::Channel(name) => self.channel(hub, &head, &name).await,
+            Call::ChannelUsers(name) => self.channel_users(hub, &name).await,
+            Call::Connections => self.connections(hub).await,
+        }
     }
 }
 
@@ -227,7 +294,7 @@ impl Exchange {
             "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/json\r\n\
              content-length: {}\r\nx-request-id: {}\r\n\r\n{body}",
             body.len(),
-            self.http.request_id(),
+            self.http.get().request_id(),
         )
     }
 
@@ -240,15 +307,16 @@ impl Exchange {
 
     async fn answer_logged(&self, request: Request<Incoming>, is_first: bool) -> Reply {
         let (parts, body) = request.into_parts();
-        let request_id = self.request_id(&parts.headers);
+        let http = self.http.get();
+        let request_id = http.request_id_of(&parts.headers);
         let began = Instant::now();
         let route = is_delimited(&parts.headers)
-            .and_then(|()| Route::parse(&parts.method, parts.uri.path(), &self.http.prefix));
+            .and_then(|()| Route::parse(&parts.method, parts.uri.path(), &http.prefix));
         let (route, mut reply) = match route {
             Ok(route) => {
                 let label = route.label();
-                let reply = match self.turn_away(&route, &parts.headers, is_first) {
-                    None => self.follow(route, &parts, body).await,
+                let reply = match self.turn_away(&http, &route, &parts.headers, is_first) {
+                    None => self.follow(&http, route, &parts, body).await,
                     Some(too_many) => too_many,
                 };
                 (label, reply)
@@ -263,33 +331,28 @@ impl Exchange {
             tracing::debug!(request_id = id, method = %parts.method, route, status, elapsed_us, "request answered");
         }
         reply.headers_mut().insert(REQUEST_ID, request_id);
-        if self.http.node.is_draining() && status != StatusCode::SWITCHING_PROTOCOLS.as_u16() {
+        if http.node.is_draining() && status != StatusCode::SWITCHING_PROTOCOLS.as_u16() {
             reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         reply
     }
 
-    /// The client's own request id, if it is a plain one, else a new one.
-    fn request_id(&self, headers: &HeaderMap) -> HeaderValue {
-        let is_plain = |value: &&HeaderValue| {
-            (1..=REQUEST_ID_MAX).contains(&value.len())
-                && value.as_bytes().iter().all(u8::is_ascii_graphic)
-        };
-        headers.get(REQUEST_ID).filter(is_plain).cloned().unwrap_or_else(|| {
-            HeaderValue::try_from(self.http.request_id()).expect("hexadecimal digits")
-        })
-    }
-
     /// Counts a connection when its first request says where it comes from; the answer, if it is
     /// one too many. Who asks for a WebSocket is counted when it is let in, and probes are answered
     /// always.
-    fn turn_away(&self, route: &Route<'_>, headers: &HeaderMap, is_first: bool) -> Option<Reply> {
+    fn turn_away(
+        &self,
+        http: &Http,
+        route: &Route<'_>,
+        headers: &HeaderMap,
+        is_first: bool,
+    ) -> Option<Reply> {
         let is_free = matches!(route, Route::WebSocket { .. } | Route::Up | Route::Ready);
         if is_free || !is_first {
             return None;
         }
-        let peer = self.http.peer(headers, self.peer.ip(), self.is_tls);
-        let wait = self.http.node.arrive(peer.address, Instant::now()).err()?;
+        let peer = http.peer(headers, self.peer.ip(), self.is_tls);
+        let wait = http.node.arrive(peer.address, Instant::now()).err()?;
         let message = "Too many new connections: new_connections_per_second_per_ip is exceeded; \
                        keep connections alive";
         let error = ApiError::later(StatusCode::TOO_MANY_REQUESTS, message, wait);
@@ -298,86 +361,32 @@ impl Exchange {
         Some(reply)
     }
 
-    async fn follow(&self, route: Route<'_>, parts: &Parts, body: Incoming) -> Reply {
-        let http = &self.http;
+    async fn follow(&self, http: &Http, route: Route<'_>, parts: &Parts, body: Incoming) -> Reply {
         match route {
             Route::Up => Http::up(),
             Route::Ready => http.ready(),
             Route::Metrics => http.metrics(&parts.headers).unwrap_or_else(ApiError::into_reply),
-            Route::WebSocket { key } => self.upgrade(parts, &key).await,
+            Route::WebSocket { key } => self.upgrade(http, parts, &key).await,
             Route::Preflight { app_id, allowed } => match http.node.hub(&app_id) {
-                Some(hub) => cors::preflight(hub.app(), &parts.headers, allowed),
+                Some(hub) => cors::preflight(&hub.app(), &parts.headers, allowed),
                 None => no_app(&app_id).into_reply(),
             },
             Route::Api { app_id, call } => match http.node.hub(&app_id) {
-                Some(hub) => self.call(&Arc::clone(hub), call, parts, body).await,
+                Some(hub) => http.call(&hub, call, parts, body).await,
                 None => no_app(&app_id).into_reply(),
             },
         }
     }
 
-    async fn upgrade(&self, parts: &Parts, key: &str) -> Reply {
-        let peer = self.http.peer(&parts.headers, self.peer.ip(), self.is_tls);
-        match self.http.upgrade(parts, key, peer).await {
+    async fn upgrade(&self, http: &Http, parts: &Parts, key: &str) -> Reply {
+        let peer = http.peer(&parts.headers, self.peer.ip(), self.is_tls);
+        match http.upgrade(parts, key, peer).await {
             Ok((reply, granted)) => {
                 *self.granted() = Some(granted);
                 self.wire.hold();
                 reply
             }
             Err(error) => error.into_reply(),
-        }
-    }
-
-    async fn call(&self, hub: &Hub, call: Call<'_>, parts: &Parts, body: Incoming) -> Reply {
-        let is_publish = call.is_publish();
-        let result = self.carry_out(hub, call, parts, body).await;
-        let mut reply = result.unwrap_or_else(ApiError::into_reply);
-        if is_publish {
-            self.http.node.metrics().publish_answered(reply.status().as_u16());
-        }
-        cors::allow(hub.app(), &parts.headers, &mut reply);
-        reply
-    }
-
-    /// Authenticates a call by its head; only then its body is read.
-    async fn carry_out(
-        &self,
-        hub: &Hub,
-        call: Call<'_>,
-        parts: &Parts,
-        body: Incoming,
-    ) -> Result<Reply, ApiError> {
-        let http = &self.http;
-        let line = auth::RequestLine {
-            method: &parts.method,
-            path: parts.uri.path(),
-            query: parts.uri.query().unwrap_or_default(),
-            prefix: &http.prefix,
-        };
-        let is_known = |key: &str| http.node.hub_by_key(key).is_some();
-        let head = auth::authenticate(hub.app(), line, SystemTime::now(), is_known)?;
-        if !hub.app().config.enabled {
-            return Err(ApiError::new(StatusCode::FORBIDDEN, "The app is disabled"));
-        }
-        if http.node.is_draining() {
-            let message = "The server is going away: try again, another will answer";
-            let wait = Duration::from_secs(1);
-            return Err(ApiError::later(StatusCode::SERVICE_UNAVAILABLE, message, wait));
-        }
-        hub.admit_request(Instant::now()).map_err(|wait| {
-            let message = "Too many requests: requests_per_second of the app is exceeded";
-            ApiError::later(StatusCode::TOO_MANY_REQUESTS, message, wait)
-        })?;
-        let body = body::read(body, http.max_request_bytes, http.request_timeout).await?;
-        head.check_body(&body)?;
-        match call {
-            Call::Publish => http.publish(hub, &body).await,
-            Call::PublishBatch => http.publish_batch(hub, &body).await,
-            Call::TerminateUser(user_id) => http.terminate(hub, &user_id).await,
-            Call::Channels => http.channels(hub, &head).await,
-            Call::Channel(name) => http.channel(hub, &head, &name).await,
-            Call::ChannelUsers(name) => http.channel_users(hub, &name).await,
-            Call::Connections => http.connections(hub).await,
         }
     }
 }

@@ -54,7 +54,8 @@ impl Http {
             ConnectRequest { key, protocol: protocol.as_deref(), origin: origin.as_deref(), peer };
         let granted = self.node.admit(request).await.map(Box::new);
         if let Err(code) = &granted {
-            let app = self.node.hub_by_key(key).map(|hub| hub.app().config.id.as_str());
+            let app = self.node.hub_by_key(key).map(|hub| hub.app_id());
+            let app = app.as_deref();
             let (reason, code, address) = (code.label(), code.number(), peer.address);
             tracing::info!(reason, code, app, %address, ?origin, "connection refused");
         }

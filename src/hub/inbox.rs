@@ -76,6 +76,8 @@ pub enum Delivery {
         /// Why.
         code: CloseCode,
     },
+    /// All connections of an app that is not served any more are to be closed.
+    CloseHub(Arc<Hub>),
     /// Connections that are to be closed.
     Close {
         /// Which.

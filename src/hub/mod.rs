@@ -34,6 +34,7 @@ pub use users::SignedIn;
 use crate::{
     app::App,
     config::WebhookEvent as Kind,
+    live::Live,
     permit::{Permit, Quota},
     protocol::{ChannelName, EventData, Frame, Member, SocketId, SubscriptionRefusal},
     rate::{Rate, TokenBucket},
@@ -45,7 +46,7 @@ use dashmap::{DashMap, mapref::one::RefMut};
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -59,10 +60,11 @@ pub struct ChannelId(u64);
 /// Who and what is on this node, for one app.
 #[derive(Debug)]
 pub struct Hub {
-    app: Arc<App>,
+    app: Arc<Live<App>>,
     app_id: Arc<str>,
     observer: Arc<dyn Observer>,
     is_one_of_many: bool,
+    is_served: AtomicBool,
     inboxes: Arc<Inboxes>,
     channels: DashMap<ChannelName, Channel>,
     users: Users,
@@ -114,16 +116,12 @@ impl Hub {
 
     /// An empty hub for `app`, whose deliveries go to `inboxes`. `observer` hears what occurs.
     #[must_use]
-    pub fn new(
-        app: Arc<App>,
-        inboxes: Arc<Inboxes>,
-        observer: Arc<dyn Observer>,
-        now: Instant,
-    ) -> Self {
+    pub fn new(app: App, inboxes: Arc<Inboxes>, observer: Arc<dyn Observer>, now: Instant) -> Self {
         Self {
             connections: Quota::new(app.config.max_connections),
             app_id: app.config.id.as_str().into(),
-            app,
+            is_served: AtomicBool::new(app.config.enabled),
+            app: Arc::new(Live::new(app)),
             observer,
             is_one_of_many: false,
             inboxes,
@@ -177,10 +175,46 @@ impl Hub {
         Arc::clone(&self.app_id)
     }
 
-    /// The app.
+    /// The app as it is configured now.
     #[must_use]
-    pub fn app(&self) -> &Arc<App> {
-        &self.app
+    pub fn app(&self) -> Arc<App> {
+        self.app.get()
+    }
+
+    /// The app as it will be configured at any time, for who stays.
+    #[must_use]
+    pub fn live_app(&self) -> Arc<Live<App>> {
+        Arc::clone(&self.app)
+    }
+
+    /// Takes another configuration of the app, of the same id and key. If that disables it, its
+    /// connections are closed as by [`Hub::close`].
+    pub fn reconfigure(self: &Arc<Self>, app: App) {
+        self.connections.set_max(app.config.max_connections);
+        let is_enabled = app.config.enabled;
+        self.app.set(app);
+        if is_enabled {
+            self.is_served.store(true, Ordering::SeqCst);
+        } else {
+            self.close();
+        }
+    }
+
+    /// Has the shards close all connections of the app, which is not served any more.
+    pub fn close(self: &Arc<Self>) {
+        if !self.is_served.swap(false, Ordering::SeqCst) {
+            return;
+        }
+        // Whoever comes later is met by the flag.
+        for shard in self.inboxes.shards() {
+            self.inboxes.of(shard).push(Delivery::CloseHub(Arc::clone(self)));
+        }
+    }
+
+    /// Whether the app is served: it is configured, and enabled.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        self.is_served.load(Ordering::SeqCst)
     }
 
     /// Takes a place under the app's `max_connections`, or nothing when all are taken.
@@ -195,7 +229,7 @@ impl Hub {
     ///
     /// There were too many; says how long until the next one may come.
     pub fn admit_request(&self, now: Instant) -> Result<(), Duration> {
-        let rate = Rate::per_second(self.app.config.requests_per_second);
+        let rate = Rate::per_second(self.app().config.requests_per_second);
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).take(rate, now)
     }
 
@@ -214,7 +248,7 @@ impl Hub {
         let mut entry = self.enter(name);
         let channel = entry.value_mut();
         // Only a channel that exists can be full, so a refusal never leaves a new one behind.
-        let announced = channel.join(name, member, self.app.config.max_presence_members)?;
+        let announced = channel.join(name, member, self.app().config.max_presence_members)?;
         let is_first = channel.subscribers() == 0;
         self.count_subscription(name, is_first);
         if is_first && name.server_to_user().is_none() {
@@ -325,7 +359,7 @@ impl Hub {
         data: &EventData<'_>,
         now: Instant,
     ) {
-        let expires_at = now + Duration::from_secs(self.app.config.cache_ttl_s);
+        let expires_at = now + Duration::from_secs(self.app().config.cache_ttl_s);
         if channel.remember(Cached::new(frame.clone(), data, expires_at)) {
             self.agenda.add(expires_at, Task::ForgetCached(name.clone()));
         }
@@ -334,7 +368,7 @@ impl Hub {
     /// Tells the subscribers how many they are, at once or when it is time again.
     fn count_changed(&self, name: &ChannelName, channel: &mut Channel, now: Instant) {
         let is_counted = !name.is_presence() && name.server_to_user().is_none();
-        if !self.app.config.subscription_count || !is_counted {
+        if !is_counted || !self.app().config.subscription_count {
             return;
         }
         match channel.announce_count(&self.inboxes, name, now) {

@@ -17,7 +17,7 @@ fn bench(change: impl FnOnce(&mut AppConfig)) -> Bench {
     change(&mut config);
     let now = Instant::now();
     let inboxes = Arc::new(Inboxes::new(2));
-    Bench { hub: Hub::new(Arc::new(App::new(config)), inboxes, Arc::new(Nobody), now), now }
+    Bench { hub: Hub::new(App::new(config), inboxes, Arc::new(Nobody), now), now }
 }
 
 fn name(text: &str) -> ChannelName {
@@ -79,6 +79,7 @@ impl Bench {
                 Delivery::Close { code, .. } | Delivery::CloseChannel { code, .. } => {
                     (code.to_string(), Value::Null)
                 }
+                Delivery::CloseHub(_) => ("not served".to_owned(), Value::Null),
                 Delivery::Subscription { ticket, result, .. } => match result {
                     Ok(attached) => said(&attached.subscribed.acknowledgement),
                     Err(_refusal) => (format!("refused {ticket}"), Value::Null),

@@ -4,7 +4,10 @@ use dashmap::DashMap;
 use ipnet::IpNet;
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// The proxies whose word is taken for where a client is and whether it came by TLS.
@@ -70,7 +73,7 @@ fn parse_address(text: &str) -> Option<IpAddr> {
 #[derive(Debug)]
 pub(super) struct AddressQuota {
     used: DashMap<IpAddr, usize>,
-    max: usize,
+    max: AtomicUsize,
 }
 
 /// One place of an address; dropping it gives the place back. Where there is no limit, nothing
@@ -84,7 +87,12 @@ pub(super) struct AddressPermit {
 impl AddressQuota {
     /// At most `max` connections an address; 0 means no limit.
     pub(super) fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { used: DashMap::new(), max })
+        Arc::new(Self { used: DashMap::new(), max: AtomicUsize::new(max) })
+    }
+
+    /// Sets another limit. Where there was none, those who are there already are not counted.
+    pub(super) fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// Takes a place for `address`.
@@ -96,12 +104,13 @@ impl AddressQuota {
         self: &Arc<Self>,
         address: IpAddr,
     ) -> Result<Option<AddressPermit>, OverQuota> {
-        if self.max == 0 {
+        let max = self.max.load(Ordering::Relaxed);
+        if max == 0 {
             return Ok(None);
         }
         let address = network_of(address);
         let mut used = self.used.entry(address).or_insert(0);
-        if self.max <= *used {
+        if max <= *used {
             return Err(OverQuota);
         }
         *used += 1;

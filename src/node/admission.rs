@@ -3,12 +3,17 @@
 use super::{Node, Peer, address::AddressPermit};
 use crate::{
     cluster::Place,
+    config::ConnectionConfig,
     hub::Hub,
     permit::Permit,
     protocol::{CloseCode, SocketId, Version},
-    session::Session,
+    rate::Rate,
+    session::{Session, SessionConfig},
 };
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// What a client says when it connects.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +38,28 @@ pub struct Admitted<P> {
     _permits: (Permit, Permit, Option<AddressPermit>, Option<Place>),
 }
 
+/// What holds for connections that begin.
+#[derive(Debug)]
+pub(super) struct Doors {
+    /// Whether the client must name a version of the protocol.
+    is_strict: bool,
+    session: Arc<SessionConfig>,
+}
+
+impl Doors {
+    pub(super) fn new(connection: &ConnectionConfig) -> Self {
+        Self {
+            is_strict: connection.strict_protocol,
+            session: Arc::new(SessionConfig {
+                activity_timeout: Duration::from_secs(connection.activity_timeout_s),
+                pong_timeout: Duration::from_secs(connection.pong_timeout_s),
+                max_channels: connection.max_channels,
+                message_rate: message_rate(connection),
+            }),
+        }
+    }
+}
+
 impl Node {
     /// Decides over a connection, in the order of PROTOCOL 1.7. Nothing is taken from any quota
     /// unless all give.
@@ -47,7 +74,8 @@ impl Node {
         let now = Instant::now();
         // Whatever becomes of it: to be refused costs as much as to be let in.
         self.arrivals.take(request.peer.address, now).map_err(|_wait| CloseCode::AddressTooFast)?;
-        Version::negotiate(request.protocol, self.is_strict).map_err(CloseCode::Version)?;
+        let doors = self.doors.get();
+        Version::negotiate(request.protocol, doors.is_strict).map_err(CloseCode::Version)?;
         let hub = self
             .hub_by_key(request.key)
             .ok_or_else(|| CloseCode::AppNotFound { key: request.key.to_owned() })?;
@@ -68,15 +96,23 @@ impl Node {
             .take(request.peer.address)
             .map_err(|_over_quota| CloseCode::AddressOverCapacity)?;
         let of_all_nodes = match &self.cluster {
-            Some(cluster) => Some(cluster.admit(hub).await.ok_or(CloseCode::OverQuota)?),
+            Some(cluster) => Some(cluster.admit(&hub).await.ok_or(CloseCode::OverQuota)?),
             None => None,
         };
         let socket_id = SocketId::from_random(rand::random());
-        let config = Arc::clone(&self.session_config);
+        let config = Arc::clone(&doors.session);
         Ok(Admitted {
-            session: Session::new(Arc::clone(app), config, socket_id, Instant::now()),
-            hub: Arc::clone(hub),
+            session: Session::new(hub.live_app(), config, socket_id, Instant::now()),
+            hub,
             _permits: (of_app, of_node, of_address, of_all_nodes),
         })
     }
+}
+
+/// How fast one connection may send messages. A client that comes back subscribes to all of its
+/// channels at once, and signs in.
+fn message_rate(connection: &ConnectionConfig) -> Rate {
+    let channels = u32::try_from(connection.max_channels).unwrap_or(u32::MAX);
+    let rate = connection.max_messages_per_second;
+    Rate::per_second(rate).with_burst(rate.saturating_add(channels))
 }

@@ -5,7 +5,10 @@ use crate::rate::{Rate, TokenBucket};
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -13,7 +16,8 @@ use std::{
 /// one household gets.
 #[derive(Debug)]
 pub(super) struct Arrivals {
-    rate: Rate,
+    /// New connections per second of an address; 0 means no limit.
+    per_second: AtomicU32,
     buckets: Mutex<HashMap<IpAddr, TokenBucket>>,
     /// Addresses remembered at most.
     max: usize,
@@ -26,8 +30,13 @@ const ADDRESSES_MAX: usize = 65_536;
 impl Arrivals {
     /// At most so many new connections per second of an address; 0 means no limit.
     pub(super) fn new(per_second: u32) -> Self {
-        let rate = Rate::per_second(per_second);
-        Self { rate, buckets: Mutex::new(HashMap::new()), max: ADDRESSES_MAX }
+        let per_second = AtomicU32::new(per_second);
+        Self { per_second, buckets: Mutex::new(HashMap::new()), max: ADDRESSES_MAX }
+    }
+
+    /// Sets another limit.
+    pub(super) fn set_max(&self, per_second: u32) {
+        self.per_second.store(per_second, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, TokenBucket>> {
@@ -40,7 +49,8 @@ impl Arrivals {
     ///
     /// It is one too many; how long until there may be another.
     pub(super) fn take(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
-        if self.rate.is_unlimited() {
+        let rate = Rate::per_second(self.per_second.load(Ordering::Relaxed));
+        if rate.is_unlimited() {
             return Ok(());
         }
         let mut buckets = self.lock();
@@ -48,7 +58,7 @@ impl Arrivals {
         if is_full && !buckets.contains_key(&address) {
             return Ok(());
         }
-        buckets.entry(address).or_insert_with(|| TokenBucket::full(now)).take(self.rate, now)
+        buckets.entry(address).or_insert_with(|| TokenBucket::full(now)).take(rate, now)
     }
 
     /// Forgets the addresses of which nothing has come for so long that it makes no difference.

@@ -31,7 +31,7 @@ impl Node {
     #[must_use]
     pub fn metrics_page(&self) -> String {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Gauges(self.hubs.values().cloned().collect())));
+        registry.register_collector(Box::new(Gauges(self.hubs())));
         registry.register_collector(Box::new(Shared(Arc::clone(&self.metrics))));
         if let Some(cluster) = &self.cluster {
             registry.register_collector(Box::new(Broker(cluster.clone())));
@@ -66,7 +66,7 @@ impl Collector for Gauges {
         for (name, help, read) in gauges {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for hub in &self.0 {
-                let labels = [("app", hub.app().config.id.as_str())];
+                let labels = [("app", hub.app_id().to_string())];
                 family.encode_family(&labels)?.encode_gauge(&(read(hub) as u64))?;
             }
         }

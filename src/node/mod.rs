@@ -3,6 +3,7 @@
 
 mod address;
 mod admission;
+mod apps;
 mod arrivals;
 mod exposition;
 mod publish;
@@ -16,21 +17,20 @@ pub use query::Away;
 pub use subscriptions::SubscribeRequest;
 
 use crate::{
-    app::App,
     cluster::Cluster,
-    config::{AppConfig, Config, ConnectionConfig, RedisConfig},
-    hub::{Hub, Inboxes, Observer, ShardSet},
+    config::{Config, RedisConfig},
+    hub::{Hub, Inboxes, ShardSet},
+    live::Live,
     metrics::Metrics,
     permit::Quota,
-    rate::Rate,
-    session::SessionConfig,
     shutdown::Shutdown,
     webhook::Webhooks,
 };
 use address::AddressQuota;
+use admission::Doors;
+use apps::{Apps, Making};
 use arrivals::Arrivals;
 use std::{
-    collections::HashMap,
     io,
     net::IpAddr,
     sync::Arc,
@@ -40,17 +40,13 @@ use std::{
 /// Everything of this process that is not a socket.
 #[derive(Debug)]
 pub struct Node {
-    /// The hubs by the ids of their apps.
-    hubs: HashMap<String, Arc<Hub>>,
-    /// The ids of the apps by their keys.
-    ids: HashMap<String, String>,
+    apps: Live<Apps>,
     inboxes: Arc<Inboxes>,
     metrics: Arc<Metrics>,
-    session_config: Arc<SessionConfig>,
+    doors: Live<Doors>,
     connections: Arc<Quota>,
     addresses: Arc<AddressQuota>,
     arrivals: Arrivals,
-    is_strict: bool,
     shutdown: Shutdown,
     /// The other nodes; nothing if this one is alone.
     cluster: Option<Cluster>,
@@ -70,27 +66,14 @@ impl Node {
     ) -> Self {
         let inboxes = Arc::new(Inboxes::new(shards));
         let is_one_of_many = config.redis.target().is_some();
-        let hub = |app: &AppConfig| {
-            let app = Arc::new(App::new(app.clone()));
-            let observer: Arc<dyn Observer> = Arc::clone(&webhooks) as _;
-            let hub = Hub::new(app, Arc::clone(&inboxes), observer, Instant::now());
-            Arc::new(if is_one_of_many { hub.one_of_many() } else { hub })
-        };
-        let connection = &config.connection;
+        let making = Making { inboxes: &inboxes, webhooks: &webhooks, is_one_of_many };
         Self {
-            hubs: config.apps.iter().map(|app| (app.id.clone(), hub(app))).collect(),
-            ids: config.apps.iter().map(|app| (app.key.clone(), app.id.clone())).collect(),
+            apps: Live::new(Apps::new(&config.apps, &Apps::default(), making).0),
             metrics: Arc::new(Metrics::new(shards)),
-            session_config: Arc::new(SessionConfig {
-                activity_timeout: Duration::from_secs(connection.activity_timeout_s),
-                pong_timeout: Duration::from_secs(connection.pong_timeout_s),
-                max_channels: connection.max_channels,
-                message_rate: message_rate(connection),
-            }),
+            doors: Live::new(Doors::new(&config.connection)),
             connections: Quota::new(max_connections),
-            addresses: AddressQuota::new(connection.max_connections_per_ip),
-            arrivals: Arrivals::new(connection.new_connections_per_second_per_ip),
-            is_strict: connection.strict_protocol,
+            addresses: AddressQuota::new(config.connection.max_connections_per_ip),
+            arrivals: Arrivals::new(config.connection.new_connections_per_second_per_ip),
             shutdown,
             webhooks,
             whispers: publish::Line::default(),
@@ -106,8 +89,7 @@ impl Node {
     ///
     /// The file that `redis.ca` names can't be read.
     pub fn join(&mut self, config: &RedisConfig) -> io::Result<()> {
-        let hubs = self.hubs.values().map(|hub| (hub.app_id(), Arc::clone(hub))).collect();
-        self.cluster = Cluster::join(config, hubs)?;
+        self.cluster = Cluster::join(config, self.apps.get().by_id())?;
         if let Some(cluster) = &self.cluster {
             self.webhooks.share(cluster);
         }
@@ -137,14 +119,19 @@ impl Node {
 
     /// The hub of the app with this id.
     #[must_use]
-    pub fn hub(&self, app_id: &str) -> Option<&Arc<Hub>> {
-        self.hubs.get(app_id)
+    pub fn hub(&self, app_id: &str) -> Option<Arc<Hub>> {
+        self.apps.get().hub(app_id).cloned()
     }
 
     /// The hub of the app with this key.
     #[must_use]
-    pub fn hub_by_key(&self, key: &str) -> Option<&Arc<Hub>> {
-        self.hub(self.ids.get(key)?)
+    pub fn hub_by_key(&self, key: &str) -> Option<Arc<Hub>> {
+        self.apps.get().hub_by_key(key).cloned()
+    }
+
+    /// The hubs of all apps.
+    fn hubs(&self) -> Vec<Arc<Hub>> {
+        self.apps.get().hubs().cloned().collect()
     }
 
     /// The way to the shards.
@@ -190,17 +177,9 @@ impl Node {
 
     /// Does what has become due. To be called a few times a second.
     pub fn on_time(&self, now: Instant) {
-        for hub in self.hubs.values() {
+        for hub in self.hubs() {
             hub.on_time(now);
         }
         self.arrivals.forget(now);
     }
-}
-
-/// How fast one connection may send messages. A client that comes back subscribes to all of its
-/// channels at once, and signs in.
-fn message_rate(connection: &ConnectionConfig) -> Rate {
-    let channels = u32::try_from(connection.max_channels).unwrap_or(u32::MAX);
-    let rate = connection.max_messages_per_second;
-    Rate::per_second(rate).with_burst(rate.saturating_add(channels))
 }

@@ -125,6 +125,11 @@ impl Node {
 pub(super) struct Line(Mutex<HashMap<Arc<str>, oneshot::Receiver<()>>>);
 
 impl Line {
+    /// Forgets an app that nothing more comes of.
+    pub(super) fn forget(&self, app_id: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(app_id);
+    }
+
     /// Takes the next place among those of an app: what comes when the one before is done with, and
     /// what says so to the next, when it is dropped.
     fn line_up(&self, hub: &Hub) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {

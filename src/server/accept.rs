@@ -5,6 +5,7 @@ use crate::http::{Guest, Lobby};
 use std::{
     io,
     net::{SocketAddr, TcpListener, TcpStream},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -28,7 +29,7 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 /// The system has no thread to give.
 pub(super) fn start(
     listener: TcpListener,
-    lobby: Lobby,
+    lobby: Arc<Lobby>,
     doors: Vec<mpsc::UnboundedSender<Arrival>>,
 ) -> io::Result<()> {
     listener.set_nonblocking(false)?;

@@ -7,18 +7,20 @@ mod accept;
 mod reload;
 mod shard_thread;
 
-pub use reload::Reloader;
+pub use reload::{Prepared, ReloadError, Reloaded, Reloader};
 
 use crate::{
-    config::Config,
+    config::{Config, ServerConfig},
     http::{self, Http, Lobby},
     hub::ShardIndex,
+    live::Live,
     node::Node,
     shard::EngineConfig,
     shutdown::Shutdown,
     tls::{Tls, TlsError},
     webhook::{WebhookError, Webhooks},
 };
+use reload::Running;
 use std::{
     fmt, io,
     net::{SocketAddr, ToSocketAddrs},
@@ -41,10 +43,11 @@ pub struct Server {
     listener: std::net::TcpListener,
     metrics_listener: Option<TcpListener>,
     node: Arc<Node>,
-    http: Arc<Http>,
-    lobby: Lobby,
+    http: Arc<Live<Http>>,
+    lobby: Arc<Lobby>,
     tls: Option<Arc<Tls>>,
-    engine: EngineConfig,
+    engine: Arc<Live<EngineConfig>>,
+    descriptors: usize,
     shutdown: Shutdown,
     webhooks: Arc<Webhooks>,
 }
@@ -100,7 +103,7 @@ impl Server {
     /// the certificate or its key can't be used, [`ServerError::Webhook`] when a webhook can't.
     pub fn build(config: &Config) -> Result<Self, ServerError> {
         let server = &config.server;
-        let tls = Tls::load(&server.tls).map_err(ServerError::Tls)?.map(Arc::new);
+        let tls = Tls::load(&server.tls, None).map_err(ServerError::Tls)?.map(Arc::new);
         let listener = bind(&server.host, server.port)?.into_std().map_err(ServerError::Thread)?;
         let metrics_listener = match config.metrics.listen.as_str() {
             "" => None,
@@ -114,31 +117,26 @@ impl Server {
         let shutdown = Shutdown::new();
         let webhooks = Arc::new(Webhooks::new(config).map_err(ServerError::Webhook)?);
         let descriptors = descriptors();
-        let max_connections = max_connections(server.max_connections, descriptors);
-        let mut node =
-            Node::new(config, shards, max_connections, shutdown.clone(), Arc::clone(&webhooks));
+        let limits = Limits::new(server, descriptors);
+        let (max, ending) = (limits.max_connections, shutdown.clone());
+        let mut node = Node::new(config, shards, max, ending, Arc::clone(&webhooks));
         node.join(&config.redis)
             .map_err(|error| ServerError::Authorities { path: config.redis.ca.clone(), error })?;
         let node = Arc::new(node);
-        let max_http_connections = match server.max_http_connections {
-            0 => HTTP_CONNECTIONS,
-            configured => configured,
-        };
         let for_connections = descriptors.saturating_sub(OTHER_DESCRIPTORS).max(1);
         Ok(Self {
             listener,
             metrics_listener,
-            http: Arc::new(Http::new(config, Arc::clone(&node), tls.clone())),
-            lobby: Lobby::new(max_http_connections, for_connections, Arc::clone(&node)),
+            http: Arc::new(Live::new(Http::new(config, Arc::clone(&node), tls.clone()))),
+            lobby: Arc::new(Lobby::new(
+                limits.max_http_connections,
+                for_connections,
+                Arc::clone(&node),
+            )),
             tls,
             node,
-            engine: EngineConfig {
-                max_message_bytes: config.connection.max_message_bytes,
-                max_outbox_bytes: config.connection.max_outbox_bytes,
-                message_timeout: Duration::from_secs(server.request_timeout_s),
-                activity_timeout_s: config.connection.activity_timeout_s,
-                shutdown_grace: Duration::from_secs(server.shutdown_grace_s),
-            },
+            engine: Arc::new(Live::new(engine_config(config))),
+            descriptors,
             shutdown,
             webhooks,
         })
@@ -153,10 +151,17 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// What reads again what may change while the server runs.
+    /// What has the server go on by another configuration than `config`, of which it was built.
     #[must_use]
-    pub fn reloader(&self) -> Reloader {
-        Reloader::new(self.tls.clone())
+    pub fn reloader(&self, config: Config) -> Reloader {
+        Reloader {
+            running: Live::new(Running { config, tls: self.tls.clone() }),
+            node: Arc::clone(&self.node),
+            http: Arc::clone(&self.http),
+            lobby: Arc::clone(&self.lobby),
+            engine: Arc::clone(&self.engine),
+            descriptors: self.descriptors,
+        }
     }
 
     /// Serves until `stop` is done, then drains: nobody new is let in, connections are closed with
@@ -181,7 +186,7 @@ impl Server {
                 index,
                 node: Arc::clone(&node),
                 http: Arc::clone(&http),
-                engine,
+                engine: Arc::clone(&engine),
                 shutdown: shutdown.clone(),
                 life,
             };
@@ -199,8 +204,9 @@ impl Server {
             _ = lives.join_next() => return Err(ServerError::ShardEnded),
         }
         tracing::info!("drain begun");
-        let ends = Instant::now() + engine.shutdown_grace;
-        let left = drain(&shutdown, &flush, engine.shutdown_grace).await;
+        let grace = engine.get().shutdown_grace;
+        let ends = Instant::now() + grace;
+        let left = drain(&shutdown, &flush, grace).await;
         node.leave(ends.saturating_duration_since(Instant::now()).max(LEAVE_TIMEOUT_MIN)).await;
         ticking.abort();
         let events = webhooks.abandon();
@@ -270,16 +276,40 @@ fn descriptors() -> usize {
     usize::try_from(descriptors).unwrap_or(usize::MAX)
 }
 
-/// The configured limit, or as many as there are file descriptors for.
-fn max_connections(configured: usize, descriptors: usize) -> usize {
-    let possible = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1);
-    match configured {
-        0 => possible,
-        configured if possible < configured => {
-            tracing::warn!(configured, possible, "max_connections cut to the file descriptors");
-            possible
-        }
-        configured => configured,
+/// How many connections of either kind there may be.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    max_connections: usize,
+    max_http_connections: usize,
+}
+
+impl Limits {
+    /// What is configured, or as many as there are file descriptors for.
+    fn new(server: &ServerConfig, descriptors: usize) -> Self {
+        let possible = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1);
+        let max_connections = match server.max_connections {
+            0 => possible,
+            configured if possible < configured => {
+                tracing::warn!(configured, possible, "max_connections cut to the file descriptors");
+                possible
+            }
+            configured => configured,
+        };
+        let max_http_connections = match server.max_http_connections {
+            0 => HTTP_CONNECTIONS,
+            configured => configured,
+        };
+        Self { max_connections, max_http_connections }
+    }
+}
+
+/// What a shard must know of the configuration.
+fn engine_config(config: &Config) -> EngineConfig {
+    EngineConfig {
+        max_message_bytes: config.connection.max_message_bytes,
+        max_outbox_bytes: config.connection.max_outbox_bytes,
+        message_timeout: Duration::from_secs(config.server.request_timeout_s),
+        shutdown_grace: Duration::from_secs(config.server.shutdown_grace_s),
     }
 }
 

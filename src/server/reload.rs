@@ -1,26 +1,126 @@
-//! What is read again while the server runs.
+//! Another configuration for a server that runs.
 
-use crate::tls::Tls;
-use std::sync::Arc;
+use super::{Limits, engine_config};
+use crate::{
+    config::{Changes, Config, ConfigError, LogLevel},
+    http::{Http, Lobby},
+    live::Live,
+    node::Node,
+    shard::EngineConfig,
+    tls::{Tls, TlsError},
+    webhook::{Plan, WebhookError},
+};
+use std::{fmt, sync::Arc};
 
-/// Reads again what may change without a restart: the certificate and its key.
-#[derive(Clone, Debug)]
+/// Has a server that runs go on by another configuration.
+#[derive(Debug)]
 pub struct Reloader {
-    tls: Option<Arc<Tls>>,
+    pub(super) running: Live<Running>,
+    pub(super) node: Arc<Node>,
+    pub(super) http: Arc<Live<Http>>,
+    pub(super) lobby: Arc<Lobby>,
+    pub(super) engine: Arc<Live<EngineConfig>>,
+    pub(super) descriptors: usize,
+}
+
+/// What a server runs by.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) config: Config,
+    pub(super) tls: Option<Arc<Tls>>,
+}
+
+/// Everything of another configuration that could fail, done.
+#[derive(Debug)]
+pub struct Prepared {
+    log_levels: (LogLevel, LogLevel),
+    next: Running,
+    plan: Plan,
+    reloaded: Reloaded,
+}
+
+/// What a reload has changed.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// What of the configuration.
+    pub changes: Changes,
+    /// Whether newcomers see another certificate, or one at all, or none any more.
+    pub is_certificate_new: bool,
+}
+
+/// Why a reload was refused. Nothing has changed.
+#[derive(Debug)]
+pub enum ReloadError {
+    /// The configuration can't be that of a server that runs as this one does.
+    Config(ConfigError),
+    /// The certificate or its key can't be used.
+    Tls(TlsError),
+    /// A webhook can't be used.
+    Webhook(WebhookError),
+    /// The server is going away.
+    Draining,
 }
 
 impl Reloader {
-    pub(super) fn new(tls: Option<Arc<Tls>>) -> Self {
-        Self { tls }
+    /// Makes `fresh` ready, and changes nothing. Reads files.
+    ///
+    /// # Errors
+    ///
+    /// [`ReloadError`] when anything of it can't be used.
+    pub fn prepare(&self, fresh: Config) -> Result<Prepared, ReloadError> {
+        if self.node.is_draining() {
+            return Err(ReloadError::Draining);
+        }
+        let running = self.running.get();
+        let before = running.tls.as_deref();
+        let (config, changes) = running.config.follow(fresh).map_err(ReloadError::Config)?;
+        let tls = Tls::load(&config.server.tls, before).map_err(ReloadError::Tls)?;
+        let plan = Plan::new(&config).map_err(ReloadError::Webhook)?;
+        let is_certificate_new = match (before, &tls) {
+            (Some(before), Some(after)) => !before.shows_the_same_as(after),
+            (None, None) => false,
+            (Some(_), None) | (None, Some(_)) => true,
+        };
+        Ok(Prepared {
+            log_levels: (running.config.log.level, config.log.level),
+            next: Running { config, tls: tls.map(Arc::new) },
+            plan,
+            reloaded: Reloaded { changes, is_certificate_new },
+        })
     }
 
-    /// Reads everything again, each part by itself: what can't be used is logged, and what was
-    /// there before stays in use. Connections are not touched.
-    pub fn reload(&self) {
-        match self.tls.as_ref().map(|tls| tls.reload()) {
-            None => tracing::info!("nothing to reload"),
-            Some(Ok(())) => tracing::info!("certificate reloaded"),
-            Some(Err(error)) => tracing::error!(%error, "certificate not reloaded"),
+    /// Goes on by what was prepared, and says what that changes. Connections stay, but for those of
+    /// apps that are gone or disabled. Needs a runtime.
+    pub fn apply(&self, prepared: Prepared) -> Reloaded {
+        let Prepared { next, plan, reloaded, .. } = prepared;
+        let config = &next.config;
+        let limits = Limits::new(&config.server, self.descriptors);
+        self.lobby.set_max(limits.max_http_connections);
+        self.engine.set(engine_config(config));
+        self.http.set(Http::new(config, Arc::clone(&self.node), next.tls.clone()));
+        self.node.reconfigure(config, limits.max_connections, plan);
+        self.running.set(next);
+        reloaded
+    }
+}
+
+impl Prepared {
+    /// The level of the log, before and after.
+    #[must_use]
+    pub fn log_levels(&self) -> (LogLevel, LogLevel) {
+        self.log_levels
+    }
+}
+
+impl fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Tls(error) => error.fmt(f),
+            Self::Webhook(error) => error.fmt(f),
+            Self::Draining => f.write_str("the server is going away"),
         }
     }
 }
+
+impl std::error::Error for ReloadError {}

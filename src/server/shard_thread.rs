@@ -4,6 +4,7 @@ use super::accept::Arrival;
 use crate::{
     http::{self, Http},
     hub::ShardIndex,
+    live::Live,
     node::Node,
     shard::{Engine, EngineConfig},
     shutdown::Shutdown,
@@ -20,8 +21,8 @@ use tokio::{
 pub(super) struct Parts {
     pub(super) index: ShardIndex,
     pub(super) node: Arc<Node>,
-    pub(super) http: Arc<Http>,
-    pub(super) engine: EngineConfig,
+    pub(super) http: Arc<Live<Http>>,
+    pub(super) engine: Arc<Live<EngineConfig>>,
     pub(super) shutdown: Shutdown,
     /// Closed when the thread ends, which only a bug can bring about.
     pub(super) life: mpsc::Sender<()>,
@@ -67,7 +68,7 @@ fn run(
 }
 
 async fn serve_arrivals(
-    http: Arc<Http>,
+    http: Arc<Live<Http>>,
     mut arrivals: mpsc::UnboundedReceiver<Arrival>,
     adopt: mpsc::UnboundedSender<crate::shard::Adoption>,
     shutdown: Shutdown,

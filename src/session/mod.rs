@@ -4,6 +4,9 @@
 //! gives at most one [`Action`], so there is nothing to drain and nothing to forget. After an
 //! action that the hub can refuse or that changes the session, the driver says how it went:
 //! [`Session::subscribed`] and [`Session::signed_in`].
+//!
+//! A session looks at its app as that is configured when a message comes. What all sessions have in
+//! common it keeps as it was when it began, since its client was told some of it.
 
 mod flow;
 mod liveness;
@@ -13,6 +16,7 @@ mod tests;
 use crate::{
     app::App,
     config::ClientEvents,
+    live::Live,
     protocol::{
         ChannelName, ClientEvent, ClientMessage, CloseCode, EventData, Malformed, Member,
         ProtocolError, SignIn, SignInRefusal, SocketId, Subscribe, SubscriptionRefusal, User,
@@ -45,7 +49,7 @@ pub struct SessionConfig {
 /// session holds it and does not look into it.
 #[derive(Debug)]
 pub struct Session<P> {
-    app: Arc<App>,
+    app: Arc<Live<App>>,
     config: Arc<SessionConfig>,
     socket_id: SocketId,
     user: Option<Box<User>>,
@@ -136,12 +140,12 @@ impl<P> Session<P> {
     /// A session that has just been admitted.
     #[must_use]
     pub fn new(
-        app: Arc<App>,
+        app: Arc<Live<App>>,
         config: Arc<SessionConfig>,
         socket_id: SocketId,
         now: Instant,
     ) -> Self {
-        let timeout_s = app.config.authorized_connections_timeout_s;
+        let timeout_s = app.get().config.authorized_connections_timeout_s;
         let authorize_by = (0 < timeout_s).then(|| now + Duration::from_secs(timeout_s));
         Self {
             app,
@@ -161,6 +165,12 @@ impl<P> Session<P> {
     #[must_use]
     pub fn socket_id(&self) -> SocketId {
         self.socket_id
+    }
+
+    /// Silence after which the client is asked for a sign of life, for it to be told.
+    #[must_use]
+    pub fn activity_timeout(&self) -> Duration {
+        self.config.activity_timeout
     }
 
     /// Who the connection is signed in as.
@@ -188,7 +198,8 @@ impl<P> Session<P> {
         self.on_activity(now);
         let message = ClientMessage::parse(text);
         let is_life = matches!(message, Ok(ClientMessage::Ping | ClientMessage::Pong));
-        if !self.lets_pass(is_life, now)? {
+        let app = self.app.get();
+        if !self.lets_pass(&app, is_life, now)? {
             return Ok(None);
         }
         let message = match message {
@@ -198,10 +209,10 @@ impl<P> Session<P> {
         let action = match message {
             ClientMessage::Ping => Ok(Some(Action::Pong)),
             ClientMessage::Pong | ClientMessage::Unknown => Ok(None),
-            ClientMessage::Subscribe(request) => self.subscribe(request).map(Some),
+            ClientMessage::Subscribe(request) => self.subscribe(&app, request).map(Some),
             ClientMessage::Unsubscribe(channel) => Ok(self.unsubscribe(&channel)),
-            ClientMessage::SignIn(request) => self.sign_in(request).map(Some),
-            ClientMessage::ClientEvent(event) => self.client_event(event, now).map(Some),
+            ClientMessage::SignIn(request) => self.sign_in(&app, request).map(Some),
+            ClientMessage::ClientEvent(event) => self.client_event(&app, event, now).map(Some),
         };
         if action.is_ok() {
             self.mistakes = Mistakes::default();
@@ -211,9 +222,9 @@ impl<P> Session<P> {
 
     /// Counts a message, and says whether it is taken. Signs of life are, as long as the
     /// connection is there, and do not count for the app (PROTOCOL 1.8.1).
-    fn lets_pass(&mut self, is_life: bool, now: Instant) -> Result<bool, ProtocolError> {
+    fn lets_pass(&mut self, app: &App, is_life: bool, now: Instant) -> Result<bool, ProtocolError> {
         let passage = match self.messages.pass(self.config.message_rate, now) {
-            Passage::Free if !is_life => self.messages.pass_app(self.app.message_limit(), now),
+            Passage::Free if !is_life => self.messages.pass_app(app.message_limit(), now),
             passage @ (Passage::Free | Passage::Barred(_) | Passage::Silent) => passage,
         };
         match passage {
@@ -277,8 +288,12 @@ impl<P> Session<P> {
         std::mem::take(&mut self.subscriptions)
     }
 
-    fn subscribe<'a>(&mut self, request: Subscribe) -> Result<Action<'a, P>, ProtocolError> {
-        match self.judge_subscribe(&request) {
+    fn subscribe<'a>(
+        &mut self,
+        app: &App,
+        request: Subscribe,
+    ) -> Result<Action<'a, P>, ProtocolError> {
+        match self.judge_subscribe(app, &request) {
             Ok((channel, member)) => Ok(Action::Subscribe { channel, member }),
             Err(refusal) => {
                 if matches!(refusal, SubscriptionRefusal::Auth(_)) {
@@ -291,9 +306,10 @@ impl<P> Session<P> {
 
     fn judge_subscribe(
         &self,
+        app: &App,
         request: &Subscribe,
     ) -> Result<(ChannelName, Option<Member>), SubscriptionRefusal> {
-        let limits = &self.app.config;
+        let limits = &app.config;
         let channel = ChannelName::parse(&request.channel, limits.max_channel_name_length)
             .map_err(SubscriptionRefusal::Name)?;
         if self.subscriptions.contains_key(&channel) {
@@ -305,14 +321,13 @@ impl<P> Session<P> {
         }
         let channel_data = request.channel_data.as_deref();
         if channel.needs_auth() {
-            self.app
-                .authorize_channel(
-                    request.auth.as_deref(),
-                    self.socket_id,
-                    channel.as_str(),
-                    channel_data,
-                )
-                .map_err(SubscriptionRefusal::Auth)?;
+            app.authorize_channel(
+                request.auth.as_deref(),
+                self.socket_id,
+                channel.as_str(),
+                channel_data,
+            )
+            .map_err(SubscriptionRefusal::Auth)?;
         }
         if let Some(user_id) = channel.server_to_user() {
             let is_user = self.user().is_some_and(|user| &*user.id == user_id);
@@ -322,13 +337,14 @@ impl<P> Session<P> {
                 Err(SubscriptionRefusal::NotThatUser)
             };
         }
-        let member = if channel.is_presence() { Some(self.member(channel_data)?) } else { None };
+        let member =
+            if channel.is_presence() { Some(self.member(app, channel_data)?) } else { None };
         Ok((channel, member))
     }
 
     /// Who joins a presence channel: whom `channel_data` names, else the signed-in user.
-    fn member(&self, channel_data: Option<&str>) -> Result<Member, SubscriptionRefusal> {
-        let limits = self.app.member_limits();
+    fn member(&self, app: &App, channel_data: Option<&str>) -> Result<Member, SubscriptionRefusal> {
+        let limits = app.member_limits();
         match (channel_data, self.user()) {
             (Some(data), _) => Member::parse(data, limits),
             (None, Some(user)) => {
@@ -346,10 +362,11 @@ impl<P> Session<P> {
 
     fn client_event<'a>(
         &mut self,
+        app: &App,
         event: ClientEvent<'a>,
         now: Instant,
     ) -> Result<Action<'a, P>, ProtocolError> {
-        let limits = &self.app.config;
+        let limits = &app.config;
         if limits.client_events == ClientEvents::None {
             return Err(ProtocolError::ClientEventsDisabled);
         }
@@ -374,17 +391,17 @@ impl<P> Session<P> {
             return Err(ProtocolError::ClientEventSize { max });
         }
         self.client_events
-            .take(self.app.client_event_rate(), now)
+            .take(app.client_event_rate(), now)
             .map_err(|_wait| ProtocolError::ClientEventRate)?;
         let user_id = subscription.user_id.clone();
         Ok(Action::Publish { channel: name.clone(), name: event.name, data, user_id })
     }
 
-    fn sign_in<'a>(&mut self, request: SignIn) -> Result<Action<'a, P>, ProtocolError> {
-        if !self.app.config.user_authentication {
+    fn sign_in<'a>(&mut self, app: &App, request: SignIn) -> Result<Action<'a, P>, ProtocolError> {
+        if !app.config.user_authentication {
             return Err(ProtocolError::SignInDisabled);
         }
-        match self.judge_sign_in(&request) {
+        match self.judge_sign_in(app, &request) {
             Ok(user) => Ok(Action::SignIn { user, user_data: request.user_data }),
             Err(refusal) => {
                 if matches!(refusal, SignInRefusal::Auth(_)) {
@@ -395,11 +412,10 @@ impl<P> Session<P> {
         }
     }
 
-    fn judge_sign_in(&self, request: &SignIn) -> Result<User, SignInRefusal> {
-        self.app
-            .authorize_user(request.auth.as_deref(), self.socket_id, &request.user_data)
+    fn judge_sign_in(&self, app: &App, request: &SignIn) -> Result<User, SignInRefusal> {
+        app.authorize_user(request.auth.as_deref(), self.socket_id, &request.user_data)
             .map_err(SignInRefusal::Auth)?;
-        let user = User::parse(&request.user_data, self.app.config.max_channel_name_length)?;
+        let user = User::parse(&request.user_data, app.config.max_channel_name_length)?;
         match self.user() {
             Some(present) if present.id != user.id => Err(SignInRefusal::OtherUser),
             Some(_) | None => Ok(user),

@@ -16,7 +16,7 @@ fn session_with(change: impl FnOnce(&mut AppConfig)) -> (Session<u32>, Instant) 
     };
     let start = Instant::now();
     let id = SocketId::from_random(0x0000_04d2_0000_04d2);
-    (Session::new(Arc::new(App::new(config)), Arc::new(limits), id, start), start)
+    (Session::new(Arc::new(Live::new(App::new(config))), Arc::new(limits), id, start), start)
 }
 
 fn session() -> (Session<u32>, Instant) {
@@ -25,7 +25,7 @@ fn session() -> (Session<u32>, Instant) {
 
 fn subscribe_text(session: &Session<u32>, channel: &str, channel_data: Option<&str>) -> String {
     let text = crate::signature::channel_string(session.socket_id, channel, channel_data);
-    let auth = format!("app-key:{}", session.app.signer.sign(&text));
+    let auth = format!("app-key:{}", session.app.get().signer.sign(&text));
     let data = serde_json::json!({"auth": auth, "channel": channel, "channel_data": channel_data});
     serde_json::json!({"event": "pusher:subscribe", "data": data}).to_string()
 }
@@ -40,7 +40,7 @@ fn subscribe(session: &mut Session<u32>, channel: &str, data: Option<&str>, now:
 
 fn sign_in(session: &mut Session<u32>, user_data: &str, now: Instant) -> Result<(), ProtocolError> {
     let text = crate::signature::user_string(session.socket_id, user_data);
-    let auth = format!("app-key:{}", session.app.signer.sign(&text));
+    let auth = format!("app-key:{}", session.app.get().signer.sign(&text));
     let data = serde_json::json!({"auth": auth, "user_data": user_data});
     let text = serde_json::json!({"event": "pusher:signin", "data": data}).to_string();
     match session.on_text(&text, now)? {
@@ -106,7 +106,7 @@ fn who_must_be_authorized_is_closed_in_time_unless_it_was() {
 fn a_signature_opens_its_channel_to_its_connection_only() {
     let (mut session, now) = session();
     let auth = |text: &str, key: &str, session: &Session<u32>| {
-        format!("{key}:{}", session.app.signer.sign(text))
+        format!("{key}:{}", session.app.get().signer.sign(text))
     };
     let mut check = |channel: &str, auth: &str| {
         let data = serde_json::json!({"channel": channel, "auth": auth});

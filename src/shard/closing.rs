@@ -1,17 +1,18 @@
 //! How connections are closed, one by one and all together.
 
 use super::{
-    connection::{Admission, CLOSING_TIMEOUT, Closing, ClosingPeer, Phase},
+    connection::{Admission, CLOSING_TIMEOUT, Closing, ClosingPeer, Connection, Phase},
     dirty::Urgency,
     ended::Ended,
     engine::Engine,
 };
 use crate::{
-    hub::{ConnectionKey, ConnectionRef},
+    hub::{ConnectionKey, ConnectionRef, Hub},
     protocol::{CloseCode, Frame, event},
 };
 use std::{
     collections::VecDeque,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -27,6 +28,9 @@ pub(super) struct Departure {
     /// When whoever has not left is dropped.
     ends: Instant,
 }
+
+/// Connections of an app that is gone, closed in one turn: a millisecond's work.
+const EXPELLED_PER_TURN: usize = 64;
 
 impl Departure {
     /// The part of the grace period in which connections are asked to leave.
@@ -110,8 +114,7 @@ impl Engine {
         if !self.begin_closing(place, closing) {
             self.peer_is(place, ClosingPeer::HasClosed);
         }
-        if self.connections.get(place as usize).is_some_and(super::connection::Connection::is_over)
-        {
+        if self.connections.get(place as usize).is_some_and(Connection::is_over) {
             self.finish_closing(place);
         }
     }
@@ -180,6 +183,38 @@ impl Engine {
         // Whoever was refused has no socket id, and was logged then.
         if let Some(socket_id) = connection.socket_id {
             tracing::info!(%socket_id, reason, code, "connection ended");
+        }
+    }
+
+    /// Has the connections of an app closed that is not served any more, some in each turn: clients
+    /// that are closed with 4003 do not come back, so they need no more time than that.
+    pub(super) fn expel_all(&mut self, hub: &Arc<Hub>) -> usize {
+        let of_hub = |connection: &Connection| match &connection.phase {
+            Phase::Open(client) => Arc::ptr_eq(&client.hub, hub),
+            Phase::Closing(_) => false,
+        };
+        let found = self.connections.iter().filter(|(_, connection)| of_hub(connection));
+        self.expelled.extend(found.map(|(_, connection)| connection.key));
+        self.connections.len()
+    }
+
+    /// Closes the next of those.
+    pub(super) fn expel_some(&mut self) {
+        for _ in 0..EXPELLED_PER_TURN {
+            let Some(key) = self.expelled.pop_front() else { return };
+            self.expel_unserved(key);
+        }
+    }
+
+    /// Closes a connection if its app is not served any more.
+    pub(super) fn expel_unserved(&mut self, key: ConnectionKey) {
+        if !self.is_alive(key) {
+            return;
+        }
+        if let Phase::Open(client) = &self.connections[key.place as usize].phase
+            && !client.hub.is_served()
+        {
+            self.close(key.place, &CloseCode::AppDisabled);
         }
     }
 

@@ -28,6 +28,7 @@ impl Engine {
                     self.on_answered(key, ticket, name, result)
                 }
                 Delivery::CloseChannel { channel, code } => self.close_channel(channel, &code),
+                Delivery::CloseHub(hub) => self.expel_all(&hub),
                 Delivery::Close { keys, code } => self.close_each(&keys, &code),
             };
             left = left.saturating_sub(handed + 1);
@@ -88,9 +89,12 @@ impl Engine {
         result: Result<Box<Attached>, SubscriptionRefusal>,
     ) -> usize {
         let waits = Standing::Waits(ticket);
+        // Of an app that is gone and there again, it is the new hub that answers.
+        let hub = result.as_ref().ok().map(|attached| &attached.hub);
         let is_waiting = self.is_open(key)
             && self.client(key.place).is_some_and(|client| {
-                client.session.place_mut(&name).is_some_and(|place| place.0 == waits)
+                hub.is_none_or(|hub| Arc::ptr_eq(hub, &client.hub))
+                    && client.session.place_mut(&name).is_some_and(|place| place.0 == waits)
             });
         match result {
             Ok(attached) if is_waiting => {

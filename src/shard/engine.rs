@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     hub::{ConnectionKey, ConnectionRef, Delivery, Inbox, ShardIndex},
+    live::Live,
     metrics::ShardMetrics,
     node::Node,
     protocol::{CloseCode, Frame, event},
@@ -40,8 +41,6 @@ pub struct EngineConfig {
     pub max_outbox_bytes: usize,
     /// How long a message may take from its first byte to its last.
     pub message_timeout: Duration,
-    /// Told to clients: silence after which they are to ask for a sign of life, in seconds.
-    pub activity_timeout_s: u64,
     /// How long a shutdown may take.
     pub shutdown_grace: Duration,
 }
@@ -51,7 +50,9 @@ pub struct EngineConfig {
 pub struct Engine {
     pub(super) index: ShardIndex,
     pub(super) node: Arc<Node>,
+    /// As it was at the beginning of this turn.
     pub(super) config: EngineConfig,
+    settings: Arc<Live<EngineConfig>>,
     pub(super) connections: Slab<Connection>,
     generation: u32,
     pub(super) subscribers: Subscribers,
@@ -75,6 +76,8 @@ pub struct Engine {
     /// The time of this turn. Read once a turn, and once more before a slice.
     pub(super) now: Instant,
     pub(super) departure: Option<super::closing::Departure>,
+    /// Connections to be closed because their app is not served any more.
+    pub(super) expelled: VecDeque<ConnectionKey>,
     /// Names attempts to subscribe that wait for the other nodes.
     pub(super) tickets: u32,
 }
@@ -92,8 +95,12 @@ impl Engine {
     /// # Errors
     ///
     /// The system has no poller to give.
-    pub fn new(index: ShardIndex, node: Arc<Node>, config: EngineConfig) -> io::Result<Self> {
-        let now = Instant::now();
+    pub fn new(
+        index: ShardIndex,
+        node: Arc<Node>,
+        settings: Arc<Live<EngineConfig>>,
+    ) -> io::Result<Self> {
+        let (now, config) = (Instant::now(), *settings.get());
         Ok(Self {
             index,
             node,
@@ -113,8 +120,10 @@ impl Engine {
             staging: Vec::new(),
             now,
             departure: None,
+            expelled: VecDeque::new(),
             tickets: 0,
             config,
+            settings,
         })
     }
 
@@ -164,6 +173,7 @@ impl Engine {
     ) {
         self.now = Instant::now();
         let began = self.now;
+        self.follow_settings();
         while let Ok(adoption) = adoptions.try_recv() {
             self.guarded(|engine| engine.adopt(adoption));
         }
@@ -177,6 +187,7 @@ impl Engine {
             }
         }
         self.look_at_due();
+        self.guarded(Self::expel_some);
         if is_leaving {
             self.guarded(Self::depart);
         }
@@ -185,6 +196,11 @@ impl Engine {
         let metrics = self.metrics();
         metrics.set_connections(self.connections.len());
         metrics.was_busy(began.elapsed());
+    }
+
+    fn follow_settings(&mut self) {
+        self.config = *self.settings.get();
+        self.inbound.set_max(self.config.max_message_bytes);
     }
 
     pub(super) fn metrics(&self) -> &ShardMetrics {
@@ -222,6 +238,7 @@ impl Engine {
         !self.dirty.is_empty()
             || !self.batch.is_empty()
             || !self.unread.is_empty()
+            || !self.expelled.is_empty()
             || self.has_news
             || self.readiness.may_have_more()
     }
@@ -276,6 +293,7 @@ impl Engine {
         if self.departure.is_some() && self.is_open(key) {
             self.close(place, &CloseCode::Draining);
         }
+        self.expel_unserved(key);
     }
 
     /// Puts the first frames into the outbox, so that they go out in one write.
@@ -288,11 +306,9 @@ impl Engine {
         }
         if let Phase::Open(client) = &connection.phase {
             let socket_id = client.session.socket_id();
-            tracing::info!(%socket_id, app = client.hub.app().config.id, "connection opened");
-            self.send(
-                place,
-                event::connection_established(socket_id, self.config.activity_timeout_s),
-            );
+            let activity_timeout = client.session.activity_timeout();
+            tracing::info!(%socket_id, app = %client.hub.app_id(), "connection opened");
+            self.send(place, event::connection_established(socket_id, activity_timeout.as_secs()));
         }
     }
 

@@ -77,6 +77,13 @@ impl Inbound {
         Self { config, shared: None }
     }
 
+    /// Sets another bound for messages that begin.
+    pub(super) fn set_max(&mut self, max_message_bytes: usize) {
+        if self.config.max_message_size != Some(max_message_bytes) {
+            *self = Self::new(max_message_bytes);
+        }
+    }
+
     fn context(&self) -> Box<WebSocketContext> {
         Box::new(WebSocketContext::new(Role::Server, Some(self.config)))
     }
@@ -104,7 +111,9 @@ impl Inbound {
     pub(super) fn close(&mut self, reader: Reader<'_>, now: Instant) -> Option<Box<Partial>> {
         let Reader { boundary, began_at, context, .. } = reader;
         if boundary.is_reached() {
-            self.shared = Some(context);
+            // One that began under another bound has done its work.
+            let is_current = context.get_config().max_message_size == self.config.max_message_size;
+            self.shared = is_current.then_some(context).or_else(|| self.shared.take());
             return None;
         }
         Some(Box::new(Partial { boundary, began_at: began_at.unwrap_or(now), context }))

@@ -1,25 +1,34 @@
 //! The webhooks of one app, and the task that makes notices of what happens in it.
 
 use super::{
+    Kind,
     batch::Batch,
-    dial::WebhookError,
-    endpoint::{Endpoint, now},
+    dial::{Dialer, WebhookError},
+    endpoint::{Delivery, End, Endpoint, now},
     envelope::{self, Notice},
     filter::Kinds,
+    kept_alive,
     log::{Log as _, MemoryLog, READ_MAX},
     machine::Machine,
     shared::Shared,
-    stats::{Count, RareLine},
+    stats::{Count, Dropped, RareLine},
 };
-use crate::hub::Occurrence;
-use crate::{config::AppConfig, signature::Signer};
+use crate::{
+    config::{AppConfig, Secret, WebhookConfig},
+    hub::Occurrence,
+    live::Live,
+    signature::Signer,
+};
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 use tokio::{
     sync::watch,
-    task,
+    task::{self, JoinSet},
     time::{self, sleep_until},
 };
 
@@ -27,34 +36,108 @@ use tokio::{
 #[derive(Debug)]
 pub(super) struct AppWebhooks {
     pub(super) id: String,
-    /// What is worth observing.
-    pub(super) wanted: Kinds,
+    settings: watch::Sender<Arc<Settings>>,
     pub(super) log: MemoryLog,
     /// What happened and was not taken, because too much was.
     pub(super) lost: Count,
-    pub(super) endpoints: Vec<Arc<Endpoint>>,
     /// Where there are other nodes, what these have in common. Log and queues above are empty then.
     pub(super) shared: OnceLock<Arc<Shared>>,
-    pub(super) signer: Signer,
-    pub(super) batch_wait: Duration,
+    /// Whether its tasks were started.
+    pub(super) is_started: AtomicBool,
+    /// True: its tasks are to end.
+    pub(super) ending: watch::Sender<bool>,
+    /// Whether they end because the app is gone.
+    pub(super) is_gone: AtomicBool,
 }
 
-impl AppWebhooks {
+/// What is configured of an app's webhooks. Replaced as a whole.
+#[derive(Debug)]
+pub(super) struct Settings {
+    /// What is worth observing.
+    pub(super) wanted: Kinds,
+    pub(super) endpoints: Vec<Arc<Endpoint>>,
+    pub(super) signer: Signer,
+    pub(super) batch_wait: Duration,
+    /// What all this was made of.
+    source: Source,
+}
+
+#[derive(Debug, PartialEq)]
+struct Source {
+    key: String,
+    secret: Secret,
+    webhooks: Vec<WebhookConfig>,
+    batch_wait: Duration,
+}
+
+impl Settings {
     pub(super) fn new(app: &AppConfig, batch_wait: Duration) -> Result<Self, WebhookError> {
         let numbered = app.webhooks.iter().enumerate();
         let endpoints = numbered.map(|(at, webhook)| Endpoint::new(app, at, webhook).map(Arc::new));
-        let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
-        let kinds = endpoints.iter().map(|endpoint| endpoint.filter.kinds);
+        let kinds: Kinds =
+            app.webhooks.iter().flat_map(|webhook| &webhook.events).copied().collect();
         Ok(Self {
-            id: app.id.clone(),
-            wanted: kinds.fold(Kinds::default(), Kinds::union).with_counterparts(),
-            log: MemoryLog::default(),
-            lost: Count::default(),
-            endpoints,
-            shared: OnceLock::new(),
+            wanted: kinds.with_counterparts(),
+            endpoints: endpoints.collect::<Result<_, _>>()?,
             signer: Signer::new(app.secret.expose()),
             batch_wait,
+            source: Source {
+                key: app.key.clone(),
+                secret: app.secret.clone(),
+                webhooks: app.webhooks.clone(),
+                batch_wait,
+            },
         })
+    }
+
+    pub(super) fn has(&self, endpoint: &Arc<Endpoint>) -> bool {
+        self.endpoints.iter().any(|found| Arc::ptr_eq(found, endpoint))
+    }
+
+    /// Takes over the endpoints of `before` with the same URLs, which become as they are here.
+    fn take_over(&mut self, before: &Self) {
+        let mut old = before.endpoints.clone();
+        for endpoint in &mut self.endpoints {
+            if let Some(at) = old.iter().position(|known| known.url == endpoint.url) {
+                let known = old.remove(at);
+                known.follow(endpoint);
+                *endpoint = known;
+            }
+        }
+    }
+}
+
+impl AppWebhooks {
+    pub(super) fn new(id: String, settings: Settings) -> Self {
+        Self {
+            id,
+            settings: watch::Sender::new(Arc::new(settings)),
+            log: MemoryLog::default(),
+            lost: Count::default(),
+            shared: OnceLock::new(),
+            is_started: AtomicBool::new(false),
+            ending: watch::Sender::new(false),
+            is_gone: AtomicBool::new(false),
+        }
+    }
+
+    /// What is configured now.
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.borrow())
+    }
+
+    /// What is configured, and tells of changes.
+    pub(super) fn watch(&self) -> watch::Receiver<Arc<Settings>> {
+        self.settings.subscribe()
+    }
+
+    /// Takes other settings, if they are others.
+    pub(super) fn change(&self, mut settings: Settings) {
+        let before = self.settings();
+        if before.source != settings.source {
+            settings.take_over(&before);
+            self.settings.send_replace(Arc::new(settings));
+        }
     }
 }
 
@@ -62,9 +145,11 @@ impl AppWebhooks {
 /// time instead of each time.
 const READ_PAUSE: Duration = Duration::from_millis(5);
 
-/// Makes notices of what happens in `app` until `ending` is true and the log is empty.
-pub(super) async fn tell(app: Arc<AppWebhooks>, mut ending: watch::Receiver<bool>) {
-    let mut teller = Teller::new(&app);
+/// Makes notices of what happens in `app`, and has them delivered, until the app's webhooks are to
+/// end and nothing more can be done.
+pub(super) async fn tell(app: Arc<AppWebhooks>, dialer: Arc<Live<Dialer>>) {
+    let (mut ending, mut settings) = (app.ending.subscribe(), app.watch());
+    let mut teller = Teller::new(&app, dialer, Arc::clone(&settings.borrow_and_update()));
     let mut read = Vec::new();
     while !*ending.borrow() {
         let deadline = teller.deadline();
@@ -72,6 +157,9 @@ pub(super) async fn tell(app: Arc<AppWebhooks>, mut ending: watch::Receiver<bool
             () = app.log.read(&mut read) => {}
             () = async { sleep_until(deadline.unwrap_or_else(now).into()).await },
                 if deadline.is_some() => {}
+            Ok(()) = settings.changed() => {
+                teller.follow(Arc::clone(&settings.borrow_and_update()), now());
+            }
             is_ending = ending.wait_for(|is_ending| *is_ending) => {
                 if is_ending.is_err() {
                     break;
@@ -91,37 +179,113 @@ pub(super) async fn tell(app: Arc<AppWebhooks>, mut ending: watch::Receiver<bool
         teller.take(&mut read, now());
         app.log.read_now(&mut read);
     }
-    teller.finish(now());
+    teller.finish(now()).await;
 }
 
 /// What has happened and is not told yet, on its way through machine, filters and batches.
 #[derive(Debug)]
 struct Teller<'a> {
-    app: &'a AppWebhooks,
+    app: &'a Arc<AppWebhooks>,
+    settings: Arc<Settings>,
+    dialer: Arc<Live<Dialer>>,
     machine: Machine,
-    /// One for each endpoint.
-    batches: Vec<Batch>,
+    outlets: Vec<Outlet>,
+    /// The deliveries.
+    deliveries: JoinSet<()>,
     told: Vec<Occurrence>,
     /// How many lost occurrences were logged.
     lost_seen: u64,
     losses: RareLine,
 }
 
+/// The way to one endpoint.
+#[derive(Debug)]
+struct Outlet {
+    endpoint: Arc<Endpoint>,
+    batch: Batch,
+    /// Ends the delivery.
+    end: watch::Sender<End>,
+}
+
+impl Outlet {
+    /// Hands the batch over to its delivery.
+    fn send(&mut self, signer: &Signer, now: Instant) {
+        if let Some((events, count)) = self.batch.take() {
+            let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            let time_ms = since_1970.unwrap_or_default().as_millis();
+            self.endpoint.push(Notice::new(signer, (&events, count), time_ms, now));
+        }
+    }
+}
+
 impl<'a> Teller<'a> {
-    fn new(app: &'a AppWebhooks) -> Self {
-        Self {
+    fn new(app: &'a Arc<AppWebhooks>, dialer: Arc<Live<Dialer>>, settings: Arc<Settings>) -> Self {
+        let mut teller = Self {
             app,
+            settings: Arc::clone(&settings),
+            dialer,
             machine: Machine::default(),
-            batches: app.endpoints.iter().map(|_| Batch::new(app.batch_wait)).collect(),
+            outlets: Vec::new(),
+            deliveries: JoinSet::new(),
             told: Vec::new(),
             lost_seen: 0,
             losses: RareLine::default(),
+        };
+        teller.open(settings);
+        teller
+    }
+
+    /// Takes other settings: what waits for others to share its request waits no longer, and
+    /// endpoints that are gone have what waits for them tried once more.
+    fn follow(&mut self, settings: Arc<Settings>, now: Instant) {
+        for outlet in &mut self.outlets {
+            outlet.send(&self.settings.signer, now);
         }
+        // Those that have ended.
+        while self.deliveries.try_join_next().is_some() {}
+        self.open(settings);
+    }
+
+    /// Opens an outlet for each endpoint that has none, and closes the others.
+    fn open(&mut self, settings: Arc<Settings>) {
+        let mut before = std::mem::take(&mut self.outlets);
+        for endpoint in &settings.endpoints {
+            let known = before.iter().position(|outlet| Arc::ptr_eq(&outlet.endpoint, endpoint));
+            let end = match known {
+                Some(at) => before.swap_remove(at).end,
+                None => self.deliver(Arc::clone(endpoint)),
+            };
+            let batch = Batch::new(settings.batch_wait);
+            self.outlets.push(Outlet { endpoint: Arc::clone(endpoint), batch, end });
+        }
+        for outlet in before {
+            outlet.end.send_replace(End::Last);
+        }
+        self.settings = settings;
+    }
+
+    /// Begins to deliver what waits for an endpoint, until what is given says that it ends.
+    fn deliver(&mut self, endpoint: Arc<Endpoint>) -> watch::Sender<End> {
+        let end = watch::Sender::new(End::Open);
+        let (app, dialer) = (Arc::clone(self.app), Arc::clone(&self.dialer));
+        let ends = end.subscribe();
+        let of_task = Arc::clone(&endpoint);
+        let delivering = kept_alive(move || {
+            let (client, queue) = (of_task.client(Arc::clone(&dialer)), Arc::clone(&of_task.queue));
+            Delivery::new(Arc::clone(&of_task), queue, client, ends.clone()).run()
+        });
+        self.deliveries.spawn(async move {
+            delivering.await;
+            if app.is_gone.load(Ordering::Relaxed) || !app.settings().has(&endpoint) {
+                endpoint.count_dropped(Dropped::Removed, endpoint.queue.events(), now());
+            }
+        });
+        end
     }
 
     /// When [`Teller::take`] has something to do even if nothing happens.
     fn deadline(&self) -> Option<Instant> {
-        let batches = self.batches.iter().filter_map(Batch::deadline);
+        let batches = self.outlets.iter().filter_map(|outlet| outlet.batch.deadline());
         batches.chain(self.machine.deadline()).min()
     }
 
@@ -131,38 +295,38 @@ impl<'a> Teller<'a> {
         }
         self.machine.advance(now, &mut self.told);
         self.tell(now);
-        for (endpoint, batch) in self.app.endpoints.iter().zip(&mut self.batches) {
-            if batch.is_due(now) {
-                self.app.send(endpoint, batch, now);
-            }
+        for outlet in self.outlets.iter_mut().filter(|outlet| outlet.batch.is_due(now)) {
+            outlet.send(&self.settings.signer, now);
         }
         self.count_lost(now);
     }
 
-    /// Lets go of all that was kept back.
-    fn finish(&mut self, now: Instant) {
+    /// Lets go of all that was kept back, and gives each endpoint's queue one last attempt.
+    async fn finish(mut self, now: Instant) {
         self.machine.finish(&mut self.told);
         self.tell(now);
-        for (endpoint, batch) in self.app.endpoints.iter().zip(&mut self.batches) {
-            self.app.send(endpoint, batch, now);
+        for outlet in &mut self.outlets {
+            outlet.send(&self.settings.signer, now);
+            outlet.end.send_replace(End::Last);
         }
+        while self.deliveries.join_next().await.is_some() {}
     }
 
     /// Puts what is told into the batches of those who want it.
     fn tell(&mut self, now: Instant) {
         for occurrence in self.told.drain(..) {
             let mut event = None;
-            for (endpoint, batch) in self.app.endpoints.iter().zip(&mut self.batches) {
-                if !endpoint.filter.passes(&occurrence) {
+            for outlet in &mut self.outlets {
+                if !outlet.endpoint.filter.get().passes(&occurrence) {
                     continue;
                 }
                 let event = event.get_or_insert_with(|| envelope::event(&occurrence));
-                if !batch.has_room(event.len()) {
-                    self.app.send(endpoint, batch, now);
+                if !outlet.batch.has_room(event.len()) {
+                    outlet.send(&self.settings.signer, now);
                 }
-                batch.push(event, now);
-                if batch.is_due(now) {
-                    self.app.send(endpoint, batch, now);
+                outlet.batch.push(event, now);
+                if outlet.batch.is_due(now) {
+                    outlet.send(&self.settings.signer, now);
                 }
             }
         }
@@ -182,7 +346,7 @@ impl AppWebhooks {
     /// Takes notice of an occurrence, which happened at `at_us` if it was decided elsewhere. What is
     /// too much to hold is lost, and counted.
     pub(super) fn observe(&self, at_us: u64, occurrence: Occurrence) {
-        if !self.wanted.contains(occurrence.kind()) {
+        if !self.wants(occurrence.kind()) {
             return;
         }
         let taken = match self.shared.get() {
@@ -194,12 +358,8 @@ impl AppWebhooks {
         }
     }
 
-    /// Hands a batch over to its delivery.
-    fn send(&self, endpoint: &Endpoint, batch: &mut Batch, now: Instant) {
-        if let Some((events, count)) = batch.take() {
-            let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            let time_ms = since_1970.unwrap_or_default().as_millis();
-            endpoint.push(Notice::new(&self.signer, (&events, count), time_ms, now));
-        }
+    /// Whether occurrences of this kind matter.
+    pub(super) fn wants(&self, kind: Kind) -> bool {
+        self.settings.borrow().wanted.contains(kind)
     }
 }

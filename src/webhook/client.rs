@@ -4,7 +4,7 @@ use super::{
     dial::{DialError, Dialer, Target},
     envelope::Notice,
 };
-use crate::config::Secret;
+use crate::{config::Secret, live::Live};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::{
@@ -63,9 +63,9 @@ pub(super) enum PostError {
 /// Posts to one endpoint, over one connection at a time.
 #[derive(Debug)]
 pub(super) struct Client {
-    dialer: Dialer,
+    dialer: Arc<Live<Dialer>>,
     target: Arc<Target>,
-    headers: HeaderMap,
+    headers: Arc<Live<HeaderMap>>,
     connection: Option<Connection>,
 }
 
@@ -84,7 +84,11 @@ impl Drop for Connection {
 
 impl Client {
     /// A client without a connection. `headers` are those of [`headers`].
-    pub(super) fn new(dialer: Dialer, target: Arc<Target>, headers: HeaderMap) -> Self {
+    pub(super) fn new(
+        dialer: Arc<Live<Dialer>>,
+        target: Arc<Target>,
+        headers: Arc<Live<HeaderMap>>,
+    ) -> Self {
         Self { dialer, target, headers, connection: None }
     }
 
@@ -96,7 +100,7 @@ impl Client {
                 return Ok(self.answer(kept, response).await);
             }
         }
-        let stream = self.dialer.dial(&self.target).await.map_err(PostError::Dial)?;
+        let stream = self.dialer.get().dial(&self.target).await.map_err(PostError::Dial)?;
         let mut http = http1::Builder::new();
         // PHP's SDK looks for X-Pusher-Key in this letter case.
         http.title_case_headers(true).max_buf_size(HEAD_MAX);
@@ -115,7 +119,7 @@ impl Client {
         let mut request = Request::post(&self.target.path)
             .body(Full::new(notice.body.clone()))
             .expect("the path is that of a URL");
-        request.headers_mut().clone_from(&self.headers);
+        request.headers_mut().clone_from(&*self.headers.get());
         let signature = HeaderValue::from_str(&notice.signature).expect("hex is ASCII");
         request.headers_mut().insert(SIGNATURE, signature);
         request

@@ -9,28 +9,35 @@ use super::{
     queue::{LIFETIME, MemoryQueue, Place, Queue},
     stats::{Dropped, RareLine, Stats},
 };
-use crate::config::{AppConfig, WebhookConfig};
+use crate::{
+    config::{AppConfig, WebhookConfig},
+    live::Live,
+};
 use hyper::HeaderMap;
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::{sync::watch, time};
 
-/// One webhook of one app.
+/// One webhook of one app. It is told apart by its URL: while that is configured, whatever else of
+/// the webhook changes, what waits for it stays in its order.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) app_id: String,
     /// The webhook's place in the app's configuration.
-    pub(super) number: usize,
+    number: AtomicUsize,
     /// May hold a secret.
     pub(super) url: String,
-    pub(super) filter: Filter,
+    pub(super) filter: Live<Filter>,
     pub(super) target: Arc<Target>,
     /// What waits on this node. Where there are others, Redis has what waits.
     pub(super) queue: Arc<MemoryQueue>,
     pub(super) stats: Stats,
-    headers: HeaderMap,
+    headers: Arc<Live<HeaderMap>>,
     drops: RareLine,
 }
 
@@ -43,11 +50,11 @@ impl Endpoint {
         let target = Target::parse(&webhook.url)
             .ok_or_else(|| WebhookError::Host { app_id: app.id.clone(), number })?;
         Ok(Self {
-            headers: headers(&target.authority, &app.key, &webhook.headers),
+            headers: Arc::new(Live::new(headers(&target.authority, &app.key, &webhook.headers))),
             app_id: app.id.clone(),
-            number,
+            number: AtomicUsize::new(number),
             url: webhook.url.clone(),
-            filter: Filter::new(webhook),
+            filter: Live::new(Filter::new(webhook)),
             target: Arc::new(target),
             queue: Arc::default(),
             stats: Stats::default(),
@@ -55,9 +62,21 @@ impl Endpoint {
         })
     }
 
+    /// The webhook's place in the app's configuration.
+    pub(super) fn number(&self) -> usize {
+        self.number.load(Ordering::Relaxed)
+    }
+
+    /// Becomes as `fresh` is, which has the same URL.
+    pub(super) fn follow(&self, fresh: &Self) {
+        self.number.store(fresh.number(), Ordering::Relaxed);
+        self.filter.share(&fresh.filter);
+        self.headers.share(&fresh.headers);
+    }
+
     /// A client for this endpoint.
-    pub(super) fn client(&self, dialer: Dialer) -> Client {
-        Client::new(dialer, Arc::clone(&self.target), self.headers.clone())
+    pub(super) fn client(&self, dialer: Arc<Live<Dialer>>) -> Client {
+        Client::new(dialer, Arc::clone(&self.target), Arc::clone(&self.headers))
     }
 
     /// Has a notice wait for its delivery.
@@ -75,7 +94,7 @@ impl Endpoint {
         if let Some(events) = self.drops.due(events as u64, now) {
             tracing::warn!(
                 app = self.app_id,
-                webhook = self.number,
+                webhook = self.number(),
                 host = self.target.authority,
                 events,
                 reason = reason.as_str(),
@@ -89,6 +108,17 @@ impl Endpoint {
 /// seconds, five with Node, and a request that crosses the close is lost.
 const IDLE: Duration = Duration::from_secs(4);
 
+/// Whether a delivery goes on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum End {
+    /// It does.
+    Open,
+    /// Nothing more will come, and whatever waits has one attempt left.
+    Last,
+    /// Somebody else goes on with what waits. What is under way is ended.
+    Stop,
+}
+
 /// Delivers what waits for one endpoint, in order: what can't be delivered holds up all that
 /// follows, until it is too old.
 #[derive(Debug)]
@@ -98,8 +128,7 @@ pub(super) struct Delivery<P, Q> {
     post: P,
     backoff: Backoff,
     tried: Option<Place>,
-    /// True: whatever waits has one attempt left, and nothing more will come.
-    last: watch::Receiver<bool>,
+    end: watch::Receiver<End>,
 }
 
 impl<P: Post, Q: Queue> Delivery<P, Q> {
@@ -107,9 +136,9 @@ impl<P: Post, Q: Queue> Delivery<P, Q> {
         endpoint: Arc<Endpoint>,
         queue: Arc<Q>,
         post: P,
-        last: watch::Receiver<bool>,
+        end: watch::Receiver<End>,
     ) -> Self {
-        Self { endpoint, queue, post, backoff: Backoff::default(), tried: None, last }
+        Self { endpoint, queue, post, backoff: Backoff::default(), tried: None, end }
     }
 
     /// Delivers until the end, which is when nothing waits any more or the last attempt has failed.
@@ -125,13 +154,16 @@ impl<P: Post, Q: Queue> Delivery<P, Q> {
     }
 
     fn is_last(&self) -> bool {
-        *self.last.borrow() || self.last.has_changed().is_err()
+        *self.end.borrow() != End::Open || self.end.has_changed().is_err()
     }
 
     /// Waits for the next notice. None: there will be no more.
     async fn next(&mut self) -> Option<(Place, Notice)> {
         let mut is_resting = false;
         loop {
+            if *self.end.borrow() == End::Stop {
+                return None;
+            }
             self.expire().await;
             if let Some(first) = self.queue.first_now().await {
                 return Some(first);
@@ -141,7 +173,7 @@ impl<P: Post, Q: Queue> Delivery<P, Q> {
             }
             tokio::select! {
                 _ = self.queue.first() => {}
-                _ = self.last.wait_for(|last| *last) => {}
+                _ = self.end.wait_for(|end| *end != End::Open) => {}
                 () = time::sleep(IDLE), if !is_resting => {
                     self.post.rest();
                     is_resting = true;
@@ -156,7 +188,7 @@ impl<P: Post, Q: Queue> Delivery<P, Q> {
     ///
     /// How long to wait before the next attempt.
     async fn attempt(&mut self, place: Place, notice: &Notice) -> Result<(), Duration> {
-        let Endpoint { stats, target, app_id, number, .. } = &*self.endpoint;
+        let Endpoint { stats, target, app_id, .. } = &*self.endpoint;
         if self.tried.replace(place) == Some(place) {
             stats.retried.add(1);
         }
@@ -178,7 +210,7 @@ impl<P: Post, Q: Queue> Delivery<P, Q> {
         let (failures, retry_in_ms) = (self.backoff.failures(), wait.as_millis());
         tracing::warn!(
             app = app_id,
-            webhook = number,
+            webhook = self.endpoint.number(),
             host = target.authority,
             error,
             failures,
@@ -198,7 +230,7 @@ impl<P: Post, Q: Queue> Delivery<P, Q> {
             let until = expiry.map_or(end, |expiry| expiry.min(end));
             tokio::select! {
                 () = time::sleep_until(until.into()) => {}
-                _ = self.last.wait_for(|last| *last) => {}
+                _ = self.end.wait_for(|end| *end != End::Open) => {}
             }
         }
     }
@@ -256,7 +288,7 @@ mod tests {
     struct Bench {
         endpoint: Arc<Endpoint>,
         posted: Posted,
-        last: watch::Sender<bool>,
+        end: watch::Sender<End>,
         task: tokio::task::JoinHandle<()>,
     }
 
@@ -265,12 +297,12 @@ mod tests {
         fn new(status: impl FnMut(usize) -> u16 + Send + 'static) -> Self {
             let webhook = WebhookConfig { url: "http://a.test".into(), ..WebhookConfig::default() };
             let endpoint = Arc::new(Endpoint::new(&AppConfig::development(), 0, &webhook).unwrap());
-            let (posted, last) = (Posted::default(), watch::Sender::new(false));
+            let (posted, end) = (Posted::default(), watch::Sender::new(End::Open));
             let takes = Duration::from_millis(10);
             let script = Script { posted: Arc::clone(&posted), takes, status };
             let queue = Arc::clone(&endpoint.queue);
-            let delivery = Delivery::new(Arc::clone(&endpoint), queue, script, last.subscribe());
-            Self { endpoint, posted, last, task: tokio::spawn(delivery.run()) }
+            let delivery = Delivery::new(Arc::clone(&endpoint), queue, script, end.subscribe());
+            Self { endpoint, posted, end, task: tokio::spawn(delivery.run()) }
         }
 
         fn push(&self, text: &str) {
@@ -358,7 +390,7 @@ mod tests {
             bench.push(text);
         }
         time::sleep(Duration::from_millis(500)).await;
-        bench.last.send_replace(true);
+        bench.end.send_replace(End::Last);
         bench.task.await.unwrap();
         let posted =
             bench.posted.lock().unwrap().iter().map(|(_, body)| body.clone()).collect::<Vec<_>>();
@@ -370,8 +402,20 @@ mod tests {
     async fn at_the_end_an_endpoint_with_nothing_to_hear_is_done_at_once() {
         let bench = Bench::new(|_| 200);
         time::sleep(Duration::from_secs(60)).await;
-        bench.last.send_replace(true);
+        bench.end.send_replace(End::Last);
         bench.task.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_to_stop_ends_its_attempt_and_leaves_the_rest() {
+        let bench = Bench::new(|_| 200);
+        bench.push("1");
+        bench.push("2");
+        time::sleep(Duration::from_millis(5)).await;
+        bench.end.send_replace(End::Stop);
+        bench.task.await.unwrap();
+        assert_eq!(bench.posted.lock().unwrap().len(), 1);
+        assert_eq!(bench.endpoint.queue.events(), 1);
     }
 
     #[test]
@@ -380,7 +424,7 @@ mod tests {
         let url = "http://a.test/hooks".to_owned();
         let webhook = WebhookConfig { url, headers, ..WebhookConfig::default() };
         let endpoint = Endpoint::new(&AppConfig::development(), 0, &webhook).unwrap();
-        let client = endpoint.client(Dialer::new(false, false).unwrap());
+        let client = endpoint.client(Arc::new(Live::new(Dialer::new(false, false).unwrap())));
         assert!(!format!("{endpoint:?}{client:?}").contains("hunter2"));
     }
 }

@@ -14,6 +14,9 @@
 //! Where there are other nodes, log and queues lie in Redis, and one node at a time reads them
 //! (`shared`): the same filters, batches, requests and deliveries, and the same rules.
 //!
+//! Other settings reach the tasks of an app while they run. An endpoint goes on as long as its URL is
+//! configured; one that is gone has what waits for it tried once more.
+//!
 //! So a slow endpoint has a queue and a task of its own and harms nobody; and every step between log
 //! and queue is a value without I/O whose time is an argument.
 
@@ -43,26 +46,57 @@ use crate::{
     cluster::Cluster,
     config::Config,
     hub::{Observer, Occurrence},
+    live::Live,
     shutdown::Drain,
 };
-use app::{AppWebhooks, tell};
+use app::{AppWebhooks, Settings, tell};
 use dial::Dialer;
-use endpoint::{Delivery, now};
+use endpoint::now;
 use shared::Shared;
 use stats::Dropped;
-use std::{collections::HashMap, sync::Arc, time::Duration};
-use tokio::{sync::watch, task::JoinSet, time};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock, atomic::Ordering},
+    time::Duration,
+};
+use tokio::{sync::Notify, task::JoinSet, time};
 
 /// The webhooks of all apps. An app without webhooks costs nothing.
 #[derive(Debug)]
 pub struct Webhooks {
-    /// By the ids of the apps; those with webhooks only.
-    apps: HashMap<String, Arc<AppWebhooks>>,
+    /// By the ids of the apps; those with webhooks only, and those that had some.
+    apps: Live<HashMap<String, Arc<AppWebhooks>>>,
+    dialer: Arc<Live<Dialer>>,
+    /// Where there are other nodes, the way to them.
+    cluster: OnceLock<Cluster>,
+    /// There are apps whose tasks are to be started.
+    changed: Notify,
+}
+
+/// The webhooks of a configuration, found fit for use.
+#[derive(Debug)]
+pub struct Plan {
+    /// By the ids of the apps; all of them.
+    apps: HashMap<String, Settings>,
     dialer: Dialer,
 }
 
 /// How long to wait before a task that panicked is started again.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
+
+impl Plan {
+    /// Makes a plan of what is configured.
+    ///
+    /// # Errors
+    ///
+    /// [`WebhookError`] when a webhook can't be used.
+    pub fn new(config: &Config) -> Result<Self, WebhookError> {
+        let batch_wait = Duration::from_millis(config.webhooks.batch_ms);
+        let apps = config.apps.iter();
+        let settings = apps.map(|app| Ok((app.id.clone(), Settings::new(app, batch_wait)?)));
+        Ok(Self { apps: settings.collect::<Result<_, _>>()?, dialer: trial::dialer(config)? })
+    }
+}
 
 impl Webhooks {
     /// Makes the webhooks that are configured. Nothing is delivered before [`Webhooks::run`].
@@ -71,72 +105,97 @@ impl Webhooks {
     ///
     /// [`WebhookError`] when one can't be used.
     pub fn new(config: &Config) -> Result<Self, WebhookError> {
-        let batch_wait = Duration::from_millis(config.webhooks.batch_ms);
-        let mut apps = HashMap::new();
-        for app in config.apps.iter().filter(|app| !app.webhooks.is_empty()) {
-            apps.insert(app.id.clone(), Arc::new(AppWebhooks::new(app, batch_wait)?));
+        let Plan { apps, dialer } = Plan::new(config)?;
+        let webhooks = Self {
+            apps: Live::new(HashMap::new()),
+            dialer: Arc::new(Live::new(dialer.clone())),
+            cluster: OnceLock::new(),
+            changed: Notify::new(),
+        };
+        webhooks.change(Plan { apps, dialer });
+        Ok(webhooks)
+    }
+
+    /// Tells by another plan from now on. Apps that are not in it go on until [`Webhooks::end`].
+    pub fn change(&self, plan: Plan) {
+        self.dialer.set(plan.dialer);
+        let mut apps = HashMap::clone(&self.apps.get());
+        for (id, settings) in plan.apps {
+            match apps.get(&id) {
+                Some(app) => app.change(settings),
+                None if settings.endpoints.is_empty() => {}
+                None => {
+                    let app = Arc::new(AppWebhooks::new(id.clone(), settings));
+                    self.share_app(&app);
+                    apps.insert(id, app);
+                }
+            }
         }
-        Ok(Self { apps, dialer: trial::dialer(config)? })
+        self.apps.set(apps);
+        self.changed.notify_one();
+    }
+
+    /// Ends the webhooks of an app that is gone: what was kept back is told, and what waits has one
+    /// attempt left.
+    pub fn end(&self, app_id: &str) {
+        let mut apps = HashMap::clone(&self.apps.get());
+        if let Some(app) = apps.remove(app_id) {
+            self.apps.set(apps);
+            app.is_gone.store(true, Ordering::Relaxed);
+            app.ending.send_replace(true);
+        }
     }
 
     /// Delivers until `drain` has begun; then tells what was kept back, and gives each endpoint's
     /// queue one last attempt, until the first failure. What is left is for
     /// [`Webhooks::abandon`].
     pub async fn run(self: Arc<Self>, mut drain: Drain) {
-        let (ending, last) = (watch::Sender::new(false), watch::Sender::new(false));
-        let (mut tellers, mut deliveries) = (JoinSet::new(), JoinSet::new());
-        for app in self.apps.values() {
-            let (app_of_task, ending) = (Arc::clone(app), ending.subscribe());
-            if let Some(shared) = app.shared.get() {
-                self.run_shared(&app_of_task, shared, &ending, &mut tellers);
-                continue;
+        let mut tasks = JoinSet::new();
+        loop {
+            for app in self.apps.get().values() {
+                if !app.is_started.swap(true, Ordering::Relaxed) {
+                    self.start(app, &mut tasks);
+                }
             }
-            tellers.spawn(kept_alive(move || tell(Arc::clone(&app_of_task), ending.clone())));
-            for endpoint in &app.endpoints {
-                let (endpoint, last) = (Arc::clone(endpoint), last.subscribe());
-                let dialer = self.dialer.clone();
-                deliveries.spawn(kept_alive(move || {
-                    let (client, queue) = (endpoint.client(dialer.clone()), &endpoint.queue);
-                    Delivery::new(Arc::clone(&endpoint), Arc::clone(queue), client, last.clone())
-                        .run()
-                }));
+            tokio::select! {
+                () = drain.begun() => break,
+                () = self.changed.notified() => {}
+                Some(_ended) = tasks.join_next() => {}
             }
         }
-        drain.begun().await;
-        ending.send_replace(true);
-        while tellers.join_next().await.is_some() {}
-        last.send_replace(true);
-        while deliveries.join_next().await.is_some() {}
+        for app in self.apps.get().values() {
+            app.ending.send_replace(true);
+        }
+        while tasks.join_next().await.is_some() {}
     }
 
-    /// Starts what an app needs that lives on several nodes.
-    fn run_shared(
-        &self,
-        app: &Arc<AppWebhooks>,
-        shared: &Arc<Shared>,
-        ending: &watch::Receiver<bool>,
-        tasks: &mut JoinSet<()>,
-    ) {
-        let (logging, is_ending) = (Arc::clone(shared), ending.clone());
+    /// Starts the tasks of an app.
+    fn start(&self, app: &Arc<AppWebhooks>, tasks: &mut JoinSet<()>) {
+        let (app, dialer) = (Arc::clone(app), Arc::clone(&self.dialer));
+        let Some(shared) = app.shared.get().cloned() else {
+            tasks.spawn(kept_alive(move || tell(Arc::clone(&app), Arc::clone(&dialer))));
+            return;
+        };
+        let (logging, is_ending) = (Arc::clone(&shared), app.ending.subscribe());
         tasks.spawn(kept_alive(move || {
             let (logging, is_ending) = (Arc::clone(&logging), is_ending.clone());
             async move { logging.log(is_ending).await }
         }));
-        let (app, shared) = (Arc::clone(app), Arc::clone(shared));
-        let (dialer, is_ending) = (self.dialer.clone(), ending.clone());
         tasks.spawn(kept_alive(move || {
-            let (app, shared) = (Arc::clone(&app), Arc::clone(&shared));
-            shared::tell(app, shared, dialer.clone(), is_ending.clone())
+            shared::tell(Arc::clone(&app), Arc::clone(&shared), Arc::clone(&dialer))
         }));
     }
 
     /// Has what waits lie in the Redis that the nodes share, so that it is the cluster's. To be
     /// called before [`Webhooks::run`], if at all.
     pub fn share(&self, cluster: &Cluster) {
-        for app in self.apps.values() {
-            if let Some(store) = cluster.store(&app.id) {
-                app.shared.get_or_init(|| Arc::new(Shared::new(store)));
-            }
+        self.cluster.get_or_init(|| cluster.clone());
+        self.apps.get().values().for_each(|app| self.share_app(app));
+    }
+
+    fn share_app(&self, app: &AppWebhooks) {
+        if let Some(cluster) = self.cluster.get() {
+            app.shared.get_or_init(|| Arc::new(Shared::new(cluster.store(&app.id))));
         }
     }
 
@@ -149,9 +208,11 @@ impl Webhooks {
             app.lost.add(unlogged);
             unlogged
         };
-        let lost: usize = self.apps.values().map(unlogged).sum();
-        let endpoints = self.apps.values().flat_map(|app| &app.endpoints);
-        let dropped: usize = endpoints
+        let apps = self.apps.get();
+        let lost: usize = apps.values().map(unlogged).sum();
+        let dropped: usize = apps
+            .values()
+            .flat_map(|app| app.settings().endpoints.clone())
             .map(|endpoint| {
                 let events = endpoint.queue.events();
                 endpoint.count_dropped(Dropped::Shutdown, events, now());
@@ -171,7 +232,7 @@ impl Webhooks {
 impl Observer for Webhooks {
     /// Of what comes and goes, both matter as soon as one is told.
     fn wants(&self, app_id: &str, kind: Kind) -> bool {
-        self.apps.get(app_id).is_some_and(|app| app.wanted.contains(kind))
+        self.apps.get().get(app_id).is_some_and(|app| app.wants(kind))
     }
 
     fn observe(&self, app_id: &str, occurrence: Occurrence) {
@@ -179,7 +240,7 @@ impl Observer for Webhooks {
     }
 
     fn observe_at(&self, app_id: &str, at_us: u64, occurrence: Occurrence) {
-        if let Some(app) = self.apps.get(app_id) {
+        if let Some(app) = self.apps.get().get(app_id) {
             app.observe(at_us, occurrence);
         }
     }

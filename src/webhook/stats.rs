@@ -1,5 +1,5 @@
 //! What is counted of webhooks, and how it is exposed. Labels name the app and the webhook's number
-//! in it: a URL may hold a secret.
+//! in it: a URL may hold a secret. What is not configured any more is not exposed any more.
 
 use super::{Webhooks, app::AppWebhooks, endpoint::Endpoint};
 use crate::metrics::Histogram;
@@ -71,16 +71,19 @@ pub(super) enum Dropped {
     Expired,
     /// The server has ended.
     Shutdown,
+    /// The webhook is not configured any more.
+    Removed,
 }
 
 impl Dropped {
-    const ALL: [Self; 3] = [Self::Overflow, Self::Expired, Self::Shutdown];
+    const ALL: [Self; 4] = [Self::Overflow, Self::Expired, Self::Shutdown, Self::Removed];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Overflow => "overflow",
             Self::Expired => "expired",
             Self::Shutdown => "shutdown",
+            Self::Removed => "removed",
         }
     }
 }
@@ -147,8 +150,8 @@ const NUMBERS: [(&str, &str, MetricType, Read); 4] = [
 ];
 
 impl WebhookMetrics {
-    fn apps(&self) -> impl Iterator<Item = &AppWebhooks> {
-        self.0.apps.values().map(|app| &**app)
+    fn apps(&self) -> Vec<Arc<AppWebhooks>> {
+        self.0.apps.get().values().cloned().collect()
     }
 
     /// Of each app that lives on several nodes, whether this one tells.
@@ -165,20 +168,20 @@ impl WebhookMetrics {
         Ok(())
     }
 
-    fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
-        self.apps().flat_map(|app| app.endpoints.iter().map(|endpoint| &**endpoint))
+    fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.apps().iter().flat_map(|app| app.settings().endpoints.clone()).collect()
     }
 }
 
 impl Collector for WebhookMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let labels = |endpoint: &Endpoint| {
-            [("app", endpoint.app_id.clone()), ("webhook", endpoint.number.to_string())]
+            [("app", endpoint.app_id.clone()), ("webhook", endpoint.number().to_string())]
         };
         for (name, help, kind, read) in NUMBERS {
             let mut family = encoder.encode_descriptor(name, help, None, kind)?;
             for endpoint in self.endpoints() {
-                let (labels, value) = (labels(endpoint), read(endpoint));
+                let (labels, value) = (labels(&endpoint), read(&endpoint));
                 let mut metric = family.encode_family(&labels)?;
                 if kind.as_str() == MetricType::Gauge.as_str() {
                     metric.encode_gauge(&value)?;
@@ -192,7 +195,7 @@ impl Collector for WebhookMetrics {
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for endpoint in self.endpoints() {
             for reason in Dropped::ALL {
-                let [app, webhook] = labels(endpoint);
+                let [app, webhook] = labels(&endpoint);
                 let labels = [app, webhook, ("reason", reason.as_str().to_owned())];
                 let count = endpoint.stats.dropped(reason).get();
                 family
@@ -205,7 +208,7 @@ impl Collector for WebhookMetrics {
         let name = "campanile_webhook_latency_seconds";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
         for endpoint in self.endpoints() {
-            endpoint.stats.latency.encode(family.encode_family(&labels(endpoint))?)?;
+            endpoint.stats.latency.encode(family.encode_family(&labels(&endpoint))?)?;
         }
         let help = "What happened in an app with webhooks faster than it could be looked at";
         let name = "campanile_webhook_occurrences_lost";

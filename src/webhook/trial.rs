@@ -6,9 +6,10 @@ use super::{
     endpoint::{Endpoint, now},
     envelope::{self, Notice},
 };
-use crate::hub::Occurrence;
 use crate::{
     config::{Config, WebhookConfig, WebhookEvent as Kind},
+    hub::Occurrence,
+    live::Live,
     protocol::{ChannelName, SocketId},
     signature::Signer,
 };
@@ -49,12 +50,12 @@ impl Trial {
 ///
 /// When a webhook can't be used at all.
 pub async fn try_out(config: &Config, mut report: impl FnMut(Trial)) -> Result<(), WebhookError> {
-    let dialer = dialer(config)?;
+    let dialer = Arc::new(Live::new(dialer(config)?));
     for app in &config.apps {
         let signer = Signer::new(app.secret.expose());
         for (webhook, settings) in app.webhooks.iter().enumerate() {
             let endpoint = Endpoint::new(app, webhook, settings)?;
-            let mut client = endpoint.client(dialer.clone());
+            let mut client = endpoint.client(Arc::clone(&dialer));
             for &event in &settings.events {
                 let text = envelope::event(&sample(event, settings));
                 let begin = now();

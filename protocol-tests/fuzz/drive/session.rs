@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use campanile::app::App;
 use campanile::config::AppConfig;
+use campanile::live::Live;
 use campanile::protocol::{
     CloseCode, ErrorCode, ProtocolError, Severity, SignInRefusal, SocketId, SubscriptionRefusal,
 };
@@ -49,7 +50,7 @@ struct Driver {
 
 impl Driver {
     fn new() -> Self {
-        let app = Arc::new(App::new(AppConfig::development()));
+        let live = Arc::new(Live::new(App::new(AppConfig::development())));
         let config = Arc::new(SessionConfig {
             activity_timeout: Duration::from_secs(ACTIVITY_S),
             pong_timeout: Duration::from_secs(PONG_S),
@@ -60,8 +61,8 @@ impl Driver {
         let now = Instant::now();
         let id = SocketId::from_random(0x0000_04d2_0000_04d2);
         Self {
-            session: Session::new(Arc::clone(&app), config, id, now),
-            app,
+            session: Session::new(Arc::clone(&live), config, id, now),
+            app: live.get(),
             now,
             heard_at: now,
             subscribed: BTreeSet::new(),

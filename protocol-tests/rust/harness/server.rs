@@ -21,7 +21,7 @@ pub(crate) struct Server {
     others: Vec<Server>,
     connections: AtomicUsize,
     requests: AtomicUsize,
-    _directory: Directory,
+    directory: Directory,
     _beneath: Beneath,
 }
 
@@ -43,7 +43,7 @@ impl Server {
             connections: AtomicUsize::new(0),
             // The first client and the first request are on different nodes.
             requests: AtomicUsize::new(1),
-            _directory: directory,
+            directory,
             _beneath: beneath,
         }
     }
@@ -176,6 +176,26 @@ impl Server {
         for client in clients {
             client.expect_event(channel, "marker", "1").await;
         }
+    }
+
+    /// Has the server read other settings, and gives the line of the log that says what came of it.
+    pub(crate) async fn reload(&self, settings: &Settings) -> String {
+        self.reload_text(&settings.toml()).await
+    }
+
+    /// As [`Server::reload`], with a whole file.
+    pub(crate) async fn reload_text(&self, text: &str) -> String {
+        let outcomes = || -> Vec<String> {
+            let log = self.process.stream("err");
+            let is_outcome =
+                |line: &&str| line.contains(" reloaded") || line.contains("reload refused");
+            log.lines().filter(is_outcome).map(str::to_owned).collect()
+        };
+        let before = outcomes().len();
+        self.directory.write("config.toml", text);
+        self.signal("HUP");
+        eventually("the log says what came of it", async || before < outcomes().len()).await;
+        outcomes().swap_remove(before)
     }
 
     pub(crate) fn signal(&self, name: &str) {

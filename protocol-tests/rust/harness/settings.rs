@@ -22,12 +22,13 @@ pub(crate) struct Settings {
 impl Settings {
     /// One app, that of chapter 10: client events, sign-in and subscription counts are on.
     pub(crate) fn new() -> Self {
+        Self::without_apps().another_app(APP_ID, KEY, SECRET).app("subscription_count", true)
+    }
+
+    /// No app yet.
+    pub(crate) fn without_apps() -> Self {
         let settings = Self { sections: BTreeMap::new(), apps: Vec::new() };
-        settings.another_app(APP_ID, KEY, SECRET).app("subscription_count", true).section(
-            "log",
-            "level",
-            quoted("debug"),
-        )
+        settings.section("log", "level", quoted("debug"))
     }
 
     pub(crate) fn server(self, key: &'static str, value: impl Display) -> Self {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 use tokio::sync::Notify;
@@ -17,7 +17,7 @@ pub(in crate::cluster) struct Bell {
 /// The apps' bells, and when each process was last heard.
 #[derive(Debug, Default)]
 pub(in crate::cluster) struct Bells {
-    pub(super) apps: HashMap<Arc<str>, Arc<Bell>>,
+    apps: Mutex<HashMap<Arc<str>, Weak<Bell>>>,
     heard: Mutex<HashMap<String, Instant>>,
 }
 
@@ -27,23 +27,32 @@ const SILENT_AFTER: Duration = Duration::from_millis(3_500);
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 impl Bells {
-    pub(in crate::cluster) fn of(apps: impl Iterator<Item = Arc<str>>) -> Self {
-        Self {
-            apps: apps.map(|app_id| (app_id, Arc::default())).collect(),
-            heard: Mutex::default(),
+    fn apps(&self) -> MutexGuard<'_, HashMap<Arc<str>, Weak<Bell>>> {
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bell of an app, which rings while somebody holds it.
+    pub(super) fn bell(&self, app_id: &Arc<str>) -> Arc<Bell> {
+        let mut apps = self.apps();
+        if let Some(bell) = apps.get(app_id).and_then(Weak::upgrade) {
+            return bell;
         }
+        apps.retain(|_, bell| 0 < bell.strong_count());
+        let bell = Arc::default();
+        apps.insert(Arc::clone(app_id), Arc::downgrade(&bell));
+        bell
     }
 
     /// Something was put into an empty log.
     pub(in crate::cluster) fn logged(&self, app_id: &str) {
-        if let Some(bell) = self.apps.get(app_id) {
+        if let Some(bell) = self.apps().get(app_id).and_then(Weak::upgrade) {
             bell.logged.notify_one();
         }
     }
 
     /// Nobody has the turn.
     pub(in crate::cluster) fn vacant(&self, app_id: &str) {
-        if let Some(bell) = self.apps.get(app_id) {
+        if let Some(bell) = self.apps().get(app_id).and_then(Weak::upgrade) {
             bell.vacant.notify_one();
         }
     }
@@ -79,6 +88,16 @@ pub(super) fn process_of(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bell_that_nobody_listens_to_is_forgotten() {
+        let bells = Bells::default();
+        let first = bells.bell(&"a".into());
+        assert!(Arc::ptr_eq(&first, &bells.bell(&"a".into())));
+        drop(first);
+        let _other = bells.bell(&"b".into());
+        assert_eq!(bells.apps().keys().map(|id| &**id).collect::<Vec<_>>(), ["b"]);
+    }
 
     #[test]
     fn a_process_that_is_heard_is_not_silent() {

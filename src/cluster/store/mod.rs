@@ -144,12 +144,12 @@ const QUEUE_MEMORY: Duration = Duration::from_secs(900);
 /// How long an answer is waited for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 impl Cluster {
-    /// What waits to be told of an app; nothing if there is no such app.
+    /// What waits to be told of an app.
     #[must_use]
-    pub fn store(&self, app_id: &str) -> Option<Store> {
-        let (app_id, bell) = self.shared.bells.apps.get_key_value(app_id)?;
-        let (app_id, bell) = (Arc::clone(app_id), Arc::clone(bell));
-        Some(Store { shared: Arc::clone(&self.shared), app_id, bell })
+    pub fn store(&self, app_id: &str) -> Store {
+        let app_id = app_id.into();
+        let bell = self.shared.bells.bell(&app_id);
+        Store { shared: Arc::clone(&self.shared), app_id, bell }
     }
 }
 

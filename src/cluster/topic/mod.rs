@@ -81,17 +81,9 @@ pub(in crate::cluster) struct Topic {
 
 impl Topic {
     pub(in crate::cluster) fn new(name: TopicName, config: &AppConfig) -> Self {
-        let is_counted = match &name.subject {
-            Subject::Channel(channel) => {
-                config.subscription_count
-                    && !channel.is_presence()
-                    && channel.server_to_user().is_none()
-            }
-            Subject::User(_) | Subject::Connections => false,
-        };
         Self {
+            is_counted: is_counted(&name.subject, config),
             name,
-            is_counted,
             phase: Phase::Out,
             count: 0,
             owed: 0,
@@ -109,6 +101,11 @@ impl Topic {
             ending: VecDeque::new(),
             idle_since: None,
         }
+    }
+
+    /// Takes another configuration of its app.
+    pub(in crate::cluster) fn follow(&mut self, config: &AppConfig) {
+        self.is_counted = is_counted(&self.name.subject, config);
     }
 
     /// Redis has nothing of this node any more, under the name that it has now.
@@ -336,6 +333,17 @@ impl Topic {
         assertion.departed = self.departed.drain().collect();
         self.sent = Some(waiters);
         assertion
+    }
+}
+
+fn is_counted(subject: &Subject, config: &AppConfig) -> bool {
+    match subject {
+        Subject::Channel(channel) => {
+            config.subscription_count
+                && !channel.is_presence()
+                && channel.server_to_user().is_none()
+        }
+        Subject::User(_) | Subject::Connections => false,
     }
 }
 

@@ -6,6 +6,7 @@ use super::{connection::Phase, *};
 use crate::{
     config::Config,
     hub::ShardIndex,
+    live::Live,
     node::{ConnectRequest, Event, Node, Peer},
     permit::Quota,
     protocol::{ChannelName, EventData},
@@ -55,10 +56,10 @@ impl Bench {
             max_message_bytes: 65_536,
             max_outbox_bytes,
             message_timeout: Duration::from_secs(10),
-            activity_timeout_s: 120,
             shutdown_grace: Duration::from_secs(1),
         };
-        let engine = Engine::new(ShardIndex::new(0), Arc::clone(&node), config).unwrap();
+        let settings = Arc::new(Live::new(config));
+        let engine = Engine::new(ShardIndex::new(0), Arc::clone(&node), settings).unwrap();
         let (adopt, adoptions) = mpsc::unbounded_channel();
         Self { engine, node, shutdown, adopt, adoptions, listener }
     }
@@ -122,7 +123,7 @@ impl Bench {
             except: None,
         };
         let hub = self.node.hub_by_key("app-key").unwrap();
-        let _ = self.node.publish(hub, &[event]).now_or_never().unwrap();
+        let _ = self.node.publish(&hub, &[event]).now_or_never().unwrap();
     }
 }
 
@@ -228,6 +229,24 @@ async fn who_asks_for_little_and_is_answered_with_much_takes_its_share_of_a_turn
     assert!(0 < answered && answered < 30, "{answered} answers of 20,000 bytes in one turn");
     bench.settle();
     assert!(clients.iter().all(|client| read_all(client).contains("xxx")));
+}
+
+#[tokio::test]
+async fn an_app_that_is_not_served_any_more_is_closed_in_slices_and_so_is_who_comes_late() {
+    let mut bench = Bench::new();
+    let clients = bench.subscribers(300, "c");
+    bench.node.hub("app-id").unwrap().close();
+    bench.turn();
+    let left = bench.node.hub("app-id").unwrap().subscriptions();
+    assert!(100 < left && left < 300, "some of them, and not all: {left}");
+    bench.settle();
+    assert_eq!(bench.node.hub("app-id").unwrap().subscriptions(), 0);
+    let late = bench.connect(&[]);
+    bench.settle();
+    for client in clients.iter().chain([&late]) {
+        let said = read_all(client);
+        assert!(said.contains(r#"\"code\":4003"#) || said.contains(r#""code":4003"#), "{said}");
+    }
 }
 
 #[tokio::test]

@@ -2,15 +2,23 @@
 
 use super::{
     super::{
-        app::AppWebhooks, batch::Batch, dial::Dialer, endpoint::Delivery, envelope, filter::Filter,
-        kept_alive, queue::MemoryQueue, stats::Dropped,
+        app::{AppWebhooks, Settings},
+        batch::Batch,
+        client::REQUEST_TIMEOUT,
+        dial::Dialer,
+        endpoint::{Delivery, End},
+        envelope,
+        filter::Filter,
+        kept_alive,
+        queue::MemoryQueue,
+        stats::Dropped,
     },
     Shared,
     machine::{SharedMachine, parse},
     queue::SharedQueue,
 };
 use crate::cluster::{Commit, Look, NotCommitted, Store, Unavailable, View};
-use crate::hub::Occurrence;
+use crate::{hub::Occurrence, live::Live};
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -35,27 +43,40 @@ const SETTLE_MS: u64 = 250;
 /// What of a turn is not counted on: it may have begun a little earlier than is known here.
 const TURN_MARGIN: Duration = Duration::from_millis(500);
 
-/// Tells what happens in `app` whenever it is this node's turn, until `ending` is true. Then it
-/// tells once more, gives each endpoint's queue one last attempt and the turn back.
+/// Tells what happens in `app` whenever it is this node's turn, until the app's webhooks are to end.
+/// Then it tells once more, gives each endpoint's queue one last attempt and the turn back. When the
+/// settings change, it begins anew with what lies in Redis.
 pub(in crate::webhook) async fn tell(
     app: Arc<AppWebhooks>,
     shared: Arc<Shared>,
-    dialer: Dialer,
-    mut ending: watch::Receiver<bool>,
+    dialer: Arc<Live<Dialer>>,
 ) {
-    let mut teller = Teller::new(app, shared, dialer);
-    while !*ending.borrow() {
-        let step = teller.step().await;
-        tokio::select! {
-            () = teller.rest(step) => {}
-            is_ending = ending.wait_for(|is_ending| *is_ending) => {
-                if is_ending.is_err() {
-                    break;
-                }
+    let (mut ending, mut changes) = (app.ending.subscribe(), app.watch());
+    loop {
+        let settings = Arc::clone(&changes.borrow_and_update());
+        if settings.endpoints.is_empty() {
+            // Other nodes may have some to tell.
+            tokio::select! {
+                _ = ending.wait_for(|is_ending| *is_ending) => return,
+                _ = changes.changed() => continue,
             }
         }
+        let made_of = (Arc::clone(&app), Arc::clone(&shared), Arc::clone(&dialer));
+        let mut teller = Teller::new(made_of, settings);
+        while !*ending.borrow() && matches!(changes.has_changed(), Ok(false)) {
+            let step = teller.step().await;
+            tokio::select! {
+                () = teller.rest(step) => {}
+                _ = ending.wait_for(|is_ending| *is_ending) => {}
+                _ = changes.changed() => changes.mark_changed(),
+            }
+        }
+        if *ending.borrow() {
+            return teller.finish().await;
+        }
+        let next = Arc::clone(&changes.borrow());
+        teller.make_way(&next).await;
     }
-    teller.finish().await;
 }
 
 /// What to do next.
@@ -72,7 +93,8 @@ enum Step {
 struct Teller {
     app: Arc<AppWebhooks>,
     shared: Arc<Shared>,
-    dialer: Dialer,
+    dialer: Arc<Live<Dialer>>,
+    settings: Arc<Settings>,
     /// The names of the endpoints' queues.
     names: Vec<String>,
     /// The name of this node's turn, whether it has it or not.
@@ -85,20 +107,24 @@ struct Teller {
 struct Delivering {
     queues: Vec<Arc<SharedQueue>>,
     tasks: JoinSet<()>,
-    last: watch::Sender<bool>,
+    ends: Vec<watch::Sender<End>>,
 }
 
 impl Teller {
-    fn new(app: Arc<AppWebhooks>, shared: Arc<Shared>, dialer: Dialer) -> Self {
+    fn new(
+        (app, shared, dialer): (Arc<AppWebhooks>, Arc<Shared>, Arc<Live<Dialer>>),
+        settings: Arc<Settings>,
+    ) -> Self {
         shared.turn.ends();
         Self {
-            names: names(&app),
+            names: names(&settings),
             name: shared.store.new_turn(),
             machine: SharedMachine::default(),
             delivering: None,
             app,
             shared,
             dialer,
+            settings,
         }
     }
 
@@ -161,25 +187,28 @@ impl Teller {
     }
 
     fn deliver(&self) -> Delivering {
-        let last = watch::Sender::new(false);
+        let mut ends = Vec::new();
         let mut tasks = JoinSet::new();
         let mut queues = Vec::new();
-        for (endpoint, name) in self.app.endpoints.iter().zip(&self.names) {
+        for (endpoint, name) in self.settings.endpoints.iter().zip(&self.names) {
             let queue = Arc::new(SharedQueue::new(
                 Arc::clone(&self.shared),
                 name.clone(),
                 Arc::clone(endpoint),
-                self.app.signer.clone(),
+                self.settings.signer.clone(),
             ));
             queues.push(Arc::clone(&queue));
-            let (endpoint, dialer) = (Arc::clone(endpoint), self.dialer.clone());
-            let last = last.subscribe();
+            let (endpoint, dialer) = (Arc::clone(endpoint), Arc::clone(&self.dialer));
+            let end = watch::Sender::new(End::Open);
+            let ending = end.subscribe();
+            ends.push(end);
             tasks.spawn(kept_alive(move || {
-                let client = endpoint.client(dialer.clone());
-                Delivery::new(Arc::clone(&endpoint), Arc::clone(&queue), client, last.clone()).run()
+                let client = endpoint.client(Arc::clone(&dialer));
+                Delivery::new(Arc::clone(&endpoint), Arc::clone(&queue), client, ending.clone())
+                    .run()
             }));
         }
-        Delivering { queues, tasks, last }
+        Delivering { queues, tasks, ends }
     }
 
     /// Another has the turn.
@@ -188,7 +217,7 @@ impl Teller {
             tracing::info!(app = self.app.id, "another node tells what happens to the webhooks");
         }
         self.shared.turn.ends();
-        for endpoint in &self.app.endpoints {
+        for endpoint in &self.settings.endpoints {
             endpoint.stats.waiting.set(0);
         }
     }
@@ -241,7 +270,7 @@ impl Teller {
         let store = &self.shared.store;
         let queued = store.commit(&self.name, &self.names, MemoryQueue::BYTES_MAX, &commit).await?;
         let now = Instant::now();
-        for (at, endpoint) in self.app.endpoints.iter().enumerate() {
+        for (at, endpoint) in self.settings.endpoints.iter().enumerate() {
             let dropped = queued.dropped.get(at).copied().unwrap_or(0);
             endpoint.count_dropped(Dropped::Overflow, dropped, now);
             if let Some(queue) = self.delivering.as_ref().and_then(|all| all.queues.get(at)) {
@@ -255,8 +284,8 @@ impl Teller {
     fn requests(&self, told: &[Occurrence], now_ms: u64) -> Vec<(usize, usize, Vec<u8>)> {
         let events: Vec<String> = told.iter().map(envelope::event).collect();
         let mut requests = Vec::new();
-        for (at, endpoint) in self.app.endpoints.iter().enumerate() {
-            for (text, count) in batches(&self.app, &endpoint.filter, told, &events) {
+        for (at, endpoint) in self.settings.endpoints.iter().enumerate() {
+            for (text, count) in batches(&self.settings, &endpoint.filter.get(), told, &events) {
                 let body = envelope::body(&text, now_ms.into());
                 requests.push((at, count, body.into_bytes()));
             }
@@ -286,7 +315,7 @@ impl Teller {
     /// How long records wait for one another.
     fn pause(&self) -> Duration {
         let settle_ms = if self.store().is_unordered() { SETTLE_MS } else { 0 };
-        self.app.batch_wait.max(Duration::from_millis(settle_ms))
+        self.settings.batch_wait.max(Duration::from_millis(settle_ms))
     }
 
     /// Waits until whoever has the turn seems to be dead, and its turn over.
@@ -306,24 +335,41 @@ impl Teller {
             return;
         }
         while matches!(self.step().await, Step::GoOn) {}
-        if let Some(Delivering { mut tasks, last, .. }) = self.delivering.take() {
-            last.send_replace(true);
+        if let Some(Delivering { mut tasks, ends, .. }) = self.delivering.take() {
+            for end in ends {
+                end.send_replace(End::Last);
+            }
             while tasks.join_next().await.is_some() {}
             self.store().resign(&self.name).await;
         }
+        self.stand_down();
+    }
+
+    /// Ends so that another can begin with `next`. Queues that have their names still are left as
+    /// they are; what waits in the others is tried once more.
+    async fn make_way(mut self, next: &Settings) {
+        let Some(Delivering { mut tasks, ends, .. }) = self.delivering.take() else { return };
+        let next = names(next);
+        for (name, end) in self.names.iter().zip(ends) {
+            end.send_replace(if next.contains(name) { End::Stop } else { End::Last });
+        }
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        // What takes longer is cut short: meanwhile nothing is told.
+        let _ = time::timeout(REQUEST_TIMEOUT, ended).await;
+        self.store().resign(&self.name).await;
         self.stand_down();
     }
 }
 
 /// The events that pass `filter`, as they share requests, and how many each has.
 fn batches(
-    app: &AppWebhooks,
+    settings: &Settings,
     filter: &Filter,
     told: &[Occurrence],
     events: &[String],
 ) -> Vec<(String, usize)> {
     let now = Instant::now();
-    let mut batch = Batch::new(app.batch_wait);
+    let mut batch = Batch::new(settings.batch_wait);
     let mut batches = Vec::new();
     let passing = told.iter().zip(events).filter(|(occurrence, _)| filter.passes(occurrence));
     for (_, event) in passing {
@@ -342,12 +388,12 @@ fn batches(
 
 /// Names the queues of the endpoints after their URLs, so that each finds its queue again when the
 /// configuration has another before it. A URL may hold a secret, and can't be read from the name.
-fn names(app: &AppWebhooks) -> Vec<String> {
+fn names(settings: &Settings) -> Vec<String> {
     let mut twins: HashMap<&str, usize> = HashMap::new();
     let mut names = Vec::new();
-    for endpoint in &app.endpoints {
+    for endpoint in &settings.endpoints {
         let before = twins.entry(&endpoint.url).or_default();
-        let digest = app.signer.sign(&format!("queue {}", endpoint.url));
+        let digest = settings.signer.sign(&format!("queue {}", endpoint.url));
         names.push(format!("{}.{before}", &digest[..16]));
         *before += 1;
     }

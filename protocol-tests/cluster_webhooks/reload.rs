@@ -1,0 +1,94 @@
+//! Webhooks that a reload changes, node by node.
+
+use std::collections::BTreeMap;
+
+use crate::group::{Group, of_channel, told, webhooks};
+use crate::harness::{Settings, quoted};
+use crate::sink::Sink;
+
+const OCCUPIED: &str = r#"["channel_occupied"]"#;
+
+async fn reload(group: &Group, settings: &Settings) {
+    for at in 0..group.nodes.len() {
+        reload_one(group, at, settings).await;
+    }
+}
+
+async fn reload_one(group: &Group, at: usize, settings: &Settings) {
+    let settings = settings.clone().section("redis", "url", quoted(&group.redis[0].url()));
+    let said = group.nodes[at].reload(&settings).await;
+    assert!(said.contains(" INFO "), "{said}");
+}
+
+#[tokio::test]
+async fn webhooks_that_come_and_go_are_told_what_happens_while_they_are_there() {
+    let (mut one, mut two) = (Sink::new().await, Sink::new().await);
+    let group = Group::of(2, webhooks(&[(&one, OCCUPIED)])).await;
+    let (mut a, mut b) = (group.client(0).await, group.client(1).await);
+    a.subscribe("a").await;
+    assert_eq!(told(&mut one, 1).await, [of_channel("channel_occupied", "a")]);
+    reload(&group, &webhooks(&[(&two, OCCUPIED), (&one, OCCUPIED)])).await;
+    b.subscribe("b").await;
+    for sink in [&mut one, &mut two] {
+        assert_eq!(told(sink, 1).await, [of_channel("channel_occupied", "b")]);
+    }
+    reload(&group, &webhooks(&[(&two, OCCUPIED)])).await;
+    a.subscribe("c").await;
+    assert_eq!(told(&mut two, 1).await, [of_channel("channel_occupied", "c")]);
+    assert_eq!((one.count(), two.count()), (one.heard(), two.heard()), "nobody heard more");
+}
+
+#[tokio::test]
+async fn an_app_that_gets_its_first_webhook_shares_it_with_the_other_nodes() {
+    let mut sink = Sink::new().await;
+    let group = Group::of(2, webhooks(&[])).await;
+    let (mut a, mut b) = (group.client(0).await, group.client(1).await);
+    reload(&group, &webhooks(&[(&sink, OCCUPIED)])).await;
+    for (client, channel) in [(&mut a, "a"), (&mut b, "b")] {
+        client.subscribe(channel).await;
+        assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", channel)]);
+    }
+    group.teller().await;
+}
+
+#[tokio::test]
+async fn a_node_whose_webhooks_are_gone_leaves_the_telling_to_those_who_have_some() {
+    let mut sink = Sink::new().await;
+    let group = Group::of(2, webhooks(&[(&sink, OCCUPIED)])).await;
+    let teller = group.teller().await;
+    let other = 1 - teller;
+    reload_one(&group, teller, &webhooks(&[])).await;
+    let mut client = group.client(other).await;
+    client.subscribe("a").await;
+    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "a")]);
+    assert_eq!(group.teller().await, other);
+}
+
+#[tokio::test]
+async fn changes_in_a_row_lose_nothing_and_tell_nothing_twice() {
+    let (mut sink, other) = (Sink::new().await, Sink::new().await);
+    let settings =
+        [webhooks(&[(&sink, OCCUPIED)]), webhooks(&[(&other, OCCUPIED), (&sink, OCCUPIED)])];
+    let group = Group::of(2, settings[0].clone()).await;
+    let (mut a, mut b) = (group.client(0).await, group.client(1).await);
+    let mut expected = BTreeMap::new();
+    for turn in 0..6 {
+        for number in 0..20 {
+            let channel = format!("{turn}-{number}");
+            let client = if number % 2 == 0 { &mut a } else { &mut b };
+            client.subscribe(&channel).await;
+            expected.insert(channel, 1);
+        }
+        reload(&group, &settings[(turn + 1) % 2]).await;
+    }
+    let mut heard: BTreeMap<String, usize> = BTreeMap::new();
+    while heard.values().sum::<usize>() < expected.len() {
+        for event in sink.next().await.events() {
+            *heard.entry(event["channel"].as_str().expect("a name").to_owned()).or_default() += 1;
+        }
+    }
+    assert_eq!(heard, expected);
+    // The next is told next.
+    a.subscribe("last").await;
+    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "last")]);
+}

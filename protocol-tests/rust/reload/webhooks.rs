@@ -1,0 +1,128 @@
+//! Webhooks that come, go and change.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Client, Settings, eventually, sign};
+use crate::sink::Sink;
+
+use super::{OTHER, client_of_other, with_other};
+
+const BOTH: &str = r#"["channel_occupied", "channel_vacated"]"#;
+
+/// The app of chapter 10 with these webhooks: where, and for which events.
+fn telling(webhooks: &[(&str, &str)]) -> Settings {
+    let each = webhooks.iter().map(|(url, more)| format!(r#"{{ url = "{url}", {more} }}"#));
+    Settings::new().app("webhooks", format!("[{}]", each.collect::<Vec<_>>().join(", ")))
+}
+
+fn events(list: &str) -> String {
+    format!("events = {list}")
+}
+
+async fn occupies(client: &mut Client, sink: &mut Sink, channel: &str) {
+    client.subscribe(channel).await;
+    assert_eq!(sink.next().await.events(), [told("channel_occupied", channel)]);
+}
+
+fn told(name: &str, channel: &str) -> Value {
+    json!({ "name": name, "channel": channel })
+}
+
+#[tokio::test]
+async fn webhooks_are_added_changed_and_removed() {
+    let server = Settings::new().start().await;
+    let mut client = server.client().await;
+    client.subscribe("before").await;
+    let (mut one, mut two) = (Sink::new().await, Sink::new().await);
+    let (url, both) = (one.url(), events(BOTH));
+    let said = server.reload(&telling(&[(&url, &both)])).await;
+    assert!(said.contains(r#"apps_changed="3 (webhooks)""#), "{said}");
+    occupies(&mut client, &mut one, "a").await;
+    // Another before it, and a filter for the first.
+    let filtered = format!(r#"{both}, channel_prefix = "x-", headers = {{ X-A = "1" }}"#);
+    server.reload(&telling(&[(&two.url(), &both), (&url, &filtered)])).await;
+    occupies(&mut client, &mut two, "b").await;
+    client.subscribe("x-c").await;
+    assert_eq!(two.next().await.events(), [told("channel_occupied", "x-c")]);
+    let request = one.next().await;
+    assert_eq!(request.events(), [told("channel_occupied", "x-c")]);
+    assert_eq!(request.header("x-a"), ["1"]);
+    // What went while a webhook was there is told to those who are there when it counts.
+    server.reload(&telling(&[(&two.url(), &both)])).await;
+    client.unsubscribe("x-c").await;
+    assert_eq!(two.next().await.events(), [told("channel_vacated", "x-c")]);
+    server.reload(&Settings::new()).await;
+    client.subscribe("d").await;
+    client.fence().await;
+    server.reload(&telling(&[(&url, &both)])).await;
+    occupies(&mut client, &mut one, "e").await;
+    assert_eq!((one.count(), two.count()), (one.heard(), two.heard()), "nobody heard more");
+}
+
+#[tokio::test]
+async fn what_waits_stays_in_order_while_its_url_stays() {
+    // The first request fails, so that the rest waits.
+    let mut sink = Sink::answering(|at| Some(if at == 0 { 503 } else { 200 })).await;
+    let (url, both) = (sink.url(), events(BOTH));
+    let server = telling(&[(&url, &both)]).start().await;
+    let mut client = server.client().await;
+    client.subscribe("a").await;
+    assert_eq!(sink.next().await.events(), [told("channel_occupied", "a")]);
+    client.subscribe("b").await;
+    let changed = format!(r#"{both}, headers = {{ X-A = "1" }}"#);
+    let settings = telling(&[(&url, &changed)]).section("webhooks", "batch_ms", 0);
+    server.reload(&settings).await;
+    client.subscribe("c").await;
+    for channel in ["a", "b", "c"] {
+        assert_eq!(sink.next().await.events(), [told("channel_occupied", channel)]);
+    }
+}
+
+#[tokio::test]
+async fn what_waits_for_a_webhook_that_is_gone_is_tried_once_more_and_then_given_up() {
+    let mut sink = Sink::answering(|_| Some(503)).await;
+    let (url, both) = (sink.url(), events(BOTH));
+    let server = telling(&[(&url, &both)]).start().await;
+    server.client().await.subscribe("a").await;
+    let first = sink.next().await;
+    server.reload(&Settings::new()).await;
+    assert_eq!(sink.next().await.body, first.body);
+    eventually("the log says what was given up", async || {
+        server.process.stream("err").contains(r#"events=1 reason="removed""#)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn another_secret_signs_what_is_told_from_now_on() {
+    let mut sink = Sink::new().await;
+    let (url, both) = (sink.url(), events(BOTH));
+    let webhooks = format!(r#"[{{ url = "{url}", {both} }}]"#);
+    let (id, key, _) = OTHER;
+    let with = |secret| Settings::new().another_app(id, key, secret).app("webhooks", &webhooks);
+    let server = with("first").start().await;
+    server.reload(&with("second")).await;
+    client_of_other(&server).await.subscribe("a").await;
+    let request = sink.next().await;
+    let signature = sign::hmac_hex("second", &request.body);
+    assert_eq!(request.header("x-pusher-signature"), [signature]);
+}
+
+#[tokio::test]
+async fn the_end_of_a_removed_app_is_told_and_then_no_more() {
+    let mut sink = Sink::new().await;
+    let (url, both) =
+        (sink.url(), events(r#"["channel_occupied", "channel_vacated", "member_removed"]"#));
+    let webhooks = format!(r#"[{{ url = "{url}", {both} }}]"#);
+    let mut server = with_other().app("webhooks", &webhooks).start().await;
+    let mut client = client_of_other(&server).await;
+    client.subscribe("c").await;
+    assert_eq!(sink.next().await.events(), [told("channel_occupied", "c")]);
+    server.reload(&Settings::new()).await;
+    client.refused(4003).await;
+    assert_eq!(sink.next().await.events(), [told("channel_vacated", "c")]);
+    // Its tasks end, and do not hold up the end of the server.
+    server.signal("TERM");
+    assert_eq!(server.process.exit_code().await, Some(0));
+    eventually("nothing more came", async || sink.count() == sink.heard()).await;
+}

@@ -1,0 +1,92 @@
+//! SIGHUP: the configuration is read again, and the server goes on by it.
+
+use super::{ConfigArgs, log::LevelSwitch};
+use crate::{
+    config::{ConfigError, Flags, LogLevel},
+    server::{Prepared, ReloadError, Reloaded, Reloader},
+};
+use std::{fmt::Display, sync::Arc};
+use tokio::{signal::unix::Signal, task};
+
+/// What a reload needs.
+#[derive(Debug)]
+pub(super) struct Reloading {
+    pub(super) sources: ConfigArgs,
+    pub(super) flags: Flags,
+    pub(super) reloader: Arc<Reloader>,
+    pub(super) level: LevelSwitch,
+}
+
+/// Why nothing has changed.
+#[derive(Debug)]
+enum Refused {
+    /// What is written is no configuration.
+    Config(ConfigError),
+    /// It can't be used.
+    Reload(ReloadError),
+}
+
+impl Reloading {
+    /// Reloads whenever the operator asks for it.
+    pub(super) async fn reload_on(self, mut hangup: Signal) {
+        let this = Arc::new(self);
+        while hangup.recv().await.is_some() {
+            tracing::info!("reload begun");
+            // Files may be slow to read, and meanwhile nobody is to wait.
+            let reading = Arc::clone(&this);
+            match task::spawn_blocking(move || reading.prepare()).await {
+                Ok(Ok((notes, prepared))) => this.apply(&notes, prepared),
+                Ok(Err(Refused::Config(error))) => refuse(error),
+                Ok(Err(Refused::Reload(error))) => refuse(error),
+                Err(_panicked) => tracing::error!("panic contained"),
+            }
+        }
+    }
+
+    /// Reads everything again, as at the start, and changes nothing.
+    fn prepare(&self) -> Result<(Vec<String>, Prepared), Refused> {
+        let loaded = self.sources.read(self.flags.clone()).map_err(Refused::Config)?;
+        let prepared = self.reloader.prepare(loaded.config).map_err(Refused::Reload)?;
+        Ok((loaded.notes, prepared))
+    }
+
+    fn apply(&self, notes: &[String], prepared: Prepared) {
+        let (before, after) = prepared.log_levels();
+        // Whichever of the two shows more, shows this.
+        self.level.set(more_talkative(before, after));
+        for note in notes {
+            tracing::warn!(note, "configuration");
+        }
+        tell(&self.reloader.apply(prepared));
+        self.level.set(after);
+    }
+}
+
+fn more_talkative(one: LogLevel, other: LogLevel) -> LogLevel {
+    if tracing::Level::from(one) < tracing::Level::from(other) { other } else { one }
+}
+
+fn refuse(error: impl Display) {
+    tracing::error!(%error, "reload refused, everything stays as it was");
+}
+
+/// Says in one line what has changed, and in others what has not.
+fn tell(reloaded: &Reloaded) {
+    let Reloaded { changes, is_certificate_new } = reloaded;
+    let changed: Vec<String> = changes.changed.iter().map(ToString::to_string).collect();
+    tracing::info!(
+        apps_added = joined(&changes.added),
+        apps_removed = joined(&changes.removed),
+        apps_changed = joined(&changed),
+        settings = joined(&changes.settings),
+        certificate = is_certificate_new.then_some("new"),
+        "reloaded"
+    );
+    for key in &changes.unchanged {
+        tracing::warn!(key, "changed in the configuration, but only a restart changes it");
+    }
+}
+
+fn joined(names: &[String]) -> Option<String> {
+    (!names.is_empty()).then(|| names.join(", "))
+}

@@ -1,0 +1,233 @@
+//! What another configuration changes for a server that runs.
+
+use super::{AppConfig, Config, ConfigError, apps::is_loopback, schema::flatten};
+use std::fmt;
+
+/// What differs between the configuration that a server runs by and another. Settings are named by
+/// their keys; values are not shown, since some are secrets.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Changes {
+    /// The ids of apps that are new.
+    pub added: Vec<String>,
+    /// The ids of apps that are gone.
+    pub removed: Vec<String>,
+    /// Apps that are others than before.
+    pub changed: Vec<ChangedApp>,
+    /// Settings of the server that are others than before.
+    pub settings: Vec<String>,
+    /// Settings that are written otherwise than before and stay as they were: only a restart changes
+    /// them.
+    pub unchanged: Vec<String>,
+}
+
+/// An app that is there before and after. If its key is another, clients take it for another app,
+/// and so does the server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ChangedApp {
+    /// Its id.
+    pub id: String,
+    /// The names of its settings that are others.
+    pub settings: Vec<String>,
+}
+
+/// What only a restart changes: what is listened on, what threads there are, who the other nodes
+/// are, and the shape of the log.
+const FIXED: [&str; 11] = [
+    "server.host",
+    "server.port",
+    "server.shards",
+    "redis.url",
+    "redis.ca",
+    "redis.prefix",
+    "redis.broker_wait_ms",
+    "redis.node_timeout_ms",
+    "metrics.listen",
+    "console.password",
+    "log.format",
+];
+
+impl Config {
+    /// The configuration by which a server goes on that runs by this one and is given `fresh`, and
+    /// what changes. What only a restart changes stays as it is here.
+    ///
+    /// # Errors
+    ///
+    /// `fresh` has an app with the well-known secret of the development app, and the server listens
+    /// for more than this machine.
+    pub fn follow(&self, fresh: Self) -> Result<(Self, Changes), ConfigError> {
+        if fresh.has_well_known_secret() && !is_loopback(&self.server.host) {
+            let rule = format!(
+                "have the well-known secret of the development app, and the server listens on {}: \
+                 choose another secret, or restart",
+                self.server.host
+            );
+            return Err(ConfigError::at("apps", rule));
+        }
+        let changes = self.changes_to(&fresh);
+        let mut next = fresh;
+        next.server.host.clone_from(&self.server.host);
+        (next.server.port, next.server.shards) = (self.server.port, self.server.shards);
+        next.redis = self.redis.clone();
+        next.metrics.listen.clone_from(&self.metrics.listen);
+        next.console = self.console.clone();
+        next.log.format = self.log.format;
+        Ok((next, changes))
+    }
+
+    fn changes_to(&self, fresh: &Self) -> Changes {
+        let find = |apps: &[AppConfig], id: &str| apps.iter().find(|app| app.id == id).cloned();
+        let mut changes = Changes::default();
+        for app in &fresh.apps {
+            match find(&self.apps, &app.id) {
+                None => changes.added.push(app.id.clone()),
+                Some(before) if before != *app => {
+                    let settings = changed_settings(&before, app);
+                    changes.changed.push(ChangedApp { id: app.id.clone(), settings });
+                }
+                Some(_) => {}
+            }
+        }
+        let gone = self.apps.iter().filter(|app| find(&fresh.apps, &app.id).is_none());
+        changes.removed = gone.map(|app| app.id.clone()).collect();
+        let (fixed, settings) = self
+            .changed_keys(fresh)
+            .into_iter()
+            .filter(|key| !key.starts_with("apps["))
+            .partition(|key| FIXED.contains(&key.as_str()));
+        (changes.unchanged, changes.settings) = (fixed, settings);
+        changes
+    }
+
+    /// The keys of values that differ, as far as both have them.
+    fn changed_keys(&self, fresh: &Self) -> Vec<String> {
+        // What is shown of these does not tell whether they differ.
+        let masked = [
+            ("redis.url", self.redis.url != fresh.redis.url),
+            ("metrics.token", self.metrics.token != fresh.metrics.token),
+            ("console.password", self.console.password != fresh.console.password),
+        ];
+        let before = flatten(self);
+        let differs = |key: &str, value| {
+            masked.contains(&(key, true))
+                || before.iter().any(|(known, _, was)| known.as_str() == key && was != value)
+        };
+        let values = flatten(fresh);
+        let changed = values.iter().filter(|(key, _, value)| differs(key.as_str(), value));
+        changed.map(|(key, ..)| key.as_str().to_owned()).collect()
+    }
+}
+
+/// The names of the settings of an app that differ. Those of its webhooks count as one.
+fn changed_settings(before: &AppConfig, after: &AppConfig) -> Vec<String> {
+    let alone = |app: &AppConfig| Config {
+        apps: vec![AppConfig { webhooks: Vec::new(), ..app.clone() }],
+        ..Config::default()
+    };
+    let keys = alone(before).changed_keys(&alone(after));
+    let mut names: Vec<String> =
+        keys.iter().filter_map(|key| key.strip_prefix("apps[0].")).map(str::to_owned).collect();
+    if before.secret != after.secret {
+        names.push("secret".to_owned());
+    }
+    if before.webhooks != after.webhooks {
+        names.push("webhooks".to_owned());
+    }
+    names
+}
+
+impl fmt::Display for ChangedApp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.id, self.settings.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{LogFormat, LogLevel, Secret, WebhookConfig};
+
+    fn app(id: &str) -> AppConfig {
+        let secret = Secret::new("s");
+        AppConfig { id: id.into(), key: format!("k{id}"), secret, ..AppConfig::default() }
+    }
+
+    fn config(apps: Vec<AppConfig>) -> Config {
+        Config { apps, ..Config::default() }
+    }
+
+    #[test]
+    fn what_is_the_same_changes_nothing() {
+        let running = config(vec![app("1")]);
+        let (next, changes) = running.follow(running.clone()).unwrap();
+        assert_eq!((next, changes), (running, Changes::default()));
+    }
+
+    #[test]
+    fn apps_come_and_go_and_change() {
+        let running = config(vec![app("1"), app("2"), app("3")]);
+        let secret = AppConfig { secret: Secret::new("t"), max_connections: 5, ..app("3") };
+        let webhooks = vec![WebhookConfig::default()];
+        let told = AppConfig { webhooks, allowed_origins: Vec::new(), ..app("2") };
+        // Their order does not matter.
+        let (_, changes) = running.follow(config(vec![secret, told, app("4")])).unwrap();
+        assert_eq!((changes.added, changes.removed), (vec!["4".into()], vec!["1".into()]));
+        let words: Vec<String> = changes.changed.iter().map(ToString::to_string).collect();
+        assert_eq!(words, ["3 (max_connections, secret)", "2 (allowed_origins, webhooks)"]);
+    }
+
+    #[test]
+    fn what_takes_a_restart_is_named_and_stays() {
+        let running = config(vec![app("1")]);
+        let mut fresh = running.clone();
+        fresh.server.host = "127.0.0.1".into();
+        fresh.server.port = 1;
+        fresh.server.shards = 2;
+        fresh.redis.ca = "x".into();
+        fresh.redis.prefix = "x".into();
+        fresh.redis.broker_wait_ms = 1;
+        fresh.redis.node_timeout_ms = 1;
+        fresh.redis.url = serde_json::from_str(r#""redis://:secret@h""#).unwrap();
+        fresh.metrics.listen = "x".into();
+        fresh.console.password = Secret::new("x");
+        fresh.log.format = LogFormat::Json;
+        let (next, changes) = running.follow(fresh.clone()).unwrap();
+        assert_eq!(next, running);
+        assert_eq!(changes.settings, Vec::<String>::new());
+        let mut unchanged = changes.unchanged;
+        unchanged.sort();
+        let mut all = FIXED.map(str::to_owned);
+        all.sort();
+        assert_eq!(unchanged, all);
+        // A secret beside the same words is another all the same.
+        fresh.redis.url = serde_json::from_str(r#""redis://:other@h""#).unwrap();
+        let mut before = running;
+        before.redis.url = serde_json::from_str(r#""redis://:secret@h""#).unwrap();
+        assert!(before.follow(fresh).unwrap().1.unchanged.contains(&"redis.url".to_owned()));
+    }
+
+    #[test]
+    fn the_rest_is_taken_over() {
+        let running = config(vec![app("1")]);
+        let mut fresh = running.clone();
+        fresh.server.path = "/ws".into();
+        fresh.connection.max_channels = 5;
+        fresh.metrics.token = Secret::new("x");
+        fresh.log.level = LogLevel::Debug;
+        let (next, changes) = running.follow(fresh.clone()).unwrap();
+        assert_eq!(next, fresh);
+        let keys = ["server.path", "connection.max_channels", "metrics.token", "log.level"];
+        assert_eq!((changes.settings, changes.unchanged), (keys.map(str::to_owned).into(), vec![]));
+    }
+
+    #[test]
+    fn a_secret_that_everybody_knows_does_not_reach_the_network() {
+        let running = config(vec![app("1")]);
+        let mut fresh = config(vec![AppConfig::development()]);
+        fresh.server.host = "127.0.0.1".into();
+        let error = running.follow(fresh.clone()).unwrap_err().to_string();
+        assert!(error.starts_with("apps: ") && error.contains("0.0.0.0"), "{error}");
+        let mut local = running;
+        local.server.host = "127.0.0.1".into();
+        assert!(local.follow(fresh).is_ok());
+    }
+}
