@@ -5,7 +5,7 @@
     python3 examples/cluster_figures.py target/release
 
 Starts one node alone, and two nodes on a Redis of their own, all on free ports of this machine, and loads the one and the
-two in turn, three times. Prints a table of medians. Needs redis-server and Python 3.11.
+two in turn, five times. Prints a table of medians. Needs redis-server and Python 3.11.
 """
 
 import json
@@ -19,7 +19,7 @@ import time
 import urllib.error
 import urllib.request
 
-ROUNDS = 3
+ROUNDS = 5
 SECONDS = "4"
 
 

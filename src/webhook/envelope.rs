@@ -41,7 +41,9 @@ impl Notice {
         created_at: Instant,
     ) -> Self {
         let signature = signer.sign(&body);
-        Self { body: body.into(), signature, events, created_at }
+        // It may wait for minutes: without the room that it was written with.
+        let body = body.into_boxed_str().into_boxed_bytes().into();
+        Self { body, signature, events, created_at }
     }
 }
 

@@ -48,7 +48,7 @@ struct Waiting {
 
 impl MemoryQueue {
     /// The most that may wait for one endpoint, in bytes.
-    pub(super) const BYTES_MAX: usize = 4 * 1_024 * 1_024;
+    pub(super) const BYTES_MAX: usize = 3 * 1_024 * 1_024;
     /// What a notice takes beside its body.
     const OVERHEAD_BYTES: usize = 256;
 
@@ -182,17 +182,17 @@ pub(super) mod tests {
     fn the_oldest_make_room_and_are_counted() {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
         let large = |events| notice(&"x".repeat(1_024 * 1_024), events, now);
-        assert_eq!([1, 2, 4, 8, 16].map(|events| queue.push(large(events))), [0, 0, 0, 1, 2]);
+        assert_eq!([1, 2, 4, 8, 16].map(|events| queue.push(large(events))), [0, 0, 1, 2, 4]);
         assert!(queue.lock().bytes <= MemoryQueue::BYTES_MAX);
         let (place, first) = queue.first_now().unwrap();
-        assert_eq!(first.events, 4);
+        assert_eq!(first.events, 8);
         let huge = notice(&"x".repeat(MemoryQueue::BYTES_MAX), 32, now);
         assert_eq!(queue.push(huge), 32, "what can't fit pushes nobody out");
-        assert_eq!(queue.events(), 28);
+        assert_eq!(queue.events(), 24);
         // The first is being delivered while it is pushed out.
-        assert_eq!(queue.push(large(64)), 4);
+        assert_eq!(queue.push(large(64)), 8);
         queue.done(place);
-        assert_eq!(queue.events(), 88, "the next is not taken for the one that is done");
+        assert_eq!(queue.events(), 80, "the next is not taken for the one that is done");
     }
 
     #[test]
