@@ -10,9 +10,12 @@ use crate::{
     node::Event,
     protocol::{ChannelName, EventData, SocketId},
 };
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer as _,
+    de::{IgnoredAny, SeqAccess, Visitor},
+};
 use serde_json::{Map, Value, value::RawValue};
-use std::{borrow::Cow, collections::HashSet};
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 /// An event as it is sent; what is wrong with a member is said by its name.
 #[derive(Deserialize)]
@@ -183,6 +186,48 @@ fn member<'a, T: Deserialize<'a>>(
         .map_err(|_| ApiError::bad_request(rule))
 }
 
+/// Reads an array of texts. What lies behind the first `max` is counted and never made a text, so a
+/// body full of them costs little more than its bytes.
+fn texts(raw: Option<&RawValue>, max: usize, rule: &str) -> Result<Option<Vec<String>>, ApiError> {
+    let Some(raw) = raw else { return Ok(None) };
+    let mut json = serde_json::Deserializer::from_str(raw.get());
+    match json.deserialize_any(Texts { max }) {
+        Ok((_, count)) if max < count => {
+            Err(ApiError::bad_request(format!("{rule}: there are {count}")))
+        }
+        Ok((texts, _)) => Ok(Some(texts)),
+        Err(_) => Err(ApiError::bad_request(rule)),
+    }
+}
+
+/// Reads the first texts of an array, and how many values there are.
+struct Texts {
+    max: usize,
+}
+
+impl<'de> Visitor<'de> for Texts {
+    type Value = (Vec<String>, usize);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of texts")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Self::Value, A::Error> {
+        let mut texts = Vec::new();
+        while texts.len() < self.max {
+            match values.next_element()? {
+                Some(text) => texts.push(text),
+                None => break,
+            }
+        }
+        let mut count = texts.len();
+        while values.next_element::<IgnoredAny>()?.is_some() {
+            count += 1;
+        }
+        Ok((texts, count))
+    }
+}
+
 fn parse_name(raw: Option<&RawValue>, max: usize) -> Result<Cow<'_, str>, ApiError> {
     let rule = format!("name is required: text of 1 to {max} characters");
     let name: Option<String> = member(raw, &rule)?;
@@ -218,7 +263,7 @@ fn parse_channels(
             return Err(ApiError::bad_request("An event of a batch names one channel, in channel"));
         }
         Channels::One => None,
-        Channels::Many => member::<Vec<String>>(body.channels, &many_rule)?,
+        Channels::Many => texts(body.channels, max, &many_rule)?,
     };
     let names = match many {
         Some(names) => names,
@@ -231,9 +276,6 @@ fn parse_channels(
                 "channel or channels is required: a channel name, or an array of them"
             }
         }));
-    }
-    if max < names.len() {
-        return Err(ApiError::bad_request(format!("{many_rule}: there are {}", names.len())));
     }
     let mut seen = HashSet::with_capacity(names.len());
     let parsed = names.iter().map(|name| parse_channel(name, config));
@@ -311,6 +353,8 @@ mod tests {
             (r#"{"name":"e","channels":[],"data":"1"}"#, "channel"),
             (r#"{"name":"e","channels":"a","data":"1"}"#, "channels"),
             (r#"{"name":"e","channels":["a","b","c","d"],"data":"1"}"#, "channels"),
+            (r#"{"name":"e","channels":["a","b","c",4,5],"data":"1"}"#, "there are 5"),
+            (r#"{"name":"e","channels":["a",4],"data":"1"}"#, "channels"),
             (r#"{"name":"e","channels":["a","b c"],"data":"1"}"#, "channel"),
             (r#"{"name":"e","channel":"a","data":"1","socket_id":"x"}"#, "socket_id"),
             (r#"{"name":"e","channel":"a","data":"1","socket_id":5}"#, "socket_id"),
