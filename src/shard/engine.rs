@@ -66,8 +66,6 @@ pub struct Engine {
     pub(super) unread: VecDeque<u32>,
     /// What may still be read in this turn, in bytes.
     pub(super) readable: usize,
-    /// Until when this turn may read.
-    pub(super) reads_until: Instant,
     /// Whether the poller is to be asked.
     has_news: bool,
     ready: Vec<Ready>,
@@ -86,12 +84,10 @@ pub struct Engine {
 
 /// Connections flushed in one slice: about what keeps everybody else waiting for 0.15 ms.
 const SLICE: usize = 64;
-/// What one read takes from a socket, in bytes: a millisecond's worth of small messages.
-const READ_BUFFER: usize = 16 * 1024;
+/// What one read takes from a socket, in bytes.
+const READ_BUFFER: usize = 64 * 1024;
 /// What is read from all sockets in one turn, in bytes: some milliseconds' worth of messages.
 const READ_PER_TURN: usize = 256 * 1024;
-/// How long a turn reads at most, whatever it reads.
-const READ_TIME: Duration = Duration::from_millis(2);
 
 impl Engine {
     /// A shard without connections. To be made on the thread that will run it.
@@ -118,7 +114,6 @@ impl Engine {
             batch: VecDeque::new(),
             unread: VecDeque::new(),
             readable: 0,
-            reads_until: now,
             has_news: true,
             ready: Vec::new(),
             buffer: vec![0; READ_BUFFER].into(),
@@ -186,7 +181,6 @@ impl Engine {
         // What clients say may make deliveries: those that wait are handed out first.
         if !self.node.is_busy() {
             self.readable = READ_PER_TURN;
-            self.reads_until = Instant::now() + READ_TIME;
             self.read_unread();
             if std::mem::take(&mut self.has_news) {
                 self.take_news();

@@ -20,7 +20,6 @@ use crate::{
 use std::{
     io::{ErrorKind, Read},
     sync::Arc,
-    time::Instant,
 };
 
 /// Reads from one socket in one turn; what is left waits for the next. A second one finds the end
@@ -80,10 +79,6 @@ impl Engine {
             }
         }
         self.buffer = buffer;
-        // Whatever it was that took so long: what was said, or the end of many subscriptions.
-        if self.reads_until <= Instant::now() {
-            self.readable = 0;
-        }
     }
 
     /// Remembers that there may be more to read. A blocked connection is listed when it is not
