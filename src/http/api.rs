@@ -7,7 +7,7 @@ use super::{
     reply::{ApiError, Reply, ok},
 };
 use crate::{hub::Hub, protocol::ChannelName};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// The attributes that a query asks for, each of which must be known.
 fn info<'a>(head: &'a Authenticated, known: &[&str]) -> Result<Vec<&'a str>, ApiError> {
@@ -51,20 +51,22 @@ impl Http {
             counts_are_on(hub)?;
         }
         let occupied = self.node.channels(hub, prefix).await?;
-        let channels: Map<String, Value> = occupied
-            .into_iter()
-            .map(|(name, counts)| {
-                let mut attributes = Map::new();
-                if users && name.is_presence() {
-                    attributes.insert("user_count".into(), counts.users.into());
-                }
-                if subscriptions && !name.is_presence() {
-                    attributes.insert("subscription_count".into(), counts.subscriptions.into());
-                }
-                (name.to_string(), Value::Object(attributes))
-            })
-            .collect();
-        Ok(ok(json!({ "channels": channels }).to_string()))
+        // There may be a hundred thousand, and meanwhile this thread delivers nothing: they are
+        // written at once. A channel's name has nothing in it that JSON escapes.
+        let mut body = String::from(r#"{"channels":{"#);
+        for (at, (name, counts)) in occupied.iter().enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            let attribute = if name.is_presence() {
+                users.then(|| format!(r#""user_count":{}"#, counts.users))
+            } else {
+                subscriptions.then(|| format!(r#""subscription_count":{}"#, counts.subscriptions))
+            };
+            body.extend([comma, "\"", name.as_str(), "\":{"]);
+            body.extend(attribute);
+            body.push('}');
+        }
+        body.push_str("}}");
+        Ok(ok(body))
     }
 
     /// `GET /apps/{id}/channels/{channel}`.
