@@ -166,6 +166,7 @@ async fn u10_a_watcher_is_told_who_is_there_and_who_is_not() {
     let server = Settings::new().start().await;
     let (mut a, mut b) = (server.client().await, server.client().await);
     b.sign_in(r#"{"id":"b"}"#).await;
+    everybody_knows_of_b(&server).await;
     a.sign_in(r#"{"id":"a","watchlist":["b","c"]}"#).await;
     let message = a.next().await;
     assert_eq!(message.as_object().unwrap().len(), 2, "no channel: {message}");
@@ -247,6 +248,13 @@ async fn is_refused_the_inbox(client: &mut Client) {
 async fn terminate(server: &Server, user_id: &str) {
     let reply = server.post(&format!("users/{user_id}/terminate_connections"), &json!({})).await;
     assert_eq!((reply.status, reply.json()), (200, json!({})));
+}
+
+/// Waits until a watcher was told that b is online: where there are several nodes, that takes a moment.
+async fn everybody_knows_of_b(server: &Server) {
+    let mut watcher = server.client().await;
+    watcher.sign_in(r#"{"id":"watcher","watchlist":["b"]}"#).await;
+    while inner(&watcher.next().await)["events"][0]["name"] != "online" {}
 }
 
 /// Expects one change of users that are watched, their ids in any order.

@@ -69,6 +69,9 @@ async fn the_users_of_a_killed_node_are_told_offline_once() {
     let mut group = Group::of(2).await;
     let watcher = Listener::of(&group.nodes[0]).await;
     watcher.sign_in(&json!({ "id": "w", "watchlist": ["ann", "bob"] }));
+    watcher
+        .until("both are offline at first", HEALED, |_| told(&watcher, "offline").len() == 2)
+        .await;
     let (ann, bob) = (Listener::of(&group.nodes[1]).await, Listener::of(&group.nodes[1]).await);
     ann.sign_in(&json!({ "id": "ann" }));
     bob.sign_in(&json!({ "id": "bob" }));
