@@ -9,7 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What Redis said to the publishes of the last while: topics, with their highest sequence.
+/// What Redis said to the publishes of the last while: topics, with their highest sequence. No more
+/// are remembered than this node published to in two windows.
 #[derive(Debug)]
 pub(super) struct Accepted(Mutex<Windows>);
 
@@ -51,7 +52,7 @@ impl Accepted {
         let mut reached = windows.before.clone();
         for (topic, sequence) in &windows.current {
             let highest = reached.entry(topic.clone()).or_default();
-            *highest = sequence.max(highest).to_owned();
+            *highest = (*highest).max(*sequence);
         }
         reached
     }

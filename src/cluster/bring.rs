@@ -19,6 +19,7 @@ use std::{sync::Arc, time::Instant};
 const PER_ROUND: usize = 512;
 
 impl Manager {
+    /// Has Redis know how far the channels had come that this node has, or has published to.
     pub(super) fn bring(&self) {
         let Some(connection) = self.connection.clone() else { return };
         let mut reached = self.shared.accepted.reached(Instant::now());
