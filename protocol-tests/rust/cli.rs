@@ -75,6 +75,24 @@ async fn a_broken_configuration_exits_2_with_one_line_that_names_file_line_and_k
 }
 
 #[tokio::test]
+async fn every_fault_has_a_line_of_its_own() {
+    let directory = Directory::new();
+    directory.write("config.toml", "[server]\nport = 70000\nprot = 1\n[log]\nlevel = \"loud\"\n");
+    let environment = [("REVERB_SCALING_ENABLED", "yes"), ("CAMPANILE_SERVER__SHARDS", "many")];
+    for command in ["start", "check"] {
+        let mut process = Process::spawn_with(&[command], directory.path(), &environment);
+        assert_eq!(process.exit_code().await, Some(2), "{}", process.output());
+        let said = process.stream("err");
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines.len(), 5, "{said}");
+        for named in ["config.toml:2", "config.toml:3", "config.toml:5", "REVERB_SC", "__SHARDS"] {
+            assert_eq!(lines.iter().filter(|line| line.contains(named)).count(), 1, "{said}");
+        }
+        assert!(lines.iter().all(|line| line.starts_with("campanile: ")), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_of_an_app_that_nobody_knows_is_named_with_its_line() {
     let directory = Directory::new();
     let text = Settings::new().toml();

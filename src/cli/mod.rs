@@ -104,9 +104,12 @@ pub fn main() -> ExitCode {
 }
 
 impl ConfigArgs {
-    /// Loads the configuration, or says in one line what is wrong with it.
+    /// Loads the configuration, or says in a line for each fault what is wrong with it.
     fn load(&self, flags: Flags) -> Result<Loaded, ExitCode> {
-        self.read(flags).map_err(|error| fail(EXIT_USAGE, error))
+        self.read(flags).map_err(|error| {
+            error.lines().for_each(|line| say_error(format_args!("campanile: {line}")));
+            ExitCode::from(EXIT_USAGE)
+        })
     }
 
     /// Reads the configuration as it is written now.

@@ -4,8 +4,9 @@ use super::{
     AppConfig, Config,
     app::DEVELOPMENT,
     draft::Draft,
+    error::{ConfigError, all},
     key::Key,
-    origin::{ConfigError, Origin},
+    origin::Origin,
 };
 use std::net::IpAddr;
 use toml::Value;
@@ -20,15 +21,11 @@ pub(super) fn complete(draft: &mut Draft, count: usize) -> Result<(), ConfigErro
             draft.set(first.child(name), Value::String(value.to_owned()), Origin::Default);
         }
     }
-    for app in (0..count).map(|index| Key::new("apps").item(index)) {
-        for (name, _) in DEVELOPMENT {
-            let key = app.child(name);
-            if draft.setting(&key).is_none() {
-                return Err(missing(draft, &app, key));
-            }
-        }
-    }
-    Ok(())
+    let apps = (0..count).map(|index| Key::new("apps").item(index));
+    let keys = apps.flat_map(|app| DEVELOPMENT.map(|(name, _)| (app.clone(), app.child(name))));
+    all(keys.map(|(app, key)| {
+        if draft.setting(&key).is_some() { Ok(()) } else { Err(missing(draft, &app, key)) }
+    }))
 }
 
 /// Where the missing `key` of `app` belongs: the app's table in the file, or the variable beside

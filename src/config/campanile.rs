@@ -3,8 +3,8 @@
 use super::{
     convert,
     draft::Draft,
+    error::{ConfigError, all},
     key::{Key, PREFIX},
-    origin::ConfigError,
     schema::{Node, Schema, unknown},
     variables::Variables,
 };
@@ -19,7 +19,7 @@ pub(super) fn read(
     schema: &Schema,
     draft: &mut Draft,
 ) -> Result<(), ConfigError> {
-    for name in variables.names(PREFIX) {
+    all(variables.names(PREFIX).map(|name| {
         let origin = variables.origin(name);
         let key = Key::from_variable(&name[PREFIX.len()..]);
         let Some(Node::Leaf(kind)) = schema.node(&key.pattern()) else {
@@ -29,8 +29,8 @@ pub(super) fn read(
         let value =
             convert::to_kind(kind, value).map_err(|rule| ConfigError::key(&origin, &key, rule))?;
         draft.set(key, value, origin);
-    }
-    Ok(())
+        Ok(())
+    }))
 }
 
 /// What to say of a variable that names no key. The indexes of the one that was meant are taken

@@ -1,10 +1,7 @@
 //! What was written so far, by key, and where: the layers fold into one draft, the later over the
 //! earlier.
 
-use super::{
-    key::Key,
-    origin::{ConfigError, Origin},
-};
+use super::{error::ConfigError, key::Key, origin::Origin};
 use std::{collections::BTreeMap, fmt};
 use toml::{Table, Value};
 

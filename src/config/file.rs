@@ -2,8 +2,9 @@
 
 use super::{
     draft::Draft,
+    error::{ConfigError, Faults},
     key::Key,
-    origin::{ConfigError, Origin},
+    origin::Origin,
     schema::{Node, Schema, in_order},
 };
 use toml::{
@@ -23,7 +24,9 @@ pub(super) fn read(
     draft: &mut Draft,
 ) -> Result<(), ConfigError> {
     let table = DeTable::parse(text).map_err(|error| syntax_error(file, text, &error))?;
-    Reader { file, text, schema, draft }.section(&Key::default(), table.get_ref())
+    let mut reader = Reader { file, text, schema, draft, faults: Faults::default() };
+    reader.section(&Key::default(), table.get_ref());
+    reader.faults.result()
 }
 
 fn syntax_error(file: &str, text: &str, error: &toml::de::Error) -> ConfigError {
@@ -49,15 +52,16 @@ struct Reader<'a> {
     text: &'a str,
     schema: &'a Schema,
     draft: &'a mut Draft,
+    faults: Faults,
 }
 
 impl Reader<'_> {
-    fn section(&mut self, section: &Key, table: &DeTable<'_>) -> Result<(), ConfigError> {
+    fn section(&mut self, section: &Key, table: &DeTable<'_>) {
         for (name, value) in in_order(table) {
             let origin = self.origin(name.span().start);
-            self.entry(section.child(name.get_ref()), value, origin)?;
+            let entry = self.entry(section.child(name.get_ref()), value, origin);
+            self.faults.take(entry);
         }
-        Ok(())
     }
 
     fn entry(
@@ -73,7 +77,10 @@ impl Reader<'_> {
                 self.draft.set(key, value, origin);
                 Ok(())
             }
-            (Some(Node::Section), DeValue::Table(table)) => self.section(&key, table),
+            (Some(Node::Section), DeValue::Table(table)) => {
+                self.section(&key, table);
+                Ok(())
+            }
             (Some(Node::Section), _) => Err(ConfigError::key(&origin, key, "must be a table")),
             (Some(Node::Sections), DeValue::Array(items)) => self.sections(&key, items, &origin),
             (Some(Node::Sections), _) => {
@@ -99,7 +106,7 @@ impl Reader<'_> {
                 return Err(ConfigError::key(&origin, key, "must be a table"));
             };
             self.draft.begin(key.clone(), origin);
-            self.section(&key, table)?;
+            self.section(&key, table);
         }
         Ok(())
     }

@@ -1,8 +1,16 @@
 //! Folds the layers into one configuration: defaults, file, environment, flags.
 
 use super::{
-    Config, ConfigError, apps, campanile, dotenv, draft::Draft, file, key::Key, origin::Origin,
-    relations, reverb, schema::Schema, soketi, unsupported, values, variables::Variables,
+    Config, ConfigError, apps, campanile, dotenv,
+    draft::Draft,
+    error::{Faults, all},
+    file,
+    key::Key,
+    origin::Origin,
+    relations, reverb,
+    schema::Schema,
+    soketi, unsupported, values,
+    variables::Variables,
 };
 use std::{
     collections::BTreeMap,
@@ -86,42 +94,64 @@ impl Loaded {
 ///
 /// When a named file cannot be read, or when anything that is written is unknown, of the wrong
 /// kind, out of its range, in contradiction to something else, or not supported by this version.
-/// The error says where, and which rule.
+/// The error says where, and which rule, for everything that is wrong.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let schema = Schema::new();
     let (mut draft, mut notes, mut files) = (Draft::default(), Vec::new(), Vec::new());
-    if let Some(source) = Source::find(sources.file.as_deref(), &sources.dir, "config.toml")? {
+    let mut faults = Faults::default();
+    let file = Source::find(sources.file.as_deref(), &sources.dir, "config.toml");
+    faults.take(file.and_then(|file| {
+        let Some(source) = file else { return Ok(()) };
         file::read(&source.name, &source.text, &schema, &mut draft)?;
         files.push(source.path);
-    }
-    let variables = read_variables(sources, &mut files)?;
-    unsupported::refuse_variables(&variables)?;
-    soketi::read(&variables, &mut draft, &mut notes)?;
-    reverb::read(&variables, &mut draft, &mut notes)?;
-    campanile::read(&variables, &schema, &mut draft)?;
+        Ok(())
+    }));
+    let variables = faults.take(read_variables(sources, &mut files)).unwrap_or_default();
+    faults.take(unsupported::refuse_variables(&variables));
+    faults.take(soketi::read(&variables, &mut draft, &mut notes));
+    faults.take(reverb::read(&variables, &mut draft, &mut notes));
+    faults.take(campanile::read(&variables, &schema, &mut draft));
     read_flags(&sources.flags, &mut draft, &mut notes);
-    unsupported::refuse_without_redis(&variables, &draft)?;
+    if faults.is_empty() {
+        faults.take(unsupported::refuse_without_redis(&variables, &draft));
+    }
     soketi::note_port(&variables, &draft, &mut notes);
-    let (config, confined) = settle(&mut draft, &mut notes)?;
+    let (config, confined) = settle(&mut draft, &mut notes, faults)?;
     Ok(Loaded { config, notes, files, draft, confined })
 }
 
-/// Checks `draft` as a whole and makes the configuration of it. True if the host became loopback.
-fn settle(draft: &mut Draft, notes: &mut Vec<String>) -> Result<(Config, bool), ConfigError> {
-    unsupported::refuse_keys(draft)?;
+/// Checks `draft` as a whole and makes the configuration of it, unless there are `faults` already.
+/// True if the host became loopback.
+fn settle(
+    draft: &mut Draft,
+    notes: &mut Vec<String>,
+    mut faults: Faults,
+) -> Result<(Config, bool), ConfigError> {
+    // Of values that could not be read it can't be said that they are missing.
+    if faults.is_empty() {
+        faults.take(lists_are_whole(draft, notes));
+    }
+    faults.take(unsupported::refuse_keys(draft));
+    faults.take(values::check(draft));
+    faults.result()?;
+    let mut config = to_config(draft)?;
+    faults.take(relations::check(&config, draft));
+    let confined = faults.take(apps::confine(&mut config, draft)).unwrap_or_default();
+    faults.result()?;
+    Ok((config, confined))
+}
+
+/// Sees to it that no app and no webhook is missing between others, and that each app says who it
+/// is.
+fn lists_are_whole(draft: &mut Draft, notes: &mut Vec<String>) -> Result<(), ConfigError> {
     let apps = Key::new("apps");
     let count = draft.count(&apps)?;
     relations::make_room(draft, count, notes);
     let count = draft.count(&apps)?;
-    apps::complete(draft, count)?;
-    for index in 0..count {
-        draft.count(&apps.item(index).child("webhooks"))?;
-    }
-    values::check(draft)?;
-    let mut config = to_config(draft)?;
-    relations::check(&config, draft)?;
-    let confined = apps::confine(&mut config, draft)?;
-    Ok((config, confined))
+    let complete = apps::complete(draft, count);
+    let webhooks = (0..count).map(|index| apps.item(index).child("webhooks"));
+    let whole = all(webhooks.map(|list| draft.count(&list)));
+    all([complete, whole])
 }
 
 /// What was written, over the defaults.

@@ -3,7 +3,7 @@
 //! [`load`] folds four layers into one [`Config`]: the built-in defaults, `config.toml`, the
 //! environment with its `.env` file, and the flags. The environment speaks three languages: our own
 //! `CAMPANILE_*`, then Reverb's, then soketi's. Whatever is unknown, out of range or contradictory
-//! is a [`ConfigError`] of one line that names the place and the rule. [`Loaded::effective_toml`]
+//! is in the [`ConfigError`], a line for each fault that names the place and the rule. [`Loaded::effective_toml`]
 //! tells the origin of every value.
 //!
 //! Everything that is written goes through a `draft`, which keeps each value with its origin; the
@@ -21,6 +21,7 @@ mod changes;
 mod convert;
 mod dotenv;
 mod draft;
+mod error;
 mod file;
 mod key;
 mod load;
@@ -43,8 +44,8 @@ mod webhooks;
 
 pub use app::{AppConfig, ClientEvents, WebhookConfig, WebhookEvent};
 pub use changes::{ChangedApp, Changes};
+pub use error::ConfigError;
 pub use load::{Flags, Loaded, Sources, load};
-pub use origin::ConfigError;
 pub use redis::{RedisTarget, RedisUrl, Topology};
 pub use secret::Secret;
 pub use settings::{

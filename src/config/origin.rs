@@ -1,4 +1,4 @@
-//! Where a value was written, and what is wrong with it.
+//! Where a value was written.
 
 use std::fmt;
 
@@ -36,6 +36,15 @@ impl Origin {
         }
     }
 
+    /// The layer, and the line in the file.
+    pub(super) fn order(&self) -> (u8, usize) {
+        let line = match self {
+            Self::File { line, .. } => *line,
+            Self::Default | Self::Environment { .. } | Self::Flag(_) => 0,
+        };
+        (self.rank(), line)
+    }
+
     /// The name of the environment variable, if it is one.
     pub(super) fn variable(&self) -> Option<&str> {
         match self {
@@ -68,35 +77,3 @@ impl fmt::Display for Origin {
         }
     }
 }
-
-/// Why the configuration cannot be used: where, which key, and the rule that it breaks, in one
-/// line.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ConfigError {
-    place: String,
-    key: Option<String>,
-    rule: String,
-}
-
-impl ConfigError {
-    /// `key` at `origin` breaks `rule`.
-    pub(super) fn key(origin: &Origin, key: impl fmt::Display, rule: impl Into<String>) -> Self {
-        Self { place: origin.to_string(), key: Some(key.to_string()), rule: rule.into() }
-    }
-
-    /// Something at `place` that is no value of a key breaks `rule`.
-    pub(super) fn at(place: impl fmt::Display, rule: impl Into<String>) -> Self {
-        Self { place: place.to_string(), key: None, rule: rule.into() }
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.key {
-            Some(key) => write!(f, "{}: {key}: {}", self.place, self.rule),
-            None => write!(f, "{}: {}", self.place, self.rule),
-        }
-    }
-}
-
-impl std::error::Error for ConfigError {}

@@ -3,8 +3,8 @@
 use super::{
     convert::{Convert, boolean},
     draft::Draft,
+    error::{ConfigError, Faults},
     key::Key,
-    origin::ConfigError,
     schema::unknown,
     unsupported,
     variables::Variables,
@@ -72,13 +72,13 @@ pub(super) fn apply(
     draft: &mut Draft,
     notes: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
-    apply_all(peers, variables, draft, notes)?;
+    let applied = apply_all(peers, variables, draft, notes);
     let known = || peers.iter().map(|peer| peer.name).chain(unsupported::variables());
     for name in variables.names(family).filter(|name| known().all(|known| known != *name)) {
         let unknown = unknown("variable", name, known());
         notes.push(format!("{} has no effect: {unknown}", variables.origin(name)));
     }
-    Ok(())
+    applied
 }
 
 /// Writes what the variables of `peers` say into `draft`, and notes what has no effect.
@@ -92,12 +92,14 @@ pub(super) fn apply_all(
     draft: &mut Draft,
     notes: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
+    let mut faults = Faults::default();
     for peer in peers {
         if let Some(value) = variables.set(peer.name) {
-            notes.extend(apply_one(peer, value, variables, draft)?);
+            let note = faults.take(apply_one(peer, value, variables, draft));
+            notes.extend(note.flatten());
         }
     }
-    Ok(())
+    faults.result()
 }
 
 /// Whether the switch `name`, which is about `key`, is on.

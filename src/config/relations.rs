@@ -3,8 +3,9 @@
 use super::{
     AppConfig, Config, RedisConfig, ServerConfig,
     draft::Draft,
+    error::{ConfigError, Faults},
     key::Key,
-    origin::{ConfigError, Origin},
+    origin::Origin,
     webhooks,
 };
 use std::collections::BTreeMap;
@@ -22,20 +23,23 @@ fn app_key(index: usize, name: &str) -> Key {
 pub(super) fn check(config: &Config, draft: &Draft) -> Result<(), ConfigError> {
     let Config { server, connection, apps, redis, .. } = config;
     let outbox = (Key::new(OUTBOX), connection.max_outbox_bytes);
-    at_least(draft, outbox.clone(), (Key::new(MESSAGE), connection.max_message_bytes))?;
-    tls_is_whole(draft, server)?;
+    let mut faults = Faults::default();
+    let message = (Key::new(MESSAGE), connection.max_message_bytes);
+    faults.take(at_least(draft, outbox.clone(), message));
+    faults.take(tls_is_whole(draft, server));
     for (index, app) in apps.iter().enumerate() {
         let event = (app_key(index, "max_event_bytes"), app.max_event_bytes);
-        at_least(draft, (Key::new(REQUEST), server.max_request_bytes), event)?;
+        faults.take(at_least(draft, (Key::new(REQUEST), server.max_request_bytes), event));
         // Otherwise an event would be accepted that closes everyone who is to get it.
         let event = (app_key(index, "max_event_bytes"), app.max_event_bytes);
-        at_least(draft, outbox.clone(), event)?;
-        tls_can_be_told(draft, server, app_key(index, "tls_only"), app.tls_only)?;
-        webhooks::are_complete(draft, &app_key(index, "webhooks"), &app.webhooks)?;
+        faults.take(at_least(draft, outbox.clone(), event));
+        faults.take(tls_can_be_told(draft, server, app_key(index, "tls_only"), app.tls_only));
+        faults.take(webhooks::are_complete(draft, &app_key(index, "webhooks"), &app.webhooks));
     }
-    ca_is_used(draft, redis)?;
-    distinct(draft, apps, "id", |app| &app.id)?;
-    distinct(draft, apps, "key", |app| &app.key)
+    faults.take(ca_is_used(draft, redis));
+    faults.take(distinct(draft, apps, "id", |app| &app.id));
+    faults.take(distinct(draft, apps, "key", |app| &app.key));
+    faults.result()
 }
 
 /// A certificate is of no use without its key, nor a key without its certificate.

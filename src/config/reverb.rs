@@ -3,8 +3,8 @@
 use super::{
     convert::{Convert, accept_from, boolean, integer, limit, list, text},
     draft::Draft,
+    error::{ConfigError, all},
     key::Key,
-    origin::ConfigError,
     peer::{Peer, apply, ignored, sets, silent},
     redis,
     variables::Variables,
@@ -54,8 +54,11 @@ pub(super) fn read(
     draft: &mut Draft,
     notes: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
-    apply("REVERB_", PEERS, variables, draft, notes)?;
-    rate_limiting(variables, draft, notes)?;
+    let applied = all([
+        apply("REVERB_", PEERS, variables, draft, notes),
+        rate_limiting(variables, draft, notes),
+        redis::read_laravel(variables, draft, notes),
+    ]);
     let accept = "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM";
     if variables.set(accept) == Some("all") {
         let origin = variables.origin(accept);
@@ -63,7 +66,7 @@ pub(super) fn read(
             "{origin} sets apps[0].client_events to members: only subscribers of a channel may send client events to it"
         ));
     }
-    redis::read_laravel(variables, draft, notes)
+    applied
 }
 
 /// What the rate limit is made of: the variable, the key that it sets, and what Reverb has by

@@ -3,8 +3,8 @@
 use super::{
     convert::{boolean, client_messages, integer, kilobytes, limit, milliseconds, text},
     draft::Draft,
+    error::{ConfigError, all},
     key::Key,
-    origin::ConfigError,
     peer::{Peer, apply, ignored, is_true, nearly, sets, silent},
     redis,
     variables::Variables,
@@ -156,13 +156,15 @@ pub(super) fn read(
     draft: &mut Draft,
     notes: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
-    apply("SOKETI_", PEERS, variables, draft, notes)?;
-    debug(variables, draft)?;
-    metrics(variables, draft)?;
-    authorized_connections(variables, draft)?;
-    redis::read_soketi(variables, draft, notes)?;
-    let is_batching = is_true(BATCHING, &Key::new(BATCH_MS), variables)?;
-    webhooks::read_soketi(variables, is_batching, draft)
+    all([
+        apply("SOKETI_", PEERS, variables, draft, notes),
+        debug(variables, draft),
+        metrics(variables, draft),
+        authorized_connections(variables, draft),
+        redis::read_soketi(variables, draft, notes),
+        is_true(BATCHING, &Key::new(BATCH_MS), variables)
+            .and_then(|is_batching| webhooks::read_soketi(variables, is_batching, draft)),
+    ])
 }
 
 /// `SOKETI_DEBUG` makes the log talkative.

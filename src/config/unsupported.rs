@@ -2,7 +2,12 @@
 //!
 //! Whoever builds one of these parts deletes its lines here.
 
-use super::{draft::Draft, key::Key, origin::ConfigError, variables::Variables};
+use super::{
+    draft::Draft,
+    error::{ConfigError, all},
+    key::Key,
+    variables::Variables,
+};
 use toml::Value;
 
 const RULE: &str = "is not supported by this version of Campanile";
@@ -35,12 +40,12 @@ pub(super) fn variables() -> impl Iterator<Item = &'static str> {
 
 /// Refuses variables that ask for what this version cannot do.
 pub(super) fn refuse_variables(variables: &Variables) -> Result<(), ConfigError> {
-    for (name, harmless, what) in VARIABLES {
+    all(VARIABLES.iter().map(|(name, harmless, what)| {
         if variables.set(name).is_some_and(|value| !harmless.contains(&value)) {
             return Err(ConfigError::at(variables.origin(name), format!("{what} {RULE}")));
         }
-    }
-    Ok(())
+        Ok(())
+    }))
 }
 
 /// Refuses variables that ask for Redis where `draft` knows of none.
@@ -63,11 +68,11 @@ pub(super) fn refuse_without_redis(
 
 /// Refuses keys that ask for what this version cannot do.
 pub(super) fn refuse_keys(draft: &Draft) -> Result<(), ConfigError> {
-    for (key, setting) in draft.settings() {
+    all(draft.settings().map(|(key, setting)| {
         let empty = setting.value == Value::String(String::new());
         if KEYS.contains(&key.pattern().as_str()) && !empty {
             return Err(ConfigError::key(&setting.origin, key, RULE));
         }
-    }
-    Ok(())
+        Ok(())
+    }))
 }

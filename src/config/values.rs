@@ -1,7 +1,11 @@
 //! The rules for single values: ranges, choices, and the form of texts. Some texts get their proper
 //! form on the way.
 
-use super::{draft::Draft, origin::ConfigError, redis, webhooks};
+use super::{
+    draft::Draft,
+    error::{ConfigError, all},
+    redis, webhooks,
+};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use toml::Value;
@@ -74,11 +78,10 @@ const FORMS: [(&str, Form); 12] = [
 
 /// Checks every value of `draft` by itself, and gives it its proper form.
 pub(super) fn check(draft: &mut Draft) -> Result<(), ConfigError> {
-    for (key, setting) in draft.settings_mut() {
+    all(draft.settings_mut().map(|(key, setting)| {
         check_one(&key.pattern(), &mut setting.value)
-            .map_err(|rule| ConfigError::key(&setting.origin, key, rule))?;
-    }
-    Ok(())
+            .map_err(|rule| ConfigError::key(&setting.origin, key, rule))
+    }))
 }
 
 /// The rule that `value` breaks, if it breaks one.

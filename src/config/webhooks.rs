@@ -3,8 +3,9 @@
 use super::{
     WebhookConfig, WebhookEvent,
     draft::Draft,
+    error::{ConfigError, all},
     key::Key,
-    origin::{ConfigError, Origin},
+    origin::Origin,
     variables::Variables,
 };
 use hyper::{
@@ -86,7 +87,7 @@ pub(super) fn are_complete(
     list: &Key,
     webhooks: &[WebhookConfig],
 ) -> Result<(), ConfigError> {
-    for (index, webhook) in webhooks.iter().enumerate() {
+    all(webhooks.iter().enumerate().map(|(index, webhook)| {
         let section = list.item(index);
         let missing = |name: &str, rule: &str| {
             let key = section.child(name);
@@ -100,8 +101,8 @@ pub(super) fn are_complete(
         if webhook.events.is_empty() {
             return missing("events", "must name at least one event");
         }
-    }
-    Ok(())
+        Ok(())
+    }))
 }
 
 /// A webhook as soketi has it. Members that soketi does not know are ignored there and here.

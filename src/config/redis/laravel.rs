@@ -9,8 +9,8 @@ use super::{
 };
 use crate::config::{
     draft::Draft,
+    error::ConfigError,
     key::Key,
-    origin::ConfigError,
     peer::{Peer, apply_all, ignored, is_true},
     variables::Variables,
 };

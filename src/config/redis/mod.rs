@@ -11,7 +11,7 @@ pub(super) use parse::parse;
 pub(super) use soketi::read as read_soketi;
 
 use super::{
-    Secret, draft::Draft, key::Key, origin::ConfigError, settings::RedisConfig,
+    Secret, draft::Draft, error::ConfigError, key::Key, settings::RedisConfig,
     values::redis_prefix, variables::Variables,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};

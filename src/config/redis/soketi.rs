@@ -8,8 +8,8 @@ use super::{
 use crate::config::{
     Secret,
     draft::Draft,
+    error::ConfigError,
     key::Key,
-    origin::ConfigError,
     peer::{Peer, apply_all, ignored, is_true},
     variables::Variables,
 };

@@ -125,8 +125,11 @@ fn an_app_says_who_it_is() {
     let file = Setup::default().file("[server]\nport = 1\n[[apps]]\nid = \"1\"\nkey = \"k\"");
     assert_eq!(file.error(), "config.toml:3: apps[0].secret: is required");
     let second = with_app().env("CAMPANILE_APPS__1__TLS_ONLY", "true");
-    assert_eq!(
-        second.error(),
-        "environment CAMPANILE_APPS__1__ID: apps[1].id: is required beside CAMPANILE_APPS__1__TLS_ONLY"
-    );
+    let missing = |name: &str, key: &str| {
+        format!(
+            "environment CAMPANILE_APPS__1__{name}: apps[1].{key}: is required beside CAMPANILE_APPS__1__TLS_ONLY"
+        )
+    };
+    let all = [("ID", "id"), ("KEY", "key"), ("SECRET", "secret")];
+    assert_eq!(second.error(), all.map(|(name, key)| missing(name, key)).join(" | "));
 }

@@ -8,6 +8,7 @@ mod redis;
 mod reverb;
 mod rules;
 mod sample;
+mod several;
 mod soketi;
 mod webhooks;
 

@@ -70,7 +70,8 @@ fn a_missing_credential_is_named() {
     let setup = Setup::default().env("REVERB_APP_KEY", "k");
     assert_eq!(
         setup.error(),
-        "environment REVERB_APP_ID: apps[0].id: is required beside REVERB_APP_KEY"
+        "environment REVERB_APP_ID: apps[0].id: is required beside REVERB_APP_KEY | \
+         environment REVERB_APP_SECRET: apps[0].secret: is required beside REVERB_APP_KEY"
     );
 }
 

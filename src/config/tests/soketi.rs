@@ -36,7 +36,8 @@ fn a_missing_credential_is_named() {
     let setup = Setup::default().env("SOKETI_DEFAULT_APP_KEY", "k");
     assert_eq!(
         setup.error(),
-        "environment SOKETI_DEFAULT_APP_ID: apps[0].id: is required beside SOKETI_DEFAULT_APP_KEY"
+        "environment SOKETI_DEFAULT_APP_ID: apps[0].id: is required beside SOKETI_DEFAULT_APP_KEY | \
+         environment SOKETI_DEFAULT_APP_SECRET: apps[0].secret: is required beside SOKETI_DEFAULT_APP_KEY"
     );
 }
 

@@ -1,0 +1,153 @@
+//! What is wrong with a configuration, place by place.
+
+use super::origin::Origin;
+use std::fmt;
+
+/// Why the configuration cannot be used: for each fault where it is, which key, and the rule that
+/// it breaks. There is at least one.
+///
+/// `Display` writes them on one line, for a log; [`lines`](Self::lines) writes one line for each.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ConfigError(Vec<Fault>);
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Fault {
+    place: String,
+    key: Option<String>,
+    rule: String,
+    /// The layer, and the line in the file, in which order faults are told.
+    order: (u8, usize),
+}
+
+/// Faults that are listed. Whoever has more of them mends these first.
+const LISTED_MAX: usize = 20;
+
+impl ConfigError {
+    /// `key` at `origin` breaks `rule`.
+    pub(super) fn key(origin: &Origin, key: impl fmt::Display, rule: impl Into<String>) -> Self {
+        let (place, key) = (origin.to_string(), Some(key.to_string()));
+        Self(vec![Fault { place, key, rule: rule.into(), order: origin.order() }])
+    }
+
+    /// Something at `place` that is no value of a key breaks `rule`.
+    pub(super) fn at(place: impl fmt::Display, rule: impl Into<String>) -> Self {
+        let (place, rule) = (place.to_string(), rule.into());
+        Self(vec![Fault { place, key: None, rule, order: (0, 0) }])
+    }
+
+    /// One line for each fault, without control characters. Beyond twenty, the last line says how
+    /// many more there are.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let more = self.0.len().saturating_sub(LISTED_MAX);
+        let listed = self.0.iter().take(LISTED_MAX).map(|fault| printable(&fault.to_string()));
+        listed.chain((more > 0).then(|| format!("and {more} more")))
+    }
+}
+
+/// `text` with control characters written as escapes: names in it were chosen by others.
+fn printable(text: &str) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    text.chars().map(escape).collect()
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.key {
+            Some(key) => write!(f, "{}: {key}: {}", self.place, self.rule),
+            None => write!(f, "{}: {}", self.place, self.rule),
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.lines().collect::<Vec<_>>().join(" | "))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// The faults found so far, in steps that go on after one of them.
+#[derive(Debug, Default)]
+pub(super) struct Faults(Vec<Fault>);
+
+impl Faults {
+    /// Keeps the faults of `result`, and gives its value if there is one. Of several faults of one
+    /// value the first is kept: the others often follow from it.
+    pub(super) fn take<T>(&mut self, result: Result<T, ConfigError>) -> Option<T> {
+        let ConfigError(faults) = match result {
+            Ok(value) => return Some(value),
+            Err(error) => error,
+        };
+        for fault in faults {
+            let is_same = |known: &Fault| (&known.place, &known.key) == (&fault.place, &fault.key);
+            if fault.key.is_none() || !self.0.iter().any(is_same) {
+                self.0.push(fault);
+            }
+        }
+        None
+    }
+
+    /// Whether nothing was found so far.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Nothing, or what was found, in the order of the layers and of the lines.
+    ///
+    /// # Errors
+    ///
+    /// There was a fault.
+    pub(super) fn result(&mut self) -> Result<(), ConfigError> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        self.0.sort_by_key(|fault| fault.order);
+        Err(ConfigError(std::mem::take(&mut self.0)))
+    }
+}
+
+/// Does all of `steps`, and fails if one of them did.
+///
+/// # Errors
+///
+/// The faults of all steps.
+pub(super) fn all<T>(
+    steps: impl IntoIterator<Item = Result<T, ConfigError>>,
+) -> Result<(), ConfigError> {
+    let mut faults = Faults::default();
+    for step in steps {
+        faults.take(step);
+    }
+    faults.result()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(line: usize, key: &str) -> ConfigError {
+        ConfigError::key(&Origin::File { file: "f".to_owned(), line }, key, "is wrong")
+    }
+
+    #[test]
+    fn faults_are_told_in_the_order_of_their_lines_and_once_for_each_key() {
+        let error = all([Ok(()), Err(fault(3, "c")), Err(fault(1, "a")), Err(fault(3, "c"))]);
+        let lines: Vec<_> = error.unwrap_err().lines().collect();
+        assert_eq!(lines, ["f:1: a: is wrong", "f:3: c: is wrong"]);
+        assert_eq!(all([Ok(())]), Ok(()));
+    }
+
+    #[test]
+    fn a_long_list_is_cut_and_says_so() {
+        let error = all((0..25).map(|line| Err::<(), _>(fault(line, &line.to_string()))));
+        let lines: Vec<_> = error.unwrap_err().lines().collect();
+        assert_eq!((lines.len(), lines[20].as_str()), (21, "and 5 more"));
+    }
+
+    #[test]
+    fn a_name_that_somebody_chose_stays_on_its_line() {
+        let error = fault(1, "a\nb\u{1b}[31m").to_string();
+        assert_eq!(error, r"f:1: a\nb\u{1b}[31m: is wrong");
+    }
+}

@@ -1,0 +1,61 @@
+//! Several faults at once: all of them are told, and none that only follows from another.
+
+use super::{Setup, with_app};
+
+fn faults(setup: Setup) -> Vec<String> {
+    setup.error().split(" | ").map(str::to_owned).collect()
+}
+
+#[test]
+fn faults_of_all_layers_are_told_in_their_order() {
+    let setup = Setup::default()
+        .file("[server]\nprot = 1\nport = 70000\n[connection]\npong_timeout_s = \"x\"\n")
+        .dotenv("SOKETI_PORT=x\nREVERB_SERVER_PORT=y\nREVERB_SCALING_ENABLED=maybe")
+        .env("CAMPANILE_LOG__LEVEL", "loud")
+        .env("CAMPANILE_SERVER__PRT", "1");
+    let told = faults(setup);
+    for place in [
+        "config.toml:2: server.prot: unknown key",
+        "config.toml:3: server.port: must be from 0 to 65535",
+        "config.toml:5: connection.pong_timeout_s: must be an integer",
+        "environment SOKETI_PORT (.env)",
+        "environment REVERB_SCALING_ENABLED (.env)",
+        "environment CAMPANILE_LOG__LEVEL: log.level: must be one of",
+        "environment CAMPANILE_SERVER__PRT: unknown variable",
+    ] {
+        assert!(told.iter().any(|fault| fault.starts_with(place)), "{place} in {told:?}");
+    }
+    let lines: Vec<_> = told.iter().filter(|fault| fault.starts_with("config.toml:")).collect();
+    assert!(lines.is_sorted(), "{lines:?}");
+}
+
+#[test]
+fn what_follows_from_another_fault_is_not_told() {
+    // The app has a secret, whose name is wrong; it is in a file that can't be read; and Redis may
+    // be in it too.
+    let file = "[[apps]]\nid = \"1\"\nkey = \"k\"\nsecrte = \"x\"";
+    assert_eq!(
+        faults(Setup::default().file(file)),
+        ["config.toml:4: apps[0].secrte: unknown key; did you mean `secret`?"]
+    );
+    let broken = Setup::default()
+        .file("[[apps]\n")
+        .env("CAMPANILE_APPS__1__SECRET", "s")
+        .env("SOKETI_QUEUE_DRIVER", "redis");
+    let told = faults(broken);
+    assert!(matches!(told.as_slice(), [one] if one.starts_with("config.toml:1: ")), "{told:?}");
+}
+
+#[test]
+fn relations_are_all_told_too() {
+    let file = "[server]\ntls.cert = \"x\"\n[[apps]]\nid=\"1\"\nkey=\"k\"\nsecret=\"s\"\n\
+                [[apps]]\nid=\"1\"\nkey=\"k\"\nsecret=\"s\"\nmax_event_bytes = 10_000_000\n";
+    let told = faults(Setup::default().file(file));
+    for place in ["config.toml:2: server.tls.cert", "config.toml:11: apps[1].max_event_bytes"] {
+        assert!(told.iter().any(|fault| fault.starts_with(place)), "{place} in {told:?}");
+    }
+    for rule in ["apps[1].id: must differ from apps[0].id", "apps[1].key: must differ"] {
+        assert!(told.iter().any(|fault| fault.contains(rule)), "{rule} in {told:?}");
+    }
+    assert!(with_app().load().is_ok());
+}
