@@ -23,7 +23,7 @@ async fn c01_the_first_frame_establishes_the_connection() {
     assert!(first.get("channel").is_none(), "{first}");
     let data = inner(&first);
     assert!(is_socket_id(data["socket_id"].as_str().unwrap()), "{data}");
-    assert!(data["activity_timeout"].as_u64().is_some_and(|seconds| seconds > 0), "{data}");
+    assert_eq!(data["activity_timeout"], 30, "{data}");
 }
 
 #[tokio::test]

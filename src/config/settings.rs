@@ -120,7 +120,7 @@ pub struct TlsConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct ConnectionConfig {
     /// Silence after which the server pings, in seconds, 1 to 3,600; the client is told the same
-    /// figure and pings by itself. Default 120.
+    /// figure and pings by itself. Default 30: proxies and load balancers cut after 60 s of silence.
     pub activity_timeout_s: u64,
     /// Time to answer that ping, in seconds, 1 to 3,600. Default 30.
     pub pong_timeout_s: u64,
@@ -148,7 +148,7 @@ pub struct ConnectionConfig {
 impl Default for ConnectionConfig {
     fn default() -> Self {
         Self {
-            activity_timeout_s: 120,
+            activity_timeout_s: 30,
             pong_timeout_s: 30,
             max_message_bytes: 65_536,
             max_outbox_bytes: 1_048_576,

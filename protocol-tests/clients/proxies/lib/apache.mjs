@@ -50,7 +50,7 @@ export const apache = {
     /** Has the time after which an idle connection is cut at five seconds. */
     impatient: {
       'apache2.conf': { 'Timeout 300': 'Timeout 5', 'body=10': 'body=1' },
-      [SNIPPET]: { 'timeout=180': 'timeout=5' },
+      [SNIPPET]: { 'timeout=90': 'timeout=5' },
     },
     /** Passes on bodies while they come, and therefore in chunks: so it does as it is. */
     streaming: {},

@@ -38,7 +38,7 @@ export const nginx = {
   changes: {
     none: {},
     /** Has the time after which an idle connection is cut at five seconds. */
-    impatient: { [SNIPPET]: { 'proxy_read_timeout 180s': 'proxy_read_timeout 5s' } },
+    impatient: { [SNIPPET]: { 'proxy_read_timeout 90s': 'proxy_read_timeout 5s' } },
     /** Passes on bodies while they come, and therefore in chunks. */
     streaming: { [SNIPPET]: { 'proxy_http_version 1.1;': 'proxy_http_version 1.1; proxy_request_buffering off;' } },
     /** Forgets what makes a WebSocket. */
