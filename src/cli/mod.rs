@@ -128,6 +128,9 @@ impl ConfigArgs {
 fn check(args: &ConfigArgs) -> ExitCode {
     match args.load(Flags::default()) {
         Ok(loaded) => {
+            for fact in &loaded.facts {
+                say_error(format_args!("info: {fact}"));
+            }
             for note in &loaded.notes {
                 say_error(format_args!("note: {note}"));
             }

@@ -19,6 +19,9 @@ pub(super) fn start(args: &StartArgs) -> ExitCode {
         Err(code) => return code,
     };
     let (level, _writing) = log::begin(&loaded.config.log);
+    for fact in &loaded.facts {
+        tracing::info!(fact, "configuration");
+    }
     for note in &loaded.notes {
         tracing::warn!(note, "configuration");
     }

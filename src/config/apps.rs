@@ -66,7 +66,9 @@ pub(super) fn confine(config: &mut Config, draft: &Draft) -> Result<bool, Config
     let host = Key::new("server.host");
     let origin = draft.origin(&host);
     let chosen = match &origin {
-        Origin::Default | Origin::File { .. } => config.server.host != "0.0.0.0",
+        Origin::Default | Origin::Compat(_) | Origin::File { .. } => {
+            config.server.host != "0.0.0.0"
+        }
         Origin::Environment { .. } | Origin::Flag(_) => true,
     };
     if chosen {

@@ -1,7 +1,9 @@
 //! Folds the layers into one configuration: defaults, file, environment, flags.
 
 use super::{
-    Config, ConfigError, apps, campanile, dotenv,
+    Config, ConfigError, apps, campanile,
+    compat::Compat,
+    dotenv,
     draft::Draft,
     error::{Faults, all},
     file,
@@ -72,6 +74,8 @@ pub struct Loaded {
     /// What was accepted without effect, or with an effect that may surprise, and why. To be logged
     /// as warnings.
     pub notes: Vec<String>,
+    /// What was read and decided, for information.
+    pub facts: Vec<String>,
     /// The files that were read.
     pub files: Vec<PathBuf>,
     pub(super) draft: Draft,
@@ -115,9 +119,13 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     if faults.is_empty() {
         faults.take(unsupported::refuse_without_redis(&variables, &draft));
     }
-    soketi::note_port(&variables, &draft, &mut notes);
+    let compat = Compat::of(&draft, &variables);
+    if let Some(compat) = compat {
+        compat.apply(&mut draft);
+    }
+    let facts = compat.map(|compat| compat.differences().to_owned()).into_iter().collect();
     let (config, confined) = settle(&mut draft, &mut notes, faults)?;
-    Ok(Loaded { config, notes, files, draft, confined })
+    Ok(Loaded { config, notes, facts, files, draft, confined })
 }
 
 /// Checks `draft` as a whole and makes the configuration of it, unless there are `faults` already.

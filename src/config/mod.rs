@@ -18,6 +18,7 @@ mod app;
 mod apps;
 mod campanile;
 mod changes;
+mod compat;
 mod convert;
 mod dotenv;
 mod draft;

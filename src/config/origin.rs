@@ -1,5 +1,6 @@
 //! Where a value was written.
 
+use super::compat::Compat;
 use std::fmt;
 
 /// Where a value comes from. Later variants win over earlier ones.
@@ -7,6 +8,8 @@ use std::fmt;
 pub(super) enum Origin {
     /// Nobody wrote it.
     Default,
+    /// Nobody wrote it, and the server whose variables configure the app has this by default.
+    Compat(Compat),
     /// A line of the configuration file.
     File {
         /// The file as the user named it.
@@ -30,9 +33,10 @@ impl Origin {
     pub(super) fn rank(&self) -> u8 {
         match self {
             Self::Default => 0,
-            Self::File { .. } => 1,
-            Self::Environment { .. } => 2,
-            Self::Flag(_) => 3,
+            Self::Compat(_) => 1,
+            Self::File { .. } => 2,
+            Self::Environment { .. } => 3,
+            Self::Flag(_) => 4,
         }
     }
 
@@ -40,7 +44,7 @@ impl Origin {
     pub(super) fn order(&self) -> (u8, usize) {
         let line = match self {
             Self::File { line, .. } => *line,
-            Self::Default | Self::Environment { .. } | Self::Flag(_) => 0,
+            Self::Default | Self::Compat(_) | Self::Environment { .. } | Self::Flag(_) => 0,
         };
         (self.rank(), line)
     }
@@ -49,7 +53,7 @@ impl Origin {
     pub(super) fn variable(&self) -> Option<&str> {
         match self {
             Self::Environment { variable, .. } => Some(variable),
-            Self::Default | Self::File { .. } | Self::Flag(_) => None,
+            Self::Default | Self::Compat(_) | Self::File { .. } | Self::Flag(_) => None,
         }
     }
 
@@ -59,7 +63,7 @@ impl Origin {
             Self::Environment { dotenv, .. } => {
                 Self::Environment { variable: name.to_owned(), dotenv: dotenv.clone() }
             }
-            Self::Default | Self::File { .. } | Self::Flag(_) => self.clone(),
+            Self::Default | Self::Compat(_) | Self::File { .. } | Self::Flag(_) => self.clone(),
         }
     }
 }
@@ -68,6 +72,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Compat(server) => write!(f, "default of {server}"),
             Self::File { file, line } => write!(f, "{file}:{line}"),
             Self::Environment { variable, dotenv: None } => write!(f, "environment {variable}"),
             Self::Environment { variable, dotenv: Some(file) } => {

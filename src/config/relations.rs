@@ -6,7 +6,7 @@ use super::{
     error::{ConfigError, Faults},
     key::Key,
     origin::Origin,
-    webhooks,
+    values, webhooks,
 };
 use std::collections::BTreeMap;
 use toml::Value;
@@ -124,10 +124,13 @@ pub(super) fn make_room(draft: &mut Draft, apps: usize, notes: &mut Vec<String>)
     let Config { server, connection, .. } = Config::default();
     let event = AppConfig::default().max_event_bytes;
     if let Some((request, origin)) = from_peer(draft, &Key::new(REQUEST)) {
+        let largest = largest_event(draft, request);
         for index in 0..apps.max(1) {
             let key = app_key(index, "max_event_bytes");
             if number(draft, &key, event) > request {
                 give_way(draft, key, request, &origin, notes);
+            } else if draft.setting(&key).is_none() && event < largest {
+                give_way(draft, key, largest, &origin, notes);
             }
         }
     }
@@ -147,6 +150,16 @@ pub(super) fn make_room(draft: &mut Draft, apps: usize, notes: &mut Vec<String>)
     {
         give_way(draft, Key::new(OUTBOX), message, &origin, notes);
     }
+}
+
+/// The size of the largest event that a request of `request` bytes, the range of the setting, and an
+/// outbox that somebody chose have room for.
+fn largest_event(draft: &Draft, request: usize) -> usize {
+    let outbox = draft.setting(&Key::new(OUTBOX)).is_some();
+    let room = if outbox { number(draft, &Key::new(OUTBOX), 0) } else { usize::MAX };
+    let range = values::range("apps[].max_event_bytes");
+    let most = range.and_then(|(_, largest)| usize::try_from(largest).ok());
+    request.min(room).min(most.unwrap_or(usize::MAX))
 }
 
 /// What `key` is, and by which variable, if a peer's variable has set it.

@@ -206,13 +206,3 @@ fn authorized_connections(variables: &Variables, draft: &mut Draft) -> Result<()
     }
     Ok(())
 }
-
-/// soketi's own port is another than ours: who never named one would look for us in vain.
-pub(super) fn note_port(variables: &Variables, draft: &Draft, notes: &mut Vec<String>) {
-    let chosen = draft.setting(&Key::new("server.port")).is_some();
-    if !chosen && variables.set("SOKETI_DEFAULT_APP_KEY").is_some() {
-        notes.push(
-            "SOKETI_PORT is not set: the default port is 8080, where soketi has 6001".to_owned(),
-        );
-    }
-}

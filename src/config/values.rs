@@ -102,10 +102,15 @@ fn check_one(pattern: &str, value: &mut Value) -> Result<(), String> {
     }
 }
 
-fn in_range(pattern: &str, number: i64) -> Result<(), String> {
+/// The least and the largest value of the integers of `pattern`, which is one of [`RANGES`].
+pub(super) fn range(pattern: &str) -> Option<(i64, i64)> {
     let range = RANGES.iter().find(|(ranged, _, _)| *ranged == pattern);
-    match range {
-        Some((_, least, largest)) if !(least..=largest).contains(&&number) => {
+    range.map(|(_, least, largest)| (*least, *largest))
+}
+
+fn in_range(pattern: &str, number: i64) -> Result<(), String> {
+    match range(pattern) {
+        Some((least, largest)) if !(least..=largest).contains(&number) => {
             Err(format!("must be from {least} to {largest}"))
         }
         Some(_) | None => Ok(()),

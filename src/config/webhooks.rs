@@ -133,10 +133,10 @@ pub(super) fn read_soketi(
     draft: &mut Draft,
 ) -> Result<(), ConfigError> {
     let batch = Key::new(BATCH_MS);
-    if is_batching && variables.set(BATCHING_DURATION).is_some() {
-        let origin = variables.origin(BATCHING_DURATION);
-        let value = variables.set(BATCHING_DURATION).unwrap_or_default();
-        let value = super::convert::integer(value);
+    if is_batching {
+        let set = variables.set(BATCHING_DURATION);
+        let origin = variables.origin(if set.is_some() { BATCHING_DURATION } else { BATCHING });
+        let value = super::convert::integer(set.unwrap_or("50"));
         let value = value.map_err(|rule| ConfigError::key(&origin, &batch, rule))?;
         draft.set(batch.clone(), value, origin);
     }

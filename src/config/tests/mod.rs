@@ -1,5 +1,6 @@
 //! The configuration as a whole. Files stand in directories of their own; the environment is a map.
 
+mod compat;
 mod development;
 mod errors;
 mod grammar;

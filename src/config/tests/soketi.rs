@@ -42,16 +42,6 @@ fn a_missing_credential_is_named() {
 }
 
 #[test]
-fn the_other_default_port_is_noted() {
-    let mut setup = with_app().env("SOKETI_DEFAULT_APP_KEY", "k");
-    assert_eq!(setup.sources.flags.port, None);
-    setup.sources.flags.port = Some(1);
-    assert_eq!(setup.loaded().notes, [""; 0]);
-    let notes = with_app().env("SOKETI_DEFAULT_APP_KEY", "k").loaded().notes;
-    assert_eq!(notes, ["SOKETI_PORT is not set: the default port is 8080, where soketi has 6001"]);
-}
-
-#[test]
 fn the_certificate_is_the_servers() {
     let setup =
         with_app().env("SOKETI_SSL_CERT", "cert.pem").env("SOKETI_SSL_KEY", "key.pem").loaded();

@@ -1,0 +1,158 @@
+//! The defaults of Reverb and soketi.
+
+use super::{Setup, origin, with_app};
+use crate::config::{ClientEvents, Loaded, schema::flatten};
+
+const SWITCHING: &str = include_str!("../../../docs/switching.md");
+
+/// An app that Reverb's variables name.
+fn reverb() -> Setup {
+    Setup::default().dotenv("REVERB_APP_ID=1\nREVERB_APP_KEY=k\nREVERB_APP_SECRET=s3cr3t-of-reverb")
+}
+
+/// An app that soketi's variables name.
+fn soketi() -> Setup {
+    Setup::default()
+        .env("SOKETI_DEFAULT_APP_ID", "1")
+        .env("SOKETI_DEFAULT_APP_KEY", "k")
+        .env("SOKETI_DEFAULT_APP_SECRET", "s3cr3t-of-soketi")
+}
+
+fn settings(loaded: &Loaded) -> Vec<(String, String)> {
+    let values = flatten(&loaded.config).into_iter();
+    let values = values.map(|(key, _, value)| (key.to_string(), value.to_string()));
+    values
+        .filter(|(key, _)| !["id", "key"].iter().any(|name| key == &format!("apps[0].{name}")))
+        .collect()
+}
+
+#[test]
+fn the_table_of_the_manual_is_what_the_code_does() {
+    let [own, reverb, soketi] =
+        [with_app(), reverb(), soketi()].map(|setup| settings(&setup.loaded()));
+    let mut expected = Vec::new();
+    for ((own, reverb), soketi) in own.iter().zip(&reverb).zip(&soketi) {
+        if own.1 != reverb.1 || own.1 != soketi.1 {
+            expected.push(format!("| `{}` | {} | {} | {} |", own.0, own.1, reverb.1, soketi.1));
+        }
+    }
+    let (_, table) = SWITCHING
+        .split_once("| setting | Campanile | Reverb | soketi |\n|---|---|---|---|\n")
+        .unwrap();
+    let table: Vec<_> = table.lines().take_while(|line| line.starts_with('|')).collect();
+    assert_eq!(table, expected);
+}
+
+#[test]
+fn check_names_the_server_whose_default_it_is() {
+    let loaded = reverb().loaded();
+    assert_eq!(origin(&loaded, "[[apps]]", "max_presence_members"), "default of Reverb");
+    assert_eq!(origin(&loaded, "[[apps]]", "max_connections"), "default");
+    assert!(
+        loaded.facts[0].starts_with("configured by REVERB_* variables: "),
+        "{:?}",
+        loaded.facts
+    );
+    assert_eq!(loaded.notes, [""; 0]);
+    let loaded = soketi().loaded();
+    assert_eq!(origin(&loaded, "[server]", "port"), "default of soketi");
+    assert!(
+        loaded.facts[0].starts_with("configured by SOKETI_* variables: "),
+        "{:?}",
+        loaded.facts
+    );
+    assert_eq!(loaded.notes, [""; 0]);
+    assert_eq!(with_app().loaded().facts, [""; 0]);
+}
+
+#[test]
+fn whatever_is_set_wins_over_the_other_servers_default() {
+    let file = "[connection]\nmax_message_bytes = 65_536\n";
+    let loaded = soketi()
+        .file(file)
+        .env("SOKETI_PORT", "7001")
+        .env("CAMPANILE_APPS__0__CLIENT_EVENTS", "members")
+        .env("REVERB_APP_MAX_CONNECTIONS", "5")
+        .loaded();
+    assert_eq!(loaded.config.server.port, 7001);
+    assert_eq!(loaded.config.connection.max_message_bytes, 65_536);
+    assert_eq!(loaded.config.apps[0].client_events, ClientEvents::Members);
+    assert_eq!(loaded.config.apps[0].max_connections, 5);
+    assert_eq!(loaded.config.apps[0].cache_ttl_s, 3_600);
+}
+
+#[test]
+fn an_app_that_the_file_names_has_our_defaults() {
+    let file = "[[apps]]\nid = \"1\"\nkey = \"k\"\nsecret = \"s3cr3t-of-ours\"";
+    let loaded =
+        Setup::default().file(file).env("SOKETI_DEBUG", "1").env("REVERB_HOST", "x").loaded();
+    assert_eq!(loaded.config.apps[0].cache_ttl_s, 1_800);
+    assert_eq!(loaded.config.server.port, 8080);
+}
+
+#[test]
+fn the_key_says_whose_app_it_is() {
+    let both = || {
+        soketi().env("REVERB_APP_KEY", "k").env("REVERB_APP_ID", "1").env("REVERB_APP_SECRET", "s")
+    };
+    assert_eq!(both().loaded().config.apps[0].max_presence_members, 1_000_000);
+    assert_eq!(
+        both().env("CAMPANILE_APPS__0__KEY", "k").loaded().config.apps[0].max_presence_members,
+        100
+    );
+}
+
+#[test]
+fn without_an_app_the_development_app_has_the_defaults_of_whose_variables_there_are() {
+    let loaded = Setup::default().env("SOKETI_DEBUG", "1").loaded();
+    assert!(loaded.is_development());
+    assert_eq!(loaded.config.server.port, 6001);
+    assert_eq!(loaded.config.apps[0].client_events, ClientEvents::None);
+    let loaded = Setup::default().env("SOKETI_DEBUG", "").loaded();
+    assert_eq!(loaded.config.server.port, 8080);
+}
+
+#[test]
+fn soketi_has_an_id_and_a_key_by_itself_but_no_secret_here() {
+    let secret = Setup::default().env("SOKETI_DEFAULT_APP_SECRET", "s3cr3t-of-soketi").loaded();
+    assert_eq!(secret.config.apps[0].id, "app-id");
+    assert_eq!(secret.config.apps[0].key, "app-key");
+    assert_eq!(origin(&secret, "[[apps]]", "key"), "default of soketi");
+}
+
+#[test]
+fn a_small_outbox_keeps_a_small_message() {
+    let loaded = soketi().env("CAMPANILE_CONNECTION__MAX_OUTBOX_BYTES", "110000").loaded();
+    assert_eq!(loaded.config.connection.max_message_bytes, 65_536);
+}
+
+#[test]
+fn a_raised_request_raises_the_event_and_the_outbox() {
+    let loaded = reverb().env("REVERB_MAX_REQUEST_SIZE", "5000000").loaded();
+    assert_eq!(loaded.config.server.max_request_bytes, 5_000_000);
+    assert_eq!(loaded.config.apps[0].max_event_bytes, 5_000_000);
+    assert_eq!(loaded.config.connection.max_outbox_bytes, 10_000_000);
+    let by = "environment REVERB_MAX_REQUEST_SIZE also sets";
+    let expected = [
+        format!("{by} apps[0].max_event_bytes to 5000000, which must fit it"),
+        format!("{by} connection.max_outbox_bytes to 10000000, which must fit it"),
+    ];
+    assert_eq!(loaded.notes, expected);
+    let event = |setup: Setup| setup.loaded().config.apps[0].max_event_bytes;
+    let raised = |by: &str| reverb().env("REVERB_MAX_REQUEST_SIZE", by);
+    assert_eq!(event(raised("200000")), 200_000);
+    assert_eq!(event(raised("100000000")), 67_108_864);
+    assert_eq!(
+        event(raised("5000000").file("[connection]\nmax_outbox_bytes = 2_000_000")),
+        2_000_000
+    );
+    assert_eq!(
+        event(
+            raised("5000000")
+                .file("[connection]\nmax_outbox_bytes = 70_000")
+                .env("CAMPANILE_APPS__0__MAX_EVENT_BYTES", "60000")
+        ),
+        60_000
+    );
+    assert_eq!(event(raised("5000000").env("CAMPANILE_APPS__0__MAX_EVENT_BYTES", "60000")), 60_000);
+}
