@@ -39,7 +39,7 @@ test('an event tells on request how many it is for', async (stage) => {
   const channels = ['presence-room', 'news', 'empty'];
   const answer = await jsonOf(sdk.trigger(channels, 'flash', {}, { info: 'user_count,subscription_count' }));
 
-  assert.deepEqual(answer.channels['presence-room'], { user_count: 2 });
+  assert.deepEqual(answer.channels['presence-room'], { user_count: 2, subscription_count: 3 });
   assert.deepEqual(answer.channels.news, { subscription_count: 1 });
   assert.ok([undefined, 0].includes(answer.channels.empty.subscription_count));
 });
@@ -117,8 +117,10 @@ test('the users of a presence channel are listed once each', async (stage) => {
   await crowd(stage, server, backend);
 
   const { users } = await jsonOf(sdk.get({ path: '/channels/presence-room/users' }));
+  const informed = await jsonOf(sdk.get({ path: '/channels/presence-room/users', params: { with_user_info: 1 } }));
 
   assert.deepEqual(users.toSorted((one, other) => one.id.localeCompare(other.id)), [{ id: 'ann' }, { id: 'bob' }]);
+  assert.deepEqual(informed.users.map(({ id, user_info: info }) => [id, typeof info]), [['ann', 'object'], ['bob', 'object']]);
   assert.deepEqual(await jsonOf(sdk.get({ path: '/channels/presence-empty/users' })), { users: [] });
 });
 
@@ -127,7 +129,6 @@ test('what is asked of the wrong kind of channel is refused with 400', async (st
   const wrong = [
     { path: '/channels/news', params: { info: 'user_count' } },
     { path: '/channels/news/users' },
-    { path: '/channels', params: { info: 'user_count' } },
   ];
   for (const question of wrong) {
     await assert.rejects(() => sdk.get(question), { status: 400 }, JSON.stringify(question));

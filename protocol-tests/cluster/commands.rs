@@ -118,7 +118,7 @@ async fn a_query_of_the_http_api_is_one_command() {
     group.nodes[0].publish("cache-x", "e", "1").await;
     let mut monitor = Monitor::start(&group.redis).await;
     let prefix = ("filter_by_prefix", "presence-");
-    let queries: [(&str, &[(&str, &str)]); 8] = [
+    let queries: [(&str, &[(&str, &str)]); 9] = [
         ("channels", &[]),
         ("channels", &[("info", "subscription_count")]),
         ("channels", &[prefix, ("info", "user_count")]),
@@ -126,6 +126,7 @@ async fn a_query_of_the_http_api_is_one_command() {
         ("channels/presence-1", &[("info", "user_count")]),
         ("channels/cache-x", &[("info", "cache")]),
         ("channels/presence-1/users", &[]),
+        ("channels/presence-1/users", &[("with_user_info", "1")]),
         ("connections", &[]),
     ];
     for (path, query) in queries {

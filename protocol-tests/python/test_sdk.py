@@ -109,8 +109,12 @@ class Asking(SdkTest):
 
         self.assertEqual(listed, {"channels": {"presence-room": {"user_count": 2}}})
 
-    def test_a_user_count_without_the_presence_prefix_is_refused(self):
-        self.assertRaises(PusherBadRequest, self.sdk.channels_info, None, ["user_count"])
+    def test_a_user_count_without_a_prefix_is_that_of_presence_channels(self):
+        self.subscriber("news", "presence-room", user="ann")
+
+        listed = self.sdk.channels_info(None, ["user_count"])
+
+        self.assertEqual(listed, {"channels": {"news": {}, "presence-room": {"user_count": 1}}})
 
     def test_a_channel_says_what_is_asked_of_it(self):
         self.subscriber("news", "presence-room", user="ann")

@@ -173,16 +173,16 @@ async fn h17_a_publish_may_ask_for_counts() {
         told["channels"]["c"] = json!({ "subscription_count": 0 });
     }
     let b_and_c = json!({ "subscription_count": 1 });
-    let expected = json!({ "presence-a": { "user_count": 2 }, "b": b_and_c, "c": { "subscription_count": 0 } });
+    let expected = json!({ "presence-a": { "user_count": 2, "subscription_count": 3 }, "b": b_and_c, "c": { "subscription_count": 0 } });
     assert_eq!(told, json!({ "channels": expected }));
 }
 
 #[tokio::test]
 async fn h17_what_does_not_apply_is_left_out_of_an_object() {
-    let server = Settings::new().app("subscription_count", false).start().await;
+    let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.subscribe("b").await;
-    let event = json!({ "name": "e", "channel": "b", "data": "1", "info": "user_count,subscription_count" });
+    let event = json!({ "name": "e", "channel": "b", "data": "1", "info": "user_count,cache,x" });
     assert_eq!(server.publish_event(event).await, json!({ "channels": { "b": {} } }));
 }
 

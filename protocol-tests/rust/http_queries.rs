@@ -1,6 +1,6 @@
 //! §10.7, H21 to H28: asking who is where.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Call, Server, Settings, eventually};
 
@@ -44,28 +44,110 @@ async fn h22_presence_channels_are_listed_with_their_user_counts() {
 }
 
 #[tokio::test]
-async fn h23_user_counts_need_a_prefix_of_presence() {
-    let server = Settings::new().start().await;
-    for query in [
-        vec![("info", "user_count")],
-        vec![("info", "user_count"), ("filter_by_prefix", "presence")],
-    ] {
-        let sentence = server.get("channels", &query).await.error(400);
-        assert!(sentence.contains("filter_by_prefix"), "{sentence}");
-    }
-    server.get("channels", &[("info", "cache")]).await.error(400);
-    server.get("channels", &[("info", "nonsense")]).await.error(400);
-}
-
-#[tokio::test]
-async fn subscription_counts_of_all_channels_are_told_where_the_app_has_them() {
+async fn h23_an_attribute_is_listed_for_the_channels_that_have_it() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.subscribe("a").await;
-    let query = [("info", "subscription_count")];
-    assert_eq!(channels(&server, &query).await, json!({ "a": { "subscription_count": 1 } }));
-    let without = Settings::new().app("subscription_count", false).start().await;
-    without.get("channels", &query).await.error(400);
+    client.join("presence-b", "1").await;
+    for query in [
+        vec![("info", "user_count")],
+        vec![("info", "user_count,cache,")],
+        vec![("info", "user_count,user_count")],
+    ] {
+        let expected = json!({ "a": {}, "presence-b": { "user_count": 1 } });
+        assert_eq!(channels(&server, &query).await, expected, "{query:?}");
+    }
+    let query = [("info", "user_count"), ("filter_by_prefix", "a")];
+    assert_eq!(channels(&server, &query).await, json!({ "a": {} }));
+    let sentence = server.get("channels", &[("info", "nonsense")]).await.error(400);
+    assert!(sentence.contains("user_count, subscription_count"), "{sentence}");
+}
+
+/// A channel of each kind, and whether it has users and a memory.
+const KINDS: [(&str, bool, bool); 10] = [
+    ("c", false, false),
+    ("cache-c", false, true),
+    ("private-c", false, false),
+    ("private-cache-c", false, true),
+    ("private-encrypted-c", false, false),
+    ("private-encrypted-cache-c", false, true),
+    ("presence-c", true, false),
+    ("presence-cache-c", true, true),
+    ("privatec", false, false),
+    ("presencec", false, false),
+];
+
+/// Every reader, every kind of channel, and an app that tells subscribers their number or does not: the API says it.
+/// On each channel are three connections, which on a presence channel are two users.
+#[tokio::test]
+async fn counts_are_told_of_every_kind_of_channel_by_every_reader() {
+    for tells_subscribers in [true, false] {
+        let server = Settings::new().app("subscription_count", tells_subscribers).start().await;
+        let mut clients = Vec::new();
+        for user in ["1", "1", "2"] {
+            let mut client = server.client().await;
+            for (channel, has_users, is_cache) in KINDS {
+                if has_users {
+                    client.ask_with(channel, &json!({ "user_id": user }).to_string()).await;
+                } else {
+                    client.ask_for(channel).await;
+                }
+                while client.next().await["event"] != "pusher_internal:subscription_succeeded" {}
+                if is_cache {
+                    while client.next().await["event"] != "pusher:cache_miss" {}
+                }
+            }
+            clients.push(client);
+        }
+        for (channel, has_users, is_cache) in KINDS {
+            for (info, mut expected) in [
+                ("subscription_count", json!({ "subscription_count": 3 })),
+                ("user_count", json!({ "user_count": 2 })),
+                (
+                    "user_count,subscription_count",
+                    json!({ "user_count": 2, "subscription_count": 3 }),
+                ),
+                ("subscription_count,cache", json!({ "subscription_count": 3 })),
+            ] {
+                let applies = (has_users || !info.contains("user_count"))
+                    && (is_cache || !info.contains("cache"));
+                if !has_users {
+                    expected.as_object_mut().map(|told| told.remove("user_count"));
+                }
+                every_reader_says(&server, channel, info, &expected).await;
+                let path = format!("channels/{channel}");
+                let reply = server.get(&path, &[("info", info)]).await;
+                if !applies {
+                    reply.error(400);
+                    continue;
+                }
+                let mut told = reply.json();
+                expected["occupied"] = json!(true);
+                if info.contains("cache") {
+                    assert_eq!(told["cache"]["data"], "1", "{channel}: {told}");
+                    told.as_object_mut().map(|told| told.remove("cache"));
+                }
+                assert_eq!(told, expected, "GET channel {channel} {info}");
+            }
+        }
+        let expected = json!({ "occupied": false, "subscription_count": 0 });
+        for channel in ["nobody", "presence-nobody", "#server-to-user-7"] {
+            let path = format!("channels/{}", channel.replace('#', "%23"));
+            let reply = server.get(&path, &[("info", "subscription_count")]).await;
+            assert_eq!(reply.json(), expected, "{channel}: {reply}");
+        }
+    }
+}
+
+/// The readers that leave out what does not apply: the list of channels, a publish, and a batch.
+async fn every_reader_says(server: &Server, channel: &str, info: &str, expected: &Value) {
+    let listed = channels(server, &[("info", info), ("filter_by_prefix", channel)]).await;
+    assert_eq!(listed[channel], *expected, "GET channels {channel} {info}");
+    let event = json!({ "name": "e", "data": "1", "channel": channel, "info": info });
+    let told = server.publish_event(event.clone()).await;
+    assert_eq!(told, json!({ "channels": { channel: expected } }), "events {info}");
+    let reply = Call::post("batch_events", &json!({ "batch": [event] })).send(server).await;
+    assert_eq!(reply.json(), json!({ "batch": [expected] }), "batch_events {channel} {info}");
 }
 
 #[tokio::test]
@@ -105,7 +187,7 @@ async fn h25_an_attribute_that_does_not_apply_is_400() {
     for (channel, info) in [
         ("my-channel", "user_count"),
         ("private-x", "user_count"),
-        ("presence-x", "subscription_count"),
+        ("private-x", "subscription_count,user_count"),
         ("my-channel", "cache"),
         ("my-channel", "nonsense"),
     ] {
@@ -114,8 +196,6 @@ async fn h25_an_attribute_that_does_not_apply_is_400() {
     let sentence = server.get("channels/my-channel", &[("info", "user_count")]).await.error(400);
     let expected = "Cannot retrieve the user count unless the channel is a presence channel";
     assert!(sentence.starts_with(expected), "{sentence}");
-    let without = Settings::new().app("subscription_count", false).start().await;
-    without.get("channels/my-channel", &[("info", "subscription_count")]).await.error(400);
 }
 
 #[tokio::test]
@@ -131,6 +211,31 @@ async fn h26_the_users_of_a_presence_channel_are_told_once_each() {
     let mut users = reply.json();
     users["users"].as_array_mut().unwrap().sort_by_key(|user| user["id"].to_string());
     assert_eq!(users, json!({ "users": [{ "id": "1" }, { "id": "2" }] }));
+}
+
+#[tokio::test]
+async fn the_information_of_users_is_told_where_it_is_asked_for() {
+    let server = Settings::new().start().await;
+    let (mut a, mut b, mut c) =
+        (server.client().await, server.client().await, server.client().await);
+    a.join_with("presence-x", r#"{"user_id":"b c","user_info":{"n":"\u00e9\/","a":[1,{}]}}"#).await;
+    b.join_with("presence-x", r#"{"user_id":"1"}"#).await;
+    c.join_with("presence-x", r#"{"user_id":"b c","user_info":{"n":"another tab"}}"#).await;
+    let path = "channels/presence-x/users";
+    let with_info = json!({ "users": [
+        { "id": "1", "user_info": {} },
+        { "id": "b c", "user_info": { "n": "é/", "a": [1, {}] } },
+    ] });
+    for yes in ["1", "true"] {
+        let reply = server.get(path, &[("with_user_info", yes)]).await;
+        assert_eq!((reply.status, reply.json()), (200, with_info.clone()), "{yes}");
+    }
+    for no in ["0", "false", ""] {
+        let reply = server.get(path, &[("with_user_info", no)]).await;
+        assert_eq!(reply.json(), json!({ "users": [{ "id": "1" }, { "id": "b c" }] }), "{no:?}");
+    }
+    let empty = server.get("channels/presence-y/users", &[("with_user_info", "1")]).await;
+    assert_eq!(empty.text(), r#"{"users":[]}"#);
 }
 
 #[tokio::test]
@@ -167,7 +272,7 @@ async fn connections_counts_all_of_the_app_and_only_these() {
     server.has_connections(1).await;
 }
 
-async fn channels(server: &Server, query: &[(&str, &str)]) -> serde_json::Value {
+async fn channels(server: &Server, query: &[(&str, &str)]) -> Value {
     let reply = server.get("channels", query).await;
     assert_eq!(reply.status, 200, "{reply}");
     reply.json()["channels"].take()

@@ -53,7 +53,7 @@ mod topic;
 
 pub use metrics::BrokerMetrics;
 pub use publish::{NotPublished, Outgoing};
-pub use query::ChannelAnswer;
+pub use query::{Asked, ChannelAnswer};
 pub use shared::Unavailable;
 pub use store::{Commit, Entry, Head, Look, NotCommitted, Queue, Queued, Store, View};
 
@@ -257,9 +257,9 @@ impl Cluster {
         &self,
         hub: &Hub,
         channel: &ChannelName,
-        with_members: bool,
+        asked: Asked,
     ) -> Result<ChannelAnswer, Unavailable> {
-        self.shared.channel(&hub.app_id(), channel, with_members).await
+        self.shared.channel(&hub.app_id(), channel, asked).await
     }
 
     /// How many connections the app has on all nodes.

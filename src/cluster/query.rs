@@ -10,20 +10,34 @@ use super::{
 };
 use crate::{
     hub::{ChannelSummary, Counts},
-    protocol::ChannelName,
+    protocol::{ChannelName, Member},
 };
 use redis::{Cmd, FromRedisValue, RedisResult, Value, cmd};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How much of a channel is asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Asked {
+    /// Its counts and its last event.
+    Summary,
+    /// The ids of its members too.
+    Users,
+    /// The ids and the infos of its members too.
+    UsersWithInfo,
+}
 
 /// One channel, with its members where they are asked for.
 #[derive(Debug, Default)]
 pub struct ChannelAnswer {
     /// Its counts and its last event.
     pub summary: ChannelSummary,
-    /// The ids of its members, in their order.
-    pub user_ids: Vec<String>,
+    /// The ids of its members, in their order, and their infos where these are asked for.
+    pub users: Vec<(Arc<str>, Arc<str>)>,
 }
 
 /// What an index entry says of a channel.
@@ -62,14 +76,18 @@ impl Shared {
         &self,
         app_id: &str,
         channel: &ChannelName,
-        with_members: bool,
+        asked: Asked,
     ) -> Result<ChannelAnswer, Unavailable> {
         let give_up = Instant::now() + self.broker_wait;
         let mut connection = self.joined(give_up).await.ok_or(Unavailable)?.connection;
         let call = Call::of(&self.scripts.channel)
             .key(self.names.channel(app_id, channel))
             .key(self.names.last_event(app_id, channel))
-            .arg(if with_members { "1" } else { "0" });
+            .arg(match asked {
+                Asked::Summary => "0",
+                Asked::Users => "1",
+                Asked::UsersWithInfo => "2",
+            });
         let value = self.answer(give_up, call.run(&mut connection)).await.ok_or(Unavailable)?;
         let value = value.map_err(|error| self.unavailable(&error))?;
         read_channel(value).map_err(|Unexpected| {
@@ -122,13 +140,24 @@ impl Shared {
 fn read_channel(value: Value) -> Result<ChannelAnswer, Unexpected> {
     let mut answer = Answer::new(value)?;
     let counts = Counts { subscriptions: answer.count()?, users: answer.count()? };
-    let mut user_ids = answer.texts()?;
-    user_ids.sort_unstable();
+    let ids = answer.texts()?;
+    // As many as the ids, or none.
+    let mut infos = answer.texts()?.into_iter();
+    let mut users: Vec<(Arc<str>, Arc<str>)> = ids
+        .into_iter()
+        .filter_map(|id| match infos.next() {
+            None => Some((id.into(), "".into())),
+            Some(info) => {
+                Member::from_parts(&id, &info).map(|member| (member.user_id, member.user_info))
+            }
+        })
+        .collect();
+    users.sort_unstable();
     let envelope = answer.bytes()?;
     let ttl = Duration::from_millis(answer.number().unwrap_or(0));
     let cached = Envelope::decode(&envelope, Instant::now()).ok().and_then(|envelope| {
         let frame: EventFrame<'_> = serde_json::from_str(envelope.frame.text_of()?).ok()?;
         Some((frame.data.get().to_owned(), ttl))
     });
-    Ok(ChannelAnswer { summary: ChannelSummary { counts, cached }, user_ids })
+    Ok(ChannelAnswer { summary: ChannelSummary { counts, cached }, users })
 }

@@ -51,7 +51,7 @@ pub struct AppConfig {
     /// Time in which a connection must be authorized, in seconds, up to 86,400. 0, the default,
     /// means no such time.
     pub authorized_connections_timeout_s: u64,
-    /// Tell subscribers how many they are. Default false.
+    /// Send subscribers their number. The HTTP API answers it in any case. Default false.
     pub subscription_count: bool,
     /// Data of one event, published or from a client, in bytes, up to 64 MiB. Default 100 KiB.
     pub max_event_bytes: usize,

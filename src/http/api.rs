@@ -3,73 +3,37 @@
 use super::{
     Http,
     auth::Authenticated,
+    info::{self, Info},
     publish::parse_channel,
     reply::{ApiError, Reply, ok},
 };
 use crate::{hub::Hub, protocol::ChannelName};
-use serde_json::{Value, json};
+use serde_json::json;
+use std::time::Duration;
 
 /// The attributes that a query asks for, each of which must be known.
-fn info<'a>(head: &'a Authenticated, known: &[&str]) -> Result<Vec<&'a str>, ApiError> {
-    let list = head.parameter("info").unwrap_or_default();
-    let attributes: Vec<&str> =
-        list.split(',').map(str::trim).filter(|attribute| !attribute.is_empty()).collect();
-    match attributes.iter().find(|attribute| !known.contains(attribute)) {
-        Some(_) => Err(ApiError::bad_request(format!("info may hold {}", known.join(", ")))),
-        None => Ok(attributes),
+fn requested(head: &Authenticated<'_>) -> Result<Info, ApiError> {
+    match Info::parse(head.parameter("info").unwrap_or_default()) {
+        (info, true) => Ok(info),
+        (_, false) => Err(ApiError::bad_request(format!("info may hold {}", Info::KNOWN))),
     }
-}
-
-fn counts_are_on(hub: &Hub) -> Result<(), ApiError> {
-    if hub.app().config.subscription_count {
-        return Ok(());
-    }
-    Err(ApiError::bad_request(
-        "subscription_count is not enabled for this app: set subscription_count = true",
-    ))
 }
 
 impl Http {
-    /// `GET /apps/{id}/channels`.
+    /// `GET /apps/{id}/channels`. An attribute that a channel does not have is left out.
     pub(super) async fn channels(
         &self,
         hub: &Hub,
         head: &Authenticated<'_>,
     ) -> Result<Reply, ApiError> {
         let prefix = head.parameter("filter_by_prefix").unwrap_or_default();
-        let info = info(head, &["user_count", "subscription_count"])?;
-        let (users, subscriptions) =
-            (info.contains(&"user_count"), info.contains(&"subscription_count"));
-        // Reverb's users ask for both at once and get what applies.
-        if users && !subscriptions && !prefix.starts_with("presence-") {
-            return Err(ApiError::bad_request(
-                "user_count may only be requested for presence channels - \
-                 please supply filter_by_prefix beginning with presence-",
-            ));
-        }
-        if subscriptions {
-            counts_are_on(hub)?;
-        }
+        let info = requested(head)?;
         let occupied = self.node.channels(hub, prefix).await?;
-        // There may be a hundred thousand, and meanwhile this thread delivers nothing: they are
-        // written at once. A channel's name has nothing in it that JSON escapes.
-        let mut body = String::from(r#"{"channels":{"#);
-        for (at, (name, counts)) in occupied.iter().enumerate() {
-            let comma = if at == 0 { "" } else { "," };
-            let attribute = if name.is_presence() {
-                users.then(|| format!(r#""user_count":{}"#, counts.users))
-            } else {
-                subscriptions.then(|| format!(r#""subscription_count":{}"#, counts.subscriptions))
-            };
-            body.extend([comma, "\"", name.as_str(), "\":{"]);
-            body.extend(attribute);
-            body.push('}');
-        }
-        body.push_str("}}");
-        Ok(ok(body))
+        let each = occupied.iter().map(|(name, counts)| (name, *counts));
+        Ok(ok(info::channels(each, info)))
     }
 
-    /// `GET /apps/{id}/channels/{channel}`.
+    /// `GET /apps/{id}/channels/{channel}`. An attribute that the channel can't have is a mistake.
     pub(super) async fn channel(
         &self,
         hub: &Hub,
@@ -77,35 +41,47 @@ impl Http {
         name: &str,
     ) -> Result<Reply, ApiError> {
         let name = parse_channel(name, &hub.app().config)?;
-        let info = info(head, &["user_count", "subscription_count", "cache"])?;
+        let info = requested(head)?;
+        check_attributes(info, &name)?;
         let summary = self.node.channel(hub, &name).await?;
-        let occupied = 0 < summary.counts.subscriptions;
-        let mut members = vec![format!(r#""occupied":{occupied}"#)];
-        for attribute in info {
-            members.push(match attribute {
-                "user_count" => {
-                    users_apply(&name)?;
-                    format!(r#""user_count":{}"#, summary.counts.users)
-                }
-                "subscription_count" => {
-                    counts_apply(hub, &name)?;
-                    format!(r#""subscription_count":{}"#, summary.counts.subscriptions)
-                }
-                _ => cache_member(&name, summary.cached.as_ref())?,
-            });
+        let mut body = format!(r#"{{"occupied":{}"#, 0 < summary.counts.subscriptions);
+        if info.user_count || info.subscription_count {
+            body.push(',');
+            info.write_counts(&name, summary.counts, &mut body);
         }
-        Ok(ok(format!("{{{}}}", members.join(","))))
+        if info.cache {
+            body.push_str(&cache_member(summary.cached.as_ref()));
+        }
+        body.push('}');
+        Ok(ok(body))
     }
 
-    /// `GET /apps/{id}/channels/{channel}/users`.
-    pub(super) async fn channel_users(&self, hub: &Hub, name: &str) -> Result<Reply, ApiError> {
+    /// `GET /apps/{id}/channels/{channel}/users`. With `with_user_info`, which is soketi's, each
+    /// user comes with what the application says of it.
+    pub(super) async fn channel_users(
+        &self,
+        hub: &Hub,
+        head: &Authenticated<'_>,
+        name: &str,
+    ) -> Result<Reply, ApiError> {
         let name = parse_channel(name, &hub.app().config)?;
         if !name.is_presence() {
             return Err(ApiError::bad_request("Users can be retrieved only for presence channels"));
         }
-        let user_ids = self.node.user_ids(hub, &name).await?;
-        let users: Vec<Value> = user_ids.iter().map(|user_id| json!({"id": user_id})).collect();
-        Ok(ok(json!({ "users": users }).to_string()))
+        let with_info = matches!(head.parameter("with_user_info"), Some("1" | "true"));
+        let users = self.node.users(hub, &name, with_info).await?;
+        let mut body = String::from(r#"{"users":["#);
+        for (at, (id, info)) in users.iter().enumerate() {
+            let id = json!(**id).to_string();
+            body.extend([if at == 0 { r#"{"id":"# } else { r#",{"id":"# }, &id]);
+            if with_info {
+                // It is a JSON object already.
+                body.extend([r#","user_info":"#, info]);
+            }
+            body.push('}');
+        }
+        body.push_str("]}");
+        Ok(ok(body))
     }
 
     /// `GET /apps/{id}/connections`.
@@ -121,38 +97,24 @@ impl Http {
     }
 }
 
-fn users_apply(name: &ChannelName) -> Result<(), ApiError> {
-    if name.is_presence() {
-        return Ok(());
-    }
-    Err(ApiError::bad_request(
-        "Cannot retrieve the user count unless the channel is a presence channel",
-    ))
-}
-
-fn counts_apply(hub: &Hub, name: &ChannelName) -> Result<(), ApiError> {
-    if name.is_presence() {
+fn check_attributes(info: Info, name: &ChannelName) -> Result<(), ApiError> {
+    if info.user_count && !name.is_presence() {
         return Err(ApiError::bad_request(
-            "Cannot retrieve the subscription count of a presence channel: ask for user_count",
+            "Cannot retrieve the user count unless the channel is a presence channel",
         ));
     }
-    counts_are_on(hub)
-}
-
-fn cache_member(
-    name: &ChannelName,
-    cached: Option<&(String, std::time::Duration)>,
-) -> Result<String, ApiError> {
-    if !name.is_cache() {
+    if info.cache && !name.is_cache() {
         return Err(ApiError::bad_request(
             "Cannot retrieve the cache unless it is a cache channel",
         ));
     }
+    Ok(())
+}
+
+fn cache_member(cached: Option<&(String, Duration)>) -> String {
     // The data is a JSON token already, in the publisher's own words.
-    Ok(match cached {
-        Some((data, ttl)) => {
-            format!(r#""cache":{{"data":{data},"ttl":{}}}"#, ttl.as_secs())
-        }
-        None => r#""cache":null"#.to_owned(),
-    })
+    match cached {
+        Some((data, ttl)) => format!(r#","cache":{{"data":{data},"ttl":{}}}"#, ttl.as_secs()),
+        None => r#","cache":null"#.to_owned(),
+    }
 }

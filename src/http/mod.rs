@@ -9,6 +9,7 @@ mod auth;
 mod body;
 mod cors;
 mod head;
+mod info;
 mod lobby;
 mod probes;
 mod publish;

@@ -2,11 +2,12 @@
 
 use super::{
     Http,
+    info::{self, Info},
     reply::{ApiError, Reply, ok},
 };
 use crate::{
     config::AppConfig,
-    hub::{Counts, Hub},
+    hub::Hub,
     node::Event,
     protocol::{ChannelName, EventData, SocketId},
 };
@@ -14,7 +15,7 @@ use serde::{
     Deserialize, Deserializer as _,
     de::{IgnoredAny, SeqAccess, Visitor},
 };
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::value::RawValue;
 use std::{borrow::Cow, collections::HashSet, fmt};
 
 /// An event as it is sent; what is wrong with a member is said by its name.
@@ -46,13 +47,6 @@ struct Publish<'a> {
     info: Option<Info>,
 }
 
-/// What a publisher wants to know of the channels it published on.
-#[derive(Clone, Copy, Debug, Default)]
-struct Info {
-    user_count: bool,
-    subscription_count: bool,
-}
-
 impl Http {
     /// `POST /apps/{id}/events`.
     pub(super) async fn publish(&self, hub: &Hub, body: &[u8]) -> Result<Reply, ApiError> {
@@ -64,15 +58,7 @@ impl Http {
         let [event] = events;
         let reply = match info {
             None => ok("{}"),
-            Some(info) => {
-                let channels: Map<String, Value> = event
-                    .channels
-                    .iter()
-                    .zip(counts)
-                    .map(|(name, counts)| (name.to_string(), info.of(name, counts, config)))
-                    .collect();
-                ok(serde_json::json!({ "channels": channels }).to_string())
-            }
+            Some(info) => ok(info::channels(event.channels.iter().zip(counts), info)),
         };
         self.node.caught_up(shards).await;
         Ok(reply)
@@ -85,43 +71,20 @@ impl Http {
         let (events, infos): (Vec<Event<'_>>, Vec<Option<Info>>) =
             batch.into_iter().map(|publish| (publish.event, publish.info)).unzip();
         let (counts, shards) = self.node.publish(hub, &events).await?;
-        let wants_info = infos.iter().any(Option::is_some);
+        self.node.caught_up(shards).await;
+        if infos.iter().all(Option::is_none) {
+            return Ok(ok("{}"));
+        }
         // Each event of a batch has one channel, and so one pair of counts.
         let channels = events.iter().flat_map(|event| &event.channels);
-        let infos: Vec<Value> = infos
-            .iter()
-            .zip(channels.zip(counts))
-            .map(|(info, (name, counts))| match info {
-                Some(info) => info.of(name, counts, &app.config),
-                None => Value::Object(Map::new()),
-            })
-            .collect();
-        self.node.caught_up(shards).await;
-        Ok(if wants_info {
-            ok(serde_json::json!({ "batch": infos }).to_string())
-        } else {
-            ok("{}")
-        })
-    }
-}
-
-impl Info {
-    fn parse(text: &str) -> Self {
-        let has = |attribute| text.split(',').any(|found| found.trim() == attribute);
-        Self { user_count: has("user_count"), subscription_count: has("subscription_count") }
-    }
-
-    /// The attributes that were asked for and that apply to the channel.
-    fn of(self, name: &ChannelName, counts: Counts, config: &AppConfig) -> Value {
-        let mut attributes = Map::new();
-        if name.is_presence() {
-            if self.user_count {
-                attributes.insert("user_count".into(), counts.users.into());
-            }
-        } else if self.subscription_count && config.subscription_count {
-            attributes.insert("subscription_count".into(), counts.subscriptions.into());
+        let mut body = String::from(r#"{"batch":["#);
+        for (at, (info, (name, counts))) in infos.iter().zip(channels.zip(counts)).enumerate() {
+            body.push_str(if at == 0 { "{" } else { ",{" });
+            info.unwrap_or_default().write_counts(name, counts, &mut body);
+            body.push('}');
         }
-        Value::Object(attributes)
+        body.push_str("]}");
+        Ok(ok(body))
     }
 }
 
@@ -174,7 +137,8 @@ fn parse_event<'a>(
         except: parse_socket_id(body.socket_id)?,
     };
     let info: Option<Cow<'_, str>> = member(body.info, "info must be text: a list of attributes")?;
-    Ok(Publish { event, info: info.map(|text| Info::parse(&text)) })
+    // An attribute that we do not know is none that we have: it is left out as well.
+    Ok(Publish { event, info: info.map(|text| Info::parse(&text).0) })
 }
 
 /// Reads a member; `rule` is what is said when it is of another type.

@@ -236,7 +236,7 @@ impl Http {
             Call::TerminateUser(user_id) => self.terminate(hub, &user_id).await,
             Call::Channels => self.channels(hub, &head).await,
             Call::Channel(name) => self.channel(hub, &head, &name).await,
-            Call::ChannelUsers(name) => self.channel_users(hub, &name).await,
+            Call::ChannelUsers(name) => self.channel_users(hub, &head, &name).await,
             Call::Connections => self.connections(hub).await,
         }
     }

@@ -135,9 +135,9 @@ impl Channel {
         }
     }
 
-    pub(super) fn user_ids(&self) -> Vec<Arc<str>> {
-        let ids = |roster: &Roster| roster.members().map(|(id, _)| Arc::clone(id)).collect();
-        self.roster.as_deref().map(ids).unwrap_or_default()
+    pub(super) fn users(&self) -> Vec<(Arc<str>, Arc<str>)> {
+        let members = self.roster.iter().flat_map(|roster| roster.members());
+        members.map(|(id, info)| (Arc::clone(id), Arc::clone(info))).collect()
     }
 
     pub(super) fn cached(&self, now: Instant) -> Option<&Cached> {

@@ -49,10 +49,10 @@ impl Hub {
         })
     }
 
-    /// The distinct users of a presence channel, in the order of their ids.
+    /// The distinct users of a presence channel and their infos, in the order of their ids.
     #[must_use]
-    pub fn user_ids(&self, name: &ChannelName) -> Vec<Arc<str>> {
-        self.channels.get(name).map(|channel| channel.user_ids()).unwrap_or_default()
+    pub fn users(&self, name: &ChannelName) -> Vec<(Arc<str>, Arc<str>)> {
+        self.channels.get(name).map(|channel| channel.users()).unwrap_or_default()
     }
 
     /// The shards with subscribers of a channel.

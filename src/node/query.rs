@@ -2,11 +2,11 @@
 
 use super::Node;
 use crate::{
-    cluster::Unavailable,
+    cluster::{Asked, Unavailable},
     hub::{ChannelSummary, Counts, Hub},
     protocol::ChannelName,
 };
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 /// The other nodes can't be asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,20 +42,27 @@ impl Node {
     /// [`Away`].
     pub async fn channel(&self, hub: &Hub, name: &ChannelName) -> Result<ChannelSummary, Away> {
         match &self.cluster {
-            Some(cluster) => Ok(cluster.channel(hub, name, false).await?.summary),
+            Some(cluster) => Ok(cluster.channel(hub, name, Asked::Summary).await?.summary),
             None => Ok(hub.channel_summary(name, Instant::now())),
         }
     }
 
-    /// The distinct users of a presence channel, in the order of their ids.
+    /// The distinct users of a presence channel, in the order of their ids, each with its info: a
+    /// JSON object, or empty where it is not asked for.
     ///
     /// # Errors
     ///
     /// [`Away`].
-    pub async fn user_ids(&self, hub: &Hub, name: &ChannelName) -> Result<Vec<String>, Away> {
+    pub async fn users(
+        &self,
+        hub: &Hub,
+        name: &ChannelName,
+        with_info: bool,
+    ) -> Result<Vec<(Arc<str>, Arc<str>)>, Away> {
+        let asked = if with_info { Asked::UsersWithInfo } else { Asked::Users };
         match &self.cluster {
-            Some(cluster) => Ok(cluster.channel(hub, name, true).await?.user_ids),
-            None => Ok(hub.user_ids(name).iter().map(ToString::to_string).collect()),
+            Some(cluster) => Ok(cluster.channel(hub, name, asked).await?.users),
+            None => Ok(hub.users(name)),
         }
     }
 

@@ -1,0 +1,102 @@
+//! The attributes of a channel that a request may ask for.
+
+use crate::{hub::Counts, protocol::ChannelName};
+use std::fmt::Write;
+
+/// Which attributes are asked for. Whether an app tells subscribers their number makes no difference
+/// here: the API always says it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Info {
+    pub(super) user_count: bool,
+    pub(super) subscription_count: bool,
+    /// The last event of a cache channel. Only the query of one channel answers it.
+    pub(super) cache: bool,
+}
+
+impl Info {
+    /// All attributes, for the sentence that is said of an unknown one.
+    pub(super) const KNOWN: &str = "user_count, subscription_count, cache";
+
+    /// Reads a list of attributes with commas between them, and says whether all of them are known.
+    pub(super) fn parse(list: &str) -> (Self, bool) {
+        let (mut info, mut all_known) = (Self::default(), true);
+        for attribute in list.split(',').map(str::trim).filter(|attribute| !attribute.is_empty()) {
+            match attribute {
+                "user_count" => info.user_count = true,
+                "subscription_count" => info.subscription_count = true,
+                "cache" => info.cache = true,
+                _ => all_known = false,
+            }
+        }
+        (info, all_known)
+    }
+
+    /// Writes the counts that were asked for and that the channel has, as members of a JSON object
+    /// with commas between them.
+    pub(super) fn write_counts(self, name: &ChannelName, counts: Counts, json: &mut String) {
+        let has_users = self.user_count && name.is_presence();
+        if has_users {
+            append(json, format_args!(r#""user_count":{}"#, counts.users));
+        }
+        if self.subscription_count {
+            let comma = if has_users { "," } else { "" };
+            append(json, format_args!(r#"{comma}"subscription_count":{}"#, counts.subscriptions));
+        }
+    }
+}
+
+/// Writes an object with a member for each channel, whose value is an object of its counts.
+///
+/// There may be a hundred thousand, and meanwhile this thread delivers nothing: no tree of values
+/// is made of them. A channel's name has nothing in it that JSON escapes.
+pub(super) fn channels<'a>(
+    each: impl Iterator<Item = (&'a ChannelName, Counts)>,
+    info: Info,
+) -> String {
+    let mut json = String::from(r#"{"channels":{"#);
+    for (at, (name, counts)) in each.enumerate() {
+        json.extend([if at == 0 { "\"" } else { ",\"" }, name.as_str(), "\":{"]);
+        info.write_counts(name, counts, &mut json);
+        json.push('}');
+    }
+    json.push_str("}}");
+    json
+}
+
+fn append(json: &mut String, more: std::fmt::Arguments<'_>) {
+    json.write_fmt(more).expect("a String takes all text");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_read_whatever_its_order_and_spaces() {
+        let all = Info { user_count: true, subscription_count: true, cache: true };
+        assert_eq!(Info::parse(" cache,user_count ,,subscription_count,cache"), (all, true));
+        assert_eq!(Info::parse(""), (Info::default(), true));
+        let users = Info { user_count: true, ..Info::default() };
+        assert_eq!(Info::parse("user_count,users"), (users, false));
+    }
+
+    #[test]
+    fn counts_are_those_that_the_channel_has() {
+        let counts = Counts { subscriptions: 3, users: 2 };
+        for (name, list, expected) in [
+            (
+                "presence-a",
+                "user_count,subscription_count",
+                r#""user_count":2,"subscription_count":3"#,
+            ),
+            ("presence-a", "user_count", r#""user_count":2"#),
+            ("a", "user_count,subscription_count", r#""subscription_count":3"#),
+            ("a", "user_count,cache", ""),
+        ] {
+            let name = ChannelName::parse(name, 200).unwrap();
+            let mut json = String::new();
+            Info::parse(list).0.write_counts(&name, counts, &mut json);
+            assert_eq!(json, expected, "{name} {list}");
+        }
+    }
+}
