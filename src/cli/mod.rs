@@ -59,6 +59,12 @@ struct ConfigArgs {
     /// File with environment variables [default: .env, if there is one]
     #[arg(long, value_name = "FILE")]
     env_file: Option<PathBuf>,
+    /// Read .env.NAME in place of .env, if there is one [default: what `APP_ENV` says]
+    #[arg(long, value_name = "NAME")]
+    env: Option<String>,
+    /// Take the app's id, key and secret from `PUSHER_APP_ID`, `PUSHER_APP_KEY` and `PUSHER_APP_SECRET`
+    #[arg(long)]
+    from_pusher_env: bool,
 }
 
 #[derive(Args, Clone, Debug, Default)]
@@ -117,6 +123,8 @@ impl ConfigArgs {
         let sources = Sources {
             file: self.config.clone(),
             env_file: self.env_file.clone(),
+            env_name: self.env.clone(),
+            pusher_env: self.from_pusher_env,
             dir: PathBuf::new(),
             env: std::env::vars().collect(),
             flags,

@@ -9,19 +9,43 @@ use super::{
     variables::Variables,
 };
 
-/// Writes what our own variables say into `draft`.
+/// What people write for something that is no setting, or for one of several of that name.
+const GUESSES: [(&str, &str); 12] = [
+    ("CONFIG", "give the file with --config"),
+    ("CONFIG_FILE", "give the file with --config"),
+    ("CONFIG_PATH", "give the file with --config"),
+    ("ENV_FILE", "give the file with --env-file"),
+    ("KEY", "did you mean `CAMPANILE_APPS__0__KEY`?"),
+    ("DEBUG", "did you mean `CAMPANILE_LOG__LEVEL`?"),
+    ("LOG", "did you mean `CAMPANILE_LOG__LEVEL`?"),
+    ("LOGLEVEL", "did you mean `CAMPANILE_LOG__LEVEL`?"),
+    ("REDIS", "did you mean `CAMPANILE_REDIS__URL`?"),
+    ("ORIGINS", "did you mean `CAMPANILE_APPS__0__ALLOWED_ORIGINS`?"),
+    ("WORKERS", "did you mean `CAMPANILE_SERVER__SHARDS`?"),
+    ("THREADS", "did you mean `CAMPANILE_SERVER__SHARDS`?"),
+];
+
+/// Writes what our own variables say into `draft`. A name without `__` cannot be a setting: other
+/// programs use it for the tag of an image and the like, so it is noted and no more.
 ///
 /// # Errors
 ///
-/// When a variable names no key, or its value is not of the key's kind.
+/// When a variable with `__` names no key, or its value is not of the key's kind.
 pub(super) fn read(
     variables: &Variables,
     schema: &Schema,
     draft: &mut Draft,
+    notes: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
     all(variables.names(PREFIX).map(|name| {
         let origin = variables.origin(name);
         let key = Key::from_variable(&name[PREFIX.len()..]);
+        if !name[PREFIX.len()..].contains("__") {
+            let rule = guess(&name[PREFIX.len()..], schema)
+                .unwrap_or_else(|| no_such_variable(name, &key, schema));
+            notes.push(format!("{origin} has no effect: {rule}"));
+            return Ok(());
+        }
         let Some(Node::Leaf(kind)) = schema.node(&key.pattern()) else {
             return Err(ConfigError::at(origin, no_such_variable(name, &key, schema)));
         };
@@ -31,6 +55,30 @@ pub(super) fn read(
         draft.set(key, value, origin);
         Ok(())
     }))
+}
+
+/// What to say of `PORT`, `TLS_CERT`, `APP_0_KEY` and the like, if it ends as a setting does.
+fn guess(name: &str, schema: &Schema) -> Option<String> {
+    let name = name.to_ascii_uppercase();
+    if let Some((_, rule)) = GUESSES.iter().find(|(guess, _)| *guess == name) {
+        return Some(format!("unknown variable; {rule}"));
+    }
+    let words = |name: &str| -> Vec<String> {
+        let words = name.split('_').filter(|word| !word.is_empty() && word.parse::<u32>().is_err());
+        let singular = |word: &str| match word {
+            "APPS" => "APP".to_owned(),
+            "WEBHOOKS" => "WEBHOOK".to_owned(),
+            word => word.to_owned(),
+        };
+        words.map(singular).collect()
+    };
+    let wanted = words(&name);
+    let variables =
+        schema.leaves().map(|(pattern, _)| Key::new(pattern.replace("[]", "[0]")).variable());
+    let found = variables.into_iter().find(|variable| {
+        !wanted.is_empty() && words(&variable[PREFIX.len()..]).ends_with(&wanted)
+    })?;
+    Some(format!("unknown variable; did you mean `{found}`?"))
 }
 
 /// What to say of a variable that names no key. The indexes of the one that was meant are taken

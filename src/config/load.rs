@@ -6,7 +6,7 @@ use super::{
     dotenv,
     draft::Draft,
     error::{Faults, all},
-    file,
+    file, foreign,
     key::Key,
     origin::Origin,
     relations, reverb,
@@ -29,6 +29,11 @@ pub struct Sources {
     pub file: Option<PathBuf>,
     /// The `.env` file that was named. It must exist.
     pub env_file: Option<PathBuf>,
+    /// The environment of the application, such as `staging`: `.env.staging` is read in place of
+    /// `.env` if there is one. `APP_ENV` of the environment says the same.
+    pub env_name: Option<String>,
+    /// Whether id, key and secret of the first app come from `PUSHER_APP_ID` and its like.
+    pub pusher_env: bool,
     /// Where `config.toml` and `.env` are looked for when none was named. They may be missing.
     /// Empty: the working directory.
     pub dir: PathBuf,
@@ -44,6 +49,8 @@ impl fmt::Debug for Sources {
         f.debug_struct("Sources")
             .field("file", &self.file)
             .field("env_file", &self.env_file)
+            .field("env_name", &self.env_name)
+            .field("pusher_env", &self.pusher_env)
             .field("dir", &self.dir)
             .field("env", &self.env.keys())
             .field("flags", &self.flags)
@@ -102,6 +109,7 @@ impl Loaded {
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let schema = Schema::new();
     let (mut draft, mut notes, mut files) = (Draft::default(), Vec::new(), Vec::new());
+    let mut facts = Vec::new();
     let mut faults = Faults::default();
     let file = Source::find(sources.file.as_deref(), &sources.dir, "config.toml");
     faults.take(file.and_then(|file| {
@@ -110,12 +118,18 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         files.push(source.path);
         Ok(())
     }));
-    let variables = faults.take(read_variables(sources, &mut files)).unwrap_or_default();
+    let variables =
+        faults.take(read_variables(sources, &mut files, &mut facts)).unwrap_or_default();
     faults.take(unsupported::refuse_variables(&variables));
     faults.take(soketi::read(&variables, &mut draft, &mut notes));
     faults.take(reverb::read(&variables, &mut draft, &mut notes));
-    faults.take(campanile::read(&variables, &schema, &mut draft));
+    faults.take(campanile::read(&variables, &schema, &mut draft, &mut notes));
     read_flags(&sources.flags, &mut draft, &mut notes);
+    if sources.pusher_env {
+        faults.take(foreign::read_pusher(&variables, &mut draft));
+    }
+    foreign::note(&variables, &draft, &mut notes);
+    foreign::read_port(&variables, &mut draft, &mut notes);
     if faults.is_empty() {
         faults.take(unsupported::refuse_without_redis(&variables, &draft));
     }
@@ -123,8 +137,15 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     if let Some(compat) = compat {
         compat.apply(&mut draft);
     }
-    let facts = compat.map(|compat| compat.differences().to_owned()).into_iter().collect();
+    if !files.is_empty() {
+        let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+        facts.push(format!("read from {}", names.join(", ")));
+    }
+    facts.extend(compat.map(|compat| compat.differences().to_owned()));
     let (config, confined) = settle(&mut draft, &mut notes, faults)?;
+    if sources.pusher_env {
+        foreign::note_pusher_port(&variables, config.server.port, &mut notes);
+    }
     Ok(Loaded { config, notes, facts, files, draft, confined })
 }
 
@@ -191,8 +212,25 @@ impl Source {
     }
 }
 
-fn read_variables(sources: &Sources, files: &mut Vec<PathBuf>) -> Result<Variables, ConfigError> {
-    let Some(source) = Source::find(sources.env_file.as_deref(), &sources.dir, ".env")? else {
+/// Reads the environment and the `.env` file, which as in Laravel is another one where the name of
+/// the application's environment says so.
+fn read_variables(
+    sources: &Sources,
+    files: &mut Vec<PathBuf>,
+    facts: &mut Vec<String>,
+) -> Result<Variables, ConfigError> {
+    let app_env = sources.env.get("APP_ENV").filter(|name| !name.is_empty());
+    let sayers = [("--env", sources.env_name.as_ref()), ("APP_ENV", app_env)];
+    let chosen = sayers.iter().find_map(|(by, name)| {
+        let file = format!(".env.{}", name.filter(|name| !name.contains(['/', '\\']))?);
+        sources.dir.join(&file).is_file().then_some((by, file))
+    });
+    let chosen = chosen.filter(|_| sources.env_file.is_none());
+    if let Some((by, file)) = &chosen {
+        facts.push(format!("{file} is read in place of .env, as {by} says"));
+    }
+    let default = chosen.as_ref().map_or(".env", |(_, file)| file);
+    let Some(source) = Source::find(sources.env_file.as_deref(), &sources.dir, default)? else {
         return Ok(Variables::new(&sources.env, None));
     };
     let values = dotenv::parse(&source.text, &sources.env).map_err(|error| {

@@ -24,6 +24,7 @@ mod dotenv;
 mod draft;
 mod error;
 mod file;
+mod foreign;
 mod key;
 mod load;
 mod origin;

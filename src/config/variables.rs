@@ -1,12 +1,15 @@
-//! The environment variables that can concern us, from the real environment and from `.env`.
+//! The environment variables, from the real environment and from `.env`.
 
 use super::origin::Origin;
 use std::collections::BTreeMap;
 
-/// The families that are read. Others are none of ours.
+/// The families that are read, and in which links to services are no settings.
 const FAMILIES: [&str; 4] = [super::key::PREFIX, "REVERB_", "SOKETI_", "REDIS_"];
 
-/// The variables of our families. The real environment wins over `.env`.
+/// Those whose values are in Laravel's words.
+const LARAVEL: [&str; 5] = ["REVERB_", "REDIS_", "PUSHER_", "LARAVEL_WEBSOCKETS_", "WEBSOCKETS_"];
+
+/// All variables. The real environment wins over `.env`.
 #[derive(Default)]
 pub(super) struct Variables(BTreeMap<String, Variable>);
 
@@ -16,8 +19,7 @@ struct Variable {
 }
 
 impl Variables {
-    /// Takes what concerns us from the real environment, `env`, and from a `.env` file with its
-    /// name.
+    /// The variables of the real environment, `env`, and of a `.env` file with its name.
     pub(super) fn new(
         env: &BTreeMap<String, String>,
         dotenv: Option<(&str, &BTreeMap<String, String>)>,
@@ -33,7 +35,7 @@ impl Variables {
     fn take(&mut self, values: &BTreeMap<String, String>, dotenv: Option<&str>) {
         for (name, value) in values {
             let ours = FAMILIES.iter().any(|family| name.starts_with(family));
-            if ours && !is_service_link(name, value) {
+            if !ours || !is_service_link(name, value) {
                 let variable = Variable { value: value.clone(), dotenv: dotenv.map(str::to_owned) };
                 self.0.insert(name.clone(), variable);
             }
@@ -41,14 +43,20 @@ impl Variables {
     }
 
     /// What the variable `name` says, in the words of its family: Laravel's for `REVERB_` and
-    /// `REDIS_`, where `null` and its like mean that nothing is set.
+    /// others, where `null` and its like mean that nothing is set.
     pub(super) fn value(&self, name: &str) -> Option<&str> {
         let value = self.0.get(name)?.value.as_str();
-        if name.starts_with("REVERB_") || name.starts_with("REDIS_") {
+        if LARAVEL.iter().any(|family| name.starts_with(family)) {
             laravel(value)
         } else {
             Some(value)
         }
+    }
+
+    /// What the variable `name` of the real environment says, as it is.
+    pub(super) fn real(&self, name: &str) -> Option<&str> {
+        let variable = self.0.get(name).filter(|variable| variable.dotenv.is_none())?;
+        Some(variable.value.trim()).filter(|value| !value.is_empty())
     }
 
     /// What a peer's variable says, unless it is empty or null, which means that it is not set.

@@ -49,7 +49,7 @@ fn check_names_the_server_whose_default_it_is() {
     assert_eq!(origin(&loaded, "[[apps]]", "max_presence_members"), "default of Reverb");
     assert_eq!(origin(&loaded, "[[apps]]", "max_connections"), "default");
     assert!(
-        loaded.facts[0].starts_with("configured by REVERB_* variables: "),
+        loaded.facts[1].starts_with("configured by REVERB_* variables: "),
         "{:?}",
         loaded.facts
     );

@@ -49,14 +49,12 @@ fn a_mistake_in_our_own_variables_is_named() {
         ("CAMPANILE_SERVER__PORT", "", "server.port: must be an integer"),
         ("CAMPANILE_APPS__0__ENABLED", "yes", "apps[0].enabled: must be true or false"),
         ("CAMPANILE_SERVER__PROT", "1", "unknown variable; did you mean `CAMPANILE_SERVER__PORT`?"),
-        ("CAMPANILE_SERVER_PORT", "1", "unknown variable; did you mean `CAMPANILE_SERVER__PORT`?"),
         (
             "CAMPANILE_APPS__3__KEEY",
             "1",
             "unknown variable; did you mean `CAMPANILE_APPS__3__KEY`?",
         ),
-        ("CAMPANILE_APPS", "[]", "unknown variable"),
-        ("CAMPANILE_THE_BELLS_OF_VENICE", "1", "unknown variable"),
+        ("CAMPANILE_THE__BELLS_OF_VENICE", "1", "unknown variable"),
     ] {
         let expected = format!("environment {name}: {expected}");
         assert_eq!(Setup::default().env(name, value).error(), expected);

@@ -2,6 +2,7 @@
 
 mod compat;
 mod development;
+mod environment;
 mod errors;
 mod grammar;
 mod origins;
@@ -27,6 +28,8 @@ struct Setup {
     sources: Sources,
     file: Option<String>,
     dotenv: Option<String>,
+    /// Further files, by name.
+    files: Vec<(&'static str, String)>,
 }
 
 impl Setup {
@@ -37,6 +40,11 @@ impl Setup {
 
     fn dotenv(mut self, text: &str) -> Self {
         self.dotenv = Some(text.to_owned());
+        self
+    }
+
+    fn further_file(mut self, name: &'static str, text: &str) -> Self {
+        self.files.push((name, text.to_owned()));
         self
     }
 
@@ -53,6 +61,11 @@ impl Setup {
             if let Some(text) = text {
                 fs::write(dir.0.join(name), text).unwrap();
             }
+        }
+        for (name, text) in self.files {
+            let path = dir.0.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
         }
         self.sources.dir.clone_from(&dir.0);
         load(&self.sources).map_err(|error| error.to_string())

@@ -1,0 +1,149 @@
+//! Which environment is read, and what is said of variables that are none of ours.
+
+use super::{Setup, origin, with_app};
+use crate::config::{Loaded, Secret};
+
+const APP: &str = "REVERB_APP_ID=1\nREVERB_APP_KEY=k\nREVERB_APP_SECRET=s3cr3t-of-reverb";
+
+/// Where the port comes from, and what it is.
+fn port(loaded: &Loaded) -> (u16, String) {
+    (loaded.config.server.port, origin(loaded, "[server]", "port"))
+}
+
+#[test]
+fn a_guessed_name_is_noted_with_the_right_one() {
+    for (name, meant) in [
+        ("CAMPANILE_PORT", "did you mean `CAMPANILE_SERVER__PORT`?"),
+        ("CAMPANILE_SERVER_PORT", "did you mean `CAMPANILE_SERVER__PORT`?"),
+        ("CAMPANILE_HOST", "did you mean `CAMPANILE_SERVER__HOST`?"),
+        ("CAMPANILE_PATH", "did you mean `CAMPANILE_SERVER__PATH`?"),
+        ("CAMPANILE_CONFIG", "give the file with --config"),
+        ("CAMPANILE_LOG", "did you mean `CAMPANILE_LOG__LEVEL`?"),
+        ("CAMPANILE_LOG_LEVEL", "did you mean `CAMPANILE_LOG__LEVEL`?"),
+        ("CAMPANILE_LOG_FORMAT", "did you mean `CAMPANILE_LOG__FORMAT`?"),
+        ("CAMPANILE_KEY", "did you mean `CAMPANILE_APPS__0__KEY`?"),
+        ("CAMPANILE_APP_KEY", "did you mean `CAMPANILE_APPS__0__KEY`?"),
+        ("CAMPANILE_APP_SECRET", "did you mean `CAMPANILE_APPS__0__SECRET`?"),
+        ("CAMPANILE_APPS_0_ID", "did you mean `CAMPANILE_APPS__0__ID`?"),
+        ("CAMPANILE_ALLOWED_ORIGINS", "did you mean `CAMPANILE_APPS__0__ALLOWED_ORIGINS`?"),
+        ("CAMPANILE_TLS_CERT", "did you mean `CAMPANILE_SERVER__TLS__CERT`?"),
+        ("CAMPANILE_REDIS_URL", "did you mean `CAMPANILE_REDIS__URL`?"),
+    ] {
+        let notes = with_app().env(name, "1").loaded().notes;
+        assert_eq!(notes, [format!("environment {name} has no effect: unknown variable; {meant}")]);
+    }
+}
+
+#[test]
+fn a_name_of_something_else_is_noted_and_no_more() {
+    for name in ["CAMPANILE_VERSION", "CAMPANILE_APPS", "CAMPANILE_", "CAMPANILE_SEED"] {
+        let notes = with_app().env(name, "1.2.3").loaded().notes;
+        assert_eq!(notes, [format!("environment {name} has no effect: unknown variable")]);
+    }
+}
+
+#[test]
+fn the_port_of_the_platform_is_the_last_that_is_asked() {
+    let platform = || with_app().env("PORT", "5000");
+    assert_eq!(port(&platform().loaded()), (5000, "environment PORT".to_owned()));
+    assert_eq!(port(&platform().file("[server]\nport = 1").loaded()).0, 1);
+    assert_eq!(port(&platform().env("SOKETI_PORT", "2").loaded()).0, 2);
+    let mut flag = platform();
+    flag.sources.flags.port = Some(3);
+    assert_eq!(port(&flag.loaded()).0, 3);
+    let soketi = Setup::default().env("SOKETI_DEBUG", "1").env("PORT", "5000");
+    assert_eq!(port(&soketi.loaded()).0, 5000);
+}
+
+#[test]
+fn a_port_of_another_program_is_not_taken() {
+    let loaded = with_app().dotenv("PORT=3000").loaded();
+    assert_eq!(port(&loaded), (8080, "default".to_owned()));
+    assert_eq!(loaded.notes, [""; 0]);
+    for value in ["http", "0", "70000", "tcp://10.0.0.1:80"] {
+        let loaded = with_app().env("PORT", value).loaded();
+        assert_eq!(loaded.config.server.port, 8080);
+        assert_eq!(loaded.notes, ["environment PORT has no effect: it is no number of a port"]);
+    }
+    assert_eq!(with_app().env("PORT", "").loaded().notes, [""; 0]);
+}
+
+#[test]
+fn the_environment_of_the_application_chooses_the_file() {
+    let staging = || Setup::default().dotenv("REVERB_APP_ID=x").further_file(".env.staging", APP);
+    let loaded = staging().env("APP_ENV", "staging").loaded();
+    assert_eq!(origin(&loaded, "[[apps]]", "key"), "environment REVERB_APP_KEY (.env.staging)");
+    assert_eq!(loaded.facts[0], ".env.staging is read in place of .env, as APP_ENV says");
+    assert!(loaded.facts[1].ends_with(".env.staging"), "{:?}", loaded.facts);
+    assert_eq!(loaded.files.len(), 1);
+    let mut flag = staging().env("APP_ENV", "production");
+    flag.sources.env_name = Some("staging".to_owned());
+    assert_eq!(flag.loaded().facts[0], ".env.staging is read in place of .env, as --env says");
+}
+
+#[test]
+fn without_a_file_of_its_own_an_environment_has_the_common_one() {
+    for name in ["production", "", "../x"] {
+        let loaded = Setup::default().dotenv(APP).env("APP_ENV", name).loaded();
+        assert_eq!(origin(&loaded, "[[apps]]", "key"), "environment REVERB_APP_KEY (.env)");
+        assert!(loaded.facts[0].starts_with("read from "), "{:?}", loaded.facts);
+    }
+    // In Laravel the file itself does not choose either.
+    let loaded = Setup::default()
+        .dotenv(&format!("APP_ENV=staging\n{APP}"))
+        .further_file(".env.staging", "REVERB_APP_ID=x")
+        .loaded();
+    assert_eq!(origin(&loaded, "[[apps]]", "key"), "environment REVERB_APP_KEY (.env)");
+}
+
+const PUSHER: &str = "PUSHER_APP_ID=7\nPUSHER_APP_KEY=k7\nPUSHER_APP_SECRET=s3cr3t-of-pusher\nPUSHER_HOST=soketi\n\
+                      PUSHER_PORT=6001\nPUSHER_SCHEME=http\nPUSHER_APP_CLUSTER=mt1";
+
+#[test]
+fn pushers_variables_alone_are_said_not_to_be_read() {
+    let loaded = Setup::default().dotenv(PUSHER).loaded();
+    assert!(loaded.is_development());
+    assert_eq!(loaded.notes.len(), 1);
+    let begin = "environment PUSHER_APP_ID (.env) and its like are not read, and the development app is in force: \
+                 start with --from-pusher-env";
+    assert!(loaded.notes[0].starts_with(begin), "{:?}", loaded.notes);
+    // Laravel's own `.env.example` has them empty, and many a project keeps them beside Reverb's.
+    assert_eq!(Setup::default().dotenv("PUSHER_APP_ID=\nPUSHER_APP_KEY=").loaded().notes, [""; 0]);
+    assert_eq!(Setup::default().dotenv(&format!("{PUSHER}\n{APP}")).loaded().notes, [""; 0]);
+}
+
+#[test]
+fn pushers_variables_name_the_app_when_asked_to() {
+    let asked = |text: &str| {
+        let mut setup = Setup::default().dotenv(text);
+        setup.sources.pusher_env = true;
+        setup
+    };
+    let loaded = asked(PUSHER).loaded();
+    let app = &loaded.config.apps[0];
+    assert_eq!((app.id.as_str(), app.key.as_str()), ("7", "k7"));
+    assert_eq!(app.secret, Secret::new("s3cr3t-of-pusher"));
+    assert_eq!(origin(&loaded, "[[apps]]", "key"), "environment PUSHER_APP_KEY (.env)");
+    assert_eq!(loaded.notes.len(), 1);
+    assert!(loaded.notes[0].ends_with("write CAMPANILE_SERVER__PORT=6001"), "{:?}", loaded.notes);
+    assert_eq!(asked(&format!("{APP}\n{PUSHER}")).loaded().config.apps[0].id, "7");
+    let sail = asked(&format!("{PUSHER}\nSOKETI_DEBUG=1")).loaded();
+    assert_eq!((sail.config.server.port, sail.notes.len()), (6001, 0));
+    let error = asked("PUSHER_APP_ID=7\nPUSHER_APP_KEY=k7\nPUSHER_APP_SECRET=null").error();
+    let expected =
+        "environment PUSHER_APP_SECRET (.env): apps[0].secret: is required by --from-pusher-env";
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn variables_of_further_servers_are_noted() {
+    let notes = with_app().env("LARAVEL_WEBSOCKETS_PORT", "6001").loaded().notes;
+    let expected = "environment LARAVEL_WEBSOCKETS_PORT has no effect, it is laravel-websockets's: write \
+                    CAMPANILE_SERVER__PORT";
+    assert_eq!(notes, [expected]);
+    let poxa = with_app().env("POXA_APP_KEY", "k").env("ACTIVITY_TIMEOUT", "60");
+    assert_eq!(poxa.loaded().notes.len(), 2);
+    assert_eq!(with_app().env("ACTIVITY_TIMEOUT", "60").loaded().notes, [""; 0]);
+    let local = with_app().env("WEBSOCKETS_REPLICATION_MODE", "local");
+    assert_eq!(local.loaded().notes, [""; 0]);
+}
