@@ -3,6 +3,7 @@
 use super::{
     EXIT_FAILED,
     client::{Connected, ServerArgs, Target},
+    escape::{Escaped, json_line},
     fail, runtime, say, say_error,
 };
 use crate::protocol::SocketId;
@@ -109,7 +110,7 @@ async fn converse(
                 let pong = json!({"event": "pusher:pong", "data": {}});
                 socket.send(Message::text(pong.to_string())).await?;
             }
-            Some(name) => print(name, &event, args.json),
+            Some(name) => print(name, &text, &event, args.json),
             None => {}
         }
     }
@@ -138,15 +139,16 @@ fn subscribe(target: &Target, channel: &str, socket_id: Option<SocketId>) -> Val
     json!({"event": "pusher:subscribe", "data": data})
 }
 
-fn print(name: &str, event: &Value, as_json: bool) {
+fn print(name: &str, text: &str, event: &Value, as_json: bool) {
     if as_json {
-        return say(event);
+        return say(json_line(text));
     }
     let channel = event["channel"].as_str().unwrap_or("-");
     let data = event["data"].as_str().map_or_else(|| event["data"].to_string(), str::to_owned);
+    let line = format!("{channel} {name} {data}");
     if name == "pusher:error" {
-        say_error(format_args!("{channel} {name} {data}"));
+        say_error(Escaped(&line));
     } else {
-        say(format_args!("{channel} {name} {data}"));
+        say(Escaped(&line));
     }
 }

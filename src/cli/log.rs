@@ -1,7 +1,12 @@
 //! The log of a server, and its level while that runs.
 
+use super::log_line::LogLine;
 use crate::config::{LogConfig, LogFormat, LogLevel};
-use std::io;
+use std::{
+    env,
+    ffi::OsStr,
+    io::{self, IsTerminal},
+};
 use tracing::{Level, subscriber::set_global_default};
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{
@@ -18,16 +23,12 @@ pub(super) struct LevelSwitch(reload::Handle<LevelFilter, Registry>);
 pub(super) fn begin(config: &LogConfig) -> (LevelSwitch, WorkerGuard) {
     let (writer, guard) = tracing_appender::non_blocking(io::stderr());
     let (level, switch) = reload::Layer::new(filter(config.level));
-    let lines = fmt::layer().with_writer(writer);
-    let set = match config.format {
-        LogFormat::Text => {
-            let lines = lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
-            set_global_default(registry().with(level).with(lines))
-        }
-        LogFormat::Json => {
-            set_global_default(registry().with(level).with(lines.json().flatten_event(true)))
-        }
+    let form = match config.format {
+        LogFormat::Text => LogLine::Text { has_colours: has_colours() },
+        LogFormat::Json => LogLine::Json,
     };
+    let lines = fmt::layer().with_writer(writer).event_format(form);
+    let set = set_global_default(registry().with(level).with(lines));
     // It can only have been set before, by a program that embeds this one.
     let _ = set;
     (LevelSwitch(switch), guard)
@@ -43,4 +44,38 @@ impl LevelSwitch {
 
 fn filter(level: LogLevel) -> LevelFilter {
     LevelFilter::from_level(Level::from(level))
+}
+
+/// Whether log lines may have colours.
+fn has_colours() -> bool {
+    let variable = |name| env::var_os(name);
+    shows_colours(
+        io::stderr().is_terminal(),
+        variable("NO_COLOR").as_deref(),
+        variable("TERM").as_deref(),
+    )
+}
+
+/// Colours are for terminals that know them, unless `NO_COLOR` is set to anything (no-color.org).
+fn shows_colours(is_terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
+    is_terminal && no_color.is_none_or(OsStr::is_empty) && term.is_none_or(|term| term != "dumb")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_that_want_them() {
+        let shows = |is_terminal, no_color: Option<&str>, term: Option<&str>| {
+            shows_colours(is_terminal, no_color.map(OsStr::new), term.map(OsStr::new))
+        };
+        assert!(shows(true, None, Some("xterm-256color")));
+        assert!(shows(true, Some(""), None), "an empty NO_COLOR does not count");
+        for no_color in ["1", "0", "false"] {
+            assert!(!shows(true, Some(no_color), Some("xterm")));
+        }
+        assert!(!shows(true, None, Some("dumb")));
+        assert!(!shows(false, None, Some("xterm")));
+    }
 }

@@ -2,9 +2,11 @@
 
 mod banner;
 mod client;
+mod escape;
 mod health;
 mod listen;
 mod log;
+mod log_line;
 mod publish;
 mod reload;
 mod start;
