@@ -92,6 +92,27 @@ async fn new_connections_per_second_per_ip_counts_whom_a_listed_proxy_names() {
     Http::plain(server.address, "GET", "/metrics", &headers).await.error(429);
 }
 
+#[tokio::test]
+async fn what_a_client_puts_into_x_forwarded_for_does_not_hide_what_the_proxy_adds() {
+    let server = slow_door().server("trusted_proxies", r#"["127.0.0.1"]"#).start().await;
+    let status = async |lines: &[u8]| {
+        let mut http = RawHttp::connect(server.address).await;
+        http.write([b"GET /metrics HTTP/1.1\r\nhost: x\r\n", lines, b"\r\n"].concat()).await;
+        http.reply().await.status
+    };
+    for _ in 0..2 {
+        assert_eq!(status(b"x-forwarded-for: \xff\xfe, 192.0.2.1\r\n").await, 404);
+        assert_eq!(status(b"x-forwarded-for: \xff\r\nx-forwarded-for: 192.0.2.2\r\n").await, 404);
+    }
+    for lines in [
+        &b"x-forwarded-for: nonsense, 192.0.2.1\r\n"[..],
+        b"x-forwarded-for: 198.51.100.1\r\nx-forwarded-for: 192.0.2.1:4711\r\n",
+        b"x-forwarded-for: \xff, 192.0.2.2\r\n",
+    ] {
+        assert_eq!(status(lines).await, 429, "{}", String::from_utf8_lossy(lines));
+    }
+}
+
 // Connections that are no WebSocket
 
 #[tokio::test]

@@ -30,10 +30,9 @@ const SUB_PROTOCOL: &str = "pusher-channels-protocol-";
 impl Http {
     /// Who is at the other end of a connection that comes from `tcp_peer`, by TLS or not.
     pub(super) fn peer(&self, headers: &HeaderMap, tcp_peer: IpAddr, is_tls: bool) -> Peer {
-        let forwarded_for = list(headers, "x-forwarded-for");
-        let proto = list(headers, "x-forwarded-proto");
+        let lines = |name| headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
         let hop = Peer { address: tcp_peer, is_tls };
-        self.proxies.client(hop, forwarded_for.as_deref(), proto.as_deref())
+        self.proxies.client(hop, lines("x-forwarded-for"), lines("x-forwarded-proto"))
     }
 
     /// Answers a request to connect. Whoever may not stay is let in all the same, to be told why

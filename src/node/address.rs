@@ -34,38 +34,56 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// Who is behind a TCP peer that says this in `X-Forwarded-For` and `X-Forwarded-Proto`.
-    /// The list is read from its end: each proxy vouches for the entry before it, and the first
-    /// address that is no proxy of ours is the client's.
+    /// The client behind a TCP peer whose `X-Forwarded-For` and `X-Forwarded-Proto` headers have these
+    /// lines, in the order in which they came.
     ///
-    /// Without that word, the client came as the peer did, which is right for whoever passes TLS
-    /// on to us unopened.
+    /// Several lines are one list. Both lists are read from their ends, entry by entry: each proxy
+    /// vouches for what it appended, so an entry counts only if the one after it is a proxy of ours.
+    /// The first address that is none is the client's. An entry that is no address ends the search:
+    /// the client is then known by the last proxy of ours.
+    ///
+    /// A proxy that says nothing of how it was reached was reached as the hop after it was, which is
+    /// right for a balancer that passes TLS on unopened.
     #[must_use]
-    pub fn client(&self, peer: Peer, forwarded_for: Option<&str>, proto: Option<&str>) -> Peer {
-        let mut address = peer.address.to_canonical();
-        if !self.contains(address) {
-            return Peer { address, is_tls: peer.is_tls };
-        }
-        // The first of a list is how the client itself came. Some proxies say wss for WebSockets.
-        let scheme = proto.and_then(|list| list.split(',').next()).map(str::trim);
-        let is_tls = scheme.map_or(peer.is_tls, |scheme| {
-            ["https", "wss"].iter().any(|tls| scheme.eq_ignore_ascii_case(tls))
-        });
-        for entry in forwarded_for.unwrap_or_default().rsplit(',') {
-            let Some(forwarded) = parse_address(entry.trim()) else { break };
-            address = forwarded.to_canonical();
-            if !self.contains(address) {
-                break;
+    pub fn client<'a>(
+        &self,
+        peer: Peer,
+        forwarded_for: impl DoubleEndedIterator<Item = &'a [u8]>,
+        proto: impl DoubleEndedIterator<Item = &'a [u8]>,
+    ) -> Peer {
+        let Peer { address, mut is_tls } = peer;
+        let mut address = address.to_canonical();
+        let mut addresses = entries_from_the_end(forwarded_for);
+        let mut schemes = entries_from_the_end(proto);
+        while self.contains(address) {
+            if let Some(scheme) = schemes.next() {
+                // Some proxies say wss for WebSockets.
+                is_tls = [&b"https"[..], b"wss"].iter().any(|tls| scheme.eq_ignore_ascii_case(tls));
             }
+            let Some(forwarded) = addresses.next().and_then(parse_address) else { break };
+            address = forwarded.to_canonical();
         }
         Peer { address, is_tls }
     }
 }
 
-/// An address as proxies write it: plain, in brackets, or with a port.
-fn parse_address(text: &str) -> Option<IpAddr> {
-    let bare = text.trim_start_matches('[').trim_end_matches(']');
-    bare.parse().ok().or_else(|| text.parse().map(|with_port: SocketAddr| with_port.ip()).ok())
+/// The entries of a header whose lines are one list, the last one first, without white space around them.
+fn entries_from_the_end<'a>(
+    lines: impl DoubleEndedIterator<Item = &'a [u8]>,
+) -> impl Iterator<Item = &'a [u8]> {
+    lines.rev().flat_map(|line| line.rsplit(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// An address as proxies write it: plain, with a port, in brackets, in quotes.
+fn parse_address(entry: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(entry).ok()?;
+    let unquoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let text = unquoted.unwrap_or(text);
+    let in_brackets = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    match in_brackets {
+        Some(v6) => v6.parse().ok().map(IpAddr::V6),
+        None => text.parse().or_else(|_| text.parse().map(|at: SocketAddr| at.ip())).ok(),
+    }
 }
 
 /// How many connections each address has. IPv6 addresses count by their /64, which is what one
@@ -146,41 +164,114 @@ mod tests {
         text.parse().unwrap()
     }
 
-    #[test]
-    fn only_listed_proxies_are_believed() {
-        let proxies = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
-        let at = |text: &str, is_tls| Peer { address: ip(text), is_tls };
-        let client = |peer: &str, list| proxies.client(at(peer, false), list, Some("https"));
-        assert_eq!(client("1.2.3.4", Some("6.6.6.6")), at("1.2.3.4", false));
-        assert_eq!(client("10.0.0.1", Some("6.6.6.6")), at("6.6.6.6", true));
-        assert_eq!(client("10.0.0.1", Some("9.9.9.9, 6.6.6.6, 10.0.0.2")), at("6.6.6.6", true));
-        assert_eq!(client("10.0.0.1", None), at("10.0.0.1", true));
-        assert_eq!(client("10.0.0.1", Some("nonsense")), at("10.0.0.1", true));
-        assert_eq!(client("::ffff:10.0.0.1", Some("6.6.6.6")), at("6.6.6.6", true));
-        assert_eq!(client("10.0.0.1", Some("6.6.6.6:4711")), at("6.6.6.6", true));
-        assert_eq!(client("10.0.0.1", Some("[2001:db8::1]")), at("2001:db8::1", true));
-        assert_eq!(client("10.0.0.1", Some("[2001:db8::1]:80")), at("2001:db8::1", true));
+    /// The client that is found behind `peer`, which came without TLS.
+    fn behind(peer: &str, forwarded_for: &[&[u8]], proto: &[&[u8]]) -> Peer {
+        let networks = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap());
+        let peer = Peer { address: ip(peer), is_tls: false };
+        let lines = |lines: &[&[u8]]| lines.iter().map(|line| line.to_vec()).collect::<Vec<_>>();
+        let (forwarded_for, proto) = (lines(forwarded_for), lines(proto));
+        TrustedProxies::new(networks.to_vec()).client(
+            peer,
+            forwarded_for.iter().map(Vec::as_slice),
+            proto.iter().map(Vec::as_slice),
+        )
     }
 
     #[test]
-    fn a_proxy_says_in_its_own_way_that_the_client_came_by_tls() {
-        let proxies = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
-        let proxy = Peer { address: ip("10.0.0.1"), is_tls: false };
-        let is_tls = |proto| proxies.client(proxy, None, proto).is_tls;
-        for proto in ["https", "HTTPS", "wss", "https, http", "https,https"] {
-            assert!(is_tls(Some(proto)), "{proto}");
+    fn only_listed_proxies_are_believed() {
+        let client = behind("1.2.3.4", &[b"6.6.6.6"], &[b"https"]);
+        assert_eq!(client, Peer { address: ip("1.2.3.4"), is_tls: false });
+        let client = behind("::ffff:10.0.0.1", &[b"6.6.6.6"], &[b"https"]);
+        assert_eq!(client, Peer { address: ip("6.6.6.6"), is_tls: true });
+    }
+
+    #[test]
+    fn addresses_are_read_from_the_end_until_one_is_no_proxy() {
+        let cases: &[(&[&[u8]], &str)] = &[
+            (&[], "10.0.0.1"),
+            (&[b"6.6.6.6"], "6.6.6.6"),
+            (&[b"9.9.9.9, 6.6.6.6, 10.0.0.2"], "6.6.6.6"),
+            (&[b"6.6.6.6,10.0.0.2\t, 10.0.0.3 "], "6.6.6.6"),
+            (&[b"10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+            // Several lines are one list.
+            (&[b"9.9.9.9", b"6.6.6.6"], "6.6.6.6"),
+            (&[b"9.9.9.9", b"6.6.6.6", b"10.0.0.3, 10.0.0.2"], "6.6.6.6"),
+            // Forms of an address.
+            (&[b"6.6.6.6:4711"], "6.6.6.6"),
+            (&[b"2001:db8::1"], "2001:db8::1"),
+            (&[b"[2001:db8::1]"], "2001:db8::1"),
+            (&[b"[2001:db8::1]:443"], "2001:db8::1"),
+            (&[b"\"[2001:db8::1]:443\""], "2001:db8::1"),
+            (&[b"\"6.6.6.6\""], "6.6.6.6"),
+            (&[b"6.6.6.6, fd00::7"], "6.6.6.6"),
+            (&[b"::ffff:6.6.6.6"], "6.6.6.6"),
+            (&[b"6.6.6.6, [::ffff:10.0.0.2]:80"], "6.6.6.6"),
+            // What is no address ends the search, and hides nothing that comes after it.
+            (&[b"nonsense"], "10.0.0.1"),
+            (&[b"6.6.6.6, nonsense, 10.0.0.2"], "10.0.0.2"),
+            (&[b"nonsense, 6.6.6.6"], "6.6.6.6"),
+            (&[b"\xff, 6.6.6.6, 10.0.0.2"], "6.6.6.6"),
+            (&[b"\xff", b"6.6.6.6"], "6.6.6.6"),
+            (&[b"6.6.6.6, \xff"], "10.0.0.1"),
+            (&[b"6.6.6.6", b"\xff"], "10.0.0.1"),
+            (&[b"6.6.6.6", b""], "10.0.0.1"),
+            (&[b"6.6.6.6,"], "10.0.0.1"),
+            (&[b"6.6.6.6, unknown, 10.0.0.2"], "10.0.0.2"),
+            (&[b"6.6.6.6:, 10.0.0.2"], "10.0.0.2"),
+            (&[b"6.6.6.6:70000"], "10.0.0.1"),
+            (&[b"[6.6.6.6]"], "10.0.0.1"),
+            (&[b"[[2001:db8::1]]"], "10.0.0.1"),
+            (&[b"2001:db8::1]"], "10.0.0.1"),
+            (&[b"\"6.6.6.6"], "10.0.0.1"),
+            (&[b"6.6.6.6 7.7.7.7"], "10.0.0.1"),
+            (&[b"06.6.6.6"], "10.0.0.1"),
+        ];
+        for (lines, expected) in cases {
+            let shown: Vec<_> = lines.iter().map(|line| String::from_utf8_lossy(line)).collect();
+            assert_eq!(behind("10.0.0.1", lines, &[]).address, ip(expected), "{shown:?}");
         }
-        for proto in ["http", "ws", "http, https", ""] {
-            assert!(!is_tls(Some(proto)), "{proto}");
+    }
+
+    #[test]
+    fn schemes_are_read_from_the_end_as_far_as_addresses_are() {
+        let cases: &[(&[&[u8]], &[&[u8]], bool)] = &[
+            (&[], &[], false),
+            (&[], &[b"https"], true),
+            (&[], &[b"HTTPS"], true),
+            (&[], &[b"wss"], true),
+            (&[], &[b"http"], false),
+            (&[], &[b"ws"], false),
+            (&[], &[b""], false),
+            (&[], &[b"\xff"], false),
+            // The client may have sent one of its own.
+            (&[b"6.6.6.6"], &[b"https, http"], false),
+            (&[b"6.6.6.6"], &[b"https", b"http"], false),
+            (&[b"6.6.6.6"], &[b"http, https"], true),
+            (&[b"6.6.6.6"], &[b"\xff", b"https"], true),
+            // Each of two proxies says how it was reached.
+            (&[b"6.6.6.6, 10.0.0.2"], &[b"https, http"], true),
+            (&[b"6.6.6.6, 10.0.0.2"], &[b"https, http, http"], false),
+            (&[b"6.6.6.6, 10.0.0.2"], &[b"http, https"], false),
+            (&[b"6.6.6.6, 10.0.0.2"], &[b"http", b"https,http"], true),
+            // The nearer one passes on what the other said.
+            (&[b"6.6.6.6, 10.0.0.2"], &[b"https"], true),
+            // Beyond what is no address, nobody is believed.
+            (&[b"6.6.6.6, nonsense"], &[b"https, http"], false),
+        ];
+        for (addresses, schemes, expected) in cases {
+            let shown: Vec<_> = schemes.iter().map(|line| String::from_utf8_lossy(line)).collect();
+            let is_tls = behind("10.0.0.1", addresses, schemes).is_tls;
+            assert_eq!(is_tls, *expected, "{} addresses, {shown:?}", addresses.len());
         }
-        assert!(!is_tls(None));
     }
 
     #[test]
     fn who_comes_by_tls_itself_came_by_tls() {
         let proxies = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
-        let is_tls = |address, proto| {
-            proxies.client(Peer { address: ip(address), is_tls: true }, None, proto).is_tls
+        let is_tls = |address, proto: Option<&'static str>| {
+            let hop = Peer { address: ip(address), is_tls: true };
+            let proto = proto.into_iter().map(str::as_bytes);
+            proxies.client(hop, std::iter::empty(), proto).is_tls
         };
         assert!(is_tls("192.0.2.1", None) && is_tls("192.0.2.1", Some("http")));
         assert!(is_tls("10.0.0.1", None), "TLS that a proxy passes on unopened");
