@@ -284,6 +284,58 @@ async fn a_repeated_parameter_does_not_slip_past_the_signature() {
     }
 }
 
+#[tokio::test]
+async fn what_authenticates_may_not_come_in_another_form() {
+    let server = Settings::new().start().await;
+    let call = Call::new("POST", "/apps/3/users/7/terminate_connections", "{}");
+    assert_eq!(call.send(&server).await.status, 200);
+    let target = call.target();
+    // As PHP signs arrays, this is the string that was signed; and the body is gone.
+    let empty = Call::new("POST", "/apps/3/users/7/terminate_connections", "");
+    for (name, other) in [
+        ("body_md5", "body_md5[]"),
+        ("body_md5", "body_md5%5B0%5D"),
+        ("body_md5", "BODY_MD5"),
+        ("auth_key", "auth_key[]"),
+    ] {
+        for call in [&call, &empty] {
+            call.send_to(&server, &target.replace(name, other)).await.error(400);
+        }
+    }
+    for extra in ["&body_md5[]=", "&body_md5=x", "&AUTH_KEY=x", "&auth_signature=x"] {
+        call.send_to(&server, &format!("{target}{extra}")).await.error(400);
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_is_encoded_twice_does_not_verify() {
+    let server = Settings::new().start().await;
+    // Signed for the channel "ae".
+    let call = Call::new("GET", "/apps/3/channels/a%65", "");
+    assert_eq!(call.send(&server).await.status, 200);
+    for path in
+        ["/apps/3/channels/a%2565", "/apps/3/channels/a%252565", "/apps/3/channels/%61%2565"]
+    {
+        let target = call.target().replace("/apps/3/channels/a%65", path);
+        call.send_to(&server, &target).await.error(401);
+    }
+    let call = Call::get("channels/presence-a/users");
+    let target = call.target().replace("/users?", "%2Fusers?");
+    call.send_to(&server, &target).await.error(401);
+}
+
+#[tokio::test]
+async fn an_escaped_separator_in_the_query_is_refused() {
+    let server = Settings::new().start().await;
+    let call = Call::get("channels").query("filter_by_prefix", "presence-a=b");
+    assert_eq!(call.send(&server).await.status, 200);
+    // Signed like the above, and would list all channels.
+    let target = call.target().replace("filter_by_prefix=", "filter_by_prefix%3D");
+    call.send_to(&server, &target).await.error(400);
+    let target = call.target().replace("&filter_by_prefix", "%26filter_by_prefix");
+    call.send_to(&server, &target).await.error(400);
+}
+
 fn event() -> Value {
     json!({ "name": "e", "channel": "my-channel", "data": "1" })
 }

@@ -7,12 +7,12 @@ use hyper::Method;
 use percent_encoding::percent_decode_str;
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
+    collections::HashMap,
     time::{Duration, SystemTime},
 };
 
-/// What a request says in its query. Its head has been found right; its body may still turn out
-/// not to be the one that was signed.
+/// The parameters of a request whose signature is right, as they were signed. Its body may still
+/// turn out not to be the one that was signed.
 #[derive(Debug)]
 pub(super) struct Authenticated<'a> {
     parameters: Vec<Parameter<'a>>,
@@ -31,6 +31,10 @@ pub(super) struct RequestLine<'a> {
     pub(super) prefix: &'a str,
 }
 
+/// The parameters that authenticate a request. Only their plain names count, once each: SDKs send
+/// them so, and another form may be signed like a parameter that means something else.
+const AUTHENTICATING: [&str; 5] =
+    ["auth_key", "auth_timestamp", "auth_version", "auth_signature", "body_md5"];
 /// How far a request's timestamp may be off: at this many seconds it is. Source: Pusher's own
 /// signature library.
 const WINDOW_S: u64 = 600;
@@ -69,7 +73,9 @@ pub(super) fn authenticate<'a>(
     now: SystemTime,
     is_other_key: impl Fn(&str) -> bool,
 ) -> Result<Authenticated<'a>, ApiError> {
-    let parameters: Vec<Parameter<'_>> = form_urlencoded::parse(line.query.as_bytes()).collect();
+    let mut parameters: Vec<Parameter<'a>> =
+        form_urlencoded::parse(line.query.as_bytes()).collect();
+    check_form(&parameters)?;
     match parameter(&parameters, "auth_key") {
         None => return Err(ApiError::unauthorized("Missing parameter: auth_key")),
         Some(key) if key == app.config.key => {}
@@ -84,10 +90,34 @@ pub(super) fn authenticate<'a>(
         Some(_) => return Err(ApiError::unauthorized("Version not supported")),
     }
     check_timestamp(parameter(&parameters, "auth_timestamp"), now)?;
-    let signature = parameter(&parameters, "auth_signature")
+    let at = parameters
+        .iter()
+        .position(|(key, _)| key == "auth_signature")
         .ok_or_else(|| ApiError::unauthorized("Missing parameter: auth_signature"))?;
-    check_signature(app, line, &parameters, signature)?;
-    Ok(Authenticated { parameters })
+    let (_, signature) = parameters.remove(at);
+    Ok(Authenticated { parameters: as_signed(app, line, parameters, &signature)? })
+}
+
+/// Rejects what could be signed like something else: parameters are signed without escapes, so a
+/// `&` or `=` that was escaped would be taken for one that separates.
+fn check_form(parameters: &[Parameter<'_>]) -> Result<(), ApiError> {
+    let mut seen = [false; AUTHENTICATING.len()];
+    for (key, value) in parameters {
+        if key.contains(['&', '=']) || value.contains('&') {
+            return Err(ApiError::bad_request(
+                "Query parameters can't have & in them, nor = in their names, escaped or not",
+            ));
+        }
+        let base = key.split('[').next().unwrap_or_default();
+        let known = AUTHENTICATING.iter().position(|name| name.eq_ignore_ascii_case(base));
+        let Some(index) = known else { continue };
+        if std::mem::replace(&mut seen[index], true) || key != AUTHENTICATING[index] {
+            let message =
+                format!("{} must be given once, by just this name", AUTHENTICATING[index]);
+            return Err(ApiError::bad_request(message));
+        }
+    }
+    Ok(())
 }
 
 fn check_timestamp(timestamp: Option<&str>, now: SystemTime) -> Result<(), ApiError> {
@@ -110,74 +140,90 @@ fn check_timestamp(timestamp: Option<&str>, now: SystemTime) -> Result<(), ApiEr
     )))
 }
 
-/// Tries what SDKs sign, the usual first.
-fn check_signature(
+/// Tries the forms in which SDKs sign what they send, the usual first. Gives the parameters in the
+/// form that was signed: what is read from a request is what its signature covers.
+fn as_signed<'a>(
     app: &App,
     line: RequestLine<'_>,
-    parameters: &[Parameter<'_>],
+    sent: Vec<Parameter<'a>>,
     signature: &str,
-) -> Result<(), ApiError> {
-    let usual_query = sorted(parameters, true);
-    let usual = signature::request_string(line.method.as_str(), line.path, &usual_query);
-    if app.signer.verify(&usual, signature) {
-        return Ok(());
+) -> Result<Vec<Parameter<'a>>, ApiError> {
+    let text = |path: &str, query: &[Parameter<'_>]| {
+        signature::request_string(line.method.as_str(), path, query)
+    };
+    let usual = sorted(in_lower_case(sent.clone()));
+    let usual_text = text(line.path, &usual);
+    if app.signer.verify(&usual_text, signature) {
+        return Ok(usual);
     }
-    let queries = [usual_query, sorted(parameters, false), php_arrays(parameters)];
-    let is_signed = paths(line).iter().any(|path| {
-        queries.iter().any(|query| {
-            let text = signature::request_string(line.method.as_str(), path, query);
-            app.signer.verify(&text, signature)
-        })
-    });
-    if is_signed {
-        return Ok(());
+    let paths = paths(line);
+    let as_php = sorted(php_arrays(&sent));
+    let is_signed = |query: &Vec<Parameter<'_>>| {
+        paths.iter().any(|path| app.signer.verify(&text(path, query), signature))
+    };
+    if let Some(signed) = [usual, sorted(sent), as_php].into_iter().find(is_signed) {
+        return Ok(signed);
     }
     let signature = &signature[..signature.floor_char_boundary(200)];
     Err(ApiError::unauthorized(format!(
-        "Invalid signature: you should have sent HmacSHA256Hex({usual:?}, your_secret_key), \
+        "Invalid signature: you should have sent HmacSHA256Hex({usual_text:?}, your_secret_key), \
          but you sent {signature:?}"
     )))
 }
 
 /// The paths that may have been signed: as it came, without our prefix, and both decoded, since
 /// proxies may have encoded what the SDK signed raw.
-fn paths(line: RequestLine<'_>) -> Vec<String> {
+fn paths(line: RequestLine<'_>) -> Vec<Cow<'_, str>> {
     let bare = line.path.strip_prefix(line.prefix).unwrap_or(line.path);
-    let decoded = |path: &str| percent_decode_str(path).decode_utf8_lossy().into_owned();
-    let mut paths = vec![line.path.to_owned(), bare.to_owned(), decoded(line.path), decoded(bare)];
+    let mut paths = vec![line.path.into(), bare.into()];
+    paths.extend([line.path, bare].into_iter().filter_map(decoded).map(Cow::Owned));
     paths.dedup();
     paths
 }
 
-/// All parameters but the signature, in the order in which they are signed.
-fn sorted<'a>(parameters: &'a [Parameter<'_>], in_lower_case: bool) -> Vec<Parameter<'a>> {
-    let mut sorted: Vec<Parameter<'a>> = parameters
-        .iter()
-        .filter(|(key, _)| key != "auth_signature")
-        .map(|(key, value)| (Cow::Borrowed(&**key), Cow::Borrowed(&**value)))
-        .collect();
-    for (key, _) in &mut sorted {
-        if in_lower_case && key.bytes().any(|byte| byte.is_ascii_uppercase()) {
+/// `path` without its percent codes, if it names the same thing: a `%` would make it another path
+/// when it is decoded once more, and a `/` or `?` would be taken for one that separates.
+fn decoded(path: &str) -> Option<String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte);
+    let segments = path.split('/').map(|segment| percent_decode_str(segment).collect::<Vec<u8>>());
+    let segments: Vec<Vec<u8>> = segments.collect();
+    let all_plain = segments.iter().flatten().all(|byte| is_plain(*byte));
+    all_plain.then(|| String::from_utf8(segments.join(&b'/')).ok()).flatten()
+}
+
+/// The parameters in the order in which they are signed. Values of one key keep their order.
+fn sorted(mut parameters: Vec<Parameter<'_>>) -> Vec<Parameter<'_>> {
+    parameters.sort_by(|(one, _), (other, _)| one.cmp(other));
+    parameters
+}
+
+fn in_lower_case(mut parameters: Vec<Parameter<'_>>) -> Vec<Parameter<'_>> {
+    for (key, _) in &mut parameters {
+        if key.bytes().any(|byte| byte.is_ascii_uppercase()) {
             key.to_mut().make_ascii_lowercase();
         }
     }
-    // Stable: values of one key keep their order.
-    sorted.sort_by(|(one, _), (other, _)| one.cmp(other));
-    sorted
+    parameters
 }
 
 /// The PHP SDK sends `k[0]=a&k[1]=b` and signs `k=a,b`.
-fn php_arrays<'a>(parameters: &'a [Parameter<'_>]) -> Vec<Parameter<'a>> {
-    let mut joined = BTreeMap::<String, String>::new();
-    for (key, value) in sorted(parameters, true) {
+fn php_arrays<'a>(parameters: &[Parameter<'a>]) -> Vec<Parameter<'a>> {
+    let mut joined: Vec<Parameter<'a>> = Vec::new();
+    let mut places = HashMap::new();
+    for (key, value) in parameters {
         let name = key.split('[').next().unwrap_or_default();
-        if let Some(values) = joined.get_mut(name) {
-            values.extend([",", &value]);
-        } else {
-            joined.insert(name.to_owned(), value.into_owned());
+        match places.get(name) {
+            Some(&place) => {
+                let (_, values): &mut Parameter<'a> = &mut joined[place];
+                values.to_mut().extend([",", value]);
+            }
+            None => {
+                places.insert(name, joined.len());
+                joined.push((name.to_owned().into(), value.clone()));
+            }
         }
     }
-    joined.into_iter().map(|(name, values)| (name.into(), values.into())).collect()
+    joined
 }
 
 #[cfg(test)]
@@ -284,6 +330,118 @@ mod tests {
         ] {
             let query = format!("{KEY}&{sent}&auth_signature={}", signed(path, &canonical));
             assert!(check(&Method::GET, path, &query).is_ok(), "{sent} as {canonical}");
+        }
+    }
+
+    #[test]
+    fn what_is_read_is_what_was_signed() {
+        let path = "/apps/3/channels";
+        for (sent, canonical, info) in [
+            ("info=b,a", "info=b,a", Some("b,a")),
+            ("INFO=a", "info=a", Some("a")),
+            ("info[0]=b&info[1]=a", "info=b,a", Some("b,a")),
+            ("info[1]=b&info[0]=a", "info=b,a", Some("b,a")),
+            ("info[]=a", "info[]=a", None),
+            // Eleven, whose keys are not in the order of their numbers.
+            (
+                "info[0]=0&info[1]=1&info[2]=2&info[3]=3&info[4]=4&info[5]=5&info[6]=6&info[7]=7\
+                 &info[8]=8&info[9]=9&info[10]=10",
+                "info=0,1,2,3,4,5,6,7,8,9,10",
+                Some("0,1,2,3,4,5,6,7,8,9,10"),
+            ),
+        ] {
+            let signature = signed(path, &format!("{KEY}&{canonical}"));
+            let query = format!("{KEY}&{sent}&auth_signature={signature}");
+            let read = check(&Method::GET, path, &query).unwrap();
+            assert_eq!(read.parameter("info"), info, "{sent} as {canonical}");
+        }
+    }
+
+    #[test]
+    fn what_authenticates_is_given_once_by_its_plain_name() {
+        let path = "/apps/3/events";
+        let md5 = "99914b932bd37a50b983c5e7c90ae93b";
+        let sign = |canonical: &str| signed(path, canonical);
+        let signature = sign(&format!("{KEY}&body_md5={md5}"));
+        let whole = format!("{KEY}&body_md5={md5}&auth_signature={signature}");
+        assert!(check(&Method::GET, path, &whole).is_ok());
+        for other in [
+            whole.replace("body_md5", "body_md5[]"),
+            whole.replace("body_md5", "body_md5%5B0%5D"),
+            whole.replace("body_md5", "body_md5["),
+            whole.replace("body_md5", "BODY_MD5"),
+            whole.replace("body_md5", "Body_Md5[a]"),
+            whole.replace("auth_key", "auth_key[]"),
+            whole.replace("auth_version", "AUTH_VERSION"),
+            whole.replace("auth_timestamp", "auth_timestamp[0]"),
+            whole.replace("auth_signature", "auth_signature[]"),
+            format!("{whole}&body_md5={md5}"),
+            format!("{whole}&body_md5[]={md5}"),
+            format!("{whole}&auth_signature={signature}"),
+            format!("{whole}&AUTH_SIGNATURE=x"),
+            format!("auth_key=other&{whole}"),
+            format!("{whole}&auth_key=other"),
+        ] {
+            let error = check(&Method::GET, path, &other).unwrap_err();
+            assert!(error.contains("must be given once, by just this name"), "{other}: {error}");
+        }
+        // As PHP would sign an array, and as Ruby would.
+        for (sent, canonical) in [
+            ("body_md5[]=0", "body_md5=0".to_owned()),
+            ("body_md5[]=0", "body_md5[]=0".to_owned()),
+            (&format!("body_md5={md5}&body_md5[]=0"), format!("body_md5={md5},0")),
+        ] {
+            let signature = sign(&format!("{KEY}&{canonical}"));
+            let query = format!("{KEY}&{sent}&auth_signature={signature}");
+            assert!(check(&Method::GET, path, &query).is_err(), "{sent} as {canonical}");
+        }
+    }
+
+    #[test]
+    fn an_escaped_separator_is_not_taken_for_one() {
+        let path = "/apps/3/channels";
+        let canonical = "auth_key=278d425bdf160c739803&auth_timestamp=1353088179&auth_version=1.0\
+                         &filter_by_prefix=presence-a=b&info=user_count";
+        let signature = signed(path, canonical);
+        let (key, _) = canonical.split_once("&filter").unwrap();
+        for (more, verifies) in [
+            ("filter_by_prefix=presence-a=b&info=user_count", true),
+            ("filter_by_prefix=presence-a%3Db&info=user_count", true),
+            ("filter_by_prefix=presence-a=b%26info=user_count", false),
+            ("filter_by_prefix=presence-a=b%26info%3Duser_count", false),
+            ("filter_by_prefix%3Dpresence-a=b&info=user_count", false),
+            ("filter_by_prefix=presence-a=b&info%3Duser_count", false),
+            ("filter_by_prefix%3Dpresence-a%3Db%26info=user_count", false),
+        ] {
+            let query = format!("{key}&{more}&auth_signature={signature}");
+            assert_eq!(check(&Method::GET, path, &query).is_ok(), verifies, "{more}");
+        }
+    }
+
+    #[test]
+    fn a_path_verifies_decoded_only_if_it_names_the_same() {
+        for (sent, signed_path, verifies) in [
+            ("/apps/3/channels/presence-a%3Bb", "/apps/3/channels/presence-a;b", true),
+            ("/apps/3/channels/presence-%61", "/apps/3/channels/presence-a", true),
+            ("/ws/apps/3/channels/presence-%61", "/apps/3/channels/presence-a", true),
+            ("/apps/3/channels/a%2565", "/apps/3/channels/a%2565", true),
+            // The signer means the channel "ae".
+            ("/apps/3/channels/a%2565", "/apps/3/channels/a%65", false),
+            ("/apps/3/channels/a%252565", "/apps/3/channels/a%65", false),
+            ("/apps/3/channels/a%2565", "/apps/3/channels/ae", false),
+            ("/ws/apps/3/channels/a%2565", "/apps/3/channels/a%65", false),
+            ("/ws/apps/3/channels/a%2565", "/ws/apps/3/channels/a%65", false),
+            ("/apps/3/channels/%61%2565", "/apps/3/channels/a%65", false),
+            ("/apps/3/channels/a%2Fusers", "/apps/3/channels/a/users", false),
+            ("/apps/3/channels%2Fa", "/apps/3/channels/a", false),
+            ("/apps/3/channels/a%3Fx", "/apps/3/channels/a?x", false),
+            ("/apps/3/channels/a%0Ax", "/apps/3/channels/a\nx", false),
+            ("/apps/3/channels/a%00", "/apps/3/channels/a\0", false),
+            ("/apps/3/channels/%FF", "/apps/3/channels/\u{fffd}", false),
+        ] {
+            let query = format!("{KEY}&auth_signature={}", signed(signed_path, KEY));
+            let is_ok = check(&Method::GET, sent, &query).is_ok();
+            assert_eq!(is_ok, verifies, "{sent} signed as {signed_path:?}");
         }
     }
 
