@@ -54,6 +54,8 @@ const HEADERS: &[(&str, &str)] = &[
     ("a folded value", "transfer-encoding:\r\n chunked"),
     ("a folded first line", " transfer-encoding: chunked"),
     ("a bare return in a value", "x-a: b\rtransfer-encoding: chunked"),
+    ("another host", "host: other.test"),
+    ("two hosts in one line", "x-a: b\r\nhost: outer.test, other.test"),
     ("a null in a value", "x-a: \0b"),
     ("a null in a name", "x\0a: b"),
 ];

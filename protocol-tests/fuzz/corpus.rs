@@ -67,13 +67,13 @@ const SESSIONS: &[&str] = &[
 ];
 
 const REQUESTS: &[&str] = &[
-    "GET /up HTTP/1.1\r\nhost: x\r\n\r\n",
-    "HEAD /ready HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\nGET /up HTTP/1.1\r\n\r\n",
-    "OPTIONS /apps/app-id/events HTTP/1.1\r\norigin: https://a.test\r\naccess-control-request-method: POST\r\n\r\n",
-    "POST /apps/app-id/events?auth_key=app-key&auth_version=1.0&auth_timestamp=1&auth_signature=00 HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}",
-    "POST /apps/app-id/batch_events HTTP/1.1\r\ntransfer-encoding: chunked\r\nexpect: 100-continue\r\n\r\n2\r\n{}\r\n0\r\nx: y\r\n\r\n",
-    "GET /app/app-key?protocol=7&client=js HTTP/1.1\r\nhost: x\r\nconnection: keep-alive, Upgrade\r\nupgrade: WebSocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: pusher-channels-protocol-7\r\norigin: https://a.test\r\nx-forwarded-for: 1.2.3.4, [::1]:5\r\n\r\n",
-    "GET /metrics HTTP/1.1\r\nauthorization: Bearer x\r\nx-request-id: abc\r\n\r\n",
+    "GET /up HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    "HEAD /ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\nGET /up HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    "OPTIONS /apps/app-id/events HTTP/1.1\r\nhost: localhost\r\norigin: https://a.test\r\naccess-control-request-method: POST\r\n\r\n",
+    "POST /apps/app-id/events?auth_key=app-key&auth_version=1.0&auth_timestamp=1&auth_signature=00 HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{}",
+    "POST /apps/app-id/batch_events HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\nexpect: 100-continue\r\n\r\n2\r\n{}\r\n0\r\nx: y\r\n\r\n",
+    "GET /app/app-key?protocol=7&client=js HTTP/1.1\r\nhost: localhost\r\nconnection: keep-alive, Upgrade\r\nupgrade: WebSocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: pusher-channels-protocol-7\r\norigin: https://a.test\r\nx-forwarded-for: 1.2.3.4, [::1]:5\r\n\r\n",
+    "GET /metrics HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer x\r\nx-request-id: abc\r\n\r\n",
     "GET /apps/app-id/channels/a%3Bb/users HTTP/1.0\n\n",
 ];
 

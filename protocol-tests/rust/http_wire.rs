@@ -248,6 +248,52 @@ async fn a_broken_handshake_is_refused() {
 }
 
 #[tokio::test]
+async fn a_handshake_has_one_key_one_version_one_origin_and_no_body() {
+    let server = Settings::new().start().await;
+    let right = upgrade_request(&format!("/app/{KEY}"), &[]);
+    let (key, version) =
+        ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "Sec-WebSocket-Version: 13\r\n");
+    let status = async |part: &str, other: &str| {
+        assert!(right.contains(part));
+        let mut http = RawHttp::connect(server.address).await;
+        http.write(right.replace(part, other)).await;
+        http.reply().await
+    };
+    let other_key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+    let twice = format!("{version}Sec-WebSocket-Version: 8\r\n");
+    for (part, other) in [
+        (key, [key, key].concat()),
+        (key, [key, other_key].concat()),
+        (key, [other_key, key].concat()),
+        (key, key.replace("==", "==, AAAAAAAAAAAAAAAAAAAAAA==")),
+        (key, key.replace("ZQ==", "")),
+        (key, key.replace("ZQ==", "ZQAA")),
+        (key, key.replace("==", "=")),
+        (key, key.replace("dGhl", "dG*l")),
+        (key, "Sec-WebSocket-Key: \r\n".to_owned()),
+        (version, [version, version].concat()),
+        (version, twice),
+        (key, format!("{key}Origin: http://a.test\r\nOrigin: http://b.test\r\n")),
+        (key, format!("{key}Content-Length: 5\r\n")),
+        (key, format!("{key}Transfer-Encoding: chunked\r\n")),
+    ] {
+        status(part, &other).await.error(400);
+    }
+    for other in ["8", "13, 8", "013", "13.0"] {
+        let reply = status(version, &version.replace("13", other)).await;
+        reply.error(426);
+        assert_eq!(reply.header("sec-websocket-version"), Some("13"), "{reply}");
+    }
+    // A list may be given in several lines.
+    for other in [
+        "upgrade: h2c\r\nUpgrade: websocket\r\n",
+        "upgrade: WebSocket\r\nConnection: keep-alive\r\n",
+    ] {
+        assert_eq!(status("Upgrade: websocket\r\n", other).await.status, 101, "{other:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_request_id_is_taken_over_or_made() {
     let server = Settings::new().start().await;
     let reply = event("1").header("x-request-id", "abc-123").send(&server).await;

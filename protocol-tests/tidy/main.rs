@@ -24,6 +24,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("app", 1),
     ("protocol", 0),
     ("config", 0),
+    ("host", 0),
     ("live", 0),
     ("rate", 0),
     ("permit", 0),
@@ -33,7 +34,7 @@ const LAYERS: &[(&str, u8)] = &[
 ];
 /// Modules that do no I/O and never wait, and what they may therefore not use.
 const PURE: &[&str] =
-    &["protocol", "session", "hub", "app", "signature", "rate", "permit", "config", "live"];
+    &["protocol", "session", "hub", "app", "signature", "rate", "permit", "config", "host", "live"];
 const WAITING: &[&str] =
     &["tokio::net", "tokio::time", "tokio::task", "std::net::Tcp", "thread::sleep"];
 const FILE_LINES_MAX: usize = 500;

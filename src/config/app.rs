@@ -122,6 +122,13 @@ impl AppConfig {
         }
     }
 
+    /// True if the secret is that of the development app, which everybody knows.
+    #[must_use]
+    pub fn has_well_known_secret(&self) -> bool {
+        let [_, _, (_, secret)] = DEVELOPMENT;
+        self.secret.expose() == secret
+    }
+
     /// True if id, key and secret are those of the development app, whatever its limits are.
     #[must_use]
     pub fn is_development(&self) -> bool {

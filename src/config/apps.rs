@@ -54,7 +54,9 @@ fn missing(draft: &Draft, app: &Key, key: Key) -> ConfigError {
 /// While there is no other app, the address that nobody chose becomes loopback; true says that it
 /// did. An address that somebody chose is refused instead.
 pub(super) fn confine(config: &mut Config, draft: &Draft) -> Result<bool, ConfigError> {
-    let Some(index) = config.apps.iter().position(is_well_known) else { return Ok(false) };
+    let Some(index) = config.apps.iter().position(AppConfig::has_well_known_secret) else {
+        return Ok(false);
+    };
     if is_loopback(&config.server.host) {
         return Ok(false);
     }
@@ -83,13 +85,8 @@ pub(super) fn confine(config: &mut Config, draft: &Draft) -> Result<bool, Config
 impl Config {
     /// Whether an app has the secret of the development app.
     pub(super) fn has_well_known_secret(&self) -> bool {
-        self.apps.iter().any(is_well_known)
+        self.apps.iter().any(AppConfig::has_well_known_secret)
     }
-}
-
-fn is_well_known(app: &AppConfig) -> bool {
-    let [_, _, (_, secret)] = DEVELOPMENT;
-    app.secret.expose() == secret
 }
 
 pub(super) fn is_loopback(host: &str) -> bool {

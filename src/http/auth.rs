@@ -212,15 +212,12 @@ fn php_arrays<'a>(parameters: &[Parameter<'a>]) -> Vec<Parameter<'a>> {
     let mut places = HashMap::new();
     for (key, value) in parameters {
         let name = key.split('[').next().unwrap_or_default();
-        match places.get(name) {
-            Some(&place) => {
-                let (_, values): &mut Parameter<'a> = &mut joined[place];
-                values.to_mut().extend([",", value]);
-            }
-            None => {
-                places.insert(name, joined.len());
-                joined.push((name.to_owned().into(), value.clone()));
-            }
+        if let Some(&place) = places.get(name) {
+            let (_, values): &mut Parameter<'a> = &mut joined[place];
+            values.to_mut().extend([",", value]);
+        } else {
+            places.insert(name, joined.len());
+            joined.push((name.to_owned().into(), value.clone()));
         }
     }
     joined

@@ -7,6 +7,7 @@
 mod api;
 mod auth;
 mod body;
+mod check;
 mod cors;
 mod head;
 mod info;
@@ -25,7 +26,7 @@ pub use probes::serve_metrics;
 pub use serve::serve;
 
 use crate::{
-    config::Config,
+    config::{AppConfig, Config},
     node::{Node, TrustedProxies},
     tls::Tls,
 };
@@ -51,6 +52,8 @@ pub struct Http {
     proxies: TrustedProxies,
     tls: Option<Arc<Tls>>,
     metrics: MetricsAccess,
+    /// Whether everybody knows the secrets of all apps.
+    is_well_known: bool,
     requests: AtomicU32,
     run: u32,
 }
@@ -85,6 +88,7 @@ impl Http {
             proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
             tls,
             metrics,
+            is_well_known: config.apps.iter().all(AppConfig::has_well_known_secret),
             requests: AtomicU32::new(0),
             run: rand::random(),
         }

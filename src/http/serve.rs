@@ -1,7 +1,7 @@
 //! One HTTP connection, from its first request to its last, or to its upgrade.
 
 use super::{
-    Http, auth, body, cors, head,
+    Http, auth, body, check, cors, head,
     lobby::Guest,
     reply::{ApiError, Reply},
     route::{Call, Route},
@@ -13,7 +13,7 @@ use crate::{hub::Hub, live::Live, permit::Permit, shard::Adoption, shutdown::Dra
 use hyper::{
     Request, StatusCode,
     body::Incoming,
-    header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING},
+    header::{CONNECTION, HeaderMap, HeaderName, HeaderValue},
     http::request::Parts,
     server::conn::http1,
     service::service_fn,
@@ -188,6 +188,23 @@ impl Http {
         })
     }
 
+    /// Checks a request to a server whose apps have secrets that everybody knows.
+    fn check_loopback(&self, parts: &Parts) -> Result<(), ApiError> {
+        if self.is_well_known { check::is_from_loopback(parts) } else { Ok(()) }
+    }
+
+    /// The hub of the app that a request is about.
+    fn app_hub(&self, app_id: &str, parts: &Parts) -> Result<Arc<Hub>, ApiError> {
+        let hub = self.node.hub(app_id).ok_or_else(|| {
+            let app_id = &app_id[..app_id.floor_char_boundary(100)];
+            ApiError::not_found(format!("No app has the id {app_id:?}"))
+        })?;
+        if hub.app().config.has_well_known_secret() {
+            check::is_from_loopback(parts)?;
+        }
+        Ok(hub)
+    }
+
     async fn call(&self, hub: &Hub, call: Call<'_>, parts: &Parts, body: Incoming) -> Reply {
         let is_publish = call.is_publish();
         let result = self.carry_out(hub, call, parts, body).await;
@@ -310,8 +327,14 @@ impl Exchange {
         let http = self.http.get();
         let request_id = http.request_id_of(&parts.headers);
         let began = Instant::now();
-        let route = is_delimited(&parts.headers)
-            .and_then(|()| Route::parse(&parts.method, parts.uri.path(), &http.prefix));
+        let route = check::head(&parts).and_then(|()| {
+            let route = Route::parse(&parts.method, parts.uri.path(), &http.prefix);
+            // Who asks for a WebSocket is refused with a close code, which clients understand.
+            if !matches!(route, Ok(Route::WebSocket { .. })) {
+                http.check_loopback(&parts)?;
+            }
+            route
+        });
         let (route, mut reply) = match route {
             Ok(route) => {
                 let label = route.label();
@@ -367,13 +390,13 @@ impl Exchange {
             Route::Ready => http.ready(),
             Route::Metrics => http.metrics(&parts.headers).unwrap_or_else(ApiError::into_reply),
             Route::WebSocket { key } => self.upgrade(http, parts, &key).await,
-            Route::Preflight { app_id, allowed } => match http.node.hub(&app_id) {
-                Some(hub) => cors::preflight(&hub.app(), &parts.headers, allowed),
-                None => no_app(&app_id).into_reply(),
+            Route::Preflight { app_id, allowed } => match http.app_hub(&app_id, parts) {
+                Ok(hub) => cors::preflight(&hub.app(), &parts.headers, allowed),
+                Err(error) => error.into_reply(),
             },
-            Route::Api { app_id, call } => match http.node.hub(&app_id) {
-                Some(hub) => http.call(&hub, call, parts, body).await,
-                None => no_app(&app_id).into_reply(),
+            Route::Api { app_id, call } => match http.app_hub(&app_id, parts) {
+                Ok(hub) => http.call(&hub, call, parts, body).await,
+                Err(error) => error.into_reply(),
             },
         }
     }
@@ -389,22 +412,4 @@ impl Exchange {
             Err(error) => error.into_reply(),
         }
     }
-}
-
-/// Refuses a body that others may see end somewhere else than the HTTP library does: it reads
-/// chunks whatever stands before `chunked`, and so the next request might be a part of the body.
-fn is_delimited(headers: &HeaderMap) -> Result<(), ApiError> {
-    let mut encodings = headers.get_all(TRANSFER_ENCODING).into_iter();
-    let is_chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
-    match (encodings.next(), encodings.next()) {
-        (None, _) => Ok(()),
-        (Some(only), None) if is_chunked(only) => Ok(()),
-        (Some(_), _) => Err(ApiError::bad_request("Transfer-Encoding may only be chunked")
-            .with_header(CONNECTION, HeaderValue::from_static("close"))),
-    }
-}
-
-fn no_app(app_id: &str) -> ApiError {
-    let app_id = &app_id[..app_id.floor_char_boundary(100)];
-    ApiError::not_found(format!("No app has the id {app_id:?}"))
 }

@@ -1,7 +1,7 @@
 //! The handshake that makes a WebSocket of a request (RFC 6455, 4.2).
 
 use super::{
-    Http,
+    Http, check,
     reply::{ApiError, Reply},
 };
 use crate::{
@@ -14,8 +14,9 @@ use http_body_util::Full;
 use hyper::{
     HeaderMap, Response, StatusCode,
     header::{
-        CONNECTION, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-        SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+        CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
+        SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING,
+        UPGRADE,
     },
     http::request::Parts,
 };
@@ -49,8 +50,13 @@ impl Http {
             .find_map(|(name, value)| (name == "protocol").then_some(value));
         let origin =
             parts.headers.get(ORIGIN).map(|origin| String::from_utf8_lossy(origin.as_bytes()));
-        let request =
-            ConnectRequest { key, protocol: protocol.as_deref(), origin: origin.as_deref(), peer };
+        let request = ConnectRequest {
+            key,
+            protocol: protocol.as_deref(),
+            origin: origin.as_deref(),
+            peer,
+            is_from_loopback: check::is_from_loopback(parts).is_ok(),
+        };
         let granted = self.node.admit(request).await.map(Box::new);
         if let Err(code) = &granted {
             let app = self.node.hub_by_key(key).map(|hub| hub.app_id());
@@ -85,16 +91,27 @@ fn accept_key(parts: &Parts) -> Result<HeaderValue, ApiError> {
              through a proxy, have that pass the Upgrade and Connection headers on (HTTP/1.1)",
         ));
     }
-    if !has(SEC_WEBSOCKET_VERSION, "13") {
+    let has_body = headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
+        || headers.contains_key(TRANSFER_ENCODING);
+    if has_body {
+        return Err(ApiError::bad_request("A WebSocket handshake must not have a body")
+            .with_header(CONNECTION, HeaderValue::from_static("close")));
+    }
+    let only = |name: HeaderName| {
+        let mut lines = headers.get_all(&name).into_iter().map(HeaderValue::as_bytes);
+        match (lines.next(), lines.next()) {
+            (line, None) => Ok(line.unwrap_or_default()),
+            (_, Some(_)) => Err(ApiError::bad_request(format!("{name} must be given once"))),
+        }
+    };
+    if only(SEC_WEBSOCKET_VERSION)? != b"13" {
         return Err(upgrade_required("Sec-WebSocket-Version must be 13")
             .with_header(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")));
     }
-    let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
-    let key = key.filter(|key| is_key(key)).ok_or_else(|| {
-        ApiError::bad_request("Sec-WebSocket-Key must be sixteen bytes in base64")
-    })?;
-    HeaderValue::try_from(derive_accept_key(key))
-        .map_err(|_| ApiError::bad_request("Sec-WebSocket-Key must be sixteen bytes in base64"))
+    only(ORIGIN)?;
+    let key = Some(only(SEC_WEBSOCKET_KEY)?).filter(|key| is_key(key));
+    key.and_then(|key| HeaderValue::try_from(derive_accept_key(key)).ok())
+        .ok_or_else(|| ApiError::bad_request("Sec-WebSocket-Key must be sixteen bytes in base64"))
 }
 
 /// Whether these are sixteen bytes in base64.

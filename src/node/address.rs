@@ -164,16 +164,17 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// A header's lines.
+    type Lines = &'static [&'static [u8]];
+
     /// The client that is found behind `peer`, which came without TLS.
-    fn behind(peer: &str, forwarded_for: &[&[u8]], proto: &[&[u8]]) -> Peer {
+    fn behind(peer: &str, forwarded_for: Lines, proto: Lines) -> Peer {
         let networks = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap());
         let peer = Peer { address: ip(peer), is_tls: false };
-        let lines = |lines: &[&[u8]]| lines.iter().map(|line| line.to_vec()).collect::<Vec<_>>();
-        let (forwarded_for, proto) = (lines(forwarded_for), lines(proto));
         TrustedProxies::new(networks.to_vec()).client(
             peer,
-            forwarded_for.iter().map(Vec::as_slice),
-            proto.iter().map(Vec::as_slice),
+            forwarded_for.iter().copied(),
+            proto.iter().copied(),
         )
     }
 
@@ -187,7 +188,7 @@ mod tests {
 
     #[test]
     fn addresses_are_read_from_the_end_until_one_is_no_proxy() {
-        let cases: &[(&[&[u8]], &str)] = &[
+        let cases: &[(Lines, &str)] = &[
             (&[], "10.0.0.1"),
             (&[b"6.6.6.6"], "6.6.6.6"),
             (&[b"9.9.9.9, 6.6.6.6, 10.0.0.2"], "6.6.6.6"),
@@ -234,7 +235,7 @@ mod tests {
 
     #[test]
     fn schemes_are_read_from_the_end_as_far_as_addresses_are() {
-        let cases: &[(&[&[u8]], &[&[u8]], bool)] = &[
+        let cases: &[(Lines, Lines, bool)] = &[
             (&[], &[], false),
             (&[], &[b"https"], true),
             (&[], &[b"HTTPS"], true),

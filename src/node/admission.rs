@@ -26,6 +26,8 @@ pub struct ConnectRequest<'a> {
     pub origin: Option<&'a str>,
     /// Where the client is.
     pub peer: Peer,
+    /// Whether neither its page nor its name for this server is another machine's.
+    pub is_from_loopback: bool,
 }
 
 /// A client that may stay. Dropping it gives its places back.
@@ -85,6 +87,9 @@ impl Node {
         }
         if !app.config.enabled {
             return Err(CloseCode::AppDisabled);
+        }
+        if app.config.has_well_known_secret() && !request.is_from_loopback {
+            return Err(CloseCode::DevelopmentOnly);
         }
         if !app.allows_origin(request.origin) {
             return Err(CloseCode::OriginNotAllowed);

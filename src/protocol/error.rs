@@ -35,6 +35,9 @@ pub enum CloseCode {
     Version(VersionError),
     /// The page's origin is not among the app's `allowed_origins`.
     OriginNotAllowed,
+    /// The app's secret is the well-known one, and the page or its name for this server is another
+    /// machine's.
+    DevelopmentOnly,
     /// The client neither signed in nor subscribed to a channel with authorization in time.
     NotAuthorizedInTime,
     /// The application terminated the user's connections.
@@ -78,7 +81,10 @@ impl CloseCode {
             Self::Version(VersionError::Malformed) => 4006,
             Self::Version(VersionError::Unsupported) => 4007,
             Self::Version(VersionError::Missing) => 4008,
-            Self::OriginNotAllowed | Self::NotAuthorizedInTime | Self::Terminated => 4009,
+            Self::OriginNotAllowed
+            | Self::DevelopmentOnly
+            | Self::NotAuthorizedInTime
+            | Self::Terminated => 4009,
             Self::OverCapacity
             | Self::AddressOverCapacity
             | Self::AddressTooFast
@@ -104,6 +110,7 @@ impl CloseCode {
             Self::OverQuota => "over_quota",
             Self::Version(_) => "version",
             Self::OriginNotAllowed => "origin_not_allowed",
+            Self::DevelopmentOnly => "development_only",
             Self::NotAuthorizedInTime => "not_authorized_in_time",
             Self::Terminated => "terminated",
             Self::OverCapacity => "over_capacity",
@@ -146,6 +153,10 @@ impl fmt::Display for CloseCode {
             Self::Version(VersionError::Unsupported) => "Unsupported protocol version",
             Self::Version(VersionError::Missing) => "No protocol version supplied",
             Self::OriginNotAllowed => "Origin not allowed",
+            Self::DevelopmentOnly => {
+                "The development app serves only localhost, *.localhost, *.test and 127.0.0.1: \
+                 configure an app of your own"
+            }
             Self::NotAuthorizedInTime => "Connection not authorized within timeout",
             Self::Terminated => "Connection terminated by the application",
             Self::OverCapacity => "Over capacity",

@@ -87,8 +87,10 @@ pub(crate) fn http_body(input: &[u8]) {
     let md5 = body_md5(body);
     let more = if body.is_empty() { Vec::new() } else { vec![("body_md5".to_owned(), md5)] };
     let target = format!("{path}?{}", signed("POST", path, more, ""));
-    let head =
-        format!("POST {target} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST {target} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
     let received = exchange(&[head.as_bytes(), body].concat());
     let status = status(&received).expect("a signed request is answered");
     assert!([200, 400, 413].contains(&status), "{}", String::from_utf8_lossy(&received));
@@ -113,7 +115,7 @@ pub(crate) fn http_query(input: &[u8]) {
     let query = escaped(lines.next().unwrap_or_default(), b"#");
     let path = format!("/apps/app-id/{path}");
     let target = format!("{path}?{}", signed("GET", &path, Vec::new(), &query));
-    let received = exchange(format!("GET {target} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes());
+    let received = exchange(format!("GET {target} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes());
     let status = status(&received).expect("a whole request is answered");
     let text = String::from_utf8_lossy(&received);
     // The MD5 of a body that is not there may be wrong, the signature not.
@@ -155,7 +157,7 @@ fn signed(method: &str, path: &str, extra: Vec<(String, String)>, more: &str) ->
 
 /// What a client sends behind its handshake, byte for byte.
 pub(crate) fn frames(input: &[u8]) {
-    let upgrade = "GET /app/app-key?protocol=7 HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\n\
+    let upgrade = "GET /app/app-key?protocol=7 HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\n\
                    upgrade: websocket\r\nsec-websocket-version: 13\r\n\
                    sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     let received = exchange(&[upgrade.as_bytes(), input].concat());

@@ -217,8 +217,8 @@ impl RawHttp {
 fn parse_head(head: &[u8]) -> (u16, HeaderMap) {
     let head = std::str::from_utf8(head).expect("our heads are ASCII");
     let mut lines = head.trim_end().split("\r\n");
-    let status =
-        lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")).and_then(|line| line.get(..3));
+    let version = |line: &'_ str| line.starts_with("HTTP/1.1 ") || line.starts_with("HTTP/1.0 ");
+    let status = lines.next().filter(|line| version(line)).and_then(|line| line.get(9..12));
     let status = status
         .unwrap_or_else(|| panic!("no status line in {head:?}"))
         .parse()

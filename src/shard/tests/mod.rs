@@ -105,7 +105,13 @@ impl Bench {
         let (socket, peer) = self.listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
         let peer = Peer { address: peer.ip(), is_tls: false };
-        let request = ConnectRequest { key: "app-key", protocol: Some("7"), origin: None, peer };
+        let request = ConnectRequest {
+            key: "app-key",
+            protocol: Some("7"),
+            origin: None,
+            peer,
+            is_from_loopback: true,
+        };
         let admission = self.node.admit(request).now_or_never().unwrap().map(Box::new);
         let received = received.to_vec();
         let (response, drain) = (Vec::new(), self.shutdown.drain());
