@@ -42,6 +42,17 @@ const DATA: &[&str] = &[
     "true",
 ];
 
+/// What a client or a publisher has others read, in the letters of [`crate::drive::passed_on`].
+const PASSED_ON: &[&str] = &[
+    r#"{"event":"client-typing","channel":"private-foobar","data":{"user":"a b","n":[1,2.5e3,null]}}"#,
+    r#"{"event":"client-\ud800","channel":"presence-x","data":"\u00e9\ud83d\ude00\/\udc00"}"#,
+    r#"{"event":"client-typing","channel":"private-foobar","data":{"\ud800":["\udfff",{"\ud83d":"\ude00"}]}}"#,
+    r#"{"event":"client-typing","channel":"presence-x","data":"{\"a\":\"\\ud800\"}","\udc00":"\ud800"}"#,
+    r#"{"event":"client-typing","channel":"private-foobar"}"#,
+    r#"P{"name":"App\\Events\\X","channels":["private-foobar","presence-x"],"data":"{\"a\":\"\ud800\"}"}"#,
+    r#"P{"name":"\udc00","channel":"presence-x","data":{"\ud800":[1e400,"\u0000"]},"info":"user_count"}"#,
+];
+
 const NAMES: &[&str] = &[
     "news",
     "private-foobar",
@@ -124,6 +135,7 @@ pub(crate) fn seeds(drive: &str) -> Vec<Vec<u8>> {
         "http_query" => texts(QUERIES),
         "http_request" => texts(REQUESTS),
         "event_data" | "member" => [texts(DATA), vectors("channel_data")].concat(),
+        "passed_on" => texts(PASSED_ON),
         "names" => [texts(NAMES), vectors("channel")].concat(),
         "session" => {
             let messages = MESSAGES.join("\n").into_bytes();

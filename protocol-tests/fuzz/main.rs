@@ -18,6 +18,7 @@ const SEED: u64 = 7;
 /// Inputs for each of the quick drives. Those that ask a server get fewer.
 const INPUTS: u64 = 20_000;
 const SLOWER: u64 = 10;
+const SLOWEST: u64 = 40;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
@@ -111,6 +112,12 @@ fn websocket_frames() {
     slow("frames");
 }
 
+/// Each input goes through two connections and a webhook.
+#[test]
+fn what_is_passed_on() {
+    run("passed_on", number("CAMPANILE_INPUTS").unwrap_or(INPUTS) / SLOWEST);
+}
+
 /// A drive without a target would be tested here and forgotten there.
 #[test]
 fn every_drive_is_a_fuzz_target_and_is_tested_here() {
@@ -123,7 +130,7 @@ fn every_drive_is_a_fuzz_target_and_is_tested_here() {
         assert!(target.contains(&format!("drive::{name}(")), "{}", file.display());
         assert!(manifest.contains(&format!("name = \"{name}\"")), "{name} in fuzz/Cargo.toml");
         let is_tested =
-            ["quick", "slow"].iter().any(|run| here.contains(&format!("{run}(\"{name}\")")));
+            ["quick", "slow", "run"].iter().any(|run| here.contains(&format!("{run}(\"{name}\"")));
         assert!(is_tested, "{name}");
         assert!(!corpus::seeds(name).is_empty(), "{name}");
     }

@@ -25,6 +25,30 @@ async fn e01_data_of_any_kind_becomes_a_string() {
     }
 }
 
+/// Half a character, in each place where a client can put one. Others get U+FFFD, in JSON that every parser reads.
+#[tokio::test]
+async fn a_lone_surrogate_reaches_nobody() {
+    let server = Settings::new().start().await;
+    let (mut a, mut b) = two_on_private(&server).await;
+    for (name, data, received) in [
+        ("client-x", r#""\ud800""#, "\u{fffd}"),
+        ("client-x", r#""\uDFFF\ud83d\ude00\ud83d""#, "\u{fffd}😀\u{fffd}"),
+        ("client-x", r#"{"\ud800":[{"b":"\udc00 "}]}"#, "{\"\u{fffd}\":[{\"b\":\"\u{fffd} \"}]}"),
+        ("client-x", r#"["\ud83d\ude00", "\u0430\/"]"#, r#"["😀","а/"]"#),
+        (r"client-\ud800", "1", "1"),
+        // What a text contains is the receiver's to parse, and is what the sender meant.
+        ("client-x", r#""{\"a\":\"\\ud800\"}""#, r#"{"a":"\ud800"}"#),
+        ("client-x", r#""\u0000\uffff""#, "\u{0}\u{ffff}"),
+    ] {
+        let extra = r#""\ud800":"\udc00""#;
+        a.text(format!(r#"{{"event":"{name}","channel":"private-r","data":{data},{extra}}}"#))
+            .await;
+        let name = name.replace(r"\ud800", "\u{fffd}");
+        b.expect_event("private-r", &name, received).await;
+    }
+    server.marks("private-r", &mut [&mut a, &mut b]).await;
+}
+
 #[tokio::test]
 async fn e02_on_a_presence_channel_it_carries_its_senders_id() {
     let server = Settings::new().start().await;

@@ -186,6 +186,72 @@ async fn h17_what_does_not_apply_is_left_out_of_an_object() {
     assert_eq!(server.publish_event(event).await, json!({ "channels": { "b": {} } }));
 }
 
+/// As a backend in JavaScript writes what its user sent. Nobody gets half a character.
+#[tokio::test]
+async fn a_lone_surrogate_is_published_as_the_replacement_character() {
+    let server = Settings::new().start().await;
+    let mut client = server.client().await;
+    client.subscribe("a").await;
+    let event = |name: &str, data: &str| {
+        format!(r#"{{"name":"{name}","channel":"a","data":{data},"\ud800":1}}"#)
+    };
+    for (name, data, received) in [
+        ("e", r#""\udbff""#, "\u{fffd}"),
+        ("e", r#"{"\udc00":"\ud83d\ude00"}"#, "{\"\u{fffd}\":\"😀\"}"),
+        (r"\ud800", r#""{\"a\":\"\\ud800\"}""#, r#"{"a":"\ud800"}"#),
+    ] {
+        let one = event(name, data);
+        let name = name.replace(r"\ud800", "\u{fffd}");
+        let batch = format!(r#"{{"batch":[{one}]}}"#);
+        for (path, body) in [("events", one), ("batch_events", batch)] {
+            let reply = Call::post_text(path, body).send(&server).await;
+            assert_eq!(reply.status, 200, "{reply}");
+            client.expect_event("a", &name, received).await;
+        }
+    }
+    let half = r#"{"name":"e","channels":["a","\ud800"],"data":"1"}"#;
+    let sentence = Call::post_text("events", half).send(&server).await.error(400);
+    assert!(sentence.contains("Invalid channel name"), "{sentence}");
+    server.publish_event(json!({ "name": "e", "channel": "cache-a", "data": "1" })).await;
+    let reply = Call::post_text("events", r#"{"name":"e","channel":"cache-a","data":"\ud800"}"#);
+    assert_eq!(reply.send(&server).await.status, 200);
+    assert_eq!(server.channel("cache-a", "cache").await["cache"]["data"], "\u{fffd}");
+}
+
+/// The limit is about the text that clients read, however it was written.
+#[tokio::test]
+async fn the_size_of_data_is_that_of_the_text_it_stands_for() {
+    let server = Settings::new().app("max_event_bytes", 360).start().await;
+    let mut client = server.client().await;
+    client.subscribe("private-a").await;
+    let mut other = server.client().await;
+    other.subscribe("private-a").await;
+    for letter in [r"\u0430", "а", r"\/\/", r"\u000a\u000A"] {
+        let whole = letter.repeat(180);
+        for (data, fits) in [(format!("\"{whole}\""), true), (format!("\"{whole}x\""), false)] {
+            let body = format!(r#"{{"name":"e","channel":"private-a","data":{data}}}"#);
+            let reply = Call::post_text("events", body).send(&server).await;
+            assert_eq!(reply.status, if fits { 200 } else { 413 }, "{reply}");
+            let event = r#"{"event":"client-e","channel":"private-a","data":"#;
+            client.text(format!("{event}{data}}}")).await;
+            if fits {
+                assert_eq!(client.next().await["event"], "e");
+                assert_eq!(other.next().await["event"], "e");
+                assert_eq!(other.next().await["event"], "client-e");
+            } else {
+                client.error().await;
+            }
+        }
+    }
+    // A value that is no text is measured as its compact JSON: 356 bytes of letters, two quotes and two brackets.
+    for (letters, status) in [(178, 200), (179, 413)] {
+        let data = format!("[ \"{}\" ]", r"\u0430".repeat(letters));
+        let body = format!(r#"{{"name":"e","channel":"private-a","data":{data}}}"#);
+        let reply = Call::post_text("events", body).send(&server).await;
+        assert_eq!(reply.status, status, "{letters}: {reply}");
+    }
+}
+
 #[tokio::test]
 async fn h18_a_batch_without_info_is_answered_with_an_empty_object() {
     let server = Settings::new().start().await;

@@ -116,6 +116,30 @@ async fn p09_a_number_as_user_id_becomes_a_string() {
     a.expect_member_removed(R, "10").await;
 }
 
+/// One user has one id, and it is what JavaScript makes of the number, since clients look themselves up by that.
+#[tokio::test]
+async fn p09_numbers_have_one_spelling() {
+    let server = Settings::new().start().await;
+    for (id, spelled) in [
+        ("10.0", "10"),
+        ("1e1", "10"),
+        ("-0", "0"),
+        ("0.10", "0.1"),
+        ("1E-7", "1e-7"),
+        ("1e21", "1e+21"),
+        ("1.5e300", "1.5e+300"),
+        ("9007199254740993", "9007199254740993"),
+    ] {
+        let (mut a, mut b) = (server.client().await, server.client().await);
+        let roster = a.join_with(R, &format!(r#"{{"user_id":{id}}}"#)).await;
+        assert_roster(&roster, &[spelled]);
+        assert_roster(&b.join(R, spelled).await, &[spelled]);
+        a.fence().await;
+        drop((a, b));
+        users_become(&server, &[]).await;
+    }
+}
+
 #[tokio::test]
 async fn p09_zero_is_a_user_id() {
     let server = Settings::new().start().await;
@@ -161,6 +185,74 @@ async fn p12_user_info_of_1100_bytes_is_refused_and_of_1000_is_not() {
     refuses_member(&member_with_info_of(1_100)).await;
     let server = Settings::new().start().await;
     server.client().await.join_with(R, &member_with_info_of(1_000)).await;
+}
+
+/// 180 Cyrillic letters are 360 bytes, however the application's language writes them.
+#[tokio::test]
+async fn p12_user_info_is_measured_as_people_write_it() {
+    let server = Settings::new().app("max_presence_user_info_bytes", 368).start().await;
+    for letter in [r"\u0430", "а", r"\/\/", r"\\"] {
+        let info = |more: &str| {
+            format!(
+                r#"{{ "user_id": "1", "user_info": {{ "n" :  "{}{more}" }} }}"#,
+                letter.repeat(180)
+            )
+        };
+        let mut client = server.client().await;
+        let roster = client.join_with(R, &info("")).await;
+        let name = roster["hash"]["1"]["n"].as_str().expect("a text");
+        assert!(["а".repeat(180), "/".repeat(360), r"\".repeat(180)].iter().any(|n| n == name));
+        drop(client);
+        users_become(&server, &[]).await;
+        let mut client = server.client().await;
+        client.ask_with(R, &info("x")).await;
+        client.refusal(R).await;
+    }
+}
+
+/// PHP writes an empty array for an object without members.
+#[tokio::test]
+async fn p11_an_empty_list_is_an_empty_user_info() {
+    let server = Settings::new().start().await;
+    let (mut a, mut b, mut c) =
+        (server.client().await, server.client().await, server.client().await);
+    a.join(R, "1").await;
+    let roster = b.join_with(R, r#"{"user_id":"2","user_info":[ ]}"#).await;
+    assert_eq!(roster["hash"]["2"], json!({}));
+    a.expect_member_added(R, "2", json!({})).await;
+    c.sign_in(r#"{"id":"3","user_info":[]}"#).await;
+    let auth = c.auth(R, None);
+    c.command("pusher:subscribe", json!({ "channel": R, "auth": auth })).await;
+    assert_eq!(c.joined(R).await["hash"]["3"], json!({}));
+    a.expect_member_added(R, "3", json!({})).await;
+}
+
+/// Members see one another's information, and one member's must not make the roster unreadable to the others.
+#[tokio::test]
+async fn user_info_is_readable_by_every_parser() {
+    let server = Settings::new().start().await;
+    let (mut a, mut b) = (server.client().await, server.client().await);
+    a.join(R, "1").await;
+    let data = r#"{"user_id":"\ud800","user_info":{"\udc00":"\ud83d"},"\ud800":1}"#;
+    let roster = b.join_with(R, data).await;
+    let (half, info) = ("\u{fffd}", json!({ "\u{fffd}": "\u{fffd}" }));
+    assert_eq!(roster["hash"][half], info);
+    a.expect_member_added(R, half, info.clone()).await;
+    let users = server.get(&format!("channels/{R}/users"), &[("with_user_info", "1")]).await;
+    assert_eq!(users.json()["users"][1], json!({ "id": half, "user_info": info }));
+    b.text(format!(r#"{{"event":"client-x","channel":"{R}","data":1}}"#)).await;
+    assert_eq!(a.next().await["user_id"], half);
+    drop(b);
+    a.expect_member_removed(R, half).await;
+    let nested = |levels: usize| {
+        let (open, close) = ("[".repeat(levels - 1), "]".repeat(levels - 1));
+        format!(r#"{{"user_id":"2","user_info":{{"a":{open}{close}}}}}"#)
+    };
+    let mut c = server.client().await;
+    c.ask_with(R, &nested(65)).await;
+    let message = c.refusal(R).await.message;
+    assert!(message.contains("64"), "{message}");
+    c.join_with(R, &nested(64)).await;
 }
 
 #[tokio::test]

@@ -51,7 +51,9 @@ async fn u03_user_data_without_a_proper_id_is_an_error() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     let bad = [
-        r#"{"id":12345}"#,
+        r#"{"id":1e999}"#,
+        r#"{"id":true}"#,
+        r#"{"id":1e21}"#,
         r#"{"id":""}"#,
         "{}",
         "[]",
@@ -73,6 +75,39 @@ async fn u03_user_data_without_a_proper_id_is_an_error() {
     client.command("pusher:signin", Value::Null).await;
     client.error().await;
     client.fence().await;
+}
+
+/// A number is an id like any other. The client reads a text back, because pusher-js takes no other.
+#[tokio::test]
+async fn u03_a_number_is_an_id_in_its_one_spelling() {
+    let server = Settings::new().start().await;
+    for id in ["10", "10.0", "1e1"] {
+        let mut client = server.client().await;
+        let data = |id: &str| {
+            format!(
+                r#"{{"a":[{{"id":{id}}}], "id" : {id}, "user_info":{{"n":"\ud800"}},"b":"\u00e9"}}"#
+            )
+        };
+        client.ask_to_sign_in(&data(id)).await;
+        let read_back = data(id).replace(&format!(r#""id" : {id}"#), r#""id" : "10""#);
+        client.signed_in(&read_back).await;
+        client.subscribe("#server-to-user-10").await;
+        client.sign_in(r#"{"id":"10"}"#).await;
+    }
+}
+
+#[tokio::test]
+async fn a_watchlist_may_hold_numbers() {
+    let server = Settings::new().start().await;
+    let mut b = server.client().await;
+    b.sign_in(r#"{"id":"10"}"#).await;
+    let mut a = server.client().await;
+    everybody_knows_of(&server, "10").await;
+    a.sign_in(r#"{"id":"a","watchlist":[1e1,10,"10",-0]}"#).await;
+    let events = inner(&a.next().await)["events"].take();
+    let expected =
+        json!([{ "name": "online", "user_ids": ["10"] }, { "name": "offline", "user_ids": ["0"] }]);
+    assert_eq!(events, expected);
 }
 
 #[tokio::test]
@@ -166,7 +201,7 @@ async fn u10_a_watcher_is_told_who_is_there_and_who_is_not() {
     let server = Settings::new().start().await;
     let (mut a, mut b) = (server.client().await, server.client().await);
     b.sign_in(r#"{"id":"b"}"#).await;
-    everybody_knows_of_b(&server).await;
+    everybody_knows_of(&server, "b").await;
     a.sign_in(r#"{"id":"a","watchlist":["b","c"]}"#).await;
     let message = a.next().await;
     assert_eq!(message.as_object().unwrap().len(), 2, "no channel: {message}");
@@ -251,9 +286,9 @@ async fn terminate(server: &Server, user_id: &str) {
 }
 
 /// Waits until a watcher was told that b is online: where there are several nodes, that takes a moment.
-async fn everybody_knows_of_b(server: &Server) {
+async fn everybody_knows_of(server: &Server, user_id: &str) {
     let mut watcher = server.client().await;
-    watcher.sign_in(r#"{"id":"watcher","watchlist":["b"]}"#).await;
+    watcher.sign_in(&json!({ "id": "watcher", "watchlist": [user_id] }).to_string()).await;
     while inner(&watcher.next().await)["events"][0]["name"] != "online" {}
 }
 

@@ -96,6 +96,46 @@ async fn w06_a_client_event_is_told_with_its_sender() {
     assert_eq!(told(&mut sink, 2).await, [on_presence, whisper("private-a", "text")]);
 }
 
+/// PHP's `json_decode` refuses a whole body for one lone surrogate, and with it all other events.
+#[tokio::test]
+async fn a_webhook_is_json_whatever_clients_write() {
+    let (server, mut sink) = telling(r#"["client_event", "member_added"]"#).await;
+    let mut client = server.client().await;
+    client.join_with("presence-r", r#"{"user_id":"\udfff"}"#).await;
+    client.subscribe("private-a").await;
+    let deep = format!("{}{}", "[".repeat(600), "]".repeat(600));
+    for (name, data) in [
+        (r"client-\ud800", r#""\ud800""#),
+        ("client-x", r#"{"\udc00":{"a":"\udc00\ud800"}}"#),
+        ("client-x", r#""{\"a\":\"\\ud800\"}""#),
+        ("client-x", deep.as_str()),
+        ("client-x", r#"{"a":1e999,"a":2}"#),
+    ] {
+        for channel in ["private-a", "presence-r"] {
+            client
+                .text(format!(r#"{{"event":"{name}","channel":"{channel}","data":{data}}}"#))
+                .await;
+        }
+    }
+    let events = told(&mut sink, 11).await;
+    assert_eq!(events[0], of_member("member_added", "presence-r", "\u{fffd}"));
+    let expected = [
+        "\u{fffd}",
+        "{\"\u{fffd}\":{\"a\":\"\u{fffd}\u{fffd}\"}}",
+        r#"{"a":"\ud800"}"#,
+        deep.as_str(),
+        r#"{"a":1e999,"a":2}"#,
+    ];
+    for (pair, data) in events[1..].chunks(2).zip(expected) {
+        for event in pair {
+            assert_eq!(event["data"], data);
+            let name = event["event"].as_str().expect("a text");
+            assert!(["client-x", "client-\u{fffd}"].contains(&name), "{name}");
+        }
+        assert_eq!(pair[1]["user_id"], "\u{fffd}");
+    }
+}
+
 #[tokio::test]
 async fn w06_what_the_application_publishes_is_told_to_no_webhook() {
     let (server, mut sink) = telling(r#"["client_event"]"#).await;

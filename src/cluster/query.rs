@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     hub::{ChannelSummary, Counts},
-    protocol::{ChannelName, Member},
+    protocol::{ChannelName, Member, repaired},
 };
 use redis::{Cmd, FromRedisValue, RedisResult, Value, cmd};
 use serde::Deserialize;
@@ -157,7 +157,7 @@ fn read_channel(value: Value) -> Result<ChannelAnswer, Unexpected> {
     let ttl = Duration::from_millis(answer.number().unwrap_or(0));
     let cached = Envelope::decode(&envelope, Instant::now()).ok().and_then(|envelope| {
         let frame: EventFrame<'_> = serde_json::from_str(envelope.frame.text_of()?).ok()?;
-        Some((frame.data.get().to_owned(), ttl))
+        Some((repaired(frame.data.get()).into_owned(), ttl))
     });
     Ok(ChannelAnswer { summary: ChannelSummary { counts, cached }, users })
 }

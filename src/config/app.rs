@@ -53,11 +53,11 @@ pub struct AppConfig {
     pub authorized_connections_timeout_s: u64,
     /// Send subscribers their number. The HTTP API answers it in any case. Default false.
     pub subscription_count: bool,
-    /// Data of one event, published or from a client, in bytes, up to 64 MiB. Default 100 KiB.
+    /// Data of one event after decoding, published or from a client, in bytes, up to 64 MiB. Default 100 KiB.
     pub max_event_bytes: usize,
     /// Channels that one event is published to, 1 to 10,000. Default 100.
     pub max_event_channels: usize,
-    /// Length of an event's name, in bytes, 1 to 1,000. Default 200.
+    /// Length of an event's name, in characters, 1 to 1,000. Default 200.
     pub max_event_name_length: usize,
     /// Events in one batch, 1 to 10,000. Default 10.
     pub max_batch_events: usize,
@@ -65,7 +65,7 @@ pub struct AppConfig {
     pub max_channel_name_length: usize,
     /// Members of one presence channel, 1 to 1,000,000. Default 100.
     pub max_presence_members: usize,
-    /// What a member says about itself, in bytes, up to 1 MiB. Default 1 KiB.
+    /// What a member says about itself, in bytes of compact JSON in UTF-8, up to 1 MiB. Default 1 KiB.
     pub max_presence_user_info_bytes: usize,
     /// How long a cache channel remembers its last event, in seconds, 1 to 31,536,000 (a year).
     /// Default 1,800.

@@ -9,7 +9,7 @@ use crate::{
     config::AppConfig,
     hub::Hub,
     node::Event,
-    protocol::{ChannelName, EventData, SocketId},
+    protocol::{ChannelName, EventData, SocketId, repaired},
 };
 use serde::{
     Deserialize, Deserializer as _,
@@ -52,7 +52,8 @@ impl Http {
     pub(super) async fn publish(&self, hub: &Hub, body: &[u8]) -> Result<Reply, ApiError> {
         let app = hub.app();
         let config = &app.config;
-        let Publish { event, info } = parse_event(&object(body)?, config, Channels::Many)?;
+        let body = text(body)?;
+        let Publish { event, info } = parse_event(&object(&body)?, config, Channels::Many)?;
         let events = [event];
         let (counts, shards) = self.node.publish(hub, &events).await?;
         let [event] = events;
@@ -67,7 +68,8 @@ impl Http {
     /// `POST /apps/{id}/batch_events`: all or nothing, in the order of the batch.
     pub(super) async fn publish_batch(&self, hub: &Hub, body: &[u8]) -> Result<Reply, ApiError> {
         let app = hub.app();
-        let batch = parse_batch(body, &app.config)?;
+        let body = text(body)?;
+        let batch = parse_batch(&body, &app.config)?;
         let (events, infos): (Vec<Event<'_>>, Vec<Option<Info>>) =
             batch.into_iter().map(|publish| (publish.event, publish.info)).unzip();
         let (counts, shards) = self.node.publish(hub, &events).await?;
@@ -95,14 +97,22 @@ enum Channels {
     Many,
 }
 
-fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
-    let text = std::str::from_utf8(body).ok().filter(|text| text.trim_start().starts_with('{'));
-    let text = text.ok_or_else(|| ApiError::bad_request("a JSON object is required"))?;
+/// A body as it is passed on: without halves of characters, which JSON can write.
+fn text(body: &[u8]) -> Result<Cow<'_, str>, ApiError> {
+    let text = std::str::from_utf8(body);
+    text.map(repaired)
+        .map_err(|_| ApiError::bad_request("a JSON object is required: it is not UTF-8"))
+}
+
+fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ApiError> {
+    if !text.trim_start().starts_with('{') {
+        return Err(ApiError::bad_request("a JSON object is required"));
+    }
     serde_json::from_str(text)
         .map_err(|error| ApiError::bad_request(format!("a JSON object is required: {error}")))
 }
 
-fn parse_batch<'a>(body: &'a [u8], config: &AppConfig) -> Result<Vec<Publish<'a>>, ApiError> {
+fn parse_batch<'a>(body: &'a str, config: &AppConfig) -> Result<Vec<Publish<'a>>, ApiError> {
     let BatchBody { batch } = object(body)?;
     let rule = "batch is required: an array of events";
     let batch: Option<Vec<&RawValue>> = member(batch, rule)?;
@@ -118,7 +128,7 @@ fn parse_batch<'a>(body: &'a [u8], config: &AppConfig) -> Result<Vec<Publish<'a>
         .into_iter()
         .enumerate()
         .map(|(at, raw)| {
-            object(raw.get().as_bytes())
+            object(raw.get())
                 .and_then(|body| parse_event(&body, config, Channels::One))
                 .map_err(|error| error.within(&format!("batch[{at}]")))
         })
@@ -273,7 +283,7 @@ mod tests {
         config.max_event_bytes = 10;
         config.max_event_channels = 3;
         config.max_event_name_length = 5;
-        object(text.as_bytes())
+        object(text)
             .and_then(|body| parse_event(&body, &config, Channels::Many))
             .map_err(|error| format!("{error:?}"))
     }

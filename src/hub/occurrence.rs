@@ -2,7 +2,7 @@
 
 use crate::{
     config::WebhookEvent as Kind,
-    protocol::{ChannelName, SocketId},
+    protocol::{ChannelName, SocketId, repaired},
 };
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, fmt, sync::Arc};
@@ -258,7 +258,7 @@ impl Record<'_> {
             Kind::ClientEvent => Occurrence::ClientEvent {
                 channel: channel?,
                 name: self.name?.into_owned(),
-                data: self.data?.into_owned(),
+                data: data_token(&self.data?)?,
                 socket_id: SocketId::parse(&self.socket_id?).ok()??,
                 user_id,
             },
@@ -270,6 +270,14 @@ impl Record<'_> {
             Kind::UserOffline => Occurrence::UserOffline { user_id: user_id? },
         })
     }
+}
+
+/// Data as it may be written into a webhook's body, where anything but JSON would cost the
+/// application the whole body.
+fn data_token(data: &str) -> Option<String> {
+    let token = repaired(data);
+    let is_text = serde_json::from_str::<Option<Cow<'_, str>>>(&token).is_ok();
+    is_text.then(|| token.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -314,6 +322,15 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn data_from_a_log_is_json_that_every_parser_reads() {
+        let text =
+            r#"{"k":"client_event","c":"private-x","e":"client-a","d":"\"\\ud800\"","s":"1.1"}"#;
+        let read = Occurrence::from_bytes(text.as_bytes());
+        let Ok(Occurrence::ClientEvent { data, .. }) = read else { panic!("{read:?}") };
+        assert_eq!(data, r#""\ufffd""#);
+    }
+
+    #[test]
     fn what_is_no_occurrence_is_refused() {
         for text in [
             "",
@@ -324,6 +341,8 @@ pub(crate) mod tests {
             r#"{"k":"member_added","c":"presence-x"}"#,
             r#"{"k":"client_event","c":"private-x","e":"client-a","d":"null","s":"0.1"}"#,
             r#"{"k":"user_online","c":"t"}"#,
+            r#"{"k":"client_event","c":"private-x","e":"client-a","d":"\"\"],","s":"1.1"}"#,
+            r#"{"k":"client_event","c":"private-x","e":"client-a","d":"{}","s":"1.1"}"#,
         ] {
             assert_eq!(Occurrence::from_bytes(text.as_bytes()), Err(InvalidOccurrence), "{text}");
         }

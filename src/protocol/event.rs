@@ -4,13 +4,17 @@
 //! `pusher:subscription_error`, where it is an object; clients insist on both. It is never
 //! missing.
 
-use super::{ChannelName, CloseCode, ErrorCode, Frame, FrameKind, Member, SocketId, json};
+use super::{
+    ChannelName, CloseCode, ErrorCode, Frame, FrameKind, Member, SocketId,
+    json::{self, quoted},
+};
 use serde_json::value::RawValue;
 use std::{borrow::Cow, fmt::Write, sync::Arc, time::Instant};
 
 /// The data of an event as a JSON token that can be written into a frame as it stands.
 ///
-/// Text keeps the very escapes that the publisher chose; it is never parsed and printed again.
+/// Text keeps the very escapes that the publisher chose; it is never parsed and printed again. It is
+/// JSON that every parser reads: half a character is not in it.
 #[derive(Clone, Debug)]
 pub struct EventData<'a> {
     token: Cow<'a, str>,
@@ -20,12 +24,17 @@ pub struct EventData<'a> {
 impl<'a> EventData<'a> {
     /// Takes the JSON value that a publisher or a client sent: text as it stands, and any other
     /// value as text that holds its compact JSON, which is the form that every client accepts.
+    ///
+    /// `raw` must be valid, and repaired as [`repaired`](super::repaired) does it: whoever reads a
+    /// message as a whole has done so.
     #[must_use]
-    pub fn new(raw: &'a str) -> Self {
+    pub fn new(raw: impl Into<Cow<'a, str>>) -> Self {
+        let raw = raw.into();
+        debug_assert!(matches!(json::repaired(&raw), Cow::Borrowed(_)), "not repaired: {raw}");
         if raw.starts_with('"') {
-            return Self { len: json::unescaped_len(raw), token: Cow::Borrowed(raw) };
+            return Self { len: json::unescaped_len(&raw), token: raw };
         }
-        let compacted = json::compact(raw);
+        let compacted = json::compact(&raw);
         Self { len: compacted.len(), token: Cow::Owned(quoted(&compacted)) }
     }
 
@@ -52,11 +61,6 @@ impl<'a> From<Option<&'a RawValue>> for EventData<'a> {
     fn from(raw: Option<&'a RawValue>) -> Self {
         raw.map_or_else(Self::absent, |raw| Self::new(raw.get()))
     }
-}
-
-/// `text` as a JSON string.
-fn quoted(text: &str) -> String {
-    serde_json::to_string(text).expect("text can always be written as JSON")
 }
 
 fn protocol(text: &str) -> Frame {

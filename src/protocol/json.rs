@@ -1,23 +1,178 @@
-//! Two things about JSON text that can be said without parsing it into values.
+//! JSON text as it is passed on, handled without a tree of values.
+//!
+//! What one party writes, another reads with a parser that we do not choose. Some of them reject a
+//! whole text for one escape of a lone surrogate (PHP, Python's encoder, serde), and none of them
+//! agrees with another about the spelling of a number. So text is repaired where it comes in, before
+//! it is parsed, and numbers that are ids get one spelling.
 
-/// JSON text without the white space between its tokens. `raw` must be valid JSON; numbers and
-/// escapes stay as they are written, which a parse and a print would not promise.
+use std::borrow::Cow;
+
+/// What stands for a character that is none. As long as what it replaces, so lengths and places in
+/// the text stay as they are.
+const REPLACEMENT: &str = r"\ufffd";
+
+/// JSON text with U+FFFD in place of each escape of a lone surrogate, as UTF-8 decoders have it.
+///
+/// The text need not be valid; if it is, it still is. A text without any surrogate, which is nearly
+/// every text, is scanned and not copied.
+#[must_use]
+pub fn repaired(text: &str) -> Cow<'_, str> {
+    let Some(start) = text.find('\\') else { return Cow::Borrowed(text) };
+    // All escapes of surrogates begin so.
+    if !text[start..].contains(r"\ud") && !text[start..].contains(r"\uD") {
+        return Cow::Borrowed(text);
+    }
+    let bytes = text.as_bytes();
+    let mut copy = String::new();
+    let (mut at, mut copied) = (start, 0);
+    let next_escape = |at: usize| {
+        bytes.get(at..)?.iter().position(|byte| *byte == b'\\').map(|distance| at + distance)
+    };
+    while let Some(escape) = next_escape(at) {
+        at = escape;
+        match code_unit(bytes, at) {
+            None => at += 2,
+            Some(0xd800..0xdc00) if is_low_surrogate(bytes, at + 6) => at += 12,
+            Some(0xd800..0xe000) => {
+                copy.extend([&text[copied..at], REPLACEMENT]);
+                at += 6;
+                copied = at;
+            }
+            Some(_) => at += 6,
+        }
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    copy.push_str(&text[copied..]);
+    Cow::Owned(copy)
+}
+
+/// A part of a JSON text.
+enum Part<'a> {
+    /// A string, quotes included.
+    Text(&'a str),
+    /// Whatever stands between two strings.
+    Between(&'a str),
+}
+
+/// The parts of a valid JSON text, in order.
+fn parts(mut rest: &str) -> impl Iterator<Item = Part<'_>> {
+    std::iter::from_fn(move || {
+        let (part, after) = match rest.find('"') {
+            None if rest.is_empty() => return None,
+            None => (Part::Between(rest), ""),
+            Some(0) => {
+                let (token, after) = rest.split_at(text_len(rest));
+                (Part::Text(token), after)
+            }
+            Some(quote) => (Part::Between(&rest[..quote]), &rest[quote..]),
+        };
+        rest = after;
+        Some(part)
+    })
+}
+
+/// The length of the string that `text` begins with.
+fn text_len(text: &str) -> usize {
+    let mut is_escaped = false;
+    let end = text.bytes().skip(1).position(|byte| {
+        let is_end = byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        is_end
+    });
+    end.map_or(text.len(), |end| end + 2)
+}
+
+/// JSON text as JavaScript's `JSON.stringify` prints it: without white space, and with each character
+/// as itself that need not be escaped. Numbers stay as they are written. `raw` must be valid JSON.
+///
+/// Limits are about this form: PHP, Python and Ruby write `\u0430` for a letter of two bytes, and
+/// PHP `\/`, which nobody who sets or meets a limit thinks of.
 #[must_use]
 pub fn compact(raw: &str) -> String {
+    let raw = repaired(raw);
     let mut compacted = String::with_capacity(raw.len());
-    let (mut in_string, mut escaped) = (false, false);
-    for character in raw.chars() {
-        if in_string {
-            in_string = escaped || character != '"';
-            escaped = !escaped && character == '\\';
-        } else if character.is_ascii_whitespace() {
-            continue;
-        } else {
-            in_string = character == '"';
+    for part in parts(&raw) {
+        match part {
+            Part::Between(tokens) => {
+                compacted.extend(tokens.split(|c: char| c.is_ascii_whitespace()));
+            }
+            Part::Text(token) if token.contains('\\') => {
+                let printed = serde_json::from_str(token).map(|text: String| quoted(&text));
+                compacted.push_str(printed.as_deref().unwrap_or(token));
+            }
+            Part::Text(token) => compacted.push_str(token),
         }
-        compacted.push(character);
     }
     compacted
+}
+
+/// `text` as a JSON string.
+pub(super) fn quoted(text: &str) -> String {
+    serde_json::to_string(text).expect("text can always be written as JSON")
+}
+
+/// How deep the arrays and objects of a valid JSON text are nested.
+#[must_use]
+pub fn depth(raw: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    for part in parts(raw) {
+        let Part::Between(tokens) = part else { continue };
+        for byte in tokens.bytes() {
+            match byte {
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            deepest = deepest.max(depth);
+        }
+    }
+    deepest
+}
+
+/// An id, from the JSON value that an application wrote: a string, or a number in its one spelling.
+/// Nothing for another value, and for a number that is too large for JavaScript.
+#[must_use]
+pub fn id(raw: &str) -> Option<String> {
+    match raw.bytes().next()? {
+        b'"' => serde_json::from_str(raw).ok(),
+        b'-' | b'0'..=b'9' => number(raw),
+        _ => None,
+    }
+}
+
+/// A JSON number as JavaScript writes it: `10`, `10.0` and `1e1` are one. A whole number without
+/// exponent stays as it is written, since beyond 2⁵³ its digits matter to whoever wrote it.
+fn number(raw: &str) -> Option<String> {
+    if raw == "-0" {
+        return Some("0".to_owned());
+    }
+    if raw.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit()) {
+        return Some(raw.to_owned());
+    }
+    let value: f64 = raw.parse().ok().filter(|value: &f64| value.is_finite())?;
+    // The fewest digits that make the number, which is what JavaScript has as well.
+    let shortest = format!("{:e}", value.abs());
+    let (mantissa, exponent) = shortest.split_once('e')?;
+    let digits = mantissa.replace('.', "");
+    let point = exponent.parse::<i32>().ok()? + 1;
+    let count = i32::try_from(digits.len()).ok()?;
+    let zeros = |count: i32| "0".repeat(usize::try_from(count).unwrap_or(0));
+    let unsigned = if count <= point && point <= 21 {
+        format!("{digits}{}", zeros(point - count))
+    } else if 0 < point && point <= 21 {
+        let (whole, fraction) = digits.split_at(usize::try_from(point).ok()?);
+        format!("{whole}.{fraction}")
+    } else if -6 < point && point <= 0 {
+        format!("0.{}{digits}", zeros(-point))
+    } else {
+        let sign = if 0 < point { "+" } else { "-" };
+        format!("{mantissa}e{sign}{}", (point - 1).abs())
+    };
+    // Zero has no sign.
+    let sign = if value < 0.0 { "-" } else { "" };
+    Some(format!("{sign}{unsigned}"))
 }
 
 /// How many bytes of UTF-8 a JSON string stands for; `token` is the string as written, quotes
@@ -32,32 +187,34 @@ pub fn unescaped_len(token: &str) -> usize {
     while at < body.len() {
         if body[at] != b'\\' {
             (at, len) = (at + 1, len + 1);
-        } else if body[at + 1] != b'u' {
-            (at, len) = (at + 2, len + 1);
-        } else {
-            match code_unit(body, at) {
-                0..0x80 => len += 1,
-                0x80..0x800 => len += 2,
-                0xd800..0xdc00 if is_low_surrogate(body, at + 6) => (at, len) = (at + 6, len + 4),
-                _ => len += 3,
+            continue;
+        }
+        match code_unit(body, at) {
+            None => (at, len) = (at + 2, len + 1),
+            Some(unit) => {
+                match unit {
+                    0..0x80 => len += 1,
+                    0x80..0x800 => len += 2,
+                    0xd800..0xdc00 if is_low_surrogate(body, at + 6) => {
+                        (at, len) = (at + 6, len + 4);
+                    }
+                    _ => len += 3,
+                }
+                at += 6;
             }
-            at += 6;
         }
     }
     len
 }
 
-/// The value of the `\uXXXX` at `at`.
-fn code_unit(body: &[u8], at: usize) -> u32 {
-    body[at + 2..at + 6]
-        .iter()
-        .fold(0, |unit, digit| unit * 16 + char::from(*digit).to_digit(16).unwrap_or(0))
+/// The value of the `\uXXXX` at `at`, if one is there.
+fn code_unit(bytes: &[u8], at: usize) -> Option<u32> {
+    let digits = bytes.get(at..at + 6)?.strip_prefix(br"\u")?;
+    digits.iter().try_fold(0, |unit, digit| Some(unit * 16 + char::from(*digit).to_digit(16)?))
 }
 
-fn is_low_surrogate(body: &[u8], at: usize) -> bool {
-    body.get(at..at + 2) == Some(br"\u")
-        && at + 6 <= body.len()
-        && (0xdc00..0xe000).contains(&code_unit(body, at))
+fn is_low_surrogate(bytes: &[u8], at: usize) -> bool {
+    code_unit(bytes, at).is_some_and(|unit| (0xdc00..0xe000).contains(&unit))
 }
 
 #[cfg(test)]
@@ -65,12 +222,115 @@ mod tests {
     use super::*;
 
     #[test]
-    fn compacting_touches_only_space_between_tokens() {
+    fn compacting_touches_only_space_between_tokens_and_escapes() {
         let raw =
             "{ \"a b\" :\n[ 1e400 , \"\\\" { \\\\\" ,\ttrue ] , \"a b\": 12345678901234567890 }";
         let expected = r#"{"a b":[1e400,"\" { \\",true],"a b":12345678901234567890}"#;
         assert_eq!(compact(raw), expected);
         assert_eq!(compact(expected), expected);
+        for (raw, expected) in [
+            (r#""\u0430\u00E9\ud83d\ude00\u20ac""#, r#""аé😀€""#),
+            (r#"{"\u0061\/b":"http:\/\/x"}"#, r#"{"a/b":"http://x"}"#),
+            (
+                r#""\u0000\u001f\u000a\u0022\u005c\u007f\b\f\n\r\t""#,
+                "\"\\u0000\\u001f\\n\\\"\\\\\u{7f}\\b\\f\\n\\r\\t\"",
+            ),
+            (
+                r#"["\ud800",{"\udc00a":"\ude00\ud83d"}]"#,
+                "[\"\u{fffd}\",{\"\u{fffd}a\":\"\u{fffd}\u{fffd}\"}]",
+            ),
+            (r#" "" "#, r#""""#),
+            ("[ ]", "[]"),
+            ("-0.10E+2", "-0.10E+2"),
+        ] {
+            assert_eq!(compact(raw), expected, "{raw}");
+            assert_eq!(compact(expected), expected, "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_lone_surrogate_becomes_the_replacement_character_and_nothing_else_changes() {
+        for (text, expected) in [
+            (r#""\ud800""#, r#""\ufffd""#),
+            (r#""\uDFFF x""#, r#""\ufffd x""#),
+            (r#"{"\ud800":"\udbff\u0041\udc00"}"#, r#"{"\ufffd":"\ufffd\u0041\ufffd"}"#),
+            (r#""\ud83d\ud83d\ude00\ude00""#, r#""\ufffd\ud83d\ude00\ufffd""#),
+            (r#""\\\ud800""#, r#""\\\ufffd""#),
+            (r#""é\ud800é""#, r#""é\ufffdé""#),
+            (r#""\ud800\\udc00""#, r#""\ufffd\\udc00""#),
+        ] {
+            assert_eq!(repaired(text), expected, "{text}");
+            assert!(serde_json::from_str::<serde_json::Value>(&repaired(text)).is_ok(), "{text}");
+            assert!(matches!(repaired(expected), Cow::Borrowed(_)), "{expected}");
+        }
+        for text in [
+            "",
+            r#""plain é""#,
+            r#""\ud83d\ude00\uD83D\uDE00""#,
+            // Escaped backslashes: the text has no escape of a surrogate.
+            r#""{\"a\":\"\\ud800\"}""#,
+            r#""\\\\ud800""#,
+            // Nothing that a parser would take, and no reason to fail.
+            r"\",
+            r"\ud80",
+            r"\udxyz",
+            "\\é\\ud83d",
+        ] {
+            if let Cow::Owned(copy) = repaired(text) {
+                assert_eq!(text, "\\é\\ud83d");
+                assert_eq!(copy, "\\é\\ufffd");
+            }
+        }
+    }
+
+    #[test]
+    fn nesting_is_counted_outside_of_texts() {
+        for (raw, expected) in
+            [("1", 0), (r#""[[[""#, 0), ("{}", 1), (r#"{"a":[],"b":{"c":[1]},"[[[[":"\"{{{{"}"#, 3)]
+        {
+            assert_eq!(depth(raw), expected, "{raw}");
+        }
+        assert_eq!(depth(&"[".repeat(100_000)), 100_000);
+    }
+
+    /// The right column is what Node prints for `String(JSON.parse(…))`.
+    #[test]
+    fn numbers_have_the_spelling_of_javascript() {
+        for (raw, expected) in [
+            ("10", "10"),
+            ("10.0", "10"),
+            ("1e1", "10"),
+            ("1.0E+1", "10"),
+            ("100e-1", "10"),
+            ("0", "0"),
+            ("-0", "0"),
+            ("-0.0", "0"),
+            ("-0e9", "0"),
+            ("-7", "-7"),
+            ("-7.50", "-7.5"),
+            ("0.1", "0.1"),
+            ("0.000001", "0.000001"),
+            ("0.0000001", "1e-7"),
+            ("123456.789e-10", "0.0000123456789"),
+            ("1.5e300", "1.5e+300"),
+            ("1e20", "100000000000000000000"),
+            ("1e21", "1e+21"),
+            ("123456789012345680000.0", "123456789012345680000"),
+            ("5e-324", "5e-324"),
+            ("1e-999", "0"),
+            ("0.30000000000000004", "0.30000000000000004"),
+            ("9007199254740991", "9007199254740991"),
+            ("9007199254740993.0", "9007199254740992"),
+        ] {
+            assert_eq!(id(raw).as_deref(), Some(expected), "{raw}");
+        }
+        // Beyond 2^53 JavaScript would print other digits.
+        for written in ["9007199254740993", "-9007199254740993", "12345678901234567890123"] {
+            assert_eq!(id(written).as_deref(), Some(written));
+        }
+        for nothing in ["1e999", "-1e999", "true", "null", "{}", "[1]"] {
+            assert_eq!(id(nothing), None, "{nothing}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Who joins a presence channel.
 
-use super::{SubscriptionRefusal, json::compact};
+use super::{SubscriptionRefusal, json};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -8,16 +8,17 @@ use std::sync::Arc;
 /// A user on a presence channel, as one subscription brings it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Member {
-    /// The user's id, never empty. Numbers are written as text: `10` and `"10"` are one user.
+    /// The user's id, never empty. Numbers are text in JavaScript's spelling: `10`, `1e1` and `"10"`
+    /// are one user.
     pub user_id: Arc<str>,
-    /// A JSON object, without white space; `{}` when the application said nothing.
+    /// A JSON object as [`compact`](super::compact) writes it; `{}` when the application said nothing.
     pub user_info: Arc<str>,
 }
 
 /// The bounds on a member's data.
 #[derive(Clone, Copy, Debug)]
 pub struct MemberLimits {
-    /// Largest `user_info`, in bytes of JSON without white space.
+    /// Largest `user_info`, in bytes of the JSON that is kept: UTF-8, without white space.
     pub max_user_info_bytes: usize,
 }
 
@@ -34,6 +35,9 @@ const NO_INFO: &str = "{}";
 impl Member {
     /// Longest user id, in characters. Source: Pusher Channels docs, "Presence channels".
     pub const USER_ID_LEN_MAX: usize = 128;
+    /// Deepest nesting of `user_info`. It stands in the roster that all members read, and there are
+    /// parsers that read a hundred levels and no more (Ruby's).
+    pub const USER_INFO_DEPTH_MAX: usize = 64;
 
     /// Reads `channel_data`, once its signature is known to be right.
     ///
@@ -41,15 +45,19 @@ impl Member {
     ///
     /// The refusal that names the rule which the data breaks.
     pub fn parse(channel_data: &str, limits: MemberLimits) -> Result<Self, SubscriptionRefusal> {
-        let data: ChannelData<'_> = Some(channel_data)
+        let channel_data = json::repaired(channel_data);
+        let data: ChannelData<'_> = Some(&*channel_data)
             .filter(|text| text.trim_start().starts_with('{'))
             .and_then(|text| serde_json::from_str(text).ok())
             .ok_or(SubscriptionRefusal::Member("channel_data must be a JSON object"))?;
         let user_id =
-            data.user_id.and_then(|raw| user_id(raw.get())).ok_or(SubscriptionRefusal::Member(
-                "channel_data needs a user_id, a non-empty text or a number",
-            ))?;
-        Self::bounded(user_id.into(), user_info(data.user_info)?, limits)
+            data.user_id.and_then(|raw| json::id(raw.get())).filter(|id| !id.is_empty()).ok_or(
+                SubscriptionRefusal::Member(
+                    "channel_data needs a user_id, a non-empty text or a number",
+                ),
+            )?;
+        let info = user_info(data.user_info).map_err(SubscriptionRefusal::Member)?;
+        Self::bounded(user_id.into(), info.unwrap_or_else(|| NO_INFO.into()), limits)
     }
 
     /// The member that another node has told of, if it can be one.
@@ -58,7 +66,7 @@ impl Member {
         let is_object = user_info.starts_with('{');
         let is_json = || serde_json::from_str::<serde::de::IgnoredAny>(user_info).is_ok();
         (!user_id.is_empty() && is_object && is_json())
-            .then(|| Self { user_id: user_id.into(), user_info: user_info.into() })
+            .then(|| Self { user_id: user_id.into(), user_info: json::repaired(user_info).into() })
     }
 
     /// The member that a signed-in user is where no `channel_data` says otherwise.
@@ -90,21 +98,24 @@ impl Member {
     }
 }
 
-fn user_id(raw: &str) -> Option<String> {
-    if raw.starts_with('"') {
-        return serde_json::from_str(raw).ok().filter(|id: &String| !id.is_empty());
-    }
-    raw.starts_with(|first: char| first == '-' || first.is_ascii_digit()).then(|| raw.to_owned())
-}
-
-fn user_info(raw: Option<&RawValue>) -> Result<Arc<str>, SubscriptionRefusal> {
-    match raw.map_or("null", RawValue::get) {
-        "null" => Ok(NO_INFO.into()),
-        object if object.starts_with('{') => Ok(compact(object).into()),
-        _ => Err(SubscriptionRefusal::Member(
-            "user_info supplied to presence subscription is invalid - \
-             if supplied it must be a type of hash",
-        )),
+/// What the application says of a user, if it says something: also where it says so with an empty
+/// list, which is how PHP writes an array without members.
+///
+/// # Errors
+///
+/// The rule that it breaks.
+pub(super) fn user_info(raw: Option<&RawValue>) -> Result<Option<Arc<str>>, &'static str> {
+    let info = raw.map_or_else(|| "null".to_owned(), |raw| json::compact(raw.get()));
+    match info.as_str() {
+        "null" | "[]" => Ok(None),
+        object if !object.starts_with('{') => {
+            Err("user_info supplied to presence subscription is invalid - \
+             if supplied it must be a type of hash")
+        }
+        object if Member::USER_INFO_DEPTH_MAX < json::depth(object) => {
+            Err("user_info is nested more than 64 levels deep")
+        }
+        _ => Ok(Some(info.into())),
     }
 }
 
@@ -128,6 +139,11 @@ mod tests {
         assert_eq!(parse(r#"{"user_id":10}"#), member("10", "{}"));
         assert_eq!(parse(r#"{"user_id":"0","user_info":null,"x":1}"#), member("0", "{}"));
         assert_eq!(parse(r#"{"user_id":"\u00e9"}"#), member("é", "{}"));
+        assert_eq!(parse(r#"{"user_id":1e1,"user_info":[ ]}"#), member("10", "{}"));
+        assert_eq!(
+            parse(r#"{"user_id":"\ud800","user_info":{"\u0430":"\/\udfff"},"\ud800":1}"#),
+            member("\u{fffd}", "{\"а\":\"/\u{fffd}\"}")
+        );
     }
 
     #[test]
@@ -142,7 +158,8 @@ mod tests {
             r#"{"user_id":true}"#,
             r#"{"user_id":null}"#,
             r#"{"user_id":"1","user_info":"x"}"#,
-            r#"{"user_id":"1","user_info":[]}"#,
+            r#"{"user_id":"1","user_info":[0]}"#,
+            r#"{"user_id":1e999}"#,
         ] {
             assert!(matches!(parse(data), Err(SubscriptionRefusal::Member(_))), "{data}");
         }
@@ -160,5 +177,11 @@ mod tests {
         };
         assert!(with_info(1_024).is_ok());
         assert_eq!(with_info(1_025), Err(SubscriptionRefusal::MemberTooLarge { max: 1_024 }));
+        let nested = |levels: usize| {
+            let (open, close) = ("[".repeat(levels - 1), "]".repeat(levels - 1));
+            parse(&format!(r#"{{"user_id":"1","user_info":{{"[":{open}"]"{close}}}}}"#))
+        };
+        assert!(nested(Member::USER_INFO_DEPTH_MAX).is_ok());
+        assert!(nested(Member::USER_INFO_DEPTH_MAX + 1).is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! What clients may say.
 
+use super::json::repaired;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use std::{borrow::Cow, fmt};
@@ -53,7 +54,7 @@ pub struct ClientEvent<'a> {
     /// The channel's name, unchecked; missing in bad messages.
     pub channel: Option<String>,
     /// The data as JSON text; missing when the page passed none.
-    pub data: Option<&'a str>,
+    pub data: Option<Cow<'a, str>>,
 }
 
 /// Why a text is not a message.
@@ -85,12 +86,37 @@ struct Unsubscribe {
 }
 
 impl<'a> ClientMessage<'a> {
-    /// Reads one text message.
+    /// Reads one text message. Half a character, which JSON can write, is U+FFFD in what is read.
     ///
     /// # Errors
     ///
     /// [`Malformed`] when `text` is not an envelope, or lacks a member that its event needs.
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
+        match repaired(text) {
+            Cow::Borrowed(text) => Self::parse_repaired(text),
+            Cow::Owned(text) => ClientMessage::parse_repaired(&text).map(ClientMessage::into_owned),
+        }
+    }
+
+    fn into_owned(self) -> ClientMessage<'static> {
+        match self {
+            Self::ClientEvent(ClientEvent { name, channel, data }) => {
+                ClientMessage::ClientEvent(ClientEvent {
+                    name: name.into_owned().into(),
+                    channel,
+                    data: data.map(|data| data.into_owned().into()),
+                })
+            }
+            Self::Ping => ClientMessage::Ping,
+            Self::Pong => ClientMessage::Pong,
+            Self::Subscribe(subscribe) => ClientMessage::Subscribe(subscribe),
+            Self::Unsubscribe(channel) => ClientMessage::Unsubscribe(channel),
+            Self::SignIn(sign_in) => ClientMessage::SignIn(sign_in),
+            Self::Unknown => ClientMessage::Unknown,
+        }
+    }
+
+    fn parse_repaired(text: &'a str) -> Result<Self, Malformed> {
         let envelope: Envelope<'a> = object(text).map_err(|_| Malformed::Envelope)?;
         match envelope.event.as_ref() {
             "pusher:ping" => Ok(Self::Ping),
@@ -111,7 +137,7 @@ impl<'a> ClientMessage<'a> {
             )?)),
             name if name.starts_with("client-") => Ok(Self::ClientEvent(ClientEvent {
                 channel: envelope.channel.and_then(|raw| serde_json::from_str(raw.get()).ok()),
-                data: envelope.data.map(RawValue::get),
+                data: envelope.data.map(|raw| raw.get().into()),
                 name: envelope.event,
             })),
             _ => Ok(Self::Unknown),
@@ -126,7 +152,7 @@ fn members<T: DeserializeOwned>(
 ) -> Result<T, Malformed> {
     let raw = data.ok_or(Malformed::Data(needs))?.get();
     let parsed = if raw.starts_with('"') {
-        serde_json::from_str::<String>(raw).and_then(|inner| object(&inner))
+        serde_json::from_str::<String>(raw).and_then(|inner| object(&repaired(&inner)))
     } else {
         object(raw)
     };

@@ -1,6 +1,10 @@
 //! Who signs in.
 
-use super::{ChannelName, SignInRefusal, json::compact};
+use super::{
+    ChannelName, SignInRefusal,
+    json::{self, quoted},
+    member::user_info,
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -10,7 +14,7 @@ use std::sync::Arc;
 pub struct User {
     /// The user's id: never empty, and fit for the name of its server-to-user channel.
     pub id: Arc<str>,
-    /// What the application says of the user: a JSON object without white space.
+    /// What the application says of the user: a JSON object as [`compact`](super::compact) writes it.
     pub info: Option<Arc<str>>,
     /// The users whose coming and going this one is told of: at most [`User::WATCHLIST_MAX`].
     pub watchlist: Vec<Arc<str>>,
@@ -28,6 +32,15 @@ struct UserData<'a> {
     watchlist: Option<&'a RawValue>,
 }
 
+const WATCHLIST_RULE: &str = "watchlist in user_data must be an array of texts and numbers";
+
+impl<'a> UserData<'a> {
+    fn read(user_data: &'a str) -> Option<Self> {
+        let is_object = user_data.trim_start().starts_with('{');
+        is_object.then(|| serde_json::from_str(user_data).ok()).flatten()
+    }
+}
+
 impl User {
     /// Most ids that one user may watch. Source: Pusher Channels docs, "Watchlist events".
     pub const WATCHLIST_MAX: usize = 100;
@@ -39,33 +52,53 @@ impl User {
     ///
     /// The refusal that names the rule which the data breaks.
     pub fn parse(user_data: &str, max_channel_name_length: usize) -> Result<Self, SignInRefusal> {
-        let data: UserData<'_> = Some(user_data)
-            .filter(|text| text.trim_start().starts_with('{'))
-            .and_then(|text| serde_json::from_str(text).ok())
+        let user_data = json::repaired(user_data);
+        let data = UserData::read(&user_data)
             .ok_or(SignInRefusal::User("user_data must be a JSON object"))?;
-        let id: String = data
+        let id = data
             .id
-            .and_then(|raw| serde_json::from_str(raw.get()).ok())
+            .and_then(|raw| json::id(raw.get()))
             .filter(|id: &String| ChannelName::of_user(id, max_channel_name_length).is_some())
             .ok_or(SignInRefusal::User(
-                "user_data needs an id: a non-empty text of letters, digits and _ - = @ , . ;",
+                "user_data needs an id: a number, or a non-empty text of letters, digits and \
+                 _ - = @ , . ;",
             ))?;
-        let info = match data.user_info.map_or("null", RawValue::get) {
-            "null" => None,
-            object if object.starts_with('{') => Some(compact(object).into()),
-            _ => return Err(SignInRefusal::User("user_info in user_data must be an object")),
-        };
-        let watchlist: Option<Vec<String>> = data
+        let info = user_info(data.user_info).map_err(SignInRefusal::User)?;
+        let watchlist: Option<Vec<&RawValue>> = data
             .watchlist
             .map_or(Ok(None), |raw| serde_json::from_str(raw.get()))
-            .map_err(|_| SignInRefusal::User("watchlist in user_data must be an array of texts"))?;
-        let mut watchlist: Vec<Arc<str>> =
-            watchlist.unwrap_or_default().into_iter().map(Into::into).collect();
+            .map_err(|_| SignInRefusal::User(WATCHLIST_RULE))?;
+        let mut watchlist = watchlist
+            .unwrap_or_default()
+            .into_iter()
+            .map(|raw| json::id(raw.get()).map(Arc::from))
+            .collect::<Option<Vec<Arc<str>>>>()
+            .ok_or(SignInRefusal::User(WATCHLIST_RULE))?;
         let watchlist_was_cut = Self::WATCHLIST_MAX < watchlist.len();
         watchlist.truncate(Self::WATCHLIST_MAX);
         watchlist.sort_unstable();
         watchlist.dedup();
         Ok(Self { id: id.into(), info, watchlist, watchlist_was_cut })
+    }
+
+    /// What the client reads back of the `user_data` that named this user: the same, byte for byte,
+    /// but for an id that is a number. That is a text there, since pusher-js takes no other.
+    #[must_use]
+    pub fn read_back(&self, mut user_data: String) -> String {
+        let repaired = json::repaired(&user_data);
+        let number = UserData::read(&repaired)
+            .and_then(|data| data.id)
+            .map(RawValue::get)
+            .filter(|raw| !raw.starts_with('"'));
+        // Repairing changes no place in the text.
+        let place = number.map(|raw| {
+            let start = raw.as_ptr().addr() - repaired.as_ptr().addr();
+            start..start + raw.len()
+        });
+        if let Some(place) = place {
+            user_data.replace_range(place, &quoted(&self.id));
+        }
+        user_data
     }
 }
 
@@ -90,15 +123,28 @@ mod tests {
             "",
             "[]",
             "{}",
-            r#"{"id":12345}"#,
+            r#"{"id":1e999}"#,
+            r#"{"id":true}"#,
             r#"{"id":""}"#,
             r#"{"id":"Ann Smith"}"#,
             r#"{"id":"1","user_info":5}"#,
             r#"{"id":"1","watchlist":"2"}"#,
-            r#"{"id":"1","watchlist":[2]}"#,
+            r#"{"id":"1","watchlist":[1e999]}"#,
+            r#"{"id":"1","watchlist":[["2"]]}"#,
         ] {
             assert!(User::parse(data, 200).is_err(), "{data}");
         }
+    }
+
+    #[test]
+    fn numbers_are_ids_in_one_spelling() {
+        let data = r#"{"x":[10.0],"id":10.0 ,"user_info":[],"watchlist":[1e1,"10",-0,"\ud800"]}"#;
+        let user = User::parse(data, 200).unwrap();
+        assert_eq!((&*user.id, user.info.as_deref()), ("10", None));
+        assert_eq!(user.watchlist, ["0", "10", "\u{fffd}"].map(Arc::from));
+        let expected = data.replace(r#""id":10.0"#, r#""id":"10""#);
+        assert_eq!(user.read_back(data.to_owned()), expected);
+        assert_eq!(user.read_back(expected.clone()), expected, "a text stays as it is");
     }
 
     #[test]

@@ -105,7 +105,7 @@ pub enum Action<'a, P> {
     SignIn {
         /// Who it is.
         user: User,
-        /// The client's own words, which it reads back.
+        /// The client's own words, as it reads them back.
         user_data: String,
     },
 }
@@ -402,7 +402,10 @@ impl<P> Session<P> {
             return Err(ProtocolError::SignInDisabled);
         }
         match self.judge_sign_in(app, &request) {
-            Ok(user) => Ok(Action::SignIn { user, user_data: request.user_data }),
+            Ok(user) => {
+                let user_data = user.read_back(request.user_data);
+                Ok(Action::SignIn { user, user_data })
+            }
             Err(refusal) => {
                 if matches!(refusal, SignInRefusal::Auth(_)) {
                     self.mistakes.add(Mistakes::UNAUTHORIZED)?;

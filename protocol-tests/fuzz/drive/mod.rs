@@ -3,11 +3,13 @@
 //!
 //! Each function takes any bytes and panics when a promise is broken.
 
+mod passed_on;
 mod server;
 mod session;
 mod settings;
 mod values;
 
+pub(crate) use passed_on::passed_on;
 pub(crate) use server::{frames, http_body, http_query, http_request};
 pub(crate) use session::session;
 pub(crate) use settings::{config_env, config_file};
@@ -28,6 +30,7 @@ pub(crate) const DRIVES: &[(&str, Drive)] = &[
     ("http_request", http_request),
     ("member", member),
     ("names", names),
+    ("passed_on", passed_on),
     ("session", session),
     ("user", user),
 ];

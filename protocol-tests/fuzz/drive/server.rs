@@ -137,7 +137,7 @@ fn escaped(bytes: &[u8], reserved: &[u8]) -> String {
 }
 
 /// A query with its signature. `more` stands in it as it is, and comes last.
-fn signed(method: &str, path: &str, extra: Vec<(String, String)>, more: &str) -> String {
+pub(super) fn signed(method: &str, path: &str, extra: Vec<(String, String)>, more: &str) -> String {
     let now =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
     let mut parameters = vec![
@@ -187,7 +187,7 @@ pub(crate) fn frames(input: &[u8]) {
 }
 
 /// The first byte, the payload of the first frame if it is whole, and what follows it.
-fn frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub(super) fn frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (head, rest) = bytes.split_at_checked(2)?;
     let (len, rest) = match head[1] {
         127 => {
