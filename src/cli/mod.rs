@@ -14,7 +14,7 @@ mod trust;
 mod webhooks;
 
 use crate::{
-    config::{self, ConfigError, Flags, Loaded, Sources},
+    config::{self, ConfigError, Files, Flags, Loaded, Sources},
     tls::Tls,
 };
 use clap::{Args, Parser, Subcommand};
@@ -114,23 +114,20 @@ pub fn main() -> ExitCode {
 impl ConfigArgs {
     /// Loads the configuration, or says in a line for each fault what is wrong with it.
     fn load(&self, flags: Flags) -> Result<Loaded, ExitCode> {
-        self.read(flags).map_err(|error| {
+        self.read(flags, Files::default()).map_err(|error| {
             error.lines().for_each(|line| say_error(format_args!("campanile: {line}")));
             ExitCode::from(EXIT_USAGE)
         })
     }
 
-    /// Reads the configuration as it is written now.
-    fn read(&self, flags: Flags) -> Result<Loaded, ConfigError> {
-        let sources = Sources {
-            file: self.config.clone(),
-            env_file: self.env_file.clone(),
-            env_name: self.env.clone(),
-            pusher_env: self.from_pusher_env,
-            dir: PathBuf::new(),
-            env: std::env::vars().collect(),
-            flags,
-        };
+    /// Reads the configuration as it is written now. `before` are the files of the one that is in
+    /// force, if one is.
+    fn read(&self, flags: Flags, before: Files) -> Result<Loaded, ConfigError> {
+        let (file, env_file) = (self.config.clone(), self.env_file.clone());
+        let (env_name, pusher_env) = (self.env.clone(), self.from_pusher_env);
+        let mut sources =
+            Sources { file, env_file, env_name, pusher_env, flags, before, ..Sources::default() };
+        sources.set_env(std::env::vars_os());
         config::load(&sources)
     }
 }

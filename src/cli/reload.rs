@@ -2,7 +2,7 @@
 
 use super::{ConfigArgs, log::LevelSwitch};
 use crate::{
-    config::{ConfigError, Flags, LogLevel},
+    config::{ConfigError, Files, Flags, Loaded, LogLevel},
     server::{Prepared, ReloadError, Reloaded, Reloader},
 };
 use std::{fmt::Display, sync::Arc};
@@ -17,6 +17,13 @@ pub(super) struct Reloading {
     pub(super) level: LevelSwitch,
 }
 
+/// What was read beside the configuration itself.
+#[derive(Debug)]
+struct Read {
+    notes: Vec<String>,
+    files: Files,
+}
+
 /// Why nothing has changed.
 #[derive(Debug)]
 enum Refused {
@@ -27,15 +34,19 @@ enum Refused {
 }
 
 impl Reloading {
-    /// Reloads whenever the operator asks for it.
-    pub(super) async fn reload_on(self, mut hangup: Signal) {
+    /// Reloads whenever the operator asks for it. `files` are those that the server was started
+    /// with.
+    pub(super) async fn reload_on(self, mut hangup: Signal, mut files: Files) {
         let this = Arc::new(self);
         while hangup.recv().await.is_some() {
             tracing::info!("reload begun");
             // Files may be slow to read, and meanwhile nobody is to wait.
-            let reading = Arc::clone(&this);
-            match task::spawn_blocking(move || reading.prepare()).await {
-                Ok(Ok((notes, prepared))) => this.apply(&notes, prepared),
+            let (reading, before) = (Arc::clone(&this), files.clone());
+            match task::spawn_blocking(move || reading.prepare(before)).await {
+                Ok(Ok((read, prepared))) => {
+                    files = read.files;
+                    this.apply(&read.notes, prepared);
+                }
                 Ok(Err(Refused::Config(error))) => refuse(error),
                 Ok(Err(Refused::Reload(error))) => refuse(error),
                 Err(_panicked) => tracing::error!("panic contained"),
@@ -44,10 +55,11 @@ impl Reloading {
     }
 
     /// Reads everything again, as at the start, and changes nothing.
-    fn prepare(&self) -> Result<(Vec<String>, Prepared), Refused> {
-        let loaded = self.sources.read(self.flags.clone()).map_err(Refused::Config)?;
-        let prepared = self.reloader.prepare(loaded.config).map_err(Refused::Reload)?;
-        Ok((loaded.notes, prepared))
+    fn prepare(&self, before: Files) -> Result<(Read, Prepared), Refused> {
+        let Loaded { config, notes, files, .. } =
+            self.sources.read(self.flags.clone(), before).map_err(Refused::Config)?;
+        let prepared = self.reloader.prepare(config).map_err(Refused::Reload)?;
+        Ok((Read { notes, files }, prepared))
     }
 
     fn apply(&self, notes: &[String], prepared: Prepared) {

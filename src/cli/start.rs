@@ -7,7 +7,7 @@ use super::{
     runtime, say,
 };
 use crate::{
-    config::{Config, Flags},
+    config::{Flags, Loaded},
     server::{Server, ServerError},
 };
 use std::{process::ExitCode, sync::Arc};
@@ -27,7 +27,7 @@ pub(super) fn start(args: &StartArgs) -> ExitCode {
     }
     match runtime() {
         Ok(runtime) => {
-            let code = runtime.block_on(serve(args, loaded.config, level));
+            let code = runtime.block_on(serve(args, loaded, level));
             // The system may still look up the name of a webhook's endpoint: nobody waits for that.
             runtime.shutdown_background();
             code
@@ -46,7 +46,8 @@ fn flags(args: &StartArgs) -> Flags {
     }
 }
 
-async fn serve(args: &StartArgs, config: Config, level: LevelSwitch) -> ExitCode {
+async fn serve(args: &StartArgs, loaded: Loaded, level: LevelSwitch) -> ExitCode {
+    let Loaded { config, files, .. } = loaded;
     // Before the first connection, so that no signal is missed.
     let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
     let [mut terminate, mut interrupt, hangup] = match signals.map(signal) {
@@ -72,7 +73,7 @@ async fn serve(args: &StartArgs, config: Config, level: LevelSwitch) -> ExitCode
     };
     let (sources, reloader) = (args.sources.clone(), Arc::new(server.reloader(config)));
     let reloading = Reloading { sources, flags: flags(args), reloader, level };
-    tokio::spawn(reloading.reload_on(hangup));
+    tokio::spawn(reloading.reload_on(hangup, files));
     match server.run(stop).await {
         Ok(0) => ExitCode::SUCCESS,
         Ok(left) => fail(EXIT_FAILED, format_args!("{left} parts were not done in time")),

@@ -49,21 +49,13 @@ fn missing(draft: &Draft, app: &Key, key: Key) -> ConfigError {
     }
 }
 
-/// Keeps an app with the development app's well-known secret away from the network.
+/// Keeps the development app away from the network.
 ///
-/// While there is no other app, the address that nobody chose becomes loopback; true says that it
-/// did. An address that somebody chose is refused instead.
+/// The address that nobody chose becomes loopback; true says that it did. An address that somebody
+/// chose is refused instead.
 pub(super) fn confine(config: &mut Config, draft: &Draft) -> Result<bool, ConfigError> {
-    let Some(index) = config.apps.iter().position(AppConfig::has_well_known_secret) else {
+    if !config.is_development() || is_loopback(&config.server.host) {
         return Ok(false);
-    };
-    if is_loopback(&config.server.host) {
-        return Ok(false);
-    }
-    if !config.is_development() {
-        let key = Key::new("apps").item(index).child("secret");
-        let rule = "is the well-known one of the development app; choose another, or set server.host to 127.0.0.1";
-        return Err(ConfigError::key(&draft.origin(&key), key, rule));
     }
     let host = Key::new("server.host");
     let origin = draft.origin(&host);

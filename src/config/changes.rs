@@ -1,6 +1,6 @@
 //! What another configuration changes for a server that runs.
 
-use super::{AppConfig, Config, ConfigError, apps::is_loopback, schema::flatten};
+use super::{AppConfig, Config, ConfigError, guessable, schema::flatten};
 use std::fmt;
 
 /// What differs between the configuration that a server runs by and another. Settings are named by
@@ -52,17 +52,15 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// `fresh` has an app with the well-known secret of the development app, and the server listens
-    /// for more than this machine.
+    /// `fresh` has an app with the well-known secret of the development app and this one has none,
+    /// or the server listens for more than this machine and an app has a secret that can be guessed.
     pub fn follow(&self, fresh: Self) -> Result<(Self, Changes), ConfigError> {
-        if fresh.has_well_known_secret() && !is_loopback(&self.server.host) {
-            let rule = format!(
-                "have the well-known secret of the development app, and the server listens on {}: \
-                 choose another secret, or restart",
-                self.server.host
-            );
+        if fresh.has_well_known_secret() && !self.has_well_known_secret() {
+            let rule = "are none, or one that has the well-known secret of the development app, \
+                which a reload never brings in";
             return Err(ConfigError::at("apps", rule));
         }
+        guessable::refuse(&fresh, &self.server.host, None)?;
         let changes = self.changes_to(&fresh);
         let mut next = fresh;
         next.server.host.clone_from(&self.server.host);
@@ -220,12 +218,28 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_everybody_knows_does_not_reach_the_network() {
+    fn the_development_app_is_not_brought_in() {
+        let mut running = config(vec![app("1")]);
+        running.server.host = "127.0.0.1".into();
+        let development = AppConfig::development();
+        let other = AppConfig { id: "2".into(), key: "k2".into(), ..development.clone() };
+        for fresh in [vec![development.clone()], vec![app("1"), development.clone()], vec![other]] {
+            let error = running.follow(config(fresh)).unwrap_err().to_string();
+            assert!(error.contains("never brings in"), "{error}");
+        }
+        running.apps = vec![development.clone()];
+        let more = AppConfig { max_connections: 5, ..development };
+        assert!(running.follow(config(vec![more, app("1")])).is_ok(), "it is there already");
+    }
+
+    #[test]
+    fn a_secret_that_can_be_guessed_does_not_reach_the_network() {
         let running = config(vec![app("1")]);
-        let mut fresh = config(vec![AppConfig::development()]);
+        let mut fresh = config(vec![app("1"), AppConfig { secret: Secret::new("k2"), ..app("2") }]);
+        // What the server listens on does not change.
         fresh.server.host = "127.0.0.1".into();
         let error = running.follow(fresh.clone()).unwrap_err().to_string();
-        assert!(error.starts_with("apps: ") && error.contains("0.0.0.0"), "{error}");
+        assert!(error.starts_with("apps[1].secret: is the app's key or id"), "{error}");
         let mut local = running;
         local.server.host = "127.0.0.1".into();
         assert!(local.follow(fresh).is_ok());

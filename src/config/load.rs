@@ -6,18 +6,21 @@ use super::{
     dotenv,
     draft::Draft,
     error::{Faults, all},
-    file, foreign,
+    file,
+    files::Files,
+    foreign, guessable,
     key::Key,
     origin::Origin,
     relations, reverb,
     schema::Schema,
     soketi, unsupported, values,
-    variables::Variables,
+    variables::{Variables, is_read},
 };
 use std::{
-    collections::BTreeMap,
-    fmt, fs, io,
-    path::{Path, PathBuf},
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    fmt,
+    path::PathBuf,
 };
 use toml::Value;
 
@@ -37,10 +40,28 @@ pub struct Sources {
     /// Where `config.toml` and `.env` are looked for when none was named. They may be missing.
     /// Empty: the working directory.
     pub dir: PathBuf,
-    /// The environment.
+    /// The environment, but for [`not_utf8`](Self::not_utf8).
     pub env: BTreeMap<String, String>,
+    /// The variables whose values are not UTF-8. Of those that are none of ours nothing is said.
+    pub not_utf8: BTreeSet<String>,
     /// The flags of the command line.
     pub flags: Flags,
+    /// The files of the configuration that is in force, if one is. They must all be there again,
+    /// and whole.
+    pub before: Files,
+}
+
+impl Sources {
+    /// Takes the variables of a process.
+    pub fn set_env(&mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) {
+        for (name, value) in variables {
+            let name = name.to_string_lossy().into_owned();
+            match value.into_string() {
+                Ok(value) => drop(self.env.insert(name, value)),
+                Err(_bytes) => drop(self.not_utf8.insert(name)),
+            }
+        }
+    }
 }
 
 /// Shows the names of the environment, not its values, which may be secrets.
@@ -53,7 +74,9 @@ impl fmt::Debug for Sources {
             .field("pusher_env", &self.pusher_env)
             .field("dir", &self.dir)
             .field("env", &self.env.keys())
+            .field("not_utf8", &self.not_utf8)
             .field("flags", &self.flags)
+            .field("before", &self.before)
             .finish()
     }
 }
@@ -84,7 +107,7 @@ pub struct Loaded {
     /// What was read and decided, for information.
     pub facts: Vec<String>,
     /// The files that were read.
-    pub files: Vec<PathBuf>,
+    pub files: Files,
     pub(super) draft: Draft,
     /// Whether the host became loopback because of the development app.
     pub(super) confined: bool,
@@ -103,21 +126,15 @@ impl Loaded {
 ///
 /// # Errors
 ///
-/// When a named file cannot be read, or when anything that is written is unknown, of the wrong
-/// kind, out of its range, in contradiction to something else, or not supported by this version.
+/// When a file cannot be read that was named or was there [before](Sources::before), or when
+/// anything that is written is unknown, of the wrong kind, out of its range, in contradiction to
+/// something else, or not supported by this version.
 /// The error says where, and which rule, for everything that is wrong.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let schema = Schema::new();
-    let (mut draft, mut notes, mut files) = (Draft::default(), Vec::new(), Vec::new());
-    let mut facts = Vec::new();
-    let mut faults = Faults::default();
-    let file = Source::find(sources.file.as_deref(), &sources.dir, "config.toml");
-    faults.take(file.and_then(|file| {
-        let Some(source) = file else { return Ok(()) };
-        file::read(&source.name, &source.text, &schema, &mut draft)?;
-        files.push(source.path);
-        Ok(())
-    }));
+    let (mut draft, mut notes, mut facts) = (Draft::default(), Vec::new(), Vec::new());
+    let (mut files, mut faults) = (Files::default(), Faults::default());
+    faults.take(read_file(sources, &schema, &mut draft, &mut files));
     let variables =
         faults.take(read_variables(sources, &mut files, &mut facts)).unwrap_or_default();
     faults.take(unsupported::refuse_variables(&variables));
@@ -137,8 +154,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     if let Some(compat) = compat {
         compat.apply(&mut draft);
     }
-    if !files.is_empty() {
-        let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+    let names: Vec<_> = files.paths().map(|path| path.display().to_string()).collect();
+    if !names.is_empty() {
         facts.push(format!("read from {}", names.join(", ")));
     }
     facts.extend(compat.map(|compat| compat.differences().to_owned()));
@@ -165,9 +182,13 @@ fn settle(
     faults.result()?;
     let mut config = to_config(draft)?;
     faults.take(relations::check(&config, draft));
-    let confined = faults.take(apps::confine(&mut config, draft)).unwrap_or_default();
+    let confined = faults.take(apps::confine(&mut config, draft));
+    if confined.is_some() {
+        faults.take(guessable::refuse(&config, &config.server.host, Some(draft)));
+    }
     faults.result()?;
-    Ok((config, confined))
+    guessable::note(&config, draft, notes);
+    Ok((config, confined.unwrap_or_default()))
 }
 
 /// Sees to it that no app and no webhook is missing between others, and that each app says who it
@@ -190,54 +211,60 @@ pub(super) fn to_config(draft: &Draft) -> Result<Config, ConfigError> {
     })
 }
 
-/// A file that was read.
-struct Source {
-    path: PathBuf,
-    /// How errors and origins name it.
-    name: String,
-    text: String,
-}
-
-impl Source {
-    /// The file that was named, which must exist, or the one with the `default` name in `dir`,
-    /// which need not.
-    fn find(named: Option<&Path>, dir: &Path, default: &str) -> Result<Option<Self>, ConfigError> {
-        let path = named.map_or_else(|| dir.join(default), Path::to_path_buf);
-        let name = named.map_or_else(|| default.to_owned(), |path| path.display().to_string());
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(Some(Self { path, name, text })),
-            Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(ConfigError::at(name, format!("cannot be read: {error}"))),
-        }
+fn read_file(
+    sources: &Sources,
+    schema: &Schema,
+    draft: &mut Draft,
+    files: &mut Files,
+) -> Result<(), ConfigError> {
+    let named = sources.file.as_deref();
+    let Some(source) = sources.before.find(named, &sources.dir, "config.toml")? else {
+        return Ok(());
+    };
+    file::read(&source.name, &source.text, schema, draft)?;
+    let has_apps = draft.section(&Key::new("apps").item(0)).is_some();
+    if sources.before.had_apps(&source) && !has_apps {
+        let rule = "has no apps any more, and had some when it was read last";
+        return Err(ConfigError::at(&source.name, rule));
     }
+    files.push(source, has_apps);
+    Ok(())
 }
 
 /// Reads the environment and the `.env` file, which as in Laravel is another one where the name of
 /// the application's environment says so.
 fn read_variables(
     sources: &Sources,
-    files: &mut Vec<PathBuf>,
+    files: &mut Files,
     facts: &mut Vec<String>,
 ) -> Result<Variables, ConfigError> {
+    all(sources.not_utf8.iter().filter(|name| is_read(name, sources)).map(|name| {
+        let origin = Origin::Environment { variable: name.clone(), dotenv: None };
+        Err::<(), _>(ConfigError::at(origin, "holds bytes that are not UTF-8"))
+    }))?;
     let app_env = sources.env.get("APP_ENV").filter(|name| !name.is_empty());
     let sayers = [("--env", sources.env_name.as_ref()), ("APP_ENV", app_env)];
     let chosen = sayers.iter().find_map(|(by, name)| {
         let file = format!(".env.{}", name.filter(|name| !name.contains(['/', '\\']))?);
-        sources.dir.join(&file).is_file().then_some((by, file))
+        let path = sources.dir.join(&file);
+        let is_there = path.exists() || path.is_symlink() || sources.before.has(&path);
+        is_there.then_some((by, file))
     });
     let chosen = chosen.filter(|_| sources.env_file.is_none());
     if let Some((by, file)) = &chosen {
         facts.push(format!("{file} is read in place of .env, as {by} says"));
     }
     let default = chosen.as_ref().map_or(".env", |(_, file)| file);
-    let Some(source) = Source::find(sources.env_file.as_deref(), &sources.dir, default)? else {
+    let Some(source) = sources.before.find(sources.env_file.as_deref(), &sources.dir, default)?
+    else {
         return Ok(Variables::new(&sources.env, None));
     };
     let values = dotenv::parse(&source.text, &sources.env).map_err(|error| {
         ConfigError::at(format_args!("{}:{}", source.name, error.line), error.rule)
     })?;
-    files.push(source.path);
-    Ok(Variables::new(&sources.env, Some((&source.name, &values))))
+    let variables = Variables::new(&sources.env, Some((&source.name, &values)));
+    files.push(source, false);
+    Ok(variables)
 }
 
 fn read_flags(flags: &Flags, draft: &mut Draft, notes: &mut Vec<String>) {

@@ -57,6 +57,11 @@ pub enum ReloadError {
     Tls(TlsError),
     /// A webhook can't be used.
     Webhook(WebhookError),
+    /// The configuration has none of the apps that are served, and they have connections.
+    AllAppsGone {
+        /// How many connections they have.
+        connections: usize,
+    },
     /// The server is going away.
     Draining,
 }
@@ -74,6 +79,7 @@ impl Reloader {
         let running = self.running.get();
         let before = running.tls.as_deref();
         let (config, changes) = running.config.follow(fresh).map_err(ReloadError::Config)?;
+        self.refuse_the_end_of_all_apps(&changes)?;
         let tls = Tls::load(&config.server.tls, before).map_err(ReloadError::Tls)?;
         let plan = Plan::new(&config).map_err(ReloadError::Webhook)?;
         let is_certificate_new = match (before, &tls) {
@@ -87,6 +93,20 @@ impl Reloader {
             plan,
             reloaded: Reloaded { changes, is_certificate_new },
         })
+    }
+
+    /// Refuses to close the connections of every app at once: a configuration that has lost all
+    /// apps was hardly written so.
+    fn refuse_the_end_of_all_apps(&self, changes: &Changes) -> Result<(), ReloadError> {
+        let running = self.running.get();
+        if running.config.is_development() || changes.removed.len() < running.config.apps.len() {
+            return Ok(());
+        }
+        let hubs = changes.removed.iter().filter_map(|id| self.node.hub(id));
+        match hubs.map(|hub| hub.connections()).sum() {
+            0 => Ok(()),
+            connections => Err(ReloadError::AllAppsGone { connections }),
+        }
     }
 
     /// Goes on by what was prepared, and says what that changes. Connections stay, but for those of
@@ -118,6 +138,11 @@ impl fmt::Display for ReloadError {
             Self::Config(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
             Self::Webhook(error) => error.fmt(f),
+            Self::AllAppsGone { connections } => write!(
+                f,
+                "apps: none of those that are served is there any more, and they have \
+                 {connections} connections: to end them all, set enabled = false first"
+            ),
             Self::Draining => f.write_str("the server is going away"),
         }
     }

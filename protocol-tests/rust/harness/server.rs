@@ -21,7 +21,7 @@ pub(crate) struct Server {
     others: Vec<Server>,
     connections: AtomicUsize,
     requests: AtomicUsize,
-    directory: Directory,
+    pub(crate) directory: Directory,
     _beneath: Beneath,
 }
 
@@ -180,11 +180,18 @@ impl Server {
 
     /// Has the server read other settings, and gives the line of the log that says what came of it.
     pub(crate) async fn reload(&self, settings: &Settings) -> String {
-        self.reload_text(&settings.toml()).await
+        // Some tests take away what stands at the end, which is refused without a comment there.
+        self.reload_text(&format!("{}# the end\n", settings.toml())).await
     }
 
     /// As [`Server::reload`], with a whole file.
     pub(crate) async fn reload_text(&self, text: &str) -> String {
+        self.directory.write("config.toml", text);
+        self.hang_up().await
+    }
+
+    /// As [`Server::reload`], with the files as they are.
+    pub(crate) async fn hang_up(&self) -> String {
         let outcomes = || -> Vec<String> {
             let log = self.process.stream("err");
             let is_outcome =
@@ -192,7 +199,6 @@ impl Server {
             log.lines().filter(is_outcome).map(str::to_owned).collect()
         };
         let before = outcomes().len();
-        self.directory.write("config.toml", text);
         self.signal("HUP");
         eventually("the log says what came of it", async || before < outcomes().len()).await;
         outcomes().swap_remove(before)

@@ -1,6 +1,7 @@
 //! SIGHUP: the server goes on by the configuration as it is written then, or by none of it.
 
 mod apps;
+mod doors;
 mod refused;
 mod settings;
 mod traffic;

@@ -1,7 +1,7 @@
 //! What can't be used as a whole changes nothing.
 
 use crate::harness::tls::{Certificate, connector, tls, tunnel, with_tls};
-use crate::harness::{Directory, Process, Settings, quoted};
+use crate::harness::{Directory, Process, Settings};
 
 use super::{OTHER, client_of_other, with_other};
 
@@ -45,15 +45,6 @@ async fn the_error_is_that_of_a_start() {
 }
 
 #[tokio::test]
-async fn without_apps_it_is_the_development_app() {
-    let server = Settings::new().start().await;
-    let said = server.reload_text("").await;
-    // It may be: this server is on loopback.
-    assert!(said.contains("apps_added=\"app-id\" apps_removed=\"3\""), "{said}");
-    server.open("/app/app-key").await.established().await;
-}
-
-#[tokio::test]
 async fn a_bad_certificate_beside_good_apps_changes_nothing() {
     let (directory, certificate) = (Directory::new(), Certificate::new());
     certificate.write(&directory);
@@ -87,20 +78,4 @@ async fn a_bad_webhook_beside_good_apps_changes_nothing() {
     let said = server.reload(&with_other().app("webhooks", webhooks)).await;
     assert!(said.contains(" ERROR ") && said.contains("a URL whose host is no name"), "{said}");
     server.open(&format!("/app/{}", OTHER.1)).await.refused(4001).await;
-}
-
-#[tokio::test]
-async fn the_development_app_does_not_reach_the_network_by_a_reload() {
-    let directory = Directory::new();
-    let text = Settings::new().server("host", quoted("0.0.0.0")).server("port", 0).toml();
-    let file = directory.write("config.toml", &text);
-    let arguments = ["start", "--config", file.to_str().expect("a name in UTF-8")];
-    let mut process = Process::spawn(&arguments, directory.path());
-    process.line("the line with the address", |line| line.contains("listens on")).await;
-    directory.write("config.toml", "[server]\nport = 0\n");
-    process.signal("HUP");
-    crate::harness::eventually("the log says why", async || {
-        process.stream("err").contains("have the well-known secret of the development app")
-    })
-    .await;
 }

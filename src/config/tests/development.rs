@@ -70,8 +70,8 @@ fn the_well_known_secret_stays_off_the_network_in_any_app() {
     let setup = || with_app().env("CAMPANILE_APPS__0__SECRET", "app-secret");
     assert_eq!(
         setup().error(),
-        "environment CAMPANILE_APPS__0__SECRET: apps[0].secret: is the well-known one of the development app; \
-         choose another, or set server.host to 127.0.0.1"
+        "environment CAMPANILE_APPS__0__SECRET: apps[0].secret: is a placeholder that everybody knows: \
+         choose another, or listen on 127.0.0.1"
     );
     let loaded = setup().env("CAMPANILE_SERVER__HOST", "localhost").loaded();
     assert!(!loaded.is_development());

@@ -7,9 +7,11 @@ mod errors;
 mod grammar;
 mod origins;
 mod redis;
+mod reload;
 mod reverb;
 mod rules;
 mod sample;
+mod secrets;
 mod several;
 mod soketi;
 mod webhooks;
@@ -82,10 +84,9 @@ impl Setup {
 
 /// A setup with an app of its own, so that the development app's rules are out of the way.
 fn with_app() -> Setup {
-    let names = ["ID", "KEY", "SECRET"];
-    let value = |name: &str| format!("my-{}", name.to_lowercase());
-    names.iter().fold(Setup::default(), |setup, name| {
-        setup.env(&format!("CAMPANILE_APPS__0__{name}"), &value(name))
+    let values = [("ID", "my-id"), ("KEY", "my-key"), ("SECRET", "a-secret-of-my-own")];
+    values.iter().fold(Setup::default(), |setup, (name, value)| {
+        setup.env(&format!("CAMPANILE_APPS__0__{name}"), value)
     })
 }
 

@@ -109,7 +109,7 @@ fn named_files_are_read_from_where_they_are() {
     assert_eq!(origin(&loaded, "[server]", "port"), format!("{}:2", file.display()));
     let expected = format!("environment REVERB_SERVER_PATH ({})", env_file.display());
     assert_eq!(origin(&loaded, "[server]", "path"), expected);
-    assert_eq!(loaded.files, [file, env_file]);
+    assert_eq!(loaded.files.paths().collect::<Vec<_>>(), [file, env_file]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::{Setup, origin, with_app};
 use crate::config::{ClientEvents, Config};
 
 const PROJECT: &str = "BROADCAST_CONNECTION=reverb\n\
-    REVERB_APP_ID=123456\nREVERB_APP_KEY=abc\nREVERB_APP_SECRET=s3cr3t\n\
+    REVERB_APP_ID=123456\nREVERB_APP_KEY=abc\nREVERB_APP_SECRET=a-secret-of-reverb\n\
     REVERB_HOST=\"localhost\"\nREVERB_PORT=8080\nREVERB_SCHEME=http\nREDIS_HOST=127.0.0.1\nREDIS_PASSWORD=null\n\
     VITE_REVERB_APP_KEY=\"${REVERB_APP_KEY}\"\nVITE_REVERB_HOST=\"${REVERB_HOST}\"";
 
@@ -14,7 +14,10 @@ fn a_fresh_laravel_project_just_works() {
     let Config { server, connection, apps, .. } = &loaded.config;
     assert_eq!((server, connection), (&Config::default().server, &Config::default().connection));
     let app = &apps[0];
-    assert_eq!([app.id.as_str(), &app.key, app.secret.expose()], ["123456", "abc", "s3cr3t"]);
+    assert_eq!(
+        [app.id.as_str(), &app.key, app.secret.expose()],
+        ["123456", "abc", "a-secret-of-reverb"]
+    );
     assert_eq!(loaded.notes, [""; 0]);
     assert_eq!(origin(&loaded, "[[apps]]", "key"), "environment REVERB_APP_KEY (.env)");
 }

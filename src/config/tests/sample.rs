@@ -46,8 +46,7 @@ fn the_sample_can_be_used_as_it_is() {
 
 #[test]
 fn the_sample_beside_a_reverb_project_gives_way_to_it() {
-    let dotenv =
-        "REVERB_APP_ID=1\nREVERB_APP_KEY=k\nREVERB_APP_SECRET=s\nREVERB_MAX_REQUEST_SIZE=10000";
+    let dotenv = "REVERB_APP_ID=1\nREVERB_APP_KEY=k\nREVERB_APP_SECRET=a-secret-of-reverb\nREVERB_MAX_REQUEST_SIZE=10000";
     let loaded = Setup::default().file(SAMPLE).dotenv(dotenv).loaded();
     assert!(!loaded.is_development());
     assert_eq!(loaded.config.apps[0].id, "1");

@@ -22,7 +22,7 @@ fn the_default_app_is_app_0() {
     let loaded = Setup::default()
         .env("SOKETI_DEFAULT_APP_ID", "1")
         .env("SOKETI_DEFAULT_APP_KEY", "k")
-        .env("SOKETI_DEFAULT_APP_SECRET", "s")
+        .env("SOKETI_DEFAULT_APP_SECRET", "a-secret-of-soketi")
         .env("SOKETI_PORT", "6001")
         .loaded();
     assert_eq!(loaded.config.apps.len(), 1);

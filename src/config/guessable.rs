@@ -1,0 +1,183 @@
+//! Secrets that are none: published in somebody's documentation, or told by the configuration
+//! itself.
+
+use super::{
+    AppConfig, Config,
+    apps::is_loopback,
+    draft::Draft,
+    error::{ConfigError, all},
+    key::Key,
+};
+
+/// Secrets as the documentations of Laravel, Reverb, soketi, Pusher and others have them, in lower
+/// case and without what separates words.
+const PUBLISHED: [&str; 48] = [
+    "0123456789abcdef",
+    "123456",
+    "12345678",
+    "admin",
+    "appkey",
+    "appsecret",
+    "changeit",
+    "changeme",
+    "changethis",
+    "default",
+    "defaultappsecret",
+    "defaultsecret",
+    "demosecret",
+    "example",
+    "examplesecret",
+    "insertsecret",
+    "laravelsecret",
+    "laravelwebsockets",
+    "localsecret",
+    "myappsecret",
+    "mysecret",
+    "null",
+    "passw0rd",
+    "password",
+    "placeholder",
+    "pusherappsecret",
+    "pushersecret",
+    "replaceme",
+    "reverbappsecret",
+    "reverbsecret",
+    "s3cr3t",
+    "secret",
+    "secretkey",
+    "soketiappsecret",
+    "soketisecret",
+    "somesecret",
+    "supersecret",
+    "take20otherrandomletters",
+    "test",
+    "testsecret",
+    "thesecret",
+    "topsecret",
+    "undefined",
+    "yourappsecret",
+    "yourpusherappsecret",
+    "yourpushersecret",
+    "yourreverbappsecret",
+    "yoursecret",
+];
+
+/// Characters below which a secret is short. Those that servers and services hand out have 20.
+const LENGTH_MIN: usize = 16;
+
+/// Why everybody can guess the secret of `app`, if they can.
+fn why(app: &AppConfig) -> Option<&'static str> {
+    let secret = app.secret.expose().trim();
+    let text: String = secret.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect();
+    let is_enclosed = |open: &str, close: &str| secret.starts_with(open) && secret.ends_with(close);
+    if secret.is_empty() {
+        Some("is white space only")
+    } else if secret == app.key || secret == app.id {
+        Some("is the app's key or id, which everybody knows")
+    } else if PUBLISHED.contains(&text.as_str())
+        || [("<", ">"), ("${", "}"), ("{{", "}}")]
+            .iter()
+            .any(|(open, close)| is_enclosed(open, close))
+        || (secret.len() > 2 && secret.chars().all(|c| secret.starts_with(c)))
+    {
+        Some("is a placeholder that everybody knows")
+    } else {
+        None
+    }
+}
+
+/// Refuses secrets that everybody can guess where the network can reach the server, `host` being
+/// what it listens on.
+pub(super) fn refuse(
+    config: &Config,
+    host: &str,
+    draft: Option<&Draft>,
+) -> Result<(), ConfigError> {
+    if is_loopback(host) {
+        return Ok(());
+    }
+    all(config.apps.iter().enumerate().map(|(index, app)| match why(app) {
+        Some(rule) => {
+            let key = Key::new("apps").item(index).child("secret");
+            let rule = format!("{rule}: choose another, or listen on 127.0.0.1");
+            Err(match draft {
+                Some(draft) => ConfigError::key(&draft.origin(&key), key, rule),
+                None => ConfigError::at(key, rule),
+            })
+        }
+        None => Ok(()),
+    }))
+}
+
+/// Notes secrets that are short where the network can reach the server, and those that begin or end
+/// with white space, which is often an accident.
+pub(super) fn note(config: &Config, draft: &Draft, notes: &mut Vec<String>) {
+    for (index, app) in config.apps.iter().enumerate() {
+        let key = Key::new("apps").item(index).child("secret");
+        let origin = draft.origin(&key);
+        let (secret, mut note) =
+            (app.secret.expose(), |what: &str| notes.push(format!("{origin}: {key} {what}")));
+        let ends = match (
+            secret.starts_with(char::is_whitespace),
+            secret.ends_with(char::is_whitespace),
+        ) {
+            (false, false) => None,
+            (true, false) => Some("begins"),
+            (false, true) => Some("ends"),
+            (true, true) => Some("begins and ends"),
+        };
+        if let Some(ends) = ends {
+            note(&format!("{ends} with white space, which is part of the secret"));
+        }
+        if !is_loopback(&config.server.host) && secret.chars().count() < LENGTH_MIN {
+            note("is shorter than 16 characters, and may be found by trying");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    #[test]
+    fn what_everybody_knows_is_no_secret() {
+        let why = |secret: &str| {
+            let app = AppConfig {
+                id: "1".into(),
+                key: "a-key-1".into(),
+                secret: Secret::new(secret),
+                ..AppConfig::default()
+            };
+            why(&app)
+        };
+        for guessed in [
+            " \t",
+            "a-key-1",
+            " a-key-1 ",
+            "1",
+            "app-secret",
+            "App_Secret",
+            "your-app-secret",
+            "YOUR_PUSHER_APP_SECRET",
+            "\"changeme\"",
+            "change-me!",
+            "${PUSHER_APP_SECRET}",
+            "{{ secret }}",
+            "<your secret>",
+            "xxxxxxxx",
+        ] {
+            assert!(why(guessed).is_some(), "{guessed}");
+        }
+        for fine in ["a-key-12", "secrets", "correct horse battery staple", "8f3a", "${x"] {
+            assert_eq!(why(fine), None, "{fine}");
+        }
+    }
+
+    #[test]
+    fn the_list_is_in_order_and_in_its_form() {
+        assert!(PUBLISHED.is_sorted());
+        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        assert!(PUBLISHED.iter().all(|text| text.chars().all(is_plain)));
+    }
+}

@@ -1,0 +1,151 @@
+//! What a reload must find again in the files that were read before.
+
+use super::Directory;
+use crate::config::{Files, Sources, load};
+use std::{fs, os::unix::fs::symlink};
+
+const FILE: &str = "[server]\nport = 1\n[[apps]]\nid = \"1\"\nkey = \"k1\"\nsecret = \"first-secret-of-1\"\n\
+    [[apps]]\nid = \"2\"\nkey = \"k2\"\nsecret = \"first-secret-of-2\"\nallowed_origins = [\"a.test\"]\n";
+const DOTENV: &str = "REVERB_APP_MAX_CONNECTIONS=5\nREVERB_ALLOWED_ORIGINS=a.test\n";
+
+/// A folder from which a configuration was read, and the files that were.
+struct Running {
+    dir: Directory,
+    before: Files,
+}
+
+impl Running {
+    fn new() -> Self {
+        let dir = Directory::new();
+        fs::write(dir.0.join("config.toml"), FILE).unwrap();
+        fs::write(dir.0.join(".env"), DOTENV).unwrap();
+        let mut running = Self { dir, before: Files::default() };
+        running.before = running.read().unwrap();
+        running
+    }
+
+    fn read(&self) -> Result<Files, String> {
+        let (dir, before) = (self.dir.0.clone(), self.before.clone());
+        let loaded = load(&Sources { dir, before, ..Sources::default() });
+        loaded.map(|loaded| loaded.files).map_err(|error| error.to_string())
+    }
+
+    /// Why the file `name` is refused after `change` was made to it.
+    fn refused(name: &str, change: impl FnOnce(&std::path::Path)) -> String {
+        let running = Self::new();
+        change(&running.dir.0.join(name));
+        running.read().expect_err("it must be refused")
+    }
+
+    fn refused_with(name: &str, text: impl AsRef<[u8]>) -> String {
+        Self::refused(name, |path| fs::write(path, text).unwrap())
+    }
+}
+
+#[test]
+fn a_file_that_was_there_must_be_there_again() {
+    for name in ["config.toml", ".env"] {
+        let missing = Running::refused(name, |path| fs::remove_file(path).unwrap());
+        assert_eq!(missing, format!("{name}: is missing, and was there when it was read last"));
+        let dangling = Running::refused(name, |path| {
+            fs::remove_file(path).unwrap();
+            symlink("nowhere", path).unwrap();
+        });
+        assert_eq!(dangling, format!("{name}: is a link to a file that does not exist"));
+        let folder = Running::refused(name, |path| {
+            fs::remove_file(path).unwrap();
+            fs::create_dir(path).unwrap();
+        });
+        assert!(folder.starts_with(&format!("{name}: cannot be read: ")), "{folder}");
+        for empty in ["", "\n", " \t\r\n\n", "\u{feff}"] {
+            let empty = Running::refused_with(name, empty);
+            assert_eq!(empty, format!("{name}: is empty, and was not when it was read last"));
+        }
+    }
+}
+
+#[test]
+fn the_file_of_an_environment_must_be_there_again_too() {
+    let dir = Directory::new();
+    fs::write(dir.0.join(".env.staging"), DOTENV).unwrap();
+    let read = |before: Files| {
+        let env_name = Some("staging".to_owned());
+        load(&Sources { dir: dir.0.clone(), before, env_name, ..Sources::default() })
+    };
+    let before = read(Files::default()).unwrap().files;
+    fs::remove_file(dir.0.join(".env.staging")).unwrap();
+    let error = read(before).unwrap_err().to_string();
+    assert_eq!(error, ".env.staging: is missing, and was there when it was read last");
+}
+
+#[test]
+fn a_link_to_nowhere_is_no_missing_file_at_the_start_either() {
+    let dir = Directory::new();
+    symlink("nowhere", dir.0.join("config.toml")).unwrap();
+    let error = load(&Sources { dir: dir.0.clone(), ..Sources::default() }).unwrap_err();
+    assert_eq!(error.to_string(), "config.toml: is a link to a file that does not exist");
+}
+
+#[test]
+fn a_file_without_apps_is_refused_where_it_had_some() {
+    let none = Running::refused_with("config.toml", "[server]\nport = 1\n# none yet\n");
+    assert_eq!(none, "config.toml: has no apps any more, and had some when it was read last");
+    let only_comments = Running::refused_with("config.toml", "# nothing\n");
+    assert_eq!(only_comments, none);
+}
+
+#[test]
+fn a_file_is_refused_wherever_it_is_cut() {
+    for (name, text) in [("config.toml", FILE), (".env", DOTENV)] {
+        for at in 0..text.len() - 1 {
+            let error = Running::refused_with(name, &text[..at]);
+            assert!(error.starts_with(name), "{at}: {error}");
+        }
+        let named = Running::refused_with(name, &text[..text.len() / 2]);
+        assert!(named.contains("cut short"), "{named}");
+    }
+}
+
+#[test]
+fn what_was_changed_on_purpose_is_taken() {
+    let without_2 = FILE.split("[[apps]]\nid = \"2\"").next().unwrap();
+    for text in [
+        format!("{without_2}# app 2 is gone\n"),
+        FILE.replace("port = 1\n", ""),
+        FILE.replacen("[[apps]]", "[[apps]]\ntls_only = false", 1),
+        format!("{FILE}\n\n"),
+        format!("\u{feff}{FILE}"),
+    ] {
+        let running = Running::new();
+        fs::write(running.dir.0.join("config.toml"), &text).unwrap();
+        running.read().unwrap_or_else(|error| panic!("{error} of {text}"));
+    }
+}
+
+#[test]
+fn a_volume_that_swaps_its_folder_is_read_anew() {
+    // As Kubernetes mounts a ConfigMap: config.toml -> ..data/config.toml, ..data -> a folder.
+    let dir = Directory::new();
+    let write = |folder: &str, text: &str| {
+        fs::create_dir(dir.0.join(folder)).unwrap();
+        fs::write(dir.0.join(folder).join("config.toml"), text).unwrap();
+        symlink(folder, dir.0.join("..data_tmp")).unwrap();
+        fs::rename(dir.0.join("..data_tmp"), dir.0.join("..data")).unwrap();
+    };
+    write("..1", FILE);
+    symlink("..data/config.toml", dir.0.join("config.toml")).unwrap();
+    let read = |before: Files| load(&Sources { dir: dir.0.clone(), before, ..Sources::default() });
+    let before = read(Files::default()).unwrap().files;
+    write("..2", &FILE.replace("a.test", "b.test"));
+    fs::remove_dir_all(dir.0.join("..1")).unwrap();
+    let after = read(before).unwrap();
+    assert_eq!(after.config.apps[1].allowed_origins, ["b.test"]);
+    fs::remove_dir_all(dir.0.join("..2")).unwrap();
+    assert!(read(after.files).unwrap_err().to_string().contains("a link to a file"));
+}
+
+#[test]
+fn the_texts_of_files_are_shown_to_nobody() {
+    let shown = format!("{:?}", Running::new().before);
+    assert!(shown.contains("config.toml") && !shown.contains("first-secret"), "{shown}");
+}

@@ -1,0 +1,58 @@
+//! Secrets that are none, and what is said of them.
+
+use super::{Setup, with_app};
+
+fn with_secret(secret: &str) -> Setup {
+    Setup::default()
+        .file(&format!("[[apps]]\nid = \"1\"\nkey = \"a-key\"\nsecret = \"{secret}\"\n"))
+}
+
+#[test]
+fn what_everybody_can_guess_is_refused_off_loopback_only() {
+    for (secret, rule) in [
+        ("   ", "is white space only"),
+        ("a-key", "is the app's key or id, which everybody knows"),
+        ("Your-App-Secret", "is a placeholder that everybody knows"),
+        ("app-secret", "is a placeholder that everybody knows"),
+    ] {
+        let expected = format!(
+            "config.toml:4: apps[0].secret: {rule}: choose another, or listen on 127.0.0.1"
+        );
+        assert_eq!(with_secret(secret).error(), expected);
+        let local = with_secret(secret).env("CAMPANILE_SERVER__HOST", "127.0.0.1");
+        assert!(local.load().is_ok(), "{secret}");
+    }
+    let second = with_app()
+        .env("CAMPANILE_APPS__1__ID", "2")
+        .env("CAMPANILE_APPS__1__KEY", "k2")
+        .env("CAMPANILE_APPS__1__SECRET", "changeme");
+    assert!(second.error().starts_with("environment CAMPANILE_APPS__1__SECRET: apps[1].secret: "));
+}
+
+#[test]
+fn a_short_secret_is_warned_about_and_works() {
+    let loaded = with_secret("8f3a92bd01c4e7f").loaded();
+    let note =
+        "config.toml:4: apps[0].secret is shorter than 16 characters, and may be found by trying";
+    assert_eq!(loaded.notes, [note]);
+    assert_eq!(loaded.config.apps[0].secret.expose(), "8f3a92bd01c4e7f");
+    assert_eq!(with_secret("8f3a92bd01c4e7f6").loaded().notes, [""; 0]);
+    let local = with_secret("s").env("CAMPANILE_SERVER__HOST", "localhost").loaded();
+    assert_eq!(local.notes, [""; 0]);
+}
+
+#[test]
+fn white_space_at_the_ends_of_a_secret_is_told_without_the_secret() {
+    for (secret, ends) in [
+        (" 8f3a92bd01c4e7f6", "begins"),
+        ("8f3a92bd01c4e7f6 ", "ends"),
+        (" 8f3a92bd01c4e7f6\u{a0}", "begins and ends"),
+    ] {
+        let loaded = with_secret(secret).loaded();
+        let note = format!(
+            "config.toml:4: apps[0].secret {ends} with white space, which is part of the secret"
+        );
+        assert_eq!(loaded.notes, [note]);
+        assert_eq!(loaded.config.apps[0].secret.expose(), secret);
+    }
+}
