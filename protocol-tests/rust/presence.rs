@@ -252,6 +252,18 @@ async fn user_info_is_readable_by_every_parser() {
     c.ask_with(R, &nested(65)).await;
     let message = c.refusal(R).await.message;
     assert!(message.contains("64"), "{message}");
+    // Swift and Go read no such number, and PHP no object with such a name.
+    for data in [
+        r#"{"user_id":"2","user_info":{"a":[1e999]}}"#,
+        r#"{"user_id":"2","user_info":{"a":[{"\u0000b":1}]}}"#,
+        r#"{"user_id":"\u0000","user_info":{}}"#,
+    ] {
+        c.ask_with(R, data).await;
+        c.refusal(R).await;
+    }
+    let data = r#"{"user_id":"a\u0000","user_info":{"a\u0000":["\u0000",1e308]}}"#;
+    c.join_with(R, data).await;
+    c.unsubscribe(R).await;
     c.join_with(R, &nested(64)).await;
 }
 

@@ -113,24 +113,6 @@ pub(super) fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("text can always be written as JSON")
 }
 
-/// How deep the arrays and objects of a valid JSON text are nested.
-#[must_use]
-pub fn depth(raw: &str) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0);
-    for part in parts(raw) {
-        let Part::Between(tokens) = part else { continue };
-        for byte in tokens.bytes() {
-            match byte {
-                b'{' | b'[' => depth += 1,
-                b'}' | b']' => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-            deepest = deepest.max(depth);
-        }
-    }
-    deepest
-}
-
 /// An id, from the JSON value that an application wrote: a string, or a number in its one spelling.
 /// Nothing for another value, and for a number that is too large for JavaScript.
 #[must_use]
@@ -281,16 +263,6 @@ mod tests {
                 assert_eq!(copy, "\\é\\ufffd");
             }
         }
-    }
-
-    #[test]
-    fn nesting_is_counted_outside_of_texts() {
-        for (raw, expected) in
-            [("1", 0), (r#""[[[""#, 0), ("{}", 1), (r#"{"a":[],"b":{"c":[1]},"[[[[":"\"{{{{"}"#, 3)]
-        {
-            assert_eq!(depth(raw), expected, "{raw}");
-        }
-        assert_eq!(depth(&"[".repeat(100_000)), 100_000);
     }
 
     /// The right column is what Node prints for `String(JSON.parse(…))`.

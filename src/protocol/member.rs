@@ -2,7 +2,7 @@
 
 use super::{SubscriptionRefusal, json};
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use std::sync::Arc;
 
 /// A user on a presence channel, as one subscription brings it.
@@ -36,7 +36,7 @@ impl Member {
     /// Longest user id, in characters. Source: Pusher Channels docs, "Presence channels".
     pub const USER_ID_LEN_MAX: usize = 128;
     /// Deepest nesting of `user_info`. It stands in the roster that all members read, and there are
-    /// parsers that read a hundred levels and no more (Ruby's).
+    /// parsers that read a hundred levels and no more, Ruby's for one.
     pub const USER_INFO_DEPTH_MAX: usize = 64;
 
     /// Reads `channel_data`, once its signature is known to be right.
@@ -50,12 +50,13 @@ impl Member {
             .filter(|text| text.trim_start().starts_with('{'))
             .and_then(|text| serde_json::from_str(text).ok())
             .ok_or(SubscriptionRefusal::Member("channel_data must be a JSON object"))?;
-        let user_id =
-            data.user_id.and_then(|raw| json::id(raw.get())).filter(|id| !id.is_empty()).ok_or(
-                SubscriptionRefusal::Member(
-                    "channel_data needs a user_id, a non-empty text or a number",
-                ),
-            )?;
+        let user_id = data
+            .user_id
+            .and_then(|raw| json::id(raw.get()))
+            .filter(|id| is_name(id))
+            .ok_or(SubscriptionRefusal::Member(
+                "channel_data needs a user_id: a number, or a non-empty text without a leading NUL",
+            ))?;
         let info = user_info(data.user_info).map_err(SubscriptionRefusal::Member)?;
         Self::bounded(user_id.into(), info.unwrap_or_else(|| NO_INFO.into()), limits)
     }
@@ -112,11 +113,37 @@ pub(super) fn user_info(raw: Option<&RawValue>) -> Result<Option<Arc<str>>, &'st
             Err("user_info supplied to presence subscription is invalid - \
              if supplied it must be a type of hash")
         }
-        object if Member::USER_INFO_DEPTH_MAX < json::depth(object) => {
-            Err("user_info is nested more than 64 levels deep")
+        object => {
+            let value = serde_json::from_str(object).ok();
+            value
+                .filter(|value| is_readable(value, Member::USER_INFO_DEPTH_MAX))
+                .map(|_| Some(info.into()))
+                .ok_or(
+                    "user_info is not readable by every client: it is nested more than 64 levels \
+                     deep, has a name that begins with NUL, or a number beyond 1e308",
+                )
         }
-        _ => Ok(Some(info.into())),
     }
+}
+
+/// Whether every parser reads `value`, which is a part of what all members and the application read.
+/// Numbers that are too large for some were no value.
+fn is_readable(value: &Value, levels: usize) -> bool {
+    let is_nested = |value| 0 < levels && is_readable(value, levels - 1);
+    match value {
+        Value::Array(values) => 0 < levels && values.iter().all(is_nested),
+        Value::Object(members) => {
+            0 < levels
+                && members.iter().all(|(name, value)| !name.starts_with('\0') && is_nested(value))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    }
+}
+
+/// Whether `id` can be the name of a member of an object, as it is in the roster: PHP reads no object
+/// with a name that begins with NUL.
+fn is_name(id: &str) -> bool {
+    !id.is_empty() && !id.starts_with('\0')
 }
 
 #[cfg(test)]
@@ -160,6 +187,9 @@ mod tests {
             r#"{"user_id":"1","user_info":"x"}"#,
             r#"{"user_id":"1","user_info":[0]}"#,
             r#"{"user_id":1e999}"#,
+            r#"{"user_id":"\u0000"}"#,
+            r#"{"user_id":"1","user_info":{"a":1e999}}"#,
+            r#"{"user_id":"1","user_info":{"a":{"\u0000":1}}}"#,
         ] {
             assert!(matches!(parse(data), Err(SubscriptionRefusal::Member(_))), "{data}");
         }

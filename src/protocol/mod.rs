@@ -24,7 +24,7 @@ pub use error::{
 };
 pub use event::EventData;
 pub use frame::{Frame, FrameKind};
-pub use json::{compact, depth, id, repaired, unescaped_len};
+pub use json::{compact, id, repaired, unescaped_len};
 pub use member::{Member, MemberLimits};
 pub use message::{ClientEvent, ClientMessage, Malformed, SignIn, Subscribe};
 pub use socket_id::{InvalidSocketId, SocketId};
