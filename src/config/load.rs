@@ -11,7 +11,7 @@ use super::{
     foreign, guessable,
     key::Key,
     origin::Origin,
-    relations, reverb,
+    php, relations, reverb,
     schema::Schema,
     soketi, unsupported, values,
     variables::{Variables, is_read},
@@ -163,6 +163,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     if sources.pusher_env {
         foreign::note_pusher_port(&variables, config.server.port, &mut notes);
     }
+    php::note(&sources.dir, &variables, (&config, &draft), &mut facts, &mut notes);
     Ok(Loaded { config, notes, facts, files, draft, confined })
 }
 

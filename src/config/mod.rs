@@ -31,6 +31,7 @@ mod key;
 mod load;
 mod origin;
 mod peer;
+mod php;
 mod redis;
 mod relations;
 mod report;

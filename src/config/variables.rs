@@ -67,6 +67,11 @@ impl Variables {
         }
     }
 
+    /// What Laravel's `env()` makes of the variable `name`, which is `null` where that says so.
+    pub(super) fn of_laravel(&self, name: &str) -> Option<&str> {
+        Some(laravel(&self.0.get(name)?.value).unwrap_or("null"))
+    }
+
     /// What the variable `name` of the real environment says, as it is.
     pub(super) fn real(&self, name: &str) -> Option<&str> {
         let variable = self.0.get(name).filter(|variable| variable.dotenv.is_none())?;

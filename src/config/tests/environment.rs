@@ -147,3 +147,27 @@ fn variables_of_further_servers_are_noted() {
     let local = with_app().env("WEBSOCKETS_REPLICATION_MODE", "local");
     assert_eq!(local.loaded().notes, [""; 0]);
 }
+
+#[test]
+fn reverbs_own_configuration_is_said_not_to_be_read() {
+    let php = |text: &str| Setup::default().dotenv(APP).further_file("config/reverb.php", text);
+    let restricted = php(
+        "<?php\nreturn ['apps' => ['apps' => [[\n'key' => env('REVERB_APP_KEY'),\n'allowed_origins' => ['a.test\\n', \"b.test\\n\"]]]]];",
+    );
+    let notes = restricted.loaded().notes;
+    assert_eq!(notes.len(), 1);
+    let begin = "config/reverb.php:4: allowed_origins is ";
+    assert!(notes[0].starts_with(begin) && notes[0].contains("SECURITY"), "{notes:?}");
+    assert!(!notes[0].contains('\n'), "{notes:?}");
+    let open = php("<?php return ['apps' => ['apps' => [['key' => env('REVERB_APP_KEY'), 'allowed_origins' => ['*']]]]];").loaded();
+    assert_eq!(open.notes, [""; 0]);
+    let fact = "config/reverb.php is PHP and is not read, other than REVERB_* variables: nothing in it differs from what is in force";
+    assert!(open.facts.iter().any(|known| known == fact), "{:?}", open.facts);
+    let asked = php(
+        "<?php return ['apps' => ['apps' => [['key' => 'k', 'allowed_origins' => explode(',', env('MINE'))]]]];",
+    );
+    assert_eq!(asked.dotenv(&format!("{APP}\nMINE=a.test,b.test")).loaded().notes.len(), 1);
+    for bytes in ["", "<?php", "\u{0}", "<?php return"] {
+        assert_eq!(php(bytes).loaded().notes.len(), 1, "{bytes:?}");
+    }
+}

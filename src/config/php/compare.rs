@@ -1,0 +1,372 @@
+//! What Reverb's configuration says otherwise than ours.
+
+use super::{
+    NAME,
+    parse::{Node, Value, texts},
+};
+use crate::config::{
+    Config,
+    draft::Draft,
+    key::{Key, PREFIX},
+    origin::Origin,
+    schema::flatten,
+};
+
+/// A setting of Reverb and of ours.
+struct Row {
+    /// Where it stands in Reverb's configuration.
+    path: &'static [&'static str],
+    /// What Reverb's own configuration file has there.
+    default: &'static str,
+    /// Ours; for an app behind its section.
+    key: &'static str,
+    /// The variable that sets ours, for the first app.
+    variable: &'static str,
+}
+
+const fn row(
+    path: &'static [&'static str],
+    default: &'static str,
+    key: &'static str,
+    variable: &'static str,
+) -> Row {
+    Row { path, default, key, variable }
+}
+
+const SERVER: [Row; 4] = [
+    row(&["host"], "0.0.0.0", "server.host", "REVERB_SERVER_HOST"),
+    row(&["port"], "8080", "server.port", "REVERB_SERVER_PORT"),
+    row(&["path"], "", "server.path", "REVERB_SERVER_PATH"),
+    row(&["max_request_size"], "10000", "server.max_request_bytes", "REVERB_MAX_REQUEST_SIZE"),
+];
+
+/// The settings of an app that are ours for all apps.
+const CONNECTION: [Row; 2] = [
+    row(
+        &["activity_timeout"],
+        "30",
+        "connection.activity_timeout_s",
+        "REVERB_APP_ACTIVITY_TIMEOUT",
+    ),
+    row(
+        &["max_message_size"],
+        "10000",
+        "connection.max_message_bytes",
+        "REVERB_APP_MAX_MESSAGE_SIZE",
+    ),
+];
+
+const APP: [Row; 2] = [
+    row(&["max_connections"], "", "max_connections", "REVERB_APP_MAX_CONNECTIONS"),
+    row(
+        &["accept_client_events_from"],
+        "members",
+        "client_events",
+        "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM",
+    ),
+];
+
+/// Those that have an effect once `rate_limiting.enabled` is true.
+const RATE_LIMIT: [Row; 3] = [
+    row(
+        &["rate_limiting", "max_attempts"],
+        "60",
+        "max_messages",
+        "REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS",
+    ),
+    row(
+        &["rate_limiting", "decay_seconds"],
+        "60",
+        "max_messages_window_s",
+        "REVERB_APP_RATE_LIMIT_DECAY_SECONDS",
+    ),
+    row(
+        &["rate_limiting", "terminate_on_limit"],
+        "false",
+        "max_messages_closes",
+        "REVERB_APP_RATE_LIMIT_TERMINATE",
+    ),
+];
+
+/// Where the settings of further apps are written.
+const IN_THE_FILE: &str = "allowed_origins in its [[apps]] in config.toml";
+
+const COMPUTED: &str = "apps are computed there and can't be read: write each of them as [[apps]] in config.toml, with its \
+     allowed_origins";
+
+/// What `root`, the configuration of Reverb, says otherwise than `config`, in a line for each.
+pub(super) fn differences(root: &Node, config: &Config, draft: &Draft) -> Vec<String> {
+    let values = flatten(config).into_iter();
+    let values = values.map(|(key, _, value)| (key, plain(&value))).collect();
+    let mut comparison = Comparison { config, draft, values, lines: Vec::new() };
+    comparison.server(root);
+    comparison.apps(root);
+    comparison.lines
+}
+
+struct Comparison<'a> {
+    config: &'a Config,
+    draft: &'a Draft,
+    /// Every setting that is in force.
+    values: Vec<(Key, String)>,
+    lines: Vec<String>,
+}
+
+impl Comparison<'_> {
+    fn say(&mut self, line: usize, text: impl std::fmt::Display) {
+        // Values of the file are in it, and stay on the line.
+        let escape =
+            |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+        let text: String = text.to_string().chars().map(escape).collect();
+        self.lines.push(format!("{NAME}:{line}: {text}"));
+    }
+
+    fn server(&mut self, root: &Node) {
+        let name = root
+            .get("default")
+            .map_or_else(|| "reverb".to_owned(), |node| text(&node.value).unwrap_or_default());
+        let Some(server) = find(root, &["servers", &name]) else { return };
+        if server.value == Value::Computed {
+            return self.say(
+                server.line,
+                "servers is computed there and can't be read: if it sets options.tls, write CAMPANILE_SERVER__TLS__CERT \
+                 and CAMPANILE_SERVER__TLS__KEY; for its host and port REVERB_SERVER_HOST and REVERB_SERVER_PORT",
+            );
+        }
+        for row in &SERVER {
+            self.row(row, &server, &Key::new(row.key), true);
+        }
+        self.tls(&server);
+        let scaling = find(&server, &["scaling", "enabled"]);
+        if let Some(Node { value: Value::Boolean(true), line }) = scaling
+            && self.config.redis.target().is_none()
+        {
+            let rule = "scaling.enabled is true there, and here this node is alone: write REVERB_SCALING_ENABLED=true";
+            self.say(line, rule);
+        }
+    }
+
+    fn tls(&mut self, server: &Node) {
+        let Some(tls) = find(server, &["options", "tls"]) else { return };
+        let file = |name: &str| tls.get(name).filter(|node| node.value != Value::Null);
+        let (cert, key) = (file("local_cert"), file("local_pk"));
+        let Some(first) = cert.clone().or(key.clone()) else { return };
+        if !self.config.server.tls.cert.is_empty() || text(&first.value).as_deref() == Some("") {
+            return;
+        }
+        let path = |node: Option<Node>, instead: &str| match node.map(|node| node.value) {
+            Some(Value::Text(path)) if !path.is_empty() => path,
+            _unknown => instead.to_owned(),
+        };
+        let cert = path(cert, "FILE");
+        let key = path(key, &cert);
+        self.say(
+            first.line,
+            format_args!(
+                "options.tls serves TLS there, and here the port is without TLS: write \
+                 CAMPANILE_SERVER__TLS__CERT={cert} and CAMPANILE_SERVER__TLS__KEY={key}"
+            ),
+        );
+        if let Some(phrase) = file("passphrase") {
+            self.say(
+                phrase.line,
+                "options.tls has a passphrase: Campanile takes a key without one",
+            );
+        }
+    }
+
+    fn apps(&mut self, root: &Node) {
+        let provider = find(root, &["apps", "provider"]);
+        if let Some(Node { value: Value::Text(provider), line }) = provider
+            && provider != "config"
+        {
+            let rule = format!(
+                "apps come from the provider {provider} there: write each of them as [[apps]] in config.toml"
+            );
+            return self.say(line, rule);
+        }
+        let Some(apps) = find(root, &["apps", "apps"]) else { return };
+        let Value::Array(entries) = &apps.value else {
+            return self.say(apps.line, COMPUTED);
+        };
+        for (index, entry) in entries.iter().enumerate() {
+            if entry.node.value == Value::Computed {
+                self.say(entry.node.line, COMPUTED);
+            } else {
+                self.app(index, &entry.node);
+            }
+        }
+    }
+
+    fn app(&mut self, index: usize, app: &Node) {
+        let key = app.get("key").map(|node| node.value);
+        let name = app.get("app_id").and_then(|node| text(&node.value)).filter(|id| !id.is_empty());
+        let name = name.map_or_else(|| format!("app {}", index + 1), |id| format!("the app {id}"));
+        let served = match key.as_ref().and_then(text) {
+            Some(key) if key.is_empty() => return,
+            Some(key) => self.config.apps.iter().position(|app| app.key == key),
+            // PHP alone knows its key: the first app of each is the same in all likelihood.
+            None => (index == 0).then_some(0),
+        };
+        match served {
+            Some(served) => self.settings(index == 0, served, app),
+            None if index == 0 => self.say(
+                app.line,
+                format_args!(
+                    "{name} is not served: write its id, key and secret as REVERB_APP_ID, REVERB_APP_KEY and \
+                     REVERB_APP_SECRET, and its allowed_origins as REVERB_ALLOWED_ORIGINS"
+                ),
+            ),
+            None => self.say(
+                app.line,
+                format_args!(
+                    "{name} is not served: write it as [[apps]] in config.toml, with its id, key, secret and \
+                     allowed_origins"
+                ),
+            ),
+        }
+    }
+
+    /// Compares the settings of `app` with those of the app `served`.
+    fn settings(&mut self, is_first: bool, served: usize, app: &Node) {
+        let section = Key::new("apps").item(served);
+        if let Some(Value::Text(secret)) = app.get("secret").map(|node| node.value)
+            && secret != self.config.apps[served].secret.expose()
+        {
+            self.say(app.line, format_args!("its secret differs from that of {section}"));
+        }
+        self.origins(is_first, served, app);
+        for row in &CONNECTION {
+            self.row(row, app, &Key::new(row.key), true);
+        }
+        for row in &APP {
+            self.row(row, app, &section.child(row.key), is_first);
+        }
+        let is_limited = find(app, &["rate_limiting", "enabled"]);
+        if let Some(Node { value: Value::Boolean(true), line }) = is_limited {
+            if self.config.apps[served].max_messages == 0 {
+                self.say(
+                    line,
+                    format_args!(
+                        "rate_limiting is on there, and {section} has no limit of messages: write \
+                         REVERB_APP_RATE_LIMITING_ENABLED=true"
+                    ),
+                );
+            } else {
+                for row in &RATE_LIMIT {
+                    self.row(row, app, &section.child(row.key), is_first);
+                }
+            }
+        }
+    }
+
+    /// Whether pages may connect here that may not there.
+    fn origins(&mut self, is_first: bool, served: usize, app: &Node) {
+        let Some(node) = app.get("allowed_origins") else { return };
+        let key = Key::new("apps").item(served).child("allowed_origins");
+        let here = &self.config.apps[served].allowed_origins;
+        let in_force = match &here[..] {
+            all if all.iter().any(|origin| origin == "*") => "every origin".to_owned(),
+            [] => "no origin".to_owned(),
+            some => some.join(", "),
+        };
+        let Some(there) = texts(&node.value) else {
+            if !is_chosen(&self.draft.origin(&key)) {
+                let how = if is_first { "REVERB_ALLOWED_ORIGINS" } else { IN_THE_FILE };
+                let rule = format!(
+                    "allowed_origins is computed there and can't be read. SECURITY: here {in_force} may connect ({key}); \
+                     if it is restricted there, write its hosts as {how}"
+                );
+                self.say(node.line, rule);
+            }
+            return;
+        };
+        let there: Vec<_> = there.iter().map(|origin| origin.trim()).collect();
+        let is_wider = here.iter().any(|origin| !there.contains(&origin.as_str()));
+        if is_wider && !there.contains(&"*") {
+            let how = if is_first {
+                format!("REVERB_ALLOWED_ORIGINS={}", there.join(","))
+            } else {
+                format!("{IN_THE_FILE}, as {there:?}")
+            };
+            let are = if there.is_empty() { "empty".to_owned() } else { there.join(", ") };
+            let rule = format!(
+                "allowed_origins is {are} there and is not read. SECURITY: here {in_force} may connect ({key}): write {how}"
+            );
+            self.say(node.line, rule);
+        }
+    }
+
+    /// Compares one setting with `key`. What we were told in our own words stays.
+    fn row(&mut self, row: &Row, section: &Node, key: &Key, has_variable: bool) {
+        let (Some(node), origin) = (find(section, row.path), self.draft.origin(key)) else {
+            return;
+        };
+        let in_force =
+            self.values.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone());
+        let in_force = in_force.unwrap_or_default();
+        let path = row.path.join(".");
+        let instead = if has_variable { row.variable } else { row.key };
+        let Some(there) = text(&node.value) else {
+            if !is_chosen(&origin) {
+                let rule = format!(
+                    "{path} is computed there and can't be read: {key} is {in_force} here, and {instead} sets it"
+                );
+                self.say(node.line, rule);
+            }
+            return;
+        };
+        let meant = match row.key {
+            "server.path" if !there.trim_matches('/').is_empty() => {
+                format!("/{}", there.trim_matches('/'))
+            }
+            "server.path" => String::new(),
+            "client_events" if !matches!(there.as_str(), "all" | "members") => "none".to_owned(),
+            "client_events" => "members".to_owned(),
+            "max_connections" if there.is_empty() => "0".to_owned(),
+            _as_it_is => there.clone(),
+        };
+        if there != row.default && meant != in_force && !is_ours(&origin) {
+            self.say(
+                node.line,
+                format_args!(
+                    "{path} is {there} there and {in_force} here: write {instead}={there}"
+                ),
+            );
+        }
+    }
+}
+
+/// Whether somebody has decided on the value for this server.
+fn is_ours(origin: &Origin) -> bool {
+    match origin {
+        Origin::File { .. } | Origin::Flag(_) => true,
+        Origin::Environment { variable, .. } => variable.starts_with(PREFIX) || variable == "PORT",
+        Origin::Default | Origin::Compat(_) => false,
+    }
+}
+
+/// Whether somebody has decided on the value.
+fn is_chosen(origin: &Origin) -> bool {
+    !matches!(origin, Origin::Default | Origin::Compat(_))
+}
+
+fn find(node: &Node, path: &[&str]) -> Option<Node> {
+    path.iter().try_fold(node.clone(), |node, name| node.get(name))
+}
+
+/// A single value as text, if PHP is not needed for it.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => Some(String::new()),
+        Value::Boolean(truth) => Some(truth.to_string()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Text(text) => Some(text.clone()),
+        Value::Array(_) | Value::Computed => None,
+    }
+}
+
+/// One of our values without quotes.
+fn plain(value: &toml::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}

@@ -1,0 +1,386 @@
+use super::{
+    Value, differences,
+    parse::{Node, returned, texts},
+    token::tokens,
+};
+use crate::config::{
+    AppConfig, Config, Secret, draft::Draft, key::Key, origin::Origin, variables::Variables,
+};
+
+/// The value of `php`, an expression, where the variable `SET` is `a,b` and `NULL` is null.
+fn value(php: &str) -> Value {
+    let env = |name: &str| match name {
+        "SET" => Some(Value::Text("a,b".to_owned())),
+        "NULL" => Some(Value::Null),
+        _unset => None,
+    };
+    let tokens = tokens(&format!("<?php return {php};")).unwrap();
+    returned(&tokens, &env).unwrap().value
+}
+
+fn text(text: &str) -> Value {
+    Value::Text(text.to_owned())
+}
+
+#[test]
+fn literals_are_understood() {
+    for (php, expected) in [
+        ("'a'", text("a")),
+        (r"'it\'s a \\ and \n'", text(r"it's a \ and \n")),
+        (r#""a\n\"b\" \$c $ 1""#, text("a\n\"b\" $c $ 1")),
+        ("10_000", Value::Number(10_000)),
+        ("0x1F", Value::Number(31)),
+        ("017", Value::Number(15)),
+        ("-1", Value::Number(-1)),
+        ("TRUE", Value::Boolean(true)),
+        ("null", Value::Null),
+        ("('a')", text("a")),
+        ("(int) '8080'", Value::Number(8080)),
+        ("(bool) 0", Value::Boolean(false)),
+        ("(string) 1", text("1")),
+        ("/* 'x' */ 'a' // 'y'\n # 'z'\n", text("a")),
+        ("trim(' a ')", text("a")),
+        ("env('UNSET')", Value::Null),
+        ("env('UNSET', 'd')", text("d")),
+        ("\\env('SET', 'd')", text("a,b")),
+        ("env('NULL', 'd')", Value::Null),
+        ("env('SET',)", text("a,b")),
+    ] {
+        assert_eq!(value(php), expected, "{php}");
+    }
+}
+
+#[test]
+fn lists_are_understood() {
+    for (php, expected) in [
+        ("['a', 'b',]", vec!["a", "b"]),
+        ("array('a', \"b\")", vec!["a", "b"]),
+        ("[0 => 'a', 1 => 'b']", vec!["a", "b"]),
+        ("[]", vec![]),
+        ("explode(',', env('SET', '*'))", vec!["a", "b"]),
+        ("explode(',', env('UNSET', '*'))", vec!["*"]),
+        ("array_filter(explode(',', 'a,,b'))", vec!["a", "b"]),
+        ("array_map('trim', explode(',', 'a, b'))", vec!["a", "b"]),
+        ("(array) 'a'", vec!["a"]),
+        ("['a', /* 'b', */ 'c' // , 'd'\n]", vec!["a", "c"]),
+        ("['], [', '//a', '#b', '/* c']", vec!["], [", "//a", "#b", "/* c"]),
+    ] {
+        assert_eq!(texts(&value(php)).unwrap(), expected, "{php}");
+    }
+}
+
+#[test]
+fn what_php_has_to_run_is_computed() {
+    for php in [
+        "'a'.'b'",
+        "\"a $b\"",
+        "\"a {$b}\"",
+        "$a",
+        "`ls`",
+        "1.5",
+        "config('a.b')",
+        "env('A') ?: 'b'",
+        "env('A') ?? 'b'",
+        "env($name)",
+        "env(key: 'SET')",
+        "true ? 'a' : 'b'",
+        "App\\Origins::all()",
+        "PHP_VERSION",
+        "fn () => ['a']",
+        "function () { return ['a']; }",
+        "<<<END\n a\n END",
+        "-'a'",
+        "! true",
+        "match (true) { default => 'a' }",
+        "[...]",
+        "explode(',', config('a'))",
+        "explode(',', 'a,b', 1)",
+    ] {
+        let found = value(php);
+        assert!(found == Value::Computed || texts(&found).is_none(), "{php}: {found:?}");
+    }
+    assert_eq!(texts(&value("['a', ...$more]")), None);
+    assert_eq!(texts(&value("['a', 'b' . 'c']")), None);
+}
+
+/// The configuration as a node.
+fn root(php: &str) -> Option<Node> {
+    returned(&tokens(php).unwrap(), &|_| None)
+}
+
+#[test]
+fn the_last_of_two_keys_counts_and_an_unknown_one_may_be_any() {
+    let get =
+        |php: &str| root(&format!("<?php return {php};")).unwrap().get("a").map(|node| node.value);
+    assert_eq!(get("['a' => 1, 'b' => 3, 'a' => 2]"), Some(Value::Number(2)));
+    assert_eq!(get("['b' => 1, ['a' => 2]]"), None);
+    assert_eq!(get("['a' => 1, $key => 2]"), Some(Value::Computed));
+    assert_eq!(get("['a' => 1, ...$more]"), Some(Value::Computed));
+    assert_eq!(get("[...$more, 'a' => 1]"), Some(Value::Number(1)));
+    assert_eq!(get("array_merge([], ['a' => 1])"), Some(Value::Computed));
+}
+
+#[test]
+fn a_file_is_one_return() {
+    let file = "<?php\ndeclare(strict_types=1);\nuse Foo\\Bar;\n// return ['a' => 0];\nreturn ['a' => 1];\n?>\nreturn";
+    assert_eq!(root(file).unwrap().get("a").unwrap(), Node { value: Value::Number(1), line: 5 });
+    for php in [
+        "<?php $a = ['a' => 1];",
+        "<?php if (true) return ['a' => 1]; return ['a' => 2];",
+        "<?php if (true) { return ['a' => 1]; } return ['a' => 2];",
+        "<?php return ['a' => 1",
+        "<?php return [['a' => 1]",
+        "<?php return",
+    ] {
+        assert_eq!(root(php), None, "{php}");
+    }
+}
+
+#[test]
+fn what_has_no_end_is_not_understood() {
+    for (php, line) in [
+        ("", 1),
+        ("return [];", 1),
+        ("<?php\n'a", 2),
+        ("<?php\n\n\"a\\\"", 3),
+        ("<?php /* a", 1),
+        ("<?php <<<A\nB", 1),
+        ("<?php '\\", 1),
+    ] {
+        assert_eq!(tokens(php), Err(line), "{php}");
+    }
+}
+
+#[test]
+fn depth_is_bounded_and_length_costs_in_proportion() {
+    let deep = format!("<?php return {}1{};", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(root(&deep).is_some());
+    let open = format!("<?php return {}", "[(".repeat(100_000));
+    assert_eq!(root(&open), None);
+}
+
+const STOCK: &str = r"<?php
+
+return [
+
+    'default' => env('REVERB_SERVER', 'reverb'),
+
+    'servers' => [
+
+        'reverb' => [
+            'host' => env('REVERB_SERVER_HOST', '0.0.0.0'),
+            'port' => env('REVERB_SERVER_PORT', 8080),
+            'path' => env('REVERB_SERVER_PATH', ''),
+            'hostname' => env('REVERB_HOST'),
+            'options' => [
+                'tls' => [],
+            ],
+            'max_request_size' => env('REVERB_MAX_REQUEST_SIZE', 10_000),
+            'scaling' => [
+                'enabled' => env('REVERB_SCALING_ENABLED', false),
+                'channel' => env('REVERB_SCALING_CHANNEL', 'reverb'),
+                'server' => [
+                    'url' => env('REDIS_URL'),
+                    'host' => env('REDIS_HOST', '127.0.0.1'),
+                ],
+            ],
+            'pulse_ingest_interval' => env('REVERB_PULSE_INGEST_INTERVAL', 15),
+        ],
+
+    ],
+
+    'apps' => [
+
+        'provider' => 'config',
+
+        'apps' => [
+            [
+                'key' => env('REVERB_APP_KEY'),
+                'secret' => env('REVERB_APP_SECRET'),
+                'app_id' => env('REVERB_APP_ID'),
+                'options' => [
+                    'host' => env('REVERB_HOST'),
+                    'port' => env('REVERB_PORT', 443),
+                    'scheme' => env('REVERB_SCHEME', 'https'),
+                    'useTLS' => env('REVERB_SCHEME', 'https') === 'https',
+                ],
+                'allowed_origins' => ['*'],
+                'ping_interval' => env('REVERB_APP_PING_INTERVAL', 60),
+                'activity_timeout' => env('REVERB_APP_ACTIVITY_TIMEOUT', 30),
+                'max_connections' => env('REVERB_APP_MAX_CONNECTIONS'),
+                'max_message_size' => env('REVERB_APP_MAX_MESSAGE_SIZE', 10_000),
+                'accept_client_events_from' => env('REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM', 'members'),
+                'rate_limiting' => [
+                    'enabled' => env('REVERB_APP_RATE_LIMITING_ENABLED', false),
+                    'max_attempts' => env('REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS', 60),
+                    'decay_seconds' => env('REVERB_APP_RATE_LIMIT_DECAY_SECONDS', 60),
+                    'terminate_on_limit' => env('REVERB_APP_RATE_LIMIT_TERMINATE', false),
+                ],
+            ],
+        ],
+
+    ],
+
+];
+";
+
+/// The differences of the stock file with `from` replaced by `to`, from a server whose app has the
+/// key `k` and `origins`.
+fn noted(from: &str, to: &str, origins: &[&str]) -> Vec<String> {
+    assert!(STOCK.contains(from), "{from}");
+    let app = AppConfig {
+        id: "1".to_owned(),
+        key: "k".to_owned(),
+        secret: Secret::new("s"),
+        allowed_origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
+        ..AppConfig::default()
+    };
+    let env = [("REVERB_APP_ID", "1"), ("REVERB_APP_KEY", "k"), ("REVERB_APP_SECRET", "s")];
+    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let config = Config { apps: vec![app], ..Config::default() };
+    let mut draft = Draft::default();
+    if origins != ["*"] {
+        let origin = Origin::Flag("--test");
+        draft.set(Key::new("apps[0].allowed_origins"), toml::Value::Array(Vec::new()), origin);
+    }
+    differences(&STOCK.replacen(from, to, 1), &Variables::new(&env, None), &config, &draft)
+}
+
+const ANY: &str = "'allowed_origins' => ['*'],";
+
+#[test]
+fn the_file_of_a_new_project_differs_in_nothing() {
+    assert_eq!(noted("return", "return", &["*"]), [""; 0]);
+}
+
+#[test]
+fn origins_that_are_lost_are_loud() {
+    let restricted = "'allowed_origins' => [ /* '*', */ 'a.test', '*.b.test'], // '*'";
+    assert_eq!(
+        noted(ANY, restricted, &["*"]),
+        [
+            "config/reverb.php:46: allowed_origins is a.test, *.b.test there and is not read. SECURITY: here every origin \
+          may connect (apps[0].allowed_origins): write REVERB_ALLOWED_ORIGINS=a.test,*.b.test"
+        ]
+    );
+    assert_eq!(noted(ANY, restricted, &["a.test"]), [""; 0]);
+    assert_eq!(noted(ANY, restricted, &["a.test", "c.test"]).len(), 1);
+    assert_eq!(noted(ANY, "'allowed_origins' => [],", &["*"]).len(), 1);
+    assert_eq!(
+        noted(ANY, "'allowed_origins' => explode(',', env('ORIGINS', '*')),", &["*"]),
+        [""; 0]
+    );
+    assert_eq!(
+        noted(ANY, "'allowed_origins' => explode(',', env('ORIGINS', 'a.test')),", &["*"]).len(),
+        1
+    );
+    assert_eq!(
+        noted(ANY, "'allowed_origins' => ['a.test'], 'allowed_origins' => ['*'],", &["*"]),
+        [""; 0]
+    );
+}
+
+#[test]
+fn origins_that_are_computed_are_said_to_be() {
+    for php in
+        ["config('cors.origins')", "[...$a]", "['a.test', env('B').'.test']", "explode(',', $a)"]
+    {
+        let notes = noted(ANY, &format!("'allowed_origins' => {php},"), &["*"]);
+        assert_eq!(notes.len(), 1, "{php}: {notes:?}");
+        let begin =
+            "config/reverb.php:46: allowed_origins is computed there and can't be read. SECURITY: ";
+        assert!(notes[0].starts_with(begin), "{notes:?}");
+        assert_eq!(noted(ANY, &format!("'allowed_origins' => {php},"), &["a.test"]), [""; 0]);
+    }
+    let whole = noted("'apps' => [\n            [", "'apps' => [\n            ...$apps, [", &["*"]);
+    assert!(whole[0].contains("apps are computed there and can't be read"), "{whole:?}");
+}
+
+#[test]
+fn further_apps_are_named() {
+    let second = "'apps' => [\n            ['key' => 'k2', 'secret' => 's2', 'app_id' => 'two', 'allowed_origins' => ['x']],\n            [";
+    let notes = noted("'apps' => [\n            [", second, &["*"]);
+    assert_eq!(notes.len(), 1);
+    assert!(notes[0].starts_with("config/reverb.php:36: the app two is not served: "), "{notes:?}");
+    assert!(!notes[0].contains("s2"), "{notes:?}");
+    let computed =
+        noted("'apps' => [\n            [", "'apps' => $apps + [\n            [", &["*"]);
+    assert_eq!(computed.len(), 1);
+    assert!(computed[0].contains("apps are computed there and can't be read"), "{computed:?}");
+}
+
+#[test]
+fn other_values_that_differ_are_named_with_what_sets_them() {
+    for (from, to, part) in [
+        (
+            "env('REVERB_SERVER_PORT', 8080)",
+            "6002",
+            "port is 6002 there and 8080 here: write REVERB_SERVER_PORT=6002",
+        ),
+        (
+            "env('REVERB_SERVER_PORT', 8080)",
+            "(int) env('WS_PORT', 6002)",
+            "REVERB_SERVER_PORT=6002",
+        ),
+        ("env('REVERB_SERVER_HOST', '0.0.0.0')", "'127.0.0.1'", "REVERB_SERVER_HOST=127.0.0.1"),
+        ("env('REVERB_SERVER_PATH', '')", "'/ws/'", "REVERB_SERVER_PATH=/ws/"),
+        ("env('REVERB_MAX_REQUEST_SIZE', 10_000)", "50_000", "REVERB_MAX_REQUEST_SIZE=50000"),
+        ("env('REVERB_APP_ACTIVITY_TIMEOUT', 30)", "20", "REVERB_APP_ACTIVITY_TIMEOUT=20"),
+        ("env('REVERB_APP_MAX_CONNECTIONS')", "500", "REVERB_APP_MAX_CONNECTIONS=500"),
+        (
+            "env('REVERB_APP_MAX_MESSAGE_SIZE', 10_000)",
+            "1024 * 1024",
+            "REVERB_APP_MAX_MESSAGE_SIZE sets it",
+        ),
+        (
+            "env('REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM', 'members')",
+            "'none'",
+            "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM=none",
+        ),
+        (
+            "env('REVERB_APP_RATE_LIMITING_ENABLED', false)",
+            "true",
+            "REVERB_APP_RATE_LIMITING_ENABLED=true",
+        ),
+        ("env('REVERB_SCALING_ENABLED', false)", "true", "REVERB_SCALING_ENABLED=true"),
+        ("env('REVERB_APP_SECRET')", "'other-secret'", "its secret differs"),
+        ("'provider' => 'config'", "'provider' => 'database'", "the provider database"),
+        (
+            "'tls' => [],",
+            "'tls' => ['local_cert' => '/c.pem'],",
+            "CAMPANILE_SERVER__TLS__CERT=/c.pem and CAMPANILE_SERVER__TLS__KEY=/c.pem",
+        ),
+        ("'tls' => [],", "'tls' => ['local_cert' => env('C', ''), 'local_pk' => env('K')],", ""),
+        (
+            "'tls' => [],",
+            "'tls' => ['local_cert' => storage_path('c.pem'), 'local_pk' => storage_path('k.pem')],",
+            "CAMPANILE_SERVER__TLS__CERT=FILE",
+        ),
+        (
+            "'tls' => [],",
+            "'tls' => ['local_cert' => '/c', 'local_pk' => '/k'],",
+            "CERT=/c and CAMPANILE_SERVER__TLS__KEY=/k",
+        ),
+        ("'servers' => [", "'servers' => $servers + [", "servers is computed"),
+    ] {
+        let notes = noted(from, to, &["*"]);
+        assert_eq!(notes.len(), usize::from(!part.is_empty()), "{to}: {notes:?}");
+        assert!(
+            notes.iter().all(|note| note.contains(part) && !note.contains("other-secret")),
+            "{to}: {notes:?}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_is_not_understood_is_to_be_compared_by_hand() {
+    let by_hand = |text: &str| {
+        let config = Config::default();
+        let notes = differences(text, &Variables::default(), &config, &Draft::default());
+        assert_eq!(notes.len(), 1);
+        notes[0].ends_with("compare allowed_origins, apps and options.tls in it by hand")
+    };
+    assert!(by_hand("<?php\nreturn ['a"));
+    assert!(by_hand("<?php\n$x = 1;"));
+    assert!(by_hand(&" ".repeat(300_000)));
+}
