@@ -27,6 +27,7 @@ mod shutdown;
 mod signin;
 mod sink;
 mod subscription;
+mod switching;
 mod tls;
 mod vectors;
 mod webhook_cli;

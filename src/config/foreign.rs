@@ -2,12 +2,14 @@
 //! to say of the rest.
 
 use super::{
+    Config,
     app::DEVELOPMENT,
     draft::Draft,
     error::{ConfigError, all},
     key::Key,
     variables::Variables,
 };
+use std::path::Path;
 use toml::Value;
 
 const PUSHER: [(&str, &str); 3] =
@@ -99,6 +101,36 @@ pub(super) fn note_pusher_port(variables: &Variables, port: u16, notes: &mut Vec
              on the way changes the port, write CAMPANILE_SERVER__PORT={dialled}",
             variables.origin("PUSHER_PORT")
         ));
+    }
+}
+
+/// Notes that clients of Reverb will dial this server by TLS, and that it has no certificate. Reverb
+/// takes the certificate of `REVERB_HOST` from Herd or Valet, if those have one.
+pub(super) fn note_reverb_scheme(variables: &Variables, config: &Config, notes: &mut Vec<String>) {
+    let port = variables.set("REVERB_PORT").and_then(|port| port.parse::<u16>().ok());
+    let is_tls = variables.set("REVERB_SCHEME") == Some("https");
+    let server = &config.server;
+    if is_tls && port == Some(server.port) && server.tls.cert.is_empty() {
+        notes.push(format!(
+            "{} is https and REVERB_PORT is {}, where this server listens without TLS: write \
+             CAMPANILE_SERVER__TLS__CERT and CAMPANILE_SERVER__TLS__KEY, for which Reverb takes those of Herd or \
+             Valet, or have a proxy on another port",
+            variables.origin("REVERB_SCHEME"),
+            server.port
+        ));
+    }
+}
+
+/// Notes a configuration of laravel-websockets in `dir`, unless Reverb came after it.
+pub(super) fn note_websockets_php(dir: &Path, notes: &mut Vec<String>) {
+    let is_there = |name: &str| dir.join("config").join(name).is_file();
+    if is_there("websockets.php") && !is_there("reverb.php") {
+        notes.push(
+            "config/websockets.php is PHP and is not read: write each of its apps as [[apps]] in config.toml, with its \
+             allowed_origins, its capacity as max_connections, and client_events = \"none\" unless \
+             enable_client_messages is true"
+                .to_owned(),
+        );
     }
 }
 

@@ -163,6 +163,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     if sources.pusher_env {
         foreign::note_pusher_port(&variables, config.server.port, &mut notes);
     }
+    foreign::note_reverb_scheme(&variables, &config, &mut notes);
+    foreign::note_websockets_php(&sources.dir, &mut notes);
     php::note(&sources.dir, &variables, (&config, &draft), &mut facts, &mut notes);
     Ok(Loaded { config, notes, facts, files, draft, confined })
 }

@@ -18,7 +18,7 @@ use std::{fs, io, path::Path};
 const NAME: &str = "config/reverb.php";
 
 /// Longer files are no configuration of Reverb.
-const BYTES_MAX: usize = 262_144;
+const BYTES_MAX: u64 = 262_144;
 
 /// Says of the file in `dir`, if there is one, that it is not read, and what in it differs from
 /// `config`.
@@ -29,7 +29,13 @@ pub(super) fn note(
     facts: &mut Vec<String>,
     notes: &mut Vec<String>,
 ) {
-    let bytes = match fs::read(dir.join(NAME)) {
+    let path = dir.join(NAME);
+    // A pipe would keep us waiting, and a large file would fill the memory.
+    let read = fs::metadata(&path).and_then(|found| match found.len() {
+        0..=BYTES_MAX if found.is_file() => fs::read(&path),
+        _other => Err(io::Error::other("it is not a file of ordinary size")),
+    });
+    let bytes = match read {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return,
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => return,
@@ -50,9 +56,6 @@ const BY_HAND: &str = "compare allowed_origins, apps and options.tls in it by ha
 
 /// What `text` says otherwise than `config`, in a line for each.
 fn differences(text: &str, variables: &Variables, config: &Config, draft: &Draft) -> Vec<String> {
-    if text.len() > BYTES_MAX {
-        return vec![format!("{NAME} is too large to be looked at: {BY_HAND}")];
-    }
     let tokens = match token::tokens(text) {
         Ok(tokens) => tokens,
         Err(line) => return vec![format!("{NAME}:{line} is not understood: {BY_HAND}")],

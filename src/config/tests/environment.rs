@@ -167,7 +167,35 @@ fn reverbs_own_configuration_is_said_not_to_be_read() {
         "<?php return ['apps' => ['apps' => [['key' => 'k', 'allowed_origins' => explode(',', env('MINE'))]]]];",
     );
     assert_eq!(asked.dotenv(&format!("{APP}\nMINE=a.test,b.test")).loaded().notes.len(), 1);
-    for bytes in ["", "<?php", "\u{0}", "<?php return"] {
+    let large = " ".repeat(300_000);
+    for bytes in ["", "<?php", "\u{0}", "<?php return", &large] {
         assert_eq!(php(bytes).loaded().notes.len(), 1, "{bytes:?}");
     }
+    // A folder in place of the file.
+    let folder = with_app().further_file("config/reverb.php/x", "").loaded();
+    assert!(folder.notes[0].starts_with("config/reverb.php cannot be read"), "{:?}", folder.notes);
+}
+
+#[test]
+fn a_port_that_clients_dial_by_tls_needs_a_certificate() {
+    let clients = |port: &str| with_app().env("REVERB_SCHEME", "https").env("REVERB_PORT", port);
+    let notes = clients("8080").loaded().notes;
+    assert_eq!(notes.len(), 1);
+    assert!(
+        notes[0].starts_with("environment REVERB_SCHEME is https and REVERB_PORT is 8080"),
+        "{notes:?}"
+    );
+    assert_eq!(clients("443").loaded().notes, [""; 0]);
+    let file = "[server.tls]\ncert = \"c.pem\"\nkey = \"k.pem\"";
+    assert_eq!(clients("8080").file(file).loaded().notes, [""; 0]);
+}
+
+#[test]
+fn the_php_of_laravel_websockets_is_said_not_to_be_read() {
+    let websockets = || with_app().further_file("config/websockets.php", "<?php return [];");
+    let notes = websockets().loaded().notes;
+    assert_eq!(notes.len(), 1);
+    assert!(notes[0].starts_with("config/websockets.php is PHP and is not read: "), "{notes:?}");
+    let later = websockets().further_file("config/reverb.php", "<?php return [];");
+    assert_eq!(later.loaded().notes, [""; 0]);
 }
