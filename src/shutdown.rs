@@ -1,16 +1,48 @@
 //! Stopping in order: who starts it, and who must have finished before the process may end.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 use tokio::{sync::watch, time};
 
 /// Starts the shutdown, and waits for it. Held by the server, and by whoever hands out a
 /// [`Drain`] or only looks whether the shutdown has begun: holding one delays nothing.
 #[derive(Clone, Debug)]
-pub struct Shutdown(watch::Sender<Option<Instant>>);
+pub struct Shutdown {
+    /// Subscribed to by what was there when the shutdown began.
+    early: watch::Sender<State>,
+    /// Subscribed to by what has come since. Clients come again and again while the server drains,
+    /// and must not keep it from ending.
+    late: watch::Sender<State>,
+    dropped: Arc<AtomicUsize>,
+}
 
 /// Held by everything that must finish before the process may end.
 #[derive(Debug)]
-pub struct Drain(watch::Receiver<Option<Instant>>);
+pub struct Drain(watch::Receiver<State>);
+
+/// How a shutdown closes WebSocket connections.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DrainPlan {
+    /// A connection made at once is served by another process: 4200, spread over the grace period.
+    Spread,
+    /// A connection made at once waits in the queue of a listening socket that outlives the process,
+    /// and the next process begins when this one ends: all at once, with 4200 as far as the queue has
+    /// room, then with 4100.
+    Queue,
+    /// Nobody else serves: 4100, all at once.
+    Alone,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    since: Option<Instant>,
+    plan: Option<DrainPlan>,
+}
 
 impl Default for Shutdown {
     fn default() -> Self {
@@ -22,27 +54,67 @@ impl Shutdown {
     /// A shutdown that has not begun, and that nothing delays.
     #[must_use]
     pub fn new() -> Self {
-        Self(watch::Sender::new(None))
+        Self {
+            early: watch::Sender::new(State::default()),
+            late: watch::Sender::new(State::default()),
+            dropped: Arc::default(),
+        }
     }
 
     /// Whether the shutdown has begun.
     #[must_use]
     pub fn has_begun(&self) -> bool {
-        self.0.borrow().is_some()
+        self.early.borrow().since.is_some()
     }
 
-    /// Has the shutdown wait until what is given is dropped.
+    /// How connections are closed, once that is decided. It may change while they are.
+    #[must_use]
+    pub fn plan(&self) -> Option<DrainPlan> {
+        self.early.borrow().plan
+    }
+
+    /// Decides how connections are closed, and has that begin.
+    pub fn set_plan(&self, plan: DrainPlan) {
+        self.early.send_modify(|state| state.plan = Some(plan));
+    }
+
+    /// Has the shutdown wait until what is given is dropped. What comes when it has begun is waited
+    /// for by [`finish`](Self::finish) only.
     #[must_use]
     pub fn drain(&self) -> Drain {
-        Drain(self.0.subscribe())
+        Drain(if self.has_begun() { self.late.subscribe() } else { self.early.subscribe() })
     }
 
-    /// Tells every [`Drain`] to finish, then waits until all are dropped or `grace` is over, and
-    /// says how many were still held.
+    /// Tells every [`Drain`] to finish.
+    pub fn start(&self) {
+        let now = Instant::now();
+        for state in [&self.late, &self.early] {
+            state.send_modify(|state| _ = state.since.get_or_insert(now));
+        }
+    }
+
+    /// Tells every [`Drain`] to finish, then waits until all are dropped that were there before, or
+    /// `grace` is over, and says how many were still held.
     pub async fn begin(&self, grace: Duration) -> usize {
-        self.0.send_replace(Some(Instant::now()));
-        let _ = time::timeout(grace, self.0.closed()).await;
-        self.0.receiver_count()
+        self.start();
+        let _ = time::timeout(grace, self.early.closed()).await;
+        self.early.receiver_count()
+    }
+
+    /// Waits for what has come since the shutdown began, `patience` at most.
+    pub async fn finish(&self, patience: Duration) {
+        let _ = time::timeout(patience, self.late.closed()).await;
+    }
+
+    /// Counts a connection that was dropped because it did not close in time.
+    pub fn count_dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many connections were dropped because they did not close in time.
+    #[must_use]
+    pub fn dropped(&self) -> usize {
+        self.dropped.load(Ordering::Relaxed)
     }
 }
 
@@ -56,13 +128,24 @@ impl Drain {
     /// When the shutdown began, if it has.
     #[must_use]
     pub fn since(&self) -> Option<Instant> {
-        *self.0.borrow()
+        self.0.borrow().since
+    }
+
+    /// Whether it is decided how connections are closed.
+    #[must_use]
+    pub fn is_planned(&self) -> bool {
+        self.0.borrow().plan.is_some()
     }
 
     /// Waits for the shutdown to begin. Safe to cancel.
     pub async fn begun(&mut self) {
         // An error means that the server is gone, which is a shutdown as well.
-        let _ = self.0.wait_for(Option::is_some).await;
+        let _ = self.0.wait_for(|state| state.since.is_some()).await;
+    }
+
+    /// Waits until it is decided how connections are closed. Safe to cancel.
+    pub async fn planned(&mut self) {
+        let _ = self.0.wait_for(|state| state.plan.is_some()).await;
     }
 }
 
@@ -91,5 +174,18 @@ mod tests {
         let (drain, onlooker) = (shutdown.drain(), shutdown.clone());
         assert_eq!(shutdown.begin(Duration::from_secs(10)).await, 1);
         assert!(drain.has_begun() && onlooker.has_begun());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_later_does_not_hold_up_the_shutdown() {
+        let shutdown = Shutdown::new();
+        shutdown.start();
+        let late = shutdown.drain();
+        assert!(late.has_begun());
+        let start = time::Instant::now();
+        assert_eq!(shutdown.begin(Duration::from_secs(10)).await, 0);
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        shutdown.finish(Duration::from_secs(1)).await;
+        assert_eq!(start.elapsed(), Duration::from_secs(1));
     }
 }

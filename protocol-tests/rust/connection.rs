@@ -296,25 +296,25 @@ async fn c24_a_frame_over_the_limit_is_closed_1009() {
 }
 
 #[tokio::test]
-async fn c25_shutdown_closes_everyone_4200_and_lets_nobody_in() {
+async fn c25_shutdown_closes_everyone_4100_and_lets_nobody_in() {
     let server = Settings::new().server("shutdown_grace_s", 3).start().await;
     let mut clients = [server.client().await, server.client().await, server.client().await];
     server.signal("TERM");
     for client in &mut clients {
-        assert_eq!(client.closed_after_anything().await.0, 4200);
+        assert_eq!(client.closed_after_anything().await.0, 4100);
     }
     let Ok(stream) = tokio::net::TcpStream::connect(server.address).await else { return };
     let mut http = RawHttp::over(stream);
     if http.try_write(upgrade_request(&format!("/app/{KEY}?protocol=7"), &[])).await {
         let (mut stream, mut received) = http.into_parts();
-        // Refused by status, closed with 4200, or cut off: whatever it is, it is no connection.
+        // Refused by status, closed with 4100, or cut off: whatever it is, it is no connection.
         let _end = within("an end", stream.read_to_end(&mut received)).await;
         let text = String::from_utf8_lossy(&received);
         assert!(!text.contains("connection_established"), "{text}");
-        let closed = received.windows(2).any(|window| window == 4200_u16.to_be_bytes());
+        let closed = received.windows(2).any(|window| window == 4100_u16.to_be_bytes());
         assert!(
             closed || !text.starts_with("HTTP/1.1 101"),
-            "upgraded and not closed with 4200: {text}"
+            "upgraded and not closed with 4100: {text}"
         );
     }
 }

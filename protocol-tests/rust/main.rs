@@ -23,6 +23,7 @@ mod limits_doors;
 mod limits_http;
 mod presence;
 mod reload;
+mod restart;
 mod shutdown;
 mod signin;
 mod sink;

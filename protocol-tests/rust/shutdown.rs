@@ -8,7 +8,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use crate::harness::{
-    Call, Client, Directory, Http, KEY, Process, RawHttp, Server, Settings, eventually,
+    Call, Client, Directory, Http, KEY, Process, RawHttp, Reply, Server, Settings, eventually,
     upgrade_request, within,
 };
 
@@ -16,24 +16,25 @@ use crate::harness::{
 async fn ready_is_503_while_draining() {
     let mut server = with_grace(3).await;
     let mut clients = crowd(&server, 20).await;
+    let publish = UnfinishedPublish::begin(&server).await;
     server.signal("TERM");
     eventually("/ready says 503", async || ready(&server).await == Some(503)).await;
-    if let Ok(stream) = TcpStream::connect(server.address).await {
-        let mut http = RawHttp::over(stream);
-        http.write("GET /up HTTP/1.1\r\nhost: x\r\n\r\n").await;
-        assert_eq!(http.reply().await.status, 200, "it is alive while it drains");
-    }
+    let up = Http::plain(server.address, "GET", "/up", &[]).await;
+    assert_eq!(up.status, 200, "it is alive while it drains");
     for client in &mut clients {
-        assert_eq!(client.closed_after_anything().await.0, 4200);
+        assert_eq!(client.closed_after_anything().await.0, 4100);
     }
+    assert_eq!(publish.finish().await.status, 200);
     assert_eq!(server.process.exit_code().await, Some(0));
 }
 
 #[tokio::test]
-async fn clients_are_closed_4200_one_after_the_other_within_the_grace() {
+async fn with_a_successor_clients_are_closed_4200_one_after_the_other_within_the_grace() {
     for signal in ["TERM", "INT"] {
-        let mut server = with_grace(2).await;
+        let settings = Settings::new().server("shutdown_grace_s", 2).server("reuse_port", true);
+        let mut server = settings.start().await;
         let clients = crowd(&server, 20).await;
+        let _successor = Server::start_on(&settings, server.address.port()).await;
         server.signal(signal);
         let start = Instant::now();
         let mut waiting = tokio::task::JoinSet::new();
@@ -69,20 +70,15 @@ async fn a_server_with_nobody_on_it_ends_at_once() {
 #[tokio::test]
 async fn an_answer_that_was_begun_is_finished() {
     let mut server = with_grace(3).await;
-    let call = Call::post("events", &json!({ "name": "e", "channel": "a", "data": "1" }));
-    let mut http = RawHttp::connect(server.address).await;
-    http.write(call.head(&[("content-length", &call.body().len().to_string())])).await;
-    let (front, back) = call.body().split_at(10);
-    http.write(front).await;
+    let publish = UnfinishedPublish::begin(&server).await;
     let mut waiting = tokio::task::JoinSet::new();
     for mut client in crowd(&server, 20).await {
         waiting.spawn(async move { client.closed_after_anything().await.0 });
     }
     server.signal("TERM");
-    // The first close says that it drains; there are many more to come.
-    assert_eq!(waiting.join_next().await.unwrap().unwrap(), 4200);
-    http.write(back).await;
-    let reply = http.reply().await;
+    // The first close says that it drains.
+    assert_eq!(waiting.join_next().await.unwrap().unwrap(), 4100);
+    let reply = publish.finish().await;
     assert_eq!(reply.status, 200, "{reply}");
     assert_eq!(server.process.exit_code().await, Some(0));
 }
@@ -119,13 +115,45 @@ async fn the_grace_ends_whatever_clients_do() {
 }
 
 #[tokio::test]
-async fn a_second_signal_does_not_hurt() {
-    let mut server = with_grace(1).await;
-    let _clients = crowd(&server, 3).await;
+async fn the_first_signal_says_what_is_drained_and_the_second_ends_at_once() {
+    for (first, second) in [("TERM", "TERM"), ("INT", "INT"), ("TERM", "INT")] {
+        let mut server = with_grace(60).await;
+        let _clients = crowd(&server, 3).await;
+        let _publish = UnfinishedPublish::begin(&server).await;
+        server.signal(first);
+        eventually("it says that it drains", async || {
+            let log = server.process.stream("err");
+            let line = log.lines().find(|line| line.contains("draining")).unwrap_or_default();
+            ["connections=3", "code=4100", "over_ms=0", "second signal"]
+                .iter()
+                .all(|part| line.contains(part))
+        })
+        .await;
+        server.signal(second);
+        assert_eq!(server.process.exit_code().await, Some(1));
+        let log = server.process.stream("err");
+        assert!(log.contains("ended at once by a second signal"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_the_drain_is_one_line_with_what_was_dropped() {
+    let mut server = with_grace(10).await;
+    let mut clients = crowd(&server, 2).await;
+    // It never answers the close frame.
+    let _silent = server.client().await;
     server.signal("TERM");
-    server.signal("TERM");
-    let code = server.process.exit_code().await;
-    assert!(matches!(code, Some(0 | 1)), "ended by its own hand: {code:?}");
+    for client in &mut clients {
+        assert_eq!(client.closed_after_anything().await.0, 4100);
+    }
+    assert_eq!(server.process.exit_code().await, Some(0));
+    let log = server.process.stream("err");
+    let drained: Vec<&str> = log.lines().filter(|line| line.contains(" drained")).collect();
+    assert_eq!(drained.len(), 1, "{log}");
+    for part in ["connections=3", "dropped=", "took_ms="] {
+        assert!(drained[0].contains(part), "{log}");
+    }
+    assert!(!drained[0].contains("dropped=0"), "one of them never answered: {log}");
 }
 
 #[tokio::test]
@@ -148,6 +176,32 @@ async fn every_server_listens_on_a_port_of_its_own() {
     assert_ne!(one.address, two.address);
     for server in [&one, &two] {
         assert_eq!(Http::plain(server.address, "GET", "/ready", &[]).await.status, 200);
+    }
+}
+
+/// A publish whose body has not come to its end: while it lasts, the server does not end.
+pub(crate) struct UnfinishedPublish {
+    http: RawHttp,
+    rest: Vec<u8>,
+}
+
+impl UnfinishedPublish {
+    pub(crate) async fn begin(server: &Server) -> Self {
+        let call = Call::post("events", &json!({ "name": "e", "channel": "a", "data": "1" }));
+        let mut http = RawHttp::connect(server.address).await;
+        let length = call.body().len().to_string();
+        http.write(call.head(&[("content-length", &length), ("expect", "100-continue")])).await;
+        // The server is about to read the body.
+        assert_eq!(http.reply_to_head().await.status, 100);
+        let (front, rest) = call.body().split_at(10);
+        http.write(front).await;
+        let rest = rest.to_owned();
+        Self { http, rest }
+    }
+
+    pub(crate) async fn finish(mut self) -> Reply {
+        self.http.write(&self.rest).await;
+        self.http.reply().await
     }
 }
 

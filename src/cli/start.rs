@@ -11,7 +11,13 @@ use crate::{
     server::{Server, ServerError},
 };
 use std::{process::ExitCode, sync::Arc};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
+
+/// How many signals have come that are to end the process.
+type Count = watch::Receiver<u32>;
 
 pub(super) fn start(args: &StartArgs) -> ExitCode {
     let loaded = match args.sources.load(flags(args)) {
@@ -50,13 +56,19 @@ async fn serve(args: &StartArgs, loaded: Loaded, level: LevelSwitch) -> ExitCode
     let Loaded { config, files, .. } = loaded;
     // Before the first connection, so that no signal is missed.
     let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
-    let [mut terminate, mut interrupt, hangup] = match signals.map(signal) {
+    let [terminate, interrupt, hangup] = match signals.map(signal) {
         [Ok(terminate), Ok(interrupt), Ok(hangup)] => [terminate, interrupt, hangup],
         [Err(error), _, _] | [_, Err(error), _] | [_, _, Err(error)] => {
             return fail(EXIT_FAILED, error);
         }
     };
-    let server = match Server::build(&config) {
+    let (mut stop, mut stop_at_once) = count_signals(terminate, interrupt);
+    let built = tokio::select! {
+        built = Server::build(&config) => built,
+        // The port may be waited for.
+        _ = stop.wait_for(|count| 1 <= *count) => return ExitCode::SUCCESS,
+    };
+    let server = match built {
         Ok(server) => server,
         Err(error @ ServerError::Tls(_)) => return fail(EXIT_USAGE, error),
         Err(error) => return fail(EXIT_FAILED, error),
@@ -65,18 +77,38 @@ async fn serve(args: &StartArgs, loaded: Loaded, level: LevelSwitch) -> ExitCode
         Ok(address) => say(banner::banner(&config, address)),
         Err(error) => return fail(EXIT_FAILED, error),
     }
-    let stop = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
+    let stop = async move { _ = stop.wait_for(|count| 1 <= *count).await };
     let (sources, reloader) = (args.sources.clone(), Arc::new(server.reloader(config)));
+    let running = Arc::clone(&reloader);
     let reloading = Reloading { sources, flags: flags(args), reloader, level };
     tokio::spawn(reloading.reload_on(hangup, files));
-    match server.run(stop).await {
+    let ended = tokio::select! {
+        ended = server.run(stop) => ended,
+        _ = stop_at_once.wait_for(|count| 2 <= *count) => {
+            let connections = running.connections();
+            tracing::warn!(connections, "ended at once by a second signal");
+            return ExitCode::from(EXIT_FAILED);
+        }
+    };
+    match ended {
         Ok(0) => ExitCode::SUCCESS,
         Ok(left) => fail(EXIT_FAILED, format_args!("{left} parts were not done in time")),
         Err(error) => fail(EXIT_FAILED, error),
     }
+}
+
+/// Counts the signals that are to end the process.
+fn count_signals(mut terminate: Signal, mut interrupt: Signal) -> (Count, Count) {
+    let (count, first) = watch::channel(0);
+    let second = first.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            count.send_modify(|count| *count += 1);
+        }
+    });
+    (first, second)
 }

@@ -138,7 +138,8 @@ impl Membership {
             .number(ARRIVAL_WINDOW.as_millis())
             .number(KNOWING_WINDOW.as_millis())
             .arg(if self.has_lease { "1" } else { "0" })
-            .arg(&*self.run_id);
+            .arg(&*self.run_id)
+            .arg(if self.is_joined() && !shared.is_draining() { "R" } else { "B" });
         for process in &self.known {
             call = call.arg(&**process);
         }
@@ -255,7 +256,7 @@ impl Manager {
         }
     }
 
-    fn beat(&mut self, phase: &str, now: Instant) {
+    pub(super) fn beat(&mut self, phase: &str, now: Instant) {
         let Some(mut connection) = self.connection.clone() else { return };
         let is_calm = self.membership.stage == Stage::Joined;
         let call = self.membership.call(&self.shared, phase);

@@ -47,8 +47,8 @@ pub(super) enum Change {
 /// A message on the bus of all nodes.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Notice {
-    /// A node is there.
-    Beat { node: String },
+    /// A node is alive. If it is ready, it takes connections.
+    Beat { node: String, is_ready: bool },
     /// A user's connections are to be closed.
     Terminate { app_id: String, user_id: String },
     /// Something was put into the empty log of an app.
@@ -155,7 +155,8 @@ impl Message {
 impl Notice {
     pub(super) fn encode(&self) -> String {
         match self {
-            Self::Beat { node } => format!("B {node}"),
+            Self::Beat { node, is_ready: false } => format!("B {node}"),
+            Self::Beat { node, is_ready: true } => format!("R {node}"),
             Self::Terminate { app_id, user_id } => {
                 format!("K {} {app_id}{user_id}", app_id.len())
             }
@@ -167,7 +168,7 @@ impl Notice {
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Foreign> {
         let (kind, rest) = cut(bytes)?;
         match kind {
-            "B" => Ok(Self::Beat { node: text(rest)?.to_owned() }),
+            "B" | "R" => Ok(Self::Beat { node: text(rest)?.to_owned(), is_ready: kind == "R" }),
             "L" => Ok(Self::Logged { app_id: text(rest)?.to_owned() }),
             "V" => Ok(Self::Vacant { app_id: text(rest)?.to_owned() }),
             "K" => {
@@ -233,7 +234,8 @@ mod tests {
     #[test]
     fn notices_are_read_back() {
         for notice in [
-            Notice::Beat { node: "n.1".into() },
+            Notice::Beat { node: "n.1".into(), is_ready: false },
+            Notice::Beat { node: "n.1".into(), is_ready: true },
             Notice::Terminate { app_id: "an app".into(), user_id: "u 1".into() },
             Notice::Logged { app_id: "an app".into() },
             Notice::Vacant { app_id: "an app".into() },

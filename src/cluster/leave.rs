@@ -1,4 +1,4 @@
-//! Going in order: everything is taken back, and then the lease.
+//! Going in order: the others are told, everything is taken back, and then the lease.
 
 use super::{
     link::Connection,
@@ -6,9 +6,23 @@ use super::{
     scripts::Call,
 };
 use redis::cmd;
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 impl Manager {
+    /// Tells the others that this node takes no more connections.
+    pub(super) fn beat_draining(&mut self) {
+        if self.membership.is_joined() {
+            self.beat("beat", Instant::now());
+        }
+    }
+
+    /// Notes whether another node takes connections.
+    pub(super) fn note_ready(&mut self, node: &str, is_ready: bool, now: Instant) {
+        if node != self.membership.node() {
+            self.shared.others.note(node, is_ready, now);
+        }
+    }
+
     /// Says goodbye once nothing is left to say.
     pub(super) fn keep_stopping(&mut self) {
         let Some((_, is_leaving)) = &self.stopping else { return };

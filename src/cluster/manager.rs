@@ -54,6 +54,8 @@ pub(super) enum Input {
     Disconnect { app_id: Arc<str> },
     /// These are the apps from now on.
     Serve(HashMap<Arc<str>, Arc<Hub>>),
+    /// The node drains; the others are to know.
+    Drain,
     /// Everything has ended; say goodbye.
     Stop(oneshot::Sender<()>),
 }
@@ -250,7 +252,8 @@ impl Manager {
 
     fn on_notice(&mut self, bytes: &[u8], now: Instant) {
         match Notice::decode(bytes) {
-            Ok(Notice::Beat { node }) => {
+            Ok(Notice::Beat { node, is_ready }) => {
+                self.note_ready(&node, is_ready, now);
                 self.shared.bells.heard(&node, now);
                 self.membership.hear_of(&node);
                 self.on_echo(&node, now);
@@ -292,6 +295,7 @@ impl Manager {
                 self.with(&name, |topic| topic.leave(None));
             }
             Input::Serve(hubs) => self.serve(hubs),
+            Input::Drain => self.beat_draining(),
             Input::Stop(done) => self.stopping = Some((done, false)),
         }
     }

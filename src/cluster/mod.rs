@@ -44,6 +44,7 @@ mod metrics;
 mod names;
 mod publish;
 mod query;
+mod ready;
 mod scripts;
 mod seen;
 mod shared;
@@ -72,7 +73,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -278,6 +279,18 @@ impl Cluster {
     /// Redis is away.
     pub async fn terminate(&self, hub: &Hub, user_id: &str) -> Result<(), Unavailable> {
         self.shared.terminate(&hub.app_id(), user_id).await
+    }
+
+    /// Tells the other nodes that this one takes no more connections.
+    pub fn drain(&self) {
+        self.shared.set_draining();
+        self.ask(Input::Drain);
+    }
+
+    /// Whether another node was heard lately that takes connections.
+    #[must_use]
+    pub fn is_another_ready(&self) -> bool {
+        self.shared.others.is_any(Instant::now())
     }
 
     /// Says goodbye to the others, when every connection has ended; gives up after `patience`:

@@ -2,12 +2,12 @@
 
 use super::{
     accepted::Accepted, envelope::EnvelopeId, link::Connection, metrics::BrokerMetrics,
-    names::Names, scripts::Scripts, store::Bells,
+    names::Names, ready::ReadyNodes, scripts::Scripts, store::Bells,
 };
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -51,6 +51,8 @@ pub(super) struct Shared {
     pub(super) metrics: BrokerMetrics,
     pub(super) broker_wait: Duration,
     pub(super) bells: Bells,
+    pub(super) others: ReadyNodes,
+    draining: AtomicBool,
     process: u32,
     envelopes: AtomicU64,
 }
@@ -102,6 +104,8 @@ impl Shared {
             metrics: BrokerMetrics::default(),
             broker_wait,
             bells: Bells::default(),
+            others: ReadyNodes::default(),
+            draining: AtomicBool::new(false),
             process: rand::random::<u32>() >> 8,
             envelopes: AtomicU64::new(0),
         }
@@ -110,6 +114,15 @@ impl Shared {
     /// This process's name among the others.
     pub(super) fn process(&self) -> String {
         format!("{:06x}", self.process)
+    }
+
+    /// Has this node's beats say from now on that it takes no more connections.
+    pub(super) fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// A name for an envelope that is given out once.

@@ -32,9 +32,10 @@ pub struct ChangedApp {
 
 /// What only a restart changes: what is listened on, what threads there are, who the other nodes
 /// are, and the shape of the log.
-const FIXED: [&str; 11] = [
+const FIXED: [&str; 12] = [
     "server.host",
     "server.port",
+    "server.reuse_port",
     "server.shards",
     "redis.url",
     "redis.ca",
@@ -65,6 +66,7 @@ impl Config {
         let mut next = fresh;
         next.server.host.clone_from(&self.server.host);
         (next.server.port, next.server.shards) = (self.server.port, self.server.shards);
+        next.server.reuse_port = self.server.reuse_port;
         next.redis = self.redis.clone();
         next.metrics.listen.clone_from(&self.metrics.listen);
         next.console = self.console.clone();
@@ -179,6 +181,7 @@ mod tests {
         let mut fresh = running.clone();
         fresh.server.host = "127.0.0.1".into();
         fresh.server.port = 1;
+        fresh.server.reuse_port = true;
         fresh.server.shards = 2;
         fresh.redis.ca = "x".into();
         fresh.redis.prefix = "x".into();

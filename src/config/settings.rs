@@ -61,6 +61,9 @@ pub struct ServerConfig {
     pub host: String,
     /// Port to listen on. 0 takes any free one. Default 8080.
     pub port: u16,
+    /// Whether another process of the same user may listen on the port as well, so that the next one can
+    /// start before this one is stopped. Default false.
+    pub reuse_port: bool,
     /// Prefix of every route: empty, or beginning with a slash and not ending in one. Default
     /// empty.
     pub path: String,
@@ -92,6 +95,7 @@ impl Default for ServerConfig {
         Self {
             host: "0.0.0.0".to_owned(),
             port: 8080,
+            reuse_port: false,
             path: String::new(),
             shards: 0,
             max_connections: 0,

@@ -41,6 +41,9 @@ const REQUEST_ID_MAX: usize = 128;
 /// Largest head of a request, in bytes: a channel name of every byte percent-encoded fits often.
 const HEAD_MAX: usize = 16 * 1024;
 
+/// How long a server that drains waits for the head of a request: a peer that connects early, and
+/// sends nothing, must not keep the process from ending.
+const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a peer is listened to that still talks when its connection is over.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -66,17 +69,25 @@ pub async fn serve(
     let Guest { wire, permit } = guest;
     // What is configured holds for the requests of this connection that begin under it.
     let http = live.get();
-    let Some(mut stream) = http.open(stream, &wire).await else { return };
+    let arrived = Instant::now();
     let given_up = async {
         drain.begun().await;
-        time::sleep_until((drain.since().unwrap_or_else(Instant::now) + http.patience).into())
-            .await;
+        let since = drain.since().map_or(arrived, |since| since.max(arrived));
+        time::sleep_until((since + http.patience.min(DRAIN_PATIENCE)).into()).await;
     };
-    let received = tokio::select! {
-        received = head::first(&mut stream, HEAD_MAX) => received,
-        () = wire.overdue(http.request_timeout) => return,
-        () = wire.dismissed() => return,
+    let opened = async {
+        let mut stream = http.open(stream, &wire).await?;
+        let received = tokio::select! {
+            received = head::first(&mut stream, HEAD_MAX) => received,
+            () = wire.overdue(http.request_timeout) => return None,
+            () = wire.dismissed() => return None,
+        };
+        Some((stream, received))
+    };
+    let (stream, received) = tokio::select! {
+        Some(opened) = Box::pin(opened) => opened,
         () = given_up => return,
+        else => return,
     };
     if let Ok(received) = received
         && !received.is_empty()
@@ -112,7 +123,8 @@ async fn serve_requests(
     let http = exchange.http.get();
     let (timeout, patience) = (http.request_timeout, http.patience);
     let gives_up_at = |drain: &Drain| drain.since().unwrap_or_else(Instant::now) + patience;
-    let mut given_up = pin!(time::sleep_until(gives_up_at(&drain).into()));
+    let next_head_by = || Instant::now() + patience.min(DRAIN_PATIENCE);
+    let mut given_up = pin!(time::sleep_until(next_head_by().into()));
     let mut overdue = pin!(exchange.wire.overdue(timeout));
     let served = loop {
         tokio::select! {
@@ -120,10 +132,16 @@ async fn serve_requests(
             () = drain.begun(), if !is_leaving => {
                 is_leaving = true;
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
-                given_up.as_mut().reset(gives_up_at(&drain).into());
+                given_up.as_mut().reset(next_head_by().into());
             }
-            // Whoever has not sent its request by then is not waited for.
-            () = &mut given_up, if is_leaving => return,
+            // Requests that were received are answered; those that are not are not waited for.
+            () = &mut given_up, if is_leaving => {
+                let end = gives_up_at(&drain);
+                if exchange.wire.waits_since().is_some() || end <= Instant::now() {
+                    return;
+                }
+                given_up.as_mut().reset(end.into());
+            }
             () = &mut overdue => return,
             () = exchange.wire.dismissed() => return tracing::debug!(%peer, "connection dismissed"),
         }
@@ -163,7 +181,7 @@ impl Http {
     async fn open(&self, stream: TcpStream, wire: &Wire) -> Option<Stream> {
         let Some(tls) = &self.tls else { return Some(Stream::Plain(stream)) };
         // In a box, since most of a connection's life is spent elsewhere.
-        let handshake = Box::pin(Stream::accept(stream, tls.config()));
+        let handshake = Box::pin(Stream::accept(stream, tls.config(), self.node.is_draining()));
         let accepted = tokio::select! {
             accepted = time::timeout(self.request_timeout.min(self.patience), handshake) => accepted,
             () = wire.dismissed() => return None,

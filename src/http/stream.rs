@@ -28,13 +28,23 @@ const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
     content-type: application/json\r\ncontent-length: 90\r\n\r\n\
     {\"error\":\"This port speaks TLS: use https:// for requests, wss:// for clients\",\"code\":400}";
 
+/// What they are told while the server drains: a process that starts asks so whether it may take the
+/// port over.
+const DRAINING: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\
+    content-type: application/json\r\ncontent-length: 38\r\n\r\n\
+    {\"ready\":false,\"reasons\":[\"draining\"]}";
+
 impl Stream {
     /// Speaks TLS with whoever has connected, as `config` has it. The caller sets the deadline.
     ///
     /// # Errors
     ///
     /// The peer speaks no TLS, or another than we do, or went away.
-    pub(super) async fn accept(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
+    pub(super) async fn accept(
+        stream: TcpStream,
+        config: Arc<ServerConfig>,
+        is_draining: bool,
+    ) -> io::Result<Self> {
         let mut first = [0];
         let len = stream.peek(&mut first).await?;
         if len == 0 {
@@ -42,7 +52,7 @@ impl Stream {
         }
         if first[0] != HANDSHAKE {
             let mut stream = stream;
-            stream.write_all(SPEAK_TLS).await?;
+            stream.write_all(if is_draining { DRAINING } else { SPEAK_TLS }).await?;
             super::serve::linger(Self::Plain(stream)).await;
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not TLS"));
         }
@@ -117,9 +127,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_refusal_declares_its_length() {
-        let text = std::str::from_utf8(SPEAK_TLS).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.ends_with(&format!("content-length: {}", body.len())), "{}", body.len());
+    fn the_refusals_declare_their_length() {
+        for refusal in [SPEAK_TLS, DRAINING] {
+            let text = std::str::from_utf8(refusal).unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!(head.ends_with(&format!("content-length: {}", body.len())), "{}", body.len());
+        }
     }
 }

@@ -71,7 +71,7 @@ impl Node {
     /// The code to close it with.
     pub async fn admit<P>(&self, request: ConnectRequest<'_>) -> Result<Admitted<P>, CloseCode> {
         if self.is_draining() {
-            return Err(CloseCode::Draining);
+            return Err(CloseCode::ShuttingDown);
         }
         let now = Instant::now();
         // Whatever becomes of it: to be refused costs as much as to be let in.

@@ -146,6 +146,25 @@ impl Node {
         &self.metrics
     }
 
+    /// The shutdown of the process.
+    #[must_use]
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
+    /// Tells the other nodes that this one takes no more connections.
+    pub fn announce_drain(&self) {
+        if let Some(cluster) = &self.cluster {
+            cluster.drain();
+        }
+    }
+
+    /// Whether another node takes connections.
+    #[must_use]
+    pub fn is_another_ready(&self) -> bool {
+        self.cluster.as_ref().is_some_and(Cluster::is_another_ready)
+    }
+
     /// Whether the node is going away.
     #[must_use]
     pub fn is_draining(&self) -> bool {

@@ -57,8 +57,10 @@ pub enum CloseCode {
     TooManyMessages,
     /// A message of the client's began and did not end in time.
     MessageTimeout,
+    /// The server is going away, and no other is known to serve.
+    ShuttingDown,
     // 4200-4299: reconnect at once.
-    /// The server is going away.
+    /// The server is going away, and another serves.
     Draining,
     /// The node was cut off from the others, and the client may have missed events.
     Interrupted,
@@ -91,7 +93,8 @@ impl CloseCode {
             | Self::SlowConsumer
             | Self::TooManyMistakes
             | Self::TooManyMessages
-            | Self::MessageTimeout => 4100,
+            | Self::MessageTimeout
+            | Self::ShuttingDown => 4100,
             Self::Draining | Self::Interrupted => 4200,
             Self::PongTimeout => 4201,
         }
@@ -120,6 +123,7 @@ impl CloseCode {
             Self::TooManyMistakes => "too_many_mistakes",
             Self::TooManyMessages => "too_many_messages",
             Self::MessageTimeout => "message_timeout",
+            Self::ShuttingDown => "shutting_down",
             Self::Draining => "draining",
             Self::Interrupted => "interrupted",
             Self::PongTimeout => "pong_timeout",
@@ -166,6 +170,7 @@ impl fmt::Display for CloseCode {
             Self::TooManyMistakes => "Too many invalid messages",
             Self::TooManyMessages => "Too many messages",
             Self::MessageTimeout => "Message not finished in time",
+            Self::ShuttingDown => "Server is shutting down: please reconnect shortly",
             Self::Draining => "Please reconnect immediately",
             Self::Interrupted => "Events may have been missed: please reconnect immediately",
             Self::PongTimeout => "Pong reply not received",

@@ -1,11 +1,20 @@
 //! One acceptor that deals connections out to the shards in turn: even for small numbers, which
 //! leaving it to the kernel would not be.
+//!
+//! While the server drains, the acceptor also looks whether another process listens on the same
+//! address: it connects to that address again and again, and a connection that it does not accept
+//! itself has been given to another.
 
+use super::{ask::reachable, listeners::allow_take_over};
 use crate::http::{Guest, Lobby};
+use socket2::SockRef;
 use std::{
     io,
     net::{SocketAddr, TcpListener, TcpStream},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -14,14 +23,49 @@ use tokio::sync::mpsc;
 /// A connection that a shard's thread is to serve.
 pub(super) type Arrival = (TcpStream, SocketAddr, Guest);
 
+/// The acceptor as the rest of the server sees it.
+#[derive(Debug)]
+pub(super) struct AcceptorHandle {
+    order: Arc<AtomicU8>,
+    pub(super) news: mpsc::UnboundedReceiver<News>,
+}
+
+/// What the acceptor tells.
+#[derive(Debug)]
+pub(super) enum News {
+    /// A connection to the server's own address that another process has been given.
+    Elsewhere(TcpStream),
+    /// [`SEARCH_PROBES`] connections to the address have all come here.
+    NobodyElse,
+}
+
+/// What the acceptor is to do.
+const SERVE: u8 = 0;
+const DRAIN: u8 = 1;
+/// Give up the socket, when the next process has it already.
+const HAND_OVER: u8 = 2;
+/// Give up the socket, as the process ends.
+const CLOSE: u8 = 3;
+
 /// How long to wait when the system has no file descriptor to give.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// How long to wait until whoever was asked to go has gone.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 /// How often it is logged that the lobby is full.
 const TELL_EVERY: Duration = Duration::from_secs(10);
+/// How long the acceptor waits for a connection before it looks at its orders.
+const SERVING_WAIT: Duration = Duration::from_millis(50);
+const DRAINING_WAIT: Duration = Duration::from_millis(10);
+/// Connections after which it is certain enough that nobody else listens: of two sockets, the kernel
+/// chooses either one for half of them.
+const SEARCH_PROBES: u32 = 16;
+const PROBE_INTERVAL: Duration = Duration::from_millis(20);
+const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long handshakes that have begun have to end before the socket is closed: a round trip.
+const HAND_OVER_SETTLE: Duration = Duration::from_millis(300);
+const CLOSE_SETTLE: Duration = Duration::from_millis(100);
 
-/// Accepts on a thread of its own until the process ends. It waits in the accepting itself,
+/// Accepts on a thread of its own until it is told to stop. It waits in the accepting itself,
 /// which is a system call less for each connection than asking a poller first.
 ///
 /// # Errors
@@ -29,48 +73,235 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 /// The system has no thread to give.
 pub(super) fn start(
     listener: TcpListener,
+    is_inherited: bool,
     lobby: Arc<Lobby>,
-    doors: Vec<mpsc::UnboundedSender<Arrival>>,
-) -> io::Result<()> {
+    shard_senders: Vec<mpsc::UnboundedSender<Arrival>>,
+) -> io::Result<AcceptorHandle> {
+    let address = reachable(listener.local_addr()?);
     listener.set_nonblocking(false)?;
-    thread::Builder::new()
-        .name("accept".into())
-        .spawn(move || accept(&listener, &lobby, &doors))?;
-    Ok(())
+    SockRef::from(&listener).set_read_timeout(Some(SERVING_WAIT))?;
+    let order = Arc::new(AtomicU8::new(SERVE));
+    let (tell, news) = mpsc::unbounded_channel();
+    let acceptor = Acceptor {
+        listener,
+        is_inherited,
+        order: Arc::clone(&order),
+        host: Host { lobby, told_at: None },
+        shard_senders,
+        next_shard: 0,
+        is_exhausted: false,
+        search: Search { address, probe: None, next: Instant::now(), taken: 0 },
+        tell,
+    };
+    thread::Builder::new().name("accept".into()).spawn(move || acceptor.run())?;
+    Ok(AcceptorHandle { order, news })
 }
 
-fn accept(listener: &TcpListener, lobby: &Lobby, doors: &[mpsc::UnboundedSender<Arrival>]) {
-    let mut is_exhausted = false;
-    let mut host = Host { lobby, told_at: None };
-    for door in doors.iter().cycle() {
-        match next(listener) {
-            Ok((stream, peer)) => {
-                is_exhausted = false;
-                // While it waits for its place, the kernel keeps those behind it.
-                let guest = host.next_guest();
-                // A door that is closed belongs to a shard that is gone: the process is ending.
-                let _ = door.send((stream, peer, guest));
+impl AcceptorHandle {
+    /// Has the acceptor look for another process that listens on the address. It goes on accepting,
+    /// unless the socket is inherited: what waits there is for the next process.
+    pub(super) fn drain(&self) {
+        self.order.fetch_max(DRAIN, Ordering::Relaxed);
+    }
+
+    /// Has the acceptor give up the socket, which the next process has already.
+    pub(super) fn hand_over(&self) {
+        self.order.fetch_max(HAND_OVER, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_handed_over(&self) -> bool {
+        HAND_OVER <= self.order.load(Ordering::Relaxed)
+    }
+
+    /// Has the acceptor give up the socket.
+    pub(super) fn close(&self) {
+        self.order.fetch_max(CLOSE, Ordering::Relaxed);
+    }
+
+    /// Waits until the acceptor has given up the socket, `patience` at most.
+    pub(super) async fn ended(&mut self, patience: Duration) {
+        let ended = async { while self.news.recv().await.is_some() {} };
+        let _ = tokio::time::timeout(patience, ended).await;
+    }
+}
+
+struct Acceptor {
+    listener: TcpListener,
+    is_inherited: bool,
+    order: Arc<AtomicU8>,
+    host: Host,
+    shard_senders: Vec<mpsc::UnboundedSender<Arrival>>,
+    next_shard: usize,
+    is_exhausted: bool,
+    search: Search,
+    tell: mpsc::UnboundedSender<News>,
+}
+
+impl Acceptor {
+    fn run(mut self) {
+        while self.order() == SERVE {
+            self.accept();
+        }
+        if self.is_inherited {
+            return;
+        }
+        allow_take_over(&self.listener);
+        self.set_wait(DRAINING_WAIT);
+        while self.order() == DRAIN {
+            self.search.begin(&self.tell);
+            if !self.accept() {
+                self.search.nothing_came(&self.tell);
             }
+        }
+        self.give_up();
+    }
+
+    fn order(&self) -> u8 {
+        self.order.load(Ordering::Relaxed)
+    }
+
+    fn set_wait(&self, wait: Duration) {
+        // Only for how soon orders are followed.
+        let _ = SockRef::from(&self.listener).set_read_timeout(Some(wait));
+    }
+
+    /// Accepts the next connection. False if none has come.
+    fn accept(&mut self) -> bool {
+        match next(&self.listener) {
+            Ok((stream, peer)) => {
+                self.is_exhausted = false;
+                if !self.search.is_own(peer, &self.tell) {
+                    self.deal(stream, peer);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 // Once for each time that file descriptors, probably, have run out.
-                if !is_exhausted {
+                if !self.is_exhausted {
                     tracing::warn!(%error, "accepting failed");
                 }
-                is_exhausted = true;
+                self.is_exhausted = true;
                 thread::sleep(EXHAUSTED_PAUSE);
             }
+        }
+        true
+    }
+
+    fn deal(&mut self, stream: TcpStream, peer: SocketAddr) {
+        // While it waits for its place, the kernel keeps those behind it.
+        let guest = self.host.next_guest();
+        let sender = &self.shard_senders[self.next_shard];
+        // A shard that is gone has no use for it: the process is ending.
+        let _ = sender.send((stream, peer, guest));
+        self.next_shard = (self.next_shard + 1) % self.shard_senders.len();
+    }
+
+    /// Closes the socket without losing a connection. Requests for new ones are dropped, which clients
+    /// repeat after a second, and then the next process gets them; meanwhile handshakes that have begun
+    /// come to their end, and all that waits is accepted.
+    fn give_up(&mut self) {
+        if let Err(error) = drop_new_requests(&self.listener) {
+            tracing::debug!(%error, "new requests for connections can't be dropped");
+        }
+        let began = Instant::now();
+        let settle = |order| if order == CLOSE { CLOSE_SETTLE } else { HAND_OVER_SETTLE };
+        while began.elapsed() < settle(self.order()) {
+            self.accept();
+        }
+        if self.listener.set_nonblocking(true).is_ok() {
+            while self.accept() {}
+        }
+        tracing::debug!("listening socket closed");
+    }
+}
+
+/// Has the kernel drop requests for new connections to the socket: segments with SYN and without ACK.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn drop_new_requests(listener: &TcpListener) -> io::Result<()> {
+    use socket2::SockFilter;
+    // Classic BPF; the data begins with the TCP header, whose byte 13 has the flags.
+    const LOAD_BYTE: u16 = 0x30;
+    const AND: u16 = 0x54;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    const SYN: u32 = 0x02;
+    const SYN_OR_ACK: u32 = 0x12;
+    SockRef::from(listener).attach_filter(&[
+        SockFilter::new(LOAD_BYTE, 0, 0, 13),
+        SockFilter::new(AND, 0, 0, SYN_OR_ACK),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ])
+}
+
+/// Shrinks the queue, so that requests beyond one are dropped.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn drop_new_requests(listener: &TcpListener) -> io::Result<()> {
+    SockRef::from(listener).listen(0)
+}
+
+/// Looks for another process that listens on the same address.
+struct Search {
+    address: SocketAddr,
+    /// A connection to the address that nobody is known to have accepted yet, and where it is from.
+    probe: Option<(TcpStream, SocketAddr, Instant)>,
+    next: Instant,
+    /// Probes that have come to this process.
+    taken: u32,
+}
+
+impl Search {
+    /// Makes a connection to the address, if it is time to.
+    fn begin(&mut self, tell: &mpsc::UnboundedSender<News>) {
+        let now = Instant::now();
+        if self.probe.is_some() || now < self.next {
+            return;
+        }
+        let probe = TcpStream::connect_timeout(&self.address, PROBE_TIMEOUT);
+        match probe.and_then(|probe| probe.local_addr().map(|from| (probe, from))) {
+            Ok((probe, from)) => self.probe = Some((probe, from, Instant::now())),
+            Err(_unreachable) => self.count(tell),
+        }
+    }
+
+    /// Whether a connection that was accepted is the probe.
+    fn is_own(&mut self, peer: SocketAddr, tell: &mpsc::UnboundedSender<News>) -> bool {
+        let is_own = self.probe.as_ref().is_some_and(|(_, from, _)| *from == peer);
+        if is_own {
+            self.probe = None;
+            self.count(tell);
+        }
+        is_own
+    }
+
+    /// Nothing waits to be accepted, and so the probe has been given to another process.
+    fn nothing_came(&mut self, tell: &mpsc::UnboundedSender<News>) {
+        if let Some((probe, ..)) = self.probe.take_if(|(.., at)| DRAINING_WAIT <= at.elapsed()) {
+            self.next = Instant::now() + PROBE_INTERVAL;
+            let _ = tell.send(News::Elsewhere(probe));
+        }
+    }
+
+    fn count(&mut self, tell: &mpsc::UnboundedSender<News>) {
+        self.taken += 1;
+        if self.taken == SEARCH_PROBES {
+            let _ = tell.send(News::NobodyElse);
+        }
+        if SEARCH_PROBES <= self.taken {
+            self.next = Instant::now() + PROBE_INTERVAL;
         }
     }
 }
 
 /// Waits for free places.
-struct Host<'a> {
-    lobby: &'a Lobby,
+struct Host {
+    lobby: Arc<Lobby>,
     told_at: Option<Instant>,
 }
 
-impl Host<'_> {
+impl Host {
     fn next_guest(&mut self) -> Guest {
         loop {
             let now = Instant::now();

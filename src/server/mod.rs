@@ -4,6 +4,9 @@
 //! connections that it was dealt are served as well.
 
 mod accept;
+mod ask;
+mod drain;
+mod listeners;
 mod reload;
 mod shard_thread;
 
@@ -20,28 +23,24 @@ use crate::{
     tls::{Tls, TlsError},
     webhook::{WebhookError, Webhooks},
 };
+use listeners::Listeners;
 use reload::Running;
 use std::{
     fmt, io,
-    net::{SocketAddr, ToSocketAddrs},
+    net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
-use tokio::{
-    net::{TcpListener, TcpSocket},
-    sync::mpsc,
-    task::JoinSet,
-    time,
-};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time};
 
 /// A server whose sockets are bound, and that serves nobody yet.
 #[derive(Debug)]
 pub struct Server {
-    listener: std::net::TcpListener,
-    metrics_listener: Option<TcpListener>,
+    listeners: Listeners,
+    /// Prefix of every route.
+    path: String,
     node: Arc<Node>,
     http: Arc<Live<Http>>,
     lobby: Arc<Lobby>,
@@ -62,6 +61,8 @@ pub enum ServerError {
         /// What the system said.
         error: io::Error,
     },
+    /// A socket that was passed to the process can't be listened on.
+    Inherit(io::Error),
     /// The certificates of Redis' authorities can't be read.
     Authorities {
         /// The file that `redis.ca` names.
@@ -86,11 +87,7 @@ const RESERVED_DESCRIPTORS: usize = 256;
 const OTHER_DESCRIPTORS: usize = 64;
 /// Connections that are no WebSocket, unless the configuration says otherwise: as many as may
 /// wait to be accepted.
-const HTTP_CONNECTIONS: usize = BACKLOG as usize;
-/// Connections that may wait to be accepted. The system's own limit cuts it further.
-const BACKLOG: u32 = 4_096;
-/// What saying goodbye to the other nodes may take, however long the connections took.
-const LEAVE_TIMEOUT_MIN: Duration = Duration::from_millis(300);
+const HTTP_CONNECTIONS: usize = listeners::BACKLOG as usize;
 /// How often the hubs are told the time.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -101,14 +98,10 @@ impl Server {
     ///
     /// [`ServerError::Bind`] when an address is taken or is not ours, [`ServerError::Tls`] when
     /// the certificate or its key can't be used, [`ServerError::Webhook`] when a webhook can't.
-    pub fn build(config: &Config) -> Result<Self, ServerError> {
+    pub async fn build(config: &Config) -> Result<Self, ServerError> {
         let server = &config.server;
         let tls = Tls::load(&server.tls, None).map_err(ServerError::Tls)?.map(Arc::new);
-        let listener = bind(&server.host, server.port)?.into_std().map_err(ServerError::Thread)?;
-        let metrics_listener = match config.metrics.listen.as_str() {
-            "" => None,
-            address => Some(bind_address(address)?),
-        };
+        let listeners = Listeners::open(config).await?;
         let shards = match server.shards {
             0 => thread::available_parallelism().map_or(1, usize::from),
             shards => shards,
@@ -125,8 +118,8 @@ impl Server {
         let node = Arc::new(node);
         let for_connections = descriptors.saturating_sub(OTHER_DESCRIPTORS).max(1);
         Ok(Self {
-            listener,
-            metrics_listener,
+            listeners,
+            path: server.path.clone(),
             http: Arc::new(Live::new(Http::new(config, Arc::clone(&node), tls.clone()))),
             lobby: Arc::new(Lobby::new(
                 limits.max_http_connections,
@@ -148,7 +141,7 @@ impl Server {
     ///
     /// The system does not say.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.listeners.main.local_addr()
     }
 
     /// What has the server go on by another configuration than `config`, of which it was built.
@@ -164,18 +157,17 @@ impl Server {
         }
     }
 
-    /// Serves until `stop` is done, then drains: nobody new is let in, connections are closed with
-    /// 4200 spread over the grace period, answers are finished, and the application is told what
-    /// came of it. Says how many parts were not done when the grace period was over.
+    /// Serves until `stop` is done, then drains: new connections are refused, the others are closed,
+    /// answers are finished, and the application is told what came of it. Says how many parts were
+    /// not done when the grace period was over.
     ///
     /// # Errors
     ///
     /// [`ServerError::Thread`] when a thread can't start, [`ServerError::ShardEnded`] when one
     /// has ended: the connections it would be dealt would be lost.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<usize, ServerError> {
-        let Self {
-            listener, metrics_listener, node, http, lobby, engine, shutdown, webhooks, ..
-        } = self;
+        let Self { listeners, node, http, lobby, engine, shutdown, webhooks, path, .. } = self;
+        let Listeners { main, metrics, is_inherited } = listeners;
         let mut doors = Vec::new();
         let mut lives = JoinSet::new();
         for index in node.inboxes().shards() {
@@ -192,46 +184,44 @@ impl Server {
             };
             doors.push(shard_thread::start(parts).await.map_err(ServerError::Thread)?);
         }
-        accept::start(listener, lobby, doors).map_err(ServerError::Thread)?;
+        let acceptor =
+            accept::start(main, is_inherited, lobby, doors).map_err(ServerError::Thread)?;
         let ticking = tokio::spawn(keep_time(Arc::clone(&node)));
-        if let Some(listener) = metrics_listener {
-            tokio::spawn(http::serve_metrics(listener, Arc::clone(&node)));
-        }
+        let metrics = metrics.map(|listener| serve_metrics(listener, &node)).transpose();
+        let metrics = metrics.map_err(ServerError::Thread)?;
         let flush = Shutdown::new();
         tokio::spawn(Arc::clone(&webhooks).run(flush.drain()));
         tokio::select! {
             () = stop => {}
             _ = lives.join_next() => return Err(ServerError::ShardEnded),
         }
-        tracing::info!("drain begun");
+        let connections = shutdown;
         let grace = engine.get().shutdown_grace;
-        let ends = Instant::now() + grace;
-        let left = drain(&shutdown, &flush, grace).await;
-        node.leave(ends.saturating_duration_since(Instant::now()).max(LEAVE_TIMEOUT_MIN)).await;
+        let draining = drain::Draining {
+            node,
+            acceptor,
+            metrics,
+            connections,
+            flush,
+            webhooks,
+            grace,
+            path,
+            is_inherited,
+        };
+        let left = draining.run().await;
         ticking.abort();
-        let events = webhooks.abandon();
-        if events > 0 {
-            tracing::warn!(events, "webhook events left at the end");
-        }
         Ok(left)
     }
 }
 
-/// Drains first the connections, then the webhooks, which tell of their end. Webhooks have at least
-/// a fifth of the grace period; an endpoint that needs longer is no reason to say that the server did
-/// not end well.
-async fn drain(connections: &Shutdown, webhooks: &Shutdown, grace: Duration) -> usize {
-    let end = Instant::now() + grace;
-    let mut draining = pin!(connections.begin(grace));
-    let early = time::timeout(grace.mul_f64(0.8), &mut draining).await;
-    let flushing = webhooks.begin(end.saturating_duration_since(Instant::now()));
-    match early {
-        Ok(left) => {
-            flushing.await;
-            left
-        }
-        Err(_elapsed) => tokio::join!(draining, flushing).0,
-    }
+fn serve_metrics(
+    listener: std::net::TcpListener,
+    node: &Arc<Node>,
+) -> io::Result<drain::MetricsTask> {
+    listener.set_nonblocking(true)?;
+    let serving = TcpListener::from_std(listener.try_clone()?)?;
+    let task = tokio::spawn(http::serve_metrics(serving, Arc::clone(node)));
+    Ok(drain::MetricsTask { listener, task })
 }
 
 async fn keep_time(node: Arc<Node>) {
@@ -244,30 +234,6 @@ async fn keep_time(node: Arc<Node>) {
             tracing::error!("panic contained");
         }
     }
-}
-
-fn bind(host: &str, port: u16) -> Result<TcpListener, ServerError> {
-    let named = |error| ServerError::Bind { address: format!("{host}:{port}"), error };
-    let mut addresses = (host, port).to_socket_addrs().map_err(named)?;
-    let address = addresses.next().ok_or_else(|| {
-        named(io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address"))
-    })?;
-    listen(address).map_err(named)
-}
-
-fn bind_address(address: &str) -> Result<TcpListener, ServerError> {
-    let named = |error| ServerError::Bind { address: address.to_owned(), error };
-    let parsed = address
-        .parse()
-        .map_err(|_| named(io::Error::new(io::ErrorKind::InvalidInput, "not host:port")))?;
-    listen(parsed).map_err(named)
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }
 
 /// The file descriptors of the process. Its soft limit is raised to the hard one first.
@@ -322,6 +288,9 @@ impl fmt::Display for ServerError {
                  stop that, or choose another port with --port"
             ),
             Self::Bind { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            Self::Inherit(error) => {
+                write!(f, "cannot use a socket that LISTEN_FDS passes: {error}")
+            }
             Self::Authorities { path, error } => {
                 write!(f, "cannot read {path}, which redis.ca names: {error}")
             }

@@ -67,6 +67,12 @@ pub enum ReloadError {
 }
 
 impl Reloader {
+    /// WebSocket connections of the server.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.node.connections_here()
+    }
+
     /// Makes `fresh` ready, and changes nothing. Reads files.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     hub::{ConnectionKey, ConnectionRef, Hub},
     protocol::{CloseCode, Frame, event},
+    shutdown::DrainPlan,
 };
 use std::{
     collections::VecDeque,
@@ -16,24 +17,43 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The closing of all connections, spread over time: clients that are closed with 4200 come back
-/// at once, and are not to come all together.
+/// The closing of all connections when the process ends.
 #[derive(Debug)]
 pub(super) struct Departure {
     waiting: VecDeque<ConnectionKey>,
     all: usize,
     began: Instant,
-    /// Over what time the connections are asked to leave.
+    /// Over what time the connections are closed if they are not closed at once.
     spread: Duration,
-    /// When whoever has not left is dropped.
+    /// When what has not closed is dropped, at the latest.
     ends: Instant,
+    plan: DrainPlan,
+    /// How many more connections may be told to come back at once, by [`DrainPlan::Queue`].
+    queue_room: usize,
+    /// When the last connection was told, if all were.
+    told_all: Option<Instant>,
 }
 
-/// Connections of an app that is gone, closed in one turn: a millisecond's work.
-const EXPELLED_PER_TURN: usize = 64;
+/// Connections of an app that is gone, or of a process that ends at once, closed in one turn: a
+/// millisecond's work.
+const CLOSED_PER_TURN: usize = 64;
+/// Connections of all shards that come back to a queue at once: a quarter of the usual backlog, so
+/// that none waits until its handshake is repeated.
+const QUEUE_ROOM: usize = 1_024;
+/// How long clients have to answer the close frame where the process is to end at once: clients can't
+/// be served until it has.
+const ANSWER_TIME: Duration = Duration::from_millis(500);
+
+/// Over what time a shard closes so many connections where another process serves: clients that are
+/// closed with 4200 come back at once, and are not to come all together.
+#[must_use]
+pub fn drain_spread(connections: usize, grace: Duration) -> Duration {
+    let pace = Departure::PACE.saturating_mul(u32::try_from(connections).unwrap_or(u32::MAX));
+    grace.mul_f64(Departure::SPREAD).min(pace)
+}
 
 impl Departure {
-    /// The part of the grace period in which connections are asked to leave.
+    /// The part of the grace period in which connections are closed.
     const SPREAD: f64 = 0.7;
     /// The part after which nobody is waited for any more.
     const END: f64 = 0.95;
@@ -41,20 +61,52 @@ impl Departure {
     const PACE: Duration = Duration::from_millis(100);
     const STEP: Duration = Duration::from_millis(10);
 
-    fn new(connections: Vec<ConnectionKey>, now: Instant, grace: Duration) -> Self {
+    fn new(
+        connections: Vec<ConnectionKey>,
+        now: Instant,
+        grace: Duration,
+        plan: DrainPlan,
+        shards: usize,
+    ) -> Self {
+        let told_all = connections.is_empty().then_some(now);
         Self {
             all: connections.len(),
             began: now,
-            spread: grace.mul_f64(Self::SPREAD).min(
-                Self::PACE.saturating_mul(u32::try_from(connections.len()).unwrap_or(u32::MAX)),
-            ),
+            spread: drain_spread(connections.len(), grace),
             ends: now + grace.mul_f64(Self::END),
+            plan,
+            queue_room: QUEUE_ROOM / shards.max(1),
+            told_all,
             waiting: connections.into(),
         }
     }
 
-    /// The connections whose turn to leave has come.
-    fn take_due(&mut self, now: Instant) -> Vec<ConnectionKey> {
+    /// The connections to close now, each with the code to close it with.
+    fn take_due(&mut self, now: Instant) -> Vec<(ConnectionKey, CloseCode)> {
+        let count = match self.plan {
+            DrainPlan::Spread => self.due(now),
+            DrainPlan::Queue | DrainPlan::Alone => CLOSED_PER_TURN.min(self.waiting.len()),
+        };
+        let keys: Vec<ConnectionKey> = self.waiting.drain(..count).collect();
+        if self.waiting.is_empty() {
+            self.told_all.get_or_insert(now);
+        }
+        keys.into_iter().map(|key| (key, self.next_code())).collect()
+    }
+
+    fn next_code(&mut self) -> CloseCode {
+        match self.plan {
+            DrainPlan::Spread => CloseCode::Draining,
+            DrainPlan::Queue if 0 < self.queue_room => {
+                self.queue_room -= 1;
+                CloseCode::Draining
+            }
+            DrainPlan::Queue | DrainPlan::Alone => CloseCode::ShuttingDown,
+        }
+    }
+
+    /// How many connections are due by now where the closing is spread.
+    fn due(&self, now: Instant) -> usize {
         let elapsed = now.saturating_duration_since(self.began);
         let part = if self.spread.is_zero() { 1.0 } else { elapsed.div_duration_f64(self.spread) };
         // The first leaves at once, the last when the time is over.
@@ -67,12 +119,26 @@ impl Departure {
         )]
         let due = (due as usize + 1).min(self.all);
         let left = self.all - self.waiting.len();
-        self.waiting.drain(..due.saturating_sub(left)).collect()
+        due.saturating_sub(left)
+    }
+
+    /// When what has not closed is dropped, as far as that is known.
+    fn drops_at(&self) -> Instant {
+        match (self.plan, self.told_all) {
+            (DrainPlan::Queue | DrainPlan::Alone, Some(told)) => self.ends.min(told + ANSWER_TIME),
+            (DrainPlan::Queue | DrainPlan::Alone, None) | (DrainPlan::Spread, _) => self.ends,
+        }
     }
 
     /// When there is something to do again.
     pub(super) fn next_step(&self, now: Instant) -> Instant {
-        if self.waiting.is_empty() { self.ends } else { now + Self::STEP }
+        match (self.plan, self.waiting.is_empty()) {
+            // The plan may change until then.
+            (DrainPlan::Spread, true) => self.ends.min(now + 10 * Self::STEP),
+            (DrainPlan::Queue | DrainPlan::Alone, true) => self.drops_at(),
+            (DrainPlan::Spread, false) => now + Self::STEP,
+            (DrainPlan::Queue | DrainPlan::Alone, false) => now,
+        }
     }
 }
 
@@ -170,9 +236,17 @@ impl Engine {
         if !matches!(ended, Ended::Transport) {
             connection.socket.say_end();
         }
+        let is_late = self.departure.is_some()
+            && connection.socket_id.is_some()
+            && matches!(ended, Ended::ByServer(_));
         let ended = match connection.phase {
             // Whatever happens while closing, the reason is why it was closed.
-            Phase::Closing(closing) => closing.why,
+            Phase::Closing(closing) => {
+                if is_late && matches!(closing.peer, ClosingPeer::Answers) {
+                    self.node.shutdown().count_dropped();
+                }
+                closing.why
+            }
             Phase::Open(client) => {
                 self.leave(reference, *client);
                 ended
@@ -200,7 +274,7 @@ impl Engine {
 
     /// Closes the next of those.
     pub(super) fn expel_some(&mut self) {
-        for _ in 0..EXPELLED_PER_TURN {
+        for _ in 0..CLOSED_PER_TURN {
             let Some(key) = self.expelled.pop_front() else { return };
             self.expel_unserved(key);
         }
@@ -221,23 +295,35 @@ impl Engine {
     /// Has the connections leave, a few each turn.
     pub(super) fn depart(&mut self) {
         let (now, grace) = (self.now, self.config.shutdown_grace);
+        let Some(plan) = self.node.shutdown().plan() else { return };
         if self.departure.is_none() {
             let keys = self.connections.iter().map(|(_, connection)| connection.key).collect();
-            self.departure = Some(Departure::new(keys, now, grace));
+            let shards = self.node.inboxes().shards().count();
+            self.departure = Some(Departure::new(keys, now, grace, plan, shards));
         }
         let Some(departure) = &mut self.departure else { return };
-        let is_over = departure.ends <= now;
-        for key in departure.take_due(now) {
+        departure.plan = plan;
+        let due = departure.take_due(now);
+        let is_over = departure.drops_at() <= now;
+        for (key, code) in due {
             if self.is_open(key) {
-                self.close(key.place, &CloseCode::Draining);
+                self.close(key.place, &code);
             }
         }
         if is_over {
-            let places: Vec<usize> = self.connections.iter().map(|(place, _)| place).collect();
-            for place in places {
-                let place = u32::try_from(place).expect("a place of the slab");
-                self.drop_connection(place, Ended::ByServer(CloseCode::Draining));
-            }
+            self.drop_all();
+        }
+    }
+
+    /// Drops the connections that were there when the shutdown began. Those that came since were
+    /// refused, and have their own time to go.
+    fn drop_all(&mut self) {
+        let admitted = |connection: &Connection| connection.socket_id.is_some();
+        let found = self.connections.iter().filter(|(_, connection)| admitted(connection));
+        let places: Vec<usize> = found.map(|(place, _)| place).collect();
+        for place in places {
+            let place = u32::try_from(place).expect("a place of the slab");
+            self.drop_connection(place, Ended::ByServer(CloseCode::ShuttingDown));
         }
     }
 }
@@ -246,32 +332,70 @@ impl Engine {
 mod tests {
     use super::*;
 
+    fn departure(count: u32, start: Instant, grace: Duration, plan: DrainPlan) -> Departure {
+        let keys = (0..count).map(|place| ConnectionKey { place, generation: 0 }).collect();
+        Departure::new(keys, start, grace, plan, 1)
+    }
+
     #[test]
     fn a_departure_is_spread_evenly_over_its_time() {
-        let keys = (0..1_000).map(|place| ConnectionKey { place, generation: 0 }).collect();
         let start = Instant::now();
-        let mut departure = Departure::new(keys, start, Duration::from_secs(10));
+        let mut departure = departure(1_000, start, Duration::from_secs(10), DrainPlan::Spread);
         assert_eq!(departure.take_due(start).len(), 1);
         assert_eq!(departure.take_due(start).len(), 0);
         assert_eq!(departure.take_due(start + Duration::from_millis(3_500)).len(), 500);
         assert_eq!(departure.take_due(start + Duration::from_secs(7)).len(), 499);
-        assert_eq!(departure.next_step(start), start + Duration::from_millis(9_500));
+        assert_eq!(departure.drops_at(), start + Duration::from_millis(9_500));
     }
 
     #[test]
     fn few_connections_leave_soon() {
-        let keys = (0..3).map(|place| ConnectionKey { place, generation: 0 }).collect();
         let start = Instant::now();
-        let mut departure = Departure::new(keys, start, Duration::from_secs(10));
+        let mut departure = departure(3, start, Duration::from_secs(10), DrainPlan::Spread);
         assert_eq!(departure.take_due(start).len(), 1);
         assert_eq!(departure.take_due(start + Duration::from_millis(300)).len(), 2);
     }
 
     #[test]
     fn without_grace_all_leave_at_once() {
-        let keys = (0..100).map(|place| ConnectionKey { place, generation: 0 }).collect();
         let start = Instant::now();
-        let mut departure = Departure::new(keys, start, Duration::ZERO);
+        let mut departure = departure(100, start, Duration::ZERO, DrainPlan::Spread);
         assert_eq!(departure.take_due(start).len(), 100);
+    }
+
+    /// The codes by which all connections are closed, and when the last is.
+    fn close_all(departure: &mut Departure, start: Instant) -> Vec<u16> {
+        let mut codes = Vec::new();
+        while !departure.waiting.is_empty() {
+            assert_eq!(departure.next_step(start), start, "no time passes in between");
+            codes.extend(departure.take_due(start).iter().map(|(_, code)| code.number()));
+        }
+        codes
+    }
+
+    #[test]
+    fn alone_all_are_closed_with_4100_at_once_and_not_waited_for_long() {
+        let start = Instant::now();
+        let mut departure = departure(1_000, start, Duration::from_secs(10), DrainPlan::Alone);
+        assert_eq!(close_all(&mut departure, start), vec![4100; 1_000]);
+        assert_eq!(departure.drops_at(), start + ANSWER_TIME);
+    }
+
+    #[test]
+    fn a_queue_gets_as_many_as_it_has_room_for() {
+        let start = Instant::now();
+        let mut departure = departure(3_000, start, Duration::from_secs(10), DrainPlan::Queue);
+        let codes = close_all(&mut departure, start);
+        assert_eq!(codes.iter().filter(|code| **code == 4200).count(), QUEUE_ROOM);
+        assert_eq!(codes.iter().filter(|code| **code == 4100).count(), 3_000 - QUEUE_ROOM);
+    }
+
+    #[test]
+    fn when_the_other_process_is_gone_the_rest_is_closed_with_4100_at_once() {
+        let start = Instant::now();
+        let mut departure = departure(100, start, Duration::from_secs(10), DrainPlan::Spread);
+        assert_eq!(departure.take_due(start)[0].1, CloseCode::Draining);
+        departure.plan = DrainPlan::Alone;
+        assert_eq!(close_all(&mut departure, start), vec![4100; 99]);
     }
 }

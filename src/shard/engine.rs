@@ -127,8 +127,8 @@ impl Engine {
         })
     }
 
-    /// Serves connections as long as the process lives. When `drain` begins, they are asked to
-    /// leave; each holds a drain of its own, so a shutdown waits for the last one.
+    /// Serves connections as long as the process lives. When `drain` has a plan, they are closed by
+    /// it; each holds a drain of its own, so a shutdown waits for the last one.
     pub async fn run(
         mut self,
         mut adoptions: mpsc::UnboundedReceiver<Adoption>,
@@ -138,7 +138,7 @@ impl Engine {
         let inbox = node.inboxes().of(self.index);
         let mut drain = Some(drain);
         loop {
-            let is_leaving = drain.as_ref().is_none_or(Drain::has_begun);
+            let is_leaving = drain.as_ref().is_none_or(Drain::is_planned);
             self.turn(inbox, &mut adoptions, is_leaving);
             if is_leaving {
                 drain = None;
@@ -160,7 +160,7 @@ impl Engine {
                 }
                 // A deadline may have been met by something that lies unread.
                 () = sleep_until(wake_at) => self.has_news = true,
-                () = begun(&mut drain) => {}
+                () = planned(&mut drain) => {}
             }
         }
     }
@@ -291,7 +291,7 @@ impl Engine {
             self.read_later(place);
         }
         if self.departure.is_some() && self.is_open(key) {
-            self.close(place, &CloseCode::Draining);
+            self.close(place, &CloseCode::ShuttingDown);
         }
         self.expel_unserved(key);
     }
@@ -464,10 +464,10 @@ impl Engine {
     }
 }
 
-/// Waits for the drain to begin, or for ever when it has.
-async fn begun(drain: &mut Option<Drain>) {
+/// Waits until it is decided how the connections are closed, or for ever when it is.
+async fn planned(drain: &mut Option<Drain>) {
     match drain {
-        Some(drain) => drain.begun().await,
+        Some(drain) => drain.planned().await,
         None => std::future::pending().await,
     }
 }

@@ -50,6 +50,7 @@ mod subscribers;
 mod tests;
 mod wheel;
 
+pub use closing::drain_spread;
 pub use connection::{Admission, Adoption, ShardPlace};
 pub use engine::{Engine, EngineConfig};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::harness::Settings;
+use crate::harness::{KEY, Settings};
 use crate::kit::{
     C, Group, HEALED, Ledger, Listener, Outcome, R, Redis, View, assert_agrees,
     assert_view_everywhere, cluster_settings, member, publish_from,
@@ -81,6 +81,52 @@ async fn an_orderly_end_leaves_nothing_behind() {
     }
     watcher.fence().await;
     assert_eq!(watcher.count("pusher_internal:member_removed", R), 2, "{}", watcher.tail(20));
+}
+
+/// Nodes that end together do not send their clients to one another.
+#[tokio::test]
+async fn nodes_that_drain_at_once_close_with_4100() {
+    let mut group = Group::with(3, with_grace(), Redis::start().await).await;
+    let mut clients = Vec::new();
+    for (at, node) in group.nodes.iter().enumerate() {
+        clients.push(member(node, &format!("{at}-0")).await);
+        clients.push(member(node, &format!("{at}-1")).await);
+    }
+    for node in &group.nodes {
+        node.signal("TERM");
+    }
+    for client in &clients {
+        client.until("it is closed", HEALED, |_| client.closed().is_some()).await;
+        assert_eq!(client.closed(), Some(4100), "{}", client.tail(5));
+    }
+    for node in &mut group.nodes {
+        assert_eq!(node.process.exit_code().await, Some(0));
+    }
+}
+
+/// When the node that takes over ends as well, those that are still to be closed are not sent to it.
+#[tokio::test]
+async fn a_node_that_was_counted_on_may_drain_later() {
+    let settings = cluster_settings().server("shutdown_grace_s", 20).server("shards", 1);
+    let mut group = Group::with(2, settings, Redis::start().await).await;
+    let mut clients = Vec::new();
+    for user in 0..60 {
+        clients.push(member(&group.nodes[0], &user.to_string()).await);
+    }
+    group.nodes[0].signal("TERM");
+    clients[0].until("the first is closed", HEALED, |_| clients[0].closed().is_some()).await;
+    group.nodes[0].open(&format!("/app/{KEY}?protocol=7")).await.refused(4100).await;
+    group.nodes[1].signal("TERM");
+    for client in &clients {
+        client.until("it is closed", HEALED, |_| client.closed().is_some()).await;
+    }
+    assert_eq!(clients[0].closed(), Some(4200));
+    let early = clients.iter().filter(|client| client.closed() == Some(4200)).count();
+    let late = clients.iter().filter(|client| client.closed() == Some(4100)).count();
+    assert!(early + late == 60 && early < 50, "{early} with 4200, {late} with 4100");
+    for node in &mut group.nodes {
+        assert_eq!(node.process.exit_code().await, Some(0));
+    }
 }
 
 /// Whoever stops a node while Redis is away is not made to wait for it.

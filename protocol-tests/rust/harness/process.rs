@@ -33,13 +33,40 @@ impl Process {
         directory: &Path,
         environment: &[(&str, &str)],
     ) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_campanile"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_campanile"));
+        command.args(arguments).envs(environment.iter().copied()).stdin(Stdio::null());
+        Self::run(command, directory)
+    }
+
+    /// Runs `campanile` with a listening socket as file descriptor 3, as systemd passes it.
+    pub(crate) fn spawn_listening(
+        arguments: &[&str],
+        directory: &Path,
+        listener: &std::net::TcpListener,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let passed = listener.try_clone().expect("there are file descriptors");
+        let mut command = Command::new("sh");
+        let script = r#"LISTEN_PID=$$ exec "$0" "$@" 3<&0 0</dev/null"#;
+        command
+            .args(["-c", script, env!("CARGO_BIN_EXE_campanile")])
             .args(arguments)
+            .env("LISTEN_FDS", "1")
+            .envs(environment.iter().copied())
+            .stdin(Stdio::from(std::os::fd::OwnedFd::from(passed)));
+        Self::run(command, directory)
+    }
+
+    fn run(mut command: Command, directory: &Path) -> Self {
+        let own: Vec<_> = command
+            .get_envs()
+            .map(|(name, value)| (name.to_owned(), value.unwrap_or_default().to_owned()))
+            .collect();
+        let mut child = command
             .current_dir(directory)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
+            .envs(own)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -28,23 +28,34 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `campanile start` with a file of settings and waits until it says that it listens.
     pub(crate) async fn start(settings: &Settings, others: Vec<Server>, beneath: Beneath) -> Self {
+        Self { others, _beneath: beneath, ..Self::start_on(settings, 0).await }
+    }
+
+    /// Starts a server on a port, and waits until it says that it listens.
+    pub(crate) async fn start_on(settings: &Settings, port: u16) -> Self {
         let directory = Directory::new();
         let file = directory.write("config.toml", &settings.toml());
         let file = file.to_str().expect("the folder for temporary files has a name in UTF-8");
-        let arguments = ["start", "--config", file, "--host", "127.0.0.1", "--port", "0"];
-        let mut process = Process::spawn(&arguments, directory.path());
+        let arguments =
+            ["start", "--config", file, "--host", "127.0.0.1", "--port", &port.to_string()];
+        let process = Process::spawn(&arguments, directory.path());
+        Self::listening(process, directory).await
+    }
+
+    /// A server of its own making that was just spawned: waits until it says that it listens.
+    pub(crate) async fn listening(mut process: Process, directory: Directory) -> Self {
         let line =
             process.line("the line with the address", |line| said_port(line).is_some()).await;
         let port = said_port(&line).expect("the line was chosen for its port");
         Self {
             address: SocketAddr::from(([127, 0, 0, 1], port)),
             process,
-            others,
+            others: Vec::new(),
             connections: AtomicUsize::new(0),
             // The first client and the first request are on different nodes.
             requests: AtomicUsize::new(1),
             directory,
-            _beneath: beneath,
+            _beneath: None,
         }
     }
 

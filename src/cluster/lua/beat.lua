@@ -9,6 +9,7 @@
 --       7 how long an empty Redis waits for the processes that were there, in ms
 --       8 how long it waits for somebody who knows of any, in ms
 --       9 1 if the node has had a lease before   10 the run of this server, empty if unknown
+--       11 what the beat says: `R` if the node takes connections, `B` if it is only alive
 --       then, with `join`, the processes that the node knows
 --
 -- A Redis that was started again, or took another's place, begins a new generation: it may have
@@ -33,8 +34,8 @@ if not id or (phase == 'join' and run ~= '' and run ~= head[5]) then
   redis.call('HSET', generation, 'g', id, 'b', born, 'o', '0', 'r', run)
 end
 if phase == 'join' and not is_open then
-  for at = 11, #ARGV do redis.call('SADD', expected, ARGV[at]) end
-  if #ARGV >= 11 then redis.call('HSET', generation, 'k', '1') end
+  for at = 12, #ARGV do redis.call('SADD', expected, ARGV[at]) end
+  if #ARGV >= 12 then redis.call('HSET', generation, 'k', '1') end
 end
 -- Nobody beat for a while: it was this server that stood still, and no lease is to suffer for it.
 -- A lease that ended at 0 is beyond that: somebody cleans up after its node already.
@@ -61,7 +62,7 @@ if not is_open and phase ~= 'join' then
   end
 end
 redis.call('HSET', generation, 'l', now)
-redis.call('@PUBLISH@', ARGV[6], 'B ' .. node)
+redis.call('@PUBLISH@', ARGV[6], ARGV[11] .. ' ' .. node)
 local dead = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, 8)
 return {
   'ok', id, is_open and 1 or 0, was_open and 1 or 0, now, dead,

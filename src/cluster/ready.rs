@@ -1,0 +1,52 @@
+//! Which other nodes take connections, by what their beats said.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// The other nodes that take connections, each with the time of its last beat.
+#[derive(Debug, Default)]
+pub(super) struct ReadyNodes(Mutex<HashMap<String, Instant>>);
+
+/// A node without a beat for so long does not count as ready. Beats come every second.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
+
+impl ReadyNodes {
+    /// Notes a beat of another node.
+    pub(super) fn note(&self, node: &str, is_ready: bool, now: Instant) {
+        let mut nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.retain(|_, heard| now.saturating_duration_since(*heard) < SILENCE_MAX);
+        if is_ready {
+            nodes.insert(node.to_owned(), now);
+        } else {
+            nodes.remove(node);
+        }
+    }
+
+    /// Whether any of them is ready.
+    pub(super) fn is_any(&self, now: Instant) -> bool {
+        let nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.values().any(|heard| now.saturating_duration_since(*heard) < SILENCE_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_nodes_that_were_heard_lately_and_do_not_drain_are_ready() {
+        let nodes = ReadyNodes::default();
+        let start = Instant::now();
+        assert!(!nodes.is_any(start));
+        nodes.note("a.1", true, start);
+        nodes.note("b.1", false, start);
+        assert!(nodes.is_any(start));
+        nodes.note("a.1", false, start);
+        assert!(!nodes.is_any(start), "it drains");
+        nodes.note("a.1", true, start);
+        assert!(!nodes.is_any(start + SILENCE_MAX), "it is silent");
+    }
+}

@@ -1,0 +1,99 @@
+//! Asks a port which kind of server is behind it: one that serves, one that drains, or another program.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// What is behind a port.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Answer {
+    /// A Campanile that serves.
+    Serving,
+    /// A Campanile that drains.
+    Draining,
+    /// Nothing that answers.
+    None,
+    /// Another program.
+    Other,
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+const ANSWER_MAX: u64 = 4_096;
+
+/// Asks whatever listens on `address`, where the routes of a Campanile begin with `path`.
+pub(super) async fn ask(address: SocketAddr, path: &str) -> Answer {
+    match timeout(CONNECT_TIMEOUT, TcpStream::connect(reachable(address))).await {
+        Ok(Ok(stream)) => ask_over(stream, path).await,
+        Ok(Err(_)) | Err(_) => Answer::None,
+    }
+}
+
+/// Asks over a connection that is there already.
+pub(super) async fn ask_over(mut stream: TcpStream, path: &str) -> Answer {
+    let request =
+        format!("GET {path}/ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    let asking = async {
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER_MAX).read_to_end(&mut answer).await?;
+        Ok::<_, io::Error>(answer)
+    };
+    match timeout(ANSWER_TIMEOUT, asking).await {
+        Ok(Ok(answer)) => read(&answer),
+        Ok(Err(_)) | Err(_) => Answer::None,
+    }
+}
+
+/// Where a socket that listens on `address` can be reached from this machine.
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// A server with TLS answers plain HTTP as well: to say that it speaks TLS, or that it drains.
+fn read(answer: &[u8]) -> Answer {
+    let answer = String::from_utf8_lossy(answer);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    let is_ours = body.contains(r#""ready":"#) || body.contains("This port speaks TLS");
+    match (head.starts_with("HTTP/1.1 "), body.contains(r#""draining""#)) {
+        (true, true) if is_ours => Answer::Draining,
+        (true, false) if is_ours => Answer::Serving,
+        _ if answer.is_empty() => Answer::None,
+        _ => Answer::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_told_apart() {
+        let reply = |status: &str, body: &str| {
+            read(format!("HTTP/1.1 {status}\r\nconnection: close\r\n\r\n{body}").as_bytes())
+        };
+        assert_eq!(reply("200 OK", r#"{"ready":true}"#), Answer::Serving);
+        let draining = r#"{"ready":false,"reasons":["draining"]}"#;
+        assert_eq!(reply("503 Service Unavailable", draining), Answer::Draining);
+        let joining = r#"{"ready":false,"reasons":["not joined yet"]}"#;
+        assert_eq!(reply("503 Service Unavailable", joining), Answer::Serving);
+        let tls = r#"{"error":"This port speaks TLS: use https://","code":400}"#;
+        assert_eq!(reply("400 Bad Request", tls), Answer::Serving);
+        assert_eq!(reply("200 OK", "It works!"), Answer::Other);
+        assert_eq!(reply("503 Service Unavailable", r#"{"state":"draining"}"#), Answer::Other);
+        assert_eq!(read(b"SSH-2.0-OpenSSH\r\n"), Answer::Other);
+        assert_eq!(read(b""), Answer::None);
+    }
+}

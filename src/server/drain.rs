@@ -1,0 +1,221 @@
+//! The end of a server, in order, so that clients are away for as short a time as possible.
+//!
+//! What connections are told depends on who serves a client that comes back at once: another node of
+//! the cluster, or a process that listens on the same port already, or one that takes over the
+//! listening socket with all that waits in its queue, or nobody.
+
+use super::{
+    accept::{AcceptorHandle, News},
+    ask::{Answer, ask_over},
+    listeners::allow_take_over,
+};
+use crate::{
+    node::Node,
+    shard::drain_spread,
+    shutdown::{DrainPlan, Shutdown},
+    webhook::Webhooks,
+};
+use std::{
+    net::TcpListener,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{net::TcpStream, task::JoinHandle, time};
+
+/// What ends with a server.
+#[derive(Debug)]
+pub(super) struct Draining {
+    pub(super) node: Arc<Node>,
+    pub(super) acceptor: AcceptorHandle,
+    pub(super) metrics: Option<MetricsTask>,
+    pub(super) connections: Shutdown,
+    pub(super) flush: Shutdown,
+    pub(super) webhooks: Arc<Webhooks>,
+    pub(super) grace: Duration,
+    /// Prefix of every route.
+    pub(super) path: String,
+    pub(super) is_inherited: bool,
+}
+
+/// What serves the metrics on a socket of their own.
+#[derive(Debug)]
+pub(super) struct MetricsTask {
+    pub(super) listener: TcpListener,
+    pub(super) task: JoinHandle<()>,
+}
+
+/// How long another node has to say that it drains too, before this one counts on it.
+const CLUSTER_SETTLE: Duration = Duration::from_millis(250);
+/// How long it may take to find out whether another process listens on the port.
+const SEARCH_MAX: Duration = Duration::from_millis(500);
+/// How often it is looked whether others still serve.
+const WATCH_INTERVAL: Duration = Duration::from_millis(50);
+/// What saying goodbye to the other nodes may take, however long the connections took.
+const LEAVE_TIMEOUT_MIN: Duration = Duration::from_millis(300);
+/// How long clients that came while the server drained have to take their answer.
+const LATE_PATIENCE: Duration = Duration::from_millis(300);
+/// How long the acceptor may take to give up the socket.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+
+impl Draining {
+    /// Drains, and says how many parts were not done when the grace period was over.
+    pub(super) async fn run(mut self) -> usize {
+        let began = Instant::now();
+        let connections = self.node.connections_here();
+        self.connections.start();
+        self.node.announce_drain();
+        self.acceptor.drain();
+        if let Some(metrics) = &self.metrics {
+            allow_take_over(&metrics.listener);
+        }
+        let plan = self.decide().await;
+        self.tell(plan, connections);
+        self.connections.set_plan(plan);
+        let grace = self.grace.saturating_sub(began.elapsed());
+        let (connections_left, flush) = (self.connections.clone(), self.flush.clone());
+        let left = {
+            let mut draining = pin!(drain(&connections_left, &flush, grace));
+            loop {
+                tokio::select! {
+                    left = &mut draining => break left,
+                    () = self.watch() => {}
+                }
+            }
+        };
+        let rest = self.grace.saturating_sub(began.elapsed());
+        self.node.leave(rest.max(LEAVE_TIMEOUT_MIN)).await;
+        self.acceptor.close();
+        self.acceptor.ended(CLOSE_PATIENCE).await;
+        self.connections.finish(LATE_PATIENCE).await;
+        let events = self.webhooks.abandon();
+        if events > 0 {
+            tracing::warn!(events, "webhook events left at the end");
+        }
+        let took_ms = milliseconds(began.elapsed());
+        let dropped = self.connections.dropped();
+        tracing::info!(connections, took_ms, dropped, "drained");
+        left
+    }
+
+    /// How connections are closed.
+    async fn decide(&mut self) -> DrainPlan {
+        if self.is_inherited {
+            // Clients that come back at once must not come to this process.
+            self.acceptor.ended(CLOSE_PATIENCE).await;
+            return DrainPlan::Queue;
+        }
+        let search = self.is_replaced();
+        let is_replaced = time::timeout(SEARCH_MAX, search).await.unwrap_or(false);
+        if is_replaced {
+            self.hand_over();
+            self.acceptor.ended(CLOSE_PATIENCE).await;
+            return DrainPlan::Spread;
+        }
+        if self.node.is_another_ready() {
+            time::sleep(CLUSTER_SETTLE).await;
+            if self.node.is_another_ready() {
+                return DrainPlan::Spread;
+            }
+        }
+        DrainPlan::Alone
+    }
+
+    /// Waits until it is known whether another process listens on the port and serves.
+    async fn is_replaced(&mut self) -> bool {
+        while let Some(news) = self.acceptor.news.recv().await {
+            match news {
+                News::NobodyElse => return false,
+                News::Elsewhere(probe) => {
+                    if is_served(probe, &self.path).await {
+                        return true;
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    /// Waits a little, and follows what has changed: another process may have taken the port over, or
+    /// the node that was counted on may drain as well.
+    async fn watch(&mut self) {
+        tokio::select! {
+            Some(news) = self.acceptor.news.recv() => {
+                if let News::Elsewhere(probe) = news
+                    && is_served(probe, &self.path).await
+                {
+                    self.hand_over();
+                }
+            }
+            () = time::sleep(WATCH_INTERVAL) => {}
+        }
+        let is_spread = self.connections.plan() == Some(DrainPlan::Spread);
+        if is_spread && !self.is_handed_over() && !self.node.is_another_ready() {
+            tracing::info!("no other node is ready any more: all connections are closed with 4100");
+            self.connections.set_plan(DrainPlan::Alone);
+        }
+    }
+
+    /// Leaves the ports to the process that listens on them already.
+    fn hand_over(&mut self) {
+        tracing::info!("another process has taken the port over");
+        self.acceptor.hand_over();
+        self.metrics = None;
+    }
+
+    fn is_handed_over(&self) -> bool {
+        self.acceptor.is_handed_over()
+    }
+
+    /// Says what is about to happen to the connections.
+    fn tell(&self, plan: DrainPlan, connections: usize) {
+        let shards = self.node.inboxes().shards().count().max(1);
+        let (code, over) = match plan {
+            DrainPlan::Spread => (4200, drain_spread(connections.div_ceil(shards), self.grace)),
+            DrainPlan::Queue => (4200, Duration::ZERO),
+            DrainPlan::Alone => (4100, Duration::ZERO),
+        };
+        let (over_ms, grace_ms) = (milliseconds(over), milliseconds(self.grace));
+        tracing::info!(
+            connections,
+            code,
+            over_ms,
+            grace_ms,
+            "draining; a second signal ends the server at once"
+        );
+    }
+}
+
+impl Drop for MetricsTask {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Whether a connection to the server's own address, which another process was given, is served.
+async fn is_served(probe: std::net::TcpStream, path: &str) -> bool {
+    let probe = probe.set_nonblocking(true).and_then(|()| TcpStream::from_std(probe));
+    let Ok(probe) = probe else { return false };
+    matches!(ask_over(probe, path).await, Answer::Serving)
+}
+
+/// Drains first the connections, then the webhooks, which tell of their end. Webhooks have at least
+/// a fifth of the grace period; an endpoint that needs longer is no reason to say that the server did
+/// not end well.
+async fn drain(connections: &Shutdown, webhooks: &Shutdown, grace: Duration) -> usize {
+    let end = Instant::now() + grace;
+    let mut draining = pin!(connections.begin(grace));
+    let early = time::timeout(grace.mul_f64(0.8), &mut draining).await;
+    let flushing = webhooks.begin(end.saturating_duration_since(Instant::now()));
+    match early {
+        Ok(left) => {
+            flushing.await;
+            left
+        }
+        Err(_elapsed) => tokio::join!(draining, flushing).0,
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

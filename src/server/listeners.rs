@@ -1,0 +1,210 @@
+//! The sockets that a server listens on: inherited, taken over from a process that drains, or its own.
+
+use super::{
+    ServerError,
+    ask::{Answer, ask},
+};
+use crate::config::Config;
+use listenfd::ListenFd;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use std::{
+    env, io,
+    net::{SocketAddr, TcpListener, ToSocketAddrs},
+    time::{Duration, Instant},
+};
+use tokio::time::sleep;
+
+/// The sockets that a server listens on.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    pub(super) main: TcpListener,
+    pub(super) metrics: Option<TcpListener>,
+    /// Whether the main socket belongs to the process that started this one, and outlives it.
+    pub(super) is_inherited: bool,
+}
+
+/// How a socket was come by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Origin {
+    /// It was bound to a free port.
+    Own,
+    /// Another process listens on the port as well.
+    Shared,
+}
+
+/// Connections that may wait to be accepted. The system's own limit cuts it further.
+pub(super) const BACKLOG: i32 = 4_096;
+/// How long a port is waited for that a draining process holds and does not share.
+const TAKE_OVER_MAX: Duration = Duration::from_secs(30);
+/// How long a port is asked for that a serving process holds: its signal may be on its way.
+const SIGNAL_PATIENCE: Duration = Duration::from_millis(500);
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+
+impl Listeners {
+    /// Takes over the sockets that were passed by `LISTEN_FDS`, and binds what is missing. A port that a
+    /// draining Campanile holds is taken over. Needs a runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::Bind`] when an address is taken or is not ours, [`ServerError::Inherit`] when
+    /// what was passed can't be listened on.
+    pub(super) async fn open(config: &Config) -> Result<Self, ServerError> {
+        let inherited = inherited().map_err(ServerError::Inherit)?;
+        let (mut main, mut metrics) = (None, None);
+        for (name, listener) in inherited {
+            let (what, place) = match name.as_str() {
+                "metrics" => ("metrics", &mut metrics),
+                _ => ("server", &mut main),
+            };
+            let address = listener.local_addr().map_err(ServerError::Inherit)?;
+            if place.is_some() {
+                tracing::warn!(%address, name, "inherited socket not used: there is one already");
+                continue;
+            }
+            tracing::info!(%address, "{what} listens on the inherited socket");
+            *place = Some(listener);
+        }
+        let is_inherited = main.is_some();
+        let (main, origin) = match main {
+            Some(main) => {
+                note_difference(config, &main);
+                (main, Origin::Shared)
+            }
+            None => bind(config).await?,
+        };
+        if metrics.is_none() && !config.metrics.listen.is_empty() {
+            let is_shared = origin == Origin::Shared || config.server.reuse_port;
+            metrics = Some(bind_metrics(&config.metrics.listen, is_shared).await?);
+        }
+        if config.server.reuse_port && !is_inherited {
+            for listener in [Some(&main), metrics.as_ref()].into_iter().flatten() {
+                allow_take_over(listener);
+            }
+        }
+        Ok(Self { main, metrics, is_inherited })
+    }
+}
+
+/// The sockets that `LISTEN_FDS` passes to this process, with the names that `LISTEN_FDNAMES` gives.
+fn inherited() -> io::Result<Vec<(String, TcpListener)>> {
+    let names = env::var_os("LISTEN_FDNAMES").unwrap_or_default();
+    let names = names.to_string_lossy().into_owned();
+    let mut names = names.split(':');
+    let mut passed = ListenFd::from_env();
+    let mut found = Vec::new();
+    for index in 0..passed.len() {
+        let name = names.next().unwrap_or_default().to_owned();
+        let Some(listener) = passed.take_tcp_listener(index)? else { continue };
+        // Whoever made it may have been content with a short queue.
+        SockRef::from(&listener).listen(BACKLOG)?;
+        found.push((name, listener));
+    }
+    Ok(found)
+}
+
+/// Says in the log where an inherited socket is another than the configured one.
+fn note_difference(config: &Config, listener: &TcpListener) {
+    let Ok(inherited) = listener.local_addr() else { return };
+    let server = &config.server;
+    let is_configured = (server.host.as_str(), server.port)
+        .to_socket_addrs()
+        .is_ok_and(|mut addresses| addresses.any(|address| address == inherited));
+    if !is_configured {
+        let (host, port) = (&server.host, server.port);
+        tracing::warn!(%inherited, %host, port, "server.host and server.port are not used");
+    }
+}
+
+async fn bind(config: &Config) -> Result<(TcpListener, Origin), ServerError> {
+    let server = &config.server;
+    let (host, port) = (server.host.as_str(), server.port);
+    let named = |error| ServerError::Bind { address: format!("{host}:{port}"), error };
+    let mut addresses = (host, port).to_socket_addrs().map_err(named)?;
+    let address = addresses.next().ok_or_else(|| {
+        named(io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address"))
+    })?;
+    let in_use = match listen(address, false) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
+        result => return result.map(|listener| (listener, Origin::Own)).map_err(named),
+    };
+    if server.reuse_port
+        && let Ok(listener) = listen(address, true)
+    {
+        tracing::info!(%address, "another process listens on the port as well, until it is stopped");
+        return Ok((listener, Origin::Shared));
+    }
+    match take_over(address, &server.path).await {
+        Some(listener) => Ok((listener, Origin::Shared)),
+        None => Err(named(in_use)),
+    }
+}
+
+/// Takes the port over from a Campanile that drains; nothing if something else holds it.
+async fn take_over(address: SocketAddr, path: &str) -> Option<TcpListener> {
+    let began = Instant::now();
+    let mut is_draining = false;
+    loop {
+        let patience = match ask(address, path).await {
+            Answer::Draining => TAKE_OVER_MAX,
+            // It may be about to drain, or to end.
+            Answer::Serving | Answer::None if is_draining => TAKE_OVER_MAX,
+            Answer::Serving | Answer::None => SIGNAL_PATIENCE,
+            Answer::Other => return None,
+        };
+        if !is_draining && patience == TAKE_OVER_MAX {
+            tracing::info!(%address, "taking the port over from a server that drains");
+            is_draining = true;
+        }
+        // A draining server lets others of the same user listen beside it.
+        let attempts = [is_draining, false].map(|reuse| listen(address, reuse));
+        if let Some(listener) = attempts.into_iter().find_map(Result::ok) {
+            return Some(listener);
+        }
+        if patience < began.elapsed() {
+            return None;
+        }
+        sleep(RETRY_INTERVAL).await;
+    }
+}
+
+async fn bind_metrics(address: &str, is_shared: bool) -> Result<TcpListener, ServerError> {
+    let named = |error| ServerError::Bind { address: address.to_owned(), error };
+    let parsed = address
+        .parse()
+        .map_err(|_| named(io::Error::new(io::ErrorKind::InvalidInput, "not host:port")))?;
+    let began = Instant::now();
+    loop {
+        let error = match listen(parsed, false) {
+            Ok(listener) => return Ok(listener),
+            Err(error) if is_shared && error.kind() == io::ErrorKind::AddrInUse => error,
+            Err(error) => return Err(named(error)),
+        };
+        if let Ok(listener) = listen(parsed, true) {
+            return Ok(listener);
+        }
+        if SIGNAL_PATIENCE < began.elapsed() {
+            return Err(named(error));
+        }
+        sleep(RETRY_INTERVAL).await;
+    }
+}
+
+fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Lets another process of the same user listen on the port as well.
+pub(super) fn allow_take_over(listener: &TcpListener) {
+    // Without it, the other waits until this process has ended.
+    if let Err(error) = SockRef::from(listener).set_reuse_port(true) {
+        tracing::debug!(%error, "the port can't be shared");
+    }
+}
