@@ -1,8 +1,9 @@
-// The chat of `examples/chat` while its Campanile is away.
+// The chat of `examples/chat` while its Campanile is away, and twenty clients of a server that is restarted.
 
 import { after } from 'node:test';
 
 import { annAndBob, openBrowser } from '../lib/chat.mjs';
+import { assertRestart, inBrowser } from '../lib/restart.mjs';
 import { test } from '../lib/stage.mjs';
 
 const browser = await openBrowser();
@@ -27,3 +28,7 @@ test('when the server has restarted, the pages are back, and messages flow again
   await bob.say('I am');
   await ann.sees(ann.message('I am'));
 });
+
+for (const mode of ['plain', 'reuse_port', 'LISTEN_FDS']) {
+  test(`after a restart (${mode}) all clients are back within 2.5 s`, (stage) => assertRestart(stage, mode, inBrowser(browser)));
+}

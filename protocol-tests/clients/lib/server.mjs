@@ -42,9 +42,7 @@ export class Server {
    * `{ app: { subscription_count: true }, connection: { activity_timeout_s: 2 } }`.
    */
   static async start(settings = {}, port = 0) {
-    const { app, ...sections } = settings;
-    const config = toToml({ server: { shutdown_grace_s: 2 }, ...sections }, { ...APP, ...app });
-    return Server.startIn(await folderWith({ 'config.toml': config }), port, ['--config', 'config.toml']);
+    return Server.startIn(await folderWith({ 'config.toml': toToml(settings) }), port, ['--config', 'config.toml']);
   }
 
   /** Starts a server without a configuration file, in a folder with only these files; `{ name: text }`. */
@@ -76,6 +74,11 @@ export class Server {
   /** All that it said, to be shown when a test fails. */
   get log() {
     return `${this.#stdout}${this.#stderr}`;
+  }
+
+  /** Sends it a signal. */
+  signal(name) {
+    this.#child.kill(name);
   }
 
   /** Asks it to end, and resolves with its exit code. */
@@ -143,9 +146,13 @@ async function folderWith(files) {
   return folder;
 }
 
-/** Strings, numbers, booleans and flat arrays of them are written in TOML as in JSON. */
-function toToml(sections, app) {
+/**
+ * The text of a configuration; see `Server.start`. Strings, numbers, booleans and flat arrays of them are written in TOML as
+ * in JSON.
+ */
+export function toToml({ app, ...given }) {
+  const sections = { server: { shutdown_grace_s: 2 }, ...given };
   const lines = (values) => Object.entries(values).map(([key, value]) => `${key} = ${JSON.stringify(value)}`);
   const parts = Object.entries(sections).flatMap(([name, values]) => [`[${name}]`, ...lines(values)]);
-  return [...parts, '[[apps]]', ...lines(app), ''].join('\n');
+  return [...parts, '[[apps]]', ...lines({ ...APP, ...app }), ''].join('\n');
 }

@@ -24,7 +24,7 @@ export function test(promise, body) {
   });
 }
 
-class Stage {
+export class Stage {
   #servers = [];
   #clients = [];
   #others = [];

@@ -52,9 +52,10 @@ export const nginx = {
     unprefixing: { [SNIPPET]: { 'proxy_pass http://campanile;': 'proxy_pass http://campanile/;' } },
   },
 
-  /** Starts it before `server`: at a host of its own, or beside an application, under /ws/. */
-  start(server, { change = 'none', isBeside = false } = {}) {
+  /** Starts it before a server or several: at a host of its own, or beside an application, under /ws/. */
+  start(servers, { change = 'none', isBeside = false } = {}) {
     const changes = this.changes[change];
+    const upstream = [servers].flat().map(({ port }) => `server 127.0.0.1:${port};`).join(' ');
     return Proxy.start(BINARY, 'SIGTERM', ({ folder, port, tlsPort, certificate }) => {
       const site = isBeside
         ? `server {\nlisten 127.0.0.1:${port};\n${documented('nginx', PATH)}}\n`
@@ -68,7 +69,7 @@ export const nginx = {
         args: ['-p', folder, '-c', 'nginx.conf', '-e', 'stderr'],
         files: {
           'nginx.conf': main(documented('nginx', LIMITS)),
-          'conf.d/campanile.conf': documented('nginx', UPSTREAM, { '127.0.0.1:8080': `127.0.0.1:${server.port}` }),
+          'conf.d/campanile.conf': documented('nginx', UPSTREAM, { 'server 127.0.0.1:8080;': upstream }),
           'snippets/campanile.conf': changed(documented('nginx', SNIPPET), changes[SNIPPET] ?? {}),
           'sites-enabled/site': site,
         },
