@@ -46,7 +46,7 @@ pub(super) struct MetricsTask {
 }
 
 /// How long another node has to say that it drains too, before this one counts on it.
-const CLUSTER_SETTLE: Duration = Duration::from_millis(250);
+const CLUSTER_SETTLE: Duration = Duration::from_millis(150);
 /// How long it may take to find out whether another process listens on the port.
 const SEARCH_MAX: Duration = Duration::from_millis(500);
 /// How often it is looked whether others still serve.
