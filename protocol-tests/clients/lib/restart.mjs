@@ -10,7 +10,7 @@ import { APP, Server } from './server.mjs';
 import { until } from './waiting.mjs';
 
 const CLIENTS = 20;
-const PAGES = 4;
+const PAGES = 2;
 const CHANNEL = 'restart';
 
 /** Until then all clients are to be back. */
@@ -77,7 +77,7 @@ export async function inNode(stage, port) {
 }
 
 /**
- * Twenty pusher-js clients in four pages of a browser. Each page has a process of its own: beyond sixteen pending WebSockets
+ * Twenty pusher-js clients in two pages of a browser. Each page has a process of its own: beyond sixteen pending WebSockets
  * of one process, Chromium itself delays each by one to five seconds.
  */
 export function inBrowser(browser) {

@@ -48,7 +48,7 @@ impl Stage {
                 app.client_events_per_second = 0;
                 let events = WebhookEvent::ALL.to_vec();
                 app.webhooks = vec![WebhookConfig { url, events, ..WebhookConfig::default() }];
-                let server = Server::build(&config).expect("a free port");
+                let server = Server::build(&config).await.expect("a free port");
                 address.send(server.address().expect("it is bound")).expect("somebody waits");
                 let _ends_with_the_process = server.run(std::future::pending()).await;
             });
