@@ -267,6 +267,25 @@ async fn user_info_is_readable_by_every_parser() {
     c.join_with(R, &nested(64)).await;
 }
 
+/// What is verified is what was signed, byte for byte: a signature over the repaired text is another one. Node signs half of
+/// a character as U+FFFD, and the browser then sends it as an escape.
+#[tokio::test]
+async fn a_signature_is_over_the_text_as_it_was_signed() {
+    let server = Settings::new().start().await;
+    let mut client = server.client().await;
+    let escaped = r#"{"user_id":"\ud800"}"#;
+    let auth = client.auth(R, Some(&escaped.replace("d800", "fffd")));
+    let data = json!({ "channel": R, "auth": auth, "channel_data": escaped });
+    client.command("pusher:subscribe", data).await;
+    client.refusal(R).await;
+    let signed = "{\"user_id\":\"\u{fffd}\"}";
+    let auth = client.auth(R, Some(signed));
+    let data = json!({ "channel": R, "auth": auth, "channel_data": signed }).to_string();
+    let data = data.replace('\u{fffd}', r"\ud800");
+    client.text(format!(r#"{{"event":"pusher:subscribe","data":{data}}}"#)).await;
+    assert_roster(&client.joined(R).await, &["\u{fffd}"]);
+}
+
 #[tokio::test]
 async fn p13_a_user_id_of_129_characters_is_refused_and_of_128_is_not() {
     refuses_member(&json!({ "user_id": "u".repeat(129) }).to_string()).await;
