@@ -128,9 +128,9 @@ impl Channel {
         was_last.then(|| event::member_removed(name, user_id))
     }
 
-    pub(super) fn acknowledgement(&self, name: &ChannelName) -> Frame {
-        match &self.roster {
-            Some(roster) => event::presence_succeeded(name, roster.members()),
+    pub(super) fn acknowledgement(&mut self, name: &ChannelName) -> Frame {
+        match &mut self.roster {
+            Some(roster) => roster.acknowledgement(name),
             None => event::subscription_succeeded(name),
         }
     }

@@ -1,11 +1,15 @@
 //! A presence channel's members: users, each with one connection or more.
 
-use crate::protocol::{Member, SubscriptionRefusal};
+use crate::protocol::{ChannelName, Frame, Member, SubscriptionRefusal, event};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The members of a presence channel on this node.
 #[derive(Debug, Default)]
-pub(super) struct Roster(BTreeMap<Arc<str>, Present>);
+pub(super) struct Roster {
+    members: BTreeMap<Arc<str>, Present>,
+    /// What a new subscriber gets, until the members change: encoded once for all who join.
+    acknowledgement: Option<Frame>,
+}
 
 #[derive(Debug)]
 struct Present {
@@ -25,32 +29,46 @@ impl Roster {
         member: &Member,
         max: usize,
     ) -> Result<bool, SubscriptionRefusal> {
-        if let Some(present) = self.0.get_mut(&member.user_id) {
+        if let Some(present) = self.members.get_mut(&member.user_id) {
             present.connections += 1;
             return Ok(false);
         }
-        if max <= self.0.len() {
+        if max <= self.members.len() {
             return Err(SubscriptionRefusal::RosterFull { max });
         }
         let present = Present { user_info: Arc::clone(&member.user_info), connections: 1 };
-        self.0.insert(Arc::clone(&member.user_id), present);
+        self.members.insert(Arc::clone(&member.user_id), present);
+        self.acknowledgement = None;
         Ok(true)
     }
 
     /// Takes a connection of `user_id` away. True if it was the user's last.
     pub(super) fn leave(&mut self, user_id: &str) -> bool {
-        let Some(present) = self.0.get_mut(user_id) else { return false };
+        let Some(present) = self.members.get_mut(user_id) else { return false };
         present.connections -= 1;
-        present.connections == 0 && self.0.remove(user_id).is_some()
+        if 0 < present.connections {
+            return false;
+        }
+        self.acknowledgement = None;
+        self.members.remove(user_id).is_some()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.members.len()
+    }
+
+    /// `subscription_succeeded` of the channel, whose roster this is.
+    pub(super) fn acknowledgement(&mut self, channel: &ChannelName) -> Frame {
+        if let Some(kept) = &self.acknowledgement {
+            return kept.clone();
+        }
+        let frame = event::presence_succeeded(channel, self.members());
+        self.acknowledgement.insert(frame).clone()
     }
 
     /// Ids and infos, in the order of the ids.
     pub(super) fn members(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> + Clone {
-        self.0.iter().map(|(user_id, present)| (user_id, &present.user_info))
+        self.members.iter().map(|(user_id, present)| (user_id, &present.user_info))
     }
 }
 
@@ -82,5 +100,28 @@ mod tests {
         let full = SubscriptionRefusal::RosterFull { max: 2 };
         assert_eq!(roster.join(&member("3", ""), 2), Err(full));
         assert_eq!(roster.join(&member("1", ""), 2), Ok(false));
+    }
+
+    #[test]
+    fn the_acknowledgement_is_encoded_once_until_the_members_change() {
+        let channel = ChannelName::parse("presence-r", 200).unwrap();
+        let mut roster = Roster::default();
+        let mut encoded = |change: &dyn Fn(&mut Roster)| {
+            let before = roster.acknowledgement(&channel);
+            change(&mut roster);
+            let after = roster.acknowledgement(&channel);
+            assert_eq!(
+                before.bytes() == after.bytes(),
+                std::ptr::eq(before.bytes(), after.bytes())
+            );
+            !std::ptr::eq(before.bytes(), after.bytes())
+        };
+        assert!(encoded(&|roster| assert_eq!(roster.join(&member("1", "{}"), 2), Ok(true))));
+        assert!(!encoded(&|roster| assert_eq!(roster.join(&member("1", "{}"), 2), Ok(false))));
+        assert!(!encoded(&|roster| assert!(!roster.leave("1"))));
+        assert!(encoded(&|roster| assert_eq!(roster.join(&member("2", "{}"), 2), Ok(true))));
+        assert!(!encoded(&|roster| assert!(roster.join(&member("3", "{}"), 2).is_err())));
+        assert!(encoded(&|roster| assert!(roster.leave("1"))));
+        assert!(!encoded(&|roster| assert!(!roster.leave("1"))));
     }
 }
