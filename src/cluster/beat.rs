@@ -36,6 +36,9 @@ pub(super) struct Membership {
     is_open: bool,
     /// The other processes, as far as was heard.
     known: Vec<String>,
+    /// The processes that have a lease, this one among them. Whoever can only publish on the bus
+    /// gets none.
+    leased: Vec<u32>,
     /// Names that this node had, and under which it may have said something that nobody knows of.
     former: Vec<String>,
     retry_after: Duration,
@@ -73,6 +76,10 @@ const KNOWING_WINDOW: Duration = Duration::from_millis(1_500);
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_millis(400);
 
+/// Most processes that are believed to be there because they say so. Redis says once a second which
+/// ones are.
+const KNOWN_MAX: usize = 1_024;
+
 /// What a beat was answered.
 struct Reply {
     is_lapsed: bool,
@@ -100,6 +107,7 @@ impl Membership {
             generation: None,
             is_open: false,
             known: Vec::new(),
+            leased: Vec::new(),
             former: Vec::new(),
             retry_after: RETRY_FIRST,
         }
@@ -118,9 +126,15 @@ impl Membership {
     /// Learns of a process by its node.
     pub(super) fn hear_of(&mut self, node: &str) {
         let process = node.split('.').next().unwrap_or_default();
-        if process != self.process && !self.known.iter().any(|known| known == process) {
+        let is_new = process != self.process && !self.known.iter().any(|known| known == process);
+        if is_new && self.known.len() < KNOWN_MAX {
             self.known.push(process.to_owned());
         }
+    }
+
+    /// Whether a process is one of the nodes, as Redis says.
+    pub(super) fn has_lease(&self, process: u32) -> bool {
+        self.leased.contains(&process)
     }
 
     pub(super) fn call(&self, shared: &Shared, phase: &str) -> Call {
@@ -307,6 +321,8 @@ impl Manager {
         }
         if matches!(self.membership.stage, Stage::Waiting | Stage::Joined) {
             let process = |node: &String| node.split('.').next().unwrap_or_default().to_owned();
+            let number = |node: &String| u32::from_str_radix(&process(node), 16).ok();
+            self.membership.leased = reply.alive.iter().filter_map(number).collect();
             self.membership.known = reply.alive.iter().map(process).collect();
             let own = self.membership.process.clone();
             self.membership.known.retain(|known| *known != own);

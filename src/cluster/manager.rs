@@ -6,7 +6,7 @@
 
 use super::{
     beat::Membership,
-    envelope::{Message, Notice},
+    envelope::{EnvelopeId, Message, Notice},
     link::{Connection, Endpoint, Push, Pushes},
     names::{Subject, TopicName},
     seen::Seen,
@@ -234,9 +234,14 @@ impl Manager {
             return self.shared.metrics.foreign("a message");
         };
         let is_known = match &message {
-            Message::Event { envelope, .. } => {
+            Message::Event { sequence, envelope } => {
+                let Some(topic) = self.topics.get(&name).filter(|topic| topic.is_for(envelope))
+                else {
+                    return self.shared.metrics.foreign("an event for another channel");
+                };
+                let is_ours = topic.expects(*sequence) && self.is_a_nodes(envelope.id);
                 // A client of a Redis Cluster may have sent it twice without knowing.
-                let is_known = self.seen.note(envelope.id, now);
+                let is_known = self.seen.note(envelope.id, is_ours, now);
                 self.shared.metrics.received(is_known);
                 is_known
             }
@@ -248,6 +253,11 @@ impl Manager {
         }
         self.carry_out(&name, effects, now);
         self.touch(&name);
+    }
+
+    /// Whether an envelope may be one of a node's, as far as can be told by its id.
+    fn is_a_nodes(&self, id: EnvelopeId) -> bool {
+        self.membership.has_lease(id.process()) && !self.shared.has_yet_to_send(id)
     }
 
     fn on_notice(&mut self, bytes: &[u8], now: Instant) {

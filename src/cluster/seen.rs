@@ -33,15 +33,19 @@ impl EnvelopeId {
         u32::try_from(self.0 >> Self::COUNTER_BITS).expect("24 bits are left")
     }
 
-    fn number(self) -> u64 {
+    pub(super) fn number(self) -> u64 {
         self.0 & ((1 << Self::COUNTER_BITS) - 1)
     }
 }
 
 impl Seen {
-    /// Notes an envelope. True if it came before.
-    pub(super) fn note(&mut self, id: EnvelopeId, now: Instant) -> bool {
+    /// Whether an envelope came before. It is noted if it `is_ours`: others could fill the memory
+    /// with processes that do not exist, or take the numbers of what a node is going to send.
+    pub(super) fn note(&mut self, id: EnvelopeId, is_ours: bool, now: Instant) -> bool {
         let number = id.number();
+        if !is_ours {
+            return self.0.get(&id.process()).is_some_and(|window| window.has(number));
+        }
         let window = self.0.entry(id.process()).or_insert_with(|| Window {
             highest: number,
             bits: vec![0; usize::try_from(WINDOW / 64).expect("a small number")].into(),
@@ -76,14 +80,24 @@ impl Window {
         self.set(number, true)
     }
 
+    fn has(&self, number: u64) -> bool {
+        let (word, bit) = Self::place(number);
+        self.highest < number + WINDOW && number <= self.highest && self.bits[word] & bit != 0
+    }
+
     /// Sets the bit of a number, and says what it was.
     fn set(&mut self, number: u64, value: bool) -> bool {
-        let place = number % WINDOW;
-        let word = &mut self.bits[usize::try_from(place / 64).expect("a place of the window")];
-        let bit = 1 << (place % 64);
+        let (word, bit) = Self::place(number);
+        let word = &mut self.bits[word];
         let was = *word & bit != 0;
         *word = if value { *word | bit } else { *word & !bit };
         was
+    }
+
+    /// The word and the bit of a number.
+    fn place(number: u64) -> (usize, u64) {
+        let place = number % WINDOW;
+        (usize::try_from(place / 64).expect("a place of the window"), 1 << (place % 64))
     }
 }
 
@@ -99,23 +113,39 @@ mod tests {
     fn what_comes_twice_is_known_the_second_time() {
         let (mut seen, now) = (Seen::default(), Instant::now());
         for number in [5, 9, 7, WINDOW + 3] {
-            assert!(!seen.note(id(1, number), now), "{number}");
-            assert!(seen.note(id(1, number), now), "{number} again");
+            assert!(!seen.note(id(1, number), true, now), "{number}");
+            assert!(seen.note(id(1, number), true, now), "{number} again");
         }
-        assert!(seen.note(id(1, 9), now), "still within the window");
-        assert!(!seen.note(id(2, 9), now), "another process");
-        assert!(!seen.note(id(1, WINDOW + 2), now), "passed over");
-        assert!(!seen.note(id(1, 9 * WINDOW), now), "far ahead");
-        assert!(!seen.note(id(1, 9 * WINDOW - 1), now), "nothing is left of before");
+        assert!(seen.note(id(1, 9), true, now), "still within the window");
+        assert!(!seen.note(id(2, 9), true, now), "another process");
+        assert!(!seen.note(id(1, WINDOW + 2), true, now), "passed over");
+        assert!(!seen.note(id(1, 9 * WINDOW), true, now), "far ahead");
+        assert!(!seen.note(id(1, 9 * WINDOW - 1), true, now), "nothing is left of before");
     }
 
     #[test]
     fn processes_that_are_gone_are_forgotten() {
         let (mut seen, now) = (Seen::default(), Instant::now());
-        seen.note(id(1, 1), now);
+        seen.note(id(1, 1), true, now);
         seen.tidy(now + FORGET_AFTER / 2);
         assert_eq!(seen.0.len(), 1);
         seen.tidy(now + FORGET_AFTER);
         assert!(seen.0.is_empty());
+    }
+
+    #[test]
+    fn what_others_send_enters_no_window_and_moves_none() {
+        let (mut seen, now) = (Seen::default(), Instant::now());
+        for process in 0..100_000 {
+            assert!(!seen.note(id(process, 1), false, now));
+        }
+        assert!(seen.0.is_empty(), "no memory for processes that do not exist");
+        assert!(!seen.note(id(1, 7), true, now));
+        for number in [8, 9, 7 + WINDOW, 9 * WINDOW] {
+            assert!(!seen.note(id(1, number), false, now));
+        }
+        assert!(seen.note(id(1, 7), false, now), "what came before is known whoever sends it");
+        assert!(!seen.note(id(1, 8), true, now), "a number that others have used is still free");
+        assert!(seen.note(id(1, 7), true, now), "the window is where it was");
     }
 }

@@ -132,6 +132,11 @@ impl Shared {
         EnvelopeId(u64::from(self.process) << EnvelopeId::COUNTER_BITS | number)
     }
 
+    /// Whether a name would be this process's, but was not given out yet.
+    pub(super) fn has_yet_to_send(&self, id: EnvelopeId) -> bool {
+        id.process() == self.process && self.envelopes.load(Ordering::Relaxed) <= id.number()
+    }
+
     /// Why the node is not joined, or nothing if it is.
     pub(super) fn away_because(&self) -> Option<&'static str> {
         match &*self.standing.borrow() {

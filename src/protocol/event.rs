@@ -240,6 +240,21 @@ fn event_text(name: &str, channel: &ChannelName, data: &EventData<'_>, tail: &st
     text
 }
 
+/// Whether `text` is an event of an application or of a client, as written here, on `channel`.
+#[must_use]
+pub fn is_on_channel(text: &str, channel: &ChannelName) -> bool {
+    let Some(name) = text.strip_prefix(r#"{"event":""#) else { return false };
+    let mut is_escaped = false;
+    let end = name.bytes().position(|byte| {
+        let ends = byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        ends
+    });
+    end.and_then(|end| name[end..].strip_prefix(r#"","channel":""#))
+        .and_then(|rest| rest.strip_prefix(channel.as_str()))
+        .is_some_and(|rest| rest.starts_with('"'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,6 +315,23 @@ mod tests {
         let text = std::str::from_utf8(&frame.bytes()[2..]).unwrap();
         let expected = r#"{"event":"App\\Events\\X","channel":"c","data":"{\"url\":\"http:\/\/x\",\"e\":\"\u00e9\"}"}"#;
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn an_event_is_known_to_be_on_its_channel() {
+        let data = EventData::new(r#""1""#);
+        for name in ["e", "", r"App\Events\X", r#"a","channel":"other"#, r#"\"#, r#"q""#] {
+            let frame = published(name, &channel("c"), &data, Instant::now());
+            assert!(is_on_channel(frame.text_of().unwrap(), &channel("c")), "{name}");
+            for other in ["cc", "d", "other"] {
+                assert!(!is_on_channel(frame.text_of().unwrap(), &channel(other)), "{name}");
+            }
+        }
+        for text in
+            ["", "{}", r#"{"event":"e"#, r#"{"event":"e","channel":"c"#, r#"{"channel":"c"}"#]
+        {
+            assert!(!is_on_channel(text, &channel("c")), "{text}");
+        }
     }
 
     #[test]

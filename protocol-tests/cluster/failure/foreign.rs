@@ -43,6 +43,62 @@ async fn foreign_messages_are_counted_logged_once_and_ignored() {
     }
 }
 
+/// The numbers of the nodes' next events are used by others before them, and those of processes that do not exist.
+#[tokio::test]
+async fn envelopes_of_others_do_not_pass_for_those_of_nodes() {
+    const EVENTS: usize = 20;
+    let group = Group::of(2).await;
+    let (a, b) = (Listener::of(&group.nodes[0]).await, Listener::of(&group.nodes[1]).await);
+    for listener in [&a, &b] {
+        listener.subscribe(C).await;
+    }
+    let mut redis = group.redis.client().await;
+    let topics = redis.command(&["PUBSUB", "CHANNELS", "*"]).await.texts();
+    let topic = topics.iter().find(|topic| topic.ends_with(&format!(":{C}}}"))).expect("a bus");
+    let leases = redis.command(&["KEYS", "*leases*"]).await.texts();
+    let nodes = redis.command(&["ZRANGE", &leases[0], "0", "-1"]).await.texts();
+    let processes: Vec<u64> = nodes
+        .iter()
+        .map(|node| u64::from_str_radix(node.split('.').next().unwrap_or_default(), 16))
+        .collect::<Result<_, _>>()
+        .expect("nodes are named after their process");
+    assert_eq!(processes.len(), 2);
+    for process in processes.iter().copied().chain(0..50) {
+        for number in 0..EVENTS as u64 * 2 {
+            let message = envelope(process << 40 | number, C);
+            redis.command(&[b"PUBLISH".as_slice(), topic.as_bytes(), &message]).await;
+        }
+    }
+    // An event for one channel on the bus of another is nobody's.
+    let elsewhere = envelope(1 << 40, "another-channel");
+    redis.command(&[b"PUBLISH".as_slice(), topic.as_bytes(), &elsewhere]).await;
+    let expected: Vec<String> = (0..EVENTS).map(|number| number.to_string()).collect();
+    for number in &expected {
+        group.nodes[number.len() % 2].publish(C, "marker", number).await;
+    }
+    for listener in [&a, &b] {
+        listener.hears("marker", C, EVENTS, HEALED).await;
+        assert_eq!(listener.data("marker", C), expected, "all of them, each once");
+        assert_eq!(listener.count("forged", "another-channel"), 0);
+        assert_eq!(listener.closed(), None);
+    }
+    for node in &group.nodes {
+        assert!(1.0 <= metrics(node.address).await.sum("campanile_broker_foreign_total"));
+    }
+}
+
+/// An event as nodes publish it, which nobody has counted.
+fn envelope(id: u64, channel: &str) -> Vec<u8> {
+    let text = format!(r#"{{"event":"forged","channel":"{channel}","data":"1"}}"#);
+    let length = u8::try_from(text.len()).expect("it is short");
+    let mut bytes = b"E 0 \x01\x00".to_vec();
+    bytes.extend(id.to_be_bytes());
+    bytes.extend([0; 16]);
+    bytes.extend([0x81, length]);
+    bytes.extend(text.as_bytes());
+    bytes
+}
+
 /// Every key is replaced by one of another type, one after the other.
 #[tokio::test]
 async fn keys_of_a_wrong_type_do_not_bring_nodes_down() {

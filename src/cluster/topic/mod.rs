@@ -13,10 +13,14 @@ mod values;
 pub(super) use values::{Assertion, Effect, Joining, Step, Synced, Waiter};
 
 use super::{
-    envelope::Message,
+    envelope::{Envelope, Message},
     names::{Subject, TopicName},
 };
-use crate::{config::AppConfig, hub::ConnectionRef, protocol::ChannelName};
+use crate::{
+    config::AppConfig,
+    hub::ConnectionRef,
+    protocol::{ChannelName, event},
+};
 use replica::Replica;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -128,6 +132,20 @@ impl Topic {
     /// Whether messages of the topic are listened to.
     pub(in crate::cluster) fn is_heard(&self) -> bool {
         self.name.subject != Subject::Connections
+    }
+
+    /// Whether an event is for the channel on whose bus it came.
+    pub(in crate::cluster) fn is_for(&self, envelope: &Envelope) -> bool {
+        self.channel().is_some_and(|channel| {
+            envelope.frame.text_of().is_some_and(|text| event::is_on_channel(text, channel))
+        })
+    }
+
+    /// Whether an event may have this sequence, as Redis counts them: the next one, or while they
+    /// are still to be read, a later one.
+    pub(in crate::cluster) fn expects(&self, sequence: u64) -> bool {
+        let later = sequence.checked_sub(self.reached());
+        if self.is_current { later == Some(1) } else { later.is_some_and(|later| 0 < later) }
     }
 
     fn channel(&self) -> Option<&ChannelName> {
