@@ -13,7 +13,9 @@ pub struct TokenBucket {
 /// The rate of a [`TokenBucket`]; kept apart, since all buckets of an app share it.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
-    per_second: u32,
+    /// How many events each `period` refills; 0 means no limit.
+    events: u32,
+    period: Duration,
     burst: u32,
 }
 
@@ -21,7 +23,13 @@ impl Rate {
     /// So many events per second; 0 means no limit.
     #[must_use]
     pub fn per_second(per_second: u32) -> Self {
-        Self { per_second, burst: per_second }
+        Self { events: per_second, period: Duration::from_secs(1), burst: per_second }
+    }
+
+    /// So many events per minute; 0 means no limit.
+    #[must_use]
+    pub fn per_minute(per_minute: u32) -> Self {
+        Self { events: per_minute, period: Duration::from_secs(60), burst: per_minute }
     }
 
     /// Lets so many events happen at once.
@@ -39,12 +47,12 @@ impl Rate {
     /// Whether there is no limit.
     #[must_use]
     pub fn is_unlimited(self) -> bool {
-        self.per_second == 0
+        self.events == 0
     }
 
     /// What so many events take out of the bucket, as time to refill it.
     fn cost(self, events: u32) -> Duration {
-        Duration::from_secs(events.into()) / self.per_second
+        self.period.saturating_mul(events) / self.events
     }
 }
 
@@ -67,18 +75,47 @@ impl TokenBucket {
     ///
     /// How long until there is one.
     pub fn take(&mut self, rate: Rate, now: Instant) -> Result<(), Duration> {
-        if rate.is_unlimited() {
-            return Ok(());
-        }
-        let full_at = self.full_at.max(now) + rate.cost(1);
-        // Ten costs of a tenth of a second make just a second; of a third, a little less.
-        let over = full_at.saturating_duration_since(now + rate.cost(rate.burst));
-        if over.is_zero() {
-            self.full_at = full_at;
-            Ok(())
-        } else {
+        self.take_many(1, rate, now)
+    }
+
+    /// Takes so many tokens, or none.
+    ///
+    /// # Errors
+    ///
+    /// How long until there are as many.
+    pub fn take_many(&mut self, tokens: u32, rate: Rate, now: Instant) -> Result<(), Duration> {
+        let before = self.full_at;
+        self.spend(tokens, rate, now);
+        self.debt(rate, now).map_or(Ok(()), |over| {
+            self.full_at = before;
             Err(over)
+        })
+    }
+
+    /// Takes so many tokens whether they are there or not. What is missing is a debt.
+    pub fn spend(&mut self, tokens: u32, rate: Rate, now: Instant) {
+        if !rate.is_unlimited() {
+            self.full_at = self.full_at.max(now) + rate.cost(tokens);
         }
+    }
+
+    /// Gives tokens back that were taken.
+    pub fn give_back(&mut self, tokens: u32, rate: Rate, now: Instant) {
+        if !rate.is_unlimited() {
+            // A bucket that is full already stays as it is.
+            self.full_at = self.full_at.checked_sub(rate.cost(tokens)).unwrap_or(now);
+        }
+    }
+
+    /// How long until a debt is settled; nothing if there is none.
+    #[must_use]
+    pub fn debt(&self, rate: Rate, now: Instant) -> Option<Duration> {
+        if rate.is_unlimited() {
+            return None;
+        }
+        // Ten costs of a tenth of a second make just a second; of a third, a little less.
+        let over = self.full_at.saturating_duration_since(now + rate.cost(rate.burst));
+        (!over.is_zero()).then_some(over)
     }
 }
 
@@ -108,5 +145,32 @@ mod tests {
         let now = Instant::now();
         let mut bucket = TokenBucket::full(now);
         assert!((0..10_000).all(|_| bucket.take(Rate::per_second(0), now).is_ok()));
+    }
+
+    #[test]
+    fn what_is_spent_beyond_the_burst_is_a_debt_that_time_settles() {
+        let start = Instant::now();
+        let rate = Rate::per_second(10);
+        let mut bucket = TokenBucket::full(start);
+        bucket.spend(10, rate, start);
+        assert_eq!(bucket.debt(rate, start), None);
+        bucket.spend(20, rate, start);
+        assert_eq!(bucket.debt(rate, start), Some(Duration::from_secs(2)));
+        assert!(bucket.take(rate, start).is_err());
+        bucket.give_back(10, rate, start);
+        assert_eq!(bucket.debt(rate, start), Some(Duration::from_secs(1)));
+        assert_eq!(bucket.debt(rate, start + Duration::from_secs(1)), None);
+    }
+
+    #[test]
+    fn many_tokens_are_taken_together_or_not_at_all() {
+        let start = Instant::now();
+        let rate = Rate::per_minute(6).with_burst(99);
+        let mut bucket = TokenBucket::full(start);
+        assert!((0..9).all(|_| bucket.take_many(10, rate, start).is_ok()));
+        assert_eq!(bucket.take_many(10, rate, start), Err(Duration::from_secs(10)));
+        assert!((0..9).all(|_| bucket.take(rate, start).is_ok()), "nine are left");
+        assert!(bucket.take(rate, start).is_err());
+        assert!(bucket.take(rate, start + Duration::from_secs(10)).is_ok());
     }
 }

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
 use crate::arena::{A_WHILE, Arena};
-use crate::harness::{Call, Client, Frame, Http, Server, Settings, eventually, frames};
+use crate::harness::{Call, Client, Frame, Http, Server, Settings, eventually, frames, within};
 
 /// Connections of one flood.
 const ATTACKERS: usize = 12;
@@ -52,6 +53,106 @@ async fn pings_without_end_are_answered_at_the_cost_of_who_sends_them() {
         format!("{ATTACKERS} sent {sent} KiB of pings, half of them read {answered} KiB of answers")
     };
     arena.attacked_by("ping floods", attack).await;
+}
+
+/// What takes no message to be work: all of it counts as messages.
+#[tokio::test]
+async fn control_frames_and_fragments_without_end_close_who_sends_them() {
+    let arena = Arena::open(Settings::new()).await;
+    let attack = async |server: &Server| {
+        let control = |opcode: u8, payload: &[u8]| frames::masked(frames::FIN | opcode, payload);
+        let fragment = frames::masked(frames::CONTINUATION, b"");
+        let floods = [
+            ("empty pings", control(frames::PING, b"")),
+            ("pings of 125 bytes", control(frames::PING, &[b'p'; 125])),
+            ("empty pongs", control(frames::PONG, b"")),
+            ("pings of Pusher", frames::text(r#"{"event":"pusher:ping"}"#)),
+            ("empty fragments", fragment.clone()),
+            ("fragments and pings", [fragment, control(frames::PING, b"")].concat()),
+        ];
+        let mut attackers = JoinSet::new();
+        for (what, batch) in floods {
+            let mut client = server.client().await;
+            if what.contains("fragments") {
+                client.bytes(frames::masked(frames::TEXT, b"{")).await;
+            }
+            attackers.spawn(pour_until_closed(client, batch.repeat(100), what));
+        }
+        let sent: usize = attackers.join_all().await.into_iter().sum();
+        format!("6 floods closed with 4100 after {} KiB", sent / 1_024)
+    };
+    arena.attacked_by("floods of control frames", attack).await;
+}
+
+/// Each segment may cost a read of its own. Those who make more than the limit of messages lets are closed; who is
+/// slower than the server reads several at once.
+#[tokio::test]
+async fn segments_of_one_byte_cost_who_sends_them() {
+    let arena = Arena::open(Settings::new()).await;
+    let attack = async |server: &Server| {
+        let mut attackers = JoinSet::new();
+        for _ in 0..4 {
+            attackers.spawn(drip(server.client().await));
+        }
+        let all = attackers.join_all().await;
+        let sent: usize = all.iter().map(|(sent, _)| sent).sum();
+        let closed = all.iter().filter(|(_, code)| *code == Some(4100)).count();
+        assert!(all.iter().all(|(_, code)| matches!(code, None | Some(4100))), "{all:?}");
+        format!("4 sent {sent} segments, {closed} of them were closed with 4100")
+    };
+    arena.attacked_by("segments of one byte", attack).await;
+}
+
+/// Sends one byte at a time for [`A_WHILE`]; gives how many, and the code if the server closed.
+async fn drip(client: Client) -> (usize, Option<u16>) {
+    let (stream, received) = client.into_parts();
+    stream.set_nodelay(true).expect("a socket takes that");
+    let (reader, mut writer) = stream.into_split();
+    let closed = tokio::spawn(close_of(reader, received));
+    let message = frames::text(format!("{:60000}", r#"{"event":"pusher:ping"}"#));
+    let (began, mut sent) = (Instant::now(), 0);
+    for byte in message.iter().cycle() {
+        let is_over = A_WHILE < began.elapsed() || closed.is_finished();
+        if is_over || writer.write_all(&[*byte]).await.is_err() {
+            break;
+        }
+        sent += 1;
+        tokio::task::yield_now().await;
+    }
+    drop(writer);
+    (sent, closed.await.expect("it reads").map(|(code, _)| code))
+}
+
+/// Sends `batch` again and again until the server closes, which must be with 4100; gives how many bytes were sent.
+async fn pour_until_closed(client: Client, batch: Vec<u8>, what: &str) -> usize {
+    let (stream, received) = client.into_parts();
+    let (reader, mut writer) = stream.into_split();
+    let closed = tokio::spawn(close_of(reader, received));
+    let mut sent = 0;
+    while !closed.is_finished() && writer.write_all(&batch).await.is_ok() {
+        sent += batch.len();
+    }
+    let closed = closed.await.expect("it reads");
+    assert_eq!(closed, Some((4100, "Too many messages".to_owned())), "{what}");
+    sent
+}
+
+/// Reads until the close frame, and gives its code and reason.
+async fn close_of(mut reader: OwnedReadHalf, received: Vec<u8>) -> Option<(u16, String)> {
+    let mut received = received;
+    let reading = async {
+        loop {
+            match frames::take(&mut received) {
+                Some(Frame::Close(code, reason)) => return Some((code, reason)),
+                Some(_) => continue,
+                None => {}
+            }
+            if !reader.read_buf(&mut received).await.is_ok_and(|len| 0 < len) {
+                return None;
+            }
+        }
+    };
+    within("the close frame", reading).await
 }
 
 #[tokio::test]

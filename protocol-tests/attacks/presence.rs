@@ -1,9 +1,12 @@
 //! Presence channels, whose members are told of each other: what one does costs all of them.
 
+use std::time::Instant;
+
 use serde_json::json;
+use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
-use crate::arena::Arena;
+use crate::arena::{A_WHILE, Arena};
 use crate::floods::{only_the_witness_is_left, pour, sum};
 use crate::harness::{Client, Frame, Server, Settings, frames, inner};
 
@@ -74,12 +77,7 @@ async fn watch(member: &mut Client) -> String {
 async fn a_full_room_with_big_infos_is_bounded() {
     let arena = Arena::open(Settings::new()).await;
     let attack = async |server: &Server| {
-        let mut members = Vec::new();
-        for at in 0..MEMBERS_MAX {
-            let mut client = server.client().await;
-            client.ask_with(ROOM, &member_of(at, INFO_MAX)).await;
-            members.push(client);
-        }
+        let members = full_room(server).await;
         let mut late = server.client().await;
         late.ask_with(ROOM, &member_of(MEMBERS_MAX, INFO_MAX)).await;
         let refusal = late.refusal(ROOM).await;
@@ -96,6 +94,158 @@ async fn a_full_room_with_big_infos_is_bounded() {
         )
     };
     arena.attacked_by("presence floods", attack).await;
+}
+
+/// Members and subscriptions of one connection, where both are few so that less has to be read.
+const FEW_MEMBERS: usize = 20;
+const FEW_CHANNELS: usize = 100;
+
+/// How many subscriptions a second one connection may begin for good.
+const JOINS_PER_SECOND: u64 = 10;
+
+#[tokio::test]
+async fn one_member_that_comes_and_goes_is_told_to_the_others_at_a_bounded_rate() {
+    let arena = Arena::open(Settings::new().connection("max_channels", FEW_CHANNELS)).await;
+    let attack = async |server: &Server| {
+        let mut attacker = server.client().await;
+        attacker.ask_with(ROOM, &member_of(FEW_MEMBERS, INFO_MAX)).await;
+        let batch = toggling(&attacker, &member_of(FEW_MEMBERS, INFO_MAX));
+        let mut members = JoinSet::new();
+        for at in 0..FEW_MEMBERS {
+            let mut member = server.client().await;
+            member.ask_with(ROOM, &member_of(at, INFO_MAX)).await;
+            members.spawn(async move { told_of(&mut member, FEW_MEMBERS).await });
+        }
+        let began = Instant::now();
+        // As much as the limit of messages lets pass, until it is closed.
+        let (sent, _) = pour(attacker, batch.repeat(10), true).await;
+        server.publish(ROOM, "last", "1").await;
+        let told = members.join_all().await;
+        let joins = FEW_CHANNELS as u64 + 1 + JOINS_PER_SECOND * (began.elapsed().as_secs() + 1);
+        let most = told.iter().copied().max().unwrap_or_default();
+        assert!(most <= 2 * joins + 1, "each was told {most} times of one");
+        format!("{} KiB of coming and going told {most} times to each of the others", sent / 1_024)
+    };
+    arena.attacked_by("one presence member toggling", attack).await;
+}
+
+/// How often a member is told that another came or went, until the event that ends it. It is never closed.
+async fn told_of(member: &mut Client, at: usize) -> u64 {
+    let (mut told, id) = (0, at.to_string());
+    loop {
+        let message = member.next().await;
+        match message["event"].as_str().expect("events have names") {
+            "pusher_internal:member_added" | "pusher_internal:member_removed" => {
+                told += u64::from(inner(&message)["user_id"] == id.as_str());
+            }
+            "last" => return told,
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn rejoining_a_full_room_is_answered_at_a_bounded_rate() {
+    /// What a connection may be answered at once, and each second, as the outbox of 1 MiB makes it.
+    const AT_ONCE: usize = 512;
+    const A_SECOND: usize = 1_024;
+    let arena = Arena::open(Settings::new()).await;
+    let attack = async |server: &Server| {
+        let members = full_room(server).await;
+        let mut attackers = JoinSet::new();
+        for at in 0..4 {
+            // A second connection of a user, whose coming nobody is told of.
+            let client = server.client().await;
+            let batch = toggling(&client, &member_of(at, INFO_MAX));
+            attackers.spawn(pour(client, batch.repeat(10), true));
+        }
+        let began = Instant::now();
+        let all = attackers.join_all().await;
+        let (sent, _) = sum(&all);
+        let seconds = usize::try_from(began.elapsed().as_secs()).expect("not that long") + 1;
+        let most = all.iter().map(|(_, answered)| answered / 1_024).max().unwrap_or_default();
+        // The answer that goes beyond, twice: its debt is settled before the next.
+        let bound = AT_ONCE + A_SECOND * seconds + 2 * 128;
+        assert!(most <= bound, "answered with {most} KiB, at most {bound}");
+        drop(members);
+        only_the_witness_is_left(server).await;
+        format!("4 sent {sent} KiB and were answered with {most} KiB at most, each")
+    };
+    arena.attacked_by("rejoining a full room", attack).await;
+}
+
+/// A room with as many members as it takes, each with all the information it may have.
+async fn full_room(server: &Server) -> Vec<Client> {
+    let mut members = Vec::new();
+    for at in 0..MEMBERS_MAX {
+        let mut client = server.client().await;
+        client.join_with(ROOM, &member_of(at, INFO_MAX)).await;
+        members.push(client);
+    }
+    members
+}
+
+#[tokio::test]
+async fn an_ordinary_client_that_comes_back_with_all_its_channels_gets_them_all() {
+    const CHANNELS: usize = 1_000;
+    let arena = Arena::open(Settings::new()).await;
+    let attack = async |server: &Server| {
+        let members = full_room(server).await;
+        let mut client = server.client().await;
+        let names: Vec<String> = std::iter::once(ROOM.to_owned())
+            .chain((1..CHANNELS).map(|at| format!("presence-own-{at}")))
+            .collect();
+        let mut all = Vec::new();
+        for name in &names {
+            let member = member_of(0, INFO_MAX);
+            let auth = client.auth(name, Some(&member));
+            let data = json!({ "channel": name, "auth": auth, "channel_data": member });
+            let message = json!({ "event": "pusher:subscribe", "data": data });
+            all.extend(frames::text(message.to_string()));
+        }
+        client.bytes(all).await;
+        for name in &names {
+            let roster = client.joined(name).await;
+            let count = if name == ROOM { MEMBERS_MAX } else { 1 };
+            assert_eq!(roster["count"], count, "{name}");
+        }
+        client.fence().await;
+        drop((members, client));
+        only_the_witness_is_left(server).await;
+        "1,000 presence channels at once, one of them full: all acknowledged".to_owned()
+    };
+    arena.attacked_by("an ordinary reconnect", attack).await;
+}
+
+/// Whatever a reconnecting client is answered with, it is read from when it has taken that: it is not closed for what
+/// the server would send all at once.
+#[tokio::test]
+async fn a_client_that_reads_late_is_not_closed_for_what_it_asked_for() {
+    const CHANNELS: usize = 80;
+    let arena = Arena::open(Settings::new().connection("max_outbox_bytes", 2 << 20)).await;
+    let attack = async |server: &Server| {
+        let names: Vec<String> = (0..CHANNELS).map(|at| format!("cache-{at}")).collect();
+        let data = "x".repeat(100_000);
+        server.publish_event(json!({ "name": "e", "channels": names, "data": data })).await;
+        let socket = TcpSocket::new_v4().expect("there are sockets");
+        socket.set_recv_buffer_size(16 * 1_024).expect("a socket takes that");
+        let mut client = server.open_on(socket).await;
+        client.established().await;
+        let subscribe = |name: &String| {
+            let data = json!({ "channel": name });
+            frames::text(json!({ "event": "pusher:subscribe", "data": data }).to_string())
+        };
+        client.bytes(names.iter().flat_map(subscribe).collect::<Vec<u8>>()).await;
+        // It asks for all before it reads anything: the server has the time to answer all of it.
+        tokio::time::sleep(A_WHILE).await;
+        for name in &names {
+            client.subscribed(name).await;
+            client.expect_event(name, "e", &data).await;
+        }
+        client.fence().await;
+        "80 cached events of 100 KB asked for at once, and read late: all there".to_owned()
+    };
+    arena.attacked_by("a late reader", attack).await;
 }
 
 /// Leaving and joining again, as bytes.

@@ -35,6 +35,41 @@ test('a whisper is heard by those who listen for it, with the id of who whispers
   assert.deepEqual(await heard.next(), { data: { draft: 'Hel', user_id: 'mallory' }, metadata: { user_id: 'ann' } });
 });
 
+test('the error of a refused client event reaches the listeners of its channel', async (stage) => {
+  const { server, backend } = await stage.set();
+  const ann = stage.pusher(server, { backend, user: 'ann' });
+  const heard = inbox('the error on the connection');
+  const onChannel = inbox('the error on the channel');
+  const channel = await subscribed(ann.subscribe('private-room'));
+  const other = await subscribed(ann.subscribe('private-other'));
+  other.bind('pusher:error', () => assert.fail('not the error of that channel'));
+  ann.connection.bind('error', heard);
+  channel.bind('pusher:error', onChannel);
+
+  channel.trigger(`client-${'x'.repeat(300)}`, {});
+
+  const { code, message } = await onChannel.next();
+  assert.equal(code, null);
+  assert.match(message, /longer than/);
+  assert.deepEqual((await heard.next()).data, { code, message });
+  assert.equal(ann.connection.state, 'connected');
+});
+
+test('an event that is neither the protocol\'s nor a client event is an error that says so', async (stage) => {
+  const { server, backend } = await stage.set();
+  const ann = stage.pusher(server, { backend, user: 'ann' });
+  const heard = inbox('the error');
+  await subscribed(ann.subscribe('private-room'));
+  ann.connection.bind('error', heard);
+
+  ann.send_event('my-event', {}, 'private-room');
+
+  const { data } = await heard.next();
+  assert.equal(data.code, null);
+  assert.match(data.message, /my-event.*client-/);
+  assert.equal(ann.connection.state, 'connected');
+});
+
 test('a whisper on a private channel names nobody', async (stage) => {
   const { server, backend } = await stage.set();
   const [ann, bob] = ['ann', 'bob'].map((user) => stage.echo(server, { backend, user }));

@@ -279,6 +279,18 @@ async fn c22_nonsense_is_answered_and_the_connection_stays() {
 }
 
 #[tokio::test]
+async fn c22_nonsense_without_end_is_closed_whatever_is_between_it() {
+    let server = Settings::new().start().await;
+    let mut client = server.client().await;
+    for _ in 0..20 {
+        client.try_bytes(frames::text("not json")).await;
+        client.try_bytes(frames::text(r#"{"event":"pusher:ping"}"#)).await;
+        client.try_bytes(frames::masked(frames::FIN | frames::PONG, b"")).await;
+    }
+    assert_eq!(client.closed_after_anything().await.0, 4100);
+}
+
+#[tokio::test]
 async fn c23_unknown_pusher_events_are_ignored() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;

@@ -128,6 +128,73 @@ async fn text_that_is_not_utf_8_is_closed_1007() {
     all_are_closed(&server, cases, &[1007]).await;
 }
 
+/// The rest of these frames never comes, and is not waited for.
+#[tokio::test]
+async fn what_is_wrong_already_is_closed_before_it_is_whole() {
+    let server = Settings::new().start().await;
+    let begun = frames::masked(frames::TEXT, b"{");
+    let control = |opcode: u8| frames::announced(frames::FIN | opcode, 126)[..2].to_vec();
+    let first = |byte: u8| vec![byte];
+    let within = |bytes: &[u8]| [begun.as_slice(), bytes].concat();
+    let headers: Vec<(&str, Vec<u8>)> = vec![
+        ("a ping announced as 126 bytes", control(frames::PING)),
+        ("a pong announced as 126 bytes", control(frames::PONG)),
+        ("a close announced as 126 bytes", control(frames::CLOSE)),
+        ("a close of half a code", vec![frames::FIN | frames::CLOSE, 0x81]),
+        ("not masked", vec![frames::FIN | frames::TEXT, 5]),
+        ("a ping that is not masked", vec![frames::FIN | frames::PING, 0]),
+        ("a fragment of a ping", first(frames::PING)),
+        ("a fragment of a close", within(&first(frames::CLOSE))),
+        ("a reserved bit", first(frames::FIN | frames::TEXT | 0x40)),
+        ("a reserved opcode", first(frames::FIN | 0x3)),
+        ("a reserved opcode of control", within(&first(frames::FIN | 0xB))),
+        ("a continuation of nothing", first(frames::CONTINUATION)),
+        ("a message inside another", within(&first(frames::FIN | frames::TEXT))),
+        ("a length with its first bit", vec![frames::FIN | frames::TEXT, 0xFF, 0x80]),
+    ];
+    all_are_closed(&server, headers, &[1002]).await;
+
+    let text = |bytes: &[u8]| {
+        let whole = frames::masked(frames::FIN | frames::TEXT, &[bytes, &[b'x'; 10]].concat());
+        whole[..whole.len() - 10].to_vec()
+    };
+    let fragment = |first: u8, bytes: &[u8]| frames::masked(first, bytes);
+    let between = fragment(frames::FIN | frames::PING, b"p");
+    let texts: Vec<(&str, Vec<u8>)> = vec![
+        ("a byte of no letter", text(b"{\"event\":\"\xFF")),
+        ("the middle of a letter", text(b"\x80")),
+        ("a surrogate", text(b"\xED\xA0")),
+        ("an overlong zero", text(b"\xC0")),
+        ("a letter that is cut off by another", text(b"\xE2\x82x")),
+        (
+            "a letter that the next fragment does not end",
+            [
+                fragment(frames::TEXT, b"\xE2\x82"),
+                between,
+                text(b"x")
+                    .into_iter()
+                    .enumerate()
+                    .map(|(at, byte)| if at == 0 { 0 } else { byte })
+                    .collect(),
+            ]
+            .concat(),
+        ),
+        ("a fragment that is whole", fragment(frames::TEXT, b"\xFF")),
+    ];
+    all_are_closed(&server, texts, &[1007]).await;
+}
+
+#[tokio::test]
+async fn what_came_before_is_answered_before_what_is_wrong_is_closed() {
+    let server = Settings::new().start().await;
+    let mut client = server.client().await;
+    client.bytes([frames::text(PING), frames::text(PING), vec![frames::PING]].concat()).await;
+    for _ in 0..2 {
+        client.expect(json!({ "event": "pusher:pong", "data": {} })).await;
+    }
+    assert_eq!(client.closed().await.0, 1002);
+}
+
 #[tokio::test]
 async fn a_close_is_answered_and_nothing_after_it_is_read() {
     let server = Settings::new().start().await;

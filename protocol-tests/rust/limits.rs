@@ -187,7 +187,8 @@ async fn max_event_name_length_holds_for_publishers_and_for_clients() {
     a.whisper("client-xyz", "private-r", json!("1")).await;
     b.expect_event("private-r", "client-xyz", "1").await;
     a.whisper("client-wxyz", "private-r", json!("1")).await;
-    assert_eq!(a.error().await.0, Value::Null);
+    let (channel, code, _) = a.event_error().await;
+    assert_eq!((channel, code), (json!("private-r"), Value::Null));
     server.marks("private-r", &mut [&mut a, &mut b]).await;
 }
 
@@ -258,7 +259,8 @@ async fn client_events_per_second_counts_for_each_connection() {
     for _ in 0..3 {
         b.expect_event("private-r", "client-x", "1").await;
     }
-    assert_eq!(a.error().await.0, 4301);
+    let (channel, code, _) = a.event_error().await;
+    assert_eq!((channel, code), (json!("private-r"), json!(4301)));
     b.bytes(event.repeat(3)).await;
     for _ in 0..3 {
         a.expect_event("private-r", "client-x", "1").await;

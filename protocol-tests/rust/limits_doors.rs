@@ -214,7 +214,7 @@ async fn max_messages_per_second_drops_and_tells_and_then_closes() {
 async fn max_messages_per_second_is_no_matter_for_who_keeps_to_it() {
     let server = few_messages(20).start().await;
     let mut client = server.client().await;
-    client.bytes(frames::text(r#"{"event":"x"}"#).repeat(25)).await;
+    client.bytes(frames::text(r#"{"event":"pusher:x"}"#).repeat(25)).await;
     let (code, sentence) = client.error().await;
     assert_eq!(code, 4301, "{sentence}");
     // The promise is about this time, so it has to go by.
@@ -229,14 +229,76 @@ async fn max_messages_per_second_is_no_matter_for_who_keeps_to_it() {
 async fn max_messages_per_second_answers_pings_all_the_same() {
     let server = few_messages(10).start().await;
     let mut client = server.client().await;
-    client.bytes(frames::text(r#"{"event":"x"}"#).repeat(12)).await;
+    client.bytes(frames::text(r#"{"event":"pusher:x"}"#).repeat(12)).await;
     assert_eq!(client.error().await.0, 4301);
     client.fence().await;
-    // Pings of WebSocket itself do not count at all.
-    client.bytes(frames::masked(frames::FIN | frames::PING, b"p").repeat(100)).await;
-    for _ in 0..100 {
+    client.bytes(frames::masked(frames::FIN | frames::PING, b"p").repeat(7)).await;
+    for _ in 0..7 {
         assert_eq!(client.frame().await, Some(Frame::Pong(b"p".to_vec())));
     }
+}
+
+#[tokio::test]
+async fn max_messages_per_second_counts_control_frames_and_what_is_less_than_a_message() {
+    let server = few_messages(20).start().await;
+    let frame = |first: u8, payload: &[u8]| frames::masked(first, payload);
+    let [ping, unasked] = [frames::PING, frames::PONG].map(|opcode| frames::FIN | opcode);
+    let fragment = frame(frames::CONTINUATION, b"");
+    let floods = [
+        ("pings", frame(ping, b"").repeat(100)),
+        ("pings of 125 bytes", frame(ping, &[b'p'; 125]).repeat(100)),
+        ("pongs that nobody asked for", frame(unasked, b"").repeat(100)),
+        ("pings of Pusher", frames::text(r#"{"event":"pusher:ping"}"#).repeat(100)),
+        ("empty fragments", [frame(frames::TEXT, b""), fragment.repeat(100)].concat()),
+        ("empty fragments of binary", [frame(frames::BINARY, b""), fragment.repeat(100)].concat()),
+        (
+            "fragments and pings in turn",
+            [frame(frames::TEXT, b"{"), [fragment, frame(ping, b"")].concat().repeat(50)].concat(),
+        ),
+    ];
+    for (what, bytes) in floods {
+        let mut client = server.client().await;
+        client.bytes(bytes).await;
+        let closed = client.closed_after_anything().await;
+        assert_eq!(closed, (4100, "Too many messages".to_owned()), "{what}");
+    }
+    server.has_connections(0).await;
+}
+
+#[tokio::test]
+async fn max_messages_per_second_lets_who_pings_each_second_be() {
+    let server = few_messages(20).start().await;
+    let mut client = server.client().await;
+    for _ in 0..15 {
+        client.bytes(frames::masked(frames::FIN | frames::PING, b"net")).await;
+        assert_eq!(client.frame().await, Some(Frame::Pong(b"net".to_vec())));
+    }
+    // A message in fragments of a few bytes each is still one that is taken.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let text = br#"{"event":"pusher:ping"}"#;
+    let mut parts = text.chunks(2).map(|part| frames::masked(frames::CONTINUATION, part));
+    let first = frames::masked(frames::TEXT, &text[..2]);
+    let end = frames::masked(frames::FIN | frames::CONTINUATION, b"");
+    let _replaced = parts.next();
+    let all: Vec<Vec<u8>> = std::iter::once(first).chain(parts).chain([end]).collect();
+    client.bytes(all.concat()).await;
+    client.expect(json!({ "event": "pusher:pong", "data": {} })).await;
+}
+
+#[tokio::test]
+async fn max_messages_per_second_counts_segments_of_one_byte() {
+    let server = few_messages(20).start().await;
+    let mut client = server.client().await;
+    // Each byte is read by itself before the next is sent: only then is it a piece.
+    let message = frames::text(format!("{:200}", r#"{"event":"pusher:ping"}"#));
+    for byte in &message[..message.len() - 1] {
+        if !client.try_bytes([*byte]).await {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    // Not for the time that the message takes.
+    assert_eq!(client.closed_after_anything().await, (4100, "Too many messages".to_owned()));
 }
 
 #[tokio::test]

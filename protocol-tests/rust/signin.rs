@@ -171,7 +171,7 @@ async fn u08_an_inbox_is_not_listed_and_takes_no_client_events() {
     let server = Settings::new().start().await;
     let mut client = in_the_inbox(&server).await;
     client.whisper("client-x", INBOX, json!({})).await;
-    client.error().await;
+    client.event_error().await;
     assert_eq!(server.get("channels", &[]).await.json(), json!({ "channels": {} }));
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Call, KEY, SECRET, Settings, eventually, frames, sign};
+use crate::harness::{Call, Frame, KEY, SECRET, Settings, eventually, frames, sign};
 
 #[tokio::test]
 async fn s01_a_public_subscription_is_acknowledged() {
@@ -293,6 +293,38 @@ async fn a_refusal_says_what_hosted_pusher_says() {
         let message = client.refusal("private-x").await.message;
         assert!(message.starts_with(sentence), "{message:?} should begin with {sentence:?}");
     }
+}
+
+#[tokio::test]
+async fn s15_a_hundred_wrong_signatures_are_closed_whatever_is_between_them() {
+    let server = Settings::new().start().await;
+    let mut client = server.client().await;
+    let guess = json!({ "event": "pusher:subscribe",
+        "data": { "channel": "private-x", "auth": format!("{KEY}:{}", "0".repeat(64)) } });
+    let messages = [
+        guess.to_string(),
+        r#"{"event":"pusher:ping"}"#.to_owned(),
+        r#"{"event":"pusher:subscribe","data":{"channel":"a"}}"#.to_owned(),
+        r#"{"event":"pusher:unsubscribe","data":{"channel":"a"}}"#.to_owned(),
+    ];
+    let mut round: Vec<u8> = messages.iter().flat_map(frames::text).collect();
+    round.extend(frames::masked(frames::FIN | frames::PONG, b""));
+    // Time forgives one in ten seconds, should it take that long.
+    for _ in 0..110 {
+        client.try_bytes(&round).await;
+    }
+    let mut refused = 0;
+    let code = loop {
+        match client.frame().await {
+            Some(Frame::Close(code, _)) => break code,
+            Some(Frame::Text(text)) => refused += usize::from(text.contains("Invalid signature")),
+            Some(_) => {}
+            None => panic!("cut off"),
+        }
+    };
+    assert_eq!(code, 4100);
+    // Each is told by two events.
+    assert!((2 * 99..2 * 105).contains(&refused), "{refused}");
 }
 
 #[tokio::test]

@@ -89,6 +89,8 @@ pub struct Subscribed {
     pub cached: Option<Frame>,
     /// How many subscribers there are, where that is not told to all of them anyway.
     pub count: Option<Frame>,
+    /// What other subscribers get because of this one, in bytes.
+    pub announced: usize,
 }
 
 /// What a published event met on one channel.
@@ -254,7 +256,9 @@ impl Hub {
         if is_first && name.server_to_user().is_none() {
             self.decided(Kind::ChannelOccupied, || Occurrence::Occupied { channel: name.clone() });
         }
+        let mut announced_bytes = 0;
         if let Some(member_added) = announced {
+            announced_bytes = channel.subscribers() * member_added.bytes().len();
             channel.deliver(&self.inboxes, &member_added, None);
             if let Some(member) = member {
                 self.decided(Kind::MemberAdded, || Occurrence::MemberAdded {
@@ -270,6 +274,7 @@ impl Hub {
             acknowledgement: channel.acknowledgement(name),
             cached: name.is_cache().then(|| channel.cached_or_miss(name, now)),
             count: None,
+            announced: announced_bytes,
         };
         if name.is_cache() && channel.cached(now).is_none() {
             self.observe(Kind::CacheMiss, || Occurrence::CacheMiss { channel: name.clone() });

@@ -17,6 +17,8 @@ pub struct Welcome {
     pub is_cache_miss: bool,
     /// How many subscribers all nodes have, where they are told.
     pub total: Option<usize>,
+    /// What other subscribers get because of this one, in bytes.
+    pub announced: usize,
 }
 
 impl Hub {
@@ -44,6 +46,7 @@ impl Hub {
             acknowledgement: welcome.acknowledgement,
             cached: welcome.cached,
             count: welcome.total.map(|total| event::subscription_count(name, total)),
+            announced: welcome.announced,
         };
         if welcome.is_cache_miss {
             self.observe(Kind::CacheMiss, || Occurrence::CacheMiss { channel: name.clone() });

@@ -57,6 +57,7 @@ impl Doors {
                 pong_timeout: Duration::from_secs(connection.pong_timeout_s),
                 max_channels: connection.max_channels,
                 message_rate: message_rate(connection),
+                answer_rate: answer_rate(connection),
             }),
         }
     }
@@ -120,4 +121,11 @@ fn message_rate(connection: &ConnectionConfig) -> Rate {
     let channels = u32::try_from(connection.max_channels).unwrap_or(u32::MAX);
     let rate = connection.max_messages_per_second;
     Rate::per_second(rate).with_burst(rate.saturating_add(channels))
+}
+
+/// How many bytes one connection may make the server send: as much each second as may wait for it,
+/// and half of that at once, so that answers alone never fill its outbox.
+fn answer_rate(connection: &ConnectionConfig) -> Rate {
+    let bytes = u32::try_from(connection.max_outbox_bytes).unwrap_or(u32::MAX);
+    Rate::per_second(bytes).with_burst(bytes / 2)
 }

@@ -114,7 +114,7 @@ impl Node {
             let message = format!(
                 "The client event on {channel} may not have been delivered: try again later"
             );
-            hub.tell(connection, event::error(None, &message));
+            hub.tell(connection, event::error(None, Some(channel.as_str()), &message));
         });
     }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong between a client and us, and once for all what it costs.
 
-use super::{InvalidChannelName, Malformed, VersionError};
+use super::{ClientEventRefusal, InvalidChannelName, Malformed, VersionError};
 use std::fmt;
 
 /// Why the server closes a connection: the close code tells the client library whether and when
@@ -210,7 +210,10 @@ pub enum ProtocolError {
     /// More mistakes in a row than anyone makes by accident.
     TooManyMistakes,
     /// Messages came faster than they may, and this one was dropped.
-    MessageRate,
+    MessageRate {
+        /// The channel that a dropped client event names.
+        channel: Option<String>,
+    },
     /// Messages came faster than they may for so long that the connection is closed.
     TooManyMessages,
     /// A subscription was refused.
@@ -220,32 +223,13 @@ pub enum ProtocolError {
         /// Why.
         refusal: SubscriptionRefusal,
     },
-    /// Client events are switched off for the app.
-    ClientEventsDisabled,
-    /// A client event names no channel.
-    ClientEventWithoutChannel,
-    /// A client event on a channel without authorization.
-    ClientEventChannel {
-        /// The channel as the client named it.
-        channel: String,
+    /// A client event was refused, or an event that is none.
+    ClientEvent {
+        /// The channel as the client named it, if it named one.
+        channel: Option<String>,
+        /// Why.
+        refusal: ClientEventRefusal,
     },
-    /// A client event on a channel that its sender is not subscribed to.
-    ClientEventNotSubscribed {
-        /// The channel as the client named it.
-        channel: String,
-    },
-    /// A client event's name is too long.
-    ClientEventName {
-        /// The bound that was broken, in characters.
-        max: usize,
-    },
-    /// A client event's data is too large.
-    ClientEventSize {
-        /// The bound that was broken, in bytes.
-        max: usize,
-    },
-    /// Client events came faster than `client_events_per_second`.
-    ClientEventRate,
     /// Sign-in is switched off for the app.
     SignInDisabled,
     /// A sign-in was refused.
@@ -282,6 +266,8 @@ pub enum SubscriptionRefusal {
         /// The bound that was broken, in bytes.
         max: usize,
     },
+    /// The connection subscribes faster than it may.
+    Rate,
     /// The roster is full.
     RosterFull {
         /// The bound that was broken, in members.
@@ -324,7 +310,7 @@ pub enum SignInRefusal {
 /// What is repeated to a client of its own words, in bytes.
 const ECHO_MAX: usize = 200;
 
-fn cut(text: &str) -> &str {
+pub(super) fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(ECHO_MAX)]
 }
 
@@ -335,18 +321,33 @@ impl ProtocolError {
         match self {
             Self::TooManyMistakes => Severity::Close(CloseCode::TooManyMistakes),
             Self::TooManyMessages => Severity::Close(CloseCode::TooManyMessages),
-            Self::ClientEventRate | Self::MessageRate => Severity::Report(Some(ErrorCode::Rate)),
+            Self::MessageRate { .. }
+            | Self::ClientEvent { refusal: ClientEventRefusal::Rate, .. }
+            | Self::Subscription { refusal: SubscriptionRefusal::Rate, .. } => {
+                Severity::Report(Some(ErrorCode::Rate))
+            }
             Self::WatchlistTooLong { .. } => Severity::Report(Some(ErrorCode::WatchlistTooLong)),
             Self::SignIn(_) => Severity::Report(Some(ErrorCode::Unauthorized)),
             Self::Malformed(_)
             | Self::Subscription { .. }
-            | Self::ClientEventsDisabled
-            | Self::ClientEventWithoutChannel
-            | Self::ClientEventChannel { .. }
-            | Self::ClientEventNotSubscribed { .. }
-            | Self::ClientEventName { .. }
-            | Self::ClientEventSize { .. }
+            | Self::ClientEvent { .. }
             | Self::SignInDisabled => Severity::Report(None),
+        }
+    }
+
+    /// The channel of a refused client event, which its `pusher:error` carries: client libraries
+    /// then pass the error on to that channel's listeners.
+    #[must_use]
+    pub fn channel(&self) -> Option<&str> {
+        match self {
+            Self::MessageRate { channel } | Self::ClientEvent { channel, .. } => channel.as_deref(),
+            Self::Malformed(_)
+            | Self::TooManyMistakes
+            | Self::TooManyMessages
+            | Self::Subscription { .. }
+            | Self::SignInDisabled
+            | Self::SignIn(_)
+            | Self::WatchlistTooLong { .. } => None,
         }
     }
 }
@@ -362,7 +363,7 @@ impl SubscriptionRefusal {
                 Some(("AuthError", 401))
             }
             Self::Name(_) => Some(("InvalidChannel", 4009)),
-            Self::MemberTooLarge { .. } => Some(("LimitReached", 4301)),
+            Self::MemberTooLarge { .. } | Self::Rate => Some(("LimitReached", 4301)),
             Self::RosterFull { .. } | Self::TooMany { .. } => Some(("LimitReached", 4100)),
         }
     }
@@ -402,6 +403,7 @@ impl SubscriptionRefusal {
             Self::MemberTooLarge { max } => {
                 format!("user_info for {channel} is larger than {max} bytes")
             }
+            Self::Rate => format!("Can't subscribe to {channel}: too many subscriptions a second"),
             Self::RosterFull { max } => {
                 format!("The presence channel {channel} has its {max} members already")
             }
@@ -414,33 +416,12 @@ impl fmt::Display for ProtocolError {
         match self {
             Self::Malformed(malformed) => malformed.fmt(f),
             Self::TooManyMistakes => CloseCode::TooManyMistakes.fmt(f),
-            Self::MessageRate => f.write_str("Rate limit exceeded: message dropped"),
+            Self::MessageRate { .. } => f.write_str("Rate limit exceeded: message dropped"),
             Self::TooManyMessages => CloseCode::TooManyMessages.fmt(f),
             Self::Subscription { channel, refusal } => f.write_str(&refusal.message(channel)),
-            Self::ClientEventsDisabled => {
-                f.write_str("To send client events, you must enable this feature for the app")
+            Self::ClientEvent { channel, refusal } => {
+                f.write_str(&refusal.message(channel.as_deref().unwrap_or_default()))
             }
-            Self::ClientEventWithoutChannel => {
-                f.write_str("Invalid client event (must contain channel and data)")
-            }
-            Self::ClientEventChannel { channel } => write!(
-                f,
-                "Client event rejected - only supported on private and presence channels, \
-                 not on {}",
-                cut(channel)
-            ),
-            Self::ClientEventNotSubscribed { channel } => write!(
-                f,
-                "Cannot broadcast client event (connection not subscribed to channel {})",
-                cut(channel)
-            ),
-            Self::ClientEventName { max } => {
-                write!(f, "Client event rejected: its name is longer than {max} characters")
-            }
-            Self::ClientEventSize { max } => {
-                write!(f, "Client event rejected: its data is larger than {max} bytes")
-            }
-            Self::ClientEventRate => f.write_str("Client event rejected due to rate limit"),
             Self::SignInDisabled => f.write_str("User authentication is disabled for this app"),
             Self::SignIn(refusal) => refusal.fmt(f),
             Self::WatchlistTooLong { max } => {

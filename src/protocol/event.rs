@@ -81,23 +81,28 @@ pub fn connection_established(socket_id: SocketId, activity_timeout_s: u64) -> F
     ))
 }
 
-/// `pusher:error` for something that leaves the connection open.
+/// `pusher:error` for something that leaves the connection open. `channel` is what the client
+/// called the channel of a refused client event, which may be anything.
 #[must_use]
-pub fn error(code: Option<ErrorCode>, message: &str) -> Frame {
-    error_frame(code.map(|code| code as u16), message)
+pub fn error(code: Option<ErrorCode>, channel: Option<&str>, message: &str) -> Frame {
+    error_frame(code.map(|code| code as u16), channel, message)
 }
 
 /// `pusher:error` that announces a close. Its code is a number always: pusher-js gets stuck on
 /// `null` while it connects.
 #[must_use]
 pub fn closing(code: &CloseCode) -> Frame {
-    error_frame(Some(code.number()), &code.to_string())
+    error_frame(Some(code.number()), None, &code.to_string())
 }
 
-fn error_frame(code: Option<u16>, message: &str) -> Frame {
+fn error_frame(code: Option<u16>, channel: Option<&str>, message: &str) -> Frame {
     let code = code.map_or_else(|| "null".to_owned(), |code| code.to_string());
+    let channel =
+        channel.map(|channel| format!(r#""channel":{},"#, quoted(channel))).unwrap_or_default();
     let message = quoted(message);
-    protocol(&format!(r#"{{"event":"pusher:error","data":{{"code":{code},"message":{message}}}}}"#))
+    protocol(&format!(
+        r#"{{"event":"pusher:error",{channel}"data":{{"code":{code},"message":{message}}}}}"#
+    ))
 }
 
 /// The answer to `pusher:ping`.
@@ -288,10 +293,12 @@ mod tests {
 
     #[test]
     fn errors_carry_an_object() {
-        let (outer, _) = read(&error(None, "say \"what\""));
+        let (outer, _) = read(&error(None, None, "say \"what\""));
         assert_eq!(outer["data"], json!({"code": null, "message": "say \"what\""}));
-        let (outer, _) = read(&error(Some(ErrorCode::Rate), "slower"));
+        assert_eq!(outer.get("channel"), None);
+        let (outer, _) = read(&error(Some(ErrorCode::Rate), Some("a\"b"), "slower"));
         assert_eq!(outer["data"]["code"], 4301);
+        assert_eq!(outer["channel"], "a\"b");
         let (outer, _) = read(&closing(&CloseCode::AppDisabled));
         assert_eq!(outer["data"]["code"], 4003);
     }
@@ -320,7 +327,7 @@ mod tests {
     #[test]
     fn an_event_is_known_to_be_on_its_channel() {
         let data = EventData::new(r#""1""#);
-        for name in ["e", "", r"App\Events\X", r#"a","channel":"other"#, r#"\"#, r#"q""#] {
+        for name in ["e", "", r"App\Events\X", r#"a","channel":"other"#, r"\", r#"q""#] {
             let frame = published(name, &channel("c"), &data, Instant::now());
             assert!(is_on_channel(frame.text_of().unwrap(), &channel("c")), "{name}");
             for other in ["cc", "d", "other"] {

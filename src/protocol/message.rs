@@ -20,9 +20,16 @@ pub enum ClientMessage<'a> {
     SignIn(SignIn),
     /// An event whose name begins with `client-`.
     ClientEvent(ClientEvent<'a>),
-    /// An event that we do not know. Newer clients may probe for newer servers, so it is no
-    /// mistake, and nothing is done.
-    Unknown,
+    /// An event of the protocol that we do not know. Newer clients may probe for newer servers, so
+    /// it is no mistake, and nothing is done.
+    Probe,
+    /// An event that is neither the protocol's nor a client event.
+    Unknown {
+        /// The event's name.
+        name: Cow<'a, str>,
+        /// The channel's name, unchecked, if there is one.
+        channel: Option<String>,
+    },
 }
 
 /// What a client sends to subscribe to a channel. All text is as it came: what is signed is
@@ -112,7 +119,10 @@ impl<'a> ClientMessage<'a> {
             Self::Subscribe(subscribe) => ClientMessage::Subscribe(subscribe),
             Self::Unsubscribe(channel) => ClientMessage::Unsubscribe(channel),
             Self::SignIn(sign_in) => ClientMessage::SignIn(sign_in),
-            Self::Unknown => ClientMessage::Unknown,
+            Self::Probe => ClientMessage::Probe,
+            Self::Unknown { name, channel } => {
+                ClientMessage::Unknown { name: name.into_owned().into(), channel }
+            }
         }
     }
 
@@ -136,13 +146,37 @@ impl<'a> ClientMessage<'a> {
                 "pusher:signin needs data with texts `auth` and `user_data`",
             )?)),
             name if name.starts_with("client-") => Ok(Self::ClientEvent(ClientEvent {
-                channel: envelope.channel.and_then(|raw| serde_json::from_str(raw.get()).ok()),
+                channel: text_of(envelope.channel),
                 data: envelope.data.map(|raw| raw.get().into()),
                 name: envelope.event,
             })),
-            _ => Ok(Self::Unknown),
+            name if name.starts_with("pusher:") => Ok(Self::Probe),
+            _ => Ok(Self::Unknown { channel: text_of(envelope.channel), name: envelope.event }),
         }
     }
+}
+
+impl ClientMessage<'_> {
+    /// The channel that a client event names, or an event that is none.
+    #[must_use]
+    pub fn into_event_channel(self) -> Option<String> {
+        match self {
+            Self::ClientEvent(ClientEvent { channel, .. }) | Self::Unknown { channel, .. } => {
+                channel
+            }
+            Self::Ping
+            | Self::Pong
+            | Self::Subscribe(_)
+            | Self::Unsubscribe(_)
+            | Self::SignIn(_)
+            | Self::Probe => None,
+        }
+    }
+}
+
+/// The text that a value is, if it is one.
+fn text_of(value: Option<&RawValue>) -> Option<String> {
+    value.and_then(|raw| serde_json::from_str(raw.get()).ok())
 }
 
 /// Reads the members of `data`, which is an object, or a text that holds one.
@@ -234,6 +268,22 @@ mod tests {
         assert!(is_client_event("client-x"));
         for name in ["foo", "pusher:x", "pusher_internal:member_added", "xclient-y", "client"] {
             assert!(!is_client_event(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_unknown_events_of_the_protocol_are_probes() {
+        let parse = |name: &str| {
+            let text = format!(r#"{{"event":"{name}","channel":"c"}}"#);
+            match ClientMessage::parse(&text) {
+                Ok(ClientMessage::Probe) => None,
+                Ok(ClientMessage::Unknown { name, channel }) => Some((name.into_owned(), channel)),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(parse("pusher:resume"), None);
+        for name in ["my-event", "client_x", "pusher", "pusher_internal:member_added", ""] {
+            assert_eq!(parse(name), Some((name.to_owned(), Some("c".to_owned()))));
         }
     }
 }

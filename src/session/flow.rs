@@ -2,7 +2,6 @@
 
 use crate::{
     app::MessageLimit,
-    protocol::ProtocolError,
     rate::{Rate, TokenBucket},
 };
 use std::time::{Duration, Instant};
@@ -29,14 +28,14 @@ struct More {
 }
 
 /// What becomes of a message.
-#[derive(Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Passage {
     /// It is taken.
     Free,
-    /// It is dropped, and so is the connection or not, as the error says.
-    Barred(ProtocolError),
-    /// It is dropped, and the client has been told so a moment ago.
-    Silent,
+    /// It is dropped.
+    Over,
+    /// It is dropped, and the connection is closed.
+    Closed,
 }
 
 /// How often a client is told that it sends too much.
@@ -58,14 +57,17 @@ impl Flow {
         }
         let more = self.more.get_or_insert_default();
         more.dropped += 1;
-        if rate.burst() <= more.dropped {
-            return Passage::Barred(ProtocolError::TooManyMessages);
-        }
+        if rate.burst() <= more.dropped { Passage::Closed } else { Passage::Over }
+    }
+
+    /// Whether the client is to be told that a message was dropped: once a second.
+    pub(super) fn tells(&mut self, now: Instant) -> bool {
+        let more = self.more.get_or_insert_default();
         if more.told_at.is_some_and(|told_at| now < told_at + TELL_EVERY) {
-            return Passage::Silent;
+            return false;
         }
         more.told_at = Some(now);
-        Passage::Barred(ProtocolError::MessageRate)
+        true
     }
 
     /// Counts a message against the limit of the app: so many in a window, which begins with the
@@ -80,11 +82,7 @@ impl Flow {
             Some(_) | None => (now, 0),
         };
         if limit.max <= messages {
-            return Passage::Barred(if limit.closes {
-                ProtocolError::TooManyMessages
-            } else {
-                ProtocolError::MessageRate
-            });
+            return if limit.closes { Passage::Closed } else { Passage::Over };
         }
         *window = Some((began, messages + 1));
         Passage::Free
@@ -102,18 +100,16 @@ impl Flow {
 mod tests {
     use super::*;
 
-    const TOLD: Passage = Passage::Barred(ProtocolError::MessageRate);
-    const CLOSED: Passage = Passage::Barred(ProtocolError::TooManyMessages);
-
     #[test]
     fn a_flood_is_told_once_a_second_and_closed_when_it_goes_on() {
         let start = Instant::now();
         let rate = Rate::per_second(10);
         let mut flow = Flow::new(start);
         assert!((0..10).all(|_| flow.pass(rate, start) == Passage::Free));
-        assert_eq!(flow.pass(rate, start), TOLD);
-        assert!((0..8).all(|_| flow.pass(rate, start) == Passage::Silent));
-        assert_eq!(flow.pass(rate, start), CLOSED);
+        let tells = (0..9).filter(|_| flow.pass(rate, start) == Passage::Over && flow.tells(start));
+        assert_eq!(tells.count(), 1);
+        assert!(flow.tells(start + TELL_EVERY));
+        assert_eq!(flow.pass(rate, start), Passage::Closed);
     }
 
     #[test]
@@ -124,8 +120,8 @@ mod tests {
         for second in [0, 60, 120] {
             let now = start + Duration::from_secs(second);
             assert!((0..10).all(|_| flow.pass(rate, now) == Passage::Free));
-            assert_eq!(flow.pass(rate, now), TOLD);
-            assert!((0..7).all(|_| flow.pass(rate, now) == Passage::Silent));
+            assert!((0..8).all(|_| flow.pass(rate, now) == Passage::Over));
+            assert!(flow.tells(now));
         }
         assert_eq!(flow.pass(rate, start + Duration::from_secs(180)), Passage::Free);
         assert!(flow.more.is_none(), "and holds no more memory than others");
@@ -137,10 +133,10 @@ mod tests {
         let rate = Rate::per_second(10).with_burst(100);
         let mut flow = Flow::new(start);
         assert!((0..100).all(|_| flow.pass(rate, start) == Passage::Free));
-        assert_eq!(flow.pass(rate, start), TOLD);
+        assert_eq!(flow.pass(rate, start), Passage::Over);
         let later = start + Duration::from_secs(1);
         assert!((0..10).all(|_| flow.pass(rate, later) == Passage::Free));
-        assert_eq!(flow.pass(rate, later), TOLD);
+        assert_eq!(flow.pass(rate, later), Passage::Over);
     }
 
     #[test]
@@ -149,7 +145,7 @@ mod tests {
         let window = Duration::from_secs(60);
         for closes in [false, true] {
             let limit = MessageLimit { max: 3, window, closes };
-            let beyond = if closes { CLOSED } else { TOLD };
+            let beyond = if closes { Passage::Closed } else { Passage::Over };
             let mut flow = Flow::new(start);
             assert!((0..3).all(|_| flow.pass_app(limit, start) == Passage::Free));
             let last = start + Duration::from_millis(59_999);

@@ -10,6 +10,7 @@
 
 mod flow;
 mod liveness;
+mod mistakes;
 #[cfg(test)]
 mod tests;
 
@@ -18,13 +19,15 @@ use crate::{
     config::ClientEvents,
     live::Live,
     protocol::{
-        ChannelName, ClientEvent, ClientMessage, CloseCode, EventData, Malformed, Member,
-        ProtocolError, SignIn, SignInRefusal, SocketId, Subscribe, SubscriptionRefusal, User,
+        ChannelName, ClientEvent, ClientEventRefusal, ClientMessage, CloseCode, EventData,
+        Malformed, Member, ProtocolError, SignIn, SignInRefusal, SocketId, Subscribe,
+        SubscriptionRefusal, User,
     },
     rate::{Rate, TokenBucket},
 };
 use flow::{Flow, Passage};
 use liveness::Liveness;
+use mistakes::Mistakes;
 use std::{
     borrow::Cow,
     collections::HashMap,
@@ -43,6 +46,22 @@ pub struct SessionConfig {
     pub max_channels: usize,
     /// How fast one connection may send messages.
     pub message_rate: Rate,
+    /// How many bytes a connection may make the server send. What is beyond delays its next message.
+    pub answer_rate: Rate,
+}
+
+impl SessionConfig {
+    /// How many subscriptions and sign-ins a second one connection may begin for good. Each is told
+    /// to other clients, to other nodes and to the application, so each costs far more than it
+    /// takes to ask for; a person who goes from page to page needs less.
+    pub const JOINS_PER_SECOND: u32 = 10;
+
+    /// How fast one connection may subscribe. A client that comes back subscribes to all of its
+    /// channels at once, and signs in.
+    fn join_rate(&self) -> Rate {
+        let channels = u32::try_from(self.max_channels).unwrap_or(u32::MAX);
+        Rate::per_second(Self::JOINS_PER_SECOND).with_burst(channels.saturating_add(1))
+    }
 }
 
 /// The protocol state of one connection. `P` is where the driver keeps a subscription; the
@@ -58,6 +77,8 @@ pub struct Session<P> {
     /// Until when the client must have been authorized for something; nothing once it was.
     authorize_by: Option<Instant>,
     messages: Flow,
+    joins: Flow,
+    answers: TokenBucket,
     client_events: TokenBucket,
     mistakes: Mistakes,
 }
@@ -119,23 +140,6 @@ pub enum Due {
     Close(CloseCode),
 }
 
-/// How much a client got wrong lately. Anything it gets right clears the score.
-#[derive(Debug, Default)]
-struct Mistakes(u8);
-
-impl Mistakes {
-    const MAX: u8 = 100;
-    /// Ten messages in a row that are none: nobody does that by accident.
-    const MALFORMED: u8 = 10;
-    /// A page whose login has expired may fail to subscribe to many channels at once.
-    const UNAUTHORIZED: u8 = 1;
-
-    fn add(&mut self, cost: u8) -> Result<(), ProtocolError> {
-        self.0 = self.0.saturating_add(cost);
-        if Self::MAX <= self.0 { Err(ProtocolError::TooManyMistakes) } else { Ok(()) }
-    }
-}
-
 impl<P> Session<P> {
     /// A session that has just been admitted.
     #[must_use]
@@ -156,8 +160,10 @@ impl<P> Session<P> {
             liveness: Liveness::heard(now),
             authorize_by,
             messages: Flow::new(now),
+            joins: Flow::new(now),
+            answers: TokenBucket::full(now),
             client_events: TokenBucket::full(now),
-            mistakes: Mistakes::default(),
+            mistakes: Mistakes::none(now),
         }
     }
 
@@ -179,9 +185,29 @@ impl<P> Session<P> {
         self.user.as_deref()
     }
 
-    /// Takes any sign of life: a message, or a ping or pong of WebSocket itself.
-    pub fn on_activity(&mut self, now: Instant) {
+    /// Takes a ping or pong of WebSocket itself, which counts as a message for the server's limit.
+    ///
+    /// # Errors
+    ///
+    /// There were too many.
+    pub fn on_control(&mut self, now: Instant) -> Result<(), ProtocolError> {
         self.liveness = Liveness::heard(now);
+        self.on_pieces(1, now)
+    }
+
+    /// Takes pieces of messages that are no message by themselves, but work: each counts as one for
+    /// the server's limit. They are no sign of life, since a message may never come of them.
+    ///
+    /// # Errors
+    ///
+    /// There were too many.
+    pub fn on_pieces(&mut self, pieces: usize, now: Instant) -> Result<(), ProtocolError> {
+        for _ in 0..pieces {
+            if self.messages.pass(self.config.message_rate, now) == Passage::Closed {
+                return Err(ProtocolError::TooManyMessages);
+            }
+        }
+        Ok(())
     }
 
     /// Takes one text message from the client.
@@ -195,53 +221,72 @@ impl<P> Session<P> {
         text: &'a str,
         now: Instant,
     ) -> Result<Option<Action<'a, P>>, ProtocolError> {
-        self.on_activity(now);
+        self.liveness = Liveness::heard(now);
         let message = ClientMessage::parse(text);
-        let is_life = matches!(message, Ok(ClientMessage::Ping | ClientMessage::Pong));
         let app = self.app.get();
-        if !self.lets_pass(&app, is_life, now)? {
-            return Ok(None);
+        let is_life = matches!(message, Ok(ClientMessage::Ping | ClientMessage::Pong));
+        match self.judge_flow(&app, is_life, now) {
+            Passage::Free => {}
+            Passage::Closed => return Err(ProtocolError::TooManyMessages),
+            Passage::Over if is_life => {}
+            Passage::Over if self.messages.tells(now) => {
+                let channel = message.ok().and_then(ClientMessage::into_event_channel);
+                return Err(ProtocolError::MessageRate { channel });
+            }
+            Passage::Over => return Ok(None),
         }
         let message = match message {
             Ok(message) => message,
-            Err(malformed) => return Err(self.malformed(malformed)),
+            Err(malformed) => return Err(self.malformed(malformed, now)),
         };
-        let action = match message {
+        match message {
             ClientMessage::Ping => Ok(Some(Action::Pong)),
-            ClientMessage::Pong | ClientMessage::Unknown => Ok(None),
-            ClientMessage::Subscribe(request) => self.subscribe(&app, request).map(Some),
+            ClientMessage::Pong | ClientMessage::Probe => Ok(None),
+            ClientMessage::Subscribe(request) => self.subscribe(&app, request, now).map(Some),
             ClientMessage::Unsubscribe(channel) => Ok(self.unsubscribe(&channel)),
-            ClientMessage::SignIn(request) => self.sign_in(&app, request).map(Some),
+            ClientMessage::SignIn(request) => self.sign_in(&app, request, now).map(Some),
             ClientMessage::ClientEvent(event) => self.client_event(&app, event, now).map(Some),
-        };
-        if action.is_ok() {
-            self.mistakes = Mistakes::default();
+            ClientMessage::Unknown { name, channel } => {
+                let refusal = ClientEventRefusal::Unknown { name: name.into_owned() };
+                Err(ProtocolError::ClientEvent { channel, refusal })
+            }
         }
-        action
     }
 
-    /// Counts a message, and says whether it is taken. Signs of life are, as long as the
-    /// connection is there, and do not count for the app (PROTOCOL 1.8.1).
-    fn lets_pass(&mut self, app: &App, is_life: bool, now: Instant) -> Result<bool, ProtocolError> {
-        let passage = match self.messages.pass(self.config.message_rate, now) {
+    /// Counts a message. Signs of life do not count for the app (PROTOCOL 1.8.1).
+    fn judge_flow(&mut self, app: &App, is_life: bool, now: Instant) -> Passage {
+        match self.messages.pass(self.config.message_rate, now) {
             Passage::Free if !is_life => self.messages.pass_app(app.message_limit(), now),
-            passage @ (Passage::Free | Passage::Barred(_) | Passage::Silent) => passage,
-        };
-        match passage {
-            Passage::Free => Ok(true),
-            Passage::Barred(ProtocolError::MessageRate) | Passage::Silent if is_life => Ok(true),
-            Passage::Silent => Ok(false),
-            Passage::Barred(error) => Err(error),
+            passage @ (Passage::Free | Passage::Over | Passage::Closed) => passage,
         }
     }
 
     /// Takes a message that can't be one, and says what it costs.
     #[must_use]
-    pub fn malformed(&mut self, malformed: Malformed) -> ProtocolError {
-        match self.mistakes.add(Mistakes::MALFORMED) {
+    pub fn malformed(&mut self, malformed: Malformed, now: Instant) -> ProtocolError {
+        match self.mistakes.add(Mistakes::MALFORMED, now) {
             Ok(()) => ProtocolError::Malformed(malformed),
             Err(too_many) => too_many,
         }
+    }
+
+    /// Counts bytes that the server sends because of the client: to it, or to others.
+    pub fn charge(&mut self, bytes: usize, now: Instant) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.answers.spend(bytes, self.config.answer_rate, now);
+    }
+
+    /// Takes back what was charged for something that cost less.
+    pub fn give_back(&mut self, bytes: usize, now: Instant) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.answers.give_back(bytes, self.config.answer_rate, now);
+    }
+
+    /// Until when nothing is to be read from the client, because it made the server send more than
+    /// its share; nothing if it may go on.
+    #[must_use]
+    pub fn rests_until(&self, now: Instant) -> Option<Instant> {
+        self.answers.debt(self.config.answer_rate, now).map(|debt| now + debt)
     }
 
     /// When the session next wants to be told the time.
@@ -292,16 +337,20 @@ impl<P> Session<P> {
         &mut self,
         app: &App,
         request: Subscribe,
+        now: Instant,
     ) -> Result<Action<'a, P>, ProtocolError> {
-        match self.judge_subscribe(app, &request) {
-            Ok((channel, member)) => Ok(Action::Subscribe { channel, member }),
-            Err(refusal) => {
-                if matches!(refusal, SubscriptionRefusal::Auth(_)) {
-                    self.mistakes.add(Mistakes::UNAUTHORIZED)?;
-                }
-                Err(ProtocolError::Subscription { channel: request.channel, refusal })
-            }
+        let refusal = match self.judge_subscribe(app, &request) {
+            Ok((channel, member)) => match self.joins.pass(self.config.join_rate(), now) {
+                Passage::Free => return Ok(Action::Subscribe { channel, member }),
+                Passage::Over => SubscriptionRefusal::Rate,
+                Passage::Closed => return Err(ProtocolError::TooManyMessages),
+            },
+            Err(refusal) => refusal,
+        };
+        if matches!(refusal, SubscriptionRefusal::Auth(_)) {
+            self.mistakes.add(Mistakes::UNAUTHORIZED, now)?;
         }
+        Err(ProtocolError::Subscription { channel: request.channel, refusal })
     }
 
     fn judge_subscribe(
@@ -367,48 +416,58 @@ impl<P> Session<P> {
         now: Instant,
     ) -> Result<Action<'a, P>, ProtocolError> {
         let limits = &app.config;
+        let refused = |channel, refusal| Err(ProtocolError::ClientEvent { channel, refusal });
         if limits.client_events == ClientEvents::None {
-            return Err(ProtocolError::ClientEventsDisabled);
+            return refused(event.channel, ClientEventRefusal::Disabled);
         }
-        let channel = event.channel.ok_or(ProtocolError::ClientEventWithoutChannel)?;
+        let Some(channel) = event.channel else {
+            return refused(None, ClientEventRefusal::NoChannel);
+        };
         let subscribed = self.subscriptions.get_key_value(channel.as_str());
         let Some((name, subscription)) = subscribed.filter(|(name, _)| name.needs_auth()) else {
-            let parsed = ChannelName::parse(&channel, limits.max_channel_name_length);
-            return Err(match parsed {
-                Ok(name) if name.needs_auth() => {
-                    ProtocolError::ClientEventNotSubscribed { channel }
-                }
-                Ok(_) | Err(_) => ProtocolError::ClientEventChannel { channel },
-            });
+            let refusal = match ChannelName::parse(&channel, limits.max_channel_name_length) {
+                Ok(name) if name.needs_auth() => ClientEventRefusal::NotSubscribed,
+                Ok(_) | Err(_) => ClientEventRefusal::Channel,
+            };
+            return refused(Some(channel), refusal);
         };
         let max = limits.max_event_name_length;
         if max < event.name.chars().count() {
-            return Err(ProtocolError::ClientEventName { max });
+            return refused(Some(channel), ClientEventRefusal::Name { max });
         }
         let data = event.data.map_or_else(EventData::absent, EventData::new);
         let max = limits.max_event_bytes;
         if max < data.byte_len() {
-            return Err(ProtocolError::ClientEventSize { max });
+            return refused(Some(channel), ClientEventRefusal::Size { max });
         }
-        self.client_events
-            .take(app.client_event_rate(), now)
-            .map_err(|_wait| ProtocolError::ClientEventRate)?;
+        if self.client_events.take(app.client_event_rate(), now).is_err() {
+            return refused(Some(channel), ClientEventRefusal::Rate);
+        }
         let user_id = subscription.user_id.clone();
         Ok(Action::Publish { channel: name.clone(), name: event.name, data, user_id })
     }
 
-    fn sign_in<'a>(&mut self, app: &App, request: SignIn) -> Result<Action<'a, P>, ProtocolError> {
+    fn sign_in<'a>(
+        &mut self,
+        app: &App,
+        request: SignIn,
+        now: Instant,
+    ) -> Result<Action<'a, P>, ProtocolError> {
         if !app.config.user_authentication {
             return Err(ProtocolError::SignInDisabled);
         }
         match self.judge_sign_in(app, &request) {
-            Ok(user) => {
-                let user_data = user.read_back(request.user_data);
-                Ok(Action::SignIn { user, user_data })
-            }
+            Ok(user) => match self.joins.pass(self.config.join_rate(), now) {
+                Passage::Free => {
+                    let user_data = user.read_back(request.user_data);
+                    Ok(Action::SignIn { user, user_data })
+                }
+                Passage::Over => Err(ProtocolError::MessageRate { channel: None }),
+                Passage::Closed => Err(ProtocolError::TooManyMessages),
+            },
             Err(refusal) => {
                 if matches!(refusal, SignInRefusal::Auth(_)) {
-                    self.mistakes.add(Mistakes::UNAUTHORIZED)?;
+                    self.mistakes.add(Mistakes::UNAUTHORIZED, now)?;
                 }
                 Err(ProtocolError::SignIn(refusal))
             }

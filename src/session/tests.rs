@@ -12,7 +12,8 @@ fn session_with(change: impl FnOnce(&mut AppConfig)) -> (Session<u32>, Instant) 
         activity_timeout: ACTIVITY_TIMEOUT,
         pong_timeout: PONG_TIMEOUT,
         max_channels: 5,
-        message_rate: Rate::per_second(0),
+        message_rate: Rate::per_second(20),
+        answer_rate: Rate::per_second(1_000).with_burst(500),
     };
     let start = Instant::now();
     let id = SocketId::from_random(0x0000_04d2_0000_04d2);
@@ -202,19 +203,19 @@ fn client_event(session: &mut Session<u32>, text: &str, now: Instant) -> Result<
 fn client_events_need_a_subscription_to_a_channel_with_authorization() {
     let (mut session, now) = session();
     let text = |channel: &str| format!(r#"{{"event":"client-x","channel":"{channel}"}}"#);
-    assert!(matches!(
-        client_event(&mut session, &text("private-x"), now),
-        Err(ProtocolError::ClientEventNotSubscribed { .. })
-    ));
+    let refused = |channel: &str, refusal| {
+        let channel = (!channel.is_empty()).then(|| channel.to_owned());
+        Err(ProtocolError::ClientEvent { channel, refusal })
+    };
+    let unsubscribed = client_event(&mut session, &text("private-x"), now);
+    assert_eq!(unsubscribed, refused("private-x", ClientEventRefusal::NotSubscribed));
     subscribe(&mut session, "private-x", None, now);
     subscribe(&mut session, "cache-x", None, now);
     assert_eq!(client_event(&mut session, &text("private-x"), now), Ok(()));
-    assert!(matches!(
-        client_event(&mut session, &text("cache-x"), now),
-        Err(ProtocolError::ClientEventChannel { .. })
-    ));
+    let public = client_event(&mut session, &text("cache-x"), now);
+    assert_eq!(public, refused("cache-x", ClientEventRefusal::Channel));
     let without = client_event(&mut session, r#"{"event":"client-x"}"#, now);
-    assert_eq!(without, Err(ProtocolError::ClientEventWithoutChannel));
+    assert_eq!(without, refused("", ClientEventRefusal::NoChannel));
 }
 
 #[test]
@@ -229,14 +230,13 @@ fn client_events_are_limited_in_name_size_and_rate() {
         let text = format!(r#"{{"event":"{name}","channel":"private-x","data":{data}}}"#);
         client_event(&mut session, &text, now)
     };
-    assert_eq!(send("client-1234", "1"), Err(ProtocolError::ClientEventName { max: 10 }));
-    assert_eq!(
-        send("client-x", r#""12345678901""#),
-        Err(ProtocolError::ClientEventSize { max: 10 })
-    );
+    let refused =
+        |refusal| Err(ProtocolError::ClientEvent { channel: Some("private-x".into()), refusal });
+    assert_eq!(send("client-1234", "1"), refused(ClientEventRefusal::Name { max: 10 }));
+    assert_eq!(send("client-x", r#""12345678901""#), refused(ClientEventRefusal::Size { max: 10 }));
     assert_eq!(send("client-123", r#""1234567890""#), Ok(()));
     assert_eq!(send("client-x", "[1,2,3,4 ]"), Ok(()));
-    assert_eq!(send("client-x", "1"), Err(ProtocolError::ClientEventRate));
+    assert_eq!(send("client-x", "1"), refused(ClientEventRefusal::Rate));
 }
 
 #[test]
@@ -244,20 +244,167 @@ fn client_events_can_be_switched_off() {
     let (mut session, now) = session_with(|app| app.client_events = ClientEvents::None);
     subscribe(&mut session, "private-x", None, now);
     let text = r#"{"event":"client-x","channel":"private-x"}"#;
-    assert_eq!(client_event(&mut session, text, now), Err(ProtocolError::ClientEventsDisabled));
+    let refused = ProtocolError::ClientEvent {
+        channel: Some("private-x".into()),
+        refusal: ClientEventRefusal::Disabled,
+    };
+    assert_eq!(client_event(&mut session, text, now), Err(refused));
+}
+
+/// Messages that are right, as often as the server takes them.
+fn succeed_in_all_ways(session: &mut Session<u32>, now: Instant) {
+    let right = [
+        r#"{"event":"pusher:ping"}"#,
+        r#"{"event":"pusher:pong"}"#,
+        r#"{"event":"pusher:probe"}"#,
+        r#"{"event":"pusher:unsubscribe","data":{"channel":"c"}}"#,
+    ];
+    for text in right {
+        assert!(session.on_text(text, now).is_ok(), "{text}");
+    }
+    assert_eq!(session.on_control(now), Ok(()));
+    subscribe(session, "c", None, now);
 }
 
 #[test]
-fn mistakes_in_a_row_close_the_connection_and_one_right_message_forgives_them() {
-    let (mut session, now) = session();
-    for _ in 0..9 {
+fn malformed_messages_close_the_connection_whatever_is_between_them() {
+    let (mut session, start) = session();
+    for second in 0..11 {
+        let now = start + Duration::from_secs(second);
         assert!(matches!(session.on_text("x", now), Err(ProtocolError::Malformed(_))));
+        succeed_in_all_ways(&mut session, now);
     }
-    assert!(session.on_text(r#"{"event":"pusher:ping"}"#, now).is_ok());
-    for _ in 0..9 {
-        assert!(matches!(session.on_text("x", now), Err(ProtocolError::Malformed(_))));
-    }
+    // Time has forgiven less than one.
+    let now = start + Duration::from_secs(11);
     assert_eq!(session.on_text("x", now).unwrap_err(), ProtocolError::TooManyMistakes);
+}
+
+#[test]
+fn failures_to_authorize_close_the_connection_whatever_is_between_them() {
+    let (mut session, start) = session();
+    let wrong = r#"{"event":"pusher:subscribe","data":{"channel":"private-x","auth":"app-key:0"}}"#;
+    let (mut now, mut guesses) = (start, 1);
+    while let Err(ProtocolError::Subscription { .. }) = session.on_text(wrong, now) {
+        guesses += 1;
+        assert!(guesses <= 102, "not closed");
+        now += Duration::from_millis(200);
+        assert_eq!(session.on_control(now), Ok(()));
+        assert!(session.on_text(r#"{"event":"pusher:ping"}"#, now).is_ok());
+    }
+    // Time has forgiven two meanwhile.
+    assert_eq!(guesses, 102);
+}
+
+#[test]
+fn time_forgives_mistakes() {
+    let (mut session, start) = session();
+    for minute in 0..50 {
+        let now = start + Duration::from_secs(minute * 100);
+        assert!(matches!(session.on_text("x", now), Err(ProtocolError::Malformed(_))));
+    }
+}
+
+#[test]
+fn control_frames_and_pieces_of_messages_count_as_messages() {
+    let ping = r#"{"event":"pusher:ping"}"#;
+    let (mut session, now) = session();
+    for _ in 0..20 {
+        assert_eq!(session.on_control(now), Ok(()));
+    }
+    // Beyond the limit signs of life are taken still, other messages are not.
+    assert!(matches!(session.on_text(ping, now), Ok(Some(Action::Pong))));
+    assert_eq!(
+        session.on_text("x", now).unwrap_err(),
+        ProtocolError::MessageRate { channel: None }
+    );
+    assert_eq!(session.on_pieces(17, now), Ok(()));
+    assert_eq!(session.on_control(now), Err(ProtocolError::TooManyMessages));
+
+    // A client that pings as fast as it may is served for ever.
+    let (mut session, start) = self::session();
+    for step in 0..200 {
+        let now = start + Duration::from_millis(step * 50);
+        assert_eq!(session.on_control(now), Ok(()));
+    }
+}
+
+#[test]
+fn a_client_event_beyond_the_limit_of_messages_carries_its_channel() {
+    let (mut session, now) = session();
+    session.on_pieces(20, now).unwrap();
+    let text = r#"{"event":"client-x","channel":"private-x"}"#;
+    let dropped = ProtocolError::MessageRate { channel: Some("private-x".into()) };
+    assert_eq!(client_event(&mut session, text, now), Err(dropped));
+}
+
+#[test]
+fn an_unknown_event_is_told_with_its_name_and_channel_and_is_no_mistake() {
+    let (mut session, start) = session();
+    for second in 0..200 {
+        let now = start + Duration::from_secs(second);
+        let error = session.on_text(r#"{"event":"my-event","channel":"c"}"#, now).unwrap_err();
+        assert_eq!(error.severity(), crate::protocol::Severity::Report(None));
+        assert_eq!(error.channel(), Some("c"));
+        assert!(error.to_string().contains("'my-event'"), "{error}");
+    }
+}
+
+#[test]
+fn subscribing_goes_at_a_rate_after_as_many_as_a_connection_may_have() {
+    let (mut session, start) = session_with(|app| app.user_authentication = true);
+    let leave = r#"{"event":"pusher:unsubscribe","data":{"channel":"c"}}"#;
+    let mut turn = |now: Instant| {
+        let text = subscribe_text(&session, "c", None);
+        match session.on_text(&text, now) {
+            Ok(Some(Action::Subscribe { channel, .. })) => session.subscribed(channel, None, 0),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => return Err(error),
+        }
+        session.on_text(leave, now).map(drop)
+    };
+    let dropped = Err(ProtocolError::Subscription {
+        channel: "c".into(),
+        refusal: SubscriptionRefusal::Rate,
+    });
+    for _ in 0..6 {
+        assert_eq!(turn(start), Ok(()), "five channels, and a sign-in");
+    }
+    assert_eq!(turn(start), dropped);
+    for step in 1..=20 {
+        assert_eq!(turn(start + Duration::from_millis(step * 100)), Ok(()), "ten a second");
+    }
+    let now = start + Duration::from_secs(2);
+    for _ in 0..4 {
+        assert_eq!(turn(now), dropped);
+    }
+    assert_eq!(turn(now), Err(ProtocolError::TooManyMessages));
+}
+
+#[test]
+fn a_refused_subscription_takes_nothing_of_the_rate() {
+    let (mut session, start) = session();
+    for step in 0..20 {
+        let now = start + Duration::from_millis(step * 50);
+        let text = subscribe_text(&session, "presence-r", Some("{}"));
+        assert!(matches!(refusal(session.on_text(&text, now)), SubscriptionRefusal::Member(_)));
+    }
+    let now = start + Duration::from_secs(1);
+    for channel in ["a", "b", "c", "d", "e"] {
+        subscribe(&mut session, channel, None, now);
+    }
+}
+
+#[test]
+fn a_client_rests_while_it_has_made_the_server_send_more_than_its_share() {
+    let (mut session, start) = session();
+    session.charge(500, start);
+    assert_eq!(session.rests_until(start), None);
+    session.charge(1_000, start);
+    let rested = start + Duration::from_secs(1);
+    assert_eq!(session.rests_until(start), Some(rested));
+    assert_eq!(session.rests_until(rested), None);
+    session.give_back(1_000, start);
+    assert_eq!(session.rests_until(start), None);
 }
 
 /// Whatever arrives: no panic, and there is always a deadline ahead of the time of the input.

@@ -204,6 +204,8 @@ impl Engine {
         if let Phase::Open(client) = phase {
             self.leave(reference, *client);
         }
+        // Its answer may lie behind what it was not read for.
+        self.read_if_rested(place);
         self.plan_look(place);
         true
     }

@@ -130,21 +130,36 @@ impl Connection {
         }
     }
 
-    /// The session's deadline or that of a message that has begun, or that of the closing.
-    pub(super) fn deadline(&self, message_timeout: Duration) -> Instant {
-        match (&self.phase, &self.partial) {
-            (Phase::Open(client), None) => client.session.deadline(),
-            (Phase::Open(client), Some(partial)) => {
-                client.session.deadline().min(partial.began_at() + message_timeout)
+    /// The session's deadline, that of a message that has begun, or when a client that rests is
+    /// read again; or the deadline of the closing.
+    pub(super) fn deadline(&self, message_timeout: Duration, now: Instant) -> Instant {
+        match &self.phase {
+            Phase::Open(client) => {
+                let message = self.message_began_at().map(|began| began + message_timeout);
+                let rests = if self.is_unread { client.session.rests_until(now) } else { None };
+                [message, rests].into_iter().flatten().fold(client.session.deadline(), Instant::min)
             }
-            (Phase::Closing(closing), _) => closing.by,
+            Phase::Closing(closing) => closing.by,
         }
+    }
+
+    /// When the message began whose end is waited for.
+    fn message_began_at(&self) -> Option<Instant> {
+        self.partial.as_ref().and_then(|partial| partial.began_at())
     }
 
     /// Whether a message has begun so long ago that its end is not waited for any more.
     pub(super) fn is_dawdling(&self, message_timeout: Duration, now: Instant) -> bool {
-        let partial = self.partial.as_ref().filter(|_| self.is_open());
-        partial.is_some_and(|partial| partial.began_at() + message_timeout <= now)
+        let began_at = self.message_began_at().filter(|_| self.is_open());
+        began_at.is_some_and(|began_at| began_at + message_timeout <= now)
+    }
+
+    /// Whether the client is not to be read for now, since it made the server send too much.
+    pub(super) fn rests(&self, now: Instant) -> bool {
+        match &self.phase {
+            Phase::Open(client) => client.session.rests_until(now).is_some(),
+            Phase::Closing(_) => false,
+        }
     }
 
     /// Whether all has been said and written.

@@ -96,6 +96,9 @@ impl Engine {
                 hub.is_none_or(|hub| Arc::ptr_eq(hub, &client.hub))
                     && client.session.place_mut(&name).is_some_and(|place| place.0 == waits)
             });
+        if self.is_open(key) {
+            self.on_awaited(key.place, &name);
+        }
         match result {
             Ok(attached) if is_waiting => {
                 let Attached { user_id, subscribed, .. } = *attached;
@@ -113,6 +116,9 @@ impl Engine {
                 self.on_refused(key.place, &name, refusal);
             }
             Err(_nobody_waits) => {}
+        }
+        if self.is_alive(key) {
+            self.read_if_rested(key.place);
         }
         1
     }

@@ -66,6 +66,8 @@ pub struct Engine {
     pub(super) unread: VecDeque<u32>,
     /// What may still be read in this turn, in bytes.
     pub(super) readable: usize,
+    /// What the client that is being read has made the server send, in bytes.
+    pub(super) answered: usize,
     /// Whether the poller is to be asked.
     has_news: bool,
     ready: Vec<Ready>,
@@ -114,6 +116,7 @@ impl Engine {
             batch: VecDeque::new(),
             unread: VecDeque::new(),
             readable: 0,
+            answered: 0,
             has_news: true,
             ready: Vec::new(),
             buffer: vec![0; READ_BUFFER].into(),
@@ -317,7 +320,7 @@ impl Engine {
         let Some(connection) = self.connections.get_mut(place as usize) else { return };
         let step = self.wheel.add_if_earlier(
             connection.key,
-            connection.deadline(self.config.message_timeout),
+            connection.deadline(self.config.message_timeout, self.now),
             connection.look,
         );
         connection.look = step;
@@ -371,6 +374,8 @@ impl Engine {
         if connection.is_dawdling(self.config.message_timeout, now) {
             return self.give_message_up(place);
         }
+        self.read_if_rested(place);
+        let connection = &mut self.connections[place as usize];
         let due = match &mut connection.phase {
             Phase::Open(client) => client.session.on_deadline(now),
             Phase::Closing(closing) if closing.by <= now => {

@@ -4,6 +4,7 @@
 //! connection has a context of its own only while a frame or message of its own is incomplete,
 //! so an idle one holds no buffer.
 
+use super::framing::Framing;
 use bytes::Bytes;
 use std::{
     io::{self, Read, Write},
@@ -23,22 +24,26 @@ pub(super) struct Inbound {
     shared: Option<Box<WebSocketContext>>,
 }
 
-/// A frame or message that has not arrived whole, and the decoder that holds its beginning.
+/// A frame or message that has not arrived whole, or messages that are not read yet, and the
+/// decoder that holds their beginning.
 #[derive(Debug)]
 pub(super) struct Partial {
-    boundary: Boundary,
+    framing: Framing,
     began_at: Instant,
     context: Box<WebSocketContext>,
+    /// What is still to be given to the decoder, when the reading was put off.
+    rest: Option<Vec<u8>>,
 }
 
 /// Reads the messages out of one piece of input.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
-    boundary: Boundary,
+    framing: Framing,
     /// When what is incomplete began; nothing if that is only now.
     began_at: Option<Instant>,
     context: Box<WebSocketContext>,
     feed: Feed<'a>,
+    pieces: usize,
 }
 
 /// What a client sent.
@@ -62,6 +67,9 @@ pub(super) enum Unreadable {
 
 /// Read buffer of a context, in bytes. Larger frames grow it while they arrive.
 const READ_BUFFER: usize = 4 * 1024;
+/// A piece of a frame below this many bytes counts as a message: a stream that is cut very small
+/// costs a read for each piece.
+const SMALL_PIECE: usize = 512;
 /// What the replies of a context to pings and closes may take before it gives up, in bytes.
 const REPLIES_MAX: usize = 1 << 20;
 
@@ -95,39 +103,73 @@ impl Inbound {
         bytes: &'a [u8],
         replies: &'a mut Vec<u8>,
     ) -> Reader<'a> {
-        let (mut boundary, began_at, context) = match partial {
-            Some(partial) => (partial.boundary, Some(partial.began_at), Some(partial.context)),
-            None => (Boundary::default(), None, None),
+        let (mut framing, began_at, context) = match partial {
+            Some(partial) => (partial.framing, Some(partial.began_at), Some(partial.context)),
+            None => (Framing::default(), None, None),
         };
-        boundary.advance(bytes);
+        let advance = framing.advance(bytes);
+        let is_small_piece = bytes.len() < SMALL_PIECE && !framing.is_between_messages();
         let context = context
-            .or_else(|| if boundary.is_reached() { self.shared.take() } else { None })
+            .or_else(|| if framing.is_between_messages() { self.shared.take() } else { None })
             .unwrap_or_else(|| self.context());
-        Reader { boundary, began_at, context, feed: Feed { bytes, replies } }
+        let feed = Feed { bytes: &bytes[..advance.legal], replies };
+        let pieces = advance.fragments.max(usize::from(is_small_piece));
+        Reader { framing, began_at, context, feed, pieces }
+    }
+
+    /// Goes on with a reading that was put off, if there is one: `rest` is what
+    /// [`Partial::take_rest`] gave.
+    pub(super) fn resume<'a>(
+        partial: Partial,
+        rest: &'a [u8],
+        replies: &'a mut Vec<u8>,
+    ) -> Reader<'a> {
+        let Partial { framing, context, .. } = partial;
+        Reader { framing, began_at: None, context, feed: Feed { bytes: rest, replies }, pieces: 0 }
     }
 
     /// Ends the reading of a piece at `now`. Gives back what the connection must keep, if its
     /// last frame or message is incomplete.
     pub(super) fn close(&mut self, reader: Reader<'_>, now: Instant) -> Option<Box<Partial>> {
-        let Reader { boundary, began_at, context, .. } = reader;
-        if boundary.is_reached() {
+        let Reader { framing, began_at, context, .. } = reader;
+        if framing.is_between_messages() {
             // One that began under another bound has done its work.
             let is_current = context.get_config().max_message_size == self.config.max_message_size;
             self.shared = is_current.then_some(context).or_else(|| self.shared.take());
             return None;
         }
-        Some(Box::new(Partial { boundary, began_at: began_at.unwrap_or(now), context }))
+        let began_at = began_at.unwrap_or(now);
+        Some(Box::new(Partial { framing, began_at, context, rest: None }))
+    }
+
+    /// Puts the reading off: what is not read yet is kept for [`Inbound::resume`].
+    pub(super) fn put_off(reader: Reader<'_>, now: Instant) -> Partial {
+        let Reader { framing, began_at, context, feed, .. } = reader;
+        let rest = Some(feed.bytes.to_vec());
+        Partial { framing, began_at: began_at.unwrap_or(now), context, rest }
     }
 }
 
 impl Partial {
-    /// When the message began. Pings and pongs between its fragments do not put that off.
-    pub(super) fn began_at(&self) -> Instant {
-        self.began_at
+    /// When the message began that is waited for. Pings and pongs between its fragments do not put
+    /// that off. Nothing if the reading was put off: then nobody waits for the client.
+    pub(super) fn began_at(&self) -> Option<Instant> {
+        self.rest.is_none().then_some(self.began_at)
+    }
+
+    /// Takes what was kept when the reading was put off.
+    pub(super) fn take_rest(&mut self) -> Option<Vec<u8>> {
+        self.rest.take()
     }
 }
 
 impl Reader<'_> {
+    /// What arrived and is no message by itself, but work: fragments of messages, and a small piece
+    /// of a frame.
+    pub(super) fn pieces(&self) -> usize {
+        self.pieces
+    }
+
     /// The next message, or nothing when the piece is used up.
     pub(super) fn next(&mut self) -> Result<Option<Received>, Unreadable> {
         match self.context.read(&mut self.feed) {
@@ -147,7 +189,10 @@ impl Reader<'_> {
                 let _ = self.context.flush(&mut self.feed);
                 Ok(Some(Received::Close(frame.map_or(1005, |frame| frame.code.into()))))
             }
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                // What is before the illegal byte has been read.
+                self.framing.illegal().map_or(Ok(None), Err)
+            }
             Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => Err(Unreadable::TooBig),
             Err(Error::Utf8(_)) => Err(Unreadable::NotUtf8),
             Err(_) => Err(Unreadable::NotWebSocket),
@@ -184,72 +229,6 @@ impl Write for Feed<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Follows the frames of a stream just far enough to know whether it stands between messages.
-/// Whether the frames are right is tungstenite's business.
-#[derive(Debug, Default)]
-struct Boundary {
-    /// The first bytes of a frame whose header is incomplete.
-    header: [u8; HEADER_MAX],
-    have: usize,
-    /// Bytes of payload that are still to come.
-    payload: u64,
-    is_fragmented: bool,
-}
-
-/// Two bytes, eight of length, four of mask (RFC 6455, 5.2).
-const HEADER_MAX: usize = 14;
-
-impl Boundary {
-    fn is_reached(&self) -> bool {
-        self.have == 0 && self.payload == 0 && !self.is_fragmented
-    }
-
-    fn advance(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let skipped = usize::try_from(self.payload).unwrap_or(usize::MAX).min(bytes.len());
-            bytes = &bytes[skipped..];
-            self.payload -= skipped as u64;
-            if let [byte, rest @ ..] = bytes {
-                bytes = rest;
-                self.take_header_byte(*byte);
-            }
-        }
-    }
-
-    fn take_header_byte(&mut self, byte: u8) {
-        self.header[self.have] = byte;
-        self.have += 1;
-        if self.have < 2 || self.have < self.header_len() {
-            return;
-        }
-        self.have = 0;
-        self.payload = self.payload_len();
-        let (is_final, opcode) = (self.header[0] & 0x80 != 0, self.header[0] & 0x0f);
-        if opcode < 8 {
-            self.is_fragmented = !is_final;
-        }
-    }
-
-    fn header_len(&self) -> usize {
-        let mask = if self.header[1] & 0x80 == 0 { 0 } else { 4 };
-        let length = match self.header[1] & 0x7f {
-            126 => 2,
-            127 => 8,
-            _ => 0,
-        };
-        2 + length + mask
-    }
-
-    fn payload_len(&self) -> u64 {
-        let extended = &self.header[2..10];
-        match self.header[1] & 0x7f {
-            126 => u64::from(u16::from_be_bytes([extended[0], extended[1]])),
-            127 => extended.iter().fold(0, |len, byte| len << 8 | u64::from(*byte)),
-            len => u64::from(len),
-        }
     }
 }
 
@@ -360,5 +339,68 @@ mod tests {
         assert_eq!(failure(&encode(not_utf8)), Unreadable::NotUtf8);
         assert_eq!(failure(&[0x81, 0x01, b'x']), Unreadable::NotWebSocket);
         assert_eq!(failure(&[0xf1, 0x80, 1, 2, 3, 4]), Unreadable::NotWebSocket);
+    }
+
+    #[test]
+    fn fragments_and_small_pieces_of_frames_are_counted() {
+        let mut inbound = Inbound::new(100_000);
+        let mut pieces = |partial, bytes: &[u8]| {
+            let mut replies = Vec::new();
+            let mut reader = inbound.open(partial, bytes, &mut replies);
+            while reader.next().unwrap().is_some() {}
+            (reader.pieces(), inbound.close(reader, Instant::now()))
+        };
+        let whole = [text("one", Data::Text, true), ping("p"), text("two", Data::Text, true)];
+        assert_eq!(pieces(None, &whole.concat()).0, 0);
+        let (count, partial) = pieces(None, &text("", Data::Text, false));
+        assert_eq!(count, 1);
+        let (count, partial) = pieces(partial, &text("", Data::Continue, false).repeat(7));
+        assert_eq!(count, 7);
+        let (count, partial) = pieces(partial, &text("end", Data::Continue, true));
+        assert_eq!((count, partial.is_none()), (0, true));
+
+        let long = text(&"x".repeat(60_000), Data::Text, true);
+        let (count, partial) = pieces(None, &long[..10_000]);
+        assert_eq!(count, 0, "large pieces are what the network makes");
+        let (count, partial) = pieces(partial, &long[10_000..10_100]);
+        assert_eq!(count, 1);
+        assert_eq!(pieces(partial, &long[10_100..]).0, 0);
+    }
+
+    #[test]
+    fn what_was_put_off_is_read_on_where_it_was_left() {
+        let stream = [
+            text("one", Data::Text, true),
+            text("two", Data::Text, true),
+            text("frag", Data::Text, false),
+            text("ment", Data::Continue, true),
+            text("begun", Data::Text, true),
+        ]
+        .concat();
+        let (now_there, later) = stream.split_at(stream.len() - 3);
+        let mut inbound = Inbound::new(1_000);
+        let now = Instant::now();
+        let mut texts = Vec::new();
+        let mut replies = Vec::new();
+        let mut kept = Inbound::put_off(inbound.open(None, now_there, &mut replies), now);
+        // After each message the reading is put off again.
+        let mut partial = loop {
+            assert_eq!(kept.began_at(), None, "the client is not waited for");
+            let rest = kept.take_rest().unwrap();
+            let mut replies = Vec::new();
+            let mut reader = Inbound::resume(kept, &rest, &mut replies);
+            match reader.next().unwrap() {
+                Some(Received::Text(text)) => texts.push(text.to_string()),
+                Some(other) => panic!("{other:?}"),
+                None => break inbound.close(reader, now),
+            }
+            kept = Inbound::put_off(reader, now);
+        };
+        assert!(partial.as_ref().unwrap().began_at().is_some(), "one has begun");
+        let mut replies = Vec::new();
+        let mut reader = inbound.open(partial.take(), later, &mut replies);
+        let Some(Received::Text(text)) = reader.next().unwrap() else { panic!("no text") };
+        texts.push(text.to_string());
+        assert_eq!(texts, ["one", "two", "fragment", "begun"]);
     }
 }

@@ -40,6 +40,7 @@ mod delivery;
 mod dirty;
 mod ended;
 mod engine;
+mod framing;
 mod inbound;
 mod outbox;
 mod readiness;

@@ -4,7 +4,7 @@ use super::{
     connection::{Admission, ClosingPeer, Connection, Phase, ShardPlace, Standing},
     ended::Ended,
     engine::Engine,
-    inbound::{Received, Unreadable},
+    inbound::{Inbound, Reader, Received, Unreadable},
     subscribers::Subscriber,
 };
 use crate::{
@@ -47,7 +47,18 @@ impl Engine {
                 self.read_later(place);
                 break;
             }
+            if connection.rests(self.now) {
+                connection.is_unread = true;
+                self.plan_look(place);
+                break;
+            }
             connection.is_unread = false;
+            self.answered = 0;
+            if self.resume(place) {
+                self.readable = self.readable.saturating_sub(READ_COST_MIN.max(self.answered));
+                continue;
+            }
+            let connection = &mut self.connections[place as usize];
             // How little TLS gives says nothing about the socket.
             let until = if connection.socket.is_tls() { ReadUntil::Blocked } else { until };
             match connection.socket.read(&mut buffer) {
@@ -58,13 +69,9 @@ impl Engine {
                     break;
                 }
                 Ok(len) => {
-                    let waited = connection.outbox.bytes();
                     self.receive(place, &buffer[..len]);
                     // Who asks for little that is answered with much has had its turn as well.
-                    let waits = self.connections.get(place as usize);
-                    let answered = waits
-                        .map_or(0, |connection| connection.outbox.bytes().saturating_sub(waited));
-                    let cost = len.max(READ_COST_MIN).max(answered);
+                    let cost = len.max(READ_COST_MIN).max(self.answered);
                     self.readable = self.readable.saturating_sub(cost);
                     if until == ReadUntil::Short && len < buffer.len() {
                         break;
@@ -92,6 +99,14 @@ impl Engine {
         }
     }
 
+    /// Reads what a client that rested has sent meanwhile, if it may be read again.
+    pub(super) fn read_if_rested(&mut self, place: u32) {
+        let connection = &self.connections[place as usize];
+        if connection.is_unread && !connection.rests(self.now) {
+            self.read_later(place);
+        }
+    }
+
     /// Reads what earlier turns have left.
     pub(super) fn read_unread(&mut self) {
         for _ in 0..self.unread.len() {
@@ -107,18 +122,40 @@ impl Engine {
     /// Takes bytes from a client.
     pub(super) fn receive(&mut self, place: u32, bytes: &[u8]) {
         let connection = &mut self.connections[place as usize];
-        if let Phase::Closing(closing) = &connection.phase
-            && closing.peer == ClosingPeer::Unreadable
-        {
+        if connection.is_unreadable() {
             return;
         }
         let partial = connection.partial.take();
         let mut replies = Vec::new();
-        let mut reader = self.inbound.open(partial, bytes, &mut replies);
+        let reader = self.inbound.open(partial, bytes, &mut replies);
+        let (now, pieces) = (self.now, reader.pieces());
+        if let Some(client) = self.client(place)
+            && let Err(error) = client.session.on_pieces(pieces, now)
+        {
+            return self.report(place, &error);
+        }
+        self.read_messages(place, reader);
+    }
+
+    /// Goes on with a reading that was put off, if there is one.
+    fn resume(&mut self, place: u32) -> bool {
+        let connection = &mut self.connections[place as usize];
+        let Some(mut partial) = connection.partial.take() else { return false };
+        let Some(rest) = partial.take_rest() else {
+            connection.partial = Some(partial);
+            return false;
+        };
+        let mut replies = Vec::new();
+        self.read_messages(place, Inbound::resume(*partial, &rest, &mut replies));
+        true
+    }
+
+    /// Takes the messages of a piece, until it is used up or the client has had its share.
+    fn read_messages(&mut self, place: u32, mut reader: Reader<'_>) {
         loop {
             let next = reader.next();
             if let Some(replies) = reader.take_replies() {
-                self.send(place, Frame::raw(replies));
+                self.answer(place, Frame::raw(replies));
                 if !self.connections.contains(place as usize) {
                     return;
                 }
@@ -129,8 +166,14 @@ impl Engine {
                 Ok(None) => break,
                 Err(unreadable) => return self.on_unreadable(place, unreadable),
             }
-            if !self.connections.contains(place as usize) {
+            let Some(connection) = self.connections.get_mut(place as usize) else { return };
+            if connection.is_unreadable() {
                 return;
+            }
+            if connection.rests(self.now) {
+                connection.partial = Some(Box::new(Inbound::put_off(reader, self.now)));
+                connection.is_unread = true;
+                return self.plan_look(place);
             }
         }
         let partial = self.inbound.close(reader, self.now);
@@ -166,6 +209,21 @@ impl Engine {
         }
     }
 
+    /// Hands a connection a frame that it asked for, at its own expense.
+    fn answer(&mut self, place: u32, frame: Frame) {
+        self.charge(place, frame.bytes().len());
+        self.send(place, frame);
+    }
+
+    /// Charges a client for what it makes the server send.
+    fn charge(&mut self, place: u32, bytes: usize) {
+        self.answered += bytes;
+        let now = self.now;
+        if let Some(client) = self.client(place) {
+            client.session.charge(bytes, now);
+        }
+    }
+
     fn on_received(&mut self, place: u32, received: &Received) {
         let now = self.now;
         let Some(client) = self.client(place) else { return };
@@ -175,10 +233,14 @@ impl Engine {
                 if let Ok(text) = std::str::from_utf8(bytes) {
                     return self.on_text(place, text);
                 }
-                let error = client.session.malformed(Malformed::Binary);
+                let error = client.session.malformed(Malformed::Binary, now);
                 self.on_error(place, &error, bytes.len());
             }
-            Received::SignOfLife | Received::Close(_) => client.session.on_activity(now),
+            Received::SignOfLife | Received::Close(_) => {
+                if let Err(error) = client.session.on_control(now) {
+                    self.report(place, &error);
+                }
+            }
         }
     }
 
@@ -207,10 +269,12 @@ impl Engine {
             && let Some((kind, status)) = refusal.subscription_error()
         {
             let message = refusal.message(channel);
-            self.send(place, event::subscription_error(channel, kind, status, &message));
+            self.answer(place, event::subscription_error(channel, kind, status, &message));
         }
         match error.severity() {
-            Severity::Report(code) => self.send(place, event::error(code, &error.to_string())),
+            Severity::Report(code) => {
+                self.answer(place, event::error(code, error.channel(), &error.to_string()));
+            }
             Severity::Close(code) => {
                 self.close(place, &code);
                 if code == CloseCode::TooManyMessages {
@@ -223,7 +287,7 @@ impl Engine {
 
     fn apply(&mut self, place: u32, action: Action<'_, ShardPlace>) {
         match action {
-            Action::Pong => self.send(place, event::pong()),
+            Action::Pong => self.answer(place, event::pong()),
             Action::Subscribe { channel, member } => self.subscribe(place, channel, member),
             Action::Unsubscribe { channel, subscription } => {
                 let Some(hub) = self.client(place).map(|client| Arc::clone(&client.hub)) else {
@@ -254,7 +318,11 @@ impl Engine {
             None => {
                 let user_id = member.map(|member| member.user_id);
                 let waits = ShardPlace(Standing::Waits(ticket));
+                let is_large = may_be_large(&channel);
                 client.session.subscribed(channel, user_id, waits);
+                if is_large {
+                    self.charge(place, EXPECTED_ANSWER);
+                }
             }
         }
     }
@@ -285,9 +353,21 @@ impl Engine {
         if let Some(client) = self.client(place) {
             client.session.subscribed(channel, user_id, stands_at);
         }
-        self.send(place, subscribed.acknowledgement);
+        self.charge(place, subscribed.announced);
+        self.answer(place, subscribed.acknowledgement);
         for frame in subscribed.cached.into_iter().chain(subscribed.count) {
-            self.send(place, frame);
+            self.answer(place, frame);
+        }
+    }
+
+    /// A subscription that waited for the other nodes has its answer, which is charged for what it
+    /// is.
+    pub(super) fn on_awaited(&mut self, place: u32, channel: &ChannelName) {
+        let now = self.now;
+        if may_be_large(channel)
+            && let Some(client) = self.client(place)
+        {
+            client.session.give_back(EXPECTED_ANSWER, now);
         }
     }
 
@@ -335,15 +415,24 @@ impl Engine {
         let signed_in = node.sign_in(&client.hub, connection, &user, user_data, before);
         let was_cut = user.watchlist_was_cut;
         client.session.signed_in(user);
-        self.send(place, signed_in.success);
+        self.answer(place, signed_in.success);
         if was_cut {
             let error = ProtocolError::WatchlistTooLong { max: User::WATCHLIST_MAX };
             self.report(place, &error);
         }
         if let Some(watchlist) = signed_in.watchlist {
-            self.send(place, watchlist);
+            self.answer(place, watchlist);
         }
     }
+}
+
+/// What a client is charged for while an answer is awaited that may be large, in bytes: otherwise
+/// it could ask for more of them than its outbox has room for.
+const EXPECTED_ANSWER: usize = 64 * 1024;
+
+/// Whether the answer to a subscription may be large.
+fn may_be_large(channel: &ChannelName) -> bool {
+    channel.is_presence() || channel.is_cache()
 }
 
 fn kind_of(action: Option<&Action<'_, ShardPlace>>) -> ReceivedKind {
@@ -361,5 +450,13 @@ impl Connection {
     /// Whether the client is still served.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open(_))
+    }
+
+    /// Whether what the client sends is thrown away.
+    fn is_unreadable(&self) -> bool {
+        match &self.phase {
+            Phase::Open(_) => false,
+            Phase::Closing(closing) => closing.peer == ClosingPeer::Unreadable,
+        }
     }
 }

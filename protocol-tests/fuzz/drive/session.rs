@@ -38,6 +38,9 @@ pub(crate) fn session(input: &[u8]) {
     assert_eq!(taken, driver.subscribed, "the session forgot or invented a subscription");
 }
 
+/// How long it takes until a point of mistakes is forgiven.
+const FORGIVEN_IN_MS: u64 = 10_000;
+
 struct Driver {
     session: Session<()>,
     app: Arc<App>,
@@ -45,7 +48,8 @@ struct Driver {
     heard_at: Instant,
     subscribed: BTreeSet<String>,
     user: Option<String>,
-    mistakes: usize,
+    /// Points of mistakes that time has not forgiven, in the milliseconds that forgive them.
+    mistakes_ms: u64,
 }
 
 impl Driver {
@@ -57,6 +61,7 @@ impl Driver {
             max_channels: CHANNELS_MAX,
             // A limit of its own, which has tests of its own.
             message_rate: Rate::per_second(0),
+            answer_rate: Rate::per_second(0),
         });
         let now = Instant::now();
         let id = SocketId::from_random(0x0000_04d2_0000_04d2);
@@ -67,7 +72,7 @@ impl Driver {
             heard_at: now,
             subscribed: BTreeSet::new(),
             user: None,
-            mistakes: 0,
+            mistakes_ms: 0,
         }
     }
 
@@ -100,7 +105,9 @@ impl Driver {
     }
 
     fn pass(&mut self, millis: u64) -> bool {
-        self.now += Duration::from_millis(millis % 1_000_000);
+        let millis = millis % 1_000_000;
+        self.now += Duration::from_millis(millis);
+        self.mistakes_ms = self.mistakes_ms.saturating_sub(millis);
         let silence = self.now - self.heard_at;
         match self.session.on_deadline(self.now) {
             None => true,
@@ -121,7 +128,6 @@ impl Driver {
         let outcome = self.session.on_text(message, self.now);
         let error = match outcome {
             Ok(action) => {
-                self.mistakes = 0;
                 let done = action.map(|action| Self::check(action, &self.subscribed));
                 self.apply(done);
                 None
@@ -174,37 +180,40 @@ impl Driver {
         }
     }
 
-    /// Adds up what mistakes cost: a hundred points of them in a row, and no sooner, close the connection.
+    /// Adds up what mistakes cost: a hundred points of them, and no sooner, close the connection.
     fn charge(&mut self, error: &ProtocolError) -> bool {
         assert!(!error.to_string().is_empty());
-        self.mistakes += match error {
-            ProtocolError::Malformed(_) => 10,
+        let points = match error {
+            ProtocolError::Malformed(_) => 9,
             ProtocolError::Subscription { refusal: SubscriptionRefusal::Auth(_), .. }
             | ProtocolError::SignIn(SignInRefusal::Auth(_)) => 1,
             ProtocolError::TooManyMistakes
             | ProtocolError::Subscription { .. }
-            | ProtocolError::ClientEventsDisabled
-            | ProtocolError::ClientEventWithoutChannel
-            | ProtocolError::ClientEventChannel { .. }
-            | ProtocolError::ClientEventNotSubscribed { .. }
-            | ProtocolError::ClientEventName { .. }
-            | ProtocolError::ClientEventSize { .. }
-            | ProtocolError::ClientEventRate
-            | ProtocolError::MessageRate
+            | ProtocolError::ClientEvent { .. }
+            | ProtocolError::MessageRate { .. }
             | ProtocolError::TooManyMessages
             | ProtocolError::SignInDisabled
             | ProtocolError::SignIn(_)
             | ProtocolError::WatchlistTooLong { .. } => 0,
         };
+        self.mistakes_ms += points * FORGIVEN_IN_MS;
         match error.severity() {
+            Severity::Close(CloseCode::TooManyMistakes) => {
+                let points = self.mistakes_ms.div_ceil(FORGIVEN_IN_MS);
+                assert!(90 <= points, "closed at {points}");
+                false
+            }
             Severity::Close(code) => {
-                assert_eq!(code, CloseCode::TooManyMistakes);
-                assert!(90 <= self.mistakes, "closed at {}", self.mistakes);
+                assert_eq!(code, CloseCode::TooManyMessages, "too many subscriptions");
                 false
             }
             Severity::Report(code) => {
                 assert!(code != Some(ErrorCode::WatchlistTooLong), "that is no mistake");
-                assert!(self.mistakes < 100, "not closed at {}", self.mistakes);
+                assert!(
+                    self.mistakes_ms <= 99 * FORGIVEN_IN_MS,
+                    "not closed at {}",
+                    self.mistakes_ms
+                );
                 true
             }
         }

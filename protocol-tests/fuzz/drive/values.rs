@@ -44,7 +44,10 @@ pub(crate) fn client_message(input: &[u8]) {
             assert_eq!(value["channel"].as_str(), event.channel.as_deref());
             event_data(event.data.as_deref().unwrap_or("null").as_bytes());
         }
-        ClientMessage::Unknown => assert!(!name.starts_with("client-")),
+        ClientMessage::Probe => assert!(name.starts_with("pusher:")),
+        ClientMessage::Unknown { .. } => {
+            assert!(!name.starts_with("client-") && !name.starts_with("pusher:"));
+        }
     }
 }
 

@@ -181,9 +181,17 @@ impl Client {
 
     /// Expects `pusher:error` with an object that has exactly a code and a sentence; gives both.
     pub(crate) async fn error(&mut self) -> (Value, String) {
+        let (channel, code, sentence) = self.event_error().await;
+        assert_eq!(channel, Value::Null, "pusher:error names no channel: {sentence}");
+        (code, sentence)
+    }
+
+    /// Expects `pusher:error` for a client event; gives the channel that it carries, the code and the sentence.
+    pub(crate) async fn event_error(&mut self) -> (Value, Value, String) {
         let message = self.next().await;
         assert_eq!(message["event"], "pusher:error", "{message}");
-        error_parts(&message)
+        let (code, sentence) = error_parts(&message);
+        (message["channel"].clone(), code, sentence)
     }
 
     /// Expects the close frame, then the end of the connection. Gives code and reason.
@@ -317,6 +325,7 @@ impl Client {
             message = self.next().await;
         }
         assert_eq!(message["event"], "pusher:error", "{message}");
+        assert_eq!(message.get("channel"), None, "{message}");
         let (code, message) = error_parts(&message);
         Refusal { details, code, message }
     }
@@ -364,7 +373,6 @@ pub(crate) fn is_event(text: &str, name: &str) -> bool {
 
 fn error_parts(message: &Value) -> (Value, String) {
     let object = message.as_object().expect("a message is an object");
-    assert!(!object.contains_key("channel"), "pusher:error names no channel: {message}");
     let data = object["data"]
         .as_object()
         .unwrap_or_else(|| panic!("data of pusher:error is an object: {message}"));

@@ -180,7 +180,7 @@ async fn other_limits_of_an_app_hold_for_who_is_there_already() {
     let names = "user_authentication";
     assert!(said.contains(names) && said.contains("max_event_bytes"), "{said}");
     client.whisper("client-x", "private-a", json!("1")).await;
-    let (_, sentence) = client.error().await;
+    let (_, _, sentence) = client.event_error().await;
     assert!(sentence.contains("you must enable this feature"), "{sentence}");
     client.ask_to_sign_in(r#"{"id":"1"}"#).await;
     client.error().await;

@@ -23,6 +23,8 @@ pub(super) struct Replica {
     pub(super) sequence: u64,
     pub(super) total: usize,
     pub(super) members: BTreeMap<Arc<str>, Arc<str>>,
+    /// What a new subscriber of a presence channel gets, until the members change.
+    acknowledgement: Option<Frame>,
     pub(super) last: Option<(Frame, Instant)>,
     /// It was read from a Redis that had lost its data, and others were still to say what they
     /// have: who is missing there has not left for that.
@@ -33,6 +35,18 @@ impl Replica {
     /// All others have come. Whether that makes a difference.
     pub(super) fn end_provisional(&mut self) -> bool {
         std::mem::take(&mut self.is_provisional)
+    }
+
+    /// `subscription_succeeded` of the channel, encoded once until its members change.
+    fn acknowledgement(&mut self, channel: &ChannelName) -> Frame {
+        if !channel.is_presence() {
+            return event::subscription_succeeded(channel);
+        }
+        if let Some(kept) = &self.acknowledgement {
+            return kept.clone();
+        }
+        let frame = event::presence_succeeded(channel, self.members.iter());
+        self.acknowledgement.insert(frame).clone()
     }
 }
 
@@ -99,6 +113,7 @@ impl Topic {
                 refusal: SubscriptionRefusal::RosterFull { max: max_members },
             },
             Waiter::Subscriber { connection, ticket, member } => {
+                let welcome = self.welcome(member.as_ref(), now);
                 let user_id = member.map(|member| {
                     let Member { user_id, user_info } = member;
                     let local = self
@@ -110,27 +125,31 @@ impl Topic {
                     self.departed.remove(&user_id);
                     user_id
                 });
-                Effect::Attach { connection, ticket, user_id, welcome: self.welcome(now) }
+                Effect::Attach { connection, ticket, user_id, welcome }
             }
         }
     }
 
-    fn welcome(&self, now: Instant) -> Welcome {
-        let (Some(channel), Some(replica)) = (self.channel(), &self.replica) else {
+    fn welcome(&mut self, member: Option<&Member>, now: Instant) -> Welcome {
+        let (Some(channel), true) = (self.channel().cloned(), self.replica.is_some()) else {
             unreachable!("only channels have subscribers, and they are read first")
         };
+        // Not told again of a user of this node. Of one of another node it can't be known here.
+        let is_new = member.filter(|member| !self.users.contains_key(&member.user_id));
+        let is_counted = self.is_counted;
+        let replica = self.replica.as_mut().expect("just looked at");
         let last = replica.last.as_ref().filter(|(_, expires_at)| now < *expires_at);
+        let announced = is_new.map(|member| {
+            replica.members.len() * event::member_added(&channel, member).bytes().len()
+        });
         Welcome {
-            acknowledgement: if channel.is_presence() {
-                event::presence_succeeded(channel, replica.members.iter())
-            } else {
-                event::subscription_succeeded(channel)
-            },
             cached: channel.is_cache().then(|| {
-                last.map_or_else(|| event::cache_miss(channel), |(frame, _)| frame.clone())
+                last.map_or_else(|| event::cache_miss(&channel), |(frame, _)| frame.clone())
             }),
             is_cache_miss: channel.is_cache() && last.is_none(),
-            total: self.is_counted.then_some(replica.total),
+            total: is_counted.then_some(replica.total),
+            announced: announced.unwrap_or_default(),
+            acknowledgement: replica.acknowledgement(&channel),
         }
     }
 
@@ -148,6 +167,7 @@ impl Topic {
             sequence: synced.sequence,
             total: synced.total,
             members: synced.members.iter().cloned().collect(),
+            acknowledgement: None,
             last: synced.last.clone().map(|(frame, ttl)| (frame, now + ttl)),
             is_provisional: false,
         };
@@ -295,11 +315,13 @@ impl Topic {
         match (change, channel) {
             (Change::Added(member), Some(channel)) => {
                 let Member { user_id, user_info } = member.clone();
+                replica.acknowledgement = None;
                 if replica.members.insert(user_id, user_info).is_none() {
                     effects.push(Effect::Deliver(event::member_added(&channel, &member), None));
                 }
             }
             (Change::Removed(user_id), Some(channel)) => {
+                replica.acknowledgement = None;
                 if replica.members.remove(&user_id).is_some() {
                     effects.push(Effect::Deliver(event::member_removed(&channel, &user_id), None));
                 }

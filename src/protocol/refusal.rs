@@ -1,0 +1,64 @@
+//! Why client events are refused.
+
+use super::error::cut;
+
+/// Why a client event was refused.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ClientEventRefusal {
+    /// The name is neither that of a client event nor one of the protocol.
+    Unknown {
+        /// The name.
+        name: String,
+    },
+    /// Client events are switched off for the app.
+    Disabled,
+    /// It names no channel.
+    NoChannel,
+    /// The channel takes no client events, since it needs no authorization.
+    Channel,
+    /// The sender is not subscribed to the channel.
+    NotSubscribed,
+    /// The event's name is too long.
+    Name {
+        /// The bound that was broken, in characters.
+        max: usize,
+    },
+    /// The data is too large.
+    Size {
+        /// The bound that was broken, in bytes.
+        max: usize,
+    },
+    /// Client events came faster than `client_events_per_second`.
+    Rate,
+}
+
+impl ClientEventRefusal {
+    /// What the client is told; `channel` as it named it, or nothing.
+    pub(super) fn message(&self, channel: &str) -> String {
+        let channel = cut(channel);
+        match self {
+            Self::Unknown { name } => format!(
+                "Unknown event '{}': the name of a client event begins with client-",
+                cut(name)
+            ),
+            Self::Disabled => {
+                "To send client events, you must enable this feature for the app".to_owned()
+            }
+            Self::NoChannel => "Invalid client event (must contain channel and data)".to_owned(),
+            Self::Channel => format!(
+                "Client event rejected - only supported on private and presence channels, \
+                 not on {channel}"
+            ),
+            Self::NotSubscribed => format!(
+                "Cannot broadcast client event (connection not subscribed to channel {channel})"
+            ),
+            Self::Name { max } => {
+                format!("Client event rejected: its name is longer than {max} characters")
+            }
+            Self::Size { max } => {
+                format!("Client event rejected: its data is larger than {max} bytes")
+            }
+            Self::Rate => "Client event rejected due to rate limit".to_owned(),
+        }
+    }
+}

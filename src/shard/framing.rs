@@ -1,0 +1,368 @@
+//! The frames of a stream, followed byte by byte: where messages end, and what is illegal.
+//!
+//! tungstenite says what is wrong with a frame once that is whole. A frame that is wrong from its
+//! first byte, or text that can't become UTF-8 any more, is not waited for.
+
+use super::inbound::Unreadable;
+
+/// Follows the frames of one client.
+#[derive(Debug, Default)]
+pub(super) struct Framing {
+    /// The first bytes of a frame whose header is incomplete.
+    header: [u8; HEADER_MAX],
+    have: usize,
+    /// Bytes of payload that are still to come.
+    payload: u64,
+    /// How much of the frame's payload has come.
+    passed: u64,
+    is_fragmented: bool,
+    /// Whether the message that has begun is text.
+    is_text: bool,
+    /// The text so far, where a message has not come in one piece.
+    text: Utf8,
+    illegal: Option<Unreadable>,
+}
+
+/// What a piece of the stream was found to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Advance {
+    /// How many of its bytes are before the first illegal one.
+    pub(super) legal: usize,
+    /// How many frames began that do not end a message.
+    pub(super) fragments: usize,
+}
+
+/// Two bytes, eight of length, four of mask (RFC 6455, 5.2).
+const HEADER_MAX: usize = 14;
+const FIN: u8 = 0x80;
+const RESERVED: u8 = 0x70;
+const MASKED: u8 = 0x80;
+const CONTINUATION: u8 = 0;
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const CLOSE: u8 = 8;
+const PING: u8 = 9;
+const PONG: u8 = 10;
+
+impl Framing {
+    /// Whether no frame and no message has begun, nor anything illegal.
+    pub(super) fn is_between_messages(&self) -> bool {
+        self.have == 0 && self.payload == 0 && !self.is_fragmented && self.illegal.is_none()
+    }
+
+    /// What is wrong with the stream. Whatever comes behind that is not looked at.
+    pub(super) fn illegal(&self) -> Option<Unreadable> {
+        self.illegal
+    }
+
+    /// Follows the next piece.
+    pub(super) fn advance(&mut self, bytes: &[u8]) -> Advance {
+        let (mut at, mut fragments) = (0, 0);
+        while at < bytes.len() && self.illegal.is_none() {
+            let rest = &bytes[at..];
+            if 0 < self.payload {
+                let len = usize::try_from(self.payload).unwrap_or(usize::MAX).min(rest.len());
+                at += self.take_payload(&rest[..len]);
+            } else {
+                match self.take_header_byte(rest[0]) {
+                    Ok(begins_fragment) => {
+                        at += 1;
+                        fragments += usize::from(begins_fragment);
+                    }
+                    Err(illegal) => self.illegal = Some(illegal),
+                }
+            }
+        }
+        Advance { legal: at, fragments }
+    }
+
+    /// Takes some of a frame's payload, and says how many bytes of it are legal.
+    fn take_payload(&mut self, bytes: &[u8]) -> usize {
+        let is_whole = self.passed == 0 && bytes.len() as u64 == self.payload;
+        let is_message = self.opcode() < CLOSE;
+        let mut legal = bytes.len();
+        // tungstenite looks at text that is there as a whole.
+        if is_message && self.is_text && !(is_whole && self.is_unfragmented()) {
+            legal = self.text.take(bytes, self.mask(), self.passed);
+            if legal < bytes.len() {
+                self.illegal = Some(Unreadable::NotUtf8);
+            }
+        }
+        self.passed += bytes.len() as u64;
+        self.payload -= bytes.len() as u64;
+        legal
+    }
+
+    /// Whether the frame is a message by itself.
+    fn is_unfragmented(&self) -> bool {
+        self.header[0] & FIN != 0 && self.opcode() != CONTINUATION
+    }
+
+    fn opcode(&self) -> u8 {
+        self.header[0] & 0x0f
+    }
+
+    /// Takes a byte of a header. True if that is whole now, and its frame does not end a message.
+    fn take_header_byte(&mut self, byte: u8) -> Result<bool, Unreadable> {
+        self.header[self.have] = byte;
+        self.have += 1;
+        match self.have {
+            1 if !self.may_begin() => return Err(Unreadable::NotWebSocket),
+            2 if !self.may_be_so_long() => return Err(Unreadable::NotWebSocket),
+            // A length of 64 bits begins with a bit that is not set.
+            3 if self.header[1] & !MASKED == 127 && byte & 0x80 != 0 => {
+                return Err(Unreadable::NotWebSocket);
+            }
+            _ => {}
+        }
+        if self.have < 2 || self.have < self.header_len() {
+            return Ok(false);
+        }
+        self.have = 0;
+        (self.payload, self.passed) = (self.payload_len(), 0);
+        let opcode = self.opcode();
+        if CLOSE <= opcode {
+            return Ok(false);
+        }
+        if opcode != CONTINUATION {
+            (self.is_text, self.text) = (opcode == TEXT, Utf8::default());
+        }
+        self.is_fragmented = self.header[0] & FIN == 0;
+        Ok(self.is_fragmented)
+    }
+
+    /// Whether a frame may have this first byte here.
+    fn may_begin(&self) -> bool {
+        let is_final = self.header[0] & FIN != 0;
+        self.header[0] & RESERVED == 0
+            && match self.opcode() {
+                CONTINUATION => self.is_fragmented,
+                TEXT | BINARY => !self.is_fragmented,
+                CLOSE | PING | PONG => is_final,
+                _ => false,
+            }
+    }
+
+    /// Whether a frame may have this second byte behind its first.
+    fn may_be_so_long(&self) -> bool {
+        let len = self.header[1] & !MASKED;
+        self.header[1] & MASKED != 0
+            && match self.opcode() {
+                // A reason is behind two bytes of code.
+                CLOSE => len != 1 && len < 126,
+                PING | PONG => len < 126,
+                _ => true,
+            }
+    }
+
+    fn header_len(&self) -> usize {
+        2 + 4
+            + match self.header[1] & !MASKED {
+                126 => 2,
+                127 => 8,
+                _ => 0,
+            }
+    }
+
+    fn payload_len(&self) -> u64 {
+        let extended = &self.header[2..10];
+        match self.header[1] & !MASKED {
+            126 => u64::from(u16::from_be_bytes([extended[0], extended[1]])),
+            127 => extended.iter().fold(0, |len, byte| len << 8 | u64::from(*byte)),
+            len => u64::from(len),
+        }
+    }
+
+    /// The mask of the frame, whose header is whole.
+    fn mask(&self) -> [u8; 4] {
+        let end = self.header_len();
+        self.header[end - 4..end].try_into().expect("four bytes")
+    }
+}
+
+/// Text that comes in pieces, looked at as far as it has come.
+#[derive(Clone, Copy, Debug, Default)]
+struct Utf8 {
+    /// The first bytes of a letter that is incomplete.
+    letter: [u8; 4],
+    len: usize,
+}
+
+impl Utf8 {
+    /// Takes bytes under a mask, the first of which is the payload's byte `offset`, and says how
+    /// many are legal.
+    fn take(&mut self, masked: &[u8], mask: [u8; 4], offset: u64) -> usize {
+        let mut at = 0;
+        let mut clear = [0; 1_024];
+        for piece in masked.chunks(clear.len() - self.letter.len()) {
+            // What is left of the piece before stands in front of this one.
+            let begun = self.len;
+            clear[..begun].copy_from_slice(&self.letter[..begun]);
+            let end = begun + piece.len();
+            for (index, byte) in piece.iter().enumerate() {
+                let place = usize::try_from((offset + (at + index) as u64) % 4).expect("below 4");
+                clear[begun + index] = byte ^ mask[place];
+            }
+            match std::str::from_utf8(&clear[..end]) {
+                Ok(_) => self.len = 0,
+                Err(error) if error.error_len().is_none() => {
+                    let open = &clear[error.valid_up_to()..end];
+                    self.letter[..open.len()].copy_from_slice(open);
+                    self.len = open.len();
+                }
+                Err(error) => {
+                    let wrong = error.valid_up_to() + error.error_len().unwrap_or_default();
+                    return at + (wrong - 1).saturating_sub(begun);
+                }
+            }
+            at += piece.len();
+        }
+        at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![first];
+        if let Ok(len @ 0..126) = u8::try_from(payload.len()) {
+            bytes.push(MASKED | len);
+        } else {
+            bytes.push(MASKED | 0x7e);
+            bytes.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
+        }
+        bytes.extend(MASK);
+        bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        bytes
+    }
+
+    /// How many bytes are taken, one by one, before something is illegal, and what that is.
+    /// However the stream is cut, it is found.
+    fn found(stream: &[u8]) -> Option<(usize, Unreadable)> {
+        let follow = |pieces: &[&[u8]]| {
+            let (mut framing, mut taken) = (Framing::default(), 0);
+            for piece in pieces {
+                taken += framing.advance(piece).legal;
+            }
+            framing.illegal().map(|illegal| (taken, illegal))
+        };
+        let byte_by_byte = follow(&stream.chunks(1).collect::<Vec<_>>());
+        for cut in 1..stream.len() {
+            let (head, tail) = stream.split_at(cut);
+            let in_two = follow(&[head, tail]);
+            let kind = |found: Option<(usize, Unreadable)>| found.map(|(_, illegal)| illegal);
+            assert_eq!(kind(in_two), kind(byte_by_byte), "cut at {cut}");
+        }
+        byte_by_byte
+    }
+
+    #[test]
+    fn what_is_illegal_in_a_header_is_found_at_its_byte() {
+        let begun = frame(TEXT, b"{");
+        let behind = |stream: &[u8], more: &[u8]| [stream, more].concat();
+        let first = |byte: u8| (vec![byte], 0);
+        let second = |opcode: u8, byte: u8| (vec![FIN | opcode, byte], 1);
+        let cases = [
+            first(0xc1),
+            first(0xa1),
+            first(0x91),
+            first(FIN | 0x3),
+            first(FIN | 0x7),
+            first(FIN | 0xb),
+            first(FIN | 0xf),
+            // Fragments of control frames, and a continuation of nothing.
+            first(PING),
+            first(PONG),
+            first(CLOSE),
+            first(CONTINUATION),
+            first(FIN | CONTINUATION),
+            // A message inside another.
+            (behind(&begun, &[FIN | TEXT]), begun.len()),
+            (behind(&begun, &[BINARY]), begun.len()),
+            // Not masked.
+            second(TEXT, 5),
+            second(PING, 0),
+            // A control frame of more than 125 bytes, a close frame with half a code.
+            second(PING, MASKED | 0x7e),
+            second(PONG, MASKED | 0x7f),
+            second(CLOSE, MASKED | 0x7e),
+            second(CLOSE, MASKED | 1),
+            (vec![FIN | TEXT, MASKED | 0x7f, 0x80], 2),
+        ];
+        for (stream, at) in cases {
+            assert_eq!(found(&stream), Some((at, Unreadable::NotWebSocket)), "{stream:x?}");
+        }
+    }
+
+    #[test]
+    fn text_that_cannot_become_utf_8_is_found_at_its_byte() {
+        // The text, and which of its bytes makes it illegal.
+        let cases: [(&[u8], usize); 9] = [
+            (b"\xff", 0),
+            (b"a\x80", 1),
+            (b"\xc0\x80", 0),
+            (b"\xc3x", 1),
+            (b"\xed\xa0\x80", 1),
+            (b"\xe2\x82x", 2),
+            (b"\xf8\x88\x80", 0),
+            (b"\xf0\x9f\x98x", 3),
+            (b"\xf4\x90\x80\x80", 1),
+        ];
+        for (wrong, illegal) in cases {
+            for before in [0, 1, 3, 1_018, 1_019, 1_020, 2_041] {
+                let text = [&vec![b'x'; before], wrong, &[b'x'; 50]].concat();
+                let message = frame(FIN | TEXT, &text);
+                let at = message.len() - text.len() + before + illegal;
+                let follow = |len: usize| {
+                    let mut framing = Framing::default();
+                    let advance = framing.advance(&message[..len]);
+                    assert!(advance.legal <= at, "{wrong:x?} at {before}");
+                    framing.illegal()
+                };
+                assert_eq!(follow(at), None, "{wrong:x?} at {before}");
+                assert_eq!(follow(at + 1), Some(Unreadable::NotUtf8), "{wrong:x?} at {before}");
+                if before < 5 {
+                    let found = found(&message[..message.len() - 1]);
+                    assert_eq!(found, Some((at, Unreadable::NotUtf8)), "{wrong:x?} at {before}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_letter_may_be_cut_anywhere_and_pings_may_come_between() {
+        let ping = frame(FIN | PING, b"\xff");
+        let letters = "é€😀".as_bytes();
+        let mut stream = Vec::new();
+        for (at, byte) in letters.iter().enumerate() {
+            let first = if at == 0 { TEXT } else { CONTINUATION };
+            stream.extend([frame(first, &[*byte]), ping.clone()].concat());
+        }
+        let end = frame(FIN | CONTINUATION, b"");
+        let whole = [&stream[..], &end, &frame(FIN | BINARY, b"\xff\xfe")].concat();
+        assert_eq!(found(&whole), None);
+        // Without the last byte of a letter, the next is illegal.
+        let wrong = [&stream[..stream.len() - ping.len() - 7], &frame(CONTINUATION, b"x")].concat();
+        let (at, illegal) = found(&wrong).unwrap();
+        assert_eq!((at, illegal), (wrong.len() - 1, Unreadable::NotUtf8));
+    }
+
+    #[test]
+    fn messages_end_where_their_last_frame_does() {
+        let mut framing = Framing::default();
+        let mut ends = |bytes: &[u8]| {
+            let fragments = framing.advance(bytes).fragments;
+            (fragments, framing.is_between_messages())
+        };
+        assert_eq!(ends(&frame(FIN | TEXT, &[b'x'; 300])), (0, true));
+        assert_eq!(ends(&frame(TEXT, b"a")), (1, false));
+        assert_eq!(ends(&frame(CONTINUATION, b"").repeat(3)), (3, false));
+        assert_eq!(ends(&frame(FIN | PING, b"p")), (0, false));
+        assert_eq!(ends(&frame(FIN | CONTINUATION, b"b")), (0, true));
+        assert_eq!(ends(&[FIN | TEXT]), (0, false));
+    }
+}
