@@ -39,7 +39,7 @@ impl Request {
 }
 
 /// Answers the n-th request, from 0, with a status and a `Location`; without a status, never.
-type Answers = Arc<dyn Fn(usize) -> (Option<u16>, String) + Send + Sync>;
+type Answers = Arc<dyn Fn(usize, &Request) -> (Option<u16>, String) + Send + Sync>;
 
 /// A server that listens to webhooks.
 #[derive(Debug)]
@@ -60,14 +60,20 @@ impl Sink {
     pub(crate) async fn answering(
         status: impl Fn(usize) -> Option<u16> + Send + Sync + 'static,
     ) -> Self {
-        Self::start(Arc::new(move |at| (status(at), String::new()))).await
+        Self::start(Arc::new(move |at, _: &Request| (status(at), String::new()))).await
+    }
+
+    /// A sink whose answer depends on what it is sent.
+    pub(crate) async fn judging(status: impl Fn(&Request) -> u16 + Send + Sync + 'static) -> Self {
+        let judge = move |_, request: &Request| (Some(status(request)), String::new());
+        Self::start(Arc::new(judge)).await
     }
 
     /// A sink that answers with these statuses and locations.
     pub(crate) async fn answering_with(
         answer: impl Fn(usize) -> (u16, String) + Send + Sync + 'static,
     ) -> Self {
-        let answer = move |at| {
+        let answer = move |at, _: &Request| {
             let (status, location) = answer(at);
             (Some(status), location)
         };
@@ -91,6 +97,11 @@ impl Sink {
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}/hooks", self.address)
+    }
+
+    /// Host and port, as they are in the URL.
+    pub(crate) fn authority(&self) -> String {
+        self.address.to_string()
     }
 
     /// How many requests have come.
@@ -119,9 +130,10 @@ async fn serve(
     let mut received = Vec::new();
     while let Some(request) = read(&mut stream, &mut received).await {
         let at = counter.fetch_add(1, Ordering::SeqCst);
+        let answer = answers(at, &request);
         // The test may have lost interest.
         let _unread = sender.send(request);
-        let (Some(status), location) = answers(at) else {
+        let (Some(status), location) = answer else {
             // Until the other side gives up.
             while stream.read_buf(&mut received).await.is_ok_and(|count| count > 0) {}
             return;

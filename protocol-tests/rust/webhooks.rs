@@ -207,10 +207,11 @@ async fn w08_what_is_refused_is_repeated_byte_for_byte_with_growing_gaps() {
     let gaps = [second.at - first.at, third.at - second.at];
     assert!(gaps[0] < gaps[1] && Duration::from_millis(700) < gaps[0], "{gaps:?}");
     let delivered =
-        format!("campanile_webhook_events_sent_total{{app=\"{APP_ID}\",webhook=\"0\"}} 1");
+        format!("campanile_webhook_events_sent_total{{app=\"{APP_ID}\",webhook=\"127.0.0.1\"}} 1");
     eventually("the delivery is counted", async || bench.metric(&delivered)).await;
-    let failed =
-        format!("campanile_webhook_requests_failed_total{{app=\"{APP_ID}\",webhook=\"0\"}} 2");
+    let failed = format!(
+        "campanile_webhook_requests_failed_total{{app=\"{APP_ID}\",webhook=\"127.0.0.1\"}} 2"
+    );
     assert!(bench.metric(&failed));
 }
 
@@ -306,7 +307,9 @@ async fn w13_an_endpoint_that_never_answers_harms_no_other() {
         assert!(told.iter().all(|event| event["name"] == "channel_occupied"), "{told:?}");
     }
     assert_eq!(hanging.count(), 1, "what follows waits for what went before");
-    let waiting = format!("campanile_webhook_events_waiting{{app=\"{APP_ID}\",webhook=\"0\"}} 6");
+    let name = hanging.authority();
+    let waiting =
+        format!("campanile_webhook_events_waiting{{app=\"{APP_ID}\",webhook=\"{name}\"}} 6");
     eventually("all wait for the one", async || bench.metric(&waiting)).await;
 }
 
@@ -332,8 +335,9 @@ async fn the_end_tells_what_was_kept_back_and_counts_what_nobody_took() {
     let told = [names(&healthy.next().await), bench_rest(&mut healthy).await].concat();
     assert_eq!(told, ["channel_occupied", "channel_vacated"]);
     assert_eq!(bench.webhooks.abandon(), 2);
+    let name = dead.authority();
     let dropped = format!(
-        "campanile_webhook_events_dropped_total{{app=\"{APP_ID}\",webhook=\"1\",reason=\"shutdown\"}} 2"
+        "campanile_webhook_events_dropped_total{{app=\"{APP_ID}\",webhook=\"{name}\",reason=\"shutdown\"}} 2"
     );
     assert!(bench.metric(&dropped));
 }
@@ -349,8 +353,9 @@ async fn a_private_address_is_not_dialled_when_that_is_denied() {
     let endpoints = vec![endpoint(&sink, &[Kind::ChannelOccupied])];
     let bench = Bench::configured(endpoints, |config| config.webhooks.deny_private = true);
     bench.observe(occupied("t"));
-    let failed =
-        format!("campanile_webhook_requests_failed_total{{app=\"{APP_ID}\",webhook=\"0\"}} 1");
+    let failed = format!(
+        "campanile_webhook_requests_failed_total{{app=\"{APP_ID}\",webhook=\"127.0.0.1\"}} 1"
+    );
     eventually("the attempt has failed", async || bench.metric(&failed)).await;
     assert_eq!(sink.count(), 0);
 }

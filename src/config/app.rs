@@ -151,6 +151,9 @@ pub enum ClientEvents {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebhookConfig {
+    /// Label of the webhook in metrics and logs, at most 64 characters without white space. Default
+    /// empty: the URL's host, made unique.
+    pub name: String,
     /// Where the notices are posted to: `http` or `https`, without credentials. Required.
     pub url: String,
     /// What to tell. At least one.

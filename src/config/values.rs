@@ -61,7 +61,7 @@ const CHOICES: [(&str, &[&str]); 4] = [
 type Form = fn(&str) -> Result<String, &'static str>;
 
 /// Keys whose text has a form; for a list it is the form of each element.
-const FORMS: [(&str, Form); 12] = [
+const FORMS: [(&str, Form); 13] = [
     ("server.host", host),
     ("server.path", path),
     ("server.trusted_proxies", network),
@@ -70,6 +70,7 @@ const FORMS: [(&str, Form); 12] = [
     ("apps[].secret", not_empty),
     ("apps[].allowed_origins", origin_pattern),
     ("redis.url", redis_url),
+    ("apps[].webhooks[].name", webhooks::name),
     ("apps[].webhooks[].url", webhooks::url),
     ("redis.prefix", redis_prefix),
     ("metrics.token", one_word),

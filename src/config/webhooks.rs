@@ -48,6 +48,8 @@ const RESERVED: [&str; 10] = [
     "x-pusher-signature",
 ];
 
+const NAME_LEN_MAX: usize = 64;
+
 /// A URL that can be posted to.
 pub(super) fn url(text: &str) -> Result<String, &'static str> {
     const RULE: &str = "must be http:// or https:// with a host";
@@ -64,6 +66,14 @@ pub(super) fn url(text: &str) -> Result<String, &'static str> {
     let port_fits = port.is_empty()
         || port.strip_prefix(':').is_some_and(|port| port.parse().is_ok_and(|port: u16| port > 0));
     if authority.host().is_empty() || !port_fits { Err(RULE) } else { Ok(text.to_owned()) }
+}
+
+/// The label of a webhook.
+pub(super) fn name(text: &str) -> Result<String, &'static str> {
+    if NAME_LEN_MAX < text.chars().count() || text.contains(char::is_whitespace) {
+        return Err("must be at most 64 characters without white space");
+    }
+    Ok(text.to_owned())
 }
 
 /// Headers that may be sent along. A rule never shows a value, which may be a token.
@@ -100,6 +110,10 @@ pub(super) fn are_complete(
         }
         if webhook.events.is_empty() {
             return missing("events", "must name at least one event");
+        }
+        let mut before = webhooks[..index].iter();
+        if !webhook.name.is_empty() && before.any(|other| other.name == webhook.name) {
+            return missing("name", "must be unique among the webhooks of the app");
         }
         Ok(())
     }))

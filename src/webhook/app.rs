@@ -10,6 +10,7 @@ use super::{
     kept_alive,
     log::{Log as _, MemoryLog, READ_MAX},
     machine::Machine,
+    name::names,
     shared::Shared,
     stats::{Count, Dropped, RareLine},
 };
@@ -72,8 +73,10 @@ struct Source {
 
 impl Settings {
     pub(super) fn new(app: &AppConfig, batch_wait: Duration) -> Result<Self, WebhookError> {
-        let numbered = app.webhooks.iter().enumerate();
-        let endpoints = numbered.map(|(at, webhook)| Endpoint::new(app, at, webhook).map(Arc::new));
+        let names = names(app);
+        let webhooks = names.iter().zip(&app.webhooks);
+        let endpoints =
+            webhooks.map(|(name, webhook)| Endpoint::new(app, name, webhook).map(Arc::new));
         let kinds: Kinds =
             app.webhooks.iter().flat_map(|webhook| &webhook.events).copied().collect();
         Ok(Self {
@@ -94,14 +97,23 @@ impl Settings {
         self.endpoints.iter().any(|found| Arc::ptr_eq(found, endpoint))
     }
 
-    /// Takes over the endpoints of `before` with the same URLs, which become as they are here.
+    /// Takes over the endpoints of `before` with the same URLs, which become as they are here. Of
+    /// several with one URL, that of the same name if there is one.
     fn take_over(&mut self, before: &Self) {
         let mut old = before.endpoints.clone();
-        for endpoint in &mut self.endpoints {
-            if let Some(at) = old.iter().position(|known| known.url == endpoint.url) {
-                let known = old.remove(at);
-                known.follow(endpoint);
-                *endpoint = known;
+        for with_name in [true, false] {
+            for endpoint in &mut self.endpoints {
+                if before.has(endpoint) {
+                    continue;
+                }
+                let is_same = |known: &Arc<Endpoint>| {
+                    known.url == endpoint.url && (!with_name || known.name() == endpoint.name())
+                };
+                if let Some(at) = old.iter().position(is_same) {
+                    let known = old.remove(at);
+                    known.follow(endpoint);
+                    *endpoint = known;
+                }
             }
         }
     }

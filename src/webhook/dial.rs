@@ -42,8 +42,8 @@ pub enum WebhookError {
     Host {
         /// The app.
         app_id: String,
-        /// The webhook's number in the app.
-        number: usize,
+        /// The webhook's name.
+        webhook: String,
     },
     /// There is a webhook with `https`, and the system knows no authority that could vouch for it.
     NoRoots(String),
@@ -164,8 +164,8 @@ fn tls() -> Result<TlsConnector, WebhookError> {
 impl fmt::Display for WebhookError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Host { app_id, number } => {
-                write!(f, "webhook {number} of the app {app_id:?} has a URL whose host is no name")
+            Self::Host { app_id, webhook } => {
+                write!(f, "webhook {webhook} of the app {app_id:?} has a URL whose host is no name")
             }
             Self::NoRoots(why) => write!(
                 f,

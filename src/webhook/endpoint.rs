@@ -15,10 +15,7 @@ use crate::{
 };
 use hyper::HeaderMap;
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{sync::watch, time};
@@ -28,8 +25,7 @@ use tokio::{sync::watch, time};
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) app_id: String,
-    /// The webhook's place in the app's configuration.
-    number: AtomicUsize,
+    name: Live<String>,
     /// May hold a secret.
     pub(super) url: String,
     pub(super) filter: Live<Filter>,
@@ -44,15 +40,17 @@ pub(super) struct Endpoint {
 impl Endpoint {
     pub(super) fn new(
         app: &AppConfig,
-        number: usize,
+        name: &str,
         webhook: &WebhookConfig,
     ) -> Result<Self, WebhookError> {
-        let target = Target::parse(&webhook.url)
-            .ok_or_else(|| WebhookError::Host { app_id: app.id.clone(), number })?;
+        let target = Target::parse(&webhook.url).ok_or_else(|| WebhookError::Host {
+            app_id: app.id.clone(),
+            webhook: name.to_owned(),
+        })?;
         Ok(Self {
             headers: Arc::new(Live::new(headers(&target.authority, &app.key, &webhook.headers))),
             app_id: app.id.clone(),
-            number: AtomicUsize::new(number),
+            name: Live::new(name.to_owned()),
             url: webhook.url.clone(),
             filter: Live::new(Filter::new(webhook)),
             target: Arc::new(target),
@@ -62,14 +60,14 @@ impl Endpoint {
         })
     }
 
-    /// The webhook's place in the app's configuration.
-    pub(super) fn number(&self) -> usize {
-        self.number.load(Ordering::Relaxed)
+    /// What the webhook is called in metrics and logs.
+    pub(super) fn name(&self) -> Arc<String> {
+        self.name.get()
     }
 
     /// Becomes as `fresh` is, which has the same URL.
     pub(super) fn follow(&self, fresh: &Self) {
-        self.number.store(fresh.number(), Ordering::Relaxed);
+        self.name.share(&fresh.name);
         self.filter.share(&fresh.filter);
         self.headers.share(&fresh.headers);
     }
@@ -94,7 +92,7 @@ impl Endpoint {
         if let Some(events) = self.drops.due(events as u64, now) {
             tracing::warn!(
                 app = self.app_id,
-                webhook = self.number(),
+                webhook = %self.name(),
                 host = self.target.authority,
                 events,
                 reason = reason.as_str(),
@@ -210,7 +208,7 @@ impl<P: Post, Q: Queue> Delivery<P, Q> {
         let (failures, retry_in_ms) = (self.backoff.failures(), wait.as_millis());
         tracing::warn!(
             app = app_id,
-            webhook = self.endpoint.number(),
+            webhook = %self.endpoint.name(),
             host = target.authority,
             error,
             failures,
@@ -296,7 +294,8 @@ mod tests {
         /// A delivery to an endpoint that answers its n-th request, from 0, with `status(n)`.
         fn new(status: impl FnMut(usize) -> u16 + Send + 'static) -> Self {
             let webhook = WebhookConfig { url: "http://a.test".into(), ..WebhookConfig::default() };
-            let endpoint = Arc::new(Endpoint::new(&AppConfig::development(), 0, &webhook).unwrap());
+            let endpoint =
+                Arc::new(Endpoint::new(&AppConfig::development(), "a.test", &webhook).unwrap());
             let (posted, end) = (Posted::default(), watch::Sender::new(End::Open));
             let takes = Duration::from_millis(10);
             let script = Script { posted: Arc::clone(&posted), takes, status };
@@ -423,7 +422,7 @@ mod tests {
         let headers = [("Authorization".to_owned(), Secret::new("hunter2"))].into();
         let url = "http://a.test/hooks".to_owned();
         let webhook = WebhookConfig { url, headers, ..WebhookConfig::default() };
-        let endpoint = Endpoint::new(&AppConfig::development(), 0, &webhook).unwrap();
+        let endpoint = Endpoint::new(&AppConfig::development(), "a.test", &webhook).unwrap();
         let client = endpoint.client(Arc::new(Live::new(Dialer::new(false, false).unwrap())));
         assert!(!format!("{endpoint:?}{client:?}").contains("hunter2"));
     }

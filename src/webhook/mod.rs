@@ -32,6 +32,7 @@ mod envelope;
 mod filter;
 mod log;
 mod machine;
+mod name;
 mod queue;
 mod shared;
 mod stats;

@@ -1,5 +1,5 @@
-//! What is counted of webhooks, and how it is exposed. Labels name the app and the webhook's number
-//! in it: a URL may hold a secret. What is not configured any more is not exposed any more.
+//! What is counted of webhooks, and how it is exposed. Labels are the app's id and the webhook's
+//! name. What is not configured any more is not exposed any more.
 
 use super::{Webhooks, app::AppWebhooks, endpoint::Endpoint};
 use crate::metrics::Histogram;
@@ -176,7 +176,7 @@ impl WebhookMetrics {
 impl Collector for WebhookMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let labels = |endpoint: &Endpoint| {
-            [("app", endpoint.app_id.clone()), ("webhook", endpoint.number().to_string())]
+            [("app", endpoint.app_id.clone()), ("webhook", endpoint.name().to_string())]
         };
         for (name, help, kind, read) in NUMBERS {
             let mut family = encoder.encode_descriptor(name, help, None, kind)?;

@@ -5,6 +5,7 @@ use super::{
     dial::{Dialer, WebhookError},
     endpoint::{Endpoint, now},
     envelope::{self, Notice},
+    name::names,
 };
 use crate::{
     config::{Config, WebhookConfig, WebhookEvent as Kind},
@@ -23,8 +24,8 @@ use std::{
 pub struct Trial {
     /// The app.
     pub app_id: String,
-    /// The webhook's number in the app, from 0.
-    pub webhook: usize,
+    /// The webhook's name.
+    pub webhook: String,
     /// Host and port of the endpoint. Not the whole URL, which may hold a secret.
     pub host: String,
     /// What was told.
@@ -53,8 +54,8 @@ pub async fn try_out(config: &Config, mut report: impl FnMut(Trial)) -> Result<(
     let dialer = Arc::new(Live::new(dialer(config)?));
     for app in &config.apps {
         let signer = Signer::new(app.secret.expose());
-        for (webhook, settings) in app.webhooks.iter().enumerate() {
-            let endpoint = Endpoint::new(app, webhook, settings)?;
+        for (name, settings) in names(app).into_iter().zip(&app.webhooks) {
+            let endpoint = Endpoint::new(app, &name, settings)?;
             let mut client = endpoint.client(Arc::clone(&dialer));
             for &event in &settings.events {
                 let text = envelope::event(&sample(event, settings));
@@ -64,7 +65,7 @@ pub async fn try_out(config: &Config, mut report: impl FnMut(Trial)) -> Result<(
                 let answer = client.post(&Notice::new(&signer, (&text, 1), time_ms, begin)).await;
                 report(Trial {
                     app_id: app.id.clone(),
-                    webhook,
+                    webhook: name.clone(),
                     host: endpoint.target.authority.clone(),
                     event,
                     answer: answer.map_err(|error| error.to_string()).map(|answer| {

@@ -29,6 +29,14 @@ fn a_webhook_says_where_and_what() {
             "headers = { Host = \"hunter2\" }",
             "config.toml:6: apps[0].webhooks[0].headers: `Host` is set by the server",
         ),
+        (
+            "name = \"a b\"",
+            "config.toml:6: apps[0].webhooks[0].name: must be at most 64 characters without white space",
+        ),
+        (
+            "url = \"http://a\"\nevents = [\"cache_miss\"]\nname = \"a\"\n[[apps.webhooks]]\nurl = \"http://b\"\nevents = [\"cache_miss\"]\nname = \"a\"",
+            "config.toml:12: apps[0].webhooks[1].name: must be unique among the webhooks of the app",
+        ),
         ("urls = 1", "config.toml:6: apps[0].webhooks[0].urls: unknown key; did you mean `url`?"),
     ] {
         assert_eq!(file(webhook).error(), expected, "{webhook}");
