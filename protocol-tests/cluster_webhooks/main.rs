@@ -8,6 +8,7 @@ mod failure;
 mod group;
 mod once;
 mod redis;
+mod refused;
 mod reload;
 
 #[expect(

@@ -313,6 +313,47 @@ async fn w13_an_endpoint_that_never_answers_harms_no_other() {
     eventually("all wait for the one", async || bench.metric(&waiting)).await;
 }
 
+/// Occupies good channels and poisonous ones, and gets each good one although an endpoint answers
+/// `status` to every request that names a poisonous one.
+async fn good_ones_pass(status: u16) {
+    let judge = move |request: &Request| if request.body.contains("poison") { status } else { 200 };
+    let mut sink = Sink::judging(judge).await;
+    let bench = Bench::new(vec![endpoint(&sink, &[Kind::ChannelOccupied])]);
+    let start = Instant::now();
+    let mut told = Vec::new();
+    for round in 0..20 {
+        for channel in ["a", "poison", "b"] {
+            bench.observe(occupied(&format!("{channel}-{round}")));
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    while told.len() < 40 {
+        let request = sink.next().await;
+        if !request.body.contains("poison") {
+            let events = request.events();
+            told.extend(events.iter().map(|event| event["channel"].to_string()));
+        }
+    }
+    let late = start.elapsed();
+    assert!(late < Duration::from_secs(12), "{status}: {late:?}");
+    let expected: Vec<_> =
+        (0..20).flat_map(|round| [format!("\"a-{round}\""), format!("\"b-{round}\"")]).collect();
+    assert_eq!(told, expected, "{status}: in order, and each once");
+    let aside =
+        format!("campanile_webhook_events_set_aside{{app=\"{APP_ID}\",webhook=\"127.0.0.1\"}} 20");
+    eventually("all poisonous ones are set aside", async || bench.metric(&aside)).await;
+}
+
+#[tokio::test]
+async fn an_event_that_is_rejected_again_and_again_steps_aside() {
+    good_ones_pass(400).await;
+}
+
+#[tokio::test]
+async fn an_event_on_which_the_endpoint_fails_again_and_again_steps_aside() {
+    good_ones_pass(500).await;
+}
+
 #[tokio::test]
 async fn users_come_and_go_under_the_channel_that_carries_their_events() {
     let mut sink = Sink::new().await;

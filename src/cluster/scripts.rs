@@ -40,6 +40,9 @@ pub(super) struct Scripts {
     pub(super) commit: Arc<Script>,
     pub(super) head: Arc<Script>,
     pub(super) resign: Arc<Script>,
+    pub(super) split: Arc<Script>,
+    pub(super) set_aside: Arc<Script>,
+    pub(super) aside: Arc<Script>,
 }
 
 impl Scripts {
@@ -71,6 +74,9 @@ impl Scripts {
             commit: script(include_str!("lua/commit.lua")),
             head: script(include_str!("lua/head.lua")),
             resign: script(include_str!("lua/resign.lua")),
+            split: script(include_str!("lua/split.lua")),
+            set_aside: script(include_str!("lua/set_aside.lua")),
+            aside: script(include_str!("lua/aside.lua")),
         }
     }
 
@@ -86,7 +92,8 @@ impl Scripts {
             &self.raise,
         ];
         let webhooks = [&self.append, &self.look, &self.commit, &self.head, &self.resign];
-        for script in nodes.into_iter().chain(webhooks) {
+        let refused = [&self.split, &self.set_aside, &self.aside];
+        for script in nodes.into_iter().chain(webhooks).chain(refused) {
             let mut load = cmd("SCRIPT");
             load.arg("LOAD").arg(&script.text);
             let sha: String = connection.query(&load).await?;

@@ -3,8 +3,9 @@
 use super::{
     Kind,
     batch::Batch,
+    delivery::{Delivery, End},
     dial::{Dialer, WebhookError},
-    endpoint::{Delivery, End, Endpoint, now},
+    endpoint::{Endpoint, now},
     envelope::{self, Notice},
     filter::Kinds,
     kept_alive,
@@ -25,7 +26,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 use tokio::{
     sync::watch,
@@ -223,9 +224,8 @@ impl Outlet {
     /// Hands the batch over to its delivery.
     fn send(&mut self, signer: &Signer, now: Instant) {
         if let Some((events, count)) = self.batch.take() {
-            let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            let time_ms = since_1970.unwrap_or_default().as_millis();
-            self.endpoint.push(Notice::new(signer, (&events, count), time_ms, now));
+            let notice = Notice::new(signer, (&events, count), envelope::time_ms(), now);
+            self.endpoint.push(notice);
         }
     }
 }
@@ -283,13 +283,14 @@ impl<'a> Teller<'a> {
         let ends = end.subscribe();
         let of_task = Arc::clone(&endpoint);
         let delivering = kept_alive(move || {
-            let (client, queue) = (of_task.client(Arc::clone(&dialer)), Arc::clone(&of_task.queue));
-            Delivery::new(Arc::clone(&of_task), queue, client, ends.clone()).run()
+            let clients = [(); 2].map(|()| of_task.client(Arc::clone(&dialer)));
+            let queue = Arc::clone(&of_task.queue);
+            Delivery::new(Arc::clone(&of_task), queue, clients, ends.clone()).run()
         });
         self.deliveries.spawn(async move {
             delivering.await;
             if app.is_gone.load(Ordering::Relaxed) || !app.settings().has(&endpoint) {
-                endpoint.count_dropped(Dropped::Removed, endpoint.queue.events(), now());
+                endpoint.count_dropped(Dropped::Removed, endpoint.queue.all_events(), now());
             }
         });
         end

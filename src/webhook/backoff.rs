@@ -29,11 +29,6 @@ impl Backoff {
     pub(super) fn succeeded(&mut self) {
         self.failures = 0;
     }
-
-    /// How many failures there were since the last success.
-    pub(super) fn failures(self) -> u32 {
-        self.failures
-    }
 }
 
 #[cfg(test)]
@@ -45,7 +40,6 @@ mod tests {
         let mut backoff = Backoff::default();
         let waits: Vec<u64> = (0..8).map(|_| backoff.failed(0.0).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(backoff.failures(), 8);
         backoff.succeeded();
         assert_eq!(backoff.failed(0.0), Backoff::FIRST);
     }

@@ -4,8 +4,12 @@
 use crate::hub::Occurrence;
 use crate::signature::Signer;
 use bytes::Bytes;
-use serde_json::to_string;
-use std::{fmt::Write, time::Instant};
+use serde::Deserialize;
+use serde_json::{to_string, value::RawValue};
+use std::{
+    fmt::Write,
+    time::{Instant, SystemTime},
+};
 
 /// One request to an endpoint. It stays the same byte for byte, however often it is tried: the
 /// signature and the time are those of its making.
@@ -45,6 +49,58 @@ impl Notice {
         let body = body.into_boxed_str().into_boxed_bytes().into();
         Self { body, signature, events, created_at }
     }
+}
+
+/// A body, as far as it is to be taken apart.
+#[derive(Deserialize)]
+struct Parts<'a> {
+    time_ms: u64,
+    #[serde(borrow)]
+    events: Vec<&'a RawValue>,
+}
+
+/// The members of an event that a log line names.
+#[derive(Deserialize)]
+struct Label {
+    name: String,
+    #[serde(default)]
+    channel: String,
+}
+
+impl Notice {
+    /// The same events in two notices with the time of this one; nothing if there is only one event.
+    pub(super) fn halves(&self, signer: &Signer) -> Option<[Self; 2]> {
+        let Parts { time_ms, events } = serde_json::from_slice(&self.body).ok()?;
+        let (first, second) = events.split_at(events.len() / 2);
+        if first.is_empty() {
+            return None;
+        }
+        Some([first, second].map(|events| {
+            let texts: Vec<&str> = events.iter().map(|event| event.get()).collect();
+            let text = texts.join(",");
+            Self::new(signer, (&text, events.len()), time_ms.into(), self.created_at)
+        }))
+    }
+
+    /// A notice without events: whoever accepts it accepts notices.
+    pub(super) fn probe(signer: &Signer, time_ms: u128, now: Instant) -> Self {
+        Self::new(signer, ("", 0), time_ms, now)
+    }
+
+    /// The name and the channel of its first event.
+    pub(super) fn label(&self) -> (String, String) {
+        let first = || {
+            let Parts { events, .. } = serde_json::from_slice(&self.body).ok()?;
+            let label: Label = serde_json::from_str(events.first()?.get()).ok()?;
+            Some((label.name, label.channel))
+        };
+        first().unwrap_or_default()
+    }
+}
+
+/// Milliseconds since 1970.
+pub(super) fn time_ms() -> u128 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis()
 }
 
 /// A body that tells `events`, which are JSON objects with commas between them.
@@ -123,6 +179,26 @@ mod tests {
         let text = event(&Occurrence::ClientEvent { channel, name, data, socket_id, user_id });
         let expected = r#"{"name":"client_event","channel":"private-x","event":"client-\"x\"","data":"","socket_id":"123.456"}"#;
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_notice_is_split_down_to_single_events_with_the_same_time() {
+        let signer = Signer::new("s");
+        let now = Instant::now();
+        let whole =
+            Notice::new(&signer, (r#"{"name":"a","channel":"c"},{"x":[1,2]},3"#, 3), 7, now);
+        let [first, second] = whole.halves(&signer).unwrap();
+        assert_eq!(first.body, r#"{"time_ms":7,"events":[{"name":"a","channel":"c"}]}"#);
+        assert_eq!(
+            first.signature,
+            signer.sign(r#"{"time_ms":7,"events":[{"name":"a","channel":"c"}]}"#)
+        );
+        assert_eq!(second.body, r#"{"time_ms":7,"events":[{"x":[1,2]},3]}"#);
+        assert_eq!((first.events, second.events, second.created_at), (1, 2, now));
+        assert!(first.halves(&signer).is_none());
+        assert!(Notice::probe(&signer, 7, now).halves(&signer).is_none());
+        assert_eq!(whole.label(), ("a".to_owned(), "c".to_owned()));
+        assert_eq!(second.label(), (String::new(), String::new()));
     }
 
     /// The vector of the protocol's appendix A.

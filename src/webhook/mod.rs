@@ -26,6 +26,7 @@ mod app;
 mod backoff;
 mod batch;
 mod client;
+mod delivery;
 mod dial;
 mod endpoint;
 mod envelope;
@@ -34,6 +35,7 @@ mod log;
 mod machine;
 mod name;
 mod queue;
+mod retry;
 mod shared;
 mod stats;
 mod trial;
@@ -215,7 +217,7 @@ impl Webhooks {
             .values()
             .flat_map(|app| app.settings().endpoints.clone())
             .map(|endpoint| {
-                let events = endpoint.queue.events();
+                let events = endpoint.queue.all_events();
                 endpoint.count_dropped(Dropped::Shutdown, events, now());
                 events
             })

@@ -11,7 +11,8 @@ use tokio::sync::Notify;
 /// The queue of one endpoint, as whoever delivers sees it.
 ///
 /// A notice stays in it until it is done with. Of a queue that outlives its node, another that takes
-/// over begins with what was not done.
+/// over begins with what was not done. Beside the queue are the notices that were *set aside*: each
+/// has one event that the endpoint refuses, and nothing waits behind them.
 pub(super) trait Queue: Send + Sync {
     /// Waits until there is a notice, and gives the oldest with its place. Safe to cancel.
     fn first(&self) -> impl Future<Output = (Place, Notice)> + Send;
@@ -24,7 +25,34 @@ pub(super) trait Queue: Send + Sync {
 
     /// Drops what was created at `before` or earlier, and says how many events that were.
     fn drop_older(&self, before: Instant) -> impl Future<Output = usize> + Send;
+
+    /// Replaces the oldest notice by its two halves, if it is the one at `place`.
+    fn split(&self, place: Place, halves: [Notice; 2]) -> impl Future<Output = ()> + Send;
+
+    /// Sets the oldest notice aside, if it is the one at `place`. Says how many events had to make
+    /// room: the oldest that are set aside do.
+    fn set_aside(&self, place: Place) -> impl Future<Output = usize> + Send;
+
+    /// How many notices are set aside, as far as is known.
+    fn asides(&self) -> usize;
+
+    /// Waits until something is set aside. It may return for nothing. Safe to cancel.
+    fn aside_added(&self) -> impl Future<Output = ()> + Send;
+
+    /// The notice that is next when those set aside are tried in turn, the first in turn 0.
+    fn aside(&self, turn: usize) -> impl Future<Output = Option<(Place, Notice)>> + Send;
+
+    /// Removes the notice at `place` from those that are set aside.
+    fn aside_done(&self, place: Place) -> impl Future<Output = ()> + Send;
+
+    /// As [`Queue::drop_older`], of what is set aside.
+    fn drop_older_asides(&self, before: Instant) -> impl Future<Output = usize> + Send;
 }
+
+/// The most notices that may be set aside for one endpoint.
+pub(super) const ASIDES_MAX: usize = 1_000;
+/// The most bytes that may be set aside for one endpoint.
+pub(super) const ASIDE_BYTES_MAX: usize = 1_024 * 1_024;
 
 /// Names a notice of a queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,15 +61,22 @@ pub(super) struct Place(pub(super) u64);
 /// A queue that ends with the process.
 #[derive(Debug, Default)]
 pub(super) struct MemoryQueue {
-    waiting: Mutex<Waiting>,
+    queues: Mutex<Queues>,
     pushed: Notify,
+    set_aside: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queues {
+    waiting: Waiting,
+    aside: Waiting,
+    /// How many places were given.
+    places: u64,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    notices: VecDeque<Notice>,
-    /// The place of the first of them.
-    first: u64,
+    notices: VecDeque<(Place, Notice)>,
     bytes: usize,
     events: usize,
 }
@@ -52,8 +87,8 @@ impl MemoryQueue {
     /// What a notice takes beside its body.
     const OVERHEAD_BYTES: usize = 256;
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -63,8 +98,11 @@ fn bytes(notice: &Notice) -> usize {
 
 impl Waiting {
     fn pop(&mut self) -> Option<Notice> {
-        let notice = self.notices.pop_front()?;
-        self.first += 1;
+        self.remove(0)
+    }
+
+    fn remove(&mut self, at: usize) -> Option<Notice> {
+        let (_, notice) = self.notices.remove(at)?;
         self.bytes -= bytes(&notice);
         self.events -= notice.events;
         if self.notices.is_empty() {
@@ -72,53 +110,113 @@ impl Waiting {
         }
         Some(notice)
     }
+
+    /// Removes the oldest, if it is the one at `place`.
+    fn pop_if(&mut self, place: Place) -> Option<Notice> {
+        let is_first = self.notices.front().is_some_and(|(first, _)| *first == place);
+        if is_first { self.pop() } else { None }
+    }
+
+    fn count(&mut self, notice: &Notice) {
+        self.bytes += bytes(notice);
+        self.events += notice.events;
+    }
+
+    /// Puts a notice at the end. The oldest make room; says how many events these were.
+    fn push(&mut self, place: Place, notice: Notice, (bytes_max, max): (usize, usize)) -> usize {
+        if bytes_max < bytes(&notice) {
+            // Room for it can't be made.
+            return notice.events;
+        }
+        let mut dropped = 0;
+        while bytes_max < self.bytes + bytes(&notice) || max <= self.notices.len() {
+            dropped += self.pop().map_or(0, |notice| notice.events);
+        }
+        self.count(&notice);
+        self.notices.push_back((place, notice));
+        dropped
+    }
+
+    fn drop_older(&mut self, before: Instant) -> usize {
+        let mut dropped = 0;
+        while self.notices.front().is_some_and(|(_, notice)| notice.created_at <= before) {
+            dropped += self.pop().map_or(0, |notice| notice.events);
+        }
+        dropped
+    }
+}
+
+impl Queues {
+    fn next_place(&mut self) -> Place {
+        self.places += 1;
+        Place(self.places)
+    }
 }
 
 impl MemoryQueue {
     /// Puts a notice at the end. What is too much is dropped, the oldest first; says how many
     /// events that were.
     pub(super) fn push(&self, notice: Notice) -> usize {
-        if Self::BYTES_MAX < bytes(&notice) {
-            // Room for it can't be made.
-            return notice.events;
-        }
-        let mut waiting = self.lock();
-        let mut dropped = 0;
-        while Self::BYTES_MAX < waiting.bytes + bytes(&notice) {
-            dropped += waiting.pop().map_or(0, |notice| notice.events);
-        }
-        waiting.bytes += bytes(&notice);
-        waiting.events += notice.events;
-        waiting.notices.push_back(notice);
-        drop(waiting);
+        let mut queues = self.lock();
+        let place = queues.next_place();
+        let dropped = queues.waiting.push(place, notice, (Self::BYTES_MAX, usize::MAX));
+        drop(queues);
         self.pushed.notify_one();
         dropped
     }
 
     fn first_now(&self) -> Option<(Place, Notice)> {
-        let waiting = self.lock();
-        waiting.notices.front().map(|notice| (Place(waiting.first), notice.clone()))
+        self.lock().waiting.notices.front().cloned()
     }
 
     fn done(&self, place: Place) {
-        let mut waiting = self.lock();
-        if waiting.first == place.0 {
-            waiting.pop();
-        }
+        self.lock().waiting.pop_if(place);
     }
 
     fn drop_older(&self, before: Instant) -> usize {
-        let mut waiting = self.lock();
-        let mut dropped = 0;
-        while waiting.notices.front().is_some_and(|notice| notice.created_at <= before) {
-            dropped += waiting.pop().map_or(0, |notice| notice.events);
+        self.lock().waiting.drop_older(before)
+    }
+
+    fn split(&self, place: Place, halves: [Notice; 2]) {
+        let mut queues = self.lock();
+        if queues.waiting.pop_if(place).is_some() {
+            for half in halves.into_iter().rev() {
+                let place = queues.next_place();
+                queues.waiting.count(&half);
+                queues.waiting.notices.push_front((place, half));
+            }
         }
+    }
+
+    fn set_aside(&self, place: Place) -> usize {
+        let mut queues = self.lock();
+        let Some(notice) = queues.waiting.pop_if(place) else { return 0 };
+        let dropped = queues.aside.push(place, notice, (ASIDE_BYTES_MAX, ASIDES_MAX));
+        drop(queues);
+        self.set_aside.notify_one();
         dropped
     }
 
-    /// How many events wait.
+    fn aside_done(&self, place: Place) {
+        let aside = &mut self.lock().aside;
+        let found = aside.notices.iter().position(|(known, _)| *known == place);
+        found.map(|at| aside.remove(at));
+    }
+
+    /// How many events wait, those set aside not counted.
     pub(super) fn events(&self) -> usize {
-        self.lock().events
+        self.lock().waiting.events
+    }
+
+    /// How many events are set aside.
+    pub(super) fn aside_events(&self) -> usize {
+        self.lock().aside.events
+    }
+
+    /// How many events wait or are set aside.
+    pub(super) fn all_events(&self) -> usize {
+        let queues = self.lock();
+        queues.waiting.events + queues.aside.events
     }
 }
 
@@ -142,6 +240,36 @@ impl Queue for MemoryQueue {
 
     async fn drop_older(&self, before: Instant) -> usize {
         self.drop_older(before)
+    }
+
+    async fn split(&self, place: Place, halves: [Notice; 2]) {
+        self.split(place, halves);
+    }
+
+    async fn set_aside(&self, place: Place) -> usize {
+        self.set_aside(place)
+    }
+
+    fn asides(&self) -> usize {
+        self.lock().aside.notices.len()
+    }
+
+    async fn aside_added(&self) {
+        self.set_aside.notified().await;
+    }
+
+    async fn aside(&self, turn: usize) -> Option<(Place, Notice)> {
+        let queues = self.lock();
+        let at = turn.checked_rem(queues.aside.notices.len())?;
+        queues.aside.notices.get(at).cloned()
+    }
+
+    async fn aside_done(&self, place: Place) {
+        self.aside_done(place);
+    }
+
+    async fn drop_older_asides(&self, before: Instant) -> usize {
+        self.lock().aside.drop_older(before)
     }
 }
 
@@ -174,7 +302,7 @@ pub(super) mod tests {
         let (place, _) = queue.first_now().unwrap();
         queue.done(place);
         assert!(queue.first_now().is_none());
-        let waiting = queue.lock();
+        let waiting = &queue.lock().waiting;
         assert_eq!((waiting.bytes, waiting.notices.capacity()), (0, 0), "memory returns");
     }
 
@@ -183,7 +311,7 @@ pub(super) mod tests {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
         let large = |events| notice(&"x".repeat(1_024 * 1_024), events, now);
         assert_eq!([1, 2, 4, 8, 16].map(|events| queue.push(large(events))), [0, 0, 1, 2, 4]);
-        assert!(queue.lock().bytes <= MemoryQueue::BYTES_MAX);
+        assert!(queue.lock().waiting.bytes <= MemoryQueue::BYTES_MAX);
         let (place, first) = queue.first_now().unwrap();
         assert_eq!(first.events, 8);
         let huge = notice(&"x".repeat(MemoryQueue::BYTES_MAX), 32, now);
@@ -204,5 +332,49 @@ pub(super) mod tests {
         assert_eq!(queue.drop_older(now), 2);
         assert_eq!(queue.drop_older(now), 0);
         assert_eq!(queue.drop_older(later), 1);
+    }
+
+    #[test]
+    fn a_notice_is_split_in_its_place() {
+        let (queue, now) = (MemoryQueue::default(), Instant::now());
+        queue.push(notice("1,2", 2, now));
+        queue.push(notice("3", 1, now));
+        let (place, first) = queue.first_now().unwrap();
+        let halves = first.halves(&Signer::new("s")).unwrap();
+        queue.split(place, halves.clone());
+        queue.split(place, halves);
+        assert_eq!(queue.events(), 3, "once only");
+        for text in ["1", "2", "3"] {
+            let (place, first) = queue.first_now().unwrap();
+            assert_eq!(first.body, notice(text, 1, now).body);
+            queue.done(place);
+        }
+        assert_eq!(queue.lock().waiting.bytes, 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_set_aside_is_bounded_tried_in_turn_and_aged() {
+        let (queue, now) = (MemoryQueue::default(), Instant::now());
+        let later = now + Duration::from_secs(1);
+        let mut dropped = 0;
+        for number in 0..=ASIDES_MAX {
+            let created_at = if number < 3 { now } else { later };
+            queue.push(notice(&number.to_string(), 1, created_at));
+            let (place, _) = queue.first_now().unwrap();
+            dropped += queue.set_aside(place);
+        }
+        assert_eq!((dropped, queue.asides(), queue.events()), (1, ASIDES_MAX, 0));
+        assert_eq!(queue.aside(0).await.unwrap().1.body, notice("1", 1, now).body);
+        let (place, second) = queue.aside(ASIDES_MAX + 1).await.unwrap();
+        assert_eq!(second.body, notice("2", 1, now).body);
+        queue.aside_done(place);
+        assert_eq!(queue.drop_older_asides(now).await, 1);
+        assert_eq!((queue.asides(), queue.all_events()), (ASIDES_MAX - 2, ASIDES_MAX - 2));
+        queue.push(notice(&"x".repeat(ASIDE_BYTES_MAX), 1, later));
+        let (place, _) = queue.first_now().unwrap();
+        assert_eq!(queue.set_aside(place), 1, "what can't fit pushes nothing out");
+        assert_eq!(queue.drop_older_asides(later).await, ASIDES_MAX - 2);
+        assert!(queue.aside(0).await.is_none());
+        assert_eq!(queue.lock().aside.bytes, 0);
     }
 }

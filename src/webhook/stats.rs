@@ -58,6 +58,10 @@ pub(super) struct Stats {
     dropped: [Count; Dropped::ALL.len()],
     /// Events that wait in Redis, while this node tells.
     pub(super) waiting: Level,
+    /// Events that are set aside in Redis, while this node tells.
+    pub(super) set_aside: Level,
+    /// Requests that were split because one of their events was refused.
+    pub(super) split: Count,
     /// From the making of a notice to its delivery.
     pub(super) latency: Histogram,
 }
@@ -69,6 +73,8 @@ pub(super) enum Dropped {
     Overflow,
     /// They could not be delivered for too long.
     Expired,
+    /// They were set aside because the endpoint refused them, and it never accepted them.
+    Refused,
     /// The server has ended.
     Shutdown,
     /// The webhook is not configured any more.
@@ -76,12 +82,14 @@ pub(super) enum Dropped {
 }
 
 impl Dropped {
-    const ALL: [Self; 4] = [Self::Overflow, Self::Expired, Self::Shutdown, Self::Removed];
+    const ALL: [Self; 5] =
+        [Self::Overflow, Self::Expired, Self::Refused, Self::Shutdown, Self::Removed];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Overflow => "overflow",
             Self::Expired => "expired",
+            Self::Refused => "refused",
             Self::Shutdown => "shutdown",
             Self::Removed => "removed",
         }
@@ -122,7 +130,7 @@ pub struct WebhookMetrics(pub(super) Arc<Webhooks>);
 
 type Read = fn(&Endpoint) -> u64;
 
-const NUMBERS: [(&str, &str, MetricType, Read); 4] = [
+const NUMBERS: [(&str, &str, MetricType, Read); 6] = [
     (
         "campanile_webhook_events_sent",
         "Events that a webhook was told",
@@ -146,6 +154,18 @@ const NUMBERS: [(&str, &str, MetricType, Read); 4] = [
         "Events that wait to be told to a webhook",
         MetricType::Gauge,
         |endpoint| endpoint.queue.events() as u64 + endpoint.stats.waiting.get(),
+    ),
+    (
+        "campanile_webhook_requests_split",
+        "Requests to a webhook that were split because it refused one of their events",
+        MetricType::Counter,
+        |endpoint| endpoint.stats.split.get(),
+    ),
+    (
+        "campanile_webhook_events_set_aside",
+        "Events that a webhook refuses and that are retried separately",
+        MetricType::Gauge,
+        |endpoint| endpoint.queue.aside_events() as u64 + endpoint.stats.set_aside.get(),
     ),
 ];
 

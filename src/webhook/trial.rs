@@ -14,10 +14,7 @@ use crate::{
     protocol::{ChannelName, SocketId},
     signature::Signer,
 };
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 /// One sample, and what became of it.
 #[derive(Debug)]
@@ -60,9 +57,8 @@ pub async fn try_out(config: &Config, mut report: impl FnMut(Trial)) -> Result<(
             for &event in &settings.events {
                 let text = envelope::event(&sample(event, settings));
                 let begin = now();
-                let time_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-                let time_ms = time_ms.unwrap_or_default().as_millis();
-                let answer = client.post(&Notice::new(&signer, (&text, 1), time_ms, begin)).await;
+                let notice = Notice::new(&signer, (&text, 1), envelope::time_ms(), begin);
+                let answer = client.post(&notice).await;
                 report(Trial {
                     app_id: app.id.clone(),
                     webhook: name.clone(),

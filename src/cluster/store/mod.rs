@@ -5,6 +5,7 @@
 //! queues what comes of them in one step, so nothing is lost and nothing told twice when it dies
 //! between the two. All keys of an app lie in one slot.
 
+mod aside;
 mod bells;
 mod read;
 
@@ -123,8 +124,10 @@ pub struct Queue {
     pub expired: usize,
     /// Events that wait.
     pub waiting: usize,
-    /// The oldest request.
+    /// The oldest request; of those that are set aside, the one whose turn it is.
     pub head: Option<Head>,
+    /// How many requests are set aside, if it was asked for these.
+    pub count: usize,
 }
 
 /// Why a commit was not made, as far as is known.

@@ -38,8 +38,9 @@ pub(super) fn head(value: Value) -> Result<Queue, Unexpected> {
     let mut answer = Answer::new(value)?;
     let (now_ms, expired, waiting) = (answer.number()?, answer.count()?, answer.count()?);
     let entry = answer.bytes()?;
+    let count = answer.count().unwrap_or(0);
     if entry.is_empty() {
-        return Ok(Queue { expired, waiting, head: None });
+        return Ok(Queue { expired, waiting, head: None, count });
     }
     let mut parts = entry.splitn(4, |byte| *byte == b' ');
     let mut number = || -> Result<u64, Unexpected> {
@@ -53,7 +54,7 @@ pub(super) fn head(value: Value) -> Result<Queue, Unexpected> {
         events: usize::try_from(events).map_err(|_| Unexpected)?,
         body: parts.next().ok_or(Unexpected)?.to_vec(),
     };
-    Ok(Queue { expired, waiting, head: Some(head) })
+    Ok(Queue { expired, waiting, head: Some(head), count })
 }
 
 #[cfg(test)]

@@ -4,14 +4,17 @@ use super::{
     super::{
         endpoint::{Endpoint, now},
         envelope::Notice,
-        queue::{LIFETIME, Place, Queue},
+        queue::{ASIDE_BYTES_MAX, ASIDES_MAX, LIFETIME, Place, Queue},
         stats::Dropped,
     },
     Shared,
 };
 use crate::{cluster, signature::Signer};
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::{sync::Notify, time};
@@ -25,6 +28,9 @@ pub(super) struct SharedQueue {
     signer: Signer,
     head: Mutex<Option<(Place, Notice)>>,
     changed: Notify,
+    /// Requests that are set aside, as far as Redis has said.
+    asides: AtomicUsize,
+    aside_added: Notify,
 }
 
 /// How long to wait before asking Redis again.
@@ -37,8 +43,16 @@ impl SharedQueue {
         endpoint: Arc<Endpoint>,
         signer: Signer,
     ) -> Self {
-        let (head, changed) = (Mutex::default(), Notify::new());
-        Self { shared, name, endpoint, signer, head, changed }
+        Self {
+            shared,
+            name,
+            endpoint,
+            signer,
+            head: Mutex::default(),
+            changed: Notify::new(),
+            asides: AtomicUsize::new(0),
+            aside_added: Notify::new(),
+        }
     }
 
     /// So many events wait now. `has_lost_some`: the oldest may be gone.
@@ -56,16 +70,24 @@ impl SharedQueue {
         self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn notice(&self, head: &cluster::Head) -> (Place, Notice) {
+        let created_at = now().checked_sub(head.age).unwrap_or_else(now);
+        let body = String::from_utf8_lossy(&head.body).into_owned();
+        (Place(head.id), Notice::of_body(&self.signer, body, head.events, created_at))
+    }
+
     /// Takes what the queue says, and gives the events that were too old.
     fn take(&self, queue: cluster::Queue) -> usize {
-        let head = queue.head.map(|head| {
-            let created_at = now().checked_sub(head.age).unwrap_or_else(now);
-            let body = String::from_utf8_lossy(&head.body).into_owned();
-            (Place(head.id), Notice::of_body(&self.signer, body, head.events, created_at))
-        });
-        *self.lock() = head;
+        *self.lock() = queue.head.map(|head| self.notice(&head));
         self.endpoint.stats.waiting.set(queue.waiting);
         queue.expired
+    }
+
+    /// The same of what is set aside.
+    fn take_aside(&self, aside: cluster::Queue) -> (usize, Option<(Place, Notice)>) {
+        self.asides.store(aside.count, Ordering::Relaxed);
+        self.endpoint.stats.set_aside.set(aside.waiting);
+        (aside.expired, aside.head.map(|head| self.notice(&head)))
     }
 }
 
@@ -118,5 +140,61 @@ impl Queue for SharedQueue {
         // It is old nevertheless, and not to be sent.
         *self.lock() = None;
         0
+    }
+
+    /// If Redis is away, it stays as it is, and is tried again.
+    async fn split(&self, place: Place, halves: [Notice; 2]) {
+        let parts = halves.each_ref().map(|half| (half.events, &*half.body));
+        if self.shared.store.split(&self.name, place.0, &parts).await.is_ok() {
+            *self.lock() = None;
+        }
+    }
+
+    async fn set_aside(&self, place: Place) -> usize {
+        let store = &self.shared.store;
+        let set_aside = store.set_aside(&self.name, place.0, ASIDE_BYTES_MAX, ASIDES_MAX).await;
+        let Ok(dropped) = set_aside else { return 0 };
+        *self.lock() = None;
+        self.asides.fetch_add(1, Ordering::Relaxed);
+        self.aside_added.notify_one();
+        dropped
+    }
+
+    fn asides(&self) -> usize {
+        self.asides.load(Ordering::Relaxed)
+    }
+
+    async fn aside_added(&self) {
+        self.aside_added.notified().await;
+    }
+
+    async fn aside(&self, turn: usize) -> Option<(Place, Notice)> {
+        if !self.shared.turn.is_ours() {
+            return None;
+        }
+        let aside = self.shared.store.aside(&self.name, None, LIFETIME, turn).await.ok()?;
+        let (expired, head) = self.take_aside(aside);
+        self.endpoint.count_dropped(Dropped::Refused, expired, now());
+        head
+    }
+
+    async fn aside_done(&self, place: Place) {
+        loop {
+            match self.shared.store.aside(&self.name, Some(place.0), LIFETIME, 0).await {
+                Ok(aside) => {
+                    let (expired, _) = self.take_aside(aside);
+                    return self.endpoint.count_dropped(Dropped::Refused, expired, now());
+                }
+                Err(cluster::Unavailable) => time::sleep(RETRY).await,
+            }
+        }
+    }
+
+    async fn drop_older_asides(&self, before: Instant) -> usize {
+        let lifetime = now().saturating_duration_since(before);
+        match self.shared.store.aside(&self.name, None, lifetime, 0).await {
+            Ok(aside) => self.take_aside(aside).0,
+            Err(cluster::Unavailable) => 0,
+        }
     }
 }

@@ -5,8 +5,8 @@ use super::{
         app::{AppWebhooks, Settings},
         batch::Batch,
         client::REQUEST_TIMEOUT,
+        delivery::{Delivery, End},
         dial::Dialer,
-        endpoint::{Delivery, End},
         envelope,
         filter::Filter,
         kept_alive,
@@ -203,8 +203,8 @@ impl Teller {
             let ending = end.subscribe();
             ends.push(end);
             tasks.spawn(kept_alive(move || {
-                let client = endpoint.client(Arc::clone(&dialer));
-                Delivery::new(Arc::clone(&endpoint), Arc::clone(&queue), client, ending.clone())
+                let clients = [(); 2].map(|()| endpoint.client(Arc::clone(&dialer)));
+                Delivery::new(Arc::clone(&endpoint), Arc::clone(&queue), clients, ending.clone())
                     .run()
             }));
         }
@@ -219,6 +219,7 @@ impl Teller {
         self.shared.turn.ends();
         for endpoint in &self.settings.endpoints {
             endpoint.stats.waiting.set(0);
+            endpoint.stats.set_aside.set(0);
         }
     }
 

@@ -1,0 +1,80 @@
+//! Events that the endpoint refuses, in queues that several nodes share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::group::{Group, request, sample, until, webhooks};
+use crate::harness::Settings;
+use crate::sink::{Request, Sink};
+
+const ROUNDS: u64 = 20;
+
+/// An endpoint that answers `status` to each request with a poisonous event, until it is mended.
+async fn picky(status: u16) -> (Sink, Arc<AtomicBool>) {
+    let is_mended = Arc::new(AtomicBool::new(false));
+    let mended = Arc::clone(&is_mended);
+    let judge = move |request: &Request| {
+        let is_refused = request.body.contains("poison") && !mended.load(Ordering::SeqCst);
+        if is_refused { status } else { 200 }
+    };
+    (Sink::judging(judge).await, is_mended)
+}
+
+fn settings(sink: &Sink) -> Settings {
+    webhooks(&[(sink, r#"["client_event"]"#)]).app("client_events_per_second", 1_000)
+}
+
+/// Poison keeps coming, and everything else is told in order; what is refused outlives the node that
+/// set it aside, and is told once the endpoint accepts it.
+async fn others_pass(mut group: Group, (mut sink, is_mended): (Sink, Arc<AtomicBool>)) {
+    let teller = group.teller().await;
+    let mut client = group.client(1 - teller).await;
+    client.subscribe("private-a").await;
+    for round in 0..ROUNDS {
+        for data in [json!(2 * round), json!("poison"), json!(2 * round + 1)] {
+            client.whisper("client-a", "private-a", data).await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut told = Vec::new();
+    while told.len() < 2 * usize::try_from(ROUNDS).expect("it is small") {
+        let request = request(&mut sink).await;
+        if !request.body.contains("poison") {
+            let events = request.events();
+            told.extend(events.iter().map(|event| event["data"].to_string()));
+        }
+    }
+    assert_eq!(told, (0..2 * ROUNDS).map(|number| format!("\"{number}\"")).collect::<Vec<_>>());
+    let aside = async |group: &Group| {
+        let teller = &group.nodes[group.teller().await];
+        sample(teller, "campanile_webhook_events_set_aside").await
+    };
+    until("all poison is set aside", async || aside(&group).await == Some(ROUNDS)).await;
+    group.kill(teller).await;
+    until("another node has it", async || aside(&group).await == Some(ROUNDS)).await;
+    is_mended.store(true, Ordering::SeqCst);
+    until("it is told one by one", async || aside(&group).await < Some(ROUNDS - 2)).await;
+    let waiting = sample(&group.nodes[0], "campanile_webhook_events_waiting").await;
+    assert_eq!(waiting, Some(0));
+}
+
+#[tokio::test]
+async fn an_event_that_is_rejected_steps_aside_in_redis() {
+    let sink = picky(422).await;
+    others_pass(Group::of(2, settings(&sink.0)).await, sink).await;
+}
+
+#[tokio::test]
+async fn an_event_on_which_the_endpoint_fails_steps_aside_in_redis() {
+    let sink = picky(500).await;
+    others_pass(Group::of(2, settings(&sink.0)).await, sink).await;
+}
+
+#[tokio::test]
+async fn an_event_that_is_rejected_steps_aside_on_a_redis_cluster() {
+    let sink = picky(400).await;
+    others_pass(Group::on_a_cluster(2, settings(&sink.0)).await, sink).await;
+}

@@ -1,0 +1,91 @@
+//! What one endpoint refuses, beside its queue.
+
+use super::{QUEUE_MEMORY, Queue, Store, read};
+use crate::cluster::{
+    names::Names,
+    scripts::{Call, Unexpected},
+    shared::Unavailable,
+};
+use redis::Value;
+use std::time::Duration;
+
+impl Store {
+    /// Puts `parts`, which have so many events and these bodies, in place of the request `id` if it is
+    /// the oldest of the queue.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`]: it may have been done.
+    pub async fn split(
+        &self,
+        queue: &str,
+        id: u64,
+        parts: &[(usize, &[u8])],
+    ) -> Result<(), Unavailable> {
+        let names = &self.shared.names;
+        let mut call = Call::of(&self.shared.scripts.split)
+            .key(names.queue(&self.app_id, queue))
+            .key(names.log_state(&self.app_id))
+            .number(id);
+        for (events, body) in parts {
+            call = call.number(events).arg(body);
+        }
+        self.run(call).await.map(drop)
+    }
+
+    /// Sets the request `id` aside if it is the oldest of the queue. At most `most_bytes` in at most
+    /// `most` requests are set aside; says how many events made room.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`]: it may have been done.
+    pub async fn set_aside(
+        &self,
+        queue: &str,
+        id: u64,
+        most_bytes: usize,
+        most: usize,
+    ) -> Result<usize, Unavailable> {
+        let names = &self.shared.names;
+        let call = Call::of(&self.shared.scripts.set_aside)
+            .key(names.queue(&self.app_id, queue))
+            .key(names.log_state(&self.app_id))
+            .key(names.asides(&self.app_id, queue))
+            .number(id)
+            .number(most_bytes)
+            .number(most)
+            .number(QUEUE_MEMORY.as_millis());
+        let Value::Int(dropped) = self.run(call).await? else { return Err(self.nonsense()) };
+        Ok(usize::try_from(dropped).unwrap_or(0))
+    }
+
+    /// Removes from what is set aside the request `done`, and those older than `lifetime`; shows the
+    /// one whose `turn` it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`]: it may have been done.
+    pub async fn aside(
+        &self,
+        queue: &str,
+        done: Option<u64>,
+        lifetime: Duration,
+        turn: usize,
+    ) -> Result<Queue, Unavailable> {
+        let names = &self.shared.names;
+        let call = Call::of(&self.shared.scripts.aside)
+            .key(names.asides(&self.app_id, queue))
+            .key(names.log_state(&self.app_id))
+            .number(done.unwrap_or(0))
+            .number(lifetime.as_millis())
+            .number(turn);
+        read::head(self.run(call).await?).map_err(|Unexpected| self.nonsense())
+    }
+}
+
+impl Names {
+    /// What an endpoint refuses.
+    fn asides(&self, app_id: &str, queue: &str) -> String {
+        format!("{}:{queue}", self.of_app("aside", app_id))
+    }
+}

@@ -1,0 +1,333 @@
+//! How what waits for an endpoint is delivered.
+
+use super::{
+    client::{Post, PostError},
+    dial::DialError,
+    endpoint::{Endpoint, now},
+    envelope::{self, Notice},
+    queue::{LIFETIME, Place, Queue},
+    retry::{Context, Failure, Next, Retries},
+    stats::Dropped,
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{sync::watch, time};
+
+/// How long a connection is kept open while nothing waits. Servers close an idle one after some
+/// seconds, five with Node, and a request that crosses the close is lost.
+const IDLE: Duration = Duration::from_secs(4);
+/// How often a request that is set aside is tried at most.
+const ASIDE_EACH: Duration = Duration::from_secs(30);
+/// Least time between two attempts at what is set aside.
+const ASIDE_GAP: Duration = Duration::from_secs(1);
+
+/// Whether a delivery goes on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum End {
+    /// It does.
+    Open,
+    /// Nothing more will come, and whatever waits has one attempt left.
+    Last,
+    /// Somebody else goes on with what waits. What is under way is ended.
+    Stop,
+}
+
+/// Delivers what waits for one endpoint.
+#[derive(Debug)]
+pub(super) struct Delivery<P, Q> {
+    main: Main<P, Q>,
+    asides: Asides<P, Q>,
+}
+
+/// Delivers what waits in the queue, in order. What can't be delivered holds up all that follows
+/// until it is too old, unless it is at fault itself ([`Retries`]): then it is split, and what
+/// remains of it is set aside.
+#[derive(Debug)]
+struct Main<P, Q> {
+    endpoint: Arc<Endpoint>,
+    queue: Arc<Q>,
+    post: P,
+    retries: Retries,
+    end: watch::Receiver<End>,
+    /// Whether the oldest request waits for its next attempt.
+    is_failing: Arc<AtomicBool>,
+}
+
+/// Delivers what was set aside.
+#[derive(Debug)]
+struct Asides<P, Q> {
+    endpoint: Arc<Endpoint>,
+    queue: Arc<Q>,
+    post: P,
+    end: watch::Receiver<End>,
+    /// Whether the endpoint does not accept what is not set aside either.
+    is_failing: Arc<AtomicBool>,
+}
+
+/// What came of an attempt.
+enum Attempt {
+    Delivered,
+    Failed(Failure, String),
+}
+
+/// Posts a notice once.
+async fn attempt(post: &mut impl Post, endpoint: &Endpoint, notice: &Notice) -> Attempt {
+    let (failure, error) = match post.post(notice).await {
+        Ok(answer) if answer.status.is_success() => return Attempt::Delivered,
+        Ok(answer) => {
+            (Failure::of_status(answer.status), format!("status {}", answer.status.as_u16()))
+        }
+        Err(error) => {
+            let failure = match error {
+                PostError::Dial(
+                    DialError::Resolve(_)
+                    | DialError::Private(_)
+                    | DialError::Connect(_)
+                    | DialError::Tls(_),
+                ) => Failure::Unavailable,
+                PostError::Http(_) | PostError::Timeout => Failure::Unclear,
+            };
+            (failure, error.to_string())
+        }
+    };
+    endpoint.stats.failed.add(1);
+    Attempt::Failed(failure, error)
+}
+
+fn delivered(endpoint: &Endpoint, notice: &Notice) {
+    endpoint.stats.sent.add(notice.events);
+    endpoint.stats.latency.observe(now().saturating_duration_since(notice.created_at));
+}
+
+impl<P: Post, Q: Queue> Delivery<P, Q> {
+    /// A delivery that posts with the first of `posts`, and what is set aside with the second.
+    pub(super) fn new(
+        endpoint: Arc<Endpoint>,
+        queue: Arc<Q>,
+        posts: [P; 2],
+        end: watch::Receiver<End>,
+    ) -> Self {
+        let [post, second] = posts;
+        let is_failing = Arc::new(AtomicBool::default());
+        let asides = Asides {
+            endpoint: Arc::clone(&endpoint),
+            queue: Arc::clone(&queue),
+            post: second,
+            end: end.clone(),
+            is_failing: Arc::clone(&is_failing),
+        };
+        let retries = Retries::default();
+        Self { main: Main { endpoint, queue, post, retries, end, is_failing }, asides }
+    }
+
+    /// Delivers until the end, which is when nothing waits any more or the last attempt has failed.
+    pub(super) async fn run(self) {
+        tokio::join!(self.main.run(), self.asides.run());
+    }
+}
+
+impl<P: Post, Q: Queue> Main<P, Q> {
+    async fn run(mut self) {
+        while let Some((place, notice)) = self.next().await {
+            let Attempt::Failed(failure, error) = self.attempt(place, &notice).await else {
+                continue;
+            };
+            let next = match self.retries.failed(failure, self.context()) {
+                Next::Probe => self.probe().await,
+                next @ (Next::Retry(_) | Next::StepAside(_)) => next,
+            };
+            if let Next::StepAside(wait) = next {
+                self.step_aside(place, &notice, &error).await;
+                if !wait.is_zero() {
+                    self.pause(wait).await;
+                }
+                continue;
+            }
+            let Next::Retry(wait) = next else { continue };
+            self.is_failing.store(true, Ordering::Relaxed);
+            self.log_failure(&error, wait);
+            if self.is_last() {
+                return;
+            }
+            self.pause(wait).await;
+        }
+    }
+
+    fn is_last(&self) -> bool {
+        *self.end.borrow() != End::Open || self.end.has_changed().is_err()
+    }
+
+    fn context(&self) -> Context {
+        Context {
+            refuses_some: 0 < self.queue.asides(),
+            is_last: self.is_last(),
+            chance: rand::random(),
+        }
+    }
+
+    /// Waits for the next notice. None: there will be no more.
+    async fn next(&mut self) -> Option<(Place, Notice)> {
+        let mut is_resting = false;
+        loop {
+            if *self.end.borrow() == End::Stop {
+                return None;
+            }
+            self.expire().await;
+            if let Some(first) = self.queue.first_now().await {
+                return Some(first);
+            }
+            if self.is_last() {
+                return None;
+            }
+            tokio::select! {
+                _ = self.queue.first() => {}
+                _ = self.end.wait_for(|end| *end != End::Open) => {}
+                () = time::sleep(IDLE), if !is_resting => {
+                    self.post.rest();
+                    is_resting = true;
+                }
+            }
+        }
+    }
+
+    /// Tries to deliver a notice once.
+    async fn attempt(&mut self, place: Place, notice: &Notice) -> Attempt {
+        if self.retries.tries(place) {
+            self.endpoint.stats.retried.add(1);
+        }
+        let attempt = attempt(&mut self.post, &self.endpoint, notice).await;
+        if matches!(attempt, Attempt::Delivered) {
+            self.queue.done(place).await;
+            delivered(&self.endpoint, notice);
+            self.retries.succeeded();
+            self.is_failing.store(false, Ordering::Relaxed);
+        }
+        attempt
+    }
+
+    /// Asks whether the endpoint accepts a request without events.
+    async fn probe(&mut self) -> Next {
+        let probe = Notice::probe(&self.endpoint.signer.get(), envelope::time_ms(), now());
+        let is_accepted =
+            matches!(attempt(&mut self.post, &self.endpoint, &probe).await, Attempt::Delivered);
+        self.retries.probed(is_accepted, self.context())
+    }
+
+    /// Goes on without a notice that is at fault.
+    async fn step_aside(&mut self, place: Place, notice: &Notice, error: &str) {
+        self.is_failing.store(false, Ordering::Relaxed);
+        if let Some(halves) = notice.halves(&self.endpoint.signer.get()) {
+            self.queue.split(place, halves).await;
+            self.endpoint.stats.split.add(1);
+            self.retries.stepped_aside(2);
+            return;
+        }
+        self.endpoint.log_refusal("webhook event set aside", notice, error);
+        let dropped = self.queue.set_aside(place).await;
+        self.endpoint.count_dropped(Dropped::Refused, dropped, now());
+        self.retries.stepped_aside(0);
+    }
+
+    fn log_failure(&self, error: &str, wait: Duration) {
+        tracing::warn!(
+            app = self.endpoint.app_id,
+            webhook = %self.endpoint.name(),
+            host = self.endpoint.target.authority,
+            error,
+            failures = self.retries.in_row(),
+            retry_in_ms = wait.as_millis(),
+            "webhook failed"
+        );
+    }
+
+    /// Waits before the next attempt, and gives up meanwhile what becomes too old.
+    async fn pause(&mut self, wait: Duration) {
+        let end = now() + wait;
+        while now() < end && !self.is_last() {
+            self.expire().await;
+            let first = self.queue.first_now().await;
+            let expiry = first.map(|(_, notice)| notice.created_at + LIFETIME);
+            let until = expiry.map_or(end, |expiry| expiry.min(end));
+            tokio::select! {
+                () = time::sleep_until(until.into()) => {}
+                _ = self.end.wait_for(|end| *end != End::Open) => {}
+            }
+        }
+    }
+
+    async fn expire(&mut self) {
+        let now = now();
+        if let Some(before) = now.checked_sub(LIFETIME) {
+            let events = self.queue.drop_older(before).await;
+            self.endpoint.count_dropped(Dropped::Expired, events, now);
+        }
+    }
+}
+
+impl<P: Post, Q: Queue> Asides<P, Q> {
+    /// Tries what is set aside in turn, until the end.
+    async fn run(mut self) {
+        let mut end = self.end.clone();
+        tokio::select! {
+            () = self.deliver() => {}
+            _ = end.wait_for(|end| *end != End::Open) => {}
+        }
+    }
+
+    async fn deliver(&mut self) {
+        let mut turn = 0;
+        // A queue that outlives its node may have some already.
+        self.expire().await;
+        loop {
+            let count = self.queue.asides();
+            if count == 0 {
+                turn = 0;
+                self.post.rest();
+                self.queue.aside_added().await;
+                time::sleep(ASIDE_GAP).await;
+                continue;
+            }
+            let share = ASIDE_EACH / u32::try_from(count).unwrap_or(u32::MAX);
+            time::sleep(share.max(ASIDE_GAP)).await;
+            self.expire().await;
+            if !self.is_failing.load(Ordering::Relaxed)
+                && let Some((place, notice)) = self.queue.aside(turn).await
+                && !self.attempt(place, &notice).await
+            {
+                turn += 1;
+            }
+        }
+    }
+
+    /// Whether it was delivered: then the next has its place.
+    async fn attempt(&mut self, place: Place, notice: &Notice) -> bool {
+        self.endpoint.stats.retried.add(1);
+        match attempt(&mut self.post, &self.endpoint, notice).await {
+            Attempt::Delivered => {
+                self.queue.aside_done(place).await;
+                delivered(&self.endpoint, notice);
+                true
+            }
+            Attempt::Failed(_, error) => {
+                self.endpoint.log_refusal("webhook event refused again", notice, &error);
+                false
+            }
+        }
+    }
+
+    async fn expire(&mut self) {
+        let now = now();
+        if let Some(before) = now.checked_sub(LIFETIME) {
+            let events = self.queue.drop_older_asides(before).await;
+            self.endpoint.count_dropped(Dropped::Refused, events, now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,297 @@
+use super::*;
+use crate::{
+    config::{AppConfig, WebhookConfig},
+    webhook::{client::Answer, queue::tests::notice},
+};
+use bytes::Bytes;
+use hyper::StatusCode;
+use std::{sync::Mutex, time::Instant};
+
+/// When something was posted, and what.
+type Posted = Arc<Mutex<Vec<(Instant, Bytes)>>>;
+
+type Judge = dyn Fn(usize, &str) -> u16 + Send + Sync;
+
+/// An endpoint that answers its n-th request, from 0, as it is told, after so long.
+#[derive(Clone)]
+struct Script {
+    posted: Posted,
+    takes: Duration,
+    status: Arc<Judge>,
+}
+
+impl Post for Script {
+    async fn post(&mut self, notice: &Notice) -> Result<Answer, PostError> {
+        let at = {
+            let mut posted = self.posted.lock().unwrap();
+            posted.push((now(), notice.body.clone()));
+            posted.len() - 1
+        };
+        time::sleep(self.takes).await;
+        let text = std::str::from_utf8(&notice.body).unwrap();
+        let status = StatusCode::from_u16((self.status)(at, text)).unwrap();
+        Ok(Answer { status, body: Bytes::new() })
+    }
+
+    fn rest(&mut self) {}
+}
+
+struct Bench {
+    endpoint: Arc<Endpoint>,
+    posted: Posted,
+    end: watch::Sender<End>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Bench {
+    /// A delivery to an endpoint that answers its n-th request, from 0, with `status(n)`.
+    fn new(status: impl Fn(usize) -> u16 + Send + Sync + 'static) -> Self {
+        Self::judging(move |at, _| status(at))
+    }
+
+    /// A delivery to an endpoint that answers depending on what it gets.
+    fn judging(status: impl Fn(usize, &str) -> u16 + Send + Sync + 'static) -> Self {
+        let webhook = WebhookConfig { url: "http://a.test".into(), ..WebhookConfig::default() };
+        let endpoint =
+            Arc::new(Endpoint::new(&AppConfig::development(), "a.test", &webhook).unwrap());
+        let (posted, end) = (Posted::default(), watch::Sender::new(End::Open));
+        let takes = Duration::from_millis(10);
+        let script = Script { posted: Arc::clone(&posted), takes, status: Arc::new(status) };
+        let scripts = [script.clone(), script];
+        let queue = Arc::clone(&endpoint.queue);
+        let delivery = Delivery::new(Arc::clone(&endpoint), queue, scripts, end.subscribe());
+        Self { endpoint, posted, end, task: tokio::spawn(delivery.run()) }
+    }
+
+    fn push(&self, text: &str) {
+        self.endpoint.push(notice(text, 1, now()));
+    }
+
+    /// The bodies that were posted so far, and the seconds between them.
+    fn posted(&self) -> (Vec<Bytes>, Vec<f64>) {
+        let posted = self.posted.lock().unwrap();
+        let gaps = posted.windows(2).map(|two| (two[1].0 - two[0].0).as_secs_f64());
+        (posted.iter().map(|(_, body)| body.clone()).collect(), gaps.collect())
+    }
+
+    fn dropped(&self, reason: Dropped) -> u64 {
+        self.endpoint.stats.dropped(reason).get()
+    }
+}
+
+fn body(text: &str) -> Bytes {
+    notice(text, 1, now()).body
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_is_repeated_byte_for_byte_with_growing_gaps() {
+    // The fourth is the probe.
+    let bench = Bench::new(|at| if at < 4 { [500, 404, 302, 500][at] } else { 204 });
+    bench.push("1");
+    time::sleep(Duration::from_secs(60)).await;
+    let (mut bodies, gaps) = bench.posted();
+    assert!(bodies.remove(3).ends_with(b"[]}"));
+    assert_eq!(bodies, vec![body("1"); 4]);
+    for (gap, longest) in [gaps[0], gaps[1], gaps[3]].iter().zip([1.0, 2.0, 4.0]) {
+        assert!(longest * 0.8 <= *gap && *gap <= longest + 0.02, "{gaps:?}");
+    }
+    let stats = &bench.endpoint.stats;
+    let counts = [stats.sent.get(), stats.failed.get(), stats.retried.get()];
+    assert_eq!((counts, bench.endpoint.queue.events()), ([1, 4, 3], 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_for_five_minutes_is_given_up() {
+    let bench = Bench::new(|_| 500);
+    let start = now();
+    bench.push("1");
+    time::sleep(Duration::from_secs(3_600)).await;
+    let (bodies, gaps) = bench.posted();
+    let last = bench.posted.lock().unwrap().last().unwrap().0 - start;
+    assert!((12..=17).contains(&bodies.len()), "{gaps:?}");
+    assert!(gaps.iter().all(|gap| *gap <= 60.1), "{gaps:?}");
+    assert!(Duration::from_secs(230) < last && last < LIFETIME, "{last:?}");
+    assert_eq!((bench.dropped(Dropped::Expired), bench.endpoint.queue.events()), (1, 0));
+    // The endpoint itself is not given up.
+    bench.push("2");
+    time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(bench.posted().0.last(), Some(&body("2")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn order_is_kept_whatever_fails() {
+    let bench = Bench::new(|at| if at < 2 { 503 } else { 200 });
+    bench.push("1");
+    bench.push("2");
+    time::sleep(Duration::from_secs(2)).await;
+    bench.push("3");
+    time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(bench.posted().0, ["1", "1", "1", "2", "3"].map(body));
+}
+
+/// However much waits, a dead endpoint is asked no oftener than once in a minute.
+#[tokio::test(start_paused = true)]
+async fn a_dead_endpoint_is_left_alone() {
+    let bench = Bench::new(|_| 500);
+    for number in 0..6_000 {
+        bench.push(&number.to_string());
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    let (bodies, gaps) = bench.posted();
+    assert!(bodies.len() < 32, "{gaps:?}");
+    assert!((2_900..3_100).contains(&bench.endpoint.queue.events()));
+    assert!((2_900..3_100).contains(&bench.dropped(Dropped::Expired)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_end_each_has_one_attempt_until_the_first_failure() {
+    let bench = Bench::new(|at| [500, 200, 200, 500, 200][at]);
+    for text in ["1", "2", "3", "4"] {
+        bench.push(text);
+    }
+    time::sleep(Duration::from_millis(500)).await;
+    bench.end.send_replace(End::Last);
+    bench.task.await.unwrap();
+    let posted =
+        bench.posted.lock().unwrap().iter().map(|(_, body)| body.clone()).collect::<Vec<_>>();
+    assert_eq!(posted, ["1", "1", "2", "3"].map(body), "without waiting for the next attempt");
+    assert_eq!(bench.endpoint.queue.events(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_end_an_endpoint_with_nothing_to_hear_is_done_at_once() {
+    let bench = Bench::new(|_| 200);
+    time::sleep(Duration::from_secs(60)).await;
+    bench.end.send_replace(End::Last);
+    bench.task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_to_stop_ends_its_attempt_and_leaves_the_rest() {
+    let bench = Bench::new(|_| 200);
+    bench.push("1");
+    bench.push("2");
+    time::sleep(Duration::from_millis(5)).await;
+    bench.end.send_replace(End::Stop);
+    bench.task.await.unwrap();
+    assert_eq!(bench.posted.lock().unwrap().len(), 1);
+    assert_eq!(bench.endpoint.queue.events(), 1);
+}
+
+/// The events that were accepted by an endpoint that rejects `is_poison`, with its first answer
+/// for each request.
+fn poisoned(status: u16, is_empty_fine: bool) -> impl Fn(usize, &str) -> u16 + Send + Sync {
+    move |_, body| {
+        let is_empty = body.contains("[]");
+        if body.contains("poison") || (is_empty && !is_empty_fine) { status } else { 200 }
+    }
+}
+
+/// The good events, which hold a number, that an endpoint has accepted, in order, and when.
+fn accepted(bench: &Bench) -> Vec<(u32, Instant)> {
+    let posted = bench.posted.lock().unwrap();
+    let fine =
+        posted.iter().filter(|(_, body)| !std::str::from_utf8(body).unwrap().contains("poison"));
+    fine.flat_map(|(at, body)| {
+        let body: serde_json::Value = serde_json::from_slice(body).unwrap();
+        let events = body["events"].as_array().unwrap().clone();
+        events.into_iter().map(|event| (u32::try_from(event.as_u64().unwrap()).unwrap(), *at))
+    })
+    .collect()
+}
+
+/// Whatever the endpoint says to a poisonous event, which keeps coming, everything else is
+/// delivered in order and soon.
+#[tokio::test(start_paused = true)]
+async fn a_poisonous_event_holds_up_nothing_for_long() {
+    for (status, is_empty_fine, soon_ms) in
+        [(400, false, 3_000), (422, true, 3_000), (500, true, 6_000), (404, true, 6_000)]
+    {
+        let bench = Bench::judging(poisoned(status, is_empty_fine));
+        let start = now();
+        let mut pushed = Vec::new();
+        for round in 0..300_u32 {
+            let good = [round * 3, round * 3 + 1, round * 3 + 2];
+            // Together with poison in one request, in each place of it, and alone.
+            let events = match round % 4 {
+                0 => format!("\"poison\",{},{},{}", good[0], good[1], good[2]),
+                1 => format!("{},{},\"poison\",{}", good[0], good[1], good[2]),
+                2 => format!("{},\"poison\",{},\"poison\",{}", good[0], good[1], good[2]),
+                _ => format!("{},{},{}", good[0], good[1], good[2]),
+            };
+            let count = events.split(',').count();
+            bench.endpoint.push(notice(&events, count, now()));
+            pushed.extend(good.map(|number| (number, now())));
+            time::sleep(Duration::from_secs(2)).await;
+        }
+        time::sleep(Duration::from_secs(5)).await;
+        let accepted = accepted(&bench);
+        let numbers = |list: &[(u32, Instant)]| list.iter().map(|one| one.0).collect::<Vec<_>>();
+        assert_eq!(numbers(&accepted), numbers(&pushed), "{status}: in order, and once");
+        let late = accepted.iter().zip(&pushed).map(|(is, was)| is.1 - was.1).max().unwrap();
+        assert!(late < Duration::from_millis(soon_ms), "{status}: {late:?}");
+        // Five minutes after their time they are given up.
+        let refused = bench.dropped(Dropped::Refused);
+        assert!((100..=200).contains(&refused), "{status}: {refused}");
+        assert_eq!(bench.endpoint.queue.events(), 0);
+        let requests = bench.posted().0.len();
+        let seconds = usize::try_from((now() - start).as_secs()).unwrap();
+        assert!(requests < 6 * seconds, "{status}: {requests} in {seconds} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_set_aside_is_delivered_once_the_endpoint_accepts_it() {
+    let start = now();
+    let bench = Bench::judging(move |_, body| {
+        let is_mended = Duration::from_secs(100) < now() - start;
+        if body.contains("poison") && !is_mended { 400 } else { 200 }
+    });
+    bench.push("\"poison 1\"");
+    bench.push("\"poison 2\"");
+    bench.push("1");
+    time::sleep(Duration::from_secs(99)).await;
+    assert_eq!(accepted(&bench).len(), 1);
+    assert_eq!((bench.endpoint.queue.asides(), bench.endpoint.queue.events()), (2, 0));
+    time::sleep(Duration::from_secs(62)).await;
+    let stats = &bench.endpoint.stats;
+    assert_eq!((bench.endpoint.queue.asides(), stats.sent.get()), (0, 3));
+    assert_eq!(bench.dropped(Dropped::Refused), 0);
+}
+
+/// While the endpoint is out of order, nothing is set aside, and no order is lost.
+#[tokio::test(start_paused = true)]
+async fn an_outage_sets_nothing_aside() {
+    for status in [500, 503, 401, 404, 429] {
+        let start = now();
+        let bench =
+            Bench::judging(
+                move |_, _| {
+                    if now() - start < Duration::from_secs(200) { status } else { 200 }
+                },
+            );
+        for number in 0..10 {
+            bench.endpoint.push(notice(&format!("{number},{}", number + 100), 2, now()));
+        }
+        time::sleep(Duration::from_secs(280)).await;
+        let (posted, _) = bench.posted();
+        let first = notice("0,100", 2, now()).body;
+        let is_probe = |body: &Bytes| body.ends_with(b"[]}");
+        let before = posted.iter().take_while(|body| **body == first || is_probe(body));
+        assert!(before.count() + 9 == posted.len(), "{status}: {posted:?}");
+        assert_eq!(bench.endpoint.stats.split.get(), 0);
+        assert_eq!((bench.endpoint.queue.asides(), bench.endpoint.queue.events()), (0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_end_a_rejected_event_does_not_take_the_attempts_of_others() {
+    let bench = Bench::judging(poisoned(400, true));
+    bench.push("\"poison\"");
+    bench.push("1");
+    time::sleep(Duration::from_millis(1)).await;
+    bench.end.send_replace(End::Last);
+    bench.task.await.unwrap();
+    let queue = &bench.endpoint.queue;
+    assert_eq!((queue.events(), queue.all_events()), (0, 1));
+}

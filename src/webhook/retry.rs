@@ -1,0 +1,301 @@
+//! What to do when a request fails: retry it, ask whether the endpoint accepts anything at all, or
+//! go on without it. A state machine without I/O; chance is an argument.
+//!
+//! A request that fails may be at fault itself, because of one of its events, or its endpoint may
+//! be out of order. Only in the first case others may pass it. A status such as 400 or 422 rejects
+//! the request. Everything else can mean either, so a *probe* decides: a signed request without
+//! events. If the endpoint accepts that, the failed request is at fault.
+
+use super::{backoff::Backoff, queue::Place};
+use hyper::StatusCode;
+use std::time::Duration;
+
+/// Why a request was not delivered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Failure {
+    /// There was no connection, or the endpoint asked to be left alone for a while. It says nothing
+    /// about the request.
+    Unavailable,
+    /// The endpoint rejected the request itself.
+    Rejected,
+    /// The endpoint or the request is at fault.
+    Unclear,
+}
+
+impl Failure {
+    /// What a status says that is not success. 401, 403, 404, 405, 407 and 410 are what a wrongly
+    /// configured endpoint answers to everything, but also what a framework makes of an exception.
+    pub(super) fn of_status(status: StatusCode) -> Self {
+        match status.as_u16() {
+            408 | 425 | 429 => Self::Unavailable,
+            401 | 403 | 404 | 405 | 407 | 410 => Self::Unclear,
+            400..500 => Self::Rejected,
+            _ => Self::Unclear,
+        }
+    }
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Next {
+    /// Try the same request again after this time.
+    Retry(Duration),
+    /// Post a request without events, and call [`Retries::probed`].
+    Probe,
+    /// The request is at fault: split it, or set it aside if it has one event. Go on after this
+    /// time.
+    StepAside(Duration),
+}
+
+/// What is known besides the failure itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context {
+    /// Whether events are set aside now: the endpoint is known to refuse some.
+    pub(super) refuses_some: bool,
+    /// Whether there is one attempt left for each request.
+    pub(super) is_last: bool,
+    /// Between 0 and 1.
+    pub(super) chance: f64,
+}
+
+/// The failures of one endpoint since its last success.
+#[derive(Debug, Default)]
+pub(super) struct Retries {
+    backoff: Backoff,
+    /// The request that was tried last.
+    place: Option<Place>,
+    /// How often it has failed.
+    tries: u32,
+    /// Whether the endpoint has accepted a probe since that request failed.
+    is_accused: bool,
+    /// How many of the oldest requests are parts of one that was at fault.
+    suspects: usize,
+    /// Failures that followed one another, since a success or an accepted probe.
+    in_row: u32,
+    /// Whether the probe is about the pace only: that the request is at fault is certain.
+    is_about_pace: bool,
+}
+
+impl Retries {
+    /// How often a request is tried before it is taken to be at fault, while nothing else says so.
+    const REJECTIONS: u32 = 2;
+    /// Each time a request has failed so often, the endpoint is probed.
+    const TRIES_PER_PROBE: u32 = 3;
+    /// After so many failures in a row, the endpoint is probed, and if it does not accept that, it gets
+    /// at most one request in [`Backoff::FIRST`]. To find one event of a full batch takes fewer.
+    const UNPACED_MAX: u32 = 32;
+
+    /// The request at `place` is tried. Says whether it was tried before.
+    pub(super) fn tries(&mut self, place: Place) -> bool {
+        let is_repeated = self.place.replace(place) == Some(place);
+        if !is_repeated {
+            (self.tries, self.is_accused) = (0, false);
+        }
+        is_repeated
+    }
+
+    /// It was delivered.
+    pub(super) fn succeeded(&mut self) {
+        self.backoff.succeeded();
+        self.in_row = 0;
+        self.suspects = self.suspects.saturating_sub(1);
+    }
+
+    /// It was not.
+    pub(super) fn failed(&mut self, failure: Failure, context: Context) -> Next {
+        self.tries += 1;
+        self.in_row += 1;
+        let is_suspect = context.refuses_some || 0 < self.suspects;
+        match failure {
+            Failure::Unavailable => self.retry(context),
+            Failure::Rejected => {
+                if is_suspect || context.is_last || Self::REJECTIONS <= self.tries {
+                    self.step_aside()
+                } else {
+                    self.retry(context)
+                }
+            }
+            Failure::Unclear if self.is_accused => self.step_aside(),
+            Failure::Unclear => {
+                let is_first = is_suspect && self.tries == 1;
+                let is_probed = is_first || self.tries.is_multiple_of(Self::TRIES_PER_PROBE);
+                if is_probed && !context.is_last { Next::Probe } else { self.retry(context) }
+            }
+        }
+    }
+
+    /// The probe was accepted, or not. What was not suspect before gets one more attempt: the
+    /// endpoint may have recovered just now.
+    pub(super) fn probed(&mut self, is_accepted: bool, context: Context) -> Next {
+        let is_about_pace = std::mem::take(&mut self.is_about_pace);
+        if is_accepted {
+            self.in_row = 0;
+        } else if is_about_pace {
+            return Next::StepAside(Backoff::FIRST);
+        } else {
+            return self.retry(context);
+        }
+        if is_about_pace || context.refuses_some || 0 < self.suspects {
+            return self.step_aside();
+        }
+        self.is_accused = true;
+        Next::Retry(Duration::ZERO)
+    }
+
+    /// The request at fault was split into so many, or set aside if that is 0.
+    pub(super) fn stepped_aside(&mut self, parts: usize) {
+        self.suspects = self.suspects.saturating_sub(1) + parts;
+    }
+
+    /// Failures that followed one another.
+    pub(super) fn in_row(&self) -> u32 {
+        self.in_row
+    }
+
+    fn retry(&mut self, context: Context) -> Next {
+        Next::Retry(self.backoff.failed(context.chance))
+    }
+
+    fn step_aside(&mut self) -> Next {
+        // The endpoint is there.
+        self.backoff.succeeded();
+        if self.in_row < Self::UNPACED_MAX {
+            return Next::StepAside(Duration::ZERO);
+        }
+        if self.in_row.is_multiple_of(Self::UNPACED_MAX) {
+            self.is_about_pace = true;
+            return Next::Probe;
+        }
+        Next::StepAside(Backoff::FIRST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEW: Context = Context { refuses_some: false, is_last: false, chance: 0.0 };
+    const KNOWN: Context = Context { refuses_some: true, ..NEW };
+    const AT_ONCE: Next = Next::StepAside(Duration::ZERO);
+
+    fn seconds(seconds: u64) -> Next {
+        Next::Retry(Duration::from_secs(seconds))
+    }
+
+    fn tried(place: u64) -> Retries {
+        let mut retries = Retries::default();
+        assert!(!retries.tries(Place(place)));
+        retries
+    }
+
+    #[test]
+    fn a_status_says_who_is_at_fault() {
+        for (status, failure) in [
+            (400, Failure::Rejected),
+            (409, Failure::Rejected),
+            (413, Failure::Rejected),
+            (422, Failure::Rejected),
+            (401, Failure::Unclear),
+            (404, Failure::Unclear),
+            (500, Failure::Unclear),
+            (302, Failure::Unclear),
+            (408, Failure::Unavailable),
+            (425, Failure::Unavailable),
+            (429, Failure::Unavailable),
+        ] {
+            let found = Failure::of_status(StatusCode::from_u16(status).unwrap());
+            assert_eq!(found, failure, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_rejected_request_steps_aside_at_the_second_rejection() {
+        let mut retries = tried(1);
+        assert_eq!(retries.failed(Failure::Rejected, NEW), seconds(1));
+        assert!(retries.tries(Place(1)));
+        assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE);
+        retries.stepped_aside(2);
+        // Its parts are suspect, and so is everything while the endpoint refuses some.
+        retries.tries(Place(2));
+        assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE);
+        retries.stepped_aside(0);
+        retries.tries(Place(3));
+        retries.succeeded();
+        retries.tries(Place(4));
+        assert_eq!(retries.failed(Failure::Rejected, NEW), seconds(1));
+        retries.tries(Place(5));
+        assert_eq!(retries.failed(Failure::Rejected, KNOWN), AT_ONCE);
+    }
+
+    #[test]
+    fn an_endpoint_that_is_gone_is_retried_with_growing_waits_and_never_loses_order() {
+        let mut retries = tried(1);
+        for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
+            assert_eq!(retries.failed(Failure::Unavailable, KNOWN), seconds(wait));
+        }
+    }
+
+    #[test]
+    fn what_is_unclear_is_decided_by_a_probe() {
+        let mut retries = tried(1);
+        assert_eq!(retries.failed(Failure::Unclear, NEW), seconds(1));
+        assert_eq!(retries.failed(Failure::Unclear, NEW), seconds(2));
+        assert_eq!(retries.failed(Failure::Unclear, NEW), Next::Probe);
+        assert_eq!(retries.probed(false, NEW), seconds(4), "the endpoint is out of order");
+        assert_eq!(retries.failed(Failure::Unclear, NEW), seconds(8));
+        assert_eq!(retries.failed(Failure::Unclear, NEW), seconds(16));
+        assert_eq!(retries.failed(Failure::Unclear, NEW), Next::Probe);
+        assert_eq!(retries.probed(true, NEW), seconds(0), "it may have recovered just now");
+        assert_eq!(retries.failed(Failure::Unclear, NEW), AT_ONCE);
+        // From now on the first failure is enough for a probe.
+        retries.stepped_aside(0);
+        retries.tries(Place(2));
+        assert_eq!(retries.failed(Failure::Unclear, KNOWN), Next::Probe);
+        assert_eq!(retries.probed(true, KNOWN), AT_ONCE);
+    }
+
+    #[test]
+    fn an_endpoint_that_rejects_everything_gets_one_request_a_second() {
+        let mut retries = Retries::default();
+        let paced = Next::StepAside(Backoff::FIRST);
+        let mut rejected = |place| {
+            retries.tries(Place(place));
+            retries.failed(Failure::Rejected, KNOWN)
+        };
+        assert!((1..32).all(|place| rejected(place) == AT_ONCE));
+        assert_eq!(rejected(32), Next::Probe);
+        assert_eq!(retries.probed(false, KNOWN), paced);
+        let mut rejected = |place| {
+            retries.tries(Place(place));
+            retries.failed(Failure::Rejected, KNOWN)
+        };
+        assert!((33..40).all(|place| rejected(place) == paced));
+        retries.tries(Place(40));
+        retries.succeeded();
+        retries.tries(Place(41));
+        assert_eq!(retries.failed(Failure::Rejected, KNOWN), AT_ONCE);
+    }
+
+    #[test]
+    fn an_endpoint_that_accepts_a_probe_is_not_slowed_down_by_what_it_rejects() {
+        let mut retries = Retries::default();
+        for place in 1..=320 {
+            retries.tries(Place(place));
+            let mut next = retries.failed(Failure::Rejected, KNOWN);
+            if next == Next::Probe {
+                next = retries.probed(true, KNOWN);
+            }
+            assert_eq!(next, AT_ONCE);
+        }
+    }
+
+    #[test]
+    fn at_the_end_what_is_rejected_holds_up_nothing_and_nothing_is_probed() {
+        let last = Context { is_last: true, ..NEW };
+        assert_eq!(tried(1).failed(Failure::Rejected, last), AT_ONCE);
+        assert_eq!(
+            tried(1).failed(Failure::Unclear, Context { is_last: true, ..KNOWN }),
+            seconds(1)
+        );
+    }
+}
