@@ -10,6 +10,7 @@
 mod arena;
 mod bodies;
 mod bombs;
+mod caches;
 mod floods;
 mod framing;
 mod handshakes;

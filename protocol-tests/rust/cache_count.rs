@@ -222,3 +222,57 @@ async fn remembers_u(server: &Server, channel: &str) {
     client.expect_event(channel, "u", "1").await;
     client.fence().await;
 }
+
+/// Whether a new subscriber of the channel gets an event, or else a miss.
+async fn is_remembered(server: &Server, channel: &str) -> bool {
+    let mut client = server.client().await;
+    client.subscribe(channel).await;
+    match client.next().await["event"].as_str() {
+        Some("e") => true,
+        Some("pusher:cache_miss") => false,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn beyond_max_cache_bytes_the_least_recently_published_event_is_forgotten() {
+    let server = Settings::new().app("max_cache_bytes", 300_000).start().await;
+    let large = "x".repeat(95_000);
+    let mut subscriber = server.client().await;
+    subscriber.subscribe("cache-a").await;
+    subscriber.expect_event("cache-a", "pusher:cache_miss", "{}").await;
+    for channel in ["cache-a", "cache-b", "cache-c", "cache-a", "cache-d"] {
+        server.publish(channel, "e", &large).await;
+    }
+    let is_gone = async |channel: &str| {
+        let has_no_cache = server.channel(channel, "cache").await["cache"].is_null();
+        has_no_cache && !is_remembered(&server, channel).await
+    };
+    eventually("the oldest is forgotten", async || is_gone("cache-b").await).await;
+    for channel in ["cache-a", "cache-c", "cache-d"] {
+        assert!(is_remembered(&server, channel).await, "{channel}");
+        assert_eq!(server.channel(channel, "cache").await["cache"]["data"], json!(large));
+    }
+    // One that has subscribers is no exception.
+    for channel in ["cache-c", "cache-d", "cache-b"] {
+        server.publish(channel, "e", &large).await;
+    }
+    eventually("the oldest is forgotten", async || is_gone("cache-a").await).await;
+    subscriber.expect_event("cache-a", "e", &large).await;
+}
+
+#[tokio::test]
+async fn an_event_larger_than_max_cache_bytes_is_delivered_and_not_remembered() {
+    let server = Settings::new().app("max_cache_bytes", 50_000).start().await;
+    let mut subscriber = server.client().await;
+    subscriber.subscribe("cache-a").await;
+    subscriber.expect_event("cache-a", "pusher:cache_miss", "{}").await;
+    server.publish("cache-a", "e", "old").await;
+    subscriber.expect_event("cache-a", "e", "old").await;
+    assert!(is_remembered(&server, "cache-a").await);
+    let large = "x".repeat(60_000);
+    server.publish("cache-a", "e", &large).await;
+    subscriber.expect_event("cache-a", "e", &large).await;
+    assert!(server.channel("cache-a", "cache").await["cache"].is_null());
+    assert!(!is_remembered(&server, "cache-a").await, "what was there before is outdated");
+}

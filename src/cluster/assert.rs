@@ -157,7 +157,7 @@ pub(super) fn read(value: Value, now: Instant) -> Result<Verdict, Unexpected> {
         members: pairs.collect(),
         last: Envelope::decode(&last, now)
             .ok()
-            .map(|envelope| (envelope.frame, Duration::from_millis(last_ms))),
+            .map(|envelope| (envelope.id, envelope.frame, Duration::from_millis(last_ms))),
     };
     let turn = Turn { was_total, total, members, added, removed, at_ms, at_us: microseconds };
     Ok(Verdict::Done(Box::new(synced), turn))

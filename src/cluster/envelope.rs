@@ -27,6 +27,8 @@ pub(super) struct Envelope {
 pub(super) enum Message {
     /// An event. Its sequence is 0 where nobody keeps count.
     Event { sequence: u64, envelope: Envelope },
+    /// The last event of a cache channel was evicted.
+    Evicted(EnvelopeId),
     /// The topic has changed.
     Change { epoch: String, version: u64, change: Change },
 }
@@ -134,6 +136,10 @@ impl Message {
             let (sequence, envelope) = number(rest)?;
             return Ok(Self::Event { sequence, envelope: Envelope::decode(envelope, now)? });
         }
+        if kind == "F" {
+            let id = u64::from_str_radix(text(rest)?, 16).map_err(|_| Foreign)?;
+            return Ok(Self::Evicted(EnvelopeId(id)));
+        }
         let (epoch, rest) = cut(rest)?;
         let (version, rest) = number(rest)?;
         let change = match kind {
@@ -216,7 +222,7 @@ mod tests {
     fn changes_are_read() {
         let read = |text: &str| match Message::decode(text.as_bytes(), Instant::now()) {
             Ok(Message::Change { epoch, version, change }) => Ok((epoch, version, change)),
-            Ok(Message::Event { .. }) => panic!("an event"),
+            Ok(Message::Event { .. } | Message::Evicted(_)) => panic!("an event"),
             Err(foreign) => Err(foreign),
         };
         let member = Member { user_id: "a b".into(), user_info: r#"{"x":" "}"#.into() };

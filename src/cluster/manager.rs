@@ -96,6 +96,8 @@ pub(super) struct Manager {
     listed: HashSet<Arc<str>>,
     /// Topics to look at later.
     later: BinaryHeap<Reverse<(Instant, Arc<str>)>>,
+    /// When the topics were last asked to forget what has expired.
+    expired_at: Instant,
     pub(super) in_flight: usize,
     pub(super) outcomes: mpsc::UnboundedSender<(u64, Outcome)>,
     /// Numbers the links, so that what came of an old one is known.
@@ -117,6 +119,9 @@ pub(super) struct Manager {
     pub(super) stopping: Option<(oneshot::Sender<()>, bool)>,
 }
 
+/// How often topics are asked to forget what has expired. Nobody is shown it meanwhile.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
+
 impl Manager {
     pub(super) fn new(
         shared: Arc<Shared>,
@@ -136,6 +141,7 @@ impl Manager {
             dirty: VecDeque::new(),
             listed: HashSet::new(),
             later: BinaryHeap::new(),
+            expired_at: Instant::now(),
             in_flight: 0,
             outcomes,
             link_number: 0,
@@ -245,7 +251,7 @@ impl Manager {
                 self.shared.metrics.received(is_known);
                 is_known
             }
-            Message::Change { .. } => false,
+            Message::Change { .. } | Message::Evicted(_) => false,
         };
         let mut effects = Vec::new();
         if let Some(topic) = self.topics.get_mut(&name) {
@@ -363,6 +369,10 @@ impl Manager {
             if let Some(Reverse((_, name))) = self.later.pop() {
                 self.touch(&name);
             }
+        }
+        if self.expired_at + EXPIRY_INTERVAL <= now {
+            self.expired_at = now;
+            self.topics.values_mut().for_each(|topic| topic.expire(now));
         }
         self.keep_link(now);
         self.keep_stopping();

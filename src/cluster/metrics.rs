@@ -27,6 +27,8 @@ pub struct BrokerMetrics {
     cleanups: Counter,
     joined: Gauge,
     topics: Gauge,
+    cache_evicted: Family<AppLabel, Counter>,
+    cache_bytes: Family<AppLabel, Gauge>,
     /// When something foreign was last logged.
     logged: Mutex<Option<Instant>>,
 }
@@ -34,6 +36,11 @@ pub struct BrokerMetrics {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct OutcomeLabel {
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct AppLabel {
+    app: String,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -62,6 +69,8 @@ impl Default for BrokerMetrics {
             cleanups: Counter::default(),
             joined: Gauge::default(),
             topics: Gauge::default(),
+            cache_evicted: Family::default(),
+            cache_bytes: Family::default(),
             logged: Mutex::new(None),
         }
     }
@@ -117,6 +126,13 @@ impl BrokerMetrics {
         }
     }
 
+    /// Redis has said what it keeps for cache channels of an app, and what this node evicts.
+    pub(super) fn cached(&self, app_id: &str, bytes: u64, evicted: usize) {
+        let label = AppLabel { app: app_id.to_owned() };
+        self.cache_bytes.get_or_create(&label).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.cache_evicted.get_or_create(&label).inc_by(evicted as u64);
+    }
+
     pub(super) fn interrupted(&self) {
         self.interrupted.inc();
     }
@@ -138,6 +154,23 @@ impl BrokerMetrics {
             *logged = Some(now);
             tracing::warn!(what, "something foreign under our prefix in redis is ignored");
         }
+    }
+}
+
+impl BrokerMetrics {
+    fn encode_cache(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        self.cache_evicted.encode(encoder.encode_descriptor(
+            "campanile_broker_cache_evicted",
+            "Last events of cache channels that this node evicted from Redis, by app",
+            None,
+            MetricType::Counter,
+        )?)?;
+        self.cache_bytes.encode(encoder.encode_descriptor(
+            "campanile_broker_cache_bytes",
+            "Bytes of the last events of cache channels in Redis when this node last published one, by app",
+            None,
+            MetricType::Gauge,
+        )?)
     }
 }
 
@@ -192,6 +225,7 @@ impl Collector for BrokerMetrics {
             None,
             MetricType::Counter,
         )?)?;
+        self.encode_cache(&mut encoder)?;
         self.envelopes.encode(encoder.encode_descriptor(
             "campanile_broker_envelopes",
             "Events sent to and received from the other nodes, this one included",

@@ -34,6 +34,7 @@ mod accepted;
 mod assert;
 mod beat;
 mod bring;
+mod cache;
 mod cleanup;
 mod envelope;
 mod leave;
@@ -220,9 +221,15 @@ impl Cluster {
         hub: &Hub,
         events: &[Outgoing<'_>],
     ) -> Result<Vec<Counts>, NotPublished> {
-        let counts = self.shared.publish(&hub.app_id(), events).await?;
+        let max_cache_bytes = hub.app().config.max_cache_bytes;
+        let counts = self.shared.publish(&hub.app_id(), events, max_cache_bytes).await?;
         self.shared.metrics.sent(events.len());
         Ok(counts)
+    }
+
+    /// Has Redis evict what is beyond the app's `max_cache_bytes`, which may be another than before.
+    pub async fn trim_cache(&self, hub: &Hub) {
+        self.shared.account(&hub.app_id(), hub.app().config.max_cache_bytes, (0, &[])).await;
     }
 
     /// Publishes a client event now or not at all.

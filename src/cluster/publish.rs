@@ -1,13 +1,14 @@
 //! Publishing through Redis: an event is accepted for everybody, or it reached nobody.
 
 use super::{
+    cache::{self, Entry},
     envelope::{Envelope, EnvelopeId},
     scripts::{Answer, Call},
     shared::{Joined, Shared, Unavailable},
 };
 use crate::{
     hub::Counts,
-    protocol::{ChannelName, Frame, SocketId},
+    protocol::{ChannelName, Frame, FrameKind, SocketId},
 };
 use redis::{RedisError, Value};
 use std::time::{Duration, Instant};
@@ -50,7 +51,7 @@ struct Receipt {
 
 /// What came of one attempt.
 enum Attempt {
-    Done(Vec<Receipt>),
+    Done(Vec<Receipt>, u64),
     /// It was too late for it.
     Late,
     /// Redis answered that it does not do it now.
@@ -59,6 +60,43 @@ enum Attempt {
     OtherGeneration,
     /// There was no answer: it may have been done.
     Lost,
+}
+
+impl Outgoing<'_> {
+    /// For how long the channel keeps the event, in ms: 0 if it keeps what it has, and -1 if the event
+    /// is too large to be kept and what the channel has is outdated.
+    fn remember_ms(&self, max_cache_bytes: usize) -> i64 {
+        if !self.is_cached() {
+            0
+        } else if max_cache_bytes < self.cache_bytes() {
+            -1
+        } else {
+            i64::try_from(self.remember.as_millis()).unwrap_or(i64::MAX)
+        }
+    }
+
+    fn is_cached(&self) -> bool {
+        self.channel.is_cache() && self.frame.kind() == FrameKind::Event
+    }
+
+    fn cache_bytes(&self) -> usize {
+        cache::weight(self.channel, self.frame.bytes().len())
+    }
+}
+
+/// What is to be accounted of events that were published.
+fn kept<'a>(
+    events: &'a [Outgoing<'_>],
+    ids: &[EnvelopeId],
+    max_cache_bytes: usize,
+) -> Vec<Entry<'a>> {
+    let cached = events.iter().zip(ids).filter(|(event, _)| event.is_cached());
+    let entries = cached.map(|(event, id)| {
+        let keep_ms = u64::try_from(event.remember_ms(max_cache_bytes)).unwrap_or(0);
+        let bytes = if keep_ms == 0 { 0 } else { event.cache_bytes() };
+        Entry { channel: event.channel, id: *id, bytes, keep_ms }
+    });
+    entries.collect()
 }
 
 impl Shared {
@@ -72,11 +110,12 @@ impl Shared {
         &self,
         app_id: &str,
         events: &[Outgoing<'_>],
+        max_cache_bytes: usize,
     ) -> Result<Vec<Counts>, NotPublished> {
         let result = if self.is_cluster && 1 < events.len() {
-            self.publish_each(app_id, events).await
+            self.publish_each(app_id, events, max_cache_bytes).await
         } else {
-            self.publish_together(app_id, events).await
+            self.publish_together(app_id, events, max_cache_bytes).await
         };
         if let Err(why) = &result {
             self.metrics.refused(*why);
@@ -89,9 +128,11 @@ impl Shared {
         &self,
         app_id: &str,
         events: &[Outgoing<'_>],
+        max_cache_bytes: usize,
     ) -> Result<Vec<Counts>, NotPublished> {
-        let each =
-            events.iter().map(|event| self.publish_together(app_id, std::slice::from_ref(event)));
+        let each = events.iter().map(|event| {
+            self.publish_together(app_id, std::slice::from_ref(event), max_cache_bytes)
+        });
         let results = futures_util::future::join_all(each).await;
         let reached = results.iter().filter(|result| result.is_ok()).count();
         if reached == events.len() {
@@ -109,14 +150,20 @@ impl Shared {
         &self,
         app_id: &str,
         events: &[Outgoing<'_>],
+        max_cache_bytes: usize,
     ) -> Result<Vec<Counts>, NotPublished> {
         let give_up = Instant::now() + self.broker_wait;
         let ids: Vec<EnvelopeId> = events.iter().map(|_| self.envelope_id()).collect();
         let mut may_be_done = false;
         loop {
-            let attempt = self.attempt(app_id, events, &ids, give_up, may_be_done).await;
+            let asked = (give_up, may_be_done, max_cache_bytes);
+            let attempt = self.attempt(app_id, events, &ids, asked).await;
             match attempt {
-                Some(Attempt::Done(receipts)) => {
+                Some(Attempt::Done(receipts, at_us)) => {
+                    let kept = kept(events, &ids, max_cache_bytes);
+                    if !kept.is_empty() {
+                        self.account(app_id, max_cache_bytes, (at_us, &kept)).await;
+                    }
                     return Ok(receipts.into_iter().map(|receipt| receipt.counts).collect());
                 }
                 Some(Attempt::Refused) => {
@@ -150,8 +197,7 @@ impl Shared {
         app_id: &str,
         events: &[Outgoing<'_>],
         ids: &[EnvelopeId],
-        give_up: Instant,
-        is_repeated: bool,
+        (give_up, is_repeated, max_cache_bytes): (Instant, bool, usize),
     ) -> Option<Attempt> {
         let Joined { mut connection, generation } = self.joined(give_up).await?;
         let mut topics = Vec::with_capacity(events.len());
@@ -162,16 +208,12 @@ impl Shared {
             .arg(&*generation);
         for (event, id) in events.iter().zip(ids) {
             let topic = self.names.channel(app_id, event.channel);
-            let remember_ms = if event.channel.is_cache() {
-                u64::try_from(event.remember.as_millis()).unwrap_or(u64::MAX)
-            } else {
-                0
-            };
+            let remember_ms = event.remember_ms(max_cache_bytes);
             let envelope = Envelope {
                 id: *id,
                 is_repeated,
                 except: event.except,
-                remember_ms,
+                remember_ms: u64::try_from(remember_ms).unwrap_or(0),
                 frame: event.frame.clone(),
             };
             call = call
@@ -190,7 +232,7 @@ impl Shared {
         Some(match answer {
             Some(Ok(value)) => {
                 let attempt = read(value, events.len()).unwrap_or(Attempt::Refused);
-                if let Attempt::Done(receipts) = &attempt {
+                if let Attempt::Done(receipts, _) = &attempt {
                     let now = Instant::now();
                     for (topic, receipt) in topics.iter().zip(receipts) {
                         self.accepted.note(topic, receipt.sequence, now);
@@ -215,8 +257,8 @@ impl Shared {
         let give_up = Instant::now() + self.broker_wait;
         self.joined_now().ok_or(Unavailable)?;
         let id = self.envelope_id();
-        match self.attempt(app_id, &[event], &[id], give_up, false).await {
-            Some(Attempt::Done(_)) => Ok(()),
+        match self.attempt(app_id, &[event], &[id], (give_up, false, 0)).await {
+            Some(Attempt::Done(..)) => Ok(()),
             Some(Attempt::Late | Attempt::Refused | Attempt::OtherGeneration | Attempt::Lost)
             | None => Err(Unavailable),
         }
@@ -236,10 +278,11 @@ fn read(value: Value, events: usize) -> Option<Attempt> {
         "ok" => {}
         _ => return None,
     }
+    let at_us = answer.number().ok()?;
     let mut receipts = Vec::with_capacity(events);
     for _ in 0..events {
         let counts = Counts { subscriptions: answer.count().ok()?, users: answer.count().ok()? };
         receipts.push(Receipt { counts, sequence: answer.number().ok()? });
     }
-    Some(Attempt::Done(receipts))
+    Some(Attempt::Done(receipts, at_us))
 }

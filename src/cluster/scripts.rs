@@ -35,6 +35,8 @@ pub(super) struct Scripts {
     pub(super) channel: Arc<Script>,
     pub(super) index: Arc<Script>,
     pub(super) raise: Arc<Script>,
+    pub(super) cache: Arc<Script>,
+    pub(super) evict: Arc<Script>,
     pub(super) append: Arc<Script>,
     pub(super) look: Arc<Script>,
     pub(super) commit: Arc<Script>,
@@ -69,6 +71,8 @@ impl Scripts {
             channel: script(include_str!("lua/channel.lua")),
             index: script(include_str!("lua/index.lua")),
             raise: script(include_str!("lua/raise.lua")),
+            cache: script(include_str!("lua/cache.lua")),
+            evict: script(include_str!("lua/evict.lua")),
             append: script(include_str!("lua/append.lua")),
             look: script(include_str!("lua/look.lua")),
             commit: script(include_str!("lua/commit.lua")),
@@ -90,6 +94,8 @@ impl Scripts {
             &self.channel,
             &self.index,
             &self.raise,
+            &self.cache,
+            &self.evict,
         ];
         let webhooks = [&self.append, &self.look, &self.commit, &self.head, &self.resign];
         let refused = [&self.split, &self.set_aside, &self.aside];

@@ -70,6 +70,9 @@ pub struct AppConfig {
     /// How long a cache channel remembers its last event, in seconds, 1 to 31,536,000 (a year).
     /// Default 1,800.
     pub cache_ttl_s: u64,
+    /// Bytes of the last events of all cache channels, 1 KiB to 1 TiB. Beyond it, the least recently
+    /// published are evicted.
+    pub max_cache_bytes: usize,
     /// HTTP API requests per second, at most 1,000,000. 0, the default, means no limit.
     pub requests_per_second: u32,
     /// Whom to tell what happens in this app. Default nobody.
@@ -102,6 +105,7 @@ impl Default for AppConfig {
             max_presence_members: 100,
             max_presence_user_info_bytes: 1_024,
             cache_ttl_s: 1_800,
+            max_cache_bytes: 67_108_864,
             requests_per_second: 0,
             webhooks: Vec::new(),
         }

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use toml::Value;
 
 /// The least and the largest value of every integer, by pattern.
-pub(super) const RANGES: [(&str, i64, i64); 32] = [
+pub(super) const RANGES: [(&str, i64, i64); 33] = [
     ("server.port", 0, 65_535),
     ("server.shards", 0, 64),
     ("server.max_connections", 0, 10_000_000),
@@ -40,6 +40,7 @@ pub(super) const RANGES: [(&str, i64, i64); 32] = [
     ("apps[].max_presence_members", 1, 1_000_000),
     ("apps[].max_presence_user_info_bytes", 1, 1_048_576),
     ("apps[].cache_ttl_s", 1, 31_536_000),
+    ("apps[].max_cache_bytes", 1_024, 1_099_511_627_776),
     ("apps[].requests_per_second", 0, 1_000_000),
     ("redis.broker_wait_ms", 100, 60_000),
     ("redis.node_timeout_ms", 3_000, 300_000),

@@ -13,7 +13,6 @@ use std::{
 #[derive(Debug)]
 pub(super) enum Task {
     AnnounceCount(ChannelName),
-    ForgetCached(ChannelName),
     GoOffline(Arc<str>),
 }
 

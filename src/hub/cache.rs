@@ -1,40 +1,360 @@
-//! The last event of a cache channel.
+//! The last events of an app's cache channels, bounded in bytes.
 
-use crate::protocol::{EventData, Frame};
-use std::time::{Duration, Instant};
+use crate::protocol::{ChannelName, EventData, Frame, WeakFrame, event};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-/// An event that a cache channel remembers until it expires.
+/// An event as cache channels keep it: one copy for all channels of a publish.
+#[derive(Clone, Debug)]
+pub struct ToCache(Arc<Event>);
+
 #[derive(Debug)]
-pub(super) struct Cached {
-    frame: Frame,
-    /// The event's data as a JSON token.
-    data: String,
+struct Event {
+    name: Box<str>,
+    /// The data as a JSON token, with the escapes that the publisher chose.
+    data: Box<str>,
+    /// How many channels keep it. Changed under the lock of the cache only.
+    channels: AtomicUsize,
+}
+
+impl ToCache {
+    /// Copies what is to be kept of an event.
+    #[must_use]
+    pub fn new(name: &str, data: &EventData<'_>) -> Self {
+        let channels = AtomicUsize::new(0);
+        Self(Arc::new(Event { name: name.into(), data: data.token().into(), channels }))
+    }
+
+    /// What one copy takes.
+    fn bytes(&self) -> usize {
+        self.0.name.len() + self.0.data.len() + Cache::OVERHEAD_BYTES
+    }
+
+    fn frame(&self, channel: &ChannelName, now: Instant) -> Frame {
+        event::published(&self.0.name, channel, &EventData::new(&*self.0.data), now)
+    }
+}
+
+/// What is counted of a cache.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct CacheStats {
+    /// Bytes that are kept.
+    pub bytes: usize,
+    /// Events that were evicted before they expired, to make room.
+    pub evicted: u64,
+    /// Events that were not kept because they are larger than the bound.
+    pub too_large: u64,
+}
+
+/// The last events of the cache channels of one app, each until it expires. When they have more than
+/// the bound in bytes, the least recently published are evicted.
+///
+/// Its lock is taken under that of a channel, and nothing is locked under it.
+#[derive(Debug)]
+pub(super) struct Cache(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    max_bytes: usize,
+    channels: HashMap<ChannelName, Cached>,
+    /// Channels by the number of their event, which counts publishes.
+    order: BTreeMap<u64, ChannelName>,
+    /// When each event expires.
+    deadlines: BTreeSet<(Instant, u64)>,
+    publishes: u64,
+    stats: CacheStats,
+}
+
+#[derive(Debug)]
+struct Cached {
+    number: u64,
+    event: ToCache,
+    /// The event as the subscribers got it, while some of them still have it to send.
+    frame: WeakFrame,
     expires_at: Instant,
 }
 
-impl Cached {
-    pub(super) fn new(frame: Frame, data: &EventData<'_>, expires_at: Instant) -> Self {
-        Self { frame, data: data.token().to_owned(), expires_at }
+impl Cache {
+    /// What a channel counts beside its name, and a copy of an event beside its name and data: about
+    /// what the collections take.
+    pub(super) const OVERHEAD_BYTES: usize = 256;
+    /// A table for fewer channels than this is not worth shrinking.
+    const SHRINK_FROM: usize = 1_024;
+
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self(Mutex::new(Kept { max_bytes, ..Kept::default() }))
     }
 
-    pub(super) fn is_fresh(&self, now: Instant) -> bool {
-        now < self.expires_at
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The event, as if it had just been published.
-    pub(super) fn frame(&self) -> &Frame {
-        &self.frame
+    /// Changes the bound; what is too much for it is evicted.
+    pub(super) fn set_max_bytes(&self, max_bytes: usize) {
+        let mut kept = self.lock();
+        kept.max_bytes = max_bytes;
+        kept.evict();
     }
 
-    pub(super) fn data(&self) -> &str {
-        &self.data
+    /// Keeps `event`, which the subscribers get as `frame`, in place of the channel's last one. An event
+    /// larger than the bound is not kept, and neither is the last one, which is outdated.
+    pub(super) fn keep(
+        &self,
+        channel: &ChannelName,
+        event: &ToCache,
+        frame: &Frame,
+        expires_at: Instant,
+    ) {
+        let mut kept = self.lock();
+        kept.remove(channel);
+        if kept.max_bytes < event.bytes() + channel_bytes(channel) {
+            kept.stats.too_large += 1;
+            return;
+        }
+        kept.publishes += 1;
+        let number = kept.publishes;
+        kept.order.insert(number, channel.clone());
+        kept.deadlines.insert((expires_at, number));
+        if event.0.channels.fetch_add(1, Ordering::Relaxed) == 0 {
+            kept.stats.bytes += event.bytes();
+        }
+        kept.stats.bytes += channel_bytes(channel);
+        let cached = Cached { number, event: event.clone(), frame: frame.downgrade(), expires_at };
+        kept.channels.insert(channel.clone(), cached);
+        kept.evict();
     }
 
-    pub(super) fn expires_at(&self) -> Instant {
-        self.expires_at
+    /// The channel's last event, as if it had just been published.
+    pub(super) fn frame(&self, channel: &ChannelName, now: Instant) -> Option<Frame> {
+        let (number, event) = {
+            let kept = self.lock();
+            let cached = kept.fresh(channel, now)?;
+            if let Some(frame) = cached.frame.upgrade() {
+                return Some(frame);
+            }
+            (cached.number, cached.event.clone())
+        };
+        let frame = event.frame(channel, now);
+        // Those who subscribe next share it.
+        let mut kept = self.lock();
+        if let Some(cached) = kept.channels.get_mut(channel)
+            && cached.number == number
+        {
+            cached.frame = frame.downgrade();
+        }
+        Some(frame)
     }
 
-    pub(super) fn time_to_live(&self, now: Instant) -> Duration {
-        self.expires_at.saturating_duration_since(now)
+    /// The data of the channel's last event as a JSON token, and how long it is kept still.
+    pub(super) fn data(&self, channel: &ChannelName, now: Instant) -> Option<(String, Duration)> {
+        let kept = self.lock();
+        let cached = kept.fresh(channel, now)?;
+        let event = cached.event.clone();
+        let time_to_live = cached.expires_at.saturating_duration_since(now);
+        drop(kept);
+        Some((event.0.data.to_string(), time_to_live))
+    }
+
+    /// Removes what has expired.
+    pub(super) fn expire(&self, now: Instant) {
+        let mut kept = self.lock();
+        while let Some((expires_at, number)) = kept.deadlines.first().copied()
+            && expires_at <= now
+        {
+            let Some(channel) = kept.order.get(&number).cloned() else { return };
+            kept.remove(&channel);
+        }
+    }
+
+    pub(super) fn stats(&self) -> CacheStats {
+        self.lock().stats
+    }
+}
+
+fn channel_bytes(channel: &ChannelName) -> usize {
+    channel.as_str().len() + Cache::OVERHEAD_BYTES
+}
+
+impl Kept {
+    fn fresh(&self, channel: &ChannelName, now: Instant) -> Option<&Cached> {
+        self.channels.get(channel).filter(|cached| now < cached.expires_at)
+    }
+
+    fn remove(&mut self, channel: &ChannelName) {
+        let Some(Cached { number, event, expires_at, .. }) = self.channels.remove(channel) else {
+            return;
+        };
+        self.order.remove(&number);
+        self.deadlines.remove(&(expires_at, number));
+        if event.0.channels.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.stats.bytes -= event.bytes();
+        }
+        self.stats.bytes -= channel_bytes(channel);
+        let (len, capacity) = (self.channels.len(), self.channels.capacity());
+        if Cache::SHRINK_FROM < capacity && len < capacity / 8 {
+            self.channels.shrink_to(len * 2);
+        }
+    }
+
+    /// Makes room, the least recently published first.
+    fn evict(&mut self) {
+        while self.max_bytes < self.stats.bytes
+            && let Some((_, channel)) = self.order.first_key_value()
+        {
+            let channel = channel.clone();
+            self.remove(&channel);
+            self.stats.evicted += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::occurrence_tests::channel;
+
+    const TTL: Duration = Duration::from_secs(60);
+
+    struct Bench {
+        cache: Cache,
+        now: Instant,
+    }
+
+    impl Bench {
+        fn new(max_bytes: usize) -> Self {
+            Self { cache: Cache::new(max_bytes), now: Instant::now() }
+        }
+
+        /// Publishes so many bytes on the channels.
+        fn publish(&self, channels: &[&str], bytes: usize) -> Vec<Frame> {
+            let token = format!("\"{}\"", "x".repeat(bytes - 2));
+            let to_cache = ToCache::new("e", &EventData::new(token.as_str()));
+            let frames = channels.iter().map(|name| {
+                let name = channel(name);
+                let frame = to_cache.frame(&name, self.now);
+                self.cache.keep(&name, &to_cache, &frame, self.now + TTL);
+                frame
+            });
+            frames.collect()
+        }
+
+        fn has(&self, names: &[&str]) -> Vec<bool> {
+            names.iter().map(|name| self.cache.frame(&channel(name), self.now).is_some()).collect()
+        }
+    }
+
+    #[test]
+    fn the_least_recently_published_is_evicted() {
+        let bench = Bench::new(3 * 1_600);
+        for name in ["cache-a", "cache-b", "cache-c"] {
+            bench.publish(&[name], 1_000);
+        }
+        // Read often, published again, or neither.
+        assert_eq!(bench.has(&["cache-b", "cache-a"]), [true, true]);
+        bench.publish(&["cache-a"], 1_000);
+        bench.publish(&["cache-d"], 1_000);
+        assert_eq!(
+            bench.has(&["cache-a", "cache-b", "cache-c", "cache-d"]),
+            [true, false, true, true]
+        );
+        let CacheStats { bytes, evicted, too_large } = bench.cache.stats();
+        assert_eq!((bytes, evicted, too_large), (3 * (1_000 + 1 + 7 + 512), 1, 0));
+        bench.cache.set_max_bytes(1_600);
+        assert_eq!(bench.has(&["cache-a", "cache-c", "cache-d"]), [false, false, true]);
+    }
+
+    #[test]
+    fn one_copy_serves_all_channels_of_a_publish() {
+        let bench = Bench::new(10_000_000);
+        let names: Vec<String> = (0..100).map(|number| format!("cache-{number:02}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        bench.publish(&names, 1_000_000);
+        assert_eq!(bench.cache.stats().bytes, 1_000_000 + 1 + 256 + 100 * (8 + 256));
+        // The copy goes with the last channel that has it.
+        bench.publish(&names[1..], 1_000);
+        assert!(1_000_000 < bench.cache.stats().bytes);
+        bench.publish(&names[..1], 1_000);
+        assert_eq!(bench.cache.stats().bytes, 2 * (1_000 + 1 + 256) + 100 * (8 + 256));
+    }
+
+    #[test]
+    fn an_event_larger_than_the_bound_is_not_kept_and_replaces_the_last_one() {
+        let bench = Bench::new(2_000);
+        bench.publish(&["cache-a"], 100);
+        bench.publish(&["cache-b"], 100);
+        bench.publish(&["cache-a"], 2_000);
+        assert_eq!(bench.has(&["cache-a", "cache-b"]), [false, true]);
+        let CacheStats { evicted, too_large, .. } = bench.cache.stats();
+        assert_eq!((evicted, too_large), (0, 1));
+    }
+
+    #[test]
+    fn what_has_expired_gives_its_bytes_back() {
+        let mut bench = Bench::new(1_000_000);
+        let start = bench.now;
+        for number in 0..2_000 {
+            bench.publish(&[&format!("cache-{number}")], 10);
+        }
+        bench.now += Duration::from_secs(1);
+        bench.publish(&["cache-0", "cache-later"], 10);
+        bench.now = start + TTL;
+        assert_eq!(bench.has(&["cache-1", "cache-0"]), [false, true], "even before it is removed");
+        bench.cache.expire(bench.now);
+        assert_eq!(bench.cache.lock().channels.len(), 2);
+        bench.cache.expire(bench.now + Duration::from_secs(1));
+        let kept = bench.cache.lock();
+        assert_eq!((kept.stats.bytes, kept.order.len(), kept.deadlines.len()), (0, 0, 0));
+        assert!(kept.channels.capacity() <= Cache::SHRINK_FROM * 2, "{}", kept.channels.capacity());
+    }
+
+    #[test]
+    fn subscribers_share_a_frame_while_one_has_it_to_send() {
+        let bench = Bench::new(1_000_000);
+        let [published] = bench.publish(&["cache-a"], 10).try_into().unwrap();
+        let name = channel("cache-a");
+        let first = bench.cache.frame(&name, bench.now).unwrap();
+        assert!(std::ptr::eq(first.bytes(), published.bytes()));
+        drop((first, published));
+        let first = bench.cache.frame(&name, bench.now).unwrap();
+        let second = bench.cache.frame(&name, bench.now).unwrap();
+        assert!(std::ptr::eq(first.bytes(), second.bytes()));
+        let expected = r#"{"event":"e","channel":"cache-a","data":"xxxxxxxx"}"#;
+        assert_eq!(first.text_of(), Some(expected));
+    }
+
+    /// Whatever is published, the bytes are those of what is kept, and within the bound.
+    #[test]
+    fn the_account_is_right_after_any_sequence() {
+        use rand::{RngExt, SeedableRng, rngs::StdRng};
+        let mut random = StdRng::seed_from_u64(7);
+        let mut bench = Bench::new(20_000);
+        for _ in 0..5_000 {
+            let names: Vec<String> = (0..random.random_range(1..5))
+                .map(|_| format!("cache-{:02}", random.random_range(0..20)))
+                .collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            bench.publish(&names, random.random_range(2..9_000));
+            bench.now += Duration::from_millis(random.random_range(0..3_000));
+            if random.random_bool(0.2) {
+                bench.cache.expire(bench.now);
+            }
+            let kept = bench.cache.lock();
+            let copies: HashMap<*const Event, usize> = kept
+                .channels
+                .values()
+                .map(|cached| (Arc::as_ptr(&cached.event.0), cached.event.bytes()))
+                .collect();
+            let names: usize = kept.channels.keys().map(channel_bytes).sum();
+            assert_eq!(kept.stats.bytes, copies.values().sum::<usize>() + names);
+            assert!(kept.stats.bytes <= 20_000);
+            assert_eq!(kept.order.len(), kept.channels.len());
+            assert_eq!(kept.deadlines.len(), kept.channels.len());
+        }
     }
 }

@@ -1,13 +1,10 @@
-//! One channel: its subscribers by number, its order, its roster and its memory.
+//! One channel: its subscribers by number, its order and its roster.
 
-use super::{
-    ChannelId, Counts, Delivery, Hub, Inboxes, ShardIndex, ShardSet, cache::Cached, roster::Roster,
-};
+use super::{ChannelId, Counts, Delivery, Hub, Inboxes, ShardIndex, ShardSet, roster::Roster};
 use crate::protocol::{ChannelName, Frame, Member, SocketId, SubscriptionRefusal, event};
 use std::{sync::Arc, time::Instant};
 
-/// What the node knows of a channel. It exists while somebody is subscribed or an event is
-/// remembered. Who the subscribers are, only their shards know.
+/// What the node knows of a channel. It exists while somebody is subscribed. Who the subscribers are, only their shards know.
 #[derive(Debug)]
 pub(super) struct Channel {
     id: ChannelId,
@@ -18,7 +15,6 @@ pub(super) struct Channel {
     /// The shards that have some.
     shards: ShardSet,
     roster: Option<Box<Roster>>,
-    cached: Option<Box<Cached>>,
     count: CountNotice,
     /// The subscribers of all nodes, where there are others.
     total: Option<usize>,
@@ -42,7 +38,6 @@ impl Channel {
             by_shard: Vec::new(),
             shards: ShardSet::default(),
             roster: None,
-            cached: None,
             count: CountNotice::default(),
             total: None,
         }
@@ -70,7 +65,7 @@ impl Channel {
     }
 
     pub(super) fn is_disposable(&self) -> bool {
-        self.subscribers == 0 && self.cached.is_none()
+        self.subscribers == 0
     }
 
     /// Hands `frame` to the shards with subscribers; the channel's order is the order of these
@@ -138,30 +133,6 @@ impl Channel {
     pub(super) fn users(&self) -> Vec<(Arc<str>, Arc<str>)> {
         let members = self.roster.iter().flat_map(|roster| roster.members());
         members.map(|(id, info)| (Arc::clone(id), Arc::clone(info))).collect()
-    }
-
-    pub(super) fn cached(&self, now: Instant) -> Option<&Cached> {
-        self.cached.as_deref().filter(|cached| cached.is_fresh(now))
-    }
-
-    pub(super) fn cached_or_miss(&self, name: &ChannelName, now: Instant) -> Frame {
-        self.cached(now).map_or_else(|| event::cache_miss(name), |cached| cached.frame().clone())
-    }
-
-    /// Remembers an event in place of the last one. True if there was none: then its forgetting
-    /// is to be planned.
-    #[must_use = "somebody must forget it in time"]
-    pub(super) fn remember(&mut self, cached: Cached) -> bool {
-        self.cached.replace(Box::new(cached)).is_none()
-    }
-
-    /// Forgets an event that has expired; of one that has not, says when it will.
-    pub(super) fn forget_cached(&mut self, now: Instant) -> Option<Instant> {
-        if let Some(cached) = self.cached(now) {
-            return Some(cached.expires_at());
-        }
-        self.cached = None;
-        None
     }
 
     /// Tells the subscribers their number, if it is another than they know, and says what was told.

@@ -21,6 +21,7 @@ mod roster;
 mod tests;
 mod users;
 
+pub use cache::{CacheStats, ToCache};
 pub use inbox::{
     Attached, ConnectionKey, ConnectionRef, Delivery, Inbox, Inboxes, ShardIndex, ShardSet,
 };
@@ -36,13 +37,13 @@ use crate::{
     config::WebhookEvent as Kind,
     live::Live,
     permit::{Permit, Quota},
-    protocol::{ChannelName, EventData, Frame, Member, SocketId, SubscriptionRefusal},
+    protocol::{ChannelName, Frame, Member, SocketId, SubscriptionRefusal, event},
     rate::{Rate, TokenBucket},
 };
 use agenda::{Agenda, Task};
-use cache::Cached;
+use cache::Cache;
 use channel::Channel;
-use dashmap::{DashMap, mapref::one::RefMut};
+use dashmap::{DashMap, Entry, mapref::one::RefMut};
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
@@ -67,6 +68,7 @@ pub struct Hub {
     is_served: AtomicBool,
     inboxes: Arc<Inboxes>,
     channels: DashMap<ChannelName, Channel>,
+    cache: Cache,
     users: Users,
     agenda: Agenda,
     connections: Arc<Quota>,
@@ -102,10 +104,6 @@ pub struct Published {
     pub shards: ShardSet,
 }
 
-/// What of an event outlives its delivery on a cache channel.
-#[derive(Clone, Copy, Debug)]
-pub struct ToCache<'a>(pub &'a EventData<'a>);
-
 impl Hub {
     /// Least time between two notices of a channel's subscription count once it has more than
     /// [`Hub::COUNT_UNTHROTTLED_MAX`] subscribers. Source: Pusher Channels docs, "Events".
@@ -123,6 +121,7 @@ impl Hub {
             connections: Quota::new(app.config.max_connections),
             app_id: app.config.id.as_str().into(),
             is_served: AtomicBool::new(app.config.enabled),
+            cache: Cache::new(app.config.max_cache_bytes),
             app: Arc::new(Live::new(app)),
             observer,
             is_one_of_many: false,
@@ -193,6 +192,7 @@ impl Hub {
     /// connections are closed as by [`Hub::close`].
     pub fn reconfigure(self: &Arc<Self>, app: App) {
         self.connections.set_max(app.config.max_connections);
+        self.cache.set_max_bytes(app.config.max_cache_bytes);
         let is_enabled = app.config.enabled;
         self.app.set(app);
         if is_enabled {
@@ -272,15 +272,20 @@ impl Hub {
             channel: channel.id(),
             since: channel.sequence(),
             acknowledgement: channel.acknowledgement(name),
-            cached: name.is_cache().then(|| channel.cached_or_miss(name, now)),
+            cached: name.is_cache().then(|| self.cached_or_miss(name, now)),
             count: None,
             announced: announced_bytes,
         };
-        if name.is_cache() && channel.cached(now).is_none() {
-            self.observe(Kind::CacheMiss, || Occurrence::CacheMiss { channel: name.clone() });
-        }
         self.count_changed(name, channel, now);
         Ok(subscribed)
+    }
+
+    /// The last event of a cache channel, or that there is none, which is observed.
+    fn cached_or_miss(&self, name: &ChannelName, now: Instant) -> Frame {
+        self.cache.frame(name, now).unwrap_or_else(|| {
+            self.observe(Kind::CacheMiss, || Occurrence::CacheMiss { channel: name.clone() });
+            event::cache_miss(name)
+        })
     }
 
     fn count_subscription(&self, name: &ChannelName, is_first: bool) {
@@ -339,35 +344,29 @@ impl Hub {
         name: &ChannelName,
         frame: &Frame,
         except: Option<SocketId>,
-        to_cache: Option<ToCache<'_>>,
+        to_cache: Option<&ToCache>,
         now: Instant,
     ) -> Published {
-        let to_cache = to_cache.filter(|_| name.is_cache());
-        let entry = match to_cache {
-            Some(_) => Some(self.enter(name)),
-            None => self.channels.get_mut(name),
+        let Some(event) = to_cache.filter(|_| name.is_cache()) else {
+            let channel = self.channels.get_mut(name);
+            return channel.map_or_else(Published::default, |mut channel| {
+                self.deliver(&mut channel, frame, except)
+            });
         };
-        let Some(mut entry) = entry else { return Published::default() };
-        let channel = entry.value_mut();
-        if let Some(ToCache(data)) = to_cache {
-            self.remember(name, channel, frame, data, now);
+        let expires_at = now + Duration::from_secs(self.app().config.cache_ttl_s);
+        // Subscribers are kept out meanwhile, even if the channel does not exist: none gets the event
+        // twice, and none misses it.
+        let mut entry = self.channels.entry(name.clone());
+        self.cache.keep(name, event, frame, expires_at);
+        match &mut entry {
+            Entry::Occupied(channel) => self.deliver(channel.get_mut(), frame, except),
+            Entry::Vacant(_) => Published::default(),
         }
-        channel.deliver(&self.inboxes, frame, except);
-        Published { counts: channel.counts(), shards: channel.shards() }
     }
 
-    fn remember(
-        &self,
-        name: &ChannelName,
-        channel: &mut Channel,
-        frame: &Frame,
-        data: &EventData<'_>,
-        now: Instant,
-    ) {
-        let expires_at = now + Duration::from_secs(self.app().config.cache_ttl_s);
-        if channel.remember(Cached::new(frame.clone(), data, expires_at)) {
-            self.agenda.add(expires_at, Task::ForgetCached(name.clone()));
-        }
+    fn deliver(&self, channel: &mut Channel, frame: &Frame, except: Option<SocketId>) -> Published {
+        channel.deliver(&self.inboxes, frame, except);
+        Published { counts: channel.counts(), shards: channel.shards() }
     }
 
     /// Tells the subscribers how many they are, at once or when it is time again.
@@ -389,6 +388,7 @@ impl Hub {
 
     /// Does what has become due: late notices, and forgetting.
     pub fn on_time(&self, now: Instant) {
+        self.cache.expire(now);
         while let Some(task) = self.agenda.take_due(now) {
             match task {
                 Task::AnnounceCount(name) => {
@@ -397,7 +397,6 @@ impl Hub {
                         self.count_changed(&name, &mut channel, now);
                     }
                 }
-                Task::ForgetCached(name) => self.forget_cached(&name, now),
                 Task::GoOffline(user_id) => {
                     if self.users.go_offline(&self.inboxes, &user_id, now) {
                         self.user_turned(&user_id, false);
@@ -405,15 +404,5 @@ impl Hub {
                 }
             }
         }
-    }
-
-    fn forget_cached(&self, name: &ChannelName, now: Instant) {
-        let Some(mut channel) = self.channels.get_mut(name) else { return };
-        let later = channel.forget_cached(now);
-        drop(channel);
-        if let Some(expires_at) = later {
-            self.agenda.add(expires_at, Task::ForgetCached(name.clone()));
-        }
-        self.channels.remove_if(name, |_, channel| channel.is_disposable());
     }
 }

@@ -1,6 +1,6 @@
 //! What the HTTP API asks of the hub.
 
-use super::{Hub, ShardSet};
+use super::{CacheStats, Hub, ShardSet};
 use crate::protocol::ChannelName;
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -41,12 +41,10 @@ impl Hub {
     /// One channel, whether or not it exists.
     #[must_use]
     pub fn channel_summary(&self, name: &ChannelName, now: Instant) -> ChannelSummary {
-        self.channels.get(name).map_or_else(ChannelSummary::default, |channel| ChannelSummary {
-            counts: channel.counts(),
-            cached: channel
-                .cached(now)
-                .map(|cached| (cached.data().to_owned(), cached.time_to_live(now))),
-        })
+        ChannelSummary {
+            counts: self.channels.get(name).map(|channel| channel.counts()).unwrap_or_default(),
+            cached: self.cache.data(name, now),
+        }
     }
 
     /// The distinct users of a presence channel and their infos, in the order of their ids.
@@ -59,6 +57,12 @@ impl Hub {
     #[must_use]
     pub fn shards_of(&self, name: &ChannelName) -> ShardSet {
         self.channels.get(name).map(|channel| channel.shards()).unwrap_or_default()
+    }
+
+    /// What is counted of the last events of cache channels.
+    #[must_use]
+    pub fn cache_stats(&self) -> CacheStats {
+        self.cache.stats()
     }
 
     /// How many connections are admitted.

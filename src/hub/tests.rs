@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     config::AppConfig,
-    protocol::{User, event},
+    protocol::{EventData, User, event},
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
@@ -59,7 +59,7 @@ impl Bench {
         let data = EventData::new(&raw);
         let channel = name(channel);
         let frame = event::published("e", &channel, &data, self.now);
-        self.hub.publish(&channel, &frame, None, Some(ToCache(&data)), self.now)
+        self.hub.publish(&channel, &frame, None, Some(&ToCache::new("e", &data)), self.now)
     }
 
     fn deliveries(&self, index: usize) -> VecDeque<Delivery> {
@@ -188,11 +188,36 @@ fn an_expired_event_of_an_empty_channel_is_forgotten() {
     bench.publish("cache-c", "2");
     bench.now += Duration::from_secs(6);
     bench.hub.on_time(bench.now);
-    assert_eq!(bench.hub.channels.len(), 1, "the second event lives on");
-    assert_eq!(bench.hub.occupied_channels(""), []);
+    assert!(bench.hub.channel_summary(&name("cache-c"), bench.now).cached.is_some());
+    assert!(bench.hub.channels.is_empty(), "nobody is subscribed");
     bench.now += Duration::from_secs(5);
     bench.hub.on_time(bench.now);
-    assert!(bench.hub.channels.is_empty());
+    assert_eq!(bench.hub.cache_stats().bytes, 0);
+}
+
+#[test]
+fn a_lower_bound_evicts_and_the_miss_is_told() {
+    let bench = bench(|_| {});
+    let hub = Arc::new(bench.hub);
+    let publish = |channel: &str| {
+        let data = EventData::new("\"123\"");
+        let frame = event::published("e", &name(channel), &data, bench.now);
+        hub.publish(&name(channel), &frame, None, Some(&ToCache::new("e", &data)), bench.now);
+    };
+    publish("cache-a");
+    publish("cache-b");
+    let mut config = hub.app().config.clone();
+    config.max_cache_bytes = 1_024;
+    hub.reconfigure(App::new(config));
+    let summary = |channel: &str| hub.channel_summary(&name(channel), bench.now).cached;
+    assert_eq!((summary("cache-a"), summary("cache-b").is_some()), (None, true));
+    assert_eq!(hub.cache_stats().evicted, 1);
+    let subscribe = |channel: &str| {
+        let shard = ShardIndex::new(0);
+        hub.subscribe(shard, &name(channel), None, bench.now).unwrap().cached.unwrap()
+    };
+    assert_eq!(said(&subscribe("cache-a")).0, "pusher:cache_miss");
+    assert_eq!(said(&subscribe("cache-b")).0, "e");
 }
 
 #[test]

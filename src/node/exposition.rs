@@ -1,10 +1,14 @@
 //! The page for Prometheus.
 
 use super::Node;
-use crate::{cluster::Cluster, hub::Hub, metrics::Metrics};
+use crate::{
+    cluster::Cluster,
+    hub::{CacheStats, Hub},
+    metrics::Metrics,
+};
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, prometheus_text},
+    encoding::{DescriptorEncoder, NoLabelSet, prometheus_text},
     metrics::MetricType,
     registry::Registry,
 };
@@ -55,13 +59,37 @@ impl Collector for Broker {
     }
 }
 
+impl Gauges {
+    /// Events of cache channels that were not kept until they expired.
+    fn encode_cache(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Last events of cache channels that were dropped for max_cache_bytes";
+        let name = "campanile_cache_events_dropped";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for hub in &self.0 {
+            let CacheStats { evicted, too_large, .. } = hub.cache_stats();
+            for (reason, count) in [("evicted", evicted), ("too_large", too_large)] {
+                let labels = [("app", hub.app_id().to_string()), ("reason", reason.to_owned())];
+                family
+                    .encode_family(&labels)?
+                    .encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         type Read = fn(&Hub) -> usize;
-        let gauges: [(&str, &str, Read); 3] = [
+        let gauges: [(&str, &str, Read); 4] = [
             ("campanile_connections", "WebSocket connections by app", Hub::connections),
             ("campanile_subscriptions", "Subscriptions by app", Hub::subscriptions),
             ("campanile_channels", "Channels with subscribers by app", Hub::channels),
+            (
+                "campanile_cache_bytes",
+                "Bytes of the last events of cache channels in memory, by app",
+                |hub| hub.cache_stats().bytes,
+            ),
         ];
         for (name, help, read) in gauges {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
@@ -70,6 +98,6 @@ impl Collector for Gauges {
                 family.encode_family(&labels)?.encode_gauge(&(read(hub) as u64))?;
             }
         }
-        Ok(())
+        self.encode_cache(&mut encoder)
     }
 }

@@ -144,10 +144,11 @@ fn publish_here(hub: &Hub, events: &[Event<'_>], now: Instant) -> (Vec<Counts>, 
     let mut shards = ShardSet::default();
     let mut counts = Vec::new();
     for event in events {
+        let is_cached = event.channels.iter().any(ChannelName::is_cache);
+        let to_cache = is_cached.then(|| ToCache::new(&event.name, &event.data));
         for channel in &event.channels {
             let frame = event::published(&event.name, channel, &event.data, now);
-            let cached = Some(ToCache(&event.data));
-            let published = hub.publish(channel, &frame, event.except, cached, now);
+            let published = hub.publish(channel, &frame, event.except, to_cache.as_ref(), now);
             shards = shards.union(published.shards);
             counts.push(published.counts);
         }

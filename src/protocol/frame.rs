@@ -1,6 +1,9 @@
 //! One encoded message for clients.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, Weak},
+    time::Instant,
+};
 
 /// Bytes that are ready for the socket, shared by all who are to receive them.
 ///
@@ -8,6 +11,18 @@ use std::{sync::Arc, time::Instant};
 /// a handle of eight bytes. Frames of a server are not masked, so the same bytes serve everyone.
 #[derive(Clone, Debug)]
 pub struct Frame(Arc<Encoded>);
+
+/// A frame that may be gone: it does not keep the bytes.
+#[derive(Clone, Debug)]
+pub struct WeakFrame(Weak<Encoded>);
+
+impl WeakFrame {
+    /// The frame, while somebody has it.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Frame> {
+        self.0.upgrade().map(Frame)
+    }
+}
 
 #[derive(Debug)]
 struct Encoded {
@@ -134,6 +149,12 @@ impl Frame {
 
     fn new(kind: FrameKind, accepted_at: Option<Instant>, bytes: Vec<u8>) -> Self {
         Self(Arc::new(Encoded { kind, accepted_at, bytes: bytes.into() }))
+    }
+
+    /// The same frame, without keeping it.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakFrame {
+        WeakFrame(Arc::downgrade(&self.0))
     }
 
     /// The bytes for the socket.

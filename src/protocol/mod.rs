@@ -24,7 +24,7 @@ pub use error::{
     AuthError, CloseCode, ErrorCode, ProtocolError, Severity, SignInRefusal, SubscriptionRefusal,
 };
 pub use event::EventData;
-pub use frame::{Frame, FrameKind};
+pub use frame::{Frame, FrameKind, WeakFrame};
 pub use json::{compact, id, repaired, unescaped_len};
 pub use member::{Member, MemberLimits};
 pub use message::{ClientEvent, ClientMessage, Malformed, SignIn, Subscribe};

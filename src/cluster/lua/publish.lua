@@ -7,11 +7,11 @@
 --       2 1 if an earlier attempt may have been carried out
 --       3 for how many ms somebody may repeat an event   4 the generation that the node has joined
 --       then for each event: its id of 8 bytes, the envelope, and for how many ms it is
---       remembered, 0 for not at all
+--       remembered, 0 for not at all, -1 for that the last one is forgotten as well
 local time = redis.call('TIME')
 if tonumber(ARGV[1]) < time[1] * 1000 + math.floor(time[2] / 1000) then return {'late'} end
 if #KEYS % 3 == 1 and redis.call('HGET', KEYS[#KEYS], 'g') ~= ARGV[4] then return {'other'} end
-local answer = {'ok'}
+local answer = {'ok', time[1] * 1000000 + time[2]}
 for event = 1, math.floor(#KEYS / 3) do
   local key, last, latest = KEYS[3 * event - 2], KEYS[3 * event - 1], KEYS[3 * event]
   local at = 3 * event + 2
@@ -27,7 +27,11 @@ for event = 1, math.floor(#KEYS / 3) do
       end
       redis.call('PEXPIRE', latest, ARGV[3])
     end
-    if remember_ms > 0 then redis.call('SET', last, envelope, 'PX', remember_ms) end
+    if remember_ms > 0 then
+      redis.call('SET', last, envelope, 'PX', remember_ms)
+    elseif remember_ms < 0 then
+      redis.call('DEL', last)
+    end
     redis.call('@PUBLISH@', key, 'E ' .. string.format('%.0f', sequence) .. ' ' .. envelope)
   end
   answer[#answer + 1] = tonumber(head[2] or 0)

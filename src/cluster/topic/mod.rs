@@ -278,6 +278,13 @@ impl Topic {
         self.early.clear();
     }
 
+    /// Gives the memory of a last event back that has expired.
+    pub(in crate::cluster) fn expire(&mut self, now: Instant) {
+        if let Some(replica) = &mut self.replica {
+            replica.expire(now);
+        }
+    }
+
     /// When to ask again for a step, if nothing happens.
     pub(in crate::cluster) fn wake_at(&self) -> Option<Instant> {
         let linger = self.idle_since.map(|since| since + LINGER);

@@ -2,9 +2,9 @@
 
 use super::{Effect, Local, Phase, Synced, Topic, Waiter};
 use crate::{
-    cluster::envelope::{Change, Envelope, Message},
+    cluster::envelope::{Change, Envelope, EnvelopeId, Message},
     hub::Welcome,
-    protocol::{ChannelName, Frame, Member, SubscriptionRefusal, event},
+    protocol::{ChannelName, Frame, FrameKind, Member, SubscriptionRefusal, event},
 };
 use std::{
     collections::BTreeMap,
@@ -25,13 +25,26 @@ pub(super) struct Replica {
     pub(super) members: BTreeMap<Arc<str>, Arc<str>>,
     /// What a new subscriber of a presence channel gets, until the members change.
     acknowledgement: Option<Frame>,
-    pub(super) last: Option<(Frame, Instant)>,
+    pub(super) last: Option<Last>,
     /// It was read from a Redis that had lost its data, and others were still to say what they
     /// have: who is missing there has not left for that.
     is_provisional: bool,
 }
 
+/// The last event of a cache channel.
+#[derive(Debug)]
+pub(super) struct Last {
+    id: EnvelopeId,
+    frame: Frame,
+    expires_at: Instant,
+}
+
 impl Replica {
+    /// Gives the memory of an event back that has expired.
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.last.take_if(|last| last.expires_at <= now);
+    }
+
     /// All others have come. Whether that makes a difference.
     pub(super) fn end_provisional(&mut self) -> bool {
         std::mem::take(&mut self.is_provisional)
@@ -82,6 +95,7 @@ impl Topic {
             for (message, is_known) in std::mem::take(&mut self.early) {
                 let is_later = match &message {
                     Message::Event { sequence, .. } => synced.sequence < *sequence,
+                    Message::Evicted(_) => true,
                     // Of another epoch: the hash was made, or made anew, after the answer.
                     Message::Change { epoch, version, .. } => {
                         *epoch != synced.epoch || synced.version < *version
@@ -138,13 +152,13 @@ impl Topic {
         let is_new = member.filter(|member| !self.users.contains_key(&member.user_id));
         let is_counted = self.is_counted;
         let replica = self.replica.as_mut().expect("just looked at");
-        let last = replica.last.as_ref().filter(|(_, expires_at)| now < *expires_at);
+        let last = replica.last.as_ref().filter(|last| now < last.expires_at);
         let announced = is_new.map(|member| {
             replica.members.len() * event::member_added(&channel, member).bytes().len()
         });
         Welcome {
             cached: channel.is_cache().then(|| {
-                last.map_or_else(|| event::cache_miss(&channel), |(frame, _)| frame.clone())
+                last.map_or_else(|| event::cache_miss(&channel), |last| last.frame.clone())
             }),
             is_cache_miss: channel.is_cache() && last.is_none(),
             total: is_counted.then_some(replica.total),
@@ -168,7 +182,11 @@ impl Topic {
             total: synced.total,
             members: synced.members.iter().cloned().collect(),
             acknowledgement: None,
-            last: synced.last.clone().map(|(frame, ttl)| (frame, now + ttl)),
+            last: synced.last.clone().map(|(id, frame, ttl)| Last {
+                id,
+                frame,
+                expires_at: now + ttl,
+            }),
             is_provisional: false,
         };
         if let Some(old) = self.replica.take() {
@@ -263,6 +281,11 @@ impl Topic {
             Message::Event { sequence, envelope } => {
                 self.on_event(sequence, envelope, is_known, now, effects);
             }
+            Message::Evicted(id) => {
+                if let Some(replica) = &mut self.replica {
+                    replica.last.take_if(|last| last.id == id);
+                }
+            }
             Message::Change { epoch, version, change } => {
                 self.on_change(&epoch, version, change, effects);
             }
@@ -291,9 +314,11 @@ impl Topic {
         if is_known {
             return;
         }
-        if is_cache && 0 < envelope.remember_ms {
+        if is_cache && envelope.frame.kind() == FrameKind::Event {
             let expires_at = now + Duration::from_millis(envelope.remember_ms);
-            replica.last = Some((envelope.frame.clone(), expires_at));
+            let (id, frame) = (envelope.id, envelope.frame.clone());
+            // What is too large to be kept replaces what was kept.
+            replica.last = (0 < envelope.remember_ms).then_some(Last { id, frame, expires_at });
         }
         effects.push(Effect::Deliver(envelope.frame, envelope.except));
     }

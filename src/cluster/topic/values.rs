@@ -1,6 +1,7 @@
 //! What goes into a topic and what comes out of it.
 
 use crate::{
+    cluster::envelope::EnvelopeId,
     hub::{ConnectionRef, Welcome},
     protocol::{Frame, Member, SocketId, SubscriptionRefusal},
 };
@@ -68,7 +69,7 @@ pub(in crate::cluster) struct Synced {
     /// With a full assertion, the members.
     pub(in crate::cluster) members: Vec<(Arc<str>, Arc<str>)>,
     /// With a full assertion, a cache channel's last event, and for how long it still is.
-    pub(in crate::cluster) last: Option<(Frame, Duration)>,
+    pub(in crate::cluster) last: Option<(EnvelopeId, Frame, Duration)>,
 }
 
 /// What is to be done on this node.
