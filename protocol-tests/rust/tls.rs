@@ -410,7 +410,7 @@ async fn a_server_that_stops_says_so_and_ends() {
     let begun = Instant::now();
     let mut server = secure.server;
     server.signal("TERM");
-    assert!(wire.text().await.contains("4200"));
+    assert!(wire.text().await.contains("4100"));
     assert!(matches!(wire.frame().await, Some(Frame::Close(4200, _))));
     wire.write(frames::masked(frames::FIN | frames::CLOSE, &4200_u16.to_be_bytes())).await;
     assert_eq!(wire.receive().await.unwrap(), 0);
