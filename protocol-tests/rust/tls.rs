@@ -411,8 +411,8 @@ async fn a_server_that_stops_says_so_and_ends() {
     let mut server = secure.server;
     server.signal("TERM");
     assert!(wire.text().await.contains("4100"));
-    assert!(matches!(wire.frame().await, Some(Frame::Close(4200, _))));
-    wire.write(frames::masked(frames::FIN | frames::CLOSE, &4200_u16.to_be_bytes())).await;
+    assert!(matches!(wire.frame().await, Some(Frame::Close(4100, _))));
+    wire.write(frames::masked(frames::FIN | frames::CLOSE, &4100_u16.to_be_bytes())).await;
     assert_eq!(wire.receive().await.unwrap(), 0);
     drop(idle);
     assert_eq!(server.process.exit_code().await, Some(0));

@@ -195,7 +195,7 @@ async fn a_server_that_stops_tells_that_all_have_gone() {
     client.join("presence-r", "1").await;
     let mut events = told(&mut sink, 2).await;
     server.process.signal("TERM");
-    client.refused(4200).await;
+    client.refused(4100).await;
     assert_eq!(server.process.exit_code().await, Some(0));
     events.extend(told(&mut sink, 2).await);
     let mut names: Vec<_> = events.iter().filter_map(|event| event["name"].as_str()).collect();

@@ -1,13 +1,13 @@
-// A stretch of wire between a client and the server that counts who comes, can be cut, and can lead elsewhere.
+// A stretch of wire between a client and the server that counts who comes, and can be cut.
 
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 
 import { inbox } from './waiting.mjs';
 
-/** Passes connections on to `server`, until it is told of another. */
+/** Passes connections on to `server`. */
 export async function startRelay(server) {
-  let { port } = server;
+  const { port } = server;
   const sockets = new Set();
   const attempts = inbox('a connection to the relay');
   const listener = createServer((client) => {
@@ -22,7 +22,6 @@ export async function startRelay(server) {
   listener.listen(0, '127.0.0.1');
   await once(listener, 'listening');
   const cut = () => sockets.forEach((socket) => socket.destroy());
-  const leadTo = (other) => { port = other.port; };
   const close = () => { cut(); listener.close(); };
-  return { port: listener.address().port, attempts, cut, leadTo, close };
+  return { port: listener.address().port, attempts, cut, close };
 }

@@ -21,7 +21,7 @@ behindEach('an unknown app key is refused with 4001, in words and in the close c
   assert.equal(await plain.closed(), 4001);
 });
 
-behindEach('a server that is told to end says 4200, and its clients are back when it is', async (stage, before) => {
+behindEach('a server that is told to end says 4100, and its clients are back when it is', async (stage, before) => {
   const server = await stage.server();
   const proxy = await before(server);
   const plain = await connectPlainly(proxy);
@@ -32,11 +32,11 @@ behindEach('a server that is told to end says 4200, and its clients are back whe
   channel.bind('flash', heard).bind('pusher:subscription_succeeded', again);
 
   assert.equal(await server.stop(), 0);
-  assert.equal(await plain.closed(), 4200);
-  assert.equal((await errors.next()).code, 4200);
+  assert.equal(await plain.closed(), 4100);
+  assert.equal((await errors.next()).code, 4100);
   await stage.server({}, server.port);
 
-  // It tries at once; if that was too early, its next attempt comes after fifteen seconds.
+  // It tries after a second; if that was too early, its next attempt comes after fifteen more.
   await again.next(40_000);
   await openSdk(proxy).trigger('news', 'flash', 'we are back');
   assert.equal(await heard.next(), 'we are back');
