@@ -21,6 +21,7 @@ pub struct Metrics {
     shards: Vec<ShardMetrics>,
     publishes: Family<StatusLabel, Counter>,
     ended: Family<EndedLabels, Counter>,
+    certificate_expiry: AtomicU64,
 }
 
 /// What one shard counts. Only its own thread adds.
@@ -189,7 +190,13 @@ impl Metrics {
             shards: (0..shards).map(|_| ShardMetrics::default()).collect(),
             publishes: Family::default(),
             ended: Family::default(),
+            certificate_expiry: AtomicU64::new(0),
         }
+    }
+
+    /// Notes when the certificate that is shown expires, in seconds since 1970, if there is one.
+    pub fn set_certificate_expiry(&self, expiry: Option<u64>) {
+        self.certificate_expiry.store(expiry.unwrap_or_default(), Ordering::Relaxed);
     }
 
     /// The counters of a shard.
@@ -291,6 +298,14 @@ impl Collector for Metrics {
         })?;
         self.encode_latency(&mut encoder)?;
         self.encode_shards(&mut encoder)?;
+        let expiry = self.certificate_expiry.load(Ordering::Relaxed);
+        if expiry != 0 {
+            let name = "campanile_tls_certificate_expiry_timestamp_seconds";
+            let help = "When the certificate that is shown expires";
+            encoder
+                .encode_descriptor(name, help, None, MetricType::Gauge)?
+                .encode_gauge(&expiry)?;
+        }
         self.publishes.encode(encoder.encode_descriptor(
             "campanile_publishes",
             "Requests to publish by the status of their answer",

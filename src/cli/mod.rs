@@ -3,6 +3,7 @@
 mod banner;
 mod client;
 mod escape;
+mod files;
 mod health;
 mod listen;
 mod log;
@@ -13,10 +14,7 @@ mod start;
 mod trust;
 mod webhooks;
 
-use crate::{
-    config::{self, ConfigError, Files, Flags, Loaded, Sources},
-    tls::Tls,
-};
+use crate::config::{self, ConfigError, Files, Flags, Loaded, Sources};
 use clap::{Args, Parser, Subcommand};
 use std::{
     fmt::Display,
@@ -99,7 +97,15 @@ const EXIT_FAILED: u8 = 1;
 /// running, 2 wrong usage or configuration.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            say_error(error.render().to_string().trim_end());
+            return ExitCode::from(EXIT_USAGE);
+        }
+        // What was asked for: the help, or the version.
+        Err(text) => return print(text.render().to_string().trim_end()),
+    };
     match cli.command {
         None => start::start(&cli.start),
         Some(Command::Start(args)) => start::start(&args),
@@ -114,10 +120,14 @@ pub fn main() -> ExitCode {
 impl ConfigArgs {
     /// Loads the configuration, or says in a line for each fault what is wrong with it.
     fn load(&self, flags: Flags) -> Result<Loaded, ExitCode> {
-        self.read(flags, Files::default()).map_err(|error| {
-            error.lines().for_each(|line| say_error(format_args!("campanile: {line}")));
-            ExitCode::from(EXIT_USAGE)
-        })
+        self.read(flags, Files::default()).map_err(refuse)
+    }
+
+    /// Loads the configuration and the files that it names, as a server does at its start.
+    fn load_all(&self, flags: Flags) -> Result<Loaded, ExitCode> {
+        let mut loaded = self.load(flags)?;
+        files::check(&mut loaded, true).map_err(refuse)?;
+        Ok(loaded)
     }
 
     /// Reads the configuration as it is written now. `before` are the files of the one that is in
@@ -132,8 +142,15 @@ impl ConfigArgs {
     }
 }
 
+/// Says in a line for each fault what is wrong with a configuration.
+#[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
+fn refuse(error: ConfigError) -> ExitCode {
+    error.lines().for_each(|line| say_error(format_args!("campanile: {line}")));
+    ExitCode::from(EXIT_USAGE)
+}
+
 fn check(args: &ConfigArgs) -> ExitCode {
-    match args.load(Flags::default()) {
+    match args.load_all(Flags::default()) {
         Ok(loaded) => {
             for fact in &loaded.facts {
                 say_error(format_args!("info: {fact}"));
@@ -141,11 +158,7 @@ fn check(args: &ConfigArgs) -> ExitCode {
             for note in &loaded.notes {
                 say_error(format_args!("note: {note}"));
             }
-            say(loaded.effective_toml().trim_end());
-            match Tls::load(&loaded.config.server.tls, None) {
-                Ok(_) => ExitCode::SUCCESS,
-                Err(error) => fail(EXIT_USAGE, error),
-            }
+            print(loaded.effective_toml().trim_end())
         }
         Err(code) => code,
     }
@@ -167,6 +180,17 @@ fn fail(code: u8, error: impl Display) -> ExitCode {
 fn say(line: impl Display) {
     let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+/// Writes what the command is for. Nobody reading any more is no failure; a full disk is.
+fn print(text: impl Display) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            fail(EXIT_FAILED, format_args!("cannot write to standard output: {error}"))
+        }
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
+    }
 }
 
 fn say_error(line: impl Display) {

@@ -1,6 +1,6 @@
 //! SIGHUP: the configuration is read again, and the server goes on by it.
 
-use super::{ConfigArgs, log::LevelSwitch};
+use super::{ConfigArgs, files, log::LevelSwitch};
 use crate::{
     config::{ConfigError, Files, Flags, Loaded, LogLevel},
     server::{Prepared, ReloadError, Reloaded, Reloader},
@@ -56,8 +56,9 @@ impl Reloading {
 
     /// Reads everything again, as at the start, and changes nothing.
     fn prepare(&self, before: Files) -> Result<(Read, Prepared), Refused> {
-        let Loaded { config, notes, files, .. } =
-            self.sources.read(self.flags.clone(), before).map_err(Refused::Config)?;
+        let mut loaded = self.sources.read(self.flags.clone(), before).map_err(Refused::Config)?;
+        files::check(&mut loaded, false).map_err(Refused::Config)?;
+        let Loaded { config, notes, files, .. } = loaded;
         let prepared = self.reloader.prepare(config).map_err(Refused::Reload)?;
         Ok((Read { notes, files }, prepared))
     }

@@ -20,7 +20,7 @@ use tokio::{
 type Count = watch::Receiver<u32>;
 
 pub(super) fn start(args: &StartArgs) -> ExitCode {
-    let loaded = match args.sources.load(flags(args)) {
+    let loaded = match args.sources.load_all(flags(args)) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };

@@ -46,7 +46,8 @@ pub(super) fn read(
             notes.push(format!("{origin} has no effect: {rule}"));
             return Ok(());
         }
-        let Some(Node::Leaf(kind)) = schema.node(&key.pattern()) else {
+        let is_path = !name.contains(['.', '[', ']']);
+        let Some(Node::Leaf(kind)) = schema.node(&key.pattern()).filter(|_| is_path) else {
             return Err(ConfigError::at(origin, no_such_variable(name, &key, schema)));
         };
         let value = variables.value(name).unwrap_or_default();

@@ -31,7 +31,7 @@ pub(super) fn boolean(value: &str) -> Result<Value, &'static str> {
     match value.trim().to_ascii_lowercase().as_str() {
         "true" | "1" => Ok(Value::Boolean(true)),
         "false" | "0" => Ok(Value::Boolean(false)),
-        _other => Err(Kind::Boolean.rule()),
+        _other => Err("must be true or false, or 1 or 0"),
     }
 }
 
@@ -57,14 +57,15 @@ pub(super) fn limit(value: &str) -> Result<Value, &'static str> {
 
 /// Seconds from milliseconds, rounded up.
 pub(super) fn milliseconds(value: &str) -> Result<Value, &'static str> {
-    let milliseconds: u32 = value.parse().map_err(|_| Kind::Integer.rule())?;
+    let rule = "must be a number of milliseconds";
+    let milliseconds: u32 = value.trim().parse().map_err(|_| rule)?;
     Ok(Value::Integer(milliseconds.div_ceil(1_000).into()))
 }
 
 /// Bytes from kilobytes, which may have a fraction.
 pub(super) fn kilobytes(value: &str) -> Result<Value, &'static str> {
     let rule = "must be a number of kilobytes";
-    let (whole, fraction) = value.split_once('.').unwrap_or((value, "0"));
+    let (whole, fraction) = value.trim().split_once('.').unwrap_or((value.trim(), "0"));
     let digits = u32::try_from(fraction.len()).map_err(|_| rule)?;
     let parts = (whole.parse::<u32>(), fraction.parse::<u32>(), 10_u32.checked_pow(digits));
     let (Ok(whole), Ok(fraction), Some(unit)) = parts else { return Err(rule) };
@@ -128,7 +129,7 @@ mod tests {
     #[test]
     fn what_is_no_number_is_refused() {
         assert_eq!(integer("8o80"), Err("must be an integer"));
-        assert_eq!(milliseconds("-1"), Err("must be an integer"));
+        assert_eq!(milliseconds("-1"), Err("must be a number of milliseconds"));
         for written in ["", "x", "-1", "1.", "1.x", "9999999999", "1.99999999999"] {
             assert_eq!(kilobytes(written), Err("must be a number of kilobytes"), "{written}");
         }
@@ -139,6 +140,6 @@ mod tests {
         for (written, expected) in [("true", true), ("1", true), ("FALSE", false), ("0", false)] {
             assert_eq!(boolean(written), Ok(Value::Boolean(expected)), "{written}");
         }
-        assert_eq!(boolean("maybe"), Err("must be true or false"));
+        assert_eq!(boolean("yes"), Err("must be true or false, or 1 or 0"));
     }
 }

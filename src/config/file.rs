@@ -23,10 +23,55 @@ pub(super) fn read(
     schema: &Schema,
     draft: &mut Draft,
 ) -> Result<(), ConfigError> {
-    let table = DeTable::parse(text).map_err(|error| syntax_error(file, text, &error))?;
+    let table = DeTable::parse(text).map_err(|error| match another_format(text) {
+        Some(rule) => ConfigError::at(file, rule),
+        None => syntax_error(file, text, &error),
+    })?;
     let mut reader = Reader { file, text, schema, draft, faults: Faults::default() };
     reader.section(&Key::default(), table.get_ref());
     reader.faults.result()
+}
+
+/// What to say of a text that is not TOML but something else that people have.
+fn another_format(text: &str) -> Option<&'static str> {
+    let text = text.trim_start();
+    let lines =
+        || text.lines().map(str::trim_end).filter(|line| !line.trim_start().starts_with('#'));
+    let is_yaml = |line: &str| {
+        let name = |text: &str| {
+            !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "_-.".contains(c))
+        };
+        line == "---"
+            || line.strip_suffix(':').or_else(|| Some(line.split_once(": ")?.0)).is_some_and(name)
+    };
+    let is_dotenv = |line: &str| {
+        line.trim_start_matches("export ").split_once('=').is_some_and(|(name, _)| {
+            !name.is_empty()
+                && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+        })
+    };
+    if text.starts_with("<?") {
+        Some(
+            "is PHP, and must be TOML: config/reverb.php is not read; the app's id, key and secret come from \
+             REVERB_APP_* in .env, and what else is set there belongs into config.toml",
+        )
+    } else if text.starts_with('{')
+        || (text.starts_with('[') && text[1..].trim_start().starts_with('{'))
+    {
+        Some(
+            "is JSON, and must be TOML: soketi's config.json is not read; its settings have names in config.toml, \
+             and the SOKETI_* variables are understood",
+        )
+    } else if lines().find(|line| !line.is_empty()).is_some_and(is_yaml) {
+        Some(
+            "is YAML, and must be TOML: what stands under `environment:` of a compose file belongs into the \
+             environment or into a file for --env-file, settings into config.toml",
+        )
+    } else if lines().find(|line| !line.is_empty()).is_some_and(is_dotenv) {
+        Some("holds variables, and must be TOML: name it by --env-file")
+    } else {
+        None
+    }
 }
 
 fn syntax_error(file: &str, text: &str, error: &toml::de::Error) -> ConfigError {
@@ -59,7 +104,13 @@ impl Reader<'_> {
     fn section(&mut self, section: &Key, table: &DeTable<'_>) {
         for (name, value) in in_order(table) {
             let origin = self.origin(name.span().start);
-            let entry = self.entry(section.child(name.get_ref()), value, origin);
+            let key = section.child(name.get_ref());
+            // What is written in quotes must not be taken for a path.
+            let entry = if name.get_ref().is_empty() || name.get_ref().contains(['.', '[', ']']) {
+                Err(ConfigError::key(&origin, key, "unknown key"))
+            } else {
+                self.entry(key, value, origin)
+            };
             self.faults.take(entry);
         }
     }

@@ -137,6 +137,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     faults.take(read_file(sources, &schema, &mut draft, &mut files));
     let variables =
         faults.take(read_variables(sources, &mut files, &mut facts)).unwrap_or_default();
+    notes.extend(variables.notes());
     faults.take(unsupported::refuse_variables(&variables));
     faults.take(soketi::read(&variables, &mut draft, &mut notes));
     faults.take(reverb::read(&variables, &mut draft, &mut notes));

@@ -102,15 +102,14 @@ pub(super) fn apply_all(
     faults.result()
 }
 
-/// Whether the switch `name`, which is about `key`, is on.
+/// Whether the switch `name` is on.
 ///
 /// # Errors
 ///
 /// When it is neither on nor off.
-pub(super) fn is_true(name: &str, key: &Key, variables: &Variables) -> Result<bool, ConfigError> {
+pub(super) fn is_true(name: &str, variables: &Variables) -> Result<bool, ConfigError> {
     let Some(value) = variables.set(name) else { return Ok(false) };
-    let value =
-        boolean(value).map_err(|rule| ConfigError::key(&variables.origin(name), key, rule))?;
+    let value = boolean(value).map_err(|rule| ConfigError::at(variables.origin(name), rule))?;
     Ok(value == Value::Boolean(true))
 }
 

@@ -1,8 +1,34 @@
 //! The effective configuration as a file that says of every value where it comes from.
 
-use super::{Loaded, key::Key, schema::flatten};
+use super::{
+    Loaded,
+    error::{ConfigError, all},
+    key::Key,
+    schema::flatten,
+};
 
 impl Loaded {
+    /// Refuses the configuration because of what the files hold that its settings name, if there is
+    /// something: each key with the rule.
+    ///
+    /// # Errors
+    ///
+    /// There are faults.
+    pub fn refuse(
+        &self,
+        faults: impl IntoIterator<Item = (&'static str, String)>,
+    ) -> Result<(), ConfigError> {
+        all(faults.into_iter().map(|(key, rule)| {
+            Err::<(), _>(ConfigError::key(&self.draft.origin(&Key::new(key)), key, rule))
+        }))
+    }
+
+    /// Notes what was found in a file that the setting `key` names.
+    pub fn note(&mut self, key: &str, what: &str) {
+        let origin = self.draft.origin(&Key::new(key));
+        self.notes.push(format!("{origin}: {key}: {what}"));
+    }
+
     /// The whole effective configuration as TOML, with secrets masked. A comment behind each value
     /// names its origin.
     #[must_use]

@@ -84,16 +84,15 @@ fn rate_limiting(
     notes: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
     let switch = "REVERB_APP_RATE_LIMITING_ENABLED";
-    let refused =
-        |name: &str, key: &Key, rule| ConfigError::key(&variables.origin(name), key, rule);
+    let refused = |name: &str, rule| ConfigError::at(variables.origin(name), rule);
     let is_on = variables.set(switch).map_or(Ok(Value::Boolean(false)), boolean);
-    let is_on = is_on.map_err(|rule| refused(switch, &Key::new(RATE_LIMIT[0].1), rule))?;
+    let is_on = is_on.map_err(|rule| refused(switch, rule))?;
     for (name, key, convert, default) in RATE_LIMIT {
         let set = variables.set(name);
         if is_on == Value::Boolean(true) {
             let key = Key::new(key);
             let by = if set.is_some() { name } else { switch };
-            let value = convert(set.unwrap_or(default)).map_err(|rule| refused(by, &key, rule))?;
+            let value = convert(set.unwrap_or(default)).map_err(|rule| refused(by, rule))?;
             draft.set(key, value, variables.origin(by));
         } else if set.is_some_and(|value| value != default) {
             let origin = variables.origin(name);

@@ -8,7 +8,7 @@ use super::{
     peer::{Peer, apply, ignored, is_true, nearly, sets, silent},
     redis,
     variables::Variables,
-    webhooks::{self, BATCH_MS, BATCHING},
+    webhooks::{self, BATCHING},
 };
 use std::net::{IpAddr, SocketAddr};
 use toml::Value;
@@ -162,7 +162,7 @@ pub(super) fn read(
         metrics(variables, draft),
         authorized_connections(variables, draft),
         redis::read_soketi(variables, draft, notes),
-        is_true(BATCHING, &Key::new(BATCH_MS), variables)
+        is_true(BATCHING, variables)
             .and_then(|is_batching| webhooks::read_soketi(variables, is_batching, draft)),
     ])
 }
@@ -170,7 +170,7 @@ pub(super) fn read(
 /// `SOKETI_DEBUG` makes the log talkative.
 fn debug(variables: &Variables, draft: &mut Draft) -> Result<(), ConfigError> {
     let key = Key::new("log.level");
-    if is_true("SOKETI_DEBUG", &key, variables)? {
+    if is_true("SOKETI_DEBUG", variables)? {
         draft.set(key, Value::String("debug".to_owned()), variables.origin("SOKETI_DEBUG"));
     }
     Ok(())
@@ -179,7 +179,7 @@ fn debug(variables: &Variables, draft: &mut Draft) -> Result<(), ConfigError> {
 /// `SOKETI_METRICS_ENABLED` opens a listener of its own, where soketi has it.
 fn metrics(variables: &Variables, draft: &mut Draft) -> Result<(), ConfigError> {
     let key = Key::new("metrics.listen");
-    if is_true("SOKETI_METRICS_ENABLED", &key, variables)? {
+    if is_true("SOKETI_METRICS_ENABLED", variables)? {
         let host = variables.set("SOKETI_METRICS_HOST").unwrap_or("0.0.0.0");
         let port = variables.set("SOKETI_METRICS_SERVER_PORT").unwrap_or("9601");
         let address = match (host.parse::<IpAddr>(), port.parse()) {
@@ -197,7 +197,7 @@ fn authorized_connections(variables: &Variables, draft: &mut Draft) -> Result<()
     let (user, timeout) =
         ("SOKETI_DEFAULT_APP_USER_AUTHENTICATION", "SOKETI_USER_AUTHENTICATION_TIMEOUT");
     let key = Key::new("apps[0].authorized_connections_timeout_s");
-    if is_true(user, &key, variables)? {
+    if is_true(user, variables)? {
         let (name, value) =
             variables.set(timeout).map_or((user, "30000"), |value| (timeout, value));
         let origin = variables.origin(name);

@@ -4,6 +4,7 @@
 use super::{
     draft::Draft,
     error::{ConfigError, all},
+    key::PREFIX,
     redis, webhooks,
 };
 use ipnet::IpNet;
@@ -81,8 +82,16 @@ const FORMS: [(&str, Form); 13] = [
 /// Checks every value of `draft` by itself, and gives it its proper form.
 pub(super) fn check(draft: &mut Draft) -> Result<(), ConfigError> {
     all(draft.settings_mut().map(|(key, setting)| {
-        check_one(&key.pattern(), &mut setting.value)
-            .map_err(|rule| ConfigError::key(&setting.origin, key, rule))
+        check_one(&key.pattern(), &mut setting.value).map_err(|rule| {
+            // What was written may have been in another unit.
+            let rule = match (&setting.value, setting.origin.variable()) {
+                (Value::Integer(number), Some(name)) if !name.starts_with(PREFIX) => {
+                    format!("is set to {number}, and {rule}")
+                }
+                _ => rule,
+            };
+            ConfigError::key(&setting.origin, key, rule)
+        })
     }))
 }
 
@@ -143,6 +152,18 @@ fn has_white_space(text: &str) -> bool {
 }
 
 fn host(text: &str) -> Result<String, &'static str> {
+    if text.contains("://") {
+        return Err(
+            "must be an address or a name such as 0.0.0.0, not a URL; the port is server.port",
+        );
+    }
+    let has_port = |(name, port): (&str, &str)| !name.contains(':') && port.parse::<u16>().is_ok();
+    if text.parse::<SocketAddr>().is_ok() || text.rsplit_once(':').is_some_and(has_port) {
+        return Err("must be without a port, which is server.port (--port)");
+    }
+    if text.contains('/') {
+        return Err("must be an address or a name such as 0.0.0.0, without a path");
+    }
     if has_white_space(text) {
         return Err("must not contain white space");
     }

@@ -25,7 +25,11 @@ pub(super) fn is_read(name: &str, sources: &Sources) -> bool {
 
 /// All variables. The real environment wins over `.env`.
 #[derive(Default)]
-pub(super) struct Variables(BTreeMap<String, Variable>);
+pub(super) struct Variables {
+    by_name: BTreeMap<String, Variable>,
+    /// The names of those whose value stood in quotes that were taken away.
+    unquoted: Vec<String>,
+}
 
 struct Variable {
     value: String,
@@ -43,7 +47,32 @@ impl Variables {
             variables.take(values, Some(file));
         }
         variables.take(env, None);
+        variables.take_quotes_away();
         variables
+    }
+
+    /// Takes the quotes away from values of the real environment. `docker --env-file` keeps those
+    /// that people write as in a `.env` file.
+    fn take_quotes_away(&mut self) {
+        for (name, variable) in &mut self.by_name {
+            let is_ours = FAMILIES.iter().any(|family| name.starts_with(family));
+            let value = variable.value.trim();
+            if is_ours
+                && !name.starts_with("REDIS_")
+                && variable.dotenv.is_none()
+                && let Some(inner) = without_quotes(value)
+            {
+                variable.value = inner.to_owned();
+                self.unquoted.push(name.clone());
+            }
+        }
+    }
+
+    /// What is worth a note about how the variables were written.
+    pub(super) fn notes(&self) -> impl Iterator<Item = String> {
+        self.unquoted.iter().map(|name| {
+            format!("environment {name}: the quotes around its value are taken away; docker --env-file keeps them")
+        })
     }
 
     fn take(&mut self, values: &BTreeMap<String, String>, dotenv: Option<&str>) {
@@ -51,7 +80,7 @@ impl Variables {
             let ours = FAMILIES.iter().any(|family| name.starts_with(family));
             if !ours || !is_service_link(name, value) {
                 let variable = Variable { value: value.clone(), dotenv: dotenv.map(str::to_owned) };
-                self.0.insert(name.clone(), variable);
+                self.by_name.insert(name.clone(), variable);
             }
         }
     }
@@ -59,7 +88,7 @@ impl Variables {
     /// What the variable `name` says, in the words of its family: Laravel's for `REVERB_` and
     /// others, where `null` and its like mean that nothing is set.
     pub(super) fn value(&self, name: &str) -> Option<&str> {
-        let value = self.0.get(name)?.value.as_str();
+        let value = self.by_name.get(name)?.value.as_str();
         if LARAVEL.iter().any(|family| name.starts_with(family)) {
             laravel(value)
         } else {
@@ -69,12 +98,12 @@ impl Variables {
 
     /// What Laravel's `env()` makes of the variable `name`, which is `null` where that says so.
     pub(super) fn of_laravel(&self, name: &str) -> Option<&str> {
-        Some(laravel(&self.0.get(name)?.value).unwrap_or("null"))
+        Some(laravel(&self.by_name.get(name)?.value).unwrap_or("null"))
     }
 
     /// What the variable `name` of the real environment says, as it is.
     pub(super) fn real(&self, name: &str) -> Option<&str> {
-        let variable = self.0.get(name).filter(|variable| variable.dotenv.is_none())?;
+        let variable = self.by_name.get(name).filter(|variable| variable.dotenv.is_none())?;
         Some(variable.value.trim()).filter(|value| !value.is_empty())
     }
 
@@ -85,14 +114,23 @@ impl Variables {
 
     /// Where the variable `name` stands.
     pub(super) fn origin(&self, name: &str) -> Origin {
-        let dotenv = self.0.get(name).and_then(|variable| variable.dotenv.clone());
+        let dotenv = self.by_name.get(name).and_then(|variable| variable.dotenv.clone());
         Origin::Environment { variable: name.to_owned(), dotenv }
     }
 
     /// The names of the variables that begin with `family`.
     pub(super) fn names(&self, family: &str) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str).filter(move |name| name.starts_with(family))
+        self.by_name.keys().map(String::as_str).filter(move |name| name.starts_with(family))
     }
+}
+
+/// What stands between the quotes around `value`, if there are some and no more of them inside, as
+/// in a list of quoted words.
+fn without_quotes(value: &str) -> Option<&str> {
+    let inner = |quote| {
+        value.strip_prefix(quote)?.strip_suffix(quote).filter(|inner| !inner.contains(quote))
+    };
+    ['"', '\''].into_iter().find_map(inner)
 }
 
 /// Whether Kubernetes or Docker made the variable, to tell where a service is that happens to be

@@ -118,7 +118,11 @@ fn note_difference(config: &Config, listener: &TcpListener) {
 async fn bind(config: &Config) -> Result<(TcpListener, Origin), ServerError> {
     let server = &config.server;
     let (host, port) = (server.host.as_str(), server.port);
-    let named = |error| ServerError::Bind { address: format!("{host}:{port}"), error };
+    let named = |error| ServerError::Bind {
+        setting: super::PORT,
+        address: format!("{host}:{port}"),
+        error,
+    };
     let mut addresses = (host, port).to_socket_addrs().map_err(named)?;
     let address = addresses.next().ok_or_else(|| {
         named(io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address"))
@@ -168,7 +172,8 @@ async fn take_over(address: SocketAddr, path: &str) -> Option<TcpListener> {
 }
 
 async fn bind_metrics(address: &str, is_shared: bool) -> Result<TcpListener, ServerError> {
-    let named = |error| ServerError::Bind { address: address.to_owned(), error };
+    let named =
+        |error| ServerError::Bind { setting: super::METRICS, address: address.to_owned(), error };
     let parsed = address
         .parse()
         .map_err(|_| named(io::Error::new(io::ErrorKind::InvalidInput, "not host:port")))?;

@@ -56,6 +56,8 @@ pub struct Server {
 pub enum ServerError {
     /// An address could not be listened on.
     Bind {
+        /// The setting that names it.
+        setting: &'static str,
         /// The address as it was configured.
         address: String,
         /// What the system said.
@@ -88,6 +90,9 @@ const OTHER_DESCRIPTORS: usize = 64;
 /// Connections that are no WebSocket, unless the configuration says otherwise: as many as may
 /// wait to be accepted.
 const HTTP_CONNECTIONS: usize = listeners::BACKLOG as usize;
+/// The settings that name what is listened on.
+const PORT: &str = "server.port (--port)";
+const METRICS: &str = "metrics.listen";
 /// How often the hubs are told the time.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -116,6 +121,7 @@ impl Server {
         node.join(&config.redis)
             .map_err(|error| ServerError::Authorities { path: config.redis.ca.clone(), error })?;
         let node = Arc::new(node);
+        node.metrics().set_certificate_expiry(tls.as_deref().and_then(Tls::expiry));
         let for_connections = descriptors.saturating_sub(OTHER_DESCRIPTORS).max(1);
         Ok(Self {
             listeners,
@@ -282,12 +288,23 @@ fn engine_config(config: &Config) -> EngineConfig {
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Bind { address, error } if error.kind() == io::ErrorKind::AddrInUse => write!(
-                f,
-                "cannot listen on {address}: the port is in use by another process; \
-                 stop that, or choose another port with --port"
-            ),
-            Self::Bind { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            Self::Bind { setting, address, error } => {
+                write!(f, "cannot listen on {address}, which {setting} names: ")?;
+                let is = |kind| error.kind() == kind;
+                if is(io::ErrorKind::AddrInUse) {
+                    let hint = "stop that, or choose another port";
+                    write!(f, "the port is in use by another process; {hint}")
+                } else if is(io::ErrorKind::PermissionDenied) {
+                    let unit = "AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit";
+                    let program = "setcap cap_net_bind_service=+ep on the program";
+                    let hint = format!("{unit}, or {program}; or choose another port");
+                    write!(f, "{error}; ports below 1024 take a privilege: {hint}")
+                } else if is(io::ErrorKind::AddrNotAvailable) {
+                    write!(f, "{error}; no interface of this machine has the address")
+                } else {
+                    error.fmt(f)
+                }
+            }
             Self::Inherit(error) => {
                 write!(f, "cannot use a socket that LISTEN_FDS passes: {error}")
             }
@@ -303,3 +320,22 @@ impl fmt::Display for ServerError {
 }
 
 impl std::error::Error for ServerError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_refused_names_its_setting_and_a_way_out() {
+        for (setting, kind, hint) in [
+            (PORT, io::ErrorKind::PermissionDenied, "setcap cap_net_bind_service"),
+            (METRICS, io::ErrorKind::AddrInUse, "choose another port"),
+            (PORT, io::ErrorKind::AddrNotAvailable, "no interface"),
+        ] {
+            let error = ServerError::Bind { setting, address: "a:80".into(), error: kind.into() };
+            let said = error.to_string();
+            assert!(said.starts_with(&format!("cannot listen on a:80, which {setting} names: ")));
+            assert!(said.contains(hint), "{said}");
+        }
+    }
+}

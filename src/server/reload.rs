@@ -124,6 +124,7 @@ impl Reloader {
         self.lobby.set_max(limits.max_http_connections);
         self.engine.set(engine_config(config));
         self.http.set(Http::new(config, Arc::clone(&self.node), next.tls.clone()));
+        self.node.metrics().set_certificate_expiry(next.tls.as_deref().and_then(Tls::expiry));
         self.node.reconfigure(config, limits.max_connections, plan);
         self.running.set(next);
         reloaded

@@ -10,7 +10,6 @@ use super::{
 use crate::config::{
     draft::Draft,
     error::ConfigError,
-    key::Key,
     peer::{Peer, apply_all, ignored, is_true},
     variables::Variables,
 };
@@ -34,7 +33,7 @@ pub(in crate::config) fn read(
     draft: &mut Draft,
     notes: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
-    if !is_true(ENABLED, &Key::new(super::URL), variables)? {
+    if !is_true(ENABLED, variables)? {
         return apply_all(OFF, variables, draft, notes);
     }
     apply_all(ON, variables, draft, notes)?;
@@ -61,7 +60,7 @@ fn from_url(
     notes: &mut Vec<String>,
 ) -> Result<RedisTarget, ConfigError> {
     let origin = variables.origin("REDIS_URL");
-    let fail = |rule| ConfigError::key(&origin, super::URL, rule);
+    let fail = |rule| ConfigError::at(&origin, rule);
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
     let scheme = match scheme.to_ascii_lowercase().as_str() {
         "redis" | "tcp" => "redis",

@@ -181,7 +181,7 @@ fn optional<T>(
     parse: impl Fn(&str) -> Result<T, &'static str>,
 ) -> Result<Option<T>, ConfigError> {
     let value = variables.set(name).map(parse).transpose();
-    value.map_err(|rule| ConfigError::key(&variables.origin(name), URL, rule))
+    value.map_err(|rule| ConfigError::at(variables.origin(name), rule))
 }
 
 /// The user and the password in two variables. A user alone cannot sign in, which is noted.

@@ -9,7 +9,6 @@ use crate::config::{
     Secret,
     draft::Draft,
     error::ConfigError,
-    key::Key,
     peer::{Peer, apply_all, ignored, is_true},
     variables::Variables,
 };
@@ -61,7 +60,7 @@ pub(in crate::config) fn read(
     if variables.set(DRIVER) != Some("redis") {
         return apply_all(OFF, variables, draft, notes);
     }
-    let is_cluster = is_true(CLUSTER_MODE, &Key::new(super::URL), variables)?;
+    let is_cluster = is_true(CLUSTER_MODE, variables)?;
     let unused = if is_cluster { NOT_IN_CLUSTER } else { ONLY_IN_CLUSTER };
     apply_all(unused, variables, draft, notes)?;
     let (topology, name) = if is_cluster { cluster(variables)? } else { servers(variables)? };
@@ -80,9 +79,7 @@ fn cluster(variables: &Variables) -> Result<(Topology, &'static str), ConfigErro
     let nodes = optional(variables, CLUSTER_NODES, |json| servers_in(json, REDIS_PORT))?;
     match nodes {
         Some(nodes) if !nodes.is_empty() => Ok((Topology::Cluster { nodes }, CLUSTER_NODES)),
-        Some(_) | None => {
-            Err(ConfigError::key(&variables.origin(CLUSTER_NODES), super::URL, NO_NODES))
-        }
+        Some(_) | None => Err(ConfigError::at(variables.origin(CLUSTER_NODES), NO_NODES)),
     }
 }
 

@@ -47,7 +47,7 @@ fn a_mistake_in_our_own_variables_is_named() {
     for (name, value, expected) in [
         ("CAMPANILE_SERVER__PORT", "http", "server.port: must be an integer"),
         ("CAMPANILE_SERVER__PORT", "", "server.port: must be an integer"),
-        ("CAMPANILE_APPS__0__ENABLED", "yes", "apps[0].enabled: must be true or false"),
+        ("CAMPANILE_APPS__0__ENABLED", "yes", "apps[0].enabled: must be true or false, or 1 or 0"),
         ("CAMPANILE_SERVER__PROT", "1", "unknown variable; did you mean `CAMPANILE_SERVER__PORT`?"),
         (
             "CAMPANILE_APPS__3__KEEY",

@@ -5,6 +5,7 @@ mod development;
 mod environment;
 mod errors;
 mod grammar;
+mod messages;
 mod origins;
 mod redis;
 mod reload;

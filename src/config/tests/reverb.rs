@@ -115,7 +115,7 @@ fn the_rate_limit_is_reverbs_once_it_is_switched_on() {
     assert_eq!(on().loaded().notes, [""; 0]);
     assert_eq!(
         on().env("REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS", "x").error(),
-        "environment REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS: apps[0].max_messages: must be an integer"
+        "environment REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS: must be an integer"
     );
 }
 

@@ -135,13 +135,17 @@ fn what_has_no_effect_is_noted_unless_it_is_soketis_default() {
 fn a_value_of_the_wrong_kind_is_refused() {
     for (name, value, expected) in [
         ("SOKETI_PORT", "x", "server.port: must be an integer"),
-        ("SOKETI_DEBUG", "x", "log.level: must be true or false"),
+        ("SOKETI_DEBUG", "x", "must be true or false, or 1 or 0"),
         (
             "SOKETI_EVENT_MAX_SIZE_IN_KB",
             "x",
             "apps[0].max_event_bytes: must be a number of kilobytes",
         ),
-        ("SOKETI_SHUTDOWN_GRACE_PERIOD", "x", "server.shutdown_grace_s: must be an integer"),
+        (
+            "SOKETI_SHUTDOWN_GRACE_PERIOD",
+            "x",
+            "server.shutdown_grace_s: must be a number of milliseconds",
+        ),
     ] {
         assert_eq!(with_app().env(name, value).error(), format!("environment {name}: {expected}"));
     }

@@ -87,13 +87,13 @@ fn a_variable_of_laravel_that_cannot_be_meant_is_named() {
         ("REDIS_URL=tls://h/x", db),
     ] {
         let (name, _) = line.split_once('=').unwrap();
-        let expected = format!("environment {name}: redis.url: {expected}");
+        let expected = format!("environment {name}: {expected}");
         assert_eq!(with(SCALING, &[line]).error(), expected);
     }
     let setup = with(SCALING, &["REDIS_URL=redis+cluster://a", "REDIS_DB=1"]);
     let rule = "must have no database but 0, because a Redis Cluster has no other";
-    assert_eq!(setup.error(), format!("environment REDIS_URL: redis.url: {rule}"));
+    assert_eq!(setup.error(), format!("environment REDIS_URL: {rule}"));
     let setup = with_app().env("REVERB_SCALING_ENABLED", "maybe");
-    let rule = "redis.url: must be true or false";
+    let rule = "must be true or false, or 1 or 0";
     assert_eq!(setup.error(), format!("environment REVERB_SCALING_ENABLED: {rule}"));
 }

@@ -91,14 +91,14 @@ fn a_variable_of_soketi_that_cannot_be_meant_is_named() {
         (&["SOKETI_DB_REDIS_CLUSTER_NODES=[1]", cluster], nodes),
         (&["SOKETI_DB_REDIS_PORT=x"], "must have ports from 1 to 65535"),
         (&["SOKETI_ADAPTER_REDIS_SUB_OPTIONS=[]"], "must be a JSON object"),
-        (&["SOKETI_ADAPTER_REDIS_CLUSTER_MODE=x"], "must be true or false"),
+        (&["SOKETI_ADAPTER_REDIS_CLUSTER_MODE=x"], "must be true or false, or 1 or 0"),
         (
             &["SOKETI_DB_REDIS_CLUSTER_NODES=[{\"host\":\"a\"}]", cluster, "SOKETI_DB_REDIS_DB=1"],
-            "must have no database but 0, because a Redis Cluster has no other",
+            "redis.url: must have no database but 0, because a Redis Cluster has no other",
         ),
     ] {
         let (name, _) = lines[0].split_once('=').unwrap();
-        let expected = format!("environment {name}: redis.url: {expected}");
+        let expected = format!("environment {name}: {expected}");
         assert_eq!(with(ADAPTER, lines).error(), expected);
     }
 }

@@ -1,0 +1,30 @@
+//! The files that a configuration names.
+
+use crate::{
+    config::{ConfigError, Loaded},
+    tls::{self, Tls},
+};
+use std::time::SystemTime;
+
+/// Reads the certificates and keys that `loaded` names, and notes or refuses what is wrong with
+/// them. Those of Redis are read at a start only.
+pub(super) fn check(loaded: &mut Loaded, is_start: bool) -> Result<(), ConfigError> {
+    let mut faults = Vec::new();
+    match Tls::load(&loaded.config.server.tls, None) {
+        Ok(tls) => {
+            if let Some(warning) = tls.and_then(|tls| tls.warning(SystemTime::now())) {
+                let what = format!("{}: {warning}", loaded.config.server.tls.cert);
+                loaded.note("server.tls.cert", &what);
+            }
+        }
+        Err(error) => faults.extend(error.faults()),
+    }
+    let ca = &loaded.config.redis.ca;
+    if is_start
+        && !ca.is_empty()
+        && let Err(error) = tls::check_authorities(ca)
+    {
+        faults.extend(error.faults());
+    }
+    loaded.refuse(faults)
+}

@@ -1,0 +1,117 @@
+//! Messages name what is to be mended, in the words of whoever wrote it.
+
+use super::{Setup, with_app};
+
+#[test]
+fn a_variable_of_another_server_is_named_and_not_a_key_that_nobody_wrote() {
+    for (name, value, rule) in [
+        ("REVERB_SCALING_ENABLED", "yes", "must be true or false, or 1 or 0"),
+        ("REVERB_APP_RATE_LIMITING_ENABLED", "on", "must be true or false, or 1 or 0"),
+        ("SOKETI_DEBUG", "yes", "must be true or false, or 1 or 0"),
+        ("SOKETI_METRICS_ENABLED", "yes", "must be true or false, or 1 or 0"),
+        ("SOKETI_WEBHOOKS_BATCHING", "yes", "must be true or false, or 1 or 0"),
+        (
+            "SOKETI_SHUTDOWN_GRACE_PERIOD",
+            "3s",
+            "server.shutdown_grace_s: must be a number of milliseconds",
+        ),
+        (
+            "SOKETI_SHUTDOWN_GRACE_PERIOD",
+            "9000000",
+            "server.shutdown_grace_s: is set to 9000, and must be from 0 to 3600",
+        ),
+        (
+            "SOKETI_EVENT_MAX_SIZE_IN_KB",
+            "1MB",
+            "apps[0].max_event_bytes: must be a number of kilobytes",
+        ),
+    ] {
+        let error = with_app().env(name, value).error();
+        assert_eq!(error, format!("environment {name}: {rule}"));
+    }
+    let redis = with_app().env("REVERB_SCALING_ENABLED", "true").env("REDIS_PORT", "x").error();
+    assert!(redis.starts_with("environment REDIS_PORT: must "), "{redis}");
+}
+
+#[test]
+fn a_host_with_more_than_a_host_says_where_the_rest_belongs() {
+    for (host, rule) in [
+        ("0.0.0.0:8080", "must be without a port, which is server.port (--port)"),
+        ("localhost:8080", "must be without a port, which is server.port (--port)"),
+        ("[::1]:8080", "must be without a port, which is server.port (--port)"),
+        ("http://localhost", "not a URL"),
+        ("https://a.test:8080/ws", "not a URL"),
+        ("a.test/ws", "without a path"),
+    ] {
+        let mut setup = with_app();
+        setup.sources.flags.host = Some(host.to_owned());
+        let error = setup.error();
+        assert!(error.starts_with("flag --host: server.host: ") && error.contains(rule), "{error}");
+    }
+    for host in ["::1", "[::1]", "a.test", "127.0.0.1"] {
+        let mut setup = with_app();
+        setup.sources.flags.host = Some(host.to_owned());
+        assert!(setup.load().is_ok(), "{host}");
+    }
+}
+
+#[test]
+fn quotes_that_docker_keeps_are_taken_away_with_a_note() {
+    for (name, value, quoted) in [
+        ("CAMPANILE_SERVER__PORT", "7001", r#""7001""#),
+        ("REVERB_SERVER_PORT", "7001", "'7001'"),
+        ("SOKETI_PORT", "7001", r#" "7001" "#),
+    ] {
+        let loaded = with_app().env(name, quoted).loaded();
+        assert_eq!(loaded.config.server.port.to_string(), value, "{name}");
+        let noted = |note: &&String| note.contains(name) && note.contains("quotes");
+        assert_eq!(loaded.notes.iter().filter(noted).count(), 1, "{:?}", loaded.notes);
+    }
+    // Quotes that a .env file keeps inside of others are meant, and so are those of a list.
+    let dotenv = "SOKETI_DEFAULT_APP_ID=1\nSOKETI_DEFAULT_APP_KEY=k\nSOKETI_DEFAULT_APP_SECRET='\"sixteen letters\"'\n";
+    let loaded = Setup::default().dotenv(dotenv).loaded();
+    assert_eq!(loaded.config.apps[0].secret.expose(), "\"sixteen letters\"");
+    let list = with_app().env("CAMPANILE_SERVER__TRUSTED_PROXIES", r#"["10.0.0.1", "10.0.0.2"]"#);
+    assert_eq!(list.loaded().config.server.trusted_proxies.len(), 2);
+}
+
+#[test]
+fn a_file_in_another_format_is_recognised() {
+    for (text, what) in [
+        ("{\n  \"debug\": true\n}\n", "is JSON"),
+        ("[{ \"id\": 1 }]", "is JSON"),
+        ("<?php\n\nreturn [\n", "is PHP"),
+        ("\n# compose\nservices:\n  campanile:\n    image: x\n", "is YAML"),
+        ("---\na: 1\n", "is YAML"),
+        ("port: 6001\n", "is YAML"),
+        ("REVERB_APP_ID=my-app\nREVERB_APP_KEY=k\n", "holds variables"),
+        ("export SOKETI_PORT=a b\n", "holds variables"),
+    ] {
+        let error = Setup::default().file(text).error();
+        assert!(error.starts_with(&format!("config.toml: {what}, and must be TOML: ")), "{error}");
+    }
+    // What is TOML with a mistake in it stays so.
+    for text in ["[server]\nport = \n", "[[apps]\n", "server: 1 = 2\nx =", "a = {\n"] {
+        let error = Setup::default().file(text).error();
+        assert!(!error.contains("JSON") && !error.contains("PHP"), "{error}");
+    }
+}
+
+#[test]
+fn variables_that_are_not_utf_8_are_named_if_they_are_ours() {
+    use std::{ffi::OsString, os::unix::ffi::OsStringExt};
+    let bytes = || OsString::from_vec(b"\xff".to_vec());
+    let mut setup = with_app();
+    setup.sources.set_env([
+        ("SECRET_OF_SOMEBODY_ELSE".into(), bytes()),
+        (OsString::from_vec(b"\xfe\xff".to_vec()), "x".into()),
+        ("REDIS_PASSWORD".into(), bytes()),
+        ("PUSHER_APP_SECRET".into(), bytes()),
+    ]);
+    assert!(setup.load().is_ok());
+    for name in ["CAMPANILE_SERVER__PATH", "REVERB_APP_KEY", "SOKETI_HOST", "PORT"] {
+        let mut setup = with_app();
+        setup.sources.set_env([(name.into(), bytes())]);
+        assert_eq!(setup.error(), format!("environment {name}: holds bytes that are not UTF-8"));
+    }
+}
