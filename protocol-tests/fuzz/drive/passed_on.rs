@@ -105,7 +105,7 @@ impl Client {
         stream.set_read_timeout(Some(DEADLINE)).expect("TCP has this option");
         stream.set_nodelay(true).expect("TCP has this option");
         let mut client = Self { stream, received: Vec::new() };
-        let upgrade = b"GET /app/app-key?protocol=7 HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\n\
+        let upgrade = b"GET /app/app-key?protocol=7 HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\n\
                         upgrade: websocket\r\nsec-websocket-version: 13\r\n\
                         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
         client.stream.write_all(upgrade).expect("the server listens");
@@ -168,7 +168,7 @@ impl Client {
         let more = vec![("body_md5".to_owned(), body_md5(body))];
         let target = format!("{path}?{}", signed("POST", path, more, ""));
         let head = format!(
-            "POST {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            "POST {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
         let address = self.stream.peer_addr().expect("it is connected");
