@@ -2,7 +2,7 @@
 //! a strict parser takes, whatever was sent.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{LazyLock, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 use super::server::{frame, signed};
 
 const DEADLINE: Duration = Duration::from_secs(10);
+/// Who sends nonsense ten times is closed.
+const INPUTS_OF_A_CLIENT: u64 = 5;
+
 const CHANNELS: [&str; 2] = ["private-foobar", "presence-x"];
 
 static STAGE: LazyLock<Mutex<Stage>> = LazyLock::new(|| Mutex::new(Stage::new()));
@@ -54,11 +57,13 @@ impl Stage {
             });
         });
         let address = ready.recv().expect("the server starts");
-        let connect = || Client::new(TcpStream::connect(address).expect("the server listens"));
-        Self { sender: connect(), listener: connect(), bodies, inputs: 0 }
+        Self { sender: Client::new(address), listener: Client::new(address), bodies, inputs: 0 }
     }
 
     fn pass(&mut self, input: &[u8]) {
+        if self.inputs.is_multiple_of(INPUTS_OF_A_CLIENT) {
+            self.sender = Client::new(self.sender.address());
+        }
         match input.split_first() {
             Some((b'P', body)) => self.sender.publish(body),
             // Anything else would end the connection, which other drives are about.
@@ -101,11 +106,13 @@ struct Client {
 }
 
 impl Client {
-    fn new(stream: TcpStream) -> Self {
+    fn new(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the server listens");
         stream.set_read_timeout(Some(DEADLINE)).expect("TCP has this option");
         stream.set_nodelay(true).expect("TCP has this option");
         let mut client = Self { stream, received: Vec::new() };
-        let upgrade = b"GET /app/app-key?protocol=7 HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\n\
+        let upgrade =
+            b"GET /app/app-key?protocol=7 HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\n\
                         upgrade: websocket\r\nsec-websocket-version: 13\r\n\
                         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
         client.stream.write_all(upgrade).expect("the server listens");
@@ -132,6 +139,10 @@ impl Client {
             while client.message()["event"] != "pusher_internal:subscription_succeeded" {}
         }
         client
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.stream.peer_addr().expect("it is connected")
     }
 
     /// Sends a text message, with a mask of zero.
@@ -171,8 +182,7 @@ impl Client {
             "POST {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
-        let address = self.stream.peer_addr().expect("it is connected");
-        let mut stream = TcpStream::connect(address).expect("the server listens");
+        let mut stream = TcpStream::connect(self.address()).expect("the server listens");
         stream.set_read_timeout(Some(DEADLINE)).expect("TCP has this option");
         stream.write_all(&[head.as_bytes(), body].concat()).expect("the server reads");
         let mut answer = String::new();
