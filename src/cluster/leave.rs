@@ -9,17 +9,17 @@ use redis::cmd;
 use std::{sync::Arc, time::Instant};
 
 impl Manager {
-    /// Tells the others that this node takes no more connections.
-    pub(super) fn beat_draining(&mut self) {
+    /// Tells the others at once whether this node takes connections.
+    pub(super) fn beat_now(&mut self) {
         if self.membership.is_joined() {
             self.beat("beat", Instant::now());
         }
     }
 
-    /// Notes whether another node takes connections.
+    /// Notes whether another node takes connections. One that is new is to hear of this node at once.
     pub(super) fn note_ready(&mut self, node: &str, is_ready: bool, now: Instant) {
-        if node != self.membership.node() {
-            self.shared.others.note(node, is_ready, now);
+        if node != self.membership.node() && self.shared.others.note(node, is_ready, now) {
+            self.beat_now();
         }
     }
 

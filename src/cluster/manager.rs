@@ -311,7 +311,7 @@ impl Manager {
                 self.with(&name, |topic| topic.leave(None));
             }
             Input::Serve(hubs) => self.serve(hubs),
-            Input::Drain => self.beat_draining(),
+            Input::Drain => self.beat_now(),
             Input::Stop(done) => self.stopping = Some((done, false)),
         }
     }

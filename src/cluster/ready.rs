@@ -14,14 +14,15 @@ pub(super) struct ReadyNodes(Mutex<HashMap<String, Instant>>);
 const SILENCE_MAX: Duration = Duration::from_secs(2);
 
 impl ReadyNodes {
-    /// Notes a beat of another node.
-    pub(super) fn note(&self, node: &str, is_ready: bool, now: Instant) {
+    /// Notes a beat of another node. True if it is ready and was not before.
+    pub(super) fn note(&self, node: &str, is_ready: bool, now: Instant) -> bool {
         let mut nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.retain(|_, heard| now.saturating_duration_since(*heard) < SILENCE_MAX);
         if is_ready {
-            nodes.insert(node.to_owned(), now);
+            nodes.insert(node.to_owned(), now).is_none()
         } else {
             nodes.remove(node);
+            false
         }
     }
 
@@ -41,7 +42,8 @@ mod tests {
         let nodes = ReadyNodes::default();
         let start = Instant::now();
         assert!(!nodes.is_any(start));
-        nodes.note("a.1", true, start);
+        assert!(nodes.note("a.1", true, start), "it is new");
+        assert!(!nodes.note("a.1", true, start));
         nodes.note("b.1", false, start);
         assert!(nodes.is_any(start));
         nodes.note("a.1", false, start);
