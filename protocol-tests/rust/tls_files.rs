@@ -3,7 +3,7 @@
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
 use crate::harness::tls::{Certificate, connector, tunnel, with_tls};
-use crate::harness::{Directory, Http, Process, Settings, quoted};
+use crate::harness::{Directory, Http, Process, Settings, eventually, quoted};
 
 /// Writes `cert.pem` and `key.pem` of a certificate that was valid in the first days of 2020.
 fn write_expired(directory: &Directory) -> Certificate {
@@ -36,7 +36,10 @@ async fn an_expired_certificate_is_warned_about_and_measured() {
         assert!(said.contains(&part), "{part} in {said}");
     }
     let mut server = settings.start().await;
-    assert!(server.process.stream("err").contains("expired on 2020-01-09"));
+    eventually("the log warns", async || {
+        server.process.stream("err").contains("expired on 2020-01-09")
+    })
+    .await;
     let (plain, bearer) = (server.address, [("authorization", "Bearer t")]);
     let name = "campanile_tls_certificate_expiry_timestamp_seconds";
     server.address = tunnel(plain, connector(&[&expired])).await;
