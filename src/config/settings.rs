@@ -75,6 +75,9 @@ pub struct ServerConfig {
     /// Connections of this node that are no WebSocket, or not yet, at most 1,000,000. At the limit
     /// the one goes that has kept the server waiting longest. 0, the default, means 4,096.
     pub max_http_connections: usize,
+    /// Largest head of an HTTP request: its first line and its headers, in bytes, from 1 KiB to 1 MiB.
+    /// Default 32 KiB.
+    pub max_head_bytes: usize,
     /// Largest body of an HTTP request, in bytes, from 1 KiB to 1 GiB. Never less than an app's
     /// `max_event_bytes`. Default 1 MiB.
     pub max_request_bytes: usize,
@@ -100,6 +103,7 @@ impl Default for ServerConfig {
             shards: 0,
             max_connections: 0,
             max_http_connections: 0,
+            max_head_bytes: 32_768,
             max_request_bytes: 1_048_576,
             request_timeout_s: 10,
             shutdown_grace_s: 10,

@@ -17,6 +17,7 @@ pub(super) const RANGES: [(&str, i64, i64); 33] = [
     ("server.shards", 0, 64),
     ("server.max_connections", 0, 10_000_000),
     ("server.max_http_connections", 0, 1_000_000),
+    ("server.max_head_bytes", 1_024, 1_048_576),
     ("server.max_request_bytes", 1_024, 1_073_741_824),
     ("server.request_timeout_s", 1, 3_600),
     ("server.shutdown_grace_s", 0, 3_600),

@@ -6,8 +6,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 /// What is taken from the socket at once, in bytes: the head and body of most requests.
 const PIECE: usize = 8 * 1024;
-/// Most header lines that are read here; whoever sends more is left to the HTTP library, as is all that is no HTTP.
-const HEADERS_MAX: usize = 64;
+/// Most header lines of a request, which is the HTTP library's own bound. A head with more is left to it, as is all that is no HTTP.
+pub(super) const HEADERS_MAX: usize = 100;
 
 /// Reads until there is a whole head, or something that will be none, or `max` bytes; gives all that has come. It is
 /// shorter than a head if the client has hung up.
@@ -26,15 +26,31 @@ pub(super) async fn first(
             let mut piece = [0; PIECE];
             let mut buffer = ReadBuf::new(&mut piece);
             Pin::new(&mut *stream).poll_read(cx, &mut buffer).map_ok(|()| {
-                head.extend_from_slice(buffer.filled());
+                // Lines that are empty before the first one that is not are no part of it.
+                let filled = match head.is_empty() {
+                    true => trim_line_ends(buffer.filled()),
+                    false => buffer.filled(),
+                };
+                head.extend_from_slice(filled);
                 buffer.filled().len()
             })
         })
         .await?;
-        if len == 0 || max <= head.len() || !is_unfinished(&head, len) {
+        if len == 0 || max <= head.len() || !is_unfinished(&head, len.min(head.len())) {
             return Ok(head);
         }
     }
+}
+
+fn trim_line_ends(bytes: &[u8]) -> &[u8] {
+    let start = bytes.iter().position(|byte| !b"\r\n".contains(byte));
+    &bytes[start.unwrap_or(bytes.len())..]
+}
+
+/// Whether a head has more header lines than a request may have.
+pub(super) fn has_too_many_headers(head: &[u8]) -> bool {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    httparse::Request::new(&mut headers).parse(head) == Err(httparse::Error::TooManyHeaders)
 }
 
 /// Whether these are the first bytes of a head whose end is still to come; the last `new` of them have just come.
@@ -89,11 +105,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn empty_lines_before_a_head_take_no_memory() {
+        let lines = "\r\n".repeat(5_000);
+        assert_eq!(read(&[lines.as_bytes(), b"\n", HEAD]).await, (HEAD.to_vec(), false));
+        let bytes: Vec<&[u8]> = lines.as_bytes().chunks(1).collect();
+        assert_eq!(read(&bytes).await, (Vec::new(), true));
+    }
+
+    #[tokio::test]
     async fn what_will_be_no_head_is_given_at_once() {
         for bytes in [&b"\x16\x03\x01"[..], b"GET  /", b"GET / HTTP/9.9\r\n", &[b'x'; 1_000]] {
             assert_eq!(read(&[bytes]).await, (bytes.to_vec(), false), "{bytes:?}");
         }
-        let many = ["GET / HTTP/1.1\r\n".to_owned(), "a: b\r\n".repeat(70)].concat();
+        let many = ["GET / HTTP/1.1\r\n".to_owned(), "a: b\r\n".repeat(101)].concat();
         assert_eq!(read(&[many.as_bytes()]).await, (many.clone().into_bytes(), false));
     }
 }

@@ -9,6 +9,7 @@ mod auth;
 mod body;
 mod check;
 mod cors;
+mod foreign;
 mod head;
 mod info;
 mod lobby;
@@ -18,6 +19,7 @@ mod reply;
 mod route;
 mod serve;
 mod stream;
+mod unreadable;
 mod upgrade;
 mod wire;
 
@@ -30,6 +32,7 @@ use crate::{
     node::{Node, TrustedProxies},
     tls::Tls,
 };
+use foreign::Sightings;
 use std::{
     sync::{
         Arc,
@@ -44,6 +47,7 @@ use std::{
 pub struct Http {
     node: Arc<Node>,
     prefix: String,
+    max_head_bytes: usize,
     max_request_bytes: usize,
     request_timeout: Duration,
     /// How long a shutdown waits for requests that have begun: a little less than all of the
@@ -54,6 +58,7 @@ pub struct Http {
     metrics: MetricsAccess,
     /// Whether everybody knows the secrets of all apps.
     is_well_known: bool,
+    sightings: Sightings,
     requests: AtomicU32,
     run: u32,
 }
@@ -82,6 +87,7 @@ impl Http {
         Self {
             node,
             prefix: config.server.path.clone(),
+            max_head_bytes: config.server.max_head_bytes,
             max_request_bytes: config.server.max_request_bytes,
             request_timeout: Duration::from_secs(config.server.request_timeout_s),
             patience: Duration::from_secs(config.server.shutdown_grace_s).mul_f64(0.95),
@@ -89,6 +95,7 @@ impl Http {
             tls,
             metrics,
             is_well_known: config.apps.iter().all(AppConfig::has_well_known_secret),
+            sightings: Sightings::default(),
             requests: AtomicU32::new(0),
             run: rand::random(),
         }

@@ -1,7 +1,9 @@
 //! One HTTP connection, from its first request to its last, or to its upgrade.
 
 use super::{
-    Http, auth, body, check, cors, head,
+    Http, auth, body, check, cors,
+    foreign::Foreign,
+    head,
     lobby::Guest,
     reply::{ApiError, Reply},
     route::{Call, Route},
@@ -38,8 +40,8 @@ use tokio::{
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id that is taken over, in bytes.
 const REQUEST_ID_MAX: usize = 128;
-/// Largest head of a request, in bytes: a channel name of every byte percent-encoded fits often.
-const HEAD_MAX: usize = 16 * 1024;
+/// What the HTTP library has room for at least: as much of a body is read at once.
+const BUFFER_MIN: usize = 16 * 1024;
 
 /// How long a server that drains waits for the head of a request: a peer that connects early, and
 /// sends nothing, must not keep the process from ending.
@@ -78,7 +80,7 @@ pub async fn serve(
     let opened = async {
         let mut stream = http.open(stream, &wire).await?;
         let received = tokio::select! {
-            received = head::first(&mut stream, HEAD_MAX) => received,
+            received = head::first(&mut stream, http.max_head_bytes) => received,
             () = wire.overdue(http.request_timeout) => return None,
             () = wire.dismissed() => return None,
         };
@@ -93,6 +95,9 @@ pub async fn serve(
         && !received.is_empty()
     {
         let is_tls = stream.is_tls();
+        if let Some(foreign) = Foreign::of(&received, is_tls) {
+            return http.refuse(stream, foreign, peer).await;
+        }
         let stream = WatchedStream::new(stream, received, wire.clone());
         let exchange = Exchange { http: live, peer, is_tls, wire, granted: Mutex::new(None) };
         // In a box: while a head is waited for, its room is not taken yet.
@@ -115,12 +120,13 @@ async fn serve_requests(
         let exchange = Arc::clone(&serving);
         Box::pin(async move { Ok::<Reply, Infallible>(exchange.answer(request).await) })
     });
+    let http = exchange.http.get();
     let mut is_leaving = drain.has_begun();
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
-        .max_buf_size(HEAD_MAX)
+        .max_header_size(http.max_head_bytes)
+        .max_buf_size(http.max_head_bytes.max(BUFFER_MIN))
         .serve_connection(io, service);
-    let http = exchange.http.get();
     let (timeout, patience) = (http.request_timeout, http.patience);
     let gives_up_at = |drain: &Drain| drain.since().unwrap_or_else(Instant::now) + patience;
     let next_head_by = || Instant::now() + patience.min(DRAIN_PATIENCE);
@@ -146,8 +152,11 @@ async fn serve_requests(
             () = exchange.wire.dismissed() => return tracing::debug!(%peer, "connection dismissed"),
         }
     };
+    let mut refused = exchange.wire.refused();
     if let Err(error) = served {
         tracing::debug!(%error, "http connection failed");
+        // There are a few mistakes that the library has no answer to.
+        refused = refused.or_else(|| error.is_parse().then_some(StatusCode::BAD_REQUEST));
     }
     if exchange.has_granted() {
         let parts = connection.into_parts();
@@ -158,14 +167,17 @@ async fn serve_requests(
     let _ = time::timeout(timeout.min(patience), &mut connection).await;
     // A shutdown waits for answers, and those have been given.
     drop(drain);
-    let (stream, ..) = connection.into_parts().io.into_inner().into_parts();
-    exchange.hang_up(stream).await;
+    let parts = connection.into_parts();
+    let (stream, ..) = parts.io.into_inner().into_parts();
+    let answer = refused.map(|status| http.unreadable(status, &parts.read_buf));
+    linger(stream, answer.unwrap_or_default().as_bytes()).await;
 }
 
-/// Hangs up so that the last answer arrives: a socket that is closed with something unread is
+/// Writes what is left to say, and hangs up so that it arrives: a socket that is closed with something unread is
 /// reset, and the peer may lose what it has not read yet.
-pub(super) async fn linger(mut stream: Stream) {
+pub(super) async fn linger(mut stream: Stream, answer: &[u8]) {
     let hang_up = async {
+        stream.write_all(answer).await?;
         stream.shutdown().await?;
         let mut unread = [0; 4_096];
         while stream.read(&mut unread).await? != 0 {}
@@ -305,32 +317,6 @@ impl Exchange {
             }
             Err(error) => tracing::warn!(%error, "socket was lost on its way to the shard"),
         }
-    }
-
-    /// Ends the connection; if its last request could not even be read, with an answer to it.
-    async fn hang_up(&self, mut stream: Stream) {
-        if let Some(status) = self.wire.refused() {
-            let reply = self.unreadable(status);
-            if stream.write_all(reply.as_bytes()).await.is_err() {
-                return;
-            }
-        }
-        linger(stream).await;
-    }
-
-    /// The answer to what is no request that we can read, as it goes over the wire.
-    fn unreadable(&self, status: StatusCode) -> String {
-        let message = match status.as_u16() {
-            431 => format!("The head of a request has at most {HEAD_MAX} bytes"),
-            _ => "This is no HTTP/1.1 request that could be read".to_owned(),
-        };
-        let body = serde_json::json!({"error": message, "code": status.as_u16()}).to_string();
-        format!(
-            "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\nx-request-id: {}\r\n\r\n{body}",
-            body.len(),
-            self.http.get().request_id(),
-        )
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Reply {

@@ -1,5 +1,6 @@
 //! The stream under an HTTP connection: plain, or with TLS over it.
 
+use super::foreign::HANDSHAKE;
 use rustls::{ServerConfig, ServerConnection};
 use std::{
     io,
@@ -8,7 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -19,9 +20,6 @@ pub(super) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
-
-/// First byte of a TLS record that begins a handshake (RFC 8446, 5.1).
-const HANDSHAKE: u8 = 22;
 
 /// What is said to whoever speaks plain HTTP where TLS is spoken.
 const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
@@ -51,9 +49,8 @@ impl Stream {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if first[0] != HANDSHAKE {
-            let mut stream = stream;
-            stream.write_all(if is_draining { DRAINING } else { SPEAK_TLS }).await?;
-            super::serve::linger(Self::Plain(stream)).await;
+            let answer = if is_draining { DRAINING } else { SPEAK_TLS };
+            super::serve::linger(Self::Plain(stream), answer).await;
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not TLS"));
         }
         let stream = TlsAcceptor::from(config).accept(stream).await?;

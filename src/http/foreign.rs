@@ -1,0 +1,129 @@
+//! What is spoken on the port in place of HTTP/1.1, known by its first bytes, so that the answer
+//! and the log name the mistake.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// Another protocol than HTTP/1.1.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Foreign {
+    /// TLS, where it is not configured.
+    Tls,
+    /// HTTP/2 without an upgrade.
+    Http2,
+    /// What balancers send in front of a connection to tell the client's address.
+    ProxyProtocol,
+}
+
+/// First byte of a TLS record that begins a handshake (RFC 8446, 5.1).
+pub(super) const HANDSHAKE: u8 = 22;
+/// Version 2 of the PROXY protocol begins with these bytes, behind line ends that are skipped.
+const PROXY_V2: &[u8] = b"\0\r\nQUIT\n";
+/// An HTTP/2 connection that is over before it began (RFC 9113, 6.5, 6.8 and 7): empty SETTINGS, and
+/// GOAWAY with the code `HTTP_1_1_REQUIRED` and a text.
+const GO_AWAY: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
+    \0\0\x46\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0dHTTP/1.1 and WebSocket are spoken here: use HTTP/1.1, not HTTP/2";
+
+impl Foreign {
+    /// The protocol of a connection that begins with `first`, if that is not HTTP/1.1. `is_tls` tells
+    /// whether TLS has been dealt with.
+    pub(super) fn of(first: &[u8], is_tls: bool) -> Option<Self> {
+        match first {
+            [HANDSHAKE, ..] if !is_tls => Some(Self::Tls),
+            _ if first.starts_with(b"PRI * HTTP/2") => Some(Self::Http2),
+            _ if first.starts_with(b"PROXY ") || first.starts_with(PROXY_V2) => {
+                Some(Self::ProxyProtocol)
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Tls => "TLS",
+            Self::Http2 => "HTTP/2",
+            Self::ProxyProtocol => "PROXY protocol",
+        }
+    }
+
+    /// What was expected, and what to do.
+    pub(super) fn advice(self) -> &'static str {
+        match self {
+            Self::Tls => {
+                "This port speaks plain HTTP, and what came is TLS: use http:// and ws://, or set \
+                 server.tls.cert and server.tls.key"
+            }
+            Self::Http2 => "This port speaks HTTP/1.1, and what came is HTTP/2: use HTTP/1.1",
+            Self::ProxyProtocol => {
+                "This port speaks HTTP/1.1, and what came is the PROXY protocol: switch that off in \
+                 the proxy, and have it set X-Forwarded-For"
+            }
+        }
+    }
+
+    /// The answer, where it is not one of HTTP/1.1.
+    pub(super) fn own_answer(self) -> Option<&'static [u8]> {
+        (self == Self::Http2).then_some(GO_AWAY)
+    }
+}
+
+/// Thins the log lines about other protocols: strangers decide how many connections there are.
+#[derive(Debug, Default)]
+pub(super) struct Sightings(Mutex<(Option<Instant>, u64)>);
+
+impl Sightings {
+    const INTERVAL: Duration = Duration::from_secs(10);
+
+    /// Counts one; gives how many there were since the last line if another line is due.
+    pub(super) fn count(&self, now: Instant) -> Option<u64> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (logged_at, count) = &mut *state;
+        *count += 1;
+        if logged_at.is_some_and(|at| now < at + Self::INTERVAL) {
+            return None;
+        }
+        *logged_at = Some(now);
+        Some(std::mem::take(count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_protocols_are_known_by_their_first_bytes() {
+        for (first, expected) in [
+            (&b"\x16\x03\x01\x02\0"[..], Some(Foreign::Tls)),
+            (b"\x16", Some(Foreign::Tls)),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Some(Foreign::Http2)),
+            (b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", Some(Foreign::ProxyProtocol)),
+            (b"\0\r\nQUIT\n\x21\x11", Some(Foreign::ProxyProtocol)),
+            (b"GET / HTTP/1.1\r\n", None),
+            (b"PRI * HTTP/1.1\r\n", None),
+            (b"PROXYING / HTTP/1.1\r\n", None),
+            (b"", None),
+        ] {
+            assert_eq!(Foreign::of(first, false), expected, "{first:?}");
+        }
+        assert_eq!(Foreign::of(b"\x16\x03", true), None, "TLS within TLS is only nonsense");
+    }
+
+    #[test]
+    fn the_end_of_an_http_2_connection_declares_its_length() {
+        let (settings, go_away) = GO_AWAY.split_at(9);
+        assert_eq!(settings, [0, 0, 0, 4, 0, 0, 0, 0, 0]);
+        assert_eq!(usize::from(go_away[2]), go_away.len() - 9);
+    }
+
+    #[test]
+    fn lines_are_thinned_and_count_what_they_leave_out() {
+        let (sightings, start) = (Sightings::default(), Instant::now());
+        assert_eq!(sightings.count(start), Some(1));
+        assert_eq!(sightings.count(start), None);
+        assert_eq!(sightings.count(start + Sightings::INTERVAL / 2), None);
+        assert_eq!(sightings.count(start + Sightings::INTERVAL), Some(3));
+    }
+}

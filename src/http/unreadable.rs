@@ -1,0 +1,63 @@
+//! Answers to what the HTTP library can't read.
+
+use super::{
+    Http,
+    foreign::Foreign,
+    head::{HEADERS_MAX, has_too_many_headers},
+    serve::linger,
+    stream::Stream,
+};
+use hyper::StatusCode;
+use std::{net::SocketAddr, time::Instant};
+
+/// Longest target of a request that the HTTP library reads, in bytes.
+const TARGET_MAX: usize = 65_534;
+
+impl Http {
+    /// Ends a connection on which `foreign` is spoken, with an answer, and with a line in the log now
+    /// and then: it takes a change to the server, the proxy or the client.
+    pub(super) async fn refuse(&self, stream: Stream, foreign: Foreign, peer: SocketAddr) {
+        let advice = foreign.advice();
+        if let Some(connections) = self.sightings.count(Instant::now()) {
+            let protocol = foreign.name();
+            tracing::info!(protocol, %peer, connections, advice, "another protocol on the port");
+        }
+        let status = StatusCode::BAD_REQUEST;
+        match foreign.own_answer() {
+            Some(answer) => linger(stream, answer).await,
+            None => linger(stream, self.last_answer(status, advice).as_bytes()).await,
+        }
+    }
+
+    /// The answer to a request that the HTTP library refused with `status`; `head` is what it had
+    /// read of it by then.
+    pub(super) fn unreadable(&self, status: StatusCode, head: &[u8]) -> String {
+        let message = match status {
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE if has_too_many_headers(head) => {
+                format!("A request has at most {HEADERS_MAX} header lines")
+            }
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                let max = self.max_head_bytes;
+                format!("The head of a request has at most {max} bytes (server.max_head_bytes)")
+            }
+            StatusCode::URI_TOO_LONG => {
+                format!("The path and query of a request have at most {TARGET_MAX} bytes")
+            }
+            _ => "This is no HTTP/1.1 request that could be read: expected are a line such as \
+                  `GET /path HTTP/1.1`, lines such as `name: value`, and an empty line"
+                .to_owned(),
+        };
+        self.last_answer(status, &message)
+    }
+
+    /// An answer after which the connection ends, as it goes over the wire.
+    fn last_answer(&self, status: StatusCode, message: &str) -> String {
+        let body = serde_json::json!({"error": message, "code": status.as_u16()}).to_string();
+        format!(
+            "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\nx-request-id: {}\r\n\r\n{body}",
+            body.len(),
+            self.request_id(),
+        )
+    }
+}
