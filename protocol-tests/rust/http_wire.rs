@@ -392,6 +392,48 @@ async fn metrics_have_a_listener_of_their_own_on_request() {
 }
 
 #[tokio::test]
+async fn metrics_listen_has_a_limit_of_connections_and_a_deadline() {
+    let free = std::net::TcpListener::bind("127.0.0.3:0").unwrap().local_addr().unwrap();
+    let settings = Settings::new().section("metrics", "listen", quoted(&free.to_string()));
+    let server = settings.server("request_timeout_s", 60).start().await;
+    let mut idle = Vec::new();
+    for number in 0..100 {
+        let mut http = RawHttp::connect(free).await;
+        http.write(["", "GET /metr", "GET"][number % 3]).await;
+        idle.push(http);
+    }
+    // The oldest go for the newest.
+    assert_eq!(Http::plain(free, "GET", "/metrics", &[]).await.status, 200);
+    for http in &mut idle[..60] {
+        http.ended().await;
+    }
+    // What is kept alive may scrape again.
+    let mut kept = RawHttp::connect(free).await;
+    for _ in 0..3 {
+        kept.write("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        let mut reply = kept.reply().await;
+        assert_eq!(reply.status, 200);
+        kept.write("HEAD /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        reply = kept.reply_to_head().await;
+        assert_eq!(reply.status, 200);
+    }
+    kept.write("POST /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await;
+    kept.reply().await.error(405);
+    kept.write("GET /metrics HTTP/1.1\r\n\r\n").await;
+    kept.reply().await.error(400);
+    drop((idle, server));
+    let server = Settings::new()
+        .section("metrics", "listen", quoted(&free.to_string()))
+        .server("request_timeout_s", 1)
+        .start()
+        .await;
+    let mut slow = RawHttp::connect(free).await;
+    slow.write("GET /metr").await;
+    slow.ended().await;
+    assert_eq!(Http::plain(server.address, "GET", "/up", &[]).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_metrics_address_in_use_stops_the_server() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -27,10 +27,8 @@ pub(super) async fn first(
             let mut buffer = ReadBuf::new(&mut piece);
             Pin::new(&mut *stream).poll_read(cx, &mut buffer).map_ok(|()| {
                 // Lines that are empty before the first one that is not are no part of it.
-                let filled = match head.is_empty() {
-                    true => trim_line_ends(buffer.filled()),
-                    false => buffer.filled(),
-                };
+                let filled = buffer.filled();
+                let filled = if head.is_empty() { trim_line_ends(filled) } else { filled };
                 head.extend_from_slice(filled);
                 buffer.filled().len()
             })

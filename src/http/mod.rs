@@ -25,7 +25,7 @@ mod wire;
 
 pub use lobby::{Guest, Lobby};
 pub use probes::serve_metrics;
-pub use serve::serve;
+pub use serve::{Purpose, serve};
 
 use crate::{
     config::{AppConfig, Config},

@@ -1,25 +1,27 @@
 //! What operators and their tools ask: alive, ready, and the metrics.
 
 use super::{
-    Http, MetricsAccess,
+    Http, Lobby, MetricsAccess, Purpose,
     reply::{ApiError, Reply, json_reply, ok, with_type},
+    serve,
 };
-use crate::{node::Node, signature::same_secret};
-use http_body_util::Full;
+use crate::{live::Live, node::Node, shutdown::Shutdown, signature::same_secret};
 use hyper::{
-    HeaderMap, Request, StatusCode,
-    body::{Bytes, Incoming},
+    HeaderMap, StatusCode,
     header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE},
-    server::conn::http1,
-    service::service_fn,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
-use std::{convert::Infallible, sync::Arc, time::Duration};
-use tokio::net::TcpListener;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{net::TcpListener, time};
 
-/// How long a connection to the listener of the metrics may last; a scrape opens another.
-const SCRAPE_MAX: Duration = Duration::from_secs(60);
+/// Connections to the listener of the metrics: more than scrape at once anywhere, and fewer than
+/// the file descriptors that are kept for other things than clients.
+const SCRAPES_MAX: usize = 32;
+/// How long to wait until a connection that was asked to go has gone.
+const FULL_PAUSE: Duration = Duration::from_millis(10);
 /// The type of Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -45,18 +47,19 @@ impl Http {
             MetricsAccess::Nobody => {
                 Err(ApiError::not_found("Metrics are off: set metrics.token or metrics.listen"))
             }
-            MetricsAccess::Everybody => Ok(page(&self.node)),
-            MetricsAccess::Token(token) if bears(headers, token) => Ok(page(&self.node)),
+            MetricsAccess::Everybody => Ok(self.metrics_page()),
+            MetricsAccess::Token(token) if bears(headers, token) => Ok(self.metrics_page()),
             MetricsAccess::Token(_) => Err(ApiError::unauthorized(
                 "Metrics need `Authorization: Bearer` with metrics.token",
             )
             .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
         }
     }
-}
 
-fn page(node: &Node) -> Reply {
-    with_type(StatusCode::OK, METRICS_TYPE, node.metrics_page())
+    /// The metrics, for everybody.
+    pub(super) fn metrics_page(&self) -> Reply {
+        with_type(StatusCode::OK, METRICS_TYPE, self.node.metrics_page())
+    }
 }
 
 fn bears(headers: &HeaderMap, token: &str) -> bool {
@@ -65,25 +68,25 @@ fn bears(headers: &HeaderMap, token: &str) -> bool {
     scheme.eq_ignore_ascii_case("bearer") && same_secret(sent.trim(), token)
 }
 
-/// Serves nothing but the metrics, without a token, until dropped.
-pub async fn serve_metrics(listener: TcpListener, node: Arc<Node>) {
+/// Serves nothing but the metrics, without a token, until dropped. At the limit of connections the
+/// one goes that has been waited for longest, as on the main port; until then newcomers wait.
+pub async fn serve_metrics(listener: TcpListener, http: Arc<Live<Http>>, node: Arc<Node>) {
+    let lobby = Lobby::new(SCRAPES_MAX, usize::MAX, node);
+    // Nothing waits for a scrape to end, and those that begin while the server drains are served.
+    let shutdown = Shutdown::new();
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, peer)) = listener.accept().await else {
             // No file descriptors, probably: the next scrape may find some.
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let node = Arc::clone(&node);
-        let service = service_fn(move |request: Request<Incoming>| {
-            let reply = match request.uri().path() {
-                "/" | "/metrics" => page(&node),
-                _ => ApiError::not_found("Nothing but /metrics is served here").into_reply(),
-            };
-            async { Ok::<hyper::Response<Full<Bytes>>, Infallible>(reply) }
-        });
-        let serving = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .serve_connection(TokioIo::new(stream), service);
-        tokio::spawn(tokio::time::timeout(SCRAPE_MAX, serving));
+        let guest = loop {
+            match lobby.enter(Instant::now()) {
+                Some(guest) => break guest,
+                None => time::sleep(FULL_PAUSE).await,
+            }
+        };
+        let (http, drain) = (Arc::clone(&http), shutdown.drain());
+        tokio::spawn(serve(http, stream, peer, guest, Purpose::Metrics, drain));
     }
 }

@@ -14,6 +14,8 @@ pub(super) enum Route<'a> {
     Up,
     Ready,
     Metrics,
+    /// The metrics, where nothing else is served.
+    Scrape,
     /// A browser asks what it may do to something of the app's.
     Preflight {
         app_id: Cow<'a, str>,
@@ -64,7 +66,7 @@ impl<'a> Route<'a> {
             Self::WebSocket { .. } => "websocket",
             Self::Up => "up",
             Self::Ready => "ready",
-            Self::Metrics => "metrics",
+            Self::Metrics | Self::Scrape => "metrics",
             Self::Preflight { .. } => "preflight",
             Self::Api { call, .. } => match call {
                 Call::Publish => "publish",
@@ -106,6 +108,18 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// Reads the path of a request to the listener of the metrics.
+    ///
+    /// # Errors
+    ///
+    /// As [`Route::parse`].
+    pub(super) fn parse_scrape(method: &Method, path: &str) -> Result<Self, ApiError> {
+        match path {
+            "/" | "/metrics" => only(method, Self::Scrape),
+            _ => Err(ApiError::not_found("Nothing but /metrics is served here")),
+        }
+    }
+
     fn nothing_at(path: &str, prefix: &str) -> ApiError {
         let path = &path[..path.floor_char_boundary(100)];
         ApiError::not_found(format!(
@@ -143,7 +157,7 @@ impl<'a> Route<'a> {
 
 /// What can only be read.
 fn only<'a>(method: &Method, route: Route<'a>) -> Result<Route<'a>, ApiError> {
-    let is_probe = matches!(route, Route::Up | Route::Ready);
+    let is_probe = matches!(route, Route::Up | Route::Ready | Route::Scrape);
     match *method {
         Method::GET => Ok(route),
         Method::HEAD if is_probe => Ok(route),

@@ -49,9 +49,19 @@ const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a peer is listened to that still talks when its connection is over.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// What a listener is for.
+#[derive(Clone, Debug)]
+pub enum Purpose {
+    /// Everything; upgraded connections are handed over to a shard.
+    Main(mpsc::UnboundedSender<Adoption>),
+    /// Nothing but the metrics, without TLS and without a token.
+    Metrics,
+}
+
 /// One HTTP connection.
 struct Exchange {
     http: Arc<Live<Http>>,
+    purpose: Purpose,
     peer: SocketAddr,
     is_tls: bool,
     wire: Wire,
@@ -65,7 +75,7 @@ pub async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
     guest: Guest,
-    adoptions: mpsc::UnboundedSender<Adoption>,
+    purpose: Purpose,
     mut drain: Drain,
 ) {
     let Guest { wire, permit } = guest;
@@ -78,7 +88,10 @@ pub async fn serve(
         time::sleep_until((since + http.patience.min(DRAIN_PATIENCE)).into()).await;
     };
     let opened = async {
-        let mut stream = http.open(stream, &wire).await?;
+        let mut stream = match purpose {
+            Purpose::Main(_) => http.open(stream, &wire).await?,
+            Purpose::Metrics => Stream::Plain(stream),
+        };
         let received = tokio::select! {
             received = head::first(&mut stream, http.max_head_bytes) => received,
             () = wire.overdue(http.request_timeout) => return None,
@@ -99,9 +112,10 @@ pub async fn serve(
             return http.refuse(stream, foreign, peer).await;
         }
         let stream = WatchedStream::new(stream, received, wire.clone());
-        let exchange = Exchange { http: live, peer, is_tls, wire, granted: Mutex::new(None) };
+        let granted = Mutex::new(None);
+        let exchange = Exchange { http: live, purpose, peer, is_tls, wire, granted };
         // In a box: while a head is waited for, its room is not taken yet.
-        Box::pin(serve_requests(Arc::new(exchange), stream, permit, adoptions, drain)).await;
+        Box::pin(serve_requests(Arc::new(exchange), stream, permit, drain)).await;
     }
 }
 
@@ -110,7 +124,6 @@ async fn serve_requests(
     exchange: Arc<Exchange>,
     stream: WatchedStream,
     permit: Permit,
-    adoptions: mpsc::UnboundedSender<Adoption>,
     mut drain: Drain,
 ) {
     let io = TokioIo::new(stream);
@@ -161,7 +174,7 @@ async fn serve_requests(
     if exchange.has_granted() {
         let parts = connection.into_parts();
         let (stream, received) = (parts.io.into_inner(), parts.read_buf);
-        return exchange.hand_over(stream, &received, permit, drain, &adoptions);
+        return exchange.hand_over(stream, &received, permit, drain);
     }
     // Answers to pipelined requests may wait in the library still; this writes them.
     let _ = time::timeout(timeout.min(patience), &mut connection).await;
@@ -298,15 +311,9 @@ impl Exchange {
         self.granted().is_some()
     }
 
-    fn hand_over(
-        &self,
-        stream: WatchedStream,
-        received: &[u8],
-        seat: Permit,
-        drain: Drain,
-        adoptions: &mpsc::UnboundedSender<Adoption>,
-    ) {
+    fn hand_over(&self, stream: WatchedStream, received: &[u8], seat: Permit, drain: Drain) {
         let (stream, response, unread) = stream.into_parts();
+        let Purpose::Main(adoptions) = &self.purpose else { return };
         let Some(admission) = self.granted().take() else { return };
         match stream.into_parts() {
             Ok((socket, tls)) => {
@@ -332,7 +339,10 @@ impl Exchange {
         let request_id = http.request_id_of(&parts.headers);
         let began = Instant::now();
         let route = check::head(&parts).and_then(|()| {
-            let route = Route::parse(&parts.method, parts.uri.path(), &http.prefix);
+            let route = match self.purpose {
+                Purpose::Main(_) => Route::parse(&parts.method, parts.uri.path(), &http.prefix),
+                Purpose::Metrics => Route::parse_scrape(&parts.method, parts.uri.path()),
+            };
             // Who asks for a WebSocket is refused with a close code, which clients understand.
             if !matches!(route, Ok(Route::WebSocket { .. })) {
                 http.check_loopback(&parts)?;
@@ -374,7 +384,8 @@ impl Exchange {
         headers: &HeaderMap,
         is_first: bool,
     ) -> Option<Reply> {
-        let is_free = matches!(route, Route::WebSocket { .. } | Route::Up | Route::Ready);
+        let is_free =
+            matches!(route, Route::WebSocket { .. } | Route::Up | Route::Ready | Route::Scrape);
         if is_free || !is_first {
             return None;
         }
@@ -392,6 +403,7 @@ impl Exchange {
         match route {
             Route::Up => Http::up(),
             Route::Ready => http.ready(),
+            Route::Scrape => http.metrics_page(),
             Route::Metrics => http.metrics(&parts.headers).unwrap_or_else(ApiError::into_reply),
             Route::WebSocket { key } => self.upgrade(http, parts, &key).await,
             Route::Preflight { app_id, allowed } => match http.app_hub(&app_id, parts) {

@@ -193,7 +193,7 @@ impl Server {
         let acceptor =
             accept::start(main, is_inherited, lobby, doors).map_err(ServerError::Thread)?;
         let ticking = tokio::spawn(keep_time(Arc::clone(&node)));
-        let metrics = metrics.map(|listener| serve_metrics(listener, &node)).transpose();
+        let metrics = metrics.map(|listener| serve_metrics(listener, &http, &node)).transpose();
         let metrics = metrics.map_err(ServerError::Thread)?;
         let flush = Shutdown::new();
         tokio::spawn(Arc::clone(&webhooks).run(flush.drain()));
@@ -222,11 +222,12 @@ impl Server {
 
 fn serve_metrics(
     listener: std::net::TcpListener,
+    http: &Arc<Live<Http>>,
     node: &Arc<Node>,
 ) -> io::Result<drain::MetricsTask> {
     listener.set_nonblocking(true)?;
     let serving = TcpListener::from_std(listener.try_clone()?)?;
-    let task = tokio::spawn(http::serve_metrics(serving, Arc::clone(node)));
+    let task = tokio::spawn(http::serve_metrics(serving, Arc::clone(http), Arc::clone(node)));
     Ok(drain::MetricsTask { listener, task })
 }
 

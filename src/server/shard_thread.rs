@@ -76,8 +76,8 @@ async fn serve_arrivals(
     while let Some((stream, peer, guest)) = arrivals.recv().await {
         match TcpStream::from_std(stream) {
             Ok(stream) => {
-                let (http, adopt) = (Arc::clone(&http), adopt.clone());
-                tokio::spawn(http::serve(http, stream, peer, guest, adopt, shutdown.drain()));
+                let (http, purpose) = (Arc::clone(&http), http::Purpose::Main(adopt.clone()));
+                tokio::spawn(http::serve(http, stream, peer, guest, purpose, shutdown.drain()));
             }
             Err(error) => tracing::warn!(%error, "socket could not be served"),
         }
