@@ -32,6 +32,10 @@ struct UserData<'a> {
     watchlist: Option<&'a RawValue>,
 }
 
+const ID_RULE: &str =
+    "user_data needs an id: a number, or a non-empty text of letters, digits and _ - = @ , . ;";
+const ID_LENGTH_RULE: &str = "the id in user_data is too long: with #server-to-user- before it, it has at most \
+    max_channel_name_length bytes";
 const WATCHLIST_RULE: &str = "watchlist in user_data must be an array of texts and numbers";
 
 impl<'a> UserData<'a> {
@@ -55,14 +59,11 @@ impl User {
         let user_data = json::repaired(user_data);
         let data = UserData::read(&user_data)
             .ok_or(SignInRefusal::User("user_data must be a JSON object"))?;
-        let id = data
-            .id
-            .and_then(|raw| json::id(raw.get()))
-            .filter(|id: &String| ChannelName::of_user(id, max_channel_name_length).is_some())
-            .ok_or(SignInRefusal::User(
-                "user_data needs an id: a number, or a non-empty text of letters, digits and \
-                 _ - = @ , . ;",
-            ))?;
+        let id = data.id.and_then(|raw| json::id(raw.get())).ok_or(SignInRefusal::User(ID_RULE))?;
+        if ChannelName::of_user(&id, max_channel_name_length).is_none() {
+            let is_too_long = ChannelName::of_user(&id, usize::MAX).is_some();
+            return Err(SignInRefusal::User(if is_too_long { ID_LENGTH_RULE } else { ID_RULE }));
+        }
         let info = user_info(data.user_info).map_err(SignInRefusal::User)?;
         let watchlist: Option<Vec<&RawValue>> = data
             .watchlist
@@ -158,5 +159,15 @@ mod tests {
         let user = User::parse(&data(101), 200).unwrap();
         assert_eq!((user.watchlist.len(), user.watchlist_was_cut), (100, true));
         assert!(!user.watchlist.contains(&"100".into()));
+    }
+
+    #[test]
+    fn an_id_that_is_too_long_is_told_so() {
+        let parse = |length| User::parse(&format!(r#"{{"id":"{}"}}"#, "x".repeat(length)), 200);
+        assert!(parse(184).is_ok());
+        let SignInRefusal::User(rule) = parse(185).unwrap_err() else { panic!("another refusal") };
+        assert!(rule.contains("max_channel_name_length"), "{rule}");
+        let SignInRefusal::User(rule) = parse(0).unwrap_err() else { panic!("another refusal") };
+        assert!(rule.contains("non-empty"), "{rule}");
     }
 }
