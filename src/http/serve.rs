@@ -99,11 +99,11 @@ pub async fn serve(
         };
         Some((stream, received))
     };
-    let (stream, received) = tokio::select! {
-        Some(opened) = Box::pin(opened) => opened,
-        () = given_up => return,
-        else => return,
+    let opened = tokio::select! {
+        opened = Box::pin(opened) => opened,
+        () = given_up => None,
     };
+    let Some((stream, received)) = opened else { return };
     if let Ok(received) = received
         && !received.is_empty()
     {
