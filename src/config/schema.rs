@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(schema.node("server.por"), None);
         assert_eq!(schema.node("server.port2"), None);
         assert_eq!(schema.leaves().next(), Some(("server.host", Kind::Text)));
-        assert_eq!(schema.leaves().count(), 64);
+        assert_eq!(schema.leaves().count(), 66);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use toml::Value;
 
 /// The least and the largest value of every integer, by pattern.
-pub(super) const RANGES: [(&str, i64, i64); 33] = [
+pub(super) const RANGES: [(&str, i64, i64); 34] = [
     ("server.port", 0, 65_535),
     ("server.shards", 0, 64),
     ("server.max_connections", 0, 10_000_000),
