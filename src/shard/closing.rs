@@ -152,7 +152,7 @@ impl Engine {
     pub(super) fn close(&mut self, place: u32, code: &CloseCode) {
         let by = self.now + CLOSING_TIMEOUT;
         let why = Ended::ByServer(code.clone());
-        let closing = Closing { by, why, peer: ClosingPeer::Answers, _seat: None };
+        let closing = Closing { by, why, peer: ClosingPeer::Answers, reads_at: None, _seat: None };
         if !self.begin_closing(place, closing) {
             return;
         }
@@ -176,7 +176,7 @@ impl Engine {
     pub(super) fn peer_closed(&mut self, place: u32, code: u16) {
         let by = self.now + CLOSING_TIMEOUT;
         let (why, peer) = (Ended::ByClient(code), ClosingPeer::HasClosed);
-        let closing = Closing { by, why, peer, _seat: None };
+        let closing = Closing { by, why, peer, reads_at: None, _seat: None };
         if !self.begin_closing(place, closing) {
             self.peer_is(place, ClosingPeer::HasClosed);
         }

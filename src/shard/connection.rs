@@ -88,6 +88,8 @@ pub(super) struct Closing {
     pub(super) by: Instant,
     pub(super) why: Ended,
     pub(super) peer: ClosingPeer,
+    /// When the socket is read next, once it was read while closing.
+    pub(super) reads_at: Option<Instant>,
     /// What the connection holds on to if it was refused.
     pub(super) _seat: Option<Permit>,
 }
@@ -105,6 +107,9 @@ pub(super) enum ClosingPeer {
 
 /// How long the closing handshake may take. Source: PROTOCOL 1.6, rule 1.
 pub(super) const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause between two reads from a connection that is closing. Only its close frame is of use, so a
+/// flood costs next to nothing once it was closed.
+const CLOSING_READ_INTERVAL: Duration = Duration::from_millis(50);
 /// How long it may take with somebody who was refused. That one holds a place that a newcomer may
 /// be waiting for, so it is as long as a slow network needs and no longer.
 pub(super) const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -139,7 +144,10 @@ impl Connection {
                 let rests = if self.is_unread { client.session.rests_until(now) } else { None };
                 [message, rests].into_iter().flatten().fold(client.session.deadline(), Instant::min)
             }
-            Phase::Closing(closing) => closing.by,
+            Phase::Closing(closing) => {
+                let reads_at = closing.reads_at.filter(|_| self.is_unread);
+                reads_at.map_or(closing.by, |at| at.min(closing.by))
+            }
         }
     }
 
@@ -154,11 +162,19 @@ impl Connection {
         began_at.is_some_and(|began_at| began_at + message_timeout <= now)
     }
 
-    /// Whether the client is not to be read for now, since it made the server send too much.
+    /// Whether the client is not to be read for now: it made the server send too much, or it is
+    /// closing and was read a moment ago.
     pub(super) fn rests(&self, now: Instant) -> bool {
         match &self.phase {
             Phase::Open(client) => client.session.rests_until(now).is_some(),
-            Phase::Closing(_) => false,
+            Phase::Closing(closing) => closing.reads_at.is_some_and(|at| now < at),
+        }
+    }
+
+    /// Puts off the next read of a connection that is closing.
+    pub(super) fn pace_closing(&mut self, now: Instant) {
+        if let Phase::Closing(closing) = &mut self.phase {
+            closing.reads_at = Some(now + CLOSING_READ_INTERVAL);
         }
     }
 

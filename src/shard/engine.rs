@@ -276,6 +276,7 @@ impl Engine {
                 by: self.now + REFUSAL_TIMEOUT,
                 why: Ended::ByServer(code),
                 peer: ClosingPeer::Answers,
+                reads_at: None,
                 _seat: Some(seat),
             })),
         };

@@ -70,6 +70,9 @@ impl Engine {
                 }
                 Ok(len) => {
                     self.receive(place, &buffer[..len]);
+                    if let Some(connection) = self.connections.get_mut(place as usize) {
+                        connection.pace_closing(self.now);
+                    }
                     // Who asks for little that is answered with much has had its turn as well.
                     let cost = len.max(READ_COST_MIN).max(self.answered);
                     self.readable = self.readable.saturating_sub(cost);
