@@ -239,7 +239,7 @@ async fn the_size_of_data_is_that_of_the_text_it_stands_for() {
                 assert_eq!(other.next().await["event"], "e");
                 assert_eq!(other.next().await["event"], "client-e");
             } else {
-                client.error().await;
+                client.event_error().await;
             }
         }
     }
