@@ -1,19 +1,30 @@
-//! `campanile listen`: a client that prints what it hears.
+//! `campanile listen`: a client that prints what it hears, and that connects again as the usual
+//! client libraries do.
 
 use super::{
     EXIT_FAILED,
     client::{Connected, ServerArgs, Target},
     escape::{Escaped, json_line},
-    fail, runtime, say, say_error,
+    fail, runtime, say_error,
 };
 use crate::protocol::SocketId;
 use clap::Args;
 use futures_util::{SinkExt, StreamExt};
-use serde_json::{Value, json};
-use std::process::ExitCode;
+use mio::{Events, Interest, Poll, Token, unix::SourceFd};
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
+use std::{
+    future,
+    io::{self, Write},
+    os::fd::AsRawFd,
+    process::ExitCode,
+    thread,
+    time::Duration,
+};
+use tokio::{sync::oneshot, time};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
-    tungstenite::{Error, Message},
+    tungstenite::{self, Message},
 };
 
 #[derive(Args, Debug)]
@@ -28,48 +39,243 @@ pub(super) struct ListenArgs {
     server: ServerArgs,
 }
 
-/// How the listening came to its end.
-enum Stopped {
-    /// The server closed the connection.
-    Closed(String),
-    /// The connection could not be made, or broke.
-    Broken(Error),
+/// How a connection ended.
+#[derive(Debug)]
+enum Ended {
+    /// The server closed it, with this code and reason.
+    Closed(Option<u16>, String),
+    /// It could not be made, or broke.
+    Broken(tungstenite::Error),
+    /// The server gave no sign of life.
+    Silent,
+    /// Nobody reads the output any more.
+    OutputClosed,
 }
+
+/// What to do after a connection has ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Next {
+    /// Connecting again would end the same way.
+    Stop,
+    /// Connect again after this time.
+    Reconnect(Duration),
+}
+
+/// What a server that gave no activity timeout is waited for.
+const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long the server has to answer a ping.
+const PONG_TIMEOUT: Duration = Duration::from_secs(30);
+/// First and longest pause between attempts while the server can't be reached.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 pub(super) fn listen(args: &ListenArgs) -> ExitCode {
     let (target, runtime) = match (args.server.target(), runtime()) {
         (Ok(target), Ok(runtime)) => (target, runtime),
         (Err(code), _) | (_, Err(code)) => return code,
     };
-    let stopped = runtime.block_on(async {
+    runtime.block_on(async {
         tokio::select! {
-            stopped = run(&target, args) => Some(stopped),
-            _ = tokio::signal::ctrl_c() => None,
+            code = run(&target, args) => code,
+            _ = tokio::signal::ctrl_c() => ExitCode::SUCCESS,
+            () = output_closed() => ExitCode::SUCCESS,
+        }
+    })
+}
+
+/// Waits until nobody reads the output any more, as in `listen | head -1`. Where that can't be
+/// waited for, as with a file, this never ends.
+async fn output_closed() {
+    let (closed, is_closed) = oneshot::channel();
+    thread::spawn(move || {
+        if wait_for_closed_output().is_ok() {
+            // Nobody waits any more when the program is ending.
+            let _ = closed.send(());
         }
     });
-    match stopped {
-        None => ExitCode::SUCCESS,
-        Some(Stopped::Closed(why)) => {
-            fail(EXIT_FAILED, format_args!("the server closed the connection: {why}"))
+    if is_closed.await.is_err() {
+        future::pending::<()>().await;
+    }
+}
+
+/// Blocks until the reading end of the output is closed.
+///
+/// # Errors
+///
+/// The output is nothing that can be waited for.
+fn wait_for_closed_output() -> io::Result<()> {
+    let output = io::stdout().as_raw_fd();
+    let mut poll = Poll::new()?;
+    poll.registry().register(&mut SourceFd(&output), Token(0), Interest::WRITABLE)?;
+    let mut events = Events::with_capacity(1);
+    loop {
+        match poll.poll(&mut events, None) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            polled => polled?,
         }
-        Some(Stopped::Broken(error)) => {
-            fail(EXIT_FAILED, format_args!("no connection to {}: {error}", target.origin()))
+        if events.iter().any(|event| event.is_error() || event.is_write_closed()) {
+            return Ok(());
         }
     }
 }
 
-async fn run(target: &Target, args: &ListenArgs) -> Stopped {
-    match connect(target).await {
-        Err(error) => Stopped::Broken(error),
-        Ok(mut socket) => match converse(&mut socket, target, args).await {
-            Ok(why) => Stopped::Closed(why),
-            Err(error) => Stopped::Broken(error),
-        },
+async fn run(target: &Target, args: &ListenArgs) -> ExitCode {
+    let mut failures = 0;
+    loop {
+        let mut session = Session { target, args, is_established: false };
+        let ended = session.run().await;
+        if session.is_established {
+            failures = 0;
+        }
+        let why = match &ended {
+            Ended::OutputClosed => return ExitCode::SUCCESS,
+            Ended::Closed(code, reason) => {
+                let code = code.map(|code| format!("{code} ")).unwrap_or_default();
+                format!("the server closed the connection: {code}{}", Escaped(reason))
+            }
+            Ended::Broken(error) => format!("no connection to {}: {error}", target.origin()),
+            Ended::Silent => "the server gave no sign of life".to_owned(),
+        };
+        match next(&ended, session.is_established, failures) {
+            Next::Stop => return fail(EXIT_FAILED, Escaped(&why)),
+            Next::Reconnect(pause) => {
+                let when = match pause.as_secs() {
+                    0 => "now".to_owned(),
+                    seconds => format!("in {seconds} s"),
+                };
+                say_error(format_args!("campanile: {}; connecting again {when}", Escaped(&why)));
+                time::sleep(pause).await;
+            }
+        }
+        failures += 1;
     }
 }
 
-async fn connect(target: &Target) -> Result<WebSocketStream<Connected>, Error> {
-    let stream = target.connect().await.map_err(Error::Io)?;
+/// Decides as pusher-js does (PROTOCOL 1.6). `failures` is the number of attempts in a row before
+/// this one that have not led to a connection.
+fn next(ended: &Ended, was_established: bool, failures: u32) -> Next {
+    let second = Duration::from_secs(1);
+    let (first, longest) = BACKOFF;
+    let backoff = first.saturating_mul(2_u32.saturating_pow(failures)).min(longest);
+    match ended {
+        Ended::OutputClosed | Ended::Closed(Some(4000..=4099 | 4300..), _) => Next::Stop,
+        // Whoever is sent away at once again and again must not come back without a pause.
+        Ended::Closed(Some(4200..=4299), _) if was_established || failures == 0 => {
+            Next::Reconnect(Duration::ZERO)
+        }
+        Ended::Closed(_, _) => Next::Reconnect(second),
+        Ended::Silent => Next::Reconnect(Duration::ZERO),
+        Ended::Broken(error) if is_final(error) => Next::Stop,
+        Ended::Broken(_) if was_established => Next::Reconnect(second),
+        Ended::Broken(_) => Next::Reconnect(backoff),
+    }
+}
+
+/// Whether another attempt would fail as well: the server has answered, but is none that we may
+/// believe or that knows us.
+fn is_final(error: &tungstenite::Error) -> bool {
+    use tungstenite::Error;
+
+    if let Error::Http(response) = error {
+        return response.status().is_client_error() && response.status().as_u16() != 429;
+    }
+    if let Error::Io(error) = error {
+        return matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
+    }
+    matches!(error, Error::Url(_) | Error::HttpFormat(_))
+}
+
+/// One connection, from its handshake to its end.
+struct Session<'a> {
+    target: &'a Target,
+    args: &'a ListenArgs,
+    is_established: bool,
+}
+
+/// An event as it comes.
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(rename = "event")]
+    name: Option<String>,
+    channel: Option<String>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Established {
+    socket_id: String,
+    activity_timeout: Option<u64>,
+}
+
+impl Session<'_> {
+    async fn run(&mut self) -> Ended {
+        match connect(self.target).await {
+            Ok(mut socket) => self.converse(&mut socket).await.unwrap_or_else(Ended::Broken),
+            Err(error) => Ended::Broken(error),
+        }
+    }
+
+    /// Listens until the connection ends.
+    async fn converse(
+        &mut self,
+        socket: &mut WebSocketStream<Connected>,
+    ) -> Result<Ended, tungstenite::Error> {
+        let mut activity_timeout = ACTIVITY_TIMEOUT;
+        loop {
+            let message = match time::timeout(activity_timeout, socket.next()).await {
+                Ok(message) => message,
+                Err(_silence) => {
+                    socket.send(Message::text(r#"{"event":"pusher:ping","data":{}}"#)).await?;
+                    match time::timeout(PONG_TIMEOUT, socket.next()).await {
+                        Ok(message) => message,
+                        Err(_silence) => return Ok(Ended::Silent),
+                    }
+                }
+            };
+            let text = match message.transpose()? {
+                Some(Message::Text(text)) => text,
+                Some(Message::Close(Some(frame))) => {
+                    return Ok(Ended::Closed(Some(frame.code.into()), frame.reason.to_string()));
+                }
+                Some(Message::Close(None)) => {
+                    return Ok(Ended::Closed(None, "without a reason".to_owned()));
+                }
+                None => return Ok(Ended::Closed(None, "without a close frame".to_owned())),
+                Some(
+                    Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_),
+                ) => continue,
+            };
+            let Ok(event) = serde_json::from_str::<Event<'_>>(&text) else { continue };
+            match event.name.as_deref() {
+                Some("pusher:connection_established") => {
+                    let established = data_of(&event)
+                        .and_then(|data| serde_json::from_str::<Established>(&data).ok());
+                    let Some(established) = established else { continue };
+                    self.is_established = true;
+                    if let Some(seconds) = established.activity_timeout.filter(|&s| 0 < s) {
+                        activity_timeout = Duration::from_secs(seconds).min(ACTIVITY_TIMEOUT);
+                    }
+                    for channel in &self.args.channels {
+                        let subscribe = subscribe(self.target, channel, &established.socket_id);
+                        socket.send(Message::text(subscribe.to_string())).await?;
+                    }
+                }
+                Some("pusher:ping") => {
+                    socket.send(Message::text(r#"{"event":"pusher:pong","data":{}}"#)).await?;
+                }
+                Some("pusher:pong") | None => {}
+                Some(name) => {
+                    if print(name, &text, &event, self.args.json).is_err() {
+                        return Ok(Ended::OutputClosed);
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn connect(target: &Target) -> Result<WebSocketStream<Connected>, tungstenite::Error> {
+    let stream = target.connect().await.map_err(tungstenite::Error::Io)?;
     // The stream is there already, and the URL is for the request alone.
     let url = format!(
         "ws://{}{}/app/{}?protocol=7&client=campanile&version={}",
@@ -81,56 +287,19 @@ async fn connect(target: &Target) -> Result<WebSocketStream<Connected>, Error> {
     client_async(url, stream).await.map(|(socket, _response)| socket)
 }
 
-/// Listens until the server closes, and says why it did.
-async fn converse(
-    socket: &mut WebSocketStream<Connected>,
-    target: &Target,
-    args: &ListenArgs,
-) -> Result<String, Error> {
-    while let Some(message) = socket.next().await {
-        let text = match message? {
-            Message::Text(text) => text,
-            Message::Close(frame) => {
-                return Ok(
-                    frame.map_or_else(|| "without a reason".into(), |frame| frame.to_string())
-                );
-            }
-            Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {
-                continue;
-            }
-        };
-        let Ok(event) = serde_json::from_str::<Value>(&text) else { continue };
-        match event["event"].as_str() {
-            Some("pusher:connection_established") => {
-                for subscribe in subscriptions(target, args, &event) {
-                    socket.send(Message::text(subscribe.to_string())).await?;
-                }
-            }
-            Some("pusher:ping") => {
-                let pong = json!({"event": "pusher:pong", "data": {}});
-                socket.send(Message::text(pong.to_string())).await?;
-            }
-            Some(name) => print(name, &text, &event, args.json),
-            None => {}
-        }
-    }
-    Ok("without a close frame".into())
+/// The data of an event as text: usually JSON within a string.
+fn data_of(event: &Event<'_>) -> Option<String> {
+    let raw = event.data?.get();
+    Some(serde_json::from_str(raw).unwrap_or_else(|_no_string| raw.to_owned()))
 }
 
-fn subscriptions(target: &Target, args: &ListenArgs, established: &Value) -> Vec<Value> {
-    let data: Value =
-        serde_json::from_str(established["data"].as_str().unwrap_or_default()).unwrap_or_default();
-    let socket_id = data["socket_id"].as_str().map(SocketId::parse);
-    let socket_id = socket_id.and_then(Result::ok).flatten();
-    args.channels.iter().map(|channel| subscribe(target, channel, socket_id)).collect()
-}
-
-/// On presence channels, the member is called after this program.
-fn subscribe(target: &Target, channel: &str, socket_id: Option<SocketId>) -> Value {
+/// A subscription, signed for this connection. On presence channels, the member is called after
+/// this program.
+fn subscribe(target: &Target, channel: &str, socket_id: &str) -> Value {
     let is_presence = channel.starts_with("presence-");
     let channel_data =
         is_presence.then(|| r#"{"user_id":"campanile-listen","user_info":{}}"#.to_owned());
-    let auth = socket_id.map(|socket_id| {
+    let auth = SocketId::parse(socket_id).ok().flatten().map(|socket_id| {
         let data = channel_data.as_deref();
         let text = crate::signature::channel_string(socket_id, channel, data);
         format!("{}:{}", target.key, target.signer.sign(&text))
@@ -139,16 +308,62 @@ fn subscribe(target: &Target, channel: &str, socket_id: Option<SocketId>) -> Val
     json!({"event": "pusher:subscribe", "data": data})
 }
 
-fn print(name: &str, text: &str, event: &Value, as_json: bool) {
+/// Prints an event so that nothing in it is a command to the terminal.
+///
+/// # Errors
+///
+/// Nobody reads the output any more.
+fn print(name: &str, text: &str, event: &Event<'_>, as_json: bool) -> io::Result<()> {
+    let mut output = io::stdout().lock();
     if as_json {
-        return say(json_line(text));
+        writeln!(output, "{}", json_line(text))?;
+        return output.flush();
     }
-    let channel = event["channel"].as_str().unwrap_or("-");
-    let data = event["data"].as_str().map_or_else(|| event["data"].to_string(), str::to_owned);
+    let channel = event.channel.as_deref().unwrap_or("-");
+    let data = data_of(event).unwrap_or_default();
     let line = format!("{channel} {name} {data}");
     if name == "pusher:error" {
         say_error(Escaped(&line));
-    } else {
-        say(Escaped(&line));
+        return Ok(());
+    }
+    writeln!(output, "{}", Escaped(&line))?;
+    output.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn closed(code: u16) -> Ended {
+        Ended::Closed(Some(code), String::new())
+    }
+
+    #[test]
+    fn close_codes_are_obeyed() {
+        let after = |s| Next::Reconnect(Duration::from_secs(s));
+        for code in [4000, 4001, 4009, 4099, 4300, 4999] {
+            assert_eq!(next(&closed(code), true, 0), Next::Stop, "{code}");
+        }
+        for code in [1000, 1001, 1006, 1009, 1011, 3999, 4100, 4199] {
+            assert_eq!(next(&closed(code), true, 0), after(1), "{code}");
+        }
+        for code in [4200, 4201, 4299] {
+            assert_eq!(next(&closed(code), true, 0), after(0), "{code}");
+            assert_eq!(next(&closed(code), false, 0), after(0), "{code}");
+            assert_eq!(next(&closed(code), false, 1), after(1), "{code}, again and again");
+        }
+    }
+
+    #[test]
+    fn a_server_that_can_not_be_reached_is_tried_less_and_less_often() {
+        let refused = || tungstenite::Error::Io(io::ErrorKind::ConnectionRefused.into());
+        let pauses =
+            (0..8).map(|failures| match next(&Ended::Broken(refused()), false, failures) {
+                Next::Reconnect(pause) => pause.as_secs(),
+                Next::Stop => panic!("stops"),
+            });
+        assert_eq!(pauses.collect::<Vec<_>>(), [1, 2, 4, 8, 16, 30, 30, 30]);
+        let untrusted = tungstenite::Error::Io(io::ErrorKind::InvalidData.into());
+        assert_eq!(next(&Ended::Broken(untrusted), false, 0), Next::Stop);
     }
 }

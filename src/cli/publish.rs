@@ -1,11 +1,19 @@
 //! `campanile publish`: one event through the HTTP API.
 
-use super::client::{Answer, ServerArgs, Target};
+use super::{
+    EXIT_USAGE,
+    client::{Answer, ServerArgs, Target},
+    fail,
+};
 use crate::signature::{body_md5, request_string};
 use clap::Args;
 use hyper::Method;
 use serde_json::json;
-use std::{process::ExitCode, time::SystemTime};
+use std::{
+    io::{self, Read},
+    process::ExitCode,
+    time::SystemTime,
+};
 
 #[derive(Args, Debug)]
 pub(super) struct PublishArgs {
@@ -13,19 +21,47 @@ pub(super) struct PublishArgs {
     channel: String,
     /// The event's name
     event: String,
-    /// The event's data, usually JSON
+    /// The event's data, usually JSON; - reads it from standard input
     #[arg(default_value = "{}")]
     data: String,
     #[command(flatten)]
     server: ServerArgs,
 }
 
+/// Largest data read from standard input, in bytes: far more than a server accepts.
+const STDIN_MAX: u64 = 16 << 20;
+
 pub(super) fn publish(args: &PublishArgs) -> ExitCode {
-    args.server.ask(async |target| post(target, args).await)
+    let data = match args.data.as_str() {
+        "-" => match read_data(io::stdin().lock()) {
+            Ok(data) => data,
+            Err(rule) => return fail(EXIT_USAGE, rule),
+        },
+        data => data.to_owned(),
+    };
+    args.server.ask(async |target| post(target, args, &data).await)
 }
 
-async fn post(target: &Target, args: &PublishArgs) -> Answer {
-    let body = json!({"name": args.event, "channel": args.channel, "data": args.data}).to_string();
+/// Reads the data of an event, without the line break that most programs end their output with.
+fn read_data(input: impl Read) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let read = input.take(STDIN_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|error| format!("cannot read standard input: {error}"))?;
+    if STDIN_MAX < bytes.len() as u64 {
+        return Err(format!("standard input has more than {STDIN_MAX} bytes"));
+    }
+    let mut text = String::from_utf8(bytes).map_err(|_| "standard input is not UTF-8")?;
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(text)
+}
+
+async fn post(target: &Target, args: &PublishArgs, data: &str) -> Answer {
+    let body = json!({"name": args.event, "channel": args.channel, "data": data}).to_string();
     let path = format!("/apps/{}/events", target.app_id);
     let query = signed_query(target, &path, &body);
     target.request(Method::POST, &format!("{path}?{query}"), body).await
@@ -45,4 +81,19 @@ fn signed_query(target: &Target, path: &str, body: &str) -> String {
         .extend_pairs(parameters)
         .append_pair("auth_signature", &signature)
         .finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_from_standard_input_is_bounded_text_without_its_last_line_break() {
+        for (input, data) in [("", ""), ("a", "a"), ("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n")]
+        {
+            assert_eq!(read_data(input.as_bytes()).as_deref(), Ok(data));
+        }
+        assert!(read_data(&[0xff][..]).unwrap_err().contains("UTF-8"));
+        assert!(read_data(io::repeat(b'x')).unwrap_err().contains("more than 16777216 bytes"));
+    }
 }
