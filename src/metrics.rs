@@ -3,12 +3,16 @@
 //! Each shard counts into numbers of its own, so that counting costs no cache line shared with
 //! another core; a scrape adds them up.
 
+mod process;
+mod server;
+
 use crate::protocol::FrameKind;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet},
     metrics::{MetricType, counter::Counter, family::Family},
 };
+use server::ServerMetrics;
 use std::{
     fmt,
     sync::atomic::{AtomicU64, Ordering},
@@ -22,6 +26,8 @@ pub struct Metrics {
     publishes: Family<StatusLabel, Counter>,
     ended: Family<EndedLabels, Counter>,
     certificate_expiry: AtomicU64,
+    refused: Family<RefusedLabels, Counter>,
+    server: ServerMetrics,
 }
 
 /// What one shard counts. Only its own thread adds.
@@ -92,6 +98,12 @@ struct StatusLabel {
 struct EndedLabels {
     reason: &'static str,
     code: u16,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct RefusedLabels {
+    kind: &'static str,
+    reason: &'static str,
 }
 
 /// Counts of durations by size. The bounds are those of a push service: from a tenth of a
@@ -191,6 +203,8 @@ impl Metrics {
             publishes: Family::default(),
             ended: Family::default(),
             certificate_expiry: AtomicU64::new(0),
+            refused: Family::default(),
+            server: ServerMetrics::default(),
         }
     }
 
@@ -217,6 +231,32 @@ impl Metrics {
     /// Counts the end of a connection; `code` is that of the close frame, 0 if there was none.
     pub fn connection_ended(&self, reason: &'static str, code: u16) {
         self.ended.get_or_create(&EndedLabels { reason, code }).inc();
+    }
+
+    /// Counts a message that was answered by an error, by its kind and the reason. Both come from
+    /// a closed set.
+    pub fn message_refused(&self, kind: &'static str, reason: &'static str) {
+        self.refused.get_or_create(&RefusedLabels { kind, reason }).inc();
+    }
+
+    /// Sets the limits in force.
+    pub fn set_limits(&self, connections: usize, http_connections: usize) {
+        self.server.set_limits(connections, http_connections);
+    }
+
+    /// Says that the first configuration was loaded now.
+    pub fn loaded(&self) {
+        self.server.loaded();
+    }
+
+    /// Counts a reload that took another configuration over.
+    pub fn reloaded(&self) {
+        self.server.reloaded();
+    }
+
+    /// Counts a reload that changed nothing because of a fault.
+    pub fn reload_refused(&self) {
+        self.server.reload_refused();
     }
 
     fn encode_traffic<const N: usize>(
@@ -273,6 +313,10 @@ impl Metrics {
     }
 }
 
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+}
+
 fn counter(
     family: &mut MetricEncoder<'_>,
     labels: &[(&'static str, &str); 1],
@@ -312,6 +356,14 @@ impl Collector for Metrics {
             None,
             MetricType::Counter,
         )?)?;
+        self.refused.encode(encoder.encode_descriptor(
+            "campanile_messages_refused",
+            "Messages of clients that were answered by an error, by kind and reason",
+            None,
+            MetricType::Counter,
+        )?)?;
+        self.server.encode(&mut encoder)?;
+        process::encode(&mut encoder)?;
         self.ended.encode(encoder.encode_descriptor(
             "campanile_connections_ended",
             "Ended connections by reason and close code; slow consumers are reason=slow_consumer",
@@ -337,6 +389,12 @@ mod tests {
         metrics.shard(0).was_busy(Duration::from_millis(1_500));
         metrics.publish_answered(200);
         metrics.connection_ended("slow_consumer", 4100);
+        metrics.message_refused("subscribe", "auth_signature");
+        metrics.set_limits(10_000, 4_096);
+        metrics.reloaded();
+        metrics.reload_refused();
+        let version = env!("CARGO_PKG_VERSION");
+        let build = format!("campanile_build_info{{version=\"{version}\"}} 1");
 
         let mut registry = Registry::default();
         registry.register_collector(Box::new(metrics));
@@ -344,6 +402,12 @@ mod tests {
         prometheus_text::encode(&mut page, &registry).unwrap();
         assert!(!page.contains("e+308"), "one bucket without a bound");
         for line in [
+            build.as_str(),
+            "campanile_messages_refused_total{kind=\"subscribe\",reason=\"auth_signature\"} 1",
+            "campanile_max_connections 10000",
+            "campanile_max_http_connections 4096",
+            "campanile_config_reloads_total{result=\"success\"} 1",
+            "campanile_config_reloads_total{result=\"refused\"} 1",
             "campanile_messages_received_total{kind=\"subscribe\"} 2",
             "campanile_bytes_received_total{kind=\"subscribe\"} 100",
             "campanile_messages_sent_total{kind=\"event\"} 1000",

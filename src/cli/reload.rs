@@ -42,7 +42,7 @@ impl Reloading {
             tracing::info!("reload begun");
             // Files may be slow to read, and meanwhile nobody is to wait.
             let (reading, before) = (Arc::clone(&this), files.clone());
-            match task::spawn_blocking(move || reading.prepare(before)).await {
+            match task::spawn_blocking(move || reading.prepare_counted(before)).await {
                 Ok(Ok((read, prepared))) => {
                     files = read.files;
                     this.apply(&read.notes, prepared);
@@ -52,6 +52,10 @@ impl Reloading {
                 Err(_panicked) => tracing::error!("panic contained"),
             }
         }
+    }
+
+    fn prepare_counted(&self, before: Files) -> Result<(Read, Prepared), Refused> {
+        self.prepare(before).inspect_err(|_| self.reloader.count_refused())
     }
 
     /// Reads everything again, as at the start, and changes nothing.

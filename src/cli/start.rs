@@ -74,7 +74,10 @@ async fn serve(args: &StartArgs, loaded: Loaded, level: LevelSwitch) -> ExitCode
         Err(error) => return fail(EXIT_FAILED, error),
     };
     match server.address() {
-        Ok(address) => say(banner::banner(&config, address)),
+        Ok(address) => {
+            say(banner::banner(&config, address));
+            server.log_listening(&config);
+        }
         Err(error) => return fail(EXIT_FAILED, error),
     }
     let stop = async move { _ = stop.wait_for(|count| 1 <= *count).await };

@@ -168,7 +168,8 @@ fn as_signed<'a>(
     Err(ApiError::unauthorized(format!(
         "Invalid signature: you should have sent HmacSHA256Hex({usual_text:?}, your_secret_key), \
          but you sent {signature:?}"
-    )))
+    ))
+    .logged_as("Invalid signature"))
 }
 
 /// The paths that may have been signed: as it came, without our prefix, and both decoded, since

@@ -2,7 +2,7 @@
 
 use super::{
     Http, Lobby, MetricsAccess, Purpose,
-    reply::{ApiError, Reply, json_reply, ok, with_type},
+    reply::{ApiError, Refusal, Reply, json_reply, ok, with_type},
     serve,
 };
 use crate::{live::Live, node::Node, shutdown::Shutdown, signature::same_secret};
@@ -36,7 +36,9 @@ impl Http {
         let reasons = self.node.unready_because();
         if !reasons.is_empty() {
             let body = json!({"ready": false, "reasons": reasons}).to_string();
-            return json_reply(StatusCode::SERVICE_UNAVAILABLE, body);
+            let mut reply = json_reply(StatusCode::SERVICE_UNAVAILABLE, body);
+            reply.extensions_mut().insert(Refusal(format!("not ready: {}", reasons.join(", "))));
+            return reply;
         }
         ok(r#"{"ready":true}"#)
     }

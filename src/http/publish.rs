@@ -108,8 +108,12 @@ fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ApiError> {
     if !text.trim_start().starts_with('{') {
         return Err(ApiError::bad_request("a JSON object is required"));
     }
-    serde_json::from_str(text)
-        .map_err(|error| ApiError::bad_request(format!("a JSON object is required: {error}")))
+    serde_json::from_str(text).map_err(|error| {
+        let rule = "a JSON object is required";
+        // The library's own words may repeat what was sent.
+        let logged = format!("{rule}: line {} column {}", error.line(), error.column());
+        ApiError::bad_request(format!("{rule}: {error}")).logged_as(logged)
+    })
 }
 
 fn parse_batch<'a>(body: &'a str, config: &AppConfig) -> Result<Vec<Publish<'a>>, ApiError> {

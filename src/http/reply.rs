@@ -20,12 +20,14 @@ pub(super) struct ApiError {
     /// In the body, for programs: the status, or something more special.
     code: u16,
     message: String,
+    /// What the log says instead of the message, where that repeats what is not for the log.
+    logged: Option<Box<str>>,
     header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, code: status.as_u16(), message: message.into(), header: None }
+        Self { status, code: status.as_u16(), message: message.into(), logged: None, header: None }
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
@@ -57,6 +59,7 @@ impl ApiError {
 
     /// Says in which part of the request the flaw is.
     pub(super) fn within(mut self, part: &str) -> Self {
+        self.logged = self.logged.map(|text| format!("{part}: {text}").into());
         self.message = format!("{part}: {}", self.message);
         self
     }
@@ -66,15 +69,26 @@ impl ApiError {
         self
     }
 
+    /// Sets what the log says. For messages that repeat a query string, a signature or a payload.
+    pub(super) fn logged_as(mut self, text: impl Into<Box<str>>) -> Self {
+        self.logged = Some(text.into());
+        self
+    }
+
     pub(super) fn into_reply(self) -> Reply {
         let body = json!({"error": self.message, "code": self.code}).to_string();
         let mut reply = json_reply(self.status, body);
         if let Some((name, value)) = self.header {
             reply.headers_mut().insert(name, value);
         }
+        reply.extensions_mut().insert(Refusal(self.logged.map_or(self.message, String::from)));
         reply
     }
 }
+
+/// Why a request is not granted, in the words of the log. It is kept with the reply, and not sent.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal(pub(super) String);
 
 /// The code in the body of an answer that can't say whether an event was published.
 const OUTCOME_UNKNOWN: u16 = 5031;

@@ -46,11 +46,6 @@ impl Call<'_> {
             Self::Channels | Self::Channel(_) | Self::ChannelUsers(_) | Self::Connections => "GET",
         }
     }
-
-    /// Whether the answers are counted as those of publishes.
-    pub(super) fn is_publish(&self) -> bool {
-        matches!(self, Self::Publish | Self::PublishBatch)
-    }
 }
 
 fn decoded(segment: &str) -> Result<Cow<'_, str>, ApiError> {
@@ -78,6 +73,20 @@ impl<'a> Route<'a> {
                 Call::TerminateUser(_) => "terminate_user",
             },
         }
+    }
+
+    /// The app that is asked for: its id, or its key where clients connect.
+    pub(super) fn app(&self) -> Option<&str> {
+        match self {
+            Self::WebSocket { key } => Some(key),
+            Self::Preflight { app_id, .. } | Self::Api { app_id, .. } => Some(app_id),
+            Self::Up | Self::Ready | Self::Metrics | Self::Scrape => None,
+        }
+    }
+
+    /// Whether the answers are counted as those of publishes.
+    pub(super) fn is_publish(&self) -> bool {
+        matches!(self, Self::Api { call: Call::Publish | Call::PublishBatch, .. })
     }
 
     /// Reads the path of a request, in which `prefix` comes first.

@@ -5,7 +5,7 @@ use super::{
     foreign::Foreign,
     head,
     lobby::Guest,
-    reply::{ApiError, Reply},
+    reply::{ApiError, Refusal, Reply},
     route::{Call, Route},
     stream::Stream,
     upgrade::Granted,
@@ -182,7 +182,7 @@ async fn serve_requests(
     drop(drain);
     let parts = connection.into_parts();
     let (stream, ..) = parts.io.into_inner().into_parts();
-    let answer = refused.map(|status| http.unreadable(status, &parts.read_buf));
+    let answer = refused.map(|status| http.unreadable(status, &parts.read_buf, peer));
     linger(stream, answer.unwrap_or_default().as_bytes()).await;
 }
 
@@ -249,12 +249,8 @@ impl Http {
     }
 
     async fn call(&self, hub: &Hub, call: Call<'_>, parts: &Parts, body: Incoming) -> Reply {
-        let is_publish = call.is_publish();
         let result = self.carry_out(hub, call, parts, body).await;
         let mut reply = result.unwrap_or_else(ApiError::into_reply);
-        if is_publish {
-            self.node.metrics().publish_answered(reply.status().as_u16());
-        }
         cors::allow(&hub.app(), &parts.headers, &mut reply);
         reply
     }
@@ -351,18 +347,21 @@ impl Exchange {
         });
         let (route, mut reply) = match route {
             Ok(route) => {
-                let label = route.label();
+                let (label, is_publish) = (route.label(), route.is_publish());
                 let reply = match self.turn_away(&http, &route, &parts.headers, is_first) {
                     None => self.follow(&http, route, &parts, body).await,
                     Some(too_many) => too_many,
                 };
+                if is_publish {
+                    http.node.metrics().publish_answered(reply.status().as_u16());
+                }
                 (label, reply)
             }
             Err(error) => ("none", error.into_reply()),
         };
         let (id, status) = (request_id.to_str().unwrap_or_default(), reply.status().as_u16());
         if 400 <= status {
-            tracing::info!(request_id = id, method = %parts.method, route, status, "request refused");
+            self.log_refusal(&http, &parts, id, route, &reply);
         } else {
             let elapsed_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
             tracing::debug!(request_id = id, method = %parts.method, route, status, elapsed_us, "request answered");
@@ -372,6 +371,26 @@ impl Exchange {
             reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         reply
+    }
+
+    /// Logs why a request is not granted, unless its address has caused enough of such lines.
+    fn log_refusal(
+        &self,
+        http: &Http,
+        parts: &Parts,
+        request_id: &str,
+        route: &str,
+        reply: &Reply,
+    ) {
+        let address = http.peer(&parts.headers, self.peer.ip(), self.is_tls).address;
+        if !http.node.logs_refusal(address, Instant::now()) {
+            return;
+        }
+        let asked = Route::parse(&parts.method, parts.uri.path(), &http.prefix).ok();
+        let app = asked.as_ref().and_then(Route::app);
+        let error = reply.extensions().get::<Refusal>().map(|Refusal(why)| why.as_str());
+        let (method, status) = (parts.method.as_str(), reply.status().as_u16());
+        tracing::info!(request_id, method, route, app, status, %address, error, "request refused");
     }
 
     /// Counts a connection when its first request says where it comes from; the answer, if it is

@@ -23,15 +23,16 @@ impl Http {
             tracing::info!(protocol, %peer, connections, advice, "another protocol on the port");
         }
         let status = StatusCode::BAD_REQUEST;
-        match foreign.own_answer() {
-            Some(answer) => linger(stream, answer).await,
-            None => linger(stream, self.last_answer(status, advice).as_bytes()).await,
+        if let Some(answer) = foreign.own_answer() {
+            return linger(stream, answer).await;
         }
+        let answer = last_answer(status, advice, &self.request_id());
+        linger(stream, answer.as_bytes()).await;
     }
 
     /// The answer to a request that the HTTP library refused with `status`; `head` is what it had
     /// read of it by then.
-    pub(super) fn unreadable(&self, status: StatusCode, head: &[u8]) -> String {
+    pub(super) fn unreadable(&self, status: StatusCode, head: &[u8], peer: SocketAddr) -> String {
         let message = match status {
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE if has_too_many_headers(head) => {
                 format!("A request has at most {HEADERS_MAX} header lines")
@@ -47,17 +48,21 @@ impl Http {
                   `GET /path HTTP/1.1`, lines such as `name: value`, and an empty line"
                 .to_owned(),
         };
-        self.last_answer(status, &message)
+        let (request_id, address) = (self.request_id(), peer.ip().to_canonical());
+        if self.node.logs_refusal(address, Instant::now()) {
+            let (status, error) = (status.as_u16(), message.as_str());
+            tracing::info!(request_id, status, %address, error, "request refused");
+        }
+        last_answer(status, &message, &request_id)
     }
+}
 
-    /// An answer after which the connection ends, as it goes over the wire.
-    fn last_answer(&self, status: StatusCode, message: &str) -> String {
-        let body = serde_json::json!({"error": message, "code": status.as_u16()}).to_string();
-        format!(
-            "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\nx-request-id: {}\r\n\r\n{body}",
-            body.len(),
-            self.request_id(),
-        )
-    }
+/// An answer after which the connection ends, as it goes over the wire.
+fn last_answer(status: StatusCode, message: &str, request_id: &str) -> String {
+    let body = serde_json::json!({"error": message, "code": status.as_u16()}).to_string();
+    format!(
+        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nx-request-id: {request_id}\r\n\r\n{body}",
+        body.len(),
+    )
 }

@@ -20,7 +20,7 @@ use hyper::{
     },
     http::request::Parts,
 };
-use std::{borrow::Cow, net::IpAddr};
+use std::{borrow::Cow, net::IpAddr, time::Instant};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// A handshake that succeeded: what the shard is to know of the client.
@@ -34,6 +34,17 @@ impl Http {
         let lines = |name| headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
         let hop = Peer { address: tcp_peer, is_tls };
         self.proxies.client(hop, lines("x-forwarded-for"), lines("x-forwarded-proto"))
+    }
+
+    /// Logs why a client may not stay, unless its address has caused enough of such lines.
+    fn log_refusal(&self, request: &ConnectRequest<'_>, code: &CloseCode) {
+        let ConnectRequest { key, origin, peer: Peer { address, .. }, .. } = request;
+        if !self.node.logs_refusal(*address, Instant::now()) {
+            return;
+        }
+        let app = self.node.hub_by_key(key).map(|hub| hub.app_id());
+        let (app, reason, code) = (app.as_deref(), code.label(), code.number());
+        tracing::info!(reason, code, key, app, %address, origin, "connection refused");
     }
 
     /// Answers a request to connect. Whoever may not stay is let in all the same, to be told why
@@ -59,10 +70,7 @@ impl Http {
         };
         let granted = self.node.admit(request).await.map(Box::new);
         if let Err(code) = &granted {
-            let app = self.node.hub_by_key(key).map(|hub| hub.app_id());
-            let app = app.as_deref();
-            let (reason, code, address) = (code.label(), code.number(), peer.address);
-            tracing::info!(reason, code, app, %address, ?origin, "connection refused");
+            self.log_refusal(&request, code);
         }
         let version = Version::negotiate(protocol.as_deref(), false).unwrap_or(Version::NEWEST);
         Ok((switching(accept, sub_protocol(&parts.headers, version)), granted))

@@ -11,6 +11,7 @@ use crate::{
     session::{Session, SessionConfig},
 };
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -37,7 +38,30 @@ pub struct Admitted<P> {
     pub hub: Arc<Hub>,
     /// Its side of the protocol.
     pub session: Session<P>,
+    /// Where it comes from, for the log.
+    pub from: From,
     _permits: (Permit, Permit, Option<AddressPermit>, Option<Place>),
+}
+
+/// Where a connection comes from and when it began. Every idle connection keeps one.
+#[derive(Debug)]
+pub struct From {
+    /// The client's address.
+    pub address: IpAddr,
+    /// The `Origin` header, as far as the log shows it.
+    pub origin: Option<Box<str>>,
+    /// When the client was admitted.
+    pub began: Instant,
+}
+
+/// What is kept of an `Origin` header, in bytes.
+const ORIGIN_MAX: usize = 256;
+
+impl From {
+    fn new(request: ConnectRequest<'_>, now: Instant) -> Self {
+        let origin = request.origin.map(|text| text[..text.floor_char_boundary(ORIGIN_MAX)].into());
+        Self { address: request.peer.address, origin, began: now }
+    }
 }
 
 /// What holds for connections that begin.
@@ -109,6 +133,7 @@ impl Node {
         let config = Arc::clone(&doors.session);
         Ok(Admitted {
             session: Session::new(hub.live_app(), config, socket_id, Instant::now()),
+            from: From::new(request, now),
             hub,
             _permits: (of_app, of_node, of_address, of_all_nodes),
         })

@@ -8,10 +8,11 @@ mod arrivals;
 mod exposition;
 mod publish;
 mod query;
+mod refusals;
 mod subscriptions;
 
 pub use address::{Peer, TrustedProxies};
-pub use admission::{Admitted, ConnectRequest};
+pub use admission::{Admitted, ConnectRequest, From};
 pub use publish::{Event, Whisper};
 pub use query::Away;
 pub use subscriptions::SubscribeRequest;
@@ -30,6 +31,7 @@ use address::AddressQuota;
 use admission::Doors;
 use apps::{Apps, Making};
 use arrivals::Arrivals;
+use refusals::RefusalLog;
 use std::{
     io,
     net::IpAddr,
@@ -47,6 +49,7 @@ pub struct Node {
     connections: Arc<Quota>,
     addresses: Arc<AddressQuota>,
     arrivals: Arrivals,
+    refusals: RefusalLog,
     shutdown: Shutdown,
     /// The other nodes; nothing if this one is alone.
     cluster: Option<Cluster>,
@@ -74,6 +77,7 @@ impl Node {
             connections: Quota::new(max_connections),
             addresses: AddressQuota::new(config.connection.max_connections_per_ip),
             arrivals: Arrivals::new(config.connection.new_connections_per_second_per_ip),
+            refusals: RefusalLog::new(),
             shutdown,
             webhooks,
             whispers: publish::Line::default(),
@@ -194,11 +198,19 @@ impl Node {
         self.arrivals.take(address, now)
     }
 
+    /// Counts a refused request or connection from `address`, and says whether it may be logged:
+    /// one address can't fill the log.
+    #[must_use]
+    pub fn logs_refusal(&self, address: IpAddr, now: Instant) -> bool {
+        self.refusals.count(address, now)
+    }
+
     /// Does what has become due. To be called a few times a second.
     pub fn on_time(&self, now: Instant) {
         for hub in self.hubs() {
             hub.on_time(now);
         }
         self.arrivals.forget(now);
+        self.refusals.on_time(now);
     }
 }

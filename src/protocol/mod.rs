@@ -12,6 +12,7 @@ mod error;
 pub mod event;
 mod frame;
 mod json;
+mod labels;
 mod member;
 mod message;
 mod refusal;

@@ -5,15 +5,17 @@
 
 mod accept;
 mod ask;
+mod capacity;
 mod drain;
 mod listeners;
 mod reload;
 mod shard_thread;
 
+pub use capacity::TooFewDescriptors;
 pub use reload::{Prepared, ReloadError, Reloaded, Reloader};
 
 use crate::{
-    config::{Config, ServerConfig},
+    config::Config,
     http::{self, Http, Lobby},
     hub::ShardIndex,
     live::Live,
@@ -23,6 +25,7 @@ use crate::{
     tls::{Tls, TlsError},
     webhook::{WebhookError, Webhooks},
 };
+use capacity::{Descriptors, Limits};
 use listeners::Listeners;
 use reload::Running;
 use std::{
@@ -46,7 +49,8 @@ pub struct Server {
     lobby: Arc<Lobby>,
     tls: Option<Arc<Tls>>,
     engine: Arc<Live<EngineConfig>>,
-    descriptors: usize,
+    descriptors: Descriptors,
+    limits: Limits,
     shutdown: Shutdown,
     webhooks: Arc<Webhooks>,
 }
@@ -74,6 +78,8 @@ pub enum ServerError {
     },
     /// The certificate or its key can't be used.
     Tls(TlsError),
+    /// The process may not open enough files.
+    Descriptors(TooFewDescriptors),
     /// The system did not give what a thread of the server needs.
     Thread(io::Error),
     /// A webhook can't be used.
@@ -82,14 +88,6 @@ pub enum ServerError {
     ShardEnded,
 }
 
-/// File descriptors that WebSocket connections leave to everything else: listeners, pollers, log files, and
-/// the HTTP connections of publishers and probes.
-const RESERVED_DESCRIPTORS: usize = 256;
-/// How many of those are not for connections.
-const OTHER_DESCRIPTORS: usize = 64;
-/// Connections that are no WebSocket, unless the configuration says otherwise: as many as may
-/// wait to be accepted.
-const HTTP_CONNECTIONS: usize = listeners::BACKLOG as usize;
 /// The settings that name what is listened on.
 const PORT: &str = "server.port (--port)";
 const METRICS: &str = "metrics.listen";
@@ -114,28 +112,30 @@ impl Server {
         .min(ShardIndex::COUNT_MAX);
         let shutdown = Shutdown::new();
         let webhooks = Arc::new(Webhooks::new(config).map_err(ServerError::Webhook)?);
-        let descriptors = descriptors();
-        let limits = Limits::new(server, descriptors);
+        let descriptors = Descriptors::raise(shards).map_err(ServerError::Descriptors)?;
+        let limits = descriptors.limits(server);
         let (max, ending) = (limits.max_connections, shutdown.clone());
         let mut node = Node::new(config, shards, max, ending, Arc::clone(&webhooks));
         node.join(&config.redis)
             .map_err(|error| ServerError::Authorities { path: config.redis.ca.clone(), error })?;
         let node = Arc::new(node);
         node.metrics().set_certificate_expiry(tls.as_deref().and_then(Tls::expiry));
-        let for_connections = descriptors.saturating_sub(OTHER_DESCRIPTORS).max(1);
+        node.metrics().set_limits(limits.max_connections, limits.max_http_connections);
+        node.metrics().loaded();
         Ok(Self {
             listeners,
             path: server.path.clone(),
             http: Arc::new(Live::new(Http::new(config, Arc::clone(&node), tls.clone()))),
             lobby: Arc::new(Lobby::new(
                 limits.max_http_connections,
-                for_connections,
+                descriptors.for_connections(),
                 Arc::clone(&node),
             )),
             tls,
             node,
             engine: Arc::new(Live::new(engine_config(config))),
             descriptors,
+            limits,
             shutdown,
             webhooks,
         })
@@ -243,39 +243,6 @@ async fn keep_time(node: Arc<Node>) {
     }
 }
 
-/// The file descriptors of the process. Its soft limit is raised to the hard one first.
-fn descriptors() -> usize {
-    let descriptors = rlimit::increase_nofile_limit(rlimit::INFINITY).unwrap_or(1_024);
-    usize::try_from(descriptors).unwrap_or(usize::MAX)
-}
-
-/// How many connections of either kind there may be.
-#[derive(Clone, Copy, Debug)]
-struct Limits {
-    max_connections: usize,
-    max_http_connections: usize,
-}
-
-impl Limits {
-    /// What is configured, or as many as there are file descriptors for.
-    fn new(server: &ServerConfig, descriptors: usize) -> Self {
-        let possible = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1);
-        let max_connections = match server.max_connections {
-            0 => possible,
-            configured if possible < configured => {
-                tracing::warn!(configured, possible, "max_connections cut to the file descriptors");
-                possible
-            }
-            configured => configured,
-        };
-        let max_http_connections = match server.max_http_connections {
-            0 => HTTP_CONNECTIONS,
-            configured => configured,
-        };
-        Self { max_connections, max_http_connections }
-    }
-}
-
 /// What a shard must know of the configuration.
 fn engine_config(config: &Config) -> EngineConfig {
     EngineConfig {
@@ -313,6 +280,7 @@ impl fmt::Display for ServerError {
                 write!(f, "cannot read {path}, which redis.ca names: {error}")
             }
             Self::Tls(error) => error.fmt(f),
+            Self::Descriptors(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
             Self::Webhook(error) => error.fmt(f),
             Self::ShardEnded => f.write_str("a shard has ended, which is a bug"),

@@ -1,6 +1,6 @@
 //! Another configuration for a server that runs.
 
-use super::{Limits, engine_config};
+use super::{capacity::Descriptors, engine_config};
 use crate::{
     config::{Changes, Config, ConfigError, LogLevel},
     http::{Http, Lobby},
@@ -20,7 +20,7 @@ pub struct Reloader {
     pub(super) http: Arc<Live<Http>>,
     pub(super) lobby: Arc<Lobby>,
     pub(super) engine: Arc<Live<EngineConfig>>,
-    pub(super) descriptors: usize,
+    pub(super) descriptors: Descriptors,
 }
 
 /// What a server runs by.
@@ -120,7 +120,10 @@ impl Reloader {
     pub fn apply(&self, prepared: Prepared) -> Reloaded {
         let Prepared { next, plan, reloaded, .. } = prepared;
         let config = &next.config;
-        let limits = Limits::new(&config.server, self.descriptors);
+        let limits = self.descriptors.limits(&config.server);
+        let metrics = self.node.metrics();
+        metrics.set_limits(limits.max_connections, limits.max_http_connections);
+        metrics.reloaded();
         self.lobby.set_max(limits.max_http_connections);
         self.engine.set(engine_config(config));
         self.http.set(Http::new(config, Arc::clone(&self.node), next.tls.clone()));
@@ -128,6 +131,13 @@ impl Reloader {
         self.node.reconfigure(config, limits.max_connections, plan);
         self.running.set(next);
         reloaded
+    }
+}
+
+impl Reloader {
+    /// Counts a reload that changes nothing because of a fault.
+    pub fn count_refused(&self) {
+        self.node.metrics().reload_refused();
     }
 }
 

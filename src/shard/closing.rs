@@ -3,7 +3,7 @@
 use super::{
     connection::{Admission, CLOSING_TIMEOUT, Closing, ClosingPeer, Connection, Phase},
     dirty::Urgency,
-    ended::Ended,
+    ended::{Ended, Served},
     engine::Engine,
 };
 use crate::{
@@ -152,7 +152,8 @@ impl Engine {
     pub(super) fn close(&mut self, place: u32, code: &CloseCode) {
         let by = self.now + CLOSING_TIMEOUT;
         let why = Ended::ByServer(code.clone());
-        let closing = Closing { by, why, peer: ClosingPeer::Answers, reads_at: None, _seat: None };
+        let peer = ClosingPeer::Answers;
+        let closing = Closing { by, why, peer, reads_at: None, served: None, _seat: None };
         if !self.begin_closing(place, closing) {
             return;
         }
@@ -176,7 +177,7 @@ impl Engine {
     pub(super) fn peer_closed(&mut self, place: u32, code: u16) {
         let by = self.now + CLOSING_TIMEOUT;
         let (why, peer) = (Ended::ByClient(code), ClosingPeer::HasClosed);
-        let closing = Closing { by, why, peer, reads_at: None, _seat: None };
+        let closing = Closing { by, why, peer, reads_at: None, served: None, _seat: None };
         if !self.begin_closing(place, closing) {
             self.peer_is(place, ClosingPeer::HasClosed);
         }
@@ -202,7 +203,10 @@ impl Engine {
         self.dirty.add(place, &mut connection.queued, Urgency::Urgent);
         let reference = self.connection_ref(place);
         if let Phase::Open(client) = phase {
-            self.leave(reference, *client);
+            let served = self.leave(reference, *client);
+            if let Phase::Closing(closing) = &mut self.connections[place as usize].phase {
+                closing.served = Some(served);
+            }
         }
         // Its answer may lie behind what it was not read for.
         self.read_if_rested(place);
@@ -219,13 +223,14 @@ impl Engine {
 
     /// Takes a client out of the hub, at a cost of what it owns there. Its places under the
     /// limits come back when it is dropped.
-    fn leave(&mut self, connection: ConnectionRef, mut client: Admission) {
+    fn leave(&mut self, connection: ConnectionRef, mut client: Admission) -> Served {
         for (channel, subscription) in client.session.take_subscriptions() {
             self.unsubscribe(&client.hub, &channel, &subscription);
         }
         if let Some(user) = client.session.user() {
             self.node.sign_out(&client.hub, connection, user, self.now);
         }
+        Served::new(client)
     }
 
     /// Ends a connection at once.
@@ -238,27 +243,22 @@ impl Engine {
         if !matches!(ended, Ended::Transport) {
             connection.socket.say_end();
         }
-        let is_late = self.departure.is_some()
-            && connection.socket_id.is_some()
-            && matches!(ended, Ended::ByServer(_));
-        let ended = match connection.phase {
+        let is_late = self.departure.is_some() && matches!(ended, Ended::ByServer(_));
+        let (ended, served) = match connection.phase {
             // Whatever happens while closing, the reason is why it was closed.
             Phase::Closing(closing) => {
-                if is_late && matches!(closing.peer, ClosingPeer::Answers) {
+                let is_unanswered = matches!(closing.peer, ClosingPeer::Answers);
+                if is_late && closing.served.is_some() && is_unanswered {
                     self.node.shutdown().count_dropped();
                 }
-                closing.why
+                (closing.why, closing.served)
             }
-            Phase::Open(client) => {
-                self.leave(reference, *client);
-                ended
-            }
+            Phase::Open(client) => (ended, Some(self.leave(reference, *client))),
         };
-        let (reason, code) = (ended.label(), ended.code());
-        self.node.metrics().connection_ended(reason, code);
-        // Whoever was refused has no socket id, and was logged then.
-        if let Some(socket_id) = connection.socket_id {
-            tracing::info!(%socket_id, reason, code, "connection ended");
+        self.node.metrics().connection_ended(ended.label(), ended.code());
+        // Who was refused was logged then.
+        if let Some(served) = served {
+            served.log_end(&ended, self.now);
         }
     }
 
@@ -320,7 +320,10 @@ impl Engine {
     /// Drops the connections that were there when the shutdown began. Those that came since were
     /// refused, and have their own time to go.
     fn drop_all(&mut self) {
-        let admitted = |connection: &Connection| connection.socket_id.is_some();
+        let admitted = |connection: &Connection| match &connection.phase {
+            Phase::Open(_) => true,
+            Phase::Closing(closing) => closing.served.is_some(),
+        };
         let found = self.connections.iter().filter(|(_, connection)| admitted(connection));
         let places: Vec<usize> = found.map(|(place, _)| place).collect();
         for place in places {

@@ -1,15 +1,15 @@
 //! One WebSocket connection of a shard.
 
 use super::{
-    dirty::Queued, ended::Ended, inbound::Partial, outbox::Outbox, socket::Socket,
+    dirty::Queued,
+    ended::{Ended, Served},
+    inbound::Partial,
+    outbox::Outbox,
+    socket::Socket,
     subscribers::Place,
 };
 use crate::{
-    hub::ConnectionKey,
-    node::Admitted,
-    permit::Permit,
-    protocol::{CloseCode, SocketId},
-    shutdown::Drain,
+    hub::ConnectionKey, node::Admitted, permit::Permit, protocol::CloseCode, shutdown::Drain,
 };
 use rustls::ServerConnection;
 use std::time::{Duration, Instant};
@@ -55,8 +55,6 @@ pub(super) enum Standing {
 pub(super) struct Connection {
     pub(super) socket: Socket,
     pub(super) key: ConnectionKey,
-    /// The connection's public name; nothing if it was refused.
-    pub(super) socket_id: Option<SocketId>,
     pub(super) outbox: Outbox,
     pub(super) queued: Queued,
     /// The socket took no more. Until it does, it is not read from either: whoever sends
@@ -90,6 +88,8 @@ pub(super) struct Closing {
     pub(super) peer: ClosingPeer,
     /// When the socket is read next, once it was read while closing.
     pub(super) reads_at: Option<Instant>,
+    /// The client that was served until then; nothing if it was refused.
+    pub(super) served: Option<Served>,
     /// What the connection holds on to if it was refused.
     pub(super) _seat: Option<Permit>,
 }
@@ -119,10 +119,6 @@ impl Connection {
         Self {
             socket,
             key,
-            socket_id: match &phase {
-                Phase::Open(client) => Some(client.session.socket_id()),
-                Phase::Closing(_) => None,
-            },
             outbox: Outbox::default(),
             queued: Queued::No,
             is_blocked: false,

@@ -1,6 +1,46 @@
 //! How connections end.
 
-use crate::protocol::CloseCode;
+use crate::{
+    node::{Admitted, From},
+    protocol::{CloseCode, SocketId},
+};
+use std::{sync::Arc, time::Instant};
+
+/// What the log says of a client that was served, at its end.
+#[derive(Debug)]
+pub(super) struct Served {
+    app: Arc<str>,
+    socket_id: SocketId,
+    from: From,
+    user: Option<Arc<str>>,
+}
+
+impl Served {
+    pub(super) fn new<P>(client: Admitted<P>) -> Self {
+        let user = client.session.user().map(|user| Arc::clone(&user.id));
+        let socket_id = client.session.socket_id();
+        Self { app: client.hub.app_id(), socket_id, from: client.from, user }
+    }
+
+    /// Logs the end of the connection.
+    pub(super) fn log_end(&self, ended: &Ended, now: Instant) {
+        let Self { app, socket_id, from: From { address, origin, began }, user } = self;
+        let (reason, code) = (ended.label(), Some(ended.code()).filter(|code| *code != 0));
+        let duration_s = now.saturating_duration_since(*began).as_secs_f64();
+        let duration_s = (duration_s * 1_000.0).round() / 1_000.0;
+        tracing::info!(
+            %socket_id,
+            app = &**app,
+            %address,
+            origin = origin.as_deref(),
+            user = user.as_deref(),
+            duration_s,
+            reason,
+            code,
+            "connection ended"
+        );
+    }
+}
 
 /// Why a connection ended; one for each log line and each count.
 #[derive(Clone, Debug)]

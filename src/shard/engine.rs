@@ -277,6 +277,7 @@ impl Engine {
                 why: Ended::ByServer(code),
                 peer: ClosingPeer::Answers,
                 reads_at: None,
+                served: None,
                 _seat: Some(seat),
             })),
         };
@@ -311,7 +312,9 @@ impl Engine {
         if let Phase::Open(client) = &connection.phase {
             let socket_id = client.session.socket_id();
             let activity_timeout = client.session.activity_timeout();
-            tracing::info!(%socket_id, app = %client.hub.app_id(), "connection opened");
+            let (app, from) = (client.hub.app_id(), &client.from);
+            let (address, origin) = (from.address, from.origin.as_deref());
+            tracing::info!(%socket_id, app = &*app, %address, origin, "connection opened");
             self.send(place, event::connection_established(socket_id, activity_timeout.as_secs()));
         }
     }

@@ -268,6 +268,9 @@ impl Engine {
 
     /// Tells the client what it did wrong, or closes the connection for it.
     fn report(&mut self, place: u32, error: &ProtocolError) {
+        let (kind, reason) = error.labels();
+        self.node.metrics().message_refused(kind, reason);
+        self.log_refused(place, error, kind, reason);
         if let ProtocolError::Subscription { channel, refusal } = error
             && let Some((kind, status)) = refusal.subscription_error()
         {
@@ -286,6 +289,21 @@ impl Engine {
                 }
             }
         }
+    }
+
+    fn log_refused(&mut self, place: u32, error: &ProtocolError, kind: &str, reason: &str) {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        let Some(client) = self.client(place) else { return };
+        let (socket_id, app) = (client.session.socket_id(), client.hub.app_id());
+        let channel = if let ProtocolError::Subscription { channel, .. } = error {
+            Some(channel.as_str())
+        } else {
+            None
+        };
+        let error = error.log_text();
+        tracing::debug!(%socket_id, app = &*app, kind, channel, reason, error, "message refused");
     }
 
     fn apply(&mut self, place: u32, action: Action<'_, ShardPlace>) {

@@ -62,11 +62,17 @@ impl Process {
             .get_envs()
             .map(|(name, value)| (name.to_owned(), value.unwrap_or_default().to_owned()))
             .collect();
-        let mut child = command
+        command
             .current_dir(directory)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .envs(own)
+            .envs(own);
+        Self::from_command(&mut command)
+    }
+
+    /// Runs a command that ends up as `campanile`, with the standard input that it was given.
+    pub(crate) fn from_command(command: &mut Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

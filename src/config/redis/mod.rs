@@ -69,6 +69,17 @@ pub enum Topology {
 }
 
 impl RedisTarget {
+    /// Where its servers are, without secrets: hosts with their ports, or the path of a socket.
+    #[must_use]
+    pub fn servers(&self) -> String {
+        match &self.topology {
+            Topology::Single { address } => list(std::slice::from_ref(address)),
+            Topology::Unix { path } => path.display().to_string(),
+            Topology::Sentinel { sentinels: servers, .. }
+            | Topology::Cluster { nodes: servers } => list(servers),
+        }
+    }
+
     /// The URL that stands for this target, with its secrets.
     fn to_url(&self) -> String {
         let password = self.password.as_ref().map(Secret::expose).unwrap_or_default();

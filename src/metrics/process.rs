@@ -1,0 +1,125 @@
+//! The process as the system sees it, by the names that Prometheus' own clients use.
+
+use super::gauge;
+use prometheus_client::{
+    encoding::{DescriptorEncoder, NoLabelSet},
+    metrics::MetricType,
+};
+use std::{fmt, fs};
+
+/// Ticks of `/proc/*/stat` in a second: `USER_HZ`, 100 wherever Linux runs.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// What `/proc` says of this process. What can't be read is left out.
+#[derive(Debug, Default, PartialEq)]
+struct Process {
+    cpu_seconds: Option<f64>,
+    resident_bytes: Option<u64>,
+    started_at: Option<f64>,
+    open_fds: Option<u64>,
+    max_fds: Option<u64>,
+}
+
+impl Process {
+    fn read() -> Self {
+        let text = |path| fs::read_to_string(path).ok();
+        let stat = text("/proc/self/stat");
+        let stat = stat.as_deref().and_then(parse_stat);
+        let booted_at = text("/proc/stat").and_then(|text| number_after(&text, "btime "));
+        let status = text("/proc/self/status");
+        Self {
+            cpu_seconds: stat.map(|(cpu_ticks, _)| cpu_ticks / TICKS_PER_SECOND),
+            resident_bytes: status
+                .and_then(|text| number_after(&text, "VmRSS:"))
+                .map(|kib| kib.saturating_mul(1_024)),
+            started_at: booted_at.zip(stat).map(|(booted_at, (_, start_ticks))| {
+                seconds(booted_at) + start_ticks / TICKS_PER_SECOND
+            }),
+            open_fds: open_fds(),
+            max_fds: rlimit::Resource::NOFILE.get_soft().ok(),
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are below 2^52")]
+fn seconds(seconds: u64) -> f64 {
+    seconds as f64
+}
+
+/// The ticks that the process has run, and the tick after booting at which it started.
+fn parse_stat(stat: &str) -> Option<(f64, f64)> {
+    // The second field is the program's name in brackets, which may hold anything.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let field = |at: usize| fields.split_whitespace().nth(at)?.parse::<f64>().ok();
+    Some((field(11)? + field(12)?, field(19)?))
+}
+
+fn number_after(text: &str, label: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(label))?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+/// Since Linux 6.2 the size of the directory is the number of its entries; before, they are
+/// counted.
+fn open_fds() -> Option<u64> {
+    let directory = "/proc/self/fd";
+    let size = fs::metadata(directory).ok()?.len();
+    if 0 < size {
+        return Some(size);
+    }
+    Some(fs::read_dir(directory).ok()?.count() as u64)
+}
+
+/// Writes the metrics of the process.
+pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let process = Process::read();
+    if let Some(seconds) = process.cpu_seconds {
+        let help = "User and system CPU time spent";
+        encoder
+            .encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, f64, u64>(&seconds, None)?;
+    }
+    if let Some(started_at) = process.started_at {
+        let (name, help) = ("process_start_time_seconds", "Start time since the Unix epoch");
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        family.encode_gauge(&started_at)?;
+    }
+    let gauges = [
+        ("process_resident_memory_bytes", "Resident memory size", process.resident_bytes),
+        ("process_open_fds", "Open file descriptors", process.open_fds),
+        ("process_max_fds", "Maximum number of open file descriptors", process.max_fds),
+    ];
+    for (name, help, value) in gauges {
+        if let Some(value) = value {
+            gauge(encoder, name, help, value)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    #[test]
+    fn fields_are_found_behind_any_name() {
+        let stat = "7 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 250 50 13 14 15 16 17 18 4711 20";
+        assert_eq!(parse_stat(stat), Some((300.0, 4_711.0)));
+        assert_eq!(parse_stat("nonsense"), None);
+        assert_eq!(number_after("VmPeak:\t 1 kB\nVmRSS:\t  42 kB\n", "VmRSS:"), Some(42));
+    }
+
+    #[test]
+    fn this_process_is_read() {
+        let process = Process::read();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+        let started_at = process.started_at.unwrap();
+        assert!(now - 3_600.0 < started_at && started_at < now + 2.0, "{started_at} {now}");
+        assert!(1 << 20 < process.resident_bytes.unwrap());
+        let (open, max) = (process.open_fds.unwrap(), process.max_fds.unwrap());
+        assert!(3 <= open && open < max, "{open} of {max}");
+        let _more = [fs::File::open("/proc/self/stat").unwrap(), fs::File::open("/").unwrap()];
+        assert!(process.cpu_seconds.is_some());
+    }
+}

@@ -1,0 +1,134 @@
+//! How many log lines the refusals of one address may take.
+
+use super::address::network_of;
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// Thins the log lines of refused requests and connections: each address may cause a few lines
+/// in a period, and what is left out is counted in one more line at the end of the period. IPv6
+/// addresses count by their /64.
+#[derive(Debug)]
+pub(super) struct RefusalLog {
+    periods: Mutex<HashMap<Source, Period>>,
+    /// Addresses with a period of their own at most.
+    max: usize,
+}
+
+/// Where refusals come from.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Source {
+    Network(IpAddr),
+    /// All addresses beyond those that have a period of their own.
+    Others,
+}
+
+#[derive(Debug)]
+struct Period {
+    began: Instant,
+    refusals: u64,
+}
+
+/// Length of a period.
+const PERIOD: Duration = Duration::from_secs(10);
+/// Lines of one address in a period.
+const LINES_MAX: u64 = 5;
+/// Addresses with a period of their own at most: with all of them refused without end, some 130
+/// lines a second are written.
+const ADDRESSES_MAX: usize = 256;
+
+impl RefusalLog {
+    pub(super) fn new() -> Self {
+        Self { periods: Mutex::new(HashMap::new()), max: ADDRESSES_MAX }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Source, Period>> {
+        self.periods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a refusal, and says whether it may be logged.
+    pub(super) fn count(&self, address: IpAddr, now: Instant) -> bool {
+        let mut periods = self.lock();
+        let own = Source::Network(network_of(address.to_canonical()));
+        let has_room = periods.len() < self.max || periods.contains_key(&own);
+        let source = if has_room { own } else { Source::Others };
+        let period = periods.entry(source).or_insert(Period { began: now, refusals: 0 });
+        period.refusals += 1;
+        period.refusals <= LINES_MAX
+    }
+
+    /// Ends the periods that are over, and logs how many refusals each has left out.
+    pub(super) fn on_time(&self, now: Instant) {
+        for (source, left_out) in self.take_over(now) {
+            let (address, addresses) = match source {
+                Source::Network(address) => (Some(address.to_string()), None),
+                Source::Others => (None, Some("others")),
+            };
+            tracing::info!(address, addresses, count = left_out, "{left_out} more refused");
+        }
+    }
+
+    /// Takes the periods that are over, and gives those with refusals that were not logged.
+    fn take_over(&self, now: Instant) -> Vec<(Source, u64)> {
+        let mut ended = Vec::new();
+        self.lock().retain(|source, period| {
+            let is_over = period.began + PERIOD <= now;
+            if is_over && LINES_MAX < period.refusals {
+                ended.push((*source, period.refusals - LINES_MAX));
+            }
+            !is_over
+        });
+        ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_has_a_few_lines_in_a_period_and_then_a_count() {
+        let log = RefusalLog::new();
+        let start = Instant::now();
+        let logged = (0..1_000).filter(|_| log.count(ip("192.0.2.1"), start)).count();
+        assert_eq!(logged as u64, LINES_MAX);
+        assert!(log.count(ip("192.0.2.2"), start), "others are not concerned");
+        assert_eq!(log.take_over(start + PERIOD / 2), []);
+        let expected = (Source::Network(ip("192.0.2.1")), 1_000 - LINES_MAX);
+        assert_eq!(log.take_over(start + PERIOD), [expected]);
+        assert!(log.lock().is_empty());
+        assert!(log.count(ip("192.0.2.1"), start + PERIOD), "and begins anew");
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let log = RefusalLog::new();
+        let start = Instant::now();
+        let addresses = (0..100_u128).map(|low| (ip("2001:db8::").to_string(), low));
+        let logged = addresses
+            .filter(|(network, low)| log.count(ip(&format!("{network}{low:x}")), start))
+            .count();
+        assert_eq!(logged as u64, LINES_MAX);
+    }
+
+    #[test]
+    fn many_addresses_take_neither_memory_nor_lines_without_bound() {
+        let log = RefusalLog::new();
+        let start = Instant::now();
+        let mut logged = 0;
+        for bits in 0..100_000_u32 {
+            logged += u64::from(log.count(std::net::Ipv4Addr::from_bits(bits).into(), start));
+        }
+        assert_eq!(log.lock().len(), ADDRESSES_MAX + 1);
+        assert_eq!(logged, ADDRESSES_MAX as u64 + LINES_MAX);
+        let left_out = 100_000 - logged;
+        assert_eq!(log.take_over(start + PERIOD), [(Source::Others, left_out)]);
+    }
+}

@@ -1,0 +1,157 @@
+//! How many connections there is room for, and what limits them.
+
+use super::Server;
+use crate::config::{Config, ServerConfig};
+use std::fmt;
+
+/// The file descriptors of the process and what they are for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Descriptors {
+    all: usize,
+    /// Those that are not for connections: listeners, pollers, files, Redis, webhooks.
+    others: usize,
+}
+
+/// The process may have too few file descriptors.
+#[derive(Clone, Copy, Debug)]
+pub struct TooFewDescriptors {
+    have: usize,
+    need: usize,
+}
+
+/// How many connections of either kind there may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) max_connections: usize,
+    pub(super) max_http_connections: usize,
+    /// What limits `max_connections`.
+    limited_by: &'static str,
+}
+
+/// File descriptors that a process needs beside its connections, without those of its shards.
+const OTHER_DESCRIPTORS: usize = 40;
+/// File descriptors that a shard needs: its two pollers and what wakes them.
+const SHARD_DESCRIPTORS: usize = 5;
+/// What WebSocket connections leave to HTTP connections, where there are enough descriptors.
+const HTTP_DESCRIPTORS: usize = 192;
+/// Descriptors for connections, at the fewest: with less, a handful of clients and publishers
+/// would lock each other out.
+const CONNECTIONS_MIN: usize = 64;
+/// HTTP connections, unless the configuration says otherwise: as many as may wait to be accepted.
+const HTTP_CONNECTIONS: usize = super::listeners::BACKLOG as usize;
+/// A capacity below this is rarely meant, and warned about where the system's limit causes it.
+const SMALL_CAPACITY: usize = 4_096;
+
+impl Descriptors {
+    /// Raises the soft limit of the process to its hard one.
+    ///
+    /// # Errors
+    ///
+    /// The hard limit is too low to serve anybody.
+    pub(super) fn raise(shards: usize) -> Result<Self, TooFewDescriptors> {
+        let all = rlimit::increase_nofile_limit(rlimit::INFINITY).unwrap_or(1_024);
+        Self::new(usize::try_from(all).unwrap_or(usize::MAX), shards)
+    }
+
+    fn new(all: usize, shards: usize) -> Result<Self, TooFewDescriptors> {
+        let others = OTHER_DESCRIPTORS + SHARD_DESCRIPTORS * shards;
+        let need = others + CONNECTIONS_MIN;
+        if all < need {
+            return Err(TooFewDescriptors { have: all, need });
+        }
+        Ok(Self { all, others })
+    }
+
+    /// Those for connections of both kinds.
+    pub(super) fn for_connections(self) -> usize {
+        self.all - self.others
+    }
+
+    /// What is configured, or as many as there are file descriptors for.
+    pub(super) fn limits(self, server: &ServerConfig) -> Limits {
+        let room = self.for_connections();
+        let possible = room - HTTP_DESCRIPTORS.min(room / 4);
+        let (max_connections, limited_by) = match server.max_connections {
+            0 => (possible, "RLIMIT_NOFILE"),
+            configured if possible < configured => {
+                tracing::warn!(configured, possible, "max_connections cut to the file descriptors");
+                (possible, "RLIMIT_NOFILE")
+            }
+            configured => (configured, "server.max_connections"),
+        };
+        let max_http_connections = match server.max_http_connections {
+            0 => HTTP_CONNECTIONS,
+            configured => configured,
+        };
+        Limits { max_connections, max_http_connections, limited_by }
+    }
+}
+
+impl Server {
+    /// Logs where the server listens and what it has room for.
+    pub fn log_listening(&self, config: &Config) {
+        let Limits { max_connections, max_http_connections, limited_by } = self.limits;
+        let address = self.address().map(|address| address.to_string()).ok();
+        let redis = config.redis.target().map(|target| target.servers());
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            address,
+            shards = self.node.inboxes().shards().count(),
+            max_connections,
+            limited_by,
+            max_http_connections,
+            redis,
+            apps = config.apps.len(),
+            "listening"
+        );
+        if limited_by == "RLIMIT_NOFILE" && max_connections < SMALL_CAPACITY {
+            tracing::warn!(
+                max_connections,
+                "few places: RLIMIT_NOFILE is low; raise it to a descriptor for each client and \
+                 some hundred more (ulimit -n, LimitNOFILE= of systemd, --ulimit of docker)"
+            );
+        }
+    }
+}
+
+impl fmt::Display for TooFewDescriptors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { have, need } = self;
+        write!(
+            f,
+            "RLIMIT_NOFILE allows {have} open files, and this server needs {need} at least: raise \
+             the hard limit, best to 65536 or more (ulimit -Hn, LimitNOFILE= of systemd, --ulimit \
+             nofile= of docker)"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(all: usize, shards: usize, configured: usize) -> (usize, &'static str) {
+        let server = ServerConfig { max_connections: configured, ..ServerConfig::default() };
+        let limits = Descriptors::new(all, shards).unwrap().limits(&server);
+        (limits.max_connections, limits.limited_by)
+    }
+
+    #[test]
+    fn the_lower_of_both_limits_holds() {
+        assert_eq!(limits(20_000, 2, 0), (20_000 - 50 - 192, "RLIMIT_NOFILE"));
+        assert_eq!(limits(20_000, 2, 100), (100, "server.max_connections"));
+        assert_eq!(limits(1_024, 2, 5_000), (1_024 - 50 - 192, "RLIMIT_NOFILE"));
+    }
+
+    #[test]
+    fn with_too_few_descriptors_there_is_no_server() {
+        for shards in [1, 2, 8, 64] {
+            let TooFewDescriptors { need, .. } = Descriptors::new(64, shards).unwrap_err();
+            assert!(Descriptors::new(need - 1, shards).is_err());
+            assert_eq!(limits(need, shards, 0), (48, "RLIMIT_NOFILE"), "{shards}");
+        }
+        let text = Descriptors::new(64, 2).unwrap_err().to_string();
+        assert!(text.contains("RLIMIT_NOFILE allows 64 open files"), "{text}");
+        assert!(text.contains("needs 114 at least"), "{text}");
+    }
+}
