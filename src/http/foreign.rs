@@ -24,7 +24,7 @@ const PROXY_V2: &[u8] = b"\0\r\nQUIT\n";
 /// An HTTP/2 connection that is over before it began (RFC 9113, 6.5, 6.8 and 7): empty SETTINGS, and
 /// GOAWAY with the code `HTTP_1_1_REQUIRED` and a text.
 const GO_AWAY: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
-    \0\0\x46\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0dHTTP/1.1 and WebSocket are spoken here: use HTTP/1.1, not HTTP/2";
+    \0\0\x48\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0dHTTP/1.1 and WebSocket are spoken here: use HTTP/1.1, not HTTP/2";
 
 impl Foreign {
     /// The protocol of a connection that begins with `first`, if that is not HTTP/1.1. `is_tls` tells

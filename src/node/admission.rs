@@ -39,13 +39,13 @@ pub struct Admitted<P> {
     /// Its side of the protocol.
     pub session: Session<P>,
     /// Where it comes from, for the log.
-    pub from: From,
+    pub from: ClientInfo,
     _permits: (Permit, Permit, Option<AddressPermit>, Option<Place>),
 }
 
 /// Where a connection comes from and when it began. Every idle connection keeps one.
 #[derive(Debug)]
-pub struct From {
+pub struct ClientInfo {
     /// The client's address.
     pub address: IpAddr,
     /// The `Origin` header, as far as the log shows it.
@@ -57,7 +57,7 @@ pub struct From {
 /// What is kept of an `Origin` header, in bytes.
 const ORIGIN_MAX: usize = 256;
 
-impl From {
+impl ClientInfo {
     fn new(request: ConnectRequest<'_>, now: Instant) -> Self {
         let origin = request.origin.map(|text| text[..text.floor_char_boundary(ORIGIN_MAX)].into());
         Self { address: request.peer.address, origin, began: now }
@@ -133,7 +133,7 @@ impl Node {
         let config = Arc::clone(&doors.session);
         Ok(Admitted {
             session: Session::new(hub.live_app(), config, socket_id, Instant::now()),
-            from: From::new(request, now),
+            from: ClientInfo::new(request, now),
             hub,
             _permits: (of_app, of_node, of_address, of_all_nodes),
         })

@@ -12,7 +12,7 @@ mod refusals;
 mod subscriptions;
 
 pub use address::{Peer, TrustedProxies};
-pub use admission::{Admitted, ConnectRequest, From};
+pub use admission::{Admitted, ClientInfo, ConnectRequest};
 pub use publish::{Event, Whisper};
 pub use query::Away;
 pub use subscriptions::SubscribeRequest;

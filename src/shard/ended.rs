@@ -1,7 +1,7 @@
 //! How connections end.
 
 use crate::{
-    node::{Admitted, From},
+    node::{Admitted, ClientInfo},
     protocol::{CloseCode, SocketId},
 };
 use std::{sync::Arc, time::Instant};
@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Instant};
 pub(super) struct Served {
     app: Arc<str>,
     socket_id: SocketId,
-    from: From,
+    from: ClientInfo,
     user: Option<Arc<str>>,
 }
 
@@ -24,7 +24,7 @@ impl Served {
 
     /// Logs the end of the connection.
     pub(super) fn log_end(&self, ended: &Ended, now: Instant) {
-        let Self { app, socket_id, from: From { address, origin, began }, user } = self;
+        let Self { app, socket_id, from: ClientInfo { address, origin, began }, user } = self;
         let (reason, code) = (ended.label(), Some(ended.code()).filter(|code| *code != 0));
         let duration_s = now.saturating_duration_since(*began).as_secs_f64();
         let duration_s = (duration_s * 1_000.0).round() / 1_000.0;

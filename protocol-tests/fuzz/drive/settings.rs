@@ -35,6 +35,8 @@ fn loaded_from(name: &str, input: &[u8]) {
             }
             if name == "config.toml" {
                 let again = Sources { dir, ..Sources::default() };
+                // Masks are too easy to guess for a server that others can reach.
+                let shown = shown.replace("\"***\"", "\"a-secret-instead-of-a-mask\"");
                 std::fs::write(again.dir.join(name), shown).expect("our own folder");
                 let again = load(&again).expect("what is in effect can be configured");
                 assert_eq!(again.config.server, loaded.config.server);
