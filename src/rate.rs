@@ -99,6 +99,13 @@ impl TokenBucket {
         }
     }
 
+    /// Cuts a debt to what is settled after `debt_max`.
+    pub fn forgive_beyond(&mut self, debt_max: Duration, rate: Rate, now: Instant) {
+        if !rate.is_unlimited() {
+            self.full_at = self.full_at.min(now + rate.cost(rate.burst) + debt_max);
+        }
+    }
+
     /// Gives tokens back that were taken.
     pub fn give_back(&mut self, tokens: u32, rate: Rate, now: Instant) {
         if !rate.is_unlimited() {

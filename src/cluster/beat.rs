@@ -26,7 +26,7 @@ pub(super) struct Membership {
     stage: Stage,
     /// When the last beat was sent, while it is not answered.
     asked: Option<Instant>,
-    next_beat: Instant,
+    pub(super) next_beat: Instant,
     /// When this node last heard itself on the bus.
     echo: Option<Instant>,
     /// The run of the server that the link leads to; empty if that is not known.

@@ -16,10 +16,12 @@ impl Manager {
         }
     }
 
-    /// Notes whether another node takes connections. One that is new is to hear of this node at once.
+    /// Notes whether another node takes connections. A new one hears of this node by the next tick:
+    /// one beat answers any number of them.
     pub(super) fn note_ready(&mut self, node: &str, is_ready: bool, now: Instant) {
-        if node != self.membership.node() && self.shared.others.note(node, is_ready, now) {
-            self.beat_now();
+        let is_other = node != self.membership.node();
+        if is_other && self.shared.others.note(node, is_ready, now) && self.membership.is_joined() {
+            self.membership.next_beat = now;
         }
     }
 

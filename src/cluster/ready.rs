@@ -12,18 +12,20 @@ pub(super) struct ReadyNodes(Mutex<HashMap<String, Instant>>);
 
 /// A node without a beat for so long does not count as ready. Beats come every second.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
+/// Nodes that are remembered. More than a cluster has are not needed to know that one is ready.
+const KNOWN_MAX: usize = 64;
 
 impl ReadyNodes {
     /// Notes a beat of another node. True if it is ready and was not before.
     pub(super) fn note(&self, node: &str, is_ready: bool, now: Instant) -> bool {
         let mut nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.retain(|_, heard| now.saturating_duration_since(*heard) < SILENCE_MAX);
-        if is_ready {
-            nodes.insert(node.to_owned(), now).is_none()
-        } else {
+        if !is_ready {
             nodes.remove(node);
-            false
+        } else if nodes.len() < KNOWN_MAX || nodes.contains_key(node) {
+            return nodes.insert(node.to_owned(), now).is_none();
         }
+        false
     }
 
     /// Whether any of them is ready.
@@ -50,5 +52,13 @@ mod tests {
         assert!(!nodes.is_any(start), "it drains");
         nodes.note("a.1", true, start);
         assert!(!nodes.is_any(start + SILENCE_MAX), "it is silent");
+    }
+
+    #[test]
+    fn no_more_nodes_are_remembered_than_a_cluster_has() {
+        let nodes = ReadyNodes::default();
+        let start = Instant::now();
+        let added = (0..10 * KNOWN_MAX).filter(|node| nodes.note(&node.to_string(), true, start));
+        assert_eq!(added.count(), KNOWN_MAX);
     }
 }

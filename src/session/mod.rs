@@ -141,6 +141,10 @@ pub enum Due {
 }
 
 impl<P> Session<P> {
+    /// The longest time for which a client is not read because of what it made the server send. It is
+    /// far below any activity timeout, so that its answers to pings are seen in time.
+    const REST_MAX: Duration = Duration::from_secs(2);
+
     /// A session that has just been admitted.
     #[must_use]
     pub fn new(
@@ -274,6 +278,7 @@ impl<P> Session<P> {
     pub fn charge(&mut self, bytes: usize, now: Instant) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.answers.spend(bytes, self.config.answer_rate, now);
+        self.answers.forgive_beyond(Self::REST_MAX, self.config.answer_rate, now);
     }
 
     /// Takes back what was charged for something that cost less.

@@ -405,6 +405,9 @@ fn a_client_rests_while_it_has_made_the_server_send_more_than_its_share() {
     assert_eq!(session.rests_until(rested), None);
     session.give_back(1_000, start);
     assert_eq!(session.rests_until(start), None);
+    // One large answer does not have a client taken for dead.
+    session.charge(1_000_000, start);
+    assert_eq!(session.rests_until(start), Some(start + Duration::from_secs(2)));
 }
 
 /// Whatever arrives: no panic, and there is always a deadline ahead of the time of the input.

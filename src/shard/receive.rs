@@ -113,6 +113,9 @@ impl Engine {
     /// Reads what earlier turns have left.
     pub(super) fn read_unread(&mut self) {
         for _ in 0..self.unread.len() {
+            if self.readable == 0 {
+                return;
+            }
             let Some(place) = self.unread.pop_front() else { return };
             let Some(connection) = self.connections.get_mut(place as usize) else { continue };
             connection.is_listed = false;
@@ -342,7 +345,8 @@ impl Engine {
                 let is_large = may_be_large(&channel);
                 client.session.subscribed(channel, user_id, waits);
                 if is_large {
-                    self.charge(place, EXPECTED_ANSWER);
+                    // Reserved, not sent yet: it costs the client, and no part of this turn.
+                    client.session.charge(EXPECTED_ANSWER, now);
                 }
             }
         }
