@@ -39,7 +39,8 @@ async fn neither_a_secret_nor_a_signature_reaches_redis_or_a_log() {
     }
     for (place, text) in places {
         assert!(!text.contains(SECRET), "the secret is in {place}");
-        assert!(!text.contains("auth_signature"), "a signed query is in {place}");
+        let signed = text.lines().find(|line| line.contains("auth_signature="));
+        assert_eq!(signed, None, "a signed query is in {place}");
         for signature in &signatures {
             let (_, digest) = signature.split_once(':').expect("a key and a signature");
             // A log may quote nothing of it either.

@@ -144,8 +144,8 @@ async fn client_events_without_redis_are_errors_and_connections_stay() {
         becomes_unready(node, unhurried(BROKER_WAIT)).await;
     }
     a.whisper("client-x", "private-r", json!("lost")).await;
-    let (code, sentence) = a.error().await;
-    assert_eq!(code, Value::Null, "{sentence}");
+    let (channel, code, sentence) = a.event_error().await;
+    assert_eq!((channel, code), (json!("private-r"), Value::Null), "{sentence}");
     a.fence().await;
     b.fence().await;
     group.redis.start_again().await;
