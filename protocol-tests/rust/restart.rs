@@ -253,6 +253,53 @@ async fn an_inherited_socket_may_be_for_the_metrics() {
     server.client().await;
 }
 
+#[tokio::test]
+async fn secrets_that_everybody_knows_are_not_served_on_a_socket_that_the_network_can_reach() {
+    let guessed = Settings::without_apps().another_app("5", "key-of-5", "changeme");
+    for (bound, text, code) in [
+        ("0.0.0.0:0", String::new(), Some(2)),
+        ("[::]:0", String::new(), Some(2)),
+        ("0.0.0.0:0", guessed.toml(), Some(2)),
+        ("127.0.0.1:0", String::new(), None),
+    ] {
+        let listener = TcpListener::bind(bound).unwrap();
+        let directory = Directory::new();
+        directory.write("config.toml", &text);
+        let environment = [("CAMPANILE_SERVER__HOST", "127.0.0.1")];
+        let mut process =
+            Process::spawn_listening(&["start"], directory.path(), &listener, &environment);
+        if code.is_none() {
+            Server::listening(process, directory).await;
+            continue;
+        }
+        assert_eq!(process.exit_code().await, code, "{bound}: {}", process.output());
+        let said = process.stream("err");
+        let address = listener.local_addr().unwrap();
+        let reason = format!("cannot listen on {address}, which the network can reach");
+        assert!(said.contains(&reason), "{said}");
+        assert!(said.contains("apps[0].secret"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_reload_looks_at_the_inherited_socket_too() {
+    let (listener, directory) = (TcpListener::bind("0.0.0.0:0").unwrap(), Directory::new());
+    directory.write("config.toml", &Settings::new().toml());
+    let environment = [("CAMPANILE_SERVER__HOST", "127.0.0.1")];
+    let mut process =
+        Process::spawn_listening(&["start"], directory.path(), &listener, &environment);
+    process.line("the line with the address", |line| line.contains("listens on")).await;
+    let guessed = Settings::new().another_app("5", "key-of-5", "changeme");
+    directory.write("config.toml", &guessed.toml());
+    process.signal("HUP");
+    let outcome = |line: &str| line.contains(" reloaded") || line.contains("reload refused");
+    eventually("the log says what came of it", async || process.stream("err").lines().any(outcome))
+        .await;
+    let said = process.stream("err");
+    assert!(said.contains("reload refused"), "{said}");
+    assert!(said.contains("apps[1].secret: is a placeholder"), "{said}");
+}
+
 /// A server that is given `listener` under a name.
 async fn inheriting(listener: &TcpListener, settings: &Settings, name: &str) -> Server {
     let directory = Directory::new();

@@ -70,16 +70,13 @@ async fn serve(args: &StartArgs, loaded: Loaded, level: LevelSwitch) -> ExitCode
     };
     let server = match built {
         Ok(server) => server,
-        Err(error @ ServerError::Tls(_)) => return fail(EXIT_USAGE, error),
-        Err(error) => return fail(EXIT_FAILED, error),
-    };
-    match server.address() {
-        Ok(address) => {
-            say(banner::banner(&config, address));
-            server.log_listening(&config);
+        Err(error @ (ServerError::Tls(_) | ServerError::Exposed { .. })) => {
+            return fail(EXIT_USAGE, error);
         }
         Err(error) => return fail(EXIT_FAILED, error),
-    }
+    };
+    say(banner::banner(&config, server.address()));
+    server.log_listening(&config);
     let stop = async move { _ = stop.wait_for(|count| 1 <= *count).await };
     let (sources, reloader) = (args.sources.clone(), Arc::new(server.reloader(config)));
     let running = Arc::clone(&reloader);

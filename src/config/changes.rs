@@ -1,7 +1,7 @@
 //! What another configuration changes for a server that runs.
 
 use super::{AppConfig, Config, ConfigError, guessable, schema::flatten};
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 /// What differs between the configuration that a server runs by and another. Settings are named by
 /// their keys; values are not shown, since some are secrets.
@@ -48,20 +48,20 @@ const FIXED: [&str; 12] = [
 ];
 
 impl Config {
-    /// The configuration by which a server goes on that runs by this one and is given `fresh`, and
-    /// what changes. What only a restart changes stays as it is here.
+    /// The configuration by which a server goes on that runs by this one, listens on `address` and is
+    /// given `fresh`, and what changes. What only a restart changes stays as it is here.
     ///
     /// # Errors
     ///
     /// `fresh` has an app with the well-known secret of the development app and this one has none,
     /// or the server listens for more than this machine and an app has a secret that can be guessed.
-    pub fn follow(&self, fresh: Self) -> Result<(Self, Changes), ConfigError> {
+    pub fn follow(&self, fresh: Self, address: IpAddr) -> Result<(Self, Changes), ConfigError> {
         if fresh.has_well_known_secret() && !self.has_well_known_secret() {
             let rule = "are none, or one that has the well-known secret of the development app, \
                 which a reload never brings in";
             return Err(ConfigError::at("apps", rule));
         }
-        guessable::refuse(&fresh, &self.server.host, None)?;
+        fresh.check_for(address)?;
         let changes = self.changes_to(&fresh);
         let mut next = fresh;
         next.server.host.clone_from(&self.server.host);
@@ -72,6 +72,16 @@ impl Config {
         next.console = self.console.clone();
         next.log.format = self.log.format;
         Ok((next, changes))
+    }
+
+    /// Refuses secrets that everybody can guess, that of the development app among them, unless
+    /// `address`, on which the server listens whatever `server.host` says, is loopback.
+    ///
+    /// # Errors
+    ///
+    /// The network can reach the address, and an app has such a secret.
+    pub fn check_for(&self, address: IpAddr) -> Result<(), ConfigError> {
+        guessable::refuse(self, &address.to_canonical().to_string(), None)
     }
 
     fn changes_to(&self, fresh: &Self) -> Changes {
@@ -155,10 +165,15 @@ mod tests {
         Config { apps, ..Config::default() }
     }
 
+    /// Of a server that listens where it was told to.
+    fn follow(running: &Config, fresh: Config) -> Result<(Config, Changes), ConfigError> {
+        running.follow(fresh, running.server.host.parse().unwrap())
+    }
+
     #[test]
     fn what_is_the_same_changes_nothing() {
         let running = config(vec![app("1")]);
-        let (next, changes) = running.follow(running.clone()).unwrap();
+        let (next, changes) = follow(&running, running.clone()).unwrap();
         assert_eq!((next, changes), (running, Changes::default()));
     }
 
@@ -169,7 +184,7 @@ mod tests {
         let webhooks = vec![WebhookConfig::default()];
         let told = AppConfig { webhooks, allowed_origins: Vec::new(), ..app("2") };
         // Their order does not matter.
-        let (_, changes) = running.follow(config(vec![secret, told, app("4")])).unwrap();
+        let (_, changes) = follow(&running, config(vec![secret, told, app("4")])).unwrap();
         assert_eq!((changes.added, changes.removed), (vec!["4".into()], vec!["1".into()]));
         let words: Vec<String> = changes.changed.iter().map(ToString::to_string).collect();
         assert_eq!(words, ["3 (max_connections, secret)", "2 (allowed_origins, webhooks)"]);
@@ -191,7 +206,7 @@ mod tests {
         fresh.metrics.listen = "x".into();
         fresh.console.password = Secret::new("x");
         fresh.log.format = LogFormat::Json;
-        let (next, changes) = running.follow(fresh.clone()).unwrap();
+        let (next, changes) = follow(&running, fresh.clone()).unwrap();
         assert_eq!(next, running);
         assert_eq!(changes.settings, Vec::<String>::new());
         let mut unchanged = changes.unchanged;
@@ -203,7 +218,7 @@ mod tests {
         fresh.redis.url = serde_json::from_str(r#""redis://:other@h""#).unwrap();
         let mut before = running;
         before.redis.url = serde_json::from_str(r#""redis://:secret@h""#).unwrap();
-        assert!(before.follow(fresh).unwrap().1.unchanged.contains(&"redis.url".to_owned()));
+        assert!(follow(&before, fresh).unwrap().1.unchanged.contains(&"redis.url".to_owned()));
     }
 
     #[test]
@@ -214,7 +229,7 @@ mod tests {
         fresh.connection.max_channels = 5;
         fresh.metrics.token = Secret::new("x");
         fresh.log.level = LogLevel::Debug;
-        let (next, changes) = running.follow(fresh.clone()).unwrap();
+        let (next, changes) = follow(&running, fresh.clone()).unwrap();
         assert_eq!(next, fresh);
         let keys = ["server.path", "connection.max_channels", "metrics.token", "log.level"];
         assert_eq!((changes.settings, changes.unchanged), (keys.map(str::to_owned).into(), vec![]));
@@ -227,12 +242,12 @@ mod tests {
         let development = AppConfig::development();
         let other = AppConfig { id: "2".into(), key: "k2".into(), ..development.clone() };
         for fresh in [vec![development.clone()], vec![app("1"), development.clone()], vec![other]] {
-            let error = running.follow(config(fresh)).unwrap_err().to_string();
+            let error = follow(&running, config(fresh)).unwrap_err().to_string();
             assert!(error.contains("never brings in"), "{error}");
         }
         running.apps = vec![development.clone()];
         let more = AppConfig { max_connections: 5, ..development };
-        assert!(running.follow(config(vec![more, app("1")])).is_ok(), "it is there already");
+        assert!(follow(&running, config(vec![more, app("1")])).is_ok(), "it is there already");
     }
 
     #[test]
@@ -241,10 +256,27 @@ mod tests {
         let mut fresh = config(vec![app("1"), AppConfig { secret: Secret::new("k2"), ..app("2") }]);
         // What the server listens on does not change.
         fresh.server.host = "127.0.0.1".into();
-        let error = running.follow(fresh.clone()).unwrap_err().to_string();
+        let error = follow(&running, fresh.clone()).unwrap_err().to_string();
         assert!(error.starts_with("apps[1].secret: is the app's key or id"), "{error}");
         let mut local = running;
         local.server.host = "127.0.0.1".into();
-        assert!(local.follow(fresh).is_ok());
+        assert!(follow(&local, fresh).is_ok());
+    }
+    #[test]
+    fn the_address_that_is_listened_on_counts_and_not_the_one_that_was_written() {
+        let mut local = config(vec![AppConfig::development()]);
+        local.server.host = "127.0.0.1".into();
+        for (address, is_local) in [
+            ("127.0.0.1", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("0.0.0.0", false),
+            ("::", false),
+            ("192.168.1.7", false),
+        ] {
+            let address = address.parse().unwrap();
+            assert_eq!(local.check_for(address).is_ok(), is_local, "{address}");
+            assert_eq!(local.follow(local.clone(), address).is_ok(), is_local, "{address}");
+        }
     }
 }

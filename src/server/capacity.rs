@@ -91,7 +91,7 @@ impl Server {
     /// Logs where the server listens and what it has room for.
     pub fn log_listening(&self, config: &Config) {
         let Limits { max_connections, max_http_connections, limited_by } = self.limits;
-        let address = self.address().map(|address| address.to_string()).ok();
+        let address = self.address().to_string();
         let redis = config.redis.target().map(|target| target.servers());
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),

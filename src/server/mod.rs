@@ -15,7 +15,7 @@ pub use capacity::TooFewDescriptors;
 pub use reload::{Prepared, ReloadError, Reloaded, Reloader};
 
 use crate::{
-    config::Config,
+    config::{Config, ConfigError},
     http::{self, Http, Lobby},
     hub::ShardIndex,
     live::Live,
@@ -42,6 +42,8 @@ use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time};
 #[derive(Debug)]
 pub struct Server {
     listeners: Listeners,
+    /// What the main one is bound to.
+    address: SocketAddr,
     /// Prefix of every route.
     path: String,
     node: Arc<Node>,
@@ -69,6 +71,13 @@ pub enum ServerError {
     },
     /// A socket that was passed to the process can't be listened on.
     Inherit(io::Error),
+    /// The network can reach a socket, and everybody can guess an app's secret.
+    Exposed {
+        /// What the socket listens on.
+        address: SocketAddr,
+        /// Which app it is, and what to do.
+        error: ConfigError,
+    },
     /// The certificates of Redis' authorities can't be read.
     Authorities {
         /// The file that `redis.ca` names.
@@ -100,11 +109,15 @@ impl Server {
     /// # Errors
     ///
     /// [`ServerError::Bind`] when an address is taken or is not ours, [`ServerError::Tls`] when
-    /// the certificate or its key can't be used, [`ServerError::Webhook`] when a webhook can't.
+    /// the certificate or its key can't be used, [`ServerError::Webhook`] when a webhook can't,
+    /// [`ServerError::Exposed`] when the sockets are no place for the apps' secrets.
     pub async fn build(config: &Config) -> Result<Self, ServerError> {
         let server = &config.server;
         let tls = Tls::load(&server.tls, None).map_err(ServerError::Tls)?.map(Arc::new);
         let listeners = Listeners::open(config).await?;
+        // A socket that was passed, or what a name stands for, need not be what was configured.
+        let address = listeners.main.local_addr().map_err(ServerError::Inherit)?;
+        config.check_for(address.ip()).map_err(|error| ServerError::Exposed { address, error })?;
         let shards = match server.shards {
             0 => thread::available_parallelism().map_or(1, usize::from),
             shards => shards,
@@ -124,6 +137,7 @@ impl Server {
         node.metrics().loaded();
         Ok(Self {
             listeners,
+            address,
             path: server.path.clone(),
             http: Arc::new(Live::new(Http::new(config, Arc::clone(&node), tls.clone()))),
             lobby: Arc::new(Lobby::new(
@@ -142,12 +156,9 @@ impl Server {
     }
 
     /// Where the server listens.
-    ///
-    /// # Errors
-    ///
-    /// The system does not say.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listeners.main.local_addr()
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// What has the server go on by another configuration than `config`, of which it was built.
@@ -160,6 +171,7 @@ impl Server {
             lobby: Arc::clone(&self.lobby),
             engine: Arc::clone(&self.engine),
             descriptors: self.descriptors,
+            address: self.address,
         }
     }
 
@@ -275,6 +287,9 @@ impl fmt::Display for ServerError {
             }
             Self::Inherit(error) => {
                 write!(f, "cannot use a socket that LISTEN_FDS passes: {error}")
+            }
+            Self::Exposed { address, error } => {
+                write!(f, "cannot listen on {address}, which the network can reach: {error}")
             }
             Self::Authorities { path, error } => {
                 write!(f, "cannot read {path}, which redis.ca names: {error}")

@@ -10,7 +10,7 @@ use crate::{
     tls::{Tls, TlsError},
     webhook::{Plan, WebhookError},
 };
-use std::{fmt, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 /// Has a server that runs go on by another configuration.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct Reloader {
     pub(super) lobby: Arc<Lobby>,
     pub(super) engine: Arc<Live<EngineConfig>>,
     pub(super) descriptors: Descriptors,
+    /// What the server listens on.
+    pub(super) address: SocketAddr,
 }
 
 /// What a server runs by.
@@ -84,7 +86,8 @@ impl Reloader {
         }
         let running = self.running.get();
         let before = running.tls.as_deref();
-        let (config, changes) = running.config.follow(fresh).map_err(ReloadError::Config)?;
+        let (config, changes) =
+            running.config.follow(fresh, self.address.ip()).map_err(ReloadError::Config)?;
         self.refuse_the_end_of_all_apps(&changes)?;
         let tls = Tls::load(&config.server.tls, before).map_err(ReloadError::Tls)?;
         let plan = Plan::new(&config).map_err(ReloadError::Webhook)?;
