@@ -124,6 +124,14 @@ test('the users of a presence channel are listed once each', async (stage) => {
   assert.deepEqual(await jsonOf(sdk.get({ path: '/channels/presence-empty/users' })), { users: [] });
 });
 
+test('a path with more than plain ASCII is verified as it was signed', async (stage) => {
+  const { sdk } = await stage.set();
+  for (const userId of ['auth0|1', 'Jörg', 'a b', '<x>', '日本', '🔔', '"[]^`{}', 'a@b.test,c;d=e']) {
+    const response = await sdk.terminateUserConnections(userId);
+    assert.deepEqual([response.status, await response.json()], [200, {}], userId);
+  }
+});
+
 test('what is asked of the wrong kind of channel is refused with 400', async (stage) => {
   const { sdk } = await stage.set();
   const wrong = [

@@ -18,6 +18,7 @@ mod publish;
 mod reply;
 mod route;
 mod serve;
+mod signed_paths;
 mod stream;
 mod unreadable;
 mod upgrade;
