@@ -2,12 +2,13 @@
 //! and the log name the mistake.
 
 use std::{
+    collections::HashMap,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 /// Another protocol than HTTP/1.1.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Foreign {
     /// TLS, where it is not configured.
     Tls,
@@ -69,17 +70,19 @@ impl Foreign {
     }
 }
 
-/// Thins the log lines about other protocols: strangers decide how many connections there are.
+/// Limits the log lines about other protocols, for each protocol by itself, so that connections of
+/// one don't hide another. Clients decide how many connections there are.
 #[derive(Debug, Default)]
-pub(super) struct Sightings(Mutex<(Option<Instant>, u64)>);
+pub(super) struct Sightings(Mutex<HashMap<Foreign, (Option<Instant>, u64)>>);
 
 impl Sightings {
     const INTERVAL: Duration = Duration::from_secs(10);
 
-    /// Counts one; gives how many there were since the last line if another line is due.
-    pub(super) fn count(&self, now: Instant) -> Option<u64> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (logged_at, count) = &mut *state;
+    /// Counts a connection; gives the number since the last line about its protocol if another
+    /// line is due.
+    pub(super) fn count(&self, foreign: Foreign, now: Instant) -> Option<u64> {
+        let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (logged_at, count) = states.entry(foreign).or_default();
         *count += 1;
         if logged_at.is_some_and(|at| now < at + Self::INTERVAL) {
             return None;
@@ -121,9 +124,13 @@ mod tests {
     #[test]
     fn lines_are_thinned_and_count_what_they_leave_out() {
         let (sightings, start) = (Sightings::default(), Instant::now());
-        assert_eq!(sightings.count(start), Some(1));
-        assert_eq!(sightings.count(start), None);
-        assert_eq!(sightings.count(start + Sightings::INTERVAL / 2), None);
-        assert_eq!(sightings.count(start + Sightings::INTERVAL), Some(3));
+        let count = |foreign, after| sightings.count(foreign, start + after);
+        let (tls, http_2) = (Foreign::Tls, Foreign::Http2);
+        assert_eq!(count(tls, Duration::ZERO), Some(1));
+        assert_eq!(count(tls, Duration::ZERO), None);
+        assert_eq!(count(http_2, Duration::ZERO), Some(1), "one for each protocol");
+        assert_eq!(count(tls, Sightings::INTERVAL / 2), None);
+        assert_eq!(count(tls, Sightings::INTERVAL), Some(3));
+        assert_eq!(count(http_2, Sightings::INTERVAL), Some(1));
     }
 }

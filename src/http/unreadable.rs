@@ -18,7 +18,7 @@ impl Http {
     /// and then: it takes a change to the server, the proxy or the client.
     pub(super) async fn refuse(&self, stream: Stream, foreign: Foreign, peer: SocketAddr) {
         let advice = foreign.advice();
-        if let Some(connections) = self.sightings.count(Instant::now()) {
+        if let Some(connections) = self.sightings.count(foreign, Instant::now()) {
             let protocol = foreign.name();
             tracing::info!(protocol, %peer, connections, advice, "another protocol on the port");
         }
