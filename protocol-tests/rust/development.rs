@@ -179,6 +179,32 @@ async fn among_other_apps_the_rule_concerns_the_one_with_the_well_known_secret()
 }
 
 #[tokio::test]
+async fn one_app_with_the_well_known_secret_is_enough_to_keep_pages_from_the_metrics() {
+    // Nothing else of ours listens on this address of loopback, so its free port stays free.
+    let free = std::net::TcpListener::bind("127.0.0.4:0").unwrap().local_addr().unwrap();
+    let mut settings = Settings::without_apps()
+        .another_app("4", "key-of-4", "secret-of-4")
+        .section("metrics", "listen", quoted(&free.to_string()));
+    for (is_well_known, expected) in [(false, 200), (true, 403)] {
+        if is_well_known {
+            settings = settings.another_app("5", "key-of-5", "app-secret");
+        }
+        let _server = settings.start().await;
+        for target in ["/metrics", "/"] {
+            for (lines, expected) in [
+                ("Host: evil.example\r\n", expected),
+                ("Host: localhost\r\nOrigin: http://evil.example\r\n", expected),
+                ("Host: localhost\r\nOrigin: http://localhost\r\n", 200),
+            ] {
+                let mut http = RawHttp::connect(free).await;
+                http.write(format!("GET {target} HTTP/1.1\r\n{lines}\r\n")).await;
+                assert_eq!(http.reply().await.status, expected, "{target} {lines}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_own_name_with_the_well_known_secret_is_no_way_around() {
     let settings = Settings::without_apps().another_app("5", "key-of-5", "app-secret");
     let server = settings.start().await;

@@ -171,6 +171,44 @@ async fn the_metrics_tell_of_process_build_limits_and_reloads() {
 }
 
 #[tokio::test]
+async fn a_publish_whose_head_is_refused_is_counted_and_logged_with_its_route() {
+    let settings = json_log().section("metrics", "token", quoted("t"));
+    let server = settings.another_app("5", "key-of-5", "app-secret").start().await;
+    let publish = |app: &str, path: &str, line: &str| {
+        format!("POST /apps/{app}/{path} HTTP/1.1\r\nhost: a.test\r\n{line}\r\n\r\n")
+    };
+    for (request, status, route) in [
+        (publish("3", "events", "content-encoding: gzip"), 415, "publish"),
+        (publish("3", "batch_events", "expect: 200-ok"), 417, "publish_batch"),
+        (publish("3", "events", "transfer-encoding: gzip, chunked"), 400, "publish"),
+        (publish("5", "events", "origin: http://evil.example"), 403, "publish"),
+    ] {
+        let mut raw = RawHttp::connect(server.address).await;
+        raw.write(request).await;
+        assert_eq!(raw.reply().await.status, status);
+        let logged = line(&server, "request refused", |line| line["status"] == status).await;
+        assert_eq!(logged["route"], route, "{logged}");
+        let counted = format!("campanile_publishes_total{{status=\"{status}\"}} 1");
+        let page = metrics(&server).await;
+        assert!(page.lines().any(|found| found == counted), "{counted} in {page}");
+    }
+}
+
+/// Where all apps have the well-known secret, requests are refused before their app is looked for.
+#[tokio::test]
+async fn a_publish_to_the_development_app_from_elsewhere_is_counted() {
+    let settings = Settings::without_apps().section("log", "format", quoted("json"));
+    let server = settings.section("metrics", "token", quoted("t")).start().await;
+    let mut raw = RawHttp::connect(server.address).await;
+    raw.write("POST /apps/app-id/events HTTP/1.1\r\nhost: evil.example\r\n\r\n").await;
+    assert_eq!(raw.reply().await.status, 403);
+    let logged = line(&server, "request refused", |line| line["status"] == 403).await;
+    assert_eq!(logged["route"], "publish", "{logged}");
+    let page = metrics(&server).await;
+    assert!(page.contains("campanile_publishes_total{status=\"403\"} 1"), "{page}");
+}
+
+#[tokio::test]
 async fn a_log_in_json_holds_values() {
     let server = json_log().start().await;
     let mut client = server.client().await;

@@ -57,8 +57,10 @@ pub struct Http {
     proxies: TrustedProxies,
     tls: Option<Arc<Tls>>,
     metrics: MetricsAccess,
-    /// Whether everybody knows the secrets of all apps.
-    is_well_known: bool,
+    /// Whether all apps have the well-known secret.
+    all_well_known: bool,
+    /// Whether at least one app has the well-known secret.
+    any_well_known: bool,
     sightings: Sightings,
     requests: AtomicU32,
     run: u32,
@@ -95,7 +97,8 @@ impl Http {
             proxies: TrustedProxies::new(config.server.trusted_proxies.clone()),
             tls,
             metrics,
-            is_well_known: config.apps.iter().all(AppConfig::has_well_known_secret),
+            all_well_known: config.apps.iter().all(AppConfig::has_well_known_secret),
+            any_well_known: config.apps.iter().any(AppConfig::has_well_known_secret),
             sightings: Sightings::default(),
             requests: AtomicU32::new(0),
             run: rand::random(),

@@ -231,9 +231,17 @@ impl Http {
         })
     }
 
-    /// Checks a request to a server whose apps have secrets that everybody knows.
-    fn check_loopback(&self, parts: &Parts) -> Result<(), ApiError> {
-        if self.is_well_known { check::is_from_loopback(parts) } else { Ok(()) }
+    /// Checks that the request is from loopback where the well-known secret requires that. Requests
+    /// that concern an app are checked once more, by its own secret.
+    fn check_loopback(&self, route: Option<&Route<'_>>, parts: &Parts) -> Result<(), ApiError> {
+        let is_limited = match route {
+            // Refused with a close code, which clients understand.
+            Some(Route::WebSocket { .. }) => false,
+            // These metrics are of all apps, and need no token.
+            Some(Route::Scrape) => self.any_well_known,
+            _ => self.all_well_known,
+        };
+        if is_limited { check::is_from_loopback(parts) } else { Ok(()) }
     }
 
     /// The hub of the app that a request is about.
@@ -334,37 +342,30 @@ impl Exchange {
         let http = self.http.get();
         let request_id = http.request_id_of(&parts.headers);
         let began = Instant::now();
-        let route = check::head(&parts).and_then(|()| {
-            let route = match self.purpose {
-                Purpose::Main(_) => Route::parse(&parts.method, parts.uri.path(), &http.prefix),
-                Purpose::Metrics => Route::parse_scrape(&parts.method, parts.uri.path()),
-            };
-            // Who asks for a WebSocket is refused with a close code, which clients understand.
-            if !matches!(route, Ok(Route::WebSocket { .. })) {
-                http.check_loopback(&parts)?;
-            }
-            route
-        });
-        let (route, mut reply) = match route {
-            Ok(route) => {
-                let (label, is_publish) = (route.label(), route.is_publish());
-                let reply = match self.turn_away(&http, &route, &parts.headers, is_first) {
-                    None => self.follow(&http, route, &parts, body).await,
-                    Some(too_many) => too_many,
-                };
-                if is_publish {
-                    http.node.metrics().publish_answered(reply.status().as_u16());
-                }
-                (label, reply)
-            }
-            Err(error) => ("none", error.into_reply()),
+        let route = match self.purpose {
+            Purpose::Main(_) => Route::parse(&parts.method, parts.uri.path(), &http.prefix),
+            Purpose::Metrics => Route::parse_scrape(&parts.method, parts.uri.path()),
         };
+        let known = route.as_ref().ok();
+        let (label, is_publish) =
+            known.map_or(("none", false), |route| (route.label(), route.is_publish()));
+        let checked = check::head(&parts).and_then(|()| http.check_loopback(known, &parts));
+        let mut reply = match checked.and(route) {
+            Ok(route) => match self.turn_away(&http, &route, &parts.headers, is_first) {
+                None => self.follow(&http, route, &parts, body).await,
+                Some(too_many) => too_many,
+            },
+            Err(error) => error.into_reply(),
+        };
+        if is_publish {
+            http.node.metrics().publish_answered(reply.status().as_u16());
+        }
         let (id, status) = (request_id.to_str().unwrap_or_default(), reply.status().as_u16());
         if 400 <= status {
-            self.log_refusal(&http, &parts, id, route, &reply);
+            self.log_refusal(&http, &parts, id, label, &reply);
         } else {
             let elapsed_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-            tracing::debug!(request_id = id, method = %parts.method, route, status, elapsed_us, "request answered");
+            tracing::debug!(request_id = id, method = %parts.method, route = label, status, elapsed_us, "request answered");
         }
         reply.headers_mut().insert(REQUEST_ID, request_id);
         if http.node.is_draining() && status != StatusCode::SWITCHING_PROTOCOLS.as_u16() {
