@@ -261,6 +261,34 @@ async fn terminating_takes_an_empty_body_too() {
 }
 
 #[tokio::test]
+async fn an_id_that_is_too_long_to_sign_in_is_400_and_the_limit_is_named() {
+    let settings = Settings::new().another_app("4", "key-of-4", "secret-of-4");
+    let server = settings.app("max_channel_name_length", 50).start().await;
+    for (app, max) in [("3", 184), ("4", 34)] {
+        let send = async |path: &str, body: String| {
+            let call = Call::new("POST", &format!("/apps/{app}/{path}"), body);
+            let call = if app == "4" { call.credentials("key-of-4", "secret-of-4") } else { call };
+            call.send(&server).await
+        };
+        for (length, status) in [(max, 200), (max + 1, 400), (max + 1_000, 400)] {
+            let id = "x".repeat(length);
+            let channel = format!("#server-to-user-{id}");
+            let event = json!({ "name": "e", "channel": channel, "data": "1" }).to_string();
+            let terminate = format!("users/{id}/terminate_connections");
+            for reply in [send("events", event).await, send(&terminate, String::new()).await] {
+                assert_eq!(reply.status, status, "{length}: {reply}");
+                let rule = format!("a user's id has at most {max} bytes");
+                assert_eq!(reply.text().contains(&rule), status == 400, "{length}: {reply}");
+            }
+        }
+    }
+    let other = json!({ "name": "e", "channel": "x".repeat(201), "data": "1" });
+    let sentence = Call::post("events", &other).send(&server).await.error(400);
+    assert!(sentence.contains("a channel name has at most 200 bytes"), "{sentence}");
+    assert!(!sentence.contains("user"), "{sentence}");
+}
+
+#[tokio::test]
 async fn connections_counts_all_of_the_app_and_only_these() {
     let server = Settings::new().another_app("4", "key-of-4", "secret-of-4").start().await;
     assert_eq!(server.get("connections", &[]).await.text(), r#"{"connections":0}"#);

@@ -7,7 +7,10 @@ use super::{
     publish::parse_channel,
     reply::{ApiError, Reply, ok},
 };
-use crate::{hub::Hub, protocol::ChannelName};
+use crate::{
+    hub::Hub,
+    protocol::{ChannelName, InvalidChannelName},
+};
 use serde_json::json;
 use std::time::Duration;
 
@@ -91,7 +94,14 @@ impl Http {
     }
 
     /// `POST /apps/{id}/users/{user_id}/terminate_connections`.
+    /// An id of other characters than users can have is taken: nobody is signed in with it.
     pub(super) async fn terminate(&self, hub: &Hub, user_id: &str) -> Result<Reply, ApiError> {
+        let max = hub.app().config.max_channel_name_length;
+        if let Err(rule @ InvalidChannelName::UserIdTooLong { .. }) =
+            ChannelName::of_user(user_id, max)
+        {
+            return Err(ApiError::bad_request(format!("Invalid user id: {rule}")));
+        }
         self.node.terminate(hub, user_id).await?;
         Ok(ok("{}"))
     }

@@ -20,6 +20,12 @@ pub enum InvalidChannelName {
         /// The bound that was broken, in bytes.
         max: usize,
     },
+    /// The id of the user whose server-to-user channel it is has more bytes than are left of
+    /// `max_channel_name_length`.
+    UserIdTooLong {
+        /// The bound of the id that was broken, in bytes.
+        max: usize,
+    },
     /// A character outside `A-Z a-z 0-9 _ - = @ , . ;`, or a `#` that does not begin
     /// `#server-to-user-`.
     Character,
@@ -39,7 +45,11 @@ impl ChannelName {
             return Err(InvalidChannelName::Empty);
         }
         if max < name.len() {
-            return Err(InvalidChannelName::TooLong { max });
+            return Err(if name.starts_with(SERVER_TO_USER) {
+                InvalidChannelName::UserIdTooLong { max: max.saturating_sub(SERVER_TO_USER.len()) }
+            } else {
+                InvalidChannelName::TooLong { max }
+            });
         }
         let plain = match name.strip_prefix(SERVER_TO_USER) {
             Some("") => return Err(InvalidChannelName::Character),
@@ -53,11 +63,14 @@ impl ChannelName {
         }
     }
 
-    /// The channel through which the application reaches the user `user_id`, or nothing when
-    /// that id can't be part of a channel name. `max` as in [`ChannelName::parse`].
-    #[must_use]
-    pub fn of_user(user_id: &str, max: usize) -> Option<Self> {
-        Self::parse(&format!("{SERVER_TO_USER}{user_id}"), max).ok()
+    /// The channel through which the application reaches the user `user_id`. `max` as in
+    /// [`ChannelName::parse`].
+    ///
+    /// # Errors
+    ///
+    /// The id can't be part of a channel name.
+    pub fn of_user(user_id: &str, max: usize) -> Result<Self, InvalidChannelName> {
+        Self::parse(&format!("{SERVER_TO_USER}{user_id}"), max)
     }
 
     /// The name as text.
@@ -120,6 +133,11 @@ impl fmt::Display for InvalidChannelName {
         match self {
             Self::Empty => f.write_str("a channel name can't be empty"),
             Self::TooLong { max } => write!(f, "a channel name has at most {max} bytes"),
+            Self::UserIdTooLong { max } => write!(
+                f,
+                "a user's id has at most {max} bytes: with {SERVER_TO_USER} before it, it is the name \
+                 of a channel"
+            ),
             Self::Character => f.write_str(
                 "a channel name holds only letters, digits and _ - = @ , . ; \
                  (a leading # is reserved for #server-to-user-)",
@@ -182,8 +200,12 @@ mod tests {
     #[test]
     fn a_users_channel_names_its_user() {
         assert_eq!(name("#server-to-user-a@b.c").server_to_user(), Some("a@b.c"));
-        assert_eq!(ChannelName::of_user("7", 200), Some(name("#server-to-user-7")));
-        assert_eq!(ChannelName::of_user("Ann Smith", 200), None);
+        assert_eq!(ChannelName::of_user("7", 200), Ok(name("#server-to-user-7")));
+        let refused = |id: &str, max| ChannelName::of_user(id, max).unwrap_err();
+        assert_eq!(refused("Ann Smith", 200), InvalidChannelName::Character);
+        let too_long = |max| InvalidChannelName::UserIdTooLong { max };
+        assert_eq!(refused(&"x".repeat(185), 200), too_long(184));
+        assert_eq!(refused("x", 10), too_long(0));
         assert_eq!(name("server-to-user-7").server_to_user(), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Who signs in.
 
 use super::{
-    ChannelName, SignInRefusal,
+    ChannelName, InvalidChannelName, SignInRefusal,
     json::{self, quoted},
     member::user_info,
 };
@@ -60,10 +60,10 @@ impl User {
         let data = UserData::read(&user_data)
             .ok_or(SignInRefusal::User("user_data must be a JSON object"))?;
         let id = data.id.and_then(|raw| json::id(raw.get())).ok_or(SignInRefusal::User(ID_RULE))?;
-        if ChannelName::of_user(&id, max_channel_name_length).is_none() {
-            let is_too_long = ChannelName::of_user(&id, usize::MAX).is_some();
-            return Err(SignInRefusal::User(if is_too_long { ID_LENGTH_RULE } else { ID_RULE }));
-        }
+        ChannelName::of_user(&id, max_channel_name_length).map_err(|rule| {
+            let is_too_long = matches!(rule, InvalidChannelName::UserIdTooLong { .. });
+            SignInRefusal::User(if is_too_long { ID_LENGTH_RULE } else { ID_RULE })
+        })?;
         let info = user_info(data.user_info).map_err(SignInRefusal::User)?;
         let watchlist: Option<Vec<&RawValue>> = data
             .watchlist

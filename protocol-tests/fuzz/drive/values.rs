@@ -83,7 +83,7 @@ pub(crate) fn names(input: &[u8]) {
         assert!(!name.is_presence() || name.needs_auth());
         assert!(!text.starts_with('#') || name.server_to_user().is_some());
         if let Some(user_id) = name.server_to_user() {
-            assert_eq!(ChannelName::of_user(user_id, NAME_MAX), Some(name.clone()));
+            assert_eq!(ChannelName::of_user(user_id, NAME_MAX), Ok(name.clone()));
         }
     }
     if let Ok(Some(id)) = SocketId::parse(text) {
@@ -124,7 +124,7 @@ pub(crate) fn member(input: &[u8]) {
 pub(crate) fn user(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let Ok(user) = User::parse(text, NAME_MAX) else { return };
-    assert!(ChannelName::of_user(&user.id, NAME_MAX).is_some());
+    assert!(ChannelName::of_user(&user.id, NAME_MAX).is_ok());
     assert!(user.watchlist.len() <= User::WATCHLIST_MAX);
     assert!(user.watchlist.is_sorted());
     // The user's own words, which come from its application and go to itself.
