@@ -62,6 +62,19 @@ async fn a_request_has_exactly_one_valid_host() {
     answer(&server, "GET http://user@a.test/up HTTP/1.1\r\nHost: a.test\r\n\r\n").await.error(400);
 }
 
+/// An http URL has a host always, so no target allows the empty field of RFC 9112, 3.2.
+#[tokio::test]
+async fn an_empty_host_is_400_and_told_that_a_url_has_one() {
+    let server = Settings::new().start().await;
+    for target in ["/up", "http://a.test/up"] {
+        for version in ["1.1", "1.0"] {
+            let request = format!("GET {target} HTTP/{version}\r\nHost: \r\n\r\n");
+            let sentence = answer(&server, request).await.error(400);
+            assert!(sentence.contains("Host header is empty"), "{target}: {sentence}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_request_of_http_1_0_may_do_without_a_host() {
     let server = Settings::new().start().await;

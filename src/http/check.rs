@@ -95,6 +95,10 @@ fn has_host(parts: &Parts) -> Result<(), ApiError> {
         (None, _) if parts.version < Version::HTTP_11 => Ok(()),
         (None, _) => Err(ambiguous("An HTTP/1.1 request must have a Host header")),
         (Some(_), Some(_)) => Err(ambiguous("A request must have one Host header, not several")),
+        (Some(b""), None) => Err(ambiguous(
+            "The Host header is empty, which is only for URLs without a host, and http URLs have \
+             one: it must be a name or an address, and may have a port: example.com:8080",
+        )),
         (Some(only), None) if Host::parse(only).is_some() => Ok(()),
         (Some(_), None) => Err(ambiguous(
             "The Host header must be a name or an address, and may have a port: example.com:8080",
