@@ -42,6 +42,7 @@ pub enum DrainPlan {
 struct State {
     since: Option<Instant>,
     plan: Option<DrainPlan>,
+    is_late: bool,
 }
 
 impl Default for Shutdown {
@@ -56,7 +57,7 @@ impl Shutdown {
     pub fn new() -> Self {
         Self {
             early: watch::Sender::new(State::default()),
-            late: watch::Sender::new(State::default()),
+            late: watch::Sender::new(State { is_late: true, ..State::default() }),
             dropped: Arc::default(),
         }
     }
@@ -64,7 +65,13 @@ impl Shutdown {
     /// Whether the shutdown has begun.
     #[must_use]
     pub fn has_begun(&self) -> bool {
-        self.early.borrow().since.is_some()
+        self.since().is_some()
+    }
+
+    /// When the shutdown began, if it has.
+    #[must_use]
+    pub fn since(&self) -> Option<Instant> {
+        self.early.borrow().since
     }
 
     /// How connections are closed, once that is decided. It may change while they are.
@@ -131,6 +138,12 @@ impl Drain {
         self.0.borrow().since
     }
 
+    /// Whether [`Shutdown::begin`] waits for it: it was there when the shutdown began.
+    #[must_use]
+    pub fn is_early(&self) -> bool {
+        !self.0.borrow().is_late
+    }
+
     /// Whether it is decided how connections are closed.
     #[must_use]
     pub fn is_planned(&self) -> bool {
@@ -157,7 +170,7 @@ mod tests {
     async fn the_wait_ends_when_the_last_holder_is_done() {
         let shutdown = Shutdown::new();
         let mut drain = shutdown.drain();
-        assert!(!drain.has_begun());
+        assert!(!drain.has_begun() && drain.is_early());
         let holder = tokio::spawn(async move {
             drain.begun().await;
             time::sleep(Duration::from_secs(3)).await;
@@ -181,7 +194,7 @@ mod tests {
         let shutdown = Shutdown::new();
         shutdown.start();
         let late = shutdown.drain();
-        assert!(late.has_begun());
+        assert!(late.has_begun() && !late.is_early());
         let start = time::Instant::now();
         assert_eq!(shutdown.begin(Duration::from_secs(10)).await, 0);
         assert_eq!(start.elapsed(), Duration::ZERO);

@@ -53,27 +53,31 @@ pub fn drain_spread(connections: usize, grace: Duration) -> Duration {
 }
 
 impl Departure {
-    /// The part of the grace period in which connections are closed.
+    /// The part of the remaining grace period in which connections are closed.
     const SPREAD: f64 = 0.7;
-    /// The part after which nobody is waited for any more.
+    /// The part of the whole grace period after which no connection is waited for any more. The server
+    /// stops waiting for the shards when it is over, so they must be done before.
     const END: f64 = 0.95;
     /// Few connections need not take that long: this much time for each is gentle enough.
     const PACE: Duration = Duration::from_millis(100);
     const STEP: Duration = Duration::from_millis(10);
 
+    /// Begins at `now`, in a shutdown that began at `since`: to decide on the plan has taken a part of
+    /// the grace period.
     fn new(
         connections: Vec<ConnectionKey>,
         now: Instant,
-        grace: Duration,
+        (since, grace): (Instant, Duration),
         plan: DrainPlan,
         shards: usize,
     ) -> Self {
         let told_all = connections.is_empty().then_some(now);
+        let left = (since + grace).saturating_duration_since(now);
         Self {
             all: connections.len(),
             began: now,
-            spread: drain_spread(connections.len(), grace),
-            ends: now + grace.mul_f64(Self::END),
+            spread: drain_spread(connections.len(), left),
+            ends: since + grace.mul_f64(Self::END),
             plan,
             queue_room: QUEUE_ROOM / shards.max(1),
             told_all,
@@ -130,14 +134,16 @@ impl Departure {
         }
     }
 
-    /// When there is something to do again.
-    pub(super) fn next_step(&self, now: Instant) -> Instant {
+    /// When there is something to do again; never when it is over.
+    pub(super) fn next_step(&self, now: Instant) -> Option<Instant> {
         match (self.plan, self.waiting.is_empty()) {
+            // Only refused connections can be left, which have deadlines of their own.
+            (_, true) if self.drops_at() <= now => None,
             // The plan may change until then.
-            (DrainPlan::Spread, true) => self.ends.min(now + 10 * Self::STEP),
-            (DrainPlan::Queue | DrainPlan::Alone, true) => self.drops_at(),
-            (DrainPlan::Spread, false) => now + Self::STEP,
-            (DrainPlan::Queue | DrainPlan::Alone, false) => now,
+            (DrainPlan::Spread, true) => Some(self.ends.min(now + 10 * Self::STEP)),
+            (DrainPlan::Queue | DrainPlan::Alone, true) => Some(self.drops_at()),
+            (DrainPlan::Spread, false) => Some(now + Self::STEP),
+            (DrainPlan::Queue | DrainPlan::Alone, false) => Some(now),
         }
     }
 }
@@ -301,7 +307,8 @@ impl Engine {
         if self.departure.is_none() {
             let keys = self.connections.iter().map(|(_, connection)| connection.key).collect();
             let shards = self.node.inboxes().shards().count();
-            self.departure = Some(Departure::new(keys, now, grace, plan, shards));
+            let since = self.node.shutdown().since().unwrap_or(now);
+            self.departure = Some(Departure::new(keys, now, (since, grace), plan, shards));
         }
         let Some(departure) = &mut self.departure else { return };
         departure.plan = plan;
@@ -317,17 +324,19 @@ impl Engine {
         }
     }
 
-    /// Drops the connections that were there when the shutdown began. Those that came since were
-    /// refused, and have their own time to go.
+    /// Drops the admitted connections, and the refused ones that the shutdown waits for: they came
+    /// before it. Those that were refused since have their own time to close.
     fn drop_all(&mut self) {
-        let admitted = |connection: &Connection| match &connection.phase {
+        let is_waited_for = |connection: &Connection| match &connection.phase {
             Phase::Open(_) => true,
-            Phase::Closing(closing) => closing.served.is_some(),
+            Phase::Closing(closing) => closing.served.is_some() || connection.drain.is_early(),
         };
-        let found = self.connections.iter().filter(|(_, connection)| admitted(connection));
+        let found = self.connections.iter().filter(|(_, connection)| is_waited_for(connection));
         let places: Vec<usize> = found.map(|(place, _)| place).collect();
         for place in places {
             let place = u32::try_from(place).expect("a place of the slab");
+            // It may have got its close frame in this turn.
+            self.flush(place);
             self.drop_connection(place, Ended::ByServer(CloseCode::ShuttingDown));
         }
     }
@@ -339,7 +348,7 @@ mod tests {
 
     fn departure(count: u32, start: Instant, grace: Duration, plan: DrainPlan) -> Departure {
         let keys = (0..count).map(|place| ConnectionKey { place, generation: 0 }).collect();
-        Departure::new(keys, start, grace, plan, 1)
+        Departure::new(keys, start, (start, grace), plan, 1)
     }
 
     #[test]
@@ -351,6 +360,35 @@ mod tests {
         assert_eq!(departure.take_due(start + Duration::from_millis(3_500)).len(), 500);
         assert_eq!(departure.take_due(start + Duration::from_secs(7)).len(), 499);
         assert_eq!(departure.drops_at(), start + Duration::from_millis(9_500));
+    }
+
+    #[test]
+    fn time_spent_on_the_plan_is_taken_from_the_grace_period() {
+        let (since, grace) = (Instant::now(), Duration::from_secs(10));
+        let now = since + Duration::from_secs(4);
+        for plan in [DrainPlan::Spread, DrainPlan::Alone] {
+            let keys = (0..1_000).map(|place| ConnectionKey { place, generation: 0 }).collect();
+            let mut departure = Departure::new(keys, now, (since, grace), plan, 1);
+            assert!(departure.drops_at() < since + grace);
+            departure.plan = DrainPlan::Spread;
+            assert_eq!(departure.take_due(now + Duration::from_millis(2_100)).len(), 501);
+            assert_eq!(departure.take_due(now + Duration::from_millis(4_200)).len(), 499);
+        }
+    }
+
+    #[test]
+    fn when_it_is_over_there_is_no_step() {
+        let start = Instant::now();
+        for plan in [DrainPlan::Spread, DrainPlan::Queue, DrainPlan::Alone] {
+            let mut departure = departure(10, start, Duration::from_secs(1), plan);
+            let mut now = start;
+            while let Some(next) = departure.next_step(now) {
+                assert!(!departure.waiting.is_empty() || now < next, "{plan:?}: no progress");
+                now = next;
+                departure.take_due(now);
+            }
+            assert!(departure.waiting.is_empty() && departure.drops_at() <= now, "{plan:?}");
+        }
     }
 
     #[test]
@@ -372,7 +410,7 @@ mod tests {
     fn close_all(departure: &mut Departure, start: Instant) -> Vec<u16> {
         let mut codes = Vec::new();
         while !departure.waiting.is_empty() {
-            assert_eq!(departure.next_step(start), start, "no time passes in between");
+            assert_eq!(departure.next_step(start), Some(start), "no time passes in between");
             codes.extend(departure.take_due(start).iter().map(|(_, code)| code.number()));
         }
         codes

@@ -69,7 +69,7 @@ pub(super) struct Connection {
     /// The step of the wheel at which the connection is looked at.
     pub(super) look: u64,
     /// A shutdown waits until it is dropped.
-    _drain: Drain,
+    pub(super) drain: Drain,
 }
 
 #[derive(Debug)]
@@ -127,7 +127,7 @@ impl Connection {
             partial: None,
             phase,
             look: u64::MAX,
-            _drain: drain,
+            drain,
         }
     }
 

@@ -237,6 +237,11 @@ impl Engine {
         self.dirty.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn is_idle_until_a_deadline(&self) -> bool {
+        self.wake_at() == self.wheel.next_due()
+    }
+
     pub(super) fn has_work(&self) -> bool {
         !self.dirty.is_empty()
             || !self.batch.is_empty()
@@ -248,7 +253,7 @@ impl Engine {
 
     fn wake_at(&self) -> Option<Instant> {
         let departure = self.departure.as_ref().filter(|_| !self.connections.is_empty());
-        let departure = departure.map(|departure| departure.next_step(self.now));
+        let departure = departure.and_then(|departure| departure.next_step(self.now));
         [self.wheel.next_due(), departure].into_iter().flatten().min()
     }
 

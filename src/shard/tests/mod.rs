@@ -9,8 +9,8 @@ use crate::{
     live::Live,
     node::{ConnectRequest, Event, Node, Peer},
     permit::Quota,
-    protocol::{ChannelName, EventData},
-    shutdown::Shutdown,
+    protocol::{ChannelName, CloseCode, EventData},
+    shutdown::{Drain, DrainPlan, Shutdown},
     webhook::Webhooks,
 };
 use futures_util::FutureExt;
@@ -68,7 +68,8 @@ impl Bench {
         let node = Arc::clone(&self.node);
         let inbox = node.inboxes().of(ShardIndex::new(0));
         self.engine.expect_news();
-        self.engine.turn(inbox, &mut self.adoptions, false);
+        let is_leaving = self.shutdown.plan().is_some();
+        self.engine.turn(inbox, &mut self.adoptions, is_leaving);
     }
 
     /// Turns until everything is written that can be.
@@ -113,11 +114,31 @@ impl Bench {
             is_from_loopback: true,
         };
         let admission = self.node.admit(request).now_or_never().unwrap().map(Box::new);
-        let received = received.to_vec();
-        let (response, drain) = (Vec::new(), self.shutdown.drain());
+        let drain = self.shutdown.drain();
+        self.hand_to_shard(socket, admission, received, drain);
+    }
+
+    fn hand_to_shard(
+        &self,
+        socket: TcpStream,
+        admission: Result<Box<Admission>, CloseCode>,
+        received: &[u8],
+        drain: Drain,
+    ) {
+        let (received, response) = (received.to_vec(), Vec::new());
         let (tls, seat) = (None, Quota::new(0).take().unwrap());
         let adoption = Adoption { socket, tls, response, received, admission, seat, drain };
         self.adopt.send(adoption).unwrap();
+    }
+
+    /// A client that is refused, and never closes.
+    fn refused(&self, drain: Drain) -> TcpStream {
+        let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
+        client.set_nonblocking(true).unwrap();
+        let (socket, _) = self.listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        self.hand_to_shard(socket, Err(CloseCode::ShuttingDown), &[], drain);
+        client
     }
 
     fn publish(&self, channel: &str, data: &str) {
@@ -283,6 +304,35 @@ async fn an_idle_connection_holds_no_buffer() {
     drop(clients);
     bench.settle();
     assert!(bench.engine.connections.is_empty());
+}
+
+#[tokio::test]
+async fn only_those_that_came_before_the_shutdown_are_dropped_at_its_end() {
+    let mut bench = Bench::new();
+    // As of a request that was on its way when the shutdown began.
+    let early_drain = bench.shutdown.drain();
+    let refused_before = bench.refused(bench.shutdown.drain());
+    let silent = bench.connect(&[]);
+    bench.settle();
+    bench.shutdown.start();
+    bench.shutdown.set_plan(DrainPlan::Alone);
+    let refused_since = bench.refused(bench.shutdown.drain());
+    bench.settle();
+    assert_eq!(bench.engine.connections.len(), 3, "they have time to answer");
+    while bench.engine.connections.len() == 3 {
+        bench.turn();
+    }
+    assert_eq!(bench.shutdown.dropped(), 1, "the admitted one");
+    assert!(bench.engine.is_idle_until_a_deadline(), "no step of the departure is left");
+    let refused_late = bench.refused(early_drain);
+    bench.settle();
+    let is_late = bench.engine.connections.iter().all(|(_, left)| !left.drain.is_early());
+    assert!(is_late && bench.engine.connections.len() == 1, "it is not waited for");
+    for client in [&refused_before, &silent, &refused_since, &refused_late] {
+        let said = read_all(client);
+        assert!(said.contains("4100"), "{said}");
+    }
+    assert_eq!(bench.shutdown.begin(Duration::ZERO).await, 0);
 }
 
 #[test]
