@@ -47,23 +47,9 @@ impl Listeners {
     /// # Errors
     ///
     /// [`ServerError::Bind`] when an address is taken or is not ours, [`ServerError::Inherit`] when
-    /// what was passed can't be listened on.
+    /// what was passed can't be listened on, [`ServerError::InheritedTwice`] when it is too much.
     pub(super) async fn open(config: &Config) -> Result<Self, ServerError> {
-        let inherited = inherited().map_err(ServerError::Inherit)?;
-        let (mut main, mut metrics) = (None, None);
-        for (name, listener) in inherited {
-            let (what, place) = match name.as_str() {
-                "metrics" => ("metrics", &mut metrics),
-                _ => ("server", &mut main),
-            };
-            let address = listener.local_addr().map_err(ServerError::Inherit)?;
-            if place.is_some() {
-                tracing::warn!(%address, name, "inherited socket not used: there is one already");
-                continue;
-            }
-            tracing::info!(%address, "{what} listens on the inherited socket");
-            *place = Some(listener);
-        }
+        let (main, mut metrics) = assign(inherited().map_err(ServerError::Inherit)?)?;
         let is_inherited = main.is_some();
         let (main, origin) = match main {
             Some(main) => {
@@ -100,6 +86,28 @@ fn inherited() -> io::Result<Vec<(String, TcpListener)>> {
         found.push((name, listener));
     }
     Ok(found)
+}
+
+/// The main socket and that of the metrics. One that nobody accepts on is no use: whoever passed it keeps
+/// it open, and its clients would wait for ever.
+fn assign(
+    inherited: Vec<(String, TcpListener)>,
+) -> Result<(Option<TcpListener>, Option<TcpListener>), ServerError> {
+    let (mut main, mut metrics) = (None, None);
+    for (name, listener) in inherited {
+        let (what, place) = match name.as_str() {
+            "metrics" => ("metrics", &mut metrics),
+            _ => ("server", &mut main),
+        };
+        let address = listener.local_addr().map_err(ServerError::Inherit)?;
+        if let Some((first, _)) = *place {
+            return Err(ServerError::InheritedTwice { what, addresses: [first, address] });
+        }
+        tracing::info!(%address, "{what} listens on the inherited socket");
+        *place = Some((address, listener));
+    }
+    let listener = |(_, listener)| listener;
+    Ok((main.map(listener), metrics.map(listener)))
 }
 
 /// Says in the log where an inherited socket is another than the configured one.
@@ -194,7 +202,7 @@ async fn bind_metrics(address: &str, is_shared: bool) -> Result<TcpListener, Ser
     }
 }
 
-fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+pub(super) fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -211,5 +219,37 @@ pub(super) fn allow_take_over(listener: &TcpListener) {
     // Without it, the other waits until this process has ended.
     if let Err(error) = SockRef::from(listener).set_reuse_port(true) {
         tracing::debug!(%error, "the port can't be shared");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    fn sockets(names: &[&str]) -> (Vec<(String, TcpListener)>, Vec<SocketAddr>) {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let sockets: Vec<_> =
+            names.iter().map(|name| ((*name).to_owned(), listen(any, false).unwrap())).collect();
+        let addresses = sockets.iter().map(|(_, socket)| socket.local_addr().unwrap()).collect();
+        (sockets, addresses)
+    }
+
+    #[test]
+    fn inherited_sockets_are_assigned_by_name() {
+        let (passed, addresses) = sockets(&["metrics", "web"]);
+        let (main, metrics) = assign(passed).unwrap();
+        assert_eq!(main.unwrap().local_addr().unwrap(), addresses[1]);
+        assert_eq!(metrics.unwrap().local_addr().unwrap(), addresses[0]);
+    }
+
+    #[test]
+    fn a_second_inherited_socket_for_the_same_service_is_refused_by_name() {
+        for (names, what) in [(["a", "b"], "the server"), (["metrics", "metrics"], "the metrics")] {
+            let (passed, addresses) = sockets(&names);
+            let said = assign(passed).unwrap_err().to_string();
+            let named = addresses.iter().all(|address| said.contains(&address.to_string()));
+            assert!(named && said.contains(&format!("two sockets for {what}")), "{said}");
+        }
     }
 }

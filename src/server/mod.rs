@@ -78,6 +78,13 @@ pub enum ServerError {
         /// Which app it is, and what to do.
         error: ConfigError,
     },
+    /// Two sockets were passed to the process for the same service.
+    InheritedTwice {
+        /// The service: `server` or `metrics`.
+        what: &'static str,
+        /// Where the two listen.
+        addresses: [SocketAddr; 2],
+    },
     /// The certificates of Redis' authorities can't be read.
     Authorities {
         /// The file that `redis.ca` names.
@@ -290,6 +297,10 @@ impl fmt::Display for ServerError {
             }
             Self::Exposed { address, error } => {
                 write!(f, "cannot listen on {address}, which the network can reach: {error}")
+            }
+            Self::InheritedTwice { what, addresses: [first, second] } => {
+                write!(f, "LISTEN_FDS passes two sockets for the {what}, {first} and {second}: ")?;
+                f.write_str("pass one; [::]:PORT (ListenStream=PORT) takes IPv4 and IPv6")
             }
             Self::Authorities { path, error } => {
                 write!(f, "cannot read {path}, which redis.ca names: {error}")
