@@ -245,7 +245,8 @@ fn drop_new_requests(listener: &TcpListener) -> io::Result<()> {
 /// Looks for another process that listens on the same address.
 struct Search {
     address: SocketAddr,
-    /// A connection to the address that nobody is known to have accepted yet, and where it is from.
+    /// A connection to the address that nobody is known to have accepted yet, where it is from, and when
+    /// it was begun. It may not be established yet.
     probe: Option<(TcpStream, SocketAddr, Instant)>,
     next: Instant,
     /// Probes that have come to this process.
@@ -253,17 +254,29 @@ struct Search {
 }
 
 impl Search {
-    /// Makes a connection to the address, if it is time to.
+    /// Begins a connection to the address, if it is time to. Never blocks: a queue that is full has room
+    /// again only when the acceptor goes on.
     fn begin(&mut self, tell: &mpsc::UnboundedSender<News>) {
         let now = Instant::now();
+        let has_failed = |(probe, _, at): &mut (TcpStream, SocketAddr, Instant)| {
+            *at + PROBE_TIMEOUT <= now || !matches!(probe.take_error(), Ok(None))
+        };
+        if self.probe.take_if(has_failed).is_some() {
+            self.failed(now, tell);
+        }
         if self.probe.is_some() || now < self.next {
             return;
         }
-        let probe = TcpStream::connect_timeout(&self.address, PROBE_TIMEOUT);
-        match probe.and_then(|probe| probe.local_addr().map(|from| (probe, from))) {
-            Ok((probe, from)) => self.probe = Some((probe, from, Instant::now())),
-            Err(_unreachable) => self.count(tell),
+        match begin_connection(self.address) {
+            Ok((probe, from)) => self.probe = Some((probe, from, now)),
+            Err(_unreachable) => self.failed(now, tell),
         }
+    }
+
+    /// A probe has found nobody.
+    fn failed(&mut self, now: Instant, tell: &mpsc::UnboundedSender<News>) {
+        self.count(tell);
+        self.next = now + PROBE_INTERVAL;
     }
 
     /// Whether a connection that was accepted is the probe.
@@ -276,9 +289,12 @@ impl Search {
         is_own
     }
 
-    /// Nothing waits to be accepted, and so the probe has been given to another process.
+    /// Nothing waits to be accepted, and so a probe that is connected has been given to another process.
     fn nothing_came(&mut self, tell: &mpsc::UnboundedSender<News>) {
-        if let Some((probe, ..)) = self.probe.take_if(|(.., at)| DRAINING_WAIT <= at.elapsed()) {
+        let is_elsewhere = |(probe, _, at): &mut (TcpStream, SocketAddr, Instant)| {
+            DRAINING_WAIT <= at.elapsed() && probe.peer_addr().is_ok()
+        };
+        if let Some((probe, ..)) = self.probe.take_if(is_elsewhere) {
             self.next = Instant::now() + PROBE_INTERVAL;
             let _ = tell.send(News::Elsewhere(probe));
         }
@@ -293,6 +309,13 @@ impl Search {
             self.next = Instant::now() + PROBE_INTERVAL;
         }
     }
+}
+
+/// Begins a connection without waiting until it is established, and says where it is from.
+fn begin_connection(address: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
+    let stream = TcpStream::from(mio::net::TcpStream::connect(address)?);
+    let from = stream.local_addr()?;
+    Ok((stream, from))
 }
 
 /// Waits for free places.
@@ -333,4 +356,68 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::Interrupted
             | io::ErrorKind::InvalidInput
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::listeners::listen;
+    use socket2::{Domain, Socket, Type};
+    use std::net::Ipv4Addr;
+
+    fn search(address: SocketAddr) -> Search {
+        Search { address, probe: None, next: Instant::now(), taken: 0 }
+    }
+
+    #[test]
+    fn a_full_queue_holds_up_no_probe_and_is_no_other_process() {
+        let listener = listen((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
+        SockRef::from(&listener).listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut queue = Vec::new();
+        let full = Duration::from_millis(50);
+        while let Ok(waiting) = TcpStream::connect_timeout(&address, full) {
+            queue.push(waiting);
+        }
+        let (tell, mut news) = mpsc::unbounded_channel();
+        let mut search = search(address);
+        search.begin(&tell);
+        let (_, _, at) = search.probe.as_mut().expect("it does not wait for the queue");
+        *at -= DRAINING_WAIT;
+        search.nothing_came(&tell);
+        assert!(search.probe.is_some() && news.try_recv().is_err(), "nobody has it");
+        // After a while it is given up, and the next one is not begun at once.
+        search.probe.as_mut().unwrap().2 -= PROBE_TIMEOUT;
+        let given_up = Instant::now();
+        search.begin(&tell);
+        assert_eq!(search.taken, 1);
+        assert!(given_up + PROBE_INTERVAL <= search.next);
+    }
+
+    #[test]
+    fn a_probe_that_fails_is_not_repeated_at_once() {
+        // Bound, so that no other test gets the port, and not listened on.
+        let closed = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        closed.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        let (tell, _news) = mpsc::unbounded_channel();
+        let mut search = search(closed.local_addr().unwrap().as_socket().unwrap());
+        let began = Instant::now();
+        while search.taken == 0 {
+            search.begin(&tell);
+        }
+        assert!(began + PROBE_INTERVAL <= search.next);
+    }
+
+    #[test]
+    fn a_probe_that_another_listener_has_is_told() {
+        let other = listen((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
+        let (tell, mut news) = mpsc::unbounded_channel();
+        let mut search = search(other.local_addr().unwrap());
+        search.begin(&tell);
+        let (_stream, from) = other.accept().unwrap();
+        search.probe.as_mut().unwrap().2 -= DRAINING_WAIT;
+        search.nothing_came(&tell);
+        let Ok(News::Elsewhere(probe)) = news.try_recv() else { panic!("it is told") };
+        assert_eq!(probe.local_addr().unwrap(), from);
+    }
 }
