@@ -202,3 +202,19 @@ async fn a_server_that_stops_tells_that_all_have_gone() {
     names.sort_unstable();
     assert_eq!(names, ["channel_occupied", "channel_vacated", "member_added", "member_removed"]);
 }
+
+#[tokio::test]
+async fn an_endpoint_that_never_answers_does_not_keep_a_server_that_nobody_replaces() {
+    let mut sink = Sink::answering(|_| None).await;
+    let webhooks = format!(r#"[{{ url = "{}", events = {ALL} }}]"#, sink.url());
+    let settings = Settings::new().app("webhooks", webhooks).server("shutdown_grace_s", 60);
+    let mut server = settings.start().await;
+    let mut client = server.client().await;
+    client.subscribe("a").await;
+    sink.next().await;
+    server.process.signal("TERM");
+    client.refused(4100).await;
+    assert_eq!(server.process.exit_code().await, Some(0), "long before the grace period is over");
+    let log = server.process.stream("err");
+    assert!(log.contains("webhook events left at the end"), "{log}");
+}

@@ -51,6 +51,10 @@ const CLUSTER_SETTLE: Duration = Duration::from_millis(150);
 const SEARCH_MAX: Duration = Duration::from_millis(500);
 /// How often it is looked whether others still serve.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
+/// How long webhooks and the cluster may take after the last connection has ended, where clients are
+/// served by nobody until the process has ended. An endpoint or a Redis that works answers within
+/// milliseconds; for one that does not, clients are not to wait for the rest of the grace period.
+const AWAY_MAX: Duration = Duration::from_secs(2);
 /// What saying goodbye to the other nodes may take, however long the connections took.
 const LEAVE_TIMEOUT_MIN: Duration = Duration::from_millis(300);
 /// How long clients that came while the server drained have to take their answer.
@@ -61,30 +65,23 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 impl Draining {
     /// Drains, and says how many parts were not done when the grace period was over.
     pub(super) async fn run(mut self) -> usize {
-        let began = Instant::now();
         let connections = self.node.connections_here();
         self.connections.start();
+        let began = self.connections.since().unwrap_or_else(Instant::now);
         self.node.announce_drain();
         self.acceptor.drain();
         if let Some(metrics) = &self.metrics {
             allow_take_over(&metrics.listener);
         }
         let plan = self.decide().await;
-        self.tell(plan, connections);
+        let end = began + self.grace;
+        self.tell(plan, connections, until(end));
         self.connections.set_plan(plan);
-        let grace = self.grace.saturating_sub(began.elapsed());
-        let (connections_left, flush) = (self.connections.clone(), self.flush.clone());
-        let left = {
-            let mut draining = pin!(drain(&connections_left, &flush, grace));
-            loop {
-                tokio::select! {
-                    left = &mut draining => break left,
-                    () = self.watch() => {}
-                }
-            }
-        };
-        let rest = self.grace.saturating_sub(began.elapsed());
-        self.node.leave(rest.max(LEAVE_TIMEOUT_MIN)).await;
+        let left = self.end_connections(end).await;
+        let ended = Instant::now();
+        self.flush_webhooks(ended, end).await;
+        let patience = until(self.gives_up_at(ended, end)).max(LEAVE_TIMEOUT_MIN);
+        self.node.leave(patience).await;
         self.acceptor.close();
         self.acceptor.ended(CLOSE_PATIENCE).await;
         self.connections.finish(LATE_PATIENCE).await;
@@ -136,6 +133,49 @@ impl Draining {
         false
     }
 
+    /// Waits until the connections have ended, `end` at the latest, and says how many are left. Webhooks,
+    /// which tell of their end, are flushed after them, but have at least a fifth of the remaining time.
+    async fn end_connections(&mut self, end: Instant) -> usize {
+        let connections = self.connections.clone();
+        let left = self.watching(connections.begin(until(end).mul_f64(0.8))).await;
+        if left == 0 {
+            return 0;
+        }
+        self.flush.start();
+        self.watching(connections.begin(until(end))).await
+    }
+
+    /// Waits until the webhooks have told what they know. An endpoint that needs longer is no reason to
+    /// say that the server did not end well.
+    async fn flush_webhooks(&mut self, connections_ended: Instant, end: Instant) {
+        let flush = self.flush.clone();
+        loop {
+            let patience = until(self.gives_up_at(connections_ended, end));
+            let left = self.watching(flush.begin(patience)).await;
+            // Another process may have taken the port over meanwhile.
+            if left == 0 || self.gives_up_at(connections_ended, end) <= Instant::now() {
+                return;
+            }
+        }
+    }
+
+    /// When webhooks and the cluster are not waited for any more.
+    fn gives_up_at(&self, connections_ended: Instant, end: Instant) -> Instant {
+        let is_served = self.is_handed_over() || self.connections.plan() == Some(DrainPlan::Spread);
+        if is_served { end } else { end.min(connections_ended + AWAY_MAX) }
+    }
+
+    /// Waits for `work`, and follows what changes meanwhile.
+    async fn watching<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = self.watch() => {}
+            }
+        }
+    }
+
     /// Waits a little, and follows what has changed: another process may have taken the port over, or
     /// the node that was counted on may drain as well.
     async fn watch(&mut self) {
@@ -168,10 +208,10 @@ impl Draining {
     }
 
     /// Says what is about to happen to the connections.
-    fn tell(&self, plan: DrainPlan, connections: usize) {
+    fn tell(&self, plan: DrainPlan, connections: usize, left: Duration) {
         let shards = self.node.inboxes().shards().count().max(1);
         let (code, over) = match plan {
-            DrainPlan::Spread => (4200, drain_spread(connections.div_ceil(shards), self.grace)),
+            DrainPlan::Spread => (4200, drain_spread(connections.div_ceil(shards), left)),
             DrainPlan::Queue => (4200, Duration::ZERO),
             DrainPlan::Alone => (4100, Duration::ZERO),
         };
@@ -199,21 +239,9 @@ async fn is_served(probe: std::net::TcpStream, path: &str) -> bool {
     matches!(ask_over(probe, path).await, Answer::Serving)
 }
 
-/// Drains first the connections, then the webhooks, which tell of their end. Webhooks have at least
-/// a fifth of the grace period; an endpoint that needs longer is no reason to say that the server did
-/// not end well.
-async fn drain(connections: &Shutdown, webhooks: &Shutdown, grace: Duration) -> usize {
-    let end = Instant::now() + grace;
-    let mut draining = pin!(connections.begin(grace));
-    let early = time::timeout(grace.mul_f64(0.8), &mut draining).await;
-    let flushing = webhooks.begin(end.saturating_duration_since(Instant::now()));
-    match early {
-        Ok(left) => {
-            flushing.await;
-            left
-        }
-        Err(_elapsed) => tokio::join!(draining, flushing).0,
-    }
+/// How long it is until then.
+fn until(then: Instant) -> Duration {
+    then.saturating_duration_since(Instant::now())
 }
 
 fn milliseconds(duration: Duration) -> u64 {
