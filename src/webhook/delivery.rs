@@ -141,14 +141,19 @@ impl<P: Post, Q: Queue> Main<P, Q> {
                 Next::Probe => self.probe().await,
                 next @ (Next::Retry(_) | Next::StepAside(_)) => next,
             };
-            if let Next::StepAside(wait) = next {
-                self.step_aside(place, &notice, &error).await;
-                if !wait.is_zero() {
-                    self.pause(wait).await;
+            let wait = match next {
+                Next::Retry(wait) => wait,
+                Next::StepAside(wait) => {
+                    if self.step_aside(place, &notice, &error).await {
+                        if !wait.is_zero() {
+                            self.pause(wait).await;
+                        }
+                        continue;
+                    }
+                    self.retries.put_off(self.context())
                 }
-                continue;
-            }
-            let Next::Retry(wait) = next else { continue };
+                Next::Probe => continue,
+            };
             self.is_failing.store(true, Ordering::Relaxed);
             self.log_failure(&error, wait);
             if self.is_last() {
@@ -218,19 +223,22 @@ impl<P: Post, Q: Queue> Main<P, Q> {
         self.retries.probed(is_accepted, self.context())
     }
 
-    /// Goes on without a notice that is at fault.
-    async fn step_aside(&mut self, place: Place, notice: &Notice, error: &str) {
-        self.is_failing.store(false, Ordering::Relaxed);
+    /// Goes on without a notice that is at fault. Says whether the queue could do that.
+    async fn step_aside(&mut self, place: Place, notice: &Notice, error: &str) -> bool {
         if let Some(halves) = notice.halves(&self.endpoint.signer.get()) {
-            self.queue.split(place, halves).await;
+            if !self.queue.split(place, halves).await {
+                return false;
+            }
             self.endpoint.stats.split.add(1);
             self.retries.stepped_aside(2);
-            return;
+        } else {
+            let Some(dropped) = self.queue.set_aside(place).await else { return false };
+            self.endpoint.log_refusal("webhook event set aside", notice, error);
+            self.endpoint.count_dropped(Dropped::Refused, dropped, now());
+            self.retries.stepped_aside(0);
         }
-        self.endpoint.log_refusal("webhook event set aside", notice, error);
-        let dropped = self.queue.set_aside(place).await;
-        self.endpoint.count_dropped(Dropped::Refused, dropped, now());
-        self.retries.stepped_aside(0);
+        self.is_failing.store(false, Ordering::Relaxed);
+        true
     }
 
     fn log_failure(&self, error: &str, wait: Duration) {

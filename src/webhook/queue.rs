@@ -26,12 +26,13 @@ pub(super) trait Queue: Send + Sync {
     /// Drops what was created at `before` or earlier, and says how many events that were.
     fn drop_older(&self, before: Instant) -> impl Future<Output = usize> + Send;
 
-    /// Replaces the oldest notice by its two halves, if it is the one at `place`.
-    fn split(&self, place: Place, halves: [Notice; 2]) -> impl Future<Output = ()> + Send;
+    /// Replaces the oldest notice by its two halves, if it is the one at `place`. Says whether that
+    /// could be done now: otherwise it stays as it is.
+    fn split(&self, place: Place, halves: [Notice; 2]) -> impl Future<Output = bool> + Send;
 
     /// Sets the oldest notice aside, if it is the one at `place`. Says how many events had to make
-    /// room: the oldest that are set aside do.
-    fn set_aside(&self, place: Place) -> impl Future<Output = usize> + Send;
+    /// room: the oldest that are set aside do. None: it could not be done now.
+    fn set_aside(&self, place: Place) -> impl Future<Output = Option<usize>> + Send;
 
     /// How many notices are set aside, as far as is known.
     fn asides(&self) -> usize;
@@ -242,12 +243,13 @@ impl Queue for MemoryQueue {
         self.drop_older(before)
     }
 
-    async fn split(&self, place: Place, halves: [Notice; 2]) {
+    async fn split(&self, place: Place, halves: [Notice; 2]) -> bool {
         self.split(place, halves);
+        true
     }
 
-    async fn set_aside(&self, place: Place) -> usize {
-        self.set_aside(place)
+    async fn set_aside(&self, place: Place) -> Option<usize> {
+        Some(self.set_aside(place))
     }
 
     fn asides(&self) -> usize {

@@ -147,13 +147,18 @@ impl Retries {
         self.suspects = self.suspects.saturating_sub(1) + parts;
     }
 
+    /// The request at fault could not be stepped aside from now: after this time it is tried again.
+    pub(super) fn put_off(&mut self, context: Context) -> Duration {
+        self.backoff.failed(context.chance)
+    }
+
     /// Failures that followed one another.
     pub(super) fn in_row(&self) -> u32 {
         self.in_row
     }
 
     fn retry(&mut self, context: Context) -> Next {
-        Next::Retry(self.backoff.failed(context.chance))
+        Next::Retry(self.put_off(context))
     }
 
     fn step_aside(&mut self) -> Next {

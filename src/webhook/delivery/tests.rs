@@ -1,11 +1,17 @@
 use super::*;
 use crate::{
     config::{AppConfig, WebhookConfig},
-    webhook::{client::Answer, queue::tests::notice},
+    webhook::{
+        client::Answer,
+        queue::{MemoryQueue, tests::notice},
+    },
 };
 use bytes::Bytes;
 use hyper::StatusCode;
-use std::{sync::Mutex, time::Instant};
+use std::{
+    sync::{Mutex, atomic::AtomicUsize},
+    time::Instant,
+};
 
 /// When something was posted, and what.
 type Posted = Arc<Mutex<Vec<(Instant, Bytes)>>>;
@@ -294,4 +300,98 @@ async fn at_the_end_a_rejected_event_does_not_take_the_attempts_of_others() {
     bench.task.await.unwrap();
     let queue = &bench.endpoint.queue;
     assert_eq!((queue.events(), queue.all_events()), (0, 1));
+}
+
+/// A queue whose store does not answer so often when a request is to be split or set aside.
+struct Stubborn {
+    queue: MemoryQueue,
+    refusals: AtomicUsize,
+}
+
+impl Stubborn {
+    fn refuses(&self) -> bool {
+        let fewer = |left: usize| left.checked_sub(1);
+        self.refusals.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok()
+    }
+}
+
+impl Queue for Stubborn {
+    async fn first(&self) -> (Place, Notice) {
+        Queue::first(&self.queue).await
+    }
+
+    async fn first_now(&self) -> Option<(Place, Notice)> {
+        Queue::first_now(&self.queue).await
+    }
+
+    async fn done(&self, place: Place) {
+        Queue::done(&self.queue, place).await;
+    }
+
+    async fn drop_older(&self, before: Instant) -> usize {
+        Queue::drop_older(&self.queue, before).await
+    }
+
+    async fn split(&self, place: Place, halves: [Notice; 2]) -> bool {
+        !self.refuses() && Queue::split(&self.queue, place, halves).await
+    }
+
+    async fn set_aside(&self, place: Place) -> Option<usize> {
+        if self.refuses() { None } else { Queue::set_aside(&self.queue, place).await }
+    }
+
+    fn asides(&self) -> usize {
+        self.queue.asides()
+    }
+
+    async fn aside_added(&self) {
+        self.queue.aside_added().await;
+    }
+
+    async fn aside(&self, turn: usize) -> Option<(Place, Notice)> {
+        self.queue.aside(turn).await
+    }
+
+    async fn aside_done(&self, place: Place) {
+        Queue::aside_done(&self.queue, place).await;
+    }
+
+    async fn drop_older_asides(&self, before: Instant) -> usize {
+        self.queue.drop_older_asides(before).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_store_does_not_split_or_set_aside_is_tried_again_after_a_pause() {
+    for (text, events, splits) in [("1", 1, 0), ("1,2", 2, 1)] {
+        let webhook = WebhookConfig { url: "http://a.test".into(), ..WebhookConfig::default() };
+        let endpoint = Endpoint::new(&AppConfig::development(), "a.test", &webhook).unwrap();
+        let (endpoint, posted) = (Arc::new(endpoint), Posted::default());
+        let script = Script {
+            posted: Arc::clone(&posted),
+            takes: Duration::from_millis(10),
+            status: Arc::new(|_, text| if text.contains("[1") { 422 } else { 200 }),
+        };
+        let queue = Stubborn { queue: MemoryQueue::default(), refusals: AtomicUsize::new(3) };
+        let queue = Arc::new(queue);
+        queue.queue.push(notice(text, events, now()));
+        let (_end, ends) = watch::channel(End::Open);
+        let scripts = [script.clone(), script];
+        let delivery = Delivery::new(Arc::clone(&endpoint), Arc::clone(&queue), scripts, ends);
+        let task = tokio::spawn(delivery.run());
+        while 0 < queue.refusals.load(Ordering::Relaxed) {
+            time::sleep(Duration::from_millis(1)).await;
+        }
+        let refused = posted.lock().unwrap().clone();
+        for two in refused.windows(2) {
+            let gap = (two[1].0 - two[0].0).as_secs_f64();
+            assert!(0.8 <= gap, "{gap} s");
+            assert_eq!(two[0].1, two[1].1, "the same request");
+        }
+        assert_eq!((endpoint.stats.split.get(), queue.asides()), (0, 0));
+        time::sleep(Duration::from_secs(5)).await;
+        assert_eq!((endpoint.stats.split.get(), queue.asides()), (splits, 1));
+        assert_eq!(queue.queue.events(), 0);
+        task.abort();
+    }
 }

@@ -142,22 +142,23 @@ impl Queue for SharedQueue {
         0
     }
 
-    /// If Redis is away, it stays as it is, and is tried again.
-    async fn split(&self, place: Place, halves: [Notice; 2]) {
+    async fn split(&self, place: Place, halves: [Notice; 2]) -> bool {
         let parts = halves.each_ref().map(|half| (half.events, &*half.body));
-        if self.shared.store.split(&self.name, place.0, &parts).await.is_ok() {
+        let is_done = self.shared.store.split(&self.name, place.0, &parts).await.is_ok();
+        if is_done {
             *self.lock() = None;
         }
+        is_done
     }
 
-    async fn set_aside(&self, place: Place) -> usize {
+    async fn set_aside(&self, place: Place) -> Option<usize> {
         let store = &self.shared.store;
         let set_aside = store.set_aside(&self.name, place.0, ASIDE_BYTES_MAX, ASIDES_MAX).await;
-        let Ok(dropped) = set_aside else { return 0 };
+        let dropped = set_aside.ok()?;
         *self.lock() = None;
         self.asides.fetch_add(1, Ordering::Relaxed);
         self.aside_added.notify_one();
-        dropped
+        Some(dropped)
     }
 
     fn asides(&self) -> usize {
