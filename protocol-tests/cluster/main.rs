@@ -7,6 +7,7 @@
 //! `http_wire`, `limits`, `limits_http`, `reload`, `shutdown` and `vectors`; limits that hold for all nodes together are in
 //! `cases`.
 
+mod cached;
 mod cases;
 mod commands;
 mod failure;

@@ -2,108 +2,391 @@
 //!
 //! Each lies in the slot of its channel, so no script sees them all. An account in the slot of the
 //! app lists them with their bytes in the order of their publishing. The node that has published
-//! adds to it before the publisher gets its answer, and evicts what the account says is too much.
-//! What nodes publish in the same moment may exceed the bound until then; and what a node has
-//! published just before it died is not in the account until it expires.
+//! adds to it soon after, whether its publisher still listens or not, and evicts what the account says
+//! is too much. What nodes publish in the same moment may exceed the bound until then. An event whose
+//! node died before it was accounted, or of which it is not known whether Redis has it, is not in the
+//! account until it expires.
 
 use super::{
     envelope::EnvelopeId,
     link::Connection,
     scripts::{Answer, Call, Unexpected},
-    shared::Shared,
+    shared::{Shared, Standing},
 };
 use crate::protocol::ChannelName;
-use redis::RedisResult;
-use std::time::Duration;
-use tokio::time::timeout;
+use redis::{RedisResult, Value};
+use std::{
+    collections::{HashMap, VecDeque},
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::{self, timeout},
+};
 
 /// An event that was published on a cache channel.
-#[derive(Debug)]
-pub(super) struct Entry<'a> {
-    pub(super) channel: &'a ChannelName,
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) channel: ChannelName,
     pub(super) id: EnvelopeId,
+    /// When, by the clock of the Redis that has it.
+    pub(super) at_us: u64,
     /// Bytes in Redis, 0 if it is not kept.
     pub(super) bytes: usize,
     pub(super) keep_ms: u64,
 }
 
+/// What this node is still to tell the accounts.
+#[derive(Debug)]
+pub(super) struct Accounts {
+    waiting: Mutex<Waiting>,
+    added: Notify,
+    settled: Notify,
+    places: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    apps: HashMap<Arc<str>, Account>,
+    /// Whether some of it was taken, and Redis has not answered yet.
+    is_taken: bool,
+}
+
+/// What waits for the account of one app.
+#[derive(Debug)]
+struct Account {
+    max_bytes: usize,
+    entries: VecDeque<Entry>,
+}
+
 /// Bytes that an event counts beside its envelope and the name of its channel.
 const OVERHEAD_BYTES: usize = 256;
-/// How long the account may take.
+/// How long Redis may take for an answer.
 const WITHIN: Duration = Duration::from_secs(1);
+/// How long to wait before asking a Redis again that did not do it.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// How long the account is kept at least.
 const MEMORY_MS: u64 = 60_000;
+/// What is logged if it takes longer.
+const LATE: &str = "Redis does not answer";
+/// How often one account is asked before the others have their turn.
+const ROUNDS: usize = 16;
+/// So many events go to the account of an app at once.
+const AT_ONCE: usize = 256;
+/// So many events may wait for the account of an app.
+const WAITING_MAX: usize = 16_384;
+/// So many publishes to cache channels may be under way.
+const PLACES: usize = 4_096;
 
 /// What an event of so many bytes counts.
 pub(super) fn weight(channel: &ChannelName, envelope_bytes: usize) -> usize {
     envelope_bytes + channel.as_str().len() + OVERHEAD_BYTES
 }
 
-impl Shared {
-    /// Adds to the account of an app what was published at `at_us`, and evicts what is beyond
-    /// `max_bytes`. If Redis does not answer, what was added is missing in the account.
-    pub(super) async fn account(
-        &self,
-        app_id: &str,
-        max_bytes: usize,
-        (at_us, entries): (u64, &[Entry<'_>]),
-    ) {
-        let Some(joined) = self.joined_now() else { return };
-        let accounted = self.try_account(app_id, max_bytes, (at_us, entries), joined.connection);
-        match timeout(WITHIN, accounted).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(app = app_id, %error, "cached events not accounted"),
-            Err(_elapsed) => tracing::debug!(app = app_id, "cached events not accounted in time"),
+impl Default for Accounts {
+    fn default() -> Self {
+        Self {
+            waiting: Mutex::default(),
+            added: Notify::new(),
+            settled: Notify::new(),
+            places: Arc::new(Semaphore::new(PLACES)),
+        }
+    }
+}
+
+impl Account {
+    fn new(max_bytes: usize) -> Self {
+        Self { max_bytes, entries: VecDeque::new() }
+    }
+
+    /// Makes room for what is too much: the oldest goes, and says how much that was.
+    fn limit(&mut self) -> usize {
+        let excess = self.entries.len().saturating_sub(WAITING_MAX);
+        self.entries.drain(..excess);
+        excess
+    }
+}
+
+impl Accounts {
+    /// Waits for a place among the publishes that are under way.
+    pub(super) async fn place(&self) -> OwnedSemaphorePermit {
+        let places = Arc::clone(&self.places);
+        places.acquire_owned().await.expect("it is never closed")
+    }
+
+    /// Has events be accounted that were published.
+    pub(super) fn add(&self, app_id: &Arc<str>, max_bytes: usize, entries: Vec<Entry>) {
+        let mut waiting = self.lock();
+        let account =
+            waiting.apps.entry(Arc::clone(app_id)).or_insert_with(|| Account::new(max_bytes));
+        account.entries.extend(entries);
+        let lost = account.limit();
+        drop(waiting);
+        log_lost(app_id, lost);
+        self.added.notify_one();
+    }
+
+    /// Has what is beyond `max_bytes` be evicted.
+    pub(super) fn trim(&self, app_id: &Arc<str>, max_bytes: usize) {
+        let mut waiting = self.lock();
+        let account =
+            waiting.apps.entry(Arc::clone(app_id)).or_insert_with(|| Account::new(max_bytes));
+        // A publish that was added before may have begun under the bound before this.
+        account.max_bytes = max_bytes;
+        drop(waiting);
+        self.added.notify_one();
+    }
+
+    /// Waits until nothing waits.
+    pub(super) async fn settled(&self) {
+        loop {
+            let settled = self.settled.notified();
+            let is_settled = {
+                let waiting = self.lock();
+                waiting.apps.is_empty() && !waiting.is_taken
+            };
+            if is_settled {
+                return;
+            }
+            settled.await;
         }
     }
 
-    async fn try_account(
+    /// Takes what waits, of each app not more than goes at once. Nothing: nothing waits.
+    fn take(&self) -> Vec<(Arc<str>, Account)> {
+        let mut waiting = self.lock();
+        let mut taken = Vec::new();
+        waiting.apps.retain(|app_id, account| {
+            let rest = account.entries.split_off(AT_ONCE.min(account.entries.len()));
+            let entries = mem::replace(&mut account.entries, rest);
+            taken.push((Arc::clone(app_id), Account { max_bytes: account.max_bytes, entries }));
+            !account.entries.is_empty()
+        });
+        waiting.is_taken = !taken.is_empty();
+        drop(waiting);
+        if taken.is_empty() {
+            self.settled.notify_waiters();
+        }
+        taken
+    }
+
+    /// Puts back what was taken and not done.
+    fn put_back(&self, app_id: &Arc<str>, undone: Account) {
+        let mut waiting = self.lock();
+        let account = waiting
+            .apps
+            .entry(Arc::clone(app_id))
+            .or_insert_with(|| Account::new(undone.max_bytes));
+        let newer = mem::replace(&mut account.entries, undone.entries);
+        account.entries.extend(newer);
+        let lost = account.limit();
+        drop(waiting);
+        log_lost(app_id, lost);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn log_lost(app_id: &str, events: usize) {
+    if 0 < events {
+        tracing::warn!(app = app_id, events, "cached events not accounted: Redis does not answer");
+    }
+}
+
+/// An event in an account: its channel and its id, as they are there.
+type Named = (Vec<u8>, Vec<u8>);
+
+impl Shared {
+    /// Tells the accounts what was published, as long as the node runs.
+    pub(super) async fn keep_accounts(self: Arc<Self>) {
+        loop {
+            self.accounts.added.notified().await;
+            loop {
+                let mut standing = self.standing.subscribe();
+                let joined = standing.wait_for(|now| matches!(now, Standing::Joined(_)));
+                // The other end of it is here.
+                drop(joined.await);
+                let taken = self.accounts.take();
+                if taken.is_empty() {
+                    break;
+                }
+                let each = taken.into_iter().map(|(app_id, account)| self.keep(app_id, account));
+                let are_kept = futures_util::future::join_all(each).await;
+                if !are_kept.into_iter().all(|is_kept| is_kept) {
+                    time::sleep(RETRY_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Brings one account up to date, or puts back what is to be told.
+    async fn keep(&self, app_id: Arc<str>, mut account: Account) -> bool {
+        let done = match self.joined_now() {
+            Some(joined) => self.account(&app_id, &mut account, joined.connection).await,
+            None => Err(LATE.to_owned()),
+        };
+        if let Err(error) = &done {
+            tracing::debug!(app = &*app_id, %error, "cached events not accounted yet");
+            self.accounts.put_back(&app_id, account);
+        }
+        done.is_ok()
+    }
+
+    /// Adds to the account, and evicts what is beyond its bound. What is added is taken out of
+    /// `account`.
+    async fn account(
         &self,
-        app_id: &str,
-        max_bytes: usize,
-        (at_us, entries): (u64, &[Entry<'_>]),
+        app_id: &Arc<str>,
+        account: &mut Account,
         mut connection: Connection,
-    ) -> RedisResult<()> {
-        let keep_ms = entries.iter().map(|entry| entry.keep_ms).fold(MEMORY_MS, u64::max);
+    ) -> Result<(), String> {
+        let mut evicted = Vec::new();
+        for _ in 0..ROUNDS {
+            let call = self.account_call(app_id, account, &evicted);
+            let value = timeout(WITHIN, call.run(&mut connection)).await;
+            let value = value.map_err(|_elapsed| LATE.to_owned())?;
+            let answer = Answer::new(value.map_err(|error| error.to_string())?);
+            account.entries.clear();
+            let Ok((bytes, is_more, to_evict)) = answer.and_then(read) else {
+                self.metrics.foreign("the account of cached events");
+                return Ok(());
+            };
+            self.metrics.cached_bytes(app_id, bytes);
+            if to_evict.is_empty() && !is_more {
+                return Ok(());
+            }
+            let has_some = !to_evict.is_empty();
+            let each = to_evict.into_iter().map(|named| self.evict(app_id, named, &connection));
+            evicted = futures_util::future::join_all(each).await.into_iter().flatten().collect();
+            if has_some && evicted.is_empty() {
+                return Err("no event could be evicted".to_owned());
+            }
+        }
+        self.accounts.put_back(app_id, Account::new(account.max_bytes));
+        Ok(())
+    }
+
+    fn account_call(&self, app_id: &str, account: &Account, evicted: &[Named]) -> Call {
+        let keep_ms = account.entries.iter().map(|entry| entry.keep_ms).fold(MEMORY_MS, u64::max);
         let mut call = Call::of(&self.scripts.cache)
             .key(self.names.of_app("cacheorder", app_id))
             .key(self.names.of_app("cached", app_id))
-            .number(max_bytes)
-            .number(keep_ms);
-        for entry in entries {
+            .number(account.max_bytes)
+            .number(keep_ms)
+            .number(evicted.len());
+        for (channel, id) in evicted {
+            call = call.arg(channel).arg(id);
+        }
+        for entry in &account.entries {
             call = call
                 .arg(entry.channel.as_str())
-                .number(at_us)
+                .number(entry.at_us)
                 .number(entry.bytes)
                 .number(entry.keep_ms)
                 .arg(format!("{:x}", entry.id.0));
         }
-        let answer = Answer::new(call.run(&mut connection).await?);
-        let Ok((bytes, evicted)) = answer.and_then(read) else {
+        call
+    }
+
+    /// Evicts an event, and gives it back if it is not in Redis any more.
+    async fn evict(&self, app_id: &str, named: Named, connection: &Connection) -> Option<Named> {
+        let Some((channel, id)) = parse(&named) else {
+            // Nobody has published that.
             self.metrics.foreign("the account of cached events");
-            return Ok(());
+            return Some(named);
         };
-        self.metrics.cached(app_id, bytes, evicted.len());
-        let each = evicted.iter().map(|(channel, id)| {
-            let call = Call::of(&self.scripts.evict)
-                .key(self.names.channel(app_id, channel))
-                .key(self.names.last_event(app_id, channel))
-                .arg(id.to_be_bytes())
-                .arg(format!("{id:x}"));
-            let mut connection = connection.clone();
-            async move { call.run(&mut connection).await.map(drop) }
-        });
-        futures_util::future::try_join_all(each).await.map(drop)
+        let call = Call::of(&self.scripts.evict)
+            .key(self.names.channel(app_id, &channel))
+            .key(self.names.last_event(app_id, &channel))
+            .arg(id.to_be_bytes())
+            .arg(format!("{id:x}"));
+        let mut connection = connection.clone();
+        let answer = timeout(WITHIN, call.run(&mut connection)).await;
+        let answer: RedisResult<Value> = answer.ok()?;
+        let was_there = matches!(answer.ok()?, Value::Int(1));
+        self.metrics.cache_evicted(app_id, u64::from(was_there));
+        Some(named)
     }
 }
 
-/// The sum of the bytes, and the events to evict.
-fn read(mut answer: Answer) -> Result<(u64, Vec<(ChannelName, u64)>), Unexpected> {
+fn parse((channel, id): &Named) -> Option<(ChannelName, u64)> {
+    let channel = ChannelName::parse(std::str::from_utf8(channel).ok()?, usize::MAX).ok()?;
+    Some((channel, u64::from_str_radix(std::str::from_utf8(id).ok()?, 16).ok()?))
+}
+
+/// The sum of the bytes, whether there is more to do, and the events to evict.
+fn read(mut answer: Answer) -> Result<(u64, bool, Vec<Named>), Unexpected> {
     let sum = answer.text()?.parse().map_err(|_| Unexpected)?;
-    let mut evicted = Vec::new();
-    while let (Ok(channel), Ok(id)) = (answer.text(), answer.text()) {
-        let channel = ChannelName::parse(&channel, usize::MAX).map_err(|_| Unexpected)?;
-        evicted.push((channel, u64::from_str_radix(&id, 16).map_err(|_| Unexpected)?));
+    let is_more = answer.number()? == 1;
+    let mut to_evict = Vec::new();
+    while let (Ok(channel), Ok(id)) = (answer.bytes(), answer.bytes()) {
+        to_evict.push((channel, id));
     }
-    Ok((sum, evicted))
+    Ok((sum, is_more, to_evict))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+
+    fn entries(count: usize, first: u64) -> Vec<Entry> {
+        let channel = ChannelName::parse("cache-x", 100).unwrap();
+        let entry = |number| Entry {
+            channel: channel.clone(),
+            id: EnvelopeId(number),
+            at_us: number,
+            bytes: 1,
+            keep_ms: 1,
+        };
+        (first..).take(count).map(entry).collect()
+    }
+
+    fn numbers(account: &Account) -> Vec<u64> {
+        account.entries.iter().map(|entry| entry.id.0).collect()
+    }
+
+    #[test]
+    fn what_waits_is_taken_in_parts_and_what_was_put_back_comes_first() {
+        let (accounts, app_id) = (Accounts::default(), Arc::from("1"));
+        accounts.add(&app_id, 10, entries(AT_ONCE + 1, 0));
+        let (_, first) = accounts.take().pop().unwrap();
+        assert_eq!(numbers(&first), (0..AT_ONCE as u64).collect::<Vec<_>>());
+        accounts.put_back(&app_id, first);
+        let (_, again) = accounts.take().pop().unwrap();
+        assert_eq!(again.entries[0].id, EnvelopeId(0));
+        let (_, rest) = accounts.take().pop().unwrap();
+        assert_eq!(numbers(&rest), [AT_ONCE as u64]);
+        assert!(accounts.take().is_empty());
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_the_oldest_goes() {
+        let (accounts, app_id) = (Accounts::default(), Arc::from("1"));
+        accounts.add(&app_id, 10, entries(WAITING_MAX, 0));
+        let (_, taken) = accounts.take().pop().unwrap();
+        accounts.add(&app_id, 10, entries(AT_ONCE + 1, WAITING_MAX as u64));
+        accounts.put_back(&app_id, taken);
+        let waiting = accounts.lock();
+        let account = &waiting.apps[&app_id];
+        assert_eq!(account.entries.len(), WAITING_MAX);
+        assert_eq!(account.entries[0].id, EnvelopeId(AT_ONCE as u64 + 1));
+    }
+
+    #[test]
+    fn another_bound_holds_for_what_began_under_the_one_before() {
+        let (accounts, app_id) = (Accounts::default(), Arc::from("1"));
+        accounts.add(&app_id, 10, entries(1, 0));
+        accounts.trim(&app_id, 5);
+        accounts.add(&app_id, 10, entries(1, 1));
+        let (_, taken) = accounts.take().pop().unwrap();
+        assert_eq!((taken.max_bytes, taken.entries.len()), (5, 2));
+        assert!(accounts.settled().now_or_never().is_none(), "Redis has yet to answer");
+        assert!(accounts.take().is_empty());
+        assert!(accounts.settled().now_or_never().is_some());
+    }
 }

@@ -127,10 +127,14 @@ impl BrokerMetrics {
     }
 
     /// Redis has said what it keeps for cache channels of an app, and what this node evicts.
-    pub(super) fn cached(&self, app_id: &str, bytes: u64, evicted: usize) {
+    pub(super) fn cached_bytes(&self, app_id: &str, bytes: u64) {
         let label = AppLabel { app: app_id.to_owned() };
         self.cache_bytes.get_or_create(&label).set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        self.cache_evicted.get_or_create(&label).inc_by(evicted as u64);
+    }
+
+    pub(super) fn cache_evicted(&self, app_id: &str, events: u64) {
+        let label = AppLabel { app: app_id.to_owned() };
+        self.cache_evicted.get_or_create(&label).inc_by(events);
     }
 
     pub(super) fn interrupted(&self) {

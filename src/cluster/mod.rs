@@ -78,7 +78,7 @@ use std::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{timeout, timeout_at},
 };
 use topic::Waiter;
 
@@ -96,6 +96,8 @@ pub struct Cluster {
 #[derive(Debug)]
 pub struct Place(Option<Box<(Cluster, Arc<str>)>>);
 
+/// How long a node that ends waits until what it published on cache channels is accounted.
+const SETTLED_WITHIN: Duration = Duration::from_secs(1);
 /// Beyond so much that waits for the manager, clients are not read.
 const BACKLOG_FULL: usize = 4_096;
 
@@ -121,6 +123,7 @@ impl Cluster {
         let (manager, outcomes) =
             Manager::new(Arc::clone(&shared), endpoint, hubs, node_timeout, Arc::clone(&backlog));
         tokio::spawn(manager.run(asked, outcomes));
+        tokio::spawn(Arc::clone(&shared).keep_accounts());
         Ok(Some(Self { shared, inputs, backlog }))
     }
 
@@ -219,7 +222,7 @@ impl Cluster {
     pub async fn publish(
         &self,
         hub: &Hub,
-        events: &[Outgoing<'_>],
+        events: &[Outgoing],
     ) -> Result<Vec<Counts>, NotPublished> {
         let max_cache_bytes = hub.app().config.max_cache_bytes;
         let counts = self.shared.publish(&hub.app_id(), events, max_cache_bytes).await?;
@@ -228,8 +231,8 @@ impl Cluster {
     }
 
     /// Has Redis evict what is beyond the app's `max_cache_bytes`, which may be another than before.
-    pub async fn trim_cache(&self, hub: &Hub) {
-        self.shared.account(&hub.app_id(), hub.app().config.max_cache_bytes, (0, &[])).await;
+    pub fn trim_cache(&self, hub: &Hub) {
+        self.shared.accounts.trim(&hub.app_id(), hub.app().config.max_cache_bytes);
     }
 
     /// Publishes a client event now or not at all.
@@ -237,7 +240,7 @@ impl Cluster {
     /// # Errors
     ///
     /// Redis is away.
-    pub async fn whisper(&self, hub: &Hub, event: Outgoing<'_>) -> Result<(), Unavailable> {
+    pub async fn whisper(&self, hub: &Hub, event: Outgoing) -> Result<(), Unavailable> {
         self.shared.whisper(&hub.app_id(), event).await?;
         self.shared.metrics.sent(1);
         Ok(())
@@ -303,9 +306,11 @@ impl Cluster {
     /// Says goodbye to the others, when every connection has ended; gives up after `patience`:
     /// they clean up then.
     pub async fn leave(&self, patience: Duration) {
+        let patience = Instant::now() + patience;
+        let _ = timeout(SETTLED_WITHIN, self.shared.accounts.settled()).await;
         let (done, is_done) = oneshot::channel();
         self.ask(Input::Stop(done));
-        let _ = timeout(patience, is_done).await;
+        let _ = timeout_at(patience.into(), is_done).await;
     }
 }
 

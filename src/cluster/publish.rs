@@ -11,14 +11,17 @@ use crate::{
     protocol::{ChannelName, Frame, FrameKind, SocketId},
 };
 use redis::{RedisError, Value};
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::time;
 
 /// An event for one channel, encoded.
 #[derive(Clone, Debug)]
-pub struct Outgoing<'a> {
+pub struct Outgoing {
     /// The channel.
-    pub channel: &'a ChannelName,
+    pub channel: ChannelName,
     /// The event as the clients get it.
     pub frame: Frame,
     /// Who does not get it.
@@ -62,7 +65,7 @@ enum Attempt {
     Lost,
 }
 
-impl Outgoing<'_> {
+impl Outgoing {
     /// For how long the channel keeps the event, in ms: 0 if it keeps what it has, and -1 if the event
     /// is too large to be kept and what the channel has is outdated.
     fn remember_ms(&self, max_cache_bytes: usize) -> i64 {
@@ -80,23 +83,33 @@ impl Outgoing<'_> {
     }
 
     fn cache_bytes(&self) -> usize {
-        cache::weight(self.channel, self.frame.bytes().len())
+        cache::weight(&self.channel, self.frame.bytes().len())
     }
 }
 
-/// What is to be accounted of events that were published.
-fn kept<'a>(
-    events: &'a [Outgoing<'_>],
-    ids: &[EnvelopeId],
-    max_cache_bytes: usize,
-) -> Vec<Entry<'a>> {
-    let cached = events.iter().zip(ids).filter(|(event, _)| event.is_cached());
-    let entries = cached.map(|(event, id)| {
-        let keep_ms = u64::try_from(event.remember_ms(max_cache_bytes)).unwrap_or(0);
-        let bytes = if keep_ms == 0 { 0 } else { event.cache_bytes() };
-        Entry { channel: event.channel, id: *id, bytes, keep_ms }
-    });
-    entries.collect()
+/// What became of events that were accepted.
+struct Published {
+    counts: Vec<Counts>,
+    /// What is to be accounted of them.
+    kept: Vec<Entry>,
+}
+
+impl Published {
+    fn new(
+        events: &[Outgoing],
+        ids: &[EnvelopeId],
+        max_cache_bytes: usize,
+        (receipts, at_us): (Vec<Receipt>, u64),
+    ) -> Self {
+        let cached = events.iter().zip(ids).filter(|(event, _)| event.is_cached());
+        let kept = cached.map(|(event, id)| {
+            let keep_ms = u64::try_from(event.remember_ms(max_cache_bytes)).unwrap_or(0);
+            let bytes = if keep_ms == 0 { 0 } else { event.cache_bytes() };
+            Entry { channel: event.channel.clone(), id: *id, at_us, bytes, keep_ms }
+        });
+        let kept = kept.collect();
+        Self { counts: receipts.into_iter().map(|receipt| receipt.counts).collect(), kept }
+    }
 }
 
 impl Shared {
@@ -107,15 +120,16 @@ impl Shared {
     /// [`NotPublished`]: the node was not joined for as long as a publish waits, or Redis did not
     /// answer.
     pub(super) async fn publish(
-        &self,
-        app_id: &str,
-        events: &[Outgoing<'_>],
+        self: &Arc<Self>,
+        app_id: &Arc<str>,
+        events: &[Outgoing],
         max_cache_bytes: usize,
     ) -> Result<Vec<Counts>, NotPublished> {
-        let result = if self.is_cluster && 1 < events.len() {
-            self.publish_each(app_id, events, max_cache_bytes).await
+        let give_up = Instant::now() + self.broker_wait;
+        let result = if events.iter().any(Outgoing::is_cached) {
+            self.publish_cached(app_id, events, max_cache_bytes, give_up).await
         } else {
-            self.publish_together(app_id, events, max_cache_bytes).await
+            self.publish_all(app_id, events, max_cache_bytes, give_up).await
         };
         if let Err(why) = &result {
             self.metrics.refused(*why);
@@ -123,22 +137,52 @@ impl Shared {
         result
     }
 
-    /// Each in its own slot. If some were accepted, it is not true that nobody got anything.
-    async fn publish_each(
-        &self,
-        app_id: &str,
-        events: &[Outgoing<'_>],
+    /// Publishes in a task: what Redis keeps is accounted even if the publisher hangs up.
+    async fn publish_cached(
+        self: &Arc<Self>,
+        app_id: &Arc<str>,
+        events: &[Outgoing],
         max_cache_bytes: usize,
+        give_up: Instant,
     ) -> Result<Vec<Counts>, NotPublished> {
-        let each = events.iter().map(|event| {
-            self.publish_together(app_id, std::slice::from_ref(event), max_cache_bytes)
+        let place = time::timeout_at(give_up.into(), self.accounts.place()).await;
+        let Ok(place) = place else { return Err(NotPublished::Unreached) };
+        let (shared, app_id, events) = (Arc::clone(self), Arc::clone(app_id), events.to_vec());
+        let task = tokio::spawn(async move {
+            let _place = place;
+            shared.publish_all(&app_id, &events, max_cache_bytes, give_up).await
         });
+        task.await.unwrap_or(Err(NotPublished::Unknown))
+    }
+
+    async fn publish_all(
+        &self,
+        app_id: &Arc<str>,
+        events: &[Outgoing],
+        max_cache_bytes: usize,
+        give_up: Instant,
+    ) -> Result<Vec<Counts>, NotPublished> {
+        // On a Redis Cluster each in its own slot.
+        let at_once = if self.is_cluster { 1 } else { events.len().max(1) };
+        let parts = events.chunks(at_once);
+        let each =
+            parts.map(|events| self.publish_together(app_id, events, max_cache_bytes, give_up));
         let results = futures_util::future::join_all(each).await;
-        let reached = results.iter().filter(|result| result.is_ok()).count();
-        if reached == events.len() {
-            return Ok(results.into_iter().flatten().flatten().collect());
+        let is_certain = !results.iter().any(|result| matches!(result, Err(NotPublished::Unknown)));
+        let (parts, mut counts, mut kept) = (results.len(), Vec::new(), Vec::new());
+        let mut reached = 0;
+        for published in results.into_iter().flatten() {
+            reached += 1;
+            counts.extend(published.counts);
+            kept.extend(published.kept);
         }
-        let is_certain = results.iter().all(|result| *result != Err(NotPublished::Unknown));
+        if !kept.is_empty() {
+            self.accounts.add(app_id, max_cache_bytes, kept);
+        }
+        if reached == parts {
+            return Ok(counts);
+        }
+        // If some were accepted, it is not true that nobody got anything.
         Err(if reached == 0 && is_certain {
             NotPublished::Unreached
         } else {
@@ -149,10 +193,10 @@ impl Shared {
     async fn publish_together(
         &self,
         app_id: &str,
-        events: &[Outgoing<'_>],
+        events: &[Outgoing],
         max_cache_bytes: usize,
-    ) -> Result<Vec<Counts>, NotPublished> {
-        let give_up = Instant::now() + self.broker_wait;
+        give_up: Instant,
+    ) -> Result<Published, NotPublished> {
         let ids: Vec<EnvelopeId> = events.iter().map(|_| self.envelope_id()).collect();
         let mut may_be_done = false;
         loop {
@@ -160,11 +204,7 @@ impl Shared {
             let attempt = self.attempt(app_id, events, &ids, asked).await;
             match attempt {
                 Some(Attempt::Done(receipts, at_us)) => {
-                    let kept = kept(events, &ids, max_cache_bytes);
-                    if !kept.is_empty() {
-                        self.account(app_id, max_cache_bytes, (at_us, &kept)).await;
-                    }
-                    return Ok(receipts.into_iter().map(|receipt| receipt.counts).collect());
+                    return Ok(Published::new(events, &ids, max_cache_bytes, (receipts, at_us)));
                 }
                 Some(Attempt::Refused) => {
                     time::sleep(
@@ -195,7 +235,7 @@ impl Shared {
     async fn attempt(
         &self,
         app_id: &str,
-        events: &[Outgoing<'_>],
+        events: &[Outgoing],
         ids: &[EnvelopeId],
         (give_up, is_repeated, max_cache_bytes): (Instant, bool, usize),
     ) -> Option<Attempt> {
@@ -207,7 +247,7 @@ impl Shared {
             .number((self.broker_wait + REPEAT_MARGIN).as_millis())
             .arg(&*generation);
         for (event, id) in events.iter().zip(ids) {
-            let topic = self.names.channel(app_id, event.channel);
+            let topic = self.names.channel(app_id, &event.channel);
             let remember_ms = event.remember_ms(max_cache_bytes);
             let envelope = Envelope {
                 id: *id,
@@ -218,8 +258,8 @@ impl Shared {
             };
             call = call
                 .key(&topic)
-                .key(self.names.last_event(app_id, event.channel))
-                .key(self.names.latest_ids(app_id, event.channel))
+                .key(self.names.last_event(app_id, &event.channel))
+                .key(self.names.latest_ids(app_id, &event.channel))
                 .arg(id.0.to_be_bytes())
                 .arg(envelope.encode())
                 .number(remember_ms);
@@ -249,11 +289,7 @@ impl Shared {
     }
 
     /// Publishes a client event at once, or not at all: nobody waits for a typing indicator.
-    pub(super) async fn whisper(
-        &self,
-        app_id: &str,
-        event: Outgoing<'_>,
-    ) -> Result<(), Unavailable> {
+    pub(super) async fn whisper(&self, app_id: &str, event: Outgoing) -> Result<(), Unavailable> {
         let give_up = Instant::now() + self.broker_wait;
         self.joined_now().ok_or(Unavailable)?;
         let id = self.envelope_id();

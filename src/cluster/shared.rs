@@ -1,8 +1,8 @@
 //! What everybody who asks Redis for something has in common.
 
 use super::{
-    accepted::Accepted, envelope::EnvelopeId, link::Connection, metrics::BrokerMetrics,
-    names::Names, ready::ReadyNodes, scripts::Scripts, store::Bells,
+    accepted::Accepted, cache::Accounts, envelope::EnvelopeId, link::Connection,
+    metrics::BrokerMetrics, names::Names, ready::ReadyNodes, scripts::Scripts, store::Bells,
 };
 use std::{
     sync::{
@@ -48,6 +48,7 @@ pub(super) struct Shared {
     pub(super) standing: watch::Sender<Standing>,
     pub(super) clock: Clock,
     pub(super) accepted: Accepted,
+    pub(super) accounts: Accounts,
     pub(super) metrics: BrokerMetrics,
     pub(super) broker_wait: Duration,
     pub(super) bells: Bells,
@@ -101,6 +102,7 @@ impl Shared {
             standing: watch::Sender::new(Standing::Away("not joined yet")),
             clock: Clock::new(),
             accepted: Accepted::new(Instant::now()),
+            accounts: Accounts::default(),
             metrics: BrokerMetrics::default(),
             broker_wait,
             bells: Bells::default(),

@@ -110,9 +110,8 @@ impl Node {
             let kept = apps.hub(&app.id).filter(|hub| hub.app().config != *app);
             if let Some(hub) = kept {
                 hub.reconfigure(App::new(app.clone()));
-                if let Some(cluster) = self.cluster.clone() {
-                    let hub = Arc::clone(hub);
-                    tokio::spawn(async move { cluster.trim_cache(&hub).await });
+                if let Some(cluster) = &self.cluster {
+                    cluster.trim_cache(hub);
                 }
             }
         }

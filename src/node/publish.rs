@@ -61,16 +61,16 @@ impl Node {
         let Some(cluster) = &self.cluster else { return Ok(publish_here(hub, events, now)) };
         let remember = Duration::from_secs(hub.app().config.cache_ttl_s);
         let each = events.iter().flat_map(|event| event.channels.iter().map(move |to| (event, to)));
-        let outgoing: Vec<Outgoing<'_>> = each
+        let outgoing: Vec<Outgoing> = each
             .map(|(event, channel)| Outgoing {
-                channel,
+                channel: channel.clone(),
                 frame: event::published(&event.name, channel, &event.data, now),
                 except: event.except,
                 remember,
             })
             .collect();
         let counts = cluster.publish(hub, &outgoing).await?;
-        let shards = outgoing.iter().map(|outgoing| hub.shards_of(outgoing.channel));
+        let shards = outgoing.iter().map(|outgoing| hub.shards_of(&outgoing.channel));
         Ok((counts, shards.fold(ShardSet::default(), ShardSet::union)))
     }
 
@@ -95,7 +95,7 @@ impl Node {
         let turn = hub.wants(WebhookEvent::ClientEvent).then(|| self.whispers.line_up(&hub));
         tokio::spawn(async move {
             let outgoing = Outgoing {
-                channel: &channel,
+                channel: channel.clone(),
                 frame,
                 except: Some(sender),
                 remember: Duration::ZERO,

@@ -17,6 +17,8 @@ pub(crate) enum Link {
     DeafRedis,
     /// Swallows what Redis says; what the node says passes.
     DeafNode,
+    /// Keeps what Redis says until it is another link; what the node says passes.
+    SlowNode,
     /// Swallows all, and lets nobody in.
     Dead,
     /// Resets all connections, and each that is made anew.
@@ -25,7 +27,7 @@ pub(crate) enum Link {
 
 impl Link {
     fn passes_to_redis(self) -> bool {
-        matches!(self, Self::Whole | Self::DeafNode)
+        matches!(self, Self::Whole | Self::DeafNode | Self::SlowNode)
     }
 
     fn passes_to_node(self) -> bool {
@@ -121,7 +123,7 @@ async fn broken(mut link: watch::Receiver<Link>, mut lost: watch::Receiver<bool>
 async fn pump(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
-    link: watch::Receiver<Link>,
+    mut link: watch::Receiver<Link>,
     passes: fn(Link) -> bool,
     lost: &watch::Sender<bool>,
 ) {
@@ -129,7 +131,7 @@ async fn pump(
     loop {
         match from.read(&mut buffer).await {
             Ok(0) | Err(_) => return,
-            Ok(count) if passes(*link.borrow()) => {
+            Ok(count) if is_passed(&mut link, passes).await => {
                 if to.write_all(&buffer[..count]).await.is_err() {
                     return;
                 }
@@ -139,6 +141,12 @@ async fn pump(
             }
         }
     }
+}
+
+/// Whether the link passes what was read, as soon as it is not one that keeps it.
+async fn is_passed(link: &mut watch::Receiver<Link>, passes: fn(Link) -> bool) -> bool {
+    let settled = |link: &Link| *link != Link::SlowNode || passes(*link);
+    link.wait_for(settled).await.is_ok_and(|link| passes(*link))
 }
 
 /// Has the kernel send a reset instead of an orderly end.

@@ -1,13 +1,15 @@
 -- Keeps account of the last events of an app's cache channels, which lie in the slots of their channels,
 -- and says which are to be evicted: the least recently published, never the newest.
 --
--- KEYS  1 the channels in the order of their events, by this server's clock in µs
+-- KEYS  1 the channels in the order of their events, in µs
 --       2 for each channel: when it was published, in µs of the clock of its Redis, the bytes, when it expires in ms of this server's clock, and the id
 --         of the event; under a space, the sum of the bytes
 -- ARGV  1 the most bytes   2 how long the account is kept, in ms
---       then for each event: its channel, when it was published, its bytes, 0 if it is not kept, for how
---       many ms it is, its id
--- Gives the sum of the bytes, then for each event to evict its channel and id.
+--       3 how many events were evicted; for each its channel and its id
+--       then for each event that was published: its channel, when, its bytes, 0 if it is not kept, for how many ms it
+--       is, its id
+-- Gives the sum of the bytes, 1 if there is more to do than one call may, and for each event to evict its channel and
+-- id. It is in the account until it is said to be evicted.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local order, events = KEYS[1], KEYS[2]
@@ -23,7 +25,13 @@ local forget = function(channel, bytes)
   redis.call('ZREM', order, channel)
   sum = sum - bytes
 end
-for at = 3, #ARGV, 5 do
+local published = 4 + 2 * tonumber(ARGV[3])
+for at = 4, published - 1, 2 do
+  local _, bytes, _, id = read(ARGV[at])
+  if bytes and id == ARGV[at + 1] then forget(ARGV[at], bytes) end
+end
+local now_us = time[1] * 1000000 + time[2]
+for at = published, #ARGV, 5 do
   local channel, when, bytes = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   local known_when, known_bytes = read(channel)
   if not known_when or known_when <= when then
@@ -31,16 +39,19 @@ for at = 3, #ARGV, 5 do
     if bytes > 0 then
       local expires = string.format('%.0f', now + tonumber(ARGV[at + 3]))
       redis.call('HSET', events, channel, ARGV[at + 1] .. ' ' .. ARGV[at + 2] .. ' ' .. expires .. ' ' .. ARGV[at + 4])
-      redis.call('ZADD', order, string.format('%.0f', time[1] * 1000000 + time[2] + at), channel)
+      -- The clocks of the servers of a Redis Cluster may differ.
+      local place = math.max(now_us - 10000000, math.min(when, now_us))
+      redis.call('ZADD', order, string.format('%.0f', place), channel)
       sum = sum + bytes
     end
   end
 end
-local answer = {0}
+local answer, left, to_evict = {0, 1}, sum, 0
 for _ = 1, 512 do
-  local oldest = redis.call('ZRANGE', order, 0, 0)[1]
+  local oldest = redis.call('ZRANGE', order, to_evict, to_evict)[1]
   if not oldest then
-    sum = 0
+    if to_evict == 0 then sum = 0 end
+    answer[2] = 0
     break
   end
   local _, bytes, expires, id = read(oldest)
@@ -48,11 +59,13 @@ for _ = 1, 512 do
     redis.call('ZREM', order, oldest)
   elseif expires <= now then
     forget(oldest, bytes)
-  elseif sum > tonumber(ARGV[1]) then
-    forget(oldest, bytes)
+    left = left - bytes
+  elseif left > tonumber(ARGV[1]) then
+    left, to_evict = left - bytes, to_evict + 1
     answer[#answer + 1] = oldest
     answer[#answer + 1] = id
   else
+    answer[2] = 0
     break
   end
 end
