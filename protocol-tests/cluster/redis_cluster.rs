@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::harness::Server;
+use serde_json::json;
+
+use crate::harness::{Call, Server, eventually};
 use crate::kit::{
-    Ledger, Listener, Redis, View, assert_agrees, assert_view_everywhere, becomes_ready,
+    Ledger, Listener, Monitor, Redis, View, assert_agrees, assert_view_everywhere, becomes_ready,
     cluster_settings, free_port, node, publish_from, they_are_one,
 };
 
@@ -169,6 +171,35 @@ async fn nodes_on_a_redis_cluster_are_one_and_survive_the_death_of_a_master() {
     }
     assert_view_everywhere(&[nodes[0].address, nodes[1].address], FAILED_OVER, &truth).await;
     assert_agrees(&ledger, &listeners).await;
+}
+
+/// Each lies in its own slot, but their account in one.
+#[tokio::test]
+async fn what_one_request_publishes_on_cache_channels_is_accounted_at_once() {
+    let redis = RedisCluster::start().await;
+    let node = node(&cluster_settings(), &redis.url()).await;
+    let mut monitors = Vec::new();
+    for master in &redis.0[..3] {
+        monitors.push(Monitor::start(master).await);
+    }
+    let channels: Vec<String> = (0..50).map(|number| format!("cache-{number}")).collect();
+    let body = json!({ "name": "e", "channels": channels, "data": "x" });
+    let reply = Call::post("events", &body).send(&node).await;
+    assert_eq!(reply.status, 200, "{reply}");
+    let mut accounts = Vec::new();
+    eventually("they are accounted", async || {
+        for monitor in &mut monitors {
+            let lines = monitor.since_last().await;
+            let is_account =
+                |line: &String| line.contains("\"EVALSHA\"") && line.contains(":cacheorder{");
+            accounts.extend(lines.into_iter().filter(is_account));
+        }
+        !accounts.is_empty()
+    })
+    .await;
+    for channel in &channels {
+        assert!(accounts[0].contains(&format!("\"{channel}\"")), "{channel}: {accounts:?}");
+    }
 }
 
 /// A listener on all channels.
