@@ -29,7 +29,7 @@ pub(super) struct Entry {
     pub(super) node: Node,
 }
 
-/// How deep arrays and calls are followed.
+/// How deep arrays, calls, parentheses and casts are followed.
 const DEPTH_MAX: usize = 32;
 
 /// The value of an environment variable as Laravel's `env()` gives it, if it is set.
@@ -85,9 +85,7 @@ impl Parser<'_> {
     /// One expression, up to what ends it. What is more than one value is computed.
     fn expression(&mut self, is_key: bool) -> Node {
         let line = self.line();
-        self.depth += 1;
-        let value = if self.depth > DEPTH_MAX { Value::Computed } else { self.primary() };
-        self.depth -= 1;
+        let value = self.primary();
         let value = if self.is_at_end(is_key) { value } else { Value::Computed };
         self.skip_to_end(is_key);
         Node { value, line }
@@ -113,7 +111,15 @@ impl Parser<'_> {
         }
     }
 
+    /// What an expression begins with. Whatever is nested comes by here, and is counted.
     fn primary(&mut self) -> Value {
+        self.depth += 1;
+        let value = if self.depth > DEPTH_MAX { Value::Computed } else { self.primary_within() };
+        self.depth -= 1;
+        value
+    }
+
+    fn primary_within(&mut self) -> Value {
         match self.peek().cloned() {
             Some(Token::Text(text)) => {
                 self.take();

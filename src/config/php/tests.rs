@@ -157,6 +157,19 @@ fn depth_is_bounded_and_length_costs_in_proportion() {
     assert!(root(&deep).is_some());
     let open = format!("<?php return {}", "[(".repeat(100_000));
     assert_eq!(root(&open), None);
+    for open in [
+        "(string)",
+        "(array) ",
+        "((int)",
+        "[(bool)",
+        "array((string)",
+        "env((string)",
+        "('a' => (int)",
+        "-",
+    ] {
+        let cast = format!("<?php return {}1;", open.repeat(100_000));
+        let _no_value = root(&cast);
+    }
 }
 
 const STOCK: &str = r"<?php
