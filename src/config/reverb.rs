@@ -54,6 +54,7 @@ pub(super) fn read(
     draft: &mut Draft,
     notes: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
+    no_origins(variables, draft, notes);
     let applied = all([
         apply("REVERB_", PEERS, variables, draft, notes),
         rate_limiting(variables, draft, notes),
@@ -67,6 +68,17 @@ pub(super) fn read(
         ));
     }
     applied
+}
+
+/// An empty list of origins is one, as in Reverb: other than an empty limit, it must not become the
+/// default, by which every origin may connect.
+fn no_origins(variables: &Variables, draft: &mut Draft, notes: &mut Vec<String>) {
+    let name = "REVERB_ALLOWED_ORIGINS";
+    if variables.value(name).is_some_and(|value| value.trim().is_empty()) {
+        let (key, origin) = (Key::new("apps[0].allowed_origins"), variables.origin(name));
+        notes.push(format!("{origin} is empty: no page may connect, whatever its origin"));
+        draft.set(key, Value::Array(Vec::new()), origin);
+    }
 }
 
 /// What the rate limit is made of: the variable, the key that it sets, and what Reverb has by

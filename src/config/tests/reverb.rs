@@ -161,3 +161,32 @@ fn a_limit_of_the_environment_does_not_give_way() {
          apps[0].max_event_bytes (20000)"
     );
 }
+
+#[test]
+fn an_empty_list_of_origins_lets_no_origin_in() {
+    for empty in ["", " ", "\"\"", "(empty)", ","] {
+        let loaded = with_app().env("REVERB_ALLOWED_ORIGINS", empty).loaded();
+        assert_eq!(loaded.config.apps[0].allowed_origins, [""; 0], "{empty:?}");
+    }
+    let dotenv = with_app().dotenv("REVERB_ALLOWED_ORIGINS=\n").loaded();
+    assert_eq!(dotenv.config.apps[0].allowed_origins, [""; 0]);
+    assert_eq!(
+        dotenv.notes,
+        [
+            "environment REVERB_ALLOWED_ORIGINS (.env) is empty: no page may connect, whatever its origin"
+        ]
+    );
+    let null = with_app().env("REVERB_ALLOWED_ORIGINS", "null").loaded();
+    assert_eq!(null.config.apps[0].allowed_origins, ["*"], "Laravel's word for what is not set");
+}
+
+#[test]
+fn what_the_note_says_to_write_for_no_origin_works() {
+    let php =
+        "<?php return ['apps' => ['apps' => [['key' => 'my-key', 'allowed_origins' => []]]]];";
+    let setup = || with_app().further_file("config/reverb.php", php);
+    let notes = setup().loaded().notes;
+    assert!(notes.iter().any(|note| note.ends_with("write REVERB_ALLOWED_ORIGINS=")), "{notes:?}");
+    let notes = setup().dotenv("REVERB_ALLOWED_ORIGINS=").loaded().notes;
+    assert!(!notes.iter().any(|note| note.contains("SECURITY")), "{notes:?}");
+}
