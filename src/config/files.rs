@@ -4,7 +4,7 @@
 //! volumes and full disks leave such files behind, and what they lack would fall back to defaults
 //! that are open.
 
-use super::error::ConfigError;
+use super::error::{ConfigError, all};
 use std::{
     fmt, fs,
     io::{self, Read as _},
@@ -18,6 +18,13 @@ const BYTES_MAX: u64 = 16 * 1_048_576;
 /// hold secrets.
 #[derive(Clone, Default)]
 pub struct Files(Vec<Source>);
+
+/// How a file is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Grammar {
+    Toml,
+    Dotenv,
+}
 
 /// A file that was read.
 #[derive(Clone)]
@@ -56,6 +63,16 @@ impl Files {
         self.get(&source.path).is_some_and(|before| before.has_apps)
     }
 
+    /// Refuses to go on by `after`, the files that were read now, if one of these is not among them:
+    /// another file has come in its place, and what it said would be lost.
+    pub(super) fn are_all_in(&self, after: &Self) -> Result<(), ConfigError> {
+        all(self.0.iter().filter(|source| !after.has(&source.path)).map(|source| {
+            let rule = "is not read any more, because another file has come in its place, and was \
+                in force when it was read last: that takes a restart";
+            Err::<(), _>(ConfigError::at(&source.name, rule))
+        }))
+    }
+
     /// The file that was named, which must exist, or the one with the `default` name in `dir`,
     /// which need not, unless it was read before. It must be whole as far as that can be known.
     pub(super) fn find(
@@ -63,6 +80,7 @@ impl Files {
         named: Option<&Path>,
         dir: &Path,
         default: &str,
+        grammar: Grammar,
     ) -> Result<Option<Source>, ConfigError> {
         let path = named.map_or_else(|| dir.join(default), Path::to_path_buf);
         let name = named.map_or_else(|| default.to_owned(), |path| path.display().to_string());
@@ -85,7 +103,7 @@ impl Files {
             Some(line) => ConfigError::at(format_args!("{name}:{line}"), rule),
             None => ConfigError::at(&name, rule),
         })?;
-        if let Some(rule) = before.and_then(|before| is_cut_short(&before.text, &text)) {
+        if let Some(rule) = before.and_then(|before| is_cut_short(&before.text, &text, grammar)) {
             return Err(fault(rule.to_owned()));
         }
         Ok(Some(Source { path, name, text, has_apps: false }))
@@ -121,17 +139,29 @@ fn decode(bytes: Vec<u8>) -> Result<String, (Option<usize>, &'static str)> {
 }
 
 /// Why `after` can't be what somebody has made of `before` on purpose, if it can't.
-fn is_cut_short(before: &str, after: &str) -> Option<&'static str> {
+///
+/// What is taken away from the end of a TOML file on purpose, whole apps and webhooks, can't be told
+/// from a file that was cut between them.
+fn is_cut_short(before: &str, after: &str, grammar: Grammar) -> Option<&'static str> {
     if before.trim_end() == after.trim_end() {
         None
     } else if after.trim().is_empty() {
         Some("is empty, and was not when it was read last")
-    } else if before.starts_with(after) {
-        Some(
+    } else if let Some(gone) = before.strip_prefix(after) {
+        let is_taken_away = match grammar {
+            Grammar::Toml => {
+                (after.ends_with('\n') || gone.starts_with(['\r', '\n'])) && is_of_apps(gone)
+            }
+            Grammar::Dotenv => false,
+        };
+        (!is_taken_away).then_some(
             "is only the beginning of what it was when it was read last, and may be cut short: \
              if its end is to go, leave a comment in its place",
         )
-    } else if before.ends_with('\n') && !after.ends_with('\n') {
+    } else if before.ends_with('\n')
+        && !after.ends_with('\n')
+        && is_cut_in_a_line(before, after, grammar)
+    {
         Some(
             "ends in the middle of a line, and may be cut short: when it was read last, it ended \
              with a line break",
@@ -141,6 +171,32 @@ fn is_cut_short(before: &str, after: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether `gone`, the end of a TOML file, is apps and their webhooks and nothing else, all of each.
+fn is_of_apps(gone: &str) -> bool {
+    let mut lines = gone.lines().map(str::trim_start);
+    let is_header = |line: &str| line.starts_with('[');
+    let is_list_of_apps = |line: &str| {
+        let name: String = line.chars().filter(|c| !c.is_whitespace()).collect();
+        ["[[apps]]", "[[apps.", "[apps."].iter().any(|header| name.starts_with(header))
+    };
+    let first = lines.clone().find(|line| !line.is_empty() && !line.starts_with('#'));
+    first.is_some_and(|line| line.starts_with("[["))
+        && lines.all(|line| !is_header(line) || is_list_of_apps(line))
+}
+
+/// Whether the last line of `after`, which has no line break, may be the beginning of another. A
+/// TOML file that was cut in a text or in a list is not understood anyway.
+fn is_cut_in_a_line(before: &str, after: &str, grammar: Grammar) -> bool {
+    let last = after.lines().next_back().unwrap_or_default().trim();
+    let mut lines = before.lines().map(str::trim);
+    let is_one = lines.clone().any(|line| line == last);
+    !is_one
+        && match grammar {
+            Grammar::Toml => lines.any(|line| line.starts_with(last)),
+            Grammar::Dotenv => !last.ends_with(['"', '\'']),
+        }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,23 +204,55 @@ mod tests {
     #[test]
     fn a_text_that_is_cut_short_is_told_from_one_that_was_changed() {
         let before = "a = 1\n# b\nc = 1000\n";
-        for after in [
-            "a = 1\n# b\nc = 1000",
-            "a = 1\n# b\nc = 1000\n\n",
-            "a = 1\n# b\nc = 100\n",
-            "a = 1\n# b\n# c\n",
-            "a = 1\n# b\n#\n",
-            "# b\nc = 1000\n",
-            "c = 1\n",
-        ] {
-            assert_eq!(is_cut_short(before, after), None, "{after:?}");
+        for grammar in [Grammar::Toml, Grammar::Dotenv] {
+            let is_cut_short = |before, after| is_cut_short(before, after, grammar);
+            for after in [
+                "a = 1\n# b\nc = 1000",
+                "a = 1\n# b\nc = 1000\n\n",
+                "a = 1\n# b\nc = 100\n",
+                "a = 1\n# b\n# c\n",
+                "a = 1\n# b\n#\n",
+                "# b\nc = 1000\n",
+                "c = 1\n",
+                "a = 2\n# b\nc = 1000",
+                "a = 1\n# b\nc = \"d\"",
+            ] {
+                assert_eq!(is_cut_short(before, after), None, "{after:?}");
+            }
+            for at in 0..before.len() - 1 {
+                assert!(is_cut_short(before, &before[..at]).is_some(), "{:?}", &before[..at]);
+            }
+            assert!(is_cut_short(before, "a = 2\n# b\nc = 10").is_some());
+            assert_eq!(is_cut_short("a = 1", "a = 2"), None, "its lines have no end, as before");
+            assert_eq!(is_cut_short("\n", " "), None, "nothing was there before");
         }
-        for at in 0..before.len() - 1 {
-            assert!(is_cut_short(before, &before[..at]).is_some(), "{:?}", &before[..at]);
+        assert_eq!(is_cut_short(before, "a = 2\nd = 10", Grammar::Toml), None);
+        assert!(is_cut_short(before, "a=2\nd=10", Grammar::Dotenv).is_some());
+    }
+
+    #[test]
+    fn whole_apps_can_be_taken_away_from_the_end_and_nothing_else() {
+        let before = "a = 1\n[log]\nb = 1\n\n[[apps]]\nc = 1\n\n# The second.\n[[apps]]\nc = 2\n\
+            [[apps.webhooks]]\nd = 1\n[apps.webhooks.headers]\ne = 1\n";
+        let is_taken = |at: usize| is_cut_short(before, &before[..at], Grammar::Toml).is_none();
+        let taken: Vec<usize> = (1..before.len() - 1).filter(|at| is_taken(*at)).collect();
+        let places = |header: &'static str| before.match_indices(header).map(|(at, _)| at);
+        let mut expected = Vec::new();
+        for at in places("[[apps]]").chain(places("[[apps.webhooks]]")) {
+            expected.extend([at - 1, at]);
         }
-        assert!(is_cut_short(before, "a = 2\n# b\nc = 10").is_some());
-        assert_eq!(is_cut_short("a = 1", "a = 2"), None, "its lines have no end, as before");
-        assert_eq!(is_cut_short("\n", " "), None, "nothing was there before");
+        // The empty lines and the comment belong to what comes after them.
+        let first = before.find("\n\n[[apps]]").unwrap();
+        let second = before.find("\n\n# The second").unwrap();
+        expected.extend([first, second, second + 1, second + 2]);
+        expected.sort_unstable();
+        expected.dedup();
+        assert_eq!(taken, expected);
+        let with_limits = format!("{before}[connection]\nf = 1\n");
+        let all_taken = |text: &str| {
+            (1..text.len() - 1).any(|at| is_cut_short(text, &text[..at], Grammar::Toml).is_none())
+        };
+        assert!(!all_taken(&with_limits), "a limit would be lost");
     }
 
     #[test]
@@ -176,7 +264,8 @@ mod tests {
 
     #[test]
     fn a_file_without_an_end_is_refused() {
-        let endless = Files::default().find(Some(Path::new("/dev/zero")), Path::new(""), "");
+        let endless =
+            Files::default().find(Some(Path::new("/dev/zero")), Path::new(""), "", Grammar::Toml);
         let error = endless.map(|_| ()).unwrap_err().to_string();
         assert_eq!(error, "/dev/zero: cannot be read: it has more than 16 MiB");
     }

@@ -7,7 +7,7 @@ use super::{
     draft::Draft,
     error::{Faults, all},
     file,
-    files::Files,
+    files::{Files, Grammar},
     foreign, guessable,
     key::Key,
     origin::Origin,
@@ -137,6 +137,9 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     faults.take(read_file(sources, &schema, &mut draft, &mut files));
     let variables =
         faults.take(read_variables(sources, &mut files, &mut facts)).unwrap_or_default();
+    if faults.is_empty() {
+        faults.take(sources.before.are_all_in(&files));
+    }
     notes.extend(variables.notes());
     faults.take(unsupported::refuse_variables(&variables));
     faults.take(soketi::read(&variables, &mut draft, &mut notes));
@@ -222,7 +225,8 @@ fn read_file(
     files: &mut Files,
 ) -> Result<(), ConfigError> {
     let named = sources.file.as_deref();
-    let Some(source) = sources.before.find(named, &sources.dir, "config.toml")? else {
+    let Some(source) = sources.before.find(named, &sources.dir, "config.toml", Grammar::Toml)?
+    else {
         return Ok(());
     };
     file::read(&source.name, &source.text, schema, draft)?;
@@ -259,8 +263,8 @@ fn read_variables(
         facts.push(format!("{file} is read in place of .env, as {by} says"));
     }
     let default = chosen.as_ref().map_or(".env", |(_, file)| file);
-    let Some(source) = sources.before.find(sources.env_file.as_deref(), &sources.dir, default)?
-    else {
+    let named = sources.env_file.as_deref();
+    let Some(source) = sources.before.find(named, &sources.dir, default, Grammar::Dotenv)? else {
         return Ok(Variables::new(&sources.env, None));
     };
     let values = dotenv::parse(&source.text, &sources.env).map_err(|error| {

@@ -28,7 +28,7 @@ async fn nothing_has_changed(server: &Server, client: &mut Client, other: &mut C
 #[tokio::test]
 async fn a_file_that_is_gone_empty_or_cut_short_changes_nothing() {
     type Damage = fn(&Path);
-    let damages: [(&str, Damage, &str); 10] = [
+    let damages: [(&str, Damage, &str); 9] = [
         ("missing", |file| fs::remove_file(file).unwrap(), "is missing, and was there"),
         ("empty", |file| fs::write(file, "").unwrap(), "is empty, and was not"),
         ("white space", |file| fs::write(file, " \n\n").unwrap(), "is empty, and was not"),
@@ -51,7 +51,6 @@ async fn a_file_that_is_gone_empty_or_cut_short_changes_nothing() {
         ("no apps", |file| fs::write(file, "[log]\nlevel = \"info\"\n").unwrap(), "has no apps"),
         ("cut in a line", |file| cut(file, |text| text.find("d = ")), "cut short"),
         ("cut in an app", |file| cut(file, |text| text.rfind("id = ")), "cut short"),
-        ("cut behind an app", |file| cut(file, |text| text.rfind("[[apps]]")), "cut short"),
         ("bytes", |file| fs::write(file, b"[log]\n\xff\n").unwrap(), "not UTF-8"),
     ];
     let (server, mut client, mut other) = with_clients().await;
@@ -85,6 +84,16 @@ fn cut(file: &Path, end: impl FnOnce(&str) -> Option<usize>) {
 async fn an_app_goes_when_a_file_with_others_lacks_it() {
     let (server, mut client, mut other) = with_clients().await;
     let said = server.reload(&Settings::new()).await;
+    assert!(said.contains(r#"reloaded apps_removed="4""#), "{said}");
+    other.refused(4003).await;
+    client.fence().await;
+}
+
+#[tokio::test]
+async fn the_last_app_of_a_file_can_be_taken_away_alone() {
+    let (server, mut client, mut other) = with_clients().await;
+    cut(&server.directory.path().join("config.toml"), |text| text.rfind("[[apps]]"));
+    let said = server.hang_up().await;
     assert!(said.contains(r#"reloaded apps_removed="4""#), "{said}");
     other.refused(4003).await;
     client.fence().await;

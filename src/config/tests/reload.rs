@@ -79,6 +79,23 @@ fn the_file_of_an_environment_must_be_there_again_too() {
 }
 
 #[test]
+fn another_file_does_not_come_in_the_place_of_the_one_in_force() {
+    for text in ["", "REVERB_APP_MAX_CONNECTIONS=5\n"] {
+        let dir = Directory::new();
+        fs::write(dir.0.join(".env"), DOTENV).unwrap();
+        let read = |before: Files| {
+            let env = [("APP_ENV".to_owned(), "production".to_owned())].into();
+            load(&Sources { dir: dir.0.clone(), before, env, ..Sources::default() })
+        };
+        let before = read(Files::default()).unwrap().files;
+        fs::write(dir.0.join(".env.production"), text).unwrap();
+        let error = read(before).unwrap_err().to_string();
+        assert!(error.starts_with(".env: is not read any more"), "{error}");
+        assert!(read(Files::default()).is_ok(), "a start takes it");
+    }
+}
+
+#[test]
 fn a_link_to_nowhere_is_no_missing_file_at_the_start_either() {
     let dir = Directory::new();
     symlink("nowhere", dir.0.join("config.toml")).unwrap();
@@ -97,7 +114,9 @@ fn a_file_without_apps_is_refused_where_it_had_some() {
 #[test]
 fn a_file_is_refused_wherever_it_is_cut() {
     for (name, text) in [("config.toml", FILE), (".env", DOTENV)] {
-        for at in 0..text.len() - 1 {
+        let second = text.rfind("[[apps]]").unwrap_or(text.len());
+        // Between two apps is an exception: the second may have been taken away on purpose.
+        for at in (0..text.len() - 1).filter(|at| ![second - 1, second].contains(at)) {
             let error = Running::refused_with(name, &text[..at]);
             assert!(error.starts_with(name), "{at}: {error}");
         }
@@ -111,6 +130,9 @@ fn what_was_changed_on_purpose_is_taken() {
     let without_2 = FILE.split("[[apps]]\nid = \"2\"").next().unwrap();
     for text in [
         format!("{without_2}# app 2 is gone\n"),
+        without_2.to_owned(),
+        without_2.trim_end().to_owned(),
+        FILE.replace("port = 1", "port = 2").trim_end().to_owned(),
         FILE.replace("port = 1\n", ""),
         FILE.replacen("[[apps]]", "[[apps]]\ntls_only = false", 1),
         format!("{FILE}\n\n"),
