@@ -134,3 +134,33 @@ fn a_folder_that_is_gone_and_an_empty_environment_are_no_panic() {
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert_eq!(shell(&directory, "env -i $C check", &[]).status.code(), Some(0));
 }
+
+#[test]
+fn a_start_may_read_its_configuration_from_a_pipe() {
+    let directory = configured();
+    for line in [
+        "cat config.toml | $C check --config /dev/stdin",
+        "$C check --config /dev/stdin < config.toml",
+    ] {
+        let output = shell(&directory, line, &[]);
+        assert_eq!(output.status.code(), Some(0), "{line}: {}", said(&output));
+        assert!(said(&output).contains("read from /dev/stdin"), "{}", said(&output));
+    }
+}
+
+#[test]
+fn a_file_of_tls_that_has_no_end_or_no_writer_is_refused() {
+    for settings in [
+        "[server]\ntls = { cert = \"F\", key = \"F\" }\n",
+        "[redis]\nurl = \"rediss://127.0.0.1\"\nca = \"F\"\n",
+    ] {
+        for file in ["/dev/zero", "a-pipe"] {
+            let directory = Directory::new();
+            let text = settings.replace('F', file);
+            directory.write("config.toml", &format!("{text}{}", Settings::new().toml()));
+            let output = shell(&directory, "mkfifo a-pipe; timeout 9 $C check", &[]);
+            assert_eq!(output.status.code(), Some(2), "{text}: {}", said(&output));
+            assert!(said(&output).contains("no regular file"), "{}", said(&output));
+        }
+    }
+}

@@ -24,6 +24,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("app", 1),
     ("protocol", 0),
     ("config", 0),
+    ("file", 0),
     ("host", 0),
     ("live", 0),
     ("rate", 0),

@@ -1,6 +1,9 @@
 //! A connection to Redis, of any topology: what is asked and answered, and what the bus brings.
 
-use crate::config::{RedisConfig, RedisTarget, Secret, Topology};
+use crate::{
+    config::{RedisConfig, RedisTarget, Secret, Topology},
+    file,
+};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
     IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisResult,
@@ -12,7 +15,7 @@ use redis::{
     sentinel::{SentinelClientBuilder, SentinelServerType},
 };
 use std::{
-    fs, io,
+    io,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -76,7 +79,7 @@ impl Endpoint {
         let certificates = match config.ca.as_str() {
             "" => None,
             path => {
-                let root_cert = Some(fs::read(path)?);
+                let root_cert = Some(file::read(path)?);
                 Some(TlsCertificates { client_tls: None, root_cert })
             }
         };

@@ -5,14 +5,11 @@
 //! that are open.
 
 use super::error::{ConfigError, all};
+use crate::file;
 use std::{
-    fmt, fs,
-    io::{self, Read as _},
+    fmt, io,
     path::{Path, PathBuf},
 };
-
-/// Far more than any configuration has. A device or a pipe without an end is no file.
-const BYTES_MAX: u64 = 16 * 1_048_576;
 
 /// The files that were read, as they were then. `Debug` shows their paths, not their texts, which
 /// hold secrets.
@@ -86,7 +83,9 @@ impl Files {
         let name = named.map_or_else(|| default.to_owned(), |path| path.display().to_string());
         let fault = |rule: String| ConfigError::at(&name, rule);
         let before = self.get(&path);
-        let bytes = match read(&path) {
+        // A start may read a pipe that was named, such as /dev/stdin. Nobody writes to it again.
+        let is_first = named.is_some() && before.is_none();
+        let bytes = match if is_first { file::read_any(&path) } else { file::read(&path) } {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => {
                 return Err(fault("is a link to a file that does not exist".to_owned()));
@@ -114,15 +113,6 @@ impl fmt::Debug for Files {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.paths()).finish()
     }
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if BYTES_MAX < bytes.len() as u64 {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it has more than 16 MiB"));
-    }
-    Ok(bytes)
 }
 
 /// The text of `bytes`, or the line and the rule that is broken there.

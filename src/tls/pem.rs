@@ -1,10 +1,10 @@
 //! What is in a PEM file, and what to say of one that holds something else.
 
+use crate::file::read as read_file;
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer,
     pem::{Error, PemObject},
 };
-use std::fs;
 
 /// The certificates in `file`, at least one, or the rule that it breaks.
 pub(super) fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -54,7 +54,7 @@ pub(super) fn private_key(file: &str) -> Result<PrivateKeyDer<'static>, String> 
 }
 
 fn read(file: &str) -> Result<Vec<u8>, String> {
-    fs::read(file).map_err(|error| format!("cannot be read: {error}"))
+    read_file(file).map_err(|error| format!("cannot be read: {error}"))
 }
 
 /// `must`, and what the file holds instead, which `known` says of a label.

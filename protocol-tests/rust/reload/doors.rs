@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
 use crate::harness::{Client, Directory, Process, Server, Settings, eventually, quoted};
 
@@ -28,7 +29,7 @@ async fn nothing_has_changed(server: &Server, client: &mut Client, other: &mut C
 #[tokio::test]
 async fn a_file_that_is_gone_empty_or_cut_short_changes_nothing() {
     type Damage = fn(&Path);
-    let damages: [(&str, Damage, &str); 9] = [
+    let damages: [(&str, Damage, &str); 10] = [
         ("missing", |file| fs::remove_file(file).unwrap(), "is missing, and was there"),
         ("empty", |file| fs::write(file, "").unwrap(), "is empty, and was not"),
         ("white space", |file| fs::write(file, " \n\n").unwrap(), "is empty, and was not"),
@@ -51,6 +52,14 @@ async fn a_file_that_is_gone_empty_or_cut_short_changes_nothing() {
         ("no apps", |file| fs::write(file, "[log]\nlevel = \"info\"\n").unwrap(), "has no apps"),
         ("cut in a line", |file| cut(file, |text| text.find("d = ")), "cut short"),
         ("cut in an app", |file| cut(file, |text| text.rfind("id = ")), "cut short"),
+        (
+            "a pipe",
+            |file| {
+                fs::remove_file(file).unwrap();
+                assert!(Command::new("mkfifo").arg(file).status().unwrap().success());
+            },
+            "no regular file",
+        ),
         ("bytes", |file| fs::write(file, b"[log]\n\xff\n").unwrap(), "not UTF-8"),
     ];
     let (server, mut client, mut other) = with_clients().await;

@@ -96,6 +96,43 @@ fn another_file_does_not_come_in_the_place_of_the_one_in_force() {
 }
 
 #[test]
+fn a_pipe_is_read_at_the_start_if_it_was_named_and_never_again() {
+    let pipe = |path: &std::path::Path| {
+        let made = std::process::Command::new("mkfifo").arg(path).status().unwrap();
+        assert!(made.success());
+    };
+    for name in ["config.toml", ".env"] {
+        let said = Running::refused(name, |path| {
+            fs::remove_file(path).unwrap();
+            pipe(path);
+        });
+        assert_eq!(said, format!("{name}: cannot be read: it is no regular file"));
+    }
+    let dir = Directory::new();
+    let path = dir.0.join("config.toml");
+    pipe(&path);
+    let unnamed = load(&Sources { dir: dir.0.clone(), ..Sources::default() }).unwrap_err();
+    assert_eq!(unnamed.to_string(), "config.toml: cannot be read: it is no regular file");
+    let named = |before: Files| {
+        load(&Sources {
+            file: Some(path.clone()),
+            dir: dir.0.clone(),
+            before,
+            ..Sources::default()
+        })
+    };
+    let writing = std::thread::spawn({
+        let path = path.clone();
+        move || fs::write(path, FILE).unwrap()
+    });
+    let loaded = named(Files::default()).unwrap();
+    writing.join().unwrap();
+    assert_eq!(loaded.config.apps.len(), 2);
+    let again = named(loaded.files).unwrap_err().to_string();
+    assert!(again.ends_with(": cannot be read: it is no regular file"), "{again}");
+}
+
+#[test]
 fn a_link_to_nowhere_is_no_missing_file_at_the_start_either() {
     let dir = Directory::new();
     symlink("nowhere", dir.0.join("config.toml")).unwrap();

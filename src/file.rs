@@ -1,0 +1,55 @@
+//! Files that an operator names, read whole.
+//!
+//! A pipe that nobody writes to would be waited for for good, and a device without an end would fill
+//! the memory.
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    path::Path,
+};
+
+/// Far more than any configuration and any list of certificates has.
+const BYTES_MAX: u64 = 16 * 1_048_576;
+
+/// What is in the regular file at `path`, or in the one that a link there leads to.
+///
+/// # Errors
+///
+/// It is something else, has more than 16 MiB, or can't be read.
+pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    let path = path.as_ref();
+    // Opening a pipe already waits.
+    if fs::metadata(path)?.is_file() {
+        read_any(path)
+    } else {
+        Err(io::Error::other("it is no regular file"))
+    }
+}
+
+/// What comes from `path`, be it a file or a pipe, which is waited for.
+///
+/// # Errors
+///
+/// It is more than 16 MiB, or can't be read.
+pub fn read_any(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if BYTES_MAX < bytes.len() as u64 {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it has more than 16 MiB"));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_end_is_not_read() {
+        let error = |read: io::Result<Vec<u8>>| read.unwrap_err().to_string();
+        assert_eq!(error(read("/dev/zero")), "it is no regular file");
+        assert_eq!(error(read("/")), "it is no regular file");
+        assert_eq!(error(read_any("/dev/zero")), "it has more than 16 MiB");
+    }
+}
