@@ -53,7 +53,11 @@ fn missing(draft: &Draft, app: &Key, key: Key) -> ConfigError {
 ///
 /// The address that nobody chose becomes loopback; true says that it did. An address that somebody
 /// chose is refused instead.
-pub(super) fn confine(config: &mut Config, draft: &Draft) -> Result<bool, ConfigError> {
+pub(super) fn confine(
+    config: &mut Config,
+    draft: &Draft,
+    notes: &mut Vec<String>,
+) -> Result<bool, ConfigError> {
     if !config.is_development() || is_loopback(&config.server.host) {
         return Ok(false);
     }
@@ -69,6 +73,15 @@ pub(super) fn confine(config: &mut Config, draft: &Draft) -> Result<bool, Config
         let rule = "must be a loopback address, because the development app has a well-known secret; \
             configure an app of your own";
         return Err(ConfigError::key(&origin, host, rule));
+    }
+    let secret = draft.origin(&Key::new("apps").item(0).child("secret"));
+    if secret.variable().is_some() {
+        notes.push(format!(
+            "{secret}: apps[0].secret is that of the development app, which everybody knows, so the server listens on \
+             127.0.0.1 in place of {}, and nothing outside of this machine or container can reach it: set a secret of \
+             your own",
+            config.server.host
+        ));
     }
     "127.0.0.1".clone_into(&mut config.server.host);
     Ok(true)

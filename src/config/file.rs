@@ -7,6 +7,7 @@ use super::{
     origin::Origin,
     schema::{Node, Schema, in_order},
 };
+use serde::de::IgnoredAny;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -35,13 +36,20 @@ pub(super) fn read(
 /// What to say of a text that is not TOML but something else that people have.
 fn another_format(text: &str) -> Option<&'static str> {
     let text = text.trim_start();
+    let json = without_comments(text);
+    let is_array = json.lines().next().is_some_and(|line| line.trim_end() == "[")
+        || (json.starts_with('[') && serde_json::from_str::<IgnoredAny>(json).is_ok());
     let lines =
         || text.lines().map(str::trim_end).filter(|line| !line.trim_start().starts_with('#'));
     let is_yaml = |line: &str| {
         let name = |text: &str| {
             !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "_-.".contains(c))
         };
-        line == "---"
+        let name = |text: &str| name(text.trim_matches(['"', '\'']));
+        line.starts_with("---")
+            || line == "-"
+            || line.starts_with("- ")
+            || line.starts_with("%YAML")
             || line.strip_suffix(':').or_else(|| Some(line.split_once(": ")?.0)).is_some_and(name)
     };
     let is_dotenv = |line: &str| {
@@ -55,8 +63,9 @@ fn another_format(text: &str) -> Option<&'static str> {
             "is PHP, and must be TOML: config/reverb.php is not read; the app's id, key and secret come from \
              REVERB_APP_* in .env, and what else is set there belongs into config.toml",
         )
-    } else if text.starts_with('{')
-        || (text.starts_with('[') && text[1..].trim_start().starts_with('{'))
+    } else if json.starts_with('{')
+        || (json.starts_with('[') && json[1..].trim_start().starts_with('{'))
+        || is_array
     {
         Some(
             "is JSON, and must be TOML: soketi's config.json is not read; its settings have names in config.toml, \
@@ -71,6 +80,21 @@ fn another_format(text: &str) -> Option<&'static str> {
         Some("holds variables, and must be TOML: name it by --env-file")
     } else {
         None
+    }
+}
+
+/// `text` without the comments before anything else that people write in JSON.
+fn without_comments(text: &str) -> &str {
+    let mut text = text;
+    loop {
+        let end = if text.starts_with("//") {
+            "\n"
+        } else if text.starts_with("/*") {
+            "*/"
+        } else {
+            return text;
+        };
+        text = text.split_once(end).map_or("", |(_, rest)| rest.trim_start());
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     php, relations, reverb,
     schema::Schema,
     soketi, unsupported, values,
-    variables::{Variables, is_read},
+    variables::Variables,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -150,6 +150,9 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         faults.take(foreign::read_pusher(&variables, &mut draft));
     }
     foreign::note(&variables, &draft, &mut notes);
+    if sources.not_utf8.contains("PORT") && draft.setting(&Key::new("server.port")).is_none() {
+        faults.take(Err::<(), _>(not_utf8("PORT")));
+    }
     foreign::read_port(&variables, &mut draft, &mut notes);
     if faults.is_empty() {
         faults.take(unsupported::refuse_without_redis(&variables, &draft));
@@ -189,7 +192,7 @@ fn settle(
     faults.result()?;
     let mut config = to_config(draft)?;
     faults.take(relations::check(&config, draft));
-    let confined = faults.take(apps::confine(&mut config, draft));
+    let confined = faults.take(apps::confine(&mut config, draft, notes));
     if confined.is_some() {
         faults.take(guessable::refuse(&config, &config.server.host, Some(draft)));
     }
@@ -246,10 +249,6 @@ fn read_variables(
     files: &mut Files,
     facts: &mut Vec<String>,
 ) -> Result<Variables, ConfigError> {
-    all(sources.not_utf8.iter().filter(|name| is_read(name, sources)).map(|name| {
-        let origin = Origin::Environment { variable: name.clone(), dotenv: None };
-        Err::<(), _>(ConfigError::at(origin, "holds bytes that are not UTF-8"))
-    }))?;
     let app_env = sources.env.get("APP_ENV").filter(|name| !name.is_empty());
     let sayers = [("--env", sources.env_name.as_ref()), ("APP_ENV", app_env)];
     let chosen = sayers.iter().find_map(|(by, name)| {
@@ -265,14 +264,27 @@ fn read_variables(
     let default = chosen.as_ref().map_or(".env", |(_, file)| file);
     let named = sources.env_file.as_deref();
     let Some(source) = sources.before.find(named, &sources.dir, default, Grammar::Dotenv)? else {
-        return Ok(Variables::new(&sources.env, None));
+        let variables = Variables::new(&sources.env, None);
+        return are_utf8(sources, &variables).map(|()| variables);
     };
     let values = dotenv::parse(&source.text, &sources.env).map_err(|error| {
         ConfigError::at(format_args!("{}:{}", source.name, error.line), error.rule)
     })?;
     let variables = Variables::new(&sources.env, Some((&source.name, &values)));
     files.push(source, false);
-    Ok(variables)
+    are_utf8(sources, &variables).map(|()| variables)
+}
+
+/// Refuses variables that say something in bytes that are not UTF-8. Beside `variables`, which are,
+/// they would be lost, or another value would come in their place.
+fn are_utf8(sources: &Sources, variables: &Variables) -> Result<(), ConfigError> {
+    let lost = sources.not_utf8.iter().filter(|name| variables.reads(name, sources.pusher_env));
+    all(lost.map(|name| Err::<(), _>(not_utf8(name))))
+}
+
+fn not_utf8(name: &str) -> ConfigError {
+    let origin = Origin::Environment { variable: name.to_owned(), dotenv: None };
+    ConfigError::at(origin, "holds bytes that are not UTF-8")
 }
 
 fn read_flags(flags: &Flags, draft: &mut Draft, notes: &mut Vec<String>) {

@@ -1,6 +1,6 @@
 //! The environment variables, from the real environment and from `.env`.
 
-use super::{Sources, origin::Origin};
+use super::{origin::Origin, peer::is_true};
 use std::collections::BTreeMap;
 
 /// The families that are read, and in which links to services are no settings.
@@ -8,20 +8,6 @@ const FAMILIES: [&str; 4] = [super::key::PREFIX, "REVERB_", "SOKETI_", "REDIS_"]
 
 /// Those whose values are in Laravel's words.
 const LARAVEL: [&str; 5] = ["REVERB_", "REDIS_", "PUSHER_", "LARAVEL_WEBSOCKETS_", "WEBSOCKETS_"];
-
-/// Whether the variable `name` can say something. Laravel's `REDIS_` variables are there for its
-/// cache, and count only where Reverb is to scale.
-pub(super) fn is_read(name: &str, sources: &Sources) -> bool {
-    let counts = match name.split_once('_') {
-        None => name == "PORT",
-        Some(("REDIS", _)) => sources.env.contains_key("REVERB_SCALING_ENABLED"),
-        Some(("PUSHER", _)) => sources.pusher_env,
-        Some(_) => true,
-    };
-    counts
-        && (LARAVEL.iter().chain(&FAMILIES).any(|family| name.starts_with(family))
-            || name == "PORT")
-}
 
 /// All variables. The real environment wins over `.env`.
 #[derive(Default)]
@@ -83,6 +69,19 @@ impl Variables {
                 self.by_name.insert(name.clone(), variable);
             }
         }
+    }
+
+    /// Whether a variable `name` beside these says something. Laravel's `REDIS_` variables are there
+    /// for its cache, and count only where Reverb is to scale; `PORT` counts last of all and is not
+    /// meant here.
+    pub(super) fn reads(&self, name: &str, pusher_env: bool) -> bool {
+        let is_ours = LARAVEL.iter().chain(&FAMILIES).any(|family| name.starts_with(family));
+        is_ours
+            && match name.split_once('_') {
+                Some(("REDIS", _)) => is_true("REVERB_SCALING_ENABLED", self).unwrap_or_default(),
+                Some(("PUSHER", _)) => pusher_env,
+                Some(_) | None => true,
+            }
     }
 
     /// What the variable `name` says, in the words of its family: Laravel's for `REVERB_` and

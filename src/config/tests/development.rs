@@ -76,3 +76,19 @@ fn the_well_known_secret_stays_off_the_network_in_any_app() {
     let loaded = setup().env("CAMPANILE_SERVER__HOST", "localhost").loaded();
     assert!(!loaded.is_development());
 }
+
+#[test]
+fn whoever_writes_the_well_known_secret_is_told_that_nothing_else_reaches_the_server() {
+    // As Laravel Sail's container of soketi has it.
+    let variables = [("ID", "app-id"), ("KEY", "app-key"), ("SECRET", "app-secret")];
+    let setup = variables.iter().fold(Setup::default(), |setup, (name, value)| {
+        setup.env(&format!("SOKETI_DEFAULT_APP_{name}"), value)
+    });
+    let loaded = setup.loaded();
+    assert_eq!(loaded.config.server.host, "127.0.0.1");
+    let said = "environment SOKETI_DEFAULT_APP_SECRET: apps[0].secret is that of the development app, which everybody \
+        knows, so the server listens on 127.0.0.1 in place of 0.0.0.0, and nothing outside of this machine or container \
+        can reach it: set a secret of your own";
+    assert_eq!(loaded.notes, [said]);
+    assert_eq!(Setup::default().loaded().notes, [""; 0], "nobody meant an app");
+}

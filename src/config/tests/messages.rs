@@ -80,10 +80,21 @@ fn a_file_in_another_format_is_recognised() {
     for (text, what) in [
         ("{\n  \"debug\": true\n}\n", "is JSON"),
         ("[{ \"id\": 1 }]", "is JSON"),
+        ("// soketi\n{\n  \"debug\": true\n}\n", "is JSON"),
+        ("/* one\n two */ // three\n\n{}", "is JSON"),
+        ("[\"a\", \"b\"]\n", "is JSON"),
+        ("[\n  \"a\",\n  \"b\"\n]\n", "is JSON"),
+        ("[1, 2]", "is JSON"),
         ("<?php\n\nreturn [\n", "is PHP"),
         ("\n# compose\nservices:\n  campanile:\n    image: x\n", "is YAML"),
         ("---\na: 1\n", "is YAML"),
         ("port: 6001\n", "is YAML"),
+        ("- id: x\n  key: y\n", "is YAML"),
+        ("# apps\n-\n  id: x\n", "is YAML"),
+        ("- x\n", "is YAML"),
+        ("%YAML 1.2\n---\na: 1\n", "is YAML"),
+        ("--- # one\na: 1\n", "is YAML"),
+        ("\"port\": 6001\n", "is YAML"),
         ("REVERB_APP_ID=my-app\nREVERB_APP_KEY=k\n", "holds variables"),
         ("export SOKETI_PORT=a b\n", "holds variables"),
     ] {
@@ -91,7 +102,14 @@ fn a_file_in_another_format_is_recognised() {
         assert!(error.starts_with(&format!("config.toml: {what}, and must be TOML: ")), "{error}");
     }
     // What is TOML with a mistake in it stays so.
-    for text in ["[server]\nport = \n", "[[apps]\n", "server: 1 = 2\nx =", "a = {\n"] {
+    for text in [
+        "[server]\nport = \n",
+        "[[apps]\n",
+        "server: 1 = 2\nx =",
+        "a = {\n",
+        "[\"a b\"]\nx =",
+        "-1 =\n",
+    ] {
         let error = Setup::default().file(text).error();
         assert!(!error.contains("JSON") && !error.contains("PHP"), "{error}");
     }
@@ -109,9 +127,43 @@ fn variables_that_are_not_utf_8_are_named_if_they_are_ours() {
         ("PUSHER_APP_SECRET".into(), bytes()),
     ]);
     assert!(setup.load().is_ok());
-    for name in ["CAMPANILE_SERVER__PATH", "REVERB_APP_KEY", "SOKETI_HOST", "PORT"] {
+    for name in ["CAMPANILE_SERVER__PATH", "REVERB_APP_KEY", "SOKETI_HOST"] {
         let mut setup = with_app();
         setup.sources.set_env([(name.into(), bytes())]);
         assert_eq!(setup.error(), format!("environment {name}: holds bytes that are not UTF-8"));
     }
+}
+
+#[test]
+fn a_port_that_is_not_utf_8_matters_if_nothing_else_names_one() {
+    let setup = || {
+        let mut setup = with_app();
+        setup.sources.not_utf8.insert("PORT".to_owned());
+        setup
+    };
+    assert_eq!(setup().error(), "environment PORT: holds bytes that are not UTF-8");
+    for named in [
+        setup().env("SOKETI_PORT", "7000"),
+        setup().dotenv("REVERB_SERVER_PORT=7000"),
+        setup().file("[server]\nport = 7000\n"),
+    ] {
+        assert_eq!(named.loaded().config.server.port, 7000);
+    }
+    let mut flag = setup();
+    flag.sources.flags.port = Some(7000);
+    assert_eq!(flag.loaded().config.server.port, 7000);
+}
+
+#[test]
+fn variables_of_redis_that_are_not_utf_8_matter_wherever_scaling_is_switched_on() {
+    let setup = || {
+        let mut setup = with_app();
+        setup.sources.not_utf8.insert("REDIS_PASSWORD".to_owned());
+        setup
+    };
+    let refused = "environment REDIS_PASSWORD: holds bytes that are not UTF-8";
+    assert_eq!(setup().env("REVERB_SCALING_ENABLED", "true").error(), refused);
+    assert_eq!(setup().dotenv("REVERB_SCALING_ENABLED=true").error(), refused);
+    assert!(setup().dotenv("REVERB_SCALING_ENABLED=false").load().is_ok());
+    assert!(setup().dotenv("OTHER=1").load().is_ok());
 }
