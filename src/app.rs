@@ -15,8 +15,6 @@ pub struct App {
     pub config: AppConfig,
     /// Signs with the app's secret.
     pub signer: Signer,
-    /// True if only pages and hosts on loopback are served, because everybody can guess the secret.
-    pub is_loopback_only: bool,
     origins: Vec<OriginPattern>,
 }
 
@@ -37,12 +35,7 @@ impl App {
     #[must_use]
     pub fn new(config: AppConfig) -> Self {
         let origins = config.allowed_origins.iter().map(|text| OriginPattern::new(text)).collect();
-        Self {
-            signer: Signer::new(config.secret.expose()),
-            is_loopback_only: config.has_guessable_secret(),
-            origins,
-            config,
-        }
+        Self { signer: Signer::new(config.secret.expose()), origins, config }
     }
 
     /// Whether a page of this origin may connect. Programs that are no browsers send none, and

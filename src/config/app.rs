@@ -1,6 +1,6 @@
 //! The settings of an app: its credentials, its limits, its webhooks.
 
-use super::{Secret, guessable};
+use super::Secret;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -127,16 +127,10 @@ impl AppConfig {
     }
 
     /// True if the secret is that of the development app, which everybody knows.
-    pub(super) fn has_well_known_secret(&self) -> bool {
+    #[must_use]
+    pub fn has_well_known_secret(&self) -> bool {
         let [_, _, (_, secret)] = DEVELOPMENT;
         self.secret.expose() == secret
-    }
-
-    /// True if everybody can guess the secret: it is that of the development app, a placeholder of
-    /// some documentation, or the app's own key or id.
-    #[must_use]
-    pub fn has_guessable_secret(&self) -> bool {
-        guessable::why(self).is_some()
     }
 
     /// True if id, key and secret are those of the development app, whatever its limits are.

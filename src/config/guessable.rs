@@ -66,7 +66,7 @@ const PUBLISHED: [&str; 48] = [
 const LENGTH_MIN: usize = 16;
 
 /// Why everybody can guess the secret of `app`, if they can.
-pub(super) fn why(app: &AppConfig) -> Option<&'static str> {
+fn why(app: &AppConfig) -> Option<&'static str> {
     let secret = app.secret.expose().trim();
     let text: String = secret.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect();
     let is_enclosed = |open: &str, close: &str| secret.starts_with(open) && secret.ends_with(close);

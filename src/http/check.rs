@@ -36,8 +36,9 @@ pub(super) fn is_from_loopback(parts: &Parts) -> Result<(), ApiError> {
     let refuse = |what: &str, value: &[u8]| {
         let value = String::from_utf8_lossy(&value[..value.len().min(100)]);
         let message = format!(
-            "Everybody can guess the app's secret, so only localhost, *.localhost, *.test, \
-             127.0.0.1 and [::1] are served, and the {what} is {value:?}: configure an app of your own, with a secret of your own"
+            "The app's secret is the well-known one of the development app, so only localhost, \
+             *.localhost, *.test, 127.0.0.1 and [::1] are served, and the {what} is {value:?}: \
+             configure an app of your own, with a secret of your own"
         );
         Err(ApiError::new(StatusCode::FORBIDDEN, message))
     };

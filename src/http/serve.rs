@@ -231,15 +231,15 @@ impl Http {
         })
     }
 
-    /// Checks that the request is from loopback where a secret that everybody can guess requires that. Requests
+    /// Checks that the request is from loopback where the well-known secret requires that. Requests
     /// that concern an app are checked once more, by its own secret.
     fn check_loopback(&self, route: Option<&Route<'_>>, parts: &Parts) -> Result<(), ApiError> {
         let is_limited = match route {
             // Refused with a close code, which clients understand.
             Some(Route::WebSocket { .. }) => false,
             // These metrics are of all apps, and need no token.
-            Some(Route::Scrape) => self.any_guessable,
-            _ => self.all_guessable,
+            Some(Route::Scrape) => self.any_well_known,
+            _ => self.all_well_known,
         };
         if is_limited { check::is_from_loopback(parts) } else { Ok(()) }
     }
@@ -250,7 +250,7 @@ impl Http {
             let app_id = &app_id[..app_id.floor_char_boundary(100)];
             ApiError::not_found(format!("No app has the id {app_id:?}"))
         })?;
-        if hub.app().is_loopback_only {
+        if hub.app().config.has_well_known_secret() {
             check::is_from_loopback(parts)?;
         }
         Ok(hub)

@@ -113,7 +113,7 @@ impl Node {
         if !app.config.enabled {
             return Err(CloseCode::AppDisabled);
         }
-        if app.is_loopback_only && !request.is_from_loopback {
+        if app.config.has_well_known_secret() && !request.is_from_loopback {
             return Err(CloseCode::DevelopmentOnly);
         }
         if !app.allows_origin(request.origin) {

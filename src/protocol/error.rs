@@ -35,7 +35,7 @@ pub enum CloseCode {
     Version(VersionError),
     /// The page's origin is not among the app's `allowed_origins`.
     OriginNotAllowed,
-    /// Everybody can guess the app's secret, and the page or its name for this server is another
+    /// The app's secret is the well-known one, and the page or its name for this server is another
     /// machine's.
     DevelopmentOnly,
     /// The client neither signed in nor subscribed to a channel with authorization in time.
@@ -158,8 +158,8 @@ impl fmt::Display for CloseCode {
             Self::Version(VersionError::Missing) => "No protocol version supplied",
             Self::OriginNotAllowed => "Origin not allowed",
             Self::DevelopmentOnly => {
-                "Everybody can guess the app's secret, so it serves only localhost, *.test and \
-                 127.0.0.1: configure an app of your own"
+                "The development app serves only localhost, *.localhost, *.test and 127.0.0.1: \
+                 configure an app of your own"
             }
             Self::NotAuthorizedInTime => "Connection not authorized within timeout",
             Self::Terminated => "Connection terminated by the application",
