@@ -71,6 +71,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const MEMORY_MS: u64 = 60_000;
 /// What is logged if it takes longer.
 const LATE: &str = "Redis does not answer";
+/// How long what is published gathers: an account is told of many publishes at once.
+const GATHER: Duration = Duration::from_millis(50);
 /// How often one account is asked before the others have their turn.
 const ROUNDS: usize = 16;
 /// So many events go to the account of an app at once.
@@ -205,7 +207,11 @@ impl Shared {
     pub(super) async fn keep_accounts(self: Arc<Self>) {
         loop {
             self.accounts.added.notified().await;
+            let mut is_full = false;
             loop {
+                if !is_full {
+                    time::sleep(GATHER).await;
+                }
                 let mut standing = self.standing.subscribe();
                 let joined = standing.wait_for(|now| matches!(now, Standing::Joined(_)));
                 // The other end of it is here.
@@ -214,6 +220,7 @@ impl Shared {
                 if taken.is_empty() {
                     break;
                 }
+                is_full = taken.iter().any(|(_, account)| account.entries.len() == AT_ONCE);
                 let each = taken.into_iter().map(|(app_id, account)| self.keep(app_id, account));
                 let are_kept = futures_util::future::join_all(each).await;
                 if !are_kept.into_iter().all(|is_kept| is_kept) {

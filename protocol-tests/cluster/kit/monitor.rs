@@ -90,6 +90,19 @@ impl Commands {
         self.are_at_most(what, wanted, nodes);
     }
 
+    /// How often one node told the account of cached events something: twenty times a second at most.
+    pub(crate) fn rare_accounts(&self) -> usize {
+        let is_account = |line: &&String| {
+            line.contains("] \"EVALSHA\"")
+                && line.contains(":cacheorder{")
+                && !line.contains(" lua] ")
+        };
+        let accounts = self.lines.iter().filter(is_account).count();
+        let most = self.took.as_millis() / 50 + 2;
+        assert!(accounts as u128 <= most, "{accounts} in {:?}", self.took);
+        accounts
+    }
+
     /// Asserts that there were no more than `wanted` commands beside what idle nodes send.
     pub(crate) fn are_at_most(&self, what: &str, wanted: usize, nodes: usize) {
         // Two a second and node; one more for a second that began before.
