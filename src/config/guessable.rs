@@ -109,8 +109,9 @@ pub(super) fn refuse(
     }))
 }
 
-/// Notes secrets that are short where the network can reach the server, and those that begin or end
-/// with white space, which is often an accident.
+/// Notes secrets that are short where the network can reach the server, those that everybody can
+/// guess where only this machine can, and those that begin or end with white space, which is often
+/// an accident.
 pub(super) fn note(config: &Config, draft: &Draft, notes: &mut Vec<String>) {
     for (index, app) in config.apps.iter().enumerate() {
         let key = Key::new("apps").item(index).child("secret");
@@ -131,6 +132,12 @@ pub(super) fn note(config: &Config, draft: &Draft, notes: &mut Vec<String>) {
         }
         if !is_loopback(&config.server.host) && secret.chars().count() < LENGTH_MIN {
             note("is shorter than 16 characters, and may be found by trying");
+        }
+        if is_loopback(&config.server.host)
+            && !app.has_well_known_secret()
+            && let Some(why) = why(app)
+        {
+            note(&format!("{why}: pages that visitors of this machine open can use it"));
         }
     }
 }
