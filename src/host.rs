@@ -1,19 +1,19 @@
-//! The host and port in `Host` and `Origin` headers.
+//! Parses hosts and ports in `Host` and `Origin` headers.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The host of an authority such as `example.com:8080`: a name or an address.
+/// The host of an authority such as `example.com:8080`: a name or an IP address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Host<'a> {
-    /// A name as it was written.
+    /// A name as written.
     Name(&'a str),
-    /// An address; IPv6 stands in brackets.
+    /// An IP address; IPv6 is written in brackets.
     Address(IpAddr),
 }
 
 impl<'a> Host<'a> {
-    /// Reads a host with or without a port. Source: RFC 9110, 7.2; RFC 3986, 3.2. Names may have an
-    /// underscore, as those of containers do, but no comma: it shows that two hosts were merged.
+    /// Parses a host with or without a port. Source: RFC 9110, 7.2; RFC 3986, 3.2. Names may have
+    /// an underscore, as those of containers do, but no comma, which indicates two merged hosts.
     #[must_use]
     pub fn parse(authority: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(authority).ok()?;
@@ -32,15 +32,15 @@ impl<'a> Host<'a> {
         is_port.then_some(host)
     }
 
-    /// Reads the host of a page's origin, `scheme://host:port`. The origin `null` has none.
+    /// Parses the host of a page's origin, `scheme://host:port`. The origin `null` has none.
     #[must_use]
     pub fn of_origin(origin: &'a [u8]) -> Option<Self> {
         let at = origin.windows(3).position(|window| window == b"://")?;
         Self::parse(&origin[at + 3..])
     }
 
-    /// Whether it is this machine's loopback: an address of it, or a name that can't be another
-    /// machine's: `localhost`, or anything below `localhost` or `test` (RFC 6761).
+    /// Whether the host is loopback: a loopback address, or a name that cannot refer to another
+    /// machine: `localhost`, or a subdomain of `localhost` or `test` (RFC 6761).
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         match self {

@@ -208,7 +208,7 @@ impl Metrics {
         }
     }
 
-    /// Notes when the certificate that is shown expires, in seconds since 1970, if there is one.
+    /// Sets when the current certificate expires, in seconds since 1970, if there is one.
     pub fn set_certificate_expiry(&self, expiry: Option<u64>) {
         self.certificate_expiry.store(expiry.unwrap_or_default(), Ordering::Relaxed);
     }
@@ -233,28 +233,27 @@ impl Metrics {
         self.ended.get_or_create(&EndedLabels { reason, code }).inc();
     }
 
-    /// Counts a message that was answered by an error, by its kind and the reason. Both come from
-    /// a closed set.
+    /// Counts a rejected message, by its kind and the reason. Both are from a closed set.
     pub fn message_refused(&self, kind: &'static str, reason: &'static str) {
         self.refused.get_or_create(&RefusedLabels { kind, reason }).inc();
     }
 
-    /// Sets the limits in force.
+    /// Sets the current limits.
     pub fn set_limits(&self, connections: usize, http_connections: usize) {
         self.server.set_limits(connections, http_connections);
     }
 
-    /// Says that the first configuration was loaded now.
+    /// Records that the first configuration was loaded.
     pub fn loaded(&self) {
         self.server.loaded();
     }
 
-    /// Counts a reload that took another configuration over.
+    /// Counts a reload that changed the configuration.
     pub fn reloaded(&self) {
         self.server.reloaded();
     }
 
-    /// Counts a reload that changed nothing because of a fault.
+    /// Counts a rejected reload.
     pub fn reload_refused(&self) {
         self.server.reload_refused();
     }

@@ -26,7 +26,7 @@ impl Rate {
         Self { events: per_second, period: Duration::from_secs(1), burst: per_second }
     }
 
-    /// So many events per minute; 0 means no limit.
+    /// At most this many events per minute; 0 means no limit.
     #[must_use]
     pub fn per_minute(per_minute: u32) -> Self {
         Self { events: per_minute, period: Duration::from_secs(60), burst: per_minute }
@@ -78,11 +78,11 @@ impl TokenBucket {
         self.take_many(1, rate, now)
     }
 
-    /// Takes so many tokens, or none.
+    /// Takes `tokens` tokens, or none.
     ///
     /// # Errors
     ///
-    /// How long until there are as many.
+    /// The time until enough tokens are available.
     pub fn take_many(&mut self, tokens: u32, rate: Rate, now: Instant) -> Result<(), Duration> {
         let before = self.full_at;
         self.spend(tokens, rate, now);
@@ -92,7 +92,7 @@ impl TokenBucket {
         })
     }
 
-    /// Takes so many tokens whether they are there or not. What is missing is a debt.
+    /// Takes `tokens` tokens even if fewer are available. The rest is a debt.
     pub fn spend(&mut self, tokens: u32, rate: Rate, now: Instant) {
         if !rate.is_unlimited() {
             self.full_at = self.full_at.max(now) + rate.cost(tokens);
@@ -109,12 +109,12 @@ impl TokenBucket {
     /// Gives tokens back that were taken.
     pub fn give_back(&mut self, tokens: u32, rate: Rate, now: Instant) {
         if !rate.is_unlimited() {
-            // A bucket that is full already stays as it is.
+            // A full bucket stays full.
             self.full_at = self.full_at.checked_sub(rate.cost(tokens)).unwrap_or(now);
         }
     }
 
-    /// How long until a debt is settled; nothing if there is none.
+    /// The time until the debt is settled; none without a debt.
     #[must_use]
     pub fn debt(&self, rate: Rate, now: Instant) -> Option<Duration> {
         if rate.is_unlimited() {

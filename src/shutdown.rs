@@ -13,10 +13,10 @@ use tokio::{sync::watch, time};
 /// [`Drain`] or only looks whether the shutdown has begun: holding one delays nothing.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
-    /// Subscribed to by what was there when the shutdown began.
+    /// Receivers that existed when the shutdown began.
     early: watch::Sender<State>,
-    /// Subscribed to by what has come since. Clients come again and again while the server drains,
-    /// and must not keep it from ending.
+    /// Receivers that were added since. Clients continue to connect while the server drains, and
+    /// must not delay its end.
     late: watch::Sender<State>,
     dropped: Arc<AtomicUsize>,
 }
@@ -28,13 +28,13 @@ pub struct Drain(watch::Receiver<State>);
 /// How a shutdown closes WebSocket connections.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DrainPlan {
-    /// A connection made at once is served by another process: 4200, spread over the grace period.
+    /// Spread over the grace period with 4200: another process serves a connection made at once.
     Spread,
-    /// A connection made at once waits in the queue of a listening socket that outlives the process,
-    /// and the next process begins when this one ends: all at once, with 4200 as far as the queue has
-    /// room, then with 4100.
+    /// All at once, with 4200 as far as the queue has room, then with 4100: a connection made at
+    /// once waits in the queue of a listening socket that outlives the process, and the next
+    /// process starts when this one ends.
     Queue,
-    /// Nobody else serves: 4100, all at once.
+    /// All at once with 4100: nothing else serves.
     Alone,
 }
 
@@ -74,25 +74,25 @@ impl Shutdown {
         self.early.borrow().since
     }
 
-    /// How connections are closed, once that is decided. It may change while they are.
+    /// How connections are closed, once that is decided. It may change during the drain.
     #[must_use]
     pub fn plan(&self) -> Option<DrainPlan> {
         self.early.borrow().plan
     }
 
-    /// Decides how connections are closed, and has that begin.
+    /// Sets how connections are closed, and starts closing them.
     pub fn set_plan(&self, plan: DrainPlan) {
         self.early.send_modify(|state| state.plan = Some(plan));
     }
 
-    /// Has the shutdown wait until what is given is dropped. What comes when it has begun is waited
-    /// for by [`finish`](Self::finish) only.
+    /// Makes the shutdown wait until the returned value is dropped. Values created after its start
+    /// are waited for by [`finish`](Self::finish) only.
     #[must_use]
     pub fn drain(&self) -> Drain {
         Drain(if self.has_begun() { self.late.subscribe() } else { self.early.subscribe() })
     }
 
-    /// Tells every [`Drain`] to finish.
+    /// Signals every [`Drain`] to finish.
     pub fn start(&self) {
         let now = Instant::now();
         for state in [&self.late, &self.early] {
@@ -100,15 +100,15 @@ impl Shutdown {
         }
     }
 
-    /// Tells every [`Drain`] to finish, then waits until all are dropped that were there before, or
-    /// `grace` is over, and says how many were still held.
+    /// Signals every [`Drain`] to finish, then waits until all earlier ones are dropped, or `grace`
+    /// is over. Returns how many were still held.
     pub async fn begin(&self, grace: Duration) -> usize {
         self.start();
         let _ = time::timeout(grace, self.early.closed()).await;
         self.early.receiver_count()
     }
 
-    /// Waits for what has come since the shutdown began, `patience` at most.
+    /// Waits for the values created after the shutdown began, at most for `patience`.
     pub async fn finish(&self, patience: Duration) {
         let _ = time::timeout(patience, self.late.closed()).await;
     }

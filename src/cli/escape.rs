@@ -1,14 +1,14 @@
-//! Text that others chose, made safe to show: a terminal obeys some characters, and a log has one
-//! line for each event.
+//! Escapes untrusted text for terminals and logs: a terminal interprets some characters, and a log
+//! has one line for each event.
 
 use std::fmt::{self, Display, Write as _};
 
-/// A text of which nothing can be taken for a command to the terminal.
+/// Displays text with unsafe characters escaped, so that a terminal interprets none of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Escaped<'a>(pub(super) &'a str);
 
-/// Whether a terminal may obey the character instead of showing it: control characters (C0, DEL,
-/// C1), line and paragraph separators, and those that change the direction of the text.
+/// Whether a terminal may interpret the character instead of showing it: control characters (C0,
+/// DEL, C1), line and paragraph separators, and those that change the text's direction.
 pub(super) fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -27,8 +27,8 @@ impl Display for Escaped<'_> {
     }
 }
 
-/// One line of JSON: the same value, with unsafe characters written as `\uXXXX`. Outside its
-/// strings valid JSON has no unsafe character but white space.
+/// JSON on one line: the same value, with unsafe characters written as `\uXXXX`. Outside of
+/// strings, valid JSON has no unsafe character but white space.
 pub(super) fn json_line(json: &str) -> String {
     let mut line = String::with_capacity(json.len());
     for c in json.trim().chars() {

@@ -1,4 +1,4 @@
-//! The files that a configuration names.
+//! Checks of the files that a configuration names.
 
 use crate::{
     config::{ConfigError, Loaded},
@@ -6,8 +6,8 @@ use crate::{
 };
 use std::time::SystemTime;
 
-/// Reads the certificates and keys that `loaded` names, and notes or refuses what is wrong with
-/// them. Those of Redis are read at a start only.
+/// Reads the certificates and keys that `loaded` names, and reports what is wrong with them as
+/// notes or errors. Those of Redis are read at startup only.
 pub(super) fn check(loaded: &mut Loaded, is_start: bool) -> Result<(), ConfigError> {
     let mut faults = Vec::new();
     match Tls::load(&loaded.config.server.tls, None) {

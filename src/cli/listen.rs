@@ -1,5 +1,5 @@
-//! `campanile listen`: a client that prints what it hears, and that connects again as the usual
-//! client libraries do.
+//! `campanile listen`: a client that prints received events and reconnects as the usual client
+//! libraries do.
 
 use super::{
     EXIT_FAILED,
@@ -39,33 +39,33 @@ pub(super) struct ListenArgs {
     server: ServerArgs,
 }
 
-/// How a connection ended.
+/// Why a connection ended.
 #[derive(Debug)]
 enum Ended {
-    /// The server closed it, with this code and reason.
+    /// The server closed the connection with this code and reason.
     Closed(Option<u16>, String),
-    /// It could not be made, or broke.
+    /// The connection failed, while it was established or later.
     Broken(tungstenite::Error),
-    /// The server gave no sign of life.
+    /// The server did not answer a ping in time.
     Silent,
-    /// Nobody reads the output any more.
+    /// The reader of the output is gone.
     OutputClosed,
 }
 
 /// What to do after a connection has ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Next {
-    /// Connecting again would end the same way.
+    /// Stop: a new connection would end in the same way.
     Stop,
-    /// Connect again after this time.
+    /// Reconnect after this time.
     Reconnect(Duration),
 }
 
-/// What a server that gave no activity timeout is waited for.
+/// Activity timeout for a server that sends none.
 const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the server has to answer a ping.
 const PONG_TIMEOUT: Duration = Duration::from_secs(30);
-/// First and longest pause between attempts while the server can't be reached.
+/// First and longest pause between attempts while the server is unreachable.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 pub(super) fn listen(args: &ListenArgs) -> ExitCode {
@@ -82,13 +82,13 @@ pub(super) fn listen(args: &ListenArgs) -> ExitCode {
     })
 }
 
-/// Waits until nobody reads the output any more, as in `listen | head -1`. Where that can't be
-/// waited for, as with a file, this never ends.
+/// Waits until the reader of the output is gone, as in `listen | head -1`. Never returns for an
+/// output that cannot be watched, such as a file.
 async fn output_closed() {
     let (closed, is_closed) = oneshot::channel();
     thread::spawn(move || {
         if wait_for_closed_output().is_ok() {
-            // Nobody waits any more when the program is ending.
+            // The receiver is gone when the program is ending.
             let _ = closed.send(());
         }
     });
@@ -101,7 +101,7 @@ async fn output_closed() {
 ///
 /// # Errors
 ///
-/// The output is nothing that can be waited for.
+/// The output is of a kind that cannot be watched.
 fn wait_for_closed_output() -> io::Result<()> {
     let output = io::stdout().as_raw_fd();
     let mut poll = Poll::new()?;
@@ -150,15 +150,15 @@ async fn run(target: &Target, args: &ListenArgs) -> ExitCode {
     }
 }
 
-/// Decides as pusher-js does (PROTOCOL 1.6). `failures` is the number of attempts in a row before
-/// this one that have not led to a connection.
+/// Decides as pusher-js does (PROTOCOL 1.6). `failures` is the number of consecutive attempts
+/// before this one that did not lead to a connection.
 fn next(ended: &Ended, was_established: bool, failures: u32) -> Next {
     let second = Duration::from_secs(1);
     let (first, longest) = BACKOFF;
     let backoff = first.saturating_mul(2_u32.saturating_pow(failures)).min(longest);
     match ended {
         Ended::OutputClosed | Ended::Closed(Some(4000..=4099 | 4300..), _) => Next::Stop,
-        // Whoever is sent away at once again and again must not come back without a pause.
+        // A client that is closed at once again and again must not reconnect without a pause.
         Ended::Closed(Some(4200..=4299), _) if was_established || failures == 0 => {
             Next::Reconnect(Duration::ZERO)
         }
@@ -170,8 +170,8 @@ fn next(ended: &Ended, was_established: bool, failures: u32) -> Next {
     }
 }
 
-/// Whether another attempt would fail as well: the server has answered, but is none that we may
-/// believe or that knows us.
+/// Whether another attempt would fail as well: the server has answered, but its certificate is not
+/// trusted or it does not know the app.
 fn is_final(error: &tungstenite::Error) -> bool {
     use tungstenite::Error;
 
@@ -184,14 +184,14 @@ fn is_final(error: &tungstenite::Error) -> bool {
     matches!(error, Error::Url(_) | Error::HttpFormat(_))
 }
 
-/// One connection, from its handshake to its end.
+/// One connection, from its handshake to its close.
 struct Session<'a> {
     target: &'a Target,
     args: &'a ListenArgs,
     is_established: bool,
 }
 
-/// An event as it comes.
+/// An event as received.
 #[derive(Deserialize)]
 struct Event<'a> {
     #[serde(rename = "event")]
@@ -293,8 +293,8 @@ fn data_of(event: &Event<'_>) -> Option<String> {
     Some(serde_json::from_str(raw).unwrap_or_else(|_no_string| raw.to_owned()))
 }
 
-/// A subscription, signed for this connection. On presence channels, the member is called after
-/// this program.
+/// A subscription, signed for this connection. On presence channels, the user id is this program's
+/// name.
 fn subscribe(target: &Target, channel: &str, socket_id: &str) -> Value {
     let is_presence = channel.starts_with("presence-");
     let channel_data =
@@ -308,11 +308,11 @@ fn subscribe(target: &Target, channel: &str, socket_id: &str) -> Value {
     json!({"event": "pusher:subscribe", "data": data})
 }
 
-/// Prints an event so that nothing in it is a command to the terminal.
+/// Prints an event, escaped so that a terminal interprets none of it.
 ///
 /// # Errors
 ///
-/// Nobody reads the output any more.
+/// The reader of the output is gone.
 fn print(name: &str, text: &str, event: &Event<'_>, as_json: bool) -> io::Result<()> {
     let mut output = io::stdout().lock();
     if as_json {

@@ -56,7 +56,8 @@ fn has_colours() -> bool {
     )
 }
 
-/// Colours are for terminals that know them, unless `NO_COLOR` is set to anything (no-color.org).
+/// Whether to use colours: on terminals that support them, unless `NO_COLOR` has any value
+/// (no-color.org).
 fn shows_colours(is_terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
     is_terminal && no_color.is_none_or(OsStr::is_empty) && term.is_none_or(|term| term != "dumb")
 }

@@ -1,7 +1,7 @@
-//! The form of a log line, as text or as JSON.
+//! Formats log lines, as text or as JSON.
 //!
-//! Many values are chosen by strangers: an `Origin`, an app key, a channel's name. So every value
-//! is escaped and cut here, whatever the line is about.
+//! Many values are chosen by clients: an `Origin`, an app key, a channel's name. Every value is
+//! therefore escaped and truncated here.
 
 use super::escape::is_unsafe;
 use std::fmt::{self, Debug, Write};
@@ -18,23 +18,24 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// Writes log lines.
+/// Formats log lines.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum LogLine {
-    /// For people.
+    /// Text, for people.
     Text {
         /// Whether the terminal shows colours.
         has_colours: bool,
     },
-    /// For programs: an object, the fields beside `timestamp`, `level`, `message` and `target`.
+    /// JSON, for programs: an object with the fields beside `timestamp`, `level`, `message` and
+    /// `target`.
     Json,
 }
 
-/// Longest value, in bytes.
+/// Maximum length of a value, in bytes.
 const VALUE_MAX: usize = 256;
-/// Longest value of what the commands say of the operator's own configuration, in bytes.
+/// Maximum length of a value in the lines about the operator's own configuration, in bytes.
 const OPERATOR_VALUE_MAX: usize = 4_096;
-/// Where the lines about the operator's own configuration come from.
+/// Target of the lines about the operator's own configuration.
 const OPERATOR_TARGET: &str = "campanile::cli";
 
 impl<S, N> FormatEvent<S, N> for LogLine
@@ -84,7 +85,7 @@ fn colour(level: Level) -> u8 {
     }
 }
 
-/// The fields of one line as they are written.
+/// The formatted fields of one line.
 struct Fields {
     line: LogLine,
     is_operators: bool,
@@ -106,12 +107,12 @@ impl Fields {
         };
     }
 
-    /// Adds a field whose value is a text.
+    /// Adds a field with a text value.
     fn add_text(&mut self, field: &Field, value: &dyn Debug, has_quotes: bool) {
         let max = if self.is_operators { OPERATOR_VALUE_MAX } else { VALUE_MAX };
         let escapes_backslash = !self.is_operators && !matches!(self.line, LogLine::Json);
         let mut text = CutText { text: String::new(), max, escapes_backslash };
-        // It fails when the text is cut, and what was written until then is what counts.
+        // An error means that the text was truncated; what was written until then is kept.
         let _ = write!(text, "{value:?}");
         let text = text.text;
         if field.name() == "message" {
@@ -164,12 +165,12 @@ impl Visit for Fields {
     }
 }
 
-/// A text that is escaped while it is written, and cut at a character boundary when it grows
+/// Text that is escaped while it is written, and truncated at a character boundary when it becomes
 /// too long.
 struct CutText {
     text: String,
     max: usize,
-    /// So that within quotes an escape can be told from the same characters in the text.
+    /// Whether backslashes are escaped, so that escapes within quotes are unambiguous.
     escapes_backslash: bool,
 }
 

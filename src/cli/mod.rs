@@ -103,7 +103,7 @@ pub fn main() -> ExitCode {
             say_error(error.render().to_string().trim_end());
             return ExitCode::from(EXIT_USAGE);
         }
-        // What was asked for: the help, or the version.
+        // Help or version, as requested.
         Err(text) => return print(text.render().to_string().trim_end()),
     };
     match cli.command {
@@ -118,20 +118,20 @@ pub fn main() -> ExitCode {
 }
 
 impl ConfigArgs {
-    /// Loads the configuration, or says in a line for each fault what is wrong with it.
+    /// Loads the configuration, or prints one line for each error in it.
     fn load(&self, flags: Flags) -> Result<Loaded, ExitCode> {
         self.read(flags, Files::default()).map_err(refuse)
     }
 
-    /// Loads the configuration and the files that it names, as a server does at its start.
+    /// Loads the configuration and the files that it names, as at startup.
     fn load_all(&self, flags: Flags) -> Result<Loaded, ExitCode> {
         let mut loaded = self.load(flags)?;
         files::check(&mut loaded, true).map_err(refuse)?;
         Ok(loaded)
     }
 
-    /// Reads the configuration as it is written now. `before` are the files of the one that is in
-    /// force, if one is.
+    /// Reads the current configuration. `before` are the files of the configuration in force, if
+    /// there is one.
     fn read(&self, flags: Flags, before: Files) -> Result<Loaded, ConfigError> {
         let (file, env_file) = (self.config.clone(), self.env_file.clone());
         let (env_name, pusher_env) = (self.env.clone(), self.from_pusher_env);
@@ -142,7 +142,7 @@ impl ConfigArgs {
     }
 }
 
-/// Says in a line for each fault what is wrong with a configuration.
+/// Prints one line for each error of a configuration.
 #[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
 fn refuse(error: ConfigError) -> ExitCode {
     error.lines().for_each(|line| say_error(format_args!("campanile: {line}")));
@@ -182,7 +182,7 @@ fn say(line: impl Display) {
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
 
-/// Writes what the command is for. Nobody reading any more is no failure; a full disk is.
+/// Prints the output of a command. A closed pipe is not an error; a full disk is.
 fn print(text: impl Display) -> ExitCode {
     let mut stdout = io::stdout().lock();
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {

@@ -42,7 +42,7 @@ pub(super) fn publish(args: &PublishArgs) -> ExitCode {
     args.server.ask(async |target| post(target, args, &data).await)
 }
 
-/// Reads the data of an event, without the line break that most programs end their output with.
+/// Reads the data of an event, without the trailing line break that most programs print.
 fn read_data(input: impl Read) -> Result<String, String> {
     let mut bytes = Vec::new();
     let read = input.take(STDIN_MAX + 1).read_to_end(&mut bytes);

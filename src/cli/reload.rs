@@ -17,7 +17,7 @@ pub(super) struct Reloading {
     pub(super) level: LevelSwitch,
 }
 
-/// What was read beside the configuration itself.
+/// The files and certificates that were read with a configuration.
 #[derive(Debug)]
 struct Read {
     notes: Vec<String>,
@@ -34,7 +34,7 @@ enum Refused {
 }
 
 impl Reloading {
-    /// Reloads whenever the operator asks for it. `files` are those that the server was started
+    /// Reloads the configuration on each SIGHUP. `files` are those that the server was started
     /// with.
     pub(super) async fn reload_on(self, mut hangup: Signal, mut files: Files) {
         let this = Arc::new(self);

@@ -16,7 +16,7 @@ use tokio::{
     sync::watch,
 };
 
-/// How many signals have come that are to end the process.
+/// The number of termination signals received.
 type Count = watch::Receiver<u32>;
 
 pub(super) fn start(args: &StartArgs) -> ExitCode {
@@ -65,7 +65,7 @@ async fn serve(args: &StartArgs, loaded: Loaded, level: LevelSwitch) -> ExitCode
     let (mut stop, mut stop_at_once) = count_signals(terminate, interrupt);
     let built = tokio::select! {
         built = Server::build(&config) => built,
-        // The port may be waited for.
+        // Opening the port may take a while.
         _ = stop.wait_for(|count| 1 <= *count) => return ExitCode::SUCCESS,
     };
     let server = match built {
@@ -97,7 +97,7 @@ async fn serve(args: &StartArgs, loaded: Loaded, level: LevelSwitch) -> ExitCode
     }
 }
 
-/// Counts the signals that are to end the process.
+/// Counts termination signals.
 fn count_signals(mut terminate: Signal, mut interrupt: Signal) -> (Count, Count) {
     let (count, first) = watch::channel(0);
     let second = first.clone();

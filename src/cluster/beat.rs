@@ -36,8 +36,8 @@ pub(super) struct Membership {
     is_open: bool,
     /// The other processes, as far as was heard.
     known: Vec<String>,
-    /// The processes that have a lease, this one among them. Whoever can only publish on the bus
-    /// gets none.
+    /// The processes that have a lease, including this one. A process that can only publish on the
+    /// bus has none.
     leased: Vec<u32>,
     /// Names that this node had, and under which it may have said something that nobody knows of.
     former: Vec<String>,
@@ -76,8 +76,8 @@ const KNOWING_WINDOW: Duration = Duration::from_millis(1_500);
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_millis(400);
 
-/// Most processes that are believed to be there because they say so. Redis says once a second which
-/// ones are.
+/// Maximum number of processes that are known by their own messages only. Redis confirms once a
+/// second which of them are nodes.
 const KNOWN_MAX: usize = 1_024;
 
 /// What a beat was answered.
@@ -132,7 +132,7 @@ impl Membership {
         }
     }
 
-    /// Whether a process is one of the nodes, as Redis says.
+    /// Whether Redis lists the process as a node.
     pub(super) fn has_lease(&self, process: u32) -> bool {
         self.leased.contains(&process)
     }

@@ -1,4 +1,4 @@
-//! The bound on the last events of cache channels in Redis.
+//! The limit on the last events of cache channels in Redis.
 //!
 //! Each lies in the slot of its channel, so no script sees them all. An account in the slot of the
 //! app lists them with their bytes in the order of their publishing. The node that has published
@@ -82,7 +82,7 @@ const WAITING_MAX: usize = 16_384;
 /// So many publishes to cache channels may be under way.
 const PLACES: usize = 4_096;
 
-/// What an event of so many bytes counts.
+/// The bytes that an event with an envelope of this size counts.
 pub(super) fn weight(channel: &ChannelName, envelope_bytes: usize) -> usize {
     envelope_bytes + channel.as_str().len() + OVERHEAD_BYTES
 }

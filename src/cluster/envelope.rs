@@ -49,7 +49,7 @@ pub(super) enum Change {
 /// A message on the bus of all nodes.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Notice {
-    /// A node is alive. If it is ready, it takes connections.
+    /// A heartbeat of a node, which may be ready to take connections.
     Beat { node: String, is_ready: bool },
     /// A user's connections are to be closed.
     Terminate { app_id: String, user_id: String },

@@ -1,4 +1,4 @@
-//! Going in order: the others are told, everything is taken back, and then the lease.
+//! Graceful leave: notifies the other nodes, takes everything back, and releases the lease.
 
 use super::{
     link::Connection,
@@ -9,7 +9,7 @@ use redis::cmd;
 use std::{sync::Arc, time::Instant};
 
 impl Manager {
-    /// Tells the others at once whether this node takes connections.
+    /// Publishes at once whether this node takes connections.
     pub(super) fn beat_now(&mut self) {
         if self.membership.is_joined() {
             self.beat("beat", Instant::now());

@@ -54,7 +54,7 @@ pub(super) enum Input {
     Disconnect { app_id: Arc<str> },
     /// These are the apps from now on.
     Serve(HashMap<Arc<str>, Arc<Hub>>),
-    /// The node drains; the others are to know.
+    /// The node drains; notify the others.
     Drain,
     /// Everything has ended; say goodbye.
     Stop(oneshot::Sender<()>),
@@ -96,7 +96,7 @@ pub(super) struct Manager {
     listed: HashSet<Arc<str>>,
     /// Topics to look at later.
     later: BinaryHeap<Reverse<(Instant, Arc<str>)>>,
-    /// When the topics were last asked to forget what has expired.
+    /// When expired events were last removed from the topics.
     expired_at: Instant,
     pub(super) in_flight: usize,
     pub(super) outcomes: mpsc::UnboundedSender<(u64, Outcome)>,
@@ -119,7 +119,7 @@ pub(super) struct Manager {
     pub(super) stopping: Option<(oneshot::Sender<()>, bool)>,
 }
 
-/// How often topics are asked to forget what has expired. Nobody is shown it meanwhile.
+/// Interval at which expired events are removed from the topics. They are not served meanwhile.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Manager {
@@ -261,7 +261,7 @@ impl Manager {
         self.touch(&name);
     }
 
-    /// Whether an envelope may be one of a node's, as far as can be told by its id.
+    /// Whether an envelope may be from a node, as far as its id shows.
     fn is_a_nodes(&self, id: EnvelopeId) -> bool {
         self.membership.has_lease(id.process()) && !self.shared.has_yet_to_send(id)
     }

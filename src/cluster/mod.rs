@@ -291,13 +291,13 @@ impl Cluster {
         self.shared.terminate(&hub.app_id(), user_id).await
     }
 
-    /// Tells the other nodes that this one takes no more connections.
+    /// Notifies the other nodes that this one takes no more connections.
     pub fn drain(&self) {
         self.shared.set_draining();
         self.ask(Input::Drain);
     }
 
-    /// Whether another node was heard lately that takes connections.
+    /// Whether another node has recently reported that it takes connections.
     #[must_use]
     pub fn is_another_ready(&self) -> bool {
         self.shared.others.is_any(Instant::now())

@@ -20,14 +20,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How much of a channel is asked for.
+/// The parts of a channel's state to query.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Asked {
-    /// Its counts and its last event.
+    /// Counts and the last event.
     Summary,
-    /// The ids of its members too.
+    /// Also the ids of the members.
     Users,
-    /// The ids and the infos of its members too.
+    /// Also the ids and the infos of the members.
     UsersWithInfo,
 }
 
@@ -36,7 +36,7 @@ pub enum Asked {
 pub struct ChannelAnswer {
     /// Its counts and its last event.
     pub summary: ChannelSummary,
-    /// The ids of its members, in their order, and their infos where these are asked for.
+    /// The ids of the members, in order, and their infos if requested.
     pub users: Vec<(Arc<str>, Arc<str>)>,
 }
 
@@ -141,7 +141,7 @@ fn read_channel(value: Value) -> Result<ChannelAnswer, Unexpected> {
     let mut answer = Answer::new(value)?;
     let counts = Counts { subscriptions: answer.count()?, users: answer.count()? };
     let ids = answer.texts()?;
-    // As many as the ids, or none.
+    // Either as many infos as ids, or none.
     let mut infos = answer.texts()?.into_iter();
     let mut users: Vec<(Arc<str>, Arc<str>)> = ids
         .into_iter()

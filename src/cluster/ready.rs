@@ -1,4 +1,4 @@
-//! Which other nodes take connections, by what their beats said.
+//! Tracks which other nodes take connections, by their heartbeats.
 
 use std::{
     collections::HashMap,
@@ -6,17 +6,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The other nodes that take connections, each with the time of its last beat.
+/// The other nodes that take connections, each with the time of its last heartbeat.
 #[derive(Debug, Default)]
 pub(super) struct ReadyNodes(Mutex<HashMap<String, Instant>>);
 
-/// A node without a beat for so long does not count as ready. Beats come every second.
+/// Time without a heartbeat after which a node is not considered ready. Heartbeats are sent every
+/// second.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// Nodes that are remembered. More than a cluster has are not needed to know that one is ready.
 const KNOWN_MAX: usize = 64;
 
 impl ReadyNodes {
-    /// Notes a beat of another node. True if it is ready and was not before.
+    /// Records a heartbeat of another node. True if the node has become ready.
     pub(super) fn note(&self, node: &str, is_ready: bool, now: Instant) -> bool {
         let mut nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.retain(|_, heard| now.saturating_duration_since(*heard) < SILENCE_MAX);
@@ -28,7 +29,7 @@ impl ReadyNodes {
         false
     }
 
-    /// Whether any of them is ready.
+    /// Whether any other node is ready.
     pub(super) fn is_any(&self, now: Instant) -> bool {
         let nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.values().any(|heard| now.saturating_duration_since(*heard) < SILENCE_MAX)

@@ -39,8 +39,9 @@ impl EnvelopeId {
 }
 
 impl Seen {
-    /// Whether an envelope came before. It is noted if it `is_ours`: others could fill the memory
-    /// with processes that do not exist, or take the numbers of what a node is going to send.
+    /// Whether an envelope was received before. It is recorded only if it `is_ours`: others could
+    /// otherwise fill the window with processes that do not exist, or use the numbers of a node's
+    /// future events.
     pub(super) fn note(&mut self, id: EnvelopeId, is_ours: bool, now: Instant) -> bool {
         let number = id.number();
         if !is_ours {
@@ -94,7 +95,7 @@ impl Window {
         was
     }
 
-    /// The word and the bit of a number.
+    /// The word and the bit of a number in the window.
     fn place(number: u64) -> (usize, u64) {
         let place = number % WINDOW;
         (usize::try_from(place / 64).expect("a place of the window"), 1 << (place % 64))

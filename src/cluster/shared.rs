@@ -118,7 +118,7 @@ impl Shared {
         format!("{:06x}", self.process)
     }
 
-    /// Has this node's beats say from now on that it takes no more connections.
+    /// Makes this node's heartbeats report from now on that it takes no more connections.
     pub(super) fn set_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
@@ -134,7 +134,7 @@ impl Shared {
         EnvelopeId(u64::from(self.process) << EnvelopeId::COUNTER_BITS | number)
     }
 
-    /// Whether a name would be this process's, but was not given out yet.
+    /// Whether an id is this process's and has not been used yet.
     pub(super) fn has_yet_to_send(&self, id: EnvelopeId) -> bool {
         id.process() == self.process && self.envelopes.load(Ordering::Relaxed) <= id.number()
     }

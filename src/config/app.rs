@@ -51,7 +51,8 @@ pub struct AppConfig {
     /// Time in which a connection must be authorized, in seconds, up to 86,400. 0, the default,
     /// means no such time.
     pub authorized_connections_timeout_s: u64,
-    /// Send subscribers their number. The HTTP API answers it in any case. Default false.
+    /// Send subscribers the channel's subscription count. The HTTP API returns it in any case.
+    /// Default false.
     pub subscription_count: bool,
     /// Data of one event after decoding, published or from a client, in bytes, up to 64 MiB. Default 100 KiB.
     pub max_event_bytes: usize,
@@ -65,7 +66,8 @@ pub struct AppConfig {
     pub max_channel_name_length: usize,
     /// Members of one presence channel, 1 to 1,000,000. Default 100.
     pub max_presence_members: usize,
-    /// What a member says about itself, in bytes of compact JSON in UTF-8, up to 1 MiB. Default 1 KiB.
+    /// Size of a member's `user_info`, in bytes of compact JSON in UTF-8, up to 1 MiB. Default 1
+    /// KiB.
     pub max_presence_user_info_bytes: usize,
     /// How long a cache channel remembers its last event, in seconds, 1 to 31,536,000 (a year).
     /// Default 1,800.
@@ -126,7 +128,7 @@ impl AppConfig {
         }
     }
 
-    /// True if the secret is that of the development app, which everybody knows.
+    /// Whether the secret is the public one of the development app.
     #[must_use]
     pub fn has_well_known_secret(&self) -> bool {
         let [_, _, (_, secret)] = DEVELOPMENT;
@@ -155,7 +157,7 @@ pub enum ClientEvents {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebhookConfig {
-    /// Label of the webhook in metrics and logs, at most 64 characters without white space. Default
+    /// Name of the webhook in metrics and logs, at most 64 characters without white space. Default
     /// empty: the URL's host, made unique.
     pub name: String,
     /// Where the notices are posted to: `http` or `https`, without credentials. Required.

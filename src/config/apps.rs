@@ -49,7 +49,7 @@ fn missing(draft: &Draft, app: &Key, key: Key) -> ConfigError {
     }
 }
 
-/// Keeps the development app away from the network.
+/// Restricts the development app to loopback.
 ///
 /// The address that nobody chose becomes loopback; true says that it did. An address that somebody
 /// chose is refused instead.

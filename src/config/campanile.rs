@@ -9,7 +9,7 @@ use super::{
     variables::Variables,
 };
 
-/// What people write for something that is no setting, or for one of several of that name.
+/// Common names for settings that do not exist, or that are ambiguous.
 const GUESSES: [(&str, &str); 12] = [
     ("CONFIG", "give the file with --config"),
     ("CONFIG_FILE", "give the file with --config"),
@@ -25,8 +25,8 @@ const GUESSES: [(&str, &str); 12] = [
     ("THREADS", "did you mean `CAMPANILE_SERVER__SHARDS`?"),
 ];
 
-/// Writes what our own variables say into `draft`. A name without `__` cannot be a setting: other
-/// programs use it for the tag of an image and the like, so it is noted and no more.
+/// Writes the values of `CAMPANILE_*` variables into `draft`. A name without `__` cannot be a setting:
+/// other programs use such names, for instance for an image's tag, so it is only noted.
 ///
 /// # Errors
 ///
@@ -58,7 +58,7 @@ pub(super) fn read(
     }))
 }
 
-/// What to say of `PORT`, `TLS_CERT`, `APP_0_KEY` and the like, if it ends as a setting does.
+/// The hint for `PORT`, `TLS_CERT`, `APP_0_KEY` and similar names, if one ends like a setting.
 fn guess(name: &str, schema: &Schema) -> Option<String> {
     let name = name.to_ascii_uppercase();
     if let Some((_, rule)) = GUESSES.iter().find(|(guess, _)| *guess == name) {

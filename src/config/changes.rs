@@ -254,7 +254,7 @@ mod tests {
     fn a_secret_that_can_be_guessed_does_not_reach_the_network() {
         let running = config(vec![app("1")]);
         let mut fresh = config(vec![app("1"), AppConfig { secret: Secret::new("k2"), ..app("2") }]);
-        // What the server listens on does not change.
+        // The listen address does not change.
         fresh.server.host = "127.0.0.1".into();
         let error = follow(&running, fresh.clone()).unwrap_err().to_string();
         assert!(error.starts_with("apps[1].secret: is the app's key or id"), "{error}");

@@ -1,7 +1,7 @@
 //! The defaults of Reverb and soketi, for an app that their variables configure.
 //!
-//! Whoever changes from one of them to Campanile changes one command, and wrote down only what
-//! differs from the defaults of that server. Limits that nobody set are therefore that server's.
+//! A configuration written for one of these servers contains only what differs from that server's
+//! defaults. Limits that are not set therefore have that server's defaults.
 
 use super::{draft::Draft, key::Key, origin::Origin, variables::Variables};
 use std::fmt;
@@ -25,7 +25,7 @@ impl fmt::Display for Compat {
     }
 }
 
-/// A value as it stands in the tables.
+/// A default value in the tables below.
 #[derive(Clone, Copy, Debug)]
 enum Fixed {
     Integer(i64),
@@ -45,8 +45,8 @@ impl From<Fixed> for Value {
     }
 }
 
-/// Reverb bounds events by the size of the request, user info by the size of the message, and
-/// nothing else of these. Where a setting cannot be without a limit it has its maximum.
+/// Reverb limits events by the size of the request, user info by the size of the message, and
+/// nothing else in this table. A setting that requires a limit has its maximum.
 const REVERB: &[(&str, Fixed)] = &[
     ("apps[0].client_events_per_second", Integer(0)),
     ("apps[0].max_event_channels", Integer(10_000)),
@@ -55,12 +55,12 @@ const REVERB: &[(&str, Fixed)] = &[
     ("apps[0].max_channel_name_length", Integer(1_000)),
     ("apps[0].max_presence_members", Integer(1_000_000)),
     ("apps[0].max_presence_user_info_bytes", Integer(1_048_576)),
-    // Reverb keeps the last event of a cache channel for as long as the channel has subscribers.
+    // Reverb keeps the last event of a cache channel as long as the channel has subscribers.
     ("apps[0].cache_ttl_s", Integer(31_536_000)),
 ];
 
-/// The request holds a batch of ten events of 100 KiB in which every byte is escaped, the message
-/// a client event of 100 KiB with its quotes escaped.
+/// The request has room for a batch of ten events of 100 KiB in which every byte is escaped, the
+/// message for a client event of 100 KiB with its quotes escaped.
 const SOKETI: &[(&str, Fixed)] = &[
     ("server.port", Integer(6_001)),
     ("server.max_request_bytes", Integer(8_388_608)),
@@ -77,11 +77,12 @@ const SOKETI: &[(&str, Fixed)] = &[
 const MESSAGE: &str = "connection.max_message_bytes";
 const OUTBOX: &str = "connection.max_outbox_bytes";
 
-/// soketi's own id and key. Its secret is well known, so it is nobody's default here.
+/// soketi's own id and key. Its secret is public, so the secret has no default.
 const SOKETI_APP: [(&str, &str); 2] = [("id", "app-id"), ("key", "app-key")];
 
 impl Compat {
-    /// The server whose variables name the first app; without any app, whose variables there are.
+    /// The server whose variables configure the first app, or, without an app, whose variables are
+    /// set.
     pub(super) fn of(draft: &Draft, variables: &Variables) -> Option<Self> {
         let first = Key::new("apps").item(0);
         let named =
@@ -92,7 +93,7 @@ impl Compat {
             Some(name) if name.starts_with("REVERB_") => Some(Self::Reverb),
             Some(name) if name.starts_with("SOKETI_") => Some(Self::Soketi),
             Some(name) if !name.starts_with("PUSHER_") => None,
-            // In the development app, and in one that hosted Pusher's variables name.
+            // The development app, or an app from the variables of hosted Pusher.
             Some(_) | None if has("SOKETI_") => Some(Self::Soketi),
             Some(_) | None if has("REVERB_") => Some(Self::Reverb),
             Some(_) | None => None,
@@ -106,7 +107,7 @@ impl Compat {
         }
     }
 
-    /// Gives the settings that nobody has written this server's defaults.
+    /// Applies this server's defaults to settings that are not set.
     pub(super) fn apply(self, draft: &mut Draft) {
         let outbox = draft.setting(&Key::new(OUTBOX)).and_then(|set| set.value.as_integer());
         for (key, default) in self.defaults() {
@@ -130,7 +131,7 @@ impl Compat {
         }
     }
 
-    /// What this server does otherwise and no setting changes, in one line.
+    /// The differences from this server that no setting changes, in one line.
     pub(super) fn differences(self) -> &'static str {
         match self {
             Self::Reverb => {

@@ -1,10 +1,10 @@
-//! What is wrong with a configuration, place by place.
+//! Configuration errors, each with its place.
 
 use super::origin::Origin;
 use std::fmt;
 
-/// Why the configuration cannot be used: for each fault where it is, which key, and the rule that
-/// it breaks. There is at least one.
+/// Errors in a configuration: for each one its place, the key, and the rule that it breaks. There
+/// is at least one.
 ///
 /// `Display` writes them on one line, for a log; [`lines`](Self::lines) writes one line for each.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -15,28 +15,28 @@ struct Fault {
     place: String,
     key: Option<String>,
     rule: String,
-    /// The layer, and the line in the file, in which order faults are told.
+    /// The layer, and the line in the file, by which errors are sorted.
     order: (u8, usize),
 }
 
-/// Faults that are listed. Whoever has more of them mends these first.
+/// Maximum number of errors that are listed.
 const LISTED_MAX: usize = 20;
 
 impl ConfigError {
-    /// `key` at `origin` breaks `rule`.
+    /// The error that `key` at `origin` breaks `rule`.
     pub(super) fn key(origin: &Origin, key: impl fmt::Display, rule: impl Into<String>) -> Self {
         let (place, key) = (origin.to_string(), Some(key.to_string()));
         Self(vec![Fault { place, key, rule: rule.into(), order: origin.order() }])
     }
 
-    /// Something at `place` that is no value of a key breaks `rule`.
+    /// The error that something at `place`, other than a key's value, breaks `rule`.
     pub(super) fn at(place: impl fmt::Display, rule: impl Into<String>) -> Self {
         let (place, rule) = (place.to_string(), rule.into());
         Self(vec![Fault { place, key: None, rule, order: (0, 0) }])
     }
 
-    /// One line for each fault, without control characters. Beyond twenty, the last line says how
-    /// many more there are.
+    /// One line for each error, without control characters. Beyond twenty, the last line gives the
+    /// number of further errors.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         let more = self.0.len().saturating_sub(LISTED_MAX);
         let listed = self.0.iter().take(LISTED_MAX).map(|fault| printable(&fault.to_string()));
@@ -44,7 +44,7 @@ impl ConfigError {
     }
 }
 
-/// `text` with control characters written as escapes: names in it were chosen by others.
+/// `text` with control characters escaped, since it contains untrusted names.
 fn printable(text: &str) -> String {
     let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
     text.chars().map(escape).collect()
@@ -67,13 +67,13 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// The faults found so far, in steps that go on after one of them.
+/// Collects the errors of steps that continue after a failure.
 #[derive(Debug, Default)]
 pub(super) struct Faults(Vec<Fault>);
 
 impl Faults {
-    /// Keeps the faults of `result`, and gives its value if there is one. Of several faults of one
-    /// value the first is kept: the others often follow from it.
+    /// Keeps the errors of `result`, and returns its value if there is one. Of several errors of
+    /// one value the first is kept: the others often follow from it.
     pub(super) fn take<T>(&mut self, result: Result<T, ConfigError>) -> Option<T> {
         let ConfigError(faults) = match result {
             Ok(value) => return Some(value),
@@ -88,16 +88,16 @@ impl Faults {
         None
     }
 
-    /// Whether nothing was found so far.
+    /// Whether no error was found so far.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Nothing, or what was found, in the order of the layers and of the lines.
+    /// Fails with the collected errors, in the order of the layers and of the lines.
     ///
     /// # Errors
     ///
-    /// There was a fault.
+    /// An error was collected.
     pub(super) fn result(&mut self) -> Result<(), ConfigError> {
         if self.0.is_empty() {
             return Ok(());
@@ -107,11 +107,11 @@ impl Faults {
     }
 }
 
-/// Does all of `steps`, and fails if one of them did.
+/// Runs all `steps`, and fails if one of them failed.
 ///
 /// # Errors
 ///
-/// The faults of all steps.
+/// The errors of all steps.
 pub(super) fn all<T>(
     steps: impl IntoIterator<Item = Result<T, ConfigError>>,
 ) -> Result<(), ConfigError> {

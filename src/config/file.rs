@@ -33,7 +33,7 @@ pub(super) fn read(
     reader.faults.result()
 }
 
-/// What to say of a text that is not TOML but something else that people have.
+/// The hint for a text that is in another format than TOML.
 fn another_format(text: &str) -> Option<&'static str> {
     let text = text.trim_start();
     let json = without_comments(text);
@@ -129,7 +129,7 @@ impl Reader<'_> {
         for (name, value) in in_order(table) {
             let origin = self.origin(name.span().start);
             let key = section.child(name.get_ref());
-            // What is written in quotes must not be taken for a path.
+            // A quoted key must not be read as a path.
             let entry = if name.get_ref().is_empty() || name.get_ref().contains(['.', '[', ']']) {
                 Err(ConfigError::key(&origin, key, "unknown key"))
             } else {

@@ -1,8 +1,7 @@
-//! The files that a configuration is read from, and what a reload must find in them again.
+//! The files that a configuration is read from, and the checks of these files at a reload.
 //!
-//! A file that was read once and is now gone, empty or cut short is no configuration: editors,
-//! volumes and full disks leave such files behind, and what they lack would fall back to defaults
-//! that are open.
+//! A file that was read before and is now missing, empty or truncated is an error: editors, volumes
+//! and full disks leave such files behind, and missing settings would get permissive defaults.
 
 use super::error::{ConfigError, all};
 use crate::file;
@@ -27,21 +26,21 @@ pub(super) enum Grammar {
 #[derive(Clone)]
 pub(super) struct Source {
     path: PathBuf,
-    /// How errors and origins name it.
+    /// Name of the file in errors and origins.
     pub(super) name: String,
-    /// What it holds, without a byte order mark.
+    /// Content, without a byte order mark.
     pub(super) text: String,
-    /// Whether apps were read from it.
+    /// Whether apps were read from the file.
     has_apps: bool,
 }
 
 impl Files {
-    /// Where they are.
+    /// The paths of the files.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.0.iter().map(|source| source.path.as_path())
     }
 
-    /// Remembers a file, and whether apps were read from it.
+    /// Records a file, and whether apps were read from it.
     pub(super) fn push(&mut self, source: Source, has_apps: bool) {
         self.0.push(Source { has_apps, ..source });
     }
@@ -55,7 +54,7 @@ impl Files {
         self.get(path).is_some()
     }
 
-    /// Whether apps were read from the file that is `source` now.
+    /// Whether apps were read from the file before.
     pub(super) fn had_apps(&self, source: &Source) -> bool {
         self.get(&source.path).is_some_and(|before| before.has_apps)
     }

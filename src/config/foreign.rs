@@ -1,5 +1,4 @@
-//! Variables of servers and platforms that are no family of ours: what is taken from them, and what
-//! to say of the rest.
+//! Variables of other servers and of platforms: those that are read, and notes about the others.
 
 use super::{
     Config,
@@ -15,7 +14,7 @@ use toml::Value;
 const PUSHER: [(&str, &str); 3] =
     [("id", "PUSHER_APP_ID"), ("key", "PUSHER_APP_KEY"), ("secret", "PUSHER_APP_SECRET")];
 
-/// What to write in place of laravel-websockets' variables.
+/// Replacements for laravel-websockets' variables.
 const LARAVEL_WEBSOCKETS: [(&str, &str); 8] = [
     ("LARAVEL_WEBSOCKETS_PORT", "CAMPANILE_SERVER__PORT"),
     ("LARAVEL_WEBSOCKETS_HOST", "CAMPANILE_SERVER__HOST"),
@@ -27,7 +26,7 @@ const LARAVEL_WEBSOCKETS: [(&str, &str); 8] = [
     ("WEBSOCKETS_REDIS_REPLICATION_CONNECTION", "CAMPANILE_REDIS__URL"),
 ];
 
-/// What to write in place of poxa's variables.
+/// Replacements for poxa's variables.
 const POXA: [(&str, &str); 12] = [
     ("POXA_APP_ID", "CAMPANILE_APPS__0__ID"),
     ("POXA_APP_KEY", "CAMPANILE_APPS__0__KEY"),
@@ -47,7 +46,7 @@ const POXA: [(&str, &str); 12] = [
 ///
 /// # Errors
 ///
-/// When one of them is missing.
+/// One of them is missing.
 pub(super) fn read_pusher(variables: &Variables, draft: &mut Draft) -> Result<(), ConfigError> {
     all(PUSHER.map(|(name, variable)| {
         let (key, origin) = (Key::new("apps").item(0).child(name), variables.origin(variable));
@@ -59,8 +58,8 @@ pub(super) fn read_pusher(variables: &Variables, draft: &mut Draft) -> Result<()
     }))
 }
 
-/// Notes what is set for another server and not read. Pusher's variables stay in many a `.env`
-/// whose application has another server by now: they are worth a note while no app is configured.
+/// Notes variables of other servers that are not read. Many `.env` files contain unused Pusher
+/// variables, so these are noted only while no app is configured.
 pub(super) fn note(variables: &Variables, draft: &Draft, notes: &mut Vec<String>) {
     let first = Key::new("apps").item(0);
     let is_named = DEVELOPMENT.iter().any(|(name, _)| draft.setting(&first.child(name)).is_some());
@@ -88,8 +87,8 @@ fn note_each(server: &str, known: &[(&str, &str)], variables: &Variables, notes:
     }
 }
 
-/// Notes that the application looks for the server at another port than that it listens on. 80 and
-/// 443 are a proxy's.
+/// Notes that the application uses another port than the one that the server listens on. 80 and 443
+/// are a proxy's.
 pub(super) fn note_pusher_port(variables: &Variables, port: u16, notes: &mut Vec<String>) {
     let dialled = variables.set("PUSHER_PORT").and_then(|port| port.parse::<u16>().ok());
     let Some(dialled) = dialled.filter(|dialled| ![80, 443, port].contains(dialled)) else {
@@ -104,8 +103,8 @@ pub(super) fn note_pusher_port(variables: &Variables, port: u16, notes: &mut Vec
     }
 }
 
-/// Notes that clients of Reverb will dial this server by TLS, and that it has no certificate. Reverb
-/// takes the certificate of `REVERB_HOST` from Herd or Valet, if those have one.
+/// Notes that Reverb's clients will connect to this server by TLS while it has no certificate.
+/// Reverb uses the certificate of `REVERB_HOST` from Herd or Valet, if there is one.
 pub(super) fn note_reverb_scheme(variables: &Variables, config: &Config, notes: &mut Vec<String>) {
     let port = variables.set("REVERB_PORT").and_then(|port| port.parse::<u16>().ok());
     let is_tls = variables.set("REVERB_SCHEME") == Some("https");
@@ -121,7 +120,7 @@ pub(super) fn note_reverb_scheme(variables: &Variables, config: &Config, notes: 
     }
 }
 
-/// Notes a configuration of laravel-websockets in `dir`, unless Reverb came after it.
+/// Notes a configuration of laravel-websockets in `dir`, unless Reverb is configured too.
 pub(super) fn note_websockets_php(dir: &Path, notes: &mut Vec<String>) {
     let is_there = |name: &str| dir.join("config").join(name).is_file();
     if is_there("websockets.php") && !is_there("reverb.php") {
@@ -134,8 +133,8 @@ pub(super) fn note_websockets_php(dir: &Path, notes: &mut Vec<String>) {
     }
 }
 
-/// Takes the port from `PORT`, by which platforms such as Heroku and Cloud Run say where to listen,
-/// if nothing else names one. Only in the real environment: in a `.env` it is some other program's.
+/// Sets the port from `PORT`, by which platforms such as Heroku and Cloud Run assign it, if it is
+/// set nowhere else. Only the real environment counts: in a `.env` it belongs to another program.
 pub(super) fn read_port(variables: &Variables, draft: &mut Draft, notes: &mut Vec<String>) {
     let key = Key::new("server.port");
     let Some(value) = variables.real("PORT").filter(|_| draft.setting(&key).is_none()) else {

@@ -1,5 +1,4 @@
-//! Secrets that are none: published in somebody's documentation, or told by the configuration
-//! itself.
+//! Guessable secrets: published in documentation, or equal to other parts of the configuration.
 
 use super::{
     AppConfig, Config,
@@ -9,8 +8,8 @@ use super::{
     key::Key,
 };
 
-/// Secrets as the documentations of Laravel, Reverb, soketi, Pusher and others have them, in lower
-/// case and without what separates words.
+/// Secrets in the documentation of Laravel, Reverb, soketi, Pusher and others, in lower case and
+/// without word separators.
 const PUBLISHED: [&str; 48] = [
     "0123456789abcdef",
     "123456",
@@ -62,10 +61,10 @@ const PUBLISHED: [&str; 48] = [
     "yoursecret",
 ];
 
-/// Characters below which a secret is short. Those that servers and services hand out have 20.
+/// Length below which a secret is short, in characters. Generated ones usually have 20.
 const LENGTH_MIN: usize = 16;
 
-/// Why everybody can guess the secret of `app`, if they can.
+/// Why the secret of `app` is guessable, if it is.
 fn why(app: &AppConfig) -> Option<&'static str> {
     let secret = app.secret.expose().trim();
     let text: String = secret.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect();
@@ -86,8 +85,8 @@ fn why(app: &AppConfig) -> Option<&'static str> {
     }
 }
 
-/// Refuses secrets that everybody can guess where the network can reach the server, `host` being
-/// what it listens on.
+/// Rejects guessable secrets if the server is reachable from the network. `host` is its listen
+/// address.
 pub(super) fn refuse(
     config: &Config,
     host: &str,

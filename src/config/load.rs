@@ -32,27 +32,27 @@ pub struct Sources {
     pub file: Option<PathBuf>,
     /// The `.env` file that was named. It must exist.
     pub env_file: Option<PathBuf>,
-    /// The environment of the application, such as `staging`: `.env.staging` is read in place of
-    /// `.env` if there is one. `APP_ENV` of the environment says the same.
+    /// The application's environment, such as `staging`: `.env.staging` is read instead of `.env`
+    /// if it exists. The variable `APP_ENV` has the same meaning.
     pub env_name: Option<String>,
-    /// Whether id, key and secret of the first app come from `PUSHER_APP_ID` and its like.
+    /// Whether id, key and secret of the first app are read from `PUSHER_APP_ID` and its like.
     pub pusher_env: bool,
     /// Where `config.toml` and `.env` are looked for when none was named. They may be missing.
     /// Empty: the working directory.
     pub dir: PathBuf,
-    /// The environment, but for [`not_utf8`](Self::not_utf8).
+    /// The environment, except for [`not_utf8`](Self::not_utf8).
     pub env: BTreeMap<String, String>,
-    /// The variables whose values are not UTF-8. Of those that are none of ours nothing is said.
+    /// The variables whose values are not UTF-8. Those that are not read are ignored.
     pub not_utf8: BTreeSet<String>,
     /// The flags of the command line.
     pub flags: Flags,
-    /// The files of the configuration that is in force, if one is. They must all be there again,
-    /// and whole.
+    /// The files of the configuration in force, if there is one. All of them must still exist,
+    /// untruncated.
     pub before: Files,
 }
 
 impl Sources {
-    /// Takes the variables of a process.
+    /// Sets the variables of a process.
     pub fn set_env(&mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) {
         for (name, value) in variables {
             let name = name.to_string_lossy().into_owned();
@@ -104,7 +104,7 @@ pub struct Loaded {
     /// What was accepted without effect, or with an effect that may surprise, and why. To be logged
     /// as warnings.
     pub notes: Vec<String>,
-    /// What was read and decided, for information.
+    /// Notes about what was read and decided.
     pub facts: Vec<String>,
     /// The files that were read.
     pub files: Files,
@@ -126,10 +126,9 @@ impl Loaded {
 ///
 /// # Errors
 ///
-/// When a file cannot be read that was named or was there [before](Sources::before), or when
-/// anything that is written is unknown, of the wrong kind, out of its range, in contradiction to
-/// something else, or not supported by this version.
-/// The error says where, and which rule, for everything that is wrong.
+/// A file that was named or existed [before](Sources::before) cannot be read, or a setting is
+/// unknown, of the wrong type, out of its range, in contradiction to another one, or not supported
+/// by this version. The error names the place and the rule of each fault.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let schema = Schema::new();
     let (mut draft, mut notes, mut facts) = (Draft::default(), Vec::new(), Vec::new());
@@ -176,14 +175,14 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     Ok(Loaded { config, notes, facts, files, draft, confined })
 }
 
-/// Checks `draft` as a whole and makes the configuration of it, unless there are `faults` already.
-/// True if the host became loopback.
+/// Checks `draft` as a whole and builds the configuration, unless there are `faults` already. True
+/// if the host was changed to loopback.
 fn settle(
     draft: &mut Draft,
     notes: &mut Vec<String>,
     mut faults: Faults,
 ) -> Result<(Config, bool), ConfigError> {
-    // Of values that could not be read it can't be said that they are missing.
+    // A value that could not be read must not be reported as missing.
     if faults.is_empty() {
         faults.take(lists_are_whole(draft, notes));
     }
@@ -201,8 +200,8 @@ fn settle(
     Ok((config, confined.unwrap_or_default()))
 }
 
-/// Sees to it that no app and no webhook is missing between others, and that each app says who it
-/// is.
+/// Checks that lists of apps and webhooks have no gaps, and that each app has an id, a key and a
+/// secret.
 fn lists_are_whole(draft: &mut Draft, notes: &mut Vec<String>) -> Result<(), ConfigError> {
     let apps = Key::new("apps");
     let count = draft.count(&apps)?;
@@ -242,8 +241,8 @@ fn read_file(
     Ok(())
 }
 
-/// Reads the environment and the `.env` file, which as in Laravel is another one where the name of
-/// the application's environment says so.
+/// Reads the environment and the `.env` file or, as in Laravel, that of the application's
+/// environment.
 fn read_variables(
     sources: &Sources,
     files: &mut Files,

@@ -1,4 +1,4 @@
-//! Where a value was written.
+//! The places where values are set.
 
 use super::compat::Compat;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::fmt;
 pub(super) enum Origin {
     /// Nobody wrote it.
     Default,
-    /// Nobody wrote it, and the server whose variables configure the app has this by default.
+    /// Not set; the default of the server whose variables configure the app.
     Compat(Compat),
     /// A line of the configuration file.
     File {

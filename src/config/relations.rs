@@ -152,8 +152,8 @@ pub(super) fn make_room(draft: &mut Draft, apps: usize, notes: &mut Vec<String>)
     }
 }
 
-/// The size of the largest event that a request of `request` bytes, the range of the setting, and an
-/// outbox that somebody chose have room for.
+/// The largest event allowed by a request of `request` bytes, the range of the setting, and an
+/// outbox limit that was set.
 fn largest_event(draft: &Draft, request: usize) -> usize {
     let outbox = draft.setting(&Key::new(OUTBOX)).is_some();
     let room = if outbox { number(draft, &Key::new(OUTBOX), 0) } else { usize::MAX };

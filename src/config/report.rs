@@ -8,12 +8,11 @@ use super::{
 };
 
 impl Loaded {
-    /// Refuses the configuration because of what the files hold that its settings name, if there is
-    /// something: each key with the rule.
+    /// Rejects the configuration if files that its settings name have errors, one for each key.
     ///
     /// # Errors
     ///
-    /// There are faults.
+    /// There are errors.
     pub fn refuse(
         &self,
         faults: impl IntoIterator<Item = (&'static str, String)>,
@@ -23,7 +22,7 @@ impl Loaded {
         }))
     }
 
-    /// Notes what was found in a file that the setting `key` names.
+    /// Adds a note about a file that the setting `key` names.
     pub fn note(&mut self, key: &str, what: &str) {
         let origin = self.draft.origin(&Key::new(key));
         self.notes.push(format!("{origin}: {key}: {what}"));

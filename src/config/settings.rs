@@ -61,8 +61,8 @@ pub struct ServerConfig {
     pub host: String,
     /// Port to listen on. 0 takes any free one. Default 8080.
     pub port: u16,
-    /// Whether another process of the same user may listen on the port as well, so that the next one can
-    /// start before this one is stopped. Default false.
+    /// Let another process of the same user listen on the port as well, so that the next process
+    /// can start before this one is stopped. Default false.
     pub reuse_port: bool,
     /// Prefix of every route: empty, or beginning with a slash and not ending in one. Default
     /// empty.
@@ -75,8 +75,8 @@ pub struct ServerConfig {
     /// Connections of this node that are no WebSocket, or not yet, at most 1,000,000. At the limit
     /// the one goes that has kept the server waiting longest. 0, the default, means 4,096.
     pub max_http_connections: usize,
-    /// Largest head of an HTTP request: its first line and its headers, in bytes, from 1 KiB to 1 MiB.
-    /// Default 32 KiB.
+    /// Size of the head of an HTTP request: request line and headers, in bytes, from 1 KiB to 1
+    /// MiB. Default 32 KiB.
     pub max_head_bytes: usize,
     /// Largest body of an HTTP request, in bytes, from 1 KiB to 1 GiB. Never less than an app's
     /// `max_event_bytes`. Default 1 MiB.

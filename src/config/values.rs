@@ -84,7 +84,7 @@ const FORMS: [(&str, Form); 13] = [
 pub(super) fn check(draft: &mut Draft) -> Result<(), ConfigError> {
     all(draft.settings_mut().map(|(key, setting)| {
         check_one(&key.pattern(), &mut setting.value).map_err(|rule| {
-            // What was written may have been in another unit.
+            // The value may have been written in another unit.
             let rule = match (&setting.value, setting.origin.variable()) {
                 (Value::Integer(number), Some(name)) if !name.starts_with(PREFIX) => {
                     format!("is set to {number}, and {rule}")

@@ -3,17 +3,17 @@
 use super::{origin::Origin, peer::is_true};
 use std::collections::BTreeMap;
 
-/// The families that are read, and in which links to services are no settings.
+/// Prefixes of variables that are read, in which service links are not settings.
 const FAMILIES: [&str; 4] = [super::key::PREFIX, "REVERB_", "SOKETI_", "REDIS_"];
 
-/// Those whose values are in Laravel's words.
+/// Prefixes of variables whose values follow Laravel's conventions.
 const LARAVEL: [&str; 5] = ["REVERB_", "REDIS_", "PUSHER_", "LARAVEL_WEBSOCKETS_", "WEBSOCKETS_"];
 
 /// All variables. The real environment wins over `.env`.
 #[derive(Default)]
 pub(super) struct Variables {
     by_name: BTreeMap<String, Variable>,
-    /// The names of those whose value stood in quotes that were taken away.
+    /// The names of variables whose quotes were removed.
     unquoted: Vec<String>,
 }
 
@@ -23,7 +23,8 @@ struct Variable {
 }
 
 impl Variables {
-    /// The variables of the real environment, `env`, and of a `.env` file with its name.
+    /// Merges the variables of the real environment, `env`, with those of a `.env` file and its
+    /// name.
     pub(super) fn new(
         env: &BTreeMap<String, String>,
         dotenv: Option<(&str, &BTreeMap<String, String>)>,
@@ -37,8 +38,8 @@ impl Variables {
         variables
     }
 
-    /// Takes the quotes away from values of the real environment. `docker --env-file` keeps those
-    /// that people write as in a `.env` file.
+    /// Removes quotes from values of the real environment. `docker --env-file` keeps the quotes of
+    /// a `.env` file.
     fn take_quotes_away(&mut self) {
         for (name, variable) in &mut self.by_name {
             let is_ours = FAMILIES.iter().any(|family| name.starts_with(family));
@@ -54,7 +55,7 @@ impl Variables {
         }
     }
 
-    /// What is worth a note about how the variables were written.
+    /// Notes about how variables were written.
     pub(super) fn notes(&self) -> impl Iterator<Item = String> {
         self.unquoted.iter().map(|name| {
             format!("environment {name}: the quotes around its value are taken away; docker --env-file keeps them")
@@ -95,12 +96,12 @@ impl Variables {
         }
     }
 
-    /// What Laravel's `env()` makes of the variable `name`, which is `null` where that says so.
+    /// The value of the variable `name` as Laravel's `env()` reads it; none for `null`.
     pub(super) fn of_laravel(&self, name: &str) -> Option<&str> {
         Some(laravel(&self.by_name.get(name)?.value).unwrap_or("null"))
     }
 
-    /// What the variable `name` of the real environment says, as it is.
+    /// The unchanged value of the variable `name` in the real environment.
     pub(super) fn real(&self, name: &str) -> Option<&str> {
         let variable = self.by_name.get(name).filter(|variable| variable.dotenv.is_none())?;
         Some(variable.value.trim()).filter(|value| !value.is_empty())
@@ -123,8 +124,8 @@ impl Variables {
     }
 }
 
-/// What stands between the quotes around `value`, if there are some and no more of them inside, as
-/// in a list of quoted words.
+/// The content of the quotes around `value`, if there are quotes and none inside, as there are in a
+/// list of quoted words.
 fn without_quotes(value: &str) -> Option<&str> {
     let inner = |quote| {
         value.strip_prefix(quote)?.strip_suffix(quote).filter(|inner| !inner.contains(quote))

@@ -68,7 +68,7 @@ pub(super) fn url(text: &str) -> Result<String, &'static str> {
     if authority.host().is_empty() || !port_fits { Err(RULE) } else { Ok(text.to_owned()) }
 }
 
-/// The label of a webhook.
+/// Checks the name of a webhook.
 pub(super) fn name(text: &str) -> Result<String, &'static str> {
     if NAME_LEN_MAX < text.chars().count() || text.contains(char::is_whitespace) {
         return Err("must be at most 64 characters without white space");

@@ -23,7 +23,7 @@ fn requested(head: &Authenticated<'_>) -> Result<Info, ApiError> {
 }
 
 impl Http {
-    /// `GET /apps/{id}/channels`. An attribute that a channel does not have is left out.
+    /// `GET /apps/{id}/channels`. Attributes that a channel does not have are left out.
     pub(super) async fn channels(
         &self,
         hub: &Hub,
@@ -36,7 +36,7 @@ impl Http {
         Ok(ok(info::channels(each, info)))
     }
 
-    /// `GET /apps/{id}/channels/{channel}`. An attribute that the channel can't have is a mistake.
+    /// `GET /apps/{id}/channels/{channel}`. An attribute that the channel cannot have is an error.
     pub(super) async fn channel(
         &self,
         hub: &Hub,
@@ -60,7 +60,7 @@ impl Http {
     }
 
     /// `GET /apps/{id}/channels/{channel}/users`. With `with_user_info`, which is soketi's, each
-    /// user comes with what the application says of it.
+    /// user has its `user_info`.
     pub(super) async fn channel_users(
         &self,
         hub: &Hub,
@@ -78,7 +78,7 @@ impl Http {
             let id = json!(**id).to_string();
             body.extend([if at == 0 { r#"{"id":"# } else { r#",{"id":"# }, &id]);
             if with_info {
-                // It is a JSON object already.
+                // The info is already a JSON object.
                 body.extend([r#","user_info":"#, info]);
             }
             body.push('}');

@@ -10,8 +10,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// The parameters of a request whose signature is right, as they were signed. Its body may still
-/// turn out not to be the one that was signed.
+/// The parameters of a request with a valid signature, as they were signed. Its body may still
+/// differ from the one that was signed.
 #[derive(Debug)]
 pub(super) struct Authenticated<'a> {
     parameters: Vec<Parameter<'a>>,
@@ -30,8 +30,8 @@ pub(super) struct RequestLine<'a> {
     pub(super) prefix: &'a str,
 }
 
-/// The parameters that authenticate a request. Only their plain names count, once each: SDKs send
-/// them so, and another form may be signed like a parameter that means something else.
+/// The parameters that authenticate a request. Each must be given exactly once, by its plain name,
+/// as SDKs send it: another form may have the same signature as a parameter with another meaning.
 const AUTHENTICATING: [&str; 5] =
     ["auth_key", "auth_timestamp", "auth_version", "auth_signature", "body_md5"];
 /// How far a request's timestamp may be off: at this many seconds it is. Source: Pusher's own
@@ -97,8 +97,8 @@ pub(super) fn authenticate<'a>(
     Ok(Authenticated { parameters: as_signed(app, line, parameters, &signature)? })
 }
 
-/// Rejects what could be signed like something else: parameters are signed without escapes, so a
-/// `&` or `=` that was escaped would be taken for one that separates.
+/// Rejects parameters whose signature is ambiguous: parameters are signed without escapes, so an
+/// escaped `&` or `=` would be read as a separator.
 fn check_form(parameters: &[Parameter<'_>]) -> Result<(), ApiError> {
     let mut seen = [false; AUTHENTICATING.len()];
     for (key, value) in parameters {
@@ -139,8 +139,8 @@ fn check_timestamp(timestamp: Option<&str>, now: SystemTime) -> Result<(), ApiEr
     )))
 }
 
-/// Tries the forms in which SDKs sign what they send, the usual first. Gives the parameters in the
-/// form that was signed: what is read from a request is what its signature covers.
+/// Tries the forms in which SDKs sign parameters, the most common first. Returns the parameters in
+/// the form that was signed, so that only signed parameters are read from a request.
 fn as_signed<'a>(
     app: &App,
     line: RequestLine<'_>,
@@ -319,7 +319,7 @@ mod tests {
             ("info[0]=b&info[1]=a", "info=b,a", Some("b,a")),
             ("info[1]=b&info[0]=a", "info=b,a", Some("b,a")),
             ("info[]=a", "info[]=a", None),
-            // Eleven, whose keys are not in the order of their numbers.
+            // Eleven values, whose keys sort otherwise than their numbers.
             (
                 "info[0]=0&info[1]=1&info[2]=2&info[3]=3&info[4]=4&info[5]=5&info[6]=6&info[7]=7\
                  &info[8]=8&info[9]=9&info[10]=10",
@@ -362,7 +362,7 @@ mod tests {
             let error = check(&Method::GET, path, &other).unwrap_err();
             assert!(error.contains("must be given once, by just this name"), "{other}: {error}");
         }
-        // As PHP would sign an array, and as Ruby would.
+        // PHP's and Ruby's ways to sign an array.
         for (sent, canonical) in [
             ("body_md5[]=0", "body_md5=0".to_owned()),
             ("body_md5[]=0", "body_md5[]=0".to_owned()),

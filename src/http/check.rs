@@ -1,4 +1,4 @@
-//! What is wrong with a request's head, whatever the request asks for.
+//! Checks of a request's head that apply to every request.
 
 use super::reply::ApiError;
 use crate::host::Host;
@@ -11,7 +11,7 @@ use hyper::{
     http::request::Parts,
 };
 
-/// Checks what holds for every request.
+/// Checks what every request must satisfy.
 ///
 /// # Errors
 ///
@@ -24,10 +24,9 @@ pub(super) fn head(parts: &Parts) -> Result<(), ApiError> {
     is_not_encoded(parts)
 }
 
-/// Checks that a page or host of another machine is not behind the request: through the browser of
-/// whoever runs this server, any page could otherwise use an app whose secret everybody knows. A
-/// page sends its `Origin`; one whose name was made to resolve to this machine sends that name as
-/// `Host`.
+/// Rejects requests from pages and hosts of other machines: otherwise any page could use an app
+/// with a public secret through the operator's browser. A page sends its `Origin`; a page whose
+/// host name resolves to this machine (DNS rebinding) sends that name as `Host`.
 ///
 /// # Errors
 ///
@@ -61,20 +60,20 @@ fn values(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> 
     headers.get_all(name).into_iter().map(HeaderValue::as_bytes)
 }
 
-/// The tokens of a header that is a list.
+/// The tokens of a list header.
 fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
     let lists = values(headers, name);
     let tokens = lists.flat_map(|list| list.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
     tokens.filter(|token| !token.is_empty())
 }
 
-/// A request that other readers may understand otherwise: nothing that follows it is read.
+/// Rejects a request that other parsers may read differently. Nothing after it is read.
 fn ambiguous(message: &str) -> ApiError {
     ApiError::bad_request(message).with_header(CONNECTION, HeaderValue::from_static("close"))
 }
 
-/// Refuses a body that others may see end somewhere else than the HTTP library does: it reads
-/// chunks whatever stands before `chunked`, and so the next request might be a part of the body.
+/// Rejects a body that other parsers may delimit differently from the HTTP library, which reads
+/// chunks whatever precedes `chunked`: the next request might be a part of the body.
 fn is_delimited(headers: &HeaderMap) -> Result<(), ApiError> {
     let mut encodings = values(headers, TRANSFER_ENCODING);
     match (encodings.next(), encodings.next()) {

@@ -1,5 +1,5 @@
-//! What is spoken on the port in place of HTTP/1.1, known by its first bytes, so that the answer
-//! and the log name the mistake.
+//! Detects other protocols than HTTP/1.1 on the port by their first bytes, so that the answer and
+//! the log name the mistake.
 
 use std::{
     collections::HashMap,
@@ -10,26 +10,26 @@ use std::{
 /// Another protocol than HTTP/1.1.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Foreign {
-    /// TLS, where it is not configured.
+    /// TLS, on a port without TLS.
     Tls,
-    /// HTTP/2 without an upgrade.
+    /// HTTP/2 with prior knowledge.
     Http2,
-    /// What balancers send in front of a connection to tell the client's address.
+    /// The PROXY protocol, with which load balancers pass on the client's address.
     ProxyProtocol,
 }
 
 /// First byte of a TLS record that begins a handshake (RFC 8446, 5.1).
 pub(super) const HANDSHAKE: u8 = 22;
-/// Version 2 of the PROXY protocol begins with these bytes, behind line ends that are skipped.
+/// Version 2 of the PROXY protocol begins with these bytes, after line ends that are skipped.
 const PROXY_V2: &[u8] = b"\0\r\nQUIT\n";
-/// An HTTP/2 connection that is over before it began (RFC 9113, 6.5, 6.8 and 7): empty SETTINGS, and
+/// An HTTP/2 connection that is closed at once (RFC 9113, 6.5, 6.8 and 7): empty SETTINGS, and
 /// GOAWAY with the code `HTTP_1_1_REQUIRED` and a text.
 const GO_AWAY: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
     \0\0\x48\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0dHTTP/1.1 and WebSocket are spoken here: use HTTP/1.1, not HTTP/2";
 
 impl Foreign {
-    /// The protocol of a connection that begins with `first`, if that is not HTTP/1.1. `is_tls` tells
-    /// whether TLS has been dealt with.
+    /// Detects the protocol of a connection that begins with `first`, unless it is HTTP/1.1.
+    /// `is_tls` says whether the connection is decrypted TLS.
     pub(super) fn of(first: &[u8], is_tls: bool) -> Option<Self> {
         match first {
             [HANDSHAKE, ..] if !is_tls => Some(Self::Tls),
@@ -49,7 +49,7 @@ impl Foreign {
         }
     }
 
-    /// What was expected, and what to do.
+    /// The message: what was expected, and how to correct it.
     pub(super) fn advice(self) -> &'static str {
         match self {
             Self::Tls => {
@@ -64,7 +64,7 @@ impl Foreign {
         }
     }
 
-    /// The answer, where it is not one of HTTP/1.1.
+    /// The answer in the other protocol, if it is not an HTTP/1.1 response.
     pub(super) fn own_answer(self) -> Option<&'static [u8]> {
         (self == Self::Http2).then_some(GO_AWAY)
     }

@@ -6,7 +6,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 /// What is taken from the socket at once, in bytes: the head and body of most requests.
 const PIECE: usize = 8 * 1024;
-/// Most header lines of a request, which is the HTTP library's own bound. A head with more is left to it, as is all that is no HTTP.
+/// Maximum number of header lines, which is the HTTP library's own limit. A head with more is left
+/// to the library, as is anything that is not HTTP.
 pub(super) const HEADERS_MAX: usize = 100;
 
 /// Reads until there is a whole head, or something that will be none, or `max` bytes; gives all that has come. It is
@@ -26,7 +27,7 @@ pub(super) async fn first(
             let mut piece = [0; PIECE];
             let mut buffer = ReadBuf::new(&mut piece);
             Pin::new(&mut *stream).poll_read(cx, &mut buffer).map_ok(|()| {
-                // Lines that are empty before the first one that is not are no part of it.
+                // Empty lines before the request line are skipped.
                 let filled = buffer.filled();
                 let filled = if head.is_empty() { trim_line_ends(filled) } else { filled };
                 head.extend_from_slice(filled);
@@ -45,7 +46,7 @@ fn trim_line_ends(bytes: &[u8]) -> &[u8] {
     &bytes[start.unwrap_or(bytes.len())..]
 }
 
-/// Whether a head has more header lines than a request may have.
+/// Whether a head has more header lines than allowed.
 pub(super) fn has_too_many_headers(head: &[u8]) -> bool {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     httparse::Request::new(&mut headers).parse(head) == Err(httparse::Error::TooManyHeaders)

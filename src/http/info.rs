@@ -1,23 +1,23 @@
-//! The attributes of a channel that a request may ask for.
+//! The `info` attributes of a channel.
 
 use crate::{hub::Counts, protocol::ChannelName};
 use std::fmt::Write;
 
-/// Which attributes are asked for. Whether an app tells subscribers their number makes no difference
-/// here: the API always says it.
+/// The requested attributes. The app's `subscription_count` setting makes no difference here: the
+/// API always returns the count.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Info {
     pub(super) user_count: bool,
     pub(super) subscription_count: bool,
-    /// The last event of a cache channel. Only the query of one channel answers it.
+    /// The last event of a cache channel. Returned by the query of one channel only.
     pub(super) cache: bool,
 }
 
 impl Info {
-    /// All attributes, for the sentence that is said of an unknown one.
+    /// All attributes, for the error about an unknown one.
     pub(super) const KNOWN: &str = "user_count, subscription_count, cache";
 
-    /// Reads a list of attributes with commas between them, and says whether all of them are known.
+    /// Parses a comma-separated list of attributes. False if one of them is unknown.
     pub(super) fn parse(list: &str) -> (Self, bool) {
         let (mut info, mut all_known) = (Self::default(), true);
         for attribute in list.split(',').map(str::trim).filter(|attribute| !attribute.is_empty()) {
@@ -31,8 +31,8 @@ impl Info {
         (info, all_known)
     }
 
-    /// Writes the counts that were asked for and that the channel has, as members of a JSON object
-    /// with commas between them.
+    /// Writes the requested counts that the channel has, as comma-separated members of a JSON
+    /// object.
     pub(super) fn write_counts(self, name: &ChannelName, counts: Counts, json: &mut String) {
         let has_users = self.user_count && name.is_presence();
         if has_users {
@@ -47,8 +47,8 @@ impl Info {
 
 /// Writes an object with a member for each channel, whose value is an object of its counts.
 ///
-/// There may be a hundred thousand, and meanwhile this thread delivers nothing: no tree of values
-/// is made of them. A channel's name has nothing in it that JSON escapes.
+/// No tree of values is built: there may be a hundred thousand channels, and this thread delivers
+/// nothing meanwhile. A channel's name has no character that JSON escapes.
 pub(super) fn channels<'a>(
     each: impl Iterator<Item = (&'a ChannelName, Counts)>,
     info: Info,

@@ -17,10 +17,10 @@ use std::{
 };
 use tokio::{net::TcpListener, time};
 
-/// Connections to the listener of the metrics: more than scrape at once anywhere, and fewer than
-/// the file descriptors that are kept for other things than clients.
+/// Maximum number of connections to the metrics listener: more than concurrent scrapes, and fewer
+/// than the file descriptors reserved for other things than clients.
 const SCRAPES_MAX: usize = 32;
-/// How long to wait until a connection that was asked to go has gone.
+/// How long to wait for an evicted connection to close.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
 /// The type of Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -58,7 +58,7 @@ impl Http {
         }
     }
 
-    /// The metrics, for everybody.
+    /// The metrics, without authentication.
     pub(super) fn metrics_page(&self) -> Reply {
         with_type(StatusCode::OK, METRICS_TYPE, self.node.metrics_page())
     }
@@ -70,11 +70,11 @@ fn bears(headers: &HeaderMap, token: &str) -> bool {
     scheme.eq_ignore_ascii_case("bearer") && same_secret(sent.trim(), token)
 }
 
-/// Serves nothing but the metrics, without a token, until dropped. At the limit of connections the
-/// one goes that has been waited for longest, as on the main port; until then newcomers wait.
+/// Serves only the metrics, without a token, until dropped. At the limit of connections, the
+/// longest-idle one is closed, as on the main port; until then new connections wait.
 pub async fn serve_metrics(listener: TcpListener, http: Arc<Live<Http>>, node: Arc<Node>) {
     let lobby = Lobby::new(SCRAPES_MAX, usize::MAX, node);
-    // Nothing waits for a scrape to end, and those that begin while the server drains are served.
+    // Scrapes do not delay a shutdown, and are served while the server drains.
     let shutdown = Shutdown::new();
     loop {
         let Ok((stream, peer)) = listener.accept().await else {

@@ -97,7 +97,7 @@ enum Channels {
     Many,
 }
 
-/// A body as it is passed on: without halves of characters, which JSON can write.
+/// Decodes a body, with lone surrogates replaced.
 fn text(body: &[u8]) -> Result<Cow<'_, str>, ApiError> {
     let text = std::str::from_utf8(body);
     text.map(repaired)
@@ -110,7 +110,7 @@ fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ApiError> {
     }
     serde_json::from_str(text).map_err(|error| {
         let rule = "a JSON object is required";
-        // The library's own words may repeat what was sent.
+        // The library's own message may quote the request.
         let logged = format!("{rule}: line {} column {}", error.line(), error.column());
         ApiError::bad_request(format!("{rule}: {error}")).logged_as(logged)
     })
@@ -151,7 +151,7 @@ fn parse_event<'a>(
         except: parse_socket_id(body.socket_id)?,
     };
     let info: Option<Cow<'_, str>> = member(body.info, "info must be text: a list of attributes")?;
-    // An attribute that we do not know is none that we have: it is left out as well.
+    // Unknown attributes are left out, as are those that the channel does not have.
     Ok(Publish { event, info: info.map(|text| Info::parse(&text).0) })
 }
 

@@ -20,7 +20,7 @@ pub(super) struct ApiError {
     /// In the body, for programs: the status, or something more special.
     code: u16,
     message: String,
-    /// What the log says instead of the message, where that repeats what is not for the log.
+    /// The text for the log, if the message has content that must not be logged.
     logged: Option<Box<str>>,
     header: Option<(HeaderName, HeaderValue)>,
 }
@@ -69,7 +69,7 @@ impl ApiError {
         self
     }
 
-    /// Sets what the log says. For messages that repeat a query string, a signature or a payload.
+    /// Sets the text for the log, for messages that quote a query string, a signature or a payload.
     pub(super) fn logged_as(mut self, text: impl Into<Box<str>>) -> Self {
         self.logged = Some(text.into());
         self
@@ -86,7 +86,7 @@ impl ApiError {
     }
 }
 
-/// Why a request is not granted, in the words of the log. It is kept with the reply, and not sent.
+/// The reason of a rejection for the log. It is attached to the reply, and not sent.
 #[derive(Clone, Debug)]
 pub(super) struct Refusal(pub(super) String);
 

@@ -14,7 +14,7 @@ pub(super) enum Route<'a> {
     Up,
     Ready,
     Metrics,
-    /// The metrics, where nothing else is served.
+    /// The metrics, on the metrics listener.
     Scrape,
     /// A browser asks what it may do to something of the app's.
     Preflight {
@@ -75,7 +75,7 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// The app that is asked for: its id, or its key where clients connect.
+    /// The requested app: its id, or its key for clients.
     pub(super) fn app(&self) -> Option<&str> {
         match self {
             Self::WebSocket { key } => Some(key),
@@ -84,7 +84,7 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// Whether the answers are counted as those of publishes.
+    /// Whether the answer is counted as that of a publish.
     pub(super) fn is_publish(&self) -> bool {
         matches!(self, Self::Api { call: Call::Publish | Call::PublishBatch, .. })
     }
@@ -117,7 +117,7 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// Reads the path of a request to the listener of the metrics.
+    /// Parses the path of a request to the metrics listener.
     ///
     /// # Errors
     ///

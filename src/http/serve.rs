@@ -40,21 +40,21 @@ use tokio::{
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id that is taken over, in bytes.
 const REQUEST_ID_MAX: usize = 128;
-/// What the HTTP library has room for at least: as much of a body is read at once.
+/// Minimum buffer size of the HTTP library, which is also how much of a body is read at once.
 const BUFFER_MIN: usize = 16 * 1024;
 
-/// How long a server that drains waits for the head of a request: a peer that connects early, and
-/// sends nothing, must not keep the process from ending.
+/// How long a draining server waits for the head of a request: an idle connection must not delay
+/// the end of the process.
 const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a peer is listened to that still talks when its connection is over.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// What a listener is for.
+/// The purpose of a listener.
 #[derive(Clone, Debug)]
 pub enum Purpose {
-    /// Everything; upgraded connections are handed over to a shard.
+    /// All routes; upgraded connections are handed over to a shard.
     Main(mpsc::UnboundedSender<Adoption>),
-    /// Nothing but the metrics, without TLS and without a token.
+    /// Only the metrics, without TLS and without a token.
     Metrics,
 }
 
@@ -153,7 +153,7 @@ async fn serve_requests(
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
                 given_up.as_mut().reset(next_head_by().into());
             }
-            // Requests that were received are answered; those that are not are not waited for.
+            // Received requests are answered; incomplete ones are not waited for.
             () = &mut given_up, if is_leaving => {
                 let end = gives_up_at(&drain);
                 if exchange.wire.waits_since().is_some() || end <= Instant::now() {
@@ -168,7 +168,7 @@ async fn serve_requests(
     let mut refused = exchange.wire.refused();
     if let Err(error) = served {
         tracing::debug!(%error, "http connection failed");
-        // There are a few mistakes that the library has no answer to.
+        // The library has no answer for a few errors.
         refused = refused.or_else(|| error.is_parse().then_some(StatusCode::BAD_REQUEST));
     }
     if exchange.has_granted() {
@@ -186,8 +186,8 @@ async fn serve_requests(
     linger(stream, answer.unwrap_or_default().as_bytes()).await;
 }
 
-/// Writes what is left to say, and hangs up so that it arrives: a socket that is closed with something unread is
-/// reset, and the peer may lose what it has not read yet.
+/// Writes the rest of the answer and closes the connection without losing it: a socket that is closed
+/// with unread data is reset, and the peer may lose what it has not read yet.
 pub(super) async fn linger(mut stream: Stream, answer: &[u8]) {
     let hang_up = async {
         stream.write_all(answer).await?;
@@ -244,7 +244,7 @@ impl Http {
         if is_limited { check::is_from_loopback(parts) } else { Ok(()) }
     }
 
-    /// The hub of the app that a request is about.
+    /// The hub of the app that a request names.
     fn app_hub(&self, app_id: &str, parts: &Parts) -> Result<Arc<Hub>, ApiError> {
         let hub = self.node.hub(app_id).ok_or_else(|| {
             let app_id = &app_id[..app_id.floor_char_boundary(100)];
@@ -374,7 +374,7 @@ impl Exchange {
         reply
     }
 
-    /// Logs why a request is not granted, unless its address has caused enough of such lines.
+    /// Logs why a request was rejected, unless the limit of such lines for its address is reached.
     fn log_refusal(
         &self,
         http: &Http,

@@ -26,8 +26,8 @@ const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
     content-type: application/json\r\ncontent-length: 90\r\n\r\n\
     {\"error\":\"This port speaks TLS: use https:// for requests, wss:// for clients\",\"code\":400}";
 
-/// What they are told while the server drains: a process that starts asks so whether it may take the
-/// port over.
+/// The answer to plain HTTP on a TLS port while the server drains: a new process finds out by it
+/// whether it may take the port over.
 const DRAINING: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\
     content-type: application/json\r\ncontent-length: 38\r\n\r\n\
     {\"ready\":false,\"reasons\":[\"draining\"]}";

@@ -1,4 +1,4 @@
-//! Answers to what the HTTP library can't read.
+//! Answers to requests that the HTTP library can't read.
 
 use super::{
     Http,
@@ -10,12 +10,12 @@ use super::{
 use hyper::StatusCode;
 use std::{net::SocketAddr, time::Instant};
 
-/// Longest target of a request that the HTTP library reads, in bytes.
+/// Maximum length of a request target that the HTTP library reads, in bytes.
 const TARGET_MAX: usize = 65_534;
 
 impl Http {
-    /// Ends a connection on which `foreign` is spoken, with an answer, and with a line in the log now
-    /// and then: it takes a change to the server, the proxy or the client.
+    /// Answers and ends a connection that uses another protocol, `foreign`. Logs it occasionally,
+    /// since the server, the proxy or the client must be changed.
     pub(super) async fn refuse(&self, stream: Stream, foreign: Foreign, peer: SocketAddr) {
         let advice = foreign.advice();
         if let Some(connections) = self.sightings.count(foreign, Instant::now()) {
@@ -30,8 +30,8 @@ impl Http {
         linger(stream, answer.as_bytes()).await;
     }
 
-    /// The answer to a request that the HTTP library refused with `status`; `head` is what it had
-    /// read of it by then.
+    /// The answer to a request that the HTTP library rejected with `status`; `head` is the part of
+    /// the request that was read.
     pub(super) fn unreadable(&self, status: StatusCode, head: &[u8], peer: SocketAddr) -> String {
         let message = match status {
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE if has_too_many_headers(head) => {
@@ -57,7 +57,7 @@ impl Http {
     }
 }
 
-/// An answer after which the connection ends, as it goes over the wire.
+/// Formats an answer after which the connection is closed.
 fn last_answer(status: StatusCode, message: &str, request_id: &str) -> String {
     let body = serde_json::json!({"error": message, "code": status.as_u16()}).to_string();
     format!(

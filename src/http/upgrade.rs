@@ -36,7 +36,7 @@ impl Http {
         self.proxies.client(hop, lines("x-forwarded-for"), lines("x-forwarded-proto"))
     }
 
-    /// Logs why a client may not stay, unless its address has caused enough of such lines.
+    /// Logs why a client was rejected, unless the limit of such lines for its address is reached.
     fn log_refusal(&self, request: &ConnectRequest<'_>, code: &CloseCode) {
         let ConnectRequest { key, origin, peer: Peer { address, .. }, .. } = request;
         if !self.node.logs_refusal(*address, Instant::now()) {

@@ -1,4 +1,4 @@
-//! The last events of an app's cache channels, bounded in bytes.
+//! The last events of an app's cache channels, limited in bytes.
 
 use crate::protocol::{ChannelName, EventData, Frame, WeakFrame, event};
 use std::{
@@ -10,28 +10,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// An event as cache channels keep it: one copy for all channels of a publish.
+/// An event to be kept by cache channels: one copy for all channels of a publish.
 #[derive(Clone, Debug)]
 pub struct ToCache(Arc<Event>);
 
 #[derive(Debug)]
 struct Event {
     name: Box<str>,
-    /// The data as a JSON token, with the escapes that the publisher chose.
+    /// The data as a JSON token, with the publisher's escapes.
     data: Box<str>,
-    /// How many channels keep it. Changed under the lock of the cache only.
+    /// The number of channels that keep it. Changed under the lock of the cache only.
     channels: AtomicUsize,
 }
 
 impl ToCache {
-    /// Copies what is to be kept of an event.
+    /// Copies the parts of an event that are kept.
     #[must_use]
     pub fn new(name: &str, data: &EventData<'_>) -> Self {
         let channels = AtomicUsize::new(0);
         Self(Arc::new(Event { name: name.into(), data: data.token().into(), channels }))
     }
 
-    /// What one copy takes.
+    /// The bytes of one copy.
     fn bytes(&self) -> usize {
         self.0.name.len() + self.0.data.len() + Cache::OVERHEAD_BYTES
     }
@@ -41,21 +41,21 @@ impl ToCache {
     }
 }
 
-/// What is counted of a cache.
+/// Counters of a cache.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct CacheStats {
-    /// Bytes that are kept.
+    /// Bytes kept.
     pub bytes: usize,
-    /// Events that were evicted before they expired, to make room.
+    /// Events that were evicted before they expired.
     pub evicted: u64,
-    /// Events that were not kept because they are larger than the bound.
+    /// Events that were not kept because they exceed the limit.
     pub too_large: u64,
 }
 
-/// The last events of the cache channels of one app, each until it expires. When they have more than
-/// the bound in bytes, the least recently published are evicted.
+/// The last events of the cache channels of one app, each until it expires. Beyond the limit in
+/// bytes, the least recently published are evicted.
 ///
-/// Its lock is taken under that of a channel, and nothing is locked under it.
+/// Its lock is taken under that of a channel, and no other lock is taken under it.
 #[derive(Debug)]
 pub(super) struct Cache(Mutex<Kept>);
 
@@ -63,7 +63,7 @@ pub(super) struct Cache(Mutex<Kept>);
 struct Kept {
     max_bytes: usize,
     channels: HashMap<ChannelName, Cached>,
-    /// Channels by the number of their event, which counts publishes.
+    /// Channels by the number of their event, in publishing order.
     order: BTreeMap<u64, ChannelName>,
     /// When each event expires.
     deadlines: BTreeSet<(Instant, u64)>,
@@ -75,16 +75,16 @@ struct Kept {
 struct Cached {
     number: u64,
     event: ToCache,
-    /// The event as the subscribers got it, while some of them still have it to send.
+    /// The frame that the subscribers received, while one of them still has it queued.
     frame: WeakFrame,
     expires_at: Instant,
 }
 
 impl Cache {
-    /// What a channel counts beside its name, and a copy of an event beside its name and data: about
-    /// what the collections take.
+    /// The bytes that a channel counts in addition to its name, and a copy of an event in addition
+    /// to its name and data: about the cost of the collections.
     pub(super) const OVERHEAD_BYTES: usize = 256;
-    /// A table for fewer channels than this is not worth shrinking.
+    /// Minimum capacity of a table that is worth shrinking.
     const SHRINK_FROM: usize = 1_024;
 
     pub(super) fn new(max_bytes: usize) -> Self {
@@ -95,15 +95,16 @@ impl Cache {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the bound; what is too much for it is evicted.
+    /// Changes the limit; evicts what exceeds it.
     pub(super) fn set_max_bytes(&self, max_bytes: usize) {
         let mut kept = self.lock();
         kept.max_bytes = max_bytes;
         kept.evict();
     }
 
-    /// Keeps `event`, which the subscribers get as `frame`, in place of the channel's last one. An event
-    /// larger than the bound is not kept, and neither is the last one, which is outdated.
+    /// Keeps `event`, which the subscribers receive as `frame`, in place of the channel's last one.
+    /// An event larger than the limit is not kept, and the channel's last event, now outdated, is
+    /// removed.
     pub(super) fn keep(
         &self,
         channel: &ChannelName,
@@ -130,7 +131,7 @@ impl Cache {
         kept.evict();
     }
 
-    /// The channel's last event, as if it had just been published.
+    /// The channel's last event, as a frame like that of its publish.
     pub(super) fn frame(&self, channel: &ChannelName, now: Instant) -> Option<Frame> {
         let (number, event) = {
             let kept = self.lock();
@@ -141,7 +142,7 @@ impl Cache {
             (cached.number, cached.event.clone())
         };
         let frame = event.frame(channel, now);
-        // Those who subscribe next share it.
+        // New subscribers share the frame.
         let mut kept = self.lock();
         if let Some(cached) = kept.channels.get_mut(channel)
             && cached.number == number
@@ -151,7 +152,7 @@ impl Cache {
         Some(frame)
     }
 
-    /// The data of the channel's last event as a JSON token, and how long it is kept still.
+    /// The data of the channel's last event as a JSON token, and the time until it expires.
     pub(super) fn data(&self, channel: &ChannelName, now: Instant) -> Option<(String, Duration)> {
         let kept = self.lock();
         let cached = kept.fresh(channel, now)?;
@@ -161,7 +162,7 @@ impl Cache {
         Some((event.0.data.to_string(), time_to_live))
     }
 
-    /// Removes what has expired.
+    /// Removes expired events.
     pub(super) fn expire(&self, now: Instant) {
         let mut kept = self.lock();
         while let Some((expires_at, number)) = kept.deadlines.first().copied()
@@ -202,7 +203,7 @@ impl Kept {
         }
     }
 
-    /// Makes room, the least recently published first.
+    /// Evicts until the limit is met, the least recently published first.
     fn evict(&mut self) {
         while self.max_bytes < self.stats.bytes
             && let Some((_, channel)) = self.order.first_key_value()
@@ -231,7 +232,7 @@ mod tests {
             Self { cache: Cache::new(max_bytes), now: Instant::now() }
         }
 
-        /// Publishes so many bytes on the channels.
+        /// Publishes data of this size on the channels.
         fn publish(&self, channels: &[&str], bytes: usize) -> Vec<Frame> {
             let token = format!("\"{}\"", "x".repeat(bytes - 2));
             let to_cache = ToCache::new("e", &EventData::new(token.as_str()));
@@ -276,7 +277,7 @@ mod tests {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         bench.publish(&names, 1_000_000);
         assert_eq!(bench.cache.stats().bytes, 1_000_000 + 1 + 256 + 100 * (8 + 256));
-        // The copy goes with the last channel that has it.
+        // The copy is freed with the last channel that has it.
         bench.publish(&names[1..], 1_000);
         assert!(1_000_000 < bench.cache.stats().bytes);
         bench.publish(&names[..1], 1_000);
@@ -328,7 +329,7 @@ mod tests {
         assert_eq!(first.text_of(), Some(expected));
     }
 
-    /// Whatever is published, the bytes are those of what is kept, and within the bound.
+    /// After any sequence of publishes, the count equals the bytes kept and is within the limit.
     #[test]
     fn the_account_is_right_after_any_sequence() {
         use rand::{RngExt, SeedableRng, rngs::StdRng};

@@ -4,7 +4,8 @@ use super::{ChannelId, Counts, Delivery, Hub, Inboxes, ShardIndex, ShardSet, ros
 use crate::protocol::{ChannelName, Frame, Member, SocketId, SubscriptionRefusal, event};
 use std::{sync::Arc, time::Instant};
 
-/// What the node knows of a channel. It exists while somebody is subscribed. Who the subscribers are, only their shards know.
+/// A channel's state on this node. It exists while the channel has subscribers, whose identity only
+/// their shards know.
 #[derive(Debug)]
 pub(super) struct Channel {
     id: ChannelId,

@@ -91,7 +91,7 @@ pub struct Subscribed {
     pub cached: Option<Frame>,
     /// How many subscribers there are, where that is not told to all of them anyway.
     pub count: Option<Frame>,
-    /// What other subscribers get because of this one, in bytes.
+    /// The bytes that other subscribers receive because of this one.
     pub announced: usize,
 }
 
@@ -280,7 +280,7 @@ impl Hub {
         Ok(subscribed)
     }
 
-    /// The last event of a cache channel, or that there is none, which is observed.
+    /// The last event of a cache channel, or a cache miss, which is observed.
     fn cached_or_miss(&self, name: &ChannelName, now: Instant) -> Frame {
         self.cache.frame(name, now).unwrap_or_else(|| {
             self.observe(Kind::CacheMiss, || Occurrence::CacheMiss { channel: name.clone() });
@@ -354,8 +354,8 @@ impl Hub {
             });
         };
         let expires_at = now + Duration::from_secs(self.app().config.cache_ttl_s);
-        // Subscribers are kept out meanwhile, even if the channel does not exist: none gets the event
-        // twice, and none misses it.
+        // Blocks subscriptions, even if the channel does not exist, so that no subscriber gets the
+        // event twice or misses it.
         let mut entry = self.channels.entry(name.clone());
         self.cache.keep(name, event, frame, expires_at);
         match &mut entry {

@@ -272,8 +272,7 @@ impl Record<'_> {
     }
 }
 
-/// Data as it may be written into a webhook's body, where anything but JSON would cost the
-/// application the whole body.
+/// Data as a JSON token for a webhook's body; invalid JSON would make the whole body unreadable.
 fn data_token(data: &str) -> Option<String> {
     let token = repaired(data);
     let is_text = serde_json::from_str::<Option<Cow<'_, str>>>(&token).is_ok();

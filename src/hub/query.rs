@@ -47,7 +47,7 @@ impl Hub {
         }
     }
 
-    /// The distinct users of a presence channel and their infos, in the order of their ids.
+    /// The distinct users of a presence channel and their infos, sorted by id.
     #[must_use]
     pub fn users(&self, name: &ChannelName) -> Vec<(Arc<str>, Arc<str>)> {
         self.channels.get(name).map(|channel| channel.users()).unwrap_or_default()
@@ -59,7 +59,7 @@ impl Hub {
         self.channels.get(name).map(|channel| channel.shards()).unwrap_or_default()
     }
 
-    /// What is counted of the last events of cache channels.
+    /// Counters of the last events of cache channels.
     #[must_use]
     pub fn cache_stats(&self) -> CacheStats {
         self.cache.stats()

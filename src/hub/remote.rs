@@ -17,7 +17,7 @@ pub struct Welcome {
     pub is_cache_miss: bool,
     /// How many subscribers all nodes have, where they are told.
     pub total: Option<usize>,
-    /// What other subscribers get because of this one, in bytes.
+    /// The bytes that other subscribers receive because of this one.
     pub announced: usize,
 }
 

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     members: BTreeMap<Arc<str>, Present>,
-    /// What a new subscriber gets, until the members change: encoded once for all who join.
+    /// The frame for new subscribers, encoded once and valid until the members change.
     acknowledgement: Option<Frame>,
 }
 
@@ -57,7 +57,7 @@ impl Roster {
         self.members.len()
     }
 
-    /// `subscription_succeeded` of the channel, whose roster this is.
+    /// The `subscription_succeeded` frame of the channel with this roster.
     pub(super) fn acknowledgement(&mut self, channel: &ChannelName) -> Frame {
         if let Some(kept) = &self.acknowledgement {
             return kept.clone();

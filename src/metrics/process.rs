@@ -1,4 +1,4 @@
-//! The process as the system sees it, by the names that Prometheus' own clients use.
+//! Process metrics, under the names that Prometheus' own clients use.
 
 use super::gauge;
 use prometheus_client::{
@@ -7,10 +7,10 @@ use prometheus_client::{
 };
 use std::{fmt, fs};
 
-/// Ticks of `/proc/*/stat` in a second: `USER_HZ`, 100 wherever Linux runs.
+/// Ticks per second in `/proc/*/stat`: `USER_HZ`, which is 100 on Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// What `/proc` says of this process. What can't be read is left out.
+/// The values of `/proc` for this process. Values that can't be read are left out.
 #[derive(Debug, Default, PartialEq)]
 struct Process {
     cpu_seconds: Option<f64>,
@@ -46,9 +46,9 @@ fn seconds(seconds: u64) -> f64 {
     seconds as f64
 }
 
-/// The ticks that the process has run, and the tick after booting at which it started.
+/// The CPU time of the process in ticks, and its start in ticks since boot.
 fn parse_stat(stat: &str) -> Option<(f64, f64)> {
-    // The second field is the program's name in brackets, which may hold anything.
+    // The second field is the program's name in parentheses, which may contain any character.
     let (_, fields) = stat.rsplit_once(')')?;
     let field = |at: usize| fields.split_whitespace().nth(at)?.parse::<f64>().ok();
     Some((field(11)? + field(12)?, field(19)?))
@@ -59,8 +59,8 @@ fn number_after(text: &str, label: &str) -> Option<u64> {
     rest.split_whitespace().next()?.parse().ok()
 }
 
-/// Since Linux 6.2 the size of the directory is the number of its entries; before, they are
-/// counted.
+/// Counts the open file descriptors. Since Linux 6.2 the size of the directory is their number;
+/// before, its entries are counted.
 fn open_fds() -> Option<u64> {
     let directory = "/proc/self/fd";
     let size = fs::metadata(directory).ok()?.len();

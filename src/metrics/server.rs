@@ -1,4 +1,4 @@
-//! The server as it was built, started and configured.
+//! Metrics of the server's build, start and configuration.
 
 use super::{counter, gauge};
 use prometheus_client::{encoding::DescriptorEncoder, metrics::MetricType};
@@ -8,14 +8,14 @@ use std::{
     time::SystemTime,
 };
 
-/// Limits in force, and what became of reloads.
+/// Current limits, and counts of reloads.
 #[derive(Debug, Default)]
 pub(super) struct ServerMetrics {
     max_connections: AtomicU64,
     max_http_connections: AtomicU64,
     reloads: AtomicU64,
     refused_reloads: AtomicU64,
-    /// When the configuration in force was loaded, in seconds since 1970.
+    /// Load time of the current configuration, in seconds since 1970.
     loaded_at: AtomicU64,
 }
 
@@ -25,7 +25,7 @@ impl ServerMetrics {
         self.max_http_connections.store(http_connections as u64, Ordering::Relaxed);
     }
 
-    /// Sets the time of the configuration to now.
+    /// Sets the load time of the configuration to now.
     pub(super) fn loaded(&self) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.loaded_at.store(now.as_secs(), Ordering::Relaxed);

@@ -34,16 +34,16 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// The client behind a TCP peer whose `X-Forwarded-For` and `X-Forwarded-Proto` headers have these
-    /// lines, in the order in which they came.
+    /// Determines the client behind a TCP peer from the lines of its `X-Forwarded-For` and
+    /// `X-Forwarded-Proto` headers, in the order in which they were received.
     ///
-    /// Several lines are one list. Both lists are read from their ends, entry by entry: each proxy
-    /// vouches for what it appended, so an entry counts only if the one after it is a proxy of ours.
-    /// The first address that is none is the client's. An entry that is no address ends the search:
-    /// the client is then known by the last proxy of ours.
+    /// Several lines form one list. Both lists are read from the last entry to the first: each
+    /// proxy is trusted for what it appended, so an entry counts only if the next one is a trusted
+    /// proxy. The first other address is the client's. An entry that is not an address ends the
+    /// search: the client then has the address of the last trusted proxy.
     ///
-    /// A proxy that says nothing of how it was reached was reached as the hop after it was, which is
-    /// right for a balancer that passes TLS on unopened.
+    /// A proxy without an entry in the second list has the protocol of the hop after it, which is
+    /// right for a balancer that passes TLS through.
     #[must_use]
     pub fn client<'a>(
         &self,
@@ -57,7 +57,7 @@ impl TrustedProxies {
         let mut schemes = entries_from_the_end(proto);
         while self.contains(address) {
             if let Some(scheme) = schemes.next() {
-                // Some proxies say wss for WebSockets.
+                // Some proxies send wss for WebSockets.
                 is_tls = [&b"https"[..], b"wss"].iter().any(|tls| scheme.eq_ignore_ascii_case(tls));
             }
             let Some(forwarded) = addresses.next().and_then(parse_address) else { break };
@@ -67,14 +67,15 @@ impl TrustedProxies {
     }
 }
 
-/// The entries of a header whose lines are one list, the last one first, without white space around them.
+/// The entries of a header whose lines form one list, the last one first, without surrounding white
+/// space.
 fn entries_from_the_end<'a>(
     lines: impl DoubleEndedIterator<Item = &'a [u8]>,
 ) -> impl Iterator<Item = &'a [u8]> {
     lines.rev().flat_map(|line| line.rsplit(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
-/// An address as proxies write it: plain, with a port, in brackets, in quotes.
+/// Parses an address as proxies write it: plain, with a port, in brackets, in quotes.
 fn parse_address(entry: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(entry).ok()?;
     let unquoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
@@ -167,7 +168,7 @@ mod tests {
     /// A header's lines.
     type Lines = &'static [&'static [u8]];
 
-    /// The client that is found behind `peer`, which came without TLS.
+    /// The client behind `peer`, which connected without TLS.
     fn behind(peer: &str, forwarded_for: Lines, proto: Lines) -> Peer {
         let networks = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap());
         let peer = Peer { address: ip(peer), is_tls: false };
@@ -194,10 +195,10 @@ mod tests {
             (&[b"9.9.9.9, 6.6.6.6, 10.0.0.2"], "6.6.6.6"),
             (&[b"6.6.6.6,10.0.0.2\t, 10.0.0.3 "], "6.6.6.6"),
             (&[b"10.0.0.3, 10.0.0.2"], "10.0.0.3"),
-            // Several lines are one list.
+            // Several lines form one list.
             (&[b"9.9.9.9", b"6.6.6.6"], "6.6.6.6"),
             (&[b"9.9.9.9", b"6.6.6.6", b"10.0.0.3, 10.0.0.2"], "6.6.6.6"),
-            // Forms of an address.
+            // The forms of an address.
             (&[b"6.6.6.6:4711"], "6.6.6.6"),
             (&[b"2001:db8::1"], "2001:db8::1"),
             (&[b"[2001:db8::1]"], "2001:db8::1"),
@@ -207,7 +208,7 @@ mod tests {
             (&[b"6.6.6.6, fd00::7"], "6.6.6.6"),
             (&[b"::ffff:6.6.6.6"], "6.6.6.6"),
             (&[b"6.6.6.6, [::ffff:10.0.0.2]:80"], "6.6.6.6"),
-            // What is no address ends the search, and hides nothing that comes after it.
+            // An entry that is not an address ends the search, and later entries still count.
             (&[b"nonsense"], "10.0.0.1"),
             (&[b"6.6.6.6, nonsense, 10.0.0.2"], "10.0.0.2"),
             (&[b"nonsense, 6.6.6.6"], "6.6.6.6"),
@@ -244,19 +245,19 @@ mod tests {
             (&[], &[b"ws"], false),
             (&[], &[b""], false),
             (&[], &[b"\xff"], false),
-            // The client may have sent one of its own.
+            // The client may have sent the header itself.
             (&[b"6.6.6.6"], &[b"https, http"], false),
             (&[b"6.6.6.6"], &[b"https", b"http"], false),
             (&[b"6.6.6.6"], &[b"http, https"], true),
             (&[b"6.6.6.6"], &[b"\xff", b"https"], true),
-            // Each of two proxies says how it was reached.
+            // Both proxies append their protocol.
             (&[b"6.6.6.6, 10.0.0.2"], &[b"https, http"], true),
             (&[b"6.6.6.6, 10.0.0.2"], &[b"https, http, http"], false),
             (&[b"6.6.6.6, 10.0.0.2"], &[b"http, https"], false),
             (&[b"6.6.6.6, 10.0.0.2"], &[b"http", b"https,http"], true),
-            // The nearer one passes on what the other said.
+            // The nearer proxy passes the other's header on.
             (&[b"6.6.6.6, 10.0.0.2"], &[b"https"], true),
-            // Beyond what is no address, nobody is believed.
+            // Entries before an invalid one are not trusted.
             (&[b"6.6.6.6, nonsense"], &[b"https, http"], false),
         ];
         for (addresses, schemes, expected) in cases {

@@ -27,7 +27,7 @@ pub struct ConnectRequest<'a> {
     pub origin: Option<&'a str>,
     /// Where the client is.
     pub peer: Peer,
-    /// Whether neither its page nor its name for this server is another machine's.
+    /// Whether both its page and its `Host` are loopback.
     pub is_from_loopback: bool,
 }
 
@@ -43,18 +43,18 @@ pub struct Admitted<P> {
     _permits: (Permit, Permit, Option<AddressPermit>, Option<Place>),
 }
 
-/// Where a connection comes from and when it began. Every idle connection keeps one.
+/// Address, origin and start of a connection. Every idle connection keeps one.
 #[derive(Debug)]
 pub struct ClientInfo {
     /// The client's address.
     pub address: IpAddr,
-    /// The `Origin` header, as far as the log shows it.
+    /// The `Origin` header, truncated for the log.
     pub origin: Option<Box<str>>,
     /// When the client was admitted.
     pub began: Instant,
 }
 
-/// What is kept of an `Origin` header, in bytes.
+/// Maximum length of an `Origin` header that is kept, in bytes.
 const ORIGIN_MAX: usize = 256;
 
 impl ClientInfo {
@@ -148,8 +148,8 @@ fn message_rate(connection: &ConnectionConfig) -> Rate {
     Rate::per_second(rate).with_burst(rate.saturating_add(channels))
 }
 
-/// How many bytes one connection may make the server send: as much each second as may wait for it,
-/// and half of that at once, so that answers alone never fill its outbox.
+/// The rate of bytes that one connection may make the server send: each second the size of its
+/// outbox, and half of it as a burst, so that answers alone never fill the outbox.
 fn answer_rate(connection: &ConnectionConfig) -> Rate {
     let bytes = u32::try_from(connection.max_outbox_bytes).unwrap_or(u32::MAX);
     Rate::per_second(bytes).with_burst(bytes / 2)

@@ -60,7 +60,7 @@ impl Collector for Broker {
 }
 
 impl Gauges {
-    /// Events of cache channels that were not kept until they expired.
+    /// Writes the counters of cached events that were not kept until they expired.
     fn encode_cache(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Last events of cache channels that were dropped for max_cache_bytes";
         let name = "campanile_cache_events_dropped";

@@ -150,13 +150,13 @@ impl Node {
         &self.metrics
     }
 
-    /// The shutdown of the process.
+    /// The shutdown signal of the process.
     #[must_use]
     pub fn shutdown(&self) -> &Shutdown {
         &self.shutdown
     }
 
-    /// Tells the other nodes that this one takes no more connections.
+    /// Notifies the other nodes that this one takes no more connections.
     pub fn announce_drain(&self) {
         if let Some(cluster) = &self.cluster {
             cluster.drain();
@@ -198,8 +198,8 @@ impl Node {
         self.arrivals.take(address, now)
     }
 
-    /// Counts a refused request or connection from `address`, and says whether it may be logged:
-    /// one address can't fill the log.
+    /// Counts a rejected request or connection from `address`. True if it may be logged: the number
+    /// of lines for one address is limited.
     #[must_use]
     pub fn logs_refusal(&self, address: IpAddr, now: Instant) -> bool {
         self.refusals.count(address, now)

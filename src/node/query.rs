@@ -47,8 +47,8 @@ impl Node {
         }
     }
 
-    /// The distinct users of a presence channel, in the order of their ids, each with its info: a
-    /// JSON object, or empty where it is not asked for.
+    /// The distinct users of a presence channel, sorted by id, each with its info: a JSON object,
+    /// or empty if it was not requested.
     ///
     /// # Errors
     ///

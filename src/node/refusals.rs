@@ -1,4 +1,4 @@
-//! How many log lines the refusals of one address may take.
+//! Limits the log lines about rejected requests and connections of one address.
 
 use super::address::network_of;
 use std::{
@@ -8,21 +8,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Thins the log lines of refused requests and connections: each address may cause a few lines
-/// in a period, and what is left out is counted in one more line at the end of the period. IPv6
-/// addresses count by their /64.
+/// Limits the log lines about rejected requests and connections: each address may cause a few lines
+/// in a period, and one more line at the end of the period counts the others. IPv6 addresses count
+/// by their /64.
 #[derive(Debug)]
 pub(super) struct RefusalLog {
     periods: Mutex<HashMap<Source, Period>>,
-    /// Addresses with a period of their own at most.
+    /// Maximum number of addresses with their own period.
     max: usize,
 }
 
-/// Where refusals come from.
+/// The address, or the group of addresses, of a rejection.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum Source {
     Network(IpAddr),
-    /// All addresses beyond those that have a period of their own.
+    /// All addresses beyond those with their own period.
     Others,
 }
 
@@ -34,10 +34,10 @@ struct Period {
 
 /// Length of a period.
 const PERIOD: Duration = Duration::from_secs(10);
-/// Lines of one address in a period.
+/// Maximum number of lines for one address in a period.
 const LINES_MAX: u64 = 5;
-/// Addresses with a period of their own at most: with all of them refused without end, some 130
-/// lines a second are written.
+/// Maximum number of addresses with their own period: if all of them are rejected continuously,
+/// about 130 lines are written per second.
 const ADDRESSES_MAX: usize = 256;
 
 impl RefusalLog {
@@ -49,7 +49,7 @@ impl RefusalLog {
         self.periods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a refusal, and says whether it may be logged.
+    /// Counts a rejection. True if it may be logged.
     pub(super) fn count(&self, address: IpAddr, now: Instant) -> bool {
         let mut periods = self.lock();
         let own = Source::Network(network_of(address.to_canonical()));
@@ -60,7 +60,7 @@ impl RefusalLog {
         period.refusals <= LINES_MAX
     }
 
-    /// Ends the periods that are over, and logs how many refusals each has left out.
+    /// Ends the periods that are over, and logs how many rejections each has left out.
     pub(super) fn on_time(&self, now: Instant) {
         for (source, left_out) in self.take_over(now) {
             let (address, addresses) = match source {
@@ -71,7 +71,7 @@ impl RefusalLog {
         }
     }
 
-    /// Takes the periods that are over, and gives those with refusals that were not logged.
+    /// Removes the periods that are over, and returns those with rejections that were not logged.
     fn take_over(&self, now: Instant) -> Vec<(Source, u64)> {
         let mut ended = Vec::new();
         self.lock().retain(|source, period| {

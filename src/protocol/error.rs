@@ -35,8 +35,7 @@ pub enum CloseCode {
     Version(VersionError),
     /// The page's origin is not among the app's `allowed_origins`.
     OriginNotAllowed,
-    /// The app's secret is the well-known one, and the page or its name for this server is another
-    /// machine's.
+    /// The app's secret is public, and the page or its `Host` is not loopback.
     DevelopmentOnly,
     /// The client neither signed in nor subscribed to a channel with authorization in time.
     NotAuthorizedInTime,
@@ -57,10 +56,10 @@ pub enum CloseCode {
     TooManyMessages,
     /// A message of the client's began and did not end in time.
     MessageTimeout,
-    /// The server is going away, and no other is known to serve.
+    /// The server shuts down, and no other is known to be available.
     ShuttingDown,
     // 4200-4299: reconnect at once.
-    /// The server is going away, and another serves.
+    /// The server shuts down, and another one is available.
     Draining,
     /// The node was cut off from the others, and the client may have missed events.
     Interrupted,
@@ -211,7 +210,7 @@ pub enum ProtocolError {
     TooManyMistakes,
     /// Messages came faster than they may, and this one was dropped.
     MessageRate {
-        /// The channel that a dropped client event names.
+        /// The channel of the dropped client event.
         channel: Option<String>,
     },
     /// Messages came faster than they may for so long that the connection is closed.
@@ -223,11 +222,11 @@ pub enum ProtocolError {
         /// Why.
         refusal: SubscriptionRefusal,
     },
-    /// A client event was refused, or an event that is none.
+    /// A client event, or an unknown event, was rejected.
     ClientEvent {
-        /// The channel as the client named it, if it named one.
+        /// The channel as the client wrote it, if it did.
         channel: Option<String>,
-        /// Why.
+        /// The reason.
         refusal: ClientEventRefusal,
     },
     /// Sign-in is switched off for the app.
@@ -266,7 +265,7 @@ pub enum SubscriptionRefusal {
         /// The bound that was broken, in bytes.
         max: usize,
     },
-    /// The connection subscribes faster than it may.
+    /// The connection exceeds its subscription rate.
     Rate,
     /// The roster is full.
     RosterFull {
@@ -335,8 +334,8 @@ impl ProtocolError {
         }
     }
 
-    /// The channel of a refused client event, which its `pusher:error` carries: client libraries
-    /// then pass the error on to that channel's listeners.
+    /// The channel of a rejected client event, sent with its `pusher:error`: client libraries then
+    /// pass the error to that channel's listeners.
     #[must_use]
     pub fn channel(&self) -> Option<&str> {
         match self {

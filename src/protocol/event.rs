@@ -13,8 +13,8 @@ use std::{borrow::Cow, fmt::Write, sync::Arc, time::Instant};
 
 /// The data of an event as a JSON token that can be written into a frame as it stands.
 ///
-/// Text keeps the very escapes that the publisher chose; it is never parsed and printed again. It is
-/// JSON that every parser reads: half a character is not in it.
+/// Text keeps the publisher's escapes; it is never parsed and printed again. It is JSON for strict
+/// parsers: it contains no lone surrogate.
 #[derive(Clone, Debug)]
 pub struct EventData<'a> {
     token: Cow<'a, str>,
@@ -25,8 +25,8 @@ impl<'a> EventData<'a> {
     /// Takes the JSON value that a publisher or a client sent: text as it stands, and any other
     /// value as text that holds its compact JSON, which is the form that every client accepts.
     ///
-    /// `raw` must be valid, and repaired as [`repaired`](super::repaired) does it: whoever reads a
-    /// message as a whole has done so.
+    /// `raw` must be valid, and repaired by [`repaired`](super::repaired), as it is in a message that
+    /// was parsed.
     #[must_use]
     pub fn new(raw: impl Into<Cow<'a, str>>) -> Self {
         let raw = raw.into();
@@ -81,8 +81,8 @@ pub fn connection_established(socket_id: SocketId, activity_timeout_s: u64) -> F
     ))
 }
 
-/// `pusher:error` for something that leaves the connection open. `channel` is what the client
-/// called the channel of a refused client event, which may be anything.
+/// `pusher:error` for an error that leaves the connection open. `channel` is the unchecked name
+/// that the client gave for the channel of a rejected client event.
 #[must_use]
 pub fn error(code: Option<ErrorCode>, channel: Option<&str>, message: &str) -> Frame {
     error_frame(code.map(|code| code as u16), channel, message)
@@ -245,7 +245,7 @@ fn event_text(name: &str, channel: &ChannelName, data: &EventData<'_>, tail: &st
     text
 }
 
-/// Whether `text` is an event of an application or of a client, as written here, on `channel`.
+/// Whether `text` is an event of an application or of a client on `channel`, as encoded here.
 #[must_use]
 pub fn is_on_channel(text: &str, channel: &ChannelName) -> bool {
     let Some(name) = text.strip_prefix(r#"{"event":""#) else { return false };

@@ -12,12 +12,12 @@ use std::{
 #[derive(Clone, Debug)]
 pub struct Frame(Arc<Encoded>);
 
-/// A frame that may be gone: it does not keep the bytes.
+/// A weak handle of a frame, which does not keep the bytes.
 #[derive(Clone, Debug)]
 pub struct WeakFrame(Weak<Encoded>);
 
 impl WeakFrame {
-    /// The frame, while somebody has it.
+    /// The frame, if it is still in use.
     #[must_use]
     pub fn upgrade(&self) -> Option<Frame> {
         self.0.upgrade().map(Frame)
@@ -151,7 +151,7 @@ impl Frame {
         Self(Arc::new(Encoded { kind, accepted_at, bytes: bytes.into() }))
     }
 
-    /// The same frame, without keeping it.
+    /// A weak handle of this frame.
     #[must_use]
     pub fn downgrade(&self) -> WeakFrame {
         WeakFrame(Arc::downgrade(&self.0))

@@ -1,24 +1,24 @@
-//! JSON text as it is passed on, handled without a tree of values.
+//! Operations on JSON text without a tree of values.
 //!
-//! What one party writes, another reads with a parser that we do not choose. Some of them reject a
-//! whole text for one escape of a lone surrogate (PHP, Python's encoder, serde), and none of them
-//! agrees with another about the spelling of a number. So text is repaired where it comes in, before
-//! it is parsed, and numbers that are ids get one spelling.
+//! Text from one peer is read by the parsers of others. Some of these reject a whole text for one
+//! escape of a lone surrogate (PHP, Python's encoder, serde), and they differ in the spelling of
+//! numbers. Text is therefore repaired when it is received, before it is parsed, and numeric ids
+//! are normalized.
 
 use std::borrow::Cow;
 
-/// What stands for a character that is none. As long as what it replaces, so lengths and places in
-/// the text stay as they are.
+/// Replacement of a lone surrogate's escape. It has the same length, so offsets in the text do not
+/// change.
 const REPLACEMENT: &str = r"\ufffd";
 
-/// JSON text with U+FFFD in place of each escape of a lone surrogate, as UTF-8 decoders have it.
+/// Replaces each escape of a lone surrogate by U+FFFD, as UTF-8 decoders do.
 ///
-/// The text need not be valid; if it is, it still is. A text without any surrogate, which is nearly
-/// every text, is scanned and not copied.
+/// The text need not be valid JSON; valid text remains valid. A text without surrogates, which is
+/// the usual case, is scanned and not copied.
 #[must_use]
 pub fn repaired(text: &str) -> Cow<'_, str> {
     let Some(start) = text.find('\\') else { return Cow::Borrowed(text) };
-    // All escapes of surrogates begin so.
+    // All escapes of surrogates begin with these bytes.
     if !text[start..].contains(r"\ud") && !text[start..].contains(r"\uD") {
         return Cow::Borrowed(text);
     }
@@ -48,11 +48,11 @@ pub fn repaired(text: &str) -> Cow<'_, str> {
     Cow::Owned(copy)
 }
 
-/// A part of a JSON text.
+/// A part of a JSON text: a string, or what is between two strings.
 enum Part<'a> {
     /// A string, quotes included.
     Text(&'a str),
-    /// Whatever stands between two strings.
+    /// The text between two strings.
     Between(&'a str),
 }
 
@@ -73,7 +73,7 @@ fn parts(mut rest: &str) -> impl Iterator<Item = Part<'_>> {
     })
 }
 
-/// The length of the string that `text` begins with.
+/// The length of the string at the beginning of `text`.
 fn text_len(text: &str) -> usize {
     let mut is_escaped = false;
     let end = text.bytes().skip(1).position(|byte| {
@@ -84,11 +84,11 @@ fn text_len(text: &str) -> usize {
     end.map_or(text.len(), |end| end + 2)
 }
 
-/// JSON text as JavaScript's `JSON.stringify` prints it: without white space, and with each character
-/// as itself that need not be escaped. Numbers stay as they are written. `raw` must be valid JSON.
+/// Compacts JSON text as JavaScript's `JSON.stringify` prints it: without white space, and with
+/// escapes only where they are required. Numbers keep their spelling. `raw` must be valid JSON.
 ///
-/// Limits are about this form: PHP, Python and Ruby write `\u0430` for a letter of two bytes, and
-/// PHP `\/`, which nobody who sets or meets a limit thinks of.
+/// Limits count this form: PHP, Python and Ruby write `\u0430` for a letter of two bytes, and PHP
+/// writes `\/`, which would make limits depend on the sender's language.
 #[must_use]
 pub fn compact(raw: &str) -> String {
     let raw = repaired(raw);
@@ -108,13 +108,13 @@ pub fn compact(raw: &str) -> String {
     compacted
 }
 
-/// `text` as a JSON string.
+/// Encodes `text` as a JSON string.
 pub(super) fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("text can always be written as JSON")
 }
 
-/// An id, from the JSON value that an application wrote: a string, or a number in its one spelling.
-/// Nothing for another value, and for a number that is too large for JavaScript.
+/// Parses an id from a JSON value: a string, or a number in its normalized spelling. None for
+/// another value, and for a number that is too large for JavaScript.
 #[must_use]
 pub fn id(raw: &str) -> Option<String> {
     match raw.bytes().next()? {
@@ -124,8 +124,8 @@ pub fn id(raw: &str) -> Option<String> {
     }
 }
 
-/// A JSON number as JavaScript writes it: `10`, `10.0` and `1e1` are one. A whole number without
-/// exponent stays as it is written, since beyond 2⁵³ its digits matter to whoever wrote it.
+/// Normalizes a JSON number to JavaScript's spelling: `10`, `10.0` and `1e1` are equal. An integer
+/// without exponent keeps its digits, since JavaScript would round it beyond 2⁵³.
 fn number(raw: &str) -> Option<String> {
     if raw == "-0" {
         return Some("0".to_owned());
@@ -134,7 +134,7 @@ fn number(raw: &str) -> Option<String> {
         return Some(raw.to_owned());
     }
     let value: f64 = raw.parse().ok().filter(|value: &f64| value.is_finite())?;
-    // The fewest digits that make the number, which is what JavaScript has as well.
+    // The shortest digits that identify the number, as in JavaScript.
     let shortest = format!("{:e}", value.abs());
     let (mantissa, exponent) = shortest.split_once('e')?;
     let digits = mantissa.replace('.', "");
@@ -189,7 +189,7 @@ pub fn unescaped_len(token: &str) -> usize {
     len
 }
 
-/// The value of the `\uXXXX` at `at`, if one is there.
+/// The value of the `\uXXXX` escape at `at`, if there is one.
 fn code_unit(bytes: &[u8], at: usize) -> Option<u32> {
     let digits = bytes.get(at..at + 6)?.strip_prefix(br"\u")?;
     digits.iter().try_fold(0, |unit, digit| Some(unit * 16 + char::from(*digit).to_digit(16)?))
@@ -249,10 +249,10 @@ mod tests {
             "",
             r#""plain é""#,
             r#""\ud83d\ude00\uD83D\uDE00""#,
-            // Escaped backslashes: the text has no escape of a surrogate.
+            // Escaped backslashes: the text has no surrogate escape.
             r#""{\"a\":\"\\ud800\"}""#,
             r#""\\\\ud800""#,
-            // Nothing that a parser would take, and no reason to fail.
+            // Invalid JSON, which must not panic.
             r"\",
             r"\ud80",
             r"\udxyz",
@@ -265,7 +265,7 @@ mod tests {
         }
     }
 
-    /// The right column is what Node prints for `String(JSON.parse(…))`.
+    /// The right column is the output of Node for `String(JSON.parse(…))`.
     #[test]
     fn numbers_have_the_spelling_of_javascript() {
         for (raw, expected) in [
@@ -296,7 +296,7 @@ mod tests {
         ] {
             assert_eq!(id(raw).as_deref(), Some(expected), "{raw}");
         }
-        // Beyond 2^53 JavaScript would print other digits.
+        // JavaScript would round integers beyond 2^53.
         for written in ["9007199254740993", "-9007199254740993", "12345678901234567890123"] {
             assert_eq!(id(written).as_deref(), Some(written));
         }

@@ -1,10 +1,9 @@
-//! What the log and the metrics say of a client's mistakes. Nothing that a client chose is part
-//! of a label.
+//! Labels of client errors for the log and the metrics. No label contains text chosen by a client.
 
 use super::{AuthError, ClientEventRefusal, ProtocolError, SignInRefusal, SubscriptionRefusal};
 
 impl ProtocolError {
-    /// The kind of the refused message, and why it was refused.
+    /// The kind of the rejected message, and the reason.
     #[must_use]
     pub fn labels(&self) -> (&'static str, &'static str) {
         match self {
@@ -20,7 +19,7 @@ impl ProtocolError {
         }
     }
 
-    /// What the log says: as the client is told, without what was signed or sent as signature.
+    /// The text for the log: the client's error message without signed data and signatures.
     #[must_use]
     pub fn log_text(&self) -> String {
         if let Self::Subscription { refusal: SubscriptionRefusal::Auth(error), .. }

@@ -8,17 +8,17 @@ use std::sync::Arc;
 /// A user on a presence channel, as one subscription brings it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Member {
-    /// The user's id, never empty. Numbers are text in JavaScript's spelling: `10`, `1e1` and `"10"`
-    /// are one user.
+    /// The user's id, never empty. Numbers are text in JavaScript's spelling: `10`, `1e1` and
+    /// `"10"` are the same user.
     pub user_id: Arc<str>,
-    /// A JSON object as [`compact`](super::compact) writes it; `{}` when the application said nothing.
+    /// A JSON object as [`compact`](super::compact) writes it; `{}` if the application gave none.
     pub user_info: Arc<str>,
 }
 
 /// The bounds on a member's data.
 #[derive(Clone, Copy, Debug)]
 pub struct MemberLimits {
-    /// Largest `user_info`, in bytes of the JSON that is kept: UTF-8, without white space.
+    /// Maximum size of `user_info`, in bytes of the JSON that is kept: UTF-8, without white space.
     pub max_user_info_bytes: usize,
 }
 
@@ -35,8 +35,8 @@ const NO_INFO: &str = "{}";
 impl Member {
     /// Longest user id, in characters. Source: Pusher Channels docs, "Presence channels".
     pub const USER_ID_LEN_MAX: usize = 128;
-    /// Deepest nesting of `user_info`. It stands in the roster that all members read, and there are
-    /// parsers that read a hundred levels and no more, Ruby's for one.
+    /// Maximum nesting of `user_info`, which is part of the roster that all members read. Some
+    /// parsers, such as Ruby's, read at most a hundred levels.
     pub const USER_INFO_DEPTH_MAX: usize = 64;
 
     /// Reads `channel_data`, once its signature is known to be right.
@@ -99,8 +99,8 @@ impl Member {
     }
 }
 
-/// What the application says of a user, if it says something: also where it says so with an empty
-/// list, which is how PHP writes an array without members.
+/// The application's information about a user, if it gave any, which includes an empty list: PHP's
+/// form of an empty array.
 ///
 /// # Errors
 ///
@@ -126,8 +126,8 @@ pub(super) fn user_info(raw: Option<&RawValue>) -> Result<Option<Arc<str>>, &'st
     }
 }
 
-/// Whether every parser reads `value`, which is a part of what all members and the application read.
-/// Numbers that are too large for some were no value.
+/// Whether `value`, which other members and the application read, is readable by every parser.
+/// Numbers beyond a double were rejected by the parser before.
 fn is_readable(value: &Value, levels: usize) -> bool {
     let is_nested = |value| 0 < levels && is_readable(value, levels - 1);
     match value {
@@ -140,8 +140,8 @@ fn is_readable(value: &Value, levels: usize) -> bool {
     }
 }
 
-/// Whether `id` can be the name of a member of an object, as it is in the roster: PHP reads no object
-/// with a name that begins with NUL.
+/// Whether `id` can be the name of an object's member, as in the roster: PHP rejects objects with a
+/// name that begins with NUL.
 fn is_name(id: &str) -> bool {
     !id.is_empty() && !id.starts_with('\0')
 }

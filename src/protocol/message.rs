@@ -20,10 +20,9 @@ pub enum ClientMessage<'a> {
     SignIn(SignIn),
     /// An event whose name begins with `client-`.
     ClientEvent(ClientEvent<'a>),
-    /// An event of the protocol that we do not know. Newer clients may probe for newer servers, so
-    /// it is no mistake, and nothing is done.
+    /// An unknown `pusher:` event. It is ignored, since newer clients may probe for newer servers.
     Probe,
-    /// An event that is neither the protocol's nor a client event.
+    /// An event that is neither a protocol event nor a client event.
     Unknown {
         /// The event's name.
         name: Cow<'a, str>,
@@ -93,7 +92,7 @@ struct Unsubscribe {
 }
 
 impl<'a> ClientMessage<'a> {
-    /// Reads one text message. Half a character, which JSON can write, is U+FFFD in what is read.
+    /// Parses one text message. Lone surrogates become U+FFFD.
     ///
     /// # Errors
     ///
@@ -157,7 +156,7 @@ impl<'a> ClientMessage<'a> {
 }
 
 impl ClientMessage<'_> {
-    /// The channel that a client event names, or an event that is none.
+    /// The channel that a client event or an unknown event names.
     #[must_use]
     pub fn into_event_channel(self) -> Option<String> {
         match self {
@@ -174,7 +173,7 @@ impl ClientMessage<'_> {
     }
 }
 
-/// The text that a value is, if it is one.
+/// The string in a JSON value, if it is one.
 fn text_of(value: Option<&RawValue>) -> Option<String> {
     value.and_then(|raw| serde_json::from_str(raw.get()).ok())
 }

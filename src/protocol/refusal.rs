@@ -1,8 +1,8 @@
-//! Why client events are refused.
+//! Reasons for rejecting client events.
 
 use super::error::cut;
 
-/// Why a client event was refused.
+/// Why a client event was rejected.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ClientEventRefusal {
     /// The name is neither that of a client event nor one of the protocol.
@@ -10,30 +10,30 @@ pub enum ClientEventRefusal {
         /// The name.
         name: String,
     },
-    /// Client events are switched off for the app.
+    /// Client events are disabled for the app.
     Disabled,
-    /// It names no channel.
+    /// The event names no channel.
     NoChannel,
-    /// The channel takes no client events, since it needs no authorization.
+    /// The channel is public, so it accepts no client events.
     Channel,
     /// The sender is not subscribed to the channel.
     NotSubscribed,
     /// The event's name is too long.
     Name {
-        /// The bound that was broken, in characters.
+        /// The limit that was exceeded, in characters.
         max: usize,
     },
     /// The data is too large.
     Size {
-        /// The bound that was broken, in bytes.
+        /// The limit that was exceeded, in bytes.
         max: usize,
     },
-    /// Client events came faster than `client_events_per_second`.
+    /// Client events exceed `client_events_per_second`.
     Rate,
 }
 
 impl ClientEventRefusal {
-    /// What the client is told; `channel` as it named it, or nothing.
+    /// The message for the client; `channel` is its own name for the channel, or empty.
     pub(super) fn message(&self, channel: &str) -> String {
         let channel = cut(channel);
         match self {

@@ -14,7 +14,8 @@ use std::sync::Arc;
 pub struct User {
     /// The user's id: never empty, and fit for the name of its server-to-user channel.
     pub id: Arc<str>,
-    /// What the application says of the user: a JSON object as [`compact`](super::compact) writes it.
+    /// The application's information about the user: a JSON object as [`compact`](super::compact)
+    /// writes it.
     pub info: Option<Arc<str>>,
     /// The users whose coming and going this one is told of: at most [`User::WATCHLIST_MAX`].
     pub watchlist: Vec<Arc<str>>,
@@ -82,8 +83,8 @@ impl User {
         Ok(Self { id: id.into(), info, watchlist, watchlist_was_cut })
     }
 
-    /// What the client reads back of the `user_data` that named this user: the same, byte for byte,
-    /// but for an id that is a number. That is a text there, since pusher-js takes no other.
+    /// The `user_data` that is sent back to the client: byte for byte the same, but a numeric id
+    /// becomes a string, which pusher-js requires.
     #[must_use]
     pub fn read_back(&self, mut user_data: String) -> String {
         let repaired = json::repaired(&user_data);
@@ -91,7 +92,7 @@ impl User {
             .and_then(|data| data.id)
             .map(RawValue::get)
             .filter(|raw| !raw.starts_with('"'));
-        // Repairing changes no place in the text.
+        // Repairing changes no offset in the text.
         let place = number.map(|raw| {
             let start = raw.as_ptr().addr() - repaired.as_ptr().addr();
             start..start + raw.len()

@@ -1,9 +1,9 @@
 //! One acceptor that deals connections out to the shards in turn: even for small numbers, which
 //! leaving it to the kernel would not be.
 //!
-//! While the server drains, the acceptor also looks whether another process listens on the same
-//! address: it connects to that address again and again, and a connection that it does not accept
-//! itself has been given to another.
+//! While the server drains, the acceptor also checks whether another process listens on the same
+//! address: it connects to that address repeatedly, and a connection that it does not accept itself
+//! was given to another process.
 
 use super::{ask::reachable, listeners::allow_take_over};
 use crate::http::{Guest, Lobby};
@@ -23,28 +23,28 @@ use tokio::sync::mpsc;
 /// A connection that a shard's thread is to serve.
 pub(super) type Arrival = (TcpStream, SocketAddr, Guest);
 
-/// The acceptor as the rest of the server sees it.
+/// A handle of the acceptor for the rest of the server.
 #[derive(Debug)]
 pub(super) struct AcceptorHandle {
     order: Arc<AtomicU8>,
     pub(super) news: mpsc::UnboundedReceiver<News>,
 }
 
-/// What the acceptor tells.
+/// Reports of the acceptor.
 #[derive(Debug)]
 pub(super) enum News {
-    /// A connection to the server's own address that another process has been given.
+    /// A connection to the server's own address was given to another process.
     Elsewhere(TcpStream),
-    /// [`SEARCH_PROBES`] connections to the address have all come here.
+    /// The acceptor itself has accepted [`SEARCH_PROBES`] connections to the address.
     NobodyElse,
 }
 
-/// What the acceptor is to do.
+/// Orders for the acceptor.
 const SERVE: u8 = 0;
 const DRAIN: u8 = 1;
-/// Give up the socket, when the next process has it already.
+/// Give up the socket: another process listens on the port already.
 const HAND_OVER: u8 = 2;
-/// Give up the socket, as the process ends.
+/// Give up the socket: the process ends.
 const CLOSE: u8 = 3;
 
 /// How long to wait when the system has no file descriptor to give.
@@ -53,20 +53,20 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 /// How often it is logged that the lobby is full.
 const TELL_EVERY: Duration = Duration::from_secs(10);
-/// How long the acceptor waits for a connection before it looks at its orders.
+/// How long the acceptor waits for a connection before it checks its orders.
 const SERVING_WAIT: Duration = Duration::from_millis(50);
 const DRAINING_WAIT: Duration = Duration::from_millis(10);
-/// Connections after which it is certain enough that nobody else listens: of two sockets, the kernel
-/// chooses either one for half of them.
+/// Number of connections after which another listener can be ruled out: of two sockets, the kernel
+/// chooses each with equal probability.
 const SEARCH_PROBES: u32 = 16;
 const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
-/// How long handshakes that have begun have to end before the socket is closed: a round trip.
+/// How long pending handshakes may take before the socket is closed: a round trip.
 const HAND_OVER_SETTLE: Duration = Duration::from_millis(300);
 const CLOSE_SETTLE: Duration = Duration::from_millis(100);
 
-/// Accepts on a thread of its own until it is told to stop. It waits in the accepting itself,
-/// which is a system call less for each connection than asking a poller first.
+/// Accepts on a separate thread until it is stopped. It blocks in `accept` itself, which saves a
+/// system call for each connection compared with a poller.
 ///
 /// # Errors
 ///
@@ -98,13 +98,13 @@ pub(super) fn start(
 }
 
 impl AcceptorHandle {
-    /// Has the acceptor look for another process that listens on the address. It goes on accepting,
-    /// unless the socket is inherited: what waits there is for the next process.
+    /// Starts the search for another process that listens on the address. The acceptor continues to
+    /// accept, unless the socket is inherited: its queue is for the next process.
     pub(super) fn drain(&self) {
         self.order.fetch_max(DRAIN, Ordering::Relaxed);
     }
 
-    /// Has the acceptor give up the socket, which the next process has already.
+    /// Makes the acceptor give up the socket, on which another process listens already.
     pub(super) fn hand_over(&self) {
         self.order.fetch_max(HAND_OVER, Ordering::Relaxed);
     }
@@ -113,12 +113,12 @@ impl AcceptorHandle {
         HAND_OVER <= self.order.load(Ordering::Relaxed)
     }
 
-    /// Has the acceptor give up the socket.
+    /// Makes the acceptor give up the socket.
     pub(super) fn close(&self) {
         self.order.fetch_max(CLOSE, Ordering::Relaxed);
     }
 
-    /// Waits until the acceptor has given up the socket, `patience` at most.
+    /// Waits until the acceptor has given up the socket, at most for `patience`.
     pub(super) async fn ended(&mut self, patience: Duration) {
         let ended = async { while self.news.recv().await.is_some() {} };
         let _ = tokio::time::timeout(patience, ended).await;
@@ -161,11 +161,11 @@ impl Acceptor {
     }
 
     fn set_wait(&self, wait: Duration) {
-        // Only for how soon orders are followed.
+        // A failure only delays orders.
         let _ = SockRef::from(&self.listener).set_read_timeout(Some(wait));
     }
 
-    /// Accepts the next connection. False if none has come.
+    /// Accepts the next connection. False if there is none.
     fn accept(&mut self) -> bool {
         match next(&self.listener) {
             Ok((stream, peer)) => {
@@ -189,17 +189,17 @@ impl Acceptor {
     }
 
     fn deal(&mut self, stream: TcpStream, peer: SocketAddr) {
-        // While it waits for its place, the kernel keeps those behind it.
+        // While it waits for a permit, the kernel queues further connections.
         let guest = self.host.next_guest();
         let sender = &self.shard_senders[self.next_shard];
-        // A shard that is gone has no use for it: the process is ending.
+        // A shard is gone only when the process is ending.
         let _ = sender.send((stream, peer, guest));
         self.next_shard = (self.next_shard + 1) % self.shard_senders.len();
     }
 
-    /// Closes the socket without losing a connection. Requests for new ones are dropped, which clients
-    /// repeat after a second, and then the next process gets them; meanwhile handshakes that have begun
-    /// come to their end, and all that waits is accepted.
+    /// Closes the socket without losing a connection. Requests for new connections are dropped;
+    /// clients repeat them after a second, and the next process gets them. Meanwhile pending
+    /// handshakes complete, and all queued connections are accepted.
     fn give_up(&mut self) {
         if let Err(error) = drop_new_requests(&self.listener) {
             tracing::debug!(%error, "new requests for connections can't be dropped");
@@ -216,11 +216,12 @@ impl Acceptor {
     }
 }
 
-/// Has the kernel drop requests for new connections to the socket: segments with SYN and without ACK.
+/// Makes the kernel drop requests for new connections to the socket: segments with SYN and without
+/// ACK.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn drop_new_requests(listener: &TcpListener) -> io::Result<()> {
     use socket2::SockFilter;
-    // Classic BPF; the data begins with the TCP header, whose byte 13 has the flags.
+    // Classic BPF; the data begins with the TCP header, whose byte 13 contains the flags.
     const LOAD_BYTE: u16 = 0x30;
     const AND: u16 = 0x54;
     const JUMP_IF_EQUAL: u16 = 0x15;
@@ -242,14 +243,14 @@ fn drop_new_requests(listener: &TcpListener) -> io::Result<()> {
     SockRef::from(listener).listen(0)
 }
 
-/// Looks for another process that listens on the same address.
+/// The search for another process that listens on the same address.
 struct Search {
     address: SocketAddr,
     /// A connection to the address that nobody is known to have accepted yet, where it is from, and when
     /// it was begun. It may not be established yet.
     probe: Option<(TcpStream, SocketAddr, Instant)>,
     next: Instant,
-    /// Probes that have come to this process.
+    /// Probes that this process accepted.
     taken: u32,
 }
 

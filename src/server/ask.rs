@@ -1,4 +1,5 @@
-//! Asks a port which kind of server is behind it: one that serves, one that drains, or another program.
+//! Finds out which server is behind a port: a Campanile that serves, one that drains, or another
+//! program.
 
 use std::{
     io,
@@ -11,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-/// What is behind a port.
+/// The server behind a port.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Answer {
     /// A Campanile that serves.
@@ -28,7 +29,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 const ANSWER_MAX: u64 = 4_096;
 
-/// Asks whatever listens on `address`, where the routes of a Campanile begin with `path`.
+/// Probes the server that listens on `address`, where the routes of a Campanile begin with `path`.
 pub(super) async fn ask(address: SocketAddr, path: &str) -> Answer {
     match timeout(CONNECT_TIMEOUT, TcpStream::connect(reachable(address))).await {
         Ok(Ok(stream)) => ask_over(stream, path).await,
@@ -36,7 +37,7 @@ pub(super) async fn ask(address: SocketAddr, path: &str) -> Answer {
     }
 }
 
-/// Asks over a connection that is there already.
+/// Probes the server over an open connection.
 pub(super) async fn ask_over(mut stream: TcpStream, path: &str) -> Answer {
     let request =
         format!("GET {path}/ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
@@ -52,7 +53,7 @@ pub(super) async fn ask_over(mut stream: TcpStream, path: &str) -> Answer {
     }
 }
 
-/// Where a socket that listens on `address` can be reached from this machine.
+/// An address at which a socket that listens on `address` is reachable from this machine.
 pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -62,7 +63,8 @@ pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// A server with TLS answers plain HTTP as well: to say that it speaks TLS, or that it drains.
+/// Parses the answer. A server with TLS answers plain HTTP as well, with the advice to use TLS, or
+/// that it drains.
 fn read(answer: &[u8]) -> Answer {
     let answer = String::from_utf8_lossy(answer);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();

@@ -1,45 +1,45 @@
-//! How many connections there is room for, and what limits them.
+//! Computes the connection limits from the file descriptors and the configuration.
 
 use super::Server;
 use crate::config::{Config, ServerConfig};
 use std::fmt;
 
-/// The file descriptors of the process and what they are for.
+/// The file descriptors of the process and their reservation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Descriptors {
     all: usize,
-    /// Those that are not for connections: listeners, pollers, files, Redis, webhooks.
+    /// Descriptors that are not for connections: listeners, pollers, files, Redis, webhooks.
     others: usize,
 }
 
-/// The process may have too few file descriptors.
+/// The error that the process may have too few file descriptors.
 #[derive(Clone, Copy, Debug)]
 pub struct TooFewDescriptors {
     have: usize,
     need: usize,
 }
 
-/// How many connections of either kind there may be.
+/// Maximum numbers of connections of both kinds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) max_connections: usize,
     pub(super) max_http_connections: usize,
-    /// What limits `max_connections`.
+    /// The origin of the limit `max_connections`.
     limited_by: &'static str,
 }
 
-/// File descriptors that a process needs beside its connections, without those of its shards.
+/// File descriptors that a process needs besides its connections and its shards.
 const OTHER_DESCRIPTORS: usize = 40;
-/// File descriptors that a shard needs: its two pollers and what wakes them.
+/// File descriptors of a shard: its two pollers and their wakers.
 const SHARD_DESCRIPTORS: usize = 5;
-/// What WebSocket connections leave to HTTP connections, where there are enough descriptors.
+/// Descriptors reserved for HTTP connections, if there are enough.
 const HTTP_DESCRIPTORS: usize = 192;
-/// Descriptors for connections, at the fewest: with less, a handful of clients and publishers
-/// would lock each other out.
+/// Minimum number of descriptors for connections: with fewer, a handful of clients and publishers
+/// would block each other.
 const CONNECTIONS_MIN: usize = 64;
-/// HTTP connections, unless the configuration says otherwise: as many as may wait to be accepted.
+/// Default limit of HTTP connections: the size of the accept queue.
 const HTTP_CONNECTIONS: usize = super::listeners::BACKLOG as usize;
-/// A capacity below this is rarely meant, and warned about where the system's limit causes it.
+/// A capacity below this causes a warning if the system's limit is the reason.
 const SMALL_CAPACITY: usize = 4_096;
 
 impl Descriptors {
@@ -47,7 +47,7 @@ impl Descriptors {
     ///
     /// # Errors
     ///
-    /// The hard limit is too low to serve anybody.
+    /// The hard limit is below the minimum.
     pub(super) fn raise(shards: usize) -> Result<Self, TooFewDescriptors> {
         let all = rlimit::increase_nofile_limit(rlimit::INFINITY).unwrap_or(1_024);
         Self::new(usize::try_from(all).unwrap_or(usize::MAX), shards)
@@ -62,12 +62,12 @@ impl Descriptors {
         Ok(Self { all, others })
     }
 
-    /// Those for connections of both kinds.
+    /// Descriptors for connections of both kinds.
     pub(super) fn for_connections(self) -> usize {
         self.all - self.others
     }
 
-    /// What is configured, or as many as there are file descriptors for.
+    /// The configured limits, or as many connections as there are file descriptors for.
     pub(super) fn limits(self, server: &ServerConfig) -> Limits {
         let room = self.for_connections();
         let possible = room - HTTP_DESCRIPTORS.min(room / 4);
@@ -88,7 +88,7 @@ impl Descriptors {
 }
 
 impl Server {
-    /// Logs where the server listens and what it has room for.
+    /// Logs the listen address and the limits.
     pub fn log_listening(&self, config: &Config) {
         let Limits { max_connections, max_http_connections, limited_by } = self.limits;
         let address = self.address().to_string();

@@ -1,8 +1,8 @@
-//! The end of a server, in order, so that clients are away for as short a time as possible.
+//! Graceful shutdown, which keeps clients disconnected for as short a time as possible.
 //!
-//! What connections are told depends on who serves a client that comes back at once: another node of
-//! the cluster, or a process that listens on the same port already, or one that takes over the
-//! listening socket with all that waits in its queue, or nobody.
+//! The close code depends on what serves a client that reconnects at once: another node of the
+//! cluster, a process that already listens on the same port, a process that takes over the
+//! listening socket with its queue, or nothing.
 
 use super::{
     accept::{AcceptorHandle, News},
@@ -23,7 +23,7 @@ use std::{
 };
 use tokio::{net::TcpStream, task::JoinHandle, time};
 
-/// What ends with a server.
+/// The parts of a server that are shut down.
 #[derive(Debug)]
 pub(super) struct Draining {
     pub(super) node: Arc<Node>,
@@ -38,18 +38,18 @@ pub(super) struct Draining {
     pub(super) is_inherited: bool,
 }
 
-/// What serves the metrics on a socket of their own.
+/// The task that serves the metrics on a separate socket.
 #[derive(Debug)]
 pub(super) struct MetricsTask {
     pub(super) listener: TcpListener,
     pub(super) task: JoinHandle<()>,
 }
 
-/// How long another node has to say that it drains too, before this one counts on it.
+/// How long to wait for another node's report that it drains too, before this node relies on it.
 const CLUSTER_SETTLE: Duration = Duration::from_millis(150);
-/// How long it may take to find out whether another process listens on the port.
+/// Maximum time to find out whether another process listens on the port.
 const SEARCH_MAX: Duration = Duration::from_millis(500);
-/// How often it is looked whether others still serve.
+/// Interval of the checks whether others still serve.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 /// How long webhooks and the cluster may take after the last connection has ended, where clients are
 /// served by nobody until the process has ended. An endpoint or a Redis that works answers within
@@ -57,13 +57,13 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 const AWAY_MAX: Duration = Duration::from_secs(2);
 /// What saying goodbye to the other nodes may take, however long the connections took.
 const LEAVE_TIMEOUT_MIN: Duration = Duration::from_millis(300);
-/// How long clients that came while the server drained have to take their answer.
+/// How long clients that connected during the drain have to receive their answer.
 const LATE_PATIENCE: Duration = Duration::from_millis(300);
 /// How long the acceptor may take to give up the socket.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Draining {
-    /// Drains, and says how many parts were not done when the grace period was over.
+    /// Drains, and returns how many parts were unfinished at the end of the grace period.
     pub(super) async fn run(mut self) -> usize {
         let connections = self.node.connections_here();
         self.connections.start();
@@ -95,10 +95,10 @@ impl Draining {
         left
     }
 
-    /// How connections are closed.
+    /// Decides how connections are closed.
     async fn decide(&mut self) -> DrainPlan {
         if self.is_inherited {
-            // Clients that come back at once must not come to this process.
+            // Clients that reconnect at once must not reach this process.
             self.acceptor.ended(CLOSE_PATIENCE).await;
             return DrainPlan::Queue;
         }
@@ -196,7 +196,7 @@ impl Draining {
         }
     }
 
-    /// Leaves the ports to the process that listens on them already.
+    /// Leaves the ports to the process that already listens on them.
     fn hand_over(&mut self) {
         tracing::info!("another process has taken the port over");
         self.acceptor.hand_over();
@@ -232,7 +232,7 @@ impl Drop for MetricsTask {
     }
 }
 
-/// Whether a connection to the server's own address, which another process was given, is served.
+/// Whether another process serves `probe`, a connection to the server's own address.
 async fn is_served(probe: std::net::TcpStream, path: &str) -> bool {
     let probe = probe.set_nonblocking(true).and_then(|()| TcpStream::from_std(probe));
     let Ok(probe) = probe else { return false };

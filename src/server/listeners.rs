@@ -1,4 +1,5 @@
-//! The sockets that a server listens on: inherited, taken over from a process that drains, or its own.
+//! The listening sockets of a server: inherited, taken over from a draining process, or newly
+//! bound.
 
 use super::{
     ServerError,
@@ -14,35 +15,35 @@ use std::{
 };
 use tokio::time::sleep;
 
-/// The sockets that a server listens on.
+/// The listening sockets of a server.
 #[derive(Debug)]
 pub(super) struct Listeners {
     pub(super) main: TcpListener,
     pub(super) metrics: Option<TcpListener>,
-    /// Whether the main socket belongs to the process that started this one, and outlives it.
+    /// Whether the main socket belongs to the parent process and outlives this one.
     pub(super) is_inherited: bool,
 }
 
-/// How a socket was come by.
+/// How a socket was obtained.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Origin {
-    /// It was bound to a free port.
+    /// Bound to a free port.
     Own,
-    /// Another process listens on the port as well.
+    /// Bound to a port on which another process listens too.
     Shared,
 }
 
-/// Connections that may wait to be accepted. The system's own limit cuts it further.
+/// Size of the accept queue. The system's own limit may reduce it.
 pub(super) const BACKLOG: i32 = 4_096;
-/// How long a port is waited for that a draining process holds and does not share.
+/// How long to wait for a port that a draining process holds and does not share.
 const TAKE_OVER_MAX: Duration = Duration::from_secs(30);
-/// How long a port is asked for that a serving process holds: its signal may be on its way.
+/// How long to retry a port that a serving process holds: it may be about to receive its signal.
 const SIGNAL_PATIENCE: Duration = Duration::from_millis(500);
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Listeners {
-    /// Takes over the sockets that were passed by `LISTEN_FDS`, and binds what is missing. A port that a
-    /// draining Campanile holds is taken over. Needs a runtime.
+    /// Takes over the sockets passed by `LISTEN_FDS`, and binds the others. Takes a port over from
+    /// a draining Campanile. Must be called within a runtime.
     ///
     /// # Errors
     ///
@@ -71,7 +72,7 @@ impl Listeners {
     }
 }
 
-/// The sockets that `LISTEN_FDS` passes to this process, with the names that `LISTEN_FDNAMES` gives.
+/// The sockets passed to this process by `LISTEN_FDS`, with their names from `LISTEN_FDNAMES`.
 fn inherited() -> io::Result<Vec<(String, TcpListener)>> {
     let names = env::var_os("LISTEN_FDNAMES").unwrap_or_default();
     let names = names.to_string_lossy().into_owned();
@@ -81,7 +82,7 @@ fn inherited() -> io::Result<Vec<(String, TcpListener)>> {
     for index in 0..passed.len() {
         let name = names.next().unwrap_or_default().to_owned();
         let Some(listener) = passed.take_tcp_listener(index)? else { continue };
-        // Whoever made it may have been content with a short queue.
+        // The parent process may have set a short queue.
         SockRef::from(&listener).listen(BACKLOG)?;
         found.push((name, listener));
     }
@@ -151,7 +152,7 @@ async fn bind(config: &Config) -> Result<(TcpListener, Origin), ServerError> {
     }
 }
 
-/// Takes the port over from a Campanile that drains; nothing if something else holds it.
+/// Takes the port over from a draining Campanile; none if something else holds it.
 async fn take_over(address: SocketAddr, path: &str) -> Option<TcpListener> {
     let began = Instant::now();
     let mut is_draining = false;
@@ -216,7 +217,7 @@ pub(super) fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<TcpLis
 
 /// Lets another process of the same user listen on the port as well.
 pub(super) fn allow_take_over(listener: &TcpListener) {
-    // Without it, the other waits until this process has ended.
+    // Without it, the next process waits until this one has ended.
     if let Err(error) = SockRef::from(listener).set_reuse_port(true) {
         tracing::debug!(%error, "the port can't be shared");
     }

@@ -62,14 +62,14 @@ pub struct Server {
 pub enum ServerError {
     /// An address could not be listened on.
     Bind {
-        /// The setting that names it.
+        /// The setting that names the address.
         setting: &'static str,
         /// The address as it was configured.
         address: String,
         /// What the system said.
         error: io::Error,
     },
-    /// A socket that was passed to the process can't be listened on.
+    /// A socket passed to the process can't be listened on.
     Inherit(io::Error),
     /// The network can reach a socket, and everybody can guess an app's secret.
     Exposed {
@@ -104,7 +104,7 @@ pub enum ServerError {
     ShardEnded,
 }
 
-/// The settings that name what is listened on.
+/// The settings that name the listen addresses.
 const PORT: &str = "server.port (--port)";
 const METRICS: &str = "metrics.listen";
 /// How often the hubs are told the time.
@@ -182,9 +182,9 @@ impl Server {
         }
     }
 
-    /// Serves until `stop` is done, then drains: new connections are refused, the others are closed,
-    /// answers are finished, and the application is told what came of it. Says how many parts were
-    /// not done when the grace period was over.
+    /// Serves until `stop` completes, then drains: rejects new connections, closes the others,
+    /// finishes answers, and sends the resulting webhooks. Returns how many parts were unfinished
+    /// at the end of the grace period.
     ///
     /// # Errors
     ///

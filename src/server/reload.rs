@@ -59,9 +59,9 @@ pub enum ReloadError {
     Tls(TlsError),
     /// A webhook can't be used.
     Webhook(WebhookError),
-    /// The configuration has none of the apps that are served, and they have connections.
+    /// The configuration has none of the served apps, and they have connections.
     AllAppsGone {
-        /// How many connections they have.
+        /// The number of their connections.
         connections: usize,
     },
     /// The server is going away.
@@ -69,7 +69,7 @@ pub enum ReloadError {
 }
 
 impl Reloader {
-    /// WebSocket connections of the server.
+    /// Number of WebSocket connections of the server.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.node.connections_here()
@@ -104,8 +104,8 @@ impl Reloader {
         })
     }
 
-    /// Refuses to close the connections of every app at once: a configuration that has lost all
-    /// apps was hardly written so.
+    /// Rejects a reload that would close the connections of every app at once: a configuration
+    /// without any of the apps is most likely a mistake.
     fn refuse_the_end_of_all_apps(&self, changes: &Changes) -> Result<(), ReloadError> {
         let running = self.running.get();
         if running.config.is_development() || changes.removed.len() < running.config.apps.len() {
@@ -138,7 +138,7 @@ impl Reloader {
 }
 
 impl Reloader {
-    /// Counts a reload that changes nothing because of a fault.
+    /// Counts a reload that was rejected because of an error.
     pub fn count_refused(&self) {
         self.node.metrics().reload_refused();
     }

@@ -32,9 +32,9 @@ struct More {
 pub(super) enum Passage {
     /// It is taken.
     Free,
-    /// It is dropped.
+    /// The message is dropped.
     Over,
-    /// It is dropped, and the connection is closed.
+    /// The message is dropped, and the connection is closed.
     Closed,
 }
 
@@ -60,7 +60,7 @@ impl Flow {
         if rate.burst() <= more.dropped { Passage::Closed } else { Passage::Over }
     }
 
-    /// Whether the client is to be told that a message was dropped: once a second.
+    /// Whether to notify the client that a message was dropped: at most once a second.
     pub(super) fn tells(&mut self, now: Instant) -> bool {
         let more = self.more.get_or_insert_default();
         if more.told_at.is_some_and(|told_at| now < told_at + TELL_EVERY) {

@@ -1,4 +1,4 @@
-//! How much a client got wrong lately.
+//! Limits a client's errors.
 
 use crate::{
     protocol::ProtocolError,
@@ -6,30 +6,31 @@ use crate::{
 };
 use std::time::Instant;
 
-/// The mistakes of one connection. Only time forgives them: a client that guesses signatures could
-/// put any number of right messages between its guesses.
+/// The errors of one connection. Only time reduces them: valid messages do not, because a client
+/// that guesses signatures could send them between its guesses.
 #[derive(Debug)]
 pub(super) struct Mistakes(TokenBucket);
 
 impl Mistakes {
-    /// So much closes the connection.
+    /// Total cost that closes the connection.
     const MAX: u32 = 100;
-    /// So much is forgiven each minute.
+    /// Cost that is forgiven each minute.
     const FORGIVEN_PER_MINUTE: u32 = 6;
-    /// A dozen messages that are none: nobody does that by accident.
+    /// Cost of a malformed message: twelve of them close the connection.
     pub(super) const MALFORMED: u32 = 9;
-    /// A page whose login has expired may fail to subscribe to many channels at once.
+    /// Cost of a failed authorization: a page whose login has expired may fail to subscribe to many
+    /// channels at once.
     pub(super) const UNAUTHORIZED: u32 = 1;
 
     pub(super) fn none(now: Instant) -> Self {
         Self(TokenBucket::full(now))
     }
 
-    /// Counts a mistake.
+    /// Adds the cost of an error.
     ///
     /// # Errors
     ///
-    /// It was one too many.
+    /// The total exceeds the maximum.
     pub(super) fn add(&mut self, cost: u32, now: Instant) -> Result<(), ProtocolError> {
         let rate = Rate::per_minute(Self::FORGIVEN_PER_MINUTE).with_burst(Self::MAX - 1);
         self.0.take_many(cost, rate, now).map_err(|_wait| ProtocolError::TooManyMistakes)

@@ -46,17 +46,18 @@ pub struct SessionConfig {
     pub max_channels: usize,
     /// How fast one connection may send messages.
     pub message_rate: Rate,
-    /// How many bytes a connection may make the server send. What is beyond delays its next message.
+    /// The rate of bytes that a connection may make the server send. Beyond it, its next message is
+    /// delayed.
     pub answer_rate: Rate,
 }
 
 impl SessionConfig {
-    /// How many subscriptions and sign-ins a second one connection may begin for good. Each is told
-    /// to other clients, to other nodes and to the application, so each costs far more than it
-    /// takes to ask for; a person who goes from page to page needs less.
+    /// Sustained rate of subscriptions and sign-ins of one connection, per second. Each one is sent
+    /// to other clients, to other nodes and to the application, so it costs far more than its
+    /// request; a user who navigates between pages needs fewer.
     pub const JOINS_PER_SECOND: u32 = 10;
 
-    /// How fast one connection may subscribe. A client that comes back subscribes to all of its
+    /// The subscription rate of one connection. A client that reconnects subscribes to all of its
     /// channels at once, and signs in.
     fn join_rate(&self) -> Rate {
         let channels = u32::try_from(self.max_channels).unwrap_or(u32::MAX);
@@ -126,7 +127,7 @@ pub enum Action<'a, P> {
     SignIn {
         /// Who it is.
         user: User,
-        /// The client's own words, as it reads them back.
+        /// The `user_data` that is sent back to the client.
         user_data: String,
     },
 }
@@ -189,22 +190,22 @@ impl<P> Session<P> {
         self.user.as_deref()
     }
 
-    /// Takes a ping or pong of WebSocket itself, which counts as a message for the server's limit.
+    /// Counts a WebSocket ping or pong as a message for the server's limit.
     ///
     /// # Errors
     ///
-    /// There were too many.
+    /// The limit was exceeded.
     pub fn on_control(&mut self, now: Instant) -> Result<(), ProtocolError> {
         self.liveness = Liveness::heard(now);
         self.on_pieces(1, now)
     }
 
-    /// Takes pieces of messages that are no message by themselves, but work: each counts as one for
-    /// the server's limit. They are no sign of life, since a message may never come of them.
+    /// Counts pieces of messages that take work without being a message: each counts as one for the
+    /// server's limit. They are no sign of life, since the message may never be completed.
     ///
     /// # Errors
     ///
-    /// There were too many.
+    /// The limit was exceeded.
     pub fn on_pieces(&mut self, pieces: usize, now: Instant) -> Result<(), ProtocolError> {
         for _ in 0..pieces {
             if self.messages.pass(self.config.message_rate, now) == Passage::Closed {
@@ -274,21 +275,21 @@ impl<P> Session<P> {
         }
     }
 
-    /// Counts bytes that the server sends because of the client: to it, or to others.
+    /// Charges bytes that the server sends because of the client, to it or to others.
     pub fn charge(&mut self, bytes: usize, now: Instant) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.answers.spend(bytes, self.config.answer_rate, now);
         self.answers.forgive_beyond(Self::REST_MAX, self.config.answer_rate, now);
     }
 
-    /// Takes back what was charged for something that cost less.
+    /// Refunds a charge that exceeded the actual cost.
     pub fn give_back(&mut self, bytes: usize, now: Instant) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.answers.give_back(bytes, self.config.answer_rate, now);
     }
 
-    /// Until when nothing is to be read from the client, because it made the server send more than
-    /// its share; nothing if it may go on.
+    /// Until when the client is not read, because it exceeded the rate of bytes it may make the
+    /// server send; none if it may be read.
     #[must_use]
     pub fn rests_until(&self, now: Instant) -> Option<Instant> {
         self.answers.debt(self.config.answer_rate, now).map(|debt| now + debt)

@@ -251,7 +251,7 @@ fn client_events_can_be_switched_off() {
     assert_eq!(client_event(&mut session, text, now), Err(refused));
 }
 
-/// Messages that are right, as often as the server takes them.
+/// Sends as many valid messages as the server accepts.
 fn succeed_in_all_ways(session: &mut Session<u32>, now: Instant) {
     let right = [
         r#"{"event":"pusher:ping"}"#,
@@ -274,7 +274,7 @@ fn malformed_messages_close_the_connection_whatever_is_between_them() {
         assert!(matches!(session.on_text("x", now), Err(ProtocolError::Malformed(_))));
         succeed_in_all_ways(&mut session, now);
     }
-    // Time has forgiven less than one.
+    // Less than one is forgiven so far.
     let now = start + Duration::from_secs(11);
     assert_eq!(session.on_text("x", now).unwrap_err(), ProtocolError::TooManyMistakes);
 }
@@ -291,7 +291,7 @@ fn failures_to_authorize_close_the_connection_whatever_is_between_them() {
         assert_eq!(session.on_control(now), Ok(()));
         assert!(session.on_text(r#"{"event":"pusher:ping"}"#, now).is_ok());
     }
-    // Time has forgiven two meanwhile.
+    // Two were forgiven meanwhile.
     assert_eq!(guesses, 102);
 }
 
@@ -311,7 +311,7 @@ fn control_frames_and_pieces_of_messages_count_as_messages() {
     for _ in 0..20 {
         assert_eq!(session.on_control(now), Ok(()));
     }
-    // Beyond the limit signs of life are taken still, other messages are not.
+    // Beyond the limit, signs of life are still accepted, other messages are not.
     assert!(matches!(session.on_text(ping, now), Ok(Some(Action::Pong))));
     assert_eq!(
         session.on_text("x", now).unwrap_err(),
@@ -320,7 +320,7 @@ fn control_frames_and_pieces_of_messages_count_as_messages() {
     assert_eq!(session.on_pieces(17, now), Ok(()));
     assert_eq!(session.on_control(now), Err(ProtocolError::TooManyMessages));
 
-    // A client that pings as fast as it may is served for ever.
+    // A client that pings at the limit is never closed.
     let (mut session, start) = self::session();
     for step in 0..200 {
         let now = start + Duration::from_millis(step * 50);

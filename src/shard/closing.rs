@@ -23,29 +23,29 @@ pub(super) struct Departure {
     waiting: VecDeque<ConnectionKey>,
     all: usize,
     began: Instant,
-    /// Over what time the connections are closed if they are not closed at once.
+    /// The time over which the connections are closed, unless they are closed at once.
     spread: Duration,
-    /// When what has not closed is dropped, at the latest.
+    /// Deadline after which open connections are dropped.
     ends: Instant,
     plan: DrainPlan,
-    /// How many more connections may be told to come back at once, by [`DrainPlan::Queue`].
+    /// How many more connections may be closed with 4200, for [`DrainPlan::Queue`].
     queue_room: usize,
-    /// When the last connection was told, if all were.
+    /// When the last close frame was sent, if all were.
     told_all: Option<Instant>,
 }
 
-/// Connections of an app that is gone, or of a process that ends at once, closed in one turn: a
-/// millisecond's work.
+/// Maximum number of connections closed in one turn, of a removed app or a process that ends at
+/// once: about a millisecond of work.
 const CLOSED_PER_TURN: usize = 64;
-/// Connections of all shards that come back to a queue at once: a quarter of the usual backlog, so
-/// that none waits until its handshake is repeated.
+/// Maximum number of connections, of all shards, that reconnect to a queue at once: a quarter of
+/// the usual backlog, so that no handshake has to be repeated.
 const QUEUE_ROOM: usize = 1_024;
-/// How long clients have to answer the close frame where the process is to end at once: clients can't
-/// be served until it has.
+/// How long clients have to answer the close frame if the process ends at once: clients are not
+/// served until it has ended.
 const ANSWER_TIME: Duration = Duration::from_millis(500);
 
-/// Over what time a shard closes so many connections where another process serves: clients that are
-/// closed with 4200 come back at once, and are not to come all together.
+/// The time over which a shard closes `connections` connections while another process serves:
+/// clients that are closed with 4200 reconnect at once, and must not all reconnect together.
 #[must_use]
 pub fn drain_spread(connections: usize, grace: Duration) -> Duration {
     let pace = Departure::PACE.saturating_mul(u32::try_from(connections).unwrap_or(u32::MAX));
@@ -85,7 +85,7 @@ impl Departure {
         }
     }
 
-    /// The connections to close now, each with the code to close it with.
+    /// The connections to close now, each with its close code.
     fn take_due(&mut self, now: Instant) -> Vec<(ConnectionKey, CloseCode)> {
         let count = match self.plan {
             DrainPlan::Spread => self.due(now),
@@ -109,7 +109,7 @@ impl Departure {
         }
     }
 
-    /// How many connections are due by now where the closing is spread.
+    /// How many connections are due by now if closing is spread.
     fn due(&self, now: Instant) -> usize {
         let elapsed = now.saturating_duration_since(self.began);
         let part = if self.spread.is_zero() { 1.0 } else { elapsed.div_duration_f64(self.spread) };
@@ -126,7 +126,7 @@ impl Departure {
         due.saturating_sub(left)
     }
 
-    /// When what has not closed is dropped, as far as that is known.
+    /// When open connections are dropped, as far as it is known.
     fn drops_at(&self) -> Instant {
         match (self.plan, self.told_all) {
             (DrainPlan::Queue | DrainPlan::Alone, Some(told)) => self.ends.min(told + ANSWER_TIME),
@@ -214,7 +214,7 @@ impl Engine {
                 closing.served = Some(served);
             }
         }
-        // Its answer may lie behind what it was not read for.
+        // The client's answer may be queued behind unread messages.
         self.read_if_rested(place);
         self.plan_look(place);
         true
@@ -262,7 +262,7 @@ impl Engine {
             Phase::Open(client) => (ended, Some(self.leave(reference, *client))),
         };
         self.node.metrics().connection_ended(ended.label(), ended.code());
-        // Who was refused was logged then.
+        // A rejected connection was logged at its rejection.
         if let Some(served) = served {
             served.log_end(&ended, self.now);
         }
@@ -406,7 +406,7 @@ mod tests {
         assert_eq!(departure.take_due(start).len(), 100);
     }
 
-    /// The codes by which all connections are closed, and when the last is.
+    /// Closes all connections; returns their close codes, and when the last is closed.
     fn close_all(departure: &mut Departure, start: Instant) -> Vec<u16> {
         let mut codes = Vec::new();
         while !departure.waiting.is_empty() {

@@ -88,7 +88,7 @@ pub(super) struct Closing {
     pub(super) peer: ClosingPeer,
     /// When the socket is read next, once it was read while closing.
     pub(super) reads_at: Option<Instant>,
-    /// The client that was served until then; nothing if it was refused.
+    /// The client that was served until the close; none if it was rejected.
     pub(super) served: Option<Served>,
     /// What the connection holds on to if it was refused.
     pub(super) _seat: Option<Permit>,
@@ -107,8 +107,8 @@ pub(super) enum ClosingPeer {
 
 /// How long the closing handshake may take. Source: PROTOCOL 1.6, rule 1.
 pub(super) const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pause between two reads from a connection that is closing. Only its close frame is of use, so a
-/// flood costs next to nothing once it was closed.
+/// Pause between two reads from a closing connection. Only its close frame matters, so a flood
+/// after the close costs next to nothing.
 const CLOSING_READ_INTERVAL: Duration = Duration::from_millis(50);
 /// How long it may take with somebody who was refused. That one holds a place that a newcomer may
 /// be waiting for, so it is as long as a slow network needs and no longer.
@@ -131,8 +131,8 @@ impl Connection {
         }
     }
 
-    /// The session's deadline, that of a message that has begun, or when a client that rests is
-    /// read again; or the deadline of the closing.
+    /// The earliest deadline: the session's, that of an incomplete message, or the time when a
+    /// throttled client is read again; for a closing connection, that of the close.
     pub(super) fn deadline(&self, message_timeout: Duration, now: Instant) -> Instant {
         match &self.phase {
             Phase::Open(client) => {
@@ -147,7 +147,7 @@ impl Connection {
         }
     }
 
-    /// When the message began whose end is waited for.
+    /// When the incomplete message began.
     fn message_began_at(&self) -> Option<Instant> {
         self.partial.as_ref().and_then(|partial| partial.began_at())
     }
@@ -158,8 +158,8 @@ impl Connection {
         began_at.is_some_and(|began_at| began_at + message_timeout <= now)
     }
 
-    /// Whether the client is not to be read for now: it made the server send too much, or it is
-    /// closing and was read a moment ago.
+    /// Whether the client is not read for now: it made the server send too much, or it is closing
+    /// and was read recently.
     pub(super) fn rests(&self, now: Instant) -> bool {
         match &self.phase {
             Phase::Open(client) => client.session.rests_until(now).is_some(),
@@ -167,7 +167,7 @@ impl Connection {
         }
     }
 
-    /// Puts off the next read of a connection that is closing.
+    /// Delays the next read of a closing connection.
     pub(super) fn pace_closing(&mut self, now: Instant) {
         if let Phase::Closing(closing) = &mut self.phase {
             closing.reads_at = Some(now + CLOSING_READ_INTERVAL);

@@ -6,7 +6,7 @@ use crate::{
 };
 use std::{sync::Arc, time::Instant};
 
-/// What the log says of a client that was served, at its end.
+/// The log fields of a served client, for the end of its connection.
 #[derive(Debug)]
 pub(super) struct Served {
     app: Arc<str>,

@@ -66,7 +66,7 @@ pub struct Engine {
     pub(super) unread: VecDeque<u32>,
     /// What may still be read in this turn, in bytes.
     pub(super) readable: usize,
-    /// What the client that is being read has made the server send, in bytes.
+    /// The bytes that the client being read has made the server send.
     pub(super) answered: usize,
     /// Whether the poller is to be asked.
     has_news: bool,
@@ -478,7 +478,7 @@ impl Engine {
     }
 }
 
-/// Waits until it is decided how the connections are closed, or for ever when it is.
+/// Waits until it is decided how the connections are closed; never completes afterwards.
 async fn planned(drain: &mut Option<Drain>) {
     match drain {
         Some(drain) => drain.planned().await,

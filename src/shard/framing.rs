@@ -1,34 +1,35 @@
-//! The frames of a stream, followed byte by byte: where messages end, and what is illegal.
+//! Validates the frames of a stream byte by byte, and finds where messages end.
 //!
-//! tungstenite says what is wrong with a frame once that is whole. A frame that is wrong from its
-//! first byte, or text that can't become UTF-8 any more, is not waited for.
+//! tungstenite reports an illegal frame only once it is complete. This module detects a frame that
+//! is illegal from its first byte, or text that cannot become valid UTF-8, without waiting for the
+//! rest.
 
 use super::inbound::Unreadable;
 
-/// Follows the frames of one client.
+/// Tracks the frames of one client.
 #[derive(Debug, Default)]
 pub(super) struct Framing {
-    /// The first bytes of a frame whose header is incomplete.
+    /// The first bytes of an incomplete frame header.
     header: [u8; HEADER_MAX],
     have: usize,
-    /// Bytes of payload that are still to come.
+    /// Bytes of payload that are still missing.
     payload: u64,
-    /// How much of the frame's payload has come.
+    /// Bytes of the frame's payload that were received.
     passed: u64,
     is_fragmented: bool,
-    /// Whether the message that has begun is text.
+    /// Whether the current message is text.
     is_text: bool,
-    /// The text so far, where a message has not come in one piece.
+    /// UTF-8 state of a text message that arrives in pieces.
     text: Utf8,
     illegal: Option<Unreadable>,
 }
 
-/// What a piece of the stream was found to be.
+/// The result of checking a piece of the stream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Advance {
-    /// How many of its bytes are before the first illegal one.
+    /// The number of bytes before the first illegal one.
     pub(super) legal: usize,
-    /// How many frames began that do not end a message.
+    /// The number of frames that began and do not end a message.
     pub(super) fragments: usize,
 }
 
@@ -45,17 +46,17 @@ const PING: u8 = 9;
 const PONG: u8 = 10;
 
 impl Framing {
-    /// Whether no frame and no message has begun, nor anything illegal.
+    /// Whether neither a frame nor a message has begun, and nothing is illegal.
     pub(super) fn is_between_messages(&self) -> bool {
         self.have == 0 && self.payload == 0 && !self.is_fragmented && self.illegal.is_none()
     }
 
-    /// What is wrong with the stream. Whatever comes behind that is not looked at.
+    /// The error in the stream. Bytes after it are ignored.
     pub(super) fn illegal(&self) -> Option<Unreadable> {
         self.illegal
     }
 
-    /// Follows the next piece.
+    /// Checks the next piece.
     pub(super) fn advance(&mut self, bytes: &[u8]) -> Advance {
         let (mut at, mut fragments) = (0, 0);
         while at < bytes.len() && self.illegal.is_none() {
@@ -76,12 +77,12 @@ impl Framing {
         Advance { legal: at, fragments }
     }
 
-    /// Takes some of a frame's payload, and says how many bytes of it are legal.
+    /// Checks a part of a frame's payload; returns how many bytes of it are legal.
     fn take_payload(&mut self, bytes: &[u8]) -> usize {
         let is_whole = self.passed == 0 && bytes.len() as u64 == self.payload;
         let is_message = self.opcode() < CLOSE;
         let mut legal = bytes.len();
-        // tungstenite looks at text that is there as a whole.
+        // tungstenite checks text that is already complete.
         if is_message && self.is_text && !(is_whole && self.is_unfragmented()) {
             legal = self.text.take(bytes, self.mask(), self.passed);
             if legal < bytes.len() {
@@ -93,7 +94,7 @@ impl Framing {
         legal
     }
 
-    /// Whether the frame is a message by itself.
+    /// Whether the frame is a whole message.
     fn is_unfragmented(&self) -> bool {
         self.header[0] & FIN != 0 && self.opcode() != CONTINUATION
     }
@@ -102,14 +103,15 @@ impl Framing {
         self.header[0] & 0x0f
     }
 
-    /// Takes a byte of a header. True if that is whole now, and its frame does not end a message.
+    /// Takes a byte of a header. True if the header is complete and its frame does not end a
+    /// message.
     fn take_header_byte(&mut self, byte: u8) -> Result<bool, Unreadable> {
         self.header[self.have] = byte;
         self.have += 1;
         match self.have {
             1 if !self.may_begin() => return Err(Unreadable::NotWebSocket),
             2 if !self.may_be_so_long() => return Err(Unreadable::NotWebSocket),
-            // A length of 64 bits begins with a bit that is not set.
+            // The first bit of a 64-bit length must be 0.
             3 if self.header[1] & !MASKED == 127 && byte & 0x80 != 0 => {
                 return Err(Unreadable::NotWebSocket);
             }
@@ -131,7 +133,7 @@ impl Framing {
         Ok(self.is_fragmented)
     }
 
-    /// Whether a frame may have this first byte here.
+    /// Whether a frame may have this first byte in the current state.
     fn may_begin(&self) -> bool {
         let is_final = self.header[0] & FIN != 0;
         self.header[0] & RESERVED == 0
@@ -143,12 +145,12 @@ impl Framing {
             }
     }
 
-    /// Whether a frame may have this second byte behind its first.
+    /// Whether a frame may have this second byte after its first.
     fn may_be_so_long(&self) -> bool {
         let len = self.header[1] & !MASKED;
         self.header[1] & MASKED != 0
             && match self.opcode() {
-                // A reason is behind two bytes of code.
+                // A close reason follows two bytes of code.
                 CLOSE => len != 1 && len < 126,
                 PING | PONG => len < 126,
                 _ => true,
@@ -173,29 +175,29 @@ impl Framing {
         }
     }
 
-    /// The mask of the frame, whose header is whole.
+    /// The mask of the frame, whose header is complete.
     fn mask(&self) -> [u8; 4] {
         let end = self.header_len();
         self.header[end - 4..end].try_into().expect("four bytes")
     }
 }
 
-/// Text that comes in pieces, looked at as far as it has come.
+/// Incremental UTF-8 validation of text that arrives in pieces.
 #[derive(Clone, Copy, Debug, Default)]
 struct Utf8 {
-    /// The first bytes of a letter that is incomplete.
+    /// The first bytes of an incomplete character.
     letter: [u8; 4],
     len: usize,
 }
 
 impl Utf8 {
-    /// Takes bytes under a mask, the first of which is the payload's byte `offset`, and says how
-    /// many are legal.
+    /// Checks masked bytes, the first of which is the payload's byte `offset`; returns how many are
+    /// legal.
     fn take(&mut self, masked: &[u8], mask: [u8; 4], offset: u64) -> usize {
         let mut at = 0;
         let mut clear = [0; 1_024];
         for piece in masked.chunks(clear.len() - self.letter.len()) {
-            // What is left of the piece before stands in front of this one.
+            // The rest of the previous piece precedes this one.
             let begun = self.len;
             clear[..begun].copy_from_slice(&self.letter[..begun]);
             let end = begun + piece.len();
@@ -240,8 +242,8 @@ mod tests {
         bytes
     }
 
-    /// How many bytes are taken, one by one, before something is illegal, and what that is.
-    /// However the stream is cut, it is found.
+    /// Returns how many bytes precede the error in a stream, and the error. Every split in two pieces
+    /// must find the same error.
     fn found(stream: &[u8]) -> Option<(usize, Unreadable)> {
         let follow = |pieces: &[&[u8]]| {
             let (mut framing, mut taken) = (Framing::default(), 0);
@@ -274,13 +276,13 @@ mod tests {
             first(FIN | 0x7),
             first(FIN | 0xb),
             first(FIN | 0xf),
-            // Fragments of control frames, and a continuation of nothing.
+            // Fragmented control frames, and a continuation without a message.
             first(PING),
             first(PONG),
             first(CLOSE),
             first(CONTINUATION),
             first(FIN | CONTINUATION),
-            // A message inside another.
+            // A message within another.
             (behind(&begun, &[FIN | TEXT]), begun.len()),
             (behind(&begun, &[BINARY]), begun.len()),
             // Not masked.
@@ -300,7 +302,7 @@ mod tests {
 
     #[test]
     fn text_that_cannot_become_utf_8_is_found_at_its_byte() {
-        // The text, and which of its bytes makes it illegal.
+        // The text, and the index of its illegal byte.
         let cases: [(&[u8], usize); 9] = [
             (b"\xff", 0),
             (b"a\x80", 1),
@@ -345,7 +347,7 @@ mod tests {
         let end = frame(FIN | CONTINUATION, b"");
         let whole = [&stream[..], &end, &frame(FIN | BINARY, b"\xff\xfe")].concat();
         assert_eq!(found(&whole), None);
-        // Without the last byte of a letter, the next is illegal.
+        // Without the last byte of a character, the next byte is illegal.
         let wrong = [&stream[..stream.len() - ping.len() - 7], &frame(CONTINUATION, b"x")].concat();
         let (at, illegal) = found(&wrong).unwrap();
         assert_eq!((at, illegal), (wrong.len() - 1, Unreadable::NotUtf8));

@@ -24,14 +24,14 @@ pub(super) struct Inbound {
     shared: Option<Box<WebSocketContext>>,
 }
 
-/// A frame or message that has not arrived whole, or messages that are not read yet, and the
-/// decoder that holds their beginning.
+/// An incomplete frame or message, or messages that are not read yet, and the decoder that holds
+/// their beginning.
 #[derive(Debug)]
 pub(super) struct Partial {
     framing: Framing,
     began_at: Instant,
     context: Box<WebSocketContext>,
-    /// What is still to be given to the decoder, when the reading was put off.
+    /// Bytes that the decoder has not received yet, because reading was paused.
     rest: Option<Vec<u8>>,
 }
 
@@ -67,8 +67,8 @@ pub(super) enum Unreadable {
 
 /// Read buffer of a context, in bytes. Larger frames grow it while they arrive.
 const READ_BUFFER: usize = 4 * 1024;
-/// A piece of a frame below this many bytes counts as a message: a stream that is cut very small
-/// costs a read for each piece.
+/// A piece of a frame below this many bytes counts as a message: a stream in very small pieces
+/// costs a read for each of them.
 const SMALL_PIECE: usize = 512;
 /// What the replies of a context to pings and closes may take before it gives up, in bytes.
 const REPLIES_MAX: usize = 1 << 20;
@@ -117,8 +117,7 @@ impl Inbound {
         Reader { framing, began_at, context, feed, pieces }
     }
 
-    /// Goes on with a reading that was put off, if there is one: `rest` is what
-    /// [`Partial::take_rest`] gave.
+    /// Resumes a paused reading, if there is one: `rest` is the result of [`Partial::take_rest`].
     pub(super) fn resume<'a>(
         partial: Partial,
         rest: &'a [u8],
@@ -142,7 +141,7 @@ impl Inbound {
         Some(Box::new(Partial { framing, began_at, context, rest: None }))
     }
 
-    /// Puts the reading off: what is not read yet is kept for [`Inbound::resume`].
+    /// Pauses the reading, and keeps the unread bytes for [`Inbound::resume`].
     pub(super) fn put_off(reader: Reader<'_>, now: Instant) -> Partial {
         let Reader { framing, began_at, context, feed, .. } = reader;
         let rest = Some(feed.bytes.to_vec());
@@ -151,21 +150,21 @@ impl Inbound {
 }
 
 impl Partial {
-    /// When the message began that is waited for. Pings and pongs between its fragments do not put
-    /// that off. Nothing if the reading was put off: then nobody waits for the client.
+    /// When the incomplete message began. Pings and pongs between its fragments do not extend its
+    /// deadline. None if the reading is paused: then the server does not wait for the client.
     pub(super) fn began_at(&self) -> Option<Instant> {
         self.rest.is_none().then_some(self.began_at)
     }
 
-    /// Takes what was kept when the reading was put off.
+    /// Takes the bytes that were kept when the reading was paused.
     pub(super) fn take_rest(&mut self) -> Option<Vec<u8>> {
         self.rest.take()
     }
 }
 
 impl Reader<'_> {
-    /// What arrived and is no message by itself, but work: fragments of messages, and a small piece
-    /// of a frame.
+    /// Counts received pieces that take work without being a message: fragments of messages, and a
+    /// small piece of a frame.
     pub(super) fn pieces(&self) -> usize {
         self.pieces
     }
@@ -190,7 +189,7 @@ impl Reader<'_> {
                 Ok(Some(Received::Close(frame.map_or(1005, |frame| frame.code.into()))))
             }
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                // What is before the illegal byte has been read.
+                // The bytes before the illegal one were already read.
                 self.framing.illegal().map_or(Ok(None), Err)
             }
             Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => Err(Unreadable::TooBig),
@@ -383,7 +382,7 @@ mod tests {
         let mut texts = Vec::new();
         let mut replies = Vec::new();
         let mut kept = Inbound::put_off(inbound.open(None, now_there, &mut replies), now);
-        // After each message the reading is put off again.
+        // Reading is paused again after each message.
         let mut partial = loop {
             assert_eq!(kept.began_at(), None, "the client is not waited for");
             let rest = kept.take_rest().unwrap();

@@ -102,7 +102,7 @@ impl Engine {
         }
     }
 
-    /// Reads what a client that rested has sent meanwhile, if it may be read again.
+    /// Reads what a throttled client has sent meanwhile, if it may be read again.
     pub(super) fn read_if_rested(&mut self, place: u32) {
         let connection = &self.connections[place as usize];
         if connection.is_unread && !connection.rests(self.now) {
@@ -143,7 +143,7 @@ impl Engine {
         self.read_messages(place, reader);
     }
 
-    /// Goes on with a reading that was put off, if there is one.
+    /// Resumes a paused reading, if there is one.
     fn resume(&mut self, place: u32) -> bool {
         let connection = &mut self.connections[place as usize];
         let Some(mut partial) = connection.partial.take() else { return false };
@@ -156,7 +156,7 @@ impl Engine {
         true
     }
 
-    /// Takes the messages of a piece, until it is used up or the client has had its share.
+    /// Handles the messages of a piece, until it is used up or the client is throttled.
     fn read_messages(&mut self, place: u32, mut reader: Reader<'_>) {
         loop {
             let next = reader.next();
@@ -215,13 +215,13 @@ impl Engine {
         }
     }
 
-    /// Hands a connection a frame that it asked for, at its own expense.
+    /// Queues a frame that the connection requested, and charges it for the bytes.
     fn answer(&mut self, place: u32, frame: Frame) {
         self.charge(place, frame.bytes().len());
         self.send(place, frame);
     }
 
-    /// Charges a client for what it makes the server send.
+    /// Charges a client for bytes that it makes the server send.
     fn charge(&mut self, place: u32, bytes: usize) {
         self.answered += bytes;
         let now = self.now;
@@ -385,8 +385,8 @@ impl Engine {
         }
     }
 
-    /// A subscription that waited for the other nodes has its answer, which is charged for what it
-    /// is.
+    /// Completes a subscription that waited for the other nodes, and charges the client for the
+    /// actual size of the answer.
     pub(super) fn on_awaited(&mut self, place: u32, channel: &ChannelName) {
         let now = self.now;
         if may_be_large(channel)
@@ -451,8 +451,8 @@ impl Engine {
     }
 }
 
-/// What a client is charged for while an answer is awaited that may be large, in bytes: otherwise
-/// it could ask for more of them than its outbox has room for.
+/// Provisional charge for a pending answer that may be large, in bytes: otherwise a client could
+/// request more answers than its outbox has room for.
 const EXPECTED_ANSWER: usize = 64 * 1024;
 
 /// Whether the answer to a subscription may be large.
@@ -477,7 +477,7 @@ impl Connection {
         matches!(self.phase, Phase::Open(_))
     }
 
-    /// Whether what the client sends is thrown away.
+    /// Whether the client's messages are discarded.
     fn is_unreadable(&self) -> bool {
         match &self.phase {
             Phase::Open(_) => false,

@@ -1,5 +1,4 @@
-//! TLS in this process: the certificate and its key, read from files at the start and again
-//! whenever the operator asks for it.
+//! TLS in this process: certificate and key, read from files at startup and at each reload.
 
 mod pem;
 
@@ -19,10 +18,10 @@ use std::{
 };
 use x509_cert::{Certificate, certificate::Version, der::Decode};
 
-/// What a server says who it is, as its handshakes see it.
+/// The TLS identity of a server, as its handshakes use it.
 ///
-/// A handshake takes the certificate that is there when it begins; connections that are open keep
-/// what they have agreed on.
+/// A handshake uses the certificate that is current when it begins; open connections are not
+/// affected by a reload.
 #[derive(Debug)]
 pub struct Tls {
     tickets: Arc<dyn ProducesTickets>,
@@ -31,8 +30,8 @@ pub struct Tls {
     config: Arc<ServerConfig>,
 }
 
-/// Why certificates and keys can't be used. Each fault names the setting that names the file, the
-/// file, and the rule.
+/// Errors in certificates and keys. Each one has the setting that names the file, the file, and the
+/// rule.
 #[derive(Debug)]
 pub struct TlsError(Vec<Fault>);
 
@@ -47,17 +46,17 @@ const CERT: &str = "server.tls.cert";
 const KEY: &str = "server.tls.key";
 const CA: &str = "redis.ca";
 
-/// Tickets with which a client that comes back saves half of the handshake. Each costs a
-/// connection a record; browsers use one.
+/// Session tickets sent per connection, with which a returning client saves half of the handshake.
+/// Each costs a record per connection; browsers use one.
 const TICKETS: usize = 1;
 
 impl Tls {
-    /// Reads the files, if the configuration names any. Tickets that `before` has given out stay
-    /// good.
+    /// Reads the files, if the configuration names any. Session tickets issued by `before` remain
+    /// valid.
     ///
     /// # Errors
     ///
-    /// A file can't be read, holds no certificate or no key, or the two do not belong together.
+    /// A file can't be read, contains no certificate or no key, or the two do not match.
     pub fn load(files: &TlsConfig, before: Option<&Self>) -> Result<Option<Self>, TlsError> {
         if files.cert.is_empty() {
             return Ok(None);
@@ -80,13 +79,13 @@ impl Tls {
         Ok(Some(Self { tickets, chain, period, config }))
     }
 
-    /// When the first certificate of the chain expires, in seconds since 1970, if that can be read.
+    /// When the first certificate of the chain expires, in seconds since 1970, if it can be parsed.
     #[must_use]
     pub fn expiry(&self) -> Option<u64> {
         self.period.until.map(|until| until.as_secs())
     }
 
-    /// What is wrong with the time of the certificates, as of `now`.
+    /// The warning about the validity period of the certificates at `now`, if there is one.
     #[must_use]
     pub fn warning(&self, now: SystemTime) -> Option<String> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -103,20 +102,20 @@ impl Tls {
         }
     }
 
-    /// What handshakes are to use.
+    /// The configuration for new handshakes.
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
     }
 
-    /// Whether both show the same certificate.
+    /// Whether both have the same certificate.
     #[must_use]
     pub fn shows_the_same_as(&self, other: &Self) -> bool {
         self.chain == other.chain
     }
 }
 
-/// The cryptography of every handshake, as server and as client.
+/// The cryptography provider of every handshake, as server and as client.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
@@ -126,17 +125,16 @@ pub fn provider() -> Arc<CryptoProvider> {
 ///
 /// # Errors
 ///
-/// The file can't be read, or holds none.
+/// The file can't be read, or contains no certificate.
 pub fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(pem::certificates(file).map_err(Fault::of("", file))?)
 }
 
-/// Reads the certificates of the authorities that vouch for Redis, and says what is wrong with
-/// them.
+/// Checks that a file contains the certificates of the authorities for Redis.
 ///
 /// # Errors
 ///
-/// The file can't be read, or holds something else.
+/// The file can't be read, or contains something else.
 pub fn check_authorities(file: &str) -> Result<(), TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in pem::certificates(file).map_err(Fault::of(CA, file))? {
@@ -147,7 +145,7 @@ pub fn check_authorities(file: &str) -> Result<(), TlsError> {
     Ok(())
 }
 
-/// The time in which a chain of certificates is valid.
+/// The validity period of a chain of certificates.
 #[derive(Clone, Copy, Debug)]
 struct Period {
     since: Option<Duration>,
@@ -155,7 +153,7 @@ struct Period {
 }
 
 impl Period {
-    /// Reads the certificates, as far as they can be read: rustls judges the rest.
+    /// Parses the certificates, as far as possible: rustls verifies the rest.
     fn of(chain: &[CertificateDer<'_>], file: &str) -> Result<Self, TlsError> {
         let parsed: Vec<_> =
             chain.iter().filter_map(|der| Certificate::from_der(der).ok()).collect();
@@ -181,7 +179,7 @@ fn read(
     tickets: &Arc<dyn ProducesTickets>,
 ) -> Result<ServerConfig, TlsError> {
     let provider = provider();
-    // Checked apart, so that the right file is blamed.
+    // Checked separately, so that the error names the right file.
     let signing = provider.key_provider.load_private_key(key.clone_key()).map_err(|error| {
         let what = pem::unusable(&key).map_or_else(|| error.to_string(), str::to_owned);
         let rule = format!(
@@ -208,8 +206,8 @@ fn read(
             Fault::of(CERT, &files.cert)(rule)
         })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // A ticket carries what a stored session would hold, so nothing is kept for who may never
-    // come back.
+    // A ticket carries the state of a session, so nothing is stored for clients that may never
+    // return.
     config.ticketer = Arc::clone(tickets);
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = TICKETS;
@@ -217,7 +215,7 @@ fn read(
 }
 
 impl Fault {
-    /// Makes a fault of a rule that `file` breaks, which `setting` names.
+    /// Returns a constructor of faults for a `file` that `setting` names.
     fn of(setting: &'static str, file: &str) -> impl Fn(String) -> Self {
         move |rule| Self { setting, file: file.to_owned(), rule }
     }
@@ -230,7 +228,7 @@ impl From<Fault> for TlsError {
 }
 
 impl TlsError {
-    /// The faults: which setting names the file, and the file with the rule that it breaks.
+    /// The faults: the setting that names the file, and the file with the rule that it breaks.
     pub fn faults(&self) -> impl Iterator<Item = (&'static str, String)> {
         self.0.iter().map(|Fault { setting, file, rule }| (*setting, format!("{file}: {rule}")))
     }
@@ -250,7 +248,7 @@ mod tests {
     use super::*;
     use std::{fs, path::PathBuf};
 
-    /// A folder of a test's own.
+    /// A temporary folder of one test.
     struct Folder(PathBuf);
 
     impl Folder {

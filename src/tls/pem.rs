@@ -1,4 +1,4 @@
-//! What is in a PEM file, and what to say of one that holds something else.
+//! Reads PEM files, and explains what a wrong one contains.
 
 use crate::file::read as read_file;
 use rustls::pki_types::{
@@ -28,7 +28,8 @@ pub(super) fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, S
     }
 }
 
-/// The private key in `file`, or the rule that it breaks. No rule repeats what may be secret.
+/// The private key in `file`, or the rule that it breaks. No rule quotes content, which may be
+/// secret.
 pub(super) fn private_key(file: &str) -> Result<PrivateKeyDer<'static>, String> {
     const MUST: &str = "must hold a private key in PEM";
     let bytes = read(file)?;
@@ -57,7 +58,7 @@ fn read(file: &str) -> Result<Vec<u8>, String> {
     read_file(file).map_err(|error| format!("cannot be read: {error}"))
 }
 
-/// `must`, and what the file holds instead, which `known` says of a label.
+/// The error `must`, followed by what the file contains instead; `known` describes a label.
 fn other(must: &str, bytes: &[u8], known: fn(&str) -> Option<&'static str>) -> String {
     if bytes.trim_ascii().is_empty() {
         format!("{must}, and is empty")
@@ -71,7 +72,7 @@ fn other(must: &str, bytes: &[u8], known: fn(&str) -> Option<&'static str>) -> S
     }
 }
 
-/// What the sections say that they are.
+/// The labels of the sections.
 fn labels(bytes: &[u8]) -> impl Iterator<Item = String> {
     bytes.split(|byte| *byte == b'\n').filter_map(|line| {
         let line = line.trim_ascii().strip_prefix(b"-----BEGIN ")?.strip_suffix(b"-----")?;
@@ -79,7 +80,7 @@ fn labels(bytes: &[u8]) -> impl Iterator<Item = String> {
     })
 }
 
-/// Kinds of keys that no handshake here can use, by the object identifiers in them.
+/// Object identifiers of key types that no handshake here can use.
 const UNUSABLE: [(&[u8], &str); 8] = [
     (&[6, 5, 0x2b, 0x81, 4, 0, 0x23], "the curve P-521"),
     (&[6, 5, 0x2b, 0x81, 4, 0, 0x0a], "the curve secp256k1"),
@@ -91,7 +92,7 @@ const UNUSABLE: [(&[u8], &str); 8] = [
     (&[6, 7, 0x2a, 0x86, 0x48, 0xce, 0x38, 4, 1], "DSA"),
 ];
 
-/// What `key` is of, if it is known to be of no use.
+/// The unsupported type of `key`, if it is known to be one.
 pub(super) fn unusable(key: &PrivateKeyDer<'_>) -> Option<&'static str> {
     let der = key.secret_der();
     let is_in = |id: &[u8]| der.windows(id.len()).any(|window| window == id);

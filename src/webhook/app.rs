@@ -98,8 +98,8 @@ impl Settings {
         self.endpoints.iter().any(|found| Arc::ptr_eq(found, endpoint))
     }
 
-    /// Takes over the endpoints of `before` with the same URLs, which become as they are here. Of
-    /// several with one URL, that of the same name if there is one.
+    /// Takes over the endpoints of `before` with the same URLs, which get the settings of these. Of
+    /// several with one URL, that of the same name is preferred.
     fn take_over(&mut self, before: &Self) {
         let mut old = before.endpoints.clone();
         for with_name in [true, false] {

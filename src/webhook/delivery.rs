@@ -1,4 +1,4 @@
-//! How what waits for an endpoint is delivered.
+//! Delivers the requests that wait for an endpoint.
 
 use super::{
     client::{Post, PostError},
@@ -18,35 +18,35 @@ use std::{
 };
 use tokio::{sync::watch, time};
 
-/// How long a connection is kept open while nothing waits. Servers close an idle one after some
-/// seconds, five with Node, and a request that crosses the close is lost.
+/// How long an idle connection is kept open. Servers close an idle one after some seconds, Node
+/// after five, and a request that crosses the close is lost.
 const IDLE: Duration = Duration::from_secs(4);
-/// How often a request that is set aside is tried at most.
+/// Minimum interval between attempts at the same request that is set aside.
 const ASIDE_EACH: Duration = Duration::from_secs(30);
-/// Least time between two attempts at what is set aside.
+/// Minimum interval between two attempts at any requests that are set aside.
 const ASIDE_GAP: Duration = Duration::from_secs(1);
 
-/// Whether a delivery goes on.
+/// Whether a delivery continues.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum End {
-    /// It does.
+    /// It continues.
     Open,
-    /// Nothing more will come, and whatever waits has one attempt left.
+    /// No more requests will be added, and each waiting one has one attempt left.
     Last,
-    /// Somebody else goes on with what waits. What is under way is ended.
+    /// Another delivery continues with the waiting requests. The current attempt is cancelled.
     Stop,
 }
 
-/// Delivers what waits for one endpoint.
+/// The delivery to one endpoint.
 #[derive(Debug)]
 pub(super) struct Delivery<P, Q> {
     main: Main<P, Q>,
     asides: Asides<P, Q>,
 }
 
-/// Delivers what waits in the queue, in order. What can't be delivered holds up all that follows
-/// until it is too old, unless it is at fault itself ([`Retries`]): then it is split, and what
-/// remains of it is set aside.
+/// Delivers the requests in the queue, in order. A failing request blocks the following ones until
+/// it is too old, unless it is at fault itself ([`Retries`]): then it is split, and the remaining
+/// part is set aside.
 #[derive(Debug)]
 struct Main<P, Q> {
     endpoint: Arc<Endpoint>,
@@ -58,18 +58,18 @@ struct Main<P, Q> {
     is_failing: Arc<AtomicBool>,
 }
 
-/// Delivers what was set aside.
+/// The delivery of requests that are set aside.
 #[derive(Debug)]
 struct Asides<P, Q> {
     endpoint: Arc<Endpoint>,
     queue: Arc<Q>,
     post: P,
     end: watch::Receiver<End>,
-    /// Whether the endpoint does not accept what is not set aside either.
+    /// Whether the endpoint currently rejects other requests as well.
     is_failing: Arc<AtomicBool>,
 }
 
-/// What came of an attempt.
+/// The result of an attempt.
 enum Attempt {
     Delivered,
     Failed(Failure, String),
@@ -105,7 +105,8 @@ fn delivered(endpoint: &Endpoint, notice: &Notice) {
 }
 
 impl<P: Post, Q: Queue> Delivery<P, Q> {
-    /// A delivery that posts with the first of `posts`, and what is set aside with the second.
+    /// Creates a delivery that uses the first of `posts`, and the second for requests that are set
+    /// aside.
     pub(super) fn new(
         endpoint: Arc<Endpoint>,
         queue: Arc<Q>,
@@ -125,7 +126,7 @@ impl<P: Post, Q: Queue> Delivery<P, Q> {
         Self { main: Main { endpoint, queue, post, retries, end, is_failing }, asides }
     }
 
-    /// Delivers until the end, which is when nothing waits any more or the last attempt has failed.
+    /// Delivers until the end: nothing waits any more, or the last attempt has failed.
     pub(super) async fn run(self) {
         tokio::join!(self.main.run(), self.asides.run());
     }
@@ -215,7 +216,7 @@ impl<P: Post, Q: Queue> Main<P, Q> {
         attempt
     }
 
-    /// Asks whether the endpoint accepts a request without events.
+    /// Sends a probe: a request without events.
     async fn probe(&mut self) -> Next {
         let probe = Notice::probe(&self.endpoint.signer.get(), envelope::time_ms(), now());
         let is_accepted =
@@ -253,7 +254,7 @@ impl<P: Post, Q: Queue> Main<P, Q> {
         );
     }
 
-    /// Waits before the next attempt, and gives up meanwhile what becomes too old.
+    /// Waits before the next attempt; drops notices that become too old meanwhile.
     async fn pause(&mut self, wait: Duration) {
         let end = now() + wait;
         while now() < end && !self.is_last() {
@@ -278,7 +279,7 @@ impl<P: Post, Q: Queue> Main<P, Q> {
 }
 
 impl<P: Post, Q: Queue> Asides<P, Q> {
-    /// Tries what is set aside in turn, until the end.
+    /// Retries the notices that are set aside in turn, until the end.
     async fn run(mut self) {
         let mut end = self.end.clone();
         tokio::select! {
@@ -312,7 +313,7 @@ impl<P: Post, Q: Queue> Asides<P, Q> {
         }
     }
 
-    /// Whether it was delivered: then the next has its place.
+    /// True if the notice was delivered: then the next one has its position.
     async fn attempt(&mut self, place: Place, notice: &Notice) -> bool {
         self.endpoint.stats.retried.add(1);
         match attempt(&mut self.post, &self.endpoint, notice).await {

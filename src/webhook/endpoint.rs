@@ -1,4 +1,4 @@
-//! One webhook: what it wants, and what waits for it.
+//! One webhook: its settings and its queue.
 
 use super::{
     client::{Client, headers},
@@ -30,7 +30,7 @@ pub(super) struct Endpoint {
     /// What waits on this node. Where there are others, Redis has what waits.
     pub(super) queue: Arc<MemoryQueue>,
     pub(super) stats: Stats,
-    /// Signs what is made of requests that wait: their halves, and probes.
+    /// Signs requests that are made later: halves of requests, and probes.
     pub(super) signer: Live<Signer>,
     headers: Arc<Live<HeaderMap>>,
     drops: RareLine,
@@ -62,7 +62,7 @@ impl Endpoint {
         })
     }
 
-    /// What the webhook is called in metrics and logs.
+    /// The webhook's name in metrics and logs.
     pub(super) fn name(&self) -> Arc<String> {
         self.name.get()
     }
@@ -86,7 +86,7 @@ impl Endpoint {
         self.count_dropped(Dropped::Overflow, self.queue.push(notice), now);
     }
 
-    /// Says in the log which event the endpoint refuses, but not each time.
+    /// Logs an event that the endpoint rejects, at a limited rate.
     pub(super) fn log_refusal(&self, what: &str, notice: &Notice, error: &str) {
         if let Some(requests) = self.refusals.due(1, now()) {
             let (event, channel) = notice.label();

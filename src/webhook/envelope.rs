@@ -51,7 +51,7 @@ impl Notice {
     }
 }
 
-/// A body, as far as it is to be taken apart.
+/// The parts of a body that are needed to split it.
 #[derive(Deserialize)]
 struct Parts<'a> {
     time_ms: u64,
@@ -59,7 +59,7 @@ struct Parts<'a> {
     events: Vec<&'a RawValue>,
 }
 
-/// The members of an event that a log line names.
+/// The members of an event that are logged.
 #[derive(Deserialize)]
 struct Label {
     name: String,
@@ -68,7 +68,8 @@ struct Label {
 }
 
 impl Notice {
-    /// The same events in two notices with the time of this one; nothing if there is only one event.
+    /// Splits the events into two notices with the time of this one; none if there is only one
+    /// event.
     pub(super) fn halves(&self, signer: &Signer) -> Option<[Self; 2]> {
         let Parts { time_ms, events } = serde_json::from_slice(&self.body).ok()?;
         let (first, second) = events.split_at(events.len() / 2);
@@ -82,7 +83,7 @@ impl Notice {
         }))
     }
 
-    /// A notice without events: whoever accepts it accepts notices.
+    /// A notice without events, which tests whether the endpoint accepts any.
     pub(super) fn probe(signer: &Signer, time_ms: u128, now: Instant) -> Self {
         Self::new(signer, ("", 0), time_ms, now)
     }

@@ -1,15 +1,15 @@
-//! What webhooks are called in metrics and logs.
+//! Names of webhooks in metrics and logs.
 
 use crate::{config::AppConfig, signature::Signer};
 use hyper::Uri;
 
-/// How many hexadecimal digits of a digest tell webhooks of one host apart.
+/// Number of hexadecimal digits of a digest that distinguishes webhooks of one host.
 const DIGEST_LEN: usize = 8;
 
-/// The names of an app's webhooks, in their order. Each is the configured name, or else made of the
-/// URL: the host, the host with the port, or that and a digest, whichever is the first that no other
-/// webhook of the app has. So a name does not depend on the order, and holds no path and no query,
-/// which may be secret.
+/// The names of an app's webhooks, in their order. Each is the configured name, or is derived from
+/// the URL: the host, the host with the port, or that with a digest, whichever is first unique in
+/// the app. A name therefore does not depend on the order, and contains no path and no query, which
+/// may be secret.
 pub(super) fn names(app: &AppConfig) -> Vec<String> {
     let candidates: Vec<Vec<String>> =
         (0..app.webhooks.len()).map(|at| candidates(app, at)).collect();
@@ -22,14 +22,14 @@ pub(super) fn names(app: &AppConfig) -> Vec<String> {
     for (at, of_one) in candidates.iter().enumerate() {
         let level = (0..of_one.len()).find(|level| is_free(at, *level));
         let name = &of_one[level.unwrap_or(of_one.len() - 1)];
-        // Webhooks that are the same in everything.
+        // Webhooks that are equal in every setting.
         let twins = names.iter().filter(|known| known.split('*').next() == Some(name)).count();
         names.push(if twins == 0 { name.clone() } else { format!("{name}*{}", twins + 1) });
     }
     names
 }
 
-/// What a webhook may be called, the shortest first.
+/// The possible names of a webhook, the shortest first.
 fn candidates(app: &AppConfig, at: usize) -> Vec<String> {
     let webhook = &app.webhooks[at];
     if !webhook.name.is_empty() {

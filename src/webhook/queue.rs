@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 ///
 /// A notice stays in it until it is done with. Of a queue that outlives its node, another that takes
 /// over begins with what was not done. Beside the queue are the notices that were *set aside*: each
-/// has one event that the endpoint refuses, and nothing waits behind them.
+/// has one event that the endpoint rejects, and blocks no other.
 pub(super) trait Queue: Send + Sync {
     /// Waits until there is a notice, and gives the oldest with its place. Safe to cancel.
     fn first(&self) -> impl Future<Output = (Place, Notice)> + Send;
@@ -34,25 +34,25 @@ pub(super) trait Queue: Send + Sync {
     /// room: the oldest that are set aside do. None: it could not be done now.
     fn set_aside(&self, place: Place) -> impl Future<Output = Option<usize>> + Send;
 
-    /// How many notices are set aside, as far as is known.
+    /// The number of notices that are set aside, as far as it is known.
     fn asides(&self) -> usize;
 
-    /// Waits until something is set aside. It may return for nothing. Safe to cancel.
+    /// Waits until a notice is set aside. May return spuriously. Safe to cancel.
     fn aside_added(&self) -> impl Future<Output = ()> + Send;
 
-    /// The notice that is next when those set aside are tried in turn, the first in turn 0.
+    /// The next notice when those set aside are tried in turn, starting at turn 0.
     fn aside(&self, turn: usize) -> impl Future<Output = Option<(Place, Notice)>> + Send;
 
     /// Removes the notice at `place` from those that are set aside.
     fn aside_done(&self, place: Place) -> impl Future<Output = ()> + Send;
 
-    /// As [`Queue::drop_older`], of what is set aside.
+    /// Like [`Queue::drop_older`], for notices that are set aside.
     fn drop_older_asides(&self, before: Instant) -> impl Future<Output = usize> + Send;
 }
 
-/// The most notices that may be set aside for one endpoint.
+/// Maximum number of notices that are set aside for one endpoint.
 pub(super) const ASIDES_MAX: usize = 1_000;
-/// The most bytes that may be set aside for one endpoint.
+/// Maximum number of bytes that are set aside for one endpoint.
 pub(super) const ASIDE_BYTES_MAX: usize = 1_024 * 1_024;
 
 /// Names a notice of a queue.
@@ -71,7 +71,7 @@ pub(super) struct MemoryQueue {
 struct Queues {
     waiting: Waiting,
     aside: Waiting,
-    /// How many places were given.
+    /// The number of places assigned so far.
     places: u64,
 }
 
@@ -112,7 +112,7 @@ impl Waiting {
         Some(notice)
     }
 
-    /// Removes the oldest, if it is the one at `place`.
+    /// Removes the oldest notice, if it is the one at `place`.
     fn pop_if(&mut self, place: Place) -> Option<Notice> {
         let is_first = self.notices.front().is_some_and(|(first, _)| *first == place);
         if is_first { self.pop() } else { None }
@@ -123,7 +123,7 @@ impl Waiting {
         self.events += notice.events;
     }
 
-    /// Puts a notice at the end. The oldest make room; says how many events these were.
+    /// Appends a notice. Drops the oldest to make room; returns how many events were dropped.
     fn push(&mut self, place: Place, notice: Notice, (bytes_max, max): (usize, usize)) -> usize {
         if bytes_max < bytes(&notice) {
             // Room for it can't be made.
@@ -155,8 +155,7 @@ impl Queues {
 }
 
 impl MemoryQueue {
-    /// Puts a notice at the end. What is too much is dropped, the oldest first; says how many
-    /// events that were.
+    /// Appends a notice. Drops the oldest beyond the limits; returns how many events were dropped.
     pub(super) fn push(&self, notice: Notice) -> usize {
         let mut queues = self.lock();
         let place = queues.next_place();
@@ -204,17 +203,17 @@ impl MemoryQueue {
         found.map(|at| aside.remove(at));
     }
 
-    /// How many events wait, those set aside not counted.
+    /// The number of waiting events, without those that are set aside.
     pub(super) fn events(&self) -> usize {
         self.lock().waiting.events
     }
 
-    /// How many events are set aside.
+    /// The number of events that are set aside.
     pub(super) fn aside_events(&self) -> usize {
         self.lock().aside.events
     }
 
-    /// How many events wait or are set aside.
+    /// The number of events that wait or are set aside.
     pub(super) fn all_events(&self) -> usize {
         let queues = self.lock();
         queues.waiting.events + queues.aside.events

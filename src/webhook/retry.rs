@@ -1,10 +1,10 @@
-//! What to do when a request fails: retry it, ask whether the endpoint accepts anything at all, or
-//! go on without it. A state machine without I/O; chance is an argument.
+//! Decides what to do when a request fails: retry it, probe the endpoint, or continue without it. A
+//! state machine without I/O; randomness is an argument.
 //!
 //! A request that fails may be at fault itself, because of one of its events, or its endpoint may
-//! be out of order. Only in the first case others may pass it. A status such as 400 or 422 rejects
-//! the request. Everything else can mean either, so a *probe* decides: a signed request without
-//! events. If the endpoint accepts that, the failed request is at fault.
+//! be down. Only in the first case other requests may overtake it. A status such as 400 or 422
+//! rejects the request. For any other failure, a *probe* decides: a signed request without events.
+//! If the endpoint accepts it, the failed request is at fault.
 
 use super::{backoff::Backoff, queue::Place};
 use hyper::StatusCode;
@@ -13,18 +13,18 @@ use std::time::Duration;
 /// Why a request was not delivered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Failure {
-    /// There was no connection, or the endpoint asked to be left alone for a while. It says nothing
-    /// about the request.
+    /// The connection failed, or the endpoint asked to be retried later. It says nothing about the
+    /// request.
     Unavailable,
     /// The endpoint rejected the request itself.
     Rejected,
-    /// The endpoint or the request is at fault.
+    /// Either the endpoint or the request is at fault.
     Unclear,
 }
 
 impl Failure {
-    /// What a status says that is not success. 401, 403, 404, 405, 407 and 410 are what a wrongly
-    /// configured endpoint answers to everything, but also what a framework makes of an exception.
+    /// The meaning of a status other than success. 401, 403, 404, 405, 407 and 410 may come from a
+    /// misconfigured endpoint for every request, or from a framework for an exception.
     pub(super) fn of_status(status: StatusCode) -> Self {
         match status.as_u16() {
             408 | 425 | 429 => Self::Unavailable,
@@ -35,26 +35,26 @@ impl Failure {
     }
 }
 
-/// What to do next.
+/// The next step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Next {
-    /// Try the same request again after this time.
+    /// Retry the same request after this time.
     Retry(Duration),
-    /// Post a request without events, and call [`Retries::probed`].
+    /// Send a request without events, and call [`Retries::probed`].
     Probe,
-    /// The request is at fault: split it, or set it aside if it has one event. Go on after this
+    /// The request is at fault: split it, or set it aside if it has one event. Continue after this
     /// time.
     StepAside(Duration),
 }
 
-/// What is known besides the failure itself.
+/// The circumstances of a failure.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Context {
-    /// Whether events are set aside now: the endpoint is known to refuse some.
+    /// Whether events are set aside now: the endpoint is known to reject some.
     pub(super) refuses_some: bool,
-    /// Whether there is one attempt left for each request.
+    /// Whether each request has one attempt left.
     pub(super) is_last: bool,
-    /// Between 0 and 1.
+    /// A random number between 0 and 1.
     pub(super) chance: f64,
 }
 
@@ -64,28 +64,29 @@ pub(super) struct Retries {
     backoff: Backoff,
     /// The request that was tried last.
     place: Option<Place>,
-    /// How often it has failed.
+    /// The number of its failures.
     tries: u32,
     /// Whether the endpoint has accepted a probe since that request failed.
     is_accused: bool,
     /// How many of the oldest requests are parts of one that was at fault.
     suspects: usize,
-    /// Failures that followed one another, since a success or an accepted probe.
+    /// Consecutive failures since a success or an accepted probe.
     in_row: u32,
-    /// Whether the probe is about the pace only: that the request is at fault is certain.
+    /// Whether the probe only decides about the pace: the request is certainly at fault.
     is_about_pace: bool,
 }
 
 impl Retries {
-    /// How often a request is tried before it is taken to be at fault, while nothing else says so.
+    /// Number of rejections after which a request is considered at fault, without other evidence.
     const REJECTIONS: u32 = 2;
-    /// Each time a request has failed so often, the endpoint is probed.
+    /// Number of failures of a request after which the endpoint is probed, each time.
     const TRIES_PER_PROBE: u32 = 3;
-    /// After so many failures in a row, the endpoint is probed, and if it does not accept that, it gets
-    /// at most one request in [`Backoff::FIRST`]. To find one event of a full batch takes fewer.
+    /// Number of consecutive failures after which the endpoint is probed; if it rejects the probe,
+    /// it gets at most one request in [`Backoff::FIRST`]. Finding one event of a full batch takes
+    /// fewer.
     const UNPACED_MAX: u32 = 32;
 
-    /// The request at `place` is tried. Says whether it was tried before.
+    /// Notes an attempt at the request at `place`. True if it was tried before.
     pub(super) fn tries(&mut self, place: Place) -> bool {
         let is_repeated = self.place.replace(place) == Some(place);
         if !is_repeated {
@@ -94,14 +95,14 @@ impl Retries {
         is_repeated
     }
 
-    /// It was delivered.
+    /// Notes that the request was delivered.
     pub(super) fn succeeded(&mut self) {
         self.backoff.succeeded();
         self.in_row = 0;
         self.suspects = self.suspects.saturating_sub(1);
     }
 
-    /// It was not.
+    /// Decides after a failure of the request.
     pub(super) fn failed(&mut self, failure: Failure, context: Context) -> Next {
         self.tries += 1;
         self.in_row += 1;
@@ -124,7 +125,7 @@ impl Retries {
         }
     }
 
-    /// The probe was accepted, or not. What was not suspect before gets one more attempt: the
+    /// Decides after a probe. A request that was not suspect before gets one more attempt: the
     /// endpoint may have recovered just now.
     pub(super) fn probed(&mut self, is_accepted: bool, context: Context) -> Next {
         let is_about_pace = std::mem::take(&mut self.is_about_pace);
@@ -142,7 +143,7 @@ impl Retries {
         Next::Retry(Duration::ZERO)
     }
 
-    /// The request at fault was split into so many, or set aside if that is 0.
+    /// Notes that the request at fault was split into `parts` parts, or set aside if that is 0.
     pub(super) fn stepped_aside(&mut self, parts: usize) {
         self.suspects = self.suspects.saturating_sub(1) + parts;
     }
@@ -162,7 +163,7 @@ impl Retries {
     }
 
     fn step_aside(&mut self) -> Next {
-        // The endpoint is there.
+        // The endpoint is reachable.
         self.backoff.succeeded();
         if self.in_row < Self::UNPACED_MAX {
             return Next::StepAside(Duration::ZERO);
@@ -220,7 +221,7 @@ mod tests {
         assert!(retries.tries(Place(1)));
         assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE);
         retries.stepped_aside(2);
-        // Its parts are suspect, and so is everything while the endpoint refuses some.
+        // Its parts are suspect, and so is every request while the endpoint rejects some.
         retries.tries(Place(2));
         assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE);
         retries.stepped_aside(0);
@@ -252,7 +253,7 @@ mod tests {
         assert_eq!(retries.failed(Failure::Unclear, NEW), Next::Probe);
         assert_eq!(retries.probed(true, NEW), seconds(0), "it may have recovered just now");
         assert_eq!(retries.failed(Failure::Unclear, NEW), AT_ONCE);
-        // From now on the first failure is enough for a probe.
+        // From here on the first failure is enough for a probe.
         retries.stepped_aside(0);
         retries.tries(Place(2));
         assert_eq!(retries.failed(Failure::Unclear, KNOWN), Next::Probe);

@@ -1,5 +1,5 @@
-//! What is counted of webhooks, and how it is exposed. Labels are the app's id and the webhook's
-//! name. What is not configured any more is not exposed any more.
+//! Counters of webhooks, and their exposition. Labels are the app's id and the webhook's name.
+//! Webhooks that are no longer configured are not exposed.
 
 use super::{Webhooks, app::AppWebhooks, endpoint::Endpoint};
 use crate::metrics::Histogram;
@@ -58,9 +58,9 @@ pub(super) struct Stats {
     dropped: [Count; Dropped::ALL.len()],
     /// Events that wait in Redis, while this node tells.
     pub(super) waiting: Level,
-    /// Events that are set aside in Redis, while this node tells.
+    /// Events that are set aside in Redis, while this node sends the webhooks.
     pub(super) set_aside: Level,
-    /// Requests that were split because one of their events was refused.
+    /// Requests that were split because one of their events was rejected.
     pub(super) split: Count,
     /// From the making of a notice to its delivery.
     pub(super) latency: Histogram,
@@ -73,7 +73,7 @@ pub(super) enum Dropped {
     Overflow,
     /// They could not be delivered for too long.
     Expired,
-    /// They were set aside because the endpoint refused them, and it never accepted them.
+    /// Set aside because the endpoint rejected them, and never accepted.
     Refused,
     /// The server has ended.
     Shutdown,

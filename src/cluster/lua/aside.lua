@@ -1,8 +1,8 @@
--- Shows one of the requests that are set aside, when those are gone that are done with or too old.
+-- Returns one of the requests that are set aside, after removing the one that is done and those that are too old.
 --
--- KEYS  1 what is set aside, 2 the state of the log
--- ARGV  1 the number of the request that is done, 0 for none   2 how old a request may be, in ms
---       3 the turn: which one is shown, counted from the oldest and round
+-- KEYS  1 the requests that are set aside, 2 the state of the log
+-- ARGV  1 the number of the request that is done, 0 for none   2 the maximum age of a request, in ms
+--       3 the turn: the index of the request to return, from the oldest, modulo their number
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local aside, state = KEYS[1], KEYS[2]

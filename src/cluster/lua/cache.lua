@@ -1,5 +1,5 @@
--- Keeps account of the last events of an app's cache channels, which lie in the slots of their channels,
--- and says which are to be evicted: the least recently published, never the newest.
+-- Maintains the index of the last events of an app's cache channels, which are in the slots of their channels, and returns those
+-- to evict: the least recently published, never the newest.
 --
 -- KEYS  1 the channels in the order of their events, in µs
 --       2 for each channel: when it was published, in µs of the clock of its Redis, the bytes, when it expires in ms of this server's clock, and the id

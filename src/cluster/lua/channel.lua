@@ -1,7 +1,7 @@
 -- What there is to say of one channel.
 --
 -- KEYS  1 the topic's hash, 2 where a cache channel's last event lies
--- ARGV  1 1 if the ids of the members are wanted, 2 if their infos are as well
+-- ARGV  1 1 to include the ids of the members, 2 to include their infos as well
 local head = redis.call('HMGET', KEYS[1], 't', 'c')
 local ids, infos = {}, {}
 if ARGV[1] == '1' then

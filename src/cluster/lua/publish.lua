@@ -7,7 +7,7 @@
 --       2 1 if an earlier attempt may have been carried out
 --       3 for how many ms somebody may repeat an event   4 the generation that the node has joined
 --       then for each event: its id of 8 bytes, the envelope, and for how many ms it is
---       remembered, 0 for not at all, -1 for that the last one is forgotten as well
+--       remembered, 0 for not at all, -1 to remove the previous one as well
 local time = redis.call('TIME')
 if tonumber(ARGV[1]) < time[1] * 1000 + math.floor(time[2] / 1000) then return {'late'} end
 if #KEYS % 3 == 1 and redis.call('HGET', KEYS[#KEYS], 'g') ~= ARGV[4] then return {'other'} end

@@ -1,10 +1,10 @@
--- Moves the oldest request of a queue to the requests that are set aside. The oldest of those make
--- room. Gives the number of events that did.
+-- Moves the oldest request of a queue to the requests that are set aside, and drops the oldest of
+-- those to make room. Returns the number of dropped events.
 --
--- KEYS  1 the queue, 2 the state of the log, 3 what is set aside
--- ARGV  1 the number of the request; if another is the oldest by now, nothing is done
---       2 the most bytes that are set aside   3 the most requests
---       4 how long what is set aside is kept, in ms
+-- KEYS  1 the queue, 2 the state of the log, 3 the requests that are set aside
+-- ARGV  1 the number of the request; no effect if another is the oldest
+--       2 the maximum bytes that are set aside   3 the maximum number of requests
+--       4 how long a request that is set aside is kept, in ms
 local queue, state, aside = KEYS[1], KEYS[2], KEYS[3]
 local head = redis.call('LINDEX', queue, 0)
 if not head then return 0 end

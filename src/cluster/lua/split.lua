@@ -1,7 +1,7 @@
--- Puts other requests, with the age of the oldest one of a queue, in its place.
+-- Replaces the oldest request of a queue by others, which get its age.
 --
 -- KEYS  1 the queue, 2 the state of the log
--- ARGV  1 the number of the oldest request; if another is the oldest by now, nothing is done
+-- ARGV  1 the number of the oldest request; no effect if another is the oldest
 --       then for each request: the number of its events, its body
 local queue, state = KEYS[1], KEYS[2]
 local head = redis.call('LINDEX', queue, 0)

@@ -1,4 +1,4 @@
-//! What one endpoint refuses, beside its queue.
+//! The requests that one endpoint rejects, kept beside its queue.
 
 use super::{QUEUE_MEMORY, Queue, Store, read};
 use crate::cluster::{
@@ -10,12 +10,12 @@ use redis::Value;
 use std::time::Duration;
 
 impl Store {
-    /// Puts `parts`, which have so many events and these bodies, in place of the request `id` if it is
-    /// the oldest of the queue.
+    /// Replaces the request `id` by `parts`, which have these numbers of events and bodies, if it
+    /// is the oldest of the queue.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`]: it may have been done.
+    /// [`Unavailable`]: the change may have been made.
     pub async fn split(
         &self,
         queue: &str,
@@ -33,12 +33,12 @@ impl Store {
         self.run(call).await.map(drop)
     }
 
-    /// Sets the request `id` aside if it is the oldest of the queue. At most `most_bytes` in at most
-    /// `most` requests are set aside; says how many events made room.
+    /// Sets the request `id` aside if it is the oldest of the queue. At most `most_bytes` in at
+    /// most `most` requests are set aside; returns the number of events dropped to make room.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`]: it may have been done.
+    /// [`Unavailable`]: the change may have been made.
     pub async fn set_aside(
         &self,
         queue: &str,
@@ -59,12 +59,12 @@ impl Store {
         Ok(usize::try_from(dropped).unwrap_or(0))
     }
 
-    /// Removes from what is set aside the request `done`, and those older than `lifetime`; shows the
-    /// one whose `turn` it is.
+    /// Removes the request `done` and those older than `lifetime` from the requests that are set
+    /// aside, and returns the one at `turn`.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`]: it may have been done.
+    /// [`Unavailable`]: the change may have been made.
     pub async fn aside(
         &self,
         queue: &str,
@@ -84,7 +84,7 @@ impl Store {
 }
 
 impl Names {
-    /// What an endpoint refuses.
+    /// The key of the requests that an endpoint rejects.
     fn asides(&self, app_id: &str, queue: &str) -> String {
         format!("{}:{queue}", self.of_app("aside", app_id))
     }

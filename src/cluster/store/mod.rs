@@ -124,9 +124,9 @@ pub struct Queue {
     pub expired: usize,
     /// Events that wait.
     pub waiting: usize,
-    /// The oldest request; of those that are set aside, the one whose turn it is.
+    /// The oldest request; of those that are set aside, the one at the turn.
     pub head: Option<Head>,
-    /// How many requests are set aside, if it was asked for these.
+    /// The number of requests that are set aside, if requested.
     pub count: usize,
 }
 

@@ -134,15 +134,15 @@ impl Topic {
         self.name.subject != Subject::Connections
     }
 
-    /// Whether an event is for the channel on whose bus it came.
+    /// Whether an event belongs to the channel on whose bus it was received.
     pub(in crate::cluster) fn is_for(&self, envelope: &Envelope) -> bool {
         self.channel().is_some_and(|channel| {
             envelope.frame.text_of().is_some_and(|text| event::is_on_channel(text, channel))
         })
     }
 
-    /// Whether an event may have this sequence, as Redis counts them: the next one, or while they
-    /// are still to be read, a later one.
+    /// Whether an event may have this sequence in Redis: the next one, or a later one while the
+    /// sequences have not been read yet.
     pub(in crate::cluster) fn expects(&self, sequence: u64) -> bool {
         let later = sequence.checked_sub(self.reached());
         if self.is_current { later == Some(1) } else { later.is_some_and(|later| 0 < later) }
@@ -278,7 +278,7 @@ impl Topic {
         self.early.clear();
     }
 
-    /// Gives the memory of a last event back that has expired.
+    /// Frees the memory of an expired last event.
     pub(in crate::cluster) fn expire(&mut self, now: Instant) {
         if let Some(replica) = &mut self.replica {
             replica.expire(now);

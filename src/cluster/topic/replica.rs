@@ -23,7 +23,7 @@ pub(super) struct Replica {
     pub(super) sequence: u64,
     pub(super) total: usize,
     pub(super) members: BTreeMap<Arc<str>, Arc<str>>,
-    /// What a new subscriber of a presence channel gets, until the members change.
+    /// The frame for new subscribers of a presence channel, valid until the members change.
     acknowledgement: Option<Frame>,
     pub(super) last: Option<Last>,
     /// It was read from a Redis that had lost its data, and others were still to say what they
@@ -40,7 +40,7 @@ pub(super) struct Last {
 }
 
 impl Replica {
-    /// Gives the memory of an event back that has expired.
+    /// Frees the memory of an expired event.
     pub(super) fn expire(&mut self, now: Instant) {
         self.last.take_if(|last| last.expires_at <= now);
     }
@@ -50,7 +50,7 @@ impl Replica {
         std::mem::take(&mut self.is_provisional)
     }
 
-    /// `subscription_succeeded` of the channel, encoded once until its members change.
+    /// The channel's `subscription_succeeded` frame, encoded once until its members change.
     fn acknowledgement(&mut self, channel: &ChannelName) -> Frame {
         if !channel.is_presence() {
             return event::subscription_succeeded(channel);
@@ -148,7 +148,8 @@ impl Topic {
         let (Some(channel), true) = (self.channel().cloned(), self.replica.is_some()) else {
             unreachable!("only channels have subscribers, and they are read first")
         };
-        // Not told again of a user of this node. Of one of another node it can't be known here.
+        // Not reported again for a user of this node. For a user of another node this is unknown
+        // here.
         let is_new = member.filter(|member| !self.users.contains_key(&member.user_id));
         let is_counted = self.is_counted;
         let replica = self.replica.as_mut().expect("just looked at");
@@ -317,7 +318,7 @@ impl Topic {
         if is_cache && envelope.frame.kind() == FrameKind::Event {
             let expires_at = now + Duration::from_millis(envelope.remember_ms);
             let (id, frame) = (envelope.id, envelope.frame.clone());
-            // What is too large to be kept replaces what was kept.
+            // An event too large to be kept replaces the previous one.
             replica.last = (0 < envelope.remember_ms).then_some(Last { id, frame, expires_at });
         }
         effects.push(Effect::Deliver(envelope.frame, envelope.except));

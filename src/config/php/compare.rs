@@ -1,4 +1,4 @@
-//! What Reverb's configuration says otherwise than ours.
+//! Compares Reverb's configuration with the effective one.
 
 use super::{
     NAME,
@@ -12,15 +12,15 @@ use crate::config::{
     schema::flatten,
 };
 
-/// A setting of Reverb and of ours.
+/// A setting of Reverb, and the equivalent one of Campanile.
 struct Row {
-    /// Where it stands in Reverb's configuration.
+    /// Path in Reverb's configuration.
     path: &'static [&'static str],
-    /// What Reverb's own configuration file has there.
+    /// Value in Reverb's stock configuration file.
     default: &'static str,
-    /// Ours; for an app behind its section.
+    /// Campanile's key; for an app, relative to its section.
     key: &'static str,
-    /// The variable that sets ours, for the first app.
+    /// Variable that sets Campanile's key, for the first app.
     variable: &'static str,
 }
 
@@ -40,7 +40,7 @@ const SERVER: [Row; 4] = [
     row(&["max_request_size"], "10000", "server.max_request_bytes", "REVERB_MAX_REQUEST_SIZE"),
 ];
 
-/// The settings of an app that are ours for all apps.
+/// Settings per app in Reverb that are global in Campanile.
 const CONNECTION: [Row; 2] = [
     row(
         &["activity_timeout"],
@@ -66,7 +66,7 @@ const APP: [Row; 2] = [
     ),
 ];
 
-/// Those that have an effect once `rate_limiting.enabled` is true.
+/// Settings that take effect if `rate_limiting.enabled` is true.
 const RATE_LIMIT: [Row; 3] = [
     row(
         &["rate_limiting", "max_attempts"],
@@ -88,13 +88,13 @@ const RATE_LIMIT: [Row; 3] = [
     ),
 ];
 
-/// Where the settings of further apps are written.
+/// Where the origins of further apps are set.
 const IN_THE_FILE: &str = "allowed_origins in its [[apps]] in config.toml";
 
 const COMPUTED: &str = "apps are computed there and can't be read: write each of them as [[apps]] in config.toml, with its \
      allowed_origins";
 
-/// What `root`, the configuration of Reverb, says otherwise than `config`, in a line for each.
+/// The differences of `root`, the configuration of Reverb, from `config`, one line each.
 pub(super) fn differences(root: &Node, config: &Config, draft: &Draft) -> Vec<String> {
     let values = flatten(config).into_iter();
     let values = values.map(|(key, _, value)| (key, plain(&value))).collect();
@@ -107,14 +107,14 @@ pub(super) fn differences(root: &Node, config: &Config, draft: &Draft) -> Vec<St
 struct Comparison<'a> {
     config: &'a Config,
     draft: &'a Draft,
-    /// Every setting that is in force.
+    /// All effective settings.
     values: Vec<(Key, String)>,
     lines: Vec<String>,
 }
 
 impl Comparison<'_> {
     fn say(&mut self, line: usize, text: impl std::fmt::Display) {
-        // Values of the file are in it, and stay on the line.
+        // Values of the file are part of the line, and must not break it.
         let escape =
             |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
         let text: String = text.to_string().chars().map(escape).collect();
@@ -205,7 +205,7 @@ impl Comparison<'_> {
         let served = match key.as_ref().and_then(text) {
             Some(key) if key.is_empty() => return,
             Some(key) => self.config.apps.iter().position(|app| app.key == key),
-            // PHP alone knows its key: the first app of each is the same in all likelihood.
+            // Only PHP knows its key: most likely both first apps are the same.
             None => (index == 0).then_some(0),
         };
         match served {
@@ -227,7 +227,7 @@ impl Comparison<'_> {
         }
     }
 
-    /// Compares the settings of `app` with those of the app `served`.
+    /// Compares the settings of `app` with those of the app at index `served`.
     fn settings(&mut self, is_first: bool, served: usize, app: &Node) {
         let section = Key::new("apps").item(served);
         if let Some(Value::Text(secret)) = app.get("secret").map(|node| node.value)
@@ -260,7 +260,7 @@ impl Comparison<'_> {
         }
     }
 
-    /// Whether pages may connect here that may not there.
+    /// Compares origins: reports pages that may connect here and not there.
     fn origins(&mut self, is_first: bool, served: usize, app: &Node) {
         let Some(node) = app.get("allowed_origins") else { return };
         let key = Key::new("apps").item(served).child("allowed_origins");
@@ -297,7 +297,7 @@ impl Comparison<'_> {
         }
     }
 
-    /// Compares one setting with `key`. What we were told in our own words stays.
+    /// Compares one setting with `key`. A value set by Campanile's own names is not reported.
     fn row(&mut self, row: &Row, section: &Node, key: &Key, has_variable: bool) {
         let (Some(node), origin) = (find(section, row.path), self.draft.origin(key)) else {
             return;
@@ -337,7 +337,7 @@ impl Comparison<'_> {
     }
 }
 
-/// Whether somebody has decided on the value for this server.
+/// Whether the value was set for this server.
 fn is_ours(origin: &Origin) -> bool {
     match origin {
         Origin::File { .. } | Origin::Flag(_) => true,
@@ -346,7 +346,7 @@ fn is_ours(origin: &Origin) -> bool {
     }
 }
 
-/// Whether somebody has decided on the value.
+/// Whether the value was set at all.
 fn is_chosen(origin: &Origin) -> bool {
     !matches!(origin, Origin::Default | Origin::Compat(_))
 }
@@ -355,7 +355,7 @@ fn find(node: &Node, path: &[&str]) -> Option<Node> {
     path.iter().try_fold(node.clone(), |node, name| node.get(name))
 }
 
-/// A single value as text, if PHP is not needed for it.
+/// A scalar as text, if it can be determined without PHP.
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::Null => Some(String::new()),
@@ -366,7 +366,7 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-/// One of our values without quotes.
+/// One of Campanile's values without quotes.
 fn plain(value: &toml::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

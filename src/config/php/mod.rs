@@ -1,8 +1,8 @@
-//! `config/reverb.php` of a Laravel project: it is PHP and is not read, but what in it differs from
-//! what is in force must not be lost silently.
+//! Reports differences between `config/reverb.php` of a Laravel project and the effective
+//! configuration. The file is PHP and is not executed.
 //!
-//! Literals, nested arrays, `env()` and `explode()` are followed. Whatever else is there is said to
-//! be computed.
+//! Literals, nested arrays, `env()` and `explode()` are evaluated. Everything else is reported as
+//! computed.
 
 mod compare;
 mod parse;
@@ -14,13 +14,13 @@ use super::{Config, draft::Draft, variables::Variables};
 use parse::Value;
 use std::{fs, io, path::Path};
 
-/// How messages name the file.
+/// Name of the file in messages.
 const NAME: &str = "config/reverb.php";
 
-/// Longer files are no configuration of Reverb.
+/// Maximum size of the file, in bytes. Longer files are ignored.
 const BYTES_MAX: u64 = 262_144;
 
-/// Says of the file in `dir`, if there is one, that it is not read, and what in it differs from
+/// Notes that the file in `dir`, if it exists, has no effect, and how its values differ from
 /// `config`.
 pub(super) fn note(
     dir: &Path,
@@ -30,7 +30,7 @@ pub(super) fn note(
     notes: &mut Vec<String>,
 ) {
     let path = dir.join(NAME);
-    // A pipe would keep us waiting, and a large file would fill the memory.
+    // A pipe could block, and a large file would fill the memory.
     let read = fs::metadata(&path).and_then(|found| match found.len() {
         0..=BYTES_MAX if found.is_file() => fs::read(&path),
         _other => Err(io::Error::other("it is not a file of ordinary size")),
@@ -54,7 +54,7 @@ pub(super) fn note(
 
 const BY_HAND: &str = "compare allowed_origins, apps and options.tls in it by hand";
 
-/// What `text` says otherwise than `config`, in a line for each.
+/// The differences of `text` from `config`, one line each.
 fn differences(text: &str, variables: &Variables, config: &Config, draft: &Draft) -> Vec<String> {
     let tokens = match token::tokens(text) {
         Ok(tokens) => tokens,
@@ -66,7 +66,7 @@ fn differences(text: &str, variables: &Variables, config: &Config, draft: &Draft
     }
 }
 
-/// What Laravel's `env()` returns for a variable that is set.
+/// The value of Laravel's `env()` for a variable that is set.
 fn env(variables: &Variables, name: &str) -> Option<Value> {
     Some(match variables.of_laravel(name)? {
         "null" => Value::Null,

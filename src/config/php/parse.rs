@@ -1,4 +1,4 @@
-//! The value that a PHP file returns, as far as it can be told without running it.
+//! Evaluates the value that a PHP file returns, as far as that is possible without executing it.
 
 use super::token::{Placed, Token};
 
@@ -18,7 +18,7 @@ pub(super) enum Value {
     Number(i64),
     Text(String),
     Array(Vec<Entry>),
-    /// What only PHP can find out.
+    /// A value that only PHP can compute.
     Computed,
 }
 
@@ -32,10 +32,10 @@ pub(super) struct Entry {
 /// How deep arrays, calls, parentheses and casts are followed.
 const DEPTH_MAX: usize = 32;
 
-/// The value of an environment variable as Laravel's `env()` gives it, if it is set.
+/// Looks a variable up as Laravel's `env()` does: its value, if it is set.
 pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<Value>;
 
-/// What the file of `tokens` returns, or nothing if that depends on more than one `return`.
+/// The value that the file of `tokens` returns, or none if it may return another one.
 pub(super) fn returned(tokens: &[Placed], env: Env<'_>) -> Option<Node> {
     let is_return =
         |token: &Token| matches!(token, Token::Word(word) if word.eq_ignore_ascii_case("return"));
@@ -82,7 +82,7 @@ impl Parser<'_> {
         is_there
     }
 
-    /// One expression, up to what ends it. What is more than one value is computed.
+    /// Parses one expression up to its end. Anything but a single value is computed.
     fn expression(&mut self, is_key: bool) -> Node {
         let line = self.line();
         let value = self.primary();
@@ -152,7 +152,7 @@ impl Parser<'_> {
         }
     }
 
-    /// A cast, or an expression in parentheses.
+    /// Parses a cast, or an expression in parentheses.
     fn parenthesis(&mut self) -> Value {
         let inner = self.tokens.iter().take(2).map(|(token, _)| token).collect::<Vec<_>>();
         if let [Token::Word(word), Token::Sign(')')] = inner[..]
@@ -181,7 +181,7 @@ impl Parser<'_> {
         }
     }
 
-    /// The arguments of a call, if there is nothing but values.
+    /// Parses the arguments of a call, if all of them are values.
     fn arguments(&mut self) -> Option<Vec<Value>> {
         let mut arguments = Vec::new();
         while self.peek()? != &Token::Sign(')') {
@@ -193,7 +193,7 @@ impl Parser<'_> {
         self.take_sign(')').then_some(arguments)
     }
 
-    /// The calls that configurations make to read a list from the environment.
+    /// Evaluates the calls that configurations use to read a list from the environment.
     fn call(&self, name: &str, arguments: &[Value]) -> Value {
         match (name, arguments) {
             ("env", [Value::Text(name), default @ ..]) if default.len() < 2 => {
@@ -220,7 +220,7 @@ impl Parser<'_> {
         }
     }
 
-    /// What stands between the brackets of an array.
+    /// Parses the content of an array's brackets.
     fn array(&mut self, end: char) -> Value {
         let mut entries = Vec::new();
         while !self.take_sign(end) {
@@ -280,7 +280,7 @@ fn list(texts: impl Iterator<Item = String>) -> Value {
     Value::Array(texts.map(entry).collect())
 }
 
-/// The texts of a list, if it holds nothing else.
+/// The strings of a list, if it contains nothing else.
 pub(super) fn texts(value: &Value) -> Option<Vec<String>> {
     let Value::Array(entries) = value else { return None };
     let text = |entry: &Entry| match (&entry.key, &entry.node.value) {
@@ -291,8 +291,8 @@ pub(super) fn texts(value: &Value) -> Option<Vec<String>> {
 }
 
 impl Node {
-    /// The element `key` of this array: the last of that name, as in PHP. Nothing where there is
-    /// none; computed where PHP alone knows.
+    /// The element `key` of this array: the last of that name, as in PHP. None if it is missing;
+    /// computed if only PHP can determine it.
     pub(super) fn get(&self, key: &str) -> Option<Node> {
         let computed = Node { value: Value::Computed, line: self.line };
         let entries = match &self.value {
@@ -303,7 +303,7 @@ impl Node {
         for entry in entries.iter().rev() {
             match (&entry.key, &entry.node.value) {
                 (Some(Value::Text(text)), _) if text == key => return Some(entry.node.clone()),
-                // It may be of that name, or bring an element of that name.
+                // It may have that name, or contain an element of that name.
                 (Some(Value::Computed), _) | (None, Value::Computed) => return Some(computed),
                 _other => {}
             }

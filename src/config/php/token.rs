@@ -1,12 +1,12 @@
-//! The tokens of a PHP file, as far as a configuration needs them.
+//! Tokenizes a PHP file, as far as a configuration needs it.
 
 /// One token and its line, counted from 1.
 pub(super) type Placed = (Token, usize);
 
-/// A piece of PHP.
+/// A token of PHP.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Token {
-    /// A string without variables in it.
+    /// A string without variables.
     Text(String),
     /// An integer.
     Number(i64),
@@ -14,9 +14,9 @@ pub(super) enum Token {
     Word(String),
     /// `=>`.
     Arrow,
-    /// Any other sign.
+    /// Any other character.
     Sign(char),
-    /// What has no value of its own here: a variable, a string with variables in it, a float.
+    /// A token without a value here: a variable, a string with variables, a float.
     Opaque,
 }
 
@@ -24,7 +24,7 @@ pub(super) enum Token {
 ///
 /// # Errors
 ///
-/// The line of a comment, string or heredoc that has no end, or 1 if there is no PHP.
+/// The line of a comment, string or heredoc without an end, or 1 if there is no PHP.
 pub(super) fn tokens(text: &str) -> Result<Vec<Placed>, usize> {
     let mut lexer = Lexer { text, rest: text, counted: 0, line: 1, tokens: Vec::new() };
     if !lexer.skip_past("<?php") {
@@ -42,7 +42,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Placed>, usize> {
 struct Lexer<'a> {
     text: &'a str,
     rest: &'a str,
-    /// Bytes whose lines are counted in `line`.
+    /// Number of bytes whose lines are counted in `line`.
     counted: usize,
     line: usize,
     tokens: Vec<Placed>,
@@ -56,7 +56,7 @@ impl Lexer<'_> {
         self.line
     }
 
-    /// Reads one token or what stands between tokens. False if it has no end.
+    /// Reads one token, or skips what separates tokens. False if it has no end.
     fn one(&mut self, line: usize) -> bool {
         let Some(first) = self.rest.chars().next() else { return true };
         let second = self.rest[first.len_utf8()..].chars().next().unwrap_or_default();
@@ -65,7 +65,7 @@ impl Lexer<'_> {
             ('/', '*') => return self.skip_past("*/"),
             ('/', '/') => self.line_comment(),
             ('#', next) if next != '[' => self.line_comment(),
-            // Outside is text for the browser.
+            // Text outside of PHP tags is output.
             ('?', '>') => {
                 if !self.skip_past("<?php") {
                     self.rest = "";
@@ -110,7 +110,7 @@ impl Lexer<'_> {
         }
     }
 
-    /// A comment to the end of the line, or of the PHP.
+    /// Skips a comment up to the end of the line, or of the PHP block.
     fn line_comment(&mut self) {
         let ends = [self.rest.find('\n'), self.rest.find("?>")];
         self.skip(ends.into_iter().flatten().min().unwrap_or(self.rest.len()));
@@ -151,8 +151,8 @@ impl Lexer<'_> {
         false
     }
 
-    /// A string in `quote`. With a variable or a rare escape in it, or as a command for the shell,
-    /// it has no value here.
+    /// Reads a string in `quote`. One with a variable or a rare escape, or a shell command, has no
+    /// value.
     fn double_quoted(&mut self, quote: char, line: usize) -> bool {
         let mut text = Some(String::new()).filter(|_| quote == '"');
         let mut chars = self.rest.char_indices().skip(1).peekable();

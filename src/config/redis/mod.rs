@@ -69,7 +69,8 @@ pub enum Topology {
 }
 
 impl RedisTarget {
-    /// Where its servers are, without secrets: hosts with their ports, or the path of a socket.
+    /// The addresses of the Redis servers, without secrets: hosts with ports, or the path of a
+    /// socket.
     #[must_use]
     pub fn servers(&self) -> String {
         match &self.topology {

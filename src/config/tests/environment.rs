@@ -1,11 +1,11 @@
-//! Which environment is read, and what is said of variables that are none of ours.
+//! Tests of the choice of environment, and of notes about variables of other servers.
 
 use super::{Setup, origin, with_app};
 use crate::config::{Loaded, Secret};
 
 const APP: &str = "REVERB_APP_ID=1\nREVERB_APP_KEY=k\nREVERB_APP_SECRET=s3cr3t-of-reverb";
 
-/// Where the port comes from, and what it is.
+/// The port, and where it was set.
 fn port(loaded: &Loaded) -> (u16, String) {
     (loaded.config.server.port, origin(loaded, "[server]", "port"))
 }
@@ -88,7 +88,7 @@ fn without_a_file_of_its_own_an_environment_has_the_common_one() {
         assert_eq!(origin(&loaded, "[[apps]]", "key"), "environment REVERB_APP_KEY (.env)");
         assert!(loaded.facts[0].starts_with("read from "), "{:?}", loaded.facts);
     }
-    // In Laravel the file itself does not choose either.
+    // As in Laravel, the file itself cannot choose another one.
     let loaded = Setup::default()
         .dotenv(&format!("APP_ENV=staging\n{APP}"))
         .further_file(".env.staging", "REVERB_APP_ID=x")
@@ -107,7 +107,7 @@ fn pushers_variables_alone_are_said_not_to_be_read() {
     let begin = "environment PUSHER_APP_ID (.env) and its like are not read, and the development app is in force: \
                  start with --from-pusher-env";
     assert!(loaded.notes[0].starts_with(begin), "{:?}", loaded.notes);
-    // Laravel's own `.env.example` has them empty, and many a project keeps them beside Reverb's.
+    // Laravel's own `.env.example` has them empty, and many projects keep them beside Reverb's.
     assert_eq!(Setup::default().dotenv("PUSHER_APP_ID=\nPUSHER_APP_KEY=").loaded().notes, [""; 0]);
     assert_eq!(Setup::default().dotenv(&format!("{PUSHER}\n{APP}")).loaded().notes, [""; 0]);
 }
@@ -171,7 +171,7 @@ fn reverbs_own_configuration_is_said_not_to_be_read() {
     for bytes in ["", "<?php", "\u{0}", "<?php return", &large] {
         assert_eq!(php(bytes).loaded().notes.len(), 1, "{bytes:?}");
     }
-    // A folder in place of the file.
+    // A folder instead of a file.
     let folder = with_app().further_file("config/reverb.php/x", "").loaded();
     assert!(folder.notes[0].starts_with("config/reverb.php cannot be read"), "{:?}", folder.notes);
 }

@@ -1,4 +1,4 @@
-//! Messages name what is to be mended, in the words of whoever wrote it.
+//! Messages name the setting to correct as it was written.
 
 use super::{Setup, with_app};
 
@@ -67,7 +67,7 @@ fn quotes_that_docker_keeps_are_taken_away_with_a_note() {
         let noted = |note: &&String| note.contains(name) && note.contains("quotes");
         assert_eq!(loaded.notes.iter().filter(noted).count(), 1, "{:?}", loaded.notes);
     }
-    // Quotes that a .env file keeps inside of others are meant, and so are those of a list.
+    // Quotes inside of others in a .env file are part of the value, and so are those of a list.
     let dotenv = "SOKETI_DEFAULT_APP_ID=1\nSOKETI_DEFAULT_APP_KEY=k\nSOKETI_DEFAULT_APP_SECRET='\"sixteen letters\"'\n";
     let loaded = Setup::default().dotenv(dotenv).loaded();
     assert_eq!(loaded.config.apps[0].secret.expose(), "\"sixteen letters\"");

@@ -1,4 +1,4 @@
-//! What a reload must find again in the files that were read before.
+//! Reloads check the files that were read before.
 
 use super::Directory;
 use crate::config::{Files, Sources, load};
@@ -8,7 +8,7 @@ const FILE: &str = "[server]\nport = 1\n[[apps]]\nid = \"1\"\nkey = \"k1\"\nsecr
     [[apps]]\nid = \"2\"\nkey = \"k2\"\nsecret = \"first-secret-of-2\"\nallowed_origins = [\"a.test\"]\n";
 const DOTENV: &str = "REVERB_APP_MAX_CONNECTIONS=5\nREVERB_ALLOWED_ORIGINS=a.test\n";
 
-/// A folder from which a configuration was read, and the files that were.
+/// A folder with a configuration, and the files that were read from it.
 struct Running {
     dir: Directory,
     before: Files,
@@ -30,7 +30,7 @@ impl Running {
         loaded.map(|loaded| loaded.files).map_err(|error| error.to_string())
     }
 
-    /// Why the file `name` is refused after `change` was made to it.
+    /// The error after `change` was made to the file `name`.
     fn refused(name: &str, change: impl FnOnce(&std::path::Path)) -> String {
         let running = Self::new();
         change(&running.dir.0.join(name));

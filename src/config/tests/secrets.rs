@@ -1,4 +1,4 @@
-//! Secrets that are none, and what is said of them.
+//! Guessable secrets, and the messages about them.
 
 use super::{Setup, with_app};
 

@@ -1,4 +1,4 @@
-//! Several faults at once: all of them are told, and none that only follows from another.
+//! Several errors at once: all are reported, except those that follow from another.
 
 use super::{Setup, with_app};
 
@@ -31,8 +31,8 @@ fn faults_of_all_layers_are_told_in_their_order() {
 
 #[test]
 fn what_follows_from_another_fault_is_not_told() {
-    // The app has a secret, whose name is wrong; it is in a file that can't be read; and Redis may
-    // be in it too.
+    // The app has a secret under a misspelled name, and in a file that can't be read, which may
+    // contain Redis settings too.
     let file = "[[apps]]\nid = \"1\"\nkey = \"k\"\nsecrte = \"x\"";
     assert_eq!(
         faults(Setup::default().file(file)),

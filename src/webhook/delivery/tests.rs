@@ -13,12 +13,12 @@ use std::{
     time::Instant,
 };
 
-/// When something was posted, and what.
+/// The time and body of each post.
 type Posted = Arc<Mutex<Vec<(Instant, Bytes)>>>;
 
 type Judge = dyn Fn(usize, &str) -> u16 + Send + Sync;
 
-/// An endpoint that answers its n-th request, from 0, as it is told, after so long.
+/// An endpoint that answers its n-th request, from 0, by a script, after a delay.
 #[derive(Clone)]
 struct Script {
     posted: Posted,
@@ -118,7 +118,7 @@ async fn what_fails_for_five_minutes_is_given_up() {
     assert!(gaps.iter().all(|gap| *gap <= 60.1), "{gaps:?}");
     assert!(Duration::from_secs(230) < last && last < LIFETIME, "{last:?}");
     assert_eq!((bench.dropped(Dropped::Expired), bench.endpoint.queue.events()), (1, 0));
-    // The endpoint itself is not given up.
+    // The endpoint itself is not affected.
     bench.push("2");
     time::sleep(Duration::from_millis(1)).await;
     assert_eq!(bench.posted().0.last(), Some(&body("2")));
@@ -135,7 +135,7 @@ async fn order_is_kept_whatever_fails() {
     assert_eq!(bench.posted().0, ["1", "1", "1", "2", "3"].map(body));
 }
 
-/// However much waits, a dead endpoint is asked no oftener than once in a minute.
+/// A failing endpoint gets at most one request a minute, regardless of the queue.
 #[tokio::test(start_paused = true)]
 async fn a_dead_endpoint_is_left_alone() {
     let bench = Bench::new(|_| 500);
@@ -184,8 +184,8 @@ async fn whoever_is_to_stop_ends_its_attempt_and_leaves_the_rest() {
     assert_eq!(bench.endpoint.queue.events(), 1);
 }
 
-/// The events that were accepted by an endpoint that rejects `is_poison`, with its first answer
-/// for each request.
+/// An endpoint that answers `status` to a request with a poisonous event, and to an empty one unless
+/// `is_empty_fine`.
 fn poisoned(status: u16, is_empty_fine: bool) -> impl Fn(usize, &str) -> u16 + Send + Sync {
     move |_, body| {
         let is_empty = body.contains("[]");
@@ -193,7 +193,7 @@ fn poisoned(status: u16, is_empty_fine: bool) -> impl Fn(usize, &str) -> u16 + S
     }
 }
 
-/// The good events, which hold a number, that an endpoint has accepted, in order, and when.
+/// The good events, which contain a number, that an endpoint has accepted, in order, and when.
 fn accepted(bench: &Bench) -> Vec<(u32, Instant)> {
     let posted = bench.posted.lock().unwrap();
     let fine =
@@ -206,8 +206,7 @@ fn accepted(bench: &Bench) -> Vec<(u32, Instant)> {
     .collect()
 }
 
-/// Whatever the endpoint says to a poisonous event, which keeps coming, everything else is
-/// delivered in order and soon.
+/// Good events are delivered in order and soon, for each answer of the endpoint to poisonous ones.
 #[tokio::test(start_paused = true)]
 async fn a_poisonous_event_holds_up_nothing_for_long() {
     for (status, is_empty_fine, soon_ms) in
@@ -218,7 +217,7 @@ async fn a_poisonous_event_holds_up_nothing_for_long() {
         let mut pushed = Vec::new();
         for round in 0..300_u32 {
             let good = [round * 3, round * 3 + 1, round * 3 + 2];
-            // Together with poison in one request, in each place of it, and alone.
+            // With poison in one request, at each position of it, and alone.
             let events = match round % 4 {
                 0 => format!("\"poison\",{},{},{}", good[0], good[1], good[2]),
                 1 => format!("{},{},\"poison\",{}", good[0], good[1], good[2]),
@@ -236,7 +235,7 @@ async fn a_poisonous_event_holds_up_nothing_for_long() {
         assert_eq!(numbers(&accepted), numbers(&pushed), "{status}: in order, and once");
         let late = accepted.iter().zip(&pushed).map(|(is, was)| is.1 - was.1).max().unwrap();
         assert!(late < Duration::from_millis(soon_ms), "{status}: {late:?}");
-        // Five minutes after their time they are given up.
+        // They are dropped when they are five minutes old.
         let refused = bench.dropped(Dropped::Refused);
         assert!((100..=200).contains(&refused), "{status}: {refused}");
         assert_eq!(bench.endpoint.queue.events(), 0);
@@ -265,7 +264,7 @@ async fn what_was_set_aside_is_delivered_once_the_endpoint_accepts_it() {
     assert_eq!(bench.dropped(Dropped::Refused), 0);
 }
 
-/// While the endpoint is out of order, nothing is set aside, and no order is lost.
+/// During an outage of the endpoint, nothing is set aside, and the order is kept.
 #[tokio::test(start_paused = true)]
 async fn an_outage_sets_nothing_aside() {
     for status in [500, 503, 401, 404, 429] {

@@ -28,7 +28,7 @@ pub(super) struct SharedQueue {
     signer: Signer,
     head: Mutex<Option<(Place, Notice)>>,
     changed: Notify,
-    /// Requests that are set aside, as far as Redis has said.
+    /// Number of requests that are set aside, as far as Redis has reported.
     asides: AtomicUsize,
     aside_added: Notify,
 }
@@ -83,7 +83,7 @@ impl SharedQueue {
         queue.expired
     }
 
-    /// The same of what is set aside.
+    /// Like the above, for requests that are set aside.
     fn take_aside(&self, aside: cluster::Queue) -> (usize, Option<(Place, Notice)>) {
         self.asides.store(aside.count, Ordering::Relaxed);
         self.endpoint.stats.set_aside.set(aside.waiting);
