@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_spent_beyond_the_burst_is_a_debt_that_time_settles() {
+    fn spending_beyond_the_burst_is_a_debt_that_decreases_over_time() {
         let start = Instant::now();
         let rate = Rate::per_second(10);
         let mut bucket = TokenBucket::full(start);

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_comes_later_does_not_hold_up_the_shutdown() {
+    async fn later_receivers_do_not_delay_the_shutdown() {
         let shutdown = Shutdown::new();
         shutdown.start();
         let late = shutdown.drain();

@@ -1,4 +1,4 @@
-//! Last events of cache channels, as many and as large as requests may make them.
+//! Last events of cache channels, with the most channels and bytes that requests can create.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::harness::{Call, Http, Server, Settings, quoted};
 const TOKEN: &str = "metrics-of-the-attacks";
 const MAX_CACHE_BYTES: usize = 16 * 1_024 * 1_024;
 
-/// Events of 0.6 MB, as long as escapes make what `max_event_bytes` allows.
+/// Publishes events of 0.6 MB, the longest that escapes allow within `max_event_bytes`.
 async fn publish(http: &mut Http, number: usize, channels: Vec<String>) {
     let (data, channels) = ("\\u0041".repeat(100_000), json!(channels));
     let body = format!(r#"{{"name":"e{number}","channels":{channels},"data":"{data}"}}"#);

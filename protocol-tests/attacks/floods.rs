@@ -50,16 +50,16 @@ async fn pings_without_end_are_answered_at_the_cost_of_who_sends_them() {
         }
         let (sent, answered) = sum(&attackers.join_all().await);
         assert!(0 < answered, "pings are answered");
-        // What a flood sends after it was closed stays in the buffers of the kernel.
+        // Data that a flood sends after the close remains in the kernel's buffers.
         assert!(sent < ATTACKERS * 32 * 1_024, "{sent} KiB were read");
         format!("{ATTACKERS} sent {sent} KiB of pings, half of them read {answered} KiB of answers")
     };
     arena.attacked_by("ping floods", attack).await;
 }
 
-/// What takes no message to be work: all of it counts as messages.
+/// Work without a whole message: all of it counts as messages.
 #[tokio::test]
-async fn control_frames_and_fragments_without_end_close_who_sends_them() {
+async fn floods_of_control_frames_and_fragments_are_closed() {
     let arena = Arena::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let control = |opcode: u8, payload: &[u8]| frames::masked(frames::FIN | opcode, payload);
@@ -86,10 +86,10 @@ async fn control_frames_and_fragments_without_end_close_who_sends_them() {
     arena.attacked_by("floods of control frames", attack).await;
 }
 
-/// Each segment may cost a read of its own. Those who make more than the limit of messages lets are closed; who is
-/// slower than the server reads several at once.
+/// Each segment may cost a separate read. Clients above the message limit are closed; for slower readers, the server
+/// reads several segments at once.
 #[tokio::test]
-async fn segments_of_one_byte_cost_who_sends_them() {
+async fn floods_of_one_byte_segments_are_closed() {
     let arena = Arena::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let mut attackers = JoinSet::new();
@@ -105,7 +105,7 @@ async fn segments_of_one_byte_cost_who_sends_them() {
     arena.attacked_by("segments of one byte", attack).await;
 }
 
-/// Sends one byte at a time for [`A_WHILE`]; gives how many, and the code if the server closed.
+/// Sends one byte at a time for [`A_WHILE`]; returns how many, and the code if the server closed.
 async fn drip(client: Client) -> (usize, Option<u16>) {
     let (stream, received) = client.into_parts();
     stream.set_nodelay(true).expect("a socket takes that");
@@ -125,7 +125,7 @@ async fn drip(client: Client) -> (usize, Option<u16>) {
     (sent, closed.await.expect("it reads").map(|(code, _)| code))
 }
 
-/// Sends `batch` again and again until the server closes, which must be with 4100; gives how many bytes were sent.
+/// Sends `batch` repeatedly until the server closes, which must be with 4100; returns the number of bytes sent.
 async fn pour_until_closed(client: Client, batch: Vec<u8>, what: &str) -> usize {
     let (stream, received) = client.into_parts();
     let (reader, mut writer) = stream.into_split();
@@ -139,7 +139,7 @@ async fn pour_until_closed(client: Client, batch: Vec<u8>, what: &str) -> usize 
     sent
 }
 
-/// Reads until the close frame, and gives its code and reason.
+/// Reads until the close frame, and returns its code and reason.
 async fn close_of(mut reader: OwnedReadHalf, received: Vec<u8>) -> Option<(u16, String)> {
     let mut received = received;
     let reading = async {

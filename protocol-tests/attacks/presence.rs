@@ -96,15 +96,15 @@ async fn a_full_room_with_big_infos_is_bounded() {
     arena.attacked_by("presence floods", attack).await;
 }
 
-/// Members and subscriptions of one connection, where both are few so that less has to be read.
+/// Low limits of members and subscriptions, so that less has to be read.
 const FEW_MEMBERS: usize = 20;
 const FEW_CHANNELS: usize = 100;
 
-/// How many subscriptions a second one connection may begin for good.
+/// Sustained rate of subscriptions of one connection, per second.
 const JOINS_PER_SECOND: u64 = 10;
 
 #[tokio::test]
-async fn one_member_that_comes_and_goes_is_told_to_the_others_at_a_bounded_rate() {
+async fn joins_and_leaves_of_one_member_are_sent_at_a_limited_rate() {
     let arena = Arena::open(Settings::new().connection("max_channels", FEW_CHANNELS)).await;
     let attack = async |server: &Server| {
         let mut attacker = server.client().await;
@@ -117,7 +117,7 @@ async fn one_member_that_comes_and_goes_is_told_to_the_others_at_a_bounded_rate(
             members.spawn(async move { told_of(&mut member, FEW_MEMBERS).await });
         }
         let began = Instant::now();
-        // As much as the limit of messages lets pass, until it is closed.
+        // As many messages as the limit allows, until the connection is closed.
         let (sent, _) = pour(attacker, batch.repeat(10), true).await;
         server.publish(ROOM, "last", "1").await;
         let told = members.join_all().await;
@@ -129,7 +129,7 @@ async fn one_member_that_comes_and_goes_is_told_to_the_others_at_a_bounded_rate(
     arena.attacked_by("one presence member toggling", attack).await;
 }
 
-/// How often a member is told that another came or went, until the event that ends it. It is never closed.
+/// How often a member is notified of a join or leave, until the event that ends the test. It is never closed.
 async fn told_of(member: &mut Client, at: usize) -> u64 {
     let (mut told, id) = (0, at.to_string());
     loop {
@@ -146,7 +146,7 @@ async fn told_of(member: &mut Client, at: usize) -> u64 {
 
 #[tokio::test]
 async fn rejoining_a_full_room_is_answered_at_a_bounded_rate() {
-    /// What a connection may be answered at once, and each second, as the outbox of 1 MiB makes it.
+    /// Burst and rate of bytes that a connection may be sent as answers, with an outbox of 1 MiB.
     const AT_ONCE: usize = 512;
     const A_SECOND: usize = 1_024;
     let arena = Arena::open(Settings::new()).await;
@@ -154,7 +154,7 @@ async fn rejoining_a_full_room_is_answered_at_a_bounded_rate() {
         let members = full_room(server).await;
         let mut attackers = JoinSet::new();
         for at in 0..4 {
-            // A second connection of a user, whose coming nobody is told of.
+            // A second connection of a user, whose subscription is not announced.
             let client = server.client().await;
             let batch = toggling(&client, &member_of(at, INFO_MAX));
             attackers.spawn(pour(client, batch.repeat(10), true));
@@ -164,7 +164,7 @@ async fn rejoining_a_full_room_is_answered_at_a_bounded_rate() {
         let (sent, _) = sum(&all);
         let seconds = usize::try_from(began.elapsed().as_secs()).expect("not that long") + 1;
         let most = all.iter().map(|(_, answered)| answered / 1_024).max().unwrap_or_default();
-        // The answer that goes beyond, twice: its debt is settled before the next.
+        // The answer that exceeds the burst, twice: its debt is settled before the next.
         let bound = AT_ONCE + A_SECOND * seconds + 2 * 128;
         assert!(most <= bound, "answered with {most} KiB, at most {bound}");
         drop(members);
@@ -174,7 +174,7 @@ async fn rejoining_a_full_room_is_answered_at_a_bounded_rate() {
     arena.attacked_by("rejoining a full room", attack).await;
 }
 
-/// A room with as many members as it takes, each with all the information it may have.
+/// Fills a room with the maximum number of members, each with the maximum user info.
 async fn full_room(server: &Server) -> Vec<Client> {
     let mut members = Vec::new();
     for at in 0..MEMBERS_MAX {
@@ -186,7 +186,7 @@ async fn full_room(server: &Server) -> Vec<Client> {
 }
 
 #[tokio::test]
-async fn an_ordinary_client_that_comes_back_with_all_its_channels_gets_them_all() {
+async fn a_reconnecting_client_can_subscribe_to_all_its_channels() {
     const CHANNELS: usize = 1_000;
     let arena = Arena::open(Settings::new()).await;
     let attack = async |server: &Server| {
@@ -217,10 +217,10 @@ async fn an_ordinary_client_that_comes_back_with_all_its_channels_gets_them_all(
     arena.attacked_by("an ordinary reconnect", attack).await;
 }
 
-/// Whatever a reconnecting client is answered with, it is read from when it has taken that: it is not closed for what
-/// the server would send all at once.
+/// A reconnecting client is throttled while its answers are pending, so it is not closed for the size of what it
+/// requested.
 #[tokio::test]
-async fn a_client_that_reads_late_is_not_closed_for_what_it_asked_for() {
+async fn a_client_that_reads_late_is_not_closed_for_its_own_answers() {
     const CHANNELS: usize = 80;
     let arena = Arena::open(Settings::new().connection("max_outbox_bytes", 2 << 20)).await;
     let attack = async |server: &Server| {
@@ -236,7 +236,7 @@ async fn a_client_that_reads_late_is_not_closed_for_what_it_asked_for() {
             frames::text(json!({ "event": "pusher:subscribe", "data": data }).to_string())
         };
         client.bytes(names.iter().flat_map(subscribe).collect::<Vec<u8>>()).await;
-        // It asks for all before it reads anything: the server has the time to answer all of it.
+        // It requests everything before it reads anything: the server has time to answer all of it.
         tokio::time::sleep(A_WHILE).await;
         for name in &names {
             client.subscribed(name).await;

@@ -35,7 +35,7 @@ test('a whisper is heard by those who listen for it, with the id of who whispers
   assert.deepEqual(await heard.next(), { data: { draft: 'Hel', user_id: 'mallory' }, metadata: { user_id: 'ann' } });
 });
 
-test('the error of a refused client event reaches the listeners of its channel', async (stage) => {
+test('the error of a rejected client event reaches the listeners of its channel', async (stage) => {
   const { server, backend } = await stage.set();
   const ann = stage.pusher(server, { backend, user: 'ann' });
   const heard = inbox('the error on the connection');
@@ -55,7 +55,7 @@ test('the error of a refused client event reaches the listeners of its channel',
   assert.equal(ann.connection.state, 'connected');
 });
 
-test('an event that is neither the protocol\'s nor a client event is an error that says so', async (stage) => {
+test('an event that is neither a protocol event nor a client event is rejected with an error', async (stage) => {
   const { server, backend } = await stage.set();
   const ann = stage.pusher(server, { backend, user: 'ann' });
   const heard = inbox('the error');

@@ -1,4 +1,4 @@
-// Prints how long clients are away when a server is restarted: `npm run restart-times`.
+// Prints how long clients are disconnected when a server restarts: `npm run restart-times`.
 
 import { openBrowser } from './lib/chat.mjs';
 import { MODES, inBrowser, inNode, measure } from './lib/restart.mjs';

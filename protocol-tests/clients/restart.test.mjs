@@ -1,8 +1,8 @@
-// A server is restarted under twenty pusher-js clients that are connected to it directly.
+// Restarts a server with twenty pusher-js clients that are connected directly.
 
 import { assertRestart, inNode } from './lib/restart.mjs';
 import { test } from './lib/stage.mjs';
 
 for (const mode of ['plain', 'reuse_port', 'LISTEN_FDS']) {
-  test(`after a restart (${mode}) all clients are back within 2.5 s`, (stage) => assertRestart(stage, mode, inNode));
+  test(`after a restart (${mode}) all clients reconnect within 2.5 s`, (stage) => assertRestart(stage, mode, inNode));
 }

@@ -1,4 +1,4 @@
-//! Events that the endpoint refuses, in queues that several nodes share.
+//! Events that the endpoint rejects, in queues shared by several nodes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use crate::sink::{Request, Sink};
 
 const ROUNDS: u64 = 20;
 
-/// An endpoint that answers `status` to each request with a poisonous event, until it is mended.
+/// An endpoint that answers `status` to each request with a poisonous event, until it is repaired.
 async fn picky(status: u16) -> (Sink, Arc<AtomicBool>) {
     let is_mended = Arc::new(AtomicBool::new(false));
     let mended = Arc::clone(&is_mended);
@@ -27,8 +27,8 @@ fn settings(sink: &Sink) -> Settings {
     webhooks(&[(sink, r#"["client_event"]"#)]).app("client_events_per_second", 1_000)
 }
 
-/// Poison keeps coming, and everything else is told in order; what is refused outlives the node that
-/// set it aside, and is told once the endpoint accepts it.
+/// Poisonous events keep arriving, and all others are delivered in order. Rejected events outlive the node that set
+/// them aside, and are delivered once the endpoint accepts them.
 async fn others_pass(mut group: Group, (mut sink, is_mended): (Sink, Arc<AtomicBool>)) {
     let teller = group.teller().await;
     let mut client = group.client(1 - teller).await;
@@ -62,19 +62,19 @@ async fn others_pass(mut group: Group, (mut sink, is_mended): (Sink, Arc<AtomicB
 }
 
 #[tokio::test]
-async fn an_event_that_is_rejected_steps_aside_in_redis() {
+async fn a_rejected_event_is_set_aside_in_redis() {
     let sink = picky(422).await;
     others_pass(Group::of(2, settings(&sink.0)).await, sink).await;
 }
 
 #[tokio::test]
-async fn an_event_on_which_the_endpoint_fails_steps_aside_in_redis() {
+async fn an_event_on_which_the_endpoint_fails_is_set_aside_in_redis() {
     let sink = picky(500).await;
     others_pass(Group::of(2, settings(&sink.0)).await, sink).await;
 }
 
 #[tokio::test]
-async fn an_event_that_is_rejected_steps_aside_on_a_redis_cluster() {
+async fn a_rejected_event_is_set_aside_on_a_redis_cluster() {
     let sink = picky(400).await;
     others_pass(Group::on_a_cluster(2, settings(&sink.0)).await, sink).await;
 }

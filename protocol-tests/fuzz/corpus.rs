@@ -42,7 +42,7 @@ const DATA: &[&str] = &[
     "true",
 ];
 
-/// What a client or a publisher has others read, in the letters of [`crate::drive::passed_on`].
+/// Inputs of clients and publishers that others read, in the letters of [`crate::drive::passed_on`].
 const PASSED_ON: &[&str] = &[
     r#"{"event":"client-typing","channel":"private-foobar","data":{"user":"a b","n":[1,2.5e3,null]}}"#,
     r#"{"event":"client-\ud800","channel":"presence-x","data":"\u00e9\ud83d\ude00\/\udc00"}"#,

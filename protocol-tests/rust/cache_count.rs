@@ -223,7 +223,7 @@ async fn remembers_u(server: &Server, channel: &str) {
     client.fence().await;
 }
 
-/// Whether a new subscriber of the channel gets an event, or else a miss.
+/// Whether a new subscriber of the channel gets an event, rather than a cache miss.
 async fn is_remembered(server: &Server, channel: &str) -> bool {
     let mut client = server.client().await;
     client.subscribe(channel).await;
@@ -253,7 +253,7 @@ async fn beyond_max_cache_bytes_the_least_recently_published_event_is_forgotten(
         assert!(is_remembered(&server, channel).await, "{channel}");
         assert_eq!(server.channel(channel, "cache").await["cache"]["data"], json!(large));
     }
-    // One that has subscribers is no exception.
+    // A channel with subscribers is treated equally.
     for channel in ["cache-c", "cache-d", "cache-b"] {
         server.publish(channel, "e", &large).await;
     }

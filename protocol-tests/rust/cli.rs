@@ -75,7 +75,7 @@ async fn a_broken_configuration_exits_2_with_one_line_that_names_file_line_and_k
 }
 
 #[tokio::test]
-async fn every_fault_has_a_line_of_its_own() {
+async fn every_fault_has_its_own_line() {
     let directory = Directory::new();
     directory.write("config.toml", "[server]\nport = 70000\nprot = 1\n[log]\nlevel = \"loud\"\n");
     let environment = [("REVERB_SCALING_ENABLED", "yes"), ("CAMPANILE_SERVER__SHARDS", "many")];

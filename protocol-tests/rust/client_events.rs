@@ -25,9 +25,9 @@ async fn e01_data_of_any_kind_becomes_a_string() {
     }
 }
 
-/// Half a character, in each place where a client can put one. Others get U+FFFD, in JSON that every parser reads.
+/// A lone surrogate, in each place where a client can send one. Other clients get U+FFFD, in JSON for every parser.
 #[tokio::test]
-async fn a_lone_surrogate_reaches_nobody() {
+async fn a_lone_surrogate_reaches_no_other_client() {
     let server = Settings::new().start().await;
     let (mut a, mut b) = two_on_private(&server).await;
     for (name, data, received) in [
@@ -36,7 +36,7 @@ async fn a_lone_surrogate_reaches_nobody() {
         ("client-x", r#"{"\ud800":[{"b":"\udc00 "}]}"#, "{\"\u{fffd}\":[{\"b\":\"\u{fffd} \"}]}"),
         ("client-x", r#"["\ud83d\ude00", "\u0430\/"]"#, r#"["😀","а/"]"#),
         (r"client-\ud800", "1", "1"),
-        // What a text contains is the receiver's to parse, and is what the sender meant.
+        // The content of a string is not parsed, and stays as sent.
         ("client-x", r#""{\"a\":\"\\ud800\"}""#, r#"{"a":"\ud800"}"#),
         ("client-x", r#""\u0000\uffff""#, "\u{0}\u{ffff}"),
     ] {
@@ -152,7 +152,7 @@ async fn e08_only_names_that_begin_with_client_are_relayed() {
     ];
     for name in names {
         a.whisper(name, "private-r", json!({})).await;
-        // Newer clients may probe for newer servers by the protocol's own names.
+        // Newer clients may probe for newer servers by `pusher:` events.
         if !name.starts_with("pusher:") {
             let (channel, code, message) = a.event_error().await;
             assert_eq!((channel, code), (json!("private-r"), Value::Null));
@@ -163,7 +163,7 @@ async fn e08_only_names_that_begin_with_client_are_relayed() {
 }
 
 #[tokio::test]
-async fn an_unknown_event_is_one_error_as_often_as_it_comes_and_never_closes() {
+async fn each_unknown_event_is_one_error_and_never_closes() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     for _ in 0..150 {

@@ -279,7 +279,7 @@ async fn c22_nonsense_is_answered_and_the_connection_stays() {
 }
 
 #[tokio::test]
-async fn c22_nonsense_without_end_is_closed_whatever_is_between_it() {
+async fn c22_repeated_malformed_messages_are_closed_despite_valid_ones_in_between() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     for _ in 0..20 {
@@ -308,7 +308,7 @@ async fn c24_a_frame_over_the_limit_is_closed_1009() {
 }
 
 #[tokio::test]
-async fn c25_shutdown_closes_everyone_4100_and_lets_nobody_in() {
+async fn c25_shutdown_closes_connections_with_4100_and_rejects_new_ones() {
     let server = Settings::new().server("shutdown_grace_s", 3).start().await;
     let mut clients = [server.client().await, server.client().await, server.client().await];
     server.signal("TERM");
@@ -319,7 +319,7 @@ async fn c25_shutdown_closes_everyone_4100_and_lets_nobody_in() {
     let mut http = RawHttp::over(stream);
     if http.try_write(upgrade_request(&format!("/app/{KEY}?protocol=7"), &[])).await {
         let (mut stream, mut received) = http.into_parts();
-        // Refused by status, closed with 4100, or cut off: whatever it is, it is no connection.
+        // Rejected by status, closed with 4100, or cut off: in any case it is not connected.
         let _end = within("an end", stream.read_to_end(&mut received)).await;
         let text = String::from_utf8_lossy(&received);
         assert!(!text.contains("connection_established"), "{text}");

@@ -1,4 +1,4 @@
-//! The app whose secret everybody knows: pages and hosts of other machines don't get at it.
+//! The app with the public secret is not accessible to pages and hosts of other machines.
 
 use serde_json::json;
 
@@ -40,7 +40,7 @@ fn event(app_id: &str) -> Call {
     Call::new("POST", &format!("/apps/{app_id}/events"), body).credentials("app-key", "app-secret")
 }
 
-/// The status and the body of a request with these lines in its head, to a server that it reaches by its address.
+/// Requests a server by its address, with these lines in the head; returns the status and the body.
 async fn ask(server: &Server, request_line: &str, lines: &str) -> (u16, String) {
     let mut http = RawHttp::connect(server.address).await;
     http.write(format!("{request_line} HTTP/1.1\r\n{lines}\r\n")).await;
@@ -48,7 +48,7 @@ async fn ask(server: &Server, request_line: &str, lines: &str) -> (u16, String) 
     (reply.status, reply.text().to_owned())
 }
 
-/// What a client is told that comes with these lines in its head: nothing but that it is connected, or a refusal.
+/// Connects with these lines in the head; returns none if the client is connected, or the error.
 async fn connect(server: &Server, key: &str, lines: &str) -> Option<String> {
     let mut http = RawHttp::connect(server.address).await;
     http.write(format!(
@@ -120,7 +120,7 @@ async fn pages_of_other_machines_do_not_ask_anything() {
             assert_eq!(status, 403, "{line} {host}: {body}");
             assert!(body.contains("configure an app of your own"), "{body}");
         }
-        // One good line of several is not enough, nor is a good host beside another in the target.
+        // One valid line of several is not enough, nor is a valid host beside another one in the target.
         let lines =
             "Host: localhost\r\nOrigin: http://localhost\r\nOrigin: http://evil.example\r\n";
         assert_eq!(ask(&server, &line, &format!("{lines}{published}")).await.0, 403, "{line}");

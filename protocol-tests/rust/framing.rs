@@ -128,9 +128,9 @@ async fn text_that_is_not_utf_8_is_closed_1007() {
     all_are_closed(&server, cases, &[1007]).await;
 }
 
-/// The rest of these frames never comes, and is not waited for.
+/// These frames are never completed, and are rejected at the illegal byte.
 #[tokio::test]
-async fn what_is_wrong_already_is_closed_before_it_is_whole() {
+async fn an_illegal_frame_is_closed_before_it_is_complete() {
     let server = Settings::new().start().await;
     let begun = frames::masked(frames::TEXT, b"{");
     let control = |opcode: u8| frames::announced(frames::FIN | opcode, 126)[..2].to_vec();
@@ -185,7 +185,7 @@ async fn what_is_wrong_already_is_closed_before_it_is_whole() {
 }
 
 #[tokio::test]
-async fn what_came_before_is_answered_before_what_is_wrong_is_closed() {
+async fn messages_before_an_illegal_frame_are_answered() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.bytes([frames::text(PING), frames::text(PING), vec![frames::PING]].concat()).await;

@@ -285,12 +285,12 @@ async fn a_repeated_parameter_does_not_slip_past_the_signature() {
 }
 
 #[tokio::test]
-async fn what_authenticates_may_not_come_in_another_form() {
+async fn authentication_parameters_in_another_form_are_rejected() {
     let server = Settings::new().start().await;
     let call = Call::new("POST", "/apps/3/users/7/terminate_connections", "{}");
     assert_eq!(call.send(&server).await.status, 200);
     let target = call.target();
-    // As PHP signs arrays, this is the string that was signed; and the body is gone.
+    // Signed as PHP signs arrays, this is the same string, without the body's digest.
     let empty = Call::new("POST", "/apps/3/users/7/terminate_connections", "");
     for (name, other) in [
         ("body_md5", "body_md5[]"),
@@ -310,7 +310,7 @@ async fn what_authenticates_may_not_come_in_another_form() {
 #[tokio::test]
 async fn a_path_that_is_encoded_twice_does_not_verify() {
     let server = Settings::new().start().await;
-    // Signed for the channel "ae".
+    // The signature is for the channel "ae".
     let call = Call::new("GET", "/apps/3/channels/a%65", "");
     assert_eq!(call.send(&server).await.status, 200);
     for path in
@@ -329,7 +329,7 @@ async fn an_escaped_separator_in_the_query_is_refused() {
     let server = Settings::new().start().await;
     let call = Call::get("channels").query("filter_by_prefix", "presence-a=b");
     assert_eq!(call.send(&server).await.status, 200);
-    // Signed like the above, and would list all channels.
+    // The signature is the same as above, and the request would list all channels.
     let target = call.target().replace("filter_by_prefix=", "filter_by_prefix%3D");
     call.send_to(&server, &target).await.error(400);
     let target = call.target().replace("&filter_by_prefix", "%26filter_by_prefix");

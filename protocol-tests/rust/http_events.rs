@@ -186,7 +186,7 @@ async fn h17_what_does_not_apply_is_left_out_of_an_object() {
     assert_eq!(server.publish_event(event).await, json!({ "channels": { "b": {} } }));
 }
 
-/// As a backend in JavaScript writes what its user sent. Nobody gets half a character.
+/// Data as a JavaScript backend encodes user input. No subscriber gets a lone surrogate.
 #[tokio::test]
 async fn a_lone_surrogate_is_published_as_the_replacement_character() {
     let server = Settings::new().start().await;
@@ -218,9 +218,9 @@ async fn a_lone_surrogate_is_published_as_the_replacement_character() {
     assert_eq!(server.channel("cache-a", "cache").await["cache"]["data"], "\u{fffd}");
 }
 
-/// The limit is about the text that clients read, however it was written.
+/// The limit applies to the decoded text, independent of escapes.
 #[tokio::test]
-async fn the_size_of_data_is_that_of_the_text_it_stands_for() {
+async fn the_size_of_data_is_that_of_the_decoded_text() {
     let server = Settings::new().app("max_event_bytes", 360).start().await;
     let mut client = server.client().await;
     client.subscribe("private-a").await;
@@ -243,7 +243,7 @@ async fn the_size_of_data_is_that_of_the_text_it_stands_for() {
             }
         }
     }
-    // A value that is no text is measured as its compact JSON: 356 bytes of letters, two quotes and two brackets.
+    // A value that is not a string is measured as compact JSON: 356 bytes of letters, two quotes and two brackets.
     for (letters, status) in [(178, 200), (179, 413)] {
         let data = format!("[ \"{}\" ]", r"\u0430".repeat(letters));
         let body = format!(r#"{{"name":"e","channel":"private-a","data":{data}}}"#);

@@ -1,4 +1,4 @@
-//! The head of a request: what every request must have, how large it may be, and what is no HTTP/1.1 at all.
+//! The head of a request: required headers, size limits, and other protocols than HTTP/1.1.
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -42,7 +42,7 @@ async fn a_request_has_exactly_one_valid_host() {
             http.write(format!("GET {target} HTTP/1.1\r\n{lines}\r\n")).await;
             let sentence = http.reply().await.error(400);
             assert!(sentence.contains("Host header"), "{lines:?}: {sentence}");
-            // Whoever reads hosts otherwise may read the next request otherwise.
+            // Parsers that read hosts differently may read the next request differently.
             http.ended().await;
         }
     }
@@ -85,7 +85,7 @@ async fn a_request_of_http_1_0_may_do_without_a_host() {
 }
 
 #[tokio::test]
-async fn an_encoded_body_is_415_and_told_to_come_plain() {
+async fn an_encoded_body_is_415() {
     let server = Settings::new().start().await;
     for encoding in ["gzip", "GZIP", "br", "identity, gzip", "x", "identity;q=1"] {
         let reply = event().header("content-encoding", encoding).send(&server).await;
@@ -189,7 +189,7 @@ async fn a_target_that_is_too_long_is_414() {
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_told_what_was_expected() {
+async fn invalid_requests_are_answered_with_what_was_expected() {
     let server = Settings::new().start().await;
     for request in [
         "nonsense\r\n\r\n",
@@ -212,14 +212,14 @@ async fn what_is_no_request_is_told_what_was_expected() {
 }
 
 #[tokio::test]
-async fn http_2_is_told_that_http_1_1_is_spoken() {
+async fn http_2_is_answered_with_http_1_1_required() {
     let server = Settings::new().start().await;
     let settings = b"\0\0\0\x04\0\0\0\0\0";
     let preface = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], settings].concat();
     for pieces in [1, 3, preface.len()] {
         let (mut stream, mut received) = RawHttp::connect(server.address).await.into_parts();
         for piece in preface.chunks(preface.len() / pieces) {
-            // The server has seen enough before all has come.
+            // The server answers before all bytes are received.
             let _sent = stream.write_all(piece).await;
         }
         stream.shutdown().await.ok();
@@ -234,7 +234,7 @@ async fn http_2_is_told_that_http_1_1_is_spoken() {
 #[tokio::test]
 async fn tls_on_the_plain_port_is_answered_and_logged_once() {
     let server = Settings::new().section("log", "level", quoted("info")).start().await;
-    // A record of a handshake, as every client hello begins.
+    // A TLS handshake record, as in every client hello.
     for hello in
         [&b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"[..], b"\x16\x03\x03\0\x05hello", b"\x16"]
     {

@@ -63,7 +63,7 @@ async fn h23_an_attribute_is_listed_for_the_channels_that_have_it() {
     assert!(sentence.contains("user_count, subscription_count"), "{sentence}");
 }
 
-/// A channel of each kind, and whether it has users and a memory.
+/// A channel of each kind, and whether it has users and a cache.
 const KINDS: [(&str, bool, bool); 10] = [
     ("c", false, false),
     ("cache-c", false, true),
@@ -77,10 +77,10 @@ const KINDS: [(&str, bool, bool); 10] = [
     ("presencec", false, false),
 ];
 
-/// Every reader, every kind of channel, and an app that tells subscribers their number or does not: the API says it.
-/// On each channel are three connections, which on a presence channel are two users.
+/// Each endpoint, for each kind of channel, with `subscription_count` on and off: the API always returns the count.
+/// Each channel has three connections, which on a presence channel are two users.
 #[tokio::test]
-async fn counts_are_told_of_every_kind_of_channel_by_every_reader() {
+async fn every_endpoint_returns_counts_of_every_kind_of_channel() {
     for tells_subscribers in [true, false] {
         let server = Settings::new().app("subscription_count", tells_subscribers).start().await;
         let mut clients = Vec::new();
@@ -139,7 +139,7 @@ async fn counts_are_told_of_every_kind_of_channel_by_every_reader() {
     }
 }
 
-/// The readers that leave out what does not apply: the list of channels, a publish, and a batch.
+/// The endpoints that leave out inapplicable attributes: the list of channels, a publish, and a batch.
 async fn every_reader_says(server: &Server, channel: &str, info: &str, expected: &Value) {
     let listed = channels(server, &[("info", info), ("filter_by_prefix", channel)]).await;
     assert_eq!(listed[channel], *expected, "GET channels {channel} {info}");
@@ -214,7 +214,7 @@ async fn h26_the_users_of_a_presence_channel_are_told_once_each() {
 }
 
 #[tokio::test]
-async fn the_information_of_users_is_told_where_it_is_asked_for() {
+async fn user_info_is_returned_on_request() {
     let server = Settings::new().start().await;
     let (mut a, mut b, mut c) =
         (server.client().await, server.client().await, server.client().await);

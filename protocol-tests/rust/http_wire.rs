@@ -284,7 +284,7 @@ async fn a_handshake_has_one_key_one_version_one_origin_and_no_body() {
         reply.error(426);
         assert_eq!(reply.header("sec-websocket-version"), Some("13"), "{reply}");
     }
-    // A list may be given in several lines.
+    // A list may be split into several lines.
     for other in [
         "upgrade: h2c\r\nUpgrade: websocket\r\n",
         "upgrade: WebSocket\r\nConnection: keep-alive\r\n",
@@ -402,12 +402,12 @@ async fn metrics_listen_has_a_limit_of_connections_and_a_deadline() {
         http.write(["", "GET /metr", "GET"][number % 3]).await;
         idle.push(http);
     }
-    // The oldest go for the newest.
+    // The oldest connections are closed for the newest.
     assert_eq!(Http::plain(free, "GET", "/metrics", &[]).await.status, 200);
     for http in &mut idle[..60] {
         http.ended().await;
     }
-    // What is kept alive may scrape again.
+    // A kept-alive connection may scrape again.
     let mut kept = RawHttp::connect(free).await;
     for _ in 0..3 {
         kept.write("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;

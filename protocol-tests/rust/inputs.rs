@@ -1,4 +1,4 @@
-//! Whatever a process can be given, no command panics.
+//! No input of a process makes a command panic.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::harness::{Directory, Settings};
 
-/// Runs a line of the shell in `directory`, where `$C` is the program.
+/// Runs a shell command in `directory`, where `$C` is the program.
 fn shell(directory: &Directory, line: &str, environment: &[(&OsStr, &OsStr)]) -> Output {
     let output = Command::new("sh")
         .args(["-c", line])
@@ -97,7 +97,7 @@ fn keys_that_only_look_like_paths_are_unknown() {
         assert!(said(&output).contains("unknown key"), "{key}: {}", said(&output));
     }
     for name in ["CAMPANILE_APPS[0]__ID", "CAMPANILE_APPS[X]__ID", "CAMPANILE_SERVER.PORT__X"] {
-        // A shell would not pass on such a name.
+        // A shell would not pass such a name on.
         let output = Command::new(env!("CARGO_BIN_EXE_campanile"))
             .arg("check")
             .current_dir(configured().path())

@@ -266,14 +266,14 @@ async fn max_messages_per_second_counts_control_frames_and_what_is_less_than_a_m
 }
 
 #[tokio::test]
-async fn max_messages_per_second_lets_who_pings_each_second_be() {
+async fn max_messages_per_second_allows_a_ping_each_second() {
     let server = few_messages(20).start().await;
     let mut client = server.client().await;
     for _ in 0..15 {
         client.bytes(frames::masked(frames::FIN | frames::PING, b"net")).await;
         assert_eq!(client.frame().await, Some(Frame::Pong(b"net".to_vec())));
     }
-    // A message in fragments of a few bytes each is still one that is taken.
+    // A message in fragments of a few bytes each is accepted.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     let text = br#"{"event":"pusher:ping"}"#;
     let mut parts = text.chunks(2).map(|part| frames::masked(frames::CONTINUATION, part));
@@ -289,7 +289,7 @@ async fn max_messages_per_second_lets_who_pings_each_second_be() {
 async fn max_messages_per_second_counts_segments_of_one_byte() {
     let server = few_messages(20).start().await;
     let mut client = server.client().await;
-    // Each byte is read by itself before the next is sent: only then is it a piece.
+    // Each byte is read before the next is sent: only then is it a separate piece.
     let message = frames::text(format!("{:200}", r#"{"event":"pusher:ping"}"#));
     for byte in &message[..message.len() - 1] {
         if !client.try_bytes([*byte]).await {
@@ -297,7 +297,7 @@ async fn max_messages_per_second_counts_segments_of_one_byte() {
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    // Not for the time that the message takes.
+    // The reason is the number of pieces, not the duration of the message.
     assert_eq!(client.closed_after_anything().await, (4100, "Too many messages".to_owned()));
 }
 

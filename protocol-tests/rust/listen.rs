@@ -1,4 +1,4 @@
-//! `campanile listen` and `campanile publish` at their ends: servers that go, and pipes that close.
+//! `campanile listen` and `campanile publish` with servers that stop and pipes that close.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -20,7 +20,7 @@ async fn has_subscribed(server: &Server, channel: &str) {
 }
 
 #[tokio::test]
-async fn listen_connects_again_and_signs_anew() {
+async fn listen_reconnects_with_a_new_signature() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let directory = Directory::new();
     let settings = Settings::new().server("host", quoted("127.0.0.1")).server("port", port);
@@ -39,7 +39,7 @@ async fn listen_connects_again_and_signs_anew() {
 }
 
 #[tokio::test]
-async fn listen_stops_where_connecting_again_is_of_no_use() {
+async fn listen_stops_if_a_reconnect_would_fail_too() {
     let server = Settings::new().start().await;
     let directory = Directory::new();
     let url = server.url();
@@ -51,7 +51,7 @@ async fn listen_stops_where_connecting_again_is_of_no_use() {
 }
 
 #[tokio::test]
-async fn listen_ends_when_nobody_reads_it() {
+async fn listen_ends_when_its_output_is_closed() {
     let server = Settings::new().start().await;
     let directory = Directory::new();
     let url = server.url();
@@ -76,7 +76,7 @@ async fn listen_ends_when_nobody_reads_it() {
 }
 
 #[tokio::test]
-async fn listen_shows_nothing_that_a_terminal_obeys() {
+async fn listen_escapes_terminal_sequences() {
     let server = Settings::new().start().await;
     let directory = Directory::new();
     let url = server.url();

@@ -1,4 +1,4 @@
-//! What the log and the metrics say of what happens.
+//! The content of the log and the metrics.
 
 use std::process::{Command, Stdio};
 
@@ -24,7 +24,7 @@ fn lines(server: &Server) -> Vec<Value> {
         .collect()
 }
 
-/// Waits for a line with this message, and gives the first.
+/// Waits for a line with this message, and returns the first.
 async fn line(server: &Server, message: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
     let find = || {
         let wanted = |line: &Value| line["message"] == message && is_wanted(line);
@@ -35,7 +35,7 @@ async fn line(server: &Server, message: &str, is_wanted: impl Fn(&Value) -> bool
 }
 
 #[tokio::test]
-async fn a_refused_request_is_logged_with_its_sentence() {
+async fn a_rejected_request_is_logged_with_its_error() {
     let server = json_log().start().await;
     let call = Call::get("channels").header("x-request-id", "id-of-a-request");
     let reply =
@@ -136,7 +136,7 @@ async fn metrics(server: &Server) -> String {
 }
 
 #[tokio::test]
-async fn the_metrics_tell_of_process_build_limits_and_reloads() {
+async fn the_metrics_show_process_build_limits_and_reloads() {
     let settings = Settings::new().section("metrics", "token", quoted("t"));
     let server = settings.start().await;
     Http::plain(server.address, "POST", "/apps/nobody/events", &[]).await.error(404);
@@ -290,7 +290,7 @@ async fn the_start_is_one_line_with_capacity_and_its_limit() {
     }
 }
 
-/// Runs `campanile start` with a hard limit of open files.
+/// `campanile start` with a hard limit of open files.
 fn limited(files: u64, directory: &Directory) -> Command {
     let mut command = Command::new("bash");
     let program = env!("CARGO_BIN_EXE_campanile");

@@ -116,7 +116,7 @@ async fn p09_a_number_as_user_id_becomes_a_string() {
     a.expect_member_removed(R, "10").await;
 }
 
-/// One user has one id, and it is what JavaScript makes of the number, since clients look themselves up by that.
+/// A user has one id, in JavaScript's spelling of the number, since clients find themselves by it.
 #[tokio::test]
 async fn p09_numbers_have_one_spelling() {
     let server = Settings::new().start().await;
@@ -187,9 +187,9 @@ async fn p12_user_info_of_1100_bytes_is_refused_and_of_1000_is_not() {
     server.client().await.join_with(R, &member_with_info_of(1_000)).await;
 }
 
-/// 180 Cyrillic letters are 360 bytes, however the application's language writes them.
+/// 180 Cyrillic letters are 360 bytes, in whatever form the application's language encodes them.
 #[tokio::test]
-async fn p12_user_info_is_measured_as_people_write_it() {
+async fn p12_user_info_is_measured_without_escapes() {
     let server = Settings::new().app("max_presence_user_info_bytes", 368).start().await;
     for letter in [r"\u0430", "а", r"\/\/", r"\\"] {
         let info = |more: &str| {
@@ -227,7 +227,7 @@ async fn p11_an_empty_list_is_an_empty_user_info() {
     a.expect_member_added(R, "3", json!({})).await;
 }
 
-/// Members see one another's information, and one member's must not make the roster unreadable to the others.
+/// Members read one another's information, so no member may make the roster unreadable.
 #[tokio::test]
 async fn user_info_is_readable_by_every_parser() {
     let server = Settings::new().start().await;
@@ -252,7 +252,7 @@ async fn user_info_is_readable_by_every_parser() {
     c.ask_with(R, &nested(65)).await;
     let message = c.refusal(R).await.message;
     assert!(message.contains("64"), "{message}");
-    // Swift and Go read no such number, and PHP no object with such a name.
+    // Swift and Go reject such a number, and PHP an object with such a name.
     for data in [
         r#"{"user_id":"2","user_info":{"a":[1e999]}}"#,
         r#"{"user_id":"2","user_info":{"a":[{"\u0000b":1}]}}"#,
@@ -267,8 +267,8 @@ async fn user_info_is_readable_by_every_parser() {
     c.join_with(R, &nested(64)).await;
 }
 
-/// What is verified is what was signed, byte for byte: a signature over the repaired text is another one. Node signs half of
-/// a character as U+FFFD, and the browser then sends it as an escape.
+/// The signature is verified over the bytes that were signed: over the repaired text it would differ. Node signs a lone
+/// surrogate as U+FFFD, and the browser then sends it as an escape.
 #[tokio::test]
 async fn a_signature_is_over_the_text_as_it_was_signed() {
     let server = Settings::new().start().await;

@@ -1,4 +1,4 @@
-//! A server is replaced by the next one while clients come and go.
+//! A server is replaced by the next one while clients connect and disconnect.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::shutdown::UnfinishedPublish;
 const TARGET: &str = "/app/278d425bdf160c739803?protocol=7";
 
 #[tokio::test]
-async fn whoever_comes_while_the_server_drains_is_closed_4100_and_publishers_get_503() {
+async fn new_connections_to_a_draining_server_get_4100_and_publishers_503() {
     let mut server = Settings::new().start().await;
     let mut client = server.client().await;
     let publish = UnfinishedPublish::begin(&server).await;
@@ -64,7 +64,7 @@ async fn the_next_process_is_started_before_the_signal_has_arrived() {
 }
 
 #[tokio::test]
-async fn a_port_that_another_campanile_serves_is_not_shared_unasked() {
+async fn a_port_of_a_serving_campanile_is_not_shared_by_default() {
     for settings in [Settings::new(), Settings::new().server("reuse_port", true)] {
         let server = settings.start().await;
         let directory = Directory::new();
@@ -79,7 +79,7 @@ async fn a_port_that_another_campanile_serves_is_not_shared_unasked() {
 }
 
 #[tokio::test]
-async fn with_reuse_port_clients_of_the_old_server_find_the_new_one_at_once() {
+async fn with_reuse_port_clients_reconnect_to_the_new_server_at_once() {
     let settings = Settings::new().server("reuse_port", true).server("shutdown_grace_s", 2);
     let mut old = settings.start().await;
     let mut clients = Vec::new();
@@ -98,7 +98,7 @@ async fn with_reuse_port_clients_of_the_old_server_find_the_new_one_at_once() {
 }
 
 #[tokio::test]
-async fn two_servers_that_share_a_port_and_both_end_do_not_count_on_one_another() {
+async fn two_draining_servers_on_a_port_do_not_rely_on_one_another() {
     let settings = Settings::new().server("reuse_port", true);
     let mut first = settings.start().await;
     let mut clients = [first.client().await, first.client().await];
@@ -106,7 +106,7 @@ async fn two_servers_that_share_a_port_and_both_end_do_not_count_on_one_another(
     first.signal("TERM");
     assert_eq!(clients[0].closed_after_anything().await.0, 4100);
     assert_eq!(clients[1].closed_after_anything().await.0, 4100);
-    // While that one drains, another one comes, which ends as well.
+    // While that one drains, another one starts, which ends as well.
     let mut second = Server::start_on(&settings, first.address.port()).await;
     says(&first, "listening socket closed").await;
     let mut client = second.client().await;
@@ -117,7 +117,7 @@ async fn two_servers_that_share_a_port_and_both_end_do_not_count_on_one_another(
     assert_eq!(second.process.exit_code().await, Some(0));
 }
 
-/// Two thousand connections, made as fast as they can be while the server is replaced.
+/// Two thousand connections, made as fast as possible while the server is replaced.
 #[tokio::test]
 async fn no_connection_is_refused_or_reset_across_a_hand_over() {
     let settings = Settings::new().server("reuse_port", true);
@@ -179,7 +179,7 @@ async fn with_tls_the_port_is_taken_over_as_well() {
     let address = old.address;
     old.address = tunnel(address, connector(&[&certificate])).await;
     let publish = UnfinishedPublish::begin(&old).await;
-    // A handshake that never comes is not waited for.
+    // An incomplete handshake is not waited for.
     let _silent = TcpStream::connect(address).await.unwrap();
     old.signal("TERM");
     says(&old, "draining").await;
@@ -191,12 +191,12 @@ async fn with_tls_the_port_is_taken_over_as_well() {
 }
 
 #[tokio::test]
-async fn neither_idle_connections_nor_those_that_come_again_keep_the_process_from_ending() {
+async fn idle_and_new_connections_do_not_delay_the_end() {
     let mut server = Settings::new().server("shutdown_grace_s", 60).start().await;
     let _nothing_sent = RawHttp::connect(server.address).await;
     let mut half_a_head = RawHttp::connect(server.address).await;
     half_a_head.write("GET /up HTTP/1.1\r\n").await;
-    // Whoever never answers the close frame is not waited for either.
+    // Clients that never answer the close frame are not waited for either.
     let _silent = [server.client().await, server.client().await];
     let address = server.address;
     let mut coming = JoinSet::new();
@@ -209,7 +209,7 @@ async fn neither_idle_connections_nor_those_that_come_again_keep_the_process_fro
 }
 
 #[tokio::test]
-async fn an_inherited_socket_outlives_the_process_and_its_queue_is_the_next_ones() {
+async fn the_next_process_serves_the_queue_of_an_inherited_socket() {
     let (listener, settings) = (TcpListener::bind("127.0.0.1:0").unwrap(), Settings::new());
     let port = listener.local_addr().unwrap().port();
     let mut old = inheriting(&listener, &settings, "web").await;
@@ -221,7 +221,7 @@ async fn an_inherited_socket_outlives_the_process_and_its_queue_is_the_next_ones
     for client in &mut clients {
         assert_eq!(client.closed_after_anything().await.0, 4200);
     }
-    // It is in the queue now, and the server that drains does not take it out.
+    // It is in the queue now, and the draining server does not accept it.
     let waiting = tokio::spawn(async move {
         let mut client = Client::open(([127, 0, 0, 1], port).into(), TARGET, &[]).await.0;
         client.established().await;
@@ -319,7 +319,7 @@ enum Outcome {
     Refused,
 }
 
-/// Connects as a client does. That the kernel refuses or resets the connection is a failure.
+/// Connects as a client does. A connection that the kernel refuses or resets is a failure.
 async fn come(address: std::net::SocketAddr) -> Outcome {
     let mut client = Client::open(address, &format!("/app/{KEY}?protocol=7"), &[]).await.0;
     let first = client.next().await;

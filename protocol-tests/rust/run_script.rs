@@ -21,7 +21,7 @@ fn said(output: &Output) -> String {
 }
 
 #[test]
-fn a_suite_that_nobody_knows_exits_2_and_the_suites_are_listed() {
+fn an_unknown_suite_exits_2_and_lists_the_suites() {
     for arguments in [&["nope"][..], &["lint", "nope"], &[""], &["--nope"]] {
         let output = script().args(arguments).output().expect("there is a shell");
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", said(&output));
@@ -36,7 +36,7 @@ fn a_suite_that_nobody_knows_exits_2_and_the_suites_are_listed() {
     assert!(said(&output).contains("suites: lint rust"), "{}", said(&output));
 }
 
-/// Runs a suite with a `cargo` that prints `text` when it is to test, and succeeds.
+/// Runs a suite with a `cargo` that prints `text` for a test run, and succeeds.
 fn run_attacks(text: &str) -> Output {
     let directory = Directory::new();
     let cargo = directory.write(
@@ -54,7 +54,7 @@ fn run_attacks(text: &str) -> Output {
 }
 
 #[test]
-fn no_passed_test_is_never_green() {
+fn a_suite_without_passed_tests_fails() {
     for text in ["", "test result: ok. 0 passed; 0 failed; 3 ignored;", "OK (skipped=4)"] {
         let output = run_attacks(text);
         assert_eq!(output.status.code(), Some(1), "{text:?}: {}", said(&output));

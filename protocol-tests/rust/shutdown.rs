@@ -76,7 +76,7 @@ async fn an_answer_that_was_begun_is_finished() {
         waiting.spawn(async move { client.closed_after_anything().await.0 });
     }
     server.signal("TERM");
-    // The first close says that it drains.
+    // The first close frame shows that it drains.
     assert_eq!(waiting.join_next().await.unwrap().unwrap(), 4100);
     let reply = publish.finish().await;
     assert_eq!(reply.status, 200, "{reply}");
@@ -115,7 +115,7 @@ async fn the_grace_ends_whatever_clients_do() {
 }
 
 #[tokio::test]
-async fn the_first_signal_says_what_is_drained_and_the_second_ends_at_once() {
+async fn the_first_signal_drains_and_the_second_ends_at_once() {
     for (first, second) in [("TERM", "TERM"), ("INT", "INT"), ("TERM", "INT")] {
         let mut server = with_grace(60).await;
         let _clients = crowd(&server, 3).await;
@@ -179,7 +179,7 @@ async fn every_server_listens_on_a_port_of_its_own() {
     }
 }
 
-/// A publish whose body has not come to its end: while it lasts, the server does not end.
+/// A publish with an incomplete body: until it is complete, the server does not end.
 pub(crate) struct UnfinishedPublish {
     http: RawHttp,
     rest: Vec<u8>,

@@ -77,7 +77,7 @@ async fn u03_user_data_without_a_proper_id_is_an_error() {
     client.fence().await;
 }
 
-/// A number is an id like any other. The client reads a text back, because pusher-js takes no other.
+/// A number is a valid id. The client gets it back as a string, because pusher-js requires one.
 #[tokio::test]
 async fn u03_a_number_is_an_id_in_its_one_spelling() {
     let server = Settings::new().start().await;

@@ -63,7 +63,7 @@ impl Sink {
         Self::start(Arc::new(move |at, _: &Request| (status(at), String::new()))).await
     }
 
-    /// A sink whose answer depends on what it is sent.
+    /// A sink whose answer depends on the request.
     pub(crate) async fn judging(status: impl Fn(&Request) -> u16 + Send + Sync + 'static) -> Self {
         let judge = move |_, request: &Request| (Some(status(request)), String::new());
         Self::start(Arc::new(judge)).await

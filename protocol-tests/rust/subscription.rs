@@ -296,7 +296,7 @@ async fn a_refusal_says_what_hosted_pusher_says() {
 }
 
 #[tokio::test]
-async fn s15_a_hundred_wrong_signatures_are_closed_whatever_is_between_them() {
+async fn s15_a_hundred_wrong_signatures_are_closed_despite_valid_ones_in_between() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     let guess = json!({ "event": "pusher:subscribe",
@@ -309,7 +309,7 @@ async fn s15_a_hundred_wrong_signatures_are_closed_whatever_is_between_them() {
     ];
     let mut round: Vec<u8> = messages.iter().flat_map(frames::text).collect();
     round.extend(frames::masked(frames::FIN | frames::PONG, b""));
-    // Time forgives one in ten seconds, should it take that long.
+    // One failure is forgiven every ten seconds, in case the test takes that long.
     for _ in 0..110 {
         client.try_bytes(&round).await;
     }
@@ -323,7 +323,7 @@ async fn s15_a_hundred_wrong_signatures_are_closed_whatever_is_between_them() {
         }
     };
     assert_eq!(code, 4100);
-    // Each is told by two events.
+    // Each one causes two events.
     assert!((2 * 99..2 * 105).contains(&refused), "{refused}");
 }
 

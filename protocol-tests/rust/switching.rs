@@ -24,7 +24,7 @@ const LOST: &str = "config/reverb.php:4: allowed_origins is app.example there an
     may connect (apps[0].allowed_origins): write REVERB_ALLOWED_ORIGINS=app.example";
 
 #[tokio::test]
-async fn check_shows_the_defaults_of_reverb_and_what_its_php_says() {
+async fn check_shows_the_defaults_of_reverb_and_differences_of_its_php() {
     let directory = laravel();
     let mut process = Process::spawn(&["check"], directory.path());
     assert_eq!(process.exit_code().await, Some(0), "{}", process.output());

@@ -1,4 +1,4 @@
-//! Files of TLS that can't be used, or not any more: each is named with the line that names it.
+//! Unusable or expired TLS files: each error names the file, and the line that names it.
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
@@ -43,7 +43,7 @@ async fn an_expired_certificate_is_warned_about_and_measured() {
     let (plain, bearer) = (server.address, [("authorization", "Bearer t")]);
     let name = "campanile_tls_certificate_expiry_timestamp_seconds";
     server.address = tunnel(plain, connector(&[&expired])).await;
-    // Nobody can read them by a certificate that has expired; a renewed one changes the figure.
+    // Clients reject an expired certificate, so the metrics are read with a renewed one.
     let renewed = Certificate::new();
     renewed.write(&directory);
     let reloaded = server.reload(&settings).await;

@@ -96,9 +96,9 @@ async fn w06_a_client_event_is_told_with_its_sender() {
     assert_eq!(told(&mut sink, 2).await, [on_presence, whisper("private-a", "text")]);
 }
 
-/// PHP's `json_decode` refuses a whole body for one lone surrogate, and with it all other events.
+/// PHP's `json_decode` rejects a whole body for one lone surrogate, and with it all other events.
 #[tokio::test]
-async fn a_webhook_is_json_whatever_clients_write() {
+async fn a_webhook_is_valid_json_for_any_client_input() {
     let (server, mut sink) = telling(r#"["client_event", "member_added"]"#).await;
     let mut client = server.client().await;
     client.join_with("presence-r", r#"{"user_id":"\udfff"}"#).await;

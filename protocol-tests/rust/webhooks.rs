@@ -313,8 +313,8 @@ async fn w13_an_endpoint_that_never_answers_harms_no_other() {
     eventually("all wait for the one", async || bench.metric(&waiting)).await;
 }
 
-/// Occupies good channels and poisonous ones, and gets each good one although an endpoint answers
-/// `status` to every request that names a poisonous one.
+/// Occupies good channels and poisonous ones, and expects each good one although an endpoint answers `status` to every
+/// request that names a poisonous one.
 async fn good_ones_pass(status: u16) {
     let judge = move |request: &Request| if request.body.contains("poison") { status } else { 200 };
     let mut sink = Sink::judging(judge).await;
@@ -345,12 +345,12 @@ async fn good_ones_pass(status: u16) {
 }
 
 #[tokio::test]
-async fn an_event_that_is_rejected_again_and_again_steps_aside() {
+async fn a_repeatedly_rejected_event_is_set_aside() {
     good_ones_pass(400).await;
 }
 
 #[tokio::test]
-async fn an_event_on_which_the_endpoint_fails_again_and_again_steps_aside() {
+async fn an_event_on_which_the_endpoint_repeatedly_fails_is_set_aside() {
     good_ones_pass(500).await;
 }
 

@@ -50,7 +50,7 @@ mod tests {
     const HOSTILE: &str = "a\u{1b}[2Jb\r\n\tc\u{7f}\u{9b}31m\u{202e}d\u{2066}\u{2028}é😀";
 
     #[test]
-    fn nothing_is_left_that_a_terminal_obeys() {
+    fn escaped_text_has_no_terminal_sequences() {
         let shown = Escaped(HOSTILE).to_string();
         assert_eq!(shown, r"a\u{1b}[2Jb\r\n\tc\u{7f}\u{9b}31m\u{202e}d\u{2066}\u{2028}é😀");
         assert!(!shown.chars().any(is_unsafe));

@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_can_not_be_reached_is_tried_less_and_less_often() {
+    fn reconnects_to_an_unreachable_server_back_off() {
         let refused = || tungstenite::Error::Io(io::ErrorKind::ConnectionRefused.into());
         let pauses =
             (0..8).map(|failures| match next(&Ended::Broken(refused()), false, failures) {

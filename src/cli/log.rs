@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_are_for_terminals_that_want_them() {
+    fn colours_are_used_on_terminals_that_support_them() {
         let shows = |is_terminal, no_color: Option<&str>, term: Option<&str>| {
             shows_colours(is_terminal, no_color.map(OsStr::new), term.map(OsStr::new))
         };

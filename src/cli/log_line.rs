@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operators_own_words_are_not_cut_so_soon() {
+    fn values_of_the_operators_configuration_have_a_larger_limit() {
         let note = "n".repeat(2_000);
         let line =
             as_json(|| tracing::warn!(target: "campanile::cli::start", note, "configuration"));

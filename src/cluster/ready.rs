@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_nodes_that_were_heard_lately_and_do_not_drain_are_ready() {
+    fn only_nodes_with_a_recent_heartbeat_that_do_not_drain_are_ready() {
         let nodes = ReadyNodes::default();
         let start = Instant::now();
         assert!(!nodes.is_any(start));

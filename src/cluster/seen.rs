@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_send_enters_no_window_and_moves_none() {
+    fn unknown_senders_do_not_change_any_window() {
         let (mut seen, now) = (Seen::default(), Instant::now());
         for process in 0..100_000 {
             assert!(!seen.note(id(process, 1), false, now));

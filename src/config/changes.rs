@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_development_app_is_not_brought_in() {
+    fn a_reload_does_not_add_the_development_app() {
         let mut running = config(vec![app("1")]);
         running.server.host = "127.0.0.1".into();
         let development = AppConfig::development();
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_can_be_guessed_does_not_reach_the_network() {
+    fn a_guessable_secret_is_rejected_off_loopback() {
         let running = config(vec![app("1")]);
         let mut fresh = config(vec![app("1"), AppConfig { secret: Secret::new("k2"), ..app("2") }]);
         // The listen address does not change.

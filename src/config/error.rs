@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_told_in_the_order_of_their_lines_and_once_for_each_key() {
+    fn faults_are_sorted_by_line_and_reported_once_per_key() {
         let error = all([Ok(()), Err(fault(3, "c")), Err(fault(1, "a")), Err(fault(3, "c"))]);
         let lines: Vec<_> = error.unwrap_err().lines().collect();
         assert_eq!(lines, ["f:1: a: is wrong", "f:3: c: is wrong"]);
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_somebody_chose_stays_on_its_line() {
+    fn untrusted_names_can_not_break_the_line() {
         let error = fault(1, "a\nb\u{1b}[31m").to_string();
         assert_eq!(error, r"f:1: a\nb\u{1b}[31m: is wrong");
     }

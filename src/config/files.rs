@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_that_is_cut_short_is_told_from_one_that_was_changed() {
+    fn truncated_text_is_distinguished_from_changed_text() {
         let before = "a = 1\n# b\nc = 1000\n";
         for grammar in [Grammar::Toml, Grammar::Dotenv] {
             let is_cut_short = |before, after| is_cut_short(before, after, grammar);
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_named_with_their_line() {
+    fn invalid_utf_8_is_reported_with_its_line() {
         assert_eq!(decode(b"\xef\xbb\xbfa".to_vec()).as_deref(), Ok("a"));
         assert!(decode(b"\xff\xfea\0".to_vec()).is_err_and(|(_, rule)| rule.contains("UTF-16")));
         assert!(decode(b"a\n\n\xe9".to_vec()).is_err_and(|(line, _)| line == Some(3)));

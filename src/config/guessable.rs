@@ -147,7 +147,7 @@ mod tests {
     use crate::config::Secret;
 
     #[test]
-    fn what_everybody_knows_is_no_secret() {
+    fn published_secrets_are_guessable() {
         let why = |secret: &str| {
             let app = AppConfig {
                 id: "1".into(),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_is_in_order_and_in_its_form() {
+    fn the_list_of_published_secrets_is_sorted_and_normalized() {
         assert!(PUBLISHED.is_sorted());
         let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         assert!(PUBLISHED.iter().all(|text| text.chars().all(is_plain)));

@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_is_what_was_signed() {
+    fn only_signed_parameters_are_read() {
         let path = "/apps/3/channels";
         for (sent, canonical, info) in [
             ("info=b,a", "info=b,a", Some("b,a")),
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_authenticates_is_given_once_by_its_plain_name() {
+    fn authentication_parameters_are_given_once_by_their_plain_names() {
         let path = "/apps/3/events";
         let md5 = "99914b932bd37a50b983c5e7c90ae93b";
         let sign = |canonical: &str| signed(path, canonical);

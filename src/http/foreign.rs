@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_thinned_and_count_what_they_leave_out() {
+    fn log_lines_are_limited_and_count_the_omitted_ones() {
         let (sightings, start) = (Sightings::default(), Instant::now());
         let count = |foreign, after| sightings.count(foreign, start + after);
         let (tls, http_2) = (Foreign::Tls, Foreign::Http2);

@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_expired_gives_its_bytes_back() {
+    fn expired_events_free_their_bytes() {
         let mut bench = Bench::new(1_000_000);
         let start = bench.now;
         for number in 0..2_000 {
@@ -331,7 +331,7 @@ mod tests {
 
     /// After any sequence of publishes, the count equals the bytes kept and is within the limit.
     #[test]
-    fn the_account_is_right_after_any_sequence() {
+    fn the_byte_count_is_right_after_any_sequence() {
         use rand::{RngExt, SeedableRng, rngs::StdRng};
         let mut random = StdRng::seed_from_u64(7);
         let mut bench = Bench::new(20_000);

@@ -196,7 +196,7 @@ fn an_expired_event_of_an_empty_channel_is_forgotten() {
 }
 
 #[test]
-fn a_lower_bound_evicts_and_the_miss_is_told() {
+fn a_lower_limit_evicts_and_the_miss_is_observed() {
     let bench = bench(|_| {});
     let hub = Arc::new(bench.hub);
     let publish = |channel: &str| {

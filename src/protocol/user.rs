@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_is_too_long_is_told_so() {
+    fn an_id_that_is_too_long_is_reported() {
         let parse = |length| User::parse(&format!(r#"{{"id":"{}"}}"#, "x".repeat(length)), 200);
         assert!(parse(184).is_ok());
         let SignInRefusal::User(rule) = parse(185).unwrap_err() else { panic!("another refusal") };

@@ -267,7 +267,7 @@ fn succeed_in_all_ways(session: &mut Session<u32>, now: Instant) {
 }
 
 #[test]
-fn malformed_messages_close_the_connection_whatever_is_between_them() {
+fn malformed_messages_close_the_connection_despite_valid_ones_in_between() {
     let (mut session, start) = session();
     for second in 0..11 {
         let now = start + Duration::from_secs(second);
@@ -280,7 +280,7 @@ fn malformed_messages_close_the_connection_whatever_is_between_them() {
 }
 
 #[test]
-fn failures_to_authorize_close_the_connection_whatever_is_between_them() {
+fn failed_authorizations_close_the_connection_despite_valid_messages_in_between() {
     let (mut session, start) = session();
     let wrong = r#"{"event":"pusher:subscribe","data":{"channel":"private-x","auth":"app-key:0"}}"#;
     let (mut now, mut guesses) = (start, 1);
@@ -338,7 +338,7 @@ fn a_client_event_beyond_the_limit_of_messages_carries_its_channel() {
 }
 
 #[test]
-fn an_unknown_event_is_told_with_its_name_and_channel_and_is_no_mistake() {
+fn an_unknown_event_is_an_error_with_name_and_channel_but_not_a_mistake() {
     let (mut session, start) = session();
     for second in 0..200 {
         let now = start + Duration::from_secs(second);
@@ -350,7 +350,7 @@ fn an_unknown_event_is_told_with_its_name_and_channel_and_is_no_mistake() {
 }
 
 #[test]
-fn subscribing_goes_at_a_rate_after_as_many_as_a_connection_may_have() {
+fn subscriptions_beyond_the_burst_are_rate_limited() {
     let (mut session, start) = session_with(|app| app.user_authentication = true);
     let leave = r#"{"event":"pusher:unsubscribe","data":{"channel":"c"}}"#;
     let mut turn = |now: Instant| {
@@ -395,7 +395,7 @@ fn a_refused_subscription_takes_nothing_of_the_rate() {
 }
 
 #[test]
-fn a_client_rests_while_it_has_made_the_server_send_more_than_its_share() {
+fn a_client_over_its_answer_rate_is_throttled() {
     let (mut session, start) = session();
     session.charge(500, start);
     assert_eq!(session.rests_until(start), None);

@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn alone_all_are_closed_with_4100_at_once_and_not_waited_for_long() {
+    fn without_a_successor_all_connections_are_closed_with_4100_at_once() {
         let start = Instant::now();
         let mut departure = departure(1_000, start, Duration::from_secs(10), DrainPlan::Alone);
         assert_eq!(close_all(&mut departure, start), vec![4100; 1_000]);

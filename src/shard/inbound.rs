@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_off_is_read_on_where_it_was_left() {
+    fn a_paused_reading_resumes_where_it_stopped() {
         let stream = [
             text("one", Data::Text, true),
             text("two", Data::Text, true),

@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_a_certificate_is_told() {
+    fn the_validity_of_a_certificate_is_reported() {
         let folder = Folder::new("time");
         let command =
             "req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -subj /CN=a -days 9";

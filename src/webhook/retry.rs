@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_says_who_is_at_fault() {
+    fn a_status_classifies_the_failure() {
         for (status, failure) in [
             (400, Failure::Rejected),
             (409, Failure::Rejected),
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_is_gone_is_retried_with_growing_waits_and_never_loses_order() {
+    fn an_unreachable_endpoint_is_retried_with_growing_delays_in_order() {
         let mut retries = tried(1);
         for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
             assert_eq!(retries.failed(Failure::Unavailable, KNOWN), seconds(wait));
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unclear_is_decided_by_a_probe() {
+    fn ambiguous_failures_are_decided_by_a_probe() {
         let mut retries = tried(1);
         assert_eq!(retries.failed(Failure::Unclear, NEW), seconds(1));
         assert_eq!(retries.failed(Failure::Unclear, NEW), seconds(2));
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_end_what_is_rejected_holds_up_nothing_and_nothing_is_probed() {
+    fn at_the_end_rejected_requests_block_no_others_and_no_probe_is_sent() {
         let last = Context { is_last: true, ..NEW };
         assert_eq!(tried(1).failed(Failure::Rejected, last), AT_ONCE);
         assert_eq!(

@@ -1,4 +1,4 @@
-// The chat of `examples/chat` while its Campanile is away, and twenty clients of a server that is restarted.
+// The chat of `examples/chat` while its Campanile is down, and twenty clients of a server that restarts.
 
 import { after } from 'node:test';
 
@@ -30,5 +30,5 @@ test('when the server has restarted, the pages are back, and messages flow again
 });
 
 for (const mode of ['plain', 'reuse_port', 'LISTEN_FDS']) {
-  test(`after a restart (${mode}) all clients are back within 2.5 s`, (stage) => assertRestart(stage, mode, inBrowser(browser)));
+  test(`after a restart (${mode}) all clients reconnect within 2.5 s`, (stage) => assertRestart(stage, mode, inBrowser(browser)));
 }

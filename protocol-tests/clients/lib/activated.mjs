@@ -1,4 +1,4 @@
-// A Campanile that is given its listening socket, and is started again by its launcher when it ends.
+// A Campanile that inherits its listening socket, and is restarted by its launcher when it ends.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -36,7 +36,7 @@ export class Activated {
     return server;
   }
 
-  /** How often the server has said that it listens. */
+  /** The number of times that the server has logged that it listens. */
   get starts() {
     return [...this.#output.matchAll(LISTENS)].length;
   }

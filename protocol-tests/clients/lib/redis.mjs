@@ -1,4 +1,4 @@
-// A Redis of a test's own.
+// A Redis for one test.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

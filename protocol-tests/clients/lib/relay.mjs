@@ -1,11 +1,11 @@
-// A stretch of wire between a client and the server that counts who comes, and can be cut.
+// A TCP relay between clients and the server that counts connections, and can be cut.
 
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 
 import { inbox } from './waiting.mjs';
 
-/** Passes connections on to `server`. */
+/** Relays connections to `server`. */
 export async function startRelay(server) {
   const { port } = server;
   const sockets = new Set();

@@ -1,4 +1,4 @@
-// Restarts of a server under twenty real clients: how long until all are back, and how often each has connected.
+// Restarts a server with twenty real clients: measures the time until all have reconnected, and their connections.
 
 import assert from 'node:assert/strict';
 
@@ -13,19 +13,19 @@ const CLIENTS = 20;
 const PAGES = 2;
 const CHANNEL = 'restart';
 
-/** Until then all clients are to be back. */
+/** Maximum time until all clients have reconnected, in ms. */
 const BACK_MS = 2_500;
-/** Connections that a client may make until it is back. */
+/** Maximum number of connections of a client until it has reconnected. */
 const ATTEMPTS_MAX = 3;
 
 const SETTINGS = { app: { subscription_count: true } };
 
 /**
- * The ways to restart. Each gives the servers that clients connect to and `restart`, which resolves with the exit code of
- * the old process once it has ended and the new one listens. `prepare` is what comes before the signal.
+ * The ways to restart. Each returns the servers that clients connect to, and `restart`, which resolves with the exit code of
+ * the old process once it has ended and the new one listens. `prepare` runs before the signal.
  */
 export const MODES = {
-  /** The next process is started in the moment of the signal. */
+  /** The next process is started together with the signal. */
   async plain(stage) {
     return replaced(stage, SETTINGS, async (old) => {
       old.signal('SIGTERM');
@@ -34,20 +34,20 @@ export const MODES = {
     });
   },
 
-  /** The next process listens before the last one is told to end. */
+  /** The next process listens before the old one gets the signal. */
   async 'reuse_port'(stage) {
     const settings = { ...SETTINGS, server: { reuse_port: true, shutdown_grace_s: 2 } };
     const server = await replaced(stage, settings, (old) => old.stop());
     return { ...server, prepare: (old) => stage.server(settings, old.port) };
   },
 
-  /** A launcher holds the socket, and starts the next process when the last one has ended. */
+  /** A launcher holds the socket, and starts the next process when the old one has ended. */
   async 'LISTEN_FDS'(stage) {
     const server = stage.closing(await Activated.start(SETTINGS));
     return { upstreams: [server], restart: () => server.restart(), log: () => server.log };
   },
 
-  /** One of two nodes is restarted as with `plain`. Clients come by a proxy that knows both. */
+  /** One of two nodes is restarted as with `plain`. Clients connect through a proxy for both. */
   async cluster(stage) {
     const redis = stage.closing(await startRedis());
     const settings = { ...SETTINGS, redis: { url: redis.url } };
@@ -70,14 +70,14 @@ async function replaced(stage, settings, restart) {
   return { upstreams: [old], restart: () => restart(old), old };
 }
 
-/** Twenty pusher-js clients in this process. */
+/** Starts twenty pusher-js clients in this process. */
 export async function inNode(stage, port) {
   const clients = Array.from({ length: CLIENTS }, () => watched(stage.pusher({ port })));
   return { states: async () => clients.map((client) => client.state()) };
 }
 
 /**
- * Twenty pusher-js clients in two pages of a browser. Each page has a process of its own: beyond sixteen pending WebSockets
+ * Starts twenty pusher-js clients in two pages of a browser. Each page has a separate process: beyond sixteen pending WebSockets
  * of one process, Chromium itself delays each by one to five seconds.
  */
 export function inBrowser(browser) {
@@ -100,7 +100,7 @@ export function inBrowser(browser) {
   };
 }
 
-/** Notes what becomes of a client. Runs in pages as well. */
+/** Records the state of a client. Runs in pages as well. */
 function watched(pusher) {
   const state = { socketId: undefined, at: 0, attempts: 0 };
   const inform = pusher.timeline.info.bind(pusher.timeline);
@@ -117,7 +117,7 @@ function watched(pusher) {
   return { state: () => ({ ...state, isSubscribed: isSubscribed() }) };
 }
 
-/** Restarts a server under clients, and says how that was: `{ ms, attempts, moved }`. */
+/** Restarts a server with connected clients, and returns `{ ms, attempts, moved }`. */
 export async function measure(stage, mode, clientsAt, proxy) {
   const server = await MODES[mode](stage);
   const entrance = proxy ? stage.closing(await proxy(server.upstreams)) : server.upstreams[0];
@@ -142,14 +142,14 @@ export async function measure(stage, mode, clientsAt, proxy) {
   };
 }
 
-/** As `measure`, and what must not be exceeded. */
+/** Like `measure`, but fails if a limit is exceeded. */
 export async function assertRestart(...args) {
   const { ms, attempts } = await measure(...args);
   assert.ok(ms <= BACK_MS, `all clients were back after ${ms} ms`);
   assert.ok(attempts <= ATTEMPTS_MAX, `a client connected ${attempts} times`);
 }
 
-/** How many clients the server itself counts on the channel. */
+/** The number of clients on the channel, as the server counts them. */
 async function counted({ port }) {
   const path = `/channels/${CHANNEL}`;
   try {

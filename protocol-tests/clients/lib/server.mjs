@@ -76,7 +76,7 @@ export class Server {
     return `${this.#stdout}${this.#stderr}`;
   }
 
-  /** Sends it a signal. */
+  /** Sends the process a signal. */
   signal(name) {
     this.#child.kill(name);
   }

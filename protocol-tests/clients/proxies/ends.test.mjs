@@ -36,7 +36,7 @@ behindEach('a server that is told to end says 4100, and its clients are back whe
   assert.equal((await errors.next()).code, 4100);
   await stage.server({}, server.port);
 
-  // It tries after a second; if that was too early, its next attempt comes after fifteen more.
+  // The client retries after a second; if that is too early, the next attempt is fifteen seconds later.
   await again.next(40_000);
   await openSdk(proxy).trigger('news', 'flash', 'we are back');
   assert.equal(await heard.next(), 'we are back');

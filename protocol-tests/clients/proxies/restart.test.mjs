@@ -1,4 +1,4 @@
-// A server behind nginx is restarted under twenty pusher-js clients, in Node and in a browser.
+// Restarts a server behind nginx with twenty pusher-js clients, in Node and in a browser.
 
 import { after } from 'node:test';
 
@@ -12,7 +12,7 @@ after(() => browser.close());
 
 for (const [name, clients] of [['Node', inNode], ['a browser', inBrowser(browser)]]) {
   for (const mode of Object.keys(MODES)) {
-    test(`behind nginx, after a restart (${mode}) all clients in ${name} are back within 2.5 s`, async (stage) => {
+    test(`behind nginx, after a restart (${mode}) all clients in ${name} reconnect within 2.5 s`, async (stage) => {
       await assertRestart(stage, mode, clients, (upstreams) => nginx.start(upstreams));
     });
   }

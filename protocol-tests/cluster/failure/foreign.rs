@@ -43,9 +43,10 @@ async fn foreign_messages_are_counted_logged_once_and_ignored() {
     }
 }
 
-/// The numbers of the nodes' next events are used by others before them, and those of processes that do not exist.
+/// Envelopes with the numbers of the nodes' next events, and with those of processes that do not exist, are not
+/// recorded.
 #[tokio::test]
-async fn envelopes_of_others_do_not_pass_for_those_of_nodes() {
+async fn forged_envelopes_are_not_recorded_as_delivered() {
     const EVENTS: usize = 20;
     let group = Group::of(2).await;
     let (a, b) = (Listener::of(&group.nodes[0]).await, Listener::of(&group.nodes[1]).await);
@@ -69,7 +70,7 @@ async fn envelopes_of_others_do_not_pass_for_those_of_nodes() {
             redis.command(&[b"PUBLISH".as_slice(), topic.as_bytes(), &message]).await;
         }
     }
-    // An event for one channel on the bus of another is nobody's.
+    // An event for one channel on the bus of another is ignored.
     let elsewhere = envelope(1 << 40, "another-channel");
     redis.command(&[b"PUBLISH".as_slice(), topic.as_bytes(), &elsewhere]).await;
     let expected: Vec<String> = (0..EVENTS).map(|number| number.to_string()).collect();
@@ -87,7 +88,7 @@ async fn envelopes_of_others_do_not_pass_for_those_of_nodes() {
     }
 }
 
-/// An event as nodes publish it, which nobody has counted.
+/// An event as nodes publish it, without a sequence from Redis.
 fn envelope(id: u64, channel: &str) -> Vec<u8> {
     let text = format!(r#"{{"event":"forged","channel":"{channel}","data":"1"}}"#);
     let length = u8::try_from(text.len()).expect("it is short");

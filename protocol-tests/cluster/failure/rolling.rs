@@ -83,7 +83,7 @@ async fn an_orderly_end_leaves_nothing_behind() {
     assert_eq!(watcher.count("pusher_internal:member_removed", R), 2, "{}", watcher.tail(20));
 }
 
-/// Nodes that end together do not send their clients to one another.
+/// Nodes that shut down together do not refer their clients to one another.
 #[tokio::test]
 async fn nodes_that_drain_at_once_close_with_4100() {
     let mut group = Group::with(3, with_grace(), Redis::start().await).await;
@@ -104,9 +104,9 @@ async fn nodes_that_drain_at_once_close_with_4100() {
     }
 }
 
-/// When the node that takes over ends as well, those that are still to be closed are not sent to it.
+/// If the other node shuts down as well, the remaining clients are not referred to it.
 #[tokio::test]
-async fn a_node_that_was_counted_on_may_drain_later() {
+async fn a_node_may_drain_after_another_relied_on_it() {
     let settings = cluster_settings().server("shutdown_grace_s", 20).server("shards", 1);
     let mut group = Group::with(2, settings, Redis::start().await).await;
     let mut clients = Vec::new();

@@ -1,5 +1,5 @@
-//! What one party writes and another reads: frames to another client, and bodies of webhooks. Each of them is JSON that
-//! a strict parser takes, whatever was sent.
+//! Text from one peer that another reads: frames to another client, and bodies of webhooks. For every input, each of
+//! them is JSON for a strict parser.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,19 +14,19 @@ use serde_json::{Value, json};
 use super::server::{frame, signed};
 
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Who sends nonsense ten times is closed.
+/// Inputs per client: it is closed after a dozen malformed ones.
 const INPUTS_OF_A_CLIENT: u64 = 5;
 
 const CHANNELS: [&str; 2] = ["private-foobar", "presence-x"];
 
 static STAGE: LazyLock<Mutex<Stage>> = LazyLock::new(|| Mutex::new(Stage::new()));
 
-/// A message of a client that is subscribed to [`CHANNELS`], or after a `P` the body of a publish.
+/// Sends a message of a client that is subscribed to [`CHANNELS`], or, after a `P`, the body of a publish.
 pub(crate) fn passed_on(input: &[u8]) {
     STAGE.lock().unwrap_or_else(PoisonError::into_inner).pass(input);
 }
 
-/// A client that sends, one that listens, and an application that is told.
+/// A client that sends, one that listens, and an application with a webhook endpoint.
 struct Stage {
     sender: Client,
     listener: Client,
@@ -66,11 +66,11 @@ impl Stage {
         }
         match input.split_first() {
             Some((b'P', body)) => self.sender.publish(body),
-            // Anything else would end the connection, which other drives are about.
+            // Other messages would close the connection, which other targets test.
             _ if std::str::from_utf8(input).is_ok() => self.sender.send(input),
             _ => return,
         }
-        // Whatever came of the input comes before this.
+        // All results of the input precede this.
         self.inputs += 1;
         let marker = format!("client-marker-{}", self.inputs);
         let last = json!({ "event": marker, "channel": CHANNELS[0], "data": marker });
@@ -93,13 +93,13 @@ impl Stage {
     }
 }
 
-/// The value of a text that every parser of JSON takes: serde's takes no half of a character, no nesting beyond 128 levels,
-/// and no number that a double does not hold.
+/// Parses a text as every JSON parser can: serde rejects lone surrogates, nesting beyond 128 levels, and numbers beyond
+/// a double.
 fn strict(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
 }
 
-/// A connection on the channels. Signed as `app-key`'s.
+/// A connection that is subscribed to the channels, signed with the secret of `app-key`.
 struct Client {
     stream: TcpStream,
     received: Vec<u8>,
@@ -152,7 +152,7 @@ impl Client {
         self.stream.write_all(&[&head, text].concat()).expect("the connection is open");
     }
 
-    /// The next message. Each is JSON, and so is the data of the protocol's own.
+    /// The next message. Each is JSON, and so is the data of protocol events.
     fn message(&mut self) -> Value {
         loop {
             if let Some((first, payload, rest)) = frame(&self.received) {
@@ -173,7 +173,7 @@ impl Client {
         }
     }
 
-    /// Publishes over a connection of its own.
+    /// Publishes over a separate connection.
     fn publish(&self, body: &[u8]) {
         let path = "/apps/app-id/events";
         let more = vec![("body_md5".to_owned(), body_md5(body))];
@@ -192,14 +192,14 @@ impl Client {
     }
 }
 
-/// An endpoint for webhooks: its URL, and the bodies that it gets.
+/// Starts an endpoint for webhooks: returns its URL, and the bodies that it receives.
 fn application() -> (String, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}/", listener.local_addr().expect("it is bound"));
     let (sender, bodies) = mpsc::channel();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            // A connection that breaks is opened again.
+            // A broken connection is opened again.
             let _end = take_webhooks(stream.expect("a connection"), &sender);
         }
     });

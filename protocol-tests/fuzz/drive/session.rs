@@ -38,7 +38,7 @@ pub(crate) fn session(input: &[u8]) {
     assert_eq!(taken, driver.subscribed, "the session forgot or invented a subscription");
 }
 
-/// How long it takes until a point of mistakes is forgiven.
+/// Time after which a point of mistakes is forgiven.
 const FORGIVEN_IN_MS: u64 = 10_000;
 
 struct Driver {
@@ -48,7 +48,7 @@ struct Driver {
     heard_at: Instant,
     subscribed: BTreeSet<String>,
     user: Option<String>,
-    /// Points of mistakes that time has not forgiven, in the milliseconds that forgive them.
+    /// Points of mistakes that are not forgiven yet, in the milliseconds until they are.
     mistakes_ms: u64,
 }
 
@@ -180,7 +180,7 @@ impl Driver {
         }
     }
 
-    /// Adds up what mistakes cost: a hundred points of them, and no sooner, close the connection.
+    /// Adds the cost of mistakes: a hundred points, and no fewer, close the connection.
     fn charge(&mut self, error: &ProtocolError) -> bool {
         assert!(!error.to_string().is_empty());
         let points = match error {

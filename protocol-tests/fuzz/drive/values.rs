@@ -59,8 +59,7 @@ fn object_in(data: &Value) -> Value {
     )
 }
 
-/// What a reader of values makes of JSON that was read before. It reads no nesting beyond 128 levels, and no number that
-/// a double does not hold; everything else it reads.
+/// Parses JSON that was accepted before. None if it is nested beyond 128 levels, or has a number beyond a double.
 fn value_of(text: &str) -> Option<Value> {
     match serde_json::from_str(text) {
         Ok(value) => Some(value),
@@ -127,7 +126,7 @@ pub(crate) fn user(input: &[u8]) {
     assert!(ChannelName::of_user(&user.id, NAME_MAX).is_ok());
     assert!(user.watchlist.len() <= User::WATCHLIST_MAX);
     assert!(user.watchlist.is_sorted());
-    // The user's own words, which come from its application and go to itself.
+    // The user's own `user_data`, which comes from its application and is sent back to it.
     let read_back = user.read_back(text.to_owned());
     reads_back_as_text(&event::signin_success(&read_back));
     if !user.watchlist.is_empty() {
@@ -142,13 +141,13 @@ pub(crate) fn user(input: &[u8]) {
     }
 }
 
-/// Whether an id is what a value says. One spelling is found again in itself.
+/// Checks that an id is the one of the value. An id is its own normalized spelling.
 fn is_id(value: &Value, read: &str) {
     match value {
         Value::String(text) => assert_eq!(text, read),
         Value::Number(number) => {
             assert_eq!(id(read).as_deref(), Some(read), "of {number}");
-            // The reader of values is not exact in the last digit.
+            // The parser of values is not exact in the last digit.
             let (own, theirs) = (read.parse::<f64>().expect("a number"), number.as_f64());
             let theirs = theirs.expect("a number");
             assert!((own - theirs).abs() <= theirs.abs() * 1e-15, "{read} for {number}");
@@ -174,7 +173,7 @@ pub(crate) fn event_data(input: &[u8]) {
     reads_back_as_text(&event::published("e", &channel, &data, Instant::now()));
 }
 
-/// A frame holds JSON that every parser reads, whose `data` holds such JSON too.
+/// Checks that a frame is JSON for every parser, and that its `data` is such JSON too.
 fn reads_back(frame: &Frame) {
     let message = reads_back_as_text(frame);
     let text = message["data"].as_str().expect("data is a text");
@@ -182,7 +181,7 @@ fn reads_back(frame: &Frame) {
     data.unwrap_or_else(|error| panic!("{error} in {text}"));
 }
 
-/// A frame holds JSON that every parser reads. What is in its `data` is no matter of ours.
+/// Checks that a frame is JSON for every parser. The content of its `data` is not checked.
 fn reads_back_as_text(frame: &Frame) -> Value {
     let text = frame.text_of().expect("a frame with text");
     let message: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e} in {text}"));

@@ -186,7 +186,7 @@ impl Client {
         (code, sentence)
     }
 
-    /// Expects `pusher:error` for a client event; gives the channel that it carries, the code and the sentence.
+    /// Expects `pusher:error` for a client event; returns its channel, code and message.
     pub(crate) async fn event_error(&mut self) -> (Value, Value, String) {
         let message = self.next().await;
         assert_eq!(message["event"], "pusher:error", "{message}");

@@ -70,7 +70,7 @@ impl Process {
         Self::from_command(&mut command)
     }
 
-    /// Runs a command that ends up as `campanile`, with the standard input that it was given.
+    /// Runs a command that executes `campanile`, with the given standard input.
     pub(crate) fn from_command(command: &mut Command) -> Self {
         let mut child = command
             .stdout(Stdio::piped())

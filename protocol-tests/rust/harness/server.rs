@@ -31,7 +31,7 @@ impl Server {
         Self { others, _beneath: beneath, ..Self::start_on(settings, 0).await }
     }
 
-    /// Starts a server on a port, and waits until it says that it listens.
+    /// Starts a server on a port, and waits until it logs that it listens.
     pub(crate) async fn start_on(settings: &Settings, port: u16) -> Self {
         let directory = Directory::new();
         let file = directory.write("config.toml", &settings.toml());
@@ -42,7 +42,7 @@ impl Server {
         Self::listening(process, directory).await
     }
 
-    /// A server of its own making that was just spawned: waits until it says that it listens.
+    /// Wraps a spawned server: waits until it logs that it listens.
     pub(crate) async fn listening(mut process: Process, directory: Directory) -> Self {
         let line =
             process.line("the line with the address", |line| said_port(line).is_some()).await;
@@ -191,7 +191,7 @@ impl Server {
 
     /// Has the server read other settings, and gives the line of the log that says what came of it.
     pub(crate) async fn reload(&self, settings: &Settings) -> String {
-        // Some tests take away what stands at the end, which is refused without a comment there.
+        // Some tests remove the end of the file, which is rejected without a comment there.
         self.reload_text(&format!("{}# the end\n", settings.toml())).await
     }
 
@@ -201,7 +201,7 @@ impl Server {
         self.hang_up().await
     }
 
-    /// As [`Server::reload`], with the files as they are.
+    /// Like [`Server::reload`], with unchanged files.
     pub(crate) async fn hang_up(&self) -> String {
         let outcomes = || -> Vec<String> {
             let log = self.process.stream("err");

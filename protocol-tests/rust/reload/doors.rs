@@ -1,4 +1,4 @@
-//! A reload never opens a door: files that are missing, empty or cut short change nothing.
+//! A reload never removes restrictions: files that are missing, empty or truncated change nothing.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,7 +9,7 @@ use crate::harness::{Client, Directory, Process, Server, Settings, eventually, q
 
 use super::{OTHER, client_of_other, publish_as_other, with_other};
 
-/// Two apps, of which the second takes pages of one origin only, and a client of each.
+/// Two apps, of which the second accepts pages of one origin only, and a client of each.
 async fn with_clients() -> (Server, Client, Client) {
     let settings = with_other().app("allowed_origins", r#"["a.example"]"#);
     let server = settings.start().await;
@@ -17,7 +17,7 @@ async fn with_clients() -> (Server, Client, Client) {
     (server, client, other)
 }
 
-/// Both clients are there, both apps are as they were, and there is no development app.
+/// Checks that both clients are connected, both apps are unchanged, and there is no development app.
 async fn nothing_has_changed(server: &Server, client: &mut Client, other: &mut Client) {
     client.fence().await;
     other.fence().await;
@@ -27,7 +27,7 @@ async fn nothing_has_changed(server: &Server, client: &mut Client, other: &mut C
 }
 
 #[tokio::test]
-async fn a_file_that_is_gone_empty_or_cut_short_changes_nothing() {
+async fn a_missing_empty_or_truncated_file_changes_nothing() {
     type Damage = fn(&Path);
     let damages: [(&str, Damage, &str); 10] = [
         ("missing", |file| fs::remove_file(file).unwrap(), "is missing, and was there"),
@@ -82,7 +82,7 @@ async fn a_file_that_is_gone_empty_or_cut_short_changes_nothing() {
     }
 }
 
-/// Leaves what stands before `end`, as a full disk does.
+/// Truncates the file before `end`, as a full disk does.
 fn cut(file: &Path, end: impl FnOnce(&str) -> Option<usize>) {
     let text = fs::read_to_string(file).expect("a file of our own can be read");
     let end = end(&text).expect("there is such a place");
@@ -90,7 +90,7 @@ fn cut(file: &Path, end: impl FnOnce(&str) -> Option<usize>) {
 }
 
 #[tokio::test]
-async fn an_app_goes_when_a_file_with_others_lacks_it() {
+async fn an_app_absent_from_a_file_with_others_is_removed() {
     let (server, mut client, mut other) = with_clients().await;
     let said = server.reload(&Settings::new()).await;
     assert!(said.contains(r#"reloaded apps_removed="4""#), "{said}");
@@ -116,7 +116,7 @@ async fn all_apps_at_once_go_only_when_nobody_is_connected_to_them() {
     assert!(said.contains(" ERROR ") && said.contains("2 connections"), "{said}");
     nothing_has_changed(&server, &mut client, &mut other).await;
     server.open("/app/key-of-9").await.refused(4001).await;
-    // Disabled first, as the refusal says.
+    // Disabled first, as the error message advises.
     let off = Settings::new().app("enabled", false);
     let (id, key, secret) = OTHER;
     server.reload(&off.another_app(id, key, secret).app("enabled", false)).await;
@@ -128,7 +128,7 @@ async fn all_apps_at_once_go_only_when_nobody_is_connected_to_them() {
 }
 
 #[tokio::test]
-async fn the_development_app_does_not_come_even_if_it_is_written() {
+async fn the_development_app_is_not_added_even_if_configured() {
     let (server, mut client, mut other) = with_clients().await;
     let development = with_other().another_app("app-id", "app-key", "app-secret");
     let said = server.reload(&development).await;
@@ -148,7 +148,7 @@ async fn a_development_server_stays_one_or_gets_apps() {
     directory.write("config.toml", &Settings::new().toml());
     process.signal("HUP");
     eventually("it has an app", async || outcomes("apps_added=\"3\"") == 1).await;
-    // From now on there is a file.
+    // The file exists from now on.
     fs::remove_file(directory.path().join("config.toml")).unwrap();
     process.signal("HUP");
     eventually("it is refused", async || outcomes("config.toml: is missing") == 1).await;
@@ -182,7 +182,7 @@ async fn variables_of_a_dotenv_file_do_not_vanish() {
 }
 
 #[tokio::test]
-async fn a_secret_that_can_be_guessed_does_not_come_to_the_network() {
+async fn a_reload_rejects_a_guessable_secret_off_loopback() {
     let directory = Directory::new();
     let (id, key) = ("5", "key-of-5");
     let settings = |secret: &str| {

@@ -70,7 +70,7 @@ fn lists_are_understood() {
 }
 
 #[test]
-fn what_php_has_to_run_is_computed() {
+fn expressions_that_only_php_can_evaluate_are_computed() {
     for php in [
         "'a'.'b'",
         "\"a $b\"",
@@ -137,7 +137,7 @@ fn a_file_is_one_return() {
 }
 
 #[test]
-fn what_has_no_end_is_not_understood() {
+fn unterminated_input_is_rejected() {
     for (php, line) in [
         ("", 1),
         ("return [];", 1),
@@ -267,7 +267,7 @@ fn the_file_of_a_new_project_differs_in_nothing() {
 }
 
 #[test]
-fn origins_that_are_lost_are_loud() {
+fn ignored_origins_are_reported() {
     let restricted = "'allowed_origins' => [ /* '*', */ 'a.test', '*.b.test'], // '*'";
     assert_eq!(
         noted(ANY, restricted, &["*"]),
@@ -294,7 +294,7 @@ fn origins_that_are_lost_are_loud() {
 }
 
 #[test]
-fn origins_that_are_computed_are_said_to_be() {
+fn computed_origins_are_reported_as_computed() {
     for php in
         ["config('cors.origins')", "[...$a]", "['a.test', env('B').'.test']", "explode(',', $a)"]
     {

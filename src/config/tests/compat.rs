@@ -66,7 +66,7 @@ fn check_names_the_server_whose_default_it_is() {
 }
 
 #[test]
-fn whatever_is_set_wins_over_the_other_servers_default() {
+fn explicit_values_override_the_other_servers_defaults() {
     let file = "[connection]\nmax_message_bytes = 65_536\n";
     let loaded = soketi()
         .file(file)
@@ -82,7 +82,7 @@ fn whatever_is_set_wins_over_the_other_servers_default() {
 }
 
 #[test]
-fn an_app_that_the_file_names_has_our_defaults() {
+fn an_app_of_the_file_has_campaniles_defaults() {
     let file = "[[apps]]\nid = \"1\"\nkey = \"k\"\nsecret = \"s3cr3t-of-ours\"";
     let loaded =
         Setup::default().file(file).env("SOKETI_DEBUG", "1").env("REVERB_HOST", "x").loaded();
@@ -91,7 +91,7 @@ fn an_app_that_the_file_names_has_our_defaults() {
 }
 
 #[test]
-fn the_key_says_whose_app_it_is() {
+fn the_variable_of_the_key_decides_the_defaults() {
     let both = || {
         soketi().env("REVERB_APP_KEY", "k").env("REVERB_APP_ID", "1").env("REVERB_APP_SECRET", "s")
     };
@@ -103,7 +103,7 @@ fn the_key_says_whose_app_it_is() {
 }
 
 #[test]
-fn without_an_app_the_development_app_has_the_defaults_of_whose_variables_there_are() {
+fn the_development_app_has_the_defaults_of_the_server_whose_variables_are_set() {
     let loaded = Setup::default().env("SOKETI_DEBUG", "1").loaded();
     assert!(loaded.is_development());
     assert_eq!(loaded.config.server.port, 6001);

@@ -43,7 +43,7 @@ fn a_name_of_something_else_is_noted_and_no_more() {
 }
 
 #[test]
-fn the_port_of_the_platform_is_the_last_that_is_asked() {
+fn port_has_the_lowest_precedence() {
     let platform = || with_app().env("PORT", "5000");
     assert_eq!(port(&platform().loaded()), (5000, "environment PORT".to_owned()));
     assert_eq!(port(&platform().file("[server]\nport = 1").loaded()).0, 1);
@@ -100,7 +100,7 @@ const PUSHER: &str = "PUSHER_APP_ID=7\nPUSHER_APP_KEY=k7\nPUSHER_APP_SECRET=s3cr
                       PUSHER_PORT=6001\nPUSHER_SCHEME=http\nPUSHER_APP_CLUSTER=mt1";
 
 #[test]
-fn pushers_variables_alone_are_said_not_to_be_read() {
+fn pusher_variables_without_the_flag_are_noted_as_unread() {
     let loaded = Setup::default().dotenv(PUSHER).loaded();
     assert!(loaded.is_development());
     assert_eq!(loaded.notes.len(), 1);
@@ -113,7 +113,7 @@ fn pushers_variables_alone_are_said_not_to_be_read() {
 }
 
 #[test]
-fn pushers_variables_name_the_app_when_asked_to() {
+fn pusher_variables_configure_the_app_with_the_flag() {
     let asked = |text: &str| {
         let mut setup = Setup::default().dotenv(text);
         setup.sources.pusher_env = true;
@@ -149,7 +149,7 @@ fn variables_of_further_servers_are_noted() {
 }
 
 #[test]
-fn reverbs_own_configuration_is_said_not_to_be_read() {
+fn config_reverb_php_is_noted_as_unread() {
     let php = |text: &str| Setup::default().dotenv(APP).further_file("config/reverb.php", text);
     let restricted = php(
         "<?php\nreturn ['apps' => ['apps' => [[\n'key' => env('REVERB_APP_KEY'),\n'allowed_origins' => ['a.test\\n', \"b.test\\n\"]]]]];",
@@ -191,7 +191,7 @@ fn a_port_that_clients_dial_by_tls_needs_a_certificate() {
 }
 
 #[test]
-fn the_php_of_laravel_websockets_is_said_not_to_be_read() {
+fn config_websockets_php_is_noted_as_unread() {
     let websockets = || with_app().further_file("config/websockets.php", "<?php return [];");
     let notes = websockets().loaded().notes;
     assert_eq!(notes.len(), 1);

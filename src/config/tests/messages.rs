@@ -3,7 +3,7 @@
 use super::{Setup, with_app};
 
 #[test]
-fn a_variable_of_another_server_is_named_and_not_a_key_that_nobody_wrote() {
+fn an_error_names_the_variable_instead_of_the_derived_key() {
     for (name, value, rule) in [
         ("REVERB_SCALING_ENABLED", "yes", "must be true or false, or 1 or 0"),
         ("REVERB_APP_RATE_LIMITING_ENABLED", "on", "must be true or false, or 1 or 0"),

@@ -43,7 +43,7 @@ impl Running {
 }
 
 #[test]
-fn a_file_that_was_there_must_be_there_again() {
+fn a_file_that_was_read_before_is_required_at_reload() {
     for name in ["config.toml", ".env"] {
         let missing = Running::refused(name, |path| fs::remove_file(path).unwrap());
         assert_eq!(missing, format!("{name}: is missing, and was there when it was read last"));
@@ -65,7 +65,7 @@ fn a_file_that_was_there_must_be_there_again() {
 }
 
 #[test]
-fn the_file_of_an_environment_must_be_there_again_too() {
+fn the_file_of_an_environment_is_required_at_reload() {
     let dir = Directory::new();
     fs::write(dir.0.join(".env.staging"), DOTENV).unwrap();
     let read = |before: Files| {
@@ -149,7 +149,7 @@ fn a_file_without_apps_is_refused_where_it_had_some() {
 }
 
 #[test]
-fn a_file_is_refused_wherever_it_is_cut() {
+fn a_file_truncated_at_any_position_is_rejected() {
     for (name, text) in [("config.toml", FILE), (".env", DOTENV)] {
         let second = text.rfind("[[apps]]").unwrap_or(text.len());
         // Between two apps is an exception: the second may have been taken away on purpose.
@@ -163,7 +163,7 @@ fn a_file_is_refused_wherever_it_is_cut() {
 }
 
 #[test]
-fn what_was_changed_on_purpose_is_taken() {
+fn intended_changes_are_accepted() {
     let without_2 = FILE.split("[[apps]]\nid = \"2\"").next().unwrap();
     for text in [
         format!("{without_2}# app 2 is gone\n"),
@@ -204,7 +204,7 @@ fn a_volume_that_swaps_its_folder_is_read_anew() {
 }
 
 #[test]
-fn the_texts_of_files_are_shown_to_nobody() {
+fn debug_does_not_show_the_contents_of_files() {
     let shown = format!("{:?}", Running::new().before);
     assert!(shown.contains("config.toml") && !shown.contains("first-secret"), "{shown}");
 }

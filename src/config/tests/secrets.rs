@@ -8,7 +8,7 @@ fn with_secret(secret: &str) -> Setup {
 }
 
 #[test]
-fn what_everybody_can_guess_is_refused_off_loopback_only() {
+fn guessable_secrets_are_rejected_off_loopback_only() {
     for (secret, rule) in [
         ("   ", "is white space only"),
         ("a-key", "is the app's key or id, which everybody knows"),
@@ -45,7 +45,7 @@ fn a_short_secret_is_warned_about_and_works() {
 }
 
 #[test]
-fn white_space_at_the_ends_of_a_secret_is_told_without_the_secret() {
+fn white_space_at_the_ends_of_a_secret_is_noted_without_the_secret() {
     for (secret, ends) in [
         (" 8f3a92bd01c4e7f6", "begins"),
         ("8f3a92bd01c4e7f6 ", "ends"),

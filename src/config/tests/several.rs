@@ -7,7 +7,7 @@ fn faults(setup: Setup) -> Vec<String> {
 }
 
 #[test]
-fn faults_of_all_layers_are_told_in_their_order() {
+fn faults_of_all_layers_are_reported_in_order() {
     let setup = Setup::default()
         .file("[server]\nprot = 1\nport = 70000\n[connection]\npong_timeout_s = \"x\"\n")
         .dotenv("SOKETI_PORT=x\nREVERB_SERVER_PORT=y\nREVERB_SCALING_ENABLED=maybe")
@@ -30,7 +30,7 @@ fn faults_of_all_layers_are_told_in_their_order() {
 }
 
 #[test]
-fn what_follows_from_another_fault_is_not_told() {
+fn consequential_faults_are_not_reported() {
     // The app has a secret under a misspelled name, and in a file that can't be read, which may
     // contain Redis settings too.
     let file = "[[apps]]\nid = \"1\"\nkey = \"k\"\nsecrte = \"x\"";
@@ -47,7 +47,7 @@ fn what_follows_from_another_fault_is_not_told() {
 }
 
 #[test]
-fn relations_are_all_told_too() {
+fn all_violated_relations_are_reported() {
     let file = "[server]\ntls.cert = \"x\"\n[[apps]]\nid=\"1\"\nkey=\"k\"\nsecret=\"s\"\n\
                 [[apps]]\nid=\"1\"\nkey=\"k\"\nsecret=\"s\"\nmax_event_bytes = 10_000_000\n";
     let told = faults(Setup::default().file(file));

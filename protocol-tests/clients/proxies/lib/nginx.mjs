@@ -52,7 +52,7 @@ export const nginx = {
     unprefixing: { [SNIPPET]: { 'proxy_pass http://campanile;': 'proxy_pass http://campanile/;' } },
   },
 
-  /** Starts it before a server or several: at a host of its own, or beside an application, under /ws/. */
+  /** Starts nginx in front of one or several servers: on a separate host, or beside an application, under /ws/. */
   start(servers, { change = 'none', isBeside = false } = {}) {
     const changes = this.changes[change];
     const upstream = [servers].flat().map(({ port }) => `server 127.0.0.1:${port};`).join(' ');
