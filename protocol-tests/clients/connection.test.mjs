@@ -114,7 +114,7 @@ test('after the server crashed and came back on its port, clients are back with 
   assert.equal(channels[2].members.me.id, 'ann');
 });
 
-test('a server with a successor on its port says 4200 when it ends, and its clients go there at once', async (stage) => {
+test('a server with a successor on its port closes with 4200, and its clients reconnect to the successor at once', async (stage) => {
   const settings = { server: { reuse_port: true, shutdown_grace_s: 2 } };
   const server = await stage.server(settings);
   const pusher = stage.pusher(server);

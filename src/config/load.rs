@@ -104,7 +104,7 @@ pub struct Loaded {
     /// What was accepted without effect, or with an effect that may surprise, and why. To be logged
     /// as warnings.
     pub notes: Vec<String>,
-    /// Notes about what was read and decided.
+    /// Informational notes about the files that were read and the decisions made.
     pub facts: Vec<String>,
     /// The files that were read.
     pub files: Files,
