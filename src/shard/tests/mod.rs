@@ -49,7 +49,9 @@ impl Bench {
 
     fn with(listener: TcpListener, max_outbox_bytes: usize) -> Self {
         let shutdown = Shutdown::new();
-        let config = Config::default();
+        let mut config = Config::default();
+        // No connection is pinged, however slow the machine is.
+        config.connection.activity_timeout_s = 3_600;
         let webhooks = Arc::new(Webhooks::new(&config).unwrap());
         let node = Arc::new(Node::new(&config, 1, 0, shutdown.clone(), webhooks));
         let config = EngineConfig {
