@@ -153,7 +153,7 @@ impl Membership {
             .number(KNOWING_WINDOW.as_millis())
             .arg(if self.has_lease { "1" } else { "0" })
             .arg(&*self.run_id)
-            .arg(if self.is_joined() && !shared.is_draining() { "R" } else { "B" });
+            .arg(self.state(shared).letter());
         for process in &self.known {
             call = call.arg(&**process);
         }

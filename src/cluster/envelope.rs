@@ -3,6 +3,7 @@
 //! Whatever anybody may publish there, reading it fails or gives something legal: a neighbour on
 //! our Redis can't make a node send nonsense to its clients.
 
+use super::ready::NodeState;
 use crate::protocol::{Frame, FrameKind, Member, SocketId};
 use std::{sync::Arc, time::Instant};
 
@@ -49,8 +50,8 @@ pub(super) enum Change {
 /// A message on the bus of all nodes.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Notice {
-    /// A heartbeat of a node, which may be ready to take connections.
-    Beat { node: String, is_ready: bool },
+    /// A heartbeat of a node.
+    Beat { node: String, state: NodeState },
     /// A user's connections are to be closed.
     Terminate { app_id: String, user_id: String },
     /// Something was put into the empty log of an app.
@@ -161,8 +162,7 @@ impl Message {
 impl Notice {
     pub(super) fn encode(&self) -> String {
         match self {
-            Self::Beat { node, is_ready: false } => format!("B {node}"),
-            Self::Beat { node, is_ready: true } => format!("R {node}"),
+            Self::Beat { node, state } => format!("{} {node}", state.letter()),
             Self::Terminate { app_id, user_id } => {
                 format!("K {} {app_id}{user_id}", app_id.len())
             }
@@ -173,8 +173,10 @@ impl Notice {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Foreign> {
         let (kind, rest) = cut(bytes)?;
+        if let Some(state) = NodeState::of(kind) {
+            return Ok(Self::Beat { node: text(rest)?.to_owned(), state });
+        }
         match kind {
-            "B" | "R" => Ok(Self::Beat { node: text(rest)?.to_owned(), is_ready: kind == "R" }),
             "L" => Ok(Self::Logged { app_id: text(rest)?.to_owned() }),
             "V" => Ok(Self::Vacant { app_id: text(rest)?.to_owned() }),
             "K" => {
@@ -240,8 +242,9 @@ mod tests {
     #[test]
     fn notices_are_read_back() {
         for notice in [
-            Notice::Beat { node: "n.1".into(), is_ready: false },
-            Notice::Beat { node: "n.1".into(), is_ready: true },
+            Notice::Beat { node: "n.1".into(), state: NodeState::Joining },
+            Notice::Beat { node: "n.1".into(), state: NodeState::Ready },
+            Notice::Beat { node: "n.1".into(), state: NodeState::Draining },
             Notice::Terminate { app_id: "an app".into(), user_id: "u 1".into() },
             Notice::Logged { app_id: "an app".into() },
             Notice::Vacant { app_id: "an app".into() },

@@ -1,12 +1,28 @@
 //! Graceful leave: notifies the other nodes, takes everything back, and releases the lease.
 
 use super::{
+    beat::Membership,
     link::Connection,
     manager::{Manager, Outcome},
+    ready::NodeState,
     scripts::Call,
+    shared::Shared,
 };
 use redis::cmd;
 use std::{sync::Arc, time::Instant};
+
+impl Membership {
+    /// What this node's heartbeats say.
+    pub(super) fn state(&self, shared: &Shared) -> NodeState {
+        if shared.is_draining() {
+            NodeState::Draining
+        } else if self.is_joined() {
+            NodeState::Ready
+        } else {
+            NodeState::Joining
+        }
+    }
+}
 
 impl Manager {
     /// Publishes at once whether this node takes connections.
@@ -16,11 +32,12 @@ impl Manager {
         }
     }
 
-    /// Notes whether another node takes connections. A new one hears of this node by the next tick:
-    /// one beat answers any number of them.
-    pub(super) fn note_ready(&mut self, node: &str, is_ready: bool, now: Instant) {
+    /// Notes whether another node takes connections. If this one does, a node that is new or drains
+    /// hears of it by the next tick: one heartbeat answers any number of them.
+    pub(super) fn note_state(&mut self, node: &str, state: NodeState, now: Instant) {
+        let is_ready = self.membership.state(&self.shared) == NodeState::Ready;
         let is_other = node != self.membership.node();
-        if is_other && self.shared.others.note(node, is_ready, now) && self.membership.is_joined() {
+        if is_other && self.shared.others.note(node, state, now) && is_ready {
             self.membership.next_beat = now;
         }
     }

@@ -268,8 +268,8 @@ impl Manager {
 
     fn on_notice(&mut self, bytes: &[u8], now: Instant) {
         match Notice::decode(bytes) {
-            Ok(Notice::Beat { node, is_ready }) => {
-                self.note_ready(&node, is_ready, now);
+            Ok(Notice::Beat { node, state }) => {
+                self.note_state(&node, state, now);
                 self.shared.bells.heard(&node, now);
                 self.membership.hear_of(&node);
                 self.on_echo(&node, now);

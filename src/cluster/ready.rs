@@ -6,6 +6,35 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Whether a node takes connections, as its heartbeats say.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum NodeState {
+    /// Not yet.
+    Joining,
+    /// It does.
+    Ready,
+    /// No more. Nodes that are ready answer with a heartbeat, so that it knows of them in time.
+    Draining,
+}
+
+impl NodeState {
+    /// What a heartbeat begins with.
+    pub(super) fn letter(self) -> &'static str {
+        match self {
+            Self::Joining => "B",
+            Self::Ready => "R",
+            Self::Draining => "D",
+        }
+    }
+
+    /// The state that a heartbeat begins with; nothing if `letter` is of another message.
+    pub(super) fn of(letter: &str) -> Option<Self> {
+        [Self::Joining, Self::Ready, Self::Draining]
+            .into_iter()
+            .find(|state| state.letter() == letter)
+    }
+}
+
 /// The other nodes that take connections, each with the time of its last heartbeat.
 #[derive(Debug, Default)]
 pub(super) struct ReadyNodes(Mutex<HashMap<String, Instant>>);
@@ -17,16 +46,17 @@ const SILENCE_MAX: Duration = Duration::from_secs(2);
 const KNOWN_MAX: usize = 64;
 
 impl ReadyNodes {
-    /// Records a heartbeat of another node. True if the node has become ready.
-    pub(super) fn note(&self, node: &str, is_ready: bool, now: Instant) -> bool {
+    /// Records a heartbeat of another node. True if that node should hear of this one soon: it has
+    /// become ready, or it drains.
+    pub(super) fn note(&self, node: &str, state: NodeState, now: Instant) -> bool {
         let mut nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.retain(|_, heard| now.saturating_duration_since(*heard) < SILENCE_MAX);
-        if !is_ready {
+        if state != NodeState::Ready {
             nodes.remove(node);
         } else if nodes.len() < KNOWN_MAX || nodes.contains_key(node) {
             return nodes.insert(node.to_owned(), now).is_none();
         }
-        false
+        state == NodeState::Draining
     }
 
     /// Whether any other node is ready.
@@ -45,13 +75,16 @@ mod tests {
         let nodes = ReadyNodes::default();
         let start = Instant::now();
         assert!(!nodes.is_any(start));
-        assert!(nodes.note("a.1", true, start), "it is new");
-        assert!(!nodes.note("a.1", true, start));
-        nodes.note("b.1", false, start);
+        assert!(nodes.note("a.1", NodeState::Ready, start), "it is new");
+        assert!(!nodes.note("a.1", NodeState::Ready, start));
+        nodes.note("b.1", NodeState::Joining, start);
         assert!(nodes.is_any(start));
-        nodes.note("a.1", false, start);
+        nodes.note("a.1", NodeState::Joining, start);
+        assert!(!nodes.is_any(start), "it does not take any");
+        nodes.note("a.1", NodeState::Ready, start);
+        assert!(nodes.note("a.1", NodeState::Draining, start), "it is to hear of this node");
         assert!(!nodes.is_any(start), "it drains");
-        nodes.note("a.1", true, start);
+        nodes.note("a.1", NodeState::Ready, start);
         assert!(!nodes.is_any(start + SILENCE_MAX), "it is silent");
     }
 
@@ -59,7 +92,8 @@ mod tests {
     fn no_more_nodes_are_remembered_than_a_cluster_has() {
         let nodes = ReadyNodes::default();
         let start = Instant::now();
-        let added = (0..10 * KNOWN_MAX).filter(|node| nodes.note(&node.to_string(), true, start));
+        let added = (0..10 * KNOWN_MAX)
+            .filter(|node| nodes.note(&node.to_string(), NodeState::Ready, start));
         assert_eq!(added.count(), KNOWN_MAX);
     }
 }

@@ -9,7 +9,7 @@
 --       7 how long an empty Redis waits for the processes that were there, in ms
 --       8 how long it waits for somebody who knows of any, in ms
 --       9 1 if the node has had a lease before   10 the run of this server, empty if unknown
---       11 the heartbeat's content: `R` if the node takes connections, `B` otherwise
+--       11 the state of the node: `R` if it takes connections, `D` if it drains, `B` before
 --       then, with `join`, the processes that the node knows
 --
 -- A Redis that was started again, or took another's place, begins a new generation: it may have
