@@ -1,7 +1,7 @@
 //! Files that an operator names, read whole.
 //!
-//! A pipe that nobody writes to would be waited for for good, and a device without an end would fill
-//! the memory.
+//! Reading a pipe without a writer would block for ever, and reading an endless device would fill the
+//! memory.
 
 use std::{
     fs,

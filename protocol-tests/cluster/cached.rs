@@ -1,4 +1,4 @@
-//! The bound on what cache channels remember, whatever happens to those who publish and to Redis.
+//! The bound on the bytes of cached events, also when publishers disconnect and Redis fails.
 
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;

@@ -71,7 +71,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const MEMORY_MS: u64 = 60_000;
 /// What is logged if it takes longer.
 const LATE: &str = "Redis does not answer";
-/// How long what is published gathers: an account is told of many publishes at once.
+/// How long publishes are gathered for one update of an account.
 const GATHER: Duration = Duration::from_millis(50);
 /// How often one account is asked before the others have their turn.
 const ROUNDS: usize = 16;

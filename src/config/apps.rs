@@ -51,8 +51,8 @@ fn missing(draft: &Draft, app: &Key, key: Key) -> ConfigError {
 
 /// Restricts the development app to loopback.
 ///
-/// The address that nobody chose becomes loopback; true says that it did. An address that somebody
-/// chose is refused instead.
+/// A default address becomes loopback, and true is returned. An address that was configured is
+/// rejected instead.
 pub(super) fn confine(
     config: &mut Config,
     draft: &Draft,

@@ -127,10 +127,10 @@ fn decode(bytes: Vec<u8>) -> Result<String, (Option<usize>, &'static str)> {
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
-/// Why `after` can't be what somebody has made of `before` on purpose, if it can't.
+/// Why `after` looks like a damaged copy of `before`; nothing if it may be a deliberate edit.
 ///
-/// What is taken away from the end of a TOML file on purpose, whole apps and webhooks, can't be told
-/// from a file that was cut between them.
+/// Removing whole apps or webhooks from the end of a TOML file can't be distinguished from a file
+/// that was cut between them, and is accepted.
 fn is_cut_short(before: &str, after: &str, grammar: Grammar) -> Option<&'static str> {
     if before.trim_end() == after.trim_end() {
         None

@@ -246,8 +246,8 @@ fn drop_new_requests(listener: &TcpListener) -> io::Result<()> {
 /// The search for another process that listens on the same address.
 struct Search {
     address: SocketAddr,
-    /// A connection to the address that nobody is known to have accepted yet, where it is from, and when
-    /// it was begun. It may not be established yet.
+    /// A connection to the address whose acceptor is not known yet, its local address, and when it was
+    /// begun. It may not be established yet.
     probe: Option<(TcpStream, SocketAddr, Instant)>,
     next: Instant,
     /// Probes that this process accepted.
@@ -274,7 +274,7 @@ impl Search {
         }
     }
 
-    /// A probe has found nobody.
+    /// Counts a probe that failed, and schedules the next.
     fn failed(&mut self, now: Instant, tell: &mpsc::UnboundedSender<News>) {
         self.count(tell);
         self.next = now + PROBE_INTERVAL;

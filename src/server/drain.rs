@@ -51,9 +51,9 @@ const CLUSTER_SETTLE: Duration = Duration::from_millis(150);
 const SEARCH_MAX: Duration = Duration::from_millis(500);
 /// Interval of the checks whether others still serve.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
-/// How long webhooks and the cluster may take after the last connection has ended, where clients are
-/// served by nobody until the process has ended. An endpoint or a Redis that works answers within
-/// milliseconds; for one that does not, clients are not to wait for the rest of the grace period.
+/// How long webhooks and the cluster may take after the last connection has ended, if clients are not
+/// served until the process has ended. A working endpoint or Redis answers within milliseconds;
+/// clients do not wait for the rest of the grace period for one that hangs.
 const AWAY_MAX: Duration = Duration::from_secs(2);
 /// What saying goodbye to the other nodes may take, however long the connections took.
 const LEAVE_TIMEOUT_MIN: Duration = Duration::from_millis(300);

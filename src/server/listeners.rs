@@ -89,8 +89,8 @@ fn inherited() -> io::Result<Vec<(String, TcpListener)>> {
     Ok(found)
 }
 
-/// The main socket and that of the metrics. One that nobody accepts on is no use: whoever passed it keeps
-/// it open, and its clients would wait for ever.
+/// Assigns the inherited sockets to the server and the metrics. A further socket is an error: the process
+/// that passed it keeps it open, so its clients would wait for ever.
 fn assign(
     inherited: Vec<(String, TcpListener)>,
 ) -> Result<(Option<TcpListener>, Option<TcpListener>), ServerError> {

@@ -111,7 +111,7 @@ impl Parser<'_> {
         }
     }
 
-    /// What an expression begins with. Whatever is nested comes by here, and is counted.
+    /// Parses the beginning of an expression. All nesting passes through here and counts for the depth.
     fn primary(&mut self) -> Value {
         self.depth += 1;
         let value = if self.depth > DEPTH_MAX { Value::Computed } else { self.primary_within() };
