@@ -1,64 +1,67 @@
 //! Steps of topics, as commands; and what came of them, as effects on this node.
 
 use super::{
+    chance,
+    clock::now,
     envelope::{Envelope, Notice},
+    in_flight::time_for,
     link::Connection,
-    logged::{self, Wanted},
+    logged::Wanted,
     manager::{Manager, Outcome},
+    membership::Stage,
     names::{Subject, TopicName},
+    partition::Partition,
     publish::was_refused,
-    scripts::{Answer, Call, Unexpected},
-    shared::Shared,
+    scripts::{Answer, Call, Status, Unexpected},
+    shared::{Lease, Shared},
     topic::{Assertion, Effect, Synced, Topic},
 };
-use crate::{config::AppConfig, protocol::CloseCode};
-use redis::{Cmd, RedisError, RedisResult, Value, cmd};
+use crate::{
+    config::AppConfig,
+    protocol::{ChannelName, CloseCode},
+};
+use redis::{RedisResult, Value};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::time::timeout;
 
-/// How long an assertion may take until it is not done any more. What lies in the way of a lost
-/// link is never done later than this, and so never after what the next link says.
-pub(super) const ASSERT_WITHIN: Duration = Duration::from_secs(1);
-
+/// How long an assertion may take until it is not done any more, if it is small.
+const ASSERT_WITHIN: Duration = Duration::from_secs(5);
 /// When what a lost link never answered is forgotten.
-const WORK_TIMEOUT: Duration = Duration::from_secs(30);
+const WORK_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long to wait before an assertion that was late by Redis' clock is made again.
+const LATE_PAUSE: Duration = Duration::from_millis(100);
+
+/// What came of an assertion.
+#[derive(Debug)]
+pub(super) struct Answered {
+    topic: Arc<str>,
+    attempt: u32,
+    partition: Partition,
+    is_full: bool,
+    /// The bytes that it counted as in flight.
+    bytes: usize,
+    asked: Instant,
+    answer: RedisResult<Value>,
+}
 
 /// Makes the call that asserts something for `node`, which need not be this one.
 pub(super) fn assertion_call(
-    shared: &Shared,
+    (shared, lease): (&Shared, &Lease),
     name: &TopicName,
     (config, wanted): (&AppConfig, Wanted),
     node: &str,
     assertion: &Assertion,
     now: Instant,
 ) -> Call {
-    let hash = shared.names.topic(name);
-    let mut flags = String::new();
-    // Nothing ever lies there, in the same slot, for what has no last event.
-    let mut last = format!("{hash}:none");
-    let (mut field, mut most, mut largest) = ("", 0, 0);
-    match &name.subject {
-        Subject::Channel(channel) => {
-            last = shared.names.last_event(&name.app_id, channel);
-            field = channel.as_str();
-            most = config.max_presence_members;
-            if channel.server_to_user().is_none() {
-                if !shared.is_cluster {
-                    flags.push('i');
-                }
-                if config.subscription_count && !channel.is_presence() {
-                    flags.push('t');
-                }
-            }
-        }
-        Subject::User(user_id) => {
-            field = user_id;
-            flags.push('o');
-        }
-        Subject::Connections => largest = config.max_connections,
+    let names = &shared.names;
+    let (hash, partition) = (names.topic(name), names.partition(name));
+    let (mut flags, last, field, most, largest) = about(shared, name, config);
+    let index = index_of(shared, name);
+    if index.is_some() {
+        flags.push('i');
     }
     if assertion.is_full {
         flags.push('f');
@@ -66,28 +69,93 @@ pub(super) fn assertion_call(
             flags.push('s');
         }
     }
-    let index = if flags.contains('i') { shared.names.index(&name.app_id) } else { hash.clone() };
-    let mut call = Call::of(&shared.scripts.sync).key(&hash).key(index).key(last);
-    let mut notice = String::new();
-    if !wanted.is_nothing() && !shared.is_cluster {
-        flags.extend(wanted.flags());
-        notice = Notice::Logged { app_id: name.app_id.to_string() }.encode();
-        call = call.key(shared.names.log(&name.app_id)).key(shared.names.log_state(&name.app_id));
+    if assertion.was_told {
+        flags.push('h');
     }
+    let mut call = Call::guarded(&shared.scripts.sync, partition, names, lease)
+        .key(&hash)
+        .key(index.unwrap_or_else(|| hash.clone()))
+        .key(last)
+        .key(names.topics_of(node, partition));
+    let mut notice = String::new();
+    if !wanted.is_nothing() {
+        flags.extend(wanted.flags());
+        if partition == Partition::HOME {
+            notice = Notice::Logged { app_id: name.app_id.to_string() }.encode();
+        }
+        call = call.key(names.of_app_in("log", &name.app_id, partition)).key(names.of_app_in(
+            "logstate",
+            &name.app_id,
+            partition,
+        ));
+    }
+    let (epoch, reached) =
+        assertion.reached.as_ref().map_or(("", 0), |(epoch, reached)| (epoch, *reached));
     let call = call
-        .number(shared.clock.at(now + ASSERT_WITHIN))
+        .number(shared.clock.at(partition, now + ASSERT_WITHIN + time_for(call_bytes(assertion))))
         .arg(node)
-        .arg(format!("{:016x}", rand::random::<u64>()))
+        .arg(chance::digits())
         .number(assertion.base)
         .arg(flags)
         .number(most)
         .number(largest)
-        .arg(hash)
         .arg(field)
-        .arg(shared.names.all_nodes())
+        .number(reached)
+        .arg(epoch)
+        .arg(names.all_nodes())
         .arg(notice)
         .number(assertion.joins.len());
     with_users(call, assertion)
+}
+
+/// What an assertion says of the subject itself: flags of `lua/sync.lua`, the key of the last event,
+/// the field of the index, the most members and the largest total.
+fn about<'a>(
+    shared: &Shared,
+    name: &'a TopicName,
+    config: &AppConfig,
+) -> (String, String, &'a str, usize, usize) {
+    let mut flags = String::new();
+    // Nothing ever lies there, in the same slot, for what has no last event.
+    let none = || format!("{}:none", shared.names.topic(name));
+    match &name.subject {
+        Subject::Channel(channel) => {
+            if is_listed(channel) && config.subscription_count && !channel.is_presence() {
+                flags.push('t');
+            }
+            let last = shared.names.last_event(&name.app_id, channel);
+            (flags, last, channel.as_str(), config.max_presence_members, 0)
+        }
+        Subject::User(user_id) => {
+            flags.push('o');
+            (flags, none(), user_id, 0, 0)
+        }
+        Subject::Connections => (flags, none(), "", 0, config.max_connections),
+    }
+}
+
+/// Whether a channel is one of the application's.
+fn is_listed(channel: &ChannelName) -> bool {
+    channel.server_to_user().is_none()
+}
+
+/// The index that lists a topic.
+pub(super) fn index_of(shared: &Shared, name: &TopicName) -> Option<String> {
+    let partition = shared.names.partition(name);
+    match &name.subject {
+        Subject::Channel(channel) if is_listed(channel) => {
+            Some(shared.names.channel_index(&name.app_id, partition))
+        }
+        Subject::User(_) => Some(shared.names.user_index(&name.app_id, partition)),
+        Subject::Channel(_) | Subject::Connections => None,
+    }
+}
+
+/// About how many bytes an assertion and its answer have.
+fn call_bytes(assertion: &Assertion) -> usize {
+    let joins = assertion.joins.iter();
+    let joins: usize = joins.map(|join| 64 + join.user_id.len() + join.user_info.len()).sum();
+    512 + joins + assertion.answer_bytes
 }
 
 fn with_users(mut call: Call, assertion: &Assertion) -> Call {
@@ -107,44 +175,29 @@ fn with_users(mut call: Call, assertion: &Assertion) -> Call {
 /// What an assertion came to.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    Done(Box<Synced>, Turn),
+    Done(Box<Synced>),
     /// It came too late, and was not done.
     Late,
+    /// The lease does not hold, and it was not done.
+    Refused,
 }
 
-/// How the topic's counts turned, for those who keep books elsewhere.
-#[derive(Debug)]
-pub(super) struct Turn {
-    pub(super) was_total: usize,
-    pub(super) total: usize,
-    pub(super) members: usize,
-    /// Users who came with their first connection of all nodes.
-    pub(super) added: Vec<Arc<str>>,
-    /// Users who left with their last.
-    pub(super) removed: Vec<Arc<str>>,
-    pub(super) at_ms: u64,
-    pub(super) at_us: u64,
-}
-
-/// Reads what the script answered.
-pub(super) fn read(value: Value, now: Instant) -> Result<Verdict, Unexpected> {
+/// Reads what the script answered, with the server's clock in ms.
+pub(super) fn read(value: Value, now: Instant) -> Result<(Verdict, u64), Unexpected> {
     let mut answer = Answer::new(value)?;
-    match answer.text()?.as_str() {
-        "late" => return Ok(Verdict::Late),
-        "ok" => {}
-        _ => return Err(Unexpected),
+    let (status, redis_ms) = answer.status()?;
+    match status {
+        Status::Late => return Ok((Verdict::Late, redis_ms)),
+        Status::Refused => return Ok((Verdict::Refused, redis_ms)),
+        Status::Done => {}
     }
     let (epoch, version, sequence) = (answer.text()?, answer.number()?, answer.number()?);
-    let (total, members, mine, was_total) =
-        (answer.count()?, answer.count()?, answer.count()?, answer.count()?);
+    let (total, _members, mine) = (answer.count()?, answer.count()?, answer.count()?);
     let accepted = answer.text()?.bytes().map(|byte| byte == b'1').collect();
-    let shared = |texts: Vec<String>| texts.into_iter().map(Arc::from).collect();
-    let (added, removed) = (shared(answer.texts()?), shared(answer.texts()?));
     let roster = answer.texts()?;
     let last = answer.bytes()?;
     let last_ms = answer.number().unwrap_or(0);
-    let at_ms = answer.number()?;
-    let microseconds = at_ms * 1_000 + answer.number()?;
+    let is_logged = answer.number()? == 1;
     let pairs =
         roster.chunks_exact(2).map(|pair| (pair[0].as_str().into(), pair[1].as_str().into()));
     let synced = Synced {
@@ -158,42 +211,36 @@ pub(super) fn read(value: Value, now: Instant) -> Result<Verdict, Unexpected> {
         last: Envelope::decode(&last, now)
             .ok()
             .map(|envelope| (envelope.id, envelope.frame, Duration::from_millis(last_ms))),
+        is_logged,
     };
-    let turn = Turn { was_total, total, members, added, removed, at_ms, at_us: microseconds };
-    Ok(Verdict::Done(Box::new(synced), turn))
+    Ok((Verdict::Done(Box::new(synced)), redis_ms))
 }
 
 impl Manager {
-    /// Notes that this node contributes to a topic, and listens to it.
-    pub(super) fn enter(&mut self, topic: Arc<str>, mut connection: Connection) {
-        let (note, is_heard) = self.note("SADD", &topic);
-        let mut second = connection.clone();
+    /// Listens to topics of a partition.
+    pub(super) fn enter(
+        &mut self,
+        partition: Partition,
+        topics: Vec<(Arc<str>, u32)>,
+        connection: Connection,
+    ) {
+        self.in_flight.add(0);
         self.begin(async move {
-            let noted = connection.query::<()>(&note);
-            let listening =
-                async { if is_heard { second.subscribe(&topic).await } else { Ok(()) } };
-            let (noted, listening) = tokio::join!(noted, listening);
-            Outcome::Entered { is_done: noted.and(listening).is_ok(), topic }
+            let buses: Vec<Arc<str>> = topics.iter().map(|(topic, _)| Arc::clone(topic)).collect();
+            let is_done = connection.subscribe(partition, &buses).await.is_ok();
+            Outcome::Entered { topics, is_done }
         });
     }
 
     /// Forgets a topic that nobody needs.
-    pub(super) fn leave_topic(&mut self, topic: Arc<str>, mut connection: Connection) {
-        let (note, is_heard) = self.note("SREM", &topic);
-        let mut second = connection.clone();
+    pub(super) fn leave_topic(&mut self, topic: Arc<str>, connection: Connection) {
+        let Some(found) = self.topics.get(&topic) else { return };
+        let (partition, attempt) = (found.partition, found.attempt);
+        self.in_flight.add(0);
         self.begin(async move {
-            let noted = connection.query::<()>(&note);
-            let ending = async { if is_heard { second.unsubscribe(&topic).await } else { Ok(()) } };
-            let (noted, ending) = tokio::join!(noted, ending);
-            Outcome::Left { is_done: noted.and(ending).is_ok(), topic }
+            let is_done = connection.unsubscribe(partition, &[Arc::clone(&topic)]).await.is_ok();
+            Outcome::Left { topic: (topic, attempt), is_done }
         });
-    }
-
-    /// The command that changes the list of this node's topics, and whether this one is listened to.
-    fn note(&self, command: &str, topic: &Arc<str>) -> (Cmd, bool) {
-        let mut note = cmd(command);
-        note.arg(self.shared.names.topics_of(&self.membership.node())).arg(&**topic);
-        (note, self.topics.get(topic).is_some_and(Topic::is_heard))
     }
 
     /// Asserts what this node has.
@@ -201,18 +248,22 @@ impl Manager {
         &mut self,
         topic: Arc<str>,
         assertion: &Assertion,
-        mut connection: Connection,
+        connection: Connection,
         now: Instant,
     ) {
         let Some(found) = self.topics.get(&topic) else { return };
         let Some(hub) = self.hubs.get(&found.name.app_id) else { return };
-        let (app, node) = (hub.app(), self.membership.node());
-        let is_full = assertion.is_full;
+        let (app, lease) = (hub.app(), Arc::clone(&self.membership.lease));
+        let (is_full, partition, attempt) = (assertion.is_full, found.partition, found.attempt);
         let asked = (&app.config, Wanted::of(hub, &found.name.subject));
-        let call = assertion_call(&self.shared, &found.name, asked, &node, assertion, now);
+        let by = (&*self.shared, &*lease);
+        let call = assertion_call(by, &found.name, asked, &lease.node, assertion, now);
+        let bytes = call.len() + assertion.answer_bytes;
+        self.in_flight.add(bytes);
         self.begin(async move {
-            let answer = call.run(&mut connection).await;
-            Outcome::Synced { topic, is_full, answer }
+            let answer = call.run_in_order(&connection).await;
+            let asked = now;
+            Outcome::Synced(Answered { topic, attempt, partition, is_full, bytes, asked, answer })
         });
     }
 
@@ -229,50 +280,70 @@ impl Manager {
         });
     }
 
-    pub(super) fn on_entered(&mut self, topic: &Arc<str>, is_done: bool) {
-        self.in_flight -= 1;
-        if is_done {
-            self.with(topic, Topic::entered);
-        } else {
-            self.lose_link("redis refused a subscription");
+    pub(super) fn on_entered(&mut self, topics: &[(Arc<str>, u32)], is_done: bool) {
+        self.in_flight.end(0, Duration::ZERO);
+        if !is_done {
+            return self.lose_link("redis refused a subscription");
+        }
+        for (topic, attempt) in topics {
+            if self.topics.get(topic).is_some_and(|found| found.attempt == *attempt) {
+                self.with(topic, Topic::entered);
+            }
         }
     }
 
-    pub(super) fn on_left(&mut self, topic: &Arc<str>, is_done: bool) {
-        self.in_flight -= 1;
-        if is_done {
-            self.with(topic, Topic::left);
-        } else {
+    pub(super) fn on_left(&mut self, (topic, attempt): &(Arc<str>, u32), is_done: bool) {
+        self.in_flight.end(0, Duration::ZERO);
+        if !is_done {
             self.lose_link("redis refused to end a subscription");
+        } else if self.topics.get(topic).is_some_and(|found| found.attempt == *attempt) {
+            self.with(topic, Topic::left);
         }
     }
 
-    pub(super) fn on_synced(
-        &mut self,
-        topic: &Arc<str>,
-        is_full: bool,
-        answer: RedisResult<Value>,
-    ) {
-        self.in_flight -= 1;
-        let now = Instant::now();
-        let is_provisional = self.is_provisional();
+    pub(super) fn on_synced(&mut self, answered: Answered) {
+        let Answered { topic, attempt, partition, is_full, bytes, asked, answer } = answered;
+        let now = now();
+        self.in_flight.end(bytes, now.saturating_duration_since(asked));
+        self.membership.heard = Some(now);
+        if self.topics.get(&topic).is_none_or(|found| found.attempt != attempt) {
+            // Its partition has moved meanwhile: it is said and read again there.
+            return;
+        }
+        let is_provisional = self.membership.is_provisional(partition);
         match answer.map(|value| read(value, now)) {
-            Ok(Ok(Verdict::Done(synced, turn))) => {
-                self.keep_books(topic, turn);
-                let Some(found) = self.topics.get_mut(topic) else { return };
+            Ok(Ok((Verdict::Done(synced), _))) => {
+                let Some(found) = self.topics.get_mut(&topic) else { return };
                 let hub = self.hubs.get(&found.name.app_id);
                 let most = hub.map_or(0, |hub| hub.app().config.max_presence_members);
+                let app_id = Arc::clone(&found.name.app_id);
                 let context = (most, is_provisional);
                 let effects = found.on_synced(&synced, is_full, context, now);
                 if found.has_settled() || !found.is_heard() {
-                    self.settled(topic);
+                    self.settled(&topic);
                 }
-                self.carry_out(topic, effects, now);
-                self.touch(topic);
+                if synced.is_logged {
+                    self.on_logged(&app_id, partition);
+                }
+                self.carry_out(&topic, effects, now);
+                self.touch(&topic);
             }
-            Ok(Ok(Verdict::Late)) => self.with(topic, Topic::not_synced),
-            Ok(Err(Unexpected)) => self.not_ours(topic),
-            Err(error) if is_wrong_type(&error) => self.not_ours(topic),
+            Ok(Ok((Verdict::Late, redis_ms))) => {
+                // Its clock was stepped, or is not that of the other servers.
+                self.shared.clock.learn(partition, redis_ms, (asked, now));
+                self.shared.metrics.late();
+                if let Some(found) = self.topics.get_mut(&topic) {
+                    found.not_synced();
+                }
+                self.touch_at(&topic, now + LATE_PAUSE);
+            }
+            Ok(Ok((Verdict::Refused, _))) => {
+                self.lose_link("this node's lease has ended, or redis has lost its data");
+            }
+            Ok(Err(Unexpected)) => {
+                self.shared.metrics.foreign("an answer about a topic");
+                self.lose_link("unexpected reply about a topic");
+            }
             Err(error) if was_refused(&error) => {
                 tracing::warn!(%error, "redis refused to share a topic");
                 self.lose_link("redis refuses to share a topic");
@@ -280,42 +351,6 @@ impl Manager {
             // The link says so itself.
             Err(_lost) => {}
         }
-    }
-
-    /// Something else lies where the topic's hash is to be. It is our place.
-    fn not_ours(&mut self, topic: &Arc<str>) {
-        self.shared.metrics.foreign("a key of another type");
-        let Some(mut connection) = self.connection.clone() else { return };
-        let mut free = cmd("DEL");
-        free.arg(&**topic);
-        let topic = Arc::clone(topic);
-        self.in_flight += 1;
-        self.begin(async move {
-            // If it fails, the next assertion does as well, and comes here again.
-            let _ = connection.query::<()>(&free).await;
-            Outcome::Freed { topic }
-        });
-    }
-
-    pub(super) fn on_freed(&mut self, topic: &Arc<str>) {
-        self.in_flight -= 1;
-        self.with(topic, Topic::not_synced);
-    }
-
-    /// On a Redis Cluster, index and log lie elsewhere and are written by themselves.
-    fn keep_books(&self, topic: &Arc<str>, turn: Turn) {
-        if !self.shared.is_cluster {
-            return;
-        }
-        let (Some(mut connection), Some(found)) = (self.connection.clone(), self.topics.get(topic))
-        else {
-            return;
-        };
-        let (shared, name) = (Arc::clone(&self.shared), found.name.clone());
-        if let Some(hub) = self.hubs.get(&name.app_id) {
-            logged::log(hub, &name.subject, &turn);
-        }
-        tokio::spawn(async move { write_index(&shared, &name, &mut connection, &turn).await });
     }
 
     /// Carries out on this node what came of a topic.
@@ -344,6 +379,8 @@ impl Manager {
                     self.shared.metrics.interrupted();
                     hub.interrupt(channel, &CloseCode::Interrupted);
                 }
+                // On a link that is whole, nothing was missed.
+                (Effect::Doubt, _) if self.membership.stage == Stage::Joined => {}
                 (Effect::Doubt, _) => self.doubts.push(Arc::clone(topic)),
                 (Effect::Online(is_online), Subject::User(user_id)) => {
                     let watchers = self.topics.get(topic).into_iter().flat_map(Topic::watchers);
@@ -361,31 +398,4 @@ impl Manager {
         }
         self.tell_settled_sign_ins();
     }
-}
-
-/// Writes what an assertion turned into the index of a Redis Cluster.
-pub(super) async fn write_index(
-    shared: &Shared,
-    name: &TopicName,
-    connection: &mut Connection,
-    turn: &Turn,
-) {
-    let Subject::Channel(channel) = &name.subject else { return };
-    if channel.server_to_user().is_some() {
-        return;
-    }
-    let call = Call::of(&shared.scripts.index)
-        .key(shared.names.index(&name.app_id))
-        .key(shared.names.gone(&name.app_id))
-        .arg(channel.as_str())
-        .number(turn.total)
-        .number(turn.members)
-        .number(turn.at_ms);
-    if let Err(error) = call.run(connection).await {
-        tracing::debug!(%error, "the index was not written");
-    }
-}
-
-fn is_wrong_type(error: &RedisError) -> bool {
-    error.code() == Some("WRONGTYPE") || error.to_string().contains("WRONGTYPE")
 }

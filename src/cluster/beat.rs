@@ -1,188 +1,34 @@
-//! Coming, staying and going: the link to Redis, and this node's place among the others.
+//! The life of the link to Redis: connecting, joining, heartbeats, and giving it up.
 
 use super::{
-    assert::ASSERT_WITHIN,
-    cleanup,
+    clock::now,
     link::{Connection, Pushes},
     manager::{Manager, Outcome},
-    scripts::{Answer, Call, Unexpected},
-    shared::{Joined, SUSPECT_AFTER, Shared, Standing},
+    membership::{BEAT_INTERVAL, LAYOUT, Phase, RETRY_FIRST, Registered, Reply, Stage},
+    partition::Partition,
+    shared::{Joined, Shared, Standing},
+    topic::Effect,
 };
-use redis::{RedisResult, Value};
+use redis::{RedisResult, cmd};
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::time::timeout;
 
-/// How this node stands with the others.
-#[derive(Debug)]
-pub(super) struct Membership {
-    process: String,
-    /// Nodes are named anew when their lease has ended: somebody cleans up after the old name.
-    incarnation: u32,
-    has_lease: bool,
-    node_timeout: Duration,
-    stage: Stage,
-    /// When the last beat was sent, while it is not answered.
-    asked: Option<Instant>,
-    pub(super) next_beat: Instant,
-    /// When this node last heard itself on the bus.
-    echo: Option<Instant>,
-    /// The run of the server that the link leads to; empty if that is not known.
-    run_id: String,
-    /// The generation that this node last joined.
-    generation: Option<Arc<str>>,
-    is_open: bool,
-    /// The other processes, as far as was heard.
-    known: Vec<String>,
-    /// The processes that have a lease, including this one. A process that can only publish on the
-    /// bus has none.
-    leased: Vec<u32>,
-    /// Names that this node had, and under which it may have said something that nobody knows of.
-    former: Vec<String>,
-    retry_after: Duration,
-}
-
-/// How far joining has come.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Stage {
-    /// There is no link; the next attempt is due.
-    Away(Instant),
-    Connecting,
-    /// Linked, and asked to be let in.
-    Joining,
-    /// Redis has begun again: this node has it know how far the channels had come.
-    Bringing,
-    /// Everything that this node has is asserted, from then on.
-    Asserting(Instant),
-    /// That is done, and was said.
-    Arriving,
-    /// It waits until it hears itself, and until all others have arrived.
-    Waiting,
-    Joined,
-}
-
-/// A node says that it is there so often. Its lease is some times as long.
-const BEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// And so often while it waits for something.
-const EAGER_INTERVAL: Duration = Duration::from_millis(100);
 /// After so long without an answer, the link is given up.
 const LINK_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long an empty Redis waits for the processes that were there before.
-const ARRIVAL_WINDOW: Duration = Duration::from_secs(3);
-/// How long it waits for somebody who knows of any: whoever lost its link is back by then.
-const KNOWING_WINDOW: Duration = Duration::from_millis(1_500);
-const RETRY_FIRST: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_millis(400);
 
-/// Maximum number of processes that are known by their own messages only. Redis confirms once a
-/// second which of them are nodes.
-const KNOWN_MAX: usize = 1_024;
-
-/// What a beat was answered.
-struct Reply {
-    is_lapsed: bool,
-    generation: String,
-    is_open: bool,
-    was_open: bool,
-    redis_ms: u64,
-    dead: Vec<String>,
-    alive: Vec<String>,
-}
-
-impl Membership {
-    pub(super) fn new(process: String, node_timeout: Duration) -> Self {
-        let now = Instant::now();
-        Self {
-            process,
-            incarnation: 1,
-            has_lease: false,
-            node_timeout,
-            stage: Stage::Away(now),
-            asked: None,
-            next_beat: now,
-            echo: None,
-            run_id: String::new(),
-            generation: None,
-            is_open: false,
-            known: Vec::new(),
-            leased: Vec::new(),
-            former: Vec::new(),
-            retry_after: RETRY_FIRST,
-        }
-    }
-
-    /// This node's name.
-    pub(super) fn node(&self) -> String {
-        format!("{}.{}", self.process, self.incarnation)
-    }
-
-    /// Whether it takes part.
-    pub(super) fn is_joined(&self) -> bool {
-        self.stage == Stage::Joined
-    }
-
-    /// Learns of a process by its node.
-    pub(super) fn hear_of(&mut self, node: &str) {
-        let process = node.split('.').next().unwrap_or_default();
-        let is_new = process != self.process && !self.known.iter().any(|known| known == process);
-        if is_new && self.known.len() < KNOWN_MAX {
-            self.known.push(process.to_owned());
-        }
-    }
-
-    /// Whether Redis lists the process as a node.
-    pub(super) fn has_lease(&self, process: u32) -> bool {
-        self.leased.contains(&process)
-    }
-
-    pub(super) fn call(&self, shared: &Shared, phase: &str) -> Call {
-        let names = &shared.names;
-        let mut call = Call::of(&shared.scripts.beat)
-            .key(names.leases())
-            .key(names.generation())
-            .key(names.expected())
-            .arg(phase)
-            .arg(self.node())
-            .arg(&*self.process)
-            .number(self.node_timeout.as_millis())
-            .arg(format!("{:016x}", rand::random::<u64>()))
-            .arg(names.all_nodes())
-            .number(ARRIVAL_WINDOW.as_millis())
-            .number(KNOWING_WINDOW.as_millis())
-            .arg(if self.has_lease { "1" } else { "0" })
-            .arg(&*self.run_id)
-            .arg(self.state(shared).letter());
-        for process in &self.known {
-            call = call.arg(&**process);
-        }
-        call
-    }
-}
-
-impl Reply {
-    fn read(value: Value) -> Result<Self, Unexpected> {
-        let mut answer = Answer::new(value)?;
-        Ok(Self {
-            is_lapsed: answer.text()? == "lapsed",
-            generation: answer.text()?,
-            is_open: answer.number()? == 1,
-            was_open: answer.number()? == 1,
-            redis_ms: answer.number()?,
-            dead: answer.texts()?,
-            alive: answer.texts()?,
-        })
-    }
-}
+/// The reason that is shown while nodes of another version use the same keys.
+const OTHER_LAYOUT: &str =
+    "nodes of another version of Campanile, with another key layout, use this Redis and prefix";
 
 impl Manager {
     /// Whether topics may be asserted now.
     pub(super) fn may_assert(&self) -> bool {
         match self.membership.stage {
-            Stage::Away(_) | Stage::Connecting | Stage::Joining | Stage::Bringing => false,
-            Stage::Asserting(from) => from <= Instant::now(),
-            Stage::Arriving | Stage::Waiting => true,
+            Stage::Away(_) | Stage::Connecting | Stage::Joining | Stage::Restoring => false,
+            Stage::Asserting | Stage::Arriving | Stage::Waiting => true,
             Stage::Joined => matches!(&*self.shared.standing.borrow(), Standing::Joined(_)),
         }
     }
@@ -194,64 +40,67 @@ impl Manager {
             if LINK_TIMEOUT < waited {
                 return self.lose_link("redis does not answer");
             }
-            if SUSPECT_AFTER < waited {
+            if self.shared.suspect_after() < waited {
                 self.shared.suspect();
             }
+        }
+        if self.connection.is_some() && self.shared.is_refused(self.membership.lease.link) {
+            return self.lose_link("this node's lease has ended, or redis has lost its data");
         }
         match self.membership.stage {
             Stage::Away(at) if at <= now && self.stopping.is_none() => self.connect(),
             Stage::Away(_) | Stage::Connecting | Stage::Joining | Stage::Arriving => {}
-            Stage::Asserting(from) => {
-                if from <= now && self.unsettled.is_empty() {
+            Stage::Asserting => {
+                if self.unsettled.is_empty() {
                     self.membership.stage = Stage::Arriving;
-                    self.beat("arrive", now);
+                    self.beat(Phase::Arrive, now);
                 } else {
-                    self.beat_when_due("beat", now);
+                    self.beat_when_due(Phase::Busy, now);
                 }
             }
-            Stage::Bringing | Stage::Waiting => self.beat_when_due("beat", now),
+            Stage::Restoring => self.beat_when_due(Phase::Busy, now),
+            Stage::Waiting => self.beat_when_due(Phase::Beat, now),
             Stage::Joined => {
-                let echo = self.membership.echo.unwrap_or(now);
-                if LINK_TIMEOUT + BEAT_INTERVAL < now.saturating_duration_since(echo) {
+                let heard = self.membership.heard.unwrap_or(now);
+                let patience = LINK_TIMEOUT + BEAT_INTERVAL + self.in_flight.time();
+                if patience < now.saturating_duration_since(heard) {
                     return self.lose_link("the bus is silent");
                 }
                 let is_suspect = matches!(&*self.shared.standing.borrow(), Standing::Suspect);
                 if is_suspect && self.membership.asked.is_none() {
                     self.membership.next_beat = now;
                 }
-                self.beat_when_due("beat", now);
+                self.beat_when_due(Phase::Beat, now);
             }
         }
     }
 
     fn connect(&mut self) {
         self.membership.stage = Stage::Connecting;
+        self.membership.next_link();
         let (endpoint, shared) = (Arc::clone(&self.endpoint), Arc::clone(&self.shared));
         self.begin(async move {
             let connecting = async {
-                let (mut connection, pushes) = endpoint.connect().await?;
-                shared.scripts.load(&mut connection).await?;
-                connection.subscribe(&shared.names.all_nodes()).await?;
-                let run_id = connection.run_id().await?;
-                Ok(Box::new((connection, pushes, run_id)))
+                let (connection, pushes) = endpoint.connect().await?;
+                shared.scripts.load(&connection).await?;
+                refuse_unversioned(&shared, &connection).await?;
+                let all_nodes = [shared.names.all_nodes().into()];
+                connection.subscribe(Partition::HOME, &all_nodes).await?;
+                shared.warn_of_eviction(&connection).await;
+                Ok(Box::new((connection, pushes)))
             };
-            let late =
-                || Err(redis::RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)));
-            Outcome::Connected(
-                timeout(endpoint.patience(), connecting).await.unwrap_or_else(|_| late()),
-            )
+            Outcome::Connected(connecting.await)
         });
     }
 
-    fn on_connected(&mut self, result: RedisResult<Box<(Connection, Pushes, String)>>) {
+    fn on_connected(&mut self, result: RedisResult<Box<(Connection, Pushes)>>) {
         match result {
             Ok(linked) => {
-                let (connection, pushes, run_id) = *linked;
-                self.membership.run_id = run_id;
+                let (connection, pushes) = *linked;
                 self.connection = Some(connection);
                 self.pushes = Some(pushes);
                 self.membership.stage = Stage::Joining;
-                self.beat("join", Instant::now());
+                self.beat(Phase::Join, now());
             }
             Err(error) => {
                 if self.membership.retry_after == RETRY_FIRST {
@@ -264,94 +113,116 @@ impl Manager {
         }
     }
 
-    fn beat_when_due(&mut self, phase: &str, now: Instant) {
+    fn beat_when_due(&mut self, phase: Phase, now: Instant) {
         if self.membership.asked.is_none() && self.membership.next_beat <= now {
             self.beat(phase, now);
         }
     }
 
-    pub(super) fn beat(&mut self, phase: &str, now: Instant) {
-        let Some(mut connection) = self.connection.clone() else { return };
-        let is_calm = self.membership.stage == Stage::Joined;
-        let call = self.membership.call(&self.shared, phase);
+    pub(super) fn beat(&mut self, phase: Phase, now: Instant) {
+        let Some(connection) = self.connection.clone() else { return };
+        let partitions: Vec<Partition> = match phase {
+            Phase::Join | Phase::Leave => self.shared.names.partitions().collect(),
+            Phase::Busy | Phase::Arrive | Phase::Beat => {
+                self.membership.closed.iter().copied().collect()
+            }
+        };
         self.membership.asked = Some(now);
-        self.membership.next_beat = now + if is_calm { BEAT_INTERVAL } else { EAGER_INTERVAL };
-        self.begin(async move {
-            let asked = Instant::now();
-            let answer = call.run(&mut connection).await;
-            Outcome::Beat { asked, answered: Instant::now(), answer }
-        });
+        self.membership.next_beat = now + self.membership.interval();
+        let round = self.membership.round(&self.shared, phase, partitions, connection);
+        self.begin(async move { Outcome::Beat(phase, round.await) });
     }
 
-    fn on_beat(&mut self, asked: Instant, answered: Instant, answer: RedisResult<Value>) {
+    fn on_beat(&mut self, phase: Phase, replies: RedisResult<Vec<Reply>>) {
         self.membership.asked = None;
-        let reply = match answer.map(Reply::read) {
-            Ok(Ok(reply)) => reply,
-            Ok(Err(Unexpected)) => return self.lose_link("redis answers nonsense"),
+        let mut replies = match replies {
+            Ok(replies) => replies,
             Err(error) => {
-                tracing::warn!(%error, "redis refused a beat");
+                tracing::warn!(%error, "redis refused a heartbeat");
                 return self.lose_link("redis does not take part");
             }
         };
-        self.shared.clock.learn(reply.redis_ms, asked, answered);
-        if reply.is_lapsed {
-            return self.on_lapsed();
-        }
-        self.membership.is_open = reply.is_open;
-        match self.membership.stage {
-            Stage::Joining => {
-                self.membership.has_lease = true;
-                if reply.is_open {
-                    self.begin_to_assert();
-                } else {
-                    self.membership.stage = Stage::Bringing;
-                    self.bring();
-                }
-            }
-            Stage::Arriving => self.on_arrived(&reply),
-            Stage::Away(_) | Stage::Connecting | Stage::Bringing | Stage::Asserting(_) => {}
-            Stage::Waiting | Stage::Joined => {
-                if self.membership.generation.as_deref() != Some(&*reply.generation) {
-                    return self.lose_link("redis has begun again");
-                }
-                if self.membership.stage == Stage::Joined {
-                    self.stand_joined();
+        for reply in &replies {
+            self.shared.clock.learn(reply.partition, reply.redis_ms, reply.times);
+            let (asked, answered) = reply.times;
+            self.shared.answered_in(answered.saturating_duration_since(asked));
+            match reply.status {
+                Registered::Yes => {}
+                Registered::Lapsed => return self.on_lapsed(phase, reply.partition),
+                Registered::OtherLayout => {
+                    tracing::error!(theirs = reply.generation, ours = LAYOUT, "{OTHER_LAYOUT}");
+                    return self.lose_link(OTHER_LAYOUT);
                 }
             }
         }
-        if matches!(self.membership.stage, Stage::Waiting | Stage::Joined) {
-            let process = |node: &String| node.split('.').next().unwrap_or_default().to_owned();
-            let number = |node: &String| u32::from_str_radix(&process(node), 16).ok();
-            self.membership.leased = reply.alive.iter().filter_map(number).collect();
-            self.membership.known = reply.alive.iter().map(process).collect();
-            let own = self.membership.process.clone();
-            self.membership.known.retain(|known| *known != own);
+        let is_other =
+            |reply: &Reply| reply.generation != self.membership.lease.generation(reply.partition);
+        if phase != Phase::Join && replies.iter().any(is_other) {
+            return self.lose_link("redis has begun again");
+        }
+        for reply in replies.iter().filter(|reply| reply.is_open) {
+            self.membership.closed.remove(&reply.partition);
+        }
+        match phase {
+            Phase::Join => return self.on_joined(&replies),
+            Phase::Arrive => self.on_arrived(&replies),
+            Phase::Busy | Phase::Beat | Phase::Leave => {}
         }
         self.come_in();
         self.shared.metrics.set_topics(self.topics.len());
-        for node in reply.dead {
-            self.clean_up_after(node);
+        let home = replies.swap_remove(0);
+        if matches!(self.membership.stage, Stage::Waiting | Stage::Joined) {
+            self.membership.set_alive(home.alive);
+        }
+        if self.membership.is_joined() {
+            self.stand_joined();
+            let former = self.membership.former.iter().cloned();
+            for node in home.dead.into_iter().chain(former.collect::<Vec<_>>()) {
+                self.clean_up_after(node);
+            }
         }
     }
 
-    /// The lease is gone: Redis has lost its data, or somebody cleans up after this node. It comes
-    /// again under another name.
-    fn on_lapsed(&mut self) {
-        let is_joining = self.membership.stage == Stage::Joining;
-        self.membership.has_lease = false;
-        self.membership.former.push(self.membership.node());
-        self.membership.incarnation += 1;
+    /// This node was declared dead, or Redis has lost its data: it joins again, if it was declared
+    /// dead under another name.
+    fn on_lapsed(&mut self, phase: Phase, partition: Partition) {
+        if phase != Phase::Join {
+            return self.lose_link("this node's lease has ended, or redis has lost its data");
+        }
+        tracing::info!(node = self.membership.node(), %partition, "declared dead by another node");
+        self.membership.rename();
         for topic in self.topics.values_mut() {
             topic.is_unknown();
         }
-        if is_joining {
-            self.beat("join", Instant::now());
+        self.membership.next_link();
+        self.beat(Phase::Join, now());
+    }
+
+    /// All partitions have this node registered. Those of another generation have lost data.
+    fn on_joined(&mut self, replies: &[Reply]) {
+        let membership = &mut self.membership;
+        let before = Arc::clone(&membership.lease);
+        let lease = Arc::make_mut(&mut membership.lease);
+        lease.generations = replies.iter().map(|reply| reply.generation.as_str().into()).collect();
+        membership.was_registered = true;
+        let closed = replies.iter().filter(|reply| !reply.is_open).map(|reply| reply.partition);
+        membership.closed = closed.collect();
+        let is_changed = |partition: &Partition| {
+            before.generation(*partition) != self.membership.lease.generation(*partition)
+        };
+        let changed: BTreeSet<Partition> =
+            replies.iter().map(|reply| reply.partition).filter(is_changed).collect();
+        self.shared.clear_refusal();
+        self.changed.clone_from(&changed);
+        if changed.is_empty() || before.generations.is_empty() {
+            self.begin_to_assert();
         } else {
-            self.lose_link("this node's lease has ended");
+            self.membership.stage = Stage::Restoring;
+            self.restore(&changed);
         }
     }
 
-    fn on_brought(&mut self, is_done: bool) {
+    fn on_restored(&mut self, is_done: bool) {
         if is_done {
             self.begin_to_assert();
         } else {
@@ -360,49 +231,37 @@ impl Manager {
     }
 
     fn begin_to_assert(&mut self) {
-        // What was said on the last link is done by then, or never.
-        let from = self.asserted_at.map(|at| at + ASSERT_WITHIN + SUSPECT_AFTER / 5);
-        self.membership.stage = Stage::Asserting(from.unwrap_or_else(Instant::now));
+        self.membership.stage = Stage::Asserting;
         self.touch_all();
     }
 
-    fn on_arrived(&mut self, reply: &Reply) {
-        let is_new = self.membership.generation.as_deref() != Some(&*reply.generation);
+    fn on_arrived(&mut self, replies: &[Reply]) {
         // In a generation that was not open yet, nobody could publish.
-        let has_missed_nothing = is_new && !reply.was_open;
-        self.membership.generation = Some(reply.generation.as_str().into());
+        let was_open = |partition: Partition| {
+            let reply = replies.iter().find(|reply| reply.partition == partition);
+            reply.is_none_or(|reply| reply.was_open)
+        };
         for topic in std::mem::take(&mut self.doubts) {
-            if !has_missed_nothing {
-                self.carry_out(&topic, vec![super::topic::Effect::Interrupt], Instant::now());
+            let Some(partition) = self.topics.get(&topic).map(|topic| topic.partition) else {
+                continue;
+            };
+            if was_open(partition) || !self.changed.contains(&partition) {
+                self.carry_out(&topic, vec![Effect::Interrupt], now());
             }
         }
         self.membership.stage = Stage::Waiting;
-        self.give_up_former_names();
-    }
-
-    /// Has everything cleaned away that this node may have said under a name that it lost. By now
-    /// nothing more can come under it.
-    fn give_up_former_names(&mut self) {
-        let Some(connection) = self.connection.clone() else { return };
-        for node in std::mem::take(&mut self.membership.former) {
-            let topics: Vec<Arc<str>> = self.topics.keys().cloned().collect();
-            tokio::spawn(cleanup::condemn(
-                Arc::clone(&self.shared),
-                connection.clone(),
-                node,
-                topics,
-            ));
-        }
     }
 
     /// Counts as joined when it hears itself, and all others have arrived.
     fn come_in(&mut self) {
-        let is_heard = self.membership.echo.is_some();
-        if self.membership.stage != Stage::Waiting || !is_heard || !self.membership.is_open {
+        let membership = &self.membership;
+        let is_waiting = membership.stage == Stage::Waiting;
+        if !is_waiting || !membership.is_heard || !membership.closed.is_empty() {
             return;
         }
         self.read_provisional_again();
         self.membership.stage = Stage::Joined;
+        self.membership.heard = Some(now());
         self.membership.retry_after = RETRY_FIRST;
         self.shared.metrics.joined();
         tracing::info!(
@@ -414,16 +273,9 @@ impl Manager {
     }
 
     fn stand_joined(&self) {
-        if let (Some(connection), Some(generation)) =
-            (self.connection.clone(), self.membership.generation.clone())
-        {
-            self.shared.standing.send_replace(Standing::Joined(Joined { connection, generation }));
-        }
-    }
-
-    /// Whether others may still be about to say what they have.
-    pub(super) fn is_provisional(&self) -> bool {
-        !self.membership.is_open
+        let Some(connection) = self.connection.clone() else { return };
+        let lease = Arc::clone(&self.membership.lease);
+        self.shared.standing.send_replace(Standing::Joined(Joined { connection, lease }));
     }
 
     /// All others have arrived: what was read before may be read as it is now.
@@ -437,9 +289,9 @@ impl Manager {
         }
     }
 
-    pub(super) fn on_echo(&mut self, node: &str, now: Instant) {
+    pub(super) fn on_echo(&mut self, node: &str) {
         if node == self.membership.node() {
-            self.membership.echo = Some(now);
+            self.membership.is_heard = true;
             self.come_in();
         }
     }
@@ -465,35 +317,63 @@ impl Manager {
         self.connection = None;
         self.pushes = None;
         self.link_number += 1;
-        self.in_flight = 0;
+        self.in_flight.clear();
         self.unsettled.clear();
         self.cleaning.clear();
+        self.comparison.clear();
         let membership = &mut self.membership;
         membership.asked = None;
-        membership.echo = None;
-        membership.is_open = false;
-        let jitter = membership.retry_after.mul_f64(rand::random::<f64>() / 2.0);
-        membership.stage = Stage::Away(Instant::now() + membership.retry_after + jitter);
-        membership.retry_after = (membership.retry_after * 2).min(RETRY_MAX);
+        membership.heard = None;
+        membership.is_heard = false;
+        membership.closed.clear();
+        membership.stage = Stage::Away(membership.back_off());
         self.shared.standing.send_replace(Standing::Away(reason));
     }
 
     pub(super) fn on_outcome(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Connected(result) => self.on_connected(result),
-            Outcome::Beat { asked, answered, answer } => self.on_beat(asked, answered, answer),
-            Outcome::Entered { topic, is_done } => self.on_entered(&topic, is_done),
-            Outcome::Synced { topic, is_full, answer } => self.on_synced(&topic, is_full, answer),
+            Outcome::Beat(phase, replies) => self.on_beat(phase, replies),
+            Outcome::Entered { topics, is_done } => self.on_entered(&topics, is_done),
+            Outcome::Synced(synced) => self.on_synced(synced),
             Outcome::Left { topic, is_done } => self.on_left(&topic, is_done),
-            Outcome::Brought { is_done } => self.on_brought(is_done),
-            Outcome::Freed { topic } => self.on_freed(&topic),
-            Outcome::Cleaned { node } => {
+            Outcome::Restored { is_done } => self.on_restored(is_done),
+            Outcome::Compared(compared) => self.on_compared(compared),
+            Outcome::Swept { next } => self.on_swept(next),
+            Outcome::Cleaned { node, is_done } => {
                 self.cleaning.remove(&node);
+                if is_done {
+                    self.membership.former.remove(&node);
+                    self.membership.strangers.remove(&node);
+                }
             }
             Outcome::GoneAway => {
                 tracing::info!(node = self.membership.node(), "left the others");
                 self.stay_away("this node has left");
             }
         }
+    }
+}
+
+/// Fails while nodes are there that use keys of the layout before there were versions: they would
+/// not know of this node, nor this one of them.
+async fn refuse_unversioned(shared: &Arc<Shared>, connection: &Connection) -> RedisResult<()> {
+    // The slot of those keys need not be that of any partition, which a Redis Cluster refuses.
+    if shared.is_cluster {
+        return Ok(());
+    }
+    let time: (u64, u64) = connection.query(Partition::HOME, &cmd("TIME")).await?;
+    let mut count = cmd("ZCOUNT");
+    count.arg(shared.names.unversioned_leases()).arg(time.0 * 1_000).arg("+inf");
+    let counted: RedisResult<usize> = connection.query(Partition::HOME, &count).await;
+    match counted {
+        Ok(0) => Ok(()),
+        Ok(nodes) => {
+            tracing::error!(nodes, "{OTHER_LAYOUT}");
+            Err((redis::ErrorKind::Client, OTHER_LAYOUT).into())
+        }
+        // A key of another type is nobody's lease.
+        Err(error) if super::publish::was_refused(&error) => Ok(()),
+        Err(error) => Err(error),
     }
 }

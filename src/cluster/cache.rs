@@ -249,12 +249,12 @@ impl Shared {
         &self,
         app_id: &Arc<str>,
         account: &mut Account,
-        mut connection: Connection,
+        connection: Connection,
     ) -> Result<(), String> {
         let mut evicted = Vec::new();
         for _ in 0..ROUNDS {
             let call = self.account_call(app_id, account, &evicted);
-            let value = timeout(WITHIN, call.run(&mut connection)).await;
+            let value = timeout(WITHIN, call.run(&connection)).await;
             let value = value.map_err(|_elapsed| LATE.to_owned())?;
             let answer = Answer::new(value.map_err(|error| error.to_string())?);
             account.entries.clear();
@@ -279,7 +279,7 @@ impl Shared {
 
     fn account_call(&self, app_id: &str, account: &Account, evicted: &[Named]) -> Call {
         let keep_ms = account.entries.iter().map(|entry| entry.keep_ms).fold(MEMORY_MS, u64::max);
-        let mut call = Call::of(&self.scripts.cache)
+        let mut call = Call::of(&self.scripts.cache, self.names.home_of(app_id))
             .key(self.names.of_app("cacheorder", app_id))
             .key(self.names.of_app("cached", app_id))
             .number(account.max_bytes)
@@ -306,13 +306,12 @@ impl Shared {
             self.metrics.foreign("the account of cached events");
             return Some(named);
         };
-        let call = Call::of(&self.scripts.evict)
+        let call = Call::of(&self.scripts.evict, self.names.channel_partition(app_id, &channel))
             .key(self.names.channel(app_id, &channel))
             .key(self.names.last_event(app_id, &channel))
             .arg(id.to_be_bytes())
             .arg(format!("{id:x}"));
-        let mut connection = connection.clone();
-        let answer = timeout(WITHIN, call.run(&mut connection)).await;
+        let answer = timeout(WITHIN, call.run(connection)).await;
         let answer: RedisResult<Value> = answer.ok()?;
         let was_there = matches!(answer.ok()?, Value::Int(1));
         self.metrics.cache_evicted(app_id, u64::from(was_there));

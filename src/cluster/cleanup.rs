@@ -1,30 +1,29 @@
 //! Cleaning up after a node that is gone without a word.
 
 use super::{
-    assert::{Verdict, assertion_call, read, write_index},
+    assert::{Verdict, assertion_call, read},
+    clock::now,
     link::Connection,
-    logged::{self, Wanted},
+    logged::Wanted,
     manager::{Manager, Outcome},
-    scripts::Call,
-    shared::Shared,
+    names::TopicName,
+    partition::Partition,
+    scripts::{Answer, Call, Status},
+    shared::{Lease, Shared},
     topic::Assertion,
 };
 use crate::{config::AppConfig, hub::Hub};
 use redis::{RedisResult, cmd};
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// One node cleans up after another.
 #[derive(Debug)]
 pub(super) struct CleanUp {
     pub(super) shared: Arc<Shared>,
     pub(super) hubs: HashMap<Arc<str>, Arc<Hub>>,
-    /// Who cleans up.
-    pub(super) by: String,
-    /// After whom.
+    /// The node that cleans up.
+    pub(super) lease: Arc<Lease>,
+    /// The node that is gone.
     pub(super) node: String,
 }
 
@@ -32,95 +31,143 @@ pub(super) struct CleanUp {
 const CLAIM: Duration = Duration::from_secs(5);
 /// Topics that are cleaned in one round.
 const PER_ROUND: usize = 256;
+/// Partitions that are cleaned at once.
+const PARTITIONS_AT_ONCE: usize = 32;
 
 impl CleanUp {
-    pub(super) async fn run(self, mut connection: Connection) -> Outcome {
-        match self.clean(&mut connection).await {
+    pub(super) async fn run(self, connection: Connection) -> Outcome {
+        let is_done = match self.clean(&connection).await {
             Ok(Some(topics)) => {
                 self.shared.metrics.cleaned_up();
                 tracing::warn!(node = self.node, topics, "cleaned up after a node that is gone");
+                true
             }
-            // Somebody else does it.
-            Ok(None) => {}
-            Err(error) => tracing::warn!(%error, node = self.node, "cleaning up has to wait"),
-        }
-        Outcome::Cleaned { node: self.node }
+            // Another node does it, or it is alive.
+            Ok(None) => true,
+            Err(error) => {
+                tracing::warn!(%error, node = self.node, "cleaning up has to wait");
+                false
+            }
+        };
+        Outcome::Cleaned { node: self.node, is_done }
     }
 
-    /// Takes everything away that the node contributed; whoever does it is the only one. Nothing
-    /// if that is somebody else.
-    async fn clean(&self, connection: &mut Connection) -> RedisResult<Option<usize>> {
-        let names = &self.shared.names;
-        let topics_of = names.topics_of(&self.node);
+    /// Takes everything away that the node contributed; only one node does that at a time. Nothing
+    /// if that is another.
+    async fn clean(&self, connection: &Connection) -> RedisResult<Option<usize>> {
+        if !self.expire(Partition::HOME, "claim", &[], connection).await? {
+            return Ok(None);
+        }
+        let partitions: Vec<Partition> = self.shared.names.partitions().collect();
         let mut cleaned = 0;
-        loop {
-            if !self.claim(connection).await? {
+        for some in partitions.chunks(PARTITIONS_AT_ONCE) {
+            if !self.expire(Partition::HOME, "claim", &[], connection).await? {
                 return Ok(None);
             }
-            let mut some = cmd("SRANDMEMBER");
-            some.arg(&topics_of).arg(PER_ROUND);
-            let topics: Vec<String> = connection.query(&some).await?;
-            if topics.is_empty() {
-                break;
-            }
-            let each = topics.iter().map(|topic| self.clean_topic(topic, connection.clone()));
-            for result in futures_util::future::join_all(each).await {
-                result?;
-            }
-            cleaned += topics.len();
-            let mut done = cmd("SREM");
-            done.arg(&topics_of).arg(&topics);
-            connection.query::<()>(&done).await?;
+            let each = some.iter().map(|partition| self.clean_partition(*partition, connection));
+            let topics: Vec<usize> = futures_util::future::try_join_all(each).await?;
+            cleaned += topics.iter().sum::<usize>();
         }
-        let mut end = cmd("ZREM");
-        end.arg(names.leases()).arg(&self.node);
-        connection.query::<()>(&end).await?;
+        self.expire(Partition::HOME, "done", &[], connection).await?;
         Ok(Some(cleaned))
     }
 
-    async fn claim(&self, connection: &mut Connection) -> RedisResult<bool> {
-        let call = Call::of(&self.shared.scripts.claim)
-            .key(self.shared.names.leases())
-            .key(self.shared.names.claim(&self.node))
-            .arg(&*self.node)
-            .arg(&*self.by)
-            .number(CLAIM.as_millis());
-        Ok(call.run(connection).await? == redis::Value::Int(1))
+    async fn clean_partition(
+        &self,
+        partition: Partition,
+        connection: &Connection,
+    ) -> RedisResult<usize> {
+        let topics_of = self.shared.names.topics_of(&self.node, partition);
+        if partition != Partition::HOME {
+            self.expire(partition, "fence", &[], connection).await?;
+        }
+        let mut cleaned = 0;
+        loop {
+            let mut some = cmd("SRANDMEMBER");
+            some.arg(&topics_of).arg(PER_ROUND);
+            let topics: Vec<String> = connection.query(partition, &some).await?;
+            if topics.is_empty() {
+                return Ok(cleaned);
+            }
+            if partition == Partition::HOME {
+                self.expire(partition, "claim", &[], connection).await?;
+            }
+            let names = &self.shared.names;
+            let (known, unknown): (Vec<_>, Vec<_>) =
+                topics.into_iter().partition(|topic| names.parse(topic).is_some());
+            if !unknown.is_empty() {
+                self.shared.metrics.foreign("the name of a topic");
+                self.expire(partition, "drop", &unknown, connection).await?;
+            }
+            let each = known.iter().filter_map(|topic| names.parse(topic));
+            let each = each.map(|name| async move {
+                clean_topic((&self.shared, &self.lease), &self.hubs, &name, &self.node, connection)
+                    .await
+            });
+            for result in futures_util::future::join_all(each).await {
+                result?;
+            }
+            cleaned += known.len();
+        }
     }
 
-    async fn clean_topic(&self, topic: &str, mut connection: Connection) -> RedisResult<()> {
-        let Some(name) = self.shared.names.parse(topic) else {
-            self.shared.metrics.foreign("the name of a topic");
-            return Ok(());
-        };
-        // Of an app that only the other node knew, nobody is here to be told anything.
-        let unknown = AppConfig::default();
-        let hub = self.hubs.get(&name.app_id);
-        let app = hub.map(|hub| hub.app());
-        let config = app.as_ref().map_or(&unknown, |app| &app.config);
-        let wanted = hub.map(|hub| Wanted::of(hub, &name.subject)).unwrap_or_default();
-        let nothing = Assertion { is_full: true, ..Assertion::default() };
-        let now = Instant::now();
-        let call = assertion_call(&self.shared, &name, (config, wanted), &self.node, &nothing, now);
-        match read(call.run(&mut connection).await?, now) {
-            Ok(Verdict::Done(_, turn)) => {
-                if self.shared.is_cluster {
-                    if let Some(hub) = hub {
-                        logged::log(hub, &name.subject, &turn);
-                    }
-                    write_index(&self.shared, &name, &mut connection, &turn).await;
-                }
-                Ok(())
-            }
-            Ok(Verdict::Late) | Err(_) => {
-                Err(redis::RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))
-            }
+    /// One step of `lua/expire.lua`; false if it was not done.
+    async fn expire(
+        &self,
+        partition: Partition,
+        phase: &str,
+        topics: &[String],
+        connection: &Connection,
+    ) -> RedisResult<bool> {
+        let names = &self.shared.names;
+        let call = Call::guarded(&self.shared.scripts.expire, partition, names, &self.lease)
+            .key(names.topics_of(&self.node, partition))
+            .arg(&*self.node)
+            .arg(phase)
+            .number(CLAIM.as_millis());
+        let call = topics.iter().fold(call, Call::arg);
+        let mut answer = Answer::new(call.run(connection).await?).map_err(|_| timed_out())?;
+        match answer.status() {
+            Ok((Status::Done, _)) => Ok(answer.number() == Ok(1)),
+            Ok((Status::Late | Status::Refused, _)) | Err(_) => Err(timed_out()),
         }
     }
 }
 
+/// Takes away what `node`, which is not registered, or has nothing of it, has of a topic.
+pub(super) async fn clean_topic(
+    (shared, lease): (&Shared, &Lease),
+    hubs: &HashMap<Arc<str>, Arc<Hub>>,
+    name: &TopicName,
+    node: &str,
+    connection: &Connection,
+) -> RedisResult<()> {
+    // Of an app that only the other node knew, there are no webhooks here.
+    let unknown = AppConfig::default();
+    let hub = hubs.get(&name.app_id);
+    let app = hub.map(|hub| hub.app());
+    let config = app.as_ref().map_or(&unknown, |app| &app.config);
+    let wanted = hub.map(|hub| Wanted::of(hub, &name.subject)).unwrap_or_default();
+    let nothing = Assertion { is_full: true, ..Assertion::default() };
+    let asked = now();
+    let call = assertion_call((shared, lease), name, (config, wanted), node, &nothing, asked);
+    let partition = call.partition();
+    match read(call.run(connection).await?, now()) {
+        Ok((Verdict::Done(_), _)) => Ok(()),
+        Ok((Verdict::Late, redis_ms)) => {
+            shared.clock.learn(partition, redis_ms, (asked, now()));
+            Err(timed_out())
+        }
+        Ok((Verdict::Refused, _)) | Err(_) => Err(timed_out()),
+    }
+}
+
+fn timed_out() -> redis::RedisError {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
+}
+
 impl Manager {
-    /// Cleans up after a node whose lease has ended, unless somebody does.
+    /// Cleans up after a node whose lease has ended, unless another node does.
     pub(super) fn clean_up_after(&mut self, node: String) {
         let is_joined = self.membership.is_joined();
         if !is_joined || node == self.membership.node() || self.cleaning.contains(&node) {
@@ -131,36 +178,9 @@ impl Manager {
         let cleaning = CleanUp {
             shared: Arc::clone(&self.shared),
             hubs: self.hubs.clone(),
-            by: self.membership.node(),
+            lease: Arc::clone(&self.membership.lease),
             node,
         };
         self.begin(cleaning.run(connection));
-    }
-}
-
-/// Notes what a node may have left behind, and that its lease has ended: whoever beats next cleans
-/// up after it.
-pub(super) async fn condemn(
-    shared: Arc<Shared>,
-    mut connection: Connection,
-    node: String,
-    topics: Vec<Arc<str>>,
-) {
-    let noted: RedisResult<()> = async {
-        for some in topics.chunks(PER_ROUND) {
-            let mut noting = cmd("SADD");
-            noting.arg(shared.names.topics_of(&node));
-            for topic in some {
-                noting.arg(&**topic);
-            }
-            connection.query::<()>(&noting).await?;
-        }
-        let mut end = cmd("ZADD");
-        end.arg(shared.names.leases()).arg(0).arg(&node);
-        connection.query(&end).await
-    }
-    .await;
-    if let Err(error) = noted {
-        tracing::warn!(%error, node, "a former name was not given up");
     }
 }

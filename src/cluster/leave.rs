@@ -1,14 +1,12 @@
 //! Graceful leave: notifies the other nodes, takes everything back, and releases the lease.
 
 use super::{
-    beat::Membership,
-    link::Connection,
+    clock::now,
     manager::{Manager, Outcome},
+    membership::{Membership, Phase},
     ready::NodeState,
-    scripts::Call,
     shared::Shared,
 };
-use redis::cmd;
 use std::{sync::Arc, time::Instant};
 
 impl Membership {
@@ -28,7 +26,7 @@ impl Manager {
     /// Publishes at once whether this node takes connections.
     pub(super) fn beat_now(&mut self) {
         if self.membership.is_joined() {
-            self.beat("beat", Instant::now());
+            self.beat(Phase::Beat, now());
         }
     }
 
@@ -66,9 +64,15 @@ impl Manager {
             return;
         }
         self.is_leaving();
-        let call = self.membership.call(&self.shared, "leave");
-        let topics = self.shared.names.topics_of(&self.membership.node());
-        self.begin(say_goodbye(connection, call, topics));
+        let partitions = self.shared.names.partitions().collect();
+        let leave = self.membership.round(&self.shared, Phase::Leave, partitions, connection);
+        self.begin(async move {
+            // If it fails, the others clean up.
+            if let Err(error) = leave.await {
+                tracing::debug!(%error, "redis was not told that this node leaves");
+            }
+            Outcome::GoneAway
+        });
     }
 
     fn is_leaving(&mut self) {
@@ -76,14 +80,4 @@ impl Manager {
             *is_leaving = true;
         }
     }
-}
-
-/// Gives the lease back, when nothing is left of this node.
-async fn say_goodbye(mut connection: Connection, call: Call, topics: String) -> Outcome {
-    let mut forget = cmd("DEL");
-    forget.arg(topics);
-    // If it fails, the others clean up.
-    let _ = connection.query::<()>(&forget).await;
-    let _ = call.run(&mut connection).await;
-    Outcome::GoneAway
 }

@@ -5,10 +5,16 @@
 //! in which a channel's messages come from the bus is the order in which they reach the hub.
 
 use super::{
-    beat::Membership,
+    assert::Answered,
+    chance::{Map, Set},
+    clock::now,
+    compare::{Compared, Comparison, Page},
     envelope::{EnvelopeId, Message, Notice},
+    in_flight::InFlight,
     link::{Connection, Endpoint, Push, Pushes},
+    membership::{Membership, Phase, Reply},
     names::{Subject, TopicName},
+    partition::Partition,
     seen::Seen,
     shared::Shared,
     sign_in::SignIns,
@@ -20,7 +26,7 @@ use crate::{
 };
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -63,19 +69,34 @@ pub(super) enum Input {
 /// What came of something that the manager has begun.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    Connected(Result<Box<(Connection, Pushes, String)>, redis::RedisError>),
-    Beat { asked: Instant, answered: Instant, answer: redis::RedisResult<redis::Value> },
-    Entered { topic: Arc<str>, is_done: bool },
-    Synced { topic: Arc<str>, is_full: bool, answer: redis::RedisResult<redis::Value> },
-    Left { topic: Arc<str>, is_done: bool },
-    Brought { is_done: bool },
-    Freed { topic: Arc<str> },
-    Cleaned { node: String },
+    Connected(Result<Box<(Connection, Pushes)>, redis::RedisError>),
+    Beat(Phase, redis::RedisResult<Vec<Reply>>),
+    /// Of each topic the attempt that it was for.
+    Entered {
+        topics: Vec<(Arc<str>, u32)>,
+        is_done: bool,
+    },
+    Synced(Answered),
+    Left {
+        topic: (Arc<str>, u32),
+        is_done: bool,
+    },
+    Restored {
+        is_done: bool,
+    },
+    Compared(Compared),
+    Swept {
+        next: Page,
+    },
+    Cleaned {
+        node: String,
+        is_done: bool,
+    },
     GoneAway,
 }
 
-/// Commands about topics that are under way at once.
-const IN_FLIGHT_MAX: usize = 1_024;
+/// Topics that are listened to by one command.
+const ENTER_MAX: usize = 256;
 /// How often the manager looks at the time.
 const TICK: Duration = Duration::from_millis(50);
 /// How many things the bus brings are taken before others have their turn.
@@ -88,17 +109,17 @@ pub(super) struct Manager {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) hubs: HashMap<Arc<str>, Arc<Hub>>,
     /// Of `hubs`, those of apps that are gone: their last topics still need them.
-    retired: HashSet<Arc<str>>,
-    pub(super) topics: HashMap<Arc<str>, Topic>,
+    retired: Set<Arc<str>>,
+    pub(super) topics: Map<Arc<str>, Topic>,
     /// Topics that may have a step to take.
     dirty: VecDeque<Arc<str>>,
     /// The same, to be found.
-    listed: HashSet<Arc<str>>,
+    listed: Set<Arc<str>>,
     /// Topics to look at later.
     later: BinaryHeap<Reverse<(Instant, Arc<str>)>>,
     /// When expired events were last removed from the topics.
     expired_at: Instant,
-    pub(super) in_flight: usize,
+    pub(super) in_flight: InFlight,
     pub(super) outcomes: mpsc::UnboundedSender<(u64, Outcome)>,
     /// Numbers the links, so that what came of an old one is known.
     pub(super) link_number: u64,
@@ -106,13 +127,15 @@ pub(super) struct Manager {
     pub(super) pushes: Option<Pushes>,
     pub(super) membership: Membership,
     /// Topics that are to be right before this node counts as joined.
-    pub(super) unsettled: HashSet<Arc<str>>,
+    pub(super) unsettled: Set<Arc<str>>,
+    /// Partitions that have lost data since this node was last linked.
+    pub(super) changed: BTreeSet<Partition>,
     /// Topics whose subscribers may have missed something.
     pub(super) doubts: Vec<Arc<str>>,
     pub(super) sign_ins: SignIns,
-    /// When an assertion was last sent.
-    pub(super) asserted_at: Option<Instant>,
-    pub(super) cleaning: HashSet<String>,
+    /// The nodes that this one cleans up after.
+    pub(super) cleaning: Set<String>,
+    pub(super) comparison: Comparison,
     seen: Seen,
     /// What waits in `inputs`, for the shards to see.
     backlog: Arc<AtomicUsize>,
@@ -136,23 +159,24 @@ impl Manager {
             shared,
             endpoint: Arc::new(endpoint),
             hubs,
-            retired: HashSet::new(),
-            topics: HashMap::new(),
+            retired: Set::default(),
+            topics: Map::default(),
             dirty: VecDeque::new(),
-            listed: HashSet::new(),
+            listed: Set::default(),
             later: BinaryHeap::new(),
-            expired_at: Instant::now(),
-            in_flight: 0,
+            expired_at: now(),
+            in_flight: InFlight::default(),
             outcomes,
             link_number: 0,
             connection: None,
             pushes: None,
             membership,
-            unsettled: HashSet::new(),
+            unsettled: Set::default(),
+            changed: BTreeSet::new(),
             doubts: Vec::new(),
             sign_ins: SignIns::default(),
-            asserted_at: None,
-            cleaning: HashSet::new(),
+            cleaning: Set::default(),
+            comparison: Comparison::default(),
             seen: Seen::default(),
             backlog,
             stopping: None,
@@ -168,7 +192,7 @@ impl Manager {
     ) {
         let mut ticks = time::interval(TICK);
         ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-        let mut tidied = Instant::now();
+        let mut tidied = now();
         while !self.is_done() {
             // What the bus brought before an answer is taken before it: the order is the wire's.
             tokio::select! {
@@ -184,7 +208,7 @@ impl Manager {
                     self.on_input(input);
                 }
                 _ = ticks.tick() => {
-                    let now = Instant::now();
+                    let now = now();
                     self.on_time(now);
                     if TIDY_INTERVAL < now.saturating_duration_since(tidied) {
                         tidied = now;
@@ -206,15 +230,9 @@ impl Manager {
         let mut push = first;
         for left in (0..PUSHES_PER_TURN).rev() {
             match push {
-                Push::Lost => return self.lose_link("the link to redis is lost"),
+                Push::Lost(reason) => return self.lose_link(reason),
                 Push::Message { bus, message } => self.on_message(&bus, &message),
-                Push::Unsubscribed { bus } => {
-                    let topic = str::from_utf8(&bus).ok().and_then(|bus| self.topics.get(bus));
-                    // Unless this node asked for it, the slot of the topic has moved.
-                    if topic.is_some_and(|topic| !topic.is_leaving()) {
-                        return self.lose_link("redis ended a subscription");
-                    }
-                }
+                Push::Moved(partition) => self.on_moved(partition),
             }
             let Some(pushes) = self.pushes.as_mut().filter(|_| 0 < left) else { return };
             tokio::select! {
@@ -226,7 +244,8 @@ impl Manager {
     }
 
     fn on_message(&mut self, bus: &[u8], bytes: &[u8]) {
-        let now = Instant::now();
+        let now = now();
+        self.membership.heard = Some(now);
         let topic = std::str::from_utf8(bus).ok().and_then(|bus| self.topics.get_key_value(bus));
         let Some((name, _)) = topic else {
             // Nobody needs that topic any more, or it is everybody's.
@@ -272,7 +291,7 @@ impl Manager {
                 self.note_state(&node, state, now);
                 self.shared.bells.heard(&node, now);
                 self.membership.hear_of(&node);
-                self.on_echo(&node, now);
+                self.on_echo(&node);
             }
             Ok(Notice::Logged { app_id }) => self.shared.bells.logged(&app_id),
             Ok(Notice::Vacant { app_id }) => self.shared.bells.vacant(&app_id),
@@ -345,7 +364,9 @@ impl Manager {
         }
         let text: Arc<str> = text.into();
         if let Some(hub) = self.hubs.get(app_id) {
-            self.topics.insert(Arc::clone(&text), Topic::new(name, &hub.app().config));
+            let partition = self.shared.names.partition(&name);
+            let topic = Topic::new(name, partition, &hub.app().config);
+            self.topics.insert(Arc::clone(&text), topic);
         }
         text
     }
@@ -354,6 +375,14 @@ impl Manager {
         if let Some(topic) = self.topics.get_mut(name) {
             change(topic);
             self.touch(name);
+        }
+    }
+
+    /// The server of a partition is another now: its topics are listened to and read again.
+    fn on_moved(&mut self, partition: Partition) {
+        let moved = self.topics.iter().filter(|(_, topic)| topic.partition == partition);
+        for name in moved.map(|(name, _)| Arc::clone(name)).collect::<Vec<_>>() {
+            self.with(&name, Topic::detach);
         }
     }
 
@@ -375,7 +404,13 @@ impl Manager {
             self.topics.values_mut().for_each(|topic| topic.expire(now));
         }
         self.keep_link(now);
+        self.keep_comparing(now);
         self.keep_stopping();
+    }
+
+    /// Has the topic looked at at that time.
+    pub(super) fn touch_at(&mut self, name: &Arc<str>, at: Instant) {
+        self.later.push(Reverse((at, Arc::clone(name))));
     }
 
     /// Takes the steps that topics have to take, as far as may be under way at once.
@@ -383,9 +418,10 @@ impl Manager {
         let Some(connection) = self.connection.clone().filter(|_| self.may_assert()) else {
             return;
         };
-        let now = Instant::now();
-        while self.in_flight < IN_FLIGHT_MAX {
-            let Some(name) = self.dirty.pop_front() else { return };
+        let now = now();
+        let mut entering: BTreeMap<Partition, Vec<(Arc<str>, u32)>> = BTreeMap::new();
+        while !self.in_flight.is_full() {
+            let Some(name) = self.dirty.pop_front() else { break };
             self.listed.remove(&name);
             let Some(topic) = self.topics.get_mut(&name) else { continue };
             if topic.is_forgotten() {
@@ -396,10 +432,21 @@ impl Manager {
             match topic.next_step(now) {
                 None => {
                     if let Some(at) = topic.wake_at() {
-                        self.later.push(Reverse((at, name)));
+                        self.touch_at(&name, at);
                     }
                 }
-                Some(step) => self.take_step(name, step, &connection, now),
+                Some(Step::Enter) => {
+                    entering.entry(topic.partition).or_default().push((name, topic.attempt));
+                }
+                Some(Step::Leave) => self.leave_topic(name, connection.clone()),
+                Some(Step::Sync(assertion)) => {
+                    self.assert(name, &assertion, connection.clone(), now);
+                }
+            }
+        }
+        for (partition, topics) in entering {
+            for topics in topics.chunks(ENTER_MAX) {
+                self.enter(partition, topics.to_vec(), connection.clone());
             }
         }
     }
@@ -412,19 +459,7 @@ impl Manager {
     }
 
     pub(super) fn has_steps(&self) -> bool {
-        !self.dirty.is_empty() || 0 < self.in_flight
-    }
-
-    fn take_step(&mut self, name: Arc<str>, step: Step, connection: &Connection, now: Instant) {
-        self.in_flight += 1;
-        match step {
-            Step::Enter => self.enter(name, connection.clone()),
-            Step::Leave => self.leave_topic(name, connection.clone()),
-            Step::Sync(assertion) => {
-                self.asserted_at = Some(now);
-                self.assert(name, &assertion, connection.clone(), now);
-            }
-        }
+        !self.dirty.is_empty() || 0 < self.in_flight.commands
     }
 }
 

@@ -25,6 +25,8 @@ pub struct BrokerMetrics {
     interrupted: Counter,
     foreign: Counter,
     cleanups: Counter,
+    repaired: Counter,
+    late: Counter,
     joined: Gauge,
     topics: Gauge,
     cache_evicted: Family<AppLabel, Counter>,
@@ -67,6 +69,8 @@ impl Default for BrokerMetrics {
             interrupted: Counter::default(),
             foreign: Counter::default(),
             cleanups: Counter::default(),
+            repaired: Counter::default(),
+            late: Counter::default(),
             joined: Gauge::default(),
             topics: Gauge::default(),
             cache_evicted: Family::default(),
@@ -145,6 +149,16 @@ impl BrokerMetrics {
         self.cleanups.inc();
     }
 
+    /// Counts a topic of which Redis did not hold what the nodes had there.
+    pub(super) fn repaired(&self) {
+        self.repaired.inc();
+    }
+
+    /// Counts an assertion that came after its deadline by Redis' clock.
+    pub(super) fn late(&self) {
+        self.late.inc();
+    }
+
     pub(super) fn set_topics(&self, topics: usize) {
         self.topics.set(i64::try_from(topics).unwrap_or(i64::MAX));
     }
@@ -162,25 +176,8 @@ impl BrokerMetrics {
 }
 
 impl BrokerMetrics {
-    fn encode_cache(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        self.cache_evicted.encode(encoder.encode_descriptor(
-            "campanile_broker_cache_evicted",
-            "Last events of cache channels that this node evicted from Redis, by app",
-            None,
-            MetricType::Counter,
-        )?)?;
-        self.cache_bytes.encode(encoder.encode_descriptor(
-            "campanile_broker_cache_bytes",
-            "Bytes of the last events of cache channels in Redis when this node last published one, by app",
-            None,
-            MetricType::Gauge,
-        )?)
-    }
-}
-
-impl Collector for BrokerMetrics {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let counters: [(&str, &str, &Counter); 6] = [
+    fn encode_counters(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let counters: [(&str, &str, &Counter); 8] = [
             ("campanile_broker_joins", "Times that this node joined the others", &self.joins),
             ("campanile_broker_losses", "Times that the link to Redis was lost", &self.losses),
             (
@@ -203,10 +200,42 @@ impl Collector for BrokerMetrics {
                 "Dead nodes that this node cleaned up after",
                 &self.cleanups,
             ),
+            (
+                "campanile_broker_repairs",
+                "Topics that were repaired because Redis did not hold what the nodes have there",
+                &self.repaired,
+            ),
+            (
+                "campanile_broker_late_assertions",
+                "Assertions that Redis refused because its clock was ahead of what was known of it",
+                &self.late,
+            ),
         ];
         for (name, help, counter) in counters {
             counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
         }
+        Ok(())
+    }
+
+    fn encode_cache(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        self.cache_evicted.encode(encoder.encode_descriptor(
+            "campanile_broker_cache_evicted",
+            "Last events of cache channels that this node evicted from Redis, by app",
+            None,
+            MetricType::Counter,
+        )?)?;
+        self.cache_bytes.encode(encoder.encode_descriptor(
+            "campanile_broker_cache_bytes",
+            "Bytes of the last events of cache channels in Redis when this node last published one, by app",
+            None,
+            MetricType::Gauge,
+        )?)
+    }
+}
+
+impl Collector for BrokerMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.encode_counters(&mut encoder)?;
         let gauges: [(&str, &str, &Gauge); 3] = [
             (
                 "campanile_broker_joined",

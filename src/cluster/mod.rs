@@ -33,19 +33,25 @@
 mod accepted;
 mod assert;
 mod beat;
-mod bring;
 mod cache;
+mod chance;
 mod cleanup;
+mod clock;
+mod compare;
 mod envelope;
+mod in_flight;
 mod leave;
 mod link;
 mod logged;
 mod manager;
+mod membership;
 mod metrics;
 mod names;
+mod partition;
 mod publish;
 mod query;
 mod ready;
+mod restore;
 mod scripts;
 mod seen;
 mod shared;
@@ -74,7 +80,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -300,13 +306,13 @@ impl Cluster {
     /// Whether another node has recently reported that it takes connections.
     #[must_use]
     pub fn is_another_ready(&self) -> bool {
-        self.shared.others.is_any(Instant::now())
+        self.shared.others.is_any(clock::now())
     }
 
     /// Says goodbye to the others, when every connection has ended; gives up after `patience`:
     /// they clean up then.
     pub async fn leave(&self, patience: Duration) {
-        let patience = Instant::now() + patience;
+        let patience = clock::now() + patience;
         let _ = timeout(SETTLED_WITHIN, self.shared.accounts.settled()).await;
         let (done, is_done) = oneshot::channel();
         self.ask(Input::Stop(done));

@@ -1,9 +1,10 @@
-//! What things are called in Redis.
+//! Names of keys and buses in Redis.
 //!
-//! All keys of one channel carry the hash tag `{app:channel}`, so a script about it stays in one
-//! slot of a Redis Cluster. The bus of a topic, where its messages are published, has the same
-//! name as its hash.
+//! Each name carries the hash tag of its [`Partition`], so a script about one channel, or about a
+//! node's part in it, stays in one slot of a Redis Cluster. The bus of a topic, where its messages
+//! are published, has the same name as its hash.
 
+use super::partition::{PARTITIONS, Partition};
 use crate::protocol::ChannelName;
 use std::{fmt, sync::Arc};
 
@@ -29,101 +30,145 @@ pub(super) struct TopicName {
 #[derive(Debug)]
 pub(super) struct Names {
     prefix: String,
+    /// The number of partitions.
+    partitions: usize,
 }
 
 impl Names {
-    pub(super) fn new(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned() }
+    pub(super) fn new(prefix: &str, is_cluster: bool) -> Self {
+        Self { prefix: prefix.to_owned(), partitions: if is_cluster { PARTITIONS } else { 1 } }
+    }
+
+    /// All partitions of this Redis.
+    pub(super) fn partitions(&self) -> impl ExactSizeIterator<Item = Partition> + Clone + use<> {
+        Partition::all(self.partitions)
+    }
+
+    /// The partition of a topic.
+    pub(super) fn partition(&self, name: &TopicName) -> Partition {
+        match &name.subject {
+            Subject::Channel(channel) => self.channel_partition(&name.app_id, channel),
+            Subject::User(user_id) => self.partition_of(&name.app_id, user_id),
+            Subject::Connections => self.home_of(&name.app_id),
+        }
+    }
+
+    /// The partition of a channel.
+    pub(super) fn channel_partition(&self, app_id: &str, channel: &ChannelName) -> Partition {
+        self.partition_of(app_id, channel.as_str())
+    }
+
+    /// The partition of what exists once for an app.
+    pub(super) fn home_of(&self, app_id: &str) -> Partition {
+        self.partition_of(app_id, "")
+    }
+
+    fn partition_of(&self, app_id: &str, name: &str) -> Partition {
+        if self.partitions == 1 {
+            return Partition::HOME;
+        }
+        Partition::of(&[app_id.as_bytes(), b":", name.as_bytes()], self.partitions)
+    }
+
+    fn key(&self, kind: &str, partition: Partition, rest: impl fmt::Display) -> String {
+        format!("{}:{kind}{{{partition}}}{rest}", self.prefix)
     }
 
     /// The hash of a topic, and its bus.
     pub(super) fn topic(&self, name: &TopicName) -> String {
-        let (prefix, app_id) = (&self.prefix, &name.app_id);
+        let app_id = &name.app_id;
         match &name.subject {
             Subject::Channel(channel) => self.channel(app_id, channel),
-            Subject::User(user_id) => format!("{prefix}:u{{{app_id}:{user_id}}}"),
-            Subject::Connections => format!("{prefix}:n{{{app_id}}}"),
+            Subject::User(user_id) => {
+                self.key("u", self.partition(name), format_args!("{app_id}:{user_id}"))
+            }
+            Subject::Connections => self.key("n", self.home_of(app_id), app_id),
         }
     }
 
+    /// The hash of a channel, and its bus.
     pub(super) fn channel(&self, app_id: &str, channel: &ChannelName) -> String {
-        format!("{}:c{{{app_id}:{channel}}}", self.prefix)
+        self.of_channel("c", app_id, channel)
+    }
+
+    fn of_channel(&self, kind: &str, app_id: &str, channel: &ChannelName) -> String {
+        let partition = self.channel_partition(app_id, channel);
+        self.key(kind, partition, format_args!("{app_id}:{channel}"))
     }
 
     /// Reads the name of a topic back. Ids of users and names of channels have no colon, ids of
     /// apps may.
     pub(super) fn parse(&self, name: &str) -> Option<TopicName> {
         let rest = name.strip_prefix(&self.prefix)?.strip_prefix(':')?;
-        let kind = rest.chars().next()?;
-        let tag = rest.get(1..)?.strip_prefix('{')?.strip_suffix('}')?;
+        let (kind, rest) = rest.split_once('{')?;
+        let (tag, rest) = rest.split_once('}')?;
+        let partition = Partition::of_tag(tag)?;
         let (app_id, subject) = match kind {
-            'n' => (tag, Subject::Connections),
-            'u' => {
-                let (app_id, user_id) = tag.rsplit_once(':')?;
+            "n" => (rest, Subject::Connections),
+            "u" => {
+                let (app_id, user_id) = rest.rsplit_once(':')?;
                 (app_id, Subject::User(user_id.into()))
             }
-            'c' => {
-                let (app_id, channel) = tag.rsplit_once(':')?;
-                // Its length was checked when it was first seen.
+            "c" => {
+                let (app_id, channel) = rest.rsplit_once(':')?;
+                // Its length was checked when it was first received.
                 let channel = ChannelName::parse(channel, usize::MAX).ok()?;
                 (app_id, Subject::Channel(channel))
             }
             _ => return None,
         };
-        Some(TopicName { app_id: app_id.into(), subject })
+        let name = TopicName { app_id: app_id.into(), subject };
+        (self.partition(&name) == partition).then_some(name)
     }
 
-    /// Where a cache channel's last event lies.
+    /// The last event of a cache channel.
     pub(super) fn last_event(&self, app_id: &str, channel: &ChannelName) -> String {
-        format!("{}:e{{{app_id}:{channel}}}", self.prefix)
+        self.of_channel("e", app_id, channel)
     }
 
     /// The ids of a channel's latest events.
     pub(super) fn latest_ids(&self, app_id: &str, channel: &ChannelName) -> String {
-        format!("{}:r{{{app_id}:{channel}}}", self.prefix)
+        self.of_channel("r", app_id, channel)
     }
 
-    /// The app's occupied channels with their counts.
-    pub(super) fn index(&self, app_id: &str) -> String {
-        format!("{}:i{{{app_id}}}", self.prefix)
+    /// The app's occupied channels of a partition, with their counts.
+    pub(super) fn channel_index(&self, app_id: &str, partition: Partition) -> String {
+        self.key("i", partition, app_id)
     }
 
-    /// The app's channels that were vacated lately.
-    pub(super) fn gone(&self, app_id: &str) -> String {
-        format!("{}:j{{{app_id}}}", self.prefix)
+    /// The app's users of a partition that are signed in.
+    pub(super) fn user_index(&self, app_id: &str, partition: Partition) -> String {
+        self.key("j", partition, app_id)
     }
 
-    /// Something of an app, by what it is.
+    /// What exists once for an app, in its home partition.
     pub(super) fn of_app(&self, what: &str, app_id: &str) -> String {
-        format!("{}:{what}{{{app_id}}}", self.prefix)
+        self.key(what, self.home_of(app_id), app_id)
     }
 
-    /// The nodes by when their leases end.
-    pub(super) fn leases(&self) -> String {
-        format!("{}:leases{{nodes}}", self.prefix)
+    /// What exists for an app in each partition.
+    pub(super) fn of_app_in(&self, what: &str, app_id: &str, partition: Partition) -> String {
+        self.key(what, partition, app_id)
     }
 
-    pub(super) fn generation(&self) -> String {
-        format!("{}:generation{{nodes}}", self.prefix)
-    }
-
-    pub(super) fn expected(&self) -> String {
-        format!("{}:expected{{nodes}}", self.prefix)
-    }
-
-    /// Who cleans up after a dead node.
-    pub(super) fn claim(&self, node: &str) -> String {
-        format!("{}:claim{{nodes}}:{node}", self.prefix)
+    /// The nodes that may write to a partition, and the partition's generation.
+    pub(super) fn registry(&self, partition: Partition) -> String {
+        self.key("nodes", partition, "")
     }
 
     /// The bus that all nodes hear.
     pub(super) fn all_nodes(&self) -> String {
-        format!("{}:bus{{nodes}}", self.prefix)
+        self.key("bus", Partition::HOME, "")
     }
 
-    /// The topics to which a node contributes.
-    pub(super) fn topics_of(&self, node: &str) -> String {
-        format!("{}:topics{{{node}}}", self.prefix)
+    /// The topics of a partition to which a node contributes.
+    pub(super) fn topics_of(&self, node: &str, partition: Partition) -> String {
+        self.key("topics", partition, node)
+    }
+
+    /// The leases of the key layout before this one, which had no version.
+    pub(super) fn unversioned_leases(&self) -> String {
+        format!("{}:leases{{nodes}}", self.prefix)
     }
 }
 
@@ -143,19 +188,28 @@ mod tests {
 
     #[test]
     fn names_are_read_back() {
-        let names = Names::new("campanile");
         let channel = ChannelName::parse("presence-a.b;c", 100).unwrap();
-        for subject in
-            [Subject::Channel(channel), Subject::User("a=1".into()), Subject::Connections]
-        {
-            let name = TopicName { app_id: "an:app{1}".into(), subject };
-            assert_eq!(names.parse(&names.topic(&name)), Some(name));
+        for is_cluster in [false, true] {
+            let names = Names::new("campanile", is_cluster);
+            for subject in [
+                Subject::Channel(channel.clone()),
+                Subject::User("a=1".into()),
+                Subject::Connections,
+            ] {
+                let name = TopicName { app_id: "an:app{1}".into(), subject };
+                assert_eq!(names.parse(&names.topic(&name)), Some(name));
+            }
         }
     }
 
     #[test]
     fn foreign_names_are_nobodys() {
-        let names = Names::new("campanile");
+        let names = Names::new("campanile", true);
+        let channel = ChannelName::parse("a", 100).unwrap();
+        let known = names.channel("1", &channel);
+        assert!(names.parse(&known).is_some());
+        let elsewhere = names.partitions().map(|partition| names.key("c", partition, "1:a"));
+        assert_eq!(elsewhere.filter(|name| names.parse(name).is_some()).count(), 1);
         for name in ["", "x", "campanile:", "campanile:c{a}", "campanile:x{a:b}", "other:c{a:b}"] {
             assert_eq!(names.parse(name), None, "{name}");
         }

@@ -2,8 +2,10 @@
 
 use super::{
     cache::{self, Entry},
+    clock::now,
     envelope::{Envelope, EnvelopeId},
-    scripts::{Answer, Call},
+    partition::Partition,
+    scripts::{Answer, Call, Status},
     shared::{Joined, Shared, Unavailable},
 };
 use crate::{
@@ -55,12 +57,12 @@ struct Receipt {
 /// What came of one attempt.
 enum Attempt {
     Done(Vec<Receipt>, u64),
-    /// It was too late for it.
+    /// It was too late for it, by a clock of Redis that is known better now.
     Late,
     /// Redis answered that it does not do it now.
     Refused,
-    /// Redis has begun again, and this node is still to join it.
-    OtherGeneration,
+    /// The lease of this node does not hold any more: it is about to join again.
+    WithoutLease,
     /// There was no answer: it may have been done.
     Lost,
 }
@@ -87,6 +89,14 @@ impl Outgoing {
     }
 }
 
+/// Events of one partition, which are published in one step.
+struct Part<'a> {
+    partition: Partition,
+    events: Vec<&'a Outgoing>,
+    /// The positions of the events among all.
+    positions: Vec<usize>,
+}
+
 /// What became of events that were accepted.
 struct Published {
     counts: Vec<Counts>,
@@ -96,7 +106,7 @@ struct Published {
 
 impl Published {
     fn new(
-        events: &[Outgoing],
+        events: &[&Outgoing],
         ids: &[EnvelopeId],
         max_cache_bytes: usize,
         (receipts, at_us): (Vec<Receipt>, u64),
@@ -125,7 +135,7 @@ impl Shared {
         events: &[Outgoing],
         max_cache_bytes: usize,
     ) -> Result<Vec<Counts>, NotPublished> {
-        let give_up = Instant::now() + self.broker_wait;
+        let give_up = now() + self.broker_wait;
         let result = if events.iter().any(Outgoing::is_cached) {
             self.publish_cached(app_id, events, max_cache_bytes, give_up).await
         } else {
@@ -162,66 +172,82 @@ impl Shared {
         max_cache_bytes: usize,
         give_up: Instant,
     ) -> Result<Vec<Counts>, NotPublished> {
-        // On a Redis Cluster each in its own slot.
-        let at_once = if self.is_cluster { 1 } else { events.len().max(1) };
-        let parts = events.chunks(at_once);
+        let parts = self.parts(app_id, events);
         let each =
-            parts.map(|events| self.publish_together(app_id, events, max_cache_bytes, give_up));
+            parts.iter().map(|part| self.publish_part(app_id, part, max_cache_bytes, give_up));
         let results = futures_util::future::join_all(each).await;
         let is_certain = !results.iter().any(|result| matches!(result, Err(NotPublished::Unknown)));
-        let (parts, mut counts, mut kept) = (results.len(), Vec::new(), Vec::new());
-        let mut reached = 0;
-        for published in results.into_iter().flatten() {
-            reached += 1;
-            counts.extend(published.counts);
+        let mut counts = vec![Counts::default(); events.len()];
+        let (mut accepted, mut kept) = (0, Vec::new());
+        for (part, published) in parts.iter().zip(results) {
+            let Ok(published) = published else { continue };
+            accepted += 1;
+            for (position, of_event) in part.positions.iter().zip(published.counts) {
+                counts[*position] = of_event;
+            }
             kept.extend(published.kept);
         }
         if !kept.is_empty() {
             self.accounts.add(app_id, max_cache_bytes, kept);
         }
-        if reached == parts {
+        if accepted == parts.len() {
             return Ok(counts);
         }
         // If some were accepted, it is not true that nobody got anything.
-        Err(if reached == 0 && is_certain {
+        Err(if accepted == 0 && is_certain {
             NotPublished::Unreached
         } else {
             NotPublished::Unknown
         })
     }
 
-    async fn publish_together(
+    /// The events of each partition.
+    fn parts<'a>(&self, app_id: &str, events: &'a [Outgoing]) -> Vec<Part<'a>> {
+        let mut parts: Vec<Part<'a>> = Vec::new();
+        for (position, event) in events.iter().enumerate() {
+            let partition = self.names.channel_partition(app_id, &event.channel);
+            match parts.iter_mut().find(|part| part.partition == partition) {
+                Some(part) => {
+                    part.events.push(event);
+                    part.positions.push(position);
+                }
+                None => {
+                    parts.push(Part { partition, events: vec![event], positions: vec![position] });
+                }
+            }
+        }
+        parts
+    }
+
+    async fn publish_part(
         &self,
         app_id: &str,
-        events: &[Outgoing],
+        part: &Part<'_>,
         max_cache_bytes: usize,
         give_up: Instant,
     ) -> Result<Published, NotPublished> {
-        let ids: Vec<EnvelopeId> = events.iter().map(|_| self.envelope_id()).collect();
+        let ids: Vec<EnvelopeId> = part.events.iter().map(|_| self.envelope_id()).collect();
         let mut may_be_done = false;
         loop {
             let asked = (give_up, may_be_done, max_cache_bytes);
-            let attempt = self.attempt(app_id, events, &ids, asked).await;
+            let attempt = self.attempt(app_id, part, &ids, asked).await;
             match attempt {
                 Some(Attempt::Done(receipts, at_us)) => {
-                    return Ok(Published::new(events, &ids, max_cache_bytes, (receipts, at_us)));
+                    let receipts = (receipts, at_us);
+                    return Ok(Published::new(&part.events, &ids, max_cache_bytes, receipts));
                 }
-                Some(Attempt::Refused) => {
-                    time::sleep(
-                        REFUSED_PAUSE.min(give_up.saturating_duration_since(Instant::now())),
-                    )
-                    .await;
+                Some(Attempt::Refused | Attempt::Late) => {
+                    let left = give_up.saturating_duration_since(now());
+                    time::sleep(REFUSED_PAUSE.min(left)).await;
                 }
                 Some(Attempt::Lost) => {
                     may_be_done = true;
                     // The link is about to be found broken.
                     self.suspect();
                 }
-                Some(Attempt::OtherGeneration) => self.suspect(),
-                Some(Attempt::Late) | None => {}
+                Some(Attempt::WithoutLease) | None => {}
             }
-            let is_over = matches!(attempt, Some(Attempt::Late) | None);
-            if is_over || give_up <= Instant::now() {
+            if attempt.is_none() || give_up <= now() {
                 return Err(if may_be_done {
                     NotPublished::Unknown
                 } else {
@@ -235,18 +261,18 @@ impl Shared {
     async fn attempt(
         &self,
         app_id: &str,
-        events: &[Outgoing],
+        part: &Part<'_>,
         ids: &[EnvelopeId],
         (give_up, is_repeated, max_cache_bytes): (Instant, bool, usize),
     ) -> Option<Attempt> {
-        let Joined { mut connection, generation } = self.joined(give_up).await?;
-        let mut topics = Vec::with_capacity(events.len());
-        let mut call = Call::of(&self.scripts.publish)
-            .number(self.clock.at(give_up))
+        let Joined { connection, lease } = self.joined(give_up).await?;
+        let partition = part.partition;
+        let mut topics = Vec::with_capacity(part.events.len());
+        let mut call = Call::guarded(&self.scripts.publish, partition, &self.names, &lease)
+            .number(self.clock.at(partition, give_up))
             .arg(if is_repeated { "1" } else { "0" })
-            .number((self.broker_wait + REPEAT_MARGIN).as_millis())
-            .arg(&*generation);
-        for (event, id) in events.iter().zip(ids) {
+            .number((self.broker_wait + REPEAT_MARGIN).as_millis());
+        for (event, id) in part.events.iter().zip(ids) {
             let topic = self.names.channel(app_id, &event.channel);
             let remember_ms = event.remember_ms(max_cache_bytes);
             let envelope = Envelope {
@@ -265,18 +291,23 @@ impl Shared {
                 .number(remember_ms);
             topics.push(topic);
         }
-        if !self.is_cluster {
-            call = call.key(self.names.generation());
-        }
-        let answer = self.answer(give_up, call.run(&mut connection)).await;
+        let asked = now();
+        let answer = self.answer(give_up, call.run(&connection)).await;
         Some(match answer {
             Some(Ok(value)) => {
-                let attempt = read(value, events.len()).unwrap_or(Attempt::Refused);
-                if let Attempt::Done(receipts, _) = &attempt {
-                    let now = Instant::now();
-                    for (topic, receipt) in topics.iter().zip(receipts) {
-                        self.accepted.note(topic, receipt.sequence, now);
+                let Some((attempt, redis_ms)) = read(value, ids.len()) else {
+                    return Some(Attempt::Refused);
+                };
+                match &attempt {
+                    Attempt::Done(receipts, _) => {
+                        let now = now();
+                        for (topic, receipt) in topics.iter().zip(receipts) {
+                            self.accepted.note(topic, receipt.sequence, now);
+                        }
                     }
+                    Attempt::Late => self.clock.learn(partition, redis_ms, (asked, now())),
+                    Attempt::WithoutLease => self.refused(&lease),
+                    Attempt::Refused | Attempt::Lost => {}
                 }
                 attempt
             }
@@ -290,12 +321,14 @@ impl Shared {
 
     /// Publishes a client event at once, or not at all: nobody waits for a typing indicator.
     pub(super) async fn whisper(&self, app_id: &str, event: Outgoing) -> Result<(), Unavailable> {
-        let give_up = Instant::now() + self.broker_wait;
+        let give_up = now() + self.broker_wait;
         self.joined_now().ok_or(Unavailable)?;
         let id = self.envelope_id();
-        match self.attempt(app_id, &[event], &[id], (give_up, false, 0)).await {
+        let partition = self.names.channel_partition(app_id, &event.channel);
+        let part = Part { partition, events: vec![&event], positions: vec![0] };
+        match self.attempt(app_id, &part, &[id], (give_up, false, 0)).await {
             Some(Attempt::Done(..)) => Ok(()),
-            Some(Attempt::Late | Attempt::Refused | Attempt::OtherGeneration | Attempt::Lost)
+            Some(Attempt::Late | Attempt::Refused | Attempt::WithoutLease | Attempt::Lost)
             | None => Err(Unavailable),
         }
     }
@@ -306,13 +339,14 @@ pub(super) fn was_refused(error: &RedisError) -> bool {
     matches!(error.kind(), redis::ErrorKind::Server(_) | redis::ErrorKind::Extension)
 }
 
-fn read(value: Value, events: usize) -> Option<Attempt> {
+/// What came of an attempt, and the server's clock in ms.
+fn read(value: Value, events: usize) -> Option<(Attempt, u64)> {
     let mut answer = Answer::new(value).ok()?;
-    match answer.text().ok()?.as_str() {
-        "late" => return Some(Attempt::Late),
-        "other" => return Some(Attempt::OtherGeneration),
-        "ok" => {}
-        _ => return None,
+    let (status, redis_ms) = answer.status().ok()?;
+    match status {
+        Status::Late => return Some((Attempt::Late, redis_ms)),
+        Status::Refused => return Some((Attempt::WithoutLease, redis_ms)),
+        Status::Done => {}
     }
     let at_us = answer.number().ok()?;
     let mut receipts = Vec::with_capacity(events);
@@ -320,5 +354,5 @@ fn read(value: Value, events: usize) -> Option<Attempt> {
         let counts = Counts { subscriptions: answer.count().ok()?, users: answer.count().ok()? };
         receipts.push(Receipt { counts, sequence: answer.number().ok()? });
     }
-    Some(Attempt::Done(receipts, at_us))
+    Some((Attempt::Done(receipts, at_us), redis_ms))
 }

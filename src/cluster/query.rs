@@ -2,23 +2,22 @@
 //! depend on whom it is asked.
 
 use super::{
+    clock::now,
     envelope::{Envelope, Notice},
     names::{Subject, TopicName},
+    partition::Partition,
     publish::was_refused,
-    scripts::{Answer, Call, Unexpected},
-    shared::{Shared, Unavailable},
+    scripts::{Answer, Call, Status, Unexpected},
+    shared::{Joined, Lease, Shared, Unavailable},
 };
 use crate::{
     hub::{ChannelSummary, Counts},
     protocol::{ChannelName, Member, repaired},
 };
-use redis::{Cmd, FromRedisValue, RedisResult, Value, cmd};
+use redis::{Cmd, FromRedisValue, RedisResult, cmd};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 /// The parts of a channel's state to query.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -60,9 +59,12 @@ impl Shared {
         app_id: &str,
         prefix: &str,
     ) -> Result<Vec<(ChannelName, Counts)>, Unavailable> {
-        let mut command = cmd("HGETALL");
-        command.arg(self.names.index(app_id));
-        let entries: Vec<(String, String)> = self.ask(&command).await?;
+        let mut entries: Vec<(String, String)> = Vec::new();
+        for partition in self.names.partitions() {
+            let mut command = cmd("HGETALL");
+            command.arg(self.names.channel_index(app_id, partition));
+            entries.extend(self.ask::<Vec<(String, String)>>(partition, &command).await?);
+        }
         let occupied = entries.into_iter().filter_map(|(name, entry)| {
             let counts = counts(&entry).filter(|counts| 0 < counts.subscriptions)?;
             let name = name.starts_with(prefix).then_some(name)?;
@@ -78,19 +80,20 @@ impl Shared {
         channel: &ChannelName,
         asked: Asked,
     ) -> Result<ChannelAnswer, Unavailable> {
-        let give_up = Instant::now() + self.broker_wait;
-        let mut connection = self.joined(give_up).await.ok_or(Unavailable)?.connection;
-        let call = Call::of(&self.scripts.channel)
-            .key(self.names.channel(app_id, channel))
-            .key(self.names.last_event(app_id, channel))
-            .arg(match asked {
-                Asked::Summary => "0",
-                Asked::Users => "1",
-                Asked::UsersWithInfo => "2",
-            });
-        let value = self.answer(give_up, call.run(&mut connection)).await.ok_or(Unavailable)?;
-        let value = value.map_err(|error| self.unavailable(&error))?;
-        read_channel(value).map_err(|Unexpected| {
+        let partition = self.names.channel_partition(app_id, channel);
+        let mut answer = self
+            .run_guarded(partition, |lease| {
+                Call::guarded(&self.scripts.channel, partition, &self.names, lease)
+                    .key(self.names.channel(app_id, channel))
+                    .key(self.names.last_event(app_id, channel))
+                    .arg(match asked {
+                        Asked::Summary => "0",
+                        Asked::Users => "1",
+                        Asked::UsersWithInfo => "2",
+                    })
+            })
+            .await?;
+        read_channel(&mut answer).map_err(|Unexpected| {
             self.metrics.foreign("an answer about a channel");
             Unavailable
         })
@@ -101,28 +104,79 @@ impl Shared {
         let name = TopicName { app_id: app_id.into(), subject: Subject::Connections };
         let mut command = cmd("HGET");
         command.arg(self.names.topic(&name)).arg("t");
-        let total: Option<usize> = self.ask(&command).await?;
+        let total: Option<usize> = self.ask(self.names.partition(&name), &command).await?;
         Ok(total.unwrap_or(0))
     }
 
     /// Has every node close the connections that are signed in as the user.
     pub(super) async fn terminate(&self, app_id: &str, user_id: &str) -> Result<(), Unavailable> {
-        let notice = Notice::Terminate { app_id: app_id.into(), user_id: user_id.into() };
-        let mut command = cmd(if self.is_cluster { "SPUBLISH" } else { "PUBLISH" });
-        command.arg(self.names.all_nodes()).arg(notice.encode());
-        self.ask::<i64>(&command).await.map(drop)
+        let notice = Notice::Terminate { app_id: app_id.into(), user_id: user_id.into() }.encode();
+        self.notify(&notice).await
     }
 
-    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Unavailable> {
-        let give_up = Instant::now() + self.broker_wait;
+    /// Publishes a notice for all nodes.
+    pub(super) async fn notify(&self, notice: &str) -> Result<(), Unavailable> {
+        let give_up = now() + self.broker_wait;
+        let home = Partition::HOME;
+        let call = |lease: &_| {
+            Call::guarded(&self.scripts.notify, home, &self.names, lease)
+                .number(self.clock.at(home, give_up))
+                .arg(self.names.all_nodes())
+                .arg(notice)
+        };
+        self.run_guarded(home, call).await.map(drop)
+    }
+
+    /// Runs a guarded script until it was done, for as long as a request waits. It does no harm to
+    /// run it twice.
+    pub(super) async fn run_guarded(
+        &self,
+        partition: Partition,
+        call: impl Fn(&Lease) -> Call,
+    ) -> Result<Answer, Unavailable> {
+        let give_up = now() + self.broker_wait;
         loop {
-            let mut connection = self.joined(give_up).await.ok_or(Unavailable)?.connection;
+            let Joined { connection, lease } = self.joined(give_up).await.ok_or(Unavailable)?;
+            let asked = now();
+            let answer = self.answer(give_up, call(&lease).run(&connection)).await;
+            match answer.ok_or(Unavailable)? {
+                Ok(value) => {
+                    let mut answer = Answer::new(value).map_err(|_| self.unexpected())?;
+                    let (status, redis_ms) = answer.status().map_err(|_| self.unexpected())?;
+                    match status {
+                        Status::Done => return Ok(answer),
+                        Status::Late => self.clock.learn(partition, redis_ms, (asked, now())),
+                        Status::Refused => self.refused(&lease),
+                    }
+                }
+                Err(error) if !was_refused(&error) => self.suspect(),
+                Err(error) => return Err(self.unavailable(&error)),
+            }
+            if give_up <= now() {
+                return Err(Unavailable);
+            }
+        }
+    }
+
+    fn unexpected(&self) -> Unavailable {
+        self.metrics.foreign("an answer");
+        Unavailable
+    }
+
+    async fn ask<T: FromRedisValue>(
+        &self,
+        partition: Partition,
+        command: &Cmd,
+    ) -> Result<T, Unavailable> {
+        let give_up = now() + self.broker_wait;
+        loop {
+            let connection = self.joined(give_up).await.ok_or(Unavailable)?.connection;
             let answer: Option<RedisResult<T>> =
-                self.answer(give_up, connection.query(command)).await;
+                self.answer(give_up, connection.query(partition, command)).await;
             match answer.ok_or(Unavailable)? {
                 Ok(answer) => return Ok(answer),
                 // Asking twice does no harm.
-                Err(error) if !was_refused(&error) && Instant::now() < give_up => self.suspect(),
+                Err(error) if !was_refused(&error) && now() < give_up => self.suspect(),
                 Err(error) => return Err(self.unavailable(&error)),
             }
         }
@@ -137,8 +191,7 @@ impl Shared {
     }
 }
 
-fn read_channel(value: Value) -> Result<ChannelAnswer, Unexpected> {
-    let mut answer = Answer::new(value)?;
+fn read_channel(answer: &mut Answer) -> Result<ChannelAnswer, Unexpected> {
     let counts = Counts { subscriptions: answer.count()?, users: answer.count()? };
     let ids = answer.texts()?;
     // Either as many infos as ids, or none.
@@ -155,7 +208,7 @@ fn read_channel(value: Value) -> Result<ChannelAnswer, Unexpected> {
     users.sort_unstable();
     let envelope = answer.bytes()?;
     let ttl = Duration::from_millis(answer.number().unwrap_or(0));
-    let cached = Envelope::decode(&envelope, Instant::now()).ok().and_then(|envelope| {
+    let cached = Envelope::decode(&envelope, now()).ok().and_then(|envelope| {
         let frame: EventFrame<'_> = serde_json::from_str(envelope.frame.text_of()?).ok()?;
         Some((repaired(frame.data.get()).into_owned(), ttl))
     });

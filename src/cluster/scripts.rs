@@ -1,7 +1,7 @@
 //! The scripts that change in Redis what all nodes share, each in one step.
 
-use super::{link::Connection, store::Store};
-use redis::{Cmd, RedisError, RedisResult, ServerErrorKind, Value, cmd};
+use super::{link::Connection, names::Names, partition::Partition, shared::Lease, store::Store};
+use redis::{Cmd, RedisError, RedisResult, ServerErrorKind, Value};
 use std::{
     fmt::Display,
     io::Write as _,
@@ -28,13 +28,14 @@ pub(super) struct Script {
 /// All scripts.
 #[derive(Debug)]
 pub(super) struct Scripts {
+    pub(super) heartbeat: Arc<Script>,
+    pub(super) expire: Arc<Script>,
+    pub(super) restore: Arc<Script>,
     pub(super) sync: Arc<Script>,
+    pub(super) compare: Arc<Script>,
     pub(super) publish: Arc<Script>,
-    pub(super) beat: Arc<Script>,
-    pub(super) claim: Arc<Script>,
+    pub(super) notify: Arc<Script>,
     pub(super) channel: Arc<Script>,
-    pub(super) index: Arc<Script>,
-    pub(super) raise: Arc<Script>,
     pub(super) cache: Arc<Script>,
     pub(super) evict: Arc<Script>,
     pub(super) append: Arc<Script>,
@@ -54,6 +55,7 @@ impl Scripts {
         let script = |text: &str| {
             Arc::new(Script {
                 text: text
+                    .replace("@GUARD@", include_str!("lua/guard.lua"))
                     .replace("@LOG@", include_str!("lua/log.lua"))
                     .replace("@PUBLISH@", publish)
                     .replace("@TOMBSTONE_MS@", TOMBSTONE_MS)
@@ -64,13 +66,14 @@ impl Scripts {
             })
         };
         Self {
+            heartbeat: script(include_str!("lua/heartbeat.lua")),
+            expire: script(include_str!("lua/expire.lua")),
+            restore: script(include_str!("lua/restore.lua")),
             sync: script(include_str!("lua/sync.lua")),
+            compare: script(include_str!("lua/compare.lua")),
             publish: script(include_str!("lua/publish.lua")),
-            beat: script(include_str!("lua/beat.lua")),
-            claim: script(include_str!("lua/claim.lua")),
+            notify: script(include_str!("lua/notify.lua")),
             channel: script(include_str!("lua/channel.lua")),
-            index: script(include_str!("lua/index.lua")),
-            raise: script(include_str!("lua/raise.lua")),
             cache: script(include_str!("lua/cache.lua")),
             evict: script(include_str!("lua/evict.lua")),
             append: script(include_str!("lua/append.lua")),
@@ -84,25 +87,26 @@ impl Scripts {
         }
     }
 
-    /// Has Redis know all scripts.
-    pub(super) async fn load(&self, connection: &mut Connection) -> RedisResult<()> {
+    /// Has every server of Redis know all scripts, in one round trip.
+    pub(super) async fn load(&self, connection: &Connection) -> RedisResult<()> {
         let nodes = [
+            &self.heartbeat,
+            &self.expire,
+            &self.restore,
             &self.sync,
+            &self.compare,
             &self.publish,
-            &self.beat,
-            &self.claim,
+            &self.notify,
             &self.channel,
-            &self.index,
-            &self.raise,
             &self.cache,
             &self.evict,
         ];
         let webhooks = [&self.append, &self.look, &self.commit, &self.head, &self.resign];
         let refused = [&self.split, &self.set_aside, &self.aside];
-        for script in nodes.into_iter().chain(webhooks).chain(refused) {
-            let mut load = cmd("SCRIPT");
-            load.arg("LOAD").arg(&script.text);
-            let sha: String = connection.query(&load).await?;
+        let all: Vec<_> = nodes.into_iter().chain(webhooks).chain(refused).collect();
+        let texts: Vec<&str> = all.iter().map(|script| script.text.as_str()).collect();
+        let names = connection.load(&texts).await?;
+        for (script, sha) in all.into_iter().zip(names) {
             // The same text has the same name on every server.
             let _ = script.sha.set(sha);
         }
@@ -114,6 +118,7 @@ impl Scripts {
 #[derive(Debug)]
 pub(super) struct Call {
     script: Arc<Script>,
+    partition: Partition,
     keys: Vec<String>,
     /// One behind the other.
     arguments: Vec<u8>,
@@ -122,13 +127,37 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn of(script: &Arc<Script>) -> Self {
+    pub(super) fn of(script: &Arc<Script>, partition: Partition) -> Self {
         Self {
             script: Arc::clone(script),
+            partition,
             keys: Vec::new(),
             arguments: Vec::new(),
             ends: Vec::new(),
         }
+    }
+
+    /// A call that is refused unless `lease` holds in its partition (see `lua/guard.lua`).
+    pub(super) fn guarded(
+        script: &Arc<Script>,
+        partition: Partition,
+        names: &Names,
+        lease: &Lease,
+    ) -> Self {
+        Self::of(script, partition)
+            .key(names.registry(partition))
+            .arg(lease.generation(partition))
+            .arg(&lease.node)
+            .number(lease.link)
+    }
+
+    pub(super) fn partition(&self) -> Partition {
+        self.partition
+    }
+
+    /// About how many bytes it has.
+    pub(super) fn len(&self) -> usize {
+        self.arguments.len() + self.keys.iter().map(String::len).sum::<usize>()
     }
 
     pub(super) fn key(mut self, key: impl Into<String>) -> Self {
@@ -163,11 +192,24 @@ impl Call {
     }
 
     /// Runs the script: by its name, or if Redis has forgotten that, by its text.
-    pub(super) async fn run(self, connection: &mut Connection) -> RedisResult<Value> {
+    pub(super) async fn run(self, connection: &Connection) -> RedisResult<Value> {
         let sha = self.script.sha.get().map_or("", String::as_str);
-        match connection.query(&self.command("EVALSHA", sha)).await {
+        match connection.query(self.partition, &self.command("EVALSHA", sha)).await {
             Err(error) if is_unknown_script(&error) => {
-                connection.query(&self.command("EVAL", &self.script.text)).await
+                let command = self.command("EVAL", &self.script.text);
+                connection.query(self.partition, &command).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// As [`Self::run`], answered in order with what the bus brings.
+    pub(super) async fn run_in_order(self, connection: &Connection) -> RedisResult<Value> {
+        let sha = self.script.sha.get().map_or("", String::as_str);
+        match connection.query_in_order(self.partition, &self.command("EVALSHA", sha)).await {
+            Err(error) if is_unknown_script(&error) => {
+                let command = self.command("EVAL", &self.script.text);
+                connection.query_in_order(self.partition, &command).await
             }
             answer => answer,
         }
@@ -176,6 +218,16 @@ impl Call {
 
 fn is_unknown_script(error: &RedisError) -> bool {
     error.kind() == redis::ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+/// What a guarded script says first.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Status {
+    Done,
+    /// It came after its deadline, and nothing was done.
+    Late,
+    /// The lease does not hold in this partition, and nothing was done.
+    Refused,
 }
 
 /// What a script answered, to be read from left to right.
@@ -193,6 +245,11 @@ impl Answer {
         } else {
             Err(Unexpected)
         }
+    }
+
+    /// How many values are still to be read.
+    pub(super) fn left(&self) -> usize {
+        self.0.len()
     }
 
     pub(super) fn bytes(&mut self) -> Result<Vec<u8>, Unexpected> {
@@ -223,6 +280,17 @@ impl Answer {
     pub(super) fn all_bytes(&mut self) -> Result<Vec<Vec<u8>>, Unexpected> {
         let mut list = self.list()?;
         (0..list.0.len()).map(|_| list.bytes()).collect()
+    }
+
+    /// Whether it was done, and the server's clock in ms. Every guarded script begins so.
+    pub(super) fn status(&mut self) -> Result<(Status, u64), Unexpected> {
+        let status = match self.text()?.as_str() {
+            "ok" => Status::Done,
+            "late" => Status::Late,
+            "other" => Status::Refused,
+            _ => return Err(Unexpected),
+        };
+        Ok((status, self.number()?))
     }
 
     fn list(&mut self) -> Result<Self, Unexpected> {

@@ -1,8 +1,9 @@
 //! What everybody who asks Redis for something has in common.
 
 use super::{
-    accepted::Accepted, cache::Accounts, envelope::EnvelopeId, link::Connection,
-    metrics::BrokerMetrics, names::Names, ready::ReadyNodes, scripts::Scripts, store::Bells,
+    accepted::Accepted, cache::Accounts, chance, clock::now, envelope::EnvelopeId,
+    link::Connection, metrics::BrokerMetrics, names::Names, partition::Partition,
+    ready::ReadyNodes, scripts::Scripts, store::Bells,
 };
 use std::{
     sync::{
@@ -31,8 +32,25 @@ pub(super) enum Standing {
 #[derive(Clone, Debug)]
 pub(super) struct Joined {
     pub(super) connection: Connection,
-    /// The generation of Redis that it is joined in: what it publishes is not for another.
-    pub(super) generation: Arc<str>,
+    pub(super) lease: Arc<Lease>,
+}
+
+/// What a node names with each write: Redis refuses it once another holds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Lease {
+    /// The node's name.
+    pub(super) node: String,
+    /// The number of its link to Redis, higher than those of its links before.
+    pub(super) link: u64,
+    /// The generation of each partition.
+    pub(super) generations: Vec<Arc<str>>,
+}
+
+impl Lease {
+    /// The generation of a partition; empty if it is not known yet.
+    pub(super) fn generation(&self, partition: Partition) -> &str {
+        self.generations.get(partition.index()).map_or("", |generation| generation)
+    }
 }
 
 /// Redis can't be asked now.
@@ -54,38 +72,51 @@ pub(super) struct Shared {
     pub(super) bells: Bells,
     pub(super) others: ReadyNodes,
     draining: AtomicBool,
+    /// Whether the memory policy of Redis was looked at.
+    warned: AtomicBool,
+    /// The number of the link whose writes Redis has refused; 0 for none.
+    refused: AtomicU64,
+    /// The latest round trip of a heartbeat, in ms.
+    round_trip_ms: AtomicU64,
     process: u32,
     envelopes: AtomicU64,
 }
 
-/// The time as Redis has it, in ms since 1970: the scripts refuse what comes too late by it.
+/// The time as Redis has it, in ms since 1970: the scripts refuse what comes too late by it. The
+/// servers of a Redis Cluster have clocks of their own.
 #[derive(Debug)]
 pub(super) struct Clock {
     base: Instant,
-    /// What Redis' clock showed at `base`, as far as we know.
-    at_base_ms: AtomicI64,
+    /// What the clock of each partition's server showed at `base`, as far as is known.
+    at_base_ms: Vec<AtomicI64>,
 }
 
-/// How long an answer may take until Redis is suspected to be away.
-pub(super) const SUSPECT_AFTER: Duration = Duration::from_millis(500);
+/// How long an answer may take until Redis is suspected to be away, if it is near.
+const SUSPECT_AFTER: Duration = Duration::from_millis(500);
 /// How much longer than a request may wait its answer is waited for: on its way it may be still.
 pub(super) const ANSWER_GRACE: Duration = Duration::from_millis(100);
 
 impl Clock {
-    fn new() -> Self {
-        Self { base: Instant::now(), at_base_ms: AtomicI64::new(0) }
+    fn new(partitions: usize) -> Self {
+        let at_base_ms = (0..partitions).map(|_| AtomicI64::new(0)).collect();
+        Self { base: now(), at_base_ms }
     }
 
-    /// Learns what Redis' clock showed between the two instants.
-    pub(super) fn learn(&self, redis_ms: u64, asked: Instant, answered: Instant) {
+    /// Records what the clock of the partition's server showed between the two instants.
+    pub(super) fn learn(
+        &self,
+        partition: Partition,
+        redis_ms: u64,
+        (asked, answered): (Instant, Instant),
+    ) {
         let middle = asked + answered.saturating_duration_since(asked) / 2;
         let at_base = i64::try_from(redis_ms).unwrap_or(i64::MAX) - self.since_base(middle);
-        self.at_base_ms.store(at_base, Ordering::Relaxed);
+        self.at_base_ms[partition.index()].store(at_base, Ordering::Relaxed);
     }
 
-    /// What Redis' clock shows at `instant`.
-    pub(super) fn at(&self, instant: Instant) -> i64 {
-        self.at_base_ms.load(Ordering::Relaxed) + self.since_base(instant)
+    /// What the clock of the partition's server shows at `instant`.
+    pub(super) fn at(&self, partition: Partition, instant: Instant) -> i64 {
+        self.at_base_ms[partition.index()].load(Ordering::Relaxed) + self.since_base(instant)
     }
 
     fn since_base(&self, instant: Instant) -> i64 {
@@ -95,21 +126,35 @@ impl Clock {
 
 impl Shared {
     pub(super) fn new(prefix: &str, is_cluster: bool, broker_wait: Duration) -> Self {
+        let names = Names::new(prefix, is_cluster);
         Self {
-            names: Names::new(prefix),
+            clock: Clock::new(names.partitions().len()),
+            names,
             scripts: Scripts::new(is_cluster),
             is_cluster,
             standing: watch::Sender::new(Standing::Away("not joined yet")),
-            clock: Clock::new(),
-            accepted: Accepted::new(Instant::now()),
+            accepted: Accepted::new(now()),
             accounts: Accounts::default(),
             metrics: BrokerMetrics::default(),
             broker_wait,
             bells: Bells::default(),
             others: ReadyNodes::default(),
             draining: AtomicBool::new(false),
-            process: rand::random::<u32>() >> 8,
+            warned: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
+            round_trip_ms: AtomicU64::new(0),
+            process: u32::try_from(chance::number() >> 40).expect("24 bits are left"),
             envelopes: AtomicU64::new(0),
+        }
+    }
+
+    /// Logs once that Redis may take keys away, if its memory policy says so.
+    pub(super) async fn warn_of_eviction(&self, connection: &Connection) {
+        if self.warned.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let Some(warning) = connection.memory_warning().await {
+            tracing::warn!("{warning}");
         }
     }
 
@@ -170,6 +215,34 @@ impl Shared {
         }
     }
 
+    /// How long an answer may take until Redis is suspected to be away.
+    pub(super) fn suspect_after(&self) -> Duration {
+        let round_trip = Duration::from_millis(self.round_trip_ms.load(Ordering::Relaxed));
+        SUSPECT_AFTER.max(3 * round_trip)
+    }
+
+    /// Records how long a heartbeat took.
+    pub(super) fn answered_in(&self, round_trip: Duration) {
+        let ms = u64::try_from(round_trip.as_millis()).unwrap_or(u64::MAX);
+        self.round_trip_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// Notes that Redis refuses what this link writes: the node has to join again.
+    pub(super) fn refused(&self, lease: &Lease) {
+        self.refused.fetch_max(lease.link, Ordering::Relaxed);
+        self.suspect();
+    }
+
+    /// Whether Redis refuses what this link writes.
+    pub(super) fn is_refused(&self, link: u64) -> bool {
+        self.refused.load(Ordering::Relaxed) == link && link != 0
+    }
+
+    /// Forgets the refusals of earlier links.
+    pub(super) fn clear_refusal(&self) {
+        self.refused.store(0, Ordering::Relaxed);
+    }
+
     /// Notes that Redis owes an answer for too long. Nothing more is sent until it answers.
     pub(super) fn suspect(&self) {
         self.standing.send_if_modified(|standing| {
@@ -188,16 +261,16 @@ impl Shared {
         give_up: Instant,
         request: impl Future<Output = T>,
     ) -> Option<T> {
-        let asked = Instant::now();
+        let asked = now();
         let mut request = std::pin::pin!(request);
-        let soon = time::timeout(SUSPECT_AFTER, &mut request).await;
+        let soon = time::timeout(self.suspect_after(), &mut request).await;
         let answer = if let Ok(answer) = soon {
             answer
         } else {
             self.suspect();
             timeout_at((give_up + ANSWER_GRACE).into(), request).await.ok()?
         };
-        self.metrics.answered_after(asked.elapsed());
+        self.metrics.answered_after(now().saturating_duration_since(asked));
         Some(answer)
     }
 }
@@ -208,11 +281,16 @@ mod tests {
 
     #[test]
     fn the_clock_of_redis_is_known_to_half_a_round_trip() {
-        let clock = Clock::new();
+        let clock = Clock::new(2);
         let asked = clock.base + Duration::from_millis(100);
-        clock.learn(1_000_000, asked, asked + Duration::from_millis(20));
-        assert_eq!(clock.at(asked + Duration::from_millis(10)), 1_000_000);
-        assert_eq!(clock.at(asked + Duration::from_millis(510)), 1_000_500);
+        let after = |ms| asked + Duration::from_millis(ms);
+        let mut partitions = Partition::all(2);
+        let (first, second) = (partitions.next().unwrap(), partitions.next().unwrap());
+        clock.learn(first, 1_000_000, (asked, after(20)));
+        clock.learn(second, 5_000_000, (asked, after(20)));
+        assert_eq!(clock.at(first, after(10)), 1_000_000);
+        assert_eq!(clock.at(first, after(510)), 1_000_500);
+        assert_eq!(clock.at(second, after(10)), 5_000_000);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{manager::Manager, names::Subject, topic::Topic};
 use crate::hub::{ConnectionRef, Hub};
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{collections::HashMap, sync::Arc};
 
 /// The connections that are signed in.
 #[derive(Debug, Default)]
@@ -63,7 +63,7 @@ impl Manager {
     pub(super) fn sign_out(&mut self, connection: ConnectionRef) {
         let Some(signed_in) = self.sign_ins.all.remove(&connection) else { return };
         self.unwatch(connection, &signed_in);
-        let ends_at = Instant::now() + Hub::OFFLINE_GRACE;
+        let ends_at = super::clock::now() + Hub::OFFLINE_GRACE;
         self.with(&signed_in.own, |topic| topic.end_at(ends_at));
     }
 

@@ -55,11 +55,12 @@ async fn forged_envelopes_are_not_recorded_as_delivered() {
     }
     let mut redis = group.redis.client().await;
     let topics = redis.command(&["PUBSUB", "CHANNELS", "*"]).await.texts();
-    let topic = topics.iter().find(|topic| topic.ends_with(&format!(":{C}}}"))).expect("a bus");
-    let leases = redis.command(&["KEYS", "*leases*"]).await.texts();
-    let nodes = redis.command(&["ZRANGE", &leases[0], "0", "-1"]).await.texts();
-    let processes: Vec<u64> = nodes
+    let topic = topics.iter().find(|topic| topic.ends_with(&format!(":{C}"))).expect("a bus");
+    let registry = redis.command(&["KEYS", "*nodes{*"]).await.texts();
+    let fields = redis.command(&["HKEYS", &registry[0]]).await.texts();
+    let processes: Vec<u64> = fields
         .iter()
+        .filter_map(|field| field.strip_prefix("n:"))
         .map(|node| u64::from_str_radix(node.split('.').next().unwrap_or_default(), 16))
         .collect::<Result<_, _>>()
         .expect("nodes are named after their process");

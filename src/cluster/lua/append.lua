@@ -4,11 +4,11 @@
 -- ARGV  1 the number of this part   2 for how long that is remembered, in ms
 --       then for each record: when it happened, in µs of the clock of the Redis that knows it, 0 for
 --       now; the most bytes that the log may have with it; the record
+@GUARD@
 @LOG@
 local last = redis.call('GET', KEYS[3])
 if last and tonumber(last) >= tonumber(ARGV[1]) then return 0 end
 redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[2])
-local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000000 + time[2])
 local was_empty = false
 for at = 3, #ARGV, 3 do

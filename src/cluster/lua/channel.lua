@@ -1,15 +1,17 @@
--- What there is to say of one channel.
+-- The state of one channel.
 --
--- KEYS  1 the topic's hash, 2 where a cache channel's last event lies
--- ARGV  1 1 to include the ids of the members, 2 to include their infos as well
-local head = redis.call('HMGET', KEYS[1], 't', 'c')
+-- KEYS  1 the registry (see guard.lua), 2 the topic's hash, 3 where a cache channel's last event lies
+-- ARGV  1 the generation, 2 the node, 3 its link   4 1 to include the ids of the members, 2 to include their infos as well
+@GUARD@
+if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
+local head = redis.call('HMGET', KEYS[2], 't', 'c')
 local ids, infos = {}, {}
-if ARGV[1] == '1' then
-  for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+if ARGV[4] == '1' then
+  for _, field in ipairs(redis.call('HKEYS', KEYS[2])) do
     if string.sub(field, 1, 2) == 'm:' then ids[#ids + 1] = string.sub(field, 3) end
   end
-elseif ARGV[1] == '2' then
-  local all = redis.call('HGETALL', KEYS[1])
+elseif ARGV[4] == '2' then
+  local all = redis.call('HGETALL', KEYS[2])
   for at = 1, #all, 2 do
     if string.sub(all[at], 1, 2) == 'm:' then
       ids[#ids + 1] = string.sub(all[at], 3)
@@ -17,8 +19,8 @@ elseif ARGV[1] == '2' then
     end
   end
 end
-local cached = redis.call('GET', KEYS[2])
+local cached = redis.call('GET', KEYS[3])
 return {
-  tonumber(head[1] or 0), tonumber(head[2] or 0), ids, infos, cached or '',
-  cached and redis.call('PTTL', KEYS[2]) or 0,
+  'ok', now, tonumber(head[1] or 0), tonumber(head[2] or 0), ids, infos, cached or '',
+  cached and redis.call('PTTL', KEYS[3]) or 0,
 }

@@ -7,14 +7,6 @@
 --   b:Q, e:Q the bytes and the events of the queue Q
 --
 -- Says whether the log was empty, and how many were lost.
--- What somebody else has put in their places is removed: it must not keep a topic from being right.
-local ours = function(command, key, ...)
-  local answer = redis.pcall(command, key, ...)
-  if type(answer) ~= 'table' or not answer.err then return answer end
-  if not string.find(answer.err, 'WRONGTYPE', 1, true) then error(answer.err) end
-  redis.call('DEL', key)
-  return redis.call(command, key, ...)
-end
 local add_to_log = function(log, state, records, most)
   local bytes, taken = tonumber(ours('HGET', state, 'b') or 0), {}
   for _, record in ipairs(records) do

@@ -1,31 +1,34 @@
--- Publishes events, each on the bus of its topic, which has the name of its hash: all of them or, once it is too late or this
--- server has begun again, none.
+-- Publishes events, each on the bus of its topic, which has the name of its hash: all of them or, if it is too late or the node may
+-- not write, none.
 --
--- KEYS  for each event: 1 the topic's hash, 2 where a cache channel's last event lies, 3 the ids of
---       its latest events. Then the generation, unless this is a Redis Cluster, where it lies elsewhere
--- ARGV  1 until when this may be done, in ms of this server's clock
---       2 1 if an earlier attempt may have been carried out
---       3 for how many ms somebody may repeat an event   4 the generation that the node has joined
+-- KEYS  1 the registry (see guard.lua), then for each event: the topic's hash, where a cache channel's last event lies, the ids
+--       of its latest events
+-- ARGV  1 the generation, 2 the node, 3 its link   4 until when this may be done, in ms of this server's clock
+--       5 1 if an earlier attempt may have been carried out
+--       6 for how many ms an event may be repeated
 --       then for each event: its id of 8 bytes, the envelope, and for how many ms it is
 --       remembered, 0 for not at all, -1 to remove the previous one as well
-local time = redis.call('TIME')
-if tonumber(ARGV[1]) < time[1] * 1000 + math.floor(time[2] / 1000) then return {'late'} end
-if #KEYS % 3 == 1 and redis.call('HGET', KEYS[#KEYS], 'g') ~= ARGV[4] then return {'other'} end
-local answer = {'ok', time[1] * 1000000 + time[2]}
-for event = 1, math.floor(#KEYS / 3) do
-  local key, last, latest = KEYS[3 * event - 2], KEYS[3 * event - 1], KEYS[3 * event]
-  local at = 3 * event + 2
+@GUARD@
+if tonumber(ARGV[4]) < now then return {'late', now} end
+if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
+local generation = ARGV[1]
+local answer = {'ok', now, time[1] * 1000000 + time[2]}
+for event = 1, (#KEYS - 1) / 3 do
+  local key, last, latest = KEYS[3 * event - 1], KEYS[3 * event], KEYS[3 * event + 1]
+  local at = 3 * event + 4
   local id, envelope, remember_ms = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  local head = redis.call('HMGET', key, 's', 't', 'c')
-  local is_repeated = ARGV[2] == '1' and redis.call('LPOS', latest, id)
+  local head = redis.call('HMGET', key, 's', 't', 'c', 'q')
+  local is_repeated = ARGV[5] == '1' and redis.call('LPOS', latest, id)
   local sequence = tonumber(head[1] or 0)
   if not is_repeated then
     if head[1] then
+      -- From where the events of this generation count on (see restore.lua).
+      if head[4] ~= generation then redis.call('HSET', key, 'q', generation, 'b', head[1]) end
       sequence = redis.call('HINCRBY', key, 's', 1)
       if redis.call('LPUSH', latest, id) > @LATEST_MAX@ then
         redis.call('LTRIM', latest, 0, @LATEST_MAX@ / 2)
       end
-      redis.call('PEXPIRE', latest, ARGV[3])
+      redis.call('PEXPIRE', latest, ARGV[6])
     end
     if remember_ms > 0 then
       redis.call('SET', last, envelope, 'PX', remember_ms)

@@ -1,45 +1,48 @@
--- Makes what one node contributes to a topic be what the node says, and tells the others.
+-- Makes what one node contributes to a topic be what the node says, and publishes what that changes.
 --
 -- A topic is a channel, a user, or the connections of an app. Its hash holds
 --   e         the epoch: random, made with the hash
---   v         the version: advanced by each change that is told on the bus
+--   v         the version: advanced by each change that is published on the bus
 --   s         the sequence of its events (see publish.lua)
+--   q, b      the generation of the latest event, and the sequence from which that generation's count on
 --   t, c      the total of all nodes, and how many members there are
 --   n:NODE    what NODE has of the total
 --   u:NODE:U  that the user U is there by NODE
 --   m:U       by how many nodes U is there, a space, and the info of the first
 -- Everything said here is absolute, so saying it twice does no harm.
 --
--- KEYS  1 the hash, 2 the app's index of channels, 3 the last event of a cache channel. On a
---       Redis Cluster the index lies elsewhere, and 2 is the hash again. Where something is logged:
---       4 the log of what is to be told of the app, 5 its state
--- ARGV  1 until when this may be done, in ms of this server's clock   2 the node
---       3 an epoch, should one be needed   4 what the node has of the total, joins aside
---       5 flags: f all of the node's users are among the joins, s a snapshot is wanted,
---         t totals are told, o only those from and to none are, i the index is kept,
---         w it is logged when the total turns from and to none, m members are, n totals are
---       6 most members, 0 for no limit   7 largest total, 0 for no limit
---       8 the bus   9 the channel or user, which is the field of the index   10 the bus of all
---       nodes   11 the notice that something is logged   12 the number of joins
---       then for each join: user, info, connections, 1 if the limit holds for it
+-- KEYS  1 the registry (see guard.lua), 2 the hash, which is the bus as well, 3 the app's index of what is occupied, 4 the last event of
+--       a cache channel, 5 the topics of the node. Where something is logged: 6 the log of what is to be told of the app, 7 its state
+-- ARGV  1 the generation, 2 the node that writes, 3 its link   4 until when this may be done, in ms of this server's clock
+--       5 the node whose part this is: another than the writer only if that is not registered any more
+--       6 an epoch, should one be needed   7 what the node has of the total, joins aside
+--       8 flags: f all of the node's users are among the joins, s a snapshot is wanted, t totals are published, o only those from
+--         and to none are, i the index is kept, w it is logged when the total turns from and to none, m members are,
+--         n totals are, h the node has had a part in the hash: if there is none, it was taken away
+--       9 most members, 0 for no limit   10 largest total, 0 for no limit   11 the channel or user, which is the field of the index
+--       12 the sequence that the node has reached, 13 in which epoch   14 the bus of all nodes   15 the notice that something is
+--         logged, empty if that bus lies elsewhere   16 the number of joins
+--       then for each join: user, info, connections, 1 if it is new and the limit holds for it
 --       then the users who left
+@GUARD@
 @LOG@
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if tonumber(ARGV[1]) < now then return {'late'} end
-local key, node, flags, bus = KEYS[1], ARGV[2], ARGV[5], ARGV[8]
+if tonumber(ARGV[4]) < now then return {'late', now} end
+if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
+local registry, key, index, topics, node, flags = KEYS[1], KEYS[2], KEYS[3], KEYS[5], ARGV[5], ARGV[8]
+if node ~= ARGV[2] and redis.call('HEXISTS', registry, 'n:' .. node) == 1 then return {'other', now} end
 local has = function(flag) return string.find(flags, flag, 1, true) ~= nil end
-local head = redis.call('HMGET', key, 'e', 'v', 's', 't', 'c', 'n:' .. node)
+local head = ours('HMGET', key, 'e', 'v', 's', 't', 'c', 'n:' .. node)
 local exists = head[1]
-local epoch = head[1] or ARGV[3]
+local epoch = head[1] or ARGV[6]
 local version, sequence = tonumber(head[2] or 0), tonumber(head[3] or 0)
 local total, count, mine = tonumber(head[4] or 0), tonumber(head[5] or 0), tonumber(head[6] or 0)
 local was_total, was_count, was_version = total, count, version
+local was_taken = not exists and has('h')
 local added, removed, accepted = {}, {}, {}
 
-local tell = function(kind, text)
+local publish = function(kind, text)
   version = version + 1
-  redis.call('@PUBLISH@', bus, kind .. ' ' .. epoch .. ' ' .. version .. ' ' .. text)
+  redis.call('@PUBLISH@', key, kind .. ' ' .. epoch .. ' ' .. version .. ' ' .. text)
 end
 local by_nodes = function(user)
   local member = redis.call('HGET', key, 'm:' .. user)
@@ -47,57 +50,93 @@ local by_nodes = function(user)
   local space = string.find(member, ' ', 1, true)
   return tonumber(string.sub(member, 1, space - 1)), string.sub(member, space + 1)
 end
+local remove_member = function(user)
+  redis.call('HDEL', key, 'm:' .. user)
+  count = count - 1
+  removed[#removed + 1] = user
+  publish('R', user)
+end
 local part = function(user)
   if redis.call('HDEL', key, 'u:' .. node .. ':' .. user) == 0 then return end
   local nodes, info = by_nodes(user)
   if nodes > 1 then
     redis.call('HSET', key, 'm:' .. user, (nodes - 1) .. ' ' .. info)
   elseif nodes == 1 then
-    redis.call('HDEL', key, 'm:' .. user)
-    count = count - 1
-    removed[#removed + 1] = user
-    tell('R', user)
+    remove_member(user)
   end
 end
 
-local joins = tonumber(ARGV[12])
-for at = 13 + 4 * joins, #ARGV do part(ARGV[at]) end
+local joins = tonumber(ARGV[16])
+for at = 17 + 4 * joins, #ARGV do part(ARGV[at]) end
 if has('f') and exists then
-  -- Counts afresh, so that whatever went wrong before is right now.
-  local all, stays, begins = redis.call('HGETALL', key), {}, 'u:' .. node .. ':'
-  for at = 0, joins - 1 do stays[ARGV[13 + 4 * at]] = true end
-  total, count = 0, 0
-  for at = 1, #all, 2 do
-    local kind = string.sub(all[at], 1, 2)
-    if kind == 'n:' then total = total + tonumber(all[at + 1]) end
-    if kind == 'm:' then count = count + 1 end
+  -- Counts afresh from what registered nodes have, so that whatever went wrong before is right now.
+  local all, stays, counts, known = redis.call('HGETALL', key), {}, {}, {}
+  local is_registered = function(name)
+    if known[name] == nil then known[name] = redis.call('HEXISTS', registry, 'n:' .. name) == 1 end
+    return known[name]
   end
+  for at = 0, joins - 1 do stays[ARGV[17 + 4 * at]] = true end
+  total, mine = 0, 0
   for at = 1, #all, 2 do
-    if string.sub(all[at], 1, #begins) == begins then
-      local user = string.sub(all[at], #begins + 1)
-      if not stays[user] then part(user) end
+    local field = all[at]
+    local kind = string.sub(field, 1, 2)
+    if kind == 'n:' then
+      local name = string.sub(field, 3)
+      if name == node or is_registered(name) then
+        local part_of_total = tonumber(all[at + 1]) or 0
+        total = total + part_of_total
+        if name == node then mine = part_of_total end
+      else
+        redis.call('HDEL', key, field)
+      end
+    elseif kind == 'u:' then
+      local name, user = string.match(field, '^u:([^:]+):(.*)$')
+      if name and (name == node and stays[user] or name ~= node and is_registered(name)) then
+        counts[user] = (counts[user] or 0) + 1
+      else
+        redis.call('HDEL', key, field)
+      end
     end
   end
+  count = 0
+  for at = 1, #all, 2 do
+    if string.sub(all[at], 1, 2) == 'm:' then
+      local user = string.sub(all[at], 3)
+      local nodes, info = string.match(all[at + 1], '^(%d+) (.*)$')
+      count = count + 1
+      if not counts[user] then
+        remove_member(user)
+      elseif tonumber(nodes) ~= counts[user] then
+        redis.call('HSET', key, all[at], counts[user] .. ' ' .. (info or ''))
+      end
+      counts[user] = nil
+    end
+  end
+  -- Nobody knows the infos of these here: their nodes say them again.
+  for at = 1, #all, 2 do
+    local user = string.match(all[at], '^u:[^:]+:(.*)$')
+    if user and counts[user] then redis.call('HDEL', key, all[at]) end
+  end
 end
 
-local wanted = tonumber(ARGV[4])
-local most, largest = tonumber(ARGV[6]), tonumber(ARGV[7])
+local wanted = tonumber(ARGV[7])
+local most, largest = tonumber(ARGV[9]), tonumber(ARGV[10])
 local room = wanted
 if largest > 0 then room = math.max(mine, largest - total + mine) end
 for at = 0, joins - 1 do
-  local user, info, connections = ARGV[13 + 4 * at], ARGV[14 + 4 * at], tonumber(ARGV[15 + 4 * at])
+  local user, info, connections = ARGV[17 + 4 * at], ARGV[18 + 4 * at], tonumber(ARGV[19 + 4 * at])
+  local is_new = ARGV[20 + 4 * at] == '1'
   local is_in = true
   if user ~= '' and redis.call('HEXISTS', key, 'u:' .. node .. ':' .. user) == 0 then
     local nodes, first = by_nodes(user)
-    if nodes == 0 and ARGV[16 + 4 * at] == '1' and most > 0 and count >= most then
+    if nodes == 0 and is_new and most > 0 and count >= most then
       is_in = false
     else
-      redis.call('HSET', key, 'u:' .. node .. ':' .. user, '')
-      redis.call('HSET', key, 'm:' .. user, (nodes + 1) .. ' ' .. (first or info))
+      redis.call('HSET', key, 'u:' .. node .. ':' .. user, '', 'm:' .. user, (nodes + 1) .. ' ' .. (first or info))
       if nodes == 0 then
         count = count + 1
-        added[#added + 1] = user
-        tell('A', string.len(user) .. ' ' .. user .. info)
+        if is_new or not was_taken then added[#added + 1] = user end
+        publish('A', string.len(user) .. ' ' .. user .. info)
       end
     end
   end
@@ -108,26 +147,42 @@ end
 total = total - mine + wanted
 if wanted > 0 then
   redis.call('HSET', key, 'n:' .. node, wanted)
-elseif mine > 0 then
+elseif head[6] then
   redis.call('HDEL', key, 'n:' .. node)
 end
+-- What was taken away is put back, which is nothing new.
+if was_taken then was_total = math.max(total, 1) end
 local turned = (was_total == 0) ~= (total == 0)
-if total ~= was_total and (has('t') or (has('o') and turned)) then tell('T', total) end
+if total ~= was_total and (has('t') or (has('o') and turned)) then publish('T', total) end
+local reached = tonumber(ARGV[12])
+if sequence < reached and (not exists or ARGV[13] == epoch) then
+  -- Redis has lost events that this node has: nodes that lack them learn of it.
+  sequence = reached
+  if exists or was_taken then publish('S', string.format('%.0f', sequence)) end
+elseif was_taken then
+  -- The others put their parts back as well.
+  publish('S', string.format('%.0f', sequence))
+end
 
 if total > 0 then
   redis.call('HSET', key, 'e', epoch, 'v', version, 's', sequence, 't', total, 'c', count)
-  if exists and was_total == 0 then redis.call('PERSIST', key) end
+  if exists and (tonumber(head[4]) or 0) == 0 then redis.call('PERSIST', key) end
 elseif exists or version > was_version then
-  -- Whoever was away meanwhile can still see whether it has missed something.
+  -- A node that was away meanwhile can still tell whether it has missed something.
   redis.call('HSET', key, 'e', epoch, 'v', version, 's', sequence, 't', 0, 'c', count)
   redis.call('PEXPIRE', key, @TOMBSTONE_MS@)
 end
 if has('i') and (total ~= was_total or count ~= was_count or has('f')) then
   if total > 0 then
-    redis.call('HSET', KEYS[2], ARGV[9], total .. ' ' .. count)
+    ours('HSET', index, ARGV[11], total .. ' ' .. count)
   else
-    redis.call('HDEL', KEYS[2], ARGV[9])
+    ours('HDEL', index, ARGV[11])
   end
+end
+if wanted > 0 then
+  if not head[6] or has('f') then ours('SADD', topics, key) end
+elseif head[6] or has('f') then
+  ours('SREM', topics, key)
 end
 
 local members, cached, cached_ms = {}, false, 0
@@ -140,12 +195,13 @@ if has('s') then
       members[#members + 1] = string.sub(member, string.find(member, ' ', 1, true) + 1)
     end
   end
-  cached = redis.call('GET', KEYS[3])
-  if cached then cached_ms = redis.call('PTTL', KEYS[3]) end
+  cached = redis.call('GET', KEYS[4])
+  if cached then cached_ms = redis.call('PTTL', KEYS[4]) end
 end
 -- Last, when nothing can fail any more: what fails is done again.
-if KEYS[4] then
-  local records, subject = {}, cjson.encode(ARGV[9])
+local is_logged = false
+if KEYS[6] then
+  local records, subject = {}, cjson.encode(ARGV[11])
   local log = function(kind, rest)
     records[#records + 1] = string.format('%.0f', time[1] * 1000000 + time[2]) .. ' {"k":"' .. kind .. '",' .. rest .. '}'
   end
@@ -168,11 +224,12 @@ if KEYS[4] then
   if has('n') and total ~= was_total then
     log('subscription_count', '"c":' .. subject .. ',"n":' .. string.format('%.0f', total))
   end
-  if #records > 0 and add_to_log(KEYS[4], KEYS[5], records, @LOG_BYTES@) then
-    redis.call('@PUBLISH@', ARGV[10], ARGV[11])
+  if #records > 0 then
+    is_logged = add_to_log(KEYS[6], KEYS[7], records, @LOG_BYTES@)
+    if is_logged and ARGV[15] ~= '' then redis.call('@PUBLISH@', ARGV[14], ARGV[15]) end
   end
 end
 return {
-  'ok', epoch, version, sequence, total, count, wanted, was_total,
-  table.concat(accepted), added, removed, members, cached or '', cached_ms, now, time[2] % 1000,
+  'ok', now, epoch, version, sequence, total, count, wanted, table.concat(accepted), members, cached or '', cached_ms,
+  is_logged and 1 or 0,
 }

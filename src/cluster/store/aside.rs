@@ -23,7 +23,7 @@ impl Store {
         parts: &[(usize, &[u8])],
     ) -> Result<(), Unavailable> {
         let names = &self.shared.names;
-        let mut call = Call::of(&self.shared.scripts.split)
+        let mut call = Call::of(&self.shared.scripts.split, self.home())
             .key(names.queue(&self.app_id, queue))
             .key(names.log_state(&self.app_id))
             .number(id);
@@ -47,7 +47,7 @@ impl Store {
         most: usize,
     ) -> Result<usize, Unavailable> {
         let names = &self.shared.names;
-        let call = Call::of(&self.shared.scripts.set_aside)
+        let call = Call::of(&self.shared.scripts.set_aside, self.home())
             .key(names.queue(&self.app_id, queue))
             .key(names.log_state(&self.app_id))
             .key(names.asides(&self.app_id, queue))
@@ -73,7 +73,7 @@ impl Store {
         turn: usize,
     ) -> Result<Queue, Unavailable> {
         let names = &self.shared.names;
-        let call = Call::of(&self.shared.scripts.aside)
+        let call = Call::of(&self.shared.scripts.aside, self.home())
             .key(names.asides(&self.app_id, queue))
             .key(names.log_state(&self.app_id))
             .number(done.unwrap_or(0))

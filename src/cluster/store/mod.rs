@@ -12,12 +12,13 @@ mod read;
 pub(super) use bells::Bells;
 
 use super::{
-    Cluster,
+    Cluster, chance,
     envelope::Notice,
     names::Names,
+    partition::Partition,
     publish::was_refused,
     scripts::{Call, Unexpected},
-    shared::{Joined, Shared, Unavailable},
+    shared::{Shared, Unavailable},
 };
 use bells::{Bell, process_of};
 use redis::Value;
@@ -177,7 +178,7 @@ impl Store {
     /// A name for a turn of this process.
     #[must_use]
     pub fn new_turn(&self) -> String {
-        format!("{}.{:016x}", self.shared.process(), rand::random::<u64>())
+        format!("{}.{}", self.shared.process(), chance::digits())
     }
 
     /// Waits until something is put into the empty log. It may be called for nothing. Safe to
@@ -206,7 +207,7 @@ impl Store {
     /// [`Unavailable`]: it may have been done.
     pub async fn append(&self, number: u64, entries: &[Entry]) -> Result<(), Unavailable> {
         let names = &self.shared.names;
-        let mut call = Call::of(&self.shared.scripts.append)
+        let mut call = Call::of(&self.shared.scripts.append, self.home())
             .key(names.log(&self.app_id))
             .key(names.log_state(&self.app_id))
             .key(names.appended(&self.app_id, &self.shared.process()))
@@ -230,7 +231,7 @@ impl Store {
     /// [`Unavailable`]: the turn may be ours.
     pub async fn look(&self, turn: &str, queues: &[String]) -> Result<Look, Unavailable> {
         let names = &self.shared.names;
-        let mut call = Call::of(&self.shared.scripts.look)
+        let mut call = Call::of(&self.shared.scripts.look, self.home())
             .key(names.teller(&self.app_id))
             .key(names.log(&self.app_id))
             .key(names.log_state(&self.app_id))
@@ -259,7 +260,7 @@ impl Store {
         commit: &Commit,
     ) -> Result<Queued, NotCommitted> {
         let names = &self.shared.names;
-        let mut call = Call::of(&self.shared.scripts.commit)
+        let mut call = Call::of(&self.shared.scripts.commit, self.home())
             .key(names.teller(&self.app_id))
             .key(names.log(&self.app_id))
             .key(names.log_state(&self.app_id))
@@ -305,7 +306,7 @@ impl Store {
         lifetime: Duration,
     ) -> Result<Queue, Unavailable> {
         let names = &self.shared.names;
-        let call = Call::of(&self.shared.scripts.head)
+        let call = Call::of(&self.shared.scripts.head, self.home())
             .key(names.queue(&self.app_id, queue))
             .key(names.log_state(&self.app_id))
             .number(done.unwrap_or(0))
@@ -315,7 +316,7 @@ impl Store {
 
     /// Gives the turn back, and has the others know.
     pub async fn resign(&self, turn: &str) {
-        let call = Call::of(&self.shared.scripts.resign)
+        let call = Call::of(&self.shared.scripts.resign, self.home())
             .key(self.shared.names.teller(&self.app_id))
             .arg(turn);
         // If it fails, the turn ends by itself.
@@ -324,20 +325,21 @@ impl Store {
         }
     }
 
+    /// The partition of what exists once for the app.
+    fn home(&self) -> Partition {
+        self.shared.names.home_of(&self.app_id)
+    }
+
     /// Tells all nodes. If it fails, they look by themselves, a little later.
     async fn tell_all(&self, notice: &Notice) {
-        let Some(Joined { mut connection, .. }) = self.shared.joined_now() else { return };
-        let mut publish = redis::cmd(if self.shared.is_cluster { "SPUBLISH" } else { "PUBLISH" });
-        publish.arg(self.shared.names.all_nodes()).arg(notice.encode());
-        let told = async { connection.query::<()>(&publish).await };
-        if !matches!(timeout(ANSWER_WITHIN, told).await, Ok(Ok(()))) {
-            tracing::debug!(app = &*self.app_id, "the nodes were not told");
+        if self.shared.notify(&notice.encode()).await.is_err() {
+            tracing::debug!(app = &*self.app_id, "the nodes were not notified");
         }
     }
 
     async fn run(&self, call: Call) -> Result<Value, Unavailable> {
-        let mut connection = self.shared.joined_now().ok_or(Unavailable)?.connection;
-        match timeout(ANSWER_WITHIN, call.run(&mut connection)).await {
+        let connection = self.shared.joined_now().ok_or(Unavailable)?.connection;
+        match timeout(ANSWER_WITHIN, call.run(&connection)).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
                 tracing::debug!(app = &*self.app_id, %error, "redis does not serve the webhooks");

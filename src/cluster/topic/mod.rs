@@ -5,16 +5,19 @@
 //! *replica* of the truth here, from which new subscribers are answered. After a lost link
 //! everything is asserted and read again, and the difference is told.
 
+mod compare;
 mod replica;
 #[cfg(test)]
 mod tests;
 mod values;
 
+pub(super) use compare::{Difference, Held};
 pub(super) use values::{Assertion, Effect, Joining, Step, Synced, Waiter};
 
 use super::{
     envelope::{Envelope, Message},
     names::{Subject, TopicName},
+    partition::Partition,
 };
 use crate::{
     config::AppConfig,
@@ -54,6 +57,11 @@ struct Local {
 #[derive(Debug)]
 pub(in crate::cluster) struct Topic {
     pub(in crate::cluster) name: TopicName,
+    pub(in crate::cluster) partition: Partition,
+    /// Counts how often it had to be listened to anew: what came of an earlier attempt is void.
+    pub(in crate::cluster) attempt: u32,
+    /// Counts the assertions.
+    assertions: u64,
     /// Whether subscribers are told how many they are.
     is_counted: bool,
     phase: Phase,
@@ -84,10 +92,17 @@ pub(in crate::cluster) struct Topic {
 }
 
 impl Topic {
-    pub(in crate::cluster) fn new(name: TopicName, config: &AppConfig) -> Self {
+    pub(in crate::cluster) fn new(
+        name: TopicName,
+        partition: Partition,
+        config: &AppConfig,
+    ) -> Self {
         Self {
             is_counted: is_counted(&name.subject, config),
             name,
+            partition,
+            attempt: 0,
+            assertions: 0,
             phase: Phase::Out,
             count: 0,
             owed: 0,
@@ -226,10 +241,6 @@ impl Topic {
         was_provisional
     }
 
-    pub(in crate::cluster) fn is_leaving(&self) -> bool {
-        self.phase == Phase::Leaving
-    }
-
     pub(in crate::cluster) fn is_forgotten(&self) -> bool {
         self.phase == Phase::Out && !self.is_needed() && self.told == 0
     }
@@ -245,6 +256,7 @@ impl Topic {
     /// The link is lost, and with it whatever was under way.
     pub(in crate::cluster) fn detach(&mut self) {
         self.phase = Phase::Out;
+        self.attempt = self.attempt.wrapping_add(1);
         for waiter in self.sent.take().into_iter().flatten().rev() {
             self.waiting.push_front(waiter);
         }
@@ -298,11 +310,13 @@ impl Topic {
             self.count = self.count.saturating_sub(1);
         }
         let is_needed = self.is_needed();
-        match self.phase {
-            Phase::Out if is_needed || 0 < self.told => {
-                self.phase = Phase::Entering;
-                Some(Step::Enter)
+        if self.phase == Phase::Out && (is_needed || 0 < self.told) {
+            self.phase = if self.is_heard() { Phase::Entering } else { Phase::In };
+            if self.is_heard() {
+                return Some(Step::Enter);
             }
+        }
+        match self.phase {
             Phase::In if self.sent.is_some() => None,
             Phase::In if self.must_sync() => Some(Step::Sync(self.assertion())),
             Phase::In if is_needed => {
@@ -311,14 +325,27 @@ impl Topic {
             }
             Phase::In => {
                 let since = *self.idle_since.get_or_insert(now);
-                (since + LINGER <= now).then(|| {
-                    self.idle_since = None;
-                    self.phase = Phase::Leaving;
-                    Step::Leave
-                })
+                if now < since + LINGER {
+                    return None;
+                }
+                self.idle_since = None;
+                self.phase = if self.is_heard() { Phase::Leaving } else { Phase::Out };
+                self.is_heard().then_some(Step::Leave)
             }
             Phase::Out | Phase::Entering | Phase::Leaving => None,
         }
+    }
+
+    /// About how many bytes a snapshot has.
+    fn snapshot_bytes(&self) -> usize {
+        ANSWER_BYTES
+            + match &self.replica {
+                Some(replica) => replica.bytes(),
+                None if self.channel().is_some_and(ChannelName::is_presence) => {
+                    UNKNOWN_ROSTER_BYTES
+                }
+                None => 0,
+            }
     }
 
     fn must_sync(&self) -> bool {
@@ -331,11 +358,19 @@ impl Topic {
 
     fn assertion(&mut self) -> Assertion {
         self.idle_since = None;
+        self.assertions += 1;
         let is_full = self.is_doubtful || (self.is_heard() && !self.is_current);
         self.is_doubtful = false;
         let waiters: Vec<Waiter> =
             self.waiting.drain(..self.waiting.len().min(JOINS_MAX)).collect();
-        let mut assertion = Assertion { base: self.count, is_full, ..Assertion::default() };
+        let mut assertion = Assertion {
+            base: self.count,
+            is_full,
+            was_told: 0 < self.told,
+            reached: self.replica.as_ref().map(|replica| (replica.epoch.clone(), replica.sequence)),
+            answer_bytes: if is_full { self.snapshot_bytes() } else { ANSWER_BYTES },
+            ..Assertion::default()
+        };
         if is_full {
             // What the bus tells from now on is compared with the answer.
             self.is_current = false;
@@ -360,6 +395,11 @@ impl Topic {
         assertion
     }
 }
+
+/// About how many bytes the answer to an assertion has, without a snapshot.
+const ANSWER_BYTES: usize = 256;
+/// What the snapshot of a presence channel is taken for that is not known yet.
+const UNKNOWN_ROSTER_BYTES: usize = 64 * 1_024;
 
 fn is_counted(subject: &Subject, config: &AppConfig) -> bool {
     match subject {

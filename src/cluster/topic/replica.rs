@@ -45,6 +45,13 @@ impl Replica {
         self.last.take_if(|last| last.expires_at <= now);
     }
 
+    /// About how many bytes it has in an answer of Redis.
+    pub(super) fn bytes(&self) -> usize {
+        let members = self.members.iter();
+        let members: usize = members.map(|(id, info)| 32 + id.len() + info.len()).sum();
+        members + self.last.as_ref().map_or(0, |last| last.frame.bytes().len())
+    }
+
     /// All others have come. Whether that makes a difference.
     pub(super) fn end_provisional(&mut self) -> bool {
         std::mem::take(&mut self.is_provisional)

@@ -1,6 +1,7 @@
 //! Topics against answers and messages as the scripts give them.
 
 use super::*;
+use crate::cluster::partition::Partition;
 use crate::{
     cluster::envelope::{Change, Envelope, EnvelopeId},
     hub::{ConnectionKey, ConnectionRef, ShardIndex},
@@ -16,7 +17,7 @@ fn topic(channel: &str) -> Topic {
     let name = TopicName { app_id: "1".into(), subject: Subject::Channel(channel) };
     let mut config = AppConfig::development();
     config.subscription_count = true;
-    Topic::new(name, &config)
+    Topic::new(name, Partition::HOME, &config)
 }
 
 fn member(user_id: &str) -> Member {
@@ -36,6 +37,7 @@ fn synced(version: u64, sequence: u64, mine: usize, members: &[&str]) -> Synced 
         mine,
         accepted: vec![true; 9],
         members: members.iter().map(|id| (Arc::from(*id), Arc::from("{}"))).collect(),
+        is_logged: false,
         last: None,
     }
 }
@@ -343,7 +345,7 @@ fn a_topic_that_nobody_needs_is_left_a_while_later() {
 #[test]
 fn an_ended_sign_in_counts_until_its_time() {
     let name = TopicName { app_id: "1".into(), subject: Subject::User("u".into()) };
-    let mut topic = Topic::new(name, &AppConfig::development());
+    let mut topic = Topic::new(name, Partition::HOME, &AppConfig::development());
     let now = Instant::now();
     topic.add();
     topic.next_step(now);

@@ -43,6 +43,12 @@ pub(in crate::cluster) struct Assertion {
     pub(in crate::cluster) departed: Vec<Arc<str>>,
     /// Whether the joins are all users of this node, and a snapshot is wanted.
     pub(in crate::cluster) is_full: bool,
+    /// Whether Redis has had a part of this node: if it has none, it was taken away.
+    pub(in crate::cluster) was_told: bool,
+    /// The epoch, and the sequence of it that this node has reached.
+    pub(in crate::cluster) reached: Option<(String, u64)>,
+    /// About how many bytes the answer has.
+    pub(in crate::cluster) answer_bytes: usize,
 }
 
 /// One user who is to be there by this node.
@@ -70,6 +76,8 @@ pub(in crate::cluster) struct Synced {
     pub(in crate::cluster) members: Vec<(Arc<str>, Arc<str>)>,
     /// With a full assertion, a cache channel's last event, and for how long it still is.
     pub(in crate::cluster) last: Option<(EnvelopeId, Frame, Duration)>,
+    /// Whether the log of the topic's partition was empty, and has something now.
+    pub(in crate::cluster) is_logged: bool,
 }
 
 /// What is to be done on this node.

@@ -1,0 +1,48 @@
+//! Random numbers: from the operating system, or in tests from a seed of the thread.
+
+use std::collections::{HashMap, HashSet};
+
+/// A map whose order of iteration is random, or in tests always the same.
+pub(in crate::cluster) type Map<K, V> = HashMap<K, V, State>;
+/// A set whose order of iteration is random, or in tests always the same.
+pub(in crate::cluster) type Set<K> = HashSet<K, State>;
+
+#[cfg(not(test))]
+pub(in crate::cluster) use random::{State, number};
+#[cfg(test)]
+pub(in crate::cluster) use seeded::{State, number};
+
+/// Sixteen hexadecimal digits.
+pub(in crate::cluster) fn digits() -> String {
+    format!("{:016x}", number())
+}
+
+#[cfg(not(test))]
+mod random {
+    pub(in crate::cluster) type State = std::hash::RandomState;
+
+    /// Any number.
+    pub(in crate::cluster) fn number() -> u64 {
+        rand::random()
+    }
+}
+
+#[cfg(test)]
+mod seeded {
+    use rand::{SeedableRng as _, rngs::StdRng};
+    use std::{
+        cell::RefCell,
+        hash::{BuildHasherDefault, DefaultHasher},
+    };
+
+    pub(in crate::cluster) type State = BuildHasherDefault<DefaultHasher>;
+
+    thread_local! {
+        static NUMBERS: RefCell<StdRng> = RefCell::new(StdRng::seed_from_u64(0));
+    }
+
+    /// The next number of this thread.
+    pub(in crate::cluster) fn number() -> u64 {
+        NUMBERS.with_borrow_mut(rand::RngExt::random)
+    }
+}

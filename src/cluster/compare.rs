@@ -1,0 +1,415 @@
+//! Compares what this node holds with what Redis holds, all the time, a little at once.
+//!
+//! Whatever went wrong unnoticed is found within 30 seconds: a bus that brings nothing any more, keys
+//! that were evicted or deleted, counts that are not the sum of their parts, parts of nodes that are
+//! gone. What is wrong of a topic is asserted in full, which repairs it without a word to anybody;
+//! subscribers that have missed an event are closed.
+
+use super::{
+    assert::index_of,
+    cleanup::clean_topic,
+    link::Connection,
+    manager::{Manager, Outcome},
+    membership::process_of,
+    names::{Names, Subject, TopicName},
+    partition::Partition,
+    publish::was_refused,
+    scripts::{Answer, Call, Status, Unexpected},
+    shared::{Lease, Shared},
+    topic::{Difference, Held},
+};
+use crate::protocol::ChannelName;
+use redis::{RedisResult, Value, cmd};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// The interval of comparisons.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// Comparisons in a round of 30 seconds, with some time to spare.
+const STEPS: usize = 14;
+/// Topics that one command compares, and members of them: some milliseconds of Redis' time.
+const TOPICS_MAX: usize = 256;
+const MEMBERS_MAX: usize = 4_096;
+
+/// The interval of looking through the indexes for what no node holds.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// Sweeps in a round.
+const SWEEPS: usize = 6;
+/// Entries of an index that are read at once.
+const PAGE: usize = 4_096;
+/// Of what was repaired, one line is logged in this time.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// After so long, a node that only a partition lists is gone: longer than joining and leaving take.
+const STRANGER_AFTER: Duration = Duration::from_secs(15);
+
+/// How far comparing has come.
+#[derive(Debug, Default)]
+pub(super) struct Comparison {
+    /// Topics that are still to be compared in this round.
+    queue: VecDeque<Arc<str>>,
+    /// How many of them are compared at once.
+    step: usize,
+    next: Option<Instant>,
+    page: Page,
+    next_sweep: Option<Instant>,
+    is_sweeping: bool,
+    /// Topics that were repaired since that was logged.
+    repaired: usize,
+    logged: Option<Instant>,
+}
+
+/// A page of an index.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Page {
+    /// The number of the index among all.
+    index: usize,
+    cursor: u64,
+}
+
+/// What came of one command.
+#[derive(Debug)]
+pub(super) struct Compared {
+    topics: Vec<(Arc<str>, Held)>,
+    answer: RedisResult<Value>,
+}
+
+/// An index that lists topics of an app.
+#[derive(Clone, Debug)]
+struct Index {
+    app_id: Arc<str>,
+    partition: Partition,
+    is_of_users: bool,
+}
+
+impl Comparison {
+    /// The link is lost, and with it what is under way.
+    pub(super) fn clear(&mut self) {
+        self.queue.clear();
+        self.next = None;
+        self.next_sweep = None;
+        self.is_sweeping = false;
+    }
+}
+
+impl Manager {
+    /// Does what time brings for the comparison.
+    pub(super) fn keep_comparing(&mut self, now: Instant) {
+        if !self.membership.is_joined() || !self.may_assert() {
+            return;
+        }
+        if self.comparison.next.is_none_or(|at| at <= now) {
+            self.comparison.next = Some(now + INTERVAL);
+            self.compare_some(now);
+        }
+        if !self.comparison.is_sweeping && self.comparison.next_sweep.is_none_or(|at| at <= now) {
+            self.comparison.next_sweep = Some(now + SWEEP_INTERVAL);
+            self.sweep();
+        }
+        self.log_repairs(now);
+    }
+
+    fn compare_some(&mut self, now: Instant) {
+        if self.comparison.queue.is_empty() {
+            let mut names: Vec<(Partition, Arc<str>)> = self
+                .topics
+                .iter()
+                .map(|(name, topic)| (topic.partition, Arc::clone(name)))
+                .collect();
+            names.sort_unstable();
+            self.comparison.step = names.len().div_ceil(STEPS);
+            self.comparison.queue = names.into_iter().map(|(_, name)| name).collect();
+        }
+        let some = self.comparison.step.min(self.comparison.queue.len());
+        let some: Vec<Arc<str>> = self.comparison.queue.drain(..some).collect();
+        let mut batches: BTreeMap<Partition, Vec<(Arc<str>, Held)>> = BTreeMap::new();
+        let mut members = 0;
+        for name in some {
+            let Some(topic) = self.topics.get(&name) else { continue };
+            // One that is being asserted is compared in the next round.
+            let Some(held) = topic.held(now) else { continue };
+            members += held.members;
+            let partition = topic.partition;
+            let batch = batches.entry(partition).or_default();
+            batch.push((name, held));
+            if TOPICS_MAX <= batch.len() || MEMBERS_MAX <= members {
+                members = 0;
+                let batch = std::mem::take(batch);
+                self.compare(partition, batch);
+            }
+        }
+        for (partition, batch) in batches.into_iter().filter(|(_, batch)| !batch.is_empty()) {
+            self.compare(partition, batch);
+        }
+    }
+
+    fn compare(&self, partition: Partition, topics: Vec<(Arc<str>, Held)>) {
+        let Some(connection) = self.connection.clone() else { return };
+        let named = topics
+            .iter()
+            .filter_map(|(name, held)| Some((&self.topics.get(name)?.name, held.mine, held.users)));
+        let by = (&*self.shared, &*self.membership.lease);
+        let call = compare_call(by, partition, named);
+        self.begin(async move {
+            // What the bus brought before the answer is known by then.
+            let answer = call.run_in_order(&connection).await;
+            Outcome::Compared(Compared { topics, answer })
+        });
+    }
+
+    pub(super) fn on_compared(&mut self, compared: Compared) {
+        let Compared { topics, answer } = compared;
+        let (found, registered) = match answer.map(read) {
+            Ok(Ok(Some(answer))) => answer,
+            Ok(Ok(None)) => {
+                return self.lose_link("this node's lease has ended, or redis has lost its data");
+            }
+            Ok(Err(Unexpected)) => return self.shared.metrics.foreign("an answer about topics"),
+            Err(error) if was_refused(&error) => {
+                return tracing::debug!(%error, "redis refused a comparison");
+            }
+            // The link says so itself.
+            Err(_lost) => return,
+        };
+        let mut is_deaf = false;
+        for ((name, held), found) in topics.iter().zip(&found) {
+            let Some(topic) = self.topics.get_mut(name) else { continue };
+            match topic.compare(held, found) {
+                Difference::None => continue,
+                Difference::Repair => {}
+                Difference::Deaf => is_deaf = true,
+            }
+            self.comparison.repaired += 1;
+            self.shared.metrics.repaired();
+            self.touch(name);
+        }
+        if is_deaf {
+            tracing::warn!(
+                "the bus has not brought what was published: topics are subscribed again"
+            );
+        }
+        self.note_strangers(registered);
+    }
+
+    /// Nodes that a partition lists and the home partition does not are gone, once that has lasted.
+    fn note_strangers(&mut self, registered: Vec<String>) {
+        let now = super::clock::now();
+        let membership = &mut self.membership;
+        for node in registered {
+            let is_known = membership.alive.contains(&node)
+                || process_of(&node) == membership.process && node == membership.node();
+            if is_known {
+                membership.strangers.remove(&node);
+            } else {
+                membership.strangers.entry(node).or_insert(now);
+            }
+        }
+        let alive = &membership.alive;
+        membership.strangers.retain(|node, _| !alive.contains(node));
+        let is_gone = |since: &Instant| STRANGER_AFTER <= now.saturating_duration_since(*since);
+        let gone = membership.strangers.iter().filter(|(_, since)| is_gone(since));
+        for node in gone.map(|(node, _)| node.clone()).collect::<Vec<_>>() {
+            self.clean_up_after(node);
+        }
+    }
+
+    fn log_repairs(&mut self, now: Instant) {
+        let comparison = &mut self.comparison;
+        let is_due =
+            comparison.logged.is_none_or(|at| LOG_INTERVAL <= now.saturating_duration_since(at));
+        if 0 < comparison.repaired && is_due {
+            let topics = std::mem::take(&mut comparison.repaired);
+            comparison.logged = Some(now);
+            tracing::warn!(topics, "Redis did not hold what this node had there, and does again");
+        }
+    }
+
+    /// The indexes of all apps.
+    fn indexes(&self) -> Vec<Index> {
+        let mut apps: Vec<&Arc<str>> = self.hubs.keys().collect();
+        apps.sort_unstable();
+        let of_app = |app_id: &Arc<str>| {
+            let app_id = Arc::clone(app_id);
+            self.shared.names.partitions().flat_map(move |partition| {
+                let app_id = Arc::clone(&app_id);
+                [false, true].map(move |is_of_users| Index {
+                    app_id: Arc::clone(&app_id),
+                    partition,
+                    is_of_users,
+                })
+            })
+        };
+        apps.into_iter().flat_map(of_app).collect()
+    }
+
+    /// One node looks through the indexes for topics that no node holds any more.
+    fn sweep(&mut self) {
+        let is_first =
+            self.membership.alive.iter().min().is_some_and(|node| node == self.membership.node());
+        let Some(connection) = self.connection.clone().filter(|_| is_first) else { return };
+        let indexes = self.indexes();
+        let page = self.comparison.page;
+        let page = if page.index < indexes.len() { page } else { Page::default() };
+        let pages = indexes.len().div_ceil(SWEEPS);
+        let sweep = Sweep {
+            shared: Arc::clone(&self.shared),
+            lease: Arc::clone(&self.membership.lease),
+            hubs: self.hubs.clone(),
+            held: self.topics.keys().cloned().collect(),
+            connection,
+        };
+        self.comparison.is_sweeping = true;
+        self.begin(async move {
+            let mut next = page;
+            for _ in 0..pages {
+                let Some(index) = indexes.get(next.index) else {
+                    next = Page::default();
+                    break;
+                };
+                match sweep.page(index, next.cursor).await {
+                    Ok(0) => next = Page { index: next.index + 1, cursor: 0 },
+                    Ok(cursor) => next.cursor = cursor,
+                    Err(error) => {
+                        tracing::debug!(%error, "an index was not read");
+                        break;
+                    }
+                }
+            }
+            Outcome::Swept { next }
+        });
+    }
+
+    pub(super) fn on_swept(&mut self, next: Page) {
+        self.comparison.is_sweeping = false;
+        self.comparison.page = next;
+    }
+}
+
+/// One look through pages of indexes.
+struct Sweep {
+    shared: Arc<Shared>,
+    lease: Arc<Lease>,
+    hubs: std::collections::HashMap<Arc<str>, Arc<crate::hub::Hub>>,
+    /// The topics of this node, which are compared by themselves.
+    held: std::collections::BTreeSet<Arc<str>>,
+    connection: Connection,
+}
+
+impl Sweep {
+    /// Looks through one page, and says where the next begins; 0 if there is none.
+    async fn page(&self, index: &Index, cursor: u64) -> RedisResult<u64> {
+        let names = &self.shared.names;
+        let mut scan = cmd("HSCAN");
+        scan.arg(index.key(names)).arg(cursor).arg("COUNT").arg(PAGE);
+        let scanned: RedisResult<(u64, Vec<(String, String)>)> =
+            self.connection.query(index.partition, &scan).await;
+        let (next, entries) = match scanned {
+            Ok(scanned) => scanned,
+            // A key of another type: the next assertion removes it.
+            Err(error) if was_refused(&error) => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        let strays: Vec<TopicName> = entries
+            .iter()
+            .filter_map(|(field, _)| index.name(field))
+            .filter(|name| !self.held.contains(&*names.topic(name)))
+            .collect();
+        for some in strays.chunks(TOPICS_MAX) {
+            self.check(index.partition, some).await?;
+        }
+        Ok(next)
+    }
+
+    /// Cleans those topics, none of this node, of which something is wrong.
+    async fn check(&self, partition: Partition, topics: &[TopicName]) -> RedisResult<()> {
+        let by = (&*self.shared, &*self.lease);
+        let call = compare_call(by, partition, topics.iter().map(|name| (name, 0, 0)));
+        let Ok(Some((found, _))) = read(call.run(&self.connection).await?) else { return Ok(()) };
+        // A name under which nothing is registered: only what is wrong changes.
+        let nobody = format!("{}.0", self.shared.process());
+        for (name, found) in topics.iter().zip(found) {
+            if found.is_wrong {
+                self.shared.metrics.repaired();
+                clean_topic(by, &self.hubs, name, &nobody, &self.connection).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Index {
+    fn key(&self, names: &Names) -> String {
+        if self.is_of_users {
+            names.user_index(&self.app_id, self.partition)
+        } else {
+            names.channel_index(&self.app_id, self.partition)
+        }
+    }
+
+    /// The topic that a field is about.
+    fn name(&self, field: &str) -> Option<TopicName> {
+        let subject = if self.is_of_users {
+            Subject::User(field.into())
+        } else {
+            Subject::Channel(ChannelName::parse(field, usize::MAX).ok()?)
+        };
+        Some(TopicName { app_id: Arc::clone(&self.app_id), subject })
+    }
+}
+
+/// What Redis holds of a topic.
+#[derive(Debug)]
+pub(in crate::cluster) struct Found {
+    pub(in crate::cluster) epoch: String,
+    pub(in crate::cluster) version: u64,
+    pub(in crate::cluster) sequence: u64,
+    pub(in crate::cluster) is_wrong: bool,
+}
+
+fn compare_call<'a>(
+    (shared, lease): (&Shared, &Lease),
+    partition: Partition,
+    topics: impl Iterator<Item = (&'a TopicName, usize, usize)>,
+) -> Call {
+    let names = &shared.names;
+    let mut call = Call::guarded(&shared.scripts.compare, partition, names, lease)
+        .key(names.topics_of(&lease.node, partition));
+    for (name, mine, users) in topics {
+        let hash = names.topic(name);
+        let field = match &name.subject {
+            Subject::Channel(channel) => channel.as_str(),
+            Subject::User(user_id) => user_id,
+            Subject::Connections => "",
+        };
+        call = call
+            .key(&hash)
+            .key(index_of(shared, name).unwrap_or(hash))
+            .arg(field)
+            .number(mine)
+            .number(users);
+    }
+    call
+}
+
+/// What was found of each topic, and the nodes that are registered; nothing if the lease does not
+/// hold.
+#[expect(clippy::type_complexity, reason = "it is taken apart at once")]
+fn read(value: Value) -> Result<Option<(Vec<Found>, Vec<String>)>, Unexpected> {
+    let mut answer = Answer::new(value)?;
+    let (status, _) = answer.status()?;
+    if status != Status::Done {
+        return Ok(None);
+    }
+    let mut found = Vec::new();
+    while 1 < answer.left() {
+        found.push(Found {
+            epoch: answer.text()?,
+            version: answer.number()?,
+            sequence: answer.number()?,
+            is_wrong: answer.number()? == 1,
+        });
+    }
+    Ok(Some((found, answer.texts()?)))
+}

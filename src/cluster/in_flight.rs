@@ -1,0 +1,96 @@
+//! What is under way to Redis, bounded in bytes.
+//!
+//! Large rosters could otherwise fill a slow link for longer than anything is waited for, or what
+//! Redis holds for a pub/sub client.
+
+use std::time::Duration;
+
+/// Bytes that a slow link carries in a second: so much longer is it waited for what is under way. A
+/// quarter of 1 Mbit/s.
+const SLOW_LINK_BYTES: usize = 32_000;
+
+/// Commands about topics that are under way, and how many may be.
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    /// Commands about topics that are under way.
+    pub(super) commands: usize,
+    /// The bytes of those, with those of their answers.
+    pub(super) bytes: usize,
+    /// The bytes that may be under way: more on a link that answers soon.
+    window: usize,
+}
+
+/// Commands about topics that may be under way at once.
+const COMMANDS_MAX: usize = 1_024;
+/// Their bytes, with those of their answers: from so many that they don't delay a slow link for
+/// long to a part of what Redis holds for a pub/sub client (32 MiB).
+const WINDOW_MIN: usize = 256 * 1_024;
+const WINDOW_MAX: usize = 8 * 1_024 * 1_024;
+/// An answer that takes longer makes the window smaller.
+const PROMPT: Duration = Duration::from_millis(500);
+
+impl InFlight {
+    pub(super) fn is_full(&self) -> bool {
+        COMMANDS_MAX <= self.commands || self.window.max(WINDOW_MIN) <= self.bytes
+    }
+
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.commands += 1;
+        self.bytes += bytes;
+    }
+
+    pub(super) fn end(&mut self, bytes: usize, took: Duration) {
+        self.commands = self.commands.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.window = if took < PROMPT {
+            (self.window.max(WINDOW_MIN) + bytes).min(WINDOW_MAX)
+        } else {
+            (self.window / 2).max(WINDOW_MIN)
+        };
+    }
+
+    /// How long a slow link needs for them.
+    pub(super) fn time(&self) -> Duration {
+        time_for(self.bytes)
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// How long a slow link needs for so many bytes.
+pub(super) fn time_for(bytes: usize) -> Duration {
+    Duration::from_millis(u64::try_from(bytes * 1_000 / SLOW_LINK_BYTES).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_answers_soon_carries_more() {
+        let mut in_flight = InFlight::default();
+        in_flight.add(WINDOW_MIN - 1);
+        assert!(!in_flight.is_full());
+        in_flight.add(1);
+        assert!(in_flight.is_full());
+        in_flight.end(1, Duration::from_millis(1));
+        in_flight.end(WINDOW_MIN - 1, Duration::from_millis(1));
+        in_flight.add(WINDOW_MIN);
+        assert!(!in_flight.is_full(), "the window is larger now");
+        in_flight.end(WINDOW_MIN, Duration::from_secs(2));
+        in_flight.add(WINDOW_MIN);
+        assert!(in_flight.is_full(), "and small again after a slow answer");
+    }
+
+    #[test]
+    fn the_number_of_commands_is_bounded_too() {
+        let mut in_flight = InFlight::default();
+        for _ in 0..COMMANDS_MAX {
+            assert!(!in_flight.is_full());
+            in_flight.add(1);
+        }
+        assert!(in_flight.is_full());
+    }
+}

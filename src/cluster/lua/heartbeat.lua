@@ -1,0 +1,120 @@
+-- A node's part in the registry of a partition (see guard.lua): it joins, arrives, lives and leaves.
+--
+-- KEYS  1 the registry
+-- ARGV  1 `join`, `busy` while it asserts, `arrive`, `beat` or `leave`   2 the node   3 its process   4 its link number
+--       5 a lease, in ms; 0 where none are kept   6 a generation, should one be needed
+--       7 the bus of all nodes, empty outside of the home partition
+--       8 how long an empty Redis waits for progress of the processes that were there, in ms
+--       9 how long it waits for a node that knows of any, in ms   10 how long at most, in ms
+--       11 the generation in which the node was registered last under this name, empty if in none
+--       12 what its heartbeat says   13 the version of the key layout   14 1 if another run of the server begins a generation
+--       then, with `join`, the processes that the node knows
+--
+-- A Redis that was started again, or took another's place, begins a new generation: it may have lost data. It is open for
+-- publishing once every process that was there before has arrived, or makes no progress. A node that has just begun knows of
+-- no other, which does not mean that none was there.
+@GUARD@
+local registry, phase, node, process, link = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local lease, bus = tonumber(ARGV[5]), ARGV[7]
+local all, fields = ours('HGETALL', registry), {}
+for at = 1, #all, 2 do fields[all[at]] = all[at + 1] end
+local set = function(field, value)
+  redis.call('HSET', registry, field, value)
+  fields[field] = tostring(value)
+end
+local unset = function(field)
+  if fields[field] then redis.call('HDEL', registry, field) end
+  fields[field] = nil
+end
+local named = function(kind)
+  local names = {}
+  for at = 1, #all, 2 do
+    if string.sub(all[at], 1, 2) == kind and fields[all[at]] then names[#names + 1] = string.sub(all[at], 3) end
+  end
+  return names
+end
+local is_known = fields['n:' .. node] ~= nil
+local answer = function(status)
+  return {status, fields.g or '', fields.o == '1' and 1 or 0, 0, now, {}, {}}
+end
+if phase == 'leave' then
+  if fields['n:' .. node] == link then
+    unset('n:' .. node)
+    unset('e:' .. node)
+    if #named('n:') == 0 and #named('d:') == 0 then redis.call('PEXPIRE', registry, @TOMBSTONE_MS@) end
+  end
+  return answer('ok')
+end
+if fields.v and fields.v ~= ARGV[13] then
+  local refused = answer('layout')
+  refused[2] = fields.v
+  return refused
+end
+if phase ~= 'join' and (not fields.g or fields['n:' .. node] ~= link) then return answer('lapsed') end
+if phase == 'join' then
+  -- A server that does not tell its run id is taken for the same.
+  local info = ARGV[14] == '1' and redis.pcall('INFO', 'server')
+  local run = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
+  local is_new = not fields.g or (run ~= '' and run ~= fields.r)
+  if not is_new and is_known and tonumber(fields['n:' .. node]) >= tonumber(link) then return answer('lapsed') end
+  if is_new then
+    for _, expected in ipairs(named('x:')) do unset('x:' .. expected) end
+    unset('k')
+    unset('p')
+    set('g', ARGV[6])
+    set('b', now)
+    set('o', '0')
+    set('r', run)
+    set('v', ARGV[13])
+  end
+  if fields.o ~= '1' then
+    for at = 15, #ARGV do
+      if not fields['x:' .. ARGV[at]] then all[#all + 1] = 'x:' .. ARGV[at]; all[#all + 1] = '1' end
+      set('x:' .. ARGV[at], '1')
+    end
+    if #ARGV >= 15 then set('k', '1') end
+  end
+  -- Declared dead. In another generation nothing of the node is there, and it may keep its name.
+  if fields['d:' .. node] or (ARGV[11] == fields.g and not is_known) then return answer('lapsed') end
+  redis.call('PERSIST', registry)
+  if not is_known then all[#all + 1] = 'n:' .. node; all[#all + 1] = link end
+  set('n:' .. node, link)
+end
+if lease > 0 then
+  local last = tonumber(fields.l or now)
+  -- No heartbeat came for a while: it was this server that stood still, or whose clock was stepped, and no lease suffers for it.
+  local stood_still = last + lease / 2 < now or now < last
+  for _, name in ipairs(named('e:')) do
+    local ends, length = string.match(fields['e:' .. name], '^(%-?%d+) (%d+)$')
+    ends, length = tonumber(ends or 0), tonumber(length or lease)
+    if stood_still or now + length < ends then set('e:' .. name, string.format('%.0f %d', now + length, length)) end
+  end
+  if not fields['e:' .. node] then all[#all + 1] = 'e:' .. node; all[#all + 1] = '' end
+  set('e:' .. node, string.format('%.0f %d', now + lease, lease))
+  set('l', now)
+end
+local was_open = fields.o == '1'
+if phase == 'arrive' then unset('x:' .. process) end
+if phase == 'busy' and fields['x:' .. process] then set('p', now) end
+if not was_open and phase ~= 'join' then
+  -- A clock that was stepped backward lets the time begin again.
+  local born = math.min(tonumber(fields.b or now), now)
+  local progress = math.max(born, math.min(tonumber(fields.p or born), now))
+  local is_over = tonumber(ARGV[8]) <= now - progress or tonumber(ARGV[10]) <= now - born
+  local knows = fields.k or tonumber(ARGV[9]) <= now - born
+  if is_over or (knows and #named('x:') == 0) then
+    for _, expected in ipairs(named('x:')) do unset('x:' .. expected) end
+    set('o', '1')
+  end
+end
+if bus ~= '' then redis.call('@PUBLISH@', bus, ARGV[12] .. ' ' .. node) end
+local dead, alive = named('d:'), {}
+for _, name in ipairs(named('n:')) do
+  local ends = tonumber(string.match(fields['e:' .. name] or '', '^(%-?%d+) ') or 0)
+  if lease == 0 or now < ends then
+    alive[#alive + 1] = name
+  else
+    dead[#dead + 1] = name
+  end
+end
+return {'ok', fields.g, fields.o == '1' and 1 or 0, was_open and 1 or 0, now, dead, alive}

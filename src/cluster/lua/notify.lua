@@ -1,0 +1,10 @@
+-- Publishes a notice for all nodes, or once it is too late, nothing.
+--
+-- KEYS  1 the registry (see guard.lua)
+-- ARGV  1 the generation, 2 the node, 3 its link   4 until when this may be done, in ms of this server's clock
+--       5 the bus of all nodes   6 the notice
+@GUARD@
+if tonumber(ARGV[4]) < now then return {'late', now} end
+if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
+redis.call('@PUBLISH@', ARGV[5], ARGV[6])
+return {'ok', now}

@@ -1,0 +1,332 @@
+//! This node's registration in Redis: its name, its lease, and how far joining has come.
+
+use super::{
+    chance,
+    clock::now,
+    link::Connection,
+    partition::Partition,
+    scripts::{Answer, Call, Unexpected},
+    shared::{Lease, Shared},
+};
+use redis::{RedisResult, Value};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How this node stands with the others.
+#[derive(Debug)]
+pub(super) struct Membership {
+    pub(super) process: String,
+    /// Nodes are named anew when they were declared dead: their old name is cleaned up after.
+    incarnation: u32,
+    pub(super) lease: Arc<Lease>,
+    /// Whether Redis has had this node's present name in the generations of `lease`.
+    pub(super) was_registered: bool,
+    node_timeout: Duration,
+    pub(super) stage: Stage,
+    /// When the last round of heartbeats was sent, while it is not answered.
+    pub(super) asked: Option<Instant>,
+    pub(super) next_beat: Instant,
+    /// When this node last heard from the bus.
+    pub(super) heard: Option<Instant>,
+    /// Whether it has heard itself on the bus since it is linked.
+    pub(super) is_heard: bool,
+    /// The partitions that are not open for publishing yet.
+    pub(super) closed: BTreeSet<Partition>,
+    /// The other processes, as far as was heard.
+    pub(super) known: Vec<String>,
+    /// The nodes that have a lease, this one among them.
+    pub(super) alive: Vec<String>,
+    /// The processes of `alive`. A process that can only publish on the bus has none.
+    leased: Vec<u32>,
+    /// Names that this node had before, until they are cleaned up after.
+    pub(super) former: BTreeSet<String>,
+    /// Nodes that a partition lists and the home partition does not, and since when.
+    pub(super) strangers: BTreeMap<String, Instant>,
+    pub(super) retry_after: Duration,
+}
+
+/// How far joining has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Stage {
+    /// There is no link; the next attempt is due.
+    Away(Instant),
+    Connecting,
+    /// Linked, and asked to be registered.
+    Joining,
+    /// Redis has begun a new generation: this node reports the sequences that it knows.
+    Restoring,
+    /// Everything that this node has is asserted.
+    Asserting,
+    /// That is done, and was said.
+    Arriving,
+    /// It waits until it hears itself, and until all partitions are open.
+    Waiting,
+    Joined,
+}
+
+/// What a heartbeat is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Phase {
+    Join,
+    Busy,
+    Arrive,
+    Beat,
+    Leave,
+}
+
+/// What a partition answered to a heartbeat.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) partition: Partition,
+    pub(super) status: Registered,
+    pub(super) generation: String,
+    pub(super) is_open: bool,
+    pub(super) was_open: bool,
+    pub(super) redis_ms: u64,
+    /// When it was asked and when it answered.
+    pub(super) times: (Instant, Instant),
+    pub(super) dead: Vec<String>,
+    pub(super) alive: Vec<String>,
+}
+
+/// Whether a node is registered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Registered {
+    Yes,
+    /// It was declared dead, or Redis has lost its data.
+    Lapsed,
+    /// Nodes of another version, with other keys, use this prefix. The version is the generation of
+    /// the reply.
+    OtherLayout,
+}
+
+/// The version of the key layout: nodes of another one can't share a prefix.
+pub(super) const LAYOUT: &str = "2";
+/// Interval of the heartbeats of a node that is joined. Its lease is some times as long.
+pub(super) const BEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// Their interval while it waits for something.
+const EAGER_INTERVAL: Duration = Duration::from_millis(100);
+/// The same, if several partitions are to be asked.
+const EAGER_INTERVAL_MANY: Duration = Duration::from_millis(500);
+/// How long an empty Redis waits for progress of the processes that were there before.
+const ARRIVAL_WINDOW: Duration = Duration::from_secs(3);
+/// How long it waits for them at most.
+const ARRIVAL_MAX: Duration = Duration::from_secs(60);
+/// How long it waits for a node that knows of any: a node that lost its link is back by then.
+const KNOWING_WINDOW: Duration = Duration::from_millis(1_500);
+pub(super) const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_millis(400);
+
+/// The error for a reply that is not that of our script.
+const UNEXPECTED: (redis::ErrorKind, &str) =
+    (redis::ErrorKind::UnexpectedReturnType, "unexpected reply to a heartbeat");
+
+/// Maximum number of processes that are known by their own messages only. Redis confirms once a
+/// second which of them are nodes.
+const KNOWN_MAX: usize = 1_024;
+
+/// The process of a node.
+pub(super) fn process_of(node: &str) -> &str {
+    node.split('.').next().unwrap_or_default()
+}
+
+impl Membership {
+    pub(super) fn new(process: String, node_timeout: Duration) -> Self {
+        let lease = Lease { node: format!("{process}.1"), link: 0, generations: Vec::new() };
+        Self {
+            process,
+            incarnation: 1,
+            lease: Arc::new(lease),
+            was_registered: false,
+            node_timeout,
+            stage: Stage::Away(now()),
+            asked: None,
+            next_beat: now(),
+            heard: None,
+            is_heard: false,
+            closed: BTreeSet::new(),
+            known: Vec::new(),
+            alive: Vec::new(),
+            leased: Vec::new(),
+            former: BTreeSet::new(),
+            strangers: BTreeMap::new(),
+            retry_after: RETRY_FIRST,
+        }
+    }
+
+    /// This node's name.
+    pub(super) fn node(&self) -> &str {
+        &self.lease.node
+    }
+
+    /// Whether it takes part.
+    pub(super) fn is_joined(&self) -> bool {
+        self.stage == Stage::Joined
+    }
+
+    /// Whether others may still be about to say what they have of a partition.
+    pub(super) fn is_provisional(&self, partition: Partition) -> bool {
+        self.closed.contains(&partition)
+    }
+
+    /// Learns of a process by its node.
+    pub(super) fn hear_of(&mut self, node: &str) {
+        let process = process_of(node);
+        let is_new = process != self.process && !self.known.iter().any(|known| known == process);
+        if is_new && self.known.len() < KNOWN_MAX {
+            self.known.push(process.to_owned());
+        }
+    }
+
+    /// Whether Redis lists the process as a node.
+    pub(super) fn has_lease(&self, process: u32) -> bool {
+        self.leased.contains(&process)
+    }
+
+    /// Records which nodes have a lease.
+    pub(super) fn set_alive(&mut self, alive: Vec<String>) {
+        let number = |node: &String| u32::from_str_radix(process_of(node), 16).ok();
+        self.leased = alive.iter().filter_map(number).collect();
+        self.known = alive.iter().map(|node| process_of(node).to_owned()).collect();
+        self.known.retain(|known| *known != self.process);
+        self.alive = alive;
+    }
+
+    /// Begins another link, whose writes replace those of the links before.
+    pub(super) fn next_link(&mut self) {
+        let lease = Arc::make_mut(&mut self.lease);
+        lease.link += 1;
+    }
+
+    /// Takes another name: this one was declared dead.
+    pub(super) fn rename(&mut self) {
+        self.former.insert(self.lease.node.clone());
+        self.incarnation += 1;
+        self.was_registered = false;
+        let node = format!("{}.{}", self.process, self.incarnation);
+        Arc::make_mut(&mut self.lease).node = node;
+    }
+
+    /// When the next attempt to connect is due.
+    pub(super) fn back_off(&mut self) -> Instant {
+        let share = u32::try_from(chance::number() % 512).expect("a small number");
+        let jitter = self.retry_after * share / 1_024;
+        let next = now() + self.retry_after + jitter;
+        self.retry_after = (self.retry_after * 2).min(RETRY_MAX);
+        next
+    }
+
+    /// The time until the next heartbeat.
+    pub(super) fn interval(&self) -> Duration {
+        if self.is_joined() {
+            BEAT_INTERVAL
+        } else if 1 < self.closed.len() {
+            EAGER_INTERVAL_MANY
+        } else {
+            EAGER_INTERVAL
+        }
+    }
+
+    fn call(&self, shared: &Shared, phase: Phase, partition: Partition) -> Call {
+        let names = &shared.names;
+        let is_home = partition == Partition::HOME;
+        let registered =
+            if self.was_registered { self.lease.generation(partition) } else { Default::default() };
+        let call = Call::of(&shared.scripts.heartbeat, partition)
+            .key(names.registry(partition))
+            .arg(phase.word())
+            .arg(self.node())
+            .arg(&*self.process)
+            .number(self.lease.link)
+            .number(if is_home { self.node_timeout.as_millis() } else { 0 })
+            .arg(chance::digits())
+            .arg(if is_home { names.all_nodes() } else { String::new() })
+            .number(ARRIVAL_WINDOW.as_millis())
+            .number(KNOWING_WINDOW.as_millis())
+            .number(ARRIVAL_MAX.as_millis())
+            .arg(registered)
+            .arg(self.state(shared).letter())
+            .arg(LAYOUT)
+            .arg(if shared.is_cluster { "0" } else { "1" });
+        self.known.iter().fold(call, |call, process| call.arg(&**process))
+    }
+
+    /// One round of heartbeats. The home partition comes first, and alone if it does not agree;
+    /// when the node leaves, it comes last.
+    pub(super) fn round(
+        &self,
+        shared: &Arc<Shared>,
+        phase: Phase,
+        partitions: Vec<Partition>,
+        connection: Connection,
+    ) -> impl Future<Output = RedisResult<Vec<Reply>>> + use<> {
+        let others = partitions.into_iter().filter(|partition| *partition != Partition::HOME);
+        let others: Vec<_> =
+            others.map(|partition| (partition, self.call(shared, phase, partition))).collect();
+        let home = (Partition::HOME, self.call(shared, phase, Partition::HOME));
+        async move {
+            let ask = |(partition, call): (Partition, Call)| {
+                let connection = connection.clone();
+                async move {
+                    let asked = now();
+                    let value = call.run(&connection).await?;
+                    let reply = Reply::read(partition, value, (asked, now()));
+                    reply.map_err(|Unexpected| redis::RedisError::from(UNEXPECTED))
+                }
+            };
+            let mut replies = Vec::new();
+            if phase == Phase::Leave {
+                futures_util::future::try_join_all(others.into_iter().map(ask)).await?;
+                replies.push(ask(home).await?);
+                return Ok(replies);
+            }
+            replies.push(ask(home).await?);
+            if replies[0].status == Registered::Yes {
+                let others = futures_util::future::try_join_all(others.into_iter().map(ask));
+                replies.extend(others.await?);
+            }
+            Ok(replies)
+        }
+    }
+}
+
+impl Phase {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Busy => "busy",
+            Self::Arrive => "arrive",
+            Self::Beat => "beat",
+            Self::Leave => "leave",
+        }
+    }
+}
+
+impl Reply {
+    fn read(
+        partition: Partition,
+        value: Value,
+        times: (Instant, Instant),
+    ) -> Result<Self, Unexpected> {
+        let mut answer = Answer::new(value)?;
+        Ok(Self {
+            partition,
+            status: match answer.text()?.as_str() {
+                "ok" => Registered::Yes,
+                "lapsed" => Registered::Lapsed,
+                "layout" => Registered::OtherLayout,
+                _ => return Err(Unexpected),
+            },
+            generation: answer.text()?,
+            is_open: answer.number()? == 1,
+            was_open: answer.number()? == 1,
+            redis_ms: answer.number()?,
+            times,
+            dead: answer.texts()?,
+            alive: answer.texts()?,
+        })
+    }
+}

@@ -1,0 +1,81 @@
+//! What a node reports to a Redis that has begun again: the sequences that it knows.
+//!
+//! A Redis that was killed and started again may have lost the last writes, or all of them, and
+//! messages that it had accepted may have come to some nodes and not to others. Before anything
+//! is asserted, each node reports the sequences that it knows, however late it comes: the highest
+//! holds, and a node whose subscribers lack events has them subscribe again.
+
+use super::{
+    clock::now,
+    link::Connection,
+    manager::{Manager, Outcome},
+    partition::Partition,
+    scripts::{Answer, Call, Status},
+    shared::{Lease, Shared},
+};
+use crate::cluster::chance;
+use futures_util::future::try_join_all;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// How many sequences are reported at once.
+const PER_ROUND: usize = 512;
+
+/// Why a sequence was not restored.
+type NotRestored = String;
+
+impl Manager {
+    /// Reports the sequences of the topics that this node has, or has published to, in partitions
+    /// that have lost data.
+    pub(super) fn restore(&self, partitions: &BTreeSet<Partition>) {
+        let Some(connection) = self.connection.clone() else { return };
+        let mut reached: BTreeMap<Box<str>, u64> =
+            self.shared.accepted.reached(now()).into_iter().collect();
+        for (name, topic) in &self.topics {
+            let sequence = topic.reached();
+            if 0 < sequence {
+                let highest = reached.entry(Box::from(&**name)).or_default();
+                *highest = sequence.max(*highest);
+            }
+        }
+        let names = &self.shared.names;
+        let with_partition = reached.into_iter().filter_map(|(topic, sequence)| {
+            let partition = names.partition(&names.parse(&topic)?);
+            partitions.contains(&partition).then_some((partition, topic, sequence))
+        });
+        let reached: Vec<_> = with_partition.collect();
+        let (shared, lease) = (Arc::clone(&self.shared), Arc::clone(&self.membership.lease));
+        self.begin(async move {
+            for round in reached.chunks(PER_ROUND) {
+                let each = round.iter().map(|(partition, topic, sequence)| {
+                    restore(&shared, &lease, &connection, (*partition, topic, *sequence))
+                });
+                if let Err(error) = try_join_all(each).await {
+                    tracing::warn!(error, "a sequence was not restored");
+                    return Outcome::Restored { is_done: false };
+                }
+            }
+            Outcome::Restored { is_done: true }
+        });
+    }
+}
+
+async fn restore(
+    shared: &Shared,
+    lease: &Lease,
+    connection: &Connection,
+    (partition, topic, sequence): (Partition, &str, u64),
+) -> Result<(), NotRestored> {
+    let call = Call::guarded(&shared.scripts.restore, partition, &shared.names, lease)
+        .key(topic)
+        .arg(chance::digits())
+        .number(sequence);
+    let value = call.run(connection).await.map_err(|error| error.to_string())?;
+    match Answer::new(value).and_then(|mut answer| answer.status()) {
+        Ok((Status::Done, _)) => Ok(()),
+        Ok((Status::Late | Status::Refused, _)) => Err("another generation has begun".to_owned()),
+        Err(_) => Err("unexpected reply".to_owned()),
+    }
+}
