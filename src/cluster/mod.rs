@@ -56,6 +56,8 @@ mod scripts;
 mod seen;
 mod shared;
 mod sign_in;
+#[cfg(test)]
+mod simulation;
 mod store;
 mod topic;
 

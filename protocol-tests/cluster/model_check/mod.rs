@@ -1,0 +1,101 @@
+//! The simulation's model of Redis beside a real Redis: the same commands, the same replies.
+
+mod commands;
+mod same;
+mod scripts;
+
+#[expect(dead_code, reason = "the simulation uses all of it")]
+#[path = "../../../src/cluster/simulation/model/mod.rs"]
+mod model;
+
+use redis::{Connection, ConnectionLike, Value};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use crate::kit::Redis;
+
+/// A real server and the model of one, which are told the same.
+struct Pair {
+    real: Connection,
+    model: model::server::Server,
+    told: Vec<String>,
+    _redis: Redis,
+}
+
+/// A command's words.
+type Words = Vec<Vec<u8>>;
+
+impl Pair {
+    async fn start() -> Self {
+        let redis = Redis::start().await;
+        let url = format!("redis://127.0.0.1:{}/?protocol=resp3", redis.port);
+        let client = redis::Client::open(url).expect("an address");
+        let real = client.get_connection().expect("the redis-server runs");
+        let model = model::server::Server::new(&Arc::new(model::lua::Engine::new()), 1);
+        Self { real, model, told: Vec::new(), _redis: redis }
+    }
+
+    /// Sends a command to both.
+    ///
+    /// # Panics
+    ///
+    /// They do not say the same.
+    fn tell(&mut self, words: &Words) {
+        let mut command = redis::Cmd::new();
+        for word in words {
+            command.arg(word);
+        }
+        self.told.push(Shown(words).to_string());
+        let before = now_us();
+        let real = self.real.req_packed_command(&command.get_packed_command());
+        let real = real.expect("the redis-server answers");
+        let now = before + (now_us() - before) / 2;
+        let mut modelled = self.model.execute(now, 1, words);
+        assert_eq!(modelled.len(), 1, "{}", Shown(words));
+        let modelled = modelled.remove(0);
+        if let Err(difference) = same::check(words, &real, &modelled) {
+            let from = self.told.len().saturating_sub(40);
+            panic!(
+                "{}\n{difference}\nreal   {}\nmodel  {}\nafter\n{}",
+                Shown(words),
+                show(&real),
+                show(&modelled),
+                self.told[from..].join("\n")
+            );
+        }
+        self.model.take_published();
+        self.model.take_pushes();
+    }
+
+    fn say(&mut self, words: &[&str]) {
+        self.tell(&words.iter().map(|word| word.as_bytes().to_vec()).collect());
+    }
+}
+
+fn now_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    u64::try_from(since.as_micros()).expect("it fits")
+}
+
+struct Shown<'a>(&'a Words);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for word in self.0 {
+            let text = String::from_utf8_lossy(word);
+            if 300 < text.len() {
+                write!(f, "({} bytes) ", text.len())?
+            } else {
+                write!(f, "{text:?} ")?
+            }
+        }
+        Ok(())
+    }
+}
+
+fn show(value: &Value) -> String {
+    format!("{value:?}")
+}

@@ -1,0 +1,57 @@
+//! The latest writes of a server, so that it can lose them.
+
+use super::{
+    commands::{self, Protocol},
+    replies::Bytes,
+    store::Store,
+};
+use std::collections::VecDeque;
+
+/// How many transactions can be lost at most.
+const TRANSACTIONS_MAX: usize = 1_024;
+
+/// A copy of the data that lags behind, and the writes that it lacks.
+#[derive(Clone, Debug)]
+pub(super) struct History {
+    behind: Store,
+    transactions: VecDeque<Transaction>,
+}
+
+/// What one command has changed, or one script.
+#[derive(Clone, Debug)]
+struct Transaction {
+    now_us: u64,
+    commands: Vec<Vec<Bytes>>,
+}
+
+impl History {
+    pub(super) fn new(store: &Store) -> Self {
+        Self { behind: store.clone(), transactions: VecDeque::new() }
+    }
+
+    /// Takes note of what has changed.
+    pub(super) fn add(&mut self, now_us: u64, commands: Vec<Vec<Bytes>>) {
+        self.transactions.push_back(Transaction { now_us, commands });
+        if TRANSACTIONS_MAX < self.transactions.len() {
+            self.apply_oldest();
+        }
+    }
+
+    fn apply_oldest(&mut self) {
+        let Some(transaction) = self.transactions.pop_front() else { return };
+        self.behind.now_us = transaction.now_us;
+        for command in transaction.commands {
+            let spec = commands::find(&command[0]).expect("it was executed before");
+            spec.run(&mut self.behind, &command, Protocol::Resp2).expect("it went well before");
+        }
+        self.behind.effects.clear();
+    }
+
+    /// The data without the last `lost` transactions, or as many as are known.
+    pub(super) fn without(mut self, lost: usize) -> Store {
+        while lost < self.transactions.len() {
+            self.apply_oldest();
+        }
+        self.behind
+    }
+}

@@ -1,0 +1,362 @@
+//! One Redis server: what connections can ask of it.
+
+use super::{
+    commands::{self, Access, Protocol, wrong_arity},
+    history::History,
+    lua::Engine,
+    pubsub::Space,
+    replies::{Bytes, Failure, Reply, bulk, integer, to_value},
+    slots::{Slots, slot_of},
+    state::{Rules, State},
+    store::{Entry, Store},
+};
+use redis::{Value, VerbatimFormat};
+use sha1::{Digest as _, Sha1};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    sync::Arc,
+};
+
+/// A connection, as a server knows it.
+pub(crate) type ConnectionId = u64;
+
+/// A server with its data.
+#[derive(Debug)]
+pub(crate) struct Server {
+    engine: Arc<Engine<State>>,
+    /// Taken while a script runs.
+    state: Option<Box<State>>,
+    history: History,
+    /// Names of scripts by which they can be called.
+    scripts: BTreeSet<String>,
+    asking: BTreeSet<ConnectionId>,
+    run_id: String,
+    /// What `CONFIG GET` and `INFO` say, such as `maxmemory-policy`.
+    pub(crate) settings: BTreeMap<String, String>,
+}
+
+impl Server {
+    /// An empty server. What it chooses at random follows from `seed`, and so does the id of its run.
+    pub(crate) fn new(engine: &Arc<Engine<State>>, seed: u64) -> Self {
+        let state = State::new(seed);
+        let settings = [("maxmemory-policy", "noeviction"), ("min-replicas-to-write", "0")];
+        Self {
+            engine: Arc::clone(engine),
+            history: History::new(&state.store),
+            state: Some(Box::new(state)),
+            scripts: BTreeSet::new(),
+            asking: BTreeSet::new(),
+            run_id: format!("{:040x}", u128::from(seed) << 64 | u128::from(!seed)),
+            settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        }
+    }
+
+    /// The server that this one is after it was started again, or the replica that takes its place: with another run, no
+    /// script, no connection, and the data without the last `lost` writes, or with none at all.
+    #[must_use]
+    pub(crate) fn successor(&self, seed: u64, lost: Option<usize>) -> Self {
+        let mut next = Self::new(&self.engine, seed);
+        if let Some(lost) = lost {
+            next.state_mut().store = self.history.clone().without(lost);
+            next.history = History::new(&next.state().store);
+        }
+        next.state_mut().slots.clone_from(&self.state().slots);
+        next.state_mut().rules.clone_from(&self.state().rules);
+        next.settings.clone_from(&self.settings);
+        next
+    }
+
+    fn state(&self) -> &State {
+        self.state.as_ref().expect("no script is running")
+    }
+
+    fn state_mut(&mut self) -> &mut State {
+        self.state.as_mut().expect("no script is running")
+    }
+
+    pub(crate) fn rules(&mut self) -> &mut Rules {
+        &mut self.state_mut().rules
+    }
+
+    pub(crate) fn slots(&mut self) -> &mut Option<Slots> {
+        &mut self.state_mut().slots
+    }
+
+    pub(crate) fn run_id(&self) -> &str {
+        &self.run_id
+    }
+
+    /// The keys that have not expired at this time.
+    pub(crate) fn keys(&mut self, now_us: u64) -> Vec<Bytes> {
+        self.state_mut().store.now_us = now_us;
+        self.state().store.keys().cloned().collect()
+    }
+
+    /// Takes a key away, as an eviction or a migration does; lost writes are older than that.
+    pub(crate) fn take(&mut self, now_us: u64, key: &[u8]) -> Option<Entry> {
+        self.change(now_us, |store| store.remove(key))
+    }
+
+    /// Puts a key there that was taken from another server.
+    pub(crate) fn put(&mut self, now_us: u64, key: &[u8], entry: Entry) {
+        self.change(now_us, |store| store.put(key, entry.data, entry.expires_ms));
+    }
+
+    fn change<R>(&mut self, now_us: u64, change: impl FnOnce(&mut Store) -> R) -> R {
+        let state = self.state.as_mut().expect("no script is running");
+        state.store.now_us = now_us;
+        let result = change(&mut state.store);
+        self.history = History::new(&state.store);
+        result
+    }
+
+    /// Ends the subscriptions of shard channels that this server has not got any more.
+    pub(crate) fn drop_lost_channels(&mut self) {
+        let state = self.state_mut();
+        let Some(slots) = &state.slots else { return };
+        let serves = |channel: &[u8]| {
+            let owner = slots.owner(slot_of(channel));
+            slots.is_mine(slot_of(channel)) || (owner.is_some() && owner == slots.master.as_ref())
+        };
+        state.subscriptions.drop_shard_channels(|channel| !serves(channel));
+    }
+
+    /// Has the subscribers at this server hear what was published at its master.
+    pub(crate) fn hear(&mut self, channel: &Bytes, message: &Bytes) {
+        self.state_mut().subscriptions.publish(Space::Shard, channel, message);
+        self.state_mut().subscriptions.published.clear();
+    }
+
+    /// Takes what was pushed to connections since it was last taken.
+    pub(crate) fn take_pushes(&mut self) -> Vec<(ConnectionId, Value)> {
+        std::mem::take(&mut self.state_mut().subscriptions.pushes)
+    }
+
+    /// Takes what was published on shard channels, which replicas hear too.
+    pub(crate) fn take_published(&mut self) -> Vec<(Bytes, Bytes)> {
+        std::mem::take(&mut self.state_mut().subscriptions.published)
+    }
+
+    /// Whether the connection has subscribed to anything: its output is bounded then.
+    pub(crate) fn is_subscriber(&self, connection: ConnectionId) -> bool {
+        self.state().subscriptions.is_subscriber(connection)
+    }
+
+    /// Forgets a connection that has ended.
+    pub(crate) fn disconnect(&mut self, connection: ConnectionId) {
+        self.asking.remove(&connection);
+        self.state_mut().subscriptions.disconnect(connection);
+    }
+
+    /// Executes a command at a time of this server's clock, in µs since 1970. There is one reply, but for commands
+    /// that subscribe, to which there is one for each channel.
+    pub(crate) fn execute(
+        &mut self,
+        now_us: u64,
+        connection: ConnectionId,
+        command: &[Bytes],
+    ) -> Vec<Value> {
+        let mut command = command.to_vec();
+        let Some(name) = command.first_mut() else { return Vec::new() };
+        name.make_ascii_uppercase();
+        let is_asking = self.asking.remove(&connection);
+        let state = self.state_mut();
+        state.is_asking = is_asking;
+        state.script_has_written = false;
+        state.store.now_us = now_us;
+        if let Some(refused) = &state.rules.everything {
+            return vec![Failure::new(refused.clone()).to_value()];
+        }
+        let space = match command[0].as_slice() {
+            b"SUBSCRIBE" | b"UNSUBSCRIBE" => Some(Space::Global),
+            b"SSUBSCRIBE" | b"SUNSUBSCRIBE" => Some(Space::Shard),
+            _ => None,
+        };
+        let replies = match space {
+            Some(space) => self.subscribe(space, connection, &command),
+            None => vec![to_value(self.single(connection, &command))],
+        };
+        let effects = std::mem::take(&mut self.state_mut().store.effects);
+        if !effects.is_empty() {
+            self.history.add(now_us, effects);
+        }
+        replies
+    }
+
+    fn subscribe(
+        &mut self,
+        space: Space,
+        connection: ConnectionId,
+        command: &[Bytes],
+    ) -> Vec<Value> {
+        let state = self.state_mut();
+        let channels = &command[1..];
+        if command[0].ends_with(b"UNSUBSCRIBE") {
+            if !channels.is_empty() {
+                let end =
+                    |channel| state.subscriptions.unsubscribe(space, connection, Some(channel));
+                return channels.iter().map(end).collect();
+            }
+            let own = state.subscriptions.of(space, connection);
+            if own.is_empty() {
+                return vec![state.subscriptions.unsubscribe(space, connection, None)];
+            }
+            let end = |channel| state.subscriptions.unsubscribe(space, connection, Some(channel));
+            return own.iter().map(end).collect();
+        }
+        if channels.is_empty() {
+            return vec![wrong_arity(command).to_value()];
+        }
+        if space == Space::Shard {
+            let keys: Vec<&Bytes> = channels.iter().collect();
+            if let Err(failure) = state.check_keys(&keys, true) {
+                return vec![failure.to_value()];
+            }
+        }
+        let begin = |channel| state.subscriptions.subscribe(space, connection, channel);
+        channels.iter().map(begin).collect()
+    }
+
+    fn single(&mut self, connection: ConnectionId, command: &[Bytes]) -> Reply {
+        let state = self.state_mut();
+        if let Some(spec) = commands::find(&command[0]) {
+            spec.check_arity(command)?;
+            state.check_keys(&spec.keys(command), false)?;
+            state.check_rules(if command[0] == b"PING" && state.rules.cannot_save {
+                Access::Write
+            } else {
+                spec.access
+            })?;
+            return spec.run(&mut state.store, command, Protocol::Resp3);
+        }
+        match (command[0].as_slice(), &command[1..]) {
+            (b"PUBLISH", _) => state.publish(Space::Global, command),
+            (b"SPUBLISH", [channel, ..]) => {
+                state.check_keys(&[channel], true)?;
+                state.publish(Space::Shard, command)
+            }
+            (b"EVALSHA", [name, rest @ ..]) => {
+                let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+                self.run_script(command, &name, rest)
+            }
+            (b"EVAL", [text, rest @ ..]) => {
+                let name = self.load(text)?;
+                self.run_script(command, &name, rest)
+            }
+            (b"SCRIPT", [word, text]) if word.eq_ignore_ascii_case(b"LOAD") => {
+                self.load(text).map(bulk)
+            }
+            (b"SCRIPT", [word, ..]) if word.eq_ignore_ascii_case(b"FLUSH") => {
+                self.scripts.clear();
+                Ok(Value::Okay)
+            }
+            (b"ASKING", []) if self.state().slots.is_some() => {
+                self.asking.insert(connection);
+                Ok(Value::Okay)
+            }
+            (b"INFO", sections) => Ok(self.info(sections)),
+            (b"CONFIG", [word, name]) if word.eq_ignore_ascii_case(b"GET") => Ok(self.config(name)),
+            (b"CLUSTER", [word]) if word.eq_ignore_ascii_case(b"SLOTS") => self.cluster_slots(),
+            (b"HELLO", _) => Ok(self.hello(connection)),
+            (b"ROLE", []) => Ok(self.role()),
+            (b"CLIENT", [word, ..]) if word.eq_ignore_ascii_case(b"SETINFO") => Ok(Value::Okay),
+            (b"SELECT", [number]) if self.state().slots.is_none() || number == b"0" => {
+                Ok(Value::Okay)
+            }
+            (name, _) => panic!("the model has no command {:?}", String::from_utf8_lossy(name)),
+        }
+    }
+
+    fn load(&mut self, text: &[u8]) -> Result<String, Failure> {
+        let mut name = String::with_capacity(40);
+        for byte in Sha1::digest(text) {
+            write!(name, "{byte:02x}").expect("memory takes it");
+        }
+        self.engine.compile(&name, text)?;
+        self.scripts.insert(name.clone());
+        Ok(name)
+    }
+
+    fn run_script(&mut self, command: &[Bytes], name: &str, rest: &[Bytes]) -> Reply {
+        let Some((count, words)) = rest.split_first() else { return Err(wrong_arity(command)) };
+        let count = usize::try_from(integer(count)?)
+            .map_err(|_| Failure::new("ERR Number of keys can't be negative"))?;
+        if words.len() < count {
+            return Err(Failure::new("ERR Number of keys can't be greater than number of args"));
+        }
+        let (keys, args) = words.split_at(count);
+        self.state_mut().check_keys(&keys.iter().collect::<Vec<_>>(), false)?;
+        if !self.scripts.contains(name) {
+            return Err(Failure::new("NOSCRIPT No matching script. Please use EVAL."));
+        }
+        let state = self.state.take().expect("one script at a time");
+        let (state, reply) = self.engine.run(name, state, keys, args);
+        self.state = Some(state);
+        reply
+    }
+
+    fn config(&self, name: &[u8]) -> Value {
+        let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+        let found = self.settings.get(&name).map(|value| (bulk(name), bulk(value.as_str())));
+        Value::Map(found.into_iter().collect())
+    }
+
+    fn info(&self, sections: &[Bytes]) -> Value {
+        let state = self.state();
+        let wants = |section: &str| {
+            sections.is_empty()
+                || sections.iter().any(|word| word.eq_ignore_ascii_case(section.as_bytes()))
+        };
+        let mut text = String::new();
+        if wants("server") {
+            let mode = if state.slots.is_some() { "cluster" } else { "standalone" };
+            text += "# Server\r\nredis_version:7.0.15\r\n";
+            text.extend(["redis_mode:", mode, "\r\nrun_id:", &self.run_id, "\r\n"]);
+        }
+        if wants("memory") {
+            let policy = &self.settings["maxmemory-policy"];
+            text.extend(["# Memory\r\nmaxmemory_policy:", policy, "\r\n"]);
+        }
+        if wants("replication") {
+            let role = if self.is_replica() { "slave" } else { "master" };
+            text.extend(["# Replication\r\nrole:", role, "\r\nconnected_slaves:0\r\n"]);
+        }
+        Value::VerbatimString { format: VerbatimFormat::Text, text }
+    }
+
+    fn hello(&self, connection: ConnectionId) -> Value {
+        let id = i64::try_from(connection).expect("few connections");
+        let mode = if self.state().slots.is_some() { "cluster" } else { "standalone" };
+        let role = if self.is_replica() { "replica" } else { "master" };
+        let fields = [
+            ("server", bulk("redis")),
+            ("version", bulk("7.0.15")),
+            ("proto", Value::Int(3)),
+            ("id", Value::Int(id)),
+            ("mode", bulk(mode)),
+            ("role", bulk(role)),
+            ("modules", Value::Array(Vec::new())),
+        ];
+        Value::Map(fields.map(|(name, value)| (bulk(name), value)).into())
+    }
+
+    fn is_replica(&self) -> bool {
+        let state = self.state();
+        state.rules.read_only || state.slots.as_ref().is_some_and(|slots| slots.master.is_some())
+    }
+
+    fn role(&self) -> Value {
+        if self.is_replica() {
+            let state =
+                [bulk("slave"), bulk("master"), Value::Int(6379), bulk("connected"), Value::Int(0)];
+            return Value::Array(state.into());
+        }
+        Value::Array(vec![bulk("master"), Value::Int(0), Value::Array(Vec::new())])
+    }
+
+    fn cluster_slots(&self) -> Reply {
+        let no_cluster = Failure::new("ERR This instance has cluster support disabled");
+        self.state().slots.as_ref().map(Slots::to_value).ok_or(no_cluster)
+    }
+}

@@ -1,0 +1,135 @@
+//! What a script and a connection can reach of a server: data, subscriptions, slots, and what is refused.
+
+use super::{
+    commands::{self, Access, Protocol, Spec},
+    lua::Host,
+    pubsub::{Space, Subscriptions},
+    replies::{Bytes, Failure, Reply, int},
+    slots::Slots,
+    store::Store,
+};
+use std::borrow::Cow;
+
+/// What a server refuses.
+#[expect(clippy::struct_excessive_bools, reason = "each is a state of a server by itself")]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Rules {
+    /// It is a replica: writes fail with `READONLY`.
+    pub(crate) read_only: bool,
+    /// Commands that need memory fail with `OOM`.
+    pub(crate) out_of_memory: bool,
+    /// Writes fail with `MISCONF`, since saving has failed.
+    pub(crate) cannot_save: bool,
+    /// Every command fails with this line, such as `NOPERM …` or `LOADING …`.
+    pub(crate) everything: Option<String>,
+    /// Messages for the connection that has published them come after the reply to its command, as from Redis 7.2 on,
+    /// and not before it.
+    pub(crate) pushes_after_reply: bool,
+}
+
+/// The part of a server on which commands work.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(super) store: Store,
+    pub(super) subscriptions: Subscriptions,
+    pub(super) slots: Option<Slots>,
+    pub(super) rules: Rules,
+    /// Whether the running script has written already: then memory is not looked at any more.
+    pub(super) script_has_written: bool,
+    /// Whether the running command was preceded by `ASKING`.
+    pub(super) is_asking: bool,
+}
+
+const WRONG_ARITY: Failure =
+    Failure(Cow::Borrowed("ERR Wrong number of args calling Redis command from script"));
+const MISCONF: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to \
+    disk. Commands that may modify the data set are disabled, because this instance is configured to report errors \
+    during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for \
+    details about the RDB error.";
+
+impl State {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            store: Store::new(seed),
+            subscriptions: Subscriptions::default(),
+            slots: None,
+            rules: Rules::default(),
+            script_has_written: false,
+            is_asking: false,
+        }
+    }
+
+    /// Fails if the server refuses such a command.
+    pub(super) fn check_rules(&self, access: Access) -> Result<(), Failure> {
+        if access == Access::Read {
+            return Ok(());
+        }
+        if self.rules.read_only {
+            return Err(Failure::new("READONLY You can't write against a read only replica."));
+        }
+        if self.rules.cannot_save {
+            return Err(Failure::new(MISCONF));
+        }
+        if self.rules.out_of_memory && access == Access::Grow && !self.script_has_written {
+            let text = "OOM command not allowed when used memory > 'maxmemory'.";
+            return Err(Failure::new(text));
+        }
+        Ok(())
+    }
+
+    /// Fails if the keys are not this server's to work on.
+    pub(super) fn check_keys(&mut self, keys: &[&Bytes], is_pubsub: bool) -> Result<(), Failure> {
+        let Some(slots) = &self.slots else { return Ok(()) };
+        slots.check(&mut self.store, keys, self.is_asking, is_pubsub)
+    }
+
+    /// Publishes what `PUBLISH` or `SPUBLISH` says.
+    pub(super) fn publish(&mut self, space: Space, command: &[Bytes]) -> Reply {
+        let [_, channel, message] = command else { return Err(commands::wrong_arity(command)) };
+        assert!(
+            space == Space::Shard || self.slots.is_none(),
+            "the model has no PUBLISH in a Redis Cluster"
+        );
+        Ok(int(self.subscriptions.publish(space, channel, message)))
+    }
+
+    fn call_data(&mut self, spec: Spec, command: &[Bytes]) -> Reply {
+        spec.check_arity(command).map_err(|_| WRONG_ARITY)?;
+        self.check_rules(spec.access)?;
+        self.script_has_written |= spec.access != Access::Read;
+        self.check_own(&spec.keys(command), false)?;
+        spec.run(&mut self.store, command, Protocol::Resp2)
+    }
+
+    /// As [`check_keys`](Self::check_keys), for a command of a script.
+    fn check_own(&mut self, keys: &[&Bytes], is_pubsub: bool) -> Result<(), Failure> {
+        self.check_keys(keys, is_pubsub).map_err(|failure| match failure.0.split(' ').next() {
+            Some("MOVED" | "ASK" | "TRYAGAIN") => {
+                Failure::new("ERR Script attempted to access a non local key in a cluster node")
+            }
+            _ => failure,
+        })
+    }
+}
+
+impl Host for State {
+    fn call(&mut self, command: &mut [Bytes]) -> Reply {
+        command[0].make_ascii_uppercase();
+        if let Some(spec) = commands::find(&command[0]) {
+            return self.call_data(spec, command);
+        }
+        match command[0].as_slice() {
+            b"PUBLISH" | b"SPUBLISH" if command.len() != 3 => Err(WRONG_ARITY),
+            b"PUBLISH" => self.publish(Space::Global, command),
+            b"SPUBLISH" => {
+                self.check_own(&[&command[1]], true)?;
+                self.publish(Space::Shard, command)
+            }
+            b"SUBSCRIBE" | b"UNSUBSCRIBE" | b"SSUBSCRIBE" | b"SUNSUBSCRIBE" | b"EVAL"
+            | b"EVALSHA" | b"SCRIPT" => {
+                Err(Failure::new("ERR This Redis command is not allowed from script"))
+            }
+            name => panic!("the model has no command {:?}", String::from_utf8_lossy(name)),
+        }
+    }
+}

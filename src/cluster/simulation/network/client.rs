@@ -1,0 +1,53 @@
+//! The client of redis-rs on a wire.
+
+use super::{Network, NodeId};
+use redis::{
+    AsyncConnectionConfig, Cmd, ProtocolVersion, RedisConnectionInfo, RedisResult, Value,
+    aio::{AsyncPushSender, MultiplexedConnection},
+};
+
+/// A connection that many may use at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    connection: MultiplexedConnection,
+    _task: std::sync::Arc<Task>,
+}
+
+#[derive(Debug)]
+struct Task(tokio::task::JoinHandle<()>);
+
+impl Network {
+    /// Connects a node to the server at an address; what the server pushes goes to `push`.
+    ///
+    /// # Errors
+    ///
+    /// No server listens there, or it refuses.
+    pub(crate) async fn connect(
+        &self,
+        host: &str,
+        port: u16,
+        node: NodeId,
+        push: impl AsyncPushSender,
+    ) -> RedisResult<Client> {
+        let stream = self.dial(host, port, node).await?;
+        let info = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
+        let config = AsyncConnectionConfig::new().set_push_sender(push).set_response_timeout(None);
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(&info, stream, config).await?;
+        let task = std::sync::Arc::new(Task(tokio::spawn(driver)));
+        Ok(Client { connection, _task: task })
+    }
+}
+
+impl Client {
+    /// The reply to a command. An error of the server is an error.
+    pub(crate) async fn request(&mut self, command: &Cmd) -> RedisResult<Value> {
+        self.connection.send_packed_command(command).await?.extract_error()
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,148 @@
+//! Redis Cluster: slots that move, and masters whose replicas take their place.
+
+use super::{Network, State, host::HostId};
+use crate::cluster::simulation::model::slots::{Address, Slots, slot_of};
+use rand::RngExt as _;
+
+const SLOTS: u16 = 16_384;
+
+impl Network {
+    /// Makes a Redis Cluster of servers that were added, with equal shares of the slots.
+    pub(crate) fn make_cluster(&self, addresses: &[(&str, u16)]) {
+        let mut state = self.lock();
+        let addresses: Vec<Address> =
+            addresses.iter().map(|(host, port)| ((*host).to_owned(), *port)).collect();
+        for address in &addresses {
+            let mut slots = Slots::new(address);
+            for slot in 0..SLOTS {
+                let owner = usize::from(slot) * addresses.len() / usize::from(SLOTS);
+                slots.assign(slot, Some(&addresses[owner]));
+            }
+            let id = state.addresses[address];
+            *state.hosts[id].server.slots() = Some(slots);
+        }
+    }
+
+    /// Begins to move a slot: keys that its server has not got are asked for at the other.
+    pub(crate) fn begin_migration(&self, slot: u16, to: (&str, u16)) {
+        let mut state = self.lock();
+        let (from, to) = state.ends(slot, to);
+        let (from_address, to_address) =
+            (state.hosts[from].address.clone(), state.hosts[to].address.clone());
+        state.slots(to).import(slot, &from_address);
+        state.slots(from).migrate(slot, &to_address);
+    }
+
+    /// Moves one key of a slot that is being moved, and says whether there was one left.
+    pub(crate) fn move_key(&self, slot: u16, to: (&str, u16)) -> bool {
+        let mut state = self.lock();
+        let (from, to) = state.ends(slot, to);
+        state.move_key(slot, from, to)
+    }
+
+    /// Ends the move of a slot, after its keys. The two servers know it at once, `told` as well; the others learn it
+    /// when they are told.
+    pub(crate) fn finish_migration(&self, slot: u16, to: (&str, u16), told: &[(&str, u16)]) {
+        self.change(|state| {
+            let (from, to) = state.ends(slot, to);
+            while state.move_key(slot, from, to) {}
+            let address = state.hosts[to].address.clone();
+            let told = told.iter().map(|(host, port)| state.host_at(host, *port));
+            for id in told.chain([to, from]).collect::<Vec<_>>() {
+                state.slots(id).assign(slot, Some(&address));
+            }
+            state.drop_lost_channels(from);
+        });
+    }
+
+    /// Tells a server who has each slot, as another one sees it.
+    pub(crate) fn tell_slots(&self, host: &str, port: u16, from: (&str, u16)) {
+        self.change(|state| {
+            let (id, from) = (state.host_at(host, port), state.host_at(from.0, from.1));
+            let address = state.hosts[id].address.clone();
+            let master = state.slots(id).master.clone();
+            let mut seen = state.slots(from).seen_from(&address);
+            seen.master = master;
+            *state.slots(id) = seen;
+            state.drop_lost_channels(id);
+        });
+    }
+
+    /// Makes a server without slots a replica of another, as Redis does by itself with one that has lost its last slot.
+    pub(crate) fn make_replica(&self, host: &str, port: u16, master: (&str, u16)) {
+        self.change(|state| {
+            let (id, master) = (state.host_at(host, port), state.host_at(master.0, master.1));
+            let address = state.hosts[master].address.clone();
+            state.slots(id).master = Some(address);
+            state.hosts[master].replicas.push(id);
+        });
+    }
+
+    /// Has another server, without the last `lost` writes, take all slots of a master. The master may live on, and
+    /// believe that it has them, until it is told.
+    pub(crate) fn cluster_failover(
+        &self,
+        from: (&str, u16),
+        to: (&str, u16),
+        lost: usize,
+        dies: bool,
+    ) {
+        self.change(|state| {
+            let master = state.host_at(from.0, from.1);
+            let (from, to) = (state.hosts[master].address.clone(), (to.0.to_owned(), to.1));
+            let seed = state.random.random();
+            let mut server = state.hosts[master].server.successor(seed, Some(lost));
+            let moved: Vec<u16> = server.slots().as_ref().expect("a cluster").of(&from).collect();
+            let mut slots = server.slots().as_ref().expect("a cluster").seen_from(&to);
+            for slot in &moved {
+                slots.assign(*slot, Some(&to));
+            }
+            *server.slots() = Some(slots);
+            if let Some(former) = state.addresses.get(&to).copied() {
+                state.kill(former);
+            }
+            let offset_us = state.hosts[master].offset_us;
+            let replica = state.add_host(server, to.clone());
+            state.hosts[replica].offset_us = offset_us;
+            for id in state.addresses.values().copied().collect::<Vec<_>>() {
+                for slot in moved.iter().filter(|_| id != master) {
+                    state.slots(id).assign(*slot, Some(&to));
+                }
+            }
+            if dies {
+                state.kill(master);
+            }
+        });
+    }
+}
+
+impl State {
+    fn slots(&mut self, id: HostId) -> &mut Slots {
+        self.hosts[id].server.slots().as_mut().expect("a server of a Redis Cluster")
+    }
+
+    /// The server of a slot, and the one at an address.
+    fn ends(&mut self, slot: u16, to: (&str, u16)) -> (HostId, HostId) {
+        let to = self.host_at(to.0, to.1);
+        let owner = self.slots(to).owner(slot).cloned().expect("a slot with a server");
+        (self.addresses[&owner], to)
+    }
+
+    fn move_key(&mut self, slot: u16, from: HostId, to: HostId) -> bool {
+        let (now_from, now_to) = (self.now_us(from), self.now_us(to));
+        let keys = self.hosts[from].server.keys(now_from);
+        let Some(key) = keys.into_iter().find(|key| slot_of(key) == slot) else { return false };
+        let Some(mut entry) = self.hosts[from].server.take(now_from, &key) else { return false };
+        // What is left of its time moves, not when that ends.
+        entry.expires_ms =
+            entry.expires_ms.map(|at| at.saturating_sub(now_from / 1_000) + now_to / 1_000);
+        self.hosts[to].server.put(now_to, &key, entry);
+        true
+    }
+
+    fn drop_lost_channels(&mut self, id: HostId) {
+        self.hosts[id].server.drop_lost_channels();
+        let pushes = self.hosts[id].server.take_pushes();
+        self.push_all(id, pushes);
+    }
+}

@@ -1,0 +1,255 @@
+//! What goes wrong with wires and servers.
+
+use super::{Network, NodeId, State, host::HostId, wire::Up, wire::Wire};
+use crate::cluster::simulation::model::slots::Address;
+use rand::RngExt as _;
+use std::{ops::RangeInclusive, time::Duration};
+use tokio::time::Instant;
+
+/// One way of a wire.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Direction {
+    ToServer,
+    ToNode,
+}
+
+/// Which wires are meant: all, unless it says more.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wires {
+    node: Option<NodeId>,
+    address: Option<Address>,
+}
+
+/// What becomes of bytes that are on their way to a server when the wire is cut.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Late {
+    Lost,
+    /// They arrive after that time, and are executed then.
+    After(Duration),
+}
+
+/// What a server still has when it is started again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Keep {
+    All,
+    Nothing,
+    /// Everything but the last writes.
+    AllBut(usize),
+}
+
+/// What becomes of a master whose place another server takes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum OldMaster {
+    Dies,
+    /// It goes on serving the connections that it has, and believes that it is the master.
+    Lives,
+}
+
+/// Wires on which nothing arrives for a while.
+#[derive(Debug)]
+pub(super) struct Stall {
+    wires: Wires,
+    direction: Direction,
+    pub(super) until: Instant,
+}
+
+impl Wires {
+    /// All wires.
+    pub(crate) fn all() -> Self {
+        Self::default()
+    }
+
+    /// Only those of a node.
+    #[must_use]
+    pub(crate) fn of(self, node: NodeId) -> Self {
+        Self { node: Some(node), ..self }
+    }
+
+    /// Only those to an address.
+    #[must_use]
+    pub(crate) fn to(self, host: &str, port: u16) -> Self {
+        Self { address: Some((host.to_owned(), port)), ..self }
+    }
+
+    fn include(&self, wire: &Wire) -> bool {
+        self.node.is_none_or(|node| node == wire.node)
+            && self.address.as_ref().is_none_or(|address| *address == wire.address)
+    }
+}
+
+impl Stall {
+    pub(super) fn holds(&self, wire: &Wire, direction: Direction) -> bool {
+        self.direction == direction && self.wires.include(wire)
+    }
+}
+
+impl Network {
+    /// Cuts wires, and says how many: the nodes notice at once, the servers when the last bytes arrive.
+    pub(crate) fn cut(&self, wires: &Wires, late: Late) -> usize {
+        self.change(|state| {
+            let cut: Vec<_> = state
+                .wires
+                .iter()
+                .filter(|(_, wire)| wires.include(wire) && !wire.is_closed)
+                .map(|(id, _)| *id)
+                .collect();
+            for id in &cut {
+                let Some(wire) = state.wires.get_mut(id) else { continue };
+                wire.close();
+                wire.is_cut = true;
+                match late {
+                    Late::Lost => wire.up.clear(),
+                    Late::After(time) => wire.up.delay(Instant::now() + time),
+                }
+                state.send_up(*id, Up::End);
+            }
+            cut.len()
+        })
+    }
+
+    /// Lets nothing arrive on wires in one direction until a time, nor on wires that are opened meanwhile.
+    pub(crate) fn stall(&self, wires: &Wires, direction: Direction, until: Instant) {
+        self.change(|state| {
+            let now = Instant::now();
+            state.stalls.retain(|stall| now < stall.until);
+            state.stalls.push(Stall { wires: wires.clone(), direction, until });
+        });
+    }
+
+    /// Ends all stalls.
+    pub(crate) fn heal(&self) {
+        self.change(|state| {
+            state.stalls.clear();
+            state.look_at_all();
+        });
+    }
+
+    /// Sets the delay of one way for a node from now on, or for all nodes without one of their own.
+    pub(crate) fn set_latency(&self, node: Option<NodeId>, latency: RangeInclusive<Duration>) {
+        let mut state = self.lock();
+        match node {
+            Some(node) => drop(state.latencies.insert(node, latency)),
+            None => state.latency = latency,
+        }
+    }
+
+    /// Bounds what each wire of a node brings in each direction, in bytes a second.
+    pub(crate) fn set_bandwidth(&self, node: NodeId, bytes_per_second: Option<u32>) {
+        let mut state = self.lock();
+        match bytes_per_second {
+            Some(bandwidth) => drop(state.bandwidths.insert(node, bandwidth)),
+            None => drop(state.bandwidths.remove(&node)),
+        }
+    }
+
+    /// Has a server execute nothing until a time.
+    pub(crate) fn pause(&self, host: &str, port: u16, until: Instant) {
+        self.change(|state| {
+            let id = state.host_at(host, port);
+            state.hosts[id].paused_until = Some(until);
+            state.look_at_all();
+        });
+    }
+
+    /// Ends a server. Its connections are closed, and new ones refused.
+    pub(crate) fn kill(&self, host: &str, port: u16) {
+        self.change(|state| {
+            let id = state.host_at(host, port);
+            state.kill(id);
+        });
+    }
+
+    /// Starts a server that was killed, or starts one anew.
+    pub(crate) fn restart(&self, host: &str, port: u16, keep: Keep) {
+        self.change(|state| {
+            let id = state.host_at(host, port);
+            state.kill(id);
+            let seed = state.random.random();
+            let lost = match keep {
+                Keep::All => Some(0),
+                Keep::Nothing => None,
+                Keep::AllBut(lost) => Some(lost),
+            };
+            let host = &mut state.hosts[id];
+            host.server = host.server.successor(seed, lost);
+            host.is_down = false;
+            host.paused_until = None;
+        });
+    }
+
+    /// Removes all data of a server.
+    pub(crate) fn flush(&self, host: &str, port: u16) {
+        self.ask(host, port, &["FLUSHALL"]);
+    }
+
+    /// Moves the clock of a server forward, or backward.
+    pub(crate) fn step_clock(&self, host: &str, port: u16, ms: i64) {
+        let mut state = self.lock();
+        let id = state.host_at(host, port);
+        state.hosts[id].offset_us += ms * 1_000;
+    }
+
+    /// Takes one key away from a server, and says whether it was there.
+    pub(crate) fn evict(&self, host: &str, port: u16, key: &[u8]) -> bool {
+        let mut state = self.lock();
+        let id = state.host_at(host, port);
+        let now = state.now_us(id);
+        state.hosts[id].server.take(now, key).is_some()
+    }
+
+    /// Puts a replica without the last `lost` writes in the place of a master, and clients that connect anew find it.
+    pub(crate) fn failover(&self, host: &str, port: u16, lost: usize, old: OldMaster) {
+        self.change(|state| {
+            let master = state.host_at(host, port);
+            let seed = state.random.random();
+            let server = state.hosts[master].server.successor(seed, Some(lost));
+            let offset_us = state.hosts[master].offset_us;
+            let replica = state.add_host(server, (host.to_owned(), port));
+            state.hosts[replica].offset_us = offset_us;
+            if old == OldMaster::Dies {
+                state.kill(master);
+            }
+        });
+    }
+
+    /// Makes a replica of every server at that address that was the master once: it refuses writes with `READONLY`.
+    pub(crate) fn demote_old(&self, host: &str, port: u16) {
+        let mut state = self.lock();
+        let address = (host.to_owned(), port);
+        let master = state.addresses[&address];
+        for (id, host) in state.hosts.iter_mut().enumerate() {
+            if id != master && host.address == address {
+                host.server.rules().read_only = true;
+            }
+        }
+    }
+}
+
+impl State {
+    pub(super) fn kill(&mut self, id: HostId) {
+        self.hosts[id].is_down = true;
+        let open = self.wires.iter().filter(|(_, wire)| wire.host == Some(id) && !wire.is_reset);
+        for wire in open.map(|(wire, _)| *wire).collect::<Vec<_>>() {
+            self.reset_by_server(wire);
+        }
+    }
+
+    /// Has everything looked at again that something may have held up.
+    fn look_at_all(&mut self) {
+        let now = Instant::now();
+        let waiting: Vec<_> = self
+            .wires
+            .iter()
+            .flat_map(|(id, wire)| {
+                [
+                    (*id, Direction::ToServer, wire.up.next()),
+                    (*id, Direction::ToNode, wire.down.next()),
+                ]
+            })
+            .filter_map(|(id, direction, next)| Some((id, direction, next?)))
+            .collect();
+        for (id, direction, next) in waiting {
+            self.schedule(id, direction, next.max(now));
+        }
+    }
+}
