@@ -27,6 +27,10 @@ mod storm;
 #[path = "../rust/harness/mod.rs"]
 mod harness;
 
+#[expect(dead_code, reason = "as above")]
+#[path = "../rust/sink.rs"]
+mod sink;
+
 #[path = "../rust/cache_count.rs"]
 mod cache_count;
 #[path = "../rust/client_events.rs"]

@@ -7,120 +7,12 @@ use serde_json::json;
 
 use crate::harness::{Call, Server, eventually};
 use crate::kit::{
-    Ledger, Listener, Monitor, Redis, View, assert_agrees, assert_view_everywhere, becomes_ready,
-    cluster_settings, free_port, node, publish_from, they_are_one,
+    FAILED_OVER, Ledger, Listener, Monitor, Redis, RedisCluster, View, assert_agrees,
+    assert_view_everywhere, becomes_ready, cluster_settings, node, publish_from, they_are_one,
 };
 
-/// The Cluster needs a second to miss a master, and some to elect another.
-const FAILED_OVER: Duration = Duration::from_secs(30);
-const SLOTS: usize = 16_384;
 /// Channels enough that each master has some.
 const CHANNELS: usize = 12;
-
-/// Masters first, then the replica of each.
-struct RedisCluster(Vec<Redis>);
-
-impl RedisCluster {
-    async fn start() -> Self {
-        let mut servers = Vec::new();
-        let mut buses = Vec::new();
-        for _ in 0..6 {
-            let bus = free_port().to_string();
-            let arguments = [
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-                "--cluster-enabled",
-                "yes",
-                "--cluster-node-timeout",
-                "1000",
-                "--cluster-port",
-                &bus,
-                "--cluster-replica-validity-factor",
-                "0",
-            ];
-            servers.push(Redis::start_with(&arguments).await);
-            buses.push(bus);
-        }
-        let first = servers[0].port.to_string();
-        for (at, server) in servers.iter().enumerate() {
-            let mut client = server.client().await;
-            if at < 3 {
-                let (from, to) = (SLOTS * at / 3, SLOTS * (at + 1) / 3 - 1);
-                client
-                    .command(&["CLUSTER", "ADDSLOTSRANGE", &from.to_string(), &to.to_string()])
-                    .await;
-            }
-            client.command(&["CLUSTER", "MEET", "127.0.0.1", &first, &buses[0]]).await;
-        }
-        let cluster = Self(servers);
-        cluster.all(|said| said.matches("connected").count() == 6).await;
-        for at in 3..6 {
-            let master = cluster.0[at - 3].client().await.command(&["CLUSTER", "MYID"]).await;
-            cluster.0[at].client().await.command(&["CLUSTER", "REPLICATE", master.text()]).await;
-        }
-        cluster
-            .all(|said| {
-                said.matches(" slave ").count() + said.matches("myself,slave ").count() == 3
-            })
-            .await;
-        cluster.is_ok(&[0, 1, 2, 3, 4, 5]).await;
-        cluster.are_linked().await;
-        cluster
-    }
-
-    /// Waits until what each server says of the nodes fulfils a condition.
-    async fn all(&self, condition: impl Fn(&str) -> bool) {
-        for server in &self.0 {
-            let mut client = server.client().await;
-            let start = Instant::now();
-            loop {
-                let said = client.command(&["CLUSTER", "NODES"]).await;
-                if condition(said.text()) {
-                    break;
-                }
-                assert!(start.elapsed() < FAILED_OVER, "no cluster: {said:?}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
-
-    /// Waits until these servers find that all slots are served.
-    async fn is_ok(&self, servers: &[usize]) {
-        for at in servers {
-            let mut client = self.0[*at].client().await;
-            let start = Instant::now();
-            while !client.command(&["CLUSTER", "INFO"]).await.text().contains("cluster_state:ok") {
-                assert!(start.elapsed() < FAILED_OVER, "the cluster does not become whole");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
-
-    /// Waits until the replicas have what their masters have; others may not take over.
-    async fn are_linked(&self) {
-        for replica in &self.0[3..] {
-            let mut client = replica.client().await;
-            let start = Instant::now();
-            while !client
-                .command(&["INFO", "replication"])
-                .await
-                .text()
-                .contains("master_link_status:up")
-            {
-                assert!(start.elapsed() < FAILED_OVER, "a replica does not follow its master");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
-
-    fn url(&self) -> String {
-        let hosts: Vec<String> =
-            self.0[..3].iter().map(|server| server.address().to_string()).collect();
-        format!("redis+cluster://{}", hosts.join(","))
-    }
-}
 
 #[tokio::test]
 async fn nodes_on_a_redis_cluster_are_one_and_survive_the_death_of_a_master() {

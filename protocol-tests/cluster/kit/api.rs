@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 
 use crate::harness::Call;
 
-/// Longer than any answer may take, however long Redis is away.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than any answer may take, however long Redis is away or a node is paused.
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// What became of a publish.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -1,6 +1,5 @@
 //! What was published, when, and what became of it.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,10 +46,6 @@ impl Ledger {
 
     pub(crate) fn all(&self) -> Vec<Published> {
         self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(crate) fn by_id(&self) -> HashMap<String, Published> {
-        self.all().into_iter().map(|published| (published.id.clone(), published)).collect()
     }
 
     pub(crate) fn count(&self, outcome: Outcome) -> usize {

@@ -20,6 +20,8 @@ pub(crate) enum Heard {
     Asked(String),
     /// It sent `pusher:unsubscribe` for this channel.
     Left(String),
+    /// It sent a client event to this channel with this data.
+    Sent(String, String),
     Message(Value),
     /// A close frame with this code.
     Closed(u16),
@@ -45,6 +47,7 @@ impl Entry {
             }
             Heard::Asked(_)
             | Heard::Left(_)
+            | Heard::Sent(..)
             | Heard::Message(_)
             | Heard::Closed(_)
             | Heard::Ended => None,
@@ -164,6 +167,7 @@ impl Listener {
     }
 
     pub(crate) fn whisper(&self, event: &str, channel: &str, data: &str) {
+        self.record.push(Heard::Sent(channel.to_owned(), data.to_owned()));
         self.send(&json!({ "event": event, "channel": channel, "data": data }));
     }
 
@@ -202,7 +206,8 @@ impl Listener {
 
     /// How many messages of this name came for this channel.
     pub(crate) fn count(&self, event: &str, channel: &str) -> usize {
-        self.heard().iter().filter(|entry| entry.message(event, Some(channel)).is_some()).count()
+        let entries = self.record.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().filter(|entry| entry.message(event, Some(channel)).is_some()).count()
     }
 
     /// The data of all messages of this name and channel, in order.
@@ -219,11 +224,11 @@ impl Listener {
 
     /// The code with which the server closed the connection, 0 where it ended without one.
     pub(crate) fn closed(&self) -> Option<u16> {
-        let heard = self.heard();
-        heard.iter().find_map(|entry| match entry.what {
+        let entries = self.record.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().find_map(|entry| match entry.what {
             Heard::Closed(code) => Some(code),
             Heard::Ended => Some(0),
-            Heard::Asked(_) | Heard::Left(_) | Heard::Message(_) => None,
+            Heard::Asked(_) | Heard::Left(_) | Heard::Sent(..) | Heard::Message(_) => None,
         })
     }
 

@@ -2,8 +2,9 @@
 
 mod api;
 mod basics;
+mod checker;
 mod checks;
-mod checks_themselves;
+
 mod group;
 mod ledger;
 mod listener;
@@ -11,14 +12,17 @@ mod monitor;
 mod nodes;
 mod proxy;
 mod redis;
+mod redis_cluster;
 mod resp;
 mod views;
 
 pub(crate) use api::{Api, Outcome, unhurried};
 pub(crate) use basics::they_are_one;
-pub(crate) use checks::{
-    Subscription, Violation, WHISPER, assert_agrees, same_order, subscriptions,
+pub(crate) use checker::{
+    Checker, History, Period, Rule, Violation, WHISPER, WebhookRequest, caches_differ,
+    is_cache_channel, webhook_violations, webhooks_differ,
 };
+pub(crate) use checks::assert_agrees;
 pub(crate) use group::{BURIED, C, Group, HEALED, R, member};
 pub(crate) use ledger::{Ledger, Published, publish_from};
 pub(crate) use listener::{Entry, Heard, Listener};
@@ -29,5 +33,6 @@ pub(crate) use nodes::{
 };
 pub(crate) use proxy::{Link, Proxy};
 pub(crate) use redis::{Redis, free_port};
+pub(crate) use redis_cluster::{FAILED_OVER, RedisCluster};
 pub(crate) use resp::{RedisClient, Resp};
 pub(crate) use views::{View, assert_view_everywhere, until_everywhere};

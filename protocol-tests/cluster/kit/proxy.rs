@@ -1,48 +1,93 @@
-//! A TCP proxy between a node and Redis that can be cut.
+//! A TCP proxy between a node and Redis, and the faults of a network.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-/// What the proxy does with what it is given.
+/// How much is written at once where the bandwidth is limited.
+const CHUNK: usize = 4_096;
+
+/// What the proxy does with the bytes that it is given.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Link {
-    /// Passes it on.
+    /// Delivers them.
     Whole,
-    /// Swallows what the node says; what Redis says passes.
+    /// Drops what the node sends and delivers what Redis sends.
     DeafRedis,
-    /// Swallows what Redis says; what the node says passes.
+    /// Drops what Redis sends and delivers what the node sends.
     DeafNode,
-    /// Keeps what Redis says until it is another link; what the node says passes.
+    /// Keeps what Redis sends until the link changes, and delivers what the node sends.
     SlowNode,
-    /// Swallows all, and lets nobody in.
+    /// Keeps what the node sends until the link changes, and delivers what Redis sends.
+    SlowRedis,
+    /// Keeps the bytes of both sides, and new connections wait. A node that gives its connection up meanwhile does not
+    /// take back what it had sent.
+    Held,
+    /// Drops everything, and new connections wait.
     Dead,
-    /// Resets all connections, and each that is made anew.
+    /// Resets all connections, and each new one.
     Reset,
 }
 
+/// What happens to bytes in one direction.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Passage {
+    Delivers,
+    Keeps,
+    Drops,
+}
+
 impl Link {
-    fn passes_to_redis(self) -> bool {
-        matches!(self, Self::Whole | Self::DeafNode | Self::SlowNode)
+    fn to_redis(self) -> Passage {
+        match self {
+            Self::Whole | Self::DeafNode | Self::SlowNode => Passage::Delivers,
+            Self::SlowRedis | Self::Held => Passage::Keeps,
+            Self::DeafRedis | Self::Dead | Self::Reset => Passage::Drops,
+        }
     }
 
-    fn passes_to_node(self) -> bool {
-        matches!(self, Self::Whole | Self::DeafRedis)
+    fn to_node(self) -> Passage {
+        match self {
+            Self::Whole | Self::DeafRedis | Self::SlowRedis => Passage::Delivers,
+            Self::SlowNode | Self::Held => Passage::Keeps,
+            Self::DeafNode | Self::Dead | Self::Reset => Passage::Drops,
+        }
     }
+
+    fn takes_connections(self) -> bool {
+        !matches!(self, Self::Dead | Self::Held)
+    }
+}
+
+/// The state of the network between one node and Redis.
+#[derive(Clone, Copy, Debug)]
+struct Network {
+    link: Link,
+    redis: SocketAddr,
+    /// The delay in each direction.
+    delay: Duration,
+    bytes_per_second: Option<u32>,
+    /// How long bytes of a connection that the node has given up take after the link is whole.
+    old_bytes_delay: Duration,
+    /// How many times the nodes' sides of all connections were closed.
+    cuts: u32,
 }
 
 /// A proxy on a port of its own.
 ///
-/// Bytes that were swallowed are gone, as on a cable that was cut: a connection that lost some is reset when the link
+/// Bytes that were dropped are gone, as on a cable that was cut: a connection that lost some is reset when the link
 /// is whole again, since TCP would not deliver what came behind a gap either.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     address: SocketAddr,
-    link: watch::Sender<Link>,
+    network: watch::Sender<Network>,
     accepting: JoinHandle<()>,
 }
 
@@ -50,9 +95,16 @@ impl Proxy {
     pub(crate) async fn before(redis: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("there are free ports");
         let address = listener.local_addr().expect("it is bound");
-        let (link, seen) = watch::channel(Link::Whole);
-        let accepting = tokio::spawn(accept(listener, redis, seen));
-        Self { address, link, accepting }
+        let (network, seen) = watch::channel(Network {
+            link: Link::Whole,
+            redis,
+            delay: Duration::ZERO,
+            bytes_per_second: None,
+            old_bytes_delay: Duration::ZERO,
+            cuts: 0,
+        });
+        let accepting = tokio::spawn(accept(listener, seen));
+        Self { address, network, accepting }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -60,7 +112,41 @@ impl Proxy {
     }
 
     pub(crate) fn set(&self, link: Link) {
-        self.link.send_replace(link);
+        self.network.send_modify(|network| network.link = link);
+    }
+
+    /// Delays what is sent from now on, in each direction.
+    pub(crate) fn delay(&self, delay: Duration) {
+        self.network.send_modify(|network| network.delay = delay);
+    }
+
+    /// Limits the bandwidth of each connection and direction.
+    pub(crate) fn limit(&self, bytes_per_second: Option<u32>) {
+        self.network.send_modify(|network| network.bytes_per_second = bytes_per_second);
+    }
+
+    /// Bytes of connections that the node gives up arrive so long after the link is whole.
+    pub(crate) fn delay_old_bytes(&self, delay: Duration) {
+        self.network.send_modify(|network| network.old_bytes_delay = delay);
+    }
+
+    /// Closes the node's side of all connections and makes the link whole. What the node had sent and was kept arrives
+    /// after `delay`.
+    pub(crate) fn cut(&self, delay: Duration) {
+        self.network.send_modify(|network| {
+            network.cuts += 1;
+            network.old_bytes_delay = delay;
+            network.link = Link::Whole;
+        });
+    }
+
+    /// Leads new connections to another Redis and ends those that there are.
+    pub(crate) fn redirect(&self, redis: SocketAddr) {
+        self.network.send_modify(|network| {
+            network.redis = redis;
+            network.cuts += 1;
+            network.old_bytes_delay = Duration::ZERO;
+        });
     }
 }
 
@@ -70,33 +156,51 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, redis: SocketAddr, link: watch::Receiver<Link>) {
+async fn accept(listener: TcpListener, network: watch::Receiver<Network>) {
     while let Ok((stream, _)) = listener.accept().await {
-        let link = link.clone();
-        tokio::spawn(carry(stream, redis, link));
+        tokio::spawn(carry(stream, network.clone()));
     }
 }
 
+/// One connection through the proxy.
+#[derive(Debug)]
+struct Carried {
+    network: watch::Receiver<Network>,
+    /// Its `cuts` when the connection began.
+    cuts: u32,
+    lost_bytes: watch::Sender<bool>,
+    /// Whether the node has ended it.
+    is_old: AtomicBool,
+}
+
+/// Bytes and when they are due.
+type Queue = mpsc::UnboundedReceiver<(Instant, Vec<u8>)>;
+
 /// Carries one connection until either side ends it, or the link breaks it.
-async fn carry(mut node: TcpStream, redis: SocketAddr, mut link: watch::Receiver<Link>) {
-    // A connection that begins on a dead link is answered by nobody until it lives again.
-    if link.wait_for(|link| *link != Link::Dead).await.is_err() {
+async fn carry(mut node: TcpStream, mut network: watch::Receiver<Network>) {
+    if network.wait_for(|network| network.link.takes_connections()).await.is_err() {
         return;
     }
-    if *link.borrow() == Link::Reset {
+    let Network { link, redis, cuts, .. } = *network.borrow();
+    if link == Link::Reset {
         reset(&node);
         return;
     }
     let Ok(mut redis) = TcpStream::connect(redis).await else {
         return;
     };
-    let lost = watch::Sender::new(false);
+    for stream in [&node, &redis] {
+        // The connection may be gone already.
+        let _already_gone = stream.set_nodelay(true);
+    }
+    let lost_bytes = watch::Sender::new(false);
+    let carried = Carried { network, cuts, lost_bytes, is_old: AtomicBool::new(false) };
     let is_broken = {
         let ((from_node, to_node), (from_redis, to_redis)) = (node.split(), redis.split());
         tokio::select! {
-            () = pump(from_node, to_redis, link.clone(), Link::passes_to_redis, &lost) => false,
-            () = pump(from_redis, to_node, link.clone(), Link::passes_to_node, &lost) => false,
-            () = broken(link.clone(), lost.subscribe()) => true,
+            () = carried.deliver_to_redis(from_node, to_redis) => false,
+            () = carried.deliver_to_node(from_redis, to_node) => false,
+            () = carried.broken() => true,
         }
     };
     if is_broken {
@@ -105,48 +209,118 @@ async fn carry(mut node: TcpStream, redis: SocketAddr, mut link: watch::Receiver
     }
 }
 
-/// Waits until the connection must be reset: the link says so, or it is whole again and bytes were lost.
-async fn broken(mut link: watch::Receiver<Link>, mut lost: watch::Receiver<bool>) {
-    loop {
-        let (now, has_gap) = (*link.borrow_and_update(), *lost.borrow_and_update());
-        if now == Link::Reset || (has_gap && now == Link::Whole) {
-            return;
-        }
+impl Carried {
+    /// Ends when Redis has gone, or when the node has and everything that it sent was delivered.
+    async fn deliver_to_redis(&self, from: ReadHalf<'_>, to: WriteHalf<'_>) {
+        let (queue, queued) = mpsc::unbounded_channel();
+        let reading = async {
+            tokio::select! {
+                () = self.read(from, queue) => {}
+                () = self.cut() => {}
+            }
+            self.is_old.store(true, Ordering::Relaxed);
+        };
+        let writing = self.write(queued, to, Link::to_redis);
+        tokio::pin!(writing);
         tokio::select! {
-            changed = link.changed() => if changed.is_err() { return },
-            changed = lost.changed() => if changed.is_err() { return },
+            _ = &mut writing => {}
+            () = reading => {
+                writing.await;
+            }
         }
     }
-}
 
-/// Reads from one side and writes to the other for as long as the link lets it.
-async fn pump(
-    mut from: ReadHalf<'_>,
-    mut to: WriteHalf<'_>,
-    mut link: watch::Receiver<Link>,
-    passes: fn(Link) -> bool,
-    lost: &watch::Sender<bool>,
-) {
-    let mut buffer = vec![0; 65_536];
-    loop {
-        match from.read(&mut buffer).await {
-            Ok(0) | Err(_) => return,
-            Ok(count) if is_passed(&mut link, passes).await => {
-                if to.write_all(&buffer[..count]).await.is_err() {
-                    return;
+    /// Ends when Redis has gone and everything that it sent was delivered.
+    async fn deliver_to_node(&self, from: ReadHalf<'_>, mut to: WriteHalf<'_>) {
+        let (queue, queued) = mpsc::unbounded_channel();
+        let both = async {
+            let (reading, writing) =
+                (self.read(from, queue), self.write(queued, &mut to, Link::to_node));
+            tokio::pin!(writing);
+            tokio::select! {
+                is_taken = &mut writing => is_taken,
+                () = reading => writing.await,
+            }
+        };
+        let is_taken = tokio::select! {
+            is_taken = both => is_taken,
+            () = self.cut() => false,
+        };
+        if !is_taken {
+            // The node may have ended it itself; what it had sent is still delivered.
+            let _already_gone = to.shutdown().await;
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn cut(&self) {
+        let mut network = self.network.clone();
+        // Without a proxy there is nobody to cut it.
+        if network.wait_for(|network| network.cuts != self.cuts).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits until the connection must be reset: the link says so, or it is whole again and bytes were lost.
+    async fn broken(&self) {
+        let (mut network, mut lost) = (self.network.clone(), self.lost_bytes.subscribe());
+        loop {
+            let (now, has_gap) = (network.borrow_and_update().link, *lost.borrow_and_update());
+            if now == Link::Reset || (has_gap && now == Link::Whole) {
+                return;
+            }
+            tokio::select! {
+                changed = network.changed() => if changed.is_err() { return },
+                changed = lost.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    async fn read(&self, mut from: ReadHalf<'_>, queue: mpsc::UnboundedSender<(Instant, Vec<u8>)>) {
+        let mut buffer = vec![0; 65_536];
+        while let Ok(count @ 1..) = from.read(&mut buffer).await {
+            let due = Instant::now() + self.network.borrow().delay;
+            if queue.send((due, buffer[..count].to_vec())).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Writes what is due for as long as there is something; `false` when it is not taken any more.
+    async fn write<W>(&self, mut queue: Queue, mut to: W, passage: fn(Link) -> Passage) -> bool
+    where
+        W: AsyncWriteExt + Unpin,
+    {
+        let mut network = self.network.clone();
+        let mut has_waited_as_old = false;
+        while let Some((due, bytes)) = queue.recv().await {
+            tokio::time::sleep_until(due).await;
+            let settled = network.wait_for(|now| passage(now.link) != Passage::Keeps).await;
+            let Ok(now) = settled.map(|network| *network) else {
+                return true;
+            };
+            if passage(now.link) == Passage::Drops {
+                self.lost_bytes.send_replace(true);
+                continue;
+            }
+            let is_old = self.is_old.load(Ordering::Relaxed) || now.cuts != self.cuts;
+            if is_old && !has_waited_as_old {
+                has_waited_as_old = true;
+                tokio::time::sleep(now.old_bytes_delay).await;
+            }
+            for chunk in bytes.chunks(now.bytes_per_second.map_or(usize::MAX, |_| CHUNK)) {
+                if let Some(bytes_per_second) = now.bytes_per_second {
+                    let length = u32::try_from(chunk.len()).expect("a chunk is small");
+                    let time = f64::from(length) / f64::from(bytes_per_second);
+                    tokio::time::sleep(Duration::from_secs_f64(time)).await;
+                }
+                if to.write_all(chunk).await.is_err() {
+                    return false;
                 }
             }
-            Ok(_) => {
-                lost.send_replace(true);
-            }
         }
+        true
     }
-}
-
-/// Whether the link passes what was read, as soon as it is not one that keeps it.
-async fn is_passed(link: &mut watch::Receiver<Link>, passes: fn(Link) -> bool) -> bool {
-    let settled = |link: &Link| *link != Link::SlowNode || passes(*link);
-    link.wait_for(settled).await.is_ok_and(|link| passes(*link))
 }
 
 /// Has the kernel send a reset instead of an orderly end.

@@ -1,7 +1,11 @@
 //! A `redis-server` of a test's own.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio, id};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,6 +17,10 @@ use super::{RedisClient, Resp};
 /// connected to itself there, and nobody takes the port of a Redis that is about to come back.
 const FIRST_PORT: u16 = 10_000;
 const PORTS: u16 = 22_000;
+/// A library that shifts a process's clock.
+const CLOCK_SOURCE: &str = include_str!("clock.c");
+/// A user that keeps its rights whatever the test does to the default one.
+const ADMIN: [&str; 7] = ["--user", "admin", "on", "nopass", "~*", "&*", "+@all"];
 
 /// A running or stopped `redis-server`, killed when it is dropped.
 #[derive(Debug)]
@@ -21,6 +29,8 @@ pub(crate) struct Redis {
     arguments: Vec<String>,
     /// Whether `redis.conf` is in the directory.
     is_configured: bool,
+    /// Whether the test sets its clock.
+    has_own_clock: bool,
     child: Option<Child>,
     directory: Directory,
 }
@@ -37,20 +47,34 @@ impl Redis {
     }
 
     pub(crate) async fn start_with(arguments: &[&str]) -> Self {
-        Self::start_new(arguments, None).await
+        Self::new(0, arguments).start_anywhere().await
     }
 
     /// Starts one with a file that it may write to.
     pub(crate) async fn start_configured(arguments: &[&str], configuration: &str) -> Self {
-        Self::start_new(arguments, Some(configuration)).await
+        let mut redis = Self::new(0, arguments);
+        redis.directory.write("redis.conf", configuration);
+        redis.is_configured = true;
+        redis.start_anywhere().await
     }
 
-    async fn start_new(arguments: &[&str], configuration: Option<&str>) -> Self {
-        let mut redis = Self::new(0, arguments);
-        if let Some(configuration) = configuration {
-            redis.directory.write("redis.conf", configuration);
-            redis.is_configured = true;
+    /// Starts one that keeps nothing on disk and lets the test do anything to it: see [`Redis::admin`] and
+    /// [`Redis::set_clock`].
+    pub(crate) async fn start_adjustable(arguments: &[&str]) -> Self {
+        let mut all = vec!["--save", "", "--appendonly", "no"];
+        all.extend(arguments);
+        if has_protected_settings() {
+            all.extend(["--enable-protected-configs", "yes", "--enable-debug-command", "yes"]);
         }
+        all.extend(ADMIN);
+        let mut redis = Self::new(0, &all);
+        redis.has_own_clock = true;
+        redis.set_clock(0);
+        redis.start_anywhere().await
+    }
+
+    async fn start_anywhere(self) -> Self {
+        let mut redis = self;
         // Another process may take the port between our looking and Redis's taking.
         for _ in 0..10 {
             redis.port = free_port();
@@ -63,7 +87,14 @@ impl Redis {
 
     fn new(port: u16, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        Self { port, arguments, is_configured: false, child: None, directory: Directory::new() }
+        Self {
+            port,
+            arguments,
+            is_configured: false,
+            has_own_clock: false,
+            child: None,
+            directory: Directory::new(),
+        }
     }
 
     /// Starts one on a port that was free a moment ago.
@@ -84,6 +115,27 @@ impl Redis {
     /// A connection of the test's to it.
     pub(crate) async fn client(&self) -> RedisClient {
         RedisClient::connect(self.address()).await.expect("the redis-server runs")
+    }
+
+    /// A connection of the test's with all rights, to one that is adjustable.
+    pub(crate) async fn admin(&self) -> RedisClient {
+        let mut client = self.client().await;
+        client.command(&["AUTH", "admin", "any"]).await;
+        client
+    }
+
+    /// Where its files are.
+    pub(crate) fn directory(&self) -> String {
+        self.directory.path().to_string_lossy().into_owned()
+    }
+
+    /// Sets its clock ahead by so many seconds, or back.
+    pub(crate) fn set_clock(&self, seconds: i64) {
+        let path = self.directory.path().join("clock");
+        // Not truncated: the process has mapped it.
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        let written = file.and_then(|mut file| file.write_all(&(1_000 * seconds).to_ne_bytes()));
+        written.expect("a folder of our own can be written");
     }
 
     /// Holds it still: its connections stay, and nothing is answered.
@@ -118,7 +170,13 @@ impl Redis {
     }
 
     async fn try_start(&mut self) -> bool {
-        let mut child = Command::new("redis-server")
+        let mut command = Command::new(server_program());
+        if self.has_own_clock {
+            command
+                .env("LD_PRELOAD", clock_library())
+                .env("CLOCK_FILE", self.directory.path().join("clock"));
+        }
+        let mut child = command
             .args(self.is_configured.then_some("redis.conf"))
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
             .args(["--logfile", "redis.log", "--daemonize", "no"])
@@ -128,7 +186,7 @@ impl Redis {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("redis-server is installed");
+            .unwrap_or_else(|error| panic!("{} is not installed: {error}", server_program()));
         let start = Instant::now();
         loop {
             if child.try_wait().expect("the child is ours").is_some() {
@@ -161,6 +219,46 @@ impl Drop for Redis {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The server that is tested with: `CAMPANILE_REDIS_SERVER`, or the first of `redis-server` and `valkey-server` that is
+/// installed.
+fn server_program() -> String {
+    if let Ok(program) = std::env::var("CAMPANILE_REDIS_SERVER") {
+        return program;
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let is_installed =
+        |name: &&str| std::env::split_paths(&folders).any(|folder| folder.join(name).exists());
+    ["redis-server", "valkey-server"]
+        .into_iter()
+        .find(is_installed)
+        .unwrap_or("redis-server")
+        .into()
+}
+
+/// Whether it guards some settings against `CONFIG SET`, as Redis 7 and Valkey do.
+fn has_protected_settings() -> bool {
+    let output = Command::new(server_program()).arg("--version").output().expect("it is installed");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version = text.split("v=").nth(1).and_then(|rest| rest.split('.').next()?.parse().ok());
+    version.is_some_and(|major: u32| 7 <= major)
+}
+
+/// The library that shifts a process's clock, compiled once. Whatever builds these tests has a C compiler to link with.
+fn clock_library() -> &'static Path {
+    static LIBRARY: OnceLock<(Directory, PathBuf)> = OnceLock::new();
+    let (_, path) = LIBRARY.get_or_init(|| {
+        let directory = Directory::new();
+        let source = directory.write("clock.c", CLOCK_SOURCE);
+        let library = directory.path().join("clock.so");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]);
+        let status = compiler.status().expect("cc is installed");
+        assert!(status.success(), "{compiler:?}: {status}");
+        (directory, library)
+    });
+    path
 }
 
 /// Whether what was said to a `PING` comes from a server that has loaded its data. One that wants a password has.

@@ -53,14 +53,20 @@ impl RedisClient {
         answer
     }
 
-    pub(crate) async fn try_command<T: AsRef<[u8]>>(&mut self, words: &[T]) -> Option<Resp> {
-        let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-        for word in words.iter().map(T::as_ref) {
-            bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-            bytes.extend_from_slice(word);
-            bytes.extend_from_slice(b"\r\n");
+    /// Sends all commands, then reads the answers; none may be an error but one that contains `allowed`.
+    pub(crate) async fn commands(&mut self, commands: &[Vec<String>], allowed: &str) {
+        let bytes: Vec<u8> = commands.iter().flat_map(|words| encode(words)).collect();
+        within("Redis to read", self.0.write_all(&bytes)).await.expect("Redis reads");
+        for words in commands {
+            let answer = within("an answer of Redis", self.next()).await.expect("Redis answers");
+            if let Resp::Error(error) = answer {
+                assert!(!allowed.is_empty() && error.contains(allowed), "{words:?}: {error}");
+            }
         }
-        within("Redis to read", self.0.write_all(&bytes)).await.ok()?;
+    }
+
+    pub(crate) async fn try_command<T: AsRef<[u8]>>(&mut self, words: &[T]) -> Option<Resp> {
+        within("Redis to read", self.0.write_all(&encode(words))).await.ok()?;
         within("an answer of Redis", self.next()).await
     }
 
@@ -97,4 +103,14 @@ impl RedisClient {
             })
         })
     }
+}
+
+fn encode<T: AsRef<[u8]>>(words: &[T]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words.iter().map(T::as_ref) {
+        bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        bytes.extend_from_slice(word);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes
 }

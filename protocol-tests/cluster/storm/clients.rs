@@ -1,6 +1,7 @@
-//! A client of the storm: it comes and goes, subscribes and leaves, publishes and whispers.
+//! A client: it connects and hangs up, subscribes and leaves, publishes and sends client events.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +16,10 @@ use super::world::World;
 const PUBLIC: usize = 6;
 const PRIVATE: usize = 3;
 const PRESENCE: usize = 4;
+const CACHE: usize = 2;
+const PRIVATE_CACHE: usize = 2;
 /// Users, of whom most have several connections.
 const USERS: usize = 60;
-/// Milliseconds between two actions of a client.
-const PAUSE: std::ops::Range<u64> = 300..1_500;
 
 /// All that one client did and heard.
 #[derive(Debug)]
@@ -31,6 +32,13 @@ pub(super) struct Life {
 }
 
 impl Life {
+    /// Ends the connection without a word.
+    pub(super) fn hang_up(&mut self) {
+        if let Some(session) = self.present.take() {
+            self.past.push((session.name, session.listener.hang_up()));
+        }
+    }
+
     /// All connections and what was heard on them.
     pub(super) fn all(&self) -> Vec<(String, Vec<Entry>)> {
         let mut all = self.past.clone();
@@ -46,6 +54,7 @@ impl Life {
 pub(super) struct Session {
     pub(super) name: String,
     pub(super) listener: Listener,
+    node: SocketAddr,
     /// Channels that it asked for and did not leave, and how often it asked.
     pub(super) wanted: BTreeMap<String, usize>,
     asked: BTreeMap<String, usize>,
@@ -53,53 +62,52 @@ pub(super) struct Session {
 
 /// Lives until the storm is over.
 pub(super) async fn live(world: Arc<World>, index: usize) -> Life {
-    let mut lots = world.lots(u64::try_from(index).expect("there are few clients"));
+    let mut random = world.random(u64::try_from(index).expect("there are few clients"));
     let mut stopping = world.stopping();
     let mut life = Life { user: format!("u{}", index % USERS), past: Vec::new(), present: None };
     let mut whispers = 0;
     loop {
-        let pause = Duration::from_millis(lots.random_range(PAUSE));
+        let pause = Duration::from_millis(random.random_range(world.pause.clone()));
         let stopped = tokio::time::timeout(pause, stopping.wait_for(|stopped| *stopped));
         if stopped.await.is_ok() {
             return life;
+        }
+        if life.present.as_ref().is_some_and(|session| world.is_paused(session.node))
+            && random.random_bool(0.2)
+        {
+            life.hang_up();
         }
         if let Some(session) = life.present.take_if(|session| session.listener.closed().is_some()) {
             life.past.push((session.name, session.listener.heard()));
         }
         if life.present.is_none() {
             let past = life.past.len();
-            life.present = connect(&world, &mut lots, &format!("client {index}/{past}")).await;
+            life.present = connect(&world, &mut random, &format!("client {index}/{past}")).await;
         }
         if let Some(session) = &mut life.present {
-            match lots.random_range(0..100) {
-                0..3 => hang_up(&mut life),
-                3..35 => subscribe(session, &mut lots, &life.user),
-                35..45 => leave(session, &mut lots),
+            match random.random_range(0..100) {
+                0..3 => life.hang_up(),
+                3..35 => subscribe(session, &mut random, &life.user),
+                35..45 => leave(session, &mut random),
                 45..60 => {
                     whispers += 1;
-                    whisper(session, &mut lots, &format!("{WHISPER} {index} {whispers}"));
+                    whisper(session, &mut random, &format!("{WHISPER} {index} {whispers}"));
                 }
-                _ => publish(&world, &mut lots).await,
+                _ => publish(&world, &mut random).await,
             }
         }
     }
 }
 
-async fn connect(world: &World, lots: &mut StdRng, name: &str) -> Option<Session> {
-    let address = world.any_node(lots)?;
+async fn connect(world: &World, random: &mut StdRng, name: &str) -> Option<Session> {
+    let address = world.any_node(random)?;
     let listener = Listener::connect(address).await?;
     let name = format!("{name} ({} on {address})", listener.socket_id);
-    Some(Session { name, listener, wanted: BTreeMap::new(), asked: BTreeMap::new() })
+    Some(Session { name, listener, node: address, wanted: BTreeMap::new(), asked: BTreeMap::new() })
 }
 
-fn hang_up(life: &mut Life) {
-    if let Some(session) = life.present.take() {
-        life.past.push((session.name, session.listener.hang_up()));
-    }
-}
-
-fn subscribe(session: &mut Session, lots: &mut StdRng, user: &str) {
-    let channel = any_channel(lots);
+fn subscribe(session: &mut Session, random: &mut StdRng, user: &str) {
+    let channel = any_channel(random);
     if session.wanted.contains_key(&channel) {
         return;
     }
@@ -114,40 +122,51 @@ fn subscribe(session: &mut Session, lots: &mut StdRng, user: &str) {
 }
 
 /// Leaves a channel whose subscription was acknowledged, so that each acknowledgement belongs to one request.
-fn leave(session: &mut Session, lots: &mut StdRng) {
-    if let Some(channel) = any_acknowledged(session, lots, "") {
+fn leave(session: &mut Session, random: &mut StdRng) {
+    if let Some(channel) = any_acknowledged(session, random, "") {
         session.wanted.remove(&channel);
         session.listener.leave(&channel);
     }
 }
 
-fn whisper(session: &Session, lots: &mut StdRng, data: &str) {
-    if let Some(channel) = any_acknowledged(session, lots, "pr") {
+fn whisper(session: &Session, random: &mut StdRng, data: &str) {
+    if let Some(channel) = any_acknowledged(session, random, "pr") {
         session.listener.whisper("client-whisper", &channel, data);
     }
 }
 
-async fn publish(world: &World, lots: &mut StdRng) {
-    let channel = any_channel(lots);
-    if let Some(node) = world.any_node(lots) {
+async fn publish(world: &World, random: &mut StdRng) {
+    let channel = any_channel(random);
+    if let Some(node) = world.any_node(random) {
         world.ledger.publish(&mut Api::new(node), node, &channel).await;
     }
 }
 
-fn any_channel(lots: &mut StdRng) -> String {
-    match lots.random_range(0..PUBLIC + PRIVATE + PRESENCE) {
-        number if number < PUBLIC => format!("c{number}"),
-        number if number < PUBLIC + PRIVATE => format!("private-{number}"),
-        number => format!("presence-{number}"),
+fn any_channel(random: &mut StdRng) -> String {
+    let kinds = [
+        ("c", PUBLIC),
+        ("private-", PRIVATE),
+        ("presence-", PRESENCE),
+        ("cache-", CACHE),
+        ("private-cache-", PRIVATE_CACHE),
+    ];
+    let all = kinds.iter().map(|(_, count)| count).sum();
+    let mut number = random.random_range(0..all);
+    for (kind, count) in kinds {
+        if number < count {
+            return format!("{kind}{number}");
+        }
+        number -= count;
     }
+    unreachable!("the number is less than all")
 }
 
 /// One of the subscriptions that were acknowledged to channels whose names begin so.
-fn any_acknowledged(session: &Session, lots: &mut StdRng, beginning: &str) -> Option<String> {
+fn any_acknowledged(session: &Session, random: &mut StdRng, beginning: &str) -> Option<String> {
     let is_acknowledged = |(channel, asked): &(&String, &usize)| {
         channel.starts_with(beginning) && session.listener.acknowledgements(channel) == **asked
     };
     let channels: Vec<&String> =
         session.wanted.iter().filter(is_acknowledged).map(|(channel, _)| channel).collect();
-    (!channels.is_empty()).then(|| channels[lots.random_range(0..channels.len())].clone())
+    (!channels.is_empty()).then(|| channels[random.random_range(0..channels.len())].clone())
 }

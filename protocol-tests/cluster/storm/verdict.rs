@@ -1,68 +1,106 @@
 //! Whether every promise was kept.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use crate::kit::{Subscription, View, Violation, same_order, subscriptions, until_everywhere};
+use crate::kit::{
+    Api, Checker, Entry, History, Listener, Outcome, Rule, View, Violation, caches_differ,
+    is_cache_channel, until_everywhere, webhook_violations, webhooks_differ,
+};
 
-use super::chaos::Chaos;
 use super::clients::{Life, Session};
+use super::testbed::Testbed;
 use super::world::World;
 
-/// The first promise that was not kept.
-pub(super) async fn after(
-    world: &World,
-    chaos: &Chaos,
-    lives: &[Life],
-    quiet: Duration,
-) -> Result<(), Violation> {
-    everything_settles(chaos, lives, quiet).await?;
-    let published = world.ledger.by_id();
-    let mut by_channel: BTreeMap<String, Vec<Subscription>> = BTreeMap::new();
-    for (name, entries) in lives.iter().flat_map(Life::all) {
-        for subscription in subscriptions(&name, &entries) {
-            by_channel.entry(subscription.channel.clone()).or_default().push(subscription);
-        }
+/// The default of `redis.broker_wait_ms`, and what the answer may take beyond it.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(2_000 + 150);
+/// What a busy machine adds: the nodes and the test share its cores.
+const BUSY: Duration = Duration::from_millis(850);
+/// Webhooks are told that much later: a departure is kept back, a dispatcher is replaced.
+const TOLD_WITHIN: Duration = Duration::from_secs(15);
+/// What a client that leaves may lack: what was accepted during the longest pause.
+const LONGEST_DELAY: Duration = Duration::from_secs(45);
+
+/// Everything that is wrong when the faults are over.
+pub(super) async fn violations(world: &World, bed: &Testbed, lives: &[Life]) -> Vec<Violation> {
+    let suffered = world.suffered();
+    let healed_at = suffered.healed_at.unwrap_or_else(Instant::now);
+    let mut found = Vec::new();
+    found.extend(until(healed_at, async || unsettled(bed, lives).await).await);
+    let newcomers = Newcomers::subscribe(world, bed).await;
+    found.extend(newcomers.differ());
+    let told_at = healed_at.max(Instant::now()) + TOLD_WITHIN;
+    let truth = truth(lives);
+    let losses = &suffered.losses;
+    let differs = async || webhooks_differ(&bed.webhook_requests(), &truth, losses);
+    if !suffered.has_lost_webhooks {
+        found.extend(until(told_at, differs).await);
+        found.extend(webhook_violations(&bed.webhook_requests(), losses));
     }
-    for subscription in by_channel.values().flatten() {
-        subscription.check(&published)?;
-        subscription.members()?;
-    }
-    for subscriptions in by_channel.values() {
-        one_order(subscriptions)?;
-    }
-    rosters_are_right(&by_channel, &truth(lives))
+    let mut heard: Vec<_> = lives.iter().flat_map(Life::all).collect();
+    heard.extend(newcomers.heard);
+    let checker = Checker::new(world.ledger.all(), &heard)
+        .with_losses(losses)
+        .excusing(&suffered.excused)
+        .with_delays_of(LONGEST_DELAY);
+    found.extend(checker.violations());
+    found.extend(late_answers(world));
+    found
 }
 
-/// Every wish of every open connection is fulfilled, and every node says so. A connection may still be closed while
-/// nodes find out what they missed, so the truth is asked for again and again.
-async fn everything_settles(
-    chaos: &Chaos,
-    lives: &[Life],
-    quiet: Duration,
-) -> Result<(), Violation> {
-    let start = Instant::now();
+/// What is wrong at last. Asks again and again until nothing is, or the time is over.
+async fn until(end: Instant, question: impl AsyncFn() -> Option<Violation>) -> Option<Violation> {
     loop {
-        let unfulfilled = open(lives).find_map(|(_, session)| {
-            let heard = |channel: &str| session.listener.acknowledgements(channel);
-            let channel =
-                session.wanted.iter().find(|(channel, asked)| heard(channel) < **asked)?;
-            let text = format!("{} waits for {} for ever", session.name, channel.0);
-            Some(violation(&session.name, channel.0, text))
-        });
-        let wrong = match unfulfilled {
-            Some(violation) => violation,
-            None => match until_everywhere(&chaos.addresses(), Duration::ZERO, &truth(lives)).await
-            {
-                Ok(()) => return Ok(()),
-                Err(text) => violation("", "", text),
-            },
-        };
-        if quiet < start.elapsed() {
-            return Err(wrong);
+        let wrong = question().await?;
+        if end < Instant::now() {
+            return Some(wrong);
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Every request of every open connection is fulfilled, every node gives the right answers, and clients were told the
+/// same. A connection may still be closed while nodes find out what they missed, so the truth may change.
+async fn unsettled(bed: &Testbed, lives: &[Life]) -> Option<Violation> {
+    for (_, session) in open(lives) {
+        let is_missing = |(channel, asked): &(&String, &usize)| {
+            session.listener.acknowledgements(channel) < **asked
+        };
+        if let Some((channel, _)) = session.wanted.iter().find(is_missing) {
+            let text = format!("{} waits for the acknowledgement of {channel}", session.name);
+            return Some(Violation::new(Rule::Acknowledged, channel, text));
+        }
+    }
+    let truth = truth(lives);
+    if let Err(text) = until_everywhere(&bed.addresses(), Duration::ZERO, &truth).await {
+        return Some(Violation::new(Rule::Api, "", text));
+    }
+    let heard: Vec<_> =
+        open(lives).map(|(_, session)| (session.name.clone(), session.listener.heard())).collect();
+    let checker = Checker::new(Vec::new(), &heard);
+    checker
+        .histories()
+        .filter(|history| history.is_open())
+        .find_map(|history| told(history, &truth))
+}
+
+/// Where a subscription was told something else than the truth.
+fn told(history: &History, truth: &View) -> Option<Violation> {
+    let channel = &history.channel;
+    let (rule, text) = if let Some(present) = truth.users.get(channel) {
+        // A change that is none is found elsewhere.
+        let told = history.members().ok()?;
+        let differing: BTreeSet<_> = told.symmetric_difference(present).collect();
+        (!differing.is_empty())
+            .then(|| (Rule::Members, format!("was told {told:?}, there are {present:?}")))?
+    } else {
+        let (told, count) = (history.last_count(), truth.counts.get(channel).copied());
+        (told != count)
+            .then(|| (Rule::Counts, format!("was told {told:?}, there are {count:?}")))?
+    };
+    let mut violation = Violation::new(rule, channel, format!("{} {text}", history.client));
+    violation.client.clone_from(&history.client);
+    Some(violation)
 }
 
 /// Open connections and their users.
@@ -88,78 +126,121 @@ fn truth(lives: &[Life]) -> View {
     view
 }
 
-/// What each watcher that is still there was told adds up to the truth.
-fn rosters_are_right(
-    by_channel: &BTreeMap<String, Vec<Subscription>>,
-    truth: &View,
-) -> Result<(), Violation> {
-    for (channel, subscriptions) in
-        by_channel.iter().filter(|(name, _)| name.starts_with("presence-"))
-    {
-        let nobody = BTreeSet::new();
-        let present = truth.users.get(channel).unwrap_or(&nobody);
-        let lasting = subscriptions.iter().filter(|one| one.left.is_none() && !one.is_cut);
-        for subscription in lasting {
-            let told = subscription.members()?;
-            if told != *present {
-                let (extra, missing) = (told.difference(present), present.difference(&told));
-                let text = format!(
-                    "{} on {channel} was told too much {:?}, too little {:?}",
-                    subscription.client,
-                    extra.collect::<Vec<_>>(),
-                    missing.collect::<Vec<_>>()
-                );
-                return Err(violation(&subscription.client, channel, text));
+/// Clients that subscribe to the cache channels when everything is over, one on each node.
+struct Newcomers {
+    heard: Vec<(String, Vec<Entry>)>,
+    /// By channel, what each was given, and what each node's API says.
+    given: HashMap<String, Vec<(String, Option<String>)>>,
+}
+
+impl Newcomers {
+    async fn subscribe(world: &World, bed: &Testbed) -> Self {
+        let published = world.ledger.all();
+        let channels: BTreeSet<&String> = published
+            .iter()
+            .map(|event| &event.channel)
+            .filter(|channel| is_cache_channel(channel))
+            .collect();
+        let mut newcomers = Self { heard: Vec::new(), given: HashMap::new() };
+        for address in bed.addresses() {
+            let name = format!("newcomer on {address}");
+            let listener = Listener::connect(address).await.expect("the node is ready");
+            let mut api = Api::new(address);
+            for channel in &channels {
+                listener.subscribe(channel).await;
+                let query = [("info", "cache")];
+                let answer = api.get(&format!("channels/{channel}"), &query).await;
+                let answer = answer.expect("the node is ready");
+                let cached = answer.body["cache"]["data"].as_str().map(str::to_owned);
+                newcomers.add(channel, format!("the API of {address}"), cached);
+            }
+            listener.fence().await;
+            newcomers.heard.push((name, listener.hang_up()));
+        }
+        let checker = Checker::new(Vec::new(), &newcomers.heard);
+        for history in checker.histories() {
+            newcomers.add(&history.channel, history.client.clone(), history.cached.clone());
+        }
+        newcomers
+    }
+
+    fn add(&mut self, channel: &str, by: String, cached: Option<String>) {
+        self.given.entry(channel.to_owned()).or_default().push((by, cached));
+    }
+
+    fn differ(&self) -> Vec<Violation> {
+        self.given.iter().filter_map(|(channel, given)| caches_differ(channel, given)).collect()
+    }
+}
+
+/// Publishes whose answer took too long, but for those to a node that was paused.
+fn late_answers(world: &World) -> Option<Violation> {
+    let all = world.ledger.all();
+    let slowest = all
+        .into_iter()
+        .filter(|event| event.outcome != Outcome::Broken)
+        .filter(|event| !world.was_paused(event.node, event.begun, event.answered))
+        .max_by_key(|event| event.answered - event.begun)?;
+    let took = slowest.answered - slowest.begun;
+    (ANSWERED_WITHIN + BUSY < took).then(|| {
+        let text = format!("{slowest:?} was answered after {took:?}");
+        let mut violation = Violation::new(Rule::Late, &slowest.channel, text);
+        violation.at = slowest.answered;
+        violation
+    })
+}
+
+/// When all clients have hung up, every node says so and webhooks tell it.
+pub(super) async fn departures(world: &World, bed: &Testbed) -> Option<Violation> {
+    let nobody = View::default();
+    let suffered = world.suffered();
+    let is_told = async || {
+        if let Err(text) = until_everywhere(&bed.addresses(), Duration::ZERO, &nobody).await {
+            return Some(Violation::new(Rule::Api, "", text));
+        }
+        webhooks_differ(&bed.webhook_requests(), &nobody, &[])
+    };
+    let untold = until(Instant::now() + TOLD_WITHIN, is_told).await?;
+    let is_excused = untold.rule == Rule::Webhooks
+        && (suffered.has_lost_webhooks
+            || webhooks_differ(&bed.webhook_requests(), &nobody, &suffered.losses).is_none());
+    (!is_excused).then_some(untold)
+}
+
+/// Keys that would stay in Redis for ever when everybody has left, each with its type.
+pub(super) async fn lasting_keys(world: &World, bed: &Testbed) -> Option<Violation> {
+    // Who left while Redis lost data is not told to be gone, so it is remembered as there.
+    let has_lost_departures = !world.suffered().losses.is_empty();
+    let mut lasting = Vec::new();
+    for redis in bed.servers.all() {
+        let mut admin = redis.admin().await;
+        if !admin.command(&["ROLE"]).await.texts().contains(&"master".to_owned()) {
+            continue;
+        }
+        for key in admin.command(&["KEYS", "campanile:*"]).await.texts() {
+            if admin.command(&["PTTL", &key]).await == crate::kit::Resp::Number(-1) {
+                let kind = admin.command(&["TYPE", &key]).await;
+                let fields = match kind.text() {
+                    "hash" => admin.command(&["HKEYS", &key]).await.texts(),
+                    _ => Vec::new(),
+                };
+                lasting.push((key, kind.text().to_owned(), fields));
             }
         }
     }
-    Ok(())
+    lasting.retain(|(key, _, fields)| {
+        let is_excused = has_lost_departures && key.starts_with("campanile:held{");
+        !is_excused && !may_last(key, fields)
+    });
+    (!lasting.is_empty())
+        .then(|| Violation::new(Rule::Keys, "", format!("keys are left: {lasting:?}")))
 }
 
-/// There is an order of all events of a channel that agrees with what each subscription heard.
-fn one_order(subscriptions: &[Subscription]) -> Result<(), Violation> {
-    let mut later: HashMap<&str, Vec<&str>> = HashMap::new();
-    let mut earlier: HashMap<&str, usize> = HashMap::new();
-    for subscription in subscriptions {
-        let ids: Vec<&str> = subscription.sequence().map(|(_, id)| id).collect();
-        for id in &ids {
-            earlier.entry(id).or_default();
-        }
-        for pair in ids.windows(2) {
-            later.entry(pair[0]).or_default().push(pair[1]);
-            *earlier.entry(pair[1]).or_default() += 1;
-        }
-    }
-    let all = earlier.len();
-    let mut free: Vec<&str> =
-        earlier.iter().filter(|(_, count)| **count == 0).map(|(id, _)| *id).collect();
-    let mut placed = 0;
-    while let Some(id) = free.pop() {
-        placed += 1;
-        for next in later.get(id).into_iter().flatten() {
-            let count = earlier.get_mut(next).expect("every event was counted");
-            *count -= 1;
-            if *count == 0 {
-                free.push(next);
-            }
-        }
-    }
-    if placed == all {
-        return Ok(());
-    }
-    for (at, one) in subscriptions.iter().enumerate() {
-        for other in &subscriptions[..at] {
-            same_order(one, other)?;
-        }
-    }
-    let channel = &subscriptions[0].channel;
-    Err(violation(
-        "",
-        channel,
-        format!("{channel}: three or more subscriptions contradict one another"),
-    ))
-}
-
-fn violation(client: &str, channel: &str, text: String) -> Violation {
-    Violation { text, client: client.to_owned(), channel: channel.to_owned(), at: Instant::now() }
+/// What the nodes agree on outlasts them, but none of its parts names a node, and so does the number of the last request
+/// to a webhook.
+fn may_last(key: &str, fields: &[String]) -> bool {
+    let is_registry =
+        ["campanile:generation{", "campanile:nodes{"].iter().any(|kind| key.starts_with(kind));
+    let is_number = key.starts_with("campanile:logstate{") && *fields == ["id"];
+    is_number || (is_registry && !fields.iter().any(|field| field.contains(':')))
 }

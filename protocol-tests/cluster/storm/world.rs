@@ -1,5 +1,6 @@
-//! What all parts of the storm know.
+//! What all parts of a run know.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
@@ -9,38 +10,61 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
 
-use crate::kit::{Heard, Ledger, Outcome, Violation};
+use crate::kit::{Heard, Ledger, Outcome, Period, Violation};
 
 use super::clients::Life;
+use super::faults::Fault;
 
 /// How much of the time around a violation is told.
 const BEFORE: Duration = Duration::from_secs(3);
 const AFTER: Duration = Duration::from_secs(4);
+
+/// What has happened, as far as the checker must know.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Suffered {
+    /// When Redis lost data.
+    pub(super) losses: Vec<Period>,
+    /// Whether Redis may have lost some of what waits for webhooks, and nothing else, which nobody can notice.
+    pub(super) has_lost_webhooks: bool,
+    /// When the limits of `docs/cluster.md` applied.
+    pub(super) excused: Vec<Period>,
+    /// When nodes were paused.
+    pauses: Vec<(SocketAddr, Period)>,
+    /// By when everything is right again.
+    pub(super) healed_at: Option<Instant>,
+}
 
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) seed: u64,
     pub(super) start: Instant,
     pub(super) ledger: Ledger,
+    /// Milliseconds between two actions of a client.
+    pub(super) pause: std::ops::Range<u64>,
+    suffered: Mutex<Suffered>,
     addresses: Mutex<Vec<Option<SocketAddr>>>,
+    paused: Mutex<HashSet<SocketAddr>>,
     log: Mutex<Vec<(Instant, String)>>,
     stopped: watch::Sender<bool>,
 }
 
 impl World {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, pause: std::ops::Range<u64>) -> Self {
         Self {
             seed,
             start: Instant::now(),
             ledger: Ledger::default(),
+            pause,
+            suffered: Mutex::default(),
             addresses: Mutex::default(),
+            paused: Mutex::default(),
             log: Mutex::default(),
             stopped: watch::Sender::new(false),
         }
     }
 
-    /// The lots of one part, which do not depend on what others draw.
-    pub(super) fn lots(&self, part: u64) -> StdRng {
+    /// The random numbers of one part, which do not depend on what others draw.
+    pub(super) fn random(&self, part: u64) -> StdRng {
         StdRng::seed_from_u64(self.seed.wrapping_mul(1_000_003).wrapping_add(part))
     }
 
@@ -54,15 +78,58 @@ impl World {
     }
 
     /// Any node that runs, as far as is known.
-    pub(super) fn any_node(&self, lots: &mut StdRng) -> Option<SocketAddr> {
+    pub(super) fn any_node(&self, random: &mut StdRng) -> Option<SocketAddr> {
         let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let running: Vec<SocketAddr> = addresses.iter().flatten().copied().collect();
-        (!running.is_empty()).then(|| running[lots.random_range(0..running.len())])
+        (!running.is_empty()).then(|| running[random.random_range(0..running.len())])
     }
 
     /// Writes down what was done to nodes and Redis.
     pub(super) fn note(&self, what: String) {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), what));
+    }
+
+    /// Writes down that a fault has ended, or will show until the end of a period.
+    pub(super) fn has_suffered(&self, fault: Fault, period: Period, is_loss: bool) {
+        let mut suffered = self.suffered.lock().unwrap_or_else(PoisonError::into_inner);
+        let healed_at = Instant::now() + fault.heals_within();
+        suffered.healed_at = suffered.healed_at.max(Some(healed_at));
+        if is_loss {
+            suffered.losses.push(period);
+        }
+        suffered.has_lost_webhooks |= fault.evicts();
+    }
+
+    /// Says that a node is paused.
+    pub(super) fn pause_begins(&self, node: SocketAddr) {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner).insert(node);
+    }
+
+    pub(super) fn is_paused(&self, node: SocketAddr) -> bool {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner).contains(&node)
+    }
+
+    /// Says that a node was paused.
+    pub(super) fn pause_ends(&self, node: SocketAddr, period: Period) {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
+        self.suffered.lock().unwrap_or_else(PoisonError::into_inner).pauses.push((node, period));
+    }
+
+    pub(super) fn was_paused(&self, node: SocketAddr, begin: Instant, end: Instant) -> bool {
+        let suffered = self.suffered.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |(paused, period): &(SocketAddr, Period)| {
+            *paused == node && period.overlaps(begin, end)
+        };
+        suffered.pauses.iter().any(is_it)
+    }
+
+    /// Writes down that the limits of `docs/cluster.md` applied.
+    pub(super) fn excuse(&self, period: Period) {
+        self.suffered.lock().unwrap_or_else(PoisonError::into_inner).excused.push(period);
+    }
+
+    pub(super) fn suffered(&self) -> Suffered {
+        self.suffered.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn stop(&self) {
@@ -112,7 +179,9 @@ impl World {
             let near = entries.iter().filter(|entry| {
                 let is_near = violation.at < entry.at + BEFORE && entry.at < violation.at + AFTER;
                 let is_ours = match &entry.what {
-                    Heard::Asked(channel) | Heard::Left(channel) => *channel == violation.channel,
+                    Heard::Asked(channel) | Heard::Left(channel) | Heard::Sent(channel, _) => {
+                        *channel == violation.channel
+                    }
                     Heard::Message(message) => message["channel"] == violation.channel,
                     Heard::Closed(_) | Heard::Ended => return true,
                 };

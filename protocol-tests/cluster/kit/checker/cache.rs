@@ -1,0 +1,55 @@
+//! What new subscribers of cache channels receive.
+
+use std::collections::HashMap;
+
+use super::order::Order;
+use super::{Checker, Event, History, Outcome, Rule, Violation, is_cache_channel};
+
+impl Checker {
+    /// The last event of a cache channel is not older than any that had its place before it was asked for, unless Redis
+    /// has lost data since.
+    pub(super) fn check_cache(
+        &self,
+        history: &History,
+        order: &Order<'_>,
+        events: &HashMap<&str, &Event>,
+    ) -> Result<(), Violation> {
+        if !is_cache_channel(&history.channel) {
+            return Ok(());
+        }
+        for (id, event) in events {
+            let was_there = event.in_place_since.is_some_and(|since| since < history.asked)
+                && event.published.outcome != Outcome::Refused
+                && !event.is_excused
+                && !event.published.id.starts_with(super::WHISPER);
+            let was_lost = || {
+                let lost =
+                    |period: &super::Period| period.overlaps(event.begun, history.acknowledged);
+                self.losses.iter().any(lost)
+            };
+            let is_newer = was_there
+                && match &history.cached {
+                    Some(cached) => order.precedes(cached, id),
+                    None => true,
+                };
+            if is_newer && !was_lost() {
+                let got = history.cached.as_deref().unwrap_or("no event");
+                let text = format!("got {got} from the cache instead of {:?}", event.published);
+                return Err(history.violation(Rule::Cache, history.acknowledged, &text));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What new subscribers were given, each with where it was; all must have been given the same.
+pub(crate) fn caches_differ(
+    channel: &str,
+    given: &[(String, Option<String>)],
+) -> Option<Violation> {
+    let (_, first) = given.first()?;
+    given
+        .iter()
+        .any(|(_, value)| value != first)
+        .then(|| Violation::new(Rule::Cache, channel, format!("{channel}: nodes give {given:?}")))
+}

@@ -1,0 +1,357 @@
+//! The checker under test: it must find each kind of violation in a forged history, or it proves nothing.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::kit::{Outcome, Published, View};
+
+use super::{
+    BTreeMap, Checker, History, ON_ITS_WAY, Period, Rule, WebhookRequest, caches_differ, insert,
+    webhook_violations, webhooks_differ,
+};
+
+const C: &str = "c";
+const CACHE: &str = "cache-c";
+
+/// Everything happens at whole seconds of this time.
+struct Story {
+    start: Instant,
+    channel: &'static str,
+    published: Vec<Published>,
+}
+
+impl Story {
+    /// Events "1" to "5", each begun at its second and answered half a second later.
+    fn new() -> Self {
+        Self::on(C)
+    }
+
+    fn on(channel: &'static str) -> Self {
+        let start = Instant::now();
+        let node = SocketAddr::from(([127, 0, 0, 1], 1));
+        let event = |second: u64| {
+            let begun = start + Duration::from_secs(second);
+            let answered = begun + Duration::from_millis(500);
+            let (id, channel, outcome) =
+                (second.to_string(), channel.to_owned(), Outcome::Accepted);
+            Published { id, channel, node, begun, answered, outcome }
+        };
+        Self { start, channel, published: (1..=5).map(event).collect() }
+    }
+
+    /// All publishes at the same time, so that only histories say something about their order.
+    fn at_once(mut self) -> Self {
+        for event in &mut self.published {
+            event.begun = self.start + Duration::from_secs(1);
+            event.answered = self.start + Duration::from_secs(10);
+        }
+        self
+    }
+
+    fn with_outcome(mut self, id: &str, outcome: Outcome) -> Self {
+        self.published.iter_mut().find(|event| event.id == id).expect("there is one").outcome =
+            outcome;
+        self
+    }
+
+    fn second(&self, second: f64) -> Instant {
+        self.start + Duration::from_secs_f64(second)
+    }
+
+    /// A subscription from the beginning that received these.
+    fn heard(&self, client: &str, ids: &[&str]) -> History {
+        let message = |id: &&str| {
+            (
+                self.second(20.0),
+                json!({ "event": "numbered", "channel": self.channel, "data": *id }),
+            )
+        };
+        self.history(client, ids.iter().map(message).collect())
+    }
+
+    fn history(&self, client: &str, events: Vec<(Instant, Value)>) -> History {
+        History {
+            client: client.to_owned(),
+            channel: self.channel.to_owned(),
+            asked: self.start,
+            acknowledged: self.start,
+            left: None,
+            is_cut: false,
+            roster: BTreeSet::from(["1".to_owned()]),
+            cached: None,
+            is_cache_miss: false,
+            events,
+            sent: HashSet::new(),
+        }
+    }
+
+    fn checker(&self, histories: Vec<History>) -> Checker {
+        let mut events = HashMap::new();
+        for published in self.published.clone() {
+            let accepted = (published.outcome == Outcome::Accepted).then_some(published.answered);
+            insert(&mut events, published, accepted);
+        }
+        let mut checker = Checker {
+            events,
+            histories: BTreeMap::from([(self.channel.to_owned(), histories)]),
+            losses: Vec::new(),
+            on_its_way: ON_ITS_WAY,
+        };
+        checker.place_what_was_received();
+        checker
+    }
+
+    /// The rules that these histories break.
+    fn broken(&self, histories: Vec<History>) -> Vec<Rule> {
+        let violations = self.checker(histories).violations();
+        violations.into_iter().map(|violation| violation.rule).collect()
+    }
+}
+
+fn cut(mut history: History) -> History {
+    history.is_cut = true;
+    history
+}
+
+#[test]
+fn a_right_history_is_found_right() {
+    let story = Story::new();
+    let all = ["1", "2", "3", "4", "5"];
+    assert_eq!(story.broken(vec![story.heard("a", &all), story.heard("b", &all)]), []);
+}
+
+#[test]
+fn a_lost_event_is_found_and_a_lost_end_is_excused_only_on_a_cut_connection() {
+    let story = Story::new();
+    assert_eq!(story.broken(vec![story.heard("a", &["1", "2", "3", "4"])]), [Rule::Complete]);
+    assert_eq!(story.broken(vec![cut(story.heard("a", &["1", "2"]))]), []);
+    let lacks_the_third = cut(story.heard("a", &["1", "2", "4"]));
+    assert!(story.broken(vec![lacks_the_third]).contains(&Rule::Gap));
+}
+
+#[test]
+fn a_gap_that_only_another_history_proves_is_found() {
+    let story = Story::new().at_once();
+    let all = || story.heard("a", &["1", "2", "3", "4", "5"]);
+    let gap = cut(story.heard("b", &["1", "2", "4"]));
+    assert_eq!(story.broken(vec![all(), gap]), [Rule::Gap]);
+    // Two histories together prove it: 2 before 3 by the one, 3 before 4 by the other.
+    let (one, other) = (cut(story.heard("a", &["2", "3"])), cut(story.heard("c", &["3", "4"])));
+    let gap = || cut(story.heard("b", &["1", "2", "4"]));
+    assert_eq!(story.broken(vec![one, other, gap()]), [Rule::Gap]);
+    assert_eq!(story.broken(vec![cut(story.heard("a", &["2", "3"])), gap()]), []);
+    // An unknown outcome that somebody received was delivered to all.
+    let story = Story::new().at_once().with_outcome("3", Outcome::Unknown);
+    let all = story.heard("a", &["1", "2", "3", "4", "5"]);
+    assert_eq!(story.broken(vec![all, cut(story.heard("b", &["2", "4"]))]), [Rule::Gap]);
+}
+
+#[test]
+fn events_before_a_subscription_and_after_its_end_are_not_missed() {
+    let story = Story::new();
+    let mut late = story.heard("a", &["3", "4", "5"]);
+    late.acknowledged = story.second(2.9);
+    assert_eq!(story.broken(vec![late]), []);
+    let left = |second| {
+        let mut left = story.heard("a", &["1"]);
+        left.left = Some(story.second(second));
+        left
+    };
+    assert_eq!(story.broken(vec![left(1.9)]), []);
+    assert_eq!(story.broken(vec![left(60.0)]), [Rule::Complete]);
+}
+
+#[test]
+fn duplicates_unknown_events_and_refused_ones_are_found() {
+    let story = Story::new();
+    let all = ["1", "2", "3", "4", "5"];
+    let twice = cut(story.heard("a", &["1", "1"]));
+    assert!(story.broken(vec![twice]).contains(&Rule::Once));
+    let unknown = cut(story.heard("a", &["6"]));
+    assert_eq!(story.broken(vec![unknown]), [Rule::Published]);
+    let refused = Story::new().with_outcome("2", Outcome::Refused);
+    assert_eq!(refused.broken(vec![refused.heard("a", &all)]), [Rule::Refused]);
+    let unknown = Story::new().with_outcome("2", Outcome::Unknown);
+    assert_eq!(unknown.broken(vec![unknown.heard("a", &all)]), [], "once or not at all");
+    let mut again = cut(story.heard("a", &["2", "3"]));
+    again.acknowledged = story.second(1.8);
+    let histories = vec![cut(story.heard("a", &["1", "2"])), again];
+    assert!(story.broken(histories).contains(&Rule::Once), "in two subscriptions");
+}
+
+#[test]
+fn two_orders_are_found() {
+    let story = Story::new().at_once();
+    let heard = |client, ids: &[&str]| cut(story.heard(client, ids));
+    let two = vec![heard("a", &["1", "2"]), heard("b", &["2", "1"])];
+    assert_eq!(story.broken(two), [Rule::Order]);
+    let three = || vec![heard("a", &["1", "2"]), heard("b", &["2", "3"]), heard("c", &["3", "1"])];
+    assert_eq!(story.broken(three()), [Rule::Order]);
+    let violation = story.checker(three()).violations().remove(0);
+    assert!(violation.text.contains("1 before 2 (a)"), "{}", violation.text);
+}
+
+#[test]
+fn two_orders_in_several_subscriptions_of_one_connection_are_found() {
+    let story = Story::new().at_once();
+    let mut second = cut(story.heard("a", &["1"]));
+    second.acknowledged = story.second(5.0);
+    let mut first = story.heard("a", &["2"]);
+    first.left = Some(story.second(4.0));
+    let other = cut(story.heard("b", &["1", "2"]));
+    assert!(story.broken(vec![first, second, other]).contains(&Rule::Order));
+}
+
+#[test]
+fn an_event_before_one_that_was_accepted_earlier_is_found() {
+    let story = Story::new();
+    assert_eq!(story.broken(vec![cut(story.heard("a", &["2", "1"]))]), [Rule::Order]);
+    // Nobody knows when an unknown one took its place.
+    let story = Story::new().with_outcome("1", Outcome::Unknown);
+    assert_eq!(story.broken(vec![cut(story.heard("a", &["2", "1"]))]), []);
+}
+
+#[test]
+fn a_client_event_is_complete_and_once() {
+    let mut story = Story::new();
+    for event in &mut story.published {
+        event.id = format!("whisper {}", event.id);
+        event.outcome = Outcome::Unknown;
+        event.answered = event.begun;
+    }
+    let heard = |client: &str, ids: &[&str]| {
+        let ids: Vec<String> = ids.iter().map(|id| format!("whisper {id}")).collect();
+        story.heard(client, &ids.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    assert_eq!(story.broken(vec![heard("a", &[]), heard("b", &[])]), [], "none was accepted");
+    assert_eq!(story.broken(vec![heard("a", &["1"]), heard("b", &[])]), [Rule::Complete]);
+    let mut sender = heard("b", &[]);
+    sender.sent.insert("whisper 1".to_owned());
+    assert_eq!(story.broken(vec![heard("a", &["1"]), sender]), []);
+    assert!(story.broken(vec![cut(heard("a", &["1", "1"]))]).contains(&Rule::Once));
+}
+
+#[test]
+fn a_member_added_twice_or_removed_while_absent_is_found() {
+    let story = Story::new();
+    let change = |name: &str, user: &str| {
+        let data = json!({ "user_id": user }).to_string();
+        (
+            story.start,
+            json!({ "event": format!("pusher_internal:{name}"), "channel": C, "data": data }),
+        )
+    };
+    let right = vec![change("member_removed", "1"), change("member_added", "2")];
+    let members = story.history("a", right).members().expect("each change is one");
+    assert_eq!(members, BTreeSet::from(["2".to_owned()]));
+    for wrong in [change("member_added", "1"), change("member_removed", "2")] {
+        assert_eq!(story.broken(vec![cut(story.history("a", vec![wrong]))]), [Rule::Members]);
+    }
+}
+
+#[test]
+fn the_last_count_is_that_which_came_last() {
+    let story = Story::new();
+    let count = |count: u64| {
+        let data = json!({ "subscription_count": count }).to_string();
+        (story.start, json!({ "event": crate::harness::COUNT, "channel": C, "data": data }))
+    };
+    assert_eq!(story.history("a", vec![count(1), count(2)]).last_count(), Some(2));
+    assert_eq!(story.history("a", vec![]).last_count(), None);
+}
+
+#[test]
+fn an_old_event_from_a_cache_is_found_unless_redis_lost_data() {
+    let story = Story::on(CACHE);
+    let asked = |cached: Option<&str>, second: f64| {
+        let mut history = cut(story.heard("a", &[]));
+        (history.asked, history.acknowledged) = (story.second(second), story.second(second));
+        history.cached = cached.map(str::to_owned);
+        history.is_cache_miss = cached.is_none();
+        history
+    };
+    assert_eq!(story.broken(vec![asked(Some("3"), 3.6)]), []);
+    assert_eq!(story.broken(vec![asked(Some("4"), 3.6)]), [], "it is newer");
+    assert_eq!(story.broken(vec![asked(Some("2"), 3.6)]), [Rule::Cache]);
+    assert_eq!(story.broken(vec![asked(None, 3.6)]), [Rule::Cache]);
+    assert_eq!(story.broken(vec![asked(None, 0.5)]), []);
+    let lost = Period { begin: story.second(3.2), end: story.second(3.3) };
+    let checker = story.checker(vec![asked(Some("2"), 3.6)]).with_losses(&[lost]);
+    assert_eq!(checker.violations().len(), 0);
+    let lost = Period { begin: story.second(0.2), end: story.second(3.3) };
+    let checker = story.checker(vec![asked(None, 3.6)]).with_losses(&[lost]);
+    assert_eq!(checker.violations().len(), 0);
+    let given = |two: &str| {
+        [("one".to_owned(), Some("1".to_owned())), ("two".to_owned(), Some(two.to_owned()))]
+    };
+    assert!(caches_differ(CACHE, &given("1")).is_none());
+    assert!(caches_differ(CACHE, &given("2")).is_some());
+}
+
+#[test]
+fn limits_excuse_what_was_published_meanwhile_and_nothing_else() {
+    let story = Story::new();
+    let lacks_the_third = || vec![story.heard("a", &["1", "2", "4", "5"])];
+    let split = Period { begin: story.second(2.8), end: story.second(3.2) };
+    assert!(story.checker(lacks_the_third()).excusing(&[split]).violations().is_empty());
+    let split = Period { begin: story.second(3.8), end: story.second(4.2) };
+    assert!(!story.checker(lacks_the_third()).excusing(&[split]).violations().is_empty());
+}
+
+fn told(events: &[Value]) -> Vec<WebhookRequest> {
+    let request = |(at, event): (usize, &Value)| WebhookRequest {
+        at: Instant::now(),
+        body: json!({ "time_ms": at, "events": [event] }).to_string(),
+    };
+    events.iter().enumerate().map(request).collect()
+}
+
+#[test]
+fn webhooks_that_do_not_alternate_are_found() {
+    let occupied = json!({ "name": "channel_occupied", "channel": C });
+    let vacated = json!({ "name": "channel_vacated", "channel": C });
+    let added = json!({ "name": "member_added", "channel": C, "user_id": "1" });
+    let right = [occupied.clone(), added.clone(), vacated.clone(), occupied.clone()];
+    assert!(webhook_violations(&told(&right), &[]).is_empty());
+    for wrong in [[&occupied, &occupied], [&added, &added], [&vacated, &occupied]] {
+        let wrong = told(&wrong.map(Value::clone));
+        assert_eq!(webhook_violations(&wrong, &[]).len(), 1, "{wrong:?}");
+    }
+    // The same request twice is one whose answer was lost.
+    let mut repeated = told(&[occupied.clone()]);
+    repeated.extend(repeated.clone());
+    assert!(webhook_violations(&repeated, &[]).is_empty());
+    // What is there is told once more after a loss; what has left is not.
+    let now = Instant::now();
+    let loss = [Period { begin: now, end: now + Duration::from_secs(1) }];
+    assert!(webhook_violations(&told(&[occupied.clone(), occupied.clone()]), &loss).is_empty());
+    let twice_vacated = told(&[occupied, vacated.clone(), vacated]);
+    assert_eq!(webhook_violations(&twice_vacated, &loss).len(), 1);
+    let whisper = json!({ "name": "client_event", "channel": C, "data": "whisper 1" });
+    assert_eq!(webhook_violations(&told(&[whisper.clone(), whisper]), &[]).len(), 1);
+}
+
+#[test]
+fn webhooks_whose_last_word_is_wrong_are_found() {
+    let occupied = json!({ "name": "channel_occupied", "channel": C });
+    let vacated = json!({ "name": "channel_vacated", "channel": C });
+    let count =
+        |count| json!({ "name": "subscription_count", "channel": C, "subscription_count": count });
+    let (nobody, two) = (View::default(), View::default().with_count(C, 2));
+    let right = told(&[occupied.clone(), count(2)]);
+    assert!(webhooks_differ(&right, &two, &[]).is_none());
+    assert!(webhooks_differ(&right, &nobody, &[]).is_some());
+    assert!(webhooks_differ(&told(&[occupied.clone(), count(1)]), &two, &[]).is_some());
+    assert!(webhooks_differ(&[], &two, &[]).is_some());
+    let gone = told(&[occupied.clone(), vacated]);
+    assert!(webhooks_differ(&gone, &nobody, &[]).is_none());
+    let now = Instant::now();
+    let loss = [Period { begin: now, end: now + Duration::from_secs(1) }];
+    assert!(webhooks_differ(&told(&[occupied]), &nobody, &loss).is_none());
+    let member = View::default().with_users("presence-r", &["1"]);
+    let channel = json!({ "name": "channel_occupied", "channel": "presence-r" });
+    assert!(webhooks_differ(&told(&[channel]), &member, &[]).is_some());
+}

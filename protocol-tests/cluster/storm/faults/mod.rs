@@ -1,0 +1,224 @@
+//! What can go wrong, each with a beginning and an end.
+
+mod cluster;
+mod network;
+mod node;
+mod redis;
+mod split;
+
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+
+use crate::kit::{Period, Redis};
+
+use super::testbed::Testbed;
+use cluster::ClusterFault;
+use network::NetworkFault;
+use node::NodeFault;
+use redis::RedisFault;
+
+/// Something that goes wrong.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Fault {
+    /// With a node.
+    Node(NodeFault),
+    /// With the network between nodes and Redis.
+    Network(NetworkFault),
+    /// With Redis.
+    Redis(RedisFault),
+    /// A replica becomes the master while the old one lives, and one node stays at that for a while.
+    Split,
+    /// With a Redis Cluster.
+    Cluster(ClusterFault),
+}
+
+/// The faults of nodes on a single Redis, by their names.
+pub(super) const ON_ONE_REDIS: [(&str, Fault); 31] = [
+    ("kill", Fault::Node(NodeFault::Kill)),
+    ("pause", Fault::Node(NodeFault::Pause)),
+    ("stall-to-redis", Fault::Network(NetworkFault::StallToRedis)),
+    ("stall-to-node", Fault::Network(NetworkFault::StallToNode)),
+    ("deaf-redis", Fault::Network(NetworkFault::DeafRedis)),
+    ("deaf-node", Fault::Network(NetworkFault::DeafNode)),
+    ("late-bytes", Fault::Network(NetworkFault::LateBytes)),
+    ("away", Fault::Network(NetworkFault::Away)),
+    ("reset", Fault::Network(NetworkFault::Reset)),
+    ("latency", Fault::Network(NetworkFault::Latency)),
+    ("bandwidth", Fault::Network(NetworkFault::Bandwidth)),
+    ("freeze", Fault::Redis(RedisFault::Freeze)),
+    ("restart", Fault::Redis(RedisFault::Restart)),
+    ("out-of-memory", Fault::Redis(RedisFault::OutOfMemory)),
+    ("read-only", Fault::Redis(RedisFault::ReadOnly)),
+    ("misconf", Fault::Redis(RedisFault::Misconf)),
+    ("acl", Fault::Redis(RedisFault::Acl)),
+    ("password", Fault::Redis(RedisFault::Password)),
+    ("flush-all", Fault::Redis(RedisFault::FlushAll)),
+    ("flush-db", Fault::Redis(RedisFault::FlushDb)),
+    ("script-flush", Fault::Redis(RedisFault::ScriptFlush)),
+    ("kill-clients", Fault::Redis(RedisFault::KillClients)),
+    ("kill-pubsub", Fault::Redis(RedisFault::KillPubsub)),
+    ("client-pause", Fault::Redis(RedisFault::ClientPause)),
+    ("client-pause-write", Fault::Redis(RedisFault::ClientPauseWrite)),
+    ("debug-sleep", Fault::Redis(RedisFault::DebugSleep)),
+    ("evict", Fault::Redis(RedisFault::Evict)),
+    ("delete-keys", Fault::Redis(RedisFault::DeleteKeys)),
+    ("clock-forward", Fault::Redis(RedisFault::ClockForward)),
+    ("clock-back", Fault::Redis(RedisFault::ClockBack)),
+    ("split", Fault::Split),
+];
+
+/// The faults of nodes on a Redis Cluster, by their names.
+pub(super) const ON_A_CLUSTER: [(&str, Fault); 7] = [
+    ("kill", Fault::Node(NodeFault::Kill)),
+    ("pause", Fault::Node(NodeFault::Pause)),
+    ("reshard", Fault::Cluster(ClusterFault::Reshard)),
+    ("fail-over", Fault::Cluster(ClusterFault::FailOver)),
+    ("freeze-master", Fault::Cluster(ClusterFault::FreezeMaster)),
+    ("flush-master", Fault::Cluster(ClusterFault::FlushMaster)),
+    ("clock-ahead", Fault::Cluster(ClusterFault::ClockAhead)),
+];
+
+/// The longest that things which nobody announces stay wrong: they are found by comparison, a part each second.
+const COMPARED_WITHIN: Duration = Duration::from_secs(35);
+
+/// A fault that has begun.
+#[derive(Debug)]
+pub(super) struct Active {
+    /// The nodes to which it happens, or the servers of a Redis Cluster.
+    at: Vec<usize>,
+    begin: Instant,
+    /// The new master of a split.
+    replica: Option<Redis>,
+    /// The slots that were moved.
+    slots: Vec<usize>,
+}
+
+impl Fault {
+    /// How many milliseconds it lasts.
+    fn lasts(self) -> std::ops::Range<u64> {
+        match self {
+            Self::Node(fault) => fault.lasts(),
+            Self::Network(fault) => fault.lasts(),
+            Self::Redis(fault) => fault.lasts(),
+            Self::Cluster(fault) => fault.lasts(),
+            Self::Split => 2_000..8_000,
+        }
+    }
+
+    /// Within this time after its end everything is right again.
+    pub(super) fn heals_within(self) -> Duration {
+        match self {
+            Self::Node(_) | Self::Network(_) => Duration::from_secs(10),
+            Self::Redis(fault) => {
+                if fault.is_silent() {
+                    COMPARED_WITHIN
+                } else {
+                    Duration::from_secs(10)
+                }
+            }
+            Self::Split | Self::Cluster(_) => COMPARED_WITHIN,
+        }
+    }
+
+    fn loses_data(self) -> bool {
+        match self {
+            Self::Node(_) | Self::Network(_) => false,
+            Self::Redis(fault) => fault.loses_data(),
+            Self::Cluster(fault) => fault.loses_data(),
+            Self::Split => true,
+        }
+    }
+
+    /// Whether keys of every kind may vanish, some and not others.
+    pub(super) fn evicts(self) -> bool {
+        self == Self::Redis(RedisFault::Evict)
+    }
+
+    /// Whether another of the same kind may make it impossible to end.
+    pub(super) fn excludes(self, other: Self) -> bool {
+        let is_of_redis =
+            |fault: Self| matches!(fault, Self::Redis(_) | Self::Split | Self::Cluster(_));
+        let is_of_network = |fault: Self| matches!(fault, Self::Network(_) | Self::Split);
+        (is_of_redis(self) && is_of_redis(other))
+            || (is_of_network(self) && is_of_network(other))
+            || matches!((self, other), (Self::Node(_), Self::Node(_)))
+    }
+}
+
+impl Testbed {
+    /// Has a fault begin, last and end, and in its middle another, if one is given.
+    pub(super) async fn suffer(&mut self, fault: Fault, other: Option<Fault>) {
+        let lasts = self.draw(fault.lasts());
+        let mut active = self.begin(fault, lasts).await;
+        if let Some(other) = other {
+            tokio::time::sleep(lasts / 2).await;
+            Box::pin(self.suffer(other, None)).await;
+        } else {
+            self.endure(fault, &active, lasts).await;
+        }
+        self.end(fault, &mut active).await;
+    }
+
+    async fn begin(&mut self, fault: Fault, lasts: Duration) -> Active {
+        let at = self.targets(fault).await;
+        self.world.note(format!("{fault:?} begins, of {at:?}, for {lasts:?}"));
+        let mut active = Active { at, begin: Instant::now(), replica: None, slots: Vec::new() };
+        match fault {
+            Fault::Node(fault) => self.begin_on_nodes(fault, &active).await,
+            Fault::Network(fault) => self.begin_on_network(fault, &active),
+            Fault::Redis(fault) => self.begin_on_redis(fault, lasts).await,
+            Fault::Cluster(fault) => self.begin_on_cluster(fault, &mut active).await,
+            Fault::Split => self.begin_split(&mut active).await,
+        }
+        active
+    }
+
+    /// What happens while a fault lasts.
+    async fn endure(&mut self, fault: Fault, active: &Active, lasts: Duration) {
+        let end = Instant::now() + lasts;
+        loop {
+            let rest = end.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                return;
+            }
+            tokio::time::sleep(rest.min(Duration::from_millis(400))).await;
+            match fault {
+                Fault::Network(fault) => self.repeat_on_network(fault, active),
+                Fault::Redis(fault) => self.repeat_on_redis(fault).await,
+                Fault::Node(_) | Fault::Split | Fault::Cluster(_) => {}
+            }
+        }
+    }
+
+    async fn end(&mut self, fault: Fault, active: &mut Active) {
+        match fault {
+            Fault::Node(fault) => self.end_on_nodes(fault, active),
+            Fault::Network(fault) => self.end_on_network(fault, active),
+            Fault::Redis(fault) => self.end_on_redis(fault).await,
+            Fault::Cluster(fault) => self.end_on_cluster(fault, active).await,
+            Fault::Split => self.end_split(active).await,
+        }
+        self.world.note(format!("{fault:?} ends"));
+        // What Redis loses at the end of a fault shows a moment later.
+        let end = Instant::now() + Duration::from_secs(5);
+        let period = Period { begin: active.begin, end };
+        self.world.has_suffered(fault, period, fault.loses_data());
+    }
+
+    /// What it happens to: one node, or all; or one master of a Redis Cluster.
+    async fn targets(&mut self, fault: Fault) -> Vec<usize> {
+        match fault {
+            Fault::Node(_) => {
+                let running = self.running();
+                if running.len() < 2 { Vec::new() } else { vec![self.any(&running)] }
+            }
+            Fault::Network(_) => {
+                let all: Vec<usize> = (0..self.nodes.len()).collect();
+                if self.random.random_bool(0.5) { vec![self.any(&all)] } else { all }
+            }
+            Fault::Cluster(_) => self.any_master().await,
+            Fault::Redis(_) | Fault::Split => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Faults of the network between nodes and Redis.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use crate::kit::{Link, Proxy};
+
+use super::{Active, Testbed};
+
+/// 1 Mbit/s.
+const SLOW: u32 = 125_000;
+/// The delay in each direction, in milliseconds: a round trip takes 20 to 400.
+const DELAY: std::ops::Range<u64> = 10..201;
+/// Milliseconds that the bytes of an old connection take.
+const LATE: std::ops::Range<u64> = 1_000..6_000;
+/// As long after the network is back.
+const BEHIND: std::ops::Range<u64> = 200..2_000;
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::storm) enum NetworkFault {
+    /// What nodes send is kept, and delivered at the end.
+    StallToRedis,
+    /// What Redis sends is kept, and delivered at the end.
+    StallToNode,
+    /// What nodes send is lost.
+    DeafRedis,
+    /// What Redis sends is lost.
+    DeafNode,
+    /// The nodes' connections are closed; what they had sent reaches Redis seconds later.
+    LateBytes,
+    /// Nothing passes for 3.6 seconds; then the bytes of the old connections arrive behind new ones.
+    Away,
+    /// All connections are reset, again and again.
+    Reset,
+    /// A round trip takes 20 to 400 ms.
+    Latency,
+    /// 1 Mbit/s.
+    Bandwidth,
+}
+
+impl NetworkFault {
+    pub(super) fn lasts(self) -> std::ops::Range<u64> {
+        match self {
+            Self::Away => 3_600..3_601,
+            Self::LateBytes => 500..2_500,
+            Self::StallToRedis
+            | Self::StallToNode
+            | Self::DeafRedis
+            | Self::DeafNode
+            | Self::Reset
+            | Self::Latency
+            | Self::Bandwidth => 500..8_000,
+        }
+    }
+}
+
+impl Testbed {
+    fn proxies(&self, active: &Active) -> impl Iterator<Item = &Proxy> {
+        active.at.iter().filter_map(|at| self.nodes[*at].proxy.as_ref())
+    }
+
+    pub(super) fn begin_on_network(&mut self, fault: NetworkFault, active: &Active) {
+        let delay = self.draw(DELAY);
+        for proxy in self.proxies(active) {
+            match fault {
+                NetworkFault::StallToRedis | NetworkFault::LateBytes => proxy.set(Link::SlowRedis),
+                NetworkFault::StallToNode => proxy.set(Link::SlowNode),
+                NetworkFault::DeafRedis => proxy.set(Link::DeafRedis),
+                NetworkFault::DeafNode => proxy.set(Link::DeafNode),
+                NetworkFault::Away => proxy.set(Link::Held),
+                NetworkFault::Reset => proxy.set(Link::Reset),
+                NetworkFault::Latency => proxy.delay(delay),
+                NetworkFault::Bandwidth => proxy.limit(Some(SLOW)),
+            }
+        }
+    }
+
+    pub(super) fn repeat_on_network(&mut self, fault: NetworkFault, active: &Active) {
+        if fault == NetworkFault::Reset {
+            let link = if self.random.random_bool(0.5) { Link::Whole } else { Link::Reset };
+            self.proxies(active).for_each(|proxy| proxy.set(link));
+        }
+    }
+
+    pub(super) fn end_on_network(&mut self, fault: NetworkFault, active: &Active) {
+        let (late, behind) = (self.draw(LATE), self.draw(BEHIND));
+        for proxy in self.proxies(active) {
+            match fault {
+                NetworkFault::LateBytes => proxy.cut(late),
+                NetworkFault::Away => {
+                    proxy.delay_old_bytes(behind);
+                    proxy.set(Link::Whole);
+                }
+                NetworkFault::Latency => proxy.delay(Duration::ZERO),
+                NetworkFault::Bandwidth => proxy.limit(None),
+                NetworkFault::StallToRedis
+                | NetworkFault::StallToNode
+                | NetworkFault::DeafRedis
+                | NetworkFault::DeafNode
+                | NetworkFault::Reset => proxy.set(Link::Whole),
+            }
+        }
+    }
+}

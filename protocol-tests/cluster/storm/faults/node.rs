@@ -1,0 +1,68 @@
+//! Faults of nodes.
+
+use std::time::{Duration, Instant};
+
+use crate::kit::Period;
+
+use super::{Active, Testbed};
+
+/// Milliseconds that a killed node stays dead.
+const DEAD: std::ops::Range<u64> = 500..9_000;
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::storm) enum NodeFault {
+    /// `kill -9`; the node is started again later.
+    Kill,
+    /// SIGSTOP, for 3, 8 or 30 seconds.
+    Pause,
+}
+
+impl NodeFault {
+    pub(super) fn lasts(self) -> std::ops::Range<u64> {
+        match self {
+            Self::Kill => 0..100,
+            Self::Pause => 3_000..8_100,
+        }
+    }
+}
+
+impl Testbed {
+    pub(super) async fn begin_on_nodes(&mut self, fault: NodeFault, active: &Active) {
+        let dead = self.draw(DEAD);
+        for at in &active.at {
+            let node = &mut self.nodes[*at];
+            let Some(server) = &mut node.server else { continue };
+            match fault {
+                NodeFault::Pause => {
+                    self.world.pause_begins(server.address);
+                    server.signal("STOP");
+                }
+                NodeFault::Kill => {
+                    self.world.place(*at, None);
+                    server.signal("KILL");
+                    server.process.exit_code().await;
+                    node.server = None;
+                    node.starts_at = Instant::now() + dead;
+                }
+            }
+        }
+    }
+
+    pub(super) fn end_on_nodes(&mut self, fault: NodeFault, active: &Active) {
+        for server in active.at.iter().filter_map(|at| self.nodes[*at].server.as_ref()) {
+            match fault {
+                NodeFault::Pause => {
+                    server.signal("CONT");
+                    let period = Period { begin: active.begin, end: Instant::now() };
+                    self.world.pause_ends(server.address, period);
+                }
+                NodeFault::Kill => {}
+            }
+        }
+    }
+
+    /// Kills any node, which is started again later.
+    pub(in crate::storm) async fn kill_any(&mut self) {
+        self.suffer(super::Fault::Node(NodeFault::Kill), None).await;
+    }
+}

@@ -1,0 +1,247 @@
+//! Faults of Redis.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use crate::kit::RedisClient;
+
+use super::Testbed;
+
+/// A folder in which nobody can make a file.
+const UNWRITABLE: &str = "/proc";
+/// A port at which no master is.
+const NOBODY: &str = "1";
+/// How much memory is taken away from Redis, so that it evicts that much.
+const EVICTED: i64 = 60_000;
+const OF_WEBHOOKS: [&str; 7] = [
+    "campanile:log{",
+    "campanile:logstate{",
+    "campanile:held{",
+    "campanile:queue{",
+    "campanile:aside{",
+    "campanile:teller{",
+    "campanile:appended{",
+];
+/// Seconds by which the clock is set.
+const STEP: std::ops::Range<i64> = 5..600;
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::storm) enum RedisFault {
+    /// SIGSTOP.
+    Freeze,
+    /// `kill -9`; it starts again empty.
+    Restart,
+    /// It refuses writes for lack of memory, on and off.
+    OutOfMemory,
+    /// It is a replica without a master.
+    ReadOnly,
+    /// It refuses writes because it can't save.
+    Misconf,
+    /// The nodes' user may not run scripts.
+    Acl,
+    /// The nodes lack a password.
+    Password,
+    /// `FLUSHALL`, which deletes everything at once or in the background.
+    FlushAll,
+    /// `FLUSHDB`, the same.
+    FlushDb,
+    /// It forgets the scripts.
+    ScriptFlush,
+    /// It ends all connections but those that subscribe.
+    KillClients,
+    /// It ends all connections that subscribe.
+    KillPubsub,
+    /// It answers no command.
+    ClientPause,
+    /// It answers no command that writes.
+    ClientPauseWrite,
+    /// It does nothing at all.
+    DebugSleep,
+    /// It evicts random keys.
+    Evict,
+    /// Random keys of ours are deleted.
+    DeleteKeys,
+    /// Its clock is set ahead.
+    ClockForward,
+    /// Its clock is set back.
+    ClockBack,
+}
+
+impl RedisFault {
+    pub(super) fn lasts(self) -> std::ops::Range<u64> {
+        match self {
+            Self::Freeze | Self::ClientPause | Self::ClientPauseWrite | Self::DebugSleep => {
+                300..8_000
+            }
+            Self::Restart => 0..4_000,
+            Self::FlushAll
+            | Self::FlushDb
+            | Self::ScriptFlush
+            | Self::KillClients
+            | Self::KillPubsub => 0..1_000,
+            Self::OutOfMemory
+            | Self::ReadOnly
+            | Self::Misconf
+            | Self::Acl
+            | Self::Password
+            | Self::Evict
+            | Self::DeleteKeys
+            | Self::ClockForward
+            | Self::ClockBack => 500..6_000,
+        }
+    }
+
+    /// Whether keys vanish without anything else that nodes could notice.
+    pub(super) fn is_silent(self) -> bool {
+        matches!(self, Self::FlushAll | Self::FlushDb | Self::Evict | Self::DeleteKeys)
+    }
+
+    /// Whether data is lost. Keys that expire do so early when the clock is set ahead.
+    pub(super) fn loses_data(self) -> bool {
+        self.is_silent() || matches!(self, Self::Restart | Self::ClockForward)
+    }
+}
+
+impl Testbed {
+    pub(super) async fn begin_on_redis(&mut self, fault: RedisFault, lasts: Duration) {
+        let milliseconds = lasts.as_millis().to_string();
+        let seconds = lasts.as_secs_f64().to_string();
+        let mode = if self.random.random_bool(0.5) { "SYNC" } else { "ASYNC" };
+        match fault {
+            RedisFault::Freeze => self.servers.one().freeze(),
+            RedisFault::Restart => self.servers.one().kill(),
+            RedisFault::OutOfMemory => {
+                self.run(&[
+                    &["CONFIG", "SET", "maxmemory-policy", "noeviction"],
+                    &["CONFIG", "SET", "maxmemory", "1"],
+                ])
+                .await;
+            }
+            RedisFault::ReadOnly => self.run(&[&["REPLICAOF", "127.0.0.1", NOBODY]]).await,
+            RedisFault::Misconf => {
+                self.run(&[
+                    &["CONFIG", "SET", "save", "3600 1"],
+                    &["CONFIG", "SET", "dir", UNWRITABLE],
+                    &["BGSAVE"],
+                ])
+                .await;
+            }
+            RedisFault::Acl => {
+                self.run(&[&["ACL", "SETUSER", "default", "-evalsha", "-eval"]]).await
+            }
+            RedisFault::Password => {
+                self.run(&[
+                    &["CONFIG", "SET", "requirepass", "unknown to the nodes"],
+                    &["CLIENT", "KILL", "TYPE", "normal"],
+                    &["CLIENT", "KILL", "TYPE", "pubsub"],
+                ])
+                .await;
+            }
+            RedisFault::FlushAll => self.run(&[&["FLUSHALL", mode]]).await,
+            RedisFault::FlushDb => self.run(&[&["FLUSHDB", mode]]).await,
+            RedisFault::ScriptFlush => self.run(&[&["SCRIPT", "FLUSH"]]).await,
+            RedisFault::KillClients => self.run(&[&["CLIENT", "KILL", "TYPE", "normal"]]).await,
+            RedisFault::KillPubsub => self.run(&[&["CLIENT", "KILL", "TYPE", "pubsub"]]).await,
+            RedisFault::ClientPause => {
+                self.run(&[&["CLIENT", "PAUSE", &milliseconds, "ALL"]]).await
+            }
+            RedisFault::ClientPauseWrite => {
+                self.run(&[&["CLIENT", "PAUSE", &milliseconds, "WRITE"]]).await;
+            }
+            RedisFault::DebugSleep => self.run(&[&["DEBUG", "SLEEP", &seconds]]).await,
+            RedisFault::Evict => self.evict().await,
+            RedisFault::DeleteKeys => self.delete_keys().await,
+            RedisFault::ClockForward => self.set_clock(1),
+            RedisFault::ClockBack => self.set_clock(-1),
+        }
+    }
+
+    pub(super) async fn repeat_on_redis(&mut self, fault: RedisFault) {
+        if fault == RedisFault::OutOfMemory {
+            let limit = if self.random.random_bool(0.5) { "0" } else { "1" };
+            self.run(&[&["CONFIG", "SET", "maxmemory", limit]]).await;
+        }
+        if fault == RedisFault::DeleteKeys {
+            self.delete_keys().await;
+        }
+    }
+
+    pub(super) async fn end_on_redis(&mut self, fault: RedisFault) {
+        match fault {
+            RedisFault::Freeze => self.servers.one().thaw(),
+            RedisFault::Restart => self.servers.one().start_again().await,
+            RedisFault::OutOfMemory | RedisFault::Evict => {
+                self.run(&[
+                    &["CONFIG", "SET", "maxmemory", "0"],
+                    &["CONFIG", "SET", "maxmemory-policy", "noeviction"],
+                ])
+                .await;
+            }
+            RedisFault::ReadOnly => self.run(&[&["REPLICAOF", "NO", "ONE"]]).await,
+            RedisFault::Misconf => {
+                let directory = self.servers.one().directory();
+                self.run(&[&["CONFIG", "SET", "dir", &directory], &["CONFIG", "SET", "save", ""]])
+                    .await;
+            }
+            RedisFault::Acl => self.run(&[&["ACL", "SETUSER", "default", "+@all"]]).await,
+            RedisFault::Password => self.run(&[&["CONFIG", "SET", "requirepass", ""]]).await,
+            RedisFault::FlushAll
+            | RedisFault::FlushDb
+            | RedisFault::ScriptFlush
+            | RedisFault::KillClients
+            | RedisFault::KillPubsub
+            | RedisFault::ClientPause
+            | RedisFault::ClientPauseWrite
+            | RedisFault::DebugSleep
+            | RedisFault::DeleteKeys
+            | RedisFault::ClockForward
+            | RedisFault::ClockBack => {}
+        }
+    }
+
+    async fn admin(&mut self) -> RedisClient {
+        self.servers.one().admin().await
+    }
+
+    async fn run(&mut self, commands: &[&[&str]]) {
+        let mut admin = self.admin().await;
+        for words in commands {
+            admin.command(words).await;
+        }
+    }
+
+    /// Has Redis evict some keys, whichever it likes.
+    async fn evict(&mut self) {
+        let mut admin = self.admin().await;
+        let info = admin.command(&["INFO", "memory"]).await;
+        let used = info.text().lines().find_map(|line| line.strip_prefix("used_memory:"));
+        let used: i64 = used.and_then(|text| text.trim().parse().ok()).expect("INFO tells it");
+        admin.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-random"]).await;
+        admin.command(&["CONFIG", "SET", "maxmemory", &(used - EVICTED).to_string()]).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        admin.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
+        admin.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await;
+    }
+
+    /// Deletes one key in five of those that nodes put back. What waits for webhooks is known to Redis only.
+    async fn delete_keys(&mut self) {
+        let mut admin = self.admin().await;
+        let mut keys = admin.command(&["KEYS", "campanile:*"]).await.texts();
+        keys.retain(|key| !OF_WEBHOOKS.iter().any(|kind| key.starts_with(kind)));
+        keys.sort_unstable();
+        for key in keys {
+            if self.random.random_bool(0.2) {
+                admin.command(&["DEL", &key]).await;
+            }
+        }
+    }
+
+    fn set_clock(&mut self, sign: i64) {
+        let step = self.random.random_range(STEP);
+        self.clock += sign * step;
+        self.world.note(format!("the clock of Redis steps by {} s", sign * step));
+        let clock = self.clock;
+        self.servers.one().set_clock(clock);
+    }
+}

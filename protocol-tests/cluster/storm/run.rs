@@ -1,0 +1,125 @@
+//! One run, from the first node's start to the last one's end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+use tokio::task::JoinSet;
+
+use crate::kit::{Redis, RedisCluster, Violation};
+
+use super::clients::{self, Life};
+use super::faults::{Fault, ON_A_CLUSTER, ON_ONE_REDIS};
+use super::testbed::{Servers, Testbed};
+use super::verdict;
+use super::world::World;
+
+/// When the faults are over, all nodes are ready within this time.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+/// Milliseconds between two faults.
+const PAUSE: std::ops::Range<u64> = 500..3_000;
+/// How many violations are shown beside the first.
+const SHOWN: usize = 12;
+
+/// What a run is made of.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    /// Names it in the output.
+    pub(super) name: &'static str,
+    pub(super) seed: u64,
+    pub(super) nodes: usize,
+    pub(super) clients: usize,
+    /// Milliseconds between two actions of a client.
+    pub(super) pause: std::ops::Range<u64>,
+    pub(super) is_on_a_cluster: bool,
+}
+
+/// A run whose clients are busy.
+pub(super) struct Run {
+    plan: Plan,
+    world: Arc<World>,
+    pub(super) bed: Testbed,
+    clients: JoinSet<Life>,
+}
+
+impl Run {
+    #[expect(clippy::print_stderr, reason = "the seed belongs into the report of a failed test")]
+    pub(super) async fn start(plan: Plan) -> Self {
+        eprintln!("storm, {}: CAMPANILE_SEED={}", plan.name, plan.seed);
+        let servers = if plan.is_on_a_cluster {
+            Servers::Cluster(RedisCluster::start_adjustable().await)
+        } else {
+            Servers::One(Redis::start_adjustable(&[]).await)
+        };
+        let world = Arc::new(World::new(plan.seed, plan.pause.clone()));
+        let bed = Testbed::start(Arc::clone(&world), servers, plan.nodes).await;
+        let mut clients = JoinSet::new();
+        for index in 0..plan.clients {
+            clients.spawn(clients::live(Arc::clone(&world), index));
+        }
+        Self { plan, world, bed, clients }
+    }
+
+    /// One fault after the other for so long, sometimes two at once.
+    pub(super) async fn suffer_any(&mut self, time: Duration, faults: &[Fault]) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            let pause = self.bed.draw(PAUSE);
+            tokio::time::sleep(pause).await;
+            self.bed.start_nodes(Instant::now()).await;
+            let fault = faults[self.bed.random.random_range(0..faults.len())];
+            let other = faults[self.bed.random.random_range(0..faults.len())];
+            let is_double = self.bed.random.random_bool(0.3) && !fault.excludes(other);
+            self.bed.suffer(fault, is_double.then_some(other)).await;
+        }
+    }
+
+    /// Ends the faults and the clients' actions, and checks everything.
+    pub(super) async fn check(mut self) {
+        self.bed.become_ready(READY_WITHIN).await;
+        self.world.stop();
+        let mut lives = Vec::new();
+        while let Some(life) = self.clients.join_next().await {
+            lives.push(life.expect("a client does not panic"));
+        }
+        let mut violations = verdict::violations(&self.world, &self.bed, &lives).await;
+        let summary = self.world.summary(&lives);
+        if violations.is_empty() {
+            for life in &mut lives {
+                life.hang_up();
+            }
+            violations.extend(verdict::departures(&self.world, &self.bed).await);
+            self.bed.stop_nodes().await;
+            violations.extend(verdict::lasting_keys(&self.world, &self.bed).await);
+        }
+        self.report(&summary, &violations, &lives);
+    }
+
+    #[expect(clippy::print_stderr, reason = "what was tested belongs into the report of a test")]
+    fn report(&self, summary: &str, violations: &[Violation], lives: &[Life]) {
+        let Plan { name, seed, .. } = &self.plan;
+        eprintln!("storm, {name}, seed {seed}: {summary}");
+        let Some(first) = violations.first() else { return };
+        let others = violations.iter().skip(1).take(SHOWN);
+        let others: String =
+            others.map(|one| format!("\nalso {:?}: {}", one.rule, one.text)).collect();
+        panic!(
+            "storm, {name}, seed {seed}: {} violations\n{:?}: {}{others}",
+            violations.len(),
+            first.rule,
+            self.world.trace(first, lives)
+        );
+    }
+}
+
+/// All faults that can happen there, by their names.
+pub(super) fn faults(is_on_a_cluster: bool) -> &'static [(&'static str, Fault)] {
+    if is_on_a_cluster { &ON_A_CLUSTER } else { &ON_ONE_REDIS }
+}
+
+pub(super) fn variable(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|error| panic!("{name}={text}: {error}")),
+        Err(_) => default,
+    }
+}

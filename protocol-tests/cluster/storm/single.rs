@@ -1,0 +1,99 @@
+//! Each fault by itself, for a few seconds.
+
+use std::time::Duration;
+
+use super::run::{Plan, Run, faults, variable};
+
+/// How long clients act before and after the fault.
+const AROUND: Duration = Duration::from_millis(1_500);
+
+/// Faults after which the nodes still run as if nothing had happened; what Redis lacks then shows when one dies.
+const HIDDEN: [&str; 5] = ["away", "late-bytes", "pause", "evict", "delete-keys"];
+
+/// Has one fault happen.
+async fn suffer(fault_name: &'static str, is_on_a_cluster: bool) {
+    let (_, fault) = faults(is_on_a_cluster)
+        .iter()
+        .find(|(name, _)| *name == fault_name)
+        .expect("there is a fault of this name");
+    let mut run = Run::start(plan(fault_name, is_on_a_cluster)).await;
+    tokio::time::sleep(AROUND).await;
+    run.bed.suffer(*fault, None).await;
+    tokio::time::sleep(AROUND).await;
+    if HIDDEN.contains(&fault_name) {
+        run.bed.kill_any().await;
+    }
+    run.check().await;
+}
+
+fn plan(name: &'static str, is_on_a_cluster: bool) -> Plan {
+    let seed = variable("CAMPANILE_SEED", 1);
+    Plan { name, seed, nodes: 3, clients: 24, pause: 50..400, is_on_a_cluster }
+}
+
+/// A test for each fault; it has the fault's name.
+macro_rules! each {
+    ($module:ident, $is_on_a_cluster:expr, $($test:ident $name:literal,)*) => {
+        mod $module {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    super::suffer($name, $is_on_a_cluster).await;
+                }
+            )*
+
+            /// A fault without a test here is one that nobody sees by itself.
+            #[test]
+            fn every_fault_has_a_test() {
+                let tested = [$($name),*];
+                for (name, _) in super::faults($is_on_a_cluster) {
+                    assert!(tested.contains(name), "{name} has no test");
+                }
+            }
+        }
+    };
+}
+
+each! { on_one_redis, false,
+    kill "kill",
+    pause "pause",
+    stall_to_redis "stall-to-redis",
+    stall_to_node "stall-to-node",
+    deaf_redis "deaf-redis",
+    deaf_node "deaf-node",
+    late_bytes "late-bytes",
+    away "away",
+    reset "reset",
+    latency "latency",
+    bandwidth "bandwidth",
+    freeze "freeze",
+    restart "restart",
+    out_of_memory "out-of-memory",
+    read_only "read-only",
+    misconf "misconf",
+    acl "acl",
+    password "password",
+    flush_all "flush-all",
+    flush_db "flush-db",
+    script_flush "script-flush",
+    kill_clients "kill-clients",
+    kill_pubsub "kill-pubsub",
+    client_pause "client-pause",
+    client_pause_write "client-pause-write",
+    debug_sleep "debug-sleep",
+    evict "evict",
+    delete_keys "delete-keys",
+    clock_forward "clock-forward",
+    clock_back "clock-back",
+    split "split",
+}
+
+each! { on_a_redis_cluster, true,
+    kill "kill",
+    pause "pause",
+    reshard "reshard",
+    fail_over "fail-over",
+    freeze_master "freeze-master",
+    flush_master "flush-master",
+    clock_ahead "clock-ahead",
+}

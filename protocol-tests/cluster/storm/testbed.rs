@@ -1,0 +1,173 @@
+//! The nodes of a run, the network between each of them and Redis, and Redis itself.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use crate::harness::{Server, Settings};
+use crate::kit::{
+    Proxy, Redis, RedisCluster, WebhookRequest, becomes_ready, cluster_settings, unready_node,
+};
+use crate::sink::Sink;
+
+use super::world::World;
+
+/// The random numbers of the clients are those of the parts from 0 on.
+const PART: u64 = 1_000_000;
+const WEBHOOKS: &str = r#"["channel_occupied", "channel_vacated", "member_added", "member_removed", "client_event", "cache_miss", "subscription_count", "user_online", "user_offline"]"#;
+
+/// The parts of a run. Nodes end before Redis does: fields are dropped in this order.
+#[derive(Debug)]
+pub(super) struct Testbed {
+    pub(super) nodes: Vec<Node>,
+    pub(super) servers: Servers,
+    pub(super) world: Arc<World>,
+    pub(super) random: StdRng,
+    /// How many seconds the test has set Redis' clock ahead.
+    pub(super) clock: i64,
+    settings: Settings,
+    requests: Arc<Mutex<Vec<WebhookRequest>>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    /// `None` while it is dead.
+    pub(super) server: Option<Server>,
+    pub(super) starts_at: Instant,
+    /// The network between it and Redis. On a Redis Cluster nodes connect to servers that they learn of.
+    pub(super) proxy: Option<Proxy>,
+}
+
+#[derive(Debug)]
+pub(super) enum Servers {
+    One(Redis),
+    Cluster(RedisCluster),
+}
+
+impl Servers {
+    /// The one Redis, or some server of a Redis Cluster.
+    pub(super) fn one(&mut self) -> &mut Redis {
+        match self {
+            Self::One(redis) => redis,
+            Self::Cluster(cluster) => &mut cluster.0[0],
+        }
+    }
+
+    pub(super) fn all(&self) -> &[Redis] {
+        match self {
+            Self::One(redis) => std::slice::from_ref(redis),
+            Self::Cluster(cluster) => &cluster.0,
+        }
+    }
+}
+
+impl Testbed {
+    /// Starts this many nodes and waits until they are joined.
+    pub(super) async fn start(world: Arc<World>, servers: Servers, nodes: usize) -> Self {
+        let (webhook, requests) = receive_webhooks().await;
+        let settings = cluster_settings()
+            .app("client_events_per_second", 1_000)
+            .app("webhooks", format!(r#"[{{ url = "{webhook}", events = {WEBHOOKS} }}]"#));
+        let random = world.random(PART);
+        let mut bed =
+            Self { nodes: Vec::new(), servers, world, random, clock: 0, settings, requests };
+        for _ in 0..nodes {
+            let proxy = match &bed.servers {
+                Servers::One(redis) => Some(Proxy::before(redis.address()).await),
+                Servers::Cluster(_) => None,
+            };
+            bed.nodes.push(Node { server: None, starts_at: Instant::now(), proxy });
+        }
+        bed.start_nodes(Instant::now()).await;
+        bed.become_ready(Duration::from_secs(20)).await;
+        bed
+    }
+
+    /// Starts the dead nodes whose time has come.
+    pub(super) async fn start_nodes(&mut self, now: Instant) {
+        for (at, node) in self.nodes.iter_mut().enumerate() {
+            if node.server.is_some() || now < node.starts_at {
+                continue;
+            }
+            let url = match (&node.proxy, &self.servers) {
+                (Some(proxy), _) => proxy.url(),
+                (None, Servers::One(redis)) => redis.url(),
+                (None, Servers::Cluster(cluster)) => cluster.url(),
+            };
+            let server = unready_node(&self.settings, &url).await;
+            self.world.note(format!("node {at} runs at {}", server.address));
+            self.world.place(at, Some(server.address));
+            node.server = Some(server);
+        }
+    }
+
+    /// Waits until all nodes run and are joined.
+    pub(super) async fn become_ready(&mut self, deadline: Duration) {
+        self.start_nodes(Instant::now() + Duration::from_secs(60)).await;
+        for node in &self.nodes {
+            if let Some(server) = &node.server {
+                becomes_ready(server, deadline).await;
+            }
+        }
+        self.world.note("all nodes are ready".to_owned());
+    }
+
+    /// The nodes that run.
+    pub(super) fn running(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|at| self.nodes[*at].server.is_some()).collect()
+    }
+
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().filter_map(|node| Some(node.server.as_ref()?.address)).collect()
+    }
+
+    pub(super) fn webhook_requests(&self) -> Vec<WebhookRequest> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn draw(&mut self, milliseconds: std::ops::Range<u64>) -> Duration {
+        Duration::from_millis(self.random.random_range(milliseconds))
+    }
+
+    pub(super) fn any(&mut self, among: &[usize]) -> usize {
+        among[self.random.random_range(0..among.len())]
+    }
+
+    /// Ends all nodes as a deployment does, and waits for it.
+    pub(super) async fn stop_nodes(&mut self) {
+        for node in &self.nodes {
+            if let Some(server) = &node.server {
+                server.signal("TERM");
+            }
+        }
+        for node in &mut self.nodes {
+            if let Some(server) = &mut node.server {
+                assert_eq!(server.process.exit_code().await, Some(0), "a node ends well");
+            }
+        }
+    }
+}
+
+/// An endpoint that keeps what it is told.
+async fn receive_webhooks() -> (String, Arc<Mutex<Vec<WebhookRequest>>>) {
+    let mut sink = Sink::new().await;
+    let url = sink.url();
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&requests);
+    tokio::spawn(async move {
+        // Ends with the test, whose runtime drops it.
+        loop {
+            if sink.heard() == sink.count() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+            let request = sink.next().await;
+            let request = WebhookRequest { at: request.at, body: request.body };
+            kept.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+        }
+    });
+    (url, requests)
+}
