@@ -12,6 +12,7 @@ mod cases;
 mod commands;
 mod failure;
 mod kit;
+mod latency;
 mod model_check;
 mod redis_cluster;
 mod reload;

@@ -110,6 +110,37 @@ async fn nodes_find_the_master_and_follow_it_when_it_fails() {
     assert_agrees(&ledger, &all).await;
 }
 
+/// The old master lives, and takes writes: nothing but the sentinels tells that it is not the master.
+#[tokio::test]
+async fn nodes_follow_the_sentinels_to_another_master_though_the_old_one_lives() {
+    let watched = Watched::start().await;
+    let settings = cluster_settings();
+    let one = node(&settings, &watched.url()).await;
+    let two = node(&settings, &watched.url()).await;
+    they_are_one(&one, &two).await;
+
+    let other = Redis::start().await;
+    for sentinel in &watched.sentinels {
+        let mut client = sentinel.client().await;
+        client.command(&["SENTINEL", "REMOVE", MASTER]).await;
+        let port = other.port.to_string();
+        client.command(&["SENTINEL", "MONITOR", MASTER, "127.0.0.1", &port, "2"]).await;
+    }
+    let start = Instant::now();
+    for (redis, is_used) in [(&watched.master, false), (&other, true)] {
+        let mut client = redis.client().await;
+        while client.command(&["PUBSUB", "CHANNELS", "campanile:*"]).await.texts().is_empty()
+            == is_used
+        {
+            assert!(start.elapsed() < FAILED_OVER, "the nodes stay where they were");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    becomes_ready(&one, FAILED_OVER).await;
+    becomes_ready(&two, FAILED_OVER).await;
+    they_are_one(&one, &two).await;
+}
+
 async fn is_promoted(replica: &Redis) {
     let start = Instant::now();
     loop {

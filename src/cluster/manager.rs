@@ -378,11 +378,17 @@ impl Manager {
         }
     }
 
-    /// The server of a partition is another now: its topics are listened to and read again.
+    /// The server of a partition is another now, or ended a subscription: subscribes and reads
+    /// everything of the partition again.
     fn on_moved(&mut self, partition: Partition) {
         let moved = self.topics.iter().filter(|(_, topic)| topic.partition == partition);
         for name in moved.map(|(name, _)| Arc::clone(name)).collect::<Vec<_>>() {
             self.with(&name, Topic::detach);
+        }
+        if let Some(connection) = self.connection.clone().filter(|_| partition == Partition::HOME) {
+            let buses = [self.shared.names.all_nodes().into()];
+            // If this fails, the link is lost, or the next move is reported.
+            tokio::spawn(async move { connection.subscribe(partition, &buses).await });
         }
     }
 

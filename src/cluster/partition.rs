@@ -61,7 +61,6 @@ impl Partition {
     }
 
     /// Its hash slot in a Redis Cluster.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the routing of the next commit uses it"))]
     pub(in crate::cluster) fn slot(self) -> u16 {
         crc16(0, self.tag().to_string().as_bytes()) % 16_384
     }

@@ -3,5 +3,6 @@
 //! Tests run on a current-thread runtime of tokio with a paused clock. [`network::Network`] has the servers, each a
 //! [`model::server::Server`], and opens byte streams to them whose delays, losses and faults follow from a seed.
 
+mod endpoint;
 mod model;
 mod network;

@@ -1,0 +1,223 @@
+//! The link to Redis, of any topology: what is asked and answered, and what the buses bring.
+//!
+//! - `stream` opens TCP, TLS and Unix connections, `client` speaks RESP3 over one, and
+//!   `server` has the two of one server: *commands*, which subscribes to nothing, and *bus*, whose
+//!   answers are in order with its messages.
+//! - `routing` and `slots` find the master of each partition of a Redis Cluster and follow it.
+//! - `sentinel` finds the master that Sentinels watch.
+
+mod client;
+mod pushes;
+mod routing;
+mod sentinel;
+mod server;
+mod slots;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+pub(super) use pushes::{Push, Pushes};
+#[cfg(test)]
+pub(super) use stream::{Dial, Stream};
+
+use super::partition::Partition;
+use crate::config::{RedisConfig, RedisTarget, Topology};
+use client::{Heard, Task};
+use futures_util::future::{join_all, try_join_all};
+use pushes::{LOST, Outbox};
+use redis::{Cmd, FromRedisValue, RedisResult, Value, cmd, from_redis_value};
+use routing::Cluster;
+use sentinel::Sentinels;
+use server::{Opener, Server, Work};
+use std::{io, sync::Arc, time::Duration};
+use stream::{Address, Dialer, timed_out};
+use tokio::time::timeout;
+
+/// The longest time for connecting, with all servers that have to be found first. Each step has a
+/// shorter bound of its own.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Buses that one command names, so that neither it nor its answer keeps Redis busy for long.
+const BUSES_PER_COMMAND: usize = 512;
+
+/// The way to Redis, as it was configured.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    target: RedisTarget,
+    opener: Opener,
+}
+
+/// A link to Redis that many may use at once. Cheap to clone; it ends with the last clone.
+#[derive(Clone, Debug)]
+pub(super) struct Connection(Arc<Link>);
+
+#[derive(Debug)]
+enum Link {
+    One {
+        server: Arc<Server>,
+        /// Asks the sentinels, where there are any.
+        _watch: Option<Task>,
+    },
+    Cluster(Cluster),
+}
+
+impl Endpoint {
+    /// Reads what is needed to connect.
+    ///
+    /// # Errors
+    ///
+    /// The file with the certificates can't be read.
+    pub(super) fn new(config: &RedisConfig, target: RedisTarget) -> io::Result<Self> {
+        let opener = Opener::new(Dialer::new(config, target.is_tls)?, &target);
+        Ok(Self { target, opener })
+    }
+
+    /// One over streams that a test opens: a Redis Cluster, or the first of the addresses.
+    #[cfg(test)]
+    pub(super) fn over(dial: Dial, addresses: &[(String, u16)], is_cluster: bool) -> Self {
+        let topology = if is_cluster {
+            Topology::Cluster { nodes: addresses.to_vec() }
+        } else {
+            Topology::Single { address: addresses[0].clone() }
+        };
+        let target = RedisTarget { topology, is_tls: false, username: None, password: None, db: 0 };
+        let opener = Opener::new(Dialer::Test(dial), &target);
+        Self { target, opener }
+    }
+
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.target.topology, Topology::Cluster { .. })
+    }
+
+    /// Connects, and has messages come to what is returned. Gives up after `CONNECT_TIMEOUT`.
+    pub(super) async fn connect(&self) -> RedisResult<(Connection, Pushes)> {
+        let (outbox, pushes) = Outbox::new();
+        let connecting = timeout(CONNECT_TIMEOUT, self.link(outbox)).await;
+        let link = connecting.map_err(|_| timed_out("connecting to redis", CONNECT_TIMEOUT))??;
+        Ok((Connection(Arc::new(link)), pushes))
+    }
+
+    async fn link(&self, outbox: Outbox) -> RedisResult<Link> {
+        match &self.target.topology {
+            Topology::Single { address: (host, port) } => {
+                let server = self.master(&Address::Tcp(host.clone(), *port), &outbox).await?;
+                Ok(Link::One { server, _watch: None })
+            }
+            Topology::Unix { path } => {
+                let server = self.master(&Address::Unix(path.clone()), &outbox).await?;
+                Ok(Link::One { server, _watch: None })
+            }
+            Topology::Sentinel { sentinels, master, password } => {
+                let dialer = self.opener.dialer.clone();
+                let mut sentinels = Sentinels::new(dialer, sentinels, master, password.as_ref());
+                let address = sentinels.master().await?;
+                let server = self.master(&address, &outbox).await?;
+                Ok(Link::One { server, _watch: Some(sentinels.watch(address, outbox)) })
+            }
+            Topology::Cluster { nodes } => {
+                Ok(Link::Cluster(Cluster::connect(&self.opener, nodes, outbox).await?))
+            }
+        }
+    }
+
+    /// Connects to the only server, which must be a master.
+    async fn master(&self, address: &Address, outbox: &Outbox) -> RedisResult<Arc<Server>> {
+        let (on_commands, on_bus) = (outbox.clone(), outbox.clone());
+        let on_commands = move |heard| {
+            if heard == Heard::Lost {
+                on_commands.push(Push::Lost(LOST));
+            }
+        };
+        let on_bus = move |heard| on_bus.hear(heard);
+        let server = self.opener.server(address, on_commands, on_bus).await?;
+        server.check_role().await?;
+        Ok(Arc::new(server))
+    }
+}
+
+impl Connection {
+    /// The answer of the server that has the partition.
+    pub(super) async fn query<T: FromRedisValue>(
+        &self,
+        partition: Partition,
+        command: &Cmd,
+    ) -> RedisResult<T> {
+        let answer = self.work(partition, Work::Query(command)).await?;
+        Ok(from_redis_value(answer)?)
+    }
+
+    /// The same, in order with the messages of the partition's buses: those that were published
+    /// before the command come before the answer.
+    pub(super) async fn query_in_order<T: FromRedisValue>(
+        &self,
+        partition: Partition,
+        command: &Cmd,
+    ) -> RedisResult<T> {
+        let answer = self.work(partition, Work::QueryInOrder(command)).await?;
+        Ok(from_redis_value(answer)?)
+    }
+
+    /// Subscribes to buses of a partition.
+    pub(super) async fn subscribe(
+        &self,
+        partition: Partition,
+        buses: &[Arc<str>],
+    ) -> RedisResult<()> {
+        let subscribing = buses.chunks(BUSES_PER_COMMAND).map(|buses| async move {
+            let command = self.name_buses(["SUBSCRIBE", "SSUBSCRIBE"], buses);
+            self.work(partition, Work::Subscribe(&command, buses.len())).await
+        });
+        try_join_all(subscribing).await.map(drop)
+    }
+
+    pub(super) async fn unsubscribe(
+        &self,
+        partition: Partition,
+        buses: &[Arc<str>],
+    ) -> RedisResult<()> {
+        let unsubscribing = buses.chunks(BUSES_PER_COMMAND).map(|buses| async move {
+            let command = self.name_buses(["UNSUBSCRIBE", "SUNSUBSCRIBE"], buses);
+            self.work(partition, Work::Unsubscribe(&command)).await
+        });
+        try_join_all(unsubscribing).await.map(drop)
+    }
+
+    fn name_buses(&self, [on_one, on_cluster]: [&str; 2], buses: &[Arc<str>]) -> Cmd {
+        let mut command = cmd(match &*self.0 {
+            Link::One { .. } => on_one,
+            Link::Cluster(_) => on_cluster,
+        });
+        for bus in buses {
+            command.arg(&**bus);
+        }
+        command
+    }
+
+    /// Has every server know scripts. Returns their names, in order.
+    pub(super) async fn load(&self, scripts: &[&str]) -> RedisResult<Vec<String>> {
+        let servers = self.servers().await?;
+        let names = try_join_all(servers.iter().map(|server| server.load(scripts))).await?;
+        // The same text has the same name on every server.
+        Ok(names.into_iter().next().unwrap_or_default())
+    }
+
+    /// A line for the operator if a server may evict keys of ours. Nothing if that may not be asked.
+    pub(super) async fn memory_warning(&self) -> Option<String> {
+        let servers = self.servers().await.ok()?;
+        let warnings = join_all(servers.iter().map(|server| server.memory_warning())).await;
+        warnings.into_iter().flatten().next()
+    }
+
+    async fn servers(&self) -> RedisResult<Vec<Arc<Server>>> {
+        match &*self.0 {
+            Link::One { server, .. } => Ok(vec![Arc::clone(server)]),
+            Link::Cluster(cluster) => cluster.servers().await,
+        }
+    }
+
+    async fn work(&self, partition: Partition, work: Work<'_>) -> RedisResult<Value> {
+        match &*self.0 {
+            Link::One { server, .. } => server.work(work, false).await,
+            Link::Cluster(cluster) => cluster.work(partition, work).await,
+        }
+    }
+}

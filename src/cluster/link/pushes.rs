@@ -1,0 +1,85 @@
+//! What a link brings by itself: messages, and news about its servers.
+
+use super::client::Heard;
+use crate::cluster::partition::Partition;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+use tokio::sync::mpsc;
+
+/// Bytes of messages that may wait to be taken. Beyond it, this node is too slow for what it
+/// subscribes to: the link is given up.
+const WAITING_MAX: usize = 64 * 1024 * 1024;
+
+/// One thing that a link brings.
+#[derive(Debug, Eq, PartialEq)]
+pub(in crate::cluster) enum Push {
+    /// A message on a bus.
+    Message { bus: Vec<u8>, message: Vec<u8> },
+    /// The partition has another server, or its server ended a subscription by itself: subscribe
+    /// to the partition's buses and read its topics again.
+    Moved(Partition),
+    /// The link is of no more use, for this reason.
+    Lost(&'static str),
+}
+
+/// What a link brings, in order.
+#[derive(Debug)]
+pub(in crate::cluster) struct Pushes {
+    arrived: mpsc::UnboundedReceiver<Push>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// The other end of [`Pushes`].
+#[derive(Clone, Debug)]
+pub(super) struct Outbox {
+    queue: mpsc::UnboundedSender<Push>,
+    waiting: Arc<AtomicUsize>,
+}
+
+pub(super) const LOST: &str = "the link to redis is lost";
+const TOO_SLOW: &str = "this node takes messages more slowly than they arrive";
+
+impl Outbox {
+    pub(super) fn new() -> (Self, Pushes) {
+        let (queue, arrived) = mpsc::unbounded_channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let pushes = Pushes { arrived, waiting: Arc::clone(&waiting) };
+        (Self { queue, waiting }, pushes)
+    }
+
+    pub(super) fn push(&self, push: Push) {
+        let len = len_of(&push);
+        let is_full = WAITING_MAX < self.waiting.fetch_add(len, Ordering::Relaxed) + len;
+        let push = if is_full && 0 < len { Push::Lost(TOO_SLOW) } else { push };
+        // The link may have been dropped.
+        let _ = self.queue.send(push);
+    }
+
+    /// Hands on what was heard from the only server.
+    pub(super) fn hear(&self, heard: Heard) {
+        self.push(match heard {
+            Heard::Message { bus, message } => Push::Message { bus, message },
+            Heard::Unsubscribed { .. } => Push::Moved(Partition::HOME),
+            Heard::Lost => Push::Lost(LOST),
+        });
+    }
+}
+
+impl Pushes {
+    /// The next thing that the link brings. Safe to cancel.
+    pub(in crate::cluster) async fn next(&mut self) -> Push {
+        let Some(push) = self.arrived.recv().await else { return Push::Lost(LOST) };
+        self.waiting.fetch_sub(len_of(&push), Ordering::Relaxed);
+        push
+    }
+}
+
+/// The bytes that count: those of messages.
+fn len_of(push: &Push) -> usize {
+    match push {
+        Push::Message { bus, message } => bus.len() + message.len() + size_of::<Push>(),
+        Push::Moved(_) | Push::Lost(_) => 0,
+    }
+}

@@ -1,0 +1,297 @@
+//! The servers of a Redis Cluster, and which of them has which partition.
+//!
+//! The map of partitions to masters is looked at each second. Where it has changed, where a server
+//! refused with `MOVED`, and where one ended a subscription, the partition is reported as moved.
+//! A subscription ends with its server in the map: a master that was emptied and became a replica
+//! accepts subscriptions as before, and publishes nothing.
+
+use super::{
+    client::{Heard, Task},
+    pushes::{LOST, Outbox, Push},
+    server::{Opener, Server, Work, patiently},
+    slots::{Map, Refusal},
+    stream::Address,
+};
+use crate::cluster::partition::Partition;
+use futures_util::future::{join_all, select_ok, try_join_all};
+use redis::{Cmd, RedisError, RedisResult, Value, cmd};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, OnceCell},
+    time::{self, MissedTickBehavior, sleep},
+};
+
+/// How often the map is looked at.
+pub(super) const REFRESH: Duration = Duration::from_secs(1);
+/// Pause before the map is refreshed for a reason: servers give several at once.
+const COALESCE: Duration = Duration::from_millis(10);
+
+/// How often a command follows redirections. More in a row are servers that contradict one another.
+const REDIRECTIONS_MAX: usize = 5;
+/// The first pause before a command that was refused for now is sent again. Each is twice as long,
+/// up to `PAUSE_MAX`.
+const PAUSE_FIRST: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_millis(200);
+/// With so many pauses, a command is tried for about a second.
+const PAUSES_MAX: usize = 8;
+
+/// The servers, with the task that looks at the map.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    routing: Arc<Routing>,
+    _task: Task,
+}
+
+#[derive(Debug)]
+struct Routing {
+    opener: Opener,
+    outbox: Outbox,
+    state: Mutex<State>,
+    alarm: Arc<Alarm>,
+}
+
+#[derive(Debug)]
+struct State {
+    map: Map,
+    /// Servers by address, each opened when it is first needed.
+    servers: BTreeMap<Address, Arc<OnceCell<Arc<Server>>>>,
+    /// Counts up, so that another server is asked each time.
+    turn: usize,
+}
+
+/// What makes a look at the map urgent.
+#[derive(Debug, Default)]
+struct Alarm {
+    noted: Mutex<Noted>,
+    is_noted: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Noted {
+    moved: BTreeSet<Partition>,
+    lost: BTreeSet<Address>,
+}
+
+impl Cluster {
+    /// Connects to all masters. The map is that of the first of the seeds that answers.
+    pub(super) async fn connect(
+        opener: &Opener,
+        seeds: &[(String, u16)],
+        outbox: Outbox,
+    ) -> RedisResult<Self> {
+        let seeds = seeds.iter().map(|(host, port)| Address::Tcp(host.clone(), *port));
+        let asking = seeds.map(|seed| {
+            Box::pin(async move {
+                let wire = opener.open(&seed, |_| {}).await?;
+                let answer = patiently(wire.request(&slots())).await?;
+                let map =
+                    Map::read(answer, &seed).ok_or_else(|| no_map("an answer that is no map"))?;
+                match map.gap() {
+                    None => Ok(map),
+                    Some(slot) => Err(no_map(&format!("no master serves the hash slot {slot}"))),
+                }
+            })
+        });
+        let (map, _) = select_ok(asking).await?;
+        let masters = map.masters();
+        let state = Mutex::new(State { map, servers: BTreeMap::new(), turn: 0 });
+        let routing =
+            Arc::new(Routing { opener: opener.clone(), outbox, state, alarm: Arc::default() });
+        try_join_all(masters.iter().map(|master| routing.server(master))).await?;
+        let task = Task::spawn(Arc::clone(&routing).keep_map());
+        Ok(Self { routing, _task: task })
+    }
+
+    /// Has work done by the master of a partition.
+    pub(super) async fn work(&self, partition: Partition, work: Work<'_>) -> RedisResult<Value> {
+        let routing = &self.routing;
+        let mut redirection = None;
+        let (mut redirections, mut pauses, mut pause) = (0, 0, PAUSE_FIRST);
+        loop {
+            let (address, is_asking) = match redirection.take() {
+                Some(redirection) => redirection,
+                None => (routing.master(partition)?, false),
+            };
+            let server = routing.server(&address).await?;
+            let error = match server.work(work, is_asking).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            match Refusal::of(&error, &address) {
+                Some(Refusal::Moved(to)) if redirections < REDIRECTIONS_MAX => {
+                    redirections += 1;
+                    routing.move_partition(partition, to.clone());
+                    redirection = Some((to, false));
+                }
+                Some(Refusal::Ask(to)) if redirections < REDIRECTIONS_MAX => {
+                    redirections += 1;
+                    redirection = Some((to, true));
+                }
+                Some(Refusal::Later) if pauses < PAUSES_MAX => {
+                    pauses += 1;
+                    sleep(pause).await;
+                    pause = (2 * pause).min(PAUSE_MAX);
+                }
+                Some(_) | None => return Err(error),
+            }
+        }
+    }
+
+    /// All masters.
+    pub(super) async fn servers(&self) -> RedisResult<Vec<Arc<Server>>> {
+        let masters = lock(&self.routing.state).map.masters();
+        try_join_all(masters.iter().map(|master| self.routing.server(master))).await
+    }
+}
+
+impl Routing {
+    fn master(&self, partition: Partition) -> RedisResult<Address> {
+        let master = lock(&self.state).map.master(partition).cloned();
+        master.ok_or_else(|| no_map(&format!("no master serves {partition}")))
+    }
+
+    /// The server at an address, which is opened if need be.
+    async fn server(&self, address: &Address) -> RedisResult<Arc<Server>> {
+        let cell = Arc::clone(lock(&self.state).servers.entry(address.clone()).or_default());
+        let opened = cell.get_or_try_init(|| async {
+            let (alarm, at) = (Arc::clone(&self.alarm), address.clone());
+            let on_commands = move |heard| {
+                if heard == Heard::Lost {
+                    alarm.lost(&at);
+                }
+            };
+            let (alarm, at, outbox) =
+                (Arc::clone(&self.alarm), address.clone(), self.outbox.clone());
+            let on_bus = move |heard| match heard {
+                Heard::Message { bus, message } => outbox.push(Push::Message { bus, message }),
+                Heard::Unsubscribed { bus } => {
+                    if let Some(partition) = partition_of(&bus) {
+                        alarm.moved(partition);
+                    }
+                }
+                Heard::Lost => alarm.lost(&at),
+            };
+            self.opener.server(address, on_commands, on_bus).await.map(Arc::new)
+        });
+        opened.await.cloned().inspect_err(|_| self.alarm.lost(address))
+    }
+
+    /// Takes a server's word for where a partition has moved.
+    fn move_partition(&self, partition: Partition, to: Address) {
+        let mut state = lock(&self.state);
+        if state.map.master(partition) != Some(&to) {
+            state.map.set(partition, to);
+            self.alarm.moved(partition);
+        }
+    }
+
+    /// Follows the map for as long as there is a link.
+    async fn keep_map(self: Arc<Self>) {
+        let mut ticks = time::interval(REFRESH);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let is_urgent = tokio::select! {
+                _ = ticks.tick() => false,
+                () = self.alarm.is_noted.notified() => true,
+            };
+            let changed = if is_urgent {
+                sleep(COALESCE).await;
+                self.refresh().await
+            } else {
+                self.look().await
+            };
+            let Noted { mut moved, lost } = std::mem::take(&mut *lock(&self.alarm.noted));
+            moved.extend(changed);
+            for partition in moved {
+                self.outbox.push(Push::Moved(partition));
+            }
+            for address in lost {
+                let mut state = lock(&self.state);
+                state.servers.remove(&address);
+                if state.map.masters().contains(&address) {
+                    self.outbox.push(Push::Lost(LOST));
+                }
+            }
+        }
+    }
+
+    /// Asks one of the servers for the map, and all of them if it names another.
+    async fn look(&self) -> Vec<Partition> {
+        let server = {
+            let mut state = lock(&self.state);
+            state.turn += 1;
+            let servers = opened(&state);
+            servers.get(state.turn % servers.len().max(1)).cloned()
+        };
+        let view = match server {
+            Some(server) => view(&server).await,
+            None => None,
+        };
+        if view.as_ref() == Some(&lock(&self.state).map) {
+            return Vec::new();
+        }
+        self.refresh().await
+    }
+
+    /// Asks all servers for the map, and follows it.
+    async fn refresh(&self) -> Vec<Partition> {
+        let servers = opened(&lock(&self.state));
+        let views = join_all(servers.iter().map(|server| view(server))).await;
+        let views: Vec<Map> = views.into_iter().flatten().collect();
+        let mut state = lock(&self.state);
+        let changed = state.map.follow(&views);
+        if !changed.is_empty() {
+            let masters = state.map.masters();
+            state.servers.retain(|address, _| masters.contains(address));
+        }
+        changed
+    }
+}
+
+impl Alarm {
+    fn moved(&self, partition: Partition) {
+        lock(&self.noted).moved.insert(partition);
+        self.is_noted.notify_one();
+    }
+
+    fn lost(&self, address: &Address) {
+        lock(&self.noted).lost.insert(address.clone());
+        self.is_noted.notify_one();
+    }
+}
+
+fn opened(state: &State) -> Vec<Arc<Server>> {
+    state.servers.values().filter_map(|cell| cell.get().cloned()).collect()
+}
+
+async fn view(server: &Server) -> Option<Map> {
+    let answer = patiently(server.request(&slots())).await.ok()?;
+    Map::read(answer, &server.address)
+}
+
+fn slots() -> Cmd {
+    let mut slots = cmd("CLUSTER");
+    slots.arg("SLOTS");
+    slots
+}
+
+/// The partition of a bus, by the hash tag in its name.
+fn partition_of(bus: &[u8]) -> Option<Partition> {
+    let name = str::from_utf8(bus).ok()?;
+    let (_, rest) = name.split_once('{')?;
+    let (tag, _) = rest.split_once('}')?;
+    Partition::of_tag(tag)
+}
+
+fn no_map(why: &str) -> RedisError {
+    io::Error::other(format!("the Redis Cluster can't be used: {why}")).into()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

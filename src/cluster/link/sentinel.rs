@@ -1,0 +1,155 @@
+//! Sentinels: which Redis is the master.
+
+use super::{
+    client::{Client, Task},
+    pushes::{Outbox, Push},
+    server::patiently,
+    stream::{Address, Dialer},
+};
+use crate::config::Secret;
+use futures_util::{StreamExt as _, future::join_all, stream::FuturesUnordered};
+use redis::{Cmd, RedisError, RedisResult, cmd, from_redis_value};
+use std::{collections::BTreeMap, io, time::Duration};
+use tokio::time::{self, MissedTickBehavior};
+
+/// How often the sentinels are asked who the master is.
+pub(super) const INTERVAL: Duration = Duration::from_secs(2);
+const DEPOSED: &str = "sentinel names another master";
+
+/// The sentinels of one master.
+#[derive(Debug)]
+pub(super) struct Sentinels {
+    dialer: Dialer,
+    name: String,
+    password: Option<Secret>,
+    all: Vec<Sentinel>,
+}
+
+#[derive(Debug)]
+struct Sentinel {
+    address: Address,
+    /// Kept between questions.
+    client: Option<Client>,
+}
+
+impl Sentinels {
+    pub(super) fn new(
+        dialer: Dialer,
+        sentinels: &[(String, u16)],
+        name: &str,
+        password: Option<&Secret>,
+    ) -> Self {
+        let sentinel = |(host, port): &(String, u16)| Sentinel {
+            address: Address::Tcp(host.clone(), *port),
+            client: None,
+        };
+        Self {
+            dialer,
+            name: name.to_owned(),
+            password: password.cloned(),
+            all: sentinels.iter().map(sentinel).collect(),
+        }
+    }
+
+    /// Finds the master: whom more than half of the sentinels name, or most of those that answer.
+    pub(super) async fn master(&mut self) -> RedisResult<Address> {
+        let (dialer, name, password) = (&self.dialer, &self.name, self.password.as_ref());
+        let quorum = self.all.len() / 2 + 1;
+        let mut asking: FuturesUnordered<_> =
+            self.all.iter_mut().map(|it| it.ask(dialer, name, password)).collect();
+        let mut votes: BTreeMap<Address, usize> = BTreeMap::new();
+        let mut failure = None;
+        while let Some(named) = asking.next().await {
+            match named {
+                Ok(address) => {
+                    let count = votes.entry(address.clone()).or_default();
+                    *count += 1;
+                    if quorum <= *count {
+                        return Ok(address);
+                    }
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        let most = votes.into_iter().max_by_key(|(_, count)| *count);
+        most.map(|(address, _)| address).ok_or_else(|| {
+            failure.unwrap_or_else(|| io::Error::other("there is no sentinel").into())
+        })
+    }
+
+    /// Watches whether the sentinels still name this master.
+    pub(super) fn watch(mut self, master: Address, outbox: Outbox) -> Task {
+        Task::spawn(async move {
+            let mut ticks = time::interval(INTERVAL);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut suspected = None;
+            loop {
+                ticks.tick().await;
+                let other = self.majority().await.filter(|named| *named != master);
+                if other.is_some() && other == suspected {
+                    return outbox.push(Push::Lost(DEPOSED));
+                }
+                suspected = other;
+            }
+        })
+    }
+
+    /// Whom more than half of the sentinels that answer name.
+    async fn majority(&mut self) -> Option<Address> {
+        let (dialer, name, password) = (&self.dialer, &self.name, self.password.as_ref());
+        let asking = self.all.iter_mut().map(|it| it.ask(dialer, name, password));
+        let named: Vec<Address> = join_all(asking).await.into_iter().flatten().collect();
+        let count = |address: &&Address| named.iter().filter(|it| it == address).count();
+        named.iter().find(|address| named.len() < 2 * count(address)).cloned()
+    }
+}
+
+impl Sentinel {
+    async fn ask(
+        &mut self,
+        dialer: &Dialer,
+        name: &str,
+        password: Option<&Secret>,
+    ) -> RedisResult<Address> {
+        let client = match self.client.take() {
+            Some(client) => client,
+            None => Client::start(dialer.dial(&self.address).await?, |_| {}),
+        };
+        let named = patiently(get_master(&client, name, password)).await?;
+        self.client = Some(client);
+        named
+    }
+}
+
+/// Asks over a connection. The outer error is one of the connection. In RESP2, the only protocol that every sentinel
+/// has.
+async fn get_master(
+    client: &Client,
+    name: &str,
+    password: Option<&Secret>,
+) -> RedisResult<RedisResult<Address>> {
+    let mut commands: Vec<Cmd> = Vec::new();
+    if let Some(password) = password {
+        let mut auth = cmd("AUTH");
+        auth.arg(password.expose());
+        commands.push(auth);
+    }
+    let mut get = cmd("SENTINEL");
+    get.arg("GET-MASTER-ADDR-BY-NAME").arg(name);
+    commands.push(get);
+    let answers = client.request_all(&commands).await?;
+    let read = || {
+        let mut named = None;
+        for answer in answers {
+            named = Some(answer.extract_error()?);
+        }
+        let address: Option<(String, u16)> = named.map(from_redis_value).transpose()?.flatten();
+        let (host, port) = address.ok_or_else(|| unknown(name))?;
+        Ok(Address::Tcp(host, port))
+    };
+    Ok(read())
+}
+
+fn unknown(name: &str) -> RedisError {
+    io::Error::other(format!("the sentinel does not know a master called {name:?}")).into()
+}

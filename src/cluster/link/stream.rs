@@ -1,0 +1,166 @@
+//! Byte streams to Redis servers: TCP, TLS and Unix sockets.
+
+use crate::{config::RedisConfig, tls};
+use futures_util::future::select_ok;
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use socket2::{SockRef, TcpKeepalive};
+use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream, lookup_host},
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+
+/// The longest wait for what takes one round trip. Five times the round trip of 400 ms that is
+/// supported: a lost first packet of a TCP connection is sent again after a second.
+pub(super) const ROUND_TRIP: Duration = Duration::from_secs(2);
+/// The longest wait for a name to be resolved, by any number of servers.
+const RESOLVE: Duration = Duration::from_secs(3);
+/// The longest wait for a TLS handshake: two round trips in TLS 1.2, and slow signatures.
+const HANDSHAKE: Duration = Duration::from_secs(3);
+
+/// Idle time after which TCP asks whether the other side is still there. Where a partition has no
+/// traffic, nothing else notices that a connection is gone.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(5);
+/// Interval at which TCP asks again.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Where a server listens.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Address {
+    /// A name or an IP address without brackets, and a port.
+    Tcp(String, u16),
+    Unix(PathBuf),
+}
+
+/// A byte stream to a server.
+pub(in crate::cluster) trait Stream:
+    AsyncRead + AsyncWrite + Send + Unpin
+{
+}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Opens streams.
+#[derive(Clone)]
+pub(super) enum Dialer {
+    /// To servers on the network, with TLS if that is configured.
+    Network { tls: Option<TlsConnector> },
+    /// To what a test puts in their place.
+    #[cfg(test)]
+    Test(Dial),
+}
+
+/// Opens a stream to a host and a port.
+#[cfg(test)]
+pub(in crate::cluster) type Dial = Arc<
+    dyn Fn(String, u16) -> futures_util::future::BoxFuture<'static, io::Result<Box<dyn Stream>>>
+        + Send
+        + Sync,
+>;
+
+impl Dialer {
+    /// # Errors
+    ///
+    /// The file with the certificates can't be used, or the system has no authorities.
+    pub(super) fn new(config: &RedisConfig, is_tls: bool) -> io::Result<Self> {
+        if !is_tls {
+            return Ok(Self::Network { tls: None });
+        }
+        let mut roots = RootCertStore::empty();
+        if config.ca.is_empty() {
+            let found = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(found.certs);
+            if roots.is_empty() {
+                return Err(io::Error::other(
+                    "the system has no certificate authorities for the TLS of redis.url: \
+                     name a file in redis.ca",
+                ));
+            }
+        } else {
+            for certificate in tls::certificates(&config.ca).map_err(io::Error::other)? {
+                roots.add(certificate).map_err(io::Error::other)?;
+            }
+        }
+        let config = ClientConfig::builder_with_provider(tls::provider())
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self::Network { tls: Some(TlsConnector::from(Arc::new(config))) })
+    }
+
+    /// Opens a stream to the server.
+    pub(super) async fn dial(&self, address: &Address) -> io::Result<Box<dyn Stream>> {
+        let tls = match self {
+            Self::Network { tls } => tls,
+            #[cfg(test)]
+            Self::Test(dial) => {
+                let Address::Tcp(host, port) = address else { panic!("tests have no paths") };
+                return within(ROUND_TRIP, "connecting", dial(host.clone(), *port)).await;
+            }
+        };
+        let (host, port) = match address {
+            Address::Tcp(host, port) => (host, *port),
+            Address::Unix(path) => {
+                let stream = within(ROUND_TRIP, "connecting", UnixStream::connect(path)).await?;
+                return Ok(Box::new(stream));
+            }
+        };
+        let resolved: Vec<SocketAddr> =
+            within(RESOLVE, "resolving the name", lookup_host((host.as_str(), port)))
+                .await?
+                .collect();
+        if resolved.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+        }
+        let attempts = resolved.into_iter().map(|address| Box::pin(TcpStream::connect(address)));
+        let connecting = async { Ok(select_ok(attempts).await?.0) };
+        let stream = within(ROUND_TRIP, "connecting", connecting).await?;
+        stream.set_nodelay(true)?;
+        let keepalive =
+            TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_INTERVAL);
+        SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+        let Some(tls) = tls else { return Ok(Box::new(stream)) };
+        let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+        let stream = within(HANDSHAKE, "the TLS handshake", tls.connect(name, stream)).await?;
+        Ok(Box::new(stream))
+    }
+}
+
+/// Waits for something for so long at most.
+pub(super) async fn within<T>(
+    patience: Duration,
+    what: &str,
+    work: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    timeout(patience, work).await.unwrap_or_else(|_elapsed| Err(timed_out(what, patience)))
+}
+
+/// The error of what took too long.
+pub(super) fn timed_out(what: &str, patience: Duration) -> io::Error {
+    let text = format!("{what} took longer than {} s", patience.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, text)
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Network { tls: Some(_) } => "Network with TLS",
+            Self::Network { tls: None } => "Network",
+            #[cfg(test)]
+            Self::Test(_) => "Test",
+        })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}

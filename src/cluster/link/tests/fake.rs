@@ -1,0 +1,167 @@
+//! A server that speaks as much RESP3 as a test tells it to.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{TcpListener, TcpStream, tcp::OwnedReadHalf},
+    sync::broadcast,
+    task::JoinSet,
+};
+
+/// What a server sends for a command; nothing: what [`usual`] says.
+type Answers = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+/// A server on a port of its own, which ends when this is dropped.
+pub(super) struct Fake {
+    pub(super) port: u16,
+    answers: Arc<Mutex<Box<Answers>>>,
+    seen: Arc<Mutex<Vec<String>>>,
+    orders: broadcast::Sender<Order>,
+    tasks: JoinSet<()>,
+}
+
+#[derive(Clone, Debug)]
+enum Order {
+    /// Send this on each connection that has subscribed.
+    Push(String),
+    /// End all connections.
+    Hang,
+}
+
+impl Fake {
+    pub(super) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let SocketAddr::V4(address) = listener.local_addr().unwrap() else { panic!("IPv4") };
+        let answers: Arc<Mutex<Box<Answers>>> = Arc::new(Mutex::new(Box::new(|_| None)));
+        let seen = Arc::default();
+        let orders = broadcast::Sender::new(16);
+        let mut tasks = JoinSet::new();
+        let served = (Arc::clone(&answers), Arc::clone(&seen), orders.clone());
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let (answers, seen, orders) = served.clone();
+                connections.spawn(serve(stream, answers, seen, orders.subscribe()));
+            }
+        });
+        Self { port: address.port(), answers, seen, orders, tasks }
+    }
+
+    /// Gives it other answers. Each command is one line, its words between blanks.
+    pub(super) fn answer(&self, answers: impl Fn(&str) -> Option<String> + Send + Sync + 'static) {
+        *self.answers.lock().unwrap() = Box::new(answers);
+    }
+
+    /// How many commands it has seen that begin so.
+    pub(super) fn seen(&self, beginning: &str) -> usize {
+        self.seen.lock().unwrap().iter().filter(|line| line.starts_with(beginning)).count()
+    }
+
+    pub(super) fn push(&self, bytes: &str) {
+        self.orders.send(Order::Push(bytes.to_owned())).unwrap();
+    }
+
+    /// Ends all connections.
+    pub(super) fn hang_up(&self) {
+        self.orders.send(Order::Hang).unwrap();
+    }
+
+    /// Listens no more, and ends all connections.
+    pub(super) async fn stop(&mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    answers: Arc<Mutex<Box<Answers>>>,
+    seen: Arc<Mutex<Vec<String>>>,
+    mut orders: broadcast::Receiver<Order>,
+) {
+    let (read, mut write) = stream.into_split();
+    let (commands, mut arrived) = tokio::sync::mpsc::channel(16);
+    let mut reading = JoinSet::new();
+    reading.spawn(async move {
+        let mut read = BufReader::new(read);
+        while let Some(line) = command(&mut read).await {
+            commands.send(line).await.unwrap();
+        }
+    });
+    let mut has_subscribed = false;
+    loop {
+        let bytes = tokio::select! {
+            Some(line) = arrived.recv() => {
+                has_subscribed |= line.starts_with("SSUBSCRIBE") || line.starts_with("SUBSCRIBE");
+                seen.lock().unwrap().push(line.clone());
+                let answer = answers.lock().unwrap()(&line);
+                answer.unwrap_or_else(|| usual(&line))
+            }
+            Ok(order) = orders.recv() => match order {
+                Order::Push(bytes) if has_subscribed => bytes,
+                Order::Push(_) => continue,
+                Order::Hang => return,
+            },
+            else => return,
+        };
+        if write.write_all(bytes.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn command(read: &mut BufReader<OwnedReadHalf>) -> Option<String> {
+    let words: usize = header(read).await?;
+    let mut line = Vec::new();
+    for _ in 0..words {
+        let len = header(read).await?;
+        let mut word = vec![0; len + 2];
+        read.read_exact(&mut word).await.ok()?;
+        line.push(String::from_utf8(word[..len].to_vec()).unwrap());
+    }
+    Some(line.join(" "))
+}
+
+async fn header(read: &mut BufReader<OwnedReadHalf>) -> Option<usize> {
+    let mut line = String::new();
+    read.read_line(&mut line).await.ok()?;
+    line.trim_end().get(1..)?.parse().ok()
+}
+
+/// What a server answers if the test does not care: commands are answered with themselves.
+fn usual(line: &str) -> String {
+    let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let each = |kind: &str| -> String { rest.split(' ').map(|bus| push(&[kind, bus])).collect() };
+    match name {
+        "HELLO" => "%1\r\n+server\r\n+redis\r\n".to_owned(),
+        "ROLE" => format!("*3\r\n{}:0\r\n*0\r\n", bulk("master")),
+        "ASKING" | "SELECT" | "AUTH" => "+OK\r\n".to_owned(),
+        "SUBSCRIBE" | "SSUBSCRIBE" | "UNSUBSCRIBE" | "SUNSUBSCRIBE" => each(&name.to_lowercase()),
+        _ => bulk(line),
+    }
+}
+
+pub(super) fn bulk(text: &str) -> String {
+    format!("${}\r\n{text}\r\n", text.len())
+}
+
+/// A push about subscriptions, or a message.
+pub(super) fn push(words: &[&str]) -> String {
+    let words: Vec<String> = words.iter().map(|word| bulk(word)).collect();
+    let is_message = words.len() == 3;
+    let count = if is_message { "" } else { ":1\r\n" };
+    format!(">3\r\n{}{count}", words.concat())
+}
+
+/// An answer to `CLUSTER SLOTS`: ranges with the ports of their masters.
+pub(super) fn slots(ranges: &[(u16, u16, u16)]) -> String {
+    let ranges = ranges.iter().map(|(first, last, port)| {
+        let id = bulk("0123456789012345678901234567890123456789");
+        // Without a host: it is the one that was asked.
+        format!("*3\r\n:{first}\r\n:{last}\r\n*3\r\n$0\r\n\r\n:{port}\r\n{id}")
+    });
+    let ranges: Vec<String> = ranges.collect();
+    format!("*{}\r\n{}", ranges.len(), ranges.concat())
+}

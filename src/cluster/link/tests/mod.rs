@@ -1,0 +1,51 @@
+//! The link against servers that a test writes.
+
+mod client;
+mod connect;
+mod fake;
+mod routing;
+mod sentinel;
+
+use super::{Connection, Endpoint, Push, Pushes};
+use crate::config::{RedisConfig, RedisTarget};
+use redis::{Cmd, RedisResult, cmd};
+use std::time::{Duration, Instant};
+use tokio::time::{sleep, timeout};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+async fn connect(url: &str) -> RedisResult<(Connection, Pushes)> {
+    endpoint(url).connect().await
+}
+
+fn endpoint(url: &str) -> Endpoint {
+    let config = RedisConfig { url: url.parse().unwrap(), ..RedisConfig::default() };
+    let target: RedisTarget = config.url.target().unwrap().clone();
+    Endpoint::new(&config, target).unwrap()
+}
+
+async fn next(pushes: &mut Pushes) -> Push {
+    timeout(PATIENCE, pushes.next()).await.expect("nothing is brought")
+}
+
+/// Asserts that nothing is brought for a while.
+async fn brings_nothing(pushes: &mut Pushes, a_while: Duration) {
+    if let Ok(push) = timeout(a_while, pushes.next()).await {
+        panic!("brought {push:?}");
+    }
+}
+
+async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "{what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn echo(word: &str) -> Cmd {
+    let mut command = cmd("ECHO");
+    command.arg(word);
+    command
+}

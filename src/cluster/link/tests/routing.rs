@@ -1,0 +1,293 @@
+use super::{
+    PATIENCE, brings_nothing, connect, echo, eventually,
+    fake::{Fake, bulk, push, slots},
+    next,
+};
+use crate::cluster::{
+    link::{Connection, Push, Pushes, routing::REFRESH},
+    partition::{PARTITIONS, Partition},
+};
+use redis::RedisResult;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+const LAST: u16 = 16_383;
+
+/// Servers that agree on a map, in which the first ones share the slots evenly.
+async fn servers(count: usize) -> Vec<Fake> {
+    let mut servers = Vec::new();
+    for _ in 0..count {
+        servers.push(Fake::start().await);
+    }
+    servers
+}
+
+fn ports<const N: usize>(fakes: &[Fake]) -> [u16; N] {
+    std::array::from_fn(|at| fakes[at].port)
+}
+
+/// Has a server answer questions about the map, and some commands.
+fn say(
+    fake: &Fake,
+    map: &[(u16, u16, u16)],
+    answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+) {
+    let map = slots(map);
+    fake.answer(move |line| if line == "CLUSTER SLOTS" { Some(map.clone()) } else { answer(line) });
+}
+
+async fn connected(seeds: &[&Fake]) -> (Connection, Pushes) {
+    let seeds: Vec<String> = seeds.iter().map(|fake| format!("127.0.0.1:{}", fake.port)).collect();
+    connect(&format!("redis+cluster://{}", seeds.join(","))).await.unwrap()
+}
+
+fn partition(number: usize) -> Partition {
+    Partition::all(PARTITIONS).nth(number).unwrap()
+}
+
+async fn ask(connection: &Connection, partition: Partition) -> RedisResult<String> {
+    let command = echo("a");
+    timeout(PATIENCE, connection.query(partition, &command)).await.expect("an answer")
+}
+
+/// The partitions that are said to have moved, and nothing else is said.
+async fn moved(pushes: &mut Pushes, count: usize) -> BTreeSet<Partition> {
+    let mut moved = BTreeSet::new();
+    for _ in 0..count {
+        let Push::Moved(partition) = next(pushes).await else { panic!("nothing has moved") };
+        moved.insert(partition);
+    }
+    brings_nothing(pushes, 2 * REFRESH).await;
+    assert_eq!(moved.len(), count, "once each");
+    moved
+}
+
+#[tokio::test]
+async fn each_partition_is_asked_of_its_master() {
+    let fakes = servers(2).await;
+    let [one, two] = ports(&fakes);
+    let map = [(0, 8_191, one), (8_192, LAST, two)];
+    for fake in &fakes {
+        say(fake, &map, |_| None);
+    }
+    let (connection, mut pushes) = connected(&[&fakes[1]]).await;
+    for partition in Partition::all(PARTITIONS) {
+        assert_eq!(ask(&connection, partition).await.unwrap(), "ECHO a");
+        let command = echo("b");
+        connection.query_in_order::<String>(partition, &command).await.unwrap();
+        connection.subscribe(partition, &[Arc::from("x")]).await.unwrap();
+    }
+    for fake in &fakes {
+        assert_eq!(fake.seen("ECHO"), 256);
+        assert_eq!(fake.seen("SSUBSCRIBE"), 128);
+    }
+    brings_nothing(&mut pushes, 2 * REFRESH).await;
+}
+
+#[tokio::test]
+async fn a_map_with_a_gap_is_not_used() {
+    let fake = Fake::start().await;
+    say(&fake, &[(0, 7_935, fake.port), (8_064, LAST, fake.port)], |_| None);
+    let error = connect(&format!("redis+cluster://127.0.0.1:{}", fake.port)).await.unwrap_err();
+    let slot = partition(124).slot();
+    assert!(error.to_string().contains(&format!("the hash slot {slot}")), "{error}");
+}
+
+#[tokio::test]
+async fn a_moved_partition_is_followed_at_once_and_reported_once() {
+    let fakes = servers(2).await;
+    let [one, two] = ports(&fakes);
+    let before = [(0, 8_191, one), (8_192, LAST, two)];
+    let slot = partition(3).slot();
+    let refuse = move |line: &str| {
+        line.starts_with("ECHO").then(|| format!("-MOVED {slot} 127.0.0.1:{two}\r\n"))
+    };
+    say(&fakes[0], &before, refuse);
+    say(&fakes[1], &before, |_| None);
+    let (connection, mut pushes) = connected(&[&fakes[0]]).await;
+    // From now on both know.
+    let after = [(0, slot - 1, one), (slot, slot, two), (slot + 1, 8_191, one), (8_192, LAST, two)];
+    say(&fakes[0], &after, refuse);
+    say(&fakes[1], &after, |_| None);
+    for _ in 0..10 {
+        assert_eq!(ask(&connection, partition(3)).await.unwrap(), "ECHO a");
+    }
+    assert_eq!((fakes[0].seen("ECHO"), fakes[1].seen("ECHO")), (1, 10));
+    assert_eq!(moved(&mut pushes, 1).await, BTreeSet::from([partition(3)]));
+}
+
+#[tokio::test]
+async fn servers_that_send_in_a_circle_are_not_followed_for_ever() {
+    let fakes = servers(2).await;
+    let [one, two] = ports(&fakes);
+    let map = [(0, LAST, one)];
+    say(&fakes[0], &map, move |line| {
+        line.starts_with("ECHO").then(|| format!("-MOVED 0 :{two}\r\n"))
+    });
+    say(&fakes[1], &map, move |line| {
+        line.starts_with("ECHO").then(|| format!("-MOVED 0 :{one}\r\n"))
+    });
+    let (connection, _pushes) = connected(&[&fakes[0]]).await;
+    assert_eq!(ask(&connection, partition(0)).await.unwrap_err().code(), Some("MOVED"));
+    assert_eq!(fakes[0].seen("ECHO") + fakes[1].seen("ECHO"), 6);
+}
+
+#[tokio::test]
+async fn a_key_that_is_about_to_move_is_asked_of_the_other_server() {
+    let fakes = servers(2).await;
+    let [one, two] = ports(&fakes);
+    let map = [(0, LAST, one)];
+    say(&fakes[0], &map, move |line| {
+        line.starts_with("ECHO").then(|| format!("-ASK 0 127.0.0.1:{two}\r\n"))
+    });
+    say(&fakes[1], &map, |_| None);
+    let (connection, mut pushes) = connected(&[&fakes[0]]).await;
+    for count in 1..=3 {
+        assert_eq!(ask(&connection, partition(0)).await.unwrap(), "ECHO a");
+        assert_eq!((fakes[0].seen("ECHO"), fakes[1].seen("ASKING")), (count, count));
+    }
+    brings_nothing(&mut pushes, Duration::from_millis(50)).await;
+}
+
+#[tokio::test]
+async fn what_is_refused_for_now_is_tried_again_for_a_second() {
+    for refusal in ["TRYAGAIN x", "CLUSTERDOWN x", "LOADING x", "MASTERDOWN x"] {
+        let fake = Fake::start().await;
+        let map = [(0, LAST, fake.port)];
+        let left = std::sync::Mutex::new(2);
+        say(&fake, &map, move |line| {
+            let mut left = left.lock().unwrap();
+            let is_refused = line.starts_with("ECHO") && 0 < *left;
+            *left -= i32::from(is_refused);
+            is_refused.then(|| format!("-{refusal}\r\n"))
+        });
+        let (connection, _pushes) = connected(&[&fake]).await;
+        assert_eq!(ask(&connection, partition(0)).await.unwrap(), "ECHO a");
+        assert_eq!(fake.seen("ECHO"), 3);
+        say(&fake, &map, move |line| line.starts_with("ECHO").then(|| format!("-{refusal}\r\n")));
+        let start = std::time::Instant::now();
+        let error = ask(&connection, partition(0)).await.unwrap_err();
+        assert_eq!(error.code(), refusal.split(' ').next());
+        let waited = start.elapsed();
+        assert!(
+            Duration::from_millis(500) < waited && waited < Duration::from_secs(3),
+            "{waited:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn another_refusal_is_the_answer() {
+    let fake = Fake::start().await;
+    say(&fake, &[(0, LAST, fake.port)], |line| {
+        line.starts_with("ECHO").then(|| "-READONLY x\r\n".to_owned())
+    });
+    let (connection, _pushes) = connected(&[&fake]).await;
+    assert_eq!(ask(&connection, partition(0)).await.unwrap_err().code(), Some("READONLY"));
+    assert_eq!(fake.seen("ECHO"), 1);
+}
+
+/// As after a reshard, when the emptied master has become a replica: it accepts subscriptions.
+#[tokio::test]
+async fn a_master_that_is_off_the_map_is_not_used_though_it_lives() {
+    let fakes = servers(3).await;
+    let [one, two, three] = ports(&fakes);
+    let before = [(0, 5_000, one), (5_001, 10_000, two), (10_001, LAST, three)];
+    for fake in &fakes {
+        say(fake, &before, |_| None);
+    }
+    let (connection, mut pushes) = connected(&[&fakes[0]]).await;
+    let emptied: Vec<Partition> =
+        Partition::all(PARTITIONS).filter(|it| (5_001..=10_000).contains(&it.slot())).collect();
+    let after = [(0, 10_000, one), (10_001, LAST, three)];
+    for fake in &fakes {
+        say(fake, &after, |_| None);
+    }
+    let reported = moved(&mut pushes, emptied.len()).await;
+    assert_eq!(reported, emptied.iter().copied().collect());
+    for partition in &emptied {
+        connection.subscribe(*partition, &[Arc::from("x")]).await.unwrap();
+    }
+    assert_eq!((fakes[0].seen("SSUBSCRIBE"), fakes[1].seen("SSUBSCRIBE")), (emptied.len(), 0));
+    // Nobody misses it.
+    fakes[1].hang_up();
+    brings_nothing(&mut pushes, 2 * REFRESH).await;
+}
+
+#[tokio::test]
+async fn one_server_that_is_behind_changes_nothing() {
+    let fakes = servers(3).await;
+    let [one, two, three] = ports(&fakes);
+    let map = [(0, 5_000, one), (5_001, 10_000, two), (10_001, LAST, three)];
+    for fake in &fakes {
+        say(fake, &map, |_| None);
+    }
+    let (connection, mut pushes) = connected(&[&fakes[0]]).await;
+    say(&fakes[2], &[(0, LAST, three)], |_| None);
+    brings_nothing(&mut pushes, 5 * REFRESH).await;
+    ask(&connection, partition(0)).await.unwrap();
+    assert_eq!(fakes[2].seen("ECHO"), 0);
+}
+
+#[tokio::test]
+async fn a_subscription_that_a_server_ends_is_reported_for_its_partition() {
+    let fake = Fake::start().await;
+    say(&fake, &[(0, LAST, fake.port)], |_| None);
+    let (connection, mut pushes) = connected(&[&fake]).await;
+    let buses: Vec<Arc<str>> =
+        ["a", "b"].map(|name| format!("x:c{{{}}}{name}", partition(9)).into()).into();
+    connection.subscribe(partition(9), &buses).await.unwrap();
+    let both: Vec<String> = buses.iter().map(|bus| push(&["sunsubscribe", bus])).collect();
+    fake.push(&both.concat());
+    assert_eq!(moved(&mut pushes, 1).await, BTreeSet::from([partition(9)]));
+    assert_eq!(ask(&connection, partition(9)).await.unwrap(), "ECHO a");
+}
+
+#[tokio::test]
+async fn a_lost_master_ends_the_link_unless_it_is_off_the_map() {
+    let fakes = servers(2).await;
+    let [one, two] = ports(&fakes);
+    let map = [(0, 8_191, one), (8_192, LAST, two)];
+    for fake in &fakes {
+        say(fake, &map, |_| None);
+    }
+    let (_connection, mut pushes) = connected(&[&fakes[0]]).await;
+    fakes[1].hang_up();
+    assert!(matches!(next(&mut pushes).await, Push::Lost(_)));
+
+    let (_connection, mut pushes) = connected(&[&fakes[0]]).await;
+    say(&fakes[0], &[(0, LAST, one)], |_| None);
+    fakes[1].hang_up();
+    assert_eq!(moved(&mut pushes, 128).await.len(), 128);
+}
+
+#[tokio::test]
+async fn connecting_needs_one_of_the_seeds_and_each_master() {
+    let mut fakes = servers(3).await;
+    let [one, two, _] = ports(&fakes);
+    fakes[2].stop().await;
+    let map = [(0, 8_191, one), (8_192, LAST, two)];
+    for fake in &fakes[..2] {
+        say(fake, &map, |_| None);
+    }
+    drop(connected(&[&fakes[2], &fakes[1]]).await);
+    fakes[1].stop().await;
+    let error = connect(&format!("redis+cluster://127.0.0.1:{one}")).await.unwrap_err();
+    assert!(error.is_connection_refusal(), "{error}");
+}
+
+#[tokio::test]
+async fn the_link_ends_with_its_last_user() {
+    let fake = Fake::start().await;
+    say(&fake, &[(0, LAST, fake.port)], |line| (line == "INFO memory").then(|| bulk("")));
+    let (connection, mut pushes) = connected(&[&fake]).await;
+    drop(connection.clone());
+    assert_eq!(connection.memory_warning().await, None);
+    let asked = fake.seen("CLUSTER SLOTS");
+    eventually("the map is looked at", || asked < fake.seen("CLUSTER SLOTS")).await;
+    drop(connection);
+    while next(&mut pushes).await != Push::Lost(super::super::LOST) {}
+    let asked = fake.seen("CLUSTER SLOTS");
+    tokio::time::sleep(2 * REFRESH).await;
+    assert_eq!(fake.seen("CLUSTER SLOTS"), asked);
+}
