@@ -61,7 +61,7 @@ impl Redis {
     /// Starts one that keeps nothing on disk and lets the test do anything to it: see [`Redis::admin`] and
     /// [`Redis::set_clock`].
     pub(crate) async fn start_adjustable(arguments: &[&str]) -> Self {
-        let mut all = vec!["--save", "", "--appendonly", "no"];
+        let mut all = vec!["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"];
         all.extend(arguments);
         if has_protected_settings() {
             all.extend(["--enable-protected-configs", "yes", "--enable-debug-command", "yes"]);

@@ -25,7 +25,7 @@ async fn on_one_redis() {
 async fn on_a_redis_cluster() {
     let plan = Plan {
         name: "on a Redis Cluster",
-        seed: 1,
+        seed: 2,
         nodes: 3,
         clients: 60,
         pause: 300..1_500,
@@ -38,7 +38,7 @@ async fn on_a_redis_cluster() {
 async fn on_fifteen_nodes() {
     let plan = Plan {
         name: "on fifteen nodes",
-        seed: 1,
+        seed: 3,
         nodes: 15,
         clients: 60,
         pause: 300..1_500,

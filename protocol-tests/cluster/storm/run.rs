@@ -18,6 +18,8 @@ use super::world::World;
 const READY_WITHIN: Duration = Duration::from_secs(10);
 /// Milliseconds between two faults.
 const PAUSE: std::ops::Range<u64> = 500..3_000;
+/// Runs at least as long have long faults.
+const LONG: Duration = Duration::from_secs(60);
 /// How many violations are shown beside the first.
 const SHOWN: usize = 12;
 
@@ -52,6 +54,8 @@ impl Run {
             Servers::One(Redis::start_adjustable(&[]).await)
         };
         let world = Arc::new(World::new(plan.seed, plan.pause.clone()));
+        let watcher = Arc::clone(&world);
+        tokio::spawn(async move { watcher.watch_the_machine().await });
         let bed = Testbed::start(Arc::clone(&world), servers, plan.nodes).await;
         let mut clients = JoinSet::new();
         for index in 0..plan.clients {
@@ -62,6 +66,7 @@ impl Run {
 
     /// One fault after the other for so long, sometimes two at once.
     pub(super) async fn suffer_any(&mut self, time: Duration, faults: &[Fault]) {
+        self.bed.is_long = LONG <= time;
         let end = Instant::now() + time;
         while Instant::now() < end {
             let pause = self.bed.draw(PAUSE);

@@ -6,9 +6,10 @@ use super::run::{Plan, Run, faults, variable};
 
 /// How long clients act before and after the fault.
 const AROUND: Duration = Duration::from_millis(1_500);
-
 /// Faults after which the nodes still run as if nothing had happened; what Redis lacks then shows when one dies.
 const HIDDEN: [&str; 5] = ["away", "late-bytes", "pause", "evict", "delete-keys"];
+/// The faults of a network that is slow, and on which everything works nevertheless.
+const SLOW: [&str; 2] = ["latency", "bandwidth"];
 
 /// Has one fault happen.
 async fn suffer(fault_name: &'static str, is_on_a_cluster: bool) {
@@ -18,10 +19,18 @@ async fn suffer(fault_name: &'static str, is_on_a_cluster: bool) {
         .expect("there is a fault of this name");
     let mut run = Run::start(plan(fault_name, is_on_a_cluster)).await;
     tokio::time::sleep(AROUND).await;
-    run.bed.suffer(*fault, None).await;
+    let at = run.bed.targets(*fault).await;
+    let mut lasts = run.bed.draw(fault.lasts());
+    if fault_name == "pause" {
+        lasts = Duration::from_millis(fault.lasts().end);
+    }
+    run.bed.suffer_at(*fault, at.clone(), lasts).await;
     tokio::time::sleep(AROUND).await;
     if HIDDEN.contains(&fault_name) {
-        run.bed.kill_any().await;
+        run.bed.kill(at.first().copied().unwrap_or_default()).await;
+    }
+    if SLOW.contains(&fault_name) {
+        run.bed.rejoin_slowly(fault_name == "latency").await;
     }
     run.check().await;
 }

@@ -28,6 +28,8 @@ pub(super) struct Testbed {
     pub(super) random: StdRng,
     /// How many seconds the test has set Redis' clock ahead.
     pub(super) clock: i64,
+    /// Whether there is time for faults that last long.
+    pub(super) is_long: bool,
     settings: Settings,
     requests: Arc<Mutex<Vec<WebhookRequest>>>,
 }
@@ -72,8 +74,16 @@ impl Testbed {
             .app("client_events_per_second", 1_000)
             .app("webhooks", format!(r#"[{{ url = "{webhook}", events = {WEBHOOKS} }}]"#));
         let random = world.random(PART);
-        let mut bed =
-            Self { nodes: Vec::new(), servers, world, random, clock: 0, settings, requests };
+        let mut bed = Self {
+            nodes: Vec::new(),
+            servers,
+            world,
+            random,
+            clock: 0,
+            is_long: false,
+            settings,
+            requests,
+        };
         for _ in 0..nodes {
             let proxy = match &bed.servers {
                 Servers::One(redis) => Some(Proxy::before(redis.address()).await),

@@ -18,6 +18,8 @@ use super::faults::Fault;
 /// How much of the time around a violation is told.
 const BEFORE: Duration = Duration::from_secs(3);
 const AFTER: Duration = Duration::from_secs(4);
+/// How often it is looked whether the machine is busy.
+const TICK: Duration = Duration::from_millis(5);
 
 /// What has happened, as far as the checker must know.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +44,8 @@ pub(super) struct World {
     /// Milliseconds between two actions of a client.
     pub(super) pause: std::ops::Range<u64>,
     suffered: Mutex<Suffered>,
+    /// When this process did not run although it wanted to, and for how long.
+    stalls: Mutex<Vec<(Instant, Duration)>>,
     addresses: Mutex<Vec<Option<SocketAddr>>>,
     paused: Mutex<HashSet<SocketAddr>>,
     log: Mutex<Vec<(Instant, String)>>,
@@ -56,6 +60,7 @@ impl World {
             ledger: Ledger::default(),
             pause,
             suffered: Mutex::default(),
+            stalls: Mutex::default(),
             addresses: Mutex::default(),
             paused: Mutex::default(),
             log: Mutex::default(),
@@ -97,7 +102,7 @@ impl World {
         if is_loss {
             suffered.losses.push(period);
         }
-        suffered.has_lost_webhooks |= fault.evicts();
+        suffered.has_lost_webhooks |= fault.loses_webhooks();
     }
 
     /// Says that a node is paused.
@@ -130,6 +135,30 @@ impl World {
 
     pub(super) fn suffered(&self) -> Suffered {
         self.suffered.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notices until the end of the run when the machine is too busy to run what wants to.
+    pub(super) async fn watch_the_machine(&self) {
+        let mut stopping = self.stopping();
+        loop {
+            let start = Instant::now();
+            let stopped = tokio::time::timeout(TICK, stopping.wait_for(|stopped| *stopped));
+            if stopped.await.is_ok() {
+                return;
+            }
+            let stall = start.elapsed().saturating_sub(2 * TICK);
+            if !stall.is_zero() {
+                let mut stalls = self.stalls.lock().unwrap_or_else(PoisonError::into_inner);
+                stalls.push((start, stall));
+            }
+        }
+    }
+
+    /// For how long this process did not run between two moments, and so perhaps the nodes did not.
+    pub(super) fn stalled(&self, begin: Instant, end: Instant) -> Duration {
+        let stalls = self.stalls.lock().unwrap_or_else(PoisonError::into_inner);
+        let within = stalls.iter().filter(|(at, stall)| begin < *at + *stall && *at < end);
+        within.map(|(_, stall)| *stall).sum()
     }
 
     pub(super) fn stop(&self) {

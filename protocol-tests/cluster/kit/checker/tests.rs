@@ -315,23 +315,26 @@ fn webhooks_that_do_not_alternate_are_found() {
     let vacated = json!({ "name": "channel_vacated", "channel": C });
     let added = json!({ "name": "member_added", "channel": C, "user_id": "1" });
     let right = [occupied.clone(), added.clone(), vacated.clone(), occupied.clone()];
-    assert!(webhook_violations(&told(&right), &[]).is_empty());
+    assert!(webhook_violations(&told(&right), &[], &[]).is_empty());
     for wrong in [[&occupied, &occupied], [&added, &added], [&vacated, &occupied]] {
         let wrong = told(&wrong.map(Value::clone));
-        assert_eq!(webhook_violations(&wrong, &[]).len(), 1, "{wrong:?}");
+        assert_eq!(webhook_violations(&wrong, &[], &[]).len(), 1, "{wrong:?}");
     }
     // The same request twice is one whose answer was lost.
     let mut repeated = told(&[occupied.clone()]);
     repeated.extend(repeated.clone());
-    assert!(webhook_violations(&repeated, &[]).is_empty());
+    assert!(webhook_violations(&repeated, &[], &[]).is_empty());
     // What is there is told once more after a loss; what has left is not.
     let now = Instant::now();
     let loss = [Period { begin: now, end: now + Duration::from_secs(1) }];
-    assert!(webhook_violations(&told(&[occupied.clone(), occupied.clone()]), &loss).is_empty());
+    assert!(
+        webhook_violations(&told(&[occupied.clone(), occupied.clone()]), &loss, &[]).is_empty()
+    );
     let twice_vacated = told(&[occupied, vacated.clone(), vacated]);
-    assert_eq!(webhook_violations(&twice_vacated, &loss).len(), 1);
+    assert_eq!(webhook_violations(&twice_vacated, &loss, &[]).len(), 1);
+    assert!(webhook_violations(&twice_vacated, &[], &loss).is_empty(), "the limits apply");
     let whisper = json!({ "name": "client_event", "channel": C, "data": "whisper 1" });
-    assert_eq!(webhook_violations(&told(&[whisper.clone(), whisper]), &[]).len(), 1);
+    assert_eq!(webhook_violations(&told(&[whisper.clone(), whisper]), &[], &[]).len(), 1);
 }
 
 #[test]

@@ -82,6 +82,8 @@ pub(super) const ON_A_CLUSTER: [(&str, Fault); 7] = [
 /// The longest that things which nobody announces stay wrong: they are found by comparison, a part each second.
 const COMPARED_WITHIN: Duration = Duration::from_secs(35);
 
+const LONG_PAUSE: Duration = Duration::from_secs(30);
+
 /// A fault that has begun.
 #[derive(Debug)]
 pub(super) struct Active {
@@ -96,7 +98,7 @@ pub(super) struct Active {
 
 impl Fault {
     /// How many milliseconds it lasts.
-    fn lasts(self) -> std::ops::Range<u64> {
+    pub(super) fn lasts(self) -> std::ops::Range<u64> {
         match self {
             Self::Node(fault) => fault.lasts(),
             Self::Network(fault) => fault.lasts(),
@@ -130,9 +132,13 @@ impl Fault {
         }
     }
 
-    /// Whether keys of every kind may vanish, some and not others.
-    pub(super) fn evicts(self) -> bool {
-        self == Self::Redis(RedisFault::Evict)
+    /// Whether what waits for webhooks may vanish, and the topics that it is about may not.
+    pub(super) fn loses_webhooks(self) -> bool {
+        match self {
+            Self::Redis(fault) => fault == RedisFault::Evict,
+            Self::Cluster(fault) => fault.loses_data(),
+            Self::Node(_) | Self::Network(_) | Self::Split => false,
+        }
     }
 
     /// Whether another of the same kind may make it impossible to end.
@@ -149,19 +155,32 @@ impl Fault {
 impl Testbed {
     /// Has a fault begin, last and end, and in its middle another, if one is given.
     pub(super) async fn suffer(&mut self, fault: Fault, other: Option<Fault>) {
-        let lasts = self.draw(fault.lasts());
-        let mut active = self.begin(fault, lasts).await;
-        if let Some(other) = other {
-            tokio::time::sleep(lasts / 2).await;
-            Box::pin(self.suffer(other, None)).await;
-        } else {
-            self.endure(fault, &active, lasts).await;
-        }
+        let (at, lasts) = (self.targets(fault).await, self.time_of(fault));
+        let Some(other) = other else {
+            return self.suffer_at(fault, at, lasts).await;
+        };
+        let mut active = self.begin(fault, at, lasts).await;
+        tokio::time::sleep(lasts / 2).await;
+        let (at, lasts) = (self.targets(other).await, self.time_of(other));
+        self.suffer_at(other, at, lasts).await;
         self.end(fault, &mut active).await;
     }
 
-    async fn begin(&mut self, fault: Fault, lasts: Duration) -> Active {
-        let at = self.targets(fault).await;
+    /// Has a fault happen to some nodes or servers, for so long.
+    pub(super) async fn suffer_at(&mut self, fault: Fault, at: Vec<usize>, lasts: Duration) {
+        let mut active = self.begin(fault, at, lasts).await;
+        self.endure(fault, &active, lasts).await;
+        self.end(fault, &mut active).await;
+    }
+
+    fn time_of(&mut self, fault: Fault) -> Duration {
+        if fault == Fault::Node(NodeFault::Pause) && self.is_long && self.random.random_bool(0.25) {
+            return LONG_PAUSE;
+        }
+        self.draw(fault.lasts())
+    }
+
+    async fn begin(&mut self, fault: Fault, at: Vec<usize>, lasts: Duration) -> Active {
         self.world.note(format!("{fault:?} begins, of {at:?}, for {lasts:?}"));
         let mut active = Active { at, begin: Instant::now(), replica: None, slots: Vec::new() };
         match fault {
@@ -207,7 +226,7 @@ impl Testbed {
     }
 
     /// What it happens to: one node, or all; or one master of a Redis Cluster.
-    async fn targets(&mut self, fault: Fault) -> Vec<usize> {
+    pub(super) async fn targets(&mut self, fault: Fault) -> Vec<usize> {
         match fault {
             Fault::Node(_) => {
                 let running = self.running();

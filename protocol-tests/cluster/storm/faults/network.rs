@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use crate::kit::{Link, Proxy};
+use crate::kit::{Link, Proxy, becomes_ready};
 
 use super::{Active, Testbed};
 
@@ -14,6 +14,8 @@ const SLOW: u32 = 125_000;
 const DELAY: std::ops::Range<u64> = 10..201;
 /// Milliseconds that the bytes of an old connection take.
 const LATE: std::ops::Range<u64> = 1_000..6_000;
+/// How long nodes may take to join on a slow network.
+const JOINED_WITHIN: Duration = Duration::from_secs(15);
 /// As long after the network is back.
 const BEHIND: std::ops::Range<u64> = 200..2_000;
 
@@ -100,6 +102,28 @@ impl Testbed {
                 | NetworkFault::DeafNode
                 | NetworkFault::Reset => proxy.set(Link::Whole),
             }
+        }
+    }
+
+    /// All nodes lose their connections on a network that stays slow, and must be ready again on it.
+    pub(in crate::storm) async fn rejoin_slowly(&mut self, is_delayed: bool) {
+        let proxies = || self.nodes.iter().filter_map(|node| node.proxy.as_ref());
+        for proxy in proxies() {
+            if is_delayed {
+                proxy.delay(Duration::from_millis(DELAY.end - 1));
+            } else {
+                proxy.limit(Some(SLOW));
+            }
+            proxy.cut(Duration::ZERO);
+        }
+        self.world.note("all nodes join on a slow network".to_owned());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for server in self.nodes.iter().filter_map(|node| node.server.as_ref()) {
+            becomes_ready(server, JOINED_WITHIN).await;
+        }
+        for proxy in proxies() {
+            proxy.delay(Duration::ZERO);
+            proxy.limit(None);
         }
     }
 }

@@ -13,7 +13,7 @@ const DEAD: std::ops::Range<u64> = 500..9_000;
 pub(in crate::storm) enum NodeFault {
     /// `kill -9`; the node is started again later.
     Kill,
-    /// SIGSTOP, for 3, 8 or 30 seconds.
+    /// SIGSTOP, for less and for more than the others wait for it; for 30 seconds in long runs.
     Pause,
 }
 
@@ -21,7 +21,7 @@ impl NodeFault {
     pub(super) fn lasts(self) -> std::ops::Range<u64> {
         match self {
             Self::Kill => 0..100,
-            Self::Pause => 3_000..8_100,
+            Self::Pause => 3_000..9_000,
         }
     }
 }
@@ -61,8 +61,8 @@ impl Testbed {
         }
     }
 
-    /// Kills any node, which is started again later.
-    pub(in crate::storm) async fn kill_any(&mut self) {
-        self.suffer(super::Fault::Node(NodeFault::Kill), None).await;
+    /// Kills a node, which is started again later.
+    pub(in crate::storm) async fn kill(&mut self, at: usize) {
+        self.suffer_at(super::Fault::Node(NodeFault::Kill), vec![at], Duration::ZERO).await;
     }
 }
