@@ -7,12 +7,16 @@ use serde_json::json;
 
 use crate::harness::{Call, Server, eventually};
 use crate::kit::{
-    FAILED_OVER, Ledger, Listener, Monitor, Redis, RedisCluster, View, assert_agrees,
+    Entry, FAILED_OVER, Ledger, Listener, Monitor, Redis, RedisCluster, View, assert_agrees,
     assert_view_everywhere, becomes_ready, cluster_settings, node, publish_from, they_are_one,
 };
 
 /// Channels enough that each master has some.
 const CHANNELS: usize = 12;
+/// How often a master is emptied.
+const RESHARDS: usize = 5;
+/// How long after it everybody hears again.
+const HEARD_AGAIN: Duration = Duration::from_secs(5);
 
 #[tokio::test]
 async fn nodes_on_a_redis_cluster_are_one_and_survive_the_death_of_a_master() {
@@ -63,6 +67,84 @@ async fn nodes_on_a_redis_cluster_are_one_and_survive_the_death_of_a_master() {
     }
     assert_view_everywhere(&[nodes[0].address, nodes[1].address], FAILED_OVER, &truth).await;
     assert_agrees(&ledger, &listeners).await;
+}
+
+/// A master that is emptied becomes a replica, which accepts subscriptions and publishes nothing.
+#[tokio::test]
+async fn nobody_is_deaf_after_a_master_was_emptied() {
+    let redis = RedisCluster::start_adjustable().await;
+    let settings = cluster_settings();
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        nodes.push(node(&settings, &redis.url()).await);
+    }
+    let mut open = Vec::new();
+    for (number, node) in nodes.iter().enumerate() {
+        open.push(Listener::of(node).await);
+        ask_for_all(&open[number], number);
+    }
+    let (mut closed, ledger) = (Vec::new(), Arc::new(Ledger::default()));
+    // Some are in flight while the slots move.
+    let publishing = ["c0", "c1"].map(|channel| publish_from(&ledger, nodes[0].address, channel));
+    for round in 0..RESHARDS {
+        let (from, to) = (round % 3, (round + 1) % 3);
+        let slots = redis.slots_of(from).await;
+        redis.move_slots(from, to, &slots).await;
+        let moved = Instant::now();
+        for at in 0..open.len() {
+            let event = format!("after-{round}-{at}");
+            let mut published = 0;
+            while !all_heard(&open, &event, published) {
+                assert!(moved.elapsed() < HEARD_AGAIN, "deaf after reshard {round}");
+                for (node, listener) in open.iter_mut().enumerate() {
+                    if listener.closed().is_some() {
+                        assert_eq!(listener.closed(), Some(4200), "{}", listener.tail(5));
+                        let again = Listener::of(&nodes[node]).await;
+                        ask_for_all(&again, node);
+                        closed.push(std::mem::replace(listener, again));
+                    }
+                }
+                published += 1;
+                for number in 0..CHANNELS {
+                    let channel = format!("c{number}");
+                    let body =
+                        json!({ "name": event, "channel": channel, "data": published.to_string() });
+                    let reply = Call::post("events", &body).send(&nodes[at]).await;
+                    assert_eq!(reply.status, 200, "{reply}");
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        redis.become_master(from, to).await;
+        redis.move_slots(to, from, &slots).await;
+    }
+    for publishing in publishing {
+        publishing.stop().await;
+    }
+    closed.append(&mut open);
+    assert_agrees(&ledger, &closed).await;
+}
+
+/// Asks for all channels, and leaves it to the caller to see what comes.
+fn ask_for_all(listener: &Listener, user: usize) {
+    for number in 0..CHANNELS {
+        listener.ask_for(&format!("c{number}"));
+        listener.ask_as(&format!("presence-{number}"), &user.to_string());
+    }
+}
+
+/// Whether each listener heard the last of so many events on each channel.
+fn all_heard(listeners: &[Listener], event: &str, published: usize) -> bool {
+    let last = published.to_string();
+    let hears_all = |listener: &Listener| {
+        let heard = listener.heard();
+        let is_heard = |channel: String| {
+            let of_channel = |entry: &Entry| entry.message(event, Some(&channel)).cloned();
+            heard.iter().rev().find_map(of_channel).is_some_and(|it| it["data"] == last.as_str())
+        };
+        (0..CHANNELS).all(|number| is_heard(format!("c{number}")))
+    };
+    listeners.iter().all(hears_all)
 }
 
 /// Each lies in its own slot, but their account in one.
