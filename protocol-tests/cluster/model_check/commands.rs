@@ -5,14 +5,13 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use super::{Pair, Words};
 
 /// Forms of commands: `K` is a key, `k` one of a type that fits, `F` a name, `V` a value, `N` a number, `I` an index,
-/// `S` a score, `B` a bound of scores, `L` milliseconds to live, `P` a pattern; what is in capitals otherwise is itself.
+/// `S` a score, `B` a bound of scores, `L` milliseconds to live, `E` seconds, `P` a pattern; what is in capitals otherwise is itself.
 const FORMS: &[&str] = &[
     "PING",
     "PING V",
     "ECHO V",
     "DBSIZE",
     "KEYS P",
-    "TIME",
     "DEL K",
     "DEL K K",
     "UNLINK K",
@@ -22,7 +21,7 @@ const FORMS: &[&str] = &[
     "TTL K",
     "PEXPIRETIME K",
     "PEXPIRE K L",
-    "EXPIRE K N",
+    "EXPIRE K E",
     "PEXPIRE K L NX",
     "PEXPIRE K L XX",
     "PEXPIRE K L GT",
@@ -44,7 +43,8 @@ const FORMS: &[&str] = &[
     "SET k V GET",
     "SET k V NX XX",
     "SET k V PX",
-    "SET k V PX V",
+    "SET k V PX x",
+    "SET k V PX 0",
     "SET k V NX GET",
     "MSET K V K V",
     "MSET K V K",
@@ -220,6 +220,7 @@ impl Generator {
                 self.one_of(&["0", "(0", "1", "(1", "2.5", "-inf", "+inf", "(1700000000000", "inf"])
             }
             "L" => self.one_of(&["60000", "90000", "0", "-5", "70000"]),
+            "E" => self.one_of(&["90", "600", "0", "-1", "9223372036854775807"]),
             "P" => self.one_of(&["*", "a*", "n:?", "[a-b]", "[^a]*", "\\a", "h*", "?1"]),
             word => word.as_bytes().to_vec(),
         }

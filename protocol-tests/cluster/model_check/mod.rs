@@ -1,6 +1,7 @@
 //! The simulation's model of Redis beside a real Redis: the same commands, the same replies.
 
 mod commands;
+mod replay;
 mod same;
 mod scripts;
 
@@ -33,8 +34,12 @@ impl Pair {
         let redis = Redis::start().await;
         let url = format!("redis://127.0.0.1:{}/?protocol=resp3", redis.port);
         let client = redis::Client::open(url).expect("an address");
-        let real = client.get_connection().expect("the redis-server runs");
-        let model = model::server::Server::new(&Arc::new(model::lua::Engine::new()), 1);
+        let mut real = client.get_connection().expect("the redis-server runs");
+        let info: String = redis::cmd("INFO").arg("server").query(&mut real).expect("it answers");
+        let run_id = info.lines().find_map(|line| line.strip_prefix("run_id:"));
+        let run_id = run_id.expect("the id of its run").to_owned();
+        let engine = Arc::new(model::lua::Engine::new());
+        let model = model::server::Server::of_run(&engine, 1, run_id);
         Self { real, model, told: Vec::new(), _redis: redis }
     }
 

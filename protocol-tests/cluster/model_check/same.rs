@@ -28,8 +28,23 @@ const UNORDERED: [&str; 10] = [
 
 pub(super) fn check(words: &Words, real: &Value, model: &Value) -> Result<(), String> {
     let is = |name: &&str| words.iter().any(|word| word.eq_ignore_ascii_case(name.as_bytes()));
+    if words[0] == b"TIME" {
+        return times(real, model);
+    }
     let is_script = words[0].to_ascii_uppercase().starts_with(b"EVAL");
     compare(real, model, UNORDERED.iter().any(|name| is(&name)), is_script, 0)
+}
+
+/// Whether two replies to `TIME` are near each other.
+fn times(real: &Value, model: &Value) -> Result<(), String> {
+    let micros = |time: &Value| {
+        let (seconds, micros): (u64, u64) = redis::from_redis_value_ref(time).ok()?;
+        Some(seconds * 1_000_000 + micros)
+    };
+    let is_near = micros(real)
+        .zip(micros(model))
+        .is_some_and(|(real, model)| real.abs_diff(model) <= APART_US);
+    if is_near { Ok(()) } else { Err(format!("{real:?} is not {model:?}")) }
 }
 
 fn compare(

@@ -96,6 +96,7 @@ async fn scripts_have_the_replies_of_a_real_redis() {
         pair.say(&["EVAL", script, "0"]);
         pair.say(&["EVAL", script, "1", "key", "argument"]);
     }
+    pair.say(&["TIME"]);
     pair.say(&["EVAL", "return 1", "-1"]);
     pair.say(&["EVAL", "return 1", "2", "a"]);
     pair.say(&["EVAL", "return 1", "x"]);

@@ -31,24 +31,23 @@ pub(crate) struct Server {
     /// Names of scripts by which they can be called.
     scripts: BTreeSet<String>,
     asking: BTreeSet<ConnectionId>,
-    run_id: String,
-    /// What `CONFIG GET` and `INFO` say, such as `maxmemory-policy`.
-    pub(crate) settings: BTreeMap<String, String>,
 }
 
 impl Server {
     /// An empty server. What it chooses at random follows from `seed`, and so does the id of its run.
     pub(crate) fn new(engine: &Arc<Engine<State>>, seed: u64) -> Self {
-        let state = State::new(seed);
-        let settings = [("maxmemory-policy", "noeviction"), ("min-replicas-to-write", "0")];
+        Self::of_run(engine, seed, format!("{:040x}", u128::from(seed) << 64 | u128::from(!seed)))
+    }
+
+    /// An empty server with a run of this id.
+    pub(crate) fn of_run(engine: &Arc<Engine<State>>, seed: u64, run_id: String) -> Self {
+        let state = State::new(seed, run_id);
         Self {
             engine: Arc::clone(engine),
             history: History::new(&state.store),
             state: Some(Box::new(state)),
             scripts: BTreeSet::new(),
             asking: BTreeSet::new(),
-            run_id: format!("{:040x}", u128::from(seed) << 64 | u128::from(!seed)),
-            settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         }
     }
 
@@ -63,7 +62,7 @@ impl Server {
         }
         next.state_mut().slots.clone_from(&self.state().slots);
         next.state_mut().rules.clone_from(&self.state().rules);
-        next.settings.clone_from(&self.settings);
+        next.settings().clone_from(&self.state().settings);
         next
     }
 
@@ -83,8 +82,13 @@ impl Server {
         &mut self.state_mut().slots
     }
 
+    /// What `CONFIG GET` and `INFO` say, such as `maxmemory-policy`.
+    pub(crate) fn settings(&mut self) -> &mut BTreeMap<String, String> {
+        &mut self.state_mut().settings
+    }
+
     pub(crate) fn run_id(&self) -> &str {
-        &self.run_id
+        &self.state().run_id
     }
 
     /// The keys that have not expired at this time.
@@ -255,7 +259,10 @@ impl Server {
                 self.asking.insert(connection);
                 Ok(Value::Okay)
             }
-            (b"INFO", sections) => Ok(self.info(sections)),
+            (b"INFO", sections) => {
+                let text = self.state().info(sections);
+                Ok(Value::VerbatimString { format: VerbatimFormat::Text, text })
+            }
             (b"CONFIG", [word, name]) if word.eq_ignore_ascii_case(b"GET") => Ok(self.config(name)),
             (b"CLUSTER", [word]) if word.eq_ignore_ascii_case(b"SLOTS") => self.cluster_slots(),
             (b"HELLO", _) => Ok(self.hello(connection)),
@@ -298,37 +305,15 @@ impl Server {
 
     fn config(&self, name: &[u8]) -> Value {
         let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-        let found = self.settings.get(&name).map(|value| (bulk(name), bulk(value.as_str())));
+        let found =
+            self.state().settings.get(&name).map(|value| (bulk(name), bulk(value.as_str())));
         Value::Map(found.into_iter().collect())
-    }
-
-    fn info(&self, sections: &[Bytes]) -> Value {
-        let state = self.state();
-        let wants = |section: &str| {
-            sections.is_empty()
-                || sections.iter().any(|word| word.eq_ignore_ascii_case(section.as_bytes()))
-        };
-        let mut text = String::new();
-        if wants("server") {
-            let mode = if state.slots.is_some() { "cluster" } else { "standalone" };
-            text += "# Server\r\nredis_version:7.0.15\r\n";
-            text.extend(["redis_mode:", mode, "\r\nrun_id:", &self.run_id, "\r\n"]);
-        }
-        if wants("memory") {
-            let policy = &self.settings["maxmemory-policy"];
-            text.extend(["# Memory\r\nmaxmemory_policy:", policy, "\r\n"]);
-        }
-        if wants("replication") {
-            let role = if self.is_replica() { "slave" } else { "master" };
-            text.extend(["# Replication\r\nrole:", role, "\r\nconnected_slaves:0\r\n"]);
-        }
-        Value::VerbatimString { format: VerbatimFormat::Text, text }
     }
 
     fn hello(&self, connection: ConnectionId) -> Value {
         let id = i64::try_from(connection).expect("few connections");
         let mode = if self.state().slots.is_some() { "cluster" } else { "standalone" };
-        let role = if self.is_replica() { "replica" } else { "master" };
+        let role = if self.state().is_replica() { "replica" } else { "master" };
         let fields = [
             ("server", bulk("redis")),
             ("version", bulk("7.0.15")),
@@ -341,13 +326,8 @@ impl Server {
         Value::Map(fields.map(|(name, value)| (bulk(name), value)).into())
     }
 
-    fn is_replica(&self) -> bool {
-        let state = self.state();
-        state.rules.read_only || state.slots.as_ref().is_some_and(|slots| slots.master.is_some())
-    }
-
     fn role(&self) -> Value {
-        if self.is_replica() {
+        if self.state().is_replica() {
             let state =
                 [bulk("slave"), bulk("master"), Value::Int(6379), bulk("connected"), Value::Int(0)];
             return Value::Array(state.into());

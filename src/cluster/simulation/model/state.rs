@@ -4,11 +4,11 @@ use super::{
     commands::{self, Access, Protocol, Spec},
     lua::Host,
     pubsub::{Space, Subscriptions},
-    replies::{Bytes, Failure, Reply, int},
+    replies::{Bytes, Failure, Reply, bulk, int},
     slots::Slots,
     store::Store,
 };
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// What a server refuses.
 #[expect(clippy::struct_excessive_bools, reason = "each is a state of a server by itself")]
@@ -34,6 +34,8 @@ pub(crate) struct State {
     pub(super) subscriptions: Subscriptions,
     pub(super) slots: Option<Slots>,
     pub(super) rules: Rules,
+    pub(super) run_id: String,
+    pub(super) settings: BTreeMap<String, String>,
     /// Whether the running script has written already: then memory is not looked at any more.
     pub(super) script_has_written: bool,
     /// Whether the running command was preceded by `ASKING`.
@@ -48,8 +50,11 @@ const MISCONF: &str = "MISCONF Redis is configured to save RDB snapshots, but it
     details about the RDB error.";
 
 impl State {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, run_id: String) -> Self {
+        let settings = [("maxmemory-policy", "noeviction"), ("min-replicas-to-write", "0")];
         Self {
+            run_id,
+            settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             store: Store::new(seed),
             subscriptions: Subscriptions::default(),
             slots: None,
@@ -93,6 +98,33 @@ impl State {
         Ok(int(self.subscriptions.publish(space, channel, message)))
     }
 
+    pub(super) fn is_replica(&self) -> bool {
+        self.rules.read_only || self.slots.as_ref().is_some_and(|slots| slots.master.is_some())
+    }
+
+    /// The text of `INFO`, of what nodes read of it.
+    pub(super) fn info(&self, sections: &[Bytes]) -> String {
+        let wants = |section: &str| {
+            let mut all = sections.iter();
+            sections.is_empty() || all.any(|word| word.eq_ignore_ascii_case(section.as_bytes()))
+        };
+        let mut text = String::new();
+        if wants("server") {
+            let mode = if self.slots.is_some() { "cluster" } else { "standalone" };
+            text += "# Server\r\nredis_version:7.0.15\r\n";
+            text.extend(["redis_mode:", mode, "\r\nrun_id:", &self.run_id, "\r\n"]);
+        }
+        if wants("memory") {
+            let policy = &self.settings["maxmemory-policy"];
+            text.extend(["# Memory\r\nmaxmemory_policy:", policy, "\r\n"]);
+        }
+        if wants("replication") {
+            let role = if self.is_replica() { "slave" } else { "master" };
+            text.extend(["# Replication\r\nrole:", role, "\r\nconnected_slaves:0\r\n"]);
+        }
+        text
+    }
+
     fn call_data(&mut self, spec: Spec, command: &[Bytes]) -> Reply {
         spec.check_arity(command).map_err(|_| WRONG_ARITY)?;
         self.check_rules(spec.access)?;
@@ -121,6 +153,7 @@ impl Host for State {
         match command[0].as_slice() {
             b"PUBLISH" | b"SPUBLISH" if command.len() != 3 => Err(WRONG_ARITY),
             b"PUBLISH" => self.publish(Space::Global, command),
+            b"INFO" => Ok(bulk(self.info(&command[1..]))),
             b"SPUBLISH" => {
                 self.check_own(&[&command[1]], true)?;
                 self.publish(Space::Shard, command)

@@ -196,7 +196,7 @@ impl Network {
     pub(crate) fn set(&self, host: &str, port: u16, name: &str, value: &str) {
         let mut state = self.lock();
         let host = state.host_at(host, port);
-        state.hosts[host].server.settings.insert(name.to_owned(), value.to_owned());
+        state.hosts[host].server.settings().insert(name.to_owned(), value.to_owned());
     }
 }
 
