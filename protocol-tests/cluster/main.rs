@@ -9,6 +9,7 @@
 
 mod cached;
 mod cases;
+mod channels;
 mod commands;
 mod failure;
 mod kit;

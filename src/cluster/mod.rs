@@ -35,6 +35,7 @@ mod assert;
 mod beat;
 mod cache;
 mod chance;
+mod channels;
 mod cleanup;
 mod clock;
 mod compare;
@@ -61,6 +62,7 @@ mod simulation;
 mod store;
 mod topic;
 
+pub use channels::ChannelList;
 pub use metrics::BrokerMetrics;
 pub use publish::{NotPublished, Outgoing};
 pub use query::{Asked, ChannelAnswer};
@@ -254,16 +256,13 @@ impl Cluster {
         Ok(())
     }
 
-    /// The occupied channels whose names begin with `prefix`.
+    /// The occupied channels, at least those whose names begin with `prefix`. Shared with other
+    /// requests that wait for it.
     ///
     /// # Errors
     ///
     /// Redis is away.
-    pub async fn channels(
-        &self,
-        hub: &Hub,
-        prefix: &str,
-    ) -> Result<Vec<(ChannelName, Counts)>, Unavailable> {
+    pub async fn channels(&self, hub: &Hub, prefix: &str) -> Result<Arc<ChannelList>, Unavailable> {
         self.shared.channels(&hub.app_id(), prefix).await
     }
 

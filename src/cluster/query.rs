@@ -1,5 +1,5 @@
-//! What the HTTP API asks of all nodes: each question is one command, and its answer does not
-//! depend on whom it is asked.
+//! What the HTTP API asks of all nodes. The answer does not depend on the node that is asked. Each
+//! question is one command, the list of channels (`channels`) one for each page.
 
 use super::{
     clock::now,
@@ -14,7 +14,6 @@ use crate::{
     hub::{ChannelSummary, Counts},
     protocol::{ChannelName, Member, repaired},
 };
-use redis::{Cmd, FromRedisValue, RedisResult, cmd};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::{sync::Arc, time::Duration};
@@ -39,13 +38,6 @@ pub struct ChannelAnswer {
     pub users: Vec<(Arc<str>, Arc<str>)>,
 }
 
-/// What an index entry says of a channel.
-fn counts(entry: &str) -> Option<Counts> {
-    let mut numbers = entry.split(' ');
-    let subscriptions = numbers.next()?.parse().ok()?;
-    Some(Counts { subscriptions, users: numbers.next()?.parse().ok()? })
-}
-
 #[derive(Deserialize)]
 struct EventFrame<'a> {
     #[serde(borrow)]
@@ -53,26 +45,6 @@ struct EventFrame<'a> {
 }
 
 impl Shared {
-    /// The occupied channels whose names begin with `prefix`.
-    pub(super) async fn channels(
-        &self,
-        app_id: &str,
-        prefix: &str,
-    ) -> Result<Vec<(ChannelName, Counts)>, Unavailable> {
-        let mut entries: Vec<(String, String)> = Vec::new();
-        for partition in self.names.partitions() {
-            let mut command = cmd("HGETALL");
-            command.arg(self.names.channel_index(app_id, partition));
-            entries.extend(self.ask::<Vec<(String, String)>>(partition, &command).await?);
-        }
-        let occupied = entries.into_iter().filter_map(|(name, entry)| {
-            let counts = counts(&entry).filter(|counts| 0 < counts.subscriptions)?;
-            let name = name.starts_with(prefix).then_some(name)?;
-            Some((ChannelName::parse(&name, usize::MAX).ok()?, counts))
-        });
-        Ok(occupied.collect())
-    }
-
     /// One channel, whether or not it exists.
     pub(super) async fn channel(
         &self,
@@ -102,10 +74,17 @@ impl Shared {
     /// How many connections the app has on all nodes.
     pub(super) async fn connections(&self, app_id: &str) -> Result<usize, Unavailable> {
         let name = TopicName { app_id: app_id.into(), subject: Subject::Connections };
-        let mut command = cmd("HGET");
-        command.arg(self.names.topic(&name)).arg("t");
-        let total: Option<usize> = self.ask(self.names.partition(&name), &command).await?;
-        Ok(total.unwrap_or(0))
+        let (topic, partition) = (self.names.topic(&name), self.names.partition(&name));
+        let mut answer = self
+            .run_guarded(partition, |lease| {
+                // It has no last event: nothing ever lies there.
+                Call::guarded(&self.scripts.channel, partition, &self.names, lease)
+                    .key(&topic)
+                    .key(format!("{topic}:none"))
+                    .arg("0")
+            })
+            .await?;
+        answer.count().map_err(|Unexpected| self.unexpected())
     }
 
     /// Has every node close the connections that are signed in as the user.
@@ -134,6 +113,15 @@ impl Shared {
         partition: Partition,
         call: impl Fn(&Lease) -> Call,
     ) -> Result<Answer, Unavailable> {
+        self.run_with_lease(partition, call).await.map(|(answer, _)| answer)
+    }
+
+    /// As [`Self::run_guarded`]; returns also the lease that held.
+    pub(super) async fn run_with_lease(
+        &self,
+        partition: Partition,
+        call: impl Fn(&Lease) -> Call,
+    ) -> Result<(Answer, Arc<Lease>), Unavailable> {
         let give_up = now() + self.broker_wait;
         loop {
             let Joined { connection, lease } = self.joined(give_up).await.ok_or(Unavailable)?;
@@ -144,7 +132,7 @@ impl Shared {
                     let mut answer = Answer::new(value).map_err(|_| self.unexpected())?;
                     let (status, redis_ms) = answer.status().map_err(|_| self.unexpected())?;
                     match status {
-                        Status::Done => return Ok(answer),
+                        Status::Done => return Ok((answer, lease)),
                         Status::Late => self.clock.learn(partition, redis_ms, (asked, now())),
                         Status::Refused => self.refused(&lease),
                     }
@@ -158,28 +146,9 @@ impl Shared {
         }
     }
 
-    fn unexpected(&self) -> Unavailable {
+    pub(super) fn unexpected(&self) -> Unavailable {
         self.metrics.foreign("an answer");
         Unavailable
-    }
-
-    async fn ask<T: FromRedisValue>(
-        &self,
-        partition: Partition,
-        command: &Cmd,
-    ) -> Result<T, Unavailable> {
-        let give_up = now() + self.broker_wait;
-        loop {
-            let connection = self.joined(give_up).await.ok_or(Unavailable)?.connection;
-            let answer: Option<RedisResult<T>> =
-                self.answer(give_up, connection.query(partition, command)).await;
-            match answer.ok_or(Unavailable)? {
-                Ok(answer) => return Ok(answer),
-                // Asking twice does no harm.
-                Err(error) if !was_refused(&error) && now() < give_up => self.suspect(),
-                Err(error) => return Err(self.unavailable(&error)),
-            }
-        }
     }
 
     fn unavailable(&self, error: &redis::RedisError) -> Unavailable {

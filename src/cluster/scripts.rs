@@ -36,6 +36,7 @@ pub(super) struct Scripts {
     pub(super) publish: Arc<Script>,
     pub(super) notify: Arc<Script>,
     pub(super) channel: Arc<Script>,
+    pub(super) scan: Arc<Script>,
     pub(super) cache: Arc<Script>,
     pub(super) evict: Arc<Script>,
     pub(super) append: Arc<Script>,
@@ -74,6 +75,7 @@ impl Scripts {
             publish: script(include_str!("lua/publish.lua")),
             notify: script(include_str!("lua/notify.lua")),
             channel: script(include_str!("lua/channel.lua")),
+            scan: script(include_str!("lua/scan.lua")),
             cache: script(include_str!("lua/cache.lua")),
             evict: script(include_str!("lua/evict.lua")),
             append: script(include_str!("lua/append.lua")),
@@ -98,6 +100,7 @@ impl Scripts {
             &self.publish,
             &self.notify,
             &self.channel,
+            &self.scan,
             &self.cache,
             &self.evict,
         ];

@@ -1,9 +1,9 @@
 //! What everybody who asks Redis for something has in common.
 
 use super::{
-    accepted::Accepted, cache::Accounts, chance, clock::now, envelope::EnvelopeId,
-    link::Connection, metrics::BrokerMetrics, names::Names, partition::Partition,
-    ready::ReadyNodes, scripts::Scripts, store::Bells,
+    accepted::Accepted, cache::Accounts, chance, channels::ListReads, clock::now,
+    envelope::EnvelopeId, link::Connection, metrics::BrokerMetrics, names::Names,
+    partition::Partition, ready::ReadyNodes, scripts::Scripts, store::Bells,
 };
 use std::{
     sync::{
@@ -71,6 +71,7 @@ pub(super) struct Shared {
     pub(super) broker_wait: Duration,
     pub(super) bells: Bells,
     pub(super) others: ReadyNodes,
+    pub(super) reads: ListReads,
     draining: AtomicBool,
     /// Whether the memory policy of Redis was looked at.
     warned: AtomicBool,
@@ -139,6 +140,7 @@ impl Shared {
             broker_wait,
             bells: Bells::default(),
             others: ReadyNodes::default(),
+            reads: ListReads::new(is_cluster),
             draining: AtomicBool::new(false),
             warned: AtomicBool::new(false),
             refused: AtomicU64::new(0),

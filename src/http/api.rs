@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     hub::Hub,
+    node::OccupiedChannels,
     protocol::{ChannelName, InvalidChannelName},
 };
 use serde_json::json;
@@ -31,9 +32,16 @@ impl Http {
     ) -> Result<Reply, ApiError> {
         let prefix = head.parameter("filter_by_prefix").unwrap_or_default();
         let info = requested(head)?;
-        let occupied = self.node.channels(hub, prefix).await?;
-        let each = occupied.iter().map(|(name, counts)| (name, *counts));
-        Ok(ok(info::channels(each, info)))
+        Ok(match self.node.channels(hub, prefix).await? {
+            OccupiedChannels::Local(list) => {
+                let each = list.iter().map(|(name, counts)| (name, *counts));
+                ok(info::channels(each, info))
+            }
+            OccupiedChannels::Shared(list) => {
+                let attributes = [info.user_count, info.subscription_count];
+                ok(list.body(prefix, attributes, |each| info::channels(each, info)))
+            }
+        })
     }
 
     /// `GET /apps/{id}/channels/{channel}`. An attribute that the channel cannot have is an error.

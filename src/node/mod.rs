@@ -14,7 +14,7 @@ mod subscriptions;
 pub use address::{Peer, TrustedProxies};
 pub use admission::{Admitted, ClientInfo, ConnectRequest};
 pub use publish::{Event, Whisper};
-pub use query::Away;
+pub use query::{Away, OccupiedChannels};
 pub use subscriptions::SubscribeRequest;
 
 use crate::{

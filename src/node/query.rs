@@ -2,7 +2,7 @@
 
 use super::Node;
 use crate::{
-    cluster::{Asked, Unavailable},
+    cluster::{Asked, ChannelList, Unavailable},
     hub::{ChannelSummary, Counts, Hub},
     protocol::ChannelName,
 };
@@ -18,20 +18,25 @@ impl From<Unavailable> for Away {
     }
 }
 
+/// The channels with subscribers.
+#[derive(Debug)]
+pub enum OccupiedChannels {
+    /// On this node alone: those whose names begin with the prefix.
+    Local(Vec<(ChannelName, Counts)>),
+    /// On all nodes: those whose names begin with the prefix, and others.
+    Shared(Arc<ChannelList>),
+}
+
 impl Node {
     /// The channels with subscribers whose names begin with `prefix`.
     ///
     /// # Errors
     ///
     /// [`Away`], as for every question here.
-    pub async fn channels(
-        &self,
-        hub: &Hub,
-        prefix: &str,
-    ) -> Result<Vec<(ChannelName, Counts)>, Away> {
+    pub async fn channels(&self, hub: &Hub, prefix: &str) -> Result<OccupiedChannels, Away> {
         match &self.cluster {
-            Some(cluster) => Ok(cluster.channels(hub, prefix).await?),
-            None => Ok(hub.occupied_channels(prefix)),
+            Some(cluster) => Ok(OccupiedChannels::Shared(cluster.channels(hub, prefix).await?)),
+            None => Ok(OccupiedChannels::Local(hub.occupied_channels(prefix))),
         }
     }
 

@@ -1,4 +1,4 @@
--- The state of one channel.
+-- The state of one channel, or of an app's connections.
 --
 -- KEYS  1 the registry (see guard.lua), 2 the topic's hash, 3 where a cache channel's last event lies
 -- ARGV  1 the generation, 2 the node, 3 its link   4 1 to include the ids of the members, 2 to include their infos as well
