@@ -49,5 +49,6 @@ pub mod session;
 pub mod shard;
 pub mod shutdown;
 pub mod signature;
+pub mod throttle;
 pub mod tls;
 pub mod webhook;

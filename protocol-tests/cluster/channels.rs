@@ -141,10 +141,10 @@ async fn a_channel_that_stays_is_in_every_list_while_others_come_and_go() {
             }
         });
     }
-    let visitor = Listener::of(&group.nodes[1]).await;
     let mut api = Api::new(group.nodes[0].address);
     // Until the hash has grown and shrunk.
     for round in 0..4 {
+        let visitor = Listener::of(&group.nodes[1]).await;
         let passing: Vec<String> =
             (0..400).map(|number| format!("visited-{round}-{number}")).collect();
         for channel in &passing {

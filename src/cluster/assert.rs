@@ -12,6 +12,7 @@ use super::{
     names::{Subject, TopicName},
     partition::Partition,
     publish::was_refused,
+    reason::Reason,
     scripts::{Answer, Call, Status, Unexpected},
     shared::{Lease, Shared},
     topic::{Assertion, Effect, Synced, Topic},
@@ -227,8 +228,8 @@ impl Manager {
         self.in_flight.add(0);
         self.begin(async move {
             let buses: Vec<Arc<str>> = topics.iter().map(|(topic, _)| Arc::clone(topic)).collect();
-            let is_done = connection.subscribe(partition, &buses).await.is_ok();
-            Outcome::Entered { topics, is_done }
+            let result = connection.subscribe(partition, &buses).await;
+            Outcome::Entered { topics, result: result.map_err(|error| Reason::of(&error)) }
         });
     }
 
@@ -238,8 +239,9 @@ impl Manager {
         let (partition, attempt) = (found.partition, found.attempt);
         self.in_flight.add(0);
         self.begin(async move {
-            let is_done = connection.unsubscribe(partition, &[Arc::clone(&topic)]).await.is_ok();
-            Outcome::Left { topic: (topic, attempt), is_done }
+            let result = connection.unsubscribe(partition, &[Arc::clone(&topic)]).await;
+            let result = result.map_err(|error| Reason::of(&error));
+            Outcome::Left { topic: (topic, attempt), result }
         });
     }
 
@@ -280,10 +282,10 @@ impl Manager {
         });
     }
 
-    pub(super) fn on_entered(&mut self, topics: &[(Arc<str>, u32)], is_done: bool) {
+    pub(super) fn on_entered(&mut self, topics: &[(Arc<str>, u32)], result: Result<(), Reason>) {
         self.in_flight.end(0, Duration::ZERO);
-        if !is_done {
-            return self.lose_link("redis refused a subscription");
+        if let Err(reason) = result {
+            return self.lose_link(reason);
         }
         for (topic, attempt) in topics {
             if self.topics.get(topic).is_some_and(|found| found.attempt == *attempt) {
@@ -292,10 +294,14 @@ impl Manager {
         }
     }
 
-    pub(super) fn on_left(&mut self, (topic, attempt): &(Arc<str>, u32), is_done: bool) {
+    pub(super) fn on_left(
+        &mut self,
+        (topic, attempt): &(Arc<str>, u32),
+        result: Result<(), Reason>,
+    ) {
         self.in_flight.end(0, Duration::ZERO);
-        if !is_done {
-            self.lose_link("redis refused to end a subscription");
+        if let Err(reason) = result {
+            self.lose_link(reason);
         } else if self.topics.get(topic).is_some_and(|found| found.attempt == *attempt) {
             self.with(topic, Topic::left);
         }
@@ -344,10 +350,7 @@ impl Manager {
                 self.shared.metrics.foreign("an answer about a topic");
                 self.lose_link("unexpected reply about a topic");
             }
-            Err(error) if was_refused(&error) => {
-                tracing::warn!(%error, "redis refused to share a topic");
-                self.lose_link("redis refuses to share a topic");
-            }
+            Err(error) if was_refused(&error) => self.lose_link(Reason::of(&error)),
             // The link says so itself.
             Err(_lost) => {}
         }

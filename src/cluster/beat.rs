@@ -6,6 +6,7 @@ use super::{
     manager::{Manager, Outcome},
     membership::{BEAT_INTERVAL, LAYOUT, Phase, RETRY_FIRST, Registered, Reply, Stage},
     partition::Partition,
+    reason::Reason,
     shared::{Joined, Shared, Standing},
     topic::Effect,
 };
@@ -103,12 +104,9 @@ impl Manager {
                 self.beat(Phase::Join, now());
             }
             Err(error) => {
-                if self.membership.retry_after == RETRY_FIRST {
-                    tracing::warn!(%error, "redis can't be reached");
-                } else {
-                    tracing::debug!(%error, "redis can't be reached");
-                }
-                self.stay_away("redis can't be reached");
+                let reason = Reason::of(&error);
+                tracing::debug!(reason = &*reason.text, "no link to redis");
+                self.stay_away(reason);
             }
         }
     }
@@ -137,10 +135,7 @@ impl Manager {
         self.membership.asked = None;
         let mut replies = match replies {
             Ok(replies) => replies,
-            Err(error) => {
-                tracing::warn!(%error, "redis refused a heartbeat");
-                return self.lose_link("redis does not take part");
-            }
+            Err(error) => return self.lose_link(Reason::of(&error)),
         };
         for reply in &replies {
             self.shared.clock.learn(reply.partition, reply.redis_ms, reply.times);
@@ -150,8 +145,9 @@ impl Manager {
                 Registered::Yes => {}
                 Registered::Lapsed => return self.on_lapsed(phase, reply.partition),
                 Registered::OtherLayout => {
-                    tracing::error!(theirs = reply.generation, ours = LAYOUT, "{OTHER_LAYOUT}");
-                    return self.lose_link(OTHER_LAYOUT);
+                    let versions = format!("theirs is {}, ours is {LAYOUT}", reply.generation);
+                    let text = format!("{OTHER_LAYOUT}: {versions}");
+                    return self.lose_link(Reason::other_layout(&text));
                 }
             }
         }
@@ -222,11 +218,10 @@ impl Manager {
         }
     }
 
-    fn on_restored(&mut self, is_done: bool) {
-        if is_done {
-            self.begin_to_assert();
-        } else {
-            self.lose_link("redis does not keep sequences");
+    fn on_restored(&mut self, result: Result<(), Reason>) {
+        match result {
+            Ok(()) => self.begin_to_assert(),
+            Err(reason) => self.lose_link(reason),
         }
     }
 
@@ -264,11 +259,8 @@ impl Manager {
         self.membership.heard = Some(now());
         self.membership.retry_after = RETRY_FIRST;
         self.shared.metrics.joined();
-        tracing::info!(
-            node = self.membership.node(),
-            others = self.membership.known.len(),
-            "joined"
-        );
+        let others = self.membership.known.len();
+        self.away_log.log_joined(self.membership.node(), others);
         self.stand_joined();
     }
 
@@ -301,11 +293,12 @@ impl Manager {
     }
 
     /// Gives the link up. Everything will be said and heard again over the next.
-    pub(super) fn lose_link(&mut self, reason: &'static str) {
+    pub(super) fn lose_link(&mut self, reason: impl Into<Reason>) {
         if self.connection.is_none() {
             return;
         }
-        tracing::warn!(reason, "the link to redis is given up");
+        let reason = reason.into();
+        tracing::debug!(reason = &*reason.text, "the link to redis is given up");
         self.shared.metrics.lost();
         for topic in self.topics.values_mut() {
             topic.detach();
@@ -313,7 +306,12 @@ impl Manager {
         self.stay_away(reason);
     }
 
-    fn stay_away(&mut self, reason: &'static str) {
+    fn stay_away(&mut self, reason: impl Into<Reason>) {
+        let reason = reason.into();
+        if self.stopping.is_none() {
+            self.away_log.log_failed(&reason);
+        }
+        self.shared.metrics.away(reason.kind);
         self.connection = None;
         self.pushes = None;
         self.link_number += 1;
@@ -334,10 +332,10 @@ impl Manager {
         match outcome {
             Outcome::Connected(result) => self.on_connected(result),
             Outcome::Beat(phase, replies) => self.on_beat(phase, replies),
-            Outcome::Entered { topics, is_done } => self.on_entered(&topics, is_done),
+            Outcome::Entered { topics, result } => self.on_entered(&topics, result),
             Outcome::Synced(synced) => self.on_synced(synced),
-            Outcome::Left { topic, is_done } => self.on_left(&topic, is_done),
-            Outcome::Restored { is_done } => self.on_restored(is_done),
+            Outcome::Left { topic, result } => self.on_left(&topic, result),
+            Outcome::Restored { result } => self.on_restored(result),
             Outcome::Compared(compared) => self.on_compared(compared),
             Outcome::Swept { next } => self.on_swept(next),
             Outcome::Cleaned { node, is_done } => {
@@ -369,7 +367,7 @@ async fn refuse_unversioned(shared: &Arc<Shared>, connection: &Connection) -> Re
     match counted {
         Ok(0) => Ok(()),
         Ok(nodes) => {
-            tracing::error!(nodes, "{OTHER_LAYOUT}");
+            tracing::debug!(nodes, "{OTHER_LAYOUT}");
             Err((redis::ErrorKind::Client, OTHER_LAYOUT).into())
         }
         // A key of another type is nobody's lease.

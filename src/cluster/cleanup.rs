@@ -8,6 +8,7 @@ use super::{
     manager::{Manager, Outcome},
     names::TopicName,
     partition::Partition,
+    reason::Reason,
     scripts::{Answer, Call, Status},
     shared::{Lease, Shared},
     topic::Assertion,
@@ -45,7 +46,10 @@ impl CleanUp {
             // Another node does it, or it is alive.
             Ok(None) => true,
             Err(error) => {
-                tracing::warn!(%error, node = self.node, "cleaning up has to wait");
+                if let Some(times) = self.shared.logs.cleanups.due(1, now()) {
+                    let reason = &*Reason::of(&error).text;
+                    tracing::warn!(reason, node = self.node, times, "cleaning up has to wait");
+                }
                 false
             }
         };

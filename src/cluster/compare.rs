@@ -18,7 +18,7 @@ use super::{
     shared::{Lease, Shared},
     topic::{Difference, Held},
 };
-use crate::protocol::ChannelName;
+use crate::{protocol::ChannelName, throttle::LogThrottle};
 use redis::{RedisResult, Value, cmd};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -40,8 +40,6 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 const SWEEPS: usize = 6;
 /// Entries of an index that are read at once.
 const PAGE: usize = 4_096;
-/// Of what was repaired, one line is logged in this time.
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// After so long, a node that only a partition lists is gone: longer than joining and leaving take.
 const STRANGER_AFTER: Duration = Duration::from_secs(15);
 
@@ -56,9 +54,9 @@ pub(super) struct Comparison {
     page: Page,
     next_sweep: Option<Instant>,
     is_sweeping: bool,
-    /// Topics that were repaired since that was logged.
-    repaired: usize,
-    logged: Option<Instant>,
+    /// Topics that were repaired since the last look at the log.
+    repaired: u64,
+    repairs: LogThrottle,
 }
 
 /// A page of an index.
@@ -185,7 +183,8 @@ impl Manager {
             self.shared.metrics.repaired();
             self.touch(name);
         }
-        if is_deaf {
+        let is_due = is_deaf && self.shared.logs.deaf.due(1, super::clock::now()).is_some();
+        if is_due {
             tracing::warn!(
                 "the bus has not brought what was published: topics are subscribed again"
             );
@@ -217,11 +216,8 @@ impl Manager {
 
     fn log_repairs(&mut self, now: Instant) {
         let comparison = &mut self.comparison;
-        let is_due =
-            comparison.logged.is_none_or(|at| LOG_INTERVAL <= now.saturating_duration_since(at));
-        if 0 < comparison.repaired && is_due {
-            let topics = std::mem::take(&mut comparison.repaired);
-            comparison.logged = Some(now);
+        let repaired = std::mem::take(&mut comparison.repaired);
+        if let Some(topics) = comparison.repairs.due(repaired, now) {
             tracing::warn!(topics, "Redis did not hold what this node had there, and does again");
         }
     }

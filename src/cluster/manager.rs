@@ -15,6 +15,7 @@ use super::{
     membership::{Membership, Phase, Reply},
     names::{Subject, TopicName},
     partition::Partition,
+    reason::{AwayLog, Reason},
     seen::Seen,
     shared::Shared,
     sign_in::SignIns,
@@ -74,15 +75,15 @@ pub(super) enum Outcome {
     /// Of each topic the attempt that it was for.
     Entered {
         topics: Vec<(Arc<str>, u32)>,
-        is_done: bool,
+        result: Result<(), Reason>,
     },
     Synced(Answered),
     Left {
         topic: (Arc<str>, u32),
-        is_done: bool,
+        result: Result<(), Reason>,
     },
     Restored {
-        is_done: bool,
+        result: Result<(), Reason>,
     },
     Compared(Compared),
     Swept {
@@ -126,6 +127,7 @@ pub(super) struct Manager {
     pub(super) connection: Option<Connection>,
     pub(super) pushes: Option<Pushes>,
     pub(super) membership: Membership,
+    pub(super) away_log: AwayLog,
     /// Topics that are to be right before this node counts as joined.
     pub(super) unsettled: Set<Arc<str>>,
     /// Partitions that have lost data since this node was last linked.
@@ -171,6 +173,7 @@ impl Manager {
             connection: None,
             pushes: None,
             membership,
+            away_log: AwayLog::default(),
             unsettled: Set::default(),
             changed: BTreeSet::new(),
             doubts: Vec::new(),

@@ -1,6 +1,7 @@
 //! What is counted about the broker.
 
 use super::publish::NotPublished;
+use crate::throttle::LogThrottle;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
@@ -8,7 +9,6 @@ use prometheus_client::{
 };
 use std::{
     fmt,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -31,13 +31,19 @@ pub struct BrokerMetrics {
     topics: Gauge,
     cache_evicted: Family<AppLabel, Counter>,
     cache_bytes: Family<AppLabel, Gauge>,
-    /// When something foreign was last logged.
-    logged: Mutex<Option<Instant>>,
+    foreign_log: LogThrottle,
+    /// Why this node does not take part, while it does not.
+    away: Family<ReasonLabel, Gauge>,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct OutcomeLabel {
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ReasonLabel {
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -50,8 +56,6 @@ struct DirectionLabel {
     direction: &'static str,
 }
 
-/// Something foreign is logged once in this time, however much of it comes.
-const FOREIGN_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// From a good network to an outage, in seconds.
 const LATENCY_BOUNDS: [f64; 11] =
     [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0];
@@ -75,7 +79,8 @@ impl Default for BrokerMetrics {
             topics: Gauge::default(),
             cache_evicted: Family::default(),
             cache_bytes: Family::default(),
-            logged: Mutex::new(None),
+            foreign_log: LogThrottle::default(),
+            away: Family::default(),
         }
     }
 }
@@ -98,11 +103,18 @@ impl BrokerMetrics {
     pub(super) fn joined(&self) {
         self.joins.inc();
         self.joined.set(1);
+        self.away.clear();
     }
 
     pub(super) fn lost(&self) {
         self.losses.inc();
         self.joined.set(0);
+    }
+
+    /// This node does not take part, for a reason of this kind.
+    pub(super) fn away(&self, reason: &'static str) {
+        self.away.clear();
+        self.away.get_or_create(&ReasonLabel { reason }).set(1);
     }
 
     pub(super) fn waiting(&self) -> Waiting<'_> {
@@ -166,11 +178,8 @@ impl BrokerMetrics {
     /// Counts something in our part of Redis that is not ours.
     pub(super) fn foreign(&self, what: &str) {
         self.foreign.inc();
-        let now = Instant::now();
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.is_none_or(|at| FOREIGN_LOG_INTERVAL <= now.saturating_duration_since(at)) {
-            *logged = Some(now);
-            tracing::warn!(what, "something foreign under our prefix in redis is ignored");
+        if let Some(times) = self.foreign_log.due(1, Instant::now()) {
+            tracing::warn!(what, times, "something foreign under our prefix in redis is ignored");
         }
     }
 }
@@ -252,6 +261,12 @@ impl Collector for BrokerMetrics {
         for (name, help, gauge) in gauges {
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
+        self.away.encode(encoder.encode_descriptor(
+            "campanile_broker_away",
+            "1 while this node does not take part, by the kind of the reason",
+            None,
+            MetricType::Gauge,
+        )?)?;
         self.refused.encode(encoder.encode_descriptor(
             "campanile_broker_refused",
             "Publishes that were not accepted, by whether that is certain",

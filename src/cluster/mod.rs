@@ -52,6 +52,7 @@ mod partition;
 mod publish;
 mod query;
 mod ready;
+mod reason;
 mod restore;
 mod scripts;
 mod seen;
@@ -157,7 +158,7 @@ impl Cluster {
 
     /// Why the node does not hear the others, or is not heard; nothing if all is well.
     #[must_use]
-    pub fn away_because(&self) -> Option<&'static str> {
+    pub fn away_because(&self) -> Option<Arc<str>> {
         self.shared.away_because()
     }
 

@@ -5,6 +5,7 @@ use super::{
     clock::now,
     envelope::{Envelope, EnvelopeId},
     partition::Partition,
+    reason::Reason,
     scripts::{Answer, Call, Status},
     shared::{Joined, Shared, Unavailable},
 };
@@ -312,11 +313,21 @@ impl Shared {
                 attempt
             }
             Some(Err(error)) if was_refused(&error) => {
-                tracing::debug!(%error, "redis refused a publish");
+                self.log_refusal(&error, give_up);
                 Attempt::Refused
             }
             Some(Err(_)) | None => Attempt::Lost,
         })
+    }
+
+    /// Logs a publish that is refused until it gives up, although this node is joined.
+    fn log_refusal(&self, error: &RedisError, give_up: Instant) {
+        let (now, reason) = (now(), Reason::of(error));
+        let is_lasting = give_up.saturating_duration_since(now) < self.broker_wait / 2;
+        tracing::debug!(reason = &*reason.text, "redis refused a publish");
+        if let Some(times) = self.logs.publishes.due(u64::from(is_lasting), now) {
+            tracing::warn!(reason = &*reason.text, times, "redis refuses publishes");
+        }
     }
 
     /// Publishes a client event at once, or not at all: nobody waits for a typing indicator.

@@ -7,6 +7,7 @@ use super::{
     names::{Subject, TopicName},
     partition::Partition,
     publish::was_refused,
+    reason::Reason,
     scripts::{Answer, Call, Status, Unexpected},
     shared::{Joined, Lease, Shared, Unavailable},
 };
@@ -152,7 +153,7 @@ impl Shared {
     }
 
     fn unavailable(&self, error: &redis::RedisError) -> Unavailable {
-        tracing::debug!(%error, "redis gave no answer");
+        tracing::debug!(reason = &*Reason::of(error).text, "redis gave no answer");
         if was_refused(error) {
             self.metrics.foreign("a key of another type");
         }

@@ -10,6 +10,7 @@ use super::{
     link::Connection,
     manager::{Manager, Outcome},
     partition::Partition,
+    reason::Reason,
     scripts::{Answer, Call, Status},
     shared::{Lease, Shared},
 };
@@ -22,9 +23,6 @@ use std::{
 
 /// How many sequences are reported at once.
 const PER_ROUND: usize = 512;
-
-/// Why a sequence was not restored.
-type NotRestored = String;
 
 impl Manager {
     /// Reports the sequences of the topics that this node has, or has published to, in partitions
@@ -52,12 +50,11 @@ impl Manager {
                 let each = round.iter().map(|(partition, topic, sequence)| {
                     restore(&shared, &lease, &connection, (*partition, topic, *sequence))
                 });
-                if let Err(error) = try_join_all(each).await {
-                    tracing::warn!(error, "a sequence was not restored");
-                    return Outcome::Restored { is_done: false };
+                if let Err(reason) = try_join_all(each).await {
+                    return Outcome::Restored { result: Err(reason) };
                 }
             }
-            Outcome::Restored { is_done: true }
+            Outcome::Restored { result: Ok(()) }
         });
     }
 }
@@ -67,15 +64,15 @@ async fn restore(
     lease: &Lease,
     connection: &Connection,
     (partition, topic, sequence): (Partition, &str, u64),
-) -> Result<(), NotRestored> {
+) -> Result<(), Reason> {
     let call = Call::guarded(&shared.scripts.restore, partition, &shared.names, lease)
         .key(topic)
         .arg(chance::digits())
         .number(sequence);
-    let value = call.run(connection).await.map_err(|error| error.to_string())?;
+    let value = call.run(connection).await.map_err(|error| Reason::of(&error))?;
     match Answer::new(value).and_then(|mut answer| answer.status()) {
         Ok((Status::Done, _)) => Ok(()),
-        Ok((Status::Late | Status::Refused, _)) => Err("another generation has begun".to_owned()),
-        Err(_) => Err("unexpected reply".to_owned()),
+        Ok((Status::Late | Status::Refused, _)) => Err("another generation has begun".into()),
+        Err(_) => Err("unexpected reply about a sequence".into()),
     }
 }

@@ -3,8 +3,9 @@
 use super::{
     accepted::Accepted, cache::Accounts, chance, channels::ListReads, clock::now,
     envelope::EnvelopeId, link::Connection, metrics::BrokerMetrics, names::Names,
-    partition::Partition, ready::ReadyNodes, scripts::Scripts, store::Bells,
+    partition::Partition, ready::ReadyNodes, reason::Reason, scripts::Scripts, store::Bells,
 };
+use crate::throttle::LogThrottle;
 use std::{
     sync::{
         Arc,
@@ -21,7 +22,7 @@ use tokio::{
 #[derive(Clone, Debug)]
 pub(super) enum Standing {
     /// It does not hear them, and says nothing.
-    Away(&'static str),
+    Away(Reason),
     /// It heard them until a moment ago, but Redis owes an answer.
     Suspect,
     /// It hears and is heard.
@@ -70,6 +71,7 @@ pub(super) struct Shared {
     pub(super) metrics: BrokerMetrics,
     pub(super) broker_wait: Duration,
     pub(super) bells: Bells,
+    pub(super) logs: Logs,
     pub(super) others: ReadyNodes,
     pub(super) reads: ListReads,
     draining: AtomicBool,
@@ -83,6 +85,17 @@ pub(super) struct Shared {
     envelopes: AtomicU64,
 }
 
+/// Throttles of what may be logged often.
+#[derive(Debug, Default)]
+pub(super) struct Logs {
+    /// Publishes that Redis refuses from a node that is joined.
+    pub(super) publishes: LogThrottle,
+    /// Clean-ups that have to wait.
+    pub(super) cleanups: LogThrottle,
+    /// Topics whose bus has brought nothing.
+    pub(super) deaf: LogThrottle,
+}
+
 /// The time as Redis has it, in ms since 1970: the scripts refuse what comes too late by it. The
 /// servers of a Redis Cluster have clocks of their own.
 #[derive(Debug)]
@@ -90,17 +103,20 @@ pub(super) struct Clock {
     base: Instant,
     /// What the clock of each partition's server showed at `base`, as far as is known.
     at_base_ms: Vec<AtomicI64>,
+    steps: LogThrottle,
 }
 
 /// How long an answer may take until Redis is suspected to be away, if it is near.
 const SUSPECT_AFTER: Duration = Duration::from_millis(500);
+/// How far a clock of Redis may step before that is logged.
+const STEP_LOGGED: Duration = Duration::from_secs(1);
 /// How much longer than a request may wait its answer is waited for: on its way it may be still.
 pub(super) const ANSWER_GRACE: Duration = Duration::from_millis(100);
 
 impl Clock {
     fn new(partitions: usize) -> Self {
         let at_base_ms = (0..partitions).map(|_| AtomicI64::new(0)).collect();
-        Self { base: now(), at_base_ms }
+        Self { base: now(), at_base_ms, steps: LogThrottle::default() }
     }
 
     /// Records what the clock of the partition's server showed between the two instants.
@@ -112,7 +128,18 @@ impl Clock {
     ) {
         let middle = asked + answered.saturating_duration_since(asked) / 2;
         let at_base = i64::try_from(redis_ms).unwrap_or(i64::MAX) - self.since_base(middle);
-        self.at_base_ms[partition.index()].store(at_base, Ordering::Relaxed);
+        let before = self.at_base_ms[partition.index()].swap(at_base, Ordering::Relaxed);
+        let (step_ms, known_to) = (at_base.saturating_sub(before), answered - asked);
+        let least = STEP_LOGGED + known_to;
+        let is_step = before != 0 && least.as_millis() <= u128::from(step_ms.unsigned_abs());
+        if let Some(times) = self.steps.due(u64::from(is_step), answered) {
+            tracing::warn!(
+                step_ms,
+                times,
+                %partition,
+                "redis' clock was stepped, or another server has taken over: the node follows it"
+            );
+        }
     }
 
     /// What the clock of the partition's server shows at `instant`.
@@ -133,12 +160,13 @@ impl Shared {
             names,
             scripts: Scripts::new(is_cluster),
             is_cluster,
-            standing: watch::Sender::new(Standing::Away("not joined yet")),
+            standing: watch::Sender::new(Standing::Away("not joined yet".into())),
             accepted: Accepted::new(now()),
             accounts: Accounts::default(),
             metrics: BrokerMetrics::default(),
             broker_wait,
             bells: Bells::default(),
+            logs: Logs::default(),
             others: ReadyNodes::default(),
             reads: ListReads::new(is_cluster),
             draining: AtomicBool::new(false),
@@ -187,10 +215,10 @@ impl Shared {
     }
 
     /// Why the node is not joined, or nothing if it is.
-    pub(super) fn away_because(&self) -> Option<&'static str> {
+    pub(super) fn away_because(&self) -> Option<Arc<str>> {
         match &*self.standing.borrow() {
-            Standing::Away(reason) => Some(reason),
-            Standing::Suspect => Some("Redis does not answer"),
+            Standing::Away(reason) => Some(Arc::clone(&reason.text)),
+            Standing::Suspect => Some("redis does not answer".into()),
             Standing::Joined(_) => None,
         }
     }

@@ -109,10 +109,10 @@ impl Node {
 
     /// Why the node does not take traffic; nothing if it does.
     #[must_use]
-    pub fn unready_because(&self) -> Vec<&'static str> {
-        let draining = self.is_draining().then_some("draining");
+    pub fn unready_because(&self) -> Vec<String> {
+        let draining = self.is_draining().then(|| "draining".to_owned());
         let away = self.cluster.as_ref().and_then(Cluster::away_because);
-        draining.into_iter().chain(away).collect()
+        draining.into_iter().chain(away.map(|reason| reason.to_string())).collect()
     }
 
     /// Whether so much waits that clients are not to add to it.

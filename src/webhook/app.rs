@@ -13,13 +13,14 @@ use super::{
     machine::Machine,
     name::names,
     shared::Shared,
-    stats::{Count, Dropped, RareLine},
+    stats::{Count, Dropped, LOG_INTERVAL},
 };
 use crate::{
     config::{AppConfig, Secret, WebhookConfig},
     hub::Occurrence,
     live::Live,
     signature::Signer,
+    throttle::LogThrottle,
 };
 use std::{
     sync::{
@@ -208,7 +209,7 @@ struct Teller<'a> {
     told: Vec<Occurrence>,
     /// How many lost occurrences were logged.
     lost_seen: u64,
-    losses: RareLine,
+    losses: LogThrottle,
 }
 
 /// The way to one endpoint.
@@ -241,7 +242,7 @@ impl<'a> Teller<'a> {
             deliveries: JoinSet::new(),
             told: Vec::new(),
             lost_seen: 0,
-            losses: RareLine::default(),
+            losses: LogThrottle::every(LOG_INTERVAL),
         };
         teller.open(settings);
         teller

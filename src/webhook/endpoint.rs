@@ -6,12 +6,13 @@ use super::{
     envelope::Notice,
     filter::Filter,
     queue::MemoryQueue,
-    stats::{Dropped, RareLine, Stats},
+    stats::{Dropped, LOG_INTERVAL, Stats},
 };
 use crate::{
     config::{AppConfig, WebhookConfig},
     live::Live,
     signature::Signer,
+    throttle::LogThrottle,
 };
 use hyper::HeaderMap;
 use std::{sync::Arc, time::Instant};
@@ -33,8 +34,8 @@ pub(super) struct Endpoint {
     /// Signs requests that are made later: halves of requests, and probes.
     pub(super) signer: Live<Signer>,
     headers: Arc<Live<HeaderMap>>,
-    drops: RareLine,
-    pub(super) refusals: RareLine,
+    drops: LogThrottle,
+    pub(super) refusals: LogThrottle,
 }
 
 impl Endpoint {
@@ -57,8 +58,8 @@ impl Endpoint {
             queue: Arc::default(),
             stats: Stats::default(),
             signer: Live::new(Signer::new(app.secret.expose())),
-            drops: RareLine::default(),
-            refusals: RareLine::default(),
+            drops: LogThrottle::every(LOG_INTERVAL),
+            refusals: LogThrottle::every(LOG_INTERVAL),
         })
     }
 

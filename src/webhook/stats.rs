@@ -11,10 +11,10 @@ use prometheus_client::{
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// A count that only grows.
@@ -102,27 +102,8 @@ impl Stats {
     }
 }
 
-/// Says when the next line about something that may happen often is to be logged.
-#[derive(Debug, Default)]
-pub(super) struct RareLine(Mutex<(Option<Instant>, u64)>);
-
-impl RareLine {
-    /// Least time between two lines.
-    pub(super) const INTERVAL: Duration = Duration::from_secs(10);
-
-    /// Counts `more`, and gives the whole number since the last line when a line is due.
-    pub(super) fn due(&self, more: u64, now: Instant) -> Option<u64> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, count) = &mut *state;
-        *count += more;
-        let is_due = last.is_none_or(|last| Self::INTERVAL <= now.saturating_duration_since(last));
-        if !is_due || *count == 0 {
-            return None;
-        }
-        *last = Some(now);
-        Some(std::mem::take(count))
-    }
-}
+/// The interval of lines about something that may happen often.
+pub(super) const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Exposes what is counted of all webhooks.
 #[derive(Debug)]
@@ -245,16 +226,6 @@ impl Collector for WebhookMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_line_comes_rarely_and_forgets_nothing() {
-        let start = Instant::now();
-        let line = RareLine::default();
-        assert_eq!(line.due(0, start), None);
-        assert_eq!(line.due(2, start), Some(2));
-        assert_eq!(line.due(3, start + Duration::from_secs(9)), None);
-        assert_eq!(line.due(4, start + RareLine::INTERVAL), Some(7));
-    }
 
     #[test]
     fn reasons_are_indexed_by_their_order() {

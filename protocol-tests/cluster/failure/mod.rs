@@ -5,5 +5,6 @@ mod cut;
 mod foreign;
 mod kill;
 mod outage;
+mod refusals;
 mod restart;
 mod rolling;

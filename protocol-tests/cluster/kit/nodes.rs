@@ -73,6 +73,12 @@ pub(crate) async fn becomes_unready(server: &Server, deadline: Duration) {
 pub(crate) struct Metrics(String);
 
 impl Metrics {
+    /// Whether a gauge with this `reason` is 1.
+    pub(crate) fn has(&self, name: &str, reason: &str) -> bool {
+        let sample = format!("{name}{{reason=\"{reason}\"}} 1");
+        self.0.lines().any(|line| line == sample)
+    }
+
     /// The sum of all samples of this name, whatever their labels. There must be one.
     pub(crate) fn sum(&self, name: &str) -> f64 {
         let samples = self.0.lines().filter_map(|line| {

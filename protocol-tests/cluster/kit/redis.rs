@@ -203,6 +203,11 @@ impl Redis {
         }
     }
 
+    /// Makes a directory where it keeps its files.
+    pub(crate) fn make_directory(&self, name: &str) {
+        std::fs::create_dir(self.directory.path().join(name)).expect("there is none yet");
+    }
+
     fn signal(&self, name: &str) {
         let child = self.child.as_ref().expect("it runs");
         let kill = format!("kill -{name} {}", child.id());

@@ -1,0 +1,172 @@
+//! Redis answers, and refuses: rights, passwords, replicas, memory, snapshots.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::Server;
+use crate::kit::{
+    Api, C, HEALED, Listener, Outcome, Redis, RedisClient, becomes_ready, cluster_settings,
+    metrics, node, readiness, unhurried,
+};
+
+/// For how long Redis refuses.
+const REFUSES: Duration = Duration::from_secs(5);
+/// Lines about it in that time.
+const LINES_MAX: usize = 3;
+/// `broker_wait_ms`, and the time to answer.
+const REFUSED_IN: Duration = Duration::from_millis(2_200);
+
+/// What makes Redis refuse, what ends that, and what operators read meanwhile.
+struct Refusal<'a> {
+    begin: &'a [&'a [&'a str]],
+    end: &'a [&'a [&'a str]],
+    reason: &'a str,
+    kind: &'a str,
+}
+
+#[tokio::test]
+async fn a_user_without_the_right_to_run_scripts() {
+    let refusal = Refusal {
+        begin: &[&["ACL", "SETUSER", "default", "-@scripting"]],
+        end: &[&["ACL", "SETUSER", "default", "+@scripting"]],
+        reason: "redis refuses the user's rights: NOPERM",
+        kind: "rights",
+    };
+    refusal.is_told(&Redis::start().await).await;
+}
+
+#[tokio::test]
+async fn a_user_without_the_right_to_our_keys() {
+    let refusal = Refusal {
+        begin: &[&["ACL", "SETUSER", "default", "resetkeys", "~others:*"]],
+        end: &[&["ACL", "SETUSER", "default", "allkeys"]],
+        reason: "redis refuses the user's rights: NOPERM",
+        kind: "rights",
+    };
+    refusal.is_told(&Redis::start().await).await;
+}
+
+#[tokio::test]
+async fn a_password_that_is_set_while_nodes_run() {
+    let refusal = Refusal {
+        begin: &[
+            &["CONFIG", "SET", "requirepass", "hunter2"],
+            &["CLIENT", "KILL", "TYPE", "normal"],
+            &["CLIENT", "KILL", "TYPE", "pubsub"],
+        ],
+        end: &[&["CONFIG", "SET", "requirepass", ""]],
+        reason: "redis refuses the password",
+        kind: "password",
+    };
+    refusal.is_told(&Redis::start().await).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_becomes_a_replica() {
+    let refusal = Refusal {
+        begin: &[&["REPLICAOF", "127.0.0.1", "1"]],
+        end: &[&["REPLICAOF", "NO", "ONE"]],
+        reason: "a replica",
+        kind: "read_only",
+    };
+    refusal.is_told(&Redis::start().await).await;
+}
+
+#[tokio::test]
+async fn a_redis_without_memory() {
+    let refusal = Refusal {
+        begin: &[&["CONFIG", "SET", "maxmemory", "1"]],
+        end: &[&["CONFIG", "SET", "maxmemory", "0"]],
+        reason: "redis is out of memory",
+        kind: "memory",
+    };
+    refusal.is_told(&Redis::start().await).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_can_not_save() {
+    let redis = Redis::start_with(&["--save", "3600 1", "--appendonly", "no"]).await;
+    // A snapshot can't take the place of a directory.
+    redis.make_directory("dump.rdb");
+    let mut client = redis.client().await;
+    let refusal = Refusal {
+        begin: &[&["SET", "something", "to-save"], &["BGSAVE"]],
+        end: &[&["CONFIG", "SET", "stop-writes-on-bgsave-error", "no"]],
+        reason: "redis can't save",
+        kind: "persistence",
+    };
+    refusal.is_told(&redis).await;
+    client.command(&["DEL", "something"]).await;
+}
+
+#[tokio::test]
+async fn a_redis_with_too_few_replicas() {
+    let refusal = Refusal {
+        begin: &[&["CONFIG", "SET", "min-replicas-to-write", "1"]],
+        end: &[&["CONFIG", "SET", "min-replicas-to-write", "0"]],
+        reason: "redis has too few replicas",
+        kind: "replicas",
+    };
+    refusal.is_told(&Redis::start().await).await;
+}
+
+impl Refusal<'_> {
+    /// One node, which says why it is not ready, in few lines, and is right again when it is over.
+    async fn is_told(&self, redis: &Redis) {
+        let node = node(&cluster_settings(), &redis.url()).await;
+        let listener = Listener::of(&node).await;
+        listener.subscribe(C).await;
+        let before = complaints(&node).len();
+        let mut client = redis.client().await;
+        run(&mut client, self.begin).await;
+        let start = Instant::now();
+        self.is_ready_no_more(&node, start).await;
+        while start.elapsed() < REFUSES {
+            let asked = Instant::now();
+            let outcome = Api::new(node.address).publish(C, "refused", "1").await;
+            assert_eq!(outcome, Outcome::Refused);
+            assert!(asked.elapsed() <= unhurried(REFUSED_IN), "after {:?}", asked.elapsed());
+            self.is_ready_no_more(&node, start).await;
+        }
+        let told = &complaints(&node)[before..];
+        assert!(told.len() <= LINES_MAX, "{} lines: {told:#?}", told.len());
+        assert!(told.iter().any(|line| line.contains(self.reason)), "{told:#?}");
+        let away = metrics(node.address).await;
+        assert!(away.has("campanile_broker_away", self.kind), "no reason in the metrics");
+        run(&mut client, self.end).await;
+        becomes_ready(&node, unhurried(Duration::from_secs(3))).await;
+        assert!(!metrics(node.address).await.has("campanile_broker_away", self.kind));
+        let mut api = Api::new(node.address);
+        assert_eq!(api.publish(C, "accepted", "1").await, Outcome::Accepted);
+        listener.hears("accepted", C, 1, HEALED).await;
+        assert_eq!(listener.count("refused", C), 0, "{}", listener.tail(10));
+        let log = node.process.output();
+        assert!(log.contains("joined again"), "{log}");
+        assert!(!log.contains("hunter2"), "{log}");
+    }
+
+    /// Waits until `/ready` says why, which it does soon after the beginning.
+    async fn is_ready_no_more(&self, node: &Server, start: Instant) {
+        loop {
+            let (status, body) = readiness(node.address).await;
+            let reasons = body["reasons"].to_string();
+            if status == 503 && reasons.contains(self.reason) {
+                return;
+            }
+            assert!(start.elapsed() < REFUSES, "{status} {body} instead of {}", self.reason);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+async fn run(client: &mut RedisClient, commands: &[&[&str]]) {
+    for command in commands {
+        client.command(command).await;
+    }
+}
+
+/// The warnings and errors in the log.
+fn complaints(node: &Server) -> Vec<String> {
+    let log = node.process.output();
+    let lines = log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR "));
+    lines.map(str::to_owned).collect()
+}

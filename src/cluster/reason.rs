@@ -1,0 +1,328 @@
+//! Why this node does not take part, in words for operators; and what is logged of it.
+
+use super::clock::now;
+use redis::{ErrorKind, RedisError};
+use std::{
+    collections::BTreeSet,
+    error::Error as _,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Why this node does not take part. Never says a password or a URL.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Reason {
+    /// The kind, for metrics.
+    pub(super) kind: &'static str,
+    pub(super) text: Arc<str>,
+}
+
+/// The longest error of Redis that is quoted, in bytes.
+const QUOTED_MAX: usize = 200;
+/// Redis quotes arguments after these words, and a password may be one.
+const ARGUMENTS: &str = ", with args beginning with";
+
+/// Errors of Redis, by their codes: the kind, what it means, and whether the error is quoted.
+const REFUSALS: [(&str, &str, &str, bool); 16] = [
+    ("NOPERM", "rights", "redis refuses the user's rights", true),
+    ("can't run this command", "rights", "redis refuses the user's rights", true),
+    ("WRONGPASS", "password", "redis refuses the password", false),
+    ("NOAUTH", "password", "redis refuses the password: it needs one", false),
+    ("READONLY", "read_only", "redis is read-only: it is a replica", false),
+    ("OOM", "memory", "redis is out of memory", false),
+    ("MISCONF", "persistence", "redis can't save, and refuses writes (MISCONF)", false),
+    ("NOREPLICAS", "replicas", "redis has too few replicas to write (NOREPLICAS)", false),
+    ("LOADING", "loading", "redis is loading its data", false),
+    ("BUSY", "busy", "redis is busy with a script (BUSY)", false),
+    ("CLUSTERDOWN", "cluster_down", "the Redis Cluster is down", true),
+    ("MASTERDOWN", "replica", "this Redis is a replica that has lost its master", false),
+    ("WRONGTYPE", "foreign", "a key of ours has another type (WRONGTYPE)", false),
+    ("MOVED", "cluster", "redis is a node of a Redis Cluster: use a redis+cluster:// URL", false),
+    (
+        "CROSSSLOT",
+        "cluster",
+        "redis is a node of a Redis Cluster: use a redis+cluster:// URL",
+        false,
+    ),
+    ("DENIED", "refused", "redis is in protected mode: it refuses other hosts (DENIED)", false),
+];
+
+impl From<&'static str> for Reason {
+    fn from(text: &'static str) -> Self {
+        Self { kind: "link", text: text.into() }
+    }
+}
+
+impl Reason {
+    pub(super) fn of(error: &RedisError) -> Self {
+        let (code, detail) = (error.code().unwrap_or_default(), error.detail().unwrap_or_default());
+        // Older servers wrap what a script ran into in an error of its own.
+        let names = |name: &str| {
+            code == name
+                || matches!(code, "" | "ERR") && detail.split(' ').any(|word| is(word, name))
+        };
+        let is_said = |name: &str| names(name) || (name.contains(' ') && detail.contains(name));
+        if let Some((_, kind, text, is_quoted)) = REFUSALS.iter().find(|(name, ..)| is_said(name)) {
+            let text = if *is_quoted {
+                format!("{text}: {}", quoted(&[code, detail].join(" ")))
+            } else {
+                (*text).to_owned()
+            };
+            return Self { kind, text: text.into() };
+        }
+        if error.kind() == ErrorKind::AuthenticationFailed {
+            return Self { kind: "password", text: "redis refuses the password".into() };
+        }
+        if error.is_timeout() {
+            return Self { kind: "unreachable", text: "redis does not answer".into() };
+        }
+        if error.is_io_error() {
+            let text = io_text(error);
+            if text.contains("is a replica") {
+                return Self { kind: "read_only", text: text.into() };
+            }
+            let text = format!("redis can't be reached: {text}");
+            return Self { kind: "unreachable", text: text.into() };
+        }
+        if !code.is_empty() {
+            let text = format!("redis refuses: {}", quoted(&[code, detail].join(" ")));
+            return Self { kind: "refused", text: text.into() };
+        }
+        // The client library appends the kind of its own errors.
+        let text = error.to_string();
+        let text = text.strip_suffix(&format!(" - {:?}", error.kind())).unwrap_or(&text);
+        Self { kind: "other", text: quoted(text).into() }
+    }
+
+    /// A Redis whose keys have another layout.
+    pub(super) fn other_layout(text: &str) -> Self {
+        Self { kind: "layout", text: text.into() }
+    }
+}
+
+/// Whether a word of an error is a code, with or without the sign of an error before it.
+fn is(word: &str, code: &str) -> bool {
+    word.trim_start_matches('-').trim_end_matches(':') == code
+}
+
+/// The error of the operating system, or of TLS, without the words of the client library.
+fn io_text(error: &RedisError) -> String {
+    if error.is_connection_refusal() {
+        return "connection refused".to_owned();
+    }
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    quoted(&source.map_or_else(|| error.to_string(), ToString::to_string))
+}
+
+/// The beginning of a text, on one line, without what a server repeats of a command.
+fn quoted(text: &str) -> String {
+    let text = text.split(ARGUMENTS).next().unwrap_or_default().trim();
+    let mut end = text.len().min(QUOTED_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].replace(char::is_control, " ")
+}
+
+/// Decides what is logged about this node being away: each reason once, then the number of attempts
+/// once a minute. A node that joins and is lost again all the time logs no more than that.
+#[derive(Debug, Default)]
+pub(super) struct AwayLog {
+    /// When it became away, if it is.
+    since: Option<Instant>,
+    /// The reasons that were logged since then.
+    logged: BTreeSet<Arc<str>>,
+    /// Attempts since the last line.
+    attempts: u64,
+    last: Option<Instant>,
+    /// When the present minute began, and the lines that were logged in it.
+    minute: Option<(Instant, u32)>,
+}
+
+/// The interval of the lines while the reasons are known.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// Lines in a minute about a node that joins and is lost in turn, and reasons in one of them.
+const LINES_MAX: u32 = 8;
+
+impl AwayLog {
+    /// Notes an attempt that failed. Returns how many did since the last line, if one is due.
+    fn failed(&mut self, reason: &Arc<str>, now: Instant) -> Option<u64> {
+        self.attempts += 1;
+        self.since.get_or_insert(now);
+        let is_known = self.logged.contains(reason);
+        let is_recent =
+            self.last.is_some_and(|last| now.saturating_duration_since(last) < LOG_INTERVAL);
+        if is_recent && (is_known || !self.may_log(now)) {
+            return None;
+        }
+        self.logged.insert(Arc::clone(reason));
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.attempts))
+    }
+
+    /// Notes that the node is joined. Returns how long it was away, if a line about that is due.
+    fn joined(&mut self, now: Instant) -> Option<Duration> {
+        let away = now.saturating_duration_since(self.since.take()?);
+        self.logged.clear();
+        self.may_log(now).then_some(away)
+    }
+
+    fn may_log(&mut self, now: Instant) -> bool {
+        let minute = self
+            .minute
+            .filter(|(began, _)| now.saturating_duration_since(*began) < LOG_INTERVAL)
+            .unwrap_or((now, 0));
+        self.minute = Some((minute.0, minute.1 + 1));
+        minute.1 < LINES_MAX
+    }
+
+    /// Logs an attempt that failed, if a line is due.
+    pub(super) fn log_failed(&mut self, reason: &Reason) {
+        if let Some(attempts) = self.failed(&reason.text, now()) {
+            let reason = &*reason.text;
+            tracing::warn!(reason, attempts, "this node is not joined to the others");
+        }
+    }
+
+    /// Logs that the node is joined, if a line is due.
+    pub(super) fn log_joined(&mut self, node: &str, others: usize) {
+        match self.since {
+            None => tracing::info!(node, others, "joined"),
+            Some(_) => {
+                if let Some(away) = self.joined(now()) {
+                    let away_s = away.as_secs_f64();
+                    tracing::info!(node, others, away_s, "joined again");
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redis::{Value, parse_redis_value};
+
+    /// The error of a reply, as the client library reads it.
+    fn error(reply: &str) -> RedisError {
+        let value = parse_redis_value(format!("-{reply}\r\n").as_bytes());
+        let Value::ServerError(error) = value.unwrap() else { panic!("no error: {reply}") };
+        error.into()
+    }
+
+    #[test]
+    fn a_reason_says_what_to_do() {
+        for (reply, kind, text) in [
+            (
+                "WRONGPASS invalid username-password pair or user is disabled.",
+                "password",
+                "refuses the password",
+            ),
+            (
+                "NOAUTH HELLO must be called with the client already authenticated",
+                "password",
+                "it needs one",
+            ),
+            (
+                "NOPERM this user has no permissions to run the 'evalsha' command",
+                "rights",
+                "run the 'evalsha' command",
+            ),
+            (
+                "NOPERM ACL failure in script: No permissions to access a key",
+                "rights",
+                "to access a key",
+            ),
+            (
+                "ERR Error running script (call to f_1): @user_script:5: @user_script: 5: \
+                 The user executing the script can't run this command or subcommand",
+                "rights",
+                "user's rights",
+            ),
+            ("READONLY You can't write against a read only replica.", "read_only", "read-only"),
+            (
+                "ERR Error running script (call to f_1): @user_script:5: \
+                 -READONLY You can't write against a read only replica.",
+                "read_only",
+                "read-only",
+            ),
+            (
+                "ERR user_script:9: OOM command not allowed script: 1, on @user_script:9.",
+                "memory",
+                "out of memory",
+            ),
+            ("OOM command not allowed when used memory > 'maxmemory'.", "memory", "out of memory"),
+            ("MISCONF Redis is configured to save RDB snapshots", "persistence", "can't save"),
+            ("NOREPLICAS Not enough good replicas to write.", "replicas", "too few replicas"),
+            ("LOADING Redis is loading the dataset in memory", "loading", "loading"),
+            ("BUSY Redis is busy running a script.", "busy", "busy"),
+            ("CLUSTERDOWN Hash slot not served", "cluster_down", "Hash slot not served"),
+            ("MASTERDOWN Link with MASTER is down", "replica", "replica"),
+            ("WRONGTYPE Operation against a key", "foreign", "another type"),
+            ("MOVED 1 127.0.0.1:7000", "cluster", "redis+cluster://"),
+            ("DENIED Redis is running in protected mode", "refused", "protected mode"),
+            ("ERR max number of clients reached", "refused", "max number of clients reached"),
+            ("NEWERR something", "refused", "NEWERR something"),
+        ] {
+            let reason = Reason::of(&error(reply));
+            assert_eq!(reason.kind, kind, "{reply}: {reason:?}");
+            assert!(reason.text.contains(text), "{reply}: {reason:?}");
+        }
+    }
+
+    #[test]
+    fn a_reason_repeats_no_argument_and_is_short() {
+        let echo = "ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'default' 'hunter2' ";
+        let reason = Reason::of(&error(echo));
+        assert_eq!(&*reason.text, "redis refuses: ERR unknown command 'HELLO'");
+        let long = Reason::of(&error(&format!("ERR {}", "é".repeat(500))));
+        assert!(long.text.len() < 300, "{long:?}");
+    }
+
+    #[test]
+    fn what_the_system_says_is_a_reason() {
+        for (kind, text) in [
+            (io::ErrorKind::ConnectionRefused, "redis can't be reached: connection refused"),
+            (io::ErrorKind::TimedOut, "redis does not answer"),
+        ] {
+            let reason = Reason::of(&io::Error::from(kind).into());
+            assert_eq!((&*reason.text, reason.kind), (text, "unreachable"));
+        }
+        let reason = Reason::of(&io::Error::other("no such host").into());
+        assert_eq!(&*reason.text, "redis can't be reached: no such host");
+    }
+
+    #[test]
+    fn a_reason_is_logged_once_and_then_counted_once_a_minute() {
+        let (mut log, start) = (AwayLog::default(), now());
+        let at = |ms| start + Duration::from_millis(ms);
+        let (one, other): (Arc<str>, Arc<str>) = ("one".into(), "other".into());
+        assert_eq!(log.failed(&one, at(0)), Some(1));
+        assert_eq!(log.failed(&one, at(400)), None);
+        assert_eq!(log.failed(&other, at(800)), Some(2), "another reason");
+        // From one to the other and back is nothing new.
+        assert_eq!(log.failed(&one, at(1_200)), None);
+        assert_eq!(log.failed(&other, at(1_600)), None);
+        assert_eq!(log.failed(&one, at(60_800)), Some(3));
+        assert_eq!(log.joined(at(61_000)), Some(Duration::from_secs(61)));
+        assert_eq!(log.failed(&one, at(62_000)), Some(1), "it begins again");
+    }
+
+    #[test]
+    fn a_node_that_joins_and_is_lost_in_turn_logs_a_few_lines_a_minute() {
+        let (mut log, start) = (AwayLog::default(), now());
+        let reason: Arc<str> = "flapping".into();
+        let (mut lines, mut attempts) = (0, 0);
+        for second in 0..600 {
+            let at = start + Duration::from_secs(second);
+            if let Some(failed) = log.failed(&reason, at) {
+                lines += 1;
+                attempts += failed;
+            }
+            lines += u32::from(log.joined(at).is_some());
+        }
+        assert!((10..=100).contains(&lines), "{lines}");
+        assert!((540..=600).contains(&attempts), "{attempts} of 600 are counted");
+    }
+}

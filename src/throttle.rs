@@ -1,0 +1,58 @@
+//! Limits how often something is logged.
+
+use std::{
+    mem,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// Decides when the next line about something frequent is due, and counts what happens in between.
+#[derive(Debug)]
+pub struct LogThrottle {
+    interval: Duration,
+    /// When the last line was logged, and how much has happened since.
+    state: Mutex<(Option<Instant>, u64)>,
+}
+
+impl Default for LogThrottle {
+    /// One line a minute.
+    fn default() -> Self {
+        Self::every(Duration::from_secs(60))
+    }
+}
+
+impl LogThrottle {
+    /// At most one line in each interval.
+    #[must_use]
+    pub fn every(interval: Duration) -> Self {
+        Self { interval, state: Mutex::default() }
+    }
+
+    /// Counts `more`. Returns the count since the last line if a line is due.
+    pub fn due(&self, more: u64, now: Instant) -> Option<u64> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, count) = &mut *state;
+        *count += more;
+        let is_due = last.is_none_or(|last| self.interval <= now.saturating_duration_since(last));
+        if !is_due || *count == 0 {
+            return None;
+        }
+        *last = Some(now);
+        Some(mem::take(count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_comes_rarely_and_forgets_nothing() {
+        let start = Instant::now();
+        let throttle = LogThrottle::every(Duration::from_secs(10));
+        assert_eq!(throttle.due(0, start), None);
+        assert_eq!(throttle.due(2, start), Some(2));
+        assert_eq!(throttle.due(3, start + Duration::from_secs(9)), None);
+        assert_eq!(throttle.due(4, start + Duration::from_secs(10)), Some(7));
+    }
+}
