@@ -6,8 +6,16 @@
 
 Starts one node alone, and two nodes on a Redis of their own, all on free ports of this machine, and loads the one and the
 two in turn, five times. Prints a table of medians. Needs redis-server and Python 3.11.
+
+    python3 examples/cluster_figures.py target/release channels
+
+Has 36 clients occupy 36,000 channels on the two nodes, asks one of them for the list of channels 80 times at once, and
+publishes through it meanwhile, one event after the other. Prints how many requests failed and how long publishes took.
 """
 
+import base64
+import hashlib
+import hmac
 import json
 import os
 import socket
@@ -15,9 +23,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
+
+CHANNELS_PER_CLIENT = 1_000
+CLIENTS = 36
+LISTS_AT_ONCE = 80
 
 ROUNDS = 5
 SECONDS = "4"
@@ -74,9 +87,71 @@ def number(value):
     return f"{value:,.0f}" if 100 <= value else f"{value:.2f}"
 
 
+def call(url, method, path, body=b""):
+    """Sends a signed request; gives the status, the body and how long it took."""
+    path = "/apps/app-id" + path
+    query = f"auth_key=app-key&auth_timestamp={int(time.time())}&auth_version=1.0"
+    if body:
+        query += "&body_md5=" + hashlib.md5(body).hexdigest()
+        query = "&".join(sorted(query.split("&")))
+    signature = hmac.new(b"app-secret", f"{method}\n{path}\n{query}".encode(), hashlib.sha256).hexdigest()
+    request = urllib.request.Request(f"{url}{path}?{query}&auth_signature={signature}", body or None, method=method)
+    request.add_header("Content-Type", "application/json")
+    begun = time.monotonic()
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, answer.read(), time.monotonic() - begun
+    except urllib.error.HTTPError as error:
+        return error.code, error.read(), time.monotonic() - begun
+
+
+def occupy(url, client):
+    """A WebSocket client that subscribes to its channels and says when all are acknowledged."""
+    host, port = url.removeprefix("http://").split(":")
+    stream = socket.create_connection((host, int(port)))
+    key = base64.b64encode(os.urandom(16)).decode()
+    head = f"GET /app/app-key?protocol=7 HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    stream.sendall(f"{head}Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
+    for number in range(CHANNELS_PER_CLIENT):
+        text = json.dumps({"event": "pusher:subscribe", "data": {"channel": f"channel-{client}-{number}"}}).encode()
+        # A mask of zeros leaves the text as it is.
+        stream.sendall(bytes([0x81, 0x80 | len(text)]) + bytes(4) + text)
+    done, rest = 0, b""
+    while done < CHANNELS_PER_CLIENT:
+        rest += stream.recv(65_536) or sys.exit("a client was closed")
+        done += rest.count(b"subscription_succeeded")
+        rest = rest[-len(b"subscription_succeeded") + 1 :]
+    return stream
+
+
+def channels(urls):
+    """80 requests at once for a list of 36,000 channels, and publishes meanwhile."""
+    clients = [occupy(urls[client % 2], client) for client in range(CLIENTS)]
+    answers, publishes = [], []
+    asking = [
+        threading.Thread(target=lambda: answers.append(call(urls[0], "GET", "/channels"))) for _ in range(LISTS_AT_ONCE)
+    ]
+    for thread in asking:
+        thread.start()
+    event = json.dumps({"name": "e", "channel": "c", "data": "1"}).encode()
+    while any(thread.is_alive() for thread in asking):
+        publishes.append(call(urls[0], "POST", "/events", event))
+    wanted = len(clients) * CHANNELS_PER_CLIENT
+    whole = sum(
+        status == 200 and len(json.loads(body)["channels"]) == wanted for status, body, _ in answers
+    )
+    refused = sum(status != 200 for status, _, _ in publishes)
+    print(f"{whole} of {LISTS_AT_ONCE} requests got all {wanted:,} channels, the slowest after {slowest(answers):.2f} s")
+    print(f"{len(publishes)} publishes meanwhile, {refused} failed, the slowest took {slowest(publishes):.3f} s")
+
+
+def slowest(calls):
+    return max(seconds for _, _, seconds in calls)
+
+
 def main():
-    if len(sys.argv) != 2:
-        sys.exit("usage: cluster_figures.py FOLDER-OF-THE-BUILD")
+    if sys.argv[2:] not in ([], ["channels"]) or len(sys.argv) < 2:
+        sys.exit("usage: cluster_figures.py FOLDER-OF-THE-BUILD [channels]")
     build = os.path.abspath(sys.argv[1])
     binary = os.path.join(build, "campanile")
     redis = free_port()
@@ -85,6 +160,11 @@ def main():
         try:
             server = ["redis-server", "--port", str(redis), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
             processes.append(subprocess.Popen(server, stdout=subprocess.DEVNULL))
+            if sys.argv[2:]:
+                nodes = [start_node(folder, binary, redis) for _ in range(2)]
+                processes += [process for process, _ in nodes]
+                channels([url for _, url in nodes])
+                return
             alone, one = start_node(folder, binary, None)
             processes.append(alone)
             nodes = [start_node(folder, binary, redis) for _ in range(2)]
