@@ -4,71 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::kit::{
-    C, Ledger, Listener, R, Redis, View, assert_agrees, assert_view_everywhere, becomes_ready,
-    cluster_settings, member, node, publish_from, they_are_one,
+    C, FAILED_OVER, Ledger, Listener, R, Redis, View, Watched, assert_agrees,
+    assert_view_everywhere, becomes_ready, cluster_settings, member, node, publish_from,
+    they_are_one,
 };
-
-const MASTER: &str = "mymaster";
-/// The Sentinels need a second to miss a master, and some to agree.
-const FAILED_OVER: Duration = Duration::from_secs(30);
-
-/// A master, a replica and three Sentinels.
-struct Watched {
-    master: Redis,
-    replica: Redis,
-    sentinels: Vec<Redis>,
-}
-
-impl Watched {
-    async fn start() -> Self {
-        let master = Redis::start().await;
-        let port = master.port.to_string();
-        let of_master = ["--replicaof", "127.0.0.1", &port];
-        let replica =
-            Redis::start_with(&[&["--save", "", "--appendonly", "no"], &of_master[..]].concat())
-                .await;
-        let mut sentinels = Vec::new();
-        for _ in 0..3 {
-            let configuration = format!(
-                "sentinel monitor {MASTER} 127.0.0.1 {port} 2\n\
-                 sentinel down-after-milliseconds {MASTER} 1000\n\
-                 sentinel failover-timeout {MASTER} 5000\n"
-            );
-            sentinels.push(Redis::start_configured(&["--sentinel"], &configuration).await);
-        }
-        let watched = Self { master, replica, sentinels };
-        watched.is_complete().await;
-        watched
-    }
-
-    /// Waits until each Sentinel knows the replica and the other two.
-    async fn is_complete(&self) {
-        let start = Instant::now();
-        for sentinel in &self.sentinels {
-            let mut client = sentinel.client().await;
-            loop {
-                let said = client.command(&["SENTINEL", "MASTER", MASTER]).await.texts();
-                let value = |name: &str| {
-                    let at = said.iter().position(|word| word == name)?;
-                    said.get(at + 1).cloned()
-                };
-                if value("num-slaves").as_deref() == Some("1")
-                    && value("num-other-sentinels").as_deref() == Some("2")
-                {
-                    break;
-                }
-                assert!(start.elapsed() < FAILED_OVER, "the Sentinels do not agree: {said:?}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
-
-    fn url(&self) -> String {
-        let hosts: Vec<String> =
-            self.sentinels.iter().map(|sentinel| sentinel.address().to_string()).collect();
-        format!("redis+sentinel://{}/{MASTER}", hosts.join(","))
-    }
-}
 
 #[tokio::test]
 async fn nodes_find_the_master_and_follow_it_when_it_fails() {
@@ -82,8 +21,8 @@ async fn nodes_find_the_master_and_follow_it_when_it_fails() {
     let ledger = Arc::new(Ledger::default());
     let publishing = [publish_from(&ledger, one.address, C), publish_from(&ledger, two.address, C)];
     listeners[0].hears("numbered", C, 20, FAILED_OVER).await;
-    watched.master.kill();
-    is_promoted(&watched.replica).await;
+    watched.servers[0].kill();
+    is_promoted(&watched.servers[1]).await;
     let promoted = Instant::now();
     becomes_ready(&one, FAILED_OVER).await;
     becomes_ready(&two, FAILED_OVER).await;
@@ -122,12 +61,12 @@ async fn nodes_follow_the_sentinels_to_another_master_though_the_old_one_lives()
     let other = Redis::start().await;
     for sentinel in &watched.sentinels {
         let mut client = sentinel.client().await;
-        client.command(&["SENTINEL", "REMOVE", MASTER]).await;
+        client.command(&["SENTINEL", "REMOVE", Watched::MASTER]).await;
         let port = other.port.to_string();
-        client.command(&["SENTINEL", "MONITOR", MASTER, "127.0.0.1", &port, "2"]).await;
+        client.command(&["SENTINEL", "MONITOR", Watched::MASTER, "127.0.0.1", &port, "2"]).await;
     }
     let start = Instant::now();
-    for (redis, is_used) in [(&watched.master, false), (&other, true)] {
+    for (redis, is_used) in [(&watched.servers[0], false), (&other, true)] {
         let mut client = redis.client().await;
         while client.command(&["PUBSUB", "CHANNELS", "campanile:*"]).await.texts().is_empty()
             == is_used

@@ -14,6 +14,7 @@ mod proxy;
 mod redis;
 mod redis_cluster;
 mod resp;
+mod sentinel;
 mod views;
 
 pub(crate) use api::{Api, Outcome, unhurried};
@@ -35,4 +36,5 @@ pub(crate) use proxy::{Link, Proxy};
 pub(crate) use redis::{Redis, free_port};
 pub(crate) use redis_cluster::{FAILED_OVER, RedisCluster};
 pub(crate) use resp::{RedisClient, Resp};
+pub(crate) use sentinel::Watched;
 pub(crate) use views::{View, assert_view_everywhere, until_everywhere};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::faults::Fault;
-use super::run::{Plan, Run, faults, variable};
+use super::run::{Place, Plan, Run, faults, variable};
 
 /// Longer runs are made of rounds of this many seconds, so that what was heard fits into memory.
 const ROUND: u64 = 60;
@@ -16,7 +16,7 @@ async fn on_one_redis() {
         nodes: 3,
         clients: 120,
         pause: 300..1_500,
-        is_on_a_cluster: false,
+        place: Place::OneRedis,
     };
     rounds(plan, 25).await;
 }
@@ -29,9 +29,22 @@ async fn on_a_redis_cluster() {
         nodes: 3,
         clients: 60,
         pause: 300..1_500,
-        is_on_a_cluster: true,
+        place: Place::Cluster,
     };
     rounds(plan, 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_sentinels() {
+    let plan = Plan {
+        name: "behind Sentinels",
+        seed: 1,
+        nodes: 3,
+        clients: 60,
+        pause: 300..1_500,
+        place: Place::Sentinels,
+    };
+    rounds(plan, 15).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -42,7 +55,7 @@ async fn on_fifteen_nodes() {
         nodes: 15,
         clients: 60,
         pause: 300..1_500,
-        is_on_a_cluster: false,
+        place: Place::OneRedis,
     };
     rounds(plan, 15).await;
 }
@@ -57,7 +70,7 @@ async fn rounds(mut plan: Plan, seconds: u64) {
     };
     plan.nodes = number("CAMPANILE_STORM_NODES", plan.nodes);
     plan.clients = number("CAMPANILE_STORM_CLIENTS", plan.clients);
-    let faults = chosen(faults(plan.is_on_a_cluster));
+    let faults = chosen(faults(plan.place));
     let rounds = variable("CAMPANILE_STORM_SEEDS", 1) * seconds.div_ceil(ROUND).max(1);
     for seed in first..first + rounds {
         let mut run = Run::start(Plan { seed, ..plan.clone() }).await;

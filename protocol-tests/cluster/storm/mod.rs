@@ -1,8 +1,8 @@
 //! The randomised test of the cluster: clients do everything they can while one fault after the other happens to nodes,
 //! the network and Redis, and then the checker says whether every promise was kept.
 //!
-//! - `storm::faults::…`: each fault once, a few seconds each, on three nodes with few clients.
-//! - `storm::mix::on_one_redis`, `…::on_a_redis_cluster`, `…::on_fifteen_nodes`: faults drawn at random.
+//! - `storm::single::…`: each fault once, a few seconds each, on three nodes with few clients.
+//! - `storm::mix::…`: faults drawn at random, on one Redis, on a Redis Cluster, behind Sentinels and on fifteen nodes.
 //!
 //! What is drawn is drawn from a seed, which is printed: `CAMPANILE_SEED=n` draws the same again. The schedule of the
 //! machine is not part of it, so a seed that failed once may have to be tried some times. For the long form:

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use tokio::task::JoinSet;
 
-use crate::kit::{Redis, RedisCluster, Violation};
+use crate::kit::{Redis, RedisCluster, Violation, Watched};
 
 use super::clients::{self, Life};
-use super::faults::{Fault, ON_A_CLUSTER, ON_ONE_REDIS};
+use super::faults::{BEHIND_SENTINELS, Fault, ON_A_CLUSTER, ON_ONE_REDIS};
 use super::testbed::{Servers, Testbed};
 use super::verdict;
 use super::world::World;
@@ -33,7 +33,15 @@ pub(super) struct Plan {
     pub(super) clients: usize,
     /// Milliseconds between two actions of a client.
     pub(super) pause: std::ops::Range<u64>,
-    pub(super) is_on_a_cluster: bool,
+    pub(super) place: Place,
+}
+
+/// What joins the nodes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Place {
+    OneRedis,
+    Cluster,
+    Sentinels,
 }
 
 /// A run whose clients are busy.
@@ -48,10 +56,10 @@ impl Run {
     #[expect(clippy::print_stderr, reason = "the seed belongs into the report of a failed test")]
     pub(super) async fn start(plan: Plan) -> Self {
         eprintln!("storm, {}: CAMPANILE_SEED={}", plan.name, plan.seed);
-        let servers = if plan.is_on_a_cluster {
-            Servers::Cluster(RedisCluster::start_adjustable().await)
-        } else {
-            Servers::One(Redis::start_adjustable(&[]).await)
+        let servers = match plan.place {
+            Place::OneRedis => Servers::One(Redis::start_adjustable(&[]).await),
+            Place::Cluster => Servers::Cluster(RedisCluster::start_adjustable().await),
+            Place::Sentinels => Servers::Watched(Watched::start().await),
         };
         let world = Arc::new(World::new(plan.seed, plan.pause.clone()));
         let watcher = Arc::clone(&world);
@@ -118,8 +126,12 @@ impl Run {
 }
 
 /// All faults that can happen there, by their names.
-pub(super) fn faults(is_on_a_cluster: bool) -> &'static [(&'static str, Fault)] {
-    if is_on_a_cluster { &ON_A_CLUSTER } else { &ON_ONE_REDIS }
+pub(super) fn faults(place: Place) -> &'static [(&'static str, Fault)] {
+    match place {
+        Place::OneRedis => &ON_ONE_REDIS,
+        Place::Cluster => &ON_A_CLUSTER,
+        Place::Sentinels => &BEHIND_SENTINELS,
+    }
 }
 
 pub(super) fn variable(name: &str, default: u64) -> u64 {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::run::{Plan, Run, faults, variable};
+use super::run::{Place, Plan, Run, faults, variable};
 
 /// How long clients act before and after the fault.
 const AROUND: Duration = Duration::from_millis(1_500);
@@ -12,12 +12,12 @@ const HIDDEN: [&str; 5] = ["away", "late-bytes", "pause", "evict", "delete-keys"
 const SLOW: [&str; 2] = ["latency", "bandwidth"];
 
 /// Has one fault happen.
-async fn suffer(fault_name: &'static str, is_on_a_cluster: bool) {
-    let (_, fault) = faults(is_on_a_cluster)
+async fn suffer(fault_name: &'static str, place: Place) {
+    let (_, fault) = faults(place)
         .iter()
         .find(|(name, _)| *name == fault_name)
         .expect("there is a fault of this name");
-    let mut run = Run::start(plan(fault_name, is_on_a_cluster)).await;
+    let mut run = Run::start(plan(fault_name, place)).await;
     tokio::time::sleep(AROUND).await;
     let at = run.bed.targets(*fault).await;
     let mut lasts = run.bed.draw(fault.lasts());
@@ -35,19 +35,21 @@ async fn suffer(fault_name: &'static str, is_on_a_cluster: bool) {
     run.check().await;
 }
 
-fn plan(name: &'static str, is_on_a_cluster: bool) -> Plan {
+fn plan(name: &'static str, place: Place) -> Plan {
     let seed = variable("CAMPANILE_SEED", 1);
-    Plan { name, seed, nodes: 3, clients: 24, pause: 50..400, is_on_a_cluster }
+    Plan { name, seed, nodes: 3, clients: 24, pause: 50..400, place }
 }
 
 /// A test for each fault; it has the fault's name.
 macro_rules! each {
-    ($module:ident, $is_on_a_cluster:expr, $($test:ident $name:literal,)*) => {
+    ($module:ident, $place:expr, $($test:ident $name:literal,)*) => {
         mod $module {
+            use super::Place;
+
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $test() {
-                    super::suffer($name, $is_on_a_cluster).await;
+                    super::suffer($name, $place).await;
                 }
             )*
 
@@ -55,7 +57,7 @@ macro_rules! each {
             #[test]
             fn every_fault_has_a_test() {
                 let tested = [$($name),*];
-                for (name, _) in super::faults($is_on_a_cluster) {
+                for (name, _) in super::faults($place) {
                     assert!(tested.contains(name), "{name} has no test");
                 }
             }
@@ -63,7 +65,7 @@ macro_rules! each {
     };
 }
 
-each! { on_one_redis, false,
+each! { on_one_redis, Place::OneRedis,
     kill "kill",
     pause "pause",
     stall_to_redis "stall-to-redis",
@@ -97,7 +99,7 @@ each! { on_one_redis, false,
     split "split",
 }
 
-each! { on_a_redis_cluster, true,
+each! { on_a_redis_cluster, Place::Cluster,
     kill "kill",
     pause "pause",
     reshard "reshard",

@@ -9,7 +9,8 @@ use rand::rngs::StdRng;
 
 use crate::harness::{Server, Settings};
 use crate::kit::{
-    Proxy, Redis, RedisCluster, WebhookRequest, becomes_ready, cluster_settings, unready_node,
+    Proxy, Redis, RedisCluster, Watched, WebhookRequest, becomes_ready, cluster_settings,
+    unready_node,
 };
 use crate::sink::Sink;
 
@@ -39,7 +40,8 @@ pub(super) struct Node {
     /// `None` while it is dead.
     pub(super) server: Option<Server>,
     pub(super) starts_at: Instant,
-    /// The network between it and Redis. On a Redis Cluster nodes connect to servers that they learn of.
+    /// The network between it and Redis. On a Redis Cluster and behind Sentinels nodes connect to
+    /// servers that they learn of.
     pub(super) proxy: Option<Proxy>,
 }
 
@@ -47,14 +49,16 @@ pub(super) struct Node {
 pub(super) enum Servers {
     One(Redis),
     Cluster(RedisCluster),
+    Watched(Watched),
 }
 
 impl Servers {
-    /// The one Redis, or some server of a Redis Cluster.
+    /// The one Redis, or some server.
     pub(super) fn one(&mut self) -> &mut Redis {
         match self {
             Self::One(redis) => redis,
             Self::Cluster(cluster) => &mut cluster.0[0],
+            Self::Watched(watched) => &mut watched.servers[0],
         }
     }
 
@@ -62,6 +66,23 @@ impl Servers {
         match self {
             Self::One(redis) => std::slice::from_ref(redis),
             Self::Cluster(cluster) => &cluster.0,
+            Self::Watched(watched) => &watched.servers,
+        }
+    }
+
+    pub(super) async fn masters(&self) -> Vec<usize> {
+        match self {
+            Self::One(_) => vec![0],
+            Self::Cluster(cluster) => cluster.masters().await,
+            Self::Watched(watched) => vec![watched.master().await],
+        }
+    }
+
+    fn url(&self) -> String {
+        match self {
+            Self::One(redis) => redis.url(),
+            Self::Cluster(cluster) => cluster.url(),
+            Self::Watched(watched) => watched.url(),
         }
     }
 }
@@ -87,7 +108,7 @@ impl Testbed {
         for _ in 0..nodes {
             let proxy = match &bed.servers {
                 Servers::One(redis) => Some(Proxy::before(redis.address()).await),
-                Servers::Cluster(_) => None,
+                Servers::Cluster(_) | Servers::Watched(_) => None,
             };
             bed.nodes.push(Node { server: None, starts_at: Instant::now(), proxy });
         }
@@ -102,11 +123,7 @@ impl Testbed {
             if node.server.is_some() || now < node.starts_at {
                 continue;
             }
-            let url = match (&node.proxy, &self.servers) {
-                (Some(proxy), _) => proxy.url(),
-                (None, Servers::One(redis)) => redis.url(),
-                (None, Servers::Cluster(cluster)) => cluster.url(),
-            };
+            let url = node.proxy.as_ref().map_or_else(|| self.servers.url(), Proxy::url);
             let server = unready_node(&self.settings, &url).await;
             self.world.note(format!("node {at} runs at {}", server.address));
             self.world.place(at, Some(server.address));

@@ -1,6 +1,8 @@
-//! Faults of a Redis Cluster.
+//! Faults of a Redis Cluster, and of a Redis that Sentinels watch.
 
-use crate::kit::RedisCluster;
+use std::time::{Duration, Instant};
+
+use crate::kit::{Period, RedisCluster};
 
 use super::{Active, Testbed};
 use crate::storm::testbed::Servers;
@@ -41,13 +43,12 @@ impl Testbed {
     fn cluster(&self) -> &RedisCluster {
         match &self.servers {
             Servers::Cluster(cluster) => cluster,
-            Servers::One(_) => panic!("this Redis is no Redis Cluster"),
+            Servers::One(_) | Servers::Watched(_) => panic!("this Redis is no Redis Cluster"),
         }
     }
 
-    /// A server that has slots.
     pub(super) async fn any_master(&mut self) -> Vec<usize> {
-        let masters = self.cluster().masters().await;
+        let masters = self.servers.masters().await;
         vec![self.any(&masters)]
     }
 
@@ -63,10 +64,14 @@ impl Testbed {
                 active.at.push(to);
             }
             ClusterFault::FailOver => {
+                if let Servers::Watched(watched) = &self.servers {
+                    watched.fail_over().await;
+                    return;
+                }
                 let replica = self.cluster().fail_over(from).await;
                 self.world.note(format!("server {replica:?} takes over from {from}"));
             }
-            ClusterFault::FreezeMaster => self.cluster().0[from].freeze(),
+            ClusterFault::FreezeMaster => self.servers.all()[from].freeze(),
             ClusterFault::FlushMaster => {
                 self.cluster().0[from].admin().await.command(&["FLUSHALL"]).await;
             }
@@ -81,9 +86,14 @@ impl Testbed {
                 self.cluster().become_master(to, from).await;
                 self.cluster().move_slots(from, to, &active.slots).await;
             }
-            ClusterFault::FreezeMaster => self.cluster().0[active.at[0]].thaw(),
+            ClusterFault::FreezeMaster => self.servers.all()[active.at[0]].thaw(),
             ClusterFault::ClockAhead => self.cluster().0[active.at[0]].set_clock(0),
             ClusterFault::FailOver | ClusterFault::FlushMaster => {}
+        }
+        // Sentinels have two masters for a moment, and the old one may come back as one.
+        if matches!(self.servers, Servers::Watched(_)) {
+            let end = Instant::now() + Duration::from_secs(8);
+            self.world.excuse(Period { begin: active.begin, end });
         }
     }
 }

@@ -79,6 +79,14 @@ pub(super) const ON_A_CLUSTER: [(&str, Fault); 7] = [
     ("clock-ahead", Fault::Cluster(ClusterFault::ClockAhead)),
 ];
 
+/// The faults of nodes on a Redis that Sentinels watch, by their names.
+pub(super) const BEHIND_SENTINELS: [(&str, Fault); 4] = [
+    ("kill", Fault::Node(NodeFault::Kill)),
+    ("pause", Fault::Node(NodeFault::Pause)),
+    ("fail-over", Fault::Cluster(ClusterFault::FailOver)),
+    ("freeze-master", Fault::Cluster(ClusterFault::FreezeMaster)),
+];
+
 /// The longest that things which nobody announces stay wrong: they are found by comparison, a part each second.
 const COMPARED_WITHIN: Duration = Duration::from_secs(35);
 
