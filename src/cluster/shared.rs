@@ -129,9 +129,8 @@ impl Clock {
         let middle = asked + answered.saturating_duration_since(asked) / 2;
         let at_base = i64::try_from(redis_ms).unwrap_or(i64::MAX) - self.since_base(middle);
         let before = self.at_base_ms[partition.index()].swap(at_base, Ordering::Relaxed);
-        let (step_ms, known_to) = (at_base.saturating_sub(before), answered - asked);
-        let least = STEP_LOGGED + known_to;
-        let is_step = before != 0 && least.as_millis() <= u128::from(step_ms.unsigned_abs());
+        let step_ms = at_base.saturating_sub(before);
+        let is_step = before != 0 && is_step(step_ms, answered - asked);
         if let Some(times) = self.steps.due(u64::from(is_step), answered) {
             tracing::warn!(
                 step_ms,
@@ -150,6 +149,11 @@ impl Clock {
     fn since_base(&self, instant: Instant) -> i64 {
         i64::try_from(instant.saturating_duration_since(self.base).as_millis()).unwrap_or(i64::MAX)
     }
+}
+
+/// Whether a clock that is known to half a round trip was stepped, and does not only seem so.
+fn is_step(step_ms: i64, round_trip: Duration) -> bool {
+    (STEP_LOGGED + round_trip).as_millis() <= u128::from(step_ms.unsigned_abs())
 }
 
 impl Shared {
@@ -321,6 +325,20 @@ mod tests {
         assert_eq!(clock.at(first, after(10)), 1_000_000);
         assert_eq!(clock.at(first, after(510)), 1_000_500);
         assert_eq!(clock.at(second, after(10)), 5_000_000);
+    }
+
+    #[test]
+    fn a_clock_steps_where_no_round_trip_explains_it() {
+        let ms = Duration::from_millis;
+        for (step_ms, round_trip, expected) in [
+            (1_000, ms(0), true),
+            (-600_000, ms(400), true),
+            (999, ms(0), false),
+            (-1_300, ms(400), false),
+            (i64::MIN, ms(400), true),
+        ] {
+            assert_eq!(is_step(step_ms, round_trip), expected, "{step_ms} {round_trip:?}");
+        }
     }
 
     #[test]
