@@ -1,15 +1,18 @@
 //! A server that speaks as much RESP3 as a test tells it to.
 
+use crate::cluster::link::Stream;
+use rustls::ServerConfig;
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{TcpListener, TcpStream, tcp::OwnedReadHalf},
+    io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpListener,
     sync::broadcast,
     task::JoinSet,
 };
+use tokio_rustls::TlsAcceptor;
 
 /// What a server sends for a command; nothing: what [`usual`] says.
 type Answers = dyn Fn(&str) -> Option<String> + Send + Sync;
@@ -33,6 +36,15 @@ enum Order {
 
 impl Fake {
     pub(super) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// Starts one that speaks TLS.
+    pub(super) async fn start_tls(config: ServerConfig) -> Self {
+        Self::start_with(Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    async fn start_with(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let SocketAddr::V4(address) = listener.local_addr().unwrap() else { panic!("IPv4") };
         let answers: Arc<Mutex<Box<Answers>>> = Arc::new(Mutex::new(Box::new(|_| None)));
@@ -44,7 +56,17 @@ impl Fake {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let (answers, seen, orders) = served.clone();
-                connections.spawn(serve(stream, answers, seen, orders.subscribe()));
+                let (orders, tls) = (orders.subscribe(), tls.clone());
+                connections.spawn(async move {
+                    match tls {
+                        None => serve(stream, answers, seen, orders).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, answers, seen, orders).await;
+                            }
+                        }
+                    }
+                });
             }
         });
         Self { port: address.port(), answers, seen, orders, tasks }
@@ -76,12 +98,12 @@ impl Fake {
 }
 
 async fn serve(
-    stream: TcpStream,
+    stream: impl Stream + 'static,
     answers: Arc<Mutex<Box<Answers>>>,
     seen: Arc<Mutex<Vec<String>>>,
     mut orders: broadcast::Receiver<Order>,
 ) {
-    let (read, mut write) = stream.into_split();
+    let (read, mut write) = tokio::io::split(stream);
     let (commands, mut arrived) = tokio::sync::mpsc::channel(16);
     let mut reading = JoinSet::new();
     reading.spawn(async move {
@@ -112,7 +134,7 @@ async fn serve(
     }
 }
 
-async fn command(read: &mut BufReader<OwnedReadHalf>) -> Option<String> {
+async fn command(read: &mut (impl AsyncBufRead + Unpin)) -> Option<String> {
     let words: usize = header(read).await?;
     let mut line = Vec::new();
     for _ in 0..words {
@@ -124,7 +146,7 @@ async fn command(read: &mut BufReader<OwnedReadHalf>) -> Option<String> {
     Some(line.join(" "))
 }
 
-async fn header(read: &mut BufReader<OwnedReadHalf>) -> Option<usize> {
+async fn header(read: &mut (impl AsyncBufRead + Unpin)) -> Option<usize> {
     let mut line = String::new();
     read.read_line(&mut line).await.ok()?;
     line.trim_end().get(1..)?.parse().ok()

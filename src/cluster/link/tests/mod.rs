@@ -5,6 +5,7 @@ mod connect;
 mod fake;
 mod routing;
 mod sentinel;
+mod tls;
 
 use super::{Connection, Endpoint, Push, Pushes};
 use crate::config::{RedisConfig, RedisTarget};
@@ -20,9 +21,12 @@ async fn connect(url: &str) -> RedisResult<(Connection, Pushes)> {
 }
 
 fn endpoint(url: &str) -> Endpoint {
-    let config = RedisConfig { url: url.parse().unwrap(), ..RedisConfig::default() };
+    endpoint_of(&RedisConfig { url: url.parse().unwrap(), ..RedisConfig::default() })
+}
+
+fn endpoint_of(config: &RedisConfig) -> Endpoint {
     let target: RedisTarget = config.url.target().unwrap().clone();
-    Endpoint::new(&config, target).unwrap()
+    Endpoint::new(config, target).unwrap()
 }
 
 async fn next(pushes: &mut Pushes) -> Push {

@@ -1,0 +1,63 @@
+use super::{
+    endpoint_of,
+    fake::{Fake, slots},
+};
+use crate::{config::RedisConfig, tls::provider};
+use rcgen::generate_simple_self_signed;
+use rustls::{ServerConfig, pki_types::PrivateKeyDer};
+use std::{fs, path::PathBuf};
+
+/// A server with its own certificate for `localhost`, and the file with that.
+struct Secure {
+    fake: Fake,
+    file: PathBuf,
+}
+
+impl Secure {
+    async fn start() -> Self {
+        let made = generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let fake = Fake::start_tls(config).await;
+        let name = format!("campanile-link-{}-{}.pem", std::process::id(), fake.port);
+        let file = std::env::temp_dir().join(name);
+        fs::write(&file, made.cert.pem()).unwrap();
+        Self { fake, file }
+    }
+
+    fn config(&self, scheme: &str, host: &str) -> RedisConfig {
+        let url = format!("{scheme}://{host}:{}", self.fake.port).parse().unwrap();
+        let ca = self.file.to_str().unwrap().to_owned();
+        RedisConfig { url, ca, ..RedisConfig::default() }
+    }
+}
+
+impl Drop for Secure {
+    fn drop(&mut self) {
+        fs::remove_file(&self.file).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_trusted_by_its_authority_and_its_name() {
+    let (server, other) = (Secure::start().await, Secure::start().await);
+    let map = slots(&[(0, 16_383, server.fake.port)]);
+    server.fake.answer(move |line| (line == "CLUSTER SLOTS").then(|| map.clone()));
+    for scheme in ["rediss", "rediss+cluster"] {
+        let (connection, _pushes) =
+            endpoint_of(&server.config(scheme, "localhost")).connect().await.unwrap();
+        assert_eq!(connection.load(&["a"]).await.unwrap(), ["SCRIPT LOAD a"]);
+        for config in [
+            server.config(scheme, "127.0.0.1"),
+            RedisConfig { ca: other.config(scheme, "x").ca, ..server.config(scheme, "localhost") },
+        ] {
+            let error = endpoint_of(&config).connect().await.unwrap_err();
+            assert!(error.to_string().contains("certificate"), "{error}");
+        }
+    }
+}
