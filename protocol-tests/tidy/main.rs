@@ -31,11 +31,23 @@ const LAYERS: &[(&str, u8)] = &[
     ("permit", 0),
     ("metrics", 0),
     ("shutdown", 0),
+    ("throttle", 0),
     ("tls", 0),
 ];
 /// Modules that do no I/O and never wait, and what they may therefore not use.
-const PURE: &[&str] =
-    &["protocol", "session", "hub", "app", "signature", "rate", "permit", "config", "host", "live"];
+const PURE: &[&str] = &[
+    "protocol",
+    "session",
+    "hub",
+    "app",
+    "signature",
+    "rate",
+    "permit",
+    "config",
+    "host",
+    "live",
+    "throttle",
+];
 const WAITING: &[&str] =
     &["tokio::net", "tokio::time", "tokio::task", "std::net::Tcp", "thread::sleep"];
 const FILE_LINES_MAX: usize = 500;
