@@ -213,7 +213,7 @@ async fn whoever_has_lost_the_turn_tells_nothing_until_it_has_it_again() {
     client.subscribe("a").await;
     assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "a")]);
     // Another has it that is never heard of again.
-    let seized = group.redis[0].command("SET campanile:teller{3} ffffff.1 PX 4000").await;
+    let seized = group.redis[0].command("SET campanile:teller{460}3 ffffff.1 PX 4000").await;
     assert_eq!(seized, "+OK");
     client.subscribe("b").await;
     until("nobody tells", async || {
@@ -225,7 +225,7 @@ async fn whoever_has_lost_the_turn_tells_nothing_until_it_has_it_again() {
     })
     .await;
     assert_eq!(sink.count(), sink.heard());
-    assert_eq!(group.redis[0].command("LLEN campanile:log{3}").await, ":1");
+    assert_eq!(group.redis[0].command("LLEN campanile:log{460}3").await, ":1");
     assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "b")]);
     client.subscribe("marker").await;
     assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "marker")]);
@@ -237,7 +237,7 @@ async fn what_others_put_in_our_places_keeps_nobody_from_subscribing() {
     let group = Group::of(1, webhooks(&[(&sink, COMES_AND_GOES)])).await;
     group.teller().await;
     for key in ["log", "logstate"] {
-        let set = format!("SET campanile:{key}{{3}} foreign");
+        let set = format!("SET campanile:{key}{{460}}3 foreign");
         assert_eq!(group.redis[0].command(&set).await, "+OK");
     }
     let mut client = group.client(0).await;

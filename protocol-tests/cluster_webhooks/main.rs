@@ -7,6 +7,7 @@
 mod failure;
 mod group;
 mod once;
+mod partitions;
 mod redis;
 mod refused;
 mod reload;

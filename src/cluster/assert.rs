@@ -81,7 +81,10 @@ pub(super) fn assertion_call(
     let mut notice = String::new();
     if !wanted.is_nothing() {
         flags.extend(wanted.flags());
-        if partition == Partition::HOME {
+        if partition != names.home_of(&name.app_id) {
+            flags.push('p');
+        }
+        if shared.rings_itself(&name.app_id, partition) {
             notice = Notice::Logged { app_id: name.app_id.to_string() }.encode();
         }
         call = call.key(names.of_app_in("log", &name.app_id, partition)).key(names.of_app_in(

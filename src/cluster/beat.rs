@@ -319,6 +319,7 @@ impl Manager {
         self.unsettled.clear();
         self.cleaning.clear();
         self.comparison.clear();
+        self.stop_forwarding();
         let membership = &mut self.membership;
         membership.asked = None;
         membership.heard = None;
@@ -338,6 +339,9 @@ impl Manager {
             Outcome::Restored { result } => self.on_restored(result),
             Outcome::Compared(compared) => self.on_compared(compared),
             Outcome::Swept { next } => self.on_swept(next),
+            Outcome::Forwarded { app_id, partition, is_done } => {
+                self.on_forwarded(app_id, partition, is_done);
+            }
             Outcome::Cleaned { node, is_done } => {
                 self.cleaning.remove(&node);
                 if is_done {

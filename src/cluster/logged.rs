@@ -1,8 +1,45 @@
-//! What of a topic is logged for the application to be told.
+//! What is logged for the application to be told: which topics log what, and how it reaches the app's log.
+//!
+//! `sync.lua` logs a change in the step that makes it, in the partition of its topic. Where that is
+//! another than the app's home partition (on a Redis Cluster), the records are *forwarded*: a part
+//! of the log is read, added to the app's log, and then taken off. Records have numbers that go up;
+//! the app's log keeps the last number that has come from each partition, and is added to in the
+//! same step. So each record gets there once and in its partition's order, whichever nodes forward
+//! at once, die meanwhile or try again.
+//!
+//! The node that logs forwards at once. Once in 30 seconds one node looks for what was left behind.
 
-use super::{manager::Manager, names::Subject, partition::Partition};
+use super::{
+    clock::now,
+    envelope::Notice,
+    link::Connection,
+    manager::{Manager, Outcome},
+    names::Subject,
+    partition::Partition,
+    scripts::{Answer, Call, Status, Unexpected},
+    shared::{Lease, Shared},
+    store::Store,
+};
 use crate::{config::WebhookEvent as Kind, hub::Hub, protocol::ChannelName};
-use std::sync::Arc;
+use redis::{RedisError, RedisResult, cmd};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::time::timeout;
+
+/// Logs that one node forwards at once.
+const AT_ONCE: usize = 32;
+/// How long forwarding one log may take until it is begun again.
+const FORWARD_WITHIN: Duration = Duration::from_secs(10);
+/// The pause after forwarding has failed.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// The interval of looking for logs that were left behind.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Looks in a round of 30 seconds, with some time to spare.
+const LOOKS: usize = 28;
 
 /// What of a topic the application wants to be told.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -30,6 +67,13 @@ impl Wanted {
         self == Self::default()
     }
 
+    /// Whether anything of the app is logged by topics.
+    fn any_of(hub: &Hub) -> bool {
+        let kinds =
+            [Kind::ChannelOccupied, Kind::MemberAdded, Kind::SubscriptionCount, Kind::UserOnline];
+        kinds.into_iter().any(|kind| hub.wants(kind))
+    }
+
     /// The flags of `sync.lua`.
     pub(super) fn flags(self) -> impl Iterator<Item = char> {
         let flags = [(self.turns, 'w'), (self.members, 'm'), (self.counts, 'n')];
@@ -41,8 +85,262 @@ fn is_counted(hub: &Hub, channel: &ChannelName) -> bool {
     hub.app().config.subscription_count && !channel.is_presence()
 }
 
+/// The log of an app in a partition.
+type Log = (Arc<str>, Partition);
+
+/// The logs that may have something to forward. In the home partition of the app that is nothing
+/// but the news that something was logged.
+#[derive(Debug, Default)]
+pub(super) struct Unforwarded(Mutex<BTreeSet<Log>>);
+
+impl Unforwarded {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<Log>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, log: Log) {
+        self.lock().insert(log);
+    }
+
+    /// One that is not under way.
+    fn take(&self, under_way: &BTreeSet<Log>) -> Option<Log> {
+        let mut logs = self.lock();
+        let log = logs.iter().find(|log| !under_way.contains(log)).cloned()?;
+        logs.take(&log)
+    }
+}
+
+/// What this node forwards.
+#[derive(Debug, Default)]
+pub(super) struct Forwarding {
+    under_way: BTreeSet<Log>,
+    paused_until: Option<Instant>,
+    /// Partitions that are still to be looked at in this round.
+    queue: VecDeque<Partition>,
+    next_look: Option<Instant>,
+}
+
 impl Manager {
+    /// Does what time brings for forwarding.
+    pub(super) fn keep_forwarding(&mut self, now: Instant) {
+        if !self.shared.is_cluster {
+            return;
+        }
+        self.forward_some(now);
+        let is_due = self.forwarding.next_look.is_none_or(|at| at <= now);
+        if is_due && self.membership.is_joined() && self.may_assert() {
+            self.forwarding.next_look = Some(now + LOOK_INTERVAL);
+            self.look_for_logs();
+        }
+    }
+
     /// Has what the log of a partition has be brought to the app's.
-    #[expect(clippy::unused_self, reason = "the next commit brings it to the app's log")]
-    pub(super) fn on_logged(&self, _app_id: &Arc<str>, _partition: Partition) {}
+    pub(super) fn on_logged(&mut self, app_id: &Arc<str>, partition: Partition) {
+        self.shared.note_logged(app_id, partition);
+        self.forward_some(now());
+    }
+
+    fn forward_some(&mut self, now: Instant) {
+        let is_paused = self.forwarding.paused_until.is_some_and(|until| now < until);
+        let Some(connection) = self.connection.clone().filter(|_| self.may_assert()) else {
+            return;
+        };
+        while !is_paused && self.forwarding.under_way.len() < AT_ONCE {
+            let Some(log) = self.shared.unforwarded.take(&self.forwarding.under_way) else {
+                return;
+            };
+            self.forwarding.under_way.insert(log.clone());
+            let (app_id, partition) = log;
+            let forward = Forward {
+                shared: Arc::clone(&self.shared),
+                lease: Arc::clone(&self.membership.lease),
+                connection: connection.clone(),
+                app_id,
+                partition,
+            };
+            self.begin(async move {
+                let is_done = matches!(timeout(FORWARD_WITHIN, forward.run()).await, Ok(Ok(())));
+                Outcome::Forwarded { app_id: forward.app_id, partition, is_done }
+            });
+        }
+    }
+
+    pub(super) fn on_forwarded(&mut self, app_id: Arc<str>, partition: Partition, is_done: bool) {
+        let log = (app_id, partition);
+        self.forwarding.under_way.remove(&log);
+        if !is_done {
+            self.forwarding.paused_until = Some(now() + RETRY_PAUSE);
+            self.shared.unforwarded.add(log);
+        }
+        self.forward_some(now());
+    }
+
+    /// The link is lost: what is under way is begun again over the next.
+    pub(super) fn stop_forwarding(&mut self) {
+        let forwarding = std::mem::take(&mut self.forwarding);
+        for log in forwarding.under_way {
+            self.shared.unforwarded.add(log);
+        }
+    }
+
+    /// One node looks for logs that another has left behind.
+    fn look_for_logs(&mut self) {
+        let is_first =
+            self.membership.alive.iter().min().is_some_and(|node| node == self.membership.node());
+        let Some(connection) = self.connection.clone().filter(|_| is_first) else { return };
+        let with_webhooks = self.hubs.iter().filter(|(_, hub)| Wanted::any_of(hub));
+        let apps: Vec<Arc<str>> = with_webhooks.map(|(app_id, _)| Arc::clone(app_id)).collect();
+        if self.forwarding.queue.is_empty() {
+            self.forwarding.queue = self.shared.names.partitions().collect();
+        }
+        let some = self.shared.names.partitions().len().div_ceil(LOOKS);
+        for partition in self.forwarding.queue.drain(..some.min(self.forwarding.queue.len())) {
+            let is_elsewhere = |app_id: &&Arc<str>| self.shared.names.home_of(app_id) != partition;
+            let apps: Vec<Arc<str>> = apps.iter().filter(is_elsewhere).cloned().collect();
+            if !apps.is_empty() {
+                let look = look(Arc::clone(&self.shared), connection.clone(), partition, apps);
+                tokio::spawn(timeout(FORWARD_WITHIN, look));
+            }
+        }
+    }
+}
+
+/// Finds out whether logs of these apps have something in a partition.
+async fn look(
+    shared: Arc<Shared>,
+    connection: Connection,
+    partition: Partition,
+    apps: Vec<Arc<str>>,
+) {
+    let mut exist = cmd("EXISTS");
+    for app_id in &apps {
+        exist.arg(shared.names.of_app_in("log", app_id, partition));
+    }
+    match connection.query::<usize>(partition, &exist).await {
+        Ok(0) => {}
+        Ok(_) => apps.iter().for_each(|app_id| shared.note_logged(app_id, partition)),
+        Err(error) => tracing::debug!(%error, %partition, "logs were not looked at"),
+    }
+}
+
+impl Shared {
+    /// Whether `sync.lua` itself notifies the nodes of what it has logged for an app.
+    pub(super) fn rings_itself(&self, app_id: &str, partition: Partition) -> bool {
+        partition == Partition::HOME && partition == self.names.home_of(app_id)
+    }
+
+    /// Has the log of a partition be forwarded.
+    pub(super) fn note_logged(&self, app_id: &Arc<str>, partition: Partition) {
+        if !self.rings_itself(app_id, partition) {
+            self.unforwarded.add((Arc::clone(app_id), partition));
+        }
+    }
+}
+
+/// Brings one log to the app's.
+struct Forward {
+    shared: Arc<Shared>,
+    lease: Arc<Lease>,
+    connection: Connection,
+    app_id: Arc<str>,
+    partition: Partition,
+}
+
+/// A part of the log of a partition.
+struct Part {
+    /// What the clock of its server shows.
+    now_us: u64,
+    /// How many records had no room so far.
+    lost: u64,
+    records: Vec<Vec<u8>>,
+}
+
+impl Forward {
+    async fn run(&self) -> RedisResult<()> {
+        if self.partition == self.shared.names.home_of(&self.app_id) {
+            return self.ring().await;
+        }
+        let mut reached = 0;
+        loop {
+            let part = self.next(reached).await?;
+            let records: Vec<_> = part.records.iter().filter_map(|record| parse(record)).collect();
+            let Some((last, _)) = records.last() else { return Ok(()) };
+            reached = *last;
+            if self.add(&part, &records).await? {
+                self.ring().await?;
+            }
+        }
+    }
+
+    /// Takes off what has reached the app's log, and reads the next part.
+    async fn next(&self, reached: u64) -> RedisResult<Part> {
+        let (names, partition) = (&self.shared.names, self.partition);
+        let call = Call::guarded(&self.shared.scripts.unforwarded, partition, names, &self.lease)
+            .key(names.of_app_in("log", &self.app_id, partition))
+            .key(names.of_app_in("logstate", &self.app_id, partition))
+            .number(reached)
+            .number(Store::RECORDS_MAX);
+        let mut answer = self.ask(call).await?;
+        let mut read = || -> Result<Part, Unexpected> {
+            Ok(Part {
+                now_us: answer.text()?.parse().map_err(|_| Unexpected)?,
+                lost: answer.number()?,
+                records: answer.all_bytes()?,
+            })
+        };
+        read().map_err(|Unexpected| self.unexpected())
+    }
+
+    /// Adds what the app's log does not have yet; whether that was empty.
+    async fn add(&self, part: &Part, records: &[(u64, &[u8])]) -> RedisResult<bool> {
+        let names = &self.shared.names;
+        let home = names.home_of(&self.app_id);
+        let mut call = Call::guarded(&self.shared.scripts.forward, home, names, &self.lease)
+            .key(names.log(&self.app_id))
+            .key(names.log_state(&self.app_id))
+            .number(self.partition)
+            .number(part.lost);
+        for (number, text) in records {
+            call = call.number(number).number(part.now_us.saturating_sub(*number)).arg(text);
+        }
+        let mut answer = self.ask(call).await?;
+        Ok(answer.number().map_err(|Unexpected| self.unexpected())? == 1)
+    }
+
+    /// Notifies the nodes that something was put into the app's empty log.
+    async fn ring(&self) -> RedisResult<()> {
+        let notice = Notice::Logged { app_id: self.app_id.to_string() }.encode();
+        let give_up = now() + FORWARD_WITHIN;
+        self.ask(self.shared.notice_call(&notice, &self.lease, give_up)).await.map(drop)
+    }
+
+    async fn ask(&self, call: Call) -> RedisResult<Answer> {
+        let (partition, asked) = (call.partition(), now());
+        let value = call.run(&self.connection).await?;
+        let mut answer = Answer::new(value).map_err(|Unexpected| self.unexpected())?;
+        match answer.status().map_err(|Unexpected| self.unexpected())? {
+            (Status::Done, _) => return Ok(answer),
+            (Status::Late, redis_ms) => {
+                self.shared.clock.learn(partition, redis_ms, (asked, now()));
+            }
+            (Status::Refused, _) => self.shared.refused(&self.lease),
+        }
+        Err(failed())
+    }
+
+    fn unexpected(&self) -> RedisError {
+        self.shared.metrics.foreign("what belongs to webhooks");
+        failed()
+    }
+}
+
+fn failed() -> RedisError {
+    io::Error::from(io::ErrorKind::InvalidData).into()
+}
+
+/// The number of a record, and what it says.
+fn parse(record: &[u8]) -> Option<(u64, &[u8])> {
+    let space = record.iter().position(|byte| *byte == b' ')?;
+    let number = std::str::from_utf8(&record[..space]).ok()?.parse().ok()?;
+    Some((number, &record[space + 1..]))
 }

@@ -12,6 +12,7 @@ use super::{
     envelope::{EnvelopeId, Message, Notice},
     in_flight::InFlight,
     link::{Connection, Endpoint, Push, Pushes},
+    logged::Forwarding,
     membership::{Membership, Phase, Reply},
     names::{Subject, TopicName},
     partition::Partition,
@@ -89,6 +90,11 @@ pub(super) enum Outcome {
     Swept {
         next: Page,
     },
+    Forwarded {
+        app_id: Arc<str>,
+        partition: Partition,
+        is_done: bool,
+    },
     Cleaned {
         node: String,
         is_done: bool,
@@ -138,6 +144,7 @@ pub(super) struct Manager {
     /// The nodes that this one cleans up after.
     pub(super) cleaning: Set<String>,
     pub(super) comparison: Comparison,
+    pub(super) forwarding: Forwarding,
     seen: Seen,
     /// What waits in `inputs`, for the shards to see.
     backlog: Arc<AtomicUsize>,
@@ -180,6 +187,7 @@ impl Manager {
             sign_ins: SignIns::default(),
             cleaning: Set::default(),
             comparison: Comparison::default(),
+            forwarding: Forwarding::default(),
             seen: Seen::default(),
             backlog,
             stopping: None,
@@ -414,6 +422,7 @@ impl Manager {
         }
         self.keep_link(now);
         self.keep_comparing(now);
+        self.keep_forwarding(now);
         self.keep_stopping();
     }
 

@@ -18,9 +18,9 @@
 //!
 //! # What is told to the application
 //!
-//! On a single Redis, `sync.lua` logs what comes and goes in the step that makes it so; on a Redis
-//! Cluster the log lies in another slot, and whoever has asserted adds to it (`logged`). [`Store`]
-//! is for the node that tells.
+//! `sync.lua` logs what comes and goes in the step that makes it so, in the partition of the topic. On
+//! a Redis Cluster it is forwarded from there to the app's log (`logged`). [`Store`] is for the node
+//! that tells.
 //!
 //! # When something fails
 //!

@@ -17,7 +17,10 @@ use crate::{
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// The parts of a channel's state to query.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -97,14 +100,17 @@ impl Shared {
     /// Publishes a notice for all nodes.
     pub(super) async fn notify(&self, notice: &str) -> Result<(), Unavailable> {
         let give_up = now() + self.broker_wait;
+        let call = |lease: &_| self.notice_call(notice, lease, give_up);
+        self.run_guarded(Partition::HOME, call).await.map(drop)
+    }
+
+    /// The call that publishes a notice for all nodes, until `give_up`.
+    pub(super) fn notice_call(&self, notice: &str, lease: &Lease, give_up: Instant) -> Call {
         let home = Partition::HOME;
-        let call = |lease: &_| {
-            Call::guarded(&self.scripts.notify, home, &self.names, lease)
-                .number(self.clock.at(home, give_up))
-                .arg(self.names.all_nodes())
-                .arg(notice)
-        };
-        self.run_guarded(home, call).await.map(drop)
+        Call::guarded(&self.scripts.notify, home, &self.names, lease)
+            .number(self.clock.at(home, give_up))
+            .arg(self.names.all_nodes())
+            .arg(notice)
     }
 
     /// Runs a guarded script until it was done, for as long as a request waits. It does no harm to

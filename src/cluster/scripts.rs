@@ -15,6 +15,10 @@ const TOMBSTONE_MS: &str = "60000";
 /// How many of a channel's latest events are known by their ids, should somebody repeat one.
 const LATEST_MAX: &str = "4096";
 
+/// How long the log of a partition is kept that nobody adds to, in ms, and with it the last number of
+/// its records.
+const LOG_MEMORY_MS: &str = "86400000";
+
 /// As many digits as the number of keys has at most.
 const NUMBER_LEN: usize = 4;
 
@@ -40,6 +44,8 @@ pub(super) struct Scripts {
     pub(super) cache: Arc<Script>,
     pub(super) evict: Arc<Script>,
     pub(super) append: Arc<Script>,
+    pub(super) forward: Arc<Script>,
+    pub(super) unforwarded: Arc<Script>,
     pub(super) look: Arc<Script>,
     pub(super) commit: Arc<Script>,
     pub(super) head: Arc<Script>,
@@ -62,6 +68,7 @@ impl Scripts {
                     .replace("@TOMBSTONE_MS@", TOMBSTONE_MS)
                     .replace("@OVERHEAD@", &Store::OVERHEAD_BYTES.to_string())
                     .replace("@LOG_BYTES@", &Store::LOG_BYTES_MAX.to_string())
+                    .replace("@LOG_MEMORY_MS@", LOG_MEMORY_MS)
                     .replace("@LATEST_MAX@", LATEST_MAX),
                 sha: OnceLock::new(),
             })
@@ -79,6 +86,8 @@ impl Scripts {
             cache: script(include_str!("lua/cache.lua")),
             evict: script(include_str!("lua/evict.lua")),
             append: script(include_str!("lua/append.lua")),
+            forward: script(include_str!("lua/forward.lua")),
+            unforwarded: script(include_str!("lua/unforwarded.lua")),
             look: script(include_str!("lua/look.lua")),
             commit: script(include_str!("lua/commit.lua")),
             head: script(include_str!("lua/head.lua")),
@@ -89,9 +98,8 @@ impl Scripts {
         }
     }
 
-    /// Has every server of Redis know all scripts, in one round trip.
-    pub(super) async fn load(&self, connection: &Connection) -> RedisResult<()> {
-        let nodes = [
+    fn all(&self) -> [&Arc<Script>; 20] {
+        [
             &self.heartbeat,
             &self.expire,
             &self.restore,
@@ -103,10 +111,22 @@ impl Scripts {
             &self.scan,
             &self.cache,
             &self.evict,
-        ];
-        let webhooks = [&self.append, &self.look, &self.commit, &self.head, &self.resign];
-        let refused = [&self.split, &self.set_aside, &self.aside];
-        let all: Vec<_> = nodes.into_iter().chain(webhooks).chain(refused).collect();
+            &self.append,
+            &self.forward,
+            &self.unforwarded,
+            &self.look,
+            &self.commit,
+            &self.head,
+            &self.resign,
+            &self.split,
+            &self.set_aside,
+            &self.aside,
+        ]
+    }
+
+    /// Has every server of Redis know all scripts, in one round trip.
+    pub(super) async fn load(&self, connection: &Connection) -> RedisResult<()> {
+        let all = self.all();
         let texts: Vec<&str> = all.iter().map(|script| script.text.as_str()).collect();
         let names = connection.load(&texts).await?;
         for (script, sha) in all.into_iter().zip(names) {

@@ -2,7 +2,7 @@
 
 use super::{
     accepted::Accepted, cache::Accounts, chance, channels::ListReads, clock::now,
-    envelope::EnvelopeId, link::Connection, metrics::BrokerMetrics, names::Names,
+    envelope::EnvelopeId, link::Connection, logged::Unforwarded, metrics::BrokerMetrics, names::Names,
     partition::Partition, ready::ReadyNodes, reason::Reason, scripts::Scripts, store::Bells,
 };
 use crate::throttle::LogThrottle;
@@ -74,6 +74,7 @@ pub(super) struct Shared {
     pub(super) logs: Logs,
     pub(super) others: ReadyNodes,
     pub(super) reads: ListReads,
+    pub(super) unforwarded: Unforwarded,
     draining: AtomicBool,
     /// Whether the memory policy of Redis was looked at.
     warned: AtomicBool,
@@ -173,6 +174,7 @@ impl Shared {
             logs: Logs::default(),
             others: ReadyNodes::default(),
             reads: ListReads::new(is_cluster),
+            unforwarded: Unforwarded::default(),
             draining: AtomicBool::new(false),
             warned: AtomicBool::new(false),
             refused: AtomicU64::new(0),

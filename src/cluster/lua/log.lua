@@ -3,6 +3,7 @@
 -- The log is a list. A record begins with when it happened, in µs since 1970, and a space. Its state, a hash, holds
 --   b        the bytes of the log
 --   lost     how many records it had no room for
+--   n        in a partition from which records are forwarded, the number of the last one (see forward.lua)
 --   id       the last number that a request was given
 --   b:Q, e:Q the bytes and the events of the queue Q
 --

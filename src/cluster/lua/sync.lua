@@ -18,7 +18,7 @@
 --       6 an epoch, should one be needed   7 what the node has of the total, joins aside
 --       8 flags: f all of the node's users are among the joins, s a snapshot is wanted, t totals are published, o only those from
 --         and to none are, i the index is kept, w it is logged when the total turns from and to none, m members are,
---         n totals are, h the node has had a part in the hash: if there is none, it was taken away
+--         n totals are, p the log is a partition's and its records are numbered (see forward.lua), h the node has had a part in the hash: if there is none, it was taken away
 --       9 most members, 0 for no limit   10 largest total, 0 for no limit   11 the channel or user, which is the field of the index
 --       12 the sequence that the node has reached, 13 in which epoch   14 the bus of all nodes   15 the notice that something is
 --         logged, empty if that bus lies elsewhere   16 the number of joins
@@ -201,9 +201,12 @@ end
 -- Last, when nothing can fail any more: what fails is done again.
 local is_logged = false
 if KEYS[6] then
-  local records, subject = {}, cjson.encode(ARGV[11])
+  local records, subject, stamp = {}, cjson.encode(ARGV[11]), time[1] * 1000000 + time[2]
+  -- The numbers of a partition go up, also when its clock is stepped backward or another server takes its place.
+  if has('p') then stamp = math.max(stamp, 1 + tonumber(ours('HGET', KEYS[7], 'n') or 0)) end
   local log = function(kind, rest)
-    records[#records + 1] = string.format('%.0f', time[1] * 1000000 + time[2]) .. ' {"k":"' .. kind .. '",' .. rest .. '}'
+    records[#records + 1] = string.format('%.0f', stamp) .. ' {"k":"' .. kind .. '",' .. rest .. '}'
+    if has('p') then stamp = stamp + 1 end
   end
   local log_members = function(kind, users)
     for _, user in ipairs(users) do
@@ -226,6 +229,10 @@ if KEYS[6] then
   end
   if #records > 0 then
     is_logged = add_to_log(KEYS[6], KEYS[7], records, @LOG_BYTES@)
+    if has('p') then
+      redis.call('HSET', KEYS[7], 'n', string.format('%.0f', stamp - 1))
+      for at = 6, 7 do redis.call('PEXPIRE', KEYS[at], @LOG_MEMORY_MS@) end
+    end
     if is_logged and ARGV[15] ~= '' then redis.call('@PUBLISH@', ARGV[14], ARGV[15]) end
   end
 end

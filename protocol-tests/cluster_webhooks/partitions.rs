@@ -1,0 +1,202 @@
+//! On a Redis Cluster each partition has a log of its own, which nodes forward to the app's: once, and in order.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::group::{Group, of_channel, of_member, request, told, until, webhooks};
+use crate::harness::Client;
+use crate::redis::Redis;
+use crate::sink::Sink;
+
+const R: &str = "presence-r";
+/// Counts of up to a hundred subscribers are told one by one.
+const CLIENTS: usize = 40;
+
+async fn clients(group: &Group, node: usize, count: usize) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        clients.push(group.client(node).await);
+    }
+    clients
+}
+
+/// Each subscribes when the one before has.
+async fn subscribe_all(clients: &mut [Client], channel: &str) {
+    for client in clients {
+        client.subscribe(channel).await;
+    }
+}
+
+fn counts(events: &[Value]) -> Vec<u64> {
+    let counts = events.iter().filter_map(|event| event["subscription_count"].as_u64());
+    counts.collect()
+}
+
+/// What is told of the channel `marker` when it has its first subscriber.
+fn marker() -> [Value; 2] {
+    let count =
+        json!({ "name": "subscription_count", "channel": "marker", "subscription_count": 1 });
+    [of_channel("channel_occupied", "marker"), count]
+}
+
+/// The events up to the one that `is_last`, and the rest of its request.
+async fn told_until(sink: &mut Sink, mut is_last: impl FnMut(&Value) -> bool) -> Vec<Value> {
+    let mut events = Vec::new();
+    while !events.iter().any(&mut is_last) {
+        events.extend(request(sink).await.events());
+    }
+    events
+}
+
+#[tokio::test]
+async fn comings_and_goings_on_two_nodes_are_told_once_and_in_order() {
+    let mut sink = Sink::new().await;
+    let events = r#"["channel_occupied", "channel_vacated", "subscription_count"]"#;
+    let group = Group::on_a_cluster(2, webhooks(&[(&sink, events)])).await;
+    let mut one = clients(&group, 0, CLIENTS).await;
+    let mut two = clients(&group, 1, CLIENTS).await;
+    // Both nodes log to the same partition, and forward what they and the other have logged.
+    tokio::join!(subscribe_all(&mut one, "t"), subscribe_all(&mut two, "t"));
+    let all = u64::try_from(2 * CLIENTS).unwrap();
+    let came = told(&mut sink, 2 * CLIENTS + 1).await;
+    assert_eq!(came[0], of_channel("channel_occupied", "t"));
+    assert_eq!(counts(&came), (1..=all).collect::<Vec<_>>());
+    drop((one, two));
+    let is_vacated = |event: &Value| event["name"] == "channel_vacated";
+    let gone = told_until(&mut sink, is_vacated).await;
+    // Those who leave together are told together.
+    assert!(counts(&gone).is_sorted_by(|before, after| after < before), "{gone:?}");
+    assert!(counts(&gone).first().is_none_or(|first| *first < all), "{gone:?}");
+    let vacated = gone.iter().filter(|event| is_vacated(event)).count();
+    assert_eq!((vacated, gone.len()), (1, counts(&gone).len() + 1), "{gone:?}");
+    let mut other = group.client(0).await;
+    other.subscribe("marker").await;
+    assert_eq!(told(&mut sink, 2).await, marker());
+}
+
+#[tokio::test]
+async fn members_of_two_nodes_are_told_once_each() {
+    let mut sink = Sink::new().await;
+    let events = r#"["channel_occupied", "channel_vacated", "member_added", "member_removed"]"#;
+    let group = Group::on_a_cluster(2, webhooks(&[(&sink, events)])).await;
+    let join_all = async |node: usize| {
+        let mut all = clients(&group, node, CLIENTS).await;
+        for (number, client) in all.iter_mut().enumerate() {
+            client.join(R, &(2 * number + node).to_string()).await;
+        }
+        all
+    };
+    let all = tokio::join!(join_all(0), join_all(1));
+    let came = told(&mut sink, 2 * CLIENTS + 1).await;
+    assert_eq!(came[0], of_channel("channel_occupied", R));
+    let number = |event: &Value| event["user_id"].as_str().map(|id| id.parse::<usize>().unwrap());
+    for node in [0, 1] {
+        let ids = came.iter().filter_map(number).filter(|id| id % 2 == node);
+        let expected: Vec<_> = (0..CLIENTS).map(|number| 2 * number + node).collect();
+        assert_eq!(ids.collect::<Vec<_>>(), expected, "in order, once each");
+    }
+    drop(all);
+    let gone = told(&mut sink, 2 * CLIENTS + 1).await;
+    let mut ids: Vec<_> = gone.iter().filter_map(number).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..2 * CLIENTS).collect::<Vec<_>>());
+    assert!(gone.contains(&of_channel("channel_vacated", R)), "{gone:?}");
+    let mut other = group.client(1).await;
+    other.join(R, "7").await;
+    let again = [of_channel("channel_occupied", R), of_member("member_added", R, "7")];
+    assert_eq!(told(&mut sink, 2).await, again);
+}
+
+/// The node dies as soon as its last subscription is acknowledged, while it forwards that.
+#[tokio::test]
+async fn a_node_that_dies_while_it_forwards_loses_and_doubles_nothing() {
+    const ON_THE_NODE: usize = 15;
+    let mut sink = Sink::new().await;
+    let events = r#"["channel_occupied", "subscription_count"]"#;
+    let mut group = Group::on_a_cluster(2, webhooks(&[(&sink, events)])).await;
+    let teller = group.teller().await;
+    let mut stay = clients(&group, teller, CLIENTS).await;
+    let mut die = clients(&group, 1 - teller, ON_THE_NODE).await;
+    let killing = async {
+        subscribe_all(&mut die, "t").await;
+        group.kill(1 - teller).await;
+    };
+    tokio::join!(killing, subscribe_all(&mut stay, "t"));
+    // All but the first, and the departure of those who were on the node.
+    let events = told(&mut sink, 1 + CLIENTS + ON_THE_NODE + 1).await;
+    assert_eq!(events[0], of_channel("channel_occupied", "t"));
+    let counts = counts(&events);
+    let mut expected = 1;
+    for count in &counts[1..] {
+        let is_departure = *count + u64::try_from(ON_THE_NODE).unwrap() == expected;
+        assert!(is_departure || *count == expected + 1, "{count} after {expected}: {counts:?}");
+        expected = *count;
+    }
+    assert_eq!((counts[0], expected), (1, u64::try_from(CLIENTS).unwrap()));
+    stay[0].subscribe("marker").await;
+    let marker =
+        json!({ "name": "subscription_count", "channel": "marker", "subscription_count": 1 });
+    assert_eq!(told(&mut sink, 2).await, [of_channel("channel_occupied", "marker"), marker]);
+}
+
+/// The one server that has keys of this pattern, and the first of them.
+async fn find<'a>(group: &'a Group, pattern: &str) -> (&'a Redis, String) {
+    for redis in &group.redis {
+        let found = redis.command(&format!("KEYS {pattern}")).await;
+        if let Some(key) = found.lines().find(|line| line.starts_with("campanile")) {
+            return (redis, key.trim().to_owned());
+        }
+    }
+    panic!("no {pattern}");
+}
+
+/// What lies in the braces of a key.
+fn tag(key: &str) -> &str {
+    key.split(['{', '}']).nth(1).expect("every key has a tag")
+}
+
+/// As nodes leave it that die before a record was forwarded, or before it was taken off.
+#[tokio::test]
+async fn what_a_dead_node_has_left_behind_is_forwarded_once() {
+    let mut sink = Sink::new().await;
+    let group = Group::on_a_cluster(2, webhooks(&[(&sink, r#"["channel_occupied"]"#)])).await;
+    let mut client = group.client(0).await;
+    client.subscribe("t").await;
+    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "t")]);
+    let (home, teller) = find(&group, "campanile:teller{*}3").await;
+    let (redis, channel) = find(&group, "campanile:c{*}3:t").await;
+    let (home_tag, tag) = (tag(&teller), tag(&channel));
+    assert_ne!(home_tag, tag, "the channel lies in another partition than the app's log");
+    let reached = home.command(&format!("HGET campanile:logstate{{{home_tag}}}3 f:{tag}")).await;
+    let reached: u64 = reached.lines().nth(1).expect("it came from there").trim().parse().unwrap();
+    let record = |number: u64, channel: &str| {
+        format!(r#"'{number} {{"k":"channel_occupied","c":"{channel}"}}'"#)
+    };
+    let log = format!("campanile:log{{{tag}}}3");
+    let left = [
+        record(reached - 1, "before"),
+        record(reached, "again"),
+        "foreign".to_owned(),
+        record(reached + 1, "left-1"),
+        record(reached + 2, "left-2"),
+    ];
+    assert_eq!(redis.command(&format!("RPUSH {log} {}", left.join(" "))).await, ":5");
+    let start = Instant::now();
+    while redis.command(&format!("EXISTS {log}")).await != ":0" {
+        assert!(start.elapsed() < Duration::from_secs(40), "nobody looks for it");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let expected = ["left-1", "left-2"].map(|channel| of_channel("channel_occupied", channel));
+    assert_eq!(told(&mut sink, 2).await, expected);
+    // The next number is higher, whatever the clock shows.
+    let ahead = reached + 3_600_000_000;
+    let state = format!("campanile:logstate{{{tag}}}3");
+    assert_eq!(redis.command(&format!("HSET {state} n {ahead}")).await, ":0");
+    client.unsubscribe("t").await;
+    until("it is forwarded", async || {
+        let mark = home.command(&format!("HGET campanile:logstate{{{home_tag}}}3 f:{tag}")).await;
+        mark.lines().nth(1).is_some_and(|mark| mark.trim() == (ahead + 1).to_string())
+    })
+    .await;
+}

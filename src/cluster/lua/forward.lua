@@ -1,0 +1,30 @@
+-- Adds to the log of an app what lies in the log of another partition: each record once, however often it is said.
+--
+-- The records of a partition have numbers that go up. The state of the log holds
+--   f:TAG  the number of the last record that has come from the partition TAG
+--   l:TAG  how many records that partition had no room for when that was last said
+--
+-- KEYS  1 the registry (see guard.lua), 2 the log, 3 its state
+-- ARGV  1 the generation, 2 the node, 3 its link   4 the tag of the partition   5 how many records it had no room for
+--       then for each record: its number, how long ago it happened, in µs, and what it says
+-- Gives 1 if the log was empty.
+@GUARD@
+@LOG@
+if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
+local log, state, tag, lost = KEYS[2], KEYS[3], ARGV[4], tonumber(ARGV[5])
+local mark = tonumber(ours('HGET', state, 'f:' .. tag) or 0)
+local known_lost = tonumber(redis.call('HGET', state, 'l:' .. tag) or 0)
+local now_us, records = time[1] * 1000000 + time[2], {}
+for at = 6, #ARGV, 3 do
+  local number = tonumber(ARGV[at])
+  if number > mark then
+    mark = number
+    records[#records + 1] = string.format('%.0f ', now_us - ARGV[at + 1]) .. ARGV[at + 2]
+  end
+end
+if lost > known_lost then redis.call('HINCRBY', state, 'lost', lost - known_lost) end
+if lost ~= known_lost then redis.call('HSET', state, 'l:' .. tag, lost) end
+if #records == 0 then return {'ok', now, 0} end
+redis.call('HSET', state, 'f:' .. tag, string.format('%.0f', mark))
+local was_empty = add_to_log(log, state, records, @LOG_BYTES@)
+return {'ok', now, was_empty and 1 or 0}
