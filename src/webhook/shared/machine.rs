@@ -5,9 +5,9 @@
 //! on when it is read, nor by whom. What is held back is kept beside the log; another reader takes
 //! it from there.
 //!
-//! The log alternates, because each record was written in the step that it tells of. So nobody
-//! need remember who is here: what comes is news unless its departure is held back, and what goes
-//! was here.
+//! The log alternates, because each record was written in the step that it tells of, and those of one
+//! channel or user stay in order. So nobody need remember who is here: what comes is news unless its
+//! departure is held back, and what goes was here.
 
 use super::super::{alternation::Alternation, machine::Machine};
 use crate::{
@@ -31,9 +31,6 @@ pub(super) struct SharedMachine {
     counted: HashMap<ChannelName, u64>,
     /// Until when a miss is not told again.
     missed: HashMap<ChannelName, u64>,
-    /// What came lately, and when: only where the log may be out of order.
-    came: HashMap<String, u64>,
-    is_unordered: bool,
     tidied_ms: u64,
 }
 
@@ -44,9 +41,8 @@ struct Held {
     occurrence: Occurrence,
 }
 
-/// How far apart records of one subject are at most that are out of order. Beyond it, a clock was
-/// set back.
-const DISORDER_MS: u64 = 10_000;
+/// The interval at which is forgotten what holds no longer.
+const TIDY_MS: u64 = 10_000;
 
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -61,10 +57,9 @@ pub(super) fn parse(record: &[u8]) -> Option<(u64, Occurrence)> {
 }
 
 impl SharedMachine {
-    /// A machine that goes on where another has stopped, which held back `held`. `is_unordered`:
-    /// records of one subject may be in another order than what they tell of.
-    pub(super) fn resume(held: Vec<(String, String)>, is_unordered: bool) -> Self {
-        let mut machine = Self { is_unordered, ..Self::default() };
+    /// A machine that goes on where another has stopped, which held back `held`.
+    pub(super) fn resume(held: Vec<(String, String)>) -> Self {
+        let mut machine = Self::default();
         for (name, text) in held {
             match parse(text.as_bytes()) {
                 Some((due_ms, occurrence)) => {
@@ -85,20 +80,19 @@ impl SharedMachine {
         let is_news = match &occurrence {
             Occurrence::Occupied { .. }
             | Occurrence::MemberAdded { .. }
-            | Occurrence::UserOnline { .. } => self.comes(&name, at_ms),
+            | Occurrence::UserOnline { .. } => !self.release(&name),
             Occurrence::Vacated { .. } | Occurrence::MemberRemoved { .. } => {
-                if !self.is_stale(&name, at_ms) && !self.held.contains_key(&name) {
+                if !self.held.contains_key(&name) {
                     self.hold(name, at_ms + ms(Alternation::DELAY), occurrence.clone());
                 }
                 false
             }
             // Each node has waited already.
-            Occurrence::UserOffline { .. } => !self.is_stale(&name, at_ms),
+            Occurrence::UserOffline { .. } | Occurrence::ClientEvent { .. } => true,
             Occurrence::CacheMiss { channel } => self.misses(channel, at_ms),
             Occurrence::SubscriptionCount { channel, count } => {
                 self.counts(name, channel, *count, at_ms)
             }
-            Occurrence::ClientEvent { .. } => true,
         };
         if is_news {
             told.push(occurrence);
@@ -119,11 +113,10 @@ impl SharedMachine {
             }
             told.push(held.occurrence);
         }
-        if self.tidied_ms + DISORDER_MS < now_ms {
+        if self.tidied_ms + TIDY_MS < now_ms {
             self.tidied_ms = now_ms;
             self.counted.retain(|_, until| now_ms < *until);
             self.missed.retain(|_, until| now_ms < *until);
-            self.came.retain(|_, at| now_ms < *at + DISORDER_MS);
         }
     }
 
@@ -166,26 +159,6 @@ impl SharedMachine {
         self.due.remove(&(held.due_ms, name.clone()));
         self.note(name);
         true
-    }
-
-    /// Whether a coming is news.
-    fn comes(&mut self, name: &str, at_ms: u64) -> bool {
-        if self.is_unordered {
-            let left_ms =
-                self.held.get(name).map(|held| held.due_ms.saturating_sub(ms(Alternation::DELAY)));
-            if left_ms.is_some_and(|left_ms| at_ms < left_ms && left_ms - at_ms < DISORDER_MS) {
-                // It had gone again already.
-                return false;
-            }
-            self.came.insert(name.to_owned(), at_ms);
-        }
-        !self.release(name)
-    }
-
-    /// Whether what has gone came again after that.
-    fn is_stale(&self, name: &str, at_ms: u64) -> bool {
-        let came_ms = self.came.get(name);
-        came_ms.is_some_and(|came_ms| at_ms < *came_ms && *came_ms - at_ms < DISORDER_MS)
     }
 
     /// Whether a miss is news.
@@ -320,17 +293,6 @@ mod tests {
         assert!(machine.missed.is_empty(), "memory returns");
     }
 
-    #[test]
-    fn records_out_of_order_mislead_nobody() {
-        let mut machine = SharedMachine::resume(Vec::new(), true);
-        // The channel moved from one node to another: 10 vacated, 11 occupied.
-        told(&mut machine, &[(11, occupied("t")), (10, vacated("t"))], 5_000);
-        assert_eq!(machine.due_ms(), None, "it is occupied, and nobody is told otherwise");
-        // And the other way round: it was there for a moment only.
-        let told = told(&mut machine, &[(20_001, vacated("t")), (20_000, occupied("t"))], 60_000);
-        assert_eq!(told, [vacated("t")]);
-    }
-
     /// Redis, as far as a reader of the log sees it.
     #[derive(Default)]
     struct Kept {
@@ -430,7 +392,7 @@ mod tests {
             }
         } else {
             let held = kept.held.iter().map(|(name, held)| (name.clone(), held.clone()));
-            *machine = SharedMachine::resume(held.collect(), false);
+            *machine = SharedMachine::resume(held.collect());
         }
     }
 }

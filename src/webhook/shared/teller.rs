@@ -38,8 +38,6 @@ const RETRY: Duration = Duration::from_millis(250);
 /// Whoever does not have the turn asks for it so often although the other is alive: its task may
 /// be stuck.
 const ASK_ANYWAY: Duration = Duration::from_secs(120);
-/// Where records may come out of order, how long those that belong together have to arrive, in ms.
-const SETTLE_MS: u64 = 250;
 /// What of a turn is not counted on: it may have begun a little earlier than is known here.
 const TURN_MARGIN: Duration = Duration::from_millis(500);
 
@@ -153,16 +151,16 @@ impl Teller {
                 queue.set_waiting(*events, false);
             }
         }
-        let (is_all, time_ms) = (view.is_all, self.settled_ms(view.now_ms));
+        let (is_all, now_ms) = (view.is_all, view.now_ms);
         match self.take(view).await {
             Ok(0) if is_all => {
-                let due_in = self.machine.due_ms().map(|due_ms| due_ms.saturating_sub(time_ms));
+                let due_in = self.machine.due_ms().map(|due_ms| due_ms.saturating_sub(now_ms));
                 let due = due_in.map(|ms| asked + Duration::from_millis(ms));
                 let look = asked + LOOK_INTERVAL;
                 Step::Wait(due.map_or(look, |due| due.min(look)))
             }
             // What has come meanwhile rings no bell, since the log was not empty.
-            Ok(_) if is_all => Step::Wait(Instant::now() + self.pause()),
+            Ok(_) if is_all => Step::Wait(Instant::now() + self.settings.batch_wait),
             Ok(_) => Step::GoOn,
             Err(NotCommitted::NotOurs) => {
                 self.stand_down();
@@ -179,7 +177,7 @@ impl Teller {
 
     /// The turn is this node's: whatever it knew before may have changed.
     fn begin(&mut self, view: &View) {
-        self.machine = SharedMachine::resume(view.held.clone(), self.store().is_unordered());
+        self.machine = SharedMachine::resume(view.held.clone());
         if self.delivering.is_none() {
             tracing::info!(app = self.app.id, "tells what happens to the webhooks");
             self.delivering = Some(self.deliver());
@@ -223,45 +221,20 @@ impl Teller {
         }
     }
 
-    /// Up to when everything that has happened is in the log.
-    fn settled_ms(&self, now_ms: u64) -> u64 {
-        if self.store().is_unordered() { now_ms.saturating_sub(SETTLE_MS) } else { now_ms }
-    }
-
-    /// How many of the oldest records are to be looked at now. One that is ahead of the clock by
-    /// more than clocks differ waits for nothing.
-    fn settled(&self, view: &View) -> usize {
-        let settled_ms = self.settled_ms(view.now_ms);
-        let may_be_early = settled_ms + 1..view.now_ms + SETTLE_MS;
-        let is_settled = |record: &&Vec<u8>| {
-            parse(record).is_none_or(|(at_us, _)| !may_be_early.contains(&(at_us / 1_000)))
-        };
-        if self.store().is_unordered() {
-            view.records.iter().take_while(is_settled).count()
-        } else {
-            view.records.len()
-        }
-    }
-
     /// Tells what comes of the records. Gives how many there are in the log after that.
     async fn take(&mut self, view: View) -> Result<usize, NotCommitted> {
-        let settled = &view.records[..self.settled(&view)];
         let mut commit = Commit {
-            records: settled.len(),
-            bytes: settled.iter().map(|record| record.len() + Store::OVERHEAD_BYTES).sum(),
+            records: view.records.len(),
+            bytes: view.records.iter().map(|record| record.len() + Store::OVERHEAD_BYTES).sum(),
             ..Commit::default()
         };
-        // What no node has written is passed over.
-        let mut records: Vec<_> = settled.iter().filter_map(|record| parse(record)).collect();
-        if self.store().is_unordered() {
-            records.sort_by_key(|(at_us, _)| *at_us);
-        }
         let mut told = Vec::new();
-        for (at_us, occurrence) in records {
+        // What no node has written is passed over.
+        for (at_us, occurrence) in view.records.iter().filter_map(|record| parse(record)) {
             self.machine.apply(at_us / 1_000, occurrence, &mut told);
         }
         if view.is_all {
-            self.machine.advance(self.settled_ms(view.now_ms), &mut told);
+            self.machine.advance(view.now_ms, &mut told);
         }
         commit.held = self.machine.take_changes();
         commit.requests = self.requests(&told, view.now_ms);
@@ -300,7 +273,7 @@ impl Teller {
             Step::GoOn => {}
             Step::Wait(until) => {
                 tokio::select! {
-                    () = self.store().logged() => time::sleep(self.pause()).await,
+                    () = self.store().logged() => time::sleep(self.settings.batch_wait).await,
                     () = sleep_until(until.into()) => {}
                 }
             }
@@ -311,12 +284,6 @@ impl Teller {
                 }
             }
         }
-    }
-
-    /// How long records wait for one another.
-    fn pause(&self) -> Duration {
-        let settle_ms = if self.store().is_unordered() { SETTLE_MS } else { 0 };
-        self.settings.batch_wait.max(Duration::from_millis(settle_ms))
     }
 
     /// Waits until whoever has the turn seems to be dead, and its turn over.
