@@ -9,12 +9,10 @@
 
 use super::{
     envelope::EnvelopeId,
-    link::Connection,
-    scripts::{Answer, Call, Unexpected},
-    shared::{Shared, Standing},
+    scripts::{Answer, Call, Status, Unexpected},
+    shared::{Joined, Lease, Shared, Standing},
 };
 use crate::protocol::ChannelName;
-use redis::{RedisResult, Value};
 use std::{
     collections::{HashMap, VecDeque},
     mem,
@@ -71,6 +69,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const MEMORY_MS: u64 = 60_000;
 /// What is logged if it takes longer.
 const LATE: &str = "Redis does not answer";
+/// What is logged if this node may not write.
+const REFUSED: &str = "the lease of this node has ended";
 /// How long publishes are gathered for one update of an account.
 const GATHER: Duration = Duration::from_millis(50);
 /// How often one account is asked before the others have their turn.
@@ -233,7 +233,7 @@ impl Shared {
     /// Brings one account up to date, or puts back what is to be told.
     async fn keep(&self, app_id: Arc<str>, mut account: Account) -> bool {
         let done = match self.joined_now() {
-            Some(joined) => self.account(&app_id, &mut account, joined.connection).await,
+            Some(joined) => self.account(&app_id, &mut account, joined).await,
             None => Err(LATE.to_owned()),
         };
         if let Err(error) = &done {
@@ -249,16 +249,20 @@ impl Shared {
         &self,
         app_id: &Arc<str>,
         account: &mut Account,
-        connection: Connection,
+        joined: Joined,
     ) -> Result<(), String> {
         let mut evicted = Vec::new();
         for _ in 0..ROUNDS {
-            let call = self.account_call(app_id, account, &evicted);
-            let value = timeout(WITHIN, call.run(&connection)).await;
+            let call = self.account_call(app_id, account, (&evicted, &joined.lease));
+            let value = timeout(WITHIN, call.run(&joined.connection)).await;
             let value = value.map_err(|_elapsed| LATE.to_owned())?;
-            let answer = Answer::new(value.map_err(|error| error.to_string())?);
+            let answer = Answer::new(value.map_err(|error| error.to_string())?).and_then(read);
+            if matches!(answer, Ok(None)) {
+                self.refused(&joined.lease);
+                return Err(REFUSED.to_owned());
+            }
             account.entries.clear();
-            let Ok((bytes, is_more, to_evict)) = answer.and_then(read) else {
+            let Ok(Some((bytes, is_more, to_evict))) = answer else {
                 self.metrics.foreign("the account of cached events");
                 return Ok(());
             };
@@ -267,7 +271,7 @@ impl Shared {
                 return Ok(());
             }
             let has_some = !to_evict.is_empty();
-            let each = to_evict.into_iter().map(|named| self.evict(app_id, named, &connection));
+            let each = to_evict.into_iter().map(|named| self.evict(app_id, named, &joined));
             evicted = futures_util::future::join_all(each).await.into_iter().flatten().collect();
             if has_some && evicted.is_empty() {
                 return Err("no event could be evicted".to_owned());
@@ -277,9 +281,15 @@ impl Shared {
         Ok(())
     }
 
-    fn account_call(&self, app_id: &str, account: &Account, evicted: &[Named]) -> Call {
+    fn account_call(
+        &self,
+        app_id: &str,
+        account: &Account,
+        (evicted, lease): (&[Named], &Lease),
+    ) -> Call {
         let keep_ms = account.entries.iter().map(|entry| entry.keep_ms).fold(MEMORY_MS, u64::max);
-        let mut call = Call::of(&self.scripts.cache, self.names.home_of(app_id))
+        let home = self.names.home_of(app_id);
+        let mut call = Call::guarded(&self.scripts.cache, home, &self.names, lease)
             .key(self.names.of_app("cacheorder", app_id))
             .key(self.names.of_app("cached", app_id))
             .number(account.max_bytes)
@@ -300,20 +310,26 @@ impl Shared {
     }
 
     /// Evicts an event, and gives it back if it is not in Redis any more.
-    async fn evict(&self, app_id: &str, named: Named, connection: &Connection) -> Option<Named> {
+    async fn evict(&self, app_id: &str, named: Named, joined: &Joined) -> Option<Named> {
         let Some((channel, id)) = parse(&named) else {
             // Nobody has published that.
             self.metrics.foreign("the account of cached events");
             return Some(named);
         };
-        let call = Call::of(&self.scripts.evict, self.names.channel_partition(app_id, &channel))
+        let partition = self.names.channel_partition(app_id, &channel);
+        let call = Call::guarded(&self.scripts.evict, partition, &self.names, &joined.lease)
             .key(self.names.channel(app_id, &channel))
             .key(self.names.last_event(app_id, &channel))
             .arg(id.to_be_bytes())
             .arg(format!("{id:x}"));
-        let answer = timeout(WITHIN, call.run(connection)).await;
-        let answer: RedisResult<Value> = answer.ok()?;
-        let was_there = matches!(answer.ok()?, Value::Int(1));
+        let value = timeout(WITHIN, call.run(&joined.connection)).await.ok()?.ok()?;
+        let mut answer = Answer::new(value).ok()?;
+        let (status, _) = answer.status().ok()?;
+        if status != Status::Done {
+            self.refused(&joined.lease);
+            return None;
+        }
+        let was_there = answer.number() == Ok(1);
         self.metrics.cache_evicted(app_id, u64::from(was_there));
         Some(named)
     }
@@ -324,15 +340,21 @@ fn parse((channel, id): &Named) -> Option<(ChannelName, u64)> {
     Some((channel, u64::from_str_radix(std::str::from_utf8(id).ok()?, 16).ok()?))
 }
 
-/// The sum of the bytes, whether there is more to do, and the events to evict.
-fn read(mut answer: Answer) -> Result<(u64, bool, Vec<Named>), Unexpected> {
+/// The sum of the bytes, whether there is more to do, and the events to evict; nothing if the lease
+/// does not hold.
+fn read(mut answer: Answer) -> Result<Option<(u64, bool, Vec<Named>)>, Unexpected> {
+    let (status, _) = answer.status()?;
+    if status != Status::Done {
+        return Ok(None);
+    }
     let sum = answer.text()?.parse().map_err(|_| Unexpected)?;
     let is_more = answer.number()? == 1;
+    let mut named = answer.all_bytes()?.into_iter();
     let mut to_evict = Vec::new();
-    while let (Ok(channel), Ok(id)) = (answer.bytes(), answer.bytes()) {
+    while let (Some(channel), Some(id)) = (named.next(), named.next()) {
         to_evict.push((channel, id));
     }
-    Ok((sum, is_more, to_evict))
+    Ok(Some((sum, is_more, to_evict)))
 }
 
 #[cfg(test)]

@@ -98,8 +98,8 @@ impl Scripts {
         }
     }
 
-    fn all(&self) -> [&Arc<Script>; 20] {
-        [
+    fn all(&self) -> Vec<&Arc<Script>> {
+        vec![
             &self.heartbeat,
             &self.expire,
             &self.restore,
@@ -323,5 +323,36 @@ impl Answer {
     pub(super) fn texts(&mut self) -> Result<Vec<String>, Unexpected> {
         let mut list = self.list()?;
         (0..list.0.len()).map(|_| list.text()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GUARD: &str =
+        "if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end\n";
+
+    /// Before it writes anything; only what comes too late is refused before that.
+    #[test]
+    fn every_script_first_asks_whether_it_may_write() {
+        for is_cluster in [false, true] {
+            let scripts = Scripts::new(is_cluster);
+            for script in scripts.all() {
+                if Arc::ptr_eq(script, &scripts.heartbeat) {
+                    // It is what registers a node.
+                    continue;
+                }
+                let (before, after) = script.text.split_once(GUARD).expect(&script.text);
+                let own = before.replace(include_str!("lua/guard.lua"), "");
+                let overhead = Store::OVERHEAD_BYTES.to_string();
+                let log = include_str!("lua/log.lua").replace("@OVERHEAD@", &overhead);
+                let own = own.replace(&log, "");
+                assert!(!own.contains("may_write") && !after.is_empty(), "{}", script.text);
+                let code = own.lines().filter(|line| !line.starts_with("--"));
+                let writes = code.filter(|line| line.contains("redis.call"));
+                assert_eq!(writes.count(), 0, "{own}");
+            }
+        }
     }
 }

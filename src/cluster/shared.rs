@@ -2,8 +2,9 @@
 
 use super::{
     accepted::Accepted, cache::Accounts, chance, channels::ListReads, clock::now,
-    envelope::EnvelopeId, link::Connection, logged::Unforwarded, metrics::BrokerMetrics, names::Names,
-    partition::Partition, ready::ReadyNodes, reason::Reason, scripts::Scripts, store::Bells,
+    envelope::EnvelopeId, link::Connection, logged::Unforwarded, metrics::BrokerMetrics,
+    names::Names, partition::Partition, ready::ReadyNodes, reason::Reason, scripts::Scripts,
+    store::Bells,
 };
 use crate::throttle::LogThrottle;
 use std::{

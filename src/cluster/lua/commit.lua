@@ -1,45 +1,47 @@
 -- Puts what is told of some records into the queues, and takes these records off the log: both or
 -- neither, and only for the node whose turn it is.
 --
--- KEYS  1 who tells, 2 the log, 3 its state, 4 what is held back, then the queues
--- ARGV  1 the turn   2 for how long it lasts, in ms   3 the number of records   4 their bytes
---       5 the most bytes of a queue   6 how long a queue is kept that nobody adds to, in ms
---       7 how much of what is held back has changed
+-- KEYS  1 the registry (see guard.lua), 2 who tells, 3 the log, 4 its state, 5 what is held back, then the queues
+-- ARGV  1 the generation, 2 the node, 3 its link   4 the turn   5 for how long it lasts, in ms
+--       6 the number of records   7 their bytes
+--       8 the most bytes of a queue   9 how long a queue is kept that nobody adds to, in ms
+--       10 how much of what is held back has changed
 --       then for each of that: its name and what is held, nothing if nothing is
 --       then for each request: the number of its queue, the number of its events, its body
-local time = redis.call('TIME')
-local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {'lost'} end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-local state, held = KEYS[3], KEYS[4]
-redis.call('LTRIM', KEYS[2], ARGV[3], -1)
-if redis.call('EXISTS', KEYS[2]) == 1 then
-  redis.call('HINCRBY', state, 'b', -ARGV[4])
+@GUARD@
+if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
+if ours('GET', KEYS[2]) ~= ARGV[4] then return {'ok', now, 'lost'} end
+redis.call('PEXPIRE', KEYS[2], ARGV[5])
+local log, state, held, most = KEYS[3], KEYS[4], KEYS[5], tonumber(ARGV[8])
+local queues = #KEYS - 5
+ours('LTRIM', log, ARGV[6], -1)
+if redis.call('EXISTS', log) == 1 then
+  ours('HINCRBY', state, 'b', -ARGV[7])
 else
-  redis.call('HDEL', state, 'b')
+  ours('HDEL', state, 'b')
 end
-local at = 8
-for _ = 1, ARGV[7] do
+local at = 11
+for _ = 1, ARGV[10] do
   if ARGV[at + 1] == '' then
-    redis.call('HDEL', held, ARGV[at])
+    ours('HDEL', held, ARGV[at])
   else
-    redis.call('HSET', held, ARGV[at], ARGV[at + 1])
+    ours('HSET', held, ARGV[at], ARGV[at + 1])
   end
   at = at + 2
 end
-local dropped, waiting = {}, {}
+local dropped, waiting, created = {}, {}, string.format('%.0f', now)
 local count = function(queue)
   if redis.call('EXISTS', queue) == 0 then return 0, 0 end
   local counts = redis.call('HMGET', state, 'b:' .. queue, 'e:' .. queue)
   return math.max(tonumber(counts[1] or 0), 0), math.max(tonumber(counts[2] or 0), 0)
 end
-for number = 1, #KEYS - 4 do dropped[number] = 0 end
+for number = 1, queues do dropped[number] = 0 end
 while at < #ARGV do
   local number, more, body = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]
   at = at + 3
-  local queue, most = KEYS[4 + number], tonumber(ARGV[5])
+  local queue = KEYS[5 + number]
   local bytes, events = count(queue)
-  local entry = redis.call('HINCRBY', state, 'id', 1) .. ' ' .. now .. ' ' .. more .. ' ' .. body
+  local entry = redis.call('HINCRBY', state, 'id', 1) .. ' ' .. created .. ' ' .. more .. ' ' .. body
   local size = string.len(entry) + @OVERHEAD@
   if size > most then
     dropped[number] = dropped[number] + more
@@ -55,12 +57,12 @@ while at < #ARGV do
       dropped[number] = dropped[number] + gone
     end
     redis.call('RPUSH', queue, entry)
-    redis.call('PEXPIRE', queue, ARGV[6])
+    redis.call('PEXPIRE', queue, ARGV[9])
     redis.call('HSET', state, 'b:' .. queue, bytes + size, 'e:' .. queue, events + more)
   end
 end
-for number = 1, #KEYS - 4 do
-  local _, events = count(KEYS[4 + number])
+for number = 1, queues do
+  local _, events = count(KEYS[5 + number])
   waiting[number] = events
 end
-return {'ok', dropped, waiting, redis.call('LLEN', KEYS[2])}
+return {'ok', now, 'done', dropped, waiting, redis.call('LLEN', log)}

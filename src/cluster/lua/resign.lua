@@ -1,7 +1,9 @@
 -- Ends the turn of the node that tells what happens in an app.
 --
--- KEYS  1 who tells
--- ARGV  1 the turn
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('DEL', KEYS[1])
-return 1
+-- KEYS  1 the registry (see guard.lua), 2 who tells
+-- ARGV  1 the generation, 2 the node, 3 its link   4 the turn
+@GUARD@
+if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
+if ours('GET', KEYS[2]) ~= ARGV[4] then return {'ok', now, 0} end
+redis.call('DEL', KEYS[2])
+return {'ok', now, 1}

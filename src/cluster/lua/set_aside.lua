@@ -1,27 +1,29 @@
 -- Moves the oldest request of a queue to the requests that are set aside, and drops the oldest of
 -- those to make room. Returns the number of dropped events.
 --
--- KEYS  1 the queue, 2 the state of the log, 3 the requests that are set aside
--- ARGV  1 the number of the request; no effect if another is the oldest
---       2 the maximum bytes that are set aside   3 the maximum number of requests
---       4 how long a request that is set aside is kept, in ms
-local queue, state, aside = KEYS[1], KEYS[2], KEYS[3]
+-- KEYS  1 the registry (see guard.lua), 2 the queue, 3 the state of the log, 4 the requests that are set aside
+-- ARGV  1 the generation, 2 the node, 3 its link   4 the number of the request; no effect if another is the oldest
+--       5 the maximum bytes that are set aside   6 the maximum number of requests
+--       7 how long a request that is set aside is kept, in ms
+@GUARD@
+if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
+local queue, state, aside = KEYS[2], KEYS[3], KEYS[4]
 local head = redis.call('LINDEX', queue, 0)
-if not head then return 0 end
+if not head then return {'ok', now, 0} end
 local id, _, events = string.match(head, '^(%d+) (%d+) (%d+) ')
-if id ~= ARGV[1] then return 0 end
+if id ~= ARGV[4] then return {'ok', now, 0} end
 redis.call('LPOP', queue)
 local size = string.len(head) + @OVERHEAD@
 redis.call('HINCRBY', state, 'b:' .. queue, -size)
 redis.call('HINCRBY', state, 'e:' .. queue, -events)
-local most = tonumber(ARGV[2])
-if size > most then return tonumber(events) end
+local most = tonumber(ARGV[5])
+if size > most then return {'ok', now, tonumber(events)} end
 local dropped, bytes, waiting = 0, 0, 0
 if redis.call('EXISTS', aside) == 1 then
   bytes = tonumber(redis.call('HGET', state, 'b:' .. aside) or 0)
   waiting = tonumber(redis.call('HGET', state, 'e:' .. aside) or 0)
 end
-while bytes + size > most or redis.call('LLEN', aside) >= tonumber(ARGV[3]) do
+while bytes + size > most or redis.call('LLEN', aside) >= tonumber(ARGV[6]) do
   local oldest = redis.call('LPOP', aside)
   if not oldest then
     bytes, waiting = 0, 0
@@ -31,6 +33,6 @@ while bytes + size > most or redis.call('LLEN', aside) >= tonumber(ARGV[3]) do
   bytes, waiting, dropped = bytes - string.len(oldest) - @OVERHEAD@, waiting - gone, dropped + gone
 end
 redis.call('RPUSH', aside, head)
-redis.call('PEXPIRE', aside, ARGV[4])
+redis.call('PEXPIRE', aside, ARGV[7])
 redis.call('HSET', state, 'b:' .. aside, bytes + size, 'e:' .. aside, waiting + events)
-return dropped
+return {'ok', now, dropped}

@@ -1,12 +1,7 @@
 //! The requests that one endpoint rejects, kept beside its queue.
 
 use super::{QUEUE_MEMORY, Queue, Store, read};
-use crate::cluster::{
-    names::Names,
-    scripts::{Call, Unexpected},
-    shared::Unavailable,
-};
-use redis::Value;
+use crate::cluster::{names::Names, scripts::Unexpected, shared::Unavailable};
 use std::time::Duration;
 
 impl Store {
@@ -22,15 +17,16 @@ impl Store {
         id: u64,
         parts: &[(usize, &[u8])],
     ) -> Result<(), Unavailable> {
-        let names = &self.shared.names;
-        let mut call = Call::of(&self.shared.scripts.split, self.home())
+        let (names, joined) = (&self.shared.names, self.joined()?);
+        let mut call = self
+            .call(&self.shared.scripts.split, &joined)
             .key(names.queue(&self.app_id, queue))
             .key(names.log_state(&self.app_id))
             .number(id);
         for (events, body) in parts {
             call = call.number(events).arg(body);
         }
-        self.run(call).await.map(drop)
+        self.run(&joined, call).await.map(drop)
     }
 
     /// Sets the request `id` aside if it is the oldest of the queue. At most `most_bytes` in at
@@ -46,8 +42,9 @@ impl Store {
         most_bytes: usize,
         most: usize,
     ) -> Result<usize, Unavailable> {
-        let names = &self.shared.names;
-        let call = Call::of(&self.shared.scripts.set_aside, self.home())
+        let (names, joined) = (&self.shared.names, self.joined()?);
+        let call = self
+            .call(&self.shared.scripts.set_aside, &joined)
             .key(names.queue(&self.app_id, queue))
             .key(names.log_state(&self.app_id))
             .key(names.asides(&self.app_id, queue))
@@ -55,8 +52,8 @@ impl Store {
             .number(most_bytes)
             .number(most)
             .number(QUEUE_MEMORY.as_millis());
-        let Value::Int(dropped) = self.run(call).await? else { return Err(self.nonsense()) };
-        Ok(usize::try_from(dropped).unwrap_or(0))
+        let dropped = self.run(&joined, call).await?.count();
+        dropped.map_err(|Unexpected| self.nonsense())
     }
 
     /// Removes the request `done` and those older than `lifetime` from the requests that are set
@@ -72,14 +69,16 @@ impl Store {
         lifetime: Duration,
         turn: usize,
     ) -> Result<Queue, Unavailable> {
-        let names = &self.shared.names;
-        let call = Call::of(&self.shared.scripts.aside, self.home())
+        let (names, joined) = (&self.shared.names, self.joined()?);
+        let call = self
+            .call(&self.shared.scripts.aside, &joined)
             .key(names.asides(&self.app_id, queue))
             .key(names.log_state(&self.app_id))
             .number(done.unwrap_or(0))
             .number(lifetime.as_millis())
             .number(turn);
-        read::head(self.run(call).await?).map_err(|Unexpected| self.nonsense())
+        let (answer, now_ms) = self.run_at(&joined, call).await?;
+        read::head(answer, now_ms).map_err(|Unexpected| self.nonsense())
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! One node at a time has the *turn* to read an app's log. It takes records off and puts into the
 //! queues what comes of them in one step, so nothing is lost and nothing told twice when it dies
-//! between the two. All keys of an app lie in one slot.
+//! between the two. All these keys of an app lie in its home partition. Redis refuses what a node asks
+//! whose lease has ended (see `lua/guard.lua`).
 
 mod aside;
 mod bells;
@@ -15,10 +16,9 @@ use super::{
     Cluster, chance,
     envelope::Notice,
     names::Names,
-    partition::Partition,
     publish::was_refused,
-    scripts::{Call, Unexpected},
-    shared::{Shared, Unavailable},
+    scripts::{Answer, Call, Script, Status, Unexpected},
+    shared::{Joined, Shared, Unavailable},
 };
 use bells::{Bell, process_of};
 use redis::Value;
@@ -168,13 +168,6 @@ impl Store {
     /// The most records that one look shows.
     pub const RECORDS_MAX: usize = 1_000;
 
-    /// Whether nodes append to the log what Redis has decided elsewhere, so that what happened in
-    /// one order may be logged in another.
-    #[must_use]
-    pub fn is_unordered(&self) -> bool {
-        self.shared.is_cluster
-    }
-
     /// A name for a turn of this process.
     #[must_use]
     pub fn new_turn(&self) -> String {
@@ -206,8 +199,9 @@ impl Store {
     ///
     /// [`Unavailable`]: it may have been done.
     pub async fn append(&self, number: u64, entries: &[Entry]) -> Result<(), Unavailable> {
-        let names = &self.shared.names;
-        let mut call = Call::of(&self.shared.scripts.append, self.home())
+        let (names, joined) = (&self.shared.names, self.joined()?);
+        let mut call = self
+            .call(&self.shared.scripts.append, &joined)
             .key(names.log(&self.app_id))
             .key(names.log_state(&self.app_id))
             .key(names.appended(&self.app_id, &self.shared.process()))
@@ -216,8 +210,7 @@ impl Store {
         for entry in entries {
             call = call.number(entry.at_us).number(entry.most_bytes).arg(&*entry.record);
         }
-        let was_empty = self.run(call).await? == Value::Int(1);
-        if was_empty {
+        if self.flag(&mut self.run(&joined, call).await?)? {
             self.tell_all(&Notice::Logged { app_id: self.app_id.to_string() }).await;
         }
         Ok(())
@@ -230,8 +223,9 @@ impl Store {
     ///
     /// [`Unavailable`]: the turn may be ours.
     pub async fn look(&self, turn: &str, queues: &[String]) -> Result<Look, Unavailable> {
-        let names = &self.shared.names;
-        let mut call = Call::of(&self.shared.scripts.look, self.home())
+        let (names, joined) = (&self.shared.names, self.joined()?);
+        let mut call = self
+            .call(&self.shared.scripts.look, &joined)
             .key(names.teller(&self.app_id))
             .key(names.log(&self.app_id))
             .key(names.log_state(&self.app_id))
@@ -244,7 +238,8 @@ impl Store {
         for queue in queues {
             call = call.arg(names.queue(&self.app_id, queue));
         }
-        read::look(self.run(call).await?).map_err(|Unexpected| self.nonsense())
+        let (answer, now_ms) = self.run_at(&joined, call).await?;
+        read::look(answer, now_ms).map_err(|Unexpected| self.nonsense())
     }
 
     /// Commits what came of records, if the turn is still this one.
@@ -260,7 +255,9 @@ impl Store {
         commit: &Commit,
     ) -> Result<Queued, NotCommitted> {
         let names = &self.shared.names;
-        let mut call = Call::of(&self.shared.scripts.commit, self.home())
+        let joined = self.joined().map_err(|Unavailable| NotCommitted::Unknown)?;
+        let mut call = self
+            .call(&self.shared.scripts.commit, &joined)
             .key(names.teller(&self.app_id))
             .key(names.log(&self.app_id))
             .key(names.log_state(&self.app_id))
@@ -282,7 +279,7 @@ impl Store {
         for (queue, events, body) in &commit.requests {
             call = call.number(queue + 1).number(events).arg(&**body);
         }
-        let answer = self.run(call).await.map_err(|Unavailable| NotCommitted::Unknown)?;
+        let answer = self.run(&joined, call).await.map_err(|Unavailable| NotCommitted::Unknown)?;
         match read::commit(answer) {
             Ok(Some(done)) => Ok(done),
             Ok(None) => Err(NotCommitted::NotOurs),
@@ -305,29 +302,29 @@ impl Store {
         done: Option<u64>,
         lifetime: Duration,
     ) -> Result<Queue, Unavailable> {
-        let names = &self.shared.names;
-        let call = Call::of(&self.shared.scripts.head, self.home())
+        let (names, joined) = (&self.shared.names, self.joined()?);
+        let call = self
+            .call(&self.shared.scripts.head, &joined)
             .key(names.queue(&self.app_id, queue))
             .key(names.log_state(&self.app_id))
             .number(done.unwrap_or(0))
             .number(lifetime.as_millis());
-        read::head(self.run(call).await?).map_err(|Unexpected| self.nonsense())
+        let (answer, now_ms) = self.run_at(&joined, call).await?;
+        read::head(answer, now_ms).map_err(|Unexpected| self.nonsense())
     }
 
     /// Gives the turn back, and has the others know.
     pub async fn resign(&self, turn: &str) {
-        let call = Call::of(&self.shared.scripts.resign, self.home())
+        // If it fails, the turn ends by itself.
+        let Ok(joined) = self.joined() else { return };
+        let call = self
+            .call(&self.shared.scripts.resign, &joined)
             .key(self.shared.names.teller(&self.app_id))
             .arg(turn);
-        // If it fails, the turn ends by itself.
-        if self.run(call).await == Ok(Value::Int(1)) {
+        let Ok(mut answer) = self.run(&joined, call).await else { return };
+        if self.flag(&mut answer) == Ok(true) {
             self.tell_all(&Notice::Vacant { app_id: self.app_id.to_string() }).await;
         }
-    }
-
-    /// The partition of what exists once for the app.
-    fn home(&self) -> Partition {
-        self.shared.names.home_of(&self.app_id)
     }
 
     /// Tells all nodes. If it fails, they look by themselves, a little later.
@@ -337,9 +334,34 @@ impl Store {
         }
     }
 
-    async fn run(&self, call: Call) -> Result<Value, Unavailable> {
-        let connection = self.shared.joined_now().ok_or(Unavailable)?.connection;
-        match timeout(ANSWER_WITHIN, call.run(&connection)).await {
+    fn joined(&self) -> Result<Joined, Unavailable> {
+        self.shared.joined_now().ok_or(Unavailable)
+    }
+
+    /// A call of a guarded script in the app's home partition.
+    fn call(&self, script: &Arc<Script>, joined: &Joined) -> Call {
+        let names = &self.shared.names;
+        Call::guarded(script, names.home_of(&self.app_id), names, &joined.lease)
+    }
+
+    async fn run(&self, joined: &Joined, call: Call) -> Result<Answer, Unavailable> {
+        self.run_at(joined, call).await.map(|(answer, _)| answer)
+    }
+
+    /// What comes behind the status of the answer, and the server's clock in ms.
+    async fn run_at(&self, joined: &Joined, call: Call) -> Result<(Answer, u64), Unavailable> {
+        let value = self.ask(joined, call).await?;
+        let mut answer = Answer::new(value).map_err(|Unexpected| self.nonsense())?;
+        match answer.status().map_err(|Unexpected| self.nonsense())? {
+            (Status::Done, now_ms) => return Ok((answer, now_ms)),
+            (Status::Refused, _) => self.shared.refused(&joined.lease),
+            (Status::Late, _) => {}
+        }
+        Err(Unavailable)
+    }
+
+    async fn ask(&self, joined: &Joined, call: Call) -> Result<Value, Unavailable> {
+        match timeout(ANSWER_WITHIN, call.run(&joined.connection)).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
                 tracing::debug!(app = &*self.app_id, %error, "redis does not serve the webhooks");
@@ -350,6 +372,11 @@ impl Store {
             }
             Err(_elapsed) => Err(Unavailable),
         }
+    }
+
+    /// The 1 or 0 that an answer says next.
+    fn flag(&self, answer: &mut Answer) -> Result<bool, Unavailable> {
+        answer.number().map(|number| number == 1).map_err(|Unexpected| self.nonsense())
     }
 
     fn nonsense(&self) -> Unavailable {

@@ -2,16 +2,14 @@
 
 use super::{Head, Look, Queue, Queued, View};
 use crate::cluster::scripts::{Answer, Unexpected};
-use redis::Value;
 use std::time::Duration;
 
-pub(super) fn look(value: Value) -> Result<Look, Unexpected> {
-    let mut answer = Answer::new(value)?;
+pub(super) fn look(mut answer: Answer, now_ms: u64) -> Result<Look, Unexpected> {
     if answer.text()? == "held" {
         let by = answer.text()?;
         return Ok(Look::Held { by, remaining: Duration::from_millis(answer.number()?) });
     }
-    let (is_new, now_ms, lost) = (answer.number()? == 1, answer.number()?, answer.count()?);
+    let (is_new, lost) = (answer.number()? == 1, answer.count()?);
     let length = answer.count()?;
     let waiting = answer.counts()?;
     let records = answer.all_bytes()?;
@@ -25,8 +23,7 @@ pub(super) fn look(value: Value) -> Result<Look, Unexpected> {
 }
 
 /// Nothing if the turn is over.
-pub(super) fn commit(value: Value) -> Result<Option<Queued>, Unexpected> {
-    let mut answer = Answer::new(value)?;
+pub(super) fn commit(mut answer: Answer) -> Result<Option<Queued>, Unexpected> {
     if answer.text()? == "lost" {
         return Ok(None);
     }
@@ -34,9 +31,8 @@ pub(super) fn commit(value: Value) -> Result<Option<Queued>, Unexpected> {
     Ok(Some(Queued { dropped, waiting, left: answer.count()? }))
 }
 
-pub(super) fn head(value: Value) -> Result<Queue, Unexpected> {
-    let mut answer = Answer::new(value)?;
-    let (now_ms, expired, waiting) = (answer.number()?, answer.count()?, answer.count()?);
+pub(super) fn head(mut answer: Answer, now_ms: u64) -> Result<Queue, Unexpected> {
+    let (expired, waiting) = (answer.count()?, answer.count()?);
     let entry = answer.bytes()?;
     let count = answer.count().unwrap_or(0);
     if entry.is_empty() {
@@ -60,6 +56,7 @@ pub(super) fn head(value: Value) -> Result<Queue, Unexpected> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use redis::Value;
 
     fn text(text: &str) -> Value {
         Value::BulkString(text.as_bytes().to_vec())
@@ -67,31 +64,32 @@ mod tests {
 
     #[test]
     fn a_look_is_read() {
-        let held = Value::Array(vec![text("held"), text("ab.1"), Value::Int(40)]);
+        let look = |values| look(Answer::new(Value::Array(values)).unwrap(), 1_000);
+        let held = vec![text("held"), text("ab.1"), Value::Int(40)];
         let Ok(Look::Held { by, remaining }) = look(held) else { panic!("it is held") };
         assert_eq!((by.as_str(), remaining), ("ab.1", Duration::from_millis(40)));
-        let ours = Value::Array(vec![
+        let ours = vec![
             text("ours"),
             Value::Int(1),
-            Value::Int(1_000),
             Value::Int(2),
             Value::Int(3),
             Value::Array(vec![Value::Int(7)]),
             Value::Array(vec![text("5 {}"), text("6 {}")]),
             Value::Array(vec![text("v t"), text("9 {}")]),
-        ]);
+        ];
         let Ok(Look::Ours(view)) = look(ours) else { panic!("it is ours") };
         assert!(view.is_new && !view.is_all);
         assert_eq!((view.now_ms, view.lost, view.waiting), (1_000, 2, vec![7]));
         assert_eq!(view.records, [b"5 {}", b"6 {}"]);
         assert_eq!(view.held, [("v t".to_owned(), "9 {}".to_owned())]);
-        assert!(look(Value::Array(vec![text("ours")])).is_err());
+        assert!(look(vec![text("ours")]).is_err());
     }
 
     #[test]
     fn the_head_of_a_queue_is_read() {
         let answer = |entry: &str| {
-            head(Value::Array(vec![Value::Int(2_000), Value::Int(1), Value::Int(2), text(entry)]))
+            let answer = Value::Array(vec![Value::Int(1), Value::Int(2), text(entry)]);
+            head(Answer::new(answer).unwrap(), 2_000)
         };
         let queue = answer("12 1500 3 {\"a b\": 1}").unwrap();
         let first = queue.head.unwrap();
