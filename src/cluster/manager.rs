@@ -442,12 +442,12 @@ impl Manager {
             let Some(name) = self.dirty.pop_front() else { break };
             self.listed.remove(&name);
             let Some(topic) = self.topics.get_mut(&name) else { continue };
-            if topic.is_forgotten() {
-                self.topics.remove(&name);
-                self.settled(&name);
-                continue;
-            }
             match topic.next_step(now) {
+                // The last that it was needed for may have ended just now.
+                None if topic.is_forgotten() => {
+                    self.topics.remove(&name);
+                    self.settled(&name);
+                }
                 None => {
                     if let Some(at) = topic.wake_at() {
                         self.touch_at(&name, at);
