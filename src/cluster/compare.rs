@@ -111,10 +111,11 @@ impl Manager {
 
     fn compare_some(&mut self, now: Instant) {
         if self.comparison.queue.is_empty() {
-            let mut names: Vec<(Partition, Arc<str>)> = self
+            // Each step asks all masters, as far as it can: one that has lost its data is found soon.
+            let mut names: Vec<(u8, Arc<str>)> = self
                 .topics
                 .iter()
-                .map(|(name, topic)| (topic.partition, Arc::clone(name)))
+                .map(|(name, topic)| (topic.partition.spread(), Arc::clone(name)))
                 .collect();
             names.sort_unstable();
             self.comparison.step = names.len().div_ceil(STEPS);

@@ -55,6 +55,11 @@ impl Partition {
         usize::from(self.0)
     }
 
+    /// Its place in an order in which neighbours are far apart, and so on different masters.
+    pub(in crate::cluster) fn spread(self) -> u8 {
+        self.0.reverse_bits()
+    }
+
     /// What stands between braces in the names of its keys.
     pub(in crate::cluster) fn tag(self) -> u16 {
         TAGS[self.index()]
