@@ -73,6 +73,9 @@ pub(super) fn assertion_call(
     if assertion.was_told {
         flags.push('h');
     }
+    if assertion.knows_others {
+        flags.push('k');
+    }
     let mut call = Call::guarded(&shared.scripts.sync, partition, names, lease)
         .key(&hash)
         .key(index.unwrap_or_else(|| hash.clone()))

@@ -18,7 +18,8 @@
 --       6 an epoch, should one be needed   7 what the node has of the total, joins aside
 --       8 flags: f all of the node's users are among the joins, s a snapshot is wanted, t totals are published, o only those from
 --         and to none are, i the index is kept, w it is logged when the total turns from and to none, m members are,
---         n totals are, p the log is a partition's and its records are numbered (see forward.lua), h the node has had a part in the hash: if there is none, it was taken away
+--         n totals are, p the log is a partition's and its records are numbered (see forward.lua), h the node has had a part in the
+--         hash, k others have by what it knows: if there is none, it was taken away
 --       9 most members, 0 for no limit   10 largest total, 0 for no limit   11 the channel or user, which is the field of the index
 --       12 the sequence that the node has reached, 13 in which epoch   14 the bus of all nodes   15 the notice that something is
 --         logged, empty if that bus lies elsewhere   16 the number of joins
@@ -37,7 +38,9 @@ local epoch = head[1] or ARGV[6]
 local version, sequence = tonumber(head[2] or 0), tonumber(head[3] or 0)
 local total, count, mine = tonumber(head[4] or 0), tonumber(head[5] or 0), tonumber(head[6] or 0)
 local was_total, was_count, was_version = total, count, version
-local was_taken = not exists and has('h')
+-- The hash was taken away, and this node is the first to come back, or a later one.
+local was_taken = not exists and (has('h') or has('k'))
+local is_back = was_taken or (exists and has('h') and not head[6] and ARGV[13] ~= '' and ARGV[13] ~= epoch)
 local added, removed, accepted = {}, {}, {}
 
 local publish = function(kind, text)
@@ -71,7 +74,10 @@ for at = 17 + 4 * joins, #ARGV do part(ARGV[at]) end
 if has('f') and exists then
   -- Counts afresh from what registered nodes have, so that whatever went wrong before is right now.
   local all, stays, counts, known = redis.call('HGETALL', key), {}, {}, {}
+  -- In a generation that is not open yet, nodes that are not registered may be about to join. It is asserted again after that.
+  local is_open = redis.call('HGET', registry, 'o') == '1'
   local is_registered = function(name)
+    if not is_open then return true end
     if known[name] == nil then known[name] = redis.call('HEXISTS', registry, 'n:' .. name) == 1 end
     return known[name]
   end
@@ -135,7 +141,7 @@ for at = 0, joins - 1 do
       redis.call('HSET', key, 'u:' .. node .. ':' .. user, '', 'm:' .. user, (nodes + 1) .. ' ' .. (first or info))
       if nodes == 0 then
         count = count + 1
-        if is_new or not was_taken then added[#added + 1] = user end
+        if is_new or not is_back then added[#added + 1] = user end
         publish('A', string.len(user) .. ' ' .. user .. info)
       end
     end
@@ -150,9 +156,12 @@ if wanted > 0 then
 elseif head[6] then
   redis.call('HDEL', key, 'n:' .. node)
 end
--- What was taken away is put back, which is nothing new.
-if was_taken then was_total = math.max(total, 1) end
 local turned = (was_total == 0) ~= (total == 0)
+-- What was taken away is put back, which is nothing new.
+local known_total = was_total
+if is_back then known_total = has('h') and math.max(total, 1) or total end
+local is_news = (known_total == 0) ~= (total == 0)
+if was_taken then was_total, turned = known_total, is_news end
 if total ~= was_total and (has('t') or (has('o') and turned)) then publish('T', total) end
 local reached = tonumber(ARGV[12])
 if sequence < reached and (not exists or ARGV[13] == epoch) then
@@ -214,17 +223,17 @@ if KEYS[6] then
     end
   end
   local is_user = has('o')
-  if has('w') and turned and total > 0 then
+  if has('w') and is_news and total > 0 then
     log(is_user and 'user_online' or 'channel_occupied', (is_user and '"u":' or '"c":') .. subject)
   end
   if has('m') then
     log_members('member_removed', removed)
     log_members('member_added', added)
   end
-  if has('w') and turned and total == 0 then
+  if has('w') and is_news and total == 0 then
     log(is_user and 'user_offline' or 'channel_vacated', (is_user and '"u":' or '"c":') .. subject)
   end
-  if has('n') and total ~= was_total then
+  if has('n') and total ~= known_total then
     log('subscription_count', '"c":' .. subject .. ',"n":' .. string.format('%.0f', total))
   end
   if #records > 0 then

@@ -36,6 +36,8 @@ use std::{
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// Most joins in one assertion.
 const JOINS_MAX: usize = 512;
+/// How long after a hash was taken away from Redis other nodes may take to put their parts back.
+const PUT_BACK: Duration = Duration::from_secs(3);
 
 /// Where the topic stands with Redis.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -79,6 +81,8 @@ pub(in crate::cluster) struct Topic {
     /// Everything is to be asserted and read again.
     is_doubtful: bool,
     replica: Option<Replica>,
+    /// Until when others may put back what was taken away from Redis.
+    put_back_until: Option<Instant>,
     /// Whether the replica has been kept since it was read.
     is_current: bool,
     /// What the bus told before the replica was read.
@@ -113,6 +117,7 @@ impl Topic {
             sent: None,
             is_doubtful: false,
             replica: None,
+            put_back_until: None,
             is_current: false,
             early: Vec::new(),
             watchers: HashSet::new(),
@@ -236,7 +241,9 @@ impl Topic {
 
     /// Has what was read while others were still to come read again. False if nothing was.
     pub(in crate::cluster) fn end_provisional(&mut self) -> bool {
-        let was_provisional = self.replica.as_mut().is_some_and(Replica::end_provisional);
+        // Of what is not heard there is no replica.
+        let was_provisional =
+            !self.is_heard() || self.replica.as_mut().is_some_and(Replica::end_provisional);
         self.is_doubtful |= was_provisional;
         was_provisional
     }
@@ -300,7 +307,7 @@ impl Topic {
     /// When to ask again for a step, if nothing happens.
     pub(in crate::cluster) fn wake_at(&self) -> Option<Instant> {
         let linger = self.idle_since.map(|since| since + LINGER);
-        [linger, self.next_end()].into_iter().flatten().min()
+        [linger, self.next_end(), self.put_back_until].into_iter().flatten().min()
     }
 
     /// What is to be sent now.
@@ -308,6 +315,9 @@ impl Topic {
         while self.ending.front().is_some_and(|at| *at <= now) {
             self.ending.pop_front();
             self.count = self.count.saturating_sub(1);
+        }
+        if self.put_back_until.take_if(|at| *at <= now).is_some() {
+            self.end_provisional();
         }
         let is_needed = self.is_needed();
         if self.phase == Phase::Out && (is_needed || 0 < self.told) {
@@ -367,6 +377,10 @@ impl Topic {
             base: self.count,
             is_full,
             was_told: 0 < self.told,
+            knows_others: self
+                .replica
+                .as_ref()
+                .is_some_and(|replica| replica.knows_others(self.told, self.users.len())),
             reached: self.replica.as_ref().map(|replica| (replica.epoch.clone(), replica.sequence)),
             answer_bytes: if is_full { self.snapshot_bytes() } else { ANSWER_BYTES },
             ..Assertion::default()

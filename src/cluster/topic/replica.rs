@@ -1,6 +1,6 @@
 //! What all nodes have, as far as Redis and the bus have told it.
 
-use super::{Effect, Local, Phase, Synced, Topic, Waiter};
+use super::{Effect, Local, PUT_BACK, Phase, Synced, Topic, Waiter};
 use crate::{
     cluster::envelope::{Change, Envelope, EnvelopeId, Message},
     hub::Welcome,
@@ -50,6 +50,11 @@ impl Replica {
         let members = self.members.iter();
         let members: usize = members.map(|(id, info)| 32 + id.len() + info.len()).sum();
         members + self.last.as_ref().map_or(0, |last| last.frame.bytes().len())
+    }
+
+    /// Whether other nodes have a part, if this one has these.
+    pub(super) fn knows_others(&self, mine: usize, users: usize) -> bool {
+        mine < self.total || users < self.members.len()
     }
 
     /// All others have come. Whether that makes a difference.
@@ -201,7 +206,13 @@ impl Topic {
             self.compare_events(&old, synced, effects);
             // What was reached once is never forgotten, whatever Redis has lost.
             new.sequence = new.sequence.max(old.sequence);
-            if is_provisional {
+            // Somebody deleted or evicted the hash: the other nodes put their parts back.
+            let is_less = synced.total < old.total || synced.members.len() < old.members.len();
+            let was_taken = old.epoch != synced.epoch && is_less;
+            if was_taken && !is_provisional && self.put_back_until.is_none() {
+                self.put_back_until = Some(now + PUT_BACK);
+            }
+            if is_provisional || self.put_back_until.is_some() {
                 new.is_provisional = true;
                 new.total = old.total;
                 for (user_id, user_info) in &old.members {

@@ -45,6 +45,8 @@ pub(in crate::cluster) struct Assertion {
     pub(in crate::cluster) is_full: bool,
     /// Whether Redis has had a part of this node: if it has none, it was taken away.
     pub(in crate::cluster) was_told: bool,
+    /// Whether Redis has had parts of other nodes.
+    pub(in crate::cluster) knows_others: bool,
     /// The epoch, and the sequence of it that this node has reached.
     pub(in crate::cluster) reached: Option<(String, u64)>,
     /// About how many bytes the answer has.
