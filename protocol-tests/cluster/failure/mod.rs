@@ -1,10 +1,19 @@
 //! What goes wrong between nodes, and what is promised nevertheless.
 
 mod accepted;
+mod clocks;
 mod cut;
+mod delayed;
+mod distance;
+mod flushed;
 mod foreign;
+mod keys_taken;
 mod kill;
+mod large_node;
+mod late_generation;
 mod outage;
+mod paused;
 mod refusals;
 mod restart;
 mod rolling;
+mod rosters;

@@ -25,7 +25,7 @@ pub(crate) use checker::{
 };
 pub(crate) use checks::assert_agrees;
 pub(crate) use group::{BURIED, C, Group, HEALED, R, member};
-pub(crate) use ledger::{Ledger, Published, publish_from};
+pub(crate) use ledger::{Ledger, Published, Publishing, publish_from};
 pub(crate) use listener::{Entry, Heard, Listener};
 pub(crate) use monitor::Monitor;
 pub(crate) use nodes::{

@@ -1,0 +1,182 @@
+//! The network is away, and what a node had sent before arrives at Redis when the node has another link.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::harness::Server;
+use crate::kit::{
+    HEALED, Ledger, Link, Listener, Outcome, Proxy, R, Redis, View, assert_agrees,
+    assert_view_everywhere, becomes_ready, cluster_settings, node, publish_from,
+};
+
+const NODE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long after its death nothing of a node must be left.
+const CLEANED: Duration = Duration::from_secs(8);
+/// How much later than the new link the bytes of the old one arrive.
+const LATE: Duration = Duration::from_millis(1_000);
+const CHANNELS: usize = 20;
+/// The channel on which is published all the time.
+const NEWS: &str = "news";
+
+/// The clients leave on the old link and come back on the new one. Then the node dies.
+#[tokio::test]
+async fn late_bytes_of_an_old_link_leave_no_members_of_a_node_that_dies() {
+    let mut pair = Pair::start().await;
+    let watcher = members(&pair.near, "watcher").await;
+    watcher.subscribe(NEWS).await;
+    let far = members(&pair.far, "far").await;
+    watcher.hears("pusher_internal:member_added", R, 1, HEALED).await;
+    let ledger = Arc::new(Ledger::default());
+    let publishing = publish_from(&ledger, pair.far.address, NEWS);
+    watcher.hears("numbered", NEWS, 10, HEALED).await;
+
+    pair.proxy.set(Link::Held);
+    for channel in channels() {
+        far.leave(&channel);
+    }
+    far.leave(R);
+    far.fence().await;
+    pair.gives_up_its_link().await;
+    for channel in channels() {
+        far.ask_for(&channel);
+    }
+    far.ask_as(R, "far");
+    pair.proxy.delay_old_bytes(LATE);
+    pair.proxy.set(Link::Whole);
+    becomes_ready(&pair.far, 2 * HEALED).await;
+    for channel in channels() {
+        far.until("it is back", 2 * HEALED, |_| {
+            far.closed().is_some() || far.acknowledgements(&channel) == 2
+        })
+        .await;
+    }
+    tokio::time::sleep(2 * LATE).await;
+    publishing.stop().await;
+    assert_eq!(far.closed(), None, "{}", far.tail(9));
+    assert_view_everywhere(
+        &pair.addresses(),
+        HEALED,
+        &truth(&["watcher", "far"]).with_count(NEWS, 1),
+    )
+    .await;
+    assert!(0 < ledger.count(Outcome::Refused) + ledger.count(Outcome::Unknown));
+    let listeners = [watcher, far];
+    assert_agrees(&ledger, &listeners).await;
+
+    pair.far_dies(&truth(&["watcher"]).with_count(NEWS, 1)).await;
+}
+
+/// The clients come and stay: what the old link still says of them is older than what the new one says.
+#[tokio::test]
+async fn late_bytes_of_an_old_link_change_nothing() {
+    let mut pair = Pair::start().await;
+    let watcher = members(&pair.near, "watcher").await;
+    pair.proxy.set(Link::Held);
+    let (gone, back) = (Listener::of(&pair.far).await, Listener::of(&pair.far).await);
+    gone.sign_in(&json!({ "id": "gone" }));
+    for listener in [&gone, &back] {
+        for channel in channels() {
+            listener.ask_for(&channel);
+        }
+    }
+    gone.ask_as(R, "gone");
+    back.ask_as(R, "back");
+    back.fence().await;
+    gone.fence().await;
+    pair.gives_up_its_link().await;
+    drop(gone);
+    pair.proxy.delay_old_bytes(LATE);
+    pair.proxy.set(Link::Whole);
+    becomes_ready(&pair.far, 2 * HEALED).await;
+    tokio::time::sleep(2 * LATE).await;
+    let both = truth(&["watcher", "back"]);
+    assert_view_everywhere(&pair.addresses(), HEALED, &both).await;
+    watcher.fence().await;
+    let watchers = [watcher];
+    assert_agrees(&Ledger::default(), &watchers).await;
+    pair.far_dies(&truth(&["watcher"])).await;
+}
+
+/// A node ends while Redis does not hear it; its goodbye arrives when it is gone.
+#[tokio::test]
+async fn the_late_bytes_of_a_node_that_has_ended_leave_nothing() {
+    let mut pair = Pair::start().await;
+    let watcher = members(&pair.near, "watcher").await;
+    let far = members(&pair.far, "far").await;
+    watcher.hears("pusher_internal:member_added", R, 1, HEALED).await;
+    pair.proxy.set(Link::Held);
+    pair.far.signal("TERM");
+    assert!(matches!(pair.far.process.exit_code().await, Some(0 | 1)));
+    tokio::time::sleep(NODE_TIMEOUT / 2).await;
+    pair.proxy.set(Link::Whole);
+    assert_view_everywhere(&[pair.near.address], CLEANED, &truth(&["watcher"])).await;
+    tokio::time::sleep(LATE).await;
+    assert_view_everywhere(&[pair.near.address], HEALED, &truth(&["watcher"])).await;
+    watcher.fence().await;
+    assert_eq!(watcher.count("pusher_internal:member_removed", R), 1, "{}", watcher.tail(20));
+    drop(far);
+}
+
+/// Two nodes, one of them behind a proxy.
+struct Pair {
+    near: Server,
+    far: Server,
+    proxy: Proxy,
+    _redis: Redis,
+}
+
+impl Pair {
+    async fn start() -> Self {
+        let redis = Redis::start().await;
+        let proxy = Proxy::before(redis.address()).await;
+        let settings = cluster_settings()
+            .section("redis", "node_timeout_ms", NODE_TIMEOUT.as_millis())
+            .server("shutdown_grace_s", 1);
+        let near = node(&settings, &redis.url()).await;
+        let far = node(&settings, &proxy.url()).await;
+        Self { near, far, proxy, _redis: redis }
+    }
+
+    fn addresses(&self) -> [std::net::SocketAddr; 2] {
+        [self.near.address, self.far.address]
+    }
+
+    /// Kills the far node. Nothing but this is left.
+    async fn far_dies(&mut self, truth: &View) {
+        self.far.signal("KILL");
+        assert_eq!(self.far.process.exit_code().await, None, "it was killed");
+        assert_view_everywhere(&[self.near.address], CLEANED, truth).await;
+    }
+
+    /// Waits until the far node has given its link up.
+    async fn gives_up_its_link(&self) {
+        let start = Instant::now();
+        while !self.far.process.output().contains("the link to redis is given up") {
+            assert!(start.elapsed() < 2 * HEALED, "it holds on to its link");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+fn channels() -> impl Iterator<Item = String> {
+    (0..CHANNELS).map(|number| format!("c{number}"))
+}
+
+/// A listener on all channels.
+async fn members(node: &Server, user: &str) -> Listener {
+    let listener = Listener::of(node).await;
+    for channel in channels() {
+        listener.subscribe(&channel).await;
+    }
+    listener.join(R, user).await;
+    listener
+}
+
+/// What holds while these are there, one listener each.
+fn truth(users: &[&str]) -> View {
+    let count = users.len() as u64;
+    let view = View::default().with_users(R, users).with_connections(count);
+    channels().fold(view, |view, channel| view.with_count(&channel, count))
+}

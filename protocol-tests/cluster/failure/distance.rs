@@ -1,0 +1,53 @@
+//! A Redis in another region.
+
+use std::time::Duration;
+
+use crate::kit::{
+    Api, C, HEALED, Listener, Outcome, Proxy, R, Redis, View, assert_view_everywhere,
+    becomes_ready, cluster_settings, member, metrics, node, readiness, unready_node,
+};
+
+/// How long a node may take to join over a long way.
+const JOINED: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn a_redis_that_is_150_ms_away_serves() {
+    serves_at(Duration::from_millis(150)).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_400_ms_away_serves() {
+    serves_at(Duration::from_millis(400)).await;
+}
+
+/// A node joins, and its clients subscribe, join and publish; its link lasts, and comes back when it was lost.
+async fn serves_at(round_trip: Duration) {
+    let redis = Redis::start().await;
+    let proxy = Proxy::before(redis.address()).await;
+    proxy.delay(round_trip / 2);
+    let settings = cluster_settings();
+    let near = node(&settings, &redis.url()).await;
+    let far = unready_node(&settings, &proxy.url()).await;
+    becomes_ready(&far, JOINED).await;
+    let (one, two) = (member(&near, "1").await, member(&far, "2").await);
+    one.hears("pusher_internal:member_added", R, 1, HEALED).await;
+    for node in [&near, &far] {
+        assert_eq!(Api::new(node.address).publish(C, "e", "1").await, Outcome::Accepted);
+    }
+    for listener in [&one, &two] {
+        listener.hears("e", C, 2, HEALED).await;
+    }
+    let addresses = [near.address, far.address];
+    let truth = View::default().with_count(C, 2).with_users(R, &["1", "2"]).with_connections(2);
+    assert_view_everywhere(&addresses, HEALED, &truth).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(readiness(far.address).await.0, 200);
+    let lost = metrics(far.address).await.sum("campanile_broker_losses_total");
+    assert!(lost.abs() < 0.5, "the link was lost {lost} times");
+    proxy.cut(Duration::ZERO);
+    let three = Listener::of(&far).await;
+    three.subscribe(C).await;
+    becomes_ready(&far, JOINED).await;
+    assert_eq!(Api::new(far.address).publish(C, "e", "2").await, Outcome::Accepted);
+    three.hears("e", C, 1, HEALED).await;
+}

@@ -1,0 +1,351 @@
+//! Keys and fields are deleted, evicted or overwritten. All is right again within a round of comparing, and nobody is
+//! told anything.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::harness::Settings;
+use crate::kit::{
+    C, Group, HEALED, Listener, R, Redis, RedisClient, View, assert_view_everywhere,
+    cluster_settings, member,
+};
+use crate::sink::Sink;
+
+const NODE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A round of comparing, and what it takes to mend what was found.
+const ROUND: Duration = Duration::from_secs(32);
+const CHANNELS: usize = 12;
+/// What is done to the fields of hashes, of each in another way.
+const FIELDS: [Way; 9] = [
+    Way::Field("t"),
+    Way::Field("c"),
+    Way::Field("n:"),
+    Way::Field("u:"),
+    Way::Field("m:"),
+    Way::Field("e"),
+    Way::Value("t", "7"),
+    Way::Value("c", "9"),
+    Way::Value("n:", "5"),
+];
+
+/// How something is taken from a hash.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Delete,
+    Unlink,
+    OtherType,
+    /// Deletes the fields that begin so.
+    Field(&'static str),
+    /// Sets the first field that begins so.
+    Value(&'static str, &'static str),
+}
+
+#[tokio::test]
+async fn hashes_of_channels_are_put_back_silently() {
+    let taken = Taken::start().await;
+    let put_back = taken.is_put_back(async |redis| {
+        for (at, way) in [Way::Delete, Way::Unlink, Way::OtherType].into_iter().cycle().enumerate()
+        {
+            if at == CHANNELS {
+                return;
+            }
+            for channel in [format!("c{at}"), format!("presence-{at}")] {
+                let key = key_of(redis, &channel).await;
+                way.take(redis, &key).await;
+            }
+        }
+    });
+    put_back.await;
+}
+
+#[tokio::test]
+async fn hashes_of_users_and_connections_and_indexes_are_put_back_silently() {
+    let taken = Taken::start().await;
+    let put_back = taken.is_put_back(async |redis| {
+        for pattern in ["*:u{*", "*:n{*", "*:i{*", "*:j{*"] {
+            delete(redis, pattern).await;
+        }
+    });
+    put_back.await;
+}
+
+#[tokio::test]
+async fn lists_and_entries_of_indexes_are_put_back_silently() {
+    let taken = Taken::start().await;
+    let put_back = taken.is_put_back(async |redis| {
+        delete(redis, "*:topics{*").await;
+        for index in redis.command(&["KEYS", "*:i{*"]).await.texts() {
+            let fields = redis.command(&["HKEYS", &index]).await.texts();
+            for (at, field) in fields.iter().enumerate() {
+                match at % 3 {
+                    0 => redis.command(&["HDEL", &index, field]).await,
+                    1 => redis.command(&["HSET", &index, field, "77 8"]).await,
+                    _ => continue,
+                };
+            }
+            redis.command(&["HSET", &index, "nobody-has-this", "5 0"]).await;
+        }
+    });
+    put_back.await;
+}
+
+/// A count, or the part of a node, is another. Which of them is right Redis can't know, so it may be announced that
+/// somebody left and came back.
+#[tokio::test]
+async fn fields_and_values_of_hashes_are_made_right() {
+    let taken = Taken::start().await;
+    let mut redis = taken.group.redis.client().await;
+    let before = held(&mut redis).await;
+    for (at, way) in FIELDS.into_iter().enumerate() {
+        for channel in [format!("c{at}"), format!("presence-{at}")] {
+            let key = key_of(&mut redis, &channel).await;
+            way.take(&mut redis, &key).await;
+        }
+    }
+    // What a node has that never was.
+    let key = key_of(&mut redis, "presence-11").await;
+    redis.command(&["HSET", &key, "n:ffffff.1", "5", "u:ffffff.1:ghost", ""]).await;
+    redis.command(&["HSET", &key, "m:ghost", "1 {}", "t", "7", "c", "3"]).await;
+    taken.holds_again(&mut redis, &before).await;
+    for listener in &taken.listeners {
+        listener.fence().await;
+        assert_eq!(listener.closed(), None, "{}", listener.tail(9));
+    }
+}
+
+/// A flush of what says who is registered is a flush of everything.
+#[tokio::test]
+async fn a_registry_that_is_deleted_is_made_anew_silently() {
+    let taken = Taken::start().await;
+    let put_back = taken.is_put_back(async |redis| {
+        for pattern in ["*nodes{*", "*{nodes}*"] {
+            delete(redis, pattern).await;
+        }
+    });
+    put_back.await;
+}
+
+/// Who could clean up after it does not know what it had.
+#[tokio::test]
+async fn the_members_of_a_dead_node_whose_list_was_deleted_go() {
+    let mut group = Group::with(2, plain(), Redis::start().await).await;
+    let watcher = member(&group.nodes[0], "watcher").await;
+    let dead = member(&group.nodes[1], "dead").await;
+    dead.subscribe("only-there").await;
+    dead.join("presence-only-there", "dead").await;
+    dead.sign_in(&json!({ "id": "dead" }));
+    dead.until("it is signed in", HEALED, |heard| {
+        heard.iter().any(|entry| entry.message("pusher:signin_success", None).is_some())
+    })
+    .await;
+    watcher.hears("pusher_internal:member_added", R, 1, HEALED).await;
+    group.kill(1).await;
+    let mut redis = group.redis.client().await;
+    delete(&mut redis, "*:topics{*").await;
+    let truth = View::default().with_count(C, 1).with_users(R, &["watcher"]).with_connections(1);
+    assert_view_everywhere(&group.addresses(), NODE_TIMEOUT + ROUND, &truth).await;
+    watcher.hears("pusher_internal:member_removed", R, 1, HEALED).await;
+    let start = Instant::now();
+    while !redis.command(&["KEYS", "*:u{*dead*"]).await.texts().is_empty() {
+        // A user who was there is remembered for a minute.
+        let users = redis.command(&["KEYS", "*:u{*dead*"]).await.texts();
+        let total = redis.command(&["HGET", &users[0], "t"]).await;
+        if total.text() == "0" {
+            break;
+        }
+        assert!(start.elapsed() < ROUND, "the user stays: {total:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn plain() -> Settings {
+    cluster_settings().section("redis", "node_timeout_ms", NODE_TIMEOUT.as_millis())
+}
+
+/// Two nodes with members, users and webhooks.
+struct Taken {
+    group: Group,
+    sink: Sink,
+    listeners: Vec<Listener>,
+}
+
+impl Taken {
+    async fn start() -> Self {
+        let sink = Sink::new().await;
+        let events = r#"["channel_occupied", "channel_vacated", "member_added", "member_removed", "subscription_count", "user_online", "user_offline"]"#;
+        let webhook = format!(r#"[{{ url = "{}", events = {events} }}]"#, sink.url());
+        let settings = plain().app("webhooks", webhook);
+        let group = Group::with(2, settings, Redis::start().await).await;
+        let mut listeners = Vec::new();
+        for (node, user) in group.nodes.iter().zip(["1", "2"]) {
+            let listener = Listener::of(node).await;
+            for number in 0..CHANNELS {
+                listener.subscribe(&format!("c{number}")).await;
+                listener.join(&format!("presence-{number}"), user).await;
+            }
+            listener.sign_in(&json!({ "id": user, "watchlist": ["1", "2"] }));
+            listener
+                .until("it is signed in", HEALED, |heard| {
+                    heard.iter().any(|entry| entry.message("pusher:signin_success", None).is_some())
+                })
+                .await;
+            listeners.push(listener);
+        }
+        let taken = Self { group, sink, listeners };
+        let addresses = taken.group.addresses();
+        assert_view_everywhere(&addresses, HEALED, &taken.truth()).await;
+        taken
+    }
+
+    fn truth(&self) -> View {
+        let count = self.listeners.len() as u64;
+        (0..CHANNELS).fold(View::default().with_connections(count), |view, number| {
+            view.with_count(&format!("c{number}"), count)
+                .with_users(&format!("presence-{number}"), &["1", "2"])
+        })
+    }
+
+    /// Takes something away. Redis holds all of it again after a round, and nobody is told anything.
+    async fn is_put_back(self, take: impl AsyncFnOnce(&mut RedisClient)) {
+        let mut redis = self.group.redis.client().await;
+        let before = held(&mut redis).await;
+        let told = self.settled().await;
+        take(&mut redis).await;
+        assert_ne!(held(&mut redis).await, before, "something was taken");
+        self.holds_again(&mut redis, &before).await;
+        // Whoever does not put back what is missing has left, which is announced after this.
+        tokio::time::sleep(HEALED).await;
+        for (listener, before) in self.listeners.iter().zip(told.1) {
+            listener.fence().await;
+            let heard = &listener.heard()[before..];
+            let pongs = heard.iter().filter(|entry| entry.message("pusher:pong", None).is_some());
+            assert_eq!(pongs.count(), heard.len(), "told: {}", listener.tail(20));
+        }
+        self.webhooks_go_on(told.0).await;
+    }
+
+    /// Waits until Redis holds what it held before.
+    async fn holds_again(&self, redis: &mut RedisClient, before: &[String]) {
+        let taken = Instant::now();
+        loop {
+            let now = held(redis).await;
+            if now == before {
+                break;
+            }
+            let missing: Vec<_> = before.iter().filter(|line| !now.contains(line)).collect();
+            let extra: Vec<_> = now.iter().filter(|line| !before.contains(line)).collect();
+            assert!(taken.elapsed() < ROUND, "missing {missing:#?}, too much {extra:#?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        assert_view_everywhere(&self.group.addresses(), HEALED, &self.truth()).await;
+    }
+
+    /// The webhooks and messages so far, when no more come.
+    async fn settled(&self) -> (usize, Vec<usize>) {
+        loop {
+            let count = || {
+                let heard = self.listeners.iter().map(|listener| listener.heard().len());
+                (self.sink.count(), heard.collect::<Vec<_>>())
+            };
+            let before = count();
+            // Longer than a vacancy and a goodbye are kept back.
+            tokio::time::sleep(Duration::from_millis(3_200)).await;
+            if before == count() && 0 < before.0 {
+                return before;
+            }
+        }
+    }
+
+    /// The next webhook after so many is about something else.
+    async fn webhooks_go_on(mut self, before: usize) {
+        let marker = Listener::of(&self.group.nodes[0]).await;
+        marker.subscribe("marker").await;
+        let start = Instant::now();
+        loop {
+            while self.sink.heard() < self.sink.count() {
+                let body = self.sink.next().await.body;
+                if before < self.sink.heard() {
+                    assert!(body.contains("\"marker\""), "a webhook was sent: {body}");
+                    return;
+                }
+            }
+            assert!(start.elapsed() < 2 * HEALED, "no webhook about the marker");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Way {
+    async fn take(self, redis: &mut RedisClient, key: &str) {
+        match self {
+            Self::Delete => redis.command(&["DEL", key]).await,
+            Self::Unlink => redis.command(&["UNLINK", key]).await,
+            Self::OtherType => redis.command(&["SET", key, "something else"]).await,
+            Self::Field(name) => {
+                let mut words = fields(redis, key, name).await;
+                if words.is_empty() {
+                    return;
+                }
+                words.splice(0..0, ["HDEL".to_owned(), key.to_owned()]);
+                redis.command(&words).await
+            }
+            Self::Value(name, value) => {
+                let fields = fields(redis, key, name).await;
+                let Some(field) = fields.first() else { return };
+                redis.command(&["HSET", key, field, value]).await
+            }
+        };
+    }
+}
+
+/// The fields of this name, or that begin so.
+async fn fields(redis: &mut RedisClient, key: &str, name: &str) -> Vec<String> {
+    let fields = redis.command(&["HKEYS", key]).await.texts();
+    let is_it =
+        |field: &String| if name.ends_with(':') { field.starts_with(name) } else { field == name };
+    fields.into_iter().filter(is_it).collect()
+}
+
+async fn delete(redis: &mut RedisClient, pattern: &str) {
+    for key in redis.command(&["KEYS", pattern]).await.texts() {
+        redis.command(&["DEL", &key]).await;
+    }
+}
+
+/// The key of a channel's hash.
+async fn key_of(redis: &mut RedisClient, channel: &str) -> String {
+    let keys = redis.command(&["KEYS", &format!("*:c{{*:{channel}*")]).await.texts();
+    let is_it = |key: &&String| {
+        key.rsplit(':').next().is_some_and(|end| end.trim_end_matches('}') == channel)
+    };
+    keys.iter().find(is_it).unwrap_or_else(|| panic!("no {channel} in {keys:?}")).clone()
+}
+
+/// What Redis holds of topics, indexes and lists, without what may be anew: epochs, versions, and the order of nodes.
+async fn held(redis: &mut RedisClient) -> Vec<String> {
+    let mut lines = Vec::new();
+    for pattern in ["*:c{*", "*:u{*", "*:n{*", "*:i{*", "*:j{*"] {
+        for key in redis.command(&["KEYS", pattern]).await.texts() {
+            let Some(answer) = redis.try_command(&["HGETALL", &key]).await else { continue };
+            let pairs = answer.texts();
+            for pair in pairs.chunks_exact(2) {
+                let is_none = pair[0] == "c" && pair[1] == "0";
+                if !matches!(pair[0].as_str(), "e" | "v" | "s" | "q" | "b") && !is_none {
+                    lines.push(format!("{key} {} {}", pair[0], pair[1]));
+                }
+            }
+        }
+    }
+    for key in redis.command(&["KEYS", "*:nodes{*"]).await.texts() {
+        let fields = redis.command(&["HKEYS", &key]).await.texts();
+        lines.extend(fields.into_iter().filter(|field| field.starts_with("n:")));
+    }
+    for key in redis.command(&["KEYS", "*:topics{*"]).await.texts() {
+        for topic in redis.command(&["SMEMBERS", &key]).await.texts() {
+            lines.push(format!("{key} {topic}"));
+        }
+    }
+    lines.sort();
+    lines
+}

@@ -1,0 +1,90 @@
+//! Nodes with many channels and an empty Redis.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::harness::Server;
+use crate::kit::{
+    HEALED, Listener, Outcome, Proxy, Redis, View, assert_view_everywhere, becomes_ready,
+    becomes_unready, cluster_settings, node,
+};
+
+/// More than three seconds' worth of assertions for a link that is as slow as this.
+const CHANNELS: usize = 1_500;
+const BYTES_PER_SECOND: u32 = 160_000;
+/// In one message to the HTTP API.
+const AT_ONCE: usize = 100;
+/// How long three seconds' worth and more may take.
+const READY: Duration = Duration::from_secs(25);
+
+#[tokio::test]
+async fn nobody_is_closed_when_redis_restarts_empty_and_a_node_needs_long_to_assert() {
+    let mut redis = Redis::start().await;
+    let links = [Proxy::before(redis.address()).await, Proxy::before(redis.address()).await];
+    let settings = cluster_settings()
+        .app("max_event_channels", AT_ONCE)
+        .connection("max_channels", CHANNELS)
+        .connection("max_messages_per_second", 0);
+    let mut nodes = Vec::new();
+    let mut clients = Vec::new();
+    for link in &links {
+        let node = node(&settings, &link.url()).await;
+        clients.push(everywhere(&node).await);
+        nodes.push(node);
+    }
+    let names: Vec<String> = channels().collect();
+    for some in names.chunks(AT_ONCE) {
+        let event = json!({ "name": "e", "channels": some, "data": "1" });
+        nodes[0].publish_event(event).await;
+    }
+    for client in &clients {
+        client.until("all have come", READY, |heard| events(heard) == CHANNELS).await;
+    }
+    // Each node hears of the other, so that Redis waits for both.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    for link in &links {
+        link.limit(Some(BYTES_PER_SECOND));
+    }
+    redis.kill();
+    for node in &nodes {
+        becomes_unready(node, HEALED).await;
+    }
+    redis.start_again().await;
+    let back = Instant::now();
+    for node in &nodes {
+        becomes_ready(node, READY).await;
+    }
+    assert!(Duration::from_secs(3) < back.elapsed(), "asserting took {:?} only", back.elapsed());
+    let truth = View::default().with_connections(2);
+    let truth = channels().fold(truth, |view, channel| view.with_count(&channel, 2));
+    assert_view_everywhere(&[nodes[0].address], HEALED, &truth).await;
+    let published = crate::kit::Api::new(nodes[1].address).publish("c0", "e", "2").await;
+    assert_eq!(published, Outcome::Accepted);
+    for client in &clients {
+        client.until("one more has come", HEALED, |heard| events(heard) == CHANNELS + 1).await;
+        assert_eq!(client.closed(), None, "{}", client.tail(5));
+    }
+}
+
+fn events(heard: &[crate::kit::Entry]) -> usize {
+    heard.iter().filter(|entry| entry.message("e", None).is_some()).count()
+}
+
+fn channels() -> impl Iterator<Item = String> {
+    (0..CHANNELS).map(|number| format!("c{number}"))
+}
+
+/// A client of all channels.
+async fn everywhere(node: &Server) -> Listener {
+    let listener = Listener::of(node).await;
+    for channel in channels() {
+        listener.ask_for(&channel);
+    }
+    let are_acknowledged = |heard: &[crate::kit::Entry]| {
+        let name = "pusher_internal:subscription_succeeded";
+        heard.iter().filter(|entry| entry.message(name, None).is_some()).count() == CHANNELS
+    };
+    listener.until("all are acknowledged", READY, are_acknowledged).await;
+    listener
+}

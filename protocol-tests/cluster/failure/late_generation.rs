@@ -1,0 +1,89 @@
+//! Redis has lost an event, and the node that has it comes back later than the others have begun again.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::Server;
+use crate::kit::{
+    Api, C, HEALED, Ledger, Link, Listener, Outcome, Proxy, Redis, assert_agrees, becomes_ready,
+    cluster_settings, node,
+};
+
+/// How long Redis waits for nodes that were there before, and some.
+const NOT_WAITED_FOR: Duration = Duration::from_millis(5_500);
+
+#[tokio::test]
+async fn a_late_node_reports_an_event_that_others_lack() {
+    is_reported_after(0).await;
+}
+
+/// The lost event and one that was published meanwhile have the same sequence.
+#[tokio::test]
+async fn a_late_node_reports_an_event_in_whose_place_is_another() {
+    is_reported_after(1).await;
+}
+
+#[tokio::test]
+async fn a_late_node_reports_an_event_that_others_have_passed() {
+    is_reported_after(3).await;
+}
+
+/// An event comes to the client of one node only, and Redis loses it. The node comes back when the others have
+/// published so many events.
+async fn is_reported_after(events: usize) {
+    let mut redis = Redis::start().await;
+    let (lacking_link, late_link) =
+        (Proxy::before(redis.address()).await, Proxy::before(redis.address()).await);
+    let settings = cluster_settings();
+    let lacking_node = node(&settings, &lacking_link.url()).await;
+    let late_node = node(&settings, &late_link.url()).await;
+    let ledger = Ledger::default();
+    let (lacks, has) = (subscriber(&lacking_node).await, subscriber(&late_node).await);
+    publish(&ledger, &late_node).await;
+    for listener in [&lacks, &has] {
+        listener.hears("numbered", C, 1, HEALED).await;
+    }
+    // Each node hears of the other, so that Redis waits for both.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    redis.client().await.command(&["SAVE"]).await;
+    lacking_link.set(Link::DeafNode);
+    publish(&ledger, &late_node).await;
+    has.hears("numbered", C, 2, HEALED).await;
+    redis.kill();
+    late_link.set(Link::Dead);
+    redis.start_again().await;
+    lacking_link.set(Link::Whole);
+    let begun = Instant::now();
+    becomes_ready(&lacking_node, 2 * HEALED).await;
+    tokio::time::sleep(NOT_WAITED_FOR.saturating_sub(begun.elapsed())).await;
+    assert_eq!(lacks.closed(), None, "nobody knows yet that it lacks something");
+    for _ in 0..events {
+        publish(&ledger, &lacking_node).await;
+    }
+    lacks.hears("numbered", C, 1 + events, HEALED).await;
+
+    late_link.set(Link::Whole);
+    becomes_ready(&late_node, HEALED).await;
+    lacks.until("it is closed with 4200", HEALED, |_| lacks.closed() == Some(4200)).await;
+    if 0 < events {
+        has.until("it is closed with 4200", HEALED, |_| has.closed() == Some(4200)).await;
+    }
+    let again = [subscriber(&lacking_node).await, subscriber(&late_node).await];
+    publish(&ledger, &late_node).await;
+    for listener in &again {
+        listener.hears("numbered", C, 1, HEALED).await;
+        listener.fence().await;
+        assert_eq!(listener.closed(), None, "{}", listener.tail(5));
+    }
+    assert_agrees(&ledger, &again).await;
+}
+
+async fn subscriber(node: &Server) -> Listener {
+    let listener = Listener::of(node).await;
+    listener.subscribe(C).await;
+    listener
+}
+
+async fn publish(ledger: &Ledger, node: &Server) {
+    let outcome = ledger.publish(&mut Api::new(node.address), node.address, C).await;
+    assert_eq!(outcome, Outcome::Accepted);
+}

@@ -1,0 +1,187 @@
+//! A node is paused, or cut off, for longer than `node_timeout_ms`, and its clients leave meanwhile.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::harness::{Server, Settings, inner};
+use crate::kit::{
+    Group, HEALED, Link, Listener, Proxy, Redis, View, assert_view_everywhere, becomes_ready,
+    cluster_settings, node,
+};
+use crate::sink::Sink;
+
+/// The least that a node may be configured with.
+const NODE_TIMEOUT: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_secs(7);
+/// How long after it goes on everything must be right.
+const RIGHT: Duration = Duration::from_secs(15);
+const PUBLIC: usize = 20;
+const PRESENCE: usize = 20;
+const USERS: usize = 6;
+
+#[tokio::test]
+async fn nothing_is_left_of_the_clients_of_a_node_that_was_paused() {
+    let mut sink = Sink::new().await;
+    let group = Group::with(3, settings(&sink), Redis::start().await).await;
+    let watcher = watcher(&group.nodes[0]).await;
+    let clients = arrive(&group.nodes[2], &watcher).await;
+    group.nodes[2].signal("STOP");
+    drop(clients);
+    tokio::time::sleep(PAUSE).await;
+    group.nodes[2].signal("CONT");
+    assert_view_everywhere(&group.addresses(), RIGHT, &only_the_watcher()).await;
+    is_told(&watcher).await;
+    all_vacated(&mut sink).await;
+}
+
+/// As above, but the node is alone: no other one declares it dead.
+#[tokio::test]
+async fn nothing_is_left_of_the_clients_of_the_only_node_after_a_pause() {
+    let mut sink = Sink::new().await;
+    let group = Group::with(1, settings(&sink), Redis::start().await).await;
+    let watcher = watcher(&group.nodes[0]).await;
+    let clients = arrive(&group.nodes[0], &watcher).await;
+    group.nodes[0].signal("STOP");
+    drop(clients);
+    tokio::time::sleep(PAUSE).await;
+    group.nodes[0].signal("CONT");
+    assert_view_everywhere(&group.addresses(), RIGHT, &only_the_watcher()).await;
+    is_told(&watcher).await;
+    all_vacated(&mut sink).await;
+}
+
+/// The clients of a node that Redis does not hear leave before it knows that it was declared dead.
+#[tokio::test]
+async fn nothing_is_left_of_clients_that_leave_while_their_node_is_cut_off() {
+    let mut sink = Sink::new().await;
+    let redis = Redis::start().await;
+    let proxy = Proxy::before(redis.address()).await;
+    let near = node(&settings(&sink), &redis.url()).await;
+    let far = node(&settings(&sink), &proxy.url()).await;
+    let watcher = watcher(&near).await;
+    let mut clients = arrive(&far, &watcher).await;
+    let late = clients.split_off(clients.len() / 2);
+    proxy.set(Link::Dead);
+    drop(clients);
+    tokio::time::sleep(NODE_TIMEOUT + Duration::from_secs(2)).await;
+    proxy.set(Link::Whole);
+    drop(late);
+    becomes_ready(&far, HEALED).await;
+    let addresses = [near.address, far.address];
+    assert_view_everywhere(&addresses, RIGHT, &only_the_watcher()).await;
+    is_told(&watcher).await;
+    all_vacated(&mut sink).await;
+}
+
+fn settings(sink: &Sink) -> Settings {
+    let webhook = format!(
+        r#"[{{ url = "{}", events = ["channel_occupied", "channel_vacated"] }}]"#,
+        sink.url()
+    );
+    cluster_settings()
+        .section("redis", "node_timeout_ms", NODE_TIMEOUT.as_millis())
+        .app("webhooks", webhook)
+}
+
+fn presence() -> impl Iterator<Item = String> {
+    (0..PRESENCE).map(|number| format!("presence-{number}"))
+}
+
+fn public() -> impl Iterator<Item = String> {
+    (0..PUBLIC).map(|number| format!("public-{number}"))
+}
+
+/// Watches the presence channels and the users.
+async fn watcher(node: &Server) -> Listener {
+    let watcher = Listener::of(node).await;
+    for channel in presence() {
+        watcher.join(&channel, "watcher").await;
+    }
+    let users: Vec<String> = (0..USERS).map(|user| format!("u{user}")).collect();
+    watcher.sign_in(&json!({ "id": "watcher", "watchlist": users }));
+    watcher
+}
+
+/// Clients on all channels, some of them signed in. The watcher knows of them.
+async fn arrive(node: &Server, watcher: &Listener) -> Vec<Listener> {
+    let mut clients = Vec::new();
+    for user in 0..USERS {
+        let client = Listener::of(node).await;
+        client.sign_in(&json!({ "id": format!("u{user}") }));
+        for (number, channel) in public().enumerate() {
+            if number % USERS == user {
+                client.subscribe(&channel).await;
+            }
+        }
+        for (number, channel) in presence().enumerate() {
+            if number % USERS == user {
+                client.join(&channel, "gone").await;
+            }
+        }
+        clients.push(client);
+    }
+    for channel in presence() {
+        watcher.hears("pusher_internal:member_added", &channel, 1, HEALED).await;
+    }
+    watcher.until("all are online", HEALED, |_| told(watcher, "online") == USERS).await;
+    clients
+}
+
+fn only_the_watcher() -> View {
+    let empty = View::default().with_connections(1);
+    presence().fold(empty, |view, channel| view.with_users(&channel, &["watcher"]))
+}
+
+/// Every user has left each channel once, and is offline.
+async fn is_told(watcher: &Listener) {
+    for channel in presence() {
+        watcher.hears("pusher_internal:member_removed", &channel, 1, HEALED).await;
+    }
+    // All were offline when the watcher asked.
+    watcher.until("all are offline", HEALED, |_| told(watcher, "offline") == 2 * USERS).await;
+    watcher.fence().await;
+    for channel in presence() {
+        let added = watcher.count("pusher_internal:member_added", &channel);
+        let removed = watcher.count("pusher_internal:member_removed", &channel);
+        assert_eq!(added, removed, "{channel}: {}", watcher.tail(40));
+    }
+    assert_eq!(watcher.closed(), None);
+}
+
+/// How many users a watcher was told to be `name`.
+fn told(watcher: &Listener, name: &str) -> usize {
+    let heard = watcher.heard();
+    let messages =
+        heard.iter().filter_map(|entry| entry.message("pusher_internal:watchlist_events", None));
+    let of_message = |message: &serde_json::Value| {
+        let events = inner(message)["events"].as_array().cloned().unwrap_or_default();
+        let named = events.into_iter().filter(|event| event["name"] == name);
+        named.map(|event| event["user_ids"].as_array().map_or(0, Vec::len)).sum::<usize>()
+    };
+    messages.map(of_message).sum()
+}
+
+/// The webhooks report that each public channel was vacated, and alternate.
+async fn all_vacated(sink: &mut Sink) {
+    let mut occupied: BTreeMap<String, bool> = BTreeMap::new();
+    let start = Instant::now();
+    loop {
+        while sink.heard() < sink.count() {
+            for event in sink.next().await.events() {
+                let channel = event["channel"].as_str().expect("it has a channel").to_owned();
+                let is_occupied = event["name"] == "channel_occupied";
+                let before = occupied.insert(channel, is_occupied);
+                assert_ne!(before.unwrap_or(false), is_occupied, "twice: {event}");
+            }
+        }
+        let open: Vec<String> =
+            public().filter(|name| occupied.get(name) != Some(&false)).collect();
+        if open.is_empty() {
+            return;
+        }
+        assert!(start.elapsed() < RIGHT, "not vacated: {open:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

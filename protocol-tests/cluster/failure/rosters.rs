@@ -1,0 +1,141 @@
+//! Presence channels with large rosters, and a link that was lost or is slow.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::harness::{KEY, SECRET, Server, Settings, sign};
+use crate::kit::{
+    HEALED, Link, Listener, Proxy, Redis, RedisClient, View, assert_view_everywhere, becomes_ready,
+    cluster_settings, metrics, node, readiness, until_everywhere,
+};
+
+/// Longer than a machine with a build of ours that is not optimised needs.
+const READY: Duration = Duration::from_secs(25);
+/// Users of each channel. The bytes of a roster count, not those who share them.
+const USERS: usize = 2;
+const ROSTER_BYTES: usize = 96 * 1_024;
+/// More than 32 MiB in all.
+const CHANNELS: usize = 350;
+
+/// By default Redis ends a pub/sub client that is 32 MiB behind, or 8 MiB for a minute.
+#[tokio::test]
+async fn a_node_with_large_rosters_comes_back_after_a_lost_link() {
+    let redis = Redis::start().await;
+    let mut admin = redis.client().await;
+    let limits = admin.command(&["CONFIG", "GET", "client-output-buffer-limit"]).await;
+    assert!(limits.texts()[1].contains("pubsub 33554432 8388608 60"), "{limits:?}");
+    let settings = large_members(ROSTER_BYTES);
+    let node = node(&settings, &redis.url()).await;
+    let info = "x".repeat(ROSTER_BYTES / USERS);
+    let mut members = Vec::new();
+    for user in 0..USERS {
+        let member = Listener::of(&node).await;
+        for channel in channels() {
+            join(&member, &channel, &format!("u{user}"), &info);
+        }
+        members.push(member);
+    }
+    for member in &members {
+        for channel in channels() {
+            let what = format!("{channel} is acknowledged");
+            member.until(&what, READY, |_| member.acknowledgements(&channel) == 1).await;
+        }
+    }
+    assert!(32 << 20 < used_memory(&mut admin).await, "Redis holds the rosters");
+    let links = metrics(node.address).await.sum("campanile_broker_losses_total");
+    lose_links(&mut admin, &node).await;
+    becomes_ready(&node, READY).await;
+    let users: Vec<String> = (0..USERS).map(|user| format!("u{user}")).collect();
+    let users: Vec<&str> = users.iter().map(String::as_str).collect();
+    let truth = View::default().with_connections(USERS as u64);
+    let truth = channels().fold(truth, |view, channel| view.with_users(&channel, &users));
+    assert_view_everywhere(&[node.address], HEALED, &truth).await;
+    let lost = metrics(node.address).await.sum("campanile_broker_losses_total") - links;
+    assert!(lost <= 1.0, "the link was lost {lost} times");
+    for member in &members {
+        assert_eq!(member.closed(), None, "{}", member.socket_id);
+    }
+}
+
+/// 400 kB of members take more than three seconds at 1 Mbit/s.
+#[tokio::test]
+async fn a_large_roster_is_asserted_over_a_slow_link_and_the_link_stays() {
+    const MEMBERS: usize = 80;
+    const INFO: usize = 5_000;
+    let redis = Redis::start().await;
+    let proxy = Proxy::before(redis.address()).await;
+    let near = node(&large_members(INFO), &redis.url()).await;
+    let far = node(&large_members(INFO), &proxy.url()).await;
+    let info = "x".repeat(INFO);
+    let mut members = Vec::new();
+    for user in 0..MEMBERS {
+        let member = Listener::of(&far).await;
+        join(&member, "presence-0", &format!("u{user}"), &info);
+        members.push(member);
+    }
+    for member in &members {
+        let what = "the roster is acknowledged";
+        member.until(what, READY, |_| member.acknowledgements("presence-0") == 1).await;
+    }
+    proxy.limit(Some(125_000));
+    proxy.set(Link::Reset);
+    let start = Instant::now();
+    while readiness(far.address).await.0 == 200 {
+        assert!(start.elapsed() < HEALED, "the link was lost");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    proxy.set(Link::Whole);
+    becomes_ready(&far, READY).await;
+    let losses = metrics(far.address).await.sum("campanile_broker_losses_total");
+    let users: Vec<String> = (0..MEMBERS).map(|user| format!("u{user}")).collect();
+    let users: Vec<&str> = users.iter().map(String::as_str).collect();
+    let truth = View::default().with_users("presence-0", &users).with_connections(80);
+    let right = until_everywhere(&[near.address, far.address], READY, &truth).await;
+    assert!(right.is_ok(), "{right:?}");
+    // As long as a link that is given up for its silence lives.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let lost = metrics(far.address).await.sum("campanile_broker_losses_total") - losses;
+    assert!(lost.abs() < 0.5, "the link was lost {lost} times");
+    assert_eq!(readiness(far.address).await.0, 200);
+}
+
+fn large_members(info: usize) -> Settings {
+    cluster_settings()
+        .app("max_presence_user_info_bytes", info + 100)
+        .connection("max_message_bytes", 4 * info + 10_000)
+        .connection("max_outbox_bytes", 128 << 20)
+        .connection("max_messages_per_second", 0)
+}
+
+fn channels() -> impl Iterator<Item = String> {
+    (0..CHANNELS).map(|number| format!("presence-{number}"))
+}
+
+/// Asks to join with a large info.
+fn join(listener: &Listener, channel: &str, user: &str, info: &str) {
+    let member = json!({ "user_id": user, "user_info": { "x": info } }).to_string();
+    let auth = sign::channel_auth(KEY, SECRET, &listener.socket_id, channel, Some(&member));
+    let data = json!({ "auth": auth, "channel": channel, "channel_data": member });
+    listener.send(&json!({ "event": "pusher:subscribe", "data": data }));
+}
+
+async fn used_memory(redis: &mut RedisClient) -> usize {
+    let info = redis.command(&["INFO", "memory"]).await;
+    let line = info.text().lines().find_map(|line| line.strip_prefix("used_memory:"));
+    line.and_then(|number| number.trim().parse().ok()).expect("Redis tells it")
+}
+
+/// Has Redis end all connections but this one.
+async fn lose_links(redis: &mut RedisClient, node: &Server) {
+    for kind in ["normal", "pubsub"] {
+        redis.command(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]).await;
+    }
+    let start = Instant::now();
+    while readiness(node.address).await.0 == 200 {
+        if HEALED < start.elapsed() {
+            panic!("the link was not lost");
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
