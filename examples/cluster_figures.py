@@ -11,6 +11,11 @@ two in turn, five times. Prints a table of medians. Needs redis-server and Pytho
 
 Has 36 clients occupy 36,000 channels on the two nodes, asks one of them for the list of channels 80 times at once, and
 publishes through it meanwhile, one event after the other. Prints how many requests failed and how long publishes took.
+
+    python3 examples/cluster_figures.py target/release restart
+
+Has 40 clients occupy 20,000 channels on each of the two nodes, publishes on all of them, kills Redis and starts it again empty.
+Prints after what time both nodes are ready, and how many connections were closed.
 """
 
 import base64
@@ -31,6 +36,9 @@ import urllib.request
 CHANNELS_PER_CLIENT = 1_000
 CLIENTS = 36
 LISTS_AT_ONCE = 80
+CLIENTS_AT_A_RESTART = 40
+CHANNELS_OF_AN_EVENT = 100
+READY_WITHIN = 60
 
 ROUNDS = 5
 SECONDS = "4"
@@ -145,13 +153,60 @@ def channels(urls):
     print(f"{len(publishes)} publishes meanwhile, {refused} failed, the slowest took {slowest(publishes):.3f} s")
 
 
+def restart(urls, redis, start_redis):
+    """Redis restarts empty while each node has 20,000 channels on which something was published."""
+    clients = [occupy(urls[client % 2], client) for client in range(CLIENTS_AT_A_RESTART)]
+    for client in range(len(clients)):
+        for first in range(0, CHANNELS_PER_CLIENT, CHANNELS_OF_AN_EVENT):
+            names = [f"channel-{client}-{number}" for number in range(first, first + CHANNELS_OF_AN_EVENT)]
+            event = json.dumps({"name": "e", "channels": names, "data": "1"}).encode()
+            if (status := call(urls[client % 2], "POST", "/events", event)[0]) != 200:
+                sys.exit(f"a publish was answered with {status}")
+    time.sleep(2)  # Each node hears of the other.
+    redis.kill()
+    redis.wait()
+    again = start_redis()
+    begun = time.monotonic()
+    time.sleep(1)  # Both have noticed by then.
+    try:
+        while not all(is_ready(url) for url in urls):
+            if begun + READY_WITHIN < time.monotonic():
+                sys.exit("the nodes do not become ready again")
+            time.sleep(0.05)
+        took = time.monotonic() - begun
+        time.sleep(2)  # Whoever is closed is closed by then.
+        closed = sum(is_closed(client) for client in clients)
+    finally:
+        again.kill()
+    topics = len(clients) * CHANNELS_PER_CLIENT // 2
+    print(f"restart empty with {topics:,} topics a node: ready after {took:.1f} s, connections closed: {closed}")
+
+
+def is_ready(url):
+    try:
+        return urllib.request.urlopen(url + "/ready", timeout=5).status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def is_closed(stream):
+    stream.setblocking(False)
+    heard = b""
+    try:
+        while more := stream.recv(65_536):
+            heard += more
+        return True
+    except BlockingIOError:
+        return b"pusher:error" in heard
+
+
 def slowest(calls):
     return max(seconds for _, _, seconds in calls)
 
 
 def main():
-    if sys.argv[2:] not in ([], ["channels"]) or len(sys.argv) < 2:
-        sys.exit("usage: cluster_figures.py FOLDER-OF-THE-BUILD [channels]")
+    if sys.argv[2:] not in ([], ["channels"], ["restart"]) or len(sys.argv) < 2:
+        sys.exit("usage: cluster_figures.py FOLDER-OF-THE-BUILD [channels | restart]")
     build = os.path.abspath(sys.argv[1])
     binary = os.path.join(build, "campanile")
     redis = free_port()
@@ -160,6 +215,12 @@ def main():
         try:
             server = ["redis-server", "--port", str(redis), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
             processes.append(subprocess.Popen(server, stdout=subprocess.DEVNULL))
+            if sys.argv[2:] == ["restart"]:
+                nodes = [start_node(folder, binary, redis) for _ in range(2)]
+                processes += [process for process, _ in nodes]
+                urls = [url for _, url in nodes]
+                restart(urls, processes[0], lambda: subprocess.Popen(server, stdout=subprocess.DEVNULL))
+                return
             if sys.argv[2:]:
                 nodes = [start_node(folder, binary, redis) for _ in range(2)]
                 processes += [process for process, _ in nodes]
