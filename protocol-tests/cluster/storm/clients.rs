@@ -18,6 +18,8 @@ const PRIVATE: usize = 3;
 const PRESENCE: usize = 4;
 const CACHE: usize = 2;
 const PRIVATE_CACHE: usize = 2;
+/// How likely it is that a client subscribes to a channel of its user's own, which often only one node has.
+const OWN: f64 = 0.25;
 /// Users, of whom most have several connections.
 const USERS: usize = 60;
 
@@ -107,7 +109,8 @@ async fn connect(world: &World, random: &mut StdRng, name: &str) -> Option<Sessi
 }
 
 fn subscribe(session: &mut Session, random: &mut StdRng, user: &str) {
-    let channel = any_channel(random);
+    let channel =
+        if random.random_bool(OWN) { format!("presence-of-{user}") } else { any_channel(random) };
     if session.wanted.contains_key(&channel) {
         return;
     }

@@ -6,6 +6,8 @@ use super::run::{Place, Plan, Run, faults, variable};
 
 /// How long clients act before and after the fault.
 const AROUND: Duration = Duration::from_millis(1_500);
+/// A little longer than `redis.node_timeout_ms` is by itself.
+const JUST_TOO_LONG: Duration = Duration::from_millis(6_300);
 /// Faults after which the nodes still run as if nothing had happened; what Redis lacks then shows when one dies.
 const HIDDEN: [&str; 5] = ["away", "late-bytes", "pause", "evict", "delete-keys"];
 /// The faults of a network that is slow, and on which everything works nevertheless.
@@ -22,7 +24,10 @@ async fn suffer(fault_name: &'static str, place: Place) {
     let at = run.bed.targets(*fault).await;
     let mut lasts = run.bed.draw(fault.lasts());
     if fault_name == "pause" {
-        lasts = Duration::from_millis(fault.lasts().end);
+        // The others have just cleaned up after it, or are at it.
+        run.bed.suffer_at(*fault, at.clone(), JUST_TOO_LONG).await;
+        tokio::time::sleep(AROUND).await;
+        lasts = JUST_TOO_LONG + AROUND;
     }
     run.bed.suffer_at(*fault, at.clone(), lasts).await;
     tokio::time::sleep(AROUND).await;
