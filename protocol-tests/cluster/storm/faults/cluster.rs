@@ -90,8 +90,9 @@ impl Testbed {
             ClusterFault::ClockAhead => self.cluster().0[active.at[0]].set_clock(0),
             ClusterFault::FailOver | ClusterFault::FlushMaster => {}
         }
-        // Sentinels have two masters for a moment, and the old one may come back as one.
-        if matches!(self.servers, Servers::Watched(_)) {
+        // There are two masters for a moment: one that was frozen takes writes until it hears that it is none any more, and
+        // Sentinels need seconds to tell it.
+        if fault == ClusterFault::FreezeMaster || matches!(self.servers, Servers::Watched(_)) {
             let end = Instant::now() + Duration::from_secs(8);
             self.world.excuse(Period { begin: active.begin, end });
         }
