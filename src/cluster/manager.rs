@@ -205,9 +205,19 @@ impl Manager {
         ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         let mut tidied = now();
         while !self.is_done() {
-            // What the bus brought before an answer is taken before it: the order is the wire's.
+            // Heartbeats are due however many answers wait. What the bus brought before an answer is taken
+            // before it: the order is the wire's.
             tokio::select! {
                 biased;
+                _ = ticks.tick() => {
+                    let now = now();
+                    self.on_time(now);
+                    if TIDY_INTERVAL < now.saturating_duration_since(tidied) {
+                        tidied = now;
+                        self.seen.tidy(now);
+                        self.forget_retired();
+                    }
+                }
                 push = next(&mut self.pushes) => self.take_pushes(push).await,
                 Some((link, outcome)) = outcomes.recv() => {
                     if link == self.link_number {
@@ -217,15 +227,6 @@ impl Manager {
                 Some(input) = inputs.recv() => {
                     self.backlog.fetch_sub(1, Ordering::Relaxed);
                     self.on_input(input);
-                }
-                _ = ticks.tick() => {
-                    let now = now();
-                    self.on_time(now);
-                    if TIDY_INTERVAL < now.saturating_duration_since(tidied) {
-                        tidied = now;
-                        self.seen.tidy(now);
-                        self.forget_retired();
-                    }
                 }
             }
             self.take_steps();
