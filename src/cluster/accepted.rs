@@ -23,7 +23,7 @@ struct Windows {
 
 /// So long, and up to twice as long, it is remembered. Whoever has not heard an event for that
 /// long after it was accepted has given its link up, and compares sequences for that.
-const WINDOW: Duration = Duration::from_secs(5);
+pub(super) const WINDOW: Duration = Duration::from_secs(5);
 
 impl Accepted {
     pub(super) fn new(now: Instant) -> Self {

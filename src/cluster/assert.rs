@@ -3,7 +3,7 @@
 use super::{
     chance,
     clock::now,
-    envelope::{Envelope, Notice},
+    envelope::{Envelope, Message, Notice},
     in_flight::time_for,
     link::Connection,
     logged::Wanted,
@@ -42,6 +42,8 @@ pub(super) struct Answered {
     attempt: u32,
     partition: Partition,
     is_full: bool,
+    /// Whether others were still to say what they have when it was sent.
+    was_provisional: bool,
     /// The bytes that it counted as in flight.
     bytes: usize,
     asked: Instant,
@@ -205,6 +207,8 @@ pub(super) fn read(value: Value, now: Instant) -> Result<(Verdict, u64), Unexpec
     let last = answer.bytes()?;
     let last_ms = answer.number().unwrap_or(0);
     let is_logged = answer.number()? == 1;
+    let published = answer.all_bytes()?;
+    let changes = published.iter().filter_map(|message| Message::decode(message, now).ok());
     let pairs =
         roster.chunks_exact(2).map(|pair| (pair[0].as_str().into(), pair[1].as_str().into()));
     let synced = Synced {
@@ -219,6 +223,7 @@ pub(super) fn read(value: Value, now: Instant) -> Result<(Verdict, u64), Unexpec
             .ok()
             .map(|envelope| (envelope.id, envelope.frame, Duration::from_millis(last_ms))),
         is_logged,
+        changes: changes.collect(),
     };
     Ok((Verdict::Done(Box::new(synced)), redis_ms))
 }
@@ -268,10 +273,20 @@ impl Manager {
         let call = assertion_call(by, &found.name, asked, &lease.node, assertion, now);
         let bytes = call.len() + assertion.answer_bytes;
         self.in_flight.add(bytes);
+        let was_provisional = self.membership.is_provisional(partition);
         self.begin(async move {
             let answer = call.run_in_order(&connection).await;
             let asked = now;
-            Outcome::Synced(Answered { topic, attempt, partition, is_full, bytes, asked, answer })
+            Outcome::Synced(Answered {
+                topic,
+                attempt,
+                partition,
+                is_full,
+                was_provisional,
+                bytes,
+                asked,
+                answer,
+            })
         });
     }
 
@@ -314,7 +329,8 @@ impl Manager {
     }
 
     pub(super) fn on_synced(&mut self, answered: Answered) {
-        let Answered { topic, attempt, partition, is_full, bytes, asked, answer } = answered;
+        let Answered { topic, attempt, partition, is_full, was_provisional, bytes, asked, answer } =
+            answered;
         let now = now();
         self.in_flight.end(bytes, now.saturating_duration_since(asked));
         self.membership.heard = Some(now);
@@ -322,19 +338,22 @@ impl Manager {
             // Its partition has moved meanwhile: it is said and read again there.
             return;
         }
-        let is_provisional = self.membership.is_provisional(partition);
         match answer.map(|value| read(value, now)) {
             Ok(Ok((Verdict::Done(synced), _))) => {
                 let Some(found) = self.topics.get_mut(&topic) else { return };
                 let hub = self.hubs.get(&found.name.app_id);
                 let most = hub.map_or(0, |hub| hub.app().config.max_presence_members);
                 let app_id = Arc::clone(&found.name.app_id);
-                let context = (most, is_provisional);
-                let effects = found.on_synced(&synced, is_full, context, now);
+                let context = (most, was_provisional);
+                let is_logged = synced.is_logged;
+                let effects = found.on_synced(*synced, is_full, context, now);
+                if was_provisional && !self.membership.is_provisional(partition) {
+                    found.end_provisional();
+                }
                 if found.has_settled() || !found.is_heard() {
                     self.settled(&topic);
                 }
-                if synced.is_logged {
+                if is_logged {
                     self.on_logged(&app_id, partition);
                 }
                 self.carry_out(&topic, effects, now);

@@ -1,6 +1,7 @@
 //! The life of the link to Redis: connecting, joining, heartbeats, and giving it up.
 
 use super::{
+    accepted,
     clock::now,
     link::{Connection, Pushes},
     manager::{Manager, Outcome},
@@ -19,6 +20,9 @@ use std::{
 
 /// After so long without an answer, the link is given up.
 const LINK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How far what a node knows of a time in Redis may be off.
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// The reason that is shown while nodes of another version use the same keys.
 const OTHER_LAYOUT: &str =
@@ -231,16 +235,20 @@ impl Manager {
     }
 
     fn on_arrived(&mut self, replies: &[Reply]) {
-        // In a generation that was not open yet, nobody could publish.
-        let was_open = |partition: Partition| {
+        // In a generation that was not open yet, nobody could publish; what was published before it while this
+        // node did not hear the bus, others have reported if that was lately.
+        let deaf_for = self.membership.deaf_for();
+        let may_have_missed = |partition: Partition| {
             let reply = replies.iter().find(|reply| reply.partition == partition);
-            reply.is_none_or(|reply| reply.was_open)
+            reply.is_none_or(|reply| {
+                reply.was_open || accepted::WINDOW < deaf_for.saturating_sub(reply.age) + MARGIN
+            })
         };
         for topic in std::mem::take(&mut self.doubts) {
             let Some(partition) = self.topics.get(&topic).map(|topic| topic.partition) else {
                 continue;
             };
-            if was_open(partition) || !self.changed.contains(&partition) {
+            if may_have_missed(partition) || !self.changed.contains(&partition) {
                 self.carry_out(&topic, vec![Effect::Interrupt], now());
             }
         }
@@ -256,7 +264,7 @@ impl Manager {
         }
         self.read_provisional_again();
         self.membership.stage = Stage::Joined;
-        self.membership.heard = Some(now());
+        self.membership.hears_again();
         self.membership.retry_after = RETRY_FIRST;
         self.shared.metrics.joined();
         let others = self.membership.known.len();
@@ -267,7 +275,7 @@ impl Manager {
     fn stand_joined(&self) {
         let Some(connection) = self.connection.clone() else { return };
         let lease = Arc::clone(&self.membership.lease);
-        self.shared.standing.send_replace(Standing::Joined(Joined { connection, lease }));
+        self.shared.standing.set(Standing::Joined(Joined { connection, lease }));
     }
 
     /// All others have arrived: what was read before may be read as it is now.
@@ -321,12 +329,13 @@ impl Manager {
         self.comparison.clear();
         self.stop_forwarding();
         let membership = &mut self.membership;
+        membership.become_deaf();
         membership.asked = None;
         membership.heard = None;
         membership.is_heard = false;
         membership.closed.clear();
         membership.stage = Stage::Away(membership.back_off());
-        self.shared.standing.send_replace(Standing::Away(reason));
+        self.shared.standing.set(Standing::Away(reason));
     }
 
     pub(super) fn on_outcome(&mut self, outcome: Outcome) {
@@ -338,7 +347,7 @@ impl Manager {
             Outcome::Left { topic, result } => self.on_left(&topic, result),
             Outcome::Restored { result } => self.on_restored(result),
             Outcome::Compared(compared) => self.on_compared(compared),
-            Outcome::Swept { next } => self.on_swept(next),
+            Outcome::Swept(swept) => self.on_swept(swept),
             Outcome::Forwarded { app_id, partition, is_done } => {
                 self.on_forwarded(app_id, partition, is_done);
             }

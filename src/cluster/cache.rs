@@ -10,7 +10,7 @@
 use super::{
     envelope::EnvelopeId,
     scripts::{Answer, Call, Status, Unexpected},
-    shared::{Joined, Lease, Shared, Standing},
+    shared::{Joined, Lease, Shared},
 };
 use crate::protocol::ChannelName;
 use std::{
@@ -212,10 +212,7 @@ impl Shared {
                 if !is_full {
                     time::sleep(GATHER).await;
                 }
-                let mut standing = self.standing.subscribe();
-                let joined = standing.wait_for(|now| matches!(now, Standing::Joined(_)));
-                // The other end of it is here.
-                drop(joined.await);
+                self.standing.joined().await;
                 let taken = self.accounts.take();
                 if taken.is_empty() {
                     break;

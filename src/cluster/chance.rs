@@ -10,7 +10,7 @@ pub(in crate::cluster) type Set<K> = HashSet<K, State>;
 #[cfg(not(test))]
 pub(in crate::cluster) use random::{State, number};
 #[cfg(test)]
-pub(in crate::cluster) use seeded::{State, number};
+pub(in crate::cluster) use seeded::{State, number, seed};
 
 /// Sixteen hexadecimal digits.
 pub(in crate::cluster) fn digits() -> String {
@@ -44,5 +44,10 @@ mod seeded {
     /// The next number of this thread.
     pub(in crate::cluster) fn number() -> u64 {
         NUMBERS.with_borrow_mut(rand::RngExt::random)
+    }
+
+    /// Begins the numbers of this thread anew.
+    pub(in crate::cluster) fn seed(seed: u64) {
+        NUMBERS.with_borrow_mut(|numbers| *numbers = StdRng::seed_from_u64(seed));
     }
 }

@@ -11,17 +11,17 @@ use super::{
     link::Connection,
     manager::{Manager, Outcome},
     membership::process_of,
-    names::{Names, Subject, TopicName},
+    names::{Subject, TopicName},
     partition::Partition,
     publish::was_refused,
     scripts::{Answer, Call, Status, Unexpected},
     shared::{Lease, Shared},
-    topic::{Difference, Held},
+    topic::{Difference, Held, Topic},
 };
-use crate::{protocol::ChannelName, throttle::LogThrottle};
+use crate::{hub::Hub, protocol::ChannelName, throttle::LogThrottle};
 use redis::{RedisResult, Value, cmd};
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -34,11 +34,11 @@ const STEPS: usize = 14;
 const TOPICS_MAX: usize = 256;
 const MEMBERS_MAX: usize = 4_096;
 
-/// The interval of looking through the indexes for what no node holds.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// The interval of looking through the lists in Redis for what no node holds.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(6);
 /// Sweeps in a round.
-const SWEEPS: usize = 6;
-/// Entries of an index that are read at once.
+const SWEEPS: usize = 5;
+/// Entries of a list that are read at once.
 const PAGE: usize = 4_096;
 /// After so long, a node that only a partition lists is gone: longer than joining and leaving take.
 const STRANGER_AFTER: Duration = Duration::from_secs(15);
@@ -59,12 +59,20 @@ pub(super) struct Comparison {
     repairs: LogThrottle,
 }
 
-/// A page of an index.
+/// A page of a list.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Page {
-    /// The number of the index among all.
-    index: usize,
+    /// The number of the list among all.
+    list: usize,
     cursor: u64,
+}
+
+/// What came of a sweep.
+#[derive(Debug)]
+pub(super) struct Swept {
+    next: Page,
+    /// Topics that Redis lists as this node's.
+    own: Vec<TopicName>,
 }
 
 /// What came of one command.
@@ -74,12 +82,15 @@ pub(super) struct Compared {
     answer: RedisResult<Value>,
 }
 
-/// An index that lists topics of an app.
+/// A list of topics in a partition.
 #[derive(Clone, Debug)]
-struct Index {
-    app_id: Arc<str>,
-    partition: Partition,
-    is_of_users: bool,
+enum List {
+    /// Those to which this node contributes.
+    Own(Partition),
+    /// An app's occupied channels.
+    Channels(Arc<str>, Partition),
+    /// An app's users that are signed in.
+    Users(Arc<str>, Partition),
 }
 
 impl Comparison {
@@ -223,33 +234,31 @@ impl Manager {
         }
     }
 
-    /// The indexes of all apps.
-    fn indexes(&self) -> Vec<Index> {
+    /// The lists that this node looks through: one node does it for all with those of the apps.
+    fn lists(&self) -> Vec<List> {
+        let partitions = self.shared.names.partitions();
+        let own = partitions.clone().map(List::Own);
+        let first = self.membership.alive.iter().min();
+        if first.is_none_or(|first| first != self.membership.node()) {
+            return own.collect();
+        }
         let mut apps: Vec<&Arc<str>> = self.hubs.keys().collect();
         apps.sort_unstable();
-        let of_app = |app_id: &Arc<str>| {
-            let app_id = Arc::clone(app_id);
-            self.shared.names.partitions().flat_map(move |partition| {
-                let app_id = Arc::clone(&app_id);
-                [false, true].map(move |is_of_users| Index {
-                    app_id: Arc::clone(&app_id),
-                    partition,
-                    is_of_users,
-                })
+        let of_apps = apps.into_iter().flat_map(|app_id| {
+            partitions.clone().flat_map(|partition| {
+                let (channels, users) = (Arc::clone(app_id), Arc::clone(app_id));
+                [List::Channels(channels, partition), List::Users(users, partition)]
             })
-        };
-        apps.into_iter().flat_map(of_app).collect()
+        });
+        own.chain(of_apps).collect()
     }
 
-    /// One node looks through the indexes for topics that no node holds any more.
+    /// Looks through some pages of the lists.
     fn sweep(&mut self) {
-        let is_first =
-            self.membership.alive.iter().min().is_some_and(|node| node == self.membership.node());
-        let Some(connection) = self.connection.clone().filter(|_| is_first) else { return };
-        let indexes = self.indexes();
+        let Some(connection) = self.connection.clone() else { return };
+        let lists = self.lists();
         let page = self.comparison.page;
-        let page = if page.index < indexes.len() { page } else { Page::default() };
-        let pages = indexes.len().div_ceil(SWEEPS);
+        let mut next = if page.list < lists.len() { page } else { Page::default() };
         let sweep = Sweep {
             shared: Arc::clone(&self.shared),
             lease: Arc::clone(&self.membership.lease),
@@ -259,62 +268,95 @@ impl Manager {
         };
         self.comparison.is_sweeping = true;
         self.begin(async move {
-            let mut next = page;
-            for _ in 0..pages {
-                let Some(index) = indexes.get(next.index) else {
-                    next = Page::default();
-                    break;
-                };
-                match sweep.page(index, next.cursor).await {
-                    Ok(0) => next = Page { index: next.index + 1, cursor: 0 },
+            let mut own = Vec::new();
+            for _ in 0..lists.len().div_ceil(SWEEPS) {
+                let Some(list) = lists.get(next.list) else { break };
+                match sweep.page(list, next.cursor, &mut own).await {
+                    Ok(0) => next = Page { list: next.list + 1, cursor: 0 },
                     Ok(cursor) => next.cursor = cursor,
                     Err(error) => {
-                        tracing::debug!(%error, "an index was not read");
+                        tracing::debug!(%error, "a list of topics was not read");
                         break;
                     }
                 }
             }
-            Outcome::Swept { next }
+            Outcome::Swept(Swept { next, own })
         });
     }
 
-    pub(super) fn on_swept(&mut self, next: Page) {
+    pub(super) fn on_swept(&mut self, swept: Swept) {
         self.comparison.is_sweeping = false;
-        self.comparison.page = next;
+        self.comparison.page = swept.next;
+        for TopicName { app_id, subject } in swept.own {
+            let name = self.topic(&app_id, subject);
+            // Redis has lost what this node took back there, or has kept it from before it failed.
+            let is_unknown = self.topics.get_mut(&name).is_some_and(Topic::take_back);
+            if is_unknown {
+                self.comparison.repaired += 1;
+                self.shared.metrics.repaired();
+                self.touch(&name);
+            }
+        }
     }
 }
 
-/// One look through pages of indexes.
+/// One look through pages of lists.
 struct Sweep {
     shared: Arc<Shared>,
     lease: Arc<Lease>,
-    hubs: std::collections::HashMap<Arc<str>, Arc<crate::hub::Hub>>,
+    hubs: HashMap<Arc<str>, Arc<Hub>>,
     /// The topics of this node, which are compared by themselves.
-    held: std::collections::BTreeSet<Arc<str>>,
+    held: BTreeSet<Arc<str>>,
     connection: Connection,
 }
 
 impl Sweep {
-    /// Looks through one page, and says where the next begins; 0 if there is none.
-    async fn page(&self, index: &Index, cursor: u64) -> RedisResult<u64> {
+    /// Looks through one page, and says where the next begins; 0 if there is none. Topics that are
+    /// listed as this node's, and that it does not hold, are added to `own`.
+    async fn page(&self, list: &List, cursor: u64, own: &mut Vec<TopicName>) -> RedisResult<u64> {
         let names = &self.shared.names;
-        let mut scan = cmd("HSCAN");
-        scan.arg(index.key(names)).arg(cursor).arg("COUNT").arg(PAGE);
-        let scanned: RedisResult<(u64, Vec<(String, String)>)> =
-            self.connection.query(index.partition, &scan).await;
+        let (command, key, partition) = match list {
+            List::Own(partition) => {
+                ("SSCAN", names.topics_of(&self.lease.node, *partition), *partition)
+            }
+            List::Channels(app_id, partition) => {
+                ("HSCAN", names.channel_index(app_id, *partition), *partition)
+            }
+            List::Users(app_id, partition) => {
+                ("HSCAN", names.user_index(app_id, *partition), *partition)
+            }
+        };
+        let mut scan = cmd(command);
+        scan.arg(key).arg(cursor).arg("COUNT").arg(PAGE);
+        let scanned: RedisResult<(u64, Vec<String>)> =
+            self.connection.query(partition, &scan).await;
         let (next, entries) = match scanned {
             Ok(scanned) => scanned,
             // A key of another type: the next assertion removes it.
             Err(error) if was_refused(&error) => return Ok(0),
             Err(error) => return Err(error),
         };
-        let strays: Vec<TopicName> = entries
-            .iter()
-            .filter_map(|(field, _)| index.name(field))
-            .filter(|name| !self.held.contains(&*names.topic(name)))
-            .collect();
-        for some in strays.chunks(TOPICS_MAX) {
-            self.check(index.partition, some).await?;
+        let listed = entries.iter().enumerate().filter_map(|(at, entry)| match list {
+            List::Own(_) => names.parse(entry),
+            // Every other entry is a value.
+            List::Channels(app_id, _) if at % 2 == 0 => {
+                let channel = ChannelName::parse(entry, usize::MAX).ok()?;
+                Some(TopicName { app_id: Arc::clone(app_id), subject: Subject::Channel(channel) })
+            }
+            List::Users(app_id, _) if at % 2 == 0 => {
+                let subject = Subject::User(entry.as_str().into());
+                Some(TopicName { app_id: Arc::clone(app_id), subject })
+            }
+            List::Channels(..) | List::Users(..) => None,
+        });
+        let unheld: Vec<TopicName> =
+            listed.filter(|name| !self.held.contains(&*names.topic(name))).collect();
+        if matches!(list, List::Own(_)) {
+            own.extend(unheld);
+            return Ok(next);
+        }
+        for some in unheld.chunks(TOPICS_MAX) {
+            self.check(partition, some).await?;
         }
         Ok(next)
     }
@@ -333,26 +375,6 @@ impl Sweep {
             }
         }
         Ok(())
-    }
-}
-
-impl Index {
-    fn key(&self, names: &Names) -> String {
-        if self.is_of_users {
-            names.user_index(&self.app_id, self.partition)
-        } else {
-            names.channel_index(&self.app_id, self.partition)
-        }
-    }
-
-    /// The topic that a field is about.
-    fn name(&self, field: &str) -> Option<TopicName> {
-        let subject = if self.is_of_users {
-            Subject::User(field.into())
-        } else {
-            Subject::Channel(ChannelName::parse(field, usize::MAX).ok()?)
-        };
-        Some(TopicName { app_id: Arc::clone(&self.app_id), subject })
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     assert::Answered,
     chance::{Map, Set},
     clock::now,
-    compare::{Compared, Comparison, Page},
+    compare::{Compared, Comparison, Swept},
     envelope::{EnvelopeId, Message, Notice},
     in_flight::InFlight,
     link::{Connection, Endpoint, Push, Pushes},
@@ -87,9 +87,7 @@ pub(super) enum Outcome {
         result: Result<(), Reason>,
     },
     Compared(Compared),
-    Swept {
-        next: Page,
-    },
+    Swept(Swept),
     Forwarded {
         app_id: Arc<str>,
         partition: Partition,

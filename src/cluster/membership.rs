@@ -31,6 +31,8 @@ pub(super) struct Membership {
     pub(super) next_beat: Instant,
     /// When this node last heard from the bus.
     pub(super) heard: Option<Instant>,
+    /// When it last heard from the bus while it was joined; nothing while it is.
+    deaf_since: Option<Instant>,
     /// Whether it has heard itself on the bus since it is linked.
     pub(super) is_heard: bool,
     /// The partitions that are not open for publishing yet.
@@ -90,6 +92,8 @@ pub(super) struct Reply {
     pub(super) times: (Instant, Instant),
     pub(super) dead: Vec<String>,
     pub(super) alive: Vec<String>,
+    /// The age of the generation.
+    pub(super) age: Duration,
 }
 
 /// Whether a node is registered.
@@ -146,6 +150,7 @@ impl Membership {
             asked: None,
             next_beat: now(),
             heard: None,
+            deaf_since: None,
             is_heard: false,
             closed: BTreeSet::new(),
             known: Vec::new(),
@@ -170,6 +175,24 @@ impl Membership {
     /// Whether others may still be about to say what they have of a partition.
     pub(super) fn is_provisional(&self, partition: Partition) -> bool {
         self.closed.contains(&partition)
+    }
+
+    /// Records that it does not hear the bus, since it did last.
+    pub(super) fn become_deaf(&mut self) {
+        if self.is_joined() {
+            self.deaf_since = self.heard.or(Some(now()));
+        }
+    }
+
+    /// Records that it hears the bus.
+    pub(super) fn hears_again(&mut self) {
+        self.heard = Some(now());
+        self.deaf_since = None;
+    }
+
+    /// How long it has not heard the bus.
+    pub(super) fn deaf_for(&self) -> Duration {
+        self.deaf_since.map_or(Duration::ZERO, |since| now().saturating_duration_since(since))
     }
 
     /// Learns of a process by its node.
@@ -327,6 +350,7 @@ impl Reply {
             times,
             dead: answer.texts()?,
             alive: answer.texts()?,
+            age: Duration::from_millis(answer.number()?),
         })
     }
 }

@@ -43,6 +43,7 @@ mod envelope;
 mod in_flight;
 mod leave;
 mod link;
+mod link_state;
 mod logged;
 mod manager;
 mod membership;
@@ -75,6 +76,7 @@ use crate::{
     hub::{ConnectionRef, Counts, Hub},
     protocol::{ChannelName, Member, User},
 };
+use futures_util::{FutureExt as _, future::BoxFuture};
 use link::Endpoint;
 use manager::{Input, Manager};
 use shared::Shared;
@@ -127,15 +129,29 @@ impl Cluster {
         let endpoint = Endpoint::new(config, target.clone())?;
         let broker_wait = Duration::from_millis(config.broker_wait_ms);
         let shared = Shared::new(&config.prefix, endpoint.is_cluster(), broker_wait);
+        let node_timeout = Duration::from_millis(config.node_timeout_ms);
+        let (cluster, tasks) = Self::start(shared, endpoint, hubs, node_timeout);
+        for task in tasks {
+            tokio::spawn(task);
+        }
+        Ok(Some(cluster))
+    }
+
+    /// A node that joins as soon as its tasks run.
+    fn start(
+        shared: Shared,
+        endpoint: Endpoint,
+        hubs: HashMap<Arc<str>, Arc<Hub>>,
+        node_timeout: Duration,
+    ) -> (Self, [BoxFuture<'static, ()>; 2]) {
         let shared = Arc::new(shared);
         let (inputs, asked) = mpsc::unbounded_channel();
         let backlog = Arc::new(AtomicUsize::new(0));
-        let node_timeout = Duration::from_millis(config.node_timeout_ms);
         let (manager, outcomes) =
             Manager::new(Arc::clone(&shared), endpoint, hubs, node_timeout, Arc::clone(&backlog));
-        tokio::spawn(manager.run(asked, outcomes));
-        tokio::spawn(Arc::clone(&shared).keep_accounts());
-        Ok(Some(Self { shared, inputs, backlog }))
+        let accounts = Arc::clone(&shared).keep_accounts();
+        let tasks = [manager.run(asked, outcomes).boxed(), accounts.boxed()];
+        (Self { shared, inputs, backlog }, tasks)
     }
 
     /// Serves these apps from now on, by their ids. What connections of others have still is taken

@@ -12,6 +12,10 @@ use std::{
 /// that time can tell whether it missed something.
 const TOMBSTONE_MS: &str = "60000";
 
+/// How long the list of a node's topics is kept, in ms, unless the node compares it with what it
+/// holds. Nobody takes it away if the node dies while Redis loses the node's registration.
+const LIST_MS: &str = "600000";
+
 /// How many of a channel's latest events are known by their ids, should somebody repeat one.
 const LATEST_MAX: &str = "4096";
 
@@ -60,18 +64,19 @@ impl Scripts {
     pub(super) fn new(is_cluster: bool) -> Self {
         let publish = if is_cluster { "SPUBLISH" } else { "PUBLISH" };
         let script = |text: &str| {
-            Arc::new(Script {
-                text: text
-                    .replace("@GUARD@", include_str!("lua/guard.lua"))
-                    .replace("@LOG@", include_str!("lua/log.lua"))
-                    .replace("@PUBLISH@", publish)
-                    .replace("@TOMBSTONE_MS@", TOMBSTONE_MS)
-                    .replace("@OVERHEAD@", &Store::OVERHEAD_BYTES.to_string())
-                    .replace("@LOG_BYTES@", &Store::LOG_BYTES_MAX.to_string())
-                    .replace("@LOG_MEMORY_MS@", LOG_MEMORY_MS)
-                    .replace("@LATEST_MAX@", LATEST_MAX),
-                sha: OnceLock::new(),
-            })
+            let text = text
+                .replace("@GUARD@", include_str!("lua/guard.lua"))
+                .replace("@LOG@", include_str!("lua/log.lua"))
+                .replace("@PUBLISH@", publish)
+                .replace("@TOMBSTONE_MS@", TOMBSTONE_MS)
+                .replace("@LIST_MS@", LIST_MS)
+                .replace("@OVERHEAD@", &Store::OVERHEAD_BYTES.to_string())
+                .replace("@LOG_BYTES@", &Store::LOG_BYTES_MAX.to_string())
+                .replace("@LOG_MEMORY_MS@", LOG_MEMORY_MS)
+                .replace("@LATEST_MAX@", LATEST_MAX);
+            #[cfg(test)]
+            let text = super::simulation::mutated(text);
+            Arc::new(Script { text, sha: OnceLock::new() })
         };
         Self {
             heartbeat: script(include_str!("lua/heartbeat.lua")),

@@ -2,9 +2,9 @@
 
 use super::{
     accepted::Accepted, cache::Accounts, chance, channels::ListReads, clock::now,
-    envelope::EnvelopeId, link::Connection, logged::Unforwarded, metrics::BrokerMetrics,
-    names::Names, partition::Partition, ready::ReadyNodes, reason::Reason, scripts::Scripts,
-    store::Bells,
+    envelope::EnvelopeId, link::Connection, link_state::LinkState, logged::Unforwarded,
+    metrics::BrokerMetrics, names::Names, partition::Partition, ready::ReadyNodes, reason::Reason,
+    scripts::Scripts, store::Bells,
 };
 use crate::throttle::LogThrottle;
 use std::{
@@ -14,10 +14,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::{
-    sync::watch,
-    time::{self, timeout_at},
-};
+use tokio::time::{self, timeout_at};
 
 /// How the node stands with the others.
 #[derive(Clone, Debug)]
@@ -65,7 +62,7 @@ pub(super) struct Shared {
     pub(super) names: Names,
     pub(super) scripts: Scripts,
     pub(super) is_cluster: bool,
-    pub(super) standing: watch::Sender<Standing>,
+    pub(super) standing: LinkState,
     pub(super) clock: Clock,
     pub(super) accepted: Accepted,
     pub(super) accounts: Accounts,
@@ -166,7 +163,7 @@ impl Shared {
             names,
             scripts: Scripts::new(is_cluster),
             is_cluster,
-            standing: watch::Sender::new(Standing::Away("not joined yet".into())),
+            standing: LinkState::new(Standing::Away("not joined yet".into())),
             accepted: Accepted::new(now()),
             accounts: Accounts::default(),
             metrics: BrokerMetrics::default(),
@@ -244,12 +241,7 @@ impl Shared {
             return Some(joined);
         }
         let _waiting = self.metrics.waiting();
-        let mut standing = self.standing.subscribe();
-        let joined = standing.wait_for(|standing| matches!(standing, Standing::Joined(_)));
-        match timeout_at(give_up.into(), joined).await.ok()?.ok().as_deref() {
-            Some(Standing::Joined(joined)) => Some(joined.clone()),
-            Some(Standing::Away(_) | Standing::Suspect) | None => None,
-        }
+        timeout_at(give_up.into(), self.standing.joined()).await.ok()
     }
 
     /// How long an answer may take until Redis is suspected to be away.
@@ -282,13 +274,7 @@ impl Shared {
 
     /// Notes that Redis owes an answer for too long. Nothing more is sent until it answers.
     pub(super) fn suspect(&self) {
-        self.standing.send_if_modified(|standing| {
-            let is_joined = matches!(standing, Standing::Joined(_));
-            if is_joined {
-                *standing = Standing::Suspect;
-            }
-            is_joined
-        });
+        self.standing.suspect();
     }
 
     /// Runs `request`, and suspects Redis when it takes long. Nothing if there is no answer until

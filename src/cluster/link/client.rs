@@ -163,6 +163,7 @@ async fn run(
         }
     };
     let error = tokio::select! {
+        biased;
         error = reading => error,
         error = write(to_server, queue, &sent) => error,
     };

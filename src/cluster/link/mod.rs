@@ -13,6 +13,7 @@ mod sentinel;
 mod server;
 mod slots;
 mod stream;
+
 #[cfg(test)]
 mod tests;
 

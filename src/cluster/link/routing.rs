@@ -196,6 +196,7 @@ impl Routing {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let is_urgent = tokio::select! {
+                biased;
                 _ = ticks.tick() => false,
                 () = self.alarm.is_noted.notified() => true,
             };

@@ -9,6 +9,7 @@
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
 local registry, topics, node = KEYS[1], KEYS[2], ARGV[2]
 local registered, names, answer = {}, {}, {'ok', now}
+redis.call('PEXPIRE', topics, @LIST_MS@)
 for _, field in ipairs(redis.call('HKEYS', registry)) do
   if string.sub(field, 1, 2) == 'n:' then
     names[#names + 1] = string.sub(field, 3)

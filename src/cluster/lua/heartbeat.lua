@@ -35,7 +35,7 @@ local named = function(kind)
 end
 local is_known = fields['n:' .. node] ~= nil
 local answer = function(status)
-  return {status, fields.g or '', fields.o == '1' and 1 or 0, 0, now, {}, {}}
+  return {status, fields.g or '', fields.o == '1' and 1 or 0, 0, now, {}, {}, 0}
 end
 if phase == 'leave' then
   if fields['n:' .. node] == link then
@@ -97,9 +97,11 @@ local was_open = fields.o == '1'
 if phase == 'arrive' then unset('x:' .. process) end
 if phase == 'busy' and fields['x:' .. process] then set('p', now) end
 if not was_open and phase ~= 'join' then
-  -- A clock that was stepped backward lets the time begin again.
-  local born = math.min(tonumber(fields.b or now), now)
-  local progress = math.max(born, math.min(tonumber(fields.p or born), now))
+  -- After a step of the clock backward the time begins again.
+  if now < tonumber(fields.b or 0) then set('b', now) end
+  if now < tonumber(fields.p or 0) then set('p', now) end
+  local born = tonumber(fields.b or now)
+  local progress = math.max(born, tonumber(fields.p or born))
   local is_over = tonumber(ARGV[8]) <= now - progress or tonumber(ARGV[10]) <= now - born
   local knows = fields.k or tonumber(ARGV[9]) <= now - born
   if is_over or (knows and #named('x:') == 0) then
@@ -117,4 +119,7 @@ for _, name in ipairs(named('n:')) do
     dead[#dead + 1] = name
   end
 end
-return {'ok', fields.g, fields.o == '1' and 1 or 0, was_open and 1 or 0, now, dead, alive}
+return {
+  'ok', fields.g, fields.o == '1' and 1 or 0, was_open and 1 or 0, now, dead, alive,
+  math.max(0, now - tonumber(fields.b or now)),
+}

@@ -43,9 +43,13 @@ local was_taken = not exists and (has('h') or has('k'))
 local is_back = was_taken or (exists and has('h') and not head[6] and ARGV[13] ~= '' and ARGV[13] ~= epoch)
 local added, removed, accepted = {}, {}, {}
 
+-- What is published comes to the node that asks before the answer or, from Redis 7.2 on, behind it: it is in the answer as well.
+local published = {}
 local publish = function(kind, text)
   version = version + 1
-  redis.call('@PUBLISH@', key, kind .. ' ' .. epoch .. ' ' .. version .. ' ' .. text)
+  local message = kind .. ' ' .. epoch .. ' ' .. version .. ' ' .. text
+  redis.call('@PUBLISH@', key, message)
+  if not has('s') then published[#published + 1] = message end
 end
 local by_nodes = function(user)
   local member = redis.call('HGET', key, 'm:' .. user)
@@ -189,7 +193,10 @@ if has('i') and (total ~= was_total or count ~= was_count or has('f')) then
   end
 end
 if wanted > 0 then
-  if not head[6] or has('f') then ours('SADD', topics, key) end
+  if not head[6] or has('f') then
+    ours('SADD', topics, key)
+    redis.call('PEXPIRE', topics, @LIST_MS@)
+  end
 elseif head[6] or has('f') then
   ours('SREM', topics, key)
 end
@@ -247,5 +254,5 @@ if KEYS[6] then
 end
 return {
   'ok', now, epoch, version, sequence, total, count, wanted, table.concat(accepted), members, cached or '', cached_ms,
-  is_logged and 1 or 0,
+  is_logged and 1 or 0, published,
 }

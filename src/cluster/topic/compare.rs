@@ -42,6 +42,16 @@ impl Topic {
         })
     }
 
+    /// Redis has a part of this node that it does not know of: it is taken back. False if it is known.
+    pub(in crate::cluster) fn take_back(&mut self) -> bool {
+        let is_unknown = self.phase == Phase::Out && self.told == 0;
+        if is_unknown {
+            self.told = 1;
+            self.is_doubtful = true;
+        }
+        is_unknown
+    }
+
     /// Compares what was held with what was found. Whatever the bus brought before is known.
     pub(in crate::cluster) fn compare(&mut self, held: &Held, found: &Found) -> Difference {
         if (self.attempt, self.assertions) != (held.attempt, held.assertions) {

@@ -15,6 +15,7 @@ pub(super) use compare::{Difference, Held};
 pub(super) use values::{Assertion, Effect, Joining, Step, Synced, Waiter};
 
 use super::{
+    chance::{Map, Set},
     envelope::{Envelope, Message},
     names::{Subject, TopicName},
     partition::Partition,
@@ -26,7 +27,7 @@ use crate::{
 };
 use replica::Replica;
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -71,8 +72,8 @@ pub(in crate::cluster) struct Topic {
     count: usize,
     /// Ends that came before what they end.
     owed: usize,
-    users: HashMap<Arc<str>, Local>,
-    departed: HashSet<Arc<str>>,
+    users: Map<Arc<str>, Local>,
+    departed: Set<Arc<str>>,
     /// What Redis has of this node.
     told: usize,
     waiting: VecDeque<Waiter>,
@@ -87,7 +88,7 @@ pub(in crate::cluster) struct Topic {
     is_current: bool,
     /// What the bus told before the replica was read.
     early: Vec<(Message, bool)>,
-    watchers: HashSet<ConnectionRef>,
+    watchers: Set<ConnectionRef>,
     /// How many want to watch and are not told yet.
     pub(in crate::cluster) pending_watchers: usize,
     /// Sign-ins that ended, by when that is to be believed.
@@ -110,8 +111,8 @@ impl Topic {
             phase: Phase::Out,
             count: 0,
             owed: 0,
-            users: HashMap::new(),
-            departed: HashSet::new(),
+            users: Map::default(),
+            departed: Set::default(),
             told: 0,
             waiting: VecDeque::new(),
             sent: None,
@@ -120,7 +121,7 @@ impl Topic {
             put_back_until: None,
             is_current: false,
             early: Vec::new(),
-            watchers: HashSet::new(),
+            watchers: Set::default(),
             pending_watchers: 0,
             ending: VecDeque::new(),
             idle_since: None,

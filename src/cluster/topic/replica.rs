@@ -80,7 +80,7 @@ impl Topic {
     /// `is_provisional`: others are still to say what they have.
     pub(in crate::cluster) fn on_synced(
         &mut self,
-        synced: &Synced,
+        synced: Synced,
         is_full: bool,
         (max_members, is_provisional): (usize, bool),
         now: Instant,
@@ -90,8 +90,13 @@ impl Topic {
         let waiters = self.sent.take().unwrap_or_default();
         let mut accepted = synced.accepted.clone();
         if is_full && self.is_heard() {
-            self.read(synced, is_provisional, now, &mut effects);
-        } else if let Some(replica) = &self.replica
+            self.read(&synced, is_provisional, now, &mut effects);
+        }
+        for change in synced.changes {
+            self.on_message(change, false, now, &mut effects);
+        }
+        if let Some(replica) = &self.replica
+            && !is_full
             && (replica.epoch != synced.epoch || replica.version < synced.version)
         {
             self.is_doubtful = true;

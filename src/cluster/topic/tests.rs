@@ -38,6 +38,7 @@ fn synced(version: u64, sequence: u64, mine: usize, members: &[&str]) -> Synced 
         accepted: vec![true; 9],
         members: members.iter().map(|id| (Arc::from(*id), Arc::from("{}"))).collect(),
         is_logged: false,
+        changes: Vec::new(),
         last: None,
     }
 }
@@ -95,7 +96,7 @@ fn hear(topic: &mut Topic, message: Message) -> Vec<String> {
     seen(&effects)
 }
 
-fn answer(topic: &mut Topic, synced: &Synced, is_full: bool) -> Vec<String> {
+fn answer(topic: &mut Topic, synced: Synced, is_full: bool) -> Vec<String> {
     seen(&topic.on_synced(synced, is_full, (100, false), Instant::now()))
 }
 
@@ -117,7 +118,7 @@ fn begun(channel: &str, users: &[&str]) -> Topic {
     assert!(matches!(topic.next_step(Instant::now()), Some(Step::Enter)));
     topic.entered();
     assert!(assertion(&mut topic).is_full);
-    answer(&mut topic, &synced(5, 5, users.len(), if is_presence { users } else { &[] }), true);
+    answer(&mut topic, synced(5, 5, users.len(), if is_presence { users } else { &[] }), true);
     topic
 }
 
@@ -141,12 +142,12 @@ fn the_first_subscriber_waits_for_the_bus_and_the_snapshot() {
     // What the bus tells before the answer is not lost: it is later than the snapshot, or in it.
     assert!(hear(&mut topic, event(5)).is_empty());
     assert!(hear(&mut topic, event(6)).is_empty());
-    assert_eq!(answer(&mut topic, &synced(5, 5, 1, &[]), true), ["attach 1", "event 6"]);
+    assert_eq!(answer(&mut topic, synced(5, 5, 1, &[]), true), ["attach 1", "event 6"]);
     assert_eq!(hear(&mut topic, event(7)), ["event 7"]);
     topic.join(subscriber(2, None));
     let second = assertion(&mut topic);
     assert!(!second.is_full && second.base == 2, "a known channel is asked once");
-    assert_eq!(answer(&mut topic, &synced(5, 7, 2, &[]), false), ["attach 2"]);
+    assert_eq!(answer(&mut topic, synced(5, 7, 2, &[]), false), ["attach 2"]);
 }
 
 #[test]
@@ -158,7 +159,7 @@ fn members_come_and_go_by_versions() {
     assert!(topic.next_step(Instant::now()).is_none());
     hear(&mut topic, change(9, Change::Added(member("3"))));
     assert!(assertion(&mut topic).is_full, "a version is missing: it is read again");
-    assert_eq!(answer(&mut topic, &synced(9, 5, 1, &["1", "3", "4"]), true), ["+4"]);
+    assert_eq!(answer(&mut topic, synced(9, 5, 1, &["1", "3", "4"]), true), ["+4"]);
 }
 
 #[test]
@@ -178,7 +179,7 @@ fn who_left_while_something_was_under_way_is_said_next() {
     assertion(&mut topic);
     topic.leave(Some("1"));
     assert!(topic.next_step(Instant::now()).is_none());
-    answer(&mut topic, &synced(5, 5, 3, &[]), false);
+    answer(&mut topic, synced(5, 5, 3, &[]), false);
     let next = assertion(&mut topic);
     assert_eq!((next.base, &*next.departed[0]), (2, "1"));
 }
@@ -189,7 +190,7 @@ fn who_left_by_one_connection_while_another_was_on_its_way_stays() {
     topic.join(subscriber(2, Some("1")));
     assertion(&mut topic);
     topic.leave(Some("1"));
-    assert_eq!(answer(&mut topic, &synced(5, 5, 2, &[]), false), ["attach 2"]);
+    assert_eq!(answer(&mut topic, synced(5, 5, 2, &[]), false), ["attach 2"]);
     let next = assertion(&mut topic);
     assert_eq!(next.base, 1);
     assert!(next.departed.is_empty(), "the user is there by its other connection");
@@ -202,7 +203,7 @@ fn a_full_roster_refuses_only_who_is_new() {
     topic.join(subscriber(3, Some("1")));
     assertion(&mut topic);
     let verdicts = Synced { accepted: vec![false, true], ..synced(5, 5, 2, &[]) };
-    assert_eq!(answer(&mut topic, &verdicts, false), ["refuse 2", "attach 3"]);
+    assert_eq!(answer(&mut topic, verdicts, false), ["refuse 2", "attach 3"]);
     assert!(topic.next_step(Instant::now()).is_none(), "both sides agree");
 }
 
@@ -214,7 +215,7 @@ fn after_a_lost_link_everything_is_asserted_and_the_difference_told() {
     assert!(said.is_full);
     assert_eq!((said.base, said.joins.len(), said.joins[0].connections), (1, 1, 0));
     let now = Synced { accepted: vec![true], ..synced(9, 5, 1, &["1", "new"]) };
-    assert_eq!(answer(&mut topic, &now, true), ["-gone", "+new"]);
+    assert_eq!(answer(&mut topic, now, true), ["-gone", "+new"]);
 }
 
 #[test]
@@ -223,7 +224,7 @@ fn who_is_still_to_come_has_not_left() {
     hear(&mut topic, change(6, Change::Added(member("elsewhere"))));
     relink(&mut topic);
     let empty = Synced { epoch: "e2".into(), accepted: vec![true], ..synced(1, 0, 1, &["1"]) };
-    let told = seen(&topic.on_synced(&empty, true, (100, true), Instant::now()));
+    let told = seen(&topic.on_synced(empty, true, (100, true), Instant::now()));
     assert_eq!(told, ["doubt"], "Redis is empty, and others are about to say what they have");
     let added = Message::Change {
         epoch: "e2".into(),
@@ -234,33 +235,33 @@ fn who_is_still_to_come_has_not_left() {
     assert!(topic.end_provisional());
     assert!(assertion(&mut topic).is_full, "when all have come, it is read again");
     let now = Synced { epoch: "e2".into(), ..synced(2, 5, 2, &["1", "elsewhere"]) };
-    assert!(answer(&mut topic, &now, true).is_empty());
+    assert!(answer(&mut topic, now, true).is_empty());
 }
 
 #[test]
 fn what_was_missed_while_the_link_was_lost_interrupts() {
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
-    assert_eq!(answer(&mut topic, &synced(5, 7, 1, &[]), true), ["interrupt"]);
+    assert_eq!(answer(&mut topic, synced(5, 7, 1, &[]), true), ["interrupt"]);
 
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
-    assert!(answer(&mut topic, &synced(5, 5, 1, &[]), true).is_empty(), "nothing was missed");
+    assert!(answer(&mut topic, synced(5, 5, 1, &[]), true).is_empty(), "nothing was missed");
 
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
     let elsewhere = Synced { epoch: "e2".into(), ..synced(0, 0, 1, &[]) };
-    assert_eq!(answer(&mut topic, &elsewhere, true), ["doubt"]);
+    assert_eq!(answer(&mut topic, elsewhere, true), ["doubt"]);
     assert_eq!(topic.reached(), 5, "what was reached is not forgotten with the hash");
 
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
     let further = Synced { epoch: "e2".into(), ..synced(0, 6, 1, &[]) };
-    assert_eq!(answer(&mut topic, &further, true), ["interrupt"], "another node had come further");
+    assert_eq!(answer(&mut topic, further, true), ["interrupt"], "another node had come further");
 
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
-    assert_eq!(answer(&mut topic, &synced(5, 3, 1, &[]), true), ["interrupt"], "a replica behind");
+    assert_eq!(answer(&mut topic, synced(5, 3, 1, &[]), true), ["interrupt"], "a replica behind");
 }
 
 #[test]
@@ -270,7 +271,7 @@ fn what_came_between_listening_and_the_snapshot_is_not_missed() {
     for sequence in [6, 7, 8] {
         assert!(hear(&mut topic, event(sequence)).is_empty());
     }
-    let seen = answer(&mut topic, &synced(5, 7, 1, &[]), true);
+    let seen = answer(&mut topic, synced(5, 7, 1, &[]), true);
     assert_eq!(seen, ["event 6", "event 7", "event 8"]);
 }
 
@@ -300,7 +301,7 @@ fn a_hash_that_is_made_after_the_answer_is_read_though_its_message_came_before()
     assertion(&mut topic);
     let elsewhere = Message::Change { epoch: "e2".into(), version: 1, change: Change::Total(2) };
     assert!(hear(&mut topic, elsewhere).is_empty());
-    assert_eq!(answer(&mut topic, &synced(0, 0, 1, &[]), true), ["attach 1"]);
+    assert_eq!(answer(&mut topic, synced(0, 0, 1, &[]), true), ["attach 1"]);
     assert!(assertion(&mut topic).is_full);
 }
 
@@ -311,7 +312,7 @@ fn what_nobody_counted_is_not_lost_while_the_topic_is_read_again() {
     assertion(&mut topic);
     assert!(hear(&mut topic, event(0)).is_empty());
     let anew = Synced { epoch: "e2".into(), ..synced(0, 0, 1, &[]) };
-    assert_eq!(answer(&mut topic, &anew, true), ["doubt", "event 0"]);
+    assert_eq!(answer(&mut topic, anew, true), ["doubt", "event 0"]);
 }
 
 #[test]
@@ -321,7 +322,7 @@ fn those_who_wait_when_the_link_is_lost_are_answered_by_the_next() {
     assertion(&mut topic);
     topic.join(subscriber(3, None));
     assert_eq!(relink(&mut topic).base, 3);
-    let told = answer(&mut topic, &synced(5, 5, 3, &[]), true);
+    let told = answer(&mut topic, synced(5, 5, 3, &[]), true);
     assert_eq!(told, ["total 3", "attach 2", "attach 3"]);
 }
 
@@ -331,7 +332,7 @@ fn a_topic_that_nobody_needs_is_left_a_while_later() {
     topic.leave(None);
     let said = assertion(&mut topic);
     assert_eq!(said.base, 0);
-    answer(&mut topic, &synced(5, 5, 0, &[]), false);
+    answer(&mut topic, synced(5, 5, 0, &[]), false);
     let now = Instant::now();
     assert!(topic.next_step(now).is_none());
     assert!(topic.wake_at().is_some_and(|at| at <= now + LINGER));
@@ -351,7 +352,7 @@ fn an_ended_sign_in_counts_until_its_time() {
     topic.next_step(now);
     topic.entered();
     assert_eq!(assertion(&mut topic).base, 1);
-    assert!(answer(&mut topic, &synced(1, 0, 1, &[]), true).is_empty());
+    assert!(answer(&mut topic, synced(1, 0, 1, &[]), true).is_empty());
     topic.end_at(now + LINGER);
     assert!(topic.next_step(now).is_none());
     assert!(matches!(topic.next_step(now + LINGER), Some(Step::Sync(said)) if said.base == 0));

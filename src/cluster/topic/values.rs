@@ -1,7 +1,7 @@
 //! What goes into a topic and what comes out of it.
 
 use crate::{
-    cluster::envelope::EnvelopeId,
+    cluster::envelope::{EnvelopeId, Message},
     hub::{ConnectionRef, Welcome},
     protocol::{Frame, Member, SocketId, SubscriptionRefusal},
 };
@@ -78,6 +78,8 @@ pub(in crate::cluster) struct Synced {
     pub(in crate::cluster) members: Vec<(Arc<str>, Arc<str>)>,
     /// With a full assertion, a cache channel's last event, and for how long it still is.
     pub(in crate::cluster) last: Option<(EnvelopeId, Frame, Duration)>,
+    /// What the assertion has published, without a snapshot.
+    pub(in crate::cluster) changes: Vec<Message>,
     /// Whether the log of the topic's partition was empty, and has something now.
     pub(in crate::cluster) is_logged: bool,
 }

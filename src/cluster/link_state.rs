@@ -1,0 +1,49 @@
+//! How this node stands with Redis, for all who wait for it.
+
+use super::shared::{Joined, Standing};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use tokio::sync::Notify;
+
+/// The present state. Requests that wait until the node is joined go on in the order in which they
+/// came.
+#[derive(Debug)]
+pub(super) struct LinkState {
+    now: RwLock<Standing>,
+    changed: Notify,
+}
+
+impl LinkState {
+    pub(super) fn new(standing: Standing) -> Self {
+        Self { now: RwLock::new(standing), changed: Notify::new() }
+    }
+
+    pub(super) fn borrow(&self) -> RwLockReadGuard<'_, Standing> {
+        self.now.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set(&self, standing: Standing) {
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = standing;
+        self.changed.notify_waiters();
+    }
+
+    /// Notes that Redis owes an answer, if it had none to give until now.
+    pub(super) fn suspect(&self) {
+        let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*now, Standing::Joined(_)) {
+            *now = Standing::Suspect;
+        }
+    }
+
+    /// Waits until the node is joined. Safe to cancel.
+    pub(super) async fn joined(&self) -> Joined {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            if let Standing::Joined(joined) = &*self.borrow() {
+                return joined.clone();
+            }
+            changed.await;
+        }
+    }
+}
