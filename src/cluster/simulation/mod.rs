@@ -5,4 +5,9 @@
 
 mod endpoint;
 mod model;
+mod mutants;
 mod network;
+mod tests;
+mod world;
+
+pub(super) use mutants::mutated;

@@ -23,6 +23,14 @@ impl Network {
         }
     }
 
+    /// The slots of a server, as itself sees them.
+    pub(crate) fn slots_of(&self, host: &str, port: u16) -> Vec<u16> {
+        let mut state = self.lock();
+        let id = state.host_at(host, port);
+        let address = state.hosts[id].address.clone();
+        state.slots(id).of(&address).collect()
+    }
+
     /// Begins to move a slot: keys that its server has not got are asked for at the other.
     pub(crate) fn begin_migration(&self, slot: u16, to: (&str, u16)) {
         let mut state = self.lock();

@@ -248,6 +248,7 @@ async fn deliver(shared: Weak<Shared>) {
             }
         };
         tokio::select! {
+            biased;
             () = shared.earlier.notified() => {}
             () = sleep => {}
         }

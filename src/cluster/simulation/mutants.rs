@@ -1,0 +1,167 @@
+//! The scripts with one rule taken out: the simulation has to notice each.
+
+use super::{
+    tests::{plan, run},
+    world::{Fault, Plan},
+};
+use std::{cell::Cell, time::Duration};
+
+/// One rule of a script, and what is in its place without it.
+#[derive(Clone, Copy, Debug)]
+struct Mutant {
+    /// What goes wrong without it.
+    name: &'static str,
+    rule: &'static str,
+    without: &'static str,
+    /// Of which some bring it to light.
+    faults: &'static [Fault],
+    is_cluster: bool,
+    /// How many times as often as usual clients come and go.
+    churn: u32,
+}
+
+thread_local! {
+    static MUTANT: Cell<Option<Mutant>> = const { Cell::new(None) };
+}
+
+/// What writes alone make right is right within this time: a lease, and cleaning up. Comparisons take
+/// longer, and would hide a mutant.
+const SETTLES_WITHIN: Duration = Duration::from_secs(13);
+/// How long something happens in a run: a mutant is noticed at its end.
+const TIME: Duration = Duration::from_secs(12);
+/// Seeds in which a mutant has to be noticed.
+const SEEDS: u64 = 100;
+
+const MUTANTS: [Mutant; 7] = [
+    Mutant {
+        name: "writes of another generation are carried out",
+        rule: "return known[1] == generation and known[2] == link",
+        without: "return not known[2] or known[2] == link",
+        faults: &[Fault::Flush],
+        is_cluster: false,
+        churn: 1,
+    },
+    Mutant {
+        name: "a node's list of topics lacks some",
+        rule: "ours('SADD', topics, key)",
+        without: "",
+        faults: &[Fault::KillNode],
+        is_cluster: false,
+        churn: 8,
+    },
+    Mutant {
+        name: "a hash that was lost begins at sequence 0",
+        rule: "'v', 0, 's', reached,",
+        without: "'v', 0, 's', 0,",
+        faults: &[Fault::RestartEmpty, Fault::Cut],
+        is_cluster: false,
+        churn: 1,
+    },
+    Mutant {
+        name: "leases never end after a step of the clock backward",
+        rule: "if stood_still or now + length < ends then",
+        without: "if last + lease / 2 < now then",
+        faults: &[Fault::ClockBackward, Fault::KillNode],
+        is_cluster: false,
+        churn: 1,
+    },
+    Mutant {
+        name: "a generation never opens after a step of the clock backward",
+        rule: "if now < tonumber(fields.b or 0) then set('b', now) end",
+        without: "",
+        faults: &[Fault::Flush, Fault::ClockBackward, Fault::KillNode],
+        is_cluster: false,
+        churn: 1,
+    },
+    Mutant {
+        name: "what is wrong is not noticed",
+        rule: "answer[#answer + 1] = is_wrong and 1 or 0",
+        without: "answer[#answer + 1] = 0",
+        faults: &[Fault::Evict],
+        is_cluster: false,
+        churn: 1,
+    },
+    Mutant {
+        name: "a dead node may write in other partitions",
+        rule: "if phase == 'claim' or phase == 'fence' then",
+        without: "if phase == 'claim' then",
+        faults: &[Fault::StallNode],
+        is_cluster: true,
+        churn: 1,
+    },
+];
+
+/// A script as the running mutant has it.
+pub(in crate::cluster) fn mutated(text: String) -> String {
+    match MUTANT.get() {
+        Some(mutant) => text.replace(mutant.rule, mutant.without),
+        None => text,
+    }
+}
+
+/// The first seed that notices a mutant, and how.
+fn noticed(mutant: Mutant) -> Option<(u64, String)> {
+    MUTANT.set(Some(mutant));
+    let found = (1..=SEEDS).find_map(|seed| {
+        let faults = mutant.faults.to_vec();
+        let plan = Plan {
+            faults,
+            churn: mutant.churn,
+            time: TIME,
+            settles_within: SETTLES_WITHIN,
+            ..plan(seed, mutant.is_cluster)
+        };
+        let violation = run(&plan).0.err()?;
+        Some((seed, violation.lines().next().unwrap_or_default().to_owned()))
+    });
+    MUTANT.set(None);
+    found
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "the seeds belong into the report")]
+fn each_rule_of_the_scripts_is_needed() {
+    let mut unnoticed = Vec::new();
+    for mutant in MUTANTS {
+        let name = mutant.name;
+        match noticed(mutant) {
+            Some((seed, violation)) => eprintln!("{name}: seed {seed}: {violation}"),
+            None => unnoticed.push(name),
+        }
+    }
+    assert!(unnoticed.is_empty(), "not noticed: {unnoticed:?}");
+}
+
+#[test]
+fn without_a_mutant_everything_is_right_in_time() {
+    for mutant in MUTANTS.iter().filter(|mutant| mutant.faults != [Fault::Evict]) {
+        for seed in 1..4 {
+            let faults = mutant.faults.to_vec();
+            let plan = Plan {
+                faults,
+                churn: mutant.churn,
+                time: TIME,
+                settles_within: SETTLES_WITHIN,
+                ..plan(seed, mutant.is_cluster)
+            };
+            if let Err(violation) = run(&plan).0 {
+                panic!("{}: CAMPANILE_SEED={seed}: {violation}", mutant.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn each_mutant_changes_a_script() {
+    let scripts = [
+        include_str!("../lua/guard.lua"),
+        include_str!("../lua/heartbeat.lua"),
+        include_str!("../lua/expire.lua"),
+        include_str!("../lua/restore.lua"),
+        include_str!("../lua/sync.lua"),
+        include_str!("../lua/compare.lua"),
+    ];
+    for Mutant { name, rule, .. } in MUTANTS {
+        assert!(scripts.iter().any(|script| script.contains(rule)), "{name}");
+    }
+}

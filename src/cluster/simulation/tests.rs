@@ -1,0 +1,91 @@
+//! Explores what can happen to nodes and Redis, from seeds.
+//!
+//! `CAMPANILE_SEED` is the first seed, `CAMPANILE_SIMULATION_SEEDS` how many of them are tried, on one Redis and
+//! on a Redis Cluster each. A seed that fails does so again.
+
+use super::world::{Fault, Plan, World};
+use std::time::Duration;
+
+/// Everything is right within this time, whatever has happened: a round of comparisons, and a lease.
+const SETTLES_WITHIN: Duration = Duration::from_secs(45);
+
+/// Runs one plan in its own runtime.
+pub(super) fn run(plan: &Plan) -> (Result<(), String>, u64, u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let mut world = World::new(plan.clone());
+        let result = world.run().await;
+        let result = result.map_err(|violation| world.report(&violation));
+        (result, world.fingerprint(), world.commands())
+    })
+}
+
+pub(super) fn plan(seed: u64, is_cluster: bool) -> Plan {
+    Plan {
+        seed,
+        nodes: 3,
+        is_cluster,
+        time: Duration::from_secs(40),
+        faults: Vec::new(),
+        churn: 1,
+        settles_within: SETTLES_WITHIN,
+    }
+}
+
+fn variable(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|error| panic!("{name}={text}: {error}")),
+        Err(_) => default,
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the seeds belong into the report")]
+fn explore(name: &str, is_cluster: bool, seeds: u64) {
+    let first = variable("CAMPANILE_SEED", 1);
+    let last = first + variable("CAMPANILE_SIMULATION_SEEDS", seeds);
+    let started = std::time::Instant::now();
+    let mut commands = 0;
+    for seed in first..last {
+        let (result, _, executed) = run(&plan(seed, is_cluster));
+        commands += executed;
+        if let Err(violation) = result {
+            panic!("{name}: CAMPANILE_SEED={seed}: {violation}");
+        }
+    }
+    eprintln!(
+        "{name}: CAMPANILE_SEED={first} to {last}, {commands} commands in {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
+}
+
+#[test]
+fn on_one_redis_every_promise_is_kept() {
+    explore("one Redis", false, 30);
+}
+
+#[test]
+fn on_a_redis_cluster_every_promise_is_kept() {
+    explore("Redis Cluster", true, 15);
+}
+
+#[test]
+fn a_seed_does_the_same_each_time() {
+    let plan = plan(7, false);
+    let (first, second) = (run(&plan), run(&plan));
+    assert_eq!(first.1, second.1, "the same was seen");
+    assert_eq!(first.2, second.2, "the same was asked of Redis");
+}
+
+#[test]
+fn keys_that_are_taken_away_are_put_back() {
+    for seed in 1..10 {
+        let plan = Plan { faults: vec![Fault::Evict], ..plan(seed, seed % 3 == 0) };
+        if let Err(violation) = run(&plan).0 {
+            panic!("CAMPANILE_SEED={seed}: {violation}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! What clients and publishers saw, and whether every promise was kept.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+};
+use tokio::time::Instant;
+
+/// One connection of a client to one channel.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    pub(super) slot: usize,
+    pub(super) channel: usize,
+    pub(super) user: Option<String>,
+    pub(super) heard: Vec<(Instant, Heard)>,
+    pub(super) acknowledged: Option<Instant>,
+    pub(super) ended: Option<Instant>,
+}
+
+/// Something that a client was sent.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Heard {
+    Acknowledged(BTreeSet<String>),
+    Event(u64),
+    Added(String),
+    Removed(String),
+    Count(usize),
+    Closed,
+}
+
+/// One publish.
+#[derive(Clone, Debug)]
+pub(super) struct Event {
+    pub(super) channel: usize,
+    pub(super) slot: usize,
+    pub(super) begun: Instant,
+    /// When it was answered, and how.
+    pub(super) answered: Option<(Instant, Outcome)>,
+}
+
+/// What a publisher was answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Outcome {
+    Accepted,
+    Refused,
+    Unknown,
+}
+
+/// All that was seen.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    pub(super) sessions: Vec<Session>,
+    pub(super) events: Arc<Mutex<Vec<Event>>>,
+    /// For each slot, from when until when something was done to its node or its network.
+    pub(super) disturbed: BTreeMap<usize, Vec<(Instant, Instant)>>,
+    /// Whether Redis has lost data.
+    pub(super) has_lost_data: bool,
+}
+
+/// A promise that was not kept.
+pub(super) type Violation = String;
+
+/// How long before something is heard its cause may lie: a lease, and some time for cleaning up.
+const CAUSE_WITHIN: std::time::Duration = std::time::Duration::from_secs(20);
+
+impl Session {
+    pub(super) fn is_open(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    /// The members of the channel as this client was told.
+    pub(super) fn members(&self) -> Result<BTreeSet<String>, Violation> {
+        let mut members = BTreeSet::new();
+        for (_, heard) in &self.heard {
+            match heard {
+                Heard::Acknowledged(roster) => members.clone_from(roster),
+                Heard::Added(user) if !members.insert(user.clone()) => {
+                    return Err(format!("{user} was added twice"));
+                }
+                Heard::Removed(user) if !members.remove(user) => {
+                    return Err(format!("{user} was removed, and was not there"));
+                }
+                Heard::Added(_)
+                | Heard::Removed(_)
+                | Heard::Event(_)
+                | Heard::Count(_)
+                | Heard::Closed => {}
+            }
+        }
+        Ok(members)
+    }
+
+    /// The count that the client was told last.
+    pub(super) fn count(&self) -> Option<usize> {
+        self.heard.iter().rev().find_map(|(_, heard)| match heard {
+            Heard::Count(count) => Some(*count),
+            _ => None,
+        })
+    }
+
+    fn events(&self) -> impl Iterator<Item = u64> {
+        self.heard.iter().filter_map(|(_, heard)| match heard {
+            Heard::Event(id) => Some(*id),
+            _ => None,
+        })
+    }
+}
+
+impl History {
+    /// Checks everything that holds at any time.
+    pub(super) fn check(&self, end: Instant) -> Result<(), Violation> {
+        let events = self.events.lock().expect("one thread").clone();
+        for (number, session) in self.sessions.iter().enumerate() {
+            let named = |text: String| format!("session {number}: {text}");
+            session.members().map_err(named)?;
+            self.nobody_was_removed_who_stayed(session).map_err(named)?;
+            Self::each_event_once(session, &events).map_err(named)?;
+            self.no_gap(session, &events, end).map_err(named)?;
+        }
+        self.one_order()
+    }
+
+    fn each_event_once(session: &Session, events: &[Event]) -> Result<(), Violation> {
+        let mut heard = BTreeSet::new();
+        for id in session.events() {
+            let event = &events[usize::try_from(id).expect("it fits")];
+            if !heard.insert(id) {
+                return Err(format!("event {id} came twice"));
+            }
+            if event.channel != session.channel {
+                return Err(format!("event {id} is for another channel"));
+            }
+            if matches!(event.answered, Some((_, Outcome::Refused))) {
+                return Err(format!("event {id} was refused, and came"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A client that is there before an accepted event was published, and hears one that was published after
+    /// that was answered, or stays open to the end, has heard it.
+    fn no_gap(&self, session: &Session, events: &[Event], end: Instant) -> Result<(), Violation> {
+        let Some(acknowledged) = session.acknowledged else { return Ok(()) };
+        let heard: BTreeSet<u64> = session.events().collect();
+        let last =
+            heard.iter().map(|id| events[usize::try_from(*id).expect("it fits")].begun).max();
+        let until = if session.is_open() { Some(end) } else { last };
+        let Some(until) = until else { return Ok(()) };
+        for (id, event) in events.iter().enumerate() {
+            let Some((answered, Outcome::Accepted)) = event.answered else { continue };
+            let is_due =
+                event.channel == session.channel && acknowledged < event.begun && answered < until;
+            let id = u64::try_from(id).expect("it fits");
+            if is_due && !heard.contains(&id) && self.was_heard_or_is_known(id, event) {
+                return Err(format!("event {id} of channel {} is missing", event.channel));
+            }
+        }
+        Ok(())
+    }
+
+    /// An event that came to nobody, and whose node has died since, is known to nobody.
+    fn was_heard_or_is_known(&self, id: u64, event: &Event) -> bool {
+        let was_heard =
+            self.sessions.iter().any(|session| session.events().any(|heard| heard == id));
+        was_heard || !(self.has_lost_data && self.is_disturbed(event.slot, event.begun))
+    }
+
+    fn is_disturbed(&self, slot: usize, at: Instant) -> bool {
+        self.disturbed
+            .get(&slot)
+            .into_iter()
+            .flatten()
+            .any(|(from, until)| *from <= at + CAUSE_WITHIN && at <= *until + CAUSE_WITHIN)
+    }
+
+    /// Nobody hears that a user has left who is still there, on a node that nothing was done to.
+    fn nobody_was_removed_who_stayed(&self, session: &Session) -> Result<(), Violation> {
+        let margin = std::time::Duration::from_secs(3);
+        for (at, heard) in &session.heard {
+            let Heard::Removed(user) = heard else { continue };
+            let stays = self.sessions.iter().find(|other| {
+                other.channel == session.channel
+                    && other.user.as_ref() == Some(user)
+                    && other.acknowledged.is_some_and(|since| since + margin < *at)
+                    && other.ended.is_none_or(|ended| *at + margin < ended)
+                    && !self.is_disturbed(other.slot, *at)
+            });
+            if stays.is_some() && !self.is_disturbed(session.slot, *at) {
+                return Err(format!("{user} was removed at {at:?}, and is there"));
+            }
+        }
+        Ok(())
+    }
+
+    /// All clients heard the events of a channel in one order.
+    fn one_order(&self) -> Result<(), Violation> {
+        let mut later: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        let mut earlier: BTreeMap<u64, usize> = BTreeMap::new();
+        for session in &self.sessions {
+            let ids: Vec<u64> = session.events().collect();
+            for id in &ids {
+                earlier.entry(*id).or_default();
+            }
+            for pair in ids.windows(2) {
+                later.entry(pair[0]).or_default().push(pair[1]);
+                *earlier.entry(pair[1]).or_default() += 1;
+            }
+        }
+        let mut free: Vec<u64> =
+            earlier.iter().filter(|(_, count)| **count == 0).map(|(id, _)| *id).collect();
+        let mut placed = 0;
+        while let Some(id) = free.pop() {
+            placed += 1;
+            for next in later.get(&id).into_iter().flatten() {
+                let count = earlier.get_mut(next).expect("it was counted");
+                *count -= 1;
+                if *count == 0 {
+                    free.push(*next);
+                }
+            }
+        }
+        if placed == earlier.len() { Ok(()) } else { Err("events have no order".to_owned()) }
+    }
+}
