@@ -119,7 +119,6 @@ fn noticed(mutant: Mutant) -> Option<(u64, String)> {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "the seeds belong into the report")]
 fn each_rule_of_the_scripts_is_needed() {
     let mut unnoticed = Vec::new();
     for mutant in MUTANTS {

@@ -43,7 +43,6 @@ fn variable(name: &str, default: u64) -> u64 {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the seeds belong into the report")]
 fn explore(name: &str, is_cluster: bool, seeds: u64) {
     let first = variable("CAMPANILE_SEED", 1);
     let last = first + variable("CAMPANILE_SIMULATION_SEEDS", seeds);

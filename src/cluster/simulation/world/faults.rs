@@ -3,8 +3,12 @@
 use super::World;
 use crate::cluster::simulation::network::{Direction, Keep, Late, OldMaster, Wires};
 use rand::RngExt as _;
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 use tokio::time::Instant;
+
+/// The delay of one way to a Redis that is near.
+pub(super) const NEAR: RangeInclusive<Duration> =
+    Duration::from_micros(100)..=Duration::from_millis(2);
 
 /// A kind of trouble.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,7 +51,30 @@ pub(in crate::cluster::simulation) enum Fault {
     EmptyServer,
 }
 
+/// When something happens, and times of three kinds from which it takes its own.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    now: Instant,
+    short: Duration,
+    long: Duration,
+    late: Duration,
+}
+
 impl Fault {
+    /// What happens to nodes and to their networks.
+    const OF_NODES: [Self; 9] = [
+        Self::KillNode,
+        Self::StallNode,
+        Self::StallToNode,
+        Self::StallToServer,
+        Self::Cut,
+        Self::CutWithLateBytes,
+        Self::AwayWithLateBytes,
+        Self::Distance,
+        Self::SlowNetwork,
+    ];
+    /// What Redis refuses for a while.
+    const REFUSALS: [Self; 3] = [Self::ReadOnly, Self::OutOfMemory, Self::NoRights];
     /// What can happen with one Redis.
     pub(in crate::cluster::simulation) const ON_ONE: [Self; 21] = [
         Self::KillNode,
@@ -105,55 +132,108 @@ impl World {
     }
 
     /// Has something happen to the node of a slot, or to a server.
-    pub(super) fn happen(&mut self, fault: Fault, slot: usize, server: usize) {
+    fn happen(&mut self, fault: Fault, slot: usize, server: usize) {
         let now = Instant::now();
-        let (host, port) = self.addresses[server].clone();
-        let wires = Wires::all().of(slot);
-        let (short, long) = (self.draw(100..3_000), self.draw(300..15_000));
-        let late = self.draw(100..6_000);
+        let times = Times {
+            now,
+            short: self.draw(100..3_000),
+            long: self.draw(300..15_000),
+            late: self.draw(100..6_000),
+        };
+        let Times { short, long, late, .. } = times;
+        let host = &self.addresses[server].0;
         self.note(format!(
             "{fault:?} node {slot} {host} short {short:?} long {long:?} late {late:?}"
         ));
-        let mut disturbed = None;
+        let disturbed = if Fault::OF_NODES.contains(&fault) {
+            self.happen_to_node(fault, slot, times)
+        } else if Fault::REFUSALS.contains(&fault) {
+            self.refuse(fault, server, times);
+            None
+        } else {
+            self.happen_to_redis(fault, slot, server, times)
+        };
+        if let Some(time) = disturbed {
+            self.history.disturbed.entry(slot).or_default().push((now, now + time));
+        }
+    }
+
+    /// Says for how long the node does not do what it should.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others happen to Redis")]
+    fn happen_to_node(&mut self, fault: Fault, slot: usize, times: Times) -> Option<Duration> {
+        let Times { now, long, late, .. } = times;
+        let wires = Wires::all().of(slot);
         match fault {
             Fault::KillNode => {
                 let running = self.nodes.iter().flatten().count();
-                if 1 < running && self.nodes[slot].is_some() {
-                    self.kill(slot, Late::After(late));
-                    self.revivals.insert(slot, now + long);
-                    disturbed = Some(long);
+                if running < 2 || self.nodes[slot].is_none() {
+                    return None;
                 }
+                self.kill(slot, Late::After(late));
+                self.revivals.insert(slot, now + long);
             }
             Fault::StallNode => {
                 self.network.stall(&wires, Direction::ToNode, now + long);
                 self.network.stall(&wires, Direction::ToServer, now + long);
-                disturbed = Some(long);
             }
-            Fault::StallToNode => {
-                self.network.stall(&wires, Direction::ToNode, now + long);
-                disturbed = Some(long);
-            }
-            Fault::StallToServer => {
-                self.network.stall(&wires, Direction::ToServer, now + long);
-                disturbed = Some(long);
-            }
+            Fault::StallToNode => self.network.stall(&wires, Direction::ToNode, now + long),
+            Fault::StallToServer => self.network.stall(&wires, Direction::ToServer, now + long),
             Fault::Cut => {
                 self.network.cut(&wires, Late::Lost);
-                disturbed = Some(Duration::ZERO);
+                return Some(Duration::ZERO);
             }
             Fault::CutWithLateBytes => {
                 self.network.cut(&wires, Late::After(late));
-                disturbed = Some(late);
+                return Some(late);
             }
             Fault::AwayWithLateBytes => {
-                // Whatever is said meanwhile waits in the network, and comes after the end of the connection.
+                // What is sent meanwhile waits in the network, and comes after the end of the connection.
                 let away = Duration::from_millis(3_600);
                 self.network.stall(&wires, Direction::ToServer, now + away);
                 self.network.stall(&wires, Direction::ToNode, now + away);
                 self.mends.push((now + away - Duration::from_millis(50), fault));
                 self.away = Some((slot, late));
-                disturbed = Some(away + late);
+                return Some(away + late);
             }
+            Fault::Distance => {
+                let way = Duration::from_millis(self.random.random_range(10..200));
+                self.network.set_latency(Some(slot), way..=way + way / 10);
+                self.mends.push((now + long, fault));
+                return None;
+            }
+            Fault::SlowNetwork => {
+                self.network.set_bandwidth(slot, Some(125_000));
+                self.mends.push((now + long, fault));
+                return None;
+            }
+            _ => unreachable!("{fault:?} happens to Redis"),
+        }
+        Some(long)
+    }
+
+    fn refuse(&mut self, fault: Fault, server: usize, times: Times) {
+        let (host, port) = self.addresses[server].clone();
+        self.network.rules(&host, port, |rules| {
+            rules.read_only |= fault == Fault::ReadOnly;
+            rules.out_of_memory |= fault == Fault::OutOfMemory;
+            if fault == Fault::NoRights {
+                rules.everything = Some("NOPERM this user has no permissions".to_owned());
+            }
+        });
+        self.mends.push((times.now + times.short, fault));
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others happen to nodes")]
+    fn happen_to_redis(
+        &mut self,
+        fault: Fault,
+        slot: usize,
+        server: usize,
+        times: Times,
+    ) -> Option<Duration> {
+        let Times { now, long, .. } = times;
+        let (host, port) = self.addresses[server].clone();
+        match fault {
             Fault::PauseRedis => self.network.pause(&host, port, now + long / 2),
             Fault::RestartWithData => self.restart(server, Keep::All),
             Fault::RestartEmpty => self.restart(server, Keep::Nothing),
@@ -164,10 +244,11 @@ impl World {
             Fault::RestartOlderWithoutNode => {
                 let lost = self.random.random_range(1..6);
                 self.restart(server, Keep::AllBut(lost));
+                let away = Duration::from_secs(5);
                 for direction in [Direction::ToServer, Direction::ToNode] {
-                    self.network.stall(&wires, direction, now + Duration::from_secs(5));
+                    self.network.stall(&Wires::all().of(slot), direction, now + away);
                 }
-                disturbed = Some(Duration::from_secs(5));
+                return Some(away);
             }
             Fault::Failover => {
                 let lost = self.random.random_range(0..6);
@@ -187,45 +268,22 @@ impl World {
                 let ms = [700, 2_000, 3_500, 60_000, 600_000][self.random.random_range(0..5)];
                 self.network.step_clock(&host, port, -ms);
             }
-            Fault::Evict => {
-                let keys = self.network.keys(&host, port);
-                for _ in 0..self.random.random_range(1..5) {
-                    if !keys.is_empty() {
-                        let key = &keys[self.random.random_range(0..keys.len())];
-                        let name = String::from_utf8_lossy(key).into_owned();
-                        self.log.push((self.start.elapsed(), format!("  {name}")));
-                        self.network.evict(&host, port, key);
-                    }
-                }
-            }
-            Fault::Distance => {
-                let way = Duration::from_millis(self.random.random_range(10..200));
-                self.network.set_latency(Some(slot), way..=way + way / 10);
-                self.mends.push((now + long, fault));
-            }
-            Fault::SlowNetwork => {
-                self.network.set_bandwidth(slot, Some(125_000));
-                self.mends.push((now + long, fault));
-            }
-            Fault::ReadOnly => {
-                self.network.rules(&host, port, |rules| rules.read_only = true);
-                self.mends.push((now + short, fault));
-            }
-            Fault::OutOfMemory => {
-                self.network.rules(&host, port, |rules| rules.out_of_memory = true);
-                self.mends.push((now + short, fault));
-            }
-            Fault::NoRights => {
-                let refusal = "NOPERM this user has no permissions to run the command";
-                self.network
-                    .rules(&host, port, |rules| rules.everything = Some(refusal.to_owned()));
-                self.mends.push((now + short, fault));
-            }
+            Fault::Evict => self.evict(&host, port),
             Fault::MoveSlot => self.move_slots(server, 1),
             Fault::EmptyServer => self.move_slots(server, usize::MAX),
+            _ => unreachable!("{fault:?} does not happen to Redis"),
         }
-        if let Some(time) = disturbed {
-            self.history.disturbed.entry(slot).or_default().push((now, now + time));
+        None
+    }
+
+    fn evict(&mut self, host: &str, port: u16) {
+        let keys = self.network.keys(host, port);
+        for _ in 0..self.random.random_range(1..5) {
+            if !keys.is_empty() {
+                let key = &keys[self.random.random_range(0..keys.len())];
+                self.note(format!("  {}", String::from_utf8_lossy(key)));
+                self.network.evict(host, port, key);
+            }
         }
     }
 
@@ -252,19 +310,20 @@ impl World {
         let addresses = self.addresses.clone();
         for (_, fault) in due {
             for (host, port) in &addresses {
-                self.network.rules(host, *port, |rules| match fault {
-                    Fault::ReadOnly => rules.read_only = false,
-                    Fault::OutOfMemory => rules.out_of_memory = false,
-                    Fault::NoRights => rules.everything = None,
-                    _ => {}
+                self.network.rules(host, *port, |rules| {
+                    rules.read_only &= fault != Fault::ReadOnly;
+                    rules.out_of_memory &= fault != Fault::OutOfMemory;
+                    if fault == Fault::NoRights {
+                        rules.everything = None;
+                    }
                 });
             }
-            let near = Duration::from_micros(100)..=Duration::from_millis(2);
             for slot in 0..self.nodes.len() {
-                match fault {
-                    Fault::Distance => self.network.set_latency(Some(slot), near.clone()),
-                    Fault::SlowNetwork => self.network.set_bandwidth(slot, None),
-                    _ => {}
+                if fault == Fault::Distance {
+                    self.network.set_latency(Some(slot), NEAR);
+                }
+                if fault == Fault::SlowNetwork {
+                    self.network.set_bandwidth(slot, None);
                 }
             }
             if fault == Fault::AwayWithLateBytes

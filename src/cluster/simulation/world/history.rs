@@ -94,14 +94,22 @@ impl Session {
     pub(super) fn count(&self) -> Option<usize> {
         self.heard.iter().rev().find_map(|(_, heard)| match heard {
             Heard::Count(count) => Some(*count),
-            _ => None,
+            Heard::Acknowledged(_)
+            | Heard::Event(_)
+            | Heard::Added(_)
+            | Heard::Removed(_)
+            | Heard::Closed => None,
         })
     }
 
     fn events(&self) -> impl Iterator<Item = u64> {
         self.heard.iter().filter_map(|(_, heard)| match heard {
             Heard::Event(id) => Some(*id),
-            _ => None,
+            Heard::Acknowledged(_)
+            | Heard::Count(_)
+            | Heard::Added(_)
+            | Heard::Removed(_)
+            | Heard::Closed => None,
         })
     }
 }

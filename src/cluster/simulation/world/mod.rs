@@ -3,6 +3,7 @@
 mod faults;
 mod history;
 mod node;
+mod report;
 
 pub(super) use faults::Fault;
 
@@ -304,10 +305,9 @@ impl World {
         for (at, _) in &mut self.mends {
             *at = Instant::now();
         }
-        self.network.set_latency(None, Duration::from_micros(100)..=Duration::from_millis(2));
+        self.network.set_latency(None, faults::NEAR);
         for slot in 0..self.nodes.len() {
-            self.network
-                .set_latency(Some(slot), Duration::from_micros(100)..=Duration::from_millis(2));
+            self.network.set_latency(Some(slot), faults::NEAR);
             self.network.set_bandwidth(slot, None);
         }
     }
@@ -456,60 +456,6 @@ impl World {
             }
         }
         Ok(())
-    }
-
-    /// What is needed to understand a violation.
-    pub(super) fn report(&self, violation: &str) -> String {
-        let mut text = format!("{violation}\n{:?}", self.plan);
-        for (at, what) in &self.log {
-            text += &format!("\n  {:9.3} {what}", at.as_secs_f64());
-        }
-        let number = violation
-            .strip_prefix("session ")
-            .and_then(|rest| rest.split([':', ' ']).next()?.parse::<usize>().ok());
-        if let Some(session) = number.and_then(|number| self.history.sessions.get(number)) {
-            text += &format!(
-                "\nsession on node {} channel {} user {:?}",
-                session.slot, CHANNELS[session.channel], session.user
-            );
-            for (at, heard) in &session.heard {
-                text += &format!("\n  {:9.3} {heard:?}", (*at - self.start).as_secs_f64());
-            }
-        }
-        let event = violation
-            .split("event ")
-            .nth(1)
-            .and_then(|rest| rest.split(' ').next()?.parse::<usize>().ok());
-        if let Some(id) = event {
-            let events = self.history.events.lock().expect("one thread");
-            if let Some(event) = events.get(id) {
-                let answered =
-                    event.answered.map(|(at, outcome)| ((at - self.start).as_secs_f64(), outcome));
-                text += &format!(
-                    "\nevent {id} through node {} at {:.3}, answered {answered:?}",
-                    event.slot,
-                    (event.begun - self.start).as_secs_f64()
-                );
-            }
-        }
-        text
-    }
-
-    /// A number that stands for everything that was seen.
-    pub(super) fn fingerprint(&self) -> u64 {
-        use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-        let mut hasher = DefaultHasher::new();
-        for session in &self.history.sessions {
-            for (at, heard) in &session.heard {
-                ((*at - self.start).as_micros(), format!("{heard:?}")).hash(&mut hasher);
-            }
-        }
-        hasher.finish()
-    }
-
-    /// How many commands Redis has executed.
-    pub(super) fn commands(&self) -> u64 {
-        self.addresses.iter().map(|(host, port)| self.network.commands(host, *port)).sum()
     }
 }
 
