@@ -1,34 +1,50 @@
-//! The other nodes: what is shared through Redis, so that all of them are one server.
+//! The cluster: the state that nodes share through Redis, so that they act as one server.
 //!
-//! Nodes know nothing of one another. Everything that must be true for all of them lies in Redis
-//! and is changed there by scripts, each in one step; what changes is told on a *bus*, a channel
-//! of Redis' own, in the same step.
+//! Nodes do not talk to one another. The shared state lies in Redis, and Lua scripts (`lua/`) change
+//! it there, each atomically. A script publishes what it has changed on a *bus*, a pub/sub channel of
+//! Redis, in the same step. `docs/cluster.md` lists what holds when, and the limits.
 //!
-//! # The way of an event
+//! # Keys
 //!
-//! [`Cluster::publish`] puts the encoded frame into an envelope and runs one script, which counts
-//! the event and publishes it on the bus of its channel. Every node with subscribers hears it, the
-//! publisher's too, and hands it to its hub: one order for all, which is Redis'.
+//! - `partition`: keys with the same hash tag, so that one script may use all of them. A Redis Cluster
+//!   has 256, a single Redis one. `names` makes the names of keys and buses.
+//! - *Registry* (`lua/guard.lua`): a hash in each partition, with its generation and the registered
+//!   nodes with their link numbers. Each write names all three, and Redis refuses it if one is outdated.
+//! - *Topic*: the hash of a channel, of a user, or of an app's connections.
 //!
-//! # The way of a subscription
+//! # Publishing
 //!
-//! [`Cluster::subscribe`] asks the `manager`, a task that owns a `topic` for each channel that
-//! somebody here needs. The topic listens to the bus, asserts in Redis what this node has, and
-//! reads what all nodes have. From that *replica* the subscriber gets its acknowledgement.
+//! [`Cluster::publish`] puts the encoded frame into an `envelope` and runs one script, which advances
+//! the sequence of the channel and publishes the event on its bus. Each node with subscribers, the
+//! publisher included, receives it and passes it to its hub: all nodes deliver in Redis' order.
 //!
-//! # What is told to the application
+//! # Subscribing
 //!
-//! `sync.lua` logs what comes and goes in the step that makes it so, in the partition of the topic. On
-//! a Redis Cluster it is forwarded from there to the app's log (`logged`). [`Store`] is for the node
-//! that tells.
+//! [`Cluster::subscribe`] sends a request to the `manager`, a task that owns a `topic` state machine for
+//! each channel with subscribers on this node. The topic subscribes to the bus, writes to Redis what
+//! this node contributes (`assert`, `lua/sync.lua`), and reads the state of all nodes. From that
+//! *replica* the subscriber gets its acknowledgement.
 //!
-//! # When something fails
+//! # Webhooks
 //!
-//! `beat` keeps the link and the lease. After a lost link everything is asserted and read again,
-//! and the difference is told; where a node can't prove that its subscribers have missed nothing,
-//! they are closed so that they come again. A node whose lease has ended is cleaned up after by
-//! one of the others (`cleanup`). Meanwhile publishes wait, and what waits too long reaches
-//! nobody: the scripts refuse what comes after its time.
+//! `lua/sync.lua` logs changes in the step that makes them, in the partition of the topic. On a Redis
+//! Cluster, `logged` forwards the records to the app's log. [`Store`] is for the node that delivers them.
+//!
+//! # Failures
+//!
+//! - `link` connects to Redis and follows its masters: two connections per server, commands and bus.
+//! - `beat` keeps the link, and the *lease* with heartbeats; `membership` is the state of joining.
+//!   After a lost link each topic is written and read again; differences are sent to clients, and
+//!   subscribers that may have missed events are closed, so that they subscribe again.
+//! - `restore` reports sequences to a Redis that has lost data: a new *generation*.
+//! - `cleanup` removes what a node contributed whose lease has expired.
+//! - `compare` compares what this node holds with what Redis holds, all the time, and repairs it.
+//! - Publishes wait for Redis for a bounded time. The scripts refuse those that arrive later.
+//!
+//! # Tests
+//!
+//! `simulation` runs this code and the scripts on a model of Redis and of the network, from seeds. For
+//! it, time is read through `clock`, and random numbers are drawn through `chance`.
 
 mod accepted;
 mod assert;
@@ -95,28 +111,28 @@ use tokio::{
 };
 use topic::Waiter;
 
-/// The other nodes, as this one sees them. Cheap to clone.
+/// A handle to the cluster that this node is part of. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     shared: Arc<Shared>,
     inputs: mpsc::UnboundedSender<Input>,
-    /// How much waits for the manager.
+    /// The number of inputs that wait for the manager.
     backlog: Arc<AtomicUsize>,
 }
 
-/// A place among the connections of an app on all nodes. Dropping it gives it back. Small, since
-/// each connection has room for one.
+/// A permit for one connection of an app, counted on all nodes. Dropping it releases it. Small,
+/// since each connection holds one.
 #[derive(Debug)]
 pub struct Place(Option<Box<(Cluster, Arc<str>)>>);
 
-/// How long a node that ends waits until what it published on cache channels is accounted.
+/// The longest wait of a stopping node until its publishes to cache channels are accounted.
 const SETTLED_WITHIN: Duration = Duration::from_secs(1);
-/// Beyond so much that waits for the manager, clients are not read.
+/// The number of waiting inputs beyond which clients are not read.
 const BACKLOG_FULL: usize = 4_096;
 
 impl Cluster {
-    /// Joins the nodes that share the Redis of `config`; nothing if there is none. Goes on trying
-    /// for as long as it takes. Needs a runtime.
+    /// Joins the nodes that share the Redis of `config`; `None` without a Redis. Retries without
+    /// end. Needs a runtime.
     ///
     /// # Errors
     ///
@@ -137,7 +153,7 @@ impl Cluster {
         Ok(Some(cluster))
     }
 
-    /// A node that joins as soon as its tasks run.
+    /// Makes a node that joins as soon as its tasks run.
     fn start(
         shared: Shared,
         endpoint: Endpoint,
@@ -154,8 +170,8 @@ impl Cluster {
         (Self { shared, inputs, backlog }, tasks)
     }
 
-    /// Serves these apps from now on, by their ids. What connections of others have still is taken
-    /// back as they end.
+    /// Replaces the apps, by their ids. Contributions of removed apps are withdrawn as their
+    /// connections end.
     pub fn serve(&self, hubs: HashMap<Arc<str>, Arc<Hub>>) {
         self.ask(Input::Serve(hubs));
     }
@@ -166,26 +182,26 @@ impl Cluster {
         let _ = self.inputs.send(input);
     }
 
-    /// Whether so much waits that clients are not to add to it.
+    /// Whether the manager's queue is full, so that clients should not be read.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         BACKLOG_FULL < self.backlog.load(Ordering::Relaxed)
     }
 
-    /// Why the node does not hear the others, or is not heard; nothing if all is well.
+    /// The reason why the node is not joined; `None` while it is.
     #[must_use]
     pub fn away_because(&self) -> Option<Arc<str>> {
         self.shared.away_because()
     }
 
-    /// What is counted.
+    /// The metrics of the cluster.
     #[must_use]
     pub fn metrics(&self) -> &BrokerMetrics {
         &self.shared.metrics
     }
 
-    /// Asks for a subscription. What comes of it comes through the inbox of the connection's
-    /// shard, under `ticket`.
+    /// Requests a subscription. The result arrives in the inbox of the connection's shard, under
+    /// `ticket`.
     pub fn subscribe(
         &self,
         hub: &Hub,
@@ -204,7 +220,7 @@ impl Cluster {
         self.ask(Input::Leave { app_id: hub.app_id(), channel, user_id });
     }
 
-    /// A connection has signed in. Whom of its watchlist is online comes through the inbox.
+    /// Records a sign-in. The online users of its watchlist arrive through the inbox.
     pub fn sign_in(&self, hub: &Hub, connection: ConnectionRef, user: &User) {
         self.ask(Input::SignIn {
             app_id: hub.app_id(),
@@ -214,15 +230,15 @@ impl Cluster {
         });
     }
 
-    /// A connection that was signed in has ended.
+    /// Records the end of a signed-in connection.
     pub fn sign_out(&self, connection: ConnectionRef) {
         self.ask(Input::SignOut { connection });
     }
 
-    /// Counts a connection of the app, where it has a limit against that of all nodes. While
-    /// Redis is away, the limit is this node's own.
+    /// Counts a connection of the app, against the limit of all nodes if it has one. While Redis is
+    /// away, the limit is this node's own.
     pub async fn admit(&self, hub: &Hub) -> Option<Place> {
-        // From here on it is given back, whatever becomes of the connection.
+        // From here on it is released in any case.
         let mut place = Place(Some(Box::new((self.clone(), hub.app_id()))));
         let is_limited = 0 < hub.app().config.max_connections;
         if !is_limited || self.away_because().is_some() {
@@ -232,7 +248,7 @@ impl Cluster {
         let (admission, admitted) = oneshot::channel();
         self.ask(Input::Connect { app_id: hub.app_id(), admission: Some(admission) });
         match timeout(self.shared.broker_wait, admitted).await {
-            // Where there is no answer, it counts when one comes.
+            // Without an answer in time, it counts once the answer arrives.
             Ok(Ok(true)) | Err(_) => Some(place),
             Ok(Ok(false) | Err(_)) => {
                 place.0 = None;
@@ -241,7 +257,7 @@ impl Cluster {
         }
     }
 
-    /// Publishes events for everybody on all nodes, in their order.
+    /// Publishes events to the subscribers on all nodes, in order.
     ///
     /// # Errors
     ///
@@ -257,12 +273,12 @@ impl Cluster {
         Ok(counts)
     }
 
-    /// Has Redis evict what is beyond the app's `max_cache_bytes`, which may be another than before.
+    /// Evicts cached events beyond the app's `max_cache_bytes` from Redis, after a change of it.
     pub fn trim_cache(&self, hub: &Hub) {
         self.shared.accounts.trim(&hub.app_id(), hub.app().config.max_cache_bytes);
     }
 
-    /// Publishes a client event now or not at all.
+    /// Publishes a client event, without waiting for Redis if it is away.
     ///
     /// # Errors
     ///
@@ -273,8 +289,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// The occupied channels, at least those whose names begin with `prefix`. Shared with other
-    /// requests that wait for it.
+    /// The occupied channels, at least those whose names begin with `prefix`. The answer is shared
+    /// with other requests that wait for it.
     ///
     /// # Errors
     ///
@@ -283,7 +299,7 @@ impl Cluster {
         self.shared.channels(&hub.app_id(), prefix).await
     }
 
-    /// One channel.
+    /// The state of one channel on all nodes.
     ///
     /// # Errors
     ///
@@ -297,7 +313,7 @@ impl Cluster {
         self.shared.channel(&hub.app_id(), channel, asked).await
     }
 
-    /// How many connections the app has on all nodes.
+    /// The number of connections that the app has on all nodes.
     ///
     /// # Errors
     ///
@@ -306,7 +322,7 @@ impl Cluster {
         self.shared.connections(&hub.app_id()).await
     }
 
-    /// Has every node close the connections that are signed in as the user.
+    /// Makes every node close the connections that are signed in as the user.
     ///
     /// # Errors
     ///
@@ -327,8 +343,8 @@ impl Cluster {
         self.shared.others.is_any(clock::now())
     }
 
-    /// Says goodbye to the others, when every connection has ended; gives up after `patience`:
-    /// they clean up then.
+    /// Leaves the cluster, once every connection has ended. Gives up after `patience`: another node
+    /// then cleans up.
     pub async fn leave(&self, patience: Duration) {
         let patience = clock::now() + patience;
         let _ = timeout(SETTLED_WITHIN, self.shared.accounts.settled()).await;
