@@ -36,8 +36,10 @@ const MEMBERS_MAX: usize = 4_096;
 
 /// The interval of looking through the lists in Redis for what no node holds.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(6);
-/// Sweeps in a round.
+/// Sweeps in a round: in half a minute on a single Redis, and in two minutes on a Redis Cluster, where
+/// the lists are many.
 const SWEEPS: usize = 5;
+const SWEEPS_ON_CLUSTER: usize = 20;
 /// Entries of a list that are read at once.
 const PAGE: usize = 4_096;
 /// After so long, a node that only a partition lists is gone: longer than joining and leaving take.
@@ -54,6 +56,8 @@ pub(super) struct Comparison {
     page: Page,
     next_sweep: Option<Instant>,
     is_sweeping: bool,
+    /// Whether this node's own lists were looked through since Redis may have lost some of its writes.
+    has_own: bool,
     /// Topics that were repaired since the last look at the log.
     repaired: u64,
     repairs: LogThrottle,
@@ -70,6 +74,7 @@ pub(super) struct Page {
 /// What came of a sweep.
 #[derive(Debug)]
 pub(super) struct Swept {
+    first: Page,
     next: Page,
     /// Topics that Redis lists as this node's.
     own: Vec<TopicName>,
@@ -100,6 +105,13 @@ impl Comparison {
         self.next = None;
         self.next_sweep = None;
         self.is_sweeping = false;
+        self.look_at_own();
+    }
+
+    /// Redis may have lost writes of this node: its own lists are looked through again.
+    pub(super) fn look_at_own(&mut self) {
+        self.has_own = false;
+        self.page = Page::default();
     }
 }
 
@@ -237,10 +249,12 @@ impl Manager {
     /// The lists that this node looks through: one node does it for all with those of the apps.
     fn lists(&self) -> Vec<List> {
         let partitions = self.shared.names.partitions();
-        let own = partitions.clone().map(List::Own);
+        if !self.comparison.has_own {
+            return partitions.map(List::Own).collect();
+        }
         let first = self.membership.alive.iter().min();
         if first.is_none_or(|first| first != self.membership.node()) {
-            return own.collect();
+            return Vec::new();
         }
         let mut apps: Vec<&Arc<str>> = self.hubs.keys().collect();
         apps.sort_unstable();
@@ -250,15 +264,24 @@ impl Manager {
                 [List::Channels(channels, partition), List::Users(users, partition)]
             })
         });
-        own.chain(of_apps).collect()
+        of_apps.collect()
     }
 
     /// Looks through some pages of the lists.
     fn sweep(&mut self) {
         let Some(connection) = self.connection.clone() else { return };
         let lists = self.lists();
-        let page = self.comparison.page;
-        let mut next = if page.list < lists.len() { page } else { Page::default() };
+        if lists.is_empty() {
+            return;
+        }
+        let first = self.comparison.page;
+        let mut next = if first.list < lists.len() { first } else { Page::default() };
+        // Its own after a loss are few, and looked through at once.
+        let sweeps = match (self.comparison.has_own, self.shared.is_cluster) {
+            (false, _) => 1,
+            (true, false) => SWEEPS,
+            (true, true) => SWEEPS_ON_CLUSTER,
+        };
         let sweep = Sweep {
             shared: Arc::clone(&self.shared),
             lease: Arc::clone(&self.membership.lease),
@@ -269,7 +292,7 @@ impl Manager {
         self.comparison.is_sweeping = true;
         self.begin(async move {
             let mut own = Vec::new();
-            for _ in 0..lists.len().div_ceil(SWEEPS) {
+            for _ in 0..lists.len().div_ceil(sweeps) {
                 let Some(list) = lists.get(next.list) else { break };
                 match sweep.page(list, next.cursor, &mut own).await {
                     Ok(0) => next = Page { list: next.list + 1, cursor: 0 },
@@ -280,13 +303,20 @@ impl Manager {
                     }
                 }
             }
-            Outcome::Swept(Swept { next, own })
+            Outcome::Swept(Swept { first, next, own })
         });
     }
 
     pub(super) fn on_swept(&mut self, swept: Swept) {
         self.comparison.is_sweeping = false;
-        self.comparison.page = swept.next;
+        // Unless it begins again.
+        if self.comparison.page == swept.first {
+            self.comparison.page = swept.next;
+            if !self.comparison.has_own && self.lists().len() <= swept.next.list {
+                self.comparison.has_own = true;
+                self.comparison.page = Page::default();
+            }
+        }
         for TopicName { app_id, subject } in swept.own {
             let name = self.topic(&app_id, subject);
             // Redis has lost what this node took back there, or has kept it from before it failed.

@@ -391,6 +391,7 @@ impl Manager {
     /// The server of a partition is another now, or ended a subscription: subscribes and reads
     /// everything of the partition again.
     fn on_moved(&mut self, partition: Partition) {
+        self.comparison.look_at_own();
         let moved = self.topics.iter().filter(|(_, topic)| topic.partition == partition);
         for name in moved.map(|(name, _)| Arc::clone(name)).collect::<Vec<_>>() {
             self.with(&name, Topic::detach);
