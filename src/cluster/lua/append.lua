@@ -1,9 +1,9 @@
--- Adds to the log of an app what a node has observed: all of it, once.
+-- Adds the events that a node has observed to the log of an app: all of them, once.
 --
 -- KEYS  1 the registry (see guard.lua), 2 the log, 3 its state, 4 the number of the last part that this process has added
--- ARGV  1 the generation, 2 the node, 3 its link   4 the number of this part   5 for how long that is remembered, in ms
---       then for each record: when it happened, in µs of the clock of the Redis that knows it, 0 for
---       now; the most bytes that the log may have with it; the record
+-- ARGV  1 the generation, 2 the node, 3 its link   4 the number of this part   5 how long that number is kept, in ms
+--       then for each record: its time, in µs of the clock of the Redis where it happened, 0 for now;
+--       the maximum bytes of the log including it; the record
 @GUARD@
 @LOG@
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end

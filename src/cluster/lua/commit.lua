@@ -1,12 +1,12 @@
--- Puts what is told of some records into the queues, and takes these records off the log: both or
--- neither, and only for the node whose turn it is.
+-- Puts requests into the queues, and removes the records that they are made of from the log: both or
+-- neither, and only for the node that holds the turn.
 --
--- KEYS  1 the registry (see guard.lua), 2 who tells, 3 the log, 4 its state, 5 what is held back, then the queues
--- ARGV  1 the generation, 2 the node, 3 its link   4 the turn   5 for how long it lasts, in ms
+-- KEYS  1 the registry (see guard.lua), 2 the holder of the turn, 3 the log, 4 its state, 5 the events that are held back, then the queues
+-- ARGV  1 the generation, 2 the node, 3 its link   4 the turn   5 its duration, in ms
 --       6 the number of records   7 their bytes
---       8 the most bytes of a queue   9 how long a queue is kept that nobody adds to, in ms
---       10 how much of what is held back has changed
---       then for each of that: its name and what is held, nothing if nothing is
+--       8 the maximum bytes of a queue   9 how long a queue is kept after the last addition, in ms
+--       10 the number of changes of what is held back
+--       then for each change: its name and the new value, empty to remove it
 --       then for each request: the number of its queue, the number of its events, its body
 @GUARD@
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end

@@ -1,10 +1,10 @@
 -- Compares what a node holds with what Redis holds of some topics of a partition.
 --
 -- KEYS  1 the registry (see guard.lua), 2 the topics of the node, then for each topic: its hash (see sync.lua), the index that lists
---       it, or the hash again if none does
+--       it, or the hash again if there is none
 -- ARGV  1 the generation, 2 the node, 3 its link
---       then for each topic: its field in the index, what the node has of the total, how many users the node has
--- Gives for each topic its epoch, version and sequence, and 1 if something about it is wrong; then the nodes that are registered.
+--       then for each topic: its field in the index, the node's part of the total, the number of the node's users
+-- Returns for each topic its epoch, version and sequence, and 1 if it differs or is inconsistent; then the registered nodes.
 @GUARD@
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
 local registry, topics, node = KEYS[1], KEYS[2], ARGV[2]

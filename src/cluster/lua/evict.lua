@@ -2,7 +2,7 @@
 --
 -- KEYS  1 the registry (see guard.lua), 2 the topic's hash, which is the bus as well, 3 the last event
 -- ARGV  1 the generation, 2 the node, 3 its link   4 the id of the event, as in its envelope   5 the same in hexadecimal digits
--- Gives 1 if it was there.
+-- Returns 1 if it existed.
 @GUARD@
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
 if ours('GETRANGE', KEYS[3], 2, 9) ~= ARGV[4] then return {'ok', now, 0} end

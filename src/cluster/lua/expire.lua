@@ -1,18 +1,18 @@
--- Ends the registration of a node that is gone, so that others may take its part away.
+-- Ends the registration of a node whose lease has expired, so that its contributions may be removed.
 --
--- KEYS  1 the registry (see guard.lua), 2 the topics of the node that is gone
--- ARGV  1 the generation, 2 the node that asks, 3 its link   4 the node that is gone
---       5 `claim` in the home partition, first; `fence` in each other; `drop` takes what follows from the topics;
+-- KEYS  1 the registry (see guard.lua), 2 the topics of the expired node
+-- ARGV  1 the generation, 2 the node that asks, 3 its link   4 the expired node
+--       5 `claim` in the home partition, first; `fence` in each other; `drop` removes the listed topics;
 --         `done` in the home partition, last
---       6 for how long a claim holds without another, in ms   then, with `drop`, topics
--- Gives 1 if it was done.
+--       6 the duration of a claim, in ms   then, with `drop`, topics
+-- Returns 1 if it was done.
 @GUARD@
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
 local registry, node, phase = KEYS[1], ARGV[4], ARGV[5]
 local is_registered = redis.call('HEXISTS', registry, 'n:' .. node) == 1
 if phase == 'claim' then
   local ends = string.match(redis.call('HGET', registry, 'e:' .. node) or '', '^(%-?%d+) ')
-  -- A process may end what it had under another name.
+  -- A process may expire its own earlier names.
   local is_own = string.match(node, '^[^.]*') == string.match(ARGV[2], '^[^.]*') and node ~= ARGV[2]
   if is_registered and ends and now < tonumber(ends) and not is_own then return {'ok', now, 0} end
   local holder, holds = string.match(redis.call('HGET', registry, 'c:' .. node) or '', '^(%S+) (%d+)$')

@@ -1,13 +1,13 @@
--- Adds to the log of an app what lies in the log of another partition: each record once, however often it is said.
+-- Adds records from the log of another partition to the log of an app: each once, however often it is sent.
 --
--- The records of a partition have numbers that go up. The state of the log holds
---   f:TAG  the number of the last record that has come from the partition TAG
---   l:TAG  how many records that partition had no room for when that was last said
+-- The records of a partition have ascending numbers. The state of the log holds
+--   f:TAG  the number of the last record received from the partition TAG
+--   l:TAG  how many records that partition had dropped for lack of room, as last reported
 --
 -- KEYS  1 the registry (see guard.lua), 2 the log, 3 its state
--- ARGV  1 the generation, 2 the node, 3 its link   4 the tag of the partition   5 how many records it had no room for
---       then for each record: its number, how long ago it happened, in µs, and what it says
--- Gives 1 if the log was empty.
+-- ARGV  1 the generation, 2 the node, 3 its link   4 the tag of the partition   5 how many records it dropped for lack of room
+--       then for each record: its number, its age in µs, and its content
+-- Returns 1 if the log was empty.
 @GUARD@
 @LOG@
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end

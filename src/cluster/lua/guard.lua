@@ -1,21 +1,21 @@
--- Part of other scripts: who may write to this partition.
+-- Part of other scripts: checks whether a node may write to this partition.
 --
 -- The registry of a partition, a hash, holds
---   g       its generation: an id, made anew when Redis has lost data
+--   g       its generation: an id, made anew when Redis may have lost data
 --   b, o    when the generation was born, and 1 once it is open for publishing
---   k       1 once a node has joined it that knows which others were there before
+--   k       1 once a node has joined that knows which processes were there before
 --   p       when a node that is still to arrive last made progress
 --   l       the last heartbeat
 --   r, v    the run id of the server, the version of the key layout
 --   n:NODE  the link number of a node that is registered: its last connection to Redis
 --   e:NODE  when its lease ends, a space, and how long the lease is, in ms; in the home partition only
---   d:NODE  when it was declared dead, while somebody cleans up after it; home partition
---   c:NODE  who cleans up, a space, and until when
---   x:PROC  a process that is still to arrive in this generation
+--   d:NODE  when it was declared dead, until it is cleaned up; in the home partition
+--   c:NODE  the node that cleans up, a space, and the end of its claim
+--   x:PROC  a process that is expected to arrive in this generation
 --
--- A write names the generation, the node and the link: what an old link still carries, or a node that was declared dead, or what
--- is for a Redis that has lost its data since, is refused.
--- What others have put in the place of a key of ours is removed: it must not keep anything from being right.
+-- A write names the generation, the node and the link. A write of an old link, of a node that was declared dead, or of an earlier
+-- generation is refused.
+-- A key that has another type is replaced, so that it can't block repairs.
 local ours = function(command, key, ...)
   local answer = redis.pcall(command, key, ...)
   if type(answer) ~= 'table' or not answer.err then return answer end

@@ -1,8 +1,8 @@
--- Shows the oldest request of a queue, when those are gone that are done with or too old.
+-- Returns the oldest request of a queue, after removing the one that is done and those that are too old.
 --
 -- KEYS  1 the registry (see guard.lua), 2 the queue, 3 the state of the log
 -- ARGV  1 the generation, 2 the node, 3 its link   4 the number of the request that is done, 0 for none
---       5 how old a request may be, in ms
+--       5 the maximum age of a request, in ms
 @GUARD@
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
 local queue, state = KEYS[2], KEYS[3]

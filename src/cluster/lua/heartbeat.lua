@@ -1,18 +1,18 @@
--- A node's part in the registry of a partition (see guard.lua): it joins, arrives, lives and leaves.
+-- Maintains a node's entry in the registry of a partition (see guard.lua): it joins, arrives, renews its lease and leaves.
 --
 -- KEYS  1 the registry
 -- ARGV  1 `join`, `busy` while it asserts, `arrive`, `beat` or `leave`   2 the node   3 its process   4 its link number
---       5 a lease, in ms; 0 where none are kept   6 a generation, should one be needed
+--       5 the length of a lease, in ms; 0 outside of the home partition   6 a generation, in case a new one begins
 --       7 the bus of all nodes, empty outside of the home partition
---       8 how long an empty Redis waits for progress of the processes that were there, in ms
---       9 how long it waits for a node that knows of any, in ms   10 how long at most, in ms
+--       8 how long a new generation waits for progress of the expected processes, in ms
+--       9 how long it waits for a node that knows earlier processes, in ms   10 the maximum wait, in ms
 --       11 the generation in which the node was registered last under this name, empty if in none
---       12 what its heartbeat says   13 the version of the key layout   14 1 if another run of the server begins a generation
+--       12 the node's state, as published on the bus   13 the version of the key layout   14 1 if another run id of the server begins a generation
 --       then, with `join`, the processes that the node knows
 --
--- A Redis that was started again, or took another's place, begins a new generation: it may have lost data. It is open for
--- publishing once every process that was there before has arrived, or makes no progress. A node that has just begun knows of
--- no other, which does not mean that none was there.
+-- A Redis that has restarted or failed over begins a new generation, since it may have lost data. The generation opens for
+-- publishing once every expected process has arrived or makes no progress. A node that has just started knows no other process;
+-- there may have been some nevertheless.
 @GUARD@
 local registry, phase, node, process, link = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local lease, bus = tonumber(ARGV[5]), ARGV[7]
@@ -52,7 +52,7 @@ if fields.v and fields.v ~= ARGV[13] then
 end
 if phase ~= 'join' and (not fields.g or fields['n:' .. node] ~= link) then return answer('lapsed') end
 if phase == 'join' then
-  -- A server that does not tell its run id is taken for the same.
+  -- A server that does not report its run id is assumed to be the same.
   local info = ARGV[14] == '1' and redis.pcall('INFO', 'server')
   local run = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
   local is_new = not fields.g or (run ~= '' and run ~= fields.r)
@@ -74,7 +74,7 @@ if phase == 'join' then
     end
     if #ARGV >= 15 then set('k', '1') end
   end
-  -- Declared dead. In another generation nothing of the node is there, and it may keep its name.
+  -- Declared dead. Another generation has nothing of the node, so it may keep its name.
   if fields['d:' .. node] or (ARGV[11] == fields.g and not is_known) then return answer('lapsed') end
   redis.call('PERSIST', registry)
   if not is_known then all[#all + 1] = 'n:' .. node; all[#all + 1] = link end
@@ -82,7 +82,7 @@ if phase == 'join' then
 end
 if lease > 0 then
   local last = tonumber(fields.l or now)
-  -- No heartbeat came for a while: it was this server that stood still, or whose clock was stepped, and no lease suffers for it.
+  -- Without heartbeats for half a lease, this server was paused or its clock was stepped: all leases are renewed.
   local stood_still = last + lease / 2 < now or now < last
   for _, name in ipairs(named('e:')) do
     local ends, length = string.match(fields['e:' .. name], '^(%-?%d+) (%d+)$')
@@ -97,7 +97,7 @@ local was_open = fields.o == '1'
 if phase == 'arrive' then unset('x:' .. process) end
 if phase == 'busy' and fields['x:' .. process] then set('p', now) end
 if not was_open and phase ~= 'join' then
-  -- After a step of the clock backward the time begins again.
+  -- After a backward step of the clock, the waiting time restarts.
   if now < tonumber(fields.b or 0) then set('b', now) end
   if now < tonumber(fields.p or 0) then set('p', now) end
   local born = tonumber(fields.b or now)

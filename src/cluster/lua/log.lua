@@ -1,13 +1,13 @@
--- Part of other scripts: adds records to the log of what is to be told of an app.
+-- Part of other scripts: adds records to the webhook log of an app.
 --
--- The log is a list. A record begins with when it happened, in µs since 1970, and a space. Its state, a hash, holds
+-- The log is a list. A record begins with its time, in µs since 1970, and a space. Its state, a hash, holds
 --   b        the bytes of the log
---   lost     how many records it had no room for
+--   lost     how many records were dropped for lack of room
 --   n        in a partition from which records are forwarded, the number of the last one (see forward.lua)
---   id       the last number that a request was given
+--   id       the last number assigned to a request
 --   b:Q, e:Q the bytes and the events of the queue Q
 --
--- Says whether the log was empty, and how many were lost.
+-- Returns whether the log was empty, and how many records were dropped.
 local add_to_log = function(log, state, records, most)
   local bytes, taken = tonumber(ours('HGET', state, 'b') or 0), {}
   for _, record in ipairs(records) do

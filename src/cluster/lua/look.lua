@@ -1,14 +1,14 @@
--- Makes one node the one that tells what happens in an app, or keeps it that, and shows it what
--- there is.
+-- Takes or renews the turn of the node that delivers the webhooks of an app, and returns the first
+-- records.
 --
--- KEYS  1 the registry (see guard.lua), 2 who tells, 3 the log, 4 its state, 5 what is held back
+-- KEYS  1 the registry (see guard.lua), 2 the holder of the turn, 3 the log, 4 its state, 5 the events that are held back
 -- ARGV  1 the generation, 2 the node, 3 its link
 --       4 the turn of the node: its process, a dot, and something random
---       5 the process and the dot   6 for how long the turn lasts without another look, in ms
---       7 the most records to show   8 how many queues
+--       5 the process and the dot   6 the duration of the turn, in ms
+--       7 the maximum number of records   8 how many queues
 --       then the queues
 --
--- A process may end an earlier turn of its own: what that still has on its way is refused then.
+-- A process may replace an earlier turn of its own; writes in flight under that one are refused then.
 @GUARD@
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
 local teller, log, state, turn = KEYS[2], KEYS[3], KEYS[4], ARGV[4]

@@ -1,7 +1,7 @@
--- Publishes a notice for all nodes, or once it is too late, nothing.
+-- Publishes a notice for all nodes, unless its deadline has passed.
 --
 -- KEYS  1 the registry (see guard.lua)
--- ARGV  1 the generation, 2 the node, 3 its link   4 until when this may be done, in ms of this server's clock
+-- ARGV  1 the generation, 2 the node, 3 its link   4 the deadline, in ms of this server's clock
 --       5 the bus of all nodes   6 the notice
 @GUARD@
 if tonumber(ARGV[4]) < now then return {'late', now} end

@@ -1,11 +1,11 @@
--- Publishes events, each on the bus of its topic, which has the name of its hash: all of them or, if it is too late or the node may
--- not write, none.
+-- Publishes events, each on the bus of its topic, which has the name of its hash: all of them, or none if the deadline has passed
+-- or the node may not write.
 --
 -- KEYS  1 the registry (see guard.lua), then for each event: the topic's hash, where a cache channel's last event lies, the ids
 --       of its latest events
--- ARGV  1 the generation, 2 the node, 3 its link   4 until when this may be done, in ms of this server's clock
+-- ARGV  1 the generation, 2 the node, 3 its link   4 the deadline, in ms of this server's clock
 --       5 1 if an earlier attempt may have been carried out
---       6 for how many ms an event may be repeated
+--       6 for how many ms the ids are kept, to recognise a repeated event
 --       then for each event: its id of 8 bytes, the envelope, and for how many ms it is
 --       remembered, 0 for not at all, -1 to remove the previous one as well
 @GUARD@

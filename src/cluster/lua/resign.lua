@@ -1,6 +1,6 @@
--- Ends the turn of the node that tells what happens in an app.
+-- Ends the turn of the node that delivers the webhooks of an app.
 --
--- KEYS  1 the registry (see guard.lua), 2 who tells
+-- KEYS  1 the registry (see guard.lua), 2 the holder of the turn
 -- ARGV  1 the generation, 2 the node, 3 its link   4 the turn
 @GUARD@
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end

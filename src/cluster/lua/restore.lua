@@ -1,8 +1,8 @@
--- Reports the sequence of a topic that a node knows from a generation before this one. Where events are lost, subscribers that
--- lack them learn of it.
+-- Reports the sequence of a topic that a node knows from an earlier generation. If Redis has lost events, the raised sequence is
+-- published, and nodes whose subscribers lack events close them.
 --
 -- KEYS  1 the registry (see guard.lua), 2 the hash (see sync.lua), which is the bus as well
--- ARGV  1 the generation, 2 the node, 3 its link   4 an epoch, should one be needed   5 the sequence
+-- ARGV  1 the generation, 2 the node, 3 its link   4 an epoch, in case the hash is missing   5 the sequence
 @GUARD@
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
 local key, reached = KEYS[2], tonumber(ARGV[5])
@@ -13,7 +13,7 @@ if not head[1] then
   return {'ok', now}
 end
 local sequence = tonumber(head[2] or 0)
--- In this generation the events count on from here.
+-- The sequence from which the events of this generation count.
 local has_published = head[3] == ARGV[1]
 local base = has_published and tonumber(head[4] or 0) or sequence
 if base < reached then

@@ -1,8 +1,8 @@
--- A page of the index of an app's channels.
+-- Returns a page of the index of an app's channels.
 --
 -- KEYS  1 the registry (see guard.lua), 2 the index
--- ARGV  1 the generation, 2 the node, 3 its link   4 the cursor   5 a pattern for names   6 how many entries to visit
---       7 how many bytes to return, both about
+-- ARGV  1 the generation, 2 the node, 3 its link   4 the cursor   5 a pattern for names   6 about how many entries to visit
+--       7 about how many bytes to return
 @GUARD@
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
 local cursor, visited, bytes, entries = ARGV[4], 0, 0, {}
@@ -14,7 +14,7 @@ repeat
     bytes = bytes + #text
   end
 until cursor == '0' or visited >= tonumber(ARGV[6]) or bytes >= tonumber(ARGV[7])
--- A cursor means nothing to another server: it hashes by another seed.
+-- A cursor is valid only on the server that returned it: others hash by another seed.
 local run = ''
 if cursor ~= '0' or ARGV[4] ~= '0' then
   local info = redis.call('INFO', 'server')

@@ -1,4 +1,4 @@
--- Makes what one node contributes to a topic be what the node says, and publishes what that changes.
+-- Sets what one node contributes to a topic, and publishes what that changes.
 --
 -- A topic is a channel, a user, or the connections of an app. Its hash holds
 --   e         the epoch: random, made with the hash
@@ -6,16 +6,16 @@
 --   s         the sequence of its events (see publish.lua)
 --   q, b      the generation of the latest event, and the sequence from which that generation's count on
 --   t, c      the total of all nodes, and how many members there are
---   n:NODE    what NODE has of the total
---   u:NODE:U  that the user U is there by NODE
---   m:U       by how many nodes U is there, a space, and the info of the first
--- Everything said here is absolute, so saying it twice does no harm.
+--   n:NODE    the part of the total that NODE contributes
+--   u:NODE:U  present if NODE has the user U
+--   m:U       how many nodes have U, a space, and the info from the first
+-- All values are absolute, so that repeating a call has no effect.
 --
--- KEYS  1 the registry (see guard.lua), 2 the hash, which is the bus as well, 3 the app's index of what is occupied, 4 the last event of
---       a cache channel, 5 the topics of the node. Where something is logged: 6 the log of what is to be told of the app, 7 its state
--- ARGV  1 the generation, 2 the node that writes, 3 its link   4 until when this may be done, in ms of this server's clock
---       5 the node whose part this is: another than the writer only if that is not registered any more
---       6 an epoch, should one be needed   7 what the node has of the total, joins aside
+-- KEYS  1 the registry (see guard.lua), 2 the hash, which is the bus as well, 3 the app's index of occupied channels, or of users, 4 the last event of
+--       a cache channel, 5 the topics of the node. Where something is logged: 6 the webhook log, 7 its state
+-- ARGV  1 the generation, 2 the node that writes, 3 its link   4 the deadline, in ms of this server's clock
+--       5 the node whose contribution this is: the writer, or a node that is not registered any more
+--       6 an epoch, in case the hash is missing   7 the node's part of the total, without the joins
 --       8 flags: f all of the node's users are among the joins, s a snapshot is wanted, t totals are published, o only those from
 --         and to none are, i the index is kept, w it is logged when the total turns from and to none, m members are,
 --         n totals are, p the log is a partition's and its records are numbered (see forward.lua), h the node has had a part in the
@@ -38,12 +38,12 @@ local epoch = head[1] or ARGV[6]
 local version, sequence = tonumber(head[2] or 0), tonumber(head[3] or 0)
 local total, count, mine = tonumber(head[4] or 0), tonumber(head[5] or 0), tonumber(head[6] or 0)
 local was_total, was_count, was_version = total, count, version
--- The hash was taken away, and this node is the first to come back, or a later one.
+-- The hash was deleted or evicted, and this node is the first to put its part back, or a later one.
 local was_taken = not exists and (has('h') or has('k'))
 local is_back = was_taken or (exists and has('h') and not head[6] and ARGV[13] ~= '' and ARGV[13] ~= epoch)
 local added, removed, accepted = {}, {}, {}
 
--- What is published comes to the node that asks before the answer or, from Redis 7.2 on, behind it: it is in the answer as well.
+-- The caller receives what is published before the answer or, from Redis 7.2 on, after it: the answer contains it as well.
 local published = {}
 local publish = function(kind, text)
   version = version + 1
@@ -76,9 +76,9 @@ end
 local joins = tonumber(ARGV[16])
 for at = 17 + 4 * joins, #ARGV do part(ARGV[at]) end
 if has('f') and exists then
-  -- Counts afresh from what registered nodes have, so that whatever went wrong before is right now.
+  -- Counts again from the contributions of registered nodes, which corrects earlier errors.
   local all, stays, counts, known = redis.call('HGETALL', key), {}, {}, {}
-  -- In a generation that is not open yet, nodes that are not registered may be about to join. It is asserted again after that.
+  -- In a generation that is not open yet, unregistered nodes may be about to join. The topic is written again after that.
   local is_open = redis.call('HGET', registry, 'o') == '1'
   local is_registered = function(name)
     if not is_open then return true end
@@ -122,7 +122,7 @@ if has('f') and exists then
       counts[user] = nil
     end
   end
-  -- Nobody knows the infos of these here: their nodes say them again.
+  -- The infos of these are unknown here: their nodes write them again.
   for at = 1, #all, 2 do
     local user = string.match(all[at], '^u:[^:]+:(.*)$')
     if user and counts[user] then redis.call('HDEL', key, all[at]) end
@@ -161,7 +161,7 @@ elseif head[6] then
   redis.call('HDEL', key, 'n:' .. node)
 end
 local turned = (was_total == 0) ~= (total == 0)
--- What was taken away is put back, which is nothing new.
+-- Putting back what was deleted is no change.
 local known_total = was_total
 if is_back then known_total = has('h') and math.max(total, 1) or total end
 local is_news = (known_total == 0) ~= (total == 0)
@@ -169,11 +169,11 @@ if was_taken then was_total, turned = known_total, is_news end
 if total ~= was_total and (has('t') or (has('o') and turned)) then publish('T', total) end
 local reached = tonumber(ARGV[12])
 if sequence < reached and (not exists or ARGV[13] == epoch) then
-  -- Redis has lost events that this node has: nodes that lack them learn of it.
+  -- Redis has lost events that this node has: nodes that lack them close their subscribers.
   sequence = reached
   if exists or was_taken then publish('S', string.format('%.0f', sequence)) end
 elseif was_taken then
-  -- The others put their parts back as well.
+  -- This makes the other nodes put their parts back.
   publish('S', string.format('%.0f', sequence))
 end
 
@@ -181,7 +181,7 @@ if total > 0 then
   redis.call('HSET', key, 'e', epoch, 'v', version, 's', sequence, 't', total, 'c', count)
   if exists and (tonumber(head[4]) or 0) == 0 then redis.call('PERSIST', key) end
 elseif exists or version > was_version then
-  -- A node that was away meanwhile can still tell whether it has missed something.
+  -- A node that was not linked meanwhile can still find out whether it has missed something.
   redis.call('HSET', key, 'e', epoch, 'v', version, 's', sequence, 't', 0, 'c', count)
   redis.call('PEXPIRE', key, @TOMBSTONE_MS@)
 end
@@ -214,11 +214,11 @@ if has('s') then
   cached = redis.call('GET', KEYS[4])
   if cached then cached_ms = redis.call('PTTL', KEYS[4]) end
 end
--- Last, when nothing can fail any more: what fails is done again.
+-- Last, since nothing after it can fail: a failed call is repeated.
 local is_logged = false
 if KEYS[6] then
   local records, subject, stamp = {}, cjson.encode(ARGV[11]), time[1] * 1000000 + time[2]
-  -- The numbers of a partition go up, also when its clock is stepped backward or another server takes its place.
+  -- The numbers of a partition ascend, even after a backward step of the clock or a failover.
   if has('p') then stamp = math.max(stamp, 1 + tonumber(ours('HGET', KEYS[7], 'n') or 0)) end
   local log = function(kind, rest)
     records[#records + 1] = string.format('%.0f', stamp) .. ' {"k":"' .. kind .. '",' .. rest .. '}'

@@ -1,16 +1,16 @@
--- Takes off the log of a partition what has reached the app's log (see forward.lua), and shows the next records.
+-- Removes records that have reached the app's log (see forward.lua) from the log of a partition, and returns the next ones.
 --
 -- KEYS  1 the registry (see guard.lua), 2 the log of the partition, 3 its state
 -- ARGV  1 the generation, 2 the node, 3 its link   4 the number of the last record that has reached it, 0 for none
---       5 the most records to show
--- Gives the clock of this server, in µs, how many records had no room, and records. Each begins with its number, and a space.
+--       5 the maximum number of records to return
+-- Returns the clock of this server, in µs, how many records were dropped for lack of room, and records. Each begins with its number, and a space.
 @GUARD@
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
 local log, state, mark = KEYS[2], KEYS[3], tonumber(ARGV[4])
 local bytes = 0
 while true do
   local record = ours('LINDEX', log, 0)
-  -- What no node has written is removed.
+  -- Anything that no node has written is removed.
   if not record then break end
   local digits = string.match(record, '^(%d+) ') or '0'
   if string.len(digits) <= 16 and tonumber(digits) > mark then break end
