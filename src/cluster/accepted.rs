@@ -1,7 +1,7 @@
-//! How far the channels have come that this node publishes to.
+//! The highest sequences of the channels that this node publishes to.
 //!
-//! When Redis dies, an event may have been accepted, and numbered, without having come to anybody
-//! who has subscribers. Its publisher is then the only one who knows, and says so afterwards.
+//! When Redis dies, it may have accepted and numbered an event that no node has received. Only its
+//! publisher knows the sequence then, and reports it afterwards.
 
 use std::{
     collections::HashMap,
@@ -9,8 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What Redis said to the publishes of the last while: topics, with their highest sequence. No more
-/// are remembered than this node published to in two windows.
+/// The highest sequence of each topic that this node published to in the last two windows.
 #[derive(Debug)]
 pub(super) struct Accepted(Mutex<Windows>);
 
@@ -21,8 +20,8 @@ struct Windows {
     before: HashMap<Box<str>, u64>,
 }
 
-/// So long, and up to twice as long, it is remembered. Whoever has not heard an event for that
-/// long after it was accepted has given its link up, and compares sequences for that.
+/// How long a sequence is kept at least, at most twice as long. A node that has not received an event
+/// for that long after it was accepted has given its link up, and compares sequences.
 pub(super) const WINDOW: Duration = Duration::from_secs(5);
 
 impl Accepted {
@@ -31,7 +30,7 @@ impl Accepted {
         Self(Mutex::new(Windows { began: now, current: nothing(), before: nothing() }))
     }
 
-    /// Notes that an event was accepted. Nothing is noted of a topic that nobody counts.
+    /// Records that an event was accepted. Topics without a sequence are not recorded.
     pub(super) fn note(&self, topic: &str, sequence: u64, now: Instant) {
         if sequence == 0 {
             return;
@@ -45,7 +44,7 @@ impl Accepted {
         }
     }
 
-    /// How far each topic has come, as far as is remembered.
+    /// The recorded sequence of each topic.
     pub(super) fn reached(&self, now: Instant) -> HashMap<Box<str>, u64> {
         let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         windows.turn(now);

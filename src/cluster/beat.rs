@@ -1,4 +1,4 @@
-//! The life of the link to Redis: connecting, joining, heartbeats, and giving it up.
+//! The link to Redis over time: connecting, joining, heartbeats, and giving it up.
 
 use super::{
     accepted,
@@ -18,10 +18,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// After so long without an answer, the link is given up.
+/// Time without an answer after which the link is given up.
 const LINK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How far what a node knows of a time in Redis may be off.
+/// The maximum error of what a node knows about a time in Redis.
 const MARGIN: Duration = Duration::from_secs(1);
 
 /// The reason that is shown while nodes of another version use the same keys.
@@ -38,7 +38,7 @@ impl Manager {
         }
     }
 
-    /// Does what time brings for the link.
+    /// Does what is due for the link.
     pub(super) fn keep_link(&mut self, now: Instant) {
         if let Some(asked) = self.membership.asked {
             let waited = now.saturating_duration_since(asked);
@@ -183,8 +183,8 @@ impl Manager {
         }
     }
 
-    /// This node was declared dead, or Redis has lost its data: it joins again, if it was declared
-    /// dead under another name.
+    /// Joins again after this node was declared dead or Redis has lost its data; under another name
+    /// if it was declared dead.
     fn on_lapsed(&mut self, phase: Phase, partition: Partition) {
         if phase != Phase::Join {
             return self.lose_link("this node's lease has ended, or redis has lost its data");
@@ -198,7 +198,8 @@ impl Manager {
         self.beat(Phase::Join, now());
     }
 
-    /// All partitions have this node registered. Those of another generation have lost data.
+    /// Continues once all partitions have registered this node. Those of another generation have
+    /// lost data.
     fn on_joined(&mut self, replies: &[Reply]) {
         let membership = &mut self.membership;
         let before = Arc::clone(&membership.lease);
@@ -255,7 +256,7 @@ impl Manager {
         self.membership.stage = Stage::Waiting;
     }
 
-    /// Counts as joined when it hears itself, and all others have arrived.
+    /// Becomes joined once it receives its own heartbeat and all partitions are open.
     fn come_in(&mut self) {
         let membership = &self.membership;
         let is_waiting = membership.stage == Stage::Waiting;
@@ -278,7 +279,7 @@ impl Manager {
         self.shared.standing.set(Standing::Joined(Joined { connection, lease }));
     }
 
-    /// All others have arrived: what was read before may be read as it is now.
+    /// Reads provisional topics again, once all other nodes have arrived.
     fn read_provisional_again(&mut self) {
         let provisional = self
             .topics
@@ -300,7 +301,7 @@ impl Manager {
         self.unsettled.remove(topic);
     }
 
-    /// Gives the link up. Everything will be said and heard again over the next.
+    /// Gives the link up. Everything is asserted and read again over the next.
     pub(super) fn lose_link(&mut self, reason: impl Into<Reason>) {
         if self.connection.is_none() {
             return;
@@ -366,8 +367,8 @@ impl Manager {
     }
 }
 
-/// Fails while nodes are there that use keys of the layout before there were versions: they would
-/// not know of this node, nor this one of them.
+/// Fails while nodes of the layout without a version have leases: they would not know of this node,
+/// nor this one of them.
 async fn refuse_unversioned(shared: &Arc<Shared>, connection: &Connection) -> RedisResult<()> {
     // The slot of those keys need not be that of any partition, which a Redis Cluster refuses.
     if shared.is_cluster {
@@ -383,7 +384,7 @@ async fn refuse_unversioned(shared: &Arc<Shared>, connection: &Connection) -> Re
             tracing::debug!(nodes, "{OTHER_LAYOUT}");
             Err((redis::ErrorKind::Client, OTHER_LAYOUT).into())
         }
-        // A key of another type is nobody's lease.
+        // A key of another type is no lease.
         Err(error) if super::publish::was_refused(&error) => Ok(()),
         Err(error) => Err(error),
     }

@@ -1,4 +1,4 @@
-//! Cleaning up after a node that is gone without a word.
+//! Removes what a node contributed whose lease has expired.
 
 use super::{
     assert::{Verdict, assertion_call, read},
@@ -17,22 +17,22 @@ use crate::{config::AppConfig, hub::Hub};
 use redis::{RedisResult, cmd};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-/// One node cleans up after another.
+/// The cleaning up after one node.
 #[derive(Debug)]
 pub(super) struct CleanUp {
     pub(super) shared: Arc<Shared>,
     pub(super) hubs: HashMap<Arc<str>, Arc<Hub>>,
     /// The node that cleans up.
     pub(super) lease: Arc<Lease>,
-    /// The node that is gone.
+    /// The dead node.
     pub(super) node: String,
 }
 
-/// How long a claim holds; it is renewed with each round.
+/// The duration of a claim, which is renewed with each round.
 const CLAIM: Duration = Duration::from_secs(5);
-/// Topics that are cleaned in one round.
+/// The number of topics that are cleaned in one round.
 const PER_ROUND: usize = 256;
-/// Partitions that are cleaned at once.
+/// The number of partitions that are cleaned at once.
 const PARTITIONS_AT_ONCE: usize = 32;
 
 impl CleanUp {
@@ -40,7 +40,7 @@ impl CleanUp {
         let is_done = match self.clean(&connection).await {
             Ok(Some(topics)) => {
                 self.shared.metrics.cleaned_up();
-                tracing::warn!(node = self.node, topics, "cleaned up after a node that is gone");
+                tracing::warn!(node = self.node, topics, "cleaned up after a dead node");
                 true
             }
             // Another node does it, or it is alive.
@@ -56,8 +56,8 @@ impl CleanUp {
         Outcome::Cleaned { node: self.node, is_done }
     }
 
-    /// Takes everything away that the node contributed; only one node does that at a time. Nothing
-    /// if that is another.
+    /// Removes everything that the node contributed. `None` if another node does it, or the node is
+    /// alive.
     async fn clean(&self, connection: &Connection) -> RedisResult<Option<usize>> {
         if !self.expire(Partition::HOME, "claim", &[], connection).await? {
             return Ok(None);
@@ -115,7 +115,7 @@ impl CleanUp {
         }
     }
 
-    /// One step of `lua/expire.lua`; false if it was not done.
+    /// Runs one step of `lua/expire.lua`; false if it was not done.
     async fn expire(
         &self,
         partition: Partition,
@@ -138,7 +138,7 @@ impl CleanUp {
     }
 }
 
-/// Takes away what `node`, which is not registered, or has nothing of it, has of a topic.
+/// Removes the contribution of `node`, which must not be registered, from a topic.
 pub(super) async fn clean_topic(
     (shared, lease): (&Shared, &Lease),
     hubs: &HashMap<Arc<str>, Arc<Hub>>,

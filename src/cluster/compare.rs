@@ -1,9 +1,9 @@
-//! Compares what this node holds with what Redis holds, all the time, a little at once.
+//! Compares what this node holds with what Redis holds, continuously, in small steps.
 //!
-//! Whatever went wrong unnoticed is found within 30 seconds: a bus that brings nothing any more, keys
-//! that were evicted or deleted, counts that are not the sum of their parts, parts of nodes that are
-//! gone. What is wrong of a topic is asserted in full, which repairs it without a word to anybody;
-//! subscribers that have missed an event are closed.
+//! Each difference is found within 30 seconds: a bus that does not deliver, keys that were evicted or
+//! deleted, counts that are not the sum of their parts, contributions of nodes that are not registered.
+//! A topic that differs is asserted in full, which repairs it silently; subscribers that have missed an
+//! event are closed.
 
 use super::{
     assert::index_of,
@@ -26,39 +26,39 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The interval of comparisons.
+/// The interval between comparisons.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Comparisons in a round of 30 seconds, with some time to spare.
 const STEPS: usize = 14;
-/// Topics that one command compares, and members of them: some milliseconds of Redis' time.
+/// Maximum topics, and members of them, in one command: some milliseconds of Redis' time.
 const TOPICS_MAX: usize = 256;
 const MEMBERS_MAX: usize = 4_096;
 
-/// The interval of looking through the lists in Redis for what no node holds.
+/// The interval between sweeps: scans of the lists in Redis for topics that no node holds.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(6);
-/// Sweeps in a round: in half a minute on a single Redis, and in two minutes on a Redis Cluster, where
-/// the lists are many.
+/// The number of sweeps in a round: half a minute on a single Redis, two minutes on a Redis Cluster,
+/// which has many lists.
 const SWEEPS: usize = 5;
 const SWEEPS_ON_CLUSTER: usize = 20;
-/// Entries of a list that are read at once.
+/// Maximum entries of a list in one page.
 const PAGE: usize = 4_096;
-/// After so long, a node that only a partition lists is gone: longer than joining and leaving take.
+/// Time after which a node that only a partition lists counts as dead. Joining and leaving take less.
 const STRANGER_AFTER: Duration = Duration::from_secs(15);
 
-/// How far comparing has come.
+/// The progress of the comparison.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
     /// Topics that are still to be compared in this round.
     queue: VecDeque<Arc<str>>,
-    /// How many of them are compared at once.
+    /// The number of topics in one step.
     step: usize,
     next: Option<Instant>,
     page: Page,
     next_sweep: Option<Instant>,
     is_sweeping: bool,
-    /// Whether this node's own lists were looked through since Redis may have lost some of its writes.
+    /// Whether this node's own lists were scanned since Redis may have lost some of its writes.
     has_own: bool,
-    /// Topics that were repaired since the last look at the log.
+    /// Topics that were repaired since the last log line.
     repaired: u64,
     repairs: LogThrottle,
 }
@@ -71,16 +71,16 @@ pub(super) struct Page {
     cursor: u64,
 }
 
-/// What came of a sweep.
+/// The result of a sweep.
 #[derive(Debug)]
 pub(super) struct Swept {
     first: Page,
     next: Page,
-    /// Topics that Redis lists as this node's.
+    /// Topics that Redis lists as this node's and that it does not hold.
     own: Vec<TopicName>,
 }
 
-/// What came of one command.
+/// The result of one command.
 #[derive(Debug)]
 pub(super) struct Compared {
     topics: Vec<(Arc<str>, Held)>,
@@ -99,7 +99,7 @@ enum List {
 }
 
 impl Comparison {
-    /// The link is lost, and with it what is under way.
+    /// Resets the progress after the link is lost.
     pub(super) fn clear(&mut self) {
         self.queue.clear();
         self.next = None;
@@ -116,7 +116,7 @@ impl Comparison {
 }
 
 impl Manager {
-    /// Does what time brings for the comparison.
+    /// Starts the comparisons and sweeps that are due.
     pub(super) fn keep_comparing(&mut self, now: Instant) {
         if !self.membership.is_joined() || !self.may_assert() {
             return;
@@ -134,7 +134,7 @@ impl Manager {
 
     fn compare_some(&mut self, now: Instant) {
         if self.comparison.queue.is_empty() {
-            // Each step asks all masters, as far as it can: one that has lost its data is found soon.
+            // Each step asks as many masters as it can, so that one that has lost its data is found soon.
             let mut names: Vec<(u8, Arc<str>)> = self
                 .topics
                 .iter()
@@ -175,7 +175,7 @@ impl Manager {
         let by = (&*self.shared, &*self.membership.lease);
         let call = compare_call(by, partition, named);
         self.begin(async move {
-            // What the bus brought before the answer is known by then.
+            // Messages that arrived on the bus before the answer are handled before it.
             let answer = call.run_in_order(&connection).await;
             Outcome::Compared(Compared { topics, answer })
         });
@@ -192,7 +192,7 @@ impl Manager {
             Err(error) if was_refused(&error) => {
                 return tracing::debug!(%error, "redis refused a comparison");
             }
-            // The link says so itself.
+            // The link reports its loss itself.
             Err(_lost) => return,
         };
         let mut is_deaf = false;
@@ -210,13 +210,13 @@ impl Manager {
         let is_due = is_deaf && self.shared.logs.deaf.due(1, super::clock::now()).is_some();
         if is_due {
             tracing::warn!(
-                "the bus has not brought what was published: topics are subscribed again"
+                "the bus has not delivered published messages: topics are subscribed again"
             );
         }
         self.note_strangers(registered);
     }
 
-    /// Nodes that a partition lists and the home partition does not are gone, once that has lasted.
+    /// Cleans up nodes that a partition lists and the home partition does not, after a while.
     fn note_strangers(&mut self, registered: Vec<String>) {
         let now = super::clock::now();
         let membership = &mut self.membership;
@@ -242,11 +242,14 @@ impl Manager {
         let comparison = &mut self.comparison;
         let repaired = std::mem::take(&mut comparison.repaired);
         if let Some(topics) = comparison.repairs.due(repaired, now) {
-            tracing::warn!(topics, "Redis did not hold what this node had there, and does again");
+            tracing::warn!(
+                topics,
+                "repaired topics that differed in Redis from what this node holds"
+            );
         }
     }
 
-    /// The lists that this node looks through: one node does it for all with those of the apps.
+    /// The lists that this node scans: its own, and those of the apps if it is the first node.
     fn lists(&self) -> Vec<List> {
         let partitions = self.shared.names.partitions();
         if !self.comparison.has_own {
@@ -267,7 +270,7 @@ impl Manager {
         of_apps.collect()
     }
 
-    /// Looks through some pages of the lists.
+    /// Scans some pages of the lists.
     fn sweep(&mut self) {
         let Some(connection) = self.connection.clone() else { return };
         let lists = self.lists();
@@ -319,7 +322,7 @@ impl Manager {
         }
         for TopicName { app_id, subject } in swept.own {
             let name = self.topic(&app_id, subject);
-            // Redis has lost what this node took back there, or has kept it from before it failed.
+            // Redis has lost a withdrawal of this node, or has kept the state from before it.
             let is_unknown = self.topics.get_mut(&name).is_some_and(Topic::take_back);
             if is_unknown {
                 self.comparison.repaired += 1;
@@ -330,7 +333,7 @@ impl Manager {
     }
 }
 
-/// One look through pages of lists.
+/// A scan of pages of the lists.
 struct Sweep {
     shared: Arc<Shared>,
     lease: Arc<Lease>,
@@ -341,8 +344,8 @@ struct Sweep {
 }
 
 impl Sweep {
-    /// Looks through one page, and says where the next begins; 0 if there is none. Topics that are
-    /// listed as this node's, and that it does not hold, are added to `own`.
+    /// Scans one page, and returns the cursor of the next; 0 if there is none. Topics that are listed
+    /// as this node's, and that it does not hold, are added to `own`.
     async fn page(&self, list: &List, cursor: u64, own: &mut Vec<TopicName>) -> RedisResult<u64> {
         let names = &self.shared.names;
         let (command, key, partition) = match list {
@@ -391,7 +394,7 @@ impl Sweep {
         Ok(next)
     }
 
-    /// Cleans those topics, none of this node, of which something is wrong.
+    /// Cleans the inconsistent ones of topics that this node does not hold.
     async fn check(&self, partition: Partition, topics: &[TopicName]) -> RedisResult<()> {
         let by = (&*self.shared, &*self.lease);
         let call = compare_call(by, partition, topics.iter().map(|name| (name, 0, 0)));
@@ -408,7 +411,7 @@ impl Sweep {
     }
 }
 
-/// What Redis holds of a topic.
+/// The state of a topic in Redis.
 #[derive(Debug)]
 pub(in crate::cluster) struct Found {
     pub(in crate::cluster) epoch: String,
@@ -442,8 +445,7 @@ fn compare_call<'a>(
     call
 }
 
-/// What was found of each topic, and the nodes that are registered; nothing if the lease does not
-/// hold.
+/// The state of each topic, and the registered nodes; `None` if the lease is not valid.
 #[expect(clippy::type_complexity, reason = "it is taken apart at once")]
 fn read(value: Value) -> Result<Option<(Vec<Found>, Vec<String>)>, Unexpected> {
     let mut answer = Answer::new(value)?;

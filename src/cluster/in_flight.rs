@@ -1,7 +1,7 @@
-//! What is under way to Redis, bounded in bytes.
+//! Bounds the writes of topics in flight to Redis, in bytes.
 //!
-//! Large rosters could otherwise fill a slow link for longer than anything is waited for, or what
-//! Redis holds for a pub/sub client.
+//! Large rosters could otherwise fill a slow link for longer than any timeout, or exceed the output
+//! buffer that Redis allows a pub/sub client.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use std::time::Duration;
 /// quarter of 1 Mbit/s.
 const SLOW_LINK_BYTES: usize = 32_000;
 
-/// Commands about topics that are under way, and how many may be.
+/// Commands about topics in flight, and their limit.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    /// Commands about topics that are under way.
+    /// The number of commands about topics in flight.
     pub(super) commands: usize,
-    /// The bytes of those, with those of their answers.
+    /// The bytes of these commands and of their answers.
     pub(super) bytes: usize,
-    /// The bytes that may be under way: more on a link that answers soon.
+    /// The maximum bytes in flight; it grows while answers are prompt.
     window: usize,
 }
 
-/// Commands about topics that may be under way at once.
+/// Maximum number of commands about topics in flight.
 const COMMANDS_MAX: usize = 1_024;
 /// Their bytes, with those of their answers: from so many that they don't delay a slow link for
 /// long to a part of what Redis holds for a pub/sub client (32 MiB).

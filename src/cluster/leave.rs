@@ -10,7 +10,7 @@ use super::{
 use std::{sync::Arc, time::Instant};
 
 impl Membership {
-    /// What this node's heartbeats say.
+    /// The state that this node's heartbeats report.
     pub(super) fn state(&self, shared: &Shared) -> NodeState {
         if shared.is_draining() {
             NodeState::Draining
@@ -40,12 +40,12 @@ impl Manager {
         }
     }
 
-    /// Says goodbye once nothing is left to say.
+    /// Leaves the cluster once everything is withdrawn.
     pub(super) fn keep_stopping(&mut self) {
         let Some((_, is_leaving)) = &self.stopping else { return };
         let is_leaving = *is_leaving;
         let Some(connection) = self.connection.clone() else {
-            // There is nobody to say it to: the others clean up.
+            // Without a link, another node cleans up.
             self.is_leaving();
             return;
         };
@@ -69,7 +69,7 @@ impl Manager {
         self.begin(async move {
             // If it fails, the others clean up.
             if let Err(error) = leave.await {
-                tracing::debug!(%error, "redis was not told that this node leaves");
+                tracing::debug!(%error, "leaving was not recorded in redis");
             }
             Outcome::GoneAway
         });

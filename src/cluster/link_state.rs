@@ -1,11 +1,10 @@
-//! How this node stands with Redis, for all who wait for it.
+//! The state of the link to Redis, for requests that wait until the node is joined.
 
 use super::shared::{Joined, Standing};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::Notify;
 
-/// The present state. Requests that wait until the node is joined go on in the order in which they
-/// came.
+/// The current state. Waiting requests continue in the order of their arrival.
 #[derive(Debug)]
 pub(super) struct LinkState {
     now: RwLock<Standing>,
@@ -26,7 +25,7 @@ impl LinkState {
         self.changed.notify_waiters();
     }
 
-    /// Notes that Redis owes an answer, if it had none to give until now.
+    /// Records that an answer of Redis is overdue, if the node is joined.
     pub(super) fn suspect(&self) {
         let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
         if matches!(*now, Standing::Joined(_)) {

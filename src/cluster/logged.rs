@@ -1,4 +1,4 @@
-//! What is logged for the application to be told: which topics log what, and how it reaches the app's log.
+//! Records for webhooks: what topics log, and how it is forwarded to the app's log.
 //!
 //! `sync.lua` logs a change in the step that makes it, in the partition of its topic. Where that is
 //! another than the app's home partition (on a Redis Cluster), the records are *forwarded*: a part
@@ -30,18 +30,18 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// Logs that one node forwards at once.
+/// The number of logs that one node forwards at once.
 const AT_ONCE: usize = 32;
-/// How long forwarding one log may take until it is begun again.
+/// Timeout of forwarding one log.
 const FORWARD_WITHIN: Duration = Duration::from_secs(10);
 /// The pause after forwarding has failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
-/// The interval of looking for logs that were left behind.
+/// The interval between checks for logs that were left behind.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Looks in a round of 30 seconds, with some time to spare.
+/// The number of checks in a round of 30 seconds, with some time to spare.
 const LOOKS: usize = 28;
 
-/// What of a topic the application wants to be told.
+/// The webhook events of a topic that the application has configured.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Wanted {
     /// When the total turns from none to some and back.
@@ -88,8 +88,8 @@ fn is_counted(hub: &Hub, channel: &ChannelName) -> bool {
 /// The log of an app in a partition.
 type Log = (Arc<str>, Partition);
 
-/// The logs that may have something to forward. In the home partition of the app that is nothing
-/// but the news that something was logged.
+/// The logs that may have records to forward. For the home partition of an app, it only means that
+/// something was logged.
 #[derive(Debug, Default)]
 pub(super) struct Unforwarded(Mutex<BTreeSet<Log>>);
 
@@ -102,7 +102,7 @@ impl Unforwarded {
         self.lock().insert(log);
     }
 
-    /// One that is not under way.
+    /// Takes one that is not being forwarded.
     fn take(&self, under_way: &BTreeSet<Log>) -> Option<Log> {
         let mut logs = self.lock();
         let log = logs.iter().find(|log| !under_way.contains(log)).cloned()?;
@@ -110,7 +110,7 @@ impl Unforwarded {
     }
 }
 
-/// What this node forwards.
+/// The logs that this node is forwarding.
 #[derive(Debug, Default)]
 pub(super) struct Forwarding {
     under_way: BTreeSet<Log>,

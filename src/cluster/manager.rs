@@ -1,7 +1,7 @@
-//! The task that keeps this node and the others in step.
+//! The task that owns this node's topics and its link to Redis.
 //!
-//! It owns the topics and the link to Redis, and does one thing after the other: what shards and
-//! requests ask for, what Redis answers, what the bus brings, and what time brings. So the order
+//! It handles inputs one at a time: requests of shards, answers of Redis, messages of the bus, and
+//! timers. So the order
 //! in which a channel's messages come from the bus is the order in which they reach the hub.
 
 use super::{
@@ -68,7 +68,7 @@ pub(super) enum Input {
     Stop(oneshot::Sender<()>),
 }
 
-/// What came of something that the manager has begun.
+/// The result of background work of the manager.
 #[derive(Debug)]
 pub(super) enum Outcome {
     Connected(Result<Box<(Connection, Pushes)>, redis::RedisError>),
@@ -100,11 +100,11 @@ pub(super) enum Outcome {
     GoneAway,
 }
 
-/// Topics that are listened to by one command.
+/// Maximum number of topics that one command subscribes to.
 const ENTER_MAX: usize = 256;
-/// How often the manager looks at the time.
+/// The interval of the manager's timer.
 const TICK: Duration = Duration::from_millis(50);
-/// How many things the bus brings are taken before others have their turn.
+/// Maximum number of bus messages that are handled before other inputs.
 const PUSHES_PER_TURN: usize = 256;
 
 /// See the module.
@@ -118,7 +118,7 @@ pub(super) struct Manager {
     pub(super) topics: Map<Arc<str>, Topic>,
     /// Topics that may have a step to take.
     dirty: VecDeque<Arc<str>>,
-    /// The same, to be found.
+    /// The same as a set.
     listed: Set<Arc<str>>,
     /// Topics to look at later.
     later: BinaryHeap<Reverse<(Instant, Arc<str>)>>,
@@ -126,13 +126,13 @@ pub(super) struct Manager {
     expired_at: Instant,
     pub(super) in_flight: InFlight,
     pub(super) outcomes: mpsc::UnboundedSender<(u64, Outcome)>,
-    /// Numbers the links, so that what came of an old one is known.
+    /// The number of the link, to discard results of earlier ones.
     pub(super) link_number: u64,
     pub(super) connection: Option<Connection>,
     pub(super) pushes: Option<Pushes>,
     pub(super) membership: Membership,
     pub(super) away_log: AwayLog,
-    /// Topics that are to be right before this node counts as joined.
+    /// Topics that have to be asserted before this node counts as joined.
     pub(super) unsettled: Set<Arc<str>>,
     /// Partitions that have lost data since this node was last linked.
     pub(super) changed: BTreeSet<Partition>,
@@ -193,7 +193,7 @@ impl Manager {
         (manager, came_of)
     }
 
-    /// Runs until it was told to stop, and has said goodbye.
+    /// Runs until it was stopped and has left the cluster.
     pub(super) async fn run(
         mut self,
         mut inputs: mpsc::UnboundedReceiver<Input>,
@@ -203,8 +203,8 @@ impl Manager {
         ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         let mut tidied = now();
         while !self.is_done() {
-            // Heartbeats are due however many answers wait. What the bus brought before an answer is taken
-            // before it: the order is the wire's.
+            // Heartbeats are due however many answers wait. Messages that the bus delivered before an answer
+            // are handled before it: the order is the wire's.
             tokio::select! {
                 biased;
                 _ = ticks.tick() => {
@@ -388,8 +388,8 @@ impl Manager {
         }
     }
 
-    /// The server of a partition is another now, or ended a subscription: subscribes and reads
-    /// everything of the partition again.
+    /// Subscribes to and reads all topics of a partition again, after its server has changed or has
+    /// ended a subscription.
     fn on_moved(&mut self, partition: Partition) {
         self.comparison.look_at_own();
         let moved = self.topics.iter().filter(|(_, topic)| topic.partition == partition);

@@ -15,61 +15,62 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How this node stands with the others.
+/// The registration of this node, and what it knows about other nodes.
 #[derive(Debug)]
 pub(super) struct Membership {
     pub(super) process: String,
-    /// Nodes are named anew when they were declared dead: their old name is cleaned up after.
+    /// Part of the node's name. A node that was declared dead takes another name, since the old one is
+    /// cleaned up.
     incarnation: u32,
     pub(super) lease: Arc<Lease>,
     /// Whether Redis has had this node's present name in the generations of `lease`.
     pub(super) was_registered: bool,
     node_timeout: Duration,
     pub(super) stage: Stage,
-    /// When the last round of heartbeats was sent, while it is not answered.
+    /// When the unanswered round of heartbeats was sent.
     pub(super) asked: Option<Instant>,
     pub(super) next_beat: Instant,
-    /// When this node last heard from the bus.
+    /// When this node last received a message on the bus.
     pub(super) heard: Option<Instant>,
-    /// When it last heard from the bus while it was joined; nothing while it is.
+    /// When it last received a message while it was joined; `None` while it is.
     deaf_since: Option<Instant>,
-    /// Whether it has heard itself on the bus since it is linked.
+    /// Whether it has received its own heartbeat on the bus of this link.
     pub(super) is_heard: bool,
     /// The partitions that are not open for publishing yet.
     pub(super) closed: BTreeSet<Partition>,
-    /// The other processes, as far as was heard.
+    /// The other processes that this node knows.
     pub(super) known: Vec<String>,
     /// The nodes that have a lease, this one among them.
     pub(super) alive: Vec<String>,
     /// The processes of `alive`. A process that can only publish on the bus has none.
     leased: Vec<u32>,
-    /// Names that this node had before, until they are cleaned up after.
+    /// Earlier names of this node that are still to be cleaned up.
     pub(super) former: BTreeSet<String>,
-    /// Nodes that a partition lists and the home partition does not, and since when.
+    /// Nodes that a partition lists and the home partition does not, with the time since then.
     pub(super) strangers: BTreeMap<String, Instant>,
     pub(super) retry_after: Duration,
 }
 
-/// How far joining has come.
+/// The progress of joining.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Stage {
     /// There is no link; the next attempt is due.
     Away(Instant),
     Connecting,
-    /// Linked, and asked to be registered.
+    /// Linked; the registration was requested.
     Joining,
     /// Redis has begun a new generation: this node reports the sequences that it knows.
     Restoring,
     /// Everything that this node has is asserted.
     Asserting,
-    /// That is done, and was said.
+    /// That is done, and was reported.
     Arriving,
-    /// It waits until it hears itself, and until all partitions are open.
+    /// It waits for its own heartbeat on the bus, and for all partitions to open.
     Waiting,
     Joined,
 }
 
-/// What a heartbeat is for.
+/// The purpose of a heartbeat.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Phase {
     Join,
@@ -79,7 +80,7 @@ pub(super) enum Phase {
     Leave,
 }
 
-/// What a partition answered to a heartbeat.
+/// A partition's answer to a heartbeat.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) partition: Partition,
@@ -88,7 +89,7 @@ pub(super) struct Reply {
     pub(super) is_open: bool,
     pub(super) was_open: bool,
     pub(super) redis_ms: u64,
-    /// When it was asked and when it answered.
+    /// The times of the request and of the answer.
     pub(super) times: (Instant, Instant),
     pub(super) dead: Vec<String>,
     pub(super) alive: Vec<String>,
@@ -102,24 +103,24 @@ pub(super) enum Registered {
     Yes,
     /// It was declared dead, or Redis has lost its data.
     Lapsed,
-    /// Nodes of another version, with other keys, use this prefix. The version is the generation of
-    /// the reply.
+    /// Nodes with another key layout use this prefix. Its version is in the reply's `generation`.
     OtherLayout,
 }
 
 /// The version of the key layout: nodes of another one can't share a prefix.
 pub(super) const LAYOUT: &str = "2";
-/// Interval of the heartbeats of a node that is joined. Its lease is some times as long.
+/// Interval of the heartbeats of a joined node. Its lease is several times as long.
 pub(super) const BEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// Their interval while it waits for something.
+/// Interval of the heartbeats while joining.
 const EAGER_INTERVAL: Duration = Duration::from_millis(100);
-/// The same, if several partitions are to be asked.
+/// The same, if several partitions are not open yet.
 const EAGER_INTERVAL_MANY: Duration = Duration::from_millis(500);
-/// How long an empty Redis waits for progress of the processes that were there before.
+/// How long a new generation waits for progress of the expected processes.
 const ARRIVAL_WINDOW: Duration = Duration::from_secs(3);
-/// How long it waits for them at most.
+/// The maximum wait of a new generation.
 const ARRIVAL_MAX: Duration = Duration::from_secs(60);
-/// How long it waits for a node that knows of any: a node that lost its link is back by then.
+/// How long a new generation waits for a node that knows earlier processes. A node that lost its
+/// link is back by then.
 const KNOWING_WINDOW: Duration = Duration::from_millis(1_500);
 pub(super) const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_millis(400);
@@ -167,30 +168,30 @@ impl Membership {
         &self.lease.node
     }
 
-    /// Whether it takes part.
+    /// Whether the node is joined.
     pub(super) fn is_joined(&self) -> bool {
         self.stage == Stage::Joined
     }
 
-    /// Whether others may still be about to say what they have of a partition.
+    /// Whether other nodes may still have to write their contributions to a partition.
     pub(super) fn is_provisional(&self, partition: Partition) -> bool {
         self.closed.contains(&partition)
     }
 
-    /// Records that it does not hear the bus, since it did last.
+    /// Records that the bus is not received any more, since the last message.
     pub(super) fn become_deaf(&mut self) {
         if self.is_joined() {
             self.deaf_since = self.heard.or(Some(now()));
         }
     }
 
-    /// Records that it hears the bus.
+    /// Records that the bus is received.
     pub(super) fn hears_again(&mut self) {
         self.heard = Some(now());
         self.deaf_since = None;
     }
 
-    /// How long it has not heard the bus.
+    /// How long the bus has not been received.
     pub(super) fn deaf_for(&self) -> Duration {
         self.deaf_since.map_or(Duration::ZERO, |since| now().saturating_duration_since(since))
     }
@@ -218,13 +219,13 @@ impl Membership {
         self.alive = alive;
     }
 
-    /// Begins another link, whose writes replace those of the links before.
+    /// Advances the link number, which invalidates writes of earlier links.
     pub(super) fn next_link(&mut self) {
         let lease = Arc::make_mut(&mut self.lease);
         lease.link += 1;
     }
 
-    /// Takes another name: this one was declared dead.
+    /// Takes another name, since this one was declared dead.
     pub(super) fn rename(&mut self) {
         self.former.insert(self.lease.node.clone());
         self.incarnation += 1;

@@ -8,7 +8,7 @@ use super::partition::{PARTITIONS, Partition};
 use crate::protocol::ChannelName;
 use std::{fmt, sync::Arc};
 
-/// What nodes share the truth about.
+/// The kinds of state that nodes share.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Subject {
     /// A channel: its subscribers, members and events.

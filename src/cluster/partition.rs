@@ -36,7 +36,7 @@ const TAGS: [u16; PARTITIONS] = [
 ];
 
 impl Partition {
-    /// The partition of what is not about one channel or user: the leases and the bus of all nodes.
+    /// The partition of the leases and of the bus of all nodes.
     pub(in crate::cluster) const HOME: Self = Self(0);
 
     /// The partition of a name, among `count` of them.
@@ -60,7 +60,7 @@ impl Partition {
         self.0.reverse_bits()
     }
 
-    /// What stands between braces in the names of its keys.
+    /// Its hash tag: the number between braces in the names of its keys.
     pub(in crate::cluster) fn tag(self) -> u16 {
         TAGS[self.index()]
     }

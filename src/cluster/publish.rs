@@ -1,4 +1,4 @@
-//! Publishing through Redis: an event is accepted for everybody, or it reached nobody.
+//! Publishing through Redis: an event is accepted for all subscribers, or delivered to none.
 
 use super::{
     cache::{self, Entry},
@@ -27,42 +27,42 @@ pub struct Outgoing {
     pub channel: ChannelName,
     /// The event as the clients get it.
     pub frame: Frame,
-    /// Who does not get it.
+    /// The connection that does not receive it.
     pub except: Option<SocketId>,
-    /// For how long a cache channel remembers it; zero for not at all.
+    /// How long a cache channel keeps it; zero if not at all.
     pub remember: Duration,
 }
 
 /// Why an event was not accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NotPublished {
-    /// It reached nobody, and never will.
+    /// It was not delivered, and never will be.
     Unreached,
     /// Redis had it, but never answered: it was delivered once, or not at all.
     Unknown,
 }
 
-/// How long to wait before asking a Redis again that refused.
+/// The pause before a publish is retried after a refusal.
 const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 
-/// How much longer than a publish may wait its id is known: it is repeated before that.
+/// How much longer than `broker_wait_ms` the ids of events are kept, to recognise a repetition.
 const REPEAT_MARGIN: Duration = Duration::from_secs(5);
 
-/// What Redis says of an event that it has accepted.
+/// Redis' receipt for an accepted event.
 struct Receipt {
     counts: Counts,
     /// 0 where nobody keeps count.
     sequence: u64,
 }
 
-/// What came of one attempt.
+/// The result of one attempt.
 enum Attempt {
     Done(Vec<Receipt>, u64),
-    /// It was too late for it, by a clock of Redis that is known better now.
+    /// The deadline had passed, by Redis' clock, which is known better now.
     Late,
-    /// Redis answered that it does not do it now.
+    /// Redis refused it, for now.
     Refused,
-    /// The lease of this node does not hold any more: it is about to join again.
+    /// The lease of this node is not valid any more: it is about to join again.
     WithoutLease,
     /// There was no answer: it may have been done.
     Lost,
@@ -98,7 +98,7 @@ struct Part<'a> {
     positions: Vec<usize>,
 }
 
-/// What became of events that were accepted.
+/// The result for accepted events.
 struct Published {
     counts: Vec<Counts>,
     /// What is to be accounted of them.
@@ -124,7 +124,7 @@ impl Published {
 }
 
 impl Shared {
-    /// Publishes events, all in one step where they lie on one Redis, and says who was there.
+    /// Publishes events, in one step for each partition, and returns the counts of their channels.
     ///
     /// # Errors
     ///

@@ -1,9 +1,9 @@
-//! What a node reports to a Redis that has begun again: the sequences that it knows.
+//! Reports the sequences that this node knows to a Redis that has lost data.
 //!
-//! A Redis that was killed and started again may have lost the last writes, or all of them, and
-//! messages that it had accepted may have come to some nodes and not to others. Before anything
-//! is asserted, each node reports the sequences that it knows, however late it comes: the highest
-//! holds, and a node whose subscribers lack events has them subscribe again.
+//! A Redis that has restarted may have lost its last writes, or all of them, and some nodes may have
+//! received events that others have not. Before it asserts anything, each node reports the sequences
+//! that it knows, however late it joins: the highest counts, and a node whose subscribers lack events
+//! closes them, so that they subscribe again.
 
 use super::{
     clock::now,
@@ -21,7 +21,7 @@ use std::{
     sync::Arc,
 };
 
-/// How many sequences are reported at once.
+/// The number of sequences that are reported at once.
 const PER_ROUND: usize = 512;
 
 impl Manager {

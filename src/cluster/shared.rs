@@ -1,4 +1,4 @@
-//! What everybody who asks Redis for something has in common.
+//! State and helpers that all requests to Redis share.
 
 use super::{
     accepted::Accepted, cache::Accounts, chance, channels::ListReads, clock::now,
@@ -16,30 +16,30 @@ use std::{
 };
 use tokio::time::{self, timeout_at};
 
-/// How the node stands with the others.
+/// The state of the node's link to Redis.
 #[derive(Clone, Debug)]
 pub(super) enum Standing {
-    /// It does not hear them, and says nothing.
+    /// It is not joined, for this reason.
     Away(Reason),
-    /// It heard them until a moment ago, but Redis owes an answer.
+    /// It was joined a moment ago, but an answer of Redis is overdue.
     Suspect,
-    /// It hears and is heard.
+    /// It is joined.
     Joined(Joined),
 }
 
-/// What a node has that is joined.
+/// The connection and the lease of a joined node.
 #[derive(Clone, Debug)]
 pub(super) struct Joined {
     pub(super) connection: Connection,
     pub(super) lease: Arc<Lease>,
 }
 
-/// What a node names with each write: Redis refuses it once another holds.
+/// Node, link number and generations that each write names. Redis refuses a write with outdated ones.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Lease {
     /// The node's name.
     pub(super) node: String,
-    /// The number of its link to Redis, higher than those of its links before.
+    /// The number of its link to Redis, higher than those of its earlier links.
     pub(super) link: u64,
     /// The generation of each partition.
     pub(super) generations: Vec<Arc<str>>,
@@ -52,7 +52,7 @@ impl Lease {
     }
 }
 
-/// Redis can't be asked now.
+/// The error of a request while Redis can't be used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Unavailable;
 
@@ -74,9 +74,9 @@ pub(super) struct Shared {
     pub(super) reads: ListReads,
     pub(super) unforwarded: Unforwarded,
     draining: AtomicBool,
-    /// Whether the memory policy of Redis was looked at.
+    /// Whether the memory policy of Redis was checked.
     warned: AtomicBool,
-    /// The number of the link whose writes Redis has refused; 0 for none.
+    /// The number of the link whose writes Redis refuses; 0 for none.
     refused: AtomicU64,
     /// The latest round trip of a heartbeat, in ms.
     round_trip_ms: AtomicU64,
@@ -91,25 +91,25 @@ pub(super) struct Logs {
     pub(super) publishes: LogThrottle,
     /// Clean-ups that have to wait.
     pub(super) cleanups: LogThrottle,
-    /// Topics whose bus has brought nothing.
+    /// Topics whose bus has not delivered everything.
     pub(super) deaf: LogThrottle,
 }
 
-/// The time as Redis has it, in ms since 1970: the scripts refuse what comes too late by it. The
-/// servers of a Redis Cluster have clocks of their own.
+/// The clocks of the Redis servers, in ms since 1970. Scripts check deadlines by them. Each server of
+/// a Redis Cluster has its own.
 #[derive(Debug)]
 pub(super) struct Clock {
     base: Instant,
-    /// What the clock of each partition's server showed at `base`, as far as is known.
+    /// The estimated time of each partition's server at `base`.
     at_base_ms: Vec<AtomicI64>,
     steps: LogThrottle,
 }
 
-/// How long an answer may take until Redis is suspected to be away, if it is near.
+/// The minimum time without an answer after which Redis is suspected to be away.
 const SUSPECT_AFTER: Duration = Duration::from_millis(500);
 /// How far a clock of Redis may step before that is logged.
 const STEP_LOGGED: Duration = Duration::from_secs(1);
-/// How much longer than a request may wait its answer is waited for: on its way it may be still.
+/// How much longer than the request's deadline an answer is awaited, since it may be in transit.
 pub(super) const ANSWER_GRACE: Duration = Duration::from_millis(100);
 
 impl Clock {
@@ -118,7 +118,7 @@ impl Clock {
         Self { base: now(), at_base_ms, steps: LogThrottle::default() }
     }
 
-    /// Records what the clock of the partition's server showed between the two instants.
+    /// Records the time of the partition's server, taken between the two instants.
     pub(super) fn learn(
         &self,
         partition: Partition,
@@ -140,7 +140,7 @@ impl Clock {
         }
     }
 
-    /// What the clock of the partition's server shows at `instant`.
+    /// The time of the partition's server at `instant`.
     pub(super) fn at(&self, partition: Partition, instant: Instant) -> i64 {
         self.at_base_ms[partition.index()].load(Ordering::Relaxed) + self.since_base(instant)
     }
@@ -150,7 +150,7 @@ impl Clock {
     }
 }
 
-/// Whether a clock that is known to half a round trip was stepped, and does not only seem so.
+/// Whether a change of a clock is larger than the error of half a round trip explains.
 fn is_step(step_ms: i64, round_trip: Duration) -> bool {
     (STEP_LOGGED + round_trip).as_millis() <= u128::from(step_ms.unsigned_abs())
 }
@@ -182,7 +182,7 @@ impl Shared {
         }
     }
 
-    /// Logs once that Redis may take keys away, if its memory policy says so.
+    /// Logs once that Redis may evict keys, if its memory policy allows it.
     pub(super) async fn warn_of_eviction(&self, connection: &Connection) {
         if self.warned.swap(true, Ordering::Relaxed) {
             return;
@@ -218,7 +218,7 @@ impl Shared {
         id.process() == self.process && self.envelopes.load(Ordering::Relaxed) <= id.number()
     }
 
-    /// Why the node is not joined, or nothing if it is.
+    /// The reason why the node is not joined; `None` if it is.
     pub(super) fn away_because(&self) -> Option<Arc<str>> {
         match &*self.standing.borrow() {
             Standing::Away(reason) => Some(Arc::clone(&reason.text)),
@@ -256,13 +256,13 @@ impl Shared {
         self.round_trip_ms.store(ms, Ordering::Relaxed);
     }
 
-    /// Notes that Redis refuses what this link writes: the node has to join again.
+    /// Records that Redis refuses the writes of this link: the node has to join again.
     pub(super) fn refused(&self, lease: &Lease) {
         self.refused.fetch_max(lease.link, Ordering::Relaxed);
         self.suspect();
     }
 
-    /// Whether Redis refuses what this link writes.
+    /// Whether Redis refuses the writes of this link.
     pub(super) fn is_refused(&self, link: u64) -> bool {
         self.refused.load(Ordering::Relaxed) == link && link != 0
     }
@@ -272,13 +272,12 @@ impl Shared {
         self.refused.store(0, Ordering::Relaxed);
     }
 
-    /// Notes that Redis owes an answer for too long. Nothing more is sent until it answers.
+    /// Records that an answer of Redis is overdue. Nothing more is sent until it answers.
     pub(super) fn suspect(&self) {
         self.standing.suspect();
     }
 
-    /// Runs `request`, and suspects Redis when it takes long. Nothing if there is no answer until
-    /// `give_up`.
+    /// Runs `request`, and suspects Redis when it takes long. `None` without an answer until `give_up`.
     pub(super) async fn answer<T>(
         &self,
         give_up: Instant,

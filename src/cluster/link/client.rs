@@ -31,14 +31,14 @@ const QUEUE: usize = 1_024;
 /// Bytes that are written at once, as long as there are requests.
 const CHUNK: usize = 64 * 1_024;
 
-/// What a client hears besides answers.
+/// What a client receives besides answers.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Heard {
     /// A message on a bus.
     Message { bus: Vec<u8>, message: Vec<u8> },
     /// The server has ended a subscription by itself.
     Unsubscribed { bus: Vec<u8> },
-    /// The connection is lost: the last thing that is heard.
+    /// The connection is lost; nothing follows.
     Lost,
 }
 
@@ -80,8 +80,8 @@ struct Sent {
 }
 
 impl Client {
-    /// Starts to talk over a stream. What is heard is handed to `heard`, in order, and before the
-    /// answers that the server sent after it.
+    /// Starts a client on a stream. Messages are passed to `heard`, in order, and before the answers
+    /// that the server sent after them.
     pub(super) fn start(
         stream: Box<dyn Stream>,
         heard: impl Fn(Heard) + Send + Sync + 'static,
@@ -141,7 +141,7 @@ impl Drop for Task {
     }
 }
 
-/// Reads and writes until the stream ends, and says why it did.
+/// Reads and writes until the stream ends, and returns the reason.
 async fn run(
     stream: Box<dyn Stream>,
     queue: mpsc::Receiver<Request>,
@@ -183,7 +183,7 @@ async fn write(
     while let Some(mut request) = queue.recv().await {
         bytes.clear();
         loop {
-            // What nobody waits for any more is not sent.
+            // Requests whose caller has given up are not sent.
             if !request.caller.is_closed() {
                 bytes.extend_from_slice(&request.bytes);
                 let Request { answer, caller, .. } = request;
@@ -213,7 +213,7 @@ async fn write(
     lost()
 }
 
-/// Takes what the server has sent; nothing if it makes no sense.
+/// Handles a value that the server has sent; `None` if it violates the protocol.
 fn take(value: Value, sent: &Mutex<VecDeque<Sent>>, heard: &impl Fn(Heard)) -> Option<()> {
     let mut sent = lock(sent);
     if let Value::Push { kind, data } = value {

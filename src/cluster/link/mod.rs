@@ -1,4 +1,4 @@
-//! The link to Redis, of any topology: what is asked and answered, and what the buses bring.
+//! The link to Redis, of any topology: requests, answers, and messages of the buses.
 //!
 //! - `stream` opens TCP, TLS and Unix connections, `client` speaks RESP3 over one, and
 //!   `server` has the two of one server: *commands*, which subscribes to nothing, and *bus*, whose
@@ -40,7 +40,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Buses that one command names, so that neither it nor its answer keeps Redis busy for long.
 const BUSES_PER_COMMAND: usize = 512;
 
-/// The way to Redis, as it was configured.
+/// The configured Redis.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     target: RedisTarget,
@@ -89,7 +89,8 @@ impl Endpoint {
         matches!(self.target.topology, Topology::Cluster { .. })
     }
 
-    /// Connects, and has messages come to what is returned. Gives up after `CONNECT_TIMEOUT`.
+    /// Connects, and returns the connection with the queue of its messages. Gives up after
+    /// `CONNECT_TIMEOUT`.
     pub(super) async fn connect(&self) -> RedisResult<(Connection, Pushes)> {
         let (outbox, pushes) = Outbox::new();
         let connecting = timeout(CONNECT_TIMEOUT, self.link(outbox)).await;

@@ -1,4 +1,4 @@
-//! What a link brings by itself: messages, and news about its servers.
+//! Messages that a link delivers, and changes of its servers.
 
 use super::client::Heard;
 use crate::cluster::partition::Partition;
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 /// subscribes to: the link is given up.
 const WAITING_MAX: usize = 64 * 1024 * 1024;
 
-/// One thing that a link brings.
+/// A message of a link, or a change of its servers.
 #[derive(Debug, Eq, PartialEq)]
 pub(in crate::cluster) enum Push {
     /// A message on a bus.
@@ -20,18 +20,18 @@ pub(in crate::cluster) enum Push {
     /// The partition has another server, or its server ended a subscription by itself: subscribe
     /// to the partition's buses and read its topics again.
     Moved(Partition),
-    /// The link is of no more use, for this reason.
+    /// The link can't be used any more, for this reason.
     Lost(&'static str),
 }
 
-/// What a link brings, in order.
+/// The receiving end of a link's messages, in order.
 #[derive(Debug)]
 pub(in crate::cluster) struct Pushes {
     arrived: mpsc::UnboundedReceiver<Push>,
     waiting: Arc<AtomicUsize>,
 }
 
-/// The other end of [`Pushes`].
+/// The sending end of [`Pushes`].
 #[derive(Clone, Debug)]
 pub(super) struct Outbox {
     queue: mpsc::UnboundedSender<Push>,

@@ -26,21 +26,21 @@ use tokio::{
     time::{self, MissedTickBehavior, sleep},
 };
 
-/// How often the map is looked at.
+/// The interval at which the map is checked.
 pub(super) const REFRESH: Duration = Duration::from_secs(1);
 /// Pause before the map is refreshed for a reason: servers give several at once.
 const COALESCE: Duration = Duration::from_millis(10);
 
-/// How often a command follows redirections. More in a row are servers that contradict one another.
+/// Maximum redirections of a command. More in a row mean that servers contradict one another.
 const REDIRECTIONS_MAX: usize = 5;
 /// The first pause before a command that was refused for now is sent again. Each is twice as long,
 /// up to `PAUSE_MAX`.
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(200);
-/// With so many pauses, a command is tried for about a second.
+/// Maximum number of pauses: a command is retried for about a second.
 const PAUSES_MAX: usize = 8;
 
-/// The servers, with the task that looks at the map.
+/// The servers, with the task that checks the map.
 #[derive(Debug)]
 pub(super) struct Cluster {
     routing: Arc<Routing>,
@@ -64,7 +64,7 @@ struct State {
     turn: usize,
 }
 
-/// What makes a look at the map urgent.
+/// Events that require a refresh of the map at once.
 #[derive(Debug, Default)]
 struct Alarm {
     noted: Mutex<Noted>,
@@ -181,7 +181,7 @@ impl Routing {
         opened.await.cloned().inspect_err(|_| self.alarm.lost(address))
     }
 
-    /// Takes a server's word for where a partition has moved.
+    /// Moves a partition as a server's `MOVED` names it.
     fn move_partition(&self, partition: Partition, to: Address) {
         let mut state = lock(&self.state);
         if state.map.master(partition) != Some(&to) {
@@ -221,7 +221,7 @@ impl Routing {
         }
     }
 
-    /// Asks one of the servers for the map, and all of them if it names another.
+    /// Asks one server for the map, and all of them if its map differs.
     async fn look(&self) -> Vec<Partition> {
         let server = {
             let mut state = lock(&self.state);

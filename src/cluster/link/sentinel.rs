@@ -1,4 +1,4 @@
-//! Sentinels: which Redis is the master.
+//! Finds and watches the master by Sentinels.
 
 use super::{
     client::{Client, Task},
@@ -12,7 +12,7 @@ use redis::{Cmd, RedisError, RedisResult, cmd, from_redis_value};
 use std::{collections::BTreeMap, io, time::Duration};
 use tokio::time::{self, MissedTickBehavior};
 
-/// How often the sentinels are asked who the master is.
+/// The interval at which the sentinels are asked for the master.
 pub(super) const INTERVAL: Duration = Duration::from_secs(2);
 const DEPOSED: &str = "sentinel names another master";
 
@@ -51,7 +51,7 @@ impl Sentinels {
         }
     }
 
-    /// Finds the master: whom more than half of the sentinels name, or most of those that answer.
+    /// Finds the master that more than half of the sentinels name, or most of those that answer.
     pub(super) async fn master(&mut self) -> RedisResult<Address> {
         let (dialer, name, password) = (&self.dialer, &self.name, self.password.as_ref());
         let quorum = self.all.len() / 2 + 1;
@@ -94,7 +94,7 @@ impl Sentinels {
         })
     }
 
-    /// Whom more than half of the sentinels that answer name.
+    /// The master that more than half of the answering sentinels name.
     async fn majority(&mut self) -> Option<Address> {
         let (dialer, name, password) = (&self.dialer, &self.name, self.password.as_ref());
         let asking = self.all.iter_mut().map(|it| it.ask(dialer, name, password));

@@ -35,7 +35,7 @@ pub(super) struct Server {
     bus: Wire,
 }
 
-/// What is asked of a server.
+/// A request to a server.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Work<'a> {
     Query(&'a Cmd),
@@ -121,7 +121,7 @@ impl Wire {
 }
 
 impl Server {
-    /// Has work done, if `is_asking` although the server is only about to get the keys.
+    /// Runs a request; with `is_asking`, on a server that is about to receive the keys.
     pub(super) async fn work(&self, work: Work<'_>, is_asking: bool) -> RedisResult<Value> {
         let (wire, command) = match work {
             Work::Query(command) => (&self.commands, command),
@@ -164,7 +164,7 @@ impl Server {
 
     /// # Errors
     ///
-    /// The server says that it is a replica. Where that may not be asked, it is taken for a master.
+    /// The server is a replica. If the user may not ask that, it is assumed to be a master.
     pub(super) async fn check_role(&self) -> RedisResult<()> {
         let role = match patiently(self.request(&cmd("ROLE"))).await {
             Ok(Value::Array(role)) => role,
@@ -180,7 +180,7 @@ impl Server {
         }
     }
 
-    /// Says if the server may evict keys of ours.
+    /// A warning, if the server may evict our keys.
     pub(super) async fn memory_warning(&self) -> Option<String> {
         let mut info = cmd("INFO");
         info.arg("memory");

@@ -1,4 +1,4 @@
-//! What a topic says of itself when it is compared with what Redis holds.
+//! The comparison of one topic with its state in Redis.
 
 use super::{Phase, Topic};
 use crate::cluster::compare::Found;
@@ -7,29 +7,29 @@ use std::time::Instant;
 /// What this node holds of a topic that is settled.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::cluster) struct Held {
-    /// What Redis has of this node's part of the total.
+    /// This node's part of the total, as last acknowledged by Redis.
     pub(in crate::cluster) mine: usize,
-    /// This node's users.
+    /// The number of this node's users.
     pub(in crate::cluster) users: usize,
-    /// The members of all nodes.
+    /// The number of members of all nodes.
     pub(in crate::cluster) members: usize,
-    /// The assertions that were made until then.
+    /// The number of assertions made before.
     assertions: u64,
     attempt: u32,
 }
 
-/// How what a node holds differs from what Redis holds.
+/// The difference between what a node holds and what Redis holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::cluster) enum Difference {
     None,
     /// The topic is to be asserted and read again.
     Repair,
-    /// The bus has not brought everything: the topic is to be subscribed to again as well.
+    /// The bus has not delivered everything: the topic is to be subscribed again as well.
     Deaf,
 }
 
 impl Topic {
-    /// What this node holds; nothing while it has something to say, or waits for an answer.
+    /// What this node holds; `None` while an assertion is due or in flight.
     pub(in crate::cluster) fn held(&self, now: Instant) -> Option<Held> {
         let is_ending = self.ending.front().is_some_and(|at| *at <= now);
         let is_settled = self.phase == Phase::In && self.sent.is_none() && !self.must_sync();
@@ -42,7 +42,7 @@ impl Topic {
         })
     }
 
-    /// Redis has a part of this node that it does not know of: it is taken back. False if it is known.
+    /// Withdraws a contribution that Redis has and this node does not know. False if it is known.
     pub(in crate::cluster) fn take_back(&mut self) -> bool {
         let is_unknown = self.phase == Phase::Out && self.told == 0;
         if is_unknown {
@@ -52,7 +52,7 @@ impl Topic {
         is_unknown
     }
 
-    /// Compares what was held with what was found. Whatever the bus brought before is known.
+    /// Compares what was held with what was found. Earlier messages of the bus are handled already.
     pub(in crate::cluster) fn compare(&mut self, held: &Held, found: &Found) -> Difference {
         if (self.attempt, self.assertions) != (held.attempt, held.assertions) {
             return Difference::None;
@@ -69,7 +69,7 @@ impl Topic {
     fn difference(&self, found: &Found) -> Difference {
         if let Some(replica) = self.replica.as_ref().filter(|_| self.is_heard()) {
             if found.epoch.is_empty() && replica.total == 0 && !found.is_wrong {
-                // Forgotten after a while without anybody.
+                // The hash of a vacated topic expires.
                 return Difference::None;
             }
             if found.epoch != replica.epoch {
