@@ -1,5 +1,5 @@
-//! What the HTTP API asks of all nodes. The answer does not depend on the node that is asked. Each
-//! question is one command, the list of channels (`channels`) one for each page.
+//! Queries of the HTTP API about all nodes. The answer does not depend on the node that is asked. Each
+//! query is one command, the list of channels (`channels`) one for each page.
 
 use super::{
     clock::now,

@@ -1,4 +1,4 @@
-//! Why this node does not take part, in words for operators; and what is logged of it.
+//! The reason why this node is not joined, in words for operators, and its log lines.
 
 use super::clock::now;
 use redis::{ErrorKind, RedisError};
@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Why this node does not take part. Never says a password or a URL.
+/// The reason why this node is not joined. Never contains a password or a URL.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Reason {
     /// The kind, for metrics.

@@ -1,4 +1,4 @@
-//! The scripts that change in Redis what all nodes share, each in one step.
+//! The Lua scripts that change the shared state in Redis, each atomically.
 
 use super::{link::Connection, names::Names, partition::Partition, shared::Lease, store::Store};
 use redis::{Cmd, RedisError, RedisResult, ServerErrorKind, Value};
@@ -8,22 +8,22 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-/// How long a topic without anybody is still remembered, in ms. A node that comes back within
-/// that time can tell whether it missed something.
+/// How long the hash of a vacated topic is kept, in ms. A node that returns within that time can find
+/// out whether it has missed something.
 const TOMBSTONE_MS: &str = "60000";
 
 /// How long the list of a node's topics is kept, in ms, unless the node compares it with what it
-/// holds. Nobody takes it away if the node dies while Redis loses the node's registration.
+/// holds. If the node dies while Redis loses its registration, no node cleans the list up.
 const LIST_MS: &str = "600000";
 
-/// How many of a channel's latest events are known by their ids, should somebody repeat one.
+/// Maximum ids of a channel's latest events that are kept, to recognise repeated events.
 const LATEST_MAX: &str = "4096";
 
-/// How long the log of a partition is kept that nobody adds to, in ms, and with it the last number of
-/// its records.
+/// How long the log of a partition and the last number of its records are kept after the last
+/// addition, in ms.
 const LOG_MEMORY_MS: &str = "86400000";
 
-/// As many digits as the number of keys has at most.
+/// Maximum digits of the number of keys.
 const NUMBER_LEN: usize = 4;
 
 /// A script, and the name by which Redis knows it once it was loaded.
@@ -129,7 +129,7 @@ impl Scripts {
         ]
     }
 
-    /// Has every server of Redis know all scripts, in one round trip.
+    /// Loads all scripts on every server, in one round trip.
     pub(super) async fn load(&self, connection: &Connection) -> RedisResult<()> {
         let all = self.all();
         let texts: Vec<&str> = all.iter().map(|script| script.text.as_str()).collect();
@@ -231,7 +231,7 @@ impl Call {
         }
     }
 
-    /// As [`Self::run`], answered in order with what the bus brings.
+    /// As [`Self::run`], answered in order with the messages of the bus.
     pub(super) async fn run_in_order(self, connection: &Connection) -> RedisResult<Value> {
         let sha = self.script.sha.get().map_or("", String::as_str);
         match connection.query_in_order(self.partition, &self.command("EVALSHA", sha)).await {
@@ -248,7 +248,7 @@ fn is_unknown_script(error: &RedisError) -> bool {
     error.kind() == redis::ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
-/// What a guarded script says first.
+/// The status with which the answer of a guarded script begins.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Status {
     Done,
@@ -258,7 +258,7 @@ pub(super) enum Status {
     Refused,
 }
 
-/// What a script answered, to be read from left to right.
+/// The answer of a script, read from left to right.
 #[derive(Debug)]
 pub(super) struct Answer(std::vec::IntoIter<Value>);
 

@@ -1,5 +1,5 @@
-//! What waits to be told to an app's endpoints, kept in Redis for all nodes: a log of what has
-//! happened, and a queue for each endpoint. What it means is for whoever tells.
+//! The webhook log and queues of an app, kept in Redis for all nodes: a log of events, and a queue of
+//! requests for each endpoint. The delivering node interprets the records.
 //!
 //! One node at a time has the *turn* to read an app's log. It takes records off and puts into the
 //! queues what comes of them in one step, so nothing is lost and nothing told twice when it dies
@@ -28,7 +28,7 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// What waits to be told of one app. Cheap to clone.
+/// A handle to the log and the queues of one app. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
     shared: Arc<Shared>,
@@ -48,7 +48,7 @@ pub struct Entry {
     pub record: Vec<u8>,
 }
 
-/// Who has the turn.
+/// The holder of the turn.
 #[derive(Debug)]
 pub enum Look {
     /// Another process, for so long unless it looks again.

@@ -1,9 +1,9 @@
 //! One topic as a node sees it, as a state machine that does no I/O.
 //!
-//! What the node contributes is asserted in Redis as a whole, one assertion at a time; whatever
-//! changes meanwhile goes into the next. What Redis then says, and what the bus tells, keeps a
-//! *replica* of the truth here, from which new subscribers are answered. After a lost link
-//! everything is asserted and read again, and the difference is told.
+//! The node's contribution is asserted in Redis as a whole, one assertion at a time; changes in the
+//! meantime go into the next. Redis' answers and the messages of the bus maintain a *replica* of the
+//! state of all nodes, from which new subscribers are answered. After a lost link everything is
+//! asserted and read again, and clients are sent the differences.
 
 mod compare;
 mod replica;
@@ -32,15 +32,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a topic is still listened to that nobody needs any more: a page that reloads is back
-/// by then.
+/// How long an unused topic stays subscribed: a page that reloads is back by then.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
-/// Most joins in one assertion.
+/// Maximum number of joins in one assertion.
 const JOINS_MAX: usize = 512;
-/// How long after a hash was taken away from Redis other nodes may take to put their parts back.
+/// How long after the loss of a hash other nodes may take to put their contributions back.
 const PUT_BACK: Duration = Duration::from_secs(3);
 
-/// Where the topic stands with Redis.
+/// The state of the topic's subscription to its bus.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
     Out,
@@ -61,37 +60,37 @@ struct Local {
 pub(in crate::cluster) struct Topic {
     pub(in crate::cluster) name: TopicName,
     pub(in crate::cluster) partition: Partition,
-    /// Counts how often it had to be listened to anew: what came of an earlier attempt is void.
+    /// The number of the subscription attempt; results of earlier attempts are discarded.
     pub(in crate::cluster) attempt: u32,
-    /// Counts the assertions.
+    /// The number of assertions made.
     assertions: u64,
-    /// Whether subscribers are told how many they are.
+    /// Whether subscribers receive the subscription count.
     is_counted: bool,
     phase: Phase,
-    /// Subscriptions, sign-ins or connections of this node, those that wait aside.
+    /// The number of subscriptions, sign-ins or connections of this node, without waiting ones.
     count: usize,
-    /// Ends that came before what they end.
+    /// The number of ends that arrived before their beginnings.
     owed: usize,
     users: Map<Arc<str>, Local>,
     departed: Set<Arc<str>>,
-    /// What Redis has of this node.
+    /// This node's part of the total, as last acknowledged by Redis.
     told: usize,
     waiting: VecDeque<Waiter>,
-    /// Those for whom an assertion is under way.
+    /// The waiters of the assertion in flight.
     sent: Option<Vec<Waiter>>,
     /// Everything is to be asserted and read again.
     is_doubtful: bool,
     replica: Option<Replica>,
-    /// Until when others may put back what was taken away from Redis.
+    /// The deadline for other nodes to put their contributions back after the loss of the hash.
     put_back_until: Option<Instant>,
     /// Whether the replica has been kept since it was read.
     is_current: bool,
-    /// What the bus told before the replica was read.
+    /// Messages of the bus that arrived before the replica was read.
     early: Vec<(Message, bool)>,
     watchers: Set<ConnectionRef>,
-    /// How many want to watch and are not told yet.
+    /// The number of watchers that wait for an answer.
     pub(in crate::cluster) pending_watchers: usize,
-    /// Sign-ins that ended, by when that is to be believed.
+    /// Ended sign-ins, by the time at which they count as ended.
     ending: VecDeque<Instant>,
     idle_since: Option<Instant>,
 }
@@ -133,7 +132,7 @@ impl Topic {
         self.is_counted = is_counted(&self.name.subject, config);
     }
 
-    /// Redis has nothing of this node any more, under the name that it has now.
+    /// Records that Redis has nothing of this node under its current name.
     pub(in crate::cluster) fn is_unknown(&mut self) {
         self.told = 0;
         self.is_doubtful = true;
@@ -145,12 +144,12 @@ impl Topic {
         self.ending.clear();
     }
 
-    /// Whether Redis has nothing of this node, and need not be told anything.
+    /// Whether Redis has nothing of this node and no withdrawal is due.
     pub(in crate::cluster) fn has_said_all(&self) -> bool {
         self.told == 0 && self.count == 0 && self.sent.is_none() && self.waiting.is_empty()
     }
 
-    /// Whether messages of the topic are listened to.
+    /// Whether the topic is subscribed to its bus.
     pub(in crate::cluster) fn is_heard(&self) -> bool {
         self.name.subject != Subject::Connections
     }
@@ -197,7 +196,7 @@ impl Topic {
         }
     }
 
-    /// One more, of something that nobody waits for.
+    /// Adds one without a waiter.
     pub(in crate::cluster) fn add(&mut self) {
         match self.owed.checked_sub(1) {
             Some(owed) => self.owed = owed,
@@ -205,7 +204,7 @@ impl Topic {
         }
     }
 
-    /// One less, to be believed at `at`: until then it may come back.
+    /// Removes one at `at`, unless it returns before.
     pub(in crate::cluster) fn end_at(&mut self, at: Instant) {
         self.ending.push_back(at);
     }
@@ -226,12 +225,12 @@ impl Topic {
         self.watchers.iter().copied()
     }
 
-    /// Whether the user is signed in anywhere; nothing while that is being asked.
+    /// Whether the user is signed in on any node; `None` while that is unknown.
     pub(in crate::cluster) fn is_online(&self) -> Option<bool> {
         self.replica.as_ref().filter(|_| self.is_current).map(|replica| 0 < replica.total)
     }
 
-    /// The sequence that its subscribers have come to; 0 if none is known.
+    /// The latest sequence that its subscribers have received; 0 if none is known.
     pub(in crate::cluster) fn reached(&self) -> u64 {
         self.replica.as_ref().map_or(0, |replica| replica.sequence)
     }
@@ -240,9 +239,9 @@ impl Topic {
         self.is_current && !self.is_doubtful
     }
 
-    /// Has what was read while others were still to come read again. False if nothing was.
+    /// Requests that provisional state is read again. False if there is none.
     pub(in crate::cluster) fn end_provisional(&mut self) -> bool {
-        // Of what is not heard there is no replica.
+        // Topics without a subscription have no replica.
         let was_provisional =
             !self.is_heard() || self.replica.as_mut().is_some_and(Replica::end_provisional);
         self.is_doubtful |= was_provisional;
@@ -261,7 +260,7 @@ impl Topic {
             || 0 < self.pending_watchers
     }
 
-    /// The link is lost, and with it whatever was under way.
+    /// Resets the topic after the link is lost, or its partition has moved.
     pub(in crate::cluster) fn detach(&mut self) {
         self.phase = Phase::Out;
         self.attempt = self.attempt.wrapping_add(1);
@@ -272,13 +271,12 @@ impl Topic {
         self.is_current = false;
         self.early.clear();
         if !self.is_needed() {
-            // Nothing of it remains to be said but that it is gone, and a full assertion says
-            // that as well.
+            // Only the withdrawal remains, which a full assertion includes.
             self.departed.clear();
         }
     }
 
-    /// An assertion was not carried out.
+    /// Queues the waiters again, after an assertion was not carried out.
     pub(in crate::cluster) fn not_synced(&mut self) {
         for waiter in self.sent.take().into_iter().flatten().rev() {
             self.waiting.push_front(waiter);
@@ -305,13 +303,13 @@ impl Topic {
         }
     }
 
-    /// When to ask again for a step, if nothing happens.
+    /// The time of the next step, if nothing else happens.
     pub(in crate::cluster) fn wake_at(&self) -> Option<Instant> {
         let linger = self.idle_since.map(|since| since + LINGER);
         [linger, self.next_end(), self.put_back_until].into_iter().flatten().min()
     }
 
-    /// What is to be sent now.
+    /// The next step to take, if any.
     pub(in crate::cluster) fn next_step(&mut self, now: Instant) -> Option<Step> {
         while self.ending.front().is_some_and(|at| *at <= now) {
             self.ending.pop_front();
@@ -387,7 +385,7 @@ impl Topic {
             ..Assertion::default()
         };
         if is_full {
-            // What the bus tells from now on is compared with the answer.
+            // Messages of the bus from now on are compared with the answer.
             self.is_current = false;
             assertion.joins = self.users.iter().map(|(id, local)| local.asserted(id)).collect();
             self.departed.clear();
@@ -395,7 +393,7 @@ impl Topic {
         for waiter in &waiters {
             match waiter {
                 Waiter::Subscriber { member: Some(member), .. } => {
-                    // Who is back before that was said has never been away.
+                    // A user who returned before the departure was asserted has not left.
                     self.departed.remove(&member.user_id);
                     assertion.joins.push(Joining::limited(&member.user_id, &member.user_info));
                 }
@@ -413,7 +411,7 @@ impl Topic {
 
 /// About how many bytes the answer to an assertion has, without a snapshot.
 const ANSWER_BYTES: usize = 256;
-/// What the snapshot of a presence channel is taken for that is not known yet.
+/// The assumed size of a presence channel's snapshot while it is unknown.
 const UNKNOWN_ROSTER_BYTES: usize = 64 * 1_024;
 
 fn is_counted(subject: &Subject, config: &AppConfig) -> bool {

@@ -1,4 +1,4 @@
-//! What all nodes have, as far as Redis and the bus have told it.
+//! The replica of a topic: the state of all nodes, from answers of Redis and messages of the bus.
 
 use super::{Effect, Local, PUT_BACK, Phase, Synced, Topic, Waiter};
 use crate::{
@@ -12,10 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Most messages kept while the replica is being read; beyond them it is read again.
+/// Maximum messages kept while the replica is being read; beyond them it is read again.
 const EARLY_MAX: usize = 4_096;
 
-/// The truth of all nodes, as far as it was told.
+/// The state of all nodes, as of the latest answer or message.
 #[derive(Debug)]
 pub(super) struct Replica {
     pub(super) epoch: String,
@@ -26,8 +26,8 @@ pub(super) struct Replica {
     /// The frame for new subscribers of a presence channel, valid until the members change.
     acknowledgement: Option<Frame>,
     pub(super) last: Option<Last>,
-    /// It was read from a Redis that had lost its data, and others were still to say what they
-    /// have: who is missing there has not left for that.
+    /// It was read while other nodes still had to put their contributions back: members that are
+    /// missing have not left.
     is_provisional: bool,
 }
 
@@ -52,12 +52,12 @@ impl Replica {
         members + self.last.as_ref().map_or(0, |last| last.frame.bytes().len())
     }
 
-    /// Whether other nodes have a part, if this one has these.
+    /// Whether other nodes contribute, given this node's part.
     pub(super) fn knows_others(&self, mine: usize, users: usize) -> bool {
         mine < self.total || users < self.members.len()
     }
 
-    /// All others have come. Whether that makes a difference.
+    /// Ends the provisional state. Returns whether it was provisional.
     pub(super) fn end_provisional(&mut self) -> bool {
         std::mem::take(&mut self.is_provisional)
     }
@@ -76,8 +76,8 @@ impl Replica {
 }
 
 impl Topic {
-    /// Takes what Redis said to the assertion. `max_members` is for the refusal's text;
-    /// `is_provisional`: others are still to say what they have.
+    /// Handles the answer to an assertion. `max_members` is for the refusal's text;
+    /// `is_provisional`: other nodes still have to write their contributions.
     pub(in crate::cluster) fn on_synced(
         &mut self,
         synced: Synced,
@@ -185,7 +185,7 @@ impl Topic {
         }
     }
 
-    /// Makes what Redis said the replica, and tells the difference.
+    /// Replaces the replica by a snapshot, and sends the differences to clients.
     fn read(
         &mut self,
         synced: &Synced,
@@ -209,9 +209,9 @@ impl Topic {
         };
         if let Some(old) = self.replica.take() {
             self.compare_events(&old, synced, effects);
-            // What was reached once is never forgotten, whatever Redis has lost.
+            // The sequence never decreases, whatever Redis has lost.
             new.sequence = new.sequence.max(old.sequence);
-            // Somebody deleted or evicted the hash: the other nodes put their parts back.
+            // The hash was deleted or evicted: the other nodes put their contributions back.
             let is_less = synced.total < old.total || synced.members.len() < old.members.len();
             let was_taken = old.epoch != synced.epoch && is_less;
             if was_taken && !is_provisional && self.put_back_until.is_none() {
@@ -263,7 +263,7 @@ impl Topic {
         for (message, is_known) in &self.early {
             let Message::Event { sequence, envelope } = message else { continue };
             let is_next = is_same && *sequence == reached + 1 && *sequence <= synced.sequence;
-            // Nobody counts while the hash is gone.
+            // Events have no sequence while there is no hash.
             if is_next || *sequence == 0 {
                 reached = reached.max(*sequence);
                 if !is_known {
@@ -272,8 +272,8 @@ impl Topic {
                 }
             }
         }
-        // Whoever had come further has brought that to the new hash; the old one went back if it
-        // counts less than was reached.
+        // Nodes with a higher sequence have written it to the new hash. The old hash was restored from
+        // earlier data if its sequence is lower than this node's.
         if reached < synced.sequence || (is_same && synced.sequence < reached) {
             return effects.push(Effect::Interrupt);
         }
@@ -283,7 +283,7 @@ impl Topic {
         effects.append(&mut caught_up);
     }
 
-    /// Takes a message from the bus. `is_known`: its envelope came before.
+    /// Handles a message of the bus. `is_known`: its envelope was received before.
     pub(in crate::cluster) fn on_message(
         &mut self,
         message: Message,
@@ -332,7 +332,7 @@ impl Topic {
             replica.sequence = sequence;
             effects.push(Effect::Interrupt);
         } else {
-            // The hash is gone, or another.
+            // The hash is missing, or a new one.
             self.is_doubtful = true;
         }
         if is_known {
@@ -375,7 +375,7 @@ impl Topic {
                     effects.push(Effect::Deliver(event::member_removed(&channel, &user_id), None));
                 }
             }
-            // It is short of those who are still to come.
+            // It lacks the contributions that are still to be written.
             (Change::Total(_), _) if replica.is_provisional => {}
             (Change::Total(total), channel) => {
                 let was_online = 0 < std::mem::replace(&mut replica.total, total);

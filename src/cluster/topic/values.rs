@@ -1,4 +1,4 @@
-//! What goes into a topic and what comes out of it.
+//! The inputs and outputs of a topic.
 
 use crate::{
     cluster::envelope::{EnvelopeId, Message},
@@ -8,7 +8,7 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
-/// Who waits for an assertion.
+/// A connection that waits for an assertion.
 #[derive(Debug)]
 pub(in crate::cluster) enum Waiter {
     /// A connection that subscribes.
@@ -22,7 +22,7 @@ pub(in crate::cluster) enum Waiter {
     Admission(oneshot::Sender<bool>),
 }
 
-/// What is to be sent to Redis.
+/// A command to send to Redis.
 #[derive(Debug)]
 pub(in crate::cluster) enum Step {
     /// Note that this node contributes, and listen.
@@ -33,19 +33,19 @@ pub(in crate::cluster) enum Step {
     Leave,
 }
 
-/// What this node has of a topic.
+/// The contribution of this node to a topic.
 #[derive(Debug, Default)]
 pub(in crate::cluster) struct Assertion {
-    /// What it has of the total, the joins aside.
+    /// Its part of the total, without the joins.
     pub(in crate::cluster) base: usize,
     pub(in crate::cluster) joins: Vec<Joining>,
     /// Users who left.
     pub(in crate::cluster) departed: Vec<Arc<str>>,
     /// Whether the joins are all users of this node, and a snapshot is wanted.
     pub(in crate::cluster) is_full: bool,
-    /// Whether Redis has had a part of this node: if it has none, it was taken away.
+    /// Whether Redis has acknowledged a contribution of this node: if it has none, it was deleted.
     pub(in crate::cluster) was_told: bool,
-    /// Whether Redis has had parts of other nodes.
+    /// Whether Redis has had contributions of other nodes.
     pub(in crate::cluster) knows_others: bool,
     /// The epoch, and the sequence of it that this node has reached.
     pub(in crate::cluster) reached: Option<(String, u64)>,
@@ -63,14 +63,14 @@ pub(in crate::cluster) struct Joining {
     pub(in crate::cluster) is_limited: bool,
 }
 
-/// What Redis answers to an assertion.
+/// The answer of Redis to an assertion.
 #[derive(Debug, Default)]
 pub(in crate::cluster) struct Synced {
     pub(in crate::cluster) epoch: String,
     pub(in crate::cluster) version: u64,
     pub(in crate::cluster) sequence: u64,
     pub(in crate::cluster) total: usize,
-    /// What this node now has of the total.
+    /// This node's part of the total now.
     pub(in crate::cluster) mine: usize,
     /// For each join, whether it was accepted.
     pub(in crate::cluster) accepted: Vec<bool>,
@@ -78,13 +78,13 @@ pub(in crate::cluster) struct Synced {
     pub(in crate::cluster) members: Vec<(Arc<str>, Arc<str>)>,
     /// With a full assertion, a cache channel's last event, and for how long it still is.
     pub(in crate::cluster) last: Option<(EnvelopeId, Frame, Duration)>,
-    /// What the assertion has published, without a snapshot.
+    /// The messages that the assertion has published; none with a snapshot.
     pub(in crate::cluster) changes: Vec<Message>,
     /// Whether the log of the topic's partition was empty, and has something now.
     pub(in crate::cluster) is_logged: bool,
 }
 
-/// What is to be done on this node.
+/// An effect on this node.
 #[derive(Debug)]
 pub(in crate::cluster) enum Effect {
     /// A subscription begins.

@@ -10,10 +10,10 @@ use tokio::time::Instant;
 pub(super) const NEAR: RangeInclusive<Duration> =
     Duration::from_micros(100)..=Duration::from_millis(2);
 
-/// A kind of trouble.
+/// A kind of fault.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::cluster::simulation) enum Fault {
-    /// A node ends without a word, and another starts in its place later.
+    /// A node is killed, and another starts in its place later.
     KillNode,
     /// Nothing passes between a node and Redis, as if the node stood still.
     StallNode,
@@ -38,7 +38,7 @@ pub(in crate::cluster::simulation) enum Fault {
     Flush,
     ClockForward,
     ClockBackward,
-    /// Keys are taken away.
+    /// Keys are deleted.
     Evict,
     Distance,
     SlowNetwork,
