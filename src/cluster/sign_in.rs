@@ -1,4 +1,4 @@
-//! Who is signed in on this node, and whom it watches.
+//! The signed-in connections of this node, and their watchlists.
 
 use super::{manager::Manager, names::Subject, topic::Topic};
 use crate::hub::{ConnectionRef, Hub};

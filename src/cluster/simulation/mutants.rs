@@ -1,4 +1,4 @@
-//! The scripts with one rule taken out: the simulation has to notice each.
+//! Mutation tests: the scripts with one rule removed, which the simulation has to notice.
 
 use super::{
     tests::{plan, run},
@@ -6,7 +6,7 @@ use super::{
 };
 use std::{cell::Cell, time::Duration};
 
-/// One rule of a script, and what is in its place without it.
+/// One rule of a script, and its replacement.
 #[derive(Clone, Copy, Debug)]
 struct Mutant {
     /// What goes wrong without it.

@@ -1,4 +1,4 @@
-//! Explores what can happen to nodes and Redis, from seeds.
+//! Explores faults and orders of nodes, network and Redis, from seeds.
 //!
 //! `CAMPANILE_SEED` is the first seed, `CAMPANILE_SIMULATION_SEEDS` how many of them are tried, on one Redis and
 //! on a Redis Cluster each. A seed that fails does so again.
@@ -6,7 +6,7 @@
 use super::world::{Fault, Plan, World};
 use std::time::Duration;
 
-/// Everything is right within this time, whatever has happened: a round of comparisons, and a lease.
+/// Time within which every fault is repaired: a round of comparisons, and a lease.
 const SETTLES_WITHIN: Duration = Duration::from_secs(45);
 
 /// Runs one plan in its own runtime.

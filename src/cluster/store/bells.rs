@@ -21,7 +21,7 @@ pub(in crate::cluster) struct Bells {
     heard: Mutex<HashMap<String, Instant>>,
 }
 
-/// A process that was not heard for so long is taken for dead. It says something every second.
+/// Time without a heartbeat after which a process counts as dead. Heartbeats are sent every second.
 const SILENT_AFTER: Duration = Duration::from_millis(3_500);
 /// When it is forgotten that a process was ever heard.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
@@ -50,7 +50,7 @@ impl Bells {
         }
     }
 
-    /// Nobody has the turn.
+    /// The turn is free.
     pub(in crate::cluster) fn vacant(&self, app_id: &str) {
         if let Some(bell) = self.apps().get(app_id).and_then(Weak::upgrade) {
             bell.vacant.notify_one();

@@ -62,7 +62,7 @@ pub enum Look {
     Ours(View),
 }
 
-/// What whoever has the turn sees.
+/// The state of the log that the holder of the turn sees.
 #[derive(Debug, Default)]
 pub struct View {
     /// Whether the turn has just begun, and whatever was known before is void.
@@ -81,7 +81,7 @@ pub struct View {
     pub held: Vec<(String, String)>,
 }
 
-/// What comes of some records.
+/// The changes that are made of some records.
 #[derive(Debug, Default)]
 pub struct Commit {
     /// How many records are done with, from the oldest.
@@ -118,7 +118,7 @@ pub struct Head {
     pub body: Vec<u8>,
 }
 
-/// What a queue says.
+/// The state of a queue.
 #[derive(Debug, Default)]
 pub struct Queue {
     /// Events that were given up now, because their requests were too old.
@@ -143,12 +143,12 @@ pub enum NotCommitted {
 /// How long a part of the log that a process has added is remembered, so that adding it again does
 /// nothing. A process that repeats itself does so much sooner.
 const APPENDED_MEMORY: Duration = Duration::from_secs(600);
-/// How long a queue is kept that nobody adds to. What is in it is worth telling for 5 minutes.
+/// How long a queue is kept after the last addition. Its requests expire after 5 minutes.
 const QUEUE_MEMORY: Duration = Duration::from_secs(900);
 /// How long an answer is waited for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 impl Cluster {
-    /// What waits to be told of an app.
+    /// The log and the queues of an app.
     #[must_use]
     pub fn store(&self, app_id: &str) -> Store {
         let app_id = app_id.into();
@@ -180,7 +180,7 @@ impl Store {
         self.bell.logged.notified().await;
     }
 
-    /// Waits until somebody has given the turn back. It may be called for nothing. Safe to cancel.
+    /// Waits until another node has released the turn. May return without that. Safe to cancel.
     pub async fn vacant(&self) {
         self.bell.vacant.notified().await;
     }
@@ -242,7 +242,7 @@ impl Store {
         read::look(answer, now_ms).map_err(|Unexpected| self.nonsense())
     }
 
-    /// Commits what came of records, if the turn is still this one.
+    /// Commits the changes that were made of records, if the turn is still this one.
     ///
     /// # Errors
     ///
@@ -374,7 +374,7 @@ impl Store {
         }
     }
 
-    /// The 1 or 0 that an answer says next.
+    /// Reads the next value, which is 1 or 0.
     fn flag(&self, answer: &mut Answer) -> Result<bool, Unavailable> {
         answer.number().map(|number| number == 1).map_err(|Unexpected| self.nonsense())
     }
@@ -396,7 +396,7 @@ impl Names {
         self.of_app("logstate", app_id)
     }
 
-    /// What whoever tells holds back.
+    /// The events that the delivering node holds back.
     pub(super) fn held(&self, app_id: &str) -> String {
         self.of_app("held", app_id)
     }

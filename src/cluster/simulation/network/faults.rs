@@ -1,4 +1,4 @@
-//! What goes wrong with wires and servers.
+//! Faults of wires and servers.
 
 use super::{Network, NodeId, State, host::HostId, wire::Up, wire::Wire};
 use crate::cluster::simulation::model::slots::Address;
@@ -13,14 +13,14 @@ pub(crate) enum Direction {
     ToNode,
 }
 
-/// Which wires are meant: all, unless it says more.
+/// Selects wires; all by default.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wires {
     node: Option<NodeId>,
     address: Option<Address>,
 }
 
-/// What becomes of bytes that are on their way to a server when the wire is cut.
+/// The fate of bytes in transit to a server when the wire is cut.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Late {
     Lost,
@@ -37,7 +37,7 @@ pub(crate) enum Keep {
     AllBut(usize),
 }
 
-/// What becomes of a master whose place another server takes.
+/// The fate of a master after a failover.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum OldMaster {
     Dies,
@@ -189,7 +189,7 @@ impl Network {
         state.hosts[id].offset_us += ms * 1_000;
     }
 
-    /// Takes one key away from a server, and says whether it was there.
+    /// Deletes one key on a server, and returns whether it existed.
     pub(crate) fn evict(&self, host: &str, port: u16, key: &[u8]) -> bool {
         let mut state = self.lock();
         let id = state.host_at(host, port);

@@ -218,7 +218,7 @@ impl State {
         (EPOCH_US + passed).saturating_add_signed(self.hosts[host].offset_us)
     }
 
-    /// Moves everything that is due, and says when more will be.
+    /// Moves everything that is due, and returns the time of the next move.
     fn deliver_due(&mut self) -> Option<Instant> {
         let now = Instant::now();
         while let Some(Reverse((due, _, wire, direction))) = self.due.peek().copied() {

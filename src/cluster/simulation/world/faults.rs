@@ -1,4 +1,4 @@
-//! What can happen to nodes, to their network and to Redis.
+//! The faults of nodes, of their network and of Redis.
 
 use super::World;
 use crate::cluster::simulation::network::{Direction, Keep, Late, OldMaster, Wires};
@@ -158,7 +158,7 @@ impl World {
         }
     }
 
-    /// Says for how long the node does not do what it should.
+    /// Records how long the node is disturbed.
     #[expect(clippy::wildcard_enum_match_arm, reason = "the others happen to Redis")]
     fn happen_to_node(&mut self, fault: Fault, slot: usize, times: Times) -> Option<Duration> {
         let Times { now, long, late, .. } = times;

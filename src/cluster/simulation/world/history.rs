@@ -68,7 +68,7 @@ impl Session {
         self.ended.is_none()
     }
 
-    /// The members of the channel as this client was told.
+    /// The members of the channel, as received by this client.
     pub(super) fn members(&self) -> Result<BTreeSet<String>, Violation> {
         let mut members = BTreeSet::new();
         for (_, heard) in &self.heard {
@@ -90,7 +90,7 @@ impl Session {
         Ok(members)
     }
 
-    /// The count that the client was told last.
+    /// The count that the client received last.
     pub(super) fn count(&self) -> Option<usize> {
         self.heard.iter().rev().find_map(|(_, heard)| match heard {
             Heard::Count(count) => Some(*count),
@@ -166,7 +166,7 @@ impl History {
         Ok(())
     }
 
-    /// An event that came to nobody, and whose node has died since, is known to nobody.
+    /// An event that no node received, and whose publishing node has died since, is not detected.
     fn was_heard_or_is_known(&self, id: u64, event: &Event) -> bool {
         let was_heard =
             self.sessions.iter().any(|session| session.events().any(|heard| heard == id));
@@ -181,7 +181,7 @@ impl History {
             .any(|(from, until)| *from <= at + CAUSE_WITHIN && at <= *until + CAUSE_WITHIN)
     }
 
-    /// Nobody hears that a user has left who is still there, on a node that nothing was done to.
+    /// No client receives the removal of a user that stayed, on a node without a fault.
     fn nobody_was_removed_who_stayed(&self, session: &Session) -> Result<(), Violation> {
         let margin = std::time::Duration::from_secs(3);
         for (at, heard) in &session.heard {

@@ -1,4 +1,4 @@
-//! Nodes, clients and publishers on the simulated network, and everything that can happen to them.
+//! The simulated world: nodes, clients and publishers on the network, and their faults.
 
 mod faults;
 mod history;
@@ -201,7 +201,7 @@ impl World {
         }
     }
 
-    /// A client comes, stays or goes.
+    /// A client connects, stays or leaves.
     fn live(&mut self, client: usize) {
         let Some(number) = self.clients[client] else {
             if self.is_calm || self.random.random_range(0..25) < self.plan.churn {
@@ -338,7 +338,7 @@ impl World {
         truth
     }
 
-    /// Whether every client and every node says what is true.
+    /// Whether every client and every node has the true state.
     async fn is_right(&self) -> Result<(), Violation> {
         let truth = self.truth();
         for client in &self.clients {
@@ -406,7 +406,7 @@ impl World {
         Ok(())
     }
 
-    /// What is published through each node comes to all.
+    /// Whether events published through each node reach all clients.
     async fn a_last_event_comes_to_all(&mut self) -> Result<(), Violation> {
         for slot in 0..self.nodes.len() {
             for channel in 0..CHANNELS.len() {
@@ -425,7 +425,7 @@ impl World {
         }
     }
 
-    /// When all clients and nodes have left, every key that is left goes by itself.
+    /// Once all clients and nodes have left, every remaining key expires.
     async fn nothing_is_left(&mut self) -> Result<(), Violation> {
         for client in 0..CLIENTS {
             if let Some(number) = self.clients[client] {
@@ -463,7 +463,7 @@ fn channel_name(name: &str) -> ChannelName {
     ChannelName::parse(name, 100).expect("a good name")
 }
 
-/// What a frame says to a client of the test.
+/// The content of a frame for a client of the test.
 fn read(text: &str) -> Option<Heard> {
     let frame: serde_json::Value = serde_json::from_str(text).expect("JSON");
     let data = frame["data"].as_str().unwrap_or_default();

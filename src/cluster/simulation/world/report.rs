@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use tokio::time::Instant;
 
 impl World {
-    /// A number that stands for everything that was seen.
+    /// A hash of everything that was observed.
     pub(in crate::cluster::simulation) fn fingerprint(&self) -> u64 {
         use std::hash::{DefaultHasher, Hash as _, Hasher as _};
         let mut hasher = DefaultHasher::new();
