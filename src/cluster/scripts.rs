@@ -29,7 +29,7 @@ const NUMBER_LEN: usize = 4;
 /// A script, and the name by which Redis knows it once it was loaded.
 #[derive(Debug)]
 pub(super) struct Script {
-    text: String,
+    pub(super) text: String,
     sha: OnceLock<String>,
 }
 

@@ -7,6 +7,7 @@ mod endpoint;
 mod model;
 mod mutants;
 mod network;
+mod rules;
 mod tests;
 mod world;
 

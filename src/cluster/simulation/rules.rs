@@ -1,0 +1,168 @@
+//! The rules of the scripts that other rules hide in an exploration: each by itself, on one server.
+
+use super::network::Network;
+use crate::cluster::{scripts::Scripts, shared::Shared};
+use redis::Value;
+use std::time::Duration;
+
+const HOST: &str = "redis";
+const PORT: u16 = 6379;
+const REGISTRY: &str = "nodes{0}";
+const HASH: &str = "c{0}1:c";
+/// A lease, in ms.
+const LEASE: u64 = 6_000;
+
+/// One server, and nodes whose parts the test plays.
+struct Bench {
+    network: Network,
+    scripts: Scripts,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let network = Network::new(1);
+        network.add_server(HOST, PORT);
+        Self { network, scripts: Shared::new("", false, Duration::ZERO).scripts }
+    }
+
+    fn call(&self, script: &str, keys: &[&str], arguments: &[&str]) -> Vec<Value> {
+        let count = keys.len().to_string();
+        let words = [&["EVAL", script, &count], keys, arguments].concat();
+        let answer = self.network.ask(HOST, PORT, &words);
+        if let Value::Array(values) = answer { values } else { panic!("{answer:?}") }
+    }
+
+    /// A heartbeat of a node in the home partition.
+    fn heartbeat(&self, phase: &str, node: &str, link: &str, known: &[&str]) -> Vec<Value> {
+        let process = node.split('.').next().expect("a process");
+        let lease = LEASE.to_string();
+        let common = [
+            phase, node, process, link, &lease, "g1", "bus", "3000", "1500", "60000", "", "R", "2",
+            "0",
+        ];
+        self.call(&self.scripts.heartbeat.text, &[REGISTRY], &[&common, known].concat())
+    }
+
+    /// Has a node join, and the generation be open.
+    fn join(&self, node: &str, link: &str) {
+        for phase in ["join", "arrive"] {
+            assert_eq!(word(&self.heartbeat(phase, node, link, &["other"])), "ok", "{phase}");
+        }
+        self.network.ask(HOST, PORT, &["HSET", REGISTRY, "o", "1"]);
+    }
+
+    /// Has a node assert that it has `total` subscriptions.
+    fn sync(&self, generation: &str, node: &str, link: &str, total: &str) -> String {
+        let keys = [REGISTRY, HASH, "i{0}1", "e{0}1:c", &format!("topics{{0}}{node}")];
+        let arguments = [
+            generation,
+            node,
+            link,
+            "9999999999999",
+            node,
+            "e1",
+            total,
+            "fi",
+            "0",
+            "0",
+            "c",
+            "0",
+            "",
+            "bus",
+            "",
+            "0",
+        ];
+        word(&self.call(&self.scripts.sync.text, &keys, &arguments))
+    }
+
+    fn restore(&self, node: &str, reached: &str) {
+        let arguments = ["g1", node, "1", "e1", reached];
+        self.call(&self.scripts.restore.text, &[REGISTRY, HASH], &arguments);
+    }
+
+    fn field(&self, field: &str) -> String {
+        let value = self.network.ask(HOST, PORT, &["HGET", HASH, field]);
+        let Value::BulkString(bytes) = value else { return String::new() };
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+/// What a script says first.
+fn word(answer: &[Value]) -> String {
+    match answer.first() {
+        Some(Value::BulkString(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn holds(is_held: bool, rule: &str) -> Result<(), String> {
+    if is_held { Ok(()) } else { Err(rule.to_owned()) }
+}
+
+/// A write of an old link, of another generation or of a node that is not registered does nothing.
+fn writes_need_a_lease(bench: &Bench) -> Result<(), String> {
+    bench.join("a.1", "1");
+    holds(bench.sync("g1", "a.1", "1", "2") == "ok", "a lease allows writes")?;
+    bench.join("a.1", "2");
+    for (generation, node, link, whose) in [
+        ("g1", "a.1", "1", "an old link"),
+        ("g0", "a.1", "2", "another generation"),
+        ("g1", "b.1", "1", "a node that is not registered"),
+    ] {
+        let answer = bench.sync(generation, node, link, "7");
+        holds(answer == "other" && bench.field("t") == "2", &format!("{whose} may not write"))?;
+    }
+    Ok(())
+}
+
+/// When no heartbeat came for a while, it was Redis that stood still.
+fn leases_last_while_redis_stands_still(bench: &Bench) -> Result<(), String> {
+    bench.join("a.1", "1");
+    bench.join("b.1", "1");
+    bench.network.step_clock(HOST, PORT, 3_600_000);
+    let answer = bench.heartbeat("beat", "b.1", "1", &[]);
+    let dead = format!("{:?}", answer.get(5));
+    holds(!dead.contains("a.1"), "no lease ends while Redis stands still")?;
+    bench.network.step_clock(HOST, PORT, i64::try_from(LEASE / 2).expect("a small number"));
+    bench.heartbeat("beat", "b.1", "1", &[]);
+    bench.network.step_clock(HOST, PORT, i64::try_from(LEASE / 2).expect("a small number"));
+    let dead = format!("{:?}", bench.heartbeat("beat", "b.1", "1", &[]).get(5));
+    holds(dead.contains("a.1"), "a lease ends without heartbeats")
+}
+
+/// A sequence of before that others have passed with other events is noticed by all.
+fn sequences_of_before_are_reported(bench: &Bench) -> Result<(), String> {
+    bench.join("a.1", "1");
+    bench.sync("g1", "a.1", "1", "1");
+    bench.restore("a.1", "10");
+    holds(bench.field("s") == "10", "the sequence goes on from the highest")?;
+    // Another event was published meanwhile, in the place of one that Redis has lost.
+    for field in [["q", "g1"], ["b", "10"], ["s", "11"]] {
+        bench.network.ask(HOST, PORT, &["HSET", HASH, field[0], field[1]]);
+    }
+    bench.restore("a.1", "11");
+    holds(bench.field("s") == "12", "two events of one sequence are noticed")?;
+    bench.restore("a.1", "10");
+    holds(bench.field("s") == "12", "what is not lost changes nothing")
+}
+
+/// Checks every rule.
+pub(super) fn check() -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        writes_need_a_lease(&Bench::new())?;
+        leases_last_while_redis_stands_still(&Bench::new())?;
+        sequences_of_before_are_reported(&Bench::new())
+    })
+}
+
+#[test]
+fn the_rules_hold() {
+    if let Err(rule) = check() {
+        panic!("{rule}");
+    }
+}
