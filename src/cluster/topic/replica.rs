@@ -262,9 +262,13 @@ impl Topic {
         let mut caught_up = Vec::new();
         for (message, is_known) in &self.early {
             let Message::Event { sequence, envelope } = message else { continue };
-            let is_next = is_same && *sequence == reached + 1 && *sequence <= synced.sequence;
-            // Events have no sequence while there is no hash.
-            if is_next || *sequence == 0 {
+            if synced.sequence < *sequence {
+                continue;
+            }
+            let is_next = is_same && *sequence == reached + 1;
+            // The bus brings each event once: while the hash is missing nothing is counted, and a new
+            // hash counts from 0 again.
+            if is_next || *sequence <= reached {
                 reached = reached.max(*sequence);
                 if !is_known {
                     let frame = envelope.frame.clone();

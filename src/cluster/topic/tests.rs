@@ -316,6 +316,23 @@ fn what_nobody_counted_is_not_lost_while_the_topic_is_read_again() {
 }
 
 #[test]
+fn an_event_that_another_hash_counts_anew_is_not_lost_while_it_is_read() {
+    let mut topic = begun("room", &["a"]);
+    assert_eq!(hear(&mut topic, event(1)), ["event 1"]);
+    assertion(&mut topic);
+    for sequence in [2, 3, 4] {
+        assert!(hear(&mut topic, event(sequence)).is_empty());
+    }
+    let anew = Synced { epoch: "e2".into(), ..synced(1, 3, 1, &[]) };
+    assert_eq!(answer(&mut topic, anew, true), ["doubt", "event 2", "event 3", "event 4"]);
+    assertion(&mut topic);
+    assert!(hear(&mut topic, event(4)).is_empty());
+    // This node has it count on from where the other hash was.
+    let counts_on = Synced { epoch: "e2".into(), ..synced(1, 5, 1, &[]) };
+    assert_eq!(answer(&mut topic, counts_on, true), ["event 4"]);
+}
+
+#[test]
 fn those_who_wait_when_the_link_is_lost_are_answered_by_the_next() {
     let mut topic = begun("room", &["a"]);
     topic.join(subscriber(2, None));
