@@ -1,5 +1,6 @@
 //! The nodes of a run, the network between each of them and Redis, and Redis itself.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ pub(super) struct Testbed {
     pub(super) random: StdRng,
     /// How many seconds the test has set Redis' clock ahead.
     pub(super) clock: i64,
+    /// The keys that the test has deleted in this fault.
+    pub(super) deleted: HashSet<String>,
     /// Whether there is time for faults that last long.
     pub(super) is_long: bool,
     settings: Settings,
@@ -101,6 +104,7 @@ impl Testbed {
             world,
             random,
             clock: 0,
+            deleted: HashSet::new(),
             is_long: false,
             settings,
             requests,
