@@ -30,7 +30,7 @@ use tokio::time::timeout;
 
 /// How long an assertion may take until it is not done any more, if it is small.
 const ASSERT_WITHIN: Duration = Duration::from_secs(5);
-/// When what a lost link never answered is forgotten.
+/// The longest time for one piece of work. The link is given up if it takes longer.
 const WORK_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long to wait before an assertion that was late by Redis' clock is made again.
 const LATE_PAUSE: Duration = Duration::from_millis(100);
@@ -68,7 +68,8 @@ pub(super) fn assertion_call(
     }
     if assertion.is_full {
         flags.push('f');
-        if name.subject != Subject::Connections {
+        // Who takes the part of another node away needs no snapshot.
+        if name.subject != Subject::Connections && node == lease.node {
             flags.push('s');
         }
     }
@@ -295,11 +296,18 @@ impl Manager {
     pub(super) fn begin(&self, work: impl Future<Output = Outcome> + Send + 'static) {
         let (outcomes, link) = (self.outcomes.clone(), self.link_number);
         tokio::spawn(async move {
-            // The link is given up much sooner, and then nobody asks what came of it.
-            if let Ok(outcome) = timeout(WORK_TIMEOUT, work).await {
-                // The manager is gone when the process ends.
-                let _ = outcomes.send((link, outcome));
-            }
+            let outcome = timeout(WORK_TIMEOUT, work).await.unwrap_or(Outcome::Stuck);
+            // The manager is gone when the process ends.
+            let _ = outcomes.send((link, outcome));
+        });
+    }
+
+    /// The same, for work of many commands that may take any time: each of them fails with its
+    /// connection.
+    pub(super) fn begin_long(&self, work: impl Future<Output = Outcome> + Send + 'static) {
+        let (outcomes, link) = (self.outcomes.clone(), self.link_number);
+        tokio::spawn(async move {
+            let _ = outcomes.send((link, work.await));
         });
     }
 
@@ -339,7 +347,8 @@ impl Manager {
             return;
         }
         match answer.map(|value| read(value, now)) {
-            Ok(Ok((Verdict::Done(synced), _))) => {
+            Ok(Ok((Verdict::Done(synced), redis_ms))) => {
+                self.shared.clock.learn(partition, redis_ms, (asked, now));
                 let Some(found) = self.topics.get_mut(&topic) else { return };
                 let hub = self.hubs.get(&found.name.app_id);
                 let most = hub.map_or(0, |hub| hub.app().config.max_presence_members);

@@ -17,10 +17,13 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::time::timeout;
 
 /// Time without an answer after which the link is given up.
 const LINK_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The longest time for connecting, with all that belongs to it.
+const CONNECTING_MAX: Duration = Duration::from_secs(15);
 /// The maximum error of what a node knows about a time in Redis.
 const MARGIN: Duration = Duration::from_secs(1);
 
@@ -52,6 +55,13 @@ impl Manager {
         if self.connection.is_some() && self.shared.is_refused(self.membership.lease.link) {
             return self.lose_link("this node's lease has ended, or redis has lost its data");
         }
+        // From its first heartbeat on, this node hears itself on the bus.
+        let is_linked =
+            !matches!(self.membership.stage, Stage::Away(_) | Stage::Connecting | Stage::Joining);
+        let patience = LINK_TIMEOUT + BEAT_INTERVAL + self.in_flight.time();
+        if is_linked && patience < now.saturating_duration_since(self.membership.echoed) {
+            return self.lose_link("the bus is silent");
+        }
         match self.membership.stage {
             Stage::Away(at) if at <= now && self.stopping.is_none() => self.connect(),
             Stage::Away(_) | Stage::Connecting | Stage::Joining | Stage::Arriving => {}
@@ -66,11 +76,6 @@ impl Manager {
             Stage::Restoring => self.beat_when_due(Phase::Busy, now),
             Stage::Waiting => self.beat_when_due(Phase::Beat, now),
             Stage::Joined => {
-                let heard = self.membership.heard.unwrap_or(now);
-                let patience = LINK_TIMEOUT + BEAT_INTERVAL + self.in_flight.time();
-                if patience < now.saturating_duration_since(heard) {
-                    return self.lose_link("the bus is silent");
-                }
                 let is_suspect = matches!(&*self.shared.standing.borrow(), Standing::Suspect);
                 if is_suspect && self.membership.asked.is_none() {
                     self.membership.next_beat = now;
@@ -94,7 +99,8 @@ impl Manager {
                 shared.warn_of_eviction(&connection).await;
                 Ok(Box::new((connection, pushes)))
             };
-            Outcome::Connected(connecting.await)
+            let late = || Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
+            Outcome::Connected(timeout(CONNECTING_MAX, connecting).await.unwrap_or_else(|_| late()))
         });
     }
 
@@ -105,6 +111,7 @@ impl Manager {
                 self.connection = Some(connection);
                 self.pushes = Some(pushes);
                 self.membership.stage = Stage::Joining;
+                self.membership.echoed = now();
                 self.beat(Phase::Join, now());
             }
             Err(error) => {
@@ -293,6 +300,7 @@ impl Manager {
     pub(super) fn on_echo(&mut self, node: &str) {
         if node == self.membership.node() {
             self.membership.is_heard = true;
+            self.membership.echoed = now();
             self.come_in();
         }
     }
@@ -335,12 +343,14 @@ impl Manager {
         membership.heard = None;
         membership.is_heard = false;
         membership.closed.clear();
-        membership.stage = Stage::Away(membership.back_off());
+        membership.stage = Stage::Away(membership.back_off(self.shared.is_cluster));
         self.shared.standing.set(Standing::Away(reason));
     }
 
     pub(super) fn on_outcome(&mut self, outcome: Outcome) {
         match outcome {
+            Outcome::Stuck => self.lose_link("redis does not answer"),
+            Outcome::Subscribed => {}
             Outcome::Connected(result) => self.on_connected(result),
             Outcome::Beat(phase, replies) => self.on_beat(phase, replies),
             Outcome::Entered { topics, result } => self.on_entered(&topics, result),

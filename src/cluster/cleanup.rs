@@ -192,6 +192,6 @@ impl Manager {
             lease: Arc::clone(&self.membership.lease),
             node,
         };
-        self.begin(cleaning.run(connection));
+        self.begin_long(cleaning.run(connection));
     }
 }

@@ -10,7 +10,6 @@ use super::{
     cleanup::clean_topic,
     link::Connection,
     manager::{Manager, Outcome},
-    membership::process_of,
     names::{Subject, TopicName},
     partition::Partition,
     publish::was_refused,
@@ -44,6 +43,8 @@ const SWEEPS_ON_CLUSTER: usize = 20;
 const PAGE: usize = 4_096;
 /// Time after which a node that only a partition lists counts as dead. Joining and leaving take less.
 const STRANGER_AFTER: Duration = Duration::from_secs(15);
+/// When a node is forgotten that no comparison lists again: longer than a round.
+const STRANGER_MEMORY: Duration = Duration::from_secs(40);
 
 /// The progress of the comparison.
 #[derive(Debug, Default)]
@@ -221,18 +222,19 @@ impl Manager {
         let now = super::clock::now();
         let membership = &mut self.membership;
         for node in registered {
-            let is_known = membership.alive.contains(&node)
-                || process_of(&node) == membership.process && node == membership.node();
-            if is_known {
-                membership.strangers.remove(&node);
-            } else {
-                membership.strangers.entry(node).or_insert(now);
+            let is_known = membership.alive.contains(&node) || node == membership.node();
+            if !is_known {
+                membership.strangers.entry(node).or_insert((now, now)).1 = now;
             }
         }
         let alive = &membership.alive;
-        membership.strangers.retain(|node, _| !alive.contains(node));
-        let is_gone = |since: &Instant| STRANGER_AFTER <= now.saturating_duration_since(*since);
-        let gone = membership.strangers.iter().filter(|(_, since)| is_gone(since));
+        // One that is not found again in a round has left.
+        let is_found = |found: Instant| now.saturating_duration_since(found) < STRANGER_MEMORY;
+        membership.strangers.retain(|node, (_, found)| !alive.contains(node) && is_found(*found));
+        let is_gone = |(first, latest): &(Instant, Instant)| {
+            STRANGER_AFTER <= latest.saturating_duration_since(*first)
+        };
+        let gone = membership.strangers.iter().filter(|(_, found)| is_gone(found));
         for node in gone.map(|(node, _)| node.clone()).collect::<Vec<_>>() {
             self.clean_up_after(node);
         }
@@ -293,7 +295,7 @@ impl Manager {
             connection,
         };
         self.comparison.is_sweeping = true;
-        self.begin(async move {
+        self.begin_long(async move {
             let mut own = Vec::new();
             for _ in 0..lists.len().div_ceil(sweeps) {
                 let Some(list) = lists.get(next.list) else { break };
@@ -369,29 +371,36 @@ impl Sweep {
             Err(error) if was_refused(&error) => return Ok(0),
             Err(error) => return Err(error),
         };
-        let listed = entries.iter().enumerate().filter_map(|(at, entry)| match list {
-            List::Own(_) => names.parse(entry),
-            // Every other entry is a value.
-            List::Channels(app_id, _) if at % 2 == 0 => {
-                let channel = ChannelName::parse(entry, usize::MAX).ok()?;
-                Some(TopicName { app_id: Arc::clone(app_id), subject: Subject::Channel(channel) })
-            }
-            List::Users(app_id, _) if at % 2 == 0 => {
-                let subject = Subject::User(entry.as_str().into());
-                Some(TopicName { app_id: Arc::clone(app_id), subject })
-            }
-            List::Channels(..) | List::Users(..) => None,
-        });
-        let unheld: Vec<TopicName> =
-            listed.filter(|name| !self.held.contains(&*names.topic(name))).collect();
         if matches!(list, List::Own(_)) {
-            own.extend(unheld);
+            let own_of_page = entries.iter().filter_map(|entry| names.parse(entry));
+            own.extend(own_of_page.filter(|name| !self.holds(name)));
             return Ok(next);
         }
-        for some in unheld.chunks(TOPICS_MAX) {
-            self.check(partition, some).await?;
+        // Behind each name its counts, the total and the members.
+        let listed = entries.chunks_exact(2).filter_map(|entry| {
+            let members = entry[1].rsplit(' ').next()?.parse().unwrap_or(0);
+            Some((list.topic(&entry[0])?, members))
+        });
+        let unheld: Vec<(TopicName, usize)> =
+            listed.filter(|(name, _)| !self.holds(name)).collect();
+        let mut batch = Vec::new();
+        let mut members = 0;
+        for (name, count) in unheld {
+            batch.push(name);
+            members += count;
+            if TOPICS_MAX <= batch.len() || MEMBERS_MAX <= members {
+                members = 0;
+                self.check(partition, &std::mem::take(&mut batch)).await?;
+            }
+        }
+        if !batch.is_empty() {
+            self.check(partition, &batch).await?;
         }
         Ok(next)
+    }
+
+    fn holds(&self, name: &TopicName) -> bool {
+        self.held.contains(&*self.shared.names.topic(name))
     }
 
     /// Cleans the inconsistent ones of topics that this node does not hold.
@@ -408,6 +417,20 @@ impl Sweep {
             }
         }
         Ok(())
+    }
+}
+
+impl List {
+    /// The topic that an entry of an index is about.
+    fn topic(&self, entry: &str) -> Option<TopicName> {
+        let (app_id, subject) = match self {
+            Self::Own(_) => return None,
+            Self::Channels(app_id, _) => {
+                (app_id, Subject::Channel(ChannelName::parse(entry, usize::MAX).ok()?))
+            }
+            Self::Users(app_id, _) => (app_id, Subject::User(entry.into())),
+        };
+        Some(TopicName { app_id: Arc::clone(app_id), subject })
     }
 }
 

@@ -29,6 +29,9 @@ const WINDOW_MAX: usize = 8 * 1_024 * 1_024;
 /// An answer that takes longer makes the window smaller.
 const PROMPT: Duration = Duration::from_millis(500);
 
+/// The longest time that is waited for what is under way.
+const TIME_MAX: Duration = Duration::from_secs(30);
+
 impl InFlight {
     pub(super) fn is_full(&self) -> bool {
         COMMANDS_MAX <= self.commands || self.window.max(WINDOW_MIN) <= self.bytes
@@ -51,7 +54,7 @@ impl InFlight {
 
     /// How long a slow link needs for them.
     pub(super) fn time(&self) -> Duration {
-        time_for(self.bytes)
+        time_for(self.bytes).min(TIME_MAX)
     }
 
     pub(super) fn clear(&mut self) {

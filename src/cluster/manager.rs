@@ -71,6 +71,10 @@ pub(super) enum Input {
 /// The result of background work of the manager.
 #[derive(Debug)]
 pub(super) enum Outcome {
+    /// It took too long, or was refused: only a new link helps.
+    Stuck,
+    /// The bus of all nodes is subscribed to again.
+    Subscribed,
     Connected(Result<Box<(Connection, Pushes)>, redis::RedisError>),
     Beat(Phase, redis::RedisResult<Vec<Reply>>),
     /// Of each topic the attempt that it was for.
@@ -385,21 +389,6 @@ impl Manager {
         if let Some(topic) = self.topics.get_mut(name) {
             change(topic);
             self.touch(name);
-        }
-    }
-
-    /// Subscribes to and reads all topics of a partition again, after its server has changed or has
-    /// ended a subscription.
-    fn on_moved(&mut self, partition: Partition) {
-        self.comparison.look_at_own();
-        let moved = self.topics.iter().filter(|(_, topic)| topic.partition == partition);
-        for name in moved.map(|(name, _)| Arc::clone(name)).collect::<Vec<_>>() {
-            self.with(&name, Topic::detach);
-        }
-        if let Some(connection) = self.connection.clone().filter(|_| partition == Partition::HOME) {
-            let buses = [self.shared.names.all_nodes().into()];
-            // If this fails, the link is lost, or the next move is reported.
-            tokio::spawn(async move { connection.subscribe(partition, &buses).await });
         }
     }
 

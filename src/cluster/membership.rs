@@ -34,6 +34,8 @@ pub(super) struct Membership {
     pub(super) heard: Option<Instant>,
     /// When it last received a message while it was joined; `None` while it is.
     deaf_since: Option<Instant>,
+    /// When it last received its own heartbeat on the bus.
+    pub(super) echoed: Instant,
     /// Whether it has received its own heartbeat on the bus of this link.
     pub(super) is_heard: bool,
     /// The partitions that are not open for publishing yet.
@@ -46,8 +48,9 @@ pub(super) struct Membership {
     leased: Vec<u32>,
     /// Earlier names of this node that are still to be cleaned up.
     pub(super) former: BTreeSet<String>,
-    /// Nodes that a partition lists and the home partition does not, with the time since then.
-    pub(super) strangers: BTreeMap<String, Instant>,
+    /// Nodes that a partition lists and the home partition does not, with the times of the first and of
+    /// the latest comparison that found them.
+    pub(super) strangers: BTreeMap<String, (Instant, Instant)>,
     pub(super) retry_after: Duration,
 }
 
@@ -124,6 +127,8 @@ const ARRIVAL_MAX: Duration = Duration::from_secs(60);
 const KNOWING_WINDOW: Duration = Duration::from_millis(1_500);
 pub(super) const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_millis(400);
+/// The same on a Redis Cluster, where joining takes some hundred commands.
+const RETRY_MAX_ON_CLUSTER: Duration = Duration::from_secs(2);
 
 /// The error for a reply that is not that of our script.
 const UNEXPECTED: (redis::ErrorKind, &str) =
@@ -152,6 +157,7 @@ impl Membership {
             next_beat: now(),
             heard: None,
             deaf_since: None,
+            echoed: now(),
             is_heard: false,
             closed: BTreeSet::new(),
             known: Vec::new(),
@@ -235,11 +241,12 @@ impl Membership {
     }
 
     /// When the next attempt to connect is due.
-    pub(super) fn back_off(&mut self) -> Instant {
+    pub(super) fn back_off(&mut self, is_cluster: bool) -> Instant {
         let share = u32::try_from(chance::number() % 512).expect("a small number");
         let jitter = self.retry_after * share / 1_024;
         let next = now() + self.retry_after + jitter;
-        self.retry_after = (self.retry_after * 2).min(RETRY_MAX);
+        let longest = if is_cluster { RETRY_MAX_ON_CLUSTER } else { RETRY_MAX };
+        self.retry_after = (self.retry_after * 2).min(longest);
         next
     }
 

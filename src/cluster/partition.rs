@@ -72,8 +72,12 @@ impl Partition {
 
     /// The partition with this tag, in decimal digits.
     pub(in crate::cluster) fn of_tag(tag: &str) -> Option<Self> {
-        let tag: u16 = tag.parse().ok()?;
-        let number = TAGS.iter().position(|known| *known == tag)?;
+        let parsed: u16 = tag.parse().ok()?;
+        let number = TAGS.iter().position(|known| *known == parsed)?;
+        // In one way only, or a name would be read back that is written otherwise.
+        if parsed.to_string() != tag {
+            return None;
+        }
         Some(Self(u8::try_from(number).expect("there are 256")))
     }
 }

@@ -13,6 +13,7 @@ use super::{
     reason::Reason,
     scripts::{Answer, Call, Status},
     shared::{Lease, Shared},
+    topic::Topic,
 };
 use crate::cluster::chance;
 use futures_util::future::try_join_all;
@@ -25,6 +26,25 @@ use std::{
 const PER_ROUND: usize = 512;
 
 impl Manager {
+    /// Subscribes to and reads all topics of a partition again, after its server has changed or has
+    /// ended a subscription.
+    pub(super) fn on_moved(&mut self, partition: Partition) {
+        self.comparison.look_at_own();
+        let moved = self.topics.iter().filter(|(_, topic)| topic.partition == partition);
+        for name in moved.map(|(name, _)| Arc::clone(name)).collect::<Vec<_>>() {
+            self.with(&name, Topic::detach);
+        }
+        if let Some(connection) = self.connection.clone().filter(|_| partition == Partition::HOME) {
+            let buses = [self.shared.names.all_nodes().into()];
+            self.begin(async move {
+                match connection.subscribe(partition, &buses).await {
+                    Ok(()) => Outcome::Subscribed,
+                    Err(_) => Outcome::Stuck,
+                }
+            });
+        }
+    }
+
     /// Reports the sequences of the topics that this node has, or has published to, in partitions
     /// that have lost data.
     pub(super) fn restore(&self, partitions: &BTreeSet<Partition>) {

@@ -45,6 +45,19 @@ if phase == 'leave' then
   end
   return answer('ok')
 end
+-- Of another layout nothing is left once no node is alive: the home partition, which is asked first, decides.
+local has_living = function()
+  for _, name in ipairs(named('n:')) do
+    local ends = tonumber(string.match(fields['e:' .. name] or '', '^(%-?%d+) ') or 0)
+    if now < ends and ends <= now + 86400000 then return true end
+  end
+  return false
+end
+if phase == 'join' and fields.v and fields.v ~= ARGV[13] and not has_living() then
+  redis.call('DEL', registry)
+  all, fields = {}, {}
+  is_known = false
+end
 if fields.v and fields.v ~= ARGV[13] then
   local refused = answer('layout')
   refused[2] = fields.v

@@ -13,23 +13,32 @@ if tonumber(ARGV[4]) < now then return {'late', now} end
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
 local generation = ARGV[1]
 local answer = {'ok', now, time[1] * 1000000 + time[2]}
+-- Everything that can fail comes before the first event is published.
+local heads, sequences = {}, {}
 for event = 1, (#KEYS - 1) / 3 do
-  local key, last, latest = KEYS[3 * event - 1], KEYS[3 * event], KEYS[3 * event + 1]
-  local at = 3 * event + 4
-  local id, envelope, remember_ms = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  local head = redis.call('HMGET', key, 's', 't', 'c', 'q')
-  local is_repeated = ARGV[5] == '1' and redis.call('LPOS', latest, id)
-  local sequence = tonumber(head[1] or 0)
-  if not is_repeated then
-    if head[1] then
-      -- From where the events of this generation count on (see restore.lua).
-      if head[4] ~= generation then redis.call('HSET', key, 'q', generation, 'b', head[1]) end
-      sequence = redis.call('HINCRBY', key, 's', 1)
-      if redis.call('LPUSH', latest, id) > @LATEST_MAX@ then
-        redis.call('LTRIM', latest, 0, @LATEST_MAX@ / 2)
-      end
-      redis.call('PEXPIRE', latest, ARGV[6])
+  local key, latest, id = KEYS[3 * event - 1], KEYS[3 * event + 1], ARGV[3 * event + 4]
+  local head = ours('HMGET', key, 's', 't', 'c', 'q')
+  local is_repeated = ARGV[5] == '1' and ours('LPOS', latest, id)
+  heads[event] = head
+  if is_repeated then
+    sequences[event] = false
+  elseif head[1] then
+    -- From where the events of this generation count on (see restore.lua).
+    if head[4] ~= generation then redis.call('HSET', key, 'q', generation, 'b', head[1]) end
+    sequences[event] = redis.call('HINCRBY', key, 's', 1)
+    if ours('LPUSH', latest, id) > @LATEST_MAX@ then
+      redis.call('LTRIM', latest, 0, @LATEST_MAX@ / 2)
     end
+    redis.call('PEXPIRE', latest, ARGV[6])
+  else
+    sequences[event] = 0
+  end
+end
+for event = 1, (#KEYS - 1) / 3 do
+  local key, last = KEYS[3 * event - 1], KEYS[3 * event]
+  local envelope, remember_ms = ARGV[3 * event + 5], tonumber(ARGV[3 * event + 6])
+  local head, sequence = heads[event], sequences[event]
+  if sequence then
     if remember_ms > 0 then
       redis.call('SET', last, envelope, 'PX', remember_ms)
     elseif remember_ms < 0 then
@@ -39,6 +48,6 @@ for event = 1, (#KEYS - 1) / 3 do
   end
   answer[#answer + 1] = tonumber(head[2] or 0)
   answer[#answer + 1] = tonumber(head[3] or 0)
-  answer[#answer + 1] = sequence
+  answer[#answer + 1] = sequence or tonumber(head[1] or 0)
 end
 return answer

@@ -86,7 +86,7 @@ const MUTANTS: [Mutant; 11] = [
         name: "a hash that was lost begins at sequence 0",
         rule: "'v', 0, 's', reached,",
         without: "'v', 0, 's', 0,",
-        faults: &[Fault::RestartEmpty, Fault::Cut],
+        faults: &[],
         is_cluster: false,
         churn: 1,
     },

@@ -133,6 +133,8 @@ fn leases_last_while_redis_stands_still(bench: &Bench) -> Result<(), String> {
 /// A sequence of before that others have passed with other events is noticed by all.
 fn sequences_of_before_are_reported(bench: &Bench) -> Result<(), String> {
     bench.join("a.1", "1");
+    bench.restore("a.1", "9");
+    holds(bench.field("s") == "9", "a hash that was lost goes on from the sequence of before")?;
     bench.sync("g1", "a.1", "1", "1");
     bench.restore("a.1", "10");
     holds(bench.field("s") == "10", "the sequence goes on from the highest")?;
