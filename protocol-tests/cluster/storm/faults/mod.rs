@@ -143,7 +143,7 @@ impl Fault {
     /// Whether what waits for webhooks may vanish, and the topics that it is about may not.
     pub(super) fn loses_webhooks(self) -> bool {
         match self {
-            Self::Redis(fault) => fault == RedisFault::Evict,
+            Self::Redis(fault) => matches!(fault, RedisFault::Evict | RedisFault::DeleteKeys),
             Self::Cluster(fault) => fault.loses_data(),
             Self::Node(_) | Self::Network(_) | Self::Split => false,
         }
