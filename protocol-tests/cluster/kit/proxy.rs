@@ -76,6 +76,8 @@ struct Network {
     bytes_per_second: Option<u32>,
     /// How long bytes of a connection that the node has given up take after the link is whole.
     old_bytes_delay: Duration,
+    /// Another link for the connections that had subscribed by then to a bus.
+    buses: Option<(Link, Instant)>,
     /// How many times the nodes' sides of all connections were closed.
     cuts: u32,
 }
@@ -101,6 +103,7 @@ impl Proxy {
             delay: Duration::ZERO,
             bytes_per_second: None,
             old_bytes_delay: Duration::ZERO,
+            buses: None,
             cuts: 0,
         });
         let accepting = tokio::spawn(accept(listener, seen));
@@ -113,6 +116,11 @@ impl Proxy {
 
     pub(crate) fn set(&self, link: Link) {
         self.network.send_modify(|network| network.link = link);
+    }
+
+    /// Changes the link of those connections only that have subscribed to a bus, not of later ones.
+    pub(crate) fn set_buses(&self, link: Link) {
+        self.network.send_modify(|network| network.buses = Some((link, Instant::now())));
     }
 
     /// Delays what is sent from now on, in each direction.
@@ -169,6 +177,9 @@ struct Carried {
     /// Its `cuts` when the connection began.
     cuts: u32,
     lost_bytes: watch::Sender<bool>,
+    opened: Instant,
+    /// Whether it has subscribed to a bus.
+    is_bus: AtomicBool,
     /// Whether the node has ended it.
     is_old: AtomicBool,
 }
@@ -194,7 +205,14 @@ async fn carry(mut node: TcpStream, mut network: watch::Receiver<Network>) {
         let _already_gone = stream.set_nodelay(true);
     }
     let lost_bytes = watch::Sender::new(false);
-    let carried = Carried { network, cuts, lost_bytes, is_old: AtomicBool::new(false) };
+    let carried = Carried {
+        network,
+        cuts,
+        lost_bytes,
+        opened: Instant::now(),
+        is_bus: AtomicBool::new(false),
+        is_old: AtomicBool::new(false),
+    };
     let is_broken = {
         let ((from_node, to_node), (from_redis, to_redis)) = (node.split(), redis.split());
         tokio::select! {
@@ -253,6 +271,13 @@ impl Carried {
         }
     }
 
+    fn link(&self, network: &Network) -> Link {
+        match network.buses {
+            Some((link, at)) if self.is_bus.load(Ordering::Relaxed) && self.opened < at => link,
+            _ => network.link,
+        }
+    }
+
     async fn cut(&self) {
         let mut network = self.network.clone();
         // Without a proxy there is nobody to cut it.
@@ -265,7 +290,8 @@ impl Carried {
     async fn broken(&self) {
         let (mut network, mut lost) = (self.network.clone(), self.lost_bytes.subscribe());
         loop {
-            let (now, has_gap) = (network.borrow_and_update().link, *lost.borrow_and_update());
+            let (now, has_gap) =
+                (self.link(&network.borrow_and_update()), *lost.borrow_and_update());
             if now == Link::Reset || (has_gap && now == Link::Whole) {
                 return;
             }
@@ -279,6 +305,9 @@ impl Carried {
     async fn read(&self, mut from: ReadHalf<'_>, queue: mpsc::UnboundedSender<(Instant, Vec<u8>)>) {
         let mut buffer = vec![0; 65_536];
         while let Ok(count @ 1..) = from.read(&mut buffer).await {
+            if buffer[..count].windows(9).any(|word| word == b"SUBSCRIBE") {
+                self.is_bus.store(true, Ordering::Relaxed);
+            }
             let due = Instant::now() + self.network.borrow().delay;
             if queue.send((due, buffer[..count].to_vec())).is_err() {
                 return;
@@ -295,11 +324,11 @@ impl Carried {
         let mut has_waited_as_old = false;
         while let Some((due, bytes)) = queue.recv().await {
             tokio::time::sleep_until(due).await;
-            let settled = network.wait_for(|now| passage(now.link) != Passage::Keeps).await;
+            let settled = network.wait_for(|now| passage(self.link(now)) != Passage::Keeps).await;
             let Ok(now) = settled.map(|network| *network) else {
                 return true;
             };
-            if passage(now.link) == Passage::Drops {
+            if passage(self.link(&now)) == Passage::Drops {
                 self.lost_bytes.send_replace(true);
                 continue;
             }

@@ -11,25 +11,28 @@
 //! - an unsubscription is followed by a `HELLO`, which answers with a map, as nothing else here
 //!   does. All up to the map belongs to it.
 
-use super::stream::Stream;
+use super::{
+    pending::{Answer, Due, Noting, Pending, lock, silent},
+    stream::Stream,
+};
+use crate::cluster::clock::now;
 use redis::{
     Cmd, PushKind, RedisError, RedisResult, Value, cmd, from_redis_value, parse_redis_value_async,
 };
-use std::{
-    collections::VecDeque,
-    io,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{io, sync::Mutex, time::Duration};
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt as _, WriteHalf},
     sync::{mpsc, oneshot},
     task::JoinHandle,
+    time::sleep_until,
 };
 
 /// Requests that may wait to be written.
 const QUEUE: usize = 1_024;
 /// Bytes that are written at once, as long as there are requests.
 const CHUNK: usize = 64 * 1_024;
+/// The longest time between two looks at how long answers take.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What a client receives besides answers.
 #[derive(Debug, Eq, PartialEq)]
@@ -60,25 +63,6 @@ struct Request {
     caller: oneshot::Sender<RedisResult<Vec<Value>>>,
 }
 
-/// What belongs to the answer of a request.
-#[derive(Clone, Copy, Debug)]
-enum Answer {
-    /// So many values.
-    Values(usize),
-    /// So many confirmations, or an error.
-    Subscribed(usize),
-    /// All up to a map.
-    Unsubscribed,
-}
-
-/// A request that was sent.
-#[derive(Debug)]
-struct Sent {
-    answer: Answer,
-    values: Vec<Value>,
-    caller: oneshot::Sender<RedisResult<Vec<Value>>>,
-}
-
 impl Client {
     /// Starts a client on a stream. Messages are passed to `heard`, in order, and before the answers
     /// that the server sent after them.
@@ -87,8 +71,9 @@ impl Client {
         heard: impl Fn(Heard) + Send + Sync + 'static,
     ) -> Self {
         let (requests, queue) = mpsc::channel(QUEUE);
+        let pings = requests.clone();
         let task = Task::spawn(async move {
-            let error = run(stream, queue, &heard).await;
+            let error = run(stream, queue, pings, &heard).await;
             tracing::debug!(%error, "a connection to redis has ended");
             heard(Heard::Lost);
         });
@@ -145,16 +130,18 @@ impl Drop for Task {
 async fn run(
     stream: Box<dyn Stream>,
     queue: mpsc::Receiver<Request>,
+    pings: mpsc::Sender<Request>,
     heard: &(impl Fn(Heard) + Sync),
 ) -> RedisError {
-    let (mut from_server, to_server) = tokio::io::split(stream);
-    let sent = Mutex::new(VecDeque::new());
+    let (from_server, to_server) = tokio::io::split(stream);
+    let pending = Mutex::new(Pending::new());
+    let mut from_server = Noting { from: from_server, pending: &pending };
     let reading = async {
         let mut decoder = combine::stream::Decoder::new();
         loop {
             match parse_redis_value_async(&mut decoder, &mut from_server).await {
                 Ok(value) => {
-                    if take(value, &sent, heard).is_none() {
+                    if take(value, &pending, heard).is_none() {
                         return unexpected();
                     }
                 }
@@ -165,19 +152,52 @@ async fn run(
     let error = tokio::select! {
         biased;
         error = reading => error,
-        error = write(to_server, queue, &sent) => error,
+        error = write(to_server, queue, &pending) => error,
+        error = overdue(&pending) => error,
+        error = ping(pings, &pending) => error,
     };
-    for request in lock(&sent).drain(..) {
-        // The caller may have stopped waiting.
-        let _ = request.caller.send(Err(error.clone()));
-    }
+    lock(&pending).fail(&error);
     error
+}
+
+/// Pings whenever the connection is quiet.
+async fn ping(requests: mpsc::Sender<Request>, pending: &Mutex<Pending>) -> RedisError {
+    loop {
+        let look = now() + LOOK;
+        let due = lock(pending).due();
+        match due {
+            Due::Ping(at) if at <= now() => {
+                let (caller, answered) = oneshot::channel();
+                let bytes = cmd("PING").get_packed_command();
+                let request = Request { bytes, answer: Answer::Values(1), caller };
+                if requests.send(request).await.is_err() || answered.await.is_err() {
+                    return lost();
+                }
+            }
+            Due::Ping(at) => sleep_until(at.min(look).into()).await,
+            Due::GiveUp(_) => sleep_until(look.into()).await,
+        }
+    }
+}
+
+/// Ends when an answer takes too long.
+async fn overdue(pending: &Mutex<Pending>) -> RedisError {
+    loop {
+        let mut look = now() + LOOK;
+        if let Due::GiveUp(at) = lock(pending).due() {
+            if at <= now() {
+                return silent();
+            }
+            look = look.min(at);
+        }
+        sleep_until(look.into()).await;
+    }
 }
 
 async fn write(
     mut to_server: WriteHalf<impl AsyncWrite>,
     mut queue: mpsc::Receiver<Request>,
-    sent: &Mutex<VecDeque<Sent>>,
+    pending: &Mutex<Pending>,
 ) -> RedisError {
     let mut bytes = Vec::new();
     while let Some(mut request) = queue.recv().await {
@@ -186,8 +206,7 @@ async fn write(
             // Requests whose caller has given up are not sent.
             if !request.caller.is_closed() {
                 bytes.extend_from_slice(&request.bytes);
-                let Request { answer, caller, .. } = request;
-                lock(sent).push_back(Sent { answer, values: Vec::new(), caller });
+                lock(pending).add(request.answer, request.bytes.len(), request.caller);
             }
             match queue.try_recv() {
                 Ok(next) if bytes.len() < CHUNK => request = next,
@@ -214,8 +233,8 @@ async fn write(
 }
 
 /// Handles a value that the server has sent; `None` if it violates the protocol.
-fn take(value: Value, sent: &Mutex<VecDeque<Sent>>, heard: &impl Fn(Heard)) -> Option<()> {
-    let mut sent = lock(sent);
+fn take(value: Value, pending: &Mutex<Pending>, heard: &impl Fn(Heard)) -> Option<()> {
+    let mut pending = lock(pending);
     if let Value::Push { kind, data } = value {
         let mut data = data.into_iter().map(from_redis_value::<Vec<u8>>);
         let mut next = || data.next()?.ok();
@@ -223,21 +242,21 @@ fn take(value: Value, sent: &Mutex<VecDeque<Sent>>, heard: &impl Fn(Heard)) -> O
         if matches!(kind, PushKind::Message | PushKind::SMessage) {
             heard(Heard::Message { bus: next()?, message: next()? });
         } else if matches!(kind, PushKind::Subscribe | PushKind::SSubscribe) {
-            let Answer::Subscribed(left) = &mut sent.front_mut()?.answer else { return None };
+            let Answer::Subscribed(left) = &mut pending.front()?.answer else { return None };
             *left -= 1;
             if *left == 0 {
-                answer(&mut sent);
+                pending.answer();
             }
         } else if matches!(kind, PushKind::Unsubscribe | PushKind::SUnsubscribe) {
             let is_asked =
-                sent.front().is_some_and(|sent| matches!(sent.answer, Answer::Unsubscribed));
+                pending.front().is_some_and(|sent| matches!(sent.answer, Answer::Unsubscribed));
             if !is_asked {
                 heard(Heard::Unsubscribed { bus: next()? });
             }
         }
         return Some(());
     }
-    let front = sent.front_mut()?;
+    let front = pending.front()?;
     let is_complete = match front.answer {
         Answer::Values(count) => {
             front.values.push(value);
@@ -259,20 +278,9 @@ fn take(value: Value, sent: &Mutex<VecDeque<Sent>>, heard: &impl Fn(Heard)) -> O
         }
     };
     if is_complete {
-        answer(&mut sent);
+        pending.answer();
     }
     Some(())
-}
-
-fn answer(sent: &mut VecDeque<Sent>) {
-    if let Some(Sent { values, caller, .. }) = sent.pop_front() {
-        // The caller may have stopped waiting.
-        let _ = caller.send(Ok(values));
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The error of a request on a connection that has ended.

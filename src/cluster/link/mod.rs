@@ -2,11 +2,12 @@
 //!
 //! - `stream` opens TCP, TLS and Unix connections, `client` speaks RESP3 over one, and
 //!   `server` has the two of one server: *commands*, which subscribes to nothing, and *bus*, whose
-//!   answers are in order with its messages.
+//!   answers are in order with its messages. `pending` bounds how long answers may take.
 //! - `routing` and `slots` find the master of each partition of a Redis Cluster and follow it.
 //! - `sentinel` finds the master that Sentinels watch.
 
 mod client;
+mod pending;
 mod pushes;
 mod routing;
 mod sentinel;

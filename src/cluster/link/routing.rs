@@ -123,6 +123,12 @@ impl Cluster {
                 Err(error) => error,
             };
             match Refusal::of(&error, &address) {
+                // The server has ended the subscriptions itself.
+                Some(Refusal::Moved(_) | Refusal::Ask(_))
+                    if matches!(work, Work::Unsubscribe(_)) =>
+                {
+                    return Ok(Value::Nil);
+                }
                 Some(Refusal::Moved(to)) if redirections < REDIRECTIONS_MAX => {
                     redirections += 1;
                     routing.move_partition(partition, to.clone());

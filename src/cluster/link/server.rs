@@ -18,21 +18,15 @@ pub(super) struct Opener {
     db: i64,
 }
 
-/// One connection to one server.
-#[derive(Debug)]
-pub(super) enum Wire {
-    Redis(Client),
-}
-
 /// The two connections to a server.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) address: Address,
     /// Answers commands. It subscribes to nothing: for Redis it is no client of pub/sub, whose
     /// output is bounded.
-    commands: Wire,
+    commands: Client,
     /// Subscribes, and answers in order with the messages.
-    bus: Wire,
+    bus: Client,
 }
 
 /// A request to a server.
@@ -72,8 +66,8 @@ impl Opener {
         &self,
         address: &Address,
         heard: impl Fn(Heard) + Send + Sync + 'static,
-    ) -> RedisResult<Wire> {
-        let wire = Wire::Redis(Client::start(self.dialer.dial(address).await?, heard));
+    ) -> RedisResult<Client> {
+        let client = Client::start(self.dialer.dial(address).await?, heard);
         let mut hello = cmd("HELLO");
         hello.arg(3);
         if let Some(password) = &self.password {
@@ -86,44 +80,17 @@ impl Opener {
             select.arg(self.db);
             setup.push(select);
         }
-        for answer in patiently(wire.request_all(&setup)).await? {
+        for answer in patiently(client.request_all(&setup)).await? {
             answer.extract_error()?;
         }
-        Ok(wire)
-    }
-}
-
-impl Wire {
-    pub(super) async fn request(&self, command: &Cmd) -> RedisResult<Value> {
-        match self {
-            Self::Redis(client) => client.request(command).await,
-        }
-    }
-
-    /// The answers to commands that are sent together. Errors of the server are values.
-    pub(super) async fn request_all(&self, commands: &[Cmd]) -> RedisResult<Vec<Value>> {
-        match self {
-            Self::Redis(client) => client.request_all(commands).await,
-        }
-    }
-
-    async fn subscribe(&self, command: &Cmd, buses: usize) -> RedisResult<()> {
-        match self {
-            Self::Redis(client) => client.subscribe(command, buses).await,
-        }
-    }
-
-    async fn unsubscribe(&self, command: &Cmd) -> RedisResult<()> {
-        match self {
-            Self::Redis(client) => client.unsubscribe(command).await,
-        }
+        Ok(client)
     }
 }
 
 impl Server {
     /// Runs a request; with `is_asking`, on a server that is about to receive the keys.
     pub(super) async fn work(&self, work: Work<'_>, is_asking: bool) -> RedisResult<Value> {
-        let (wire, command) = match work {
+        let (client, command) = match work {
             Work::Query(command) => (&self.commands, command),
             Work::QueryInOrder(command) => (&self.bus, command),
             Work::Subscribe(command, buses) => {
@@ -134,9 +101,9 @@ impl Server {
             }
         };
         if !is_asking {
-            return wire.request(command).await;
+            return client.request(command).await;
         }
-        let mut answers = wire.request_all(&[cmd("ASKING"), command.clone()]).await?;
+        let mut answers = client.request_all(&[cmd("ASKING"), command.clone()]).await?;
         answers.pop().unwrap_or(Value::Nil).extract_error()
     }
 

@@ -162,3 +162,29 @@ async fn commands_go_over_a_connection_that_subscribes_to_nothing() {
     brings_nothing(&mut pushes, Duration::from_millis(20)).await;
     assert!(!endpoint("redis://127.0.0.1:1").is_cluster());
 }
+
+/// Each of the two connections, with a request under way and without one.
+#[tokio::test]
+async fn a_connection_that_goes_silent_is_given_up() {
+    for is_bus in [true, false] {
+        let fake = Fake::start().await;
+        let (connection, mut pushes) = connected(&fake).await;
+        fake.answer(|line| line.starts_with("ECHO").then(String::new));
+        let command = echo("a");
+        let asking = async {
+            match is_bus {
+                true => connection.query_in_order::<String>(HOME, &command).await,
+                false => connection.query::<String>(HOME, &command).await,
+            }
+        };
+        let error = timeout(PATIENCE, asking).await.expect("an end").unwrap_err();
+        assert!(error.is_timeout(), "{error}");
+        assert!(matches!(next(&mut pushes).await, Push::Lost(_)));
+    }
+    let fake = Fake::start().await;
+    let (_connection, mut pushes) = connected(&fake).await;
+    super::eventually("both are pinged", || fake.seen("PING") == 2).await;
+    brings_nothing(&mut pushes, Duration::from_millis(20)).await;
+    fake.answer(|line| line.starts_with("PING").then(String::new));
+    assert!(matches!(next(&mut pushes).await, Push::Lost(_)));
+}

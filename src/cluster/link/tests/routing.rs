@@ -291,3 +291,34 @@ async fn the_link_ends_with_its_last_user() {
     tokio::time::sleep(2 * REFRESH).await;
     assert_eq!(fake.seen("CLUSTER SLOTS"), asked);
 }
+
+#[tokio::test]
+async fn a_master_that_goes_silent_ends_the_link() {
+    let fakes = servers(2).await;
+    let [one, two] = ports(&fakes);
+    let map = [(0, 8_191, one), (8_192, LAST, two)];
+    for fake in &fakes {
+        say(fake, &map, |_| None);
+    }
+    let (_connection, mut pushes) = connected(&[&fakes[0]]).await;
+    // The map is asked for on the other connection.
+    say(&fakes[1], &map, |line| line.starts_with("PING").then(String::new));
+    assert!(matches!(next(&mut pushes).await, Push::Lost(_)));
+}
+
+#[tokio::test]
+async fn an_unsubscription_follows_no_redirection() {
+    for refusal in ["MOVED", "ASK"] {
+        let fakes = servers(2).await;
+        let [one, two] = ports(&fakes);
+        say(&fakes[1], &[(0, LAST, one)], |_| None);
+        say(&fakes[0], &[(0, LAST, one)], move |line| {
+            let is_refused = line.starts_with("SUNSUBSCRIBE");
+            is_refused.then(|| format!("-{refusal} 1 127.0.0.1:{two}\r\n"))
+        });
+        let (connection, mut pushes) = connected(&[&fakes[0]]).await;
+        connection.unsubscribe(partition(1), &[Arc::from("x")]).await.unwrap();
+        assert_eq!(fakes[1].seen("SUNSUBSCRIBE"), 0);
+        brings_nothing(&mut pushes, Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,66 @@
+//! One of the connections between a node and Redis stalls, in one direction, while the others work.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::harness::{Call, Server, eventually};
+use crate::kit::{HEALED, Link, Listener, Proxy, Redis, becomes_ready, cluster_settings, node};
+
+/// How soon the node notices.
+const NOTICED: Duration = Duration::from_secs(6);
+
+async fn publish(node: &Server, data: &str) {
+    let call = Call::post("events", &json!({ "name": "e", "channel": "news", "data": data }));
+    let reply = call.send(node).await;
+    assert_eq!(reply.status, 200, "{reply}");
+}
+
+#[tokio::test]
+async fn a_bus_that_stalls_towards_the_node_is_noticed() {
+    let redis = Redis::start().await;
+    let proxy = Proxy::before(redis.address()).await;
+    let far = node(&cluster_settings(), &proxy.url()).await;
+    let near = node(&cluster_settings(), &redis.url()).await;
+    let listener = Listener::of(&far).await;
+    listener.subscribe("news").await;
+    publish(&near, "before").await;
+    listener.hears("e", "news", 1, HEALED).await;
+    proxy.set_buses(Link::SlowNode);
+    publish(&near, "lost").await;
+    let closed = timeout(NOTICED + Duration::from_secs(2), async {
+        eventually("it is closed", async || listener.closed().is_some()).await;
+    });
+    closed.await.expect("the node notices");
+    assert_eq!(listener.closed(), Some(4200));
+    works_again(&near, &far).await;
+}
+
+/// Messages arrive as before, and no subscription reaches Redis.
+#[tokio::test]
+async fn a_bus_that_stalls_towards_redis_is_noticed() {
+    let redis = Redis::start().await;
+    let proxy = Proxy::before(redis.address()).await;
+    let far = node(&cluster_settings(), &proxy.url()).await;
+    let near = node(&cluster_settings(), &redis.url()).await;
+    let early = Listener::of(&far).await;
+    early.subscribe("early").await;
+    proxy.set_buses(Link::SlowRedis);
+    let late = Listener::of(&far).await;
+    late.ask_for("news");
+    let subscribed = timeout(NOTICED + Duration::from_secs(2), async {
+        eventually("it is subscribed", async || late.acknowledgements("news") == 1).await;
+    });
+    subscribed.await.expect("the node notices");
+    works_again(&near, &far).await;
+}
+
+async fn works_again(near: &Server, far: &Server) {
+    becomes_ready(far, HEALED).await;
+    let listener = Listener::of(far).await;
+    listener.subscribe("news").await;
+    publish(near, "after").await;
+    listener.hears("e", "news", 1, HEALED).await;
+    assert_eq!(listener.data("e", "news"), ["after"]);
+}

@@ -1,0 +1,143 @@
+//! The requests on a connection that are not answered yet, and how long they may take.
+//!
+//! A connection of which one direction has stopped stays open: nothing but a wait that is bounded
+//! notices it. So an idle connection is asked for a sign of life, and one that owes an answer and
+//! brings nothing is given up.
+
+use super::stream::timed_out;
+use crate::cluster::{clock::now, in_flight::time_for};
+use redis::{RedisError, RedisResult, Value};
+use std::{
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    sync::oneshot,
+};
+
+/// The longest wait for an answer while nothing arrives, besides the time that a slow link needs.
+/// Somewhat longer than a pause of Redis that the heartbeats survive.
+pub(super) const SILENCE: Duration = Duration::from_millis(3_500);
+/// The longest time that is allowed for a slow link, and for what arrives before an answer.
+const SLOW_MAX: Duration = Duration::from_secs(30);
+/// A connection that brought nothing for so long is asked for a sign of life.
+pub(super) const QUIET: Duration = Duration::from_secs(2);
+
+/// What belongs to the answer of a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Answer {
+    /// So many values.
+    Values(usize),
+    /// So many confirmations, or an error.
+    Subscribed(usize),
+    /// All up to a map.
+    Unsubscribed,
+}
+
+/// A request that was sent.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) answer: Answer,
+    pub(super) values: Vec<Value>,
+    caller: oneshot::Sender<RedisResult<Vec<Value>>>,
+    bytes: usize,
+    at: Instant,
+}
+
+/// The requests that are not answered yet, in order.
+#[derive(Debug)]
+pub(super) struct Pending {
+    sent: VecDeque<Sent>,
+    /// The bytes of all of them.
+    bytes: usize,
+    /// When bytes arrived last.
+    heard: Instant,
+    /// When a request was answered last.
+    answered: Instant,
+}
+
+/// What is to be done at a time, unless something happens before.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Due {
+    Ping(Instant),
+    GiveUp(Instant),
+}
+
+impl Pending {
+    pub(super) fn new() -> Self {
+        let now = now();
+        Self { sent: VecDeque::new(), bytes: 0, heard: now, answered: now }
+    }
+
+    pub(super) fn add(
+        &mut self,
+        answer: Answer,
+        bytes: usize,
+        caller: oneshot::Sender<RedisResult<Vec<Value>>>,
+    ) {
+        self.bytes += bytes;
+        self.sent.push_back(Sent { answer, values: Vec::new(), caller, bytes, at: now() });
+    }
+
+    /// The request that is answered next.
+    pub(super) fn front(&mut self) -> Option<&mut Sent> {
+        self.sent.front_mut()
+    }
+
+    /// Hands the answer of the first request to its caller.
+    pub(super) fn answer(&mut self) {
+        if let Some(Sent { values, caller, bytes, .. }) = self.sent.pop_front() {
+            self.bytes -= bytes;
+            self.answered = now();
+            // The caller may have stopped waiting.
+            let _ = caller.send(Ok(values));
+        }
+    }
+
+    pub(super) fn fail(&mut self, error: &RedisError) {
+        for request in self.sent.drain(..) {
+            // The caller may have stopped waiting.
+            let _ = request.caller.send(Err(error.clone()));
+        }
+    }
+
+    pub(super) fn due(&self) -> Due {
+        let Some(front) = self.sent.front() else { return Due::Ping(self.heard + QUIET) };
+        let since = self.answered.max(front.at);
+        let patience = SILENCE + time_for(self.bytes).min(SLOW_MAX);
+        // Messages may arrive for ever where requests do not.
+        Due::GiveUp((since.max(self.heard) + patience).min(since + SILENCE + SLOW_MAX))
+    }
+}
+
+/// What is read from a server; notes when.
+#[derive(Debug)]
+pub(super) struct Noting<'a, R> {
+    pub(super) from: R,
+    pub(super) pending: &'a Mutex<Pending>,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Noting<'_, R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.from).poll_read(context, buffer))?;
+        lock(self.pending).heard = now();
+        Poll::Ready(Ok(()))
+    }
+}
+
+pub(super) fn silent() -> RedisError {
+    timed_out("an answer of redis", SILENCE).into()
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
