@@ -20,10 +20,10 @@ use tokio::{
     sync::oneshot,
 };
 
-/// The longest wait for an answer while nothing arrives, besides the time that a slow link needs.
+/// The longest wait for an answer, besides the time that a slow link needs.
 /// Somewhat longer than a pause of Redis that the heartbeats survive.
 pub(super) const SILENCE: Duration = Duration::from_millis(3_500);
-/// The longest time that is allowed for a slow link, and for what arrives before an answer.
+/// The longest time that is allowed for the bytes of requests, messages and answers.
 const SLOW_MAX: Duration = Duration::from_secs(30);
 /// A connection that brought nothing for so long is asked for a sign of life.
 pub(super) const QUIET: Duration = Duration::from_secs(2);
@@ -57,6 +57,8 @@ pub(super) struct Pending {
     bytes: usize,
     /// When bytes arrived last.
     heard: Instant,
+    /// How many have arrived since the wait for the next answer began.
+    received: usize,
     /// When a request was answered last.
     answered: Instant,
 }
@@ -71,7 +73,7 @@ pub(super) enum Due {
 impl Pending {
     pub(super) fn new() -> Self {
         let now = now();
-        Self { sent: VecDeque::new(), bytes: 0, heard: now, answered: now }
+        Self { sent: VecDeque::new(), bytes: 0, heard: now, received: 0, answered: now }
     }
 
     pub(super) fn add(
@@ -80,6 +82,9 @@ impl Pending {
         bytes: usize,
         caller: oneshot::Sender<RedisResult<Vec<Value>>>,
     ) {
+        if self.sent.is_empty() {
+            self.received = 0;
+        }
         self.bytes += bytes;
         self.sent.push_back(Sent { answer, values: Vec::new(), caller, bytes, at: now() });
     }
@@ -93,6 +98,7 @@ impl Pending {
     pub(super) fn answer(&mut self) {
         if let Some(Sent { values, caller, bytes, .. }) = self.sent.pop_front() {
             self.bytes -= bytes;
+            self.received = 0;
             self.answered = now();
             // The caller may have stopped waiting.
             let _ = caller.send(Ok(values));
@@ -108,14 +114,13 @@ impl Pending {
 
     pub(super) fn due(&self) -> Due {
         let Some(front) = self.sent.front() else { return Due::Ping(self.heard + QUIET) };
-        let since = self.answered.max(front.at);
-        let patience = SILENCE + time_for(self.bytes).min(SLOW_MAX);
-        // Messages may arrive for ever where requests do not.
-        Due::GiveUp((since.max(self.heard) + patience).min(since + SILENCE + SLOW_MAX))
+        // Messages may arrive for ever where requests do not: they only take the time of their bytes.
+        let slow = time_for(self.bytes + self.received).min(SLOW_MAX);
+        Due::GiveUp(self.answered.max(front.at) + SILENCE + slow)
     }
 }
 
-/// What is read from a server; notes when.
+/// Notes when bytes of a server arrive, and how many.
 #[derive(Debug)]
 pub(super) struct Noting<'a, R> {
     pub(super) from: R,
@@ -128,8 +133,11 @@ impl<R: AsyncRead + Unpin> AsyncRead for Noting<'_, R> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         ready!(Pin::new(&mut self.from).poll_read(context, buffer))?;
-        lock(self.pending).heard = now();
+        let mut pending = lock(self.pending);
+        pending.heard = now();
+        pending.received += buffer.filled().len() - before;
         Poll::Ready(Ok(()))
     }
 }

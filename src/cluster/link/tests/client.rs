@@ -172,9 +172,10 @@ async fn a_connection_that_goes_silent_is_given_up() {
         fake.answer(|line| line.starts_with("ECHO").then(String::new));
         let command = echo("a");
         let asking = async {
-            match is_bus {
-                true => connection.query_in_order::<String>(HOME, &command).await,
-                false => connection.query::<String>(HOME, &command).await,
+            if is_bus {
+                connection.query_in_order::<String>(HOME, &command).await
+            } else {
+                connection.query::<String>(HOME, &command).await
             }
         };
         let error = timeout(PATIENCE, asking).await.expect("an end").unwrap_err();
