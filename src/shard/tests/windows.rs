@@ -4,10 +4,14 @@
 use super::*;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::Value;
+use std::time::Instant;
 use tokio::net::TcpSocket;
 
 /// Small enough that writes are cut in the middle of frames.
 const BUFFER: u32 = 4 * 1024;
+
+/// Only a fault takes longer.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Client {
     socket: TcpStream,
@@ -68,7 +72,9 @@ impl Client {
     /// Reads until nothing waits for this client anywhere.
     fn catch_up(&mut self, bench: &mut Bench) {
         bench.settle();
+        let patience = Instant::now() + PATIENCE;
         while self.read(usize::from(u16::MAX)) || self.heard.len() < self.expected.len() {
+            assert!(Instant::now() < patience, "the client hears no more");
             bench.settle();
         }
         assert_eq!(self.heard, self.expected);
@@ -81,7 +87,9 @@ impl Client {
         let before = bench.node.hub_by_key("app-key").unwrap().subscriptions();
         self.socket.write_all(&message(&text)).unwrap();
         // The kernel may take its time.
+        let patience = Instant::now() + PATIENCE;
         while before == bench.node.hub_by_key("app-key").unwrap().subscriptions() {
+            assert!(Instant::now() < patience, "{verb} has no effect");
             bench.settle();
         }
         self.is_subscribed = !self.is_subscribed;
