@@ -343,7 +343,7 @@ impl Reply {
         times: (Instant, Instant),
     ) -> Result<Self, Unexpected> {
         let mut answer = Answer::new(value)?;
-        Ok(Self {
+        let mut reply = Self {
             partition,
             status: match answer.text()?.as_str() {
                 "ok" => Registered::Yes,
@@ -358,7 +358,10 @@ impl Reply {
             times,
             dead: answer.texts()?,
             alive: answer.texts()?,
-            age: Duration::from_millis(answer.number()?),
-        })
+            age: Duration::ZERO,
+        };
+        let born_ms = answer.number()?;
+        reply.age = Duration::from_millis(reply.redis_ms.saturating_sub(born_ms));
+        Ok(reply)
     }
 }

@@ -134,5 +134,5 @@ for _, name in ipairs(named('n:')) do
 end
 return {
   'ok', fields.g, fields.o == '1' and 1 or 0, was_open and 1 or 0, now, dead, alive,
-  math.max(0, now - tonumber(fields.b or now)),
+  math.min(now, tonumber(fields.b or now)),
 }
