@@ -357,6 +357,14 @@ impl Topic {
             }
     }
 
+    /// Whether other nodes contribute. Where no totals are published, only members show it.
+    fn knows_others(&self) -> bool {
+        let has_totals = self.is_counted || matches!(self.name.subject, Subject::User(_));
+        self.replica.as_ref().is_some_and(|replica| {
+            (has_totals && self.told < replica.total) || self.users.len() < replica.members.len()
+        })
+    }
+
     fn must_sync(&self) -> bool {
         self.is_doubtful
             || !self.waiting.is_empty()
@@ -376,10 +384,7 @@ impl Topic {
             base: self.count,
             is_full,
             was_told: 0 < self.told,
-            knows_others: self
-                .replica
-                .as_ref()
-                .is_some_and(|replica| replica.knows_others(self.told, self.users.len())),
+            knows_others: self.knows_others(),
             reached: self.replica.as_ref().map(|replica| (replica.epoch.clone(), replica.sequence)),
             answer_bytes: if is_full { self.snapshot_bytes() } else { ANSWER_BYTES },
             ..Assertion::default()

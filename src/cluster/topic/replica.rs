@@ -52,11 +52,6 @@ impl Replica {
         members + self.last.as_ref().map_or(0, |last| last.frame.bytes().len())
     }
 
-    /// Whether other nodes contribute, given this node's part.
-    pub(super) fn knows_others(&self, mine: usize, users: usize) -> bool {
-        mine < self.total || users < self.members.len()
-    }
-
     /// Ends the provisional state. Returns whether it was provisional.
     pub(super) fn end_provisional(&mut self) -> bool {
         std::mem::take(&mut self.is_provisional)
