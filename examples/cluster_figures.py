@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What it costs to be two nodes instead of one, measured by the load generator.
+"""Measures the cost of two nodes compared with one, with the load generator.
 
     cargo build --release --bin campanile --example load
     python3 examples/cluster_figures.py target/release
@@ -9,13 +9,14 @@ two in turn, five times. Prints a table of medians. Needs redis-server and Pytho
 
     python3 examples/cluster_figures.py target/release channels
 
-Has 36 clients occupy 36,000 channels on the two nodes, asks one of them for the list of channels 80 times at once, and
-publishes through it meanwhile, one event after the other. Prints how many requests failed and how long publishes took.
+Subscribes 36 clients to 36,000 channels on the two nodes, sends 80 concurrent requests for the list of channels to one
+node, and publishes through it meanwhile, one event after the other. Prints how many requests failed and how long publishes
+took.
 
     python3 examples/cluster_figures.py target/release restart
 
-Has 40 clients occupy 20,000 channels on each of the two nodes, publishes on all of them, kills Redis and starts it again empty.
-Prints after what time both nodes are ready, and how many connections were closed.
+Subscribes 40 clients to 20,000 channels on each of two nodes, publishes on all of them, kills Redis and starts it again
+empty. Prints the time until both nodes are ready, and how many connections were closed.
 """
 
 import base64
@@ -54,7 +55,7 @@ def start_node(folder, binary, redis):
     port = free_port()
     config = os.path.join(folder, f"{port}.toml")
     with open(config, "w") as file:
-        # What a client may send is limited otherwise, and one load generator is many clients.
+        # The load generator sends more than one client may send by default.
         file.write('[server]\nshards = 1\n[connection]\nmax_messages_per_second = 0\n[log]\nlevel = "warn"\n')
         file.write('[[apps]]\nid = "app-id"\nkey = "app-key"\nsecret = "app-secret"\n')
         if redis:
@@ -96,7 +97,7 @@ def number(value):
 
 
 def call(url, method, path, body=b""):
-    """Sends a signed request; gives the status, the body and how long it took."""
+    """Sends a signed request; returns the status, the body and the duration."""
     path = "/apps/app-id" + path
     query = f"auth_key=app-key&auth_timestamp={int(time.time())}&auth_version=1.0"
     if body:
@@ -114,7 +115,7 @@ def call(url, method, path, body=b""):
 
 
 def occupy(url, client):
-    """A WebSocket client that subscribes to its channels and says when all are acknowledged."""
+    """Connects a WebSocket client and subscribes it to its channels; returns when all are acknowledged."""
     host, port = url.removeprefix("http://").split(":")
     stream = socket.create_connection((host, int(port)))
     key = base64.b64encode(os.urandom(16)).decode()
@@ -122,18 +123,18 @@ def occupy(url, client):
     stream.sendall(f"{head}Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
     for number in range(CHANNELS_PER_CLIENT):
         text = json.dumps({"event": "pusher:subscribe", "data": {"channel": f"channel-{client}-{number}"}}).encode()
-        # A mask of zeros leaves the text as it is.
+        # A mask of zeros leaves the text unchanged.
         stream.sendall(bytes([0x81, 0x80 | len(text)]) + bytes(4) + text)
     done, rest = 0, b""
     while done < CHANNELS_PER_CLIENT:
-        rest += stream.recv(65_536) or sys.exit("a client was closed")
+        rest += stream.recv(65_536) or sys.exit("a connection was closed")
         done += rest.count(b"subscription_succeeded")
         rest = rest[-len(b"subscription_succeeded") + 1 :]
     return stream
 
 
 def channels(urls):
-    """80 requests at once for a list of 36,000 channels, and publishes meanwhile."""
+    """Sends 80 concurrent requests for a list of 36,000 channels, and publishes meanwhile."""
     clients = [occupy(urls[client % 2], client) for client in range(CLIENTS)]
     answers, publishes = [], []
     asking = [
@@ -149,32 +150,32 @@ def channels(urls):
         status == 200 and len(json.loads(body)["channels"]) == wanted for status, body, _ in answers
     )
     refused = sum(status != 200 for status, _, _ in publishes)
-    print(f"{whole} of {LISTS_AT_ONCE} requests got all {wanted:,} channels, the slowest after {slowest(answers):.2f} s")
+    print(f"{whole} of {LISTS_AT_ONCE} requests listed all {wanted:,} channels, the slowest after {slowest(answers):.2f} s")
     print(f"{len(publishes)} publishes meanwhile, {refused} failed, the slowest took {slowest(publishes):.3f} s")
 
 
 def restart(urls, redis, start_redis):
-    """Redis restarts empty while each node has 20,000 channels on which something was published."""
+    """Restarts Redis empty while each node has 20,000 channels with published events."""
     clients = [occupy(urls[client % 2], client) for client in range(CLIENTS_AT_A_RESTART)]
     for client in range(len(clients)):
         for first in range(0, CHANNELS_PER_CLIENT, CHANNELS_OF_AN_EVENT):
             names = [f"channel-{client}-{number}" for number in range(first, first + CHANNELS_OF_AN_EVENT)]
             event = json.dumps({"name": "e", "channels": names, "data": "1"}).encode()
             if (status := call(urls[client % 2], "POST", "/events", event)[0]) != 200:
-                sys.exit(f"a publish was answered with {status}")
-    time.sleep(2)  # Each node hears of the other.
+                sys.exit(f"a publish failed with status {status}")
+    time.sleep(2)  # Each node learns of the other.
     redis.kill()
     redis.wait()
     again = start_redis()
     begun = time.monotonic()
-    time.sleep(1)  # Both have noticed by then.
+    time.sleep(1)  # Both have detected the restart by then.
     try:
         while not all(is_ready(url) for url in urls):
             if begun + READY_WITHIN < time.monotonic():
                 sys.exit("the nodes do not become ready again")
             time.sleep(0.05)
         took = time.monotonic() - begun
-        time.sleep(2)  # Whoever is closed is closed by then.
+        time.sleep(2)  # Connections that lack events are closed by then.
         closed = sum(is_closed(client) for client in clients)
     finally:
         again.kill()

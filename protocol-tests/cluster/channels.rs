@@ -1,4 +1,4 @@
-//! `GET /channels` with many channels, by many at once, while channels come and go.
+//! `GET /channels` with many channels and many concurrent requests, while other channels are occupied and vacated.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -13,18 +13,19 @@ use crate::kit::{
     Api, Group, HEALED, Listener, Monitor, Outcome, Redis, cluster_settings, metrics,
 };
 
-/// Names as long as possible: few channels make the list as long as tens of thousands of short ones.
+/// The length of the channel names. It is the maximum, so a few channels make the list as long as tens of thousands
+/// with short names.
 const NAME_LENGTH: usize = 1_000;
-/// Channels of one client.
+/// How many channels one client subscribes to.
 const PER_CLIENT: usize = 1_000;
-/// Requests at once.
+/// How many requests are concurrent.
 const AT_ONCE: usize = 80;
 /// How long a client may take to subscribe to all its channels.
 const SUBSCRIBED: Duration = Duration::from_secs(60);
 
 fn settings() -> Settings {
     let settings = cluster_settings().app("max_channel_name_length", NAME_LENGTH);
-    // A client here subscribes faster than one may.
+    // The test subscribes faster than the limit allows.
     settings.connection("max_messages_per_second", 0)
 }
 
@@ -32,7 +33,7 @@ fn long_name(number: usize) -> String {
     format!("{number:0>NAME_LENGTH$}")
 }
 
-/// A client that is subscribed to all of these.
+/// A client that is subscribed to all these channels.
 async fn occupant(node: &Server, names: impl IntoIterator<Item = String>) -> Listener {
     let listener = Listener::of(node).await;
     let mut count = 0;
@@ -50,7 +51,7 @@ async fn occupant(node: &Server, names: impl IntoIterator<Item = String>) -> Lis
     listener
 }
 
-/// The channels that a node lists; nothing if it answered with 503.
+/// The channels in the response of a node, `None` for status 503.
 async fn listed(api: &mut Api, query: &[(&str, &str)]) -> Option<BTreeSet<String>> {
     let answer = api.get("channels", query).await.expect("the node answers");
     if answer.status == 503 {
@@ -61,7 +62,7 @@ async fn listed(api: &mut Api, query: &[(&str, &str)]) -> Option<BTreeSet<String
 }
 
 #[tokio::test]
-async fn many_at_once_get_a_long_list_and_publishes_get_through() {
+async fn concurrent_requests_for_a_long_list_do_not_delay_publishes() {
     let group = Group::with(1, settings(), Redis::start().await).await;
     let mut occupants = Vec::new();
     for client in 0..2 {
@@ -98,7 +99,7 @@ async fn publish_until(node: SocketAddr, is_over: Arc<AtomicBool>) -> usize {
 }
 
 #[tokio::test]
-async fn requests_at_once_share_what_is_read() {
+async fn concurrent_requests_share_reads() {
     let group = Group::of(1).await;
     let names = (0..PER_CLIENT).map(|number| format!("c{number}"));
     let _occupant = occupant(&group.nodes[0], names).await;
@@ -117,12 +118,12 @@ async fn requests_at_once_share_what_is_read() {
         }
         requests.join_all().await;
     };
-    // Each covers all that have come by then. How many come while one is read is up to the scheduler.
+    // Each read serves all requests that have arrived by then. How many arrive during a read depends on the scheduler.
     monitor.commands_of(asked).await.are_at_most("lists", AT_ONCE / 2, 1);
 }
 
 #[tokio::test]
-async fn a_channel_that_stays_is_in_every_list_while_others_come_and_go() {
+async fn a_permanently_occupied_channel_is_in_every_list_while_others_change() {
     let group = Group::with(2, settings(), Redis::start().await).await;
     let staying: BTreeSet<String> = (0..PER_CLIENT).map(long_name).collect();
     let _occupant = occupant(&group.nodes[0], staying.iter().cloned()).await;
@@ -134,15 +135,15 @@ async fn a_channel_that_stays_is_in_every_list_while_others_come_and_go() {
         asking.spawn(async move {
             let mut api = Api::new(node);
             while !is_over.load(Ordering::Relaxed) {
-                let names = listed(&mut api, &[]).await.expect("Redis is there");
+                let names = listed(&mut api, &[]).await.expect("Redis answers");
                 let missing = staying.difference(&names).count();
-                assert_eq!(missing, 0, "of {} channels", staying.len());
+                assert_eq!(missing, 0, "channels missing of {}", staying.len());
                 lists.fetch_add(1, Ordering::Relaxed);
             }
         });
     }
     let mut api = Api::new(group.nodes[0].address);
-    // Until the hash has grown and shrunk.
+    // Long enough for the hash to grow and shrink.
     for round in 0..4 {
         let visitor = Listener::of(&group.nodes[1]).await;
         let passing: Vec<String> =
@@ -150,12 +151,15 @@ async fn a_channel_that_stays_is_in_every_list_while_others_come_and_go() {
         for channel in &passing {
             visitor.ask_for(channel);
         }
-        let last = passing.last().expect("there are some");
+        let last = passing.last().expect("there are channels");
         visitor.hears("pusher_internal:subscription_succeeded", last, 1, SUBSCRIBED).await;
-        // What was acknowledged is in an answer that is asked for later, by a node that is busy answering.
+        // An acknowledged subscription is in every later response, also of a node that is already answering requests.
         let names = listed(&mut api, &[("filter_by_prefix", "visited-")]).await.expect("an answer");
         assert!(names.contains(last), "{last} is not among {} channels", names.len());
-        assert!(names.iter().all(|name| name.starts_with("visited-")), "only what was asked for");
+        assert!(
+            names.iter().all(|name| name.starts_with("visited-")),
+            "only channels with the prefix"
+        );
         for channel in &passing {
             visitor.leave(channel);
         }
@@ -163,7 +167,7 @@ async fn a_channel_that_stays_is_in_every_list_while_others_come_and_go() {
     }
     is_over.store(true, Ordering::Relaxed);
     asking.join_all().await;
-    assert!(4 < lists.load(Ordering::Relaxed), "lists were read all the while");
+    assert!(4 < lists.load(Ordering::Relaxed), "lists were read throughout");
 }
 
 #[tokio::test]
@@ -196,13 +200,13 @@ async fn a_prefix_is_taken_literally_and_read_by_itself() {
         let matching: BTreeSet<String> = matching.map(|name| (*name).to_owned()).collect();
         assert_eq!((found, matching.len()), (matching, expected), "{prefix}");
     }
-    let told = monitor.since_last().await;
-    let scans = told.iter().filter(|line| line.contains("\"presence-*\"")).count();
-    assert!(0 < scans, "Redis returns only what a prefix asks for: {told:?}");
+    let commands = monitor.since_last().await;
+    let scans = commands.iter().filter(|line| line.contains("\"presence-*\"")).count();
+    assert!(0 < scans, "the prefix is passed to Redis: {commands:?}");
 }
 
 #[tokio::test]
-async fn a_redis_that_was_flushed_does_not_say_that_nobody_is_there() {
+async fn no_list_is_incomplete_after_redis_was_flushed() {
     let group = Group::of(2).await;
     let names: BTreeSet<String> = (0..PER_CLIENT).map(|number| format!("c{number}")).collect();
     let _occupant = occupant(&group.nodes[0], names.iter().cloned()).await;
@@ -214,9 +218,14 @@ async fn a_redis_that_was_flushed_does_not_say_that_nobody_is_there() {
         asking.spawn(async move {
             let mut api = Api::new(node);
             while !is_over.load(Ordering::Relaxed) {
-                // 503 while it is put right, or the truth.
+                // The response is 503 during the repair, or complete.
                 if let Some(listed) = listed(&mut api, &[]).await {
-                    assert_eq!(names.difference(&listed).count(), 0, "of {}", names.len());
+                    assert_eq!(
+                        names.difference(&listed).count(),
+                        0,
+                        "channels missing of {}",
+                        names.len()
+                    );
                 }
                 let answer = api.get("connections", &[]).await.expect("the node answers");
                 if answer.status == 200 {

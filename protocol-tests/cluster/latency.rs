@@ -1,4 +1,4 @@
-//! A Redis that is far away.
+//! A Redis with a long round trip.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use crate::kit::{
 
 /// The longest round trip that is supported.
 const ROUND_TRIP: Duration = Duration::from_millis(400);
-/// Connecting, joining and a lost race or two, at that round trip.
+/// The time to connect and join at that round trip, with some retries.
 const READY_WITHIN: Duration = Duration::from_secs(15);
 
-/// Starts a node whose Redis is `ROUND_TRIP` away.
+/// Starts a node that reaches Redis with a round trip of `ROUND_TRIP`.
 async fn far_node(redis: &Redis) -> (Server, Proxy) {
     let proxy = Proxy::before(redis.address()).await;
     proxy.delay(ROUND_TRIP / 2);
@@ -39,7 +39,7 @@ async fn nodes_serve_with_a_redis_400_ms_away() {
         listener.hears("e", "c", 2, READY_WITHIN).await;
         assert_eq!(listener.data("e", "c"), ["from one", "from two"]);
     }
-    // And it stays so: no link is taken for lost.
+    // No link is lost for a while.
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(6) {
         for node in [&one, &two] {

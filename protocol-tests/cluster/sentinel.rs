@@ -49,7 +49,7 @@ async fn nodes_find_the_master_and_follow_it_when_it_fails() {
     assert_agrees(&ledger, &all).await;
 }
 
-/// The old master lives, and takes writes: nothing but the sentinels tells that it is not the master.
+/// The old master runs and accepts writes: only the Sentinels report that it is not the master.
 #[tokio::test]
 async fn nodes_follow_the_sentinels_to_another_master_though_the_old_one_lives() {
     let watched = Watched::start().await;
@@ -71,7 +71,7 @@ async fn nodes_follow_the_sentinels_to_another_master_though_the_old_one_lives()
         while client.command(&["PUBSUB", "CHANNELS", "campanile:*"]).await.texts().is_empty()
             == is_used
         {
-            assert!(start.elapsed() < FAILED_OVER, "the nodes stay where they were");
+            assert!(start.elapsed() < FAILED_OVER, "the nodes stay connected to the old master");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

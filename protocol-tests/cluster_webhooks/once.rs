@@ -65,7 +65,8 @@ async fn a_page_that_reloads_onto_another_node_makes_no_noise() {
     assert_eq!(told(&mut sink, 2).await, expected);
 }
 
-/// On a Redis Cluster what is logged in the partition of a channel is forwarded to the app's log.
+/// On a Redis Cluster, events that are logged in the partition of a channel are forwarded to the
+/// app's log.
 #[tokio::test]
 async fn on_a_redis_cluster_it_is_told_once_as_well() {
     let mut sink = Sink::new().await;

@@ -1,4 +1,5 @@
-//! On a Redis Cluster each partition has a log of its own, which nodes forward to the app's: once, and in order.
+//! On a Redis Cluster each partition has its own webhook log, which nodes forward to the app's log: each record once,
+//! and in order.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use crate::redis::Redis;
 use crate::sink::Sink;
 
 const R: &str = "presence-r";
-/// Counts of up to a hundred subscribers are told one by one.
+/// How many clients each node has. Counts of up to a hundred subscribers are reported individually.
 const CLIENTS: usize = 40;
 
 async fn clients(group: &Group, node: usize, count: usize) -> Vec<Client> {
@@ -21,7 +22,7 @@ async fn clients(group: &Group, node: usize, count: usize) -> Vec<Client> {
     clients
 }
 
-/// Each subscribes when the one before has.
+/// Subscribes one client after the other.
 async fn subscribe_all(clients: &mut [Client], channel: &str) {
     for client in clients {
         client.subscribe(channel).await;
@@ -33,15 +34,15 @@ fn counts(events: &[Value]) -> Vec<u64> {
     counts.collect()
 }
 
-/// What is told of the channel `marker` when it has its first subscriber.
+/// The events of the channel `marker` when it gets its first subscriber.
 fn marker() -> [Value; 2] {
     let count =
         json!({ "name": "subscription_count", "channel": "marker", "subscription_count": 1 });
     [of_channel("channel_occupied", "marker"), count]
 }
 
-/// The events up to the one that `is_last`, and the rest of its request.
-async fn told_until(sink: &mut Sink, mut is_last: impl FnMut(&Value) -> bool) -> Vec<Value> {
+/// The events up to the one for which `is_last` holds, with the rest of its request.
+async fn events_until(sink: &mut Sink, mut is_last: impl FnMut(&Value) -> bool) -> Vec<Value> {
     let mut events = Vec::new();
     while !events.iter().any(&mut is_last) {
         events.extend(request(sink).await.events());
@@ -50,13 +51,13 @@ async fn told_until(sink: &mut Sink, mut is_last: impl FnMut(&Value) -> bool) ->
 }
 
 #[tokio::test]
-async fn comings_and_goings_on_two_nodes_are_told_once_and_in_order() {
+async fn joins_and_leaves_on_two_nodes_are_reported_once_and_in_order() {
     let mut sink = Sink::new().await;
     let events = r#"["channel_occupied", "channel_vacated", "subscription_count"]"#;
     let group = Group::on_a_cluster(2, webhooks(&[(&sink, events)])).await;
     let mut one = clients(&group, 0, CLIENTS).await;
     let mut two = clients(&group, 1, CLIENTS).await;
-    // Both nodes log to the same partition, and forward what they and the other have logged.
+    // Both nodes log to the same partition, and forward their own records and those of the other node.
     tokio::join!(subscribe_all(&mut one, "t"), subscribe_all(&mut two, "t"));
     let all = u64::try_from(2 * CLIENTS).unwrap();
     let came = told(&mut sink, 2 * CLIENTS + 1).await;
@@ -64,8 +65,8 @@ async fn comings_and_goings_on_two_nodes_are_told_once_and_in_order() {
     assert_eq!(counts(&came), (1..=all).collect::<Vec<_>>());
     drop((one, two));
     let is_vacated = |event: &Value| event["name"] == "channel_vacated";
-    let gone = told_until(&mut sink, is_vacated).await;
-    // Those who leave together are told together.
+    let gone = events_until(&mut sink, is_vacated).await;
+    // Clients that leave at the same time are reported together.
     assert!(counts(&gone).is_sorted_by(|before, after| after < before), "{gone:?}");
     assert!(counts(&gone).first().is_none_or(|first| *first < all), "{gone:?}");
     let vacated = gone.iter().filter(|event| is_vacated(event)).count();
@@ -76,7 +77,7 @@ async fn comings_and_goings_on_two_nodes_are_told_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn members_of_two_nodes_are_told_once_each() {
+async fn members_of_two_nodes_are_reported_once_each() {
     let mut sink = Sink::new().await;
     let events = r#"["channel_occupied", "channel_vacated", "member_added", "member_removed"]"#;
     let group = Group::on_a_cluster(2, webhooks(&[(&sink, events)])).await;
@@ -108,7 +109,7 @@ async fn members_of_two_nodes_are_told_once_each() {
     assert_eq!(told(&mut sink, 2).await, again);
 }
 
-/// The node dies as soon as its last subscription is acknowledged, while it forwards that.
+/// The node dies as soon as its last subscription is acknowledged, while it forwards the record of it.
 #[tokio::test]
 async fn a_node_that_dies_while_it_forwards_loses_and_doubles_nothing() {
     const ON_THE_NODE: usize = 15;
@@ -123,7 +124,7 @@ async fn a_node_that_dies_while_it_forwards_loses_and_doubles_nothing() {
         group.kill(1 - teller).await;
     };
     tokio::join!(killing, subscribe_all(&mut stay, "t"));
-    // All but the first, and the departure of those who were on the node.
+    // All counts but the first, and one for the departure of the dead node's clients.
     let events = told(&mut sink, 1 + CLIENTS + ON_THE_NODE + 1).await;
     assert_eq!(events[0], of_channel("channel_occupied", "t"));
     let counts = counts(&events);
@@ -140,7 +141,7 @@ async fn a_node_that_dies_while_it_forwards_loses_and_doubles_nothing() {
     assert_eq!(told(&mut sink, 2).await, [of_channel("channel_occupied", "marker"), marker]);
 }
 
-/// The one server that has keys of this pattern, and the first of them.
+/// The server that has keys with this pattern, and the first of them.
 async fn find<'a>(group: &'a Group, pattern: &str) -> (&'a Redis, String) {
     for redis in &group.redis {
         let found = redis.command(&format!("KEYS {pattern}")).await;
@@ -148,17 +149,17 @@ async fn find<'a>(group: &'a Group, pattern: &str) -> (&'a Redis, String) {
             return (redis, key.trim().to_owned());
         }
     }
-    panic!("no {pattern}");
+    panic!("no key matches {pattern}");
 }
 
-/// What lies in the braces of a key.
+/// The hash tag of a key.
 fn tag(key: &str) -> &str {
     key.split(['{', '}']).nth(1).expect("every key has a tag")
 }
 
-/// As nodes leave it that die before a record was forwarded, or before it was taken off.
+/// The records that a node leaves if it dies before forwarding one, or before removing a forwarded one.
 #[tokio::test]
-async fn what_a_dead_node_has_left_behind_is_forwarded_once() {
+async fn the_records_of_a_dead_node_are_forwarded_once() {
     let mut sink = Sink::new().await;
     let group = Group::on_a_cluster(2, webhooks(&[(&sink, r#"["channel_occupied"]"#)])).await;
     let mut client = group.client(0).await;
@@ -167,9 +168,15 @@ async fn what_a_dead_node_has_left_behind_is_forwarded_once() {
     let (home, teller) = find(&group, "campanile:teller{*}3").await;
     let (redis, channel) = find(&group, "campanile:c{*}3:t").await;
     let (home_tag, tag) = (tag(&teller), tag(&channel));
-    assert_ne!(home_tag, tag, "the channel lies in another partition than the app's log");
+    assert_ne!(home_tag, tag, "the channel and the app's log are in different partitions");
     let reached = home.command(&format!("HGET campanile:logstate{{{home_tag}}}3 f:{tag}")).await;
-    let reached: u64 = reached.lines().nth(1).expect("it came from there").trim().parse().unwrap();
+    let reached: u64 = reached
+        .lines()
+        .nth(1)
+        .expect("a record of the partition was forwarded")
+        .trim()
+        .parse()
+        .unwrap();
     let record = |number: u64, channel: &str| {
         format!(r#"'{number} {{"k":"channel_occupied","c":"{channel}"}}'"#)
     };
@@ -184,12 +191,12 @@ async fn what_a_dead_node_has_left_behind_is_forwarded_once() {
     assert_eq!(redis.command(&format!("RPUSH {log} {}", left.join(" "))).await, ":5");
     let start = Instant::now();
     while redis.command(&format!("EXISTS {log}")).await != ":0" {
-        assert!(start.elapsed() < Duration::from_secs(40), "nobody looks for it");
+        assert!(start.elapsed() < Duration::from_secs(40), "the records are not forwarded");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let expected = ["left-1", "left-2"].map(|channel| of_channel("channel_occupied", channel));
     assert_eq!(told(&mut sink, 2).await, expected);
-    // The next number is higher, whatever the clock shows.
+    // The next number is higher even if the clock is behind it.
     let ahead = reached + 3_600_000_000;
     let state = format!("campanile:logstate{{{tag}}}3");
     assert_eq!(redis.command(&format!("HSET {state} n {ahead}")).await, ":0");

@@ -1,4 +1,4 @@
-//! The clocks of Redis' servers differ, or are set.
+//! The clocks of several Redis servers differ, or the clock of one is stepped.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,9 +10,9 @@ use crate::kit::{
 };
 
 const NODE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long after its death nothing of a node must be left.
+/// The time after a node's death within which nothing of it may remain.
 const CLEANED: Duration = Duration::from_secs(8);
-/// Channels enough that each master has some.
+/// The number of channels: enough for each master to have some.
 const CHANNELS: usize = 24;
 
 #[tokio::test]
@@ -20,17 +20,22 @@ async fn a_master_whose_clock_is_ahead_acknowledges_subscriptions_in_time() {
     let redis = RedisCluster::start_adjustable().await;
     redis.0[1].set_clock(2);
     let nodes = [node(&settings(), &redis.url()).await, node(&settings(), &redis.url()).await];
-    come_in_time(&redis, &nodes, "ahead").await;
-    // Another one steps ahead, and back behind the others.
+    are_acknowledged_in_time(&redis, &nodes, "ahead").await;
+    // The clock of another master steps ahead of the others, and then behind them.
     redis.0[1].set_clock(0);
     redis.0[2].set_clock(2);
-    come_in_time(&redis, &nodes, "stepped").await;
+    are_acknowledged_in_time(&redis, &nodes, "stepped").await;
     redis.0[2].set_clock(-2);
-    come_in_time(&redis, &nodes, "behind").await;
+    are_acknowledged_in_time(&redis, &nodes, "behind").await;
 }
 
-/// Each subscription is acknowledged within a second, by a bounded number of commands.
-async fn come_in_time(redis: &RedisCluster, nodes: &[crate::harness::Server], prefix: &str) {
+/// Checks that each subscription is acknowledged within a second, with a bounded number of
+/// commands.
+async fn are_acknowledged_in_time(
+    redis: &RedisCluster,
+    nodes: &[crate::harness::Server],
+    prefix: &str,
+) {
     let before = commands(redis).await;
     let start = Instant::now();
     for node in nodes {
@@ -41,7 +46,7 @@ async fn come_in_time(redis: &RedisCluster, nodes: &[crate::harness::Server], pr
         }
         for number in 0..CHANNELS {
             for channel in [format!("{prefix}-{number}"), format!("presence-{prefix}-{number}")] {
-                let asked = "it is acknowledged";
+                let asked = "the subscription is acknowledged";
                 let second = Duration::from_secs(1);
                 listener.until(asked, second, |_| listener.acknowledgements(&channel) == 1).await;
             }
@@ -49,17 +54,19 @@ async fn come_in_time(redis: &RedisCluster, nodes: &[crate::harness::Server], pr
     }
     let seconds = start.elapsed().as_secs() + 1;
     let sent = commands(redis).await - before;
-    // Some for each subscription and its end, and what idle nodes send to many partitions.
+    // A few for each subscription and unsubscription, and the commands of idle nodes for many
+    // partitions.
     let most = 12 * 2 * 2 * CHANNELS as u64 + 400 * seconds;
     assert!(sent < most, "{sent} commands in {:?}", start.elapsed());
 }
 
-/// The commands that all servers of a Redis Cluster have carried out.
+/// How many commands all servers of a Redis Cluster have executed.
 async fn commands(redis: &RedisCluster) -> u64 {
     let mut all = 0;
     for server in &redis.0[..3] {
         let info = server.admin().await.command(&["INFO", "commandstats"]).await;
-        // What a script does is not counted; replication and the cluster's own are few.
+        // Commands within scripts are not counted; those of replication and of the cluster bus are
+        // few.
         let lines = info.text().lines().filter(|line| line.starts_with("cmdstat_evalsha:"));
         let calls = lines.filter_map(|line| line.split("calls=").nth(1)?.split(',').next());
         all += calls.filter_map(|number| number.parse::<u64>().ok()).sum::<u64>();
@@ -76,7 +83,7 @@ async fn no_publish_is_refused_when_the_clock_of_redis_steps_forward() {
     stepped.is_right().await;
 }
 
-/// Ten minutes back, a dead node is cleaned up after as soon as otherwise.
+/// The clock steps ten minutes back. The dead node is cleaned up within the usual time.
 #[tokio::test]
 async fn a_dead_node_is_cleaned_up_after_when_the_clock_of_redis_steps_backward() {
     let mut stepped = Stepped::start().await;
@@ -85,13 +92,13 @@ async fn a_dead_node_is_cleaned_up_after_when_the_clock_of_redis_steps_backward(
     stepped.is_right().await;
 }
 
-/// The clock steps when the node is dead already, and its lease lasts.
+/// The clock steps after the node's death and before its lease expires.
 #[tokio::test]
 async fn a_node_that_died_before_the_clock_of_redis_stepped_is_cleaned_up_after() {
     let mut stepped = Stepped::start().await;
     let mut dead = stepped.group.nodes.remove(2);
     dead.signal("KILL");
-    assert_eq!(dead.process.exit_code().await, None, "it was killed");
+    assert_eq!(dead.process.exit_code().await, None, "the node was killed");
     let died = Instant::now();
     tokio::time::sleep(Duration::from_millis(500)).await;
     stepped.group.redis.set_clock(-600);
@@ -103,7 +110,8 @@ fn settings() -> Settings {
     cluster_settings().section("redis", "node_timeout_ms", NODE_TIMEOUT.as_millis())
 }
 
-/// Three nodes with members, and publishes all the time. The third has members of its own.
+/// Three nodes with members, and continuous publishes through the first two. The third node has
+/// members of its own.
 struct Stepped {
     group: Group,
     watchers: Vec<Listener>,
@@ -126,7 +134,7 @@ impl Stepped {
         Self { group, watchers, third, ledger, publishing }
     }
 
-    /// Sets the clock, and lets some time pass. No node is declared dead, and none loses its link.
+    /// Steps the clock and waits. Checks that no node is declared dead and none loses its link.
     async fn steps(&self, seconds: i64, pause: Duration) {
         self.group.redis.set_clock(seconds);
         let start = Instant::now();
@@ -159,7 +167,7 @@ impl Stepped {
         }
     }
 
-    /// Every publish was accepted, and everything is right.
+    /// Checks that every publish was accepted and that all nodes and clients have the true state.
     async fn is_right(self) {
         for publishing in self.publishing {
             publishing.stop().await;

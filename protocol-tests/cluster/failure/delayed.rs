@@ -1,4 +1,4 @@
-//! The network is away, and what a node had sent before arrives at Redis when the node has another link.
+//! The network is interrupted, and bytes that a node had sent before arrive at Redis after the node has a new link.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,15 +12,15 @@ use crate::kit::{
 };
 
 const NODE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long after its death nothing of a node must be left.
+/// The time after a node's death within which nothing of it may remain.
 const CLEANED: Duration = Duration::from_secs(8);
 /// How much later than the new link the bytes of the old one arrive.
 const LATE: Duration = Duration::from_millis(1_000);
 const CHANNELS: usize = 20;
-/// The channel on which is published all the time.
+/// The channel that receives continuous publishes.
 const NEWS: &str = "news";
 
-/// The clients leave on the old link and come back on the new one. Then the node dies.
+/// The clients unsubscribe on the old link and subscribe again on the new one. Then the node dies.
 #[tokio::test]
 async fn late_bytes_of_an_old_link_leave_no_members_of_a_node_that_dies() {
     let mut pair = Pair::start().await;
@@ -47,7 +47,7 @@ async fn late_bytes_of_an_old_link_leave_no_members_of_a_node_that_dies() {
     pair.proxy.set(Link::Whole);
     becomes_ready(&pair.far, 2 * HEALED).await;
     for channel in channels() {
-        far.until("it is back", 2 * HEALED, |_| {
+        far.until("it is subscribed again", 2 * HEALED, |_| {
             far.closed().is_some() || far.acknowledgements(&channel) == 2
         })
         .await;
@@ -68,7 +68,7 @@ async fn late_bytes_of_an_old_link_leave_no_members_of_a_node_that_dies() {
     pair.far_dies(&truth(&["watcher"]).with_count(NEWS, 1)).await;
 }
 
-/// The clients come and stay: what the old link still says of them is older than what the new one says.
+/// The clients subscribe and stay: writes of the old link are older than those of the new one.
 #[tokio::test]
 async fn late_bytes_of_an_old_link_change_nothing() {
     let mut pair = Pair::start().await;
@@ -99,7 +99,7 @@ async fn late_bytes_of_an_old_link_change_nothing() {
     pair.far_dies(&truth(&["watcher"])).await;
 }
 
-/// A node ends while Redis does not hear it; its goodbye arrives when it is gone.
+/// A node stops while its bytes do not reach Redis; its leave message arrives after it has stopped.
 #[tokio::test]
 async fn the_late_bytes_of_a_node_that_has_ended_leave_nothing() {
     let mut pair = Pair::start().await;
@@ -143,18 +143,18 @@ impl Pair {
         [self.near.address, self.far.address]
     }
 
-    /// Kills the far node. Nothing but this is left.
+    /// Kills the far node. Only `truth` may remain.
     async fn far_dies(&mut self, truth: &View) {
         self.far.signal("KILL");
-        assert_eq!(self.far.process.exit_code().await, None, "it was killed");
+        assert_eq!(self.far.process.exit_code().await, None, "the node was killed");
         assert_view_everywhere(&[self.near.address], CLEANED, truth).await;
     }
 
-    /// Waits until the far node has given its link up.
+    /// Waits until the far node has given up its link.
     async fn gives_up_its_link(&self) {
         let start = Instant::now();
         while !self.far.process.output().contains("the link to redis is given up") {
-            assert!(start.elapsed() < 2 * HEALED, "it holds on to its link");
+            assert!(start.elapsed() < 2 * HEALED, "it does not give up its link");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -164,7 +164,7 @@ fn channels() -> impl Iterator<Item = String> {
     (0..CHANNELS).map(|number| format!("c{number}"))
 }
 
-/// A listener on all channels.
+/// A listener that is subscribed to all channels.
 async fn members(node: &Server, user: &str) -> Listener {
     let listener = Listener::of(node).await;
     for channel in channels() {
@@ -174,7 +174,7 @@ async fn members(node: &Server, user: &str) -> Listener {
     listener
 }
 
-/// What holds while these are there, one listener each.
+/// The true state while each of these users has one listener.
 fn truth(users: &[&str]) -> View {
     let count = users.len() as u64;
     let view = View::default().with_users(R, users).with_connections(count);

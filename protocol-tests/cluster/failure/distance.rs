@@ -7,7 +7,7 @@ use crate::kit::{
     becomes_ready, cluster_settings, member, metrics, node, readiness, unready_node,
 };
 
-/// How long a node may take to join over a long way.
+/// How long a node may take to join over a link with a long round trip.
 const JOINED: Duration = Duration::from_secs(10);
 
 #[tokio::test]
@@ -20,7 +20,7 @@ async fn a_redis_that_is_400_ms_away_serves() {
     serves_at(Duration::from_millis(400)).await;
 }
 
-/// A node joins, and its clients subscribe, join and publish; its link lasts, and comes back when it was lost.
+/// A node joins, and its clients subscribe, join and publish. Its link lasts, and is re-established after a loss.
 async fn serves_at(round_trip: Duration) {
     let redis = Redis::start().await;
     let proxy = Proxy::before(redis.address()).await;

@@ -12,9 +12,9 @@ use crate::kit::{
 const FLUSHES: usize = 10;
 const STAYING: usize = 6;
 
-/// Members come and go all the time; those who stay have never left.
+/// Other members join and leave continuously; no removal of those that stay is sent.
 #[tokio::test]
-async fn who_stays_is_not_told_to_have_left_when_redis_is_flushed() {
+async fn no_removal_of_a_staying_member_is_sent_when_redis_is_flushed() {
     let group = Group::of(2).await;
     let mut staying = Vec::new();
     for user in 0..STAYING {
@@ -50,13 +50,13 @@ async fn who_stays_is_not_told_to_have_left_when_redis_is_flushed() {
             }
         }
         while rounds.load(Ordering::Relaxed) < before + 8 {
-            assert!(flushed.elapsed() < 2 * HEALED, "flush {flush}: nobody comes any more");
+            assert!(flushed.elapsed() < 2 * HEALED, "flush {flush}: no member can join any more");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
     is_over.store(true, Ordering::Relaxed);
     for visitor in visitors {
-        visitor.await.expect("visitors come and go");
+        visitor.await.expect("visitors join and leave");
     }
     let names: Vec<String> = (0..STAYING).map(name).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -66,12 +66,12 @@ async fn who_stays_is_not_told_to_have_left_when_redis_is_flushed() {
         watcher.fence().await;
         assert_eq!(watcher.closed(), None, "{}", watcher.tail(9));
         for data in watcher.data("pusher_internal:member_removed", R) {
-            assert!(data.contains("visitor"), "told that {data} has left");
+            assert!(data.contains("visitor"), "received a removal of {data}");
         }
     }
 }
 
-/// Nobody does anything after that.
+/// No client acts after the flush.
 #[tokio::test]
 async fn rosters_are_right_again_when_one_master_of_a_redis_cluster_was_flushed() {
     let redis = RedisCluster::start().await;
@@ -111,7 +111,7 @@ fn name(user: usize) -> String {
     format!("stays-{user}")
 }
 
-/// What a node answers about the users of [`R`].
+/// The response of a node about the users of [`R`].
 async fn users(address: std::net::SocketAddr) -> String {
     let answer = crate::kit::Api::new(address).get(&format!("channels/{R}/users"), &[]).await;
     answer.map_or_else(String::new, |answer| answer.body.to_string())

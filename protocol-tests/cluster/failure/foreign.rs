@@ -1,4 +1,4 @@
-//! Somebody else writes into our Redis.
+//! Foreign data under the prefix of the nodes in Redis.
 
 use crate::kit::{
     C, Group, HEALED, Listener, R, RedisClient, View, assert_view_everywhere, metrics,
@@ -37,7 +37,7 @@ async fn foreign_messages_are_counted_logged_once_and_ignored() {
         assert!(1.0 <= foreign, "counted: {foreign}");
         let log = node.process.output();
         let lines =
-            log.lines().filter(|line| line.contains("WARN") && line.contains("something foreign"));
+            log.lines().filter(|line| line.contains("WARN") && line.contains("unexpected data"));
         assert!(lines.count() <= 1, "logged at most once a minute: {log}");
         assert!(!log.contains("panicked"), "{log}");
     }
@@ -55,7 +55,10 @@ async fn forged_envelopes_are_not_recorded_as_delivered() {
     }
     let mut redis = group.redis.client().await;
     let topics = redis.command(&["PUBSUB", "CHANNELS", "*"]).await.texts();
-    let topic = topics.iter().find(|topic| topic.ends_with(&format!(":{C}"))).expect("a bus");
+    let topic = topics
+        .iter()
+        .find(|topic| topic.ends_with(&format!(":{C}")))
+        .expect("the bus of the channel");
     let registry = redis.command(&["KEYS", "*nodes{*"]).await.texts();
     let fields = redis.command(&["HKEYS", &registry[0]]).await.texts();
     let processes: Vec<u64> = fields

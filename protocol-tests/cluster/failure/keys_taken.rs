@@ -1,5 +1,5 @@
-//! Keys and fields are deleted, evicted or overwritten. All is right again within a round of comparing, and nobody is
-//! told anything.
+//! Keys and fields are deleted, evicted or overwritten. All are restored within a round of comparisons, and nothing is
+//! sent to clients.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,10 @@ use crate::kit::{
 use crate::sink::Sink;
 
 const NODE_TIMEOUT: Duration = Duration::from_secs(3);
-/// A round of comparing, and what it takes to mend what was found.
+/// The duration of a round of comparisons and of the repair of all differences.
 const ROUND: Duration = Duration::from_secs(32);
 const CHANNELS: usize = 12;
-/// What is done to the fields of hashes, of each in another way.
+/// Changes to the fields of hashes: one for the hashes of each channel.
 const FIELDS: [Way; 9] = [
     Way::Field("t"),
     Way::Field("c"),
@@ -29,15 +29,15 @@ const FIELDS: [Way; 9] = [
     Way::Value("n:", "5"),
 ];
 
-/// How something is taken from a hash.
+/// A way to remove or overwrite part of a hash.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Delete,
     Unlink,
     OtherType,
-    /// Deletes the fields that begin so.
+    /// Deletes the fields with this prefix.
     Field(&'static str),
-    /// Sets the first field that begins so.
+    /// Sets the first field with this prefix.
     Value(&'static str, &'static str),
 }
 
@@ -84,14 +84,14 @@ async fn lists_and_entries_of_indexes_are_put_back_silently() {
                     _ => continue,
                 };
             }
-            redis.command(&["HSET", &index, "nobody-has-this", "5 0"]).await;
+            redis.command(&["HSET", &index, "unknown-channel", "5 0"]).await;
         }
     });
     put_back.await;
 }
 
-/// A count, or the part of a node, is another. Which of them is right Redis can't know, so it may be announced that
-/// somebody left and came back.
+/// A total, or the part of a node, is overwritten. Redis can't know which of them is right, so a removal and a new
+/// addition of a member may be sent.
 #[tokio::test]
 async fn fields_and_values_of_hashes_are_made_right() {
     let taken = Taken::start().await;
@@ -103,7 +103,7 @@ async fn fields_and_values_of_hashes_are_made_right() {
             way.take(&mut redis, &key).await;
         }
     }
-    // What a node has that never was.
+    // Contributions of a node that never existed.
     let key = key_of(&mut redis, "presence-11").await;
     redis.command(&["HSET", &key, "n:ffffff.1", "5", "u:ffffff.1:ghost", ""]).await;
     redis.command(&["HSET", &key, "m:ghost", "1 {}", "t", "7", "c", "3"]).await;
@@ -114,9 +114,9 @@ async fn fields_and_values_of_hashes_are_made_right() {
     }
 }
 
-/// A flush of what says who is registered is a flush of everything.
+/// Loss of the registry is handled like a flush of all data.
 #[tokio::test]
-async fn a_registry_that_is_deleted_is_made_anew_silently() {
+async fn a_deleted_registry_is_restored_silently() {
     let taken = Taken::start().await;
     let put_back = taken.is_put_back(async |redis| {
         for pattern in ["*nodes{*", "*{nodes}*"] {
@@ -126,16 +126,16 @@ async fn a_registry_that_is_deleted_is_made_anew_silently() {
     put_back.await;
 }
 
-/// Who could clean up after it does not know what it had.
+/// Other nodes must clean up after the node without the list of its topics.
 #[tokio::test]
-async fn the_members_of_a_dead_node_whose_list_was_deleted_go() {
+async fn the_members_of_a_dead_node_whose_list_was_deleted_are_removed() {
     let mut group = Group::with(2, plain(), Redis::start().await).await;
     let watcher = member(&group.nodes[0], "watcher").await;
     let dead = member(&group.nodes[1], "dead").await;
     dead.subscribe("only-there").await;
     dead.join("presence-only-there", "dead").await;
     dead.sign_in(&json!({ "id": "dead" }));
-    dead.until("it is signed in", HEALED, |heard| {
+    dead.until("the client is signed in", HEALED, |heard| {
         heard.iter().any(|entry| entry.message("pusher:signin_success", None).is_some())
     })
     .await;
@@ -148,13 +148,13 @@ async fn the_members_of_a_dead_node_whose_list_was_deleted_go() {
     watcher.hears("pusher_internal:member_removed", R, 1, HEALED).await;
     let start = Instant::now();
     while !redis.command(&["KEYS", "*:u{*dead*"]).await.texts().is_empty() {
-        // A user who was there is remembered for a minute.
+        // The hash of a user is kept for a minute after the user has left.
         let users = redis.command(&["KEYS", "*:u{*dead*"]).await.texts();
         let total = redis.command(&["HGET", &users[0], "t"]).await;
         if total.text() == "0" {
             break;
         }
-        assert!(start.elapsed() < ROUND, "the user stays: {total:?}");
+        assert!(start.elapsed() < ROUND, "the user remains: {total:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -186,7 +186,7 @@ impl Taken {
             }
             listener.sign_in(&json!({ "id": user, "watchlist": ["1", "2"] }));
             listener
-                .until("it is signed in", HEALED, |heard| {
+                .until("the client is signed in", HEALED, |heard| {
                     heard.iter().any(|entry| entry.message("pusher:signin_success", None).is_some())
                 })
                 .await;
@@ -206,26 +206,26 @@ impl Taken {
         })
     }
 
-    /// Takes something away. Redis holds all of it again after a round, and nobody is told anything.
+    /// Removes something. Checks that Redis holds all of it again after a round, and that no client receives anything.
     async fn is_put_back(self, take: impl AsyncFnOnce(&mut RedisClient)) {
         let mut redis = self.group.redis.client().await;
         let before = held(&mut redis).await;
-        let told = self.settled().await;
+        let settled = self.settled().await;
         take(&mut redis).await;
-        assert_ne!(held(&mut redis).await, before, "something was taken");
+        assert_ne!(held(&mut redis).await, before, "something was removed");
         self.holds_again(&mut redis, &before).await;
-        // Whoever does not put back what is missing has left, which is announced after this.
+        // A contribution that is not restored counts as a departure, which is announced after a delay.
         tokio::time::sleep(HEALED).await;
-        for (listener, before) in self.listeners.iter().zip(told.1) {
+        for (listener, before) in self.listeners.iter().zip(settled.1) {
             listener.fence().await;
             let heard = &listener.heard()[before..];
             let pongs = heard.iter().filter(|entry| entry.message("pusher:pong", None).is_some());
-            assert_eq!(pongs.count(), heard.len(), "told: {}", listener.tail(20));
+            assert_eq!(pongs.count(), heard.len(), "unexpected messages: {}", listener.tail(20));
         }
-        self.webhooks_go_on(told.0).await;
+        self.webhooks_go_on(settled.0).await;
     }
 
-    /// Waits until Redis holds what it held before.
+    /// Waits until Redis holds the previous data again.
     async fn holds_again(&self, redis: &mut RedisClient, before: &[String]) {
         let taken = Instant::now();
         loop {
@@ -235,13 +235,13 @@ impl Taken {
             }
             let missing: Vec<_> = before.iter().filter(|line| !now.contains(line)).collect();
             let extra: Vec<_> = now.iter().filter(|line| !before.contains(line)).collect();
-            assert!(taken.elapsed() < ROUND, "missing {missing:#?}, too much {extra:#?}");
+            assert!(taken.elapsed() < ROUND, "missing {missing:#?}, extra {extra:#?}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         assert_view_everywhere(&self.group.addresses(), HEALED, &self.truth()).await;
     }
 
-    /// The webhooks and messages so far, when no more come.
+    /// The number of webhooks, and of messages of each listener, once no more arrive.
     async fn settled(&self) -> (usize, Vec<usize>) {
         loop {
             let count = || {
@@ -249,7 +249,7 @@ impl Taken {
                 (self.sink.count(), heard.collect::<Vec<_>>())
             };
             let before = count();
-            // Longer than a vacancy and a goodbye are kept back.
+            // Longer than the delay of vacated channels and removed members.
             tokio::time::sleep(Duration::from_millis(3_200)).await;
             if before == count() && 0 < before.0 {
                 return before;
@@ -257,7 +257,7 @@ impl Taken {
         }
     }
 
-    /// The next webhook after so many is about something else.
+    /// Checks that the next webhook after this many is that of a new channel.
     async fn webhooks_go_on(mut self, before: usize) {
         let marker = Listener::of(&self.group.nodes[0]).await;
         marker.subscribe("marker").await;
@@ -299,7 +299,7 @@ impl Way {
     }
 }
 
-/// The fields of this name, or that begin so.
+/// The fields with this name, or with this prefix if it ends with a colon.
 async fn fields(redis: &mut RedisClient, key: &str, name: &str) -> Vec<String> {
     let fields = redis.command(&["HKEYS", key]).await.texts();
     let is_it =
@@ -319,10 +319,11 @@ async fn key_of(redis: &mut RedisClient, channel: &str) -> String {
     let is_it = |key: &&String| {
         key.rsplit(':').next().is_some_and(|end| end.trim_end_matches('}') == channel)
     };
-    keys.iter().find(is_it).unwrap_or_else(|| panic!("no {channel} in {keys:?}")).clone()
+    keys.iter().find(is_it).unwrap_or_else(|| panic!("no key of {channel} in {keys:?}")).clone()
 }
 
-/// What Redis holds of topics, indexes and lists, without what may be anew: epochs, versions, and the order of nodes.
+/// The data of topics, indexes and lists in Redis, without what a repair may change: epochs, versions, and the order of
+/// nodes.
 async fn held(redis: &mut RedisClient) -> Vec<String> {
     let mut lines = Vec::new();
     for pattern in ["*:c{*", "*:u{*", "*:n{*", "*:i{*", "*:j{*"] {

@@ -1,4 +1,4 @@
-//! Nodes with many channels and an empty Redis.
+//! Nodes with many channels, after Redis has restarted empty.
 
 use std::time::{Duration, Instant};
 
@@ -10,16 +10,17 @@ use crate::kit::{
     becomes_unready, cluster_settings, node,
 };
 
-/// More than three seconds' worth of assertions for a link that is as slow as this.
+/// How many channels a node has: syncing them takes more than three seconds at the limited
+/// bandwidth.
 const CHANNELS: usize = 1_500;
 const BYTES_PER_SECOND: u32 = 160_000;
-/// In one message to the HTTP API.
+/// How many channels one request to the HTTP API publishes to.
 const AT_ONCE: usize = 100;
-/// How long three seconds' worth and more may take.
+/// How long syncing all channels may take.
 const READY: Duration = Duration::from_secs(25);
 
 #[tokio::test]
-async fn nobody_is_closed_when_redis_restarts_empty_and_a_node_needs_long_to_assert() {
+async fn no_connection_is_closed_when_redis_restarts_empty_and_syncing_takes_long() {
     let mut redis = Redis::start().await;
     let links = [Proxy::before(redis.address()).await, Proxy::before(redis.address()).await];
     let settings = cluster_settings()
@@ -39,9 +40,9 @@ async fn nobody_is_closed_when_redis_restarts_empty_and_a_node_needs_long_to_ass
         nodes[0].publish_event(event).await;
     }
     for client in &clients {
-        client.until("all have come", READY, |heard| events(heard) == CHANNELS).await;
+        client.until("all events are received", READY, |heard| events(heard) == CHANNELS).await;
     }
-    // Each node hears of the other, so that Redis waits for both.
+    // Each node learns of the other, so that Redis waits for both.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     for link in &links {
         link.limit(Some(BYTES_PER_SECOND));
@@ -55,14 +56,16 @@ async fn nobody_is_closed_when_redis_restarts_empty_and_a_node_needs_long_to_ass
     for node in &nodes {
         becomes_ready(node, READY).await;
     }
-    assert!(Duration::from_secs(3) < back.elapsed(), "asserting took {:?} only", back.elapsed());
+    assert!(Duration::from_secs(3) < back.elapsed(), "syncing took only {:?}", back.elapsed());
     let truth = View::default().with_connections(2);
     let truth = channels().fold(truth, |view, channel| view.with_count(&channel, 2));
     assert_view_everywhere(&[nodes[0].address], HEALED, &truth).await;
     let published = crate::kit::Api::new(nodes[1].address).publish("c0", "e", "2").await;
     assert_eq!(published, Outcome::Accepted);
     for client in &clients {
-        client.until("one more has come", HEALED, |heard| events(heard) == CHANNELS + 1).await;
+        client
+            .until("one more event is received", HEALED, |heard| events(heard) == CHANNELS + 1)
+            .await;
         assert_eq!(client.closed(), None, "{}", client.tail(5));
     }
 }
@@ -75,7 +78,7 @@ fn channels() -> impl Iterator<Item = String> {
     (0..CHANNELS).map(|number| format!("c{number}"))
 }
 
-/// A client of all channels.
+/// A client that is subscribed to all channels.
 async fn everywhere(node: &Server) -> Listener {
     let listener = Listener::of(node).await;
     for channel in channels() {

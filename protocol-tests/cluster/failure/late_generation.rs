@@ -1,4 +1,4 @@
-//! Redis has lost an event, and the node that has it comes back later than the others have begun again.
+//! Redis has lost an event, and the node that has received it rejoins after the others have begun a new generation.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::kit::{
     cluster_settings, node,
 };
 
-/// How long Redis waits for nodes that were there before, and some.
+/// A little longer than Redis waits for the nodes of the previous generation.
 const NOT_WAITED_FOR: Duration = Duration::from_millis(5_500);
 
 #[tokio::test]
@@ -16,19 +16,19 @@ async fn a_late_node_reports_an_event_that_others_lack() {
     is_reported_after(0).await;
 }
 
-/// The lost event and one that was published meanwhile have the same sequence.
+/// The lost event and one of the new generation have the same sequence.
 #[tokio::test]
-async fn a_late_node_reports_an_event_in_whose_place_is_another() {
+async fn a_late_node_reports_an_event_whose_sequence_was_reused() {
     is_reported_after(1).await;
 }
 
 #[tokio::test]
-async fn a_late_node_reports_an_event_that_others_have_passed() {
+async fn a_late_node_reports_an_event_with_a_sequence_below_the_present_one() {
     is_reported_after(3).await;
 }
 
-/// An event comes to the client of one node only, and Redis loses it. The node comes back when the others have
-/// published so many events.
+/// An event reaches the client of one node only, and Redis loses it. The node rejoins after the others have published
+/// this many events.
 async fn is_reported_after(events: usize) {
     let mut redis = Redis::start().await;
     let (lacking_link, late_link) =
@@ -42,7 +42,7 @@ async fn is_reported_after(events: usize) {
     for listener in [&lacks, &has] {
         listener.hears("numbered", C, 1, HEALED).await;
     }
-    // Each node hears of the other, so that Redis waits for both.
+    // Each node learns of the other, so that Redis waits for both.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     redis.client().await.command(&["SAVE"]).await;
     lacking_link.set(Link::DeafNode);
@@ -55,7 +55,7 @@ async fn is_reported_after(events: usize) {
     let begun = Instant::now();
     becomes_ready(&lacking_node, 2 * HEALED).await;
     tokio::time::sleep(NOT_WAITED_FOR.saturating_sub(begun.elapsed())).await;
-    assert_eq!(lacks.closed(), None, "nobody knows yet that it lacks something");
+    assert_eq!(lacks.closed(), None, "the loss is not yet detected");
     for _ in 0..events {
         publish(&ledger, &lacking_node).await;
     }

@@ -1,4 +1,4 @@
-//! One of the connections between a node and Redis stalls, in one direction, while the others work.
+//! One of the connections between a node and Redis stalls in one direction, while the others work.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use tokio::time::timeout;
 use crate::harness::{Call, Server, eventually};
 use crate::kit::{HEALED, Link, Listener, Proxy, Redis, becomes_ready, cluster_settings, node};
 
-/// How soon the node notices.
-const NOTICED: Duration = Duration::from_secs(6);
+/// The time within which the node detects the stall.
+const DETECTED: Duration = Duration::from_secs(6);
 
 async fn publish(node: &Server, data: &str) {
     let call = Call::post("events", &json!({ "name": "e", "channel": "news", "data": data }));
@@ -18,7 +18,7 @@ async fn publish(node: &Server, data: &str) {
 }
 
 #[tokio::test]
-async fn a_bus_that_stalls_towards_the_node_is_noticed() {
+async fn a_bus_that_stalls_towards_the_node_is_detected() {
     let redis = Redis::start().await;
     let proxy = Proxy::before(redis.address()).await;
     let far = node(&cluster_settings(), &proxy.url()).await;
@@ -29,17 +29,17 @@ async fn a_bus_that_stalls_towards_the_node_is_noticed() {
     listener.hears("e", "news", 1, HEALED).await;
     proxy.set_buses(Link::SlowNode);
     publish(&near, "lost").await;
-    let closed = timeout(NOTICED + Duration::from_secs(2), async {
+    let closed = timeout(DETECTED + Duration::from_secs(2), async {
         eventually("it is closed", async || listener.closed().is_some()).await;
     });
-    closed.await.expect("the node notices");
+    closed.await.expect("the node detects the stall");
     assert_eq!(listener.closed(), Some(4200));
     works_again(&near, &far).await;
 }
 
-/// Messages arrive as before, and no subscription reaches Redis.
+/// Messages still arrive, but no subscription reaches Redis.
 #[tokio::test]
-async fn a_bus_that_stalls_towards_redis_is_noticed() {
+async fn a_bus_that_stalls_towards_redis_is_detected() {
     let redis = Redis::start().await;
     let proxy = Proxy::before(redis.address()).await;
     let far = node(&cluster_settings(), &proxy.url()).await;
@@ -49,10 +49,10 @@ async fn a_bus_that_stalls_towards_redis_is_noticed() {
     proxy.set_buses(Link::SlowRedis);
     let late = Listener::of(&far).await;
     late.ask_for("news");
-    let subscribed = timeout(NOTICED + Duration::from_secs(2), async {
+    let subscribed = timeout(DETECTED + Duration::from_secs(2), async {
         eventually("it is subscribed", async || late.acknowledgements("news") == 1).await;
     });
-    subscribed.await.expect("the node notices");
+    subscribed.await.expect("the node detects the stall");
     works_again(&near, &far).await;
 }
 

@@ -1,4 +1,5 @@
-//! A node is paused, or cut off, for longer than `node_timeout_ms`, and its clients leave meanwhile.
+//! A node is paused or disconnected for longer than `node_timeout_ms`, and its clients leave
+//! meanwhile.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,10 +13,10 @@ use crate::kit::{
 };
 use crate::sink::Sink;
 
-/// The least that a node may be configured with.
+/// The shortest `node_timeout_ms` that can be configured.
 const NODE_TIMEOUT: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_secs(7);
-/// How long after it goes on everything must be right.
+/// The time after the pause within which the state must be right.
 const RIGHT: Duration = Duration::from_secs(15);
 const PUBLIC: usize = 20;
 const PRESENCE: usize = 20;
@@ -32,11 +33,11 @@ async fn nothing_is_left_of_the_clients_of_a_node_that_was_paused() {
     tokio::time::sleep(PAUSE).await;
     group.nodes[2].signal("CONT");
     assert_view_everywhere(&group.addresses(), RIGHT, &only_the_watcher()).await;
-    is_told(&watcher).await;
+    receives_departures(&watcher).await;
     all_vacated(&mut sink).await;
 }
 
-/// As above, but the node is alone: no other one declares it dead.
+/// Like the previous test, but the node is alone: no other node declares it dead.
 #[tokio::test]
 async fn nothing_is_left_of_the_clients_of_the_only_node_after_a_pause() {
     let mut sink = Sink::new().await;
@@ -48,11 +49,11 @@ async fn nothing_is_left_of_the_clients_of_the_only_node_after_a_pause() {
     tokio::time::sleep(PAUSE).await;
     group.nodes[0].signal("CONT");
     assert_view_everywhere(&group.addresses(), RIGHT, &only_the_watcher()).await;
-    is_told(&watcher).await;
+    receives_departures(&watcher).await;
     all_vacated(&mut sink).await;
 }
 
-/// The clients of a node that Redis does not hear leave before it knows that it was declared dead.
+/// The clients of a disconnected node leave before the node learns that it was declared dead.
 #[tokio::test]
 async fn nothing_is_left_of_clients_that_leave_while_their_node_is_cut_off() {
     let mut sink = Sink::new().await;
@@ -71,7 +72,7 @@ async fn nothing_is_left_of_clients_that_leave_while_their_node_is_cut_off() {
     becomes_ready(&far, HEALED).await;
     let addresses = [near.address, far.address];
     assert_view_everywhere(&addresses, RIGHT, &only_the_watcher()).await;
-    is_told(&watcher).await;
+    receives_departures(&watcher).await;
     all_vacated(&mut sink).await;
 }
 
@@ -93,7 +94,7 @@ fn public() -> impl Iterator<Item = String> {
     (0..PUBLIC).map(|number| format!("public-{number}"))
 }
 
-/// Watches the presence channels and the users.
+/// A listener on the presence channels and the watchlist.
 async fn watcher(node: &Server) -> Listener {
     let watcher = Listener::of(node).await;
     for channel in presence() {
@@ -104,7 +105,8 @@ async fn watcher(node: &Server) -> Listener {
     watcher
 }
 
-/// Clients on all channels, some of them signed in. The watcher knows of them.
+/// Connects clients that are subscribed to all channels, some of them signed in. Waits until the
+/// watcher has received them.
 async fn arrive(node: &Server, watcher: &Listener) -> Vec<Listener> {
     let mut clients = Vec::new();
     for user in 0..USERS {
@@ -125,7 +127,7 @@ async fn arrive(node: &Server, watcher: &Listener) -> Vec<Listener> {
     for channel in presence() {
         watcher.hears("pusher_internal:member_added", &channel, 1, HEALED).await;
     }
-    watcher.until("all are online", HEALED, |_| told(watcher, "online") == USERS).await;
+    watcher.until("all are online", HEALED, |_| reported(watcher, "online") == USERS).await;
     clients
 }
 
@@ -134,13 +136,13 @@ fn only_the_watcher() -> View {
     presence().fold(empty, |view, channel| view.with_users(&channel, &["watcher"]))
 }
 
-/// Every user has left each channel once, and is offline.
-async fn is_told(watcher: &Listener) {
+/// Checks that the watcher received one removal of each member, and that every user is offline.
+async fn receives_departures(watcher: &Listener) {
     for channel in presence() {
         watcher.hears("pusher_internal:member_removed", &channel, 1, HEALED).await;
     }
-    // All were offline when the watcher asked.
-    watcher.until("all are offline", HEALED, |_| told(watcher, "offline") == 2 * USERS).await;
+    // All users were offline when the watcher signed in.
+    watcher.until("all are offline", HEALED, |_| reported(watcher, "offline") == 2 * USERS).await;
     watcher.fence().await;
     for channel in presence() {
         let added = watcher.count("pusher_internal:member_added", &channel);
@@ -150,8 +152,8 @@ async fn is_told(watcher: &Listener) {
     assert_eq!(watcher.closed(), None);
 }
 
-/// How many users a watcher was told to be `name`.
-fn told(watcher: &Listener, name: &str) -> usize {
+/// How many users were reported to a watcher in watchlist events with this name.
+fn reported(watcher: &Listener, name: &str) -> usize {
     let heard = watcher.heard();
     let messages =
         heard.iter().filter_map(|entry| entry.message("pusher_internal:watchlist_events", None));
@@ -163,7 +165,7 @@ fn told(watcher: &Listener, name: &str) -> usize {
     messages.map(of_message).sum()
 }
 
-/// The webhooks report that each public channel was vacated, and alternate.
+/// Checks that the webhooks report each public channel as vacated, and alternate.
 async fn all_vacated(sink: &mut Sink) {
     let mut occupied: BTreeMap<String, bool> = BTreeMap::new();
     let start = Instant::now();

@@ -1,4 +1,5 @@
-//! Redis answers, and refuses: rights, passwords, replicas, memory, snapshots.
+//! Redis answers with errors: for lack of rights, a password, a writable master, memory or
+//! snapshots.
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +9,14 @@ use crate::kit::{
     metrics, node, readiness, unhurried,
 };
 
-/// For how long Redis refuses.
+/// How long Redis refuses commands.
 const REFUSES: Duration = Duration::from_secs(5);
-/// Lines about it in that time.
+/// How many lines the node may log in that time.
 const LINES_MAX: usize = 3;
-/// `broker_wait_ms`, and the time to answer.
+/// `broker_wait_ms`, plus the time to answer.
 const REFUSED_IN: Duration = Duration::from_millis(2_200);
 
-/// What makes Redis refuse, what ends that, and what operators read meanwhile.
+/// The commands that make Redis refuse and that end it, and the reason that operators must find.
 struct Refusal<'a> {
     begin: &'a [&'a [&'a str]],
     end: &'a [&'a [&'a str]],
@@ -31,7 +32,7 @@ async fn a_user_without_the_right_to_run_scripts() {
         reason: "redis refuses the user's rights: NOPERM",
         kind: "rights",
     };
-    refusal.is_told(&Redis::start().await).await;
+    refusal.is_reported(&Redis::start().await).await;
 }
 
 #[tokio::test]
@@ -42,7 +43,7 @@ async fn a_user_without_the_right_to_our_keys() {
         reason: "redis refuses the user's rights: NOPERM",
         kind: "rights",
     };
-    refusal.is_told(&Redis::start().await).await;
+    refusal.is_reported(&Redis::start().await).await;
 }
 
 #[tokio::test]
@@ -57,7 +58,7 @@ async fn a_password_that_is_set_while_nodes_run() {
         reason: "redis refuses the password",
         kind: "password",
     };
-    refusal.is_told(&Redis::start().await).await;
+    refusal.is_reported(&Redis::start().await).await;
 }
 
 #[tokio::test]
@@ -68,7 +69,7 @@ async fn a_redis_that_becomes_a_replica() {
         reason: "a replica",
         kind: "read_only",
     };
-    refusal.is_told(&Redis::start().await).await;
+    refusal.is_reported(&Redis::start().await).await;
 }
 
 #[tokio::test]
@@ -79,13 +80,13 @@ async fn a_redis_without_memory() {
         reason: "redis is out of memory",
         kind: "memory",
     };
-    refusal.is_told(&Redis::start().await).await;
+    refusal.is_reported(&Redis::start().await).await;
 }
 
 #[tokio::test]
 async fn a_redis_that_can_not_save() {
     let redis = Redis::start_with(&["--save", "3600 1", "--appendonly", "no"]).await;
-    // A snapshot can't take the place of a directory.
+    // A snapshot can't replace a directory.
     redis.make_directory("dump.rdb");
     let mut client = redis.client().await;
     let refusal = Refusal {
@@ -94,7 +95,7 @@ async fn a_redis_that_can_not_save() {
         reason: "redis can't save",
         kind: "persistence",
     };
-    refusal.is_told(&redis).await;
+    refusal.is_reported(&redis).await;
     client.command(&["DEL", "something"]).await;
 }
 
@@ -106,12 +107,12 @@ async fn a_redis_with_too_few_replicas() {
         reason: "redis has too few replicas",
         kind: "replicas",
     };
-    refusal.is_told(&Redis::start().await).await;
+    refusal.is_reported(&Redis::start().await).await;
 }
 
 impl Refusal<'_> {
-    /// One node, which says why it is not ready, in few lines, and is right again when it is over.
-    async fn is_told(&self, redis: &Redis) {
+    /// Checks that a node reports why it is not ready, in few log lines, and recovers afterwards.
+    async fn is_reported(&self, redis: &Redis) {
         let node = node(&cluster_settings(), &redis.url()).await;
         let listener = Listener::of(&node).await;
         listener.subscribe(C).await;
@@ -119,19 +120,22 @@ impl Refusal<'_> {
         let mut client = redis.client().await;
         run(&mut client, self.begin).await;
         let start = Instant::now();
-        self.is_ready_no_more(&node, start).await;
+        self.reports_the_reason(&node, start).await;
         while start.elapsed() < REFUSES {
             let asked = Instant::now();
             let outcome = Api::new(node.address).publish(C, "refused", "1").await;
             assert_eq!(outcome, Outcome::Refused);
             assert!(asked.elapsed() <= unhurried(REFUSED_IN), "after {:?}", asked.elapsed());
-            self.is_ready_no_more(&node, start).await;
+            self.reports_the_reason(&node, start).await;
         }
-        let told = &complaints(&node)[before..];
-        assert!(told.len() <= LINES_MAX, "{} lines: {told:#?}", told.len());
-        assert!(told.iter().any(|line| line.contains(self.reason)), "{told:#?}");
+        let logged = &complaints(&node)[before..];
+        assert!(logged.len() <= LINES_MAX, "{} lines: {logged:#?}", logged.len());
+        assert!(logged.iter().any(|line| line.contains(self.reason)), "{logged:#?}");
         let away = metrics(node.address).await;
-        assert!(away.has("campanile_broker_away", self.kind), "no reason in the metrics");
+        assert!(
+            away.has("campanile_broker_away", self.kind),
+            "the reason is missing in the metrics"
+        );
         run(&mut client, self.end).await;
         becomes_ready(&node, unhurried(Duration::from_secs(3))).await;
         assert!(!metrics(node.address).await.has("campanile_broker_away", self.kind));
@@ -144,8 +148,8 @@ impl Refusal<'_> {
         assert!(!log.contains("hunter2"), "{log}");
     }
 
-    /// Waits until `/ready` says why, which it does soon after the beginning.
-    async fn is_ready_no_more(&self, node: &Server, start: Instant) {
+    /// Waits until `/ready` reports the reason.
+    async fn reports_the_reason(&self, node: &Server, start: Instant) {
         loop {
             let (status, body) = readiness(node.address).await;
             let reasons = body["reasons"].to_string();
@@ -164,7 +168,7 @@ async fn run(client: &mut RedisClient, commands: &[&[&str]]) {
     }
 }
 
-/// The warnings and errors in the log.
+/// The warnings and errors in the node's log.
 fn complaints(node: &Server) -> Vec<String> {
     let log = node.process.output();
     let lines = log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR "));

@@ -1,4 +1,4 @@
-//! Presence channels with large rosters, and a link that was lost or is slow.
+//! Presence channels with large rosters, after a lost link or over a slow one.
 
 use std::time::{Duration, Instant};
 
@@ -10,16 +10,18 @@ use crate::kit::{
     becomes_ready, cluster_settings, metrics, node, readiness, until_everywhere,
 };
 
-/// Longer than a machine with a build of ours that is not optimised needs.
+/// Long enough for an unoptimised build.
 const READY: Duration = Duration::from_secs(25);
-/// Those of the one user of each channel: the bytes of a roster count, not who shares them.
+/// The size of the info of each channel's only user. Only the bytes of a roster matter, not the
+/// number of its users.
 const ROSTER_BYTES: usize = 96 * 1_024;
-/// More than 32 MiB in all, with what the sockets hold.
+/// The rosters exceed 32 MiB in total, including what the socket buffers hold.
 const CHANNELS: usize = 600;
-/// Less than Redis writes, so that it has to keep the rest.
+/// Slower than Redis writes, so that its output buffers fill.
 const BYTES_PER_SECOND: u32 = 10_000_000;
 
-/// By default Redis ends a pub/sub client that is 32 MiB behind, or 8 MiB for a minute.
+/// By default Redis closes a pub/sub client whose output buffer exceeds 32 MiB, or 8 MiB for a
+/// minute.
 #[tokio::test]
 async fn a_node_with_large_rosters_comes_back_after_a_lost_link() {
     let redis = Redis::start().await;
@@ -53,7 +55,7 @@ async fn a_node_with_large_rosters_comes_back_after_a_lost_link() {
 
 /// 400 kB of members take more than three seconds at 1 Mbit/s.
 #[tokio::test]
-async fn a_large_roster_is_asserted_over_a_slow_link_and_the_link_stays() {
+async fn a_large_roster_is_synced_over_a_slow_link_without_losing_the_link() {
     const MEMBERS: usize = 80;
     const INFO: usize = 5_000;
     let redis = Redis::start().await;
@@ -86,7 +88,7 @@ async fn a_large_roster_is_asserted_over_a_slow_link_and_the_link_stays() {
     let truth = View::default().with_users("presence-0", &users).with_connections(80);
     let right = until_everywhere(&[near.address, far.address], READY, &truth).await;
     assert!(right.is_ok(), "{right:?}");
-    // As long as a link that is given up for its silence lives.
+    // As long as it takes to detect a silent link.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let lost = metrics(far.address).await.sum("campanile_broker_losses_total") - losses;
     assert!(lost.abs() < 0.5, "the link was lost {lost} times");
@@ -105,7 +107,7 @@ fn channels() -> impl Iterator<Item = String> {
     (0..CHANNELS).map(|number| format!("presence-{number}"))
 }
 
-/// Asks to join with a large info.
+/// Sends a subscription with a large user info.
 fn join(listener: &Listener, channel: &str, user: &str, info: &str) {
     let member = json!({ "user_id": user, "user_info": { "x": info } }).to_string();
     let auth = sign::channel_auth(KEY, SECRET, &listener.socket_id, channel, Some(&member));
@@ -116,10 +118,10 @@ fn join(listener: &Listener, channel: &str, user: &str, info: &str) {
 async fn used_memory(redis: &mut RedisClient) -> usize {
     let info = redis.command(&["INFO", "memory"]).await;
     let line = info.text().lines().find_map(|line| line.strip_prefix("used_memory:"));
-    line.and_then(|number| number.trim().parse().ok()).expect("Redis tells it")
+    line.and_then(|number| number.trim().parse().ok()).expect("INFO contains the used memory")
 }
 
-/// Has Redis end all connections but this one.
+/// Has Redis close all connections but this one.
 async fn lose_links(redis: &mut RedisClient, node: &Server) {
     for kind in ["normal", "pubsub"] {
         redis.command(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]).await;

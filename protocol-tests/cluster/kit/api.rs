@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::Call;
 
-/// Longer than any answer may take, however long Redis is away or a node is paused.
+/// Longer than any response may take, however long Redis is unreachable or a node is paused.
 const PATIENCE: Duration = Duration::from_secs(45);
 
 /// What became of a publish.

@@ -1,15 +1,15 @@
-//! Whether what some listeners heard agrees with what was published.
+//! Compares what listeners received with what was published.
 
 use std::time::{Duration, Instant};
 
 use super::{Checker, Ledger, Listener, Rule, Violation};
 
-/// Checks what several clients heard of a ledger's publishes.
+/// Checks what several clients received of a ledger's publishes.
 fn check_all(ledger: &Ledger, listeners: &[&Listener]) -> Result<(), Violation> {
     let heard: Vec<_> =
         listeners.iter().map(|listener| (listener.socket_id.clone(), listener.heard())).collect();
     let violations = Checker::new(ledger.all(), &heard).violations();
-    // What may still be on its way comes last.
+    // Violations that events in transit explain are returned last.
     let is_final = |violation: &&Violation| violation.rule != Rule::Complete;
     match violations.iter().find(is_final).or(violations.first()) {
         Some(violation) => Err(violation.clone()),

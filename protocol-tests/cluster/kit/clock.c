@@ -1,5 +1,5 @@
-/* Sets the clock of the process that preloads it ahead by as many milliseconds as are in the file that CLOCK_FILE names,
- * eight bytes. Monotonic time stays as it is. */
+/* Shifts the wall clock of the process that preloads it by the number of milliseconds in the file named by CLOCK_FILE,
+ * a 64-bit integer. The monotonic clock is unchanged. */
 
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -20,7 +20,7 @@ pub(crate) enum Heard {
     Asked(String),
     /// It sent `pusher:unsubscribe` for this channel.
     Left(String),
-    /// It sent a client event to this channel with this data.
+    /// The client sent a client event to this channel with this data.
     Sent(String, String),
     Message(Value),
     /// A close frame with this code.

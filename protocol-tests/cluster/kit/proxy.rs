@@ -1,4 +1,4 @@
-//! A TCP proxy between a node and Redis, and the faults of a network.
+//! A TCP proxy between a node and Redis that injects network faults.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,32 +11,32 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// How much is written at once where the bandwidth is limited.
+/// The bytes of one write while the bandwidth is limited.
 const CHUNK: usize = 4_096;
 
-/// What the proxy does with the bytes that it is given.
+/// What the proxy does with the bytes that it receives.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Link {
-    /// Delivers them.
+    /// Delivers the bytes.
     Whole,
     /// Drops what the node sends and delivers what Redis sends.
     DeafRedis,
     /// Drops what Redis sends and delivers what the node sends.
     DeafNode,
-    /// Keeps what Redis sends until the link changes, and delivers what the node sends.
+    /// Holds what Redis sends until the link changes, and delivers what the node sends.
     SlowNode,
-    /// Keeps what the node sends until the link changes, and delivers what Redis sends.
+    /// Holds what the node sends until the link changes, and delivers what Redis sends.
     SlowRedis,
-    /// Keeps the bytes of both sides, and new connections wait. A node that gives its connection up meanwhile does not
-    /// take back what it had sent.
+    /// Holds the bytes of both sides; new connections wait. If the node gives up a connection meanwhile, the bytes that
+    /// it had sent are still delivered.
     Held,
-    /// Drops everything, and new connections wait.
+    /// Drops all bytes; new connections wait.
     Dead,
-    /// Resets all connections, and each new one.
+    /// Resets all connections, new ones included.
     Reset,
 }
 
-/// What happens to bytes in one direction.
+/// What happens to the bytes of one direction.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Passage {
     Delivers,
@@ -74,18 +74,18 @@ struct Network {
     /// The delay in each direction.
     delay: Duration,
     bytes_per_second: Option<u32>,
-    /// How long bytes of a connection that the node has given up take after the link is whole.
+    /// The delay of bytes on a connection that the node has given up, counted from when the link is whole.
     old_bytes_delay: Duration,
-    /// Another link for the connections that had subscribed by then to a bus.
+    /// Another link for the connections that had subscribed to a bus by that time.
     buses: Option<(Link, Instant)>,
-    /// How many times the nodes' sides of all connections were closed.
+    /// How many times the node's side of all connections was closed.
     cuts: u32,
 }
 
 /// A proxy on a port of its own.
 ///
-/// Bytes that were dropped are gone, as on a cable that was cut: a connection that lost some is reset when the link
-/// is whole again, since TCP would not deliver what came behind a gap either.
+/// Dropped bytes are lost: a connection with a gap is reset when the link is whole again, since TCP would not deliver
+/// the bytes behind the gap either.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     address: SocketAddr,
@@ -118,12 +118,12 @@ impl Proxy {
         self.network.send_modify(|network| network.link = link);
     }
 
-    /// Changes the link of those connections only that have subscribed to a bus, not of later ones.
+    /// Changes the link of the existing connections that have subscribed to a bus.
     pub(crate) fn set_buses(&self, link: Link) {
         self.network.send_modify(|network| network.buses = Some((link, Instant::now())));
     }
 
-    /// Delays what is sent from now on, in each direction.
+    /// Sets the delay, in each direction, of bytes sent from now on.
     pub(crate) fn delay(&self, delay: Duration) {
         self.network.send_modify(|network| network.delay = delay);
     }
@@ -133,13 +133,13 @@ impl Proxy {
         self.network.send_modify(|network| network.bytes_per_second = bytes_per_second);
     }
 
-    /// Bytes of connections that the node gives up arrive so long after the link is whole.
+    /// Sets the delay of bytes on connections that the node gives up, counted from when the link is whole.
     pub(crate) fn delay_old_bytes(&self, delay: Duration) {
         self.network.send_modify(|network| network.old_bytes_delay = delay);
     }
 
-    /// Closes the node's side of all connections and makes the link whole. What the node had sent and was kept arrives
-    /// after `delay`.
+    /// Closes the node's side of all connections and makes the link whole. Bytes that the node had sent and that were
+    /// held arrive after `delay`.
     pub(crate) fn cut(&self, delay: Duration) {
         self.network.send_modify(|network| {
             network.cuts += 1;
@@ -148,7 +148,7 @@ impl Proxy {
         });
     }
 
-    /// Leads new connections to another Redis and ends those that there are.
+    /// Connects new connections to another Redis and closes the existing ones.
     pub(crate) fn redirect(&self, redis: SocketAddr) {
         self.network.send_modify(|network| {
             network.redis = redis;
@@ -174,17 +174,17 @@ async fn accept(listener: TcpListener, network: watch::Receiver<Network>) {
 #[derive(Debug)]
 struct Carried {
     network: watch::Receiver<Network>,
-    /// Its `cuts` when the connection began.
+    /// The value of `Network::cuts` when the connection began.
     cuts: u32,
     lost_bytes: watch::Sender<bool>,
     opened: Instant,
-    /// Whether it has subscribed to a bus.
+    /// Whether the connection has subscribed to a bus.
     is_bus: AtomicBool,
-    /// Whether the node has ended it.
+    /// Whether the node has closed the connection.
     is_old: AtomicBool,
 }
 
-/// Bytes and when they are due.
+/// Bytes, and when they are due.
 type Queue = mpsc::UnboundedReceiver<(Instant, Vec<u8>)>;
 
 /// Carries one connection until either side ends it, or the link breaks it.
@@ -201,7 +201,7 @@ async fn carry(mut node: TcpStream, mut network: watch::Receiver<Network>) {
         return;
     };
     for stream in [&node, &redis] {
-        // The connection may be gone already.
+        // The connection may be closed already.
         let _already_gone = stream.set_nodelay(true);
     }
     let lost_bytes = watch::Sender::new(false);
@@ -228,7 +228,7 @@ async fn carry(mut node: TcpStream, mut network: watch::Receiver<Network>) {
 }
 
 impl Carried {
-    /// Ends when Redis has gone, or when the node has and everything that it sent was delivered.
+    /// Delivers until Redis closes the connection, or until the node has closed it and all its bytes are delivered.
     async fn deliver_to_redis(&self, from: ReadHalf<'_>, to: WriteHalf<'_>) {
         let (queue, queued) = mpsc::unbounded_channel();
         let reading = async {
@@ -248,7 +248,7 @@ impl Carried {
         }
     }
 
-    /// Ends when Redis has gone and everything that it sent was delivered.
+    /// Delivers until Redis has closed the connection and all its bytes are delivered.
     async fn deliver_to_node(&self, from: ReadHalf<'_>, mut to: WriteHalf<'_>) {
         let (queue, queued) = mpsc::unbounded_channel();
         let both = async {
@@ -265,7 +265,7 @@ impl Carried {
             () = self.cut() => false,
         };
         if !is_taken {
-            // The node may have ended it itself; what it had sent is still delivered.
+            // The node may have closed the connection itself. The bytes that it had sent are still delivered.
             let _already_gone = to.shutdown().await;
             std::future::pending::<()>().await;
         }
@@ -280,13 +280,13 @@ impl Carried {
 
     async fn cut(&self) {
         let mut network = self.network.clone();
-        // Without a proxy there is nobody to cut it.
+        // If the proxy was dropped, the connection is never cut.
         if network.wait_for(|network| network.cuts != self.cuts).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Waits until the connection must be reset: the link says so, or it is whole again and bytes were lost.
+    /// Waits until the connection must be reset: the link resets it, or the link is whole again and bytes were lost.
     async fn broken(&self) {
         let (mut network, mut lost) = (self.network.clone(), self.lost_bytes.subscribe());
         loop {
@@ -315,7 +315,7 @@ impl Carried {
         }
     }
 
-    /// Writes what is due for as long as there is something; `false` when it is not taken any more.
+    /// Writes the queued bytes when they are due. Returns `false` if the receiver does not accept them any more.
     async fn write<W>(&self, mut queue: Queue, mut to: W, passage: fn(Link) -> Passage) -> bool
     where
         W: AsyncWriteExt + Unpin,

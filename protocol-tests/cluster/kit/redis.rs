@@ -17,9 +17,9 @@ use super::{RedisClient, Resp};
 /// connected to itself there, and nobody takes the port of a Redis that is about to come back.
 const FIRST_PORT: u16 = 10_000;
 const PORTS: u16 = 22_000;
-/// A library that shifts a process's clock.
+/// The source of a library that shifts the clock of a process.
 const CLOCK_SOURCE: &str = include_str!("clock.c");
-/// A user that keeps its rights whatever the test does to the default one.
+/// A user whose rights do not change when a test changes the default user's.
 const ADMIN: [&str; 7] = ["--user", "admin", "on", "nopass", "~*", "&*", "+@all"];
 
 /// A running or stopped `redis-server`, killed when it is dropped.
@@ -29,7 +29,7 @@ pub(crate) struct Redis {
     arguments: Vec<String>,
     /// Whether `redis.conf` is in the directory.
     is_configured: bool,
-    /// Whether the test sets its clock.
+    /// Whether the test sets the clock of this server.
     has_own_clock: bool,
     child: Option<Child>,
     directory: Directory,
@@ -58,8 +58,7 @@ impl Redis {
         redis.start_anywhere().await
     }
 
-    /// Starts one that keeps nothing on disk and lets the test do anything to it: see [`Redis::admin`] and
-    /// [`Redis::set_clock`].
+    /// Starts a server without persistence that a test can reconfigure: see [`Redis::admin`] and [`Redis::set_clock`].
     pub(crate) async fn start_adjustable(arguments: &[&str]) -> Self {
         let mut all = vec!["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"];
         all.extend(arguments);
@@ -117,25 +116,25 @@ impl Redis {
         RedisClient::connect(self.address()).await.expect("the redis-server runs")
     }
 
-    /// A connection of the test's with all rights, to one that is adjustable.
+    /// Connects to an adjustable server as a user with all rights.
     pub(crate) async fn admin(&self) -> RedisClient {
         let mut client = self.client().await;
         client.command(&["AUTH", "admin", "any"]).await;
         client
     }
 
-    /// Where its files are.
+    /// The directory of the server's files.
     pub(crate) fn directory(&self) -> String {
         self.directory.path().to_string_lossy().into_owned()
     }
 
-    /// Sets its clock ahead by so many seconds, or back.
+    /// Sets the server's clock this many seconds ahead, or back if negative.
     pub(crate) fn set_clock(&self, seconds: i64) {
         let path = self.directory.path().join("clock");
         // Not truncated: the process has mapped it.
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
         let written = file.and_then(|mut file| file.write_all(&(1_000 * seconds).to_ne_bytes()));
-        written.expect("a folder of our own can be written");
+        written.expect("the directory of the test is writable");
     }
 
     /// Holds it still: its connections stay, and nothing is answered.
@@ -203,7 +202,7 @@ impl Redis {
         }
     }
 
-    /// Makes a directory where it keeps its files.
+    /// Makes a subdirectory in the directory of the server's files.
     pub(crate) fn make_directory(&self, name: &str) {
         std::fs::create_dir(self.directory.path().join(name)).expect("there is none yet");
     }
@@ -226,7 +225,7 @@ impl Drop for Redis {
     }
 }
 
-/// The server that is tested with: `CAMPANILE_REDIS_SERVER`, or the first of `redis-server` and `valkey-server` that is
+/// The server program under test: `CAMPANILE_REDIS_SERVER`, or the first of `redis-server` and `valkey-server` that is
 /// installed.
 fn server_program() -> String {
     if let Ok(program) = std::env::var("CAMPANILE_REDIS_SERVER") {
@@ -242,7 +241,7 @@ fn server_program() -> String {
         .into()
 }
 
-/// Whether it guards some settings against `CONFIG SET`, as Redis 7 and Valkey do.
+/// Whether the server protects some settings from `CONFIG SET`, as Redis 7 and Valkey do.
 fn has_protected_settings() -> bool {
     let output = Command::new(server_program()).arg("--version").output().expect("it is installed");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -250,7 +249,8 @@ fn has_protected_settings() -> bool {
     version.is_some_and(|major: u32| 7 <= major)
 }
 
-/// The library that shifts a process's clock, compiled once. Whatever builds these tests has a C compiler to link with.
+/// The library that shifts the clock of a process, compiled once. The C compiler is present, since Rust needs one to
+/// link these tests.
 fn clock_library() -> &'static Path {
     static LIBRARY: OnceLock<(Directory, PathBuf)> = OnceLock::new();
     let (_, path) = LIBRARY.get_or_init(|| {

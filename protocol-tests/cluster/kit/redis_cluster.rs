@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use super::{Redis, RedisClient, free_port};
 
-/// The Cluster needs a second to miss a master, and some to elect another.
+/// How long a failover may take: the Cluster needs a second to detect a lost master, and some to elect another.
 pub(crate) const FAILED_OVER: Duration = Duration::from_secs(30);
 const SLOTS: usize = 16_384;
-/// How many slots are on their way at a time.
+/// How many slots are moved at a time.
 const SLOTS_AT_ONCE: usize = 128;
 
-/// Masters first, then the replica of each.
+/// The servers: first the masters, then the replica of each.
 #[derive(Debug)]
 pub(crate) struct RedisCluster(pub(crate) Vec<Redis>);
 
@@ -19,7 +19,7 @@ impl RedisCluster {
         Self::start_servers(false).await
     }
 
-    /// Starts one to which the test may do anything, as [`Redis::start_adjustable`].
+    /// Starts a cluster that a test can reconfigure, like [`Redis::start_adjustable`].
     pub(crate) async fn start_adjustable() -> Self {
         Self::start_servers(true).await
     }
@@ -74,7 +74,7 @@ impl RedisCluster {
         cluster
     }
 
-    /// Waits until what each server says of the nodes fulfils a condition.
+    /// Waits until the reply of each server to `CLUSTER NODES` fulfils a condition.
     async fn all(&self, condition: impl Fn(&str) -> bool) {
         for server in &self.0 {
             let mut client = server.client().await;
@@ -84,25 +84,25 @@ impl RedisCluster {
                 if condition(said.text()) {
                     break;
                 }
-                assert!(start.elapsed() < FAILED_OVER, "no cluster: {said:?}");
+                assert!(start.elapsed() < FAILED_OVER, "the cluster did not form: {said:?}");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
 
-    /// Waits until these servers find that all slots are served.
+    /// Waits until these servers report that all slots are served.
     pub(crate) async fn is_ok(&self, servers: &[usize]) {
         for at in servers {
             let mut client = self.0[*at].client().await;
             let start = Instant::now();
             while !client.command(&["CLUSTER", "INFO"]).await.text().contains("cluster_state:ok") {
-                assert!(start.elapsed() < FAILED_OVER, "the cluster does not become whole");
+                assert!(start.elapsed() < FAILED_OVER, "the cluster state does not become ok");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
 
-    /// Waits until the replicas have what their masters have; others may not take over.
+    /// Waits until the replicas are synchronised with their masters, which a failover requires.
     async fn are_linked(&self) {
         for replica in &self.0[3..] {
             let mut client = replica.client().await;
@@ -113,7 +113,7 @@ impl RedisCluster {
                 .text()
                 .contains("master_link_status:up")
             {
-                assert!(start.elapsed() < FAILED_OVER, "a replica does not follow its master");
+                assert!(start.elapsed() < FAILED_OVER, "a replica does not connect to its master");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -125,7 +125,7 @@ impl RedisCluster {
         format!("redis+cluster://{}", hosts.join(","))
     }
 
-    /// Moves slots of one server to another, with their keys, while clients use them.
+    /// Moves slots with their keys from one server to another, while clients use them.
     pub(crate) async fn move_slots(&self, from: usize, to: usize, slots: &[usize]) {
         let (mut source, mut target) = (self.0[from].admin().await, self.0[to].admin().await);
         let (source_id, target_id) = (id(&mut source).await, id(&mut target).await);
@@ -144,21 +144,21 @@ impl RedisCluster {
                 move_keys(&mut source, &port, &slot.to_string()).await;
             }
             target.commands(&set("NODE", &target_id), "").await;
-            // It may have become a replica already, because it has heard that its last slot is the target's.
+            // The source may have become a replica already, because its last slot has moved to the target.
             source.commands(&set("NODE", &target_id), "only with masters").await;
         }
     }
 
-    /// What a server that runs says of another one.
+    /// The line of one server in the `CLUSTER NODES` reply of another.
     async fn line_of(&self, said_by: usize, at: usize) -> Option<String> {
         let said = self.0[said_by].admin().await.command(&["CLUSTER", "NODES"]).await;
         let address = format!("{}@", self.0[at].address());
         said.text().lines().find(|line| line.contains(&address)).map(str::to_owned)
     }
 
-    /// The slots that a server has.
+    /// The slots of a server.
     pub(crate) async fn slots_of(&self, at: usize) -> Vec<usize> {
-        slots(&self.line_of(at, at).await.expect("it knows itself"))
+        slots(&self.line_of(at, at).await.expect("a server lists itself"))
     }
 
     /// The servers that have slots.
@@ -172,7 +172,7 @@ impl RedisCluster {
         masters
     }
 
-    /// A server without slots becomes a replica of the one that has them. This makes it an empty master again.
+    /// Makes a server without slots an empty master again. Redis makes it a replica of the server that has its slots.
     pub(crate) async fn become_master(&self, at: usize, known: usize) {
         let is_master = |line: Option<String>| line.is_some_and(|line| line.contains("master"));
         if is_master(self.line_of(at, at).await) {
@@ -186,7 +186,10 @@ impl RedisCluster {
             while !is_master(self.line_of(server, at).await)
                 || self.line_of(at, server).await.is_none_or(|line| line.contains("handshake"))
             {
-                assert!(start.elapsed() < FAILED_OVER, "{server} does not know {at} as a master");
+                assert!(
+                    start.elapsed() < FAILED_OVER,
+                    "server {server} does not list {at} as a master"
+                );
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -194,12 +197,12 @@ impl RedisCluster {
     }
 
     async fn bus_of(&self, at: usize) -> String {
-        let line = self.line_of(at, at).await.expect("it knows itself");
+        let line = self.line_of(at, at).await.expect("a server lists itself");
         let after = line.split_once('@').expect("an address has a bus").1;
         after.chars().take_while(char::is_ascii_digit).collect()
     }
 
-    /// Has a replica take the place of its master while that lives; says which one, if there is one.
+    /// Has a replica take over from its running master. Returns the replica, if there is one.
     pub(crate) async fn fail_over(&self, master: usize) -> Option<usize> {
         let mut client = self.0[master].admin().await;
         let follows = format!("slave {} ", id(&mut client).await);
@@ -229,7 +232,7 @@ async fn move_keys(source: &mut RedisClient, port: &str, slot: &str) {
     }
 }
 
-/// The slots in a line of `CLUSTER NODES`, without those on their way.
+/// The slots in a line of `CLUSTER NODES`, without those that are being moved.
 fn slots(line: &str) -> Vec<usize> {
     let ranges = line.split(' ').skip(8).filter(|range| !range.starts_with('['));
     let slots = ranges.flat_map(|range| {

@@ -53,7 +53,7 @@ impl RedisClient {
         answer
     }
 
-    /// Sends all commands, then reads the answers; none may be an error but one that contains `allowed`.
+    /// Sends all commands, then reads the replies. No reply may be an error unless it contains `allowed`.
     pub(crate) async fn commands(&mut self, commands: &[Vec<String>], allowed: &str) {
         let bytes: Vec<u8> = commands.iter().flat_map(|words| encode(words)).collect();
         within("Redis to read", self.0.write_all(&bytes)).await.expect("Redis reads");

@@ -1,10 +1,10 @@
-//! Redis watched by Sentinels.
+//! Redis servers monitored by Sentinels.
 
 use std::time::{Duration, Instant};
 
 use super::{FAILED_OVER, Redis};
 
-/// Two servers, of which the first is the master at the start, and three Sentinels.
+/// Two servers, the first of which is the initial master, and three Sentinels.
 #[derive(Debug)]
 pub(crate) struct Watched {
     pub(crate) servers: Vec<Redis>,
@@ -12,7 +12,7 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// The name by which Sentinels know the master.
+    /// The name of the master in the Sentinels' configuration.
     pub(crate) const MASTER: &str = "mymaster";
 
     pub(crate) async fn start() -> Self {
@@ -34,7 +34,7 @@ impl Watched {
         watched
     }
 
-    /// Waits until each Sentinel knows the replica and the other two.
+    /// Waits until each Sentinel has found the replica and the other two Sentinels.
     async fn is_complete(&self) {
         let start = Instant::now();
         for sentinel in &self.sentinels {
@@ -50,7 +50,7 @@ impl Watched {
                 {
                     break;
                 }
-                assert!(start.elapsed() < FAILED_OVER, "the Sentinels do not agree: {said:?}");
+                assert!(start.elapsed() < FAILED_OVER, "the Sentinels are not complete: {said:?}");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -62,7 +62,7 @@ impl Watched {
         format!("redis+sentinel://{}/{}", hosts.join(","), Self::MASTER)
     }
 
-    /// The server that the Sentinels take for the master.
+    /// The server that the Sentinels report as the master.
     pub(crate) async fn master(&self) -> usize {
         let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", Self::MASTER];
         let said = self.sentinels[0].client().await.command(&words).await.texts();
@@ -71,7 +71,8 @@ impl Watched {
         self.servers.iter().position(is_it).expect("one of the two is the master")
     }
 
-    /// Has the Sentinels promote the replica while the master lives. They refuse while they are at it, or know none.
+    /// Has the Sentinels promote the replica while the master runs. They refuse during a failover, or without a
+    /// replica.
     pub(crate) async fn fail_over(&self) {
         let mut client = self.sentinels[0].client().await;
         client

@@ -1,10 +1,12 @@
-//! Commands at random, alone and within scripts.
+//! Random commands, by themselves and within scripts.
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use super::{Pair, Words};
 
-/// Forms of commands: `K` is a key, `k` one of a type that fits, `F` a name, `V` a value, `N` a number, `I` an index,
+/// Templates of commands: `K` is a key, `k` a key of a matching type, `F` a name, `V` a value, `N` a number, `I` an
+/// index, `S` a score, `B` a bound of scores, `L` milliseconds to live, `E` seconds, `P` a pattern. Other words are
+/// literal.
 /// `S` a score, `B` a bound of scores, `L` milliseconds to live, `E` seconds, `P` a pattern; what is in capitals otherwise is itself.
 const FORMS: &[&str] = &[
     "PING",
@@ -147,7 +149,7 @@ const FORMS: &[&str] = &[
     "PUBLISH F",
 ];
 
-/// One of the rarer steps to this many commands.
+/// One of the rarer steps occurs once in this many commands.
 const RARELY: u32 = 60;
 
 struct Generator {
@@ -227,7 +229,7 @@ impl Generator {
     }
 }
 
-/// What a script does with a command, and what it makes of the reply.
+/// How a script runs a command, and how it handles the reply.
 const SCRIPTS: &[&str] = &[
     "return redis.call(unpack(ARGV))",
     "return redis.pcall(unpack(ARGV))",
@@ -239,18 +241,18 @@ const SCRIPTS: &[&str] = &[
 
 fn run(seed: u64, steps: u32, pair: &mut Pair) {
     let mut generator = Generator { random: StdRng::seed_from_u64(seed) };
-    pair.say(&["FLUSHALL"]);
+    pair.send_words(&["FLUSHALL"]);
     for _ in 0..steps {
         let mut command = generator.command();
         match generator.random.random_range(0..RARELY) {
-            0 => pair.say(&["SCRIPT", "FLUSH"]),
-            1 => pair.say(&["FLUSHDB", "ASYNC"]),
+            0 => pair.send_words(&["SCRIPT", "FLUSH"]),
+            1 => pair.send_words(&["FLUSHDB", "ASYNC"]),
             2..20 => {
                 let mut script = vec![b"EVAL".to_vec(), generator.one_of(SCRIPTS), b"0".to_vec()];
                 script.append(&mut command);
-                pair.tell(&script);
+                pair.send(&script);
             }
-            _ => pair.tell(&command),
+            _ => pair.send(&command),
         }
     }
 }

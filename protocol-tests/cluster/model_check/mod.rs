@@ -1,4 +1,5 @@
-//! The simulation's model of Redis beside a real Redis: the same commands, the same replies.
+//! Compares the simulation's model of Redis with a real Redis: the same commands must have the same
+//! replies.
 
 mod commands;
 mod replay;
@@ -18,11 +19,11 @@ use std::{
 
 use crate::kit::Redis;
 
-/// A real server and the model of one, which are told the same.
+/// A real server and its model, which receive the same commands.
 struct Pair {
     real: Connection,
     model: model::server::Server,
-    told: Vec<String>,
+    sent: Vec<String>,
     _redis: Redis,
 }
 
@@ -34,49 +35,50 @@ impl Pair {
         let redis = Redis::start().await;
         let url = format!("redis://127.0.0.1:{}/?protocol=resp3", redis.port);
         let client = redis::Client::open(url).expect("an address");
-        let mut real = client.get_connection().expect("the redis-server runs");
-        let info: String = redis::cmd("INFO").arg("server").query(&mut real).expect("it answers");
+        let mut real = client.get_connection().expect("redis-server runs");
+        let info: String =
+            redis::cmd("INFO").arg("server").query(&mut real).expect("redis-server answers");
         let run_id = info.lines().find_map(|line| line.strip_prefix("run_id:"));
         let run_id = run_id.expect("the id of its run").to_owned();
         let engine = Arc::new(model::lua::Engine::new());
         let model = model::server::Server::of_run(&engine, 1, run_id);
-        Self { real, model, told: Vec::new(), _redis: redis }
+        Self { real, model, sent: Vec::new(), _redis: redis }
     }
 
-    /// Sends a command to both.
+    /// Sends a command to both servers.
     ///
     /// # Panics
     ///
-    /// They do not say the same.
-    fn tell(&mut self, words: &Words) {
+    /// Panics if the replies differ.
+    fn send(&mut self, words: &Words) {
         let mut command = redis::Cmd::new();
         for word in words {
             command.arg(word);
         }
-        self.told.push(Shown(words).to_string());
+        self.sent.push(Shown(words).to_string());
         let before = now_us();
         let real = self.real.req_packed_command(&command.get_packed_command());
-        let real = real.expect("the redis-server answers");
+        let real = real.expect("redis-server answers");
         let now = before + (now_us() - before) / 2;
         let mut modelled = self.model.execute(now, 1, words);
         assert_eq!(modelled.len(), 1, "{}", Shown(words));
         let modelled = modelled.remove(0);
         if let Err(difference) = same::check(words, &real, &modelled) {
-            let from = self.told.len().saturating_sub(40);
+            let from = self.sent.len().saturating_sub(40);
             panic!(
                 "{}\n{difference}\nreal   {}\nmodel  {}\nafter\n{}",
                 Shown(words),
                 show(&real),
                 show(&modelled),
-                self.told[from..].join("\n")
+                self.sent[from..].join("\n")
             );
         }
         self.model.take_published();
         self.model.take_pushes();
     }
 
-    fn say(&mut self, words: &[&str]) {
-        self.tell(&words.iter().map(|word| word.as_bytes().to_vec()).collect());
+    fn send_words(&mut self, words: &[&str]) {
+        self.send(&words.iter().map(|word| word.as_bytes().to_vec()).collect());
     }
 }
 

@@ -1,4 +1,4 @@
-//! What real nodes send to Redis, sent again to a real Redis and to the model.
+//! Replays the commands of real nodes to a real Redis and to the model.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::kit::{Api, C, Monitor, Outcome, R, Redis, cluster_settings, free_port
 
 use super::{Pair, Words, now_us};
 
-/// Commands of the nodes that are about their connections, not about data.
+/// Commands that nodes send about their connections rather than data.
 const OTHERS: [&str; 10] = [
     "AUTH",
     "CLIENT",
@@ -33,7 +33,7 @@ struct Sent {
     words: Words,
 }
 
-/// Has nodes do what they do, and returns what they have sent.
+/// Runs nodes and returns the commands that they sent.
 async fn record() -> Vec<Sent> {
     let redis = Redis::start().await;
     let mut monitor = Monitor::start(&redis).await;
@@ -60,14 +60,14 @@ async fn record() -> Vec<Sent> {
     }
     members.truncate(5);
     nodes.remove(1).signal("KILL");
-    // The other node declares it dead, and cleans up.
+    // The other node declares the killed one dead and cleans up after it.
     tokio::time::sleep(Duration::from_secs(7)).await;
     drop(members);
     tokio::time::sleep(Duration::from_millis(300)).await;
     monitor.since_last().await.iter().filter_map(|line| read(line)).collect()
 }
 
-/// Starts something that answers every request with a status, for as long as the test runs.
+/// Starts a server that answers every request with this status, as long as the test runs.
 async fn receiver(status: u16) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("it is bound").port();
@@ -76,7 +76,7 @@ async fn receiver(status: u16) -> u16 {
             let answer =
                 format!("HTTP/1.1 {status} .\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             let mut request = [0; 65_536];
-            // A request is small, and written at once.
+            // A request is small and written at once.
             if stream.read(&mut request).await.is_ok() {
                 let _gone = stream.write_all(answer.as_bytes()).await;
             }
@@ -85,7 +85,7 @@ async fn receiver(status: u16) -> u16 {
     port
 }
 
-/// Reads a line of `MONITOR`, if it is a command of a node about data.
+/// Parses a line of `MONITOR`. Returns `None` unless it is a data command of a node.
 fn read(line: &str) -> Option<Sent> {
     let (head, rest) = line.split_once("] ")?;
     let (seconds, micros) = head.split_once(' ')?.0.split_once('.')?;
@@ -96,7 +96,7 @@ fn read(line: &str) -> Option<Sent> {
     is_of_node.then_some(Sent { at_us, words })
 }
 
-/// Reads quoted words.
+/// Parses quoted words.
 fn unquote(text: &str) -> Words {
     let (mut words, mut word) = (Vec::new(), None::<Vec<u8>>);
     let mut bytes = text.bytes();
@@ -105,26 +105,28 @@ fn unquote(text: &str) -> Words {
             (None, b'"') => word = Some(Vec::new()),
             (None, _) => {}
             (Some(_), b'"') => words.extend(word.take()),
-            (Some(word), b'\\') => word.push(match bytes.next().expect("something is escaped") {
-                b'n' => b'\n',
-                b'r' => b'\r',
-                b't' => b'\t',
-                b'a' => 7,
-                b'b' => 8,
-                b'x' => {
-                    let digits: Vec<u8> = bytes.by_ref().take(2).collect();
-                    let digits = String::from_utf8(digits).expect("two digits");
-                    u8::from_str_radix(&digits, 16).expect("two digits")
-                }
-                other => other,
-            }),
+            (Some(word), b'\\') => {
+                word.push(match bytes.next().expect("a character follows the backslash") {
+                    b'n' => b'\n',
+                    b'r' => b'\r',
+                    b't' => b'\t',
+                    b'a' => 7,
+                    b'b' => 8,
+                    b'x' => {
+                        let digits: Vec<u8> = bytes.by_ref().take(2).collect();
+                        let digits = String::from_utf8(digits).expect("two digits");
+                        u8::from_str_radix(&digits, 16).expect("two digits")
+                    }
+                    other => other,
+                })
+            }
             (Some(word), byte) => word.push(byte),
         }
     }
     words
 }
 
-/// The command as it would be sent now: times in it are as far from now as they were.
+/// Shifts the times in a command so that they are as far from now as they were when it was sent.
 fn now(sent: &Sent) -> Words {
     let later_ms = (now_us() - sent.at_us) / 1_000;
     let shift = |word: &Vec<u8>| {
@@ -140,20 +142,20 @@ async fn what_nodes_send_has_the_replies_of_a_real_redis() {
     let sent = record().await;
     let is_call = |sent: &&Sent| sent.words[0].eq_ignore_ascii_case(b"EVALSHA");
     let calls = sent.iter().filter(is_call).count();
-    assert!(50 < calls, "only {calls} calls of scripts were seen");
+    assert!(50 < calls, "only {calls} script calls were recorded");
     let mut pair = Pair::start().await;
-    // As it was, and as fast.
+    // In the original order and at the original speed.
     let (start, first) = (now_us(), sent[0].at_us);
     for sent in &sent {
         let wait = (sent.at_us - first).saturating_sub(now_us() - start);
         tokio::time::sleep(Duration::from_micros(wait)).await;
-        pair.tell(&now(sent));
+        pair.send(&now(sent));
     }
-    // With commands lost, repeated and late.
+    // With commands lost, repeated and delayed.
     for seed in 0..20 {
         println!("seed {seed}");
         let mut random = StdRng::seed_from_u64(seed);
-        pair.say(&["FLUSHALL"]);
+        pair.send_words(&["FLUSHALL"]);
         let mut late: Vec<&Sent> = Vec::new();
         for sent in &sent {
             let is_load = sent.words[0].eq_ignore_ascii_case(b"SCRIPT");
@@ -161,15 +163,15 @@ async fn what_nodes_send_has_the_replies_of_a_real_redis() {
                 0 if !is_load => late.push(sent),
                 1 if !is_load => {}
                 2 => {
-                    pair.tell(&now(sent));
-                    pair.tell(&now(sent));
+                    pair.send(&now(sent));
+                    pair.send(&now(sent));
                 }
                 3 if !late.is_empty() => {
                     let at = random.random_range(0..late.len());
-                    pair.tell(&now(late.swap_remove(at)));
-                    pair.tell(&now(sent));
+                    pair.send(&now(late.swap_remove(at)));
+                    pair.send(&now(sent));
                 }
-                _ => pair.tell(&now(sent)),
+                _ => pair.send(&now(sent)),
             }
         }
     }

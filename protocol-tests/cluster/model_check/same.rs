@@ -1,18 +1,18 @@
-//! Whether two replies say the same, but for what is random and for the time that passes between them.
+//! Compares two replies, ignoring random choices and the time between the two.
 
 use redis::Value;
 
 use super::Words;
 
-/// Numbers from here on may be times or the rest of a time.
+/// Larger numbers may be times or durations.
 const TIMES: i64 = 1_000;
-/// How far apart two times may be, in ms and in µs.
+/// The largest difference between two times, in ms and in µs.
 const APART_MS: u64 = 2_000;
 const APART_US: u64 = 1_000 * APART_MS;
-/// Numbers from here on are µs since 1970.
+/// Larger numbers are µs since 1970.
 const MICROS: i64 = 100_000_000_000_000;
 
-/// Commands whose replies are in no order.
+/// Commands whose replies have no defined order.
 const UNORDERED: [&str; 10] = [
     "HGETALL",
     "HKEYS",
@@ -35,7 +35,7 @@ pub(super) fn check(words: &Words, real: &Value, model: &Value) -> Result<(), St
     compare(real, model, UNORDERED.iter().any(|name| is(&name)), is_script, 0)
 }
 
-/// Whether two replies to `TIME` are near each other.
+/// Compares two replies to `TIME`.
 fn times(real: &Value, model: &Value) -> Result<(), String> {
     let micros = |time: &Value| {
         let (seconds, micros): (u64, u64) = redis::from_redis_value_ref(time).ok()?;
@@ -44,7 +44,7 @@ fn times(real: &Value, model: &Value) -> Result<(), String> {
     let is_near = micros(real)
         .zip(micros(model))
         .is_some_and(|(real, model)| real.abs_diff(model) <= APART_US);
-    if is_near { Ok(()) } else { Err(format!("{real:?} is not {model:?}")) }
+    if is_near { Ok(()) } else { Err(format!("{real:?} differs from {model:?}")) }
 }
 
 fn compare(
@@ -54,14 +54,14 @@ fn compare(
     is_script: bool,
     depth: u32,
 ) -> Result<(), String> {
-    let differ = || Err(format!("{real:?} is not {model:?}"));
+    let differ = || Err(format!("{real:?} differs from {model:?}"));
     match (real, model) {
         (Value::Array(real), Value::Array(model)) | (Value::Set(real), Value::Set(model)) => {
-            // What a script returns has an order; the lists in it may be those of a hash.
+            // The elements of a script's reply are ordered; nested lists may be those of a hash.
             let sorts = is_unordered || (is_script && 0 < depth);
             let (real, model) = (order(real, sorts), order(model, sorts));
             if real.len() != model.len() {
-                return Err(format!("{real:?} has another length than {model:?}"));
+                return Err(format!("{real:?} and {model:?} differ in length"));
             }
             real.iter().zip(&model).try_for_each(|(real, model)| {
                 compare(real, model, is_unordered, is_script, depth + 1)
@@ -109,7 +109,7 @@ fn are_near(real: i64, model: i64) -> bool {
     real == model || (TIMES < real && TIMES < model && real.abs_diff(model) <= apart)
 }
 
-/// Whether two texts are the same, but for numbers in them that are times.
+/// Compares two texts, ignoring differences between times.
 fn are_texts_near(real: &[u8], model: &[u8]) -> bool {
     if real == model {
         return true;
@@ -123,13 +123,13 @@ fn are_texts_near(real: &[u8], model: &[u8]) -> bool {
         })
 }
 
-/// Digits, and what is between them.
+/// Splits a text into runs of digits and the text between them.
 fn parts(text: &[u8]) -> Vec<&[u8]> {
     text.chunk_by(|one, other| one.is_ascii_digit() == other.is_ascii_digit()).collect()
 }
 
 #[test]
-fn a_difference_is_seen() {
+fn a_difference_is_detected() {
     let words = vec![b"GET".to_vec(), b"k".to_vec()];
     let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
     let int = Value::Int;

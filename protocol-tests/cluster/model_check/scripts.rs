@@ -1,4 +1,4 @@
-//! Scripts: what Lua makes of the values of Redis, and Redis of those of Lua.
+//! Conversions between the values of Redis and Lua in scripts.
 
 use super::Pair;
 
@@ -93,16 +93,16 @@ const SCRIPTS: &[&str] = &[
 async fn scripts_have_the_replies_of_a_real_redis() {
     let mut pair = Pair::start().await;
     for script in SCRIPTS {
-        pair.say(&["EVAL", script, "0"]);
-        pair.say(&["EVAL", script, "1", "key", "argument"]);
+        pair.send_words(&["EVAL", script, "0"]);
+        pair.send_words(&["EVAL", script, "1", "key", "argument"]);
     }
-    pair.say(&["TIME"]);
-    pair.say(&["EVAL", "return 1", "-1"]);
-    pair.say(&["EVAL", "return 1", "2", "a"]);
-    pair.say(&["EVAL", "return 1", "x"]);
-    pair.say(&["EVAL", "return 1"]);
-    pair.say(&["SCRIPT", "LOAD", "return {KEYS, ARGV}"]);
-    pair.say(&["EVALSHA", "2ca91a1e4a5ab2fa5a0d1d2d04f8ec7a32a4e6e9", "0"]);
-    pair.say(&["SCRIPT", "LOAD", "return 7"]);
-    pair.say(&["SCRIPT", "LOAD", "no Lua"]);
+    pair.send_words(&["TIME"]);
+    pair.send_words(&["EVAL", "return 1", "-1"]);
+    pair.send_words(&["EVAL", "return 1", "2", "a"]);
+    pair.send_words(&["EVAL", "return 1", "x"]);
+    pair.send_words(&["EVAL", "return 1"]);
+    pair.send_words(&["SCRIPT", "LOAD", "return {KEYS, ARGV}"]);
+    pair.send_words(&["EVALSHA", "2ca91a1e4a5ab2fa5a0d1d2d04f8ec7a32a4e6e9", "0"]);
+    pair.send_words(&["SCRIPT", "LOAD", "return 7"]);
+    pair.send_words(&["SCRIPT", "LOAD", "no Lua"]);
 }

@@ -1,4 +1,4 @@
-//! A client: it connects and hangs up, subscribes and leaves, publishes and sends client events.
+//! A simulated client: it connects and disconnects, subscribes and unsubscribes, publishes and sends client events.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,36 +12,37 @@ use crate::kit::{Api, Entry, Listener, WHISPER};
 
 use super::world::World;
 
-/// Channels of each kind; clients meet on few, so that much happens on each.
+/// How many channels of each kind there are. They are few, so that each has many subscribers and events.
 const PUBLIC: usize = 6;
 const PRIVATE: usize = 3;
 const PRESENCE: usize = 4;
 const CACHE: usize = 2;
 const PRIVATE_CACHE: usize = 2;
-/// How likely it is that a client subscribes to a channel of its user's own, which often only one node has.
+/// The probability that a client subscribes to the channel of its own user, which often has subscribers on one node
+/// only.
 const OWN: f64 = 0.25;
-/// Users, of whom most have several connections.
+/// How many users there are. Most have several connections.
 const USERS: usize = 60;
 
-/// All that one client did and heard.
+/// All that one client did and received.
 #[derive(Debug)]
 pub(super) struct Life {
     pub(super) user: String,
-    /// Connections that ended, by their names, and what was heard on them.
+    /// The ended connections by name, with everything that they received.
     pub(super) past: Vec<(String, Vec<Entry>)>,
-    /// The connection that was there at the end.
+    /// The connection that was open at the end.
     pub(super) present: Option<Session>,
 }
 
 impl Life {
-    /// Ends the connection without a word.
+    /// Closes the connection without a close frame.
     pub(super) fn hang_up(&mut self) {
         if let Some(session) = self.present.take() {
             self.past.push((session.name, session.listener.hang_up()));
         }
     }
 
-    /// All connections and what was heard on them.
+    /// All connections, with everything that they received.
     pub(super) fn all(&self) -> Vec<(String, Vec<Entry>)> {
         let mut all = self.past.clone();
         all.extend(
@@ -64,7 +65,7 @@ pub(super) struct Session {
 
 /// Lives until the storm is over.
 pub(super) async fn live(world: Arc<World>, index: usize) -> Life {
-    let mut random = world.random(u64::try_from(index).expect("there are few clients"));
+    let mut random = world.random(u64::try_from(index).expect("the number of clients is small"));
     let mut stopping = world.stopping();
     let mut life = Life { user: format!("u{}", index % USERS), past: Vec::new(), present: None };
     let mut whispers = 0;
@@ -161,7 +162,7 @@ fn any_channel(random: &mut StdRng) -> String {
         }
         number -= count;
     }
-    unreachable!("the number is less than all")
+    unreachable!("the number is less than the sum")
 }
 
 /// One of the subscriptions that were acknowledged to channels whose names begin so.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::faults::Fault;
 use super::run::{Place, Plan, Run, faults, variable};
 
-/// Longer runs are made of rounds of this many seconds, so that what was heard fits into memory.
+/// Longer runs consist of rounds of this many seconds, so that the received messages fit into
+/// memory.
 const ROUND: u64 = 60;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -60,7 +61,7 @@ async fn on_fifteen_nodes() {
     rounds(plan, 15).await;
 }
 
-/// Runs a plan for as long as the environment says, or so many seconds.
+/// Runs a plan for this many seconds, or as long as the environment specifies.
 async fn rounds(mut plan: Plan, seconds: u64) {
     let seconds = variable("CAMPANILE_STORM_SECONDS", seconds);
     let first = variable("CAMPANILE_SEED", plan.seed);
@@ -79,7 +80,7 @@ async fn rounds(mut plan: Plan, seconds: u64) {
     }
 }
 
-/// The faults that the environment names, or all.
+/// The faults that the environment specifies, or all.
 fn chosen(all: &[(&str, Fault)]) -> Vec<Fault> {
     let Ok(names) = std::env::var("CAMPANILE_STORM_FAULTS") else {
         return all.iter().map(|(_, fault)| *fault).collect();
@@ -87,7 +88,7 @@ fn chosen(all: &[(&str, Fault)]) -> Vec<Fault> {
     let find = |name: &str| {
         let known: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
         let found = all.iter().find(|(known, _)| *known == name);
-        found.unwrap_or_else(|| panic!("no fault is called {name:?}, but {known:?} are")).1
+        found.unwrap_or_else(|| panic!("unknown fault {name:?}; known are {known:?}")).1
     };
     names.split(',').map(find).collect()
 }

@@ -1,4 +1,4 @@
-//! One run, from the first node's start to the last one's end.
+//! One run, from the start of the first node to the end of the last.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,19 +14,19 @@ use super::testbed::{Servers, Testbed};
 use super::verdict;
 use super::world::World;
 
-/// When the faults are over, all nodes are ready within this time.
+/// The time after the last fault within which all nodes must be ready.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 /// Milliseconds between two faults.
 const PAUSE: std::ops::Range<u64> = 500..3_000;
-/// Runs at least as long have long faults.
+/// Runs at least as long include long faults.
 const LONG: Duration = Duration::from_secs(60);
-/// How many violations are shown beside the first.
+/// How many violations are printed in addition to the first.
 const SHOWN: usize = 12;
 
-/// What a run is made of.
+/// The parameters of a run.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
-    /// Names it in the output.
+    /// The name of the run in the output.
     pub(super) name: &'static str,
     pub(super) seed: u64,
     pub(super) nodes: usize,
@@ -36,7 +36,7 @@ pub(super) struct Plan {
     pub(super) place: Place,
 }
 
-/// What joins the nodes.
+/// The kind of Redis deployment that the nodes use.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Place {
     OneRedis,
@@ -44,7 +44,7 @@ pub(super) enum Place {
     Sentinels,
 }
 
-/// A run whose clients are busy.
+/// A run with active clients.
 pub(super) struct Run {
     plan: Plan,
     world: Arc<World>,
@@ -53,7 +53,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    #[expect(clippy::print_stderr, reason = "the seed belongs into the report of a failed test")]
+    #[expect(clippy::print_stderr, reason = "the seed is part of the report of a failed test")]
     pub(super) async fn start(plan: Plan) -> Self {
         eprintln!("storm, {}: CAMPANILE_SEED={}", plan.name, plan.seed);
         let servers = match plan.place {
@@ -72,7 +72,7 @@ impl Run {
         Self { plan, world, bed, clients }
     }
 
-    /// One fault after the other for so long, sometimes two at once.
+    /// Injects one fault after the other for this long, sometimes two at once.
     pub(super) async fn suffer_any(&mut self, time: Duration, faults: &[Fault]) {
         self.bed.is_long = LONG <= time;
         let end = Instant::now() + time;
@@ -87,7 +87,7 @@ impl Run {
         }
     }
 
-    /// Ends the faults and the clients' actions, and checks everything.
+    /// Ends the clients' actions, waits until all nodes are ready, and checks everything.
     pub(super) async fn check(mut self) {
         self.bed.become_ready(READY_WITHIN).await;
         self.world.stop();
@@ -108,7 +108,7 @@ impl Run {
         self.report(&summary, &violations, &lives);
     }
 
-    #[expect(clippy::print_stderr, reason = "what was tested belongs into the report of a test")]
+    #[expect(clippy::print_stderr, reason = "the amount of tested actions is part of the report")]
     fn report(&self, summary: &str, violations: &[Violation], lives: &[Life]) {
         let Plan { name, seed, .. } = &self.plan;
         eprintln!("storm, {name}, seed {seed}: {summary}");
@@ -125,7 +125,7 @@ impl Run {
     }
 }
 
-/// All faults that can happen there, by their names.
+/// All faults of a deployment, by their names.
 pub(super) fn faults(place: Place) -> &'static [(&'static str, Fault)] {
     match place {
         Place::OneRedis => &ON_ONE_REDIS,

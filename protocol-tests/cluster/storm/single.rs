@@ -1,4 +1,4 @@
-//! Each fault by itself, for a few seconds.
+//! Each fault in isolation, for a few seconds.
 
 use std::time::Duration;
 
@@ -6,25 +6,25 @@ use super::run::{Place, Plan, Run, faults, variable};
 
 /// How long clients act before and after the fault.
 const AROUND: Duration = Duration::from_millis(1_500);
-/// A little longer than `redis.node_timeout_ms` is by itself.
+/// A little longer than the default of `redis.node_timeout_ms`.
 const JUST_TOO_LONG: Duration = Duration::from_millis(6_300);
-/// Faults after which the nodes still run as if nothing had happened; what Redis lacks then shows when one dies.
+/// Faults after which the nodes keep running normally. What Redis lacks then shows when one of them is killed.
 const HIDDEN: [&str; 5] = ["away", "late-bytes", "pause", "evict", "delete-keys"];
-/// The faults of a network that is slow, and on which everything works nevertheless.
+/// Faults that slow down the network, on which everything must still work.
 const SLOW: [&str; 2] = ["latency", "bandwidth"];
 
-/// Has one fault happen.
+/// Runs a test of one fault.
 async fn suffer(fault_name: &'static str, place: Place) {
     let (_, fault) = faults(place)
         .iter()
         .find(|(name, _)| *name == fault_name)
-        .expect("there is a fault of this name");
+        .expect("the name is that of a fault");
     let mut run = Run::start(plan(fault_name, place)).await;
     tokio::time::sleep(AROUND).await;
     let at = run.bed.targets(*fault).await;
     let mut lasts = run.bed.draw(fault.lasts());
     if fault_name == "pause" {
-        // The others have just cleaned up after it, or are at it.
+        // The others have just cleaned up after the node, or are doing so.
         run.bed.suffer_at(*fault, at.clone(), JUST_TOO_LONG).await;
         tokio::time::sleep(AROUND).await;
         lasts = JUST_TOO_LONG + AROUND;
@@ -45,7 +45,7 @@ fn plan(name: &'static str, place: Place) -> Plan {
     Plan { name, seed, nodes: 3, clients: 24, pause: 50..400, place }
 }
 
-/// A test for each fault; it has the fault's name.
+/// Defines a test for each fault, with the fault's name.
 macro_rules! each {
     ($module:ident, $place:expr, $($test:ident $name:literal,)*) => {
         mod $module {
@@ -58,7 +58,7 @@ macro_rules! each {
                 }
             )*
 
-            /// A fault without a test here is one that nobody sees by itself.
+            /// A fault without a test here would never be tested in isolation.
             #[test]
             fn every_fault_has_a_test() {
                 let tested = [$($name),*];

@@ -17,22 +17,22 @@ use crate::sink::Sink;
 
 use super::world::World;
 
-/// The random numbers of the clients are those of the parts from 0 on.
+/// Streams of random numbers below this one belong to the clients.
 const PART: u64 = 1_000_000;
 const WEBHOOKS: &str = r#"["channel_occupied", "channel_vacated", "member_added", "member_removed", "client_event", "cache_miss", "subscription_count", "user_online", "user_offline"]"#;
 
-/// The parts of a run. Nodes end before Redis does: fields are dropped in this order.
+/// The processes of a run. Fields are dropped in this order, so nodes end before Redis.
 #[derive(Debug)]
 pub(super) struct Testbed {
     pub(super) nodes: Vec<Node>,
     pub(super) servers: Servers,
     pub(super) world: Arc<World>,
     pub(super) random: StdRng,
-    /// How many seconds the test has set Redis' clock ahead.
+    /// How many seconds the clock of Redis is ahead.
     pub(super) clock: i64,
-    /// The keys that the test has deleted in this fault.
+    /// The keys that the test has deleted in the current fault.
     pub(super) deleted: HashSet<String>,
-    /// Whether there is time for faults that last long.
+    /// Whether the run includes long faults.
     pub(super) is_long: bool,
     settings: Settings,
     requests: Arc<Mutex<Vec<WebhookRequest>>>,
@@ -40,11 +40,11 @@ pub(super) struct Testbed {
 
 #[derive(Debug)]
 pub(super) struct Node {
-    /// `None` while it is dead.
+    /// The process; `None` while the node is down.
     pub(super) server: Option<Server>,
     pub(super) starts_at: Instant,
-    /// The network between it and Redis. On a Redis Cluster and behind Sentinels nodes connect to
-    /// servers that they learn of.
+    /// The proxy between the node and Redis. `None` on a Redis Cluster and behind Sentinels, since
+    /// nodes connect to addresses that they discover.
     pub(super) proxy: Option<Proxy>,
 }
 
@@ -56,7 +56,7 @@ pub(super) enum Servers {
 }
 
 impl Servers {
-    /// The one Redis, or some server.
+    /// The only Redis, or the first server.
     pub(super) fn one(&mut self) -> &mut Redis {
         match self {
             Self::One(redis) => redis,
@@ -91,7 +91,7 @@ impl Servers {
 }
 
 impl Testbed {
-    /// Starts this many nodes and waits until they are joined.
+    /// Starts this many nodes and waits until they have joined.
     pub(super) async fn start(world: Arc<World>, servers: Servers, nodes: usize) -> Self {
         let (webhook, requests) = receive_webhooks().await;
         let settings = cluster_settings()
@@ -121,7 +121,7 @@ impl Testbed {
         bed
     }
 
-    /// Starts the dead nodes whose time has come.
+    /// Starts the nodes that are down and whose restart is due.
     pub(super) async fn start_nodes(&mut self, now: Instant) {
         for (at, node) in self.nodes.iter_mut().enumerate() {
             if node.server.is_some() || now < node.starts_at {
@@ -129,13 +129,13 @@ impl Testbed {
             }
             let url = node.proxy.as_ref().map_or_else(|| self.servers.url(), Proxy::url);
             let server = unready_node(&self.settings, &url).await;
-            self.world.note(format!("node {at} runs at {}", server.address));
+            self.world.note(format!("node {at} listens on {}", server.address));
             self.world.place(at, Some(server.address));
             node.server = Some(server);
         }
     }
 
-    /// Waits until all nodes run and are joined.
+    /// Waits until all nodes run and have joined.
     pub(super) async fn become_ready(&mut self, deadline: Duration) {
         self.start_nodes(Instant::now() + Duration::from_secs(60)).await;
         for node in &self.nodes {
@@ -146,7 +146,7 @@ impl Testbed {
         self.world.note("all nodes are ready".to_owned());
     }
 
-    /// The nodes that run.
+    /// The indexes of the nodes that run.
     pub(super) fn running(&self) -> Vec<usize> {
         (0..self.nodes.len()).filter(|at| self.nodes[*at].server.is_some()).collect()
     }
@@ -167,7 +167,7 @@ impl Testbed {
         among[self.random.random_range(0..among.len())]
     }
 
-    /// Ends all nodes as a deployment does, and waits for it.
+    /// Stops all nodes gracefully, and waits until they have exited.
     pub(super) async fn stop_nodes(&mut self) {
         for node in &self.nodes {
             if let Some(server) = &node.server {
@@ -176,20 +176,20 @@ impl Testbed {
         }
         for node in &mut self.nodes {
             if let Some(server) = &mut node.server {
-                assert_eq!(server.process.exit_code().await, Some(0), "a node ends well");
+                assert_eq!(server.process.exit_code().await, Some(0), "a node exits with status 0");
             }
         }
     }
 }
 
-/// An endpoint that keeps what it is told.
+/// Starts a webhook endpoint that records all requests.
 async fn receive_webhooks() -> (String, Arc<Mutex<Vec<WebhookRequest>>>) {
     let mut sink = Sink::new().await;
     let url = sink.url();
     let requests = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&requests);
     tokio::spawn(async move {
-        // Ends with the test, whose runtime drops it.
+        // The task ends with the runtime of the test.
         loop {
             if sink.heard() == sink.count() {
                 tokio::time::sleep(Duration::from_millis(20)).await;

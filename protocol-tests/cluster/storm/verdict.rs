@@ -12,34 +12,34 @@ use super::clients::{Life, Session};
 use super::testbed::Testbed;
 use super::world::World;
 
-/// The default of `redis.broker_wait_ms`, and what the answer may take beyond it.
+/// The default of `redis.broker_wait_ms`, and how much longer an answer may take.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(2_000 + 150);
-/// What a busy machine adds, whose cores the nodes, Redis and the test share, beside the time for which it was seen not to
-/// run this process.
+/// What a busy machine may add, since the nodes, Redis and the test share its cores, besides the time for which this
+/// process was observed not to run.
 const BUSY: Duration = Duration::from_millis(350);
-/// Webhooks are told that much later: a departure is kept back, a dispatcher is replaced.
-const TOLD_WITHIN: Duration = Duration::from_secs(15);
-/// What a client that leaves may lack: what was accepted during the longest pause.
+/// How long webhooks may lag behind: a removal is held back, a dispatcher is replaced.
+const REPORTED_WITHIN: Duration = Duration::from_secs(15);
+/// How long before it leaves a client may miss accepted events: the longest pause.
 const LONGEST_DELAY: Duration = Duration::from_secs(45);
 
-/// Everything that is wrong when the faults are over.
+/// All violations at the end of the faults.
 pub(super) async fn violations(world: &World, bed: &Testbed, lives: &[Life]) -> Vec<Violation> {
     let suffered = world.suffered();
     let healed_at = suffered.healed_at.unwrap_or_else(Instant::now);
     let mut found = Vec::new();
     found.extend(until(healed_at, async || unsettled(bed, lives).await).await);
-    let newcomers = Newcomers::subscribe(world, bed).await;
-    found.extend(newcomers.violations());
-    let told_at = healed_at.max(Instant::now()) + TOLD_WITHIN;
+    let subscribers = NewSubscribers::subscribe(world, bed).await;
+    found.extend(subscribers.violations());
+    let reported_at = healed_at.max(Instant::now()) + REPORTED_WITHIN;
     let truth = truth(lives);
     let losses = &suffered.losses;
     let differs = async || webhooks_differ(&bed.webhook_requests(), &truth, losses);
     if !suffered.has_lost_webhooks {
-        found.extend(until(told_at, differs).await);
+        found.extend(until(reported_at, differs).await);
         found.extend(webhook_violations(&bed.webhook_requests(), losses, &suffered.excused));
     }
     let mut heard: Vec<_> = lives.iter().flat_map(Life::all).collect();
-    heard.extend(newcomers.heard);
+    heard.extend(subscribers.heard);
     let checker = Checker::new(world.ledger.all(), &heard)
         .with_losses(losses)
         .excusing(&suffered.excused)
@@ -49,7 +49,7 @@ pub(super) async fn violations(world: &World, bed: &Testbed, lives: &[Life]) -> 
     found
 }
 
-/// What is wrong at last. Asks again and again until nothing is, or the time is over.
+/// Repeats a check until it succeeds or the time is over. Returns the last violation.
 async fn until(end: Instant, question: impl AsyncFn() -> Option<Violation>) -> Option<Violation> {
     loop {
         let wrong = question().await?;
@@ -60,8 +60,8 @@ async fn until(end: Instant, question: impl AsyncFn() -> Option<Violation>) -> O
     }
 }
 
-/// Every request of every open connection is fulfilled, every node gives the right answers, and clients were told the
-/// same. A connection may still be closed while nodes find out what they missed, so the truth may change.
+/// Checks that every request of every open connection is fulfilled, and that every node and every client has the true
+/// state. Connections may still be closed while nodes discover missed events, so the truth may change.
 async fn unsettled(bed: &Testbed, lives: &[Life]) -> Option<Violation> {
     for (_, session) in open(lives) {
         let is_missing = |(channel, asked): &(&String, &usize)| {
@@ -82,22 +82,23 @@ async fn unsettled(bed: &Testbed, lives: &[Life]) -> Option<Violation> {
     checker
         .histories()
         .filter(|history| history.is_open())
-        .find_map(|history| told(history, &truth))
+        .find_map(|history| wrong_state(history, &truth))
 }
 
-/// Where a subscription was told something else than the truth.
-fn told(history: &History, truth: &View) -> Option<Violation> {
+/// Compares the state that a subscription received with the truth.
+fn wrong_state(history: &History, truth: &View) -> Option<Violation> {
     let channel = &history.channel;
     let (rule, text) = if let Some(present) = truth.users.get(channel) {
-        // A change that is none is found elsewhere.
-        let told = history.members().ok()?;
-        let differing: BTreeSet<_> = told.symmetric_difference(present).collect();
-        (!differing.is_empty())
-            .then(|| (Rule::Members, format!("was told {told:?}, there are {present:?}")))?
+        // An event that changes nothing is reported by the checker.
+        let received = history.members().ok()?;
+        let differing: BTreeSet<_> = received.symmetric_difference(present).collect();
+        (!differing.is_empty()).then(|| {
+            (Rule::Members, format!("received members {received:?} instead of {present:?}"))
+        })?
     } else {
-        let (told, count) = (history.last_count(), truth.counts.get(channel).copied());
-        (told != count)
-            .then(|| (Rule::Counts, format!("was told {told:?}, there are {count:?}")))?
+        let (received, count) = (history.last_count(), truth.counts.get(channel).copied());
+        (received != count)
+            .then(|| (Rule::Counts, format!("received count {received:?} instead of {count:?}")))?
     };
     let mut violation = Violation::new(rule, channel, format!("{} {text}", history.client));
     violation.client.clone_from(&history.client);
@@ -111,7 +112,7 @@ fn open(lives: &[Life]) -> impl Iterator<Item = (&str, &Session)> {
     present.filter(|(_, session)| session.listener.closed().is_none())
 }
 
-/// What the clients themselves know about who is where.
+/// The true state, according to the clients.
 fn truth(lives: &[Life]) -> View {
     let mut view = View::default();
     for (user, session) in open(lives) {
@@ -127,15 +128,15 @@ fn truth(lives: &[Life]) -> View {
     view
 }
 
-/// Clients that subscribe to the cache channels when everything is over, one on each node.
-struct Newcomers {
+/// Clients that subscribe to the cache channels at the end of the run, one on each node.
+struct NewSubscribers {
     heard: Vec<(String, Vec<Entry>)>,
     unacknowledged: Vec<Violation>,
-    /// By channel, what each was given, and what each node's API says.
+    /// By channel: the cached event that each client received, and that each node's API returned.
     given: HashMap<String, Vec<(String, Option<String>)>>,
 }
 
-impl Newcomers {
+impl NewSubscribers {
     async fn subscribe(world: &World, bed: &Testbed) -> Self {
         let published = world.ledger.all();
         let channels: BTreeSet<&String> = published
@@ -143,10 +144,10 @@ impl Newcomers {
             .map(|event| &event.channel)
             .filter(|channel| is_cache_channel(channel))
             .collect();
-        let mut newcomers =
+        let mut subscribers =
             Self { heard: Vec::new(), unacknowledged: Vec::new(), given: HashMap::new() };
         for address in bed.addresses() {
-            let name = format!("newcomer on {address}");
+            let name = format!("new subscriber on {address}");
             let listener = Listener::connect(address).await.expect("the node is ready");
             let mut api = Api::new(address);
             for channel in &channels {
@@ -157,23 +158,23 @@ impl Newcomers {
                     (listener.acknowledgements(channel) == 0)
                         .then(|| Violation::new(Rule::Acknowledged, channel, text))
                 };
-                newcomers.unacknowledged.extend(until(end, is_missing).await);
+                subscribers.unacknowledged.extend(until(end, is_missing).await);
                 let query = [("info", "cache")];
                 let answer = api.get(&format!("channels/{channel}"), &query).await;
                 let answer = answer.expect("the node runs");
                 let cached = answer.body["cache"]["data"].as_str().map(str::to_owned);
-                newcomers.add(channel, format!("the API of {address}"), cached);
+                subscribers.add(channel, format!("the API of {address}"), cached);
             }
             if listener.closed().is_none() {
                 listener.fence().await;
             }
-            newcomers.heard.push((name, listener.hang_up()));
+            subscribers.heard.push((name, listener.hang_up()));
         }
-        let checker = Checker::new(Vec::new(), &newcomers.heard);
+        let checker = Checker::new(Vec::new(), &subscribers.heard);
         for history in checker.histories() {
-            newcomers.add(&history.channel, history.client.clone(), history.cached.clone());
+            subscribers.add(&history.channel, history.client.clone(), history.cached.clone());
         }
-        newcomers
+        subscribers
     }
 
     fn add(&mut self, channel: &str, by: String, cached: Option<String>) {
@@ -187,7 +188,7 @@ impl Newcomers {
     }
 }
 
-/// Publishes whose answer took too long, but for those to a node that was paused.
+/// A publish whose answer took too long, except on a node that was paused.
 fn late_answers(world: &World) -> Option<Violation> {
     world.ledger.all().into_iter().find_map(|event| {
         let (begun, answered) = (event.begun, event.answered);
@@ -206,26 +207,27 @@ fn late_answers(world: &World) -> Option<Violation> {
     })
 }
 
-/// When all clients have hung up, every node says so and webhooks tell it.
+/// Checks that once all clients have disconnected, every node and the webhooks report it.
 pub(super) async fn departures(world: &World, bed: &Testbed) -> Option<Violation> {
-    let nobody = View::default();
+    let empty = View::default();
     let suffered = world.suffered();
-    let is_told = async || {
-        if let Err(text) = until_everywhere(&bed.addresses(), Duration::ZERO, &nobody).await {
+    let is_reported = async || {
+        if let Err(text) = until_everywhere(&bed.addresses(), Duration::ZERO, &empty).await {
             return Some(Violation::new(Rule::Api, "", text));
         }
-        webhooks_differ(&bed.webhook_requests(), &nobody, &[])
+        webhooks_differ(&bed.webhook_requests(), &empty, &[])
     };
-    let untold = until(Instant::now() + TOLD_WITHIN, is_told).await?;
-    let is_excused = untold.rule == Rule::Webhooks
+    let unreported = until(Instant::now() + REPORTED_WITHIN, is_reported).await?;
+    let is_excused = unreported.rule == Rule::Webhooks
         && (suffered.has_lost_webhooks
-            || webhooks_differ(&bed.webhook_requests(), &nobody, &suffered.losses).is_none());
-    (!is_excused).then_some(untold)
+            || webhooks_differ(&bed.webhook_requests(), &empty, &suffered.losses).is_none());
+    (!is_excused).then_some(unreported)
 }
 
-/// Keys that would stay in Redis for ever when everybody has left, each with its type.
+/// Finds keys that would remain in Redis permanently after all clients and nodes have left, with their types.
 pub(super) async fn lasting_keys(world: &World, bed: &Testbed) -> Option<Violation> {
-    // Who left while Redis lost data is not told to be gone, so it is remembered as there.
+    // A departure during a loss of data is not reported to the webhooks, so the channel or member stays recorded as
+    // present.
     let has_lost_departures = !world.suffered().losses.is_empty();
     let mut lasting = Vec::new();
     for redis in bed.servers.all() {
@@ -244,7 +246,7 @@ pub(super) async fn lasting_keys(world: &World, bed: &Testbed) -> Option<Violati
             }
         }
     }
-    // The hash of a channel that only a dead node had, and of which every list was deleted, is in no list.
+    // The hash of a channel that only a dead node had is unlisted if all lists with it were deleted.
     let has_lost_lists = world.suffered().has_lost_webhooks;
     let is_hash = |key: &str| key.starts_with("campanile:c{") || key.starts_with("campanile:u{");
     lasting.retain(|(key, _, fields)| {
@@ -255,12 +257,13 @@ pub(super) async fn lasting_keys(world: &World, bed: &Testbed) -> Option<Violati
         !is_excused && !may_last(key, fields)
     });
     (!lasting.is_empty())
-        .then(|| Violation::new(Rule::Keys, "", format!("keys are left: {lasting:?}")))
+        .then(|| Violation::new(Rule::Keys, "", format!("keys remain: {lasting:?}")))
 }
 
-/// What the nodes agree on outlasts them, but none of its parts names a node, and so do the number of the last request
-/// to a webhook and, on a Redis Cluster, the number of the last record that came from each partition: a record that is
-/// forwarded again must be known, and there are no more of them than partitions.
+/// Whether a key may remain. The shared state of the nodes remains, but none of its fields may name a node. So do the
+/// number of the last webhook request and, on a Redis Cluster, the number of the last record that was received from
+/// each partition: a record that is forwarded again must be recognised, and there are at most as many of these numbers
+/// as partitions.
 fn may_last(key: &str, fields: &[String]) -> bool {
     let is_registry =
         ["campanile:generation{", "campanile:nodes{"].iter().any(|kind| key.starts_with(kind));

@@ -1,4 +1,4 @@
-//! What all parts of a run know.
+//! The state that all parts of a run share.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -15,24 +15,24 @@ use crate::kit::{Heard, Ledger, Outcome, Period, Violation};
 use super::clients::Life;
 use super::faults::Fault;
 
-/// How much of the time around a violation is told.
+/// How much of the time around a violation is reported.
 const BEFORE: Duration = Duration::from_secs(3);
 const AFTER: Duration = Duration::from_secs(4);
-/// How often it is looked whether the machine is busy.
+/// The interval at which the load of the machine is measured.
 const TICK: Duration = Duration::from_millis(5);
 
-/// What has happened, as far as the checker must know.
+/// The faults so far, as far as the checker needs them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Suffered {
-    /// When Redis lost data.
+    /// The periods in which Redis lost data.
     pub(super) losses: Vec<Period>,
-    /// Whether Redis may have lost some of what waits for webhooks, and nothing else, which nobody can notice.
+    /// Whether Redis may have lost data of webhooks and nothing else, which nodes can't detect.
     pub(super) has_lost_webhooks: bool,
-    /// When the limits of `docs/cluster.md` applied.
+    /// The periods in which the limits of `docs/cluster.md` applied.
     pub(super) excused: Vec<Period>,
-    /// When nodes were paused.
+    /// The periods in which nodes were paused.
     pauses: Vec<(SocketAddr, Period)>,
-    /// By when everything is right again.
+    /// The time by which the state must be right again.
     pub(super) healed_at: Option<Instant>,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct World {
     /// Milliseconds between two actions of a client.
     pub(super) pause: std::ops::Range<u64>,
     suffered: Mutex<Suffered>,
-    /// When this process did not run although it wanted to, and for how long.
+    /// The times at which this process was runnable but did not run, and for how long.
     stalls: Mutex<Vec<(Instant, Duration)>>,
     addresses: Mutex<Vec<Option<SocketAddr>>>,
     paused: Mutex<HashSet<SocketAddr>>,
@@ -68,7 +68,7 @@ impl World {
         }
     }
 
-    /// The random numbers of one part, which do not depend on what others draw.
+    /// A stream of random numbers that is independent of all others.
     pub(super) fn random(&self, part: u64) -> StdRng {
         StdRng::seed_from_u64(self.seed.wrapping_mul(1_000_003).wrapping_add(part))
     }
@@ -89,12 +89,12 @@ impl World {
         (!running.is_empty()).then(|| running[random.random_range(0..running.len())])
     }
 
-    /// Writes down what was done to nodes and Redis.
+    /// Records an action of the test.
     pub(super) fn note(&self, what: String) {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), what));
     }
 
-    /// Writes down that a fault has ended, or will show until the end of a period.
+    /// Records that a fault has ended, and the period in which its effects appear.
     pub(super) fn has_suffered(&self, fault: Fault, period: Period, is_loss: bool) {
         let mut suffered = self.suffered.lock().unwrap_or_else(PoisonError::into_inner);
         let healed_at = Instant::now() + fault.heals_within();
@@ -105,7 +105,7 @@ impl World {
         suffered.has_lost_webhooks |= fault.loses_webhooks();
     }
 
-    /// Says that a node is paused.
+    /// Records that a node is paused.
     pub(super) fn pause_begins(&self, node: SocketAddr) {
         self.paused.lock().unwrap_or_else(PoisonError::into_inner).insert(node);
     }
@@ -114,7 +114,7 @@ impl World {
         self.paused.lock().unwrap_or_else(PoisonError::into_inner).contains(&node)
     }
 
-    /// Says that a node was paused.
+    /// Records the end of a node's pause.
     pub(super) fn pause_ends(&self, node: SocketAddr, period: Period) {
         self.paused.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
         self.suffered.lock().unwrap_or_else(PoisonError::into_inner).pauses.push((node, period));
@@ -128,7 +128,7 @@ impl World {
         suffered.pauses.iter().any(is_it)
     }
 
-    /// Writes down that the limits of `docs/cluster.md` applied.
+    /// Records a period in which the limits of `docs/cluster.md` applied.
     pub(super) fn excuse(&self, period: Period) {
         self.suffered.lock().unwrap_or_else(PoisonError::into_inner).excused.push(period);
     }
@@ -137,7 +137,7 @@ impl World {
         self.suffered.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notices until the end of the run when the machine is too busy to run what wants to.
+    /// Records, until the end of the run, when the machine is too busy to run this process.
     pub(super) async fn watch_the_machine(&self) {
         let mut stopping = self.stopping();
         loop {
@@ -154,7 +154,7 @@ impl World {
         }
     }
 
-    /// For how long this process did not run between two moments, and so perhaps the nodes did not.
+    /// How long this process, and so possibly the nodes, did not run between two moments.
     pub(super) fn stalled(&self, begin: Instant, end: Instant) -> Duration {
         let stalls = self.stalls.lock().unwrap_or_else(PoisonError::into_inner);
         let within = stalls.iter().filter(|(at, stall)| begin < *at + *stall && *at < end);

@@ -1,4 +1,4 @@
-//! What new subscribers of cache channels receive.
+//! The cached events that new subscribers of cache channels receive.
 
 use std::collections::HashMap;
 
@@ -6,8 +6,8 @@ use super::order::Order;
 use super::{Checker, Event, History, Outcome, Rule, Violation, is_cache_channel};
 
 impl Checker {
-    /// The last event of a cache channel is not older than any that had its place before it was asked for, unless Redis
-    /// has lost data since.
+    /// Checks that the last event of a cache channel is not older than any event that had its place in the order before
+    /// the subscription was requested, unless Redis has lost data since.
     pub(super) fn check_cache(
         &self,
         history: &History,
@@ -42,14 +42,17 @@ impl Checker {
     }
 }
 
-/// What new subscribers were given, each with where it was; all must have been given the same.
+/// Compares the cached events that new subscribers and the API returned, each with its source; all must be the same.
 pub(crate) fn caches_differ(
     channel: &str,
     given: &[(String, Option<String>)],
 ) -> Option<Violation> {
     let (_, first) = given.first()?;
-    given
-        .iter()
-        .any(|(_, value)| value != first)
-        .then(|| Violation::new(Rule::Cache, channel, format!("{channel}: nodes give {given:?}")))
+    given.iter().any(|(_, value)| value != first).then(|| {
+        Violation::new(
+            Rule::Cache,
+            channel,
+            format!("{channel}: nodes return different events: {given:?}"),
+        )
+    })
 }

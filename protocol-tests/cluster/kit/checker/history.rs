@@ -1,4 +1,4 @@
-//! What one subscription received.
+//! The events that one subscription received.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Instant;
@@ -19,40 +19,40 @@ pub(crate) struct History {
     pub(crate) channel: String,
     pub(crate) asked: Instant,
     pub(crate) acknowledged: Instant,
-    /// When the client asked to leave.
+    /// When the client sent the unsubscription.
     pub(crate) left: Option<Instant>,
-    /// Whether the server closed the connection, or it broke, while the subscription lasted.
+    /// Whether the server closed the connection, or the connection broke, while the subscription lasted.
     pub(crate) is_cut: bool,
-    /// Users in the roster of the acknowledgement.
+    /// The users in the roster of the acknowledgement.
     pub(crate) roster: BTreeSet<String>,
     /// The last event of a cache channel, sent right after the acknowledgement.
     pub(crate) cached: Option<String>,
-    /// Whether the server said that a cache channel has no last event.
+    /// Whether the server sent `pusher:cache_miss`: the cache channel has no last event.
     pub(crate) is_cache_miss: bool,
-    /// All later events of the channel in the order in which they came.
+    /// All later events of the channel, in the order of receipt.
     pub(crate) events: Vec<(Instant, Value)>,
     /// The data of the client events that the connection itself sent; it does not receive them.
     pub(crate) sent: HashSet<String>,
 }
 
 impl History {
-    /// The data of the ledger's events and of client events, in order.
+    /// The data of the ledger's events and of client events, in the order of receipt.
     pub(crate) fn sequence(&self) -> impl Iterator<Item = (Instant, &str)> {
         let numbered = self.events.iter().filter(|(_, message)| is_numbered(message));
         numbered.filter_map(|(at, message)| Some((*at, message["data"].as_str()?)))
     }
 
-    /// As [`History::sequence`], the event from the cache first.
+    /// Like [`History::sequence`], with the cached event first.
     pub(super) fn all_ids(&self) -> impl Iterator<Item = &str> {
         self.cached.as_deref().into_iter().chain(self.sequence().map(|(_, id)| id))
     }
 
-    /// Whether it lasts.
+    /// Whether the subscription still lasts.
     pub(crate) fn is_open(&self) -> bool {
         self.left.is_none() && !self.is_cut
     }
 
-    /// The members by what this subscription was told; each change must be one.
+    /// The members according to the events that this subscription received. Each event must change them.
     pub(crate) fn members(&self) -> Result<BTreeSet<String>, Violation> {
         let mut members = self.roster.clone();
         for (at, message) in &self.events {
@@ -72,7 +72,7 @@ impl History {
         Ok(members)
     }
 
-    /// The number of subscriptions that it was told last.
+    /// The last subscription count that this subscription received.
     pub(crate) fn last_count(&self) -> Option<u64> {
         let counts = self.events.iter().filter(|(_, message)| message["event"] == COUNT);
         counts.last().and_then(|(_, message)| inner(message)["subscription_count"].as_u64())
@@ -90,7 +90,7 @@ impl History {
     }
 }
 
-/// The subscriptions of a connection, by what it heard.
+/// The subscriptions of a connection, reconstructed from what it sent and received.
 pub(crate) fn histories(client: &str, heard: &[Entry]) -> Vec<History> {
     let mut finished = Vec::new();
     let mut current: HashMap<&str, History> = HashMap::new();
@@ -131,8 +131,8 @@ pub(crate) fn histories(client: &str, heard: &[Entry]) -> Vec<History> {
     finished
 }
 
-/// The server answers a subscription to a cache channel with the acknowledgement and then the last event or the news
-/// that there is none.
+/// Adds a received event. The server answers a subscription to a cache channel with the acknowledgement, followed by
+/// the last event or `pusher:cache_miss`.
 fn take(history: &mut History, at: Instant, message: &Value) {
     let is_cache = is_cache_channel(&history.channel);
     let is_first = history.events.is_empty() && history.cached.is_none() && !history.is_cache_miss;

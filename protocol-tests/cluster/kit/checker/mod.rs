@@ -1,4 +1,4 @@
-//! The checker: a model of what the server promises, held against everything that clients received.
+//! The checker: a model of the server's guarantees, compared with everything that clients received.
 
 mod cache;
 mod history;
@@ -17,14 +17,14 @@ use order::Order;
 
 use super::{Entry, Heard, Outcome, Published};
 
-/// How the data of client events begins, which are in no ledger.
+/// The prefix of the data of client events, which are in no ledger.
 pub(crate) const WHISPER: &str = "whisper";
-/// How long before a client leaves an event may be accepted and still be on its way to it. A Redis that stands still may
-/// have answered the publisher and not have told every node yet: it does so when it goes on, after up to eight seconds,
-/// or the node's link is given up by then and its clients are closed a while later.
+/// How long before a client leaves an event may be accepted and still be in transit to it. A paused Redis may have
+/// answered the publisher without having sent the event to every node. It sends the event when it resumes, after at
+/// most eight seconds; otherwise the node has given up its link by then and closes its clients shortly afterwards.
 const ON_ITS_WAY: Duration = Duration::from_secs(13);
 
-/// Which promise was broken.
+/// A guarantee that the checker verifies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Rule {
     /// An event is received at most once.
@@ -35,29 +35,29 @@ pub(crate) enum Rule {
     Refused,
     /// All connections receive a channel's events in one order.
     Order,
-    /// A subscription lacks nothing between two events that it received.
+    /// A subscription misses no event between two events that it received.
     Gap,
-    /// A subscription lacks no accepted event.
+    /// A subscription misses no accepted event.
     Complete,
-    /// Additions and removals of members alternate, and add up to the truth.
+    /// Additions and removals of a member alternate, and their result is the true roster.
     Members,
-    /// The number of subscriptions that clients are told is right.
+    /// The subscription counts that clients receive are right.
     Counts,
-    /// A new subscriber of a cache channel gets its last event.
+    /// A new subscriber of a cache channel receives its last event.
     Cache,
-    /// Webhooks alternate, and the last one is right.
+    /// Webhook events alternate, and the last one is right.
     Webhooks,
-    /// What the HTTP API says is right, on each node.
+    /// The HTTP API of each node returns the true state.
     Api,
     /// A subscription is acknowledged.
     Acknowledged,
     /// A publish is answered in time.
     Late,
-    /// Nothing that does not expire is left in Redis.
+    /// Every key that remains in Redis expires.
     Keys,
 }
 
-/// A promise that was not kept, and where to look.
+/// A violated guarantee, with its place in the histories.
 #[derive(Clone, Debug)]
 pub(crate) struct Violation {
     pub(crate) rule: Rule,
@@ -68,13 +68,13 @@ pub(crate) struct Violation {
 }
 
 impl Violation {
-    /// One that no single client has seen.
+    /// A violation that no single client observed.
     pub(crate) fn new(rule: Rule, channel: &str, text: String) -> Self {
         Self { rule, text, client: String::new(), channel: channel.to_owned(), at: Instant::now() }
     }
 }
 
-/// A time in which something was the case.
+/// A time span in which a condition held.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Period {
     pub(crate) begin: Instant,
@@ -87,18 +87,18 @@ impl Period {
     }
 }
 
-/// What became of an event, as far as anybody knows.
+/// An event, and what is known about its outcome.
 #[derive(Debug)]
 pub(super) struct Event {
     published: Published,
     begun: Instant,
-    /// Since when it certainly has its place in the order: the acceptance, or the first receipt.
+    /// Since when the event certainly has its place in the order: its acceptance or its first receipt.
     in_place_since: Option<Instant>,
-    /// Whether it was published while the limits of `docs/cluster.md` apply.
+    /// Whether the event was published while the limits of `docs/cluster.md` applied.
     is_excused: bool,
 }
 
-/// All that was published and received in a run.
+/// Everything that was published and received in a run.
 #[derive(Debug)]
 pub(crate) struct Checker {
     events: HashMap<String, Event>,
@@ -109,7 +109,7 @@ pub(crate) struct Checker {
 }
 
 impl Checker {
-    /// The publishes of a ledger, and what each connection heard, by its name.
+    /// Creates a checker from the publishes of a ledger and the record of each connection, by its name.
     pub(crate) fn new(published: Vec<Published>, heard: &[(String, Vec<Entry>)]) -> Self {
         let mut events = HashMap::new();
         for published in published {
@@ -131,13 +131,13 @@ impl Checker {
         checker
     }
 
-    /// Redis lost data in these periods: cache channels may have forgotten.
+    /// Sets the periods in which Redis lost data. Cache channels may have lost their last event in them.
     pub(crate) fn with_losses(mut self, losses: &[Period]) -> Self {
         self.losses = losses.to_vec();
         self
     }
 
-    /// The limits of `docs/cluster.md` apply to what was published in these periods.
+    /// Sets the periods in which the limits of `docs/cluster.md` applied to publishes.
     pub(crate) fn excusing(mut self, periods: &[Period]) -> Self {
         for event in self.events.values_mut() {
             let (begun, answered) = (event.begun, event.published.answered);
@@ -149,7 +149,7 @@ impl Checker {
         self
     }
 
-    /// A client may lack events that were accepted so long before it left.
+    /// Sets how long before it leaves a client may miss accepted events.
     pub(crate) fn with_delays_of(mut self, longest: Duration) -> Self {
         self.on_its_way = self.on_its_way.max(longest);
         self
@@ -159,7 +159,8 @@ impl Checker {
         self.histories.values().flatten()
     }
 
-    /// Whatever was received has its place in the order since then; a client event that was received was accepted.
+    /// Gives every received event its place in the order at its first receipt. A client event that was received counts
+    /// as accepted.
     fn place_what_was_received(&mut self) {
         for history in self.histories.values().flatten() {
             for (at, id) in history.sequence() {
@@ -173,7 +174,7 @@ impl Checker {
         }
     }
 
-    /// Everything that is wrong, at most one thing of each kind for each subscription.
+    /// All violations, at most one of each kind for each subscription.
     pub(crate) fn violations(&self) -> Vec<Violation> {
         let mut found = Vec::new();
         for (channel, histories) in &self.histories {
@@ -206,7 +207,7 @@ impl Checker {
         found
     }
 
-    /// Each event once, only what was published on this channel, and nothing that was refused.
+    /// Checks that each event is received once, was published on this channel, and was not refused.
     fn check_receipts(&self, history: &History) -> Result<(), Violation> {
         let mut seen = HashSet::new();
         let cached = history.cached.as_deref().map(|id| (history.acknowledged, id));
@@ -219,18 +220,19 @@ impl Checker {
                 return Err(history.violation(Rule::Published, at, &text));
             };
             if event.published.channel != history.channel {
-                let text = format!("of another channel: {:?}", event.published);
+                let text = format!("belongs to another channel: {:?}", event.published);
                 return Err(history.violation(Rule::Published, at, &text));
             }
             if event.published.outcome == Outcome::Refused {
-                let text = format!("received what was refused: {:?}", event.published);
+                let text = format!("received a refused event: {:?}", event.published);
                 return Err(history.violation(Rule::Refused, at, &text));
             }
         }
         Ok(())
     }
 
-    /// A cut subscription may lack its end, and one that was left the last moments.
+    /// Checks that no accepted event is missing. A cut subscription may miss events at its end, and one that was left
+    /// the last moments.
     fn check_completeness(
         &self,
         history: &History,
@@ -254,7 +256,7 @@ impl Checker {
             let is_excused = (history.is_cut || was_on_its_way) && !comes_before_another;
             if !is_excused {
                 let rule = if comes_before_another { Rule::Gap } else { Rule::Complete };
-                let text = format!("lacks {:?}", event.published);
+                let text = format!("misses {:?}", event.published);
                 return Err(history.violation(rule, answered, &text));
             }
         }
@@ -267,8 +269,8 @@ fn insert(events: &mut HashMap<String, Event>, published: Published, known: Opti
     events.insert(id, Event { published, begun, in_place_since: known, is_excused: false });
 }
 
-/// The client events that a connection sent. Nobody answers them, so nothing is known of them until somebody receives
-/// them.
+/// The client events that a connection sent. The server does not answer them, so their outcome is unknown until a
+/// connection receives them.
 fn client_events(entries: &[Entry]) -> impl Iterator<Item = Published> {
     entries.iter().filter_map(|entry| match &entry.what {
         Heard::Sent(channel, data) => Some(Published {
@@ -290,7 +292,7 @@ fn twice_on_a_connection(histories: &[&History]) -> Option<Violation> {
     let mut seen = HashSet::new();
     for history in histories {
         for (at, id) in history.sequence() {
-            // Twice in one subscription is found elsewhere.
+            // A repetition within one subscription is reported by `check_receipts`.
             if !seen.insert((&history.client, id))
                 && history.sequence().filter(|(_, other)| *other == id).count() == 1
             {
@@ -302,7 +304,7 @@ fn twice_on_a_connection(histories: &[&History]) -> Option<Violation> {
     None
 }
 
-/// An event that certainly lies between two that a subscription received one after the other, and that it lacks.
+/// An event that is ordered between two consecutive events of a subscription, and that the subscription misses.
 fn gap(history: &History, order: &Order<'_>, events: &HashMap<&str, &Event>) -> Option<Violation> {
     let ids: Vec<&str> = history.all_ids().collect();
     let seen: HashSet<&str> = ids.iter().copied().collect();
@@ -312,16 +314,16 @@ fn gap(history: &History, order: &Order<'_>, events: &HashMap<&str, &Event>) -> 
             let event = events.get(id).filter(|event| {
                 let is_delivered =
                     event.in_place_since.is_some() && event.published.outcome != Outcome::Refused;
-                // A new subscriber gets the last event of the cache, and client events are not kept there.
-                let is_kept = !is_from_cache || !id.starts_with(WHISPER);
-                is_delivered && is_kept && !event.is_excused
+                // A new subscriber receives the cached event, and the cache holds no client events.
+                let is_cacheable = !is_from_cache || !id.starts_with(WHISPER);
+                is_delivered && is_cacheable && !event.is_excused
             });
             let Some(event) = event else { continue };
             if seen.contains(id) || history.sent.contains(id) {
                 continue;
             }
             let (one, other) = (pair[0], pair[1]);
-            let text = format!("lacks what lies between {one} and {other}: {:?}", event.published);
+            let text = format!("misses an event between {one} and {other}: {:?}", event.published);
             return Some(history.violation(Rule::Gap, event.published.answered, &text));
         }
     }

@@ -1,4 +1,4 @@
-//! The order of a channel's events: all histories merged.
+//! The order of a channel's events, merged from all histories.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -6,26 +6,26 @@ use std::time::Instant;
 
 use super::{Event, History};
 
-/// All that is known about the order of a channel's events: each connection received some of them one after the other,
-/// and an event that was accepted comes before those whose publish began later.
+/// The known constraints on the order of a channel's events: each connection received some of them in sequence, and an
+/// accepted event precedes those whose publish began later.
 ///
-/// The second is expressed by one node for each moment at which a publish began: the moments follow one another, each
-/// event follows its moment, and the first moment after its acceptance follows an event. Nodes below `ids.len()` are
-/// events, the others are moments.
+/// The second constraint is expressed by one graph node for each moment at which a publish began: the moments follow
+/// one another, each event follows its moment, and the first moment after its acceptance follows an event. Graph nodes
+/// below `ids.len()` are events, the others are moments.
 #[derive(Debug)]
 pub(super) struct Order<'a> {
     ids: Vec<&'a str>,
     node_of: HashMap<&'a str, usize>,
     later: Vec<Vec<usize>>,
     earlier: Vec<Vec<usize>>,
-    /// All nodes, sorted so that each comes after its `earlier` ones.
+    /// All graph nodes, sorted so that each follows its `earlier` ones.
     sorted: Vec<usize>,
-    /// Where in `sorted` a node is.
+    /// The index of each graph node in `sorted`.
     position: Vec<usize>,
 }
 
 impl<'a> Order<'a> {
-    /// Merges the histories of a channel; an error describes a cycle.
+    /// Merges the histories of a channel. The error describes a cycle.
     pub(super) fn of(
         events: &HashMap<&'a str, &Event>,
         histories: &'a [&'a History],
@@ -70,7 +70,7 @@ impl<'a> Order<'a> {
         self.earlier[other].push(one);
     }
 
-    /// Gives the time of each node.
+    /// Adds the graph nodes of the moments. Returns the time of each graph node.
     fn connect_moments(&mut self, events: &HashMap<&str, &Event>) -> Vec<Instant> {
         let count = self.ids.len();
         let mut begun: Vec<(Instant, usize)> =
@@ -96,7 +96,7 @@ impl<'a> Order<'a> {
         times
     }
 
-    /// Sorts, nodes that began early first where the edges leave it open.
+    /// Sorts the graph nodes; by time where the edges leave the order open.
     fn sort(&mut self, times: &[Instant]) {
         let mut missing: Vec<usize> = self.earlier.iter().map(Vec::len).collect();
         let mut free: BinaryHeap<Reverse<(Instant, usize)>> = (0..missing.len())
@@ -116,7 +116,7 @@ impl<'a> Order<'a> {
         }
     }
 
-    /// The events that certainly come after `one` and before `other`.
+    /// The events that are certainly ordered between `one` and `other`.
     pub(super) fn between(&self, one: &str, other: &str) -> Vec<&'a str> {
         let (Some(one), Some(other)) = (self.node_of.get(one), self.node_of.get(other)) else {
             return Vec::new();
@@ -142,7 +142,7 @@ impl<'a> Order<'a> {
         both.filter_map(|node| self.ids.get(*node).copied()).collect()
     }
 
-    /// Whether `one` certainly comes before `other`.
+    /// Whether `one` is certainly ordered before `other`.
     pub(super) fn precedes(&self, one: &str, other: &str) -> bool {
         let (Some(one), Some(other)) = (self.node_of.get(one), self.node_of.get(other)) else {
             return false;
@@ -160,36 +160,39 @@ impl<'a> Order<'a> {
         reached.contains(other)
     }
 
-    /// Some cycle among the nodes that could not be sorted, in words.
+    /// Describes a cycle among the graph nodes that could not be sorted.
     fn describe_cycle(&self, histories: &[&History]) -> String {
         let is_unsorted = |node: &usize| self.position[*node] == usize::MAX;
-        let mut node = (0..self.later.len()).find(is_unsorted).expect("some could not be sorted");
+        let mut node =
+            (0..self.later.len()).find(is_unsorted).expect("a graph node could not be sorted");
         let mut path = Vec::new();
         while !path.contains(&node) {
             path.push(node);
             let mut before = self.earlier[node].iter().copied();
-            node = before.find(is_unsorted).expect("an unsorted node waits for another");
+            node = before
+                .find(is_unsorted)
+                .expect("an unsorted graph node has an unsorted predecessor");
         }
         let begin = path.iter().position(|known| *known == node).expect("it was just found");
         let mut cycle = path.split_off(begin);
         cycle.reverse();
-        // Begins with an event.
+        // Rotates the cycle so that it begins with an event.
         let first = cycle.iter().position(|node| *node < self.ids.len()).unwrap_or(0);
         cycle.rotate_left(first);
         cycle.push(cycle[0]);
         let events: Vec<usize> = cycle.into_iter().filter(|node| *node < self.ids.len()).collect();
         let steps = events.windows(2).map(|pair| {
             let (one, other) = (self.ids[pair[0]], self.ids[pair[1]]);
-            match witness(histories, one, other) {
+            match receiver_of_pair(histories, one, other) {
                 Some(client) => format!("{one} before {other} ({client})"),
                 None => format!("{one} before {other} (answered before the other began)"),
             }
         });
-        format!("two orders: {}", steps.collect::<Vec<_>>().join(", "))
+        format!("contradictory orders: {}", steps.collect::<Vec<_>>().join(", "))
     }
 }
 
-/// What each connection received, in all its subscriptions to the channel, in order.
+/// The events that each connection received, in all its subscriptions to the channel, in order.
 fn connections<'a>(histories: &'a [&'a History]) -> Vec<Vec<&'a str>> {
     let mut by_client: HashMap<&str, Vec<&History>> = HashMap::new();
     for history in histories {
@@ -203,7 +206,7 @@ fn connections<'a>(histories: &'a [&'a History]) -> Vec<Vec<&'a str>> {
 }
 
 /// A connection that received `other` right after `one`.
-fn witness<'a>(histories: &'a [&'a History], one: &str, other: &str) -> Option<&'a str> {
+fn receiver_of_pair<'a>(histories: &'a [&'a History], one: &str, other: &str) -> Option<&'a str> {
     let found = histories.iter().find(|history| {
         let ids: Vec<&str> = history.all_ids().collect();
         ids.windows(2).any(|pair| pair == [one, other])

@@ -1,4 +1,4 @@
-//! The checker under test: it must find each kind of violation in a forged history, or it proves nothing.
+//! Tests of the checker: it must find each kind of violation in a constructed history.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use super::{
 const C: &str = "c";
 const CACHE: &str = "cache-c";
 
-/// Everything happens at whole seconds of this time.
+/// A constructed run in which everything happens at whole seconds.
 struct Story {
     start: Instant,
     channel: &'static str,
@@ -24,7 +24,7 @@ struct Story {
 }
 
 impl Story {
-    /// Events "1" to "5", each begun at its second and answered half a second later.
+    /// Publishes the events "1" to "5", each at its second, answered half a second later.
     fn new() -> Self {
         Self::on(C)
     }
@@ -42,7 +42,7 @@ impl Story {
         Self { start, channel, published: (1..=5).map(event).collect() }
     }
 
-    /// All publishes at the same time, so that only histories say something about their order.
+    /// Lets all publishes overlap, so that only the histories constrain the order.
     fn at_once(mut self) -> Self {
         for event in &mut self.published {
             event.begun = self.start + Duration::from_secs(1);
@@ -61,7 +61,7 @@ impl Story {
         self.start + Duration::from_secs_f64(second)
     }
 
-    /// A subscription from the beginning that received these.
+    /// A subscription that lasts from the beginning and received these events.
     fn heard(&self, client: &str, ids: &[&str]) -> History {
         let message = |id: &&str| {
             (
@@ -104,7 +104,7 @@ impl Story {
         checker
     }
 
-    /// The rules that these histories break.
+    /// The rules that these histories violate.
     fn broken(&self, histories: Vec<History>) -> Vec<Rule> {
         let violations = self.checker(histories).violations();
         violations.into_iter().map(|violation| violation.rule).collect()
@@ -117,7 +117,7 @@ fn cut(mut history: History) -> History {
 }
 
 #[test]
-fn a_right_history_is_found_right() {
+fn a_valid_history_has_no_violations() {
     let story = Story::new();
     let all = ["1", "2", "3", "4", "5"];
     assert_eq!(story.broken(vec![story.heard("a", &all), story.heard("b", &all)]), []);
@@ -138,12 +138,12 @@ fn a_gap_that_only_another_history_proves_is_found() {
     let all = || story.heard("a", &["1", "2", "3", "4", "5"]);
     let gap = cut(story.heard("b", &["1", "2", "4"]));
     assert_eq!(story.broken(vec![all(), gap]), [Rule::Gap]);
-    // Two histories together prove it: 2 before 3 by the one, 3 before 4 by the other.
+    // Two histories together prove the gap: one shows 2 before 3, the other 3 before 4.
     let (one, other) = (cut(story.heard("a", &["2", "3"])), cut(story.heard("c", &["3", "4"])));
     let gap = || cut(story.heard("b", &["1", "2", "4"]));
     assert_eq!(story.broken(vec![one, other, gap()]), [Rule::Gap]);
     assert_eq!(story.broken(vec![cut(story.heard("a", &["2", "3"])), gap()]), []);
-    // An unknown outcome that somebody received was delivered to all.
+    // An event of unknown outcome that one connection received was delivered to all.
     let story = Story::new().at_once().with_outcome("3", Outcome::Unknown);
     let all = story.heard("a", &["1", "2", "3", "4", "5"]);
     assert_eq!(story.broken(vec![all, cut(story.heard("b", &["2", "4"]))]), [Rule::Gap]);
@@ -175,7 +175,11 @@ fn duplicates_unknown_events_and_refused_ones_are_found() {
     let refused = Story::new().with_outcome("2", Outcome::Refused);
     assert_eq!(refused.broken(vec![refused.heard("a", &all)]), [Rule::Refused]);
     let unknown = Story::new().with_outcome("2", Outcome::Unknown);
-    assert_eq!(unknown.broken(vec![unknown.heard("a", &all)]), [], "once or not at all");
+    assert_eq!(
+        unknown.broken(vec![unknown.heard("a", &all)]),
+        [],
+        "an unknown outcome allows one receipt or none"
+    );
     let mut again = cut(story.heard("a", &["2", "3"]));
     again.acknowledged = story.second(1.8);
     let histories = vec![cut(story.heard("a", &["1", "2"])), again];
@@ -209,7 +213,7 @@ fn two_orders_in_several_subscriptions_of_one_connection_are_found() {
 fn an_event_before_one_that_was_accepted_earlier_is_found() {
     let story = Story::new();
     assert_eq!(story.broken(vec![cut(story.heard("a", &["2", "1"]))]), [Rule::Order]);
-    // Nobody knows when an unknown one took its place.
+    // It is not known when an event of unknown outcome took its place in the order.
     let story = Story::new().with_outcome("1", Outcome::Unknown);
     assert_eq!(story.broken(vec![cut(story.heard("a", &["2", "1"]))]), []);
 }
@@ -226,7 +230,11 @@ fn a_client_event_is_complete_and_once() {
         let ids: Vec<String> = ids.iter().map(|id| format!("whisper {id}")).collect();
         story.heard(client, &ids.iter().map(String::as_str).collect::<Vec<_>>())
     };
-    assert_eq!(story.broken(vec![heard("a", &[]), heard("b", &[])]), [], "none was accepted");
+    assert_eq!(
+        story.broken(vec![heard("a", &[]), heard("b", &[])]),
+        [],
+        "no connection received it"
+    );
     assert_eq!(story.broken(vec![heard("a", &["1"]), heard("b", &[])]), [Rule::Complete]);
     let mut sender = heard("b", &[]);
     sender.sent.insert("whisper 1".to_owned());
@@ -245,7 +253,7 @@ fn a_member_added_twice_or_removed_while_absent_is_found() {
         )
     };
     let right = vec![change("member_removed", "1"), change("member_added", "2")];
-    let members = story.history("a", right).members().expect("each change is one");
+    let members = story.history("a", right).members().expect("each event changes the members");
     assert_eq!(members, BTreeSet::from(["2".to_owned()]));
     for wrong in [change("member_added", "1"), change("member_removed", "2")] {
         assert_eq!(story.broken(vec![cut(story.history("a", vec![wrong]))]), [Rule::Members]);
@@ -253,7 +261,7 @@ fn a_member_added_twice_or_removed_while_absent_is_found() {
 }
 
 #[test]
-fn the_last_count_is_that_which_came_last() {
+fn the_last_received_count_is_returned() {
     let story = Story::new();
     let count = |count: u64| {
         let data = json!({ "subscription_count": count }).to_string();
@@ -301,7 +309,7 @@ fn limits_excuse_what_was_published_meanwhile_and_nothing_else() {
     assert!(!story.checker(lacks_the_third()).excusing(&[split]).violations().is_empty());
 }
 
-fn told(events: &[Value]) -> Vec<WebhookRequest> {
+fn requests(events: &[Value]) -> Vec<WebhookRequest> {
     let request = |(at, event): (usize, &Value)| WebhookRequest {
         at: Instant::now(),
         body: json!({ "time_ms": at, "events": [event] }).to_string(),
@@ -315,46 +323,46 @@ fn webhooks_that_do_not_alternate_are_found() {
     let vacated = json!({ "name": "channel_vacated", "channel": C });
     let added = json!({ "name": "member_added", "channel": C, "user_id": "1" });
     let right = [occupied.clone(), added.clone(), vacated.clone(), occupied.clone()];
-    assert!(webhook_violations(&told(&right), &[], &[]).is_empty());
+    assert!(webhook_violations(&requests(&right), &[], &[]).is_empty());
     for wrong in [[&occupied, &occupied], [&added, &added], [&vacated, &occupied]] {
-        let wrong = told(&wrong.map(Value::clone));
+        let wrong = requests(&wrong.map(Value::clone));
         assert_eq!(webhook_violations(&wrong, &[], &[]).len(), 1, "{wrong:?}");
     }
-    // The same request twice is one whose answer was lost.
-    let mut repeated = told(&[occupied.clone()]);
+    // The same request twice: the response to the first was lost.
+    let mut repeated = requests(&[occupied.clone()]);
     repeated.extend(repeated.clone());
     assert!(webhook_violations(&repeated, &[], &[]).is_empty());
-    // What is there is told once more after a loss; what has left is not.
+    // After a loss of data, channels that are occupied are reported again; vacated ones are not.
     let now = Instant::now();
     let loss = [Period { begin: now, end: now + Duration::from_secs(1) }];
     assert!(
-        webhook_violations(&told(&[occupied.clone(), occupied.clone()]), &loss, &[]).is_empty()
+        webhook_violations(&requests(&[occupied.clone(), occupied.clone()]), &loss, &[]).is_empty()
     );
-    let twice_vacated = told(&[occupied, vacated.clone(), vacated]);
+    let twice_vacated = requests(&[occupied, vacated.clone(), vacated]);
     assert_eq!(webhook_violations(&twice_vacated, &loss, &[]).len(), 1);
     assert!(webhook_violations(&twice_vacated, &[], &loss).is_empty(), "the limits apply");
     let whisper = json!({ "name": "client_event", "channel": C, "data": "whisper 1" });
-    assert_eq!(webhook_violations(&told(&[whisper.clone(), whisper]), &[], &[]).len(), 1);
+    assert_eq!(webhook_violations(&requests(&[whisper.clone(), whisper]), &[], &[]).len(), 1);
 }
 
 #[test]
-fn webhooks_whose_last_word_is_wrong_are_found() {
+fn webhooks_with_a_wrong_final_state_are_found() {
     let occupied = json!({ "name": "channel_occupied", "channel": C });
     let vacated = json!({ "name": "channel_vacated", "channel": C });
     let count =
         |count| json!({ "name": "subscription_count", "channel": C, "subscription_count": count });
-    let (nobody, two) = (View::default(), View::default().with_count(C, 2));
-    let right = told(&[occupied.clone(), count(2)]);
+    let (empty, two) = (View::default(), View::default().with_count(C, 2));
+    let right = requests(&[occupied.clone(), count(2)]);
     assert!(webhooks_differ(&right, &two, &[]).is_none());
-    assert!(webhooks_differ(&right, &nobody, &[]).is_some());
-    assert!(webhooks_differ(&told(&[occupied.clone(), count(1)]), &two, &[]).is_some());
+    assert!(webhooks_differ(&right, &empty, &[]).is_some());
+    assert!(webhooks_differ(&requests(&[occupied.clone(), count(1)]), &two, &[]).is_some());
     assert!(webhooks_differ(&[], &two, &[]).is_some());
-    let gone = told(&[occupied.clone(), vacated]);
-    assert!(webhooks_differ(&gone, &nobody, &[]).is_none());
+    let gone = requests(&[occupied.clone(), vacated]);
+    assert!(webhooks_differ(&gone, &empty, &[]).is_none());
     let now = Instant::now();
     let loss = [Period { begin: now, end: now + Duration::from_secs(1) }];
-    assert!(webhooks_differ(&told(&[occupied]), &nobody, &loss).is_none());
+    assert!(webhooks_differ(&requests(&[occupied]), &empty, &loss).is_none());
     let member = View::default().with_users("presence-r", &["1"]);
     let channel = json!({ "name": "channel_occupied", "channel": "presence-r" });
-    assert!(webhooks_differ(&told(&[channel]), &member, &[]).is_some());
+    assert!(webhooks_differ(&requests(&[channel]), &member, &[]).is_some());
 }

@@ -1,4 +1,4 @@
-//! What the webhooks tell.
+//! The state that the webhooks reported.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
@@ -9,11 +9,11 @@ use crate::kit::View;
 
 use super::{Period, Rule, Violation};
 
-/// How long after it happened something may be told: a death is noticed, a departure is kept back, a dispatcher
-/// replaced, and a batch waits.
-const TOLD_WITHIN: Duration = Duration::from_secs(25);
+/// How long after a change its webhook may be delivered: a node's death is detected, the removal is held back, a
+/// dispatcher is replaced, and the batch waits.
+const REPORTED_WITHIN: Duration = Duration::from_secs(25);
 
-/// A request to the endpoint, in the order in which they came.
+/// A request to the webhook endpoint.
 #[derive(Clone, Debug)]
 pub(crate) struct WebhookRequest {
     pub(crate) at: Instant,
@@ -23,19 +23,19 @@ pub(crate) struct WebhookRequest {
 /// A channel, or a member of one.
 type Subject = (String, Option<String>);
 
-/// What was told of each subject last: whether it is there, and when that was told.
+/// The last reported state of each subject: whether it is present, and when that was reported.
 #[derive(Debug, Default)]
-struct Told {
+struct Reported {
     presence: BTreeMap<Subject, (bool, Instant)>,
     counts: BTreeMap<String, u64>,
     violations: Vec<Violation>,
 }
 
-impl Told {
-    /// Around failures a request may come twice, byte for byte the same. When Redis has lost data, what is there is
-    /// told once more.
+impl Reported {
+    /// Reads the requests in the order of arrival. Around failures a request may be repeated byte for byte. After a
+    /// loss of data, occupied channels and present members are reported again.
     fn of(requests: &[WebhookRequest], losses: &[Period]) -> Self {
-        let mut told = Self::default();
+        let mut reported = Self::default();
         let mut bodies = HashSet::new();
         let mut client_events = HashSet::new();
         for request in requests.iter().filter(|request| bodies.insert(&request.body)) {
@@ -43,35 +43,35 @@ impl Told {
             for event in body["events"].as_array().into_iter().flatten() {
                 let channel = event["channel"].as_str().unwrap_or_default();
                 match event["name"].as_str().unwrap_or_default() {
-                    "channel_occupied" => told.change(event, true, request.at, losses),
-                    "member_added" => told.change(event, true, request.at, losses),
+                    "channel_occupied" => reported.change(event, true, request.at, losses),
+                    "member_added" => reported.change(event, true, request.at, losses),
                     "channel_vacated" | "member_removed" => {
-                        told.change(event, false, request.at, losses);
+                        reported.change(event, false, request.at, losses);
                     }
                     "subscription_count" => {
                         let count = event["subscription_count"].as_u64().unwrap_or_default();
-                        told.counts.insert(channel.to_owned(), count);
+                        reported.counts.insert(channel.to_owned(), count);
                     }
                     "client_event" if !client_events.insert(event["data"].to_string()) => {
-                        told.add(channel, request.at, &format!("{event} is told twice"));
+                        reported.add(channel, request.at, &format!("{event} was reported twice"));
                     }
                     _ => {}
                 }
             }
         }
-        told
+        reported
     }
 
-    fn change(&mut self, event: &Value, is_there: bool, at: Instant, losses: &[Period]) {
+    fn change(&mut self, event: &Value, is_present: bool, at: Instant, losses: &[Period]) {
         let channel = event["channel"].as_str().unwrap_or_default();
         let subject = (channel.to_owned(), event["user_id"].as_str().map(str::to_owned));
-        let before = self.presence.insert(subject, (is_there, at));
-        let told_last = before.map(|(_, at)| at);
-        let is_change = before.map_or(is_there, |(was_there, _)| was_there != is_there);
+        let before = self.presence.insert(subject, (is_present, at));
+        let reported_last = before.map(|(_, at)| at);
+        let is_change = before.map_or(is_present, |(was_present, _)| was_present != is_present);
         let may_be_repeated =
-            is_there && told_last.is_some_and(|before| was_lost(losses, before, at));
+            is_present && reported_last.is_some_and(|before| was_lost(losses, before, at));
         if !is_change && !may_be_repeated {
-            let text = format!("{event} changes nothing, told last {told_last:?}");
+            let text = format!("{event} changes nothing, last reported at {reported_last:?}");
             self.add(channel, at, &text);
         }
     }
@@ -83,55 +83,56 @@ impl Told {
     }
 }
 
-/// Whether Redis lost data so that it shows in what is told between two moments.
+/// Whether Redis lost data that may affect the reports between two moments.
 fn was_lost(losses: &[Period], begin: Instant, end: Instant) -> bool {
-    losses.iter().any(|loss| loss.overlaps(begin - TOLD_WITHIN, end))
+    losses.iter().any(|loss| loss.overlaps(begin - REPORTED_WITHIN, end))
 }
 
-/// What does not alternate, or is told twice, but for what is told while the limits of `docs/cluster.md` apply: two masters
-/// have two logs.
+/// Webhook events that do not alternate or are repeated, except while the limits of `docs/cluster.md` apply: two
+/// masters have two logs.
 pub(crate) fn webhook_violations(
     requests: &[WebhookRequest],
     losses: &[Period],
     excused: &[Period],
 ) -> Vec<Violation> {
-    let mut violations = Told::of(requests, losses).violations;
+    let mut violations = Reported::of(requests, losses).violations;
     violations.retain(|violation| !was_lost(excused, violation.at, violation.at));
     violations
 }
 
-/// Where what was told last is not the truth. What has left before Redis lost data may never be told.
+/// Compares the last reported state with the truth. A departure before a loss of data may never be reported.
 pub(crate) fn webhooks_differ(
     requests: &[WebhookRequest],
     truth: &View,
     losses: &[Period],
 ) -> Option<Violation> {
-    let told = Told::of(requests, losses);
+    let reported = Reported::of(requests, losses);
     let channels = truth.counts.keys().chain(truth.users.keys());
     let mut there: HashSet<Subject> = channels.map(|channel| (channel.clone(), None)).collect();
     for (channel, users) in &truth.users {
         there.extend(users.iter().map(|user| (channel.clone(), Some(user.clone()))));
     }
-    let missing = there
-        .iter()
-        .find(|subject| !told.presence.get(*subject).is_some_and(|(is_there, _)| *is_there));
+    let missing = there.iter().find(|subject| {
+        !reported.presence.get(*subject).is_some_and(|(is_present, _)| *is_present)
+    });
     if let Some((channel, user)) = missing {
-        let text = format!("webhooks do not tell that {user:?} of {channel} is there");
+        let text = format!("webhooks do not report that {user:?} of {channel} is present");
         return Some(Violation::new(Rule::Webhooks, channel, text));
     }
     let now = Instant::now();
-    let extra = told.presence.iter().find(|(subject, (is_there, at))| {
-        *is_there && !there.contains(*subject) && !was_lost(losses, *at, now)
+    let extra = reported.presence.iter().find(|(subject, (is_present, at))| {
+        *is_present && !there.contains(*subject) && !was_lost(losses, *at, now)
     });
     if let Some(((channel, user), _)) = extra {
-        let text = format!("webhooks do not tell that {user:?} of {channel} has left");
+        let text = format!("webhooks do not report that {user:?} of {channel} has left");
         return Some(Violation::new(Rule::Webhooks, channel, text));
     }
-    truth.counts.iter().find(|(channel, count)| told.counts.get(*channel) != Some(*count)).map(
+    truth.counts.iter().find(|(channel, count)| reported.counts.get(*channel) != Some(*count)).map(
         |(channel, count)| {
-            let told = told.counts.get(channel);
-            let text =
-                format!("webhooks tell {told:?} subscriptions of {channel}, there are {count}");
+            let reported = reported.counts.get(channel);
+            let text = format!(
+                "webhooks report {reported:?} subscriptions of {channel} instead of {count}"
+            );
             Violation::new(Rule::Webhooks, channel, text)
         },
     )

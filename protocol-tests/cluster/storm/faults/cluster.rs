@@ -1,4 +1,4 @@
-//! Faults of a Redis Cluster, and of a Redis that Sentinels watch.
+//! Faults of a Redis Cluster, and of a Redis that is monitored by Sentinels.
 
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,11 @@ const AHEAD: i64 = 2;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::storm) enum ClusterFault {
-    /// All slots of a master are moved away, and back.
+    /// All slots of a master are moved to another server, and back.
     Reshard,
-    /// A replica takes over from its living master.
+    /// A replica takes over while its master runs.
     FailOver,
-    /// SIGSTOP of a master; a replica takes over.
+    /// A master is stopped with SIGSTOP; a replica takes over.
     FreezeMaster,
     /// `FLUSHALL` of one master.
     FlushMaster,
@@ -43,7 +43,7 @@ impl Testbed {
     fn cluster(&self) -> &RedisCluster {
         match &self.servers {
             Servers::Cluster(cluster) => cluster,
-            Servers::One(_) | Servers::Watched(_) => panic!("this Redis is no Redis Cluster"),
+            Servers::One(_) | Servers::Watched(_) => panic!("the fault needs a Redis Cluster"),
         }
     }
 
@@ -90,8 +90,8 @@ impl Testbed {
             ClusterFault::ClockAhead => self.cluster().0[active.at[0]].set_clock(0),
             ClusterFault::FailOver | ClusterFault::FlushMaster => {}
         }
-        // There are two masters for a moment: one that was frozen takes writes until it hears that it is none any more, and
-        // Sentinels need seconds to tell it.
+        // For a moment there are two masters: one that was frozen accepts writes until it is demoted, and Sentinels
+        // take seconds to demote it.
         if fault == ClusterFault::FreezeMaster || matches!(self.servers, Servers::Watched(_)) {
             let end = Instant::now() + Duration::from_secs(8);
             self.world.excuse(Period { begin: active.begin, end });

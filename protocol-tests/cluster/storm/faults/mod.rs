@@ -1,4 +1,4 @@
-//! What can go wrong, each with a beginning and an end.
+//! The faults that are injected, each with a beginning and an end.
 
 mod cluster;
 mod network;
@@ -18,18 +18,19 @@ use network::NetworkFault;
 use node::NodeFault;
 use redis::RedisFault;
 
-/// Something that goes wrong.
+/// A fault.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Fault {
-    /// With a node.
+    /// A fault of nodes.
     Node(NodeFault),
-    /// With the network between nodes and Redis.
+    /// A fault of the network between nodes and Redis.
     Network(NetworkFault),
-    /// With Redis.
+    /// A fault of Redis.
     Redis(RedisFault),
-    /// A replica becomes the master while the old one lives, and one node stays at that for a while.
+    /// A split brain: a replica is promoted while the old master runs, and one node stays connected to the old master
+    /// for a while.
     Split,
-    /// With a Redis Cluster.
+    /// A fault of a Redis Cluster.
     Cluster(ClusterFault),
 }
 
@@ -79,7 +80,7 @@ pub(super) const ON_A_CLUSTER: [(&str, Fault); 7] = [
     ("clock-ahead", Fault::Cluster(ClusterFault::ClockAhead)),
 ];
 
-/// The faults of nodes on a Redis that Sentinels watch, by their names.
+/// The faults of nodes on a Redis monitored by Sentinels, by their names.
 pub(super) const BEHIND_SENTINELS: [(&str, Fault); 4] = [
     ("kill", Fault::Node(NodeFault::Kill)),
     ("pause", Fault::Node(NodeFault::Pause)),
@@ -87,7 +88,7 @@ pub(super) const BEHIND_SENTINELS: [(&str, Fault); 4] = [
     ("freeze-master", Fault::Cluster(ClusterFault::FreezeMaster)),
 ];
 
-/// The longest that things which nobody announces stay wrong: they are found by comparison, a part each second.
+/// How long differences that nothing announces may last: nodes find them by comparison, one part each second.
 const COMPARED_WITHIN: Duration = Duration::from_secs(35);
 
 const LONG_PAUSE: Duration = Duration::from_secs(30);
@@ -95,17 +96,17 @@ const LONG_PAUSE: Duration = Duration::from_secs(30);
 /// A fault that has begun.
 #[derive(Debug)]
 pub(super) struct Active {
-    /// The nodes to which it happens, or the servers of a Redis Cluster.
+    /// The affected nodes, or the affected servers of a Redis Cluster.
     at: Vec<usize>,
     begin: Instant,
-    /// The new master of a split.
+    /// The new master of a split brain.
     replica: Option<Redis>,
-    /// The slots that were moved.
+    /// The moved slots.
     slots: Vec<usize>,
 }
 
 impl Fault {
-    /// How many milliseconds it lasts.
+    /// The range of the fault's duration, in milliseconds.
     pub(super) fn lasts(self) -> std::ops::Range<u64> {
         match self {
             Self::Node(fault) => fault.lasts(),
@@ -116,7 +117,7 @@ impl Fault {
         }
     }
 
-    /// Within this time after its end everything is right again.
+    /// The time after the end of the fault within which the state is right again.
     pub(super) fn heals_within(self) -> Duration {
         match self {
             Self::Node(_) | Self::Network(_) => Duration::from_secs(10),
@@ -140,7 +141,7 @@ impl Fault {
         }
     }
 
-    /// Whether what waits for webhooks may vanish, and the topics that it is about may not.
+    /// Whether data of webhooks may be lost while the topics that it concerns are not.
     pub(super) fn loses_webhooks(self) -> bool {
         match self {
             Self::Redis(fault) => matches!(fault, RedisFault::Evict | RedisFault::DeleteKeys),
@@ -149,7 +150,7 @@ impl Fault {
         }
     }
 
-    /// Whether another of the same kind may make it impossible to end.
+    /// Whether the two faults can't be active at once, since one could prevent the end of the other.
     pub(super) fn excludes(self, other: Self) -> bool {
         let is_of_redis =
             |fault: Self| matches!(fault, Self::Redis(_) | Self::Split | Self::Cluster(_));
@@ -161,7 +162,7 @@ impl Fault {
 }
 
 impl Testbed {
-    /// Has a fault begin, last and end, and in its middle another, if one is given.
+    /// Injects a fault for a random time and, if given, another one during it.
     pub(super) async fn suffer(&mut self, fault: Fault, other: Option<Fault>) {
         let (at, lasts) = (self.targets(fault).await, self.time_of(fault));
         let Some(other) = other else {
@@ -174,7 +175,7 @@ impl Testbed {
         self.end(fault, &mut active).await;
     }
 
-    /// Has a fault happen to some nodes or servers, for so long.
+    /// Injects a fault at some nodes or servers for this long.
     pub(super) async fn suffer_at(&mut self, fault: Fault, at: Vec<usize>, lasts: Duration) {
         let mut active = self.begin(fault, at, lasts).await;
         self.endure(fault, &active, lasts).await;
@@ -189,7 +190,7 @@ impl Testbed {
     }
 
     async fn begin(&mut self, fault: Fault, at: Vec<usize>, lasts: Duration) -> Active {
-        self.world.note(format!("{fault:?} begins, of {at:?}, for {lasts:?}"));
+        self.world.note(format!("{fault:?} begins at {at:?} for {lasts:?}"));
         let mut active = Active { at, begin: Instant::now(), replica: None, slots: Vec::new() };
         match fault {
             Fault::Node(fault) => self.begin_on_nodes(fault, &active).await,
@@ -201,7 +202,7 @@ impl Testbed {
         active
     }
 
-    /// What happens while a fault lasts.
+    /// Waits while a fault lasts, and repeats it if it is recurring.
     async fn endure(&mut self, fault: Fault, active: &Active, lasts: Duration) {
         let end = Instant::now() + lasts;
         loop {
@@ -227,13 +228,13 @@ impl Testbed {
             Fault::Split => self.end_split(active).await,
         }
         self.world.note(format!("{fault:?} ends"));
-        // What Redis loses at the end of a fault shows a moment later.
+        // Data that Redis loses at the end of a fault is missed a moment later.
         let end = Instant::now() + Duration::from_secs(5);
         let period = Period { begin: active.begin, end };
         self.world.has_suffered(fault, period, fault.loses_data());
     }
 
-    /// What it happens to: one node, or all; or one master of a Redis Cluster.
+    /// The affected nodes: one, or all; or one master of a Redis Cluster.
     pub(super) async fn targets(&mut self, fault: Fault) -> Vec<usize> {
         match fault {
             Fault::Node(_) => {

@@ -10,34 +10,35 @@ use super::{Active, Testbed};
 
 /// 1 Mbit/s.
 const SLOW: u32 = 125_000;
-/// The delay in each direction, in milliseconds: a round trip takes 20 to 400.
+/// The delay in each direction, in milliseconds: a round trip takes 20 to 400 ms.
 const DELAY: std::ops::Range<u64> = 10..201;
-/// Milliseconds that the bytes of an old connection take.
+/// The delay of the bytes of an old connection, in milliseconds.
 const LATE: std::ops::Range<u64> = 1_000..6_000;
 /// How long nodes may take to join on a slow network.
 const JOINED_WITHIN: Duration = Duration::from_secs(15);
-/// As long after the network is back.
+/// How long after the network's recovery the bytes of old connections arrive, in milliseconds.
 const BEHIND: std::ops::Range<u64> = 200..2_000;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::storm) enum NetworkFault {
-    /// What nodes send is kept, and delivered at the end.
+    /// What nodes send is held, and delivered at the end.
     StallToRedis,
-    /// What Redis sends is kept, and delivered at the end.
+    /// What Redis sends is held, and delivered at the end.
     StallToNode,
     /// What nodes send is lost.
     DeafRedis,
     /// What Redis sends is lost.
     DeafNode,
-    /// The nodes' connections are closed; what they had sent reaches Redis seconds later.
+    /// The nodes' connections are closed; bytes that they had sent reach Redis seconds later.
     LateBytes,
-    /// Nothing passes for 3.6 seconds; then the bytes of the old connections arrive behind new ones.
+    /// No bytes are delivered for 3.6 seconds; then the bytes of the old connections arrive after
+    /// those of new ones.
     Away,
-    /// All connections are reset, again and again.
+    /// All connections are reset repeatedly.
     Reset,
     /// A round trip takes 20 to 400 ms.
     Latency,
-    /// 1 Mbit/s.
+    /// The bandwidth of each connection is 1 Mbit/s.
     Bandwidth,
 }
 
@@ -105,7 +106,8 @@ impl Testbed {
         }
     }
 
-    /// All nodes lose their connections on a network that stays slow, and must be ready again on it.
+    /// Resets the connections of all nodes on a network that stays slow. They must become ready
+    /// again on it.
     pub(in crate::storm) async fn rejoin_slowly(&mut self, is_delayed: bool) {
         let proxies = || self.nodes.iter().filter_map(|node| node.proxy.as_ref());
         for proxy in proxies() {

@@ -11,9 +11,10 @@ const DEAD: std::ops::Range<u64> = 500..9_000;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::storm) enum NodeFault {
-    /// `kill -9`; the node is started again later.
+    /// The node is killed with SIGKILL and started again later.
     Kill,
-    /// SIGSTOP, for less and for more than the others wait for it; for 30 seconds in long runs.
+    /// The node is stopped with SIGSTOP, for less and for more than `node_timeout_ms`; for 30
+    /// seconds in some long runs.
     Pause,
 }
 

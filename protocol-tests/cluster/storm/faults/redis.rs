@@ -8,11 +8,11 @@ use crate::kit::RedisClient;
 
 use super::Testbed;
 
-/// A folder in which nobody can make a file.
+/// A directory in which no file can be created.
 const UNWRITABLE: &str = "/proc";
-/// A port at which no master is.
-const NOBODY: &str = "1";
-/// How much memory is taken away from Redis, so that it evicts that much.
+/// A port without a server.
+const UNUSED_PORT: &str = "1";
+/// How far the memory limit is set below the used memory, in bytes: Redis evicts about as much.
 const EVICTED: i64 = 60_000;
 const OF_WEBHOOKS: [&str; 7] = [
     "campanile:log{",
@@ -23,20 +23,20 @@ const OF_WEBHOOKS: [&str; 7] = [
     "campanile:teller{",
     "campanile:appended{",
 ];
-/// Seconds by which the clock is set.
+/// By how many seconds the clock is stepped.
 const STEP: std::ops::Range<i64> = 5..600;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::storm) enum RedisFault {
-    /// SIGSTOP.
+    /// Redis is stopped with SIGSTOP.
     Freeze,
-    /// `kill -9`; it starts again empty.
+    /// Redis is killed with SIGKILL and starts again empty.
     Restart,
-    /// It refuses writes for lack of memory, on and off.
+    /// Redis refuses writes for lack of memory, intermittently.
     OutOfMemory,
-    /// It is a replica without a master.
+    /// Redis is a replica without a master.
     ReadOnly,
-    /// It refuses writes because it can't save.
+    /// Redis refuses writes because it can't save.
     Misconf,
     /// The nodes' user may not run scripts.
     Acl,
@@ -44,27 +44,27 @@ pub(in crate::storm) enum RedisFault {
     Password,
     /// `FLUSHALL`, which deletes everything at once or in the background.
     FlushAll,
-    /// `FLUSHDB`, the same.
+    /// `FLUSHDB`, likewise.
     FlushDb,
-    /// It forgets the scripts.
+    /// Redis discards its scripts.
     ScriptFlush,
-    /// It ends all connections but those that subscribe.
+    /// Redis closes all connections but those that subscribe.
     KillClients,
-    /// It ends all connections that subscribe.
+    /// Redis closes all connections that subscribe.
     KillPubsub,
-    /// It answers no command.
+    /// Redis answers no command.
     ClientPause,
-    /// It answers no command that writes.
+    /// Redis answers no command that writes.
     ClientPauseWrite,
-    /// It does nothing at all.
+    /// Redis executes nothing.
     DebugSleep,
-    /// It evicts random keys.
+    /// Redis evicts random keys.
     Evict,
-    /// Random keys of ours are deleted.
+    /// Random keys of the nodes are deleted.
     DeleteKeys,
-    /// Its clock is set ahead.
+    /// The clock of Redis steps forward.
     ClockForward,
-    /// Its clock is set back.
+    /// The clock of Redis steps backward.
     ClockBack,
 }
 
@@ -92,12 +92,12 @@ impl RedisFault {
         }
     }
 
-    /// Whether keys vanish without anything else that nodes could notice.
+    /// Whether keys are lost while nothing else reveals it to the nodes.
     pub(super) fn is_silent(self) -> bool {
         matches!(self, Self::FlushAll | Self::FlushDb | Self::Evict | Self::DeleteKeys)
     }
 
-    /// Whether data is lost. Keys that expire do so early when the clock is set ahead.
+    /// Whether data is lost. When the clock steps forward, keys expire early.
     pub(super) fn loses_data(self) -> bool {
         self.is_silent() || matches!(self, Self::Restart | Self::ClockForward)
     }
@@ -118,7 +118,7 @@ impl Testbed {
                 ])
                 .await;
             }
-            RedisFault::ReadOnly => self.run(&[&["REPLICAOF", "127.0.0.1", NOBODY]]).await,
+            RedisFault::ReadOnly => self.run(&[&["REPLICAOF", "127.0.0.1", UNUSED_PORT]]).await,
             RedisFault::Misconf => {
                 self.run(&[
                     &["CONFIG", "SET", "save", "3600 1"],
@@ -214,12 +214,13 @@ impl Testbed {
         }
     }
 
-    /// Has Redis evict some keys, whichever it likes.
+    /// Has Redis evict some random keys.
     async fn evict(&mut self) {
         let mut admin = self.admin().await;
         let info = admin.command(&["INFO", "memory"]).await;
         let used = info.text().lines().find_map(|line| line.strip_prefix("used_memory:"));
-        let used: i64 = used.and_then(|text| text.trim().parse().ok()).expect("INFO tells it");
+        let used: i64 =
+            used.and_then(|text| text.trim().parse().ok()).expect("INFO contains the used memory");
         admin.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-random"]).await;
         admin.command(&["CONFIG", "SET", "maxmemory", &(used - EVICTED).to_string()]).await;
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -227,8 +228,9 @@ impl Testbed {
         admin.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await;
     }
 
-    /// Deletes one key in five of those that nodes put back, but each topic once at most: who leaves between two deletions of
-    /// one is forgotten, and webhooks cannot tell it. What waits for webhooks is known to Redis only.
+    /// Deletes one in five of the keys that nodes restore, but each at most once per fault: a departure between two
+    /// deletions of one topic is lost, and webhooks do not report it. Data of webhooks exists only in Redis and is not
+    /// deleted.
     async fn delete_keys(&mut self) {
         let mut admin = self.admin().await;
         let mut keys = admin.command(&["KEYS", "campanile:*"]).await.texts();

@@ -1,4 +1,4 @@
-//! A failover while the old master lives.
+//! A split brain: a failover while the old master runs.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::kit::{Period, Redis};
 use super::{Active, Testbed};
 
 impl Testbed {
-    /// Promotes a replica and leads all nodes but one to it.
+    /// Promotes a replica and connects all nodes but one to it.
     pub(super) async fn begin_split(&mut self, active: &mut Active) {
         let port = self.servers.one().port.to_string();
         let replica = Redis::start_adjustable(&["--replicaof", "127.0.0.1", &port]).await;
@@ -21,13 +21,16 @@ impl Testbed {
             .text()
             .contains("master_link_status:up")
         {
-            assert!(start.elapsed() < Duration::from_secs(10), "the replica does not follow");
+            assert!(
+                start.elapsed() < Duration::from_secs(10),
+                "the replica does not connect to its master"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         active.begin = Instant::now();
         admin.command(&["REPLICAOF", "NO", "ONE"]).await;
         let stays = self.random.random_range(0..self.nodes.len());
-        self.world.note(format!("node {stays} stays at the old master"));
+        self.world.note(format!("node {stays} stays connected to the old master"));
         for (at, node) in self.nodes.iter().enumerate() {
             if let (Some(proxy), true) = (&node.proxy, at != stays) {
                 proxy.redirect(replica.address());
@@ -37,7 +40,7 @@ impl Testbed {
         active.replica = Some(replica);
     }
 
-    /// Leads the last node to the new master, too.
+    /// Connects the last node to the new master, too.
     pub(super) async fn end_split(&mut self, active: &mut Active) {
         let replica = active.replica.take().expect("it was started");
         for proxy in active.at.iter().filter_map(|at| self.nodes[*at].proxy.as_ref()) {
@@ -46,7 +49,8 @@ impl Testbed {
         *self.servers.one() = replica;
         let clock = self.clock;
         self.servers.one().set_clock(clock);
-        // What the old master had accepted is made up for when its node has joined the new one.
+        // Events that the old master had accepted are made up for once its node has joined the new
+        // master.
         let end = Instant::now() + Duration::from_secs(5);
         self.world.excuse(Period { begin: active.begin, end });
     }
