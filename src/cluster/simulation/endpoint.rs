@@ -1,11 +1,11 @@
-//! The real link of a node, over the network of the simulation.
+//! The production link of a node over the simulated network.
 
 use super::network::{Network, NodeId};
 use crate::cluster::link::{Endpoint, Stream};
 use std::sync::Arc;
 
 impl Network {
-    /// The way of a node to the servers at these addresses: those of a Redis Cluster, or the first one.
+    /// The endpoint of a node for the servers at these addresses: those of a Redis Cluster, or only the first one.
     pub(in crate::cluster) fn endpoint(
         &self,
         node: NodeId,
@@ -58,7 +58,7 @@ mod tests {
         format!("bus{{{partition}}}").into()
     }
 
-    /// Publishes on a partition's bus and says what is heard.
+    /// Publishes on the bus of a partition. Returns whether the message is received.
     async fn publish(connection: &Connection, pushes: &mut Pushes, partition: Partition) -> bool {
         let publish = command(&["SPUBLISH", &bus(partition), "hello"]);
         connection.query::<usize>(partition, &publish).await.unwrap();
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slot_that_moves_is_reported_and_heard_again() {
+    async fn a_moved_slot_is_reported_and_can_be_subscribed_again() {
         let network = network();
         let (connection, mut pushes) =
             network.endpoint(0, &ADDRESSES, true).connect().await.unwrap();
@@ -91,7 +91,7 @@ mod tests {
         let key = format!("key{{{moved}}}");
         connection.query::<()>(moved, &command(&["SET", &key, "v"])).await.unwrap();
         network.begin_migration(moved.slot(), ("c", 3));
-        // The key is still here, others are there.
+        // This key is still on the old server, other keys are not.
         let get = command(&["GET", &key]);
         assert_eq!(connection.query::<String>(moved, &get).await.unwrap(), "v");
         let missing = command(&["GET", &format!("other{{{moved}}}")]);

@@ -1,7 +1,7 @@
 //! The deterministic simulation of the cluster: a model of Redis, and a network under the test's control.
 //!
-//! Tests run on a current-thread runtime of tokio with a paused clock. [`network::Network`] has the servers, each a
-//! [`model::server::Server`], and opens byte streams to them whose delays, losses and faults follow from a seed.
+//! Tests run on a current-thread runtime of tokio with a paused clock. [`network::Network`] contains the servers, each
+//! a [`model::server::Server`], and opens byte streams to them. Their delays, losses and faults derive from a seed.
 
 mod endpoint;
 mod model;

@@ -1,4 +1,4 @@
-//! Mutation tests: the scripts with one rule removed, which the simulation has to notice.
+//! Mutation tests: scripts with one rule removed, which the simulation must detect.
 
 use super::{
     rules,
@@ -10,14 +10,14 @@ use std::{cell::Cell, time::Duration};
 /// One rule of a script, and its replacement.
 #[derive(Clone, Copy, Debug)]
 struct Mutant {
-    /// What goes wrong without it.
+    /// The behaviour of the mutant.
     name: &'static str,
     rule: &'static str,
     without: &'static str,
-    /// Of which some bring it to light; none if it is one of `rules`.
+    /// The faults that reveal the mutant; empty if `rules` reveals it.
     faults: &'static [Fault],
     is_cluster: bool,
-    /// How many times as often as usual clients come and go.
+    /// The factor by which clients subscribe and leave more often than usual.
     churn: u32,
 }
 
@@ -25,12 +25,12 @@ thread_local! {
     static MUTANT: Cell<Option<Mutant>> = const { Cell::new(None) };
 }
 
-/// What writes alone make right is right within this time: a lease, and cleaning up. Comparisons take
-/// longer, and would hide a mutant.
+/// The time within which writes alone must repair the state: a lease, and the cleanup. Comparisons take longer, and
+/// would hide a mutant.
 const SETTLES_WITHIN: Duration = Duration::from_secs(13);
-/// How long something happens in a run: a mutant is noticed at its end.
+/// The duration of the faults in a run: a mutant is detected at its end.
 const TIME: Duration = Duration::from_secs(12);
-/// Seeds in which a mutant has to be noticed.
+/// The number of seeds within which a mutant must be detected.
 const SEEDS: u64 = 100;
 
 const MUTANTS: [Mutant; 11] = [
@@ -51,7 +51,7 @@ const MUTANTS: [Mutant; 11] = [
         churn: 1,
     },
     Mutant {
-        name: "sequences of before are not reported",
+        name: "sequences of earlier generations are not reported",
         rule: "if base < reached then",
         without: "if false then",
         faults: &[],
@@ -59,7 +59,7 @@ const MUTANTS: [Mutant; 11] = [
         churn: 1,
     },
     Mutant {
-        name: "leases end when Redis stands still",
+        name: "leases end when Redis is paused",
         rule: "local stood_still = last + lease / 2 < now or now < last",
         without: "local stood_still = false",
         faults: &[],
@@ -75,7 +75,7 @@ const MUTANTS: [Mutant; 11] = [
         churn: 1,
     },
     Mutant {
-        name: "a node's list of topics lacks some",
+        name: "a node's list of topics is incomplete",
         rule: "ours('SADD', topics, key)",
         without: "",
         faults: &[Fault::KillNode],
@@ -83,7 +83,7 @@ const MUTANTS: [Mutant; 11] = [
         churn: 8,
     },
     Mutant {
-        name: "a hash that was lost begins at sequence 0",
+        name: "a lost hash restarts at sequence 0",
         rule: "'v', 0, 's', reached,",
         without: "'v', 0, 's', 0,",
         faults: &[],
@@ -107,7 +107,7 @@ const MUTANTS: [Mutant; 11] = [
         churn: 1,
     },
     Mutant {
-        name: "what is wrong is not noticed",
+        name: "differences are not detected",
         rule: "answer[#answer + 1] = is_wrong and 1 or 0",
         without: "answer[#answer + 1] = 0",
         faults: &[Fault::Evict],
@@ -124,7 +124,7 @@ const MUTANTS: [Mutant; 11] = [
     },
 ];
 
-/// A script as the running mutant has it.
+/// The text of a script in the running mutant.
 pub(in crate::cluster) fn mutated(text: String) -> String {
     match MUTANT.get() {
         Some(mutant) => text.replace(mutant.rule, mutant.without),
@@ -142,8 +142,8 @@ fn plan_of(mutant: Mutant, seed: u64) -> Plan {
     }
 }
 
-/// The first seed that notices a mutant, and how.
-fn noticed(mutant: Mutant) -> Option<(u64, String)> {
+/// The first seed that detects a mutant, and the violation.
+fn detected(mutant: Mutant) -> Option<(u64, String)> {
     MUTANT.set(Some(mutant));
     let found = if mutant.faults.is_empty() {
         rules::check().err().map(|rule| (0, rule))
@@ -159,15 +159,15 @@ fn noticed(mutant: Mutant) -> Option<(u64, String)> {
 
 #[test]
 fn each_rule_of_the_scripts_is_needed() {
-    let mut unnoticed = Vec::new();
+    let mut undetected = Vec::new();
     for mutant in MUTANTS {
         let name = mutant.name;
-        match noticed(mutant) {
+        match detected(mutant) {
             Some((seed, violation)) => eprintln!("{name}: seed {seed}: {violation}"),
-            None => unnoticed.push(name),
+            None => undetected.push(name),
         }
     }
-    assert!(unnoticed.is_empty(), "not noticed: {unnoticed:?}");
+    assert!(undetected.is_empty(), "not detected: {undetected:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The rules of the scripts that other rules hide in an exploration: each by itself, on one server.
+//! Direct tests of script rules that other rules hide in an exploration, on one server.
 
 use super::network::Network;
 use crate::cluster::{scripts::Scripts, shared::Shared};
@@ -12,7 +12,7 @@ const HASH: &str = "c{0}1:c";
 /// A lease, in ms.
 const LEASE: u64 = 6_000;
 
-/// One server, and nodes whose parts the test plays.
+/// A server, and simulated writes of nodes.
 struct Bench {
     network: Network,
     scripts: Scripts,
@@ -43,7 +43,7 @@ impl Bench {
         self.call(&self.scripts.heartbeat.text, &[REGISTRY], &[&common, known].concat())
     }
 
-    /// Has a node join, and the generation be open.
+    /// Has a node join, and opens the generation.
     fn join(&self, node: &str, link: &str) {
         for phase in ["join", "arrive"] {
             assert_eq!(word(&self.heartbeat(phase, node, link, &["other"])), "ok", "{phase}");
@@ -51,7 +51,7 @@ impl Bench {
         self.network.ask(HOST, PORT, &["HSET", REGISTRY, "o", "1"]);
     }
 
-    /// Has a node assert that it has `total` subscriptions.
+    /// Has a node sync a total of `total` subscriptions.
     fn sync(&self, generation: &str, node: &str, link: &str, total: &str) -> String {
         let keys = [REGISTRY, HASH, "i{0}1", "e{0}1:c", &format!("topics{{0}}{node}")];
         let arguments = [
@@ -87,7 +87,7 @@ impl Bench {
     }
 }
 
-/// What a script says first.
+/// The status at the start of a script's reply.
 fn word(answer: &[Value]) -> String {
     match answer.first() {
         Some(Value::BulkString(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
@@ -99,7 +99,7 @@ fn holds(is_held: bool, rule: &str) -> Result<(), String> {
     if is_held { Ok(()) } else { Err(rule.to_owned()) }
 }
 
-/// A write of an old link, of another generation or of a node that is not registered does nothing.
+/// Writes of an old link, of another generation or of an unregistered node have no effect.
 fn writes_need_a_lease(bench: &Bench) -> Result<(), String> {
     bench.join("a.1", "1");
     holds(bench.sync("g1", "a.1", "1", "2") == "ok", "a lease allows writes")?;
@@ -115,14 +115,14 @@ fn writes_need_a_lease(bench: &Bench) -> Result<(), String> {
     Ok(())
 }
 
-/// When no heartbeat came for a while, it was Redis that stood still.
-fn leases_last_while_redis_stands_still(bench: &Bench) -> Result<(), String> {
+/// If no heartbeat arrives for a while, Redis was paused, so leases are renewed.
+fn leases_last_while_redis_is_paused(bench: &Bench) -> Result<(), String> {
     bench.join("a.1", "1");
     bench.join("b.1", "1");
     bench.network.step_clock(HOST, PORT, 3_600_000);
     let answer = bench.heartbeat("beat", "b.1", "1", &[]);
     let dead = format!("{:?}", answer.get(5));
-    holds(!dead.contains("a.1"), "no lease ends while Redis stands still")?;
+    holds(!dead.contains("a.1"), "no lease ends while Redis is paused")?;
     bench.network.step_clock(HOST, PORT, i64::try_from(LEASE / 2).expect("a small number"));
     bench.heartbeat("beat", "b.1", "1", &[]);
     bench.network.step_clock(HOST, PORT, i64::try_from(LEASE / 2).expect("a small number"));
@@ -130,22 +130,23 @@ fn leases_last_while_redis_stands_still(bench: &Bench) -> Result<(), String> {
     holds(dead.contains("a.1"), "a lease ends without heartbeats")
 }
 
-/// A sequence of before that others have passed with other events is noticed by all.
-fn sequences_of_before_are_reported(bench: &Bench) -> Result<(), String> {
+/// A sequence of an earlier generation that was reused by other events makes all nodes detect the
+/// loss.
+fn earlier_sequences_are_reported(bench: &Bench) -> Result<(), String> {
     bench.join("a.1", "1");
     bench.restore("a.1", "9");
-    holds(bench.field("s") == "9", "a hash that was lost goes on from the sequence of before")?;
+    holds(bench.field("s") == "9", "a lost hash continues from the earlier sequence")?;
     bench.sync("g1", "a.1", "1", "1");
     bench.restore("a.1", "10");
-    holds(bench.field("s") == "10", "the sequence goes on from the highest")?;
-    // Another event was published meanwhile, in the place of one that Redis has lost.
+    holds(bench.field("s") == "10", "the sequence continues from the highest one")?;
+    // Another event was published meanwhile, with the sequence of an event that Redis has lost.
     for field in [["q", "g1"], ["b", "10"], ["s", "11"]] {
         bench.network.ask(HOST, PORT, &["HSET", HASH, field[0], field[1]]);
     }
     bench.restore("a.1", "11");
-    holds(bench.field("s") == "12", "two events of one sequence are noticed")?;
+    holds(bench.field("s") == "12", "two events with one sequence are detected")?;
     bench.restore("a.1", "10");
-    holds(bench.field("s") == "12", "what is not lost changes nothing")
+    holds(bench.field("s") == "12", "a sequence that is not lost changes nothing")
 }
 
 /// Checks every rule.
@@ -157,8 +158,8 @@ pub(super) fn check() -> Result<(), String> {
         .expect("a runtime");
     runtime.block_on(async {
         writes_need_a_lease(&Bench::new())?;
-        leases_last_while_redis_stands_still(&Bench::new())?;
-        sequences_of_before_are_reported(&Bench::new())
+        leases_last_while_redis_is_paused(&Bench::new())?;
+        earlier_sequences_are_reported(&Bench::new())
     })
 }
 

@@ -1,12 +1,12 @@
-//! Explores faults and orders of nodes, network and Redis, from seeds.
+//! Explores fault sequences and timings of nodes, network and Redis, derived from seeds.
 //!
-//! `CAMPANILE_SEED` is the first seed, `CAMPANILE_SIMULATION_SEEDS` how many of them are tried, on one Redis and
-//! on a Redis Cluster each. A seed that fails does so again.
+//! `CAMPANILE_SEED` is the first seed and `CAMPANILE_SIMULATION_SEEDS` the number of seeds, for one Redis and for a
+//! Redis Cluster. A failing seed fails reproducibly.
 
 use super::world::{Fault, Plan, World};
 use std::time::Duration;
 
-/// Time within which every fault is repaired: a round of comparisons, and a lease.
+/// The time within which every fault is repaired: a round of comparisons, and a lease.
 const SETTLES_WITHIN: Duration = Duration::from_secs(45);
 
 /// Runs one plan in its own runtime.
@@ -62,12 +62,12 @@ fn explore(name: &str, is_cluster: bool, seeds: u64) {
 }
 
 #[test]
-fn on_one_redis_every_promise_is_kept() {
+fn on_one_redis_every_guarantee_holds() {
     explore("one Redis", false, 30);
 }
 
 #[test]
-fn on_a_redis_cluster_every_promise_is_kept() {
+fn on_a_redis_cluster_every_guarantee_holds() {
     explore("Redis Cluster", true, 15);
 }
 
@@ -75,12 +75,12 @@ fn on_a_redis_cluster_every_promise_is_kept() {
 fn a_seed_does_the_same_each_time() {
     let plan = plan(7, false);
     let (first, second) = (run(&plan), run(&plan));
-    assert_eq!(first.1, second.1, "the same was seen");
-    assert_eq!(first.2, second.2, "the same was asked of Redis");
+    assert_eq!(first.1, second.1, "the same observations");
+    assert_eq!(first.2, second.2, "the same commands for Redis");
 }
 
 #[test]
-fn keys_that_are_taken_away_are_put_back() {
+fn deleted_keys_are_restored() {
     for seed in 1..10 {
         let plan = Plan { faults: vec![Fault::Evict], ..plan(seed, seed % 3 == 0) };
         if let Err(violation) = run(&plan).0 {

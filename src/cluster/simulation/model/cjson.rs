@@ -1,4 +1,4 @@
-//! The part of `cjson` that scripts use, written as by the library in Redis.
+//! The part of `cjson` that the scripts use, with the output format of the library in Redis.
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "Lua has more types than scripts use")]
 
@@ -91,7 +91,9 @@ fn encode_table(table: &Table, text: &mut Vec<u8>) -> Result<()> {
             Value::String(key) => encode_string(&key.as_bytes(), text),
             Value::Integer(key) => encode_string(key.to_string().as_bytes(), text),
             Value::Number(key) => encode_string(general(*key, DIGITS).as_bytes(), text),
-            other => panic!("the model's cjson has no keys of type {}", other.type_name()),
+            other => {
+                panic!("the model's cjson does not support keys of type {}", other.type_name())
+            }
         }
         text.push(b':');
         encode(value, text)?;

@@ -1,4 +1,4 @@
-//! The latest writes of a server, so that it can lose them.
+//! The latest writes of a server, which it can lose.
 
 use super::{
     commands::{self, Protocol},
@@ -7,17 +7,17 @@ use super::{
 };
 use std::collections::VecDeque;
 
-/// How many transactions can be lost at most.
+/// The maximum number of transactions that can be lost.
 const TRANSACTIONS_MAX: usize = 1_024;
 
-/// A copy of the data that lags behind, and the writes that it lacks.
+/// An older copy of the data, and the writes that it lacks.
 #[derive(Clone, Debug)]
 pub(super) struct History {
     behind: Store,
     transactions: VecDeque<Transaction>,
 }
 
-/// What one command has changed, or one script.
+/// The changes of one command or script.
 #[derive(Clone, Debug)]
 struct Transaction {
     now_us: u64,
@@ -29,7 +29,7 @@ impl History {
         Self { behind: store.clone(), transactions: VecDeque::new() }
     }
 
-    /// Takes note of what has changed.
+    /// Records the changes of a transaction.
     pub(super) fn add(&mut self, now_us: u64, commands: Vec<Vec<Bytes>>) {
         self.transactions.push_back(Transaction { now_us, commands });
         if TRANSACTIONS_MAX < self.transactions.len() {
@@ -41,13 +41,15 @@ impl History {
         let Some(transaction) = self.transactions.pop_front() else { return };
         self.behind.now_us = transaction.now_us;
         for command in transaction.commands {
-            let spec = commands::find(&command[0]).expect("it was executed before");
-            spec.run(&mut self.behind, &command, Protocol::Resp2).expect("it went well before");
+            let spec = commands::find(&command[0]).expect("the command was executed before");
+            spec.run(&mut self.behind, &command, Protocol::Resp2)
+                .expect("the command succeeded before");
         }
         self.behind.effects.clear();
     }
 
-    /// The data without the last `lost` transactions, or as many as are known.
+    /// The data without the last `lost` transactions, or without all recorded ones if there are
+    /// fewer.
     pub(super) fn without(mut self, lost: usize) -> Store {
         while lost < self.transactions.len() {
             self.apply_oldest();

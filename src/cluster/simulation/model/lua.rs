@@ -16,18 +16,18 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Numbers below are written as integers, whatever the format.
+/// Integers below this are written as integers, whatever the format.
 const EXACT_MAX: u64 = 1_000_000_000_000_000;
 
 const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;
 
-/// What executes the commands of a script.
+/// Executes the commands of a script.
 pub(crate) trait Host: Send + 'static {
     fn call(&mut self, command: &mut [Bytes]) -> Reply;
 }
 
-/// A Lua state with the scripts that it has compiled. Servers of one simulation share it, since a script leaves
-/// nothing behind in it.
+/// A Lua state with its compiled scripts. The servers of one simulation share it, since a script leaves no state
+/// behind.
 pub(crate) struct Engine<H> {
     lua: Lua,
     calls: Arc<Mutex<Calls<H>>>,
@@ -37,7 +37,7 @@ pub(crate) struct Engine<H> {
     ok: LuaString,
 }
 
-/// What the functions of a running script work on.
+/// The context of a running script.
 struct Calls<H> {
     host: Option<Box<H>>,
     panic: Option<Box<dyn Any + Send>>,
@@ -65,7 +65,7 @@ impl<H: Host> Engine<H> {
         let missing = lua.create_function(move |_, name: String| {
             if ["math.random", "cmsgpack", "bit", "struct", "os"].contains(&name.as_str()) {
                 let mut calls = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                calls.panic = Some(Box::new(format!("the model's Lua has no {name}")));
+                calls.panic = Some(Box::new(format!("the model's Lua does not support {name}")));
             }
             Ok(())
         })?;
@@ -89,7 +89,7 @@ impl<H: Host> Engine<H> {
         Ok(Self { lua, calls, compiled: Mutex::default(), run, err, ok })
     }
 
-    /// Compiles a script under its name.
+    /// Compiles a script and stores it under its name.
     pub(super) fn compile(&self, name: &str, text: &[u8]) -> Result<(), Failure> {
         let mut compiled = self.compiled.lock().expect("one thread");
         if compiled.contains_key(name) {
@@ -107,7 +107,7 @@ impl<H: Host> Engine<H> {
         Ok(())
     }
 
-    /// Runs a script that was compiled; its commands are executed by `host`, which is returned.
+    /// Runs a compiled script. Its commands are executed by `host`, which is returned.
     pub(super) fn run(
         &self,
         name: &str,
@@ -116,14 +116,14 @@ impl<H: Host> Engine<H> {
         args: &[Bytes],
     ) -> (Box<H>, Reply) {
         let function = self.compiled.lock().expect("one thread").get(name).cloned();
-        let function = function.expect("it was compiled");
+        let function = function.expect("the script was compiled");
         self.calls.lock().expect("one thread").host = Some(host);
         let result = self.call(name, &function, keys, args);
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(panic) = calls.panic.take() {
             resume_unwind(panic);
         }
-        let host = calls.host.take().expect("it was put there");
+        let host = calls.host.take().expect("the host was stored before the call");
         (host, result.unwrap_or_else(|error| panic!("Lua itself failed: {error}")))
     }
 
@@ -141,10 +141,10 @@ impl<H: Host> Engine<H> {
         if is_done {
             return self.to_reply(&result);
         }
-        let LuaValue::Table(error) = result else { panic!("the handler makes tables of errors") };
+        let LuaValue::Table(error) = result else { panic!("the error handler returns tables") };
         let text: LuaString = error.raw_get("err")?;
         let text = text.to_string_lossy();
-        // `return redis.call(…)` leaves no trace of its line here, unlike in Redis, where it is a function of C.
+        // The line of `return redis.call(…)` is unknown here. In Redis it is known, since `redis.call` is a C function.
         let line = error.raw_get::<Option<u32>>("line")?.unwrap_or(1);
         Ok(Err(Failure::new(format!("{text} script: {name}, on @user_script:{line}."))))
     }
@@ -181,7 +181,7 @@ impl<H: Host> Engine<H> {
     }
 }
 
-/// Converts as C does on the usual machines: what does not fit is the least number.
+/// Converts like C on common platforms: out-of-range numbers become the minimum.
 #[expect(clippy::cast_possible_truncation, reason = "Redis truncates as well")]
 fn truncate(number: f64) -> i64 {
     if (-TWO_TO_63..TWO_TO_63).contains(&number) { number as i64 } else { i64::MIN }
@@ -191,7 +191,7 @@ fn status(text: &str) -> Value {
     if text == "OK" { Value::Okay } else { Value::SimpleString(text.replace(['\r', '\n'], " ")) }
 }
 
-/// Executes one command of a script. Returns `true` if it has a zero, whose sign is lost here.
+/// Executes one command of a script. Returns `true` if an argument is a zero, since its sign is lost here.
 fn call<H: Host>(lua: &Lua, calls: &Mutex<Calls<H>>, words: &MultiValue) -> mlua::Result<LuaValue> {
     let mut command = Vec::with_capacity(words.len());
     for word in words {
@@ -201,7 +201,7 @@ fn call<H: Host>(lua: &Lua, calls: &Mutex<Calls<H>>, words: &MultiValue) -> mlua
             LuaValue::Integer(number) if number.unsigned_abs() < EXACT_MAX => {
                 command.push(number.to_string().into_bytes());
             }
-            #[expect(clippy::cast_precision_loss, reason = "it comes from such a number")]
+            #[expect(clippy::cast_precision_loss, reason = "it was converted from such a number")]
             LuaValue::Integer(number) => command.push(general(*number as f64, 17).into_bytes()),
             LuaValue::Number(number) => command.push(general(*number, 17).into_bytes()),
             _ => {
@@ -219,7 +219,7 @@ fn call<H: Host>(lua: &Lua, calls: &Mutex<Calls<H>>, words: &MultiValue) -> mlua
     match catch_unwind(AssertUnwindSafe(|| host.call(&mut command))) {
         Ok(reply) => to_lua(lua, reply),
         Err(panic) => {
-            // A script can't catch it: it goes on when the script has ended.
+            // A script can't catch the panic: it is resumed when the script has ended.
             calls.panic.get_or_insert(panic);
             to_lua(lua, Err(Failure::new("ERR the model has panicked")))
         }
@@ -242,7 +242,7 @@ fn to_lua(lua: &Lua, reply: Reply) -> mlua::Result<LuaValue> {
         Ok(Value::Map(pairs)) => {
             table(lua, 2 * pairs.len(), pairs.into_iter().flat_map(|(field, value)| [field, value]))
         }
-        Ok(other) => panic!("the model gives no {other:?} to a script"),
+        Ok(other) => panic!("the model passes no {other:?} to a script"),
         Err(failure) => single("err", &failure.0),
     }
 }

@@ -1,7 +1,7 @@
-//! A Redis server as a value: its data, its commands, a real Lua for scripts, subscriptions, and its part of a
-//! Redis Cluster. It does no I/O and has no clock of its own: the caller gives the time with each command.
+//! A model of a Redis server: its data, its commands, a real Lua for scripts, subscriptions, and its part of a Redis
+//! Cluster. It does no I/O and has no clock: the caller passes the time with each command.
 //!
-//! Nothing here uses the rest of the crate, so that the cluster tests can compare it with a real Redis.
+//! This module uses nothing else of the crate, so that the cluster tests can compare it with a real Redis.
 
 mod cjson;
 mod commands;

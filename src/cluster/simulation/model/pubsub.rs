@@ -1,4 +1,4 @@
-//! Subscriptions of the connections of one server.
+//! The subscriptions of the connections of one server.
 
 use super::{
     replies::{Bytes, bulk},
@@ -7,23 +7,23 @@ use super::{
 use redis::{PushKind, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Channels, and who has subscribed to them.
+/// The subscribed channels, with their subscribers.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
     channels: BTreeMap<Bytes, BTreeSet<ConnectionId>>,
     shard_channels: BTreeMap<Bytes, BTreeSet<ConnectionId>>,
-    /// Pushes for connections, in order.
+    /// Pushes to connections, in order.
     pub(super) pushes: Vec<(ConnectionId, Value)>,
-    /// What was published on shard channels, for the replicas.
+    /// Messages published on shard channels, for the replicas.
     pub(super) published: Vec<(Bytes, Bytes)>,
 }
 
-/// Which of the two namespaces a channel is in.
+/// The namespace of a channel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Space {
-    /// Of `SUBSCRIBE` and `PUBLISH`.
+    /// The namespace of `SUBSCRIBE` and `PUBLISH`.
     Global,
-    /// Of `SSUBSCRIBE` and `SPUBLISH`.
+    /// The namespace of `SSUBSCRIBE` and `SPUBLISH`.
     Shard,
 }
 
@@ -40,7 +40,7 @@ impl Subscriptions {
         super::replies::int(channels.filter(|of| of.contains(&connection)).count())
     }
 
-    /// Subscribes, and returns the confirmation.
+    /// Subscribes a connection, and returns the confirmation.
     pub(super) fn subscribe(
         &mut self,
         space: Space,
@@ -56,7 +56,7 @@ impl Subscriptions {
         Value::Push { kind, data: vec![bulk(channel.clone()), count] }
     }
 
-    /// Unsubscribes, and returns the confirmation, which there is in any case.
+    /// Unsubscribes a connection, and returns the confirmation, which is sent in any case.
     pub(super) fn unsubscribe(
         &mut self,
         space: Space,
@@ -86,7 +86,7 @@ impl Subscriptions {
         own.map(|(channel, _)| channel.clone()).collect()
     }
 
-    /// Publishes to the subscribers at this server, and says how many there are.
+    /// Publishes to the subscribers at this server, and returns their number.
     pub(super) fn publish(&mut self, space: Space, channel: &Bytes, message: &Bytes) -> usize {
         let kind = match space {
             Space::Global => PushKind::Message,
@@ -103,7 +103,7 @@ impl Subscriptions {
         subscribers.len()
     }
 
-    /// Ends the subscriptions to shard channels for which `is_gone`, as a server does when a slot leaves it.
+    /// Ends the subscriptions to shard channels for which `is_gone` holds, as a server does when a slot moves away.
     pub(super) fn drop_shard_channels(&mut self, is_gone: impl Fn(&[u8]) -> bool) {
         let gone: Vec<Bytes> =
             self.shard_channels.keys().filter(|name| is_gone(name)).cloned().collect();
@@ -120,7 +120,7 @@ impl Subscriptions {
         all.any(|subscribers| subscribers.contains(&connection))
     }
 
-    /// Forgets a connection.
+    /// Removes a connection and its subscriptions.
     pub(super) fn disconnect(&mut self, connection: ConnectionId) {
         for space in [Space::Global, Space::Shard] {
             for channel in self.of(space, connection) {

@@ -1,16 +1,16 @@
-//! Replies of the model: values of RESP3, errors in the words of Redis, numbers as Redis writes them.
+//! The replies of the model: RESP3 values, with the error texts and number formats of Redis.
 
 use redis::{ServerError, Value};
 use std::borrow::Cow;
 
-/// Bytes of a key, a field, an argument.
+/// A key, a field, an argument.
 pub(crate) type Bytes = Vec<u8>;
 
-/// An error reply: its code, a space, its text, as after the `-` on the wire.
+/// An error reply: its code, a space and its text, as sent after the `-`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Failure(pub(crate) Cow<'static, str>);
 
-/// What a command returns.
+/// The result of a command.
 pub(crate) type Reply = Result<Value, Failure>;
 
 pub(crate) const WRONG_TYPE: Failure =
@@ -27,22 +27,22 @@ impl Failure {
         Self(text.into())
     }
 
-    /// The error as redis-rs reads it from the wire.
+    /// The error as redis-rs parses it.
     pub(crate) fn to_value(&self) -> Value {
         Value::ServerError(self.to_server_error())
     }
 
     fn to_server_error(&self) -> ServerError {
-        // A line has no line breaks; Redis replaces them as well.
+        // An error is one line; Redis replaces line breaks as well.
         let line = self.0.replace(['\r', '\n'], " ");
         match redis::parse_redis_value(format!("-{line}\r\n").as_bytes()) {
             Ok(Value::ServerError(error)) => error,
-            other => panic!("an error line was read as {other:?}"),
+            other => panic!("an error line was parsed as {other:?}"),
         }
     }
 }
 
-/// A command's reply as the value that goes over the wire.
+/// A command's reply as a RESP3 value.
 pub(crate) fn to_value(reply: Reply) -> Value {
     reply.unwrap_or_else(|failure| failure.to_value())
 }
@@ -63,7 +63,7 @@ pub(crate) fn flag(is_set: bool) -> Value {
     Value::Int(i64::from(is_set))
 }
 
-/// Reads an integer as strictly as Redis: digits only, no plus sign, no leading zeros.
+/// Parses an integer as strictly as Redis: no plus sign, no leading zeros.
 pub(crate) fn integer(bytes: &[u8]) -> Result<i64, Failure> {
     let number: i64 =
         str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).ok_or(NOT_AN_INTEGER)?;
@@ -77,15 +77,15 @@ pub(crate) fn integer(bytes: &[u8]) -> Result<i64, Failure> {
     }
 }
 
-/// Reads a score.
+/// Parses a score.
 pub(crate) fn float(bytes: &[u8]) -> Option<f64> {
     let text = str::from_utf8(bytes).ok()?;
     let number: f64 = text.parse().ok()?;
-    // `-0` is written as it was given, which no test of ours needs.
+    // A negative zero loses its sign, which no test depends on.
     (!number.is_nan()).then_some(number + 0.0)
 }
 
-/// Writes a number as C does with `%.{digits}g`.
+/// Formats a number like `%.{digits}g` in C.
 pub(crate) fn general(number: f64, digits: usize) -> String {
     if number.is_infinite() {
         return if number < 0.0 { "-inf".into() } else { "inf".into() };

@@ -1,11 +1,11 @@
-//! Commands and replies as bytes, in RESP3.
+//! The RESP3 encoding of commands and replies.
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "RESP3 has more types than the model gives")]
 
 use super::replies::Bytes;
 use redis::{PushKind, Value, VerbatimFormat};
 
-/// Takes one whole command from the front of what has arrived, if there is one.
+/// Removes one complete command from the front of the input, if there is one.
 pub(crate) fn take_command(input: &mut Vec<u8>) -> Option<Vec<Bytes>> {
     let mut at = 0;
     let count = header(input, &mut at, b'*')?;
@@ -22,7 +22,7 @@ pub(crate) fn take_command(input: &mut Vec<u8>) -> Option<Vec<Bytes>> {
     Some(words)
 }
 
-/// Reads a line of a mark and a number.
+/// Parses a line that consists of a type byte and a number.
 fn header(input: &[u8], at: &mut usize, mark: u8) -> Option<usize> {
     let line = &input[*at..];
     let end = line.iter().position(|byte| *byte == b'\n')?;
@@ -32,7 +32,7 @@ fn header(input: &[u8], at: &mut usize, mark: u8) -> Option<usize> {
     Some(digits.parse().expect("a number"))
 }
 
-/// Writes a reply or a push.
+/// Encodes a reply or a push.
 pub(crate) fn write(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Nil => out.extend_from_slice(b"_\r\n"),
@@ -70,14 +70,14 @@ pub(crate) fn write(value: &Value, out: &mut Vec<u8>) {
                 write(item, out);
             }
         }
-        other => panic!("the model gives no {other:?}"),
+        other => panic!("the model sends no {other:?}"),
     }
 }
 
 fn line(out: &mut Vec<u8>, mark: u8, rest: impl std::fmt::Display) {
     use std::io::Write as _;
     out.push(mark);
-    write!(out, "{rest}\r\n").expect("memory takes it");
+    write!(out, "{rest}\r\n").expect("writing to memory does not fail");
 }
 
 fn aggregate<'a>(
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_are_taken_when_they_are_whole() {
+    fn commands_are_taken_once_complete() {
         let mut command = redis::cmd("SET");
         command.arg("key").arg(b"a\r\nb");
         let whole =

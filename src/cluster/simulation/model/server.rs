@@ -1,4 +1,4 @@
-//! One Redis server: what connections can ask of it.
+//! A Redis server as its connections see it.
 
 use super::{
     commands::{self, Access, Protocol, wrong_arity},
@@ -18,28 +18,28 @@ use std::{
     sync::Arc,
 };
 
-/// A connection, as a server knows it.
+/// The id of a connection at a server.
 pub(crate) type ConnectionId = u64;
 
-/// A server with its data.
+/// A server and its data.
 #[derive(Debug)]
 pub(crate) struct Server {
     engine: Arc<Engine<State>>,
-    /// Taken while a script runs.
+    /// `None` while a script runs.
     state: Option<Box<State>>,
     history: History,
-    /// Names of scripts by which they can be called.
+    /// The names of the loaded scripts.
     scripts: BTreeSet<String>,
     asking: BTreeSet<ConnectionId>,
 }
 
 impl Server {
-    /// An empty server. What it chooses at random follows from `seed`, and so does the id of its run.
+    /// An empty server. Its random choices and its run id derive from `seed`.
     pub(crate) fn new(engine: &Arc<Engine<State>>, seed: u64) -> Self {
         Self::of_run(engine, seed, format!("{:040x}", u128::from(seed) << 64 | u128::from(!seed)))
     }
 
-    /// An empty server with a run of this id.
+    /// An empty server with this run id.
     pub(crate) fn of_run(engine: &Arc<Engine<State>>, seed: u64, run_id: String) -> Self {
         let state = State::new(seed, run_id);
         Self {
@@ -51,8 +51,8 @@ impl Server {
         }
     }
 
-    /// The server that this one is after it was started again, or the replica that takes its place: with another run, no
-    /// script, no connection, and the data without the last `lost` writes, or with none at all.
+    /// The server after a restart, or the replica that replaces it: with another run id, no scripts, no connections,
+    /// and the data without the last `lost` writes, or no data.
     #[must_use]
     pub(crate) fn successor(&self, seed: u64, lost: Option<usize>) -> Self {
         let mut next = Self::new(&self.engine, seed);
@@ -82,7 +82,7 @@ impl Server {
         &mut self.state_mut().slots
     }
 
-    /// What `CONFIG GET` and `INFO` say, such as `maxmemory-policy`.
+    /// The settings that `CONFIG GET` and `INFO` return, such as `maxmemory-policy`.
     pub(crate) fn settings(&mut self) -> &mut BTreeMap<String, String> {
         &mut self.state_mut().settings
     }
@@ -97,12 +97,12 @@ impl Server {
         self.state().store.keys().cloned().collect()
     }
 
-    /// Takes a key away, as an eviction or a migration does; lost writes are older than that.
+    /// Removes a key, as an eviction or a migration does. Later lost writes do not restore it.
     pub(crate) fn take(&mut self, now_us: u64, key: &[u8]) -> Option<Entry> {
         self.change(now_us, |store| store.remove(key))
     }
 
-    /// Puts a key there that was taken from another server.
+    /// Adds a key that was removed from another server.
     pub(crate) fn put(&mut self, now_us: u64, key: &[u8], entry: Entry) {
         self.change(now_us, |store| store.put(key, entry.data, entry.expires_ms));
     }
@@ -115,7 +115,7 @@ impl Server {
         result
     }
 
-    /// Ends the subscriptions of shard channels that this server has not got any more.
+    /// Ends the subscriptions of shard channels that no longer belong to this server.
     pub(crate) fn drop_lost_channels(&mut self) {
         let state = self.state_mut();
         let Some(slots) = &state.slots else { return };
@@ -126,35 +126,35 @@ impl Server {
         state.subscriptions.drop_shard_channels(|channel| !serves(channel));
     }
 
-    /// Has the subscribers at this server hear what was published at its master.
+    /// Delivers a message that was published at the master to the subscribers of this server.
     pub(crate) fn hear(&mut self, channel: &Bytes, message: &Bytes) {
         self.state_mut().subscriptions.publish(Space::Shard, channel, message);
         self.state_mut().subscriptions.published.clear();
     }
 
-    /// Takes what was pushed to connections since it was last taken.
+    /// Removes and returns the pushes that are queued for connections.
     pub(crate) fn take_pushes(&mut self) -> Vec<(ConnectionId, Value)> {
         std::mem::take(&mut self.state_mut().subscriptions.pushes)
     }
 
-    /// Takes what was published on shard channels, which replicas hear too.
+    /// Removes and returns the messages that were published on shard channels, which replicas receive too.
     pub(crate) fn take_published(&mut self) -> Vec<(Bytes, Bytes)> {
         std::mem::take(&mut self.state_mut().subscriptions.published)
     }
 
-    /// Whether the connection has subscribed to anything: its output is bounded then.
+    /// Whether the connection has subscribed to anything; its output is limited then.
     pub(crate) fn is_subscriber(&self, connection: ConnectionId) -> bool {
         self.state().subscriptions.is_subscriber(connection)
     }
 
-    /// Forgets a connection that has ended.
+    /// Removes a connection that has ended.
     pub(crate) fn disconnect(&mut self, connection: ConnectionId) {
         self.asking.remove(&connection);
         self.state_mut().subscriptions.disconnect(connection);
     }
 
-    /// Executes a command at a time of this server's clock, in µs since 1970. There is one reply, but for commands
-    /// that subscribe, to which there is one for each channel.
+    /// Executes a command at a time of this server's clock, in µs since 1970. Returns one reply; for commands that
+    /// subscribe, one reply for each channel.
     pub(crate) fn execute(
         &mut self,
         now_us: u64,
@@ -271,14 +271,16 @@ impl Server {
             (b"SELECT", [number]) if self.state().slots.is_none() || number == b"0" => {
                 Ok(Value::Okay)
             }
-            (name, _) => panic!("the model has no command {:?}", String::from_utf8_lossy(name)),
+            (name, _) => {
+                panic!("the model does not support the command {:?}", String::from_utf8_lossy(name))
+            }
         }
     }
 
     fn load(&mut self, text: &[u8]) -> Result<String, Failure> {
         let mut name = String::with_capacity(40);
         for byte in Sha1::digest(text) {
-            write!(name, "{byte:02x}").expect("memory takes it");
+            write!(name, "{byte:02x}").expect("writing to memory does not fail");
         }
         self.engine.compile(&name, text)?;
         self.scripts.insert(name.clone());

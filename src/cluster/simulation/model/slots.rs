@@ -1,4 +1,4 @@
-//! A server's view of the slots of a Redis Cluster.
+//! A server's view of the hash slots of a Redis Cluster.
 
 use super::{
     replies::{Bytes, Failure, bulk},
@@ -7,19 +7,19 @@ use super::{
 use redis::Value;
 use std::collections::BTreeMap;
 
-/// Host and port.
+/// A host and a port.
 pub(crate) type Address = (String, u16);
 
 const SLOTS: usize = 16_384;
 
-/// Which server has each slot, as one of them sees it.
+/// The owner of each slot, according to one server.
 #[derive(Clone, Debug)]
 pub(crate) struct Slots {
     me: Address,
     owners: Vec<Option<Address>>,
     migrating: BTreeMap<u16, Address>,
     importing: BTreeMap<u16, Address>,
-    /// The master whose replica this server is.
+    /// The master of this server, if it is a replica.
     pub(crate) master: Option<Address>,
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn slot_of(key: &[u8]) -> u16 {
 }
 
 impl Slots {
-    /// The view of a server that knows of no slot.
+    /// The view of a server that knows no owner of any slot.
     pub(crate) fn new(me: &Address) -> Self {
         Self {
             me: me.clone(),
@@ -51,7 +51,7 @@ impl Slots {
         }
     }
 
-    /// The same view, of another server.
+    /// The same view for another server.
     pub(crate) fn seen_from(&self, me: &Address) -> Self {
         Self { me: me.clone(), ..self.clone() }
     }
@@ -61,7 +61,7 @@ impl Slots {
         (0..16_384).filter(move |slot| self.owner(*slot) == Some(owner))
     }
 
-    /// Notes who has a slot from now on; a migration of it has ended.
+    /// Sets the owner of a slot; a migration of the slot has ended.
     pub(crate) fn assign(&mut self, slot: u16, owner: Option<&Address>) {
         self.owners[usize::from(slot)] = owner.cloned();
         self.migrating.remove(&slot);
@@ -84,7 +84,7 @@ impl Slots {
         self.importing.insert(slot, from.clone());
     }
 
-    /// Fails if a command with these keys has to go elsewhere, or later.
+    /// Fails if a command with these keys must be sent to another server, or retried.
     pub(super) fn check(
         &self,
         store: &mut Store,

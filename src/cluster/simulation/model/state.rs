@@ -1,4 +1,4 @@
-//! What a script and a connection can reach of a server: data, subscriptions, slots, and what is refused.
+//! The state of a server that scripts and connections access: data, subscriptions, slots, and refusal rules.
 
 use super::{
     commands::{self, Access, Protocol, Spec},
@@ -10,11 +10,11 @@ use super::{
 };
 use std::{borrow::Cow, collections::BTreeMap};
 
-/// What a server refuses.
+/// The commands that a server refuses, and the order of its pushes.
 #[expect(clippy::struct_excessive_bools, reason = "each is a state of a server by itself")]
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Rules {
-    /// It is a replica: writes fail with `READONLY`.
+    /// The server is a replica: writes fail with `READONLY`.
     pub(crate) read_only: bool,
     /// Commands that need memory fail with `OOM`.
     pub(crate) out_of_memory: bool,
@@ -22,12 +22,12 @@ pub(crate) struct Rules {
     pub(crate) cannot_save: bool,
     /// Every command fails with this line, such as `NOPERM …` or `LOADING …`.
     pub(crate) everything: Option<String>,
-    /// Messages for the connection that has published them come after the reply to its command, as from Redis 7.2 on,
-    /// and not before it.
+    /// Pushes to the publishing connection follow the reply to its command, as from Redis 7.2 on, instead of preceding
+    /// it.
     pub(crate) pushes_after_reply: bool,
 }
 
-/// The part of a server on which commands work.
+/// The part of a server that commands access.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(super) store: Store,
@@ -36,7 +36,7 @@ pub(crate) struct State {
     pub(super) rules: Rules,
     pub(super) run_id: String,
     pub(super) settings: BTreeMap<String, String>,
-    /// Whether the running script has written already: then memory is not looked at any more.
+    /// Whether the running script has written already; then it may use more memory.
     pub(super) script_has_written: bool,
     /// Whether the running command was preceded by `ASKING`.
     pub(super) is_asking: bool,
@@ -64,7 +64,7 @@ impl State {
         }
     }
 
-    /// Fails if the server refuses such a command.
+    /// Fails if the server refuses commands with this access.
     pub(super) fn check_rules(&self, access: Access) -> Result<(), Failure> {
         if access == Access::Read {
             return Ok(());
@@ -82,18 +82,18 @@ impl State {
         Ok(())
     }
 
-    /// Fails if the keys are not this server's to work on.
+    /// Fails if the keys belong to another server.
     pub(super) fn check_keys(&mut self, keys: &[&Bytes], is_pubsub: bool) -> Result<(), Failure> {
         let Some(slots) = &self.slots else { return Ok(()) };
         slots.check(&mut self.store, keys, self.is_asking, is_pubsub)
     }
 
-    /// Publishes what `PUBLISH` or `SPUBLISH` says.
+    /// Executes `PUBLISH` or `SPUBLISH`.
     pub(super) fn publish(&mut self, space: Space, command: &[Bytes]) -> Reply {
         let [_, channel, message] = command else { return Err(commands::wrong_arity(command)) };
         assert!(
             space == Space::Shard || self.slots.is_none(),
-            "the model has no PUBLISH in a Redis Cluster"
+            "the model does not support PUBLISH in a Redis Cluster"
         );
         Ok(int(self.subscriptions.publish(space, channel, message)))
     }
@@ -102,7 +102,7 @@ impl State {
         self.rules.read_only || self.slots.as_ref().is_some_and(|slots| slots.master.is_some())
     }
 
-    /// The text of `INFO`, of what nodes read of it.
+    /// The text of `INFO`, with the sections that nodes read.
     pub(super) fn info(&self, sections: &[Bytes]) -> String {
         let wants = |section: &str| {
             let mut all = sections.iter();
@@ -133,7 +133,7 @@ impl State {
         spec.run(&mut self.store, command, Protocol::Resp2)
     }
 
-    /// As [`check_keys`](Self::check_keys), for a command of a script.
+    /// Like [`check_keys`](Self::check_keys), for a command within a script.
     fn check_own(&mut self, keys: &[&Bytes], is_pubsub: bool) -> Result<(), Failure> {
         self.check_keys(keys, is_pubsub).map_err(|failure| match failure.0.split(' ').next() {
             Some("MOVED" | "ASK" | "TRYAGAIN") => {
@@ -162,7 +162,9 @@ impl Host for State {
             | b"EVALSHA" | b"SCRIPT" => {
                 Err(Failure::new("ERR This Redis command is not allowed from script"))
             }
-            name => panic!("the model has no command {:?}", String::from_utf8_lossy(name)),
+            name => {
+                panic!("the model does not support the command {:?}", String::from_utf8_lossy(name))
+            }
         }
     }
 }

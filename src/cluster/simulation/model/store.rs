@@ -3,18 +3,18 @@
 use super::replies::{Bytes, Failure, WRONG_TYPE};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// All keys of a server, and the clock by which they expire.
+/// All keys of a server, and the clock for their expiry.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Store {
     entries: BTreeMap<Bytes, Entry>,
     /// The server's clock, in µs since 1970.
     pub(crate) now_us: u64,
-    /// What the current transaction has changed so far: the commands that a replica would be sent.
+    /// The changes of the current transaction: the commands that a replica would receive.
     pub(crate) effects: Vec<Vec<Bytes>>,
     random: u64,
 }
 
-/// A key's value.
+/// The value and the expiry of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) data: Data,
@@ -22,7 +22,7 @@ pub(crate) struct Entry {
     pub(crate) expires_ms: Option<u64>,
 }
 
-/// A value of any type. Ordered, so that a run can be repeated.
+/// A value of any type. Collections are ordered, so that a run is reproducible.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Data {
     Text(Bytes),
@@ -73,7 +73,7 @@ macro_rules! kind {
     };
 }
 
-// An empty string is a value, unlike an empty collection.
+// An empty string remains a value, while an empty collection is removed.
 kind!(Text, Bytes, |_| false);
 kind!(Hash, BTreeMap<Bytes, Bytes>, BTreeMap::is_empty);
 kind!(List, VecDeque<Bytes>, VecDeque::is_empty);
@@ -81,7 +81,7 @@ kind!(Set, BTreeSet<Bytes>, BTreeSet::is_empty);
 kind!(Sorted, Sorted, |sorted| sorted.scores.is_empty());
 
 impl Store {
-    /// An empty store whose random choices follow from `seed`.
+    /// An empty store whose random choices derive from `seed`.
     pub(crate) fn new(seed: u64) -> Self {
         Self { random: seed, ..Self::default() }
     }
@@ -101,7 +101,7 @@ impl Store {
         usize::try_from(mixed % u64::try_from(bound).expect("it fits")).expect("it fits")
     }
 
-    /// Removes the key if its time has come.
+    /// Removes the key if it has expired.
     fn expire(&mut self, key: &[u8]) {
         let now = self.now_ms();
         let is_over = |entry: &Entry| entry.expires_ms.is_some_and(|expires| expires <= now);
@@ -120,7 +120,7 @@ impl Store {
         self.entries.get_mut(key)
     }
 
-    /// Replaces the key and whatever time it had left.
+    /// Replaces the key and its expiry.
     pub(crate) fn put(&mut self, key: &[u8], data: Data, expires_ms: Option<u64>) {
         self.entries.insert(key.to_vec(), Entry { data, expires_ms });
     }
@@ -139,7 +139,7 @@ impl Store {
         self.entry(key).map(|entry| T::of(&entry.data).ok_or(WRONG_TYPE)).transpose()
     }
 
-    /// Changes the value of a key that may be missing; removes it when it is empty afterwards.
+    /// Changes the value of a key, which may be missing. An empty collection is removed afterwards.
     pub(crate) fn change<T: Kind, R>(
         &mut self,
         key: &[u8],
@@ -154,7 +154,7 @@ impl Store {
         Ok(Some(result))
     }
 
-    /// Changes the value of a key, which is made if it is missing.
+    /// Changes the value of a key, which is created if it is missing.
     pub(crate) fn upsert<T: Kind, R>(
         &mut self,
         key: &[u8],
@@ -165,10 +165,10 @@ impl Store {
             self.put(key, T::empty(), None);
         }
         let result = self.change(key, change)?;
-        Ok(result.expect("the key is there"))
+        Ok(result.expect("the key exists"))
     }
 
-    /// The keys that have not expired, in their order.
+    /// The keys that have not expired, in order.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Bytes> {
         let now = self.now_ms();
         let lives = move |entry: &Entry| entry.expires_ms.is_none_or(|expires| now < expires);
@@ -177,7 +177,7 @@ impl Store {
 }
 
 impl Data {
-    /// The name of the type, as `TYPE` gives it.
+    /// The name of the type, as returned by `TYPE`.
     pub(crate) fn type_name(&self) -> &'static str {
         match self {
             Self::Text(_) => "string",
@@ -190,7 +190,7 @@ impl Data {
 }
 
 impl Sorted {
-    /// Sets a member's score; `true` if it was not there.
+    /// Sets a member's score. Returns `true` if the member is new.
     pub(crate) fn insert(&mut self, member: &[u8], score: f64) -> bool {
         let is_new = !self.remove(member);
         self.scores.insert(member.to_vec(), score);

@@ -1,4 +1,4 @@
-//! The client of redis-rs on a wire.
+//! The client of redis-rs over a wire.
 
 use super::{Network, NodeId};
 use redis::{
@@ -6,7 +6,7 @@ use redis::{
     aio::{AsyncPushSender, MultiplexedConnection},
 };
 
-/// A connection that many may use at once.
+/// A connection that several tasks can use concurrently.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     connection: MultiplexedConnection,
@@ -17,11 +17,11 @@ pub(crate) struct Client {
 struct Task(tokio::task::JoinHandle<()>);
 
 impl Network {
-    /// Connects a node to the server at an address; what the server pushes goes to `push`.
+    /// Connects a node to the server at an address. Pushes of the server are sent to `push`.
     ///
     /// # Errors
     ///
-    /// No server listens there, or it refuses.
+    /// No server listens there, or it refuses the connection.
     pub(crate) async fn connect(
         &self,
         host: &str,
@@ -40,7 +40,7 @@ impl Network {
 }
 
 impl Client {
-    /// The reply to a command. An error of the server is an error.
+    /// The reply to a command; an error reply is an error.
     pub(crate) async fn request(&mut self, command: &Cmd) -> RedisResult<Value> {
         self.connection.send_packed_command(command).await?.extract_error()
     }

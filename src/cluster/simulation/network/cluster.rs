@@ -1,4 +1,4 @@
-//! Redis Cluster: slots that move, and masters whose replicas take their place.
+//! Redis Cluster: moving slots and failovers.
 
 use super::{Network, State, host::HostId};
 use crate::cluster::simulation::model::slots::{Address, Slots, slot_of};
@@ -7,7 +7,7 @@ use rand::RngExt as _;
 const SLOTS: u16 = 16_384;
 
 impl Network {
-    /// Makes a Redis Cluster of servers that were added, with equal shares of the slots.
+    /// Forms a Redis Cluster of added servers, with equal shares of the slots.
     pub(crate) fn make_cluster(&self, addresses: &[(&str, u16)]) {
         let mut state = self.lock();
         let addresses: Vec<Address> =
@@ -23,7 +23,7 @@ impl Network {
         }
     }
 
-    /// The slots of a server, as itself sees them.
+    /// The slots of a server, according to that server.
     pub(crate) fn slots_of(&self, host: &str, port: u16) -> Vec<u16> {
         let mut state = self.lock();
         let id = state.host_at(host, port);
@@ -31,7 +31,7 @@ impl Network {
         state.slots(id).of(&address).collect()
     }
 
-    /// Begins to move a slot: keys that its server has not got are asked for at the other.
+    /// Begins to move a slot: the other server is asked for keys that the owner no longer has.
     pub(crate) fn begin_migration(&self, slot: u16, to: (&str, u16)) {
         let mut state = self.lock();
         let (from, to) = state.ends(slot, to);
@@ -41,29 +41,29 @@ impl Network {
         state.slots(from).migrate(slot, &to_address);
     }
 
-    /// Moves one key of a slot that is being moved, and says whether there was one left.
+    /// Moves one key of a slot that is being moved. Returns whether there was one left.
     pub(crate) fn move_key(&self, slot: u16, to: (&str, u16)) -> bool {
         let mut state = self.lock();
         let (from, to) = state.ends(slot, to);
         state.move_key(slot, from, to)
     }
 
-    /// Ends the move of a slot, after its keys. The two servers know it at once, `told` as well; the others learn it
-    /// when they are told.
-    pub(crate) fn finish_migration(&self, slot: u16, to: (&str, u16), told: &[(&str, u16)]) {
+    /// Moves the remaining keys of a slot and ends the move. The two servers and those in `informed` learn the new
+    /// owner at once; the others learn it from [`Network::tell_slots`].
+    pub(crate) fn finish_migration(&self, slot: u16, to: (&str, u16), informed: &[(&str, u16)]) {
         self.change(|state| {
             let (from, to) = state.ends(slot, to);
             while state.move_key(slot, from, to) {}
             let address = state.hosts[to].address.clone();
-            let told = told.iter().map(|(host, port)| state.host_at(host, *port));
-            for id in told.chain([to, from]).collect::<Vec<_>>() {
+            let informed = informed.iter().map(|(host, port)| state.host_at(host, *port));
+            for id in informed.chain([to, from]).collect::<Vec<_>>() {
                 state.slots(id).assign(slot, Some(&address));
             }
             state.drop_lost_channels(from);
         });
     }
 
-    /// Tells a server who has each slot, as another one sees it.
+    /// Copies the view of the slots from one server to another.
     pub(crate) fn tell_slots(&self, host: &str, port: u16, from: (&str, u16)) {
         self.change(|state| {
             let (id, from) = (state.host_at(host, port), state.host_at(from.0, from.1));
@@ -76,7 +76,7 @@ impl Network {
         });
     }
 
-    /// Makes a server without slots a replica of another, as Redis does by itself with one that has lost its last slot.
+    /// Makes a server without slots a replica of another, as Redis does with a server that has lost its last slot.
     pub(crate) fn make_replica(&self, host: &str, port: u16, master: (&str, u16)) {
         self.change(|state| {
             let (id, master) = (state.host_at(host, port), state.host_at(master.0, master.1));
@@ -86,8 +86,8 @@ impl Network {
         });
     }
 
-    /// Has another server, without the last `lost` writes, take all slots of a master. The master may live on, and
-    /// believe that it has them, until it is told.
+    /// Has another server, without the last `lost` writes, take over all slots of a master. The old master may keep
+    /// running and consider itself the owner until it receives the new view.
     pub(crate) fn cluster_failover(
         &self,
         from: (&str, u16),
@@ -129,7 +129,7 @@ impl State {
         self.hosts[id].server.slots().as_mut().expect("a server of a Redis Cluster")
     }
 
-    /// The server of a slot, and the one at an address.
+    /// The owner of a slot, and the server at an address.
     fn ends(&mut self, slot: u16, to: (&str, u16)) -> (HostId, HostId) {
         let to = self.host_at(to.0, to.1);
         let owner = self.slots(to).owner(slot).cloned().expect("a slot with a server");
@@ -141,7 +141,7 @@ impl State {
         let keys = self.hosts[from].server.keys(now_from);
         let Some(key) = keys.into_iter().find(|key| slot_of(key) == slot) else { return false };
         let Some(mut entry) = self.hosts[from].server.take(now_from, &key) else { return false };
-        // What is left of its time moves, not when that ends.
+        // The remaining time to live moves, since the clocks may differ.
         entry.expires_ms =
             entry.expires_ms.map(|at| at.saturating_sub(now_from / 1_000) + now_to / 1_000);
         self.hosts[to].server.put(now_to, &key, entry);

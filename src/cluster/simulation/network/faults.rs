@@ -6,7 +6,7 @@ use rand::RngExt as _;
 use std::{ops::RangeInclusive, time::Duration};
 use tokio::time::Instant;
 
-/// One way of a wire.
+/// A direction of a wire.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Direction {
     ToServer,
@@ -20,32 +20,32 @@ pub(crate) struct Wires {
     address: Option<Address>,
 }
 
-/// The fate of bytes in transit to a server when the wire is cut.
+/// What happens to bytes in transit to a server when the wire is cut.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Late {
     Lost,
-    /// They arrive after that time, and are executed then.
+    /// The bytes arrive after this time, and are executed then.
     After(Duration),
 }
 
-/// What a server still has when it is started again.
+/// The data that a server keeps when it restarts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Keep {
     All,
     Nothing,
-    /// Everything but the last writes.
+    /// All data but the last writes.
     AllBut(usize),
 }
 
-/// The fate of a master after a failover.
+/// What happens to a master at a failover.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum OldMaster {
     Dies,
-    /// It goes on serving the connections that it has, and believes that it is the master.
+    /// The old master keeps serving its connections and considers itself the master.
     Lives,
 }
 
-/// Wires on which nothing arrives for a while.
+/// A period in which no bytes arrive on some wires.
 #[derive(Debug)]
 pub(super) struct Stall {
     wires: Wires,
@@ -59,13 +59,13 @@ impl Wires {
         Self::default()
     }
 
-    /// Only those of a node.
+    /// Restricts the selection to the wires of a node.
     #[must_use]
     pub(crate) fn of(self, node: NodeId) -> Self {
         Self { node: Some(node), ..self }
     }
 
-    /// Only those to an address.
+    /// Restricts the selection to the wires to an address.
     #[must_use]
     pub(crate) fn to(self, host: &str, port: u16) -> Self {
         Self { address: Some((host.to_owned(), port)), ..self }
@@ -84,7 +84,7 @@ impl Stall {
 }
 
 impl Network {
-    /// Cuts wires, and says how many: the nodes notice at once, the servers when the last bytes arrive.
+    /// Cuts wires and returns their number. Nodes detect it at once, servers when the last bytes arrive.
     pub(crate) fn cut(&self, wires: &Wires, late: Late) -> usize {
         self.change(|state| {
             let cut: Vec<_> = state
@@ -107,7 +107,7 @@ impl Network {
         })
     }
 
-    /// Lets nothing arrive on wires in one direction until a time, nor on wires that are opened meanwhile.
+    /// Delays all bytes on wires in one direction until a time, including wires that are opened meanwhile.
     pub(crate) fn stall(&self, wires: &Wires, direction: Direction, until: Instant) {
         self.change(|state| {
             let now = Instant::now();
@@ -120,11 +120,11 @@ impl Network {
     pub(crate) fn heal(&self) {
         self.change(|state| {
             state.stalls.clear();
-            state.look_at_all();
+            state.reschedule_all();
         });
     }
 
-    /// Sets the delay of one way for a node from now on, or for all nodes without one of their own.
+    /// Sets the one-way delay of a node from now on, or the default of all nodes.
     pub(crate) fn set_latency(&self, node: Option<NodeId>, latency: RangeInclusive<Duration>) {
         let mut state = self.lock();
         match node {
@@ -133,7 +133,7 @@ impl Network {
         }
     }
 
-    /// Bounds what each wire of a node brings in each direction, in bytes a second.
+    /// Limits the bandwidth of each wire of a node in each direction, in bytes a second.
     pub(crate) fn set_bandwidth(&self, node: NodeId, bytes_per_second: Option<u32>) {
         let mut state = self.lock();
         match bytes_per_second {
@@ -142,16 +142,16 @@ impl Network {
         }
     }
 
-    /// Has a server execute nothing until a time.
+    /// Pauses a server until a time; it executes nothing.
     pub(crate) fn pause(&self, host: &str, port: u16, until: Instant) {
         self.change(|state| {
             let id = state.host_at(host, port);
             state.hosts[id].paused_until = Some(until);
-            state.look_at_all();
+            state.reschedule_all();
         });
     }
 
-    /// Ends a server. Its connections are closed, and new ones refused.
+    /// Stops a server. Its connections are closed, and new ones refused.
     pub(crate) fn kill(&self, host: &str, port: u16) {
         self.change(|state| {
             let id = state.host_at(host, port);
@@ -159,7 +159,7 @@ impl Network {
         });
     }
 
-    /// Starts a server that was killed, or starts one anew.
+    /// Starts a server that was killed, or restarts a running one.
     pub(crate) fn restart(&self, host: &str, port: u16, keep: Keep) {
         self.change(|state| {
             let id = state.host_at(host, port);
@@ -182,7 +182,7 @@ impl Network {
         self.ask(host, port, &["FLUSHALL"]);
     }
 
-    /// Moves the clock of a server forward, or backward.
+    /// Steps the clock of a server forward, or backward.
     pub(crate) fn step_clock(&self, host: &str, port: u16, ms: i64) {
         let mut state = self.lock();
         let id = state.host_at(host, port);
@@ -197,7 +197,7 @@ impl Network {
         state.hosts[id].server.take(now, key).is_some()
     }
 
-    /// Puts a replica without the last `lost` writes in the place of a master, and clients that connect anew find it.
+    /// Replaces a master by a replica without the last `lost` writes; new connections reach the replica.
     pub(crate) fn failover(&self, host: &str, port: u16, lost: usize, old: OldMaster) {
         self.change(|state| {
             let master = state.host_at(host, port);
@@ -212,7 +212,7 @@ impl Network {
         });
     }
 
-    /// Makes a replica of every server at that address that was the master once: it refuses writes with `READONLY`.
+    /// Makes every former master at that address a replica: it refuses writes with `READONLY`.
     pub(crate) fn demote_old(&self, host: &str, port: u16) {
         let mut state = self.lock();
         let address = (host.to_owned(), port);
@@ -234,8 +234,8 @@ impl State {
         }
     }
 
-    /// Has everything looked at again that something may have held up.
-    fn look_at_all(&mut self) {
+    /// Reschedules all deliveries that a fault may have delayed.
+    fn reschedule_all(&mut self) {
         let now = Instant::now();
         let waiting: Vec<_> = self
             .wires

@@ -1,4 +1,4 @@
-//! A server in the network: whether it runs, its clock, and what it sends to whom.
+//! A server in the network: its state, its clock, and its output.
 
 use super::{
     State,
@@ -13,10 +13,10 @@ use crate::cluster::simulation::model::{
 use redis::Value;
 use tokio::time::Instant;
 
-/// The index of a server; one that takes over an address has another.
+/// The index of a server. A server that takes over an address has a new index.
 pub(super) type HostId = usize;
 
-/// What Redis keeps at most for a subscriber that does not read: `client-output-buffer-limit pubsub 32mb`.
+/// The limit of the output for a subscriber that does not read: `client-output-buffer-limit pubsub 32mb`.
 const SUBSCRIBER_OUTPUT_MAX: usize = 32 * 1024 * 1024;
 
 #[derive(Debug)]
@@ -25,10 +25,10 @@ pub(super) struct Host {
     pub(super) address: Address,
     pub(super) offset_us: i64,
     pub(super) is_down: bool,
-    /// Until when nothing is executed.
+    /// The time until which nothing is executed.
     pub(super) paused_until: Option<Instant>,
     pub(super) commands: u64,
-    /// Whose subscribers hear what is published on shard channels here.
+    /// The servers whose subscribers receive messages that are published on shard channels here.
     pub(super) replicas: Vec<HostId>,
 }
 
@@ -47,7 +47,7 @@ impl Host {
 }
 
 impl State {
-    /// Has a server execute a command now; what it pushes is sent, and the replies are returned.
+    /// Has a server execute a command now. Sends its pushes, and returns the replies.
     pub(super) fn execute(
         &mut self,
         id: HostId,
@@ -93,7 +93,7 @@ impl State {
         }
     }
 
-    /// What a server does with what has arrived on a wire.
+    /// Handles what has arrived at a server on a wire.
     pub(super) fn receive(&mut self, id: ConnectionId, arrived: Up) {
         let Some(wire) = self.wires.get_mut(&id) else { return };
         let host = wire.host;

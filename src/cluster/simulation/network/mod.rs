@@ -1,11 +1,11 @@
-//! Servers and the wires to them, on tokio's paused clock.
+//! Simulated servers and the connections to them, on tokio's paused clock.
 //!
-//! A *wire* is one connection of one node to one server: two pipes of bytes, each with a delay drawn from the seed. The
-//! order within a pipe is kept, so replies and pushes arrive in the order in which the server has sent them. One task
-//! moves everything, in the order of the times at which it is due.
+//! A *wire* is one connection of one node to one server: two pipes of bytes, each with a delay drawn from the seed. A
+//! pipe keeps the order, so replies and pushes arrive in the order in which the server sent them. One task delivers
+//! everything in the order of the due times.
 //!
-//! [`Network::dial`] opens a wire as a byte stream, [`Network::connect`] puts the client of redis-rs on one. What
-//! happens to wires and servers is in `faults`, and `cluster` for those of a Redis Cluster.
+//! [`Network::dial`] opens a wire as a byte stream, [`Network::connect`] opens one with the client of redis-rs. Faults
+//! of wires and servers are in `faults`, those of a Redis Cluster in `cluster`.
 
 mod client;
 mod cluster;
@@ -45,15 +45,15 @@ use tokio::{
 };
 use wire::Wire;
 
-/// A node of the simulation, or a client of the test's.
+/// The id of a simulated node, or of a client of the test.
 pub(crate) type NodeId = usize;
 
-/// The delay of one way, unless a test says otherwise.
+/// The one-way delay by default.
 const LATENCY: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_millis(2);
-/// The time of the servers' clocks when the simulation begins, in µs since 1970.
+/// The clock of the servers at the start of the simulation, in µs since 1970.
 const EPOCH_US: u64 = 1_750_000_000_000_000;
 
-/// All servers, and the wires to them. Cheap to clone.
+/// All servers and the wires to them. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
     shared: Arc<Shared>,
@@ -62,7 +62,7 @@ pub(crate) struct Network {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// Something is due earlier than the task knows.
+    /// Notified when a delivery is due before the task wakes up.
     earlier: Notify,
 }
 
@@ -75,20 +75,20 @@ struct State {
     addresses: BTreeMap<Address, HostId>,
     wires: BTreeMap<ConnectionId, Wire>,
     last_wire: ConnectionId,
-    /// Pipes in which something is due, by when that is.
+    /// Pipes with deliveries, by due time.
     due: BinaryHeap<Reverse<(Instant, u64, ConnectionId, Direction)>>,
     dues: u64,
-    /// Until when the task sleeps.
+    /// The time until which the task sleeps.
     sleeps_until: Option<Instant>,
     stalls: Vec<faults::Stall>,
     latencies: BTreeMap<NodeId, RangeInclusive<Duration>>,
     latency: RangeInclusive<Duration>,
-    /// Bytes a second of each wire of a node.
+    /// The bandwidth of each wire of a node, in bytes a second.
     bandwidths: BTreeMap<NodeId, u32>,
 }
 
 impl Network {
-    /// A network without servers. Everything random follows from `seed`. Needs a runtime with a paused clock.
+    /// A network without servers. All random choices derive from `seed`. Requires a runtime with a paused clock.
     pub(crate) fn new(seed: u64) -> Self {
         let state = State {
             random: StdRng::seed_from_u64(seed),
@@ -123,7 +123,7 @@ impl Network {
         self.shared.state.lock().expect("the simulation has one thread")
     }
 
-    /// Works on the state, and has the task look at what is due now.
+    /// Changes the state, and lets the task check for due deliveries.
     fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.lock();
         let result = change(&mut state);
@@ -154,7 +154,7 @@ impl Network {
         }
     }
 
-    /// Executes a command at a server at once, whatever state the server is in: for the test itself.
+    /// Executes a command of the test at once, whatever state the server is in.
     pub(crate) fn ask(&self, host: &str, port: u16, words: &[&str]) -> Value {
         let words: Vec<Bytes> = words.iter().map(|word| word.as_bytes().to_vec()).collect();
         self.change(|state| {
@@ -179,13 +179,13 @@ impl Network {
         state.hosts[state.host_at(host, port)].server.run_id().to_owned()
     }
 
-    /// How many commands a server has executed for connections.
+    /// The number of commands that a server has executed for connections.
     pub(crate) fn commands(&self, host: &str, port: u16) -> u64 {
         let state = self.lock();
         state.hosts[state.host_at(host, port)].commands
     }
 
-    /// Changes what a server refuses.
+    /// Changes the refusal rules of a server.
     pub(crate) fn rules(&self, host: &str, port: u16, change: impl FnOnce(&mut Rules)) {
         let mut state = self.lock();
         let host = state.host_at(host, port);
@@ -212,13 +212,13 @@ impl State {
         id
     }
 
-    /// The clock of a server.
+    /// The current time of a server's clock.
     fn now_us(&self, host: HostId) -> u64 {
         let passed = u64::try_from((Instant::now() - self.start).as_micros()).expect("it fits");
         (EPOCH_US + passed).saturating_add_signed(self.hosts[host].offset_us)
     }
 
-    /// Moves everything that is due, and returns the time of the next move.
+    /// Delivers everything that is due. Returns the time of the next delivery.
     fn deliver_due(&mut self) -> Option<Instant> {
         let now = Instant::now();
         while let Some(Reverse((due, _, wire, direction))) = self.due.peek().copied() {

@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use tokio::time::Instant;
 
-/// What travels, in order, with the time at which each part arrives.
+/// The parts in transit, in order, each with its arrival time.
 #[derive(Debug)]
 pub(super) struct Pipe<T> {
     parts: VecDeque<Part<T>>,
     bytes: usize,
-    /// When the last part arrives.
+    /// The arrival time of the last part.
     last: Instant,
 }
 
@@ -24,31 +24,31 @@ impl<T> Pipe<T> {
         Self { parts: VecDeque::new(), bytes: 0, last: Instant::now() }
     }
 
-    /// Adds a part that arrives at `due`, but after what is before it.
+    /// Adds a part that arrives at `due`, but not before the previous part.
     pub(super) fn push(&mut self, due: Instant, len: usize, what: T) {
         self.last = self.last.max(due);
         self.bytes += len;
         self.parts.push_back(Part { due: self.last, len, what });
     }
 
-    /// When the last part arrives.
+    /// The arrival time of the last part.
     pub(super) fn last(&self) -> Instant {
         self.last
     }
 
-    /// When the first part arrives.
+    /// The arrival time of the first part.
     pub(super) fn next(&self) -> Option<Instant> {
         self.parts.front().map(|part| part.due)
     }
 
-    /// Takes the first part if it has arrived.
+    /// Removes and returns the first part if it has arrived.
     pub(super) fn take(&mut self, now: Instant) -> Option<T> {
         let part = self.parts.pop_front_if(|part| part.due <= now)?;
         self.bytes -= part.len;
         Some(part.what)
     }
 
-    /// Bytes on their way.
+    /// The number of bytes in transit.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -58,7 +58,7 @@ impl<T> Pipe<T> {
         self.bytes = 0;
     }
 
-    /// Puts off everything that is on its way.
+    /// Delays everything in transit until a time.
     pub(super) fn delay(&mut self, until: Instant) {
         for part in &mut self.parts {
             part.due = part.due.max(until);

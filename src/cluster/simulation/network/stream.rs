@@ -9,10 +9,11 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What the system keeps of what is written and has not arrived.
+/// The size of the send buffer of the operating system: bytes that are written and have not
+/// arrived.
 const SEND_BUFFER: usize = 1024 * 1024;
 
-/// A connection to a server. Dropping it closes it; what was written still arrives.
+/// A connection to a server. Dropping it closes it; written bytes still arrive.
 #[derive(Debug)]
 pub(crate) struct Stream {
     network: Network,
@@ -83,7 +84,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.network.change(|state| {
             let Some(wire) = state.wires.get_mut(&self.id) else { return };
-            // After a cut, the end is on its way already.
+            // After a cut, the end of the connection is in transit already.
             let was_cut = wire.is_cut;
             wire.close();
             if !was_cut {

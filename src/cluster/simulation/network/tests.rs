@@ -1,4 +1,4 @@
-//! The network itself.
+//! Tests of the network.
 
 use super::{Client, Direction, Keep, Late, Network, OldMaster, Wires};
 use crate::cluster::simulation::model::slots::slot_of;
@@ -11,7 +11,7 @@ use tokio::{
 
 const HOST: &str = "redis";
 const PORT: u16 = 6379;
-/// The delay of one way where a test wants to know it.
+/// The one-way delay in tests that depend on it.
 const WAY: Duration = Duration::from_millis(10);
 
 type Pushes = mpsc::UnboundedReceiver<PushInfo>;
@@ -51,7 +51,7 @@ async fn request(client: &mut Client, words: &[&str]) -> RedisResult<Value> {
     client.request(&command(words)).await
 }
 
-/// Starts a request without waiting for its end.
+/// Starts a request without waiting for its reply.
 fn begin(client: &Client, words: &[&str]) -> tokio::task::JoinHandle<RedisResult<Value>> {
     let (mut client, command) = (client.clone(), command(words));
     tokio::spawn(async move { client.request(&command).await })
@@ -61,7 +61,7 @@ fn text(text: &str) -> Value {
     Value::BulkString(text.as_bytes().to_vec())
 }
 
-/// The next message of a subscriber.
+/// Receives the next message of a subscriber.
 async fn message(pushes: &mut Pushes) -> Value {
     loop {
         let push = pushes.recv().await.unwrap();
@@ -109,17 +109,17 @@ async fn a_message_comes_before_the_reply_to_what_was_sent_after_it() {
         let script = "redis.call('PUBLISH', 'bus', 'one') return 'two'";
         let reply = request(&mut client, &["EVAL", script, "0"]).await.unwrap();
         assert_eq!(reply, text("two"));
-        // With the reply, there is nothing that is still on its way, or just that.
-        let is_there = timeout(Duration::ZERO, message(&mut pushes)).await.is_ok();
-        assert!(is_there || after_reply);
-        if !is_there {
+        // After the reply, no message is in transit, or only this one.
+        let has_arrived = timeout(Duration::ZERO, message(&mut pushes)).await.is_ok();
+        assert!(has_arrived || after_reply);
+        if !has_arrived {
             assert_eq!(message(&mut pushes).await, text("one"));
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cut_fails_what_waits_and_tells_so() {
+async fn a_cut_fails_pending_requests() {
     let network = network();
     let (mut client, mut pushes) = connect(&network, HOST, PORT, 0).await;
     let pending = begin(&client, &["INCR", "k"]);
@@ -174,7 +174,7 @@ async fn a_stall_holds_up_one_direction() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_narrow_wire_takes_its_time() {
+async fn the_bandwidth_of_a_wire_is_limited() {
     let network = network();
     network.set_bandwidth(0, Some(125_000));
     let (mut client, _pushes) = connect(&network, HOST, PORT, 0).await;
@@ -201,7 +201,7 @@ async fn a_paused_server_executes_nothing_until_it_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_killed_server_refuses_and_comes_back_with_what_it_keeps() {
+async fn a_killed_server_refuses_connections_and_restarts_with_the_kept_data() {
     for (keep, left) in
         [(Keep::All, text("3")), (Keep::AllBut(1), text("2")), (Keep::Nothing, Value::Nil)]
     {
@@ -228,7 +228,7 @@ async fn a_killed_server_refuses_and_comes_back_with_what_it_keeps() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_takes_the_place_of_a_master_that_may_live_on() {
+async fn a_replica_replaces_a_master_that_may_keep_running() {
     for old in [OldMaster::Dies, OldMaster::Lives] {
         let network = network();
         let (mut before, _pushes) = connect(&network, HOST, PORT, 0).await;
@@ -333,7 +333,7 @@ async fn a_slot_moves_with_its_keys_and_its_subscriptions() {
     assert_eq!(kind_of(request(&mut from, &both).await), ServerErrorKind::Moved);
     let ended = async { while pushes.recv().await.unwrap().kind != PushKind::SUnsubscribe {} };
     timeout(Duration::from_secs(1), ended).await.unwrap();
-    // A server that was not told sends one to where it was.
+    // A server with the old view redirects to the old owner.
     let moved = request(&mut third, &["GET", "{tag}1"]).await.unwrap_err();
     assert_eq!(moved.redirect_node(), Some((format!("{owner}:{port}").as_str(), slot)));
     network.tell_slots("c", 3, to);
@@ -344,7 +344,7 @@ async fn a_slot_moves_with_its_keys_and_its_subscriptions() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_hears_the_shard_channels_of_its_master_only() {
+async fn a_replica_receives_the_shard_channels_of_its_master_only() {
     let network = cluster();
     let (channel, of_a) = ("bus", slot_of(b"bus") < 5462);
     let (master, other) = if of_a { (("a", 1), ("b", 2)) } else { (("b", 2), ("a", 1)) };

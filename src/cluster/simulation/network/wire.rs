@@ -1,4 +1,4 @@
-//! Wires: what travels between a node and a server, and how it gets there.
+//! Wires: connections between nodes and servers, and the delivery of their bytes.
 
 use super::{Direction, NodeId, State, host::HostId, pipe::Pipe};
 use crate::cluster::simulation::model::{server::ConnectionId, slots::Address};
@@ -6,23 +6,23 @@ use rand::RngExt as _;
 use std::{collections::VecDeque, task::Waker, time::Duration};
 use tokio::{sync::oneshot, time::Instant};
 
-/// What a node sends.
+/// An item that a node sends.
 #[derive(Debug)]
 pub(super) enum Up {
-    /// It asks for a connection.
+    /// The node opens the connection.
     Open,
     Bytes(Vec<u8>),
-    /// It has closed the connection.
+    /// The node has closed the connection.
     End,
 }
 
-/// What a server sends.
+/// An item that a server sends.
 #[derive(Debug)]
 pub(super) enum Down {
     Accepted,
     Refused,
     Bytes(Vec<u8>),
-    /// It has closed the connection.
+    /// The server has closed the connection.
     Reset,
 }
 
@@ -30,28 +30,28 @@ pub(super) enum Down {
 #[derive(Debug)]
 pub(super) struct Wire {
     pub(super) node: NodeId,
-    /// Nothing listens where it leads to if there is none.
+    /// The server; `None` if no server listens at the address.
     pub(super) host: Option<HostId>,
     pub(super) address: Address,
     pub(super) up: Pipe<Up>,
     pub(super) down: Pipe<Down>,
-    /// What has arrived at the server, and is no whole command yet.
+    /// Bytes that have arrived at the server and are not a complete command yet.
     pub(super) input: Vec<u8>,
-    /// What has arrived at the node, and was not read yet.
+    /// Bytes that have arrived at the node and were not read yet.
     pub(super) arrived: VecDeque<u8>,
     pub(super) reader: Option<Waker>,
     pub(super) writer: Option<Waker>,
     accept: Option<oneshot::Sender<bool>>,
-    /// Whether the node has lost it or closed it: what comes down is lost.
+    /// Whether the node has lost or closed the connection; bytes for the node are dropped then.
     pub(super) is_closed: bool,
-    /// Whether the network has lost it.
+    /// Whether the network has cut the connection.
     pub(super) is_cut: bool,
-    /// Whether the server has closed it.
+    /// Whether the server has closed the connection.
     pub(super) is_reset: bool,
 }
 
 impl State {
-    /// Begins to open a wire.
+    /// Starts to open a wire.
     pub(super) fn open(
         &mut self,
         node: NodeId,
@@ -104,7 +104,7 @@ impl State {
         self.schedule(id, Direction::ToNode, due);
     }
 
-    /// When something arrives that is sent now behind what arrives at `last`.
+    /// The arrival time of something that is sent now, after what arrives at `last`.
     fn arrival(&mut self, node: NodeId, last: Instant, len: usize) -> Instant {
         let latency = self.latencies.get(&node).unwrap_or(&self.latency).clone();
         let latency = self.random.random_range(latency);
@@ -115,7 +115,7 @@ impl State {
         arrival.max(last) + takes
     }
 
-    /// Moves what has arrived at one end of a wire, unless something holds it up.
+    /// Delivers what has arrived at one end of a wire, unless a fault delays it.
     pub(super) fn deliver(&mut self, id: ConnectionId, direction: Direction, now: Instant) {
         loop {
             let Some(wire) = self.wires.get(&id) else { return };
@@ -123,7 +123,7 @@ impl State {
                 Direction::ToServer => wire.up.next(),
                 Direction::ToNode => wire.down.next(),
             };
-            // A later part has a wake-up of its own.
+            // A later part has its own wake-up.
             if next.is_none_or(|next| now < next) {
                 return;
             }
@@ -145,7 +145,7 @@ impl State {
         }
     }
 
-    /// Until when nothing arrives at that end.
+    /// The time until which a fault delays deliveries at that end.
     fn held_until(&self, wire: &Wire, direction: Direction, now: Instant) -> Option<Instant> {
         let stalls = self.stalls.iter().filter(|stall| stall.holds(wire, direction));
         let stalled = stalls.map(|stall| stall.until).max();
@@ -156,7 +156,7 @@ impl State {
         stalled.max(paused).filter(|until| now < *until)
     }
 
-    /// The server closes a connection.
+    /// Closes a connection from the server's side.
     pub(super) fn reset_by_server(&mut self, id: ConnectionId) {
         self.send_down(id, Down::Reset);
         let Some(wire) = self.wires.get_mut(&id) else { return };
@@ -168,7 +168,7 @@ impl State {
 }
 
 impl Wire {
-    /// What a node does with what has arrived.
+    /// Handles an item that has arrived at the node.
     fn arrive(&mut self, down: Down) {
         match down {
             Down::Accepted => self.finish_opening(true),
@@ -184,12 +184,12 @@ impl Wire {
 
     fn finish_opening(&mut self, is_accepted: bool) {
         if let Some(accept) = self.accept.take() {
-            // The node may have given up.
+            // The node may have cancelled the connection attempt.
             let _ = accept.send(is_accepted);
         }
     }
 
-    /// The node loses the connection, or gives it up.
+    /// Closes the connection from the node's side, or marks it as lost.
     pub(super) fn close(&mut self) {
         self.is_closed = true;
         self.arrived.clear();

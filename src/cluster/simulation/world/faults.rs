@@ -6,33 +6,33 @@ use rand::RngExt as _;
 use std::{ops::RangeInclusive, time::Duration};
 use tokio::time::Instant;
 
-/// The delay of one way to a Redis that is near.
+/// The one-way delay to a nearby Redis.
 pub(super) const NEAR: RangeInclusive<Duration> =
     Duration::from_micros(100)..=Duration::from_millis(2);
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::cluster::simulation) enum Fault {
-    /// A node is killed, and another starts in its place later.
+    /// A node is killed, and another one starts in its place later.
     KillNode,
-    /// Nothing passes between a node and Redis, as if the node stood still.
+    /// No bytes pass between a node and Redis, as if the node were paused.
     StallNode,
-    /// The node does not hear Redis.
+    /// Bytes from Redis do not reach the node.
     StallToNode,
-    /// Redis does not hear the node.
+    /// Bytes from the node do not reach Redis.
     StallToServer,
     /// The connections of a node are reset.
     Cut,
-    /// The same, and what the node has sent on them is executed seconds later.
+    /// The connections of a node are reset, and bytes that it has sent on them are executed seconds later.
     CutWithLateBytes,
-    /// The network of a node is away for longer than it waits, and its bytes come after it is back.
+    /// The network of a node is interrupted for longer than it waits, and its bytes arrive after it has reconnected.
     AwayWithLateBytes,
     PauseRedis,
     RestartWithData,
     RestartEmpty,
-    /// Redis has lost its last writes.
+    /// Redis restarts without its last writes.
     RestartOlder,
-    /// The same, and a node is away until the others go on without it.
+    /// Redis restarts without its last writes, and a node is disconnected until the others continue without it.
     RestartOlderWithoutNode,
     Failover,
     Flush,
@@ -45,13 +45,13 @@ pub(in crate::cluster::simulation) enum Fault {
     ReadOnly,
     OutOfMemory,
     NoRights,
-    /// A slot of a partition moves to another server.
+    /// A slot moves to another server.
     MoveSlot,
     /// All slots of a server move away, and it becomes a replica.
     EmptyServer,
 }
 
-/// When something happens, and times of three kinds from which it takes its own.
+/// The time of a fault, and random durations for its parameters.
 #[derive(Clone, Copy, Debug)]
 struct Times {
     now: Instant,
@@ -61,7 +61,7 @@ struct Times {
 }
 
 impl Fault {
-    /// What happens to nodes and to their networks.
+    /// Faults of nodes and of their networks.
     const OF_NODES: [Self; 9] = [
         Self::KillNode,
         Self::StallNode,
@@ -73,9 +73,9 @@ impl Fault {
         Self::Distance,
         Self::SlowNetwork,
     ];
-    /// What Redis refuses for a while.
+    /// Commands that Redis refuses for a while.
     const REFUSALS: [Self; 3] = [Self::ReadOnly, Self::OutOfMemory, Self::NoRights];
-    /// What can happen with one Redis.
+    /// The faults on one Redis.
     pub(in crate::cluster::simulation) const ON_ONE: [Self; 21] = [
         Self::KillNode,
         Self::StallNode,
@@ -99,7 +99,7 @@ impl Fault {
         Self::OutOfMemory,
         Self::NoRights,
     ];
-    /// What can happen with a Redis Cluster.
+    /// The faults on a Redis Cluster.
     pub(in crate::cluster::simulation) const ON_CLUSTER: [Self; 13] = [
         Self::KillNode,
         Self::StallNode,
@@ -118,7 +118,7 @@ impl Fault {
 }
 
 impl World {
-    /// Draws something that can happen, and has it happen.
+    /// Draws a fault and injects it.
     pub(super) fn fault(&mut self) {
         let all: &[Fault] = match (self.plan.faults.is_empty(), self.plan.is_cluster) {
             (false, _) => &self.plan.faults.clone(),
@@ -131,7 +131,7 @@ impl World {
         self.happen(fault, slot, server);
     }
 
-    /// Has something happen to the node of a slot, or to a server.
+    /// Injects a fault at the node of a slot, or at a server.
     fn happen(&mut self, fault: Fault, slot: usize, server: usize) {
         let now = Instant::now();
         let times = Times {
@@ -159,7 +159,7 @@ impl World {
     }
 
     /// Records how long the node is disturbed.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the others happen to Redis")]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others are faults of Redis")]
     fn happen_to_node(&mut self, fault: Fault, slot: usize, times: Times) -> Option<Duration> {
         let Times { now, long, late, .. } = times;
         let wires = Wires::all().of(slot);
@@ -187,7 +187,7 @@ impl World {
                 return Some(late);
             }
             Fault::AwayWithLateBytes => {
-                // What is sent meanwhile waits in the network, and comes after the end of the connection.
+                // Bytes that are sent meanwhile are held, and arrive after the end of the connection.
                 let away = Duration::from_millis(3_600);
                 self.network.stall(&wires, Direction::ToServer, now + away);
                 self.network.stall(&wires, Direction::ToNode, now + away);
@@ -206,7 +206,7 @@ impl World {
                 self.mends.push((now + long, fault));
                 return None;
             }
-            _ => unreachable!("{fault:?} happens to Redis"),
+            _ => unreachable!("{fault:?} is a fault of Redis"),
         }
         Some(long)
     }
@@ -223,7 +223,7 @@ impl World {
         self.mends.push((times.now + times.short, fault));
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the others happen to nodes")]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others are faults of nodes")]
     fn happen_to_redis(
         &mut self,
         fault: Fault,
@@ -271,7 +271,7 @@ impl World {
             Fault::Evict => self.evict(&host, port),
             Fault::MoveSlot => self.move_slots(server, 1),
             Fault::EmptyServer => self.move_slots(server, usize::MAX),
-            _ => unreachable!("{fault:?} does not happen to Redis"),
+            _ => unreachable!("{fault:?} is not a fault of Redis"),
         }
         None
     }
@@ -296,14 +296,14 @@ impl World {
         self.keep_rules(server);
     }
 
-    /// A server that begins anew answers as the one before did.
+    /// A restarted server pushes in the same order as before.
     fn keep_rules(&self, server: usize) {
         let (host, port) = &self.addresses[server];
         let is_later = self.plan.seed % 2 == 1;
         self.network.rules(host, *port, |rules| rules.pushes_after_reply = is_later);
     }
 
-    /// Ends what was done to Redis or to the network and is over.
+    /// Ends the faults of Redis and of the network that are over.
     pub(super) fn mend(&mut self) {
         let now = Instant::now();
         let due: Vec<_> = self.mends.extract_if(.., |(at, _)| *at <= now).collect();
@@ -334,22 +334,22 @@ impl World {
         }
     }
 
-    /// Moves slots of partitions from a server to the next one, with their keys.
+    /// Moves slots with their keys from a server to the next one.
     fn move_slots(&mut self, server: usize, most: usize) {
         let (host, port) = self.addresses[server].clone();
         let others = (1..self.addresses.len()).map(|step| (server + step) % self.addresses.len());
         let mut masters = others.filter(|other| !self.replicas.contains(other));
         let Some(to) = masters.next().map(|other| self.addresses[other].clone()) else { return };
-        let told = self.addresses.clone();
-        let told: Vec<(&str, u16)> =
-            told.iter().map(|(host, port)| (host.as_str(), *port)).collect();
+        let informed = self.addresses.clone();
+        let informed: Vec<(&str, u16)> =
+            informed.iter().map(|(host, port)| (host.as_str(), *port)).collect();
         let slots = self.network.slots_of(&host, port);
         let first = if slots.is_empty() { 0 } else { self.random.random_range(0..slots.len()) };
         let all = most == usize::MAX;
         let some = slots.iter().cycle().skip(first).take(most.min(slots.len()));
         for slot in some {
             self.network.begin_migration(*slot, (&to.0, to.1));
-            self.network.finish_migration(*slot, (&to.0, to.1), &told);
+            self.network.finish_migration(*slot, (&to.0, to.1), &informed);
         }
         if all && !slots.is_empty() {
             self.network.make_replica(&host, port, (&to.0, to.1));

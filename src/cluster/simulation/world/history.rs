@@ -1,4 +1,4 @@
-//! What clients and publishers saw, and whether every promise was kept.
+//! The observations of clients and publishers, and the checks of the guarantees.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,7 +6,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// One connection of a client to one channel.
+/// A connection of a client that subscribes to one channel.
 #[derive(Clone, Debug)]
 pub(super) struct Session {
     pub(super) slot: usize,
@@ -17,7 +17,7 @@ pub(super) struct Session {
     pub(super) ended: Option<Instant>,
 }
 
-/// Something that a client was sent.
+/// Something that a client received.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Heard {
     Acknowledged(BTreeSet<String>),
@@ -28,17 +28,17 @@ pub(super) enum Heard {
     Closed,
 }
 
-/// One publish.
+/// A publish.
 #[derive(Clone, Debug)]
 pub(super) struct Event {
     pub(super) channel: usize,
     pub(super) slot: usize,
     pub(super) begun: Instant,
-    /// When it was answered, and how.
+    /// The time and the outcome of the answer.
     pub(super) answered: Option<(Instant, Outcome)>,
 }
 
-/// What a publisher was answered.
+/// The outcome of a publish.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Outcome {
     Accepted,
@@ -46,21 +46,21 @@ pub(super) enum Outcome {
     Unknown,
 }
 
-/// All that was seen.
+/// All observations of a run.
 #[derive(Debug, Default)]
 pub(super) struct History {
     pub(super) sessions: Vec<Session>,
     pub(super) events: Arc<Mutex<Vec<Event>>>,
-    /// For each slot, from when until when something was done to its node or its network.
+    /// For each slot, the periods in which a fault affected its node or its network.
     pub(super) disturbed: BTreeMap<usize, Vec<(Instant, Instant)>>,
     /// Whether Redis has lost data.
     pub(super) has_lost_data: bool,
 }
 
-/// A promise that was not kept.
+/// The description of a violated guarantee.
 pub(super) type Violation = String;
 
-/// How long before something is heard its cause may lie: a lease, and some time for cleaning up.
+/// How long before an observation its cause may lie: a lease, and some time for the cleanup.
 const CAUSE_WITHIN: std::time::Duration = std::time::Duration::from_secs(20);
 
 impl Session {
@@ -78,7 +78,7 @@ impl Session {
                     return Err(format!("{user} was added twice"));
                 }
                 Heard::Removed(user) if !members.remove(user) => {
-                    return Err(format!("{user} was removed, and was not there"));
+                    return Err(format!("{user} was removed but is not a member"));
                 }
                 Heard::Added(_)
                 | Heard::Removed(_)
@@ -90,7 +90,7 @@ impl Session {
         Ok(members)
     }
 
-    /// The count that the client received last.
+    /// The last count that the client received.
     pub(super) fn count(&self) -> Option<usize> {
         self.heard.iter().rev().find_map(|(_, heard)| match heard {
             Heard::Count(count) => Some(*count),
@@ -115,13 +115,13 @@ impl Session {
 }
 
 impl History {
-    /// Checks everything that holds at any time.
+    /// Checks the guarantees that hold at any time.
     pub(super) fn check(&self, end: Instant) -> Result<(), Violation> {
         let events = self.events.lock().expect("one thread").clone();
         for (number, session) in self.sessions.iter().enumerate() {
             let named = |text: String| format!("session {number}: {text}");
             session.members().map_err(named)?;
-            self.nobody_was_removed_who_stayed(session).map_err(named)?;
+            self.no_removal_of_a_staying_user(session).map_err(named)?;
             Self::each_event_once(session, &events).map_err(named)?;
             self.no_gap(session, &events, end).map_err(named)?;
         }
@@ -133,20 +133,20 @@ impl History {
         for id in session.events() {
             let event = &events[usize::try_from(id).expect("it fits")];
             if !heard.insert(id) {
-                return Err(format!("event {id} came twice"));
+                return Err(format!("event {id} was received twice"));
             }
             if event.channel != session.channel {
                 return Err(format!("event {id} is for another channel"));
             }
             if matches!(event.answered, Some((_, Outcome::Refused))) {
-                return Err(format!("event {id} was refused, and came"));
+                return Err(format!("event {id} was refused but received"));
             }
         }
         Ok(())
     }
 
-    /// A client that is there before an accepted event was published, and hears one that was published after
-    /// that was answered, or stays open to the end, has heard it.
+    /// A client that subscribed before an accepted event was published, and that received a later event or stayed
+    /// connected to the end, must have received the event.
     fn no_gap(&self, session: &Session, events: &[Event], end: Instant) -> Result<(), Violation> {
         let Some(acknowledged) = session.acknowledged else { return Ok(()) };
         let heard: BTreeSet<u64> = session.events().collect();
@@ -159,15 +159,15 @@ impl History {
             let is_due =
                 event.channel == session.channel && acknowledged < event.begun && answered < until;
             let id = u64::try_from(id).expect("it fits");
-            if is_due && !heard.contains(&id) && self.was_heard_or_is_known(id, event) {
+            if is_due && !heard.contains(&id) && self.was_received_or_loss_is_detected(id, event) {
                 return Err(format!("event {id} of channel {} is missing", event.channel));
             }
         }
         Ok(())
     }
 
-    /// An event that no node received, and whose publishing node has died since, is not detected.
-    fn was_heard_or_is_known(&self, id: u64, event: &Event) -> bool {
+    /// The loss of an event that no node received, and whose publishing node has died since, is not detected.
+    fn was_received_or_loss_is_detected(&self, id: u64, event: &Event) -> bool {
         let was_heard =
             self.sessions.iter().any(|session| session.events().any(|heard| heard == id));
         was_heard || !(self.has_lost_data && self.is_disturbed(event.slot, event.begun))
@@ -182,7 +182,7 @@ impl History {
     }
 
     /// No client receives the removal of a user that stayed, on a node without a fault.
-    fn nobody_was_removed_who_stayed(&self, session: &Session) -> Result<(), Violation> {
+    fn no_removal_of_a_staying_user(&self, session: &Session) -> Result<(), Violation> {
         let margin = std::time::Duration::from_secs(3);
         for (at, heard) in &session.heard {
             let Heard::Removed(user) = heard else { continue };
@@ -194,13 +194,13 @@ impl History {
                     && !self.is_disturbed(other.slot, *at)
             });
             if stays.is_some() && !self.is_disturbed(session.slot, *at) {
-                return Err(format!("{user} was removed at {at:?}, and is there"));
+                return Err(format!("{user} was removed at {at:?} but is still a member"));
             }
         }
         Ok(())
     }
 
-    /// All clients heard the events of a channel in one order.
+    /// All clients received the events of a channel in one order.
     fn one_order(&self) -> Result<(), Violation> {
         let mut later: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         let mut earlier: BTreeMap<u64, usize> = BTreeMap::new();
@@ -227,6 +227,10 @@ impl History {
                 }
             }
         }
-        if placed == earlier.len() { Ok(()) } else { Err("events have no order".to_owned()) }
+        if placed == earlier.len() {
+            Ok(())
+        } else {
+            Err("the events have no common order".to_owned())
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The simulated world: nodes, clients and publishers on the network, and their faults.
+//! The simulated world: nodes, clients and publishers on the network, with faults.
 
 mod faults;
 mod history;
@@ -22,29 +22,29 @@ use std::{
 };
 use tokio::{task::JoinHandle, time::Instant};
 
-/// How long one step of the world takes.
+/// The duration of one step.
 const STEP: Duration = Duration::from_millis(20);
 /// The channels, presence channels among them.
 const CHANNELS: [&str; 5] = ["a", "presence-b", "private-c", "presence-d", "presence-e"];
 const USERS: usize = 6;
 const CLIENTS: usize = 12;
 
-/// What a run is made of.
+/// The parameters of a run.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) seed: u64,
     pub(super) nodes: usize,
     pub(super) is_cluster: bool,
     pub(super) time: Duration,
-    /// What may happen; nothing for all that fits.
+    /// The faults to draw from; empty for all that are possible.
     pub(super) faults: Vec<Fault>,
-    /// How many times as often as usual clients leave.
+    /// The factor by which clients subscribe and leave more often than usual.
     pub(super) churn: u32,
-    /// How long after the last of them everything has to be right.
+    /// The time after the last fault within which the state must be right.
     pub(super) settles_within: Duration,
 }
 
-/// See the module.
+/// The state of a run.
 #[derive(Debug)]
 pub(super) struct World {
     plan: Plan,
@@ -52,21 +52,21 @@ pub(super) struct World {
     addresses: Vec<(String, u16)>,
     random: StdRng,
     start: Instant,
-    /// The nodes by their slots; nothing while one is down.
+    /// The nodes by slot; `None` while a node is down.
     nodes: Vec<Option<Node>>,
-    /// When each node that is down starts again.
+    /// The restart time of each node that is down.
     revivals: BTreeMap<usize, Instant>,
-    /// When something ends that was done to Redis.
+    /// The end times of faults of Redis and of the network.
     mends: Vec<(Instant, Fault)>,
-    /// The node whose network is away, and how late its bytes come.
+    /// The node whose network is interrupted, and the delay of its bytes.
     away: Option<(usize, Duration)>,
     /// Servers of a Redis Cluster that have lost all slots and became replicas.
     replicas: BTreeSet<usize>,
     history: History,
-    /// The sessions of the clients; nothing while one has none.
+    /// The sessions of the clients; `None` while a client has none.
     clients: Vec<Option<usize>>,
     publishes: Vec<(usize, JoinHandle<()>)>,
-    /// What was done, for the report.
+    /// The injected faults, for the report.
     pub(super) log: Vec<(Duration, String)>,
     is_calm: bool,
 }
@@ -80,7 +80,7 @@ impl World {
             (0..servers).map(|number| (format!("redis{number}"), 6379)).collect();
         for (host, port) in &addresses {
             network.add_server(host, *port);
-            // As from Redis 7.2 on, with every other seed.
+            // Pushes follow replies, as from Redis 7.2 on, with every other seed.
             network.rules(host, *port, |rules| rules.pushes_after_reply = plan.seed % 2 == 1);
         }
         if plan.is_cluster {
@@ -120,8 +120,8 @@ impl World {
         self.log.push((self.start.elapsed(), what));
     }
 
-    /// Runs the whole plan: a time in which everything happens, and a calm one, after which
-    /// everything must be right.
+    /// Runs the whole plan: a period with faults, and a calm one, after which the state must be
+    /// right.
     pub(super) async fn run(&mut self) -> Result<(), Violation> {
         self.until_ready(Duration::from_secs(10)).await?;
         let end = Instant::now() + self.plan.time;
@@ -135,7 +135,7 @@ impl World {
         }
         self.calm();
         self.settles().await?;
-        self.a_last_event_comes_to_all().await?;
+        self.last_events_reach_all().await?;
         self.history.check(Instant::now())?;
         self.nothing_is_left().await
     }
@@ -151,12 +151,12 @@ impl World {
         Ok(())
     }
 
-    /// A time in ms, drawn from a range.
+    /// Draws a duration from a range of milliseconds.
     fn draw(&mut self, range: std::ops::Range<u64>) -> Duration {
         Duration::from_millis(self.random.random_range(range))
     }
 
-    /// Lets some time pass, in which clients come and go and events are published.
+    /// Runs one step, in which clients subscribe and leave and events are published.
     async fn step(&mut self) {
         tokio::time::sleep(STEP).await;
         self.revive();
@@ -201,7 +201,7 @@ impl World {
         }
     }
 
-    /// A client connects, stays or leaves.
+    /// Lets a client connect, stay or leave.
     fn live(&mut self, client: usize) {
         let Some(number) = self.clients[client] else {
             if self.is_calm || self.random.random_range(0..25) < self.plan.churn {
@@ -294,7 +294,7 @@ impl World {
         }
     }
 
-    /// The end of everything that is done: from here on nothing but what the nodes do happens.
+    /// Ends all actions of the test. From here on only the nodes act.
     fn calm(&mut self) {
         self.note("calm".to_owned());
         self.is_calm = true;
@@ -312,7 +312,7 @@ impl World {
         }
     }
 
-    /// Everything is right within some time.
+    /// Waits until the state is right; it must be within some time.
     async fn settles(&mut self) -> Result<(), Violation> {
         let end = Instant::now() + self.plan.settles_within;
         loop {
@@ -352,12 +352,15 @@ impl World {
             let members = session.members()?;
             if session.user.is_some() && members != *users {
                 return Err(format!(
-                    "session {number} on {name} was told {members:?}, not {users:?}"
+                    "session {number} on {name} received {members:?} instead of {users:?}"
                 ));
             }
-            if session.user.is_none() && session.count().is_some_and(|told| told != *count) {
-                let told = session.count();
-                return Err(format!("session {number} on {name} was told {told:?}, not {count}"));
+            if session.user.is_none() && session.count().is_some_and(|received| received != *count)
+            {
+                let received = session.count();
+                return Err(format!(
+                    "session {number} on {name} received {received:?} instead of {count}"
+                ));
             }
         }
         for node in &self.nodes {
@@ -384,7 +387,7 @@ impl World {
             let counts = answer.summary.counts;
             if known != *users || counts.subscriptions != *count || counts.users != users.len() {
                 return Err(format!(
-                    "{name}: node {id} says {known:?} {counts:?}, not {users:?} {count}"
+                    "{name}: node {id} reports {known:?} {counts:?} instead of {users:?} {count}"
                 ));
             }
         }
@@ -401,13 +404,13 @@ impl World {
             .map(|(name, (_, count))| ((*name).to_owned(), *count))
             .collect();
         if listed != occupied {
-            return Err(format!("node {id} lists {listed:?}, not {occupied:?}"));
+            return Err(format!("node {id} lists {listed:?} instead of {occupied:?}"));
         }
         Ok(())
     }
 
-    /// Whether events published through each node reach all clients.
-    async fn a_last_event_comes_to_all(&mut self) -> Result<(), Violation> {
+    /// Checks that events published through each node reach all clients.
+    async fn last_events_reach_all(&mut self) -> Result<(), Violation> {
         for slot in 0..self.nodes.len() {
             for channel in 0..CHANNELS.len() {
                 self.publish(slot, channel);
@@ -425,14 +428,14 @@ impl World {
         }
     }
 
-    /// Once all clients and nodes have left, every remaining key expires.
+    /// Checks that every remaining key expires once all clients and nodes have left.
     async fn nothing_is_left(&mut self) -> Result<(), Violation> {
         for client in 0..CLIENTS {
             if let Some(number) = self.clients[client] {
                 self.disconnect(client, number);
             }
         }
-        // Nodes that were declared dead are cleaned up after meanwhile.
+        // Meanwhile, nodes that were declared dead are cleaned up.
         for _ in 0..1_000 {
             tokio::time::sleep(STEP).await;
             for node in self.nodes.iter_mut().flatten() {
@@ -446,12 +449,12 @@ impl World {
             for key in self.network.keys(host, *port) {
                 let key = String::from_utf8_lossy(&key).into_owned();
                 let rest = key.strip_prefix(PREFIX).unwrap_or_default();
-                // The webhooks wait for a node that delivers them.
+                // The webhook log waits for a node that delivers it.
                 let is_log = rest.starts_with(":log{") || rest.starts_with(":logstate{");
                 let ttl = self.network.ask(host, *port, &["PTTL", &key]);
                 if !is_log && ttl == redis::Value::Int(-1) {
                     let fields = self.network.ask(host, *port, &["HGETALL", &key]);
-                    return Err(format!("{key} is left: {fields:?}"));
+                    return Err(format!("{key} remains: {fields:?}"));
                 }
             }
         }
@@ -463,7 +466,7 @@ fn channel_name(name: &str) -> ChannelName {
     ChannelName::parse(name, 100).expect("a good name")
 }
 
-/// The content of a frame for a client of the test.
+/// Parses a frame for a client of the test.
 fn read(text: &str) -> Option<Heard> {
     let frame: serde_json::Value = serde_json::from_str(text).expect("JSON");
     let data = frame["data"].as_str().unwrap_or_default();

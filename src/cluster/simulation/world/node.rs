@@ -1,5 +1,5 @@
-//! A node of the simulation: the real cluster code and a real hub, and in place of shards and sockets
-//! the connections of the test's clients.
+//! A simulated node: the production cluster code and hub. The connections of the test's clients replace shards and
+//! sockets.
 
 use crate::{
     app::App,
@@ -21,11 +21,11 @@ use tokio::task::JoinHandle;
 
 /// The app that all nodes serve.
 pub(super) const APP: &str = "app";
-/// The beginning of all names in Redis.
+/// The prefix of all names in Redis.
 pub(super) const PREFIX: &str = "sim";
-/// How long a node may be silent until it is declared dead.
+/// `redis.node_timeout_ms`: the time without heartbeats after which a node is declared dead.
 pub(super) const NODE_TIMEOUT: Duration = Duration::from_secs(6);
-/// How long a publish waits for Redis.
+/// `redis.broker_wait_ms`: how long a publish waits for Redis.
 pub(super) const BROKER_WAIT: Duration = Duration::from_secs(2);
 
 /// A running node.
@@ -46,7 +46,7 @@ struct Connection {
     session: usize,
     channel: ChannelName,
     subscribed: Option<Subscribed>,
-    /// The client has ended it.
+    /// Whether the client has closed the connection.
     is_gone: bool,
 }
 
@@ -57,16 +57,16 @@ struct Subscribed {
     user_id: Option<Arc<str>>,
 }
 
-/// What a client was sent.
+/// Something that a client was sent.
 #[derive(Clone, Debug)]
 pub(super) enum Sent {
     /// The text of a frame.
     Text(String),
-    /// The connection was closed with 4200.
+    /// The close of the connection with code 4200.
     Closed,
 }
 
-/// The application wants all webhooks.
+/// An observer that subscribes the application to all webhooks.
 #[derive(Debug)]
 struct WantsAll;
 
@@ -85,7 +85,7 @@ fn now() -> Instant {
 }
 
 impl Node {
-    /// Starts a node that reaches Redis over the network under this id.
+    /// Starts a node with this id that reaches Redis over the network.
     pub(super) fn start(
         network: &Network,
         id: NodeId,
@@ -107,12 +107,12 @@ impl Node {
         Self { id, cluster, hub, inboxes, tasks, connections: BTreeMap::new(), last_place: 0 }
     }
 
-    /// Whether the node takes part.
+    /// Whether the node is joined.
     pub(super) fn is_ready(&self) -> bool {
         self.cluster.away_because().is_none()
     }
 
-    /// Ends the process: nothing is said any more. Returns the sessions that end with it.
+    /// Ends the process; it sends nothing more. Returns the sessions that end with it.
     pub(super) fn kill(self) -> Vec<usize> {
         for task in &self.tasks {
             task.abort();
@@ -120,7 +120,7 @@ impl Node {
         self.connections.values().filter(|one| !one.is_gone).map(|one| one.session).collect()
     }
 
-    /// Begins a connection that subscribes to a channel.
+    /// Opens a connection that subscribes to a channel.
     pub(super) fn connect(&mut self, session: usize, channel: &ChannelName, user: Option<&str>) {
         self.last_place += 1;
         let place = self.last_place;
@@ -131,7 +131,7 @@ impl Node {
         self.cluster.subscribe(&self.hub, channel, reference(place), place, member);
     }
 
-    /// Ends the connection of a session, if there is one.
+    /// Closes the connection of a session, if there is one.
     pub(super) fn disconnect(&mut self, session: usize) {
         let found =
             self.connections.iter_mut().find(|(_, one)| one.session == session && !one.is_gone);
@@ -144,7 +144,7 @@ impl Node {
     /// Ends a subscription, if it has begun.
     fn end(&mut self, place: u32) {
         let Some(connection) = self.connections.get(&place) else { return };
-        // It ends when it has begun: until then the cluster does not know that it has ended.
+        // A subscription can only be ended once it has begun: before that, the cluster does not know it.
         let Some(subscribed) = &connection.subscribed else { return };
         let (channel, user_id) = (connection.channel.clone(), subscribed.user_id.clone());
         self.connections.remove(&place);
@@ -152,7 +152,7 @@ impl Node {
         self.cluster.unsubscribe(&self.hub, &channel, user_id.as_ref());
     }
 
-    /// What the connections were sent since the last look, with the sessions whose they are.
+    /// Returns what the connections were sent since the last call, with their sessions.
     pub(super) fn take(&mut self) -> Vec<(usize, Sent)> {
         let mut batch = VecDeque::new();
         self.inboxes.of(ShardIndex::new(0)).take(&mut batch);

@@ -1,11 +1,11 @@
-//! What is needed to understand a violation.
+//! The report of a violation.
 
 use super::{CHANNELS, World};
 use std::fmt::Write as _;
 use tokio::time::Instant;
 
 impl World {
-    /// A hash of everything that was observed.
+    /// A hash of all observations.
     pub(in crate::cluster::simulation) fn fingerprint(&self) -> u64 {
         use std::hash::{DefaultHasher, Hash as _, Hasher as _};
         let mut hasher = DefaultHasher::new();
@@ -22,7 +22,7 @@ impl World {
         self.addresses.iter().map(|(host, port)| self.network.commands(host, *port)).sum()
     }
 
-    /// The plan, what was done, and what the client and the event went through that the violation names.
+    /// The plan, the injected faults, and the observations of the session and the event that the violation names.
     pub(in crate::cluster::simulation) fn report(&self, violation: &str) -> String {
         let mut text = format!("{violation}\n{:?}", self.plan);
         self.write_report(&mut text, violation).expect("a String takes all text");

@@ -1,4 +1,4 @@
-//! Commands for keys of any type, and for the server as a whole.
+//! Commands on keys of any type and on the whole server.
 
 #![expect(clippy::unnecessary_wraps, reason = "all commands have one signature")]
 
@@ -26,12 +26,12 @@ pub(super) fn type_name(store: &mut Store, command: &[Bytes], _: Protocol) -> Re
 
 /// When a key expires, in ms since 1970; -1 if never, -2 if there is no such key.
 fn expires(store: &mut Store, key: &[u8]) -> i64 {
-    let time = |ms: u64| i64::try_from(ms).expect("a time of our age");
+    let time = |ms: u64| i64::try_from(ms).expect("the time fits");
     store.entry(key).map_or(-2, |entry| entry.expires_ms.map_or(-1, time))
 }
 
 fn left(store: &mut Store, key: &[u8]) -> i64 {
-    let now = i64::try_from(store.now_ms()).expect("a time of our age");
+    let now = i64::try_from(store.now_ms()).expect("the time fits");
     let expires = expires(store, key);
     if expires < 0 { expires } else { expires - now }
 }
@@ -64,7 +64,7 @@ fn expire_at(store: &mut Store, command: &[Bytes], time_ms: i64) -> Reply {
         };
         *set = true;
     }
-    assert!(!(nx && (xx || gt || lt)) && !(gt && lt), "options that exclude each other");
+    assert!(!(nx && (xx || gt || lt)) && !(gt && lt), "incompatible options");
     let old = expires(store, &command[1]);
     let later = old != -1 && old < time_ms;
     let earlier = old == -1 || time_ms < old;
@@ -74,7 +74,7 @@ fn expire_at(store: &mut Store, command: &[Bytes], time_ms: i64) -> Reply {
     }
     match u64::try_from(time_ms).ok().filter(|time| store.now_ms() < *time) {
         Some(time) => {
-            let entry = store.entry_mut(&command[1]).expect("it was found");
+            let entry = store.entry_mut(&command[1]).expect("the key was found");
             entry.expires_ms = Some(time);
         }
         None => drop(store.remove(&command[1])),
@@ -83,7 +83,7 @@ fn expire_at(store: &mut Store, command: &[Bytes], time_ms: i64) -> Reply {
 }
 
 fn now(store: &Store) -> i64 {
-    i64::try_from(store.now_ms()).expect("a time of our age")
+    i64::try_from(store.now_ms()).expect("the time fits")
 }
 
 fn invalid_time(command: &[Bytes]) -> Failure {

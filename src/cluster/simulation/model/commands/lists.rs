@@ -1,4 +1,4 @@
-//! Lists.
+//! Commands on lists.
 
 use super::{
     super::{
@@ -63,7 +63,7 @@ pub(super) fn lrange(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply
     Ok(bulks(list.range(range(start, stop, list.len()))))
 }
 
-/// The place of an index that counts from the end if it is negative.
+/// The position of an index, which counts from the end if it is negative.
 fn position(index: i64, len: usize) -> Option<usize> {
     let len = i64::try_from(len).expect("it fits");
     let index = if index < 0 { len.saturating_add(index) } else { index };
@@ -71,7 +71,7 @@ fn position(index: i64, len: usize) -> Option<usize> {
 }
 
 pub(super) fn lindex(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
-    // Redis looks for the key first.
+    // Redis looks up the key before it parses the index.
     let Some(list) = store.read::<List>(&command[1])? else { return Ok(Value::Nil) };
     let position = position(integer(&command[2])?, list.len());
     Ok(bulk_or_nil(position.and_then(|position| list.get(position))))
@@ -120,7 +120,7 @@ pub(super) fn lset(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
 }
 
 pub(super) fn lpos(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
-    assert!(command.len() == 3, "the model's LPOS has no options: {:?}", command[3]);
+    assert!(command.len() == 3, "the model's LPOS does not support options: {:?}", command[3]);
     let list = store.read::<List>(&command[1])?;
     let position = list.and_then(|list| list.iter().position(|item| *item == command[2]));
     Ok(position.map_or(Value::Nil, int))

@@ -1,4 +1,4 @@
-//! The commands that act on the data of one server.
+//! The commands on the data of one server.
 
 mod hashes;
 mod keys;
@@ -14,10 +14,10 @@ use super::{
 };
 use redis::Value;
 
-/// What is known of a command before it runs.
+/// The properties of a command.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spec {
-    /// How many words it has with its name; if negative, at least so many.
+    /// The number of words including the name; if negative, the minimum number.
     arity: i32,
     pub(crate) access: Access,
     pub(crate) keys: Keys,
@@ -28,7 +28,7 @@ pub(crate) struct Spec {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Access {
     Read,
-    /// Changes data, and is carried out when memory is short.
+    /// Changes data, and is executed when memory is short.
     Write,
     /// Changes data, and is refused when memory is short.
     Grow,
@@ -40,11 +40,11 @@ pub(crate) enum Keys {
     None,
     First,
     All,
-    /// Every second word, beginning with the first after the name.
+    /// Every second word, beginning after the name.
     Pairs,
 }
 
-/// For whom a reply is meant: a connection speaks RESP3, a script gets the types of RESP2.
+/// The receiver of a reply: a connection uses RESP3, a script gets the types of RESP2.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Protocol {
     Resp2,
@@ -53,7 +53,7 @@ pub(crate) enum Protocol {
 
 use Access::{Grow, Read, Write};
 
-/// Finds a command by its name in capitals.
+/// Finds a command by its name in upper case.
 pub(crate) fn find(name: &[u8]) -> Option<Spec> {
     let spec = |arity, access, keys, run| Some(Spec { arity, access, keys, run });
     let first = |arity, access, run| spec(arity, access, Keys::First, run);
@@ -163,14 +163,14 @@ impl Spec {
         }
     }
 
-    /// Runs a command of the right arity; what it has changed is added to the store's effects.
+    /// Runs a command of the right arity. Its changes are added to the store's effects.
     pub(crate) fn run(&self, store: &mut Store, command: &[Bytes], protocol: Protocol) -> Reply {
         if self.access == Read {
             return (self.run)(store, command, protocol);
         }
         let others = store.effects.len();
         let reply = (self.run)(store, command, protocol)?;
-        // What is random is noted by the command itself.
+        // Commands with random choices add their effects themselves.
         if store.effects.len() == others && !is_random(command) {
             store.effects.push(command.to_vec());
         }
@@ -188,7 +188,7 @@ pub(crate) fn wrong_arity(command: &[Bytes]) -> Failure {
     Failure::new(format!("ERR wrong number of arguments for '{name}' command"))
 }
 
-/// Whether a word is this option, in any case.
+/// Whether a word is this option, ignoring case.
 fn is(word: &[u8], option: &str) -> bool {
     word.eq_ignore_ascii_case(option.as_bytes())
 }
@@ -197,7 +197,7 @@ fn bulks<'a>(items: impl IntoIterator<Item = &'a Bytes>) -> Value {
     Value::Array(items.into_iter().map(|item| bulk(item.clone())).collect())
 }
 
-/// The part of a sequence that two indexes name, which count from its end if they are negative.
+/// The range between two indexes, which count from the end if they are negative.
 fn range(start: i64, stop: i64, len: usize) -> std::ops::Range<usize> {
     let len = i64::try_from(len).expect("it fits");
     let from = |index: i64| if index < 0 { (len.saturating_add(index)).max(0) } else { index };

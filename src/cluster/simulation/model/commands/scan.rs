@@ -1,8 +1,8 @@
-//! Reading a collection in parts.
+//! The `SCAN` commands, which return a collection page by page.
 //!
-//! The order is that of hashes of the names, and the cursor is the next hash: whatever is there from the first
-//! part to the last is returned, whatever comes and goes meanwhile. Redis promises no more. Unlike Redis, which
-//! returns small collections whole, the model always keeps to `COUNT`, so that code has to follow the cursor.
+//! Names are ordered by their hashes, and the cursor is the next hash: a name that exists from the first page to the
+//! last is returned, whatever else is added or removed. Redis guarantees no more. Unlike Redis, which returns small
+//! collections whole, the model always keeps to `COUNT`, so that callers must follow the cursor.
 
 use super::{
     super::{
@@ -44,7 +44,7 @@ impl<'a> Options<'a> {
         Ok(options)
     }
 
-    /// The next part of the names, and the cursor behind it.
+    /// The next page of the names, and the cursor after it.
     fn page<'b>(&self, names: impl Iterator<Item = &'b Bytes>) -> (Vec<&'b Bytes>, u64) {
         let hashed = names.map(|name| (hash(name), name));
         let mut left: Vec<(u64, &Bytes)> =
@@ -63,11 +63,11 @@ impl<'a> Options<'a> {
     }
 }
 
-/// FNV-1a, never 0, which as a cursor means the end.
+/// FNV-1a. Never 0, since that cursor means the end.
 fn hash(name: &[u8]) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
     let hash = name.iter().fold(0xCBF2_9CE4_8422_2325, step);
-    // Redis' clients read cursors as numbers that may be signed.
+    // Clients parse cursors as numbers that may be signed.
     (hash >> 2) + 1
 }
 
@@ -101,7 +101,7 @@ pub(super) fn scan(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
     Ok(answer(cursor, page.into_iter().map(|key| bulk(key.clone())).collect()))
 }
 
-/// Whether a name is as a pattern of Redis says: `*`, `?`, `[a-z]`, `[^a]`, and `\` before what stands for itself.
+/// Whether a name matches a pattern of Redis: `*`, `?`, `[a-z]`, `[^a]`, and `\` before a literal character.
 pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let Some((first, rest)) = pattern.split_first() else { return name.is_empty() };
     let after = |is_match: bool, rest: &[u8]| is_match && matches(rest, &name[1..]);
@@ -118,7 +118,7 @@ pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     }
 }
 
-/// Whether a byte is in the class whose bracket is open, and the pattern behind it.
+/// Whether a byte is in the class whose bracket is open; also returns the pattern after the class.
 fn class(pattern: &[u8], byte: u8) -> (bool, &[u8]) {
     let (is_negated, mut rest) = match pattern.strip_prefix(b"^") {
         Some(rest) => (true, rest),

@@ -1,4 +1,4 @@
-//! Sets.
+//! Commands on sets.
 
 use super::{
     super::{
@@ -46,7 +46,7 @@ pub(super) fn smembers(store: &mut Store, command: &[Bytes], _: Protocol) -> Rep
     Ok(Value::Set(set.map(|member| bulk(member.clone())).collect()))
 }
 
-/// A number of members without repetition, in random order.
+/// This number of distinct members, in random order.
 fn choose(store: &mut Store, mut members: Vec<Bytes>, count: usize) -> Vec<Bytes> {
     let mut chosen = Vec::new();
     while chosen.len() < count && !members.is_empty() {

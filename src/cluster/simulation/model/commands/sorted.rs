@@ -1,4 +1,4 @@
-//! Sorted sets.
+//! Commands on sorted sets.
 
 use super::{
     super::{
@@ -27,7 +27,7 @@ struct Conditions {
 }
 
 impl Conditions {
-    /// Reads the options before the first score, and says how many there are.
+    /// Parses the options before the first score. Returns them and their number.
     fn read(words: &[Bytes]) -> Result<(Self, usize), Failure> {
         let mut read = Self::default();
         let mut count = 0;
@@ -38,7 +38,7 @@ impl Conditions {
                 b"GT" => &mut read.only_greater,
                 b"LT" => &mut read.only_less,
                 b"CH" => &mut read.counts_changes,
-                b"INCR" => panic!("the model's ZADD has no INCR"),
+                b"INCR" => panic!("the model's ZADD does not support INCR"),
                 _ => break,
             };
             *option = true;
@@ -131,7 +131,7 @@ pub(super) fn zrank(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply 
     Ok(rank.map_or(Value::Nil, int))
 }
 
-/// A bound of a range of scores, which may exclude the score itself.
+/// A bound of a range of scores, which is inclusive or exclusive.
 struct Bound {
     score: f64,
     excludes: bool,
@@ -143,7 +143,7 @@ impl Bound {
             Some(number) => (true, number),
             None => (false, word),
         };
-        // Nothing is read as zero.
+        // An empty number is read as zero.
         let score = if number.is_empty() { Some(0.0) } else { float(number) };
         let score = score.ok_or(Failure::new("ERR min or max is not a float"))?;
         Ok(Self { score, excludes })
@@ -197,7 +197,10 @@ pub(super) fn zrange(store: &mut Store, command: &[Bytes], protocol: Protocol) -
         } else if is(option, "REV") {
             is_reversed = true;
         } else {
-            panic!("the model's ZRANGE has no option {:?}", String::from_utf8_lossy(option));
+            panic!(
+                "the model's ZRANGE does not support the option {:?}",
+                String::from_utf8_lossy(option)
+            );
         }
     }
     let (start, stop) = (integer(&command[2])?, integer(&command[3])?);

@@ -1,4 +1,4 @@
-//! Strings.
+//! Commands on strings.
 
 #![expect(clippy::unnecessary_wraps, reason = "all commands have one signature")]
 
@@ -16,7 +16,7 @@ pub(super) fn get(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
 }
 
 pub(super) fn mget(store: &mut Store, command: &[Bytes], _: Protocol) -> Reply {
-    // What is no string is as good as missing.
+    // A value that is not a string counts as missing.
     let get = |key: &Bytes| bulk_or_nil(store.read(key).unwrap_or(None));
     Ok(Value::Array(command[1..].iter().map(get).collect()))
 }
@@ -98,7 +98,7 @@ pub(super) fn getrange(store: &mut Store, command: &[Bytes], _: Protocol) -> Rep
     if start < 0 && end < 0 && end < start {
         return Ok(bulk(""));
     }
-    // An end before the first byte means the first byte.
+    // An end before the first byte is set to the first byte.
     let len = i64::try_from(text.len()).expect("it fits");
     let end = if end < 0 { (len.saturating_add(end)).max(0) } else { end };
     Ok(bulk(&text[range(start, end, text.len())]))
