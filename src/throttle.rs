@@ -1,4 +1,4 @@
-//! Limits how often something is logged.
+//! Rate limits for log lines.
 
 use std::{
     mem,
@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Decides when the next line about something frequent is due, and counts what happens in between.
+/// Decides when the next line about a frequent event is due, and counts the events in between.
 #[derive(Debug)]
 pub struct LogThrottle {
     interval: Duration,
-    /// When the last line was logged, and how much has happened since.
+    /// When the last line was logged, and the number of events since then.
     state: Mutex<(Option<Instant>, u64)>,
 }
 
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_comes_rarely_and_forgets_nothing() {
+    fn a_line_is_due_once_per_interval_with_the_full_count() {
         let start = Instant::now();
         let throttle = LogThrottle::every(Duration::from_secs(10));
         assert_eq!(throttle.due(0, start), None);

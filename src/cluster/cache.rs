@@ -1,11 +1,10 @@
 //! The limit on the last events of cache channels in Redis.
 //!
-//! Each lies in the slot of its channel, so no script sees them all. An account in the slot of the
-//! app lists them with their bytes in the order of their publishing. The node that has published
-//! adds to it soon after, whether its publisher still listens or not, and evicts what the account says
-//! is too much. What nodes publish in the same moment may exceed the bound until then. An event whose
-//! node died before it was accounted, or of which it is not known whether Redis has it, is not in the
-//! account until it expires.
+//! Each event is stored in the slot of its channel, so no script can access all of them. An account in the slot of the
+//! app lists them with their bytes, in the order of publishing. The publishing node updates the account soon after,
+//! even if the publisher has disconnected, and evicts the events that exceed the limit. Until then, concurrent
+//! publishes of several nodes may exceed it. An event is missing in the account until it expires if its node died
+//! before accounting it, or if it is unknown whether Redis has stored it.
 
 use super::{
     envelope::EnvelopeId,
@@ -29,14 +28,14 @@ use tokio::{
 pub(super) struct Entry {
     pub(super) channel: ChannelName,
     pub(super) id: EnvelopeId,
-    /// When, by the clock of the Redis that has it.
+    /// The time of the publish, by the clock of the Redis that stores the event.
     pub(super) at_us: u64,
     /// Bytes in Redis, 0 if it is not kept.
     pub(super) bytes: usize,
     pub(super) keep_ms: u64,
 }
 
-/// What this node is still to tell the accounts.
+/// The updates of accounts that are still to be sent.
 #[derive(Debug)]
 pub(super) struct Accounts {
     waiting: Mutex<Waiting>,
@@ -48,38 +47,38 @@ pub(super) struct Accounts {
 #[derive(Debug, Default)]
 struct Waiting {
     apps: HashMap<Arc<str>, Account>,
-    /// Whether some of it was taken, and Redis has not answered yet.
+    /// Whether a part was taken and Redis has not answered yet.
     is_taken: bool,
 }
 
-/// What waits for the account of one app.
+/// The updates that wait for the account of one app.
 #[derive(Debug)]
 struct Account {
     max_bytes: usize,
     entries: VecDeque<Entry>,
 }
 
-/// Bytes that an event counts beside its envelope and the name of its channel.
+/// The bytes that an event counts in addition to its envelope and the name of its channel.
 const OVERHEAD_BYTES: usize = 256;
-/// How long Redis may take for an answer.
+/// The timeout of a call to Redis.
 const WITHIN: Duration = Duration::from_secs(1);
-/// How long to wait before asking a Redis again that did not do it.
+/// The pause before a failed call is retried.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
-/// How long the account is kept at least.
+/// The minimum time for which the account is kept.
 const MEMORY_MS: u64 = 60_000;
-/// What is logged if it takes longer.
+/// The logged reason when the timeout passes.
 const LATE: &str = "Redis does not answer";
-/// What is logged if this node may not write.
+/// The logged reason when the lease of this node has ended.
 const REFUSED: &str = "the lease of this node has ended";
-/// How long publishes are gathered for one update of an account.
+/// How long publishes are collected for one update of an account.
 const GATHER: Duration = Duration::from_millis(50);
-/// How often one account is asked before the others have their turn.
+/// How many calls one account makes before those of other apps continue.
 const ROUNDS: usize = 16;
-/// So many events go to the account of an app at once.
+/// The maximum number of events in one update of an account.
 const AT_ONCE: usize = 256;
-/// So many events may wait for the account of an app.
+/// The maximum number of events that wait for the account of an app; the oldest are dropped.
 const WAITING_MAX: usize = 16_384;
-/// So many publishes to cache channels may be under way.
+/// The maximum number of publishes to cache channels in flight.
 const PLACES: usize = 4_096;
 
 /// The bytes that an event with an envelope of this size counts.
@@ -103,7 +102,7 @@ impl Account {
         Self { max_bytes, entries: VecDeque::new() }
     }
 
-    /// Makes room for what is too much: the oldest goes, and says how much that was.
+    /// Drops the oldest events beyond the maximum. Returns their number.
     fn limit(&mut self) -> usize {
         let excess = self.entries.len().saturating_sub(WAITING_MAX);
         self.entries.drain(..excess);
@@ -112,13 +111,13 @@ impl Account {
 }
 
 impl Accounts {
-    /// Waits for a place among the publishes that are under way.
+    /// Waits for a permit to publish to a cache channel.
     pub(super) async fn place(&self) -> OwnedSemaphorePermit {
         let places = Arc::clone(&self.places);
         places.acquire_owned().await.expect("it is never closed")
     }
 
-    /// Has events be accounted that were published.
+    /// Queues published events for the account.
     pub(super) fn add(&self, app_id: &Arc<str>, max_bytes: usize, entries: Vec<Entry>) {
         let mut waiting = self.lock();
         let account =
@@ -130,18 +129,18 @@ impl Accounts {
         self.added.notify_one();
     }
 
-    /// Has what is beyond `max_bytes` be evicted.
+    /// Evicts events beyond `max_bytes`.
     pub(super) fn trim(&self, app_id: &Arc<str>, max_bytes: usize) {
         let mut waiting = self.lock();
         let account =
             waiting.apps.entry(Arc::clone(app_id)).or_insert_with(|| Account::new(max_bytes));
-        // A publish that was added before may have begun under the bound before this.
+        // Publishes that were added before may carry the previous limit.
         account.max_bytes = max_bytes;
         drop(waiting);
         self.added.notify_one();
     }
 
-    /// Waits until nothing waits.
+    /// Waits until no update is pending.
     pub(super) async fn settled(&self) {
         loop {
             let settled = self.settled.notified();
@@ -156,7 +155,7 @@ impl Accounts {
         }
     }
 
-    /// Takes what waits, of each app not more than goes at once. Nothing: nothing waits.
+    /// Takes the pending updates, at most `AT_ONCE` events of each app. Empty if nothing is pending.
     fn take(&self) -> Vec<(Arc<str>, Account)> {
         let mut waiting = self.lock();
         let mut taken = Vec::new();
@@ -174,7 +173,7 @@ impl Accounts {
         taken
     }
 
-    /// Puts back what was taken and not done.
+    /// Puts back updates that failed.
     fn put_back(&self, app_id: &Arc<str>, undone: Account) {
         let mut waiting = self.lock();
         let account = waiting
@@ -199,11 +198,11 @@ fn log_lost(app_id: &str, events: usize) {
     }
 }
 
-/// An event in an account: its channel and its id, as they are there.
+/// An event in an account: its channel and its id, as stored there.
 type Named = (Vec<u8>, Vec<u8>);
 
 impl Shared {
-    /// Tells the accounts what was published, as long as the node runs.
+    /// Updates the accounts as long as the node runs.
     pub(super) async fn keep_accounts(self: Arc<Self>) {
         loop {
             self.accounts.added.notified().await;
@@ -227,7 +226,7 @@ impl Shared {
         }
     }
 
-    /// Brings one account up to date, or puts back what is to be told.
+    /// Updates one account, or puts back its events.
     async fn keep(&self, app_id: Arc<str>, mut account: Account) -> bool {
         let done = match self.joined_now() {
             Some(joined) => self.account(&app_id, &mut account, joined).await,
@@ -240,7 +239,7 @@ impl Shared {
         done.is_ok()
     }
 
-    /// Adds to the account, and evicts what is beyond its bound. What is added is taken out of
+    /// Adds the events to the account, and evicts events beyond the limit. Added events are removed from `account`.
     /// `account`.
     async fn account(
         &self,
@@ -306,10 +305,10 @@ impl Shared {
         call
     }
 
-    /// Evicts an event, and gives it back if it is not in Redis any more.
+    /// Evicts an event. Returns it once it is no longer in Redis.
     async fn evict(&self, app_id: &str, named: Named, joined: &Joined) -> Option<Named> {
         let Some((channel, id)) = parse(&named) else {
-            // Nobody has published that.
+            // No node publishes an event like that.
             self.metrics.foreign("the account of cached events");
             return Some(named);
         };
@@ -337,8 +336,7 @@ fn parse((channel, id): &Named) -> Option<(ChannelName, u64)> {
     Some((channel, u64::from_str_radix(std::str::from_utf8(id).ok()?, 16).ok()?))
 }
 
-/// The sum of the bytes, whether there is more to do, and the events to evict; nothing if the lease
-/// does not hold.
+/// The sum of the bytes, whether another call is needed, and the events to evict. `None` if the lease has ended.
 fn read(mut answer: Answer) -> Result<Option<(u64, bool, Vec<Named>)>, Unexpected> {
     let (status, _) = answer.status()?;
     if status != Status::Done {

@@ -24,37 +24,38 @@ use tokio::{
     time::timeout_at,
 };
 
-/// The longest time for which a request waits for the list while pages of it arrive.
+/// How long a request waits for the list at most while pages of it arrive.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Entries that one page visits: a few milliseconds of Redis' time.
+/// How many index entries one page visits: a few milliseconds of Redis' time.
 const PAGE_ENTRIES: usize = 4_000;
-/// Bytes of names and counts in a page.
+/// The maximum bytes of names and counts in a page.
 const PAGE_BYTES: usize = 256 * 1_024;
-/// Pages in flight, of all apps: one server has time for publishes in between.
+/// The maximum number of pages in flight, of all apps. A single server has time for publishes in
+/// between.
 const PAGES_OF_ONE: usize = 4;
-/// The same on a Redis Cluster, which has a page of each partition at least.
+/// The same on a Redis Cluster, where a list has at least one page of each partition.
 const PAGES_OF_CLUSTER: usize = 32;
-/// Variants of a response that are kept with a list.
+/// How many variants of a response are kept with a list.
 const BODIES_MAX: usize = 8;
 
-/// Channels of an app, with their counts. Shared by the requests that asked at the same time.
+/// The occupied channels of an app with their counts. Shared by concurrent requests.
 #[derive(Debug, Default)]
 pub struct ChannelList {
     channels: BTreeMap<ChannelName, Counts>,
     bodies: Mutex<Vec<(BodyKey, Bytes)>>,
 }
 
-/// The prefix of a response, and its attributes in an order that the caller knows.
+/// The prefix of a response, and its attributes in an order that the caller defines.
 type BodyKey = (Box<str>, [bool; 2]);
 
-/// The reads of the lists of all apps.
+/// The running and pending reads of the lists of all apps.
 #[derive(Debug)]
 pub(super) struct ListReads {
-    /// The next read of each app that has one running.
+    /// The pending read of each app that has one running.
     apps: Mutex<HashMap<Arc<str>, Option<NextRead>>>,
     /// One permit for each page in flight.
     pages: Semaphore,
-    /// When a page last arrived.
+    /// When the last page arrived.
     progressed: Mutex<Instant>,
 }
 
@@ -63,15 +64,15 @@ type ListResult = Result<Arc<ChannelList>, Unavailable>;
 /// A read that has not begun.
 #[derive(Debug)]
 struct NextRead {
-    /// The longest prefix that all its requests have in common.
+    /// The longest prefix that all its requests share.
     prefix: String,
     requests: Vec<oneshot::Sender<ListResult>>,
 }
 
-/// A page of the index of a partition.
+/// A page of the index of one partition.
 struct Page {
     cursor: u64,
-    /// What the cursor is valid for: the generation, and the run id of the server.
+    /// The scope in which the cursor is valid: the generation, and the run id of the server.
     source: (Arc<str>, String),
     entries: Vec<String>,
 }
@@ -88,8 +89,8 @@ impl ChannelList {
             .map(|(name, counts)| (name, *counts))
     }
 
-    /// The response made by `render` from the channels with a prefix. Rendered once for all requests
-    /// with the same attributes.
+    /// The response that `render` makes of the channels with a prefix. It is rendered once for all
+    /// requests with the same attributes.
     pub fn body(
         &self,
         prefix: &str,
@@ -100,7 +101,7 @@ impl ChannelList {
         if let Some((_, body)) = lock(&self.bodies).iter().find(is_same) {
             return body.clone();
         }
-        // Without the lock: other threads need not wait for this one.
+        // The lock is released, so that other threads do not wait.
         let body = Bytes::from(render(&mut self.with_prefix(prefix)));
         let mut bodies = lock(&self.bodies);
         if bodies.len() < BODIES_MAX {
@@ -116,7 +117,8 @@ impl ListReads {
         Self { apps: Mutex::default(), pages: Semaphore::new(pages), progressed: Mutex::new(now()) }
     }
 
-    /// Adds a request to the next read. True if none is running, so that it has to be started.
+    /// Adds a request to the next read. Returns true if no read is running, so that one must be
+    /// started.
     fn join(&self, app_id: &Arc<str>, prefix: &str, request: oneshot::Sender<ListResult>) -> bool {
         let mut apps = lock(&self.apps);
         let is_first = !apps.contains_key(app_id);
@@ -131,7 +133,8 @@ impl ListReads {
         is_first
     }
 
-    /// The next read, which begins now. Nothing if no request waits: the app has none running then.
+    /// Takes the next read, which begins now. `None` if no request waits; then no read of the app
+    /// is running.
     fn next(&self, app_id: &str) -> Option<NextRead> {
         let mut apps = lock(&self.apps);
         let next = apps.get_mut(app_id).and_then(Option::take);
@@ -143,8 +146,8 @@ impl ListReads {
 }
 
 impl Shared {
-    /// The occupied channels of an app, at least those whose names begin with `prefix`, as of a
-    /// moment after this call.
+    /// The occupied channels of an app whose names begin with `prefix`, and possibly others, as of
+    /// a moment after this call.
     pub(super) async fn channels(
         self: &Arc<Self>,
         app_id: &Arc<str>,
@@ -157,7 +160,7 @@ impl Shared {
         self.await_list(answer).await
     }
 
-    /// Waits for as long as a request waits for Redis, and longer while pages arrive.
+    /// Waits as long as any request waits for Redis, and longer while pages arrive.
     async fn await_list(&self, mut answer: oneshot::Receiver<ListResult>) -> ListResult {
         let asked = now();
         loop {
@@ -173,14 +176,14 @@ impl Shared {
         }
     }
 
-    /// Reads for as long as requests wait.
+    /// Reads lists as long as requests wait.
     async fn read_lists(self: Arc<Self>, app_id: Arc<str>) {
         while let Some(next) = self.reads.next(&app_id) {
-            // A task of its own: should it panic, the next one is read nevertheless.
+            // A read has its own task, so that the next read runs even if this one panics.
             let read = Arc::clone(&self).read_list(Arc::clone(&app_id), next.prefix);
             let list = tokio::spawn(read).await.unwrap_or(Err(Unavailable)).map(Arc::new);
             for request in next.requests {
-                // It may have given up.
+                // The request may have been cancelled.
                 let _ = request.send(list.clone());
             }
         }
@@ -213,8 +216,8 @@ impl Shared {
         Ok(ChannelList { channels, bodies: Mutex::default() })
     }
 
-    /// The channels of a partition whose names match. A channel that is there all the time is in
-    /// some page: a page from another source than the first begins the scan again.
+    /// The channels of a partition whose names match. A channel that is occupied throughout is in
+    /// some page: a page from another source than the first restarts the scan.
     async fn read_partition(
         &self,
         app_id: &str,
@@ -231,7 +234,7 @@ impl Shared {
                 (cursor, source) = (0, None);
                 continue;
             }
-            // Redis may have an entry in two pages: the later one holds.
+            // Redis may return an entry in two pages; the later one is used.
             for entry in page.entries.chunks_exact(2) {
                 let Some(counts) = counts(&entry[1]) else { continue };
                 let Ok(name) = ChannelName::parse(&entry[0], usize::MAX) else { continue };
@@ -275,14 +278,14 @@ impl Shared {
     }
 }
 
-/// What an index entry says of a channel.
+/// Parses the counts of an index entry.
 fn counts(entry: &str) -> Option<Counts> {
     let mut numbers = entry.split(' ');
     let subscriptions = numbers.next()?.parse().ok()?;
     Some(Counts { subscriptions, users: numbers.next()?.parse().ok()? })
 }
 
-/// The pattern of names that begin with `prefix`: no character of it has a special meaning.
+/// A pattern that matches names beginning with `prefix`; special characters are escaped.
 fn pattern(prefix: &str) -> String {
     let mut pattern = String::with_capacity(prefix.len() + 1);
     for character in prefix.chars() {
@@ -295,7 +298,7 @@ fn pattern(prefix: &str) -> String {
     pattern
 }
 
-/// The length of the longest prefix that both have.
+/// The length of the longest common prefix.
 fn common_prefix(one: &str, other: &str) -> usize {
     let differs = |((_, one), other): &((usize, char), char)| one != other;
     let end = one.char_indices().zip(other.chars()).find(differs);
@@ -335,16 +338,16 @@ mod tests {
     fn requests_share_the_next_read_and_never_the_running_one() {
         let (reads, app): (_, Arc<str>) = (ListReads::new(false), "app".into());
         let join = |prefix| reads.join(&app, prefix, oneshot::channel().0);
-        assert!(join("presence-a"), "the first starts a read");
+        assert!(join("presence-a"), "the first request starts a read");
         let first = reads.next(&app).unwrap();
         assert_eq!((first.prefix.as_str(), first.requests.len()), ("presence-a", 1));
         for prefix in ["presence-ab", "presence-ac", "presence-"] {
-            assert!(!join(prefix), "one is running");
+            assert!(!join(prefix), "a read is running");
         }
         let second = reads.next(&app).unwrap();
         assert_eq!((second.prefix.as_str(), second.requests.len()), ("presence-", 3));
         assert!(reads.next(&app).is_none());
-        assert!(join(""), "none is running any more");
+        assert!(join(""), "no read is running any more");
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub struct BrokerMetrics {
     cache_evicted: Family<AppLabel, Counter>,
     cache_bytes: Family<AppLabel, Gauge>,
     foreign_log: LogThrottle,
-    /// Why this node does not take part, while it does not.
+    /// The reason why this node is not joined, while it is not.
     away: Family<ReasonLabel, Gauge>,
 }
 
@@ -111,7 +111,7 @@ impl BrokerMetrics {
         self.joined.set(0);
     }
 
-    /// This node does not take part, for a reason of this kind.
+    /// Records that this node is not joined, with the kind of the reason.
     pub(super) fn away(&self, reason: &'static str) {
         self.away.clear();
         self.away.get_or_create(&ReasonLabel { reason }).set(1);
@@ -142,7 +142,7 @@ impl BrokerMetrics {
         }
     }
 
-    /// Redis has said what it keeps for cache channels of an app, and what this node evicts.
+    /// Records the bytes that Redis holds for the cache channels of an app.
     pub(super) fn cached_bytes(&self, app_id: &str, bytes: u64) {
         let label = AppLabel { app: app_id.to_owned() };
         self.cache_bytes.get_or_create(&label).set(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -161,12 +161,12 @@ impl BrokerMetrics {
         self.cleanups.inc();
     }
 
-    /// Counts a topic of which Redis did not hold what the nodes had there.
+    /// Counts a topic whose data in Redis differed from that of the nodes.
     pub(super) fn repaired(&self) {
         self.repaired.inc();
     }
 
-    /// Counts an assertion that came after its deadline by Redis' clock.
+    /// Counts a sync that reached Redis after its deadline, by the clock of Redis.
     pub(super) fn late(&self) {
         self.late.inc();
     }
@@ -175,11 +175,11 @@ impl BrokerMetrics {
         self.topics.set(i64::try_from(topics).unwrap_or(i64::MAX));
     }
 
-    /// Counts something in our part of Redis that is not ours.
+    /// Counts and logs unexpected data under the prefix in Redis.
     pub(super) fn foreign(&self, what: &str) {
         self.foreign.inc();
         if let Some(times) = self.foreign_log.due(1, Instant::now()) {
-            tracing::warn!(what, times, "something foreign under our prefix in redis is ignored");
+            tracing::warn!(what, times, "unexpected data under the prefix in redis is ignored");
         }
     }
 }
@@ -191,17 +191,17 @@ impl BrokerMetrics {
             ("campanile_broker_losses", "Times that the link to Redis was lost", &self.losses),
             (
                 "campanile_broker_repeated",
-                "Envelopes that came twice and were delivered once",
+                "Envelopes that arrived twice and were delivered once",
                 &self.repeated,
             ),
             (
                 "campanile_broker_interrupted",
-                "Channels whose subscribers may have missed something and were closed",
+                "Channels whose subscribers were closed because they may have missed events",
                 &self.interrupted,
             ),
             (
                 "campanile_broker_foreign",
-                "Messages and keys under our prefix that are not ours",
+                "Unexpected messages and keys under the prefix in Redis",
                 &self.foreign,
             ),
             (
@@ -211,12 +211,12 @@ impl BrokerMetrics {
             ),
             (
                 "campanile_broker_repairs",
-                "Topics that were repaired because Redis did not hold what the nodes have there",
+                "Topics that were repaired because their data in Redis differed from that of the nodes",
                 &self.repaired,
             ),
             (
                 "campanile_broker_late_assertions",
-                "Assertions that Redis refused because its clock was ahead of what was known of it",
+                "Syncs that Redis refused because its clock was ahead of the node's estimate",
                 &self.late,
             ),
         ];
@@ -246,11 +246,7 @@ impl Collector for BrokerMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_counters(&mut encoder)?;
         let gauges: [(&str, &str, &Gauge); 3] = [
-            (
-                "campanile_broker_joined",
-                "Whether this node hears the others and is heard",
-                &self.joined,
-            ),
+            ("campanile_broker_joined", "Whether this node is joined to the others", &self.joined),
             ("campanile_broker_waiting", "Requests that wait for the broker", &self.waiting),
             (
                 "campanile_broker_topics",
@@ -263,7 +259,7 @@ impl Collector for BrokerMetrics {
         }
         self.away.encode(encoder.encode_descriptor(
             "campanile_broker_away",
-            "1 while this node does not take part, by the kind of the reason",
+            "1 while this node is not joined, by the kind of the reason",
             None,
             MetricType::Gauge,
         )?)?;

@@ -1,4 +1,4 @@
-//! The reason why this node is not joined, in words for operators, and its log lines.
+//! Reasons why this node is not joined, in words for operators, and their log lines.
 
 use super::clock::now;
 use redis::{ErrorKind, RedisError};
@@ -13,17 +13,17 @@ use std::{
 /// The reason why this node is not joined. Never contains a password or a URL.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Reason {
-    /// The kind, for metrics.
+    /// The value of the label in metrics.
     pub(super) kind: &'static str,
     pub(super) text: Arc<str>,
 }
 
-/// The longest error of Redis that is quoted, in bytes.
+/// The maximum length of a quoted error of Redis, in bytes.
 const QUOTED_MAX: usize = 200;
-/// Redis quotes arguments after these words, and a password may be one.
+/// Redis quotes the arguments of a command after these words. A password may be one of them.
 const ARGUMENTS: &str = ", with args beginning with";
 
-/// Errors of Redis, by their codes: the kind, what it means, and whether the error is quoted.
+/// Errors of Redis by code: the kind, the explanation, and whether the error is quoted.
 const REFUSALS: [(&str, &str, &str, bool); 16] = [
     ("NOPERM", "rights", "redis refuses the user's rights", true),
     ("can't run this command", "rights", "redis refuses the user's rights", true),
@@ -37,7 +37,7 @@ const REFUSALS: [(&str, &str, &str, bool); 16] = [
     ("BUSY", "busy", "redis is busy with a script (BUSY)", false),
     ("CLUSTERDOWN", "cluster_down", "the Redis Cluster is down", true),
     ("MASTERDOWN", "replica", "this Redis is a replica that has lost its master", false),
-    ("WRONGTYPE", "foreign", "a key of ours has another type (WRONGTYPE)", false),
+    ("WRONGTYPE", "foreign", "a key of the nodes has another type (WRONGTYPE)", false),
     ("MOVED", "cluster", "redis is a node of a Redis Cluster: use a redis+cluster:// URL", false),
     (
         "CROSSSLOT",
@@ -57,7 +57,7 @@ impl From<&'static str> for Reason {
 impl Reason {
     pub(super) fn of(error: &RedisError) -> Self {
         let (code, detail) = (error.code().unwrap_or_default(), error.detail().unwrap_or_default());
-        // Older servers wrap what a script ran into in an error of its own.
+        // Older servers wrap an error within a script in an error of their own.
         let names = |name: &str| {
             code == name
                 || matches!(code, "" | "ERR") && detail.split(' ').any(|word| is(word, name))
@@ -89,24 +89,24 @@ impl Reason {
             let text = format!("redis refuses: {}", quoted(&[code, detail].join(" ")));
             return Self { kind: "refused", text: text.into() };
         }
-        // The client library appends the kind of its own errors.
+        // The client library appends the kind of its own errors to the text.
         let text = error.to_string();
         let text = text.strip_suffix(&format!(" - {:?}", error.kind())).unwrap_or(&text);
         Self { kind: "other", text: quoted(text).into() }
     }
 
-    /// A Redis whose keys have another layout.
+    /// The reason for a Redis whose keys have another layout.
     pub(super) fn other_layout(text: &str) -> Self {
         Self { kind: "layout", text: text.into() }
     }
 }
 
-/// Whether a word of an error is a code, with or without the sign of an error before it.
+/// Whether a word of an error is this code, with or without a leading `-`.
 fn is(word: &str, code: &str) -> bool {
     word.trim_start_matches('-').trim_end_matches(':') == code
 }
 
-/// The error of the operating system, or of TLS, without the words of the client library.
+/// The error of the operating system or of TLS, without the client library's words.
 fn io_text(error: &RedisError) -> String {
     if error.is_connection_refusal() {
         return "connection refused".to_owned();
@@ -115,7 +115,7 @@ fn io_text(error: &RedisError) -> String {
     quoted(&source.map_or_else(|| error.to_string(), ToString::to_string))
 }
 
-/// The beginning of a text, on one line, without what a server repeats of a command.
+/// The beginning of a text, on one line, without arguments of a command that the server repeats.
 fn quoted(text: &str) -> String {
     let text = text.split(ARGUMENTS).next().unwrap_or_default().trim();
     let mut end = text.len().min(QUOTED_MAX);
@@ -125,28 +125,29 @@ fn quoted(text: &str) -> String {
     text[..end].replace(char::is_control, " ")
 }
 
-/// Decides what is logged about this node being away: each reason once, then the number of attempts
-/// once a minute. A node that joins and is lost again all the time logs no more than that.
+/// Limits the log lines about this node not being joined: each reason once, then the number of
+/// attempts once a minute. A node that repeatedly joins and loses its link logs no more than that.
 #[derive(Debug, Default)]
 pub(super) struct AwayLog {
-    /// When it became away, if it is.
+    /// Since when the node is not joined; `None` while it is.
     since: Option<Instant>,
     /// The reasons that were logged since then.
     logged: BTreeSet<Arc<str>>,
-    /// Attempts since the last line.
+    /// Failed attempts since the last line.
     attempts: u64,
     last: Option<Instant>,
-    /// When the present minute began, and the lines that were logged in it.
+    /// The start of the current minute, and the number of lines in it.
     minute: Option<(Instant, u32)>,
 }
 
-/// The interval of the lines while the reasons are known.
+/// The interval between lines while no new reason occurs.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
-/// Lines in a minute about a node that joins and is lost in turn, and reasons in one of them.
+/// The maximum number of lines in a minute.
 const LINES_MAX: u32 = 8;
 
 impl AwayLog {
-    /// Notes an attempt that failed. Returns how many did since the last line, if one is due.
+    /// Records a failed attempt. Returns the number of failed attempts since the last line, if a
+    /// line is due.
     fn failed(&mut self, reason: &Arc<str>, now: Instant) -> Option<u64> {
         self.attempts += 1;
         self.since.get_or_insert(now);
@@ -161,7 +162,7 @@ impl AwayLog {
         Some(std::mem::take(&mut self.attempts))
     }
 
-    /// Notes that the node is joined. Returns how long it was away, if a line about that is due.
+    /// Records that the node has joined. Returns for how long it was not, if a line is due.
     fn joined(&mut self, now: Instant) -> Option<Duration> {
         let away = now.saturating_duration_since(self.since.take()?);
         self.logged.clear();
@@ -177,7 +178,7 @@ impl AwayLog {
         minute.1 < LINES_MAX
     }
 
-    /// Logs an attempt that failed, if a line is due.
+    /// Logs a failed attempt, if a line is due.
     pub(super) fn log_failed(&mut self, reason: &Reason) {
         if let Some(attempts) = self.failed(&reason.text, now()) {
             let reason = &*reason.text;
@@ -185,7 +186,7 @@ impl AwayLog {
         }
     }
 
-    /// Logs that the node is joined, if a line is due.
+    /// Logs that the node has joined, if a line is due.
     pub(super) fn log_joined(&mut self, node: &str, others: usize) {
         match self.since {
             None => tracing::info!(node, others, "joined"),
@@ -204,7 +205,7 @@ mod tests {
     use super::*;
     use redis::{Value, parse_redis_value};
 
-    /// The error of a reply, as the client library reads it.
+    /// The error of a reply, as the client library parses it.
     fn error(reply: &str) -> RedisError {
         let value = parse_redis_value(format!("-{reply}\r\n").as_bytes());
         let Value::ServerError(error) = value.unwrap() else { panic!("no error: {reply}") };
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_says_what_to_do() {
+    fn a_reason_explains_the_error() {
         for (reply, kind, text) in [
             (
                 "WRONGPASS invalid username-password pair or user is disabled.",
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_system_says_is_a_reason() {
+    fn errors_of_the_system_are_quoted() {
         for (kind, text) in [
             (io::ErrorKind::ConnectionRefused, "redis can't be reached: connection refused"),
             (io::ErrorKind::TimedOut, "redis does not answer"),
@@ -300,17 +301,17 @@ mod tests {
         let (one, other): (Arc<str>, Arc<str>) = ("one".into(), "other".into());
         assert_eq!(log.failed(&one, at(0)), Some(1));
         assert_eq!(log.failed(&one, at(400)), None);
-        assert_eq!(log.failed(&other, at(800)), Some(2), "another reason");
-        // From one to the other and back is nothing new.
+        assert_eq!(log.failed(&other, at(800)), Some(2), "a new reason is logged at once");
+        // Both reasons are known, so alternating between them is not logged.
         assert_eq!(log.failed(&one, at(1_200)), None);
         assert_eq!(log.failed(&other, at(1_600)), None);
         assert_eq!(log.failed(&one, at(60_800)), Some(3));
         assert_eq!(log.joined(at(61_000)), Some(Duration::from_secs(61)));
-        assert_eq!(log.failed(&one, at(62_000)), Some(1), "it begins again");
+        assert_eq!(log.failed(&one, at(62_000)), Some(1), "the log starts anew after a join");
     }
 
     #[test]
-    fn a_node_that_joins_and_is_lost_in_turn_logs_a_few_lines_a_minute() {
+    fn a_node_that_repeatedly_joins_and_fails_logs_a_few_lines_a_minute() {
         let (mut log, start) = (AwayLog::default(), now());
         let reason: Arc<str> = "flapping".into();
         let (mut lines, mut attempts) = (0, 0);

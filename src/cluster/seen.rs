@@ -1,4 +1,4 @@
-//! Which envelopes this node has seen, so that one that comes twice is delivered once.
+//! The envelopes that this node has received recently, so that a repeated one is delivered once.
 
 use super::envelope::EnvelopeId;
 use std::{
@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The envelopes that came lately, by the process that sent them.
+/// The recently received envelopes, by the process that sent them.
 ///
-/// A process numbers its envelopes one by one, so those that came from it are bits behind the
-/// highest number. A repeated envelope comes within `broker_wait_ms` of its first attempt; that
-/// many numbers pass meanwhile at most as fit into the window.
+/// A process numbers its envelopes consecutively, so those received from it are bits behind the
+/// highest number. A repeated envelope arrives within `broker_wait_ms` of its first attempt; the
+/// window is larger than the count of numbers assigned in that time.
 #[derive(Debug, Default)]
 pub(super) struct Seen(HashMap<u32, Window>);
 
@@ -21,9 +21,9 @@ struct Window {
     last_used: Instant,
 }
 
-/// Numbers that a window remembers: five seconds at 50,000 publishes a second, in 32 KiB.
+/// The size of a window, in numbers: five seconds at 50,000 publishes a second, in 32 KiB.
 const WINDOW: u64 = 256 * 1024;
-/// After so long without a word, a process is forgotten.
+/// After this time without an envelope, the window of a process is removed.
 const FORGET_AFTER: Duration = Duration::from_secs(300);
 
 impl EnvelopeId {
@@ -56,7 +56,7 @@ impl Seen {
         window.note(number)
     }
 
-    /// Forgets processes that are gone.
+    /// Removes the windows of processes that sent nothing for a while.
     pub(super) fn tidy(&mut self, now: Instant) {
         self.0.retain(|_, window| now.saturating_duration_since(window.last_used) < FORGET_AFTER);
     }
@@ -65,7 +65,7 @@ impl Seen {
 impl Window {
     fn note(&mut self, number: u64) -> bool {
         if number + WINDOW <= self.highest {
-            // Older than can be told: whoever repeats something does it sooner.
+            // Too old to be known. Repeated envelopes arrive earlier than that.
             return false;
         }
         if self.highest < number {
@@ -86,7 +86,7 @@ impl Window {
         self.highest < number + WINDOW && number <= self.highest && self.bits[word] & bit != 0
     }
 
-    /// Sets the bit of a number, and says what it was.
+    /// Sets the bit of a number, and returns its previous value.
     fn set(&mut self, number: u64, value: bool) -> bool {
         let (word, bit) = Self::place(number);
         let word = &mut self.bits[word];

@@ -102,7 +102,7 @@ impl Stats {
     }
 }
 
-/// The interval of lines about something that may happen often.
+/// The minimum interval between log lines about a frequent event.
 pub(super) const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Exposes what is counted of all webhooks.

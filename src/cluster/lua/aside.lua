@@ -2,7 +2,7 @@
 --
 -- KEYS  1 the registry (see guard.lua), 2 the requests that are set aside, 3 the state of the log
 -- ARGV  1 the generation, 2 the node, 3 its link   4 the number of the request that is done, 0 for none
---       5 the maximum age of a request, in ms   6 the turn: the index of the request to return, from the oldest, modulo their number
+--       5 the maximum age of a request, in ms   6 the index of the request to return, from the oldest, modulo their number
 @GUARD@
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
 local aside, state = KEYS[2], KEYS[3]

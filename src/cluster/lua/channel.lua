@@ -1,7 +1,7 @@
--- The state of one channel, or of an app's connections.
+-- Returns the state of one channel, or of an app's connections.
 --
--- KEYS  1 the registry (see guard.lua), 2 the topic's hash, 3 where a cache channel's last event lies
--- ARGV  1 the generation, 2 the node, 3 its link   4 1 to include the ids of the members, 2 to include their infos as well
+-- KEYS  1 the registry (see guard.lua), 2 the topic's hash, 3 the last event of a cache channel
+-- ARGV  1 the generation, 2 the node, 3 its link   4 1 to include the ids of the members, 2 to include their infos, too
 @GUARD@
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
 local head = redis.call('HMGET', KEYS[2], 't', 'c')

@@ -1,11 +1,11 @@
--- Puts requests into the queues, and removes the records that they are made of from the log: both or
--- neither, and only for the node that holds the turn.
+-- Puts requests into the queues, and removes the records that they contain from the log: both or
+-- neither, and only for the node that holds the delivery lease (see look.lua).
 --
--- KEYS  1 the registry (see guard.lua), 2 the holder of the turn, 3 the log, 4 its state, 5 the events that are held back, then the queues
--- ARGV  1 the generation, 2 the node, 3 its link   4 the turn   5 its duration, in ms
+-- KEYS  1 the registry (see guard.lua), 2 the delivery lease, 3 the log, 4 its state, 5 the held-back events, then the queues
+-- ARGV  1 the generation, 2 the node, 3 its link   4 the holder of the delivery lease   5 its duration, in ms
 --       6 the number of records   7 their bytes
 --       8 the maximum bytes of a queue   9 how long a queue is kept after the last addition, in ms
---       10 the number of changes of what is held back
+--       10 the number of changes of held-back events
 --       then for each change: its name and the new value, empty to remove it
 --       then for each request: the number of its queue, the number of its events, its body
 @GUARD@

@@ -1,10 +1,10 @@
 -- Part of other scripts: checks whether a node may write to this partition.
 --
 -- The registry of a partition, a hash, holds
---   g       its generation: an id, made anew when Redis may have lost data
---   b, o    when the generation was born, and 1 once it is open for publishing
+--   g       its generation: an id, replaced when Redis may have lost data
+--   b, o    when the generation began, and 1 once it is open for publishing
 --   k       1 once a node has joined that knows which processes were there before
---   p       when a node that is still to arrive last made progress
+--   p       when a node that is expected to arrive last made progress
 --   l       the last heartbeat
 --   r, v    the run id of the server, the version of the key layout
 --   n:NODE  the link number of a node that is registered: its last connection to Redis

@@ -1,7 +1,7 @@
 -- Maintains a node's entry in the registry of a partition (see guard.lua): it joins, arrives, renews its lease and leaves.
 --
 -- KEYS  1 the registry
--- ARGV  1 `join`, `busy` while it asserts, `arrive`, `beat` or `leave`   2 the node   3 its process   4 its link number
+-- ARGV  1 `join`, `busy` while it syncs, `arrive`, `beat` or `leave`   2 the node   3 its process   4 its link number
 --       5 the length of a lease, in ms; 0 outside of the home partition   6 a generation, in case a new one begins
 --       7 the bus of all nodes, empty outside of the home partition
 --       8 how long a new generation waits for progress of the expected processes, in ms
@@ -45,7 +45,7 @@ if phase == 'leave' then
   end
   return answer('ok')
 end
--- Of another layout nothing is left once no node is alive: the home partition, which is asked first, decides.
+-- Data of another layout is discarded once no node is alive: the home partition, which is asked first, decides.
 local has_living = function()
   for _, name in ipairs(named('n:')) do
     local ends = tonumber(string.match(fields['e:' .. name] or '', '^(%-?%d+) ') or 0)

@@ -1,14 +1,13 @@
--- Takes or renews the turn of the node that delivers the webhooks of an app, and returns the first
--- records.
+-- Takes or renews the delivery lease of an app's webhooks, and returns the first records of the log.
 --
--- KEYS  1 the registry (see guard.lua), 2 the holder of the turn, 3 the log, 4 its state, 5 the events that are held back
+-- KEYS  1 the registry (see guard.lua), 2 the delivery lease, 3 the log, 4 its state, 5 the held-back events
 -- ARGV  1 the generation, 2 the node, 3 its link
---       4 the turn of the node: its process, a dot, and something random
---       5 the process and the dot   6 the duration of the turn, in ms
---       7 the maximum number of records   8 how many queues
+--       4 the holder: the node's process, a dot, and a random part
+--       5 the process and the dot   6 the duration of the lease, in ms
+--       7 the maximum number of records   8 the number of queues
 --       then the queues
 --
--- A process may replace an earlier turn of its own; writes in flight under that one are refused then.
+-- A process may replace an earlier lease of its own; writes in flight under that one are refused then.
 @GUARD@
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
 local teller, log, state, turn = KEYS[2], KEYS[3], KEYS[4], ARGV[4]

@@ -1,7 +1,7 @@
 -- Publishes events, each on the bus of its topic, which has the name of its hash: all of them, or none if the deadline has passed
 -- or the node may not write.
 --
--- KEYS  1 the registry (see guard.lua), then for each event: the topic's hash, where a cache channel's last event lies, the ids
+-- KEYS  1 the registry (see guard.lua), then for each event: the topic's hash, the last event of a cache channel, the ids
 --       of its latest events
 -- ARGV  1 the generation, 2 the node, 3 its link   4 the deadline, in ms of this server's clock
 --       5 1 if an earlier attempt may have been carried out
@@ -23,7 +23,7 @@ for event = 1, (#KEYS - 1) / 3 do
   if is_repeated then
     sequences[event] = false
   elseif head[1] then
-    -- From where the events of this generation count on (see restore.lua).
+    -- The sequence after which the events of this generation are counted (see restore.lua).
     if head[4] ~= generation then redis.call('HSET', key, 'q', generation, 'b', head[1]) end
     sequences[event] = redis.call('HINCRBY', key, 's', 1)
     if ours('LPUSH', latest, id) > @LATEST_MAX@ then

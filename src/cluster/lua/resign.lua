@@ -1,7 +1,7 @@
--- Ends the turn of the node that delivers the webhooks of an app.
+-- Releases the delivery lease of an app's webhooks (see look.lua).
 --
--- KEYS  1 the registry (see guard.lua), 2 the holder of the turn
--- ARGV  1 the generation, 2 the node, 3 its link   4 the turn
+-- KEYS  1 the registry (see guard.lua), 2 the delivery lease
+-- ARGV  1 the generation, 2 the node, 3 its link   4 the holder
 @GUARD@
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
 if ours('GET', KEYS[2]) ~= ARGV[4] then return {'ok', now, 0} end

@@ -16,13 +16,13 @@
 -- ARGV  1 the generation, 2 the node that writes, 3 its link   4 the deadline, in ms of this server's clock
 --       5 the node whose contribution this is: the writer, or a node that is not registered any more
 --       6 an epoch, in case the hash is missing   7 the node's part of the total, without the joins
---       8 flags: f all of the node's users are among the joins, s a snapshot is wanted, t totals are published, o only those from
---         and to none are, i the index is kept, w it is logged when the total turns from and to none, m members are,
---         n totals are, p the log is a partition's and its records are numbered (see forward.lua), h the node has had a part in the
---         hash, k others have by what it knows: if there is none, it was taken away
---       9 most members, 0 for no limit   10 largest total, 0 for no limit   11 the channel or user, which is the field of the index
---       12 the sequence that the node has reached, 13 in which epoch   14 the bus of all nodes   15 the notice that something is
---         logged, empty if that bus lies elsewhere   16 the number of joins
+--       8 flags: f the joins contain all users of the node, s return a snapshot, t publish totals, o publish only totals that turn
+--         from or to 0, i maintain the index, w log when the total turns from or to 0, m log members, n log totals, p the log is that
+--         of a partition and its records are numbered (see forward.lua), h the node has had a part in the hash, k other nodes have one
+--         as far as this node knows. With h or k, a missing hash was deleted
+--       9 the maximum number of members, 0 for no limit   10 the maximum total, 0 for no limit   11 the channel or user, which is the field of the index
+--       12 the sequence that the node has reached, 13 in which epoch   14 the bus of all nodes   15 the control message that reports
+--         logged records, empty if that bus is in another partition   16 the number of joins
 --       then for each join: user, info, connections, 1 if it is new and the limit holds for it
 --       then the users who left
 @GUARD@
@@ -38,7 +38,7 @@ local epoch = head[1] or ARGV[6]
 local version, sequence = tonumber(head[2] or 0), tonumber(head[3] or 0)
 local total, count, mine = tonumber(head[4] or 0), tonumber(head[5] or 0), tonumber(head[6] or 0)
 local was_total, was_count, was_version = total, count, version
--- The hash was deleted or evicted, and this node is the first to put its part back, or a later one.
+-- The hash was deleted or evicted, and this node restores its part, as the first node or as a later one.
 local was_taken = not exists and (has('h') or has('k'))
 local is_back = was_taken or (exists and has('h') and not head[6] and ARGV[13] ~= '' and ARGV[13] ~= epoch)
 local added, removed, accepted = {}, {}, {}

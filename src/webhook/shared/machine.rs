@@ -5,9 +5,9 @@
 //! on when it is read, nor by whom. What is held back is kept beside the log; another reader takes
 //! it from there.
 //!
-//! The log alternates, because each record was written in the step that it tells of, and those of one
-//! channel or user stay in order. So nobody need remember who is here: what comes is news unless its
-//! departure is held back, and what goes was here.
+//! The log alternates, because each record was written in the same step as the change that it describes, and the
+//! records of one channel or user stay in order. So the present state need not be stored: an addition is news unless
+//! the removal before it is still held back, and a removal always follows an addition.
 
 use super::super::{alternation::Alternation, machine::Machine};
 use crate::{
@@ -41,7 +41,7 @@ struct Held {
     occurrence: Occurrence,
 }
 
-/// The interval at which is forgotten what holds no longer.
+/// The interval at which expired entries are removed.
 const TIDY_MS: u64 = 10_000;
 
 fn ms(duration: Duration) -> u64 {
@@ -57,7 +57,7 @@ pub(super) fn parse(record: &[u8]) -> Option<(u64, Occurrence)> {
 }
 
 impl SharedMachine {
-    /// A machine that goes on where another has stopped, which held back `held`.
+    /// A machine that continues where another has stopped; `held` are the events that it held back.
     pub(super) fn resume(held: Vec<(String, String)>) -> Self {
         let mut machine = Self::default();
         for (name, text) in held {

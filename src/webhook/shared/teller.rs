@@ -229,7 +229,7 @@ impl Teller {
             ..Commit::default()
         };
         let mut told = Vec::new();
-        // What no node has written is passed over.
+        // Records that no node has written are ignored.
         for (at_us, occurrence) in view.records.iter().filter_map(|record| parse(record)) {
             self.machine.apply(at_us / 1_000, occurrence, &mut told);
         }

@@ -1,7 +1,7 @@
 use super::{
-    PATIENCE, brings_nothing, connect, echo, endpoint,
+    PATIENCE, connect, echo, endpoint,
     fake::{Fake, bulk, push},
-    next,
+    next, receives_nothing,
 };
 use crate::cluster::{
     link::{Connection, Push, Pushes},
@@ -21,8 +21,8 @@ fn names(names: &[&str]) -> Vec<Arc<str>> {
     names.iter().map(|name| Arc::from(*name)).collect()
 }
 
-/// The answers to a row of commands that are under way at once, on the bus connection.
-async fn row(connection: &Connection, words: &[&str]) -> Vec<String> {
+/// Sends commands concurrently on the bus connection. Returns their replies.
+async fn replies(connection: &Connection, words: &[&str]) -> Vec<String> {
     let asking = words.iter().map(|word| async {
         let command = echo(word);
         let answer = connection.query_in_order::<String>(HOME, &command);
@@ -35,7 +35,7 @@ async fn row(connection: &Connection, words: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_unsubscription_that_nobody_asked_for_is_no_answer() {
+async fn an_unrequested_unsubscription_is_not_taken_for_a_reply() {
     let fake = Fake::start().await;
     let (connection, mut pushes) = connected(&fake).await;
     connection.subscribe(HOME, &names(&["x", "y"])).await.unwrap();
@@ -43,16 +43,17 @@ async fn an_unsubscription_that_nobody_asked_for_is_no_answer() {
         fake.answer(move |line| {
             (line == "ECHO b").then(|| format!("{}{}", push(&[kind, "x"]), bulk("ECHO b")))
         });
-        let answers = row(&connection, &["a", "b", "c", "d"]).await;
+        let answers = replies(&connection, &["a", "b", "c", "d"]).await;
         assert_eq!(answers, ["ECHO a", "ECHO b", "ECHO c", "ECHO d"]);
         assert_eq!(next(&mut pushes).await, Push::Moved(HOME));
     }
     fake.push(&push(&["sunsubscribe", "y"]));
     assert_eq!(next(&mut pushes).await, Push::Moved(HOME));
-    assert_eq!(row(&connection, &["e", "f"]).await, ["ECHO e", "ECHO f"]);
+    assert_eq!(replies(&connection, &["e", "f"]).await, ["ECHO e", "ECHO f"]);
 }
 
-/// The server ends the subscription while the command for it is on its way, which is refused then.
+/// The server ends the subscription while an unsubscription is in flight; the unsubscription is
+/// then refused.
 #[tokio::test]
 async fn an_unsubscription_that_crosses_the_servers_own_shifts_no_answer() {
     let answers = [
@@ -70,11 +71,11 @@ async fn an_unsubscription_that_crosses_the_servers_own_shifts_no_answer() {
         fake.answer(move |line| line.starts_with("UNSUBSCRIBE").then(|| answer.clone()));
         let names = names(&["x"]);
         let ending = timeout(PATIENCE, connection.unsubscribe(HOME, &names));
-        let (ended, before) = tokio::join!(ending, row(&connection, &["a", "b", "c"]));
+        let (ended, before) = tokio::join!(ending, replies(&connection, &["a", "b", "c"]));
         assert_eq!(ended.expect("an answer").is_err(), is_error);
         assert_eq!(before, ["ECHO a", "ECHO b", "ECHO c"]);
-        assert_eq!(row(&connection, &["d"]).await, ["ECHO d"]);
-        brings_nothing(&mut pushes, Duration::from_millis(20)).await;
+        assert_eq!(replies(&connection, &["d"]).await, ["ECHO d"]);
+        receives_nothing(&mut pushes, Duration::from_millis(20)).await;
     }
 }
 
@@ -91,7 +92,7 @@ async fn a_subscription_is_confirmed_for_each_bus_or_refused_for_all() {
     fake.answer(|line| line.starts_with("SUBSCRIBE").then(|| "-NOPERM no channels\r\n".to_owned()));
     let error = connection.subscribe(HOME, &many[..3]).await.unwrap_err();
     assert_eq!(error.code(), Some("NOPERM"));
-    assert_eq!(row(&connection, &["a", "b"]).await, ["ECHO a", "ECHO b"]);
+    assert_eq!(replies(&connection, &["a", "b"]).await, ["ECHO a", "ECHO b"]);
 }
 
 #[tokio::test]
@@ -105,15 +106,16 @@ async fn messages_come_before_the_answer_that_follows_them() {
     });
     for word in ["a", "b", "c"] {
         let expected = format!("ECHO {word}");
-        assert_eq!(row(&connection, &[word]).await, std::slice::from_ref(&expected));
-        // It has arrived already.
-        let message = timeout(Duration::ZERO, pushes.next()).await.expect("it has arrived");
+        assert_eq!(replies(&connection, &[word]).await, std::slice::from_ref(&expected));
+        let message = timeout(Duration::ZERO, pushes.next())
+            .await
+            .expect("the message has arrived before the reply");
         assert_eq!(message, Push::Message { bus: b"x".to_vec(), message: expected.into_bytes() });
     }
 }
 
 #[tokio::test]
-async fn what_belongs_to_no_request_ends_the_link() {
+async fn an_unrequested_reply_ends_the_link() {
     let strange = [push(&["subscribe", "x"]), bulk("an answer"), "?\r\n".to_owned()];
     for bytes in strange {
         let fake = Fake::start().await;
@@ -127,7 +129,7 @@ async fn what_belongs_to_no_request_ends_the_link() {
 }
 
 #[tokio::test]
-async fn a_lost_connection_fails_what_is_under_way_and_is_sent_no_more() {
+async fn a_lost_connection_fails_the_requests_in_flight_and_later_ones() {
     let fake = Fake::start().await;
     let (connection, mut pushes) = connected(&fake).await;
     fake.answer(|line| line.starts_with("ECHO").then(String::new));
@@ -150,22 +152,22 @@ async fn a_lost_connection_fails_what_is_under_way_and_is_sent_no_more() {
 }
 
 #[tokio::test]
-async fn commands_go_over_a_connection_that_subscribes_to_nothing() {
+async fn commands_do_not_share_the_connection_of_the_subscriptions() {
     let fake = Fake::start().await;
     let (connection, mut pushes) = connected(&fake).await;
     connection.subscribe(HOME, &names(&["x"])).await.unwrap();
-    // Whoever has subscribed gets no answer any more.
+    // The connection of the subscriptions receives no replies any more.
     fake.push("$1000000\r\n");
     let command = echo("a");
     let answer = timeout(PATIENCE, connection.query::<String>(HOME, &command)).await;
     assert_eq!(answer.expect("an answer").unwrap(), "ECHO a");
-    brings_nothing(&mut pushes, Duration::from_millis(20)).await;
+    receives_nothing(&mut pushes, Duration::from_millis(20)).await;
     assert!(!endpoint("redis://127.0.0.1:1").is_cluster());
 }
 
-/// Each of the two connections, with a request under way and without one.
+/// Tests each of the two connections, with a request in flight and without one.
 #[tokio::test]
-async fn a_connection_that_goes_silent_is_given_up() {
+async fn a_silent_connection_is_given_up() {
     for is_bus in [true, false] {
         let fake = Fake::start().await;
         let (connection, mut pushes) = connected(&fake).await;
@@ -185,7 +187,7 @@ async fn a_connection_that_goes_silent_is_given_up() {
     let fake = Fake::start().await;
     let (_connection, mut pushes) = connected(&fake).await;
     super::eventually("both are pinged", || fake.seen("PING") == 2).await;
-    brings_nothing(&mut pushes, Duration::from_millis(20)).await;
+    receives_nothing(&mut pushes, Duration::from_millis(20)).await;
     fake.answer(|line| line.starts_with("PING").then(String::new));
     assert!(matches!(next(&mut pushes).await, Push::Lost(_)));
 }

@@ -15,7 +15,7 @@ async fn reason(url: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_failure_to_connect_says_why() {
+async fn the_error_of_a_failed_connection_has_the_reason() {
     let fake = Fake::start().await;
     for refusal in [
         "WRONGPASS invalid username-password pair or user is disabled.",
@@ -41,7 +41,7 @@ async fn a_failure_to_connect_says_why() {
 }
 
 #[tokio::test]
-async fn a_replica_is_no_place_to_write() {
+async fn a_replica_is_rejected() {
     let fake = Fake::start().await;
     let url = format!("redis://127.0.0.1:{}", fake.port);
     fake.answer(|line| {
@@ -50,14 +50,14 @@ async fn a_replica_is_no_place_to_write() {
         (line == "ROLE").then(role)
     });
     assert_eq!(reason(&url).await, "this Redis is a replica");
-    // Where that may not be asked, it is tried.
+    // If the user has no right to that command, the server is assumed to be a master.
     fake.answer(|line| (line == "ROLE").then(|| "-NOPERM no\r\n".to_owned()));
     connect(&url).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_server_that_never_answers_is_given_up() {
-    // The kernel accepts the connections, and nobody answers.
+    // The kernel accepts the connections, and no process answers.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = silent.local_addr().unwrap();
     for scheme in ["redis", "redis+cluster"] {
@@ -81,7 +81,7 @@ async fn scripts_are_loaded_at_once() {
 }
 
 #[tokio::test]
-async fn a_server_that_may_evict_our_keys_is_reported() {
+async fn a_server_that_may_evict_keys_is_reported() {
     let fake = Fake::start().await;
     let url = format!("redis://127.0.0.1:{}", fake.port);
     let (connection, _pushes) = connect(&url).await.unwrap();
@@ -101,7 +101,7 @@ async fn a_server_that_may_evict_our_keys_is_reported() {
     assert_eq!(connection.memory_warning().await, None);
 }
 
-/// A server at the other end of a stream in memory, so that only the round trips take time.
+/// A server at the other end of an in-memory stream, so that only the round trips take time.
 fn far_away(round_trip: Duration) -> Endpoint {
     let dial: Dial = Arc::new(move |_, _| {
         Box::pin(async move {
@@ -135,7 +135,7 @@ async fn connecting_takes_three_round_trips_and_loading_scripts_one() {
     let start = Instant::now();
     assert_eq!(connection.load(&scripts).await.unwrap().len(), 20);
     assert!(start.elapsed() <= round_trip, "{:?}", start.elapsed());
-    // Beyond what is patient, it fails with what took too long.
+    // With a longer round trip, it fails with a timeout.
     let error = far_away(3 * round_trip * 2).connect().await.unwrap_err();
     assert!(error.is_timeout(), "{error}");
 }

@@ -1,4 +1,4 @@
-//! A server that speaks as much RESP3 as a test tells it to.
+//! A server that speaks RESP3 and sends the replies that a test specifies.
 
 use crate::cluster::link::Stream;
 use rustls::ServerConfig;
@@ -14,10 +14,10 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// What a server sends for a command; nothing: what [`usual`] says.
+/// Returns what the server sends for a command. `None` selects the reply of [`usual`].
 type Answers = dyn Fn(&str) -> Option<String> + Send + Sync;
 
-/// A server on a port of its own, which ends when this is dropped.
+/// A fake server on its own port. It stops when this is dropped.
 pub(super) struct Fake {
     pub(super) port: u16,
     answers: Arc<Mutex<Box<Answers>>>,
@@ -28,9 +28,9 @@ pub(super) struct Fake {
 
 #[derive(Clone, Debug)]
 enum Order {
-    /// Send this on each connection that has subscribed.
+    /// Sends these bytes on each connection that has subscribed.
     Push(String),
-    /// End all connections.
+    /// Closes all connections.
     Hang,
 }
 
@@ -39,7 +39,7 @@ impl Fake {
         Self::start_with(None).await
     }
 
-    /// Starts one that speaks TLS.
+    /// Starts a server with TLS.
     pub(super) async fn start_tls(config: ServerConfig) -> Self {
         Self::start_with(Some(TlsAcceptor::from(Arc::new(config)))).await
     }
@@ -72,12 +72,12 @@ impl Fake {
         Self { port: address.port(), answers, seen, orders, tasks }
     }
 
-    /// Gives it other answers. Each command is one line, its words between blanks.
+    /// Replaces the replies. Each command is passed as one line, its words separated by spaces.
     pub(super) fn answer(&self, answers: impl Fn(&str) -> Option<String> + Send + Sync + 'static) {
         *self.answers.lock().unwrap() = Box::new(answers);
     }
 
-    /// How many commands it has seen that begin so.
+    /// How many commands with this prefix the server has received.
     pub(super) fn seen(&self, beginning: &str) -> usize {
         self.seen.lock().unwrap().iter().filter(|line| line.starts_with(beginning)).count()
     }
@@ -86,12 +86,12 @@ impl Fake {
         self.orders.send(Order::Push(bytes.to_owned())).unwrap();
     }
 
-    /// Ends all connections.
+    /// Closes all connections.
     pub(super) fn hang_up(&self) {
         self.orders.send(Order::Hang).unwrap();
     }
 
-    /// Listens no more, and ends all connections.
+    /// Stops listening, and closes all connections.
     pub(super) async fn stop(&mut self) {
         self.tasks.shutdown().await;
     }
@@ -152,7 +152,7 @@ async fn header(read: &mut (impl AsyncBufRead + Unpin)) -> Option<usize> {
     line.trim_end().get(1..)?.parse().ok()
 }
 
-/// What a server answers if the test does not care: commands are answered with themselves.
+/// The reply of a server if the test does not specify one; most commands are echoed.
 fn usual(line: &str) -> String {
     let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
     let each = |kind: &str| -> String { rest.split(' ').map(|bus| push(&[kind, bus])).collect() };
@@ -169,7 +169,7 @@ pub(super) fn bulk(text: &str) -> String {
     format!("${}\r\n{text}\r\n", text.len())
 }
 
-/// A push about subscriptions, or a message.
+/// A push about subscriptions, or of a message.
 pub(super) fn push(words: &[&str]) -> String {
     let words: Vec<String> = words.iter().map(|word| bulk(word)).collect();
     let is_message = words.len() == 3;
@@ -177,11 +177,11 @@ pub(super) fn push(words: &[&str]) -> String {
     format!(">3\r\n{}{count}", words.concat())
 }
 
-/// An answer to `CLUSTER SLOTS`: ranges with the ports of their masters.
+/// A reply to `CLUSTER SLOTS`: slot ranges with the ports of their masters.
 pub(super) fn slots(ranges: &[(u16, u16, u16)]) -> String {
     let ranges = ranges.iter().map(|(first, last, port)| {
         let id = bulk("0123456789012345678901234567890123456789");
-        // Without a host: it is the one that was asked.
+        // An empty host stands for the server that was asked.
         format!("*3\r\n:{first}\r\n:{last}\r\n*3\r\n$0\r\n\r\n:{port}\r\n{id}")
     });
     let ranges: Vec<String> = ranges.collect();

@@ -1,4 +1,4 @@
-//! The link against servers that a test writes.
+//! Tests of the link against fake servers.
 
 mod client;
 mod connect;
@@ -13,7 +13,7 @@ use redis::{Cmd, RedisResult, cmd};
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
-/// Longer than anything here takes.
+/// A timeout for every step of a test.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 async fn connect(url: &str) -> RedisResult<(Connection, Pushes)> {
@@ -30,13 +30,13 @@ fn endpoint_of(config: &RedisConfig) -> Endpoint {
 }
 
 async fn next(pushes: &mut Pushes) -> Push {
-    timeout(PATIENCE, pushes.next()).await.expect("nothing is brought")
+    timeout(PATIENCE, pushes.next()).await.expect("no push")
 }
 
-/// Asserts that nothing is brought for a while.
-async fn brings_nothing(pushes: &mut Pushes, a_while: Duration) {
+/// Asserts that no push arrives for a while.
+async fn receives_nothing(pushes: &mut Pushes, a_while: Duration) {
     if let Ok(push) = timeout(a_while, pushes.next()).await {
-        panic!("brought {push:?}");
+        panic!("unexpected push {push:?}");
     }
 }
 

@@ -1,7 +1,7 @@
 use super::{
-    PATIENCE, brings_nothing, connect, echo, eventually,
+    PATIENCE, connect, echo, eventually,
     fake::{Fake, bulk, push, slots},
-    next,
+    next, receives_nothing,
 };
 use crate::cluster::{
     link::{Connection, Push, Pushes, routing::REFRESH},
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 const LAST: u16 = 16_383;
 
-/// Servers that agree on a map, in which the first ones share the slots evenly.
+/// Starts servers that agree on a slot map, which divides the slots evenly among the first ones.
 async fn servers(count: usize) -> Vec<Fake> {
     let mut servers = Vec::new();
     for _ in 0..count {
@@ -26,7 +26,7 @@ fn ports<const N: usize>(fakes: &[Fake]) -> [u16; N] {
     std::array::from_fn(|at| fakes[at].port)
 }
 
-/// Has a server answer questions about the map, and some commands.
+/// Sets a server's slot map, and its replies to some commands.
 fn say(
     fake: &Fake,
     map: &[(u16, u16, u16)],
@@ -50,15 +50,17 @@ async fn ask(connection: &Connection, partition: Partition) -> RedisResult<Strin
     timeout(PATIENCE, connection.query(partition, &command)).await.expect("an answer")
 }
 
-/// The partitions that are said to have moved, and nothing else is said.
+/// Receives the partitions that are reported as moved, and asserts that nothing else is reported.
 async fn moved(pushes: &mut Pushes, count: usize) -> BTreeSet<Partition> {
     let mut moved = BTreeSet::new();
     for _ in 0..count {
-        let Push::Moved(partition) = next(pushes).await else { panic!("nothing has moved") };
+        let Push::Moved(partition) = next(pushes).await else {
+            panic!("another push than a moved partition")
+        };
         moved.insert(partition);
     }
-    brings_nothing(pushes, 2 * REFRESH).await;
-    assert_eq!(moved.len(), count, "once each");
+    receives_nothing(pushes, 2 * REFRESH).await;
+    assert_eq!(moved.len(), count, "each is reported once");
     moved
 }
 
@@ -81,7 +83,7 @@ async fn each_partition_is_asked_of_its_master() {
         assert_eq!(fake.seen("ECHO"), 256);
         assert_eq!(fake.seen("SSUBSCRIBE"), 128);
     }
-    brings_nothing(&mut pushes, 2 * REFRESH).await;
+    receives_nothing(&mut pushes, 2 * REFRESH).await;
 }
 
 #[tokio::test]
@@ -105,7 +107,7 @@ async fn a_moved_partition_is_followed_at_once_and_reported_once() {
     say(&fakes[0], &before, refuse);
     say(&fakes[1], &before, |_| None);
     let (connection, mut pushes) = connected(&[&fakes[0]]).await;
-    // From now on both know.
+    // From now on both servers know the new map.
     let after = [(0, slot - 1, one), (slot, slot, two), (slot + 1, 8_191, one), (8_192, LAST, two)];
     say(&fakes[0], &after, refuse);
     say(&fakes[1], &after, |_| None);
@@ -117,7 +119,7 @@ async fn a_moved_partition_is_followed_at_once_and_reported_once() {
 }
 
 #[tokio::test]
-async fn servers_that_send_in_a_circle_are_not_followed_for_ever() {
+async fn a_loop_of_redirections_ends_with_an_error() {
     let fakes = servers(2).await;
     let [one, two] = ports(&fakes);
     let map = [(0, LAST, one)];
@@ -146,11 +148,11 @@ async fn a_key_that_is_about_to_move_is_asked_of_the_other_server() {
         assert_eq!(ask(&connection, partition(0)).await.unwrap(), "ECHO a");
         assert_eq!((fakes[0].seen("ECHO"), fakes[1].seen("ASKING")), (count, count));
     }
-    brings_nothing(&mut pushes, Duration::from_millis(50)).await;
+    receives_nothing(&mut pushes, Duration::from_millis(50)).await;
 }
 
 #[tokio::test]
-async fn what_is_refused_for_now_is_tried_again_for_a_second() {
+async fn temporary_errors_are_retried_for_a_second() {
     for refusal in ["TRYAGAIN x", "CLUSTERDOWN x", "LOADING x", "MASTERDOWN x"] {
         let fake = Fake::start().await;
         let map = [(0, LAST, fake.port)];
@@ -177,7 +179,7 @@ async fn what_is_refused_for_now_is_tried_again_for_a_second() {
 }
 
 #[tokio::test]
-async fn another_refusal_is_the_answer() {
+async fn other_errors_are_returned() {
     let fake = Fake::start().await;
     say(&fake, &[(0, LAST, fake.port)], |line| {
         line.starts_with("ECHO").then(|| "-READONLY x\r\n".to_owned())
@@ -187,9 +189,9 @@ async fn another_refusal_is_the_answer() {
     assert_eq!(fake.seen("ECHO"), 1);
 }
 
-/// As after a reshard, when the emptied master has become a replica: it accepts subscriptions.
+/// A slotless master after a reshard: it has become a replica, which accepts subscriptions.
 #[tokio::test]
-async fn a_master_that_is_off_the_map_is_not_used_though_it_lives() {
+async fn a_running_master_that_is_off_the_map_is_not_used() {
     let fakes = servers(3).await;
     let [one, two, three] = ports(&fakes);
     let before = [(0, 5_000, one), (5_001, 10_000, two), (10_001, LAST, three)];
@@ -209,13 +211,13 @@ async fn a_master_that_is_off_the_map_is_not_used_though_it_lives() {
         connection.subscribe(*partition, &[Arc::from("x")]).await.unwrap();
     }
     assert_eq!((fakes[0].seen("SSUBSCRIBE"), fakes[1].seen("SSUBSCRIBE")), (emptied.len(), 0));
-    // Nobody misses it.
+    // The link does not need the replica.
     fakes[1].hang_up();
-    brings_nothing(&mut pushes, 2 * REFRESH).await;
+    receives_nothing(&mut pushes, 2 * REFRESH).await;
 }
 
 #[tokio::test]
-async fn one_server_that_is_behind_changes_nothing() {
+async fn an_outdated_map_of_one_server_is_ignored() {
     let fakes = servers(3).await;
     let [one, two, three] = ports(&fakes);
     let map = [(0, 5_000, one), (5_001, 10_000, two), (10_001, LAST, three)];
@@ -224,7 +226,7 @@ async fn one_server_that_is_behind_changes_nothing() {
     }
     let (connection, mut pushes) = connected(&[&fakes[0]]).await;
     say(&fakes[2], &[(0, LAST, three)], |_| None);
-    brings_nothing(&mut pushes, 5 * REFRESH).await;
+    receives_nothing(&mut pushes, 5 * REFRESH).await;
     ask(&connection, partition(0)).await.unwrap();
     assert_eq!(fakes[2].seen("ECHO"), 0);
 }
@@ -284,7 +286,7 @@ async fn the_link_ends_with_its_last_user() {
     drop(connection.clone());
     assert_eq!(connection.memory_warning().await, None);
     let asked = fake.seen("CLUSTER SLOTS");
-    eventually("the map is looked at", || asked < fake.seen("CLUSTER SLOTS")).await;
+    eventually("the map is requested", || asked < fake.seen("CLUSTER SLOTS")).await;
     drop(connection);
     while next(&mut pushes).await != Push::Lost(super::super::LOST) {}
     let asked = fake.seen("CLUSTER SLOTS");
@@ -293,7 +295,7 @@ async fn the_link_ends_with_its_last_user() {
 }
 
 #[tokio::test]
-async fn a_master_that_goes_silent_ends_the_link() {
+async fn a_silent_master_ends_the_link() {
     let fakes = servers(2).await;
     let [one, two] = ports(&fakes);
     let map = [(0, 8_191, one), (8_192, LAST, two)];
@@ -301,7 +303,7 @@ async fn a_master_that_goes_silent_ends_the_link() {
         say(fake, &map, |_| None);
     }
     let (_connection, mut pushes) = connected(&[&fakes[0]]).await;
-    // The map is asked for on the other connection.
+    // The slot map is requested on the other connection.
     say(&fakes[1], &map, |line| line.starts_with("PING").then(String::new));
     assert!(matches!(next(&mut pushes).await, Push::Lost(_)));
 }
@@ -319,6 +321,6 @@ async fn an_unsubscription_follows_no_redirection() {
         let (connection, mut pushes) = connected(&[&fakes[0]]).await;
         connection.unsubscribe(partition(1), &[Arc::from("x")]).await.unwrap();
         assert_eq!(fakes[1].seen("SUNSUBSCRIBE"), 0);
-        brings_nothing(&mut pushes, Duration::from_millis(50)).await;
+        receives_nothing(&mut pushes, Duration::from_millis(50)).await;
     }
 }

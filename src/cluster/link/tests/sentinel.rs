@@ -1,13 +1,13 @@
 use super::{
-    brings_nothing, connect, endpoint,
+    connect, endpoint,
     fake::{Fake, bulk},
-    next,
+    next, receives_nothing,
 };
 use crate::cluster::link::{Push, sentinel::INTERVAL};
 
 const GET: &str = "SENTINEL GET-MASTER-ADDR-BY-NAME mymaster";
 
-/// Has a sentinel name a master.
+/// Sets the master that a Sentinel reports.
 fn name(sentinel: &Fake, port: u16) {
     let answer = format!("*2\r\n{}{}", bulk("127.0.0.1"), bulk(&port.to_string()));
     sentinel.answer(move |line| (line == GET).then(|| answer.clone()));
@@ -36,16 +36,16 @@ impl Watched {
 }
 
 #[tokio::test]
-async fn the_link_ends_when_the_sentinels_name_another_master_though_the_old_one_lives() {
+async fn the_link_ends_when_the_sentinels_report_another_master_while_the_old_one_runs() {
     let watched = Watched::start().await;
     let (_connection, mut pushes) = connect(&watched.url("", "")).await.unwrap();
-    brings_nothing(&mut pushes, 2 * INTERVAL).await;
-    // One of three is not believed.
+    receives_nothing(&mut pushes, 2 * INTERVAL).await;
+    // One of three Sentinels is not a majority.
     name(&watched.sentinels[0], watched.other.port);
-    brings_nothing(&mut pushes, 3 * INTERVAL).await;
+    receives_nothing(&mut pushes, 3 * INTERVAL).await;
     name(&watched.sentinels[1], watched.other.port);
     assert_eq!(next(&mut pushes).await, Push::Lost("sentinel names another master"));
-    // The next link leads there.
+    // The next link leads to the new master.
     let (connection, _pushes) = connect(&watched.url("", "")).await.unwrap();
     connection.load(&["a"]).await.unwrap();
     assert_eq!((watched.master.seen("SCRIPT"), watched.other.seen("SCRIPT")), (0, 1));
@@ -58,7 +58,7 @@ async fn sentinels_that_do_not_answer_change_nothing() {
     let (_connection, mut pushes) = connect(&watched.url("", "")).await.unwrap();
     watched.sentinels[1].stop().await;
     watched.sentinels[2].answer(|line| (line == GET).then(|| "*-1\r\n".to_owned()));
-    brings_nothing(&mut pushes, 3 * INTERVAL).await;
+    receives_nothing(&mut pushes, 3 * INTERVAL).await;
     let error = connect(&watched.url("", "")).await.unwrap_err();
     assert!(error.to_string().contains("mymaster") || error.is_connection_refusal(), "{error}");
 }

@@ -7,7 +7,7 @@ use rcgen::generate_simple_self_signed;
 use rustls::{ServerConfig, pki_types::PrivateKeyDer};
 use std::{fs, path::PathBuf};
 
-/// A server with its own certificate for `localhost`, and the file with that.
+/// A server with its own certificate for `localhost`, and the file of that certificate.
 struct Secure {
     fake: Fake,
     file: PathBuf,
@@ -44,7 +44,7 @@ impl Drop for Secure {
 }
 
 #[tokio::test]
-async fn a_server_is_trusted_by_its_authority_and_its_name() {
+async fn a_server_is_verified_by_its_authority_and_its_name() {
     let (server, other) = (Secure::start().await, Secure::start().await);
     let map = slots(&[(0, 16_383, server.fake.port)]);
     server.fake.answer(move |line| (line == "CLUSTER SLOTS").then(|| map.clone()));
