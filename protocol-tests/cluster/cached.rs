@@ -9,7 +9,7 @@ use crate::kit::{Group, Link, Proxy, Redis, RedisClient, cluster_settings, node,
 
 const BOUND: usize = 10_000;
 
-/// How many last events there are in Redis.
+/// The number of cached events in Redis.
 async fn kept(redis: &mut RedisClient) -> usize {
     redis.command(&["KEYS", "*:e{*"]).await.texts().len()
 }
@@ -37,7 +37,7 @@ async fn are_evicted(redis: &mut RedisClient) {
     .await;
 }
 
-/// What they published is in Redis before their node hears so.
+/// Redis stores their events before their node receives the answer.
 #[tokio::test]
 async fn what_publishers_leave_behind_that_hang_up_is_bounded_too() {
     let redis = Redis::start().await;
@@ -59,7 +59,7 @@ async fn what_publishers_leave_behind_that_hang_up_is_bounded_too() {
     for stream in streams {
         stream.set_zero_linger().expect("it is ours");
     }
-    // The node has had time to see that they are gone when it answers another.
+    // The node has had time to detect their disconnection when it answers another request.
     readiness(node.address).await;
     proxy.set(Link::Whole);
     are_evicted(&mut client).await;

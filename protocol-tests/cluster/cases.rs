@@ -1,4 +1,4 @@
-//! The cases that are about several nodes, each node named.
+//! Tests that involve several nodes, each named.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,8 @@ async fn p17_a_member_on_another_node_is_announced_and_in_the_roster() {
         (&json!(2), &json!({ "1": { "n": "1" }, "2": { "n": "2" } }))
     );
     a.expect_member_added(R, "2", json!({ "n": "2" })).await;
-    // The same user on the other node is nobody new, and has not gone while one connection is left.
+    // A second connection of the user on the other node adds no member, and the user is not removed while one
+    // connection remains.
     let mut again = group.nodes[0].client().await;
     assert_eq!(again.join(R, "2").await["count"], 2);
     b.unsubscribe(R).await;
@@ -113,13 +114,13 @@ async fn u11_a_watcher_is_told_of_users_on_other_nodes_after_the_grace() {
     let mut one = group.nodes[1].client().await;
     one.sign_in(r#"{"id":"c"}"#).await;
     assert_eq!(watched(&mut watcher).await, json!([{ "name": "online", "user_ids": ["c"] }]));
-    // One connection on each node: the first that goes is not the last.
+    // One connection on each node: the first one that closes is not the last.
     let mut two = group.nodes[0].client().await;
     two.sign_in(r#"{"id":"c"}"#).await;
     drop(one);
     group.nodes[0].has_connections(2).await;
     watcher.fence().await;
-    // Who comes back within the grace, on another node, never went.
+    // A user who reconnects within the grace period, on another node, is not removed.
     drop(two);
     let mut three = group.nodes[1].client().await;
     three.sign_in(r#"{"id":"c"}"#).await;
@@ -145,7 +146,7 @@ async fn c06_the_app_limit_counts_the_connections_of_all_nodes() {
         let mut client = group.nodes[1].open("/app/278d425bdf160c739803?protocol=7").await;
         client.next().await["event"] == "pusher:connection_established"
     };
-    eventually("the place is given back", has_room).await;
+    eventually("the place is released", has_room).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What a node costs Redis, counted by Redis.
+//! The load of a node on Redis, counted by Redis.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ async fn a_publish_is_one_script_call() {
         b.subscribe(channel).await;
     }
     let mut monitor = Monitor::start(&group.redis).await;
-    for channel in [C, "cache-c", "nobody-listens"] {
+    for channel in [C, "cache-c", "without-subscribers"] {
         let mut api = Api::new(group.nodes[0].address);
-        // The first may have to teach Redis the script.
+        // The first publish may have to load the script.
         assert_eq!(api.publish(channel, "e", "0").await, Outcome::Accepted);
         let publishes = async {
             for number in 1..=100 {

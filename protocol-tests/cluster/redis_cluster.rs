@@ -11,7 +11,7 @@ use crate::kit::{
     assert_view_everywhere, becomes_ready, cluster_settings, node, publish_from, they_are_one,
 };
 
-/// Channels enough that each master has some.
+/// Enough channels for each master to have some.
 const CHANNELS: usize = 12;
 /// How many times a master loses all its slots.
 const RESHARDS: usize = 5;
@@ -150,7 +150,7 @@ fn all_heard(listeners: &[Listener], event: &str, published: usize) -> bool {
     listeners.iter().all(hears_all)
 }
 
-/// Each lies in its own slot, but their account in one.
+/// Each cached event is in its own slot, but their account in one.
 #[tokio::test]
 async fn what_one_request_publishes_on_cache_channels_is_accounted_at_once() {
     let redis = RedisCluster::start().await;
@@ -189,12 +189,12 @@ async fn everywhere(node: &Server, user: &str) -> Listener {
     listener
 }
 
-/// Waits until a replica has taken its master's place.
+/// Waits until a replica has replaced its master.
 async fn is_replaced(replica: &Redis) -> Instant {
     let mut client = replica.client().await;
     let start = Instant::now();
     while !client.command(&["ROLE"]).await.texts().contains(&"master".to_owned()) {
-        assert!(start.elapsed() < FAILED_OVER, "nobody takes the place of the master");
+        assert!(start.elapsed() < FAILED_OVER, "no replica replaces the master");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Instant::now()

@@ -1,4 +1,4 @@
-//! Apps that come and go on some nodes while others run.
+//! Apps that are added and removed on some nodes while others run.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::harness::{Call, Client, Reply, Server, Settings, eventually, quoted, sign};
 use crate::kit::{Group, R, Redis, cluster_settings};
 
-/// The app that comes and goes.
+/// The app that is added and removed.
 const OTHER: (&str, &str, &str) = ("4", "key-of-4", "secret-of-4");
 
 fn with_other() -> Settings {
@@ -15,7 +15,7 @@ fn with_other() -> Settings {
     cluster_settings().another_app(id, key, secret)
 }
 
-/// Has a node of the group go on by other settings.
+/// Reloads a node of the group with other settings.
 async fn reload(group: &Group, at: usize, settings: Settings) {
     let settings = settings.section("redis", "url", quoted(&group.redis.url()));
     let said = group.nodes[at].reload(&settings).await;
@@ -28,7 +28,7 @@ async fn client_of_other(node: &Server) -> Client {
     client
 }
 
-/// Joins the presence channel of the other app; gives the roster.
+/// Joins the presence channel of the other app; returns the roster.
 async fn join(client: &mut Client, user_id: &str) -> Value {
     let data = json!({ "user_id": user_id, "user_info": { "n": user_id } }).to_string();
     let auth = sign::channel_auth(OTHER.1, OTHER.2, &client.socket_id, R, Some(&data));
@@ -37,7 +37,7 @@ async fn join(client: &mut Client, user_id: &str) -> Value {
     client.joined(R).await
 }
 
-/// Asks a node as the other app does.
+/// Sends a request for the other app to a node.
 async fn ask(node: &Server, path: &str, query: &[(&str, &str)]) -> Reply {
     let call = Call::new("GET", &format!("/apps/{}/{path}", OTHER.0), "");
     let call = query.iter().fold(call, |call, (name, value)| call.query(name, value));
@@ -71,7 +71,7 @@ async fn what_a_node_had_of_an_app_goes_with_it_and_comes_again() {
     assert_eq!(ask(one, "channels", &[]).await.status, 404);
     publish(two, "1").await;
     stays.expect_event(R, "e", "1").await;
-    // Here again, at once: what was there before does not count.
+    // The app is added again at once; its previous state does not count.
     reload(&group, 0, with_other()).await;
     let mut again = client_of_other(one).await;
     assert_eq!(join(&mut again, "3").await["ids"], json!(["2", "3"]));
@@ -102,7 +102,7 @@ async fn an_app_that_is_added_to_all_nodes_is_one_app() {
     }
 }
 
-/// While connections of the old app are on their way out, those of the new one come in.
+/// Connections of the new app are opened while those of the old one are being closed.
 #[tokio::test]
 async fn an_app_that_goes_and_comes_in_a_row_keeps_its_counts_right() {
     let group = Group::with(2, with_other(), Redis::start().await).await;

@@ -1,4 +1,4 @@
-//! What must never leave a node: secrets of apps, signatures, the password of Redis.
+//! Data that must never leave a node: secrets of apps, signatures, the password of Redis.
 
 use serde_json::json;
 
@@ -43,14 +43,14 @@ async fn neither_a_secret_nor_a_signature_reaches_redis_or_a_log() {
         assert_eq!(signed, None, "a signed query is in {place}");
         for signature in &signatures {
             let (_, digest) = signature.split_once(':').expect("a key and a signature");
-            // A log may quote nothing of it either.
+            // A log may not contain any part of it.
             assert!(!text.contains(digest), "a signature is in {place}");
         }
     }
 }
 
 #[tokio::test]
-async fn the_password_of_redis_is_used_and_told_to_nobody() {
+async fn the_password_of_redis_is_used_and_never_disclosed() {
     const PASSWORD: &str = "correct-horse-battery";
     let redis = Redis::start_with(&["--save", "", "--requirepass", PASSWORD]).await;
     let settings = cluster_settings();

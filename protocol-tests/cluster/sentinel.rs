@@ -1,4 +1,4 @@
-//! Redis watched by Sentinels.
+//! Redis monitored by Sentinels.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ async fn nodes_find_the_master_and_follow_it_when_it_fails() {
         publishing.stop().await;
     }
     assert_agrees(&ledger, &listeners).await;
-    // Whoever was closed, since something may have been lost with the master, comes again.
+    // Connections that were closed because an event may have been lost with the master reconnect.
     let mut all = Vec::from(listeners);
     for (at, (node, user)) in [(&one, "1"), (&two, "2")].into_iter().enumerate() {
         if all[at].closed().is_some() {
@@ -83,12 +83,12 @@ async fn nodes_follow_the_sentinels_to_another_master_though_the_old_one_lives()
 async fn is_promoted(replica: &Redis) {
     let start = Instant::now();
     loop {
-        // A Sentinel that makes a replica the master ends the connections of its clients.
+        // A Sentinel closes the connections of a server when it changes its role.
         let role = replica.client().await.try_command(&["ROLE"]).await;
         if role.is_some_and(|role| role.texts().contains(&"master".to_owned())) {
             return;
         }
-        assert!(start.elapsed() < FAILED_OVER, "nobody promotes the replica");
+        assert!(start.elapsed() < FAILED_OVER, "the replica is not promoted");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Nodes die, Redis stands still: nothing that was logged is lost.
+//! Nodes die and Redis is paused: no logged event is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,12 +10,14 @@ use crate::group::{Group, of_channel, of_member, request, sample, told, until, w
 use crate::sink::Sink;
 
 const R: &str = "presence-r";
-const COMES_AND_GOES: &str =
+const CHANNEL_AND_MEMBER_EVENTS: &str =
     r#"["channel_occupied", "channel_vacated", "member_added", "member_removed"]"#;
-/// A dead node's members are gone within so long, and that is kept back for another three seconds.
+/// How long after a node's death its members may remain, including the three seconds for which a
+/// removal is held back.
 const TOLD_WITHIN: Duration = Duration::from_secs(14);
 
-/// Joins a member on `node`, kills that node, and hears that the member and the channel are gone.
+/// Joins a member on `node`, kills that node, and receives the removal of the member and the
+/// vacancy of the channel.
 async fn gone_with_its_node(mut group: Group, mut sink: Sink, node: usize) {
     let mut member = group.client(node).await;
     member.join(R, "10").await;
@@ -28,37 +30,37 @@ async fn gone_with_its_node(mut group: Group, mut sink: Sink, node: usize) {
     gone.sort_by_key(|event| event["name"].to_string());
     let expected = [of_channel("channel_vacated", R), of_member("member_removed", R, "10")];
     assert_eq!(gone, expected);
-    // Once: what happens next is told next.
+    // Each is reported once: the next event is reported next.
     let mut other = group.client(0).await;
     other.subscribe("marker").await;
     assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "marker")]);
 }
 
 #[tokio::test]
-async fn what_was_on_a_node_that_is_killed_is_told_to_be_gone_once() {
+async fn the_state_of_a_killed_node_is_reported_as_removed_once() {
     let sink = Sink::new().await;
-    let group = Group::of(3, webhooks(&[(&sink, COMES_AND_GOES)])).await;
+    let group = Group::of(3, webhooks(&[(&sink, CHANNEL_AND_MEMBER_EVENTS)])).await;
     let node = (group.teller().await + 1) % 3;
     gone_with_its_node(group, sink, node).await;
 }
 
 #[tokio::test]
-async fn what_was_on_the_very_node_that_tells_is_told_to_be_gone_once() {
+async fn the_state_of_a_killed_delivering_node_is_reported_as_removed_once() {
     let sink = Sink::new().await;
-    let group = Group::of(2, webhooks(&[(&sink, COMES_AND_GOES)])).await;
+    let group = Group::of(2, webhooks(&[(&sink, CHANNEL_AND_MEMBER_EVENTS)])).await;
     let node = group.teller().await;
     gone_with_its_node(group, sink, node).await;
 }
 
 #[tokio::test]
-async fn on_a_redis_cluster_what_was_on_a_node_that_is_killed_is_told_to_be_gone_once() {
+async fn on_a_redis_cluster_the_state_of_a_killed_node_is_reported_as_removed_once() {
     let sink = Sink::new().await;
-    let group = Group::on_a_cluster(2, webhooks(&[(&sink, COMES_AND_GOES)])).await;
+    let group = Group::on_a_cluster(2, webhooks(&[(&sink, CHANNEL_AND_MEMBER_EVENTS)])).await;
     let node = group.teller().await;
     gone_with_its_node(group, sink, node).await;
 }
 
-/// A sink that never answers until it is told to.
+/// An endpoint that does not answer until it is released.
 async fn hanging() -> (Sink, Arc<AtomicBool>) {
     let answers = Arc::new(AtomicBool::new(false));
     let does_answer = Arc::clone(&answers);
@@ -106,12 +108,13 @@ async fn a_queue_outlives_the_node_that_was_to_deliver_it() {
     assert_eq!(numbers(&events), (0..50).collect::<Vec<_>>());
     until("nothing waits", async || waiting(&group).await == Some(0)).await;
     client.whisper("client-a", "private-a", json!("99")).await;
-    assert_eq!(numbers(&told(&mut sink, 1).await), [99], "nothing was told twice");
+    assert_eq!(numbers(&told(&mut sink, 1).await), [99], "nothing was delivered twice");
 }
 
-/// The one who tells is killed while events come: each is told at least once, and in order.
+/// The delivering node is killed while events are published: each event is delivered at least once,
+/// and in order.
 #[tokio::test]
-async fn whoever_tells_may_die_at_any_time() {
+async fn the_delivering_node_may_die_at_any_time() {
     let mut sink = Sink::new().await;
     let settings = webhooks(&[(&sink, r#"["client_event"]"#)])
         .section("webhooks", "batch_ms", 1)
@@ -131,7 +134,7 @@ async fn whoever_tells_may_die_at_any_time() {
     while numbers(&events).last() != Some(&299) {
         events.extend(request(&mut sink).await.events());
     }
-    // At most the request that was on its way is told again, which has at most 100 events.
+    // At most the request in flight is repeated, which has at most 100 events.
     let repeated = events.len() - 300;
     assert!(repeated <= 100, "{repeated}");
     let mut next = 0;
@@ -142,7 +145,7 @@ async fn whoever_tells_may_die_at_any_time() {
     }
 }
 
-/// What was told by now, and something at least.
+/// The events that were delivered so far, at least one.
 async fn told_so_far(sink: &mut Sink) -> Vec<Value> {
     let mut events = request(sink).await.events();
     while sink.heard() < sink.count() {
@@ -152,9 +155,9 @@ async fn told_so_far(sink: &mut Sink) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_node_that_stops_hands_over_at_once_and_nothing_is_told_twice() {
+async fn a_node_that_stops_hands_over_at_once_and_nothing_is_delivered_twice() {
     let mut sink = Sink::new().await;
-    let mut group = Group::of(2, webhooks(&[(&sink, COMES_AND_GOES)])).await;
+    let mut group = Group::of(2, webhooks(&[(&sink, CHANNEL_AND_MEMBER_EVENTS)])).await;
     let teller = group.teller().await;
     let mut member = group.client(teller).await;
     member.join(R, "10").await;
@@ -163,7 +166,7 @@ async fn a_node_that_stops_hands_over_at_once_and_nothing_is_told_twice() {
     node.signal("TERM");
     member.refused(4200).await;
     assert_eq!(node.process.exit_code().await, Some(0));
-    // Whoever reconnects at once has never been away.
+    // A client that reconnects at once is not reported as removed.
     let mut member = group.client(0).await;
     member.join(R, "10").await;
     member.subscribe("u").await;
@@ -173,15 +176,16 @@ async fn a_node_that_stops_hands_over_at_once_and_nothing_is_told_twice() {
 }
 
 #[tokio::test]
-async fn a_redis_that_stands_still_makes_nothing_be_told_twice_or_never() {
+async fn a_paused_redis_makes_no_event_be_delivered_twice_or_lost() {
     let mut sink = Sink::new().await;
-    let settings = webhooks(&[(&sink, COMES_AND_GOES)]).section("redis", "node_timeout_ms", 6_000);
+    let settings =
+        webhooks(&[(&sink, CHANNEL_AND_MEMBER_EVENTS)]).section("redis", "node_timeout_ms", 6_000);
     let group = Group::of(2, settings).await;
     let mut clients = [group.client(0).await, group.client(1).await];
     clients[0].subscribe("a").await;
     assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "a")]);
     group.redis[0].freeze();
-    until("the nodes notice", async || {
+    until("the nodes detect the pause", async || {
         for node in &group.nodes {
             let reply = crate::harness::Http::plain(node.address, "GET", "/ready", &[]).await;
             if reply.status == 200 {
@@ -191,7 +195,7 @@ async fn a_redis_that_stands_still_makes_nothing_be_told_twice_or_never() {
         true
     })
     .await;
-    // Nobody is told of this before Redis is back.
+    // These changes are not reported before Redis is back.
     clients[1].ask_for("b").await;
     clients[0].unsubscribe("a").await;
     group.redis[0].thaw();
@@ -205,18 +209,18 @@ async fn a_redis_that_stands_still_makes_nothing_be_told_twice_or_never() {
 }
 
 #[tokio::test]
-async fn whoever_has_lost_the_turn_tells_nothing_until_it_has_it_again() {
+async fn a_node_without_the_delivery_lease_delivers_nothing() {
     let mut sink = Sink::new().await;
-    let group = Group::of(2, webhooks(&[(&sink, COMES_AND_GOES)])).await;
+    let group = Group::of(2, webhooks(&[(&sink, CHANNEL_AND_MEMBER_EVENTS)])).await;
     group.teller().await;
     let mut client = group.client(0).await;
     client.subscribe("a").await;
     assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "a")]);
-    // Another has it that is never heard of again.
+    // The delivery lease belongs to a process that does not exist.
     let seized = group.redis[0].command("SET campanile:teller{460}3 ffffff.1 PX 4000").await;
     assert_eq!(seized, "+OK");
     client.subscribe("b").await;
-    until("nobody tells", async || {
+    until("no node delivers", async || {
         let mut tellers = 0;
         for node in &group.nodes {
             tellers += sample(node, "campanile_webhook_tells").await.unwrap_or(0);
@@ -232,9 +236,9 @@ async fn whoever_has_lost_the_turn_tells_nothing_until_it_has_it_again() {
 }
 
 #[tokio::test]
-async fn what_others_put_in_our_places_keeps_nobody_from_subscribing() {
+async fn foreign_data_in_the_keys_of_webhooks_prevents_no_subscription() {
     let mut sink = Sink::new().await;
-    let group = Group::of(1, webhooks(&[(&sink, COMES_AND_GOES)])).await;
+    let group = Group::of(1, webhooks(&[(&sink, CHANNEL_AND_MEMBER_EVENTS)])).await;
     group.teller().await;
     for key in ["log", "logstate"] {
         let set = format!("SET campanile:{key}{{460}}3 foreign");

@@ -1,4 +1,4 @@
-//! Several nodes whose webhooks tell a sink.
+//! Several nodes with webhooks to test endpoints.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ pub(crate) struct Group {
     pub(crate) redis: Vec<Redis>,
 }
 
-/// Webhooks as TOML writes them: each sink with the events that it is told.
+/// Webhooks in TOML: each endpoint with its events.
 pub(crate) fn webhooks(told: &[(&Sink, &str)]) -> Settings {
     let one = |(sink, events): &(&Sink, &str)| {
         format!(r#"{{ url = "{}", events = {events} }}"#, sink.url())
@@ -61,17 +61,17 @@ impl Group {
         self.nodes[node].client().await
     }
 
-    /// Which node tells, once there is one.
+    /// The node that delivers the webhooks, once there is one.
     pub(crate) async fn teller(&self) -> usize {
         let mut found = None;
-        until("one node tells", async || {
+        until("one node delivers webhooks", async || {
             let mut tellers = Vec::new();
             for (at, node) in self.nodes.iter().enumerate() {
                 if sample(node, "campanile_webhook_tells").await == Some(1) {
                     tellers.push(at);
                 }
             }
-            assert!(tellers.len() < 2, "{tellers:?} tell");
+            assert!(tellers.len() < 2, "{tellers:?} deliver webhooks");
             found = tellers.pop();
             found.is_some()
         })
@@ -79,7 +79,7 @@ impl Group {
         found.expect("it was waited for")
     }
 
-    /// Kills a node at once.
+    /// Kills a node with SIGKILL.
     pub(crate) async fn kill(&mut self, at: usize) {
         let mut node = self.nodes.remove(at);
         node.signal("KILL");
@@ -103,10 +103,11 @@ pub(crate) async fn sample(node: &Server, name: &str) -> Option<u64> {
     samples.reduce(|sum, more| sum + more)
 }
 
-/// The longest that the death of a node may go unnoticed, and what is kept back after it.
+/// The longest time until a node's death is detected, plus the delay of removals.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// Asks until the answer is yes; more patient than the conformance tests, because nodes die here.
+/// Repeats a check until it succeeds; waits longer than the conformance tests, because nodes die
+/// here.
 pub(crate) async fn until(what: &str, mut question: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !question().await {

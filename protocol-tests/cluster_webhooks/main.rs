@@ -1,8 +1,8 @@
-//! Webhooks of several nodes that are joined by Redis: everything is told once by all of them together, and what
-//! waits outlives the node that was to tell it. Real nodes, a real `redis-server`, and an endpoint that keeps what it
-//! hears.
+//! Webhooks of several nodes that share a Redis: every event is delivered once by all of them together, and queued
+//! events survive the node that was to deliver them. Real nodes, a real `redis-server`, and an endpoint that records
+//! its requests.
 //!
-//! "Nothing more is told" is not proved by waiting: something else is done that is told later, and it is the next.
+//! "Nothing more is delivered" is not tested by waiting: a later event is caused, and it must be the next one.
 
 mod failure;
 mod group;

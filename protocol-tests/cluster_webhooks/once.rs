@@ -1,4 +1,4 @@
-//! What happens is told once by the whole cluster.
+//! Every event is delivered once by the whole cluster.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ async fn a_user_on_two_nodes_is_added_once_and_removed_once() {
     one.unsubscribe(R).await;
     two.join("presence-marker", "1").await;
     let marker = of_member("member_added", "presence-marker", "1");
-    assert_eq!(told(&mut sink, 1).await, [marker], "somebody is there by the other node");
+    assert_eq!(told(&mut sink, 1).await, [marker], "the other node still has a subscriber");
     two.unsubscribe(R).await;
     assert_eq!(told(&mut sink, 1).await, [of_member("member_removed", R, "10")]);
 }
@@ -43,7 +43,7 @@ async fn a_channel_is_occupied_on_one_node_and_vacated_on_the_other() {
 }
 
 #[tokio::test]
-async fn a_page_that_reloads_onto_another_node_makes_no_noise() {
+async fn a_page_that_reloads_onto_another_node_causes_no_events() {
     let mut sink = Sink::new().await;
     let events = r#"["channel_occupied", "channel_vacated", "member_added", "member_removed"]"#;
     let group = Group::of(2, webhooks(&[(&sink, events)])).await;
@@ -52,13 +52,13 @@ async fn a_page_that_reloads_onto_another_node_makes_no_noise() {
     let came = [of_channel("channel_occupied", R), of_member("member_added", R, "10")];
     assert_eq!(told(&mut sink, 2).await, came);
     drop(client);
-    until("all nodes know that nobody is there", async || {
+    until("all nodes report the channel as vacant", async || {
         group.nodes[1].channel(R, "").await["occupied"] == false
     })
     .await;
     let mut client = group.client(1).await;
     client.join(R, "10").await;
-    // What comes and goes later is told after whatever the first channel would have caused.
+    // Later events are reported after those that the first channel would have caused.
     client.subscribe("u").await;
     client.unsubscribe("u").await;
     let expected = [of_channel("channel_occupied", "u"), of_channel("channel_vacated", "u")];
@@ -68,7 +68,7 @@ async fn a_page_that_reloads_onto_another_node_makes_no_noise() {
 /// On a Redis Cluster, events that are logged in the partition of a channel are forwarded to the
 /// app's log.
 #[tokio::test]
-async fn on_a_redis_cluster_it_is_told_once_as_well() {
+async fn on_a_redis_cluster_every_event_is_delivered_once_as_well() {
     let mut sink = Sink::new().await;
     let events = r#"["channel_occupied", "channel_vacated", "member_added", "member_removed", "client_event", "user_online", "user_offline"]"#;
     let group = Group::on_a_cluster(2, webhooks(&[(&sink, events)])).await;
@@ -123,9 +123,9 @@ fn numbers(events: &[Value], node: usize) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn three_hundred_events_from_two_nodes_are_told_exactly_once_and_in_order() {
+async fn three_hundred_events_from_two_nodes_are_delivered_exactly_once_and_in_order() {
     let mut sink = Sink::new().await;
-    // It is told nothing else, and never answers.
+    // The endpoint receives nothing else, and never answers.
     let mut hanging = Sink::answering(|_| None).await;
     let settings = webhooks(&[(&hanging, r#"["client_event"]"#), (&sink, r#"["client_event"]"#)])
         .app("client_events_per_second", 1_000);
@@ -140,7 +140,7 @@ async fn three_hundred_events_from_two_nodes_are_told_exactly_once_and_in_order(
             client.whisper(&format!("client-{node}"), "private-a", json!(data)).await;
         }
     }
-    // Each hears what the other has sent: everything was accepted.
+    // Each client receives what the other has sent: all events were accepted.
     for (node, client) in clients.iter_mut().enumerate() {
         for number in 0..150 {
             let other = format!("client-{}", 1 - node);
@@ -153,7 +153,7 @@ async fn three_hundred_events_from_two_nodes_are_told_exactly_once_and_in_order(
     for node in [0, 1] {
         assert_eq!(numbers(&events, node), (0..150).collect::<Vec<_>>(), "node {node}");
     }
-    // Whatever was told twice would have come before the next.
+    // A repeated event would precede the next one.
     clients[0].whisper("client-marker", "private-a", json!("1")).await;
     assert_eq!(told(&mut sink, 1).await[0]["event"], "client-marker");
     request(&mut hanging).await;
@@ -164,7 +164,8 @@ async fn three_hundred_events_from_two_nodes_are_told_exactly_once_and_in_order(
     .await;
 }
 
-/// Beside the beat of each node, one script a second at most, however many nodes there are.
+/// In addition to the heartbeats of each node, at most one script a second runs, however many nodes
+/// there are.
 #[tokio::test]
 async fn idle_webhooks_cost_redis_next_to_nothing() {
     const SECONDS: u64 = 5;
@@ -176,6 +177,6 @@ async fn idle_webhooks_cost_redis_next_to_nothing() {
     tokio::time::sleep(Duration::from_secs(SECONDS)).await;
     let scripts = group.redis[0].scripts_called().await - before;
     let seconds = start.elapsed().as_secs_f64();
-    assert!(3.0 * (seconds - 1.0) < f64::from(scripts), "{scripts} in {seconds} s: nobody beats");
+    assert!(3.0 * (seconds - 1.0) < f64::from(scripts), "{scripts} in {seconds} s: no heartbeats");
     assert!(f64::from(scripts) < 4.0 * (seconds + 1.0), "{scripts} in {seconds} s");
 }

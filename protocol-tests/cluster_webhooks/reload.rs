@@ -35,7 +35,7 @@ async fn webhooks_that_come_and_go_are_told_what_happens_while_they_are_there() 
     reload(&group, &webhooks(&[(&two, OCCUPIED)])).await;
     a.subscribe("c").await;
     assert_eq!(told(&mut two, 1).await, [of_channel("channel_occupied", "c")]);
-    assert_eq!((one.count(), two.count()), (one.heard(), two.heard()), "nobody heard more");
+    assert_eq!((one.count(), two.count()), (one.heard(), two.heard()), "no endpoint received more");
 }
 
 #[tokio::test]

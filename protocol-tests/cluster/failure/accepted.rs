@@ -1,4 +1,4 @@
-//! Redis dies between accepting an event and telling all nodes: whoever lacks the event must learn of it.
+//! Redis dies between accepting an event and sending it to all nodes: nodes that lack the event must detect the loss.
 
 use std::net::SocketAddr;
 
@@ -17,13 +17,13 @@ async fn an_event_that_came_to_one_node_only_closes_the_subscribers_of_the_other
     torn.publish(third.address).await;
     near.hears("numbered", C, 2, HEALED).await;
     torn.redis.kill();
-    // Its publisher does not come again: the node with the subscriber alone has it known.
+    // The publishing node does not rejoin: only the node with the subscriber can report the event.
     drop(third);
     torn.is_told(near, far).await;
 }
 
 #[tokio::test]
-async fn an_event_that_came_to_nobody_but_its_publisher_closes_those_who_lack_it() {
+async fn an_event_that_reached_only_its_publisher_closes_the_subscribers_that_lack_it() {
     let mut torn = Torn::start(Redis::start().await).await;
     let elsewhere = Listener::of(&torn.whole).await;
     let far = torn.hears_one_event().await;
@@ -32,9 +32,9 @@ async fn an_event_that_came_to_nobody_but_its_publisher_closes_those_who_lack_it
     torn.is_told(elsewhere, far).await;
 }
 
-/// What Redis wrote down is older than what it had accepted.
+/// The data on disk is older than what Redis had accepted.
 #[tokio::test]
-async fn an_event_that_redis_has_forgotten_closes_those_who_lack_it_and_nobody_else() {
+async fn an_event_that_redis_has_lost_closes_only_the_subscribers_that_lack_it() {
     let mut torn = Torn::start(Redis::start().await).await;
     let near = subscriber(&torn.whole).await;
     let far = torn.hears_one_event().await;
@@ -74,7 +74,7 @@ impl Torn {
         assert_eq!(outcome, Outcome::Accepted);
     }
 
-    /// Subscribes on the distant node to one event that comes. What follows it does not.
+    /// Subscribes on the distant node to one event that is received. Later events are not.
     async fn hears_one_event(&self) -> Listener {
         let far = subscriber(&self.distant).await;
         self.publish(self.whole.address).await;
@@ -83,7 +83,7 @@ impl Torn {
         far
     }
 
-    /// Redis comes back. Of the two, `far` is closed, and both agree with what was published.
+    /// Redis restarts. Of the two listeners, `far` is closed, and both agree with what was published.
     async fn is_told(&mut self, near: Listener, far: Listener) {
         self.redis.start_again().await;
         self.proxy.set(Link::Whole);
@@ -94,7 +94,7 @@ impl Torn {
         assert_eq!(far.count("numbered", C), 1, "{}", far.tail(9));
         self.publish(self.whole.address).await;
         near.fence().await;
-        assert_eq!(near.closed(), None, "it has everything: {}", near.tail(9));
+        assert_eq!(near.closed(), None, "it received everything: {}", near.tail(9));
         assert_agrees(&self.ledger, &[near, far]).await;
     }
 }

@@ -1,18 +1,18 @@
-//! The network between one node and Redis is cut, in every way in which it can be.
+//! The network between one node and Redis is interrupted in several ways.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::harness::Server;
 use crate::kit::{
-    BURIED, C, HEALED, Ledger, Link, Outcome, Proxy, R, Redis, View, assert_agrees,
+    C, CLEANED_UP, HEALED, Ledger, Link, Outcome, Proxy, R, Redis, View, assert_agrees,
     assert_view_everywhere, becomes_ready, cluster_settings, member, node, publish_from, readiness,
     unhurried,
 };
 
-/// Less than `node_timeout_ms`: nobody buries the node.
+/// Less than `node_timeout_ms`: the node is not expired.
 const SHORT: Duration = Duration::from_millis(4_500);
-/// `broker_wait_ms` and the 200 ms in which its end is told.
+/// `broker_wait_ms`, plus 200 ms for the refusal.
 const REFUSED: Duration = Duration::from_millis(2_200);
 
 #[tokio::test]
@@ -40,15 +40,15 @@ async fn a_node_whose_connections_are_reset_once_recovers_at_once() {
     Cut::start().await.heals_after(Link::Reset, Duration::ZERO).await;
 }
 
-/// A member's node is cut off for so long that the other buries it; its members come back when it does.
+/// A member's node is disconnected until the other expires it; its members return when it rejoins.
 #[tokio::test]
-async fn a_node_that_is_cut_off_for_too_long_is_buried_and_comes_back() {
+async fn a_node_that_is_disconnected_for_too_long_is_expired_and_rejoins() {
     let cut = Cut::start().await;
     let watcher = member(&cut.whole, "watcher").await;
     let lost = member(&cut.distant, "lost").await;
     watcher.hears("pusher_internal:member_added", R, 1, HEALED).await;
     cut.proxy.set(Link::Dead);
-    watcher.hears("pusher_internal:member_removed", R, 1, BURIED).await;
+    watcher.hears("pusher_internal:member_removed", R, 1, CLEANED_UP).await;
     cut.proxy.set(Link::Whole);
     becomes_ready(&cut.distant, HEALED).await;
     let _again =
@@ -79,7 +79,7 @@ impl Cut {
         Self { whole, distant, proxy, _redis: redis }
     }
 
-    /// Publishes from both nodes all the time, cuts the link for a while, and compares all that was promised.
+    /// Publishes from both nodes continuously, interrupts the link for a while, and checks all guarantees.
     async fn heals_after(self, link: Link, time: Duration) {
         let (near, far) = (member(&self.whole, "near").await, member(&self.distant, "far").await);
         near.hears("pusher_internal:member_added", R, 1, HEALED).await;
@@ -118,14 +118,14 @@ impl Cut {
         };
         let refused = ledger.all();
         let refused: Vec<_> = refused.iter().filter(from_the_whole).collect();
-        assert!(refused.is_empty(), "the whole node is not concerned: {refused:?}");
+        assert!(refused.is_empty(), "the connected node is not affected: {refused:?}");
         assert_eq!(ledger.count(Outcome::Broken), 0, "every request is answered");
-        assert_eq!(near.closed(), None, "its node heard everything");
+        assert_eq!(near.closed(), None, "its node received everything");
         let is_there = far.closed().is_none();
         if !is_there {
             assert_eq!(far.closed(), Some(4200), "{}", far.tail(5));
         }
-        // Cut off from what Redis said, it must have missed what the other node published.
+        // While disconnected from Redis' messages, it must have missed the publishes of the other node.
         if matches!(link, Link::DeafNode | Link::Dead) {
             assert!(!is_there, "it can't have heard everything, and was not closed");
         }
@@ -138,7 +138,7 @@ impl Cut {
         assert_agrees(&ledger, &[near, far, far_again]).await;
     }
 
-    /// For a while the cut node is not ready, and what is published through it waits and is refused in time.
+    /// The disconnected node is not ready for a while; publishes through it wait and are refused in time.
     async fn is_refusing(&self, ledger: &Ledger, time: Duration) {
         let cut = Instant::now();
         let mut was_unready = false;
@@ -146,14 +146,17 @@ impl Cut {
             was_unready |= readiness(self.distant.address).await.0 == 503;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        assert!(was_unready, "a node that is cut off says so");
-        assert_eq!(readiness(self.whole.address).await.0, 200, "the other is not concerned");
+        assert!(was_unready, "a disconnected node is not ready");
+        assert_eq!(readiness(self.whole.address).await.0, 200, "the other node is not affected");
         let refused = ledger.all();
         let mut refused = refused.iter().filter(|published| {
             published.node == self.distant.address && published.outcome != Outcome::Accepted
         });
         let late = unhurried(REFUSED);
-        assert!(refused.clone().next().is_some(), "publishes through the cut node are refused");
+        assert!(
+            refused.clone().next().is_some(),
+            "publishes through the disconnected node are refused"
+        );
         let slow = refused.find(|published| late < published.answered - published.begun);
         assert!(slow.is_none(), "refused late: {slow:?}");
     }

@@ -15,7 +15,7 @@ async fn foreign_messages_are_counted_logged_once_and_ignored() {
     a.hears("pusher_internal:member_added", R, 1, HEALED).await;
     let mut redis = group.redis.client().await;
     let topics = redis.command(&["PUBSUB", "CHANNELS", "*"]).await.texts();
-    assert!(!topics.is_empty(), "the nodes listen somewhere");
+    assert!(!topics.is_empty(), "the nodes subscribe to buses");
     let lengths = [b"\0".repeat(100), b"{".repeat(70_000)];
     let texts: [&[u8]; 7] = [
         b"",
@@ -104,7 +104,7 @@ fn envelope(id: u64, channel: &str) -> Vec<u8> {
     bytes
 }
 
-/// Every key is replaced by one of another type, one after the other.
+/// Replaces every key by one of another type, one after the other.
 #[tokio::test]
 async fn keys_of_a_wrong_type_do_not_bring_nodes_down() {
     let group = Group::of(2).await;
@@ -115,10 +115,10 @@ async fn keys_of_a_wrong_type_do_not_bring_nodes_down() {
     }
     let mut redis = group.redis.client().await;
     let keys = redis.command(&["KEYS", "*"]).await.texts();
-    assert!(!keys.is_empty(), "there is something to spoil");
+    assert!(!keys.is_empty(), "there are keys to replace");
     for key in &keys {
         spoil(&mut redis, key).await;
-        // Whatever comes of it is a whole answer, soon.
+        // The response may be an error, but it is complete and arrives soon.
         for node in &group.nodes {
             let event = serde_json::json!({ "name": "e", "channel": C, "data": "1" });
             let reply = node.post("events", &event).await;
@@ -131,7 +131,7 @@ async fn keys_of_a_wrong_type_do_not_bring_nodes_down() {
         let log = node.process.output();
         assert!(!log.contains("panicked"), "{log}");
     }
-    // Without the rubbish everything is right again.
+    // Once the foreign data is removed, the state becomes right again.
     for key in &keys {
         redis.command(&["DEL", key]).await;
     }
@@ -158,7 +158,7 @@ async fn spoil(redis: &mut RedisClient, key: &str) {
     };
 }
 
-/// Everything works, and nobody heard anything that was not published.
+/// Checks that everything works, and that no client received anything that was not published.
 async fn is_unmoved(group: &Group, a: &Listener, b: &Listener) {
     for (at, node) in group.nodes.iter().enumerate() {
         for channel in [C, R] {

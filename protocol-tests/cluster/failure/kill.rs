@@ -1,4 +1,4 @@
-//! A node dies or stands still.
+//! A node dies or is paused.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,11 +7,11 @@ use serde_json::json;
 
 use crate::harness::inner;
 use crate::kit::{
-    BURIED, C, Group, HEALED, Ledger, Listener, Outcome, R, View, assert_agrees,
+    C, CLEANED_UP, Group, HEALED, Ledger, Listener, Outcome, R, View, assert_agrees,
     assert_view_everywhere, becomes_ready, member, metrics, publish_from,
 };
 
-/// `node_timeout_ms` as it is without a setting.
+/// The default of `node_timeout_ms`.
 const NODE_TIMEOUT: Duration = Duration::from_secs(6);
 
 #[tokio::test]
@@ -22,7 +22,7 @@ async fn the_members_of_a_killed_node_go_once_and_everything_is_counted_anew() {
     for user in ["3", "4", "4"] {
         dead.push(member(&group.nodes[2], user).await);
     }
-    // One user has a connection on another node too, and does not go.
+    // One user has a connection on another node too, and is not removed.
     let staying = member(&group.nodes[2], "1").await;
     staying.subscribe("only-on-the-dead").await;
     watchers[0].hears("pusher_internal:member_added", R, 3, HEALED).await;
@@ -33,9 +33,9 @@ async fn the_members_of_a_killed_node_go_once_and_everything_is_counted_anew() {
     group.kill(2).await;
     let killed = Instant::now();
     let truth = View::default().with_count(C, 2).with_users(R, &["1", "2"]).with_connections(2);
-    assert_view_everywhere(&group.addresses(), BURIED, &truth).await;
+    assert_view_everywhere(&group.addresses(), CLEANED_UP, &truth).await;
     for watcher in &watchers {
-        let left = BURIED.saturating_sub(killed.elapsed());
+        let left = CLEANED_UP.saturating_sub(killed.elapsed());
         watcher.hears("pusher_internal:member_removed", R, 2, left).await;
         watcher
             .until("the count is right", left, |_| {
@@ -44,7 +44,7 @@ async fn the_members_of_a_killed_node_go_once_and_everything_is_counted_anew() {
             })
             .await;
     }
-    // Longer than another node would need to do the same again.
+    // Longer than another node would need to repeat the cleanup.
     tokio::time::sleep(NODE_TIMEOUT / 2).await;
     for publishing in publishing {
         publishing.stop().await;
@@ -70,18 +70,18 @@ async fn the_users_of_a_killed_node_are_told_offline_once() {
     let watcher = Listener::of(&group.nodes[0]).await;
     watcher.sign_in(&json!({ "id": "w", "watchlist": ["ann", "bob"] }));
     watcher
-        .until("both are offline at first", HEALED, |_| told(&watcher, "offline").len() == 2)
+        .until("both are offline at first", HEALED, |_| reported(&watcher, "offline").len() == 2)
         .await;
     let (ann, bob) = (Listener::of(&group.nodes[1]).await, Listener::of(&group.nodes[1]).await);
     ann.sign_in(&json!({ "id": "ann" }));
     bob.sign_in(&json!({ "id": "bob" }));
-    watcher.until("both are online", HEALED, |_| told(&watcher, "online").len() == 2).await;
+    watcher.until("both are online", HEALED, |_| reported(&watcher, "online").len() == 2).await;
     group.kill(1).await;
     // Three seconds of grace on top.
-    let deadline = BURIED + Duration::from_secs(3);
+    let deadline = CLEANED_UP + Duration::from_secs(3);
     let gone = || {
-        let mut offline = told(&watcher, "offline");
-        // Both were offline before they came.
+        let mut offline = reported(&watcher, "offline");
+        // Both were offline at first.
         offline.drain(..2);
         offline.sort();
         offline
@@ -91,9 +91,9 @@ async fn the_users_of_a_killed_node_are_told_offline_once() {
     assert_eq!(gone(), ["ann", "bob"], "{}", watcher.tail(20));
 }
 
-/// The others bury a node that stands still, and it finds that out when it goes on.
+/// The others expire a paused node, and it detects that when it resumes.
 #[tokio::test]
-async fn a_node_that_stood_still_for_too_long_comes_back_and_nobody_has_a_silent_gap() {
+async fn a_node_that_was_paused_too_long_rejoins_and_no_client_has_an_undetected_gap() {
     let group = Group::of(2).await;
     let (one, two) = (member(&group.nodes[0], "1").await, member(&group.nodes[1], "2").await);
     one.hears("pusher_internal:member_added", R, 1, HEALED).await;
@@ -101,7 +101,7 @@ async fn a_node_that_stood_still_for_too_long_comes_back_and_nobody_has_a_silent
     let publishing = publish_from(&ledger, group.nodes[0].address, C);
     two.hears("numbered", C, 10, HEALED).await;
     group.nodes[1].signal("STOP");
-    one.hears("pusher_internal:member_removed", R, 1, BURIED).await;
+    one.hears("pusher_internal:member_removed", R, 1, CLEANED_UP).await;
     group.nodes[1].signal("CONT");
     becomes_ready(&group.nodes[1], HEALED).await;
     let resumed = Instant::now();
@@ -124,8 +124,8 @@ async fn a_node_that_stood_still_for_too_long_comes_back_and_nobody_has_a_silent
     assert_agrees(&ledger, &listeners).await;
 }
 
-/// All users that a watcher was told to be `name`, in the order in which it was told.
-fn told(watcher: &Listener, name: &str) -> Vec<String> {
+/// The users that were reported to a watcher with this event, in order.
+fn reported(watcher: &Listener, name: &str) -> Vec<String> {
     let mut users = Vec::new();
     for entry in watcher.heard() {
         let Some(message) = entry.message("pusher_internal:watchlist_events", None) else {

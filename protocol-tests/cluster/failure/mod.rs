@@ -1,4 +1,4 @@
-//! What goes wrong between nodes, and what is promised nevertheless.
+//! Failures of nodes, the network and Redis, and the guarantees during them.
 
 mod accepted;
 mod clocks;

@@ -1,4 +1,4 @@
-//! Redis is away for a while and comes back as it was.
+//! Redis is unreachable for a while and keeps its data.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,9 +11,9 @@ use crate::kit::{
     becomes_unready, cluster_settings, free_port, metrics, readiness, unhurried, unready_node,
 };
 
-/// `broker_wait_ms` as it is without a setting, and how late its end may be told.
+/// The default of `broker_wait_ms`, and how late the refusal may be sent.
 const BROKER_WAIT: Duration = Duration::from_secs(2);
-const BROKER_WAIT_TOLD: Duration = Duration::from_millis(2_200);
+const BROKER_WAIT_REFUSED: Duration = Duration::from_millis(2_200);
 
 #[tokio::test]
 async fn a_silence_shorter_than_broker_wait_delays_publishes_and_loses_none() {
@@ -31,7 +31,8 @@ async fn a_silence_shorter_than_broker_wait_delays_publishes_and_loses_none() {
 }
 
 #[tokio::test]
-async fn a_silence_longer_than_broker_wait_refuses_publishes_in_time_and_nobody_ever_gets_them() {
+async fn a_silence_longer_than_broker_wait_refuses_publishes_in_time_and_they_are_never_delivered()
+{
     let group = Group::of(2).await;
     let listeners = on_each(&group, C).await;
     let ledger = Arc::new(Ledger::default());
@@ -40,12 +41,12 @@ async fn a_silence_longer_than_broker_wait_refuses_publishes_in_time_and_nobody_
     }
     group.redis.freeze();
     many_publishes(&group, &ledger, 10).await.expect("every answer was a possible one");
-    // Sent to a Redis that does not answer, or not sent at all: a node may say that it does not know.
+    // The publish may have been sent to Redis without an answer, or not have been sent: the outcome may be unknown.
     let not_accepted = ledger.count(Outcome::Refused) + ledger.count(Outcome::Unknown);
     assert_eq!(not_accepted, 20, "{:?}", ledger.all());
     let slowest = ledger.slowest(Outcome::Refused).max(ledger.slowest(Outcome::Unknown));
-    assert!(slowest <= unhurried(BROKER_WAIT_TOLD), "refused after {slowest:?}");
-    // Redis finds in its sockets what it was sent.
+    assert!(slowest <= unhurried(BROKER_WAIT_REFUSED), "refused after {slowest:?}");
+    // Redis finds the sent commands in its socket buffers.
     group.redis.thaw();
     group.are_ready(HEALED).await;
     for node in &group.nodes {
@@ -54,7 +55,7 @@ async fn a_silence_longer_than_broker_wait_refuses_publishes_in_time_and_nobody_
     assert_eq!(ledger.count(Outcome::Accepted), 4, "{:?}", ledger.all());
     assert_agrees(&ledger, &listeners).await;
     for listener in &listeners {
-        // Their time was over before Redis went on.
+        // Their deadline had passed before Redis resumed.
         assert_eq!(listener.count("numbered", C), 4, "{}", listener.tail(30));
     }
     let refused: f64 = {
@@ -94,7 +95,7 @@ async fn publishes_without_redis_are_refused_in_time_and_readiness_says_why() {
     }
     many_publishes(&group, &ledger, 5).await.expect("every answer was a possible one");
     assert_eq!(ledger.count(Outcome::Refused), 10, "{:?}", ledger.all());
-    assert!(ledger.slowest(Outcome::Refused) <= unhurried(BROKER_WAIT_TOLD));
+    assert!(ledger.slowest(Outcome::Refused) <= unhurried(BROKER_WAIT_REFUSED));
     for node in &group.nodes {
         let (status, body) = readiness(node.address).await;
         assert_eq!((status, &body["ready"]), (503, &json!(false)), "{body}");
@@ -121,7 +122,7 @@ async fn a_publish_that_waits_is_accepted_when_redis_returns_in_time() {
     group.redis.kill();
     becomes_unready(&group.nodes[0], unhurried(BROKER_WAIT)).await;
     let publishes = many_publishes(&group, &ledger, 3);
-    // They are on their way before Redis is: the metric says that they wait.
+    // The publishes wait before Redis is back; the metric counts them.
     let start = Instant::now();
     while metrics(group.nodes[0].address).await.sum("campanile_broker_waiting") < 3.0 {
         assert!(start.elapsed() < HEALED, "no publish waits");
@@ -150,12 +151,12 @@ async fn client_events_without_redis_are_errors_and_connections_stay() {
     b.fence().await;
     group.redis.start_again().await;
     group.are_ready(HEALED).await;
-    // Whose node can't prove that nothing was missed is closed, so others go on here.
+    // Listeners whose node can't prove that no event was missed are closed; new ones continue here.
     let (mut a, mut b) = (group.nodes[0].client().await, group.nodes[1].client().await);
     a.subscribe("private-r").await;
     b.subscribe("private-r").await;
-    a.whisper("client-x", "private-r", json!("told")).await;
-    b.expect_event("private-r", "client-x", "told").await;
+    a.whisper("client-x", "private-r", json!("delivered")).await;
+    b.expect_event("private-r", "client-x", "delivered").await;
     b.fence().await;
 }
 
@@ -172,9 +173,9 @@ async fn subscriptions_begun_without_redis_are_acknowledged_when_it_is_back() {
         listener.ask_for("private-c");
         listener.ask_as("presence-c", user);
         listener.fence().await;
-        assert_eq!(listener.acknowledgements(C), 0, "nothing is acknowledged that is not so");
+        assert_eq!(listener.acknowledgements(C), 0, "nothing is acknowledged too early");
     }
-    // One thinks better of it.
+    // One client unsubscribes again.
     b.leave("private-c");
     b.fence().await;
     group.redis.start_again().await;
@@ -228,7 +229,7 @@ async fn on_each(group: &Group, channel: &str) -> Vec<Listener> {
     listeners
 }
 
-/// Publishes at once, `count` times on each node, and waits for all answers.
+/// Publishes concurrently, `count` times on each node, and waits for all answers.
 fn many_publishes(
     group: &Group,
     ledger: &Arc<Ledger>,

@@ -1,4 +1,4 @@
-//! Redis dies and comes back, with nothing or with what it wrote down.
+//! Redis dies and restarts, empty or with the data on disk.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::kit::{
-    BURIED, C, Group, HEALED, Ledger, Listener, Outcome, R, Redis, View, assert_agrees,
+    C, CLEANED_UP, Group, HEALED, Ledger, Listener, Outcome, R, Redis, View, assert_agrees,
     assert_view_everywhere, becomes_unready, cluster_settings, member, publish_from, unhurried,
 };
 
@@ -20,7 +20,8 @@ async fn after_redis_comes_back_with_its_data_everything_is_right_and_watchers_w
     comes_back(Redis::start_with_a_memory().await).await;
 }
 
-/// Before: 1 and "gone" on the first node, 2 on the second. While Redis is away, "gone" goes and 4 comes.
+/// At first, members 1 and "gone" are on the first node, 2 on the second. While Redis is down, "gone" leaves and 4
+/// joins.
 async fn comes_back(redis: Redis) {
     let mut group = Group::with(2, cluster_settings(), redis).await;
     let (one, two) = (member(&group.nodes[0], "1").await, member(&group.nodes[1], "2").await);
@@ -30,7 +31,7 @@ async fn comes_back(redis: Redis) {
     let ledger = Arc::new(Ledger::default());
     let publishing: Vec<_> =
         group.nodes.iter().map(|node| publish_from(&ledger, node.address, C)).collect();
-    // Long enough for each node to have heard of the other: only then does an empty Redis wait for both.
+    // Long enough for each node to learn of the other: only then does an empty Redis wait for both.
     one.hears("numbered", C, 200, 2 * HEALED).await;
 
     group.redis.kill();
@@ -62,7 +63,7 @@ async fn comes_back(redis: Redis) {
     let listeners = [one, two, four];
     assert_agrees(&ledger, &listeners).await;
     for watcher in &listeners[..2] {
-        assert!(watcher.closed().is_none(), "nobody missed anything: {}", watcher.tail(20));
+        assert!(watcher.closed().is_none(), "no event was missed: {}", watcher.tail(20));
         let removed = ids(&watcher.data("pusher_internal:member_removed", R));
         assert_eq!(removed, ["gone", "gone-too"], "{}", watcher.tail(60));
         let added = watcher.data("pusher_internal:member_added", R);
@@ -71,9 +72,9 @@ async fn comes_back(redis: Redis) {
     }
 }
 
-/// A node and Redis die together; the contributions of the node survive on disk.
+/// A node and Redis die at the same time; the contributions of the node are on disk.
 #[tokio::test]
-async fn a_node_that_died_while_redis_was_away_is_buried_by_the_others() {
+async fn a_node_that_died_while_redis_was_away_is_cleaned_up_by_the_others() {
     let redis = Redis::start_with_a_memory().await;
     let mut group = Group::with(3, cluster_settings(), redis).await;
     let (one, two) = (member(&group.nodes[0], "1").await, member(&group.nodes[1], "2").await);
@@ -84,7 +85,7 @@ async fn a_node_that_died_while_redis_was_away_is_buried_by_the_others() {
     group.redis.start_again().await;
     group.are_ready(HEALED).await;
     let truth = View::default().with_count(C, 2).with_users(R, &["1", "2"]).with_connections(2);
-    assert_view_everywhere(&group.addresses(), BURIED, &truth).await;
+    assert_view_everywhere(&group.addresses(), CLEANED_UP, &truth).await;
     for watcher in [&one, &two] {
         watcher.hears("pusher_internal:member_removed", R, 1, HEALED).await;
         watcher.fence().await;
@@ -136,8 +137,8 @@ async fn users_stay_signed_in_when_redis_comes_back_empty() {
     let reply = group.nodes[0].post("users/ann/terminate_connections", &json!({})).await;
     assert_eq!(reply.status, 200, "{reply}");
     ann.until("she is closed with 4009", HEALED, |_| ann.closed() == Some(4009)).await;
-    watcher.until("ann is offline", BURIED, |_| said("offline") == offline_before + 1).await;
-    assert_eq!(said("online"), 1, "told once: {}", watcher.tail(20));
+    watcher.until("ann is offline", CLEANED_UP, |_| said("offline") == offline_before + 1).await;
+    assert_eq!(said("online"), 1, "reported once: {}", watcher.tail(20));
 }
 
 #[tokio::test]
@@ -151,7 +152,7 @@ async fn what_is_flushed_under_running_nodes_is_made_right_again() {
     group.redis.client().await.command(&["FLUSHALL"]).await;
     let flushed = Instant::now();
     let truth = View::default().with_count(C, 2).with_users(R, &["1", "2"]).with_connections(2);
-    // A client that is closed comes again; whoever is not closed has missed nothing.
+    // A connection that is closed reconnects; one that is not closed has missed nothing.
     let start = Instant::now();
     let mut listeners = vec![one, two];
     while start.elapsed() < HEALED {

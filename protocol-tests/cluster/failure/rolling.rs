@@ -1,4 +1,4 @@
-//! Nodes are stopped in an orderly way.
+//! Nodes are stopped gracefully.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ fn with_grace() -> Settings {
     cluster_settings().server("shutdown_grace_s", 3)
 }
 
-/// One node after the other is replaced; clients that are closed come again elsewhere.
+/// One node after the other is replaced; closed clients reconnect to another node.
 #[tokio::test]
 async fn a_rolling_restart_loses_nothing() {
     let mut group = Group::with(3, with_grace(), Redis::start().await).await;
@@ -28,7 +28,7 @@ async fn a_rolling_restart_loses_nothing() {
         connected.push(here);
     }
     for _ in 0..3 {
-        // The oldest goes; a load balancer sends publishers and clients to the others.
+        // The oldest node stops; a load balancer sends publishers and clients to the others.
         let publishing: Vec<_> =
             group.nodes[1..].iter().map(|node| publish_from(&ledger, node.address, C)).collect();
         let mut old = group.nodes.remove(0);
@@ -61,7 +61,8 @@ async fn a_rolling_restart_loses_nothing() {
     assert_agrees(&ledger, &finished).await;
 }
 
-/// A node that ends by itself takes its members along; nobody has to wait for its lease to lapse.
+/// A node that stops gracefully removes its members; the others need not wait for its lease to
+/// expire.
 #[tokio::test]
 async fn an_orderly_end_leaves_nothing_behind() {
     let mut group = Group::with(2, with_grace(), Redis::start().await).await;
@@ -129,7 +130,7 @@ async fn a_node_may_drain_after_another_relied_on_it() {
     }
 }
 
-/// Whoever stops a node while Redis is away is not made to wait for it.
+/// A node that is stopped while Redis is unreachable exits without waiting for it.
 #[tokio::test]
 async fn a_node_ends_in_time_without_redis() {
     let mut group = Group::with(1, with_grace(), Redis::start().await).await;
@@ -140,6 +141,6 @@ async fn a_node_ends_in_time_without_redis() {
     let start = Instant::now();
     let code = node.process.exit_code().await;
     assert!(start.elapsed() <= Duration::from_secs(4), "{:?}", start.elapsed());
-    assert!(matches!(code, Some(0 | 1)), "ended by its own hand: {code:?}");
+    assert!(matches!(code, Some(0 | 1)), "the node exits by itself: {code:?}");
     listener.until("it is closed", HEALED, |_| listener.closed().is_some()).await;
 }

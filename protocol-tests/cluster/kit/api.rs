@@ -1,4 +1,4 @@
-//! Requests of the HTTP API to a server that may be gone.
+//! Requests of the HTTP API to a server that may be down.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,20 +12,20 @@ use crate::harness::Call;
 /// Longer than any response may take, however long Redis is unreachable or a node is paused.
 const PATIENCE: Duration = Duration::from_secs(45);
 
-/// What became of a publish.
+/// The outcome of a publish.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Outcome {
-    /// 200: every subscriber gets it.
+    /// 200: every subscriber receives the event.
     Accepted,
-    /// 503 with `code` 503: nobody gets it, ever.
+    /// 503 with `code` 503: the event is never delivered.
     Refused,
-    /// 503 with `code` 5031: once or not at all.
+    /// 503 with `code` 5031: the event is delivered once or not at all.
     Unknown,
-    /// No answer, since the node died: once or not at all.
+    /// No answer, since the node died: the event is delivered once or not at all.
     Broken,
 }
 
-/// An answer of the API, whole.
+/// A complete response of the API.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -45,7 +45,7 @@ impl Api {
         Self { address, stream: None }
     }
 
-    /// Sends a request and reads the answer; `None` when there was none.
+    /// Sends a request and reads the response; `None` if there was none.
     pub(crate) async fn send(&mut self, call: &Call) -> Option<Answer> {
         let answer = tokio::time::timeout(PATIENCE, self.exchange(call)).await;
         let answer = answer.unwrap_or_else(|_elapsed| {
@@ -63,7 +63,7 @@ impl Api {
         self.send(&call).await
     }
 
-    /// Publishes and says what became of it. Any other answer fails the test.
+    /// Publishes and returns the outcome. Any other response fails the test.
     pub(crate) async fn publish(&mut self, channel: &str, name: &str, data: &str) -> Outcome {
         let call = Call::post("events", &json!({ "name": name, "channel": channel, "data": data }));
         match self.send(&call).await {
@@ -107,14 +107,14 @@ impl Api {
     }
 }
 
-/// What an answer to a publish says. What it says must be complete.
+/// The outcome of a publish according to the response, which must be complete.
 fn outcome(answer: &Answer) -> Outcome {
     if answer.status == 200 {
         return Outcome::Accepted;
     }
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(answer.head.to_lowercase().contains("retry-after:"), "no Retry-After: {answer:?}");
-    assert!(answer.body["error"].is_string(), "no sentence: {answer:?}");
+    assert!(answer.body["error"].is_string(), "no error message: {answer:?}");
     match answer.body["code"].as_u64() {
         Some(503) => Outcome::Refused,
         Some(5031) => Outcome::Unknown,
@@ -122,8 +122,8 @@ fn outcome(answer: &Answer) -> Outcome {
     }
 }
 
-/// A duration as a busy machine may stretch it: what is promised, and a second for a test process that has to wait for
-/// one of two cores.
+/// A promised duration as a busy machine may extend it: one second is added, since the test process may wait for one of
+/// two cores.
 pub(crate) fn unhurried(promised: Duration) -> Duration {
     promised + Duration::from_secs(1)
 }

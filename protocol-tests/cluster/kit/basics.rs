@@ -1,4 +1,4 @@
-//! What every cluster does, whatever its Redis is made of.
+//! Checks that every cluster must pass, whatever its Redis deployment.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,10 +9,11 @@ use crate::harness::Server;
 
 use super::{HEALED, Listener, Outcome, View, assert_view_everywhere};
 
-/// Channels enough to be spread over all shards of a Redis Cluster.
+/// Enough channels to be spread over all masters of a Redis Cluster.
 const CHANNELS: usize = 24;
 
-/// Proves that two nodes are one server: events, client events, members, counts, memory and users.
+/// Checks that two nodes act as one server: events, client events, members, counts, cached events
+/// and users.
 pub(crate) async fn they_are_one(one: &Server, other: &Server) {
     let (a, b) = (Listener::of(one).await, Listener::of(other).await);
     let names: BTreeSet<String> = (0..CHANNELS).map(|number| format!("c{number}")).collect();
@@ -53,8 +54,8 @@ pub(crate) async fn they_are_one(one: &Server, other: &Server) {
     a.until("ann is closed", HEALED, |_| a.closed() == Some(4009)).await;
     b.hears("pusher_internal:member_removed", "presence-x", 1, HEALED).await;
     drop((a, b));
-    let nobody = View::default();
-    assert_view_everywhere(&[one.address, other.address], Duration::from_secs(10), &nobody).await;
+    let empty = View::default();
+    assert_view_everywhere(&[one.address, other.address], Duration::from_secs(10), &empty).await;
 }
 
 async fn members_and_client_events(one: &Server, other: &Server, a: &Listener, b: &Listener) {

@@ -17,11 +17,12 @@ fn check_all(ledger: &Ledger, listeners: &[&Listener]) -> Result<(), Violation> 
     }
 }
 
-/// Waits until every listener that is still connected has heard the last publishes, then checks everything.
+/// Waits until every connected listener has received the last publishes, then checks everything.
 pub(crate) async fn assert_agrees(ledger: &Ledger, listeners: &[Listener]) {
     let listeners: Vec<&Listener> = listeners.iter().collect();
     let start = Instant::now();
-    // What was accepted last may be on its way; what must not come would come on the same way and before the fence.
+    // Events that were accepted last may be in transit. An event that must not be received would arrive on the same
+    // connection before the reply to the ping.
     while let Err(wrong) = check_all(ledger, &listeners) {
         assert!(
             start.elapsed() < Duration::from_secs(3) && wrong.rule == Rule::Complete,

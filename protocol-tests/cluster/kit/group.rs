@@ -1,4 +1,4 @@
-//! Some nodes and the Redis that joins them.
+//! Several nodes and the Redis that they share.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use crate::harness::{Server, Settings};
 
 use super::{Listener, Redis, becomes_ready, cluster_settings, node};
 
-/// How long nodes may take to be right again after Redis is back.
+/// How long nodes may take to recover after Redis is back.
 pub(crate) const HEALED: Duration = Duration::from_secs(5);
 /// How long the others may take to clean up after a node that died.
-pub(crate) const BURIED: Duration = Duration::from_secs(10);
+pub(crate) const CLEANED_UP: Duration = Duration::from_secs(10);
 
 /// Nodes end before their Redis does: fields are dropped in this order.
 #[derive(Debug)]
@@ -49,11 +49,11 @@ impl Group {
         }
     }
 
-    /// Kills a node at once.
+    /// Kills a node with SIGKILL.
     pub(crate) async fn kill(&mut self, at: usize) {
         let mut node = self.nodes.remove(at);
         node.signal("KILL");
-        assert_eq!(node.process.exit_code().await, None, "it was killed");
+        assert_eq!(node.process.exit_code().await, None, "the node was killed");
     }
 }
 

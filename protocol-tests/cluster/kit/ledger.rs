@@ -1,4 +1,4 @@
-//! What was published, when, and what became of it.
+//! The publishes of a test, with their times and outcomes.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::{Api, Outcome};
 
-/// The name of every event that the ledger knows.
+/// The name of every event that the ledger publishes.
 pub(crate) const EVENT: &str = "numbered";
 
 /// A publish that was answered, or whose node died.
@@ -32,7 +32,7 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Publishes one event and writes down what became of it.
+    /// Publishes one event and records the outcome.
     pub(crate) async fn publish(&self, api: &mut Api, node: SocketAddr, channel: &str) -> Outcome {
         let id = self.next.fetch_add(1, Ordering::Relaxed).to_string();
         let begun = Instant::now();
@@ -68,7 +68,7 @@ impl Ledger {
     }
 }
 
-/// A publisher that goes on in the background until it is stopped.
+/// A publisher that runs in the background until it is stopped.
 #[derive(Debug)]
 pub(crate) struct Publishing {
     stop: watch::Sender<bool>,
@@ -76,14 +76,14 @@ pub(crate) struct Publishing {
 }
 
 impl Publishing {
-    /// Begins no more publishes and waits for the answers to those that were begun.
+    /// Starts no more publishes, and waits for the pending answers.
     pub(crate) async fn stop(self) {
         self.stop.send_replace(true);
         self.task.await.expect("every answer was a possible one");
     }
 }
 
-/// Publishes to `channel` through `node` every 20 ms, whether the answer to the last publish has come or not.
+/// Publishes to `channel` through `node` every 20 ms, without waiting for the previous answers.
 pub(crate) fn publish_from(ledger: &Arc<Ledger>, node: SocketAddr, channel: &str) -> Publishing {
     let (stop, mut stopped) = watch::channel(false);
     let (ledger, channel) = (Arc::clone(ledger), channel.to_owned());

@@ -1,4 +1,4 @@
-//! A client that listens all the time and writes down what it hears and when.
+//! A client that receives continuously and records each message with its time.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,19 +13,19 @@ use tokio::task::JoinHandle;
 
 use crate::harness::{Client, Frame, KEY, SECRET, Server, frames, inner, sign, upgrade_request};
 
-/// Something that a client heard or said.
+/// Something that a client received or sent.
 #[derive(Clone, Debug)]
 pub(crate) enum Heard {
-    /// It sent `pusher:subscribe` for this channel.
+    /// The client sent `pusher:subscribe` for this channel.
     Asked(String),
-    /// It sent `pusher:unsubscribe` for this channel.
+    /// The client sent `pusher:unsubscribe` for this channel.
     Left(String),
     /// The client sent a client event to this channel with this data.
     Sent(String, String),
     Message(Value),
-    /// A close frame with this code.
+    /// The client received a close frame with this code.
     Closed(u16),
-    /// The end of the connection.
+    /// The connection ended.
     Ended,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// The message, if it is one of this name and, where one is given, channel.
+    /// The message, if it has this name and, if given, this channel.
     pub(crate) fn message(&self, event: &str, channel: Option<&str>) -> Option<&Value> {
         match &self.what {
             Heard::Message(message)
@@ -84,14 +84,14 @@ impl Listener {
         Self::over(server.client().await)
     }
 
-    /// Takes a client over. What it has received and not read is not lost.
+    /// Takes over a client. Messages that it has received and not read are kept.
     pub(crate) fn over(client: Client) -> Self {
         let socket_id = client.socket_id.clone();
         let (stream, received) = client.into_parts();
         Self::listen(socket_id, stream, received)
     }
 
-    /// Connects to a node that may be dead, draining or without its Redis.
+    /// Connects to a node that may be dead, draining or without Redis.
     pub(crate) async fn connect(address: SocketAddr) -> Option<Self> {
         let connecting = async {
             let mut stream = TcpStream::connect(address).await.ok()?;
@@ -136,11 +136,11 @@ impl Listener {
     }
 
     pub(crate) fn send(&self, message: &Value) {
-        // The connection may have ended, which the record tells.
+        // The connection may have ended, which is recorded.
         let _gone = self.frames.send(frames::text(message.to_string()));
     }
 
-    /// Asks for a channel without presence.
+    /// Sends a subscription to a channel without presence.
     pub(crate) fn ask_for(&self, channel: &str) {
         let auth = if channel.starts_with("private-") {
             sign::channel_auth(KEY, SECRET, &self.socket_id, channel, None)
@@ -152,7 +152,7 @@ impl Listener {
         self.send(&json!({ "event": "pusher:subscribe", "data": data }));
     }
 
-    /// Asks to join a presence channel.
+    /// Sends a subscription to a presence channel.
     pub(crate) fn ask_as(&self, channel: &str, user_id: &str) {
         let member = json!({ "user_id": user_id, "user_info": { "n": user_id } }).to_string();
         let auth = sign::channel_auth(KEY, SECRET, &self.socket_id, channel, Some(&member));
@@ -204,7 +204,7 @@ impl Listener {
         self.count("pusher_internal:subscription_succeeded", channel)
     }
 
-    /// How many messages of this name came for this channel.
+    /// The number of messages with this name and channel.
     pub(crate) fn count(&self, event: &str, channel: &str) -> usize {
         let entries = self.record.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.iter().filter(|entry| entry.message(event, Some(channel)).is_some()).count()
@@ -217,12 +217,12 @@ impl Listener {
         messages.map(|message| message["data"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    /// Everything so far.
+    /// Everything that was recorded so far.
     pub(crate) fn heard(&self) -> Vec<Entry> {
         self.record.entries.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The code with which the server closed the connection, 0 where it ended without one.
+    /// The code with which the server closed the connection; 0 if it ended without a code.
     pub(crate) fn closed(&self) -> Option<u16> {
         let entries = self.record.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.iter().find_map(|entry| match entry.what {
@@ -232,7 +232,7 @@ impl Listener {
         })
     }
 
-    /// Waits until what was heard fulfils a condition.
+    /// Waits until the record fulfils a condition.
     pub(crate) async fn until(
         &self,
         what: &str,
@@ -259,13 +259,13 @@ impl Listener {
         );
     }
 
-    /// Waits until so many messages of this name came for this channel.
+    /// Waits until this many messages with this name and channel were received.
     pub(crate) async fn hears(&self, event: &str, channel: &str, count: usize, deadline: Duration) {
         let what = format!("{event} came {count} times on {channel}");
         self.until(&what, deadline, |_| self.count(event, channel) >= count).await;
     }
 
-    /// Proves that everything sent so far was heard: the answer to a ping comes behind it.
+    /// Waits until everything that was sent before is received: the reply to a ping follows it.
     pub(crate) async fn fence(&self) {
         let pongs = |entries: &[Entry]| {
             entries.iter().filter(|entry| entry.message("pusher:pong", None).is_some()).count()
@@ -276,7 +276,7 @@ impl Listener {
         self.until(what, Duration::from_secs(10), |entries| pongs(entries) > before).await;
     }
 
-    /// Ends the connection without a word and gives everything that was heard.
+    /// Closes the connection without a close frame, and returns the record.
     pub(crate) fn hang_up(self) -> Vec<Entry> {
         for task in &self.tasks {
             task.abort();
@@ -296,7 +296,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // Both halves of the socket go with their tasks, and so the connection ends.
+        // The tasks own both halves of the socket, so the connection ends with them.
         for task in &self.tasks {
             task.abort();
         }
@@ -318,7 +318,7 @@ async fn read(
     record: Arc<Record>,
     answers: mpsc::UnboundedSender<Vec<u8>>,
 ) {
-    // The writer may have ended before the reader; then there is nobody to answer.
+    // If the writer has ended before the reader, no answer can be sent.
     let answer = |first: u8, payload: &[u8]| answers.send(frames::masked(first, payload)).is_ok();
     loop {
         while let Some(frame) = frames::take(&mut received) {

@@ -1,4 +1,4 @@
-//! What the cluster tests stand on beside the harness of the conformance tests.
+//! The parts that the cluster tests share, in addition to the harness of the conformance tests.
 
 mod api;
 mod basics;
@@ -24,7 +24,7 @@ pub(crate) use checker::{
     is_cache_channel, webhook_violations, webhooks_differ,
 };
 pub(crate) use checks::assert_agrees;
-pub(crate) use group::{BURIED, C, Group, HEALED, R, member};
+pub(crate) use group::{C, CLEANED_UP, Group, HEALED, R, member};
 pub(crate) use ledger::{Ledger, Published, Publishing, publish_from};
 pub(crate) use listener::{Entry, Heard, Listener};
 pub(crate) use monitor::Monitor;

@@ -1,4 +1,4 @@
-//! What Redis is told, as it tells by `MONITOR`.
+//! The commands that Redis receives, as reported by `MONITOR`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ impl Monitor {
         Self { lines, marks: redis.client().await, next_mark: 0, task }
     }
 
-    /// Everything that was told to Redis between this call and the last.
+    /// All commands between the previous call and this one.
     pub(crate) async fn since_last(&mut self) -> Vec<String> {
         self.next_mark += 1;
         let mark = format!("mark-{}", self.next_mark);
@@ -53,14 +53,14 @@ impl Monitor {
         within("the monitor to see a mark", is_there).await
     }
 
-    /// The commands that clients sent while something was done, and how long that took.
+    /// The commands that clients sent during an action, and its duration.
     pub(crate) async fn commands_of(&mut self, doing: impl Future<Output = ()>) -> Commands {
         self.since_last().await;
         let start = Instant::now();
         doing.await;
         let took = start.elapsed();
         let lines = self.since_last().await;
-        // What a script does is told as done by `lua`.
+        // Commands within a script are reported as sent by `lua`.
         let own = lines.iter().filter(|line| !line.contains(" lua] "));
         let names = own
             .filter_map(|line| Some(line.split_once("] \"")?.1.split('"').next()?.to_lowercase()));
@@ -83,14 +83,14 @@ pub(crate) struct Commands {
 }
 
 impl Commands {
-    /// Asserts that there were `wanted` script calls, and beside them no more than idle nodes send.
+    /// Asserts that there were `wanted` script calls, and otherwise no more commands than idle nodes send.
     pub(crate) fn are_scripts(&self, what: &str, wanted: usize, nodes: usize) {
         let scripts = self.names.iter().filter(|name| name.starts_with("evalsha")).count();
         assert!(wanted <= scripts, "{what}: {scripts} script calls instead of {wanted}");
         self.are_at_most(what, wanted, nodes);
     }
 
-    /// How often one node told the account of cached events something: twenty times a second at most.
+    /// How often one node may update the account of cached events: at most twenty times a second.
     pub(crate) fn rare_accounts(&self) -> usize {
         let is_account = |line: &&String| {
             line.contains("] \"EVALSHA\"")
@@ -103,9 +103,9 @@ impl Commands {
         accounts
     }
 
-    /// Asserts that there were no more than `wanted` commands beside what idle nodes send.
+    /// Asserts that there were at most `wanted` commands, not counting those of idle nodes.
     pub(crate) fn are_at_most(&self, what: &str, wanted: usize, nodes: usize) {
-        // Two a second and node; one more for a second that began before.
+        // Two commands a second per node, and one more for a second that began before.
         let seconds = usize::try_from(self.took.as_secs()).expect("a test is short") + 1;
         let idle = (2 * seconds + 1) * nodes;
         assert!(

@@ -1,4 +1,4 @@
-//! Nodes that are joined by Redis.
+//! Nodes that share a Redis.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::harness::{Http, Server, Settings, quoted};
 
 const METRICS_TOKEN: &str = "metrics-of-the-cluster-tests";
 
-/// The settings of chapter 10, and metrics.
+/// The default settings of the tests, with metrics.
 pub(crate) fn cluster_settings() -> Settings {
     Settings::new().section("metrics", "token", quoted(METRICS_TOKEN))
 }
@@ -38,7 +38,7 @@ pub(crate) async fn unready_node(settings: &Settings, redis: &str) -> Server {
     Server::start(&settings, Vec::new(), None).await
 }
 
-/// What `/ready` says: its status and its body.
+/// The status and the body of `/ready`.
 pub(crate) async fn readiness(address: SocketAddr) -> (u16, Value) {
     let reply = Http::plain(address, "GET", "/ready", &[]).await;
     let body = reply.json();

@@ -13,8 +13,8 @@ use crate::harness::{DEADLINE, Directory};
 
 use super::{RedisClient, Resp};
 
-/// Ports that the kernel does not give to outgoing connections. Whoever looks for a Redis that is gone cannot be
-/// connected to itself there, and nobody takes the port of a Redis that is about to come back.
+/// The first port of a range that the kernel does not assign to outgoing connections. A client that reconnects to a
+/// stopped Redis can't connect to itself there, and no other process takes the port of a stopped Redis.
 const FIRST_PORT: u16 = 10_000;
 const PORTS: u16 = 22_000;
 /// The source of a library that shifts the clock of a process.
@@ -36,12 +36,12 @@ pub(crate) struct Redis {
 }
 
 impl Redis {
-    /// Starts one that keeps nothing on disk.
+    /// Starts a server without persistence.
     pub(crate) async fn start() -> Self {
         Self::start_with(&["--save", "", "--appendonly", "no"]).await
     }
 
-    /// Starts one that writes everything down before it answers.
+    /// Starts a server that writes every change to disk before it answers.
     pub(crate) async fn start_with_a_memory() -> Self {
         Self::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"]).await
     }
@@ -50,7 +50,7 @@ impl Redis {
         Self::new(0, arguments).start_anywhere().await
     }
 
-    /// Starts one with a file that it may write to.
+    /// Starts a server with a configuration file that it can rewrite.
     pub(crate) async fn start_configured(arguments: &[&str], configuration: &str) -> Self {
         let mut redis = Self::new(0, arguments);
         redis.directory.write("redis.conf", configuration);
@@ -74,7 +74,7 @@ impl Redis {
 
     async fn start_anywhere(self) -> Self {
         let mut redis = self;
-        // Another process may take the port between our looking and Redis's taking.
+        // Another process may take the port before Redis does.
         for _ in 0..10 {
             redis.port = free_port();
             if redis.try_start().await {
@@ -96,7 +96,7 @@ impl Redis {
         }
     }
 
-    /// Starts one on a port that was free a moment ago.
+    /// Starts a server on a port that was free a moment ago.
     pub(crate) async fn start_at(port: u16) -> Self {
         let mut redis = Self::new(port, &["--save", "", "--appendonly", "no"]);
         redis.start_again().await;
@@ -111,7 +111,7 @@ impl Redis {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
-    /// A connection of the test's to it.
+    /// Connects to the server.
     pub(crate) async fn client(&self) -> RedisClient {
         RedisClient::connect(self.address()).await.expect("the redis-server runs")
     }
@@ -137,7 +137,7 @@ impl Redis {
         written.expect("the directory of the test is writable");
     }
 
-    /// Holds it still: its connections stay, and nothing is answered.
+    /// Pauses the server: its connections remain open, and no command is answered.
     pub(crate) fn freeze(&self) {
         self.signal("STOP");
     }
@@ -146,18 +146,18 @@ impl Redis {
         self.signal("CONT");
     }
 
-    /// Ends it at once, without giving it time to write or to say anything.
+    /// Kills the server, so that it can neither write its data nor close connections.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It may have ended by itself.
+            // The server may have exited already.
             let _already_gone = child.kill();
             let _reaped = child.wait();
         }
     }
 
-    /// Starts it again on its port, with what it wrote to disk.
+    /// Starts the server again on its port, with its data on disk.
     pub(crate) async fn start_again(&mut self) {
-        assert!(self.child.is_none(), "it still runs");
+        assert!(self.child.is_none(), "the server still runs");
         let start = Instant::now();
         while !self.try_start().await {
             assert!(
@@ -266,7 +266,7 @@ fn clock_library() -> &'static Path {
     path
 }
 
-/// Whether what was said to a `PING` comes from a server that has loaded its data. One that wants a password has.
+/// Whether a reply to `PING` is that of a server that has loaded its data. An error that asks for a password is, too.
 fn is_awake(answer: &Resp) -> bool {
     match answer {
         Resp::Text(text) => text == "PONG",
@@ -275,10 +275,10 @@ fn is_awake(answer: &Resp) -> bool {
     }
 }
 
-/// A port that nobody listens on.
+/// A port without a listener.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Test processes that run side by side begin in different places.
+    // Concurrent test processes begin at different ports.
     let first = u16::try_from(id() * 97 % u32::from(PORTS)).expect("it is less than PORTS");
     loop {
         let port = FIRST_PORT + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS;

@@ -1,4 +1,4 @@
-//! What the HTTP API says, on every node the same.
+//! The state that the HTTP API of each node returns.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Api;
 
-/// The truth about an app, or what a node says about it.
+/// The true state of an app, or the state that a node returns.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct View {
     /// Subscriptions of each occupied channel without presence.
@@ -38,7 +38,7 @@ impl View {
     }
 }
 
-/// What a node says; an error names an answer that was no success.
+/// The state that a node returns; an error names the response that was not successful.
 pub(crate) async fn view(address: SocketAddr) -> Result<View, String> {
     let mut api = Api::new(address);
     let mut view = View::default();
@@ -73,7 +73,7 @@ async fn asked(api: &mut Api, path: &str, query: &[(&str, &str)]) -> Result<Valu
     }
 }
 
-/// Waits until every node says the same and it is right.
+/// Waits until every node returns the true state.
 pub(crate) async fn until_everywhere(
     nodes: &[SocketAddr],
     deadline: Duration,
@@ -97,7 +97,7 @@ pub(crate) async fn until_everywhere(
     }
 }
 
-/// As [`until_everywhere`]; a failed test where it does not come true.
+/// Like [`until_everywhere`]; fails the test if the state does not become true in time.
 pub(crate) async fn assert_view_everywhere(nodes: &[SocketAddr], deadline: Duration, truth: &View) {
     if let Err(wrong) = until_everywhere(nodes, deadline, truth).await {
         panic!("{wrong}");
