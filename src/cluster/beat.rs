@@ -3,7 +3,7 @@
 use super::{
     accepted,
     clock::now,
-    link::{Connection, Pushes},
+    link::{Connection, Endpoint, Pushes},
     manager::{Manager, Outcome},
     membership::{BEAT_INTERVAL, LAYOUT, Phase, RETRY_FIRST, Registered, Reply, Stage},
     partition::Partition,
@@ -11,7 +11,7 @@ use super::{
     shared::{Joined, Shared, Standing},
     topic::Effect,
 };
-use redis::{RedisResult, cmd};
+use redis::{RedisError, RedisResult, cmd};
 use std::{
     collections::BTreeSet,
     sync::Arc,
@@ -90,21 +90,13 @@ impl Manager {
         self.membership.next_link();
         let (endpoint, shared) = (Arc::clone(&self.endpoint), Arc::clone(&self.shared));
         self.begin(async move {
-            let connecting = async {
-                let (connection, pushes) = endpoint.connect().await?;
-                shared.scripts.load(&connection).await?;
-                refuse_unversioned(&shared, &connection).await?;
-                let all_nodes = [shared.names.all_nodes().into()];
-                connection.subscribe(Partition::HOME, &all_nodes).await?;
-                shared.warn_of_eviction(&connection).await;
-                Ok(Box::new((connection, pushes)))
-            };
-            let late = || Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
-            Outcome::Connected(timeout(CONNECTING_MAX, connecting).await.unwrap_or_else(|_| late()))
+            let late = || RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+            let connecting = timeout(CONNECTING_MAX, connect(&endpoint, &shared)).await;
+            Outcome::Connected(connecting.unwrap_or_else(|_| Err(Reason::of(&late()))))
         });
     }
 
-    fn on_connected(&mut self, result: RedisResult<Box<(Connection, Pushes)>>) {
+    fn on_connected(&mut self, result: Result<Box<(Connection, Pushes)>, Reason>) {
         match result {
             Ok(linked) => {
                 let (connection, pushes) = *linked;
@@ -114,8 +106,7 @@ impl Manager {
                 self.membership.echoed = now();
                 self.beat(Phase::Join, now());
             }
-            Err(error) => {
-                let reason = Reason::of(&error);
+            Err(reason) => {
                 tracing::debug!(reason = &*reason.text, "no link to redis");
                 self.stay_away(reason);
             }
@@ -377,25 +368,38 @@ impl Manager {
     }
 }
 
-/// Fails while nodes of the layout without a version have leases: they would not know of this node,
-/// nor this one of them.
-async fn refuse_unversioned(shared: &Arc<Shared>, connection: &Connection) -> RedisResult<()> {
-    // The slot of those keys need not be that of any partition, which a Redis Cluster refuses.
+/// Connects with all that belongs to it.
+async fn connect(
+    endpoint: &Endpoint,
+    shared: &Arc<Shared>,
+) -> Result<Box<(Connection, Pushes)>, Reason> {
+    let because = |error: RedisError| Reason::of(&error);
+    let (connection, pushes) = endpoint.connect().await.map_err(because)?;
+    shared.scripts.load(&connection).await.map_err(because)?;
+    if has_unversioned_nodes(shared, &connection).await.map_err(because)? {
+        return Err(Reason::other_layout(OTHER_LAYOUT));
+    }
+    let all_nodes = [shared.names.all_nodes().into()];
+    connection.subscribe(Partition::HOME, &all_nodes).await.map_err(because)?;
+    shared.warn_of_eviction(&connection).await;
+    Ok(Box::new((connection, pushes)))
+}
+
+/// Whether nodes are alive that use the key layout from before there were versions. Neither side would
+/// detect the other.
+async fn has_unversioned_nodes(shared: &Shared, connection: &Connection) -> RedisResult<bool> {
+    // Their keys are in a slot of their own, which need not belong to the master of any partition.
     if shared.is_cluster {
-        return Ok(());
+        return Ok(false);
     }
     let time: (u64, u64) = connection.query(Partition::HOME, &cmd("TIME")).await?;
     let mut count = cmd("ZCOUNT");
     count.arg(shared.names.unversioned_leases()).arg(time.0 * 1_000).arg("+inf");
     let counted: RedisResult<usize> = connection.query(Partition::HOME, &count).await;
     match counted {
-        Ok(0) => Ok(()),
-        Ok(nodes) => {
-            tracing::debug!(nodes, "{OTHER_LAYOUT}");
-            Err((redis::ErrorKind::Client, OTHER_LAYOUT).into())
-        }
+        Ok(nodes) => Ok(0 < nodes),
         // A key of another type is no lease.
-        Err(error) if super::publish::was_refused(&error) => Ok(()),
+        Err(error) if super::publish::was_refused(&error) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -75,7 +75,7 @@ pub(super) enum Outcome {
     Stuck,
     /// The bus of all nodes is subscribed to again.
     Subscribed,
-    Connected(Result<Box<(Connection, Pushes)>, redis::RedisError>),
+    Connected(Result<Box<(Connection, Pushes)>, Reason>),
     Beat(Phase, redis::RedisResult<Vec<Reply>>),
     /// Of each topic the attempt that it was for.
     Entered {

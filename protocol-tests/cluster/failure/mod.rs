@@ -11,6 +11,7 @@ mod keys_taken;
 mod kill;
 mod large_node;
 mod late_generation;
+mod layout;
 mod one_connection;
 mod outage;
 mod paused;

@@ -1,7 +1,7 @@
 //! Direct tests of script rules that other rules hide in an exploration, on one server.
 
-use super::network::Network;
-use crate::cluster::{scripts::Scripts, shared::Shared};
+use super::{network::Network, paused_runtime};
+use crate::cluster::{membership::LAYOUT, scripts::Scripts, shared::Shared};
 use redis::Value;
 use std::time::Duration;
 
@@ -34,11 +34,22 @@ impl Bench {
 
     /// A heartbeat of a node in the home partition.
     fn heartbeat(&self, phase: &str, node: &str, link: &str, known: &[&str]) -> Vec<Value> {
+        self.heartbeat_of_layout(LAYOUT, phase, node, link, known)
+    }
+
+    fn heartbeat_of_layout(
+        &self,
+        layout: &str,
+        phase: &str,
+        node: &str,
+        link: &str,
+        known: &[&str],
+    ) -> Vec<Value> {
         let process = node.split('.').next().expect("a process");
         let lease = LEASE.to_string();
         let common = [
-            phase, node, process, link, &lease, "g1", "bus", "3000", "1500", "60000", "", "R", "2",
-            "0",
+            phase, node, process, link, &lease, "g1", "bus", "3000", "1500", "60000", "", "R",
+            layout, "0",
         ];
         self.call(&self.scripts.heartbeat.text, &[REGISTRY], &[&common, known].concat())
     }
@@ -115,6 +126,20 @@ fn writes_need_a_lease(bench: &Bench) -> Result<(), String> {
     Ok(())
 }
 
+/// Nodes of another key layout are rejected while a node is alive, and take over after that.
+fn layouts_do_not_mix(bench: &Bench) -> Result<(), String> {
+    bench.join("a.1", "1");
+    let other = |phase| word(&bench.heartbeat_of_layout("0", phase, "b.1", "1", &[]));
+    holds(other("join") == "layout", "another layout is rejected")?;
+    holds(bench.sync("g1", "a.1", "1", "1") == "ok", "the nodes that are there go on")?;
+    bench.network.step_clock(HOST, PORT, i64::try_from(LEASE).expect("a small number") / 2);
+    bench.heartbeat("beat", "a.1", "1", &[]);
+    bench.network.step_clock(HOST, PORT, i64::try_from(LEASE).expect("a small number"));
+    holds(other("join") == "ok", "a layout without a living node is replaced")?;
+    let answer = bench.sync("g1", "a.1", "1", "2");
+    holds(answer == "other", "nodes of the layout before may not write any more")
+}
+
 /// If no heartbeat arrives for a while, Redis was paused, so leases are renewed.
 fn leases_last_while_redis_is_paused(bench: &Bench) -> Result<(), String> {
     bench.join("a.1", "1");
@@ -151,13 +176,9 @@ fn earlier_sequences_are_reported(bench: &Bench) -> Result<(), String> {
 
 /// Checks every rule.
 pub(super) fn check() -> Result<(), String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
+    paused_runtime().block_on(async {
         writes_need_a_lease(&Bench::new())?;
+        layouts_do_not_mix(&Bench::new())?;
         leases_last_while_redis_is_paused(&Bench::new())?;
         earlier_sequences_are_reported(&Bench::new())
     })
