@@ -35,6 +35,7 @@ import urllib.error
 import urllib.request
 
 CHANNELS_PER_CLIENT = 1_000
+IDLE_SECONDS = 30
 CLIENTS = 36
 LISTS_AT_ONCE = 80
 CLIENTS_AT_A_RESTART = 40
@@ -79,6 +80,15 @@ def commands(redis):
     done = subprocess.run(["redis-cli", "-p", str(redis), "info", "commandstats"], capture_output=True, text=True)
     lines = (line.split(":calls=") for line in done.stdout.splitlines() if ":calls=" in line)
     return {name.removeprefix("cmdstat_"): int(rest.split(",")[0]) for name, rest in lines}
+
+
+def idle_commands(redis):
+    """Commands that each of two nodes sends in a second while nothing happens, over a round of comparisons."""
+    sent = ("evalsha", "hscan", "sscan", "ping")
+    before = commands(redis)
+    time.sleep(IDLE_SECONDS)
+    after = commands(redis)
+    return sum(after.get(name, 0) - before.get(name, 0) for name in sent) / IDLE_SECONDS / 2
 
 
 def load(folder, scenario, urls, *options):
@@ -232,10 +242,11 @@ def main():
             nodes = [start_node(folder, binary, redis) for _ in range(2)]
             processes += [process for process, _ in nodes]
             two = [url for _, url in nodes]
-            before = commands(redis)
-            time.sleep(10)  # Nothing happens: that is what is counted.
-            after = commands(redis)
-            idle = (after["evalsha"] - before["evalsha"]) / 10 / 2
+            idle = idle_commands(redis)
+            clients = [occupy(url, client) for client, url in enumerate(two)]
+            idle_with_channels = idle_commands(redis)
+            for client in clients:
+                client.close()
             runs = [
                 ("publishes per second, one subscriber each, 4 under way", "unicast", "publishes_per_s", 1, []),
                 (
@@ -258,6 +269,7 @@ def main():
                 single, both = (statistics.median(figures[count]) for count in (1, 2))
                 print(f"| {what} | {number(single)} | {number(both)} | {both / single:.2f} x |", flush=True)
             print(f"| commands per second and node while nothing happens | | {idle:.1f} | |")
+            print(f"| the same with {CHANNELS_PER_CLIENT:,} channels a node | | {idle_with_channels:.1f} | |")
         finally:
             for process in processes:
                 process.kill()
