@@ -24,30 +24,26 @@ const USERS: usize = 6;
 
 #[tokio::test]
 async fn nothing_is_left_of_the_clients_of_a_node_that_was_paused() {
-    let mut sink = Sink::new().await;
-    let group = Group::with(3, settings(&sink), Redis::start().await).await;
-    let watcher = watcher(&group.nodes[0]).await;
-    let clients = arrive(&group.nodes[2], &watcher).await;
-    group.nodes[2].signal("STOP");
-    drop(clients);
-    tokio::time::sleep(PAUSE).await;
-    group.nodes[2].signal("CONT");
-    assert_view_everywhere(&group.addresses(), RIGHT, &only_the_watcher()).await;
-    receives_departures(&watcher).await;
-    all_vacated(&mut sink).await;
+    pause_last_of(3).await;
 }
 
 /// Like the previous test, but the node is alone: no other node declares it dead.
 #[tokio::test]
 async fn nothing_is_left_of_the_clients_of_the_only_node_after_a_pause() {
+    pause_last_of(1).await;
+}
+
+/// Pauses the last of `nodes` nodes while its clients leave, then resumes it.
+async fn pause_last_of(nodes: usize) {
     let mut sink = Sink::new().await;
-    let group = Group::with(1, settings(&sink), Redis::start().await).await;
+    let group = Group::with(nodes, settings(&sink), Redis::start().await).await;
     let watcher = watcher(&group.nodes[0]).await;
-    let clients = arrive(&group.nodes[0], &watcher).await;
-    group.nodes[0].signal("STOP");
+    let paused = &group.nodes[nodes - 1];
+    let clients = arrive(paused, &watcher).await;
+    paused.signal("STOP");
     drop(clients);
     tokio::time::sleep(PAUSE).await;
-    group.nodes[0].signal("CONT");
+    paused.signal("CONT");
     assert_view_everywhere(&group.addresses(), RIGHT, &only_the_watcher()).await;
     receives_departures(&watcher).await;
     all_vacated(&mut sink).await;

@@ -12,3 +12,9 @@ mod tests;
 mod world;
 
 pub(super) use mutants::mutated;
+
+/// A runtime of one thread whose clock moves only when all tasks wait.
+fn paused_runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true).build().expect("a runtime")
+}

@@ -3,7 +3,10 @@
 //! `CAMPANILE_SEED` is the first seed and `CAMPANILE_SIMULATION_SEEDS` the number of seeds, for one Redis and for a
 //! Redis Cluster. A failing seed fails reproducibly.
 
-use super::world::{Fault, Plan, World};
+use super::{
+    paused_runtime,
+    world::{Fault, Plan, World},
+};
 use std::time::Duration;
 
 /// The time within which every fault is repaired: a round of comparisons, and a lease.
@@ -11,12 +14,7 @@ const SETTLES_WITHIN: Duration = Duration::from_secs(45);
 
 /// Runs one plan in its own runtime.
 pub(super) fn run(plan: &Plan) -> (Result<(), String>, u64, u64) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
+    paused_runtime().block_on(async {
         let mut world = World::new(plan.clone());
         let result = world.run().await;
         let result = result.map_err(|violation| world.report(&violation));

@@ -64,14 +64,24 @@ async fn moved(pushes: &mut Pushes, count: usize) -> BTreeSet<Partition> {
     moved
 }
 
+/// The slots of two masters, half each.
+fn halves(fakes: &[Fake]) -> [(u16, u16, u16); 2] {
+    let [one, two] = ports(fakes);
+    [(0, 8_191, one), (8_192, LAST, two)]
+}
+
+/// Two masters, each with half of the slots.
+async fn two_masters() -> Vec<Fake> {
+    let fakes = servers(2).await;
+    for fake in &fakes {
+        say(fake, &halves(&fakes), |_| None);
+    }
+    fakes
+}
+
 #[tokio::test]
 async fn each_partition_is_asked_of_its_master() {
-    let fakes = servers(2).await;
-    let [one, two] = ports(&fakes);
-    let map = [(0, 8_191, one), (8_192, LAST, two)];
-    for fake in &fakes {
-        say(fake, &map, |_| None);
-    }
+    let fakes = two_masters().await;
     let (connection, mut pushes) = connected(&[&fakes[1]]).await;
     for partition in Partition::all(PARTITIONS) {
         assert_eq!(ask(&connection, partition).await.unwrap(), "ECHO a");
@@ -247,17 +257,13 @@ async fn a_subscription_that_a_server_ends_is_reported_for_its_partition() {
 
 #[tokio::test]
 async fn a_lost_master_ends_the_link_unless_it_is_off_the_map() {
-    let fakes = servers(2).await;
-    let [one, two] = ports(&fakes);
-    let map = [(0, 8_191, one), (8_192, LAST, two)];
-    for fake in &fakes {
-        say(fake, &map, |_| None);
-    }
+    let fakes = two_masters().await;
     let (_connection, mut pushes) = connected(&[&fakes[0]]).await;
     fakes[1].hang_up();
     assert!(matches!(next(&mut pushes).await, Push::Lost(_)));
 
     let (_connection, mut pushes) = connected(&[&fakes[0]]).await;
+    let [one, _] = ports(&fakes);
     say(&fakes[0], &[(0, LAST, one)], |_| None);
     fakes[1].hang_up();
     assert_eq!(moved(&mut pushes, 128).await.len(), 128);
@@ -296,15 +302,10 @@ async fn the_link_ends_with_its_last_user() {
 
 #[tokio::test]
 async fn a_silent_master_ends_the_link() {
-    let fakes = servers(2).await;
-    let [one, two] = ports(&fakes);
-    let map = [(0, 8_191, one), (8_192, LAST, two)];
-    for fake in &fakes {
-        say(fake, &map, |_| None);
-    }
+    let fakes = two_masters().await;
     let (_connection, mut pushes) = connected(&[&fakes[0]]).await;
     // The slot map is requested on the other connection.
-    say(&fakes[1], &map, |line| line.starts_with("PING").then(String::new));
+    say(&fakes[1], &halves(&fakes), |line| line.starts_with("PING").then(String::new));
     assert!(matches!(next(&mut pushes).await, Push::Lost(_)));
 }
 

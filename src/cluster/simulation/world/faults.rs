@@ -75,15 +75,8 @@ impl Fault {
     ];
     /// Commands that Redis refuses for a while.
     const REFUSALS: [Self; 3] = [Self::ReadOnly, Self::OutOfMemory, Self::NoRights];
-    /// The faults on one Redis.
-    pub(in crate::cluster::simulation) const ON_ONE: [Self; 21] = [
-        Self::KillNode,
-        Self::StallNode,
-        Self::StallToNode,
-        Self::StallToServer,
-        Self::Cut,
-        Self::CutWithLateBytes,
-        Self::AwayWithLateBytes,
+    /// Faults of a single Redis.
+    const ON_ONE: [Self; 9] = [
         Self::PauseRedis,
         Self::RestartWithData,
         Self::RestartEmpty,
@@ -93,37 +86,28 @@ impl Fault {
         Self::Flush,
         Self::ClockForward,
         Self::ClockBackward,
-        Self::SlowNetwork,
-        Self::Distance,
-        Self::ReadOnly,
-        Self::OutOfMemory,
-        Self::NoRights,
     ];
-    /// The faults on a Redis Cluster.
-    pub(in crate::cluster::simulation) const ON_CLUSTER: [Self; 13] = [
-        Self::KillNode,
-        Self::StallNode,
-        Self::StallToNode,
-        Self::StallToServer,
-        Self::Cut,
-        Self::CutWithLateBytes,
-        Self::AwayWithLateBytes,
-        Self::PauseRedis,
-        Self::Flush,
-        Self::ClockForward,
-        Self::Distance,
-        Self::MoveSlot,
-        Self::EmptyServer,
-    ];
+    /// Faults of the servers of a Redis Cluster.
+    const ON_CLUSTER: [Self; 5] =
+        [Self::PauseRedis, Self::Flush, Self::ClockForward, Self::MoveSlot, Self::EmptyServer];
+
+    /// All faults except for the eviction of keys.
+    fn all(is_cluster: bool) -> Vec<Self> {
+        let of_nodes = Self::OF_NODES.iter();
+        if is_cluster {
+            of_nodes.chain(&Self::ON_CLUSTER).copied().collect()
+        } else {
+            of_nodes.chain(&Self::ON_ONE).chain(&Self::REFUSALS).copied().collect()
+        }
+    }
 }
 
 impl World {
     /// Draws a fault and injects it.
     pub(super) fn fault(&mut self) {
-        let all: &[Fault] = match (self.plan.faults.is_empty(), self.plan.is_cluster) {
-            (false, _) => &self.plan.faults.clone(),
-            (true, false) => &Fault::ON_ONE,
-            (true, true) => &Fault::ON_CLUSTER,
+        let all = match self.plan.faults.as_slice() {
+            [] => Fault::all(self.plan.is_cluster),
+            some => some.to_vec(),
         };
         let fault = all[self.random.random_range(0..all.len())];
         let slot = self.random.random_range(0..self.nodes.len());
