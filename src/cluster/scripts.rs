@@ -219,25 +219,29 @@ impl Call {
         command
     }
 
-    /// Runs the script: by its name, or if Redis has forgotten that, by its text.
+    /// Runs the script.
     pub(super) async fn run(self, connection: &Connection) -> RedisResult<Value> {
-        let sha = self.script.sha.get().map_or("", String::as_str);
-        match connection.query(self.partition, &self.command("EVALSHA", sha)).await {
-            Err(error) if is_unknown_script(&error) => {
-                let command = self.command("EVAL", &self.script.text);
-                connection.query(self.partition, &command).await
-            }
-            answer => answer,
-        }
+        self.run_on(connection, false).await
     }
 
     /// As [`Self::run`], answered in order with the messages of the bus.
     pub(super) async fn run_in_order(self, connection: &Connection) -> RedisResult<Value> {
-        let sha = self.script.sha.get().map_or("", String::as_str);
-        match connection.query_in_order(self.partition, &self.command("EVALSHA", sha)).await {
-            Err(error) if is_unknown_script(&error) => {
-                let command = self.command("EVAL", &self.script.text);
+        self.run_on(connection, true).await
+    }
+
+    /// Runs the script by its name, or if Redis has forgotten that, by its text.
+    async fn run_on(&self, connection: &Connection, is_in_order: bool) -> RedisResult<Value> {
+        let send = async |command: Cmd| {
+            if is_in_order {
                 connection.query_in_order(self.partition, &command).await
+            } else {
+                connection.query(self.partition, &command).await
+            }
+        };
+        let sha = self.script.sha.get().map_or("", String::as_str);
+        match send(self.command("EVALSHA", sha)).await {
+            Err(error) if is_unknown_script(&error) => {
+                send(self.command("EVAL", &self.script.text)).await
             }
             answer => answer,
         }

@@ -107,6 +107,9 @@ pub(super) struct Clock {
 
 /// The minimum time without an answer after which Redis is suspected to be away.
 const SUSPECT_AFTER: Duration = Duration::from_millis(500);
+/// The same for a Redis that is far: three round trips of 400 ms, and some time to spare. One slow answer
+/// does not prolong it further.
+const SUSPECT_AFTER_MAX: Duration = Duration::from_millis(1_500);
 /// How far a clock of Redis may step before that is logged.
 const STEP_LOGGED: Duration = Duration::from_secs(1);
 /// How much longer than the request's deadline an answer is awaited, since it may be in transit.
@@ -247,7 +250,7 @@ impl Shared {
     /// How long an answer may take until Redis is suspected to be away.
     pub(super) fn suspect_after(&self) -> Duration {
         let round_trip = Duration::from_millis(self.round_trip_ms.load(Ordering::Relaxed));
-        SUSPECT_AFTER.max(3 * round_trip)
+        SUSPECT_AFTER.max(3 * round_trip).min(SUSPECT_AFTER_MAX)
     }
 
     /// Records how long a heartbeat took.
