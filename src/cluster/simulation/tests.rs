@@ -61,12 +61,12 @@ fn explore(name: &str, is_cluster: bool, seeds: u64) {
 
 #[test]
 fn on_one_redis_every_guarantee_holds() {
-    explore("one Redis", false, 30);
+    explore("one Redis", false, 100);
 }
 
 #[test]
 fn on_a_redis_cluster_every_guarantee_holds() {
-    explore("Redis Cluster", true, 15);
+    explore("Redis Cluster", true, 40);
 }
 
 #[test]
