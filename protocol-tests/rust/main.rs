@@ -12,6 +12,7 @@ mod delivery;
 mod development;
 mod framing;
 mod harness;
+mod harness_checks;
 mod hostile;
 mod http_auth;
 mod http_events;

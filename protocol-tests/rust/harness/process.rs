@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio, id};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::{Child, Command, ExitStatus, Stdio, id};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, spawn};
 use std::time::{Duration, Instant};
@@ -14,13 +14,21 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::{DEADLINE, within};
 
 /// A running `campanile`. It is killed when it is dropped; when the test fails, its output is the report.
+///
+/// The test fails as well if the process panicked, even where it recovered, or if it ended although the test neither
+/// sent it a signal that ends it nor asked for its exit code.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
     lines: UnboundedReceiver<String>,
     output: Output,
     readers: Vec<JoinHandle<()>>,
+    /// Whether the test knows that the process ends.
+    may_end: AtomicBool,
 }
+
+/// What the standard library prints on standard error for every panic, before anything can catch it.
+const PANIC: &str = "panicked at";
 
 impl Process {
     /// Runs `campanile` in `directory` with no environment but `PATH`.
@@ -85,7 +93,7 @@ impl Process {
             follow("out", stdout, output.clone(), Some(sender)),
             follow("err", stderr, output.clone(), None),
         ];
-        Self { child, lines, output, readers }
+        Self { child, lines, output, readers, may_end: AtomicBool::new(false) }
     }
 
     /// The next line of standard output that `wanted` accepts.
@@ -108,6 +116,9 @@ impl Process {
 
     /// Sends a signal by its short name, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
+        if ["TERM", "INT", "KILL"].contains(&name) {
+            self.may_end.store(true, Ordering::Relaxed);
+        }
         let kill = format!("kill -{name} {}", self.id());
         let status = Command::new("sh").args(["-c", &kill]).status().expect("there is a shell");
         assert!(status.success(), "{kill}: {status}");
@@ -115,17 +126,32 @@ impl Process {
 
     /// Waits for the end: the exit code, or `None` when a signal ended it.
     pub(crate) async fn exit_code(&mut self) -> Option<i32> {
+        self.may_end.store(true, Ordering::Relaxed);
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("the child is ours") {
-                for reader in self.readers.drain(..) {
-                    reader.join().expect("the reader of a pipe does not panic");
-                }
+                self.read_to_end();
                 return status.code();
             }
             assert!(start.elapsed() < DEADLINE, "waited {DEADLINE:?} for the process to end");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Waits until everything that the process printed has been read. It must have ended.
+    fn read_to_end(&mut self) {
+        for reader in self.readers.drain(..) {
+            reader.join().expect("the reader of a pipe does not panic");
+        }
+    }
+
+    /// What is wrong with the process, which has ended before it was killed if `ended` says how.
+    fn fault(&self, ended: Option<ExitStatus>) -> Option<String> {
+        if self.stream("err").contains(PANIC) {
+            return Some("campanile panicked".to_owned());
+        }
+        let ended = ended.filter(|_| !self.may_end.load(Ordering::Relaxed))?;
+        Some(format!("campanile ended by itself: {ended}"))
     }
 
     /// Everything printed so far, `out` and `err` before each line.
@@ -150,10 +176,13 @@ impl Drop for Process {
         reason = "the server's log belongs into the report of a failed test"
     )]
     fn drop(&mut self) {
+        let ended = self.child.try_wait().ok().flatten();
         // It may have ended by itself.
         let _already_gone = self.child.kill();
         let _reaped = self.child.wait();
-        if std::thread::panicking() {
+        self.read_to_end();
+        let fault = self.fault(ended);
+        if fault.is_some() || std::thread::panicking() {
             let output = self.output.text();
             let lines: Vec<&str> = output.lines().collect();
             let tail = lines.len().saturating_sub(200);
@@ -163,6 +192,12 @@ impl Drop for Process {
                 lines.len()
             );
             eprintln!("{}\n---", lines[tail..].join("\n"));
+        }
+        // A second panic would end all tests.
+        if !std::thread::panicking()
+            && let Some(fault) = fault
+        {
+            panic!("{fault}");
         }
     }
 }
