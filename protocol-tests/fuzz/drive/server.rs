@@ -17,18 +17,22 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Panics on the server's threads. It contains them, which is not to hide them from us.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
+/// The thread of all of the server but its shards.
+const SERVER_THREAD: &str = "server";
+
 static SERVER: LazyLock<SocketAddr> = LazyLock::new(start);
 
 fn start() -> SocketAddr {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        if std::thread::current().name().is_some_and(|name| name.starts_with("shard-")) {
+        let is_of_the_server = |name: &str| name == SERVER_THREAD || name.starts_with("shard-");
+        if std::thread::current().name().is_some_and(is_of_the_server) {
             PANICS.fetch_add(1, Ordering::SeqCst);
         }
         before(info);
     }));
     let (sender, address) = mpsc::channel();
-    std::thread::spawn(move || {
+    let server = std::thread::Builder::new().name(SERVER_THREAD.to_owned()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("there is a poller").block_on(async {
             let mut config = Config::default();
@@ -41,6 +45,7 @@ fn start() -> SocketAddr {
             let _ends_with_the_process = server.run(std::future::pending()).await;
         });
     });
+    server.expect("there are threads");
     address.recv().expect("the server starts")
 }
 
