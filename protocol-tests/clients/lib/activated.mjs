@@ -1,5 +1,6 @@
 // A Campanile that inherits its listening socket, and is restarted by its launcher when it ends.
 
+import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -7,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { CAMPANILE_BIN, toToml } from './server.mjs';
+import { CAMPANILE_BIN, hasPanicked, toToml } from './server.mjs';
 import { until, within } from './waiting.mjs';
 
 const LAUNCHER = fileURLToPath(new URL('./activate.py', import.meta.url));
@@ -18,6 +19,7 @@ export class Activated {
   #folder;
   #exited;
   #output = '';
+  #restarts = 0;
 
   static async start(settings) {
     const server = new Activated();
@@ -30,7 +32,7 @@ export class Activated {
       stream.setEncoding('utf8').on('data', (text) => { server.#output += text; });
     }
     process.on('exit', () => server.#child.kill('SIGTERM'));
-    server.#exited = once(server.#child, 'exit').then(([code]) => code);
+    server.#exited = once(server.#child, 'close');
     await until('a server that listens', () => server.starts === 1);
     server.port = Number([...server.#output.matchAll(LISTENS)][0][1]);
     return server;
@@ -48,6 +50,7 @@ export class Activated {
   /** Ends the server with SIGTERM; the launcher starts the next one. Resolves with the exit code of the first. */
   async restart() {
     const pids = [...this.#output.matchAll(/runs as (\d+)/g)];
+    this.#restarts += 1;
     process.kill(Number(pids.at(-1)[1]), 'SIGTERM');
     const ended = () => /ended with (-?\d+)/.exec(this.#output);
     await until('the end of the server', ended);
@@ -55,9 +58,13 @@ export class Activated {
     return Number(ended()[1]);
   }
 
+  /** Ends everything. Fails if a server ended with another exit code than 0, or panicked. */
   async close() {
     this.#child.kill('SIGTERM');
     await within(this.#exited, 'the end of the launcher');
     await rm(this.#folder, { recursive: true, force: true });
+    const codes = [...this.#output.matchAll(/ended with (-?\d+)/g)].map(([, code]) => code);
+    assert.deepEqual(codes, Array(this.#restarts + 1).fill('0'), 'exit codes of the servers');
+    assert.ok(!hasPanicked(this.#output), this.#output);
   }
 }

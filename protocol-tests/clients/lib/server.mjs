@@ -32,6 +32,9 @@ export class Server {
   #child;
   #exited;
   #folder;
+  /** The signal with which a test has ended it. */
+  #told;
+  #end;
   #stdout = '';
   #stderr = '';
 
@@ -45,18 +48,23 @@ export class Server {
     return Server.startIn(await folderWith({ 'config.toml': toToml(settings) }), port, ['--config', 'config.toml']);
   }
 
+  /** Starts another program in its place, for the tests of these tests: a script of `/bin/sh`. */
+  static async startScript(text) {
+    return Server.startIn(await folderWith({ script: text }), 0, [], ['/bin/sh', 'script']);
+  }
+
   /** Starts a server without a configuration file, in a folder with only these files; `{ name: text }`. */
   static async startAmong(files) {
     return Server.startIn(await folderWith(files), 0, []);
   }
 
-  static async startIn(folder, port, args) {
-    if (!existsSync(CAMPANILE_BIN)) {
-      throw new Error(`there is no server at ${CAMPANILE_BIN}: build it, or set CAMPANILE_BIN`);
+  static async startIn(folder, port, args, program = [CAMPANILE_BIN]) {
+    if (!existsSync(program[0])) {
+      throw new Error(`there is no server at ${program[0]}: build it, or set CAMPANILE_BIN`);
     }
     const server = new Server();
     server.#folder = folder;
-    server.#spawn(['start', ...args, '--host', '127.0.0.1', '--port', String(port)]);
+    server.#spawn([...program, 'start', ...args, '--host', '127.0.0.1', '--port', String(port)]);
     server.port = await server.#listening();
     return server;
   }
@@ -78,18 +86,19 @@ export class Server {
 
   /** Sends the process a signal. */
   signal(name) {
+    if (!this.ended && ['SIGTERM', 'SIGINT', 'SIGKILL'].includes(name)) this.#told = name;
     this.#child.kill(name);
   }
 
   /** Asks it to end, and resolves with its exit code. */
   async stop() {
-    this.#child.kill('SIGTERM');
+    this.signal('SIGTERM');
     return this.exited();
   }
 
   /** Ends it without a warning. */
   async kill() {
-    this.#child.kill('SIGKILL');
+    this.signal('SIGKILL');
     return this.exited();
   }
 
@@ -103,19 +112,38 @@ export class Server {
     return this.#child.exitCode !== null || this.#child.signalCode !== null;
   }
 
+  /** Ends it if it still runs. Resolves with what was wrong with it, or with nothing. */
+  async fault() {
+    if (!this.ended) this.signal('SIGTERM');
+    try {
+      await this.exited();
+    } catch (error) {
+      this.#child.kill('SIGKILL');
+      return error.message;
+    }
+    if (hasPanicked(this.#stderr)) return 'it panicked';
+    const { code, signal } = this.#end;
+    const how = signal ?? `exit code ${code}`;
+    if (!this.#told) return `it ended by itself: ${how}`;
+    if (this.#told === 'SIGKILL') return undefined;
+    return code === 0 ? undefined : `it ended with ${how}`;
+  }
+
   async removeFolder() {
     await rm(this.#folder, { recursive: true, force: true });
   }
 
-  #spawn(args) {
+  #spawn([program, ...args]) {
     // Nothing of the developer's own environment may reach the configuration.
     const env = { PATH: process.env.PATH, HOME: this.#folder, RUST_BACKTRACE: '1' };
-    const child = spawn(CAMPANILE_BIN, args, { cwd: this.#folder, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(program, args, { cwd: this.#folder, env, stdio: ['ignore', 'pipe', 'pipe'] });
     running.add(child);
     child.stdout.setEncoding('utf8').on('data', (text) => { this.#stdout += text; });
     child.stderr.setEncoding('utf8').on('data', (text) => { this.#stderr += text; });
-    this.#exited = once(child, 'exit').then(([code]) => {
+    // When all that it said has been read.
+    this.#exited = once(child, 'close').then(([code, signal]) => {
       running.delete(child);
+      this.#end = { code, signal };
       return code;
     });
     this.#child = child;
@@ -138,6 +166,11 @@ export class Server {
       throw error;
     }
   }
+}
+
+/** Whether a server's standard error has the line that Rust prints for every panic, before anything can catch it. */
+export function hasPanicked(stderr) {
+  return stderr.includes('panicked at');
 }
 
 async function folderWith(files) {

@@ -20,7 +20,10 @@ export function test(promise, body) {
       await stage.clear().catch(() => {});
       throw error;
     }
-    await stage.clear();
+    await stage.clear().catch((error) => {
+      stage.tell();
+      throw error;
+    });
   });
 }
 
@@ -36,6 +39,11 @@ export class Stage {
   /** A server without a configuration file, in a folder with only these files. */
   async serverAmong(files) {
     return this.#keep(await Server.startAmong(files));
+  }
+
+  /** A script of `/bin/sh` in place of a server. */
+  async script(text) {
+    return this.#keep(await Server.startScript(text));
   }
 
   /** A server, its SDK and its application server: what most tests begin with. */
@@ -87,13 +95,17 @@ export class Stage {
     for (const server of this.#servers) console.error(`--- the server on ${server.port} said\n${server.log}---`);
   }
 
-  /** Closes everything, clients first. A server that is told to end must do so, and say that all is well. */
+  /**
+   * Closes everything, clients first. Fails if a server ended before it was told to, had to be killed, ended with
+   * another exit code than 0, or panicked, even if it recovered.
+   */
   async clear() {
     for (const client of this.#clients) client.disconnect();
-    await Promise.all(this.#others.map((thing) => thing.close()));
-    const codes = await Promise.all(this.#servers.map((server) => (server.ended ? 0 : server.stop())));
+    const closed = await Promise.allSettled(this.#others.map((thing) => thing.close()));
+    const faults = await Promise.all(this.#servers.map((server) => server.fault()));
     await Promise.all(this.#servers.map((server) => server.removeFolder()));
-    assert.deepEqual(codes, codes.map(() => 0), 'exit codes of the servers');
+    for (const { reason } of closed) if (reason) throw reason;
+    assert.deepEqual(faults, faults.map(() => undefined), 'what was wrong with the servers');
   }
 
   #keep(server) {
