@@ -19,9 +19,10 @@ APP = {"id": "3001", "key": "tests-key", "secret": "tests-secret", "subscription
 
 
 class Server:
-    """Runs while the `with` block does."""
+    """Runs while the `with` block does. It must still run at its end, then end with 0, and never panic."""
 
-    def __init__(self):
+    def __init__(self, program=(CAMPANILE_BIN,), deadline_s=DEADLINE_S):
+        self._deadline_s = deadline_s
         self.folder = tempfile.TemporaryDirectory(prefix="campanile-python-")
         # Strings, numbers and booleans are written in TOML as in JSON.
         app = "\n".join(f"{key} = {json.dumps(value)}" for key, value in APP.items())
@@ -30,7 +31,7 @@ class Server:
         self.log = []
         self._lines = queue.Queue()
         self._process = subprocess.Popen(
-            [CAMPANILE_BIN, "start", "--config", str(config), "--host", "127.0.0.1", "--port", "0"],
+            [*program, "start", "--config", str(config), "--host", "127.0.0.1", "--port", "0"],
             cwd=self.folder.name,
             # Nothing of the developer's own environment may reach the configuration.
             env={"PATH": os.environ["PATH"], "HOME": self.folder.name, "RUST_BACKTRACE": "1"},
@@ -38,31 +39,50 @@ class Server:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         try:
             self.port = self._port()
         except BaseException:
             self._process.kill()
-            self.close()
+            self._clear()
             raise
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
+        ended = self._process.poll()
         self._process.terminate()
-        self.close()
-
-    def close(self):
         try:
-            code = self._process.wait(DEADLINE_S)
+            self._process.wait(self._deadline_s)
+            was_killed = False
         except subprocess.TimeoutExpired:
             self._process.kill()
-            code = self._process.wait()
+            was_killed = True
+        code = self._clear()
+        log = "".join(self.log)
+        if ended is not None:
+            raise RuntimeError(f"the server ended by itself with {ended}:\n{log}")
+        if was_killed:
+            raise RuntimeError(f"the server did not end within {self._deadline_s} s:\n{log}")
+        if code != 0:
+            raise RuntimeError(f"the server ended with {code}:\n{log}")
+        # Rust prints this for every panic, before anything can catch it.
+        if "panicked at" in log:
+            raise RuntimeError(f"the server panicked:\n{log}")
+
+    @property
+    def is_running(self):
+        return self._process.poll() is None
+
+    def _clear(self):
+        """Waits for the end of the process and of its output: its exit code."""
+        code = self._process.wait()
+        self._reader.join()
         self._process.stdout.close()
         self.folder.cleanup()
-        if code not in (0, -9):
-            raise RuntimeError(f"the server ended with {code}:\n{''.join(self.log)}")
+        return code
 
     def _read(self):
         for line in self._process.stdout:
