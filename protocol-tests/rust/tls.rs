@@ -429,3 +429,11 @@ async fn the_start_says_https() {
     assert_eq!(reply.status, 200);
     assert!(secure.server.process.output().contains(&plain.replace("http:", "https:")));
 }
+
+#[tokio::test]
+async fn without_a_grace_period_handshakes_have_as_much_time() {
+    let secure = Secure::start(Settings::new().server("shutdown_grace_s", 0)).await;
+    let connector = secure.connector();
+    let (server, _directory) = secure.tunneled(connector).await;
+    server.client().await.fence().await;
+}

@@ -85,7 +85,7 @@ pub async fn serve(
     let given_up = async {
         drain.begun().await;
         let since = drain.since().map_or(arrived, |since| since.max(arrived));
-        time::sleep_until((since + http.patience.min(DRAIN_PATIENCE)).into()).await;
+        time::sleep_until((since + live.get().patience.min(DRAIN_PATIENCE)).into()).await;
     };
     let opened = async {
         let mut stream = match purpose {
@@ -140,9 +140,11 @@ async fn serve_requests(
         .max_header_size(http.max_head_bytes)
         .max_buf_size(http.max_head_bytes.max(BUFFER_MIN))
         .serve_connection(io, service);
-    let (timeout, patience) = (http.request_timeout, http.patience);
-    let gives_up_at = |drain: &Drain| drain.since().unwrap_or_else(Instant::now) + patience;
-    let next_head_by = || Instant::now() + patience.min(DRAIN_PATIENCE);
+    let timeout = http.request_timeout;
+    // As configured when the server stops, which may be long after this connection has begun.
+    let patience = || exchange.http.get().patience;
+    let gives_up_at = |drain: &Drain| drain.since().unwrap_or_else(Instant::now) + patience();
+    let next_head_by = || Instant::now() + patience().min(DRAIN_PATIENCE);
     let mut given_up = pin!(time::sleep_until(next_head_by().into()));
     let mut overdue = pin!(exchange.wire.overdue(timeout));
     let served = loop {
@@ -177,7 +179,7 @@ async fn serve_requests(
         return exchange.hand_over(stream, &received, permit, drain);
     }
     // Answers to pipelined requests may wait in the library still; this writes them.
-    let _ = time::timeout(timeout.min(patience), &mut connection).await;
+    let _ = time::timeout(timeout.min(patience()), &mut connection).await;
     // A shutdown waits for answers, and those have been given.
     drop(drain);
     let parts = connection.into_parts();
@@ -208,7 +210,7 @@ impl Http {
         // In a box, since most of a connection's life is spent elsewhere.
         let handshake = Box::pin(Stream::accept(stream, tls.config(), self.node.is_draining()));
         let accepted = tokio::select! {
-            accepted = time::timeout(self.request_timeout.min(self.patience), handshake) => accepted,
+            accepted = time::timeout(self.request_timeout, handshake) => accepted,
             () = wire.dismissed() => return None,
         };
         wire.begin(Instant::now());
