@@ -71,6 +71,8 @@ pub(super) struct Client {
 
 #[derive(Debug)]
 struct Connection {
+    /// What it was opened by: another one may deny its address.
+    dialer: Arc<Dialer>,
     sender: SendRequest<Full<Bytes>>,
     driver: JoinHandle<()>,
     opened_at: Instant,
@@ -93,14 +95,17 @@ impl Client {
     }
 
     async fn exchange(&mut self, notice: &Notice) -> Result<Answer, PostError> {
-        let kept = self.connection.take();
-        if let Some(mut kept) = kept.filter(|kept| kept.opened_at.elapsed() < CONNECTION_LIFETIME) {
+        let dialer = self.dialer.get();
+        let may_be_used = |kept: &Connection| {
+            Arc::ptr_eq(&kept.dialer, &dialer) && kept.opened_at.elapsed() < CONNECTION_LIFETIME
+        };
+        if let Some(mut kept) = self.connection.take().filter(may_be_used) {
             // If it fails, the endpoint has closed it between two requests, most likely.
             if let Ok(response) = kept.send(self.request(notice)).await {
                 return Ok(self.answer(kept, response).await);
             }
         }
-        let stream = self.dialer.get().dial(&self.target).await.map_err(PostError::Dial)?;
+        let stream = dialer.dial(&self.target).await.map_err(PostError::Dial)?;
         let mut http = http1::Builder::new();
         // PHP's SDK looks for X-Pusher-Key in this letter case.
         http.title_case_headers(true).max_buf_size(HEAD_MAX);
@@ -110,7 +115,7 @@ impl Client {
             // Whoever waits for an answer is told the error.
             let _ = driver.await;
         });
-        let mut connection = Connection { sender, driver, opened_at: Instant::now() };
+        let mut connection = Connection { dialer, sender, driver, opened_at: Instant::now() };
         let response = connection.send(self.request(notice)).await.map_err(PostError::Http)?;
         Ok(self.answer(connection, response).await)
     }
