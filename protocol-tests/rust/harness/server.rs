@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 use tokio::net::TcpSocket;
 
-use super::{APP_ID, Call, Client, Directory, KEY, Process, Reply, Settings, eventually, within};
+use super::{
+    APP_ID, Call, Client, Directory, Http, KEY, Process, Reply, Settings, eventually, within,
+};
 
 /// What must outlive the server: the Redis that joins its nodes.
 pub(crate) type Beneath = Option<Box<dyn Debug + Send + Sync>>;
@@ -160,6 +162,14 @@ impl Server {
         let reply = self.get("connections", &[]).await;
         assert_eq!(reply.status, 200, "{reply}");
         reply.json()["connections"].as_u64().expect("connections is a number")
+    }
+
+    /// The page of metrics; `metrics.token` is `t`.
+    pub(crate) async fn metrics_page(&self) -> String {
+        let bearer = [("authorization", "Bearer t")];
+        let reply = Http::plain(self.address, "GET", "/metrics", &bearer).await;
+        assert_eq!(reply.status, 200, "{reply}");
+        reply.text().to_owned()
     }
 
     /// Waits until the server has noticed that connections ended.

@@ -32,6 +32,16 @@ impl Certificate {
         }
     }
 
+    /// Another one, which expires when this year begins.
+    pub(crate) fn until(year: i32) -> Self {
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let mut parameters = rcgen::CertificateParams::new(names).expect("the names are names");
+        parameters.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let key = rcgen::KeyPair::generate().expect("there is randomness");
+        let cert = parameters.self_signed(&key).expect("the key can sign");
+        Self { cert: cert.pem(), key: key.serialize_pem(), der: cert.der().clone() }
+    }
+
     /// Writes both files, `cert.pem` and `key.pem`.
     pub(crate) fn write(&self, directory: &Directory) {
         directory.write("cert.pem", &self.cert);

@@ -7,7 +7,7 @@ use crate::harness::{APP_ID, Call, KEY, SECRET, Settings, eventually};
 use super::{OTHER, ask_signed_by, client_of_other, event, publish_as_other, with_other};
 
 #[tokio::test]
-async fn a_new_app_is_served_at_once_and_the_others_notice_nothing() {
+pub(super) async fn a_new_app_is_served_at_once_and_the_others_notice_nothing() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.subscribe("c").await;
@@ -22,7 +22,7 @@ async fn a_new_app_is_served_at_once_and_the_others_notice_nothing() {
 }
 
 #[tokio::test]
-async fn of_a_removed_app_connections_are_closed_with_4003_and_nothing_is_left() {
+pub(super) async fn of_a_removed_app_connections_are_closed_with_4003_and_nothing_is_left() {
     let server = with_other().start().await;
     let mut stays = server.client().await;
     stays.subscribe("c").await;
@@ -54,7 +54,7 @@ async fn of_a_removed_app_connections_are_closed_with_4003_and_nothing_is_left()
 }
 
 #[tokio::test]
-async fn the_members_of_a_removed_app_are_counted_no_more() {
+pub(super) async fn the_members_of_a_removed_app_are_counted_no_more() {
     let token = ("metrics", "token", r#""t""#);
     let settings = |with: Settings| with.section(token.0, token.1, token.2);
     let server = settings(with_other()).start().await;
@@ -74,7 +74,7 @@ async fn the_members_of_a_removed_app_are_counted_no_more() {
 }
 
 #[tokio::test]
-async fn a_disabled_app_refuses_everything_until_it_is_enabled_again() {
+pub(super) async fn a_disabled_app_refuses_everything_until_it_is_enabled_again() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     let said = server.reload(&Settings::new().app("enabled", false)).await;
@@ -89,7 +89,7 @@ async fn a_disabled_app_refuses_everything_until_it_is_enabled_again() {
 }
 
 #[tokio::test]
-async fn an_app_with_another_key_is_another_app() {
+pub(super) async fn an_app_with_another_key_is_another_app() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.subscribe("c").await;
@@ -114,7 +114,7 @@ fn with_key(key: &str) -> Settings {
 }
 
 #[tokio::test]
-async fn another_secret_holds_for_whatever_is_signed_from_now_on() {
+pub(super) async fn another_secret_holds_for_whatever_is_signed_from_now_on() {
     const NEW: &str = "new-secret";
     let server = Settings::new().start().await;
     let mut client = server.client().await;
@@ -137,7 +137,7 @@ async fn another_secret_holds_for_whatever_is_signed_from_now_on() {
 }
 
 #[tokio::test]
-async fn other_origins_hold_for_newcomers() {
+pub(super) async fn other_origins_hold_for_newcomers() {
     let server = Settings::new().start().await;
     let from = [("origin", "https://a.example")];
     let mut client = server.client_with(&from).await;
@@ -148,7 +148,7 @@ async fn other_origins_hold_for_newcomers() {
 }
 
 #[tokio::test]
-async fn another_limit_of_connections_holds_for_newcomers() {
+pub(super) async fn another_limit_of_connections_holds_for_newcomers() {
     let server = Settings::new().start().await;
     let (mut first, mut second) = (server.client().await, server.client().await);
     server.reload(&Settings::new().app("max_connections", 1)).await;
@@ -163,7 +163,7 @@ async fn another_limit_of_connections_holds_for_newcomers() {
 }
 
 #[tokio::test]
-async fn other_limits_of_an_app_hold_for_who_is_there_already() {
+pub(super) async fn other_limits_of_an_app_hold_for_who_is_there_already() {
     let server = Settings::new().start().await;
     let (mut client, mut peer) = (server.client().await, server.client().await);
     for client in [&mut client, &mut peer] {
@@ -192,7 +192,7 @@ async fn other_limits_of_an_app_hold_for_who_is_there_already() {
 }
 
 #[tokio::test]
-async fn counts_begin_to_be_told_and_end() {
+pub(super) async fn counts_begin_to_be_told_and_end() {
     let server = Settings::new().app("subscription_count", false).start().await;
     let mut first = server.client().await.with_counts();
     first.subscribe("c").await;

@@ -1,9 +1,14 @@
 //! SIGHUP: the server goes on by the configuration as it is written then, or by none of it.
 
+mod app_limits;
 mod apps;
+mod connections;
 mod doors;
+mod every_key;
 mod refused;
+mod restart;
 mod settings;
+mod tls;
 mod traffic;
 mod webhooks;
 

@@ -5,7 +5,7 @@ use crate::harness::{Directory, Http, KEY, Process, Settings, eventually, quoted
 use super::event;
 
 #[tokio::test]
-async fn limits_of_connections_hold_for_newcomers_or_at_once() {
+pub(super) async fn limits_of_connections_hold_for_newcomers_or_at_once() {
     let server = Settings::new().start().await;
     let mut before = server.client().await;
     let settings = Settings::new()
@@ -34,7 +34,7 @@ async fn limits_of_connections_hold_for_newcomers_or_at_once() {
 }
 
 #[tokio::test]
-async fn places_of_the_node_follow() {
+pub(super) async fn places_of_the_node_follow() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     server.reload(&Settings::new().server("max_connections", 1)).await;
@@ -50,7 +50,7 @@ async fn places_of_the_node_follow() {
 }
 
 #[tokio::test]
-async fn requests_on_a_connection_that_is_kept_follow() {
+pub(super) async fn requests_on_a_connection_that_is_kept_follow() {
     let server = Settings::new().start().await;
     let mut http = Http::connect(server.address).await;
     let large = crate::harness::Call::post("events", &event("c", &"x".repeat(50_000)));
@@ -70,7 +70,7 @@ async fn requests_on_a_connection_that_is_kept_follow() {
 }
 
 #[tokio::test]
-async fn the_level_of_the_log_follows() {
+pub(super) async fn the_level_of_the_log_follows() {
     let level = |level| Settings::new().section("log", "level", quoted(level));
     let server = level("info").start().await;
     let log = || server.process.stream("err");
@@ -92,7 +92,7 @@ async fn the_level_of_the_log_follows() {
 }
 
 #[tokio::test]
-async fn what_takes_a_restart_is_warned_of_and_stays() {
+pub(super) async fn what_takes_a_restart_is_warned_of_and_stays() {
     let server = Settings::new().start().await;
     let settings = Settings::new()
         .server("shards", 3)
@@ -115,7 +115,7 @@ async fn what_takes_a_restart_is_warned_of_and_stays() {
 }
 
 #[tokio::test]
-async fn another_port_takes_a_restart() {
+pub(super) async fn another_port_takes_a_restart() {
     let directory = Directory::new();
     let settings = |port| Settings::new().server("host", quoted("127.0.0.1")).server("port", port);
     let file = directory.write("config.toml", &settings(0).toml());
@@ -129,7 +129,7 @@ async fn another_port_takes_a_restart() {
 }
 
 #[tokio::test]
-async fn proxies_are_believed_as_soon_as_they_are_listed() {
+pub(super) async fn proxies_are_believed_as_soon_as_they_are_listed() {
     let server = Settings::new().connection("max_connections_per_ip", 1).start().await;
     let (one, other) = ([("x-forwarded-for", "192.0.2.1")], [("x-forwarded-for", "192.0.2.2")]);
     let _first = server.client_with(&one).await;

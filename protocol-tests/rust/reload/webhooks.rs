@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Settings, eventually, sign};
+use crate::harness::{Client, Settings, eventually, frames, sign};
 use crate::sink::Sink;
 
 use super::{OTHER, client_of_other, with_other};
@@ -29,7 +29,7 @@ fn told(name: &str, channel: &str) -> Value {
 }
 
 #[tokio::test]
-async fn webhooks_are_added_changed_and_removed() {
+pub(super) async fn webhooks_are_added_changed_and_removed() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.subscribe("before").await;
@@ -60,7 +60,7 @@ async fn webhooks_are_added_changed_and_removed() {
 }
 
 #[tokio::test]
-async fn what_waits_stays_in_order_while_its_url_stays() {
+pub(super) async fn what_waits_stays_in_order_while_its_url_stays() {
     // The first request fails, so that the rest waits.
     let mut sink = Sink::answering(|at| Some(if at == 0 { 503 } else { 200 })).await;
     let (url, both) = (sink.url(), events(BOTH));
@@ -79,7 +79,7 @@ async fn what_waits_stays_in_order_while_its_url_stays() {
 }
 
 #[tokio::test]
-async fn what_waits_for_a_webhook_that_is_gone_is_tried_once_more_and_then_given_up() {
+pub(super) async fn what_waits_for_a_webhook_that_is_gone_is_tried_once_more_and_then_given_up() {
     let mut sink = Sink::answering(|_| Some(503)).await;
     let (url, both) = (sink.url(), events(BOTH));
     let server = telling(&[(&url, &both)]).start().await;
@@ -94,7 +94,7 @@ async fn what_waits_for_a_webhook_that_is_gone_is_tried_once_more_and_then_given
 }
 
 #[tokio::test]
-async fn another_secret_signs_what_is_told_from_now_on() {
+pub(super) async fn another_secret_signs_what_is_told_from_now_on() {
     let mut sink = Sink::new().await;
     let (url, both) = (sink.url(), events(BOTH));
     let webhooks = format!(r#"[{{ url = "{url}", {both} }}]"#);
@@ -109,7 +109,7 @@ async fn another_secret_signs_what_is_told_from_now_on() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_removed_app_is_told_and_then_no_more() {
+pub(super) async fn the_end_of_a_removed_app_is_told_and_then_no_more() {
     let mut sink = Sink::new().await;
     let (url, both) =
         (sink.url(), events(r#"["channel_occupied", "channel_vacated", "member_removed"]"#));
@@ -125,4 +125,96 @@ async fn the_end_of_a_removed_app_is_told_and_then_no_more() {
     server.signal("TERM");
     assert_eq!(server.process.exit_code().await, Some(0));
     eventually("nothing more came", async || sink.count() == sink.heard()).await;
+}
+
+#[tokio::test]
+pub(super) async fn the_events_and_filters_of_a_webhook_apply_at_once() {
+    let server = Settings::new().start().await;
+    let mut client = server.client().await;
+    let mut sink = Sink::new().await;
+    let url = sink.url();
+    server.reload(&telling(&[(&url, &events(r#"["channel_vacated"]"#))])).await;
+    client.subscribe("a").await;
+    client.unsubscribe("a").await;
+    assert_eq!(sink.next().await.events(), [told("channel_vacated", "a")]);
+    let suffix = format!(r#"{}, channel_suffix = "-x""#, events(r#"["channel_occupied"]"#));
+    server.reload(&telling(&[(&url, &suffix)])).await;
+    for channel in ["a", "x-a", "a-x"] {
+        client.subscribe(channel).await;
+        client.unsubscribe(channel).await;
+    }
+    assert_eq!(sink.next().await.events(), [told("channel_occupied", "a-x")]);
+    server.reload(&telling(&[(&url, &events(r#"["channel_occupied"]"#))])).await;
+    client.subscribe("b").await;
+    assert_eq!(sink.next().await.events(), [told("channel_occupied", "b")]);
+    assert_eq!(sink.count(), sink.heard());
+}
+
+#[tokio::test]
+pub(super) async fn the_name_of_a_webhook_labels_its_metrics() {
+    let mut sink = Sink::new().await;
+    let url = sink.url();
+    let with = |name: &str| {
+        let more = format!(r#"{}, name = "{name}""#, events(BOTH));
+        telling(&[(&url, &more)]).section("metrics", "token", r#""t""#)
+    };
+    let server = with("before").start().await;
+    let mut client = server.client().await;
+    let is_labelled =
+        async |name: &str| server.metrics_page().await.contains(&format!(r#"webhook="{name}""#));
+    occupies(&mut client, &mut sink, "a").await;
+    assert!(is_labelled("before").await && !is_labelled("after").await);
+    server.reload(&with("after")).await;
+    occupies(&mut client, &mut sink, "b").await;
+    eventually("the new name is the label", async || {
+        is_labelled("after").await && !is_labelled("before").await
+    })
+    .await;
+}
+
+#[tokio::test]
+pub(super) async fn batch_ms_applies_to_the_next_event() {
+    let mut sink = Sink::new().await;
+    let (url, both) = (sink.url(), events(BOTH));
+    let with = |ms: u32| telling(&[(&url, &both)]).section("webhooks", "batch_ms", ms);
+    let server = with(1_000).start().await;
+    let mut client = server.client().await;
+    let mut subscribe_at_once = async |channels: [&str; 2]| {
+        let text = |channel| json!({ "event": "pusher:subscribe", "data": { "channel": channel } });
+        let both = channels.map(|channel| frames::text(text(channel).to_string()));
+        client.bytes(both.concat()).await;
+    };
+    let occupied = |channels: [&str; 2]| channels.map(|channel| told("channel_occupied", channel));
+    subscribe_at_once(["a", "b"]).await;
+    assert_eq!(sink.next().await.events(), occupied(["a", "b"]));
+    let said = server.reload(&with(0)).await;
+    assert!(said.contains(r#"settings="webhooks.batch_ms""#), "{said}");
+    subscribe_at_once(["c", "d"]).await;
+    for channel in ["c", "d"] {
+        assert_eq!(sink.next().await.events(), [told("channel_occupied", channel)]);
+    }
+    server.reload(&with(1_000)).await;
+    subscribe_at_once(["e", "f"]).await;
+    assert_eq!(sink.next().await.events(), occupied(["e", "f"]));
+}
+
+#[tokio::test]
+pub(super) async fn deny_private_applies_to_the_next_request() {
+    let mut sink = Sink::new().await;
+    let (url, both) = (sink.url(), events(BOTH));
+    let with = |deny: bool| telling(&[(&url, &both)]).section("webhooks", "deny_private", deny);
+    let server = with(false).start().await;
+    let mut client = server.client().await;
+    occupies(&mut client, &mut sink, "a").await;
+    let said = server.reload(&with(true)).await;
+    assert!(said.contains(r#"settings="webhooks.deny_private""#), "{said}");
+    client.subscribe("b").await;
+    eventually("the log says why", async || {
+        server.process.stream("err").contains("is not on the public internet")
+    })
+    .await;
+    assert_eq!(sink.count(), 1);
+    // What waited is sent when that is allowed again.
+    server.reload(&with(false)).await;
+    assert_eq!(sink.next().await.events(), [told("channel_occupied", "b")]);
 }
