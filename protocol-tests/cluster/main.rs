@@ -39,6 +39,8 @@ mod cache_count;
 mod client_events;
 #[path = "../rust/delivery.rs"]
 mod delivery;
+#[path = "../rust/documented_metrics.rs"]
+mod documented_metrics;
 #[path = "../rust/http_events.rs"]
 mod http_events;
 #[path = "../rust/http_queries.rs"]
