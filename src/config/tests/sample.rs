@@ -60,6 +60,60 @@ fn the_built_in_defaults_hold_all_rules() {
     assert_eq!(values::check(&mut draft), Ok(()));
 }
 
+/// The comment above each key of the sample, as one line.
+fn comments() -> Vec<(String, String)> {
+    let (mut section, mut comment, mut comments) = (String::new(), String::new(), Vec::new());
+    for line in SAMPLE.lines() {
+        if let Some(words) = line.strip_prefix("# ") {
+            comment.extend([words, " "]);
+        } else if let Some(list) = line.strip_prefix("[[") {
+            section = format!("{}[]", list.trim_end_matches(']'));
+        } else if let Some(name) = line.strip_prefix('[') {
+            name.trim_end_matches(']').clone_into(&mut section);
+        } else if let Some((name, _)) = line.split_once(" = ") {
+            comments.push((format!("{section}.{name}"), std::mem::take(&mut comment)));
+        } else {
+            comment.clear();
+        }
+    }
+    comments
+}
+
+/// A number as the sample writes it.
+fn spelled(number: i64) -> String {
+    let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match units.into_iter().find(|(unit, _)| 0 < number && number % unit == 0) {
+        Some((unit, name)) => format!("{} {name}", number / unit),
+        None => number.to_string(),
+    }
+}
+
+#[test]
+fn the_sample_says_the_range_of_each_integer() {
+    // Least values that follow from what the setting must hold.
+    let unsaid = [
+        ("connection.max_outbox_bytes", 1_024),
+        ("apps[].max_event_bytes", 1),
+        ("apps[].max_presence_user_info_bytes", 1),
+    ];
+    let comments = comments();
+    for (key, least, largest) in values::RANGES {
+        if key == "server.port" {
+            assert_eq!((least, largest), (0, i64::from(u16::MAX)));
+            continue;
+        }
+        let (_, comment) = comments.iter().find(|(name, _)| name == key).unwrap();
+        let has = |words: String| {
+            comment.split(&words).skip(1).any(|rest| rest.starts_with(['.', ',', ';']))
+        };
+        let spells = [spelled(least), least.to_string()];
+        let is_range = spells.iter().any(|least| has(format!("{least} to {}", spelled(largest))));
+        let is_most = has(format!("t most {}", spelled(largest)))
+            && (least == 0 || unsaid.contains(&(key, least)));
+        assert!(is_range || is_most, "{key} is from {least} to {largest}: {comment}");
+    }
+}
+
 #[test]
 fn every_integer_has_a_range() {
     let schema = Schema::new();
