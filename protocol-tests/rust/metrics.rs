@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Call, Frame, KEY, SECRET, Server, Settings, eventually, frames, sign};
+use crate::harness::{
+    Call, Client, Frame, KEY, SECRET, Server, Settings, eventually, frames, sign,
+};
 
 /// Counts that have risen, by metric and labels.
 type Rise = BTreeMap<String, u64>;
