@@ -61,6 +61,7 @@ mod leave;
 mod link;
 mod link_state;
 mod logged;
+mod lua;
 mod manager;
 mod membership;
 mod metrics;

@@ -1,27 +1,12 @@
 //! The Lua scripts that change the shared state in Redis, each atomically.
 
-use super::{link::Connection, names::Names, partition::Partition, shared::Lease, store::Store};
+use super::{link::Connection, lua, names::Names, partition::Partition, shared::Lease};
 use redis::{Cmd, RedisError, RedisResult, ServerErrorKind, Value};
 use std::{
     fmt::Display,
     io::Write as _,
     sync::{Arc, OnceLock},
 };
-
-/// How long the hash of a vacated topic is kept, in ms. A node that returns within that time can find
-/// out whether it has missed something.
-const TOMBSTONE_MS: &str = "60000";
-
-/// How long the list of a node's topics is kept, in ms, unless the node compares it with what it
-/// holds. If the node dies while Redis loses its registration, no node cleans the list up.
-const LIST_MS: &str = "600000";
-
-/// Maximum ids of a channel's latest events that are kept, to recognise repeated events.
-const LATEST_MAX: &str = "4096";
-
-/// How long the log of a partition and the last number of its records are kept after the last
-/// addition, in ms.
-const LOG_MEMORY_MS: &str = "86400000";
 
 /// Maximum digits of the number of keys.
 const NUMBER_LEN: usize = 4;
@@ -60,20 +45,10 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
-    /// The scripts as they fit the topology: a Redis Cluster publishes in the slot's own node.
+    /// The scripts as they fit the topology.
     pub(super) fn new(is_cluster: bool) -> Self {
-        let publish = if is_cluster { "SPUBLISH" } else { "PUBLISH" };
         let script = |text: &str| {
-            let text = text
-                .replace("@GUARD@", include_str!("lua/guard.lua"))
-                .replace("@LOG@", include_str!("lua/log.lua"))
-                .replace("@PUBLISH@", publish)
-                .replace("@TOMBSTONE_MS@", TOMBSTONE_MS)
-                .replace("@LIST_MS@", LIST_MS)
-                .replace("@OVERHEAD@", &Store::OVERHEAD_BYTES.to_string())
-                .replace("@LOG_BYTES@", &Store::LOG_BYTES_MAX.to_string())
-                .replace("@LOG_MEMORY_MS@", LOG_MEMORY_MS)
-                .replace("@LATEST_MAX@", LATEST_MAX);
+            let text = lua::assembled(text, &lua::PARTS, is_cluster);
             #[cfg(test)]
             let text = super::simulation::mutated(text);
             Arc::new(Script { text, sha: OnceLock::new() })
@@ -353,10 +328,9 @@ mod tests {
                     continue;
                 }
                 let (before, after) = script.text.split_once(GUARD).expect(&script.text);
-                let own = before.replace(include_str!("lua/guard.lua"), "");
-                let overhead = Store::OVERHEAD_BYTES.to_string();
-                let log = include_str!("lua/log.lua").replace("@OVERHEAD@", &overhead);
-                let own = own.replace(&log, "");
+                let part = |(name, _): &(&str, &str)| lua::assembled(name, &lua::PARTS, is_cluster);
+                let parts = lua::PARTS.iter().map(part);
+                let own = parts.fold(before.to_owned(), |own, part| own.replace(&part, ""));
                 assert!(!own.contains("may_write") && !after.is_empty(), "{}", script.text);
                 let code = own.lines().filter(|line| !line.starts_with("--"));
                 let writes = code.filter(|line| line.contains("redis.call"));

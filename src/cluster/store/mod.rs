@@ -15,6 +15,7 @@ pub(super) use bells::Bells;
 use super::{
     Cluster, chance,
     envelope::Notice,
+    lua,
     names::Names,
     publish::was_refused,
     scripts::{Answer, Call, Script, Status, Unexpected},
@@ -160,11 +161,10 @@ impl Cluster {
 impl Store {
     /// How long a turn lasts without another look.
     pub const TURN: Duration = Duration::from_secs(5);
-    /// The most bytes that the log of an app may have: some 300,000 comings and goings. It takes
-    /// long in which nobody reads until so many wait.
-    pub const LOG_BYTES_MAX: usize = 32 * 1_024 * 1_024;
-    /// Bytes that an entry of a log or queue counts beside its own.
-    pub const OVERHEAD_BYTES: usize = 64;
+    /// Maximum bytes of an app's log.
+    pub const LOG_BYTES_MAX: usize = lua::LOG_BYTES_MAX;
+    /// Bytes that an entry of a log or queue counts in addition to its own.
+    pub const OVERHEAD_BYTES: usize = lua::OVERHEAD_BYTES;
     /// The most records that one look shows.
     pub const RECORDS_MAX: usize = 1_000;
 

@@ -1,0 +1,47 @@
+//! The text of the Lua scripts (`lua/`), as Redis gets it.
+//!
+//! The tests that call the scripts directly compile this file as well, so it uses nothing else of the crate.
+
+/// Bytes that an entry of a log or queue counts in addition to its own.
+pub(super) const OVERHEAD_BYTES: usize = 64;
+
+/// Maximum bytes of an app's webhook log: some 300,000 changes of occupancy. A log that no node reads takes
+/// long to become so large.
+pub(super) const LOG_BYTES_MAX: usize = 32 * 1_024 * 1_024;
+
+/// How long the hash of a vacated topic is kept, in ms. A node that returns within that time can find
+/// out whether it has missed something.
+const TOMBSTONE_MS: usize = 60_000;
+
+/// How long the list of a node's topics is kept, in ms, unless the node compares it with what it
+/// holds. If the node dies while Redis loses its registration, no node cleans the list up.
+const LIST_MS: usize = 600_000;
+
+/// Maximum ids of a channel's latest events that are kept, to recognise repeated events.
+const LATEST_MAX: usize = 4_096;
+
+/// How long the log of a partition and the last number of its records are kept after the last
+/// addition, in ms.
+const LOG_MEMORY_MS: usize = 86_400_000;
+
+/// The parts that scripts include, by their placeholders.
+pub(super) const PARTS: [(&str, &str); 2] =
+    [("@GUARD@", include_str!("lua/guard.lua")), ("@LOG@", include_str!("lua/log.lua"))];
+
+/// The text of a script with its parts and constants. A Redis Cluster publishes in the slot's own node.
+pub(super) fn assembled(script: &str, parts: &[(&str, &str)], is_cluster: bool) -> String {
+    let with_parts =
+        parts.iter().fold(script.to_owned(), |text, (name, part)| text.replace(name, part));
+    let constants = [
+        ("@TOMBSTONE_MS@", TOMBSTONE_MS),
+        ("@LIST_MS@", LIST_MS),
+        ("@OVERHEAD@", OVERHEAD_BYTES),
+        ("@LOG_BYTES@", LOG_BYTES_MAX),
+        ("@LOG_MEMORY_MS@", LOG_MEMORY_MS),
+        ("@LATEST_MAX@", LATEST_MAX),
+    ];
+    constants
+        .iter()
+        .fold(with_parts, |text, (name, number)| text.replace(name, &number.to_string()))
+        .replace("@PUBLISH@", if is_cluster { "SPUBLISH" } else { "PUBLISH" })
+}
