@@ -8,7 +8,7 @@ if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} 
 local aside, state = KEYS[2], KEYS[3]
 local forget = function(entry, events)
   redis.call('HINCRBY', state, 'b:' .. aside, -(string.len(entry) + @OVERHEAD@))
-  redis.call('HINCRBY', state, 'e:' .. aside, -(events or 0))
+  redis.call('HINCRBY', state, 'e:' .. aside, 0 - (events or 0))
 end
 local expired = 0
 local oldest = ours('LINDEX', aside, 0)

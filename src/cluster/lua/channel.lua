@@ -15,7 +15,7 @@ elseif ARGV[4] == '2' then
   for at = 1, #all, 2 do
     if string.sub(all[at], 1, 2) == 'm:' then
       ids[#ids + 1] = string.sub(all[at], 3)
-      infos[#infos + 1] = string.sub(all[at + 1], string.find(all[at + 1], ' ', 1, true) + 1)
+      infos[#infos + 1] = string.match(all[at + 1], ' (.*)') or ''
     end
   end
 end

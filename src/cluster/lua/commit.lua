@@ -36,9 +36,8 @@ local count = function(queue)
   return math.max(tonumber(counts[1] or 0), 0), math.max(tonumber(counts[2] or 0), 0)
 end
 for number = 1, queues do dropped[number] = 0 end
-while at < #ARGV do
+for at = at, #ARGV, 3 do
   local number, more, body = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]
-  at = at + 3
   local queue = KEYS[5 + number]
   local bytes, events = count(queue)
   local entry = redis.call('HINCRBY', state, 'id', 1) .. ' ' .. created .. ' ' .. more .. ' ' .. body

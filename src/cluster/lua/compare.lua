@@ -16,7 +16,7 @@ for _, field in ipairs(redis.call('HKEYS', registry)) do
     registered[string.sub(field, 3)] = true
   end
 end
-for topic = 1, (#KEYS - 2) / 2 do
+for topic = 1, #KEYS / 2 - 1 do
   local key, index = KEYS[2 * topic + 1], KEYS[2 * topic + 2]
   local field, mine, users = ARGV[3 * topic + 1], tonumber(ARGV[3 * topic + 2]), tonumber(ARGV[3 * topic + 3])
   local head = ours('HMGET', key, 'e', 'v', 's', 't', 'c', 'n:' .. node)
@@ -37,7 +37,7 @@ for topic = 1, (#KEYS - 2) / 2 do
         local by, user = string.match(name, '^u:([^:]+):(.*)$')
         if not by or not registered[by] then is_wrong = true end
         if by == node then own = own + 1 end
-        if user then of_users[#of_users + 1] = user end
+        of_users[#of_users + 1] = user
       end
     end
     local with_node = {}

@@ -11,7 +11,8 @@ if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} 
 local registry, node, phase = KEYS[1], ARGV[4], ARGV[5]
 local is_registered = redis.call('HEXISTS', registry, 'n:' .. node) == 1
 if phase == 'claim' then
-  local ends = string.match(redis.call('HGET', registry, 'e:' .. node) or '', '^(%-?%d+) ')
+  local lease = redis.call('HGET', registry, 'e:' .. node)
+  local ends = lease and string.match(lease, '^(%-?%d+) ')
   -- A process may expire its own earlier names.
   local is_own = string.match(node, '^[^.]*') == string.match(ARGV[2], '^[^.]*') and node ~= ARGV[2]
   if is_registered and ends and now < tonumber(ends) and not is_own then return {'ok', now, 0} end

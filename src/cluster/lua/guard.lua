@@ -19,7 +19,7 @@
 local ours = function(command, key, ...)
   local answer = redis.pcall(command, key, ...)
   if type(answer) ~= 'table' or not answer.err then return answer end
-  if not string.find(answer.err, 'WRONGTYPE', 1, true) then error(answer.err) end
+  if not string.find(answer.err, 'WRONGTYPE') then error(answer.err) end
   redis.call('DEL', key)
   return redis.call(command, key, ...)
 end

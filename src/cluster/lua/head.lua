@@ -14,7 +14,7 @@ while head do
   if id and not is_done and not is_old then break end
   redis.call('LPOP', queue)
   redis.call('HINCRBY', state, 'b:' .. queue, -(string.len(head) + @OVERHEAD@))
-  redis.call('HINCRBY', state, 'e:' .. queue, -(events or 0))
+  redis.call('HINCRBY', state, 'e:' .. queue, 0 - (events or 0))
   if not is_done then expired = expired + (events or 0) end
   head = redis.call('LINDEX', queue, 0)
 end

@@ -16,22 +16,32 @@
 @GUARD@
 local registry, phase, node, process, link = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local lease, bus = tonumber(ARGV[5]), ARGV[7]
-local all, fields = ours('HGETALL', registry), {}
-for at = 1, #all, 2 do fields[all[at]] = all[at + 1] end
+-- The fields, and their names in an order.
+local fields, order = {}, {}
+local all = ours('HGETALL', registry)
+for at = 1, #all, 2 do
+  fields[all[at]] = all[at + 1]
+  order[#order + 1] = all[at]
+end
 local set = function(field, value)
+  if not fields[field] then order[#order + 1] = field end
   redis.call('HSET', registry, field, value)
   fields[field] = tostring(value)
 end
 local unset = function(field)
-  if fields[field] then redis.call('HDEL', registry, field) end
+  redis.call('HDEL', registry, field)
   fields[field] = nil
 end
 local named = function(kind)
   local names = {}
-  for at = 1, #all, 2 do
-    if string.sub(all[at], 1, 2) == kind and fields[all[at]] then names[#names + 1] = string.sub(all[at], 3) end
+  for _, field in ipairs(order) do
+    if string.sub(field, 1, 2) == kind and fields[field] then names[#names + 1] = string.sub(field, 3) end
   end
   return names
+end
+local lease_end = function(name)
+  local lease = fields['e:' .. name]
+  return tonumber(lease and string.match(lease, '^(%-?%d+) ') or 0)
 end
 local is_known = fields['n:' .. node] ~= nil
 local answer = function(status)
@@ -48,15 +58,14 @@ end
 -- Data of another layout is discarded once no node is alive: the home partition, which is asked first, decides.
 local has_living = function()
   for _, name in ipairs(named('n:')) do
-    local ends = tonumber(string.match(fields['e:' .. name] or '', '^(%-?%d+) ') or 0)
+    local ends = lease_end(name)
     if now < ends and ends <= now + 86400000 then return true end
   end
   return false
 end
 if phase == 'join' and fields.v and fields.v ~= ARGV[13] and not has_living() then
   redis.call('DEL', registry)
-  all, fields = {}, {}
-  is_known = false
+  fields, order = {}, {}
 end
 if fields.v and fields.v ~= ARGV[13] then
   local refused = answer('layout')
@@ -81,16 +90,12 @@ if phase == 'join' then
     set('v', ARGV[13])
   end
   if fields.o ~= '1' then
-    for at = 15, #ARGV do
-      if not fields['x:' .. ARGV[at]] then all[#all + 1] = 'x:' .. ARGV[at]; all[#all + 1] = '1' end
-      set('x:' .. ARGV[at], '1')
-    end
+    for at = 15, #ARGV do set('x:' .. ARGV[at], '1') end
     if #ARGV >= 15 then set('k', '1') end
   end
   -- Declared dead. Another generation has nothing of the node, so it may keep its name.
   if fields['d:' .. node] or (ARGV[11] == fields.g and not is_known) then return answer('lapsed') end
   redis.call('PERSIST', registry)
-  if not is_known then all[#all + 1] = 'n:' .. node; all[#all + 1] = link end
   set('n:' .. node, link)
 end
 if lease > 0 then
@@ -102,7 +107,6 @@ if lease > 0 then
     ends, length = tonumber(ends or 0), tonumber(length or lease)
     if stood_still or now + length < ends then set('e:' .. name, string.format('%.0f %d', now + length, length)) end
   end
-  if not fields['e:' .. node] then all[#all + 1] = 'e:' .. node; all[#all + 1] = '' end
   set('e:' .. node, string.format('%.0f %d', now + lease, lease))
   set('l', now)
 end
@@ -111,8 +115,9 @@ if phase == 'arrive' then unset('x:' .. process) end
 if phase == 'busy' and fields['x:' .. process] then set('p', now) end
 if not was_open and phase ~= 'join' then
   -- After a backward step of the clock, the waiting time restarts.
-  if now < tonumber(fields.b or 0) then set('b', now) end
-  if now < tonumber(fields.p or 0) then set('p', now) end
+  for _, field in ipairs({'b', 'p'}) do
+    if fields[field] and now < tonumber(fields[field]) then set(field, now) end
+  end
   local born = tonumber(fields.b or now)
   local progress = math.max(born, tonumber(fields.p or born))
   local is_over = tonumber(ARGV[8]) <= now - progress or tonumber(ARGV[10]) <= now - born
@@ -125,8 +130,7 @@ end
 if bus ~= '' then redis.call('@PUBLISH@', bus, ARGV[12] .. ' ' .. node) end
 local dead, alive = named('d:'), {}
 for _, name in ipairs(named('n:')) do
-  local ends = tonumber(string.match(fields['e:' .. name] or '', '^(%-?%d+) ') or 0)
-  if lease == 0 or now < ends then
+  if lease == 0 or now < lease_end(name) then
     alive[#alive + 1] = name
   else
     dead[#dead + 1] = name

@@ -21,7 +21,7 @@ local add_to_log = function(log, state, records, most)
   if lost > 0 then redis.call('HINCRBY', state, 'lost', lost) end
   if #taken == 0 then return false, lost end
   redis.call('HSET', state, 'b', bytes)
-  local length = 0
+  local length
   for _, record in ipairs(taken) do length = ours('RPUSH', log, record) end
   return length == #taken, lost
 end

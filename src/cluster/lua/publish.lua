@@ -15,14 +15,14 @@ local generation = ARGV[1]
 local answer = {'ok', now, time[1] * 1000000 + time[2]}
 -- Everything that can fail comes before the first event is published.
 local heads, sequences = {}, {}
-for event = 1, (#KEYS - 1) / 3 do
+local events = math.floor(#KEYS / 3)
+for event = 1, events do
   local key, latest, id = KEYS[3 * event - 1], KEYS[3 * event + 1], ARGV[3 * event + 4]
   local head = ours('HMGET', key, 's', 't', 'c', 'q')
   local is_repeated = ARGV[5] == '1' and ours('LPOS', latest, id)
   heads[event] = head
-  if is_repeated then
-    sequences[event] = false
-  elseif head[1] then
+  if not is_repeated then sequences[event] = 0 end
+  if not is_repeated and head[1] then
     -- The sequence after which the events of this generation are counted (see restore.lua).
     if head[4] ~= generation then redis.call('HSET', key, 'q', generation, 'b', head[1]) end
     sequences[event] = redis.call('HINCRBY', key, 's', 1)
@@ -30,11 +30,9 @@ for event = 1, (#KEYS - 1) / 3 do
       redis.call('LTRIM', latest, 0, @LATEST_MAX@ / 2)
     end
     redis.call('PEXPIRE', latest, ARGV[6])
-  else
-    sequences[event] = 0
   end
 end
-for event = 1, (#KEYS - 1) / 3 do
+for event = 1, events do
   local key, last = KEYS[3 * event - 1], KEYS[3 * event]
   local envelope, remember_ms = ARGV[3 * event + 5], tonumber(ARGV[3 * event + 6])
   local head, sequence = heads[event], sequences[event]

@@ -15,7 +15,7 @@ if id ~= ARGV[4] then return {'ok', now, 0} end
 redis.call('LPOP', queue)
 local size = string.len(head) + @OVERHEAD@
 redis.call('HINCRBY', state, 'b:' .. queue, -size)
-redis.call('HINCRBY', state, 'e:' .. queue, -events)
+redis.call('HINCRBY', state, 'e:' .. queue, 0 - events)
 local most = tonumber(ARGV[5])
 if size > most then return {'ok', now, tonumber(events)} end
 local dropped, bytes, waiting = 0, 0, 0

@@ -31,7 +31,7 @@ if tonumber(ARGV[4]) < now then return {'late', now} end
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
 local registry, key, index, topics, node, flags = KEYS[1], KEYS[2], KEYS[3], KEYS[5], ARGV[5], ARGV[8]
 if node ~= ARGV[2] and redis.call('HEXISTS', registry, 'n:' .. node) == 1 then return {'other', now} end
-local has = function(flag) return string.find(flags, flag, 1, true) ~= nil end
+local has = function(flag) return string.find(flags, flag) ~= nil end
 local head = ours('HMGET', key, 'e', 'v', 's', 't', 'c', 'n:' .. node)
 local exists = head[1]
 local epoch = head[1] or ARGV[6]
@@ -54,8 +54,8 @@ end
 local by_nodes = function(user)
   local member = redis.call('HGET', key, 'm:' .. user)
   if not member then return 0 end
-  local space = string.find(member, ' ', 1, true)
-  return tonumber(string.sub(member, 1, space - 1)), string.sub(member, space + 1)
+  local nodes, info = string.match(member, '^(%d+) (.*)$')
+  return tonumber(nodes or 0), info
 end
 local remove_member = function(user)
   redis.call('HDEL', key, 'm:' .. user)
@@ -123,16 +123,15 @@ if has('f') and exists then
     end
   end
   -- The infos of these are unknown here: their nodes write them again.
-  for at = 1, #all, 2 do
-    local user = string.match(all[at], '^u:[^:]+:(.*)$')
-    if user and counts[user] then redis.call('HDEL', key, all[at]) end
+  for field = 1, #all, 2 do
+    local user = string.match(all[field], '^u:[^:]+:(.*)$')
+    if user and counts[user] then redis.call('HDEL', key, all[field]) end
   end
 end
 
 local wanted = tonumber(ARGV[7])
 local most, largest = tonumber(ARGV[9]), tonumber(ARGV[10])
-local room = wanted
-if largest > 0 then room = math.max(mine, largest - total + mine) end
+local room = math.max(mine, largest - total + mine)
 for at = 0, joins - 1 do
   local user, info, connections = ARGV[17 + 4 * at], ARGV[18 + 4 * at], tonumber(ARGV[19 + 4 * at])
   local is_new = ARGV[20 + 4 * at] == '1'
@@ -157,7 +156,7 @@ end
 total = total - mine + wanted
 if wanted > 0 then
   redis.call('HSET', key, 'n:' .. node, wanted)
-elseif head[6] then
+else
   redis.call('HDEL', key, 'n:' .. node)
 end
 local turned = (was_total == 0) ~= (total == 0)
@@ -197,7 +196,7 @@ if wanted > 0 then
     ours('SADD', topics, key)
     redis.call('PEXPIRE', topics, @LIST_MS@)
   end
-elseif head[6] or has('f') then
+else
   ours('SREM', topics, key)
 end
 
@@ -206,9 +205,8 @@ if has('s') then
   local all = redis.call('HGETALL', key)
   for at = 1, #all, 2 do
     if string.sub(all[at], 1, 2) == 'm:' then
-      local member = all[at + 1]
       members[#members + 1] = string.sub(all[at], 3)
-      members[#members + 1] = string.sub(member, string.find(member, ' ', 1, true) + 1)
+      members[#members + 1] = string.match(all[at + 1], ' (.*)') or ''
     end
   end
   cached = redis.call('GET', KEYS[4])
