@@ -17,6 +17,7 @@ mod latency;
 mod model_check;
 mod redis_cluster;
 mod reload;
+mod scripts;
 mod secrets;
 mod sentinel;
 mod storm;

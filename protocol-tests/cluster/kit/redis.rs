@@ -1,8 +1,8 @@
 //! A `redis-server` of a test's own.
 
 use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio, id};
 use std::sync::OnceLock;
@@ -130,10 +130,19 @@ impl Redis {
 
     /// Sets the server's clock this many seconds ahead, or back if negative.
     pub(crate) fn set_clock(&self, seconds: i64) {
+        self.write_clock(0, 1_000 * seconds);
+    }
+
+    /// Stops the server's clock at a time in µs since 1970.
+    pub(crate) fn stop_clock(&self, at_us: i64) {
+        self.write_clock(8, at_us);
+    }
+
+    fn write_clock(&self, position: u64, value: i64) {
         let path = self.directory.path().join("clock");
         // Not truncated: the process has mapped it.
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-        let written = file.and_then(|mut file| file.write_all(&(1_000 * seconds).to_ne_bytes()));
+        let written = file.and_then(|file| file.write_all_at(&value.to_ne_bytes(), position));
         written.expect("the directory of the test is writable");
     }
 

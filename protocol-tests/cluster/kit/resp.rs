@@ -55,14 +55,23 @@ impl RedisClient {
 
     /// Sends all commands, then reads the replies. No reply may be an error unless it contains `allowed`.
     pub(crate) async fn commands(&mut self, commands: &[Vec<String>], allowed: &str) {
-        let bytes: Vec<u8> = commands.iter().flat_map(|words| encode(words)).collect();
-        within("Redis to read", self.0.write_all(&bytes)).await.expect("Redis reads");
-        for words in commands {
-            let answer = within("an answer of Redis", self.next()).await.expect("Redis answers");
+        for (words, answer) in commands.iter().zip(self.pipeline(commands).await) {
             if let Resp::Error(error) = answer {
                 assert!(!allowed.is_empty() && error.contains(allowed), "{words:?}: {error}");
             }
         }
+    }
+
+    /// Sends all commands, then reads the replies.
+    pub(crate) async fn pipeline(&mut self, commands: &[Vec<String>]) -> Vec<Resp> {
+        let bytes: Vec<u8> = commands.iter().flat_map(|words| encode(words)).collect();
+        within("Redis to read", self.0.write_all(&bytes)).await.expect("Redis reads");
+        let mut answers = Vec::with_capacity(commands.len());
+        for _ in commands {
+            let answer = within("an answer of Redis", self.next()).await;
+            answers.push(answer.expect("Redis answers"));
+        }
+        answers
     }
 
     pub(crate) async fn try_command<T: AsRef<[u8]>>(&mut self, words: &[T]) -> Option<Resp> {
