@@ -44,7 +44,8 @@
 //! # Tests
 //!
 //! `simulation` runs this code and the scripts on a model of Redis and of the network, from seeds. For
-//! it, time is read through `clock`, and random numbers are drawn through `chance`.
+//! it, time is read through `clock`, and random numbers are drawn through `chance`. `protocol-tests/cluster/scripts`
+//! calls each script directly.
 
 mod accepted;
 mod assert;

@@ -7,7 +7,6 @@ mod endpoint;
 mod model;
 mod mutants;
 mod network;
-mod rules;
 mod tests;
 mod world;
 
