@@ -1,5 +1,6 @@
 //! Stopping in order: who starts it, and who must have finished before the process may end.
 
+use crate::clock;
 use std::{
     sync::{
         Arc,
@@ -94,7 +95,7 @@ impl Shutdown {
 
     /// Signals every [`Drain`] to finish.
     pub fn start(&self) {
-        let now = Instant::now();
+        let now = clock::now();
         for state in [&self.late, &self.early] {
             state.send_modify(|state| _ = state.since.get_or_insert(now));
         }
@@ -200,5 +201,46 @@ mod tests {
         assert_eq!(start.elapsed(), Duration::ZERO);
         shutdown.finish(Duration::from_secs(1)).await;
         assert_eq!(start.elapsed(), Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shutdown_begins_once_and_its_plan_may_change() {
+        let shutdown = Shutdown::new();
+        let mut drain = shutdown.drain();
+        assert_eq!((shutdown.since(), drain.since(), shutdown.plan()), (None, None, None));
+        assert!(!drain.is_planned());
+        shutdown.start();
+        let began = clock::now();
+        assert_eq!((shutdown.since(), drain.since()), (Some(began), Some(began)));
+        time::advance(Duration::from_secs(1)).await;
+        shutdown.start();
+        assert_eq!(shutdown.since(), Some(began), "the grace period does not begin anew");
+        assert_eq!(shutdown.drain().since(), Some(began));
+        assert!(!drain.is_planned());
+        drain.begun().await;
+        for plan in [DrainPlan::Spread, DrainPlan::Alone] {
+            shutdown.set_plan(plan);
+            drain.planned().await;
+            assert!(drain.is_planned() && shutdown.plan() == Some(plan));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_not_begun_is_waited_for() {
+        let shutdown = Shutdown::new();
+        let mut drain = shutdown.drain();
+        let patience = Duration::from_secs(1);
+        assert!(time::timeout(patience, drain.begun()).await.is_err());
+        shutdown.start();
+        assert!(time::timeout(patience, drain.planned()).await.is_err());
+    }
+
+    #[test]
+    fn dropped_connections_are_counted_for_all_handles() {
+        let shutdown = Shutdown::new();
+        for _ in 0..3 {
+            shutdown.clone().count_dropped();
+        }
+        assert_eq!(shutdown.dropped(), 3);
     }
 }

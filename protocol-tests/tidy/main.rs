@@ -23,6 +23,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("signature", 1),
     ("app", 1),
     ("protocol", 0),
+    ("clock", 0),
     ("config", 0),
     ("file", 0),
     ("host", 0),

@@ -1,8 +1,3 @@
-//! The time of this node, from the runtime's clock: tests control it.
+//! The time of this node.
 
-use std::time::Instant;
-
-/// The present.
-pub(in crate::cluster) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
+pub(in crate::cluster) use crate::clock::now;

@@ -2,6 +2,7 @@
 
 use super::{Node, Peer, address::AddressPermit};
 use crate::{
+    clock,
     cluster::Place,
     config::ConnectionConfig,
     hub::Hub,
@@ -98,7 +99,7 @@ impl Node {
         if self.is_draining() {
             return Err(CloseCode::ShuttingDown);
         }
-        let now = Instant::now();
+        let now = clock::now();
         // Whatever becomes of it: to be refused costs as much as to be let in.
         self.arrivals.take(request.peer.address, now).map_err(|_wait| CloseCode::AddressTooFast)?;
         let doors = self.doors.get();
@@ -132,7 +133,7 @@ impl Node {
         let socket_id = SocketId::from_random(rand::random());
         let config = Arc::clone(&doors.session);
         Ok(Admitted {
-            session: Session::new(hub.live_app(), config, socket_id, Instant::now()),
+            session: Session::new(hub.live_app(), config, socket_id, clock::now()),
             from: ClientInfo::new(request, now),
             hub,
             _permits: (of_app, of_node, of_address, of_all_nodes),

@@ -3,15 +3,12 @@
 use super::{Node, admission::Doors};
 use crate::{
     app::App,
+    clock,
     config::{AppConfig, Config},
     hub::{Hub, Inboxes, Observer},
     webhook::{Plan, Webhooks},
 };
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::time;
 
 /// The apps that are served. Replaced as a whole.
@@ -83,7 +80,7 @@ impl Making<'_> {
     fn hub(self, config: AppConfig) -> Arc<Hub> {
         let observer: Arc<dyn Observer> = Arc::clone(self.webhooks) as _;
         let app = App::new(config);
-        let hub = Hub::new(app, Arc::clone(self.inboxes), observer, Instant::now());
+        let hub = Hub::new(app, Arc::clone(self.inboxes), observer, clock::now());
         Arc::new(if self.is_one_of_many { hub.one_of_many() } else { hub })
     }
 }
@@ -130,10 +127,10 @@ impl Node {
     /// Sees a hub to its end that is not in the table any more. What its connections leave behind is
     /// told to the application before that is told nothing more.
     async fn retire(self: Arc<Self>, hub: Arc<Hub>) {
-        let ends = Instant::now() + RETIRE_MAX;
+        let ends = clock::now() + RETIRE_MAX;
         let mut empty_since = None;
-        while Instant::now() < ends {
-            let now = Instant::now();
+        while clock::now() < ends {
+            let now = clock::now();
             hub.on_time(now);
             let is_empty = hub.connections() == 0;
             empty_since = is_empty.then(|| empty_since.unwrap_or(now));

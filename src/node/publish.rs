@@ -2,6 +2,7 @@
 
 use super::Node;
 use crate::{
+    clock,
     cluster::{NotPublished, Outgoing},
     config::WebhookEvent,
     hub::{ConnectionRef, Counts, Hub, Occurrence, ShardSet, ToCache},
@@ -57,7 +58,7 @@ impl Node {
         hub: &Hub,
         events: &[Event<'_>],
     ) -> Result<(Vec<Counts>, ShardSet), NotPublished> {
-        let now = Instant::now();
+        let now = clock::now();
         let Some(cluster) = &self.cluster else { return Ok(publish_here(hub, events, now)) };
         let remember = Duration::from_secs(hub.app().config.cache_ttl_s);
         let each = events.iter().flat_map(|event| event.channels.iter().map(move |to| (event, to)));

@@ -2,11 +2,12 @@
 
 use super::Node;
 use crate::{
+    clock,
     cluster::{Asked, ChannelList, Unavailable},
     hub::{ChannelSummary, Counts, Hub},
     protocol::ChannelName,
 };
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 /// The other nodes can't be asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,7 +49,7 @@ impl Node {
     pub async fn channel(&self, hub: &Hub, name: &ChannelName) -> Result<ChannelSummary, Away> {
         match &self.cluster {
             Some(cluster) => Ok(cluster.channel(hub, name, Asked::Summary).await?.summary),
-            None => Ok(hub.channel_summary(name, Instant::now())),
+            None => Ok(hub.channel_summary(name, clock::now())),
         }
     }
 

@@ -10,6 +10,7 @@ use super::{
     listeners::allow_take_over,
 };
 use crate::{
+    clock,
     node::Node,
     shard::drain_spread,
     shutdown::{DrainPlan, Shutdown},
@@ -67,7 +68,7 @@ impl Draining {
     pub(super) async fn run(mut self) -> usize {
         let connections = self.node.connections_here();
         self.connections.start();
-        let began = self.connections.since().unwrap_or_else(Instant::now);
+        let began = self.connections.since().unwrap_or_else(clock::now);
         self.node.announce_drain();
         self.acceptor.drain();
         if let Some(metrics) = &self.metrics {
@@ -78,7 +79,7 @@ impl Draining {
         self.tell(plan, connections, until(end));
         self.connections.set_plan(plan);
         let left = self.end_connections(end).await;
-        let ended = Instant::now();
+        let ended = clock::now();
         self.flush_webhooks(ended, end).await;
         let patience = until(self.gives_up_at(ended, end)).max(LEAVE_TIMEOUT_MIN);
         self.node.leave(patience).await;
@@ -89,7 +90,7 @@ impl Draining {
         if events > 0 {
             tracing::warn!(events, "webhook events left at the end");
         }
-        let took_ms = milliseconds(began.elapsed());
+        let took_ms = milliseconds(clock::now().saturating_duration_since(began));
         let dropped = self.connections.dropped();
         tracing::info!(connections, took_ms, dropped, "drained");
         left
@@ -153,7 +154,7 @@ impl Draining {
             let patience = until(self.gives_up_at(connections_ended, end));
             let left = self.watching(flush.begin(patience)).await;
             // Another process may have taken the port over meanwhile.
-            if left == 0 || self.gives_up_at(connections_ended, end) <= Instant::now() {
+            if left == 0 || self.gives_up_at(connections_ended, end) <= clock::now() {
                 return;
             }
         }
@@ -241,9 +242,12 @@ async fn is_served(probe: std::net::TcpStream, path: &str) -> bool {
 
 /// How long it is until then.
 fn until(then: Instant) -> Duration {
-    then.saturating_duration_since(Instant::now())
+    then.saturating_duration_since(clock::now())
 }
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ pub use capacity::TooFewDescriptors;
 pub use reload::{Prepared, ReloadError, Reloaded, Reloader};
 
 use crate::{
+    clock,
     config::{Config, ConfigError},
     http::{self, Http, Lobby},
     hub::ShardIndex,
@@ -34,7 +35,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time};
 
@@ -256,7 +257,7 @@ async fn keep_time(node: Arc<Node>) {
     loop {
         ticks.tick().await;
         // A panic costs the rest of this tick.
-        if catch_unwind(AssertUnwindSafe(|| node.on_time(Instant::now()))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| node.on_time(clock::now()))).is_err() {
             tracing::error!("panic contained");
         }
     }
@@ -331,6 +332,22 @@ mod tests {
             let said = error.to_string();
             assert!(said.starts_with(&format!("cannot listen on a:80, which {setting} names: ")));
             assert!(said.contains(hint), "{said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_unfinished_at_the_end_of_the_grace_period_is_counted() {
+        let mut config = Config::default();
+        config.server.host = "127.0.0.1".to_owned();
+        config.server.port = 0;
+        config.server.shutdown_grace_s = 0;
+        for unfinished in [0, 2] {
+            let server = Server::build(&config).await.unwrap();
+            let held: Vec<_> = (0..unfinished).map(|_| server.shutdown.drain()).collect();
+            // The shards have nothing to end.
+            let left = server.run(std::future::ready(())).await.unwrap();
+            assert_eq!(left, unfinished);
+            drop(held);
         }
     }
 }

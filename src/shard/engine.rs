@@ -14,6 +14,7 @@ use super::{
     wheel::Wheel,
 };
 use crate::{
+    clock,
     hub::{ConnectionKey, ConnectionRef, Delivery, Inbox, ShardIndex},
     live::Live,
     metrics::ShardMetrics,
@@ -102,7 +103,7 @@ impl Engine {
         node: Arc<Node>,
         settings: Arc<Live<EngineConfig>>,
     ) -> io::Result<Self> {
-        let (now, config) = (Instant::now(), *settings.get());
+        let (now, config) = (clock::now(), *settings.get());
         Ok(Self {
             index,
             node,
@@ -158,7 +159,7 @@ impl Engine {
                 () = self.readiness.wait() => self.has_news = true,
                 Some(adoption) = adoptions.recv() => {
                     // The last turn may be long ago.
-                    self.now = Instant::now();
+                    self.now = clock::now();
                     self.guarded(|engine| engine.adopt(adoption));
                 }
                 // A deadline may have been met by something that lies unread.
@@ -174,7 +175,7 @@ impl Engine {
         adoptions: &mut mpsc::UnboundedReceiver<Adoption>,
         is_leaving: bool,
     ) {
-        self.now = Instant::now();
+        self.now = clock::now();
         let began = self.now;
         self.follow_settings();
         while let Ok(adoption) = adoptions.try_recv() {
@@ -251,7 +252,8 @@ impl Engine {
             || self.readiness.may_have_more()
     }
 
-    fn wake_at(&self) -> Option<Instant> {
+    /// When the next turn is due without any news.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
         let departure = self.departure.as_ref().filter(|_| !self.connections.is_empty());
         let departure = departure.and_then(|departure| departure.next_step(self.now));
         [self.wheel.next_due(), departure].into_iter().flatten().min()
@@ -419,7 +421,7 @@ impl Engine {
     }
 
     fn flush_slice(&mut self) {
-        self.now = Instant::now();
+        self.now = clock::now();
         for _ in 0..SLICE {
             let Some(place) = self.dirty.take() else { break };
             if let Some(connection) = self.connections.get_mut(place as usize) {

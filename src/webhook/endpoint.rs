@@ -16,7 +16,6 @@ use crate::{
 };
 use hyper::HeaderMap;
 use std::{sync::Arc, time::Instant};
-use tokio::time;
 
 /// One webhook of one app. It is told apart by its URL: while that is configured, whatever else of
 /// the webhook changes, what waits for it stays in its order.
@@ -123,10 +122,7 @@ impl Endpoint {
     }
 }
 
-/// The time, which tests may stop.
-pub(super) fn now() -> Instant {
-    time::Instant::now().into_std()
-}
+pub(super) use crate::clock::now;
 
 #[cfg(test)]
 mod tests {
