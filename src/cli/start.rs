@@ -90,6 +90,11 @@ async fn serve(args: &StartArgs, loaded: Loaded, level: LevelSwitch) -> ExitCode
             return ExitCode::from(EXIT_FAILED);
         }
     };
+    exit_code(ended)
+}
+
+/// The exit code of a server that has ended with so many parts unfinished.
+fn exit_code(ended: Result<usize, ServerError>) -> ExitCode {
     match ended {
         Ok(0) => ExitCode::SUCCESS,
         Ok(left) => fail(EXIT_FAILED, format_args!("{left} parts were not done in time")),
@@ -111,4 +116,17 @@ fn count_signals(mut terminate: Signal, mut interrupt: Signal) -> (Count, Count)
         }
     });
     (first, second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_server_that_has_finished_all_exits_0() {
+        assert_eq!(exit_code(Ok(0)), ExitCode::SUCCESS);
+        for ended in [Ok(1), Ok(7), Err(ServerError::ShardEnded)] {
+            assert_eq!(exit_code(ended), ExitCode::from(1));
+        }
+    }
 }

@@ -98,6 +98,25 @@ pub(super) fn start(
 }
 
 impl AcceptorHandle {
+    /// A handle whose acceptor is the test: it gets the orders, and reports.
+    #[cfg(test)]
+    pub(super) fn of_test() -> (Self, mpsc::UnboundedSender<News>) {
+        let (tell, news) = mpsc::unbounded_channel();
+        (Self { order: Arc::new(AtomicU8::new(SERVE)), news }, tell)
+    }
+
+    /// Says whether the acceptor has not been told to give up the socket yet.
+    #[cfg(test)]
+    pub(super) fn is_open_of_test(&self) -> impl Fn() -> bool + use<> {
+        let order = Arc::clone(&self.order);
+        move || order.load(Ordering::Relaxed) < HAND_OVER
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_draining(&self) -> bool {
+        self.order.load(Ordering::Relaxed) == DRAIN
+    }
+
     /// Starts the search for another process that listens on the address. The acceptor continues to
     /// accept, unless the socket is inherited: its queue is for the next process.
     pub(super) fn drain(&self) {
@@ -360,65 +379,4 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::server::listeners::listen;
-    use socket2::{Domain, Socket, Type};
-    use std::net::Ipv4Addr;
-
-    fn search(address: SocketAddr) -> Search {
-        Search { address, probe: None, next: Instant::now(), taken: 0 }
-    }
-
-    #[test]
-    fn a_full_queue_holds_up_no_probe_and_is_no_other_process() {
-        let listener = listen((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
-        SockRef::from(&listener).listen(1).unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut queue = Vec::new();
-        let full = Duration::from_millis(50);
-        while let Ok(waiting) = TcpStream::connect_timeout(&address, full) {
-            queue.push(waiting);
-        }
-        let (tell, mut news) = mpsc::unbounded_channel();
-        let mut search = search(address);
-        search.begin(&tell);
-        let (_, _, at) = search.probe.as_mut().expect("it does not wait for the queue");
-        *at -= DRAINING_WAIT;
-        search.nothing_came(&tell);
-        assert!(search.probe.is_some() && news.try_recv().is_err(), "nobody has it");
-        // After a while it is given up, and the next one is not begun at once.
-        search.probe.as_mut().unwrap().2 -= PROBE_TIMEOUT;
-        let given_up = Instant::now();
-        search.begin(&tell);
-        assert_eq!(search.taken, 1);
-        assert!(given_up + PROBE_INTERVAL <= search.next);
-    }
-
-    #[test]
-    fn a_probe_that_fails_is_not_repeated_at_once() {
-        // Bound, so that no other test gets the port, and not listened on.
-        let closed = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        closed.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-        let (tell, _news) = mpsc::unbounded_channel();
-        let mut search = search(closed.local_addr().unwrap().as_socket().unwrap());
-        let began = Instant::now();
-        while search.taken == 0 {
-            search.begin(&tell);
-        }
-        assert!(began + PROBE_INTERVAL <= search.next);
-    }
-
-    #[test]
-    fn a_probe_that_another_listener_has_is_told() {
-        let other = listen((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
-        let (tell, mut news) = mpsc::unbounded_channel();
-        let mut search = search(other.local_addr().unwrap());
-        search.begin(&tell);
-        let (_stream, from) = other.accept().unwrap();
-        search.probe.as_mut().unwrap().2 -= DRAINING_WAIT;
-        search.nothing_came(&tell);
-        let Ok(News::Elsewhere(probe)) = news.try_recv() else { panic!("it is told") };
-        assert_eq!(probe.local_addr().unwrap(), from);
-    }
-}
+mod tests;

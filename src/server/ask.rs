@@ -98,4 +98,16 @@ mod tests {
         assert_eq!(read(b"SSH-2.0-OpenSSH\r\n"), Answer::Other);
         assert_eq!(read(b""), Answer::None);
     }
+
+    #[test]
+    fn a_socket_for_all_addresses_is_reached_over_loopback() {
+        for (listens, reached) in [
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("[::]:80", "[::1]:80"),
+            ("192.0.2.1:80", "192.0.2.1:80"),
+            ("[2001:db8::1]:80", "[2001:db8::1]:80"),
+        ] {
+            assert_eq!(reachable(listens.parse().unwrap()), reached.parse().unwrap());
+        }
+    }
 }

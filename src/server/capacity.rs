@@ -154,4 +154,22 @@ mod tests {
         assert!(text.contains("RLIMIT_NOFILE allows 64 open files"), "{text}");
         assert!(text.contains("needs 114 at least"), "{text}");
     }
+
+    #[test]
+    fn http_connections_get_a_quarter_of_few_descriptors_and_192_of_many() {
+        for (room, possible) in [(64, 48), (400, 300), (768, 576), (769, 577), (10_000, 9_808)] {
+            let descriptors = Descriptors::new(room + 45, 1).unwrap();
+            assert_eq!(descriptors.for_connections(), room);
+            for (configured, max) in [(0, possible), (possible, possible), (possible + 1, possible)]
+            {
+                assert_eq!(limits(room + 45, 1, configured).0, max, "{room} {configured}");
+            }
+        }
+        for (configured, max) in [(0, 4_096), (1, 1), (50_000, 50_000)] {
+            let server =
+                ServerConfig { max_http_connections: configured, ..ServerConfig::default() };
+            let limits = Descriptors::new(20_000, 2).unwrap().limits(&server);
+            assert_eq!(limits.max_http_connections, max);
+        }
+    }
 }

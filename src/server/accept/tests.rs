@@ -1,0 +1,131 @@
+//! The acceptor in its thread, and its search for other processes.
+
+use super::*;
+use crate::{
+    config::Config, node::Node, server::listeners::listen, shutdown::Shutdown, webhook::Webhooks,
+};
+use socket2::{Domain, Socket, Type};
+use std::{io::Read, net::Ipv4Addr};
+
+fn search(address: SocketAddr) -> Search {
+    Search { address, probe: None, next: Instant::now(), taken: 0 }
+}
+
+#[test]
+fn a_full_queue_holds_up_no_probe_and_is_no_other_process() {
+    let listener = listen((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
+    SockRef::from(&listener).listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queue = Vec::new();
+    let full = Duration::from_millis(50);
+    while let Ok(waiting) = TcpStream::connect_timeout(&address, full) {
+        queue.push(waiting);
+    }
+    let (tell, mut news) = mpsc::unbounded_channel();
+    let mut search = search(address);
+    search.begin(&tell);
+    let (_, _, at) = search.probe.as_mut().expect("it does not wait for the queue");
+    *at -= DRAINING_WAIT;
+    search.nothing_came(&tell);
+    assert!(search.probe.is_some() && news.try_recv().is_err(), "nobody has it");
+    // After a while it is given up, and the next one is not begun at once.
+    search.probe.as_mut().unwrap().2 -= PROBE_TIMEOUT;
+    let given_up = Instant::now();
+    search.begin(&tell);
+    assert_eq!(search.taken, 1);
+    assert!(given_up + PROBE_INTERVAL <= search.next);
+}
+
+#[test]
+fn a_probe_that_fails_is_not_repeated_at_once() {
+    // Bound, so that no other test gets the port, and not listened on.
+    let closed = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    closed.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let (tell, _news) = mpsc::unbounded_channel();
+    let mut search = search(closed.local_addr().unwrap().as_socket().unwrap());
+    let began = Instant::now();
+    while search.taken == 0 {
+        search.begin(&tell);
+    }
+    assert!(began + PROBE_INTERVAL <= search.next);
+}
+
+#[test]
+fn a_probe_that_another_listener_has_is_told() {
+    let other = listen((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
+    let (tell, mut news) = mpsc::unbounded_channel();
+    let mut search = search(other.local_addr().unwrap());
+    search.begin(&tell);
+    let (_stream, from) = other.accept().unwrap();
+    search.probe.as_mut().unwrap().2 -= DRAINING_WAIT;
+    search.nothing_came(&tell);
+    let Ok(News::Elsewhere(probe)) = news.try_recv() else { panic!("it is told") };
+    assert_eq!(probe.local_addr().unwrap(), from);
+}
+
+/// An acceptor in its thread, and the shards' ends.
+fn started(
+    is_inherited: bool,
+    shards: usize,
+) -> (AcceptorHandle, SocketAddr, Vec<mpsc::UnboundedReceiver<Arrival>>) {
+    let config = Config::default();
+    let webhooks = Arc::new(Webhooks::new(&config).unwrap());
+    let node = Arc::new(Node::new(&config, shards, 0, Shutdown::new(), webhooks));
+    let lobby = Arc::new(Lobby::new(100, 1_000, node));
+    let listener = listen((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (senders, arrivals) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
+    (start(listener, is_inherited, lobby, senders).unwrap(), address, arrivals)
+}
+
+#[test]
+fn connections_are_dealt_to_the_shards_in_turn() {
+    let (handle, address, mut arrivals) = started(false, 3);
+    for round in 0..3 {
+        for shard in &mut arrivals {
+            let client = TcpStream::connect(address).unwrap();
+            let (stream, peer, _guest) = shard.blocking_recv().unwrap();
+            assert_eq!(peer, client.local_addr().unwrap(), "round {round}");
+            assert!(stream.nodelay().unwrap());
+            // It does not block.
+            let error = (&stream).read(&mut [0]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        }
+    }
+    handle.close();
+}
+
+#[tokio::test]
+async fn whoever_is_in_the_queue_is_accepted_before_the_socket_is_closed() {
+    for is_handed_over in [false, true] {
+        let (mut handle, address, mut arrivals) = started(false, 1);
+        handle.drain();
+        let client = TcpStream::connect(address).unwrap();
+        if is_handed_over {
+            handle.hand_over();
+            assert!(handle.is_handed_over());
+        }
+        handle.close();
+        handle.ended(Duration::from_secs(60)).await;
+        let (_, peer, _guest) = arrivals[0].recv().await.unwrap();
+        assert_eq!(peer, client.local_addr().unwrap());
+        assert!(TcpStream::connect(address).is_err(), "nothing listens any more");
+    }
+}
+
+#[tokio::test]
+async fn when_all_its_probes_come_back_nobody_else_listens() {
+    let (mut handle, _, mut arrivals) = started(false, 1);
+    handle.drain();
+    assert!(matches!(handle.news.recv().await, Some(News::NobodyElse)));
+    assert!(arrivals[0].try_recv().is_err(), "a probe is no client");
+    handle.close();
+    handle.ended(Duration::from_secs(60)).await;
+}
+
+#[tokio::test]
+async fn the_queue_of_an_inherited_socket_is_left_to_the_next_process() {
+    let (mut handle, _, _arrivals) = started(true, 1);
+    handle.drain();
+    assert!(handle.news.recv().await.is_none(), "it ends without a search");
+}

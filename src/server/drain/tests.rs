@@ -1,0 +1,276 @@
+//! A drain without sockets, on a clock that the test controls.
+
+use super::*;
+use crate::config::Config;
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, TcpStream as Socket},
+    sync::Mutex,
+    thread,
+};
+use tokio::{sync::mpsc, task::JoinHandle as Task};
+
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What happened when, since the beginning of the drain.
+#[derive(Clone, Default)]
+struct Times(Arc<Mutex<Vec<(&'static str, Duration)>>>);
+
+impl Times {
+    fn note(&self, what: &'static str, began: Instant) {
+        self.0.lock().unwrap().push((what, clock::now() - began));
+    }
+
+    fn of(&self, what: &str) -> Duration {
+        let times = self.0.lock().unwrap();
+        times.iter().find(|(noted, _)| *noted == what).unwrap_or_else(|| panic!("no {what}")).1
+    }
+}
+
+struct Bench {
+    draining: Draining,
+    tell: mpsc::UnboundedSender<News>,
+    times: Times,
+    began: Instant,
+}
+
+impl Bench {
+    fn new(is_inherited: bool) -> Self {
+        let config = Config::default();
+        let (connections, flush) = (Shutdown::new(), Shutdown::new());
+        let webhooks = Arc::new(Webhooks::new(&config).unwrap());
+        let node = Node::new(&config, 1, 0, connections.clone(), Arc::clone(&webhooks));
+        let (acceptor, tell) = AcceptorHandle::of_test();
+        let draining = Draining {
+            node: Arc::new(node),
+            acceptor,
+            metrics: None,
+            connections,
+            flush,
+            webhooks,
+            grace: GRACE,
+            path: String::new(),
+            is_inherited,
+        };
+        Self { draining, tell, times: Times::default(), began: clock::now() }
+    }
+
+    /// Connections that end so long after it is decided how; never, if there is no time.
+    fn connections_end_after(&self, after: Option<Duration>) -> Task<()> {
+        let mut drain = self.draining.connections.drain();
+        let (times, began) = (self.times.clone(), self.began);
+        tokio::spawn(async move {
+            drain.begun().await;
+            times.note("draining", began);
+            drain.planned().await;
+            times.note("planned", began);
+            match after {
+                Some(after) => time::sleep(after).await,
+                None => std::future::pending().await,
+            }
+            times.note("connections ended", began);
+        })
+    }
+
+    /// Webhooks that need so long once they are to tell the rest.
+    fn webhooks_end_after(&self, after: Duration) -> Task<()> {
+        let mut drain = self.draining.flush.drain();
+        let (times, began) = (self.times.clone(), self.began);
+        let is_port_open = self.draining.acceptor.is_open_of_test();
+        tokio::spawn(async move {
+            drain.begun().await;
+            times.note("webhooks told to end", began);
+            time::sleep(after).await;
+            let is_open = is_port_open();
+            times.note(if is_open { "webhooks ended" } else { "webhooks cut off" }, began);
+        })
+    }
+
+    async fn run(self) -> (usize, Times, Duration) {
+        let Self { draining, tell, times, began } = self;
+        let left = draining.run().await;
+        drop(tell);
+        let took = clock::now() - began;
+        (left, times, took)
+    }
+}
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+#[tokio::test(start_paused = true)]
+async fn webhooks_are_told_to_end_when_the_last_connection_has_ended() {
+    let bench = Bench::new(false);
+    bench.tell.send(News::NobodyElse).unwrap();
+    bench.connections_end_after(Some(seconds(3.0)));
+    bench.connections_end_after(Some(seconds(5.0)));
+    bench.webhooks_end_after(seconds(1.0));
+    let (connections, flush) = (bench.draining.connections.clone(), bench.draining.flush.clone());
+    let (left, times, _) = bench.run().await;
+    assert_eq!(left, 0);
+    assert_eq!(times.of("draining"), Duration::ZERO);
+    assert_eq!(times.of("planned"), Duration::ZERO, "it is known that nobody else serves");
+    assert_eq!(times.of("webhooks told to end"), seconds(5.0));
+    assert_eq!(times.of("webhooks ended"), seconds(6.0), "and they are waited for");
+    assert_eq!(connections.plan(), Some(DrainPlan::Alone));
+    assert!(flush.has_begun());
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_that_do_not_end_are_counted_and_webhooks_have_their_fifth() {
+    let bench = Bench::new(false);
+    bench.tell.send(News::NobodyElse).unwrap();
+    let stuck = [bench.connections_end_after(None), bench.connections_end_after(None)];
+    bench.connections_end_after(Some(seconds(1.0)));
+    bench.webhooks_end_after(seconds(1.0));
+    let (left, times, took) = bench.run().await;
+    assert_eq!(left, 2);
+    assert_eq!(times.of("webhooks told to end"), seconds(8.0));
+    assert!(GRACE <= took && took < GRACE + seconds(3.0), "{took:?}");
+    assert!(stuck.iter().all(|stuck| !stuck.is_finished()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_may_end_in_the_last_fifth() {
+    let bench = Bench::new(false);
+    bench.tell.send(News::NobodyElse).unwrap();
+    bench.connections_end_after(Some(seconds(9.9)));
+    bench.webhooks_end_after(seconds(0.5));
+    let (left, times, _) = bench.run().await;
+    assert_eq!(left, 0);
+    assert_eq!(times.of("webhooks told to end"), seconds(8.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn webhooks_that_hang_have_two_seconds_while_nobody_else_serves() {
+    for (connections, took_min) in [(1.0, 3.0), (9.0, 10.0)] {
+        let bench = Bench::new(false);
+        bench.tell.send(News::NobodyElse).unwrap();
+        bench.connections_end_after(Some(seconds(connections)));
+        bench.webhooks_end_after(seconds(3_600.0));
+        let (left, _, took) = bench.run().await;
+        assert_eq!(left, 0, "an endpoint that hangs is no failure of the server");
+        let took_max = seconds(took_min + 1.5);
+        assert!(seconds(took_min) <= took && took < took_max, "{took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_nobody_reports_the_search_ends_in_half_a_second() {
+    let bench = Bench::new(false);
+    bench.connections_end_after(Some(Duration::ZERO));
+    let (left, times, _) = bench.run().await;
+    assert_eq!(left, 0);
+    let planned = times.of("planned");
+    assert!(seconds(0.5) <= planned && planned < seconds(0.6), "{planned:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_an_inherited_socket_the_plan_waits_for_the_acceptor() {
+    let Bench { draining, tell, times, began } = Bench::new(true);
+    let bench = Bench { draining, tell: mpsc::unbounded_channel().0, times, began };
+    bench.connections_end_after(Some(seconds(1.0)));
+    tokio::spawn(async move {
+        time::sleep(seconds(0.25)).await;
+        drop(tell);
+    });
+    let connections = bench.draining.connections.clone();
+    let (left, times, _) = bench.run().await;
+    assert_eq!(left, 0);
+    assert_eq!(times.of("planned"), seconds(0.25), "it accepts nothing any more");
+    assert_eq!(connections.plan(), Some(DrainPlan::Queue));
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_that_came_since_have_a_moment_to_be_answered() {
+    let bench = Bench::new(false);
+    bench.tell.send(News::NobodyElse).unwrap();
+    let (shutdown, times, began) =
+        (bench.draining.connections.clone(), bench.times.clone(), bench.began);
+    bench.connections_end_after(Some(seconds(1.0)));
+    tokio::spawn(async move {
+        time::sleep(seconds(0.5)).await;
+        let late = shutdown.drain();
+        assert!(!late.is_early());
+        time::sleep(seconds(0.6)).await;
+        drop(late);
+        times.note("late ended", began);
+    });
+    let (left, times, took) = bench.run().await;
+    assert_eq!(left, 0, "they are not counted");
+    assert!(times.of("late ended") <= took, "{took:?}");
+}
+
+/// The other end of a connection to the own address, which answers as another process would.
+fn answering(body: &'static str) -> Socket {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let probe = Socket::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut accepted, _) = listener.accept().unwrap();
+    thread::spawn(move || {
+        let mut request = [0; 1_024];
+        let len = accepted.read(&mut request).unwrap();
+        assert!(request[..len].starts_with(b"GET /ready "));
+        let answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{body}");
+        accepted.write_all(answer.as_bytes()).unwrap();
+    });
+    probe
+}
+
+#[tokio::test]
+async fn the_port_is_left_to_a_process_that_serves_and_not_to_one_that_drains() {
+    for (body, is_served) in
+        [(r#"{"ready":true}"#, true), (r#"{"ready":false,"reasons":["draining"]}"#, false)]
+    {
+        let mut bench = Bench::new(false);
+        bench.tell.send(News::Elsewhere(answering(body))).unwrap();
+        bench.tell.send(News::NobodyElse).unwrap();
+        bench.draining.acceptor.drain();
+        assert!(bench.draining.acceptor.is_draining());
+        drop(bench.tell);
+        let plan = bench.draining.decide().await;
+        assert_eq!(plan, if is_served { DrainPlan::Spread } else { DrainPlan::Alone });
+        assert_eq!(bench.draining.is_handed_over(), is_served);
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_comes_during_the_drain_gets_the_port() {
+    let mut bench = Bench::new(false);
+    bench.tell.send(News::Elsewhere(answering(r#"{"ready":true}"#))).unwrap();
+    let drain = bench.draining.connections.drain();
+    bench.draining.connections.set_plan(DrainPlan::Alone);
+    while !bench.draining.is_handed_over() {
+        bench.draining.watch().await;
+    }
+    assert_eq!(bench.draining.connections.plan(), Some(DrainPlan::Alone), "that is decided");
+    drop(drain);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_node_that_was_relied_on_drains_as_well_the_rest_is_closed_at_once() {
+    for (is_handed_over, plan) in [(false, DrainPlan::Alone), (true, DrainPlan::Spread)] {
+        let mut bench = Bench::new(false);
+        bench.draining.connections.set_plan(DrainPlan::Spread);
+        if is_handed_over {
+            bench.draining.hand_over();
+        }
+        bench.draining.watch().await;
+        assert_eq!(bench.draining.connections.plan(), Some(plan), "{is_handed_over}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn webhooks_have_the_whole_grace_period_while_another_process_serves() {
+    let mut bench = Bench::new(false);
+    let end = bench.began + GRACE;
+    let ended = bench.began + seconds(1.0);
+    bench.draining.connections.set_plan(DrainPlan::Alone);
+    assert_eq!(bench.draining.gives_up_at(ended, end), ended + seconds(2.0));
+    assert_eq!(bench.draining.gives_up_at(end - seconds(1.0), end), end);
+    bench.draining.connections.set_plan(DrainPlan::Spread);
+    assert_eq!(bench.draining.gives_up_at(ended, end), end);
+    bench.draining.connections.set_plan(DrainPlan::Alone);
+    bench.draining.hand_over();
+    assert_eq!(bench.draining.gives_up_at(ended, end), end);
+}
