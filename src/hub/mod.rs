@@ -56,7 +56,7 @@ use users::Users;
 /// Names a channel to the shards. Never given out twice, so a late delivery for a channel that
 /// is gone finds nobody.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct ChannelId(u64);
+pub struct ChannelId(pub(crate) u64);
 
 /// Who and what is on this node, for one app.
 #[derive(Debug)]

@@ -79,3 +79,26 @@ impl Ended {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_end_has_its_reason_and_only_known_codes() {
+        for (ended, label, code) in [
+            (Ended::ByServer(CloseCode::PongTimeout), "pong_timeout", 4201),
+            (Ended::ByServer(CloseCode::SlowConsumer), "slow_consumer", 4100),
+            (Ended::ByClient(1000), "closed_by_client", 1000),
+            (Ended::ByClient(1001), "closed_by_client", 1001),
+            (Ended::ByClient(1005), "closed_by_client", 1005),
+            (Ended::ByClient(1006), "closed_by_client", 0),
+            (Ended::ByClient(4_321), "closed_by_client", 0),
+            (Ended::Gone, "gone", 0),
+            (Ended::Transport, "transport", 0),
+            (Ended::Panic, "panic", 0),
+        ] {
+            assert_eq!((ended.label(), ended.code()), (label, code));
+        }
+    }
+}

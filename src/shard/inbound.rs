@@ -402,4 +402,81 @@ mod tests {
         texts.push(text.to_string());
         assert_eq!(texts, ["one", "two", "fragment", "begun"]);
     }
+
+    #[test]
+    fn a_message_may_be_as_long_as_the_bound_whole_or_in_fragments() {
+        let longest = "x".repeat(1_000);
+        assert_eq!(read(&[&text(&longest, Data::Text, true)]).0, [longest.clone()]);
+        let halves =
+            [text(&longest[..600], Data::Text, false), text(&longest[600..], Data::Continue, true)];
+        assert_eq!(read(&[&halves.concat()]).0, [longest]);
+        let one_more = [
+            text(&"x".repeat(600), Data::Text, false),
+            text(&"x".repeat(401), Data::Continue, true),
+        ];
+        assert_eq!(failure(&one_more.concat()), Unreadable::TooBig);
+    }
+
+    #[test]
+    fn another_bound_holds_for_messages_that_begin_under_it() {
+        let mut inbound = Inbound::new(1_000);
+        let result = |inbound: &mut Inbound, partial, bytes: &[u8]| {
+            let mut replies = Vec::new();
+            let mut reader = inbound.open(partial, bytes, &mut replies);
+            let outcome = loop {
+                match reader.next() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break Ok(()),
+                    Err(unreadable) => break Err(unreadable),
+                }
+            };
+            (outcome, inbound.close(reader, Instant::now()))
+        };
+        let message = text(&"x".repeat(900), Data::Text, true);
+        assert_eq!(result(&mut inbound, None, &message).0, Ok(()));
+        let (_, begun) = result(&mut inbound, None, &message[..100]);
+        inbound.set_max(500);
+        inbound.set_max(500);
+        assert_eq!(result(&mut inbound, begun, &message[100..]).0, Ok(()), "it began before");
+        assert_eq!(result(&mut inbound, None, &message).0, Err(Unreadable::TooBig));
+        inbound.set_max(2_000);
+        assert_eq!(result(&mut inbound, None, &message.repeat(2)).0, Ok(()));
+    }
+
+    #[test]
+    fn a_piece_is_small_below_512_bytes() {
+        let long = text(&"x".repeat(900), Data::Text, true);
+        for (len, pieces) in [(1, 1), (511, 1), (512, 0), (long.len(), 0)] {
+            let mut replies = Vec::new();
+            let reader = Inbound::new(1_000).open(None, &long[..len], &mut replies).pieces();
+            assert_eq!(reader, pieces, "{len}");
+        }
+    }
+
+    #[test]
+    fn the_deadline_of_a_message_is_from_its_first_byte() {
+        let mut inbound = Inbound::new(1_000);
+        let start = Instant::now();
+        let at = |seconds| start + std::time::Duration::from_secs(seconds);
+        let long = text(&"x".repeat(100), Data::Text, true);
+        let mut go_on = |partial, bytes: &[u8], now| {
+            let mut replies = Vec::new();
+            let mut reader = inbound.open(partial, bytes, &mut replies);
+            while reader.next().unwrap().is_some() {}
+            inbound.close(reader, now)
+        };
+        let mut partial = go_on(None, &long[..1], at(1));
+        for (seconds, byte) in (2..).zip(&long[1..50]) {
+            partial = go_on(partial, &[*byte], at(seconds));
+        }
+        assert_eq!(partial.as_ref().unwrap().began_at(), Some(at(1)));
+        // One ends and the next begins in one piece.
+        let piece = [&long[50..], &long[..9]].concat();
+        let partial = go_on(partial, &piece, at(99));
+        assert_eq!(partial.unwrap().began_at(), Some(at(99)));
+        // A ping between fragments does not put it off.
+        let partial = go_on(None, &text("a", Data::Text, false), at(200));
+        let partial = go_on(partial, &ping("p"), at(210));
+        assert_eq!(partial.unwrap().began_at(), Some(at(200)));
+    }
 }

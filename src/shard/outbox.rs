@@ -273,4 +273,95 @@ mod tests {
         assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::All);
         assert!(outbox.frames.capacity() <= IDLE_CAPACITY);
     }
+
+    /// A socket that answers the first calls with these errors.
+    struct Failing(Vec<ErrorKind>, Pipe);
+
+    impl Write for Failing {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match self.0.pop() {
+                Some(ErrorKind::WriteZero) => Ok(0),
+                Some(kind) => Err(kind.into()),
+                None => self.1.write(bytes),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_interrupted_write_is_repeated_and_any_other_failure_is_told() {
+        let write = |kinds: &[ErrorKind]| {
+            let (mut outbox, expected) = outbox(&[(1, 10), (2, 10)]);
+            let pipe = Pipe { room: usize::MAX, ..Pipe::default() };
+            let mut socket = Failing(kinds.to_vec(), pipe);
+            let written = outbox.write_to(&mut socket, &mut Vec::new());
+            (written.map_err(|error| error.kind()), socket.1.taken == expected)
+        };
+        assert_eq!(write(&[ErrorKind::Interrupted; 3]), (Ok(Written::All), true));
+        assert_eq!(write(&[ErrorKind::WriteZero]), (Err(ErrorKind::WriteZero), false));
+        assert_eq!(write(&[ErrorKind::BrokenPipe]), (Err(ErrorKind::BrokenPipe), false));
+        assert_eq!(write(&[ErrorKind::WouldBlock]), (Ok(Written::Blocked), false));
+    }
+
+    #[test]
+    fn a_turn_writes_no_more_than_its_bytes_and_one_frame() {
+        for (len, count, taken) in
+            [(100_000, 10, 300_000), (131_072, 4, 262_144), (262_144, 2, 262_144)]
+        {
+            let (mut outbox, expected) = outbox(&vec![(1, len); count]);
+            let mut pipe = Pipe { room: usize::MAX, ..Pipe::default() };
+            assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::Some);
+            assert_eq!((pipe.taken.len(), pipe.calls), (taken, 1), "{len}");
+            assert_eq!(outbox.bytes(), expected.len() - taken);
+        }
+        // A turn that ends with the last byte has written all.
+        let (mut outbox, _) = outbox(&[(1, 262_144)]);
+        let mut pipe = Pipe { room: usize::MAX, ..Pipe::default() };
+        assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::All);
+    }
+
+    #[test]
+    fn small_frames_are_joined_up_to_64_kib_and_large_ones_listed_up_to_64() {
+        for (len, count, first) in
+            [(100, 2_000, 65_600), (2_048, 100, 65_536), (2_049, 100, 131_136)]
+        {
+            let (mut outbox, expected) = outbox(&vec![(1, len); count]);
+            let mut pipe = Pipe { room: usize::MAX, ..Pipe::default() };
+            let mut staging = Vec::new();
+            let mut counted = Counted(Vec::new(), &mut pipe);
+            assert_eq!(outbox.write_to(&mut counted, &mut staging).unwrap(), Written::All);
+            assert_eq!(counted.0[0], first, "{len}");
+            assert_eq!(pipe.taken, expected);
+        }
+    }
+
+    /// Notes how much each call takes.
+    struct Counted<'a>(Vec<usize>, &'a mut Pipe);
+
+    impl Write for Counted<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.push(bytes.len());
+            self.1.write(bytes)
+        }
+
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            self.0.push(slices.iter().map(|slice| slice.len()).sum());
+            self.1.write_vectored(slices)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_empty_frame_is_passed_over() {
+        let (mut outbox, expected) = outbox(&[(1, 0), (2, 3), (3, 0)]);
+        let mut pipe = Pipe { room: usize::MAX, ..Pipe::default() };
+        assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::All);
+        assert!(outbox.is_empty() && pipe.taken == expected);
+    }
 }

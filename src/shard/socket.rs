@@ -39,6 +39,11 @@ impl Socket {
         &mut self.tcp
     }
 
+    #[cfg(test)]
+    pub(super) fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
     /// Looks after what TLS holds when a write got this far: what it could not pass on waits for
     /// the socket, as what was not written does.
     ///

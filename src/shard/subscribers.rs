@@ -50,3 +50,49 @@ impl Subscribers {
         self.0.get(&channel).map_or(&[], Vec::as_slice)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(connection: u32) -> Subscriber {
+        let socket_id = SocketId::from_random(u64::from(connection));
+        Subscriber { since: 0, socket_id, connection }
+    }
+
+    #[test]
+    fn the_last_of_a_list_takes_the_place_of_the_one_that_leaves() {
+        let (one, other) = (ChannelId(1), ChannelId(2));
+        let mut subscribers = Subscribers::default();
+        let places: Vec<Place> =
+            (0..4).map(|connection| subscribers.add(one, entry(connection))).collect();
+        let elsewhere = subscribers.add(other, entry(9));
+        let of = |subscribers: &Subscribers, channel| -> Vec<u32> {
+            subscribers.of(channel).iter().map(|subscriber| subscriber.connection).collect()
+        };
+        assert_eq!(subscribers.remove(places[1]), Some(3));
+        assert_eq!(of(&subscribers, one), [0, 3, 2]);
+        assert_eq!(subscribers.remove(places[2]), None, "it was the last itself");
+        assert_eq!(subscribers.remove(places[0]), Some(3));
+        assert_eq!(subscribers.remove(places[0]), None);
+        assert_eq!(subscribers.remove(places[0]), None, "the list is gone");
+        assert_eq!(of(&subscribers, other), [9]);
+        assert_eq!(subscribers.remove(elsewhere), None);
+        assert!(subscribers.0.is_empty(), "a channel without subscribers takes no memory");
+    }
+
+    #[test]
+    fn a_list_that_has_shrunk_gives_memory_back() {
+        let channel = ChannelId(1);
+        let mut subscribers = Subscribers::default();
+        let first = subscribers.add(channel, entry(0));
+        for connection in 1..1_000 {
+            subscribers.add(channel, entry(connection));
+        }
+        for _ in 0..990 {
+            subscribers.remove(first);
+        }
+        assert_eq!(subscribers.of(channel).len(), 10);
+        assert!(subscribers.0[&channel].capacity() <= 40);
+    }
+}

@@ -128,6 +128,63 @@ mod tests {
         assert_eq!(places(&mut wheel, due), [1]);
     }
 
+    /// Looks at each key as a shard does, and returns when its deadline was met, in looks.
+    fn looks_until(wheel: &mut Wheel, deadlines: &[Instant]) -> Vec<(Instant, usize)> {
+        let mut planned: Vec<u64> = deadlines
+            .iter()
+            .enumerate()
+            .map(|(at, deadline)| {
+                wheel.add_if_earlier(key(u32::try_from(at).unwrap()), *deadline, u64::MAX)
+            })
+            .collect();
+        let mut met = vec![None; deadlines.len()];
+        let mut looks = vec![0; deadlines.len()];
+        while let Some(now) = wheel.next_due() {
+            assert!(wheel.take_due(now - Duration::from_nanos(1)).is_none(), "it is the next");
+            while let Some((step, keys)) = wheel.take_due(now) {
+                for key in keys {
+                    let at = key.place as usize;
+                    assert_eq!(
+                        planned[at], step,
+                        "the look is known by the step it was planned for"
+                    );
+                    looks[at] += 1;
+                    if deadlines[at] <= now {
+                        assert_eq!(met[at].replace((now, looks[at])), None);
+                    } else {
+                        planned[at] = wheel.add_if_earlier(key, deadlines[at], u64::MAX);
+                    }
+                }
+            }
+        }
+        met.into_iter().map(|met| met.expect("each deadline is met")).collect()
+    }
+
+    #[test]
+    fn a_deadline_at_any_distance_is_met_with_few_looks_on_the_way() {
+        const LAP_MS: u64 = 51_200;
+        let start = Instant::now();
+        for offset in [0, 1, 49, 50, 51, 12_345, LAP_MS - 50, LAP_MS, LAP_MS + 1, 1_000_000] {
+            let mut wheel = Wheel::new(start);
+            let now = start + Duration::from_millis(offset);
+            assert!(wheel.take_due(now).is_none());
+            let distances = [0, 1, 49, 50, 51, 99, 100, 51_099, 51_100, 51_149, 51_150, 51_151];
+            let far = [51_199, 51_200, 51_201, 102_399, 102_400, 120_000, 3_600_000];
+            let distances = [&distances[..], &far].concat();
+            let deadlines: Vec<Instant> =
+                distances.iter().map(|ms| now + Duration::from_millis(*ms)).collect();
+            let met = looks_until(&mut wheel, &deadlines);
+            for ((met, looks), distance) in met.into_iter().zip(distances) {
+                let late = met - (now + Duration::from_millis(distance));
+                // A slot that has passed is not used again: the next one is.
+                let late_max = if distance == 0 { 2 * Wheel::STEP } else { Wheel::STEP };
+                assert!(late < late_max, "{distance} ms from {offset} ms: {late:?} late");
+                let laps = usize::try_from(distance / (LAP_MS - 50)).unwrap();
+                assert!(looks <= laps + 1, "{distance} ms: {looks} looks");
+            }
+        }
+    }
+
     #[test]
     fn what_is_late_is_looked_at_at_once() {
         let start = Instant::now();

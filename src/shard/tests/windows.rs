@@ -5,13 +5,6 @@ use super::*;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::Value;
 use std::time::Instant;
-use tokio::net::TcpSocket;
-
-/// Small enough that writes are cut in the middle of frames.
-const BUFFER: u32 = 4 * 1024;
-
-/// Only a fault takes longer.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Client {
     socket: TcpStream,
@@ -22,32 +15,10 @@ struct Client {
     expected: Vec<u64>,
 }
 
-/// Takes the frames off the front of `bytes`.
-fn take_frames(bytes: &mut Vec<u8>) -> Vec<Value> {
-    let mut frames = Vec::new();
-    loop {
-        let (len, header) = match bytes.as_slice() {
-            [_, 126, high, low, ..] => (usize::from(u16::from_be_bytes([*high, *low])), 4),
-            [_, len @ 0..126, ..] => (usize::from(*len), 2),
-            _ => return frames,
-        };
-        if bytes.len() < header + len {
-            return frames;
-        }
-        assert_eq!(bytes[0], 0x81, "a text frame, whole");
-        frames.push(serde_json::from_slice(&bytes[header..header + len]).unwrap());
-        bytes.drain(..header + len);
-    }
-}
-
 impl Client {
-    async fn connect(bench: &mut Bench) -> Self {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(BUFFER).unwrap();
-        let stream = socket.connect(bench.listener.local_addr().unwrap()).await.unwrap();
-        bench.adopt(&[]);
+    fn connect(bench: &mut Bench) -> Self {
         Self {
-            socket: stream.into_std().unwrap(),
+            socket: bench.connect_with_small_buffer(&[]),
             is_subscribed: false,
             rest: Vec::new(),
             heard: Vec::new(),
@@ -60,7 +31,9 @@ impl Client {
         let mut buffer = vec![0; max];
         let Ok(len) = self.socket.read(&mut buffer) else { return false };
         self.rest.extend_from_slice(&buffer[..len]);
-        for event in take_frames(&mut self.rest) {
+        for (first, payload) in take_frames(&mut self.rest) {
+            assert_eq!(first, 0x81, "a text frame, whole");
+            let event: Value = serde_json::from_slice(&payload).unwrap();
             if event["event"] == "e" {
                 let data = event["data"].as_str().unwrap();
                 self.heard.push(data.trim_end_matches('x').parse().unwrap());
@@ -96,20 +69,14 @@ impl Client {
     }
 }
 
-async fn run(seed: u64) {
+fn run(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
-    let socket = TcpSocket::new_v4().unwrap();
-    // Accepted sockets inherit it.
-    socket.set_send_buffer_size(BUFFER).unwrap();
-    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-    let listener = socket.listen(16).unwrap().into_std().unwrap();
-    listener.set_nonblocking(false).unwrap();
-    let mut bench = Bench::with(listener, 1 << 26);
+    let mut bench = Bench::with_small_buffers(1 << 26);
     let mut clients: Vec<Client> = Vec::new();
     for number in 0..300 {
         let picked = random.random_range(0..clients.len().max(1));
         match random.random_range(0..10) {
-            0 => clients.push(Client::connect(&mut bench).await),
+            0 => clients.push(Client::connect(&mut bench)),
             1 if !clients.is_empty() => drop(clients.swap_remove(picked)),
             2 | 3 if !clients.is_empty() => clients[picked].toggle(&mut bench),
             4 if !clients.is_empty() => drop(clients[picked].read(random.random_range(1..9_000))),
@@ -135,6 +102,6 @@ async fn run(seed: u64) {
 #[tokio::test]
 async fn every_subscriber_hears_its_window_whole_and_in_order() {
     for seed in 0..4 {
-        run(seed).await;
+        run(seed);
     }
 }

@@ -1,0 +1,205 @@
+//! Clients that take less than they are sent.
+
+use super::*;
+
+const SUBSCRIBE: &str = r#"{"event":"pusher:subscribe","data":{"channel":"c"}}"#;
+
+impl Bench {
+    /// A subscriber whose socket is taken to be full, whatever the kernel has room for.
+    fn blocked_subscriber(&mut self) -> TcpStream {
+        let client = self.subscribers(1, "c").remove(0);
+        let place = self.place_of(&client) as usize;
+        self.engine.connections[place].is_blocked = true;
+        client
+    }
+
+    /// Sends to a client until its socket takes no more.
+    fn fill(&mut self, client: &TcpStream) {
+        while !self.connection_of(client).is_blocked {
+            self.engine.send(self.place_of(client), text_frame());
+            self.settle();
+        }
+    }
+
+    fn place_of(&self, client: &TcpStream) -> u32 {
+        self.connection_of(client).key.place
+    }
+
+    fn waiting_for(&self, client: &TcpStream) -> usize {
+        self.connection_of(client).outbox.bytes()
+    }
+
+    /// Whether publishers are held up.
+    fn is_braked(&self) -> bool {
+        let inbox = self.node.inboxes().of(ShardIndex::new(0));
+        inbox.caught_up().now_or_never().is_none()
+    }
+}
+
+fn events(frames: &Frames) -> usize {
+    frames.iter().filter(|frame| is_event(frame, "e")).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_reads_is_closed_and_the_others_lose_nothing() {
+    const PUBLISHED: usize = 100;
+    let mut bench = Bench::with_small_buffers(MAX_OUTBOX_BYTES);
+    let reads = bench.subscribers(3, "c");
+    let sleeps = bench.connect_with_small_buffer(&message(SUBSCRIBE));
+    bench.settle();
+    let data = "x".repeat(10_000);
+    for _ in 0..PUBLISHED {
+        bench.publish("c", &data);
+        for client in &reads {
+            bench.hear(client, |frames| events(frames) == 1);
+        }
+    }
+    let closed = bench.connection_of(&sleeps);
+    assert!(matches!(closed.phase, Phase::Closing(_)));
+    assert!(closed.outbox.bytes() < 11_000, "its queue is freed at once, but for a cut frame");
+    assert_eq!(bench.subscriptions(), 3, "it has left");
+    let heard =
+        bench.hear(&sleeps, |frames| frames.last().is_some_and(|(first, _)| *first == CLOSE));
+    let taken = events(&heard);
+    assert!(0 < taken && taken < PUBLISHED, "what was taken before arrives whole: {taken}");
+    assert_eq!(heard.last().and_then(close_code), Some(4100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outbox_may_be_as_full_as_its_bound_and_one_byte_more_closes() {
+    for is_fan_out in [false, true] {
+        let mut bench = Bench::new();
+        let client = bench.blocked_subscriber();
+        let place = bench.place_of(&client);
+        bench.publish("c", "");
+        let before = bench.waiting_for(&client);
+        bench.settle();
+        let frame_of_no_data = bench.waiting_for(&client) - before;
+        assert!(0 < frame_of_no_data, "it waits behind the others");
+        let push = |bench: &mut Bench, bytes: usize| {
+            if is_fan_out {
+                // The length takes two bytes of more than 125.
+                bench.publish("c", &"x".repeat(bytes - frame_of_no_data - 2));
+            } else {
+                bench.engine.send(place, Frame::raw(vec![0; bytes]));
+            }
+            bench.settle();
+        };
+        while bench.waiting_for(&client) + 20_000 < MAX_OUTBOX_BYTES {
+            push(&mut bench, 10_000);
+        }
+        // The rest, with room for one more event.
+        let room = MAX_OUTBOX_BYTES - bench.waiting_for(&client) - frame_of_no_data;
+        push(&mut bench, room);
+        bench.publish("c", "");
+        bench.settle();
+        assert_eq!(bench.waiting_for(&client), MAX_OUTBOX_BYTES);
+        assert!(bench.connection_of(&client).is_open(), "at its bound, fan-out: {is_fan_out}");
+        bench.engine.send(place, Frame::raw(vec![0]));
+        assert!(!bench.connection_of(&client).is_open(), "one beyond it");
+        assert!(bench.waiting_for(&client) < 30_000, "and nothing of it is kept");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_more_event_than_fits_closes_a_blocked_subscriber() {
+    let mut bench = Bench::new();
+    let client = bench.blocked_subscriber();
+    let place = bench.place_of(&client);
+    let room = MAX_OUTBOX_BYTES - bench.waiting_for(&client);
+    bench.engine.send(place, Frame::raw(vec![0; room]));
+    assert!(bench.connection_of(&client).is_open());
+    bench.publish("c", "1");
+    bench.settle();
+    assert!(!bench.connection_of(&client).is_open());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outbox_that_can_be_written_is_written_before_anyone_is_closed() {
+    let mut bench = Bench::new();
+    let clients = bench.subscribers(2, "c");
+    let place = bench.place_of(&clients[0]);
+    for _ in 0..MAX_OUTBOX_BYTES / 127 + 1 {
+        bench.engine.send(place, text_frame());
+    }
+    bench.publish("c", "1");
+    let frames = bench.hear(&clients[0], |frames| events(frames) == 1);
+    assert_eq!(frames.len(), MAX_OUTBOX_BYTES / 127 + 2, "all of it, in order");
+    assert!(is_event(&frames[frames.len() - 1], "e"));
+    assert!(bench.connection_of(&clients[0]).is_open());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blocked_client_is_not_read_until_it_reads() {
+    let mut bench = Bench::with_small_buffers(MAX_OUTBOX_BYTES);
+    let client = bench.connect_with_small_buffer(b"");
+    bench.settle();
+    let ping = message(r#"{"event":"pusher:ping"}"#);
+    let (mut asked, mut rounds) = (0, 0);
+    while rounds < 10 {
+        bench.fill(&client);
+        let waiting = bench.waiting_for(&client);
+        bench.say(&client, &ping);
+        asked += 1;
+        bench.turn();
+        // The kernel may have found some room after all.
+        if waiting <= bench.waiting_for(&client) {
+            assert!(ping.len() <= bench.unread(&client), "it waits in the socket");
+            assert_eq!(bench.waiting_for(&client), waiting, "and is not answered");
+            rounds += 1;
+        }
+    }
+    let is_pong = |frame: &&(u8, Vec<u8>)| is_event(frame, "pusher:pong");
+    bench.hear(&client, |frames| frames.iter().filter(is_pong).count() == asked);
+    assert_eq!(bench.unread(&client), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn publishers_wait_for_who_is_behind_but_not_for_who_is_blocked() {
+    let mut bench = Bench::new();
+    let slow = bench.blocked_subscriber();
+    let place = bench.place_of(&slow);
+    bench.engine.send(place, Frame::raw(vec![0; 2 * BRAKE_BYTES]));
+    bench.turn();
+    assert!(!bench.is_braked(), "a blocked client holds nobody up");
+    drop(slow);
+
+    // More than one slice: the last ones wait for their turn.
+    let mut bench = Bench::new();
+    let clients = bench.subscribers(65, "c");
+    let last = bench.place_of(&clients[64]);
+    for (bytes, is_braked) in [(BRAKE_BYTES, false), (BRAKE_BYTES + 1, true)] {
+        for client in &clients[..64] {
+            bench.engine.send(bench.place_of(client), Frame::raw(vec![0]));
+        }
+        bench.engine.send(last, Frame::raw(vec![0; bytes]));
+        bench.turn();
+        assert_eq!(bench.waiting_for(&clients[64]), bytes, "its turn is the next");
+        assert_eq!(bench.is_braked(), is_braked, "{bytes} bytes");
+        let node = Arc::clone(&bench.node);
+        let waiting = tokio::spawn(async move {
+            node.inboxes().of(ShardIndex::new(0)).caught_up().await;
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(waiting.is_finished(), !is_braked);
+        bench.settle();
+        waiting.await.expect("a publisher goes on when the shard has caught up");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn publishers_wait_while_deliveries_are_not_handed_out() {
+    let mut bench = Bench::new();
+    let clients = bench.subscribers(100, "c");
+    // 16,384 frames are handed out in a turn.
+    for _ in 0..200 {
+        bench.publish("c", "1");
+    }
+    bench.turn();
+    assert!(bench.is_braked() && !bench.engine.batch.is_empty());
+    bench.settle();
+    assert!(!bench.is_braked());
+    for client in &clients {
+        bench.hear(client, |frames| events(frames) == 200);
+    }
+}

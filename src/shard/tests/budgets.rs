@@ -1,0 +1,136 @@
+//! What one turn does at most, and that nothing is forgotten for it.
+
+use super::*;
+use std::net::Shutdown as Half;
+
+/// A shard that does not limit the messages of its clients, with large buffers.
+fn unlimited() -> Bench {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    // Accepted sockets inherit it.
+    socket.set_recv_buffer_size(1 << 20).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    socket.listen(16).unwrap();
+    Bench::build(socket.into(), MAX_OUTBOX_BYTES, |config| {
+        config.connection.activity_timeout_s = 3_600;
+        config.connection.max_messages_per_second = 0;
+    })
+}
+
+/// Messages that are not answered, of so many bytes together.
+fn unanswered(bytes: usize) -> Vec<u8> {
+    message(&format!("{:114}", r#"{"event":"pusher:pong"}"#)).repeat(bytes / 120)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_reads_from_all_together_as_much_as_its_budget() {
+    let mut bench = unlimited();
+    let clients: Vec<TcpStream> = (0..8).map(|_| bench.connect(b"")).collect();
+    bench.settle();
+    let sent = unanswered(60_000);
+    for client in &clients {
+        bench.say(client, &sent);
+    }
+    bench.turn();
+    let left = clients.iter().filter(|client| bench.unread(client) == sent.len()).count();
+    assert_eq!(left, 3, "256 KiB are five of them, the last one begun within the budget");
+    assert!(bench.engine.has_work(), "the others are not forgotten");
+    bench.turn();
+    assert!(clients.iter().all(|client| bench.unread(client) == 0), "and come next");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_reads_one_client_twice() {
+    let mut bench = unlimited();
+    let (flood, other) = (bench.connect(b""), bench.connect(b""));
+    bench.settle();
+    let sent = unanswered(300_000);
+    bench.say(&flood, &sent);
+    bench.say(&other, &message(r#"{"event":"pusher:ping"}"#));
+    bench.turn();
+    assert_eq!(bench.unread(&flood), sent.len() - 2 * 64 * 1024);
+    assert_eq!(bench.unread(&other), 0);
+    bench.settle();
+    assert_eq!(bench.unread(&flood), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_stream_is_seen_behind_all_that_was_sent() {
+    let mut bench = unlimited();
+    let client = bench.connect(b"");
+    bench.settle();
+    let last = message(r#"{"event":"pusher:subscribe","data":{"channel":"c"}}"#);
+    bench.say(&client, &[unanswered(200_000), last].concat());
+    client.shutdown(Half::Write).unwrap();
+    let frames = bench.hear(&client, |frames| {
+        frames.iter().any(|frame| is_event(frame, "pusher_internal:subscription_succeeded"))
+    });
+    assert!(frames.iter().all(|frame| close_code(frame).is_none()));
+    while !bench.engine.connections.is_empty() {
+        bench.settle();
+    }
+    assert_eq!(bench.subscriptions(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_are_not_read_while_a_shard_has_much_to_deliver() {
+    let mut bench = Bench::new();
+    let client = bench.connect(b"");
+    bench.settle();
+    let other = bench.node.inboxes().of(ShardIndex::new(1));
+    let nothing = crate::hub::Delivery::Connections { keys: Vec::new(), frame: Frame::ping() };
+    for _ in 0..64 {
+        other.push(nothing.clone());
+    }
+    let ping = message(r#"{"event":"pusher:ping"}"#);
+    bench.say(&client, &ping);
+    for _ in 0..5 {
+        bench.turn();
+        assert_eq!(bench.unread(&client), ping.len());
+    }
+    bench.node.inboxes().of(ShardIndex::new(1)).take(&mut std::collections::VecDeque::new());
+    bench.hear(&client, |frames| frames.iter().any(|frame| is_event(frame, "pusher:pong")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_flushes_one_slice() {
+    let mut bench = Bench::new();
+    let clients = bench.subscribers(200, "c");
+    for client in &clients {
+        bench.engine.send(bench.connection_of(client).key.place, Frame::ping());
+    }
+    for turn in 1..=3 {
+        bench.turn();
+        let waiting =
+            bench.engine.connections.iter().filter(|(_, connection)| !connection.outbox.is_empty());
+        assert_eq!(waiting.count(), 200 - 64 * turn);
+    }
+    for client in &clients {
+        bench.hear(client, |frames| frames == &[(PING, Vec::new())]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_made_the_server_send_too_much_is_read_again_after_its_rest() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    // Half of it may be sent at once, and all of it in a second.
+    let mut bench = Bench::build(listener, MAX_OUTBOX_BYTES, |config| {
+        config.connection.activity_timeout_s = 3_600;
+        config.connection.max_outbox_bytes = MAX_OUTBOX_BYTES;
+    });
+    bench.publish("cache-c", &"x".repeat(40_000));
+    let ask = message(r#"{"event":"pusher:subscribe","data":{"channel":"cache-c"}}"#);
+    let leave = message(r#"{"event":"pusher:unsubscribe","data":{"channel":"cache-c"}}"#);
+    let client = bench.connect(b"");
+    bench.settle();
+    bench.say(&client, &[&ask[..], &leave, &ask, &leave, &ask].concat());
+    let events = |frames: &Frames| frames.iter().filter(|frame| is_event(frame, "e")).count();
+    bench.hear(&client, |frames| events(frames) == 2);
+    bench.settle();
+    assert_eq!(bench.subscriptions(), 1, "the second answer was beyond the rate");
+    assert!(read_frames(&client).is_empty());
+    // Of 80 KB, 50 KB are free; the rest takes 0.3 s at 100 KB a second.
+    bench.pass(Duration::from_millis(300)).await;
+    assert!(read_frames(&client).is_empty(), "frames have headers, which count as well");
+    bench.pass(Duration::from_millis(100)).await;
+    bench.hear(&client, |frames| events(frames) == 1);
+}

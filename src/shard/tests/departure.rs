@@ -1,0 +1,183 @@
+//! How connections leave when the process ends.
+
+use super::*;
+
+impl Bench {
+    fn drain_with(&mut self, plan: DrainPlan) {
+        self.shutdown.start();
+        self.shutdown.set_plan(plan);
+    }
+
+    fn open(&self) -> usize {
+        self.engine.connections.iter().filter(|(_, connection)| connection.is_open()).count()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_handed_over_during_the_drain_is_closed() {
+    for plan in [DrainPlan::Alone, DrainPlan::Queue, DrainPlan::Spread] {
+        let mut bench = Bench::new();
+        let _present = bench.connect(b"");
+        bench.settle();
+        // Its handshake was done before the drain, and so it is admitted.
+        let client = TcpStream::connect(bench.listener.local_addr().unwrap()).unwrap();
+        client.set_nonblocking(true).unwrap();
+        let (socket, peer) = bench.listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let (admission, drain) = (bench.admit(peer), bench.shutdown.drain());
+        assert!(admission.is_ok());
+        bench.drain_with(plan);
+        bench.turn();
+        let subscribe = message(r#"{"event":"pusher:subscribe","data":{"channel":"c"}}"#);
+        bench.hand_to_shard(socket, admission, &subscribe, drain);
+        assert_eq!(bench.hear_close(&client), 4100, "{plan:?}");
+        assert_eq!(bench.subscriptions(), 0);
+        bench.say(&client, &control(CLOSE));
+        bench.pass(Duration::from_millis(100)).await;
+        assert!(bench.engine.connections.len() <= 1, "{plan:?}: it has left");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_successor_connections_leave_one_after_the_other() {
+    let mut bench = Bench::new();
+    let clients = bench.subscribers(20, "c");
+    bench.drain_with(DrainPlan::Spread);
+    // The grace period is 1 s, of which 0.7 s are for closing.
+    bench.settle();
+    assert_eq!(bench.open(), 19, "the first at once");
+    bench.pass(Duration::from_millis(350)).await;
+    assert_eq!(bench.open(), 9);
+    bench.pass(Duration::from_millis(349)).await;
+    assert_eq!(bench.open(), 0);
+    for client in &clients[1..] {
+        assert_eq!(bench.hear_close(client), 4200);
+        bench.say(client, &control(CLOSE));
+    }
+    bench.pass(Duration::from_millis(200)).await;
+    assert_eq!(bench.engine.connections.len(), 1, "one does not answer");
+    // It is dropped after 0.95 s.
+    bench.pass(Duration::from_millis(50)).await;
+    assert_eq!(bench.engine.connections.len(), 1);
+    bench.pass(Duration::from_millis(10)).await;
+    assert_eq!(bench.engine.connections.len(), 0);
+    assert_eq!(bench.shutdown.dropped(), 1, "only the one that did not answer");
+    assert!(bench.engine.is_idle_until_a_deadline(), "no step is left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_successor_connections_have_half_a_second_to_answer() {
+    let mut bench = Bench::new();
+    let (silent, answers) = (bench.connect(b""), bench.connect(b""));
+    bench.settle();
+    bench.drain_with(DrainPlan::Alone);
+    assert_eq!(bench.hear_close(&silent), 4100);
+    assert_eq!(bench.hear_close(&answers), 4100);
+    bench.say(&answers, &control(CLOSE));
+    bench.pass(Duration::from_millis(499)).await;
+    assert_eq!(bench.engine.connections.len(), 1);
+    bench.pass(Duration::from_millis(1)).await;
+    assert!(bench.engine.connections.is_empty());
+    assert_eq!(bench.shutdown.dropped(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_successor_is_gone_the_rest_is_closed_at_once() {
+    let mut bench = Bench::new();
+    let clients = bench.subscribers(20, "c");
+    bench.drain_with(DrainPlan::Spread);
+    bench.pass(Duration::from_millis(100)).await;
+    let before = bench.open();
+    assert!(0 < before && before < 20);
+    bench.shutdown.set_plan(DrainPlan::Alone);
+    bench.settle();
+    assert_eq!(bench.open(), 0);
+    let codes: Vec<u16> = clients.iter().map(|client| bench.hear_close(client)).collect();
+    assert_eq!(codes.iter().filter(|code| **code == 4200).count(), 20 - before);
+    assert_eq!(codes.iter().filter(|code| **code == 4100).count(), before);
+}
+
+impl Bench {
+    /// Has the shard run by itself.
+    fn run(&mut self) -> tokio::task::JoinHandle<()> {
+        let (_, no_adoptions) = mpsc::unbounded_channel();
+        let adoptions = std::mem::replace(&mut self.adoptions, no_adoptions);
+        let settings = Arc::new(Live::new(self.engine.config));
+        let idle = Engine::new(ShardIndex::new(1), Arc::clone(&self.node), settings).unwrap();
+        let engine = std::mem::replace(&mut self.engine, idle);
+        let drain = self.shutdown.drain();
+        tokio::spawn(async move {
+            engine.run(adoptions, drain).await;
+        })
+    }
+}
+
+/// Reads what a client receives from a shard that runs until it is enough.
+async fn heard(mut client: &TcpStream, is_enough: impl Fn(&Frames) -> bool) -> Frames {
+    let (mut frames, mut bytes, mut buffer) = (Vec::new(), Vec::new(), [0; 8_192]);
+    let patience = Instant::now() + PATIENCE;
+    while !is_enough(&frames) {
+        assert!(
+            Instant::now() < patience,
+            "waited {PATIENCE:?}, and heard {} frames",
+            frames.len()
+        );
+        tokio::task::yield_now().await;
+        while let Ok(len @ 1..) = client.read(&mut buffer) {
+            bytes.extend_from_slice(&buffer[..len]);
+        }
+        frames.append(&mut take_frames(&mut bytes));
+    }
+    frames
+}
+
+#[tokio::test]
+async fn a_shard_wakes_up_for_whatever_comes() {
+    let mut bench = Bench::new();
+    let running = bench.run();
+    // Each time it has gone to sleep before.
+    let idle = || tokio::time::sleep(Duration::from_millis(20));
+    idle().await;
+    let mut client = bench.connect(b"");
+    let has = |name: &'static str| {
+        move |frames: &Frames| frames.iter().any(|frame| is_event(frame, name))
+    };
+    heard(&client, has("pusher:connection_established")).await;
+    idle().await;
+    client.write_all(&message(r#"{"event":"pusher:subscribe","data":{"channel":"c"}}"#)).unwrap();
+    heard(&client, has("pusher_internal:subscription_succeeded")).await;
+    idle().await;
+    bench.publish("c", "1");
+    heard(&client, has("e")).await;
+    idle().await;
+    bench.shutdown.start();
+    idle().await;
+    assert!(read_frames(&client).is_empty(), "it is not decided yet how to close");
+    bench.shutdown.set_plan(DrainPlan::Alone);
+    let frames = heard(&client, |frames| frames.iter().any(|it| close_code(it).is_some())).await;
+    assert_eq!(frames.last().and_then(close_code), Some(4100));
+    client.write_all(&control(CLOSE)).unwrap();
+    assert_eq!(bench.shutdown.begin(PATIENCE).await, 0, "neither a client nor the shard is left");
+    assert!(!running.is_finished(), "it still answers whoever comes late");
+    running.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_wakes_up_for_its_deadlines() {
+    let mut bench = Bench::with_timeouts(120, 30);
+    let running = bench.run();
+    let client = bench.connect(b"");
+    let began = clock::now();
+    let frames = heard(&client, |frames| frames.len() == 1).await;
+    assert!(is_event(&frames[0], "pusher:connection_established"));
+    // Nothing else happens, so time passes from one deadline to the next.
+    while bench.node.connections_here() == 1 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let closed = clock::now() - began;
+    assert!(Duration::from_secs(150) <= closed && closed < Duration::from_millis(150_200));
+    let frames = heard(&client, |frames| frames.len() == 4).await;
+    assert!(frames[0].0 == PING && is_event(&frames[1], "pusher:ping"));
+    assert_eq!(close_code(&frames[3]), Some(4201));
+    running.abort();
+}

@@ -1,0 +1,197 @@
+//! What time alone brings about, on a clock that the test advances.
+
+use super::*;
+use crate::shard::{
+    connection::{CLOSING_TIMEOUT, REFUSAL_TIMEOUT},
+    wheel::Wheel,
+};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// The number of pings of the WebSocket and of the protocol.
+fn pings(frames: &Frames) -> (usize, usize) {
+    let of_websocket = frames.iter().filter(|(first, _)| *first == PING).count();
+    (of_websocket, frames.iter().filter(|frame| is_event(frame, "pusher:ping")).count())
+}
+
+impl Bench {
+    fn is_pinged(&mut self, client: &TcpStream) {
+        let frames =
+            self.hear(client, |frames| frames.iter().any(|it| is_event(it, "pusher:ping")));
+        assert_eq!(pings(&frames), (1, 1), "one of each");
+    }
+}
+
+/// Whether the client has received nothing that looks at its silence.
+fn is_left_alone(client: &TcpStream) -> bool {
+    let frames = read_frames(client);
+    pings(&frames) == (0, 0) && frames.iter().all(|frame| close_code(frame).is_none())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_client_is_pinged_then_closed_however_far_the_time_outs_are() {
+    // One lap of the wheel is 51.2 seconds.
+    for (activity, pong) in [(1, 1), (30, 30), (51, 52), (52, 51), (120, 30), (3_600, 600)] {
+        let mut bench = Bench::with_timeouts(activity, pong);
+        // It has a look of its own shortly before each of the other's.
+        let early = bench.connect(b"");
+        bench.pass(Duration::from_millis(333)).await;
+        let client = bench.connect(b"");
+        bench.settle();
+        let [activity, pong] = [activity, pong].map(Duration::from_secs);
+        bench.pass(activity - MILLISECOND).await;
+        assert!(is_left_alone(&client), "{activity:?}: not yet");
+        bench.pass(Wheel::STEP + MILLISECOND).await;
+        bench.is_pinged(&client);
+        bench.pass(pong - Wheel::STEP - MILLISECOND).await;
+        assert!(is_left_alone(&client), "{pong:?}: it has time to answer");
+        bench.pass(2 * Wheel::STEP).await;
+        assert_eq!(bench.hear_close(&client), 4201, "{pong:?}");
+        assert_eq!(bench.hear_close(&early), 4201, "{pong:?}");
+        bench.pass(CLOSING_TIMEOUT + Wheel::STEP).await;
+        assert!(bench.engine.connections.is_empty());
+        assert_eq!(bench.engine.wake_at(), None, "nothing is left to look at");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_sign_of_life_puts_the_ping_off() {
+    let signs: [&[u8]; 5] = [
+        &control(PING),
+        &control(PONG),
+        &message(r#"{"event":"pusher:ping"}"#),
+        &message(r#"{"event":"pusher:pong"}"#),
+        &message("a mistake"),
+    ];
+    let mut bench = Bench::with_timeouts(120, 30);
+    let client = bench.connect(b"");
+    for sign in signs {
+        bench.pass(Duration::from_secs(119)).await;
+        assert!(is_left_alone(&client), "{sign:?}");
+        bench.say(&client, sign);
+    }
+    bench.pass(Duration::from_secs(119)).await;
+    assert!(is_left_alone(&client));
+    bench.pass(Duration::from_secs(2)).await;
+    bench.is_pinged(&client);
+    // An answer in the last second keeps the connection, and the next ping comes in its time.
+    bench.pass(Duration::from_secs(28)).await;
+    bench.say(&client, &control(PONG));
+    bench.pass(Duration::from_secs(119)).await;
+    assert!(is_left_alone(&client));
+    bench.pass(Duration::from_secs(2)).await;
+    bench.is_pinged(&client);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_server_sends_is_no_sign_of_life() {
+    let mut bench = Bench::with_timeouts(120, 30);
+    let clients = bench.subscribers(1, "c");
+    for _ in 0..12 {
+        bench.pass(Duration::from_secs(10)).await;
+        bench.publish("c", "1");
+    }
+    bench.pass(Duration::from_secs(1)).await;
+    bench.is_pinged(&clients[0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_does_not_end_is_given_up_whatever_trickles_in() {
+    let mut bench = Bench::with_timeouts(3_600, 30);
+    let text = message(&format!("{:100}", r#"{"event":"pusher:ping"}"#));
+    let (mut slow, busy) = (bench.connect(b""), bench.connect(b""));
+    bench.settle();
+    bench.say(&slow, &text[..3]);
+    bench.settle();
+    // A deadline of 10 s, from the first byte.
+    for byte in &text[3..12] {
+        bench.pass(Duration::from_secs(1)).await;
+        bench.say(&slow, &[*byte]);
+        bench.say(&busy, &text);
+    }
+    bench.pass(Duration::from_millis(999)).await;
+    assert!(is_left_alone(&slow), "it may still end in time");
+    bench.pass(Wheel::STEP + MILLISECOND).await;
+    assert_eq!(bench.hear_close(&slow), 4100);
+    slow.set_nonblocking(false).unwrap();
+    assert_eq!(slow.read(&mut [0]).unwrap(), 0, "the client sees the end");
+    bench.pass(CLOSING_TIMEOUT + Wheel::STEP).await;
+    assert_eq!(bench.engine.connections.len(), 1);
+    assert!(is_left_alone(&busy), "messages that end are no part of it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_ends_in_time_has_no_deadline_any_more() {
+    let mut bench = Bench::with_timeouts(3_600, 30);
+    let text = message(r#"{"event":"pusher:ping"}"#);
+    let client = bench.connect(b"");
+    bench.settle();
+    for _ in 0..5 {
+        bench.say(&client, &text[..9]);
+        bench.pass(Duration::from_secs(9)).await;
+        bench.say(&client, &text[9..]);
+        bench.hear(&client, |frames| frames.iter().any(|frame| is_event(frame, "pusher:pong")));
+    }
+    bench.pass(Duration::from_secs(60)).await;
+    assert!(is_left_alone(&client));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_to_a_close_frame_is_waited_for_but_not_for_long() {
+    for (code, by, seconds) in [(4003, CLOSING_TIMEOUT, 5), (4100, REFUSAL_TIMEOUT, 2)] {
+        assert_eq!(by, Duration::from_secs(seconds));
+        let mut bench = Bench::with_timeouts(3_600, 30);
+        let mut connect = || match code {
+            4003 => bench.connect(b""),
+            _ => bench.refused(bench.shutdown.drain()),
+        };
+        let (silent, answers) = (connect(), connect());
+        bench.settle();
+        bench.node.hub("app-id").unwrap().close();
+        bench.settle();
+        assert_eq!(bench.hear_close(&silent), code);
+        assert_eq!(bench.hear_close(&answers), code);
+        assert_eq!(bench.engine.connections.len(), 2, "the answer is waited for");
+        bench.say(&answers, &control(CLOSE));
+        // A connection that is closing is not read all the time.
+        bench.pass(2 * Wheel::STEP).await;
+        assert_eq!(bench.engine.connections.len(), 1, "this one has answered");
+        bench.pass(by - 2 * Wheel::STEP - MILLISECOND).await;
+        assert_eq!(bench.engine.connections.len(), 1, "this one has time");
+        bench.pass(Wheel::STEP + MILLISECOND).await;
+        assert!(bench.engine.connections.is_empty(), "and it is over");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_after_the_close_is_read_in_paces() {
+    let mut bench = Bench::with_timeouts(3_600, 30);
+    let client = bench.connect(b"");
+    bench.settle();
+    bench.node.hub("app-id").unwrap().close();
+    assert_eq!(bench.hear_close(&client), 4003);
+    bench.say(&client, &message("1"));
+    bench.settle();
+    let unread = |bench: &Bench| bench.connection_of(&client).is_unread;
+    assert!(!unread(&bench), "it is read once");
+    bench.say(&client, &message("2"));
+    bench.settle();
+    assert!(unread(&bench), "and then not for a while");
+    bench.pass(Duration::from_millis(49)).await;
+    assert!(unread(&bench));
+    bench.pass(Wheel::STEP + 2 * MILLISECOND).await;
+    assert!(!unread(&bench));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_authorized_in_time_is_closed() {
+    let mut bench = Bench::with_timeouts(3_600, 30);
+    let mut app = bench.node.hub("app-id").unwrap().app().config.clone();
+    app.authorized_connections_timeout_s = 60;
+    bench.node.hub("app-id").unwrap().live_app().set(crate::app::App::new(app));
+    let client = bench.connect(b"");
+    bench.pass(Duration::from_secs(60) - MILLISECOND).await;
+    assert!(is_left_alone(&client));
+    bench.pass(Wheel::STEP + MILLISECOND).await;
+    assert_eq!(bench.hear_close(&client), 4009);
+}
