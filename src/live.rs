@@ -53,4 +53,13 @@ mod tests {
         live.set(2);
         assert_eq!((*before, *live.get()), (1, 2));
     }
+
+    #[test]
+    fn a_value_may_be_what_another_one_is_now() {
+        let (live, other) = (Live::new(1), Live::new(2));
+        live.share(&other);
+        assert!(Arc::ptr_eq(&live.get(), &other.get()));
+        other.set(3);
+        assert_eq!(*live.get(), 2);
+    }
 }

@@ -180,4 +180,73 @@ mod tests {
         assert!(bucket.take(rate, start).is_err());
         assert!(bucket.take(rate, start + Duration::from_secs(10)).is_ok());
     }
+
+    #[test]
+    fn a_full_bucket_stays_full_whatever_is_given_back() {
+        let now = Instant::now();
+        for rate in [Rate::per_second(10), Rate::per_second(10).with_burst(3)] {
+            let mut bucket = TokenBucket::full(now);
+            bucket.give_back(1_000_000, rate, now);
+            let passed = (0..100).filter(|_| bucket.take(rate, now).is_ok()).count();
+            assert_eq!(passed, rate.burst() as usize);
+        }
+    }
+
+    #[test]
+    fn what_is_given_back_may_be_taken_again() {
+        let now = Instant::now();
+        let rate = Rate::per_second(10);
+        let mut bucket = TokenBucket::full(now);
+        bucket.spend(10, rate, now);
+        bucket.give_back(4, rate, now);
+        assert_eq!((0..100).filter(|_| bucket.take(rate, now).is_ok()).count(), 4);
+    }
+
+    #[test]
+    fn a_bucket_is_full_when_all_that_was_taken_is_refilled() {
+        let start = Instant::now();
+        let rate = Rate::per_second(10);
+        let mut bucket = TokenBucket::full(start);
+        assert!(bucket.is_full(start));
+        bucket.take(rate, start).unwrap();
+        let full = start + Duration::from_millis(100);
+        assert!(!bucket.is_full(full - Duration::from_nanos(1)) && bucket.is_full(full));
+    }
+
+    #[test]
+    fn a_debt_is_cut_to_a_bound_and_a_smaller_one_stays() {
+        let now = Instant::now();
+        let rate = Rate::per_second(10);
+        let bound = Duration::from_secs(2);
+        for (spent, debt) in [(10, None), (29, Some(1_900)), (30, Some(2_000)), (31, Some(2_000))] {
+            let mut bucket = TokenBucket::full(now);
+            bucket.spend(spent, rate, now);
+            bucket.forgive_beyond(bound, rate, now);
+            assert_eq!(bucket.debt(rate, now), debt.map(Duration::from_millis), "{spent}");
+        }
+    }
+
+    #[test]
+    fn without_a_limit_there_is_neither_cost_nor_debt() {
+        let now = Instant::now();
+        let rate = Rate::per_second(0);
+        assert!(rate.is_unlimited() && !Rate::per_minute(1).is_unlimited());
+        let mut bucket = TokenBucket::full(now);
+        bucket.spend(u32::MAX, rate, now);
+        bucket.give_back(u32::MAX, rate, now);
+        bucket.forgive_beyond(Duration::ZERO, rate, now);
+        assert!(bucket.is_full(now) && bucket.debt(rate, now).is_none());
+    }
+
+    #[test]
+    fn a_minutes_rate_refills_in_a_minute() {
+        let start = Instant::now();
+        let rate = Rate::per_minute(6);
+        let mut bucket = TokenBucket::full(start);
+        assert!((0..6).all(|_| bucket.take(rate, start).is_ok()));
+        assert_eq!(bucket.take(rate, start), Err(Duration::from_secs(10)));
+        let later = start + Duration::from_secs(60);
+        assert!((0..6).all(|_| bucket.take(rate, later).is_ok()));
+        assert!(bucket.take(rate, later).is_err());
+    }
 }

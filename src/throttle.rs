@@ -55,4 +55,17 @@ mod tests {
         assert_eq!(throttle.due(3, start + Duration::from_secs(9)), None);
         assert_eq!(throttle.due(4, start + Duration::from_secs(10)), Some(7));
     }
+
+    #[test]
+    fn the_default_is_a_line_a_minute() {
+        let start = Instant::now();
+        let throttle = LogThrottle::default();
+        assert_eq!(throttle.due(1, start), Some(1));
+        assert_eq!(throttle.due(1, start + Duration::from_millis(59_999)), None);
+        assert_eq!(throttle.due(0, start + Duration::from_secs(60)), Some(1));
+        assert_eq!(throttle.due(0, start + Duration::from_secs(600)), None, "nothing has happened");
+        assert_eq!(throttle.due(1, start + Duration::from_secs(600)), Some(1));
+        // A clock that another thread has read earlier is no reason for a line.
+        assert_eq!(throttle.due(1, start), None);
+    }
 }

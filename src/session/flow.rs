@@ -166,4 +166,44 @@ mod tests {
         assert!((0..10_000).all(|_| flow.pass_app(limit, now) == Passage::Free));
         assert!(flow.more.is_none());
     }
+
+    #[test]
+    fn a_client_is_told_again_after_a_second_and_not_before() {
+        let start = Instant::now();
+        let mut flow = Flow::new(start);
+        assert!(flow.tells(start));
+        assert!(!flow.tells(start + TELL_EVERY - Duration::from_nanos(1)));
+        assert!(flow.tells(start + TELL_EVERY));
+        assert!(!flow.tells(start + TELL_EVERY * 2 - Duration::from_nanos(1)));
+    }
+
+    #[test]
+    fn calming_down_does_not_begin_the_window_of_the_app_anew() {
+        let start = Instant::now();
+        let limit = MessageLimit { max: 1, window: Duration::from_secs(60), closes: false };
+        let rate = Rate::per_second(10);
+        let mut flow = Flow::new(start);
+        assert_eq!(flow.pass_app(limit, start), Passage::Free);
+        assert!((0..19).all(|_| flow.pass(rate, start) != Passage::Closed));
+        assert!(flow.tells(start));
+        let later = start + Duration::from_secs(30);
+        assert_eq!(flow.pass(rate, later), Passage::Free);
+        assert_eq!(flow.pass_app(limit, later), Passage::Over);
+        // It is within the limit of the server again, so that it may go beyond it as far as before.
+        assert!((0..9).all(|_| flow.pass(rate, later) == Passage::Free));
+        assert!((0..9).all(|_| flow.pass(rate, later) == Passage::Over));
+        assert_eq!(flow.pass(rate, later), Passage::Closed);
+    }
+
+    #[test]
+    fn a_message_that_is_dropped_takes_no_place_in_the_window() {
+        let start = Instant::now();
+        let limit = MessageLimit { max: 2, window: Duration::from_secs(1), closes: false };
+        let mut flow = Flow::new(start);
+        for second in 0..5 {
+            let now = start + Duration::from_secs(second);
+            assert!((0..2).all(|_| flow.pass_app(limit, now) == Passage::Free));
+            assert!((0..9).all(|_| flow.pass_app(limit, now) == Passage::Over));
+        }
+    }
 }
