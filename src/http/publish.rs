@@ -281,6 +281,16 @@ fn parse_socket_id(raw: Option<&RawValue>) -> Result<Option<SocketId>, ApiError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        config::Config,
+        hub::{ConnectionKey, ConnectionRef, ShardIndex},
+        node::{Node, SubscribeRequest},
+        protocol::ChannelName,
+        shutdown::Shutdown,
+        webhook::Webhooks,
+    };
+    use futures_util::FutureExt;
+    use std::{collections::VecDeque, pin::pin, sync::Arc, time::Instant};
 
     fn parse(text: &str) -> Result<Publish<'_>, String> {
         let mut config = AppConfig::development();
@@ -340,6 +350,44 @@ mod tests {
         ] {
             let flaw = parse(text).err().unwrap_or_else(|| panic!("{text} is taken"));
             assert!(flaw.contains(word), "{text}: {flaw}");
+        }
+    }
+
+    /// One shard that nobody runs, with a subscriber of the channel `c`.
+    #[tokio::test]
+    async fn the_answer_waits_while_a_shard_is_behind_and_the_event_does_not() {
+        let config = Config::default();
+        let webhooks = Arc::new(Webhooks::new(&config).unwrap());
+        let node = Arc::new(Node::new(&config, 1, 0, Shutdown::new(), webhooks));
+        let http = Http::new(&config, Arc::clone(&node), None);
+        let hub = node.hub_by_key("app-key").unwrap();
+        let shard = ShardIndex::new(0);
+        let key = ConnectionKey { place: 0, generation: 0 };
+        let connection = ConnectionRef { shard, key };
+        let channel = ChannelName::parse("c", 200).unwrap();
+        let request = SubscribeRequest { connection, ticket: 0, channel: &channel, member: &None };
+        node.subscribe(&hub, request, Instant::now()).unwrap().unwrap();
+        let inbox = node.inboxes().of(shard);
+        let mut delivered = VecDeque::new();
+        inbox.take(&mut delivered);
+
+        let single = br#"{"name":"e","channel":"c","data":"1"}"#;
+        let batch = br#"{"batch":[{"name":"e","channel":"c","data":"1"}]}"#;
+        let elsewhere = br#"{"name":"e","channel":"d","data":"1"}"#;
+        for is_behind in [true, false] {
+            inbox.set_behind(is_behind);
+            assert!(http.publish(&hub, elsewhere).now_or_never().is_some(), "it has no part in it");
+            let mut publish = pin!(http.publish(&hub, single));
+            let mut publish_batch = pin!(http.publish_batch(&hub, batch));
+            assert_eq!(publish.as_mut().now_or_never().is_none(), is_behind);
+            assert_eq!(publish_batch.as_mut().now_or_never().is_none(), is_behind);
+            delivered.clear();
+            inbox.take(&mut delivered);
+            assert_eq!(delivered.len(), 2, "both events are on their way");
+            if is_behind {
+                inbox.set_behind(false);
+                assert!(publish.await.is_ok() && publish_batch.await.is_ok());
+            }
         }
     }
 }
