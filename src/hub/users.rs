@@ -159,3 +159,84 @@ impl Hub {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        app::App,
+        config::AppConfig,
+        hub::{ConnectionKey, Observer, ShardIndex},
+    };
+    use std::{
+        collections::VecDeque,
+        sync::{Mutex, PoisonError},
+        time::Duration,
+    };
+
+    /// Notes who went online and who went offline.
+    #[derive(Debug, Default)]
+    struct Turns(Mutex<Vec<String>>);
+
+    impl Turns {
+        fn take(&self) -> Vec<String> {
+            std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        }
+    }
+
+    impl Observer for Turns {
+        fn wants(&self, _app_id: &str, _kind: Kind) -> bool {
+            true
+        }
+
+        fn observe(&self, _app_id: &str, occurrence: Occurrence) {
+            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.push(format!("{occurrence:?}"));
+        }
+
+        fn observe_at(&self, _app_id: &str, _at_us: u64, _occurrence: Occurrence) {}
+    }
+
+    fn user(id: &str, watchlist: &[&str]) -> User {
+        let watchlist = watchlist.iter().map(|&id| id.into()).collect();
+        User { id: id.into(), info: None, watchlist, watchlist_was_cut: false }
+    }
+
+    #[test]
+    fn a_user_who_is_back_in_time_and_stays_is_not_told_offline() {
+        let shard = ShardIndex::new(0);
+        let connection =
+            |place| ConnectionRef { shard, key: ConnectionKey { place, generation: 0 } };
+        let [watcher, first, second] = [1, 2, 3].map(connection);
+        let turns = Arc::new(Turns::default());
+        let (inboxes, start) = (Arc::new(Inboxes::new(1)), Instant::now());
+        let app = App::new(AppConfig::development());
+        let hub = Hub::new(app, Arc::clone(&inboxes), Arc::clone(&turns) as _, start);
+        let told = || {
+            let mut told = VecDeque::new();
+            inboxes.of(shard).take(&mut told);
+            told.len()
+        };
+        let _ = hub.sign_in(first, &user("u", &[]), "{}", None);
+        let _ = hub.sign_in(watcher, &user("w", &["u"]), "{}", None);
+        assert_eq!((turns.take().len(), told()), (2, 0));
+
+        hub.sign_out(first, &user("u", &[]), start);
+        let _ = hub.sign_in(second, &user("u", &[]), "{}", None);
+        for seconds in [3, 4, 600] {
+            hub.on_time(start + Duration::from_secs(seconds));
+            assert_eq!((turns.take(), told()), (Vec::new(), 0), "{seconds} s");
+        }
+        // Of two connections, the last one counts.
+        let _ = hub.sign_in(first, &user("u", &[]), "{}", None);
+        let left = start + Duration::from_secs(700);
+        hub.sign_out(second, &user("u", &[]), left);
+        hub.on_time(left + Duration::from_secs(60));
+        assert_eq!((turns.take(), told()), (Vec::new(), 0));
+        hub.sign_out(first, &user("u", &[]), left);
+        hub.on_time(left + Hub::OFFLINE_GRACE);
+        assert_eq!((turns.take().len(), told()), (1, 1), "to the application and to the watcher");
+        hub.on_time(left + Duration::from_secs(60));
+        assert_eq!((turns.take(), told()), (Vec::new(), 0), "once");
+    }
+}
