@@ -406,7 +406,7 @@ mod tests {
     #[test]
     fn a_message_may_be_as_long_as_the_bound_whole_or_in_fragments() {
         let longest = "x".repeat(1_000);
-        assert_eq!(read(&[&text(&longest, Data::Text, true)]).0, [longest.clone()]);
+        assert_eq!(read(&[&text(&longest, Data::Text, true)]).0, [&*longest]);
         let halves =
             [text(&longest[..600], Data::Text, false), text(&longest[600..], Data::Continue, true)];
         assert_eq!(read(&[&halves.concat()]).0, [longest]);

@@ -119,7 +119,7 @@ async fn an_outbox_that_can_be_written_is_written_before_anyone_is_closed() {
     let mut bench = Bench::new();
     let clients = bench.subscribers(2, "c");
     let place = bench.place_of(&clients[0]);
-    for _ in 0..MAX_OUTBOX_BYTES / 127 + 1 {
+    for _ in 0..=MAX_OUTBOX_BYTES / 127 {
         bench.engine.send(place, text_frame());
     }
     bench.publish("c", "1");
