@@ -20,7 +20,7 @@ mod views;
 pub(crate) use api::{Api, Outcome, unhurried};
 pub(crate) use basics::they_are_one;
 pub(crate) use checker::{
-    Checker, History, Period, Rule, Violation, WHISPER, WebhookRequest, caches_differ,
+    Checker, History, Least, Period, Rule, Violation, WHISPER, WebhookRequest, caches_differ,
     is_cache_channel, webhook_violations, webhooks_differ,
 };
 pub(crate) use checks::assert_agrees;

@@ -20,6 +20,8 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 const PAUSE: std::ops::Range<u64> = 500..3_000;
 /// Runs at least as long include long faults.
 const LONG: Duration = Duration::from_secs(60);
+/// How many actions each client has time for after the faults.
+const CALM_ACTIONS: u32 = 2;
 /// How many violations are printed in addition to the first.
 const SHOWN: usize = 12;
 
@@ -34,6 +36,12 @@ pub(super) struct Plan {
     /// Milliseconds between two actions of a client.
     pub(super) pause: std::ops::Range<u64>,
     pub(super) place: Place,
+}
+
+impl Plan {
+    fn longest_pause(&self) -> Duration {
+        Duration::from_millis(self.pause.end)
+    }
 }
 
 /// The kind of Redis deployment that the nodes use.
@@ -65,6 +73,7 @@ impl Run {
         let watcher = Arc::clone(&world);
         tokio::spawn(async move { watcher.watch_the_machine().await });
         let bed = Testbed::start(Arc::clone(&world), servers, plan.nodes).await;
+        world.calm_begins();
         let mut clients = JoinSet::new();
         for index in 0..plan.clients {
             clients.spawn(clients::live(Arc::clone(&world), index));
@@ -90,12 +99,16 @@ impl Run {
     /// Ends the clients' actions, waits until all nodes are ready, and checks everything.
     pub(super) async fn check(mut self) {
         self.bed.become_ready(READY_WITHIN).await;
+        self.world.calm_begins();
+        tokio::time::sleep(CALM_ACTIONS * self.plan.longest_pause()).await;
+        self.world.calm_ends();
         self.world.stop();
         let mut lives = Vec::new();
         while let Some(life) = self.clients.join_next().await {
             lives.push(life.expect("a client does not panic"));
         }
         let mut violations = verdict::violations(&self.world, &self.bed, &lives).await;
+        violations.extend(verdict::unserved(&self.world, &lives));
         let summary = self.world.summary(&lives);
         if violations.is_empty() {
             for life in &mut lives {

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use crate::kit::{
-    Api, Checker, Entry, History, Listener, Outcome, Rule, View, Violation, caches_differ,
+    Api, Checker, Entry, History, Least, Listener, Outcome, Rule, View, Violation, caches_differ,
     is_cache_channel, until_everywhere, webhook_violations, webhooks_differ,
 };
 
@@ -186,6 +186,14 @@ impl NewSubscribers {
             self.given.iter().filter_map(|(channel, given)| caches_differ(channel, given));
         self.unacknowledged.iter().cloned().chain(differing).collect()
     }
+}
+
+/// What did not succeed although nothing failed. Each client publishes with nearly every second action and subscribes with
+/// every third.
+pub(super) fn unserved(world: &World, lives: &[Life]) -> Vec<Violation> {
+    let heard: Vec<_> = lives.iter().flat_map(Life::all).collect();
+    let least = Least { publishes: lives.len() / 4, joins: lives.len() / 8 };
+    Checker::new(world.ledger.all(), &heard).unserved(&world.suffered().calm, least)
 }
 
 /// A publish whose answer took too long, except on a node that was paused.

@@ -34,6 +34,10 @@ pub(super) struct Suffered {
     pauses: Vec<(SocketAddr, Period)>,
     /// The time by which the state must be right again.
     pub(super) healed_at: Option<Instant>,
+    /// The periods without a fault: before the first one, and from when all nodes are ready again until the end.
+    pub(super) calm: Vec<Period>,
+    /// The beginning of the current period without a fault.
+    calm_since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -103,6 +107,20 @@ impl World {
             suffered.losses.push(period);
         }
         suffered.has_lost_webhooks |= fault.loses_webhooks();
+    }
+
+    /// Records that all nodes are ready and no fault is active.
+    pub(super) fn calm_begins(&self) {
+        let mut suffered = self.suffered.lock().unwrap_or_else(PoisonError::into_inner);
+        suffered.calm_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Records that a fault begins, or that the run ends.
+    pub(super) fn calm_ends(&self) {
+        let mut suffered = self.suffered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(begin) = suffered.calm_since.take() {
+            suffered.calm.push(Period { begin, end: Instant::now() });
+        }
     }
 
     /// Records that a node is paused.

@@ -3,6 +3,7 @@
 mod cache;
 mod history;
 mod order;
+mod served;
 mod tests;
 mod webhooks;
 
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use cache::caches_differ;
 pub(crate) use history::{History, histories, is_cache_channel};
+pub(crate) use served::Least;
 pub(crate) use webhooks::{WebhookRequest, webhook_violations, webhooks_differ};
 
 use order::Order;
@@ -53,6 +55,8 @@ pub(crate) enum Rule {
     Acknowledged,
     /// A publish is answered in time.
     Late,
+    /// Without a fault, publishes are accepted and received, and subscriptions acknowledged.
+    Served,
     /// Every key that remains in Redis expires.
     Keys,
 }

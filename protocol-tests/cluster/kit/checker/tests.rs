@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::kit::{Outcome, Published, View};
 
 use super::{
-    BTreeMap, Checker, History, ON_ITS_WAY, Period, Rule, WebhookRequest, caches_differ, insert,
-    webhook_violations, webhooks_differ,
+    BTreeMap, Checker, History, Least, ON_ITS_WAY, Period, Rule, WebhookRequest, caches_differ,
+    insert, webhook_violations, webhooks_differ,
 };
 
 const C: &str = "c";
@@ -109,6 +109,15 @@ impl Story {
         let violations = self.checker(histories).violations();
         violations.into_iter().map(|violation| violation.rule).collect()
     }
+}
+
+/// The bounds that five publishes and two subscriptions from second 0 to 30 do not reach.
+fn unserved(story: &Story, histories: Vec<History>) -> Vec<String> {
+    let calm = Period { begin: story.start, end: story.second(30.0) };
+    let least = Least { publishes: 5, joins: 2 };
+    let violations = story.checker(histories).unserved(&[calm], least);
+    assert!(violations.iter().all(|violation| violation.rule == Rule::Served));
+    violations.into_iter().map(|violation| violation.text).collect()
 }
 
 fn cut(mut history: History) -> History {
@@ -365,4 +374,45 @@ fn webhooks_with_a_wrong_final_state_are_found() {
     let member = View::default().with_users("presence-r", &["1"]);
     let channel = json!({ "name": "channel_occupied", "channel": "presence-r" });
     assert!(webhooks_differ(&requests(&[channel]), &member, &[]).is_some());
+}
+
+#[test]
+fn nodes_that_serve_nothing_are_found() {
+    let all = ["1", "2", "3", "4", "5"];
+    let story = Story::new();
+    let both = |ids: &[&str]| vec![story.heard("a", ids), story.heard("b", ids)];
+    assert_eq!(unserved(&story, both(&all)), [""; 0]);
+    assert_eq!(unserved(&story, both(&["1", "2"])), [""; 0], "the rest may have no subscribers");
+    let unreceived = "1 accepted events that were received without a fault instead of at least 2";
+    assert_eq!(unserved(&story, both(&["1"])), [unreceived]);
+    let one_joined = "1 acknowledged subscriptions without a fault instead of at least 2";
+    assert_eq!(unserved(&story, vec![story.heard("a", &all)]), [one_joined]);
+    let refused =
+        all.iter().fold(Story::new(), |story, id| story.with_outcome(id, Outcome::Refused));
+    let subscribed = vec![refused.heard("a", &[]), refused.heard("b", &[])];
+    let unaccepted = "0 accepted publishes without a fault instead of at least 4";
+    assert_eq!(unserved(&refused, subscribed), [unaccepted]);
+    for outcome in [Outcome::Unknown, Outcome::Broken] {
+        let story = Story::new().with_outcome("1", outcome).with_outcome("2", outcome);
+        let histories = vec![story.heard("a", &all), story.heard("b", &all)];
+        assert_eq!(unserved(&story, histories).len(), 1, "{outcome:?} is not accepted");
+    }
+    assert_eq!(unserved(&story, Vec::new()).len(), 2, "nobody joined or received");
+}
+
+#[test]
+fn only_what_begins_and_ends_without_a_fault_has_a_lower_bound() {
+    let story =
+        Story::new().with_outcome("1", Outcome::Refused).with_outcome("5", Outcome::Refused);
+    let calm = |begin, end| Period { begin: story.second(begin), end: story.second(end) };
+    let heard = || vec![story.heard("a", &["2", "3", "4"])];
+    let unserved = |calm: &[Period], publishes| {
+        story.checker(heard()).unserved(calm, Least { publishes, joins: 1 }).len()
+    };
+    assert_eq!(unserved(&[calm(0.0, 0.0), calm(2.0, 5.2)], 3), 0);
+    assert_eq!(unserved(&[calm(0.0, 0.0), calm(2.0, 5.2)], 4), 1, "too few publishes");
+    assert_eq!(unserved(&[calm(0.0, 0.0), calm(1.0, 4.5)], 4), 0, "three of four");
+    assert_eq!(unserved(&[calm(0.0, 0.0), calm(1.0, 3.0)], 2), 1, "one of two");
+    assert_eq!(unserved(&[calm(2.0, 5.2)], 3), 1, "the subscription began before");
+    assert_eq!(unserved(&[], 0), 2, "there must be some");
 }

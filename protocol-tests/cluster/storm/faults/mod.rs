@@ -190,6 +190,7 @@ impl Testbed {
     }
 
     async fn begin(&mut self, fault: Fault, at: Vec<usize>, lasts: Duration) -> Active {
+        self.world.calm_ends();
         self.world.note(format!("{fault:?} begins at {at:?} for {lasts:?}"));
         let mut active = Active { at, begin: Instant::now(), replica: None, slots: Vec::new() };
         match fault {
