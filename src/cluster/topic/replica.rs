@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Maximum messages kept while the replica is being read; beyond them it is read again.
-const EARLY_MAX: usize = 4_096;
+pub(super) const EARLY_MAX: usize = 4_096;
 
 /// The state of all nodes, as of the latest answer or message.
 #[derive(Debug)]

@@ -1,5 +1,9 @@
 //! Topics against answers and messages as the scripts give them.
 
+mod comparison;
+mod lifecycle;
+mod messages;
+
 use super::*;
 use crate::cluster::partition::Partition;
 use crate::{
@@ -119,6 +123,34 @@ fn begun(channel: &str, users: &[&str]) -> Topic {
     topic.entered();
     assert!(assertion(&mut topic).is_full);
     answer(&mut topic, synced(5, 5, users.len(), if is_presence { users } else { &[] }), true);
+    topic
+}
+
+/// A topic of something other than a channel.
+fn subject(subject: Subject) -> Topic {
+    let name = TopicName { app_id: "1".into(), subject };
+    Topic::new(name, Partition::HOME, &AppConfig::development())
+}
+
+/// A user with so many sign-ins on this node.
+fn signed_in(count: usize) -> Topic {
+    let mut topic = subject(Subject::User("u".into()));
+    for _ in 0..count {
+        topic.add();
+    }
+    topic.next_step(Instant::now());
+    topic.entered();
+    assertion(&mut topic);
+    answer(&mut topic, synced(1, 0, count, &[]), true);
+    topic
+}
+
+/// The connections of an app with one on this node.
+fn counted_connection() -> Topic {
+    let mut topic = subject(Subject::Connections);
+    topic.add();
+    assertion(&mut topic);
+    answer(&mut topic, synced(1, 0, 1, &[]), false);
     topic
 }
 

@@ -1,0 +1,135 @@
+//! What a node holds of a topic, compared with what Redis holds.
+
+use super::*;
+use crate::cluster::compare::Found;
+
+fn found(epoch: &str, version: u64, sequence: u64) -> Found {
+    Found { epoch: epoch.into(), version, sequence, is_wrong: false }
+}
+
+fn wrong(found: Found) -> Found {
+    Found { is_wrong: true, ..found }
+}
+
+fn compared(topic: &mut Topic, found: &Found) -> Difference {
+    let held = topic.held(Instant::now()).expect("the topic is settled");
+    topic.compare(&held, found)
+}
+
+/// Whether the next step reads everything again, on the same subscription.
+fn is_read_again(topic: &mut Topic) -> bool {
+    matches!(topic.next_step(Instant::now()), Some(Step::Sync(said)) if said.is_full)
+}
+
+#[test]
+fn only_a_settled_topic_is_compared() {
+    let now = Instant::now();
+    assert!(subject(Subject::Connections).held(now).is_none(), "not entered yet");
+    assert!(topic("room").held(now).is_none());
+    let mut topic = begun("presence-a", &["1", "2"]);
+    let held = topic.held(now).expect("it is settled");
+    assert_eq!((held.mine, held.users, held.members), (2, 2, 2));
+    hear(&mut topic, change(6, Change::Added(member("3"))));
+    let held = topic.held(now).expect("it is settled");
+    assert_eq!((held.mine, held.users, held.members), (2, 2, 3));
+    topic.join(subscriber(3, Some("3")));
+    assert!(topic.held(now).is_none(), "an assertion is due");
+    assertion(&mut topic);
+    assert!(topic.held(now).is_none(), "it is in flight");
+    answer(&mut topic, synced(6, 5, 3, &[]), false);
+    assert!(topic.held(now).is_some());
+    topic.detach();
+    assert!(topic.held(now).is_none());
+}
+
+#[test]
+fn a_sign_in_that_is_about_to_end_is_not_compared() {
+    let now = Instant::now();
+    let mut topic = signed_in(1);
+    topic.end_at(now + LINGER);
+    assert!(topic.held(now + LINGER / 2).is_some());
+    assert!(topic.held(now + LINGER).is_none());
+}
+
+#[test]
+fn what_is_equal_is_left_alone() {
+    let mut topic = begun("room", &["a"]);
+    assert_eq!(compared(&mut topic, &found("e1", 5, 5)), Difference::None);
+    assert!(topic.next_step(Instant::now()).is_none());
+}
+
+#[test]
+fn a_bus_that_did_not_bring_everything_is_subscribed_again() {
+    for missed in [found("e1", 5, 6), found("e1", 6, 5)] {
+        let mut topic = begun("room", &["a"]);
+        let attempt = topic.attempt;
+        assert_eq!(compared(&mut topic, &missed), Difference::Deaf, "{missed:?}");
+        assert_ne!(topic.attempt, attempt);
+        assert!(matches!(topic.next_step(Instant::now()), Some(Step::Enter)));
+    }
+}
+
+#[test]
+fn a_hash_that_is_wrong_is_read_again() {
+    let lesser = [found("e2", 5, 5), found("e2", 9, 9), found("", 0, 0), found("e1", 5, 4)];
+    for found in lesser.into_iter().chain([wrong(found("e1", 5, 5))]) {
+        let mut topic = begun("room", &["a"]);
+        assert_eq!(compared(&mut topic, &found), Difference::Repair, "{found:?}");
+        assert!(is_read_again(&mut topic), "{found:?}");
+    }
+    // Versions of users have no sequence of events.
+    let mut user = signed_in(1);
+    assert_eq!(compared(&mut user, &found("e1", 1, 0)), Difference::None);
+    let mut connections = counted_connection();
+    assert_eq!(compared(&mut connections, &found("e9", 9, 9)), Difference::None);
+    assert_eq!(compared(&mut connections, &wrong(found("e9", 9, 9))), Difference::Repair);
+    assert!(is_read_again(&mut connections));
+}
+
+#[test]
+fn the_hash_of_a_vacated_topic_may_expire() {
+    let vacated = || {
+        let mut topic = begun("room", &["a"]);
+        topic.leave(None);
+        assertion(&mut topic);
+        answer(&mut topic, synced(5, 5, 0, &[]), false);
+        hear(&mut topic, change(6, Change::Total(0)));
+        topic
+    };
+    assert_eq!(compared(&mut vacated(), &found("", 0, 0)), Difference::None);
+    assert_eq!(compared(&mut vacated(), &wrong(found("", 0, 0))), Difference::Repair);
+    assert_eq!(compared(&mut vacated(), &found("e1", 6, 6)), Difference::Deaf);
+}
+
+#[test]
+fn what_was_found_before_an_assertion_says_nothing() {
+    let mut topic = begun("room", &["a"]);
+    let held = topic.held(Instant::now()).expect("it is settled");
+    topic.join(subscriber(2, None));
+    assertion(&mut topic);
+    answer(&mut topic, synced(5, 5, 2, &[]), false);
+    assert_eq!(topic.compare(&held, &found("e1", 9, 9)), Difference::None);
+    assert!(topic.next_step(Instant::now()).is_none());
+}
+
+#[test]
+fn a_contribution_that_this_node_does_not_know_is_withdrawn() {
+    let mut topic = topic("room");
+    assert!(topic.take_back());
+    assert!(!topic.take_back(), "once");
+    assert!(!topic.is_forgotten() && !topic.has_said_all());
+    assert!(matches!(topic.next_step(Instant::now()), Some(Step::Enter)));
+    topic.entered();
+    let said = assertion(&mut topic);
+    assert!(said.is_full && said.was_told && said.base == 0);
+
+    let mut vacated = begun("room", &["a"]);
+    assert!(!vacated.take_back(), "it is known");
+    vacated.leave(None);
+    assertion(&mut vacated);
+    answer(&mut vacated, synced(5, 5, 0, &[]), false);
+    assert!(!vacated.take_back(), "it is subscribed: comparisons repair it");
+    let mut detached = begun("room", &["a"]);
+    detached.detach();
+    assert!(!detached.take_back(), "it is about to be asserted");
+}

@@ -1,0 +1,367 @@
+//! Topics from their first need to their end: who is counted, who waits, and what is said again.
+
+use super::*;
+
+fn next(topic: &mut Topic) -> Option<Step> {
+    topic.next_step(Instant::now())
+}
+
+/// A topic whose only subscriber has left, which Redis has acknowledged.
+fn vacated() -> Topic {
+    let mut topic = begun("room", &["a"]);
+    topic.leave(None);
+    assertion(&mut topic);
+    answer(&mut topic, synced(5, 5, 0, &[]), false);
+    topic
+}
+
+#[test]
+fn an_end_before_its_answer_is_still_owed() {
+    let mut topic = begun("room", &["a"]);
+    topic.join(subscriber(2, None));
+    assertion(&mut topic);
+    topic.leave(None);
+    topic.leave(None);
+    assert_eq!(answer(&mut topic, synced(5, 5, 2, &[]), false), ["attach 2"]);
+    assert_eq!(assertion(&mut topic).base, 0, "it has ended already");
+    answer(&mut topic, synced(5, 5, 0, &[]), false);
+    topic.add();
+    assert_eq!(assertion(&mut topic).base, 1, "each end is owed once");
+
+    let mut connections = subject(Subject::Connections);
+    for _ in 0..2 {
+        connections.leave(None);
+    }
+    for _ in 0..3 {
+        connections.add();
+    }
+    assert_eq!(assertion(&mut connections).base, 1);
+}
+
+#[test]
+fn all_is_said_when_nothing_is_left_in_redis_or_due() {
+    let is_said = |topic: &Topic| topic.has_said_all();
+    assert!(is_said(&topic("room")));
+    let mut waiting = topic("room");
+    waiting.join(subscriber(1, None));
+    assert!(!is_said(&waiting), "one waits");
+    next(&mut waiting);
+    waiting.entered();
+    assertion(&mut waiting);
+    assert!(!is_said(&waiting), "an assertion is in flight");
+    let mut counted = topic("room");
+    counted.add();
+    assert!(!is_said(&counted), "one is counted");
+    let mut told = begun("room", &["a"]);
+    told.leave(None);
+    assert!(!is_said(&told), "its end is to be said");
+    assert!(is_said(&vacated()));
+}
+
+#[test]
+fn a_topic_is_forgotten_when_it_has_left_and_nobody_needs_it() {
+    assert!(topic("room").is_forgotten());
+    let mut needed = topic("room");
+    needed.join(subscriber(1, None));
+    assert!(!needed.is_forgotten(), "one waits");
+    let mut watched = topic("room");
+    watched.watch(connection(1));
+    assert!(!watched.is_forgotten(), "one watches");
+    assert_eq!(watched.watchers().collect::<Vec<_>>(), [connection(1)]);
+    watched.unwatch(connection(1));
+    assert!(watched.is_forgotten());
+    watched.pending_watchers = 1;
+    assert!(!watched.is_forgotten(), "one wants to know");
+    assert!(matches!(next(&mut watched), Some(Step::Enter)));
+
+    let mut topic = vacated();
+    let now = Instant::now();
+    assert!(!topic.is_forgotten(), "it lingers");
+    topic.next_step(now);
+    assert_eq!(topic.wake_at(), Some(now + LINGER));
+    assert!(topic.next_step(now + LINGER - Duration::from_millis(1)).is_none());
+    assert!(matches!(topic.next_step(now + LINGER), Some(Step::Leave)));
+    assert!(!topic.is_forgotten(), "it is leaving");
+    topic.left();
+    assert!(topic.is_forgotten() && topic.reached() == 0 && !topic.has_settled());
+}
+
+#[test]
+fn whoever_is_needed_again_lingers_anew() {
+    let now = Instant::now();
+    let at = |part| now + LINGER * part / 4;
+    let mut topic = vacated();
+    topic.next_step(at(0));
+    topic.watch(connection(1));
+    assert!(topic.next_step(at(1)).is_none());
+    assert!(topic.wake_at().is_none(), "nothing is due");
+    topic.unwatch(connection(1));
+    assert!(topic.next_step(at(2)).is_none());
+    assert!(topic.next_step(at(5)).is_none(), "it has been idle for less");
+    topic.join(subscriber(2, None));
+    assert!(matches!(topic.next_step(at(5)), Some(Step::Sync(_))));
+    assert!(topic.wake_at().is_none());
+    answer(&mut topic, synced(5, 5, 1, &[]), false);
+    topic.leave(None);
+    assert!(matches!(topic.next_step(at(6)), Some(Step::Sync(_))));
+    answer(&mut topic, synced(5, 5, 0, &[]), false);
+    assert!(topic.next_step(at(7)).is_none(), "idle from now on");
+    assert!(matches!(topic.next_step(at(11)), Some(Step::Leave)));
+}
+
+#[test]
+fn a_topic_with_subscribers_stays() {
+    let mut topic = begun("room", &["a"]);
+    for part in 0..3 {
+        assert!(topic.next_step(Instant::now() + LINGER * part).is_none());
+    }
+    assert!(topic.wake_at().is_none());
+}
+
+#[test]
+fn connections_have_no_bus() {
+    let mut topic = counted_connection();
+    topic.detach();
+    let said = assertion(&mut topic);
+    assert!(said.is_full && said.was_told && said.base == 1, "after a lost link it is said again");
+    answer(&mut topic, synced(1, 0, 1, &[]), true);
+    assert!(next(&mut topic).is_none());
+    topic.leave(None);
+    assert_eq!(assertion(&mut topic).base, 0);
+    answer(&mut topic, synced(1, 0, 0, &[]), false);
+    let now = Instant::now();
+    assert!(topic.next_step(now).is_none() && !topic.is_forgotten());
+    assert!(topic.next_step(now + LINGER).is_none(), "there is nothing to leave");
+    assert!(topic.is_forgotten());
+}
+
+#[test]
+fn redis_decides_over_each_admission() {
+    let mut topic = subject(Subject::Connections);
+    for _ in 0..2 {
+        topic.join(Waiter::Admission(tokio::sync::oneshot::channel().0));
+    }
+    let said = assertion(&mut topic);
+    let joins: Vec<_> =
+        said.joins.iter().map(|join| (&*join.user_id, join.connections, join.is_limited)).collect();
+    assert_eq!((said.base, joins), (0, vec![("", 1, true); 2]));
+    let verdicts = Synced { accepted: vec![false, true], ..synced(1, 0, 1, &[]) };
+    assert_eq!(answer(&mut topic, verdicts, true), ["admit false", "admit true"]);
+    assert!(next(&mut topic).is_none(), "one is counted, as Redis says");
+}
+
+#[test]
+fn under_another_name_redis_has_nothing() {
+    let mut topic = begun("room", &["a"]);
+    topic.is_unknown();
+    let said = assertion(&mut topic);
+    assert!(said.is_full && !said.was_told && said.base == 1);
+}
+
+#[test]
+fn an_assertion_that_was_not_carried_out_is_made_again() {
+    let mut topic = begun("room", &["a"]);
+    topic.join(subscriber(2, None));
+    topic.join(subscriber(3, None));
+    assertion(&mut topic);
+    topic.join(subscriber(4, None));
+    topic.not_synced();
+    assert!(!topic.has_settled());
+    let said = assertion(&mut topic);
+    assert!(said.is_full && said.was_told && said.base == 4);
+    let told = answer(&mut topic, synced(5, 5, 4, &[]), true);
+    assert_eq!(told, ["total 4", "attach 2", "attach 3", "attach 4"], "in their order");
+    assert!(next(&mut topic).is_none() && topic.has_settled());
+}
+
+#[test]
+fn one_assertion_has_a_bounded_number_of_joins() {
+    let mut topic = begun("room", &["a"]);
+    for place in 2..JOINS_MAX + 3 {
+        topic.join(subscriber(u32::try_from(place).unwrap(), None));
+    }
+    assert_eq!(assertion(&mut topic).base, JOINS_MAX + 1);
+    answer(&mut topic, synced(5, 5, JOINS_MAX + 1, &[]), false);
+    assert_eq!(assertion(&mut topic).base, JOINS_MAX + 2);
+}
+
+#[test]
+fn sign_ins_end_each_at_its_time_or_all_at_once() {
+    let now = Instant::now();
+    let mut topic = signed_in(3);
+    topic.end_at(now + LINGER);
+    topic.end_at(now + 2 * LINGER);
+    assert_eq!(topic.next_end(), Some(now + LINGER));
+    assert_eq!(topic.wake_at(), Some(now + LINGER));
+    assert!(topic.next_step(now + LINGER - Duration::from_millis(1)).is_none());
+    assert!(matches!(topic.next_step(now + LINGER), Some(Step::Sync(said)) if said.base == 2));
+    answer(&mut topic, synced(1, 0, 2, &[]), false);
+    topic.end_all();
+    assert_eq!(topic.next_end(), None);
+    assert_eq!(assertion(&mut topic).base, 1, "the one that has not ended");
+    answer(&mut topic, synced(1, 0, 1, &[]), false);
+    assert!(topic.next_step(now + 3 * LINGER).is_none(), "nothing ends twice");
+}
+
+#[test]
+fn whether_a_user_is_online_is_known_while_the_bus_is_received() {
+    let mut topic = subject(Subject::User("u".into()));
+    assert_eq!(topic.is_online(), None);
+    topic.add();
+    topic.next_step(Instant::now());
+    topic.entered();
+    assertion(&mut topic);
+    answer(&mut topic, synced(1, 0, 1, &[]), true);
+    assert_eq!(topic.is_online(), Some(true));
+    assert_eq!(hear(&mut topic, change(2, Change::Total(2))), [""; 0]);
+    assert_eq!(hear(&mut topic, change(3, Change::Total(0))), ["online false"]);
+    assert_eq!(topic.is_online(), Some(false));
+    assert_eq!(hear(&mut topic, change(4, Change::Total(1))), ["online true"]);
+    topic.detach();
+    assert_eq!(topic.is_online(), None);
+    // What has changed meanwhile is told.
+    relink(&mut topic);
+    let nobody = Synced { total: 0, ..synced(5, 0, 1, &[]) };
+    assert_eq!(answer(&mut topic, nobody, true), ["online false"]);
+    relink(&mut topic);
+    assert_eq!(answer(&mut topic, synced(6, 0, 1, &[]), true), ["online true"]);
+    relink(&mut topic);
+    let two = Synced { total: 2, ..synced(7, 9, 1, &[]) };
+    assert_eq!(answer(&mut topic, two, true), [""; 0], "online as before; users miss no events");
+}
+
+#[test]
+fn a_topic_is_settled_when_everything_was_said_and_read() {
+    let mut topic = begun("room", &["a"]);
+    assert!(topic.has_settled());
+    hear(&mut topic, change(9, Change::Total(1)));
+    assert!(!topic.has_settled(), "versions are missing");
+    assertion(&mut topic);
+    assert!(!topic.has_settled(), "it is being read");
+    answer(&mut topic, synced(9, 5, 1, &[]), true);
+    assert!(topic.has_settled());
+    topic.detach();
+    assert!(!topic.has_settled());
+}
+
+#[test]
+fn a_new_event_is_the_next_or_a_later_one_while_nothing_was_read() {
+    let mut topic = begun("room", &["a"]);
+    let expected = |topic: &Topic| [4, 5, 6, 7].map(|sequence| topic.expects(sequence));
+    assert_eq!(expected(&topic), [false, false, true, false]);
+    topic.detach();
+    assert_eq!(expected(&topic), [false, false, true, true]);
+}
+
+#[test]
+fn an_event_is_for_the_channel_that_it_names() {
+    let frame = {
+        let channel = ChannelName::parse("presence-a", 100).unwrap();
+        event::member_added(&channel, &member("1"))
+    };
+    let envelope =
+        Envelope { id: EnvelopeId(1), is_repeated: false, except: None, remember_ms: 0, frame };
+    assert!(topic("presence-a").is_for(&envelope));
+    assert!(!topic("presence-b").is_for(&envelope));
+    assert!(!signed_in(1).is_for(&envelope));
+}
+
+#[test]
+fn what_others_contribute_is_asserted() {
+    let knows = |topic: &mut Topic| relink(topic).knows_others;
+    assert!(!knows(&mut begun("room", &["a"])));
+    let mut topic = begun("room", &["a"]);
+    hear(&mut topic, change(6, Change::Total(2)));
+    assert!(knows(&mut topic));
+    // Without totals, only members tell.
+    topic.follow(&AppConfig::development());
+    answer(&mut topic, Synced { total: 3, ..synced(7, 5, 1, &[]) }, true);
+    assert!(!knows(&mut topic));
+    assert!(!knows(&mut begun("presence-a", &["1"])));
+    let mut topic = begun("presence-a", &["1"]);
+    hear(&mut topic, change(6, Change::Added(member("2"))));
+    assert!(knows(&mut topic));
+    let mut topic = signed_in(1);
+    assert!(!knows(&mut topic));
+    answer(&mut topic, Synced { total: 2, ..synced(2, 0, 1, &[]) }, true);
+    assert!(knows(&mut topic));
+}
+
+#[test]
+fn an_app_without_counts_tells_none() {
+    let mut topic = begun("room", &["a"]);
+    topic.follow(&AppConfig::development());
+    relink(&mut topic);
+    let three = Synced { total: 3, ..synced(6, 5, 1, &[]) };
+    assert_eq!(answer(&mut topic, three, true), [""; 0]);
+    topic.join(subscriber(2, None));
+    assertion(&mut topic);
+    let effects = topic.on_synced(synced(6, 5, 2, &[]), false, (100, false), Instant::now());
+    assert!(matches!(&effects[..], [Effect::Attach { welcome, .. }] if welcome.total.is_none()));
+}
+
+#[test]
+fn an_assertion_counts_the_bytes_of_its_answer() {
+    let mut room = topic("room");
+    room.join(subscriber(1, None));
+    room.next_step(Instant::now());
+    room.entered();
+    assert_eq!(assertion(&mut room).answer_bytes, ANSWER_BYTES);
+    let mut roster = topic("presence-a");
+    roster.join(subscriber(1, Some("1")));
+    roster.next_step(Instant::now());
+    roster.entered();
+    assert_eq!(assertion(&mut roster).answer_bytes, ANSWER_BYTES + UNKNOWN_ROSTER_BYTES);
+    let mut known = begun("presence-a", &["1", "22"]);
+    let members = 2 * (32 + "{}".len()) + "122".len();
+    assert_eq!(relink(&mut known).answer_bytes, ANSWER_BYTES + members);
+    answer(&mut known, synced(5, 5, 2, &["1", "22"]), true);
+    known.join(subscriber(3, Some("3")));
+    assert_eq!(assertion(&mut known).answer_bytes, ANSWER_BYTES, "without a snapshot");
+}
+
+#[test]
+fn contributions_of_others_may_be_put_back_for_a_while() {
+    let now = Instant::now();
+    let anew = |version, members: &[&str]| Synced {
+        epoch: "e2".into(),
+        total: 1,
+        ..synced(version, 5, 1, members)
+    };
+    let mut topic = begun("presence-a", &["1"]);
+    hear(&mut topic, change(6, Change::Added(member("2"))));
+    relink(&mut topic);
+    let told = topic.on_synced(anew(1, &["1"]), true, (100, false), now);
+    assert_eq!(seen(&told), ["doubt"], "the hash was lost: others put theirs back");
+    assert_eq!(topic.wake_at(), Some(now + PUT_BACK));
+    assert!(topic.next_step(now + PUT_BACK - Duration::from_millis(1)).is_none());
+    assert!(matches!(topic.next_step(now + PUT_BACK), Some(Step::Sync(said)) if said.is_full));
+    assert!(topic.wake_at().is_none());
+    assert_eq!(answer(&mut topic, anew(1, &["1"]), true), ["-2"]);
+
+    // A total that is less shows it, too.
+    let mut topic = begun("room", &["a"]);
+    hear(&mut topic, change(6, Change::Total(3)));
+    relink(&mut topic);
+    assert_eq!(seen(&topic.on_synced(anew(1, &[]), true, (100, false), now)), ["doubt"]);
+    assert_eq!(topic.wake_at(), Some(now + PUT_BACK));
+    let lacking = Message::Change { epoch: "e2".into(), version: 2, change: Change::Total(2) };
+    assert_eq!(hear(&mut topic, lacking), [""; 0], "not all are back");
+    topic.next_step(now + PUT_BACK);
+    assert_eq!(answer(&mut topic, anew(2, &[]), true), ["total 1"]);
+
+    // Nothing is missing, or all others are about to write anyway.
+    for (is_provisional, members) in [(false, vec!["1"]), (false, vec!["1", "2"])] {
+        let mut topic = begun("presence-a", &["1"]);
+        relink(&mut topic);
+        topic.on_synced(anew(1, &members), true, (100, is_provisional), now);
+        assert!(topic.wake_at().is_none());
+    }
+    let mut topic = begun("presence-a", &["1"]);
+    hear(&mut topic, change(6, Change::Added(member("2"))));
+    relink(&mut topic);
+    topic.on_synced(anew(1, &["1"]), true, (100, true), now);
+    assert!(topic.wake_at().is_none());
+    assert!(topic.end_provisional() && !topic.has_settled());
+    assert!(!topic.end_provisional(), "once");
+}
