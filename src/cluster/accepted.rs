@@ -104,4 +104,15 @@ mod tests {
         accepted.note("a", 7, now);
         assert!(reached(&accepted, now + 2 * WINDOW).is_empty());
     }
+
+    #[test]
+    fn a_later_sequence_is_the_highest() {
+        let now = Instant::now();
+        let accepted = Accepted::new(now);
+        for sequence in [1, 3, 2] {
+            accepted.note("a", sequence, now);
+        }
+        accepted.note("a", 2, now + WINDOW);
+        assert_eq!(reached(&accepted, now + WINDOW), [("a".into(), 3)]);
+    }
 }

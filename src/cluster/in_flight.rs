@@ -96,4 +96,42 @@ mod tests {
         }
         assert!(in_flight.is_full());
     }
+
+    #[test]
+    fn what_was_answered_is_not_in_flight_any_more() {
+        let mut in_flight = InFlight::default();
+        for _ in 0..2 * COMMANDS_MAX {
+            in_flight.add(3);
+            in_flight.end(3, Duration::ZERO);
+        }
+        assert_eq!((in_flight.commands, in_flight.bytes), (0, 0));
+        in_flight.add(WINDOW_MAX);
+        in_flight.clear();
+        assert_eq!((in_flight.commands, in_flight.bytes, in_flight.window), (0, 0, 0));
+    }
+
+    #[test]
+    fn the_window_stays_within_its_bounds() {
+        let mut in_flight = InFlight::default();
+        in_flight.end(2 * WINDOW_MAX, PROMPT - Duration::from_millis(1));
+        assert_eq!(in_flight.window, WINDOW_MAX);
+        in_flight.end(1, PROMPT);
+        assert_eq!(in_flight.window, WINDOW_MAX / 2, "a slow answer");
+        for _ in 0..9 {
+            in_flight.end(1, PROMPT);
+        }
+        assert_eq!(in_flight.window, WINDOW_MIN);
+    }
+
+    #[test]
+    fn a_slow_link_gets_time_for_what_is_under_way() {
+        assert_eq!(time_for(SLOW_LINK_BYTES), Duration::from_secs(1));
+        assert_eq!(time_for(SLOW_LINK_BYTES / 2), Duration::from_millis(500));
+        let mut in_flight = InFlight::default();
+        assert_eq!(in_flight.time(), Duration::ZERO);
+        in_flight.add(2 * SLOW_LINK_BYTES);
+        assert_eq!(in_flight.time(), Duration::from_secs(2));
+        in_flight.add(1_000 * SLOW_LINK_BYTES);
+        assert_eq!(in_flight.time(), TIME_MAX);
+    }
 }

@@ -365,3 +365,6 @@ impl Reply {
         Ok(reply)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -214,4 +214,42 @@ mod tests {
             assert_eq!(names.parse(name), None, "{name}");
         }
     }
+
+    /// Nodes of one layout version find one another's keys by these names.
+    #[test]
+    fn each_kind_of_key_has_its_name() {
+        let names = Names::new("p", false);
+        let channel = ChannelName::parse("cache-a", 100).unwrap();
+        let home = Partition::HOME;
+        for (name, expected) in [
+            (names.channel("1", &channel), "p:c{460}1:cache-a"),
+            (names.last_event("1", &channel), "p:e{460}1:cache-a"),
+            (names.latest_ids("1", &channel), "p:r{460}1:cache-a"),
+            (names.channel_index("1", home), "p:i{460}1"),
+            (names.user_index("1", home), "p:j{460}1"),
+            (names.of_app("log", "1"), "p:log{460}1"),
+            (names.of_app_in("log", "1", home), "p:log{460}1"),
+            (names.registry(home), "p:nodes{460}"),
+            (names.all_nodes(), "p:bus{460}"),
+            (names.topics_of("ab.1", home), "p:topics{460}ab.1"),
+            (names.unversioned_leases(), "p:leases{nodes}"),
+        ] {
+            assert_eq!(name, expected);
+        }
+    }
+
+    #[test]
+    fn only_a_redis_cluster_has_several_partitions() {
+        let channels: Vec<_> =
+            (0..99).map(|at| ChannelName::parse(&format!("c{at}"), 100).unwrap()).collect();
+        let used = |names: &Names| {
+            let used = channels.iter().map(|channel| names.channel_partition("1", channel));
+            used.collect::<std::collections::BTreeSet<_>>().len()
+        };
+        let (single, cluster) = (Names::new("p", false), Names::new("p", true));
+        assert_eq!((single.partitions().len(), used(&single)), (1, 1));
+        assert_eq!(cluster.partitions().len(), PARTITIONS);
+        assert!(60 < used(&cluster));
+        assert_ne!(cluster.home_of("1"), cluster.home_of("2"), "apps spread, too");
+    }
 }

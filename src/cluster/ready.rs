@@ -96,4 +96,27 @@ mod tests {
             .filter(|node| nodes.note(&node.to_string(), NodeState::Ready, start));
         assert_eq!(added.count(), KNOWN_MAX);
     }
+
+    #[test]
+    fn states_are_read_back() {
+        for (state, letter) in
+            [(NodeState::Joining, "B"), (NodeState::Ready, "R"), (NodeState::Draining, "D")]
+        {
+            assert_eq!(state.letter(), letter);
+            assert_eq!(NodeState::of(letter), Some(state));
+        }
+        assert_eq!(NodeState::of(""), None);
+        assert_eq!(NodeState::of("T"), None);
+    }
+
+    #[test]
+    fn a_node_that_was_silent_is_new_again() {
+        let nodes = ReadyNodes::default();
+        let start = Instant::now();
+        nodes.note("a.1", NodeState::Ready, start);
+        let heard = start + SILENCE_MAX - Duration::from_millis(1);
+        assert!(nodes.is_any(heard));
+        assert!(!nodes.note("a.1", NodeState::Ready, heard));
+        assert!(nodes.note("a.1", NodeState::Ready, heard + SILENCE_MAX), "silent for too long");
+    }
 }

@@ -326,4 +326,29 @@ mod tests {
         assert!((10..=100).contains(&lines), "{lines}");
         assert!((540..=600).contains(&attempts), "{attempts} of 600 are counted");
     }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        let even = quoted(&format!("x{}", "é".repeat(QUOTED_MAX)));
+        assert!((QUOTED_MAX - 1..=QUOTED_MAX).contains(&even.len()), "{}", even.len());
+        let odd = quoted(&"é".repeat(QUOTED_MAX));
+        assert!((QUOTED_MAX - 1..=QUOTED_MAX).contains(&odd.len()), "{}", odd.len());
+        assert_eq!(quoted("a\nb\tc "), "a b c");
+        assert_eq!(quoted(&"x".repeat(QUOTED_MAX)).len(), QUOTED_MAX);
+    }
+
+    #[test]
+    fn a_server_that_is_a_replica_is_read_only() {
+        let reason = Reason::of(&io::Error::other("127.0.0.1:6379 is a replica").into());
+        assert_eq!((reason.kind, &*reason.text), ("read_only", "127.0.0.1:6379 is a replica"));
+    }
+
+    #[test]
+    fn a_minute_has_a_bounded_number_of_lines() {
+        let (mut log, start) = (AwayLog::default(), now());
+        let lines = |log: &mut AwayLog, at: Instant| (0..99).filter(|_| log.may_log(at)).count();
+        assert_eq!(lines(&mut log, start), usize::try_from(LINES_MAX).unwrap());
+        assert_eq!(lines(&mut log, start + LOG_INTERVAL - Duration::from_millis(1)), 0);
+        assert_eq!(lines(&mut log, start + LOG_INTERVAL), usize::try_from(LINES_MAX).unwrap());
+    }
 }

@@ -339,4 +339,89 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!(format!("{:06x}", first.process()), shared.process());
     }
+
+    fn lease(link: u64) -> Lease {
+        Lease { node: "a.1".into(), link, generations: vec!["g1".into(), "g2".into()] }
+    }
+
+    #[test]
+    fn a_lease_has_a_generation_for_each_partition() {
+        let mut partitions = Partition::all(3);
+        let generations =
+            partitions.by_ref().map(|partition| lease(1).generation(partition).to_owned());
+        assert_eq!(generations.collect::<Vec<_>>(), ["g1", "g2", ""]);
+    }
+
+    #[test]
+    fn only_ids_of_this_process_that_are_to_come_have_yet_to_be_sent() {
+        let shared = Shared::new("p", false, Duration::ZERO);
+        let (first, second) = (shared.envelope_id(), shared.envelope_id());
+        assert_eq!(second.number(), first.number() + 1);
+        let next = EnvelopeId(second.0 + 1);
+        assert!(!shared.has_yet_to_send(first) && !shared.has_yet_to_send(second));
+        assert!(shared.has_yet_to_send(next) && shared.has_yet_to_send(EnvelopeId(next.0 + 9)));
+        let foreign = EnvelopeId(next.0 ^ (1 << EnvelopeId::COUNTER_BITS));
+        assert!(!shared.has_yet_to_send(foreign));
+        assert_eq!(shared.envelope_id(), next);
+    }
+
+    #[test]
+    fn refused_writes_are_those_of_one_link() {
+        let shared = Shared::new("p", false, Duration::ZERO);
+        assert!(!shared.is_refused(0) && !shared.is_refused(1), "none is");
+        shared.refused(&lease(4));
+        shared.refused(&lease(3));
+        assert!(shared.is_refused(4), "the latest");
+        assert!(!shared.is_refused(3) && !shared.is_refused(5));
+        shared.clear_refusal();
+        assert!(!shared.is_refused(4));
+    }
+
+    #[test]
+    fn redis_is_suspected_later_on_a_slow_link() {
+        let shared = Shared::new("p", false, Duration::ZERO);
+        let ms = Duration::from_millis;
+        for (round_trip, expected) in
+            [(ms(1), SUSPECT_AFTER), (ms(300), ms(900)), (ms(9_000), SUSPECT_AFTER_MAX)]
+        {
+            shared.answered_in(round_trip);
+            assert_eq!(shared.suspect_after(), expected, "{round_trip:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_drains_from_its_decision_on() {
+        let shared = Shared::new("p", false, Duration::ZERO);
+        assert!(!shared.is_draining());
+        shared.set_draining();
+        assert!(shared.is_draining());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_awaited_a_little_longer_than_its_deadline() {
+        let shared = Shared::new("p", false, Duration::ZERO);
+        let after = |ms| async move {
+            time::sleep(Duration::from_millis(ms)).await;
+            ms
+        };
+        let give_up = now() + Duration::from_secs(2);
+        assert_eq!(shared.answer(give_up, after(100)).await, Some(100));
+        let give_up = now() + Duration::from_secs(2);
+        assert_eq!(shared.answer(give_up, after(2_050)).await, Some(2_050), "in transit");
+        let (asked, give_up) = (now(), now() + Duration::from_secs(2));
+        assert_eq!(shared.answer(give_up, after(9_000)).await, None);
+        assert_eq!(now() - asked, Duration::from_secs(2) + ANSWER_GRACE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_is_away_says_why_and_nobody_waits_for_it_longer_than_asked() {
+        let shared = Shared::new("p", false, Duration::ZERO);
+        assert_eq!(shared.away_because().as_deref(), Some("not joined yet"));
+        assert!(shared.joined_now().is_none());
+        let started = now();
+        assert!(shared.joined(started + Duration::from_secs(2)).await.is_none());
+        assert_eq!(now() - started, Duration::from_secs(2));
+        shared.suspect();
+        assert_eq!(shared.away_because().as_deref(), Some("not joined yet"), "it is away already");
+    }
 }
