@@ -94,7 +94,11 @@ pub(super) fn parse(text: &str) -> Result<Vec<Case>, String> {
             _ => return Err(wrong("outside of a case")),
         }
     }
-    Ok(cases)
+    let has_call = |case: &Case| case.steps.iter().any(|step| matches!(step, Step::Call(_)));
+    match cases.iter().find(|case| !has_call(case)) {
+        Some(case) => Err(format!("no call: {}", case.name)),
+        None => Ok(cases),
+    }
 }
 
 fn call(mut words: Vec<String>) -> Call {
