@@ -87,7 +87,7 @@ impl Group {
     }
 }
 
-async fn is_ready(node: &Server) -> bool {
+pub(crate) async fn is_ready(node: &Server) -> bool {
     Http::plain(node.address, "GET", "/ready", &[]).await.status == 200
 }
 

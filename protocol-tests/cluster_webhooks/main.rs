@@ -20,6 +20,9 @@ mod reload;
 #[path = "../rust/harness/mod.rs"]
 mod harness;
 #[expect(dead_code, reason = "as above")]
+#[path = "../cluster/kit/proxy.rs"]
+mod proxy;
+#[expect(dead_code, reason = "as above")]
 #[path = "../rust/sink.rs"]
 mod sink;
 

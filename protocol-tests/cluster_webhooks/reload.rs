@@ -1,9 +1,12 @@
 //! Webhooks that a reload changes, node by node.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use crate::group::{Group, of_channel, told, webhooks};
+use crate::group::{Group, is_ready, of_channel, told, until, webhooks};
 use crate::harness::{Settings, quoted};
+use crate::proxy::{Link, Proxy};
+use crate::redis::Redis;
 use crate::sink::Sink;
 
 const OCCUPIED: &str = r#"["channel_occupied"]"#;
@@ -36,6 +39,38 @@ async fn webhooks_that_come_and_go_are_told_what_happens_while_they_are_there() 
     a.subscribe("c").await;
     assert_eq!(told(&mut two, 1).await, [of_channel("channel_occupied", "c")]);
     assert_eq!((one.count(), two.count()), (one.heard(), two.heard()), "no endpoint received more");
+}
+
+/// The delivering node's requests to Redis are held while the nodes reload, and delivered after an event was logged that
+/// follows the reload: the node reads that event although it asked before the reload.
+#[tokio::test]
+async fn an_event_after_a_reload_is_sent_with_the_new_settings_although_its_node_asked_before() {
+    let (mut one, mut two) = (Sink::new().await, Sink::new().await);
+    let redis = Redis::start().await;
+    let proxy = Proxy::before(([127, 0, 0, 1], redis.port()).into()).await;
+    let with = |sink: &Sink, url: String| {
+        webhooks(&[(sink, OCCUPIED)]).section("redis", "url", quoted(&url))
+    };
+    let delivering = with(&one, proxy.url()).start().await;
+    let mut client = delivering.client().await;
+    client.subscribe("a").await;
+    assert_eq!(told(&mut one, 1).await, [of_channel("channel_occupied", "a")]);
+    let other = with(&one, redis.url()).start().await;
+    until("both nodes are ready", async || is_ready(&other).await).await;
+    let mut client = other.client().await;
+    for (round, channel) in ["b", "c", "d"].into_iter().enumerate() {
+        let is_even = round % 2 == 0;
+        let (sink, unchanged) = if is_even { (&mut two, &one) } else { (&mut one, &two) };
+        proxy.set(Link::SlowRedis);
+        // The node asks for the log every 1.5 s.
+        tokio::time::sleep(Duration::from_millis(1_800)).await;
+        delivering.reload(&with(sink, proxy.url())).await;
+        other.reload(&with(sink, redis.url())).await;
+        client.subscribe(channel).await;
+        proxy.set(Link::Whole);
+        assert_eq!(told(sink, 1).await, [of_channel("channel_occupied", channel)]);
+        assert_eq!(unchanged.count(), unchanged.heard());
+    }
 }
 
 #[tokio::test]

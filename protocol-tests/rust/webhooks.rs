@@ -2,7 +2,7 @@
 //! connected clients. Each is driven through `Webhooks` as the server drives it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use campanile::{
     config::{AppConfig, Config, Secret, WebhookConfig, WebhookEvent as Kind},
@@ -10,7 +10,7 @@ use campanile::{
     protocol::{ChannelName, SocketId},
     shutdown::Shutdown,
     signature::Signer,
-    webhook::Webhooks,
+    webhook::{Plan, Webhooks},
 };
 use serde_json::{Value, json};
 
@@ -29,15 +29,7 @@ impl Bench {
     }
 
     fn configured(endpoints: Vec<WebhookConfig>, change: impl FnOnce(&mut Config)) -> Self {
-        let app = AppConfig {
-            id: APP_ID.into(),
-            key: KEY.into(),
-            secret: Secret::new(SECRET),
-            webhooks: endpoints,
-            ..AppConfig::default()
-        };
-        let mut config = Config { apps: vec![app], ..Config::default() };
-        change(&mut config);
+        let config = config(endpoints, change);
         let webhooks = Arc::new(Webhooks::new(&config).expect("webhooks over http can be used"));
         let shutdown = Shutdown::new();
         tokio::spawn(Arc::clone(&webhooks).run(shutdown.drain()));
@@ -48,6 +40,12 @@ impl Bench {
         self.webhooks.observe(APP_ID, occurrence);
     }
 
+    /// Applies another configuration, as a reload does.
+    fn change(&self, endpoints: Vec<WebhookConfig>, change: impl FnOnce(&mut Config)) {
+        let plan = Plan::new(&config(endpoints, change)).expect("webhooks over http can be used");
+        self.webhooks.change(plan);
+    }
+
     fn metric(&self, line: &str) -> bool {
         let mut registry = prometheus_client::registry::Registry::default();
         registry.register_collector(Box::new(self.webhooks.metrics()));
@@ -56,6 +54,20 @@ impl Bench {
             .expect("a String takes all text");
         page.lines().any(|found| found == line)
     }
+}
+
+/// The app of chapter 10 with these webhooks.
+fn config(endpoints: Vec<WebhookConfig>, change: impl FnOnce(&mut Config)) -> Config {
+    let app = AppConfig {
+        id: APP_ID.into(),
+        key: KEY.into(),
+        secret: Secret::new(SECRET),
+        webhooks: endpoints,
+        ..AppConfig::default()
+    };
+    let mut config = Config { apps: vec![app], ..Config::default() };
+    change(&mut config);
+    config
 }
 
 fn endpoint(sink: &Sink, events: &[Kind]) -> WebhookConfig {
@@ -96,7 +108,13 @@ async fn w01_a_notice_is_signed_over_its_raw_body_and_says_what_it_is() {
     let signature = Signer::new(SECRET).sign(&request.body);
     assert_eq!(request.header("x-pusher-signature"), [signature]);
     let body: Value = serde_json::from_str(&request.body).expect("the body is JSON");
-    assert!(body["time_ms"].is_u64(), "{body}");
+    let time_ms = body["time_ms"].as_u64().expect("a number");
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is later");
+    let age = since_1970.saturating_sub(Duration::from_millis(time_ms));
+    assert!(
+        Duration::from_millis(time_ms) <= since_1970 && age < Duration::from_secs(60),
+        "{age:?}"
+    );
     assert_eq!(body["events"], json!([{"name": "channel_occupied", "channel": "t"}]));
     assert_eq!(body.as_object().map(serde_json::Map::len), Some(2));
 }
@@ -408,4 +426,53 @@ async fn an_app_wants_what_its_webhooks_need_and_nothing_else() {
     let wanted = Kind::ALL.map(|kind| bench.webhooks.wants(APP_ID, kind));
     assert_eq!(wanted, [true, true, false, false, false, false, false, false, false]);
     assert!(Kind::ALL.iter().all(|kind| !bench.webhooks.wants("another", *kind)));
+}
+
+/// Nothing yields between an event and the change before or after it, so the task that reads events finds both at once.
+#[tokio::test]
+async fn events_are_sent_with_the_settings_of_their_time() {
+    let (mut one, mut two) = (Sink::new().await, Sink::new().await);
+    let at_once = |config: &mut Config| config.webhooks.batch_ms = 0;
+    let settings = [&one, &two].map(|sink| vec![endpoint(sink, &[Kind::ChannelOccupied])]);
+    let bench = Bench::configured(settings[0].clone(), at_once);
+    for round in 0..40 {
+        let [first, second] = ["one", "two"].map(|name| format!("{name}-{round}"));
+        bench.observe(occupied(&first));
+        bench.change(settings[1].clone(), at_once);
+        bench.observe(occupied(&second));
+        bench.change(settings[0].clone(), at_once);
+        for (sink, channel) in [(&mut one, first), (&mut two, second)] {
+            let expected = json!({"name": "channel_occupied", "channel": channel});
+            assert_eq!(sink.next().await.events(), [expected]);
+        }
+    }
+    assert_eq!((one.count(), two.count()), (one.heard(), two.heard()));
+}
+
+#[tokio::test]
+async fn a_change_separates_batches_and_keeps_the_order() {
+    let mut sink = Sink::new().await;
+    let both = [Kind::ChannelOccupied, Kind::CacheMiss];
+    let [all, misses] = [&both[..], &both[1..]].map(|events| vec![endpoint(&sink, events)]);
+    let other_secret = |config: &mut Config| config.apps[0].secret = Secret::new("another");
+    let bench = Bench::new(all.clone());
+    for round in 0..10 {
+        let name = |part: &str| format!("{part}-{round}");
+        let miss = |part| Occurrence::CacheMiss { channel: channel(&name(part)) };
+        bench.observe(occupied(&name("a")));
+        bench.observe(miss("b"));
+        bench.change(misses.clone(), other_secret);
+        bench.observe(occupied(&name("c")));
+        bench.observe(miss("d"));
+        bench.change(all.clone(), |_| {});
+        bench.observe(occupied(&name("e")));
+        for (parts, secret) in [(&["a", "b"][..], SECRET), (&["d"], "another"), (&["e"], SECRET)] {
+            let request = sink.next().await;
+            let found: Vec<_> =
+                request.events().iter().map(|event| event["channel"].clone()).collect();
+            assert_eq!(found, parts.iter().map(|part| name(part)).collect::<Vec<_>>());
+            let signature = Signer::new(secret).sign(&request.body);
+            assert_eq!(request.header("x-pusher-signature"), [signature]);
+        }
+    }
 }

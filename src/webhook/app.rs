@@ -7,9 +7,9 @@ use super::{
     dial::{Dialer, WebhookError},
     endpoint::{Endpoint, now},
     envelope::{self, Notice},
-    filter::Kinds,
+    filter::{Filter, Kinds},
     kept_alive,
-    log::{Log as _, MemoryLog, READ_MAX},
+    log::{Entry, MemoryLog, READ_MAX},
     machine::Machine,
     name::names,
     shared::Shared,
@@ -59,6 +59,8 @@ pub(super) struct Settings {
     /// What is worth observing.
     pub(super) wanted: Kinds,
     pub(super) endpoints: Vec<Arc<Endpoint>>,
+    /// What each of `endpoints` wants to hear.
+    pub(super) filters: Vec<Filter>,
     pub(super) signer: Signer,
     pub(super) batch_wait: Duration,
     /// What all this was made of.
@@ -84,6 +86,7 @@ impl Settings {
         Ok(Self {
             wanted: kinds.with_counterparts(),
             endpoints: endpoints.collect::<Result<_, _>>()?,
+            filters: app.webhooks.iter().map(Filter::new).collect(),
             signer: Signer::new(app.secret.expose()),
             batch_wait,
             source: Source {
@@ -123,10 +126,11 @@ impl Settings {
 
 impl AppWebhooks {
     pub(super) fn new(id: String, settings: Settings) -> Self {
+        let settings = Arc::new(settings);
         Self {
             id,
-            settings: watch::Sender::new(Arc::new(settings)),
-            log: MemoryLog::default(),
+            log: MemoryLog::new(Arc::clone(&settings)),
+            settings: watch::Sender::new(settings),
             lost: Count::default(),
             shared: OnceLock::new(),
             is_started: AtomicBool::new(false),
@@ -145,13 +149,20 @@ impl AppWebhooks {
         self.settings.subscribe()
     }
 
-    /// Takes other settings, if they are others.
+    /// Takes other settings, if they are others. They apply to what is observed after that, and only
+    /// to that, where this node has a log of its own.
     pub(super) fn change(&self, mut settings: Settings) {
-        let before = self.settings();
-        if before.source != settings.source {
-            settings.take_over(&before);
-            self.settings.send_replace(Arc::new(settings));
-        }
+        self.settings.send_if_modified(|current| {
+            let is_other = current.source != settings.source;
+            if is_other {
+                settings.take_over(current);
+                *current = Arc::new(settings);
+                if self.shared.get().is_none() {
+                    self.log.append_settings(Arc::clone(current));
+                }
+            }
+            is_other
+        });
     }
 }
 
@@ -162,8 +173,8 @@ const READ_PAUSE: Duration = Duration::from_millis(5);
 /// Makes notices of what happens in `app`, and has them delivered, until the app's webhooks are to
 /// end and nothing more can be done.
 pub(super) async fn tell(app: Arc<AppWebhooks>, dialer: Arc<Live<Dialer>>) {
-    let (mut ending, mut settings) = (app.ending.subscribe(), app.watch());
-    let mut teller = Teller::new(&app, dialer, Arc::clone(&settings.borrow_and_update()));
+    let mut ending = app.ending.subscribe();
+    let mut teller = Teller::new(&app, dialer, app.log.settings());
     let mut read = Vec::new();
     while !*ending.borrow() {
         let deadline = teller.deadline();
@@ -171,9 +182,6 @@ pub(super) async fn tell(app: Arc<AppWebhooks>, dialer: Arc<Live<Dialer>>) {
             () = app.log.read(&mut read) => {}
             () = async { sleep_until(deadline.unwrap_or_else(now).into()).await },
                 if deadline.is_some() => {}
-            Ok(()) = settings.changed() => {
-                teller.follow(Arc::clone(&settings.borrow_and_update()), now());
-            }
             is_ending = ending.wait_for(|is_ending| *is_ending) => {
                 if is_ending.is_err() {
                     break;
@@ -251,6 +259,7 @@ impl<'a> Teller<'a> {
     /// Takes other settings: what waits for others to share its request waits no longer, and
     /// endpoints that are gone have what waits for them tried once more.
     fn follow(&mut self, settings: Arc<Settings>, now: Instant) {
+        self.tell(now);
         for outlet in &mut self.outlets {
             outlet.send(&self.settings.signer, now);
         }
@@ -303,9 +312,14 @@ impl<'a> Teller<'a> {
         batches.chain(self.machine.deadline()).min()
     }
 
-    fn take(&mut self, read: &mut Vec<Occurrence>, now: Instant) {
-        for occurrence in read.drain(..) {
-            self.machine.apply(occurrence, now, &mut self.told);
+    fn take(&mut self, read: &mut Vec<Entry>, now: Instant) {
+        for entry in read.drain(..) {
+            match entry {
+                Entry::Occurrence(occurrence) => {
+                    self.machine.apply(occurrence, now, &mut self.told);
+                }
+                Entry::Settings(settings) => self.follow(settings, now),
+            }
         }
         self.machine.advance(now, &mut self.told);
         self.tell(now);
@@ -330,8 +344,8 @@ impl<'a> Teller<'a> {
     fn tell(&mut self, now: Instant) {
         for occurrence in self.told.drain(..) {
             let mut event = None;
-            for outlet in &mut self.outlets {
-                if !outlet.endpoint.filter.get().passes(&occurrence) {
+            for (outlet, filter) in self.outlets.iter_mut().zip(&self.settings.filters) {
+                if !filter.passes(&occurrence) {
                     continue;
                 }
                 let event = event.get_or_insert_with(|| envelope::event(&occurrence));
@@ -360,7 +374,9 @@ impl AppWebhooks {
     /// Takes notice of an occurrence, which happened at `at_us` if it was decided elsewhere. What is
     /// too much to hold is lost, and counted.
     pub(super) fn observe(&self, at_us: u64, occurrence: Occurrence) {
-        if !self.wants(occurrence.kind()) {
+        // Held until it is appended, so that these are the settings that it is told by.
+        let settings = self.settings.borrow();
+        if !settings.wanted.contains(occurrence.kind()) {
             return;
         }
         let taken = match self.shared.get() {

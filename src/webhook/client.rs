@@ -121,7 +121,7 @@ impl Client {
     }
 
     fn request(&self, notice: &Notice) -> Request<Full<Bytes>> {
-        let mut request = Request::post(&self.target.path)
+        let mut request = Request::post(self.target.path.expose())
             .body(Full::new(notice.body.clone()))
             .expect("the path is that of a URL");
         request.headers_mut().clone_from(&*self.headers.get());
@@ -190,10 +190,11 @@ pub(super) fn headers(
             headers.insert(name, value);
         }
     }
-    headers.extend(HeaderValue::from_str(authority).ok().map(|host| (HOST, host)));
     // Exactly this: Node's SDK compares the whole value.
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.extend(HeaderValue::from_bytes(key.as_bytes()).ok().map(|key| (KEY, key)));
+    for (name, value) in [(HOST, authority), (KEY, key)] {
+        HeaderValue::from_bytes(value.as_bytes()).ok().map(|value| headers.insert(name, value));
+    }
     headers
 }
 
@@ -206,3 +207,6 @@ impl fmt::Display for PostError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

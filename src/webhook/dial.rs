@@ -1,6 +1,7 @@
 //! The way to an endpoint: its name, its address, TLS.
 
 use super::address::is_public;
+use crate::config::Secret;
 use hyper::Uri;
 use std::{
     fmt, io,
@@ -31,8 +32,8 @@ pub(super) struct Target {
     tls_name: Option<ServerName<'static>>,
     /// Host and port as they stand in the URL.
     pub(super) authority: String,
-    /// Path and query.
-    pub(super) path: String,
+    /// Path and query, which may hold a token.
+    pub(super) path: Secret,
 }
 
 /// Why a webhook can't be used.
@@ -60,7 +61,7 @@ impl Target {
             port: url.port_u16().unwrap_or(if is_https { 443 } else { 80 }),
             tls_name,
             authority: url.authority()?.to_string(),
-            path: url.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+            path: Secret::new(url.path_and_query().map_or("/", |path| path.as_str())),
             host,
         })
     }
@@ -204,6 +205,7 @@ mod tests {
             ("http://a.test", "a.test", 80, false, "a.test", "/"),
             ("https://a.test/hooks?t=1", "a.test", 443, true, "a.test", "/hooks?t=1"),
             ("HTTP://[::1]:3000/x", "::1", 3_000, false, "[::1]:3000", "/x"),
+            ("HTTPS://A.test/", "A.test", 443, true, "A.test", "/"),
             ("https://10.0.0.1:8443", "10.0.0.1", 8_443, true, "10.0.0.1:8443", "/"),
         ] {
             let target = Target::parse(url).unwrap();
@@ -211,7 +213,7 @@ mod tests {
                 (target.host.as_str(), target.port, target.tls_name.is_some()),
                 (host, port, is_https)
             );
-            assert_eq!((target.authority.as_str(), target.path.as_str()), (authority, path));
+            assert_eq!((target.authority.as_str(), target.path.expose()), (authority, path));
         }
         assert!(Target::parse("https://-").is_none());
     }
@@ -233,5 +235,55 @@ mod tests {
         let dialer = Dialer { tls: None, deny_private: true };
         let addresses = ["10.0.0.1:80", "1.1.1.1:80"].map(|text| text.parse().unwrap());
         assert_eq!(dialer.allowed(addresses.into_iter()).unwrap(), addresses[1..]);
+        let denied = dialer.allowed(addresses[..1].iter().copied()).unwrap_err();
+        assert!(matches!(denied, DialError::Private(address) if address == addresses[0].ip()));
+        let open = Dialer { tls: None, deny_private: false };
+        assert_eq!(open.allowed(addresses.into_iter()).unwrap(), addresses);
+        // A name without addresses is not private.
+        assert_eq!(dialer.allowed(std::iter::empty()).unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn the_first_address_that_answers_is_used() {
+        let [gone, first, second] =
+            [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let addresses = [&gone, &first, &second].map(|listener| listener.local_addr().unwrap());
+        drop(gone);
+        let stream = connect(&addresses).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
+        assert!(stream.nodelay().unwrap());
+        let refused = connect(&addresses[..1]).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(connect(&[]).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    /// The system drops requests for a connection while the queue of a listener is full.
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_is_given_up_after_three_seconds() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut queued = Vec::new();
+        while let Ok(stream) =
+            time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await
+        {
+            queued.push(stream.unwrap());
+            assert!(queued.len() < 100, "the queue is never full");
+        }
+        time::pause();
+        let start = time::Instant::now();
+        let error = connect(&[address]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let allowed = Duration::from_secs(3)..Duration::from_millis(3_050);
+        assert!(allowed.contains(&start.elapsed()), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
+    async fn https_needs_the_authorities() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = Target::parse(&format!("https://{}", listener.local_addr().unwrap())).unwrap();
+        let error = Dialer::new(false, false).unwrap().dial(&target).await.err().unwrap();
+        assert!(matches!(error, DialError::Tls(_)), "{error}");
     }
 }

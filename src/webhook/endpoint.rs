@@ -4,12 +4,11 @@ use super::{
     client::{Client, headers},
     dial::{Dialer, Target, WebhookError},
     envelope::Notice,
-    filter::Filter,
     queue::MemoryQueue,
     stats::{Dropped, LOG_INTERVAL, Stats},
 };
 use crate::{
-    config::{AppConfig, WebhookConfig},
+    config::{AppConfig, Secret, WebhookConfig},
     live::Live,
     signature::Signer,
     throttle::LogThrottle,
@@ -23,9 +22,7 @@ use std::{sync::Arc, time::Instant};
 pub(super) struct Endpoint {
     pub(super) app_id: String,
     name: Live<String>,
-    /// May hold a secret.
-    pub(super) url: String,
-    pub(super) filter: Live<Filter>,
+    pub(super) url: Secret,
     pub(super) target: Arc<Target>,
     /// What waits on this node. Where there are others, Redis has what waits.
     pub(super) queue: Arc<MemoryQueue>,
@@ -51,8 +48,7 @@ impl Endpoint {
             headers: Arc::new(Live::new(headers(&target.authority, &app.key, &webhook.headers))),
             app_id: app.id.clone(),
             name: Live::new(name.to_owned()),
-            url: webhook.url.clone(),
-            filter: Live::new(Filter::new(webhook)),
+            url: Secret::new(webhook.url.as_str()),
             target: Arc::new(target),
             queue: Arc::default(),
             stats: Stats::default(),
@@ -70,7 +66,6 @@ impl Endpoint {
     /// Becomes as `fresh` is, which has the same URL.
     pub(super) fn follow(&self, fresh: &Self) {
         self.name.share(&fresh.name);
-        self.filter.share(&fresh.filter);
         self.headers.share(&fresh.headers);
         self.signer.share(&fresh.signer);
     }
@@ -127,15 +122,49 @@ pub(super) use crate::clock::now;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
+
+    #[test]
+    fn an_endpoint_follows_all_of_its_settings() {
+        let endpoint = |name: &str, secret: &str| {
+            let headers = [("X-A".to_owned(), Secret::new(name))].into();
+            let webhook =
+                WebhookConfig { url: "http://a.test".into(), headers, ..WebhookConfig::default() };
+            let app = AppConfig { secret: Secret::new(secret), ..AppConfig::development() };
+            Endpoint::new(&app, name, &webhook).unwrap()
+        };
+        let (old, fresh) = (endpoint("old", "1"), endpoint("fresh", "2"));
+        old.follow(&fresh);
+        assert_eq!(old.name().as_str(), "fresh");
+        assert_eq!(old.headers.get()["x-a"], "fresh");
+        assert_eq!(old.signer.get().sign("x"), Signer::new("2").sign("x"));
+    }
+
+    #[test]
+    fn what_is_given_up_is_counted_by_its_reason() {
+        let webhook = WebhookConfig { url: "http://a.test".into(), ..WebhookConfig::default() };
+        let endpoint = Endpoint::new(&AppConfig::development(), "a.test", &webhook).unwrap();
+        let now = now();
+        endpoint.count_dropped(Dropped::Overflow, 3, now);
+        endpoint.count_dropped(Dropped::Overflow, 4, now);
+        endpoint.count_dropped(Dropped::Expired, 0, now);
+        let counts = [Dropped::Overflow, Dropped::Expired, Dropped::Refused]
+            .map(|reason| endpoint.stats.dropped(reason).get());
+        assert_eq!(counts, [7, 0, 0]);
+        let large = || "x".repeat(2 * 1_024 * 1_024);
+        for events in [1, 2] {
+            let notice = Notice::new(&Signer::new("s"), (&large(), events), 0, now);
+            endpoint.push(notice);
+        }
+        assert_eq!(endpoint.stats.dropped(Dropped::Overflow).get(), 8);
+    }
 
     #[test]
     fn nothing_secret_is_shown() {
         let headers = [("Authorization".to_owned(), Secret::new("hunter2"))].into();
-        let url = "http://a.test/hooks".to_owned();
+        let url = "http://a.test/hunter2?token=hunter2".to_owned();
         let webhook = WebhookConfig { url, headers, ..WebhookConfig::default() };
         let endpoint = Endpoint::new(&AppConfig::development(), "a.test", &webhook).unwrap();
         let client = endpoint.client(Arc::new(Live::new(Dialer::new(false, false).unwrap())));
-        assert!(!format!("{endpoint:?}{client:?}").contains("hunter2"));
+        assert!(!format!("{endpoint:?}{client:?}{webhook:?}").contains("hunter2"));
     }
 }

@@ -1,50 +1,52 @@
 //! What has occurred in an app and was not looked at yet.
 
+use super::app::Settings;
 use crate::hub::Occurrence;
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::Notify;
 
-/// The log of one app: every thread that observes something appends, one task reads.
-///
-/// The seam for a log that several nodes share: it keeps [`Occurrence::to_bytes`], and one node at a
-/// time reads.
-pub(super) trait Log {
-    /// Adds the next occurrence. Never waits: whoever appends may hold a channel's lock.
-    ///
-    /// # Errors
-    ///
-    /// [`Full`] when it was not taken.
-    fn append(&self, occurrence: Occurrence) -> Result<(), Full>;
-
-    /// Waits until there are occurrences, and moves the oldest of them, at most
-    /// [`READ_MAX`], to `read`. Those that were read before count as done. Safe to cancel.
-    fn read(&self, read: &mut Vec<Occurrence>) -> impl Future<Output = ()> + Send;
-
-    /// As [`Log::read`], without waiting.
-    fn read_now(&self, read: &mut Vec<Occurrence>);
+/// An entry of the log.
+#[derive(Debug)]
+pub(super) enum Entry {
+    Occurrence(Occurrence),
+    /// The settings that apply to the entries behind this one.
+    Settings(Arc<Settings>),
 }
 
-/// The most occurrences that are read at once, so that other tasks come to their turn.
+impl Entry {
+    /// What it counts towards the limits. There are as many settings as reloads.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Occurrence(occurrence) => occurrence.weight(),
+            Self::Settings(_) => 0,
+        }
+    }
+}
+
+/// The most entries that are read at once, so that other tasks come to their turn.
 pub(super) const READ_MAX: usize = 1_000;
 
 /// The log holds as much as it may.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Full;
 
-/// A log that ends with the process.
-#[derive(Debug, Default)]
+/// The log of one app, which ends with the process: every thread that observes something appends, one
+/// task reads.
+#[derive(Debug)]
 pub(super) struct MemoryLog {
     entries: Mutex<Entries>,
     /// Woken when the log was empty only: its reader looks again by itself while there is something.
     filled: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Entries {
-    entries: VecDeque<Occurrence>,
+    /// The settings that apply to the first of the entries.
+    settings: Arc<Settings>,
+    entries: VecDeque<Entry>,
     bytes: usize,
 }
 
@@ -55,22 +57,48 @@ impl MemoryLog {
     /// What is of the moment may fill a half, and leaves the other to what comes and goes.
     pub(super) const MOMENTARY_BYTES_MAX: usize = Self::BYTES_MAX / 2;
 
+    /// An empty log; these settings apply to the first entries.
+    pub(super) fn new(settings: Arc<Settings>) -> Self {
+        let entries = Entries { settings, entries: VecDeque::new(), bytes: 0 };
+        Self { entries: Mutex::new(entries), filled: Notify::new() }
+    }
+
+    /// The settings that apply to what is read next.
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.lock().settings)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Log for MemoryLog {
-    fn append(&self, occurrence: Occurrence) -> Result<(), Full> {
+impl MemoryLog {
+    /// Adds the next occurrence. Never waits: whoever appends may hold a channel's lock.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] when it was not taken.
+    pub(super) fn append(&self, occurrence: Occurrence) -> Result<(), Full> {
         let max =
             if occurrence.is_transition() { Self::BYTES_MAX } else { Self::MOMENTARY_BYTES_MAX };
+        self.push(Entry::Occurrence(occurrence), max)
+    }
+
+    /// Has `settings` apply to what is appended from now on.
+    pub(super) fn append_settings(&self, settings: Arc<Settings>) {
+        let pushed = self.push(Entry::Settings(settings), usize::MAX);
+        debug_assert_eq!(pushed, Ok(()), "there is no limit");
+    }
+
+    fn push(&self, entry: Entry, max: usize) -> Result<(), Full> {
         let mut log = self.lock();
-        let bytes = log.bytes + occurrence.weight();
+        let bytes = log.bytes + entry.weight();
         if max < bytes {
             return Err(Full);
         }
         log.bytes = bytes;
-        log.entries.push_back(occurrence);
+        log.entries.push_back(entry);
         if log.entries.len() == 1 {
             drop(log);
             self.filled.notify_one();
@@ -78,7 +106,9 @@ impl Log for MemoryLog {
         Ok(())
     }
 
-    async fn read(&self, read: &mut Vec<Occurrence>) {
+    /// Waits until there are entries, and moves the oldest of them, at most [`READ_MAX`], to `read`.
+    /// Safe to cancel.
+    pub(super) async fn read(&self, read: &mut Vec<Entry>) {
         loop {
             self.read_now(read);
             if !read.is_empty() {
@@ -88,11 +118,17 @@ impl Log for MemoryLog {
         }
     }
 
-    fn read_now(&self, read: &mut Vec<Occurrence>) {
+    /// As [`MemoryLog::read`], without waiting.
+    pub(super) fn read_now(&self, read: &mut Vec<Entry>) {
         let mut log = self.lock();
-        let count = log.entries.len().min(READ_MAX);
-        read.extend(log.entries.drain(..count));
-        log.bytes -= read[read.len() - count..].iter().map(Occurrence::weight).sum::<usize>();
+        for _ in 0..READ_MAX {
+            let Some(entry) = log.entries.pop_front() else { break };
+            log.bytes -= entry.weight();
+            if let Entry::Settings(settings) = &entry {
+                log.settings = Arc::clone(settings);
+            }
+            read.push(entry);
+        }
         if log.entries.is_empty() {
             log.entries = VecDeque::new();
         }
@@ -104,6 +140,15 @@ mod tests {
     use super::*;
     use crate::hub::occurrence_tests::{channel, one_of_each};
 
+    fn settings() -> Arc<Settings> {
+        let app = crate::config::AppConfig::development();
+        Arc::new(Settings::new(&app, std::time::Duration::ZERO).unwrap())
+    }
+
+    fn empty() -> MemoryLog {
+        MemoryLog::new(settings())
+    }
+
     fn large() -> Occurrence {
         let [_, _, _, _, mut event, ..] = one_of_each();
         if let Occurrence::ClientEvent { data, .. } = &mut event {
@@ -112,35 +157,90 @@ mod tests {
         event
     }
 
+    fn occurrences(read: &mut Vec<Entry>) -> Vec<Occurrence> {
+        let occurrence = |entry| match entry {
+            Entry::Occurrence(occurrence) => occurrence,
+            Entry::Settings(settings) => panic!("{settings:?}"),
+        };
+        read.drain(..).map(occurrence).collect()
+    }
+
     #[tokio::test]
     async fn what_is_appended_is_read_in_order_and_in_parts() {
-        let log = MemoryLog::default();
+        let log = empty();
         let count = |count| Occurrence::SubscriptionCount { channel: channel("t"), count };
         for number in 0..=READ_MAX {
             assert_eq!(log.append(count(number)), Ok(()));
         }
         let mut read = Vec::new();
         log.read(&mut read).await;
-        assert_eq!(read, (0..READ_MAX).map(count).collect::<Vec<_>>());
-        read.clear();
+        assert_eq!(occurrences(&mut read), (0..READ_MAX).map(count).collect::<Vec<_>>());
         log.read(&mut read).await;
-        assert_eq!(read, [count(READ_MAX)]);
+        assert_eq!(occurrences(&mut read), [count(READ_MAX)]);
         assert_eq!(log.lock().bytes, 0);
         assert_eq!(log.lock().entries.capacity(), 0, "memory returns");
     }
 
     #[tokio::test]
     async fn a_reader_that_waits_is_woken() {
-        let log = MemoryLog::default();
+        let log = empty();
         let mut read = Vec::new();
         let [occupied, ..] = one_of_each();
         tokio::join!(log.read(&mut read), async { log.append(occupied.clone()) }).1.unwrap();
-        assert_eq!(read, [occupied]);
+        assert_eq!(occurrences(&mut read), [occupied]);
+    }
+
+    #[test]
+    fn exactly_32_mib_wait_and_half_of_that_of_the_moment() {
+        const MIB: usize = 1_024 * 1_024;
+        let log = empty();
+        let of = |weight: usize| {
+            let event = |data| Occurrence::ClientEvent {
+                channel: channel("t"),
+                name: String::new(),
+                data,
+                socket_id: crate::protocol::SocketId::from_random(1),
+                user_id: None,
+            };
+            let rest = event(String::new()).weight();
+            event("x".repeat(weight - rest))
+        };
+        assert_eq!(log.append(of(8 * MIB)), Ok(()));
+        assert_eq!(log.append(of(8 * MIB + 1)), Err(Full));
+        assert_eq!(log.append(of(8 * MIB)), Ok(()));
+        assert_eq!(log.append(of(1_024)), Err(Full));
+        let [occupied, ..] = one_of_each();
+        let room = (16 * MIB) / occupied.weight();
+        assert!((0..room).all(|_| log.append(occupied.clone()) == Ok(())));
+        assert_eq!(log.append(occupied.clone()), Err(Full));
+        let mut read = Vec::new();
+        while log.lock().bytes > 0 {
+            log.read_now(&mut read);
+        }
+        assert_eq!(occurrences(&mut read).len(), room + 2);
+    }
+
+    #[test]
+    fn settings_have_their_place_even_in_a_full_log() {
+        let log = empty();
+        while log.append(large()).is_ok() {}
+        let [occupied, ..] = one_of_each();
+        while log.append(occupied.clone()).is_ok() {}
+        let (before, after) = (log.settings(), settings());
+        log.append_settings(Arc::clone(&after));
+        assert!(Arc::ptr_eq(&log.settings(), &before), "until it is read");
+        let mut read = Vec::new();
+        while log.lock().bytes > 0 {
+            log.read_now(&mut read);
+        }
+        log.read_now(&mut read);
+        assert!(matches!(read.last(), Some(Entry::Settings(last)) if Arc::ptr_eq(last, &after)));
+        assert!(Arc::ptr_eq(&log.settings(), &after));
     }
 
     #[test]
     fn a_full_log_has_room_for_comings_and_goings_longest() {
-        let log = MemoryLog::default();
+        let log = empty();
         let taken = (0..100).filter(|_| log.append(large()).is_ok()).count();
         assert_eq!(taken, 15, "each takes a little more than 1 MiB");
         let [occupied, ..] = one_of_each();

@@ -61,15 +61,18 @@ pub(in crate::webhook) async fn tell(
         }
         let made_of = (Arc::clone(&app), Arc::clone(&shared), Arc::clone(&dialer));
         let mut teller = Teller::new(made_of, settings);
-        while !*ending.borrow() && matches!(changes.has_changed(), Ok(false)) {
+        loop {
             let step = teller.step().await;
             tokio::select! {
                 () = teller.rest(step) => {}
                 _ = ending.wait_for(|is_ending| *is_ending) => {}
-                _ = changes.changed() => changes.mark_changed(),
+                _ = changes.changed() => {}
+            }
+            if *ending.borrow() || !teller.is_current() {
+                break;
             }
         }
-        if *ending.borrow() {
+        if *ending.borrow() && teller.is_current() {
             return teller.finish().await;
         }
         let next = Arc::clone(&changes.borrow());
@@ -126,6 +129,11 @@ impl Teller {
         }
     }
 
+    /// Whether the settings have not changed.
+    fn is_current(&self) -> bool {
+        Arc::ptr_eq(&self.settings, &self.app.settings())
+    }
+
     fn store(&self) -> &Store {
         &self.shared.store
     }
@@ -150,6 +158,10 @@ impl Teller {
             for (queue, events) in delivering.queues.iter().zip(&view.waiting) {
                 queue.set_waiting(*events, false);
             }
+        }
+        if !self.is_current() {
+            // Some of it may have happened since the settings have changed.
+            return Step::GoOn;
         }
         let (is_all, now_ms) = (view.is_all, view.now_ms);
         match self.take(view).await {
@@ -258,8 +270,8 @@ impl Teller {
     fn requests(&self, told: &[Occurrence], now_ms: u64) -> Vec<(usize, usize, Vec<u8>)> {
         let events: Vec<String> = told.iter().map(envelope::event).collect();
         let mut requests = Vec::new();
-        for (at, endpoint) in self.settings.endpoints.iter().enumerate() {
-            for (text, count) in batches(&self.settings, &endpoint.filter.get(), told, &events) {
+        for (at, filter) in self.settings.filters.iter().enumerate() {
+            for (text, count) in batches(&self.settings, filter, told, &events) {
                 let body = envelope::body(&text, now_ms.into());
                 requests.push((at, count, body.into_bytes()));
             }
@@ -302,7 +314,7 @@ impl Teller {
         if self.delivering.is_none() {
             return;
         }
-        while matches!(self.step().await, Step::GoOn) {}
+        while matches!(self.step().await, Step::GoOn) && self.is_current() {}
         if let Some(Delivering { mut tasks, ends, .. }) = self.delivering.take() {
             for end in ends {
                 end.send_replace(End::Last);
@@ -360,8 +372,8 @@ fn names(settings: &Settings) -> Vec<String> {
     let mut twins: HashMap<&str, usize> = HashMap::new();
     let mut names = Vec::new();
     for endpoint in &settings.endpoints {
-        let before = twins.entry(&endpoint.url).or_default();
-        let digest = settings.signer.sign(&format!("queue {}", endpoint.url));
+        let before = twins.entry(endpoint.url.expose()).or_default();
+        let digest = settings.signer.sign(&format!("queue {}", endpoint.url.expose()));
         names.push(format!("{}.{before}", &digest[..16]));
         *before += 1;
     }
