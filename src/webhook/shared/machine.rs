@@ -24,7 +24,7 @@ use std::{
 pub(super) struct SharedMachine {
     held: HashMap<String, Held>,
     /// When each of `held` is due.
-    due: BTreeSet<(u64, String)>,
+    due: BTreeSet<Due>,
     /// What of `held` has changed since that was last taken.
     changed: BTreeSet<String>,
     /// Channels with many subscribers: until when their count is not told again.
@@ -34,6 +34,20 @@ pub(super) struct SharedMachine {
     tidied_ms: u64,
 }
 
+/// A deadline. Those of the same ms are in order: the members of a channel leave before it is vacated.
+#[derive(Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Due {
+    ms: u64,
+    is_of_channel: bool,
+    name: String,
+}
+
+impl Due {
+    fn new(ms: u64, name: &str) -> Self {
+        Self { ms, is_of_channel: name.starts_with(CHANNEL), name: name.to_owned() }
+    }
+}
+
 /// Something that is told when it is due, unless something else happens before.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Held {
@@ -41,6 +55,8 @@ struct Held {
     occurrence: Occurrence,
 }
 
+/// The beginning of the names of channels in [`name_of`].
+const CHANNEL: &str = "c ";
 /// The interval at which expired entries are removed.
 const TIDY_MS: u64 = 10_000;
 
@@ -63,7 +79,7 @@ impl SharedMachine {
         for (name, text) in held {
             match parse(text.as_bytes()) {
                 Some((due_ms, occurrence)) => {
-                    machine.due.insert((due_ms, name.clone()));
+                    machine.due.insert(Due::new(due_ms, &name));
                     machine.held.insert(name, Held { due_ms, occurrence });
                 }
                 // Written by somebody else: it goes with the next commit.
@@ -102,10 +118,8 @@ impl SharedMachine {
     /// Adds to `told` what has become due by `now_ms`. To be called when the whole log was taken:
     /// what is there still may say that somebody is back.
     pub(super) fn advance(&mut self, now_ms: u64, told: &mut Vec<Occurrence>) {
-        while let Some((due_ms, _)) = self.due.first()
-            && *due_ms <= now_ms
-        {
-            let Some((due_ms, name)) = self.due.pop_first() else { return };
+        while self.due_ms().is_some_and(|due_ms| due_ms <= now_ms) {
+            let Some(Due { ms: due_ms, name, .. }) = self.due.pop_first() else { return };
             let Some(held) = self.held.remove(&name) else { continue };
             self.note(name);
             if let Occurrence::SubscriptionCount { channel, .. } = &held.occurrence {
@@ -122,7 +136,7 @@ impl SharedMachine {
 
     /// When [`SharedMachine::advance`] has something to tell.
     pub(super) fn due_ms(&self) -> Option<u64> {
-        self.due.first().map(|(due_ms, _)| *due_ms)
+        self.due.first().map(|due| due.ms)
     }
 
     /// What is held back now of what was held back otherwise when this was last asked, nothing in
@@ -148,7 +162,7 @@ impl SharedMachine {
 
     fn hold(&mut self, name: String, due_ms: u64, occurrence: Occurrence) {
         self.release(&name);
-        self.due.insert((due_ms, name.clone()));
+        self.due.insert(Due::new(due_ms, &name));
         self.held.insert(name.clone(), Held { due_ms, occurrence });
         self.note(name);
     }
@@ -156,7 +170,7 @@ impl SharedMachine {
     /// Whether something was held back.
     fn release(&mut self, name: &str) -> bool {
         let Some((name, held)) = self.held.remove_entry(name) else { return false };
-        self.due.remove(&(held.due_ms, name.clone()));
+        self.due.remove(&Due::new(held.due_ms, &name));
         self.note(name);
         true
     }
@@ -197,7 +211,7 @@ fn name_of(occurrence: &Occurrence) -> String {
     let channel = occurrence.channel().map_or("", |channel| channel.as_str());
     let user_id = occurrence.user_id().map_or("", |user_id| user_id);
     match occurrence {
-        Occurrence::Occupied { .. } | Occurrence::Vacated { .. } => format!("c {channel}"),
+        Occurrence::Occupied { .. } | Occurrence::Vacated { .. } => format!("{CHANNEL}{channel}"),
         Occurrence::MemberAdded { .. } | Occurrence::MemberRemoved { .. } => {
             format!("m {channel} {user_id}")
         }
@@ -246,6 +260,91 @@ mod tests {
         let expected = [occupied("t"), vacated("t"), occupied("t")];
         assert_eq!(told(&mut machine, &log, 60_000), expected);
         assert_eq!(machine.due_ms(), None);
+    }
+
+    /// Redis logs both in one step, with the same time.
+    #[test]
+    fn a_member_leaves_before_its_channel_is_vacated() {
+        let [_, _, _, removed, ..] = one_of_each();
+        let vacated = Occurrence::Vacated { channel: removed.channel().unwrap().clone() };
+        let log = [(5, removed.clone()), (5, vacated.clone())];
+        let mut machine = SharedMachine::default();
+        assert_eq!(told(&mut machine, &log, 2_904), []);
+        let mut resumed = SharedMachine::resume(machine.take_changes());
+        for machine in [&mut machine, &mut resumed] {
+            assert_eq!(told(machine, &[], 2_905), [removed.clone(), vacated.clone()]);
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_read_of_the_held_events_is_removed() {
+        let held = "7 {\"k\":\"channel_vacated\",\"c\":\"t\"}";
+        assert_eq!(parse(held.as_bytes()), Some((7, vacated("t"))));
+        let foreign = ["", "7", "x {}", "7 {}"].map(|text| (format!("c {text}"), text.to_owned()));
+        let all = [&foreign[..], &[("c t".to_owned(), held.to_owned())]].concat();
+        let mut machine = SharedMachine::resume(all);
+        let mut removed = machine.take_changes();
+        removed.sort();
+        let mut expected = foreign.map(|(name, _)| (name, String::new()));
+        expected.sort();
+        assert_eq!(removed, expected);
+        assert_eq!(machine.take_changes(), [], "once");
+        // What the other machine held is told by this one, and then no longer held.
+        assert_eq!((machine.due_ms(), told(&mut machine, &[], 7)), (Some(7), vec![vacated("t")]));
+        assert_eq!(machine.take_changes(), [("c t".to_owned(), String::new())]);
+    }
+
+    #[test]
+    fn a_departure_that_is_repeated_keeps_its_time() {
+        let log = [(0, vacated("t")), (1_000, vacated("t"))];
+        assert_eq!(told(&mut SharedMachine::default(), &log, 2_900), [vacated("t")]);
+    }
+
+    #[test]
+    fn members_users_and_channels_are_told_apart() {
+        let (channel, other) = (channel("presence-a"), channel("presence-b"));
+        let removed = |channel: &ChannelName, user_id: &str| Occurrence::MemberRemoved {
+            channel: channel.clone(),
+            user_id: user_id.into(),
+        };
+        let log = [
+            (0, removed(&channel, "1")),
+            (0, removed(&channel, "2")),
+            (0, removed(&other, "1")),
+            (0, Occurrence::Vacated { channel: channel.clone() }),
+            (1, Occurrence::MemberAdded { channel: channel.clone(), user_id: "1".into() }),
+            (1, Occurrence::UserOnline { user_id: "2".into() }),
+        ];
+        let online = Occurrence::UserOnline { user_id: "2".into() };
+        let expected = [
+            online,
+            removed(&channel, "2"),
+            removed(&other, "1"),
+            Occurrence::Vacated { channel: channel.clone() },
+        ];
+        assert_eq!(told(&mut SharedMachine::default(), &log, 2_900), expected);
+    }
+
+    #[test]
+    fn memory_of_misses_and_counts_is_given_back_and_bounded() {
+        let mut machine = SharedMachine::default();
+        let mut told = Vec::new();
+        for number in 0..=Machine::MISSES_MAX {
+            let channel = channel(&format!("cache-{number}"));
+            let at_ms = if number + 1 < Machine::MISSES_MAX { 20_000 } else { 21_000 };
+            machine.apply(at_ms, Occurrence::CacheMiss { channel }, &mut told);
+        }
+        machine.apply(21_000, count(101), &mut told);
+        machine.apply(27_000, count(101), &mut told);
+        assert_eq!(told.len(), Machine::MISSES_MAX + 3, "all are told");
+        assert_eq!((machine.missed.len(), machine.counted.len()), (Machine::MISSES_MAX, 1));
+        // Looked at every 10 s, and not before each is over.
+        machine.advance(29_999, &mut told);
+        assert_eq!((machine.missed.len(), machine.counted.len()), (Machine::MISSES_MAX, 1));
+        machine.advance(30_001, &mut told);
+        assert_eq!((machine.missed.len(), machine.counted.len()), (1, 1));
+        machine.advance(60_000, &mut told);
+        assert_eq!((machine.missed.len(), machine.counted.len()), (0, 0));
     }
 
     #[test]
