@@ -41,6 +41,7 @@ mod tls_files;
 mod vectors;
 mod webhook_cli;
 mod webhook_flow;
+mod webhook_secrets;
 mod webhooks;
 
 use harness::{Server, Settings};

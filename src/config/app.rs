@@ -1,8 +1,8 @@
 //! The settings of an app: its credentials, its limits, its webhooks.
 
 use super::Secret;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use serde::{Deserialize, Serialize, Serializer};
+use std::{collections::BTreeMap, fmt};
 
 /// Id, key and secret of the development app, in this order.
 pub(super) const DEVELOPMENT: [(&str, &str); 3] =
@@ -154,13 +154,15 @@ pub enum ClientEvents {
 }
 
 /// Whom to tell what happens in an app.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebhookConfig {
     /// Name of the webhook in metrics and logs, at most 64 characters without white space. Default
     /// empty: the URL's host, made unique.
     pub name: String,
-    /// Where the notices are posted to: `http` or `https`, without credentials. Required.
+    /// Where the notices are posted to: `http` or `https`, without credentials. Required. Path and query
+    /// are secret because they can hold a token: neither `Debug` nor `Serialize` shows them.
+    #[serde(serialize_with = "serialize_masked")]
     pub url: String,
     /// What to tell. At least one.
     pub events: Vec<WebhookEvent>,
@@ -171,6 +173,32 @@ pub struct WebhookConfig {
     /// Headers to send along, other than those that the protocol sets. Default none. Their values
     /// are secret because they can hold a token.
     pub headers: BTreeMap<String, Secret>,
+}
+
+/// The URL with what can hold a token as `***`: scheme, host and port remain.
+fn masked(url: &str) -> String {
+    let authority = url.find("://").map_or(0, |at| at + 3);
+    match url[authority..].find(['/', '?']) {
+        Some(end) if url[authority + end..].len() > 1 => format!("{}/***", &url[..authority + end]),
+        _ => url.to_owned(),
+    }
+}
+
+fn serialize_masked<S: Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&masked(url))
+}
+
+impl fmt::Debug for WebhookConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebhookConfig")
+            .field("name", &self.name)
+            .field("url", &masked(&self.url))
+            .field("events", &self.events)
+            .field("channel_prefix", &self.channel_prefix)
+            .field("channel_suffix", &self.channel_suffix)
+            .field("headers", &self.headers)
+            .finish()
+    }
 }
 
 /// Something that a webhook can tell. The names are Pusher's, but for the last two, which are our
@@ -238,6 +266,27 @@ impl WebhookEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_url_only_scheme_host_and_port_are_shown() {
+        for (url, shown) in [
+            ("http://a.test", "http://a.test"),
+            ("https://a.test:8443/", "https://a.test:8443/"),
+            ("https://a.test/hunter2", "https://a.test/***"),
+            ("https://a.test:8443/a/hunter2?b=hunter2", "https://a.test:8443/***"),
+            ("https://[::1]:3000?hunter2", "https://[::1]:3000/***"),
+            ("", ""),
+        ] {
+            let webhook = WebhookConfig { url: url.into(), ..WebhookConfig::default() };
+            let json = serde_json::to_value(&webhook).unwrap();
+            assert_eq!(json["url"], shown);
+            let debug = format!("{webhook:?}");
+            assert!(
+                debug.contains(&format!("url: {shown:?}")) && !debug.contains("hunter2"),
+                "{debug}"
+            );
+        }
+    }
 
     #[test]
     fn an_event_of_a_webhook_has_one_name_everywhere() {

@@ -49,14 +49,14 @@ fn a_webhook_says_where_and_what() {
 }
 
 #[test]
-fn a_header_of_a_webhook_is_shown_to_nobody() {
-    let webhook =
-        "url = \"http://a\"\nevents = [\"cache_miss\"]\nheaders = { Authorization = \"hunter2\" }";
+fn the_headers_of_a_webhook_and_the_path_of_its_url_are_shown_to_nobody() {
+    let webhook = "url = \"http://a/hunter2?b=hunter2\"\nevents = [\"cache_miss\"]\nheaders = { Authorization = \"hunter2\" }";
     let loaded = file(webhook).loaded();
     let headers = &loaded.config.apps[0].webhooks[0].headers;
     assert_eq!(headers["Authorization"].expose(), "hunter2");
     let shown = format!("{:?}{}{loaded:?}", loaded.config, loaded.effective_toml());
     assert!(!shown.contains("hunter2"), "{shown}");
+    assert!(shown.contains("url = \"http://a/***\""), "{shown}");
     assert!(shown.contains("headers = { Authorization = \"***\" }"), "{shown}");
 }
 
