@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::harness::tls::{Certificate, with_tls};
 use crate::harness::{APP_ID, Directory, Process, SECRET, Settings};
 use crate::sink::Sink;
 use campanile::{config::WebhookEvent as Kind, signature::Signer};
@@ -69,4 +70,37 @@ async fn without_webhooks_there_is_nothing_to_test() {
     let mut process = Process::spawn(&["webhooks", "test"], directory.path());
     assert_eq!(process.exit_code().await, Some(2), "{}", process.output());
     assert!(process.stream("err").contains("no app has webhooks"), "{}", process.output());
+}
+
+#[tokio::test]
+async fn a_certificate_must_be_trusted_and_be_for_the_host() {
+    let (ours, other) = (Certificate::new(), Certificate::new());
+    let made = rcgen::generate_simple_self_signed(vec!["elsewhere.test".to_owned()]);
+    let made = made.expect("the name is a name");
+    let elsewhere = Certificate {
+        cert: made.cert.pem(),
+        key: made.signing_key.serialize_pem(),
+        der: made.cert.der().clone(),
+    };
+    for (served, trusted, host, expected) in [
+        (&ours, &ours, "localhost", "FAILED, 404"),
+        (&ours, &ours, "127.0.0.1", "FAILED, 404"),
+        (&ours, &other, "localhost", "FAILED, cannot agree on TLS"),
+        (&elsewhere, &elsewhere, "localhost", "FAILED, cannot agree on TLS"),
+    ] {
+        let files = Directory::new();
+        served.write(&files);
+        // Any server with TLS is an endpoint, if one that knows no such path.
+        let server = with_tls(Settings::new(), &files).start().await;
+        let url = format!("HTTPS://{host}:{}/x?token=hunter2", server.address.port());
+        let directory = configured(&[(&url, &[Kind::ChannelOccupied])]);
+        let roots = directory.write("roots.pem", &trusted.cert);
+        let roots = roots.to_str().expect("a name in UTF-8");
+        let environment = [("SSL_CERT_FILE", roots)];
+        let mut process =
+            Process::spawn_with(&["webhooks", "test"], directory.path(), &environment);
+        assert_eq!(process.exit_code().await, Some(1), "{}", process.output());
+        let printed = process.output();
+        assert!(printed.contains(expected) && !printed.contains("hunter2"), "{host}: {printed}");
+    }
 }

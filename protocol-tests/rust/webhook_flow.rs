@@ -218,3 +218,62 @@ async fn an_endpoint_that_never_answers_does_not_keep_a_server_that_nobody_repla
     let log = server.process.stream("err");
     assert!(log.contains("webhook events left at the end"), "{log}");
 }
+
+#[tokio::test]
+async fn a_user_who_is_back_within_three_seconds_and_stays_is_not_reported_offline() {
+    let (server, mut sink) = telling(r#"["user_online", "user_offline"]"#).await;
+    let user = |name: &str, id: &str| of_member(name, &format!("#server-to-user-{id}"), id);
+    let mut ann = server.client().await;
+    ann.sign_in(r#"{"id":"ann"}"#).await;
+    assert_eq!(told(&mut sink, 1).await, [user("user_online", "ann")]);
+    drop(ann);
+    server.has_connections(0).await;
+    let mut ann = server.client().await;
+    ann.sign_in(r#"{"id":"ann"}"#).await;
+    // A user who leaves later is reported after whatever the first departure would have caused.
+    let mut bob = server.client().await;
+    bob.sign_in(r#"{"id":"bob"}"#).await;
+    drop(bob);
+    let expected = [user("user_online", "bob"), user("user_offline", "bob")];
+    assert_eq!(told(&mut sink, 2).await, expected);
+    ann.fence().await;
+    drop(ann);
+    assert_eq!(told(&mut sink, 1).await, [user("user_offline", "ann")]);
+}
+
+const IN_ORDER: &str =
+    r#"["channel_occupied", "channel_vacated", "member_added", "member_removed"]"#;
+
+#[tokio::test]
+async fn a_member_is_removed_before_its_channel_is_vacated() {
+    const R: &str = "presence-r";
+    let (server, mut sink) = telling(IN_ORDER).await;
+    for is_closed in [false, true] {
+        let mut client = server.client().await;
+        client.join(R, "10").await;
+        let came = [of_channel("channel_occupied", R), of_member("member_added", R, "10")];
+        assert_eq!(told(&mut sink, 2).await, came);
+        if is_closed {
+            drop(client);
+        } else {
+            client.unsubscribe(R).await;
+        }
+        let gone = [of_member("member_removed", R, "10"), of_channel("channel_vacated", R)];
+        assert_eq!(told(&mut sink, 2).await, gone);
+    }
+}
+
+/// The client does not answer the close frame, so its connection ends only some time after the drain has begun.
+#[tokio::test]
+async fn the_webhooks_of_a_stopping_server_wait_for_its_last_connection() {
+    const R: &str = "presence-r";
+    let (mut server, mut sink) = telling(IN_ORDER).await;
+    let mut client = server.client().await;
+    client.join(R, "1").await;
+    assert_eq!(told(&mut sink, 2).await.len(), 2);
+    server.process.signal("TERM");
+    assert!(server.process.exit_code().await.is_some());
+    let gone = [of_member("member_removed", R, "1"), of_channel("channel_vacated", R)];
+    assert_eq!(told(&mut sink, 2).await, gone);
+    drop(client);
+}

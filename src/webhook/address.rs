@@ -123,4 +123,66 @@ mod tests {
             assert_eq!(is_public(text.parse().unwrap()), public, "{text}");
         }
     }
+
+    /// The first and the last address of each block are not public, and what is beside it is.
+    #[test]
+    fn each_block_has_its_bounds() {
+        for (first, last) in [
+            ("0.0.0.0", "0.255.255.255"),
+            ("10.0.0.0", "10.255.255.255"),
+            ("100.64.0.0", "100.127.255.255"),
+            ("127.0.0.0", "127.255.255.255"),
+            ("168.63.129.16", "168.63.129.16"),
+            ("169.254.0.0", "169.254.255.255"),
+            ("172.16.0.0", "172.31.255.255"),
+            ("192.0.0.0", "192.0.0.255"),
+            ("192.0.2.0", "192.0.2.255"),
+            ("192.88.99.0", "192.88.99.255"),
+            ("192.168.0.0", "192.168.255.255"),
+            ("198.18.0.0", "198.19.255.255"),
+            ("198.51.100.0", "198.51.100.255"),
+            ("203.0.113.0", "203.0.113.255"),
+            ("224.0.0.0", "255.255.255.255"),
+        ] {
+            let [first, last] =
+                [first, last].map(|text| text.parse::<Ipv4Addr>().unwrap().to_bits());
+            let [before, after] = [first.checked_sub(1), last.checked_add(1)];
+            for (bits, public) in
+                [(Some(first), false), (Some(last), false), (before, true), (after, true)]
+            {
+                let Some(address) = bits.map(Ipv4Addr::from_bits) else { continue };
+                let [a, b, c, d] = address.octets().map(u16::from);
+                let mapped = Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, a << 8 | b, c << 8 | d);
+                let nat64 = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, a << 8 | b, c << 8 | d);
+                let six_to_four = Ipv6Addr::new(0x2002, a << 8 | b, c << 8 | d, 0, 0, 0, 0, 9);
+                assert_eq!(is_public(address.into()), public, "{address}");
+                for address in [mapped, nat64, six_to_four] {
+                    assert_eq!(is_public(address.into()), public, "{address}");
+                }
+            }
+        }
+        for (text, public) in [
+            ("1fff:ffff::", false),
+            ("2000::", true),
+            ("2000:ffff::", true),
+            ("2001::", false),
+            ("2001:1ff:ffff::", false),
+            ("2001:200::", true),
+            ("2001:db7:ffff::", true),
+            ("2001:db8::", false),
+            ("2001:db8:ffff::", false),
+            ("2001:db9::", true),
+            ("2003::", true),
+            ("3ffe:ffff::", true),
+            ("3fff::", false),
+            ("3fff:fff:ffff::", false),
+            ("3fff:1000::", true),
+            ("3fff:ffff::", true),
+            ("4000::", false),
+            ("64:ff9b::1:102:304", false),
+            ("64:ff9c::102:304", false),
+        ] {
+            assert_eq!(is_public(text.parse().unwrap()), public, "{text}");
+        }
+    }
 }

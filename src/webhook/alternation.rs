@@ -80,14 +80,12 @@ impl Alternation {
         }
     }
 
-    /// `subject` has gone, and somebody else has waited already. Says whether that is news.
+    /// `subject`, which does not leave by [`Alternation::goes`], has gone, and somebody else has waited
+    /// already. Says whether that is news.
     pub(super) fn is_gone(&mut self, subject: &Subject) -> bool {
-        let was_here = self.here.remove(subject);
-        if let Some(Presence::Leaving(departure)) = was_here {
-            self.leaving.remove(&departure);
-        }
+        let was_here = self.here.remove(subject).is_some();
         self.shrink();
-        was_here.is_some()
+        was_here
     }
 
     /// When the next departure is to be told.
@@ -146,6 +144,20 @@ mod tests {
         let vacated = Occurrence::Vacated { channel: channel("t") };
         assert_eq!(alternation.due(Some(deadline)), Some(vacated));
         assert_eq!(alternation.comes(subject("t")), Ok(true));
+    }
+
+    #[test]
+    fn a_departure_is_kept_back_for_almost_three_seconds_since_the_first() {
+        let start = Instant::now();
+        let after = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut alternation = Alternation::default();
+        assert_eq!(alternation.comes(subject("t")), Ok(true));
+        alternation.goes(subject("unknown"), start);
+        alternation.goes(subject("t"), start);
+        alternation.goes(subject("t"), after(1_000));
+        assert_eq!(alternation.due(Some(after(2_800))), None);
+        assert!(alternation.due(Some(after(3_000))).is_some());
+        assert_eq!(alternation.due(Some(after(60_000))), None, "once");
     }
 
     #[test]

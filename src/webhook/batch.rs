@@ -92,6 +92,24 @@ mod tests {
         assert!(!batch.has_room(Batch::BYTES_MAX - 2));
     }
 
+    /// The figures of the documentation, and one byte more or less.
+    #[test]
+    fn a_hundred_events_of_256_kib_share_a_request() {
+        let now = Instant::now();
+        let mut batch = Batch::new(WAIT);
+        let due: Vec<bool> = (0..100)
+            .map(|_| {
+                batch.push("{}", now);
+                batch.is_due(now)
+            })
+            .collect();
+        assert_eq!(due.iter().position(|is_due| *is_due), Some(99));
+        assert_eq!(batch.take().map(|(_, count)| count), Some(100));
+        batch.push(&"x".repeat(100_000), now);
+        assert!(batch.has_room(256 * 1_024 - 100_001));
+        assert!(!batch.has_room(256 * 1_024 - 100_000));
+    }
+
     #[test]
     fn without_a_wait_each_event_goes_alone() {
         let now = Instant::now();

@@ -120,5 +120,23 @@ mod tests {
         assert_eq!(kinds, Kinds::from_iter(expected));
         assert!(expected.into_iter().all(|kind| kinds.contains(kind)));
         assert!(!kinds.contains(Kind::MemberAdded));
+        let pairs = [
+            [Kind::ChannelOccupied, Kind::ChannelVacated],
+            [Kind::MemberAdded, Kind::MemberRemoved],
+            [Kind::UserOnline, Kind::UserOffline],
+        ];
+        for pair in pairs {
+            for kind in pair {
+                let needed = Kinds::from_iter([kind]).with_counterparts();
+                assert_eq!(needed, Kinds::from_iter(pair));
+                for other in Kind::ALL {
+                    assert_eq!(needed.contains(other), pair.contains(&other));
+                }
+            }
+        }
+        for kind in [Kind::ClientEvent, Kind::CacheMiss, Kind::SubscriptionCount] {
+            let alone = Kinds::from_iter([kind]);
+            assert_eq!(alone.with_counterparts(), alone);
+        }
     }
 }

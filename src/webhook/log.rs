@@ -37,13 +37,13 @@ pub(super) struct Full;
 /// task reads.
 #[derive(Debug)]
 pub(super) struct MemoryLog {
-    entries: Mutex<Entries>,
+    entries: Mutex<Unread>,
     /// Woken when the log was empty only: its reader looks again by itself while there is something.
     filled: Notify,
 }
 
 #[derive(Debug)]
-struct Entries {
+struct Unread {
     /// The settings that apply to the first of the entries.
     settings: Arc<Settings>,
     entries: VecDeque<Entry>,
@@ -59,7 +59,7 @@ impl MemoryLog {
 
     /// An empty log; these settings apply to the first entries.
     pub(super) fn new(settings: Arc<Settings>) -> Self {
-        let entries = Entries { settings, entries: VecDeque::new(), bytes: 0 };
+        let entries = Unread { settings, entries: VecDeque::new(), bytes: 0 };
         Self { entries: Mutex::new(entries), filled: Notify::new() }
     }
 
@@ -68,7 +68,7 @@ impl MemoryLog {
         Arc::clone(&self.lock().settings)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Entries> {
+    fn lock(&self) -> MutexGuard<'_, Unread> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

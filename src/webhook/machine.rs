@@ -228,6 +228,73 @@ mod tests {
     }
 
     #[test]
+    fn the_deadline_is_that_of_the_next_departure_or_miss() {
+        let start = Instant::now();
+        let (mut machine, mut told) = (Machine::default(), Vec::new());
+        assert_eq!(machine.deadline(), None);
+        machine.apply(Occurrence::CacheMiss { channel: channel("cache-x") }, start, &mut told);
+        assert_eq!(machine.deadline(), Some(start + Duration::from_secs(10)));
+        let [occupied, vacated, ..] = one_of_each();
+        machine.apply(occupied, start, &mut told);
+        machine.apply(vacated, start, &mut told);
+        assert_eq!(machine.deadline(), Some(start + Alternation::DELAY));
+        machine.advance(start + Alternation::DELAY, &mut told);
+        assert_eq!((machine.deadline(), told.len()), (Some(start + Duration::from_secs(10)), 3));
+    }
+
+    #[test]
+    fn a_member_leaves_before_its_channel_is_vacated() {
+        let now = Instant::now();
+        let [_, _, added, removed, ..] = one_of_each();
+        let channel = removed.channel().unwrap().clone();
+        let occupied = Occurrence::Occupied { channel: channel.clone() };
+        let vacated = Occurrence::Vacated { channel };
+        let all = [occupied, added, removed, vacated];
+        for is_end in [false, true] {
+            let (mut machine, mut told) = (Machine::default(), Vec::new());
+            for occurrence in &all {
+                machine.apply(occurrence.clone(), now, &mut told);
+            }
+            assert_eq!(told, all[..2]);
+            if is_end {
+                machine.finish(&mut told);
+            } else {
+                machine.advance(now + Duration::from_secs(3), &mut told);
+            }
+            assert_eq!(told, all);
+        }
+    }
+
+    #[test]
+    fn a_user_that_the_hub_did_not_see_leave_is_told_online_once() {
+        let now = Instant::now();
+        let [.., online, offline] = one_of_each();
+        let (mut machine, mut told) = (Machine::default(), Vec::new());
+        for occurrence in [&offline, &online, &online, &offline, &offline] {
+            machine.apply(occurrence.clone(), now, &mut told);
+        }
+        assert_eq!(told, [online, offline]);
+        assert_eq!(machine.deadline(), None, "the hub has waited");
+    }
+
+    #[test]
+    fn what_can_not_be_remembered_is_not_told_and_counted() {
+        let now = Instant::now();
+        let (mut machine, mut told) = (Machine::default(), Vec::new());
+        for number in 0..Alternation::SUBJECTS_MAX {
+            let user_id = number.to_string().into();
+            machine.apply(Occurrence::UserOnline { user_id }, now, &mut told);
+        }
+        assert_eq!((told.len(), machine.take_lost()), (Alternation::SUBJECTS_MAX, 0));
+        let [occupied, vacated, ..] = one_of_each();
+        machine.apply(occupied.clone(), now, &mut told);
+        machine.apply(occupied, now, &mut told);
+        machine.apply(vacated, now, &mut told);
+        assert_eq!(machine.take_lost(), 2);
+        assert_eq!((machine.take_lost(), told.len()), (0, Alternation::SUBJECTS_MAX));
+    }
+
+    #[test]
     fn memory_of_misses_is_bounded() {
         let now = Instant::now();
         let (mut machine, mut told) = (Machine::default(), Vec::new());

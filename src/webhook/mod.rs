@@ -262,3 +262,51 @@ where
         running.spawn(task());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::occurrence_tests::one_of_each;
+    use std::sync::atomic::AtomicUsize;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_panics_begins_anew_after_a_second_and_one_that_ends_does_not() {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&runs);
+        let start = time::Instant::now();
+        kept_alive(move || {
+            let run = counter.fetch_add(1, Ordering::Relaxed);
+            async move { assert!(run == 2, "the {run}. run panics") }
+        })
+        .await;
+        assert_eq!(runs.load(Ordering::Relaxed), 3);
+        assert_eq!(start.elapsed().as_secs(), 2);
+    }
+
+    /// Without a task that reads it, what is observed stays in the log.
+    #[test]
+    fn what_the_log_does_not_take_is_counted_as_lost() {
+        let webhook = crate::config::WebhookConfig {
+            url: "http://a.test".into(),
+            events: vec![Kind::ClientEvent],
+            ..Default::default()
+        };
+        let app = crate::config::AppConfig {
+            webhooks: vec![webhook],
+            ..crate::config::AppConfig::development()
+        };
+        let id = app.id.clone();
+        let webhooks = Webhooks::new(&Config { apps: vec![app], ..Config::default() }).unwrap();
+        let [occupied, _, _, _, mut event, ..] = one_of_each();
+        if let Occurrence::ClientEvent { data, .. } = &mut event {
+            *data = "x".repeat(5 * 1_024 * 1_024);
+        }
+        for _ in 0..5 {
+            webhooks.observe(&id, event.clone());
+            webhooks.observe(&id, occupied.clone());
+            webhooks.observe("unknown", event.clone());
+        }
+        assert_eq!(webhooks.apps.get()[&id].lost.get(), 2, "16 MiB hold three of them");
+        assert_eq!(webhooks.abandon(), 0, "requests, of which there are none");
+    }
+}

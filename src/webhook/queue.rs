@@ -324,6 +324,67 @@ pub(super) mod tests {
         assert_eq!(queue.events(), 80, "the next is not taken for the one that is done");
     }
 
+    /// A notice that takes so many bytes.
+    fn taking(bytes: usize, events: usize, now: Instant) -> Notice {
+        let empty = notice("", 0, now).body.len();
+        notice(&"x".repeat(bytes - empty - MemoryQueue::OVERHEAD_BYTES), events, now)
+    }
+
+    #[test]
+    fn exactly_3_mib_wait() {
+        const MIB: usize = 1_024 * 1_024;
+        let now = Instant::now();
+        for (last, dropped) in [(MIB, 0), (MIB + 1, 1)] {
+            let queue = MemoryQueue::default();
+            assert_eq!(queue.push(taking(MIB, 1, now)) + queue.push(taking(MIB, 2, now)), 0);
+            assert_eq!(queue.push(taking(last, 4, now)), dropped);
+            assert_eq!(queue.events(), 7 - dropped);
+        }
+        let queue = MemoryQueue::default();
+        assert_eq!(queue.push(notice("1", 1, now)), 0);
+        assert_eq!(queue.push(taking(3 * MIB + 1, 2, now)), 2, "it can't fit");
+        assert_eq!(queue.push(taking(3 * MIB, 4, now)), 1, "it just fits");
+        assert_eq!(queue.events(), 4);
+    }
+
+    #[tokio::test]
+    async fn exactly_a_thousand_events_and_1_mib_are_set_aside() {
+        let (queue, now) = (MemoryQueue::default(), Instant::now());
+        let set_aside = |notice: Notice| {
+            queue.push(notice);
+            let (place, _) = queue.first_now().unwrap();
+            queue.set_aside(place)
+        };
+        assert_eq!((0..1_000).map(|_| set_aside(notice("1", 1, now))).sum::<usize>(), 0);
+        assert_eq!((set_aside(notice("1", 1, now)), queue.aside_events()), (1, 1_000));
+        assert_eq!(set_aside(taking(1_024 * 1_024 + 1, 1, now)), 1, "it can't fit");
+        assert_eq!(queue.aside_events(), 1_000);
+        assert_eq!(set_aside(taking(1_024 * 1_024, 1, now)), 1_000, "it just fits");
+        assert_eq!((queue.asides(), queue.aside_events(), queue.all_events()), (1, 1, 1));
+    }
+
+    #[tokio::test]
+    async fn only_the_oldest_is_split_or_set_aside() {
+        let (queue, now) = (MemoryQueue::default(), Instant::now());
+        queue.push(notice("1,2", 2, now));
+        let (place, first) = queue.first_now().unwrap();
+        queue.push(notice("3", 1, now));
+        let halves = first.halves(&Signer::new("s")).unwrap();
+        queue.done(place);
+        assert!(Queue::split(&queue, place, halves).await, "there is nothing to do");
+        assert_eq!(Queue::set_aside(&queue, place).await, Some(0));
+        assert_eq!((queue.events(), queue.asides()), (1, 0));
+        Queue::aside_done(&queue, place).await;
+        let (place, first) = Queue::first(&queue).await;
+        assert_eq!(first.body, notice("3", 1, now).body);
+        assert_eq!(Queue::set_aside(&queue, place).await, Some(0));
+        // A waiting one returns at once, because one was set aside.
+        queue.aside_added().await;
+        assert_eq!((queue.events(), queue.asides()), (0, 1));
+        Queue::aside_done(&queue, place).await;
+        assert_eq!((queue.asides(), queue.all_events()), (0, 0));
+    }
+
     #[test]
     fn what_is_too_old_is_dropped() {
         let (queue, now) = (MemoryQueue::default(), Instant::now());

@@ -196,22 +196,79 @@ mod tests {
 
     #[test]
     fn a_status_classifies_the_failure() {
-        for (status, failure) in [
-            (400, Failure::Rejected),
-            (409, Failure::Rejected),
-            (413, Failure::Rejected),
-            (422, Failure::Rejected),
-            (401, Failure::Unclear),
-            (404, Failure::Unclear),
-            (500, Failure::Unclear),
-            (302, Failure::Unclear),
-            (408, Failure::Unavailable),
-            (425, Failure::Unavailable),
-            (429, Failure::Unavailable),
-        ] {
+        for status in (100..200).chain(300..600) {
+            let expected = match status {
+                408 | 425 | 429 => Failure::Unavailable,
+                400 | 402 | 406 | 409 | 411..=424 | 426..=428 | 430..=499 => Failure::Rejected,
+                _ => Failure::Unclear,
+            };
             let found = Failure::of_status(StatusCode::from_u16(status).unwrap());
-            assert_eq!(found, failure, "{status}");
+            assert_eq!(found, expected, "{status}");
         }
+    }
+
+    #[test]
+    fn the_failures_of_a_request_are_not_those_of_the_next() {
+        let mut retries = tried(1);
+        for wait in [1, 2] {
+            assert_eq!(retries.failed(Failure::Unclear, NEW), seconds(wait));
+        }
+        assert_eq!(retries.failed(Failure::Unclear, NEW), Next::Probe);
+        assert_eq!(retries.probed(true, NEW), seconds(0));
+        assert!(retries.tries(Place(1)), "the same again");
+        // It is dropped, because it is too old.
+        assert!(!retries.tries(Place(2)));
+        assert_eq!(
+            retries.failed(Failure::Unclear, NEW),
+            seconds(4),
+            "neither probed nor at fault"
+        );
+        assert!(retries.tries(Place(2)));
+        assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE, "its second failure");
+    }
+
+    #[test]
+    fn waits_begin_anew_after_a_success_and_after_a_request_at_fault() {
+        let mut retries = tried(1);
+        for wait in [1, 2, 4, 8] {
+            assert_eq!(retries.failed(Failure::Unavailable, NEW), seconds(wait));
+        }
+        assert_eq!(retries.in_row(), 4);
+        retries.succeeded();
+        assert_eq!(retries.in_row(), 0);
+        retries.tries(Place(2));
+        for wait in [1, 2] {
+            assert_eq!(retries.failed(Failure::Unavailable, NEW), seconds(wait));
+        }
+        assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE);
+        retries.stepped_aside(0);
+        retries.tries(Place(3));
+        assert_eq!(retries.failed(Failure::Unavailable, NEW), seconds(1));
+        assert_eq!(retries.put_off(NEW), Duration::from_secs(2), "as after any other failure");
+        let half = Context { chance: 0.5, ..NEW };
+        assert_eq!(retries.put_off(half), Duration::from_millis(3_600));
+    }
+
+    #[test]
+    fn the_parts_of_a_request_at_fault_are_suspect_and_no_others() {
+        let mut retries = tried(1);
+        retries.failed(Failure::Rejected, NEW);
+        assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE);
+        retries.stepped_aside(2);
+        // The first half is split again, the second is fine.
+        retries.tries(Place(2));
+        assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE);
+        retries.stepped_aside(2);
+        for place in [3, 4] {
+            retries.tries(Place(place));
+            retries.succeeded();
+        }
+        retries.tries(Place(5));
+        assert_eq!(retries.failed(Failure::Unclear, NEW), Next::Probe, "still suspect");
+        assert_eq!(retries.probed(true, NEW), AT_ONCE);
+        retries.stepped_aside(0);
+        retries.tries(Place(6));
+        assert_eq!(retries.failed(Failure::Unclear, NEW), seconds(1), "not a part of it");
     }
 
     #[test]

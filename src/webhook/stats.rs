@@ -227,6 +227,77 @@ impl Collector for WebhookMetrics {
 mod tests {
     use super::*;
 
+    /// Each number has a value of its own, so that none can be taken for another.
+    #[test]
+    fn each_number_is_exposed_under_its_name() {
+        let webhook = crate::config::WebhookConfig {
+            url: "http://a.test/hunter2?token=hunter2".into(),
+            events: vec![crate::config::WebhookEvent::CacheMiss],
+            ..Default::default()
+        };
+        let app = crate::config::AppConfig {
+            webhooks: vec![webhook],
+            ..crate::config::AppConfig::development()
+        };
+        let config = crate::config::Config { apps: vec![app], ..Default::default() };
+        let webhooks = Arc::new(Webhooks::new(&config).unwrap());
+        let metrics = webhooks.metrics();
+        let (app, endpoint) = (metrics.apps().remove(0), metrics.endpoints().remove(0));
+        let stats = &endpoint.stats;
+        let now = std::time::Instant::now();
+        stats.sent.add(10);
+        stats.sent.add(1);
+        stats.failed.add(12);
+        stats.retried.add(13);
+        stats.split.add(15);
+        stats.waiting.set(5);
+        stats.waiting.set(6);
+        stats.set_aside.set(7);
+        endpoint.push(crate::webhook::queue::tests::notice("1", 8, now));
+        for (reason, count) in Dropped::ALL.into_iter().zip(21..) {
+            stats.dropped(reason).add(count);
+        }
+        stats.latency.observe(Duration::from_secs(2));
+        app.lost.add(31);
+        let mut registry = prometheus_client::registry::Registry::default();
+        registry.register_collector(Box::new(metrics));
+        let mut page = String::new();
+        prometheus_client::encoding::prometheus_text::encode(&mut page, &registry).unwrap();
+        assert!(!page.contains("hunter2"), "{page}");
+        let found: Vec<&str> = page
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.contains("_bucket"))
+            .map(|line| line.strip_prefix("campanile_webhook_").unwrap())
+            .collect();
+        let labels = r#"{app="app-id",webhook="a.test"}"#;
+        let dropped = |reason: &str, count: usize| {
+            let labels = format!(r#"{{app="app-id",webhook="a.test",reason="{reason}"}}"#);
+            format!("events_dropped_total{labels} {count}")
+        };
+        let expected = [
+            format!("events_sent_total{labels} 11"),
+            format!("requests_failed_total{labels} 12"),
+            format!("requests_retried_total{labels} 13"),
+            format!("events_waiting{labels} 14"),
+            format!("requests_split_total{labels} 15"),
+            format!("events_set_aside{labels} 7"),
+            dropped("overflow", 21),
+            dropped("expired", 22),
+            dropped("refused", 23),
+            dropped("shutdown", 24),
+            dropped("removed", 25),
+            format!("latency_seconds_sum{labels} 2.0"),
+            format!("latency_seconds_count{labels} 1"),
+            r#"occurrences_lost_total{app="app-id"} 31"#.to_owned(),
+        ];
+        assert_eq!(found, expected);
+        assert!(page.contains("# TYPE campanile_webhook_events_waiting gauge"), "{page}");
+        assert!(page.contains("# TYPE campanile_webhook_events_sent_total counter"), "{page}");
+        // What waits at the end is given up.
+        assert_eq!(webhooks.abandon(), 8);
+        assert_eq!(stats.dropped(Dropped::Shutdown).get(), 24 + 8);
+    }
+
     #[test]
     fn reasons_are_indexed_by_their_order() {
         for (at, reason) in Dropped::ALL.into_iter().enumerate() {

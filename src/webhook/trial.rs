@@ -124,6 +124,47 @@ mod tests {
     use crate::webhook::filter::Filter;
 
     #[test]
+    fn only_2xx_is_success() {
+        let trial = |answer| Trial {
+            app_id: String::new(),
+            webhook: String::new(),
+            host: String::new(),
+            event: Kind::CacheMiss,
+            answer,
+            took: Duration::ZERO,
+        };
+        for (status, succeeded) in [(199, false), (200, true), (299, true), (300, false)] {
+            assert_eq!(trial(Ok((status, String::new()))).succeeded(), succeeded, "{status}");
+        }
+        assert!(!trial(Err(String::new())).succeeded());
+    }
+
+    #[test]
+    fn samples_are_of_channels_that_have_such_events() {
+        let prefixes = Kind::ALL.map(|event| {
+            let sample = sample(event, &WebhookConfig::default());
+            sample.channel().map(|channel| channel.as_str().to_owned())
+        });
+        let channel = |prefix: &str| Some(format!("{prefix}campanile-test"));
+        let expected = [
+            channel(""),
+            channel(""),
+            channel("presence-"),
+            channel("presence-"),
+            channel("private-"),
+            channel("cache-"),
+            channel(""),
+            None,
+            None,
+        ];
+        assert_eq!(prefixes, expected);
+        let odd =
+            WebhookConfig { channel_prefix: "no channel ".into(), ..WebhookConfig::default() };
+        let sample = sample(Kind::ChannelOccupied, &odd);
+        assert_eq!(sample.channel().map(ChannelName::as_str), Some("campanile-test"));
+    }
+
+    #[test]
     fn a_sample_passes_the_filter_of_its_webhook() {
         for (prefix, suffix) in [("", ""), ("private-", ""), ("presence-", "-log")] {
             let webhook = WebhookConfig {

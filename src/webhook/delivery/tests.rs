@@ -1,3 +1,5 @@
+mod schedule;
+
 use super::*;
 use crate::{
     config::{AppConfig, WebhookConfig},
@@ -16,14 +18,17 @@ use std::{
 /// The time and body of each post.
 type Posted = Arc<Mutex<Vec<(Instant, Bytes)>>>;
 
-type Judge = dyn Fn(usize, &str) -> u16 + Send + Sync;
+/// The status of an answer, or why there is none.
+type Judge = dyn Fn(usize, &str) -> Result<u16, PostError> + Send + Sync;
 
 /// An endpoint that answers its n-th request, from 0, by a script, after a delay.
 #[derive(Clone)]
 struct Script {
     posted: Posted,
     takes: Duration,
-    status: Arc<Judge>,
+    judge: Arc<Judge>,
+    /// How often it was told that there is nothing to post.
+    rests: Arc<AtomicUsize>,
 }
 
 impl Post for Script {
@@ -35,16 +40,20 @@ impl Post for Script {
         };
         time::sleep(self.takes).await;
         let text = std::str::from_utf8(&notice.body).unwrap();
-        let status = StatusCode::from_u16((self.status)(at, text)).unwrap();
+        let status = StatusCode::from_u16((self.judge)(at, text)?).unwrap();
         Ok(Answer { status, body: Bytes::new() })
     }
 
-    fn rest(&mut self) {}
+    fn rest(&mut self) {
+        self.rests.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 struct Bench {
     endpoint: Arc<Endpoint>,
     posted: Posted,
+    /// How often the post of requests that are not set aside was told to rest.
+    rests: Arc<AtomicUsize>,
     end: watch::Sender<End>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -57,16 +66,22 @@ impl Bench {
 
     /// A delivery to an endpoint that answers depending on what it gets.
     fn judging(status: impl Fn(usize, &str) -> u16 + Send + Sync + 'static) -> Self {
+        Self::with(move |at, text| Ok(status(at, text)))
+    }
+
+    fn with(judge: impl Fn(usize, &str) -> Result<u16, PostError> + Send + Sync + 'static) -> Self {
         let webhook = WebhookConfig { url: "http://a.test".into(), ..WebhookConfig::default() };
         let endpoint =
             Arc::new(Endpoint::new(&AppConfig::development(), "a.test", &webhook).unwrap());
         let (posted, end) = (Posted::default(), watch::Sender::new(End::Open));
         let takes = Duration::from_millis(10);
-        let script = Script { posted: Arc::clone(&posted), takes, status: Arc::new(status) };
-        let scripts = [script.clone(), script];
+        let (judge, rests) = (Arc::new(judge), Arc::default());
+        let script = Script { posted: Arc::clone(&posted), takes, judge, rests };
+        let rests = Arc::clone(&script.rests);
+        let scripts = [script.clone(), Script { rests: Arc::default(), ..script }];
         let queue = Arc::clone(&endpoint.queue);
         let delivery = Delivery::new(Arc::clone(&endpoint), queue, scripts, end.subscribe());
-        Self { endpoint, posted, end, task: tokio::spawn(delivery.run()) }
+        Self { endpoint, posted, rests, end, task: tokio::spawn(delivery.run()) }
     }
 
     fn push(&self, text: &str) {
@@ -369,7 +384,8 @@ async fn what_the_store_does_not_split_or_set_aside_is_tried_again_after_a_pause
         let script = Script {
             posted: Arc::clone(&posted),
             takes: Duration::from_millis(10),
-            status: Arc::new(|_, text| if text.contains("[1") { 422 } else { 200 }),
+            judge: Arc::new(|_, text| Ok(if text.contains("[1") { 422 } else { 200 })),
+            rests: Arc::default(),
         };
         let queue = Stubborn { queue: MemoryQueue::default(), refusals: AtomicUsize::new(3) };
         let queue = Arc::new(queue);

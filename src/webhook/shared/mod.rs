@@ -88,3 +88,21 @@ impl Turn {
         until.is_some_and(|until| Instant::now() < until)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_turn_lasts_until_its_end() {
+        let turn = Turn::default();
+        assert!(!turn.is_ours());
+        turn.lasts_until(Instant::now() + Duration::from_secs(60));
+        assert!(turn.is_ours());
+        turn.ends();
+        assert!(!turn.is_ours());
+        turn.lasts_until(Instant::now());
+        assert!(!turn.is_ours(), "it is over");
+    }
+}

@@ -1,0 +1,216 @@
+//! When requests are sent: each figure of the documentation.
+
+use super::*;
+
+/// The most that a gap is longer than documented: an attempt takes 10 ms.
+const SLACK: f64 = 0.03;
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Asserts that the gaps are these, up to a fifth shorter.
+fn assert_gaps(gaps: &[f64], expected: &[f64]) {
+    assert_eq!(gaps.len(), expected.len(), "{gaps:?}");
+    for (gap, expected) in gaps.iter().zip(expected) {
+        assert!(expected * 0.8 <= *gap && *gap <= expected + SLACK, "{gaps:?}");
+    }
+}
+
+/// The seconds between the posts of a body, without those of others.
+fn gaps_of(bench: &Bench, text: &str) -> Vec<f64> {
+    let posted = bench.posted.lock().unwrap();
+    let times: Vec<_> = posted.iter().filter(|(_, found)| found == &body(text)).collect();
+    times.windows(2).map(|two| (two[1].0 - two[0].0).as_secs_f64()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn gaps_double_up_to_a_minute_until_the_request_is_five_minutes_old() {
+    let bench = Bench::new(|_| 429);
+    bench.push("1");
+    time::sleep(Duration::from_millis(299_990)).await;
+    assert_eq!((bench.endpoint.queue.events(), bench.dropped(Dropped::Expired)), (1, 0));
+    time::sleep(Duration::from_millis(20)).await;
+    assert_eq!((bench.endpoint.queue.events(), bench.dropped(Dropped::Expired)), (0, 1));
+    let (bodies, gaps) = bench.posted();
+    assert!(bodies.iter().all(|found| found == &body("1")), "no probe");
+    let (first, rest) = gaps.split_at(6);
+    assert_gaps(first, &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0]);
+    assert_gaps(rest, &vec![60.0; rest.len()]);
+    assert!((3..=4).contains(&rest.len()), "{gaps:?}");
+    time::sleep(seconds(3_600)).await;
+    assert_eq!(bench.posted().0.len(), bodies.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_success_the_gaps_begin_anew() {
+    let bench = Bench::new(|at| if [4, 6].contains(&at) { 200 } else { 429 });
+    bench.push("1");
+    time::sleep(seconds(15)).await;
+    assert_gaps(&gaps_of(&bench, "1"), &[1.0, 2.0, 4.0, 8.0]);
+    bench.push("2");
+    time::sleep(seconds(15)).await;
+    assert_gaps(&gaps_of(&bench, "2"), &[1.0]);
+    assert_eq!(bench.endpoint.queue.events(), 0);
+}
+
+/// No answer says nothing about the endpoint if there was no connection, and else a probe decides.
+#[tokio::test(start_paused = true)]
+async fn a_probe_is_sent_after_no_answer_and_not_after_no_connection() {
+    fn refused() -> std::io::Error {
+        std::io::ErrorKind::ConnectionRefused.into()
+    }
+    let errors: [(fn() -> PostError, _); 5] = [
+        (|| PostError::Timeout, true),
+        (|| PostError::Dial(DialError::Resolve(refused())), false),
+        (|| PostError::Dial(DialError::Connect(refused())), false),
+        (|| PostError::Dial(DialError::Tls(refused())), false),
+        (|| PostError::Dial(DialError::Private([10, 0, 0, 1].into())), false),
+    ];
+    for (error, is_probed) in errors {
+        let bench = Bench::with(move |at, _| if at < 6 { Err(error()) } else { Ok(200) });
+        bench.push("1");
+        bench.push("2");
+        time::sleep(seconds(100)).await;
+        let (posted, gaps) = bench.posted();
+        let is_probe: Vec<bool> = posted.iter().map(|body| body.ends_with(b"[]}")).collect();
+        let mut expected = vec![false; posted.len()];
+        expected[3] = is_probed;
+        assert_eq!(is_probe, expected, "{posted:?}");
+        let first = if is_probed { gaps[3] } else { gaps[2] };
+        assert!((3.2..4.1).contains(&first), "{gaps:?}");
+        assert_eq!(posted.len(), 8, "the last two are accepted");
+        assert_eq!(posted[7], body("2"));
+        assert_eq!(bench.endpoint.stats.failed.get(), 6);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_set_aside_is_retried_every_thirty_seconds_until_it_is_five_minutes_old() {
+    let bench = Bench::judging(poisoned(400, true));
+    bench.push("\"poison\"");
+    time::sleep(seconds(299)).await;
+    let gaps = gaps_of(&bench, "\"poison\"");
+    assert!((0.8..=1.0 + SLACK).contains(&gaps[0]), "the second rejection: {gaps:?}");
+    assert!(gaps[1..].iter().all(|gap| (30.0..31.1).contains(gap)), "{gaps:?}");
+    assert!((9..=10).contains(&gaps.len()), "{gaps:?}");
+    assert_eq!((bench.endpoint.queue.asides(), bench.dropped(Dropped::Refused)), (1, 0));
+    let retried = bench.endpoint.stats.retried.get();
+    assert_eq!(usize::try_from(retried).unwrap(), gaps.len());
+    time::sleep(seconds(32)).await;
+    assert_eq!((bench.endpoint.queue.asides(), bench.dropped(Dropped::Refused)), (0, 1));
+    assert_eq!(bench.dropped(Dropped::Expired), 0);
+    assert!(gaps_of(&bench, "\"poison\"").len() <= gaps.len() + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_set_aside_take_turns() {
+    let texts: Vec<String> = (0..45).map(|number| format!("\"poison {number}\"")).collect();
+    let bench = Bench::judging(poisoned(400, true));
+    for text in &texts {
+        bench.push(text);
+    }
+    time::sleep(seconds(250)).await;
+    for text in &texts {
+        let gaps = gaps_of(&bench, text);
+        // All but the first are set aside at their first rejection, and then it is one each second.
+        let turns = if text == &texts[0] { &gaps[1..] } else { &gaps[..] };
+        assert!((4..=6).contains(&turns.len()), "{text}: {gaps:?}");
+        assert!(turns[1..].iter().all(|gap| (45.0..46.0).contains(gap)), "{text}: {gaps:?}");
+    }
+}
+
+/// While another request fails, attempts at those set aside would only add to the load.
+#[tokio::test(start_paused = true)]
+async fn those_set_aside_wait_while_other_requests_fail() {
+    let start = now();
+    let bench = Bench::judging(move |_, text| match (now() - start).as_secs() {
+        _ if text.contains("poison") => 400,
+        10..140 => 429,
+        _ => 200,
+    });
+    bench.push("\"poison\"");
+    time::sleep(seconds(11)).await;
+    let before = gaps_of(&bench, "\"poison\"").len();
+    bench.push("1");
+    time::sleep(seconds(128)).await;
+    assert_eq!(gaps_of(&bench, "\"poison\"").len(), before);
+    time::sleep(seconds(110)).await;
+    assert!(before + 1 < gaps_of(&bench, "\"poison\"").len());
+    assert_eq!(bench.endpoint.queue.events(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_rejects_everything_gets_one_new_request_a_second() {
+    let bench = Bench::new(|_| 400);
+    for number in 0..200 {
+        bench.push(&number.to_string());
+    }
+    time::sleep(seconds(10)).await;
+    let after_ten = bench.endpoint.queue.asides();
+    assert!((36..=45).contains(&after_ten), "{after_ten}");
+    time::sleep(seconds(20)).await;
+    let after_thirty = bench.endpoint.queue.asides();
+    assert!((17..=21).contains(&(after_thirty - after_ten)), "{after_thirty}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_closed_once_after_four_seconds() {
+    let bench = Bench::new(|_| 200);
+    let rests = || bench.rests.load(Ordering::Relaxed);
+    bench.push("1");
+    time::sleep(Duration::from_millis(3_900)).await;
+    assert_eq!(rests(), 0);
+    time::sleep(seconds(60)).await;
+    assert_eq!(rests(), 1);
+    bench.push("2");
+    time::sleep(seconds(60)).await;
+    assert_eq!((rests(), bench.posted().0.len()), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_are_counted_one_by_one_and_requests_as_such() {
+    let bench = Bench::judging(poisoned(422, true));
+    bench.endpoint.push(notice("1,2,3", 3, now()));
+    time::sleep(seconds(1)).await;
+    bench.endpoint.push(notice("4,\"poison\"", 2, now()));
+    time::sleep(seconds(10)).await;
+    let stats = &bench.endpoint.stats;
+    assert_eq!((stats.sent.get(), stats.split.get()), (4, 1));
+    // The two rejections of the whole, and one of the half.
+    assert_eq!((stats.failed.get(), stats.retried.get()), (3, 1));
+    let queue = &bench.endpoint.queue;
+    assert_eq!((queue.events(), queue.aside_events(), queue.all_events()), (0, 1, 1));
+}
+
+/// Only the endpoint's verdict splits a request, and each half has the signature of its own body.
+#[tokio::test(start_paused = true)]
+async fn a_probe_and_the_halves_of_a_request_are_signed() {
+    #[derive(Clone)]
+    struct Verifier(Arc<Mutex<Vec<usize>>>);
+    impl Post for Verifier {
+        async fn post(&mut self, notice: &Notice) -> Result<Answer, PostError> {
+            let text = std::str::from_utf8(&notice.body).unwrap();
+            let signer = crate::signature::Signer::new(AppConfig::development().secret.expose());
+            if text.contains("[]") || !text.contains("1,") {
+                assert_eq!(notice.signature, signer.sign(text));
+            }
+            self.0.lock().unwrap().push(notice.events);
+            let status = if notice.events > 1 { 500 } else { 200 };
+            Ok(Answer { status: StatusCode::from_u16(status).unwrap(), body: Bytes::new() })
+        }
+
+        fn rest(&mut self) {}
+    }
+    let webhook = WebhookConfig { url: "http://a.test".into(), ..WebhookConfig::default() };
+    let endpoint = Endpoint::new(&AppConfig::development(), "a.test", &webhook).unwrap();
+    let (endpoint, posted) = (Arc::new(endpoint), Arc::default());
+    let posts = [Verifier(Arc::clone(&posted)), Verifier(Arc::clone(&posted))];
+    let queue = Arc::clone(&endpoint.queue);
+    let (_end, ends) = watch::channel(End::Open);
+    let task = tokio::spawn(Delivery::new(Arc::clone(&endpoint), queue, posts, ends).run());
+    endpoint.push(notice("1,2", 2, now()));
+    time::sleep(seconds(20)).await;
+    assert_eq!(*posted.lock().unwrap(), [2, 2, 2, 0, 2, 1, 1]);
+    task.abort();
+}
