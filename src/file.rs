@@ -52,4 +52,16 @@ mod tests {
         assert_eq!(error(read("/")), "it is no regular file");
         assert_eq!(error(read_any("/dev/zero")), "it has more than 16 MiB");
     }
+
+    #[test]
+    fn sixteen_mebibytes_are_read_and_one_byte_more_is_not() {
+        let path = std::env::temp_dir().join(format!("campanile-file-{}", std::process::id()));
+        let file = fs::File::create(&path).unwrap();
+        for (length, is_read) in [(16 << 20, true), ((16 << 20) + 1, false)] {
+            file.set_len(length).unwrap();
+            let read = read(&path).map(|bytes| bytes.len() as u64);
+            assert_eq!(read.ok(), is_read.then_some(length));
+        }
+        fs::remove_file(path).unwrap();
+    }
 }

@@ -207,6 +207,24 @@ mod tests {
         assert!(!Signer::new("other").verify("text", &signature));
     }
 
+    /// With a digit beyond `f`, `0g` would be read as `10`.
+    #[test]
+    fn a_signature_has_hexadecimal_digits_only() {
+        let signer = Signer::new(SECRET);
+        for number in 0..1_000 {
+            let text = number.to_string();
+            let signature = signer.sign(&text);
+            assert!(signer.verify(&text, &signature));
+            let Some(at) = (0..64).step_by(2).find(|at| signature[*at..].starts_with("10")) else {
+                continue;
+            };
+            let other = format!("{}0g{}", &signature[..at], &signature[at + 2..]);
+            assert!(!signer.verify(&text, &other), "{other}");
+            return;
+        }
+        panic!("no signature with such a byte");
+    }
+
     #[test]
     fn strings_to_sign_are_put_together_byte_for_byte() {
         let id = SocketId::parse("1234.1234").unwrap().unwrap();

@@ -425,6 +425,32 @@ mod tests {
     }
 
     #[test]
+    fn a_timestamp_is_shown_as_a_date_up_to_the_year_9999() {
+        for (timestamp, shown) in [
+            ("253402300799", "(9999-12-31T23:59:59Z)"),
+            ("253402300800", "(253402300800)"),
+            ("18446744073709551615", "(18446744073709551615)"),
+        ] {
+            let error = format!("{:?}", check_timestamp(Some(timestamp), now()).unwrap_err());
+            assert!(error.contains(&format!("Given timestamp {shown} not within 600s")), "{error}");
+            assert!(error.contains("(2012-11-16T17:49:39Z)"), "{error}");
+        }
+    }
+
+    #[test]
+    fn at_most_200_bytes_of_a_wrong_signature_are_repeated() {
+        let flaw = |signature: &str| {
+            let query = format!("{KEY}&auth_signature={signature}");
+            check(&Method::GET, "/apps/3/channels", &query).unwrap_err()
+        };
+        let repeats = |flaw: &str, count: usize| flaw.matches('y').count() == count;
+        // Only the signature has this letter in that number.
+        let few = flaw("").matches('y').count();
+        assert!(repeats(&flaw(&"y".repeat(200)), few + 200));
+        assert!(repeats(&flaw(&"y".repeat(201)), few + 200));
+    }
+
+    #[test]
     fn the_body_must_be_the_one_that_was_signed() {
         let with_md5 = |md5: Option<&'static str>| Authenticated {
             parameters: md5.map(|md5| ("body_md5".into(), md5.into())).into_iter().collect(),
