@@ -105,11 +105,15 @@ impl AcceptorHandle {
         (Self { order: Arc::new(AtomicU8::new(SERVE)), news }, tell)
     }
 
-    /// Says whether the acceptor has not been told to give up the socket yet.
+    /// Another handle of the same acceptor, which hears nothing of it.
     #[cfg(test)]
-    pub(super) fn is_open_of_test(&self) -> impl Fn() -> bool + use<> {
-        let order = Arc::clone(&self.order);
-        move || order.load(Ordering::Relaxed) < HAND_OVER
+    pub(super) fn deaf(&self) -> Self {
+        Self { order: Arc::clone(&self.order), news: mpsc::unbounded_channel().1 }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_closed(&self) -> bool {
+        self.order.load(Ordering::Relaxed) == CLOSE
     }
 
     #[cfg(test)]

@@ -320,6 +320,7 @@ impl std::error::Error for ServerError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::{Admitted, ConnectRequest, Peer};
 
     #[test]
     fn an_address_that_is_refused_names_its_setting_and_a_way_out() {
@@ -340,14 +341,38 @@ mod tests {
         let mut config = Config::default();
         config.server.host = "127.0.0.1".to_owned();
         config.server.port = 0;
-        config.server.shutdown_grace_s = 0;
+        // A shard with nothing to end has ended long before.
+        config.server.shutdown_grace_s = 2;
         for unfinished in [0, 2] {
             let server = Server::build(&config).await.unwrap();
             let held: Vec<_> = (0..unfinished).map(|_| server.shutdown.drain()).collect();
-            // The shards have nothing to end.
             let left = server.run(std::future::ready(())).await.unwrap();
             assert_eq!(left, unfinished);
             drop(held);
         }
+    }
+
+    #[tokio::test]
+    async fn a_reloader_knows_how_many_connections_there_are() {
+        let mut config = Config::default();
+        config.server.host = "127.0.0.1".to_owned();
+        config.server.port = 0;
+        let server = Server::build(&config).await.unwrap();
+        let peer = Peer { address: server.address().ip(), is_tls: false };
+        let request = ConnectRequest {
+            key: "app-key",
+            protocol: None,
+            origin: None,
+            peer,
+            is_from_loopback: true,
+        };
+        let mut admitted: Vec<Admitted<()>> = Vec::new();
+        for _ in 0..3 {
+            admitted.push(server.node.admit(request).await.unwrap());
+        }
+        let reloader = server.reloader(config);
+        assert_eq!(reloader.connections(), 3);
+        admitted.pop();
+        assert_eq!(reloader.connections(), 2);
     }
 }

@@ -76,13 +76,13 @@ impl Bench {
     fn webhooks_end_after(&self, after: Duration) -> Task<()> {
         let mut drain = self.draining.flush.drain();
         let (times, began) = (self.times.clone(), self.began);
-        let is_port_open = self.draining.acceptor.is_open_of_test();
+        let acceptor = self.draining.acceptor.deaf();
         tokio::spawn(async move {
             drain.begun().await;
             times.note("webhooks told to end", began);
             time::sleep(after).await;
-            let is_open = is_port_open();
-            times.note(if is_open { "webhooks ended" } else { "webhooks cut off" }, began);
+            let is_late = acceptor.is_closed();
+            times.note(if is_late { "webhooks cut off" } else { "webhooks ended" }, began);
         })
     }
 
@@ -157,6 +157,21 @@ async fn webhooks_that_hang_have_two_seconds_while_nobody_else_serves() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn webhooks_have_more_time_once_another_process_has_taken_the_port_over() {
+    let bench = Bench::new(false);
+    bench.tell.send(News::NobodyElse).unwrap();
+    bench.connections_end_after(Some(seconds(1.0)));
+    bench.webhooks_end_after(seconds(6.0));
+    let acceptor = bench.draining.acceptor.deaf();
+    tokio::spawn(async move {
+        time::sleep(seconds(2.0)).await;
+        acceptor.hand_over();
+    });
+    let (_, times, _) = bench.run().await;
+    assert_eq!(times.of("webhooks ended"), seconds(7.0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_nobody_reports_the_search_ends_in_half_a_second() {
     let bench = Bench::new(false);
     bench.connections_end_after(Some(Duration::ZERO));
@@ -184,22 +199,24 @@ async fn with_an_inherited_socket_the_plan_waits_for_the_acceptor() {
 
 #[tokio::test(start_paused = true)]
 async fn connections_that_came_since_have_a_moment_to_be_answered() {
-    let bench = Bench::new(false);
-    bench.tell.send(News::NobodyElse).unwrap();
-    let (shutdown, times, began) =
-        (bench.draining.connections.clone(), bench.times.clone(), bench.began);
+    let Bench { draining, tell, times, began } = Bench::new(false);
+    tell.send(News::NobodyElse).unwrap();
+    // The acceptor ends at once.
+    drop(tell);
+    let (shutdown, noted) = (draining.connections.clone(), times.clone());
+    let bench = Bench { draining, tell: mpsc::unbounded_channel().0, times, began };
     bench.connections_end_after(Some(seconds(1.0)));
     tokio::spawn(async move {
         time::sleep(seconds(0.5)).await;
         let late = shutdown.drain();
         assert!(!late.is_early());
-        time::sleep(seconds(0.6)).await;
+        time::sleep(seconds(0.7)).await;
         drop(late);
-        times.note("late ended", began);
+        noted.note("late ended", began);
     });
     let (left, times, took) = bench.run().await;
     assert_eq!(left, 0, "they are not counted");
-    assert!(times.of("late ended") <= took, "{took:?}");
+    assert_eq!((times.of("late ended"), took), (seconds(1.2), seconds(1.2)));
 }
 
 /// The other end of a connection to the own address, which answers as another process would.
