@@ -367,4 +367,22 @@ mod tests {
         assert_eq!(ends(&frame(FIN | CONTINUATION, b"b")), (0, true));
         assert_eq!(ends(&[FIN | TEXT]), (0, false));
     }
+
+    #[test]
+    fn a_length_of_64_bits_is_read_to_its_last_byte() {
+        const LEN: usize = 70_000;
+        let header =
+            [&[FIN | BINARY, MASKED | 127][..], &(LEN as u64).to_be_bytes(), &MASK].concat();
+        let message = [header, vec![0; LEN]].concat();
+        for piece in [1_000, LEN, message.len()] {
+            let mut framing = Framing::default();
+            let (last, all) = message.split_last().unwrap();
+            for piece in all.chunks(piece) {
+                assert_eq!(framing.advance(piece).legal, piece.len());
+                assert!(!framing.is_between_messages());
+            }
+            framing.advance(&[*last]);
+            assert!(framing.is_between_messages());
+        }
+    }
 }

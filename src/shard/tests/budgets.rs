@@ -134,3 +134,47 @@ async fn a_client_that_made_the_server_send_too_much_is_read_again_after_its_res
     bench.pass(Duration::from_millis(100)).await;
     bench.hear(&client, |frames| events(frames) == 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_turn_does_not_write_is_written_in_the_next_ones() {
+    let mut bench = Bench::with(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), 1 << 26);
+    let client = bench.connect(b"");
+    bench.settle();
+    let place = bench.connection_of(&client).key.place;
+    for _ in 0..8_000 {
+        bench.engine.send(place, text_frame());
+    }
+    let frames = bench.hear(&client, |frames| 8_000 <= frames.len());
+    assert_eq!(frames.len(), 8_001, "a megabyte, and the first frame");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_only_stopped_sending_gets_its_last_answers() {
+    let mut bench = Bench::new();
+    let client = bench.connect(b"");
+    bench.settle();
+    bench.say(&client, &message(r#"{"event":"pusher:ping"}"#));
+    client.shutdown(Half::Write).unwrap();
+    bench.hear(&client, |frames| frames.iter().any(|frame| is_event(frame, "pusher:pong")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_close_frame_of_a_resting_client_is_read_when_the_server_closes() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut bench = Bench::build(listener, MAX_OUTBOX_BYTES, |config| {
+        config.connection.activity_timeout_s = 3_600;
+        config.connection.max_outbox_bytes = 1_024;
+    });
+    let ping = message(r#"{"event":"pusher:ping"}"#);
+    let client = bench.connect(b"");
+    bench.settle();
+    bench.say(&client, &[&ping.repeat(40)[..], &control(CLOSE)].concat());
+    bench.settle();
+    assert_eq!(bench.engine.connections.len(), 1, "it made the server send too much");
+    bench.node.hub("app-id").unwrap().close();
+    let began = clock::now();
+    while !bench.engine.connections.is_empty() {
+        assert!(clock::now() - began < Duration::from_secs(1), "its answer is not seen");
+        bench.pass(Duration::from_millis(50)).await;
+    }
+}

@@ -162,6 +162,28 @@ async fn a_shard_wakes_up_for_whatever_comes() {
     running.abort();
 }
 
+#[tokio::test]
+async fn a_shard_goes_on_while_there_is_something_to_do() {
+    const PUBLISHED: usize = 100;
+    let mut bench = Bench::new();
+    let clients = bench.subscribers(200, "c");
+    let running = bench.run();
+    // More than one slice, and more than is handed out in a turn.
+    for _ in 0..PUBLISHED {
+        bench.publish("c", "1");
+    }
+    for client in &clients {
+        heard(client, |frames| frames.len() == PUBLISHED).await;
+    }
+    // More than are closed in a turn.
+    bench.node.hub("app-id").unwrap().close();
+    for client in &clients {
+        let frames = heard(client, |frames| frames.len() == 2).await;
+        assert_eq!(close_code(&frames[1]), Some(4003));
+    }
+    running.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_shard_wakes_up_for_its_deadlines() {
     let mut bench = Bench::with_timeouts(120, 30);

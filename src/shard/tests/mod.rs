@@ -14,7 +14,7 @@ use crate::{
     live::Live,
     node::{ConnectRequest, Event, Node, Peer},
     permit::Quota,
-    protocol::{ChannelName, CloseCode, EventData, Frame},
+    protocol::{ChannelName, CloseCode, EventData, Frame, SocketId},
     shutdown::{Drain, DrainPlan, Shutdown},
     webhook::Webhooks,
 };
@@ -267,12 +267,16 @@ impl Bench {
     }
 
     fn publish(&self, channel: &str, data: &str) {
+        self.publish_except(channel, data, None);
+    }
+
+    fn publish_except(&self, channel: &str, data: &str, except: Option<SocketId>) {
         let raw = serde_json::json!(data).to_string();
         let event = Event {
             name: "e".into(),
             data: EventData::new(&raw),
             channels: vec![ChannelName::parse(channel, 200).unwrap()],
-            except: None,
+            except,
         };
         let hub = self.node.hub_by_key("app-key").unwrap();
         let _ = self.node.publish(&hub, &[event]).now_or_never().unwrap();
@@ -443,23 +447,6 @@ async fn a_panic_costs_one_connection() {
     let hears = |client: &TcpStream| read_all(client).contains(r#""event":"e""#);
     assert_eq!(clients.iter().filter(|client| hears(client)).count(), 2);
     assert_eq!(bench.node.hub_by_key("app-key").unwrap().subscriptions(), 2);
-}
-
-#[tokio::test]
-async fn an_idle_connection_holds_no_buffer() {
-    let mut bench = Bench::new();
-    let clients = bench.subscribers(3, "c");
-    for data in 0..100 {
-        bench.publish("c", &data.to_string());
-    }
-    bench.settle();
-    for (_, connection) in &bench.engine.connections {
-        assert!(connection.partial.is_none());
-        assert!(connection.outbox.is_idle());
-    }
-    drop(clients);
-    bench.settle();
-    assert!(bench.engine.connections.is_empty());
 }
 
 #[tokio::test]

@@ -51,6 +51,7 @@ async fn a_silent_client_is_pinged_then_closed_however_far_the_time_outs_are() {
         bench.pass(CLOSING_TIMEOUT + Wheel::STEP).await;
         assert!(bench.engine.connections.is_empty());
         assert_eq!(bench.engine.wake_at(), None, "nothing is left to look at");
+        assert_eq!(bench.shutdown.dropped(), 0, "that is counted for a shutdown only");
     }
 }
 

@@ -105,3 +105,56 @@ async fn every_subscriber_hears_its_window_whole_and_in_order() {
         run(seed);
     }
 }
+
+#[tokio::test]
+async fn an_idle_connection_holds_no_buffer() {
+    let mut bench = Bench::new();
+    let clients = bench.subscribers(3, "c");
+    for data in 0..100 {
+        bench.publish("c", &data.to_string());
+    }
+    bench.settle();
+    for (_, connection) in &bench.engine.connections {
+        assert!(connection.partial.is_none());
+        assert!(connection.outbox.is_idle());
+    }
+    drop(clients);
+    bench.settle();
+    assert!(bench.engine.connections.is_empty());
+}
+
+fn heard(bench: &mut Bench, client: &TcpStream, last: &str) -> Vec<String> {
+    let data = |frames: &Frames| -> Vec<String> {
+        let events = frames.iter().filter(|frame| is_event(frame, "e"));
+        let json = events.map(|(_, payload)| serde_json::from_slice::<Value>(payload).unwrap());
+        json.map(|event| event["data"].as_str().unwrap().to_owned()).collect()
+    };
+    let frames = bench.hear(client, |frames| data(frames).last().is_some_and(|data| data == last));
+    data(&frames)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_on_its_way_is_not_for_who_subscribes_since() {
+    let mut bench = Bench::new();
+    let early = bench.subscribers(1, "c");
+    bench.publish("c", "1");
+    let subscribe = message(r#"{"event":"pusher:subscribe","data":{"channel":"c"}}"#);
+    let late = bench.connect(&subscribe);
+    bench.turn();
+    bench.publish("c", "2");
+    assert_eq!(heard(&mut bench, &early[0], "2"), ["1", "2"]);
+    assert_eq!(heard(&mut bench, &late, "2"), ["2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_excluded_gets_all_but_that_event() {
+    let mut bench = Bench::new();
+    let clients = bench.subscribers(3, "c");
+    let Phase::Open(client) = &bench.connection_of(&clients[1]).phase else { panic!("it is open") };
+    let socket_id = client.session.socket_id();
+    bench.publish_except("c", "1", Some(socket_id));
+    bench.publish("c", "2");
+    for (client, expected) in [(0, vec!["1", "2"]), (1, vec!["2"]), (2, vec!["1", "2"])] {
+        assert_eq!(heard(&mut bench, &clients[client], "2"), expected);
+    }
+}
