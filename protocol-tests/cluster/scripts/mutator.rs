@@ -116,6 +116,9 @@ fn replacements<'a>(tokens: &'a [Token<'a>], at: usize) -> impl Iterator<Item = 
                 "max" => &["min"],
                 "min" => &["max"],
                 "floor" => &["ceil"],
+                "pcall" => &["call"],
+                // A key of another type is not replaced.
+                "ours" if before.is_some_and(|before| before.text != "local") => &["redis.call"],
                 _ => &[],
             };
             others.iter().map(|other| (*other).to_owned()).collect()
