@@ -71,7 +71,12 @@ impl Group {
                     tellers.push(at);
                 }
             }
-            assert!(tellers.len() < 2, "{tellers:?} deliver webhooks");
+            if let [first, _, ..] = tellers[..] {
+                // The delivery may have moved on after the first was asked.
+                let answer = sample(&self.nodes[first], "campanile_webhook_tells").await;
+                assert_ne!(answer, Some(1), "{tellers:?} deliver webhooks");
+                return false;
+            }
             found = tellers.pop();
             found.is_some()
         })
