@@ -161,6 +161,8 @@ async fn an_idle_connection_is_closed_once_after_four_seconds() {
     bench.push("1");
     time::sleep(Duration::from_millis(3_900)).await;
     assert_eq!(rests(), 0);
+    time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(rests(), 1);
     time::sleep(seconds(60)).await;
     assert_eq!(rests(), 1);
     bench.push("2");
