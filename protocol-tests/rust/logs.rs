@@ -209,6 +209,28 @@ async fn a_publish_to_the_development_app_from_elsewhere_is_counted() {
 }
 
 #[tokio::test]
+async fn a_server_that_drains_answers_and_logs_that_it_is_not_ready() {
+    let mut server = Settings::new().server("shutdown_grace_s", 60).start().await;
+    let call = Call::post("events", &json!({ "name": "e", "channel": "a", "data": "1" }));
+    let length = call.body().len().to_string();
+    let mut unfinished = RawHttp::connect(server.address).await;
+    unfinished.write(call.head(&[("content-length", &length), ("expect", "100-continue")])).await;
+    assert_eq!(unfinished.reply_to_head().await.status, 100);
+    let ready = async || Http::plain(server.address, "GET", "/ready", &[]).await;
+    assert_eq!(ready().await.json(), json!({ "ready": true }));
+    server.signal("TERM");
+    eventually("/ready says 503", async || ready().await.status == 503).await;
+    assert_eq!(ready().await.json(), json!({ "ready": false, "reasons": ["draining"] }));
+    let why = r#"error="not ready: draining""#;
+    eventually(why, async || server.process.stream("err").contains(why)).await;
+    let later = Call::get("channels").send(&server).await;
+    assert_eq!((later.status, later.header("retry-after")), (503, Some("1")), "{later}");
+    unfinished.write(call.body()).await;
+    assert_eq!(unfinished.reply().await.status, 200, "it had begun before");
+    assert_eq!(server.process.exit_code().await, Some(0));
+}
+
+#[tokio::test]
 async fn a_log_in_json_holds_values() {
     let server = json_log().start().await;
     let mut client = server.client().await;

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -436,4 +437,20 @@ async fn without_a_grace_period_handshakes_have_as_much_time() {
     let connector = secure.connector();
     let (server, _directory) = secure.tunneled(connector).await;
     server.client().await.fence().await;
+}
+
+/// The promise is about time, so it has to go by: each part takes more than half of what one may take.
+#[tokio::test]
+async fn the_head_of_a_request_has_as_much_time_after_the_handshake() {
+    let secure = Secure::start(Settings::new().server("request_timeout_s", 4)).await;
+    let part = Duration::from_millis(2_200);
+    let stream = TcpStream::connect(secure.server.address).await.expect("the server listens");
+    tokio::time::sleep(part).await;
+    let name = ServerName::try_from("localhost").expect("it is a name");
+    let mut tls = within("a handshake", secure.connector().connect(name, stream)).await.unwrap();
+    tokio::time::sleep(part).await;
+    tls.write_all(b"GET /up HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("the server reads");
+    let mut answer = [0; 15];
+    within("an answer", tls.read_exact(&mut answer)).await.expect("the server answers");
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
 }
