@@ -412,4 +412,41 @@ mod tests {
         assert!(accounts.take().is_empty());
         assert!(accounts.settled().now_or_never().is_some());
     }
+
+    #[test]
+    fn an_event_counts_its_envelope_its_channel_and_some_bytes_more() {
+        let channel = ChannelName::parse("cache-x", 100).unwrap();
+        assert_eq!(weight(&channel, 1_000), 1_000 + "cache-x".len() + OVERHEAD_BYTES);
+    }
+
+    #[test]
+    fn additions_and_new_bounds_wake_the_task() {
+        let (accounts, app_id) = (Accounts::default(), Arc::from("1"));
+        assert!(accounts.added.notified().now_or_never().is_none());
+        accounts.add(&app_id, 10, entries(1, 0));
+        assert!(accounts.added.notified().now_or_never().is_some());
+        accounts.trim(&app_id, 5);
+        assert!(accounts.added.notified().now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_until_all_is_accounted_is_woken() {
+        let (accounts, app_id) = (Accounts::default(), Arc::from("1"));
+        accounts.add(&app_id, 10, entries(1, 0));
+        let mut settled = std::pin::pin!(accounts.settled());
+        assert!(settled.as_mut().now_or_never().is_none());
+        accounts.take();
+        accounts.take();
+        settled.await;
+    }
+
+    #[test]
+    fn foreign_entries_of_an_account_are_not_evicted() {
+        let named = |channel: &[u8], id: &[u8]| (channel.to_vec(), id.to_vec());
+        let channel = ChannelName::parse("cache-x", 100).unwrap();
+        assert_eq!(parse(&named(b"cache-x", b"ff")), Some((channel, 255)));
+        for foreign in [named(b"", b"ff"), named(b"cache-x", b"no"), named(b"\xFF", b"ff")] {
+            assert_eq!(parse(&foreign), None, "{foreign:?}");
+        }
+    }
 }

@@ -272,4 +272,34 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_header_says_what_kind_of_event_it_is() {
+        let now = Instant::now();
+        for kind in [FrameKind::Event, FrameKind::ClientEvent] {
+            for is_repeated in [false, true] {
+                let frame = Frame::published(kind, "{}", now);
+                let bytes = Envelope { is_repeated, frame, ..envelope() }.encode();
+                let read = Envelope::decode(&bytes, now).unwrap();
+                assert_eq!((read.is_repeated, read.frame.kind()), (is_repeated, kind));
+                for (at, byte) in [(0, LAYOUT + 1), (1, 4), (1, 128 | REPEATED)] {
+                    let mut foreign = bytes.clone();
+                    foreign[at] = byte;
+                    assert_eq!(
+                        Envelope::decode(&foreign, now).err(),
+                        Some(Foreign),
+                        "{at}: {byte}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_eviction_is_read() {
+        let read = |text: &str| Message::decode(text.as_bytes(), Instant::now());
+        assert!(matches!(read("F ff"), Ok(Message::Evicted(EnvelopeId(255)))));
+        assert!(read("F xyz").is_err());
+        assert!(read("F").is_err());
+    }
 }

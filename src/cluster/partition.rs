@@ -126,4 +126,21 @@ mod tests {
         assert!(counts.iter().all(|count| (800..1_200).contains(count)), "{counts:?}");
         assert_eq!(Partition::of(&[b"anything"], 1), Partition::HOME);
     }
+
+    #[test]
+    fn neighbours_in_the_spread_order_are_far_apart() {
+        let mut partitions: Vec<_> = Partition::all(PARTITIONS).collect();
+        partitions.sort_by_key(|partition| partition.spread());
+        let neighbours = partitions.windows(2);
+        assert!(neighbours.into_iter().all(|two| 64 <= two[0].index().abs_diff(two[1].index())));
+        assert_eq!(Partition::all(9_999).len(), PARTITIONS);
+    }
+
+    #[test]
+    fn a_tag_is_written_in_one_way() {
+        assert_eq!(Partition::of_tag("14").map(Partition::index), Some(1));
+        for other in ["014", "+14", " 14", "", "99999", "9999"] {
+            assert_eq!(Partition::of_tag(other), None, "{other:?}");
+        }
+    }
 }

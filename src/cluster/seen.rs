@@ -149,4 +149,32 @@ mod tests {
         assert!(!seen.note(id(1, 8), true, now), "a number that others have used is still free");
         assert!(seen.note(id(1, 7), true, now), "the window is where it was");
     }
+
+    #[test]
+    fn a_window_moves_with_the_highest_number() {
+        let (mut seen, now) = (Seen::default(), Instant::now());
+        assert!(!seen.note(id(1, WINDOW), true, now));
+        assert!(!seen.note(id(1, 1), true, now), "the lowest of the window");
+        assert!(seen.note(id(1, 1), true, now));
+        assert!(!seen.note(id(1, 0), true, now), "too old to be known");
+        assert!(!seen.note(id(1, 0), true, now));
+        assert!(seen.note(id(1, WINDOW), true, now), "its bit is not that of the old number");
+        // Numbers that share bits with earlier ones are new.
+        for number in [WINDOW + 1, 2 * WINDOW, 2 * WINDOW + 1, 3 * WINDOW + 1, 5 * WINDOW + 1] {
+            assert!(!seen.note(id(1, number), true, now), "{number}");
+            assert!(seen.note(id(1, number), true, now), "{number} again");
+            assert!(seen.note(id(1, number), false, now), "{number} from an unknown sender");
+            assert!(!seen.note(id(1, number - WINDOW), false, now), "before the window");
+        }
+        assert!(!seen.note(id(1, 5 * WINDOW), false, now), "never received");
+    }
+
+    #[test]
+    fn a_process_that_sends_is_remembered() {
+        let (mut seen, now) = (Seen::default(), Instant::now());
+        seen.note(id(1, 1), true, now);
+        seen.note(id(1, 2), true, now + FORGET_AFTER / 2);
+        seen.tidy(now + FORGET_AFTER);
+        assert!(seen.note(id(1, 1), true, now + FORGET_AFTER));
+    }
 }

@@ -149,3 +149,70 @@ pub(super) fn silent() -> RedisError {
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{io::AsyncReadExt as _, sync::oneshot::Receiver, time::advance};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn add(pending: &mut Pending, bytes: usize) -> Receiver<RedisResult<Vec<Value>>> {
+        let (caller, answered) = oneshot::channel();
+        pending.add(Answer::Values(1), bytes, caller);
+        answered
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_awaited_since_the_last_one_and_for_all_bytes_under_way() {
+        let mut pending = Pending::new();
+        let start = now();
+        assert_eq!(pending.due(), Due::Ping(start + QUIET));
+        advance(SECOND).await;
+        let (first, slow) = (add(&mut pending, 32_000), time_for(32_000));
+        assert_eq!(pending.due(), Due::GiveUp(start + SECOND + SILENCE + slow));
+        advance(SECOND).await;
+        let second = add(&mut pending, 32_000);
+        assert_eq!(pending.due(), Due::GiveUp(start + SECOND + SILENCE + 2 * slow));
+        advance(SECOND).await;
+        pending.answer();
+        assert_eq!(pending.due(), Due::GiveUp(start + 3 * SECOND + SILENCE + slow));
+        assert_eq!(first.await.unwrap().unwrap(), []);
+        pending.answer();
+        assert_eq!(pending.due(), Due::Ping(start + QUIET), "nothing is owed");
+        assert!(second.await.unwrap().is_ok());
+        advance(SECOND).await;
+        let failed = add(&mut pending, 99 * 32_000_000);
+        assert_eq!(pending.due(), Due::GiveUp(start + 4 * SECOND + SILENCE + SLOW_MAX));
+        pending.fail(&silent());
+        assert!(failed.await.unwrap().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_that_arrive_take_their_time_until_the_next_answer() {
+        let pending = Mutex::new(Pending::new());
+        let receive = async || {
+            let bytes = vec![0; 16_000];
+            let from = bytes.as_slice().chain(bytes.as_slice());
+            let mut noting = Noting { from, pending: &pending };
+            noting.read_exact(&mut vec![0; 32_000]).await.unwrap();
+        };
+        advance(SECOND).await;
+        receive().await;
+        assert_eq!(lock(&pending).due(), Due::Ping(now() + QUIET), "since bytes arrived last");
+        let first = add(&mut lock(&pending), 3_200);
+        let (sent, second) = (now(), add(&mut lock(&pending), 3_200));
+        let own = time_for(3_200);
+        assert_eq!(
+            lock(&pending).due(),
+            Due::GiveUp(sent + SILENCE + 2 * own),
+            "not for those before"
+        );
+        advance(SECOND).await;
+        receive().await;
+        assert_eq!(lock(&pending).due(), Due::GiveUp(sent + SILENCE + 2 * own + time_for(32_000)));
+        lock(&pending).answer();
+        assert_eq!(lock(&pending).due(), Due::GiveUp(now() + SILENCE + own));
+        drop((first, second));
+    }
+}

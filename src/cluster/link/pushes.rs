@@ -83,3 +83,46 @@ fn len_of(push: &Push) -> usize {
         Push::Moved(_) | Push::Lost(_) => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::slice::from_ref;
+
+    fn message(bytes: usize) -> Push {
+        Push::Message { bus: vec![0], message: vec![0; bytes - size_of::<Push>() - 1] }
+    }
+
+    #[tokio::test]
+    async fn messages_that_wait_are_bounded_in_bytes() {
+        let (outbox, mut pushes) = Outbox::new();
+        outbox.push(message(WAITING_MAX / 2));
+        outbox.push(message(WAITING_MAX / 2));
+        for _ in 0..2 {
+            assert!(matches!(pushes.next().await, Push::Message { .. }), "so many may wait");
+        }
+        outbox.push(message(WAITING_MAX));
+        outbox.push(Push::Moved(Partition::HOME));
+        assert!(matches!(pushes.next().await, Push::Message { .. }), "those before were taken");
+        assert_eq!(pushes.next().await, Push::Moved(Partition::HOME));
+        for bytes in [WAITING_MAX, 100] {
+            outbox.push(message(bytes));
+        }
+        outbox.push(Push::Moved(Partition::HOME));
+        assert!(matches!(pushes.next().await, Push::Message { .. }));
+        assert_eq!(pushes.next().await, Push::Lost(TOO_SLOW));
+        assert_eq!(pushes.next().await, Push::Moved(Partition::HOME), "changes always arrive");
+        drop(outbox);
+        assert_eq!(pushes.next().await, Push::Lost(LOST));
+    }
+
+    #[tokio::test]
+    async fn the_only_server_is_that_of_the_home_partition() {
+        let (outbox, mut pushes) = Outbox::new();
+        outbox.hear(Heard::Message { bus: vec![1], message: vec![2] });
+        outbox.hear(Heard::Lost);
+        let heard = Push::Message { bus: vec![1], message: vec![2] };
+        assert_eq!(from_ref(&pushes.next().await), [heard]);
+        assert_eq!(pushes.next().await, Push::Lost(LOST));
+    }
+}

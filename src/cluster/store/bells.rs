@@ -109,4 +109,37 @@ mod tests {
         bells.heard("cd.1", start + FORGOTTEN_AFTER * 2);
         assert_eq!(bells.last_heard("ab"), None, "memory returns");
     }
+
+    #[test]
+    fn each_app_has_its_bell_while_somebody_holds_it() {
+        use futures_util::FutureExt as _;
+        let bells = Bells::default();
+        let (one, other): (Arc<str>, Arc<str>) = ("1".into(), "2".into());
+        let bell = bells.bell(&one);
+        assert!(Arc::ptr_eq(&bell, &bells.bell(&one)));
+        let second = bells.bell(&other);
+        assert!(Arc::ptr_eq(&bell, &bells.bell(&one)), "the other one changes nothing");
+        bells.logged("1");
+        assert!(second.logged.notified().now_or_never().is_none());
+        assert!(bell.vacant.notified().now_or_never().is_none());
+        assert!(bell.logged.notified().now_or_never().is_some());
+        bells.vacant("1");
+        assert!(bell.logged.notified().now_or_never().is_none());
+        assert!(bell.vacant.notified().now_or_never().is_some());
+        drop((bell, second));
+        bells.bell(&"3".into());
+        assert_eq!(bells.apps().len(), 1, "only what is held is kept");
+    }
+
+    #[test]
+    fn a_process_is_silent_after_its_last_message() {
+        let (bells, now) = (Bells::default(), Instant::now());
+        let Some(before) = now.checked_sub(2 * SILENT_AFTER) else { return };
+        assert!(bells.is_silent("ab", before), "never heard since then");
+        assert!(!bells.is_silent("ab", now));
+        bells.heard("ab.1", before);
+        assert!(bells.is_silent("ab", now));
+        bells.heard("ab.2", now);
+        assert!(!bells.is_silent("ab", before), "heard again");
+    }
 }

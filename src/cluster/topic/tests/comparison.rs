@@ -123,6 +123,10 @@ fn a_contribution_that_this_node_does_not_know_is_withdrawn() {
     let said = assertion(&mut topic);
     assert!(said.is_full && said.was_told && said.base == 0);
 
+    let mut connections = subject(Subject::Connections);
+    assert!(connections.take_back());
+    assert!(is_read_again(&mut connections));
+
     let mut vacated = begun("room", &["a"]);
     assert!(!vacated.take_back(), "it is known");
     vacated.leave(None);

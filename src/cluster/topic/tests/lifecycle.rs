@@ -365,3 +365,18 @@ fn contributions_of_others_may_be_put_back_for_a_while() {
     assert!(topic.end_provisional() && !topic.has_settled());
     assert!(!topic.end_provisional(), "once");
 }
+
+#[test]
+fn without_need_nothing_is_done() {
+    assert!(next(&mut topic("room")).is_none());
+    assert!(next(&mut subject(Subject::Connections)).is_none());
+}
+
+#[test]
+fn whoever_is_not_asserted_any_more_has_left() {
+    let mut topic = begun("presence-a", &["1", "2"]);
+    topic.leave(Some("1"));
+    let said = relink(&mut topic);
+    assert!(said.is_full && said.departed.is_empty(), "a full assertion names who is there");
+    assert_eq!(said.joins.iter().map(|join| &*join.user_id).collect::<Vec<_>>(), ["2"]);
+}

@@ -64,6 +64,7 @@ fn only_published_events_are_kept_and_one_that_is_too_large_replaces_the_last() 
     assert_eq!(cached(&mut topic, now).unwrap(), "event 6");
     hear_at(&mut topic, kept(8, FrameKind::Event, Duration::ZERO), now);
     assert_eq!(cached(&mut topic, now), None);
+    assert!(topic.replica.as_ref().unwrap().last.is_none(), "it takes no memory");
     hear_at(&mut topic, kept(9, FrameKind::Event, Duration::from_millis(1)), now);
     assert_eq!(cached(&mut topic, now).unwrap(), "event 9");
 
