@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Checker, Ledger, Listener, Rule, Violation};
+use super::{Checker, HEALED, Ledger, Listener, Rule, Violation};
 
 /// Checks what several clients received of a ledger's publishes.
 fn check_all(ledger: &Ledger, listeners: &[&Listener]) -> Result<(), Violation> {
@@ -25,7 +25,7 @@ pub(crate) async fn assert_agrees(ledger: &Ledger, listeners: &[Listener]) {
     // connection before the reply to the ping.
     while let Err(wrong) = check_all(ledger, &listeners) {
         assert!(
-            start.elapsed() < Duration::from_secs(3) && wrong.rule == Rule::Complete,
+            start.elapsed() < 2 * HEALED && wrong.rule == Rule::Complete,
             "{}\n{}",
             wrong.text,
             listeners.iter().map(|listener| listener.tail(40)).collect::<Vec<_>>().join("\n")
