@@ -34,9 +34,11 @@ pub(crate) struct Arena {
 }
 
 impl Arena {
-    /// Starts the server with the level of logging that operators have.
+    /// Starts the server with the level of logging that operators have. Clients that do not read, and so do not answer
+    /// pings either, are not closed for it, however long an attack takes on a busy machine.
     pub(crate) async fn open(settings: Settings) -> Self {
         let turn = TURN.lock().await;
+        let settings = settings.connection("activity_timeout_s", 3_600);
         let server = settings.section("log", "level", quoted("info")).start().await;
         let witness = Witness::start(server.address);
         Self { server, witness, _turn: turn }

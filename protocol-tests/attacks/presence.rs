@@ -124,6 +124,8 @@ async fn joins_and_leaves_of_one_member_are_sent_at_a_limited_rate() {
         let joins = FEW_CHANNELS as u64 + 1 + JOINS_PER_SECOND * (began.elapsed().as_secs() + 1);
         let most = told.iter().copied().max().unwrap_or_default();
         assert!(most <= 2 * joins + 1, "each was told {most} times of one");
+        // What the attacker may be sent at once is 25 rosters of 20 KiB.
+        assert!(20 <= most, "the limit is far lower than it should be: told {most} times");
         format!("{} KiB of coming and going told {most} times to each of the others", sent / 1_024)
     };
     arena.attacked_by("one presence member toggling", attack).await;
@@ -167,6 +169,7 @@ async fn rejoining_a_full_room_is_answered_at_a_bounded_rate() {
         // The answer that exceeds the burst, twice: its debt is settled before the next.
         let bound = AT_ONCE + A_SECOND * seconds + 2 * 128;
         assert!(most <= bound, "answered with {most} KiB, at most {bound}");
+        assert!(AT_ONCE <= most, "answered with {most} KiB, which is less than the burst");
         drop(members);
         only_the_witness_is_left(server).await;
         format!("4 sent {sent} KiB and were answered with {most} KiB at most, each")
