@@ -240,12 +240,20 @@ async fn max_presence_user_info_bytes_counts_the_json_of_the_information() {
 #[tokio::test]
 async fn max_presence_user_info_bytes_holds_for_who_joins_by_signing_in() {
     let server = Settings::new().app("max_presence_user_info_bytes", 50).start().await;
-    let mut client = server.client().await;
-    client.sign_in(&json!({ "id": "1", "user_info": { "n": "x".repeat(50) } }).to_string()).await;
-    let auth = client.auth("presence-r", None);
-    client.command("pusher:subscribe", json!({ "channel": "presence-r", "auth": auth })).await;
-    client.refusal("presence-r").await;
-    client.fence().await;
+    for bytes in [50, 51] {
+        let mut client = server.client().await;
+        // Eight bytes are not the name.
+        let info = json!({ "n": "x".repeat(bytes - 8) });
+        client.sign_in(&json!({ "id": "1", "user_info": info }).to_string()).await;
+        let auth = client.auth("presence-r", None);
+        client.command("pusher:subscribe", json!({ "channel": "presence-r", "auth": auth })).await;
+        if bytes == 50 {
+            assert_eq!(client.joined("presence-r").await["hash"]["1"], info);
+        } else {
+            client.refusal("presence-r").await;
+        }
+        client.fence().await;
+    }
 }
 
 #[tokio::test]

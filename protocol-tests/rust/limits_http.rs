@@ -1,6 +1,6 @@
 //! The limits of a request: bytes, time, and how many of them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -54,9 +54,11 @@ async fn request_timeout_ends_a_head_that_does_not_come() {
     let server = Settings::new().server("request_timeout_s", 1).start().await;
     let mut settled = server.client().await;
     for beginning in ["", "GET", "GET /up HTTP/1.1\r\nhost: x\r\n"] {
+        let begun = Instant::now();
         let mut http = RawHttp::connect(server.address).await;
         http.write(beginning).await;
         ends_with_408_or_silence(http).await;
+        assert_timed_out(begun);
     }
     // A connection that was upgraded in time has no more to do with it.
     settled.fence().await;
@@ -65,6 +67,7 @@ async fn request_timeout_ends_a_head_that_does_not_come() {
 #[tokio::test]
 async fn request_timeout_is_not_put_off_by_a_head_that_drips() {
     let server = Settings::new().server("request_timeout_s", 1).start().await;
+    let begun = Instant::now();
     let (stream, _) = RawHttp::connect(server.address).await.into_parts();
     let (mut from_server, mut to_server) = stream.into_split();
     let drip = async {
@@ -80,6 +83,7 @@ async fn request_timeout_is_not_put_off_by_a_head_that_drips() {
         let _end = from_server.read_to_end(&mut received).await;
     };
     within("the server to have had enough", async { tokio::join!(drip, end) }).await;
+    assert_timed_out(begun);
     assert!(received.is_empty() || received.starts_with(b"HTTP/1.1 408"), "{received:?}");
 }
 
@@ -89,15 +93,19 @@ async fn request_timeout_answers_a_body_that_does_not_come() {
     let mut client = server.client().await;
     client.subscribe("a").await;
     let call = event_of(200);
+    let begun = Instant::now();
     let mut http = RawHttp::connect(server.address).await;
     http.write(call.head(&[("content-length", "200")])).await;
     http.write("{").await;
     http.reply().await.error(408);
     http.ended().await;
+    assert_timed_out(begun);
+    let begun = Instant::now();
     let mut http = RawHttp::connect(server.address).await;
     http.write(call.head(&[("transfer-encoding", "chunked")])).await;
     http.write("1\r\n{\r\n").await;
     http.reply().await.error(408);
+    assert_timed_out(begun);
     server.marks("a", &mut [&mut client]).await;
 }
 
@@ -115,7 +123,7 @@ async fn requests_per_second_is_429_and_says_when_to_come_again() {
     let refused = http.reply().await;
     refused.error(429);
     let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
-    assert!(seconds >= 1, "{refused}");
+    assert_eq!(seconds, 1, "a fifth of a second, in whole seconds: {refused}");
     let other = Call::new("GET", "/apps/4/channels", "").credentials("key-of-4", "secret-of-4");
     assert_eq!(other.send(&server).await.status, 200, "another app has a limit of its own");
     // The promise is about this time, so it has to go by.
@@ -142,6 +150,12 @@ async fn requests_have_no_limit_where_none_is_set() {
     for _ in 0..200 {
         assert_eq!(http.reply().await.status, 200);
     }
+}
+
+/// Asserts that a connection that began at `begun` was ended by a time-out of one second, and not by the default of ten.
+fn assert_timed_out(begun: Instant) {
+    let range = Duration::from_secs(1)..Duration::from_secs(9);
+    assert!(range.contains(&begun.elapsed()), "{:?}", begun.elapsed());
 }
 
 fn small_requests() -> Settings {
