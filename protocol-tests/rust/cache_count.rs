@@ -196,8 +196,11 @@ async fn k12_above_a_hundred_subscribers_the_count_is_told_every_five_seconds() 
     let (_others, told) = tokio::join!(crowd, watch);
     for pair in told.windows(2) {
         let [(before, old), (after, new)] = pair else { unreachable!("windows of two") };
-        // A second for the way from the server to here.
-        assert!(after.duration_since(*before) >= Duration::from_secs(4), "too often: {told:?}");
+        // The first of two may have been longer on the way from the server to here, on a busy machine.
+        assert!(
+            after.duration_since(*before) >= Duration::from_millis(2_500),
+            "too often: {told:?}"
+        );
         assert_ne!(old, new, "told again without a change: {told:?}");
     }
     server.marks("c1", &mut [&mut observer]).await;

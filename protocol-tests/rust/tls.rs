@@ -1,7 +1,6 @@
 //! TLS in the server: the same protocol over it, its end, its deadline, and certificates that change.
 
 use std::io::ErrorKind;
-use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
@@ -408,7 +407,6 @@ async fn a_server_that_stops_says_so_and_ends() {
     let mut wire = secure.upgraded().await;
     wire.text().await;
     let idle = secure.connect().await;
-    let begun = Instant::now();
     let mut server = secure.server;
     server.signal("TERM");
     assert!(wire.text().await.contains("4100"));
@@ -417,7 +415,6 @@ async fn a_server_that_stops_says_so_and_ends() {
     assert_eq!(wire.receive().await.unwrap(), 0);
     drop(idle);
     assert_eq!(server.process.exit_code().await, Some(0));
-    assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]
