@@ -252,4 +252,37 @@ mod tests {
             AuthError::Signature { string_to_sign: format!("{id}:private-x"), sent: "ab".into() };
         assert_eq!(check(Some("app-key:ab")), signature);
     }
+
+    #[test]
+    fn limits_are_those_of_the_configuration() {
+        let mut config = AppConfig::development();
+        config.max_presence_user_info_bytes = 7;
+        (config.max_messages, config.max_messages_window_s) = (3, 5);
+        (config.max_messages_closes, config.client_events_per_second) = (true, 2);
+        let app = App::new(config);
+        assert_eq!(app.member_limits().max_user_info_bytes, 7);
+        let MessageLimit { max, window, closes } = app.message_limit();
+        assert_eq!((max, window, closes), (3, Duration::from_secs(5), true));
+        assert_eq!(app.client_event_rate().burst(), 2);
+    }
+
+    #[test]
+    fn a_signature_is_for_one_connection_channel_and_data() {
+        let app = App::new(AppConfig::development());
+        let [id, other] = [7, 8].map(SocketId::from_random);
+        let auth = |text: String| format!("{}:{}", app.config.key, app.signer.sign(&text));
+        let with_data = auth(format!("{id}:presence-x:data"));
+        let check =
+            |id, channel, data| app.authorize_channel(Some(&with_data), id, channel, data).is_ok();
+        assert!(check(id, "presence-x", Some("data")));
+        assert!(!check(other, "presence-x", Some("data")));
+        assert!(!check(id, "presence-y", Some("data")));
+        assert!(!check(id, "presence-x", Some("other")) && !check(id, "presence-x", Some("")));
+        assert!(!check(id, "presence-x", None));
+        let of_user = auth(format!("{id}::user::data"));
+        assert_eq!(app.authorize_user(Some(&of_user), id, "data"), Ok(()));
+        assert!(app.authorize_user(Some(&of_user), other, "data").is_err());
+        assert!(app.authorize_user(Some(&of_user), id, "other").is_err());
+        assert_eq!(app.authorize_user(None, id, "data"), Err(AuthError::Missing));
+    }
 }

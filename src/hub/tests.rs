@@ -6,6 +6,9 @@ use crate::{
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 
+mod observed;
+mod remote;
+
 /// A hub of two shards, and a clock that is moved by hand.
 struct Bench {
     hub: Hub,
@@ -63,30 +66,36 @@ impl Bench {
     }
 
     fn deliveries(&self, index: usize) -> VecDeque<Delivery> {
-        let mut batch = VecDeque::new();
-        self.hub.inboxes.of(shard(index)).take(&mut batch);
-        batch
+        deliveries(&self.hub, index)
     }
 
-    /// What was said to the subscribers on a shard since the last look.
     fn heard(&self, index: usize) -> Vec<(String, Value)> {
-        self.deliveries(index)
-            .iter()
-            .map(|delivery| match delivery {
-                Delivery::Channel { frame, .. } | Delivery::Connections { frame, .. } => {
-                    said(frame)
-                }
-                Delivery::Close { code, .. } | Delivery::CloseChannel { code, .. } => {
-                    (code.to_string(), Value::Null)
-                }
-                Delivery::CloseHub(_) => ("not served".to_owned(), Value::Null),
-                Delivery::Subscription { ticket, result, .. } => match result {
-                    Ok(attached) => said(&attached.subscribed.acknowledgement),
-                    Err(_refusal) => (format!("refused {ticket}"), Value::Null),
-                },
-            })
-            .collect()
+        heard(&self.hub, index)
     }
+}
+
+fn deliveries(hub: &Hub, index: usize) -> VecDeque<Delivery> {
+    let mut batch = VecDeque::new();
+    hub.inboxes.of(shard(index)).take(&mut batch);
+    batch
+}
+
+/// What was said to the subscribers on a shard since the last look.
+fn heard(hub: &Hub, index: usize) -> Vec<(String, Value)> {
+    deliveries(hub, index)
+        .iter()
+        .map(|delivery| match delivery {
+            Delivery::Channel { frame, .. } | Delivery::Connections { frame, .. } => said(frame),
+            Delivery::Close { code, .. } | Delivery::CloseChannel { code, .. } => {
+                (code.to_string(), Value::Null)
+            }
+            Delivery::CloseHub(_) => ("not served".to_owned(), Value::Null),
+            Delivery::Subscription { ticket, result, .. } => match result {
+                Ok(attached) => said(&attached.subscribed.acknowledgement),
+                Err(_refusal) => (format!("refused {ticket}"), Value::Null),
+            },
+        })
+        .collect()
 }
 
 #[test]

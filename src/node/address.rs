@@ -298,4 +298,16 @@ mod tests {
         assert!(quota.used.is_empty());
         assert!(AddressQuota::new(0).take(ip("1.2.3.4")).unwrap().is_none());
     }
+
+    #[test]
+    fn another_limit_of_an_address_holds_at_once() {
+        let quota = AddressQuota::new(1);
+        let _first = quota.take(ip("1.2.3.4")).unwrap();
+        assert!(quota.take(ip("1.2.3.4")).is_err());
+        quota.set_max(2);
+        let _second = quota.take(ip("1.2.3.4")).unwrap();
+        assert!(quota.take(ip("1.2.3.4")).is_err());
+        quota.set_max(0);
+        assert!(quota.take(ip("1.2.3.4")).unwrap().is_none(), "no limit, no place");
+    }
 }

@@ -155,3 +155,37 @@ fn answer_rate(connection: &ConnectionConfig) -> Rate {
     let bytes = u32::try_from(connection.max_outbox_bytes).unwrap_or(u32::MAX);
     Rate::per_second(bytes).with_burst(bytes / 2)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn rates_leave_room_for_a_client_that_comes_back() {
+        let connection = ConnectionConfig {
+            max_channels: 30,
+            max_messages_per_second: 7,
+            max_outbox_bytes: 1_000,
+            ..ConnectionConfig::default()
+        };
+        let rates = [message_rate(&connection), answer_rate(&connection)];
+        let expected =
+            [Rate::per_second(7).with_burst(37), Rate::per_second(1_000).with_burst(500)];
+        assert_eq!(format!("{rates:?}"), format!("{expected:?}"));
+    }
+
+    #[test]
+    fn a_long_origin_is_truncated_for_the_log() {
+        let peer = Peer { address: Ipv4Addr::LOCALHOST.into(), is_tls: false };
+        let kept = |origin: &str| {
+            let origin = Some(origin);
+            let request =
+                ConnectRequest { key: "k", protocol: None, origin, peer, is_from_loopback: true };
+            ClientInfo::new(request, Instant::now()).origin.map(|kept| kept.len())
+        };
+        let longest = "x".repeat(256);
+        assert_eq!((kept(&longest), kept(&format!("{longest}x"))), (Some(256), Some(256)));
+        assert_eq!(kept(&format!("{}é", &longest[1..])), Some(255));
+    }
+}

@@ -130,4 +130,16 @@ mod tests {
         assert!((0..1_000).all(|_| arrivals.take(ip("192.0.2.1"), Instant::now()).is_ok()));
         assert!(arrivals.lock().is_empty());
     }
+
+    #[test]
+    fn another_limit_holds_at_once() {
+        let arrivals = Arrivals::new(0);
+        let now = Instant::now();
+        let admitted = || (0..9).filter(|_| arrivals.take(ip("192.0.2.1"), now).is_ok()).count();
+        assert_eq!(admitted(), 9);
+        arrivals.set_max(3);
+        assert_eq!((admitted(), admitted()), (3, 0));
+        arrivals.set_max(0);
+        assert_eq!(admitted(), 9);
+    }
 }

@@ -131,4 +131,9 @@ mod tests {
         let left_out = 100_000 - logged;
         assert_eq!(log.take_over(start + PERIOD), [(Source::Others, left_out)]);
     }
+
+    #[test]
+    fn the_bounds_are_those_that_are_documented() {
+        assert_eq!((PERIOD, LINES_MAX, ADDRESSES_MAX), (Duration::from_secs(10), 5, 256));
+    }
 }

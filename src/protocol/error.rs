@@ -449,3 +449,6 @@ impl fmt::Display for SignInRefusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -230,4 +230,35 @@ mod tests {
     fn a_handle_is_eight_bytes() {
         assert_eq!(size_of::<Frame>(), 8);
     }
+
+    #[test]
+    fn an_encoded_event_is_taken_whole_or_not_at_all() {
+        let now = Instant::now();
+        let take = |bytes: &[u8]| Frame::from_encoded(FrameKind::Event, bytes, now);
+        for len in [0, 125, 126, 65_535, 65_536] {
+            let text = "x".repeat(len);
+            let bytes = Frame::text(FrameKind::Event, &text).bytes().to_vec();
+            let taken = take(&bytes).unwrap();
+            assert_eq!((taken.bytes(), taken.text_of()), (&*bytes, Some(&*text)));
+            assert_eq!((taken.kind(), taken.accepted_at()), (FrameKind::Event, Some(now)));
+            let longer = [&*bytes, b"x"].concat();
+            for other in [&longer[..], &bytes[..bytes.len() - 1], &bytes[..1], &longer[1..]] {
+                assert!(take(other).is_none(), "{len}, {} bytes", other.len());
+            }
+        }
+        for other in [Frame::ping(), Frame::close(4100, "x"), Frame::raw(vec![0x81, 1, 0xff])] {
+            assert!(take(other.bytes()).is_none() && other.text_of().is_none(), "{other:?}");
+            assert_eq!((other.kind(), other.accepted_at()), (FrameKind::Control, None));
+        }
+        assert_eq!(decode(&Frame::ping()), Message::Ping(Vec::new().into()));
+    }
+
+    #[test]
+    fn kinds_are_in_the_order_of_their_places() {
+        for (place, kind) in FrameKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind.index(), place);
+        }
+        let names = FrameKind::ALL.map(FrameKind::as_str);
+        assert_eq!(names, ["event", "client_event", "protocol", "control"]);
+    }
 }

@@ -321,4 +321,23 @@ mod tests {
         assert_eq!(unescaped_len(r#""\ud800\u0041""#), 4);
         assert_eq!(unescaped_len(r#""\udc00\ud800""#), 6);
     }
+
+    /// The first and the last code unit of each kind, and those beside them.
+    #[test]
+    fn surrogates_are_told_apart_at_their_bounds() {
+        for (text, expected) in [
+            (r#""\ud800\udc00x""#, r#""\ud800\udc00x""#),
+            (r#""\udbff\udfffx""#, r#""\udbff\udfffx""#),
+            (r#""\ud800\udbffx""#, r#""\ufffd\ufffdx""#),
+            (r#""\ud7ff\udc00x""#, r#""\ud7ff\ufffdx""#),
+            (r#""\ud800\ue000x""#, r#""\ufffd\ue000x""#),
+            (r#""\udc00\ud800\udc00""#, r#""\ufffd\ud800\udc00""#),
+            (r#""\ud800x\udc00""#, r#""\ufffdx\ufffd""#),
+        ] {
+            assert_eq!(repaired(text), expected, "{text}");
+            let parsed: String = serde_json::from_str(expected).unwrap();
+            assert_eq!(unescaped_len(text), parsed.len(), "{text}");
+            assert_eq!(unescaped_len(expected), parsed.len(), "{text}");
+        }
+    }
 }

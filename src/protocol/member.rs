@@ -214,4 +214,16 @@ mod tests {
         assert!(nested(Member::USER_INFO_DEPTH_MAX).is_ok());
         assert!(nested(Member::USER_INFO_DEPTH_MAX + 1).is_err());
     }
+
+    #[test]
+    fn a_member_of_another_node_needs_an_id_and_an_object() {
+        let parts = |id: &str, info: &str| {
+            Member::from_parts(id, info).map(|m| (m.user_id.to_string(), m.user_info.to_string()))
+        };
+        assert_eq!(parts("1", r#"{"n":1}"#), Some(("1".to_owned(), r#"{"n":1}"#.to_owned())));
+        assert_eq!(parts("1", r#"{"n":"\ud800"}"#).unwrap().1, r#"{"n":"\ufffd"}"#);
+        for (id, info) in [("", "{}"), ("1", ""), ("1", "[]"), ("1", "{"), ("1", "null")] {
+            assert_eq!(parts(id, info), None, "{id} {info}");
+        }
+    }
 }

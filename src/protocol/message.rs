@@ -285,4 +285,32 @@ mod tests {
             assert_eq!(parse(name), Some((name.to_owned(), Some("c".to_owned()))));
         }
     }
+
+    #[test]
+    fn a_repaired_message_keeps_its_kind_and_its_parts() {
+        for (event, kind) in [
+            ("pusher:ping", "Ping"),
+            ("pusher:pong", "Pong"),
+            ("pusher:subscribe", "Subscribe"),
+            ("pusher:unsubscribe", "Unsubscribe"),
+            ("pusher:signin", "SignIn"),
+            ("pusher:other", "Probe"),
+            ("client-x", "ClientEvent"),
+            ("other", "Unknown"),
+        ] {
+            let data = r#"{"channel":"c","user_data":"{}","x":"\ud800"}"#;
+            let text = format!(r#"{{"event":"{event}","channel":"c","data":{data}}}"#);
+            let message = ClientMessage::parse(&text).unwrap();
+            assert!(format!("{message:?}").starts_with(kind), "{message:?}");
+            if let ClientMessage::ClientEvent(event) = &message {
+                let repaired = data.replace("d800", "fffd");
+                assert_eq!((&*event.name, event.data.as_deref()), ("client-x", Some(&*repaired)));
+            }
+            if let ClientMessage::Unsubscribe(channel) = &message {
+                assert_eq!(channel, "c");
+            }
+            let of_an_event = ["ClientEvent", "Unknown"].contains(&kind).then_some("c");
+            assert_eq!(message.into_event_channel().as_deref(), of_an_event, "{event}");
+        }
+    }
 }

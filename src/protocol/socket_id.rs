@@ -98,4 +98,16 @@ mod tests {
         assert_eq!(size_of::<SocketId>(), 8);
         assert_eq!(size_of::<Option<SocketId>>(), 8);
     }
+
+    #[test]
+    fn an_id_is_one_number_for_other_nodes() {
+        for bits in [0x0000_0001_0000_0001, u64::MAX, 0xdead_beef_0bad_cafe] {
+            let id = SocketId::from_random(bits);
+            assert_eq!((id.bits(), SocketId::from_bits(bits)), (bits, Some(id)));
+        }
+        assert_eq!(SocketId::from_random(0x0000_0007_0000_0009).to_string(), "7.9");
+        for bits in [0, 7, 7 << 32] {
+            assert_eq!(SocketId::from_bits(bits), None, "a half of it is zero");
+        }
+    }
 }

@@ -64,4 +64,19 @@ mod tests {
         assert_eq!(strict(None), Err(VersionError::Missing));
         assert_eq!(strict(Some("7")), Ok(7));
     }
+
+    #[test]
+    fn versions_4_to_7_are_served() {
+        for (asked, served) in [("4", 4), ("6", 6), ("8", 7), ("255", 7), ("256", 7)] {
+            assert_eq!(Version::negotiate(Some(asked), true).map(Version::number), Ok(served));
+        }
+        for asked in ["0", "1", "3"] {
+            let refused = Version::negotiate(Some(asked), false);
+            assert_eq!(refused, Err(VersionError::Unsupported), "{asked}");
+        }
+        for asked in ["", "-1", "7.0"] {
+            let refused = Version::negotiate(Some(asked), true);
+            assert_eq!(refused, Err(VersionError::Malformed), "{asked}");
+        }
+    }
 }

@@ -1,0 +1,172 @@
+//! What the application's observer is told, and in which order.
+
+use super::*;
+use std::sync::Mutex;
+
+/// Records the occurrences, each as its kind and what it concerns.
+#[derive(Debug, Default)]
+struct Recorder(Mutex<Vec<String>>);
+
+impl Observer for Recorder {
+    fn wants(&self, app_id: &str, _kind: Kind) -> bool {
+        app_id == AppConfig::development().id
+    }
+
+    fn observe(&self, app_id: &str, occurrence: Occurrence) {
+        self.observe_at(app_id, 0, occurrence);
+    }
+
+    fn observe_at(&self, _app_id: &str, at_us: u64, occurrence: Occurrence) {
+        let subject = match &occurrence {
+            Occurrence::SubscriptionCount { count, .. } => count.to_string(),
+            other => other.user_id().map(ToString::to_string).unwrap_or_default(),
+        };
+        let at = if at_us == 0 { String::new() } else { format!("@{at_us}") };
+        self.0.lock().unwrap().push(format!("{} {subject}{at}", occurrence.kind().as_str()));
+    }
+}
+
+fn observed(change: impl FnOnce(&mut AppConfig)) -> (Bench, Arc<Recorder>) {
+    let mut config = AppConfig::development();
+    change(&mut config);
+    let now = Instant::now();
+    let recorder = Arc::new(Recorder::default());
+    let observer = Arc::clone(&recorder) as Arc<dyn Observer>;
+    let hub = Hub::new(App::new(config), Arc::new(Inboxes::new(2)), observer, now);
+    (Bench { hub, now }, recorder)
+}
+
+impl Recorder {
+    /// What was told since the last look.
+    fn told(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+#[test]
+fn a_channel_is_occupied_before_its_member_comes_and_vacated_after_it_left() {
+    let (bench, told) = observed(|_| {});
+    let leave = |user: &str| {
+        bench.hub.unsubscribe(shard(0), &name("presence-r"), Some(user), bench.now);
+    };
+    bench.subscribe(0, "presence-r", Some("1"));
+    assert_eq!(told.told(), ["channel_occupied ", "member_added 1"]);
+    bench.subscribe(0, "presence-r", Some("1"));
+    assert!(told.told().is_empty(), "a second connection of a user is no news");
+    bench.subscribe(0, "presence-r", Some("2"));
+    assert_eq!(told.told(), ["member_added 2"]);
+    leave("1");
+    assert!(told.told().is_empty(), "the user has another connection");
+    leave("1");
+    assert_eq!(told.told(), ["member_removed 1"]);
+    leave("2");
+    assert_eq!(told.told(), ["member_removed 2", "channel_vacated "]);
+}
+
+#[test]
+fn channels_of_users_are_nobodys_business() {
+    let (bench, told) = observed(|app| app.subscription_count = true);
+    bench.subscribe(0, "#server-to-user-7", None);
+    assert_eq!((bench.hub.channels(), bench.hub.subscriptions()), (0, 1));
+    assert!(bench.hub.occupied_channels("").is_empty());
+    bench.subscribe(0, "news-1", None);
+    bench.subscribe(0, "other", None);
+    assert_eq!((bench.hub.channels(), bench.hub.subscriptions()), (2, 3));
+    let listed = bench.hub.occupied_channels("news-");
+    assert_eq!(listed, [(name("news-1"), Counts { subscriptions: 1, users: 0 })]);
+    for channel in ["#server-to-user-7", "other"] {
+        bench.hub.unsubscribe(shard(0), &name(channel), None, bench.now);
+    }
+    assert_eq!((bench.hub.channels(), bench.hub.subscriptions()), (1, 1));
+    let expected = [
+        "channel_occupied ",
+        "subscription_count 1",
+        "channel_occupied ",
+        "subscription_count 1",
+        "channel_vacated ",
+    ];
+    assert_eq!(told.told(), expected);
+    assert_eq!(bench.heard(0).len(), 2, "the subscribers of the other two are told their count");
+}
+
+#[test]
+fn each_subscriber_of_an_empty_cache_channel_misses_its_event() {
+    let (bench, told) = observed(|_| {});
+    bench.subscribe(0, "cache-c", None);
+    bench.subscribe(0, "cache-c", None);
+    assert_eq!(told.told(), ["channel_occupied ", "cache_miss ", "cache_miss "]);
+    bench.publish("cache-c", "1");
+    bench.subscribe(0, "cache-c", None);
+    assert!(told.told().is_empty());
+}
+
+#[test]
+fn a_count_is_told_to_subscribers_and_observer_alike() {
+    let (mut bench, told) = observed(|app| app.subscription_count = true);
+    for _ in 0..150 {
+        bench.subscribe(0, "c", None);
+    }
+    let at_once = told.told();
+    assert_eq!(at_once.len(), 101, "a hundred counts, and that it is occupied");
+    assert_eq!(at_once.last().unwrap(), "subscription_count 100");
+    assert_eq!(bench.heard(0).len(), 100);
+    bench.now += Duration::from_millis(4_999);
+    bench.hub.on_time(bench.now);
+    assert!(told.told().is_empty());
+    bench.now += Duration::from_millis(1);
+    bench.hub.on_time(bench.now);
+    assert_eq!(told.told(), ["subscription_count 150"]);
+    assert_eq!(bench.heard(0).len(), 1);
+}
+
+#[test]
+fn a_user_is_online_until_it_was_away_for_three_seconds() {
+    let (mut bench, told) = observed(|_| {});
+    let [watcher, first, second] = [connection(0, 1), connection(1, 2), connection(1, 3)];
+    let ann = user("ann", &[]);
+    let _ = bench.hub.sign_in(watcher, &user("bob", &["ann"]), "{}", None);
+    let _ = bench.hub.sign_in(first, &ann, "{}", None);
+    let _ = bench.hub.sign_in(second, &ann, "{}", None);
+    assert_eq!(told.told(), ["user_online bob", "user_online ann"]);
+    assert_eq!(bench.heard(0).len(), 1);
+    // One connection less of two is no leave.
+    bench.hub.sign_out(first, &ann, bench.now);
+    bench.now += Duration::from_secs(10);
+    bench.hub.on_time(bench.now);
+    assert!(told.told().is_empty() && bench.heard(0).is_empty());
+    // Back after almost three seconds, to stay.
+    bench.hub.sign_out(second, &ann, bench.now);
+    bench.now += Duration::from_millis(2_999);
+    bench.hub.on_time(bench.now);
+    let _ = bench.hub.sign_in(first, &ann, "{}", None);
+    bench.now += Duration::from_secs(10);
+    bench.hub.on_time(bench.now);
+    assert!(told.told().is_empty() && bench.heard(0).is_empty(), "it came back, and stays");
+    // Away for three seconds.
+    bench.hub.sign_out(first, &ann, bench.now);
+    bench.now += Duration::from_secs(3);
+    bench.hub.on_time(bench.now);
+    assert_eq!(told.told(), ["user_offline ann"]);
+    assert_eq!(bench.heard(0).len(), 1);
+    let _ = bench.hub.sign_in(first, &ann, "{}", None);
+    assert_eq!(told.told(), ["user_online ann"]);
+    assert_eq!(bench.heard(0).len(), 1);
+}
+
+#[test]
+fn one_of_many_nodes_decides_nothing_but_cache_misses() {
+    let (mut bench, told) = observed(|app| app.subscription_count = true);
+    bench.hub = bench.hub.one_of_many();
+    bench.subscribe(0, "presence-r", Some("1"));
+    bench.subscribe(0, "c", None);
+    bench.hub.unsubscribe(shard(0), &name("presence-r"), Some("1"), bench.now);
+    let ann = user("ann", &[]);
+    let _ = bench.hub.sign_in(connection(0, 1), &ann, "{}", None);
+    bench.hub.sign_out(connection(0, 1), &ann, bench.now);
+    bench.hub.on_time(bench.now + Duration::from_secs(3));
+    assert!(told.told().is_empty());
+    bench.subscribe(0, "cache-c", None);
+    assert_eq!(told.told(), ["cache_miss "]);
+    bench.hub.observe_at(Kind::ChannelVacated, 7, || Occurrence::Vacated { channel: name("c") });
+    assert_eq!(told.told(), ["channel_vacated @7"]);
+}

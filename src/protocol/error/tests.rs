@@ -1,0 +1,130 @@
+//! What each mistake costs, and how it is called on the wire.
+
+use super::*;
+
+#[test]
+fn every_close_code_has_its_number_and_its_label() {
+    let too_big = CloseCode::MessageTooBig { max: 1 };
+    let not_found = CloseCode::AppNotFound { key: "k".into() };
+    let cases = [
+        (CloseCode::NotWebSocket, 1002, "not_websocket"),
+        (CloseCode::NotUtf8, 1007, "not_utf8"),
+        (too_big, 1009, "message_too_big"),
+        (CloseCode::TlsOnly, 4000, "tls_only"),
+        (not_found, 4001, "app_not_found"),
+        (CloseCode::AppDisabled, 4003, "app_disabled"),
+        (CloseCode::OverQuota, 4004, "over_quota"),
+        (CloseCode::Version(VersionError::Malformed), 4006, "version"),
+        (CloseCode::Version(VersionError::Unsupported), 4007, "version"),
+        (CloseCode::Version(VersionError::Missing), 4008, "version"),
+        (CloseCode::OriginNotAllowed, 4009, "origin_not_allowed"),
+        (CloseCode::DevelopmentOnly, 4009, "development_only"),
+        (CloseCode::NotAuthorizedInTime, 4009, "not_authorized_in_time"),
+        (CloseCode::Terminated, 4009, "terminated"),
+        (CloseCode::OverCapacity, 4100, "over_capacity"),
+        (CloseCode::AddressOverCapacity, 4100, "address_over_capacity"),
+        (CloseCode::AddressTooFast, 4100, "address_too_fast"),
+        (CloseCode::SlowConsumer, 4100, "slow_consumer"),
+        (CloseCode::TooManyMistakes, 4100, "too_many_mistakes"),
+        (CloseCode::TooManyMessages, 4100, "too_many_messages"),
+        (CloseCode::MessageTimeout, 4100, "message_timeout"),
+        (CloseCode::ShuttingDown, 4100, "shutting_down"),
+        (CloseCode::Draining, 4200, "draining"),
+        (CloseCode::Interrupted, 4200, "interrupted"),
+        (CloseCode::PongTimeout, 4201, "pong_timeout"),
+    ];
+    let mut texts: Vec<String> = cases.iter().map(|(code, ..)| code.to_string()).collect();
+    for (code, number, label) in &cases {
+        assert_eq!((code.number(), code.label()), (*number, *label));
+        assert_eq!(code.is_announced(), 4000 <= *number, "{label}");
+        assert!(!code.to_string().is_empty(), "{label}");
+    }
+    texts.sort_unstable();
+    texts.dedup();
+    assert_eq!(texts.len(), cases.len(), "each has a text of its own");
+}
+
+#[test]
+fn what_a_client_chose_is_repeated_up_to_a_bound() {
+    let key = "k".repeat(63);
+    let of = |key: &str| CloseCode::AppNotFound { key: key.to_owned() }.to_string();
+    assert_eq!(of(&format!("{key}zz")), format!("App key {key}z does not exist"));
+    assert_eq!(of(&format!("{key}é")), format!("App key {key} does not exist"));
+    assert_eq!(cut(&"x".repeat(201)), "x".repeat(200));
+    assert_eq!(cut(&format!("{}é", "x".repeat(199))), "x".repeat(199));
+}
+
+/// Subscription refusals with the type, status and code that clients are told.
+#[test]
+fn every_refusal_of_a_subscription_has_its_kind_and_its_code() {
+    let rate = Some(ErrorCode::Rate);
+    for (refusal, error, code) in [
+        (SubscriptionRefusal::Existing, None, None),
+        (SubscriptionRefusal::Auth(AuthError::Missing), Some(("AuthError", 401)), None),
+        (SubscriptionRefusal::NotThatUser, Some(("AuthError", 401)), None),
+        (SubscriptionRefusal::MemberMissing, Some(("AuthError", 401)), None),
+        (SubscriptionRefusal::Member("rule"), Some(("AuthError", 401)), None),
+        (
+            SubscriptionRefusal::Name(InvalidChannelName::Empty),
+            Some(("InvalidChannel", 4009)),
+            None,
+        ),
+        (SubscriptionRefusal::MemberTooLarge { max: 7 }, Some(("LimitReached", 4301)), None),
+        (SubscriptionRefusal::Rate, Some(("LimitReached", 4301)), rate),
+        (SubscriptionRefusal::RosterFull { max: 7 }, Some(("LimitReached", 4100)), None),
+        (SubscriptionRefusal::TooMany { max: 7 }, Some(("LimitReached", 4100)), None),
+    ] {
+        assert_eq!(refusal.subscription_error(), error, "{refusal:?}");
+        let message = refusal.message("a-channel");
+        let names_it = refusal == SubscriptionRefusal::Auth(AuthError::Missing)
+            || message.contains("a-channel");
+        assert!(names_it, "{message}");
+        let whole = ProtocolError::Subscription { channel: "a-channel".into(), refusal };
+        assert_eq!(whole.severity(), Severity::Report(code), "{whole:?}");
+        assert_eq!((whole.to_string(), whole.channel()), (message, None));
+    }
+}
+
+#[test]
+fn only_floods_close_the_connection() {
+    let close = |error: ProtocolError| matches!(error.severity(), Severity::Close(_));
+    assert!(close(ProtocolError::TooManyMistakes) && close(ProtocolError::TooManyMessages));
+    let channel = || Some("private-c".to_owned());
+    let event = |refusal| ProtocolError::ClientEvent { channel: channel(), refusal };
+    for (error, code) in [
+        (ProtocolError::Malformed(Malformed::Binary), None),
+        (ProtocolError::SignInDisabled, None),
+        (event(ClientEventRefusal::Disabled), None),
+        (event(ClientEventRefusal::Size { max: 1 }), None),
+        (event(ClientEventRefusal::Rate), Some(4301)),
+        (ProtocolError::MessageRate { channel: channel() }, Some(4301)),
+        (ProtocolError::SignIn(SignInRefusal::OtherUser), Some(4009)),
+        (ProtocolError::WatchlistTooLong { max: 100 }, Some(4302)),
+    ] {
+        let Severity::Report(reported) = error.severity() else { panic!("{error:?}") };
+        assert_eq!(reported.map(|code| code as u16), code, "{error:?}");
+        let is_of_a_channel =
+            matches!(error, ProtocolError::ClientEvent { .. } | ProtocolError::MessageRate { .. });
+        assert_eq!(error.channel(), is_of_a_channel.then_some("private-c"), "{error:?}");
+    }
+}
+
+/// The log must not hold what is signed, nor signatures.
+#[test]
+fn signed_data_is_not_logged() {
+    let auth = || AuthError::Signature { string_to_sign: "signed-data".into(), sent: "ab".into() };
+    let subscription = ProtocolError::Subscription {
+        channel: "c".into(),
+        refusal: SubscriptionRefusal::Auth(auth()),
+    };
+    for (error, kind) in [
+        (subscription, "subscribe"),
+        (ProtocolError::SignIn(SignInRefusal::Auth(auth())), "signin"),
+    ] {
+        assert_eq!(error.labels(), (kind, "auth_signature"));
+        assert_eq!(error.log_text(), "Invalid signature");
+        assert!(error.to_string().contains("signed-data"), "the client is told: {error}");
+    }
+    let other = ProtocolError::Malformed(Malformed::Binary);
+    assert_eq!((other.log_text(), other.labels().1), (other.to_string(), "malformed"));
+}
