@@ -64,3 +64,28 @@ impl PartialEq for Planned {
 }
 
 impl Eq for Planned {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn tasks_come_in_the_order_of_their_times() {
+        let agenda = Agenda::default();
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        for ms in [3, 1, 4, 2, 5] {
+            agenda.add(at(ms), Task::GoOffline(ms.to_string().into()));
+        }
+        let due = |now: Instant| {
+            let task = agenda.take_due(now)?;
+            let Task::GoOffline(user_id) = task else { panic!("{task:?}") };
+            Some(user_id.to_string())
+        };
+        assert_eq!(due(start), None);
+        let first: Vec<String> = std::iter::from_fn(|| due(at(3))).collect();
+        assert_eq!(first, ["1", "2", "3"]);
+        assert_eq!(due(at(9)).as_deref(), Some("4"));
+    }
+}

@@ -358,4 +358,16 @@ mod tests {
             assert_eq!(kept.deadlines.len(), kept.channels.len());
         }
     }
+
+    #[test]
+    fn an_event_that_fills_the_bound_is_kept() {
+        // The name of the event and of the channel, and the overhead of both.
+        let bench = Bench::new(100 + 1 + 7 + 512);
+        bench.publish(&["cache-a"], 100);
+        assert_eq!(bench.has(&["cache-a"]), [true]);
+        bench.publish(&["cache-a"], 101);
+        assert_eq!(bench.has(&["cache-a"]), [false]);
+        let CacheStats { bytes, evicted, too_large } = bench.cache.stats();
+        assert_eq!((bytes, evicted, too_large), (0, 0, 1));
+    }
 }

@@ -346,4 +346,15 @@ pub(crate) mod tests {
             assert_eq!(Occurrence::from_bytes(text.as_bytes()), Err(InvalidOccurrence), "{text}");
         }
     }
+
+    #[test]
+    fn an_occurrence_weighs_what_its_texts_take() {
+        let extra = |occurrence: &Occurrence| occurrence.weight() - size_of::<Occurrence>();
+        assert_eq!(extra(&Occurrence::UserOnline { user_id: "ann".into() }), 3);
+        assert_eq!(extra(&Occurrence::Occupied { channel: channel("news") }), 4);
+        let [_, _, member, _, event, ..] = one_of_each();
+        assert_eq!(extra(&member), "presence-room".len() + "ann \"the\" 1st".len());
+        let texts = r#"client-"x""{\"a\":1}""#.len();
+        assert_eq!(extra(&event), extra(&member) + texts);
+    }
 }

@@ -170,3 +170,22 @@ fn one_of_many_nodes_decides_nothing_but_cache_misses() {
     bench.hub.observe_at(Kind::ChannelVacated, 7, || Occurrence::Vacated { channel: name("c") });
     assert_eq!(told.told(), ["channel_vacated @7"]);
 }
+
+#[test]
+fn leaving_does_not_have_a_large_count_told_at_once() {
+    let (mut bench, told) = observed(|app| app.subscription_count = true);
+    for _ in 0..150 {
+        bench.subscribe(0, "c", None);
+    }
+    told.told();
+    bench.now += Duration::from_secs(5);
+    bench.hub.on_time(bench.now);
+    assert_eq!(told.told(), ["subscription_count 150"]);
+    for _ in 0..2 {
+        bench.hub.unsubscribe(shard(0), &name("c"), None, bench.now);
+    }
+    assert!(told.told().is_empty());
+    bench.now += Duration::from_secs(5);
+    bench.hub.on_time(bench.now);
+    assert_eq!(told.told(), ["subscription_count 148"]);
+}
