@@ -279,6 +279,13 @@ mod tests {
         assert!(!check(id, "presence-y", Some("data")));
         assert!(!check(id, "presence-x", Some("other")) && !check(id, "presence-x", Some("")));
         assert!(!check(id, "presence-x", None));
+        // Only of an empty text may the signature leave it out.
+        let plain = Some(auth(format!("{id}:presence-x")));
+        let refused = app.authorize_channel(plain.as_deref(), id, "presence-x", Some("data"));
+        let Err(AuthError::Signature { string_to_sign, .. }) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(string_to_sign, format!("{id}:presence-x:data"));
         let of_user = auth(format!("{id}::user::data"));
         assert_eq!(app.authorize_user(Some(&of_user), id, "data"), Ok(()));
         assert!(app.authorize_user(Some(&of_user), other, "data").is_err());

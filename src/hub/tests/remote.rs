@@ -200,3 +200,13 @@ fn what_a_shard_has_waiting_slows_clients_and_publishers() {
     inbox.take(&mut VecDeque::new());
     assert!(!inboxes.is_any_full());
 }
+
+#[test]
+fn a_channel_is_kept_while_it_has_subscribers() {
+    let mut channel = Channel::new(ChannelId(7));
+    assert!(channel.is_disposable());
+    channel.add_subscriber(shard(1));
+    assert!(!channel.is_disposable(), "one may subscribe while another leaves");
+    channel.remove_subscriber(shard(1));
+    assert!(channel.is_disposable());
+}
