@@ -1,6 +1,7 @@
 //! TLS in the server: the same protocol over it, its end, its deadline, and certificates that change.
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};

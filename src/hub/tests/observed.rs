@@ -17,9 +17,10 @@ impl Observer for Recorder {
     }
 
     fn observe_at(&self, _app_id: &str, at_us: u64, occurrence: Occurrence) {
-        let subject = match &occurrence {
-            Occurrence::SubscriptionCount { count, .. } => count.to_string(),
-            other => other.user_id().map(ToString::to_string).unwrap_or_default(),
+        let subject = if let Occurrence::SubscriptionCount { count, .. } = &occurrence {
+            count.to_string()
+        } else {
+            occurrence.user_id().map(ToString::to_string).unwrap_or_default()
         };
         let at = if at_us == 0 { String::new() } else { format!("@{at_us}") };
         self.0.lock().unwrap().push(format!("{} {subject}{at}", occurrence.kind().as_str()));

@@ -210,3 +210,12 @@ fn a_channel_is_kept_while_it_has_subscribers() {
     channel.remove_subscriber(shard(1));
     assert!(channel.is_disposable());
 }
+
+#[test]
+fn no_two_channels_have_the_same_id() {
+    let bench = bench(|_| {});
+    let one = bench.subscribe(0, "a", None).channel;
+    assert_ne!(bench.subscribe(0, "b", None).channel, one);
+    bench.hub.unsubscribe(shard(0), &name("a"), None, bench.now);
+    assert_ne!(bench.subscribe(0, "a", None).channel, one, "it is another channel now");
+}
