@@ -248,3 +248,45 @@ async fn foreign_data_in_the_keys_of_webhooks_prevents_no_subscription() {
     client.subscribe("a").await;
     assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "a")]);
 }
+
+/// A Redis that loses its data loses what waits to be delivered, too: what is there is reported again.
+async fn reported_again(group: Group, mut sink: Sink) {
+    let (mut one, mut other) = (group.client(0).await, group.client(1).await);
+    one.join(R, "10").await;
+    one.subscribe("room").await;
+    other.join(R, "11").await;
+    let there = [
+        of_channel("channel_occupied", R),
+        of_channel("channel_occupied", "room"),
+        of_member("member_added", R, "10"),
+        of_member("member_added", R, "11"),
+    ];
+    assert_eq!(sorted(told(&mut sink, 4).await), there);
+    for redis in &group.redis {
+        redis.command("FLUSHALL").await;
+    }
+    assert_eq!(sorted(told(&mut sink, 4).await), there);
+    drop(other);
+    assert_eq!(told(&mut sink, 1).await, [of_member("member_removed", R, "11")]);
+}
+
+/// Sorts events by name, channel and user.
+fn sorted(mut events: Vec<Value>) -> Vec<Value> {
+    let key = |event: &Value, name: &str| event[name].as_str().unwrap_or_default().to_owned();
+    events.sort_by_key(|event| ["name", "channel", "user_id"].map(|name| key(event, name)));
+    events
+}
+
+#[tokio::test]
+async fn after_redis_lost_its_data_what_is_there_is_reported_again() {
+    let sink = Sink::new().await;
+    let group = Group::of(2, webhooks(&[(&sink, CHANNEL_AND_MEMBER_EVENTS)])).await;
+    reported_again(group, sink).await;
+}
+
+#[tokio::test]
+async fn after_a_redis_cluster_lost_its_data_what_is_there_is_reported_again() {
+    let sink = Sink::new().await;
+    let group = Group::on_a_cluster(2, webhooks(&[(&sink, CHANNEL_AND_MEMBER_EVENTS)])).await;
+    reported_again(group, sink).await;
+}

@@ -212,6 +212,9 @@ impl Manager {
         let changed: BTreeSet<Partition> =
             replies.iter().map(|reply| reply.partition).filter(is_changed).collect();
         self.shared.clear_refusal();
+        for topic in self.topics.values_mut().filter(|topic| changed.contains(&topic.partition)) {
+            topic.lose_data();
+        }
         self.changed.clone_from(&changed);
         if changed.is_empty() || before.generations.is_empty() {
             self.begin_to_assert();

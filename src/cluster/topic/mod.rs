@@ -75,6 +75,8 @@ pub(in crate::cluster) struct Topic {
     departed: Set<Arc<str>>,
     /// This node's part of the total, as last acknowledged by Redis.
     told: usize,
+    /// Redis has lost its data since then: what this node has is new to it.
+    has_lost_data: bool,
     waiting: VecDeque<Waiter>,
     /// The waiters of the assertion in flight.
     sent: Option<Vec<Waiter>>,
@@ -113,6 +115,7 @@ impl Topic {
             users: Map::default(),
             departed: Set::default(),
             told: 0,
+            has_lost_data: false,
             waiting: VecDeque::new(),
             sent: None,
             is_doubtful: false,
@@ -136,6 +139,12 @@ impl Topic {
     pub(in crate::cluster) fn is_unknown(&mut self) {
         self.told = 0;
         self.is_doubtful = true;
+    }
+
+    /// Records that Redis has lost its data, and with it what waited in the webhook logs: what this node has is reported
+    /// again.
+    pub(in crate::cluster) fn lose_data(&mut self) {
+        self.has_lost_data = true;
     }
 
     /// Whoever may come back does not.
@@ -383,8 +392,8 @@ impl Topic {
         let mut assertion = Assertion {
             base: self.count,
             is_full,
-            was_told: 0 < self.told,
-            knows_others: self.knows_others(),
+            was_told: 0 < self.told && !self.has_lost_data,
+            knows_others: self.knows_others() && !self.has_lost_data,
             reached: self.replica.as_ref().map(|replica| (replica.epoch.clone(), replica.sequence)),
             answer_bytes: if is_full { self.snapshot_bytes() } else { ANSWER_BYTES },
             ..Assertion::default()

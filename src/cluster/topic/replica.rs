@@ -82,6 +82,7 @@ impl Topic {
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
         self.told = synced.mine;
+        self.has_lost_data = false;
         let waiters = self.sent.take().unwrap_or_default();
         let mut accepted = synced.accepted.clone();
         if is_full && self.is_heard() {

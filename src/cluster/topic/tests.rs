@@ -376,6 +376,16 @@ fn those_who_wait_when_the_link_is_lost_are_answered_by_the_next() {
 }
 
 #[test]
+fn a_redis_that_lost_its_data_is_told_everything_as_new() {
+    let mut topic = begun("room", &["a"]);
+    topic.lose_data();
+    let said = relink(&mut topic);
+    assert!(!said.was_told && !said.knows_others, "nothing was deleted: {said:?}");
+    answer(&mut topic, synced(1, 0, 1, &["a"]), true);
+    assert!(relink(&mut topic).was_told, "it has been told since");
+}
+
+#[test]
 fn a_topic_that_nobody_needs_is_left_a_while_later() {
     let mut topic = begun("room", &["a"]);
     topic.leave(None);
