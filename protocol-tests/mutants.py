@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Mutation testing: changes the program in small ways, and reports which changes no test notices.
 
-    protocol-tests/mutants MODULE [--sample N] [--seed S] [--only REGEX]   one module (names: --list)
-    protocol-tests/mutants changed [--since COMMIT] [--sample N]           lines that recent commits changed
+    protocol-tests/mutants.py MODULE [--sample N] [--seed S] [--only REGEX]   one module (names: --list)
+    protocol-tests/mutants.py changed [--since COMMIT] [--sample N]           lines that recent commits changed
 
 `cargo mutants` makes the changes (install it with `cargo install --locked cargo-mutants`). Each mutant of the sample is
 first run against the unit tests; those that survive are run against the slower suites of the module. A mutant counts as
