@@ -48,6 +48,15 @@ enum Phase {
     Leaving,
 }
 
+/// Whether Redis still has what this node wrote last.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Written {
+    /// If it is not there, its keys were deleted.
+    Kept,
+    /// Redis has lost its data: everything is new to it.
+    Lost,
+}
+
 /// A user of this node.
 #[derive(Debug)]
 struct Local {
@@ -75,8 +84,7 @@ pub(in crate::cluster) struct Topic {
     departed: Set<Arc<str>>,
     /// This node's part of the total, as last acknowledged by Redis.
     told: usize,
-    /// Redis has lost its data since then: what this node has is new to it.
-    has_lost_data: bool,
+    written: Written,
     waiting: VecDeque<Waiter>,
     /// The waiters of the assertion in flight.
     sent: Option<Vec<Waiter>>,
@@ -115,7 +123,7 @@ impl Topic {
             users: Map::default(),
             departed: Set::default(),
             told: 0,
-            has_lost_data: false,
+            written: Written::Kept,
             waiting: VecDeque::new(),
             sent: None,
             is_doubtful: false,
@@ -144,7 +152,7 @@ impl Topic {
     /// Records that Redis has lost its data, and with it what waited in the webhook logs: what this node has is reported
     /// again.
     pub(in crate::cluster) fn lose_data(&mut self) {
-        self.has_lost_data = true;
+        self.written = Written::Lost;
     }
 
     /// Whoever may come back does not.
@@ -392,8 +400,8 @@ impl Topic {
         let mut assertion = Assertion {
             base: self.count,
             is_full,
-            was_told: 0 < self.told && !self.has_lost_data,
-            knows_others: self.knows_others() && !self.has_lost_data,
+            was_told: self.written == Written::Kept && 0 < self.told,
+            knows_others: self.written == Written::Kept && self.knows_others(),
             reached: self.replica.as_ref().map(|replica| (replica.epoch.clone(), replica.sequence)),
             answer_bytes: if is_full { self.snapshot_bytes() } else { ANSWER_BYTES },
             ..Assertion::default()

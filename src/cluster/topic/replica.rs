@@ -1,6 +1,6 @@
 //! The replica of a topic: the state of all nodes, from answers of Redis and messages of the bus.
 
-use super::{Effect, Local, PUT_BACK, Phase, Synced, Topic, Waiter};
+use super::{Effect, Local, PUT_BACK, Phase, Synced, Topic, Waiter, Written};
 use crate::{
     cluster::envelope::{Change, Envelope, EnvelopeId, Message},
     hub::Welcome,
@@ -82,7 +82,7 @@ impl Topic {
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
         self.told = synced.mine;
-        self.has_lost_data = false;
+        self.written = Written::Kept;
         let waiters = self.sent.take().unwrap_or_default();
         let mut accepted = synced.accepted.clone();
         if is_full && self.is_heard() {
