@@ -70,10 +70,7 @@ impl Reported {
         let is_change = before.map_or(is_present, |(was_present, _)| was_present != is_present);
         let may_be_repeated =
             is_present && reported_last.is_some_and(|before| was_lost(losses, before, at));
-        // The first report may have waited in the log that was lost.
-        let was_unreported =
-            !is_present && reported_last.is_none() && losses.iter().any(|loss| loss.begin <= at);
-        if !is_change && !may_be_repeated && !was_unreported {
+        if !is_change && !may_be_repeated {
             let text = format!("{event} changes nothing, last reported at {reported_last:?}");
             self.add(channel, at, &text);
         }
