@@ -375,4 +375,27 @@ mod tests {
         admitted.pop();
         assert_eq!(reloader.connections(), 2);
     }
+
+    #[tokio::test]
+    async fn a_reload_gives_the_shards_each_of_their_settings() {
+        let mut config = Config::default();
+        config.server.host = "127.0.0.1".to_owned();
+        config.server.port = 0;
+        let server = Server::build(&config).await.unwrap();
+        let reloader = server.reloader(config.clone());
+        let settings = Arc::clone(&server.engine);
+        config.connection.max_message_bytes = 20_001;
+        config.connection.max_outbox_bytes = 2_000_002;
+        config.server.request_timeout_s = 3;
+        config.server.shutdown_grace_s = 4;
+        let prepared = reloader.prepare(config).unwrap();
+        let before = *settings.get();
+        assert_ne!(before.max_message_bytes, 20_001, "nothing has changed yet");
+        reloader.apply(prepared);
+        let after = *settings.get();
+        assert_eq!(after.max_message_bytes, 20_001);
+        assert_eq!(after.max_outbox_bytes, 2_000_002);
+        assert_eq!(after.message_timeout, Duration::from_secs(3));
+        assert_eq!(after.shutdown_grace, Duration::from_secs(4));
+    }
 }

@@ -182,7 +182,7 @@ impl Write for Socket {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::tls::provider;
     use rustls::{
@@ -191,10 +191,16 @@ mod tests {
     };
     use std::{net::TcpListener, sync::Arc, thread};
 
-    type Client = StreamOwned<ClientConnection, std::net::TcpStream>;
+    pub(in crate::shard) type Client = StreamOwned<ClientConnection, std::net::TcpStream>;
 
-    /// Both ends of a TLS connection whose handshake is done.
     fn pair() -> (Socket, Client) {
+        let (tcp, tls, client) = handshake();
+        (Socket::new(tcp, Some(tls)), client)
+    }
+
+    /// Both ends of a TLS connection whose handshake is done: the server's socket and session, and
+    /// the client.
+    pub(in crate::shard) fn handshake() -> (std::net::TcpStream, Box<ServerConnection>, Client) {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
         let server = ServerConfig::builder_with_provider(provider())
@@ -228,7 +234,7 @@ mod tests {
         }
         let client = shaking.join().unwrap();
         tcp.set_nonblocking(true).unwrap();
-        (Socket::new(tcp, Some(Box::new(tls))), client)
+        (tcp, Box::new(tls), client)
     }
 
     #[test]

@@ -68,10 +68,19 @@ fn started(
     is_inherited: bool,
     shards: usize,
 ) -> (AcceptorHandle, SocketAddr, Vec<mpsc::UnboundedReceiver<Arrival>>) {
+    started_with(is_inherited, shards, 100)
+}
+
+/// The same, of whose connections at most `pending` are held at once.
+fn started_with(
+    is_inherited: bool,
+    shards: usize,
+    pending: usize,
+) -> (AcceptorHandle, SocketAddr, Vec<mpsc::UnboundedReceiver<Arrival>>) {
     let config = Config::default();
     let webhooks = Arc::new(Webhooks::new(&config).unwrap());
     let node = Arc::new(Node::new(&config, shards, 0, Shutdown::new(), webhooks));
-    let lobby = Arc::new(Lobby::new(100, 1_000, node));
+    let lobby = Arc::new(Lobby::new(pending, 1_000, node));
     let listener = listen((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
     let address = listener.local_addr().unwrap();
     let (senders, arrivals) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
@@ -128,4 +137,49 @@ async fn the_queue_of_an_inherited_socket_is_left_to_the_next_process() {
     let (mut handle, _, _arrivals) = started(true, 1);
     handle.drain();
     assert!(handle.news.recv().await.is_none(), "it ends without a search");
+}
+
+#[test]
+fn the_queue_is_emptied_however_long_its_first_connections_take() {
+    let (handle, address, mut arrivals) = started_with(false, 1, 1);
+    let mut clients = Vec::new();
+    let mut connect = || {
+        clients.push(TcpStream::connect(address).unwrap());
+        clients.last().unwrap().local_addr().unwrap()
+    };
+    connect();
+    let (_stream, _, first) = arrivals[0].blocking_recv().unwrap();
+    // This one is accepted, but has no place yet; the others wait in the queue.
+    let waiting: Vec<SocketAddr> = (0..6).map(|_| connect()).collect();
+    handle.close();
+    drop(first);
+    let (_stream, peer, second) = arrivals[0].blocking_recv().unwrap();
+    assert_eq!(peer, waiting[0]);
+    // The time for handshakes passes while the next one waits for its place.
+    thread::sleep(2 * CLOSE_SETTLE);
+    drop(second);
+    let accepted: Vec<SocketAddr> =
+        std::iter::from_fn(|| arrivals[0].blocking_recv()).map(|(_, peer, _guest)| peer).collect();
+    assert_eq!(accepted, waiting[1..]);
+}
+
+#[test]
+fn a_search_that_has_found_nobody_goes_on_in_paces_and_tells_once() {
+    let (tell, mut news) = mpsc::unbounded_channel();
+    let mut search = search((Ipv4Addr::LOCALHOST, 1).into());
+    let began = search.next;
+    for probe in 1..SEARCH_PROBES {
+        search.count(&tell);
+        assert_eq!(search.next, began, "probe {probe}: the next one comes at once");
+        assert!(news.try_recv().is_err());
+    }
+    search.count(&tell);
+    assert!(matches!(news.try_recv(), Ok(News::NobodyElse)), "after the sixteenth");
+    assert!(began + PROBE_INTERVAL <= search.next);
+    for _ in 0..3 {
+        let before = Instant::now();
+        search.count(&tell);
+        assert!(before + PROBE_INTERVAL <= search.next);
+        assert!(news.try_recv().is_err(), "it is told once");
+    }
 }

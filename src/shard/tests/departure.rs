@@ -204,3 +204,45 @@ async fn a_shard_wakes_up_for_its_deadlines() {
     assert_eq!(close_code(&frames[3]), Some(4201));
     running.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_wakes_up_for_each_step_of_a_departure() {
+    let mut bench = Bench::new();
+    // Nothing else is due for an hour.
+    let clients: Vec<TcpStream> = (0..20).map(|_| bench.connect(b"")).collect();
+    bench.settle();
+    bench.drain_with(DrainPlan::Spread);
+    let began = clock::now();
+    bench.settle();
+    let in_ms = |bench: &Bench| {
+        let due = bench.engine.wake_at().unwrap().saturating_duration_since(clock::now());
+        due.as_millis()
+    };
+    assert_eq!(in_ms(&bench), 10, "connections are closed every 10 ms");
+    bench.pass(Duration::from_millis(705)).await;
+    assert_eq!(bench.open(), 0);
+    let closing_look = in_ms(&bench);
+    assert!((1..=100).contains(&closing_look), "all are closed: {closing_look}");
+    bench.pass(Duration::from_millis(235)).await;
+    assert_eq!(in_ms(&bench), 10, "the rest is dropped 950 ms after {began:?}");
+    bench.pass(Duration::from_millis(10)).await;
+    assert!(bench.engine.connections.is_empty());
+    assert_eq!(bench.shutdown.dropped(), clients.len());
+
+    let mut bench = Bench::new();
+    let _silent = bench.connect(b"");
+    bench.settle();
+    bench.drain_with(DrainPlan::Alone);
+    bench.settle();
+    assert_eq!(in_ms(&bench), 500, "the time to answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_without_connections_has_no_steps_to_take() {
+    for plan in [DrainPlan::Spread, DrainPlan::Queue, DrainPlan::Alone] {
+        let mut bench = Bench::new();
+        bench.drain_with(plan);
+        bench.settle();
+        assert_eq!(bench.engine.wake_at(), None, "{plan:?}");
+    }
+}

@@ -3,6 +3,9 @@
 mod blocked;
 mod budgets;
 mod departure;
+mod leaving;
+mod reading;
+mod settings;
 mod timers;
 mod windows;
 
@@ -36,6 +39,7 @@ const SMALL_BUFFER: usize = 4 * 1024;
 /// A shard, and the far ends of its connections.
 struct Bench {
     engine: Engine,
+    settings: Arc<Live<EngineConfig>>,
     node: Arc<Node>,
     shutdown: Shutdown,
     adopt: mpsc::UnboundedSender<Adoption>,
@@ -100,9 +104,10 @@ impl Bench {
             shutdown_grace: Duration::from_secs(1),
         };
         let settings = Arc::new(Live::new(config));
-        let engine = Engine::new(ShardIndex::new(0), Arc::clone(&node), settings).unwrap();
+        let engine = Engine::new(ShardIndex::new(0), Arc::clone(&node), Arc::clone(&settings));
+        let engine = engine.unwrap();
         let (adopt, adoptions) = mpsc::unbounded_channel();
-        Self { engine, node, shutdown, adopt, adoptions, listener }
+        Self { engine, settings, node, shutdown, adopt, adoptions, listener }
     }
 
     fn turn(&mut self) {

@@ -1,0 +1,235 @@
+//! What a client costs and leaves behind: its user, its announcements, its place in the shard.
+
+use super::*;
+use crate::{
+    hub::{Delivery, Hub},
+    protocol::SubscriptionRefusal,
+    shard::{
+        connection::CLOSING_TIMEOUT,
+        socket::tests::{Client as TlsClient, handshake},
+    },
+    signature::{channel_string, user_string},
+};
+
+/// Encodes a text message of 126 bytes or more as a client does, with a mask of zeros.
+fn long_message(text: &str) -> Vec<u8> {
+    let [high, low] = u16::try_from(text.len()).unwrap().to_be_bytes();
+    [&[0x81, 0xfe, high, low, 0, 0, 0, 0], text.as_bytes()].concat()
+}
+
+impl Bench {
+    fn sign(&self, text: &str) -> String {
+        let app = self.node.hub("app-id").unwrap().app();
+        format!("app-key:{}", app.signer.sign(text))
+    }
+
+    fn socket_id(&self, client: &TcpStream) -> SocketId {
+        let Phase::Open(client) = &self.connection_of(client).phase else { panic!("it is open") };
+        client.session.socket_id()
+    }
+
+    fn sign_in(&mut self, user: &str, watchlist: &[&str]) -> TcpStream {
+        let client = self.connect(b"");
+        self.settle();
+        let user_data = serde_json::json!({"id": user, "watchlist": watchlist}).to_string();
+        let auth = self.sign(&user_string(self.socket_id(&client), &user_data));
+        let data = serde_json::json!({"auth": auth, "user_data": user_data});
+        let text = serde_json::json!({"event": "pusher:signin", "data": data}).to_string();
+        self.say(&client, &long_message(&text));
+        self.hear(&client, |frames| frames.iter().any(|it| is_event(it, "pusher:signin_success")));
+        client
+    }
+
+    fn join(&mut self, client: &TcpStream, channel: &str, channel_data: &str) {
+        let text = channel_string(self.socket_id(client), channel, Some(channel_data));
+        let auth = self.sign(&text);
+        let data =
+            serde_json::json!({"auth": auth, "channel": channel, "channel_data": channel_data});
+        let text = serde_json::json!({"event": "pusher:subscribe", "data": data}).to_string();
+        self.say(client, &long_message(&text));
+        let succeeded = "pusher_internal:subscription_succeeded";
+        self.hear(client, |frames| frames.iter().any(|frame| is_event(frame, succeeded)));
+    }
+
+    fn push(&mut self, delivery: Delivery) {
+        self.node.inboxes().of(ShardIndex::new(0)).push(delivery);
+        self.settle();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_whose_connection_ends_is_offline() {
+    let ends: [fn(&mut Bench, TcpStream); 3] = [
+        |_, client| drop(client),
+        |bench, client| {
+            bench.say(&client, &control(CLOSE));
+            bench.settle();
+        },
+        |bench, client| {
+            let place = bench.connection_of(&client).key.place;
+            bench.engine.close(place, &CloseCode::SlowConsumer);
+        },
+    ];
+    for (way, end) in ends.into_iter().enumerate() {
+        let mut bench = Bench::new();
+        let watcher = bench.sign_in("w", &["u"]);
+        let (one, other) = (bench.sign_in("u", &[]), bench.sign_in("u", &[]));
+        let told = |frames: &Frames, what: &str| {
+            frames.iter().any(|(_, payload)| {
+                let text = String::from_utf8_lossy(payload);
+                text.contains("watchlist_events") && text.contains(what)
+            })
+        };
+        bench.hear(&watcher, |frames| told(frames, "online"));
+        drop(other);
+        while bench.engine.connections.len() == 3 {
+            bench.settle();
+        }
+        let grace = async |bench: &mut Bench| {
+            tokio::time::advance(Hub::OFFLINE_GRACE).await;
+            bench.node.on_time(clock::now());
+            bench.settle();
+        };
+        grace(&mut bench).await;
+        assert!(!told(&read_frames(&watcher), "offline"), "one connection is left");
+        end(&mut bench, one);
+        while bench.engine.connections.len() == 2
+            && bench.engine.connections.iter().all(|(_, connection)| connection.is_open())
+        {
+            bench.settle();
+        }
+        grace(&mut bench).await;
+        assert!(told(&read_frames(&watcher), "offline"), "way {way}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_joins_is_charged_for_its_announcement_to_all_members() {
+    // Half of what may wait for a client may be sent for it at once: 50 KB.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut bench = Bench::build(listener, MAX_OUTBOX_BYTES, |config| {
+        config.connection.activity_timeout_s = 3_600;
+        config.connection.max_outbox_bytes = MAX_OUTBOX_BYTES;
+    });
+    // One user with many connections, so that the list of members is short.
+    let info = "x".repeat(700);
+    let present: Vec<TcpStream> = (0..100).map(|_| bench.connect(b"")).collect();
+    bench.settle();
+    let user = |id: &str| serde_json::json!({"user_id": id, "user_info": {"x": info}}).to_string();
+    let rests = |bench: &Bench, client: &TcpStream| bench.connection_of(client).rests(clock::now());
+    for client in &present {
+        bench.join(client, "presence-c", &user("1"));
+        assert!(!rests(&bench, client), "nothing is announced of a user who is there");
+    }
+    let joins = bench.connect(b"");
+    bench.settle();
+    bench.join(&joins, "presence-empty", &user("2"));
+    assert!(!rests(&bench, &joins), "it is announced to nobody");
+    bench.join(&joins, "presence-c", &user("2"));
+    assert!(rests(&bench, &joins), "it is announced a hundred times");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(!rests(&bench, &joins));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_for_a_connection_that_is_gone_is_not_for_the_next_in_its_place() {
+    let mut bench = Bench::new();
+    let before = bench.connect(b"");
+    bench.settle();
+    let old = bench.connection_of(&before).key;
+    drop(before);
+    while !bench.engine.connections.is_empty() {
+        bench.settle();
+    }
+    let after = bench.subscribers(1, "c").remove(0);
+    let new = bench.connection_of(&after).key;
+    assert!(new.place == old.place && new.generation != old.generation);
+    let name = ChannelName::parse("c", 200).unwrap();
+    let refusal = || Err(SubscriptionRefusal::RosterFull { max: 1 });
+    for ticket in 0..10 {
+        bench.push(Delivery::Subscription {
+            key: old,
+            ticket,
+            name: name.clone(),
+            result: refusal(),
+        });
+    }
+    bench.push(Delivery::Connections { keys: vec![old], frame: text_frame() });
+    bench.push(Delivery::Close { keys: vec![old], code: CloseCode::Terminated });
+    assert!(read_frames(&after).is_empty() && bench.connection_of(&after).is_open());
+    bench.push(Delivery::Connections { keys: vec![old, new], frame: text_frame() });
+    bench.hear(&after, |frames| frames.len() == 1);
+    bench.push(Delivery::Close { keys: vec![old, new], code: CloseCode::Terminated });
+    assert_eq!(bench.hear_close(&after), CloseCode::Terminated.number());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_latency_of_an_event_is_measured_from_its_acceptance() {
+    let mut bench = Bench::new();
+    let _clients = bench.subscribers(3, "c");
+    // The number of samples, and their sum in milliseconds.
+    let latency = |bench: &Bench| {
+        let page = bench.node.metrics_page();
+        let value = |name: &str| {
+            let line = page.lines().find_map(|line| {
+                line.strip_prefix("campanile_delivery_latency_seconds_")?.strip_prefix(name)
+            });
+            line.unwrap().trim().to_owned()
+        };
+        let seconds: f64 = value("sum").parse().unwrap();
+        (value("count"), Duration::from_secs_f64(seconds).as_millis())
+    };
+    let of = |samples: &str, ms: u128| (samples.to_owned(), ms);
+    assert_eq!(latency(&bench), of("0", 0), "answers are no events");
+    bench.publish("c", "1");
+    tokio::time::advance(Duration::from_millis(40)).await;
+    // It is measured up to the slice that writes it.
+    bench.settle();
+    assert_eq!(latency(&bench), of("3", 3 * 40));
+    // Of several events in one write, the one that has waited longest counts.
+    bench.publish("c", "2");
+    tokio::time::advance(Duration::from_millis(100)).await;
+    bench.publish("c", "3");
+    bench.settle();
+    assert_eq!(latency(&bench), of("6", 3 * 40 + 3 * 100));
+}
+
+impl Bench {
+    fn connect_with_tls(&mut self) -> TlsClient {
+        let (socket, tls, client) = handshake();
+        let admission = self.admit(client.sock.local_addr().unwrap());
+        let (received, response) = (Vec::new(), Vec::new());
+        let (tls, seat) = (Some(tls), Quota::new(0).take().unwrap());
+        let drain = self.shutdown.drain();
+        let adoption = Adoption { socket, tls, response, received, admission, seat, drain };
+        self.adopt.send(adoption).unwrap();
+        self.settle();
+        client
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tls_connection_ends_with_a_close_notify_however_it_ends() {
+    for way in 0..4 {
+        let mut bench = Bench::new();
+        let mut client = bench.connect_with_tls();
+        match way {
+            0 => client.write_all(&control(CLOSE)).unwrap(),
+            1 => client.write_all(&[0x81, 0x01, b'x']).unwrap(),
+            2 => client.conn.send_close_notify(),
+            _ => {
+                bench.engine.close(0, &CloseCode::SlowConsumer);
+                bench.pass(CLOSING_TIMEOUT + Duration::from_millis(100)).await;
+                assert!(bench.engine.connections.is_empty());
+            }
+        }
+        client.flush().unwrap();
+        let patience = Instant::now() + PATIENCE;
+        while bench.engine.connections.iter().any(|(_, connection)| connection.is_open()) {
+            assert!(Instant::now() < patience, "way {way}: nothing ends");
+            bench.settle();
+        }
+        // A cut without notice would be an error.
+        client.read_to_end(&mut Vec::new()).expect("an end, not a cut");
+    }
+}

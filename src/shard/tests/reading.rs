@@ -1,0 +1,112 @@
+//! What a client has sent that is not worth reading, and what it costs.
+
+use super::*;
+
+/// A shard whose clients may send ten messages at once.
+fn limited() -> Bench {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    Bench::build(listener, MAX_OUTBOX_BYTES, |config| {
+        config.connection.activity_timeout_s = 3_600;
+        config.connection.max_messages_per_second = 5;
+        // They are added to it.
+        config.connection.max_channels = 5;
+    })
+}
+
+const PING_EVENT: &str = r#"{"event":"pusher:ping"}"#;
+
+fn fragment(opcode: u8) -> [u8; 7] {
+    [opcode, 0x81, 0, 0, 0, 0, b'x']
+}
+
+/// Fragments of one message, which does not end.
+fn fragments(count: usize) -> Vec<u8> {
+    [fragment(0x01).to_vec(), fragment(0x00).repeat(count - 1)].concat()
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_read_behind_what_ends_a_connection() {
+    let not_utf8 = [&[0x81, 0x82, 0, 0, 0, 0][..], &[0xff, 0xfe]].concat();
+    let too_long = [&[0x81, 0xff, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0][..], &[b'x'; 100]].concat();
+    let cases = [
+        ("a flood", message(PING_EVENT).repeat(30)),
+        ("control frames", control(PONG).repeat(30)),
+        ("fragments", fragments(30)),
+        ("text that is not UTF-8", not_utf8),
+        ("a message that is too long", too_long),
+        ("a frame without mask", vec![0x81, 0x01, b'x']),
+    ];
+    let subscribe = message(r#"{"event":"pusher:subscribe","data":{"channel":"c"}}"#);
+    for (what, sent) in cases {
+        let mut bench = limited();
+        let mut client = bench.connect(b"");
+        bench.settle();
+        // The close frame would end the connection at once, if it were read.
+        let all = [&sent[..], &subscribe, &control(PING), &control(CLOSE)].concat();
+        bench.say(&client, &all);
+        bench.settle();
+        let is_left = bench.engine.connections.len() == 1;
+        assert!(is_left, "{what}: it is left to the client to hang up");
+        let mut bytes = Vec::new();
+        client.set_nonblocking(false).unwrap();
+        client.read_to_end(&mut bytes).expect("the end, which the server has sent");
+        let frames = take_frames(&mut bytes);
+        assert!(frames.last().and_then(close_code).is_some(), "{what}: {frames:?}");
+        let named = |name| frames.iter().filter(|frame| is_event(frame, name)).count();
+        assert_eq!(named("pusher_internal:subscription_succeeded"), 0, "{what}");
+        assert_eq!(frames.iter().filter(|(first, _)| *first == PONG).count(), 0, "{what}");
+        // Nor is what comes later.
+        client.set_nonblocking(true).unwrap();
+        bench.pass(Duration::from_millis(100)).await;
+        bench.say(&client, &[&subscribe[..], &control(CLOSE)].concat());
+        bench.pass(Duration::from_millis(100)).await;
+        assert_eq!(bench.engine.connections.len(), 1, "{what}");
+        assert_eq!(bench.subscriptions(), 0, "{what}");
+        drop(client);
+        bench.pass(Duration::from_millis(100)).await;
+        while !bench.engine.connections.is_empty() {
+            bench.settle();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_fragment_of_a_read_counts_as_a_message() {
+    // Ten are within the limit, ten more are dropped, and the last of those closes.
+    for (count, is_open) in [(19, true), (20, false)] {
+        let mut bench = limited();
+        let client = bench.connect(b"");
+        bench.settle();
+        bench.say(&client, &fragments(count));
+        bench.settle();
+        assert_eq!(bench.connection_of(&client).is_open(), is_open, "{count}");
+        assert_eq!(bench.connection_of(&client).partial.is_some(), is_open, "{count}");
+    }
+    // So does each small read of a message.
+    let mut bench = limited();
+    let client = bench.connect(b"");
+    bench.settle();
+    for byte in &message(PING_EVENT)[..19] {
+        bench.say(&client, &[*byte]);
+        bench.settle();
+        assert!(bench.connection_of(&client).is_open());
+    }
+    bench.say(&client, &message(PING_EVENT)[19..20]);
+    bench.settle();
+    assert!(!bench.connection_of(&client).is_open());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_is_seen_that_came_together_with_the_last_bytes() {
+    let mut bench = Bench::new();
+    let client = bench.connect(b"");
+    bench.settle();
+    bench.say(&client, &message("last words"));
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    // There is one edge for both.
+    let patience = Instant::now() + PATIENCE;
+    while !bench.engine.connections.is_empty() {
+        assert!(Instant::now() < patience, "the connection stays");
+        bench.settle();
+    }
+}

@@ -1,0 +1,90 @@
+//! What a shard that runs takes from a reloaded configuration.
+
+use super::*;
+use crate::shard::wheel::Wheel;
+
+impl Bench {
+    fn reload(&mut self, change: impl FnOnce(&mut EngineConfig)) {
+        let mut config = *self.settings.get();
+        change(&mut config);
+        self.settings.set(config);
+        self.settle();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_changes_the_longest_message() {
+    let mut bench = Bench::new();
+    let clients: Vec<TcpStream> = (0..3).map(|_| bench.connect(b"")).collect();
+    bench.settle();
+    let ping = message(&format!("{:100}", r#"{"event":"pusher:ping"}"#));
+    bench.reload(|config| config.max_message_bytes = 100);
+    bench.say(&clients[0], &ping);
+    bench.hear(&clients[0], |frames| frames.iter().any(|frame| is_event(frame, "pusher:pong")));
+    bench.reload(|config| config.max_message_bytes = 99);
+    bench.say(&clients[1], &ping);
+    let frames = bench.hear(&clients[1], |frames| frames.iter().any(|it| close_code(it).is_some()));
+    let (_, reason) = frames.last().unwrap();
+    let reason = String::from_utf8_lossy(&reason[2..]).into_owned();
+    assert!(reason.contains("99"), "the reason names the new bound: {reason}");
+    bench.reload(|config| config.max_message_bytes = 1_000);
+    bench.say(&clients[2], &ping);
+    bench.hear(&clients[2], |frames| frames.iter().any(|frame| is_event(frame, "pusher:pong")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_changes_what_may_wait_for_a_client() {
+    for (max, is_open) in [(40_000, false), (MAX_OUTBOX_BYTES, true), (200_000, true)] {
+        let mut bench = Bench::new();
+        let client = bench.connect(b"");
+        bench.settle();
+        let place = bench.connection_of(&client).key.place;
+        bench.engine.connections[place as usize].is_blocked = true;
+        bench.reload(|config| config.max_outbox_bytes = max);
+        bench.engine.send(place, Frame::raw(vec![0; max.min(50_000)]));
+        assert!(bench.connection_of(&client).is_open(), "what fits is kept");
+        bench.engine.send(place, Frame::raw(vec![0]));
+        assert_eq!(bench.connection_of(&client).is_open(), is_open, "{max}");
+        let room = max.saturating_sub(bench.connection_of(&client).outbox.bytes());
+        bench.engine.send(place, Frame::raw(vec![0; room]));
+        assert_eq!(bench.connection_of(&client).is_open(), is_open, "{max}");
+        bench.engine.send(place, Frame::raw(vec![0]));
+        assert!(!bench.connection_of(&client).is_open(), "{max}: one byte beyond it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_changes_how_long_a_message_may_take() {
+    for seconds in [3, 25] {
+        let mut bench = Bench::new();
+        let client = bench.connect(b"");
+        bench.settle();
+        let timeout = Duration::from_secs(seconds);
+        bench.reload(|config| config.message_timeout = timeout);
+        bench.say(&client, &message("begun")[..3]);
+        bench.pass(timeout - Duration::from_millis(1)).await;
+        assert!(bench.connection_of(&client).is_open(), "{timeout:?}");
+        bench.pass(Wheel::STEP + Duration::from_millis(1)).await;
+        assert_eq!(bench.hear_close(&client), 4100, "{timeout:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_changes_the_grace_period() {
+    // Without a reload it is a second.
+    for seconds in [0, 3, 5] {
+        let mut bench = Bench::new();
+        let _silent: Vec<TcpStream> = (0..2).map(|_| bench.connect(b"")).collect();
+        bench.settle();
+        bench.reload(|config| config.shutdown_grace = Duration::from_secs(seconds));
+        bench.shutdown.start();
+        bench.shutdown.set_plan(DrainPlan::Spread);
+        if 0 < seconds {
+            // Connections are dropped after 95 % of it.
+            bench.pass(Duration::from_millis(seconds * 950 - 1)).await;
+            assert_eq!(bench.engine.connections.len(), 2, "{seconds} s");
+        }
+        bench.pass(Duration::from_millis(1)).await;
+        assert!(bench.engine.connections.is_empty(), "{seconds} s");
+    }
+}
