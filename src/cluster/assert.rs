@@ -436,3 +436,6 @@ impl Manager {
         self.tell_settled_sign_ins();
     }
 }
+
+#[cfg(test)]
+mod tests;

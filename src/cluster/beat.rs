@@ -406,3 +406,6 @@ async fn has_unversioned_nodes(shared: &Shared, connection: &Connection) -> Redi
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

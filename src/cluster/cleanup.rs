@@ -195,3 +195,6 @@ impl Manager {
         self.begin_long(cleaning.run(connection));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -487,3 +487,6 @@ fn read(value: Value) -> Result<Option<(Vec<Found>, Vec<String>)>, Unexpected> {
     }
     Ok(Some((found, answer.texts()?)))
 }
+
+#[cfg(test)]
+mod tests;

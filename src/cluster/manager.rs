@@ -480,3 +480,6 @@ async fn next(pushes: &mut Option<Pushes>) -> Push {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+pub(super) mod testbed;

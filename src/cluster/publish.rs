@@ -367,3 +367,6 @@ fn read(value: Value, events: usize) -> Option<(Attempt, u64)> {
     }
     Some((Attempt::Done(receipts, at_us), redis_ms))
 }
+
+#[cfg(test)]
+mod tests;

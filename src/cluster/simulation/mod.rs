@@ -6,7 +6,7 @@
 mod endpoint;
 mod model;
 mod mutants;
-mod network;
+pub(super) mod network;
 mod tests;
 mod world;
 

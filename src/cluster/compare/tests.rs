@@ -1,0 +1,126 @@
+use super::*;
+use crate::{
+    cluster::manager::testbed::{APP, Testbed},
+    hub::Delivery,
+};
+
+const HOME: Partition = Partition::HOME;
+/// A round of comparisons.
+const ROUND: Duration = Duration::from_secs(31);
+
+#[tokio::test(start_paused = true)]
+async fn topics_that_differ_in_redis_are_repaired_within_a_round() {
+    let mut testbed = Testbed::joined(false).await;
+    let channels: Vec<String> = (0..30).map(|number| format!("presence-{number}")).collect();
+    for (place, channel) in (1..).zip(&channels) {
+        testbed.subscribe(place, channel, Some("u"));
+    }
+    testbed.settle().await;
+    let own = format!("n:{}", testbed.manager.membership.node());
+    for channel in &channels {
+        let (key, _) = testbed.channel(channel);
+        assert_eq!(testbed.field(HOME, &key, &own), "1");
+        testbed.ask(HOME, &["HSET", &key, &own, "5"]);
+    }
+    testbed.run_for(ROUND).await;
+    for channel in &channels {
+        let (key, _) = testbed.channel(channel);
+        assert_eq!(testbed.field(HOME, &key, &own), "1", "{channel}");
+        assert_eq!(testbed.field(HOME, &key, "t"), "1", "{channel}");
+    }
+    assert_eq!(testbed.manager.shared.metrics.repaired.get(), 30);
+    testbed.run_for(ROUND).await;
+    assert_eq!(testbed.manager.shared.metrics.repaired.get(), 30, "nothing differs any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscribers_that_have_missed_an_event_are_closed_within_a_round() {
+    let mut testbed = Testbed::joined(false).await;
+    testbed.subscribe(1, "a", None);
+    testbed.subscribe(2, "b", None);
+    testbed.settle().await;
+    testbed.deliveries();
+    let (key, _) = testbed.channel("a");
+    testbed.ask(HOME, &["HINCRBY", &key, "s", "1"]);
+    testbed.run_for(ROUND).await;
+    let is_close = |one: &Delivery| matches!(one, Delivery::CloseChannel { .. });
+    assert_eq!(testbed.deliveries().iter().filter(|one| is_close(one)).count(), 1);
+    assert_eq!(testbed.manager.shared.metrics.interrupted.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn contributions_that_no_node_holds_are_removed() {
+    let mut testbed = Testbed::joined(false).await;
+    testbed.subscribe(1, "a", None);
+    testbed.settle().await;
+    let names = &testbed.manager.shared.names;
+    let (channels, users) = (names.channel_index(APP, HOME), names.user_index(APP, HOME));
+    let own = testbed.manager.membership.node().to_owned();
+    // This node's, from before a loss of data; and entries that belong to nothing.
+    let (key, _) = testbed.channel("own");
+    testbed.ask(HOME, &["HSET", &key, "e", "x", "v", "1", "t", "1", &format!("n:{own}"), "1"]);
+    testbed.ask(HOME, &["SADD", &names.topics_of(&own, HOME), &key]);
+    testbed.ask(HOME, &["HSET", &channels, "own", "1 0", "gone", "3 0"]);
+    testbed.ask(HOME, &["HSET", &users, "nobody", "1 0"]);
+    testbed.manager.comparison.look_at_own();
+    testbed.run_for(2 * ROUND).await;
+    let dump = testbed.dump();
+    assert_eq!(testbed.field(HOME, &key, &format!("n:{own}")), "", "{dump}");
+    assert_eq!(testbed.field(HOME, &channels, "own"), "", "{dump}");
+    assert_eq!(testbed.field(HOME, &channels, "gone"), "", "{dump}");
+    assert_eq!(testbed.field(HOME, &users, "nobody"), "", "{dump}");
+    assert_eq!(testbed.field(HOME, &channels, "a"), "1 0", "what is held stays");
+    assert_eq!(testbed.manager.shared.metrics.repaired.get(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_only_a_partition_lists_is_cleaned_up_after_a_while() {
+    let mut testbed = Testbed::joined(true).await;
+    let node = "0000dd.1".to_owned();
+    let own = testbed.manager.membership.node().to_owned();
+    let found = |testbed: &mut Testbed| {
+        testbed.manager.note_strangers(vec![node.clone(), own.clone()]);
+        testbed.manager.cleaning.contains(&node)
+    };
+    assert!(!found(&mut testbed));
+    assert_eq!(testbed.manager.membership.strangers.len(), 1, "not this node");
+    let ms = Duration::from_millis(1);
+    tokio::time::advance(STRANGER_AFTER - ms).await;
+    assert!(!found(&mut testbed), "not yet");
+    tokio::time::advance(ms).await;
+    assert!(found(&mut testbed));
+    testbed.manager.cleaning.clear();
+    tokio::time::advance(STRANGER_MEMORY).await;
+    testbed.manager.note_strangers(Vec::new());
+    assert!(testbed.manager.membership.strangers.is_empty(), "it has left");
+    assert!(!found(&mut testbed), "from the beginning");
+    testbed.manager.membership.alive.push(node.clone());
+    assert!(!found(&mut testbed) && testbed.manager.membership.strangers.is_empty(), "it is alive");
+}
+
+#[test]
+fn an_answer_is_read() {
+    let text = |text: &str| Value::BulkString(text.into());
+    let answer = |status: &str| {
+        Value::Array(vec![
+            text(status),
+            Value::Int(1),
+            text("epoch"),
+            Value::Int(2),
+            Value::Int(3),
+            Value::Int(1),
+            text(""),
+            Value::Int(0),
+            Value::Int(0),
+            Value::Int(0),
+            Value::Array(vec![text("ab.1")]),
+        ])
+    };
+    let (found, registered) = read(answer("ok")).unwrap().unwrap();
+    let found: Vec<_> =
+        found.iter().map(|one| (&*one.epoch, one.version, one.sequence, one.is_wrong)).collect();
+    assert_eq!(found, [("epoch", 2, 3, true), ("", 0, 0, false)]);
+    assert_eq!(registered, ["ab.1"]);
+    assert!(read(answer("other")).unwrap().is_none());
+    assert!(read(Value::Array(vec![text("ok"), Value::Int(1)])).is_err());
+}

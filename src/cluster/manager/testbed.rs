@@ -1,0 +1,204 @@
+//! A coordinator over the simulated network, whose turns a test takes one by one.
+
+use super::*;
+use crate::{
+    app::App,
+    cluster::{chance, simulation::network::Network},
+    config::{AppConfig, WebhookEvent},
+    hub::{ConnectionKey, Delivery, Inboxes, Observer, Occurrence, ShardIndex},
+    protocol::Member,
+};
+
+/// The app of all testbeds.
+pub(in crate::cluster) const APP: &str = "app";
+/// The prefix of all keys.
+pub(in crate::cluster) const PREFIX: &str = "test";
+/// `redis.node_timeout_ms`.
+pub(in crate::cluster) const NODE_TIMEOUT: Duration = Duration::from_secs(6);
+const PORT: u16 = 6379;
+const SERVERS: [(&str, u16); 3] = [("redis0", PORT), ("redis1", PORT), ("redis2", PORT)];
+/// The time between two ticks.
+const TURN: Duration = Duration::from_millis(20);
+
+/// An observer that subscribes the application to all webhooks.
+#[derive(Debug)]
+struct WantsAll;
+
+impl Observer for WantsAll {
+    fn wants(&self, _app_id: &str, _kind: WebhookEvent) -> bool {
+        true
+    }
+
+    fn observe(&self, _app_id: &str, _occurrence: Occurrence) {}
+
+    fn observe_at(&self, _app_id: &str, _at_us: u64, _occurrence: Occurrence) {}
+}
+
+/// A node without shards, and the Redis that it uses.
+#[derive(Debug)]
+pub(in crate::cluster) struct Testbed {
+    pub(in crate::cluster) network: Network,
+    pub(in crate::cluster) manager: Manager,
+    pub(in crate::cluster) outcomes: mpsc::UnboundedReceiver<(u64, Outcome)>,
+    inboxes: Arc<Inboxes>,
+}
+
+impl Testbed {
+    /// A node of one Redis, or of a Redis Cluster with three servers. It has not joined.
+    pub(in crate::cluster) fn new(is_cluster: bool) -> Self {
+        chance::seed(1);
+        let network = Network::new(1);
+        let servers = if is_cluster { &SERVERS[..] } else { &SERVERS[..1] };
+        for (host, port) in servers {
+            network.add_server(host, *port);
+        }
+        if is_cluster {
+            network.make_cluster(servers);
+        }
+        let config =
+            AppConfig { id: APP.to_owned(), subscription_count: true, ..AppConfig::development() };
+        let inboxes = Arc::new(Inboxes::new(1));
+        let hub = Hub::new(App::new(config), Arc::clone(&inboxes), Arc::new(WantsAll), now());
+        let hub = Arc::new(hub.one_of_many());
+        let shared = Arc::new(Shared::new(PREFIX, is_cluster, Duration::from_secs(2)));
+        let endpoint = network.endpoint(0, &SERVERS, is_cluster);
+        let hubs = HashMap::from([(Arc::from(APP), hub)]);
+        let (manager, outcomes) =
+            Manager::new(shared, endpoint, hubs, NODE_TIMEOUT, Arc::default());
+        Self { network, manager, outcomes, inboxes }
+    }
+
+    /// A node that has joined.
+    pub(in crate::cluster) async fn joined(is_cluster: bool) -> Self {
+        let mut testbed = Self::new(is_cluster);
+        testbed.until("joined", |manager| manager.membership.is_joined()).await;
+        testbed
+    }
+
+    /// Handles the next message, result or tick.
+    pub(in crate::cluster) async fn turn(&mut self) {
+        let manager = &mut self.manager;
+        tokio::select! {
+            biased;
+            push = next(&mut manager.pushes) => manager.take_pushes(push).await,
+            Some((link, outcome)) = self.outcomes.recv() => {
+                if link == manager.link_number {
+                    manager.on_outcome(outcome);
+                }
+            }
+            () = time::sleep(TURN) => manager.on_time(now()),
+        }
+        manager.take_steps();
+    }
+
+    /// Runs until the condition holds; it must within a minute.
+    pub(in crate::cluster) async fn until(&mut self, what: &str, is_so: impl Fn(&Manager) -> bool) {
+        let end = now() + Duration::from_mins(1);
+        while !is_so(&self.manager) {
+            assert!(now() < end, "not within a minute: {what}");
+            self.turn().await;
+        }
+    }
+
+    /// Runs for a while.
+    pub(in crate::cluster) async fn run_for(&mut self, duration: Duration) {
+        let end = now() + duration;
+        while now() < end {
+            self.turn().await;
+        }
+    }
+
+    /// The next result of background work.
+    pub(in crate::cluster) async fn outcome(&mut self) -> Outcome {
+        let next = time::timeout(Duration::from_secs(10), self.outcomes.recv()).await;
+        next.expect("a result").expect("the manager keeps a sender").1
+    }
+
+    pub(in crate::cluster) fn input(&mut self, input: Input) {
+        self.manager.on_input(input);
+    }
+
+    /// Subscribes a connection to a channel; the testbed must run afterwards.
+    pub(in crate::cluster) fn subscribe(&mut self, place: u32, channel: &str, user: Option<&str>) {
+        let member = user.map(|user| Member { user_id: user.into(), user_info: "{}".into() });
+        let connection = connection(place);
+        let waiter = Waiter::Subscriber { connection, ticket: place, member };
+        self.input(Input::Join { app_id: APP.into(), channel: channel_name(channel), waiter });
+    }
+
+    /// Runs until everything that this node has is in Redis.
+    pub(in crate::cluster) async fn settle(&mut self) {
+        self.until("settled", |manager| {
+            !manager.has_steps() && manager.topics.values().all(Topic::has_settled)
+        })
+        .await;
+    }
+
+    /// What the only shard was sent since the last call.
+    pub(in crate::cluster) fn deliveries(&self) -> Vec<Delivery> {
+        let mut batch = VecDeque::new();
+        self.inboxes.of(ShardIndex::new(0)).take(&mut batch);
+        batch.into()
+    }
+
+    /// The reply of the server that has the partition.
+    pub(in crate::cluster) fn ask(&self, partition: Partition, words: &[&str]) -> redis::Value {
+        self.network.ask(self.server_of(partition), PORT, words)
+    }
+
+    /// The host of a partition.
+    pub(in crate::cluster) fn server_of(&self, partition: Partition) -> &'static str {
+        if !self.manager.shared.is_cluster {
+            return SERVERS[0].0;
+        }
+        let has_it = |(host, port): &&(&str, u16)| {
+            self.network.slots_of(host, *port).contains(&partition.slot())
+        };
+        SERVERS.iter().find(has_it).expect("each slot has a server").0
+    }
+
+    /// A field of a hash; empty without one.
+    pub(in crate::cluster) fn field(&self, partition: Partition, key: &str, field: &str) -> String {
+        let value = self.ask(partition, &["HGET", key, field]);
+        let value: Option<String> = redis::from_redis_value(value).expect("it is text");
+        value.unwrap_or_default()
+    }
+
+    /// Everything in Redis: keys, and the fields or members of hashes and sets.
+    pub(in crate::cluster) fn dump(&self) -> String {
+        let servers = if self.manager.shared.is_cluster { &SERVERS[..] } else { &SERVERS[..1] };
+        let mut dump = Vec::new();
+        for (host, port) in servers {
+            for key in self.network.keys(host, *port) {
+                let key = String::from_utf8_lossy(&key).into_owned();
+                for command in ["HGETALL", "SMEMBERS"] {
+                    let value = self.network.ask(host, *port, &[command, &key]);
+                    if !matches!(value, redis::Value::ServerError(_)) {
+                        dump.push(format!("{key} {value:?}"));
+                    }
+                }
+            }
+        }
+        dump.join("\n")
+    }
+
+    /// The key of a channel's hash, and its partition.
+    pub(in crate::cluster) fn channel(&self, channel: &str) -> (String, Partition) {
+        let (names, channel) = (&self.manager.shared.names, channel_name(channel));
+        (names.channel(APP, &channel), names.channel_partition(APP, &channel))
+    }
+
+    /// The key of the registry of a partition.
+    pub(in crate::cluster) fn registry(&self, partition: Partition) -> String {
+        self.manager.shared.names.registry(partition)
+    }
+}
+
+/// A connection of the only shard.
+pub(in crate::cluster) fn connection(place: u32) -> ConnectionRef {
+    ConnectionRef { shard: ShardIndex::new(0), key: ConnectionKey { place, generation: 0 } }
+}
+
+pub(in crate::cluster) fn channel_name(name: &str) -> ChannelName {
+    ChannelName::parse(name, 100).expect("a good name")
+}
