@@ -241,4 +241,20 @@ mod tests {
         let preflight = Route::Preflight { app_id: "3".into(), allowed: "POST" };
         assert_eq!(route(&Method::OPTIONS, "/apps/3/events", ""), Some(preflight));
     }
+
+    #[test]
+    fn at_most_100_bytes_of_an_unknown_path_are_repeated() {
+        let repeated = |path: &str| {
+            let error = Route::parse(&Method::GET, path, "/ws").unwrap_err();
+            let text = format!("{error:?}");
+            let (_, rest) = text.split_once("Nothing at ").unwrap();
+            rest.split_once(": the API is under /ws/apps/").unwrap().0.to_owned()
+        };
+        let path = format!("/{}", "y".repeat(99));
+        assert_eq!(repeated(&path), path);
+        assert_eq!(repeated(&format!("{path}z")), path);
+        // The cut does not split a character.
+        let path = format!("/{}", "y".repeat(98));
+        assert_eq!(repeated(&format!("{path}\u{e9}")), path);
+    }
 }

@@ -258,6 +258,10 @@ impl AsyncWrite for WatchedStream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
 
     #[test]
     fn only_the_librarys_own_refusals_are_bare() {
@@ -285,5 +289,62 @@ mod tests {
         assert_eq!(due(WaitsFor::Answer), None);
         let blocked = State { blocked_since: Some(now), ..State::new(WaitsFor::Answer) };
         assert_eq!(blocked.deadline(patience), Some(now + patience));
+    }
+
+    /// A server's side of a connection over loopback, and the client's socket.
+    async fn watched(unread: &[u8]) -> (WatchedStream, Wire, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let wire = Wire::new(Instant::now());
+        let stream = Stream::Plain(accepted.unwrap().0);
+        (WatchedStream::new(stream, unread.to_vec(), wire.clone()), wire, client.unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_is_written_after_hold_is_not_sent() {
+        let (mut stream, wire, mut client) = watched(b"unread").await;
+        stream.write_all(b"sent").await.unwrap();
+        wire.hold();
+        stream.write_all(b"held ").await.unwrap();
+        stream.write_all(b"back").await.unwrap();
+        stream.flush().await.unwrap();
+        let (socket, held, unread) = stream.into_parts();
+        assert_eq!((&held[..], &unread[..]), (&b"held back"[..], &b"unread"[..]));
+        drop(socket);
+        let mut sent = Vec::new();
+        client.read_to_end(&mut sent).await.unwrap();
+        assert_eq!(sent, b"sent");
+    }
+
+    #[tokio::test]
+    async fn a_bare_refusal_is_swallowed_and_the_connection_left_open() {
+        let (mut stream, wire, mut client) = watched(b"").await;
+        let bare = b"HTTP/1.1 431 Too Large\r\ncontent-length: 0\r\n\r\n";
+        stream.write_all(bare).await.unwrap();
+        assert_eq!(wire.refused(), Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
+        stream.shutdown().await.unwrap();
+        let (mut socket, ..) = stream.into_parts();
+        socket.write_all(b"ours").await.unwrap();
+        drop(socket);
+        let mut sent = Vec::new();
+        client.read_to_end(&mut sent).await.unwrap();
+        assert_eq!(sent, b"ours");
+    }
+
+    #[tokio::test]
+    async fn what_has_come_already_is_read_first_and_whole() {
+        let (mut stream, wire, mut client) = watched(b"GET / HT").await;
+        client.write_all(b"TP/1.1").await.unwrap();
+        client.shutdown().await.unwrap();
+        wire.request_answered(Instant::now());
+        let mut first = [0; 5];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"GET /");
+        assert!(matches!(wire.lock().waits_for, WaitsFor::Request(_)));
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b" HTTP/1.1");
+        assert!(matches!(wire.lock().waits_for, WaitsFor::Head(_)), "a request has begun");
     }
 }

@@ -1,7 +1,7 @@
 //! The defaults of Reverb and soketi.
 
 use super::{Setup, origin, with_app};
-use crate::config::{ClientEvents, Loaded, schema::flatten};
+use crate::config::{AppConfig, ClientEvents, Loaded, schema::flatten};
 
 const SWITCHING: &str = include_str!("../../../docs/switching.md");
 
@@ -155,4 +155,34 @@ fn a_raised_request_raises_the_event_and_the_outbox() {
         60_000
     );
     assert_eq!(event(raised("5000000").env("CAMPANILE_APPS__0__MAX_EVENT_BYTES", "60000")), 60_000);
+}
+
+#[test]
+fn a_limit_that_fits_exactly_leaves_the_others_alone() {
+    let event = AppConfig::default().max_event_bytes;
+    let loaded = reverb().env("REVERB_MAX_REQUEST_SIZE", &event.to_string()).loaded();
+    assert_eq!(origin(&loaded, "[[apps]]", "max_event_bytes"), "default");
+    assert_eq!(loaded.notes, [""; 0]);
+    let larger = event + 1;
+    let loaded = reverb().env("REVERB_MAX_REQUEST_SIZE", &larger.to_string()).loaded();
+    assert_eq!(loaded.config.apps[0].max_event_bytes, larger);
+    let loaded = reverb().env("REVERB_MAX_REQUEST_SIZE", &(event - 1).to_string()).loaded();
+    assert_eq!(loaded.config.apps[0].max_event_bytes, event - 1);
+
+    let file = "[server]\nmax_request_bytes = 204_800\n[connection]\nmax_outbox_bytes = 204_800";
+    let limits = |event: &str| {
+        let loaded = with_app().file(file).env("SOKETI_EVENT_MAX_SIZE_IN_KB", event).loaded();
+        let server = loaded.config.server.max_request_bytes;
+        (server, loaded.config.connection.max_outbox_bytes, loaded.notes.len())
+    };
+    assert_eq!(limits("199"), (204_800, 204_800, 0));
+    assert_eq!(limits("200"), (204_800, 204_800, 0));
+    assert_eq!(limits("201"), (411_648, 411_648, 2));
+
+    let message = |bytes: &str| {
+        let loaded = with_app().env("REVERB_APP_MAX_MESSAGE_SIZE", bytes).loaded();
+        (loaded.config.connection.max_outbox_bytes, loaded.notes.len())
+    };
+    assert_eq!(message("1048576"), (1_048_576, 0));
+    assert_eq!(message("1048577"), (1_048_577, 1));
 }
