@@ -210,3 +210,21 @@ impl Target {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_stands_for_all_is_reached_over_loopback() {
+        for (host, expected) in [
+            ("0.0.0.0", "127.0.0.1"),
+            ("::", "::1"),
+            ("10.1.2.3", "10.1.2.3"),
+            ("fd00::1", "fd00::1"),
+            ("example.com", "example.com"),
+        ] {
+            assert_eq!(reachable(host), expected);
+        }
+    }
+}

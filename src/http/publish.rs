@@ -390,4 +390,20 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn limits_of_events_include_their_bound() {
+        let raw = RawValue::from_string(r#""four""#.to_owned()).unwrap();
+        assert!(parse_data(Some(&raw), 4).is_ok());
+        assert!(parse_data(Some(&raw), 3).is_err());
+        let mut config = AppConfig::development();
+        config.max_batch_events = 2;
+        let batch = |count: usize| {
+            let events = vec![r#"{"name":"e","channel":"c","data":"1"}"#; count].join(",");
+            parse_batch(&format!(r#"{{"batch":[{events}]}}"#), &config)
+                .map(|batch| batch.len())
+                .ok()
+        };
+        assert_eq!([1, 2, 3].map(batch), [Some(1), Some(2), None]);
+    }
 }

@@ -139,3 +139,43 @@ pub(super) fn with_type(status: StatusCode, kind: &'static str, body: impl Into<
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     reply
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_is_rounded_up_to_whole_seconds() {
+        for (wait_ms, expected) in [
+            (0, "1"),
+            (1, "1"),
+            (999, "1"),
+            (1_000, "1"),
+            (1_001, "2"),
+            (2_000, "2"),
+            (59_500, "60"),
+        ] {
+            let wait = Duration::from_millis(wait_ms);
+            let reply = ApiError::later(StatusCode::TOO_MANY_REQUESTS, "x", wait).into_reply();
+            assert_eq!(reply.status(), 429);
+            assert_eq!(reply.headers()[RETRY_AFTER], expected, "{wait_ms} ms");
+        }
+    }
+
+    #[test]
+    fn the_part_of_a_request_is_named_in_the_answer_and_in_the_log() {
+        let refusal =
+            |error: ApiError| error.into_reply().extensions().get::<Refusal>().unwrap().0.clone();
+        let error = || ApiError::bad_request("secret text").within("batch[3]");
+        assert_eq!(refusal(error()), "batch[3]: secret text");
+        let quoting = ApiError::bad_request("secret text").logged_as("text").within("batch[3]");
+        assert_eq!(quoting.message, "batch[3]: secret text");
+        assert_eq!(refusal(quoting), "batch[3]: text");
+        let reply = ApiError::wrong_method("GET").into_reply();
+        assert_eq!(
+            (reply.status().as_u16(), &reply.headers()[ALLOW]),
+            (405, &HeaderValue::from_static("GET"))
+        );
+        assert_eq!(reply.headers()[CONTENT_TYPE], "application/json");
+    }
+}

@@ -257,4 +257,30 @@ mod tests {
         let path = format!("/{}", "y".repeat(98));
         assert_eq!(repeated(&format!("{path}\u{e9}")), path);
     }
+
+    #[test]
+    fn a_route_has_its_label_for_the_log_and_its_app() {
+        for (path, label, app) in [
+            ("GET /app/K", "websocket", Some("K")),
+            ("GET /up", "up", None),
+            ("GET /ready", "ready", None),
+            ("GET /metrics", "metrics", None),
+            ("OPTIONS /apps/3/events", "preflight", Some("3")),
+            ("POST /apps/3/events", "publish", Some("3")),
+            ("POST /apps/3/batch_events", "publish_batch", Some("3")),
+            ("GET /apps/3/channels", "channels", Some("3")),
+            ("GET /apps/3/channels/a", "channel", Some("3")),
+            ("GET /apps/3/channels/a/users", "channel_users", Some("3")),
+            ("GET /apps/3/connections", "connections", Some("3")),
+            ("POST /apps/3/users/7/terminate_connections", "terminate_user", Some("3")),
+        ] {
+            let (method, path) = path.split_once(' ').unwrap();
+            let route = route(&method.parse().unwrap(), path, "").unwrap();
+            assert_eq!((route.label(), route.app()), (label, app));
+            assert_eq!(route.is_publish(), label.starts_with("publish"), "{label}");
+        }
+        assert_eq!(route(&Method::GET, "/apps/3/users/7/x", ""), None);
+        assert_eq!(route(&Method::GET, "/apps/3/channels/", ""), None);
+        assert_eq!(route(&Method::GET, "/apps/3/channels/a/x", ""), None);
+    }
 }

@@ -159,3 +159,47 @@ fn switching(accept: HeaderValue, sub_protocol: Option<HeaderValue>) -> Reply {
     }
     reply
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_sixteen_bytes_in_base64() {
+        let key = b"dGhlIHNhbXBsZSBub25jZQ==";
+        assert!(is_key(key));
+        assert!(is_key(b"+/+/+/+/+/+/+/+/+/+/+/=="));
+        for (at, byte) in [(0, b'-'), (21, b'_'), (10, b'='), (22, b'A'), (23, b'A')] {
+            let mut other = *key;
+            other[at] = byte;
+            assert!(!is_key(&other), "{}", String::from_utf8_lossy(&other));
+        }
+        for other in
+            [&key[1..], b"==", b"", b"AdGhlIHNhbXBsZSBub25jZQ==", b"AAAAAAAAAAAAAAAAAAAAAAAA"]
+        {
+            assert!(!is_key(other), "{}", String::from_utf8_lossy(other));
+        }
+    }
+
+    #[test]
+    fn the_sub_protocol_of_the_spoken_version_is_preferred() {
+        let selected = |lines: &[&str], version| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_str(line).unwrap());
+            }
+            let selected = sub_protocol(&headers, version)?;
+            Some(selected.to_str().unwrap().trim_start_matches(SUB_PROTOCOL).to_owned())
+        };
+        let newest = Version::NEWEST;
+        let [four, seven] = ["4", "7"].map(|digit| format!("{SUB_PROTOCOL}{digit}"));
+        assert_eq!(selected(&[], newest), None);
+        assert_eq!(selected(&["chat", "mqtt"], newest), None);
+        assert_eq!(selected(&[&format!("chat, {four} ,{seven}")], newest).as_deref(), Some("7"));
+        assert_eq!(selected(&[&four, &seven], newest).as_deref(), Some("7"));
+        assert_eq!(selected(&[&format!("x,{four}")], newest).as_deref(), Some("4"));
+        for unknown in ["3", "8", "77", "", "x"] {
+            assert_eq!(selected(&[&format!("{SUB_PROTOCOL}{unknown}")], newest), None, "{unknown}");
+        }
+    }
+}

@@ -258,6 +258,7 @@ impl AsyncWrite for WatchedStream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::poll_fn;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
@@ -346,5 +347,31 @@ mod tests {
         stream.read_to_end(&mut rest).await.unwrap();
         assert_eq!(rest, b" HTTP/1.1");
         assert!(matches!(wire.lock().waits_for, WaitsFor::Head(_)), "a request has begun");
+    }
+
+    #[tokio::test]
+    async fn a_read_that_finds_nothing_begins_no_request() {
+        let (mut stream, wire, _client) = watched(b"").await;
+        wire.request_answered(Instant::now());
+        let mut byte = [0];
+        let read = poll_fn(|cx| {
+            let mut buffer = ReadBuf::new(&mut byte);
+            Poll::Ready(Pin::new(&mut stream).poll_read(cx, &mut buffer))
+        });
+        assert!(read.await.is_pending());
+        assert!(matches!(wire.lock().waits_for, WaitsFor::Request(_)));
+    }
+
+    #[test]
+    fn only_the_first_request_is_the_first() {
+        let wire = Wire::new(Instant::now());
+        let weak = wire.downgrade();
+        assert!(wire.waits_since().is_some());
+        assert!(wire.request_came());
+        assert_eq!(wire.waits_since(), None);
+        assert!(!wire.request_came());
+        assert!(weak.is_alive());
+        drop(wire);
+        assert!(!weak.is_alive());
     }
 }

@@ -98,3 +98,22 @@ pub(super) fn unusable(key: &PrivateKeyDer<'_>) -> Option<&'static str> {
     let is_in = |id: &[u8]| der.windows(id.len()).any(|window| window == id);
     UNUSABLE.iter().find_map(|(id, name)| is_in(id).then_some(*name))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unsupported_type_of_a_key_is_named() {
+        for (id, name) in UNUSABLE {
+            for (before, after) in
+                [(&b""[..], &b""[..]), (b"\x30\x10", b"\x04\x01"), (b"\x30", b"")]
+            {
+                let key = PrivateKeyDer::Pkcs8([before, id, after].concat().into());
+                assert_eq!(unusable(&key), Some(name));
+            }
+            let key = PrivateKeyDer::Pkcs8(id[..id.len() - 1].to_vec().into());
+            assert_eq!(unusable(&key), None, "a part of {name}");
+        }
+    }
+}
