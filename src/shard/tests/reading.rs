@@ -49,6 +49,7 @@ async fn nothing_is_read_behind_what_ends_a_connection() {
         assert!(is_left, "{what}: it is left to the client to hang up");
         let mut bytes = Vec::new();
         client.set_nonblocking(false).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
         client.read_to_end(&mut bytes).expect("the end, which the server has sent");
         let frames = take_frames(&mut bytes);
         assert!(frames.last().and_then(close_code).is_some(), "{what}: {frames:?}");
