@@ -1,8 +1,7 @@
 //! The task that owns this node's topics and its link to Redis.
 //!
 //! It handles inputs one at a time: requests of shards, answers of Redis, messages of the bus, and
-//! timers. So the order
-//! in which a channel's messages come from the bus is the order in which they reach the hub.
+//! timers. So the order in which a channel's messages come from the bus is the order in which they reach the hub.
 
 use super::{
     assert::Answered,
