@@ -29,33 +29,33 @@ TREE = WORK / "tree"
 ACCEPTED = ROOT / "protocol-tests" / "mutants.toml"
 
 # Arguments of `cargo test`, and after how many seconds a run counts as one that does not end.
-UNIT = (["--lib", "--bins", "--", "--skip", "simulation::"], 120)
-CONFORMANCE = (["--test", "conformance"], 300)
-SIMULATION = (["--lib", "--", "simulation::tests"], 300)
-CLUSTER = (["--test", "cluster", "--", "--skip", "storm"], 900)
-CLUSTER_WEBHOOKS = (["--test", "cluster_webhooks"], 300)
-SUITES = [UNIT, CONFORMANCE, SIMULATION, CLUSTER_WEBHOOKS, CLUSTER]
+UNIT = (("--lib", "--bins", "--", "--skip", "simulation::"), 300)
+CONFORMANCE = (("--test", "conformance"), 600)
+SIMULATION = (("--lib", "--", "simulation::tests"), 600)
+CLUSTER_WEBHOOKS = (("--test", "cluster_webhooks"), 600)
+CLUSTER = (("--test", "cluster", "--", "--skip", "storm"), 1_200)
 # Those that take minutes.
-SLOW = [SIMULATION, CLUSTER_WEBHOOKS, CLUSTER]
+SLOW = (SIMULATION, CLUSTER_WEBHOOKS, CLUSTER)
 
 # How many commits count as recent.
 RECENT = 20
 
+# The files of each module, and the suites that its mutants are run against after the unit tests.
 MODULES = {
-    "protocol": (["src/protocol"], [UNIT, CONFORMANCE]),
-    "session": (["src/session"], [UNIT, CONFORMANCE]),
-    "hub": (["src/hub"], [UNIT, CONFORMANCE]),
-    "shard": (["src/shard"], [UNIT, CONFORMANCE]),
-    "cluster": (["src/cluster"], [UNIT, SIMULATION, CLUSTER, CLUSTER_WEBHOOKS]),
-    "webhook": (["src/webhook"], [UNIT, CONFORMANCE, CLUSTER_WEBHOOKS]),
-    "http": (["src/http"], [UNIT, CONFORMANCE]),
-    "auth": (["src/http/auth.rs", "src/signature.rs"], [UNIT, CONFORMANCE]),
-    "config": (["src/config"], [UNIT, CONFORMANCE]),
-    "server": (["src/server", "src/shutdown.rs", "src/rate.rs", "src/permit.rs", "src/throttle.rs"], [UNIT, CONFORMANCE]),
-    "node": (["src/node", "src/app.rs", "src/live.rs"], [UNIT, CONFORMANCE]),
-    "tls": (["src/tls"], [UNIT, CONFORMANCE]),
-    "metrics": (["src/metrics", "src/metrics.rs"], [UNIT, CONFORMANCE]),
-    "cli": (["src/cli", "src/main.rs", "src/host.rs", "src/file.rs"], [UNIT, CONFORMANCE]),
+    "protocol": (["src/protocol"], [CONFORMANCE]),
+    "session": (["src/session"], [CONFORMANCE]),
+    "hub": (["src/hub"], [CONFORMANCE]),
+    "shard": (["src/shard"], [CONFORMANCE]),
+    "cluster": (["src/cluster"], [SIMULATION, CLUSTER_WEBHOOKS, CLUSTER]),
+    "webhook": (["src/webhook"], [CONFORMANCE, CLUSTER_WEBHOOKS]),
+    "auth": (["src/http/auth.rs", "src/signature.rs"], [CONFORMANCE]),
+    "http": (["src/http"], [CONFORMANCE]),
+    "config": (["src/config"], [CONFORMANCE]),
+    "server": (["src/server", "src/shutdown.rs", "src/rate.rs", "src/permit.rs", "src/throttle.rs"], [CONFORMANCE]),
+    "node": (["src/node", "src/app.rs", "src/live.rs"], [CONFORMANCE]),
+    "tls": (["src/tls"], [CONFORMANCE]),
+    "metrics": (["src/metrics", "src/metrics.rs"], [CONFORMANCE]),
+    "cli": (["src/cli", "src/main.rs", "src/host.rs", "src/file.rs"], [CONFORMANCE]),
 }
 
 
@@ -127,32 +127,44 @@ def accepted():
     return {entry["mutant"] for entry in tomllib.loads(ACCEPTED.read_text()).get("accepted", [])}
 
 
-def survivors(sample, suites_of):
-    """Runs the suites one after the other, each on what survived the ones before. Returns survivors and the uncompiled."""
-    left, unviable = list(sample), set()
-    for number, suite in enumerate(SUITES):
-        arguments, timeout = suite
-        concerned = [name for name in left if suite in suites_of(name)]
-        if not concerned:
+def run_suite(suite, names, output):
+    """Runs a suite against each of the mutants. Returns how each ended, by its name."""
+    arguments, timeout = suite
+    print(f"\n{len(names)} mutants: cargo test {' '.join(arguments)}", flush=True)
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True)
+    exact = "^(" + "|".join(re.escape(name) for name in names) + ")$"
+    # Its version 27.1 applies --re to every mutant but those that delete a field.
+    files = [option for file in {place(name)[0] for name in names} for option in ("--file", file)]
+    cargo_mutants(
+        *files, "--re", exact, "--output", str(output), "--profile", "mutants", "--timeout", str(timeout),
+        "--baseline", "skip", "--no-shuffle", "--", *arguments,
+    )  # fmt: skip
+    outcomes = json.loads((output / "mutants.out" / "outcomes.json").read_text())["outcomes"]
+    ends = {each["scenario"]["Mutant"]["name"]: each["summary"] for each in outcomes if each["scenario"] != "Baseline"}
+    if missing := [name for name in names if name not in ends]:
+        sys.exit(f"cargo mutants did not run {len(missing)} mutants, {missing[0]} for one")
+    return ends
+
+
+def survivors(suites_of):
+    """Runs the suites of each mutant one after the other until one notices it. Returns survivors and the uncompiled."""
+    left, unviable = list(suites_of), set()
+    for number, suite in enumerate(in_order(suites_of)):
+        names = [name for name in left if suite in suites_of[name]]
+        if not names:
             continue
-        print(f"\n{len(concerned)} mutants: cargo test {' '.join(arguments)}", flush=True)
-        output = WORK / f"suite-{number}"
-        shutil.rmtree(output, ignore_errors=True)
-        output.mkdir(parents=True)
-        exact = "^(" + "|".join(re.escape(name) for name in concerned) + ")$"
-        # Its version 27.1 applies --re to every mutant but those that delete a field.
-        files = [option for file in {place(name)[0] for name in concerned} for option in ("--file", file)]
-        cargo_mutants(
-            *files, "--re", exact, "--output", str(output), "--profile", "mutants", "--timeout", str(timeout),
-            "--baseline", "skip", "--no-shuffle", "--", *arguments,
-        )  # fmt: skip
-        outcomes = json.loads((output / "mutants.out" / "outcomes.json").read_text())["outcomes"]
-        by_name = {each["scenario"]["Mutant"]["name"]: each["summary"] for each in outcomes if each["scenario"] != "Baseline"}
-        if missing := [name for name in concerned if name not in by_name]:
-            sys.exit(f"cargo mutants did not run {len(missing)} mutants, {missing[0]} for one")
-        unviable.update(name for name in concerned if by_name[name] == "Unviable")
-        left = [name for name in left if by_name.get(name, "MissedMutant") == "MissedMutant"]
+        ends = run_suite(suite, names, WORK / f"suite-{number}")
+        unviable.update(name for name in names if ends[name] == "Unviable")
+        left = [name for name in left if name not in names or ends[name] == "MissedMutant"]
     return left, unviable
+
+
+def in_order(suites_of):
+    """Each suite once, the fast ones first."""
+    suites = {suite: None for suites in suites_of.values() for suite in suites}
+    order = [UNIT, CONFORMANCE, *SLOW]
+    return sorted(suites, key=lambda suite: order.index(suite) if suite in order else -1)
 
 
 def baseline(suites):
@@ -166,10 +178,15 @@ def baseline(suites):
 
 
 def suites_of(name, is_fast):
-    """The suites that a mutant is run against: those of its module."""
+    """The suites that a mutant is run against: the unit tests of its folder, all unit tests, and those of its module.
+
+    >>> [arguments[-3:] for arguments, _ in suites_of("src/hub/users.rs:1:2: delete ! in f", True)]
+    [('hub::', '--skip', 'simulation::'), ('--', '--skip', 'simulation::'), ('--test', 'conformance')]
+    """
     file = place(name)[0]
-    suites = next((suites for paths, suites in MODULES.values() if file.startswith(tuple(paths))), [UNIT, CONFORMANCE])
-    return [suite for suite in suites if not (is_fast and suite in SLOW)]
+    own = (("--lib", "--", file.removeprefix("src/").removesuffix(".rs").split("/")[0] + "::", "--skip", "simulation::"), 300)
+    suites = next((suites for paths, suites in MODULES.values() if file.startswith(tuple(paths))), [CONFORMANCE])
+    return [own, UNIT, *(suite for suite in suites if not (is_fast and suite in SLOW))]
 
 
 def recent_commit():
@@ -211,8 +228,8 @@ def main():
     print(f"{options.module}: {len(sample)} of {len(names)} mutants, seed {options.seed}")
     suites = {name: suites_of(name, options.fast) for name in sample}
     if not options.no_baseline:
-        baseline(suite for suite in SUITES if any(suite in of_mutant for of_mutant in suites.values()))
-    left, unviable = survivors(sample, suites.get)
+        baseline(in_order(suites))
+    left, unviable = survivors(suites)
     reasons = accepted()
     excused = [name for name in left if place(name)[2] in reasons]
     unnoticed = [name for name in left if name not in excused]

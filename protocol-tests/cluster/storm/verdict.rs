@@ -33,7 +33,8 @@ pub(super) async fn violations(world: &World, bed: &Testbed, lives: &[Life]) -> 
     let reported_at = healed_at.max(Instant::now()) + REPORTED_WITHIN;
     let truth = truth(lives);
     let losses = &suffered.losses;
-    let differs = async || webhooks_differ(&bed.webhook_requests(), &truth, losses);
+    let excused = &suffered.excused;
+    let differs = async || webhooks_differ(&bed.webhook_requests(), &truth, losses, excused);
     if !suffered.has_lost_webhooks {
         found.extend(until(reported_at, differs).await);
         found.extend(webhook_violations(&bed.webhook_requests(), losses, &suffered.excused));
@@ -223,12 +224,12 @@ pub(super) async fn departures(world: &World, bed: &Testbed) -> Option<Violation
         if let Err(text) = until_everywhere(&bed.addresses(), Duration::ZERO, &empty).await {
             return Some(Violation::new(Rule::Api, "", text));
         }
-        webhooks_differ(&bed.webhook_requests(), &empty, &[])
+        webhooks_differ(&bed.webhook_requests(), &empty, &[], &suffered.excused)
     };
     let unreported = until(Instant::now() + REPORTED_WITHIN, is_reported).await?;
     let is_excused = unreported.rule == Rule::Webhooks
         && (suffered.has_lost_webhooks
-            || webhooks_differ(&bed.webhook_requests(), &empty, &suffered.losses).is_none());
+            || webhooks_differ(&bed.webhook_requests(), &empty, &suffered.losses, &[]).is_none());
     (!is_excused).then_some(unreported)
 }
 

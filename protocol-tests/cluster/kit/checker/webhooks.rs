@@ -27,7 +27,7 @@ type Subject = (String, Option<String>);
 #[derive(Debug, Default)]
 struct Reported {
     presence: BTreeMap<Subject, (bool, Instant)>,
-    counts: BTreeMap<String, u64>,
+    counts: BTreeMap<String, (u64, Instant)>,
     violations: Vec<Violation>,
 }
 
@@ -50,7 +50,7 @@ impl Reported {
                     }
                     "subscription_count" => {
                         let count = event["subscription_count"].as_u64().unwrap_or_default();
-                        reported.counts.insert(channel.to_owned(), count);
+                        reported.counts.insert(channel.to_owned(), (count, request.at));
                     }
                     "client_event" if !client_events.insert(event["data"].to_string()) => {
                         reported.add(channel, request.at, &format!("{event} was reported twice"));
@@ -100,20 +100,24 @@ pub(crate) fn webhook_violations(
     violations
 }
 
-/// Compares the last reported state with the truth. A departure before a loss of data may never be reported.
+/// Compares the last reported state with the truth. A departure before a loss of data may never be reported. While two
+/// masters live, the log of one reports what the other does not know.
 pub(crate) fn webhooks_differ(
     requests: &[WebhookRequest],
     truth: &View,
     losses: &[Period],
+    excused: &[Period],
 ) -> Option<Violation> {
     let reported = Reported::of(requests, losses);
+    let is_excused = |at: Instant| was_lost(excused, at, at);
     let channels = truth.counts.keys().chain(truth.users.keys());
     let mut there: HashSet<Subject> = channels.map(|channel| (channel.clone(), None)).collect();
     for (channel, users) in &truth.users {
         there.extend(users.iter().map(|user| (channel.clone(), Some(user.clone()))));
     }
     let missing = there.iter().find(|subject| {
-        !reported.presence.get(*subject).is_some_and(|(is_present, _)| *is_present)
+        let last = reported.presence.get(*subject);
+        !last.is_some_and(|(is_present, at)| *is_present || is_excused(*at))
     });
     if let Some((channel, user)) = missing {
         let text = format!("webhooks do not report that {user:?} of {channel} is present");
@@ -127,13 +131,16 @@ pub(crate) fn webhooks_differ(
         let text = format!("webhooks do not report that {user:?} of {channel} has left");
         return Some(Violation::new(Rule::Webhooks, channel, text));
     }
-    truth.counts.iter().find(|(channel, count)| reported.counts.get(*channel) != Some(*count)).map(
-        |(channel, count)| {
-            let reported = reported.counts.get(channel);
-            let text = format!(
-                "webhooks report {reported:?} subscriptions of {channel} instead of {count}"
-            );
-            Violation::new(Rule::Webhooks, channel, text)
-        },
-    )
+    let wrong = truth.counts.iter().find(|(channel, count)| {
+        !reported
+            .counts
+            .get(*channel)
+            .is_some_and(|(reported, at)| reported == *count || is_excused(*at))
+    });
+    wrong.map(|(channel, count)| {
+        let reported = reported.counts.get(channel).map(|(count, _)| count);
+        let text =
+            format!("webhooks report {reported:?} subscriptions of {channel} instead of {count}");
+        Violation::new(Rule::Webhooks, channel, text)
+    })
 }
