@@ -112,23 +112,14 @@ impl Bench {
     }
 }
 
-/// Reads what a client receives from a shard that runs until it is enough.
-async fn heard(mut client: &TcpStream, is_enough: impl Fn(&Frames) -> bool) -> Frames {
-    let (mut frames, mut bytes, mut buffer) = (Vec::new(), Vec::new(), [0; 8_192]);
-    let patience = Instant::now() + PATIENCE;
-    while !is_enough(&frames) {
-        assert!(
-            Instant::now() < patience,
-            "waited {PATIENCE:?}, and heard {} frames",
-            frames.len()
-        );
+/// Reads what a client receives from a running shard until it is enough.
+async fn heard(client: &TcpStream, is_enough: impl Fn(&Frames) -> bool) -> Frames {
+    let mut received = Received::by(client);
+    while !is_enough(&received.frames) {
         tokio::task::yield_now().await;
-        while let Ok(len @ 1..) = client.read(&mut buffer) {
-            bytes.extend_from_slice(&buffer[..len]);
-        }
-        frames.append(&mut take_frames(&mut bytes));
+        received.read();
     }
-    frames
+    received.frames
 }
 
 #[tokio::test]

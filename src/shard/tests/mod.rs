@@ -54,6 +54,33 @@ fn message(text: &str) -> Vec<u8> {
     [&[0x81, 0x80 | len, 0, 0, 0, 0], text.as_bytes()].concat()
 }
 
+/// What a client has received, read bit by bit.
+struct Received<'a> {
+    client: &'a TcpStream,
+    frames: Frames,
+    /// The beginning of the next frame.
+    bytes: Vec<u8>,
+    give_up_at: Instant,
+}
+
+impl<'a> Received<'a> {
+    fn by(client: &'a TcpStream) -> Self {
+        let give_up_at = Instant::now() + PATIENCE;
+        Self { client, frames: Vec::new(), bytes: Vec::new(), give_up_at }
+    }
+
+    /// Reads what has arrived since. Fails if that goes on for too long.
+    fn read(&mut self) {
+        let count = self.frames.len();
+        assert!(Instant::now() < self.give_up_at, "{count} frames within {PATIENCE:?}");
+        let mut buffer = [0; 8_192];
+        while let Ok(len @ 1..) = self.client.read(&mut buffer) {
+            self.bytes.extend_from_slice(&buffer[..len]);
+        }
+        self.frames.append(&mut take_frames(&mut self.bytes));
+    }
+}
+
 impl Bench {
     fn new() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -159,22 +186,13 @@ impl Bench {
     }
 
     /// Reads what a client receives until it is enough.
-    fn hear(&mut self, mut client: &TcpStream, is_enough: impl Fn(&Frames) -> bool) -> Frames {
-        let (mut frames, mut bytes, mut buffer) = (Vec::new(), Vec::new(), [0; 8_192]);
-        let patience = Instant::now() + PATIENCE;
-        while !is_enough(&frames) {
-            assert!(
-                Instant::now() < patience,
-                "waited {PATIENCE:?}, and heard {} frames",
-                frames.len()
-            );
+    fn hear(&mut self, client: &TcpStream, is_enough: impl Fn(&Frames) -> bool) -> Frames {
+        let mut received = Received::by(client);
+        while !is_enough(&received.frames) {
             self.settle();
-            while let Ok(len @ 1..) = client.read(&mut buffer) {
-                bytes.extend_from_slice(&buffer[..len]);
-            }
-            frames.append(&mut take_frames(&mut bytes));
+            received.read();
         }
-        frames
+        received.frames
     }
 
     /// The code of the close frame that the client receives.
