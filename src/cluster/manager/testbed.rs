@@ -3,9 +3,12 @@
 use super::*;
 use crate::{
     app::App,
-    cluster::{chance, simulation::network::Network},
-    config::{AppConfig, WebhookEvent},
-    hub::{ConnectionKey, Delivery, Inboxes, Observer, Occurrence, ShardIndex},
+    cluster::{
+        chance,
+        simulation::{WantsAll, network::Network},
+    },
+    config::AppConfig,
+    hub::{ConnectionKey, Delivery, Inboxes, ShardIndex},
     protocol::Member,
 };
 
@@ -19,20 +22,6 @@ const PORT: u16 = 6379;
 const SERVERS: [(&str, u16); 3] = [("redis0", PORT), ("redis1", PORT), ("redis2", PORT)];
 /// The time between two ticks.
 const TURN: Duration = Duration::from_millis(20);
-
-/// An observer that subscribes the application to all webhooks.
-#[derive(Debug)]
-struct WantsAll;
-
-impl Observer for WantsAll {
-    fn wants(&self, _app_id: &str, _kind: WebhookEvent) -> bool {
-        true
-    }
-
-    fn observe(&self, _app_id: &str, _occurrence: Occurrence) {}
-
-    fn observe_at(&self, _app_id: &str, _at_us: u64, _occurrence: Occurrence) {}
-}
 
 /// A node without shards, and the Redis that it uses.
 #[derive(Debug)]

@@ -10,6 +10,8 @@ pub(super) mod network;
 mod tests;
 mod world;
 
+pub(super) use world::WantsAll;
+
 pub(super) use mutants::mutated;
 
 /// A runtime of one thread whose clock moves only when all tasks wait.

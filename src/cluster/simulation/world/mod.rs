@@ -5,6 +5,8 @@ mod history;
 mod node;
 mod report;
 
+pub(in crate::cluster) use node::WantsAll;
+
 pub(super) use faults::Fault;
 
 use super::network::{Late, Network, Wires};

@@ -68,7 +68,7 @@ pub(super) enum Sent {
 
 /// An observer that subscribes the application to all webhooks.
 #[derive(Debug)]
-struct WantsAll;
+pub(in crate::cluster) struct WantsAll;
 
 impl Observer for WantsAll {
     fn wants(&self, _app_id: &str, _kind: WebhookEvent) -> bool {
