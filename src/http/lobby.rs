@@ -16,7 +16,7 @@ use crate::{
 };
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -27,7 +27,14 @@ pub struct Lobby {
     /// File descriptors for connections of both kinds.
     descriptors: usize,
     node: Arc<Node>,
-    guests: Mutex<VecDeque<WeakWire>>,
+    guests: Mutex<Guests>,
+}
+
+#[derive(Debug, Default)]
+struct Guests {
+    all: VecDeque<WeakWire>,
+    /// The one asked to go last, and when.
+    leaving: Option<(WeakWire, Instant)>,
 }
 
 /// The place of a connection that has just been accepted.
@@ -39,6 +46,9 @@ pub struct Guest {
 
 /// How long a client is waited for at least: some round trips of a slow network.
 const MANNERS: Duration = Duration::from_secs(1);
+/// How long the one asked to go is waited for before somebody else is asked, too. On a busy machine it takes a while
+/// until a connection is closed, and one place needs only one of them.
+const LEAVE_WAIT: Duration = Duration::from_millis(100);
 /// Marks of guests who have gone are cleared away when they outnumber the others by this.
 const GONE_MAX: usize = 64;
 
@@ -47,8 +57,7 @@ impl Lobby {
     /// that are.
     #[must_use]
     pub fn new(max: usize, descriptors: usize, node: Arc<Node>) -> Self {
-        let guests = Mutex::new(VecDeque::new());
-        Self { quota: Quota::new(max), descriptors, node, guests }
+        Self { quota: Quota::new(max), descriptors, node, guests: Mutex::default() }
     }
 
     /// Sets another limit for the connections that are no WebSocket.
@@ -66,26 +75,36 @@ impl Lobby {
             return None;
         };
         let wire = Wire::new(now);
-        let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
-        if 2 * self.quota.used() + GONE_MAX < guests.len() {
-            guests.retain(WeakWire::is_alive);
+        let all = &mut self.lock().all;
+        if 2 * self.quota.used() + GONE_MAX < all.len() {
+            all.retain(WeakWire::is_alive);
         }
-        guests.push_back(wire.downgrade());
+        all.push_back(wire.downgrade());
         Some(Guest { wire, permit })
     }
 
     /// Asks the one to go who has been waited for longest, or nearly: whoever cannot go now is
     /// looked at again when it is its turn.
     fn make_room(&self, now: Instant) {
-        let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
-        for _ in 0..guests.len() {
-            let Some(guest) = guests.pop_front() else { return };
+        let mut guests = self.lock();
+        let is_leaving =
+            |(wire, asked): &(WeakWire, Instant)| wire.is_alive() && now < *asked + LEAVE_WAIT;
+        if guests.leaving.as_ref().is_some_and(is_leaving) {
+            return;
+        }
+        for _ in 0..guests.all.len() {
+            let Some(guest) = guests.all.pop_front() else { return };
             let Some(wire) = guest.upgrade() else { continue };
             if wire.waits_since().is_some_and(|since| since + MANNERS <= now) {
+                guests.leaving = Some((guest, now));
                 return wire.dismiss();
             }
-            guests.push_back(guest);
+            guests.all.push_back(guest);
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Guests> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -125,6 +144,33 @@ mod tests {
     }
 
     #[test]
+    fn nobody_else_is_asked_to_go_while_one_is_leaving() {
+        let lobby = lobby(2, 100);
+        let start = Instant::now();
+        let [first, second] = [lobby.enter(start).unwrap(), lobby.enter(start).unwrap()];
+        let asked = start + MANNERS;
+        assert!(lobby.enter(asked).is_none());
+        assert!(is_dismissed(&first));
+        assert!(lobby.enter(asked + LEAVE_WAIT - Duration::from_millis(1)).is_none());
+        assert!(!is_dismissed(&second), "one for one");
+        assert!(lobby.enter(asked + LEAVE_WAIT).is_none());
+        assert!(is_dismissed(&second), "the first one does not go");
+    }
+
+    #[test]
+    fn places_that_a_lower_limit_takes_away_are_given_up_one_after_another() {
+        let lobby = lobby(2, 100);
+        let start = Instant::now();
+        let [first, second] = [lobby.enter(start).unwrap(), lobby.enter(start).unwrap()];
+        lobby.set_max(1);
+        assert!(lobby.enter(start + MANNERS).is_none());
+        assert!(is_dismissed(&first));
+        drop(first);
+        assert!(lobby.enter(start + MANNERS).is_none());
+        assert!(is_dismissed(&second));
+    }
+
+    #[test]
     fn both_kinds_together_do_not_outnumber_the_descriptors() {
         let lobby = lobby(0, 2);
         let now = Instant::now();
@@ -139,7 +185,7 @@ mod tests {
         for _ in 0..10_000 {
             drop(lobby.enter(Instant::now()).unwrap());
         }
-        let marks = lobby.guests.lock().unwrap().len();
+        let marks = lobby.lock().all.len();
         assert!(marks <= GONE_MAX + 4, "{marks}");
         assert!(stays.wire.waits_since().is_some());
     }
