@@ -3,6 +3,7 @@
 mod blocked;
 mod budgets;
 mod departure;
+mod frames;
 mod leaving;
 mod reading;
 mod settings;
@@ -21,6 +22,7 @@ use crate::{
     shutdown::{Drain, DrainPlan, Shutdown},
     webhook::Webhooks,
 };
+use frames::*;
 use futures_util::FutureExt;
 use socket2::{Domain, Socket, Type};
 use std::{
@@ -52,33 +54,6 @@ fn message(text: &str) -> Vec<u8> {
     let len = u8::try_from(text.len()).unwrap();
     assert!(len < 126);
     [&[0x81, 0x80 | len, 0, 0, 0, 0], text.as_bytes()].concat()
-}
-
-/// What a client has received, read bit by bit.
-struct Received<'a> {
-    client: &'a TcpStream,
-    frames: Frames,
-    /// The beginning of the next frame.
-    bytes: Vec<u8>,
-    give_up_at: Instant,
-}
-
-impl<'a> Received<'a> {
-    fn by(client: &'a TcpStream) -> Self {
-        let give_up_at = Instant::now() + PATIENCE;
-        Self { client, frames: Vec::new(), bytes: Vec::new(), give_up_at }
-    }
-
-    /// Reads what has arrived since. Fails if that goes on for too long.
-    fn read(&mut self) {
-        let count = self.frames.len();
-        assert!(Instant::now() < self.give_up_at, "{count} frames within {PATIENCE:?}");
-        let mut buffer = [0; 8_192];
-        while let Ok(len @ 1..) = self.client.read(&mut buffer) {
-            self.bytes.extend_from_slice(&buffer[..len]);
-        }
-        self.frames.append(&mut take_frames(&mut self.bytes));
-    }
 }
 
 impl Bench {
@@ -304,81 +279,6 @@ impl Bench {
         let hub = self.node.hub_by_key("app-key").unwrap();
         let _ = self.node.publish(&hub, &[event]).now_or_never().unwrap();
     }
-}
-
-/// Only a fault takes longer.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-const PING: u8 = 0x89;
-const PONG: u8 = 0x8a;
-const CLOSE: u8 = 0x88;
-
-/// A text frame of a server, of 127 bytes.
-fn text_frame() -> Frame {
-    Frame::raw([&[0x81, 125][..], &[b'z'; 125]].concat())
-}
-
-/// Encodes a control frame without payload as a client does.
-fn control(first_byte: u8) -> [u8; 6] {
-    [first_byte, 0x80, 0, 0, 0, 0]
-}
-
-/// The first byte and the payload of each frame.
-type Frames = Vec<(u8, Vec<u8>)>;
-
-/// Takes whole frames off the front of `bytes`.
-fn take_frames(bytes: &mut Vec<u8>) -> Frames {
-    let mut frames = Vec::new();
-    loop {
-        let (len, header) = match bytes.as_slice() {
-            [_, 127, long @ ..] if 8 <= long.len() => {
-                (usize::try_from(u64::from_be_bytes(long[..8].try_into().unwrap())).unwrap(), 10)
-            }
-            [_, 126, high, low, ..] => (usize::from(u16::from_be_bytes([*high, *low])), 4),
-            [_, len @ 0..=125, ..] => (usize::from(*len), 2),
-            _ => return frames,
-        };
-        if bytes.len() < header + len {
-            return frames;
-        }
-        frames.push((bytes[0], bytes[header..header + len].to_vec()));
-        bytes.drain(..header + len);
-    }
-}
-
-/// The frames that the client has received and not read yet.
-fn read_frames(mut client: &TcpStream) -> Frames {
-    let (mut bytes, mut buffer) = (Vec::new(), [0; 8_192]);
-    while let Ok(len @ 1..) = client.read(&mut buffer) {
-        bytes.extend_from_slice(&buffer[..len]);
-    }
-    take_frames(&mut bytes)
-}
-
-fn close_code((first, payload): &(u8, Vec<u8>)) -> Option<u16> {
-    (*first == CLOSE).then(|| u16::from_be_bytes([payload[0], payload[1]]))
-}
-
-fn is_event((_, payload): &(u8, Vec<u8>), name: &str) -> bool {
-    serde_json::from_slice::<serde_json::Value>(payload).is_ok_and(|text| text["event"] == name)
-}
-
-/// What the client has received and not read yet.
-fn read_all(mut client: &TcpStream) -> String {
-    let (mut all, mut buffer) = (Vec::new(), [0; 8_192]);
-    loop {
-        match client.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(len) => all.extend_from_slice(&buffer[..len]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) => panic!("{error}"),
-        }
-    }
-    String::from_utf8_lossy(&all).into_owned()
-}
-
-fn has_something(client: &TcpStream) -> bool {
-    client.peek(&mut [0]).is_ok()
 }
 
 #[tokio::test]

@@ -1,0 +1,104 @@
+//! The far end of a connection: frames as a client writes and reads them.
+
+use super::*;
+
+/// Only a fault takes longer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(super) const PING: u8 = 0x89;
+pub(super) const PONG: u8 = 0x8a;
+pub(super) const CLOSE: u8 = 0x88;
+
+/// A text frame of a server, of 127 bytes.
+pub(super) fn text_frame() -> Frame {
+    Frame::raw([&[0x81, 125][..], &[b'z'; 125]].concat())
+}
+
+/// Encodes a control frame without payload as a client does.
+pub(super) fn control(first_byte: u8) -> [u8; 6] {
+    [first_byte, 0x80, 0, 0, 0, 0]
+}
+
+/// The first byte and the payload of each frame.
+pub(super) type Frames = Vec<(u8, Vec<u8>)>;
+
+/// Takes whole frames off the front of `bytes`.
+pub(super) fn take_frames(bytes: &mut Vec<u8>) -> Frames {
+    let mut frames = Vec::new();
+    loop {
+        let (len, header) = match bytes.as_slice() {
+            [_, 127, long @ ..] if 8 <= long.len() => {
+                (usize::try_from(u64::from_be_bytes(long[..8].try_into().unwrap())).unwrap(), 10)
+            }
+            [_, 126, high, low, ..] => (usize::from(u16::from_be_bytes([*high, *low])), 4),
+            [_, len @ 0..=125, ..] => (usize::from(*len), 2),
+            _ => return frames,
+        };
+        if bytes.len() < header + len {
+            return frames;
+        }
+        frames.push((bytes[0], bytes[header..header + len].to_vec()));
+        bytes.drain(..header + len);
+    }
+}
+
+/// The frames that the client has received and not read yet.
+pub(super) fn read_frames(client: &TcpStream) -> Frames {
+    let mut received = Received::by(client);
+    received.read();
+    assert!(received.bytes.is_empty(), "a part of a frame");
+    received.frames
+}
+
+pub(super) fn close_code((first, payload): &(u8, Vec<u8>)) -> Option<u16> {
+    (*first == CLOSE).then(|| u16::from_be_bytes([payload[0], payload[1]]))
+}
+
+pub(super) fn is_event((_, payload): &(u8, Vec<u8>), name: &str) -> bool {
+    serde_json::from_slice::<serde_json::Value>(payload).is_ok_and(|text| text["event"] == name)
+}
+
+/// What the client has received and not read yet.
+pub(super) fn read_all(mut client: &TcpStream) -> String {
+    let (mut all, mut buffer) = (Vec::new(), [0; 8_192]);
+    loop {
+        match client.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(len) => all.extend_from_slice(&buffer[..len]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+pub(super) fn has_something(client: &TcpStream) -> bool {
+    client.peek(&mut [0]).is_ok()
+}
+
+/// What a client has received, read bit by bit.
+pub(super) struct Received<'a> {
+    client: &'a TcpStream,
+    pub(super) frames: Frames,
+    /// The beginning of the next frame.
+    bytes: Vec<u8>,
+    give_up_at: Instant,
+}
+
+impl<'a> Received<'a> {
+    pub(super) fn by(client: &'a TcpStream) -> Self {
+        let give_up_at = Instant::now() + PATIENCE;
+        Self { client, frames: Vec::new(), bytes: Vec::new(), give_up_at }
+    }
+
+    /// Reads what has arrived since. Fails if that goes on for too long.
+    pub(super) fn read(&mut self) {
+        let count = self.frames.len();
+        assert!(Instant::now() < self.give_up_at, "{count} frames within {PATIENCE:?}");
+        let mut buffer = [0; 8_192];
+        while let Ok(len @ 1..) = self.client.read(&mut buffer) {
+            self.bytes.extend_from_slice(&buffer[..len]);
+        }
+        self.frames.append(&mut take_frames(&mut self.bytes));
+    }
+}
