@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_write_is_repeated_and_any_other_failure_is_told() {
+    fn an_interrupted_write_is_repeated_and_other_errors_are_returned() {
         let write = |kinds: &[ErrorKind]| {
             let (mut outbox, expected) = outbox(&[(1, 10), (2, 10)]);
             let pipe = Pipe { room: usize::MAX, ..Pipe::default() };

@@ -155,7 +155,7 @@ async fn a_blocked_client_is_not_read_until_it_reads() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn publishers_wait_for_who_is_behind_but_not_for_who_is_blocked() {
+async fn publishers_wait_for_slow_connections_but_not_for_blocked_ones() {
     // More than one slice: the last ones wait for their turn.
     let mut bench = Bench::new();
     let clients = bench.subscribers(65, "c");

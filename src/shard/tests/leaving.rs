@@ -104,7 +104,7 @@ async fn a_user_whose_connection_ends_is_offline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_joins_is_charged_for_its_announcement_to_all_members() {
+async fn a_joining_client_is_charged_for_its_announcement_to_all_members() {
     // Half of what may wait for a client may be sent for it at once: 50 KB.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut bench = Bench::build(listener, MAX_OUTBOX_BYTES, |config| {
@@ -124,7 +124,7 @@ async fn whoever_joins_is_charged_for_its_announcement_to_all_members() {
     let joins = bench.connect(b"");
     bench.settle();
     bench.join(&joins, "presence-empty", &user("2"));
-    assert!(!rests(&bench, &joins), "it is announced to nobody");
+    assert!(!rests(&bench, &joins), "there is no member to announce it to");
     bench.join(&joins, "presence-c", &user("2"));
     assert!(rests(&bench, &joins), "it is announced a hundred times");
     tokio::time::advance(Duration::from_secs(1)).await;

@@ -185,7 +185,7 @@ async fn a_flood_after_the_close_is_read_in_paces() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_not_authorized_in_time_is_closed() {
+async fn a_connection_not_authorized_in_time_is_closed() {
     let mut bench = Bench::with_timeouts(3_600, 30);
     let mut app = bench.node.hub("app-id").unwrap().app().config.clone();
     app.authorized_connections_timeout_s = 60;

@@ -134,7 +134,7 @@ fn heard(bench: &mut Bench, client: &TcpStream, last: &str) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_is_on_its_way_is_not_for_who_subscribes_since() {
+async fn a_pending_event_is_not_delivered_to_later_subscribers() {
     let mut bench = Bench::new();
     let early = bench.subscribers(1, "c");
     bench.publish("c", "1");
@@ -147,7 +147,7 @@ async fn an_event_that_is_on_its_way_is_not_for_who_subscribes_since() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_excluded_gets_all_but_that_event() {
+async fn an_excluded_connection_receives_all_other_events() {
     let mut bench = Bench::new();
     let clients = bench.subscribers(3, "c");
     let Phase::Open(client) = &bench.connection_of(&clients[1]).phase else { panic!("it is open") };
