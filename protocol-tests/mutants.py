@@ -4,8 +4,8 @@
     protocol-tests/mutants.py MODULE [--sample N] [--seed S] [--only REGEX]   one module (names: --list)
     protocol-tests/mutants.py changed [--since COMMIT] [--sample N]           lines that recent commits changed
 
-`cargo mutants` makes the changes (install it with `cargo install --locked cargo-mutants`). Each mutant of the sample is
-first run against the unit tests; those that survive are run against the slower suites of the module. A mutant counts as
+`cargo mutants` makes the changes (install it with `cargo install --locked cargo-mutants --version 27.1.0`). Each mutant of the sample is
+first run against the unit tests of its folder, then against all unit tests, then against the slower suites of the module. A mutant counts as
 noticed if a test fails or does not end. Mutants that do not compile do not count. Survivors that are accepted are listed
 with their reasons in `mutants.toml`. The exit code is 1 if the score is below `--at-least`.
 
@@ -51,7 +51,7 @@ MODULES = {
     "auth": (["src/http/auth.rs", "src/signature.rs"], [CONFORMANCE]),
     "http": (["src/http"], [CONFORMANCE]),
     "config": (["src/config"], [CONFORMANCE]),
-    "server": (["src/server", "src/shutdown.rs", "src/rate.rs", "src/permit.rs", "src/throttle.rs"], [CONFORMANCE]),
+    "server": (["src/server", "src/shutdown.rs", "src/rate.rs", "src/permit.rs", "src/throttle.rs", "src/clock.rs"], [CONFORMANCE]),
     "node": (["src/node", "src/app.rs", "src/live.rs"], [CONFORMANCE]),
     "tls": (["src/tls"], [CONFORMANCE]),
     "metrics": (["src/metrics", "src/metrics.rs"], [CONFORMANCE]),
@@ -65,11 +65,10 @@ def git(*arguments):
 
 def copy_tree():
     """Brings the copy up to date. Files that did not change keep their time, so that cargo does not build them again."""
-    names = set(git("ls-files", "--cached", "--others", "--exclude-standard").splitlines())
+    listed = git("ls-files", "--cached", "--others", "--exclude-standard").splitlines()
+    names = {name for name in listed if (ROOT / name).is_file()}
     for name in names:
         source, target = ROOT / name, TREE / name
-        if not source.is_file():
-            continue
         if target.is_file() and target.read_bytes() == source.read_bytes():
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +103,7 @@ def list_mutants(paths, only):
 def changed_lines(since):
     """The changed lines of the program: pairs of file and line number."""
     changed, file = set(), ""
-    for line in git("diff", "--unified=0", since, "HEAD", "--", "src").splitlines():
+    for line in git("diff", "--unified=0", since, "--", "src").splitlines():
         if line.startswith("+++ "):
             file = line.removeprefix("+++ b/")
         elif hunk := re.match(r"@@ -\S+ \+(\d+)(?:,(\d+))? @@", line):

@@ -5,10 +5,14 @@ pub(super) const ACCEPTED: [(&str, &str, &str); 22] = [
     (
         "cache",
         "return tonumber(at or 0), tonumber(bytes or 0), tonumber(expires or 1), id or '0'",
-        "both times are over",
+        "0 and 1 are both in the past",
     ),
-    ("cache", "for at = 7, published - 2, 2 do", "the index is odd, so both loops end at the same"),
-    ("cache", "-- break", "the rest of the loop finds nothing again"),
+    (
+        "cache",
+        "for at = 7, published - 2, 2 do",
+        "the index is odd, so both loops end at the same index",
+    ),
+    ("cache", "-- break", "no later key matches"),
     (
         "cache",
         "if redis.call('PTTL', KEYS[at]) <= tonumber(ARGV[5]) then redis.call('PEXPIRE', KEYS[at], ARGV[5]) end",
@@ -19,17 +23,17 @@ pub(super) const ACCEPTED: [(&str, &str, &str); 22] = [
     (
         "expire",
         "local holder, holds = string.match(redis.call('HGET', registry, 'c:' .. node) or '~', '^(%S+) (%d+)$')",
-        "both texts are no claim",
+        "neither text matches the pattern of a claim",
     ),
     (
         "heartbeat",
         "return tonumber(lease and string.match(lease, '^(%-?%d+) ') or 1)",
-        "both times are over",
+        "0 and 1 are both in the past",
     ),
     (
         "heartbeat",
         "ends, length = tonumber(ends or 1), tonumber(length or lease)",
-        "both times are over",
+        "0 and 1 are both in the past",
     ),
     (
         "heartbeat",
@@ -44,7 +48,7 @@ pub(super) const ACCEPTED: [(&str, &str, &str); 22] = [
     (
         "heartbeat",
         "local info = ARGV[14] == '1' and redis.call('INFO', 'server')",
-        "each Redis has INFO; it serves others that have none",
+        "each Redis has INFO; it is for servers without INFO",
     ),
     (
         "scan",
@@ -59,13 +63,17 @@ pub(super) const ACCEPTED: [(&str, &str, &str); 22] = [
     (
         "scan",
         "run = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or '~'",
-        "each Redis has a run id; it serves others that have none",
+        "each Redis has a run id; it is for servers without INFO",
     ),
-    ("split", "for at = #ARGV - 1, 4, -2 do", "the index is odd, so both loops end at the same"),
+    (
+        "split",
+        "for at = #ARGV - 1, 4, -2 do",
+        "the index is odd, so both loops end at the same index",
+    ),
     (
         "sync",
         "if true or (known[name] == nil) then known[name] = redis.call('HEXISTS', registry, 'n:' .. name) == 1 end",
-        "it only asks again",
+        "HEXISTS is called again, with the same result",
     ),
     (
         "sync",
@@ -77,11 +85,11 @@ pub(super) const ACCEPTED: [(&str, &str, &str); 22] = [
         "for field = 1, #all, 1 do",
         "a value that looks like a field names one that is removed as well, or none",
     ),
-    ("sync", "if KEYS[7] then", "the log and its state come together"),
+    ("sync", "if KEYS[7] then", "KEYS[6] and KEYS[7] are passed together"),
     (
         "sync",
         "if has('p') then stamp = math.max(stamp, 1 + tonumber(ours('HGET', KEYS[7], 'n') or 1)) end",
-        "the time is later",
+        "the clock is later than either default",
     ),
     ("unforwarded", "elseif bytes > 1 then", "each record has more bytes"),
 ];

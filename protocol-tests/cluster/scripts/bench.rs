@@ -81,7 +81,10 @@ impl Bench {
                 }
             }
         }
-        let mut replies = self.client.pipeline(&commands).await.into_iter().skip(1);
+        let replies = self.client.pipeline(&commands).await;
+        // Read in any case: they are not those of the next case.
+        let heard = self.heard().await;
+        let mut replies = replies.into_iter().skip(1);
         let mut failures = Vec::new();
         for step in &case.steps {
             match step {
@@ -102,7 +105,6 @@ impl Bench {
                 }
             }
         }
-        let heard = self.heard().await;
         if heard != case.heard {
             failures.push(differ('!', &heard, &case.heard));
         }

@@ -81,7 +81,10 @@ pub(super) fn parse(text: &str) -> Result<Vec<Case>, String> {
                 cases.push(Case { name: rest.trim().to_owned(), steps, heard: Vec::new() });
             }
             ("<", Some(case)) => case.steps.push(Step::Command(plain()?)),
-            (">", Some(case)) => case.steps.push(Step::Call(call(plain()?))),
+            (">", Some(case)) => {
+                let call = call(plain()?).ok_or_else(|| wrong("no / in the call"))?;
+                case.steps.push(Step::Call(call));
+            }
             ("!", Some(case)) => case.heard.push(plain()?),
             (_, Some(Case { steps, .. })) => {
                 let Some(Step::Call(call)) = steps.last_mut() else { return Err(wrong("no call")) };
@@ -94,28 +97,31 @@ pub(super) fn parse(text: &str) -> Result<Vec<Case>, String> {
             _ => return Err(wrong("outside of a case")),
         }
     }
-    let has_call = |case: &Case| case.steps.iter().any(|step| matches!(step, Step::Call(_)));
-    match cases.iter().find(|case| !has_call(case)) {
-        Some(case) => Err(format!("no call: {}", case.name)),
-        None => Ok(cases),
+    for case in &cases {
+        let calls = case.steps.iter().filter_map(|step| match step {
+            Step::Call(call) => Some(call),
+            Step::Command(_) => None,
+        });
+        let replies: Vec<_> = calls.map(|call| !call.reply.is_empty()).collect();
+        if replies.is_empty() || replies.contains(&false) {
+            return Err(format!("no call, or a call without a reply: {}", case.name));
+        }
     }
+    Ok(cases)
 }
 
-fn call(mut words: Vec<String>) -> Call {
-    let slash = words.iter().position(|word| word == "/").unwrap_or(words.len());
+/// A call without its results; `None` without a `/` between keys and arguments.
+fn call(mut words: Vec<String>) -> Option<Call> {
+    let slash = words.iter().position(|word| word == "/")?;
     let arguments = words.split_off(slash).split_off(1);
-    Call { keys: words, arguments, reply: Vec::new(), changes: Vec::new() }
+    Some(Call { keys: words, arguments, reply: Vec::new(), changes: Vec::new() })
 }
 
 /// A word of an expected reply in the form of [`super::state::reply`].
 fn canonical((word, is_quoted): Word) -> String {
-    if is_quoted {
-        format!("'{word}'")
-    } else if word.parse::<i64>().is_ok() || ["[", "]", "nil", "error"].contains(&word.as_str()) {
-        word
-    } else {
-        format!("'{word}'")
-    }
+    let is_mark = ["[", "]", "nil", "error"].contains(&word.as_str());
+    let is_bare = !is_quoted && (is_mark || word.parse::<i64>().is_ok());
+    if is_bare { word } else { format!("'{word}'") }
 }
 
 fn words(line: &str) -> Result<Vec<Word>, ()> {

@@ -261,7 +261,7 @@ fn mutants_are_made_of_each_rule() {
 }
 
 #[test]
-fn endless_loops_fail() {
+fn loops_without_a_count_get_a_bound() {
     let script =
         with_bounded_loops("while x do f() end\nrepeat g() until y\nfor _ = 1, 2 do h() end");
     assert_eq!(script.matches("error('endless')").count(), 2, "{script}");
