@@ -1,8 +1,8 @@
-//! The present, from the runtime's clock: tests stop and advance it.
+//! The current time of the runtime's clock, which tests pause and advance.
 
 use std::time::Instant;
 
-/// The present. Outside of a runtime, the system's clock.
+/// The current time. Outside of a runtime it is the system's.
 #[must_use]
 pub fn now() -> Instant {
     tokio::time::Instant::now().into_std()

@@ -18,7 +18,7 @@
 //! 3  cluster    webhook       the other nodes; telling the application
 //! 2  session     hub          one client's protocol without I/O; who and what is on this node
 //! 1  signature   app          HMAC and its strings to sign; tenants and their limits
-//! 0  protocol  config  file  host  live  rate  permit  metrics  shutdown  tls  clock
+//! 0  protocol  config  file  host  live  rate  permit  metrics  shutdown  throttle  tls  clock
 //! ```
 //!
 //! # The way of an event

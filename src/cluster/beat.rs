@@ -196,8 +196,8 @@ impl Manager {
         self.beat(Phase::Join, now());
     }
 
-    /// Continues once all partitions have registered this node. Those of another generation have
-    /// lost data.
+    /// Continues once all partitions have registered this node. Those of another generation may
+    /// have lost data.
     fn on_joined(&mut self, replies: &[Reply]) {
         let membership = &mut self.membership;
         let before = Arc::clone(&membership.lease);

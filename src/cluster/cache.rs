@@ -239,7 +239,7 @@ impl Shared {
         done.is_ok()
     }
 
-    /// Adds the events to the account, and evicts events beyond the limit. Added events are removed from `account`.
+    /// Adds the events to the account, and evicts events beyond the limit. Added events are removed from
     /// `account`.
     async fn account(
         &self,
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_waits_until_all_is_accounted_is_woken() {
+    async fn waiters_are_woken_when_all_updates_are_sent() {
         let (accounts, app_id) = (Accounts::default(), Arc::from("1"));
         accounts.add(&app_id, 10, entries(1, 0));
         let mut settled = std::pin::pin!(accounts.settled());

@@ -54,7 +54,6 @@ mod cache;
 mod chance;
 mod channels;
 mod cleanup;
-mod clock;
 mod compare;
 mod envelope;
 mod in_flight;
@@ -90,6 +89,7 @@ pub use shared::Unavailable;
 pub use store::{Commit, Entry, Head, Look, NotCommitted, Queue, Queued, Store, View};
 
 use crate::{
+    clock,
     config::RedisConfig,
     hub::{ConnectionRef, Counts, Hub},
     protocol::{ChannelName, Member, User},

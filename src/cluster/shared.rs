@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_node_that_is_away_says_why_and_nobody_waits_for_it_longer_than_asked() {
+    async fn waiting_for_a_join_ends_after_the_given_time() {
         let shared = Shared::new("p", false, Duration::ZERO);
         assert_eq!(shared.away_because().as_deref(), Some("not joined yet"));
         assert!(shared.joined_now().is_none());

@@ -11,7 +11,7 @@ use super::{
     upgrade::Granted,
     wire::{WatchedStream, Wire},
 };
-use crate::{hub::Hub, live::Live, permit::Permit, shard::Adoption, shutdown::Drain};
+use crate::{clock, hub::Hub, live::Live, permit::Permit, shard::Adoption, shutdown::Drain};
 use hyper::{
     Request, StatusCode,
     body::Incoming,
@@ -143,8 +143,8 @@ async fn serve_requests(
     let timeout = http.request_timeout;
     // As configured when the server stops, which may be long after this connection has begun.
     let patience = || exchange.http.get().patience;
-    let gives_up_at = |drain: &Drain| drain.since().unwrap_or_else(Instant::now) + patience();
-    let next_head_by = || Instant::now() + patience().min(DRAIN_PATIENCE);
+    let gives_up_at = |drain: &Drain| drain.since().unwrap_or_else(clock::now) + patience();
+    let next_head_by = || clock::now() + patience().min(DRAIN_PATIENCE);
     let mut given_up = pin!(time::sleep_until(next_head_by().into()));
     let mut overdue = pin!(exchange.wire.overdue(timeout));
     let served = loop {
@@ -158,7 +158,7 @@ async fn serve_requests(
             // Received requests are answered; incomplete ones are not waited for.
             () = &mut given_up, if is_leaving => {
                 let end = gives_up_at(&drain);
-                if exchange.wire.waits_since().is_some() || end <= Instant::now() {
+                if exchange.wire.waits_since().is_some() || end <= clock::now() {
                     return;
                 }
                 given_up.as_mut().reset(end.into());

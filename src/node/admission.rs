@@ -162,7 +162,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     #[test]
-    fn rates_leave_room_for_a_client_that_comes_back() {
+    fn rates_leave_room_for_a_reconnecting_client() {
         let connection = ConnectionConfig {
             max_channels: 30,
             max_messages_per_second: 7,

@@ -1,6 +1,6 @@
 use super::*;
 use crate::cluster::{
-    manager::testbed::{APP, NODE_TIMEOUT, Testbed, channel_name},
+    manager::testbed::{APP, Testbed, channel_name},
     shared::Lease,
 };
 use crate::hub::Delivery;
@@ -35,7 +35,7 @@ fn reply(testbed: &Testbed) -> Reply {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_was_declared_dead_comes_back_under_another_name() {
+async fn a_node_declared_dead_joins_again_under_another_name() {
     let mut testbed = Testbed::joined(false).await;
     testbed.subscribe(1, "presence-a", Some("u"));
     testbed.settle().await;
@@ -268,7 +268,7 @@ async fn an_unexpected_answer_to_a_heartbeat_ends_the_link() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_heartbeat_opens_partitions_and_tells_who_is_alive() {
+async fn a_heartbeat_opens_partitions_and_lists_the_live_nodes() {
     let mut testbed = Testbed::joined(true).await;
     let [one, other] = [3, 4].map(|number| Partition::all(5).nth(number).unwrap());
     testbed.manager.membership.closed = [one, other].into();
@@ -341,7 +341,7 @@ async fn is_interrupted(change: impl Fn(&mut Reply), deaf: Duration, is_changed:
 #[tokio::test(start_paused = true)]
 async fn subscribers_are_closed_if_they_may_have_missed_an_event() {
     let nothing = Duration::ZERO;
-    assert!(!is_interrupted(|_| {}, nothing, true).await, "nobody could publish");
+    assert!(!is_interrupted(|_| {}, nothing, true).await, "no node could publish");
     assert!(is_interrupted(|_| {}, nothing, false).await, "the generation is the same");
     assert!(is_interrupted(|reply| reply.was_open = true, nothing, true).await, "it was open");
     let longest = accepted::WINDOW - MARGIN;
@@ -353,7 +353,7 @@ async fn subscribers_are_closed_if_they_may_have_missed_an_event() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_redis_that_has_lost_its_data_is_told_the_sequences() {
+async fn sequences_are_restored_after_redis_has_lost_its_data() {
     let mut testbed = Testbed::joined(false).await;
     testbed.subscribe(1, "a", None);
     testbed.settle().await;
@@ -419,5 +419,5 @@ async fn the_loss_of_the_link_leaves_nothing_of_it() {
     assert!(!manager.topics[&name].has_settled(), "it is asserted again");
     testbed.until("joined", |manager| manager.membership.is_joined()).await;
     testbed.settle().await;
-    tokio::time::advance(NODE_TIMEOUT).await;
+    assert!(testbed.manager.topics[&name].has_settled());
 }

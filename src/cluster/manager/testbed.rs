@@ -1,4 +1,4 @@
-//! A coordinator over the simulated network, whose turns a test takes one by one.
+//! A coordinator over the simulated network, which a test runs turn by turn.
 
 use super::*;
 use crate::{

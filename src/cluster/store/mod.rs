@@ -14,6 +14,7 @@ pub(super) use bells::Bells;
 
 use super::{
     Cluster, chance,
+    clock::now,
     envelope::Notice,
     lua,
     names::Names,
@@ -189,7 +190,7 @@ impl Store {
     /// never heard, since `since`.
     #[must_use]
     pub fn is_silent(&self, turn: &str, since: Instant) -> bool {
-        self.shared.bells.is_silent(process_of(turn), since)
+        self.shared.bells.is_silent(process_of(turn), since, now())
     }
 
     /// Appends entries, all of them or none: the part of this number, which counts up from 1.

@@ -53,7 +53,8 @@ enum Phase {
 enum Written {
     /// If it is not there, its keys were deleted.
     Kept,
-    /// Redis has lost its data: everything is new to it.
+    /// A new generation has begun, so Redis may have lost its data: a missing part of this node is written and reported as
+    /// new.
     Lost,
 }
 
@@ -149,7 +150,7 @@ impl Topic {
         self.is_doubtful = true;
     }
 
-    /// Records that Redis has lost its data, and with it what waited in the webhook logs: what this node has is reported
+    /// Records that Redis may have lost its data, and with it the webhook logs: a missing part of this node is reported
     /// again.
     pub(in crate::cluster) fn lose_data(&mut self) {
         self.written = Written::Lost;

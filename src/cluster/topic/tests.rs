@@ -376,7 +376,7 @@ fn those_who_wait_when_the_link_is_lost_are_answered_by_the_next() {
 }
 
 #[test]
-fn a_redis_that_lost_its_data_is_told_everything_as_new() {
+fn after_a_data_loss_everything_is_asserted_as_new() {
     let mut topic = begun("room", &["a"]);
     topic.lose_data();
     let said = relink(&mut topic);

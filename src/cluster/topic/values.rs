@@ -43,8 +43,8 @@ pub(in crate::cluster) struct Assertion {
     pub(in crate::cluster) departed: Vec<Arc<str>>,
     /// Whether the joins are all users of this node, and a snapshot is wanted.
     pub(in crate::cluster) is_full: bool,
-    /// Whether Redis has acknowledged a contribution of this node, and has not lost its data since: if it has none, it
-    /// was deleted.
+    /// Whether Redis has acknowledged a contribution of this node, and no new generation has begun since: if it has
+    /// none, it was deleted.
     pub(in crate::cluster) was_told: bool,
     /// Whether Redis has had contributions of other nodes.
     pub(in crate::cluster) knows_others: bool,

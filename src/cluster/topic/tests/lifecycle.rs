@@ -1,4 +1,4 @@
-//! Topics from their first need to their end: who is counted, who waits, and what is said again.
+//! Topics from their first need to their end: counts, waiting subscribers, and repeated assertions.
 
 use super::*;
 
@@ -59,7 +59,7 @@ fn all_is_said_when_nothing_is_left_in_redis_or_due() {
 }
 
 #[test]
-fn a_topic_is_forgotten_when_it_has_left_and_nobody_needs_it() {
+fn a_topic_that_has_left_and_is_not_needed_is_forgotten() {
     assert!(topic("room").is_forgotten());
     let mut needed = topic("room");
     needed.join(subscriber(1, None));
@@ -87,7 +87,7 @@ fn a_topic_is_forgotten_when_it_has_left_and_nobody_needs_it() {
 }
 
 #[test]
-fn whoever_is_needed_again_lingers_anew() {
+fn a_topic_needed_again_restarts_its_linger_time() {
     let now = Instant::now();
     let at = |part| now + LINGER * part / 4;
     let mut topic = vacated();
@@ -288,7 +288,7 @@ fn what_others_contribute_is_asserted() {
 }
 
 #[test]
-fn an_app_without_counts_tells_none() {
+fn an_app_without_counts_sends_none() {
     let mut topic = begun("room", &["a"]);
     topic.follow(&AppConfig::development());
     relink(&mut topic);
@@ -373,7 +373,7 @@ fn without_need_nothing_is_done() {
 }
 
 #[test]
-fn whoever_is_not_asserted_any_more_has_left() {
+fn users_missing_from_an_assertion_have_left() {
     let mut topic = begun("presence-a", &["1", "2"]);
     topic.leave(Some("1"));
     let said = relink(&mut topic);

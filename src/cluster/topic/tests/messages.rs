@@ -76,7 +76,7 @@ fn only_published_events_are_kept_and_one_that_is_too_large_replaces_the_last() 
 }
 
 #[test]
-fn only_the_evicted_event_goes() {
+fn an_eviction_removes_only_its_own_event() {
     let now = Instant::now();
     let mut topic = begun("cache-x", &["a"]);
     hear_at(&mut topic, kept(6, FrameKind::Event, MEMORY), now);
@@ -232,7 +232,7 @@ fn an_event_of_another_hash_is_no_proof_of_completeness() {
 }
 
 #[test]
-fn nobody_is_interrupted_where_nobody_subscribes() {
+fn a_channel_without_subscribers_is_not_interrupted() {
     let mut topic = begun("room", &["a"]);
     topic.leave(None);
     relink(&mut topic);
