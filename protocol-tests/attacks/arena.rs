@@ -201,7 +201,7 @@ fn samples(start: Instant, times: &[(u64, u64)]) -> Vec<Sample> {
 }
 
 #[test]
-fn a_witness_that_saw_nothing_is_no_witness() {
+fn an_attack_without_samples_before_or_during_it_fails() {
     let start = Instant::now();
     let [second, third] = [1_000, 2_000].map(|at| start + Duration::from_millis(at));
     let verdict = |times: &[(u64, u64)]| {

@@ -89,7 +89,8 @@ async fn exactly_the_documented_metrics_are_exported_with_their_labels() {
     drop(client);
     let ended = "campanile_connections_ended_total{";
     eventually("an end is counted", async || server.metrics_page().await.contains(ended)).await;
-    let of_cluster = server.metrics_page().await.contains("campanile_broker_");
+    // This file is part of both test programs; in the one of the cluster, servers have a Redis.
+    let of_cluster = env!("CARGO_CRATE_NAME") == "cluster";
     if of_cluster {
         let cached = "campanile_broker_cache_bytes{";
         eventually("Redis has told the size", async || {

@@ -71,7 +71,7 @@ async fn a_process_that_ends_unexpectedly_fails_the_test() {
 }
 
 #[tokio::test]
-async fn a_process_that_was_told_to_end_does_not() {
+async fn a_process_that_the_test_ended_does_not_fail_it() {
     // A shell that was started in the background ignores INT.
     for name in ["TERM", "KILL"] {
         let process = shell("").await;

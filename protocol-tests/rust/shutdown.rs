@@ -85,7 +85,6 @@ async fn an_answer_that_was_begun_is_finished() {
 
 #[tokio::test]
 async fn the_grace_ends_whatever_clients_do() {
-    // The last twentieth is what a busy machine may be late.
     let settings = Settings::new().server("shutdown_grace_s", 3).server("request_timeout_s", 60);
     let mut server = settings.connection("max_outbox_bytes", 16_777_216).start().await;
     let mut full = server.client_with_small_buffers().await;
@@ -106,7 +105,7 @@ async fn the_grace_ends_whatever_clients_do() {
     let mut half_an_upgrade = RawHttp::connect(server.address).await;
     half_an_upgrade.write(&upgrade_request(&format!("/app/{KEY}"), &[])[..50]).await;
     server.signal("TERM");
-    // The harness waits for 10 s: without the grace period, the half requests would have 60 s.
+    // The harness waits for 30 s: without the grace period, the half requests would have 60 s.
     assert_eq!(server.process.exit_code().await, Some(0));
     drop((full, silent, half_open, half_a_head, half_a_body, half_an_upgrade));
 }

@@ -437,7 +437,8 @@ async fn without_a_grace_period_handshakes_have_as_much_time() {
     server.client().await.fence().await;
 }
 
-/// The promise is about time, so it has to go by: each part takes more than half of what one may take.
+/// The handshake and the head of the request each have the whole timeout: each takes 2.2 s of 4 s here, together more
+/// than one timeout.
 #[tokio::test]
 async fn the_head_of_a_request_has_as_much_time_after_the_handshake() {
     let secure = Secure::start(Settings::new().server("request_timeout_s", 4)).await;

@@ -230,7 +230,7 @@ async fn a_user_who_is_back_within_three_seconds_and_stays_is_not_reported_offli
     server.has_connections(0).await;
     let mut ann = server.client().await;
     ann.sign_in(r#"{"id":"ann"}"#).await;
-    // A user who leaves later is reported after whatever the first departure would have caused.
+    // A user who leaves later is reported later: the departure of the first would have come before.
     let mut bob = server.client().await;
     bob.sign_in(r#"{"id":"bob"}"#).await;
     drop(bob);

@@ -20,10 +20,11 @@ fn settings(authorities: &[String]) -> Settings {
         .section("log", "level", quoted("trace"))
 }
 
-/// An address at which nothing listens.
-fn closed() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("there are free ports");
-    listener.local_addr().expect("it is bound").to_string()
+/// A port on which nothing listens while it is kept.
+fn closed() -> tokio::net::TcpSocket {
+    let socket = tokio::net::TcpSocket::new_v4().expect("there are sockets");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("there are free ports");
+    socket
 }
 
 #[tokio::test]
@@ -33,7 +34,9 @@ async fn the_log_of_webhooks_that_fail_holds_no_secret_of_their_urls() {
     let redirecting = Sink::answering_with(move |_| (302, location())).await;
     let failing = Sink::answering(|_| Some(500)).await;
     let sinks = [&refusing, &redirecting, &failing].map(Sink::authority);
-    let authorities = [&sinks[..], &[closed(), "unknown.invalid".to_owned()]].concat();
+    let closed = closed();
+    let refused = closed.local_addr().expect("it is bound").to_string();
+    let authorities = [&sinks[..], &[refused, "unknown.invalid".to_owned()]].concat();
     let mut server = settings(&authorities).start().await;
     let mut client = server.client().await;
     client.subscribe("a").await;

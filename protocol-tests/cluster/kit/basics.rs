@@ -1,4 +1,4 @@
-//! Checks that every cluster must pass, whatever its Redis deployment.
+//! Checks of two nodes that act as one server. The tests run them on one Redis, on a Redis Cluster and behind Sentinels.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -123,7 +123,6 @@ fn restart_settings() -> BTreeSet<String> {
 #[test]
 fn each_documented_setting_has_a_test_and_each_test_is_of_a_documented_setting() {
     let documented = documented_settings(include_str!("../../../config.toml"));
-    assert_eq!(documented.len(), 66, "{documented:?}");
     let mut tested = restart_settings();
     for (key, _test) in TESTS {
         assert!(tested.insert(key.to_owned()), "{key} is there twice");

@@ -11,7 +11,7 @@ use super::{Period, Rule, Violation};
 
 /// How long after a change its webhook may be delivered: a node's death is detected, the removal is held back, a
 /// dispatcher is replaced, and the batch waits.
-const REPORTED_WITHIN: Duration = Duration::from_secs(25);
+const REPORT_DELAY_MAX: Duration = Duration::from_secs(25);
 
 /// A request to the webhook endpoint.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ impl Reported {
         let reported_last = before.map(|(_, at)| at);
         let is_change = before.map_or(is_present, |(was_present, _)| was_present != is_present);
         let may_be_repeated =
-            is_present && reported_last.is_some_and(|before| was_lost(losses, before, at));
+            is_present && reported_last.is_some_and(|before| is_affected(losses, before, at));
         if !is_change && !may_be_repeated {
             let text = format!("{event} changes nothing, last reported at {reported_last:?}");
             self.add(channel, at, &text);
@@ -83,9 +83,9 @@ impl Reported {
     }
 }
 
-/// Whether Redis lost data that may affect the reports between two moments.
-fn was_lost(losses: &[Period], begin: Instant, end: Instant) -> bool {
-    losses.iter().any(|loss| loss.overlaps(begin - REPORTED_WITHIN, end))
+/// Whether what happened in some periods may affect the reports between two moments.
+fn is_affected(periods: &[Period], begin: Instant, end: Instant) -> bool {
+    periods.iter().any(|period| period.overlaps(begin - REPORT_DELAY_MAX, end))
 }
 
 /// Webhook events that do not alternate or are repeated, except while the limits of `docs/cluster.md` apply: two
@@ -96,12 +96,12 @@ pub(crate) fn webhook_violations(
     excused: &[Period],
 ) -> Vec<Violation> {
     let mut violations = Reported::of(requests, losses).violations;
-    violations.retain(|violation| !was_lost(excused, violation.at, violation.at));
+    violations.retain(|violation| !is_affected(excused, violation.at, violation.at));
     violations
 }
 
-/// Compares the last reported state with the truth. A departure before a loss of data may never be reported. While two
-/// masters live, the log of one reports what the other does not know.
+/// Compares the last reported state with the truth. A departure before a loss of data may never be reported. While there are two masters, the
+/// webhooks report the log of only one, so what was last reported then may be wrong.
 pub(crate) fn webhooks_differ(
     requests: &[WebhookRequest],
     truth: &View,
@@ -109,7 +109,7 @@ pub(crate) fn webhooks_differ(
     excused: &[Period],
 ) -> Option<Violation> {
     let reported = Reported::of(requests, losses);
-    let is_excused = |at: Instant| was_lost(excused, at, at);
+    let is_excused = |at: Instant| is_affected(excused, at, at);
     let channels = truth.counts.keys().chain(truth.users.keys());
     let mut there: HashSet<Subject> = channels.map(|channel| (channel.clone(), None)).collect();
     for (channel, users) in &truth.users {
@@ -125,7 +125,7 @@ pub(crate) fn webhooks_differ(
     }
     let now = Instant::now();
     let extra = reported.presence.iter().find(|(subject, (is_present, at))| {
-        *is_present && !there.contains(*subject) && !was_lost(losses, *at, now)
+        *is_present && !there.contains(*subject) && !is_affected(losses, *at, now)
     });
     if let Some(((channel, user), _)) = extra {
         let text = format!("webhooks do not report that {user:?} of {channel} has left");
