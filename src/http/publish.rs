@@ -353,7 +353,7 @@ mod tests {
         }
     }
 
-    /// One shard that nobody runs, with a subscriber of the channel `c`.
+    /// A shard that is not running, with a subscriber of the channel `c`.
     #[tokio::test]
     async fn the_answer_waits_while_a_shard_is_behind_and_the_event_does_not() {
         let config = Config::default();

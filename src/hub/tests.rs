@@ -80,7 +80,7 @@ fn deliveries(hub: &Hub, index: usize) -> VecDeque<Delivery> {
     batch
 }
 
-/// What was said to the subscribers on a shard since the last look.
+/// The messages to the subscribers on a shard since the last call.
 fn heard(hub: &Hub, index: usize) -> Vec<(String, Value)> {
     deliveries(hub, index)
         .iter()

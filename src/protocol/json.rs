@@ -324,7 +324,7 @@ mod tests {
 
     /// The first and the last code unit of each kind, and those beside them.
     #[test]
-    fn surrogates_are_told_apart_at_their_bounds() {
+    fn surrogates_are_distinguished_at_their_bounds() {
         for (text, expected) in [
             (r#""\ud800\udc00x""#, r#""\ud800\udc00x""#),
             (r#""\udbff\udfffx""#, r#""\udbff\udfffx""#),

@@ -98,27 +98,22 @@ pub(super) fn start(
 }
 
 impl AcceptorHandle {
-    /// A handle whose acceptor is the test: it gets the orders, and reports.
+    /// A handle without an acceptor: the test reads the orders and sends the reports.
     #[cfg(test)]
-    pub(super) fn of_test() -> (Self, mpsc::UnboundedSender<News>) {
+    pub(super) fn detached() -> (Self, mpsc::UnboundedSender<News>) {
         let (tell, news) = mpsc::unbounded_channel();
         (Self { order: Arc::new(AtomicU8::new(SERVE)), news }, tell)
     }
 
-    /// Another handle of the same acceptor, which hears nothing of it.
+    /// Another handle of the same acceptor, which receives no reports.
     #[cfg(test)]
-    pub(super) fn deaf(&self) -> Self {
+    pub(super) fn without_reports(&self) -> Self {
         Self { order: Arc::clone(&self.order), news: mpsc::unbounded_channel().1 }
     }
 
     #[cfg(test)]
     pub(super) fn is_closed(&self) -> bool {
         self.order.load(Ordering::Relaxed) == CLOSE
-    }
-
-    #[cfg(test)]
-    pub(super) fn is_draining(&self) -> bool {
-        self.order.load(Ordering::Relaxed) == DRAIN
     }
 
     /// Starts the search for another process that listens on the address. The acceptor continues to
@@ -141,10 +136,10 @@ impl AcceptorHandle {
         self.order.fetch_max(CLOSE, Ordering::Relaxed);
     }
 
-    /// Waits until the acceptor has given up the socket, at most for `patience`.
-    pub(super) async fn ended(&mut self, patience: Duration) {
+    /// Waits until the acceptor has given up the socket, at most for `patience`. Returns whether it has.
+    pub(super) async fn ended(&mut self, patience: Duration) -> bool {
         let ended = async { while self.news.recv().await.is_some() {} };
-        let _ = tokio::time::timeout(patience, ended).await;
+        tokio::time::timeout(patience, ended).await.is_ok()
     }
 }
 

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_told_again_after_a_second_and_not_before() {
+    fn a_client_is_notified_again_after_a_second_and_not_before() {
         let start = Instant::now();
         let mut flow = Flow::new(start);
         assert!(flow.tells(start));

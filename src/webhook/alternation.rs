@@ -80,8 +80,8 @@ impl Alternation {
         }
     }
 
-    /// `subject`, which does not leave by [`Alternation::goes`], has gone, and somebody else has waited
-    /// already. Says whether that is news.
+    /// Removes `subject`, whose departure the caller has already delayed; [`Alternation::goes`] is never
+    /// called for it. Returns whether it was present.
     pub(super) fn is_gone(&mut self, subject: &Subject) -> bool {
         let was_here = self.here.remove(subject).is_some();
         self.shrink();

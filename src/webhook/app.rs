@@ -5,7 +5,7 @@ use super::{
     batch::Batch,
     delivery::{Delivery, End},
     dial::{Dialer, WebhookError},
-    endpoint::{Endpoint, now},
+    endpoint::Endpoint,
     envelope::{self, Notice},
     filter::{Filter, Kinds},
     kept_alive,
@@ -16,6 +16,7 @@ use super::{
     stats::{Count, Dropped, LOG_INTERVAL},
 };
 use crate::{
+    clock::now,
     config::{AppConfig, Secret, WebhookConfig},
     hub::Occurrence,
     live::Live,
@@ -59,7 +60,7 @@ pub(super) struct Settings {
     /// What is worth observing.
     pub(super) wanted: Kinds,
     pub(super) endpoints: Vec<Arc<Endpoint>>,
-    /// What each of `endpoints` wants to hear.
+    /// The filter of each of `endpoints`, in the same order.
     pub(super) filters: Vec<Filter>,
     pub(super) signer: Signer,
     pub(super) batch_wait: Duration,
@@ -149,8 +150,9 @@ impl AppWebhooks {
         self.settings.subscribe()
     }
 
-    /// Takes other settings, if they are others. They apply to what is observed after that, and only
-    /// to that, where this node has a log of its own.
+    /// Takes other settings, if they are others. Where this node has a log of its own, the filters
+    /// and the secret apply to what is observed after that, and to departures that are held back. Headers and names apply
+    /// at once.
     pub(super) fn change(&self, mut settings: Settings) {
         self.settings.send_if_modified(|current| {
             let is_other = current.source != settings.source;
@@ -374,7 +376,8 @@ impl AppWebhooks {
     /// Takes notice of an occurrence, which happened at `at_us` if it was decided elsewhere. What is
     /// too much to hold is lost, and counted.
     pub(super) fn observe(&self, at_us: u64, occurrence: Occurrence) {
-        // Held until it is appended, so that these are the settings that it is told by.
+        // The guard is held until the occurrence is appended, so that a reload appends its settings before or after it.
+        // With Redis, the settings of the delivering node apply.
         let settings = self.settings.borrow();
         if !settings.wanted.contains(occurrence.kind()) {
             return;

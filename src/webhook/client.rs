@@ -71,7 +71,7 @@ pub(super) struct Client {
 
 #[derive(Debug)]
 struct Connection {
-    /// What it was opened by: another one may deny its address.
+    /// The dialer that opened the connection. A reloaded one may deny the address.
     dialer: Arc<Dialer>,
     sender: SendRequest<Full<Bytes>>,
     driver: JoinHandle<()>,
@@ -193,7 +193,9 @@ pub(super) fn headers(
     // Exactly this: Node's SDK compares the whole value.
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     for (name, value) in [(HOST, authority), (KEY, key)] {
-        HeaderValue::from_bytes(value.as_bytes()).ok().map(|value| headers.insert(name, value));
+        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+            headers.insert(name, value);
+        }
     }
     headers
 }

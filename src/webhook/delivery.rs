@@ -3,12 +3,13 @@
 use super::{
     client::{Post, PostError},
     dial::DialError,
-    endpoint::{Endpoint, now},
+    endpoint::Endpoint,
     envelope::{self, Notice},
     queue::{LIFETIME, Place, Queue},
     retry::{Context, Failure, Next, Retries},
     stats::Dropped,
 };
+use crate::clock::now;
 use std::{
     sync::{
         Arc,

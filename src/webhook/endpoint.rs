@@ -8,6 +8,7 @@ use super::{
     stats::{Dropped, LOG_INTERVAL, Stats},
 };
 use crate::{
+    clock::now,
     config::{AppConfig, Secret, WebhookConfig},
     live::Live,
     signature::Signer,
@@ -116,8 +117,6 @@ impl Endpoint {
         }
     }
 }
-
-pub(super) use crate::clock::now;
 
 #[cfg(test)]
 mod tests {

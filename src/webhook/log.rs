@@ -17,7 +17,7 @@ pub(super) enum Entry {
 }
 
 impl Entry {
-    /// What it counts towards the limits. There are as many settings as reloads.
+    /// The bytes that count towards the limits: 0 for settings, of which there is at most one for each reload.
     fn weight(&self) -> usize {
         match self {
             Self::Occurrence(occurrence) => occurrence.weight(),
@@ -71,9 +71,7 @@ impl MemoryLog {
     fn lock(&self) -> MutexGuard<'_, Unread> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl MemoryLog {
     /// Adds the next occurrence. Never waits: whoever appends may hold a channel's lock.
     ///
     /// # Errors
@@ -85,7 +83,7 @@ impl MemoryLog {
         self.push(Entry::Occurrence(occurrence), max)
     }
 
-    /// Has `settings` apply to what is appended from now on.
+    /// Appends settings, which apply to all later entries.
     pub(super) fn append_settings(&self, settings: Arc<Settings>) {
         let pushed = self.push(Entry::Settings(settings), usize::MAX);
         debug_assert_eq!(pushed, Ok(()), "there is no limit");

@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_that_the_hub_did_not_see_leave_is_told_online_once() {
+    fn user_online_is_sent_once_if_the_hub_missed_the_departure() {
         let now = Instant::now();
         let [.., online, offline] = one_of_each();
         let (mut machine, mut told) = (Machine::default(), Vec::new());
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_remembered_is_not_told_and_counted() {
+    fn events_beyond_the_bound_are_dropped_and_counted() {
         let now = Instant::now();
         let (mut machine, mut told) = (Machine::default(), Vec::new());
         for number in 0..Alternation::SUBJECTS_MAX {

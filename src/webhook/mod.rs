@@ -46,6 +46,7 @@ pub use stats::WebhookMetrics;
 pub use trial::{Trial, try_out};
 
 use crate::{
+    clock::now,
     cluster::Cluster,
     config::Config,
     hub::{Observer, Occurrence},
@@ -54,7 +55,6 @@ use crate::{
 };
 use app::{AppWebhooks, Settings, tell};
 use dial::Dialer;
-use endpoint::now;
 use shared::Shared;
 use stats::Dropped;
 use std::{

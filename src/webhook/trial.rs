@@ -3,11 +3,12 @@
 use super::{
     client::Post,
     dial::{Dialer, WebhookError},
-    endpoint::{Endpoint, now},
+    endpoint::Endpoint,
     envelope::{self, Notice},
     name::names,
 };
 use crate::{
+    clock::now,
     config::{Config, WebhookConfig, WebhookEvent as Kind},
     hub::Occurrence,
     live::Live,

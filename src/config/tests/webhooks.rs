@@ -49,7 +49,7 @@ fn a_webhook_says_where_and_what() {
 }
 
 #[test]
-fn the_headers_of_a_webhook_and_the_path_of_its_url_are_shown_to_nobody() {
+fn the_headers_of_a_webhook_and_the_path_of_its_url_are_redacted() {
     let webhook = "url = \"http://a/hunter2?b=hunter2\"\nevents = [\"cache_miss\"]\nheaders = { Authorization = \"hunter2\" }";
     let loaded = file(webhook).loaded();
     let headers = &loaded.config.apps[0].webhooks[0].headers;

@@ -1,4 +1,4 @@
-//! What the application's observer is told, and in which order.
+//! The occurrences that the observer receives, and their order.
 
 use super::*;
 use std::sync::Mutex;
@@ -38,14 +38,14 @@ fn observed(change: impl FnOnce(&mut AppConfig)) -> (Bench, Arc<Recorder>) {
 }
 
 impl Recorder {
-    /// What was told since the last look.
+    /// The occurrences since the last call.
     fn told(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock().unwrap())
     }
 }
 
 #[test]
-fn a_channel_is_occupied_before_its_member_comes_and_vacated_after_it_left() {
+fn channel_occupied_precedes_member_added_and_channel_vacated_follows_member_removed() {
     let (bench, told) = observed(|_| {});
     let leave = |user: &str| {
         bench.hub.unsubscribe(shard(0), &name("presence-r"), Some(user), bench.now);
@@ -65,7 +65,7 @@ fn a_channel_is_occupied_before_its_member_comes_and_vacated_after_it_left() {
 }
 
 #[test]
-fn channels_of_users_are_nobodys_business() {
+fn channels_of_users_are_neither_counted_nor_observed() {
     let (bench, told) = observed(|app| app.subscription_count = true);
     bench.subscribe(0, "#server-to-user-7", None);
     assert_eq!((bench.hub.channels(), bench.hub.subscriptions()), (0, 1));
@@ -102,7 +102,7 @@ fn each_subscriber_of_an_empty_cache_channel_misses_its_event() {
 }
 
 #[test]
-fn a_count_is_told_to_subscribers_and_observer_alike() {
+fn a_count_is_sent_to_subscribers_and_observer() {
     let (mut bench, told) = observed(|app| app.subscription_count = true);
     for _ in 0..150 {
         bench.subscribe(0, "c", None);
@@ -148,6 +148,8 @@ fn a_user_is_online_until_it_was_away_for_three_seconds() {
     bench.now += Duration::from_secs(3);
     bench.hub.on_time(bench.now);
     assert_eq!(told.told(), ["user_offline ann"]);
+    bench.hub.on_time(bench.now + Duration::from_secs(60));
+    assert!(told.told().is_empty(), "once");
     assert_eq!(bench.heard(0).len(), 1);
     let _ = bench.hub.sign_in(first, &ann, "{}", None);
     assert_eq!(told.told(), ["user_online ann"]);
@@ -173,7 +175,7 @@ fn one_of_many_nodes_decides_nothing_but_cache_misses() {
 }
 
 #[test]
-fn leaving_does_not_have_a_large_count_told_at_once() {
+fn unsubscribing_does_not_send_a_large_count_at_once() {
     let (mut bench, told) = observed(|app| app.subscription_count = true);
     for _ in 0..150 {
         bench.subscribe(0, "c", None);

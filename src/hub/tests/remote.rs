@@ -38,7 +38,7 @@ fn a_subscription_that_waited_comes_before_what_is_later() {
 }
 
 #[test]
-fn the_count_of_all_nodes_is_told_when_it_changes() {
+fn the_count_of_all_nodes_is_sent_when_it_changes() {
     let Bench { hub, now } = bench(|app| app.subscription_count = true);
     let hub = Arc::new(hub.one_of_many());
     hub.attach(&name("c"), connection(0, 1), 1, None, welcome(Some(3)), now);
@@ -133,7 +133,7 @@ fn requests_are_limited_by_the_second() {
 fn a_member_costs_what_the_others_are_sent() {
     let bench = bench(|_| {});
     let join = |user| bench.subscribe(0, "presence-r", Some(user)).announced;
-    assert_eq!(join("1"), 0, "nobody is there");
+    assert_eq!(join("1"), 0, "the channel is empty");
     let added = event::member_added(&name("presence-r"), &member("2")).bytes().len();
     assert_eq!(join("2"), added);
     assert_eq!(join("2"), 0, "a second connection is not announced");
@@ -165,7 +165,7 @@ fn the_first_connection_of_a_user_decides_over_its_info() {
 }
 
 #[test]
-fn a_publish_names_whom_to_leave_out_and_who_was_there() {
+fn a_publish_carries_the_excluded_connection_and_the_counts() {
     let bench = bench(|_| {});
     bench.subscribe(0, "presence-r", Some("1"));
     bench.subscribe(1, "presence-r", Some("1"));
@@ -187,7 +187,7 @@ fn a_publish_names_whom_to_leave_out_and_who_was_there() {
 }
 
 #[test]
-fn what_a_shard_has_waiting_slows_clients_and_publishers() {
+fn an_inbox_is_full_from_64_deliveries_on() {
     let inboxes = Inboxes::new(2);
     let inbox = inboxes.of(shard(1));
     let close = Delivery::Close { keys: Vec::new(), code: CloseCode::Draining };

@@ -27,7 +27,7 @@ fn a_full_queue_holds_up_no_probe_and_is_no_other_process() {
     let (_, _, at) = search.probe.as_mut().expect("it does not wait for the queue");
     *at -= DRAINING_WAIT;
     search.nothing_came(&tell);
-    assert!(search.probe.is_some() && news.try_recv().is_err(), "nobody has it");
+    assert!(search.probe.is_some() && news.try_recv().is_err(), "no listener has accepted it");
     // After a while it is given up, and the next one is not begun at once.
     search.probe.as_mut().unwrap().2 -= PROBE_TIMEOUT;
     let given_up = Instant::now();
@@ -51,7 +51,7 @@ fn a_probe_that_fails_is_not_repeated_at_once() {
 }
 
 #[test]
-fn a_probe_that_another_listener_has_is_told() {
+fn a_probe_accepted_by_another_listener_is_reported() {
     let other = listen((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
     let (tell, mut news) = mpsc::unbounded_channel();
     let mut search = search(other.local_addr().unwrap());
@@ -105,7 +105,7 @@ fn connections_are_dealt_to_the_shards_in_turn() {
 }
 
 #[tokio::test]
-async fn whoever_is_in_the_queue_is_accepted_before_the_socket_is_closed() {
+async fn queued_connections_are_accepted_before_the_socket_is_closed() {
     for is_handed_over in [false, true] {
         let (mut handle, address, mut arrivals) = started(false, 1);
         handle.drain();
@@ -115,7 +115,7 @@ async fn whoever_is_in_the_queue_is_accepted_before_the_socket_is_closed() {
             assert!(handle.is_handed_over());
         }
         handle.close();
-        handle.ended(Duration::from_secs(60)).await;
+        assert!(handle.ended(Duration::from_secs(60)).await, "the acceptor does not end");
         let (_, peer, _guest) = arrivals[0].recv().await.unwrap();
         assert_eq!(peer, client.local_addr().unwrap());
         assert!(TcpStream::connect(address).is_err(), "nothing listens any more");
@@ -123,13 +123,13 @@ async fn whoever_is_in_the_queue_is_accepted_before_the_socket_is_closed() {
 }
 
 #[tokio::test]
-async fn when_all_its_probes_come_back_nobody_else_listens() {
+async fn if_all_probes_return_no_other_process_listens() {
     let (mut handle, _, mut arrivals) = started(false, 1);
     handle.drain();
     assert!(matches!(handle.news.recv().await, Some(News::NobodyElse)));
     assert!(arrivals[0].try_recv().is_err(), "a probe is no client");
     handle.close();
-    handle.ended(Duration::from_secs(60)).await;
+    assert!(handle.ended(Duration::from_secs(60)).await, "the acceptor does not end");
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ fn the_queue_is_emptied_however_long_its_first_connections_take() {
 }
 
 #[test]
-fn a_search_that_has_found_nobody_goes_on_in_paces_and_tells_once() {
+fn an_unsuccessful_search_continues_at_intervals_and_reports_once() {
     let (tell, mut news) = mpsc::unbounded_channel();
     let mut search = search((Ipv4Addr::LOCALHOST, 1).into());
     let began = search.next;
@@ -180,6 +180,6 @@ fn a_search_that_has_found_nobody_goes_on_in_paces_and_tells_once() {
         let before = Instant::now();
         search.count(&tell);
         assert!(before + PROBE_INTERVAL <= search.next);
-        assert!(news.try_recv().is_err(), "it is told once");
+        assert!(news.try_recv().is_err(), "it is reported once");
     }
 }

@@ -27,7 +27,7 @@ struct Script {
     posted: Posted,
     takes: Duration,
     judge: Arc<Judge>,
-    /// How often it was told that there is nothing to post.
+    /// The number of calls of `rest`.
     rests: Arc<AtomicUsize>,
 }
 

@@ -34,7 +34,7 @@ pub(super) struct SharedMachine {
     tidied_ms: u64,
 }
 
-/// A deadline. Those of the same ms are in order: the members of a channel leave before it is vacated.
+/// A deadline. At the same ms, members come before channels, so that `member_removed` precedes `channel_vacated`.
 #[derive(Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Due {
     ms: u64,
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn members_users_and_channels_are_told_apart() {
+    fn members_users_and_channels_are_distinguished() {
         let (channel, other) = (channel("presence-a"), channel("presence-b"));
         let removed = |channel: &ChannelName, user_id: &str| Occurrence::MemberRemoved {
             channel: channel.clone(),

@@ -2,14 +2,14 @@
 
 use super::{
     super::{
-        endpoint::{Endpoint, now},
+        endpoint::Endpoint,
         envelope::Notice,
         queue::{ASIDE_BYTES_MAX, ASIDES_MAX, LIFETIME, Place, Queue},
         stats::Dropped,
     },
     Shared,
 };
-use crate::{cluster, signature::Signer};
+use crate::{clock::now, cluster, signature::Signer};
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,

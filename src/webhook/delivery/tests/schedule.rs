@@ -54,7 +54,7 @@ async fn after_a_success_the_gaps_begin_anew() {
     assert_eq!(bench.endpoint.queue.events(), 0);
 }
 
-/// No answer says nothing about the endpoint if there was no connection, and else a probe decides.
+/// A probe is sent after a time-out, not after a failed connection.
 #[tokio::test(start_paused = true)]
 async fn a_probe_is_sent_after_no_answer_and_not_after_no_connection() {
     fn refused() -> std::io::Error {
