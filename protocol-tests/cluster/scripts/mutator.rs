@@ -48,8 +48,8 @@ pub(super) fn mutants(script: &str) -> Vec<Mutant> {
     let mutant = |(range, replacement): (Range<usize>, String)| {
         let line = 1 + script[..range.start].matches('\n').count();
         let text = format!("{}{replacement}{}", &script[..range.start], &script[range.end..]);
-        let changed = text.lines().nth(line - 1).unwrap_or_default().trim().to_owned();
-        Mutant { line, changed, text }
+        let line_text = text.lines().nth(line - 1).unwrap_or_default().trim().to_owned();
+        Mutant { line, changed: line_text, text }
     };
     changes.into_iter().map(mutant).collect()
 }
