@@ -32,7 +32,7 @@ pub struct ChangedApp {
 
 /// What only a restart changes: what is listened on, what threads there are, who the other nodes
 /// are, and the shape of the log.
-const FIXED: [&str; 12] = [
+pub(super) const FIXED: [&str; 12] = [
     "server.host",
     "server.port",
     "server.reuse_port",

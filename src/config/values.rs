@@ -53,7 +53,7 @@ pub(super) const RANGES: [(&str, i64, i64); 34] = [
 const REDIS_PREFIX_BYTES_MAX: usize = 100;
 
 /// The words that a key takes.
-const CHOICES: [(&str, &[&str]); 4] = [
+pub(super) const CHOICES: [(&str, &[&str]); 4] = [
     ("apps[].client_events", &["none", "members"]),
     ("apps[].webhooks[].events", &webhooks::EVENTS),
     ("log.level", &["error", "warn", "info", "debug", "trace"]),

@@ -8,6 +8,7 @@ mod grammar;
 mod messages;
 mod origins;
 mod redis;
+mod reference;
 mod reload;
 mod reverb;
 mod rules;
