@@ -110,7 +110,7 @@ mod tests {
 
     const SECRET: &str = "7ad3773142a6692b25b8";
 
-    /// The vectors and the webhook bodies of the protocol's appendix A.
+    /// The strings and webhook bodies of `docs/protocol.md#signature-vectors`.
     const VECTORS: &[(&str, &str, &str)] = &[
         (
             SECRET,

@@ -1,5 +1,5 @@
-//! What the mutations begin with: valid inputs, from appendix A of the protocol's specification and from what clients
-//! and publishers send.
+//! What the mutations begin with: valid inputs, from `docs/protocol.md#signature-vectors` and from what clients and
+//! publishers send.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! §10.4: channels that remember, and counts.
+//! Cases of `docs/protocol.md#cases-cache-and-counts`.
 
 use std::time::{Duration, Instant};
 

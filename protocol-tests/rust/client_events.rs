@@ -1,4 +1,4 @@
-//! §10.5: what clients say to one another.
+//! Cases of `docs/protocol.md#cases-client-events`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! §10.1: connecting, staying, being closed.
+//! Cases of `docs/protocol.md#cases-connection`.
 
 use std::time::{Duration, Instant};
 
@@ -380,7 +380,7 @@ async fn c30_neither_a_public_channel_nor_a_failed_private_one_authorizes() {
     failed.refused(4009).await;
 }
 
-/// §1.7: when there are several reasons, the first in order is told.
+/// `docs/protocol.md#admission`: of several reasons, the client gets the first.
 #[tokio::test]
 async fn the_reasons_for_a_refusal_have_an_order() {
     let origins = r#"["example.com"]"#;

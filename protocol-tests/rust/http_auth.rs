@@ -1,4 +1,4 @@
-//! §10.7, H01 to H11, H31, H32, H35: who may use the HTTP API.
+//! Cases of `docs/protocol.md#cases-http-api`: H01 to H11, H31, H32, H35. Signatures of requests.
 
 use serde_json::{Value, json};
 
@@ -261,7 +261,8 @@ async fn parameters_that_nobody_knows_are_signed_and_ignored() {
     assert_eq!(call.send(&server).await.status, 200);
 }
 
-/// §6.2.4: Ruby repeats a name for a list and signs names in lower case, Node leaves them as they are.
+/// `docs/protocol.md#request-signatures`: Ruby repeats a name for a list and signs names in lower case, Node leaves them
+/// as they are.
 #[tokio::test]
 async fn lists_and_capitals_verify_as_the_sdks_sign_them() {
     let server = Settings::new().start().await;

@@ -1,4 +1,4 @@
-//! §10.7, H12 to H20, H29, H30, H34, H36: publishing.
+//! Cases of `docs/protocol.md#cases-http-api`: H12 to H20, H29, H30, H34, H36. Publishing.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! §10.7, H21 to H28: asking who is where.
+//! Cases of `docs/protocol.md#cases-http-api`: H21 to H28. Queries of channels, counts and members.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! The conformance tests: the real server, raw sockets, and every numbered case of the protocol's specification.
+//! The conformance tests: the real server, raw sockets, and every numbered case of `docs/protocol.md`.
 //!
 //! A test's name begins with the number of its case where it has one, and says what is promised. Each test starts a
 //! server of its own on a port that the kernel chooses. "Nothing comes" is never proved by waiting: a ping is sent

@@ -1,4 +1,4 @@
-//! §10.3: who is there.
+//! Cases of `docs/protocol.md#cases-presence`.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! §10.6: users.
+//! Cases of `docs/protocol.md#cases-users`.
 
 use serde_json::{Value, json};
 

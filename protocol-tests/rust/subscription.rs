@@ -1,4 +1,4 @@
-//! §10.2: public, private and encrypted channels.
+//! Cases of `docs/protocol.md#cases-subscriptions`: public, private and encrypted channels.
 
 use serde_json::{Value, json};
 
@@ -272,7 +272,7 @@ async fn s15_a_refused_signature_is_told_to_the_channel_first() {
     assert_eq!(details, json!({ "type": "AuthError", "error": sentence, "status": 401 }));
 }
 
-/// §2.3: the sentences that hosted Pusher says, since developers search for them.
+/// `docs/protocol.md#subscription-errors`: the messages of hosted Pusher, since developers search for them.
 #[tokio::test]
 async fn a_refusal_says_what_hosted_pusher_says() {
     let server = Settings::new().start().await;

@@ -1,4 +1,4 @@
-//! Appendix A: the signatures of the tests are those of the SDKs.
+//! The signatures of the tests are those of the SDKs: `docs/protocol.md#signature-vectors`.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::harness::{Call, KEY, SECRET, sign};
 const VECTORS: &str = include_str!("../vectors/signatures.json");
 
 #[test]
-fn strings_are_signed_as_in_appendix_a() {
+fn strings_are_signed_as_in_the_vectors() {
     for vector in list("strings") {
         let signature = sign::hmac_hex(text(&vector, "secret"), text(&vector, "string"));
         assert_eq!(signature, vector["signature"], "{vector}");
@@ -16,7 +16,7 @@ fn strings_are_signed_as_in_appendix_a() {
 }
 
 #[test]
-fn subscriptions_and_sign_ins_are_signed_as_in_appendix_a() {
+fn subscriptions_and_sign_ins_are_signed_as_in_the_vectors() {
     for vector in list("strings") {
         let (secret, socket_id) =
             (text(&vector, "secret"), vector["socket_id"].as_str().unwrap_or_default());
@@ -33,7 +33,7 @@ fn subscriptions_and_sign_ins_are_signed_as_in_appendix_a() {
 }
 
 #[test]
-fn requests_are_signed_as_in_appendix_a() {
+fn requests_are_signed_as_in_the_vectors() {
     for vector in list("requests") {
         let body = vector["body"].as_str().unwrap_or_default();
         if !body.is_empty() {
@@ -55,7 +55,7 @@ fn requests_are_signed_as_in_appendix_a() {
 }
 
 #[test]
-fn a_call_of_the_tests_signs_as_in_appendix_a() {
+fn a_call_of_the_tests_signs_as_in_the_vectors() {
     let body = r#"{"name":"foo","channels":["project-3"],"data":"{\"some\":\"data\"}"}"#;
     let call = Call::post_text("events", body).query("auth_timestamp", "1353088179");
     assert_eq!((KEY, SECRET), ("278d425bdf160c739803", "7ad3773142a6692b25b8"));
@@ -66,7 +66,7 @@ fn a_call_of_the_tests_signs_as_in_appendix_a() {
 }
 
 #[test]
-fn webhooks_are_signed_as_in_appendix_a() {
+fn webhooks_are_signed_as_in_the_vectors() {
     for vector in list("webhooks") {
         let signature = sign::hmac_hex(text(&vector, "secret"), text(&vector, "body"));
         assert_eq!(signature, vector["signature"], "{vector}");

@@ -1,4 +1,5 @@
-//! §10.8 from the client to the endpoint: what clients do to the real server is what its webhooks tell.
+//! Cases of `docs/protocol.md#cases-webhooks`, from the client to the endpoint: the webhooks that a real server sends
+//! for what clients do.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! Webhooks, from what happens in an app to the bytes that an endpoint receives: the cases of §10.8 that need no
-//! connected clients. Each is driven through `Webhooks` as the server drives it.
+//! Cases of `docs/protocol.md#cases-webhooks`, from what happens in an app to the bytes that an endpoint receives: those
+//! that need no connected clients. Each is driven through `Webhooks` as the server drives it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::harness::{APP_ID, KEY, SECRET, eventually};
 use crate::sink::{Request, Sink};
 
-/// Webhooks that run, for the app of chapter 10.
+/// Webhooks that run, for the test app.
 struct Bench {
     webhooks: Arc<Webhooks>,
     shutdown: Shutdown,
@@ -56,7 +56,7 @@ impl Bench {
     }
 }
 
-/// The app of chapter 10 with these webhooks.
+/// The test app with these webhooks.
 fn config(endpoints: Vec<WebhookConfig>, change: impl FnOnce(&mut Config)) -> Config {
     let app = AppConfig {
         id: APP_ID.into(),

@@ -150,8 +150,8 @@ async fn run(target: &Target, args: &ListenArgs) -> ExitCode {
     }
 }
 
-/// Decides as pusher-js does (PROTOCOL 1.6). `failures` is the number of consecutive attempts
-/// before this one that did not lead to a connection.
+/// Decides as pusher-js does (`docs/protocol.md#close-codes`). `failures` is the number of
+/// consecutive attempts before this one that did not lead to a connection.
 fn next(ended: &Ended, was_established: bool, failures: u32) -> Next {
     let second = Duration::from_secs(1);
     let (first, longest) = BACKOFF;

@@ -89,8 +89,8 @@ impl Doors {
 }
 
 impl Node {
-    /// Decides over a connection, in the order of PROTOCOL 1.7. Nothing is taken from any quota
-    /// unless all give.
+    /// Decides over a connection, in the order of `docs/protocol.md#admission`. A rejected
+    /// connection counts towards no quota.
     ///
     /// # Errors
     ///

@@ -258,7 +258,7 @@ impl<P> Session<P> {
         }
     }
 
-    /// Counts a message. Signs of life do not count for the app (PROTOCOL 1.8.1).
+    /// Counts a message. Signs of life do not count for the app (`docs/protocol.md#heartbeat`).
     fn judge_flow(&mut self, app: &App, is_life: bool, now: Instant) -> Passage {
         match self.messages.pass(self.config.message_rate, now) {
             Passage::Free if !is_life => self.messages.pass_app(app.message_limit(), now),

@@ -105,7 +105,7 @@ pub(super) enum ClosingPeer {
     Unreadable,
 }
 
-/// How long the closing handshake may take. Source: PROTOCOL 1.6, rule 1.
+/// How long the closing handshake may take. See `docs/protocol.md#close-codes`, rule 2.
 pub(super) const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause between two reads from a closing connection. Only its close frame matters, so a flood
 /// after the close costs next to nothing.

@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(second.label(), (String::new(), String::new()));
     }
 
-    /// The vector of the protocol's appendix A.
+    /// The webhook of `docs/protocol.md#signature-vectors`.
     #[test]
     fn a_notice_is_signed_over_its_very_bytes() {
         let signer = Signer::new("7ad3773142a6692b25b8");

@@ -17,7 +17,7 @@ pub(crate) const COUNT: &str = "pusher_internal:subscription_count";
 
 /// One connection.
 ///
-/// The app of chapter 10 has subscription counts on. A client that does not ask for them with
+/// The test app has subscription counts enabled. A client that does not ask for them with
 /// [`Client::with_counts`] does not see them, so that a test reads only what it is about.
 #[derive(Debug)]
 pub(crate) struct Client {

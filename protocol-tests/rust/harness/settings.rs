@@ -5,7 +5,7 @@ use std::fmt::{Display, Write as _};
 
 use super::Server;
 
-/// The app of chapter 10 of the protocol's specification.
+/// The test app of `docs/protocol.md#test-app`.
 pub(crate) const APP_ID: &str = "3";
 pub(crate) const KEY: &str = "278d425bdf160c739803";
 pub(crate) const SECRET: &str = "7ad3773142a6692b25b8";
@@ -20,7 +20,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// One app, that of chapter 10: client events, sign-in and subscription counts are on.
+    /// The test app: client events, sign-in and subscription counts are enabled.
     pub(crate) fn new() -> Self {
         Self::without_apps().another_app(APP_ID, KEY, SECRET).app("subscription_count", true)
     }

@@ -108,7 +108,7 @@ pub(super) async fn an_app_with_another_key_is_another_app() {
     assert_eq!(server.get("connections", &[]).await.status, 400, "the old key is no key");
 }
 
-/// The app of chapter 10 with another key.
+/// The test app with another key.
 fn with_key(key: &str) -> Settings {
     Settings::without_apps().another_app(APP_ID, key, SECRET)
 }

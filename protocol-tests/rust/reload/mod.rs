@@ -19,7 +19,7 @@ use crate::harness::{Call, Client, Server, Settings, sign};
 /// A second app, which some tests add and remove.
 const OTHER: (&str, &str, &str) = ("4", "key-of-4", "secret-of-4");
 
-/// The app of chapter 10, and another.
+/// The test app, and another.
 fn with_other() -> Settings {
     let (id, key, secret) = OTHER;
     Settings::new().another_app(id, key, secret)

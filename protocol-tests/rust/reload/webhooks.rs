@@ -9,7 +9,7 @@ use super::{OTHER, client_of_other, with_other};
 
 const BOTH: &str = r#"["channel_occupied", "channel_vacated"]"#;
 
-/// The app of chapter 10 with these webhooks: where, and for which events.
+/// The test app with these webhooks: where, and for which events.
 fn telling(webhooks: &[(&str, &str)]) -> Settings {
     let each = webhooks.iter().map(|(url, more)| format!(r#"{{ url = "{url}", {more} }}"#));
     Settings::new().app("webhooks", format!("[{}]", each.collect::<Vec<_>>().join(", ")))
