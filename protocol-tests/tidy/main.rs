@@ -1,6 +1,8 @@
 //! The tree itself under test: layers point down, files and functions stay small, and nothing is
 //! left that a reader would trip over.
 
+mod documents;
+
 use std::{
     collections::BTreeMap,
     fs,
