@@ -1,5 +1,5 @@
-//! The documents agree with the tree: every numbered case of the protocol has a test, and every
-//! section that is cited exists.
+//! The specification of the protocol agrees with the tree: every numbered case has a test, every
+//! section that code cites exists, and the printed signatures are right.
 
 use crate::root;
 use campanile::signature::Signer;
@@ -11,9 +11,8 @@ use std::{
 
 const PROTOCOL: &str = "docs/protocol.md";
 /// Folders and files that cite documents or contain tests.
-const ROOTS: &[&str] =
-    &["src", "protocol-tests", "examples", "docs", "README.md", "config.toml", "Cargo.toml"];
-const EXTENSIONS: &[&str] = &["rs", "mjs", "py", "md", "toml", "lua", "json"];
+const ROOTS: &[&str] = &["src", "protocol-tests", "examples", "config.toml", "Cargo.toml"];
+const EXTENSIONS: &[&str] = &["rs", "mjs", "py", "toml", "lua", "json"];
 /// Names of documents that are not in the repository.
 const ELSEWHERE: &[&str] = &["PROTOCOL", "DESIGN", "ENGINE", "RESUME", "STYLE", "VOCABULARY"];
 
@@ -121,9 +120,8 @@ fn anchors(markdown: &str) -> BTreeSet<String> {
     anchors
 }
 
-/// The documents that a line cites, with their anchors, relative to the root: `docs/a.md#b`, and in
-/// a document the targets of its links.
-fn cited(path: &Path, line: &str) -> Vec<String> {
+/// The documents that a line cites, with their anchors: `docs/a.md#b`.
+fn cited(line: &str) -> Vec<String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || "_-./#".contains(c);
     let mut cited = Vec::new();
     for (at, _) in line.match_indices("docs/") {
@@ -132,26 +130,15 @@ fn cited(path: &Path, line: &str) -> Vec<String> {
         let name = name.trim_end_matches(['.', '#']).to_owned();
         cited.extend((is_whole && name.contains(".md")).then_some(name));
     }
-    if path.extension().is_some_and(|extension| extension == "md") {
-        let targets = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-        for target in targets.filter(|target| !target.contains("://")) {
-            let folder = path.parent().expect("a file has a folder").to_string_lossy();
-            cited.push(match target.strip_prefix('#') {
-                Some(anchor) => format!("{}#{anchor}", path.display()),
-                None => format!("{folder}/{target}").trim_start_matches('/').to_owned(),
-            });
-        }
-    }
     cited
 }
 
-/// Whether a citation names a file or folder and, in a document, one of its headings.
+/// Whether a citation names a document and one of its headings.
 fn resolves(citation: &str) -> bool {
     let (file, anchor) = citation.split_once('#').unwrap_or((citation, ""));
     let path = root().join(file);
-    let has_anchor =
-        || fs::read_to_string(&path).is_ok_and(|markdown| anchors(&markdown).contains(anchor));
-    path.exists() && (anchor.is_empty() || has_anchor())
+    fs::read_to_string(path)
+        .is_ok_and(|markdown| anchor.is_empty() || anchors(&markdown).contains(anchor))
 }
 
 fn protocol() -> String {
@@ -195,9 +182,9 @@ fn every_numbered_test_is_about_a_case() {
 #[test]
 fn every_cited_section_exists() {
     let mut wrong = Vec::new();
-    for file in texts().iter().filter(|file| !file.path.ends_with("tidy/documents.rs")) {
+    for file in texts().iter().filter(|file| !file.path.ends_with("tidy/protocol.rs")) {
         for (at, line) in file.text.lines().enumerate() {
-            for citation in cited(&file.path, line).iter().filter(|citation| !resolves(citation)) {
+            for citation in cited(line).iter().filter(|citation| !resolves(citation)) {
                 wrong.push(format!("{}:{}: no {citation}", file.path.display(), at + 1));
             }
             let is_comment =
@@ -206,7 +193,7 @@ fn every_cited_section_exists() {
             let is_elsewhere = words.any(|word| ELSEWHERE.contains(&word));
             let is_section =
                 line.split('§').skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-            if !file.is("md") && (is_section || is_comment && is_elsewhere) {
+            if is_section || is_comment && is_elsewhere {
                 wrong.push(format!("{}:{}: cites no document here", file.path.display(), at + 1));
             }
         }
@@ -249,9 +236,8 @@ fn documents_and_tests_are_read_in_every_form() {
     assert_eq!(cases(rows), BTreeMap::from([("C01".into(), vec!["one".into(), "two".into()])]));
     let markdown = "# One: `two` & three\n```\n# no heading\n```\n## A\n### A\n#no heading\n";
     assert_eq!(anchors(markdown), ["a", "a-1", "one-two--three"].map(str::to_owned).into());
-    let line = "see [a](b.md#c), [d](#e), https://x.test/docs/f.md (docs/g.md#h). docs/i.md.";
-    let found = cited(Path::new("docs/z.md"), line);
-    assert_eq!(found, ["docs/g.md#h", "docs/i.md", "docs/b.md#c", "docs/z.md#e"]);
-    assert!(resolves("docs/protocol.md#close-codes") && resolves("src/hub"));
+    let line = "https://x.test/docs/f.md (docs/g.md#h), `docs/i.md`. docs/j.md.";
+    assert_eq!(cited(line), ["docs/g.md#h", "docs/i.md", "docs/j.md"]);
+    assert!(resolves("docs/protocol.md#close-codes") && resolves("docs/protocol.md"));
     assert!(!resolves("docs/protocol.md#no-such-heading") && !resolves("docs/none.md"));
 }
