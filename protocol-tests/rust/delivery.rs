@@ -11,6 +11,16 @@ use crate::harness::{
 
 const HUNDRED_KB: usize = 100_000;
 
+// The example of CONTRIBUTING.md.
+#[tokio::test]
+async fn a_subscriber_receives_what_is_published() {
+    let server = Settings::new().start().await;
+    let mut client = server.client().await;
+    client.subscribe("news").await;
+    server.publish("news", "headline", "hello").await;
+    client.expect_event("news", "headline", "hello").await;
+}
+
 /// A publisher publishes one number after the other while a subscriber comes and goes.
 #[tokio::test]
 async fn a_subscription_sees_all_that_is_published_after_it_once_and_in_order() {
