@@ -1,6 +1,6 @@
 //! Markdown files: links lead somewhere, and paths and functions that are named exist.
 
-use super::root;
+use super::{LAYERS, root};
 use std::{
     collections::BTreeSet,
     fs,
@@ -152,6 +152,20 @@ fn the_map_has_every_module() {
         .filter(|path| !named.contains(path.as_str()))
         .collect();
     assert!(missing.is_empty(), "{ARCHITECTURE} lacks {missing:?}");
+}
+
+#[test]
+fn the_map_has_the_layer_of_each_module() {
+    let text = fs::read_to_string(root().join(ARCHITECTURE)).expect("a file of the repository");
+    let mut drawn = BTreeSet::new();
+    for (_, line) in prose(&text) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let layer = cells.get(1).and_then(|cell| cell.parse::<u8>().ok());
+        let (Some(layer), Some(modules)) = (layer, cells.get(2)) else { continue };
+        let modules = quoted(modules).filter_map(|path| path.strip_prefix("src/"));
+        drawn.extend(modules.map(|module| (module.trim_end_matches(".rs"), layer)));
+    }
+    assert_eq!(drawn, LAYERS.iter().copied().collect());
 }
 
 #[test]
