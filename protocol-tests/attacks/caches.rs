@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::arena::Arena;
 use crate::harness::{Call, Http, Server, Settings, quoted};
+use crate::setup::Arena;
 
 const TOKEN: &str = "metrics-of-the-attacks";
 const MAX_CACHE_BYTES: usize = 16 * 1_024 * 1_024;

@@ -31,8 +31,8 @@ mod storm;
 mod harness;
 
 #[expect(dead_code, reason = "as above")]
-#[path = "../rust/sink.rs"]
-mod sink;
+#[path = "../rust/webhook_receiver.rs"]
+mod webhook_receiver;
 
 #[path = "../rust/cache_count.rs"]
 mod cache_count;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::group::{Group, of_channel, of_member, request, sample, told, until, webhooks};
-use crate::sink::Sink;
+use crate::webhook_receiver::Sink;
 
 const R: &str = "presence-r";
 const CHANNEL_AND_MEMBER_EVENTS: &str =

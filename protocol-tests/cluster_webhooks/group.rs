@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, Http, KEY, SECRET, Server, Settings, quoted};
 use crate::redis::{Redis, start_cluster};
-use crate::sink::{Request, Sink};
+use crate::webhook_receiver::{Request, Sink};
 
 const METRICS_TOKEN: &str = "metrics-of-the-tests";
 

@@ -23,8 +23,8 @@ mod harness;
 #[path = "../cluster/kit/proxy.rs"]
 mod proxy;
 #[expect(dead_code, reason = "as above")]
-#[path = "../rust/sink.rs"]
-mod sink;
+#[path = "../rust/webhook_receiver.rs"]
+mod webhook_receiver;
 
 use harness::{Server, Settings};
 

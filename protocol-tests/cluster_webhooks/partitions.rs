@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::group::{Group, of_channel, of_member, request, told, until, webhooks};
 use crate::harness::Client;
 use crate::redis::Redis;
-use crate::sink::Sink;
+use crate::webhook_receiver::Sink;
 
 const R: &str = "presence-r";
 /// How many clients each node has. Counts of up to a hundred subscribers are reported individually.

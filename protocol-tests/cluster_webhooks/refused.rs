@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::group::{Group, request, sample, until, webhooks};
 use crate::harness::Settings;
-use crate::sink::{Request, Sink};
+use crate::webhook_receiver::{Request, Sink};
 
 const ROUNDS: u64 = 20;
 

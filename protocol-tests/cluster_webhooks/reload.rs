@@ -7,7 +7,7 @@ use crate::group::{Group, is_ready, of_channel, told, until, webhooks};
 use crate::harness::{Settings, quoted};
 use crate::proxy::{Link, Proxy};
 use crate::redis::Redis;
-use crate::sink::Sink;
+use crate::webhook_receiver::Sink;
 
 const OCCUPIED: &str = r#"["channel_occupied"]"#;
 

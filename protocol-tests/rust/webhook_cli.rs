@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::harness::tls::{Certificate, with_tls};
 use crate::harness::{APP_ID, Directory, Process, SECRET, Settings};
-use crate::sink::Sink;
+use crate::webhook_receiver::Sink;
 use campanile::{config::WebhookEvent as Kind, signature::Signer};
 
 /// A folder with a configuration that has these webhooks.

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::{Server, Settings};
-use crate::sink::Sink;
+use crate::webhook_receiver::Sink;
 
 const ALL: &str = r#"["channel_occupied", "channel_vacated", "member_added", "member_removed", "client_event", "cache_miss", "subscription_count", "user_online", "user_offline"]"#;
 

@@ -1,7 +1,7 @@
 //! What the URL of a webhook may hold in its path, its query or as a password is printed nowhere.
 
 use crate::harness::{Directory, Http, Process, Settings, eventually, quoted};
-use crate::sink::Sink;
+use crate::webhook_receiver::Sink;
 
 const SECRET: &str = "hunter2";
 

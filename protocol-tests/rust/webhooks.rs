@@ -15,7 +15,7 @@ use campanile::{
 use serde_json::{Value, json};
 
 use crate::harness::{APP_ID, KEY, SECRET, eventually};
-use crate::sink::{Request, Sink};
+use crate::webhook_receiver::{Request, Sink};
 
 /// Webhooks that run, for the test app.
 struct Bench {

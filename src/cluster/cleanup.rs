@@ -1,16 +1,16 @@
 //! Removes what a node contributed whose lease has expired.
 
 use super::{
-    assert::{Verdict, assertion_call, read},
     clock::now,
+    coordinator::{Manager, Outcome},
     link::Connection,
     logged::Wanted,
-    manager::{Manager, Outcome},
     names::TopicName,
     partition::Partition,
     reason::Reason,
     scripts::{Answer, Call, Status},
     shared::{Lease, Shared},
+    sync::{Verdict, assertion_call, read},
     topic::Assertion,
 };
 use crate::{config::AppConfig, hub::Hub};

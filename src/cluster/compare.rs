@@ -6,15 +6,15 @@
 //! event are closed.
 
 use super::{
-    assert::index_of,
     cleanup::clean_topic,
+    coordinator::{Manager, Outcome},
     link::Connection,
-    manager::{Manager, Outcome},
     names::{Subject, TopicName},
     partition::Partition,
     publish::was_refused,
     scripts::{Answer, Call, Status, Unexpected},
     shared::{Lease, Shared},
+    sync::index_of,
     topic::{Difference, Held, Topic},
 };
 use crate::{hub::Hub, protocol::ChannelName, throttle::LogThrottle};

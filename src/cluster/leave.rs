@@ -2,7 +2,7 @@
 
 use super::{
     clock::now,
-    manager::{Manager, Outcome},
+    coordinator::{Manager, Outcome},
     membership::{Membership, Phase},
     ready::NodeState,
     shared::Shared,

@@ -11,9 +11,9 @@
 
 use super::{
     clock::now,
+    coordinator::{Manager, Outcome},
     envelope::Notice,
     link::Connection,
-    manager::{Manager, Outcome},
     names::Subject,
     partition::Partition,
     scripts::{Answer, Call, Status, Unexpected},

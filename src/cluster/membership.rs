@@ -1,10 +1,10 @@
 //! This node's registration in Redis: its name, its lease, and how far joining has come.
 
 use super::{
-    chance,
     clock::now,
     link::Connection,
     partition::Partition,
+    random,
     scripts::{Answer, Call, Unexpected},
     shared::{Lease, Shared},
 };
@@ -242,7 +242,7 @@ impl Membership {
 
     /// When the next attempt to connect is due.
     pub(super) fn back_off(&mut self, is_cluster: bool) -> Instant {
-        let share = u32::try_from(chance::number() % 512).expect("a small number");
+        let share = u32::try_from(random::number() % 512).expect("a small number");
         let jitter = self.retry_after * share / 1_024;
         let next = now() + self.retry_after + jitter;
         let longest = if is_cluster { RETRY_MAX_ON_CLUSTER } else { RETRY_MAX };
@@ -273,7 +273,7 @@ impl Membership {
             .arg(&*self.process)
             .number(self.lease.link)
             .number(if is_home { self.node_timeout.as_millis() } else { 0 })
-            .arg(chance::digits())
+            .arg(random::digits())
             .arg(if is_home { names.all_nodes() } else { String::new() })
             .number(ARRIVAL_WINDOW.as_millis())
             .number(KNOWING_WINDOW.as_millis())

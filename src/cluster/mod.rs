@@ -44,41 +44,41 @@
 //! # Tests
 //!
 //! `simulation` runs this code and the scripts on a model of Redis and of the network, from seeds. For
-//! it, time is read through `clock`, and random numbers are drawn through `chance`. `protocol-tests/cluster/scripts`
+//! it, time is read through `clock`, and random numbers are drawn through `random`. `protocol-tests/cluster/scripts`
 //! calls each script directly.
 
-mod accepted;
-mod assert;
-mod beat;
 mod cache;
-mod chance;
 mod channels;
 mod cleanup;
 mod compare;
+mod coordinator;
+mod dedup;
 mod envelope;
+mod heartbeat;
 mod in_flight;
 mod leave;
 mod link;
 mod link_state;
 mod logged;
 mod lua;
-mod manager;
 mod membership;
 mod metrics;
 mod names;
 mod partition;
 mod publish;
+mod published_sequences;
 mod query;
+mod random;
 mod ready;
 mod reason;
 mod restore;
 mod scripts;
-mod seen;
 mod shared;
 mod sign_in;
 #[cfg(test)]
 mod simulation;
 mod store;
+mod sync;
 mod topic;
 
 pub use channels::ChannelList;
@@ -94,9 +94,9 @@ use crate::{
     hub::{ConnectionRef, Counts, Hub},
     protocol::{ChannelName, Member, User},
 };
+use coordinator::{Input, Manager};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use link::Endpoint;
-use manager::{Input, Manager};
 use shared::Shared;
 use std::{
     collections::HashMap,

@@ -7,15 +7,15 @@
 
 use super::{
     clock::now,
+    coordinator::{Manager, Outcome},
     link::Connection,
-    manager::{Manager, Outcome},
     partition::Partition,
     reason::Reason,
     scripts::{Answer, Call, Status},
     shared::{Lease, Shared},
     topic::Topic,
 };
-use crate::cluster::chance;
+use crate::cluster::random;
 use futures_util::future::try_join_all;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -87,7 +87,7 @@ async fn restore(
 ) -> Result<(), Reason> {
     let call = Call::guarded(&shared.scripts.restore, partition, &shared.names, lease)
         .key(topic)
-        .arg(chance::digits())
+        .arg(random::digits())
         .number(sequence);
     let value = call.run(connection).await.map_err(|error| Reason::of(&error))?;
     match Answer::new(value).and_then(|mut answer| answer.status()) {

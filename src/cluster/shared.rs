@@ -1,9 +1,9 @@
 //! State and helpers that all requests to Redis share.
 
 use super::{
-    accepted::Accepted, cache::Accounts, chance, channels::ListReads, clock::now,
-    envelope::EnvelopeId, link::Connection, link_state::LinkState, logged::Unforwarded,
-    metrics::BrokerMetrics, names::Names, partition::Partition, ready::ReadyNodes, reason::Reason,
+    cache::Accounts, channels::ListReads, clock::now, envelope::EnvelopeId, link::Connection,
+    link_state::LinkState, logged::Unforwarded, metrics::BrokerMetrics, names::Names,
+    partition::Partition, published_sequences::Accepted, random, ready::ReadyNodes, reason::Reason,
     scripts::Scripts, store::Bells,
 };
 use crate::throttle::LogThrottle;
@@ -180,7 +180,7 @@ impl Shared {
             warned: AtomicBool::new(false),
             refused: AtomicU64::new(0),
             round_trip_ms: AtomicU64::new(0),
-            process: u32::try_from(chance::number() >> 40).expect("24 bits are left"),
+            process: u32::try_from(random::number() >> 40).expect("24 bits are left"),
             envelopes: AtomicU64::new(0),
         }
     }

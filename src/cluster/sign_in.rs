@@ -1,6 +1,6 @@
 //! The signed-in connections of this node, and their watchlists.
 
-use super::{manager::Manager, names::Subject, topic::Topic};
+use super::{coordinator::Manager, names::Subject, topic::Topic};
 use crate::hub::{ConnectionRef, Hub};
 use std::{collections::HashMap, sync::Arc};
 

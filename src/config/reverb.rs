@@ -1,11 +1,11 @@
 //! Laravel Reverb's variables.
 
 use super::{
+    compat_variable::{Peer, apply, ignored, sets, silent},
     convert::{Convert, accept_from, boolean, integer, limit, list, text},
     draft::Draft,
     error::{ConfigError, all},
     key::Key,
-    peer::{Peer, apply, ignored, sets, silent},
     redis,
     variables::Variables,
 };

@@ -1,11 +1,11 @@
 //! soketi's variables.
 
 use super::{
+    compat_variable::{Peer, apply, ignored, is_true, nearly, sets, silent},
     convert::{boolean, client_messages, integer, kilobytes, limit, milliseconds, text},
     draft::Draft,
     error::{ConfigError, all},
     key::Key,
-    peer::{Peer, apply, ignored, is_true, nearly, sets, silent},
     redis,
     variables::Variables,
     webhooks::{self, BATCHING},

@@ -1,6 +1,6 @@
 //! The environment variables, from the real environment and from `.env`.
 
-use super::{origin::Origin, peer::is_true};
+use super::{compat_variable::is_true, origin::Origin};
 use std::collections::BTreeMap;
 
 /// Prefixes of variables that are read, in which service links are not settings.

@@ -9,10 +9,11 @@ mod auth;
 mod body;
 mod check;
 mod cors;
-mod foreign;
 mod head;
+mod idle;
 mod info;
-mod lobby;
+mod limiter;
+mod other_protocol;
 mod probes;
 mod publish;
 mod reply;
@@ -22,9 +23,8 @@ mod signed_paths;
 mod stream;
 mod unreadable;
 mod upgrade;
-mod wire;
 
-pub use lobby::{Guest, Lobby};
+pub use limiter::{Guest, Lobby};
 pub use probes::serve_metrics;
 pub use serve::{Purpose, serve};
 
@@ -33,7 +33,7 @@ use crate::{
     node::{Node, TrustedProxies},
     tls::Tls,
 };
-use foreign::Sightings;
+use other_protocol::Sightings;
 use std::{
     sync::{
         Arc,

@@ -1,15 +1,14 @@
 //! One HTTP connection, from its first request to its last, or to its upgrade.
 
 use super::{
-    Http, auth, body, check, cors,
-    foreign::Foreign,
-    head,
-    lobby::Guest,
+    Http, auth, body, check, cors, head,
+    idle::{WatchedStream, Wire},
+    limiter::Guest,
+    other_protocol::Foreign,
     reply::{ApiError, Refusal, Reply},
     route::{Call, Route},
     stream::Stream,
     upgrade::Granted,
-    wire::{WatchedStream, Wire},
 };
 use crate::{clock, hub::Hub, live::Live, permit::Permit, shard::Adoption, shutdown::Drain};
 use hyper::{

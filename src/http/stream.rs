@@ -1,6 +1,6 @@
 //! The stream under an HTTP connection: plain, or with TLS over it.
 
-use super::foreign::HANDSHAKE;
+use super::other_protocol::HANDSHAKE;
 use rustls::{ServerConfig, ServerConnection};
 use std::{
     io,

@@ -2,8 +2,8 @@
 
 use super::{
     Http,
-    foreign::Foreign,
     head::{HEADERS_MAX, has_too_many_headers},
+    other_protocol::Foreign,
     serve::linger,
     stream::Stream,
 };

@@ -218,7 +218,7 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::occurrence_tests::channel;
+    use crate::hub::hub_event_tests::channel;
 
     const TTL: Duration = Duration::from_secs(60);
 

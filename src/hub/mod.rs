@@ -9,25 +9,25 @@
 //! Each delivery advances its channel's sequence. A subscription begins at a sequence, and its
 //! shard delivers only what is later: no gap, no duplicate, nothing before the acknowledgement.
 
-mod agenda;
 mod cache;
 mod channel;
+mod hub_event;
 mod inbox;
-mod occurrence;
 mod query;
 mod remote;
 mod roster;
 #[cfg(test)]
 mod tests;
+mod timer_queue;
 mod users;
 
 pub use cache::{CacheStats, ToCache};
+#[cfg(test)]
+pub(crate) use hub_event::tests as hub_event_tests;
+pub use hub_event::{InvalidOccurrence, Nobody, Observer, Occurrence};
 pub use inbox::{
     Attached, ConnectionKey, ConnectionRef, Delivery, Inbox, Inboxes, ShardIndex, ShardSet,
 };
-#[cfg(test)]
-pub(crate) use occurrence::tests as occurrence_tests;
-pub use occurrence::{InvalidOccurrence, Nobody, Observer, Occurrence};
 pub use query::{ChannelSummary, Counts};
 pub use remote::Welcome;
 pub use users::SignedIn;
@@ -40,7 +40,6 @@ use crate::{
     protocol::{ChannelName, Frame, Member, SocketId, SubscriptionRefusal, event},
     rate::{Rate, TokenBucket},
 };
-use agenda::{Agenda, Task};
 use cache::Cache;
 use channel::Channel;
 use dashmap::{DashMap, Entry, mapref::one::RefMut};
@@ -51,6 +50,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use timer_queue::{Agenda, Task};
 use users::Users;
 
 /// Names a channel to the shards. Never given out twice, so a late delivery for a channel that

@@ -1,6 +1,6 @@
 //! Who is signed in, and who watches whom.
 
-use super::{ConnectionRef, Delivery, Hub, Inboxes, Occurrence, agenda::Task};
+use super::{ConnectionRef, Delivery, Hub, Inboxes, Occurrence, timer_queue::Task};
 use crate::config::WebhookEvent as Kind;
 use crate::protocol::{CloseCode, Frame, User, event};
 use dashmap::DashMap;

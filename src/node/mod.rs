@@ -4,7 +4,7 @@
 mod address;
 mod admission;
 mod apps;
-mod arrivals;
+mod connection_rate;
 mod exposition;
 mod publish;
 mod query;
@@ -30,7 +30,7 @@ use crate::{
 use address::AddressQuota;
 use admission::Doors;
 use apps::{Apps, Making};
-use arrivals::Arrivals;
+use connection_rate::Arrivals;
 use refusals::RefusalLog;
 use std::{
     io,

@@ -8,8 +8,8 @@
 //! A session looks at its app as that is configured when a message comes. What all sessions have in
 //! common it keeps as it was when it began, since its client was told some of it.
 
-mod flow;
 mod liveness;
+mod message_limiter;
 mod mistakes;
 #[cfg(test)]
 mod tests;
@@ -25,8 +25,8 @@ use crate::{
     },
     rate::{Rate, TokenBucket},
 };
-use flow::{Flow, Passage};
 use liveness::Liveness;
+use message_limiter::{Flow, Passage};
 use mistakes::Mistakes;
 use std::{
     borrow::Cow,

@@ -149,7 +149,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::occurrence_tests::{channel, one_of_each};
+    use crate::hub::hub_event_tests::{channel, one_of_each};
 
     #[test]
     fn each_kind_has_its_members_and_strings_where_sdks_want_them() {

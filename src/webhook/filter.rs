@@ -70,7 +70,7 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::occurrence_tests::{channel, one_of_each};
+    use crate::hub::hub_event_tests::{channel, one_of_each};
 
     fn filter(events: &[Kind], prefix: &str, suffix: &str) -> Filter {
         Filter::new(&WebhookConfig {

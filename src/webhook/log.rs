@@ -136,7 +136,7 @@ impl MemoryLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::occurrence_tests::{channel, one_of_each};
+    use crate::hub::hub_event_tests::{channel, one_of_each};
 
     fn settings() -> Arc<Settings> {
         let app = crate::config::AppConfig::development();

@@ -1,6 +1,6 @@
 //! From what happens in an app to what is told of it. Time is an argument.
 
-use super::alternation::{Alternation, Subject, TooMany};
+use super::debouncer::{Alternation, Subject, TooMany};
 use crate::hub::Occurrence;
 use crate::protocol::ChannelName;
 use std::{
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use crate::{
         config::WebhookEvent as Kind,
-        hub::occurrence_tests::{channel, one_of_each},
+        hub::hub_event_tests::{channel, one_of_each},
     };
     use rand::{RngExt, SeedableRng, rngs::StdRng};
     use std::{collections::HashMap, sync::Arc};

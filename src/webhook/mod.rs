@@ -21,11 +21,11 @@
 //! and queue is a value without I/O whose time is an argument.
 
 mod address;
-mod alternation;
 mod app;
 mod backoff;
 mod batch;
 mod client;
+mod debouncer;
 mod delivery;
 mod dial;
 mod endpoint;
@@ -38,12 +38,12 @@ mod queue;
 mod retry;
 mod shared;
 mod stats;
-mod trial;
+mod test_delivery;
 
 pub use crate::config::WebhookEvent as Kind;
 pub use dial::WebhookError;
 pub use stats::WebhookMetrics;
-pub use trial::{Trial, try_out};
+pub use test_delivery::{Trial, try_out};
 
 use crate::{
     clock::now,
@@ -97,7 +97,10 @@ impl Plan {
         let batch_wait = Duration::from_millis(config.webhooks.batch_ms);
         let apps = config.apps.iter();
         let settings = apps.map(|app| Ok((app.id.clone(), Settings::new(app, batch_wait)?)));
-        Ok(Self { apps: settings.collect::<Result<_, _>>()?, dialer: trial::dialer(config)? })
+        Ok(Self {
+            apps: settings.collect::<Result<_, _>>()?,
+            dialer: test_delivery::dialer(config)?,
+        })
     }
 }
 
@@ -266,7 +269,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::occurrence_tests::one_of_each;
+    use crate::hub::hub_event_tests::one_of_each;
     use std::sync::atomic::AtomicUsize;
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use crate::kit::{
     C, Group, HEALED, Listener, R, Redis, RedisClient, View, assert_view_everywhere,
     cluster_settings, member,
 };
-use crate::sink::Sink;
+use crate::webhook_receiver::Sink;
 
 const NODE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The duration of a round of comparisons and of the repair of all differences.

@@ -11,7 +11,7 @@ use crate::kit::{
     Group, HEALED, Link, Listener, Proxy, Redis, View, assert_view_everywhere, becomes_ready,
     cluster_settings, node,
 };
-use crate::sink::Sink;
+use crate::webhook_receiver::Sink;
 
 /// The shortest `node_timeout_ms` that can be configured.
 const NODE_TIMEOUT: Duration = Duration::from_secs(3);

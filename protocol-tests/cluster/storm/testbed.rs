@@ -13,7 +13,7 @@ use crate::kit::{
     Proxy, Redis, RedisCluster, Watched, WebhookRequest, becomes_ready, cluster_settings,
     unready_node,
 };
-use crate::sink::Sink;
+use crate::webhook_receiver::Sink;
 
 use super::world::World;
 

@@ -1,9 +1,9 @@
 //! SIGHUP: the server goes on by the configuration as it is written then, or by none of it.
 
+mod admission;
 mod app_limits;
 mod apps;
 mod connections;
-mod doors;
 mod every_key;
 mod refused;
 mod restart;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::{Client, Settings, eventually, frames, sign};
-use crate::sink::Sink;
+use crate::webhook_receiver::Sink;
 
 use super::{OTHER, client_of_other, with_other};
 

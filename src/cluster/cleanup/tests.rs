@@ -1,6 +1,6 @@
 use super::*;
 use crate::cluster::{
-    manager::testbed::{APP, Testbed, channel_name},
+    coordinator::testbed::{APP, Testbed, channel_name},
     membership::BEAT_INTERVAL,
     names::Subject,
 };

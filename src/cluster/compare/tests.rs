@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    cluster::manager::testbed::{APP, Testbed},
+    cluster::coordinator::testbed::{APP, Testbed},
     hub::Delivery,
 };
 

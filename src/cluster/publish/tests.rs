@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    cluster::manager::testbed::{APP, Testbed, channel_name},
+    cluster::coordinator::testbed::{APP, Testbed, channel_name},
     protocol::{EventData, event},
 };
 

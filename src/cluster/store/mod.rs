@@ -7,22 +7,23 @@
 //! whose lease has ended (see `lua/guard.lua`).
 
 mod aside;
-mod bells;
+mod notifiers;
 mod read;
 
-pub(super) use bells::Bells;
+pub(super) use notifiers::Bells;
 
 use super::{
-    Cluster, chance,
+    Cluster,
     clock::now,
     envelope::Notice,
     lua,
     names::Names,
     publish::was_refused,
+    random,
     scripts::{Answer, Call, Script, Status, Unexpected},
     shared::{Joined, Shared, Unavailable},
 };
-use bells::{Bell, process_of};
+use notifiers::{Bell, process_of};
 use redis::Value;
 use std::{
     sync::Arc,
@@ -172,7 +173,7 @@ impl Store {
     /// A name for a turn of this process.
     #[must_use]
     pub fn new_turn(&self) -> String {
-        format!("{}.{}", self.shared.process(), chance::digits())
+        format!("{}.{}", self.shared.process(), random::digits())
     }
 
     /// Waits until something is put into the empty log. It may be called for nothing. Safe to

@@ -15,10 +15,10 @@ pub(super) use compare::{Difference, Held};
 pub(super) use values::{Assertion, Effect, Joining, Step, Synced, Waiter};
 
 use super::{
-    chance::{Map, Set},
     envelope::{Envelope, Message},
     names::{Subject, TopicName},
     partition::Partition,
+    random::{Map, Set},
 };
 use crate::{
     config::AppConfig,

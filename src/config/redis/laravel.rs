@@ -8,9 +8,9 @@ use super::{
     set_prefix, set_target,
 };
 use crate::config::{
+    compat_variable::{Peer, apply_all, ignored, is_true},
     draft::Draft,
     error::ConfigError,
-    peer::{Peer, apply_all, ignored, is_true},
     variables::Variables,
 };
 

@@ -7,9 +7,9 @@ use super::{
 };
 use crate::config::{
     Secret,
+    compat_variable::{Peer, apply_all, ignored, is_true},
     draft::Draft,
     error::ConfigError,
-    peer::{Peer, apply_all, ignored, is_true},
     variables::Variables,
 };
 use serde::Deserialize;

@@ -1,7 +1,9 @@
 //! soketi's variables.
 
 use super::{Setup, origin, with_app};
-use crate::config::{ClientEvents, Config, LogLevel, peer::Peer, soketi::PEERS, unsupported};
+use crate::config::{
+    ClientEvents, Config, LogLevel, compat_variable::Peer, soketi::PEERS, unsupported,
+};
 use std::collections::BTreeSet;
 
 fn configured(name: &str, value: &str) -> Config {

@@ -9,7 +9,7 @@
 //! records of one channel or user stay in order. So the present state need not be stored: an addition is news unless
 //! the removal before it is still held back, and a removal always follows an addition.
 
-use super::super::{alternation::Alternation, machine::Machine};
+use super::super::{debouncer::Alternation, machine::Machine};
 use crate::{
     hub::{Hub, Occurrence},
     protocol::ChannelName,
@@ -224,7 +224,7 @@ fn name_of(occurrence: &Occurrence) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::occurrence_tests::{channel, one_of_each};
+    use crate::hub::hub_event_tests::{channel, one_of_each};
     use rand::{RngExt, SeedableRng, rngs::StdRng};
     use std::sync::Arc;
 

@@ -9,12 +9,12 @@
 //!
 //! The others learn from the bus that whoever has the turn is alive, and ask Redis for nothing.
 
+mod dispatcher;
 mod machine;
 mod outgoing;
 mod queue;
-mod teller;
 
-pub(super) use teller::tell;
+pub(super) use dispatcher::tell;
 
 use super::log::Full;
 use crate::{cluster::Store, hub::Occurrence};

@@ -131,7 +131,7 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::occurrence_tests::one_of_each;
+    use crate::hub::hub_event_tests::one_of_each;
 
     #[test]
     fn what_is_observed_is_appended_in_parts_and_in_order() {

@@ -11,7 +11,7 @@ pub(super) use faults::Fault;
 
 use super::network::{Late, Network, Wires};
 use crate::{
-    cluster::{Asked, NotPublished, Outgoing, chance},
+    cluster::{Asked, NotPublished, Outgoing, random},
     protocol::{ChannelName, EventData, event},
 };
 use history::{Event, Heard, History, Outcome, Session, Violation};
@@ -75,7 +75,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(plan: Plan) -> Self {
-        chance::seed(plan.seed);
+        random::seed(plan.seed);
         let network = Network::new(plan.seed);
         let servers = if plan.is_cluster { 3 } else { 1 };
         let addresses: Vec<(String, u16)> =

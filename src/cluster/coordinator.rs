@@ -4,10 +4,9 @@
 //! timers. So the order in which a channel's messages come from the bus is the order in which they reach the hub.
 
 use super::{
-    assert::Answered,
-    chance::{Map, Set},
     clock::now,
     compare::{Compared, Comparison, Swept},
+    dedup::Seen,
     envelope::{EnvelopeId, Message, Notice},
     in_flight::InFlight,
     link::{Connection, Endpoint, Push, Pushes},
@@ -15,10 +14,11 @@ use super::{
     membership::{Membership, Phase, Reply},
     names::{Subject, TopicName},
     partition::Partition,
+    random::{Map, Set},
     reason::{AwayLog, Reason},
-    seen::Seen,
     shared::Shared,
     sign_in::SignIns,
+    sync::Answered,
     topic::{Step, Topic, Waiter},
 };
 use crate::{

@@ -1,5 +1,5 @@
 use super::*;
-use crate::cluster::manager::testbed::{APP, Testbed, channel_name};
+use crate::cluster::coordinator::testbed::{APP, Testbed, channel_name};
 
 const HOME: Partition = Partition::HOME;
 

@@ -1,17 +1,17 @@
 //! Steps of topics, as commands; and what came of them, as effects on this node.
 
 use super::{
-    chance,
     clock::now,
+    coordinator::{Manager, Outcome},
     envelope::{Envelope, Message, Notice},
     in_flight::time_for,
     link::Connection,
     logged::Wanted,
-    manager::{Manager, Outcome},
     membership::Stage,
     names::{Subject, TopicName},
     partition::Partition,
     publish::was_refused,
+    random,
     reason::Reason,
     scripts::{Answer, Call, Status, Unexpected},
     shared::{Lease, Shared},
@@ -104,7 +104,7 @@ pub(super) fn assertion_call(
     let call = call
         .number(shared.clock.at(partition, now + ASSERT_WITHIN + time_for(call_bytes(assertion))))
         .arg(node)
-        .arg(chance::digits())
+        .arg(random::digits())
         .number(assertion.base)
         .arg(flags)
         .number(most)

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::bystander::{Sample, Witness};
 use crate::harness::{DEADLINE, Server, Settings, eventually, quoted};
-use crate::witness::{Sample, Witness};
 
 /// By how much an attack may make the server's memory grow, and how much of that may stay with the allocator.
 const GROWTH_MAX_KIB: u64 = 64 * 1_024;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::cluster::{
-    manager::testbed::{APP, Testbed, channel_name},
+    coordinator::testbed::{APP, Testbed, channel_name},
     shared::Lease,
 };
 use crate::hub::Delivery;
@@ -344,7 +344,7 @@ async fn subscribers_are_closed_if_they_may_have_missed_an_event() {
     assert!(!is_interrupted(|_| {}, nothing, true).await, "no node could publish");
     assert!(is_interrupted(|_| {}, nothing, false).await, "the generation is the same");
     assert!(is_interrupted(|reply| reply.was_open = true, nothing, true).await, "it was open");
-    let longest = accepted::WINDOW - MARGIN;
+    let longest = published_sequences::WINDOW - MARGIN;
     assert!(!is_interrupted(|_| {}, longest, true).await, "others have reported the sequence");
     assert!(is_interrupted(|_| {}, longest + MS, true).await, "it was deaf for longer");
     let age = Duration::from_secs(2);

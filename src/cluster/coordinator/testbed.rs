@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     app::App,
     cluster::{
-        chance,
+        random,
         simulation::{WantsAll, network::Network},
     },
     config::AppConfig,
@@ -35,7 +35,7 @@ pub(in crate::cluster) struct Testbed {
 impl Testbed {
     /// A node of one Redis, or of a Redis Cluster with three servers. It has not joined.
     pub(in crate::cluster) fn new(is_cluster: bool) -> Self {
-        chance::seed(1);
+        random::seed(1);
         let network = Network::new(1);
         let servers = if is_cluster { &SERVERS[..] } else { &SERVERS[..1] };
         for (host, port) in servers {

@@ -125,7 +125,7 @@ impl Alternation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::occurrence_tests::channel;
+    use crate::hub::hub_event_tests::channel;
 
     fn subject(name: &str) -> Subject {
         Subject::Channel(channel(name))

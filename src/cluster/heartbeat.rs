@@ -1,12 +1,12 @@
 //! The link to Redis over time: connecting, joining, heartbeats, and giving it up.
 
 use super::{
-    accepted,
     clock::now,
+    coordinator::{Manager, Outcome},
     link::{Connection, Endpoint, Pushes},
-    manager::{Manager, Outcome},
     membership::{BEAT_INTERVAL, LAYOUT, Phase, RETRY_FIRST, Registered, Reply, Stage},
     partition::Partition,
+    published_sequences,
     reason::Reason,
     shared::{Joined, Shared, Standing},
     topic::Effect,
@@ -243,7 +243,8 @@ impl Manager {
         let may_have_missed = |partition: Partition| {
             let reply = replies.iter().find(|reply| reply.partition == partition);
             reply.is_none_or(|reply| {
-                reply.was_open || accepted::WINDOW < deaf_for.saturating_sub(reply.age) + MARGIN
+                reply.was_open
+                    || published_sequences::WINDOW < deaf_for.saturating_sub(reply.age) + MARGIN
             })
         };
         for topic in std::mem::take(&mut self.doubts) {

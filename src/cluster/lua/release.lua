@@ -1,4 +1,4 @@
--- Releases the delivery lease of an app's webhooks (see look.lua).
+-- Releases the delivery lease of an app's webhooks (see poll.lua).
 --
 -- KEYS  1 the registry (see guard.lua), 2 the delivery lease
 -- ARGV  1 the generation, 2 the node, 3 its link   4 the holder

@@ -9,7 +9,7 @@
 //! waited for less than [`MANNERS`]: a client that means to say something does so well within it,
 //! and whoever attacks has to come again every second for each place it wants to hold.
 
-use super::wire::{WeakWire, Wire};
+use super::idle::{WeakWire, Wire};
 use crate::{
     node::Node,
     permit::{Permit, Quota},
