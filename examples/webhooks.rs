@@ -8,7 +8,7 @@
 
 use campanile::{
     config::{AppConfig, Config, WebhookConfig, WebhookEvent},
-    hub::{Observer as _, Occurrence},
+    hub::{HubEvent, Observer as _},
     protocol::{ChannelName, SocketId},
     shutdown::Shutdown,
     webhook::Webhooks,
@@ -123,8 +123,8 @@ fn deliver(rate: u64, seconds: u64) -> Result<(), Box<dyn Error>> {
     if arrived == sent { Ok(()) } else { Err("events are missing".into()) }
 }
 
-fn whisper() -> Occurrence {
-    Occurrence::ClientEvent {
+fn whisper() -> HubEvent {
+    HubEvent::ClientEvent {
         channel: ChannelName::parse("private-conversations.7", 200).expect("it is legal"),
         name: "client-typing".to_owned(),
         data: r#""{\"user\":\"ann\",\"typing\":true}""#.to_owned(),

@@ -6,14 +6,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::arena::{A_WHILE, Arena, affordable};
 use crate::handshakes::{PATIENCE_S, connect, in_time, to_the_end};
 use crate::harness::{Call, Server, Settings, within};
+use crate::setup::{A_WHILE, AttackSetup, affordable};
 
 #[tokio::test]
 async fn slow_bodies_are_answered_408_in_time() {
     let settings = Settings::new().server("request_timeout_s", PATIENCE_S);
-    let arena = Arena::open(settings).await;
+    let setup = AttackSetup::open(settings).await;
     let attack = async |server: &Server| {
         let mut attackers = JoinSet::new();
         for _ in 0..affordable(300) {
@@ -22,7 +22,7 @@ async fn slow_bodies_are_answered_408_in_time() {
         let lived = attackers.join_all().await;
         format!("{} with 408", in_time("slow bodies", &lived))
     };
-    arena.attacked_by("slow bodies", attack).await;
+    setup.attacked_by("slow bodies", attack).await;
 }
 
 /// A signed head, and then one byte of its body at a time, each in a packet of its own; gives how long the server listened.
@@ -49,7 +49,7 @@ async fn drip_a_body(mut stream: TcpStream) -> Duration {
 
 #[tokio::test]
 async fn bodies_that_are_only_announced_take_no_memory() {
-    let arena = Arena::open(Settings::new()).await;
+    let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let lengths = ["1048577", "68719476736", "9223372036854775807", "18446744073709551615"];
         let beyond = ["18446744073709551616", "99999999999999999999999999", "-1", "1e9"];
@@ -70,7 +70,7 @@ async fn bodies_that_are_only_announced_take_no_memory() {
         }
         format!("{refused} refused with 413, 431, 401 or 400 before any body came")
     };
-    arena.attacked_by("huge declared bodies", attack).await;
+    setup.attacked_by("huge declared bodies", attack).await;
 }
 
 /// The whole answer to a head behind which the attacker falls silent.
@@ -83,7 +83,7 @@ async fn answer_to(server: &Server, head: &[u8]) -> String {
 
 #[tokio::test]
 async fn bodies_that_never_end_are_cut_off() {
-    let arena = Arena::open(Settings::new()).await;
+    let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let mut attackers = JoinSet::new();
         for at in 0..16 {
@@ -95,7 +95,7 @@ async fn bodies_that_never_end_are_cut_off() {
         let most = poured.iter().max().expect("there were some") / 1_024;
         format!("{} refused with 413 or 401 and cut off, the last after {most} KiB", poured.len())
     };
-    arena.attacked_by("endless bodies", attack).await;
+    setup.attacked_by("endless bodies", attack).await;
 }
 
 /// Sends chunk after chunk until the server hangs up; gives how many bytes it took. What it said comes first.
@@ -131,7 +131,7 @@ async fn pour(mut stream: TcpStream, call: Call) -> usize {
 #[tokio::test]
 async fn answers_that_nobody_reads_are_cut_off_in_time() {
     let settings = Settings::new().server("request_timeout_s", PATIENCE_S);
-    let arena = Arena::open(settings).await;
+    let setup = AttackSetup::open(settings).await;
     let attack = async |server: &Server| {
         let mut attackers = JoinSet::new();
         // Few: each is answered until the kernel's own buffers are full.
@@ -146,7 +146,7 @@ async fn answers_that_nobody_reads_are_cut_off_in_time() {
         let most = asked.iter().max().expect("there were some") / 1_024;
         format!("{} cut off, the last after {most} KiB of requests", asked.len())
     };
-    arena.attacked_by("answers that nobody reads", attack).await;
+    setup.attacked_by("answers that nobody reads", attack).await;
 }
 
 /// Asks and asks; gives how many bytes of requests were taken before the server hung up.

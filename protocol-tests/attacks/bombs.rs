@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::arena::{A_WHILE, Arena};
 use crate::harness::{Call, Client, Frame, Http, Server, Settings, frames};
+use crate::setup::{A_WHILE, AttackSetup};
 
 /// JSON of about so many bytes. Not all of it is valid.
 fn bombs(bytes: usize) -> Vec<(&'static str, String)> {
@@ -46,7 +46,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn json_bombs_in_messages_are_read_or_refused() {
-    let arena = Arena::open(Settings::new().app("client_events_per_second", 0)).await;
+    let setup = AttackSetup::open(Settings::new().app("client_events_per_second", 0)).await;
     let attack = async |server: &Server| {
         let (began, mut sent, mut slowest) = (Instant::now(), 0, ("", Duration::ZERO));
         while began.elapsed() < A_WHILE {
@@ -76,14 +76,14 @@ async fn json_bombs_in_messages_are_read_or_refused() {
         }
         told(sent, slowest)
     };
-    arena.attacked_by("JSON bombs in messages", attack).await;
+    setup.attacked_by("JSON bombs in messages", attack).await;
 }
 
 #[tokio::test]
 async fn json_bombs_that_the_application_signed_are_read_or_refused() {
     const ROOM: &str = "presence-room";
     let settings = Settings::new().app("client_events_per_second", 0);
-    let arena = Arena::open(settings.app("max_presence_user_info_bytes", 65_536)).await;
+    let setup = AttackSetup::open(settings.app("max_presence_user_info_bytes", 65_536)).await;
     let attack = async |server: &Server| {
         let (began, mut sent, mut slowest) = (Instant::now(), 0, ("", Duration::ZERO));
         while began.elapsed() < A_WHILE {
@@ -120,12 +120,12 @@ async fn json_bombs_that_the_application_signed_are_read_or_refused() {
         }
         told(sent, slowest)
     };
-    arena.attacked_by("JSON bombs in channel_data, user_data and client events", attack).await;
+    setup.attacked_by("JSON bombs in channel_data, user_data and client events", attack).await;
 }
 
 #[tokio::test]
 async fn json_bombs_in_requests_are_read_or_refused() {
-    let arena = Arena::open(Settings::new().app("max_event_bytes", 1_048_576)).await;
+    let setup = AttackSetup::open(Settings::new().app("max_event_bytes", 1_048_576)).await;
     let attack = async |server: &Server| {
         let mut http = Http::connect(server.address).await;
         let (began, mut sent, mut slowest) = (Instant::now(), 0, ("", Duration::ZERO));
@@ -152,7 +152,7 @@ async fn json_bombs_in_requests_are_read_or_refused() {
         }
         told(sent, slowest)
     };
-    arena.attacked_by("JSON bombs in requests", attack).await;
+    setup.attacked_by("JSON bombs in requests", attack).await;
 }
 
 /// Waits for the answer to a ping, or for the end that many mistakes come to.

@@ -22,7 +22,7 @@ const PERIOD: Duration = Duration::from_millis(10);
 
 /// A subscriber that expects every event once and in order, and the publisher of those events.
 #[derive(Debug)]
-pub(crate) struct Witness {
+pub(crate) struct Bystander {
     seen: Arc<Seen>,
     thread: JoinHandle<()>,
 }
@@ -40,7 +40,7 @@ struct Seen {
     samples: Mutex<Vec<Sample>>,
 }
 
-impl Witness {
+impl Bystander {
     pub(crate) fn start(address: SocketAddr) -> Self {
         let seen = Arc::new(Seen::default());
         let thread = std::thread::spawn({
@@ -53,7 +53,7 @@ impl Witness {
         Self { seen, thread }
     }
 
-    /// How many events have arrived. Fails when the witness has, whose own words are above.
+    /// How many events have arrived. Fails when the bystander has, whose own words are above.
     pub(crate) fn count(&self) -> usize {
         assert!(!self.thread.is_finished(), "the ordinary subscriber or publisher has failed");
         self.seen.lock().len()

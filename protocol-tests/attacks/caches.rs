@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::harness::{Call, Http, Server, Settings, quoted};
-use crate::setup::Arena;
+use crate::setup::AttackSetup;
 
 const TOKEN: &str = "metrics-of-the-attacks";
 const MAX_CACHE_BYTES: usize = 16 * 1_024 * 1_024;
@@ -30,7 +30,7 @@ async fn cache_channels_keep_no_more_than_their_bound() {
     let settings = Settings::new()
         .section("metrics", "token", quoted(TOKEN))
         .app("max_cache_bytes", MAX_CACHE_BYTES);
-    let arena = Arena::open(settings).await;
+    let setup = AttackSetup::open(settings).await;
     let attack = async |server: &Server| {
         let mut http = Http::connect(server.address).await;
         for number in 0..8 {
@@ -46,5 +46,5 @@ async fn cache_channels_keep_no_more_than_their_bound() {
         assert!((MAX_CACHE_BYTES / 2..=MAX_CACHE_BYTES).contains(&kept), "{kept}");
         format!("900 channels with 540 MB of events keep {} KiB", kept / 1_024)
     };
-    arena.attacked_by("large events on cache channels", attack).await;
+    setup.attacked_by("large events on cache channels", attack).await;
 }

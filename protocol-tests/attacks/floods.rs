@@ -9,8 +9,8 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
-use crate::arena::{A_WHILE, Arena};
 use crate::harness::{Call, Client, Frame, Http, Server, Settings, eventually, frames, within};
+use crate::setup::{A_WHILE, AttackSetup};
 
 /// Connections of one flood.
 const ATTACKERS: usize = 12;
@@ -39,7 +39,7 @@ pub(crate) async fn pour(client: Client, batch: Vec<u8>, reads: bool) -> (usize,
 
 #[tokio::test]
 async fn pings_without_end_are_answered_at_the_cost_of_who_sends_them() {
-    let arena = Arena::open(Settings::new()).await;
+    let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let of_websocket = frames::masked(frames::FIN | frames::PING, &[b'p'; 125]).repeat(100);
         let of_pusher = frames::text(r#"{"event":"pusher:ping","data":{}}"#).repeat(100);
@@ -54,13 +54,13 @@ async fn pings_without_end_are_answered_at_the_cost_of_who_sends_them() {
         assert!(sent < ATTACKERS * 32 * 1_024, "{sent} KiB were read");
         format!("{ATTACKERS} sent {sent} KiB of pings, half of them read {answered} KiB of answers")
     };
-    arena.attacked_by("ping floods", attack).await;
+    setup.attacked_by("ping floods", attack).await;
 }
 
 /// Work without a whole message: all of it counts as messages.
 #[tokio::test]
 async fn floods_of_control_frames_and_fragments_are_closed() {
-    let arena = Arena::open(Settings::new()).await;
+    let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let control = |opcode: u8, payload: &[u8]| frames::masked(frames::FIN | opcode, payload);
         let fragment = frames::masked(frames::CONTINUATION, b"");
@@ -83,14 +83,14 @@ async fn floods_of_control_frames_and_fragments_are_closed() {
         let sent: usize = attackers.join_all().await.into_iter().sum();
         format!("6 floods closed with 4100 after {} KiB", sent / 1_024)
     };
-    arena.attacked_by("floods of control frames", attack).await;
+    setup.attacked_by("floods of control frames", attack).await;
 }
 
 /// Each segment may cost a separate read. Clients above the message limit are closed; for slower readers, the server
 /// reads several segments at once.
 #[tokio::test]
 async fn floods_of_one_byte_segments_are_closed() {
-    let arena = Arena::open(Settings::new()).await;
+    let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let mut attackers = JoinSet::new();
         for _ in 0..4 {
@@ -102,7 +102,7 @@ async fn floods_of_one_byte_segments_are_closed() {
         assert!(all.iter().all(|(_, code)| matches!(code, None | Some(4100))), "{all:?}");
         format!("4 sent {sent} segments, {closed} of them were closed with 4100")
     };
-    arena.attacked_by("segments of one byte", attack).await;
+    setup.attacked_by("segments of one byte", attack).await;
 }
 
 /// Sends one byte at a time for [`A_WHILE`]; returns how many, and the code if the server closed.
@@ -159,7 +159,7 @@ async fn close_of(mut reader: OwnedReadHalf, received: Vec<u8>) -> Option<(u16, 
 
 #[tokio::test]
 async fn subscribing_and_unsubscribing_without_end_leaves_nothing() {
-    let arena = Arena::open(Settings::new()).await;
+    let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let mut attackers = JoinSet::new();
         for at in 0..ATTACKERS {
@@ -176,12 +176,12 @@ async fn subscribing_and_unsubscribing_without_end_leaves_nothing() {
         only_the_witness_is_left(server).await;
         format!("{ATTACKERS} sent {sent} KiB, and read {answered} KiB of acknowledgements")
     };
-    arena.attacked_by("subscribe floods", attack).await;
+    setup.attacked_by("subscribe floods", attack).await;
 }
 
 #[tokio::test]
 async fn the_memory_of_twenty_thousand_channels_comes_back() {
-    let arena = Arena::open(Settings::new()).await;
+    let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let mut attackers = JoinSet::new();
         for at in 0..20 {
@@ -190,13 +190,13 @@ async fn the_memory_of_twenty_thousand_channels_comes_back() {
         let clients = attackers.join_all().await;
         let channels = server.get("channels", &[]).await.json();
         let occupied = channels["channels"].as_object().expect("an object").len();
-        assert_eq!(occupied, 20_001, "a thousand each, and the witness's");
+        assert_eq!(occupied, 20_001, "a thousand each, and the bystander's");
         drop(clients);
         only_the_witness_is_left(server).await;
         "20,000 channels of 200 bytes occupied by 20 connections, one more refused to each"
             .to_owned()
     };
-    arena.attacked_by("channel-name floods", attack).await;
+    setup.attacked_by("channel-name floods", attack).await;
 }
 
 /// Subscribes to as many channels as one connection may have, and to one more.
@@ -216,7 +216,7 @@ async fn occupy(mut client: Client, at: usize) -> Client {
 
 #[tokio::test]
 async fn publishing_where_nobody_listens_leaves_nothing() {
-    let arena = Arena::open(Settings::new()).await;
+    let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let mut http = Http::connect(server.address).await;
         let (began, mut published) = (Instant::now(), 0);
@@ -231,12 +231,12 @@ async fn publishing_where_nobody_listens_leaves_nothing() {
         only_the_witness_is_left(server).await;
         format!("{published} channels published to, none kept")
     };
-    arena.attacked_by("publishes to channels of nobody", attack).await;
+    setup.attacked_by("publishes to channels of nobody", attack).await;
 }
 
 #[tokio::test]
 async fn requests_of_strangers_cost_little() {
-    let arena = Arena::open(Settings::new()).await;
+    let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let mut attackers = JoinSet::new();
         for _ in 0..4 {
@@ -254,13 +254,13 @@ async fn requests_of_strangers_cost_little() {
         let refused: usize = attackers.join_all().await.into_iter().sum();
         format!("{refused} refused with 401")
     };
-    arena.attacked_by("requests with a wrong signature", attack).await;
+    setup.attacked_by("requests with a wrong signature", attack).await;
 }
 
 /// The signature is checked over all that the query may mean, so the longest queries cost most.
 #[tokio::test]
 async fn long_queries_of_strangers_cost_little() {
-    let arena = Arena::open(Settings::new()).await;
+    let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let mut http = Http::connect(server.address).await;
         let shapes = ["k[]=a&", "k%5B0%5D=%61&", "K=&", "&", "%"]
@@ -281,12 +281,12 @@ async fn long_queries_of_strangers_cost_little() {
             slowest.as_secs_f64() * 1e3
         )
     };
-    arena.attacked_by("long queries with a wrong signature", attack).await;
+    setup.attacked_by("long queries with a wrong signature", attack).await;
 }
 
 #[tokio::test]
 async fn mistakes_without_end_close_the_connection() {
-    let arena = Arena::open(Settings::new()).await;
+    let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let (began, mut closed) = (Instant::now(), 0);
         while began.elapsed() < A_WHILE {
@@ -304,7 +304,7 @@ async fn mistakes_without_end_close_the_connection() {
         }
         format!("{closed} connections closed with 4100 after ten mistakes each")
     };
-    arena.attacked_by("messages that are none", attack).await;
+    setup.attacked_by("messages that are none", attack).await;
 }
 
 /// What all have sent and received, in KiB.
@@ -315,9 +315,9 @@ pub(crate) fn sum(all: &[(usize, usize)]) -> (usize, usize) {
 }
 
 pub(crate) async fn only_the_witness_is_left(server: &Server) {
-    eventually("all channels but the witness's are gone", async || {
+    eventually("all channels but the bystander's are gone", async || {
         let reply = server.get("channels", &[]).await.json();
-        reply == json!({ "channels": { (crate::witness::CHANNEL): {} } })
+        reply == json!({ "channels": { (crate::bystander::CHANNEL): {} } })
     })
     .await;
 }

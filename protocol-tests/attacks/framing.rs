@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::arena::{A_WHILE, Arena, affordable};
 use crate::harness::{Client, Frame, KEY, Server, Settings, frames};
+use crate::setup::{A_WHILE, AttackSetup, affordable};
 
 #[tokio::test]
 async fn frames_that_are_only_announced_are_refused_at_once() {
-    let arena = Arena::open(Settings::new()).await;
+    let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let (began, mut refused) = (Instant::now(), 0);
         while began.elapsed() < A_WHILE {
@@ -25,12 +25,12 @@ async fn frames_that_are_only_announced_are_refused_at_once() {
         }
         format!("{refused} closed with 1009 or 1002")
     };
-    arena.attacked_by("frames announced as huge", attack).await;
+    setup.attacked_by("frames announced as huge", attack).await;
 }
 
 #[tokio::test]
 async fn messages_that_lack_their_last_byte_are_bounded_together() {
-    let arena = Arena::open(Settings::new()).await;
+    let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         // The largest that is allowed.
         let whole = frames::text("x".repeat(65_536));
@@ -48,12 +48,12 @@ async fn messages_that_lack_their_last_byte_are_bounded_together() {
         }
         format!("{} held 64 KiB each, and were answered when they sent the rest", attackers.len())
     };
-    arena.attacked_by("messages without their last byte", attack).await;
+    setup.attacked_by("messages without their last byte", attack).await;
 }
 
 #[tokio::test]
 async fn fragments_without_end_are_bounded() {
-    let arena = Arena::open(Settings::new()).await;
+    let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let mut attackers = JoinSet::new();
         for at in 0..affordable(200) {
@@ -68,7 +68,7 @@ async fn fragments_without_end_are_bounded() {
             count(Fate::Stayed) + count(Fate::Closed)
         )
     };
-    arena.attacked_by("never-ending fragmentation", attack).await;
+    setup.attacked_by("never-ending fragmentation", attack).await;
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -104,7 +104,7 @@ async fn fragment_for_ever(mut client: Client, at: usize) -> Fate {
 
 #[tokio::test]
 async fn compressed_frames_are_neither_agreed_to_nor_read() {
-    let arena = Arena::open(Settings::new()).await;
+    let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         // What a decompressor would make much of: a deflate block that repeats one byte.
         let bomb =
@@ -131,5 +131,5 @@ async fn compressed_frames_are_neither_agreed_to_nor_read() {
         }
         format!("{refused} closed with 1002, none of their offers taken up")
     };
-    arena.attacked_by("compressed garbage", attack).await;
+    setup.attacked_by("compressed garbage", attack).await;
 }

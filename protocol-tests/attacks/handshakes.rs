@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::arena::{A_WHILE, Arena, affordable};
 use crate::harness::{Client, Frame, KEY, Server, Settings, eventually, upgrade_request, within};
+use crate::setup::{A_WHILE, AttackSetup, affordable};
 
 /// What servers under attack give a head or a body, in seconds.
 pub(crate) const PATIENCE_S: u64 = 2;
@@ -19,7 +19,7 @@ pub(crate) const SLACK: Duration = Duration::from_secs(3);
 #[tokio::test]
 async fn slow_heads_are_cut_off_in_time() {
     let settings = Settings::new().server("request_timeout_s", PATIENCE_S);
-    Arena::open(settings)
+    AttackSetup::open(settings)
         .await
         .attacked_by("slow heads", async |server| {
             let mut attackers = JoinSet::new();
@@ -59,7 +59,7 @@ async fn drip_a_head(mut stream: TcpStream) -> Duration {
 #[tokio::test]
 async fn ten_thousand_half_open_handshakes_are_cut_off_in_time() {
     let settings = Settings::new().server("request_timeout_s", PATIENCE_S);
-    Arena::open(settings)
+    AttackSetup::open(settings)
         .await
         .attacked_by("half-open handshakes", async |server| {
             let request = upgrade_request(&format!("/app/{KEY}?protocol=7"), &[]);
@@ -90,7 +90,7 @@ async fn ten_thousand_half_open_handshakes_are_cut_off_in_time() {
 
 #[tokio::test]
 async fn coming_and_going_leaves_nothing() {
-    Arena::open(Settings::new())
+    AttackSetup::open(Settings::new())
         .await
         .attacked_by("connection churn", async |server| {
             let began = Instant::now();
@@ -104,7 +104,7 @@ async fn coming_and_going_leaves_nothing() {
                 }
                 churned += 1;
             }
-            eventually("all channels but the witness's are gone", async || {
+            eventually("all channels but the bystander's are gone", async || {
                 let channels = server.get("channels", &[]).await.json();
                 channels["channels"].as_object().expect("an object").len() == 1
             })
@@ -118,7 +118,7 @@ async fn coming_and_going_leaves_nothing() {
 async fn forged_addresses_give_nobody_more_places() {
     const PLACES: usize = 10;
     let settings = Settings::new().connection("max_connections_per_ip", PLACES);
-    Arena::open(settings)
+    AttackSetup::open(settings)
         .await
         .attacked_by("forged X-Forwarded-For", async |server| {
             let mut stayed = Vec::new();
@@ -143,7 +143,7 @@ async fn forged_addresses_give_nobody_more_places() {
                     stayed.push(client);
                 }
             }
-            // The witness comes from the same address.
+            // The bystander comes from the same address.
             assert_eq!(stayed.len(), PLACES - 1, "as many as one address may have");
             assert!(
                 !server.process.output().contains("203.0.113."),

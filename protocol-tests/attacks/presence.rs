@@ -6,9 +6,9 @@ use serde_json::json;
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
-use crate::arena::{A_WHILE, Arena};
 use crate::floods::{only_the_witness_is_left, pour, sum};
 use crate::harness::{Client, Frame, Server, Settings, frames, inner};
+use crate::setup::{A_WHILE, AttackSetup};
 
 const ROOM: &str = "presence-room";
 
@@ -18,7 +18,7 @@ const INFO_MAX: usize = 1_024;
 
 #[tokio::test]
 async fn joining_and_leaving_without_end_is_told_in_order() {
-    let arena = Arena::open(Settings::new()).await;
+    let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let mut member = server.client().await;
         member.join(ROOM, "member").await;
@@ -38,7 +38,7 @@ async fn joining_and_leaving_without_end_is_told_in_order() {
         only_the_witness_is_left(server).await;
         format!("4 sent {sent} KiB of joining and leaving; {told}")
     };
-    arena.attacked_by("presence toggling", attack).await;
+    setup.attacked_by("presence toggling", attack).await;
 }
 
 /// Reads what a member is told until the event that ends it: each user comes and goes in turn. One that is told more
@@ -75,7 +75,7 @@ async fn watch(member: &mut Client) -> String {
 
 #[tokio::test]
 async fn a_full_room_with_big_infos_is_bounded() {
-    let arena = Arena::open(Settings::new()).await;
+    let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let members = full_room(server).await;
         let mut late = server.client().await;
@@ -93,7 +93,7 @@ async fn a_full_room_with_big_infos_is_bounded() {
             "100 members of 1 KiB sent {sent} KiB, a fifth of them read {answered} KiB; one more was refused"
         )
     };
-    arena.attacked_by("presence floods", attack).await;
+    setup.attacked_by("presence floods", attack).await;
 }
 
 /// Low limits of members and subscriptions, so that less has to be read.
@@ -105,7 +105,7 @@ const JOINS_PER_SECOND: u64 = 10;
 
 #[tokio::test]
 async fn joins_and_leaves_of_one_member_are_sent_at_a_limited_rate() {
-    let arena = Arena::open(Settings::new().connection("max_channels", FEW_CHANNELS)).await;
+    let setup = AttackSetup::open(Settings::new().connection("max_channels", FEW_CHANNELS)).await;
     let attack = async |server: &Server| {
         let mut attacker = server.client().await;
         attacker.ask_with(ROOM, &member_of(FEW_MEMBERS, INFO_MAX)).await;
@@ -128,7 +128,7 @@ async fn joins_and_leaves_of_one_member_are_sent_at_a_limited_rate() {
         assert!(20 <= most, "the limit is far lower than it should be: told {most} times");
         format!("{} KiB of coming and going told {most} times to each of the others", sent / 1_024)
     };
-    arena.attacked_by("one presence member toggling", attack).await;
+    setup.attacked_by("one presence member toggling", attack).await;
 }
 
 /// How often a member is notified of a join or leave, until the event that ends the test. It is never closed.
@@ -151,7 +151,7 @@ async fn rejoining_a_full_room_is_answered_at_a_bounded_rate() {
     /// Burst and rate of bytes that a connection may be sent as answers, with an outbox of 1 MiB.
     const AT_ONCE: usize = 512;
     const A_SECOND: usize = 1_024;
-    let arena = Arena::open(Settings::new()).await;
+    let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let members = full_room(server).await;
         let mut attackers = JoinSet::new();
@@ -174,7 +174,7 @@ async fn rejoining_a_full_room_is_answered_at_a_bounded_rate() {
         only_the_witness_is_left(server).await;
         format!("4 sent {sent} KiB and were answered with {most} KiB at most, each")
     };
-    arena.attacked_by("rejoining a full room", attack).await;
+    setup.attacked_by("rejoining a full room", attack).await;
 }
 
 /// Fills a room with the maximum number of members, each with the maximum user info.
@@ -191,7 +191,7 @@ async fn full_room(server: &Server) -> Vec<Client> {
 #[tokio::test]
 async fn a_reconnecting_client_can_subscribe_to_all_its_channels() {
     const CHANNELS: usize = 1_000;
-    let arena = Arena::open(Settings::new()).await;
+    let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let members = full_room(server).await;
         let mut client = server.client().await;
@@ -212,12 +212,12 @@ async fn a_reconnecting_client_can_subscribe_to_all_its_channels() {
             let count = if name == ROOM { MEMBERS_MAX } else { 1 };
             assert_eq!(roster["count"], count, "{name}");
         }
-        client.fence().await;
+        client.ping_barrier().await;
         drop((members, client));
         only_the_witness_is_left(server).await;
         "1,000 presence channels at once, one of them full: all acknowledged".to_owned()
     };
-    arena.attacked_by("an ordinary reconnect", attack).await;
+    setup.attacked_by("an ordinary reconnect", attack).await;
 }
 
 /// A reconnecting client is throttled while its answers are pending, so it is not closed for the size of what it
@@ -225,7 +225,7 @@ async fn a_reconnecting_client_can_subscribe_to_all_its_channels() {
 #[tokio::test]
 async fn a_client_that_reads_late_is_not_closed_for_its_own_answers() {
     const CHANNELS: usize = 80;
-    let arena = Arena::open(Settings::new().connection("max_outbox_bytes", 2 << 20)).await;
+    let setup = AttackSetup::open(Settings::new().connection("max_outbox_bytes", 2 << 20)).await;
     let attack = async |server: &Server| {
         let names: Vec<String> = (0..CHANNELS).map(|at| format!("cache-{at}")).collect();
         let data = "x".repeat(100_000);
@@ -245,10 +245,10 @@ async fn a_client_that_reads_late_is_not_closed_for_its_own_answers() {
             client.subscribed(name).await;
             client.expect_event(name, "e", &data).await;
         }
-        client.fence().await;
+        client.ping_barrier().await;
         "80 cached events of 100 KB asked for at once, and read late: all there".to_owned()
     };
-    arena.attacked_by("a late reader", attack).await;
+    setup.attacked_by("a late reader", attack).await;
 }
 
 /// Leaving and joining again, as bytes.

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::arena::{A_WHILE, Arena};
 use crate::harness::{Call, Frame, Http, KEY, SECRET, Server, Settings, sign, unix_now};
+use crate::setup::{A_WHILE, AttackSetup};
 
 #[tokio::test]
 async fn requests_are_refused_outside_of_their_window() {
-    let arena = Arena::open(Settings::new()).await;
+    let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let event = json!({ "name": "e", "channel": "a", "data": "1" });
         let at =
@@ -43,12 +43,12 @@ async fn requests_are_refused_outside_of_their_window() {
         }
         format!("{refused} refused with 401")
     };
-    arena.attacked_by("replays of requests", attack).await;
+    setup.attacked_by("replays of requests", attack).await;
 }
 
 #[tokio::test]
 async fn subscriptions_are_refused_to_whom_they_were_not_signed_for() {
-    let arena = Arena::open(Settings::new()).await;
+    let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let owner = server.client().await;
         let member = r#"{"user_id":"1"}"#;
@@ -84,7 +84,7 @@ async fn subscriptions_are_refused_to_whom_they_were_not_signed_for() {
         assert!(0 < closed);
         format!("{refused} refused, {closed} connections closed with 4100 for guessing on")
     };
-    arena.attacked_by("replays of subscriptions", attack).await;
+    setup.attacked_by("replays of subscriptions", attack).await;
 }
 
 /// Guesses signatures until the connection is closed; gives the code.

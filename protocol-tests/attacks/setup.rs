@@ -1,18 +1,18 @@
-//! Where an attack takes place: a server, a witness, and the account of what the attack did to both.
+//! Where an attack takes place: a server, a bystander, and the account of what the attack did to both.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::bystander::{Sample, Witness};
+use crate::bystander::{Bystander, Sample};
 use crate::harness::{DEADLINE, Server, Settings, eventually, quoted};
 
 /// By how much an attack may make the server's memory grow, and how much of that may stay with the allocator.
 const GROWTH_MAX_KIB: u64 = 64 * 1_024;
 const KEPT_MAX_KIB: u64 = 32 * 1_024;
 
-/// Events that the witness sees before the attack begins.
+/// Events that the bystander sees before the attack begins.
 const CALM_EVENTS: usize = 60;
 
 /// The longest that an ordinary event may take while the server is attacked. It says that somebody is served at all;
@@ -25,46 +25,46 @@ pub(crate) const A_WHILE: Duration = Duration::from_millis(1_500);
 /// One at a time: an attack is not to be measured by the victims of another.
 static TURN: Mutex<()> = Mutex::const_new(());
 
-/// A server with a witness.
+/// A server with a bystander.
 #[derive(Debug)]
-pub(crate) struct Arena {
+pub(crate) struct AttackSetup {
     server: Server,
-    witness: Witness,
+    bystander: Bystander,
     _turn: MutexGuard<'static, ()>,
 }
 
-impl Arena {
+impl AttackSetup {
     /// Starts the server with the level of logging that operators have. Clients that do not read, and so do not answer
     /// pings either, are not closed for it, however long an attack takes on a busy machine.
     pub(crate) async fn open(settings: Settings) -> Self {
         let turn = TURN.lock().await;
         let settings = settings.connection("activity_timeout_s", 3_600);
         let server = settings.section("log", "level", quoted("info")).start().await;
-        let witness = Witness::start(server.address);
-        Self { server, witness, _turn: turn }
+        let bystander = Bystander::start(server.address);
+        Self { server, bystander, _turn: turn }
     }
 
-    /// Attacks; `attack` says what became of the attacker. Then nobody is left but the witness, and the memory is
+    /// Attacks; `attack` says what became of the attacker. Then nobody is left but the bystander, and the memory is
     /// back.
     pub(crate) async fn attacked_by(self, name: &str, attack: impl AsyncFnOnce(&Server) -> String) {
-        let Self { server, witness, _turn } = self;
+        let Self { server, bystander, _turn } = self;
         let seen = async |count: usize| {
             let what = format!("the ordinary subscriber has {count} events");
-            eventually(&what, async || count <= witness.count()).await;
+            eventually(&what, async || count <= bystander.count()).await;
         };
         seen(CALM_EVENTS).await;
         let memory = Memory::watch(server.process.id());
         let began = Instant::now();
         let outcome = attack(&server).await;
         // However short it was: one event at least was published while it lasted.
-        seen(witness.count() + 2).await;
+        seen(bystander.count() + 2).await;
         let attack_time = began..Instant::now();
-        let after_attack = witness.count();
+        let after_attack = bystander.count();
         server.has_connections(1).await;
         // Events that were published under attack, but for the last, may arrive behind it.
         seen(after_attack + 2).await;
         let memory = memory.returned().await;
-        let samples = witness.finish();
+        let samples = bystander.finish();
         let (calm, attacked) = sorted(&samples, &attack_time);
         report(name, &calm, &attacked, memory, &outcome);
         if let Err(fault) = judge(&calm, &attacked) {

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use tokio::io::AsyncWriteExt;
 
-use crate::arena::{A_WHILE, Arena};
 use crate::handshakes::{connect, to_the_end};
 use crate::harness::{Call, Server, Settings};
+use crate::setup::{A_WHILE, AttackSetup};
 
 const SMUGGLED: &str = "GET /up HTTP/1.1\r\nhost: inner.test\r\n\r\n";
 
@@ -77,7 +77,7 @@ const CHUNKS: &[(&str, &str)] = &[
 
 #[tokio::test]
 async fn a_smuggled_request_is_never_answered() {
-    let arena = Arena::open(Settings::new()).await;
+    let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         pipelined_requests_are_answered(server).await;
         let (began, mut sent) = (Instant::now(), 0);
@@ -109,7 +109,7 @@ async fn a_smuggled_request_is_never_answered() {
             HEADERS.len() + CHUNKS.len() + 1
         )
     };
-    arena.attacked_by("request smuggling", attack).await;
+    setup.attacked_by("request smuggling", attack).await;
 }
 
 /// What shows that a smuggled request would be seen: one that is not smuggled is answered.

@@ -25,11 +25,11 @@ async fn p17_a_member_on_another_node_is_announced_and_in_the_roster() {
     let mut again = group.nodes[0].client().await;
     assert_eq!(again.join(R, "2").await["count"], 2);
     b.unsubscribe(R).await;
-    b.fence().await;
-    group.nodes[1].marks(R, &mut [&mut a, &mut again]).await;
+    b.ping_barrier().await;
+    group.nodes[1].assert_no_other_events(R, &mut [&mut a, &mut again]).await;
     drop(again);
     a.expect_member_removed(R, "2").await;
-    group.nodes[1].marks(R, &mut [&mut a]).await;
+    group.nodes[1].assert_no_other_events(R, &mut [&mut a]).await;
 }
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn e13_a_client_event_reaches_the_other_node_and_not_its_sender() {
         b.expect_event(channel, "client-x", "from a").await;
         b.whisper("client-y", channel, json!("from b")).await;
         a.expect_event(channel, "client-y", "from b").await;
-        group.nodes[0].marks(channel, &mut [&mut a, &mut b]).await;
+        group.nodes[0].assert_no_other_events(channel, &mut [&mut a, &mut b]).await;
     }
 }
 
@@ -56,7 +56,7 @@ async fn e13_on_a_presence_channel_it_carries_its_senders_id_to_the_other_node()
     a.expect_member_added(R, "2", json!({ "n": "2" })).await;
     b.whisper("client-x", R, json!("{}")).await;
     a.expect(json!({ "event": "client-x", "channel": R, "data": "{}", "user_id": "2" })).await;
-    group.nodes[1].marks(R, &mut [&mut a, &mut b]).await;
+    group.nodes[1].assert_no_other_events(R, &mut [&mut a, &mut b]).await;
 }
 
 #[tokio::test]
@@ -69,7 +69,7 @@ async fn h15_a_socket_is_left_out_whichever_node_it_and_the_publisher_are_on() {
         let event = json!({ "name": "e", "channel": "c", "data": "1", "socket_id": a.socket_id });
         publisher.publish_event(event).await;
         b.expect_event("c", "e", "1").await;
-        publisher.marks("c", &mut [&mut a, &mut b]).await;
+        publisher.assert_no_other_events("c", &mut [&mut a, &mut b]).await;
     }
 }
 
@@ -87,7 +87,7 @@ async fn u08_an_event_for_a_user_arrives_on_its_connections_on_all_nodes() {
         a.expect_event(INBOX, "e", "1").await;
         b.expect_event(INBOX, "e", "1").await;
     }
-    group.nodes[0].marks(INBOX, &mut [&mut a, &mut b]).await;
+    group.nodes[0].assert_no_other_events(INBOX, &mut [&mut a, &mut b]).await;
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn u09_terminating_a_user_closes_its_connections_on_all_nodes() {
     assert_eq!((reply.status, reply.json()), (200, json!({})));
     a.refused(4009).await;
     b.refused(4009).await;
-    other.fence().await;
+    other.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn u11_a_watcher_is_told_of_users_on_other_nodes_after_the_grace() {
     two.sign_in(r#"{"id":"c"}"#).await;
     drop(one);
     group.nodes[0].has_connections(2).await;
-    watcher.fence().await;
+    watcher.ping_barrier().await;
     // A user who reconnects within the grace period, on another node, is not removed.
     drop(two);
     let mut three = group.nodes[1].client().await;
@@ -128,7 +128,7 @@ async fn u11_a_watcher_is_told_of_users_on_other_nodes_after_the_grace() {
     drop(three);
     assert_eq!(watched(&mut watcher).await, json!([{ "name": "offline", "user_ids": ["c"] }]));
     assert!(Duration::from_secs(2) <= gone.elapsed(), "a grace of 3 s: {:?}", gone.elapsed());
-    watcher.fence().await;
+    watcher.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn c06_the_app_limit_counts_the_connections_of_all_nodes() {
         let mut refused = node.open("/app/278d425bdf160c739803?protocol=7").await;
         refused.refused(4004).await;
     }
-    b.fence().await;
+    b.ping_barrier().await;
     drop(a);
     let has_room = async || {
         let mut client = group.nodes[1].open("/app/278d425bdf160c739803?protocol=7").await;
@@ -204,7 +204,7 @@ async fn the_memory_of_a_cache_channel_outlives_the_nodes() {
     let mut client = group.nodes[0].client().await;
     client.subscribe("cache-x").await;
     client.expect_event("cache-x", "e", "1").await;
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -218,7 +218,7 @@ async fn clusters_with_two_prefixes_share_a_redis_and_nothing_else() {
     for (server, client, data) in [(&one, &mut a, "to one"), (&two, &mut b, "to two")] {
         server.publish(R, "e", data).await;
         client.expect_event(R, "e", data).await;
-        client.fence().await;
+        client.ping_barrier().await;
         assert_eq!(server.connections().await, 1);
     }
 }
@@ -232,7 +232,7 @@ async fn apps_of_one_cluster_share_nothing() {
     let event = json!({ "name": "e", "channel": "c", "data": "1" }).to_string();
     let call = Call::new("POST", "/apps/4/events", event).credentials("key-of-4", "secret-of-4");
     assert_eq!(call.send(&group.nodes[1]).await.status, 200);
-    group.nodes[1].marks("c", &mut [&mut a]).await;
+    group.nodes[1].assert_no_other_events("c", &mut [&mut a]).await;
 }
 
 /// Each of two publishers on two nodes waits for its answers; subscribers on three nodes see one order, in which what
@@ -267,7 +267,7 @@ async fn events_and_client_events_of_all_nodes_have_one_order_everywhere() {
         for _ in 0..300 {
             seen.push(client.next().await["data"].take());
         }
-        client.fence().await;
+        client.ping_barrier().await;
         seen
     };
     let [one, two, three] = clients.as_mut_slice() else { panic!("three clients") };

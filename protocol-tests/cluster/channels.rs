@@ -85,7 +85,7 @@ async fn concurrent_requests_for_a_long_list_do_not_delay_publishes() {
     assert!(0 < published, "events were published meanwhile");
     let whole = answers.iter().filter(|names| **names == Some(2 * PER_CLIENT)).count();
     assert_eq!(whole, AT_ONCE, "{answers:?}");
-    let lost = metrics(address).await.sum("campanile_broker_losses_total");
+    let lost = metrics(address).await.sum("campanile_broker_disconnects_total");
     assert!(lost < 0.5, "the link was lost {lost} times");
 }
 
@@ -163,7 +163,7 @@ async fn a_permanently_occupied_channel_is_in_every_list_while_others_change() {
         for channel in &passing {
             visitor.leave(channel);
         }
-        visitor.fence().await;
+        visitor.ping_barrier().await;
     }
     is_over.store(true, Ordering::Relaxed);
     asking.join_all().await;

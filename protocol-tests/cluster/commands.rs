@@ -87,7 +87,7 @@ async fn a_subscription_to_a_known_channel_is_one_script_call_and_so_is_its_end(
             };
             assert!(alone().await);
             for listener in &listeners {
-                listener.fence().await;
+                listener.ping_barrier().await;
             }
         };
         monitor.commands_of(leave).await.are_at_most(channel, 31, 2);

@@ -28,7 +28,7 @@ async fn neither_a_secret_nor_a_signature_reaches_redis_or_a_log() {
     let forged = json!({ "channel": "private-t", "auth": signatures[3] });
     listener.send(&json!({ "event": "pusher:subscribe", "data": forged }));
     listener.whisper("client-x", "private-s", "said");
-    listener.fence().await;
+    listener.ping_barrier().await;
     group.nodes[1].publish("private-s", "e", "published").await;
     listener.hears("e", "private-s", 1, HEALED).await;
     let said = monitor.since_last().await;
@@ -76,7 +76,7 @@ async fn a_prefix_is_the_beginning_of_every_key_and_of_every_channel() {
     listener.subscribe("c").await;
     listener.join("presence-c", "1").await;
     listener.sign_in(&json!({ "id": "ann", "watchlist": ["bob"] }));
-    listener.fence().await;
+    listener.ping_barrier().await;
     group.nodes[1].publish("cache-x", "e", "1").await;
     let mut redis = group.redis.client().await;
     let mut names = redis.command(&["KEYS", "*"]).await.texts();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::group::{Group, of_channel, of_member, request, sample, told, until, webhooks};
-use crate::webhook_receiver::Sink;
+use crate::webhook_receiver::WebhookReceiver;
 
 const R: &str = "presence-r";
 const CHANNEL_AND_MEMBER_EVENTS: &str =
@@ -18,14 +18,14 @@ const TOLD_WITHIN: Duration = Duration::from_secs(14);
 
 /// Joins a member on `node`, kills that node, and receives the removal of the member and the
 /// vacancy of the channel.
-async fn gone_with_its_node(mut group: Group, mut sink: Sink, node: usize) {
+async fn gone_with_its_node(mut group: Group, mut receiver: WebhookReceiver, node: usize) {
     let mut member = group.client(node).await;
     member.join(R, "10").await;
     let came = [of_channel("channel_occupied", R), of_member("member_added", R, "10")];
-    assert_eq!(told(&mut sink, 2).await, came);
+    assert_eq!(told(&mut receiver, 2).await, came);
     let start = Instant::now();
     group.kill(node).await;
-    let mut gone = told(&mut sink, 2).await;
+    let mut gone = told(&mut receiver, 2).await;
     assert!(start.elapsed() < TOLD_WITHIN, "{:?}", start.elapsed());
     gone.sort_by_key(|event| event["name"].to_string());
     let expected = [of_channel("channel_vacated", R), of_member("member_removed", R, "10")];
@@ -33,39 +33,41 @@ async fn gone_with_its_node(mut group: Group, mut sink: Sink, node: usize) {
     // Each is reported once: the next event is reported next.
     let mut other = group.client(0).await;
     other.subscribe("marker").await;
-    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "marker")]);
+    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "marker")]);
 }
 
 #[tokio::test]
 async fn the_state_of_a_killed_node_is_reported_as_removed_once() {
-    let sink = Sink::new().await;
-    let group = Group::of(3, webhooks(&[(&sink, CHANNEL_AND_MEMBER_EVENTS)])).await;
+    let receiver = WebhookReceiver::new().await;
+    let group = Group::of(3, webhooks(&[(&receiver, CHANNEL_AND_MEMBER_EVENTS)])).await;
     let node = (group.teller().await + 1) % 3;
-    gone_with_its_node(group, sink, node).await;
+    gone_with_its_node(group, receiver, node).await;
 }
 
 #[tokio::test]
 async fn the_state_of_a_killed_delivering_node_is_reported_as_removed_once() {
-    let sink = Sink::new().await;
-    let group = Group::of(2, webhooks(&[(&sink, CHANNEL_AND_MEMBER_EVENTS)])).await;
+    let receiver = WebhookReceiver::new().await;
+    let group = Group::of(2, webhooks(&[(&receiver, CHANNEL_AND_MEMBER_EVENTS)])).await;
     let node = group.teller().await;
-    gone_with_its_node(group, sink, node).await;
+    gone_with_its_node(group, receiver, node).await;
 }
 
 #[tokio::test]
 async fn on_a_redis_cluster_the_state_of_a_killed_node_is_reported_as_removed_once() {
-    let sink = Sink::new().await;
-    let group = Group::on_a_cluster(2, webhooks(&[(&sink, CHANNEL_AND_MEMBER_EVENTS)])).await;
+    let receiver = WebhookReceiver::new().await;
+    let group = Group::on_a_cluster(2, webhooks(&[(&receiver, CHANNEL_AND_MEMBER_EVENTS)])).await;
     let node = group.teller().await;
-    gone_with_its_node(group, sink, node).await;
+    gone_with_its_node(group, receiver, node).await;
 }
 
 /// An endpoint that does not answer until it is released.
-async fn hanging() -> (Sink, Arc<AtomicBool>) {
+async fn hanging() -> (WebhookReceiver, Arc<AtomicBool>) {
     let answers = Arc::new(AtomicBool::new(false));
     let does_answer = Arc::clone(&answers);
-    let sink = Sink::answering(move |_| does_answer.load(Ordering::SeqCst).then_some(200)).await;
-    (sink, answers)
+    let receiver =
+        WebhookReceiver::answering(move |_| does_answer.load(Ordering::SeqCst).then_some(200))
+            .await;
+    (receiver, answers)
 }
 
 fn numbers(events: &[Value]) -> Vec<u64> {
@@ -78,8 +80,8 @@ fn numbers(events: &[Value]) -> Vec<u64> {
 
 #[tokio::test]
 async fn a_queue_outlives_the_node_that_was_to_deliver_it() {
-    let (mut sink, answers) = hanging().await;
-    let settings = webhooks(&[(&sink, r#"["client_event"]"#)])
+    let (mut receiver, answers) = hanging().await;
+    let settings = webhooks(&[(&receiver, r#"["client_event"]"#)])
         .section("webhooks", "batch_ms", 0)
         .app("client_events_per_second", 1_000);
     let mut group = Group::of(3, settings).await;
@@ -89,7 +91,7 @@ async fn a_queue_outlives_the_node_that_was_to_deliver_it() {
     for number in 0..50 {
         client.whisper("client-a", "private-a", json!(number.to_string())).await;
     }
-    let first = request(&mut sink).await;
+    let first = request(&mut receiver).await;
     let waiting = async |group: &Group| {
         let teller = &group.nodes[group.teller().await];
         sample(teller, "campanile_webhook_events_waiting").await
@@ -100,7 +102,7 @@ async fn a_queue_outlives_the_node_that_was_to_deliver_it() {
     let mut events = Vec::new();
     let mut bodies = Vec::new();
     while events.len() < 50 {
-        let request = request(&mut sink).await;
+        let request = request(&mut receiver).await;
         bodies.push(request.body.clone());
         events.extend(request.events());
     }
@@ -108,15 +110,15 @@ async fn a_queue_outlives_the_node_that_was_to_deliver_it() {
     assert_eq!(numbers(&events), (0..50).collect::<Vec<_>>());
     until("nothing waits", async || waiting(&group).await == Some(0)).await;
     client.whisper("client-a", "private-a", json!("99")).await;
-    assert_eq!(numbers(&told(&mut sink, 1).await), [99], "nothing was delivered twice");
+    assert_eq!(numbers(&told(&mut receiver, 1).await), [99], "nothing was delivered twice");
 }
 
 /// The delivering node is killed while events are published: each event is delivered at least once,
 /// and in order.
 #[tokio::test]
 async fn the_delivering_node_may_die_at_any_time() {
-    let mut sink = Sink::new().await;
-    let settings = webhooks(&[(&sink, r#"["client_event"]"#)])
+    let mut receiver = WebhookReceiver::new().await;
+    let settings = webhooks(&[(&receiver, r#"["client_event"]"#)])
         .section("webhooks", "batch_ms", 1)
         .app("client_events_per_second", 1_000);
     let mut group = Group::of(3, settings).await;
@@ -127,12 +129,12 @@ async fn the_delivering_node_may_die_at_any_time() {
     for number in 0..300 {
         client.whisper("client-a", "private-a", json!(number.to_string())).await;
         if number == 150 {
-            events = told_so_far(&mut sink).await;
+            events = told_so_far(&mut receiver).await;
             group.kill(teller).await;
         }
     }
     while numbers(&events).last() != Some(&299) {
-        events.extend(request(&mut sink).await.events());
+        events.extend(request(&mut receiver).await.events());
     }
     // At most the request in flight is repeated, which has at most 100 events.
     let repeated = events.len() - 300;
@@ -146,22 +148,22 @@ async fn the_delivering_node_may_die_at_any_time() {
 }
 
 /// The events that were delivered so far, at least one.
-async fn told_so_far(sink: &mut Sink) -> Vec<Value> {
-    let mut events = request(sink).await.events();
-    while sink.heard() < sink.count() {
-        events.extend(request(sink).await.events());
+async fn told_so_far(receiver: &mut WebhookReceiver) -> Vec<Value> {
+    let mut events = request(receiver).await.events();
+    while receiver.heard() < receiver.count() {
+        events.extend(request(receiver).await.events());
     }
     events
 }
 
 #[tokio::test]
 async fn a_node_that_stops_hands_over_at_once_and_nothing_is_delivered_twice() {
-    let mut sink = Sink::new().await;
-    let mut group = Group::of(2, webhooks(&[(&sink, CHANNEL_AND_MEMBER_EVENTS)])).await;
+    let mut receiver = WebhookReceiver::new().await;
+    let mut group = Group::of(2, webhooks(&[(&receiver, CHANNEL_AND_MEMBER_EVENTS)])).await;
     let teller = group.teller().await;
     let mut member = group.client(teller).await;
     member.join(R, "10").await;
-    assert_eq!(told(&mut sink, 2).await.len(), 2);
+    assert_eq!(told(&mut receiver, 2).await.len(), 2);
     let mut node = group.nodes.remove(teller);
     node.signal("TERM");
     member.refused(4200).await;
@@ -172,18 +174,21 @@ async fn a_node_that_stops_hands_over_at_once_and_nothing_is_delivered_twice() {
     member.subscribe("u").await;
     member.unsubscribe("u").await;
     let expected = [of_channel("channel_occupied", "u"), of_channel("channel_vacated", "u")];
-    assert_eq!(told(&mut sink, 2).await, expected);
+    assert_eq!(told(&mut receiver, 2).await, expected);
 }
 
 #[tokio::test]
 async fn a_paused_redis_makes_no_event_be_delivered_twice_or_lost() {
-    let mut sink = Sink::new().await;
-    let settings =
-        webhooks(&[(&sink, CHANNEL_AND_MEMBER_EVENTS)]).section("redis", "node_timeout_ms", 6_000);
+    let mut receiver = WebhookReceiver::new().await;
+    let settings = webhooks(&[(&receiver, CHANNEL_AND_MEMBER_EVENTS)]).section(
+        "redis",
+        "node_timeout_ms",
+        6_000,
+    );
     let group = Group::of(2, settings).await;
     let mut clients = [group.client(0).await, group.client(1).await];
     clients[0].subscribe("a").await;
-    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "a")]);
+    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "a")]);
     group.redis[0].freeze();
     until("the nodes detect the pause", async || {
         for node in &group.nodes {
@@ -200,22 +205,22 @@ async fn a_paused_redis_makes_no_event_be_delivered_twice_or_lost() {
     clients[0].unsubscribe("a").await;
     group.redis[0].thaw();
     clients[1].subscribed("b").await;
-    let mut events = told(&mut sink, 2).await;
+    let mut events = told(&mut receiver, 2).await;
     events.sort_by_key(|event| event["channel"].to_string());
     let expected = [of_channel("channel_vacated", "a"), of_channel("channel_occupied", "b")];
     assert_eq!(events, expected);
     clients[1].subscribe("marker").await;
-    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "marker")]);
+    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "marker")]);
 }
 
 #[tokio::test]
 async fn a_node_without_the_delivery_lease_delivers_nothing() {
-    let mut sink = Sink::new().await;
-    let group = Group::of(2, webhooks(&[(&sink, CHANNEL_AND_MEMBER_EVENTS)])).await;
+    let mut receiver = WebhookReceiver::new().await;
+    let group = Group::of(2, webhooks(&[(&receiver, CHANNEL_AND_MEMBER_EVENTS)])).await;
     group.teller().await;
     let mut client = group.client(0).await;
     client.subscribe("a").await;
-    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "a")]);
+    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "a")]);
     // The delivery lease belongs to a process that does not exist.
     let seized = group.redis[0].command("SET campanile:teller{460}3 ffffff.1 PX 4000").await;
     assert_eq!(seized, "+OK");
@@ -223,22 +228,22 @@ async fn a_node_without_the_delivery_lease_delivers_nothing() {
     until("no node delivers", async || {
         let mut tellers = 0;
         for node in &group.nodes {
-            tellers += sample(node, "campanile_webhook_tells").await.unwrap_or(0);
+            tellers += sample(node, "campanile_webhook_leader").await.unwrap_or(0);
         }
         tellers == 0
     })
     .await;
-    assert_eq!(sink.count(), sink.heard());
+    assert_eq!(receiver.count(), receiver.heard());
     assert_eq!(group.redis[0].command("LLEN campanile:log{460}3").await, ":1");
-    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "b")]);
+    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "b")]);
     client.subscribe("marker").await;
-    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "marker")]);
+    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "marker")]);
 }
 
 #[tokio::test]
 async fn foreign_data_in_the_keys_of_webhooks_prevents_no_subscription() {
-    let mut sink = Sink::new().await;
-    let group = Group::of(1, webhooks(&[(&sink, CHANNEL_AND_MEMBER_EVENTS)])).await;
+    let mut receiver = WebhookReceiver::new().await;
+    let group = Group::of(1, webhooks(&[(&receiver, CHANNEL_AND_MEMBER_EVENTS)])).await;
     group.teller().await;
     for key in ["log", "logstate"] {
         let set = format!("SET campanile:{key}{{460}}3 foreign");
@@ -246,11 +251,11 @@ async fn foreign_data_in_the_keys_of_webhooks_prevents_no_subscription() {
     }
     let mut client = group.client(0).await;
     client.subscribe("a").await;
-    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "a")]);
+    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "a")]);
 }
 
 /// A Redis that loses its data loses what waits to be delivered, too: what is there is reported again.
-async fn reported_again(group: Group, mut sink: Sink) {
+async fn reported_again(group: Group, mut receiver: WebhookReceiver) {
     let (mut one, mut other) = (group.client(0).await, group.client(1).await);
     one.join(R, "10").await;
     one.subscribe("room").await;
@@ -261,13 +266,13 @@ async fn reported_again(group: Group, mut sink: Sink) {
         of_member("member_added", R, "10"),
         of_member("member_added", R, "11"),
     ];
-    assert_eq!(sorted(told(&mut sink, 4).await), there);
+    assert_eq!(sorted(told(&mut receiver, 4).await), there);
     for redis in &group.redis {
         redis.command("FLUSHALL").await;
     }
-    assert_eq!(sorted(told(&mut sink, 4).await), there);
+    assert_eq!(sorted(told(&mut receiver, 4).await), there);
     drop(other);
-    assert_eq!(told(&mut sink, 1).await, [of_member("member_removed", R, "11")]);
+    assert_eq!(told(&mut receiver, 1).await, [of_member("member_removed", R, "11")]);
 }
 
 /// Sorts events by name, channel and user.
@@ -279,14 +284,14 @@ fn sorted(mut events: Vec<Value>) -> Vec<Value> {
 
 #[tokio::test]
 async fn after_redis_lost_its_data_what_is_there_is_reported_again() {
-    let sink = Sink::new().await;
-    let group = Group::of(2, webhooks(&[(&sink, CHANNEL_AND_MEMBER_EVENTS)])).await;
-    reported_again(group, sink).await;
+    let receiver = WebhookReceiver::new().await;
+    let group = Group::of(2, webhooks(&[(&receiver, CHANNEL_AND_MEMBER_EVENTS)])).await;
+    reported_again(group, receiver).await;
 }
 
 #[tokio::test]
 async fn after_a_redis_cluster_lost_its_data_what_is_there_is_reported_again() {
-    let sink = Sink::new().await;
-    let group = Group::on_a_cluster(2, webhooks(&[(&sink, CHANNEL_AND_MEMBER_EVENTS)])).await;
-    reported_again(group, sink).await;
+    let receiver = WebhookReceiver::new().await;
+    let group = Group::on_a_cluster(2, webhooks(&[(&receiver, CHANNEL_AND_MEMBER_EVENTS)])).await;
+    reported_again(group, receiver).await;
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, Http, KEY, SECRET, Server, Settings, quoted};
 use crate::redis::{Redis, start_cluster};
-use crate::webhook_receiver::{Request, Sink};
+use crate::webhook_receiver::{Request, WebhookReceiver};
 
 const METRICS_TOKEN: &str = "metrics-of-the-tests";
 
@@ -19,9 +19,9 @@ pub(crate) struct Group {
 }
 
 /// Webhooks in TOML: each endpoint with its events.
-pub(crate) fn webhooks(told: &[(&Sink, &str)]) -> Settings {
-    let one = |(sink, events): &(&Sink, &str)| {
-        format!(r#"{{ url = "{}", events = {events} }}"#, sink.url())
+pub(crate) fn webhooks(told: &[(&WebhookReceiver, &str)]) -> Settings {
+    let one = |(receiver, events): &(&WebhookReceiver, &str)| {
+        format!(r#"{{ url = "{}", events = {events} }}"#, receiver.url())
     };
     let all = told.iter().map(one).collect::<Vec<_>>().join(", ");
     Settings::new()
@@ -67,13 +67,13 @@ impl Group {
         until("one node delivers webhooks", async || {
             let mut tellers = Vec::new();
             for (at, node) in self.nodes.iter().enumerate() {
-                if sample(node, "campanile_webhook_tells").await == Some(1) {
+                if sample(node, "campanile_webhook_leader").await == Some(1) {
                     tellers.push(at);
                 }
             }
             if let [first, _, ..] = tellers[..] {
                 // The delivery may have moved on after the first was asked.
-                let answer = sample(&self.nodes[first], "campanile_webhook_tells").await;
+                let answer = sample(&self.nodes[first], "campanile_webhook_leader").await;
                 assert_ne!(answer, Some(1), "{tellers:?} deliver webhooks");
                 return false;
             }
@@ -122,9 +122,9 @@ pub(crate) async fn until(what: &str, mut question: impl AsyncFnMut() -> bool) {
 }
 
 /// The next request, whose signature is verified.
-pub(crate) async fn request(sink: &mut Sink) -> Request {
-    until("the webhook hears more", async || sink.heard() < sink.count()).await;
-    let request = sink.next().await;
+pub(crate) async fn request(receiver: &mut WebhookReceiver) -> Request {
+    until("the webhook hears more", async || receiver.heard() < receiver.count()).await;
+    let request = receiver.next().await;
     let signature = Signer::new(SECRET).sign(&request.body);
     assert_eq!(request.header("x-pusher-signature"), [signature]);
     assert_eq!(request.header("x-pusher-key"), [KEY]);
@@ -132,10 +132,10 @@ pub(crate) async fn request(sink: &mut Sink) -> Request {
 }
 
 /// The next events, however many requests carry them.
-pub(crate) async fn told(sink: &mut Sink, count: usize) -> Vec<Value> {
+pub(crate) async fn told(receiver: &mut WebhookReceiver, count: usize) -> Vec<Value> {
     let mut events = Vec::new();
     while events.len() < count {
-        events.extend(request(sink).await.events());
+        events.extend(request(receiver).await.events());
     }
     assert_eq!(events.len(), count, "{events:?}");
     events

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::group::{Group, of_channel, of_member, request, told, until, webhooks};
 use crate::harness::Client;
 use crate::redis::Redis;
-use crate::webhook_receiver::Sink;
+use crate::webhook_receiver::WebhookReceiver;
 
 const R: &str = "presence-r";
 /// How many clients each node has. Counts of up to a hundred subscribers are reported individually.
@@ -42,30 +42,33 @@ fn marker() -> [Value; 2] {
 }
 
 /// The events up to the one for which `is_last` holds, with the rest of its request.
-async fn events_until(sink: &mut Sink, mut is_last: impl FnMut(&Value) -> bool) -> Vec<Value> {
+async fn events_until(
+    receiver: &mut WebhookReceiver,
+    mut is_last: impl FnMut(&Value) -> bool,
+) -> Vec<Value> {
     let mut events = Vec::new();
     while !events.iter().any(&mut is_last) {
-        events.extend(request(sink).await.events());
+        events.extend(request(receiver).await.events());
     }
     events
 }
 
 #[tokio::test]
 async fn joins_and_leaves_on_two_nodes_are_reported_once_and_in_order() {
-    let mut sink = Sink::new().await;
+    let mut receiver = WebhookReceiver::new().await;
     let events = r#"["channel_occupied", "channel_vacated", "subscription_count"]"#;
-    let group = Group::on_a_cluster(2, webhooks(&[(&sink, events)])).await;
+    let group = Group::on_a_cluster(2, webhooks(&[(&receiver, events)])).await;
     let mut one = clients(&group, 0, CLIENTS).await;
     let mut two = clients(&group, 1, CLIENTS).await;
     // Both nodes log to the same partition, and forward their own records and those of the other node.
     tokio::join!(subscribe_all(&mut one, "t"), subscribe_all(&mut two, "t"));
     let all = u64::try_from(2 * CLIENTS).unwrap();
-    let came = told(&mut sink, 2 * CLIENTS + 1).await;
+    let came = told(&mut receiver, 2 * CLIENTS + 1).await;
     assert_eq!(came[0], of_channel("channel_occupied", "t"));
     assert_eq!(counts(&came), (1..=all).collect::<Vec<_>>());
     drop((one, two));
     let is_vacated = |event: &Value| event["name"] == "channel_vacated";
-    let gone = events_until(&mut sink, is_vacated).await;
+    let gone = events_until(&mut receiver, is_vacated).await;
     // Clients that leave at the same time are reported together.
     assert!(counts(&gone).is_sorted_by(|before, after| after < before), "{gone:?}");
     assert!(counts(&gone).first().is_none_or(|first| *first < all), "{gone:?}");
@@ -73,14 +76,14 @@ async fn joins_and_leaves_on_two_nodes_are_reported_once_and_in_order() {
     assert_eq!((vacated, gone.len()), (1, counts(&gone).len() + 1), "{gone:?}");
     let mut other = group.client(0).await;
     other.subscribe("marker").await;
-    assert_eq!(told(&mut sink, 2).await, marker());
+    assert_eq!(told(&mut receiver, 2).await, marker());
 }
 
 #[tokio::test]
 async fn members_of_two_nodes_are_reported_once_each() {
-    let mut sink = Sink::new().await;
+    let mut receiver = WebhookReceiver::new().await;
     let events = r#"["channel_occupied", "channel_vacated", "member_added", "member_removed"]"#;
-    let group = Group::on_a_cluster(2, webhooks(&[(&sink, events)])).await;
+    let group = Group::on_a_cluster(2, webhooks(&[(&receiver, events)])).await;
     let join_all = async |node: usize| {
         let mut all = clients(&group, node, CLIENTS).await;
         for (number, client) in all.iter_mut().enumerate() {
@@ -89,7 +92,7 @@ async fn members_of_two_nodes_are_reported_once_each() {
         all
     };
     let all = tokio::join!(join_all(0), join_all(1));
-    let came = told(&mut sink, 2 * CLIENTS + 1).await;
+    let came = told(&mut receiver, 2 * CLIENTS + 1).await;
     assert_eq!(came[0], of_channel("channel_occupied", R));
     let number = |event: &Value| event["user_id"].as_str().map(|id| id.parse::<usize>().unwrap());
     for node in [0, 1] {
@@ -98,7 +101,7 @@ async fn members_of_two_nodes_are_reported_once_each() {
         assert_eq!(ids.collect::<Vec<_>>(), expected, "in order, once each");
     }
     drop(all);
-    let gone = told(&mut sink, 2 * CLIENTS + 1).await;
+    let gone = told(&mut receiver, 2 * CLIENTS + 1).await;
     let mut ids: Vec<_> = gone.iter().filter_map(number).collect();
     ids.sort_unstable();
     assert_eq!(ids, (0..2 * CLIENTS).collect::<Vec<_>>());
@@ -106,16 +109,16 @@ async fn members_of_two_nodes_are_reported_once_each() {
     let mut other = group.client(1).await;
     other.join(R, "7").await;
     let again = [of_channel("channel_occupied", R), of_member("member_added", R, "7")];
-    assert_eq!(told(&mut sink, 2).await, again);
+    assert_eq!(told(&mut receiver, 2).await, again);
 }
 
 /// The node dies as soon as its last subscription is acknowledged, while it forwards the record of it.
 #[tokio::test]
 async fn a_node_that_dies_while_it_forwards_loses_and_doubles_nothing() {
     const ON_THE_NODE: usize = 15;
-    let mut sink = Sink::new().await;
+    let mut receiver = WebhookReceiver::new().await;
     let events = r#"["channel_occupied", "subscription_count"]"#;
-    let mut group = Group::on_a_cluster(2, webhooks(&[(&sink, events)])).await;
+    let mut group = Group::on_a_cluster(2, webhooks(&[(&receiver, events)])).await;
     let teller = group.teller().await;
     let mut stay = clients(&group, teller, CLIENTS).await;
     let mut die = clients(&group, 1 - teller, ON_THE_NODE).await;
@@ -125,7 +128,7 @@ async fn a_node_that_dies_while_it_forwards_loses_and_doubles_nothing() {
     };
     tokio::join!(killing, subscribe_all(&mut stay, "t"));
     // All counts but the first, and one for the departure of the dead node's clients.
-    let events = told(&mut sink, 1 + CLIENTS + ON_THE_NODE + 1).await;
+    let events = told(&mut receiver, 1 + CLIENTS + ON_THE_NODE + 1).await;
     assert_eq!(events[0], of_channel("channel_occupied", "t"));
     let counts = counts(&events);
     let mut expected = 1;
@@ -138,7 +141,7 @@ async fn a_node_that_dies_while_it_forwards_loses_and_doubles_nothing() {
     stay[0].subscribe("marker").await;
     let marker =
         json!({ "name": "subscription_count", "channel": "marker", "subscription_count": 1 });
-    assert_eq!(told(&mut sink, 2).await, [of_channel("channel_occupied", "marker"), marker]);
+    assert_eq!(told(&mut receiver, 2).await, [of_channel("channel_occupied", "marker"), marker]);
 }
 
 /// The server that has keys with this pattern, and the first of them.
@@ -160,11 +163,11 @@ fn tag(key: &str) -> &str {
 /// The records that a node leaves if it dies before forwarding one, or before removing a forwarded one.
 #[tokio::test]
 async fn the_records_of_a_dead_node_are_forwarded_once() {
-    let mut sink = Sink::new().await;
-    let group = Group::on_a_cluster(2, webhooks(&[(&sink, r#"["channel_occupied"]"#)])).await;
+    let mut receiver = WebhookReceiver::new().await;
+    let group = Group::on_a_cluster(2, webhooks(&[(&receiver, r#"["channel_occupied"]"#)])).await;
     let mut client = group.client(0).await;
     client.subscribe("t").await;
-    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "t")]);
+    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "t")]);
     let (home, teller) = find(&group, "campanile:teller{*}3").await;
     let (redis, channel) = find(&group, "campanile:c{*}3:t").await;
     let (home_tag, tag) = (tag(&teller), tag(&channel));
@@ -195,7 +198,7 @@ async fn the_records_of_a_dead_node_are_forwarded_once() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let expected = ["left-1", "left-2"].map(|channel| of_channel("channel_occupied", channel));
-    assert_eq!(told(&mut sink, 2).await, expected);
+    assert_eq!(told(&mut receiver, 2).await, expected);
     // The next number is higher even if the clock is behind it.
     let ahead = reached + 3_600_000_000;
     let state = format!("campanile:logstate{{{tag}}}3");

@@ -8,28 +8,31 @@ use serde_json::json;
 
 use crate::group::{Group, request, sample, until, webhooks};
 use crate::harness::Settings;
-use crate::webhook_receiver::{Request, Sink};
+use crate::webhook_receiver::{Request, WebhookReceiver};
 
 const ROUNDS: u64 = 20;
 
 /// An endpoint that answers `status` to each request with a poisonous event, until it is repaired.
-async fn picky(status: u16) -> (Sink, Arc<AtomicBool>) {
+async fn picky(status: u16) -> (WebhookReceiver, Arc<AtomicBool>) {
     let is_mended = Arc::new(AtomicBool::new(false));
     let mended = Arc::clone(&is_mended);
     let judge = move |request: &Request| {
         let is_refused = request.body.contains("poison") && !mended.load(Ordering::SeqCst);
         if is_refused { status } else { 200 }
     };
-    (Sink::judging(judge).await, is_mended)
+    (WebhookReceiver::judging(judge).await, is_mended)
 }
 
-fn settings(sink: &Sink) -> Settings {
-    webhooks(&[(sink, r#"["client_event"]"#)]).app("client_events_per_second", 1_000)
+fn settings(receiver: &WebhookReceiver) -> Settings {
+    webhooks(&[(receiver, r#"["client_event"]"#)]).app("client_events_per_second", 1_000)
 }
 
 /// Poisonous events keep arriving, and all others are delivered in order. Rejected events outlive the node that set
 /// them aside, and are delivered once the endpoint accepts them.
-async fn others_pass(mut group: Group, (mut sink, is_mended): (Sink, Arc<AtomicBool>)) {
+async fn others_pass(
+    mut group: Group,
+    (mut receiver, is_mended): (WebhookReceiver, Arc<AtomicBool>),
+) {
     let teller = group.teller().await;
     let mut client = group.client(1 - teller).await;
     client.subscribe("private-a").await;
@@ -41,7 +44,7 @@ async fn others_pass(mut group: Group, (mut sink, is_mended): (Sink, Arc<AtomicB
     }
     let mut told = Vec::new();
     while told.len() < 2 * usize::try_from(ROUNDS).expect("it is small") {
-        let request = request(&mut sink).await;
+        let request = request(&mut receiver).await;
         if !request.body.contains("poison") {
             let events = request.events();
             told.extend(events.iter().map(|event| event["data"].to_string()));
@@ -63,18 +66,18 @@ async fn others_pass(mut group: Group, (mut sink, is_mended): (Sink, Arc<AtomicB
 
 #[tokio::test]
 async fn a_rejected_event_is_set_aside_in_redis() {
-    let sink = picky(422).await;
-    others_pass(Group::of(2, settings(&sink.0)).await, sink).await;
+    let receiver = picky(422).await;
+    others_pass(Group::of(2, settings(&receiver.0)).await, receiver).await;
 }
 
 #[tokio::test]
 async fn an_event_on_which_the_endpoint_fails_is_set_aside_in_redis() {
-    let sink = picky(500).await;
-    others_pass(Group::of(2, settings(&sink.0)).await, sink).await;
+    let receiver = picky(500).await;
+    others_pass(Group::of(2, settings(&receiver.0)).await, receiver).await;
 }
 
 #[tokio::test]
 async fn a_rejected_event_is_set_aside_on_a_redis_cluster() {
-    let sink = picky(400).await;
-    others_pass(Group::on_a_cluster(2, settings(&sink.0)).await, sink).await;
+    let receiver = picky(400).await;
+    others_pass(Group::on_a_cluster(2, settings(&receiver.0)).await, receiver).await;
 }

@@ -7,7 +7,7 @@ use crate::group::{Group, is_ready, of_channel, told, until, webhooks};
 use crate::harness::{Settings, quoted};
 use crate::proxy::{Link, Proxy};
 use crate::redis::Redis;
-use crate::webhook_receiver::Sink;
+use crate::webhook_receiver::WebhookReceiver;
 
 const OCCUPIED: &str = r#"["channel_occupied"]"#;
 
@@ -25,15 +25,15 @@ async fn reload_one(group: &Group, at: usize, settings: &Settings) {
 
 #[tokio::test]
 async fn webhooks_that_come_and_go_are_told_what_happens_while_they_are_there() {
-    let (mut one, mut two) = (Sink::new().await, Sink::new().await);
+    let (mut one, mut two) = (WebhookReceiver::new().await, WebhookReceiver::new().await);
     let group = Group::of(2, webhooks(&[(&one, OCCUPIED)])).await;
     let (mut a, mut b) = (group.client(0).await, group.client(1).await);
     a.subscribe("a").await;
     assert_eq!(told(&mut one, 1).await, [of_channel("channel_occupied", "a")]);
     reload(&group, &webhooks(&[(&two, OCCUPIED), (&one, OCCUPIED)])).await;
     b.subscribe("b").await;
-    for sink in [&mut one, &mut two] {
-        assert_eq!(told(sink, 1).await, [of_channel("channel_occupied", "b")]);
+    for receiver in [&mut one, &mut two] {
+        assert_eq!(told(receiver, 1).await, [of_channel("channel_occupied", "b")]);
     }
     reload(&group, &webhooks(&[(&two, OCCUPIED)])).await;
     a.subscribe("c").await;
@@ -45,11 +45,11 @@ async fn webhooks_that_come_and_go_are_told_what_happens_while_they_are_there() 
 /// follows the reload: the node reads that event although it asked before the reload.
 #[tokio::test]
 async fn an_event_after_a_reload_is_sent_with_the_new_settings_although_its_node_asked_before() {
-    let (mut one, mut two) = (Sink::new().await, Sink::new().await);
+    let (mut one, mut two) = (WebhookReceiver::new().await, WebhookReceiver::new().await);
     let redis = Redis::start().await;
     let proxy = Proxy::before(([127, 0, 0, 1], redis.port()).into()).await;
-    let with = |sink: &Sink, url: String| {
-        webhooks(&[(sink, OCCUPIED)]).section("redis", "url", quoted(&url))
+    let with = |receiver: &WebhookReceiver, url: String| {
+        webhooks(&[(receiver, OCCUPIED)]).section("redis", "url", quoted(&url))
     };
     let delivering = with(&one, proxy.url()).start().await;
     let mut client = delivering.client().await;
@@ -60,50 +60,52 @@ async fn an_event_after_a_reload_is_sent_with_the_new_settings_although_its_node
     let mut client = other.client().await;
     for (round, channel) in ["b", "c", "d"].into_iter().enumerate() {
         let is_even = round % 2 == 0;
-        let (sink, unchanged) = if is_even { (&mut two, &one) } else { (&mut one, &two) };
+        let (receiver, unchanged) = if is_even { (&mut two, &one) } else { (&mut one, &two) };
         proxy.set(Link::SlowRedis);
         // The node asks for the log every 1.5 s.
         tokio::time::sleep(Duration::from_millis(1_800)).await;
-        delivering.reload(&with(sink, proxy.url())).await;
-        other.reload(&with(sink, redis.url())).await;
+        delivering.reload(&with(receiver, proxy.url())).await;
+        other.reload(&with(receiver, redis.url())).await;
         client.subscribe(channel).await;
         proxy.set(Link::Whole);
-        assert_eq!(told(sink, 1).await, [of_channel("channel_occupied", channel)]);
+        assert_eq!(told(receiver, 1).await, [of_channel("channel_occupied", channel)]);
         assert_eq!(unchanged.count(), unchanged.heard());
     }
 }
 
 #[tokio::test]
 async fn an_app_that_gets_its_first_webhook_shares_it_with_the_other_nodes() {
-    let mut sink = Sink::new().await;
+    let mut receiver = WebhookReceiver::new().await;
     let group = Group::of(2, webhooks(&[])).await;
     let (mut a, mut b) = (group.client(0).await, group.client(1).await);
-    reload(&group, &webhooks(&[(&sink, OCCUPIED)])).await;
+    reload(&group, &webhooks(&[(&receiver, OCCUPIED)])).await;
     for (client, channel) in [(&mut a, "a"), (&mut b, "b")] {
         client.subscribe(channel).await;
-        assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", channel)]);
+        assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", channel)]);
     }
     group.teller().await;
 }
 
 #[tokio::test]
 async fn a_node_whose_webhooks_are_gone_leaves_the_telling_to_those_who_have_some() {
-    let mut sink = Sink::new().await;
-    let group = Group::of(2, webhooks(&[(&sink, OCCUPIED)])).await;
+    let mut receiver = WebhookReceiver::new().await;
+    let group = Group::of(2, webhooks(&[(&receiver, OCCUPIED)])).await;
     let teller = group.teller().await;
     let other = 1 - teller;
     reload_one(&group, teller, &webhooks(&[])).await;
     let mut client = group.client(other).await;
     client.subscribe("a").await;
-    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "a")]);
+    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "a")]);
     assert_eq!(group.teller().await, other);
 }
 
 #[tokio::test]
 async fn changes_in_a_row_lose_nothing_and_tell_nothing_twice() {
-    let (mut sink, other) = (Sink::new().await, Sink::new().await);
-    let settings =
-        [webhooks(&[(&sink, OCCUPIED)]), webhooks(&[(&other, OCCUPIED), (&sink, OCCUPIED)])];
+    let (mut receiver, other) = (WebhookReceiver::new().await, WebhookReceiver::new().await);
+    let settings = [
+        webhooks(&[(&receiver, OCCUPIED)]),
+        webhooks(&[(&other, OCCUPIED), (&receiver, OCCUPIED)]),
+    ];
     let group = Group::of(2, settings[0].clone()).await;
     let (mut a, mut b) = (group.client(0).await, group.client(1).await);
     let mut expected = BTreeMap::new();
@@ -118,12 +120,12 @@ async fn changes_in_a_row_lose_nothing_and_tell_nothing_twice() {
     }
     let mut heard: BTreeMap<String, usize> = BTreeMap::new();
     while heard.values().sum::<usize>() < expected.len() {
-        for event in sink.next().await.events() {
+        for event in receiver.next().await.events() {
             *heard.entry(event["channel"].as_str().expect("a name").to_owned()).or_default() += 1;
         }
     }
     assert_eq!(heard, expected);
     // The next is told next.
     a.subscribe("last").await;
-    assert_eq!(told(&mut sink, 1).await, [of_channel("channel_occupied", "last")]);
+    assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "last")]);
 }

@@ -14,7 +14,7 @@ async fn k01_an_empty_cache_channel_says_so() {
     client
         .expect(json!({ "event": "pusher:cache_miss", "channel": "cache-x", "data": "{}" }))
         .await;
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -34,23 +34,23 @@ async fn k03_the_excluded_socket_is_not_part_of_the_memory() {
     server.publish_event(event).await;
     client.subscribe("cache-x").await;
     client.expect_event("cache-x", "u", "1").await;
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]
 async fn k04_a_client_event_is_not_remembered() {
     let server = Settings::new().start().await;
-    let (mut a, mut b, mut witness) =
+    let (mut a, mut b, mut bystander) =
         (server.client().await, server.client().await, server.client().await);
-    for client in [&mut a, &mut witness] {
+    for client in [&mut a, &mut bystander] {
         client.subscribe("private-cache-x").await;
         client.expect_event("private-cache-x", "pusher:cache_miss", "{}").await;
     }
     a.whisper("client-x", "private-cache-x", json!({})).await;
-    witness.expect_event("private-cache-x", "client-x", "{}").await;
+    bystander.expect_event("private-cache-x", "client-x", "{}").await;
     b.subscribe("private-cache-x").await;
     b.expect_event("private-cache-x", "pusher:cache_miss", "{}").await;
-    b.fence().await;
+    b.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn k09_everyone_is_told_how_many_subscribe() {
     b.subscribe("c1").await;
     a.expect_count("c1", 2).await;
     b.expect_count("c1", 2).await;
-    server.marks("c1", &mut [&mut a, &mut b]).await;
+    server.assert_no_other_events("c1", &mut [&mut a, &mut b]).await;
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn k09_the_acknowledgement_and_the_memory_come_before_the_count() {
     client.subscribe("cache-x").await;
     client.expect_event("cache-x", "u", "1").await;
     client.expect_count("cache-x", 1).await;
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -145,9 +145,9 @@ async fn k10_those_who_stay_are_told_how_many_are_left() {
         }
         b.unsubscribe("c1").await;
         a.expect_count("c1", 1).await;
-        b.fence().await;
+        b.ping_barrier().await;
     }
-    server.marks("c1", &mut [&mut a]).await;
+    server.assert_no_other_events("c1", &mut [&mut a]).await;
 }
 
 #[tokio::test]
@@ -157,7 +157,7 @@ async fn k11_presence_channels_have_no_count() {
     a.join("presence-r", "1").await;
     b.join("presence-r", "2").await;
     a.expect_member_added("presence-r", "2", json!({ "n": "2" })).await;
-    server.marks("presence-r", &mut [&mut a, &mut b]).await;
+    server.assert_no_other_events("presence-r", &mut [&mut a, &mut b]).await;
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn k12_above_a_hundred_subscribers_the_count_is_told_every_five_seconds() 
         for _ in 0..50 {
             churner.subscribe("c1").await;
             churner.unsubscribe("c1").await;
-            churner.fence().await;
+            churner.ping_barrier().await;
         }
         others.truncate(119);
         others
@@ -203,7 +203,7 @@ async fn k12_above_a_hundred_subscribers_the_count_is_told_every_five_seconds() 
         );
         assert_ne!(old, new, "told again without a change: {told:?}");
     }
-    server.marks("c1", &mut [&mut observer]).await;
+    server.assert_no_other_events("c1", &mut [&mut observer]).await;
 }
 
 #[tokio::test]
@@ -212,10 +212,10 @@ async fn k13_an_app_without_counts_tells_none() {
     let (mut a, mut b) = (server.client().await.with_counts(), server.client().await.with_counts());
     a.subscribe("c1").await;
     b.subscribe("c1").await;
-    server.marks("c1", &mut [&mut a, &mut b]).await;
+    server.assert_no_other_events("c1", &mut [&mut a, &mut b]).await;
     b.unsubscribe("c1").await;
-    b.fence().await;
-    server.marks("c1", &mut [&mut a]).await;
+    b.ping_barrier().await;
+    server.assert_no_other_events("c1", &mut [&mut a]).await;
 }
 
 /// A new subscriber is acknowledged, gets `u` with "1", and nothing else.
@@ -223,7 +223,7 @@ async fn remembers_u(server: &Server, channel: &str) {
     let mut client = server.client().await;
     client.subscribe(channel).await;
     client.expect_event(channel, "u", "1").await;
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 /// Whether a new subscriber of the channel gets an event, rather than a cache miss.

@@ -12,7 +12,7 @@ async fn e01_a_client_event_reaches_the_others_and_not_its_sender() {
     let (mut a, mut b) = two_on_private(&server).await;
     a.text(r#"{"event":"client-x","channel":"private-r","data":{"a":1}}"#).await;
     b.expect_event("private-r", "client-x", r#"{"a":1}"#).await;
-    server.marks("private-r", &mut [&mut a, &mut b]).await;
+    server.assert_no_other_events("private-r", &mut [&mut a, &mut b]).await;
 }
 
 #[tokio::test]
@@ -46,7 +46,7 @@ async fn a_lone_surrogate_reaches_no_other_client() {
         let name = name.replace(r"\ud800", "\u{fffd}");
         b.expect_event("private-r", &name, received).await;
     }
-    server.marks("private-r", &mut [&mut a, &mut b]).await;
+    server.assert_no_other_events("private-r", &mut [&mut a, &mut b]).await;
 }
 
 #[tokio::test]
@@ -55,7 +55,7 @@ async fn e02_on_a_presence_channel_it_carries_its_senders_id() {
     let (mut a, mut b) = two_on_presence(&server, "presence-r").await;
     a.whisper("client-x", "presence-r", json!({ "a": 1 })).await;
     b.expect(from_user_1("presence-r")).await;
-    server.marks("presence-r", &mut [&mut a, &mut b]).await;
+    server.assert_no_other_events("presence-r", &mut [&mut a, &mut b]).await;
 }
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn e06_public_channels_take_no_client_events() {
         a.whisper("client-x", channel, json!({})).await;
         let (refused, code, _) = a.event_error().await;
         assert_eq!((refused, code), (json!(channel), Value::Null));
-        server.marks(channel, &mut [&mut a, &mut b]).await;
+        server.assert_no_other_events(channel, &mut [&mut a, &mut b]).await;
     }
 }
 
@@ -130,7 +130,7 @@ async fn e07_only_subscribers_are_heard() {
     a.unsubscribe("private-r").await;
     a.whisper("client-x", "private-r", json!({})).await;
     a.event_error().await;
-    server.marks("private-r", &mut [&mut b]).await;
+    server.assert_no_other_events("private-r", &mut [&mut b]).await;
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn e08_only_names_that_begin_with_client_are_relayed() {
             assert!(message.starts_with(&format!("Unknown event '{name}'")), "{message}");
         }
     }
-    server.marks("private-r", &mut [&mut a, &mut b]).await;
+    server.assert_no_other_events("private-r", &mut [&mut a, &mut b]).await;
 }
 
 #[tokio::test]
@@ -171,7 +171,7 @@ async fn each_unknown_event_is_one_error_and_never_closes() {
         let (code, message) = client.error().await;
         assert_eq!(code, Value::Null);
         assert!(message.contains("'hello'") && message.contains("client-"), "{message}");
-        client.fence().await;
+        client.ping_barrier().await;
     }
     let long = "n".repeat(60_000);
     client.send(json!({ "event": long, "channel": 7 })).await;
@@ -191,7 +191,7 @@ async fn e09_an_app_without_client_events_relays_none() {
         message.starts_with("To send client events, you must enable this feature"),
         "{message}"
     );
-    server.marks("private-r", &mut [&mut a, &mut b]).await;
+    server.assert_no_other_events("private-r", &mut [&mut a, &mut b]).await;
 }
 
 #[tokio::test]
@@ -209,15 +209,15 @@ async fn e10_of_fifteen_at_once_ten_are_relayed_and_five_refused_4301() {
         let (channel, code, _) = a.event_error().await;
         assert_eq!((channel, code), (json!("private-r"), json!(4301)));
     }
-    a.fence().await;
-    server.marks("private-r", &mut [&mut a, &mut b]).await;
+    a.ping_barrier().await;
+    server.assert_no_other_events("private-r", &mut [&mut a, &mut b]).await;
     // The promise is about a second, so a second has to go by.
     tokio::time::sleep(Duration::from_secs(1)).await;
     a.bytes((0..10).flat_map(event).collect::<Vec<u8>>()).await;
     for number in 0..10 {
         b.expect_event("private-r", "client-x", &number.to_string()).await;
     }
-    a.fence().await;
+    a.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -236,7 +236,7 @@ async fn e10_pings_and_subscriptions_are_not_counted() {
     for _ in 0..10 {
         b.expect_event("private-r", "client-x", "1").await;
     }
-    a.fence().await;
+    a.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -258,7 +258,7 @@ async fn e11_data_of_10240_bytes_is_relayed_and_one_more_is_not() {
     ))
     .await;
     a.event_error().await;
-    server.marks("private-r", &mut [&mut a, &mut b]).await;
+    server.assert_no_other_events("private-r", &mut [&mut a, &mut b]).await;
 }
 
 #[tokio::test]
@@ -269,7 +269,7 @@ async fn e12_the_senders_other_connection_receives_it() {
     b.join("presence-r", "1").await;
     a.whisper("client-x", "presence-r", json!({ "a": 1 })).await;
     b.expect(from_user_1("presence-r")).await;
-    server.marks("presence-r", &mut [&mut a, &mut b]).await;
+    server.assert_no_other_events("presence-r", &mut [&mut a, &mut b]).await;
 }
 
 #[tokio::test]
@@ -287,7 +287,7 @@ async fn e14_on_a_presence_cache_channel_it_is_relayed_and_forgotten() {
     b.expect(from_user_1(channel)).await;
     late.join(channel, "3").await;
     late.expect_event(channel, "pusher:cache_miss", "{}").await;
-    late.fence().await;
+    late.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -310,7 +310,7 @@ async fn a_client_event_without_a_channel_is_an_error() {
         client.text(message).await;
         assert_eq!(client.error().await.0, Value::Null);
     }
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 async fn two_on_private(server: &Server) -> (Client, Client) {

@@ -35,7 +35,7 @@ async fn c01_the_activity_timeout_is_the_configured_one() {
 #[tokio::test]
 async fn c02_nothing_follows_unasked() {
     let server = Settings::new().start().await;
-    server.client().await.fence().await;
+    server.client().await.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -73,10 +73,10 @@ async fn c06_the_app_limit_is_enforced_and_given_back() {
     let server = Settings::new().app("max_connections", 1).start().await;
     let mut first = server.client().await;
     server.open(&format!("/app/{KEY}?protocol=7")).await.refused(4004).await;
-    first.fence().await;
+    first.ping_barrier().await;
     drop(first);
     server.has_connections(0).await;
-    server.client().await.fence().await;
+    server.client().await.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn c07_strict_mode_wants_a_protocol() {
     server.open(&format!("/app/{KEY}")).await.refused(4008).await;
     server.open(&format!("/app/{KEY}?client=js")).await.refused(4008).await;
     server.open(&format!("/app/{KEY}?protocol=abc")).await.refused(4006).await;
-    server.client().await.fence().await;
+    server.client().await.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn c09_protocol_5_works_and_is_told_why_it_is_closed() {
     let server = Settings::new().start().await;
     let mut client = server.open(&format!("/app/{KEY}?protocol=5&client=java-client")).await;
     client.established().await;
-    client.fence().await;
+    client.ping_barrier().await;
     client.sign_in(r#"{"id":"1"}"#).await;
     let reply = server.post("users/1/terminate_connections", &json!({})).await;
     assert_eq!(reply.status, 200, "{reply}");
@@ -123,7 +123,7 @@ async fn c10_a_missing_or_odd_protocol_connects_when_not_strict() {
     ] {
         let mut client = server.open(&format!("/app/{KEY}{query}")).await;
         client.established().await;
-        client.fence().await;
+        client.ping_barrier().await;
     }
 }
 
@@ -147,7 +147,7 @@ async fn c12_another_subprotocol_is_ignored() {
         Client::open(server.address, &format!("/app/{KEY}?protocol=7"), &headers).await;
     assert_eq!(reply.header("sec-websocket-protocol"), None);
     client.established().await;
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -193,7 +193,7 @@ async fn c17_a_hundred_websocket_pings_are_a_hundred_pongs() {
     for number in 0..100 {
         assert_eq!(client.frame().await, Some(Frame::Pong(vec![number])));
     }
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -253,7 +253,7 @@ async fn c21_broadcasts_do_not_keep_a_client_from_being_asked_and_answers_keep_i
         assert!(number < 1_000, "there were {pings} pings");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -274,7 +274,7 @@ async fn c22_nonsense_is_answered_and_the_connection_stays() {
     ] {
         client.text(nonsense).await;
         client.error().await;
-        client.fence().await;
+        client.ping_barrier().await;
     }
 }
 
@@ -295,7 +295,7 @@ async fn c23_unknown_pusher_events_are_ignored() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.command("pusher:whatever", json!({})).await;
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -361,9 +361,9 @@ async fn c29_a_private_subscription_or_a_sign_in_authorizes() {
     user.sign_in(r#"{"id":"1"}"#).await;
     // It came later and is closed in time, so the time of the others is over too.
     server.client().await.refused(4009).await;
-    subscriber.fence().await;
-    member.fence().await;
-    user.fence().await;
+    subscriber.ping_barrier().await;
+    member.ping_barrier().await;
+    user.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -436,7 +436,7 @@ async fn stays_while_it_answers(mut client: Client, answer: impl Fn(&Frame) -> O
             client.bytes(answer).await;
         }
     }
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 fn is_ping(frame: &Frame) -> bool {

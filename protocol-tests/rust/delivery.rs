@@ -87,7 +87,7 @@ async fn all_subscribers_see_the_events_of_all_publishers_in_one_order() {
         for _ in 0..400 {
             seen.push(client.next().await["data"].as_str().expect("data is a string").to_owned());
         }
-        client.fence().await;
+        client.ping_barrier().await;
         seen
     };
     let [one, two, three] = &mut clients;
@@ -133,7 +133,7 @@ async fn max_outbox_bytes_closes_who_stops_reading_4100_while_others_lose_nothin
     };
     let (seen, ()) = tokio::join!(read, publish);
     assert_eq!(seen, published.get());
-    healthy.fence().await;
+    healthy.ping_barrier().await;
     let (seen, code) = read_to_close(&mut stuck).await;
     assert_eq!(code, Some(4100), "closed after {seen} of {} events", published.get());
 }
@@ -159,9 +159,9 @@ async fn who_asks_and_never_reads_is_not_read_for_ever() {
         }
     };
     within("the server to have had enough", greed).await;
-    healthy.fence().await;
+    healthy.ping_barrier().await;
     healthy.subscribe("a").await;
-    server.marks("a", &mut [&mut healthy]).await;
+    server.assert_no_other_events("a", &mut [&mut healthy]).await;
     drop(greedy);
     eventually("the greedy one is gone", async || server.connections().await == 1).await;
 }

@@ -108,12 +108,12 @@ async fn exactly_the_documented_metrics_are_exported_with_their_labels() {
         .expect("it is documented, and there only with a certificate");
     let without_samples: &[&str] = if of_cluster {
         &[
-            "campanile_broker_away",
+            "campanile_broker_unavailable",
             "campanile_broker_refused_total",
             "campanile_broker_cache_evicted_total",
         ]
     } else {
-        &["campanile_webhook_tells"]
+        &["campanile_webhook_leader"]
     };
     assert_exported(&page, &expected, without_samples);
 }

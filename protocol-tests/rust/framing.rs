@@ -85,7 +85,7 @@ async fn a_binary_message_of_json_is_read_as_text() {
     client.expect(json!({ "event": "pusher:pong", "data": {} })).await;
     client.bytes(frames::masked(frames::FIN | frames::BINARY, &[0xFF, 0xFE, 0])).await;
     client.error().await;
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]

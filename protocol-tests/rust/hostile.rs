@@ -22,8 +22,8 @@ const LONG: usize = 20_000;
 async fn hostile_messages_leave_nothing_behind() {
     let (mut random, inputs) = seeded();
     let server = Settings::new().start().await;
-    let mut witness = server.client().await;
-    witness.subscribe("witness").await;
+    let mut bystander = server.client().await;
+    bystander.subscribe("bystander").await;
     let mut sent = 0;
     while sent < inputs {
         let mut client = server.client().await;
@@ -38,15 +38,15 @@ async fn hostile_messages_leave_nothing_behind() {
         }
         leave(&mut random, client);
     }
-    is_as_before(&server, &mut witness).await;
+    is_as_before(&server, &mut bystander).await;
 }
 
 #[tokio::test]
 async fn hostile_frames_leave_nothing_behind() {
     let (mut random, inputs) = seeded();
     let server = Settings::new().start().await;
-    let mut witness = server.client().await;
-    witness.subscribe("witness").await;
+    let mut bystander = server.client().await;
+    bystander.subscribe("bystander").await;
     let mut sent = 0;
     while sent < inputs {
         let mut client = server.client().await;
@@ -59,15 +59,15 @@ async fn hostile_frames_leave_nothing_behind() {
         }
         leave(&mut random, client);
     }
-    is_as_before(&server, &mut witness).await;
+    is_as_before(&server, &mut bystander).await;
 }
 
 #[tokio::test]
 async fn hostile_requests_are_answered_or_cut_off_and_leave_nothing_behind() {
     let (mut random, inputs) = seeded();
     let server = Settings::new().start().await;
-    let mut witness = server.client().await;
-    witness.subscribe("witness").await;
+    let mut bystander = server.client().await;
+    bystander.subscribe("bystander").await;
     for _ in 0..inputs / 4 {
         let bytes = hostile_request(&mut random);
         let (mut stream, mut received) = RawHttp::connect(server.address).await.into_parts();
@@ -87,7 +87,7 @@ async fn hostile_requests_are_answered_or_cut_off_and_leave_nothing_behind() {
         );
         assert!(!received.starts_with(b"HTTP/1.1 50"), "{:?}", String::from_utf8_lossy(&bytes));
     }
-    is_as_before(&server, &mut witness).await;
+    is_as_before(&server, &mut bystander).await;
 }
 
 /// The seed and the length of a run; the seed is printed, and shown when the test fails.
@@ -137,14 +137,14 @@ fn leave(random: &mut StdRng, client: Client) {
     }
 }
 
-async fn is_as_before(server: &Server, witness: &mut Client) {
+async fn is_as_before(server: &Server, bystander: &mut Client) {
     server.has_connections(1).await;
     let occupied = async || server.get("channels", &[]).await.json();
-    eventually("only the witness's channel is left", async || {
-        occupied().await == json!({ "channels": { "witness": {} } })
+    eventually("only the bystander's channel is left", async || {
+        occupied().await == json!({ "channels": { "bystander": {} } })
     })
     .await;
-    server.marks("witness", &mut [witness]).await;
+    server.assert_no_other_events("bystander", &mut [bystander]).await;
     let reply = Http::plain(server.address, "GET", "/up", &[]).await;
     assert_eq!(reply.status, 200, "{reply}");
     let log = server.process.output();

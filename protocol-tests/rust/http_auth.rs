@@ -138,7 +138,7 @@ async fn h09_a_body_that_was_changed_is_refused() {
         .tampered(r#"{"name":"e","channel":"my-channel","data":"2"}"#);
     let sentence = changed.send(&server).await.error(401);
     assert!(sentence.contains("body_md5"), "{sentence}");
-    server.marks("my-channel", &mut [&mut client]).await;
+    server.assert_no_other_events("my-channel", &mut [&mut client]).await;
 }
 
 #[tokio::test]

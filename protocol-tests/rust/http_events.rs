@@ -19,7 +19,7 @@ async fn h12_a_hundred_channels_are_possible_and_one_more_is_not() {
         .post("events", &json!({ "name": "e", "channels": channels(101), "data": "1" }))
         .await;
     reply.error(400);
-    server.marks("c1", &mut [&mut client]).await;
+    server.assert_no_other_events("c1", &mut [&mut client]).await;
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn h13_data_of_10240_bytes_is_taken_and_one_more_is_413() {
     let expected = "The data content of this event exceeds the allowed maximum (10240 bytes";
     assert!(sentence.starts_with(expected), "{sentence}");
     server.post("batch_events", &json!({ "batch": [event] })).await.error(413);
-    server.marks("my-channel", &mut [&mut client]).await;
+    server.assert_no_other_events("my-channel", &mut [&mut client]).await;
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn h14_an_event_that_lacks_something_is_400_and_nobody_hears_it() {
         let sentence = server.post("events", &event).await.error(400);
         assert!(sentence.contains(field), "{event}: {sentence:?} should say {field:?}");
     }
-    server.marks("a", &mut [&mut client]).await;
+    server.assert_no_other_events("a", &mut [&mut client]).await;
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn h14_wrong_types_are_400_and_the_field_is_named() {
         let sentence = server.post("events", &event).await.error(400);
         assert!(sentence.contains(field), "{event}: {sentence:?} should name {field:?}");
     }
-    server.marks("a", &mut [&mut client]).await;
+    server.assert_no_other_events("a", &mut [&mut client]).await;
 }
 
 #[tokio::test]
@@ -136,7 +136,7 @@ async fn h15_the_publishers_own_socket_is_left_out() {
     for channel in channels {
         b.expect_event(channel, "e", "1").await;
     }
-    server.marks("my-channel", &mut [&mut a, &mut b]).await;
+    server.assert_no_other_events("my-channel", &mut [&mut a, &mut b]).await;
 }
 
 #[tokio::test]
@@ -262,7 +262,7 @@ async fn h18_a_batch_without_info_is_answered_with_an_empty_object() {
     client.expect_event("a", "e", "0").await;
     client.expect_event("a", "e", "1").await;
     assert_eq!(batch_reply(&server, &json!([])).await, json!({}));
-    server.marks("a", &mut [&mut client]).await;
+    server.assert_no_other_events("a", &mut [&mut client]).await;
 }
 
 #[tokio::test]
@@ -310,7 +310,7 @@ async fn one_bad_event_refuses_the_whole_batch() {
         let sentence = server.post("batch_events", &batch).await.error(400);
         assert!(sentence.contains("batch"), "{sentence}");
     }
-    server.marks("a", &mut [&mut client]).await;
+    server.assert_no_other_events("a", &mut [&mut client]).await;
 }
 
 #[tokio::test]
@@ -374,7 +374,7 @@ async fn h34_a_channel_named_twice_gets_the_event_once() {
     let mut told = [client.next().await["channel"].take(), client.next().await["channel"].take()];
     told.sort_by_key(Value::to_string);
     assert_eq!(told, [json!("a"), json!("b")]);
-    server.marks("a", &mut [&mut client]).await;
+    server.assert_no_other_events("a", &mut [&mut client]).await;
 }
 
 #[tokio::test]
@@ -387,7 +387,7 @@ async fn channels_wins_over_channel() {
         .publish_event(json!({ "name": "e", "channel": "a", "channels": ["b"], "data": "1" }))
         .await;
     client.expect_event("b", "e", "1").await;
-    server.marks("a", &mut [&mut client]).await;
+    server.assert_no_other_events("a", &mut [&mut client]).await;
 }
 
 #[tokio::test]
@@ -401,7 +401,7 @@ async fn h36_events_that_are_awaited_one_by_one_arrive_in_order() {
     for number in 0..100 {
         client.expect_event("a", "e", &number.to_string()).await;
     }
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]

@@ -15,11 +15,11 @@ async fn max_connections_of_the_node_is_4100_and_given_back() {
     let (mut a, mut b) = (server.client().await, server.client().await);
     server.open(TARGET).await.refused(4100).await;
     server.open(TARGET).await.refused(4100).await;
-    a.fence().await;
+    a.ping_barrier().await;
     drop(a);
     server.has_connections(1).await;
-    server.client().await.fence().await;
-    b.fence().await;
+    server.client().await.ping_barrier().await;
+    b.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -47,8 +47,8 @@ async fn max_connections_of_an_app_is_4004_and_leaves_other_apps_alone() {
     let (mut a, mut b) = (server.client().await, server.client().await);
     server.open(TARGET).await.refused(4004).await;
     server.open("/app/key-of-4").await.established().await;
-    a.fence().await;
-    b.fence().await;
+    a.ping_barrier().await;
+    b.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn max_connections_per_ip_counts_addresses_apart() {
     a.established().await;
     connect_from(&server, "127.0.0.1:0").await.refused(4100).await;
     connect_from(&server, "127.0.0.2:0").await.established().await;
-    a.fence().await;
+    a.ping_barrier().await;
     drop(a);
     server.has_connections(0).await;
     connect_from(&server, "127.0.0.1:0").await.established().await;
@@ -74,7 +74,7 @@ async fn max_connections_per_ip_disbelieves_who_is_no_listed_proxy() {
         let mut first = forwarded(&server, "10.0.0.1").await;
         first.established().await;
         forwarded(&server, "10.0.0.2").await.refused(4100).await;
-        first.fence().await;
+        first.ping_barrier().await;
     }
 }
 
@@ -95,8 +95,8 @@ async fn max_connections_per_ip_believes_a_listed_proxy_and_only_what_it_saw_its
     // Two proxies, both listed.
     forwarded(&server, "10.0.0.1, 192.0.2.1").await.refused(4100).await;
     forwarded(&server, "2001:db8::1").await.established().await;
-    first.fence().await;
-    second.fence().await;
+    first.ping_barrier().await;
+    second.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn max_channels_counts_what_is_subscribed_now() {
     client.refusal("c").await;
     client.unsubscribe("a").await;
     client.subscribe("c").await;
-    client.fence().await;
+    client.ping_barrier().await;
     server.publish("b", "e", "1").await;
     client.expect_event("b", "e", "1").await;
 }
@@ -160,7 +160,7 @@ async fn max_event_bytes_counts_the_bytes_of_data() {
         json!({ "name": "e", "channel": "private-a", "data": format!("{}x", "é".repeat(50)) });
     let sentence = server.post("events", &event).await.error(413);
     assert!(sentence.contains("100 bytes"), "{sentence}");
-    server.marks("private-a", &mut [&mut client]).await;
+    server.assert_no_other_events("private-a", &mut [&mut client]).await;
 }
 
 #[tokio::test]
@@ -189,7 +189,7 @@ async fn max_event_name_length_holds_for_publishers_and_for_clients() {
     a.whisper("client-wxyz", "private-r", json!("1")).await;
     let (channel, code, _) = a.event_error().await;
     assert_eq!((channel, code), (json!("private-r"), Value::Null));
-    server.marks("private-r", &mut [&mut a, &mut b]).await;
+    server.assert_no_other_events("private-r", &mut [&mut a, &mut b]).await;
 }
 
 #[tokio::test]
@@ -211,7 +211,7 @@ async fn max_channel_name_length_holds_for_publishers_and_for_clients() {
     server.publish(&longest, "e", "1").await;
     client.expect_event(&longest, "e", "1").await;
     server.post("events", &json!({ "name": "e", "channel": longer, "data": "1" })).await.error(400);
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -221,7 +221,7 @@ async fn max_presence_members_of_one_is_a_channel_for_one() {
     a.join("presence-r", "1").await;
     b.ask_with("presence-r", r#"{"user_id":"2"}"#).await;
     b.refusal("presence-r").await;
-    server.marks("presence-r", &mut [&mut a]).await;
+    server.assert_no_other_events("presence-r", &mut [&mut a]).await;
     b.join("presence-r", "1").await;
 }
 
@@ -233,7 +233,7 @@ async fn max_presence_user_info_bytes_counts_the_json_of_the_information() {
         a.join_with("presence-r", &member_with_info_of(limit)).await;
         b.ask_with("presence-r", &member_with_info_of(limit + 1)).await;
         b.refusal("presence-r").await;
-        server.marks("presence-r", &mut [&mut a]).await;
+        server.assert_no_other_events("presence-r", &mut [&mut a]).await;
     }
 }
 
@@ -252,7 +252,7 @@ async fn max_presence_user_info_bytes_holds_for_who_joins_by_signing_in() {
         } else {
             client.refusal("presence-r").await;
         }
-        client.fence().await;
+        client.ping_barrier().await;
     }
 }
 
@@ -273,7 +273,7 @@ async fn client_events_per_second_counts_for_each_connection() {
     for _ in 0..3 {
         a.expect_event("private-r", "client-x", "1").await;
     }
-    server.marks("private-r", &mut [&mut a, &mut b]).await;
+    server.assert_no_other_events("private-r", &mut [&mut a, &mut b]).await;
 }
 
 #[tokio::test]
@@ -305,7 +305,7 @@ async fn allowed_origins_are_patterns_of_the_host() {
     for origin in foreign {
         server.open_with(TARGET, &[("Origin", origin)]).await.refused(4009).await;
     }
-    server.client().await.fence().await;
+    server.client().await.ping_barrier().await;
 }
 
 async fn connect_from(server: &Server, address: &str) -> Client {

@@ -36,7 +36,7 @@ async fn new_connections_per_second_per_ip_closes_with_4100_and_counts_addresses
     let sentence = client_from(&server, "127.0.0.1:0").await.refused(4100).await;
     assert!(sentence.contains("new connections"), "{sentence}");
     client_from(&server, "127.0.0.2:0").await.established().await;
-    first.fence().await;
+    first.ping_barrier().await;
     // The promise is about this time, so it has to go by.
     tokio::time::sleep(Duration::from_secs(1)).await;
     client_from(&server, "127.0.0.1:0").await.established().await;
@@ -137,7 +137,7 @@ async fn max_http_connections_lets_newcomers_in_for_those_who_say_nothing() {
     }
     for _ in 0..3 {
         let mut client = server.client().await;
-        client.fence().await;
+        client.ping_barrier().await;
         server.publish("a", "e", "1").await;
     }
     // In the order in which they came, and without a word.
@@ -149,7 +149,7 @@ async fn max_http_connections_lets_newcomers_in_for_those_who_say_nothing() {
     }
     busy.write(&call.body()[1..]).await;
     assert_eq!(busy.reply().await.status, 200, "whoever is served stays");
-    settled.fence().await;
+    settled.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -207,7 +207,7 @@ async fn max_messages_per_second_drops_and_tells_and_then_closes() {
     };
     assert_eq!((told, code), (1, 4100), "told once, then closed");
     server.has_connections(1).await;
-    server.marks("private-a", &mut [&mut other]).await;
+    server.assert_no_other_events("private-a", &mut [&mut other]).await;
 }
 
 #[tokio::test]
@@ -221,7 +221,7 @@ async fn max_messages_per_second_is_no_matter_for_who_keeps_to_it() {
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     client.subscribe("a").await;
     for _ in 0..10 {
-        client.fence().await;
+        client.ping_barrier().await;
     }
 }
 
@@ -231,7 +231,7 @@ async fn max_messages_per_second_answers_pings_all_the_same() {
     let mut client = server.client().await;
     client.bytes(frames::text(r#"{"event":"pusher:x"}"#).repeat(12)).await;
     assert_eq!(client.error().await.0, 4301);
-    client.fence().await;
+    client.ping_barrier().await;
     client.bytes(frames::masked(frames::FIN | frames::PING, b"p").repeat(7)).await;
     for _ in 0..7 {
         assert_eq!(client.frame().await, Some(Frame::Pong(b"p".to_vec())));
@@ -328,7 +328,7 @@ async fn max_messages_per_second_bounds_who_subscribes_and_unsubscribes() {
     // One was the other client's.
     assert!(passed.contains(&(subscribes - 1)), "{subscribes} of {rounds}, not {passed:?}");
     server.has_connections(1).await;
-    server.marks("a", &mut [&mut watches]).await;
+    server.assert_no_other_events("a", &mut [&mut watches]).await;
 }
 
 #[tokio::test]
@@ -346,7 +346,7 @@ async fn a_page_that_comes_back_with_all_its_channels_is_let_through() {
     for number in 0..500 {
         client.subscribed(&format!("c{number}")).await;
     }
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -359,7 +359,7 @@ async fn max_messages_is_reverbs_rate_limit() {
             client.subscribe(channel).await;
         }
         for _ in 0..5 {
-            client.fence().await;
+            client.ping_barrier().await;
         }
         client.ask_for("d").await;
         if closes {
@@ -418,7 +418,7 @@ async fn a_message_that_does_not_end_is_not_waited_for() {
         tail.bytes([&ping[5..], &ping[..5]].concat()).await;
         tail.expect(json!({ "event": "pusher:pong", "data": {} })).await;
     }
-    settled.fence().await;
+    settled.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -432,8 +432,8 @@ async fn a_request_to_upgrade_in_pieces_is_an_upgrade() {
     let (mut client, _) = Client::upgraded(http).await;
     client.established().await;
     // Its place is free for the next, since it is a WebSocket now.
-    server.client().await.fence().await;
-    client.fence().await;
+    server.client().await.ping_barrier().await;
+    client.ping_barrier().await;
 }
 
 fn slow_door() -> Settings {

@@ -61,7 +61,7 @@ async fn request_timeout_ends_a_head_that_does_not_come() {
         assert_timed_out(begun);
     }
     // A connection that was upgraded in time has no more to do with it.
-    settled.fence().await;
+    settled.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn request_timeout_answers_a_body_that_does_not_come() {
     http.write("1\r\n{\r\n").await;
     http.reply().await.error(408);
     assert_timed_out(begun);
-    server.marks("a", &mut [&mut client]).await;
+    server.assert_no_other_events("a", &mut [&mut client]).await;
 }
 
 #[tokio::test]

@@ -367,5 +367,5 @@ async fn with_just_enough_file_descriptors_every_place_can_be_taken() {
     }
     Client::open(address, &target, &[]).await.0.refused(4100).await;
     assert_eq!(Http::plain(address, "GET", "/up", &[]).await.status, 200);
-    clients[0].fence().await;
+    clients[0].ping_barrier().await;
 }

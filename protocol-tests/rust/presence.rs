@@ -18,7 +18,7 @@ async fn p01_the_first_member_finds_itself_and_is_not_announced_to_itself() {
         message,
         json!({ "event": "pusher_internal:subscription_succeeded", "channel": R, "data": roster })
     );
-    server.marks(R, &mut [&mut client]).await;
+    server.assert_no_other_events(R, &mut [&mut client]).await;
 }
 
 #[tokio::test]
@@ -30,14 +30,14 @@ async fn p02_the_second_member_finds_both_and_is_announced_to_the_first() {
     assert_roster(&roster, &["1", "2"]);
     assert_eq!(roster["hash"], json!({ "1": { "n": "1" }, "2": { "n": "2" } }));
     a.expect_member_added(R, "2", json!({ "n": "2" })).await;
-    server.marks(R, &mut [&mut a, &mut b]).await;
+    server.assert_no_other_events(R, &mut [&mut a, &mut b]).await;
 }
 
 #[tokio::test]
 async fn p03_a_second_connection_of_a_user_is_not_announced() {
     let server = Settings::new().start().await;
     let (mut a, mut b, mut c) = one_and_two_tabs(&server).await;
-    server.marks(R, &mut [&mut a, &mut b, &mut c]).await;
+    server.assert_no_other_events(R, &mut [&mut a, &mut b, &mut c]).await;
 }
 
 #[tokio::test]
@@ -45,9 +45,9 @@ async fn p04_a_user_with_a_connection_left_has_not_gone() {
     let server = Settings::new().start().await;
     let (mut a, mut b, mut c) = one_and_two_tabs(&server).await;
     b.unsubscribe(R).await;
-    b.fence().await;
-    server.marks(R, &mut [&mut a, &mut c]).await;
-    b.fence().await;
+    b.ping_barrier().await;
+    server.assert_no_other_events(R, &mut [&mut a, &mut c]).await;
+    b.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -55,10 +55,10 @@ async fn p05_a_user_goes_with_the_last_connection() {
     let server = Settings::new().start().await;
     let (mut a, mut b, c) = one_and_two_tabs(&server).await;
     b.unsubscribe(R).await;
-    b.fence().await;
+    b.ping_barrier().await;
     drop(c);
     a.expect_member_removed(R, "2").await;
-    server.marks(R, &mut [&mut a]).await;
+    server.assert_no_other_events(R, &mut [&mut a]).await;
 }
 
 #[tokio::test]
@@ -74,8 +74,8 @@ async fn p06_a_member_without_data_is_refused_and_leaves_no_trace() {
         b.command("pusher:subscribe", data).await;
         b.refusal(R).await;
     }
-    b.fence().await;
-    server.marks(R, &mut [&mut a]).await;
+    b.ping_barrier().await;
+    server.assert_no_other_events(R, &mut [&mut a]).await;
     assert_users(&server, &["1"]).await;
 }
 
@@ -111,7 +111,7 @@ async fn p09_a_number_as_user_id_becomes_a_string() {
     a.expect_member_added(R, "10", json!({ "n": 10 })).await;
     assert_roster(&c.join(R, "10").await, &["1", "10"]);
     b.unsubscribe(R).await;
-    b.fence().await;
+    b.ping_barrier().await;
     c.unsubscribe(R).await;
     a.expect_member_removed(R, "10").await;
 }
@@ -134,7 +134,7 @@ async fn p09_numbers_have_one_spelling() {
         let roster = a.join_with(R, &format!(r#"{{"user_id":{id}}}"#)).await;
         assert_roster(&roster, &[spelled]);
         assert_roster(&b.join(R, spelled).await, &[spelled]);
-        a.fence().await;
+        a.ping_barrier().await;
         drop((a, b));
         users_become(&server, &[]).await;
     }
@@ -314,7 +314,7 @@ async fn p14_the_limit_counts_users_and_knows_who_is_already_there() {
     }
     let mut first_again = server.client().await;
     assert_roster(&first_again.join(R, "1").await, &["1", "2"]);
-    server.marks(R, &mut [&mut a, &mut b, &mut first_again]).await;
+    server.assert_no_other_events(R, &mut [&mut a, &mut b, &mut first_again]).await;
     b.unsubscribe(R).await;
     a.expect_member_removed(R, "2").await;
     assert_roster(&third.join(R, "3").await, &["1", "3"]);
@@ -345,7 +345,7 @@ async fn p16_added_and_removed_alternate_whatever_two_connections_of_a_user_do()
             client.join(R, "1").await;
             client.unsubscribe(R).await;
         }
-        client.fence().await;
+        client.ping_barrier().await;
         client
     };
     let (a, b) = (server.client().await, server.client().await);
@@ -385,7 +385,7 @@ async fn p18_a_presence_cache_channel_has_a_roster_and_a_memory() {
     a.expect_event("presence-cache-r", "u", "1").await;
     assert_roster(&b.join("presence-cache-r", "2").await, &["1", "2"]);
     b.expect_event("presence-cache-r", "u", "1").await;
-    b.fence().await;
+    b.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -413,7 +413,7 @@ async fn a_second_subscription_to_a_presence_channel_changes_nobody() {
     a.expect_member_added(R, "2", json!({ "n": "2" })).await;
     b.ask_with(R, r#"{"user_id":"3"}"#).await;
     assert_eq!(b.error().await, (Value::Null, format!("Existing subscription to channel {R}")));
-    server.marks(R, &mut [&mut a, &mut b]).await;
+    server.assert_no_other_events(R, &mut [&mut a, &mut b]).await;
     b.unsubscribe(R).await;
     a.expect_member_removed(R, "2").await;
 }
@@ -444,7 +444,7 @@ async fn refuses_member(channel_data: &str) -> String {
     let mut client = server.client().await;
     client.ask_with(R, channel_data).await;
     let refusal = client.refusal(R).await;
-    client.fence().await;
+    client.ping_barrier().await;
     assert_users(&server, &[]).await;
     refusal.message
 }

@@ -92,7 +92,7 @@ async fn with_reuse_port_clients_reconnect_to_the_new_server_at_once() {
         assert_eq!(client.closed_after_anything().await.0, 4200);
         let mut again = new.open(TARGET).await;
         again.established().await;
-        again.fence().await;
+        again.ping_barrier().await;
     }
     assert_eq!(old.process.exit_code().await, Some(0));
 }
@@ -230,7 +230,7 @@ async fn the_next_process_serves_the_queue_of_an_inherited_socket() {
     assert_eq!(publish.finish().await.status, 200);
     assert_eq!(old.process.exit_code().await, Some(0));
     let new = inheriting(&listener, &settings, "web").await;
-    within("the client from the queue", waiting).await.unwrap().fence().await;
+    within("the client from the queue", waiting).await.unwrap().ping_barrier().await;
     new.client().await;
 }
 

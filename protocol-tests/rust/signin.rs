@@ -17,7 +17,7 @@ async fn u01_a_sign_in_is_answered_with_the_same_user_data() {
         let data = json!({ "user_data": user_data });
         assert_eq!(inner(&message), data);
         assert_eq!(message, json!({ "event": "pusher:signin_success", "data": message["data"] }));
-        client.fence().await;
+        client.ping_barrier().await;
     }
 }
 
@@ -42,7 +42,7 @@ async fn u02_a_bad_signature_is_an_error() {
         client.command("pusher:signin", json!({ "auth": auth, "user_data": user_data })).await;
         client.error().await;
     }
-    client.fence().await;
+    client.ping_barrier().await;
     is_refused_the_inbox(&mut client).await;
 }
 
@@ -68,13 +68,13 @@ async fn u03_user_data_without_a_proper_id_is_an_error() {
     for user_data in bad.into_iter().chain(unaddressable) {
         client.ask_to_sign_in(user_data).await;
         client.error().await;
-        client.fence().await;
+        client.ping_barrier().await;
     }
     client.command("pusher:signin", json!({})).await;
     client.error().await;
     client.command("pusher:signin", Value::Null).await;
     client.error().await;
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 /// A number is a valid id. The client gets it back as a string, because pusher-js requires one.
@@ -116,7 +116,7 @@ async fn u04_the_same_user_may_sign_in_again() {
     let mut client = server.client().await;
     client.sign_in(r#"{"id":"12345"}"#).await;
     client.sign_in(r#"{"id":"12345","user_info":{"name":"Ann"}}"#).await;
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn u05_another_user_may_not_and_the_first_one_stays() {
     client.ask_to_sign_in(r#"{"id":"6"}"#).await;
     client.error().await;
     terminate(&server, "6").await;
-    client.fence().await;
+    client.ping_barrier().await;
     terminate(&server, "12345").await;
     client.refused(4009).await;
 }
@@ -163,7 +163,7 @@ async fn u08_an_event_for_a_user_arrives_once_on_each_of_its_connections() {
     for client in [&mut a, &mut b] {
         client.expect_event(INBOX, "my-event", "1").await;
     }
-    server.marks(INBOX, &mut [&mut a, &mut b]).await;
+    server.assert_no_other_events(INBOX, &mut [&mut a, &mut b]).await;
 }
 
 #[tokio::test]
@@ -191,8 +191,8 @@ async fn u09_terminating_a_user_closes_its_connections_and_no_others() {
     terminate(&server, "12345").await;
     a.refused(4009).await;
     b.refused(4009).await;
-    member.fence().await;
-    other.fence().await;
+    member.ping_barrier().await;
+    other.ping_barrier().await;
     terminate(&server, "nobody").await;
 }
 
@@ -211,7 +211,7 @@ async fn u10_a_watcher_is_told_who_is_there_and_who_is_not() {
     let expected =
         json!([{ "name": "offline", "user_ids": ["c"] }, { "name": "online", "user_ids": ["b"] }]);
     assert_eq!(Value::Array(events), expected);
-    a.fence().await;
+    a.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -226,10 +226,10 @@ async fn u11_a_watcher_is_told_when_a_user_comes_and_when_the_last_connection_go
     two.sign_in(r#"{"id":"c"}"#).await;
     drop(one);
     server.has_connections(2).await;
-    a.fence().await;
+    a.ping_barrier().await;
     drop(two);
     expect_watched(&mut a, "offline", &["c"]).await;
-    a.fence().await;
+    a.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -263,7 +263,7 @@ async fn u13_where_sign_in_is_off_it_is_an_error() {
     let mut client = server.client().await;
     client.ask_to_sign_in(r#"{"id":"12345"}"#).await;
     assert_eq!(client.error().await.0, Value::Null);
-    client.fence().await;
+    client.ping_barrier().await;
     is_refused_the_inbox(&mut client).await;
 }
 
@@ -277,7 +277,7 @@ async fn in_the_inbox(server: &Server) -> Client {
 async fn is_refused_the_inbox(client: &mut Client) {
     client.command("pusher:subscribe", json!({ "auth": "", "channel": INBOX })).await;
     client.refusal(INBOX).await;
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 async fn terminate(server: &Server, user_id: &str) {

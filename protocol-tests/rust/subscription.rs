@@ -202,7 +202,7 @@ async fn s12_a_prefix_counts_only_as_a_whole_and_at_the_front() {
     ]) {
         client.command("pusher:subscribe", json!({ "channel": channel })).await;
         client.subscribed(channel).await;
-        client.fence().await;
+        client.ping_barrier().await;
     }
 }
 
@@ -223,7 +223,7 @@ async fn s13_impossible_names_are_refused() {
     for channel in names {
         client.command("pusher:subscribe", json!({ "channel": channel, "auth": "" })).await;
         client.refusal(channel).await;
-        client.fence().await;
+        client.ping_barrier().await;
     }
     let reply = server.get("channels", &[]).await;
     assert_eq!(reply.json(), json!({ "channels": {} }));
@@ -246,7 +246,7 @@ async fn s13_a_channel_that_is_no_string_is_refused() {
     }
     client.text(r#"{"event":"pusher:subscribe"}"#).await;
     client.error().await;
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -334,7 +334,7 @@ async fn s16_an_event_arrives_as_it_was_published() {
     client.subscribe("my-channel").await;
     server.publish("my-channel", "e", r#"{"x":1}"#).await;
     client.expect(json!({ "event": "e", "channel": "my-channel", "data": "{\"x\":1}" })).await;
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -378,7 +378,7 @@ async fn s19_after_unsubscribing_nothing_comes() {
     let mut client = server.client().await;
     client.subscribe("my-channel").await;
     client.unsubscribe("my-channel").await;
-    client.fence().await;
+    client.ping_barrier().await;
     server.is_unheard("my-channel", &mut client).await;
 }
 
@@ -395,7 +395,7 @@ async fn s20_unsubscribe_and_subscribe_in_one_segment_keep_their_order() {
     client.subscribed("my-channel").await;
     server.publish("my-channel", "e", "1").await;
     client.expect_event("my-channel", "e", "1").await;
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -411,7 +411,7 @@ async fn s21_a_second_subscription_is_an_error_and_changes_nothing() {
     );
     server.publish("my-channel", "e", "1").await;
     client.expect_event("my-channel", "e", "1").await;
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -419,7 +419,7 @@ async fn s22_unsubscribing_from_what_was_never_subscribed_is_silent() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.unsubscribe("my-channel").await;
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -444,7 +444,7 @@ async fn s24_three_hundred_subscriptions_in_one_burst_succeed() {
     for number in 0..300 {
         client.subscribed(&format!("c{number}")).await;
     }
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]

@@ -250,14 +250,14 @@ async fn tls_only_lets_in_who_came_by_tls() {
     let secure = Secure::start(Settings::new().app("tls_only", true)).await;
     let connector = secure.connector();
     let (server, _directory) = secure.tunneled(connector).await;
-    server.client().await.fence().await;
+    server.client().await.ping_barrier().await;
     // A proxy knows better than we how its client came.
     let proxied =
         Settings::new().app("tls_only", true).server("trusted_proxies", r#"["127.0.0.1"]"#);
     let secure = Secure::start(proxied).await;
     let connector = secure.connector();
     let (server, _directory) = secure.tunneled(connector).await;
-    server.client().await.fence().await;
+    server.client().await.ping_barrier().await;
     let headers = [("X-Forwarded-Proto", "http")];
     server.open_with(&target(), &headers).await.refused(4000).await;
 }
@@ -347,7 +347,7 @@ async fn a_hangup_without_tls_is_no_end() {
     server.signal("HUP");
     eventually("the log knows of it", async || server.process.stream("err").contains("reloaded"))
         .await;
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -434,7 +434,7 @@ async fn without_a_grace_period_handshakes_have_as_much_time() {
     let secure = Secure::start(Settings::new().server("shutdown_grace_s", 0)).await;
     let connector = secure.connector();
     let (server, _directory) = secure.tunneled(connector).await;
-    server.client().await.fence().await;
+    server.client().await.ping_barrier().await;
 }
 
 /// The handshake and the head of the request each have the whole timeout: each takes 2.2 s of 4 s here, together more

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::harness::tls::{Certificate, with_tls};
 use crate::harness::{APP_ID, Directory, Process, SECRET, Settings};
-use crate::webhook_receiver::Sink;
+use crate::webhook_receiver::WebhookReceiver;
 use campanile::{config::WebhookEvent as Kind, signature::Signer};
 
 /// A folder with a configuration that has these webhooks.
@@ -23,7 +23,7 @@ fn configured(webhooks: &[(&str, &[Kind])]) -> Directory {
 
 #[tokio::test]
 async fn each_configured_event_is_sent_to_each_webhook_and_the_answer_is_printed() {
-    let (mut first, mut second) = (Sink::new().await, Sink::new().await);
+    let (mut first, mut second) = (WebhookReceiver::new().await, WebhookReceiver::new().await);
     let directory = configured(&[(&first.url(), &Kind::ALL), (&second.url(), &[Kind::CacheMiss])]);
     let mut process = Process::spawn(&["webhooks", "test"], directory.path());
     assert_eq!(process.exit_code().await, Some(0), "{}", process.output());
@@ -46,8 +46,8 @@ async fn each_configured_event_is_sent_to_each_webhook_and_the_answer_is_printed
 
 #[tokio::test]
 async fn one_that_fails_makes_the_command_fail_and_the_others_are_tried_all_the_same() {
-    let refusing = Sink::answering(|_| Some(500)).await;
-    let healthy = Sink::new().await;
+    let refusing = WebhookReceiver::answering(|_| Some(500)).await;
+    let healthy = WebhookReceiver::new().await;
     let nobody = std::net::TcpListener::bind("127.0.0.2:0").expect("there are free ports");
     let gone = format!("http://{}/hooks", nobody.local_addr().expect("it is bound"));
     drop(nobody);

@@ -43,14 +43,14 @@ type Answers = Arc<dyn Fn(usize, &Request) -> (Option<u16>, String) + Send + Syn
 
 /// A server that listens to webhooks.
 #[derive(Debug)]
-pub(crate) struct Sink {
+pub(crate) struct WebhookReceiver {
     address: SocketAddr,
     requests: UnboundedReceiver<Request>,
     count: Arc<AtomicUsize>,
     heard: usize,
 }
 
-impl Sink {
+impl WebhookReceiver {
     /// A sink that takes everything.
     pub(crate) async fn new() -> Self {
         Self::answering(|_| Some(200)).await
@@ -109,7 +109,7 @@ impl Sink {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// How many requests were taken with [`Sink::next`].
+    /// How many requests were taken with [`WebhookReceiver::next`].
     pub(crate) fn heard(&self) -> usize {
         self.heard
     }
@@ -117,7 +117,7 @@ impl Sink {
     /// The next request.
     pub(crate) async fn next(&mut self) -> Request {
         self.heard += 1;
-        within("a request to the webhook", self.requests.recv()).await.expect("the sink serves")
+        within("a request to the webhook", self.requests.recv()).await.expect("the receiver serves")
     }
 }
 

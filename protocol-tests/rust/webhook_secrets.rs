@@ -1,7 +1,7 @@
 //! What the URL of a webhook may hold in its path, its query or as a password is printed nowhere.
 
 use crate::harness::{Directory, Http, Process, Settings, eventually, quoted};
-use crate::webhook_receiver::Sink;
+use crate::webhook_receiver::WebhookReceiver;
 
 const SECRET: &str = "hunter2";
 
@@ -30,13 +30,13 @@ fn closed() -> tokio::net::TcpSocket {
 #[tokio::test]
 async fn the_log_of_webhooks_that_fail_holds_no_secret_of_their_urls() {
     let location = || format!("http://127.0.0.1:9/{SECRET}?token={SECRET}");
-    let refusing = Sink::answering_with(move |_| (400, location())).await;
-    let redirecting = Sink::answering_with(move |_| (302, location())).await;
-    let failing = Sink::answering(|_| Some(500)).await;
-    let sinks = [&refusing, &redirecting, &failing].map(Sink::authority);
+    let refusing = WebhookReceiver::answering_with(move |_| (400, location())).await;
+    let redirecting = WebhookReceiver::answering_with(move |_| (302, location())).await;
+    let failing = WebhookReceiver::answering(|_| Some(500)).await;
+    let receivers = [&refusing, &redirecting, &failing].map(WebhookReceiver::authority);
     let closed = closed();
     let refused = closed.local_addr().expect("it is bound").to_string();
-    let authorities = [&sinks[..], &[refused, "unknown.invalid".to_owned()]].concat();
+    let authorities = [&receivers[..], &[refused, "unknown.invalid".to_owned()]].concat();
     let mut server = settings(&authorities).start().await;
     let mut client = server.client().await;
     client.subscribe("a").await;

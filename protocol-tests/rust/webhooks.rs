@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use campanile::{
     config::{AppConfig, Config, Secret, WebhookConfig, WebhookEvent as Kind},
-    hub::{Observer as _, Occurrence},
+    hub::{HubEvent, Observer as _},
     protocol::{ChannelName, SocketId},
     shutdown::Shutdown,
     signature::Signer,
@@ -15,7 +15,7 @@ use campanile::{
 use serde_json::{Value, json};
 
 use crate::harness::{APP_ID, KEY, SECRET, eventually};
-use crate::webhook_receiver::{Request, Sink};
+use crate::webhook_receiver::{Request, WebhookReceiver};
 
 /// Webhooks that run, for the test app.
 struct Bench {
@@ -36,7 +36,7 @@ impl Bench {
         Self { webhooks, shutdown }
     }
 
-    fn observe(&self, occurrence: Occurrence) {
+    fn observe(&self, occurrence: HubEvent) {
         self.webhooks.observe(APP_ID, occurrence);
     }
 
@@ -70,25 +70,25 @@ fn config(endpoints: Vec<WebhookConfig>, change: impl FnOnce(&mut Config)) -> Co
     config
 }
 
-fn endpoint(sink: &Sink, events: &[Kind]) -> WebhookConfig {
-    WebhookConfig { url: sink.url(), events: events.to_vec(), ..WebhookConfig::default() }
+fn endpoint(receiver: &WebhookReceiver, events: &[Kind]) -> WebhookConfig {
+    WebhookConfig { url: receiver.url(), events: events.to_vec(), ..WebhookConfig::default() }
 }
 
 fn channel(name: &str) -> ChannelName {
     ChannelName::parse(name, 200).expect("a name that is legal")
 }
 
-fn occupied(name: &str) -> Occurrence {
-    Occurrence::Occupied { channel: channel(name) }
+fn occupied(name: &str) -> HubEvent {
+    HubEvent::Occupied { channel: channel(name) }
 }
 
-fn vacated(name: &str) -> Occurrence {
-    Occurrence::Vacated { channel: channel(name) }
+fn vacated(name: &str) -> HubEvent {
+    HubEvent::Vacated { channel: channel(name) }
 }
 
 /// A marker: what was observed before it would have been told before it.
-fn marker() -> Occurrence {
-    Occurrence::SubscriptionCount { channel: channel("marker"), count: 1 }
+fn marker() -> HubEvent {
+    HubEvent::SubscriptionCount { channel: channel("marker"), count: 1 }
 }
 
 fn names(request: &Request) -> Vec<String> {
@@ -98,10 +98,10 @@ fn names(request: &Request) -> Vec<String> {
 
 #[tokio::test]
 async fn w01_a_notice_is_signed_over_its_raw_body_and_says_what_it_is() {
-    let mut sink = Sink::new().await;
-    let bench = Bench::new(vec![endpoint(&sink, &[Kind::ChannelOccupied])]);
+    let mut receiver = WebhookReceiver::new().await;
+    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::ChannelOccupied])]);
     bench.observe(occupied("t"));
-    let request = sink.next().await;
+    let request = receiver.next().await;
     assert_eq!(request.line, "POST /hooks HTTP/1.1");
     assert_eq!(request.header("content-type"), ["application/json"]);
     assert_eq!(request.header("x-pusher-key"), [KEY]);
@@ -121,12 +121,12 @@ async fn w01_a_notice_is_signed_over_its_raw_body_and_says_what_it_is() {
 
 #[tokio::test]
 async fn w02_the_names_of_headers_are_in_title_case() {
-    let mut sink = Sink::new().await;
+    let mut receiver = WebhookReceiver::new().await;
     let headers = [("authorization".to_owned(), Secret::new("Bearer x"))].into();
-    let webhook = WebhookConfig { headers, ..endpoint(&sink, &[Kind::ChannelOccupied]) };
+    let webhook = WebhookConfig { headers, ..endpoint(&receiver, &[Kind::ChannelOccupied]) };
     let bench = Bench::new(vec![webhook]);
     bench.observe(occupied("t"));
-    let request = sink.next().await;
+    let request = receiver.next().await;
     for line in [
         "Content-Type: application/json",
         &format!("X-Pusher-Key: {KEY}"),
@@ -139,28 +139,31 @@ async fn w02_the_names_of_headers_are_in_title_case() {
 
 #[tokio::test]
 async fn w03_a_channel_that_stays_empty_is_vacated_within_three_seconds() {
-    let mut sink = Sink::new().await;
-    let bench = Bench::new(vec![endpoint(&sink, &[Kind::ChannelVacated])]);
+    let mut receiver = WebhookReceiver::new().await;
+    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::ChannelVacated])]);
     bench.observe(occupied("t"));
     bench.observe(vacated("t"));
     let start = Instant::now();
-    assert_eq!(sink.next().await.events(), [json!({"name": "channel_vacated", "channel": "t"})]);
+    assert_eq!(
+        receiver.next().await.events(),
+        [json!({"name": "channel_vacated", "channel": "t"})]
+    );
     let waited = start.elapsed();
     assert!(Duration::from_secs(2) < waited, "{waited:?}: a reload must not be noticed");
 }
 
 #[tokio::test]
 async fn w04_whoever_is_back_in_time_makes_no_noise() {
-    let mut sink = Sink::new().await;
-    let bench = Bench::new(vec![endpoint(&sink, &Kind::ALL)]);
+    let mut receiver = WebhookReceiver::new().await;
+    let bench = Bench::new(vec![endpoint(&receiver, &Kind::ALL)]);
     bench.observe(occupied("t"));
-    assert_eq!(names(&sink.next().await), ["channel_occupied"]);
+    assert_eq!(names(&receiver.next().await), ["channel_occupied"]);
     bench.observe(vacated("t"));
     bench.observe(occupied("t"));
     // The departure of another channel, later, is told after any of the first would have been.
     bench.observe(occupied("u"));
     bench.observe(vacated("u"));
-    let told = [sink.next().await.events(), sink.next().await.events()].concat();
+    let told = [receiver.next().await.events(), receiver.next().await.events()].concat();
     let expected = [
         json!({"name": "channel_occupied", "channel": "u"}),
         json!({"name": "channel_vacated", "channel": "u"}),
@@ -170,23 +173,23 @@ async fn w04_whoever_is_back_in_time_makes_no_noise() {
 
 #[tokio::test]
 async fn w05_a_member_is_added_and_removed_with_its_id_as_text() {
-    let mut sink = Sink::new().await;
-    let bench = Bench::new(vec![endpoint(&sink, &[Kind::MemberAdded, Kind::MemberRemoved])]);
+    let mut receiver = WebhookReceiver::new().await;
+    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::MemberAdded, Kind::MemberRemoved])]);
     let (channel, user_id): (_, Arc<str>) = (channel("presence-room"), "10".into());
-    bench.observe(Occurrence::MemberAdded { channel: channel.clone(), user_id: user_id.clone() });
+    bench.observe(HubEvent::MemberAdded { channel: channel.clone(), user_id: user_id.clone() });
     let added = json!({"name": "member_added", "channel": "presence-room", "user_id": "10"});
-    assert_eq!(sink.next().await.events(), [added]);
-    bench.observe(Occurrence::MemberRemoved { channel, user_id });
+    assert_eq!(receiver.next().await.events(), [added]);
+    bench.observe(HubEvent::MemberRemoved { channel, user_id });
     let removed = json!({"name": "member_removed", "channel": "presence-room", "user_id": "10"});
-    assert_eq!(sink.next().await.events(), [removed]);
+    assert_eq!(receiver.next().await.events(), [removed]);
 }
 
 #[tokio::test]
 async fn w06_a_client_event_has_text_for_data_and_a_user_on_presence_channels() {
-    let mut sink = Sink::new().await;
-    let bench = Bench::new(vec![endpoint(&sink, &[Kind::ClientEvent])]);
+    let mut receiver = WebhookReceiver::new().await;
+    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::ClientEvent])]);
     for name in ["presence-room", "private-room"] {
-        bench.observe(Occurrence::ClientEvent {
+        bench.observe(HubEvent::ClientEvent {
             channel: channel(name),
             name: "client-typing".into(),
             data: r#""{\"name\":\"Ann\"}""#.into(),
@@ -200,26 +203,28 @@ async fn w06_a_client_event_has_text_for_data_and_a_user_on_presence_channels() 
     };
     let mut on_presence = whisper("presence-room");
     on_presence["user_id"] = json!("10");
-    assert_eq!(sink.next().await.events(), [on_presence, whisper("private-room")]);
+    assert_eq!(receiver.next().await.events(), [on_presence, whisper("private-room")]);
 }
 
 #[tokio::test]
 async fn w07_a_cache_that_many_miss_at_once_is_missed_once() {
-    let mut sink = Sink::new().await;
-    let bench = Bench::new(vec![endpoint(&sink, &[Kind::CacheMiss, Kind::SubscriptionCount])]);
+    let mut receiver = WebhookReceiver::new().await;
+    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::CacheMiss, Kind::SubscriptionCount])]);
     for _ in 0..3 {
-        bench.observe(Occurrence::CacheMiss { channel: channel("cache-x") });
+        bench.observe(HubEvent::CacheMiss { channel: channel("cache-x") });
     }
     bench.observe(marker());
-    assert_eq!(names(&sink.next().await), ["cache_miss", "subscription_count"]);
+    assert_eq!(names(&receiver.next().await), ["cache_miss", "subscription_count"]);
 }
 
 #[tokio::test]
 async fn w08_what_is_refused_is_repeated_byte_for_byte_with_growing_gaps() {
-    let mut sink = Sink::answering(|at| if at < 2 { Some(500) } else { Some(200) }).await;
-    let bench = Bench::new(vec![endpoint(&sink, &[Kind::ChannelOccupied])]);
+    let mut receiver =
+        WebhookReceiver::answering(|at| if at < 2 { Some(500) } else { Some(200) }).await;
+    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::ChannelOccupied])]);
     bench.observe(occupied("t"));
-    let (first, second, third) = (sink.next().await, sink.next().await, sink.next().await);
+    let (first, second, third) =
+        (receiver.next().await, receiver.next().await, receiver.next().await);
     assert_eq!([&first.body, &second.body], [&second.body, &third.body]);
     assert_eq!(first.header("x-pusher-signature"), third.header("x-pusher-signature"));
     let gaps = [second.at - first.at, third.at - second.at];
@@ -235,52 +240,51 @@ async fn w08_what_is_refused_is_repeated_byte_for_byte_with_growing_gaps() {
 
 #[tokio::test]
 async fn w08_a_redirect_is_a_refusal_and_is_not_followed() {
-    let elsewhere = Sink::new().await;
+    let elsewhere = WebhookReceiver::new().await;
     let location = elsewhere.url();
-    let mut sink =
-        Sink::answering_with(
-            move |at| if at == 0 { (307, location.clone()) } else { (200, String::new()) },
-        )
-        .await;
-    let bench = Bench::new(vec![endpoint(&sink, &[Kind::ChannelOccupied])]);
+    let mut receiver = WebhookReceiver::answering_with(move |at| {
+        if at == 0 { (307, location.clone()) } else { (200, String::new()) }
+    })
+    .await;
+    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::ChannelOccupied])]);
     bench.observe(occupied("t"));
-    assert_eq!(sink.next().await.body, sink.next().await.body);
+    assert_eq!(receiver.next().await.body, receiver.next().await.body);
     assert_eq!(elsewhere.count(), 0);
 }
 
 #[tokio::test]
 async fn w10_without_batching_each_request_carries_one_event() {
-    let mut sink = Sink::new().await;
-    let endpoints = vec![endpoint(&sink, &[Kind::ChannelOccupied])];
+    let mut receiver = WebhookReceiver::new().await;
+    let endpoints = vec![endpoint(&receiver, &[Kind::ChannelOccupied])];
     let bench = Bench::configured(endpoints, |config| config.webhooks.batch_ms = 0);
     for name in ["a", "b", "c"] {
         bench.observe(occupied(name));
     }
     for name in ["a", "b", "c"] {
         let expected = json!({"name": "channel_occupied", "channel": name});
-        assert_eq!(sink.next().await.events(), [expected]);
+        assert_eq!(receiver.next().await.events(), [expected]);
     }
 }
 
 #[tokio::test]
 async fn w10_with_batching_a_request_carries_at_most_a_hundred_events_in_order() {
-    let mut sink = Sink::new().await;
-    let bench = Bench::new(vec![endpoint(&sink, &[Kind::SubscriptionCount])]);
-    let count = |count| Occurrence::SubscriptionCount { channel: channel("t"), count };
+    let mut receiver = WebhookReceiver::new().await;
+    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::SubscriptionCount])]);
+    let count = |count| HubEvent::SubscriptionCount { channel: channel("t"), count };
     (0..250).for_each(|number| bench.observe(count(number)));
     let mut told = Vec::new();
     while told.len() < 250 {
-        let events = sink.next().await.events();
+        let events = receiver.next().await.events();
         assert!(events.len() <= 100, "{}", events.len());
         told.extend(events.iter().map(|event| event["subscription_count"].as_u64()));
     }
     assert_eq!(told, (0..250).map(Some).collect::<Vec<_>>());
-    assert!(sink.count() < 25, "{} requests", sink.count());
+    assert!(receiver.count() < 25, "{} requests", receiver.count());
 }
 
 #[tokio::test]
 async fn w11_each_endpoint_gets_what_its_filter_passes_signed_after_filtering() {
-    let (mut kinds, mut channels) = (Sink::new().await, Sink::new().await);
+    let (mut kinds, mut channels) = (WebhookReceiver::new().await, WebhookReceiver::new().await);
     let by_channel = WebhookConfig {
         channel_prefix: "private-".into(),
         channel_suffix: "-log".into(),
@@ -290,7 +294,7 @@ async fn w11_each_endpoint_gets_what_its_filter_passes_signed_after_filtering() 
     bench.observe(marker());
     for name in ["private-a", "private-b-log", "c-log"] {
         bench.observe(occupied(name));
-        bench.observe(Occurrence::SubscriptionCount { channel: channel(name), count: 1 });
+        bench.observe(HubEvent::SubscriptionCount { channel: channel(name), count: 1 });
     }
     let request = kinds.next().await;
     assert_eq!(names(&request), ["channel_occupied"; 3]);
@@ -304,17 +308,18 @@ async fn w11_each_endpoint_gets_what_its_filter_passes_signed_after_filtering() 
 
 #[tokio::test]
 async fn w12_a_subscription_count_is_a_number() {
-    let mut sink = Sink::new().await;
-    let bench = Bench::new(vec![endpoint(&sink, &[Kind::SubscriptionCount])]);
-    bench.observe(Occurrence::SubscriptionCount { channel: channel("my-channel"), count: 13 });
+    let mut receiver = WebhookReceiver::new().await;
+    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::SubscriptionCount])]);
+    bench.observe(HubEvent::SubscriptionCount { channel: channel("my-channel"), count: 13 });
     let expected =
         json!({"name": "subscription_count", "channel": "my-channel", "subscription_count": 13});
-    assert_eq!(sink.next().await.events(), [expected]);
+    assert_eq!(receiver.next().await.events(), [expected]);
 }
 
 #[tokio::test]
 async fn w13_an_endpoint_that_never_answers_harms_no_other() {
-    let (mut hanging, mut healthy) = (Sink::answering(|_| None).await, Sink::new().await);
+    let (mut hanging, mut healthy) =
+        (WebhookReceiver::answering(|_| None).await, WebhookReceiver::new().await);
     let kinds = [Kind::ChannelOccupied];
     let bench = Bench::new(vec![endpoint(&hanging, &kinds), endpoint(&healthy, &kinds)]);
     bench.observe(occupied("first"));
@@ -335,8 +340,8 @@ async fn w13_an_endpoint_that_never_answers_harms_no_other() {
 /// request that names a poisonous one.
 async fn good_ones_pass(status: u16) {
     let judge = move |request: &Request| if request.body.contains("poison") { status } else { 200 };
-    let mut sink = Sink::judging(judge).await;
-    let bench = Bench::new(vec![endpoint(&sink, &[Kind::ChannelOccupied])]);
+    let mut receiver = WebhookReceiver::judging(judge).await;
+    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::ChannelOccupied])]);
     let start = Instant::now();
     let mut told = Vec::new();
     for round in 0..20 {
@@ -346,7 +351,7 @@ async fn good_ones_pass(status: u16) {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     while told.len() < 40 {
-        let request = sink.next().await;
+        let request = receiver.next().await;
         if !request.body.contains("poison") {
             let events = request.events();
             told.extend(events.iter().map(|event| event["channel"].to_string()));
@@ -374,17 +379,18 @@ async fn an_event_on_which_the_endpoint_repeatedly_fails_is_set_aside() {
 
 #[tokio::test]
 async fn users_come_and_go_under_the_channel_that_carries_their_events() {
-    let mut sink = Sink::new().await;
-    let bench = Bench::new(vec![endpoint(&sink, &[Kind::UserOnline, Kind::UserOffline])]);
-    bench.observe(Occurrence::UserOnline { user_id: "ann".into() });
-    bench.observe(Occurrence::UserOffline { user_id: "ann".into() });
+    let mut receiver = WebhookReceiver::new().await;
+    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::UserOnline, Kind::UserOffline])]);
+    bench.observe(HubEvent::UserOnline { user_id: "ann".into() });
+    bench.observe(HubEvent::UserOffline { user_id: "ann".into() });
     let user = |name| json!({"name": name, "channel": "#server-to-user-ann", "user_id": "ann"});
-    assert_eq!(sink.next().await.events(), [user("user_online"), user("user_offline")]);
+    assert_eq!(receiver.next().await.events(), [user("user_online"), user("user_offline")]);
 }
 
 #[tokio::test]
 async fn the_end_tells_what_was_kept_back_and_counts_what_nobody_took() {
-    let (mut healthy, dead) = (Sink::new().await, Sink::answering(|_| Some(500)).await);
+    let (mut healthy, dead) =
+        (WebhookReceiver::new().await, WebhookReceiver::answering(|_| Some(500)).await);
     let bench = Bench::new(vec![endpoint(&healthy, &Kind::ALL), endpoint(&dead, &Kind::ALL)]);
     bench.observe(occupied("t"));
     bench.observe(vacated("t"));
@@ -402,27 +408,27 @@ async fn the_end_tells_what_was_kept_back_and_counts_what_nobody_took() {
 }
 
 /// The names in whatever else a sink has heard.
-async fn bench_rest(sink: &mut Sink) -> Vec<String> {
-    if sink.heard() < sink.count() { names(&sink.next().await) } else { Vec::new() }
+async fn bench_rest(receiver: &mut WebhookReceiver) -> Vec<String> {
+    if receiver.heard() < receiver.count() { names(&receiver.next().await) } else { Vec::new() }
 }
 
 #[tokio::test]
 async fn a_private_address_is_not_dialled_when_that_is_denied() {
-    let sink = Sink::new().await;
-    let endpoints = vec![endpoint(&sink, &[Kind::ChannelOccupied])];
+    let receiver = WebhookReceiver::new().await;
+    let endpoints = vec![endpoint(&receiver, &[Kind::ChannelOccupied])];
     let bench = Bench::configured(endpoints, |config| config.webhooks.deny_private = true);
     bench.observe(occupied("t"));
     let failed = format!(
         "campanile_webhook_requests_failed_total{{app=\"{APP_ID}\",webhook=\"127.0.0.1\"}} 1"
     );
     eventually("the attempt has failed", async || bench.metric(&failed)).await;
-    assert_eq!(sink.count(), 0);
+    assert_eq!(receiver.count(), 0);
 }
 
 #[tokio::test]
 async fn an_app_wants_what_its_webhooks_need_and_nothing_else() {
-    let sink = Sink::new().await;
-    let bench = Bench::new(vec![endpoint(&sink, &[Kind::ChannelVacated])]);
+    let receiver = WebhookReceiver::new().await;
+    let bench = Bench::new(vec![endpoint(&receiver, &[Kind::ChannelVacated])]);
     let wanted = Kind::ALL.map(|kind| bench.webhooks.wants(APP_ID, kind));
     assert_eq!(wanted, [true, true, false, false, false, false, false, false, false]);
     assert!(Kind::ALL.iter().all(|kind| !bench.webhooks.wants("another", *kind)));
@@ -431,9 +437,9 @@ async fn an_app_wants_what_its_webhooks_need_and_nothing_else() {
 /// Nothing yields between an event and the change before or after it, so the task that reads events finds both at once.
 #[tokio::test]
 async fn events_are_sent_with_the_settings_of_their_time() {
-    let (mut one, mut two) = (Sink::new().await, Sink::new().await);
+    let (mut one, mut two) = (WebhookReceiver::new().await, WebhookReceiver::new().await);
     let at_once = |config: &mut Config| config.webhooks.batch_ms = 0;
-    let settings = [&one, &two].map(|sink| vec![endpoint(sink, &[Kind::ChannelOccupied])]);
+    let settings = [&one, &two].map(|receiver| vec![endpoint(receiver, &[Kind::ChannelOccupied])]);
     let bench = Bench::configured(settings[0].clone(), at_once);
     for round in 0..40 {
         let [first, second] = ["one", "two"].map(|name| format!("{name}-{round}"));
@@ -441,9 +447,9 @@ async fn events_are_sent_with_the_settings_of_their_time() {
         bench.change(settings[1].clone(), at_once);
         bench.observe(occupied(&second));
         bench.change(settings[0].clone(), at_once);
-        for (sink, channel) in [(&mut one, first), (&mut two, second)] {
+        for (receiver, channel) in [(&mut one, first), (&mut two, second)] {
             let expected = json!({"name": "channel_occupied", "channel": channel});
-            assert_eq!(sink.next().await.events(), [expected]);
+            assert_eq!(receiver.next().await.events(), [expected]);
         }
     }
     assert_eq!((one.count(), two.count()), (one.heard(), two.heard()));
@@ -451,14 +457,14 @@ async fn events_are_sent_with_the_settings_of_their_time() {
 
 #[tokio::test]
 async fn a_change_separates_batches_and_keeps_the_order() {
-    let mut sink = Sink::new().await;
+    let mut receiver = WebhookReceiver::new().await;
     let both = [Kind::ChannelOccupied, Kind::CacheMiss];
-    let [all, misses] = [&both[..], &both[1..]].map(|events| vec![endpoint(&sink, events)]);
+    let [all, misses] = [&both[..], &both[1..]].map(|events| vec![endpoint(&receiver, events)]);
     let other_secret = |config: &mut Config| config.apps[0].secret = Secret::new("another");
     let bench = Bench::new(all.clone());
     for round in 0..10 {
         let name = |part: &str| format!("{part}-{round}");
-        let miss = |part| Occurrence::CacheMiss { channel: channel(&name(part)) };
+        let miss = |part| HubEvent::CacheMiss { channel: channel(&name(part)) };
         bench.observe(occupied(&name("a")));
         bench.observe(miss("b"));
         bench.change(misses.clone(), other_secret);
@@ -467,7 +473,7 @@ async fn a_change_separates_batches_and_keeps_the_order() {
         bench.change(all.clone(), |_| {});
         bench.observe(occupied(&name("e")));
         for (parts, secret) in [(&["a", "b"][..], SECRET), (&["d"], "another"), (&["e"], SECRET)] {
-            let request = sink.next().await;
+            let request = receiver.next().await;
             let found: Vec<_> =
                 request.events().iter().map(|event| event["channel"].clone()).collect();
             assert_eq!(found, parts.iter().map(|part| name(part)).collect::<Vec<_>>());

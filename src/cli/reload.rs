@@ -49,7 +49,7 @@ impl Reloading {
                 }
                 Ok(Err(Refused::Config(error))) => refuse(error),
                 Ok(Err(Refused::Reload(error))) => refuse(error),
-                Err(_panicked) => tracing::error!("panic contained"),
+                Err(_panicked) => tracing::error!("panic recovered"),
             }
         }
     }

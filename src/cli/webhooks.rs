@@ -3,7 +3,7 @@
 use super::{ConfigArgs, EXIT_FAILED, EXIT_USAGE, fail, runtime, say};
 use crate::{
     config::Flags,
-    webhook::{Trial, try_out},
+    webhook::{TestDelivery, send_test},
 };
 use clap::{Args, Subcommand};
 use std::process::ExitCode;
@@ -38,10 +38,10 @@ fn test(sources: &ConfigArgs) -> ExitCode {
         return fail(EXIT_USAGE, "no app has webhooks: see [[apps.webhooks]] in config.toml");
     }
     let (mut failed, mut all) = (0, 0);
-    let tried = runtime.block_on(try_out(&loaded.config, |trial| {
+    let tried = runtime.block_on(send_test(&loaded.config, |test_delivery| {
         all += 1;
-        failed += usize::from(!trial.succeeded());
-        say(line(&trial));
+        failed += usize::from(!test_delivery.succeeded());
+        say(line(&test_delivery));
     }));
     // The system may still look up a name: nobody waits for that.
     runtime.shutdown_background();
@@ -52,13 +52,13 @@ fn test(sources: &ConfigArgs) -> ExitCode {
     }
 }
 
-fn line(trial: &Trial) -> String {
-    let Trial { app_id, webhook, host, event, answer, took } = trial;
+fn line(test_delivery: &TestDelivery) -> String {
+    let TestDelivery { app_id, webhook, host, event, answer, took } = test_delivery;
     let event = event.as_str();
     let begin = format!("app {app_id}, webhook {webhook} at {host}, {event}");
     match answer {
         Ok((status, body)) => {
-            let verdict = if trial.succeeded() { "ok" } else { "FAILED" };
+            let verdict = if test_delivery.succeeded() { "ok" } else { "FAILED" };
             let body = shown(body);
             let colon = if body.is_empty() { "" } else { ": " };
             format!("{begin}: {verdict}, {status} in {} ms{colon}{body}", took.as_millis())

@@ -9,7 +9,7 @@
 use super::{
     envelope::EnvelopeId,
     scripts::{Answer, Call, Status, Unexpected},
-    shared::{Joined, Lease, Shared},
+    shared::{ClusterState, Joined, Lease},
 };
 use crate::protocol::ChannelName;
 use std::{
@@ -201,7 +201,7 @@ fn log_lost(app_id: &str, events: usize) {
 /// An event in an account: its channel and its id, as stored there.
 type Named = (Vec<u8>, Vec<u8>);
 
-impl Shared {
+impl ClusterState {
     /// Updates the accounts as long as the node runs.
     pub(super) async fn keep_accounts(self: Arc<Self>) {
         loop {
@@ -211,7 +211,7 @@ impl Shared {
                 if !is_full {
                     time::sleep(GATHER).await;
                 }
-                self.standing.joined().await;
+                self.link_state.joined().await;
                 let taken = self.accounts.take();
                 if taken.is_empty() {
                     break;
@@ -259,7 +259,7 @@ impl Shared {
             }
             account.entries.clear();
             let Ok(Some((bytes, is_more, to_evict))) = answer else {
-                self.metrics.foreign("the account of cached events");
+                self.metrics.unexpected_data("the account of cached events");
                 return Ok(());
             };
             self.metrics.cached_bytes(app_id, bytes);
@@ -309,7 +309,7 @@ impl Shared {
     async fn evict(&self, app_id: &str, named: Named, joined: &Joined) -> Option<Named> {
         let Some((channel, id)) = parse(&named) else {
             // No node publishes an event like that.
-            self.metrics.foreign("the account of cached events");
+            self.metrics.unexpected_data("the account of cached events");
             return Some(named);
         };
         let partition = self.names.channel_partition(app_id, &channel);
@@ -445,8 +445,9 @@ mod tests {
         let named = |channel: &[u8], id: &[u8]| (channel.to_vec(), id.to_vec());
         let channel = ChannelName::parse("cache-x", 100).unwrap();
         assert_eq!(parse(&named(b"cache-x", b"ff")), Some((channel, 255)));
-        for foreign in [named(b"", b"ff"), named(b"cache-x", b"no"), named(b"\xFF", b"ff")] {
-            assert_eq!(parse(&foreign), None, "{foreign:?}");
+        for unexpected_data in [named(b"", b"ff"), named(b"cache-x", b"no"), named(b"\xFF", b"ff")]
+        {
+            assert_eq!(parse(&unexpected_data), None, "{unexpected_data:?}");
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{
     clock::now,
     partition::Partition,
     scripts::{Call, Unexpected},
-    shared::{ANSWER_GRACE, Shared, Unavailable},
+    shared::{ANSWER_GRACE, ClusterState, Unavailable},
 };
 use crate::{hub::Counts, protocol::ChannelName};
 use bytes::Bytes;
@@ -38,7 +38,7 @@ const PAGES_OF_CLUSTER: usize = 32;
 /// How many variants of a response are kept with a list.
 const BODIES_MAX: usize = 8;
 
-/// The occupied channels of an app with their counts. Shared by concurrent requests.
+/// The occupied channels of an app with their counts. ClusterState by concurrent requests.
 #[derive(Debug, Default)]
 pub struct ChannelList {
     channels: BTreeMap<ChannelName, Counts>,
@@ -145,7 +145,7 @@ impl ListReads {
     }
 }
 
-impl Shared {
+impl ClusterState {
     /// The occupied channels of an app whose names begin with `prefix`, and possibly others, as of
     /// a moment after this call.
     pub(super) async fn channels(

@@ -2,16 +2,16 @@
 
 use super::{
     clock::now,
-    coordinator::{Manager, Outcome},
+    coordinator::{Completion, Coordinator},
     link::Connection,
     logged::Wanted,
     names::TopicName,
     partition::Partition,
     reason::Reason,
     scripts::{Answer, Call, Status},
-    shared::{Lease, Shared},
-    sync::{Verdict, assertion_call, read},
-    topic::Assertion,
+    shared::{ClusterState, Lease},
+    sync::{SyncOutcome, read, sync_call},
+    topic::SyncRequest,
 };
 use crate::{config::AppConfig, hub::Hub};
 use redis::{RedisResult, cmd};
@@ -20,7 +20,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 /// The cleaning up after one node.
 #[derive(Debug)]
 pub(super) struct CleanUp {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<ClusterState>,
     pub(super) hubs: HashMap<Arc<str>, Arc<Hub>>,
     /// The node that cleans up.
     pub(super) lease: Arc<Lease>,
@@ -36,7 +36,7 @@ const PER_ROUND: usize = 256;
 const PARTITIONS_AT_ONCE: usize = 32;
 
 impl CleanUp {
-    pub(super) async fn run(self, connection: Connection) -> Outcome {
+    pub(super) async fn run(self, connection: Connection) -> Completion {
         let is_done = match self.clean(&connection).await {
             Ok(Some(topics)) => {
                 self.shared.metrics.cleaned_up();
@@ -48,12 +48,12 @@ impl CleanUp {
             Err(error) => {
                 if let Some(times) = self.shared.logs.cleanups.due(1, now()) {
                     let reason = &*Reason::of(&error).text;
-                    tracing::warn!(reason, node = self.node, times, "cleaning up has to wait");
+                    tracing::warn!(reason, node = self.node, times, "cleanup postponed");
                 }
                 false
             }
         };
-        Outcome::Cleaned { node: self.node, is_done }
+        Completion::Cleaned { node: self.node, is_done }
     }
 
     /// Removes everything that the node contributed. `None` if another node does it, or the node is
@@ -100,7 +100,7 @@ impl CleanUp {
             let (known, unknown): (Vec<_>, Vec<_>) =
                 topics.into_iter().partition(|topic| names.parse(topic).is_some());
             if !unknown.is_empty() {
-                self.shared.metrics.foreign("the name of a topic");
+                self.shared.metrics.unexpected_data("the name of a topic");
                 self.expire(partition, "drop", &unknown, connection).await?;
             }
             let each = known.iter().filter_map(|topic| names.parse(topic));
@@ -140,7 +140,7 @@ impl CleanUp {
 
 /// Removes the contribution of `node`, which must not be registered, from a topic.
 pub(super) async fn clean_topic(
-    (shared, lease): (&Shared, &Lease),
+    (shared, lease): (&ClusterState, &Lease),
     hubs: &HashMap<Arc<str>, Arc<Hub>>,
     name: &TopicName,
     node: &str,
@@ -152,12 +152,12 @@ pub(super) async fn clean_topic(
     let app = hub.map(|hub| hub.app());
     let config = app.as_ref().map_or(&unknown, |app| &app.config);
     let wanted = hub.map(|hub| Wanted::of(hub, &name.subject)).unwrap_or_default();
-    let nothing = Assertion { is_full: true, ..Assertion::default() };
+    let nothing = SyncRequest { is_full: true, ..SyncRequest::default() };
     let asked = now();
-    let call = assertion_call((shared, lease), name, (config, wanted), node, &nothing, asked);
+    let call = sync_call((shared, lease), name, (config, wanted), node, &nothing, asked);
     let partition = call.partition();
     match read(call.run(connection).await?, now()) {
-        Ok((Verdict::Done(synced), _)) => {
+        Ok((SyncOutcome::Done(synced), _)) => {
             // The node that is gone may not have forwarded what it had logged.
             let is_forwarded = partition != shared.names.home_of(&name.app_id);
             if !wanted.is_nothing() && (is_forwarded || synced.is_logged) {
@@ -165,11 +165,11 @@ pub(super) async fn clean_topic(
             }
             Ok(())
         }
-        Ok((Verdict::Late, redis_ms)) => {
+        Ok((SyncOutcome::Late, redis_ms)) => {
             shared.clock.learn(partition, redis_ms, (asked, now()));
             Err(timed_out())
         }
-        Ok((Verdict::Refused, _)) | Err(_) => Err(timed_out()),
+        Ok((SyncOutcome::Refused, _)) | Err(_) => Err(timed_out()),
     }
 }
 
@@ -177,7 +177,7 @@ fn timed_out() -> redis::RedisError {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
-impl Manager {
+impl Coordinator {
     /// Cleans up after a node whose lease has ended, unless another node does.
     pub(super) fn clean_up_after(&mut self, node: String) {
         let is_joined = self.membership.is_joined();

@@ -2,18 +2,18 @@
 //!
 //! Each difference is found within 30 seconds: a bus that does not deliver, keys that were evicted or
 //! deleted, counts that are not the sum of their parts, contributions of nodes that are not registered.
-//! A topic that differs is asserted in full, which repairs it silently; subscribers that have missed an
+//! A topic that differs is synced in full, which repairs it silently; subscribers that have missed an
 //! event are closed.
 
 use super::{
     cleanup::clean_topic,
-    coordinator::{Manager, Outcome},
+    coordinator::{Completion, Coordinator},
     link::Connection,
     names::{Subject, TopicName},
     partition::Partition,
     publish::was_refused,
     scripts::{Answer, Call, Status, Unexpected},
-    shared::{Lease, Shared},
+    shared::{ClusterState, Lease},
     sync::index_of,
     topic::{Difference, Held, Topic},
 };
@@ -116,10 +116,10 @@ impl Comparison {
     }
 }
 
-impl Manager {
+impl Coordinator {
     /// Starts the comparisons and sweeps that are due.
     pub(super) fn keep_comparing(&mut self, now: Instant) {
-        if !self.membership.is_joined() || !self.may_assert() {
+        if !self.membership.is_joined() || !self.may_sync() {
             return;
         }
         if self.comparison.next.is_none_or(|at| at <= now) {
@@ -151,7 +151,7 @@ impl Manager {
         let mut members = 0;
         for name in some {
             let Some(topic) = self.topics.get(&name) else { continue };
-            // One that is being asserted is compared in the next round.
+            // One that is being synced is compared in the next round.
             let Some(held) = topic.held(now) else { continue };
             members += held.members;
             let partition = topic.partition;
@@ -178,7 +178,7 @@ impl Manager {
         self.begin(async move {
             // Messages that arrived on the bus before the answer are handled before it.
             let answer = call.run_in_order(&connection).await;
-            Outcome::Compared(Compared { topics, answer })
+            Completion::Compared(Compared { topics, answer })
         });
     }
 
@@ -189,7 +189,9 @@ impl Manager {
             Ok(Ok(None)) => {
                 return self.lose_link("this node's lease has ended, or redis has lost its data");
             }
-            Ok(Err(Unexpected)) => return self.shared.metrics.foreign("an answer about topics"),
+            Ok(Err(Unexpected)) => {
+                return self.shared.metrics.unexpected_data("an answer about topics");
+            }
             Err(error) if was_refused(&error) => {
                 return tracing::debug!(%error, "redis refused a comparison");
             }
@@ -308,7 +310,7 @@ impl Manager {
                     }
                 }
             }
-            Outcome::Swept(Swept { first, next, own })
+            Completion::Swept(Swept { first, next, own })
         });
     }
 
@@ -337,7 +339,7 @@ impl Manager {
 
 /// A scan of pages of the lists.
 struct Sweep {
-    shared: Arc<Shared>,
+    shared: Arc<ClusterState>,
     lease: Arc<Lease>,
     hubs: HashMap<Arc<str>, Arc<Hub>>,
     /// The topics of this node, which are compared by themselves.
@@ -367,7 +369,7 @@ impl Sweep {
             self.connection.query(partition, &scan).await;
         let (next, entries) = match scanned {
             Ok(scanned) => scanned,
-            // A key of another type: the next assertion removes it.
+            // A key of another type: the next sync removes it.
             Err(error) if was_refused(&error) => return Ok(0),
             Err(error) => return Err(error),
         };
@@ -444,7 +446,7 @@ pub(in crate::cluster) struct Found {
 }
 
 fn compare_call<'a>(
-    (shared, lease): (&Shared, &Lease),
+    (shared, lease): (&ClusterState, &Lease),
     partition: Partition,
     topics: impl Iterator<Item = (&'a TopicName, usize, usize)>,
 ) -> Call {

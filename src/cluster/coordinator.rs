@@ -6,8 +6,8 @@
 use super::{
     clock::now,
     compare::{Compared, Comparison, Swept},
-    dedup::Seen,
-    envelope::{EnvelopeId, Message, Notice},
+    dedup::DedupWindow,
+    envelope::{ControlMessage, EnvelopeId, Message},
     in_flight::InFlight,
     link::{Connection, Endpoint, Push, Pushes},
     logged::Forwarding,
@@ -15,10 +15,10 @@ use super::{
     names::{Subject, TopicName},
     partition::Partition,
     random::{Map, Set},
-    reason::{AwayLog, Reason},
-    shared::Shared,
+    reason::{LinkLog, Reason},
+    shared::ClusterState,
     sign_in::SignIns,
-    sync::Answered,
+    sync::SyncAnswer,
     topic::{Step, Topic, Waiter},
 };
 use crate::{
@@ -39,7 +39,7 @@ use tokio::{
     time,
 };
 
-/// What shards and requests ask of the manager.
+/// What shards and requests ask of the coordinator.
 #[derive(Debug)]
 pub(super) enum Input {
     /// A connection wants to subscribe.
@@ -67,21 +67,21 @@ pub(super) enum Input {
     Stop(oneshot::Sender<()>),
 }
 
-/// The result of background work of the manager.
+/// The result of background work of the coordinator.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum Completion {
     /// It took too long, or was refused: only a new link helps.
     Stuck,
     /// The bus of all nodes is subscribed to again.
     Subscribed,
     Connected(Result<Box<(Connection, Pushes)>, Reason>),
-    Beat(Phase, redis::RedisResult<Vec<Reply>>),
+    Heartbeat(Phase, redis::RedisResult<Vec<Reply>>),
     /// Of each topic the attempt that it was for.
     Entered {
         topics: Vec<(Arc<str>, u32)>,
         result: Result<(), Reason>,
     },
-    Synced(Answered),
+    Synced(SyncAnswer),
     Left {
         topic: (Arc<str>, u32),
         result: Result<(), Reason>,
@@ -105,15 +105,15 @@ pub(super) enum Outcome {
 
 /// Maximum number of topics that one command subscribes to.
 const ENTER_MAX: usize = 256;
-/// The interval of the manager's timer.
+/// The interval of the coordinator's timer.
 const TICK: Duration = Duration::from_millis(50);
 /// Maximum number of bus messages that are handled before other inputs.
 const PUSHES_PER_TURN: usize = 256;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Manager {
-    pub(super) shared: Arc<Shared>,
+pub(super) struct Coordinator {
+    pub(super) shared: Arc<ClusterState>,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) hubs: HashMap<Arc<str>, Arc<Hub>>,
     /// Of `hubs`, those of apps that are gone: their last topics still need them.
@@ -128,25 +128,25 @@ pub(super) struct Manager {
     /// When expired events were last removed from the topics.
     expired_at: Instant,
     pub(super) in_flight: InFlight,
-    pub(super) outcomes: mpsc::UnboundedSender<(u64, Outcome)>,
+    pub(super) completions: mpsc::UnboundedSender<(u64, Completion)>,
     /// The number of the link, to discard results of earlier ones.
     pub(super) link_number: u64,
     pub(super) connection: Option<Connection>,
     pub(super) pushes: Option<Pushes>,
     pub(super) membership: Membership,
-    pub(super) away_log: AwayLog,
-    /// Topics that have to be asserted before this node counts as joined.
+    pub(super) link_log: LinkLog,
+    /// Topics that have to be synced before this node counts as joined.
     pub(super) unsettled: Set<Arc<str>>,
     /// Partitions that have lost data since this node was last linked.
     pub(super) changed: BTreeSet<Partition>,
     /// Topics whose subscribers may have missed something.
-    pub(super) doubts: Vec<Arc<str>>,
+    pub(super) unverified: Vec<Arc<str>>,
     pub(super) sign_ins: SignIns,
     /// The nodes that this one cleans up after.
     pub(super) cleaning: Set<String>,
     pub(super) comparison: Comparison,
     pub(super) forwarding: Forwarding,
-    seen: Seen,
+    dedup: DedupWindow,
     /// What waits in `inputs`, for the shards to see.
     backlog: Arc<AtomicUsize>,
     pub(super) stopping: Option<(oneshot::Sender<()>, bool)>,
@@ -155,17 +155,17 @@ pub(super) struct Manager {
 /// Interval at which expired events are removed from the topics. They are not served meanwhile.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
 
-impl Manager {
+impl Coordinator {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<ClusterState>,
         endpoint: Endpoint,
         hubs: HashMap<Arc<str>, Arc<Hub>>,
         node_timeout: Duration,
         backlog: Arc<AtomicUsize>,
-    ) -> (Self, mpsc::UnboundedReceiver<(u64, Outcome)>) {
-        let (outcomes, came_of) = mpsc::unbounded_channel();
+    ) -> (Self, mpsc::UnboundedReceiver<(u64, Completion)>) {
+        let (completions, receiver) = mpsc::unbounded_channel();
         let membership = Membership::new(shared.process(), node_timeout);
-        let manager = Self {
+        let coordinator = Self {
             shared,
             endpoint: Arc::new(endpoint),
             hubs,
@@ -176,31 +176,31 @@ impl Manager {
             later: BinaryHeap::new(),
             expired_at: now(),
             in_flight: InFlight::default(),
-            outcomes,
+            completions,
             link_number: 0,
             connection: None,
             pushes: None,
             membership,
-            away_log: AwayLog::default(),
+            link_log: LinkLog::default(),
             unsettled: Set::default(),
             changed: BTreeSet::new(),
-            doubts: Vec::new(),
+            unverified: Vec::new(),
             sign_ins: SignIns::default(),
             cleaning: Set::default(),
             comparison: Comparison::default(),
             forwarding: Forwarding::default(),
-            seen: Seen::default(),
+            dedup: DedupWindow::default(),
             backlog,
             stopping: None,
         };
-        (manager, came_of)
+        (coordinator, receiver)
     }
 
     /// Runs until it was stopped and has left the cluster.
     pub(super) async fn run(
         mut self,
         mut inputs: mpsc::UnboundedReceiver<Input>,
-        mut outcomes: mpsc::UnboundedReceiver<(u64, Outcome)>,
+        mut completions: mpsc::UnboundedReceiver<(u64, Completion)>,
     ) {
         let mut ticks = time::interval(TICK);
         ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
@@ -215,14 +215,14 @@ impl Manager {
                     self.on_time(now);
                     if TIDY_INTERVAL < now.saturating_duration_since(tidied) {
                         tidied = now;
-                        self.seen.tidy(now);
+                        self.dedup.tidy(now);
                         self.forget_retired();
                     }
                 }
                 push = next(&mut self.pushes) => self.take_pushes(push).await,
-                Some((link, outcome)) = outcomes.recv() => {
+                Some((link, completion)) = completions.recv() => {
                     if link == self.link_number {
-                        self.on_outcome(outcome);
+                        self.on_completion(completion);
                     }
                 }
                 Some(input) = inputs.recv() => {
@@ -263,23 +263,23 @@ impl Manager {
         let Some((name, _)) = topic else {
             // Nobody needs that topic any more, or it is everybody's.
             if bus == self.shared.names.all_nodes().as_bytes() {
-                self.on_notice(bytes, now);
+                self.on_control_message(bytes, now);
             }
             return;
         };
         let name = Arc::clone(name);
         let Ok(message) = Message::decode(bytes, now) else {
-            return self.shared.metrics.foreign("a message");
+            return self.shared.metrics.unexpected_data("a message");
         };
         let is_known = match &message {
             Message::Event { sequence, envelope } => {
                 let Some(topic) = self.topics.get(&name).filter(|topic| topic.is_for(envelope))
                 else {
-                    return self.shared.metrics.foreign("an event for another channel");
+                    return self.shared.metrics.unexpected_data("an event for another channel");
                 };
                 let is_ours = topic.expects(*sequence) && self.is_a_nodes(envelope.id);
                 // A client of a Redis Cluster may have sent it twice without knowing.
-                let is_known = self.seen.note(envelope.id, is_ours, now);
+                let is_known = self.dedup.note(envelope.id, is_ours, now);
                 self.shared.metrics.received(is_known);
                 is_known
             }
@@ -289,7 +289,7 @@ impl Manager {
         if let Some(topic) = self.topics.get_mut(&name) {
             topic.on_message(message, is_known, now, &mut effects);
         }
-        self.carry_out(&name, effects, now);
+        self.apply_effects(&name, effects, now);
         self.touch(&name);
     }
 
@@ -298,22 +298,22 @@ impl Manager {
         self.membership.has_lease(id.process()) && !self.shared.has_yet_to_send(id)
     }
 
-    fn on_notice(&mut self, bytes: &[u8], now: Instant) {
-        match Notice::decode(bytes) {
-            Ok(Notice::Beat { node, state }) => {
+    fn on_control_message(&mut self, bytes: &[u8], now: Instant) {
+        match ControlMessage::decode(bytes) {
+            Ok(ControlMessage::Heartbeat { node, state }) => {
                 self.note_state(&node, state, now);
-                self.shared.bells.heard(&node, now);
+                self.shared.notifiers.heard(&node, now);
                 self.membership.hear_of(&node);
                 self.on_echo(&node);
             }
-            Ok(Notice::Logged { app_id }) => self.shared.bells.logged(&app_id),
-            Ok(Notice::Vacant { app_id }) => self.shared.bells.vacant(&app_id),
-            Ok(Notice::Terminate { app_id, user_id }) => {
+            Ok(ControlMessage::Logged { app_id }) => self.shared.notifiers.logged(&app_id),
+            Ok(ControlMessage::Vacant { app_id }) => self.shared.notifiers.vacant(&app_id),
+            Ok(ControlMessage::Terminate { app_id, user_id }) => {
                 if let Some(hub) = self.hubs.get(app_id.as_str()) {
                     hub.terminate(&user_id);
                 }
             }
-            Err(_) => self.shared.metrics.foreign("a notice"),
+            Err(_) => self.shared.metrics.unexpected_data("a control_message"),
         }
     }
 
@@ -343,7 +343,7 @@ impl Manager {
                 self.with(&name, |topic| topic.leave(None));
             }
             Input::Serve(hubs) => self.serve(hubs),
-            Input::Drain => self.beat_now(),
+            Input::Drain => self.heartbeat_now(),
             Input::Stop(done) => self.stopping = Some((done, false)),
         }
     }
@@ -421,7 +421,7 @@ impl Manager {
 
     /// Takes the steps that topics have to take, as far as may be under way at once.
     fn take_steps(&mut self) {
-        let Some(connection) = self.connection.clone().filter(|_| self.may_assert()) else {
+        let Some(connection) = self.connection.clone().filter(|_| self.may_sync()) else {
             return;
         };
         let now = now();
@@ -445,8 +445,8 @@ impl Manager {
                     entering.entry(topic.partition).or_default().push((name, topic.attempt));
                 }
                 Some(Step::Leave) => self.leave_topic(name, connection.clone()),
-                Some(Step::Sync(assertion)) => {
-                    self.assert(name, &assertion, connection.clone(), now);
+                Some(Step::Sync(request)) => {
+                    self.sync(name, &request, connection.clone(), now);
                 }
             }
         }
@@ -457,7 +457,7 @@ impl Manager {
         }
     }
 
-    /// Everything that this node has is to be asserted.
+    /// Everything that this node has is to be synced.
     pub(super) fn touch_all(&mut self) {
         self.dirty = self.topics.keys().cloned().collect();
         self.listed = self.topics.keys().cloned().collect();

@@ -12,10 +12,10 @@ use std::{
 /// highest number. A repeated envelope arrives within `broker_wait_ms` of its first attempt; the
 /// window is larger than the count of numbers assigned in that time.
 #[derive(Debug, Default)]
-pub(super) struct Seen(HashMap<u32, Window>);
+pub(super) struct DedupWindow(HashMap<u32, ProcessWindow>);
 
 #[derive(Debug)]
-struct Window {
+struct ProcessWindow {
     highest: u64,
     bits: Box<[u64]>,
     last_used: Instant,
@@ -38,7 +38,7 @@ impl EnvelopeId {
     }
 }
 
-impl Seen {
+impl DedupWindow {
     /// Whether an envelope was received before. It is recorded only if it `is_ours`: others could
     /// otherwise fill the window with processes that do not exist, or use the numbers of a node's
     /// future events.
@@ -47,7 +47,7 @@ impl Seen {
         if !is_ours {
             return self.0.get(&id.process()).is_some_and(|window| window.has(number));
         }
-        let window = self.0.entry(id.process()).or_insert_with(|| Window {
+        let window = self.0.entry(id.process()).or_insert_with(|| ProcessWindow {
             highest: number,
             bits: vec![0; usize::try_from(WINDOW / 64).expect("a small number")].into(),
             last_used: now,
@@ -62,7 +62,7 @@ impl Seen {
     }
 }
 
-impl Window {
+impl ProcessWindow {
     fn note(&mut self, number: u64) -> bool {
         if number + WINDOW <= self.highest {
             // Too old to be known. Repeated envelopes arrive earlier than that.
@@ -112,69 +112,69 @@ mod tests {
 
     #[test]
     fn what_comes_twice_is_known_the_second_time() {
-        let (mut seen, now) = (Seen::default(), Instant::now());
+        let (mut dedup, now) = (DedupWindow::default(), Instant::now());
         for number in [5, 9, 7, WINDOW + 3] {
-            assert!(!seen.note(id(1, number), true, now), "{number}");
-            assert!(seen.note(id(1, number), true, now), "{number} again");
+            assert!(!dedup.note(id(1, number), true, now), "{number}");
+            assert!(dedup.note(id(1, number), true, now), "{number} again");
         }
-        assert!(seen.note(id(1, 9), true, now), "still within the window");
-        assert!(!seen.note(id(2, 9), true, now), "another process");
-        assert!(!seen.note(id(1, WINDOW + 2), true, now), "passed over");
-        assert!(!seen.note(id(1, 9 * WINDOW), true, now), "far ahead");
-        assert!(!seen.note(id(1, 9 * WINDOW - 1), true, now), "nothing is left of before");
+        assert!(dedup.note(id(1, 9), true, now), "still within the window");
+        assert!(!dedup.note(id(2, 9), true, now), "another process");
+        assert!(!dedup.note(id(1, WINDOW + 2), true, now), "passed over");
+        assert!(!dedup.note(id(1, 9 * WINDOW), true, now), "far ahead");
+        assert!(!dedup.note(id(1, 9 * WINDOW - 1), true, now), "nothing is left of before");
     }
 
     #[test]
     fn processes_that_are_gone_are_forgotten() {
-        let (mut seen, now) = (Seen::default(), Instant::now());
-        seen.note(id(1, 1), true, now);
-        seen.tidy(now + FORGET_AFTER / 2);
-        assert_eq!(seen.0.len(), 1);
-        seen.tidy(now + FORGET_AFTER);
-        assert!(seen.0.is_empty());
+        let (mut dedup, now) = (DedupWindow::default(), Instant::now());
+        dedup.note(id(1, 1), true, now);
+        dedup.tidy(now + FORGET_AFTER / 2);
+        assert_eq!(dedup.0.len(), 1);
+        dedup.tidy(now + FORGET_AFTER);
+        assert!(dedup.0.is_empty());
     }
 
     #[test]
     fn unknown_senders_do_not_change_any_window() {
-        let (mut seen, now) = (Seen::default(), Instant::now());
+        let (mut dedup, now) = (DedupWindow::default(), Instant::now());
         for process in 0..100_000 {
-            assert!(!seen.note(id(process, 1), false, now));
+            assert!(!dedup.note(id(process, 1), false, now));
         }
-        assert!(seen.0.is_empty(), "no memory for processes that do not exist");
-        assert!(!seen.note(id(1, 7), true, now));
+        assert!(dedup.0.is_empty(), "no memory for processes that do not exist");
+        assert!(!dedup.note(id(1, 7), true, now));
         for number in [8, 9, 7 + WINDOW, 9 * WINDOW] {
-            assert!(!seen.note(id(1, number), false, now));
+            assert!(!dedup.note(id(1, number), false, now));
         }
-        assert!(seen.note(id(1, 7), false, now), "what came before is known whoever sends it");
-        assert!(!seen.note(id(1, 8), true, now), "a number that others have used is still free");
-        assert!(seen.note(id(1, 7), true, now), "the window is where it was");
+        assert!(dedup.note(id(1, 7), false, now), "what came before is known whoever sends it");
+        assert!(!dedup.note(id(1, 8), true, now), "a number that others have used is still free");
+        assert!(dedup.note(id(1, 7), true, now), "the window is where it was");
     }
 
     #[test]
     fn a_window_moves_with_the_highest_number() {
-        let (mut seen, now) = (Seen::default(), Instant::now());
-        assert!(!seen.note(id(1, WINDOW), true, now));
-        assert!(!seen.note(id(1, 1), true, now), "the lowest of the window");
-        assert!(seen.note(id(1, 1), true, now));
-        assert!(!seen.note(id(1, 0), true, now), "too old to be known");
-        assert!(!seen.note(id(1, 0), true, now));
-        assert!(seen.note(id(1, WINDOW), true, now), "its bit is not that of the old number");
+        let (mut dedup, now) = (DedupWindow::default(), Instant::now());
+        assert!(!dedup.note(id(1, WINDOW), true, now));
+        assert!(!dedup.note(id(1, 1), true, now), "the lowest of the window");
+        assert!(dedup.note(id(1, 1), true, now));
+        assert!(!dedup.note(id(1, 0), true, now), "too old to be known");
+        assert!(!dedup.note(id(1, 0), true, now));
+        assert!(dedup.note(id(1, WINDOW), true, now), "its bit is not that of the old number");
         // Numbers that share bits with earlier ones are new.
         for number in [WINDOW + 1, 2 * WINDOW, 2 * WINDOW + 1, 3 * WINDOW + 1, 5 * WINDOW + 1] {
-            assert!(!seen.note(id(1, number), true, now), "{number}");
-            assert!(seen.note(id(1, number), true, now), "{number} again");
-            assert!(seen.note(id(1, number), false, now), "{number} from an unknown sender");
-            assert!(!seen.note(id(1, number - WINDOW), false, now), "before the window");
+            assert!(!dedup.note(id(1, number), true, now), "{number}");
+            assert!(dedup.note(id(1, number), true, now), "{number} again");
+            assert!(dedup.note(id(1, number), false, now), "{number} from an unknown sender");
+            assert!(!dedup.note(id(1, number - WINDOW), false, now), "before the window");
         }
-        assert!(!seen.note(id(1, 5 * WINDOW), false, now), "never received");
+        assert!(!dedup.note(id(1, 5 * WINDOW), false, now), "never received");
     }
 
     #[test]
     fn a_process_that_sends_is_remembered() {
-        let (mut seen, now) = (Seen::default(), Instant::now());
-        seen.note(id(1, 1), true, now);
-        seen.note(id(1, 2), true, now + FORGET_AFTER / 2);
-        seen.tidy(now + FORGET_AFTER);
-        assert!(seen.note(id(1, 1), true, now + FORGET_AFTER));
+        let (mut dedup, now) = (DedupWindow::default(), Instant::now());
+        dedup.note(id(1, 1), true, now);
+        dedup.note(id(1, 2), true, now + FORGET_AFTER / 2);
+        dedup.tidy(now + FORGET_AFTER);
+        assert!(dedup.note(id(1, 1), true, now + FORGET_AFTER));
     }
 }

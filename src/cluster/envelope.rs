@@ -49,9 +49,9 @@ pub(super) enum Change {
 
 /// A message on the bus of all nodes.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Notice {
+pub(super) enum ControlMessage {
     /// A heartbeat of a node.
-    Beat { node: String, state: NodeState },
+    Heartbeat { node: String, state: NodeState },
     /// A user's connections are to be closed.
     Terminate { app_id: String, user_id: String },
     /// Something was put into the empty log of an app.
@@ -62,7 +62,7 @@ pub(super) enum Notice {
 
 /// The message is none of ours, or broken.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Foreign;
+pub(super) struct DecodeError;
 
 /// The first byte of an envelope; another one means another layout.
 const LAYOUT: u8 = 1;
@@ -88,18 +88,18 @@ impl Envelope {
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8], now: Instant) -> Result<Self, Foreign> {
-        let (header, frame) = bytes.split_at_checked(HEADER).ok_or(Foreign)?;
+    pub(super) fn decode(bytes: &[u8], now: Instant) -> Result<Self, DecodeError> {
+        let (header, frame) = bytes.split_at_checked(HEADER).ok_or(DecodeError)?;
         let number = |at: usize| {
             let eight = header[at..at + 8].try_into().expect("eight bytes of the header");
             u64::from_be_bytes(eight)
         };
         if header[0] != LAYOUT || header[1] & !(REPEATED | CLIENT_EVENT) != 0 {
-            return Err(Foreign);
+            return Err(DecodeError);
         }
         let except = match number(10) {
             0 => None,
-            bits => Some(SocketId::from_bits(bits).ok_or(Foreign)?),
+            bits => Some(SocketId::from_bits(bits).ok_or(DecodeError)?),
         };
         let kind =
             if header[1] & CLIENT_EVENT == 0 { FrameKind::Event } else { FrameKind::ClientEvent };
@@ -108,37 +108,37 @@ impl Envelope {
             is_repeated: header[1] & REPEATED != 0,
             except,
             remember_ms: number(18),
-            frame: Frame::from_encoded(kind, frame, now).ok_or(Foreign)?,
+            frame: Frame::from_encoded(kind, frame, now).ok_or(DecodeError)?,
         })
     }
 }
 
 /// Cuts a decimal number and the space behind it off.
-fn number(bytes: &[u8]) -> Result<(u64, &[u8]), Foreign> {
+fn number(bytes: &[u8]) -> Result<(u64, &[u8]), DecodeError> {
     let (digits, rest) = cut(bytes)?;
-    digits.parse().map(|number| (number, rest)).map_err(|_| Foreign)
+    digits.parse().map(|number| (number, rest)).map_err(|_| DecodeError)
 }
 
 /// Cuts a word and the space behind it off.
-fn cut(bytes: &[u8]) -> Result<(&str, &[u8]), Foreign> {
-    let space = bytes.iter().position(|byte| *byte == b' ').ok_or(Foreign)?;
-    let word = std::str::from_utf8(&bytes[..space]).map_err(|_| Foreign)?;
+fn cut(bytes: &[u8]) -> Result<(&str, &[u8]), DecodeError> {
+    let space = bytes.iter().position(|byte| *byte == b' ').ok_or(DecodeError)?;
+    let word = std::str::from_utf8(&bytes[..space]).map_err(|_| DecodeError)?;
     Ok((word, &bytes[space + 1..]))
 }
 
-fn text(bytes: &[u8]) -> Result<&str, Foreign> {
-    std::str::from_utf8(bytes).map_err(|_| Foreign)
+fn text(bytes: &[u8]) -> Result<&str, DecodeError> {
+    std::str::from_utf8(bytes).map_err(|_| DecodeError)
 }
 
 impl Message {
-    pub(super) fn decode(bytes: &[u8], now: Instant) -> Result<Self, Foreign> {
+    pub(super) fn decode(bytes: &[u8], now: Instant) -> Result<Self, DecodeError> {
         let (kind, rest) = cut(bytes)?;
         if kind == "E" {
             let (sequence, envelope) = number(rest)?;
             return Ok(Self::Event { sequence, envelope: Envelope::decode(envelope, now)? });
         }
         if kind == "F" {
-            let id = u64::from_str_radix(text(rest)?, 16).map_err(|_| Foreign)?;
+            let id = u64::from_str_radix(text(rest)?, 16).map_err(|_| DecodeError)?;
             return Ok(Self::Evicted(EnvelopeId(id)));
         }
         let (epoch, rest) = cut(rest)?;
@@ -146,23 +146,23 @@ impl Message {
         let change = match kind {
             "A" => {
                 let (len, rest) = number(rest)?;
-                let len = usize::try_from(len).map_err(|_| Foreign)?;
-                let (user_id, info) = rest.split_at_checked(len).ok_or(Foreign)?;
-                Change::Added(Member::from_parts(text(user_id)?, text(info)?).ok_or(Foreign)?)
+                let len = usize::try_from(len).map_err(|_| DecodeError)?;
+                let (user_id, info) = rest.split_at_checked(len).ok_or(DecodeError)?;
+                Change::Added(Member::from_parts(text(user_id)?, text(info)?).ok_or(DecodeError)?)
             }
             "R" => Change::Removed(text(rest)?.into()),
-            "S" => Change::Sequence(text(rest)?.parse().map_err(|_| Foreign)?),
-            "T" => Change::Total(text(rest)?.parse().map_err(|_| Foreign)?),
-            _ => return Err(Foreign),
+            "S" => Change::Sequence(text(rest)?.parse().map_err(|_| DecodeError)?),
+            "T" => Change::Total(text(rest)?.parse().map_err(|_| DecodeError)?),
+            _ => return Err(DecodeError),
         };
         Ok(Self::Change { epoch: epoch.to_owned(), version, change })
     }
 }
 
-impl Notice {
+impl ControlMessage {
     pub(super) fn encode(&self) -> String {
         match self {
-            Self::Beat { node, state } => format!("{} {node}", state.letter()),
+            Self::Heartbeat { node, state } => format!("{} {node}", state.letter()),
             Self::Terminate { app_id, user_id } => {
                 format!("K {} {app_id}{user_id}", app_id.len())
             }
@@ -171,24 +171,24 @@ impl Notice {
         }
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Foreign> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let (kind, rest) = cut(bytes)?;
         if let Some(state) = NodeState::of(kind) {
-            return Ok(Self::Beat { node: text(rest)?.to_owned(), state });
+            return Ok(Self::Heartbeat { node: text(rest)?.to_owned(), state });
         }
         match kind {
             "L" => Ok(Self::Logged { app_id: text(rest)?.to_owned() }),
             "V" => Ok(Self::Vacant { app_id: text(rest)?.to_owned() }),
             "K" => {
                 let (len, rest) = number(rest)?;
-                let len = usize::try_from(len).map_err(|_| Foreign)?;
-                let (app_id, user_id) = rest.split_at_checked(len).ok_or(Foreign)?;
+                let len = usize::try_from(len).map_err(|_| DecodeError)?;
+                let (app_id, user_id) = rest.split_at_checked(len).ok_or(DecodeError)?;
                 Ok(Self::Terminate {
                     app_id: text(app_id)?.to_owned(),
                     user_id: text(user_id)?.to_owned(),
                 })
             }
-            _ => Err(Foreign),
+            _ => Err(DecodeError),
         }
     }
 }
@@ -225,33 +225,36 @@ mod tests {
         let read = |text: &str| match Message::decode(text.as_bytes(), Instant::now()) {
             Ok(Message::Change { epoch, version, change }) => Ok((epoch, version, change)),
             Ok(Message::Event { .. } | Message::Evicted(_)) => panic!("an event"),
-            Err(foreign) => Err(foreign),
+            Err(unexpected_data) => Err(unexpected_data),
         };
         let member = Member { user_id: "a b".into(), user_info: r#"{"x":" "}"#.into() };
         assert_eq!(read(r#"A ep 3 3 a b{"x":" "}"#), Ok(("ep".into(), 3, Change::Added(member))));
         assert_eq!(read("R ep 4 a b"), Ok(("ep".into(), 4, Change::Removed("a b".into()))));
         assert_eq!(read("S ep 5 17"), Ok(("ep".into(), 5, Change::Sequence(17))));
         assert_eq!(read("T ep 5 17"), Ok(("ep".into(), 5, Change::Total(17))));
-        for foreign in
+        for unexpected_data in
             ["", "A", "A ep 3 9 a{}", "A ep 3 1 anot json", "T ep x 1", "S ep 1 x", "X ep 1 1"]
         {
-            assert_eq!(read(foreign), Err(Foreign), "{foreign}");
+            assert_eq!(read(unexpected_data), Err(DecodeError), "{unexpected_data}");
         }
     }
 
     #[test]
     fn notices_are_read_back() {
-        for notice in [
-            Notice::Beat { node: "n.1".into(), state: NodeState::Joining },
-            Notice::Beat { node: "n.1".into(), state: NodeState::Ready },
-            Notice::Beat { node: "n.1".into(), state: NodeState::Draining },
-            Notice::Terminate { app_id: "an app".into(), user_id: "u 1".into() },
-            Notice::Logged { app_id: "an app".into() },
-            Notice::Vacant { app_id: "an app".into() },
+        for control_message in [
+            ControlMessage::Heartbeat { node: "n.1".into(), state: NodeState::Joining },
+            ControlMessage::Heartbeat { node: "n.1".into(), state: NodeState::Ready },
+            ControlMessage::Heartbeat { node: "n.1".into(), state: NodeState::Draining },
+            ControlMessage::Terminate { app_id: "an app".into(), user_id: "u 1".into() },
+            ControlMessage::Logged { app_id: "an app".into() },
+            ControlMessage::Vacant { app_id: "an app".into() },
         ] {
-            assert_eq!(Notice::decode(notice.encode().as_bytes()), Ok(notice));
+            assert_eq!(
+                ControlMessage::decode(control_message.encode().as_bytes()),
+                Ok(control_message)
+            );
         }
-        assert_eq!(Notice::decode(b"K 99 short"), Err(Foreign));
+        assert_eq!(ControlMessage::decode(b"K 99 short"), Err(DecodeError));
     }
 
     #[test]
@@ -283,11 +286,11 @@ mod tests {
                 let read = Envelope::decode(&bytes, now).unwrap();
                 assert_eq!((read.is_repeated, read.frame.kind()), (is_repeated, kind));
                 for (at, byte) in [(0, LAYOUT + 1), (1, 4), (1, 128 | REPEATED)] {
-                    let mut foreign = bytes.clone();
-                    foreign[at] = byte;
+                    let mut unexpected_data = bytes.clone();
+                    unexpected_data[at] = byte;
                     assert_eq!(
-                        Envelope::decode(&foreign, now).err(),
-                        Some(Foreign),
+                        Envelope::decode(&unexpected_data, now).err(),
+                        Some(DecodeError),
                         "{at}: {byte}"
                     );
                 }

@@ -2,13 +2,13 @@
 
 use super::{
     clock::now,
-    coordinator::{Manager, Outcome},
+    coordinator::{Completion, Coordinator},
     link::{Connection, Endpoint, Pushes},
-    membership::{BEAT_INTERVAL, LAYOUT, Phase, RETRY_FIRST, Registered, Reply, Stage},
+    membership::{HEARTBEAT_INTERVAL, LAYOUT, Phase, RETRY_FIRST, Registered, Reply, Stage},
     partition::Partition,
     published_sequences,
     reason::Reason,
-    shared::{Joined, Shared, Standing},
+    shared::{ClusterState, Joined, LinkState},
     topic::Effect,
 };
 use redis::{RedisError, RedisResult, cmd};
@@ -31,13 +31,13 @@ const MARGIN: Duration = Duration::from_secs(1);
 const OTHER_LAYOUT: &str =
     "nodes of another version of Campanile, with another key layout, use this Redis and prefix";
 
-impl Manager {
-    /// Whether topics may be asserted now.
-    pub(super) fn may_assert(&self) -> bool {
+impl Coordinator {
+    /// Whether topics may be synced now.
+    pub(super) fn may_sync(&self) -> bool {
         match self.membership.stage {
-            Stage::Away(_) | Stage::Connecting | Stage::Joining | Stage::Restoring => false,
-            Stage::Asserting | Stage::Arriving | Stage::Waiting => true,
-            Stage::Joined => matches!(&*self.shared.standing.borrow(), Standing::Joined(_)),
+            Stage::Disconnected(_) | Stage::Connecting | Stage::Joining | Stage::Restoring => false,
+            Stage::Syncing | Stage::Arriving | Stage::Waiting => true,
+            Stage::Joined => matches!(&*self.shared.link_state.borrow(), LinkState::Joined(_)),
         }
     }
 
@@ -56,31 +56,33 @@ impl Manager {
             return self.lose_link("this node's lease has ended, or redis has lost its data");
         }
         // From its first heartbeat on, this node hears itself on the bus.
-        let is_linked =
-            !matches!(self.membership.stage, Stage::Away(_) | Stage::Connecting | Stage::Joining);
-        let patience = LINK_TIMEOUT + BEAT_INTERVAL + self.in_flight.time();
+        let is_linked = !matches!(
+            self.membership.stage,
+            Stage::Disconnected(_) | Stage::Connecting | Stage::Joining
+        );
+        let patience = LINK_TIMEOUT + HEARTBEAT_INTERVAL + self.in_flight.time();
         if is_linked && patience < now.saturating_duration_since(self.membership.echoed) {
             return self.lose_link("the bus is silent");
         }
         match self.membership.stage {
-            Stage::Away(at) if at <= now && self.stopping.is_none() => self.connect(),
-            Stage::Away(_) | Stage::Connecting | Stage::Joining | Stage::Arriving => {}
-            Stage::Asserting => {
+            Stage::Disconnected(at) if at <= now && self.stopping.is_none() => self.connect(),
+            Stage::Disconnected(_) | Stage::Connecting | Stage::Joining | Stage::Arriving => {}
+            Stage::Syncing => {
                 if self.unsettled.is_empty() {
                     self.membership.stage = Stage::Arriving;
-                    self.beat(Phase::Arrive, now);
+                    self.send_heartbeat(Phase::Arrive, now);
                 } else {
-                    self.beat_when_due(Phase::Busy, now);
+                    self.heartbeat_when_due(Phase::Busy, now);
                 }
             }
-            Stage::Restoring => self.beat_when_due(Phase::Busy, now),
-            Stage::Waiting => self.beat_when_due(Phase::Beat, now),
+            Stage::Restoring => self.heartbeat_when_due(Phase::Busy, now),
+            Stage::Waiting => self.heartbeat_when_due(Phase::Heartbeat, now),
             Stage::Joined => {
-                let is_suspect = matches!(&*self.shared.standing.borrow(), Standing::Suspect);
+                let is_suspect = matches!(&*self.shared.link_state.borrow(), LinkState::Suspect);
                 if is_suspect && self.membership.asked.is_none() {
-                    self.membership.next_beat = now;
+                    self.membership.next_heartbeat = now;
                 }
-                self.beat_when_due(Phase::Beat, now);
+                self.heartbeat_when_due(Phase::Heartbeat, now);
             }
         }
     }
@@ -92,7 +94,7 @@ impl Manager {
         self.begin(async move {
             let late = || RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
             let connecting = timeout(CONNECTING_MAX, connect(&endpoint, &shared)).await;
-            Outcome::Connected(connecting.unwrap_or_else(|_| Err(Reason::of(&late()))))
+            Completion::Connected(connecting.unwrap_or_else(|_| Err(Reason::of(&late()))))
         });
     }
 
@@ -104,36 +106,36 @@ impl Manager {
                 self.pushes = Some(pushes);
                 self.membership.stage = Stage::Joining;
                 self.membership.echoed = now();
-                self.beat(Phase::Join, now());
+                self.send_heartbeat(Phase::Join, now());
             }
             Err(reason) => {
                 tracing::debug!(reason = &*reason.text, "no link to redis");
-                self.stay_away(reason);
+                self.disconnect(reason);
             }
         }
     }
 
-    fn beat_when_due(&mut self, phase: Phase, now: Instant) {
-        if self.membership.asked.is_none() && self.membership.next_beat <= now {
-            self.beat(phase, now);
+    fn heartbeat_when_due(&mut self, phase: Phase, now: Instant) {
+        if self.membership.asked.is_none() && self.membership.next_heartbeat <= now {
+            self.send_heartbeat(phase, now);
         }
     }
 
-    pub(super) fn beat(&mut self, phase: Phase, now: Instant) {
+    pub(super) fn send_heartbeat(&mut self, phase: Phase, now: Instant) {
         let Some(connection) = self.connection.clone() else { return };
         let partitions: Vec<Partition> = match phase {
             Phase::Join | Phase::Leave => self.shared.names.partitions().collect(),
-            Phase::Busy | Phase::Arrive | Phase::Beat => {
+            Phase::Busy | Phase::Arrive | Phase::Heartbeat => {
                 self.membership.closed.iter().copied().collect()
             }
         };
         self.membership.asked = Some(now);
-        self.membership.next_beat = now + self.membership.interval();
+        self.membership.next_heartbeat = now + self.membership.interval();
         let round = self.membership.round(&self.shared, phase, partitions, connection);
-        self.begin(async move { Outcome::Beat(phase, round.await) });
+        self.begin(async move { Completion::Heartbeat(phase, round.await) });
     }
 
-    fn on_beat(&mut self, phase: Phase, replies: RedisResult<Vec<Reply>>) {
+    fn on_heartbeat(&mut self, phase: Phase, replies: RedisResult<Vec<Reply>>) {
         self.membership.asked = None;
         let mut replies = match replies {
             Ok(replies) => replies,
@@ -145,7 +147,7 @@ impl Manager {
             self.shared.answered_in(answered.saturating_duration_since(asked));
             match reply.status {
                 Registered::Yes => {}
-                Registered::Lapsed => return self.on_lapsed(phase, reply.partition),
+                Registered::LeaseExpired => return self.on_lease_expired(phase, reply.partition),
                 Registered::OtherLayout => {
                     let versions = format!("theirs is {}, ours is {LAYOUT}", reply.generation);
                     let text = format!("{OTHER_LAYOUT}: {versions}");
@@ -164,16 +166,16 @@ impl Manager {
         match phase {
             Phase::Join => return self.on_joined(&replies),
             Phase::Arrive => self.on_arrived(&replies),
-            Phase::Busy | Phase::Beat | Phase::Leave => {}
+            Phase::Busy | Phase::Heartbeat | Phase::Leave => {}
         }
-        self.come_in();
+        self.become_joined();
         self.shared.metrics.set_topics(self.topics.len());
         let home = replies.swap_remove(0);
         if matches!(self.membership.stage, Stage::Waiting | Stage::Joined) {
             self.membership.set_alive(home.alive);
         }
         if self.membership.is_joined() {
-            self.stand_joined();
+            self.set_joined();
             let former = self.membership.former.iter().cloned();
             for node in home.dead.into_iter().chain(former.collect::<Vec<_>>()) {
                 self.clean_up_after(node);
@@ -183,7 +185,7 @@ impl Manager {
 
     /// Joins again after this node was declared dead or Redis has lost its data; under another name
     /// if it was declared dead.
-    fn on_lapsed(&mut self, phase: Phase, partition: Partition) {
+    fn on_lease_expired(&mut self, phase: Phase, partition: Partition) {
         if phase != Phase::Join {
             return self.lose_link("this node's lease has ended, or redis has lost its data");
         }
@@ -193,7 +195,7 @@ impl Manager {
             topic.is_unknown();
         }
         self.membership.next_link();
-        self.beat(Phase::Join, now());
+        self.send_heartbeat(Phase::Join, now());
     }
 
     /// Continues once all partitions have registered this node. Those of another generation may
@@ -217,7 +219,7 @@ impl Manager {
         }
         self.changed.clone_from(&changed);
         if changed.is_empty() || before.generations.is_empty() {
-            self.begin_to_assert();
+            self.begin_sync();
         } else {
             self.membership.stage = Stage::Restoring;
             self.restore(&changed);
@@ -226,13 +228,13 @@ impl Manager {
 
     fn on_restored(&mut self, result: Result<(), Reason>) {
         match result {
-            Ok(()) => self.begin_to_assert(),
+            Ok(()) => self.begin_sync(),
             Err(reason) => self.lose_link(reason),
         }
     }
 
-    fn begin_to_assert(&mut self) {
-        self.membership.stage = Stage::Asserting;
+    fn begin_sync(&mut self) {
+        self.membership.stage = Stage::Syncing;
         self.touch_all();
     }
 
@@ -247,19 +249,19 @@ impl Manager {
                     || published_sequences::WINDOW < deaf_for.saturating_sub(reply.age) + MARGIN
             })
         };
-        for topic in std::mem::take(&mut self.doubts) {
+        for topic in std::mem::take(&mut self.unverified) {
             let Some(partition) = self.topics.get(&topic).map(|topic| topic.partition) else {
                 continue;
             };
             if may_have_missed(partition) || !self.changed.contains(&partition) {
-                self.carry_out(&topic, vec![Effect::Interrupt], now());
+                self.apply_effects(&topic, vec![Effect::ForceResubscribe], now());
             }
         }
         self.membership.stage = Stage::Waiting;
     }
 
     /// Becomes joined once it receives its own heartbeat and all partitions are open.
-    fn come_in(&mut self) {
+    fn become_joined(&mut self) {
         let membership = &self.membership;
         let is_waiting = membership.stage == Stage::Waiting;
         if !is_waiting || !membership.is_heard || !membership.closed.is_empty() {
@@ -271,14 +273,14 @@ impl Manager {
         self.membership.retry_after = RETRY_FIRST;
         self.shared.metrics.joined();
         let others = self.membership.known.len();
-        self.away_log.log_joined(self.membership.node(), others);
-        self.stand_joined();
+        self.link_log.log_joined(self.membership.node(), others);
+        self.set_joined();
     }
 
-    fn stand_joined(&self) {
+    fn set_joined(&self) {
         let Some(connection) = self.connection.clone() else { return };
         let lease = Arc::clone(&self.membership.lease);
-        self.shared.standing.set(Standing::Joined(Joined { connection, lease }));
+        self.shared.link_state.set(LinkState::Joined(Joined { connection, lease }));
     }
 
     /// Reads provisional topics again, once all other nodes have arrived.
@@ -296,7 +298,7 @@ impl Manager {
         if node == self.membership.node() {
             self.membership.is_heard = true;
             self.membership.echoed = now();
-            self.come_in();
+            self.become_joined();
         }
     }
 
@@ -304,26 +306,26 @@ impl Manager {
         self.unsettled.remove(topic);
     }
 
-    /// Gives the link up. Everything is asserted and read again over the next.
+    /// Gives the link up. Everything is synced and read again over the next.
     pub(super) fn lose_link(&mut self, reason: impl Into<Reason>) {
         if self.connection.is_none() {
             return;
         }
         let reason = reason.into();
-        tracing::debug!(reason = &*reason.text, "the link to redis is given up");
-        self.shared.metrics.lost();
+        tracing::debug!(reason = &*reason.text, "link to redis closed");
+        self.shared.metrics.disconnected();
         for topic in self.topics.values_mut() {
             topic.detach();
         }
-        self.stay_away(reason);
+        self.disconnect(reason);
     }
 
-    fn stay_away(&mut self, reason: impl Into<Reason>) {
+    fn disconnect(&mut self, reason: impl Into<Reason>) {
         let reason = reason.into();
         if self.stopping.is_none() {
-            self.away_log.log_failed(&reason);
+            self.link_log.log_failed(&reason);
         }
-        self.shared.metrics.away(reason.kind);
+        self.shared.metrics.unavailable(reason.kind);
         self.connection = None;
         self.pushes = None;
         self.link_number += 1;
@@ -338,35 +340,35 @@ impl Manager {
         membership.heard = None;
         membership.is_heard = false;
         membership.closed.clear();
-        membership.stage = Stage::Away(membership.back_off(self.shared.is_cluster));
-        self.shared.standing.set(Standing::Away(reason));
+        membership.stage = Stage::Disconnected(membership.back_off(self.shared.is_cluster));
+        self.shared.link_state.set(LinkState::Unavailable(reason));
     }
 
-    pub(super) fn on_outcome(&mut self, outcome: Outcome) {
-        match outcome {
-            Outcome::Stuck => self.lose_link("redis does not answer"),
-            Outcome::Subscribed => {}
-            Outcome::Connected(result) => self.on_connected(result),
-            Outcome::Beat(phase, replies) => self.on_beat(phase, replies),
-            Outcome::Entered { topics, result } => self.on_entered(&topics, result),
-            Outcome::Synced(synced) => self.on_synced(synced),
-            Outcome::Left { topic, result } => self.on_left(&topic, result),
-            Outcome::Restored { result } => self.on_restored(result),
-            Outcome::Compared(compared) => self.on_compared(compared),
-            Outcome::Swept(swept) => self.on_swept(swept),
-            Outcome::Forwarded { app_id, partition, is_done } => {
+    pub(super) fn on_completion(&mut self, completion: Completion) {
+        match completion {
+            Completion::Stuck => self.lose_link("redis does not answer"),
+            Completion::Subscribed => {}
+            Completion::Connected(result) => self.on_connected(result),
+            Completion::Heartbeat(phase, replies) => self.on_heartbeat(phase, replies),
+            Completion::Entered { topics, result } => self.on_entered(&topics, result),
+            Completion::Synced(synced) => self.on_synced(synced),
+            Completion::Left { topic, result } => self.on_left(&topic, result),
+            Completion::Restored { result } => self.on_restored(result),
+            Completion::Compared(compared) => self.on_compared(compared),
+            Completion::Swept(swept) => self.on_swept(swept),
+            Completion::Forwarded { app_id, partition, is_done } => {
                 self.on_forwarded(app_id, partition, is_done);
             }
-            Outcome::Cleaned { node, is_done } => {
+            Completion::Cleaned { node, is_done } => {
                 self.cleaning.remove(&node);
                 if is_done {
                     self.membership.former.remove(&node);
                     self.membership.strangers.remove(&node);
                 }
             }
-            Outcome::GoneAway => {
-                tracing::info!(node = self.membership.node(), "left the others");
-                self.stay_away("this node has left");
+            Completion::GoneAway => {
+                tracing::info!(node = self.membership.node(), "left the cluster");
+                self.disconnect("this node has left");
             }
         }
     }
@@ -375,7 +377,7 @@ impl Manager {
 /// Connects with all that belongs to it.
 async fn connect(
     endpoint: &Endpoint,
-    shared: &Arc<Shared>,
+    shared: &Arc<ClusterState>,
 ) -> Result<Box<(Connection, Pushes)>, Reason> {
     let because = |error: RedisError| Reason::of(&error);
     let (connection, pushes) = endpoint.connect().await.map_err(because)?;
@@ -391,7 +393,10 @@ async fn connect(
 
 /// Whether nodes are alive that use the key layout from before there were versions. Neither side would
 /// detect the other.
-async fn has_unversioned_nodes(shared: &Shared, connection: &Connection) -> RedisResult<bool> {
+async fn has_unversioned_nodes(
+    shared: &ClusterState,
+    connection: &Connection,
+) -> RedisResult<bool> {
     // Their keys are in a slot of their own, which need not belong to the master of any partition.
     if shared.is_cluster {
         return Ok(false);

@@ -2,16 +2,16 @@
 
 use super::{
     clock::now,
-    coordinator::{Manager, Outcome},
+    coordinator::{Completion, Coordinator},
     membership::{Membership, Phase},
     ready::NodeState,
-    shared::Shared,
+    shared::ClusterState,
 };
 use std::{sync::Arc, time::Instant};
 
 impl Membership {
     /// The state that this node's heartbeats report.
-    pub(super) fn state(&self, shared: &Shared) -> NodeState {
+    pub(super) fn state(&self, shared: &ClusterState) -> NodeState {
         if shared.is_draining() {
             NodeState::Draining
         } else if self.is_joined() {
@@ -22,11 +22,11 @@ impl Membership {
     }
 }
 
-impl Manager {
+impl Coordinator {
     /// Publishes at once whether this node takes connections.
-    pub(super) fn beat_now(&mut self) {
+    pub(super) fn heartbeat_now(&mut self) {
         if self.membership.is_joined() {
-            self.beat(Phase::Beat, now());
+            self.send_heartbeat(Phase::Heartbeat, now());
         }
     }
 
@@ -36,7 +36,7 @@ impl Manager {
         let is_ready = self.membership.state(&self.shared) == NodeState::Ready;
         let is_other = node != self.membership.node();
         if is_other && self.shared.others.note(node, state, now) && is_ready {
-            self.membership.next_beat = now;
+            self.membership.next_heartbeat = now;
         }
     }
 
@@ -71,7 +71,7 @@ impl Manager {
             if let Err(error) = leave.await {
                 tracing::debug!(%error, "leaving was not recorded in redis");
             }
-            Outcome::GoneAway
+            Completion::GoneAway
         });
     }
 

@@ -1,35 +1,35 @@
 //! The state of the link to Redis, for requests that wait until the node is joined.
 
-use super::shared::{Joined, Standing};
+use super::shared::{Joined, LinkState};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::Notify;
 
 /// The current state. Waiting requests continue in the order of their arrival.
 #[derive(Debug)]
-pub(super) struct LinkState {
-    now: RwLock<Standing>,
+pub(super) struct LinkStateWatch {
+    now: RwLock<LinkState>,
     changed: Notify,
 }
 
-impl LinkState {
-    pub(super) fn new(standing: Standing) -> Self {
-        Self { now: RwLock::new(standing), changed: Notify::new() }
+impl LinkStateWatch {
+    pub(super) fn new(link_state: LinkState) -> Self {
+        Self { now: RwLock::new(link_state), changed: Notify::new() }
     }
 
-    pub(super) fn borrow(&self) -> RwLockReadGuard<'_, Standing> {
+    pub(super) fn borrow(&self) -> RwLockReadGuard<'_, LinkState> {
         self.now.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn set(&self, standing: Standing) {
-        *self.now.write().unwrap_or_else(PoisonError::into_inner) = standing;
+    pub(super) fn set(&self, link_state: LinkState) {
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = link_state;
         self.changed.notify_waiters();
     }
 
     /// Records that an answer of Redis is overdue, if the node is joined.
     pub(super) fn suspect(&self) {
         let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*now, Standing::Joined(_)) {
-            *now = Standing::Suspect;
+        if matches!(*now, LinkState::Joined(_)) {
+            *now = LinkState::Suspect;
         }
     }
 
@@ -39,7 +39,7 @@ impl LinkState {
             let mut changed = std::pin::pin!(self.changed.notified());
             // From here on no change is missed.
             changed.as_mut().enable();
-            if let Standing::Joined(joined) = &*self.borrow() {
+            if let LinkState::Joined(joined) = &*self.borrow() {
                 return joined.clone();
             }
             changed.await;

@@ -11,13 +11,13 @@
 
 use super::{
     clock::now,
-    coordinator::{Manager, Outcome},
-    envelope::Notice,
+    coordinator::{Completion, Coordinator},
+    envelope::ControlMessage,
     link::Connection,
     names::Subject,
     partition::Partition,
     scripts::{Answer, Call, Status, Unexpected},
-    shared::{Lease, Shared},
+    shared::{ClusterState, Lease},
     store::Store,
 };
 use crate::{config::WebhookEvent as Kind, hub::Hub, protocol::ChannelName};
@@ -120,7 +120,7 @@ pub(super) struct Forwarding {
     next_look: Option<Instant>,
 }
 
-impl Manager {
+impl Coordinator {
     /// Does what time brings for forwarding.
     pub(super) fn keep_forwarding(&mut self, now: Instant) {
         if !self.shared.is_cluster {
@@ -128,7 +128,7 @@ impl Manager {
         }
         self.forward_some(now);
         let is_due = self.forwarding.next_look.is_none_or(|at| at <= now);
-        if is_due && self.membership.is_joined() && self.may_assert() {
+        if is_due && self.membership.is_joined() && self.may_sync() {
             self.forwarding.next_look = Some(now + LOOK_INTERVAL);
             self.look_for_logs();
         }
@@ -142,7 +142,7 @@ impl Manager {
 
     fn forward_some(&mut self, now: Instant) {
         let is_paused = self.forwarding.paused_until.is_some_and(|until| now < until);
-        let Some(connection) = self.connection.clone().filter(|_| self.may_assert()) else {
+        let Some(connection) = self.connection.clone().filter(|_| self.may_sync()) else {
             return;
         };
         while !is_paused && self.forwarding.under_way.len() < AT_ONCE {
@@ -160,7 +160,7 @@ impl Manager {
             };
             self.begin(async move {
                 let is_done = matches!(timeout(FORWARD_WITHIN, forward.run()).await, Ok(Ok(())));
-                Outcome::Forwarded { app_id: forward.app_id, partition, is_done }
+                Completion::Forwarded { app_id: forward.app_id, partition, is_done }
             });
         }
     }
@@ -207,7 +207,7 @@ impl Manager {
 
 /// Finds out whether logs of these apps have something in a partition.
 async fn look(
-    shared: Arc<Shared>,
+    shared: Arc<ClusterState>,
     connection: Connection,
     partition: Partition,
     apps: Vec<Arc<str>>,
@@ -219,11 +219,11 @@ async fn look(
     match connection.query::<usize>(partition, &exist).await {
         Ok(0) => {}
         Ok(_) => apps.iter().for_each(|app_id| shared.note_logged(app_id, partition)),
-        Err(error) => tracing::debug!(%error, %partition, "logs were not looked at"),
+        Err(error) => tracing::debug!(%error, %partition, "logs were not polled"),
     }
 }
 
-impl Shared {
+impl ClusterState {
     /// Whether `sync.lua` itself notifies the nodes of what it has logged for an app.
     pub(super) fn rings_itself(&self, app_id: &str, partition: Partition) -> bool {
         partition == Partition::HOME && partition == self.names.home_of(app_id)
@@ -239,7 +239,7 @@ impl Shared {
 
 /// Brings one log to the app's.
 struct Forward {
-    shared: Arc<Shared>,
+    shared: Arc<ClusterState>,
     lease: Arc<Lease>,
     connection: Connection,
     app_id: Arc<str>,
@@ -309,9 +309,11 @@ impl Forward {
 
     /// Notifies the nodes that something was put into the app's empty log.
     async fn ring(&self) -> RedisResult<()> {
-        let notice = Notice::Logged { app_id: self.app_id.to_string() }.encode();
+        let control_message = ControlMessage::Logged { app_id: self.app_id.to_string() }.encode();
         let give_up = now() + FORWARD_WITHIN;
-        self.ask(self.shared.notice_call(&notice, &self.lease, give_up)).await.map(drop)
+        self.ask(self.shared.control_message_call(&control_message, &self.lease, give_up))
+            .await
+            .map(drop)
     }
 
     async fn ask(&self, call: Call) -> RedisResult<Answer> {
@@ -329,7 +331,7 @@ impl Forward {
     }
 
     fn unexpected(&self) -> RedisError {
-        self.shared.metrics.foreign("what belongs to webhooks");
+        self.shared.metrics.unexpected_data("what belongs to webhooks");
         failed()
     }
 }

@@ -6,7 +6,7 @@ use super::{
     partition::Partition,
     random,
     scripts::{Answer, Call, Unexpected},
-    shared::{Lease, Shared},
+    shared::{ClusterState, Lease},
 };
 use redis::{RedisResult, Value};
 use std::{
@@ -29,7 +29,7 @@ pub(super) struct Membership {
     pub(super) stage: Stage,
     /// When the unanswered round of heartbeats was sent.
     pub(super) asked: Option<Instant>,
-    pub(super) next_beat: Instant,
+    pub(super) next_heartbeat: Instant,
     /// When this node last received a message on the bus.
     pub(super) heard: Option<Instant>,
     /// When it last received a message while it was joined; `None` while it is.
@@ -58,14 +58,14 @@ pub(super) struct Membership {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Stage {
     /// There is no link; the next attempt is due.
-    Away(Instant),
+    Disconnected(Instant),
     Connecting,
     /// Linked; the registration was requested.
     Joining,
     /// Redis has begun a new generation: this node reports the sequences that it knows.
     Restoring,
-    /// Everything that this node has is asserted.
-    Asserting,
+    /// Everything that this node has is synced.
+    Syncing,
     /// That is done, and was reported.
     Arriving,
     /// It waits for its own heartbeat on the bus, and for all partitions to open.
@@ -79,7 +79,7 @@ pub(super) enum Phase {
     Join,
     Busy,
     Arrive,
-    Beat,
+    Heartbeat,
     Leave,
 }
 
@@ -105,7 +105,7 @@ pub(super) struct Reply {
 pub(super) enum Registered {
     Yes,
     /// It was declared dead, or Redis has lost its data.
-    Lapsed,
+    LeaseExpired,
     /// Nodes with another key layout use this prefix. Its version is in the reply's `generation`.
     OtherLayout,
 }
@@ -113,7 +113,7 @@ pub(super) enum Registered {
 /// The version of the key layout: nodes of another one can't share a prefix.
 pub(super) const LAYOUT: &str = "2";
 /// Interval of the heartbeats of a joined node. Its lease is several times as long.
-pub(super) const BEAT_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval of the heartbeats while joining.
 const EAGER_INTERVAL: Duration = Duration::from_millis(100);
 /// The same, if several partitions are not open yet.
@@ -152,9 +152,9 @@ impl Membership {
             lease: Arc::new(lease),
             was_registered: false,
             node_timeout,
-            stage: Stage::Away(now()),
+            stage: Stage::Disconnected(now()),
             asked: None,
-            next_beat: now(),
+            next_heartbeat: now(),
             heard: None,
             deaf_since: None,
             echoed: now(),
@@ -253,7 +253,7 @@ impl Membership {
     /// The time until the next heartbeat.
     pub(super) fn interval(&self) -> Duration {
         if self.is_joined() {
-            BEAT_INTERVAL
+            HEARTBEAT_INTERVAL
         } else if 1 < self.closed.len() {
             EAGER_INTERVAL_MANY
         } else {
@@ -261,7 +261,7 @@ impl Membership {
         }
     }
 
-    fn call(&self, shared: &Shared, phase: Phase, partition: Partition) -> Call {
+    fn call(&self, shared: &ClusterState, phase: Phase, partition: Partition) -> Call {
         let names = &shared.names;
         let is_home = partition == Partition::HOME;
         let registered =
@@ -289,7 +289,7 @@ impl Membership {
     /// when the node leaves, it comes last.
     pub(super) fn round(
         &self,
-        shared: &Arc<Shared>,
+        shared: &Arc<ClusterState>,
         phase: Phase,
         partitions: Vec<Partition>,
         connection: Connection,
@@ -330,7 +330,7 @@ impl Phase {
             Self::Join => "join",
             Self::Busy => "busy",
             Self::Arrive => "arrive",
-            Self::Beat => "beat",
+            Self::Heartbeat => "beat",
             Self::Leave => "leave",
         }
     }
@@ -347,7 +347,7 @@ impl Reply {
             partition,
             status: match answer.text()?.as_str() {
                 "ok" => Registered::Yes,
-                "lapsed" => Registered::Lapsed,
+                "lease_expired" => Registered::LeaseExpired,
                 "layout" => Registered::OtherLayout,
                 _ => return Err(Unexpected),
             },

@@ -17,13 +17,13 @@ use std::{
 pub struct BrokerMetrics {
     latency: Histogram,
     pub(super) joins: Counter,
-    pub(super) losses: Counter,
+    pub(super) disconnects: Counter,
     waiting: Gauge,
     refused: Family<OutcomeLabel, Counter>,
     envelopes: Family<DirectionLabel, Counter>,
     repeated: Counter,
-    pub(super) interrupted: Counter,
-    pub(super) foreign: Counter,
+    pub(super) forced_resubscribes: Counter,
+    pub(super) unexpected_data: Counter,
     pub(super) cleanups: Counter,
     pub(super) repaired: Counter,
     pub(super) late: Counter,
@@ -31,14 +31,14 @@ pub struct BrokerMetrics {
     topics: Gauge,
     cache_evicted: Family<AppLabel, Counter>,
     cache_bytes: Family<AppLabel, Gauge>,
-    foreign_log: LogThrottle,
+    unexpected_data_log: LogThrottle,
     /// The reason why this node is not joined, while it is not.
     away: Family<ReasonLabel, Gauge>,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct OutcomeLabel {
-    outcome: &'static str,
+    completion: &'static str,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -65,13 +65,13 @@ impl Default for BrokerMetrics {
         Self {
             latency: Histogram::new(LATENCY_BOUNDS),
             joins: Counter::default(),
-            losses: Counter::default(),
+            disconnects: Counter::default(),
             waiting: Gauge::default(),
             refused: Family::default(),
             envelopes: Family::default(),
             repeated: Counter::default(),
-            interrupted: Counter::default(),
-            foreign: Counter::default(),
+            forced_resubscribes: Counter::default(),
+            unexpected_data: Counter::default(),
             cleanups: Counter::default(),
             repaired: Counter::default(),
             late: Counter::default(),
@@ -79,7 +79,7 @@ impl Default for BrokerMetrics {
             topics: Gauge::default(),
             cache_evicted: Family::default(),
             cache_bytes: Family::default(),
-            foreign_log: LogThrottle::default(),
+            unexpected_data_log: LogThrottle::default(),
             away: Family::default(),
         }
     }
@@ -106,13 +106,13 @@ impl BrokerMetrics {
         self.away.clear();
     }
 
-    pub(super) fn lost(&self) {
-        self.losses.inc();
+    pub(super) fn disconnected(&self) {
+        self.disconnects.inc();
         self.joined.set(0);
     }
 
     /// Records that this node is not joined, with the kind of the reason.
-    pub(super) fn away(&self, reason: &'static str) {
+    pub(super) fn unavailable(&self, reason: &'static str) {
         self.away.clear();
         self.away.get_or_create(&ReasonLabel { reason }).set(1);
     }
@@ -123,11 +123,11 @@ impl BrokerMetrics {
     }
 
     pub(super) fn refused(&self, why: NotPublished) {
-        let outcome = match why {
+        let completion = match why {
             NotPublished::Unreached => "unreached",
             NotPublished::Unknown => "unknown",
         };
-        self.refused.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.refused.get_or_create(&OutcomeLabel { completion }).inc();
     }
 
     pub(super) fn sent(&self, envelopes: usize) {
@@ -153,8 +153,8 @@ impl BrokerMetrics {
         self.cache_evicted.get_or_create(&label).inc_by(events);
     }
 
-    pub(super) fn interrupted(&self) {
-        self.interrupted.inc();
+    pub(super) fn forced_resubscribes(&self) {
+        self.forced_resubscribes.inc();
     }
 
     pub(super) fn cleaned_up(&self) {
@@ -176,9 +176,9 @@ impl BrokerMetrics {
     }
 
     /// Counts and logs unexpected data under the prefix in Redis.
-    pub(super) fn foreign(&self, what: &str) {
-        self.foreign.inc();
-        if let Some(times) = self.foreign_log.due(1, Instant::now()) {
+    pub(super) fn unexpected_data(&self, what: &str) {
+        self.unexpected_data.inc();
+        if let Some(times) = self.unexpected_data_log.due(1, Instant::now()) {
             tracing::warn!(what, times, "unexpected data under the prefix in redis is ignored");
         }
     }
@@ -188,21 +188,25 @@ impl BrokerMetrics {
     fn encode_counters(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let counters: [(&str, &str, &Counter); 8] = [
             ("campanile_broker_joins", "Times that this node joined the others", &self.joins),
-            ("campanile_broker_losses", "Times that the link to Redis was lost", &self.losses),
+            (
+                "campanile_broker_disconnects",
+                "Times that the link to Redis was lost",
+                &self.disconnects,
+            ),
             (
                 "campanile_broker_repeated",
                 "Envelopes that arrived twice and were delivered once",
                 &self.repeated,
             ),
             (
-                "campanile_broker_interrupted",
+                "campanile_broker_forced_resubscribes",
                 "Channels whose subscribers were closed because they may have missed events",
-                &self.interrupted,
+                &self.forced_resubscribes,
             ),
             (
-                "campanile_broker_foreign",
+                "campanile_broker_unexpected_data",
                 "Unexpected messages and keys under the prefix in Redis",
-                &self.foreign,
+                &self.unexpected_data,
             ),
             (
                 "campanile_broker_cleanups",
@@ -215,7 +219,7 @@ impl BrokerMetrics {
                 &self.repaired,
             ),
             (
-                "campanile_broker_late_assertions",
+                "campanile_broker_late_syncs",
                 "Syncs that Redis refused because its clock was ahead of the node's estimate",
                 &self.late,
             ),
@@ -258,7 +262,7 @@ impl Collector for BrokerMetrics {
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
         self.away.encode(encoder.encode_descriptor(
-            "campanile_broker_away",
+            "campanile_broker_unavailable",
             "1 while this node is not joined, by the kind of the reason",
             None,
             MetricType::Gauge,

@@ -20,9 +20,9 @@
 //!
 //! # Subscribing
 //!
-//! [`Cluster::subscribe`] sends a request to the `manager`, a task that owns a `topic` state machine for
+//! [`Cluster::subscribe`] sends a request to the `coordinator`, a task that owns a `topic` state machine for
 //! each channel with subscribers on this node. The topic subscribes to the bus, writes to Redis what
-//! this node contributes (`assert`, `lua/sync.lua`), and reads the state of all nodes. From that
+//! this node contributes (`sync`, `lua/sync.lua`), and reads the state of all nodes. From that
 //! *replica* the subscriber gets its acknowledgement.
 //!
 //! # Webhooks
@@ -33,7 +33,7 @@
 //! # Failures
 //!
 //! - `link` connects to Redis and follows its masters: two connections per server, commands and bus.
-//! - `beat` keeps the link, and the *lease* with heartbeats; `membership` is the state of joining.
+//! - `heartbeat` keeps the link, and the *lease* with heartbeats; `membership` is the state of joining.
 //!   After a lost link each topic is written and read again; differences are sent to clients, and
 //!   subscribers that may have missed events are closed, so that they subscribe again.
 //! - `restore` reports sequences to a Redis that has lost data: a new *generation*.
@@ -86,7 +86,7 @@ pub use metrics::BrokerMetrics;
 pub use publish::{NotPublished, Outgoing};
 pub use query::{Asked, ChannelAnswer};
 pub use shared::Unavailable;
-pub use store::{Commit, Entry, Head, Look, NotCommitted, Queue, Queued, Store, View};
+pub use store::{Commit, Entry, Head, NotCommitted, Poll, Queue, Queued, Store, View};
 
 use crate::{
     clock,
@@ -94,10 +94,10 @@ use crate::{
     hub::{ConnectionRef, Counts, Hub},
     protocol::{ChannelName, Member, User},
 };
-use coordinator::{Input, Manager};
+use coordinator::{Coordinator, Input};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use link::Endpoint;
-use shared::Shared;
+use shared::ClusterState;
 use std::{
     collections::HashMap,
     io,
@@ -116,9 +116,9 @@ use topic::Waiter;
 /// A handle to the cluster that this node is part of. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Cluster {
-    shared: Arc<Shared>,
+    shared: Arc<ClusterState>,
     inputs: mpsc::UnboundedSender<Input>,
-    /// The number of inputs that wait for the manager.
+    /// The number of inputs that wait for the coordinator.
     backlog: Arc<AtomicUsize>,
 }
 
@@ -146,7 +146,7 @@ impl Cluster {
         let Some(target) = config.url.target() else { return Ok(None) };
         let endpoint = Endpoint::new(config, target.clone())?;
         let broker_wait = Duration::from_millis(config.broker_wait_ms);
-        let shared = Shared::new(&config.prefix, endpoint.is_cluster(), broker_wait);
+        let shared = ClusterState::new(&config.prefix, endpoint.is_cluster(), broker_wait);
         let node_timeout = Duration::from_millis(config.node_timeout_ms);
         let (cluster, tasks) = Self::start(shared, endpoint, hubs, node_timeout);
         for task in tasks {
@@ -157,7 +157,7 @@ impl Cluster {
 
     /// Makes a node that joins as soon as its tasks run.
     fn start(
-        shared: Shared,
+        shared: ClusterState,
         endpoint: Endpoint,
         hubs: HashMap<Arc<str>, Arc<Hub>>,
         node_timeout: Duration,
@@ -165,10 +165,15 @@ impl Cluster {
         let shared = Arc::new(shared);
         let (inputs, asked) = mpsc::unbounded_channel();
         let backlog = Arc::new(AtomicUsize::new(0));
-        let (manager, outcomes) =
-            Manager::new(Arc::clone(&shared), endpoint, hubs, node_timeout, Arc::clone(&backlog));
+        let (coordinator, completions) = Coordinator::new(
+            Arc::clone(&shared),
+            endpoint,
+            hubs,
+            node_timeout,
+            Arc::clone(&backlog),
+        );
         let accounts = Arc::clone(&shared).keep_accounts();
-        let tasks = [manager.run(asked, outcomes).boxed(), accounts.boxed()];
+        let tasks = [coordinator.run(asked, completions).boxed(), accounts.boxed()];
         (Self { shared, inputs, backlog }, tasks)
     }
 
@@ -180,11 +185,11 @@ impl Cluster {
 
     fn ask(&self, input: Input) {
         self.backlog.fetch_add(1, Ordering::Relaxed);
-        // The manager ends when the node does.
+        // The coordinator ends when the node does.
         let _ = self.inputs.send(input);
     }
 
-    /// Whether the manager's queue is full, so that clients should not be read.
+    /// Whether the coordinator's queue is full, so that clients should not be read.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         BACKLOG_FULL < self.backlog.load(Ordering::Relaxed)
@@ -192,8 +197,8 @@ impl Cluster {
 
     /// The reason why the node is not joined; `None` while it is.
     #[must_use]
-    pub fn away_because(&self) -> Option<Arc<str>> {
-        self.shared.away_because()
+    pub fn unavailable_reason(&self) -> Option<Arc<str>> {
+        self.shared.unavailable_reason()
     }
 
     /// The metrics of the cluster.
@@ -243,7 +248,7 @@ impl Cluster {
         // From here on it is released in any case.
         let mut place = Place(Some(Box::new((self.clone(), hub.app_id()))));
         let is_limited = 0 < hub.app().config.max_connections;
-        if !is_limited || self.away_because().is_some() {
+        if !is_limited || self.unavailable_reason().is_some() {
             self.ask(Input::Connect { app_id: hub.app_id(), admission: None });
             return Some(place);
         }
@@ -285,8 +290,12 @@ impl Cluster {
     /// # Errors
     ///
     /// Redis is away.
-    pub async fn whisper(&self, hub: &Hub, event: Outgoing) -> Result<(), Unavailable> {
-        self.shared.whisper(&hub.app_id(), event).await?;
+    pub async fn publish_client_event(
+        &self,
+        hub: &Hub,
+        event: Outgoing,
+    ) -> Result<(), Unavailable> {
+        self.shared.publish_client_event(&hub.app_id(), event).await?;
         self.shared.metrics.sent(1);
         Ok(())
     }

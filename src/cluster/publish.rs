@@ -7,7 +7,7 @@ use super::{
     partition::Partition,
     reason::Reason,
     scripts::{Answer, Call, Status},
-    shared::{Joined, Shared, Unavailable},
+    shared::{ClusterState, Joined, Unavailable},
 };
 use crate::{
     hub::Counts,
@@ -123,7 +123,7 @@ impl Published {
     }
 }
 
-impl Shared {
+impl ClusterState {
     /// Publishes events, in one step for each partition, and returns the counts of their channels.
     ///
     /// # Errors
@@ -303,7 +303,7 @@ impl Shared {
                     Attempt::Done(receipts, _) => {
                         let now = now();
                         for (topic, receipt) in topics.iter().zip(receipts) {
-                            self.accepted.note(topic, receipt.sequence, now);
+                            self.published_sequences.note(topic, receipt.sequence, now);
                         }
                     }
                     Attempt::Late => self.clock.learn(partition, redis_ms, (asked, now())),
@@ -331,7 +331,11 @@ impl Shared {
     }
 
     /// Publishes a client event at once, or not at all: nobody waits for a typing indicator.
-    pub(super) async fn whisper(&self, app_id: &str, event: Outgoing) -> Result<(), Unavailable> {
+    pub(super) async fn publish_client_event(
+        &self,
+        app_id: &str,
+        event: Outgoing,
+    ) -> Result<(), Unavailable> {
         let give_up = now() + self.broker_wait;
         self.joined_now().ok_or(Unavailable)?;
         let id = self.envelope_id();

@@ -11,7 +11,7 @@ use std::{
 
 /// The highest sequence of each topic that this node published to in the last two windows.
 #[derive(Debug)]
-pub(super) struct Accepted(Mutex<Windows>);
+pub(super) struct PublishedSequences(Mutex<Windows>);
 
 #[derive(Debug)]
 struct Windows {
@@ -24,7 +24,7 @@ struct Windows {
 /// for that long after it was accepted has given its link up, and compares sequences.
 pub(super) const WINDOW: Duration = Duration::from_secs(5);
 
-impl Accepted {
+impl PublishedSequences {
     pub(super) fn new(now: Instant) -> Self {
         let nothing = HashMap::new;
         Self(Mutex::new(Windows { began: now, current: nothing(), before: nothing() }))
@@ -75,9 +75,9 @@ impl Windows {
 mod tests {
     use super::*;
 
-    fn reached(accepted: &Accepted, now: Instant) -> Vec<(String, u64)> {
+    fn reached(sequences: &PublishedSequences, now: Instant) -> Vec<(String, u64)> {
         let mut reached: Vec<_> =
-            accepted.reached(now).into_iter().map(|(topic, at)| (topic.into(), at)).collect();
+            sequences.reached(now).into_iter().map(|(topic, at)| (topic.into(), at)).collect();
         reached.sort();
         reached
     }
@@ -85,34 +85,34 @@ mod tests {
     #[test]
     fn the_highest_is_remembered_for_a_while() {
         let now = Instant::now();
-        let accepted = Accepted::new(now);
-        accepted.note("a", 7, now);
-        accepted.note("a", 6, now);
-        accepted.note("nobody counts", 0, now);
-        assert_eq!(reached(&accepted, now), [("a".into(), 7)]);
-        accepted.note("b", 1, now + WINDOW);
-        accepted.note("a", 8, now + WINDOW);
+        let sequences = PublishedSequences::new(now);
+        sequences.note("a", 7, now);
+        sequences.note("a", 6, now);
+        sequences.note("nobody counts", 0, now);
+        assert_eq!(reached(&sequences, now), [("a".into(), 7)]);
+        sequences.note("b", 1, now + WINDOW);
+        sequences.note("a", 8, now + WINDOW);
         let both = [("a".into(), 8), ("b".into(), 1)];
-        assert_eq!(reached(&accepted, now + 2 * WINDOW), both);
-        assert!(reached(&accepted, now + 3 * WINDOW).is_empty());
+        assert_eq!(reached(&sequences, now + 2 * WINDOW), both);
+        assert!(reached(&sequences, now + 3 * WINDOW).is_empty());
     }
 
     #[test]
     fn what_is_older_than_both_windows_is_gone_at_once() {
         let now = Instant::now();
-        let accepted = Accepted::new(now);
-        accepted.note("a", 7, now);
-        assert!(reached(&accepted, now + 2 * WINDOW).is_empty());
+        let sequences = PublishedSequences::new(now);
+        sequences.note("a", 7, now);
+        assert!(reached(&sequences, now + 2 * WINDOW).is_empty());
     }
 
     #[test]
     fn a_later_sequence_is_the_highest() {
         let now = Instant::now();
-        let accepted = Accepted::new(now);
+        let sequences = PublishedSequences::new(now);
         for sequence in [1, 3, 2] {
-            accepted.note("a", sequence, now);
+            sequences.note("a", sequence, now);
         }
-        accepted.note("a", 2, now + WINDOW);
-        assert_eq!(reached(&accepted, now + WINDOW), [("a".into(), 3)]);
+        sequences.note("a", 2, now + WINDOW);
+        assert_eq!(reached(&sequences, now + WINDOW), [("a".into(), 3)]);
     }
 }

@@ -3,13 +3,13 @@
 
 use super::{
     clock::now,
-    envelope::{Envelope, Notice},
+    envelope::{ControlMessage, Envelope},
     names::{Subject, TopicName},
     partition::Partition,
     publish::was_refused,
     reason::Reason,
     scripts::{Answer, Call, Status, Unexpected},
-    shared::{Joined, Lease, Shared, Unavailable},
+    shared::{ClusterState, Joined, Lease, Unavailable},
 };
 use crate::{
     hub::{ChannelSummary, Counts},
@@ -48,7 +48,7 @@ struct EventFrame<'a> {
     data: &'a RawValue,
 }
 
-impl Shared {
+impl ClusterState {
     /// One channel, whether or not it exists.
     pub(super) async fn channel(
         &self,
@@ -70,7 +70,7 @@ impl Shared {
             })
             .await?;
         read_channel(&mut answer).map_err(|Unexpected| {
-            self.metrics.foreign("an answer about a channel");
+            self.metrics.unexpected_data("an answer about a channel");
             Unavailable
         })
     }
@@ -93,24 +93,30 @@ impl Shared {
 
     /// Has every node close the connections that are signed in as the user.
     pub(super) async fn terminate(&self, app_id: &str, user_id: &str) -> Result<(), Unavailable> {
-        let notice = Notice::Terminate { app_id: app_id.into(), user_id: user_id.into() }.encode();
-        self.notify(&notice).await
+        let control_message =
+            ControlMessage::Terminate { app_id: app_id.into(), user_id: user_id.into() }.encode();
+        self.notify(&control_message).await
     }
 
     /// Publishes a notice for all nodes.
-    pub(super) async fn notify(&self, notice: &str) -> Result<(), Unavailable> {
+    pub(super) async fn notify(&self, control_message: &str) -> Result<(), Unavailable> {
         let give_up = now() + self.broker_wait;
-        let call = |lease: &_| self.notice_call(notice, lease, give_up);
+        let call = |lease: &_| self.control_message_call(control_message, lease, give_up);
         self.run_guarded(Partition::HOME, call).await.map(drop)
     }
 
     /// The call that publishes a notice for all nodes, until `give_up`.
-    pub(super) fn notice_call(&self, notice: &str, lease: &Lease, give_up: Instant) -> Call {
+    pub(super) fn control_message_call(
+        &self,
+        control_message: &str,
+        lease: &Lease,
+        give_up: Instant,
+    ) -> Call {
         let home = Partition::HOME;
         Call::guarded(&self.scripts.notify, home, &self.names, lease)
             .number(self.clock.at(home, give_up))
             .arg(self.names.all_nodes())
-            .arg(notice)
+            .arg(control_message)
     }
 
     /// Runs a guarded script until it was done, for as long as a request waits. It does no harm to
@@ -154,14 +160,14 @@ impl Shared {
     }
 
     pub(super) fn unexpected(&self) -> Unavailable {
-        self.metrics.foreign("an answer");
+        self.metrics.unexpected_data("an answer");
         Unavailable
     }
 
     fn unavailable(&self, error: &redis::RedisError) -> Unavailable {
         tracing::debug!(reason = &*Reason::of(error).text, "redis gave no answer");
         if was_refused(error) {
-            self.metrics.foreign("a key of another type");
+            self.metrics.unexpected_data("a key of another type");
         }
         Unavailable
     }

@@ -37,7 +37,7 @@ const REFUSALS: [(&str, &str, &str, bool); 16] = [
     ("BUSY", "busy", "redis is busy with a script (BUSY)", false),
     ("CLUSTERDOWN", "cluster_down", "the Redis Cluster is down", true),
     ("MASTERDOWN", "replica", "this Redis is a replica that has lost its master", false),
-    ("WRONGTYPE", "foreign", "a key of the nodes has another type (WRONGTYPE)", false),
+    ("WRONGTYPE", "unexpected_data", "a key of the nodes has another type (WRONGTYPE)", false),
     ("MOVED", "cluster", "redis is a node of a Redis Cluster: use a redis+cluster:// URL", false),
     (
         "CROSSSLOT",
@@ -128,7 +128,7 @@ fn quoted(text: &str) -> String {
 /// Limits the log lines about this node not being joined: each reason once, then the number of
 /// attempts once a minute. A node that repeatedly joins and loses its link logs no more than that.
 #[derive(Debug, Default)]
-pub(super) struct AwayLog {
+pub(super) struct LinkLog {
     /// Since when the node is not joined; `None` while it is.
     since: Option<Instant>,
     /// The reasons that were logged since then.
@@ -145,7 +145,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// The maximum number of lines in a minute.
 const LINES_MAX: u32 = 8;
 
-impl AwayLog {
+impl LinkLog {
     /// Records a failed attempt. Returns the number of failed attempts since the last line, if a
     /// line is due.
     fn failed(&mut self, reason: &Arc<str>, now: Instant) -> Option<u64> {
@@ -260,7 +260,7 @@ mod tests {
             ("BUSY Redis is busy running a script.", "busy", "busy"),
             ("CLUSTERDOWN Hash slot not served", "cluster_down", "Hash slot not served"),
             ("MASTERDOWN Link with MASTER is down", "replica", "replica"),
-            ("WRONGTYPE Operation against a key", "foreign", "another type"),
+            ("WRONGTYPE Operation against a key", "unexpected_data", "another type"),
             ("MOVED 1 127.0.0.1:7000", "cluster", "redis+cluster://"),
             ("DENIED Redis is running in protected mode", "refused", "protected mode"),
             ("ERR max number of clients reached", "refused", "max number of clients reached"),
@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_reason_is_logged_once_and_then_counted_once_a_minute() {
-        let (mut log, start) = (AwayLog::default(), now());
+        let (mut log, start) = (LinkLog::default(), now());
         let at = |ms| start + Duration::from_millis(ms);
         let (one, other): (Arc<str>, Arc<str>) = ("one".into(), "other".into());
         assert_eq!(log.failed(&one, at(0)), Some(1));
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_node_that_repeatedly_joins_and_fails_logs_a_few_lines_a_minute() {
-        let (mut log, start) = (AwayLog::default(), now());
+        let (mut log, start) = (LinkLog::default(), now());
         let reason: Arc<str> = "flapping".into();
         let (mut lines, mut attempts) = (0, 0);
         for second in 0..600 {
@@ -345,8 +345,8 @@ mod tests {
 
     #[test]
     fn a_minute_has_a_bounded_number_of_lines() {
-        let (mut log, start) = (AwayLog::default(), now());
-        let lines = |log: &mut AwayLog, at: Instant| (0..99).filter(|_| log.may_log(at)).count();
+        let (mut log, start) = (LinkLog::default(), now());
+        let lines = |log: &mut LinkLog, at: Instant| (0..99).filter(|_| log.may_log(at)).count();
         assert_eq!(lines(&mut log, start), usize::try_from(LINES_MAX).unwrap());
         assert_eq!(lines(&mut log, start + LOG_INTERVAL - Duration::from_millis(1)), 0);
         assert_eq!(lines(&mut log, start + LOG_INTERVAL), usize::try_from(LINES_MAX).unwrap());

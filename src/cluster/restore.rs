@@ -1,18 +1,18 @@
 //! Reports the sequences that this node knows to a Redis that has lost data.
 //!
 //! A Redis that has restarted may have lost its last writes, or all of them, and some nodes may have
-//! received events that others have not. Before it asserts anything, each node reports the sequences
+//! received events that others have not. Before it syncs anything, each node reports the sequences
 //! that it knows, however late it joins: the highest counts, and a node whose subscribers lack events
 //! closes them, so that they subscribe again.
 
 use super::{
     clock::now,
-    coordinator::{Manager, Outcome},
+    coordinator::{Completion, Coordinator},
     link::Connection,
     partition::Partition,
     reason::Reason,
     scripts::{Answer, Call, Status},
-    shared::{Lease, Shared},
+    shared::{ClusterState, Lease},
     topic::Topic,
 };
 use crate::cluster::random;
@@ -25,7 +25,7 @@ use std::{
 /// The number of sequences that are reported at once.
 const PER_ROUND: usize = 512;
 
-impl Manager {
+impl Coordinator {
     /// Subscribes to and reads all topics of a partition again, after its server has changed or has
     /// ended a subscription.
     pub(super) fn on_moved(&mut self, partition: Partition) {
@@ -38,8 +38,8 @@ impl Manager {
             let buses = [self.shared.names.all_nodes().into()];
             self.begin(async move {
                 match connection.subscribe(partition, &buses).await {
-                    Ok(()) => Outcome::Subscribed,
-                    Err(_) => Outcome::Stuck,
+                    Ok(()) => Completion::Subscribed,
+                    Err(_) => Completion::Stuck,
                 }
             });
         }
@@ -50,7 +50,7 @@ impl Manager {
     pub(super) fn restore(&self, partitions: &BTreeSet<Partition>) {
         let Some(connection) = self.connection.clone() else { return };
         let mut reached: BTreeMap<Box<str>, u64> =
-            self.shared.accepted.reached(now()).into_iter().collect();
+            self.shared.published_sequences.reached(now()).into_iter().collect();
         for (name, topic) in &self.topics {
             let sequence = topic.reached();
             if 0 < sequence {
@@ -71,16 +71,16 @@ impl Manager {
                     restore(&shared, &lease, &connection, (*partition, topic, *sequence))
                 });
                 if let Err(reason) = try_join_all(each).await {
-                    return Outcome::Restored { result: Err(reason) };
+                    return Completion::Restored { result: Err(reason) };
                 }
             }
-            Outcome::Restored { result: Ok(()) }
+            Completion::Restored { result: Ok(()) }
         });
     }
 }
 
 async fn restore(
-    shared: &Shared,
+    shared: &ClusterState,
     lease: &Lease,
     connection: &Connection,
     (partition, topic, sequence): (Partition, &str, u64),

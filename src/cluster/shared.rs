@@ -2,9 +2,9 @@
 
 use super::{
     cache::Accounts, channels::ListReads, clock::now, envelope::EnvelopeId, link::Connection,
-    link_state::LinkState, logged::Unforwarded, metrics::BrokerMetrics, names::Names,
-    partition::Partition, published_sequences::Accepted, random, ready::ReadyNodes, reason::Reason,
-    scripts::Scripts, store::Bells,
+    link_state::LinkStateWatch, logged::Unforwarded, metrics::BrokerMetrics, names::Names,
+    partition::Partition, published_sequences::PublishedSequences, random, ready::ReadyNodes,
+    reason::Reason, scripts::Scripts, store::LogNotifiers,
 };
 use crate::throttle::LogThrottle;
 use std::{
@@ -18,9 +18,9 @@ use tokio::time::{self, timeout_at};
 
 /// The state of the node's link to Redis.
 #[derive(Clone, Debug)]
-pub(super) enum Standing {
+pub(super) enum LinkState {
     /// It is not joined, for this reason.
-    Away(Reason),
+    Unavailable(Reason),
     /// It was joined a moment ago, but an answer of Redis is overdue.
     Suspect,
     /// It is joined.
@@ -58,17 +58,17 @@ pub struct Unavailable;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct ClusterState {
     pub(super) names: Names,
     pub(super) scripts: Scripts,
     pub(super) is_cluster: bool,
-    pub(super) standing: LinkState,
+    pub(super) link_state: LinkStateWatch,
     pub(super) clock: Clock,
-    pub(super) accepted: Accepted,
+    pub(super) published_sequences: PublishedSequences,
     pub(super) accounts: Accounts,
     pub(super) metrics: BrokerMetrics,
     pub(super) broker_wait: Duration,
-    pub(super) bells: Bells,
+    pub(super) notifiers: LogNotifiers,
     pub(super) logs: Logs,
     pub(super) others: ReadyNodes,
     pub(super) reads: ListReads,
@@ -158,7 +158,7 @@ fn is_step(step_ms: i64, round_trip: Duration) -> bool {
     (STEP_LOGGED + round_trip).as_millis() <= u128::from(step_ms.unsigned_abs())
 }
 
-impl Shared {
+impl ClusterState {
     pub(super) fn new(prefix: &str, is_cluster: bool, broker_wait: Duration) -> Self {
         let names = Names::new(prefix, is_cluster);
         Self {
@@ -166,12 +166,12 @@ impl Shared {
             names,
             scripts: Scripts::new(is_cluster),
             is_cluster,
-            standing: LinkState::new(Standing::Away("not joined yet".into())),
-            accepted: Accepted::new(now()),
+            link_state: LinkStateWatch::new(LinkState::Unavailable("not joined yet".into())),
+            published_sequences: PublishedSequences::new(now()),
             accounts: Accounts::default(),
             metrics: BrokerMetrics::default(),
             broker_wait,
-            bells: Bells::default(),
+            notifiers: LogNotifiers::default(),
             logs: Logs::default(),
             others: ReadyNodes::default(),
             reads: ListReads::new(is_cluster),
@@ -222,19 +222,19 @@ impl Shared {
     }
 
     /// The reason why the node is not joined; `None` if it is.
-    pub(super) fn away_because(&self) -> Option<Arc<str>> {
-        match &*self.standing.borrow() {
-            Standing::Away(reason) => Some(Arc::clone(&reason.text)),
-            Standing::Suspect => Some("redis does not answer".into()),
-            Standing::Joined(_) => None,
+    pub(super) fn unavailable_reason(&self) -> Option<Arc<str>> {
+        match &*self.link_state.borrow() {
+            LinkState::Unavailable(reason) => Some(Arc::clone(&reason.text)),
+            LinkState::Suspect => Some("redis does not answer".into()),
+            LinkState::Joined(_) => None,
         }
     }
 
     /// The way to Redis, if the node is joined now.
     pub(super) fn joined_now(&self) -> Option<Joined> {
-        match &*self.standing.borrow() {
-            Standing::Joined(joined) => Some(joined.clone()),
-            Standing::Away(_) | Standing::Suspect => None,
+        match &*self.link_state.borrow() {
+            LinkState::Joined(joined) => Some(joined.clone()),
+            LinkState::Unavailable(_) | LinkState::Suspect => None,
         }
     }
 
@@ -244,7 +244,7 @@ impl Shared {
             return Some(joined);
         }
         let _waiting = self.metrics.waiting();
-        timeout_at(give_up.into(), self.standing.joined()).await.ok()
+        timeout_at(give_up.into(), self.link_state.joined()).await.ok()
     }
 
     /// How long an answer may take until Redis is suspected to be away.
@@ -277,7 +277,7 @@ impl Shared {
 
     /// Records that an answer of Redis is overdue. Nothing more is sent until it answers.
     pub(super) fn suspect(&self) {
-        self.standing.suspect();
+        self.link_state.suspect();
     }
 
     /// Runs `request`, and suspects Redis when it takes long. `None` without an answer until `give_up`.
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn envelopes_have_names_of_their_own() {
-        let shared = Shared::new("p", false, Duration::ZERO);
+        let shared = ClusterState::new("p", false, Duration::ZERO);
         let (first, second) = (shared.envelope_id(), shared.envelope_id());
         assert_ne!(first, second);
         assert_eq!(format!("{:06x}", first.process()), shared.process());
@@ -354,20 +354,20 @@ mod tests {
 
     #[test]
     fn only_ids_of_this_process_that_are_to_come_have_yet_to_be_sent() {
-        let shared = Shared::new("p", false, Duration::ZERO);
+        let shared = ClusterState::new("p", false, Duration::ZERO);
         let (first, second) = (shared.envelope_id(), shared.envelope_id());
         assert_eq!(second.number(), first.number() + 1);
         let next = EnvelopeId(second.0 + 1);
         assert!(!shared.has_yet_to_send(first) && !shared.has_yet_to_send(second));
         assert!(shared.has_yet_to_send(next) && shared.has_yet_to_send(EnvelopeId(next.0 + 9)));
-        let foreign = EnvelopeId(next.0 ^ (1 << EnvelopeId::COUNTER_BITS));
-        assert!(!shared.has_yet_to_send(foreign));
+        let unexpected_data = EnvelopeId(next.0 ^ (1 << EnvelopeId::COUNTER_BITS));
+        assert!(!shared.has_yet_to_send(unexpected_data));
         assert_eq!(shared.envelope_id(), next);
     }
 
     #[test]
     fn refused_writes_are_those_of_one_link() {
-        let shared = Shared::new("p", false, Duration::ZERO);
+        let shared = ClusterState::new("p", false, Duration::ZERO);
         assert!(!shared.is_refused(0) && !shared.is_refused(1), "none is");
         shared.refused(&lease(4));
         shared.refused(&lease(3));
@@ -379,7 +379,7 @@ mod tests {
 
     #[test]
     fn redis_is_suspected_later_on_a_slow_link() {
-        let shared = Shared::new("p", false, Duration::ZERO);
+        let shared = ClusterState::new("p", false, Duration::ZERO);
         let ms = Duration::from_millis;
         for (round_trip, expected) in
             [(ms(1), SUSPECT_AFTER), (ms(300), ms(900)), (ms(9_000), SUSPECT_AFTER_MAX)]
@@ -391,7 +391,7 @@ mod tests {
 
     #[test]
     fn a_node_drains_from_its_decision_on() {
-        let shared = Shared::new("p", false, Duration::ZERO);
+        let shared = ClusterState::new("p", false, Duration::ZERO);
         assert!(!shared.is_draining());
         shared.set_draining();
         assert!(shared.is_draining());
@@ -399,7 +399,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_is_awaited_a_little_longer_than_its_deadline() {
-        let shared = Shared::new("p", false, Duration::ZERO);
+        let shared = ClusterState::new("p", false, Duration::ZERO);
         let after = |ms| async move {
             time::sleep(Duration::from_millis(ms)).await;
             ms
@@ -415,13 +415,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn waiting_for_a_join_ends_after_the_given_time() {
-        let shared = Shared::new("p", false, Duration::ZERO);
-        assert_eq!(shared.away_because().as_deref(), Some("not joined yet"));
+        let shared = ClusterState::new("p", false, Duration::ZERO);
+        assert_eq!(shared.unavailable_reason().as_deref(), Some("not joined yet"));
         assert!(shared.joined_now().is_none());
         let started = now();
         assert!(shared.joined(started + Duration::from_secs(2)).await.is_none());
         assert_eq!(now() - started, Duration::from_secs(2));
         shared.suspect();
-        assert_eq!(shared.away_because().as_deref(), Some("not joined yet"), "it is away already");
+        assert_eq!(
+            shared.unavailable_reason().as_deref(),
+            Some("not joined yet"),
+            "it is away already"
+        );
     }
 }

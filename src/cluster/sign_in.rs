@@ -1,6 +1,6 @@
 //! The signed-in connections of this node, and their watchlists.
 
-use super::{coordinator::Manager, names::Subject, topic::Topic};
+use super::{coordinator::Coordinator, names::Subject, topic::Topic};
 use crate::hub::{ConnectionRef, Hub};
 use std::{collections::HashMap, sync::Arc};
 
@@ -27,7 +27,7 @@ struct Watched {
     topic: Arc<str>,
 }
 
-impl Manager {
+impl Coordinator {
     pub(super) fn sign_in(
         &mut self,
         app_id: &Arc<str>,

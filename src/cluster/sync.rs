@@ -2,8 +2,8 @@
 
 use super::{
     clock::now,
-    coordinator::{Manager, Outcome},
-    envelope::{Envelope, Message, Notice},
+    coordinator::{Completion, Coordinator},
+    envelope::{ControlMessage, Envelope, Message},
     in_flight::time_for,
     link::Connection,
     logged::Wanted,
@@ -14,8 +14,8 @@ use super::{
     random,
     reason::Reason,
     scripts::{Answer, Call, Status, Unexpected},
-    shared::{Lease, Shared},
-    topic::{Assertion, Effect, Synced, Topic},
+    shared::{ClusterState, Lease},
+    topic::{Effect, SyncRequest, Synced, Topic},
 };
 use crate::{
     config::AppConfig,
@@ -28,16 +28,16 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// How long an assertion may take until it is not done any more, if it is small.
-const ASSERT_WITHIN: Duration = Duration::from_secs(5);
+/// How long a sync may take until it is not done any more, if it is small.
+const SYNC_WITHIN: Duration = Duration::from_secs(5);
 /// The longest time for one piece of work. The link is given up if it takes longer.
 const WORK_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long to wait before an assertion that was late by Redis' clock is made again.
+/// How long to wait before a sync that was late by Redis' clock is made again.
 const LATE_PAUSE: Duration = Duration::from_millis(100);
 
-/// What came of an assertion.
+/// What came of a sync.
 #[derive(Debug)]
-pub(super) struct Answered {
+pub(super) struct SyncAnswer {
     topic: Arc<str>,
     attempt: u32,
     partition: Partition,
@@ -50,13 +50,13 @@ pub(super) struct Answered {
     answer: RedisResult<Value>,
 }
 
-/// Makes the call that asserts something for `node`, which need not be this one.
-pub(super) fn assertion_call(
-    (shared, lease): (&Shared, &Lease),
+/// Makes the call that syncs something for `node`, which need not be this one.
+pub(super) fn sync_call(
+    (shared, lease): (&ClusterState, &Lease),
     name: &TopicName,
     (config, wanted): (&AppConfig, Wanted),
     node: &str,
-    assertion: &Assertion,
+    request: &SyncRequest,
     now: Instant,
 ) -> Call {
     let names = &shared.names;
@@ -66,17 +66,17 @@ pub(super) fn assertion_call(
     if index.is_some() {
         flags.push('i');
     }
-    if assertion.is_full {
+    if request.is_full {
         flags.push('f');
         // Who takes the part of another node away needs no snapshot.
         if name.subject != Subject::Connections && node == lease.node {
             flags.push('s');
         }
     }
-    if assertion.was_told {
+    if request.was_told {
         flags.push('h');
     }
-    if assertion.knows_others {
+    if request.knows_others {
         flags.push('k');
     }
     let mut call = Call::guarded(&shared.scripts.sync, partition, names, lease)
@@ -84,14 +84,14 @@ pub(super) fn assertion_call(
         .key(index.unwrap_or_else(|| hash.clone()))
         .key(last)
         .key(names.topics_of(node, partition));
-    let mut notice = String::new();
+    let mut control_message = String::new();
     if !wanted.is_nothing() {
         flags.extend(wanted.flags());
         if partition != names.home_of(&name.app_id) {
             flags.push('p');
         }
         if shared.rings_itself(&name.app_id, partition) {
-            notice = Notice::Logged { app_id: name.app_id.to_string() }.encode();
+            control_message = ControlMessage::Logged { app_id: name.app_id.to_string() }.encode();
         }
         call = call.key(names.of_app_in("log", &name.app_id, partition)).key(names.of_app_in(
             "logstate",
@@ -100,12 +100,12 @@ pub(super) fn assertion_call(
         ));
     }
     let (epoch, reached) =
-        assertion.reached.as_ref().map_or(("", 0), |(epoch, reached)| (epoch, *reached));
+        request.reached.as_ref().map_or(("", 0), |(epoch, reached)| (epoch, *reached));
     let call = call
-        .number(shared.clock.at(partition, now + ASSERT_WITHIN + time_for(call_bytes(assertion))))
+        .number(shared.clock.at(partition, now + SYNC_WITHIN + time_for(call_bytes(request))))
         .arg(node)
         .arg(random::digits())
-        .number(assertion.base)
+        .number(request.base)
         .arg(flags)
         .number(most)
         .number(largest)
@@ -113,15 +113,15 @@ pub(super) fn assertion_call(
         .number(reached)
         .arg(epoch)
         .arg(names.all_nodes())
-        .arg(notice)
-        .number(assertion.joins.len());
-    with_users(call, assertion)
+        .arg(control_message)
+        .number(request.joins.len());
+    with_users(call, request)
 }
 
-/// What an assertion says of the subject itself: flags of `lua/sync.lua`, the key of the last event,
+/// What a sync says of the subject itself: flags of `lua/sync.lua`, the key of the last event,
 /// the field of the index, the most members and the largest total.
 fn about<'a>(
-    shared: &Shared,
+    shared: &ClusterState,
     name: &'a TopicName,
     config: &AppConfig,
 ) -> (String, String, &'a str, usize, usize) {
@@ -150,7 +150,7 @@ fn is_listed(channel: &ChannelName) -> bool {
 }
 
 /// The index that lists a topic.
-pub(super) fn index_of(shared: &Shared, name: &TopicName) -> Option<String> {
+pub(super) fn index_of(shared: &ClusterState, name: &TopicName) -> Option<String> {
     let partition = shared.names.partition(name);
     match &name.subject {
         Subject::Channel(channel) if is_listed(channel) => {
@@ -161,30 +161,30 @@ pub(super) fn index_of(shared: &Shared, name: &TopicName) -> Option<String> {
     }
 }
 
-/// About how many bytes an assertion and its answer have.
-fn call_bytes(assertion: &Assertion) -> usize {
-    let joins = assertion.joins.iter();
+/// About how many bytes a sync and its answer have.
+fn call_bytes(request: &SyncRequest) -> usize {
+    let joins = request.joins.iter();
     let joins: usize = joins.map(|join| 64 + join.user_id.len() + join.user_info.len()).sum();
-    512 + joins + assertion.answer_bytes
+    512 + joins + request.answer_bytes
 }
 
-fn with_users(mut call: Call, assertion: &Assertion) -> Call {
-    for join in &assertion.joins {
+fn with_users(mut call: Call, request: &SyncRequest) -> Call {
+    for join in &request.joins {
         call = call
             .arg(&*join.user_id)
             .arg(&*join.user_info)
             .number(join.connections)
             .arg(if join.is_limited { "1" } else { "0" });
     }
-    for user_id in &assertion.departed {
+    for user_id in &request.departed {
         call = call.arg(&**user_id);
     }
     call
 }
 
-/// What an assertion came to.
+/// What a sync came to.
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(super) enum SyncOutcome {
     Done(Box<Synced>),
     /// It came too late, and was not done.
     Late,
@@ -193,12 +193,12 @@ pub(super) enum Verdict {
 }
 
 /// Reads what the script answered, with the server's clock in ms.
-pub(super) fn read(value: Value, now: Instant) -> Result<(Verdict, u64), Unexpected> {
+pub(super) fn read(value: Value, now: Instant) -> Result<(SyncOutcome, u64), Unexpected> {
     let mut answer = Answer::new(value)?;
     let (status, redis_ms) = answer.status()?;
     match status {
-        Status::Late => return Ok((Verdict::Late, redis_ms)),
-        Status::Refused => return Ok((Verdict::Refused, redis_ms)),
+        Status::Late => return Ok((SyncOutcome::Late, redis_ms)),
+        Status::Refused => return Ok((SyncOutcome::Refused, redis_ms)),
         Status::Done => {}
     }
     let (epoch, version, sequence) = (answer.text()?, answer.number()?, answer.number()?);
@@ -226,10 +226,10 @@ pub(super) fn read(value: Value, now: Instant) -> Result<(Verdict, u64), Unexpec
         is_logged,
         changes: changes.collect(),
     };
-    Ok((Verdict::Done(Box::new(synced)), redis_ms))
+    Ok((SyncOutcome::Done(Box::new(synced)), redis_ms))
 }
 
-impl Manager {
+impl Coordinator {
     /// Listens to topics of a partition.
     pub(super) fn enter(
         &mut self,
@@ -241,7 +241,7 @@ impl Manager {
         self.begin(async move {
             let buses: Vec<Arc<str>> = topics.iter().map(|(topic, _)| Arc::clone(topic)).collect();
             let result = connection.subscribe(partition, &buses).await;
-            Outcome::Entered { topics, result: result.map_err(|error| Reason::of(&error)) }
+            Completion::Entered { topics, result: result.map_err(|error| Reason::of(&error)) }
         });
     }
 
@@ -253,32 +253,32 @@ impl Manager {
         self.begin(async move {
             let result = connection.unsubscribe(partition, &[Arc::clone(&topic)]).await;
             let result = result.map_err(|error| Reason::of(&error));
-            Outcome::Left { topic: (topic, attempt), result }
+            Completion::Left { topic: (topic, attempt), result }
         });
     }
 
-    /// Asserts what this node has.
-    pub(super) fn assert(
+    /// Syncs what this node has.
+    pub(super) fn sync(
         &mut self,
         topic: Arc<str>,
-        assertion: &Assertion,
+        request: &SyncRequest,
         connection: Connection,
         now: Instant,
     ) {
         let Some(found) = self.topics.get(&topic) else { return };
         let Some(hub) = self.hubs.get(&found.name.app_id) else { return };
         let (app, lease) = (hub.app(), Arc::clone(&self.membership.lease));
-        let (is_full, partition, attempt) = (assertion.is_full, found.partition, found.attempt);
+        let (is_full, partition, attempt) = (request.is_full, found.partition, found.attempt);
         let asked = (&app.config, Wanted::of(hub, &found.name.subject));
         let by = (&*self.shared, &*lease);
-        let call = assertion_call(by, &found.name, asked, &lease.node, assertion, now);
-        let bytes = call.len() + assertion.answer_bytes;
+        let call = sync_call(by, &found.name, asked, &lease.node, request, now);
+        let bytes = call.len() + request.answer_bytes;
         self.in_flight.add(bytes);
         let was_provisional = self.membership.is_provisional(partition);
         self.begin(async move {
             let answer = call.run_in_order(&connection).await;
             let asked = now;
-            Outcome::Synced(Answered {
+            Completion::Synced(SyncAnswer {
                 topic,
                 attempt,
                 partition,
@@ -293,21 +293,21 @@ impl Manager {
 
     /// Does something in the background, and takes what came of it unless the link is another by
     /// then.
-    pub(super) fn begin(&self, work: impl Future<Output = Outcome> + Send + 'static) {
-        let (outcomes, link) = (self.outcomes.clone(), self.link_number);
+    pub(super) fn begin(&self, work: impl Future<Output = Completion> + Send + 'static) {
+        let (completions, link) = (self.completions.clone(), self.link_number);
         tokio::spawn(async move {
-            let outcome = timeout(WORK_TIMEOUT, work).await.unwrap_or(Outcome::Stuck);
-            // The manager is gone when the process ends.
-            let _ = outcomes.send((link, outcome));
+            let completion = timeout(WORK_TIMEOUT, work).await.unwrap_or(Completion::Stuck);
+            // The coordinator is gone when the process ends.
+            let _ = completions.send((link, completion));
         });
     }
 
     /// The same, for work of many commands that may take any time: each of them fails with its
     /// connection.
-    pub(super) fn begin_long(&self, work: impl Future<Output = Outcome> + Send + 'static) {
-        let (outcomes, link) = (self.outcomes.clone(), self.link_number);
+    pub(super) fn begin_long(&self, work: impl Future<Output = Completion> + Send + 'static) {
+        let (completions, link) = (self.completions.clone(), self.link_number);
         tokio::spawn(async move {
-            let _ = outcomes.send((link, work.await));
+            let _ = completions.send((link, work.await));
         });
     }
 
@@ -336,9 +336,17 @@ impl Manager {
         }
     }
 
-    pub(super) fn on_synced(&mut self, answered: Answered) {
-        let Answered { topic, attempt, partition, is_full, was_provisional, bytes, asked, answer } =
-            answered;
+    pub(super) fn on_synced(&mut self, answered: SyncAnswer) {
+        let SyncAnswer {
+            topic,
+            attempt,
+            partition,
+            is_full,
+            was_provisional,
+            bytes,
+            asked,
+            answer,
+        } = answered;
         let now = now();
         self.in_flight.end(bytes, now.saturating_duration_since(asked));
         self.membership.heard = Some(now);
@@ -347,7 +355,7 @@ impl Manager {
             return;
         }
         match answer.map(|value| read(value, now)) {
-            Ok(Ok((Verdict::Done(synced), redis_ms))) => {
+            Ok(Ok((SyncOutcome::Done(synced), redis_ms))) => {
                 self.shared.clock.learn(partition, redis_ms, (asked, now));
                 let Some(found) = self.topics.get_mut(&topic) else { return };
                 let hub = self.hubs.get(&found.name.app_id);
@@ -365,10 +373,10 @@ impl Manager {
                 if is_logged {
                     self.on_logged(&app_id, partition);
                 }
-                self.carry_out(&topic, effects, now);
+                self.apply_effects(&topic, effects, now);
                 self.touch(&topic);
             }
-            Ok(Ok((Verdict::Late, redis_ms))) => {
+            Ok(Ok((SyncOutcome::Late, redis_ms))) => {
                 // Its clock was stepped, or is not that of the other servers.
                 self.shared.clock.learn(partition, redis_ms, (asked, now));
                 self.shared.metrics.late();
@@ -377,11 +385,11 @@ impl Manager {
                 }
                 self.touch_at(&topic, now + LATE_PAUSE);
             }
-            Ok(Ok((Verdict::Refused, _))) => {
+            Ok(Ok((SyncOutcome::Refused, _))) => {
                 self.lose_link("this node's lease has ended, or redis has lost its data");
             }
             Ok(Err(Unexpected)) => {
-                self.shared.metrics.foreign("an answer about a topic");
+                self.shared.metrics.unexpected_data("an answer about a topic");
                 self.lose_link("unexpected reply about a topic");
             }
             Err(error) if was_refused(&error) => self.lose_link(Reason::of(&error)),
@@ -391,17 +399,17 @@ impl Manager {
     }
 
     /// Carries out on this node what came of a topic.
-    pub(super) fn carry_out(&mut self, topic: &Arc<str>, effects: Vec<Effect>, now: Instant) {
+    pub(super) fn apply_effects(&mut self, topic: &Arc<str>, effects: Vec<Effect>, now: Instant) {
         let Some(found) = self.topics.get(topic) else { return };
         let Some(hub) = self.hubs.get(&found.name.app_id).cloned() else { return };
         let subject = found.name.subject.clone();
         for effect in effects {
             match (effect, &subject) {
                 (
-                    Effect::Attach { connection, ticket, user_id, welcome },
+                    Effect::Attach { connection, ticket, user_id, initial },
                     Subject::Channel(channel),
                 ) => {
-                    hub.attach(channel, connection, ticket, user_id, welcome, now);
+                    hub.attach(channel, connection, ticket, user_id, initial, now);
                 }
                 (Effect::Refuse { connection, ticket, refusal }, Subject::Channel(channel)) => {
                     hub.refuse(channel, connection, ticket, refusal);
@@ -412,13 +420,13 @@ impl Manager {
                 (Effect::Total(total), Subject::Channel(channel)) => {
                     hub.total_changed(channel, total, now);
                 }
-                (Effect::Interrupt, Subject::Channel(channel)) => {
-                    self.shared.metrics.interrupted();
-                    hub.interrupt(channel, &CloseCode::Interrupted);
+                (Effect::ForceResubscribe, Subject::Channel(channel)) => {
+                    self.shared.metrics.forced_resubscribes();
+                    hub.force_resubscribe(channel, &CloseCode::Interrupted);
                 }
                 // On a link that is whole, nothing was missed.
                 (Effect::Doubt, _) if self.membership.stage == Stage::Joined => {}
-                (Effect::Doubt, _) => self.doubts.push(Arc::clone(topic)),
+                (Effect::Doubt, _) => self.unverified.push(Arc::clone(topic)),
                 (Effect::Online(is_online), Subject::User(user_id)) => {
                     let watchers = self.topics.get(topic).into_iter().flat_map(Topic::watchers);
                     hub.tell_watchers(watchers, user_id, is_online);

@@ -53,7 +53,7 @@ fn missing(draft: &Draft, app: &Key, key: Key) -> ConfigError {
 ///
 /// A default address becomes loopback, and true is returned. An address that was configured is
 /// rejected instead.
-pub(super) fn confine(
+pub(super) fn restrict_to_loopback(
     config: &mut Config,
     draft: &Draft,
     notes: &mut Vec<String>,

@@ -13,7 +13,7 @@ use toml::Value;
 
 /// A variable that another server understands.
 #[derive(Debug)]
-pub(super) struct Peer {
+pub(super) struct CompatVariable {
     /// Its name.
     pub(super) name: &'static str,
     meaning: Meaning,
@@ -34,8 +34,12 @@ enum Meaning {
 }
 
 /// `name` sets `key`.
-pub(super) const fn sets(name: &'static str, key: &'static str, convert: Convert) -> Peer {
-    Peer { name, meaning: Meaning::Sets(key, convert) }
+pub(super) const fn sets(
+    name: &'static str,
+    key: &'static str,
+    convert: Convert,
+) -> CompatVariable {
+    CompatVariable { name, meaning: Meaning::Sets(key, convert) }
 }
 
 /// `name` sets `key`, with a difference that `why` tells.
@@ -44,19 +48,23 @@ pub(super) const fn nearly(
     key: &'static str,
     convert: Convert,
     why: &'static str,
-) -> Peer {
-    Peer { name, meaning: Meaning::Nearly(key, convert, why) }
+) -> CompatVariable {
+    CompatVariable { name, meaning: Meaning::Nearly(key, convert, why) }
 }
 
 /// `name` has no effect, and `why` is said when it is set to something other than the peer's
 /// `default`.
-pub(super) const fn ignored(name: &'static str, default: &'static str, why: &'static str) -> Peer {
-    Peer { name, meaning: Meaning::Ignored { default, why } }
+pub(super) const fn ignored(
+    name: &'static str,
+    default: &'static str,
+    why: &'static str,
+) -> CompatVariable {
+    CompatVariable { name, meaning: Meaning::Ignored { default, why } }
 }
 
 /// `name` is known, and the table has nothing to do with it.
-pub(super) const fn silent(name: &'static str) -> Peer {
-    Peer { name, meaning: Meaning::Silent }
+pub(super) const fn silent(name: &'static str) -> CompatVariable {
+    CompatVariable { name, meaning: Meaning::Silent }
 }
 
 /// Writes what the variables of `family` say into `draft`, as `peers` has it, and notes what has no
@@ -67,7 +75,7 @@ pub(super) const fn silent(name: &'static str) -> Peer {
 /// When a value is not of its kind.
 pub(super) fn apply(
     family: &str,
-    peers: &[Peer],
+    peers: &[CompatVariable],
     variables: &Variables,
     draft: &mut Draft,
     notes: &mut Vec<String>,
@@ -87,7 +95,7 @@ pub(super) fn apply(
 ///
 /// When a value is not of its kind.
 pub(super) fn apply_all(
-    peers: &[Peer],
+    peers: &[CompatVariable],
     variables: &Variables,
     draft: &mut Draft,
     notes: &mut Vec<String>,
@@ -115,7 +123,7 @@ pub(super) fn is_true(name: &str, variables: &Variables) -> Result<bool, ConfigE
 
 /// Applies one variable, and returns the note that it is worth.
 fn apply_one(
-    peer: &Peer,
+    peer: &CompatVariable,
     value: &str,
     variables: &Variables,
     draft: &mut Draft,

@@ -191,7 +191,7 @@ fn settle(
     faults.result()?;
     let mut config = to_config(draft)?;
     faults.take(relations::check(&config, draft));
-    let confined = faults.take(apps::confine(&mut config, draft, notes));
+    let confined = faults.take(apps::restrict_to_loopback(&mut config, draft, notes));
     if confined.is_some() {
         faults.take(guessable::refuse(&config, &config.server.host, Some(draft)));
     }

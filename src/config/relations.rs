@@ -123,7 +123,7 @@ fn distinct(
 pub(super) fn make_room(draft: &mut Draft, apps: usize, notes: &mut Vec<String>) {
     let Config { server, connection, .. } = Config::default();
     let event = AppConfig::default().max_event_bytes;
-    if let Some((request, origin)) = from_peer(draft, &Key::new(REQUEST)) {
+    if let Some((request, origin)) = from_compat(draft, &Key::new(REQUEST)) {
         let largest = largest_event(draft, request);
         for index in 0..apps.max(1) {
             let key = app_key(index, "max_event_bytes");
@@ -134,18 +134,18 @@ pub(super) fn make_room(draft: &mut Draft, apps: usize, notes: &mut Vec<String>)
             }
         }
     }
-    if let Some((event, origin)) = from_peer(draft, &app_key(0, "max_event_bytes"))
+    if let Some((event, origin)) = from_compat(draft, &app_key(0, "max_event_bytes"))
         && number(draft, &Key::new(REQUEST), server.max_request_bytes) < event
     {
         // A body holds the event's data as a JSON string, and its name and channels beside it.
         give_way(draft, Key::new(REQUEST), event.saturating_mul(2), &origin, notes);
     }
-    if let Some((event, origin)) = from_peer(draft, &app_key(0, "max_event_bytes"))
+    if let Some((event, origin)) = from_compat(draft, &app_key(0, "max_event_bytes"))
         && number(draft, &Key::new(OUTBOX), connection.max_outbox_bytes) < event
     {
         give_way(draft, Key::new(OUTBOX), event.saturating_mul(2), &origin, notes);
     }
-    if let Some((message, origin)) = from_peer(draft, &Key::new(MESSAGE))
+    if let Some((message, origin)) = from_compat(draft, &Key::new(MESSAGE))
         && number(draft, &Key::new(OUTBOX), connection.max_outbox_bytes) < message
     {
         give_way(draft, Key::new(OUTBOX), message, &origin, notes);
@@ -163,7 +163,7 @@ fn largest_event(draft: &Draft, request: usize) -> usize {
 }
 
 /// What `key` is, and by which variable, if a peer's variable has set it.
-fn from_peer(draft: &Draft, key: &Key) -> Option<(usize, Origin)> {
+fn from_compat(draft: &Draft, key: &Key) -> Option<(usize, Origin)> {
     let setting = draft.setting(key)?;
     let of_peer = setting.origin.variable()?.starts_with(['R', 'S']);
     let value = usize::try_from(setting.value.as_integer()?).ok()?;

@@ -1,7 +1,7 @@
 //! Laravel Reverb's variables.
 
 use super::{
-    compat_variable::{Peer, apply, ignored, sets, silent},
+    compat_variable::{CompatVariable, apply, ignored, sets, silent},
     convert::{Convert, accept_from, boolean, integer, limit, list, text},
     draft::Draft,
     error::{ConfigError, all},
@@ -16,7 +16,7 @@ const NO_INGEST: &str = "it is for Reverb's reports to Pulse and Telescope";
 /// `REVERB_HOST`, `REVERB_PORT` and `REVERB_SCHEME` are what clients dial, so they bind nothing.
 /// `REDIS_*` is there for Laravel's cache in most projects, and says nothing to us while
 /// `REVERB_SCALING_ENABLED` is not true.
-const PEERS: &[Peer] = &[
+const COMPAT_VARIABLES: &[CompatVariable] = &[
     ignored("REVERB_SERVER", "reverb", "there is one kind of server"),
     sets("REVERB_SERVER_HOST", "server.host", text),
     sets("REVERB_SERVER_PORT", "server.port", integer),
@@ -56,7 +56,7 @@ pub(super) fn read(
 ) -> Result<(), ConfigError> {
     no_origins(variables, draft, notes);
     let applied = all([
-        apply("REVERB_", PEERS, variables, draft, notes),
+        apply("REVERB_", COMPAT_VARIABLES, variables, draft, notes),
         rate_limiting(variables, draft, notes),
         redis::read_laravel(variables, draft, notes),
     ]);

@@ -1,7 +1,7 @@
 //! soketi's variables.
 
 use super::{
-    compat_variable::{Peer, apply, ignored, is_true, nearly, sets, silent},
+    compat_variable::{CompatVariable, apply, ignored, is_true, nearly, sets, silent},
     convert::{boolean, client_messages, integer, kilobytes, limit, milliseconds, text},
     draft::Draft,
     error::{ConfigError, all},
@@ -31,7 +31,7 @@ const BACKEND_EVENTS: &str = "it limits all requests to the HTTP API, those that
 
 /// What each of the 115 means, but for those that are refused in `unsupported`.
 /// Those of Redis are silent here, because `redis` reads them.
-pub(super) const PEERS: &[Peer] = &[
+pub(super) const COMPAT_VARIABLES: &[CompatVariable] = &[
     ignored("SOKETI_ADAPTER_CLUSTER_REQUESTS_TIMEOUT", "5000", ADAPTER),
     silent("SOKETI_ADAPTER_REDIS_PREFIX"),
     silent("SOKETI_ADAPTER_REDIS_CLUSTER_MODE"),
@@ -157,7 +157,7 @@ pub(super) fn read(
     notes: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
     all([
-        apply("SOKETI_", PEERS, variables, draft, notes),
+        apply("SOKETI_", COMPAT_VARIABLES, variables, draft, notes),
         debug(variables, draft),
         metrics(variables, draft),
         authorized_connections(variables, draft),

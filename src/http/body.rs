@@ -24,7 +24,7 @@ pub(super) async fn read(body: Incoming, max: usize, timeout: Duration) -> Resul
     time::timeout(timeout, collect(body, max)).await.unwrap_or_else(|_elapsed| {
         Err(ApiError::new(
             StatusCode::REQUEST_TIMEOUT,
-            format!("The request's body did not arrive within {} s", timeout.as_secs()),
+            format!("The request's body did not count_connection within {} s", timeout.as_secs()),
         ))
     })
 }

@@ -19,27 +19,27 @@ use tokio::{
 
 /// How long a connection may rest between two requests. Proxies and SDKs keep theirs for about a
 /// minute, and would send into one that is being closed.
-const REST_MAX: Duration = Duration::from_secs(90);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(90);
 /// Longest reply that the HTTP library makes up by itself, in bytes.
 const BARE_REPLY_MAX: usize = 256;
 
-/// What is known of the traffic on a connection. Shared by its socket and by its requests.
+/// What is known of the traffic on a connection. Inner by its socket and by its requests.
 #[derive(Clone, Debug)]
-pub(super) struct Wire(Arc<Shared>);
+pub(super) struct IdleTracker(Arc<Inner>);
 
-/// A [`Wire`] as others know it, which does not outlive its connection.
+/// A [`IdleTracker`] as others know it, which does not outlive its connection.
 #[derive(Debug)]
-pub(super) struct WeakWire(Weak<Shared>);
+pub(super) struct WeakIdleTracker(Weak<Inner>);
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct Inner {
+    state: Mutex<Activity>,
     /// Told when the connection is to go.
-    dismissal: Notify,
+    eviction: Notify,
 }
 
 #[derive(Debug)]
-struct State {
+struct Activity {
     waits_for: WaitsFor,
     /// Since when the client has not read what we wrote.
     blocked_since: Option<Instant>,
@@ -48,7 +48,7 @@ struct State {
     /// What the library would have refused the request with.
     refused: Option<StatusCode>,
     /// Whether a request has come already.
-    has_asked: bool,
+    has_requested: bool,
 }
 
 #[derive(Debug)]
@@ -61,14 +61,14 @@ enum WaitsFor {
     Answer,
 }
 
-impl Wire {
+impl IdleTracker {
     pub(super) fn new(now: Instant) -> Self {
-        let state = Mutex::new(State::new(WaitsFor::Head(now)));
-        Self(Arc::new(Shared { state, dismissal: Notify::new() }))
+        let state = Mutex::new(Activity::new(WaitsFor::Head(now)));
+        Self(Arc::new(Inner { state, eviction: Notify::new() }))
     }
 
-    pub(super) fn downgrade(&self) -> WeakWire {
-        WeakWire(Arc::downgrade(&self.0))
+    pub(super) fn downgrade(&self) -> WeakIdleTracker {
+        WeakIdleTracker(Arc::downgrade(&self.0))
     }
 
     /// The client has come as far as HTTP, and owes us a request from now on.
@@ -77,7 +77,7 @@ impl Wire {
     }
 
     /// Since when the client has kept us waiting, if it does.
-    pub(super) fn waits_since(&self) -> Option<Instant> {
+    pub(super) fn idle_since(&self) -> Option<Instant> {
         let state = self.lock();
         match state.waits_for {
             WaitsFor::Request(since) | WaitsFor::Head(since) => Some(since),
@@ -86,24 +86,24 @@ impl Wire {
     }
 
     /// Has the connection go.
-    pub(super) fn dismiss(&self) {
-        self.0.dismissal.notify_one();
+    pub(super) fn evict(&self) {
+        self.0.eviction.notify_one();
     }
 
     /// Waits until the connection is to go. Safe to cancel.
-    pub(super) async fn dismissed(&self) {
-        self.0.dismissal.notified().await;
+    pub(super) async fn evicted(&self) {
+        self.0.eviction.notified().await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Activity> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A request's head has come. True if it is the connection's first.
-    pub(super) fn request_came(&self) -> bool {
+    pub(super) fn request_started(&self) -> bool {
         let mut state = self.lock();
         state.waits_for = WaitsFor::Answer;
-        !std::mem::replace(&mut state.has_asked, true)
+        !std::mem::replace(&mut state.has_requested, true)
     }
 
     /// A request has been answered.
@@ -123,7 +123,7 @@ impl Wire {
     }
 
     /// Waits until the client has kept us waiting too long: `patience` for the rest of a head
-    /// and for taking our answers, [`REST_MAX`] for the next request. Safe to cancel.
+    /// and for taking our answers, [`KEEP_ALIVE_TIMEOUT`] for the next request. Safe to cancel.
     pub(super) async fn overdue(&self, patience: Duration) {
         loop {
             let now = Instant::now();
@@ -138,9 +138,9 @@ impl Wire {
     }
 }
 
-impl WeakWire {
-    pub(super) fn upgrade(&self) -> Option<Wire> {
-        self.0.upgrade().map(Wire)
+impl WeakIdleTracker {
+    pub(super) fn upgrade(&self) -> Option<IdleTracker> {
+        self.0.upgrade().map(IdleTracker)
     }
 
     pub(super) fn is_alive(&self) -> bool {
@@ -148,14 +148,14 @@ impl WeakWire {
     }
 }
 
-impl State {
+impl Activity {
     fn new(waits_for: WaitsFor) -> Self {
-        Self { waits_for, blocked_since: None, holds: false, refused: None, has_asked: false }
+        Self { waits_for, blocked_since: None, holds: false, refused: None, has_requested: false }
     }
 
     fn deadline(&self, patience: Duration) -> Option<Instant> {
         let wait = match self.waits_for {
-            WaitsFor::Request(since) => Some(since + REST_MAX),
+            WaitsFor::Request(since) => Some(since + KEEP_ALIVE_TIMEOUT),
             WaitsFor::Head(since) => Some(since + patience),
             WaitsFor::Answer => None,
         };
@@ -164,11 +164,11 @@ impl State {
     }
 }
 
-/// A socket that tells its [`Wire`] what happens.
+/// A socket that tells its [`IdleTracker`] what happens.
 #[derive(Debug)]
 pub(super) struct WatchedStream {
     stream: Stream,
-    wire: Wire,
+    tracker: IdleTracker,
     held: Vec<u8>,
     /// What has come before the library was there to read it.
     unread: Bytes,
@@ -176,8 +176,8 @@ pub(super) struct WatchedStream {
 
 impl WatchedStream {
     /// `unread` has come already.
-    pub(super) fn new(stream: Stream, unread: Vec<u8>, wire: Wire) -> Self {
-        Self { stream, wire, held: Vec::new(), unread: unread.into() }
+    pub(super) fn new(stream: Stream, unread: Vec<u8>, tracker: IdleTracker) -> Self {
+        Self { stream, tracker, held: Vec::new(), unread: unread.into() }
     }
 
     /// The socket, what was held back, and what has come and was not read.
@@ -209,7 +209,7 @@ impl AsyncRead for WatchedStream {
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if before < buffer.filled().len() {
-            let mut state = self.wire.lock();
+            let mut state = self.tracker.lock();
             if matches!(state.waits_for, WaitsFor::Request(_)) {
                 state.waits_for = WaitsFor::Head(Instant::now());
             }
@@ -224,16 +224,16 @@ impl AsyncWrite for WatchedStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.wire.lock().holds {
+        if self.tracker.lock().holds {
             self.held.extend_from_slice(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
         if let Some(status) = bare_refusal(bytes) {
-            self.wire.lock().refused = Some(status);
+            self.tracker.lock().refused = Some(status);
             return Poll::Ready(Ok(bytes.len()));
         }
         let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        let mut state = self.wire.lock();
+        let mut state = self.tracker.lock();
         match result {
             Poll::Pending => drop(state.blocked_since.get_or_insert_with(Instant::now)),
             Poll::Ready(_) => state.blocked_since = None,
@@ -247,7 +247,7 @@ impl AsyncWrite for WatchedStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.wire.refused().is_some() {
+        if self.tracker.refused().is_some() {
             // Our own answer is still to be written.
             return Poll::Ready(Ok(()));
         }
@@ -284,29 +284,29 @@ mod tests {
     fn a_client_may_rest_but_not_dawdle() {
         let patience = Duration::from_secs(10);
         let now = Instant::now();
-        let due = |waits_for| State::new(waits_for).deadline(patience).map(|at| at - now);
+        let due = |waits_for| Activity::new(waits_for).deadline(patience).map(|at| at - now);
         assert_eq!(due(WaitsFor::Head(now)), Some(patience));
-        assert_eq!(due(WaitsFor::Request(now)), Some(REST_MAX));
+        assert_eq!(due(WaitsFor::Request(now)), Some(KEEP_ALIVE_TIMEOUT));
         assert_eq!(due(WaitsFor::Answer), None);
-        let blocked = State { blocked_since: Some(now), ..State::new(WaitsFor::Answer) };
+        let blocked = Activity { blocked_since: Some(now), ..Activity::new(WaitsFor::Answer) };
         assert_eq!(blocked.deadline(patience), Some(now + patience));
     }
 
     /// A server's side of a connection over loopback, and the client's socket.
-    async fn watched(unread: &[u8]) -> (WatchedStream, Wire, TcpStream) {
+    async fn watched(unread: &[u8]) -> (WatchedStream, IdleTracker, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let wire = Wire::new(Instant::now());
+        let tracker = IdleTracker::new(Instant::now());
         let stream = Stream::Plain(accepted.unwrap().0);
-        (WatchedStream::new(stream, unread.to_vec(), wire.clone()), wire, client.unwrap())
+        (WatchedStream::new(stream, unread.to_vec(), tracker.clone()), tracker, client.unwrap())
     }
 
     #[tokio::test]
     async fn what_is_written_after_hold_is_not_sent() {
-        let (mut stream, wire, mut client) = watched(b"unread").await;
+        let (mut stream, tracker, mut client) = watched(b"unread").await;
         stream.write_all(b"sent").await.unwrap();
-        wire.hold();
+        tracker.hold();
         stream.write_all(b"held ").await.unwrap();
         stream.write_all(b"back").await.unwrap();
         stream.flush().await.unwrap();
@@ -320,10 +320,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_bare_refusal_is_swallowed_and_the_connection_left_open() {
-        let (mut stream, wire, mut client) = watched(b"").await;
+        let (mut stream, tracker, mut client) = watched(b"").await;
         let bare = b"HTTP/1.1 431 Too Large\r\ncontent-length: 0\r\n\r\n";
         stream.write_all(bare).await.unwrap();
-        assert_eq!(wire.refused(), Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
+        assert_eq!(tracker.refused(), Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
         stream.shutdown().await.unwrap();
         let (mut socket, ..) = stream.into_parts();
         socket.write_all(b"ours").await.unwrap();
@@ -335,43 +335,43 @@ mod tests {
 
     #[tokio::test]
     async fn what_has_come_already_is_read_first_and_whole() {
-        let (mut stream, wire, mut client) = watched(b"GET / HT").await;
+        let (mut stream, tracker, mut client) = watched(b"GET / HT").await;
         client.write_all(b"TP/1.1").await.unwrap();
         client.shutdown().await.unwrap();
-        wire.request_answered(Instant::now());
+        tracker.request_answered(Instant::now());
         let mut first = [0; 5];
         stream.read_exact(&mut first).await.unwrap();
         assert_eq!(&first, b"GET /");
-        assert!(matches!(wire.lock().waits_for, WaitsFor::Request(_)));
+        assert!(matches!(tracker.lock().waits_for, WaitsFor::Request(_)));
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).await.unwrap();
         assert_eq!(rest, b" HTTP/1.1");
-        assert!(matches!(wire.lock().waits_for, WaitsFor::Head(_)), "a request has begun");
+        assert!(matches!(tracker.lock().waits_for, WaitsFor::Head(_)), "a request has begun");
     }
 
     #[tokio::test]
     async fn a_read_that_finds_nothing_begins_no_request() {
-        let (mut stream, wire, _client) = watched(b"").await;
-        wire.request_answered(Instant::now());
+        let (mut stream, tracker, _client) = watched(b"").await;
+        tracker.request_answered(Instant::now());
         let mut byte = [0];
         let read = poll_fn(|cx| {
             let mut buffer = ReadBuf::new(&mut byte);
             Poll::Ready(Pin::new(&mut stream).poll_read(cx, &mut buffer))
         });
         assert!(read.await.is_pending());
-        assert!(matches!(wire.lock().waits_for, WaitsFor::Request(_)));
+        assert!(matches!(tracker.lock().waits_for, WaitsFor::Request(_)));
     }
 
     #[test]
     fn only_the_first_request_is_the_first() {
-        let wire = Wire::new(Instant::now());
-        let weak = wire.downgrade();
-        assert!(wire.waits_since().is_some());
-        assert!(wire.request_came());
-        assert_eq!(wire.waits_since(), None);
-        assert!(!wire.request_came());
+        let tracker = IdleTracker::new(Instant::now());
+        let weak = tracker.downgrade();
+        assert!(tracker.idle_since().is_some());
+        assert!(tracker.request_started());
+        assert_eq!(tracker.idle_since(), None);
+        assert!(!tracker.request_started());
         assert!(weak.is_alive());
-        drop(wire);
+        drop(tracker);
         assert!(!weak.is_alive());
     }
 }

@@ -6,10 +6,10 @@
 //! connections have a limit of their own. At the limit, newcomers wait where the kernel keeps
 //! them, and the connection that has kept us waiting longest goes, be it for its handshake, for
 //! its request or for its next one. Who is given an answer stays, and so does whoever has been
-//! waited for less than [`MANNERS`]: a client that means to say something does so well within it,
+//! waited for less than [`MIN_EVICTION_AGE`]: a client that means to say something does so well within it,
 //! and whoever attacks has to come again every second for each place it wants to hold.
 
-use super::idle::{WeakWire, Wire};
+use super::idle::{IdleTracker, WeakIdleTracker};
 use crate::{
     node::Node,
     permit::{Permit, Quota},
@@ -22,42 +22,42 @@ use std::{
 
 /// How many connections there are that are no WebSocket, and which.
 #[derive(Debug)]
-pub struct Lobby {
+pub struct HttpConnectionLimiter {
     quota: Arc<Quota>,
     /// File descriptors for connections of both kinds.
     descriptors: usize,
     node: Arc<Node>,
-    guests: Mutex<Guests>,
+    connections: Mutex<PendingConnections>,
 }
 
 #[derive(Debug, Default)]
-struct Guests {
-    all: VecDeque<WeakWire>,
+struct PendingConnections {
+    all: VecDeque<WeakIdleTracker>,
     /// The one asked to go last, and when.
-    leaving: Option<(WeakWire, Instant)>,
+    evicting: Option<(WeakIdleTracker, Instant)>,
 }
 
 /// The place of a connection that has just been accepted.
 #[derive(Debug)]
-pub struct Guest {
-    pub(super) wire: Wire,
+pub struct PendingConnection {
+    pub(super) tracker: IdleTracker,
     pub(super) permit: Permit,
 }
 
 /// How long a client is waited for at least: some round trips of a slow network.
-const MANNERS: Duration = Duration::from_secs(1);
+const MIN_EVICTION_AGE: Duration = Duration::from_secs(1);
 /// How long the one asked to go is waited for before somebody else is asked, too. On a busy machine it takes a while
 /// until a connection is closed, and one place needs only one of them.
-const LEAVE_WAIT: Duration = Duration::from_millis(100);
+const EVICTION_WAIT: Duration = Duration::from_millis(100);
 /// Marks of guests who have gone are cleared away when they outnumber the others by this.
-const GONE_MAX: usize = 64;
+const STALE_MAX: usize = 64;
 
-impl Lobby {
+impl HttpConnectionLimiter {
     /// At most `max` connections that are no WebSocket, and at most `descriptors` with those
     /// that are.
     #[must_use]
     pub fn new(max: usize, descriptors: usize, node: Arc<Node>) -> Self {
-        Self { quota: Quota::new(max), descriptors, node, guests: Mutex::default() }
+        Self { quota: Quota::new(max), descriptors, node, connections: Mutex::default() }
     }
 
     /// Sets another limit for the connections that are no WebSocket.
@@ -68,43 +68,44 @@ impl Lobby {
     /// Takes a place for a newcomer. When all are taken, has somebody else go, as far as there
     /// is anybody who may be asked to; the place is free a little later.
     #[must_use]
-    pub fn enter(&self, now: Instant) -> Option<Guest> {
+    pub fn admit(&self, now: Instant) -> Option<PendingConnection> {
         let has_room = self.quota.used() + self.node.connections_here() < self.descriptors;
         let Some(permit) = has_room.then(|| self.quota.take()).flatten() else {
-            self.make_room(now);
+            self.evict_longest_idle(now);
             return None;
         };
-        let wire = Wire::new(now);
+        let tracker = IdleTracker::new(now);
         let all = &mut self.lock().all;
-        if 2 * self.quota.used() + GONE_MAX < all.len() {
-            all.retain(WeakWire::is_alive);
+        if 2 * self.quota.used() + STALE_MAX < all.len() {
+            all.retain(WeakIdleTracker::is_alive);
         }
-        all.push_back(wire.downgrade());
-        Some(Guest { wire, permit })
+        all.push_back(tracker.downgrade());
+        Some(PendingConnection { tracker, permit })
     }
 
     /// Asks the one to go who has been waited for longest, or nearly: whoever cannot go now is
     /// looked at again when it is its turn.
-    fn make_room(&self, now: Instant) {
-        let mut guests = self.lock();
-        let is_leaving =
-            |(wire, asked): &(WeakWire, Instant)| wire.is_alive() && now < *asked + LEAVE_WAIT;
-        if guests.leaving.as_ref().is_some_and(is_leaving) {
+    fn evict_longest_idle(&self, now: Instant) {
+        let mut connections = self.lock();
+        let is_evicting = |(tracker, asked): &(WeakIdleTracker, Instant)| {
+            tracker.is_alive() && now < *asked + EVICTION_WAIT
+        };
+        if connections.evicting.as_ref().is_some_and(is_evicting) {
             return;
         }
-        for _ in 0..guests.all.len() {
-            let Some(guest) = guests.all.pop_front() else { return };
-            let Some(wire) = guest.upgrade() else { continue };
-            if wire.waits_since().is_some_and(|since| since + MANNERS <= now) {
-                guests.leaving = Some((guest, now));
-                return wire.dismiss();
+        for _ in 0..connections.all.len() {
+            let Some(tracker) = connections.all.pop_front() else { return };
+            let Some(active) = tracker.upgrade() else { continue };
+            if active.idle_since().is_some_and(|since| since + MIN_EVICTION_AGE <= now) {
+                connections.evicting = Some((tracker, now));
+                return active.evict();
             }
-            guests.all.push_back(guest);
+            connections.all.push_back(tracker);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Guests> {
-        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, PendingConnections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -114,79 +115,79 @@ mod tests {
     use crate::{config::Config, shutdown::Shutdown, webhook::Webhooks};
     use futures_util::FutureExt;
 
-    fn lobby(max: usize, descriptors: usize) -> Lobby {
+    fn limiter(max: usize, descriptors: usize) -> HttpConnectionLimiter {
         let config = Config::default();
         let webhooks = Arc::new(Webhooks::new(&config).unwrap());
         let node = Node::new(&config, 1, 0, Shutdown::new(), webhooks);
-        Lobby::new(max, descriptors, Arc::new(node))
+        HttpConnectionLimiter::new(max, descriptors, Arc::new(node))
     }
 
-    fn is_dismissed(guest: &Guest) -> bool {
-        guest.wire.dismissed().now_or_never().is_some()
+    fn is_evicted(pending: &PendingConnection) -> bool {
+        pending.tracker.evicted().now_or_never().is_some()
     }
 
     #[test]
     fn the_one_goes_who_has_been_waited_for_longest_and_long_enough() {
-        let lobby = lobby(3, 100);
+        let limiter = limiter(3, 100);
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let answered = lobby.enter(at(0)).unwrap();
-        answered.wire.request_came();
-        let idle = lobby.enter(at(100)).unwrap();
-        let young = lobby.enter(at(500)).unwrap();
-        assert!(lobby.enter(at(1_000)).is_none());
-        assert!(!is_dismissed(&idle), "it has some time yet");
-        assert!(lobby.enter(at(1_100)).is_none());
-        assert!(is_dismissed(&idle));
-        assert!(!is_dismissed(&answered) && !is_dismissed(&young), "one for one");
+        let answered = limiter.admit(at(0)).unwrap();
+        answered.tracker.request_started();
+        let idle = limiter.admit(at(100)).unwrap();
+        let young = limiter.admit(at(500)).unwrap();
+        assert!(limiter.admit(at(1_000)).is_none());
+        assert!(!is_evicted(&idle), "it has some time yet");
+        assert!(limiter.admit(at(1_100)).is_none());
+        assert!(is_evicted(&idle));
+        assert!(!is_evicted(&answered) && !is_evicted(&young), "one for one");
         drop(idle);
-        assert!(lobby.enter(at(1_100)).is_some());
+        assert!(limiter.admit(at(1_100)).is_some());
     }
 
     #[test]
     fn nobody_else_is_asked_to_go_while_one_is_leaving() {
-        let lobby = lobby(2, 100);
+        let limiter = limiter(2, 100);
         let start = Instant::now();
-        let [first, second] = [lobby.enter(start).unwrap(), lobby.enter(start).unwrap()];
-        let asked = start + MANNERS;
-        assert!(lobby.enter(asked).is_none());
-        assert!(is_dismissed(&first));
-        assert!(lobby.enter(asked + LEAVE_WAIT - Duration::from_millis(1)).is_none());
-        assert!(!is_dismissed(&second), "one for one");
-        assert!(lobby.enter(asked + LEAVE_WAIT).is_none());
-        assert!(is_dismissed(&second), "the first one does not go");
+        let [first, second] = [limiter.admit(start).unwrap(), limiter.admit(start).unwrap()];
+        let asked = start + MIN_EVICTION_AGE;
+        assert!(limiter.admit(asked).is_none());
+        assert!(is_evicted(&first));
+        assert!(limiter.admit(asked + EVICTION_WAIT - Duration::from_millis(1)).is_none());
+        assert!(!is_evicted(&second), "one for one");
+        assert!(limiter.admit(asked + EVICTION_WAIT).is_none());
+        assert!(is_evicted(&second), "the first one does not go");
     }
 
     #[test]
     fn places_that_a_lower_limit_takes_away_are_given_up_one_after_another() {
-        let lobby = lobby(2, 100);
+        let limiter = limiter(2, 100);
         let start = Instant::now();
-        let [first, second] = [lobby.enter(start).unwrap(), lobby.enter(start).unwrap()];
-        lobby.set_max(1);
-        assert!(lobby.enter(start + MANNERS).is_none());
-        assert!(is_dismissed(&first));
+        let [first, second] = [limiter.admit(start).unwrap(), limiter.admit(start).unwrap()];
+        limiter.set_max(1);
+        assert!(limiter.admit(start + MIN_EVICTION_AGE).is_none());
+        assert!(is_evicted(&first));
         drop(first);
-        assert!(lobby.enter(start + MANNERS).is_none());
-        assert!(is_dismissed(&second));
+        assert!(limiter.admit(start + MIN_EVICTION_AGE).is_none());
+        assert!(is_evicted(&second));
     }
 
     #[test]
     fn both_kinds_together_do_not_outnumber_the_descriptors() {
-        let lobby = lobby(0, 2);
+        let limiter = limiter(0, 2);
         let now = Instant::now();
-        let _guests = [lobby.enter(now).unwrap(), lobby.enter(now).unwrap()];
-        assert!(lobby.enter(now).is_none());
+        let _guests = [limiter.admit(now).unwrap(), limiter.admit(now).unwrap()];
+        assert!(limiter.admit(now).is_none());
     }
 
     #[test]
     fn whoever_has_gone_leaves_nothing_behind() {
-        let lobby = lobby(0, usize::MAX);
-        let stays = lobby.enter(Instant::now()).unwrap();
+        let limiter = limiter(0, usize::MAX);
+        let stays = limiter.admit(Instant::now()).unwrap();
         for _ in 0..10_000 {
-            drop(lobby.enter(Instant::now()).unwrap());
+            drop(limiter.admit(Instant::now()).unwrap());
         }
-        let marks = lobby.lock().all.len();
-        assert!(marks <= GONE_MAX + 4, "{marks}");
-        assert!(stays.wire.waits_since().is_some());
+        let marks = limiter.lock().all.len();
+        assert!(marks <= STALE_MAX + 4, "{marks}");
+        assert!(stays.tracker.idle_since().is_some());
     }
 }

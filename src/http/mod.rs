@@ -24,7 +24,7 @@ mod stream;
 mod unreadable;
 mod upgrade;
 
-pub use limiter::{Guest, Lobby};
+pub use limiter::{HttpConnectionLimiter, PendingConnection};
 pub use probes::serve_metrics;
 pub use serve::{Purpose, serve};
 
@@ -33,7 +33,7 @@ use crate::{
     node::{Node, TrustedProxies},
     tls::Tls,
 };
-use other_protocol::Sightings;
+use other_protocol::ProtocolLog;
 use std::{
     sync::{
         Arc,
@@ -61,7 +61,7 @@ pub struct Http {
     all_well_known: bool,
     /// Whether at least one app has the well-known secret.
     any_well_known: bool,
-    sightings: Sightings,
+    protocol_log: ProtocolLog,
     requests: AtomicU32,
     run: u32,
 }
@@ -70,7 +70,7 @@ pub struct Http {
 #[derive(Debug)]
 enum MetricsAccess {
     /// Nobody: the page is not there.
-    Nobody,
+    NoopObserver,
     /// Everybody: only the development app is served, on loopback.
     Everybody,
     /// Whoever has the token.
@@ -84,7 +84,7 @@ impl Http {
         let token = config.metrics.token.expose();
         let metrics = match token {
             "" if config.is_development() => MetricsAccess::Everybody,
-            "" => MetricsAccess::Nobody,
+            "" => MetricsAccess::NoopObserver,
             token => MetricsAccess::Token(token.to_owned()),
         };
         Self {
@@ -99,7 +99,7 @@ impl Http {
             metrics,
             all_well_known: config.apps.iter().all(AppConfig::has_well_known_secret),
             any_well_known: config.apps.iter().any(AppConfig::has_well_known_secret),
-            sightings: Sightings::default(),
+            protocol_log: ProtocolLog::default(),
             requests: AtomicU32::new(0),
             run: rand::random(),
         }

@@ -9,7 +9,7 @@ use std::{
 
 /// Another protocol than HTTP/1.1.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(super) enum Foreign {
+pub(super) enum OtherProtocol {
     /// TLS, on a port without TLS.
     Tls,
     /// HTTP/2 with prior knowledge.
@@ -27,7 +27,7 @@ const PROXY_V2: &[u8] = b"\0\r\nQUIT\n";
 const GO_AWAY: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
     \0\0\x48\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0dHTTP/1.1 and WebSocket are spoken here: use HTTP/1.1, not HTTP/2";
 
-impl Foreign {
+impl OtherProtocol {
     /// Detects the protocol of a connection that begins with `first`, unless it is HTTP/1.1.
     /// `is_tls` says whether the connection is decrypted TLS.
     pub(super) fn of(first: &[u8], is_tls: bool) -> Option<Self> {
@@ -73,16 +73,16 @@ impl Foreign {
 /// Limits the log lines about other protocols, for each protocol by itself, so that connections of
 /// one don't hide another. Clients decide how many connections there are.
 #[derive(Debug, Default)]
-pub(super) struct Sightings(Mutex<HashMap<Foreign, (Option<Instant>, u64)>>);
+pub(super) struct ProtocolLog(Mutex<HashMap<OtherProtocol, (Option<Instant>, u64)>>);
 
-impl Sightings {
+impl ProtocolLog {
     const INTERVAL: Duration = Duration::from_secs(10);
 
     /// Counts a connection; gives the number since the last line about its protocol if another
     /// line is due.
-    pub(super) fn count(&self, foreign: Foreign, now: Instant) -> Option<u64> {
+    pub(super) fn count(&self, other: OtherProtocol, now: Instant) -> Option<u64> {
         let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (logged_at, count) = states.entry(foreign).or_default();
+        let (logged_at, count) = states.entry(other).or_default();
         *count += 1;
         if logged_at.is_some_and(|at| now < at + Self::INTERVAL) {
             return None;
@@ -99,19 +99,19 @@ mod tests {
     #[test]
     fn other_protocols_are_known_by_their_first_bytes() {
         for (first, expected) in [
-            (&b"\x16\x03\x01\x02\0"[..], Some(Foreign::Tls)),
-            (b"\x16", Some(Foreign::Tls)),
-            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Some(Foreign::Http2)),
-            (b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", Some(Foreign::ProxyProtocol)),
-            (b"\0\r\nQUIT\n\x21\x11", Some(Foreign::ProxyProtocol)),
+            (&b"\x16\x03\x01\x02\0"[..], Some(OtherProtocol::Tls)),
+            (b"\x16", Some(OtherProtocol::Tls)),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Some(OtherProtocol::Http2)),
+            (b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", Some(OtherProtocol::ProxyProtocol)),
+            (b"\0\r\nQUIT\n\x21\x11", Some(OtherProtocol::ProxyProtocol)),
             (b"GET / HTTP/1.1\r\n", None),
             (b"PRI * HTTP/1.1\r\n", None),
             (b"PROXYING / HTTP/1.1\r\n", None),
             (b"", None),
         ] {
-            assert_eq!(Foreign::of(first, false), expected, "{first:?}");
+            assert_eq!(OtherProtocol::of(first, false), expected, "{first:?}");
         }
-        assert_eq!(Foreign::of(b"\x16\x03", true), None, "TLS within TLS is only nonsense");
+        assert_eq!(OtherProtocol::of(b"\x16\x03", true), None, "TLS within TLS is only nonsense");
     }
 
     #[test]
@@ -123,14 +123,14 @@ mod tests {
 
     #[test]
     fn log_lines_are_limited_and_count_the_omitted_ones() {
-        let (sightings, start) = (Sightings::default(), Instant::now());
-        let count = |foreign, after| sightings.count(foreign, start + after);
-        let (tls, http_2) = (Foreign::Tls, Foreign::Http2);
+        let (protocol_log, start) = (ProtocolLog::default(), Instant::now());
+        let count = |other, after| protocol_log.count(other, start + after);
+        let (tls, http_2) = (OtherProtocol::Tls, OtherProtocol::Http2);
         assert_eq!(count(tls, Duration::ZERO), Some(1));
         assert_eq!(count(tls, Duration::ZERO), None);
         assert_eq!(count(http_2, Duration::ZERO), Some(1), "one for each protocol");
-        assert_eq!(count(tls, Sightings::INTERVAL / 2), None);
-        assert_eq!(count(tls, Sightings::INTERVAL), Some(3));
-        assert_eq!(count(http_2, Sightings::INTERVAL), Some(1));
+        assert_eq!(count(tls, ProtocolLog::INTERVAL / 2), None);
+        assert_eq!(count(tls, ProtocolLog::INTERVAL), Some(3));
+        assert_eq!(count(http_2, ProtocolLog::INTERVAL), Some(1));
     }
 }

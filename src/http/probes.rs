@@ -1,7 +1,7 @@
 //! What operators and their tools ask: alive, ready, and the metrics.
 
 use super::{
-    Http, Lobby, MetricsAccess, Purpose,
+    Http, HttpConnectionLimiter, MetricsAccess, Purpose,
     reply::{ApiError, Refusal, Reply, json_reply, ok, with_type},
     serve,
 };
@@ -33,7 +33,7 @@ impl Http {
 
     /// The node takes traffic, or why it does not.
     pub(super) fn ready(&self) -> Reply {
-        let reasons = self.node.unready_because();
+        let reasons = self.node.not_ready_reasons();
         if !reasons.is_empty() {
             let body = json!({"ready": false, "reasons": reasons}).to_string();
             let mut reply = json_reply(StatusCode::SERVICE_UNAVAILABLE, body);
@@ -46,7 +46,7 @@ impl Http {
     /// The metrics, for whom they are for.
     pub(super) fn metrics(&self, headers: &HeaderMap) -> Result<Reply, ApiError> {
         match &self.metrics {
-            MetricsAccess::Nobody => {
+            MetricsAccess::NoopObserver => {
                 Err(ApiError::not_found("Metrics are off: set metrics.token or metrics.listen"))
             }
             MetricsAccess::Everybody => Ok(self.metrics_page()),
@@ -73,7 +73,7 @@ fn bears(headers: &HeaderMap, token: &str) -> bool {
 /// Serves only the metrics, without a token, until dropped. At the limit of connections, the
 /// longest-idle one is closed, as on the main port; until then new connections wait.
 pub async fn serve_metrics(listener: TcpListener, http: Arc<Live<Http>>, node: Arc<Node>) {
-    let lobby = Lobby::new(SCRAPES_MAX, usize::MAX, node);
+    let limiter = HttpConnectionLimiter::new(SCRAPES_MAX, usize::MAX, node);
     // Scrapes do not delay a shutdown, and are served while the server drains.
     let shutdown = Shutdown::new();
     loop {
@@ -82,13 +82,13 @@ pub async fn serve_metrics(listener: TcpListener, http: Arc<Live<Http>>, node: A
             time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let guest = loop {
-            match lobby.enter(Instant::now()) {
-                Some(guest) => break guest,
+        let pending = loop {
+            match limiter.admit(Instant::now()) {
+                Some(pending) => break pending,
                 None => time::sleep(FULL_PAUSE).await,
             }
         };
         let (http, drain) = (Arc::clone(&http), shutdown.drain());
-        tokio::spawn(serve(http, stream, peer, guest, Purpose::Metrics, drain));
+        tokio::spawn(serve(http, stream, peer, pending, Purpose::Metrics, drain));
     }
 }

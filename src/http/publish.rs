@@ -61,7 +61,7 @@ impl Http {
             None => ok("{}"),
             Some(info) => ok(info::channels(event.channels.iter().zip(counts), info)),
         };
-        self.node.caught_up(shards).await;
+        self.node.wait_for_backpressure(shards).await;
         Ok(reply)
     }
 
@@ -73,7 +73,7 @@ impl Http {
         let (events, infos): (Vec<Event<'_>>, Vec<Option<Info>>) =
             batch.into_iter().map(|publish| (publish.event, publish.info)).unzip();
         let (counts, shards) = self.node.publish(hub, &events).await?;
-        self.node.caught_up(shards).await;
+        self.node.wait_for_backpressure(shards).await;
         if infos.iter().all(Option::is_none) {
             return Ok(ok("{}"));
         }

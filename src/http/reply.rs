@@ -1,6 +1,6 @@
 //! What is answered.
 
-use crate::{cluster::NotPublished, node::Away};
+use crate::{cluster::NotPublished, node::BrokerUnavailable};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
@@ -117,8 +117,8 @@ impl From<NotPublished> for ApiError {
     }
 }
 
-impl From<Away> for ApiError {
-    fn from(_: Away) -> Self {
+impl From<BrokerUnavailable> for ApiError {
+    fn from(_: BrokerUnavailable) -> Self {
         let message = "The other nodes can't be reached: try again";
         Self::later(StatusCode::SERVICE_UNAVAILABLE, message, RETRY_AFTER_OUTAGE)
     }

@@ -2,15 +2,15 @@
 
 use super::{
     Http, auth, body, check, cors, head,
-    idle::{WatchedStream, Wire},
-    limiter::Guest,
-    other_protocol::Foreign,
+    idle::{IdleTracker, WatchedStream},
+    limiter::PendingConnection,
+    other_protocol::OtherProtocol,
     reply::{ApiError, Refusal, Reply},
     route::{Call, Route},
     stream::Stream,
     upgrade::Granted,
 };
-use crate::{clock, hub::Hub, live::Live, permit::Permit, shard::Adoption, shutdown::Drain};
+use crate::{clock, hub::Hub, live::Live, permit::Permit, shard::UpgradedSocket, shutdown::Drain};
 use hyper::{
     Request, StatusCode,
     body::Incoming,
@@ -52,18 +52,18 @@ const LINGER: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub enum Purpose {
     /// All routes; upgraded connections are handed over to a shard.
-    Main(mpsc::UnboundedSender<Adoption>),
+    Main(mpsc::UnboundedSender<UpgradedSocket>),
     /// Only the metrics, without TLS and without a token.
     Metrics,
 }
 
 /// One HTTP connection.
-struct Exchange {
+struct HttpConnection {
     http: Arc<Live<Http>>,
     purpose: Purpose,
     peer: SocketAddr,
     is_tls: bool,
-    wire: Wire,
+    tracker: IdleTracker,
     /// Set by the request that asked for a WebSocket.
     granted: Mutex<Option<Granted>>,
 }
@@ -73,11 +73,11 @@ pub async fn serve(
     live: Arc<Live<Http>>,
     stream: TcpStream,
     peer: SocketAddr,
-    guest: Guest,
+    pending: PendingConnection,
     purpose: Purpose,
     mut drain: Drain,
 ) {
-    let Guest { wire, permit } = guest;
+    let PendingConnection { tracker, permit } = pending;
     // What is configured holds for the requests of this connection that begin under it.
     let http = live.get();
     let arrived = Instant::now();
@@ -88,13 +88,13 @@ pub async fn serve(
     };
     let opened = async {
         let mut stream = match purpose {
-            Purpose::Main(_) => http.open(stream, &wire).await?,
+            Purpose::Main(_) => http.open(stream, &tracker).await?,
             Purpose::Metrics => Stream::Plain(stream),
         };
         let received = tokio::select! {
             received = head::first(&mut stream, http.max_head_bytes) => received,
-            () = wire.overdue(http.request_timeout) => return None,
-            () = wire.dismissed() => return None,
+            () = tracker.overdue(http.request_timeout) => return None,
+            () = tracker.evicted() => return None,
         };
         Some((stream, received))
     };
@@ -107,81 +107,81 @@ pub async fn serve(
         && !received.is_empty()
     {
         let is_tls = stream.is_tls();
-        if let Some(foreign) = Foreign::of(&received, is_tls) {
-            return http.refuse(stream, foreign, peer).await;
+        if let Some(other) = OtherProtocol::of(&received, is_tls) {
+            return http.refuse(stream, other, peer).await;
         }
-        let stream = WatchedStream::new(stream, received, wire.clone());
+        let stream = WatchedStream::new(stream, received, tracker.clone());
         let granted = Mutex::new(None);
-        let exchange = Exchange { http: live, purpose, peer, is_tls, wire, granted };
+        let connection = HttpConnection { http: live, purpose, peer, is_tls, tracker, granted };
         // In a box: while a head is waited for, its room is not taken yet.
-        Box::pin(serve_requests(Arc::new(exchange), stream, permit, drain)).await;
+        Box::pin(serve_requests(Arc::new(connection), stream, permit, drain)).await;
     }
 }
 
 /// Serves a connection whose first request has come.
 async fn serve_requests(
-    exchange: Arc<Exchange>,
+    connection: Arc<HttpConnection>,
     stream: WatchedStream,
     permit: Permit,
     mut drain: Drain,
 ) {
     let io = TokioIo::new(stream);
-    let peer = exchange.peer;
-    let serving = Arc::clone(&exchange);
+    let peer = connection.peer;
+    let serving = Arc::clone(&connection);
     let service = service_fn(move |request| {
-        let exchange = Arc::clone(&serving);
-        Box::pin(async move { Ok::<Reply, Infallible>(exchange.answer(request).await) })
+        let connection = Arc::clone(&serving);
+        Box::pin(async move { Ok::<Reply, Infallible>(connection.answer(request).await) })
     });
-    let http = exchange.http.get();
+    let http = connection.http.get();
     let mut is_leaving = drain.has_begun();
-    let mut connection = http1::Builder::new()
+    let mut hyper_connection = http1::Builder::new()
         .header_read_timeout(None)
         .max_header_size(http.max_head_bytes)
         .max_buf_size(http.max_head_bytes.max(BUFFER_MIN))
         .serve_connection(io, service);
     let timeout = http.request_timeout;
     // As configured when the server stops, which may be long after this connection has begun.
-    let patience = || exchange.http.get().patience;
+    let patience = || connection.http.get().patience;
     let gives_up_at = |drain: &Drain| drain.since().unwrap_or_else(clock::now) + patience();
     let next_head_by = || clock::now() + patience().min(DRAIN_PATIENCE);
     let mut given_up = pin!(time::sleep_until(next_head_by().into()));
-    let mut overdue = pin!(exchange.wire.overdue(timeout));
+    let mut overdue = pin!(connection.tracker.overdue(timeout));
     let served = loop {
         tokio::select! {
-            served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break served,
+            served = poll_fn(|cx| hyper_connection.poll_without_shutdown(cx)) => break served,
             () = drain.begun(), if !is_leaving => {
                 is_leaving = true;
-                std::pin::Pin::new(&mut connection).graceful_shutdown();
+                std::pin::Pin::new(&mut hyper_connection).graceful_shutdown();
                 given_up.as_mut().reset(next_head_by().into());
             }
             // Received requests are answered; incomplete ones are not waited for.
             () = &mut given_up, if is_leaving => {
                 let end = gives_up_at(&drain);
-                if exchange.wire.waits_since().is_some() || end <= clock::now() {
+                if connection.tracker.idle_since().is_some() || end <= clock::now() {
                     return;
                 }
                 given_up.as_mut().reset(end.into());
             }
             () = &mut overdue => return,
-            () = exchange.wire.dismissed() => return tracing::debug!(%peer, "connection dismissed"),
+            () = connection.tracker.evicted() => return tracing::debug!(%peer, "connection evicted"),
         }
     };
-    let mut refused = exchange.wire.refused();
+    let mut refused = connection.tracker.refused();
     if let Err(error) = served {
         tracing::debug!(%error, "http connection failed");
         // The library has no answer for a few errors.
         refused = refused.or_else(|| error.is_parse().then_some(StatusCode::BAD_REQUEST));
     }
-    if exchange.has_granted() {
-        let parts = connection.into_parts();
+    if connection.has_granted() {
+        let parts = hyper_connection.into_parts();
         let (stream, received) = (parts.io.into_inner(), parts.read_buf);
-        return exchange.hand_over(stream, &received, permit, drain);
+        return connection.hand_over(stream, &received, permit, drain);
     }
     // Answers to pipelined requests may wait in the library still; this writes them.
-    let _ = time::timeout(timeout.min(patience()), &mut connection).await;
+    let _ = time::timeout(timeout.min(patience()), &mut hyper_connection).await;
     // A shutdown waits for answers, and those have been given.
     drop(drain);
-    let parts = connection.into_parts();
+    let parts = hyper_connection.into_parts();
     let (stream, ..) = parts.io.into_inner().into_parts();
     let answer = refused.map(|status| http.unreadable(status, &parts.read_buf, peer));
     linger(stream, answer.unwrap_or_default().as_bytes()).await;
@@ -204,15 +204,15 @@ pub(super) async fn linger(mut stream: Stream, answer: &[u8]) {
 impl Http {
     /// Opens what was accepted for HTTP: with TLS, once its handshake is done. That has as long
     /// as the head of a request has.
-    async fn open(&self, stream: TcpStream, wire: &Wire) -> Option<Stream> {
+    async fn open(&self, stream: TcpStream, tracker: &IdleTracker) -> Option<Stream> {
         let Some(tls) = &self.tls else { return Some(Stream::Plain(stream)) };
         // In a box, since most of a connection's life is spent elsewhere.
         let handshake = Box::pin(Stream::accept(stream, tls.config(), self.node.is_draining()));
         let accepted = tokio::select! {
             accepted = time::timeout(self.request_timeout, handshake) => accepted,
-            () = wire.dismissed() => return None,
+            () = tracker.evicted() => return None,
         };
-        wire.begin(Instant::now());
+        tracker.begin(Instant::now());
         match accepted {
             Ok(Ok(stream)) => return Some(stream),
             Ok(Err(error)) => tracing::debug!(%error, "tls handshake failed"),
@@ -258,14 +258,14 @@ impl Http {
     }
 
     async fn call(&self, hub: &Hub, call: Call<'_>, parts: &Parts, body: Incoming) -> Reply {
-        let result = self.carry_out(hub, call, parts, body).await;
+        let result = self.handle_api_call(hub, call, parts, body).await;
         let mut reply = result.unwrap_or_else(ApiError::into_reply);
         cors::allow(&hub.app(), &parts.headers, &mut reply);
         reply
     }
 
     /// Authenticates a call by its head; only then its body is read.
-    async fn carry_out(
+    async fn handle_api_call(
         &self,
         hub: &Hub,
         call: Call<'_>,
@@ -307,7 +307,7 @@ impl Http {
     }
 }
 
-impl Exchange {
+impl HttpConnection {
     fn granted(&self) -> MutexGuard<'_, Option<Granted>> {
         self.granted.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -316,25 +316,26 @@ impl Exchange {
         self.granted().is_some()
     }
 
-    fn hand_over(&self, stream: WatchedStream, received: &[u8], seat: Permit, drain: Drain) {
+    fn hand_over(&self, stream: WatchedStream, received: &[u8], permit: Permit, drain: Drain) {
         let (stream, response, unread) = stream.into_parts();
-        let Purpose::Main(adoptions) = &self.purpose else { return };
+        let Purpose::Main(upgraded_sockets) = &self.purpose else { return };
         let Some(admission) = self.granted().take() else { return };
         match stream.into_parts() {
             Ok((socket, tls)) => {
                 let received = [received, &unread].concat();
-                let adoption = Adoption { socket, tls, response, received, admission, seat, drain };
+                let upgraded =
+                    UpgradedSocket { socket, tls, response, received, admission, permit, drain };
                 // A shard that is gone has no use for it: the process is ending.
-                let _ = adoptions.send(adoption);
+                let _ = upgraded_sockets.send(upgraded);
             }
             Err(error) => tracing::warn!(%error, "socket was lost on its way to the shard"),
         }
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Reply {
-        let is_first = self.wire.request_came();
+        let is_first = self.tracker.request_started();
         let reply = self.answer_logged(request, is_first).await;
-        self.wire.request_answered(Instant::now());
+        self.tracker.request_answered(Instant::now());
         reply
     }
 
@@ -352,10 +353,12 @@ impl Exchange {
             known.map_or(("none", false), |route| (route.label(), route.is_publish()));
         let checked = check::head(&parts).and_then(|()| http.check_loopback(known, &parts));
         let mut reply = match checked.and(route) {
-            Ok(route) => match self.turn_away(&http, &route, &parts.headers, is_first) {
-                None => self.follow(&http, route, &parts, body).await,
-                Some(too_many) => too_many,
-            },
+            Ok(route) => {
+                match self.check_connection_rate(&http, &route, &parts.headers, is_first) {
+                    None => self.dispatch(&http, route, &parts, body).await,
+                    Some(too_many) => too_many,
+                }
+            }
             Err(error) => error.into_reply(),
         };
         if is_publish {
@@ -398,7 +401,7 @@ impl Exchange {
     /// Counts a connection when its first request says where it comes from; the answer, if it is
     /// one too many. Who asks for a WebSocket is counted when it is let in, and probes are answered
     /// always.
-    fn turn_away(
+    fn check_connection_rate(
         &self,
         http: &Http,
         route: &Route<'_>,
@@ -411,7 +414,7 @@ impl Exchange {
             return None;
         }
         let peer = http.peer(headers, self.peer.ip(), self.is_tls);
-        let wait = http.node.arrive(peer.address, Instant::now()).err()?;
+        let wait = http.node.count_connection(peer.address, Instant::now()).err()?;
         let message = "Too many new connections: new_connections_per_second_per_ip is exceeded; \
                        keep connections alive";
         let error = ApiError::later(StatusCode::TOO_MANY_REQUESTS, message, wait);
@@ -420,7 +423,13 @@ impl Exchange {
         Some(reply)
     }
 
-    async fn follow(&self, http: &Http, route: Route<'_>, parts: &Parts, body: Incoming) -> Reply {
+    async fn dispatch(
+        &self,
+        http: &Http,
+        route: Route<'_>,
+        parts: &Parts,
+        body: Incoming,
+    ) -> Reply {
         match route {
             Route::Up => Http::up(),
             Route::Ready => http.ready(),
@@ -443,7 +452,7 @@ impl Exchange {
         match http.upgrade(parts, key, peer).await {
             Ok((reply, granted)) => {
                 *self.granted() = Some(granted);
-                self.wire.hold();
+                self.tracker.hold();
                 reply
             }
             Err(error) => error.into_reply(),

@@ -3,7 +3,7 @@
 use super::{
     Http,
     head::{HEADERS_MAX, has_too_many_headers},
-    other_protocol::Foreign,
+    other_protocol::OtherProtocol,
     serve::linger,
     stream::Stream,
 };
@@ -16,14 +16,14 @@ const TARGET_MAX: usize = 65_534;
 impl Http {
     /// Answers and ends a connection that uses another protocol, `foreign`. Logs it occasionally,
     /// since the server, the proxy or the client must be changed.
-    pub(super) async fn refuse(&self, stream: Stream, foreign: Foreign, peer: SocketAddr) {
-        let advice = foreign.advice();
-        if let Some(connections) = self.sightings.count(foreign, Instant::now()) {
-            let protocol = foreign.name();
+    pub(super) async fn refuse(&self, stream: Stream, other: OtherProtocol, peer: SocketAddr) {
+        let advice = other.advice();
+        if let Some(connections) = self.protocol_log.count(other, Instant::now()) {
+            let protocol = other.name();
             tracing::info!(protocol, %peer, connections, advice, "another protocol on the port");
         }
         let status = StatusCode::BAD_REQUEST;
-        if let Some(answer) = foreign.own_answer() {
+        if let Some(answer) = other.own_answer() {
             return linger(stream, answer).await;
         }
         let answer = last_answer(status, advice, &self.request_id());

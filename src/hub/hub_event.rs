@@ -12,7 +12,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 /// These are plain facts, as the hub sees them: whoever leaves and comes back at once causes two.
 /// What of it is told, and when, is decided later.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Occurrence {
+pub enum HubEvent {
     /// The channel has its first subscriber.
     Occupied {
         /// The channel.
@@ -83,30 +83,30 @@ pub trait Observer: fmt::Debug + Send + Sync {
     fn wants(&self, app_id: &str, kind: Kind) -> bool;
 
     /// Takes notice of an occurrence. Called under the lock of its channel: it must not wait.
-    fn observe(&self, app_id: &str, occurrence: Occurrence);
+    fn observe(&self, app_id: &str, hub_event: HubEvent);
 
     /// As [`Observer::observe`], of what was decided elsewhere: in µs since 1970 by a clock that is
     /// the same for all that is said of one channel or user.
-    fn observe_at(&self, app_id: &str, at_us: u64, occurrence: Occurrence);
+    fn observe_at(&self, app_id: &str, at_us: u64, hub_event: HubEvent);
 }
 
 /// Nobody: for a hub whose application wants to be told nothing.
 #[derive(Clone, Copy, Debug)]
-pub struct Nobody;
+pub struct NoopObserver;
 
-impl Observer for Nobody {
+impl Observer for NoopObserver {
     fn wants(&self, _app_id: &str, _kind: Kind) -> bool {
         false
     }
 
-    fn observe(&self, _app_id: &str, _occurrence: Occurrence) {}
+    fn observe(&self, _app_id: &str, _occurrence: HubEvent) {}
 
-    fn observe_at(&self, _app_id: &str, _at_us: u64, _occurrence: Occurrence) {}
+    fn observe_at(&self, _app_id: &str, _at_us: u64, _occurrence: HubEvent) {}
 }
 
 /// Bytes that are no occurrence.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct InvalidOccurrence;
+pub struct InvalidHubEvent;
 
 /// The members of the JSON object that stands for an occurrence in a log. Names are short, because
 /// there can be many.
@@ -128,7 +128,7 @@ struct Record<'a> {
     count: Option<usize>,
 }
 
-impl Occurrence {
+impl HubEvent {
     /// What kind of thing it is.
     #[must_use]
     pub fn kind(&self) -> Kind {
@@ -206,7 +206,7 @@ impl Occurrence {
         size_of::<Self>() + channel + user_id + text
     }
 
-    /// The occurrence for a log. [`Occurrence::from_bytes`] reads it back.
+    /// The occurrence for a log. [`HubEvent::from_bytes`] reads it back.
     ///
     /// # Panics
     ///
@@ -230,44 +230,42 @@ impl Occurrence {
         serde_json::to_vec(&record).expect("text can always be written as JSON")
     }
 
-    /// Reads what [`Occurrence::to_bytes`] wrote.
+    /// Reads what [`HubEvent::to_bytes`] wrote.
     ///
     /// # Errors
     ///
-    /// [`InvalidOccurrence`] when it was written by somebody else.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidOccurrence> {
-        let record: Record<'_> = serde_json::from_slice(bytes).map_err(|_| InvalidOccurrence)?;
-        record.occurrence().ok_or(InvalidOccurrence)
+    /// [`InvalidHubEvent`] when it was written by somebody else.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidHubEvent> {
+        let record: Record<'_> = serde_json::from_slice(bytes).map_err(|_| InvalidHubEvent)?;
+        record.hub_event().ok_or(InvalidHubEvent)
     }
 }
 
 impl Record<'_> {
     /// The occurrence, if everything is there that its kind takes.
-    fn occurrence(self) -> Option<Occurrence> {
+    fn hub_event(self) -> Option<HubEvent> {
         // It was within the app's limit when it was written.
         let channel = self.channel.map(|name| ChannelName::parse(&name, name.len()));
         let channel = channel.transpose().ok()?;
         let user_id = self.user_id.map(|user_id| Arc::<str>::from(&*user_id));
         Some(match Kind::from_name(&self.kind)? {
-            Kind::ChannelOccupied => Occurrence::Occupied { channel: channel? },
-            Kind::ChannelVacated => Occurrence::Vacated { channel: channel? },
-            Kind::MemberAdded => Occurrence::MemberAdded { channel: channel?, user_id: user_id? },
-            Kind::MemberRemoved => {
-                Occurrence::MemberRemoved { channel: channel?, user_id: user_id? }
-            }
-            Kind::ClientEvent => Occurrence::ClientEvent {
+            Kind::ChannelOccupied => HubEvent::Occupied { channel: channel? },
+            Kind::ChannelVacated => HubEvent::Vacated { channel: channel? },
+            Kind::MemberAdded => HubEvent::MemberAdded { channel: channel?, user_id: user_id? },
+            Kind::MemberRemoved => HubEvent::MemberRemoved { channel: channel?, user_id: user_id? },
+            Kind::ClientEvent => HubEvent::ClientEvent {
                 channel: channel?,
                 name: self.name?.into_owned(),
                 data: data_token(&self.data?)?,
                 socket_id: SocketId::parse(&self.socket_id?).ok()??,
                 user_id,
             },
-            Kind::CacheMiss => Occurrence::CacheMiss { channel: channel? },
+            Kind::CacheMiss => HubEvent::CacheMiss { channel: channel? },
             Kind::SubscriptionCount => {
-                Occurrence::SubscriptionCount { channel: channel?, count: self.count? }
+                HubEvent::SubscriptionCount { channel: channel?, count: self.count? }
             }
-            Kind::UserOnline => Occurrence::UserOnline { user_id: user_id? },
-            Kind::UserOffline => Occurrence::UserOffline { user_id: user_id? },
+            Kind::UserOnline => HubEvent::UserOnline { user_id: user_id? },
+            Kind::UserOffline => HubEvent::UserOffline { user_id: user_id? },
         })
     }
 }
@@ -287,34 +285,34 @@ pub(crate) mod tests {
         ChannelName::parse(name, 200).unwrap()
     }
 
-    pub(crate) fn one_of_each() -> [Occurrence; Kind::ALL.len()] {
+    pub(crate) fn one_of_each() -> [HubEvent; Kind::ALL.len()] {
         let user_id: Arc<str> = "ann \"the\" 1st".into();
         let room = channel("presence-room");
         [
-            Occurrence::Occupied { channel: channel("t") },
-            Occurrence::Vacated { channel: channel("t") },
-            Occurrence::MemberAdded { channel: room.clone(), user_id: Arc::clone(&user_id) },
-            Occurrence::MemberRemoved { channel: room.clone(), user_id: Arc::clone(&user_id) },
-            Occurrence::ClientEvent {
+            HubEvent::Occupied { channel: channel("t") },
+            HubEvent::Vacated { channel: channel("t") },
+            HubEvent::MemberAdded { channel: room.clone(), user_id: Arc::clone(&user_id) },
+            HubEvent::MemberRemoved { channel: room.clone(), user_id: Arc::clone(&user_id) },
+            HubEvent::ClientEvent {
                 channel: room,
                 name: "client-\"x\"".into(),
                 data: r#""{\"a\":1}""#.into(),
                 socket_id: SocketId::from_random(0x0000_007b_0000_01c8),
                 user_id: Some(Arc::clone(&user_id)),
             },
-            Occurrence::CacheMiss { channel: channel("cache-x") },
-            Occurrence::SubscriptionCount { channel: channel("t"), count: 13 },
-            Occurrence::UserOnline { user_id: Arc::clone(&user_id) },
-            Occurrence::UserOffline { user_id },
+            HubEvent::CacheMiss { channel: channel("cache-x") },
+            HubEvent::SubscriptionCount { channel: channel("t"), count: 13 },
+            HubEvent::UserOnline { user_id: Arc::clone(&user_id) },
+            HubEvent::UserOffline { user_id },
         ]
     }
 
     #[test]
     fn an_occurrence_reads_back_as_it_was_written() {
-        for (occurrence, kind) in one_of_each().into_iter().zip(Kind::ALL) {
-            assert_eq!(occurrence.kind(), kind);
-            let bytes = occurrence.to_bytes();
-            assert_eq!(Occurrence::from_bytes(&bytes), Ok(occurrence));
+        for (hub_event, kind) in one_of_each().into_iter().zip(Kind::ALL) {
+            assert_eq!(hub_event.kind(), kind);
+            let bytes = hub_event.to_bytes();
+            assert_eq!(HubEvent::from_bytes(&bytes), Ok(hub_event));
         }
         let bytes = one_of_each()[0].to_bytes();
         assert_eq!(bytes, br#"{"k":"channel_occupied","c":"t"}"#);
@@ -324,8 +322,8 @@ pub(crate) mod tests {
     fn data_from_a_log_is_json_that_every_parser_reads() {
         let text =
             r#"{"k":"client_event","c":"private-x","e":"client-a","d":"\"\\ud800\"","s":"1.1"}"#;
-        let read = Occurrence::from_bytes(text.as_bytes());
-        let Ok(Occurrence::ClientEvent { data, .. }) = read else { panic!("{read:?}") };
+        let read = HubEvent::from_bytes(text.as_bytes());
+        let Ok(HubEvent::ClientEvent { data, .. }) = read else { panic!("{read:?}") };
         assert_eq!(data, r#""\ufffd""#);
     }
 
@@ -343,15 +341,15 @@ pub(crate) mod tests {
             r#"{"k":"client_event","c":"private-x","e":"client-a","d":"\"\"],","s":"1.1"}"#,
             r#"{"k":"client_event","c":"private-x","e":"client-a","d":"{}","s":"1.1"}"#,
         ] {
-            assert_eq!(Occurrence::from_bytes(text.as_bytes()), Err(InvalidOccurrence), "{text}");
+            assert_eq!(HubEvent::from_bytes(text.as_bytes()), Err(InvalidHubEvent), "{text}");
         }
     }
 
     #[test]
     fn an_occurrence_weighs_what_its_texts_take() {
-        let extra = |occurrence: &Occurrence| occurrence.weight() - size_of::<Occurrence>();
-        assert_eq!(extra(&Occurrence::UserOnline { user_id: "ann".into() }), 3);
-        assert_eq!(extra(&Occurrence::Occupied { channel: channel("news") }), 4);
+        let extra = |hub_event: &HubEvent| hub_event.weight() - size_of::<HubEvent>();
+        assert_eq!(extra(&HubEvent::UserOnline { user_id: "ann".into() }), 3);
+        assert_eq!(extra(&HubEvent::Occupied { channel: channel("news") }), 4);
         let [_, _, member, _, event, ..] = one_of_each();
         assert_eq!(extra(&member), "presence-room".len() + "ann \"the\" 1st".len());
         let texts = r#"client-"x""{\"a\":1}""#.len();

@@ -111,7 +111,7 @@ pub struct Inbox {
     /// Whether the shard is behind with what it has taken.
     is_behind: AtomicBool,
     has_waiting: AtomicBool,
-    caught_up: Notify,
+    wait_for_backpressure: Notify,
 }
 
 /// The inboxes of all shards of the node.
@@ -206,12 +206,12 @@ impl Inbox {
     /// it is not. Only the shard does, each turn.
     pub fn set_behind(&self, is_behind: bool) {
         self.is_behind.store(is_behind, Ordering::SeqCst);
-        if !self.is_braked() && self.has_waiting.swap(false, Ordering::SeqCst) {
-            self.caught_up.notify_waiters();
+        if !self.has_backpressure() && self.has_waiting.swap(false, Ordering::SeqCst) {
+            self.wait_for_backpressure.notify_waiters();
         }
     }
 
-    fn is_braked(&self) -> bool {
+    fn has_backpressure(&self) -> bool {
         self.is_behind.load(Ordering::SeqCst) || Self::LEN_HIGH <= self.len.load(Ordering::SeqCst)
     }
 
@@ -220,13 +220,13 @@ impl Inbox {
     }
 
     /// Waits while the shard is behind with its deliveries. Safe to cancel.
-    pub async fn caught_up(&self) {
-        while self.is_braked() {
-            let caught_up = self.caught_up.notified();
+    pub async fn wait_for_backpressure(&self) {
+        while self.has_backpressure() {
+            let wait_for_backpressure = self.wait_for_backpressure.notified();
             self.has_waiting.store(true, Ordering::SeqCst);
             // The shard may have caught up between the two looks.
-            if self.is_braked() {
-                caught_up.await;
+            if self.has_backpressure() {
+                wait_for_backpressure.await;
             }
         }
     }
@@ -305,10 +305,10 @@ mod tests {
         let inbox = Inbox::default();
         let close = Delivery::Close { keys: Vec::new(), code: CloseCode::Draining };
         for _ in 0..Inbox::LEN_HIGH {
-            inbox.caught_up().await;
+            inbox.wait_for_backpressure().await;
             inbox.push(close.clone());
         }
-        let mut waiting = std::pin::pin!(inbox.caught_up());
+        let mut waiting = std::pin::pin!(inbox.wait_for_backpressure());
         assert!(futures_poll(waiting.as_mut()).is_pending());
         inbox.take(&mut VecDeque::new());
         inbox.set_behind(false);

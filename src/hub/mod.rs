@@ -24,12 +24,12 @@ mod users;
 pub use cache::{CacheStats, ToCache};
 #[cfg(test)]
 pub(crate) use hub_event::tests as hub_event_tests;
-pub use hub_event::{InvalidOccurrence, Nobody, Observer, Occurrence};
+pub use hub_event::{HubEvent, InvalidHubEvent, NoopObserver, Observer};
 pub use inbox::{
     Attached, ConnectionKey, ConnectionRef, Delivery, Inbox, Inboxes, ShardIndex, ShardSet,
 };
 pub use query::{ChannelSummary, Counts};
-pub use remote::Welcome;
+pub use remote::InitialState;
 pub use users::SignedIn;
 
 use crate::{
@@ -50,7 +50,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use timer_queue::{Agenda, Task};
+use timer_queue::{Task, TimerQueue};
 use users::Users;
 
 /// Names a channel to the shards. Never given out twice, so a late delivery for a channel that
@@ -70,7 +70,7 @@ pub struct Hub {
     channels: DashMap<ChannelName, Channel>,
     cache: Cache,
     users: Users,
-    agenda: Agenda,
+    timers: TimerQueue,
     connections: Arc<Quota>,
     requests: Mutex<TokenBucket>,
     subscriptions: AtomicUsize,
@@ -128,7 +128,7 @@ impl Hub {
             inboxes,
             channels: DashMap::new(),
             users: Users::default(),
-            agenda: Agenda::default(),
+            timers: TimerQueue::default(),
             requests: Mutex::new(TokenBucket::full(now)),
             subscriptions: AtomicUsize::new(0),
             occupied: AtomicUsize::new(0),
@@ -137,15 +137,15 @@ impl Hub {
 
     /// The same as one of many, whose decisions are made for all of them elsewhere.
     #[must_use]
-    pub fn one_of_many(mut self) -> Self {
+    pub fn clustered(mut self) -> Self {
         self.is_one_of_many = true;
         self
     }
 
     /// Tells the application's observer, if it wants to hear.
-    pub fn observe(&self, kind: Kind, occurrence: impl FnOnce() -> Occurrence) {
+    pub fn observe(&self, kind: Kind, hub_event: impl FnOnce() -> HubEvent) {
         if self.wants(kind) {
-            self.observer.observe(&self.app_id, occurrence());
+            self.observer.observe(&self.app_id, hub_event());
         }
     }
 
@@ -156,17 +156,17 @@ impl Hub {
     }
 
     /// As [`Hub::observe`], of what was decided for all nodes at `at_us`.
-    pub fn observe_at(&self, kind: Kind, at_us: u64, occurrence: impl FnOnce() -> Occurrence) {
+    pub fn observe_at(&self, kind: Kind, at_us: u64, hub_event: impl FnOnce() -> HubEvent) {
         if self.wants(kind) {
-            self.observer.observe_at(&self.app_id, at_us, occurrence());
+            self.observer.observe_at(&self.app_id, at_us, hub_event());
         }
     }
 
     /// Tells of what this hub has decided, unless it is one of many: then it is told of where it
     /// was decided for all.
-    fn decided(&self, kind: Kind, occurrence: impl FnOnce() -> Occurrence) {
+    fn decided(&self, kind: Kind, hub_event: impl FnOnce() -> HubEvent) {
         if !self.is_one_of_many {
-            self.observe(kind, occurrence);
+            self.observe(kind, hub_event);
         }
     }
 
@@ -254,14 +254,14 @@ impl Hub {
         let is_first = channel.subscribers() == 0;
         self.count_subscription(name, is_first);
         if is_first && name.server_to_user().is_none() {
-            self.decided(Kind::ChannelOccupied, || Occurrence::Occupied { channel: name.clone() });
+            self.decided(Kind::ChannelOccupied, || HubEvent::Occupied { channel: name.clone() });
         }
         let mut announced_bytes = 0;
         if let Some(member_added) = announced {
             announced_bytes = channel.subscribers() * member_added.bytes().len();
             channel.deliver(&self.inboxes, &member_added, None);
             if let Some(member) = member {
-                self.decided(Kind::MemberAdded, || Occurrence::MemberAdded {
+                self.decided(Kind::MemberAdded, || HubEvent::MemberAdded {
                     channel: name.clone(),
                     user_id: Arc::clone(&member.user_id),
                 });
@@ -283,7 +283,7 @@ impl Hub {
     /// The last event of a cache channel, or a cache miss, which is observed.
     fn cached_or_miss(&self, name: &ChannelName, now: Instant) -> Frame {
         self.cache.frame(name, now).unwrap_or_else(|| {
-            self.observe(Kind::CacheMiss, || Occurrence::CacheMiss { channel: name.clone() });
+            self.observe(Kind::CacheMiss, || HubEvent::CacheMiss { channel: name.clone() });
             event::cache_miss(name)
         })
     }
@@ -317,7 +317,7 @@ impl Hub {
         if let Some(member_removed) = user_id.and_then(|user_id| channel.leave(name, user_id)) {
             channel.deliver(&self.inboxes, &member_removed, None);
             if let Some(user_id) = user_id {
-                self.decided(Kind::MemberRemoved, || Occurrence::MemberRemoved {
+                self.decided(Kind::MemberRemoved, || HubEvent::MemberRemoved {
                     channel: name.clone(),
                     user_id: user_id.into(),
                 });
@@ -326,9 +326,7 @@ impl Hub {
         if channel.subscribers() == 0 {
             if name.server_to_user().is_none() {
                 self.occupied.fetch_sub(1, Ordering::Relaxed);
-                self.decided(Kind::ChannelVacated, || Occurrence::Vacated {
-                    channel: name.clone(),
-                });
+                self.decided(Kind::ChannelVacated, || HubEvent::Vacated { channel: name.clone() });
             }
             drop(entry);
             self.channels.remove_if(name, |_, channel| channel.is_disposable());
@@ -378,18 +376,18 @@ impl Hub {
         match channel.announce_count(&self.inboxes, name, now) {
             Ok(Some(count)) => {
                 let channel = name.clone();
-                let told = || Occurrence::SubscriptionCount { channel, count };
+                let told = || HubEvent::SubscriptionCount { channel, count };
                 self.decided(Kind::SubscriptionCount, told);
             }
             Ok(None) => {}
-            Err(not_before) => self.agenda.add(not_before, Task::AnnounceCount(name.clone())),
+            Err(not_before) => self.timers.add(not_before, Task::AnnounceCount(name.clone())),
         }
     }
 
     /// Does what has become due: late notices, and forgetting.
     pub fn on_time(&self, now: Instant) {
         self.cache.expire(now);
-        while let Some(task) = self.agenda.take_due(now) {
+        while let Some(task) = self.timers.take_due(now) {
             match task {
                 Task::AnnounceCount(name) => {
                     if let Some(mut channel) = self.channels.get_mut(&name) {

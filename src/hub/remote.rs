@@ -1,14 +1,14 @@
 //! The hub of a node that is one of many: what its subscribers get is decided elsewhere, and the
 //! hub hands it out.
 
-use super::{Attached, ConnectionRef, Delivery, Hub, Occurrence, Subscribed};
+use super::{Attached, ConnectionRef, Delivery, Hub, HubEvent, Subscribed};
 use crate::config::WebhookEvent as Kind;
 use crate::protocol::{ChannelName, CloseCode, Frame, SubscriptionRefusal, event};
 use std::{sync::Arc, time::Instant};
 
 /// What a subscriber gets to begin with.
 #[derive(Clone, Debug)]
-pub struct Welcome {
+pub struct InitialState {
     /// `subscription_succeeded`.
     pub acknowledgement: Frame,
     /// On a cache channel, the last event or `pusher:cache_miss`.
@@ -30,26 +30,26 @@ impl Hub {
         connection: ConnectionRef,
         ticket: u32,
         user_id: Option<Arc<str>>,
-        welcome: Welcome,
+        initial: InitialState,
         now: Instant,
     ) {
         let mut entry = self.enter(name);
         let channel = entry.value_mut();
         self.count_subscription(name, channel.subscribers() == 0);
         channel.add_subscriber(connection.shard);
-        if let Some(total) = welcome.total {
+        if let Some(total) = initial.total {
             channel.knows_total(total, now);
         }
         let subscribed = Subscribed {
             channel: channel.id(),
             since: channel.sequence(),
-            acknowledgement: welcome.acknowledgement,
-            cached: welcome.cached,
-            count: welcome.total.map(|total| event::subscription_count(name, total)),
-            announced: welcome.announced,
+            acknowledgement: initial.acknowledgement,
+            cached: initial.cached,
+            count: initial.total.map(|total| event::subscription_count(name, total)),
+            announced: initial.announced,
         };
-        if welcome.is_cache_miss {
-            self.observe(Kind::CacheMiss, || Occurrence::CacheMiss { channel: name.clone() });
+        if initial.is_cache_miss {
+            self.observe(Kind::CacheMiss, || HubEvent::CacheMiss { channel: name.clone() });
         }
         let attached = Attached { hub: Arc::clone(self), user_id, subscribed };
         // Under the lock still: what is delivered next comes behind it.
@@ -86,7 +86,7 @@ impl Hub {
     }
 
     /// Has all subscribers of a channel closed.
-    pub fn interrupt(&self, name: &ChannelName, code: &CloseCode) {
+    pub fn force_resubscribe(&self, name: &ChannelName, code: &CloseCode) {
         let Some(channel) = self.channels.get(name) else { return };
         for shard in channel.shards().iter() {
             let code = code.clone();

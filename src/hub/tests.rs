@@ -20,7 +20,7 @@ fn bench(change: impl FnOnce(&mut AppConfig)) -> Bench {
     change(&mut config);
     let now = Instant::now();
     let inboxes = Arc::new(Inboxes::new(2));
-    Bench { hub: Hub::new(App::new(config), inboxes, Arc::new(Nobody), now), now }
+    Bench { hub: Hub::new(App::new(config), inboxes, Arc::new(NoopObserver), now), now }
 }
 
 fn name(text: &str) -> ChannelName {

@@ -18,7 +18,7 @@ pub(super) enum Task {
 
 /// Tasks by time. At most one of a kind is planned for each channel, and one for each sign-out.
 #[derive(Debug, Default)]
-pub(super) struct Agenda(Mutex<BinaryHeap<Reverse<Planned>>>);
+pub(super) struct TimerQueue(Mutex<BinaryHeap<Reverse<Planned>>>);
 
 #[derive(Debug)]
 struct Planned {
@@ -26,7 +26,7 @@ struct Planned {
     task: Task,
 }
 
-impl Agenda {
+impl TimerQueue {
     pub(super) fn add(&self, at: Instant, task: Task) {
         self.lock().push(Reverse(Planned { at, task }));
     }
@@ -72,14 +72,14 @@ mod tests {
 
     #[test]
     fn tasks_come_in_the_order_of_their_times() {
-        let agenda = Agenda::default();
+        let timers = TimerQueue::default();
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
         for ms in [3, 1, 4, 2, 5] {
-            agenda.add(at(ms), Task::GoOffline(ms.to_string().into()));
+            timers.add(at(ms), Task::GoOffline(ms.to_string().into()));
         }
         let due = |now: Instant| {
-            let task = agenda.take_due(now)?;
+            let task = timers.take_due(now)?;
             let Task::GoOffline(user_id) = task else { panic!("{task:?}") };
             Some(user_id.to_string())
         };

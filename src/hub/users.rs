@@ -1,6 +1,6 @@
 //! Who is signed in, and who watches whom.
 
-use super::{ConnectionRef, Delivery, Hub, Inboxes, Occurrence, timer_queue::Task};
+use super::{ConnectionRef, Delivery, Hub, HubEvent, Inboxes, timer_queue::Task};
 use crate::config::WebhookEvent as Kind;
 use crate::protocol::{CloseCode, Frame, User, event};
 use dashmap::DashMap;
@@ -134,9 +134,9 @@ impl Hub {
     pub(super) fn user_turned(&self, user_id: &Arc<str>, is_online: bool) {
         let user_id = Arc::clone(user_id);
         if is_online {
-            self.decided(Kind::UserOnline, || Occurrence::UserOnline { user_id });
+            self.decided(Kind::UserOnline, || HubEvent::UserOnline { user_id });
         } else {
-            self.decided(Kind::UserOffline, || Occurrence::UserOffline { user_id });
+            self.decided(Kind::UserOffline, || HubEvent::UserOffline { user_id });
         }
     }
 
@@ -146,7 +146,7 @@ impl Hub {
             self.users.unwatch(watched, connection);
         }
         if self.users.leave(&user.id, connection, now) {
-            self.agenda.add(now + Self::OFFLINE_GRACE, Task::GoOffline(Arc::clone(&user.id)));
+            self.timers.add(now + Self::OFFLINE_GRACE, Task::GoOffline(Arc::clone(&user.id)));
         }
     }
 

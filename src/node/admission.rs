@@ -67,13 +67,13 @@ impl ClientInfo {
 
 /// What holds for connections that begin.
 #[derive(Debug)]
-pub(super) struct Doors {
+pub(super) struct AdmissionPolicy {
     /// Whether the client must name a version of the protocol.
     is_strict: bool,
     session: Arc<SessionConfig>,
 }
 
-impl Doors {
+impl AdmissionPolicy {
     pub(super) fn new(connection: &ConnectionConfig) -> Self {
         Self {
             is_strict: connection.strict_protocol,
@@ -101,9 +101,11 @@ impl Node {
         }
         let now = clock::now();
         // Whatever becomes of it: to be refused costs as much as to be let in.
-        self.arrivals.take(request.peer.address, now).map_err(|_wait| CloseCode::AddressTooFast)?;
-        let doors = self.doors.get();
-        Version::negotiate(request.protocol, doors.is_strict).map_err(CloseCode::Version)?;
+        self.connection_rates
+            .take(request.peer.address, now)
+            .map_err(|_wait| CloseCode::AddressTooFast)?;
+        let policy = self.policy.get();
+        Version::negotiate(request.protocol, policy.is_strict).map_err(CloseCode::Version)?;
         let hub = self
             .hub_by_key(request.key)
             .ok_or_else(|| CloseCode::AppNotFound { key: request.key.to_owned() })?;
@@ -131,7 +133,7 @@ impl Node {
             None => None,
         };
         let socket_id = SocketId::from_random(rand::random());
-        let config = Arc::clone(&doors.session);
+        let config = Arc::clone(&policy.session);
         Ok(Admitted {
             session: Session::new(hub.live_app(), config, socket_id, clock::now()),
             from: ClientInfo::new(request, now),

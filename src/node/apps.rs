@@ -1,6 +1,6 @@
 //! Which apps there are, and how that changes while the node runs.
 
-use super::{Node, admission::Doors};
+use super::{Node, admission::AdmissionPolicy};
 use crate::{
     app::App,
     clock,
@@ -22,17 +22,17 @@ pub(super) struct Apps {
 
 /// What hubs are made of beside their apps.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Making<'a> {
+pub(super) struct HubFactory<'a> {
     pub(super) inboxes: &'a Arc<Inboxes>,
     pub(super) webhooks: &'a Arc<Webhooks>,
-    pub(super) is_one_of_many: bool,
+    pub(super) is_clustered: bool,
 }
 
 /// How often it is looked whether the connections of a removed app are gone.
 const RETIRE_TICK: Duration = Duration::from_millis(100);
 /// How long what they leave behind may take to be told: a user is away for a while before that
 /// counts, and Redis may have to be asked.
-const AFTERMATH: Duration = Hub::OFFLINE_GRACE.saturating_add(Duration::from_secs(2));
+const RETIRE_GRACE: Duration = Hub::OFFLINE_GRACE.saturating_add(Duration::from_secs(2));
 /// How long a removed app is waited for at most. A shard closes tens of thousands of connections in
 /// a second.
 const RETIRE_MAX: Duration = Duration::from_secs(60);
@@ -43,11 +43,11 @@ impl Apps {
     pub(super) fn new(
         apps: &[AppConfig],
         before: &Self,
-        making: Making<'_>,
+        factory: HubFactory<'_>,
     ) -> (Self, Vec<Arc<Hub>>) {
         let hub = |config: &AppConfig| {
             let kept = before.hub_by_key(&config.key).filter(|hub| *hub.app_id() == config.id);
-            kept.cloned().unwrap_or_else(|| making.hub(config.clone()))
+            kept.cloned().unwrap_or_else(|| factory.hub(config.clone()))
         };
         let table = Self {
             hubs: apps.iter().map(|app| (app.id.clone(), hub(app))).collect(),
@@ -76,12 +76,12 @@ impl Apps {
     }
 }
 
-impl Making<'_> {
+impl HubFactory<'_> {
     fn hub(self, config: AppConfig) -> Arc<Hub> {
         let observer: Arc<dyn Observer> = Arc::clone(self.webhooks) as _;
         let app = App::new(config);
         let hub = Hub::new(app, Arc::clone(self.inboxes), observer, clock::now());
-        Arc::new(if self.is_one_of_many { hub.one_of_many() } else { hub })
+        Arc::new(if self.is_clustered { hub.clustered() } else { hub })
     }
 }
 
@@ -94,15 +94,15 @@ impl Node {
         let connection = &config.connection;
         self.connections.set_max(max_connections);
         self.addresses.set_max(connection.max_connections_per_ip);
-        self.arrivals.set_max(connection.new_connections_per_second_per_ip);
-        self.doors.set(Doors::new(connection));
+        self.connection_rates.set_max(connection.new_connections_per_second_per_ip);
+        self.policy.set(AdmissionPolicy::new(connection));
         let before = self.apps.get();
-        let making = Making {
+        let factory = HubFactory {
             inboxes: &self.inboxes,
             webhooks: &self.webhooks,
-            is_one_of_many: self.cluster.is_some(),
+            is_clustered: self.cluster.is_some(),
         };
-        let (apps, gone) = Apps::new(&config.apps, &before, making);
+        let (apps, gone) = Apps::new(&config.apps, &before, factory);
         for app in &config.apps {
             let kept = apps.hub(&app.id).filter(|hub| hub.app().config != *app);
             if let Some(hub) = kept {
@@ -134,7 +134,7 @@ impl Node {
             hub.on_time(now);
             let is_empty = hub.connections() == 0;
             empty_since = is_empty.then(|| empty_since.unwrap_or(now));
-            if empty_since.is_some_and(|since| since + AFTERMATH <= now) {
+            if empty_since.is_some_and(|since| since + RETIRE_GRACE <= now) {
                 break;
             }
             time::sleep(RETIRE_TICK).await;
@@ -143,7 +143,7 @@ impl Node {
             // There is such an app again, and these are its webhooks.
             return;
         }
-        self.whispers.forget(&hub.app_id());
+        self.client_events.forget(&hub.app_id());
         self.webhooks.end(&hub.app_id());
     }
 }

@@ -15,7 +15,7 @@ use std::{
 /// New connections per second of each address. IPv6 addresses count by their /64, which is what
 /// one household gets.
 #[derive(Debug)]
-pub(super) struct Arrivals {
+pub(super) struct ConnectionRateLimiter {
     /// New connections per second of an address; 0 means no limit.
     per_second: AtomicU32,
     buckets: Mutex<HashMap<IpAddr, TokenBucket>>,
@@ -27,7 +27,7 @@ pub(super) struct Arrivals {
 /// that many networks at hand is stopped by other limits, and must not have others locked out.
 const ADDRESSES_MAX: usize = 65_536;
 
-impl Arrivals {
+impl ConnectionRateLimiter {
     /// At most so many new connections per second of an address; 0 means no limit.
     pub(super) fn new(per_second: u32) -> Self {
         let per_second = AtomicU32::new(per_second);
@@ -81,65 +81,66 @@ mod tests {
 
     #[test]
     fn each_address_has_a_rate_of_its_own() {
-        let arrivals = Arrivals::new(2);
+        let connection_rates = ConnectionRateLimiter::new(2);
         let now = Instant::now();
         for address in ["192.0.2.1", "192.0.2.2"] {
-            assert!((0..2).all(|_| arrivals.take(ip(address), now).is_ok()));
-            let wait = arrivals.take(ip(address), now).unwrap_err();
+            assert!((0..2).all(|_| connection_rates.take(ip(address), now).is_ok()));
+            let wait = connection_rates.take(ip(address), now).unwrap_err();
             assert_eq!(wait, Duration::from_millis(500));
-            assert!(arrivals.take(ip(address), now + wait).is_ok());
+            assert!(connection_rates.take(ip(address), now + wait).is_ok());
         }
     }
 
     #[test]
     fn a_household_is_one_address() {
-        let arrivals = Arrivals::new(1);
+        let connection_rates = ConnectionRateLimiter::new(1);
         let now = Instant::now();
-        assert!(arrivals.take(ip("2001:db8::1"), now).is_ok());
-        assert!(arrivals.take(ip("2001:db8::ffff"), now).is_err());
-        assert!(arrivals.take(ip("2001:db8:0:1::1"), now).is_ok());
+        assert!(connection_rates.take(ip("2001:db8::1"), now).is_ok());
+        assert!(connection_rates.take(ip("2001:db8::ffff"), now).is_err());
+        assert!(connection_rates.take(ip("2001:db8:0:1::1"), now).is_ok());
     }
 
     #[test]
     fn idle_addresses_take_no_memory() {
-        let arrivals = Arrivals::new(1);
+        let connection_rates = ConnectionRateLimiter::new(1);
         let now = Instant::now();
         for low in 0..1_000_u32 {
-            arrivals.take(std::net::Ipv4Addr::from_bits(low).into(), now).unwrap();
+            connection_rates.take(std::net::Ipv4Addr::from_bits(low).into(), now).unwrap();
         }
-        arrivals.forget(now + Duration::from_millis(500));
-        assert_eq!(arrivals.lock().len(), 1_000);
-        arrivals.forget(now + Duration::from_secs(1));
-        let buckets = arrivals.lock();
+        connection_rates.forget(now + Duration::from_millis(500));
+        assert_eq!(connection_rates.lock().len(), 1_000);
+        connection_rates.forget(now + Duration::from_secs(1));
+        let buckets = connection_rates.lock();
         assert_eq!((buckets.len(), buckets.capacity()), (0, 0));
     }
 
     #[test]
     fn at_the_bound_who_is_known_is_limited_and_who_is_new_is_let_in() {
-        let arrivals = Arrivals { max: 1, ..Arrivals::new(1) };
+        let connection_rates = ConnectionRateLimiter { max: 1, ..ConnectionRateLimiter::new(1) };
         let now = Instant::now();
-        assert!(arrivals.take(ip("192.0.2.1"), now).is_ok());
-        assert!((0..9).all(|_| arrivals.take(ip("192.0.2.2"), now).is_ok()));
-        assert!(arrivals.take(ip("192.0.2.1"), now).is_err());
-        assert_eq!(arrivals.lock().len(), 1);
+        assert!(connection_rates.take(ip("192.0.2.1"), now).is_ok());
+        assert!((0..9).all(|_| connection_rates.take(ip("192.0.2.2"), now).is_ok()));
+        assert!(connection_rates.take(ip("192.0.2.1"), now).is_err());
+        assert_eq!(connection_rates.lock().len(), 1);
     }
 
     #[test]
     fn zero_is_no_limit() {
-        let arrivals = Arrivals::new(0);
-        assert!((0..1_000).all(|_| arrivals.take(ip("192.0.2.1"), Instant::now()).is_ok()));
-        assert!(arrivals.lock().is_empty());
+        let connection_rates = ConnectionRateLimiter::new(0);
+        assert!((0..1_000).all(|_| connection_rates.take(ip("192.0.2.1"), Instant::now()).is_ok()));
+        assert!(connection_rates.lock().is_empty());
     }
 
     #[test]
     fn another_limit_holds_at_once() {
-        let arrivals = Arrivals::new(0);
+        let connection_rates = ConnectionRateLimiter::new(0);
         let now = Instant::now();
-        let admitted = || (0..9).filter(|_| arrivals.take(ip("192.0.2.1"), now).is_ok()).count();
+        let admitted =
+            || (0..9).filter(|_| connection_rates.take(ip("192.0.2.1"), now).is_ok()).count();
         assert_eq!(admitted(), 9);
-        arrivals.set_max(3);
+        connection_rates.set_max(3);
         assert_eq!((admitted(), admitted()), (3, 0));
-        arrivals.set_max(0);
+        connection_rates.set_max(0);
         assert_eq!(admitted(), 9);
     }
 }

@@ -16,15 +16,15 @@ use std::{fmt, sync::Arc};
 
 /// Reads the hubs when asked: what can be counted then is not counted before.
 #[derive(Debug)]
-struct Gauges(Vec<Arc<Hub>>);
+struct AppGauges(Vec<Arc<Hub>>);
 
 /// Metrics that outlive the registry of one scrape.
 #[derive(Debug)]
-struct Shared(Arc<Metrics>);
+struct NodeMetrics(Arc<Metrics>);
 
 /// The same of the other nodes.
 #[derive(Debug)]
-struct Broker(Cluster);
+struct ClusterMetrics(Cluster);
 
 impl Node {
     /// All metrics in the text format of Prometheus.
@@ -35,10 +35,10 @@ impl Node {
     #[must_use]
     pub fn metrics_page(&self) -> String {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Gauges(self.hubs())));
-        registry.register_collector(Box::new(Shared(Arc::clone(&self.metrics))));
+        registry.register_collector(Box::new(AppGauges(self.hubs())));
+        registry.register_collector(Box::new(NodeMetrics(Arc::clone(&self.metrics))));
         if let Some(cluster) = &self.cluster {
-            registry.register_collector(Box::new(Broker(cluster.clone())));
+            registry.register_collector(Box::new(ClusterMetrics(cluster.clone())));
         }
         registry.register_collector(Box::new(self.webhooks.metrics()));
         let mut page = String::new();
@@ -47,19 +47,19 @@ impl Node {
     }
 }
 
-impl Collector for Shared {
+impl Collector for NodeMetrics {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         Collector::encode(&*self.0, encoder)
     }
 }
 
-impl Collector for Broker {
+impl Collector for ClusterMetrics {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         Collector::encode(self.0.metrics(), encoder)
     }
 }
 
-impl Gauges {
+impl AppGauges {
     /// Writes the counters of cached events that were not kept until they expired.
     fn encode_cache(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Last events of cache channels that were dropped for max_cache_bytes";
@@ -78,7 +78,7 @@ impl Gauges {
     }
 }
 
-impl Collector for Gauges {
+impl Collector for AppGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         type Read = fn(&Hub) -> usize;
         let gauges: [(&str, &str, Read); 4] = [

@@ -13,8 +13,8 @@ mod subscriptions;
 
 pub use address::{Peer, TrustedProxies};
 pub use admission::{Admitted, ClientInfo, ConnectRequest};
-pub use publish::{Event, Whisper};
-pub use query::{Away, OccupiedChannels};
+pub use publish::{AcceptedClientEvent, Event};
+pub use query::{BrokerUnavailable, OccupiedChannels};
 pub use subscriptions::SubscribeRequest;
 
 use crate::{
@@ -28,9 +28,9 @@ use crate::{
     webhook::Webhooks,
 };
 use address::AddressQuota;
-use admission::Doors;
-use apps::{Apps, Making};
-use connection_rate::Arrivals;
+use admission::AdmissionPolicy;
+use apps::{Apps, HubFactory};
+use connection_rate::ConnectionRateLimiter;
 use refusals::RefusalLog;
 use std::{
     io,
@@ -45,16 +45,16 @@ pub struct Node {
     apps: Live<Apps>,
     inboxes: Arc<Inboxes>,
     metrics: Arc<Metrics>,
-    doors: Live<Doors>,
+    policy: Live<AdmissionPolicy>,
     connections: Arc<Quota>,
     addresses: Arc<AddressQuota>,
-    arrivals: Arrivals,
+    connection_rates: ConnectionRateLimiter,
     refusals: RefusalLog,
     shutdown: Shutdown,
     /// The other nodes; nothing if this one is alone.
     cluster: Option<Cluster>,
     webhooks: Arc<Webhooks>,
-    whispers: publish::Line,
+    client_events: publish::CompletionQueue,
 }
 
 impl Node {
@@ -68,19 +68,21 @@ impl Node {
         webhooks: Arc<Webhooks>,
     ) -> Self {
         let inboxes = Arc::new(Inboxes::new(shards));
-        let is_one_of_many = config.redis.target().is_some();
-        let making = Making { inboxes: &inboxes, webhooks: &webhooks, is_one_of_many };
+        let is_clustered = config.redis.target().is_some();
+        let factory = HubFactory { inboxes: &inboxes, webhooks: &webhooks, is_clustered };
         Self {
-            apps: Live::new(Apps::new(&config.apps, &Apps::default(), making).0),
+            apps: Live::new(Apps::new(&config.apps, &Apps::default(), factory).0),
             metrics: Arc::new(Metrics::new(shards)),
-            doors: Live::new(Doors::new(&config.connection)),
+            policy: Live::new(AdmissionPolicy::new(&config.connection)),
             connections: Quota::new(max_connections),
             addresses: AddressQuota::new(config.connection.max_connections_per_ip),
-            arrivals: Arrivals::new(config.connection.new_connections_per_second_per_ip),
+            connection_rates: ConnectionRateLimiter::new(
+                config.connection.new_connections_per_second_per_ip,
+            ),
             refusals: RefusalLog::new(),
             shutdown,
             webhooks,
-            whispers: publish::Line::default(),
+            client_events: publish::CompletionQueue::default(),
             inboxes,
             cluster: None,
         }
@@ -109,9 +111,9 @@ impl Node {
 
     /// Why the node does not take traffic; nothing if it does.
     #[must_use]
-    pub fn unready_because(&self) -> Vec<String> {
+    pub fn not_ready_reasons(&self) -> Vec<String> {
         let draining = self.is_draining().then(|| "draining".to_owned());
-        let away = self.cluster.as_ref().and_then(Cluster::away_because);
+        let away = self.cluster.as_ref().and_then(Cluster::unavailable_reason);
         draining.into_iter().chain(away.map(|reason| reason.to_string())).collect()
     }
 
@@ -177,9 +179,9 @@ impl Node {
 
     /// Waits while any of these shards is behind with its deliveries: publishers are to feel it
     /// when they publish faster than the node can deliver.
-    pub async fn caught_up(&self, shards: ShardSet) {
+    pub async fn wait_for_backpressure(&self, shards: ShardSet) {
         for shard in shards.iter() {
-            self.inboxes.of(shard).caught_up().await;
+            self.inboxes.of(shard).wait_for_backpressure().await;
         }
     }
 
@@ -194,8 +196,8 @@ impl Node {
     /// # Errors
     ///
     /// It is one too many; how long until there may be another.
-    pub fn arrive(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
-        self.arrivals.take(address, now)
+    pub fn count_connection(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
+        self.connection_rates.take(address, now)
     }
 
     /// Counts a rejected request or connection from `address`. True if it may be logged: the number
@@ -210,7 +212,7 @@ impl Node {
         for hub in self.hubs() {
             hub.on_time(now);
         }
-        self.arrivals.forget(now);
+        self.connection_rates.forget(now);
         self.refusals.on_time(now);
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     clock,
     cluster::{NotPublished, Outgoing},
     config::WebhookEvent,
-    hub::{ConnectionRef, Counts, Hub, Occurrence, ShardSet, ToCache},
+    hub::{ConnectionRef, Counts, Hub, HubEvent, ShardSet, ToCache},
     protocol::{ChannelName, EventData, SocketId, event},
 };
 use std::{
@@ -31,7 +31,7 @@ pub struct Event<'a> {
 
 /// A client event that was accepted.
 #[derive(Clone, Copy, Debug)]
-pub struct Whisper<'a> {
+pub struct AcceptedClientEvent<'a> {
     /// Who sends it.
     pub connection: ConnectionRef,
     /// On which channel.
@@ -77,10 +77,15 @@ impl Node {
 
     /// Passes a client event on to the other subscribers. Where there are other nodes and they
     /// can't be reached, its sender is told.
-    pub fn whisper(&self, hub: &Arc<Hub>, whisper: Whisper<'_>, now: Instant) {
-        let Whisper { connection, channel, name, data, sender, user_id } = whisper;
+    pub fn publish_client_event(
+        &self,
+        hub: &Arc<Hub>,
+        event: AcceptedClientEvent<'_>,
+        now: Instant,
+    ) {
+        let AcceptedClientEvent { connection, channel, name, data, sender, user_id } = event;
         let frame = event::client_event(name, channel, data, user_id.map(|id| &**id), now);
-        let occurrence = || Occurrence::ClientEvent {
+        let hub_event = || HubEvent::ClientEvent {
             channel: channel.clone(),
             name: name.to_owned(),
             data: data.token().to_owned(),
@@ -89,11 +94,11 @@ impl Node {
         };
         let Some(cluster) = &self.cluster else {
             hub.publish(channel, &frame, Some(sender), None, now);
-            return hub.observe(WebhookEvent::ClientEvent, occurrence);
+            return hub.observe(WebhookEvent::ClientEvent, hub_event);
         };
         let (cluster, hub) = (cluster.clone(), Arc::clone(hub));
-        let (channel, occurrence) = (channel.clone(), occurrence());
-        let turn = hub.wants(WebhookEvent::ClientEvent).then(|| self.whispers.line_up(&hub));
+        let (channel, hub_event) = (channel.clone(), hub_event());
+        let turn = hub.wants(WebhookEvent::ClientEvent).then(|| self.client_events.enqueue(&hub));
         tokio::spawn(async move {
             let outgoing = Outgoing {
                 channel: channel.clone(),
@@ -101,12 +106,12 @@ impl Node {
                 except: Some(sender),
                 remember: Duration::ZERO,
             };
-            let is_done = cluster.whisper(&hub, outgoing).await.is_ok();
+            let is_done = cluster.publish_client_event(&hub, outgoing).await.is_ok();
             if let Some((before, _done)) = turn {
                 // It fails when the one before is gone, which is as good.
                 let _ = before.await;
                 if is_done {
-                    hub.observe(WebhookEvent::ClientEvent, || occurrence);
+                    hub.observe(WebhookEvent::ClientEvent, || hub_event);
                 }
             }
             if is_done {
@@ -123,9 +128,9 @@ impl Node {
 /// Has client events be observed in the order in which they were sent, although each waits for an
 /// answer of its own.
 #[derive(Debug, Default)]
-pub(super) struct Line(Mutex<HashMap<Arc<str>, oneshot::Receiver<()>>>);
+pub(super) struct CompletionQueue(Mutex<HashMap<Arc<str>, oneshot::Receiver<()>>>);
 
-impl Line {
+impl CompletionQueue {
     /// Forgets an app that nothing more comes of.
     pub(super) fn forget(&self, app_id: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(app_id);
@@ -133,7 +138,7 @@ impl Line {
 
     /// Takes the next place among those of an app: what comes when the one before is done with, and
     /// what says so to the next, when it is dropped.
-    fn line_up(&self, hub: &Hub) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
+    fn enqueue(&self, hub: &Hub) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
         let (done, is_done) = oneshot::channel();
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = last.insert(hub.app_id(), is_done);

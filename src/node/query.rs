@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 /// The other nodes can't be asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Away;
+pub struct BrokerUnavailable;
 
-impl From<Unavailable> for Away {
+impl From<Unavailable> for BrokerUnavailable {
     fn from(_: Unavailable) -> Self {
         Self
     }
@@ -33,8 +33,12 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`Away`], as for every question here.
-    pub async fn channels(&self, hub: &Hub, prefix: &str) -> Result<OccupiedChannels, Away> {
+    /// [`BrokerUnavailable`], as for every question here.
+    pub async fn channels(
+        &self,
+        hub: &Hub,
+        prefix: &str,
+    ) -> Result<OccupiedChannels, BrokerUnavailable> {
         match &self.cluster {
             Some(cluster) => Ok(OccupiedChannels::Shared(cluster.channels(hub, prefix).await?)),
             None => Ok(OccupiedChannels::Local(hub.occupied_channels(prefix))),
@@ -45,8 +49,12 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`Away`].
-    pub async fn channel(&self, hub: &Hub, name: &ChannelName) -> Result<ChannelSummary, Away> {
+    /// [`BrokerUnavailable`].
+    pub async fn channel(
+        &self,
+        hub: &Hub,
+        name: &ChannelName,
+    ) -> Result<ChannelSummary, BrokerUnavailable> {
         match &self.cluster {
             Some(cluster) => Ok(cluster.channel(hub, name, Asked::Summary).await?.summary),
             None => Ok(hub.channel_summary(name, clock::now())),
@@ -58,13 +66,13 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`Away`].
+    /// [`BrokerUnavailable`].
     pub async fn users(
         &self,
         hub: &Hub,
         name: &ChannelName,
         with_info: bool,
-    ) -> Result<Vec<(Arc<str>, Arc<str>)>, Away> {
+    ) -> Result<Vec<(Arc<str>, Arc<str>)>, BrokerUnavailable> {
         let asked = if with_info { Asked::UsersWithInfo } else { Asked::Users };
         match &self.cluster {
             Some(cluster) => Ok(cluster.channel(hub, name, asked).await?.users),
@@ -76,8 +84,8 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`Away`].
-    pub async fn connections(&self, hub: &Hub) -> Result<usize, Away> {
+    /// [`BrokerUnavailable`].
+    pub async fn connections(&self, hub: &Hub) -> Result<usize, BrokerUnavailable> {
         match &self.cluster {
             Some(cluster) => Ok(cluster.connections(hub).await?),
             None => Ok(hub.connections()),
@@ -88,8 +96,8 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`Away`].
-    pub async fn terminate(&self, hub: &Hub, user_id: &str) -> Result<(), Away> {
+    /// [`BrokerUnavailable`].
+    pub async fn terminate(&self, hub: &Hub, user_id: &str) -> Result<(), BrokerUnavailable> {
         if let Some(cluster) = &self.cluster {
             return Ok(cluster.terminate(hub, user_id).await?);
         }

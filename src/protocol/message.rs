@@ -19,7 +19,7 @@ pub enum ClientMessage<'a> {
     /// `pusher:signin`.
     SignIn(SignIn),
     /// An event whose name begins with `client-`.
-    ClientEvent(ClientEvent<'a>),
+    ClientEvent(ClientEventMessage<'a>),
     /// An unknown `pusher:` event. It is ignored, since newer clients may probe for newer servers.
     Probe,
     /// An event that is neither a protocol event nor a client event.
@@ -54,7 +54,7 @@ pub struct SignIn {
 
 /// What a client wants to tell the other subscribers of a channel.
 #[derive(Debug)]
-pub struct ClientEvent<'a> {
+pub struct ClientEventMessage<'a> {
     /// The event's name.
     pub name: Cow<'a, str>,
     /// The channel's name, unchecked; missing in bad messages.
@@ -106,8 +106,8 @@ impl<'a> ClientMessage<'a> {
 
     fn into_owned(self) -> ClientMessage<'static> {
         match self {
-            Self::ClientEvent(ClientEvent { name, channel, data }) => {
-                ClientMessage::ClientEvent(ClientEvent {
+            Self::ClientEvent(ClientEventMessage { name, channel, data }) => {
+                ClientMessage::ClientEvent(ClientEventMessage {
                     name: name.into_owned().into(),
                     channel,
                     data: data.map(|data| data.into_owned().into()),
@@ -144,7 +144,7 @@ impl<'a> ClientMessage<'a> {
                 envelope.data,
                 "pusher:signin needs data with texts `auth` and `user_data`",
             )?)),
-            name if name.starts_with("client-") => Ok(Self::ClientEvent(ClientEvent {
+            name if name.starts_with("client-") => Ok(Self::ClientEvent(ClientEventMessage {
                 channel: text_of(envelope.channel),
                 data: envelope.data.map(|raw| raw.get().into()),
                 name: envelope.event,
@@ -160,9 +160,8 @@ impl ClientMessage<'_> {
     #[must_use]
     pub fn into_event_channel(self) -> Option<String> {
         match self {
-            Self::ClientEvent(ClientEvent { channel, .. }) | Self::Unknown { channel, .. } => {
-                channel
-            }
+            Self::ClientEvent(ClientEventMessage { channel, .. })
+            | Self::Unknown { channel, .. } => channel,
             Self::Ping
             | Self::Pong
             | Self::Subscribe(_)

@@ -28,7 +28,7 @@ pub use event::EventData;
 pub use frame::{Frame, FrameKind, WeakFrame};
 pub use json::{compact, id, repaired, unescaped_len};
 pub use member::{Member, MemberLimits};
-pub use message::{ClientEvent, ClientMessage, Malformed, SignIn, Subscribe};
+pub use message::{ClientEventMessage, ClientMessage, Malformed, SignIn, Subscribe};
 pub use refusal::ClientEventRefusal;
 pub use socket_id::{InvalidSocketId, SocketId};
 pub use user::User;

@@ -6,7 +6,7 @@
 //! was given to another process.
 
 use super::{ask::reachable, listeners::allow_take_over};
-use crate::http::{Guest, Lobby};
+use crate::http::{HttpConnectionLimiter, PendingConnection};
 use socket2::SockRef;
 use std::{
     io,
@@ -21,22 +21,22 @@ use std::{
 use tokio::sync::mpsc;
 
 /// A connection that a shard's thread is to serve.
-pub(super) type Arrival = (TcpStream, SocketAddr, Guest);
+pub(super) type AcceptedConnection = (TcpStream, SocketAddr, PendingConnection);
 
 /// A handle of the acceptor for the rest of the server.
 #[derive(Debug)]
 pub(super) struct AcceptorHandle {
     order: Arc<AtomicU8>,
-    pub(super) news: mpsc::UnboundedReceiver<News>,
+    pub(super) reports: mpsc::UnboundedReceiver<AcceptorReport>,
 }
 
 /// Reports of the acceptor.
 #[derive(Debug)]
-pub(super) enum News {
+pub(super) enum AcceptorReport {
     /// A connection to the server's own address was given to another process.
-    Elsewhere(TcpStream),
+    AcceptedElsewhere(TcpStream),
     /// The acceptor itself has accepted [`SEARCH_PROBES`] connections to the address.
-    NobodyElse,
+    NoOtherListener,
 }
 
 /// Orders for the acceptor.
@@ -51,8 +51,8 @@ const CLOSE: u8 = 3;
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// How long to wait until whoever was asked to go has gone.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
-/// How often it is logged that the lobby is full.
-const TELL_EVERY: Duration = Duration::from_secs(10);
+/// How often it is logged that the limiter is full.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the acceptor waits for a connection before it checks its orders.
 const SERVING_WAIT: Duration = Duration::from_millis(50);
 const DRAINING_WAIT: Duration = Duration::from_millis(10);
@@ -74,41 +74,41 @@ const CLOSE_SETTLE: Duration = Duration::from_millis(100);
 pub(super) fn start(
     listener: TcpListener,
     is_inherited: bool,
-    lobby: Arc<Lobby>,
-    shard_senders: Vec<mpsc::UnboundedSender<Arrival>>,
+    limiter: Arc<HttpConnectionLimiter>,
+    shard_senders: Vec<mpsc::UnboundedSender<AcceptedConnection>>,
 ) -> io::Result<AcceptorHandle> {
     let address = reachable(listener.local_addr()?);
     listener.set_nonblocking(false)?;
     SockRef::from(&listener).set_read_timeout(Some(SERVING_WAIT))?;
     let order = Arc::new(AtomicU8::new(SERVE));
-    let (tell, news) = mpsc::unbounded_channel();
+    let (report, reports) = mpsc::unbounded_channel();
     let acceptor = Acceptor {
         listener,
         is_inherited,
         order: Arc::clone(&order),
-        host: Host { lobby, told_at: None },
+        gate: ConnectionGate { limiter, logged_at: None },
         shard_senders,
         next_shard: 0,
         is_exhausted: false,
         search: Search { address, probe: None, next: Instant::now(), taken: 0 },
-        tell,
+        report,
     };
     thread::Builder::new().name("accept".into()).spawn(move || acceptor.run())?;
-    Ok(AcceptorHandle { order, news })
+    Ok(AcceptorHandle { order, reports })
 }
 
 impl AcceptorHandle {
     /// A handle without an acceptor: the test reads the orders and sends the reports.
     #[cfg(test)]
-    pub(super) fn detached() -> (Self, mpsc::UnboundedSender<News>) {
-        let (tell, news) = mpsc::unbounded_channel();
-        (Self { order: Arc::new(AtomicU8::new(SERVE)), news }, tell)
+    pub(super) fn detached() -> (Self, mpsc::UnboundedSender<AcceptorReport>) {
+        let (report, reports) = mpsc::unbounded_channel();
+        (Self { order: Arc::new(AtomicU8::new(SERVE)), reports }, report)
     }
 
     /// Another handle of the same acceptor, which receives no reports.
     #[cfg(test)]
     pub(super) fn without_reports(&self) -> Self {
-        Self { order: Arc::clone(&self.order), news: mpsc::unbounded_channel().1 }
+        Self { order: Arc::clone(&self.order), reports: mpsc::unbounded_channel().1 }
     }
 
     #[cfg(test)]
@@ -138,7 +138,7 @@ impl AcceptorHandle {
 
     /// Waits until the acceptor has given up the socket, at most for `patience`. Returns whether it has.
     pub(super) async fn ended(&mut self, patience: Duration) -> bool {
-        let ended = async { while self.news.recv().await.is_some() {} };
+        let ended = async { while self.reports.recv().await.is_some() {} };
         tokio::time::timeout(patience, ended).await.is_ok()
     }
 }
@@ -147,12 +147,12 @@ struct Acceptor {
     listener: TcpListener,
     is_inherited: bool,
     order: Arc<AtomicU8>,
-    host: Host,
-    shard_senders: Vec<mpsc::UnboundedSender<Arrival>>,
+    gate: ConnectionGate,
+    shard_senders: Vec<mpsc::UnboundedSender<AcceptedConnection>>,
     next_shard: usize,
     is_exhausted: bool,
     search: Search,
-    tell: mpsc::UnboundedSender<News>,
+    report: mpsc::UnboundedSender<AcceptorReport>,
 }
 
 impl Acceptor {
@@ -166,9 +166,9 @@ impl Acceptor {
         allow_take_over(&self.listener);
         self.set_wait(DRAINING_WAIT);
         while self.order() == DRAIN {
-            self.search.begin(&self.tell);
+            self.search.begin(&self.report);
             if !self.accept() {
-                self.search.nothing_came(&self.tell);
+                self.search.on_idle(&self.report);
             }
         }
         self.give_up();
@@ -188,7 +188,7 @@ impl Acceptor {
         match next(&self.listener) {
             Ok((stream, peer)) => {
                 self.is_exhausted = false;
-                if !self.search.is_own(peer, &self.tell) {
+                if !self.search.is_own(peer, &self.report) {
                     self.deal(stream, peer);
                 }
             }
@@ -208,10 +208,10 @@ impl Acceptor {
 
     fn deal(&mut self, stream: TcpStream, peer: SocketAddr) {
         // While it waits for a permit, the kernel queues further connections.
-        let guest = self.host.next_guest();
+        let pending = self.gate.wait_for_permit();
         let sender = &self.shard_senders[self.next_shard];
         // A shard is gone only when the process is ending.
-        let _ = sender.send((stream, peer, guest));
+        let _ = sender.send((stream, peer, pending));
         self.next_shard = (self.next_shard + 1) % self.shard_senders.len();
     }
 
@@ -275,54 +275,54 @@ struct Search {
 impl Search {
     /// Begins a connection to the address, if it is time to. Never blocks: a queue that is full has room
     /// again only when the acceptor goes on.
-    fn begin(&mut self, tell: &mpsc::UnboundedSender<News>) {
+    fn begin(&mut self, report: &mpsc::UnboundedSender<AcceptorReport>) {
         let now = Instant::now();
         let has_failed = |(probe, _, at): &mut (TcpStream, SocketAddr, Instant)| {
             *at + PROBE_TIMEOUT <= now || !matches!(probe.take_error(), Ok(None))
         };
         if self.probe.take_if(has_failed).is_some() {
-            self.failed(now, tell);
+            self.failed(now, report);
         }
         if self.probe.is_some() || now < self.next {
             return;
         }
         match begin_connection(self.address) {
             Ok((probe, from)) => self.probe = Some((probe, from, now)),
-            Err(_unreachable) => self.failed(now, tell),
+            Err(_unreachable) => self.failed(now, report),
         }
     }
 
     /// Counts a probe that failed, and schedules the next.
-    fn failed(&mut self, now: Instant, tell: &mpsc::UnboundedSender<News>) {
-        self.count(tell);
+    fn failed(&mut self, now: Instant, report: &mpsc::UnboundedSender<AcceptorReport>) {
+        self.count(report);
         self.next = now + PROBE_INTERVAL;
     }
 
     /// Whether a connection that was accepted is the probe.
-    fn is_own(&mut self, peer: SocketAddr, tell: &mpsc::UnboundedSender<News>) -> bool {
+    fn is_own(&mut self, peer: SocketAddr, report: &mpsc::UnboundedSender<AcceptorReport>) -> bool {
         let is_own = self.probe.as_ref().is_some_and(|(_, from, _)| *from == peer);
         if is_own {
             self.probe = None;
-            self.count(tell);
+            self.count(report);
         }
         is_own
     }
 
     /// Nothing waits to be accepted, and so a probe that is connected has been given to another process.
-    fn nothing_came(&mut self, tell: &mpsc::UnboundedSender<News>) {
+    fn on_idle(&mut self, report: &mpsc::UnboundedSender<AcceptorReport>) {
         let is_elsewhere = |(probe, _, at): &mut (TcpStream, SocketAddr, Instant)| {
             DRAINING_WAIT <= at.elapsed() && probe.peer_addr().is_ok()
         };
         if let Some((probe, ..)) = self.probe.take_if(is_elsewhere) {
             self.next = Instant::now() + PROBE_INTERVAL;
-            let _ = tell.send(News::Elsewhere(probe));
+            let _ = report.send(AcceptorReport::AcceptedElsewhere(probe));
         }
     }
 
-    fn count(&mut self, tell: &mpsc::UnboundedSender<News>) {
+    fn count(&mut self, report: &mpsc::UnboundedSender<AcceptorReport>) {
         self.taken += 1;
         if self.taken == SEARCH_PROBES {
-            let _ = tell.send(News::NobodyElse);
+            let _ = report.send(AcceptorReport::NoOtherListener);
         }
         if SEARCH_PROBES <= self.taken {
             self.next = Instant::now() + PROBE_INTERVAL;
@@ -338,21 +338,21 @@ fn begin_connection(address: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> 
 }
 
 /// Waits for free places.
-struct Host {
-    lobby: Arc<Lobby>,
-    told_at: Option<Instant>,
+struct ConnectionGate {
+    limiter: Arc<HttpConnectionLimiter>,
+    logged_at: Option<Instant>,
 }
 
-impl Host {
-    fn next_guest(&mut self) -> Guest {
+impl ConnectionGate {
+    fn wait_for_permit(&mut self) -> PendingConnection {
         loop {
             let now = Instant::now();
-            if let Some(guest) = self.lobby.enter(now) {
-                return guest;
+            if let Some(pending) = self.limiter.admit(now) {
+                return pending;
             }
-            if self.told_at.is_none_or(|told_at| told_at + TELL_EVERY <= now) {
-                self.told_at = Some(now);
-                tracing::warn!("http connections at their limit, the oldest have to go");
+            if self.logged_at.is_none_or(|logged_at| logged_at + LOG_INTERVAL <= now) {
+                self.logged_at = Some(now);
+                tracing::warn!("http connections at their limit: the longest idle are closed");
             }
             thread::sleep(FULL_PAUSE);
         }

@@ -5,7 +5,7 @@
 //! listening socket with its queue, or nothing.
 
 use super::{
-    accept::{AcceptorHandle, News},
+    accept::{AcceptorHandle, AcceptorReport},
     ask::{Answer, ask_over},
     listeners::allow_take_over,
 };
@@ -121,10 +121,10 @@ impl Draining {
 
     /// Waits until it is known whether another process listens on the port and serves.
     async fn is_replaced(&mut self) -> bool {
-        while let Some(news) = self.acceptor.news.recv().await {
-            match news {
-                News::NobodyElse => return false,
-                News::Elsewhere(probe) => {
+        while let Some(reports) = self.acceptor.reports.recv().await {
+            match reports {
+                AcceptorReport::NoOtherListener => return false,
+                AcceptorReport::AcceptedElsewhere(probe) => {
                     if is_served(probe, &self.path).await {
                         return true;
                     }
@@ -181,8 +181,8 @@ impl Draining {
     /// the node that was counted on may drain as well.
     async fn watch(&mut self) {
         tokio::select! {
-            Some(news) = self.acceptor.news.recv() => {
-                if let News::Elsewhere(probe) = news
+            Some(reports) = self.acceptor.reports.recv() => {
+                if let AcceptorReport::AcceptedElsewhere(probe) = reports
                     && is_served(probe, &self.path).await
                 {
                     self.hand_over();

@@ -17,7 +17,7 @@ pub use reload::{Prepared, ReloadError, Reloaded, Reloader};
 use crate::{
     clock,
     config::{Config, ConfigError},
-    http::{self, Http, Lobby},
+    http::{self, Http, HttpConnectionLimiter},
     hub::ShardIndex,
     live::Live,
     node::Node,
@@ -49,7 +49,7 @@ pub struct Server {
     path: String,
     node: Arc<Node>,
     http: Arc<Live<Http>>,
-    lobby: Arc<Lobby>,
+    limiter: Arc<HttpConnectionLimiter>,
     tls: Option<Arc<Tls>>,
     engine: Arc<Live<EngineConfig>>,
     descriptors: Descriptors,
@@ -148,7 +148,7 @@ impl Server {
             address,
             path: server.path.clone(),
             http: Arc::new(Live::new(Http::new(config, Arc::clone(&node), tls.clone()))),
-            lobby: Arc::new(Lobby::new(
+            limiter: Arc::new(HttpConnectionLimiter::new(
                 limits.max_http_connections,
                 descriptors.for_connections(),
                 Arc::clone(&node),
@@ -176,7 +176,7 @@ impl Server {
             running: Live::new(Running { config, tls: self.tls.clone() }),
             node: Arc::clone(&self.node),
             http: Arc::clone(&self.http),
-            lobby: Arc::clone(&self.lobby),
+            limiter: Arc::clone(&self.limiter),
             engine: Arc::clone(&self.engine),
             descriptors: self.descriptors,
             address: self.address,
@@ -192,9 +192,9 @@ impl Server {
     /// [`ServerError::Thread`] when a thread can't start, [`ServerError::ShardEnded`] when one
     /// has ended: the connections it would be dealt would be lost.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<usize, ServerError> {
-        let Self { listeners, node, http, lobby, engine, shutdown, webhooks, path, .. } = self;
+        let Self { listeners, node, http, limiter, engine, shutdown, webhooks, path, .. } = self;
         let Listeners { main, metrics, is_inherited } = listeners;
-        let mut doors = Vec::new();
+        let mut shard_senders = Vec::new();
         let mut lives = JoinSet::new();
         for index in node.inboxes().shards() {
             let (life, mut ends) = mpsc::channel(1);
@@ -208,10 +208,10 @@ impl Server {
                 shutdown: shutdown.clone(),
                 life,
             };
-            doors.push(shard_thread::start(parts).await.map_err(ServerError::Thread)?);
+            shard_senders.push(shard_thread::start(parts).await.map_err(ServerError::Thread)?);
         }
-        let acceptor =
-            accept::start(main, is_inherited, lobby, doors).map_err(ServerError::Thread)?;
+        let acceptor = accept::start(main, is_inherited, limiter, shard_senders)
+            .map_err(ServerError::Thread)?;
         let ticking = tokio::spawn(keep_time(Arc::clone(&node)));
         let metrics = metrics.map(|listener| serve_metrics(listener, &http, &node)).transpose();
         let metrics = metrics.map_err(ServerError::Thread)?;
@@ -258,7 +258,7 @@ async fn keep_time(node: Arc<Node>) {
         ticks.tick().await;
         // A panic costs the rest of this tick.
         if catch_unwind(AssertUnwindSafe(|| node.on_time(clock::now()))).is_err() {
-            tracing::error!("panic contained");
+            tracing::error!("panic recovered");
         }
     }
 }

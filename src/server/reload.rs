@@ -3,7 +3,7 @@
 use super::{capacity::Descriptors, engine_config};
 use crate::{
     config::{Changes, Config, ConfigError, LogLevel},
-    http::{Http, Lobby},
+    http::{Http, HttpConnectionLimiter},
     live::Live,
     node::Node,
     shard::EngineConfig,
@@ -18,7 +18,7 @@ pub struct Reloader {
     pub(super) running: Live<Running>,
     pub(super) node: Arc<Node>,
     pub(super) http: Arc<Live<Http>>,
-    pub(super) lobby: Arc<Lobby>,
+    pub(super) limiter: Arc<HttpConnectionLimiter>,
     pub(super) engine: Arc<Live<EngineConfig>>,
     pub(super) descriptors: Descriptors,
     /// What the server listens on.
@@ -127,7 +127,7 @@ impl Reloader {
         let metrics = self.node.metrics();
         metrics.set_limits(limits.max_connections, limits.max_http_connections);
         metrics.reloaded();
-        self.lobby.set_max(limits.max_http_connections);
+        self.limiter.set_max(limits.max_http_connections);
         self.engine.set(engine_config(config));
         self.http.set(Http::new(config, Arc::clone(&self.node), next.tls.clone()));
         self.node.metrics().set_certificate_expiry(next.tls.as_deref().and_then(Tls::expiry));

@@ -1,6 +1,6 @@
 //! A shard's thread: the engine, and the HTTP connections that it was dealt.
 
-use super::accept::Arrival;
+use super::accept::AcceptedConnection;
 use crate::{
     http::{self, Http},
     hub::ShardIndex,
@@ -33,19 +33,19 @@ pub(super) struct Parts {
 /// # Errors
 ///
 /// The system has no thread or no poller to give.
-pub(super) async fn start(parts: Parts) -> io::Result<mpsc::UnboundedSender<Arrival>> {
-    let (door, arrivals) = mpsc::unbounded_channel();
+pub(super) async fn start(parts: Parts) -> io::Result<mpsc::UnboundedSender<AcceptedConnection>> {
+    let (sender, accepted) = mpsc::unbounded_channel();
     let (started, is_started) = oneshot::channel();
     thread::Builder::new()
         .name(format!("shard-{}", parts.index.get()))
-        .spawn(move || run(parts, arrivals, started))?;
+        .spawn(move || run(parts, accepted, started))?;
     is_started.await.map_err(|_| io::Error::other("the thread ended at once"))??;
-    Ok(door)
+    Ok(sender)
 }
 
 fn run(
     parts: Parts,
-    arrivals: mpsc::UnboundedReceiver<Arrival>,
+    accepted: mpsc::UnboundedReceiver<AcceptedConnection>,
     started: oneshot::Sender<io::Result<()>>,
 ) {
     let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
@@ -58,26 +58,26 @@ fn run(
             Ok(engine) => engine,
             Err(error) => return drop(started.send(Err(error))),
         };
-        let (adopt, adoptions) = mpsc::unbounded_channel();
-        tokio::spawn(serve_arrivals(http, arrivals, adopt, shutdown.clone()));
+        let (upgraded, upgraded_sockets) = mpsc::unbounded_channel();
+        tokio::spawn(serve_connections(http, accepted, upgraded, shutdown.clone()));
         let drain = shutdown.drain();
         if started.send(Ok(())).is_ok() {
-            engine.run(adoptions, drain).await;
+            engine.run(upgraded_sockets, drain).await;
         }
     });
 }
 
-async fn serve_arrivals(
+async fn serve_connections(
     http: Arc<Live<Http>>,
-    mut arrivals: mpsc::UnboundedReceiver<Arrival>,
-    adopt: mpsc::UnboundedSender<crate::shard::Adoption>,
+    mut accepted: mpsc::UnboundedReceiver<AcceptedConnection>,
+    upgraded: mpsc::UnboundedSender<crate::shard::UpgradedSocket>,
     shutdown: Shutdown,
 ) {
-    while let Some((stream, peer, guest)) = arrivals.recv().await {
+    while let Some((stream, peer, pending)) = accepted.recv().await {
         match TcpStream::from_std(stream) {
             Ok(stream) => {
-                let (http, purpose) = (Arc::clone(&http), http::Purpose::Main(adopt.clone()));
-                tokio::spawn(http::serve(http, stream, peer, guest, purpose, shutdown.drain()));
+                let (http, purpose) = (Arc::clone(&http), http::Purpose::Main(upgraded.clone()));
+                tokio::spawn(http::serve(http, stream, peer, pending, purpose, shutdown.drain()));
             }
             Err(error) => tracing::warn!(%error, "socket could not be served"),
         }

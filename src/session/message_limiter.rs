@@ -12,86 +12,88 @@ use std::time::{Duration, Instant};
 /// What is beyond a limit is dropped, and the client is told. A `pusher:ping` is answered all the
 /// same, so that a client that sends too much does not look dead as well.
 #[derive(Debug)]
-pub(super) struct Flow {
+pub(super) struct MessageLimiter {
     bucket: TokenBucket,
     /// What most connections have no use for.
-    more: Option<Box<More>>,
+    overrun: Option<Box<Overrun>>,
 }
 
 #[derive(Debug, Default)]
-struct More {
+struct Overrun {
     /// The app's window, since its first message, and the messages in it.
     window: Option<(Instant, u32)>,
     /// Messages dropped since the client was last within the limit of the server.
     dropped: u32,
-    told_at: Option<Instant>,
+    notified_at: Option<Instant>,
 }
 
 /// What becomes of a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Passage {
+pub(super) enum Decision {
     /// It is taken.
-    Free,
+    Allow,
     /// The message is dropped.
-    Over,
+    Drop,
     /// The message is dropped, and the connection is closed.
-    Closed,
+    Close,
 }
 
 /// How often a client is told that it sends too much.
-const TELL_EVERY: Duration = Duration::from_secs(1);
+const NOTIFY_INTERVAL: Duration = Duration::from_secs(1);
 
-impl Flow {
+impl MessageLimiter {
     pub(super) fn new(now: Instant) -> Self {
-        Self { bucket: TokenBucket::full(now), more: None }
+        Self { bucket: TokenBucket::full(now), overrun: None }
     }
 
     /// Counts a message against the limit of the server. Whoever goes on beyond it for as many
     /// messages as it may send at once is closed.
-    pub(super) fn pass(&mut self, rate: Rate, now: Instant) -> Passage {
-        if self.more.is_some() && self.bucket.is_full(now) {
-            self.calm_down();
+    pub(super) fn pass(&mut self, rate: Rate, now: Instant) -> Decision {
+        if self.overrun.is_some() && self.bucket.is_full(now) {
+            self.reset();
         }
         if self.bucket.take(rate, now).is_ok() {
-            return Passage::Free;
+            return Decision::Allow;
         }
-        let more = self.more.get_or_insert_default();
-        more.dropped += 1;
-        if rate.burst() <= more.dropped { Passage::Closed } else { Passage::Over }
+        let overrun = self.overrun.get_or_insert_default();
+        overrun.dropped += 1;
+        if rate.burst() <= overrun.dropped { Decision::Close } else { Decision::Drop }
     }
 
     /// Whether to notify the client that a message was dropped: at most once a second.
-    pub(super) fn tells(&mut self, now: Instant) -> bool {
-        let more = self.more.get_or_insert_default();
-        if more.told_at.is_some_and(|told_at| now < told_at + TELL_EVERY) {
+    pub(super) fn should_notify(&mut self, now: Instant) -> bool {
+        let overrun = self.overrun.get_or_insert_default();
+        if overrun.notified_at.is_some_and(|notified_at| now < notified_at + NOTIFY_INTERVAL) {
             return false;
         }
-        more.told_at = Some(now);
+        overrun.notified_at = Some(now);
         true
     }
 
     /// Counts a message against the limit of the app: so many in a window, which begins with the
     /// first message after the last one was over.
-    pub(super) fn pass_app(&mut self, limit: MessageLimit, now: Instant) -> Passage {
+    pub(super) fn pass_app(&mut self, limit: MessageLimit, now: Instant) -> Decision {
         if limit.max == 0 {
-            return Passage::Free;
+            return Decision::Allow;
         }
-        let window = &mut self.more.get_or_insert_default().window;
+        let window = &mut self.overrun.get_or_insert_default().window;
         let (began, messages) = match *window {
             Some((began, messages)) if now < began + limit.window => (began, messages),
             Some(_) | None => (now, 0),
         };
         if limit.max <= messages {
-            return if limit.closes { Passage::Closed } else { Passage::Over };
+            return if limit.closes { Decision::Close } else { Decision::Drop };
         }
         *window = Some((began, messages + 1));
-        Passage::Free
+        Decision::Allow
     }
 
-    fn calm_down(&mut self) {
-        match &mut self.more {
-            Some(more) if more.window.is_some() => (more.dropped, more.told_at) = (0, None),
-            Some(_) | None => self.more = None,
+    fn reset(&mut self) {
+        match &mut self.overrun {
+            Some(overrun) if overrun.window.is_some() => {
+                (overrun.dropped, overrun.notified_at) = (0, None)
+            }
+            Some(_) | None => self.overrun = None,
         }
     }
 }
@@ -104,39 +106,41 @@ mod tests {
     fn a_flood_is_told_once_a_second_and_closed_when_it_goes_on() {
         let start = Instant::now();
         let rate = Rate::per_second(10);
-        let mut flow = Flow::new(start);
-        assert!((0..10).all(|_| flow.pass(rate, start) == Passage::Free));
-        let tells = (0..9).filter(|_| flow.pass(rate, start) == Passage::Over && flow.tells(start));
-        assert_eq!(tells.count(), 1);
-        assert!(flow.tells(start + TELL_EVERY));
-        assert_eq!(flow.pass(rate, start), Passage::Closed);
+        let mut limiter = MessageLimiter::new(start);
+        assert!((0..10).all(|_| limiter.pass(rate, start) == Decision::Allow));
+        let should_notify = (0..9).filter(|_| {
+            limiter.pass(rate, start) == Decision::Drop && limiter.should_notify(start)
+        });
+        assert_eq!(should_notify.count(), 1);
+        assert!(limiter.should_notify(start + NOTIFY_INTERVAL));
+        assert_eq!(limiter.pass(rate, start), Decision::Close);
     }
 
     #[test]
     fn whoever_calms_down_begins_anew() {
         let start = Instant::now();
         let rate = Rate::per_second(10);
-        let mut flow = Flow::new(start);
+        let mut limiter = MessageLimiter::new(start);
         for second in [0, 60, 120] {
             let now = start + Duration::from_secs(second);
-            assert!((0..10).all(|_| flow.pass(rate, now) == Passage::Free));
-            assert!((0..8).all(|_| flow.pass(rate, now) == Passage::Over));
-            assert!(flow.tells(now));
+            assert!((0..10).all(|_| limiter.pass(rate, now) == Decision::Allow));
+            assert!((0..8).all(|_| limiter.pass(rate, now) == Decision::Drop));
+            assert!(limiter.should_notify(now));
         }
-        assert_eq!(flow.pass(rate, start + Duration::from_secs(180)), Passage::Free);
-        assert!(flow.more.is_none(), "and holds no more memory than others");
+        assert_eq!(limiter.pass(rate, start + Duration::from_secs(180)), Decision::Allow);
+        assert!(limiter.overrun.is_none(), "and holds no more memory than others");
     }
 
     #[test]
     fn the_burst_is_what_a_client_may_send_at_once() {
         let start = Instant::now();
         let rate = Rate::per_second(10).with_burst(100);
-        let mut flow = Flow::new(start);
-        assert!((0..100).all(|_| flow.pass(rate, start) == Passage::Free));
-        assert_eq!(flow.pass(rate, start), Passage::Over);
+        let mut limiter = MessageLimiter::new(start);
+        assert!((0..100).all(|_| limiter.pass(rate, start) == Decision::Allow));
+        assert_eq!(limiter.pass(rate, start), Decision::Drop);
         let later = start + Duration::from_secs(1);
-        assert!((0..10).all(|_| flow.pass(rate, later) == Passage::Free));
-        assert_eq!(flow.pass(rate, later), Passage::Over);
+        assert!((0..10).all(|_| limiter.pass(rate, later) == Decision::Allow));
+        assert_eq!(limiter.pass(rate, later), Decision::Drop);
     }
 
     #[test]
@@ -145,36 +149,36 @@ mod tests {
         let window = Duration::from_secs(60);
         for closes in [false, true] {
             let limit = MessageLimit { max: 3, window, closes };
-            let beyond = if closes { Passage::Closed } else { Passage::Over };
-            let mut flow = Flow::new(start);
-            assert!((0..3).all(|_| flow.pass_app(limit, start) == Passage::Free));
+            let beyond = if closes { Decision::Close } else { Decision::Drop };
+            let mut limiter = MessageLimiter::new(start);
+            assert!((0..3).all(|_| limiter.pass_app(limit, start) == Decision::Allow));
             let last = start + Duration::from_millis(59_999);
             for now in [start, last, last] {
-                assert_eq!(flow.pass_app(limit, now), beyond);
+                assert_eq!(limiter.pass_app(limit, now), beyond);
             }
-            assert!((0..3).all(|_| flow.pass_app(limit, start + window) == Passage::Free));
-            assert_eq!(flow.pass_app(limit, start + window), beyond);
+            assert!((0..3).all(|_| limiter.pass_app(limit, start + window) == Decision::Allow));
+            assert_eq!(limiter.pass_app(limit, start + window), beyond);
         }
     }
 
     #[test]
     fn zero_is_no_limit() {
         let now = Instant::now();
-        let mut flow = Flow::new(now);
+        let mut limiter = MessageLimiter::new(now);
         let limit = MessageLimit { max: 0, window: Duration::from_secs(1), closes: true };
-        assert!((0..10_000).all(|_| flow.pass(Rate::per_second(0), now) == Passage::Free));
-        assert!((0..10_000).all(|_| flow.pass_app(limit, now) == Passage::Free));
-        assert!(flow.more.is_none());
+        assert!((0..10_000).all(|_| limiter.pass(Rate::per_second(0), now) == Decision::Allow));
+        assert!((0..10_000).all(|_| limiter.pass_app(limit, now) == Decision::Allow));
+        assert!(limiter.overrun.is_none());
     }
 
     #[test]
     fn a_client_is_notified_again_after_a_second_and_not_before() {
         let start = Instant::now();
-        let mut flow = Flow::new(start);
-        assert!(flow.tells(start));
-        assert!(!flow.tells(start + TELL_EVERY - Duration::from_nanos(1)));
-        assert!(flow.tells(start + TELL_EVERY));
-        assert!(!flow.tells(start + TELL_EVERY * 2 - Duration::from_nanos(1)));
+        let mut limiter = MessageLimiter::new(start);
+        assert!(limiter.should_notify(start));
+        assert!(!limiter.should_notify(start + NOTIFY_INTERVAL - Duration::from_nanos(1)));
+        assert!(limiter.should_notify(start + NOTIFY_INTERVAL));
+        assert!(!limiter.should_notify(start + NOTIFY_INTERVAL * 2 - Duration::from_nanos(1)));
     }
 
     #[test]
@@ -182,28 +186,28 @@ mod tests {
         let start = Instant::now();
         let limit = MessageLimit { max: 1, window: Duration::from_secs(60), closes: false };
         let rate = Rate::per_second(10);
-        let mut flow = Flow::new(start);
-        assert_eq!(flow.pass_app(limit, start), Passage::Free);
-        assert!((0..19).all(|_| flow.pass(rate, start) != Passage::Closed));
-        assert!(flow.tells(start));
+        let mut limiter = MessageLimiter::new(start);
+        assert_eq!(limiter.pass_app(limit, start), Decision::Allow);
+        assert!((0..19).all(|_| limiter.pass(rate, start) != Decision::Close));
+        assert!(limiter.should_notify(start));
         let later = start + Duration::from_secs(30);
-        assert_eq!(flow.pass(rate, later), Passage::Free);
-        assert_eq!(flow.pass_app(limit, later), Passage::Over);
+        assert_eq!(limiter.pass(rate, later), Decision::Allow);
+        assert_eq!(limiter.pass_app(limit, later), Decision::Drop);
         // It is within the limit of the server again, so that it may go beyond it as far as before.
-        assert!((0..9).all(|_| flow.pass(rate, later) == Passage::Free));
-        assert!((0..9).all(|_| flow.pass(rate, later) == Passage::Over));
-        assert_eq!(flow.pass(rate, later), Passage::Closed);
+        assert!((0..9).all(|_| limiter.pass(rate, later) == Decision::Allow));
+        assert!((0..9).all(|_| limiter.pass(rate, later) == Decision::Drop));
+        assert_eq!(limiter.pass(rate, later), Decision::Close);
     }
 
     #[test]
     fn a_message_that_is_dropped_takes_no_place_in_the_window() {
         let start = Instant::now();
         let limit = MessageLimit { max: 2, window: Duration::from_secs(1), closes: false };
-        let mut flow = Flow::new(start);
+        let mut limiter = MessageLimiter::new(start);
         for second in 0..5 {
             let now = start + Duration::from_secs(second);
-            assert!((0..2).all(|_| flow.pass_app(limit, now) == Passage::Free));
-            assert!((0..9).all(|_| flow.pass_app(limit, now) == Passage::Over));
+            assert!((0..2).all(|_| limiter.pass_app(limit, now) == Decision::Allow));
+            assert!((0..9).all(|_| limiter.pass_app(limit, now) == Decision::Drop));
         }
     }
 }

@@ -19,14 +19,14 @@ use crate::{
     config::ClientEvents,
     live::Live,
     protocol::{
-        ChannelName, ClientEvent, ClientEventRefusal, ClientMessage, CloseCode, EventData,
+        ChannelName, ClientEventMessage, ClientEventRefusal, ClientMessage, CloseCode, EventData,
         Malformed, Member, ProtocolError, SignIn, SignInRefusal, SocketId, Subscribe,
         SubscriptionRefusal, User,
     },
     rate::{Rate, TokenBucket},
 };
 use liveness::Liveness;
-use message_limiter::{Flow, Passage};
+use message_limiter::{Decision, MessageLimiter};
 use mistakes::Mistakes;
 use std::{
     borrow::Cow,
@@ -77,8 +77,8 @@ pub struct Session<P> {
     liveness: Liveness,
     /// Until when the client must have been authorized for something; nothing once it was.
     authorize_by: Option<Instant>,
-    messages: Flow,
-    joins: Flow,
+    messages: MessageLimiter,
+    joins: MessageLimiter,
     answers: TokenBucket,
     client_events: TokenBucket,
     mistakes: Mistakes,
@@ -144,7 +144,7 @@ pub enum Due {
 impl<P> Session<P> {
     /// The longest time for which a client is not read because of what it made the server send. It is
     /// far below any activity timeout, so that its answers to pings are seen in time.
-    const REST_MAX: Duration = Duration::from_secs(2);
+    const MAX_READ_PAUSE: Duration = Duration::from_secs(2);
 
     /// A session that has just been admitted.
     #[must_use]
@@ -164,8 +164,8 @@ impl<P> Session<P> {
             subscriptions: HashMap::new(),
             liveness: Liveness::heard(now),
             authorize_by,
-            messages: Flow::new(now),
-            joins: Flow::new(now),
+            messages: MessageLimiter::new(now),
+            joins: MessageLimiter::new(now),
             answers: TokenBucket::full(now),
             client_events: TokenBucket::full(now),
             mistakes: Mistakes::none(now),
@@ -208,7 +208,7 @@ impl<P> Session<P> {
     /// The limit was exceeded.
     pub fn on_pieces(&mut self, pieces: usize, now: Instant) -> Result<(), ProtocolError> {
         for _ in 0..pieces {
-            if self.messages.pass(self.config.message_rate, now) == Passage::Closed {
+            if self.messages.pass(self.config.message_rate, now) == Decision::Close {
                 return Err(ProtocolError::TooManyMessages);
             }
         }
@@ -230,15 +230,15 @@ impl<P> Session<P> {
         let message = ClientMessage::parse(text);
         let app = self.app.get();
         let is_life = matches!(message, Ok(ClientMessage::Ping | ClientMessage::Pong));
-        match self.judge_flow(&app, is_life, now) {
-            Passage::Free => {}
-            Passage::Closed => return Err(ProtocolError::TooManyMessages),
-            Passage::Over if is_life => {}
-            Passage::Over if self.messages.tells(now) => {
+        match self.check_message_limits(&app, is_life, now) {
+            Decision::Allow => {}
+            Decision::Close => return Err(ProtocolError::TooManyMessages),
+            Decision::Drop if is_life => {}
+            Decision::Drop if self.messages.should_notify(now) => {
                 let channel = message.ok().and_then(ClientMessage::into_event_channel);
                 return Err(ProtocolError::MessageRate { channel });
             }
-            Passage::Over => return Ok(None),
+            Decision::Drop => return Ok(None),
         }
         let message = match message {
             Ok(message) => message,
@@ -259,10 +259,10 @@ impl<P> Session<P> {
     }
 
     /// Counts a message. Signs of life do not count for the app (`docs/protocol.md#heartbeat`).
-    fn judge_flow(&mut self, app: &App, is_life: bool, now: Instant) -> Passage {
+    fn check_message_limits(&mut self, app: &App, is_life: bool, now: Instant) -> Decision {
         match self.messages.pass(self.config.message_rate, now) {
-            Passage::Free if !is_life => self.messages.pass_app(app.message_limit(), now),
-            passage @ (Passage::Free | Passage::Over | Passage::Closed) => passage,
+            Decision::Allow if !is_life => self.messages.pass_app(app.message_limit(), now),
+            decision @ (Decision::Allow | Decision::Drop | Decision::Close) => decision,
         }
     }
 
@@ -279,7 +279,7 @@ impl<P> Session<P> {
     pub fn charge(&mut self, bytes: usize, now: Instant) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.answers.spend(bytes, self.config.answer_rate, now);
-        self.answers.forgive_beyond(Self::REST_MAX, self.config.answer_rate, now);
+        self.answers.forgive_beyond(Self::MAX_READ_PAUSE, self.config.answer_rate, now);
     }
 
     /// Refunds a charge that exceeded the actual cost.
@@ -347,9 +347,9 @@ impl<P> Session<P> {
     ) -> Result<Action<'a, P>, ProtocolError> {
         let refusal = match self.judge_subscribe(app, &request) {
             Ok((channel, member)) => match self.joins.pass(self.config.join_rate(), now) {
-                Passage::Free => return Ok(Action::Subscribe { channel, member }),
-                Passage::Over => SubscriptionRefusal::Rate,
-                Passage::Closed => return Err(ProtocolError::TooManyMessages),
+                Decision::Allow => return Ok(Action::Subscribe { channel, member }),
+                Decision::Drop => SubscriptionRefusal::Rate,
+                Decision::Close => return Err(ProtocolError::TooManyMessages),
             },
             Err(refusal) => refusal,
         };
@@ -418,7 +418,7 @@ impl<P> Session<P> {
     fn client_event<'a>(
         &mut self,
         app: &App,
-        event: ClientEvent<'a>,
+        event: ClientEventMessage<'a>,
         now: Instant,
     ) -> Result<Action<'a, P>, ProtocolError> {
         let limits = &app.config;
@@ -464,12 +464,12 @@ impl<P> Session<P> {
         }
         match self.judge_sign_in(app, &request) {
             Ok(user) => match self.joins.pass(self.config.join_rate(), now) {
-                Passage::Free => {
+                Decision::Allow => {
                     let user_data = user.read_back(request.user_data);
                     Ok(Action::SignIn { user, user_data })
                 }
-                Passage::Over => Err(ProtocolError::MessageRate { channel: None }),
-                Passage::Closed => Err(ProtocolError::TooManyMessages),
+                Decision::Drop => Err(ProtocolError::MessageRate { channel: None }),
+                Decision::Close => Err(ProtocolError::TooManyMessages),
             },
             Err(refusal) => {
                 if matches!(refusal, SignInRefusal::Auth(_)) {

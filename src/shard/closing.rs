@@ -19,7 +19,7 @@ use std::{
 
 /// The closing of all connections when the process ends.
 #[derive(Debug)]
-pub(super) struct Departure {
+pub(super) struct DrainSchedule {
     waiting: VecDeque<ConnectionKey>,
     all: usize,
     began: Instant,
@@ -31,7 +31,7 @@ pub(super) struct Departure {
     /// How many more connections may be closed with 4200, for [`DrainPlan::Queue`].
     queue_room: usize,
     /// When the last close frame was sent, if all were.
-    told_all: Option<Instant>,
+    closed_all_at: Option<Instant>,
 }
 
 /// Maximum number of connections closed in one turn, of a removed app or a process that ends at
@@ -48,11 +48,11 @@ const ANSWER_TIME: Duration = Duration::from_millis(500);
 /// clients that are closed with 4200 reconnect at once, and must not all reconnect together.
 #[must_use]
 pub fn drain_spread(connections: usize, grace: Duration) -> Duration {
-    let pace = Departure::PACE.saturating_mul(u32::try_from(connections).unwrap_or(u32::MAX));
-    grace.mul_f64(Departure::SPREAD).min(pace)
+    let pace = DrainSchedule::PACE.saturating_mul(u32::try_from(connections).unwrap_or(u32::MAX));
+    grace.mul_f64(DrainSchedule::SPREAD).min(pace)
 }
 
-impl Departure {
+impl DrainSchedule {
     /// The part of the remaining grace period in which connections are closed.
     const SPREAD: f64 = 0.7;
     /// The part of the whole grace period after which no connection is waited for any more. The server
@@ -71,7 +71,7 @@ impl Departure {
         plan: DrainPlan,
         shards: usize,
     ) -> Self {
-        let told_all = connections.is_empty().then_some(now);
+        let closed_all_at = connections.is_empty().then_some(now);
         let left = (since + grace).saturating_duration_since(now);
         Self {
             all: connections.len(),
@@ -80,7 +80,7 @@ impl Departure {
             ends: since + grace.mul_f64(Self::END),
             plan,
             queue_room: QUEUE_ROOM / shards.max(1),
-            told_all,
+            closed_all_at,
             waiting: connections.into(),
         }
     }
@@ -93,7 +93,7 @@ impl Departure {
         };
         let keys: Vec<ConnectionKey> = self.waiting.drain(..count).collect();
         if self.waiting.is_empty() {
-            self.told_all.get_or_insert(now);
+            self.closed_all_at.get_or_insert(now);
         }
         keys.into_iter().map(|key| (key, self.next_code())).collect()
     }
@@ -128,7 +128,7 @@ impl Departure {
 
     /// When open connections are dropped, as far as it is known.
     fn drops_at(&self) -> Instant {
-        match (self.plan, self.told_all) {
+        match (self.plan, self.closed_all_at) {
             (DrainPlan::Queue | DrainPlan::Alone, Some(told)) => self.ends.min(told + ANSWER_TIME),
             (DrainPlan::Queue | DrainPlan::Alone, None) | (DrainPlan::Spread, _) => self.ends,
         }
@@ -159,18 +159,18 @@ impl Engine {
         let by = self.now + CLOSING_TIMEOUT;
         let why = Ended::ByServer(code.clone());
         let peer = ClosingPeer::Answers;
-        let closing = Closing { by, why, peer, reads_at: None, served: None, _seat: None };
+        let closing = Closing { by, why, peer, reads_at: None, served: None, _permit: None };
         if !self.begin_closing(place, closing) {
             return;
         }
         if *code == CloseCode::SlowConsumer {
             self.connections[place as usize].outbox.clear();
         }
-        self.say_goodbye(place, code);
+        self.queue_close_frames(place, code);
     }
 
     /// Puts the last frames of the server into the outbox.
-    pub(super) fn say_goodbye(&mut self, place: u32, code: &CloseCode) {
+    pub(super) fn queue_close_frames(&mut self, place: u32, code: &CloseCode) {
         let announcement = code.is_announced().then(|| event::closing(code));
         let close = Frame::close(code.number(), &code.to_string());
         for frame in announcement.into_iter().chain([close]) {
@@ -183,7 +183,7 @@ impl Engine {
     pub(super) fn peer_closed(&mut self, place: u32, code: u16) {
         let by = self.now + CLOSING_TIMEOUT;
         let (why, peer) = (Ended::ByClient(code), ClosingPeer::HasClosed);
-        let closing = Closing { by, why, peer, reads_at: None, served: None, _seat: None };
+        let closing = Closing { by, why, peer, reads_at: None, served: None, _permit: None };
         if !self.begin_closing(place, closing) {
             self.peer_is(place, ClosingPeer::HasClosed);
         }
@@ -216,7 +216,7 @@ impl Engine {
         }
         // The client's answer may be queued behind unread messages.
         self.read_if_rested(place);
-        self.plan_look(place);
+        self.schedule_check(place);
         true
     }
 
@@ -249,7 +249,7 @@ impl Engine {
         if !matches!(ended, Ended::Transport) {
             connection.socket.say_end();
         }
-        let is_late = self.departure.is_some() && matches!(ended, Ended::ByServer(_));
+        let is_late = self.drain_schedule.is_some() && matches!(ended, Ended::ByServer(_));
         let (ended, served) = match connection.phase {
             // Whatever happens while closing, the reason is why it was closed.
             Phase::Closing(closing) => {
@@ -270,26 +270,26 @@ impl Engine {
 
     /// Has the connections of an app closed that is not served any more, some in each turn: clients
     /// that are closed with 4003 do not come back, so they need no more time than that.
-    pub(super) fn expel_all(&mut self, hub: &Arc<Hub>) -> usize {
+    pub(super) fn evict_all(&mut self, hub: &Arc<Hub>) -> usize {
         let of_hub = |connection: &Connection| match &connection.phase {
             Phase::Open(client) => Arc::ptr_eq(&client.hub, hub),
             Phase::Closing(_) => false,
         };
         let found = self.connections.iter().filter(|(_, connection)| of_hub(connection));
-        self.expelled.extend(found.map(|(_, connection)| connection.key));
+        self.evicting.extend(found.map(|(_, connection)| connection.key));
         self.connections.len()
     }
 
     /// Closes the next of those.
-    pub(super) fn expel_some(&mut self) {
+    pub(super) fn evict_some(&mut self) {
         for _ in 0..CLOSED_PER_TURN {
-            let Some(key) = self.expelled.pop_front() else { return };
-            self.expel_unserved(key);
+            let Some(key) = self.evicting.pop_front() else { return };
+            self.evict_if_unserved(key);
         }
     }
 
     /// Closes a connection if its app is not served any more.
-    pub(super) fn expel_unserved(&mut self, key: ConnectionKey) {
+    pub(super) fn evict_if_unserved(&mut self, key: ConnectionKey) {
         if !self.is_alive(key) {
             return;
         }
@@ -301,19 +301,19 @@ impl Engine {
     }
 
     /// Has the connections leave, a few each turn.
-    pub(super) fn depart(&mut self) {
+    pub(super) fn advance_drain(&mut self) {
         let (now, grace) = (self.now, self.config.shutdown_grace);
         let Some(plan) = self.node.shutdown().plan() else { return };
-        if self.departure.is_none() {
+        if self.drain_schedule.is_none() {
             let keys = self.connections.iter().map(|(_, connection)| connection.key).collect();
             let shards = self.node.inboxes().shards().count();
             let since = self.node.shutdown().since().unwrap_or(now);
-            self.departure = Some(Departure::new(keys, now, (since, grace), plan, shards));
+            self.drain_schedule = Some(DrainSchedule::new(keys, now, (since, grace), plan, shards));
         }
-        let Some(departure) = &mut self.departure else { return };
-        departure.plan = plan;
-        let due = departure.take_due(now);
-        let is_over = departure.drops_at() <= now;
+        let Some(drain_schedule) = &mut self.drain_schedule else { return };
+        drain_schedule.plan = plan;
+        let due = drain_schedule.take_due(now);
+        let is_over = drain_schedule.drops_at() <= now;
         for (key, code) in due {
             if self.is_open(key) {
                 self.close(key.place, &code);
@@ -346,20 +346,26 @@ impl Engine {
 mod tests {
     use super::*;
 
-    fn departure(count: u32, start: Instant, grace: Duration, plan: DrainPlan) -> Departure {
+    fn drain_schedule(
+        count: u32,
+        start: Instant,
+        grace: Duration,
+        plan: DrainPlan,
+    ) -> DrainSchedule {
         let keys = (0..count).map(|place| ConnectionKey { place, generation: 0 }).collect();
-        Departure::new(keys, start, (start, grace), plan, 1)
+        DrainSchedule::new(keys, start, (start, grace), plan, 1)
     }
 
     #[test]
     fn a_departure_is_spread_evenly_over_its_time() {
         let start = Instant::now();
-        let mut departure = departure(1_000, start, Duration::from_secs(10), DrainPlan::Spread);
-        assert_eq!(departure.take_due(start).len(), 1);
-        assert_eq!(departure.take_due(start).len(), 0);
-        assert_eq!(departure.take_due(start + Duration::from_millis(3_500)).len(), 500);
-        assert_eq!(departure.take_due(start + Duration::from_secs(7)).len(), 499);
-        assert_eq!(departure.drops_at(), start + Duration::from_millis(9_500));
+        let mut drain_schedule =
+            drain_schedule(1_000, start, Duration::from_secs(10), DrainPlan::Spread);
+        assert_eq!(drain_schedule.take_due(start).len(), 1);
+        assert_eq!(drain_schedule.take_due(start).len(), 0);
+        assert_eq!(drain_schedule.take_due(start + Duration::from_millis(3_500)).len(), 500);
+        assert_eq!(drain_schedule.take_due(start + Duration::from_secs(7)).len(), 499);
+        assert_eq!(drain_schedule.drops_at(), start + Duration::from_millis(9_500));
     }
 
     #[test]
@@ -368,11 +374,11 @@ mod tests {
         let now = since + Duration::from_secs(4);
         for plan in [DrainPlan::Spread, DrainPlan::Alone] {
             let keys = (0..1_000).map(|place| ConnectionKey { place, generation: 0 }).collect();
-            let mut departure = Departure::new(keys, now, (since, grace), plan, 1);
-            assert!(departure.drops_at() < since + grace);
-            departure.plan = DrainPlan::Spread;
-            assert_eq!(departure.take_due(now + Duration::from_millis(2_100)).len(), 501);
-            assert_eq!(departure.take_due(now + Duration::from_millis(4_200)).len(), 499);
+            let mut drain_schedule = DrainSchedule::new(keys, now, (since, grace), plan, 1);
+            assert!(drain_schedule.drops_at() < since + grace);
+            drain_schedule.plan = DrainPlan::Spread;
+            assert_eq!(drain_schedule.take_due(now + Duration::from_millis(2_100)).len(), 501);
+            assert_eq!(drain_schedule.take_due(now + Duration::from_millis(4_200)).len(), 499);
         }
     }
 
@@ -380,38 +386,42 @@ mod tests {
     fn when_it_is_over_there_is_no_step() {
         let start = Instant::now();
         for plan in [DrainPlan::Spread, DrainPlan::Queue, DrainPlan::Alone] {
-            let mut departure = departure(10, start, Duration::from_secs(1), plan);
+            let mut drain_schedule = drain_schedule(10, start, Duration::from_secs(1), plan);
             let mut now = start;
-            while let Some(next) = departure.next_step(now) {
-                assert!(!departure.waiting.is_empty() || now < next, "{plan:?}: no progress");
+            while let Some(next) = drain_schedule.next_step(now) {
+                assert!(!drain_schedule.waiting.is_empty() || now < next, "{plan:?}: no progress");
                 now = next;
-                departure.take_due(now);
+                drain_schedule.take_due(now);
             }
-            assert!(departure.waiting.is_empty() && departure.drops_at() <= now, "{plan:?}");
+            assert!(
+                drain_schedule.waiting.is_empty() && drain_schedule.drops_at() <= now,
+                "{plan:?}"
+            );
         }
     }
 
     #[test]
     fn few_connections_leave_soon() {
         let start = Instant::now();
-        let mut departure = departure(3, start, Duration::from_secs(10), DrainPlan::Spread);
-        assert_eq!(departure.take_due(start).len(), 1);
-        assert_eq!(departure.take_due(start + Duration::from_millis(300)).len(), 2);
+        let mut drain_schedule =
+            drain_schedule(3, start, Duration::from_secs(10), DrainPlan::Spread);
+        assert_eq!(drain_schedule.take_due(start).len(), 1);
+        assert_eq!(drain_schedule.take_due(start + Duration::from_millis(300)).len(), 2);
     }
 
     #[test]
     fn without_grace_all_leave_at_once() {
         let start = Instant::now();
-        let mut departure = departure(100, start, Duration::ZERO, DrainPlan::Spread);
-        assert_eq!(departure.take_due(start).len(), 100);
+        let mut drain_schedule = drain_schedule(100, start, Duration::ZERO, DrainPlan::Spread);
+        assert_eq!(drain_schedule.take_due(start).len(), 100);
     }
 
     /// Closes all connections; returns their close codes, and when the last is closed.
-    fn close_all(departure: &mut Departure, start: Instant) -> Vec<u16> {
+    fn close_all(drain_schedule: &mut DrainSchedule, start: Instant) -> Vec<u16> {
         let mut codes = Vec::new();
-        while !departure.waiting.is_empty() {
-            assert_eq!(departure.next_step(start), Some(start), "no time passes in between");
-            codes.extend(departure.take_due(start).iter().map(|(_, code)| code.number()));
+        while !drain_schedule.waiting.is_empty() {
+            assert_eq!(drain_schedule.next_step(start), Some(start), "no time passes in between");
+            codes.extend(drain_schedule.take_due(start).iter().map(|(_, code)| code.number()));
         }
         codes
     }
@@ -419,16 +429,18 @@ mod tests {
     #[test]
     fn without_a_successor_all_connections_are_closed_with_4100_at_once() {
         let start = Instant::now();
-        let mut departure = departure(1_000, start, Duration::from_secs(10), DrainPlan::Alone);
-        assert_eq!(close_all(&mut departure, start), vec![4100; 1_000]);
-        assert_eq!(departure.drops_at(), start + ANSWER_TIME);
+        let mut drain_schedule =
+            drain_schedule(1_000, start, Duration::from_secs(10), DrainPlan::Alone);
+        assert_eq!(close_all(&mut drain_schedule, start), vec![4100; 1_000]);
+        assert_eq!(drain_schedule.drops_at(), start + ANSWER_TIME);
     }
 
     #[test]
     fn a_queue_gets_as_many_as_it_has_room_for() {
         let start = Instant::now();
-        let mut departure = departure(3_000, start, Duration::from_secs(10), DrainPlan::Queue);
-        let codes = close_all(&mut departure, start);
+        let mut drain_schedule =
+            drain_schedule(3_000, start, Duration::from_secs(10), DrainPlan::Queue);
+        let codes = close_all(&mut drain_schedule, start);
         assert_eq!(codes.iter().filter(|code| **code == 4200).count(), QUEUE_ROOM);
         assert_eq!(codes.iter().filter(|code| **code == 4100).count(), 3_000 - QUEUE_ROOM);
     }
@@ -436,9 +448,10 @@ mod tests {
     #[test]
     fn when_the_other_process_is_gone_the_rest_is_closed_with_4100_at_once() {
         let start = Instant::now();
-        let mut departure = departure(100, start, Duration::from_secs(10), DrainPlan::Spread);
-        assert_eq!(departure.take_due(start)[0].1, CloseCode::Draining);
-        departure.plan = DrainPlan::Alone;
-        assert_eq!(close_all(&mut departure, start), vec![4100; 99]);
+        let mut drain_schedule =
+            drain_schedule(100, start, Duration::from_secs(10), DrainPlan::Spread);
+        assert_eq!(drain_schedule.take_due(start)[0].1, CloseCode::Draining);
+        drain_schedule.plan = DrainPlan::Alone;
+        assert_eq!(close_all(&mut drain_schedule, start), vec![4100; 99]);
     }
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// A connection that a shard is to take over: the handshake is done, but for its response.
 #[derive(Debug)]
-pub struct Adoption {
+pub struct UpgradedSocket {
     /// The socket.
     pub socket: std::net::TcpStream,
     /// The TLS session over it, whose handshake is done, with what it has received already.
@@ -29,7 +29,7 @@ pub struct Adoption {
     pub admission: Result<Box<Admission>, CloseCode>,
     /// Its place among the connections that are no WebSocket yet. Whoever is refused keeps it to
     /// the end.
-    pub seat: Permit,
+    pub permit: Permit,
     /// Has a shutdown wait for it.
     pub drain: Drain,
 }
@@ -39,11 +39,11 @@ pub type Admission = Admitted<ShardPlace>;
 
 /// Where a shard keeps a subscription.
 #[derive(Clone, Copy, Debug)]
-pub struct ShardPlace(pub(super) Standing);
+pub struct ShardPlace(pub(super) SubscriptionState);
 
 /// How far a subscription has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Standing {
+pub(super) enum SubscriptionState {
     /// It waits for the other nodes, under this ticket.
     Waits(u32),
     /// It has begun.
@@ -67,7 +67,7 @@ pub(super) struct Connection {
     pub(super) partial: Option<Box<Partial>>,
     pub(super) phase: Phase,
     /// The step of the wheel at which the connection is looked at.
-    pub(super) look: u64,
+    pub(super) check_step: u64,
     /// A shutdown waits until it is dropped.
     pub(super) drain: Drain,
 }
@@ -91,7 +91,7 @@ pub(super) struct Closing {
     /// The client that was served until the close; none if it was rejected.
     pub(super) served: Option<Served>,
     /// What the connection holds on to if it was refused.
-    pub(super) _seat: Option<Permit>,
+    pub(super) _permit: Option<Permit>,
 }
 
 /// What is to be expected of the other side while closing.
@@ -126,7 +126,7 @@ impl Connection {
             is_listed: false,
             partial: None,
             phase,
-            look: u64::MAX,
+            check_step: u64::MAX,
             drain,
         }
     }
@@ -153,7 +153,7 @@ impl Connection {
     }
 
     /// Whether a message has begun so long ago that its end is not waited for any more.
-    pub(super) fn is_dawdling(&self, message_timeout: Duration, now: Instant) -> bool {
+    pub(super) fn message_timed_out(&self, message_timeout: Duration, now: Instant) -> bool {
         let began_at = self.message_began_at().filter(|_| self.is_open());
         began_at.is_some_and(|began_at| began_at + message_timeout <= now)
     }

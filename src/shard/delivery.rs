@@ -1,6 +1,6 @@
 //! From the inbox to the outboxes.
 
-use super::{connection::Standing, dirty::Urgency, engine::Engine};
+use super::{connection::SubscriptionState, dirty::Urgency, engine::Engine};
 use crate::{
     hub::{Attached, ChannelId, ConnectionKey, Delivery, Inbox},
     protocol::{ChannelName, CloseCode, Frame, SocketId, SubscriptionRefusal},
@@ -28,7 +28,7 @@ impl Engine {
                     self.on_answered(key, ticket, name, result)
                 }
                 Delivery::CloseChannel { channel, code } => self.close_channel(channel, &code),
-                Delivery::CloseHub(hub) => self.expel_all(&hub),
+                Delivery::CloseHub(hub) => self.evict_all(&hub),
                 Delivery::Close { keys, code } => self.close_each(&keys, &code),
             };
             left = left.saturating_sub(handed + 1);
@@ -65,7 +65,7 @@ impl Engine {
         }
         self.metrics().sent(frame.kind(), sent, frame.bytes().len());
         for place in full {
-            self.relieve(place);
+            self.flush_or_close(place);
         }
         sent
     }
@@ -88,7 +88,7 @@ impl Engine {
         name: ChannelName,
         result: Result<Box<Attached>, SubscriptionRefusal>,
     ) -> usize {
-        let waits = Standing::Waits(ticket);
+        let waits = SubscriptionState::Waits(ticket);
         // Of an app that is gone and there again, it is the new hub that answers.
         let hub = result.as_ref().ok().map(|attached| &attached.hub);
         let is_waiting = self.is_open(key)

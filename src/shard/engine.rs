@@ -1,8 +1,8 @@
 //! A shard's loop.
 
 use super::{
-    BRAKE_BYTES,
-    connection::{Adoption, Closing, ClosingPeer, Connection, Phase, REFUSAL_TIMEOUT},
+    BACKPRESSURE_BYTES,
+    connection::{Closing, ClosingPeer, Connection, Phase, REFUSAL_TIMEOUT, UpgradedSocket},
     dirty::{Dirty, Queued, Urgency},
     ended::Ended,
     inbound::Inbound,
@@ -70,7 +70,7 @@ pub struct Engine {
     /// The bytes that the client being read has made the server send.
     pub(super) answered: usize,
     /// Whether the poller is to be asked.
-    has_news: bool,
+    should_poll: bool,
     ready: Vec<Ready>,
     /// What sockets are read into.
     pub(super) buffer: Box<[u8]>,
@@ -78,9 +78,9 @@ pub struct Engine {
     staging: Vec<u8>,
     /// The time of this turn. Read once a turn, and once more before a slice.
     pub(super) now: Instant,
-    pub(super) departure: Option<super::closing::Departure>,
+    pub(super) drain_schedule: Option<super::closing::DrainSchedule>,
     /// Connections to be closed because their app is not served any more.
-    pub(super) expelled: VecDeque<ConnectionKey>,
+    pub(super) evicting: VecDeque<ConnectionKey>,
     /// Names attempts to subscribe that wait for the other nodes.
     pub(super) tickets: u32,
 }
@@ -118,13 +118,13 @@ impl Engine {
             unread: VecDeque::new(),
             readable: 0,
             answered: 0,
-            has_news: true,
+            should_poll: true,
             ready: Vec::new(),
             buffer: vec![0; READ_BUFFER].into(),
             staging: Vec::new(),
             now,
-            departure: None,
-            expelled: VecDeque::new(),
+            drain_schedule: None,
+            evicting: VecDeque::new(),
             tickets: 0,
             config,
             settings,
@@ -135,7 +135,7 @@ impl Engine {
     /// it; each holds a drain of its own, so a shutdown waits for the last one.
     pub async fn run(
         mut self,
-        mut adoptions: mpsc::UnboundedReceiver<Adoption>,
+        mut upgraded_sockets: mpsc::UnboundedReceiver<UpgradedSocket>,
         drain: Drain,
     ) -> ! {
         let node = Arc::clone(&self.node);
@@ -143,27 +143,27 @@ impl Engine {
         let mut drain = Some(drain);
         loop {
             let is_leaving = drain.as_ref().is_none_or(Drain::is_planned);
-            self.turn(inbox, &mut adoptions, is_leaving);
+            self.turn(inbox, &mut upgraded_sockets, is_leaving);
             if is_leaving {
                 drain = None;
             }
             if self.has_work() {
                 // Lets the runtime serve HTTP and its own poller.
                 task::yield_now().await;
-                self.has_news = true;
+                self.should_poll = true;
                 continue;
             }
             let wake_at = self.wake_at();
             tokio::select! {
                 () = inbox.arrived() => {}
-                () = self.readiness.wait() => self.has_news = true,
-                Some(adoption) = adoptions.recv() => {
+                () = self.readiness.wait() => self.should_poll = true,
+                Some(upgraded) = upgraded_sockets.recv() => {
                     // The last turn may be long ago.
                     self.now = clock::now();
-                    self.guarded(|engine| engine.adopt(adoption));
+                    self.guarded(|engine| engine.add_connection(upgraded));
                 }
                 // A deadline may have been met by something that lies unread.
-                () = sleep_until(wake_at) => self.has_news = true,
+                () = sleep_until(wake_at) => self.should_poll = true,
                 () = planned(&mut drain) => {}
             }
         }
@@ -172,28 +172,28 @@ impl Engine {
     pub(super) fn turn(
         &mut self,
         inbox: &Inbox,
-        adoptions: &mut mpsc::UnboundedReceiver<Adoption>,
+        upgraded_sockets: &mut mpsc::UnboundedReceiver<UpgradedSocket>,
         is_leaving: bool,
     ) {
         self.now = clock::now();
         let began = self.now;
         self.follow_settings();
-        while let Ok(adoption) = adoptions.try_recv() {
-            self.guarded(|engine| engine.adopt(adoption));
+        while let Ok(upgraded) = upgraded_sockets.try_recv() {
+            self.guarded(|engine| engine.add_connection(upgraded));
         }
         self.guarded(|engine| engine.deliver(inbox));
         // What clients say may make deliveries: those that wait are handed out first.
         if !self.node.is_busy() {
             self.readable = READ_PER_TURN;
             self.read_unread();
-            if std::mem::take(&mut self.has_news) {
-                self.take_news();
+            if std::mem::take(&mut self.should_poll) {
+                self.poll_sockets();
             }
         }
-        self.look_at_due();
-        self.guarded(Self::expel_some);
+        self.check_deadlines();
+        self.guarded(Self::evict_some);
         if is_leaving {
-            self.guarded(Self::depart);
+            self.guarded(Self::advance_drain);
         }
         self.flush_slice();
         inbox.set_behind(self.is_behind());
@@ -214,7 +214,7 @@ impl Engine {
     /// Contains a panic: it may cost what was being done, never the shard.
     fn guarded(&mut self, work: impl FnOnce(&mut Self)) {
         if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
-            tracing::error!(shard = self.index.get(), "panic contained");
+            tracing::error!(shard = self.index.get(), "panic recovered");
         }
     }
 
@@ -229,8 +229,8 @@ impl Engine {
     }
 
     #[cfg(test)]
-    pub(super) fn expect_news(&mut self) {
-        self.has_news = true;
+    pub(super) fn request_poll(&mut self) {
+        self.should_poll = true;
     }
 
     #[cfg(test)]
@@ -247,16 +247,17 @@ impl Engine {
         !self.dirty.is_empty()
             || !self.batch.is_empty()
             || !self.unread.is_empty()
-            || !self.expelled.is_empty()
-            || self.has_news
+            || !self.evicting.is_empty()
+            || self.should_poll
             || self.readiness.may_have_more()
     }
 
     /// When the next turn is due without any news.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        let departure = self.departure.as_ref().filter(|_| !self.connections.is_empty());
-        let departure = departure.and_then(|departure| departure.next_step(self.now));
-        [self.wheel.next_due(), departure].into_iter().flatten().min()
+        let drain_schedule = self.drain_schedule.as_ref().filter(|_| !self.connections.is_empty());
+        let drain_schedule =
+            drain_schedule.and_then(|drain_schedule| drain_schedule.next_step(self.now));
+        [self.wheel.next_due(), drain_schedule].into_iter().flatten().min()
     }
 
     /// Whether publishers are to wait.
@@ -264,14 +265,14 @@ impl Engine {
         let is_far_behind = |place: u32| {
             let waiting = self.connections.get(place as usize);
             waiting.is_some_and(|connection| {
-                !connection.is_blocked && BRAKE_BYTES < connection.outbox.bytes()
+                !connection.is_blocked && BACKPRESSURE_BYTES < connection.outbox.bytes()
             })
         };
         !self.batch.is_empty() || self.dirty.oldest().any(is_far_behind)
     }
 
-    fn adopt(&mut self, adoption: Adoption) {
-        let Adoption { socket, tls, response, received, admission, seat, drain } = adoption;
+    fn add_connection(&mut self, upgraded: UpgradedSocket) {
+        let UpgradedSocket { socket, tls, response, received, admission, permit, drain } = upgraded;
         let entry = self.connections.vacant_entry();
         let place = u32::try_from(entry.key()).expect("fewer connections than file descriptors");
         self.generation = self.generation.wrapping_add(1);
@@ -285,13 +286,13 @@ impl Engine {
                 peer: ClosingPeer::Answers,
                 reads_at: None,
                 served: None,
-                _seat: Some(seat),
+                _permit: Some(permit),
             })),
         };
         let connection = entry.insert(Connection::new(Socket::new(socket, tls), key, phase, drain));
         let registered = self.readiness.register(connection.socket.source(), key);
         self.dirty.add(place, &mut connection.queued, Urgency::Urgent);
-        self.plan_look(place);
+        self.schedule_check(place);
         self.greet(place, Frame::raw(response), refusal.as_ref());
         match registered {
             Err(_broken) => self.drop_connection(place, Ended::Transport),
@@ -302,10 +303,10 @@ impl Engine {
         if self.is_alive(key) && self.connections[place as usize].socket.is_tls() {
             self.read_later(place);
         }
-        if self.departure.is_some() && self.is_open(key) {
+        if self.drain_schedule.is_some() && self.is_open(key) {
             self.close(place, &CloseCode::ShuttingDown);
         }
-        self.expel_unserved(key);
+        self.evict_if_unserved(key);
     }
 
     /// Puts the first frames into the outbox, so that they go out in one write.
@@ -314,7 +315,7 @@ impl Engine {
         let connection = &mut self.connections[place as usize];
         connection.outbox.push(response);
         if let Some(code) = refusal {
-            return self.say_goodbye(place, code);
+            return self.queue_close_frames(place, code);
         }
         if let Phase::Open(client) = &connection.phase {
             let socket_id = client.session.socket_id();
@@ -327,22 +328,22 @@ impl Engine {
     }
 
     /// Plans a look at the connection at its deadline, unless an earlier one is planned.
-    pub(super) fn plan_look(&mut self, place: u32) {
+    pub(super) fn schedule_check(&mut self, place: u32) {
         let Some(connection) = self.connections.get_mut(place as usize) else { return };
         let step = self.wheel.add_if_earlier(
             connection.key,
             connection.deadline(self.config.message_timeout, self.now),
-            connection.look,
+            connection.check_step,
         );
-        connection.look = step;
+        connection.check_step = step;
     }
 
-    fn take_news(&mut self) {
+    fn poll_sockets(&mut self) {
         let mut ready = std::mem::take(&mut self.ready);
         self.readiness.take(&mut ready);
-        for news in ready.drain(..) {
-            if self.is_alive(news.key) {
-                self.guarded_for(news.key.place, |engine, place| engine.on_ready(place, news));
+        for event in ready.drain(..) {
+            if self.is_alive(event.key) {
+                self.guarded_for(event.key.place, |engine, place| engine.on_ready(place, event));
             }
         }
         self.ready = ready;
@@ -352,37 +353,37 @@ impl Engine {
         self.connections.get(key.place as usize).is_some_and(|connection| connection.key == key)
     }
 
-    fn on_ready(&mut self, place: u32, news: Ready) {
+    fn on_ready(&mut self, place: u32, event: Ready) {
         let connection = &mut self.connections[place as usize];
-        if news.writable && connection.is_blocked {
+        if event.writable && connection.is_blocked {
             connection.is_blocked = false;
             self.dirty.add(place, &mut connection.queued, Urgency::Urgent);
             if connection.is_unread {
                 self.read_later(place);
             }
         }
-        if news.is_ended {
+        if event.is_ended {
             self.read(place, ReadUntil::Blocked);
-        } else if news.readable {
+        } else if event.readable {
             self.read(place, ReadUntil::Short);
         }
     }
 
-    fn look_at_due(&mut self) {
+    fn check_deadlines(&mut self) {
         while let Some((step, keys)) = self.wheel.take_due(self.now) {
             for key in keys {
-                if self.is_alive(key) && self.connections[key.place as usize].look == step {
-                    self.guarded_for(key.place, Self::look_at);
+                if self.is_alive(key) && self.connections[key.place as usize].check_step == step {
+                    self.guarded_for(key.place, Self::check_deadline);
                 }
             }
         }
     }
 
-    fn look_at(&mut self, place: u32) {
+    fn check_deadline(&mut self, place: u32) {
         let now = self.now;
         let connection = &mut self.connections[place as usize];
-        connection.look = u64::MAX;
-        if connection.is_dawdling(self.config.message_timeout, now) {
+        connection.check_step = u64::MAX;
+        if connection.message_timed_out(self.config.message_timeout, now) {
             return self.give_message_up(place);
         }
         self.read_if_rested(place);
@@ -401,10 +402,10 @@ impl Engine {
                 // this code runs. Either answer counts.
                 self.send(place, Frame::ping());
                 self.send(place, event::ping());
-                self.plan_look(place);
+                self.schedule_check(place);
             }
             Some(Due::Close(code)) => self.close(place, &code),
-            None => self.plan_look(place),
+            None => self.schedule_check(place),
         }
     }
 
@@ -416,7 +417,7 @@ impl Engine {
         connection.outbox.push(frame);
         self.dirty.add(place, &mut connection.queued, Urgency::Urgent);
         if self.config.max_outbox_bytes < connection.outbox.bytes() {
-            self.relieve(place);
+            self.flush_or_close(place);
         }
     }
 
@@ -461,7 +462,7 @@ impl Engine {
 
     /// Makes room in an outbox that is beyond its bound: by writing, and if the socket takes too
     /// little, by closing the connection.
-    pub(super) fn relieve(&mut self, place: u32) {
+    pub(super) fn flush_or_close(&mut self, place: u32) {
         let max = self.config.max_outbox_bytes;
         loop {
             let Some(connection) = self.connections.get_mut(place as usize) else { return };

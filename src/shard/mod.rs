@@ -31,7 +31,7 @@
 //! # The brake
 //!
 //! Whoever publishes waits for its answer while the connection that has waited longest is more
-//! than [`BRAKE_BYTES`] behind, or the inbox is long. Blocked connections do not count: a slow
+//! than [`BACKPRESSURE_BYTES`] behind, or the inbox is long. Blocked connections do not count: a slow
 //! subscriber holds nobody up.
 
 mod closing;
@@ -52,9 +52,9 @@ mod tests;
 mod wheel;
 
 pub use closing::drain_spread;
-pub use connection::{Admission, Adoption, ShardPlace};
+pub use connection::{Admission, ShardPlace, UpgradedSocket};
 pub use engine::{Engine, EngineConfig};
 
 /// How far behind the oldest waiting connection may be before publishers wait, in bytes. From
 /// 16 to 64 KiB cost no throughput and bound latency.
-pub const BRAKE_BYTES: usize = 32 * 1024;
+pub const BACKPRESSURE_BYTES: usize = 32 * 1024;

@@ -1,7 +1,7 @@
 //! From a socket to the session, and what follows from what the client said.
 
 use super::{
-    connection::{Admission, ClosingPeer, Connection, Phase, ShardPlace, Standing},
+    connection::{Admission, ClosingPeer, Connection, Phase, ShardPlace, SubscriptionState},
     ended::Ended,
     engine::Engine,
     inbound::{Inbound, Reader, Received, Unreadable},
@@ -10,7 +10,7 @@ use super::{
 use crate::{
     hub::Subscribed,
     metrics::ReceivedKind,
-    node::{SubscribeRequest, Whisper},
+    node::{AcceptedClientEvent, SubscribeRequest},
     protocol::{
         ChannelName, CloseCode, EventData, Frame, Malformed, Member, ProtocolError, Severity,
         SubscriptionRefusal, User, event,
@@ -49,7 +49,7 @@ impl Engine {
             }
             if connection.rests(self.now) {
                 connection.is_unread = true;
-                self.plan_look(place);
+                self.schedule_check(place);
                 break;
             }
             connection.is_unread = false;
@@ -179,13 +179,13 @@ impl Engine {
             if connection.rests(self.now) {
                 connection.partial = Some(Box::new(Inbound::put_off(reader, self.now)));
                 connection.is_unread = true;
-                return self.plan_look(place);
+                return self.schedule_check(place);
             }
         }
         let partial = self.inbound.close(reader, self.now);
         self.connections[place as usize].partial = partial;
         // The next deadline may be nearer than the one that was waited for.
-        self.plan_look(place);
+        self.schedule_check(place);
     }
 
     fn on_unreadable(&mut self, place: u32, unreadable: Unreadable) {
@@ -341,7 +341,7 @@ impl Engine {
             Some(Err(refusal)) => self.on_refused(place, &channel, refusal),
             None => {
                 let user_id = member.map(|member| member.user_id);
-                let waits = ShardPlace(Standing::Waits(ticket));
+                let waits = ShardPlace(SubscriptionState::Waits(ticket));
                 let is_large = may_be_large(&channel);
                 client.session.subscribed(channel, user_id, waits);
                 if is_large {
@@ -374,7 +374,7 @@ impl Engine {
         tracing::debug!(%socket_id, %channel, "subscribed");
         let entry = Subscriber { since: subscribed.since, socket_id, connection: place };
         let stands_at = self.subscribers.add(subscribed.channel, entry);
-        let stands_at = ShardPlace(Standing::At(stands_at));
+        let stands_at = ShardPlace(SubscriptionState::At(stands_at));
         if let Some(client) = self.client(place) {
             client.session.subscribed(channel, user_id, stands_at);
         }
@@ -404,7 +404,7 @@ impl Engine {
         subscription: &Subscription<ShardPlace>,
     ) {
         // What waits still is undone when its answer comes, and finds nobody.
-        let Standing::At(stood_at) = subscription.place.0 else { return };
+        let SubscriptionState::At(stood_at) = subscription.place.0 else { return };
         let moved = self.subscribers.remove(stood_at);
         if let Some(moved) = moved
             && let Some(client) = self.client(moved)
@@ -428,8 +428,8 @@ impl Engine {
         let node = Arc::clone(&self.node);
         let Some(client) = self.client(place) else { return };
         let sender = client.session.socket_id();
-        let whisper = Whisper { connection, channel, name, data, sender, user_id };
-        node.whisper(&client.hub, whisper, now);
+        let event = AcceptedClientEvent { connection, channel, name, data, sender, user_id };
+        node.publish_client_event(&client.hub, event, now);
     }
 
     fn sign_in(&mut self, place: u32, user: User, user_data: &str) {

@@ -15,7 +15,7 @@ const fn v6(a: u16, b: u16, c: u16, prefix: u8) -> Ipv6Net {
 const NOT_PUBLIC_V4: [Ipv4Net; 17] = [
     v4(0, 0, 0, 0, 8),
     v4(10, 0, 0, 0, 8),
-    // Shared address space of carriers (CGNAT). Alibaba's metadata service is in it.
+    // SharedWebhooks address space of carriers (CGNAT). Alibaba's metadata service is in it.
     v4(100, 64, 0, 0, 10),
     v4(127, 0, 0, 0, 8),
     // Azure's metadata service, which has a public address.

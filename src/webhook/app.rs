@@ -12,13 +12,13 @@ use super::{
     log::{Entry, MemoryLog, READ_MAX},
     machine::Machine,
     name::names,
-    shared::Shared,
+    shared::SharedWebhooks,
     stats::{Count, Dropped, LOG_INTERVAL},
 };
 use crate::{
     clock::now,
     config::{AppConfig, Secret, WebhookConfig},
-    hub::Occurrence,
+    hub::HubEvent,
     live::Live,
     signature::Signer,
     throttle::LogThrottle,
@@ -45,7 +45,7 @@ pub(super) struct AppWebhooks {
     /// What happened and was not taken, because too much was.
     pub(super) lost: Count,
     /// Where there are other nodes, what these have in common. Log and queues above are empty then.
-    pub(super) shared: OnceLock<Arc<Shared>>,
+    pub(super) shared: OnceLock<Arc<SharedWebhooks>>,
     /// Whether its tasks were started.
     pub(super) is_started: AtomicBool,
     /// True: its tasks are to end.
@@ -145,7 +145,7 @@ impl AppWebhooks {
         Arc::clone(&self.settings.borrow())
     }
 
-    /// What is configured, and tells of changes.
+    /// The current settings, with notifications of changes.
     pub(super) fn watch(&self) -> watch::Receiver<Arc<Settings>> {
         self.settings.subscribe()
     }
@@ -174,12 +174,12 @@ const READ_PAUSE: Duration = Duration::from_millis(5);
 
 /// Makes notices of what happens in `app`, and has them delivered, until the app's webhooks are to
 /// end and nothing more can be done.
-pub(super) async fn tell(app: Arc<AppWebhooks>, dialer: Arc<Live<Dialer>>) {
+pub(super) async fn dispatch(app: Arc<AppWebhooks>, dialer: Arc<Live<Dialer>>) {
     let mut ending = app.ending.subscribe();
-    let mut teller = Teller::new(&app, dialer, app.log.settings());
+    let mut dispatcher = Dispatcher::new(&app, dialer, app.log.settings());
     let mut read = Vec::new();
     while !*ending.borrow() {
-        let deadline = teller.deadline();
+        let deadline = dispatcher.deadline();
         tokio::select! {
             () = app.log.read(&mut read) => {}
             () = async { sleep_until(deadline.unwrap_or_else(now).into()).await },
@@ -191,7 +191,7 @@ pub(super) async fn tell(app: Arc<AppWebhooks>, dialer: Arc<Live<Dialer>>) {
             }
         }
         let is_behind = read.len() == READ_MAX;
-        teller.take(&mut read, now());
+        dispatcher.take(&mut read, now());
         if is_behind {
             task::yield_now().await;
         } else {
@@ -200,38 +200,38 @@ pub(super) async fn tell(app: Arc<AppWebhooks>, dialer: Arc<Live<Dialer>>) {
     }
     app.log.read_now(&mut read);
     while !read.is_empty() {
-        teller.take(&mut read, now());
+        dispatcher.take(&mut read, now());
         app.log.read_now(&mut read);
     }
-    teller.finish(now()).await;
+    dispatcher.finish(now()).await;
 }
 
 /// What has happened and is not told yet, on its way through machine, filters and batches.
 #[derive(Debug)]
-struct Teller<'a> {
+struct Dispatcher<'a> {
     app: &'a Arc<AppWebhooks>,
     settings: Arc<Settings>,
     dialer: Arc<Live<Dialer>>,
     machine: Machine,
-    outlets: Vec<Outlet>,
+    handles: Vec<EndpointHandle>,
     /// The deliveries.
     deliveries: JoinSet<()>,
-    told: Vec<Occurrence>,
+    ready: Vec<HubEvent>,
     /// How many lost occurrences were logged.
-    lost_seen: u64,
+    lost_logged: u64,
     losses: LogThrottle,
 }
 
 /// The way to one endpoint.
 #[derive(Debug)]
-struct Outlet {
+struct EndpointHandle {
     endpoint: Arc<Endpoint>,
     batch: Batch,
     /// Ends the delivery.
     end: watch::Sender<End>,
 }
 
-impl Outlet {
+impl EndpointHandle {
     /// Hands the batch over to its delivery.
     fn send(&mut self, signer: &Signer, now: Instant) {
         if let Some((events, count)) = self.batch.take() {
@@ -241,29 +241,29 @@ impl Outlet {
     }
 }
 
-impl<'a> Teller<'a> {
+impl<'a> Dispatcher<'a> {
     fn new(app: &'a Arc<AppWebhooks>, dialer: Arc<Live<Dialer>>, settings: Arc<Settings>) -> Self {
-        let mut teller = Self {
+        let mut dispatcher = Self {
             app,
             settings: Arc::clone(&settings),
             dialer,
             machine: Machine::default(),
-            outlets: Vec::new(),
+            handles: Vec::new(),
             deliveries: JoinSet::new(),
-            told: Vec::new(),
-            lost_seen: 0,
+            ready: Vec::new(),
+            lost_logged: 0,
             losses: LogThrottle::every(LOG_INTERVAL),
         };
-        teller.open(settings);
-        teller
+        dispatcher.open(settings);
+        dispatcher
     }
 
     /// Takes other settings: what waits for others to share its request waits no longer, and
     /// endpoints that are gone have what waits for them tried once more.
     fn follow(&mut self, settings: Arc<Settings>, now: Instant) {
-        self.tell(now);
-        for outlet in &mut self.outlets {
-            outlet.send(&self.settings.signer, now);
+        self.fill_batches(now);
+        for handle in &mut self.handles {
+            handle.send(&self.settings.signer, now);
         }
         // Those that have ended.
         while self.deliveries.try_join_next().is_some() {}
@@ -272,18 +272,18 @@ impl<'a> Teller<'a> {
 
     /// Opens an outlet for each endpoint that has none, and closes the others.
     fn open(&mut self, settings: Arc<Settings>) {
-        let mut before = std::mem::take(&mut self.outlets);
+        let mut before = std::mem::take(&mut self.handles);
         for endpoint in &settings.endpoints {
-            let known = before.iter().position(|outlet| Arc::ptr_eq(&outlet.endpoint, endpoint));
+            let known = before.iter().position(|handle| Arc::ptr_eq(&handle.endpoint, endpoint));
             let end = match known {
                 Some(at) => before.swap_remove(at).end,
                 None => self.deliver(Arc::clone(endpoint)),
             };
             let batch = Batch::new(settings.batch_wait);
-            self.outlets.push(Outlet { endpoint: Arc::clone(endpoint), batch, end });
+            self.handles.push(EndpointHandle { endpoint: Arc::clone(endpoint), batch, end });
         }
-        for outlet in before {
-            outlet.end.send_replace(End::Last);
+        for handle in before {
+            handle.end.send_replace(End::Last);
         }
         self.settings = settings;
     }
@@ -308,55 +308,55 @@ impl<'a> Teller<'a> {
         end
     }
 
-    /// When [`Teller::take`] has something to do even if nothing happens.
+    /// When [`Dispatcher::take`] has something to do even if nothing happens.
     fn deadline(&self) -> Option<Instant> {
-        let batches = self.outlets.iter().filter_map(|outlet| outlet.batch.deadline());
+        let batches = self.handles.iter().filter_map(|handle| handle.batch.deadline());
         batches.chain(self.machine.deadline()).min()
     }
 
     fn take(&mut self, read: &mut Vec<Entry>, now: Instant) {
         for entry in read.drain(..) {
             match entry {
-                Entry::Occurrence(occurrence) => {
-                    self.machine.apply(occurrence, now, &mut self.told);
+                Entry::HubEvent(hub_event) => {
+                    self.machine.apply(hub_event, now, &mut self.ready);
                 }
                 Entry::Settings(settings) => self.follow(settings, now),
             }
         }
-        self.machine.advance(now, &mut self.told);
-        self.tell(now);
-        for outlet in self.outlets.iter_mut().filter(|outlet| outlet.batch.is_due(now)) {
-            outlet.send(&self.settings.signer, now);
+        self.machine.advance(now, &mut self.ready);
+        self.fill_batches(now);
+        for handle in self.handles.iter_mut().filter(|handle| handle.batch.is_due(now)) {
+            handle.send(&self.settings.signer, now);
         }
         self.count_lost(now);
     }
 
     /// Lets go of all that was kept back, and gives each endpoint's queue one last attempt.
     async fn finish(mut self, now: Instant) {
-        self.machine.finish(&mut self.told);
-        self.tell(now);
-        for outlet in &mut self.outlets {
-            outlet.send(&self.settings.signer, now);
-            outlet.end.send_replace(End::Last);
+        self.machine.finish(&mut self.ready);
+        self.fill_batches(now);
+        for handle in &mut self.handles {
+            handle.send(&self.settings.signer, now);
+            handle.end.send_replace(End::Last);
         }
         while self.deliveries.join_next().await.is_some() {}
     }
 
     /// Puts what is told into the batches of those who want it.
-    fn tell(&mut self, now: Instant) {
-        for occurrence in self.told.drain(..) {
+    fn fill_batches(&mut self, now: Instant) {
+        for hub_event in self.ready.drain(..) {
             let mut event = None;
-            for (outlet, filter) in self.outlets.iter_mut().zip(&self.settings.filters) {
-                if !filter.passes(&occurrence) {
+            for (handle, filter) in self.handles.iter_mut().zip(&self.settings.filters) {
+                if !filter.passes(&hub_event) {
                     continue;
                 }
-                let event = event.get_or_insert_with(|| envelope::event(&occurrence));
-                if !outlet.batch.has_room(event.len()) {
-                    outlet.send(&self.settings.signer, now);
+                let event = event.get_or_insert_with(|| envelope::event(&hub_event));
+                if !handle.batch.has_room(event.len()) {
+                    handle.send(&self.settings.signer, now);
                 }
-                outlet.batch.push(event, now);
-                if outlet.batch.is_due(now) {
-                    outlet.send(&self.settings.signer, now);
+                handle.batch.push(event, now);
+                if handle.batch.is_due(now) {
+                    handle.send(&self.settings.signer, now);
                 }
             }
         }
@@ -365,26 +365,26 @@ impl<'a> Teller<'a> {
     fn count_lost(&mut self, now: Instant) {
         self.app.lost.add(usize::try_from(self.machine.take_lost()).unwrap_or(usize::MAX));
         let lost = self.app.lost.get();
-        if let Some(occurrences) = self.losses.due(lost - self.lost_seen, now) {
-            tracing::warn!(app = self.app.id, occurrences, "webhook occurrences lost");
+        if let Some(events) = self.losses.due(lost - self.lost_logged, now) {
+            tracing::warn!(app = self.app.id, events, "webhook events lost");
         }
-        self.lost_seen = lost;
+        self.lost_logged = lost;
     }
 }
 
 impl AppWebhooks {
     /// Takes notice of an occurrence, which happened at `at_us` if it was decided elsewhere. What is
     /// too much to hold is lost, and counted.
-    pub(super) fn observe(&self, at_us: u64, occurrence: Occurrence) {
+    pub(super) fn observe(&self, at_us: u64, hub_event: HubEvent) {
         // The guard is held until the occurrence is appended, so that a reload appends its settings before or after it.
         // With Redis, the settings of the delivering node apply.
         let settings = self.settings.borrow();
-        if !settings.wanted.contains(occurrence.kind()) {
+        if !settings.wanted.contains(hub_event.kind()) {
             return;
         }
         let taken = match self.shared.get() {
-            Some(shared) => shared.append(at_us, &occurrence),
-            None => self.log.append(occurrence),
+            Some(shared) => shared.append(at_us, &hub_event),
+            None => self.log.append(hub_event),
         };
         if taken.is_err() {
             self.lost.add(1);

@@ -209,7 +209,7 @@ impl<P: Post, Q: Queue> Main<P, Q> {
         }
         let attempt = attempt(&mut self.post, &self.endpoint, notice).await;
         if matches!(attempt, Attempt::Delivered) {
-            self.queue.done(place).await;
+            self.queue.ack(place).await;
             delivered(&self.endpoint, notice);
             self.retries.succeeded();
             self.is_failing.store(false, Ordering::Relaxed);
@@ -319,7 +319,7 @@ impl<P: Post, Q: Queue> Asides<P, Q> {
         self.endpoint.stats.retried.add(1);
         match attempt(&mut self.post, &self.endpoint, notice).await {
             Attempt::Delivered => {
-                self.queue.aside_done(place).await;
+                self.queue.ack_aside(place).await;
                 delivered(&self.endpoint, notice);
                 true
             }

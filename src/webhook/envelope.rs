@@ -1,7 +1,7 @@
 //! What is sent: a body that the server SDKs verify and read. The rules are those of PHP's, Go's and
 //! Node's SDK, which are the strictest in one thing each.
 
-use crate::hub::Occurrence;
+use crate::hub::HubEvent;
 use crate::signature::Signer;
 use bytes::Bytes;
 use serde::Deserialize;
@@ -19,7 +19,7 @@ pub(super) struct Notice {
     pub(super) body: Bytes,
     /// The body's signature in lower-case hex.
     pub(super) signature: String,
-    /// How many events it tells.
+    /// The number of events in the body.
     pub(super) events: usize,
     /// When it was made.
     pub(super) created_at: Instant,
@@ -104,16 +104,16 @@ pub(super) fn time_ms() -> u128 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis()
 }
 
-/// A body that tells `events`, which are JSON objects with commas between them.
+/// A request body with `events`, which are JSON objects with commas between them.
 pub(super) fn body(events: &str, time_ms: u128) -> String {
     format!(r#"{{"time_ms":{time_ms},"events":[{events}]}}"#)
 }
 
 /// An occurrence as the application reads it. Each has `name` and `channel`, because PHP's SDK reads
 /// both of each; what concerns a user has the channel that carries that user's events.
-pub(super) fn event(occurrence: &Occurrence) -> String {
-    let mut text = format!(r#"{{"name":"{}""#, occurrence.kind().as_str());
-    match (occurrence.channel(), occurrence.user_id()) {
+pub(super) fn event(hub_event: &HubEvent) -> String {
+    let mut text = format!(r#"{{"name":"{}""#, hub_event.kind().as_str());
+    match (hub_event.channel(), hub_event.user_id()) {
         // A channel's name has nothing in it that JSON escapes.
         (Some(channel), _) => member(&mut text, "channel", &format!("\"{channel}\"")),
         (None, Some(user_id)) => {
@@ -121,17 +121,17 @@ pub(super) fn event(occurrence: &Occurrence) -> String {
         }
         (None, None) => {}
     }
-    if let Occurrence::ClientEvent { name, data, socket_id, .. } = occurrence {
+    if let HubEvent::ClientEvent { name, data, socket_id, .. } = hub_event {
         member(&mut text, "event", &quoted(name));
         // Go's SDK reads no notice at all in which this is not a string.
         member(&mut text, "data", if data.starts_with('"') { data } else { "\"\"" });
         member(&mut text, "socket_id", &format!("\"{socket_id}\""));
     }
-    if let Occurrence::SubscriptionCount { count, .. } = occurrence {
+    if let HubEvent::SubscriptionCount { count, .. } = hub_event {
         member(&mut text, "subscription_count", &count.to_string());
     }
-    let is_of_nobody = occurrence.channel().is_some_and(|channel| !channel.is_presence());
-    if let Some(user_id) = occurrence.user_id().filter(|_| !is_of_nobody) {
+    let is_of_nobody = hub_event.channel().is_some_and(|channel| !channel.is_presence());
+    if let Some(user_id) = hub_event.user_id().filter(|_| !is_of_nobody) {
         member(&mut text, "user_id", &quoted(user_id));
     }
     text.push('}');
@@ -164,20 +164,18 @@ mod tests {
             r##"{"name":"user_online","channel":"#server-to-user-ann \"the\" 1st","user_id":"ann \"the\" 1st"}"##,
             r##"{"name":"user_offline","channel":"#server-to-user-ann \"the\" 1st","user_id":"ann \"the\" 1st"}"##,
         ];
-        for (occurrence, expected) in one_of_each().iter().zip(expected) {
-            assert_eq!(event(occurrence), expected);
+        for (hub_event, expected) in one_of_each().iter().zip(expected) {
+            assert_eq!(event(hub_event), expected);
         }
     }
 
     #[test]
     fn a_client_event_has_a_user_on_presence_channels_only_and_data_always() {
         let [_, _, _, _, client_event, ..] = one_of_each();
-        let Occurrence::ClientEvent { name, socket_id, user_id, .. } = client_event else {
-            panic!()
-        };
+        let HubEvent::ClientEvent { name, socket_id, user_id, .. } = client_event else { panic!() };
         let data = "null".to_owned();
         let channel = channel("private-x");
-        let text = event(&Occurrence::ClientEvent { channel, name, data, socket_id, user_id });
+        let text = event(&HubEvent::ClientEvent { channel, name, data, socket_id, user_id });
         let expected = r#"{"name":"client_event","channel":"private-x","event":"client-\"x\"","data":"","socket_id":"123.456"}"#;
         assert_eq!(text, expected);
     }
@@ -206,7 +204,7 @@ mod tests {
     #[test]
     fn a_notice_is_signed_over_its_very_bytes() {
         let signer = Signer::new("7ad3773142a6692b25b8");
-        let occupied = Occurrence::Occupied { channel: channel("test_channel") };
+        let occupied = HubEvent::Occupied { channel: channel("test_channel") };
         let notice =
             Notice::new(&signer, (&event(&occupied), 1), 1_327_078_148_132, Instant::now());
         let body = r#"{"time_ms":1327078148132,"events":[{"name":"channel_occupied","channel":"test_channel"}]}"#;

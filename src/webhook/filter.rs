@@ -1,7 +1,7 @@
 //! What one webhook wants to hear.
 
 use crate::config::{WebhookConfig, WebhookEvent as Kind};
-use crate::hub::Occurrence;
+use crate::hub::HubEvent;
 
 /// Some of the kinds, a bit for each.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -57,9 +57,9 @@ impl Filter {
     }
 
     /// Whether the webhook is told. What concerns no channel is not filtered by channel.
-    pub(super) fn passes(&self, occurrence: &Occurrence) -> bool {
-        self.kinds.contains(occurrence.kind())
-            && occurrence.channel().is_none_or(|channel| {
+    pub(super) fn passes(&self, hub_event: &HubEvent) -> bool {
+        self.kinds.contains(hub_event.kind())
+            && hub_event.channel().is_none_or(|channel| {
                 let name = channel.as_str();
                 // They may overlap: "a-b" begins with "a-" and ends with "-b".
                 name.starts_with(&self.prefix) && name.ends_with(&self.suffix)
@@ -85,8 +85,8 @@ mod tests {
     fn only_the_kinds_that_are_named_pass() {
         for wanted in Kind::ALL {
             let filter = filter(&[wanted], "", "");
-            for occurrence in one_of_each() {
-                assert_eq!(filter.passes(&occurrence), occurrence.kind() == wanted);
+            for hub_event in one_of_each() {
+                assert_eq!(filter.passes(&hub_event), hub_event.kind() == wanted);
             }
         }
     }
@@ -105,11 +105,11 @@ mod tests {
             ("private-", "-log", "private-a", false),
             ("private-", "-log", "a-log", false),
         ] {
-            let occupied = Occurrence::Occupied { channel: channel(name) };
+            let occupied = HubEvent::Occupied { channel: channel(name) };
             let filter = filter(&Kind::ALL, prefix, suffix);
             assert_eq!(filter.passes(&occupied), passes, "{prefix} {suffix} {name}");
         }
-        let online = Occurrence::UserOnline { user_id: "7".into() };
+        let online = HubEvent::UserOnline { user_id: "7".into() };
         assert!(filter(&Kind::ALL, "private-", "-log").passes(&online));
     }
 

@@ -1,7 +1,7 @@
 //! What has occurred in an app and was not looked at yet.
 
 use super::app::Settings;
-use crate::hub::Occurrence;
+use crate::hub::HubEvent;
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 /// An entry of the log.
 #[derive(Debug)]
 pub(super) enum Entry {
-    Occurrence(Occurrence),
+    HubEvent(HubEvent),
     /// The settings that apply to the entries behind this one.
     Settings(Arc<Settings>),
 }
@@ -20,7 +20,7 @@ impl Entry {
     /// The bytes that count towards the limits: 0 for settings, of which there is at most one for each reload.
     fn weight(&self) -> usize {
         match self {
-            Self::Occurrence(occurrence) => occurrence.weight(),
+            Self::HubEvent(hub_event) => hub_event.weight(),
             Self::Settings(_) => 0,
         }
     }
@@ -77,10 +77,10 @@ impl MemoryLog {
     /// # Errors
     ///
     /// [`Full`] when it was not taken.
-    pub(super) fn append(&self, occurrence: Occurrence) -> Result<(), Full> {
+    pub(super) fn append(&self, hub_event: HubEvent) -> Result<(), Full> {
         let max =
-            if occurrence.is_transition() { Self::BYTES_MAX } else { Self::MOMENTARY_BYTES_MAX };
-        self.push(Entry::Occurrence(occurrence), max)
+            if hub_event.is_transition() { Self::BYTES_MAX } else { Self::MOMENTARY_BYTES_MAX };
+        self.push(Entry::HubEvent(hub_event), max)
     }
 
     /// Appends settings, which apply to all later entries.
@@ -147,34 +147,34 @@ mod tests {
         MemoryLog::new(settings())
     }
 
-    fn large() -> Occurrence {
+    fn large() -> HubEvent {
         let [_, _, _, _, mut event, ..] = one_of_each();
-        if let Occurrence::ClientEvent { data, .. } = &mut event {
+        if let HubEvent::ClientEvent { data, .. } = &mut event {
             *data = "x".repeat(1_024 * 1_024);
         }
         event
     }
 
-    fn occurrences(read: &mut Vec<Entry>) -> Vec<Occurrence> {
-        let occurrence = |entry| match entry {
-            Entry::Occurrence(occurrence) => occurrence,
+    fn events(read: &mut Vec<Entry>) -> Vec<HubEvent> {
+        let hub_event = |entry| match entry {
+            Entry::HubEvent(hub_event) => hub_event,
             Entry::Settings(settings) => panic!("{settings:?}"),
         };
-        read.drain(..).map(occurrence).collect()
+        read.drain(..).map(hub_event).collect()
     }
 
     #[tokio::test]
     async fn what_is_appended_is_read_in_order_and_in_parts() {
         let log = empty();
-        let count = |count| Occurrence::SubscriptionCount { channel: channel("t"), count };
+        let count = |count| HubEvent::SubscriptionCount { channel: channel("t"), count };
         for number in 0..=READ_MAX {
             assert_eq!(log.append(count(number)), Ok(()));
         }
         let mut read = Vec::new();
         log.read(&mut read).await;
-        assert_eq!(occurrences(&mut read), (0..READ_MAX).map(count).collect::<Vec<_>>());
+        assert_eq!(events(&mut read), (0..READ_MAX).map(count).collect::<Vec<_>>());
         log.read(&mut read).await;
-        assert_eq!(occurrences(&mut read), [count(READ_MAX)]);
+        assert_eq!(events(&mut read), [count(READ_MAX)]);
         assert_eq!(log.lock().bytes, 0);
         assert_eq!(log.lock().entries.capacity(), 0, "memory returns");
     }
@@ -185,7 +185,7 @@ mod tests {
         let mut read = Vec::new();
         let [occupied, ..] = one_of_each();
         tokio::join!(log.read(&mut read), async { log.append(occupied.clone()) }).1.unwrap();
-        assert_eq!(occurrences(&mut read), [occupied]);
+        assert_eq!(events(&mut read), [occupied]);
     }
 
     #[test]
@@ -193,7 +193,7 @@ mod tests {
         const MIB: usize = 1_024 * 1_024;
         let log = empty();
         let of = |weight: usize| {
-            let event = |data| Occurrence::ClientEvent {
+            let event = |data| HubEvent::ClientEvent {
                 channel: channel("t"),
                 name: String::new(),
                 data,
@@ -215,7 +215,7 @@ mod tests {
         while log.lock().bytes > 0 {
             log.read_now(&mut read);
         }
-        assert_eq!(occurrences(&mut read).len(), room + 2);
+        assert_eq!(events(&mut read).len(), room + 2);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! From what happens in an app to what is told of it. Time is an argument.
 
-use super::debouncer::{Alternation, Subject, TooMany};
-use crate::hub::Occurrence;
+use super::debouncer::{Debouncer, Subject, SubjectsFull};
+use crate::hub::HubEvent;
 use crate::protocol::ChannelName;
 use std::{
     collections::{HashSet, VecDeque},
@@ -11,12 +11,12 @@ use std::{
 /// What of one app's occurrences is told, and when.
 ///
 /// - What comes and goes alternates, and whoever comes back at once makes no noise: see
-///   [`Alternation`].
+///   [`Debouncer`].
 /// - A cache channel is missed once in [`Machine::MISS_INTERVAL`].
 /// - Everything else is told at once.
 #[derive(Debug, Default)]
 pub(super) struct Machine {
-    alternation: Alternation,
+    debouncer: Debouncer,
     missed: HashSet<ChannelName>,
     /// When each of `missed` may be told again, in order.
     misses: VecDeque<(Instant, ChannelName)>,
@@ -24,50 +24,45 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// Least time between two misses of a channel that are told. Pusher tells one when several
+    /// Least time between two misses of a channel that are told. Pusher sends one when several
     /// clients miss at once, and does not say how long that is.
     pub(super) const MISS_INTERVAL: Duration = Duration::from_secs(10);
     /// The most channels whose miss is remembered. A further one is told each time.
     pub(super) const MISSES_MAX: usize = 100_000;
 
     /// Takes the next occurrence, and adds to `told` what is to be told by `now`.
-    pub(super) fn apply(
-        &mut self,
-        occurrence: Occurrence,
-        now: Instant,
-        told: &mut Vec<Occurrence>,
-    ) {
-        self.advance(now, told);
-        let is_news = match &occurrence {
-            Occurrence::Occupied { channel } => self.comes(Subject::Channel(channel.clone())),
-            Occurrence::MemberAdded { channel, user_id } => {
+    pub(super) fn apply(&mut self, hub_event: HubEvent, now: Instant, ready: &mut Vec<HubEvent>) {
+        self.advance(now, ready);
+        let is_news = match &hub_event {
+            HubEvent::Occupied { channel } => self.comes(Subject::Channel(channel.clone())),
+            HubEvent::MemberAdded { channel, user_id } => {
                 self.comes(Subject::Member(channel.clone(), user_id.clone()))
             }
-            Occurrence::UserOnline { user_id } => self.comes(Subject::User(user_id.clone())),
-            Occurrence::Vacated { channel } => {
-                self.alternation.goes(Subject::Channel(channel.clone()), now);
+            HubEvent::UserOnline { user_id } => self.comes(Subject::User(user_id.clone())),
+            HubEvent::Vacated { channel } => {
+                self.debouncer.goes(Subject::Channel(channel.clone()), now);
                 false
             }
-            Occurrence::MemberRemoved { channel, user_id } => {
-                self.alternation.goes(Subject::Member(channel.clone(), user_id.clone()), now);
+            HubEvent::MemberRemoved { channel, user_id } => {
+                self.debouncer.goes(Subject::Member(channel.clone(), user_id.clone()), now);
                 false
             }
             // The hub has waited already.
-            Occurrence::UserOffline { user_id } => {
-                self.alternation.is_gone(&Subject::User(user_id.clone()))
+            HubEvent::UserOffline { user_id } => {
+                self.debouncer.is_gone(&Subject::User(user_id.clone()))
             }
-            Occurrence::CacheMiss { channel } => self.misses(channel, now),
-            Occurrence::ClientEvent { .. } | Occurrence::SubscriptionCount { .. } => true,
+            HubEvent::CacheMiss { channel } => self.misses(channel, now),
+            HubEvent::ClientEvent { .. } | HubEvent::SubscriptionCount { .. } => true,
         };
         if is_news {
-            told.push(occurrence);
+            ready.push(hub_event);
         }
     }
 
     /// Adds to `told` what has become due by `now`.
-    pub(super) fn advance(&mut self, now: Instant, told: &mut Vec<Occurrence>) {
-        while let Some(departure) = self.alternation.due(Some(now)) {
-            told.push(departure);
+    pub(super) fn advance(&mut self, now: Instant, ready: &mut Vec<HubEvent>) {
+        while let Some(departure) = self.debouncer.due(Some(now)) {
+            ready.push(departure);
         }
         while self.misses.front().is_some_and(|(until, _)| *until <= now) {
             self.misses.pop_front().map(|(_, channel)| self.missed.remove(&channel));
@@ -78,16 +73,16 @@ impl Machine {
     }
 
     /// Adds to `told` what was kept back, because nobody can come back any more.
-    pub(super) fn finish(&mut self, told: &mut Vec<Occurrence>) {
-        while let Some(departure) = self.alternation.due(None) {
-            told.push(departure);
+    pub(super) fn finish(&mut self, ready: &mut Vec<HubEvent>) {
+        while let Some(departure) = self.debouncer.due(None) {
+            ready.push(departure);
         }
     }
 
     /// When [`Machine::advance`] has something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let miss = self.misses.front().map(|(until, _)| *until);
-        [self.alternation.deadline(), miss].into_iter().flatten().min()
+        [self.debouncer.deadline(), miss].into_iter().flatten().min()
     }
 
     /// How many subjects could not be remembered since this was last asked.
@@ -96,7 +91,7 @@ impl Machine {
     }
 
     fn comes(&mut self, subject: Subject) -> bool {
-        self.alternation.comes(subject).unwrap_or_else(|TooMany| {
+        self.debouncer.comes(subject).unwrap_or_else(|SubjectsFull| {
             self.lost += 1;
             false
         })
@@ -125,17 +120,17 @@ mod tests {
     use rand::{RngExt, SeedableRng, rngs::StdRng};
     use std::{collections::HashMap, sync::Arc};
 
-    fn random_occurrence(random: &mut StdRng) -> Occurrence {
+    fn random_occurrence(random: &mut StdRng) -> HubEvent {
         let channel = channel(&format!("presence-{}", random.random_range(0..4)));
         let user_id: Arc<str> = random.random_range(0..3).to_string().into();
         match random.random_range(0..7) {
-            0 => Occurrence::Occupied { channel },
-            1 => Occurrence::Vacated { channel },
-            2 => Occurrence::MemberAdded { channel, user_id },
-            3 => Occurrence::MemberRemoved { channel, user_id },
-            4 => Occurrence::UserOnline { user_id },
-            5 => Occurrence::UserOffline { user_id },
-            _ => Occurrence::CacheMiss { channel },
+            0 => HubEvent::Occupied { channel },
+            1 => HubEvent::Vacated { channel },
+            2 => HubEvent::MemberAdded { channel, user_id },
+            3 => HubEvent::MemberRemoved { channel, user_id },
+            4 => HubEvent::UserOnline { user_id },
+            5 => HubEvent::UserOffline { user_id },
+            _ => HubEvent::CacheMiss { channel },
         }
     }
 
@@ -145,24 +140,24 @@ mod tests {
 
     impl Consumer {
         /// Whether something came, or else went; none for what is of the moment.
-        fn came(occurrence: &Occurrence) -> Option<bool> {
-            match occurrence.kind() {
+        fn came(hub_event: &HubEvent) -> Option<bool> {
+            match hub_event.kind() {
                 Kind::ChannelOccupied | Kind::MemberAdded | Kind::UserOnline => Some(true),
                 Kind::ChannelVacated | Kind::MemberRemoved | Kind::UserOffline => Some(false),
                 Kind::ClientEvent | Kind::CacheMiss | Kind::SubscriptionCount => None,
             }
         }
 
-        fn key(occurrence: &Occurrence) -> (bool, String, String) {
-            let channel = occurrence.channel().map(ToString::to_string);
-            let user_id = occurrence.user_id().map(ToString::to_string);
+        fn key(hub_event: &HubEvent) -> (bool, String, String) {
+            let channel = hub_event.channel().map(ToString::to_string);
+            let user_id = hub_event.user_id().map(ToString::to_string);
             (channel.is_some(), channel.unwrap_or_default(), user_id.unwrap_or_default())
         }
 
-        fn hears(&mut self, occurrence: &Occurrence, context: &str) {
-            if let Some(came) = Self::came(occurrence) {
-                let was_here = self.0.insert(Self::key(occurrence), came).unwrap_or(false);
-                assert_ne!(was_here, came, "{context}: {occurrence:?} does not alternate");
+        fn hears(&mut self, hub_event: &HubEvent, context: &str) {
+            if let Some(came) = Self::came(hub_event) {
+                let was_here = self.0.insert(Self::key(hub_event), came).unwrap_or(false);
+                assert_ne!(was_here, came, "{context}: {hub_event:?} does not alternate");
             }
         }
     }
@@ -175,25 +170,25 @@ mod tests {
             let mut random = StdRng::seed_from_u64(seed);
             let mut now = Instant::now();
             let (mut machine, mut consumer) = (Machine::default(), Consumer::default());
-            let (mut truth, mut told) = (HashMap::new(), Vec::new());
+            let (mut truth, mut ready) = (HashMap::new(), Vec::new());
             for step in 0..400 {
                 now += Duration::from_millis(random.random_range(0..900));
                 if random.random_bool(0.3) {
-                    machine.advance(now, &mut told);
+                    machine.advance(now, &mut ready);
                 } else {
-                    let occurrence = random_occurrence(&mut random);
-                    if let Some(came) = Consumer::came(&occurrence) {
-                        truth.insert(Consumer::key(&occurrence), came);
+                    let hub_event = random_occurrence(&mut random);
+                    if let Some(came) = Consumer::came(&hub_event) {
+                        truth.insert(Consumer::key(&hub_event), came);
                     }
-                    machine.apply(occurrence, now, &mut told);
+                    machine.apply(hub_event, now, &mut ready);
                 }
-                for occurrence in told.drain(..) {
-                    consumer.hears(&occurrence, &format!("seed {seed} step {step}"));
+                for hub_event in ready.drain(..) {
+                    consumer.hears(&hub_event, &format!("seed {seed} step {step}"));
                 }
             }
-            machine.advance(now + Alternation::DELAY, &mut told);
-            for occurrence in &told {
-                consumer.hears(occurrence, &format!("seed {seed} at the end"));
+            machine.advance(now + Debouncer::DELAY, &mut ready);
+            for hub_event in &ready {
+                consumer.hears(hub_event, &format!("seed {seed} at the end"));
             }
             for (key, is_here) in truth {
                 let believed = consumer.0.get(&key).copied().unwrap_or(false);
@@ -205,10 +200,10 @@ mod tests {
     #[test]
     fn what_is_of_the_moment_is_told_at_once() {
         let now = Instant::now();
-        for occurrence in one_of_each().into_iter().filter(|one| !one.is_transition()) {
-            let mut told = Vec::new();
-            Machine::default().apply(occurrence.clone(), now, &mut told);
-            assert_eq!(told, [occurrence]);
+        for hub_event in one_of_each().into_iter().filter(|one| !one.is_transition()) {
+            let mut ready = Vec::new();
+            Machine::default().apply(hub_event.clone(), now, &mut ready);
+            assert_eq!(ready, [hub_event]);
         }
     }
 
@@ -217,10 +212,10 @@ mod tests {
         let start = Instant::now();
         let mut machine = Machine::default();
         let mut misses_at = |milliseconds| {
-            let mut told = Vec::new();
-            let miss = Occurrence::CacheMiss { channel: channel("cache-x") };
-            machine.apply(miss, start + Duration::from_millis(milliseconds), &mut told);
-            told.len()
+            let mut ready = Vec::new();
+            let miss = HubEvent::CacheMiss { channel: channel("cache-x") };
+            machine.apply(miss, start + Duration::from_millis(milliseconds), &mut ready);
+            ready.len()
         };
         assert_eq!([0, 0, 9_999, 10_000, 10_001].map(&mut misses_at), [1, 0, 0, 1, 0]);
         machine.advance(start + Duration::from_secs(60), &mut Vec::new());
@@ -230,16 +225,16 @@ mod tests {
     #[test]
     fn the_deadline_is_that_of_the_next_departure_or_miss() {
         let start = Instant::now();
-        let (mut machine, mut told) = (Machine::default(), Vec::new());
+        let (mut machine, mut ready) = (Machine::default(), Vec::new());
         assert_eq!(machine.deadline(), None);
-        machine.apply(Occurrence::CacheMiss { channel: channel("cache-x") }, start, &mut told);
+        machine.apply(HubEvent::CacheMiss { channel: channel("cache-x") }, start, &mut ready);
         assert_eq!(machine.deadline(), Some(start + Duration::from_secs(10)));
         let [occupied, vacated, ..] = one_of_each();
-        machine.apply(occupied, start, &mut told);
-        machine.apply(vacated, start, &mut told);
-        assert_eq!(machine.deadline(), Some(start + Alternation::DELAY));
-        machine.advance(start + Alternation::DELAY, &mut told);
-        assert_eq!((machine.deadline(), told.len()), (Some(start + Duration::from_secs(10)), 3));
+        machine.apply(occupied, start, &mut ready);
+        machine.apply(vacated, start, &mut ready);
+        assert_eq!(machine.deadline(), Some(start + Debouncer::DELAY));
+        machine.advance(start + Debouncer::DELAY, &mut ready);
+        assert_eq!((machine.deadline(), ready.len()), (Some(start + Duration::from_secs(10)), 3));
     }
 
     #[test]
@@ -247,21 +242,21 @@ mod tests {
         let now = Instant::now();
         let [_, _, added, removed, ..] = one_of_each();
         let channel = removed.channel().unwrap().clone();
-        let occupied = Occurrence::Occupied { channel: channel.clone() };
-        let vacated = Occurrence::Vacated { channel };
+        let occupied = HubEvent::Occupied { channel: channel.clone() };
+        let vacated = HubEvent::Vacated { channel };
         let all = [occupied, added, removed, vacated];
         for is_end in [false, true] {
-            let (mut machine, mut told) = (Machine::default(), Vec::new());
-            for occurrence in &all {
-                machine.apply(occurrence.clone(), now, &mut told);
+            let (mut machine, mut ready) = (Machine::default(), Vec::new());
+            for hub_event in &all {
+                machine.apply(hub_event.clone(), now, &mut ready);
             }
-            assert_eq!(told, all[..2]);
+            assert_eq!(ready, all[..2]);
             if is_end {
-                machine.finish(&mut told);
+                machine.finish(&mut ready);
             } else {
-                machine.advance(now + Duration::from_secs(3), &mut told);
+                machine.advance(now + Duration::from_secs(3), &mut ready);
             }
-            assert_eq!(told, all);
+            assert_eq!(ready, all);
         }
     }
 
@@ -269,52 +264,52 @@ mod tests {
     fn user_online_is_sent_once_if_the_hub_missed_the_departure() {
         let now = Instant::now();
         let [.., online, offline] = one_of_each();
-        let (mut machine, mut told) = (Machine::default(), Vec::new());
-        for occurrence in [&offline, &online, &online, &offline, &offline] {
-            machine.apply(occurrence.clone(), now, &mut told);
+        let (mut machine, mut ready) = (Machine::default(), Vec::new());
+        for hub_event in [&offline, &online, &online, &offline, &offline] {
+            machine.apply(hub_event.clone(), now, &mut ready);
         }
-        assert_eq!(told, [online, offline]);
+        assert_eq!(ready, [online, offline]);
         assert_eq!(machine.deadline(), None, "the hub has waited");
     }
 
     #[test]
     fn events_beyond_the_bound_are_dropped_and_counted() {
         let now = Instant::now();
-        let (mut machine, mut told) = (Machine::default(), Vec::new());
-        for number in 0..Alternation::SUBJECTS_MAX {
+        let (mut machine, mut ready) = (Machine::default(), Vec::new());
+        for number in 0..Debouncer::SUBJECTS_MAX {
             let user_id = number.to_string().into();
-            machine.apply(Occurrence::UserOnline { user_id }, now, &mut told);
+            machine.apply(HubEvent::UserOnline { user_id }, now, &mut ready);
         }
-        assert_eq!((told.len(), machine.take_lost()), (Alternation::SUBJECTS_MAX, 0));
+        assert_eq!((ready.len(), machine.take_lost()), (Debouncer::SUBJECTS_MAX, 0));
         let [occupied, vacated, ..] = one_of_each();
-        machine.apply(occupied.clone(), now, &mut told);
-        machine.apply(occupied, now, &mut told);
-        machine.apply(vacated, now, &mut told);
+        machine.apply(occupied.clone(), now, &mut ready);
+        machine.apply(occupied, now, &mut ready);
+        machine.apply(vacated, now, &mut ready);
         assert_eq!(machine.take_lost(), 2);
-        assert_eq!((machine.take_lost(), told.len()), (0, Alternation::SUBJECTS_MAX));
+        assert_eq!((machine.take_lost(), ready.len()), (0, Debouncer::SUBJECTS_MAX));
     }
 
     #[test]
     fn memory_of_misses_is_bounded() {
         let now = Instant::now();
-        let (mut machine, mut told) = (Machine::default(), Vec::new());
+        let (mut machine, mut ready) = (Machine::default(), Vec::new());
         for number in 0..=Machine::MISSES_MAX {
             let channel = channel(&format!("cache-{number}"));
-            machine.apply(Occurrence::CacheMiss { channel }, now, &mut told);
+            machine.apply(HubEvent::CacheMiss { channel }, now, &mut ready);
         }
-        assert_eq!(told.len(), Machine::MISSES_MAX + 1, "all are told");
+        assert_eq!(ready.len(), Machine::MISSES_MAX + 1, "all are ready");
         assert_eq!(machine.misses.len(), Machine::MISSES_MAX);
     }
 
     #[test]
     fn at_the_end_nothing_is_kept_back() {
         let now = Instant::now();
-        let (mut machine, mut told) = (Machine::default(), Vec::new());
-        for occurrence in &one_of_each()[..4] {
-            machine.apply(occurrence.clone(), now, &mut told);
+        let (mut machine, mut ready) = (Machine::default(), Vec::new());
+        for hub_event in &one_of_each()[..4] {
+            machine.apply(hub_event.clone(), now, &mut ready);
         }
-        machine.finish(&mut told);
+        machine.finish(&mut ready);
         let [occupied, vacated, added, removed, ..] = one_of_each();
-        assert_eq!(told, [occupied, added, vacated, removed]);
+        assert_eq!(ready, [occupied, added, vacated, removed]);
     }
 }

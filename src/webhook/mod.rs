@@ -2,7 +2,7 @@
 //!
 //! # The way of an event
 //!
-//! Whoever sees something happen calls [`Observer::observe`], which puts a plain [`Occurrence`] into
+//! Whoever sees something happen calls [`Observer::observe`], which puts a plain [`HubEvent`] into
 //! the **log** of the app (`log`) and returns. One task for each app (`app`) reads the log, and has
 //! the **state machine** (`machine`, `alternation`) decide what of it is told and when: what comes
 //! and goes alternates, and whoever is back within three seconds makes no noise. What is told passes
@@ -43,19 +43,19 @@ mod test_delivery;
 pub use crate::config::WebhookEvent as Kind;
 pub use dial::WebhookError;
 pub use stats::WebhookMetrics;
-pub use test_delivery::{Trial, try_out};
+pub use test_delivery::{TestDelivery, send_test};
 
 use crate::{
     clock::now,
     cluster::Cluster,
     config::Config,
-    hub::{Observer, Occurrence},
+    hub::{HubEvent, Observer},
     live::Live,
     shutdown::Drain,
 };
-use app::{AppWebhooks, Settings, tell};
+use app::{AppWebhooks, Settings, dispatch};
 use dial::Dialer;
-use shared::Shared;
+use shared::SharedWebhooks;
 use stats::Dropped;
 use std::{
     collections::HashMap,
@@ -152,7 +152,7 @@ impl Webhooks {
         }
     }
 
-    /// Delivers until `drain` has begun; then tells what was kept back, and gives each endpoint's
+    /// Delivers until `drain` has begun; then sends what was held back, and gives each endpoint's
     /// queue one last attempt, until the first failure. What is left is for
     /// [`Webhooks::abandon`].
     pub async fn run(self: Arc<Self>, mut drain: Drain) {
@@ -179,7 +179,7 @@ impl Webhooks {
     fn start(&self, app: &Arc<AppWebhooks>, tasks: &mut JoinSet<()>) {
         let (app, dialer) = (Arc::clone(app), Arc::clone(&self.dialer));
         let Some(shared) = app.shared.get().cloned() else {
-            tasks.spawn(kept_alive(move || tell(Arc::clone(&app), Arc::clone(&dialer))));
+            tasks.spawn(kept_alive(move || dispatch(Arc::clone(&app), Arc::clone(&dialer))));
             return;
         };
         let (logging, is_ending) = (Arc::clone(&shared), app.ending.subscribe());
@@ -188,7 +188,7 @@ impl Webhooks {
             async move { logging.log(is_ending).await }
         }));
         tasks.spawn(kept_alive(move || {
-            shared::tell(Arc::clone(&app), Arc::clone(&shared), Arc::clone(&dialer))
+            shared::dispatch(Arc::clone(&app), Arc::clone(&shared), Arc::clone(&dialer))
         }));
     }
 
@@ -201,13 +201,13 @@ impl Webhooks {
 
     fn share_app(&self, app: &AppWebhooks) {
         if let Some(cluster) = self.cluster.get() {
-            app.shared.get_or_init(|| Arc::new(Shared::new(cluster.store(&app.id))));
+            app.shared.get_or_init(|| Arc::new(SharedWebhooks::new(cluster.store(&app.id))));
         }
     }
 
     /// Counts what waits still as dropped, and says how many events that were. What lies in Redis
     /// waits for the other nodes. For the very end.
-    #[must_use = "whoever stops the server is to be told"]
+    #[must_use = "whoever stops the server is to be ready"]
     pub fn abandon(&self) -> usize {
         let unlogged = |app: &Arc<AppWebhooks>| {
             let unlogged = app.shared.get().map_or(0, |shared| shared.unlogged());
@@ -241,13 +241,13 @@ impl Observer for Webhooks {
         self.apps.get().get(app_id).is_some_and(|app| app.wants(kind))
     }
 
-    fn observe(&self, app_id: &str, occurrence: Occurrence) {
-        self.observe_at(app_id, 0, occurrence);
+    fn observe(&self, app_id: &str, hub_event: HubEvent) {
+        self.observe_at(app_id, 0, hub_event);
     }
 
-    fn observe_at(&self, app_id: &str, at_us: u64, occurrence: Occurrence) {
+    fn observe_at(&self, app_id: &str, at_us: u64, hub_event: HubEvent) {
         if let Some(app) = self.apps.get().get(app_id) {
-            app.observe(at_us, occurrence);
+            app.observe(at_us, hub_event);
         }
     }
 }
@@ -260,7 +260,7 @@ where
     let mut running = JoinSet::new();
     running.spawn(task());
     while let Some(Err(_panicked)) = running.join_next().await {
-        tracing::error!("panic contained");
+        tracing::error!("panic recovered");
         time::sleep(PANIC_PAUSE).await;
         running.spawn(task());
     }
@@ -301,7 +301,7 @@ mod tests {
         let id = app.id.clone();
         let webhooks = Webhooks::new(&Config { apps: vec![app], ..Config::default() }).unwrap();
         let [occupied, _, _, _, mut event, ..] = one_of_each();
-        if let Occurrence::ClientEvent { data, .. } = &mut event {
+        if let HubEvent::ClientEvent { data, .. } = &mut event {
             *data = "x".repeat(5 * 1_024 * 1_024);
         }
         for _ in 0..5 {

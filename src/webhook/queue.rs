@@ -21,7 +21,7 @@ pub(super) trait Queue: Send + Sync {
     fn first_now(&self) -> impl Future<Output = Option<(Place, Notice)>> + Send;
 
     /// Removes the notice at `place`, if it was not dropped in the meantime.
-    fn done(&self, place: Place) -> impl Future<Output = ()> + Send;
+    fn ack(&self, place: Place) -> impl Future<Output = ()> + Send;
 
     /// Drops what was created at `before` or earlier, and says how many events that were.
     fn drop_older(&self, before: Instant) -> impl Future<Output = usize> + Send;
@@ -44,7 +44,7 @@ pub(super) trait Queue: Send + Sync {
     fn aside(&self, turn: usize) -> impl Future<Output = Option<(Place, Notice)>> + Send;
 
     /// Removes the notice at `place` from those that are set aside.
-    fn aside_done(&self, place: Place) -> impl Future<Output = ()> + Send;
+    fn ack_aside(&self, place: Place) -> impl Future<Output = ()> + Send;
 
     /// Like [`Queue::drop_older`], for notices that are set aside.
     fn drop_older_asides(&self, before: Instant) -> impl Future<Output = usize> + Send;
@@ -169,7 +169,7 @@ impl MemoryQueue {
         self.lock().waiting.notices.front().cloned()
     }
 
-    fn done(&self, place: Place) {
+    fn ack(&self, place: Place) {
         self.lock().waiting.pop_if(place);
     }
 
@@ -197,7 +197,7 @@ impl MemoryQueue {
         dropped
     }
 
-    fn aside_done(&self, place: Place) {
+    fn ack_aside(&self, place: Place) {
         let aside = &mut self.lock().aside;
         let found = aside.notices.iter().position(|(known, _)| *known == place);
         found.map(|at| aside.remove(at));
@@ -234,8 +234,8 @@ impl Queue for MemoryQueue {
         self.first_now()
     }
 
-    async fn done(&self, place: Place) {
-        self.done(place);
+    async fn ack(&self, place: Place) {
+        self.ack(place);
     }
 
     async fn drop_older(&self, before: Instant) -> usize {
@@ -265,8 +265,8 @@ impl Queue for MemoryQueue {
         queues.aside.notices.get(at).cloned()
     }
 
-    async fn aside_done(&self, place: Place) {
-        self.aside_done(place);
+    async fn ack_aside(&self, place: Place) {
+        self.ack_aside(place);
     }
 
     async fn drop_older_asides(&self, before: Instant) -> usize {
@@ -297,11 +297,11 @@ pub(super) mod tests {
         let (again, _) = queue.first_now().unwrap();
         assert_eq!(place, again);
         assert_eq!(first.events, 2);
-        queue.done(place);
-        queue.done(place);
+        queue.ack(place);
+        queue.ack(place);
         assert_eq!(queue.events(), 1);
         let (place, _) = queue.first_now().unwrap();
-        queue.done(place);
+        queue.ack(place);
         assert!(queue.first_now().is_none());
         let waiting = &queue.lock().waiting;
         assert_eq!((waiting.bytes, waiting.notices.capacity()), (0, 0), "memory returns");
@@ -320,7 +320,7 @@ pub(super) mod tests {
         assert_eq!(queue.events(), 24);
         // The first is being delivered while it is pushed out.
         assert_eq!(queue.push(large(64)), 8);
-        queue.done(place);
+        queue.ack(place);
         assert_eq!(queue.events(), 80, "the next is not taken for the one that is done");
     }
 
@@ -370,18 +370,18 @@ pub(super) mod tests {
         let (place, first) = queue.first_now().unwrap();
         queue.push(notice("3", 1, now));
         let halves = first.halves(&Signer::new("s")).unwrap();
-        queue.done(place);
+        queue.ack(place);
         assert!(Queue::split(&queue, place, halves).await, "there is nothing to do");
         assert_eq!(Queue::set_aside(&queue, place).await, Some(0));
         assert_eq!((queue.events(), queue.asides()), (1, 0));
-        Queue::aside_done(&queue, place).await;
+        Queue::ack_aside(&queue, place).await;
         let (place, first) = Queue::first(&queue).await;
         assert_eq!(first.body, notice("3", 1, now).body);
         assert_eq!(Queue::set_aside(&queue, place).await, Some(0));
         // A waiting one returns at once, because one was set aside.
         queue.aside_added().await;
         assert_eq!((queue.events(), queue.asides()), (0, 1));
-        Queue::aside_done(&queue, place).await;
+        Queue::ack_aside(&queue, place).await;
         assert_eq!((queue.asides(), queue.all_events()), (0, 0));
     }
 
@@ -409,7 +409,7 @@ pub(super) mod tests {
         for text in ["1", "2", "3"] {
             let (place, first) = queue.first_now().unwrap();
             assert_eq!(first.body, notice(text, 1, now).body);
-            queue.done(place);
+            queue.ack(place);
         }
         assert_eq!(queue.lock().waiting.bytes, 0);
     }
@@ -429,7 +429,7 @@ pub(super) mod tests {
         assert_eq!(queue.aside(0).await.unwrap().1.body, notice("1", 1, now).body);
         let (place, second) = queue.aside(ASIDES_MAX + 1).await.unwrap();
         assert_eq!(second.body, notice("2", 1, now).body);
-        queue.aside_done(place);
+        queue.ack_aside(place);
         assert_eq!(queue.drop_older_asides(now).await, 1);
         assert_eq!((queue.asides(), queue.all_events()), (ASIDES_MAX - 2, ASIDES_MAX - 2));
         queue.push(notice(&"x".repeat(ASIDE_BYTES_MAX), 1, later));

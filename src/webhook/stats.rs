@@ -33,11 +33,11 @@ impl Count {
 
 /// A count that is said anew.
 #[derive(Debug, Default)]
-pub(super) struct Level(AtomicU64);
+pub(super) struct Gauge(AtomicU64);
 
-impl Level {
-    pub(super) fn set(&self, level: usize) {
-        self.0.store(level as u64, Ordering::Relaxed);
+impl Gauge {
+    pub(super) fn set(&self, value: usize) {
+        self.0.store(value as u64, Ordering::Relaxed);
     }
 
     pub(super) fn get(&self) -> u64 {
@@ -56,10 +56,10 @@ pub(super) struct Stats {
     pub(super) retried: Count,
     /// Events that were given up, by reason.
     dropped: [Count; Dropped::ALL.len()],
-    /// Events that wait in Redis, while this node tells.
-    pub(super) waiting: Level,
+    /// Events that wait in Redis, while this node holds the lease.
+    pub(super) waiting: Gauge,
     /// Events that are set aside in Redis, while this node sends the webhooks.
-    pub(super) set_aside: Level,
+    pub(super) set_aside: Gauge,
     /// Requests that were split because one of their events was rejected.
     pub(super) split: Count,
     /// From the making of a notice to its delivery.
@@ -114,7 +114,7 @@ type Read = fn(&Endpoint) -> u64;
 const NUMBERS: [(&str, &str, MetricType, Read); 6] = [
     (
         "campanile_webhook_events_sent",
-        "Events that a webhook was told",
+        "Events that a webhook was ready",
         MetricType::Counter,
         |endpoint| endpoint.stats.sent.get(),
     ),
@@ -132,7 +132,7 @@ const NUMBERS: [(&str, &str, MetricType, Read); 6] = [
     ),
     (
         "campanile_webhook_events_waiting",
-        "Events that wait to be told to a webhook",
+        "Events that wait to be sent to a webhook",
         MetricType::Gauge,
         |endpoint| endpoint.queue.events() as u64 + endpoint.stats.waiting.get(),
     ),
@@ -155,15 +155,15 @@ impl WebhookMetrics {
         self.0.apps.get().values().cloned().collect()
     }
 
-    /// Of each app that lives on several nodes, whether this one tells.
-    fn encode_tells(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Whether this node is the one that tells the webhooks of an app";
-        let name = "campanile_webhook_tells";
+    /// Of each app that lives on several nodes, whether this one holds the lease.
+    fn encode_leader(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Whether this node delivers the webhooks of an app";
+        let name = "campanile_webhook_leader";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for app in self.apps() {
             if let Some(shared) = app.shared.get() {
                 let labels = [("app", app.id.clone())];
-                family.encode_family(&labels)?.encode_gauge(&u64::from(shared.tells()))?;
+                family.encode_family(&labels)?.encode_gauge(&u64::from(shared.is_leader()))?;
             }
         }
         Ok(())
@@ -191,7 +191,7 @@ impl Collector for WebhookMetrics {
                 }
             }
         }
-        let help = "Events that a webhook was never told, by reason";
+        let help = "Events that a webhook was never ready, by reason";
         let name = "campanile_webhook_events_dropped";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for endpoint in self.endpoints() {
@@ -212,14 +212,14 @@ impl Collector for WebhookMetrics {
             endpoint.stats.latency.encode(family.encode_family(&labels(&endpoint))?)?;
         }
         let help = "What happened in an app with webhooks faster than it could be looked at";
-        let name = "campanile_webhook_occurrences_lost";
+        let name = "campanile_webhook_events_lost";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for app in self.apps() {
             let labels = [("app", app.id.clone())];
             let count = app.lost.get();
             family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
         }
-        self.encode_tells(&mut encoder)
+        self.encode_leader(&mut encoder)
     }
 }
 

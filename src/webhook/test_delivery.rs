@@ -10,7 +10,7 @@ use super::{
 use crate::{
     clock::now,
     config::{Config, WebhookConfig, WebhookEvent as Kind},
-    hub::Occurrence,
+    hub::HubEvent,
     live::Live,
     protocol::{ChannelName, SocketId},
     signature::Signer,
@@ -19,7 +19,7 @@ use std::{sync::Arc, time::Duration};
 
 /// One sample, and what became of it.
 #[derive(Debug)]
-pub struct Trial {
+pub struct TestDelivery {
     /// The app.
     pub app_id: String,
     /// The webhook's name.
@@ -34,7 +34,7 @@ pub struct Trial {
     pub took: Duration,
 }
 
-impl Trial {
+impl TestDelivery {
     /// Whether the endpoint took the sample.
     #[must_use]
     pub fn succeeded(&self) -> bool {
@@ -48,7 +48,10 @@ impl Trial {
 /// # Errors
 ///
 /// When a webhook can't be used at all.
-pub async fn try_out(config: &Config, mut report: impl FnMut(Trial)) -> Result<(), WebhookError> {
+pub async fn send_test(
+    config: &Config,
+    mut report: impl FnMut(TestDelivery),
+) -> Result<(), WebhookError> {
     let dialer = Arc::new(Live::new(dialer(config)?));
     for app in &config.apps {
         let signer = Signer::new(app.secret.expose());
@@ -60,7 +63,7 @@ pub async fn try_out(config: &Config, mut report: impl FnMut(Trial)) -> Result<(
                 let begin = now();
                 let notice = Notice::new(&signer, (&text, 1), envelope::time_ms(), begin);
                 let answer = client.post(&notice).await;
-                report(Trial {
+                report(TestDelivery {
                     app_id: app.id.clone(),
                     webhook: name.clone(),
                     host: endpoint.target.authority.clone(),
@@ -87,7 +90,7 @@ pub(super) fn dialer(config: &Config) -> Result<Dialer, WebhookError> {
 }
 
 /// Something that could have happened, on a channel that passes the webhook's filter.
-fn sample(event: Kind, webhook: &WebhookConfig) -> Occurrence {
+fn sample(event: Kind, webhook: &WebhookConfig) -> HubEvent {
     let prefix = match (webhook.channel_prefix.as_str(), event) {
         ("", Kind::MemberAdded | Kind::MemberRemoved) => "presence-",
         ("", Kind::ClientEvent) => "private-",
@@ -101,21 +104,21 @@ fn sample(event: Kind, webhook: &WebhookConfig) -> Occurrence {
         .expect("it holds letters and a dash");
     let user_id: Arc<str> = "campanile-test".into();
     match event {
-        Kind::ChannelOccupied => Occurrence::Occupied { channel },
-        Kind::ChannelVacated => Occurrence::Vacated { channel },
-        Kind::MemberAdded => Occurrence::MemberAdded { channel, user_id },
-        Kind::MemberRemoved => Occurrence::MemberRemoved { channel, user_id },
-        Kind::ClientEvent => Occurrence::ClientEvent {
+        Kind::ChannelOccupied => HubEvent::Occupied { channel },
+        Kind::ChannelVacated => HubEvent::Vacated { channel },
+        Kind::MemberAdded => HubEvent::MemberAdded { channel, user_id },
+        Kind::MemberRemoved => HubEvent::MemberRemoved { channel, user_id },
+        Kind::ClientEvent => HubEvent::ClientEvent {
             channel,
             name: "client-campanile-test".to_owned(),
             data: r#""{\"test\":true}""#.to_owned(),
             socket_id: SocketId::from_random(0x0000_0001_0000_0001),
             user_id: Some(user_id),
         },
-        Kind::CacheMiss => Occurrence::CacheMiss { channel },
-        Kind::SubscriptionCount => Occurrence::SubscriptionCount { channel, count: 1 },
-        Kind::UserOnline => Occurrence::UserOnline { user_id },
-        Kind::UserOffline => Occurrence::UserOffline { user_id },
+        Kind::CacheMiss => HubEvent::CacheMiss { channel },
+        Kind::SubscriptionCount => HubEvent::SubscriptionCount { channel, count: 1 },
+        Kind::UserOnline => HubEvent::UserOnline { user_id },
+        Kind::UserOffline => HubEvent::UserOffline { user_id },
     }
 }
 
@@ -126,7 +129,7 @@ mod tests {
 
     #[test]
     fn only_2xx_is_success() {
-        let trial = |answer| Trial {
+        let test_delivery = |answer| TestDelivery {
             app_id: String::new(),
             webhook: String::new(),
             host: String::new(),
@@ -135,9 +138,13 @@ mod tests {
             took: Duration::ZERO,
         };
         for (status, succeeded) in [(199, false), (200, true), (299, true), (300, false)] {
-            assert_eq!(trial(Ok((status, String::new()))).succeeded(), succeeded, "{status}");
+            assert_eq!(
+                test_delivery(Ok((status, String::new()))).succeeded(),
+                succeeded,
+                "{status}"
+            );
         }
-        assert!(!trial(Err(String::new())).succeeded());
+        assert!(!test_delivery(Err(String::new())).succeeded());
     }
 
     #[test]

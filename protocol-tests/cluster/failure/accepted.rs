@@ -93,7 +93,7 @@ impl Torn {
         far.until("it is closed with 4200", HEALED, |_| far.closed() == Some(4200)).await;
         assert_eq!(far.count("numbered", C), 1, "{}", far.tail(9));
         self.publish(self.whole.address).await;
-        near.fence().await;
+        near.ping_barrier().await;
         assert_eq!(near.closed(), None, "it received everything: {}", near.tail(9));
         assert_agrees(&self.ledger, &[near, far]).await;
     }

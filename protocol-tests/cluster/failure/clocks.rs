@@ -149,7 +149,7 @@ impl Stepped {
             assert!(cleaned.abs() < 0.5, "a live node was declared dead");
         }
         for watcher in &self.watchers {
-            watcher.fence().await;
+            watcher.ping_barrier().await;
             assert_eq!(watcher.count("pusher_internal:member_removed", R), 0);
         }
         assert_eq!(self.third.closed(), None);

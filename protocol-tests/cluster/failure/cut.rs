@@ -90,7 +90,7 @@ impl Cut {
 
         self.proxy.set(link);
         if time == Duration::ZERO {
-            far.fence().await;
+            far.ping_barrier().await;
         } else {
             self.is_refusing(&ledger, time).await;
         }

@@ -37,7 +37,7 @@ async fn late_bytes_of_an_old_link_leave_no_members_of_a_node_that_dies() {
         far.leave(&channel);
     }
     far.leave(R);
-    far.fence().await;
+    far.ping_barrier().await;
     pair.gives_up_its_link().await;
     for channel in channels() {
         far.ask_for(&channel);
@@ -83,8 +83,8 @@ async fn late_bytes_of_an_old_link_change_nothing() {
     }
     gone.ask_as(R, "gone");
     back.ask_as(R, "back");
-    back.fence().await;
-    gone.fence().await;
+    back.ping_barrier().await;
+    gone.ping_barrier().await;
     pair.gives_up_its_link().await;
     drop(gone);
     pair.proxy.delay_old_bytes(LATE);
@@ -93,7 +93,7 @@ async fn late_bytes_of_an_old_link_change_nothing() {
     tokio::time::sleep(2 * LATE).await;
     let both = truth(&["watcher", "back"]);
     assert_view_everywhere(&pair.addresses(), HEALED, &both).await;
-    watcher.fence().await;
+    watcher.ping_barrier().await;
     let watchers = [watcher];
     assert_agrees(&Ledger::default(), &watchers).await;
     pair.far_dies(&truth(&["watcher"])).await;
@@ -114,7 +114,7 @@ async fn the_late_bytes_of_a_node_that_has_ended_leave_nothing() {
     assert_view_everywhere(&[pair.near.address], CLEANED, &truth(&["watcher"])).await;
     tokio::time::sleep(LATE).await;
     assert_view_everywhere(&[pair.near.address], HEALED, &truth(&["watcher"])).await;
-    watcher.fence().await;
+    watcher.ping_barrier().await;
     assert_eq!(watcher.count("pusher_internal:member_removed", R), 1, "{}", watcher.tail(20));
     drop(far);
 }
@@ -153,7 +153,7 @@ impl Pair {
     /// Waits until the far node has given up its link.
     async fn gives_up_its_link(&self) {
         let start = Instant::now();
-        while !self.far.process.output().contains("the link to redis is given up") {
+        while !self.far.process.output().contains("link to redis closed") {
             assert!(start.elapsed() < 2 * HEALED, "it does not give up its link");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -42,7 +42,7 @@ async fn serves_at(round_trip: Duration) {
     assert_view_everywhere(&addresses, HEALED, &truth).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(readiness(far.address).await.0, 200);
-    let lost = metrics(far.address).await.sum("campanile_broker_losses_total");
+    let lost = metrics(far.address).await.sum("campanile_broker_disconnects_total");
     assert!(lost.abs() < 0.5, "the link was lost {lost} times");
     proxy.cut(Duration::ZERO);
     let three = Listener::of(&far).await;

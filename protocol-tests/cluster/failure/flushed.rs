@@ -34,7 +34,7 @@ async fn no_removal_of_a_staying_member_is_sent_when_redis_is_flushed() {
                 tokio::time::sleep(Duration::from_millis(7)).await;
                 rounds.fetch_add(1, Ordering::Relaxed);
             }
-            visitor.fence().await;
+            visitor.ping_barrier().await;
             assert_eq!(visitor.closed(), None, "{}", visitor.tail(9));
         }));
     }
@@ -63,7 +63,7 @@ async fn no_removal_of_a_staying_member_is_sent_when_redis_is_flushed() {
     let truth = View::default().with_users(R, &names).with_connections(STAYING as u64);
     assert_view_everywhere(&group.addresses(), HEALED, &truth).await;
     for watcher in &staying {
-        watcher.fence().await;
+        watcher.ping_barrier().await;
         assert_eq!(watcher.closed(), None, "{}", watcher.tail(9));
         for data in watcher.data("pusher_internal:member_removed", R) {
             assert!(data.contains("visitor"), "received a removal of {data}");
@@ -97,7 +97,7 @@ async fn rosters_are_right_again_when_one_master_of_a_redis_cluster_was_flushed(
         assert_view_everywhere(&addresses, Duration::from_secs(10), &truth).await;
     }
     for listener in &listeners {
-        listener.fence().await;
+        listener.ping_barrier().await;
         assert_eq!(listener.closed(), None, "{}", listener.tail(9));
         for number in 0..12 {
             let channel = format!("presence-{number}");

@@ -33,7 +33,7 @@ async fn foreign_messages_are_counted_logged_once_and_ignored() {
     }
     is_unmoved(&group, &a, &b).await;
     for node in &group.nodes {
-        let foreign = metrics(node.address).await.sum("campanile_broker_foreign_total");
+        let foreign = metrics(node.address).await.sum("campanile_broker_unexpected_data_total");
         assert!(1.0 <= foreign, "counted: {foreign}");
         let log = node.process.output();
         let lines =
@@ -88,7 +88,7 @@ async fn forged_envelopes_are_not_recorded_as_delivered() {
         assert_eq!(listener.closed(), None);
     }
     for node in &group.nodes {
-        assert!(1.0 <= metrics(node.address).await.sum("campanile_broker_foreign_total"));
+        assert!(1.0 <= metrics(node.address).await.sum("campanile_broker_unexpected_data_total"));
     }
 }
 
@@ -170,7 +170,7 @@ async fn is_unmoved(group: &Group, a: &Listener, b: &Listener) {
             listener.hears("marker", channel, 2, HEALED).await;
             assert_eq!(listener.data("marker", channel), ["0", "1"]);
         }
-        listener.fence().await;
+        listener.ping_barrier().await;
         assert!(!listener.tail(1_000).contains("forged"), "{}", listener.tail(20));
         assert_eq!(listener.closed(), None);
     }

@@ -10,7 +10,7 @@ use crate::kit::{
     C, Group, HEALED, Listener, R, Redis, RedisClient, View, assert_view_everywhere,
     cluster_settings, member,
 };
-use crate::webhook_receiver::Sink;
+use crate::webhook_receiver::WebhookReceiver;
 
 const NODE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The duration of a round of comparisons and of the repair of all differences.
@@ -109,7 +109,7 @@ async fn fields_and_values_of_hashes_are_made_right() {
     redis.command(&["HSET", &key, "m:ghost", "1 {}", "t", "7", "c", "3"]).await;
     taken.holds_again(&mut redis, &before).await;
     for listener in &taken.listeners {
-        listener.fence().await;
+        listener.ping_barrier().await;
         assert_eq!(listener.closed(), None, "{}", listener.tail(9));
     }
 }
@@ -166,15 +166,15 @@ fn plain() -> Settings {
 /// Two nodes with members, users and webhooks.
 struct Taken {
     group: Group,
-    sink: Sink,
+    receiver: WebhookReceiver,
     listeners: Vec<Listener>,
 }
 
 impl Taken {
     async fn start() -> Self {
-        let sink = Sink::new().await;
+        let receiver = WebhookReceiver::new().await;
         let events = r#"["channel_occupied", "channel_vacated", "member_added", "member_removed", "subscription_count", "user_online", "user_offline"]"#;
-        let webhook = format!(r#"[{{ url = "{}", events = {events} }}]"#, sink.url());
+        let webhook = format!(r#"[{{ url = "{}", events = {events} }}]"#, receiver.url());
         let settings = plain().app("webhooks", webhook);
         let group = Group::with(2, settings, Redis::start().await).await;
         let mut listeners = Vec::new();
@@ -192,7 +192,7 @@ impl Taken {
                 .await;
             listeners.push(listener);
         }
-        let taken = Self { group, sink, listeners };
+        let taken = Self { group, receiver, listeners };
         let addresses = taken.group.addresses();
         assert_view_everywhere(&addresses, HEALED, &taken.truth()).await;
         taken
@@ -217,7 +217,7 @@ impl Taken {
         // A contribution that is not restored counts as a departure, which is announced after a delay.
         tokio::time::sleep(HEALED).await;
         for (listener, before) in self.listeners.iter().zip(settled.1) {
-            listener.fence().await;
+            listener.ping_barrier().await;
             let heard = &listener.heard()[before..];
             let pongs = heard.iter().filter(|entry| entry.message("pusher:pong", None).is_some());
             assert_eq!(pongs.count(), heard.len(), "unexpected messages: {}", listener.tail(20));
@@ -246,7 +246,7 @@ impl Taken {
         loop {
             let count = || {
                 let heard = self.listeners.iter().map(|listener| listener.heard().len());
-                (self.sink.count(), heard.collect::<Vec<_>>())
+                (self.receiver.count(), heard.collect::<Vec<_>>())
             };
             let before = count();
             // Longer than the delay of vacated channels and removed members.
@@ -263,9 +263,9 @@ impl Taken {
         marker.subscribe("marker").await;
         let start = Instant::now();
         loop {
-            while self.sink.heard() < self.sink.count() {
-                let body = self.sink.next().await.body;
-                if before < self.sink.heard() {
+            while self.receiver.heard() < self.receiver.count() {
+                let body = self.receiver.next().await.body;
+                if before < self.receiver.heard() {
                     assert!(body.contains("\"marker\""), "a webhook was sent: {body}");
                     return;
                 }

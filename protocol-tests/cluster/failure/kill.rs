@@ -50,7 +50,7 @@ async fn the_members_of_a_killed_node_go_once_and_everything_is_counted_anew() {
         publishing.stop().await;
     }
     for watcher in &watchers {
-        watcher.fence().await;
+        watcher.ping_barrier().await;
         let mut gone: Vec<String> = watcher.data("pusher_internal:member_removed", R);
         gone.sort();
         assert_eq!(gone, [r#"{"user_id":"3"}"#, r#"{"user_id":"4"}"#], "{}", watcher.tail(40));
@@ -87,7 +87,7 @@ async fn the_users_of_a_killed_node_are_told_offline_once() {
         offline
     };
     watcher.until("both are offline", deadline, |_| gone().len() == 2).await;
-    watcher.fence().await;
+    watcher.ping_barrier().await;
     assert_eq!(gone(), ["ann", "bob"], "{}", watcher.tail(20));
 }
 

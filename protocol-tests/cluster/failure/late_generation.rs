@@ -71,7 +71,7 @@ async fn is_reported_after(events: usize) {
     publish(&ledger, &late_node).await;
     for listener in &again {
         listener.hears("numbered", C, 1, HEALED).await;
-        listener.fence().await;
+        listener.ping_barrier().await;
         assert_eq!(listener.closed(), None, "{}", listener.tail(5));
     }
     assert_agrees(&ledger, &again).await;

@@ -103,7 +103,7 @@ async fn publishes_without_redis_are_refused_in_time_and_readiness_says_why() {
         assert_eq!(Http::plain(node.address, "GET", "/up", &[]).await.status, 200);
     }
     for listener in &listeners {
-        listener.fence().await;
+        listener.ping_barrier().await;
         assert_eq!(listener.closed(), None, "connections stay: {}", listener.tail(5));
     }
     group.redis.start_again().await;
@@ -147,8 +147,8 @@ async fn client_events_without_redis_are_errors_and_connections_stay() {
     a.whisper("client-x", "private-r", json!("lost")).await;
     let (channel, code, sentence) = a.event_error().await;
     assert_eq!((channel, code), (json!("private-r"), Value::Null), "{sentence}");
-    a.fence().await;
-    b.fence().await;
+    a.ping_barrier().await;
+    b.ping_barrier().await;
     group.redis.start_again().await;
     group.are_ready(HEALED).await;
     // Listeners whose node can't prove that no event was missed are closed; new ones continue here.
@@ -157,7 +157,7 @@ async fn client_events_without_redis_are_errors_and_connections_stay() {
     b.subscribe("private-r").await;
     a.whisper("client-x", "private-r", json!("delivered")).await;
     b.expect_event("private-r", "client-x", "delivered").await;
-    b.fence().await;
+    b.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -172,12 +172,12 @@ async fn subscriptions_begun_without_redis_are_acknowledged_when_it_is_back() {
         listener.ask_for(C);
         listener.ask_for("private-c");
         listener.ask_as("presence-c", user);
-        listener.fence().await;
+        listener.ping_barrier().await;
         assert_eq!(listener.acknowledgements(C), 0, "nothing is acknowledged too early");
     }
     // One client unsubscribes again.
     b.leave("private-c");
-    b.fence().await;
+    b.ping_barrier().await;
     group.redis.start_again().await;
     for listener in [&a, &b] {
         for channel in [C, "presence-c"] {
@@ -192,7 +192,7 @@ async fn subscriptions_begun_without_redis_are_acknowledged_when_it_is_back() {
     }
     b.hears("e", "presence-c", 1, HEALED).await;
     b.hears("e", C, 1, HEALED).await;
-    b.fence().await;
+    b.ping_barrier().await;
     assert_eq!(b.count("e", "private-c"), 0, "{}", b.tail(20));
     for node in &group.nodes {
         assert_eq!(node.channel("private-c", "subscription_count").await["subscription_count"], 1);

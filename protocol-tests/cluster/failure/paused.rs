@@ -11,7 +11,7 @@ use crate::kit::{
     Group, HEALED, Link, Listener, Proxy, Redis, View, assert_view_everywhere, becomes_ready,
     cluster_settings, node,
 };
-use crate::webhook_receiver::Sink;
+use crate::webhook_receiver::WebhookReceiver;
 
 /// The shortest `node_timeout_ms` that can be configured.
 const NODE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -35,8 +35,8 @@ async fn nothing_is_left_of_the_clients_of_the_only_node_after_a_pause() {
 
 /// Pauses the last of `nodes` nodes while its clients leave, then resumes it.
 async fn pause_last_of(nodes: usize) {
-    let mut sink = Sink::new().await;
-    let group = Group::with(nodes, settings(&sink), Redis::start().await).await;
+    let mut receiver = WebhookReceiver::new().await;
+    let group = Group::with(nodes, settings(&receiver), Redis::start().await).await;
     let watcher = watcher(&group.nodes[0]).await;
     let paused = &group.nodes[nodes - 1];
     let clients = arrive(paused, &watcher).await;
@@ -46,17 +46,17 @@ async fn pause_last_of(nodes: usize) {
     paused.signal("CONT");
     assert_view_everywhere(&group.addresses(), RIGHT, &only_the_watcher()).await;
     receives_departures(&watcher).await;
-    all_vacated(&mut sink).await;
+    all_vacated(&mut receiver).await;
 }
 
 /// The clients of a disconnected node leave before the node learns that it was declared dead.
 #[tokio::test]
 async fn nothing_is_left_of_clients_that_leave_while_their_node_is_cut_off() {
-    let mut sink = Sink::new().await;
+    let mut receiver = WebhookReceiver::new().await;
     let redis = Redis::start().await;
     let proxy = Proxy::before(redis.address()).await;
-    let near = node(&settings(&sink), &redis.url()).await;
-    let far = node(&settings(&sink), &proxy.url()).await;
+    let near = node(&settings(&receiver), &redis.url()).await;
+    let far = node(&settings(&receiver), &proxy.url()).await;
     let watcher = watcher(&near).await;
     let mut clients = arrive(&far, &watcher).await;
     let late = clients.split_off(clients.len() / 2);
@@ -69,13 +69,13 @@ async fn nothing_is_left_of_clients_that_leave_while_their_node_is_cut_off() {
     let addresses = [near.address, far.address];
     assert_view_everywhere(&addresses, RIGHT, &only_the_watcher()).await;
     receives_departures(&watcher).await;
-    all_vacated(&mut sink).await;
+    all_vacated(&mut receiver).await;
 }
 
-fn settings(sink: &Sink) -> Settings {
+fn settings(receiver: &WebhookReceiver) -> Settings {
     let webhook = format!(
         r#"[{{ url = "{}", events = ["channel_occupied", "channel_vacated"] }}]"#,
-        sink.url()
+        receiver.url()
     );
     cluster_settings()
         .section("redis", "node_timeout_ms", NODE_TIMEOUT.as_millis())
@@ -139,7 +139,7 @@ async fn receives_departures(watcher: &Listener) {
     }
     // All users were offline when the watcher signed in.
     watcher.until("all are offline", HEALED, |_| reported(watcher, "offline") == 2 * USERS).await;
-    watcher.fence().await;
+    watcher.ping_barrier().await;
     for channel in presence() {
         let added = watcher.count("pusher_internal:member_added", &channel);
         let removed = watcher.count("pusher_internal:member_removed", &channel);
@@ -162,12 +162,12 @@ fn reported(watcher: &Listener, name: &str) -> usize {
 }
 
 /// Checks that the webhooks report each public channel as vacated, and alternate.
-async fn all_vacated(sink: &mut Sink) {
+async fn all_vacated(receiver: &mut WebhookReceiver) {
     let mut occupied: BTreeMap<String, bool> = BTreeMap::new();
     let start = Instant::now();
     loop {
-        while sink.heard() < sink.count() {
-            for event in sink.next().await.events() {
+        while receiver.heard() < receiver.count() {
+            for event in receiver.next().await.events() {
                 let channel = event["channel"].as_str().expect("it has a channel").to_owned();
                 let is_occupied = event["name"] == "channel_occupied";
                 let before = occupied.insert(channel, is_occupied);

@@ -133,12 +133,12 @@ impl Refusal<'_> {
         assert!(logged.iter().any(|line| line.contains(self.reason)), "{logged:#?}");
         let away = metrics(node.address).await;
         assert!(
-            away.has("campanile_broker_away", self.kind),
+            away.has("campanile_broker_unavailable", self.kind),
             "the reason is missing in the metrics"
         );
         run(&mut client, self.end).await;
         becomes_ready(&node, unhurried(Duration::from_secs(3))).await;
-        assert!(!metrics(node.address).await.has("campanile_broker_away", self.kind));
+        assert!(!metrics(node.address).await.has("campanile_broker_unavailable", self.kind));
         let mut api = Api::new(node.address);
         assert_eq!(api.publish(C, "accepted", "1").await, Outcome::Accepted);
         listener.hears("accepted", C, 1, HEALED).await;

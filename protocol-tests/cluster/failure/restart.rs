@@ -47,7 +47,7 @@ async fn comes_back(redis: Redis) {
     let four = Listener::of(&group.nodes[1]).await;
     four.ask_as(R, "4");
     four.ask_for(C);
-    four.fence().await;
+    four.ping_barrier().await;
     group.redis.start_again().await;
     let back = Instant::now();
     group.are_ready(2 * HEALED).await;
@@ -135,7 +135,7 @@ async fn a_node_that_died_while_redis_was_away_is_cleaned_up_by_the_others() {
     assert_view_everywhere(&group.addresses(), CLEANED_UP, &truth).await;
     for watcher in [&one, &two] {
         watcher.hears("pusher_internal:member_removed", R, 1, HEALED).await;
-        watcher.fence().await;
+        watcher.ping_barrier().await;
         assert_eq!(watcher.count("pusher_internal:member_removed", R), 1, "{}", watcher.tail(20));
     }
 }

@@ -80,7 +80,7 @@ async fn an_orderly_end_leaves_nothing_behind() {
     for listener in &leaving {
         assert_eq!(listener.closed(), Some(4200), "{}", listener.tail(5));
     }
-    watcher.fence().await;
+    watcher.ping_barrier().await;
     assert_eq!(watcher.count("pusher_internal:member_removed", R), 2, "{}", watcher.tail(20));
 }
 

@@ -41,14 +41,14 @@ async fn a_node_with_large_rosters_comes_back_after_a_lost_link() {
     };
     member.until("all are acknowledged", READY, are_in).await;
     assert!(32 << 20 < used_memory(&mut admin).await, "Redis holds the rosters");
-    let links = metrics(node.address).await.sum("campanile_broker_losses_total");
+    let links = metrics(node.address).await.sum("campanile_broker_disconnects_total");
     proxy.limit(Some(BYTES_PER_SECOND));
     lose_links(&mut admin, &node).await;
     becomes_ready(&node, READY).await;
     let truth = View::default().with_connections(1);
     let truth = channels().fold(truth, |view, channel| view.with_users(&channel, &["u"]));
     assert_view_everywhere(&[node.address], READY, &truth).await;
-    let lost = metrics(node.address).await.sum("campanile_broker_losses_total") - links;
+    let lost = metrics(node.address).await.sum("campanile_broker_disconnects_total") - links;
     assert!(lost <= 1.0, "the link was lost {lost} times");
     assert_eq!(member.closed(), None);
 }
@@ -82,7 +82,7 @@ async fn a_large_roster_is_synced_over_a_slow_link_without_losing_the_link() {
     }
     proxy.set(Link::Whole);
     becomes_ready(&far, READY).await;
-    let losses = metrics(far.address).await.sum("campanile_broker_losses_total");
+    let losses = metrics(far.address).await.sum("campanile_broker_disconnects_total");
     let users: Vec<String> = (0..MEMBERS).map(|user| format!("u{user}")).collect();
     let users: Vec<&str> = users.iter().map(String::as_str).collect();
     let truth = View::default().with_users("presence-0", &users).with_connections(80);
@@ -90,7 +90,7 @@ async fn a_large_roster_is_synced_over_a_slow_link_without_losing_the_link() {
     assert!(right.is_ok(), "{right:?}");
     // As long as it takes to detect a silent link.
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let lost = metrics(far.address).await.sum("campanile_broker_losses_total") - losses;
+    let lost = metrics(far.address).await.sum("campanile_broker_disconnects_total") - losses;
     assert!(lost.abs() < 0.5, "the link was lost {lost} times");
     assert_eq!(readiness(far.address).await.0, 200);
 }

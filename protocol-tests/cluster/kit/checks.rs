@@ -34,7 +34,7 @@ pub(crate) async fn assert_agrees(ledger: &Ledger, listeners: &[Listener]) {
     }
     for listener in &listeners {
         if listener.closed().is_none() {
-            listener.fence().await;
+            listener.ping_barrier().await;
         }
     }
     if let Err(wrong) = check_all(ledger, &listeners) {

@@ -266,7 +266,7 @@ impl Listener {
     }
 
     /// Waits until everything that was sent before is received: the reply to a ping follows it.
-    pub(crate) async fn fence(&self) {
+    pub(crate) async fn ping_barrier(&self) {
         let pongs = |entries: &[Entry]| {
             entries.iter().filter(|entry| entry.message("pusher:pong", None).is_some()).count()
         };

@@ -13,7 +13,7 @@ use crate::kit::{
     Proxy, Redis, RedisCluster, Watched, WebhookRequest, becomes_ready, cluster_settings,
     unready_node,
 };
-use crate::webhook_receiver::Sink;
+use crate::webhook_receiver::WebhookReceiver;
 
 use super::world::World;
 
@@ -184,18 +184,18 @@ impl Testbed {
 
 /// Starts a webhook endpoint that records all requests.
 async fn receive_webhooks() -> (String, Arc<Mutex<Vec<WebhookRequest>>>) {
-    let mut sink = Sink::new().await;
-    let url = sink.url();
+    let mut receiver = WebhookReceiver::new().await;
+    let url = receiver.url();
     let requests = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&requests);
     tokio::spawn(async move {
         // The task ends with the runtime of the test.
         loop {
-            if sink.heard() == sink.count() {
+            if receiver.heard() == receiver.count() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             }
-            let request = sink.next().await;
+            let request = receiver.next().await;
             let request = WebhookRequest { at: request.at, body: request.body };
             kept.lock().unwrap_or_else(PoisonError::into_inner).push(request);
         }

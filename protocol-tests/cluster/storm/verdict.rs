@@ -167,7 +167,7 @@ impl NewSubscribers {
                 subscribers.add(channel, format!("the API of {address}"), cached);
             }
             if listener.closed().is_none() {
-                listener.fence().await;
+                listener.ping_barrier().await;
             }
             subscribers.heard.push((name, listener.hang_up()));
         }

@@ -174,7 +174,7 @@ impl Client {
     }
 
     /// Proves that nothing more was sent: the answer to a ping comes next.
-    pub(crate) async fn fence(&mut self) {
+    pub(crate) async fn ping_barrier(&mut self) {
         self.command("pusher:ping", json!({})).await;
         self.expect(json!({ "event": "pusher:pong", "data": {} })).await;
     }

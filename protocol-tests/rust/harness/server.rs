@@ -188,11 +188,11 @@ impl Server {
         self.publish(channel, "unheard", "1").await;
         self.publish(&marker, "marker", "1").await;
         client.expect_event(&marker, "marker", "1").await;
-        client.fence().await;
+        client.ping_barrier().await;
     }
 
     /// Proves that the clients, who hear this channel, were told nothing so far: a marker is the next that they get.
-    pub(crate) async fn marks(&self, channel: &str, clients: &mut [&mut Client]) {
+    pub(crate) async fn assert_no_other_events(&self, channel: &str, clients: &mut [&mut Client]) {
         self.publish(channel, "marker", "1").await;
         for client in clients {
             client.expect_event(channel, "marker", "1").await;

@@ -19,8 +19,8 @@ async fn with_clients() -> (Server, Client, Client) {
 
 /// Checks that both clients are connected, both apps are unchanged, and there is no development app.
 async fn nothing_has_changed(server: &Server, client: &mut Client, other: &mut Client) {
-    client.fence().await;
-    other.fence().await;
+    client.ping_barrier().await;
+    other.ping_barrier().await;
     let target = format!("/app/{}", OTHER.1);
     server.open_with(&target, &[("origin", "https://b.example")]).await.refused(4009).await;
     server.open("/app/app-key").await.refused(4001).await;
@@ -95,7 +95,7 @@ async fn an_app_absent_from_a_file_with_others_is_removed() {
     let said = server.reload(&Settings::new()).await;
     assert!(said.contains(r#"reloaded apps_removed="4""#), "{said}");
     other.refused(4003).await;
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -105,7 +105,7 @@ async fn the_last_app_of_a_file_can_be_taken_away_alone() {
     let said = server.hang_up().await;
     assert!(said.contains(r#"reloaded apps_removed="4""#), "{said}");
     other.refused(4003).await;
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]

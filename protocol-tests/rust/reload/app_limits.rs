@@ -108,14 +108,14 @@ pub(super) async fn client_events_per_second_applies_to_living_connections() {
     reload(&server, limited, "client_events_per_second").await;
     client.bytes(&burst).await;
     assert_eq!(client.event_error().await.1, json!(4301));
-    client.fence_after_anything().await;
-    peer.fence_after_anything().await;
+    client.ping_barrier_after_anything().await;
+    peer.ping_barrier_after_anything().await;
     reload(&server, unlimited(), "client_events_per_second").await;
     client.bytes(&burst).await;
     for _ in 0..20 {
         peer.expect_event("private-a", "client-x", "1").await;
     }
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -167,9 +167,9 @@ pub(super) async fn tls_only_applies_to_connections_that_begin() {
     let mut client = server.client().await;
     reload(&server, proxied().app("tls_only", true), "tls_only").await;
     server.open(&format!("/app/{KEY}")).await.refused(4000).await;
-    client.fence().await;
+    client.ping_barrier().await;
     reload(&server, proxied(), "tls_only").await;
-    server.client().await.fence().await;
+    server.client().await.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -182,8 +182,8 @@ pub(super) async fn authorized_connections_timeout_s_applies_to_connections_that
     reload(&server, Settings::new(), KEY).await;
     let mut after = server.client().await;
     limited.refused(4009).await;
-    before.fence().await;
-    after.fence().await;
+    before.ping_barrier().await;
+    after.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -254,7 +254,7 @@ async fn beyond_max_messages(client: &mut Client) -> Value {
 
 impl Client {
     /// Reads until everything that was sent before is answered.
-    async fn fence_after_anything(&mut self) {
+    async fn ping_barrier_after_anything(&mut self) {
         self.text(r#"{"event":"pusher:ping"}"#).await;
         loop {
             match self.frame().await {

@@ -18,7 +18,7 @@ pub(super) async fn a_new_app_is_served_at_once_and_the_others_notice_nothing() 
     other.subscribe("c").await;
     assert_eq!(publish_as_other(&server, "c").await, 200);
     other.expect_event("c", "e", "1").await;
-    server.marks("c", &mut [&mut client]).await;
+    server.assert_no_other_events("c", &mut [&mut client]).await;
 }
 
 #[tokio::test]
@@ -42,7 +42,7 @@ pub(super) async fn of_a_removed_app_connections_are_closed_with_4003_and_nothin
     server.open(&format!("/app/{}", OTHER.1)).await.refused(4001).await;
     let wrong = Call::get("channels").credentials(OTHER.1, OTHER.2).send(&server).await;
     assert!(wrong.error(400).contains("Unknown auth_key"));
-    server.marks("c", &mut [&mut stays]).await;
+    server.assert_no_other_events("c", &mut [&mut stays]).await;
     // If it comes again, it begins anew.
     server.reload(&with_other()).await;
     let mut again = client_of_other(&server).await;
@@ -85,7 +85,7 @@ pub(super) async fn a_disabled_app_refuses_everything_until_it_is_enabled_again(
     server.reload(&Settings::new()).await;
     let mut client = server.client().await;
     client.subscribe("c").await;
-    server.marks("c", &mut [&mut client]).await;
+    server.assert_no_other_events("c", &mut [&mut client]).await;
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ pub(super) async fn other_origins_hold_for_newcomers() {
     server.reload(&Settings::new().app("allowed_origins", r#"["b.example"]"#)).await;
     server.open_with(&format!("/app/{KEY}"), &from).await.refused(4009).await;
     server.client_with(&[("origin", "https://b.example")]).await;
-    client.fence().await;
+    client.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -153,8 +153,8 @@ pub(super) async fn another_limit_of_connections_holds_for_newcomers() {
     let (mut first, mut second) = (server.client().await, server.client().await);
     server.reload(&Settings::new().app("max_connections", 1)).await;
     server.open(&format!("/app/{KEY}")).await.refused(4004).await;
-    first.fence().await;
-    second.fence().await;
+    first.ping_barrier().await;
+    second.ping_barrier().await;
     drop(first);
     eventually("one has left", async || server.connections().await == 1).await;
     server.open(&format!("/app/{KEY}")).await.refused(4004).await;
@@ -202,6 +202,6 @@ pub(super) async fn counts_begin_to_be_told_and_end() {
     first.expect_count("c", 2).await;
     server.reload(&Settings::new().app("subscription_count", false)).await;
     second.unsubscribe("c").await;
-    second.fence().await;
-    server.marks("c", &mut [&mut first]).await;
+    second.ping_barrier().await;
+    server.assert_no_other_events("c", &mut [&mut first]).await;
 }

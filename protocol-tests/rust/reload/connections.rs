@@ -22,9 +22,9 @@ pub(super) async fn activity_and_pong_timeouts_apply_to_connections_that_begin()
     assert_eq!(impatient.closed_after_anything().await.0, 4201);
     // The first connection was pinged as early, and is waited for.
     assert!(is_ping(patient_one.frame().await.as_ref()), "pinged after a second");
-    patient_one.fence().await;
+    patient_one.ping_barrier().await;
     // The last one was not pinged.
-    silent.fence().await;
+    silent.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -43,7 +43,7 @@ pub(super) async fn max_messages_per_second_applies_to_connections_that_begin() 
     assert_eq!(limited.error().await.0, 4301);
     for client in [&mut before, &mut after] {
         client.bytes(unknown.repeat(100)).await;
-        client.fence().await;
+        client.ping_barrier().await;
     }
 }
 

@@ -155,6 +155,6 @@ async fn a_console_password_is_rejected() {
     let mut client = server.client().await;
     let said = server.reload(&Settings::new().section("console", "password", quoted("p"))).await;
     assert!(said.contains(" ERROR ") && said.contains("console.password"), "{said}");
-    client.fence().await;
+    client.ping_barrier().await;
     assert!(server.reload(&Settings::new()).await.contains(" reloaded"));
 }

@@ -63,7 +63,7 @@ async fn a_bad_certificate_beside_good_apps_changes_nothing() {
     let shown = tls(address, &connector).await;
     let chain = shown.get_ref().1.peer_certificates().expect("a server shows its certificate");
     assert_eq!(chain[0], certificate.der);
-    client.fence().await;
+    client.ping_barrier().await;
     // The same apps with the good certificate.
     certificate.write(&directory);
     let said = server.reload(&with_tls(with_other(), &directory)).await;

@@ -57,7 +57,7 @@ async fn each_setting_that_takes_a_restart_is_named_and_keeps_its_value() {
             })
             .await;
         }
-        server.marks("c", &mut [&mut client]).await;
+        server.assert_no_other_events("c", &mut [&mut client]).await;
     }
     let log = server.process.stream("err");
     assert!(!log.contains("hunter2") && !log.contains('{'), "the log is text: {log}");

@@ -45,8 +45,8 @@ pub(super) async fn places_of_the_node_follow() {
     server.open(&format!("/app/{KEY}")).await.refused(4100).await;
     server.reload(&Settings::new()).await;
     server.client().await;
-    client.fence().await;
-    second.fence().await;
+    client.ping_barrier().await;
+    second.ping_barrier().await;
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ pub(super) async fn what_takes_a_restart_is_warned_of_and_stays() {
     assert!(!server.process.stream("err").contains("hunter2"));
     let mut client = server.client().await;
     client.subscribe("c").await;
-    server.marks("c", &mut [&mut client]).await;
+    server.assert_no_other_events("c", &mut [&mut client]).await;
 }
 
 #[tokio::test]
@@ -139,5 +139,5 @@ pub(super) async fn proxies_are_believed_as_soon_as_they_are_listed() {
         .server("trusted_proxies", r#"["127.0.0.1"]"#);
     server.reload(&trusting).await;
     let mut second = server.client_with(&other).await;
-    second.fence().await;
+    second.ping_barrier().await;
 }

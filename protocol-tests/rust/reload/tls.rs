@@ -87,7 +87,7 @@ pub(super) async fn other_files_are_used_for_handshakes_that_begin() {
     let plain = Http::plain(address, "GET", "/up", &[]).await;
     assert_eq!(plain.status, 400, "{plain}");
     server.address = tunnel(address, connector(&[&old])).await;
-    server.client().await.fence().await;
+    server.client().await.ping_barrier().await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 use super::*;
 use crate::cluster::{
     coordinator::testbed::{APP, Testbed, channel_name},
-    membership::BEAT_INTERVAL,
+    membership::HEARTBEAT_INTERVAL,
     names::Subject,
 };
 
@@ -12,7 +12,7 @@ const CLEANED_WITHIN: Duration = Duration::from_secs(3);
 
 /// Registers a node whose lease has ended, with two subscriptions to each of the channels.
 fn leave_behind(testbed: &Testbed, channels: &[&str]) {
-    let names = &testbed.manager.shared.names;
+    let names = &testbed.coordinator.shared.names;
     for partition in names.partitions() {
         let registry = testbed.registry(partition);
         testbed.ask(partition, &["HSET", &registry, &format!("n:{DEAD}"), "1"]);
@@ -36,7 +36,7 @@ async fn nothing_is_left_of_a_node_whose_lease_has_ended() {
         testbed.settle().await;
         leave_behind(&testbed, &["a", "b", "c"]);
         // A name that no node gives to a topic.
-        let topics = testbed.manager.shared.names.topics_of(DEAD, HOME);
+        let topics = testbed.coordinator.shared.names.topics_of(DEAD, HOME);
         testbed.ask(HOME, &["SADD", &topics, "other"]);
         testbed.run_for(CLEANED_WITHIN).await;
         let dump = testbed.dump();
@@ -45,14 +45,14 @@ async fn nothing_is_left_of_a_node_whose_lease_has_ended() {
             let (key, partition) = testbed.channel(channel);
             let found = testbed.field(partition, &key, "t");
             assert!(found == total || (total.is_empty() && found == "0"), "{channel}: {found}");
-            let index = testbed.manager.shared.names.channel_index(APP, partition);
+            let index = testbed.coordinator.shared.names.channel_index(APP, partition);
             let listed = testbed.field(partition, &index, channel);
             assert_eq!(listed, if channel == "b" { "1 0" } else { "" }, "{channel}");
         }
-        assert_eq!(testbed.manager.shared.metrics.cleanups.get(), 1);
-        assert!(testbed.manager.cleaning.is_empty());
-        let log = testbed.manager.shared.names.log(APP);
-        let home = testbed.manager.shared.names.home_of(APP);
+        assert_eq!(testbed.coordinator.shared.metrics.cleanups.get(), 1);
+        assert!(testbed.coordinator.cleaning.is_empty());
+        let log = testbed.coordinator.shared.names.log(APP);
+        let home = testbed.coordinator.shared.names.home_of(APP);
         let log = format!("{:?}", testbed.ask(home, &["LRANGE", &log, "0", "-1"]));
         let log = log.replace('\\', "");
         for channel in ["a", "c"] {
@@ -66,92 +66,92 @@ async fn nothing_is_left_of_a_node_whose_lease_has_ended() {
 async fn one_node_cleans_up_while_its_claim_holds() {
     let mut testbed = Testbed::joined(false).await;
     leave_behind(&testbed, &["a"]);
-    let redis_ms = testbed.manager.shared.clock.at(HOME, now());
+    let redis_ms = testbed.coordinator.shared.clock.at(HOME, now());
     let claim = format!("0000ee.1 {}", redis_ms + 4_000);
     testbed.ask(HOME, &["HSET", &testbed.registry(HOME), &format!("c:{DEAD}"), &claim]);
     testbed.run_for(CLEANED_WITHIN).await;
     assert!(testbed.dump().contains(&format!("n:{DEAD}")), "another node does it");
-    assert_eq!(testbed.manager.shared.metrics.cleanups.get(), 0);
+    assert_eq!(testbed.coordinator.shared.metrics.cleanups.get(), 0);
     testbed.run_for(CLEANED_WITHIN).await;
     assert!(!testbed.dump().contains(DEAD), "the other node has died, too");
-    assert_eq!(testbed.manager.shared.metrics.cleanups.get(), 1);
+    assert_eq!(testbed.coordinator.shared.metrics.cleanups.get(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_is_alive_is_left_alone() {
     let mut testbed = Testbed::joined(false).await;
     leave_behind(&testbed, &["a"]);
-    let ends = testbed.manager.shared.clock.at(HOME, now()) + 5_000;
+    let ends = testbed.coordinator.shared.clock.at(HOME, now()) + 5_000;
     let lease = format!("{ends} 6000");
     testbed.ask(HOME, &["HSET", &testbed.registry(HOME), &format!("e:{DEAD}"), &lease]);
-    testbed.manager.clean_up_after(DEAD.to_owned());
+    testbed.coordinator.clean_up_after(DEAD.to_owned());
     testbed.run_for(CLEANED_WITHIN).await;
     let (key, _) = testbed.channel("a");
     assert_eq!(testbed.field(HOME, &key, &format!("n:{DEAD}")), "2");
-    assert_eq!(testbed.manager.shared.metrics.cleanups.get(), 0);
-    testbed.run_for(CLEANED_WITHIN + BEAT_INTERVAL).await;
+    assert_eq!(testbed.coordinator.shared.metrics.cleanups.get(), 0);
+    testbed.run_for(CLEANED_WITHIN + HEARTBEAT_INTERVAL).await;
     assert!(!testbed.dump().contains(DEAD));
 }
 
 #[tokio::test(start_paused = true)]
 async fn cleaning_up_needs_a_joined_node_and_another_one() {
     let mut testbed = Testbed::joined(false).await;
-    let own = testbed.manager.membership.node().to_owned();
-    testbed.manager.clean_up_after(own);
-    assert!(testbed.manager.cleaning.is_empty(), "not after itself");
-    testbed.manager.clean_up_after(DEAD.to_owned());
-    assert!(testbed.manager.cleaning.contains(DEAD));
-    testbed.manager.clean_up_after(DEAD.to_owned());
+    let own = testbed.coordinator.membership.node().to_owned();
+    testbed.coordinator.clean_up_after(own);
+    assert!(testbed.coordinator.cleaning.is_empty(), "not after itself");
+    testbed.coordinator.clean_up_after(DEAD.to_owned());
+    assert!(testbed.coordinator.cleaning.contains(DEAD));
+    testbed.coordinator.clean_up_after(DEAD.to_owned());
     let mut ended = 0;
     let end = now() + CLEANED_WITHIN;
-    while let Ok((_, outcome)) =
-        tokio::time::timeout_at(end.into(), testbed.outcomes.recv()).await.map(Option::unwrap)
+    while let Ok((_, completion)) =
+        tokio::time::timeout_at(end.into(), testbed.completions.recv()).await.map(Option::unwrap)
     {
-        ended += usize::from(matches!(outcome, Outcome::Cleaned { .. }));
+        ended += usize::from(matches!(completion, Completion::Cleaned { .. }));
     }
     assert_eq!(ended, 1, "once at a time");
-    testbed.manager.cleaning.clear();
-    testbed.manager.membership.stage = crate::cluster::membership::Stage::Waiting;
-    testbed.manager.clean_up_after(DEAD.to_owned());
-    assert!(testbed.manager.cleaning.is_empty(), "it has not joined");
+    testbed.coordinator.cleaning.clear();
+    testbed.coordinator.membership.stage = crate::cluster::membership::Stage::Waiting;
+    testbed.coordinator.clean_up_after(DEAD.to_owned());
+    assert!(testbed.coordinator.cleaning.is_empty(), "it has not joined");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cleanup_that_fails_is_done_again() {
     let mut testbed = Testbed::joined(false).await;
     for is_done in [false, true] {
-        let manager = &mut testbed.manager;
-        manager.cleaning.insert(DEAD.to_owned());
-        manager.membership.former.insert(DEAD.to_owned());
-        manager.membership.strangers.insert(DEAD.to_owned(), (now(), now()));
-        manager.on_outcome(Outcome::Cleaned { node: DEAD.to_owned(), is_done });
-        assert!(manager.cleaning.is_empty());
-        assert_eq!(manager.membership.former.contains(DEAD), !is_done);
-        assert_eq!(manager.membership.strangers.contains_key(DEAD), !is_done);
+        let coordinator = &mut testbed.coordinator;
+        coordinator.cleaning.insert(DEAD.to_owned());
+        coordinator.membership.former.insert(DEAD.to_owned());
+        coordinator.membership.strangers.insert(DEAD.to_owned(), (now(), now()));
+        coordinator.on_completion(Completion::Cleaned { node: DEAD.to_owned(), is_done });
+        assert!(coordinator.cleaning.is_empty());
+        assert_eq!(coordinator.membership.former.contains(DEAD), !is_done);
+        assert_eq!(coordinator.membership.strangers.contains_key(DEAD), !is_done);
     }
     // What needs a lease fails without one.
-    let lease = Lease { link: 99, ..testbed.manager.membership.lease.as_ref().clone() };
-    let connection = testbed.manager.connection.clone().unwrap();
-    let shared = Arc::clone(&testbed.manager.shared);
-    let hubs = testbed.manager.hubs.clone();
+    let lease = Lease { link: 99, ..testbed.coordinator.membership.lease.as_ref().clone() };
+    let connection = testbed.coordinator.connection.clone().unwrap();
+    let shared = Arc::clone(&testbed.coordinator.shared);
+    let hubs = testbed.coordinator.hubs.clone();
     let name = TopicName { app_id: APP.into(), subject: Subject::Channel(channel_name("a")) };
     let cleaned = clean_topic((&shared, &lease), &hubs, &name, DEAD, &connection).await;
     assert!(cleaned.is_err_and(|error| error.is_timeout()));
     let cleaning = CleanUp { shared, hubs, lease: Arc::new(lease), node: DEAD.to_owned() };
-    let outcome = cleaning.run(connection).await;
-    assert!(matches!(outcome, Outcome::Cleaned { node, is_done: false } if node == DEAD));
+    let completion = cleaning.run(connection).await;
+    assert!(matches!(completion, Completion::Cleaned { node, is_done: false } if node == DEAD));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_was_stepped_does_not_stop_a_cleanup() {
     let testbed = Testbed::joined(true).await;
     let (_, partition) = testbed.channel("a");
-    let shared = Arc::clone(&testbed.manager.shared);
-    let connection = testbed.manager.connection.clone().unwrap();
-    let lease = Arc::clone(&testbed.manager.membership.lease);
+    let shared = Arc::clone(&testbed.coordinator.shared);
+    let connection = testbed.coordinator.connection.clone().unwrap();
+    let lease = Arc::clone(&testbed.coordinator.membership.lease);
     testbed.network.step_clock(testbed.server_of(partition), 6379, 3_600_000);
     let name = TopicName { app_id: APP.into(), subject: Subject::Channel(channel_name("a")) };
-    let hubs = testbed.manager.hubs.clone();
+    let hubs = testbed.coordinator.hubs.clone();
     let clean = || clean_topic((&shared, &lease), &hubs, &name, DEAD, &connection);
     assert!(clean().await.is_err(), "its deadline has passed by that clock");
     assert!(clean().await.is_ok(), "the clock is known now");

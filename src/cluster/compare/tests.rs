@@ -17,7 +17,7 @@ async fn topics_that_differ_in_redis_are_repaired_within_a_round() {
         testbed.subscribe(place, channel, Some("u"));
     }
     testbed.settle().await;
-    let own = format!("n:{}", testbed.manager.membership.node());
+    let own = format!("n:{}", testbed.coordinator.membership.node());
     for channel in &channels {
         let (key, _) = testbed.channel(channel);
         assert_eq!(testbed.field(HOME, &key, &own), "1");
@@ -29,9 +29,9 @@ async fn topics_that_differ_in_redis_are_repaired_within_a_round() {
         assert_eq!(testbed.field(HOME, &key, &own), "1", "{channel}");
         assert_eq!(testbed.field(HOME, &key, "t"), "1", "{channel}");
     }
-    assert_eq!(testbed.manager.shared.metrics.repaired.get(), 56);
+    assert_eq!(testbed.coordinator.shared.metrics.repaired.get(), 56);
     testbed.run_for(ROUND).await;
-    assert_eq!(testbed.manager.shared.metrics.repaired.get(), 56, "nothing differs any more");
+    assert_eq!(testbed.coordinator.shared.metrics.repaired.get(), 56, "nothing differs any more");
 }
 
 #[tokio::test(start_paused = true)]
@@ -46,7 +46,7 @@ async fn subscribers_that_have_missed_an_event_are_closed_within_a_round() {
     testbed.run_for(ROUND).await;
     let is_close = |one: &Delivery| matches!(one, Delivery::CloseChannel { .. });
     assert_eq!(testbed.deliveries().iter().filter(|one| is_close(one)).count(), 1);
-    assert_eq!(testbed.manager.shared.metrics.interrupted.get(), 1);
+    assert_eq!(testbed.coordinator.shared.metrics.forced_resubscribes.get(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -54,16 +54,16 @@ async fn contributions_that_no_node_holds_are_removed() {
     let mut testbed = Testbed::joined(false).await;
     testbed.subscribe(1, "a", None);
     testbed.settle().await;
-    let names = &testbed.manager.shared.names;
+    let names = &testbed.coordinator.shared.names;
     let (channels, users) = (names.channel_index(APP, HOME), names.user_index(APP, HOME));
-    let own = testbed.manager.membership.node().to_owned();
+    let own = testbed.coordinator.membership.node().to_owned();
     // This node's, from before a loss of data; and entries that belong to nothing.
     let (key, _) = testbed.channel("own");
     testbed.ask(HOME, &["HSET", &key, "e", "x", "v", "1", "t", "1", &format!("n:{own}"), "1"]);
     testbed.ask(HOME, &["SADD", &names.topics_of(&own, HOME), &key]);
     testbed.ask(HOME, &["HSET", &channels, "own", "1 0", "gone", "3 0"]);
     testbed.ask(HOME, &["HSET", &users, "nobody", "1 0"]);
-    testbed.manager.comparison.look_at_own();
+    testbed.coordinator.comparison.look_at_own();
     testbed.run_for(2 * ROUND).await;
     let dump = testbed.dump();
     assert_eq!(testbed.field(HOME, &key, &format!("n:{own}")), "", "{dump}");
@@ -71,32 +71,35 @@ async fn contributions_that_no_node_holds_are_removed() {
     assert_eq!(testbed.field(HOME, &channels, "gone"), "", "{dump}");
     assert_eq!(testbed.field(HOME, &users, "nobody"), "", "{dump}");
     assert_eq!(testbed.field(HOME, &channels, "a"), "1 0", "what is held stays");
-    assert_eq!(testbed.manager.shared.metrics.repaired.get(), 3);
+    assert_eq!(testbed.coordinator.shared.metrics.repaired.get(), 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_only_a_partition_lists_is_cleaned_up_after_a_while() {
     let mut testbed = Testbed::joined(true).await;
     let node = "0000dd.1".to_owned();
-    let own = testbed.manager.membership.node().to_owned();
+    let own = testbed.coordinator.membership.node().to_owned();
     let found = |testbed: &mut Testbed| {
-        testbed.manager.note_strangers(vec![node.clone(), own.clone()]);
-        testbed.manager.cleaning.contains(&node)
+        testbed.coordinator.note_strangers(vec![node.clone(), own.clone()]);
+        testbed.coordinator.cleaning.contains(&node)
     };
     assert!(!found(&mut testbed));
-    assert_eq!(testbed.manager.membership.strangers.len(), 1, "not this node");
+    assert_eq!(testbed.coordinator.membership.strangers.len(), 1, "not this node");
     let ms = Duration::from_millis(1);
     tokio::time::advance(STRANGER_AFTER - ms).await;
     assert!(!found(&mut testbed), "not yet");
     tokio::time::advance(ms).await;
     assert!(found(&mut testbed));
-    testbed.manager.cleaning.clear();
+    testbed.coordinator.cleaning.clear();
     tokio::time::advance(STRANGER_MEMORY).await;
-    testbed.manager.note_strangers(Vec::new());
-    assert!(testbed.manager.membership.strangers.is_empty(), "it has left");
+    testbed.coordinator.note_strangers(Vec::new());
+    assert!(testbed.coordinator.membership.strangers.is_empty(), "it has left");
     assert!(!found(&mut testbed), "from the beginning");
-    testbed.manager.membership.alive.push(node.clone());
-    assert!(!found(&mut testbed) && testbed.manager.membership.strangers.is_empty(), "it is alive");
+    testbed.coordinator.membership.alive.push(node.clone());
+    assert!(
+        !found(&mut testbed) && testbed.coordinator.membership.strangers.is_empty(),
+        "it is alive"
+    );
 }
 
 #[test]

@@ -27,8 +27,8 @@ const TURN: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(in crate::cluster) struct Testbed {
     pub(in crate::cluster) network: Network,
-    pub(in crate::cluster) manager: Manager,
-    pub(in crate::cluster) outcomes: mpsc::UnboundedReceiver<(u64, Outcome)>,
+    pub(in crate::cluster) coordinator: Coordinator,
+    pub(in crate::cluster) completions: mpsc::UnboundedReceiver<(u64, Completion)>,
     inboxes: Arc<Inboxes>,
 }
 
@@ -48,42 +48,46 @@ impl Testbed {
             AppConfig { id: APP.to_owned(), subscription_count: true, ..AppConfig::development() };
         let inboxes = Arc::new(Inboxes::new(1));
         let hub = Hub::new(App::new(config), Arc::clone(&inboxes), Arc::new(WantsAll), now());
-        let hub = Arc::new(hub.one_of_many());
-        let shared = Arc::new(Shared::new(PREFIX, is_cluster, Duration::from_secs(2)));
+        let hub = Arc::new(hub.clustered());
+        let shared = Arc::new(ClusterState::new(PREFIX, is_cluster, Duration::from_secs(2)));
         let endpoint = network.endpoint(0, &SERVERS, is_cluster);
         let hubs = HashMap::from([(Arc::from(APP), hub)]);
-        let (manager, outcomes) =
-            Manager::new(shared, endpoint, hubs, NODE_TIMEOUT, Arc::default());
-        Self { network, manager, outcomes, inboxes }
+        let (coordinator, completions) =
+            Coordinator::new(shared, endpoint, hubs, NODE_TIMEOUT, Arc::default());
+        Self { network, coordinator, completions, inboxes }
     }
 
     /// A node that has joined.
     pub(in crate::cluster) async fn joined(is_cluster: bool) -> Self {
         let mut testbed = Self::new(is_cluster);
-        testbed.until("joined", |manager| manager.membership.is_joined()).await;
+        testbed.until("joined", |coordinator| coordinator.membership.is_joined()).await;
         testbed
     }
 
     /// Handles the next message, result or tick.
     pub(in crate::cluster) async fn turn(&mut self) {
-        let manager = &mut self.manager;
+        let coordinator = &mut self.coordinator;
         tokio::select! {
             biased;
-            push = next(&mut manager.pushes) => manager.take_pushes(push).await,
-            Some((link, outcome)) = self.outcomes.recv() => {
-                if link == manager.link_number {
-                    manager.on_outcome(outcome);
+            push = next(&mut coordinator.pushes) => coordinator.take_pushes(push).await,
+            Some((link, completion)) = self.completions.recv() => {
+                if link == coordinator.link_number {
+                    coordinator.on_completion(completion);
                 }
             }
-            () = time::sleep(TURN) => manager.on_time(now()),
+            () = time::sleep(TURN) => coordinator.on_time(now()),
         }
-        manager.take_steps();
+        coordinator.take_steps();
     }
 
     /// Runs until the condition holds; it must within a minute.
-    pub(in crate::cluster) async fn until(&mut self, what: &str, is_so: impl Fn(&Manager) -> bool) {
+    pub(in crate::cluster) async fn until(
+        &mut self,
+        what: &str,
+        is_so: impl Fn(&Coordinator) -> bool,
+    ) {
         let end = now() + Duration::from_mins(1);
-        while !is_so(&self.manager) {
+        while !is_so(&self.coordinator) {
             assert!(now() < end, "not within a minute: {what}");
             self.turn().await;
         }
@@ -98,13 +102,13 @@ impl Testbed {
     }
 
     /// The next result of background work.
-    pub(in crate::cluster) async fn outcome(&mut self) -> Outcome {
-        let next = time::timeout(Duration::from_secs(10), self.outcomes.recv()).await;
-        next.expect("a result").expect("the manager keeps a sender").1
+    pub(in crate::cluster) async fn completion(&mut self) -> Completion {
+        let next = time::timeout(Duration::from_secs(10), self.completions.recv()).await;
+        next.expect("a result").expect("the coordinator keeps a sender").1
     }
 
     pub(in crate::cluster) fn input(&mut self, input: Input) {
-        self.manager.on_input(input);
+        self.coordinator.on_input(input);
     }
 
     /// Subscribes a connection to a channel; the testbed must run afterwards.
@@ -117,8 +121,8 @@ impl Testbed {
 
     /// Runs until everything that this node has is in Redis.
     pub(in crate::cluster) async fn settle(&mut self) {
-        self.until("settled", |manager| {
-            !manager.has_steps() && manager.topics.values().all(Topic::has_settled)
+        self.until("settled", |coordinator| {
+            !coordinator.has_steps() && coordinator.topics.values().all(Topic::has_settled)
         })
         .await;
     }
@@ -137,7 +141,7 @@ impl Testbed {
 
     /// The host of a partition.
     pub(in crate::cluster) fn server_of(&self, partition: Partition) -> &'static str {
-        if !self.manager.shared.is_cluster {
+        if !self.coordinator.shared.is_cluster {
             return SERVERS[0].0;
         }
         let has_it = |(host, port): &&(&str, u16)| {
@@ -155,7 +159,7 @@ impl Testbed {
 
     /// Everything in Redis: keys, and the fields or members of hashes and sets.
     pub(in crate::cluster) fn dump(&self) -> String {
-        let servers = if self.manager.shared.is_cluster { &SERVERS[..] } else { &SERVERS[..1] };
+        let servers = if self.coordinator.shared.is_cluster { &SERVERS[..] } else { &SERVERS[..1] };
         let mut dump = Vec::new();
         for (host, port) in servers {
             for key in self.network.keys(host, *port) {
@@ -173,13 +177,13 @@ impl Testbed {
 
     /// The key of a channel's hash, and its partition.
     pub(in crate::cluster) fn channel(&self, channel: &str) -> (String, Partition) {
-        let (names, channel) = (&self.manager.shared.names, channel_name(channel));
+        let (names, channel) = (&self.coordinator.shared.names, channel_name(channel));
         (names.channel(APP, &channel), names.channel_partition(APP, &channel))
     }
 
     /// The key of the registry of a partition.
     pub(in crate::cluster) fn registry(&self, partition: Partition) -> String {
-        self.manager.shared.names.registry(partition)
+        self.coordinator.shared.names.registry(partition)
     }
 }
 

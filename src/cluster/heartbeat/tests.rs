@@ -16,20 +16,20 @@ fn declare_dead(testbed: &Testbed, node: &str) {
 }
 
 fn is_away(testbed: &Testbed) -> bool {
-    matches!(testbed.manager.membership.stage, Stage::Away(_))
+    matches!(testbed.coordinator.membership.stage, Stage::Disconnected(_))
 }
 
 fn reply(testbed: &Testbed) -> Reply {
     Reply {
         partition: HOME,
         status: Registered::Yes,
-        generation: testbed.manager.membership.lease.generation(HOME).to_owned(),
+        generation: testbed.coordinator.membership.lease.generation(HOME).to_owned(),
         is_open: true,
         was_open: true,
         redis_ms: 1,
         times: (now(), now()),
         dead: Vec::new(),
-        alive: vec![testbed.manager.membership.node().to_owned()],
+        alive: vec![testbed.coordinator.membership.node().to_owned()],
         age: Duration::ZERO,
     }
 }
@@ -39,25 +39,25 @@ async fn a_node_declared_dead_joins_again_under_another_name() {
     let mut testbed = Testbed::joined(false).await;
     testbed.subscribe(1, "presence-a", Some("u"));
     testbed.settle().await;
-    let before = testbed.manager.membership.lease.as_ref().clone();
+    let before = testbed.coordinator.membership.lease.as_ref().clone();
     let (key, _) = testbed.channel("presence-a");
     let old = format!("n:{}", before.node);
     assert_eq!(testbed.field(HOME, &key, &old), "1");
     declare_dead(&testbed, &before.node);
-    let is_back = |manager: &Manager| {
-        manager.membership.is_joined() && manager.membership.node() != before.node
+    let is_back = |coordinator: &Coordinator| {
+        coordinator.membership.is_joined() && coordinator.membership.node() != before.node
     };
     testbed.until("joined under another name", is_back).await;
-    let process = testbed.manager.membership.process.clone();
-    let node = testbed.manager.membership.node().to_owned();
+    let process = testbed.coordinator.membership.process.clone();
+    let node = testbed.coordinator.membership.node().to_owned();
     assert_eq!((before.node, node.clone()), (format!("{process}.1"), format!("{process}.2")));
-    assert!(before.link < testbed.manager.membership.lease.link);
-    assert_eq!(testbed.field(HOME, &key, &format!("n:{node}")), "1", "it is asserted again");
+    assert!(before.link < testbed.coordinator.membership.lease.link);
+    assert_eq!(testbed.field(HOME, &key, &format!("n:{node}")), "1", "it is synced again");
     // Its own earlier name is cleaned up at once, well before the round of the comparison.
     testbed.run_for(Duration::from_secs(3)).await;
     let dump = testbed.dump();
     assert!(!dump.contains(&format!("{process}.1")), "{dump}");
-    assert!(testbed.manager.membership.former.is_empty());
+    assert!(testbed.coordinator.membership.former.is_empty());
     assert_eq!(testbed.field(HOME, &key, "t"), "1", "counted once");
 }
 
@@ -66,60 +66,62 @@ async fn each_joining_has_a_higher_link_number() {
     let mut testbed = Testbed::joined(false).await;
     for _ in 0..3 {
         let (node, link) = {
-            let lease = &testbed.manager.membership.lease;
+            let lease = &testbed.coordinator.membership.lease;
             (lease.node.clone(), lease.link)
         };
-        testbed.manager.lose_link("a test");
+        testbed.coordinator.lose_link("a test");
         assert!(is_away(&testbed));
-        testbed.until("joined again", |manager| manager.membership.is_joined()).await;
-        let lease = &testbed.manager.membership.lease;
+        testbed.until("joined again", |coordinator| coordinator.membership.is_joined()).await;
+        let lease = &testbed.coordinator.membership.lease;
         assert_eq!((&lease.node, lease.link), (&node, link + 1));
         let field = format!("n:{node}");
         assert_eq!(testbed.field(HOME, &testbed.registry(HOME), &field), lease.link.to_string());
     }
-    assert_eq!(testbed.manager.shared.metrics.losses.get(), 3);
-    assert_eq!(testbed.manager.shared.metrics.joins.get(), 4);
+    assert_eq!(testbed.coordinator.shared.metrics.disconnects.get(), 3);
+    assert_eq!(testbed.coordinator.shared.metrics.joins.get(), 4);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_link_is_given_up_without_an_answer_in_time() {
     let mut testbed = Testbed::joined(false).await;
     let asked = now();
-    testbed.manager.membership.asked = Some(asked);
-    let shared = Arc::clone(&testbed.manager.shared);
+    testbed.coordinator.membership.asked = Some(asked);
+    let shared = Arc::clone(&testbed.coordinator.shared);
     let suspect_after = shared.suspect_after();
-    testbed.manager.keep_link(asked + suspect_after);
+    testbed.coordinator.keep_link(asked + suspect_after);
     assert!(shared.joined_now().is_some(), "not suspected yet");
-    testbed.manager.keep_link(asked + suspect_after + MS);
+    testbed.coordinator.keep_link(asked + suspect_after + MS);
     assert!(shared.joined_now().is_none() && !is_away(&testbed), "suspected, but not given up");
-    testbed.manager.keep_link(asked + LINK_TIMEOUT);
+    testbed.coordinator.keep_link(asked + LINK_TIMEOUT);
     assert!(!is_away(&testbed), "not given up yet");
-    testbed.manager.keep_link(asked + LINK_TIMEOUT + MS);
+    testbed.coordinator.keep_link(asked + LINK_TIMEOUT + MS);
     assert!(is_away(&testbed));
-    assert_eq!(shared.away_because().as_deref(), Some("redis does not answer"));
-    assert!(testbed.manager.connection.is_none() && testbed.manager.membership.asked.is_none());
+    assert_eq!(shared.unavailable_reason().as_deref(), Some("redis does not answer"));
+    assert!(
+        testbed.coordinator.connection.is_none() && testbed.coordinator.membership.asked.is_none()
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_link_is_given_up_when_the_bus_is_silent() {
     let mut testbed = Testbed::joined(false).await;
     let echoed = now();
-    testbed.manager.membership.asked = None;
-    testbed.manager.membership.echoed = echoed;
-    let patience = LINK_TIMEOUT + BEAT_INTERVAL + testbed.manager.in_flight.time();
-    testbed.manager.keep_link(echoed + patience);
+    testbed.coordinator.membership.asked = None;
+    testbed.coordinator.membership.echoed = echoed;
+    let patience = LINK_TIMEOUT + HEARTBEAT_INTERVAL + testbed.coordinator.in_flight.time();
+    testbed.coordinator.keep_link(echoed + patience);
     assert!(!is_away(&testbed), "not yet");
-    testbed.manager.membership.asked = None;
+    testbed.coordinator.membership.asked = None;
     // Before its first heartbeat it can't hear itself.
-    testbed.manager.membership.stage = Stage::Joining;
-    testbed.manager.keep_link(echoed + patience + MS);
-    assert_eq!(testbed.manager.membership.stage, Stage::Joining);
-    for stage in [Stage::Restoring, Stage::Asserting, Stage::Arriving, Stage::Waiting] {
+    testbed.coordinator.membership.stage = Stage::Joining;
+    testbed.coordinator.keep_link(echoed + patience + MS);
+    assert_eq!(testbed.coordinator.membership.stage, Stage::Joining);
+    for stage in [Stage::Restoring, Stage::Syncing, Stage::Arriving, Stage::Waiting] {
         let mut testbed = Testbed::joined(false).await;
-        testbed.manager.membership.stage = stage;
-        testbed.manager.membership.asked = None;
-        testbed.manager.membership.echoed = echoed;
-        testbed.manager.keep_link(echoed + patience + MS);
+        testbed.coordinator.membership.stage = stage;
+        testbed.coordinator.membership.asked = None;
+        testbed.coordinator.membership.echoed = echoed;
+        testbed.coordinator.keep_link(echoed + patience + MS);
         assert!(is_away(&testbed), "{stage:?}");
     }
 }
@@ -127,109 +129,109 @@ async fn the_link_is_given_up_when_the_bus_is_silent() {
 #[tokio::test(start_paused = true)]
 async fn the_link_is_given_up_when_redis_refuses_its_writes() {
     let mut testbed = Testbed::joined(false).await;
-    let lease = testbed.manager.membership.lease.as_ref().clone();
+    let lease = testbed.coordinator.membership.lease.as_ref().clone();
     let earlier = Lease { link: lease.link - 1, ..lease.clone() };
-    testbed.manager.shared.refused(&earlier);
-    testbed.manager.keep_link(now());
+    testbed.coordinator.shared.refused(&earlier);
+    testbed.coordinator.keep_link(now());
     assert!(!is_away(&testbed), "of an earlier link");
-    testbed.manager.shared.refused(&lease);
-    testbed.manager.keep_link(now());
+    testbed.coordinator.shared.refused(&lease);
+    testbed.coordinator.keep_link(now());
     assert!(is_away(&testbed));
     // While it is away, the refusal has no effect any more.
-    testbed.until("joined again", |manager| manager.membership.is_joined()).await;
-    assert!(!testbed.manager.shared.is_refused(lease.link));
+    testbed.until("joined again", |coordinator| coordinator.membership.is_joined()).await;
+    assert!(!testbed.coordinator.shared.is_refused(lease.link));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_suspected_redis_is_asked_at_once() {
     let mut testbed = Testbed::joined(false).await;
-    testbed.manager.membership.asked = None;
-    testbed.manager.membership.next_beat = now() + BEAT_INTERVAL;
-    testbed.manager.keep_link(now());
-    assert_eq!(testbed.manager.membership.asked, None, "a heartbeat is not due");
-    testbed.manager.shared.suspect();
-    testbed.manager.keep_link(now());
-    assert_eq!(testbed.manager.membership.asked, Some(now()));
-    testbed.until("not suspected", |manager| manager.shared.joined_now().is_some()).await;
+    testbed.coordinator.membership.asked = None;
+    testbed.coordinator.membership.next_heartbeat = now() + HEARTBEAT_INTERVAL;
+    testbed.coordinator.keep_link(now());
+    assert_eq!(testbed.coordinator.membership.asked, None, "a heartbeat is not due");
+    testbed.coordinator.shared.suspect();
+    testbed.coordinator.keep_link(now());
+    assert_eq!(testbed.coordinator.membership.asked, Some(now()));
+    testbed.until("not suspected", |coordinator| coordinator.shared.joined_now().is_some()).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn heartbeats_are_sent_each_second_one_at_a_time() {
     let mut testbed = Testbed::joined(false).await;
-    testbed.until("an answer", |manager| manager.membership.asked.is_none()).await;
-    let due = testbed.manager.membership.next_beat;
-    testbed.manager.keep_link(due - MS);
-    assert_eq!(testbed.manager.membership.asked, None);
-    testbed.manager.keep_link(due);
-    assert_eq!(testbed.manager.membership.asked, Some(due));
-    assert_eq!(testbed.manager.membership.next_beat, due + BEAT_INTERVAL);
-    testbed.manager.keep_link(due + MS);
-    assert_eq!(testbed.manager.membership.asked, Some(due), "one is under way");
+    testbed.until("an answer", |coordinator| coordinator.membership.asked.is_none()).await;
+    let due = testbed.coordinator.membership.next_heartbeat;
+    testbed.coordinator.keep_link(due - MS);
+    assert_eq!(testbed.coordinator.membership.asked, None);
+    testbed.coordinator.keep_link(due);
+    assert_eq!(testbed.coordinator.membership.asked, Some(due));
+    assert_eq!(testbed.coordinator.membership.next_heartbeat, due + HEARTBEAT_INTERVAL);
+    testbed.coordinator.keep_link(due + MS);
+    assert_eq!(testbed.coordinator.membership.asked, Some(due), "one is under way");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_is_away_connects_when_it_is_due_unless_it_stops() {
     let mut testbed = Testbed::new(false);
     let due = now() + Duration::from_secs(1);
-    testbed.manager.membership.stage = Stage::Away(due);
-    testbed.manager.keep_link(due - MS);
-    assert_eq!(testbed.manager.membership.stage, Stage::Away(due));
-    testbed.manager.stopping = Some((tokio::sync::oneshot::channel().0, false));
-    testbed.manager.keep_link(due);
-    assert_eq!(testbed.manager.membership.stage, Stage::Away(due));
-    testbed.manager.stopping = None;
-    testbed.manager.keep_link(due);
-    assert_eq!(testbed.manager.membership.stage, Stage::Connecting);
-    assert_eq!(testbed.manager.membership.lease.link, 1);
+    testbed.coordinator.membership.stage = Stage::Disconnected(due);
+    testbed.coordinator.keep_link(due - MS);
+    assert_eq!(testbed.coordinator.membership.stage, Stage::Disconnected(due));
+    testbed.coordinator.stopping = Some((tokio::sync::oneshot::channel().0, false));
+    testbed.coordinator.keep_link(due);
+    assert_eq!(testbed.coordinator.membership.stage, Stage::Disconnected(due));
+    testbed.coordinator.stopping = None;
+    testbed.coordinator.keep_link(due);
+    assert_eq!(testbed.coordinator.membership.stage, Stage::Connecting);
+    assert_eq!(testbed.coordinator.membership.lease.link, 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn topics_are_asserted_from_the_registration_on() {
     let mut testbed = Testbed::joined(false).await;
     for (stage, may) in [
-        (Stage::Away(now()), false),
+        (Stage::Disconnected(now()), false),
         (Stage::Connecting, false),
         (Stage::Joining, false),
         (Stage::Restoring, false),
-        (Stage::Asserting, true),
+        (Stage::Syncing, true),
         (Stage::Arriving, true),
         (Stage::Waiting, true),
         (Stage::Joined, true),
     ] {
-        testbed.manager.membership.stage = stage;
-        assert_eq!(testbed.manager.may_assert(), may, "{stage:?}");
+        testbed.coordinator.membership.stage = stage;
+        assert_eq!(testbed.coordinator.may_sync(), may, "{stage:?}");
     }
-    testbed.manager.shared.suspect();
-    assert!(!testbed.manager.may_assert(), "nothing is sent to a suspected redis");
+    testbed.coordinator.shared.suspect();
+    assert!(!testbed.coordinator.may_sync(), "nothing is sent to a suspected redis");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_node_arrives_once_everything_is_asserted() {
     let mut testbed = Testbed::joined(false).await;
-    testbed.until("an answer", |manager| manager.membership.asked.is_none()).await;
-    testbed.manager.membership.stage = Stage::Asserting;
-    testbed.manager.unsettled.insert("one".into());
-    let due = testbed.manager.membership.next_beat;
-    testbed.manager.keep_link(due);
-    assert_eq!(testbed.manager.membership.stage, Stage::Asserting);
-    assert!(testbed.manager.membership.asked.is_some(), "it reports its progress");
-    testbed.manager.settled(&"one".into());
-    testbed.manager.keep_link(due);
-    assert_eq!(testbed.manager.membership.stage, Stage::Arriving);
+    testbed.until("an answer", |coordinator| coordinator.membership.asked.is_none()).await;
+    testbed.coordinator.membership.stage = Stage::Syncing;
+    testbed.coordinator.unsettled.insert("one".into());
+    let due = testbed.coordinator.membership.next_heartbeat;
+    testbed.coordinator.keep_link(due);
+    assert_eq!(testbed.coordinator.membership.stage, Stage::Syncing);
+    assert!(testbed.coordinator.membership.asked.is_some(), "it reports its progress");
+    testbed.coordinator.settled(&"one".into());
+    testbed.coordinator.keep_link(due);
+    assert_eq!(testbed.coordinator.membership.stage, Stage::Arriving);
 }
 
 #[tokio::test(start_paused = true)]
 async fn heartbeats_go_to_closed_partitions_and_when_leaving_to_all() {
     let mut testbed = Testbed::joined(true).await;
-    let all = testbed.manager.shared.names.partitions().len();
-    testbed.until("an answer", |manager| manager.membership.asked.is_none()).await;
-    testbed.manager.membership.closed = Partition::all(all).skip(3).take(2).collect();
-    let node = format!("n:{}", testbed.manager.membership.node());
+    let all = testbed.coordinator.shared.names.partitions().len();
+    testbed.until("an answer", |coordinator| coordinator.membership.asked.is_none()).await;
+    testbed.coordinator.membership.closed = Partition::all(all).skip(3).take(2).collect();
+    let node = format!("n:{}", testbed.coordinator.membership.node());
     // The home partition refuses another registration with this link number, and is asked first.
-    for (phase, expected) in [(Phase::Join, 1), (Phase::Beat, 3), (Phase::Leave, 1)] {
-        testbed.manager.beat(phase, now());
+    for (phase, expected) in [(Phase::Join, 1), (Phase::Heartbeat, 3), (Phase::Leave, 1)] {
+        testbed.coordinator.send_heartbeat(phase, now());
         let replies = loop {
-            if let Outcome::Beat(of, replies) = testbed.outcome().await
+            if let Completion::Heartbeat(of, replies) = testbed.completion().await
                 && of == phase
             {
                 break replies.unwrap();
@@ -247,17 +249,17 @@ async fn an_unexpected_answer_to_a_heartbeat_ends_the_link() {
     type Change = fn(&mut Reply);
     let answers: [(Change, Option<&str>); 4] = [
         (|_| {}, None),
-        (|reply| reply.status = Registered::Lapsed, Some("this node's lease has ended")),
+        (|reply| reply.status = Registered::LeaseExpired, Some("this node's lease has ended")),
         (|reply| reply.generation = "other".into(), Some("redis has begun again")),
         (|reply| reply.status = Registered::OtherLayout, Some(OTHER_LAYOUT)),
     ];
     for (change, reason) in answers {
-        for phase in [Phase::Busy, Phase::Beat] {
+        for phase in [Phase::Busy, Phase::Heartbeat] {
             let mut testbed = Testbed::joined(false).await;
             let mut reply = reply(&testbed);
             change(&mut reply);
-            testbed.manager.on_beat(phase, Ok(vec![reply]));
-            let because = testbed.manager.shared.away_because();
+            testbed.coordinator.on_heartbeat(phase, Ok(vec![reply]));
+            let because = testbed.coordinator.shared.unavailable_reason();
             let is_right = match (&because, reason) {
                 (Some(because), Some(reason)) => because.starts_with(reason),
                 (because, reason) => because.is_none() && reason.is_none(),
@@ -271,11 +273,12 @@ async fn an_unexpected_answer_to_a_heartbeat_ends_the_link() {
 async fn a_heartbeat_opens_partitions_and_lists_the_live_nodes() {
     let mut testbed = Testbed::joined(true).await;
     let [one, other] = [3, 4].map(|number| Partition::all(5).nth(number).unwrap());
-    testbed.manager.membership.closed = [one, other].into();
-    testbed.manager.membership.stage = Stage::Waiting;
-    testbed.manager.membership.is_heard = true;
+    testbed.coordinator.membership.closed = [one, other].into();
+    testbed.coordinator.membership.stage = Stage::Waiting;
+    testbed.coordinator.membership.is_heard = true;
     let home = Reply { alive: vec!["0000ab.1".into()], redis_ms: 77_000, ..reply(&testbed) };
-    let generation = |partition| testbed.manager.membership.lease.generation(partition).to_owned();
+    let generation =
+        |partition| testbed.coordinator.membership.lease.generation(partition).to_owned();
     let generations = [one, other].map(generation);
     let of = |partition, generation: &String, is_open, testbed: &Testbed| Reply {
         partition,
@@ -288,30 +291,30 @@ async fn a_heartbeat_opens_partitions_and_lists_the_live_nodes() {
         of(one, &generations[0], true, &testbed),
         of(other, &generations[1], false, &testbed),
     ];
-    testbed.manager.on_beat(Phase::Beat, Ok(replies));
-    assert_eq!(testbed.manager.membership.closed, [other].into());
-    assert_eq!(testbed.manager.membership.stage, Stage::Waiting, "one is closed");
-    assert_eq!(testbed.manager.membership.alive, ["0000ab.1"]);
-    assert_eq!(testbed.manager.shared.clock.at(HOME, now()), 77_000);
+    testbed.coordinator.on_heartbeat(Phase::Heartbeat, Ok(replies));
+    assert_eq!(testbed.coordinator.membership.closed, [other].into());
+    assert_eq!(testbed.coordinator.membership.stage, Stage::Waiting, "one is closed");
+    assert_eq!(testbed.coordinator.membership.alive, ["0000ab.1"]);
+    assert_eq!(testbed.coordinator.shared.clock.at(HOME, now()), 77_000);
     let replies = vec![reply(&testbed), of(other, &generations[1], true, &testbed)];
-    testbed.manager.on_beat(Phase::Beat, Ok(replies));
-    assert_eq!(testbed.manager.membership.stage, Stage::Joined);
-    assert!(testbed.manager.shared.joined_now().is_some());
+    testbed.coordinator.on_heartbeat(Phase::Heartbeat, Ok(replies));
+    assert_eq!(testbed.coordinator.membership.stage, Stage::Joined);
+    assert!(testbed.coordinator.shared.joined_now().is_some());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_node_has_joined_once_it_hears_its_own_heartbeat() {
     let mut testbed = Testbed::joined(false).await;
-    testbed.manager.membership.stage = Stage::Waiting;
-    testbed.manager.membership.is_heard = false;
-    testbed.manager.on_echo("0000ab.1");
-    assert_eq!(testbed.manager.membership.stage, Stage::Waiting);
-    let before = testbed.manager.membership.echoed;
+    testbed.coordinator.membership.stage = Stage::Waiting;
+    testbed.coordinator.membership.is_heard = false;
+    testbed.coordinator.on_echo("0000ab.1");
+    assert_eq!(testbed.coordinator.membership.stage, Stage::Waiting);
+    let before = testbed.coordinator.membership.echoed;
     tokio::time::advance(MS).await;
-    let node = testbed.manager.membership.node().to_owned();
-    testbed.manager.on_echo(&node);
-    assert_eq!(testbed.manager.membership.stage, Stage::Joined);
-    assert_eq!(testbed.manager.membership.echoed, now());
+    let node = testbed.coordinator.membership.node().to_owned();
+    testbed.coordinator.on_echo(&node);
+    assert_eq!(testbed.coordinator.membership.stage, Stage::Joined);
+    assert_eq!(testbed.coordinator.membership.echoed, now());
     assert!(before < now());
 }
 
@@ -322,19 +325,19 @@ async fn is_interrupted(change: impl Fn(&mut Reply), deaf: Duration, is_changed:
     testbed.settle().await;
     testbed.deliveries();
     let (key, _) = testbed.channel("a");
-    testbed.manager.membership.heard = Some(now());
-    testbed.manager.membership.become_deaf();
+    testbed.coordinator.membership.heard = Some(now());
+    testbed.coordinator.membership.become_deaf();
     tokio::time::advance(deaf).await;
-    testbed.manager.doubts = vec![key.into()];
-    testbed.manager.changed = if is_changed { [HOME].into() } else { BTreeSet::new() };
-    testbed.manager.membership.stage = Stage::Arriving;
+    testbed.coordinator.unverified = vec![key.into()];
+    testbed.coordinator.changed = if is_changed { [HOME].into() } else { BTreeSet::new() };
+    testbed.coordinator.membership.stage = Stage::Arriving;
     let mut reply = Reply { was_open: false, ..reply(&testbed) };
     change(&mut reply);
-    testbed.manager.on_arrived(&[reply]);
-    assert_eq!(testbed.manager.membership.stage, Stage::Waiting);
+    testbed.coordinator.on_arrived(&[reply]);
+    assert_eq!(testbed.coordinator.membership.stage, Stage::Waiting);
     let closes = testbed.deliveries();
     let is_closed = closes.iter().any(|one| matches!(one, Delivery::CloseChannel { .. }));
-    assert_eq!(testbed.manager.shared.metrics.interrupted.get(), u64::from(is_closed));
+    assert_eq!(testbed.coordinator.shared.metrics.forced_resubscribes.get(), u64::from(is_closed));
     is_closed
 }
 
@@ -359,40 +362,41 @@ async fn sequences_are_restored_after_redis_has_lost_its_data() {
     testbed.settle().await;
     let (key, _) = testbed.channel("a");
     let (published, _) = testbed.channel("b");
-    testbed.manager.shared.accepted.note(&published, 7, now());
-    let is_current = |manager: &Manager| manager.topics.values().all(|topic| topic.reached() == 0);
-    assert!(is_current(&testbed.manager));
+    testbed.coordinator.shared.published_sequences.note(&published, 7, now());
+    let is_current =
+        |coordinator: &Coordinator| coordinator.topics.values().all(|topic| topic.reached() == 0);
+    assert!(is_current(&testbed.coordinator));
     // An event that a publisher has numbered.
-    testbed.manager.shared.accepted.note(&key, 3, now());
-    let generation = testbed.manager.membership.lease.generation(HOME).to_owned();
+    testbed.coordinator.shared.published_sequences.note(&key, 3, now());
+    let generation = testbed.coordinator.membership.lease.generation(HOME).to_owned();
     testbed.network.flush("redis0", 6379);
-    let is_back = |manager: &Manager| {
-        let lease = &manager.membership.lease;
-        manager.membership.is_joined() && lease.generation(HOME) != generation
+    let is_back = |coordinator: &Coordinator| {
+        let lease = &coordinator.membership.lease;
+        coordinator.membership.is_joined() && lease.generation(HOME) != generation
     };
     testbed.until("another generation", is_back).await;
     assert_eq!(testbed.field(HOME, &key, "s"), "3");
     assert_eq!(testbed.field(HOME, &published, "s"), "7");
-    assert_eq!(testbed.manager.membership.node().split('.').nth(1), Some("1"), "the same name");
+    assert_eq!(testbed.coordinator.membership.node().split('.').nth(1), Some("1"), "the same name");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_redis_with_nodes_of_the_earlier_layout_is_not_joined() {
     let leases = "test:leases{nodes}";
     let mut testbed = Testbed::joined(false).await;
-    let connection = testbed.manager.connection.clone().unwrap();
-    let redis_ms = testbed.manager.shared.clock.at(HOME, now());
-    let shared = Arc::clone(&testbed.manager.shared);
+    let connection = testbed.coordinator.connection.clone().unwrap();
+    let redis_ms = testbed.coordinator.shared.clock.at(HOME, now());
+    let shared = Arc::clone(&testbed.coordinator.shared);
     testbed.ask(HOME, &["ZADD", leases, &(redis_ms - 1_000).to_string(), "gone"]);
     assert!(!has_unversioned_nodes(&shared, &connection).await.unwrap());
     testbed.ask(HOME, &["ZADD", leases, &(redis_ms + 60_000).to_string(), "alive"]);
     assert!(has_unversioned_nodes(&shared, &connection).await.unwrap());
-    testbed.manager.lose_link("a test");
+    testbed.coordinator.lose_link("a test");
     testbed.run_for(Duration::from_secs(2)).await;
-    assert_eq!(shared.away_because().as_deref(), Some(OTHER_LAYOUT));
+    assert_eq!(shared.unavailable_reason().as_deref(), Some(OTHER_LAYOUT));
     testbed.ask(HOME, &["DEL", leases]);
     testbed.ask(HOME, &["SET", leases, "of another type"]);
-    testbed.until("joined", |manager| manager.membership.is_joined()).await;
+    testbed.until("joined", |coordinator| coordinator.membership.is_joined()).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -400,24 +404,24 @@ async fn the_loss_of_the_link_leaves_nothing_of_it() {
     let mut testbed = Testbed::joined(false).await;
     testbed.subscribe(1, "a", None);
     testbed.settle().await;
-    let manager = &mut testbed.manager;
-    manager.cleaning.insert("dead".into());
-    manager.unsettled.insert("topic".into());
-    manager.membership.closed.insert(HOME);
-    let link = manager.link_number;
-    manager.lose_link("a test");
-    assert!(manager.cleaning.is_empty() && manager.unsettled.is_empty());
-    assert!(manager.membership.closed.is_empty() && !manager.membership.is_heard);
-    assert!(manager.connection.is_none() && manager.pushes.is_none());
-    assert_eq!(manager.link_number, link + 1);
-    assert_eq!(manager.shared.away_because().as_deref(), Some("a test"));
-    manager.lose_link("again");
-    assert_eq!(manager.link_number, link + 1, "there is no link");
-    assert_eq!(manager.shared.away_because().as_deref(), Some("a test"));
+    let coordinator = &mut testbed.coordinator;
+    coordinator.cleaning.insert("dead".into());
+    coordinator.unsettled.insert("topic".into());
+    coordinator.membership.closed.insert(HOME);
+    let link = coordinator.link_number;
+    coordinator.lose_link("a test");
+    assert!(coordinator.cleaning.is_empty() && coordinator.unsettled.is_empty());
+    assert!(coordinator.membership.closed.is_empty() && !coordinator.membership.is_heard);
+    assert!(coordinator.connection.is_none() && coordinator.pushes.is_none());
+    assert_eq!(coordinator.link_number, link + 1);
+    assert_eq!(coordinator.shared.unavailable_reason().as_deref(), Some("a test"));
+    coordinator.lose_link("again");
+    assert_eq!(coordinator.link_number, link + 1, "there is no link");
+    assert_eq!(coordinator.shared.unavailable_reason().as_deref(), Some("a test"));
     let name =
-        manager.topic(&APP.into(), crate::cluster::names::Subject::Channel(channel_name("a")));
-    assert!(!manager.topics[&name].has_settled(), "it is asserted again");
-    testbed.until("joined", |manager| manager.membership.is_joined()).await;
+        coordinator.topic(&APP.into(), crate::cluster::names::Subject::Channel(channel_name("a")));
+    assert!(!coordinator.topics[&name].has_settled(), "it is synced again");
+    testbed.until("joined", |coordinator| coordinator.membership.is_joined()).await;
     testbed.settle().await;
-    assert!(testbed.manager.topics[&name].has_settled());
+    assert!(testbed.coordinator.topics[&name].has_settled());
 }

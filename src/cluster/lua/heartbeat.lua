@@ -72,13 +72,13 @@ if fields.v and fields.v ~= ARGV[13] then
   refused[2] = fields.v
   return refused
 end
-if phase ~= 'join' and (not fields.g or fields['n:' .. node] ~= link) then return answer('lapsed') end
+if phase ~= 'join' and (not fields.g or fields['n:' .. node] ~= link) then return answer('lease_expired') end
 if phase == 'join' then
   -- A server that does not report its run id is assumed to be the same.
   local info = ARGV[14] == '1' and redis.pcall('INFO', 'server')
   local run = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
   local is_new = not fields.g or (run ~= '' and run ~= fields.r)
-  if not is_new and is_known and tonumber(fields['n:' .. node]) >= tonumber(link) then return answer('lapsed') end
+  if not is_new and is_known and tonumber(fields['n:' .. node]) >= tonumber(link) then return answer('lease_expired') end
   if is_new then
     for _, expected in ipairs(named('x:')) do unset('x:' .. expected) end
     unset('k')
@@ -94,7 +94,7 @@ if phase == 'join' then
     if #ARGV >= 15 then set('k', '1') end
   end
   -- Declared dead. Another generation has nothing of the node, so it may keep its name.
-  if fields['d:' .. node] or (ARGV[11] == fields.g and not is_known) then return answer('lapsed') end
+  if fields['d:' .. node] or (ARGV[11] == fields.g and not is_known) then return answer('lease_expired') end
   redis.call('PERSIST', registry)
   set('n:' .. node, link)
 end

@@ -10,12 +10,12 @@
 -- A process may replace an earlier lease of its own; writes in flight under that one are refused then.
 @GUARD@
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
-local teller, log, state, turn = KEYS[2], KEYS[3], KEYS[4], ARGV[4]
-local holder = ours('GET', teller)
+local holder_key, log, state, lease = KEYS[2], KEYS[3], KEYS[4], ARGV[4]
+local holder = ours('GET', holder_key)
 local is_mine = holder and string.sub(holder, 1, string.len(ARGV[5])) == ARGV[5]
-if holder and not is_mine then return {'ok', now, 'held', holder, math.max(redis.call('PTTL', teller), 0)} end
-redis.call('SET', teller, turn, 'PX', ARGV[6])
-local is_new = holder ~= turn
+if holder and not is_mine then return {'ok', now, 'held', holder, math.max(redis.call('PTTL', holder_key), 0)} end
+redis.call('SET', holder_key, lease, 'PX', ARGV[6])
+local is_new = holder ~= lease
 local lost = tonumber(ours('HGET', state, 'lost') or 0)
 if lost > 0 then redis.call('HDEL', state, 'lost') end
 local waiting = {}

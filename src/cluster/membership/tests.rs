@@ -56,7 +56,7 @@ fn heartbeats_are_frequent_until_the_node_is_joined() {
     membership.closed.extend(closed.next());
     assert_eq!(membership.interval(), EAGER_INTERVAL_MANY);
     membership.stage = Stage::Joined;
-    assert_eq!(membership.interval(), BEAT_INTERVAL);
+    assert_eq!(membership.interval(), HEARTBEAT_INTERVAL);
 }
 
 #[test]
@@ -126,14 +126,14 @@ fn a_reply_is_read() {
     assert_eq!((read.dead, read.alive), (vec!["d.1".into()], vec!["a.1".into(), "b.1".into()]));
     assert_eq!(read.age, Duration::from_millis(3_500));
     assert_eq!(reply("ok", 6_000).unwrap().age, Duration::ZERO, "its clock was stepped");
-    assert_eq!(reply("lapsed", 0).unwrap().status, Registered::Lapsed);
+    assert_eq!(reply("lease_expired", 0).unwrap().status, Registered::LeaseExpired);
     assert_eq!(reply("layout", 0).unwrap().status, Registered::OtherLayout);
     assert!(reply("other", 0).is_err());
 }
 
 #[test]
 fn each_phase_has_its_word() {
-    let phases = [Phase::Join, Phase::Busy, Phase::Arrive, Phase::Beat, Phase::Leave];
+    let phases = [Phase::Join, Phase::Busy, Phase::Arrive, Phase::Heartbeat, Phase::Leave];
     let words = ["join", "busy", "arrive", "beat", "leave"];
     assert_eq!(phases.map(Phase::word), words);
 }

@@ -53,7 +53,7 @@ impl Store {
             .number(most)
             .number(QUEUE_MEMORY.as_millis());
         let dropped = self.run(&joined, call).await?.count();
-        dropped.map_err(|Unexpected| self.nonsense())
+        dropped.map_err(|Unexpected| self.unexpected_reply())
     }
 
     /// Removes the request `done` and those older than `lifetime` from the requests that are set
@@ -78,7 +78,7 @@ impl Store {
             .number(lifetime.as_millis())
             .number(turn);
         let (answer, now_ms) = self.run_at(&joined, call).await?;
-        read::head(answer, now_ms).map_err(|Unexpected| self.nonsense())
+        read::head(answer, now_ms).map_err(|Unexpected| self.unexpected_reply())
     }
 }
 

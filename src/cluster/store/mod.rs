@@ -1,7 +1,7 @@
 //! The webhook log and queues of an app, kept in Redis for all nodes: a log of events, and a queue of
 //! requests for each endpoint. The delivering node interprets the records.
 //!
-//! One node at a time has the *turn* to read an app's log. It takes records off and puts into the
+//! One node at a time has the *lease* to read an app's log. It takes records off and puts into the
 //! queues what comes of them in one step, so nothing is lost and nothing told twice when it dies
 //! between the two. All these keys of an app lie in its home partition. Redis refuses what a node asks
 //! whose lease has ended (see `lua/guard.lua`).
@@ -10,20 +10,20 @@ mod aside;
 mod notifiers;
 mod read;
 
-pub(super) use notifiers::Bells;
+pub(super) use notifiers::LogNotifiers;
 
 use super::{
     Cluster,
     clock::now,
-    envelope::Notice,
+    envelope::ControlMessage,
     lua,
     names::Names,
     publish::was_refused,
     random,
     scripts::{Answer, Call, Script, Status, Unexpected},
-    shared::{Joined, Shared, Unavailable},
+    shared::{ClusterState, Joined, Unavailable},
 };
-use notifiers::{Bell, process_of};
+use notifiers::{LogNotifier, process_of};
 use redis::Value;
 use std::{
     sync::Arc,
@@ -34,9 +34,9 @@ use tokio::time::timeout;
 /// A handle to the log and the queues of one app. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    shared: Arc<Shared>,
+    shared: Arc<ClusterState>,
     app_id: Arc<str>,
-    bell: Arc<Bell>,
+    notifier: Arc<LogNotifier>,
 }
 
 /// One thing for the log.
@@ -51,12 +51,12 @@ pub struct Entry {
     pub record: Vec<u8>,
 }
 
-/// The holder of the turn.
+/// The holder of the lease.
 #[derive(Debug)]
-pub enum Look {
+pub enum Poll {
     /// Another process, for so long unless it looks again.
     Held {
-        /// The other's turn.
+        /// The other's lease.
         by: String,
         /// For how long.
         remaining: Duration,
@@ -65,10 +65,10 @@ pub enum Look {
     Ours(View),
 }
 
-/// The state of the log that the holder of the turn sees.
+/// The state of the log that the holder of the lease sees.
 #[derive(Debug, Default)]
 pub struct View {
-    /// Whether the turn has just begun, and whatever was known before is void.
+    /// Whether the lease has just begun, and whatever was known before is void.
     pub is_new: bool,
     /// What the clock of Redis shows, in ms since 1970.
     pub now_ms: u64,
@@ -80,7 +80,7 @@ pub struct View {
     pub is_all: bool,
     /// For each queue, the events that wait in it.
     pub waiting: Vec<usize>,
-    /// When the turn is new: what is held back, by its names.
+    /// When the lease is new: what is held back, by its names.
     pub held: Vec<(String, String)>,
 }
 
@@ -128,7 +128,7 @@ pub struct Queue {
     pub expired: usize,
     /// Events that wait.
     pub waiting: usize,
-    /// The oldest request; of those that are set aside, the one at the turn.
+    /// The oldest request; of those that are set aside, the one at the index that was asked for.
     pub head: Option<Head>,
     /// The number of requests that are set aside, if requested.
     pub count: usize,
@@ -137,7 +137,7 @@ pub struct Queue {
 /// Why a commit was not made, as far as is known.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NotCommitted {
-    /// The turn is over. Nothing was done.
+    /// The lease is over. Nothing was done.
     NotOurs,
     /// There was no answer.
     Unknown,
@@ -155,14 +155,14 @@ impl Cluster {
     #[must_use]
     pub fn store(&self, app_id: &str) -> Store {
         let app_id = app_id.into();
-        let bell = self.shared.bells.bell(&app_id);
-        Store { shared: Arc::clone(&self.shared), app_id, bell }
+        let notifier = self.shared.notifiers.notifier(&app_id);
+        Store { shared: Arc::clone(&self.shared), app_id, notifier }
     }
 }
 
 impl Store {
-    /// How long a turn lasts without another look.
-    pub const TURN: Duration = Duration::from_secs(5);
+    /// How long a lease lasts without another poll.
+    pub const LEASE: Duration = Duration::from_secs(5);
     /// Maximum bytes of an app's log.
     pub const LOG_BYTES_MAX: usize = lua::LOG_BYTES_MAX;
     /// Bytes that an entry of a log or queue counts in addition to its own.
@@ -170,28 +170,28 @@ impl Store {
     /// The most records that one look shows.
     pub const RECORDS_MAX: usize = 1_000;
 
-    /// A name for a turn of this process.
+    /// A name for a lease of this process.
     #[must_use]
-    pub fn new_turn(&self) -> String {
+    pub fn new_lease(&self) -> String {
         format!("{}.{}", self.shared.process(), random::digits())
     }
 
     /// Waits until something is put into the empty log. It may be called for nothing. Safe to
     /// cancel.
     pub async fn logged(&self) {
-        self.bell.logged.notified().await;
+        self.notifier.logged.notified().await;
     }
 
-    /// Waits until another node has released the turn. May return without that. Safe to cancel.
+    /// Waits until another node has released the lease. May return without that. Safe to cancel.
     pub async fn vacant(&self) {
-        self.bell.vacant.notified().await;
+        self.notifier.vacant.notified().await;
     }
 
-    /// Whether the process whose turn this is was silent for longer than a living one is; if it was
+    /// Whether the process whose lease this is was silent for longer than a living one is; if it was
     /// never heard, since `since`.
     #[must_use]
-    pub fn is_silent(&self, turn: &str, since: Instant) -> bool {
-        self.shared.bells.is_silent(process_of(turn), since, now())
+    pub fn is_silent(&self, lease: &str, since: Instant) -> bool {
+        self.shared.notifiers.is_silent(process_of(lease), since, now())
     }
 
     /// Appends entries, all of them or none: the part of this number, which counts up from 1.
@@ -213,45 +213,45 @@ impl Store {
             call = call.number(entry.at_us).number(entry.most_bytes).arg(&*entry.record);
         }
         if self.flag(&mut self.run(&joined, call).await?)? {
-            self.tell_all(&Notice::Logged { app_id: self.app_id.to_string() }).await;
+            self.tell_all(&ControlMessage::Logged { app_id: self.app_id.to_string() }).await;
         }
         Ok(())
     }
 
-    /// Looks at the log, if the turn is ours, goes on, or nobody has it. `queues` are the names of
+    /// Reads the log if this process holds the lease, renews it, or finds it free. `queues` are the names of
     /// the endpoints' queues.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`]: the turn may be ours.
-    pub async fn look(&self, turn: &str, queues: &[String]) -> Result<Look, Unavailable> {
+    /// [`Unavailable`]: the lease may be ours.
+    pub async fn poll(&self, lease: &str, queues: &[String]) -> Result<Poll, Unavailable> {
         let (names, joined) = (&self.shared.names, self.joined()?);
         let mut call = self
-            .call(&self.shared.scripts.look, &joined)
-            .key(names.teller(&self.app_id))
+            .call(&self.shared.scripts.poll, &joined)
+            .key(names.webhook_lease(&self.app_id))
             .key(names.log(&self.app_id))
             .key(names.log_state(&self.app_id))
             .key(names.held(&self.app_id))
-            .arg(turn)
+            .arg(lease)
             .arg(format!("{}.", self.shared.process()))
-            .number(Self::TURN.as_millis())
+            .number(Self::LEASE.as_millis())
             .number(Self::RECORDS_MAX)
             .number(queues.len());
         for queue in queues {
             call = call.arg(names.queue(&self.app_id, queue));
         }
         let (answer, now_ms) = self.run_at(&joined, call).await?;
-        read::look(answer, now_ms).map_err(|Unexpected| self.nonsense())
+        read::poll(answer, now_ms).map_err(|Unexpected| self.unexpected_reply())
     }
 
-    /// Commits the changes that were made of records, if the turn is still this one.
+    /// Commits the changes that were made of records, if the lease is still this one.
     ///
     /// # Errors
     ///
     /// [`NotCommitted`] says whether that is certain.
     pub async fn commit(
         &self,
-        turn: &str,
+        lease: &str,
         queues: &[String],
         most_bytes: usize,
         commit: &Commit,
@@ -260,7 +260,7 @@ impl Store {
         let joined = self.joined().map_err(|Unavailable| NotCommitted::Unknown)?;
         let mut call = self
             .call(&self.shared.scripts.commit, &joined)
-            .key(names.teller(&self.app_id))
+            .key(names.webhook_lease(&self.app_id))
             .key(names.log(&self.app_id))
             .key(names.log_state(&self.app_id))
             .key(names.held(&self.app_id));
@@ -268,8 +268,8 @@ impl Store {
             call = call.key(names.queue(&self.app_id, queue));
         }
         call = call
-            .arg(turn)
-            .number(Self::TURN.as_millis())
+            .arg(lease)
+            .number(Self::LEASE.as_millis())
             .number(commit.records)
             .number(commit.bytes)
             .number(most_bytes)
@@ -286,7 +286,7 @@ impl Store {
             Ok(Some(done)) => Ok(done),
             Ok(None) => Err(NotCommitted::NotOurs),
             Err(Unexpected) => {
-                self.nonsense();
+                self.unexpected_reply();
                 Err(NotCommitted::Unknown)
             }
         }
@@ -312,26 +312,26 @@ impl Store {
             .number(done.unwrap_or(0))
             .number(lifetime.as_millis());
         let (answer, now_ms) = self.run_at(&joined, call).await?;
-        read::head(answer, now_ms).map_err(|Unexpected| self.nonsense())
+        read::head(answer, now_ms).map_err(|Unexpected| self.unexpected_reply())
     }
 
-    /// Gives the turn back, and has the others know.
-    pub async fn resign(&self, turn: &str) {
-        // If it fails, the turn ends by itself.
+    /// Releases the lease, and notifies the other nodes.
+    pub async fn release(&self, lease: &str) {
+        // If it fails, the lease expires.
         let Ok(joined) = self.joined() else { return };
         let call = self
-            .call(&self.shared.scripts.resign, &joined)
-            .key(self.shared.names.teller(&self.app_id))
-            .arg(turn);
+            .call(&self.shared.scripts.release, &joined)
+            .key(self.shared.names.webhook_lease(&self.app_id))
+            .arg(lease);
         let Ok(mut answer) = self.run(&joined, call).await else { return };
         if self.flag(&mut answer) == Ok(true) {
-            self.tell_all(&Notice::Vacant { app_id: self.app_id.to_string() }).await;
+            self.tell_all(&ControlMessage::Vacant { app_id: self.app_id.to_string() }).await;
         }
     }
 
     /// Tells all nodes. If it fails, they look by themselves, a little later.
-    async fn tell_all(&self, notice: &Notice) {
-        if self.shared.notify(&notice.encode()).await.is_err() {
+    async fn tell_all(&self, control_message: &ControlMessage) {
+        if self.shared.notify(&control_message.encode()).await.is_err() {
             tracing::debug!(app = &*self.app_id, "the nodes were not notified");
         }
     }
@@ -353,8 +353,8 @@ impl Store {
     /// What comes behind the status of the answer, and the server's clock in ms.
     async fn run_at(&self, joined: &Joined, call: Call) -> Result<(Answer, u64), Unavailable> {
         let value = self.ask(joined, call).await?;
-        let mut answer = Answer::new(value).map_err(|Unexpected| self.nonsense())?;
-        match answer.status().map_err(|Unexpected| self.nonsense())? {
+        let mut answer = Answer::new(value).map_err(|Unexpected| self.unexpected_reply())?;
+        match answer.status().map_err(|Unexpected| self.unexpected_reply())? {
             (Status::Done, now_ms) => return Ok((answer, now_ms)),
             (Status::Refused, _) => self.shared.refused(&joined.lease),
             (Status::Late, _) => {}
@@ -368,7 +368,7 @@ impl Store {
             Ok(Err(error)) => {
                 tracing::debug!(app = &*self.app_id, %error, "redis does not serve the webhooks");
                 if was_refused(&error) {
-                    self.shared.metrics.foreign("what belongs to webhooks");
+                    self.shared.metrics.unexpected_data("what belongs to webhooks");
                 }
                 Err(Unavailable)
             }
@@ -378,11 +378,11 @@ impl Store {
 
     /// Reads the next value, which is 1 or 0.
     fn flag(&self, answer: &mut Answer) -> Result<bool, Unavailable> {
-        answer.number().map(|number| number == 1).map_err(|Unexpected| self.nonsense())
+        answer.number().map(|number| number == 1).map_err(|Unexpected| self.unexpected_reply())
     }
 
-    fn nonsense(&self) -> Unavailable {
-        self.shared.metrics.foreign("what belongs to webhooks");
+    fn unexpected_reply(&self) -> Unavailable {
+        self.shared.metrics.unexpected_data("what belongs to webhooks");
         Unavailable
     }
 }
@@ -403,8 +403,8 @@ impl Names {
         self.of_app("held", app_id)
     }
 
-    /// Whose turn it is to tell.
-    pub(super) fn teller(&self, app_id: &str) -> String {
+    /// The key of the lease to deliver the app's webhooks.
+    pub(super) fn webhook_lease(&self, app_id: &str) -> String {
         self.of_app("teller", app_id)
     }
 

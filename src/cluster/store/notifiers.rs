@@ -9,15 +9,15 @@ use tokio::sync::Notify;
 
 /// Rings when an app's log is to be looked at.
 #[derive(Debug, Default)]
-pub(in crate::cluster) struct Bell {
+pub(in crate::cluster) struct LogNotifier {
     pub(super) logged: Notify,
     pub(super) vacant: Notify,
 }
 
 /// The apps' bells, and when each process was last heard.
 #[derive(Debug, Default)]
-pub(in crate::cluster) struct Bells {
-    apps: Mutex<HashMap<Arc<str>, Weak<Bell>>>,
+pub(in crate::cluster) struct LogNotifiers {
+    apps: Mutex<HashMap<Arc<str>, Weak<LogNotifier>>>,
     heard: Mutex<HashMap<String, Instant>>,
 }
 
@@ -26,34 +26,34 @@ const SILENT_AFTER: Duration = Duration::from_millis(3_500);
 /// When it is forgotten that a process was ever heard.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
-impl Bells {
-    fn apps(&self) -> MutexGuard<'_, HashMap<Arc<str>, Weak<Bell>>> {
+impl LogNotifiers {
+    fn apps(&self) -> MutexGuard<'_, HashMap<Arc<str>, Weak<LogNotifier>>> {
         self.apps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The bell of an app, which rings while somebody holds it.
-    pub(super) fn bell(&self, app_id: &Arc<str>) -> Arc<Bell> {
+    pub(super) fn notifier(&self, app_id: &Arc<str>) -> Arc<LogNotifier> {
         let mut apps = self.apps();
-        if let Some(bell) = apps.get(app_id).and_then(Weak::upgrade) {
-            return bell;
+        if let Some(notifier) = apps.get(app_id).and_then(Weak::upgrade) {
+            return notifier;
         }
-        apps.retain(|_, bell| 0 < bell.strong_count());
-        let bell = Arc::default();
-        apps.insert(Arc::clone(app_id), Arc::downgrade(&bell));
-        bell
+        apps.retain(|_, notifier| 0 < notifier.strong_count());
+        let notifier = Arc::default();
+        apps.insert(Arc::clone(app_id), Arc::downgrade(&notifier));
+        notifier
     }
 
     /// Something was put into an empty log.
     pub(in crate::cluster) fn logged(&self, app_id: &str) {
-        if let Some(bell) = self.apps().get(app_id).and_then(Weak::upgrade) {
-            bell.logged.notify_one();
+        if let Some(notifier) = self.apps().get(app_id).and_then(Weak::upgrade) {
+            notifier.logged.notify_one();
         }
     }
 
-    /// The turn is free.
+    /// The lease is free.
     pub(in crate::cluster) fn vacant(&self, app_id: &str) {
-        if let Some(bell) = self.apps().get(app_id).and_then(Weak::upgrade) {
-            bell.vacant.notify_one();
+        if let Some(notifier) = self.apps().get(app_id).and_then(Weak::upgrade) {
+            notifier.vacant.notify_one();
         }
     }
 
@@ -81,7 +81,7 @@ impl Bells {
     }
 }
 
-/// The process that a node or a turn is named after.
+/// The process that a node or a lease is named after.
 pub(super) fn process_of(name: &str) -> &str {
     name.split('.').next().unwrap_or_default()
 }
@@ -92,55 +92,55 @@ mod tests {
 
     #[test]
     fn a_bell_that_nobody_listens_to_is_forgotten() {
-        let bells = Bells::default();
-        let first = bells.bell(&"a".into());
-        assert!(Arc::ptr_eq(&first, &bells.bell(&"a".into())));
+        let notifiers = LogNotifiers::default();
+        let first = notifiers.notifier(&"a".into());
+        assert!(Arc::ptr_eq(&first, &notifiers.notifier(&"a".into())));
         drop(first);
-        let _other = bells.bell(&"b".into());
-        assert_eq!(bells.apps().keys().map(|id| &**id).collect::<Vec<_>>(), ["b"]);
+        let _other = notifiers.notifier(&"b".into());
+        assert_eq!(notifiers.apps().keys().map(|id| &**id).collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]
     fn a_process_that_is_heard_is_not_silent() {
-        let bells = Bells::default();
+        let notifiers = LogNotifiers::default();
         let start = Instant::now();
-        bells.heard("ab.1", start);
-        bells.heard("ab.2", start + Duration::from_secs(1));
-        assert_eq!(bells.last_heard("ab"), Some(start + Duration::from_secs(1)));
-        bells.heard("cd.1", start + FORGOTTEN_AFTER * 2);
-        assert_eq!(bells.last_heard("ab"), None, "memory returns");
+        notifiers.heard("ab.1", start);
+        notifiers.heard("ab.2", start + Duration::from_secs(1));
+        assert_eq!(notifiers.last_heard("ab"), Some(start + Duration::from_secs(1)));
+        notifiers.heard("cd.1", start + FORGOTTEN_AFTER * 2);
+        assert_eq!(notifiers.last_heard("ab"), None, "memory returns");
     }
 
     #[test]
     fn an_app_keeps_its_notifier_while_it_is_held() {
         use futures_util::FutureExt as _;
-        let bells = Bells::default();
+        let notifiers = LogNotifiers::default();
         let (one, other): (Arc<str>, Arc<str>) = ("1".into(), "2".into());
-        let bell = bells.bell(&one);
-        assert!(Arc::ptr_eq(&bell, &bells.bell(&one)));
-        let second = bells.bell(&other);
-        assert!(Arc::ptr_eq(&bell, &bells.bell(&one)), "the other one changes nothing");
-        bells.logged("1");
+        let notifier = notifiers.notifier(&one);
+        assert!(Arc::ptr_eq(&notifier, &notifiers.notifier(&one)));
+        let second = notifiers.notifier(&other);
+        assert!(Arc::ptr_eq(&notifier, &notifiers.notifier(&one)), "the other one changes nothing");
+        notifiers.logged("1");
         assert!(second.logged.notified().now_or_never().is_none());
-        assert!(bell.vacant.notified().now_or_never().is_none());
-        assert!(bell.logged.notified().now_or_never().is_some());
-        bells.vacant("1");
-        assert!(bell.logged.notified().now_or_never().is_none());
-        assert!(bell.vacant.notified().now_or_never().is_some());
-        drop((bell, second));
-        bells.bell(&"3".into());
-        assert_eq!(bells.apps().len(), 1, "only what is held is kept");
+        assert!(notifier.vacant.notified().now_or_never().is_none());
+        assert!(notifier.logged.notified().now_or_never().is_some());
+        notifiers.vacant("1");
+        assert!(notifier.logged.notified().now_or_never().is_none());
+        assert!(notifier.vacant.notified().now_or_never().is_some());
+        drop((notifier, second));
+        notifiers.notifier(&"3".into());
+        assert_eq!(notifiers.apps().len(), 1, "only what is held is kept");
     }
 
     #[test]
     fn a_process_is_silent_after_its_last_message() {
-        let (bells, before) = (Bells::default(), Instant::now());
+        let (notifiers, before) = (LogNotifiers::default(), Instant::now());
         let now = before + 2 * SILENT_AFTER;
-        assert!(bells.is_silent("ab", before, now), "no message since then");
-        assert!(!bells.is_silent("ab", now, now));
-        bells.heard("ab.1", before);
-        assert!(bells.is_silent("ab", now, now));
-        bells.heard("ab.2", now);
-        assert!(!bells.is_silent("ab", before, now), "heard again");
+        assert!(notifiers.is_silent("ab", before, now), "no message since then");
+        assert!(!notifiers.is_silent("ab", now, now));
+        notifiers.heard("ab.1", before);
+        assert!(notifiers.is_silent("ab", now, now));
+        notifiers.heard("ab.2", now);
+        assert!(!notifiers.is_silent("ab", before, now), "heard again");
     }
 }

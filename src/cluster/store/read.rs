@@ -1,13 +1,13 @@
 //! What the scripts of the store answer.
 
-use super::{Head, Look, Queue, Queued, View};
+use super::{Head, Poll, Queue, Queued, View};
 use crate::cluster::scripts::{Answer, Unexpected};
 use std::time::Duration;
 
-pub(super) fn look(mut answer: Answer, now_ms: u64) -> Result<Look, Unexpected> {
+pub(super) fn poll(mut answer: Answer, now_ms: u64) -> Result<Poll, Unexpected> {
     if answer.text()? == "held" {
         let by = answer.text()?;
-        return Ok(Look::Held { by, remaining: Duration::from_millis(answer.number()?) });
+        return Ok(Poll::Held { by, remaining: Duration::from_millis(answer.number()?) });
     }
     let (is_new, lost) = (answer.number()? == 1, answer.count()?);
     let length = answer.count()?;
@@ -19,10 +19,10 @@ pub(super) fn look(mut answer: Answer, now_ms: u64) -> Result<Look, Unexpected> 
         pairs.push((name, value));
     }
     let is_all = length <= records.len();
-    Ok(Look::Ours(View { is_new, now_ms, lost, records, is_all, waiting, held: pairs }))
+    Ok(Poll::Ours(View { is_new, now_ms, lost, records, is_all, waiting, held: pairs }))
 }
 
-/// Nothing if the turn is over.
+/// Nothing if the lease is over.
 pub(super) fn commit(mut answer: Answer) -> Result<Option<Queued>, Unexpected> {
     if answer.text()? == "lost" {
         return Ok(None);
@@ -64,9 +64,9 @@ mod tests {
 
     #[test]
     fn a_look_is_read() {
-        let look = |values| look(Answer::new(Value::Array(values)).unwrap(), 1_000);
+        let poll = |values| poll(Answer::new(Value::Array(values)).unwrap(), 1_000);
         let held = vec![text("held"), text("ab.1"), Value::Int(40)];
-        let Ok(Look::Held { by, remaining }) = look(held) else { panic!("it is held") };
+        let Ok(Poll::Held { by, remaining }) = poll(held) else { panic!("it is held") };
         assert_eq!((by.as_str(), remaining), ("ab.1", Duration::from_millis(40)));
         let ours = vec![
             text("ours"),
@@ -77,12 +77,12 @@ mod tests {
             Value::Array(vec![text("5 {}"), text("6 {}")]),
             Value::Array(vec![text("v t"), text("9 {}")]),
         ];
-        let Ok(Look::Ours(view)) = look(ours) else { panic!("it is ours") };
+        let Ok(Poll::Ours(view)) = poll(ours) else { panic!("it is ours") };
         assert!(view.is_new && !view.is_all);
         assert_eq!((view.now_ms, view.lost, view.waiting), (1_000, 2, vec![7]));
         assert_eq!(view.records, [b"5 {}", b"6 {}"]);
         assert_eq!(view.held, [("v t".to_owned(), "9 {}".to_owned())]);
-        assert!(look(vec![text("ours")]).is_err());
+        assert!(poll(vec![text("ours")]).is_err());
     }
 
     #[test]
@@ -97,8 +97,8 @@ mod tests {
         assert_eq!(first.age, Duration::from_millis(500));
         assert_eq!(first.body, b"{\"a b\": 1}");
         assert!(answer("").unwrap().head.is_none());
-        for foreign in ["x", "1 2 3", "a 1 1 {}", "1 1 -1 {}"] {
-            assert!(answer(foreign).is_err(), "{foreign}");
+        for unexpected_data in ["x", "1 2 3", "a 1 1 {}", "1 1 -1 {}"] {
+            assert!(answer(unexpected_data).is_err(), "{unexpected_data}");
         }
     }
 }

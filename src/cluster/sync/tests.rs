@@ -13,7 +13,7 @@ fn channel(channel: &str) -> TopicName {
 
 #[test]
 fn channels_and_users_are_listed_in_their_indexes() {
-    let shared = Shared::new("test", false, Duration::from_secs(1));
+    let shared = ClusterState::new("test", false, Duration::from_secs(1));
     let user = name(Subject::User("u".into()));
     let channels = shared.names.channel_index(APP, HOME);
     assert_eq!(index_of(&shared, &channel("a")), Some(channels.clone()));
@@ -25,7 +25,7 @@ fn channels_and_users_are_listed_in_their_indexes() {
 
 #[test]
 fn each_subject_has_its_flags_and_limits() {
-    let shared = Shared::new("test", false, Duration::from_secs(1));
+    let shared = ClusterState::new("test", false, Duration::from_secs(1));
     let config = AppConfig {
         subscription_count: true,
         max_presence_members: 7,
@@ -63,18 +63,18 @@ fn answer(status: &str, redis_ms: i64) -> Value {
 
 #[test]
 fn an_answer_is_read() {
-    let Ok((Verdict::Done(synced), 77)) = read(answer("ok", 77), now()) else { panic!("done") };
+    let Ok((SyncOutcome::Done(synced), 77)) = read(answer("ok", 77), now()) else { panic!("done") };
     assert_eq!((&*synced.epoch, synced.version, synced.sequence), ("epoch", 2, 3));
     assert_eq!((synced.total, synced.mine), (4, 6));
     assert_eq!(synced.accepted, [true, false]);
     assert_eq!(synced.members, [("u".into(), "{}".into())]);
     assert!(synced.is_logged && synced.last.is_none() && synced.changes.is_empty());
-    assert!(matches!(read(answer("late", 78), now()), Ok((Verdict::Late, 78))));
-    assert!(matches!(read(answer("other", 79), now()), Ok((Verdict::Refused, 79))));
+    assert!(matches!(read(answer("late", 78), now()), Ok((SyncOutcome::Late, 78))));
+    assert!(matches!(read(answer("other", 79), now()), Ok((SyncOutcome::Refused, 79))));
     assert!(read(answer("more", 1), now()).is_err());
 }
 
-/// A node with an assertion in flight, whose answer the test makes.
+/// A node with a sync in flight, whose answer the test makes.
 async fn asserting() -> (Testbed, Arc<str>) {
     let mut testbed = Testbed::joined(false).await;
     testbed.subscribe(1, "a", None);
@@ -83,10 +83,10 @@ async fn asserting() -> (Testbed, Arc<str>) {
     (testbed, topic)
 }
 
-fn answered(testbed: &Testbed, topic: &Arc<str>, answer: RedisResult<Value>) -> Answered {
-    Answered {
+fn answered(testbed: &Testbed, topic: &Arc<str>, answer: RedisResult<Value>) -> SyncAnswer {
+    SyncAnswer {
         topic: Arc::clone(topic),
-        attempt: testbed.manager.topics[topic].attempt,
+        attempt: testbed.coordinator.topics[topic].attempt,
         partition: HOME,
         is_full: false,
         was_provisional: false,
@@ -97,19 +97,19 @@ fn answered(testbed: &Testbed, topic: &Arc<str>, answer: RedisResult<Value>) -> 
 }
 
 fn is_away(testbed: &Testbed) -> bool {
-    testbed.manager.connection.is_none()
+    testbed.coordinator.connection.is_none()
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_answers_to_assertions_tell_the_time_of_redis() {
     for (status, late) in [("ok", 0), ("late", 1)] {
         let (mut testbed, topic) = asserting().await;
-        testbed.manager.in_flight.add(0);
+        testbed.coordinator.in_flight.add(0);
         let answer = answered(&testbed, &topic, Ok(answer(status, 5_000_000)));
-        testbed.manager.on_synced(answer);
-        assert_eq!(testbed.manager.shared.clock.at(HOME, now()), 5_000_000, "{status}");
-        assert_eq!(testbed.manager.shared.metrics.late.get(), late);
-        assert_eq!(testbed.manager.in_flight.commands, 0);
+        testbed.coordinator.on_synced(answer);
+        assert_eq!(testbed.coordinator.shared.clock.at(HOME, now()), 5_000_000, "{status}");
+        assert_eq!(testbed.coordinator.shared.metrics.late.get(), late);
+        assert_eq!(testbed.coordinator.in_flight.commands, 0);
         assert!(!is_away(&testbed));
     }
 }
@@ -117,10 +117,10 @@ async fn the_answers_to_assertions_tell_the_time_of_redis() {
 #[tokio::test(start_paused = true)]
 async fn an_assertion_that_was_late_is_made_again() {
     let (mut testbed, topic) = asserting().await;
-    testbed.manager.in_flight.add(0);
+    testbed.coordinator.in_flight.add(0);
     let answer = answered(&testbed, &topic, Ok(answer("late", 1)));
-    testbed.manager.on_synced(answer);
-    assert!(!testbed.manager.topics[&topic].has_settled());
+    testbed.coordinator.on_synced(answer);
+    assert!(!testbed.coordinator.topics[&topic].has_settled());
     testbed.settle().await;
 }
 
@@ -136,10 +136,10 @@ async fn an_assertion_that_redis_refuses_ends_the_link() {
         (Err(lost), false),
     ] {
         let (mut testbed, topic) = asserting().await;
-        testbed.manager.in_flight.add(0);
+        testbed.coordinator.in_flight.add(0);
         let what = format!("{result:?}");
         let answer = answered(&testbed, &topic, result);
-        testbed.manager.on_synced(answer);
+        testbed.coordinator.on_synced(answer);
         assert_eq!(is_away(&testbed), ends, "{what}");
     }
 }
@@ -147,10 +147,10 @@ async fn an_assertion_that_redis_refuses_ends_the_link() {
 #[tokio::test(start_paused = true)]
 async fn the_answer_to_an_earlier_attempt_is_discarded() {
     let (mut testbed, topic) = asserting().await;
-    testbed.manager.in_flight.add(0);
+    testbed.coordinator.in_flight.add(0);
     let mut earlier = answered(&testbed, &topic, Ok(answer("other", 1)));
     earlier.attempt = earlier.attempt.wrapping_sub(1);
-    testbed.manager.on_synced(earlier);
+    testbed.coordinator.on_synced(earlier);
     assert!(!is_away(&testbed));
-    assert_eq!(testbed.manager.in_flight.commands, 0, "but it is not in flight any more");
+    assert_eq!(testbed.coordinator.in_flight.commands, 0, "but it is not in flight any more");
 }

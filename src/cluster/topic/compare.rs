@@ -13,8 +13,8 @@ pub(in crate::cluster) struct Held {
     pub(in crate::cluster) users: usize,
     /// The number of members of all nodes.
     pub(in crate::cluster) members: usize,
-    /// The number of assertions made before.
-    assertions: u64,
+    /// The number of syncs made before.
+    syncs: u64,
     attempt: u32,
 }
 
@@ -22,14 +22,14 @@ pub(in crate::cluster) struct Held {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::cluster) enum Difference {
     None,
-    /// The topic is to be asserted and read again.
+    /// The topic is to be synced and read again.
     Repair,
     /// The bus has not delivered everything: the topic is to be subscribed again as well.
     Deaf,
 }
 
 impl Topic {
-    /// What this node holds; `None` while an assertion is due or in flight.
+    /// What this node holds; `None` while a sync is due or in flight.
     pub(in crate::cluster) fn held(&self, now: Instant) -> Option<Held> {
         let is_ending = self.ending.front().is_some_and(|at| *at <= now);
         let is_settled = self.phase == Phase::In && self.sent.is_none() && !self.must_sync();
@@ -37,7 +37,7 @@ impl Topic {
             mine: self.told,
             users: self.users.len(),
             members: self.replica.as_ref().map_or(0, |replica| replica.members.len()),
-            assertions: self.assertions,
+            syncs: self.syncs,
             attempt: self.attempt,
         })
     }
@@ -54,7 +54,7 @@ impl Topic {
 
     /// Compares what was held with what was found. Earlier messages of the bus are handled already.
     pub(in crate::cluster) fn compare(&mut self, held: &Held, found: &Found) -> Difference {
-        if (self.attempt, self.assertions) != (held.attempt, held.assertions) {
+        if (self.attempt, self.syncs) != (held.attempt, held.syncs) {
             return Difference::None;
         }
         let difference = self.difference(found);

@@ -1,9 +1,9 @@
 //! One topic as a node sees it, as a state machine that does no I/O.
 //!
-//! The node's contribution is asserted in Redis as a whole, one assertion at a time; changes in the
+//! The node's contribution is synced in Redis as a whole, one sync at a time; changes in the
 //! meantime go into the next. Redis' answers and the messages of the bus maintain a *replica* of the
 //! state of all nodes, from which new subscribers are answered. After a lost link everything is
-//! asserted and read again, and clients are sent the differences.
+//! synced and read again, and clients are sent the differences.
 
 mod compare;
 mod replica;
@@ -12,7 +12,7 @@ mod tests;
 mod values;
 
 pub(super) use compare::{Difference, Held};
-pub(super) use values::{Assertion, Effect, Joining, Step, Synced, Waiter};
+pub(super) use values::{Effect, Joining, Step, SyncRequest, Synced, Waiter};
 
 use super::{
     envelope::{Envelope, Message},
@@ -34,7 +34,7 @@ use std::{
 
 /// How long an unused topic stays subscribed: a page that reloads is back by then.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
-/// Maximum number of joins in one assertion.
+/// Maximum number of joins in one sync.
 const JOINS_MAX: usize = 512;
 /// How long after the loss of a hash other nodes may take to put their contributions back.
 const PUT_BACK: Duration = Duration::from_secs(3);
@@ -72,8 +72,8 @@ pub(in crate::cluster) struct Topic {
     pub(in crate::cluster) partition: Partition,
     /// The number of the subscription attempt; results of earlier attempts are discarded.
     pub(in crate::cluster) attempt: u32,
-    /// The number of assertions made.
-    assertions: u64,
+    /// The number of syncs made.
+    syncs: u64,
     /// Whether subscribers receive the subscription count.
     is_counted: bool,
     phase: Phase,
@@ -87,9 +87,9 @@ pub(in crate::cluster) struct Topic {
     told: usize,
     written: Written,
     waiting: VecDeque<Waiter>,
-    /// The waiters of the assertion in flight.
+    /// The waiters of the sync in flight.
     sent: Option<Vec<Waiter>>,
-    /// Everything is to be asserted and read again.
+    /// Everything is to be synced and read again.
     is_doubtful: bool,
     replica: Option<Replica>,
     /// The deadline for other nodes to put their contributions back after the loss of the hash.
@@ -117,7 +117,7 @@ impl Topic {
             name,
             partition,
             attempt: 0,
-            assertions: 0,
+            syncs: 0,
             phase: Phase::Out,
             count: 0,
             owed: 0,
@@ -289,12 +289,12 @@ impl Topic {
         self.is_current = false;
         self.early.clear();
         if !self.is_needed() {
-            // Only the withdrawal remains, which a full assertion includes.
+            // Only the withdrawal remains, which a full sync includes.
             self.departed.clear();
         }
     }
 
-    /// Queues the waiters again, after an assertion was not carried out.
+    /// Queues the waiters again, after a sync was not carried out.
     pub(in crate::cluster) fn not_synced(&mut self) {
         for waiter in self.sent.take().into_iter().flatten().rev() {
             self.waiting.push_front(waiter);
@@ -345,7 +345,7 @@ impl Topic {
         }
         match self.phase {
             Phase::In if self.sent.is_some() => None,
-            Phase::In if self.must_sync() => Some(Step::Sync(self.assertion())),
+            Phase::In if self.must_sync() => Some(Step::Sync(self.request())),
             Phase::In if is_needed => {
                 self.idle_since = None;
                 None
@@ -391,48 +391,48 @@ impl Topic {
             || (self.is_heard() && !self.is_current)
     }
 
-    fn assertion(&mut self) -> Assertion {
+    fn request(&mut self) -> SyncRequest {
         self.idle_since = None;
-        self.assertions += 1;
+        self.syncs += 1;
         let is_full = self.is_doubtful || (self.is_heard() && !self.is_current);
         self.is_doubtful = false;
         let waiters: Vec<Waiter> =
             self.waiting.drain(..self.waiting.len().min(JOINS_MAX)).collect();
-        let mut assertion = Assertion {
+        let mut request = SyncRequest {
             base: self.count,
             is_full,
             was_told: self.written == Written::Kept && 0 < self.told,
             knows_others: self.written == Written::Kept && self.knows_others(),
             reached: self.replica.as_ref().map(|replica| (replica.epoch.clone(), replica.sequence)),
             answer_bytes: if is_full { self.snapshot_bytes() } else { ANSWER_BYTES },
-            ..Assertion::default()
+            ..SyncRequest::default()
         };
         if is_full {
             // Messages of the bus from now on are compared with the answer.
             self.is_current = false;
-            assertion.joins = self.users.iter().map(|(id, local)| local.asserted(id)).collect();
+            request.joins = self.users.iter().map(|(id, local)| local.synced(id)).collect();
             self.departed.clear();
         }
         for waiter in &waiters {
             match waiter {
                 Waiter::Subscriber { member: Some(member), .. } => {
-                    // A user who returned before the departure was asserted has not left.
+                    // A user who returned before the departure was synced has not left.
                     self.departed.remove(&member.user_id);
-                    assertion.joins.push(Joining::limited(&member.user_id, &member.user_info));
+                    request.joins.push(Joining::limited(&member.user_id, &member.user_info));
                 }
-                Waiter::Subscriber { member: None, .. } => assertion.base += 1,
+                Waiter::Subscriber { member: None, .. } => request.base += 1,
                 Waiter::Admission(_) => {
-                    assertion.joins.push(Joining::limited(&"".into(), &"".into()));
+                    request.joins.push(Joining::limited(&"".into(), &"".into()));
                 }
             }
         }
-        assertion.departed = self.departed.drain().collect();
+        request.departed = self.departed.drain().collect();
         self.sent = Some(waiters);
-        assertion
+        request
     }
 }
 
-/// About how many bytes the answer to an assertion has, without a snapshot.
+/// About how many bytes the answer to a sync has, without a snapshot.
 const ANSWER_BYTES: usize = 256;
 /// The assumed size of a presence channel's snapshot while it is unknown.
 const UNKNOWN_ROSTER_BYTES: usize = 64 * 1_024;
@@ -450,7 +450,7 @@ fn is_counted(subject: &Subject, config: &AppConfig) -> bool {
 
 impl Local {
     /// Its connections are counted already.
-    fn asserted(&self, user_id: &Arc<str>) -> Joining {
+    fn synced(&self, user_id: &Arc<str>) -> Joining {
         Joining {
             user_id: Arc::clone(user_id),
             user_info: Arc::clone(&self.user_info),

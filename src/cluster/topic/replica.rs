@@ -3,7 +3,7 @@
 use super::{Effect, Local, PUT_BACK, Phase, Synced, Topic, Waiter, Written};
 use crate::{
     cluster::envelope::{Change, Envelope, EnvelopeId, Message},
-    hub::Welcome,
+    hub::InitialState,
     protocol::{ChannelName, Frame, FrameKind, Member, SubscriptionRefusal, event},
 };
 use std::{
@@ -71,7 +71,7 @@ impl Replica {
 }
 
 impl Topic {
-    /// Handles the answer to an assertion. `max_members` is for the refusal's text;
+    /// Handles the answer to a sync. `max_members` is for the refusal's text;
     /// `is_provisional`: other nodes still have to write their contributions.
     pub(in crate::cluster) fn on_synced(
         &mut self,
@@ -98,7 +98,7 @@ impl Topic {
             self.is_doubtful = true;
         }
         let named = waiters.iter().filter(|waiter| waiter.is_named()).count();
-        // The users that were asserted only come first, and are never refused.
+        // The users that were synced only come first, and are never refused.
         let mut verdicts = accepted.split_off(accepted.len().saturating_sub(named)).into_iter();
         for waiter in waiters {
             let is_accepted = !waiter.is_named() || verdicts.next().unwrap_or(false);
@@ -140,7 +140,7 @@ impl Topic {
                 refusal: SubscriptionRefusal::RosterFull { max: max_members },
             },
             Waiter::Subscriber { connection, ticket, member } => {
-                let welcome = self.welcome(member.as_ref(), now);
+                let initial = self.initial(member.as_ref(), now);
                 let user_id = member.map(|member| {
                     let Member { user_id, user_info } = member;
                     let local = self
@@ -152,12 +152,12 @@ impl Topic {
                     self.departed.remove(&user_id);
                     user_id
                 });
-                Effect::Attach { connection, ticket, user_id, welcome }
+                Effect::Attach { connection, ticket, user_id, initial }
             }
         }
     }
 
-    fn welcome(&mut self, member: Option<&Member>, now: Instant) -> Welcome {
+    fn initial(&mut self, member: Option<&Member>, now: Instant) -> InitialState {
         let (Some(channel), true) = (self.channel().cloned(), self.replica.is_some()) else {
             unreachable!("only channels have subscribers, and they are read first")
         };
@@ -170,7 +170,7 @@ impl Topic {
         let announced = is_new.map(|member| {
             replica.members.len() * event::member_added(&channel, member).bytes().len()
         });
-        Welcome {
+        InitialState {
             cached: channel.is_cache().then(|| {
                 last.map_or_else(|| event::cache_miss(&channel), |last| last.frame.clone())
             }),
@@ -275,7 +275,7 @@ impl Topic {
         // Nodes with a higher sequence have written it to the new hash. The old hash was restored from
         // earlier data if its sequence is lower than this node's.
         if reached < synced.sequence || (is_same && synced.sequence < reached) {
-            return effects.push(Effect::Interrupt);
+            return effects.push(Effect::ForceResubscribe);
         }
         if !is_same {
             effects.push(Effect::Doubt);
@@ -330,7 +330,7 @@ impl Topic {
             replica.sequence = sequence;
         } else if replica.sequence < sequence {
             replica.sequence = sequence;
-            effects.push(Effect::Interrupt);
+            effects.push(Effect::ForceResubscribe);
         } else {
             // The hash is missing, or a new one.
             self.is_doubtful = true;
@@ -387,7 +387,7 @@ impl Topic {
             }
             (Change::Sequence(sequence), _) if replica.sequence < sequence => {
                 replica.sequence = sequence;
-                effects.push(Effect::Interrupt);
+                effects.push(Effect::ForceResubscribe);
             }
             (Change::Sequence(_), _) | (Change::Added(_) | Change::Removed(_), None) => {}
         }

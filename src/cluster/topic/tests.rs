@@ -82,7 +82,7 @@ fn seen(effects: &[Effect]) -> Vec<String> {
             Effect::Admit(_, is_admitted) => format!("admit {is_admitted}"),
             Effect::Deliver(frame, _) => text(frame),
             Effect::Total(total) => format!("total {total}"),
-            Effect::Interrupt => "interrupt".into(),
+            Effect::ForceResubscribe => "force_resubscribe".into(),
             Effect::Doubt => "doubt".into(),
             Effect::Online(is_online) => format!("online {is_online}"),
         })
@@ -104,11 +104,11 @@ fn answer(topic: &mut Topic, synced: Synced, is_full: bool) -> Vec<String> {
     seen(&topic.on_synced(synced, is_full, (100, false), Instant::now()))
 }
 
-/// Takes the next step, which is an assertion.
-fn assertion(topic: &mut Topic) -> Assertion {
+/// Takes the next step, which is a sync.
+fn request(topic: &mut Topic) -> SyncRequest {
     match topic.next_step(Instant::now()) {
-        Some(Step::Sync(assertion)) => assertion,
-        other => panic!("{other:?} instead of an assertion"),
+        Some(Step::Sync(request)) => request,
+        other => panic!("{other:?} instead of a sync"),
     }
 }
 
@@ -121,7 +121,7 @@ fn begun(channel: &str, users: &[&str]) -> Topic {
     }
     assert!(matches!(topic.next_step(Instant::now()), Some(Step::Enter)));
     topic.entered();
-    assert!(assertion(&mut topic).is_full);
+    assert!(request(&mut topic).is_full);
     answer(&mut topic, synced(5, 5, users.len(), if is_presence { users } else { &[] }), true);
     topic
 }
@@ -140,7 +140,7 @@ fn signed_in(count: usize) -> Topic {
     }
     topic.next_step(Instant::now());
     topic.entered();
-    assertion(&mut topic);
+    request(&mut topic);
     answer(&mut topic, synced(1, 0, count, &[]), true);
     topic
 }
@@ -149,17 +149,17 @@ fn signed_in(count: usize) -> Topic {
 fn counted_connection() -> Topic {
     let mut topic = subject(Subject::Connections);
     topic.add();
-    assertion(&mut topic);
+    request(&mut topic);
     answer(&mut topic, synced(1, 0, 1, &[]), false);
     topic
 }
 
-/// Loses the link, and comes as far as the assertion on the next.
-fn relink(topic: &mut Topic) -> Assertion {
+/// Loses the link, and comes as far as the sync on the next.
+fn relink(topic: &mut Topic) -> SyncRequest {
     topic.detach();
     assert!(matches!(topic.next_step(Instant::now()), Some(Step::Enter)));
     topic.entered();
-    assertion(topic)
+    request(topic)
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn the_first_subscriber_waits_for_the_bus_and_the_snapshot() {
     assert!(matches!(topic.next_step(Instant::now()), Some(Step::Enter)));
     assert!(topic.next_step(Instant::now()).is_none(), "one step at a time");
     topic.entered();
-    let first = assertion(&mut topic);
+    let first = request(&mut topic);
     assert!(first.is_full && first.base == 1);
     // What the bus tells before the answer is not lost: it is later than the snapshot, or in it.
     assert!(hear(&mut topic, event(5)).is_empty());
@@ -177,7 +177,7 @@ fn the_first_subscriber_waits_for_the_bus_and_the_snapshot() {
     assert_eq!(answer(&mut topic, synced(5, 5, 1, &[]), true), ["attach 1", "event 6"]);
     assert_eq!(hear(&mut topic, event(7)), ["event 7"]);
     topic.join(subscriber(2, None));
-    let second = assertion(&mut topic);
+    let second = request(&mut topic);
     assert!(!second.is_full && second.base == 2, "a known channel is asked once");
     assert_eq!(answer(&mut topic, synced(5, 7, 2, &[]), false), ["attach 2"]);
 }
@@ -190,7 +190,7 @@ fn members_come_and_go_by_versions() {
     assert_eq!(hear(&mut topic, change(7, Change::Removed("2".into()))), ["-2"]);
     assert!(topic.next_step(Instant::now()).is_none());
     hear(&mut topic, change(9, Change::Added(member("3"))));
-    assert!(assertion(&mut topic).is_full, "a version is missing: it is read again");
+    assert!(request(&mut topic).is_full, "a version is missing: it is read again");
     assert_eq!(answer(&mut topic, synced(9, 5, 1, &["1", "3", "4"]), true), ["+4"]);
 }
 
@@ -199,7 +199,7 @@ fn who_is_back_before_it_was_said_was_never_away() {
     let mut topic = begun("presence-a", &["1"]);
     topic.leave(Some("1"));
     topic.join(subscriber(2, Some("1")));
-    let said = assertion(&mut topic);
+    let said = request(&mut topic);
     assert!(said.departed.is_empty());
     assert_eq!((said.base, said.joins.len()), (0, 1));
 }
@@ -208,11 +208,11 @@ fn who_is_back_before_it_was_said_was_never_away() {
 fn who_left_while_something_was_under_way_is_said_next() {
     let mut topic = begun("presence-a", &["1", "2"]);
     topic.join(subscriber(3, Some("3")));
-    assertion(&mut topic);
+    request(&mut topic);
     topic.leave(Some("1"));
     assert!(topic.next_step(Instant::now()).is_none());
     answer(&mut topic, synced(5, 5, 3, &[]), false);
-    let next = assertion(&mut topic);
+    let next = request(&mut topic);
     assert_eq!((next.base, &*next.departed[0]), (2, "1"));
 }
 
@@ -220,10 +220,10 @@ fn who_left_while_something_was_under_way_is_said_next() {
 fn who_left_by_one_connection_while_another_was_on_its_way_stays() {
     let mut topic = begun("presence-a", &["1"]);
     topic.join(subscriber(2, Some("1")));
-    assertion(&mut topic);
+    request(&mut topic);
     topic.leave(Some("1"));
     assert_eq!(answer(&mut topic, synced(5, 5, 2, &[]), false), ["attach 2"]);
-    let next = assertion(&mut topic);
+    let next = request(&mut topic);
     assert_eq!(next.base, 1);
     assert!(next.departed.is_empty(), "the user is there by its other connection");
 }
@@ -233,7 +233,7 @@ fn a_full_roster_refuses_only_who_is_new() {
     let mut topic = begun("presence-a", &["1"]);
     topic.join(subscriber(2, Some("2")));
     topic.join(subscriber(3, Some("1")));
-    assertion(&mut topic);
+    request(&mut topic);
     let verdicts = Synced { accepted: vec![false, true], ..synced(5, 5, 2, &[]) };
     assert_eq!(answer(&mut topic, verdicts, false), ["refuse 2", "attach 3"]);
     assert!(topic.next_step(Instant::now()).is_none(), "both sides agree");
@@ -265,7 +265,7 @@ fn who_is_still_to_come_has_not_left() {
     };
     assert!(hear(&mut topic, added).is_empty(), "nobody saw it leave");
     assert!(topic.end_provisional());
-    assert!(assertion(&mut topic).is_full, "when all have come, it is read again");
+    assert!(request(&mut topic).is_full, "when all have come, it is read again");
     let now = Synced { epoch: "e2".into(), ..synced(2, 5, 2, &["1", "elsewhere"]) };
     assert!(answer(&mut topic, now, true).is_empty());
 }
@@ -274,7 +274,7 @@ fn who_is_still_to_come_has_not_left() {
 fn what_was_missed_while_the_link_was_lost_interrupts() {
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
-    assert_eq!(answer(&mut topic, synced(5, 7, 1, &[]), true), ["interrupt"]);
+    assert_eq!(answer(&mut topic, synced(5, 7, 1, &[]), true), ["force_resubscribe"]);
 
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
@@ -289,11 +289,19 @@ fn what_was_missed_while_the_link_was_lost_interrupts() {
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
     let further = Synced { epoch: "e2".into(), ..synced(0, 6, 1, &[]) };
-    assert_eq!(answer(&mut topic, further, true), ["interrupt"], "another node had come further");
+    assert_eq!(
+        answer(&mut topic, further, true),
+        ["force_resubscribe"],
+        "another node had come further"
+    );
 
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
-    assert_eq!(answer(&mut topic, synced(5, 3, 1, &[]), true), ["interrupt"], "a replica behind");
+    assert_eq!(
+        answer(&mut topic, synced(5, 3, 1, &[]), true),
+        ["force_resubscribe"],
+        "a replica behind"
+    );
 }
 
 #[test]
@@ -310,17 +318,17 @@ fn what_came_between_listening_and_the_snapshot_is_not_missed() {
 #[test]
 fn a_gap_in_the_sequence_interrupts_at_once() {
     let mut topic = begun("room", &["a"]);
-    assert_eq!(hear(&mut topic, event(7)), ["interrupt", "event 7"]);
-    // Nobody counts any more: the hash is gone, and everything is asserted anew.
+    assert_eq!(hear(&mut topic, event(7)), ["force_resubscribe", "event 7"]);
+    // Nobody counts any more: the hash is gone, and everything is synced anew.
     assert_eq!(hear(&mut topic, event(0)), ["event 0"]);
-    assert!(assertion(&mut topic).is_full);
+    assert!(request(&mut topic).is_full);
 }
 
 #[test]
 fn who_has_come_less_far_than_another_node_is_interrupted() {
     let mut topic = begun("room", &["a"]);
     assert!(hear(&mut topic, change(6, Change::Sequence(5))).is_empty());
-    assert_eq!(hear(&mut topic, change(7, Change::Sequence(7))), ["interrupt"]);
+    assert_eq!(hear(&mut topic, change(7, Change::Sequence(7))), ["force_resubscribe"]);
     assert_eq!(hear(&mut topic, event(8)), ["event 8"]);
 }
 
@@ -330,18 +338,18 @@ fn a_hash_that_is_made_after_the_answer_is_read_though_its_message_came_before()
     topic.join(subscriber(1, None));
     topic.next_step(Instant::now());
     topic.entered();
-    assertion(&mut topic);
+    request(&mut topic);
     let elsewhere = Message::Change { epoch: "e2".into(), version: 1, change: Change::Total(2) };
     assert!(hear(&mut topic, elsewhere).is_empty());
     assert_eq!(answer(&mut topic, synced(0, 0, 1, &[]), true), ["attach 1"]);
-    assert!(assertion(&mut topic).is_full);
+    assert!(request(&mut topic).is_full);
 }
 
 #[test]
 fn what_nobody_counted_is_not_lost_while_the_topic_is_read_again() {
     let mut topic = begun("room", &["a"]);
     assert_eq!(hear(&mut topic, event(0)), ["event 0"]);
-    assertion(&mut topic);
+    request(&mut topic);
     assert!(hear(&mut topic, event(0)).is_empty());
     let anew = Synced { epoch: "e2".into(), ..synced(0, 0, 1, &[]) };
     assert_eq!(answer(&mut topic, anew, true), ["doubt", "event 0"]);
@@ -351,13 +359,13 @@ fn what_nobody_counted_is_not_lost_while_the_topic_is_read_again() {
 fn an_event_that_another_hash_counts_anew_is_not_lost_while_it_is_read() {
     let mut topic = begun("room", &["a"]);
     assert_eq!(hear(&mut topic, event(1)), ["event 1"]);
-    assertion(&mut topic);
+    request(&mut topic);
     for sequence in [2, 3, 4] {
         assert!(hear(&mut topic, event(sequence)).is_empty());
     }
     let anew = Synced { epoch: "e2".into(), ..synced(1, 3, 1, &[]) };
     assert_eq!(answer(&mut topic, anew, true), ["doubt", "event 2", "event 3", "event 4"]);
-    assertion(&mut topic);
+    request(&mut topic);
     assert!(hear(&mut topic, event(4)).is_empty());
     // This node has it count on from where the other hash was.
     let counts_on = Synced { epoch: "e2".into(), ..synced(1, 5, 1, &[]) };
@@ -368,7 +376,7 @@ fn an_event_that_another_hash_counts_anew_is_not_lost_while_it_is_read() {
 fn those_who_wait_when_the_link_is_lost_are_answered_by_the_next() {
     let mut topic = begun("room", &["a"]);
     topic.join(subscriber(2, None));
-    assertion(&mut topic);
+    request(&mut topic);
     topic.join(subscriber(3, None));
     assert_eq!(relink(&mut topic).base, 3);
     let told = answer(&mut topic, synced(5, 5, 3, &[]), true);
@@ -389,7 +397,7 @@ fn after_a_data_loss_everything_is_asserted_as_new() {
 fn a_topic_that_nobody_needs_is_left_a_while_later() {
     let mut topic = begun("room", &["a"]);
     topic.leave(None);
-    let said = assertion(&mut topic);
+    let said = request(&mut topic);
     assert_eq!(said.base, 0);
     answer(&mut topic, synced(5, 5, 0, &[]), false);
     let now = Instant::now();
@@ -410,7 +418,7 @@ fn an_ended_sign_in_counts_until_its_time() {
     topic.add();
     topic.next_step(now);
     topic.entered();
-    assert_eq!(assertion(&mut topic).base, 1);
+    assert_eq!(request(&mut topic).base, 1);
     assert!(answer(&mut topic, synced(1, 0, 1, &[]), true).is_empty());
     topic.end_at(now + LINGER);
     assert!(topic.next_step(now).is_none());

@@ -2,13 +2,13 @@
 
 use crate::{
     cluster::envelope::{EnvelopeId, Message},
-    hub::{ConnectionRef, Welcome},
+    hub::{ConnectionRef, InitialState},
     protocol::{Frame, Member, SocketId, SubscriptionRefusal},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
-/// A connection that waits for an assertion.
+/// A connection that waits for a sync.
 #[derive(Debug)]
 pub(in crate::cluster) enum Waiter {
     /// A connection that subscribes.
@@ -28,14 +28,14 @@ pub(in crate::cluster) enum Step {
     /// Note that this node contributes, and listen.
     Enter,
     /// Assert what this node has.
-    Sync(Assertion),
+    Sync(SyncRequest),
     /// Forget the topic.
     Leave,
 }
 
 /// The contribution of this node to a topic.
 #[derive(Debug, Default)]
-pub(in crate::cluster) struct Assertion {
+pub(in crate::cluster) struct SyncRequest {
     /// Its part of the total, without the joins.
     pub(in crate::cluster) base: usize,
     pub(in crate::cluster) joins: Vec<Joining>,
@@ -64,7 +64,7 @@ pub(in crate::cluster) struct Joining {
     pub(in crate::cluster) is_limited: bool,
 }
 
-/// The answer of Redis to an assertion.
+/// The answer of Redis to a sync.
 #[derive(Debug, Default)]
 pub(in crate::cluster) struct Synced {
     pub(in crate::cluster) epoch: String,
@@ -75,11 +75,11 @@ pub(in crate::cluster) struct Synced {
     pub(in crate::cluster) mine: usize,
     /// For each join, whether it was accepted.
     pub(in crate::cluster) accepted: Vec<bool>,
-    /// With a full assertion, the members.
+    /// With a full sync, the members.
     pub(in crate::cluster) members: Vec<(Arc<str>, Arc<str>)>,
-    /// With a full assertion, a cache channel's last event, and for how long it still is.
+    /// With a full sync, a cache channel's last event, and for how long it still is.
     pub(in crate::cluster) last: Option<(EnvelopeId, Frame, Duration)>,
-    /// The messages that the assertion has published; none with a snapshot.
+    /// The messages that the sync has published; none with a snapshot.
     pub(in crate::cluster) changes: Vec<Message>,
     /// Whether the log of the topic's partition was empty, and has something now.
     pub(in crate::cluster) is_logged: bool,
@@ -89,7 +89,12 @@ pub(in crate::cluster) struct Synced {
 #[derive(Debug)]
 pub(in crate::cluster) enum Effect {
     /// A subscription begins.
-    Attach { connection: ConnectionRef, ticket: u32, user_id: Option<Arc<str>>, welcome: Welcome },
+    Attach {
+        connection: ConnectionRef,
+        ticket: u32,
+        user_id: Option<Arc<str>>,
+        initial: InitialState,
+    },
     /// A subscription is refused.
     Refuse { connection: ConnectionRef, ticket: u32, refusal: SubscriptionRefusal },
     /// A connection is let in, or not.
@@ -99,7 +104,7 @@ pub(in crate::cluster) enum Effect {
     /// The total has changed, and the subscribers are to be told.
     Total(usize),
     /// The subscribers have missed something: they are to come again.
-    Interrupt,
+    ForceResubscribe,
     /// The subscribers may have missed something; whoever knows the generation decides.
     Doubt,
     /// The watchers are to be told.

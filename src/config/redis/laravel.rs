@@ -8,7 +8,7 @@ use super::{
     set_prefix, set_target,
 };
 use crate::config::{
-    compat_variable::{Peer, apply_all, ignored, is_true},
+    compat_variable::{CompatVariable, apply_all, ignored, is_true},
     draft::Draft,
     error::ConfigError,
     variables::Variables,
@@ -17,8 +17,8 @@ use crate::config::{
 const ENABLED: &str = "REVERB_SCALING_ENABLED";
 const CHANNEL: &str = "REVERB_SCALING_CHANNEL";
 
-const OFF: &[Peer] = &[ignored(CHANNEL, "reverb", "REVERB_SCALING_ENABLED is not true")];
-const ON: &[Peer] = &[ignored(
+const OFF: &[CompatVariable] = &[ignored(CHANNEL, "reverb", "REVERB_SCALING_ENABLED is not true")];
+const ON: &[CompatVariable] = &[ignored(
     "REDIS_TIMEOUT",
     "60",
     "a node waits for Redis without giving up; see redis.broker_wait_ms for publishes",

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::config::{
     Secret,
-    compat_variable::{Peer, apply_all, ignored, is_true},
+    compat_variable::{CompatVariable, apply_all, ignored, is_true},
     draft::Draft,
     error::ConfigError,
     variables::Variables,
@@ -25,7 +25,7 @@ const SENTINELS: &str = "SOKETI_DB_REDIS_SENTINELS";
 const CLUSTER_NODES: &str = "SOKETI_DB_REDIS_CLUSTER_NODES";
 
 const NO_REDIS: &str = "SOKETI_ADAPTER_DRIVER is not redis";
-const OFF: &[Peer] = &[
+const OFF: &[CompatVariable] = &[
     ignored(CHANNEL_PREFIX, "", NO_REDIS),
     ignored(CLUSTER_MODE, "false", NO_REDIS),
     ignored(OPTIONS[0], "{}", NO_REDIS),
@@ -41,9 +41,9 @@ const OFF: &[Peer] = &[
     ignored(CLUSTER_NODES, "[]", NO_REDIS),
     ignored("SOKETI_DB_REDIS_INSTANCE_NAME", "mymaster", NO_REDIS),
 ];
-const NOT_IN_CLUSTER: &[Peer] =
+const NOT_IN_CLUSTER: &[CompatVariable] =
     &[ignored(SENTINELS, "null", "SOKETI_ADAPTER_REDIS_CLUSTER_MODE is true")];
-const ONLY_IN_CLUSTER: &[Peer] =
+const ONLY_IN_CLUSTER: &[CompatVariable] =
     &[ignored(CLUSTER_NODES, "[]", "SOKETI_ADAPTER_REDIS_CLUSTER_MODE is not true")];
 
 const NODES: &str =

@@ -12,18 +12,18 @@ impl Observer for Recorder {
         app_id == AppConfig::development().id
     }
 
-    fn observe(&self, app_id: &str, occurrence: Occurrence) {
-        self.observe_at(app_id, 0, occurrence);
+    fn observe(&self, app_id: &str, hub_event: HubEvent) {
+        self.observe_at(app_id, 0, hub_event);
     }
 
-    fn observe_at(&self, _app_id: &str, at_us: u64, occurrence: Occurrence) {
-        let subject = if let Occurrence::SubscriptionCount { count, .. } = &occurrence {
+    fn observe_at(&self, _app_id: &str, at_us: u64, hub_event: HubEvent) {
+        let subject = if let HubEvent::SubscriptionCount { count, .. } = &hub_event {
             count.to_string()
         } else {
-            occurrence.user_id().map(ToString::to_string).unwrap_or_default()
+            hub_event.user_id().map(ToString::to_string).unwrap_or_default()
         };
         let at = if at_us == 0 { String::new() } else { format!("@{at_us}") };
-        self.0.lock().unwrap().push(format!("{} {subject}{at}", occurrence.kind().as_str()));
+        self.0.lock().unwrap().push(format!("{} {subject}{at}", hub_event.kind().as_str()));
     }
 }
 
@@ -159,7 +159,7 @@ fn a_user_is_online_until_it_was_away_for_three_seconds() {
 #[test]
 fn one_of_many_nodes_decides_nothing_but_cache_misses() {
     let (mut bench, told) = observed(|app| app.subscription_count = true);
-    bench.hub = bench.hub.one_of_many();
+    bench.hub = bench.hub.clustered();
     bench.subscribe(0, "presence-r", Some("1"));
     bench.subscribe(0, "c", None);
     bench.hub.unsubscribe(shard(0), &name("presence-r"), Some("1"), bench.now);
@@ -170,7 +170,7 @@ fn one_of_many_nodes_decides_nothing_but_cache_misses() {
     assert!(told.told().is_empty());
     bench.subscribe(0, "cache-c", None);
     assert_eq!(told.told(), ["cache_miss "]);
-    bench.hub.observe_at(Kind::ChannelVacated, 7, || Occurrence::Vacated { channel: name("c") });
+    bench.hub.observe_at(Kind::ChannelVacated, 7, || HubEvent::Vacated { channel: name("c") });
     assert_eq!(told.told(), ["channel_vacated @7"]);
 }
 

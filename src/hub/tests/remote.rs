@@ -3,9 +3,9 @@
 use super::*;
 use crate::protocol::CloseCode;
 
-fn welcome(total: Option<usize>) -> Welcome {
+fn initial(total: Option<usize>) -> InitialState {
     let acknowledgement = event::subscription_succeeded(&name("c"));
-    Welcome { acknowledgement, cached: None, is_cache_miss: false, total, announced: 7 }
+    InitialState { acknowledgement, cached: None, is_cache_miss: false, total, announced: 7 }
 }
 
 fn count(count: usize) -> (String, Value) {
@@ -15,9 +15,9 @@ fn count(count: usize) -> (String, Value) {
 #[test]
 fn a_subscription_that_waited_comes_before_what_is_later() {
     let Bench { hub, now } = bench(|app| app.subscription_count = true);
-    let hub = Arc::new(hub.one_of_many());
+    let hub = Arc::new(hub.clustered());
     let user_id: Option<Arc<str>> = Some("1".into());
-    hub.attach(&name("c"), connection(1, 5), 9, user_id.clone(), welcome(Some(3)), now);
+    hub.attach(&name("c"), connection(1, 5), 9, user_id.clone(), initial(Some(3)), now);
     assert_eq!((hub.channels(), hub.subscriptions()), (1, 1));
     let frame = event::published("e", &name("c"), &EventData::new("\"x\""), now);
     let published = hub.publish(&name("c"), &frame, None, None, now);
@@ -40,15 +40,15 @@ fn a_subscription_that_waited_comes_before_what_is_later() {
 #[test]
 fn the_count_of_all_nodes_is_sent_when_it_changes() {
     let Bench { hub, now } = bench(|app| app.subscription_count = true);
-    let hub = Arc::new(hub.one_of_many());
-    hub.attach(&name("c"), connection(0, 1), 1, None, welcome(Some(3)), now);
+    let hub = Arc::new(hub.clustered());
+    hub.attach(&name("c"), connection(0, 1), 1, None, initial(Some(3)), now);
     assert_eq!(heard(&hub, 0).len(), 1, "its own subscription");
     hub.total_changed(&name("c"), 3, now);
     assert_eq!(heard(&hub, 0), [], "it was told with the subscription");
     hub.total_changed(&name("c"), 4, now);
     assert_eq!(heard(&hub, 0), [count(4)]);
     // A second subscriber is told by itself, which does not count for the others.
-    hub.attach(&name("c"), connection(0, 2), 2, None, welcome(Some(5)), now);
+    hub.attach(&name("c"), connection(0, 2), 2, None, initial(Some(5)), now);
     assert_eq!(heard(&hub, 0).len(), 1);
     hub.total_changed(&name("c"), 5, now);
     assert_eq!(heard(&hub, 0), [count(5)]);
@@ -83,8 +83,8 @@ fn an_interruption_closes_the_subscribers_of_the_channel() {
     let bench = bench(|_| {});
     let channel = bench.subscribe(1, "c", None).channel;
     bench.subscribe(0, "other", None);
-    bench.hub.interrupt(&name("c"), &CloseCode::Interrupted);
-    bench.hub.interrupt(&name("nobody"), &CloseCode::Interrupted);
+    bench.hub.force_resubscribe(&name("c"), &CloseCode::Interrupted);
+    bench.hub.force_resubscribe(&name("nobody"), &CloseCode::Interrupted);
     assert!(bench.deliveries(0).is_empty());
     let Some(Delivery::CloseChannel { channel: closed, code }) = bench.deliveries(1).pop_front()
     else {

@@ -21,17 +21,17 @@ fn a_full_queue_holds_up_no_probe_and_is_no_other_process() {
     while let Ok(waiting) = TcpStream::connect_timeout(&address, full) {
         queue.push(waiting);
     }
-    let (tell, mut news) = mpsc::unbounded_channel();
+    let (report, mut reports) = mpsc::unbounded_channel();
     let mut search = search(address);
-    search.begin(&tell);
+    search.begin(&report);
     let (_, _, at) = search.probe.as_mut().expect("it does not wait for the queue");
     *at -= DRAINING_WAIT;
-    search.nothing_came(&tell);
-    assert!(search.probe.is_some() && news.try_recv().is_err(), "no listener has accepted it");
+    search.on_idle(&report);
+    assert!(search.probe.is_some() && reports.try_recv().is_err(), "no listener has accepted it");
     // After a while it is given up, and the next one is not begun at once.
     search.probe.as_mut().unwrap().2 -= PROBE_TIMEOUT;
     let given_up = Instant::now();
-    search.begin(&tell);
+    search.begin(&report);
     assert_eq!(search.taken, 1);
     assert!(given_up + PROBE_INTERVAL <= search.next);
 }
@@ -41,11 +41,11 @@ fn a_probe_that_fails_is_not_repeated_at_once() {
     // Bound, so that no other test gets the port, and not listened on.
     let closed = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     closed.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-    let (tell, _news) = mpsc::unbounded_channel();
+    let (report, _news) = mpsc::unbounded_channel();
     let mut search = search(closed.local_addr().unwrap().as_socket().unwrap());
     let began = Instant::now();
     while search.taken == 0 {
-        search.begin(&tell);
+        search.begin(&report);
     }
     assert!(began + PROBE_INTERVAL <= search.next);
 }
@@ -53,13 +53,15 @@ fn a_probe_that_fails_is_not_repeated_at_once() {
 #[test]
 fn a_probe_accepted_by_another_listener_is_reported() {
     let other = listen((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
-    let (tell, mut news) = mpsc::unbounded_channel();
+    let (report, mut reports) = mpsc::unbounded_channel();
     let mut search = search(other.local_addr().unwrap());
-    search.begin(&tell);
+    search.begin(&report);
     let (_stream, from) = other.accept().unwrap();
     search.probe.as_mut().unwrap().2 -= DRAINING_WAIT;
-    search.nothing_came(&tell);
-    let Ok(News::Elsewhere(probe)) = news.try_recv() else { panic!("it is told") };
+    search.on_idle(&report);
+    let Ok(AcceptorReport::AcceptedElsewhere(probe)) = reports.try_recv() else {
+        panic!("it is told")
+    };
     assert_eq!(probe.local_addr().unwrap(), from);
 }
 
@@ -67,7 +69,7 @@ fn a_probe_accepted_by_another_listener_is_reported() {
 fn started(
     is_inherited: bool,
     shards: usize,
-) -> (AcceptorHandle, SocketAddr, Vec<mpsc::UnboundedReceiver<Arrival>>) {
+) -> (AcceptorHandle, SocketAddr, Vec<mpsc::UnboundedReceiver<AcceptedConnection>>) {
     started_with(is_inherited, shards, 100)
 }
 
@@ -76,22 +78,22 @@ fn started_with(
     is_inherited: bool,
     shards: usize,
     pending: usize,
-) -> (AcceptorHandle, SocketAddr, Vec<mpsc::UnboundedReceiver<Arrival>>) {
+) -> (AcceptorHandle, SocketAddr, Vec<mpsc::UnboundedReceiver<AcceptedConnection>>) {
     let config = Config::default();
     let webhooks = Arc::new(Webhooks::new(&config).unwrap());
     let node = Arc::new(Node::new(&config, shards, 0, Shutdown::new(), webhooks));
-    let lobby = Arc::new(Lobby::new(pending, 1_000, node));
+    let limiter = Arc::new(HttpConnectionLimiter::new(pending, 1_000, node));
     let listener = listen((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
     let address = listener.local_addr().unwrap();
-    let (senders, arrivals) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
-    (start(listener, is_inherited, lobby, senders).unwrap(), address, arrivals)
+    let (senders, accepted) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
+    (start(listener, is_inherited, limiter, senders).unwrap(), address, accepted)
 }
 
 #[test]
 fn connections_are_dealt_to_the_shards_in_turn() {
-    let (handle, address, mut arrivals) = started(false, 3);
+    let (handle, address, mut accepted) = started(false, 3);
     for round in 0..3 {
-        for shard in &mut arrivals {
+        for shard in &mut accepted {
             let client = TcpStream::connect(address).unwrap();
             let (stream, peer, _guest) = shard.blocking_recv().unwrap();
             assert_eq!(peer, client.local_addr().unwrap(), "round {round}");
@@ -107,7 +109,7 @@ fn connections_are_dealt_to_the_shards_in_turn() {
 #[tokio::test]
 async fn queued_connections_are_accepted_before_the_socket_is_closed() {
     for is_handed_over in [false, true] {
-        let (mut handle, address, mut arrivals) = started(false, 1);
+        let (mut handle, address, mut accepted) = started(false, 1);
         handle.drain();
         let client = TcpStream::connect(address).unwrap();
         if is_handed_over {
@@ -116,7 +118,7 @@ async fn queued_connections_are_accepted_before_the_socket_is_closed() {
         }
         handle.close();
         assert!(handle.ended(Duration::from_secs(60)).await, "the acceptor does not end");
-        let (_, peer, _guest) = arrivals[0].recv().await.unwrap();
+        let (_, peer, _guest) = accepted[0].recv().await.unwrap();
         assert_eq!(peer, client.local_addr().unwrap());
         assert!(TcpStream::connect(address).is_err(), "nothing listens any more");
     }
@@ -124,10 +126,10 @@ async fn queued_connections_are_accepted_before_the_socket_is_closed() {
 
 #[tokio::test]
 async fn if_all_probes_return_no_other_process_listens() {
-    let (mut handle, _, mut arrivals) = started(false, 1);
+    let (mut handle, _, mut accepted) = started(false, 1);
     handle.drain();
-    assert!(matches!(handle.news.recv().await, Some(News::NobodyElse)));
-    assert!(arrivals[0].try_recv().is_err(), "a probe is no client");
+    assert!(matches!(handle.reports.recv().await, Some(AcceptorReport::NoOtherListener)));
+    assert!(accepted[0].try_recv().is_err(), "a probe is no client");
     handle.close();
     assert!(handle.ended(Duration::from_secs(60)).await, "the acceptor does not end");
 }
@@ -136,50 +138,53 @@ async fn if_all_probes_return_no_other_process_listens() {
 async fn the_queue_of_an_inherited_socket_is_left_to_the_next_process() {
     let (mut handle, _, _arrivals) = started(true, 1);
     handle.drain();
-    assert!(handle.news.recv().await.is_none(), "it ends without a search");
+    assert!(handle.reports.recv().await.is_none(), "it ends without a search");
 }
 
 #[test]
 fn the_queue_is_emptied_however_long_its_first_connections_take() {
-    let (handle, address, mut arrivals) = started_with(false, 1, 1);
+    let (handle, address, mut accepted) = started_with(false, 1, 1);
     let mut clients = Vec::new();
     let mut connect = || {
         clients.push(TcpStream::connect(address).unwrap());
         clients.last().unwrap().local_addr().unwrap()
     };
     connect();
-    let (_stream, _, first) = arrivals[0].blocking_recv().unwrap();
+    let (_stream, _, first) = accepted[0].blocking_recv().unwrap();
     // This one is accepted, but has no place yet; the others wait in the queue.
     let waiting: Vec<SocketAddr> = (0..6).map(|_| connect()).collect();
     handle.close();
     drop(first);
-    let (_stream, peer, second) = arrivals[0].blocking_recv().unwrap();
+    let (_stream, peer, second) = accepted[0].blocking_recv().unwrap();
     assert_eq!(peer, waiting[0]);
     // The time for handshakes passes while the next one waits for its place.
     thread::sleep(2 * CLOSE_SETTLE);
     drop(second);
     let accepted: Vec<SocketAddr> =
-        std::iter::from_fn(|| arrivals[0].blocking_recv()).map(|(_, peer, _guest)| peer).collect();
+        std::iter::from_fn(|| accepted[0].blocking_recv()).map(|(_, peer, _guest)| peer).collect();
     assert_eq!(accepted, waiting[1..]);
 }
 
 #[test]
 fn an_unsuccessful_search_continues_at_intervals_and_reports_once() {
-    let (tell, mut news) = mpsc::unbounded_channel();
+    let (report, mut reports) = mpsc::unbounded_channel();
     let mut search = search((Ipv4Addr::LOCALHOST, 1).into());
     let began = search.next;
     for probe in 1..SEARCH_PROBES {
-        search.count(&tell);
+        search.count(&report);
         assert_eq!(search.next, began, "probe {probe}: the next one comes at once");
-        assert!(news.try_recv().is_err());
+        assert!(reports.try_recv().is_err());
     }
-    search.count(&tell);
-    assert!(matches!(news.try_recv(), Ok(News::NobodyElse)), "after the sixteenth");
+    search.count(&report);
+    assert!(
+        matches!(reports.try_recv(), Ok(AcceptorReport::NoOtherListener)),
+        "after the sixteenth"
+    );
     assert!(began + PROBE_INTERVAL <= search.next);
     for _ in 0..3 {
         let before = Instant::now();
-        search.count(&tell);
+        search.count(&report);
         assert!(before + PROBE_INTERVAL <= search.next);
-        assert!(news.try_recv().is_err(), "it is reported once");
+        assert!(reports.try_recv().is_err(), "it is reported once");
     }
 }

@@ -29,7 +29,7 @@ impl Times {
 
 struct Bench {
     draining: Draining,
-    tell: mpsc::UnboundedSender<News>,
+    tell: mpsc::UnboundedSender<AcceptorReport>,
     times: Times,
     began: Instant,
 }
@@ -102,7 +102,7 @@ fn seconds(seconds: f64) -> Duration {
 #[tokio::test(start_paused = true)]
 async fn webhooks_are_stopped_when_the_last_connection_has_ended() {
     let bench = Bench::new(false);
-    bench.tell.send(News::NobodyElse).unwrap();
+    bench.tell.send(AcceptorReport::NoOtherListener).unwrap();
     bench.connections_end_after(Some(seconds(3.0)));
     bench.connections_end_after(Some(seconds(5.0)));
     bench.webhooks_end_after(seconds(1.0));
@@ -120,7 +120,7 @@ async fn webhooks_are_stopped_when_the_last_connection_has_ended() {
 #[tokio::test(start_paused = true)]
 async fn connections_that_do_not_end_are_counted_and_webhooks_have_their_fifth() {
     let bench = Bench::new(false);
-    bench.tell.send(News::NobodyElse).unwrap();
+    bench.tell.send(AcceptorReport::NoOtherListener).unwrap();
     bench.connections_end_after(None);
     bench.connections_end_after(None);
     bench.connections_end_after(Some(seconds(1.0)));
@@ -134,7 +134,7 @@ async fn connections_that_do_not_end_are_counted_and_webhooks_have_their_fifth()
 #[tokio::test(start_paused = true)]
 async fn connections_may_end_in_the_last_fifth() {
     let bench = Bench::new(false);
-    bench.tell.send(News::NobodyElse).unwrap();
+    bench.tell.send(AcceptorReport::NoOtherListener).unwrap();
     bench.connections_end_after(Some(seconds(9.9)));
     bench.webhooks_end_after(seconds(0.5));
     let (left, times, _) = bench.run().await;
@@ -146,7 +146,7 @@ async fn connections_may_end_in_the_last_fifth() {
 async fn hanging_webhooks_have_two_seconds_if_no_other_process_serves() {
     for (connections, took_min) in [(1.0, 3.0), (9.0, 10.0)] {
         let bench = Bench::new(false);
-        bench.tell.send(News::NobodyElse).unwrap();
+        bench.tell.send(AcceptorReport::NoOtherListener).unwrap();
         bench.connections_end_after(Some(seconds(connections)));
         bench.webhooks_end_after(seconds(3_600.0));
         let (left, _, took) = bench.run().await;
@@ -159,7 +159,7 @@ async fn hanging_webhooks_have_two_seconds_if_no_other_process_serves() {
 #[tokio::test(start_paused = true)]
 async fn webhooks_have_more_time_once_another_process_has_taken_the_port_over() {
     let bench = Bench::new(false);
-    bench.tell.send(News::NobodyElse).unwrap();
+    bench.tell.send(AcceptorReport::NoOtherListener).unwrap();
     bench.connections_end_after(Some(seconds(1.0)));
     bench.webhooks_end_after(seconds(6.0));
     let acceptor = bench.draining.acceptor.without_reports();
@@ -200,7 +200,7 @@ async fn with_an_inherited_socket_the_plan_waits_for_the_acceptor() {
 #[tokio::test(start_paused = true)]
 async fn connections_that_came_since_have_a_moment_to_be_answered() {
     let Bench { draining, tell, times, began } = Bench::new(false);
-    tell.send(News::NobodyElse).unwrap();
+    tell.send(AcceptorReport::NoOtherListener).unwrap();
     // The acceptor ends at once.
     drop(tell);
     let (shutdown, noted) = (draining.connections.clone(), times.clone());
@@ -240,8 +240,8 @@ async fn the_port_is_left_to_a_process_that_serves_and_not_to_one_that_drains() 
         [(r#"{"ready":true}"#, true), (r#"{"ready":false,"reasons":["draining"]}"#, false)]
     {
         let mut bench = Bench::new(false);
-        bench.tell.send(News::Elsewhere(answering(body))).unwrap();
-        bench.tell.send(News::NobodyElse).unwrap();
+        bench.tell.send(AcceptorReport::AcceptedElsewhere(answering(body))).unwrap();
+        bench.tell.send(AcceptorReport::NoOtherListener).unwrap();
         drop(bench.tell);
         let plan = bench.draining.decide().await;
         assert_eq!(plan, if is_served { DrainPlan::Spread } else { DrainPlan::Alone });
@@ -252,7 +252,7 @@ async fn the_port_is_left_to_a_process_that_serves_and_not_to_one_that_drains() 
 #[tokio::test]
 async fn a_process_started_during_the_drain_gets_the_port() {
     let mut bench = Bench::new(false);
-    bench.tell.send(News::Elsewhere(answering(r#"{"ready":true}"#))).unwrap();
+    bench.tell.send(AcceptorReport::AcceptedElsewhere(answering(r#"{"ready":true}"#))).unwrap();
     let drain = bench.draining.connections.drain();
     bench.draining.connections.set_plan(DrainPlan::Alone);
     while !bench.draining.is_handed_over() {

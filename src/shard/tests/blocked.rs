@@ -30,9 +30,9 @@ impl Bench {
     }
 
     /// Whether publishers are held up.
-    fn is_braked(&self) -> bool {
+    fn has_backpressure(&self) -> bool {
         let inbox = self.node.inboxes().of(ShardIndex::new(0));
-        inbox.caught_up().now_or_never().is_none()
+        inbox.wait_for_backpressure().now_or_never().is_none()
     }
 }
 
@@ -161,11 +161,11 @@ async fn publishers_wait_for_slow_connections_but_not_for_blocked_ones() {
     let clients = bench.subscribers(65, "c");
     let last = bench.place_of(&clients[64]);
     let cases = [
-        (BRAKE_BYTES, false, false),
-        (BRAKE_BYTES + 1, true, false),
-        (BRAKE_BYTES + 1, false, true),
+        (BACKPRESSURE_BYTES, false, false),
+        (BACKPRESSURE_BYTES + 1, true, false),
+        (BACKPRESSURE_BYTES + 1, false, true),
     ];
-    for (bytes, is_braked, is_blocked) in cases {
+    for (bytes, has_backpressure, is_blocked) in cases {
         for client in &clients[..64] {
             bench.engine.send(bench.place_of(client), Frame::raw(vec![0]));
         }
@@ -173,13 +173,13 @@ async fn publishers_wait_for_slow_connections_but_not_for_blocked_ones() {
         bench.engine.connections[last as usize].is_blocked = is_blocked;
         bench.turn();
         assert_eq!(bench.waiting_for(&clients[64]), bytes, "its turn is the next");
-        assert_eq!(bench.is_braked(), is_braked, "{bytes} bytes");
+        assert_eq!(bench.has_backpressure(), has_backpressure, "{bytes} bytes");
         let node = Arc::clone(&bench.node);
         let waiting = tokio::spawn(async move {
-            node.inboxes().of(ShardIndex::new(0)).caught_up().await;
+            node.inboxes().of(ShardIndex::new(0)).wait_for_backpressure().await;
         });
         tokio::task::yield_now().await;
-        assert_eq!(waiting.is_finished(), !is_braked);
+        assert_eq!(waiting.is_finished(), !has_backpressure);
         bench.settle();
         waiting.await.expect("a publisher goes on when the shard has caught up");
     }
@@ -194,9 +194,9 @@ async fn publishers_wait_while_deliveries_are_not_handed_out() {
         bench.publish("c", "1");
     }
     bench.turn();
-    assert!(bench.is_braked() && !bench.engine.batch.is_empty());
+    assert!(bench.has_backpressure() && !bench.engine.batch.is_empty());
     bench.settle();
-    assert!(!bench.is_braked());
+    assert!(!bench.has_backpressure());
     for client in &clients {
         bench.hear(client, |frames| events(frames) == 200);
     }

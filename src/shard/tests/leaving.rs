@@ -199,10 +199,10 @@ impl Bench {
         let (socket, tls, client) = handshake();
         let admission = self.admit(client.sock.local_addr().unwrap());
         let (received, response) = (Vec::new(), Vec::new());
-        let (tls, seat) = (Some(tls), Quota::new(0).take().unwrap());
+        let (tls, permit) = (Some(tls), Quota::new(0).take().unwrap());
         let drain = self.shutdown.drain();
-        let adoption = Adoption { socket, tls, response, received, admission, seat, drain };
-        self.adopt.send(adoption).unwrap();
+        let upgraded = UpgradedSocket { socket, tls, response, received, admission, permit, drain };
+        self.add_connection.send(upgraded).unwrap();
         self.settle();
         client
     }

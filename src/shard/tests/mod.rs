@@ -2,7 +2,7 @@
 
 mod blocked;
 mod budgets;
-mod departure;
+mod drain_schedule;
 mod frames;
 mod leaving;
 mod reading;
@@ -44,8 +44,8 @@ struct Bench {
     settings: Arc<Live<EngineConfig>>,
     node: Arc<Node>,
     shutdown: Shutdown,
-    adopt: mpsc::UnboundedSender<Adoption>,
-    adoptions: mpsc::UnboundedReceiver<Adoption>,
+    add_connection: mpsc::UnboundedSender<UpgradedSocket>,
+    upgraded_sockets: mpsc::UnboundedReceiver<UpgradedSocket>,
     listener: TcpListener,
 }
 
@@ -108,16 +108,16 @@ impl Bench {
         let settings = Arc::new(Live::new(config));
         let engine = Engine::new(ShardIndex::new(0), Arc::clone(&node), Arc::clone(&settings));
         let engine = engine.unwrap();
-        let (adopt, adoptions) = mpsc::unbounded_channel();
-        Self { engine, settings, node, shutdown, adopt, adoptions, listener }
+        let (add_connection, upgraded_sockets) = mpsc::unbounded_channel();
+        Self { engine, settings, node, shutdown, add_connection, upgraded_sockets, listener }
     }
 
     fn turn(&mut self) {
         let node = Arc::clone(&self.node);
         let inbox = node.inboxes().of(ShardIndex::new(0));
-        self.engine.expect_news();
+        self.engine.request_poll();
         let is_leaving = self.shutdown.plan().is_some();
-        self.engine.turn(inbox, &mut self.adoptions, is_leaving);
+        self.engine.turn(inbox, &mut self.upgraded_sockets, is_leaving);
     }
 
     /// Lets time pass as [`Engine::run`] does: each turn comes when it is due. The clock must be paused.
@@ -205,7 +205,7 @@ impl Bench {
 
     fn connect(&mut self, received: &[u8]) -> TcpStream {
         let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
-        self.adopt(received);
+        self.add_connection(received);
         client.set_nonblocking(true).unwrap();
         client
     }
@@ -215,13 +215,13 @@ impl Bench {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(SMALL_BUFFER).unwrap();
         socket.connect(&self.listener.local_addr().unwrap().into()).unwrap();
-        self.adopt(received);
+        self.add_connection(received);
         socket.set_nonblocking(true).unwrap();
         socket.into()
     }
 
     /// Takes over the connection that has come in.
-    fn adopt(&mut self, received: &[u8]) {
+    fn add_connection(&mut self, received: &[u8]) {
         let (socket, peer) = self.listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
         let admission = self.admit(peer);
@@ -249,9 +249,9 @@ impl Bench {
         drain: Drain,
     ) {
         let (received, response) = (received.to_vec(), Vec::new());
-        let (tls, seat) = (None, Quota::new(0).take().unwrap());
-        let adoption = Adoption { socket, tls, response, received, admission, seat, drain };
-        self.adopt.send(adoption).unwrap();
+        let (tls, permit) = (None, Quota::new(0).take().unwrap());
+        let upgraded = UpgradedSocket { socket, tls, response, received, admission, permit, drain };
+        self.add_connection.send(upgraded).unwrap();
     }
 
     /// A client that is refused, and never closes.
@@ -389,7 +389,7 @@ async fn only_those_that_came_before_the_shutdown_are_dropped_at_its_end() {
         bench.turn();
     }
     assert_eq!(bench.shutdown.dropped(), 1, "the admitted one");
-    assert!(bench.engine.is_idle_until_a_deadline(), "no step of the departure is left");
+    assert!(bench.engine.is_idle_until_a_deadline(), "no step of the drain_schedule is left");
     let refused_late = bench.refused(early_drain);
     bench.settle();
     let is_late = bench.engine.connections.iter().all(|(_, left)| !left.drain.is_early());

@@ -338,8 +338,8 @@ impl Queue for Stubborn {
         Queue::first_now(&self.queue).await
     }
 
-    async fn done(&self, place: Place) {
-        Queue::done(&self.queue, place).await;
+    async fn ack(&self, place: Place) {
+        Queue::ack(&self.queue, place).await;
     }
 
     async fn drop_older(&self, before: Instant) -> usize {
@@ -366,8 +366,8 @@ impl Queue for Stubborn {
         self.queue.aside(turn).await
     }
 
-    async fn aside_done(&self, place: Place) {
-        Queue::aside_done(&self.queue, place).await;
+    async fn ack_aside(&self, place: Place) {
+        Queue::ack_aside(&self.queue, place).await;
     }
 
     async fn drop_older_asides(&self, before: Instant) -> usize {

@@ -1,4 +1,4 @@
-//! The task that tells what happens in an app, when it is this node's turn.
+//! The task that delivers an app's webhooks while this node holds the lease.
 
 use super::{
     super::{
@@ -13,12 +13,12 @@ use super::{
         queue::MemoryQueue,
         stats::Dropped,
     },
-    Shared,
+    SharedWebhooks,
     machine::{SharedMachine, parse},
     queue::SharedQueue,
 };
-use crate::cluster::{Commit, Look, NotCommitted, Store, Unavailable, View};
-use crate::{hub::Occurrence, live::Live};
+use crate::cluster::{Commit, NotCommitted, Poll, Store, Unavailable, View};
+use crate::{hub::HubEvent, live::Live};
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -30,23 +30,23 @@ use tokio::{
     time::{self, sleep_until},
 };
 
-/// Whoever has the turn looks at least so often, and keeps it by that. Some looks may fail until
+/// Whoever has the lease looks at least so often, and keeps it by that. Some looks may fail until
 /// it ends.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1_500);
 /// How long to wait before asking Redis again when it is away.
 const RETRY: Duration = Duration::from_millis(250);
-/// Whoever does not have the turn asks for it so often although the other is alive: its task may
+/// Whoever does not have the lease asks for it so often although the other is alive: its task may
 /// be stuck.
 const ASK_ANYWAY: Duration = Duration::from_secs(120);
-/// What of a turn is not counted on: it may have begun a little earlier than is known here.
-const TURN_MARGIN: Duration = Duration::from_millis(500);
+/// What of a lease is not counted on: it may have begun a little earlier than is known here.
+const LEASE_MARGIN: Duration = Duration::from_millis(500);
 
-/// Tells what happens in `app` whenever it is this node's turn, until the app's webhooks are to end.
-/// Then it tells once more, gives each endpoint's queue one last attempt and the turn back. When the
+/// Delivers the webhooks of `app` whenever this node holds the lease, until the app's webhooks end.
+/// Then it polls once more, tries each endpoint's queue a last time and releases the lease. When the
 /// settings change, it begins anew with what lies in Redis.
-pub(in crate::webhook) async fn tell(
+pub(in crate::webhook) async fn dispatch(
     app: Arc<AppWebhooks>,
-    shared: Arc<Shared>,
+    shared: Arc<SharedWebhooks>,
     dialer: Arc<Live<Dialer>>,
 ) {
     let (mut ending, mut changes) = (app.ending.subscribe(), app.watch());
@@ -60,23 +60,23 @@ pub(in crate::webhook) async fn tell(
             }
         }
         let made_of = (Arc::clone(&app), Arc::clone(&shared), Arc::clone(&dialer));
-        let mut teller = Teller::new(made_of, settings);
+        let mut dispatcher = SharedDispatcher::new(made_of, settings);
         loop {
-            let step = teller.step().await;
+            let step = dispatcher.step().await;
             tokio::select! {
-                () = teller.rest(step) => {}
+                () = dispatcher.rest(step) => {}
                 _ = ending.wait_for(|is_ending| *is_ending) => {}
                 _ = changes.changed() => {}
             }
-            if *ending.borrow() || !teller.is_current() {
+            if *ending.borrow() || !dispatcher.is_current() {
                 break;
             }
         }
-        if *ending.borrow() && teller.is_current() {
-            return teller.finish().await;
+        if *ending.borrow() && dispatcher.is_current() {
+            return dispatcher.finish().await;
         }
         let next = Arc::clone(&changes.borrow());
-        teller.make_way(&next).await;
+        dispatcher.make_way(&next).await;
     }
 }
 
@@ -87,39 +87,39 @@ enum Step {
     GoOn,
     /// Nothing until something happens, or until then.
     Wait(Instant),
-    /// Another has the turn, for so long unless it is alive.
+    /// Another has the lease, for so long unless it is alive.
     StandBy { by: String, remaining: Duration },
 }
 
-struct Teller {
+struct SharedDispatcher {
     app: Arc<AppWebhooks>,
-    shared: Arc<Shared>,
+    shared: Arc<SharedWebhooks>,
     dialer: Arc<Live<Dialer>>,
     settings: Arc<Settings>,
     /// The names of the endpoints' queues.
     names: Vec<String>,
-    /// The name of this node's turn, whether it has it or not.
+    /// The name of this node's lease, whether it has it or not.
     name: String,
     machine: SharedMachine,
     delivering: Option<Delivering>,
 }
 
-/// The tasks that deliver while this node has the turn. They end when this is dropped.
+/// The tasks that deliver while this node has the lease. They end when this is dropped.
 struct Delivering {
     queues: Vec<Arc<SharedQueue>>,
     tasks: JoinSet<()>,
     ends: Vec<watch::Sender<End>>,
 }
 
-impl Teller {
+impl SharedDispatcher {
     fn new(
-        (app, shared, dialer): (Arc<AppWebhooks>, Arc<Shared>, Arc<Live<Dialer>>),
+        (app, shared, dialer): (Arc<AppWebhooks>, Arc<SharedWebhooks>, Arc<Live<Dialer>>),
         settings: Arc<Settings>,
     ) -> Self {
-        shared.turn.ends();
+        shared.lease.ends();
         Self {
             names: names(&settings),
-            name: shared.store.new_turn(),
+            name: shared.store.new_lease(),
             machine: SharedMachine::default(),
             delivering: None,
             app,
@@ -138,18 +138,18 @@ impl Teller {
         &self.shared.store
     }
 
-    /// Looks, and tells what there is to tell.
+    /// Polls the log, and queues requests for what it contains.
     async fn step(&mut self) -> Step {
         let asked = Instant::now();
-        let view = match self.store().look(&self.name, &self.names).await {
-            Ok(Look::Ours(view)) => view,
-            Ok(Look::Held { by, remaining }) => {
+        let view = match self.store().poll(&self.name, &self.names).await {
+            Ok(Poll::Ours(view)) => view,
+            Ok(Poll::Held { by, remaining }) => {
                 self.stand_down();
                 return Step::StandBy { by, remaining };
             }
             Err(Unavailable) => return Step::Wait(asked + RETRY),
         };
-        self.shared.turn.lasts_until(asked + Store::TURN - TURN_MARGIN);
+        self.shared.lease.lasts_until(asked + Store::LEASE - LEASE_MARGIN);
         if view.is_new {
             self.begin(&view);
         }
@@ -181,17 +181,17 @@ impl Teller {
             Err(NotCommitted::Unknown) => {
                 // Whether it was done is seen in what is there next. What is on its way still has
                 // the old name, and is refused.
-                self.name = self.store().new_turn();
+                self.name = self.store().new_lease();
                 Step::Wait(asked + RETRY)
             }
         }
     }
 
-    /// The turn is this node's: whatever it knew before may have changed.
+    /// The lease is this node's: whatever it knew before may have changed.
     fn begin(&mut self, view: &View) {
         self.machine = SharedMachine::resume(view.held.clone());
         if self.delivering.is_none() {
-            tracing::info!(app = self.app.id, "tells what happens to the webhooks");
+            tracing::info!(app = self.app.id, "became webhook leader");
             self.delivering = Some(self.deliver());
         }
     }
@@ -221,12 +221,12 @@ impl Teller {
         Delivering { queues, tasks, ends }
     }
 
-    /// Another has the turn.
+    /// Another has the lease.
     fn stand_down(&mut self) {
         if self.delivering.take().is_some() {
-            tracing::info!(app = self.app.id, "another node tells what happens to the webhooks");
+            tracing::info!(app = self.app.id, "another node became webhook leader");
         }
-        self.shared.turn.ends();
+        self.shared.lease.ends();
         for endpoint in &self.settings.endpoints {
             endpoint.stats.waiting.set(0);
             endpoint.stats.set_aside.set(0);
@@ -240,16 +240,16 @@ impl Teller {
             bytes: view.records.iter().map(|record| record.len() + Store::OVERHEAD_BYTES).sum(),
             ..Commit::default()
         };
-        let mut told = Vec::new();
+        let mut ready = Vec::new();
         // Records that no node has written are ignored.
-        for (at_us, occurrence) in view.records.iter().filter_map(|record| parse(record)) {
-            self.machine.apply(at_us / 1_000, occurrence, &mut told);
+        for (at_us, hub_event) in view.records.iter().filter_map(|record| parse(record)) {
+            self.machine.apply(at_us / 1_000, hub_event, &mut ready);
         }
         if view.is_all {
-            self.machine.advance(view.now_ms, &mut told);
+            self.machine.advance(view.now_ms, &mut ready);
         }
         commit.held = self.machine.take_changes();
-        commit.requests = self.requests(&told, view.now_ms);
+        commit.requests = self.requests(&ready, view.now_ms);
         if commit.records == 0 && commit.held.is_empty() && commit.requests.is_empty() {
             return Ok(view.records.len());
         }
@@ -267,11 +267,11 @@ impl Teller {
     }
 
     /// The requests that tell `told` to those who want it.
-    fn requests(&self, told: &[Occurrence], now_ms: u64) -> Vec<(usize, usize, Vec<u8>)> {
-        let events: Vec<String> = told.iter().map(envelope::event).collect();
+    fn requests(&self, ready: &[HubEvent], now_ms: u64) -> Vec<(usize, usize, Vec<u8>)> {
+        let events: Vec<String> = ready.iter().map(envelope::event).collect();
         let mut requests = Vec::new();
         for (at, filter) in self.settings.filters.iter().enumerate() {
-            for (text, count) in batches(&self.settings, filter, told, &events) {
+            for (text, count) in batches(&self.settings, filter, ready, &events) {
                 let body = envelope::body(&text, now_ms.into());
                 requests.push((at, count, body.into_bytes()));
             }
@@ -298,7 +298,7 @@ impl Teller {
         }
     }
 
-    /// Waits until whoever has the turn seems to be dead, and its turn over.
+    /// Waits until whoever has the lease seems to be dead, and its lease over.
     async fn is_over(&self, by: &str, remaining: Duration) {
         let since = Instant::now();
         // Not all who wait ask at the same moment.
@@ -320,7 +320,7 @@ impl Teller {
                 end.send_replace(End::Last);
             }
             while tasks.join_next().await.is_some() {}
-            self.store().resign(&self.name).await;
+            self.store().release(&self.name).await;
         }
         self.stand_down();
     }
@@ -336,7 +336,7 @@ impl Teller {
         let ended = async { while tasks.join_next().await.is_some() {} };
         // What takes longer is cut short: meanwhile nothing is told.
         let _ = time::timeout(REQUEST_TIMEOUT, ended).await;
-        self.store().resign(&self.name).await;
+        self.store().release(&self.name).await;
         self.stand_down();
     }
 }
@@ -345,13 +345,13 @@ impl Teller {
 fn batches(
     settings: &Settings,
     filter: &Filter,
-    told: &[Occurrence],
+    ready: &[HubEvent],
     events: &[String],
 ) -> Vec<(String, usize)> {
     let now = Instant::now();
     let mut batch = Batch::new(settings.batch_wait);
     let mut batches = Vec::new();
-    let passing = told.iter().zip(events).filter(|(occurrence, _)| filter.passes(occurrence));
+    let passing = ready.iter().zip(events).filter(|(hub_event, _)| filter.passes(hub_event));
     for (_, event) in passing {
         if !batch.has_room(event.len()) {
             batches.extend(batch.take());

@@ -9,9 +9,9 @@
 //! records of one channel or user stay in order. So the present state need not be stored: an addition is news unless
 //! the removal before it is still held back, and a removal always follows an addition.
 
-use super::super::{debouncer::Alternation, machine::Machine};
+use super::super::{debouncer::Debouncer, machine::Machine};
 use crate::{
-    hub::{Hub, Occurrence},
+    hub::{Hub, HubEvent},
     protocol::ChannelName,
 };
 use std::{
@@ -52,7 +52,7 @@ impl Due {
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Held {
     due_ms: u64,
-    occurrence: Occurrence,
+    hub_event: HubEvent,
 }
 
 /// The beginning of the names of channels in [`name_of`].
@@ -66,10 +66,10 @@ fn ms(duration: Duration) -> u64 {
 
 /// What a record says, and its time: when that was, in µs, or of what is held back, when it is due,
 /// in ms.
-pub(super) fn parse(record: &[u8]) -> Option<(u64, Occurrence)> {
+pub(super) fn parse(record: &[u8]) -> Option<(u64, HubEvent)> {
     let space = record.iter().position(|byte| *byte == b' ')?;
     let time = std::str::from_utf8(&record[..space]).ok()?.parse().ok()?;
-    Some((time, Occurrence::from_bytes(&record[space + 1..]).ok()?))
+    Some((time, HubEvent::from_bytes(&record[space + 1..]).ok()?))
 }
 
 impl SharedMachine {
@@ -78,9 +78,9 @@ impl SharedMachine {
         let mut machine = Self::default();
         for (name, text) in held {
             match parse(text.as_bytes()) {
-                Some((due_ms, occurrence)) => {
+                Some((due_ms, hub_event)) => {
                     machine.due.insert(Due::new(due_ms, &name));
-                    machine.held.insert(name, Held { due_ms, occurrence });
+                    machine.held.insert(name, Held { due_ms, hub_event });
                 }
                 // Written by somebody else: it goes with the next commit.
                 None => machine.note(name),
@@ -90,42 +90,42 @@ impl SharedMachine {
     }
 
     /// Takes the next record, and adds to `told` what is to be told by its time.
-    pub(super) fn apply(&mut self, at_ms: u64, occurrence: Occurrence, told: &mut Vec<Occurrence>) {
-        self.advance(at_ms, told);
-        let name = name_of(&occurrence);
-        let is_news = match &occurrence {
-            Occurrence::Occupied { .. }
-            | Occurrence::MemberAdded { .. }
-            | Occurrence::UserOnline { .. } => !self.release(&name),
-            Occurrence::Vacated { .. } | Occurrence::MemberRemoved { .. } => {
+    pub(super) fn apply(&mut self, at_ms: u64, hub_event: HubEvent, ready: &mut Vec<HubEvent>) {
+        self.advance(at_ms, ready);
+        let name = name_of(&hub_event);
+        let is_news = match &hub_event {
+            HubEvent::Occupied { .. }
+            | HubEvent::MemberAdded { .. }
+            | HubEvent::UserOnline { .. } => !self.release(&name),
+            HubEvent::Vacated { .. } | HubEvent::MemberRemoved { .. } => {
                 if !self.held.contains_key(&name) {
-                    self.hold(name, at_ms + ms(Alternation::DELAY), occurrence.clone());
+                    self.hold(name, at_ms + ms(Debouncer::DELAY), hub_event.clone());
                 }
                 false
             }
             // Each node has waited already.
-            Occurrence::UserOffline { .. } | Occurrence::ClientEvent { .. } => true,
-            Occurrence::CacheMiss { channel } => self.misses(channel, at_ms),
-            Occurrence::SubscriptionCount { channel, count } => {
+            HubEvent::UserOffline { .. } | HubEvent::ClientEvent { .. } => true,
+            HubEvent::CacheMiss { channel } => self.misses(channel, at_ms),
+            HubEvent::SubscriptionCount { channel, count } => {
                 self.counts(name, channel, *count, at_ms)
             }
         };
         if is_news {
-            told.push(occurrence);
+            ready.push(hub_event);
         }
     }
 
     /// Adds to `told` what has become due by `now_ms`. To be called when the whole log was taken:
     /// what is there still may say that somebody is back.
-    pub(super) fn advance(&mut self, now_ms: u64, told: &mut Vec<Occurrence>) {
+    pub(super) fn advance(&mut self, now_ms: u64, ready: &mut Vec<HubEvent>) {
         while self.due_ms().is_some_and(|due_ms| due_ms <= now_ms) {
             let Some(Due { ms: due_ms, name, .. }) = self.due.pop_first() else { return };
             let Some(held) = self.held.remove(&name) else { continue };
             self.note(name);
-            if let Occurrence::SubscriptionCount { channel, .. } = &held.occurrence {
+            if let HubEvent::SubscriptionCount { channel, .. } = &held.hub_event {
                 self.counted.insert(channel.clone(), due_ms + ms(Hub::COUNT_INTERVAL));
             }
-            told.push(held.occurrence);
+            ready.push(held.hub_event);
         }
         if self.tidied_ms + TIDY_MS < now_ms {
             self.tidied_ms = now_ms;
@@ -145,7 +145,7 @@ impl SharedMachine {
         let changed = std::mem::take(&mut self.changed);
         let held = |name: &String| {
             self.held.get(name).map_or_else(String::new, |held| {
-                let record = held.occurrence.to_bytes();
+                let record = held.hub_event.to_bytes();
                 format!("{} {}", held.due_ms, String::from_utf8_lossy(&record))
             })
         };
@@ -160,10 +160,10 @@ impl SharedMachine {
         self.changed.insert(name);
     }
 
-    fn hold(&mut self, name: String, due_ms: u64, occurrence: Occurrence) {
+    fn hold(&mut self, name: String, due_ms: u64, hub_event: HubEvent) {
         self.release(&name);
         self.due.insert(Due::new(due_ms, &name));
-        self.held.insert(name.clone(), Held { due_ms, occurrence });
+        self.held.insert(name.clone(), Held { due_ms, hub_event });
         self.note(name);
     }
 
@@ -197,8 +197,8 @@ impl SharedMachine {
         }
         let until = was_held.or_else(|| self.counted.get(channel).copied());
         if let Some(until) = until.filter(|until| at_ms < *until) {
-            let occurrence = Occurrence::SubscriptionCount { channel: channel.clone(), count };
-            self.hold(name, until, occurrence);
+            let hub_event = HubEvent::SubscriptionCount { channel: channel.clone(), count };
+            self.hold(name, until, hub_event);
             return false;
         }
         self.counted.insert(channel.clone(), at_ms + ms(Hub::COUNT_INTERVAL));
@@ -207,17 +207,17 @@ impl SharedMachine {
 }
 
 /// Names what comes and goes, whichever it does now. Channels have no space in their names.
-fn name_of(occurrence: &Occurrence) -> String {
-    let channel = occurrence.channel().map_or("", |channel| channel.as_str());
-    let user_id = occurrence.user_id().map_or("", |user_id| user_id);
-    match occurrence {
-        Occurrence::Occupied { .. } | Occurrence::Vacated { .. } => format!("{CHANNEL}{channel}"),
-        Occurrence::MemberAdded { .. } | Occurrence::MemberRemoved { .. } => {
+fn name_of(hub_event: &HubEvent) -> String {
+    let channel = hub_event.channel().map_or("", |channel| channel.as_str());
+    let user_id = hub_event.user_id().map_or("", |user_id| user_id);
+    match hub_event {
+        HubEvent::Occupied { .. } | HubEvent::Vacated { .. } => format!("{CHANNEL}{channel}"),
+        HubEvent::MemberAdded { .. } | HubEvent::MemberRemoved { .. } => {
             format!("m {channel} {user_id}")
         }
-        Occurrence::UserOnline { .. } | Occurrence::UserOffline { .. } => format!("u {user_id}"),
-        Occurrence::SubscriptionCount { .. } => format!("n {channel}"),
-        Occurrence::ClientEvent { .. } | Occurrence::CacheMiss { .. } => String::new(),
+        HubEvent::UserOnline { .. } | HubEvent::UserOffline { .. } => format!("u {user_id}"),
+        HubEvent::SubscriptionCount { .. } => format!("n {channel}"),
+        HubEvent::ClientEvent { .. } | HubEvent::CacheMiss { .. } => String::new(),
     }
 }
 
@@ -228,37 +228,37 @@ mod tests {
     use rand::{RngExt, SeedableRng, rngs::StdRng};
     use std::sync::Arc;
 
-    fn occupied(name: &str) -> Occurrence {
-        Occurrence::Occupied { channel: channel(name) }
+    fn occupied(name: &str) -> HubEvent {
+        HubEvent::Occupied { channel: channel(name) }
     }
 
-    fn vacated(name: &str) -> Occurrence {
-        Occurrence::Vacated { channel: channel(name) }
+    fn vacated(name: &str) -> HubEvent {
+        HubEvent::Vacated { channel: channel(name) }
     }
 
-    fn count(count: usize) -> Occurrence {
-        Occurrence::SubscriptionCount { channel: channel("t"), count }
+    fn count(count: usize) -> HubEvent {
+        HubEvent::SubscriptionCount { channel: channel("t"), count }
     }
 
     /// What is told of these records, and then by `end`.
-    fn told(machine: &mut SharedMachine, log: &[(u64, Occurrence)], end: u64) -> Vec<Occurrence> {
-        let mut told = Vec::new();
-        for (at_ms, occurrence) in log {
-            machine.apply(*at_ms, occurrence.clone(), &mut told);
+    fn ready(machine: &mut SharedMachine, log: &[(u64, HubEvent)], end: u64) -> Vec<HubEvent> {
+        let mut ready = Vec::new();
+        for (at_ms, hub_event) in log {
+            machine.apply(*at_ms, hub_event.clone(), &mut ready);
         }
-        machine.advance(end, &mut told);
-        told
+        machine.advance(end, &mut ready);
+        ready
     }
 
     #[test]
     fn who_is_back_in_time_makes_no_noise_however_late_the_log_is_read() {
         let log = [(0, occupied("t")), (1_000, vacated("t")), (3_899, occupied("t"))];
         let mut machine = SharedMachine::default();
-        assert_eq!(told(&mut machine, &log, 60_000), [occupied("t")]);
+        assert_eq!(ready(&mut machine, &log, 60_000), [occupied("t")]);
         let log = [(0, occupied("t")), (1_000, vacated("t")), (3_900, occupied("t"))];
         let mut machine = SharedMachine::default();
         let expected = [occupied("t"), vacated("t"), occupied("t")];
-        assert_eq!(told(&mut machine, &log, 60_000), expected);
+        assert_eq!(ready(&mut machine, &log, 60_000), expected);
         assert_eq!(machine.due_ms(), None);
     }
 
@@ -266,13 +266,13 @@ mod tests {
     #[test]
     fn a_member_leaves_before_its_channel_is_vacated() {
         let [_, _, _, removed, ..] = one_of_each();
-        let vacated = Occurrence::Vacated { channel: removed.channel().unwrap().clone() };
+        let vacated = HubEvent::Vacated { channel: removed.channel().unwrap().clone() };
         let log = [(5, removed.clone()), (5, vacated.clone())];
         let mut machine = SharedMachine::default();
-        assert_eq!(told(&mut machine, &log, 2_904), []);
+        assert_eq!(ready(&mut machine, &log, 2_904), []);
         let mut resumed = SharedMachine::resume(machine.take_changes());
         for machine in [&mut machine, &mut resumed] {
-            assert_eq!(told(machine, &[], 2_905), [removed.clone(), vacated.clone()]);
+            assert_eq!(ready(machine, &[], 2_905), [removed.clone(), vacated.clone()]);
         }
     }
 
@@ -290,20 +290,20 @@ mod tests {
         assert_eq!(removed, expected);
         assert_eq!(machine.take_changes(), [], "once");
         // What the other machine held is told by this one, and then no longer held.
-        assert_eq!((machine.due_ms(), told(&mut machine, &[], 7)), (Some(7), vec![vacated("t")]));
+        assert_eq!((machine.due_ms(), ready(&mut machine, &[], 7)), (Some(7), vec![vacated("t")]));
         assert_eq!(machine.take_changes(), [("c t".to_owned(), String::new())]);
     }
 
     #[test]
     fn a_departure_that_is_repeated_keeps_its_time() {
         let log = [(0, vacated("t")), (1_000, vacated("t"))];
-        assert_eq!(told(&mut SharedMachine::default(), &log, 2_900), [vacated("t")]);
+        assert_eq!(ready(&mut SharedMachine::default(), &log, 2_900), [vacated("t")]);
     }
 
     #[test]
     fn members_users_and_channels_are_distinguished() {
         let (channel, other) = (channel("presence-a"), channel("presence-b"));
-        let removed = |channel: &ChannelName, user_id: &str| Occurrence::MemberRemoved {
+        let removed = |channel: &ChannelName, user_id: &str| HubEvent::MemberRemoved {
             channel: channel.clone(),
             user_id: user_id.into(),
         };
@@ -311,58 +311,58 @@ mod tests {
             (0, removed(&channel, "1")),
             (0, removed(&channel, "2")),
             (0, removed(&other, "1")),
-            (0, Occurrence::Vacated { channel: channel.clone() }),
-            (1, Occurrence::MemberAdded { channel: channel.clone(), user_id: "1".into() }),
-            (1, Occurrence::UserOnline { user_id: "2".into() }),
+            (0, HubEvent::Vacated { channel: channel.clone() }),
+            (1, HubEvent::MemberAdded { channel: channel.clone(), user_id: "1".into() }),
+            (1, HubEvent::UserOnline { user_id: "2".into() }),
         ];
-        let online = Occurrence::UserOnline { user_id: "2".into() };
+        let online = HubEvent::UserOnline { user_id: "2".into() };
         let expected = [
             online,
             removed(&channel, "2"),
             removed(&other, "1"),
-            Occurrence::Vacated { channel: channel.clone() },
+            HubEvent::Vacated { channel: channel.clone() },
         ];
-        assert_eq!(told(&mut SharedMachine::default(), &log, 2_900), expected);
+        assert_eq!(ready(&mut SharedMachine::default(), &log, 2_900), expected);
     }
 
     #[test]
     fn memory_of_misses_and_counts_is_given_back_and_bounded() {
         let mut machine = SharedMachine::default();
-        let mut told = Vec::new();
+        let mut ready = Vec::new();
         for number in 0..=Machine::MISSES_MAX {
             let channel = channel(&format!("cache-{number}"));
             let at_ms = if number + 1 < Machine::MISSES_MAX { 20_000 } else { 21_000 };
-            machine.apply(at_ms, Occurrence::CacheMiss { channel }, &mut told);
+            machine.apply(at_ms, HubEvent::CacheMiss { channel }, &mut ready);
         }
-        machine.apply(21_000, count(101), &mut told);
-        machine.apply(27_000, count(101), &mut told);
-        assert_eq!(told.len(), Machine::MISSES_MAX + 3, "all are told");
+        machine.apply(21_000, count(101), &mut ready);
+        machine.apply(27_000, count(101), &mut ready);
+        assert_eq!(ready.len(), Machine::MISSES_MAX + 3, "all are ready");
         assert_eq!((machine.missed.len(), machine.counted.len()), (Machine::MISSES_MAX, 1));
         // Looked at every 10 s, and not before each is over.
-        machine.advance(29_999, &mut told);
+        machine.advance(29_999, &mut ready);
         assert_eq!((machine.missed.len(), machine.counted.len()), (Machine::MISSES_MAX, 1));
-        machine.advance(30_001, &mut told);
+        machine.advance(30_001, &mut ready);
         assert_eq!((machine.missed.len(), machine.counted.len()), (1, 1));
-        machine.advance(60_000, &mut told);
+        machine.advance(60_000, &mut ready);
         assert_eq!((machine.missed.len(), machine.counted.len()), (0, 0));
     }
 
     #[test]
     fn what_goes_was_here_whoever_remembers() {
         let mut machine = SharedMachine::default();
-        assert_eq!(told(&mut machine, &[(5, vacated("t"))], 2_904), []);
+        assert_eq!(ready(&mut machine, &[(5, vacated("t"))], 2_904), []);
         assert_eq!(machine.due_ms(), Some(2_905));
-        assert_eq!(told(&mut machine, &[], 2_905), [vacated("t")]);
+        assert_eq!(ready(&mut machine, &[], 2_905), [vacated("t")]);
     }
 
     #[test]
     fn what_is_of_the_moment_and_what_comes_is_told_at_once() {
-        for occurrence in one_of_each() {
+        for hub_event in one_of_each() {
             let held =
-                matches!(occurrence, Occurrence::Vacated { .. } | Occurrence::MemberRemoved { .. });
-            let told = told(&mut SharedMachine::default(), &[(7, occurrence.clone())], 7);
-            let expected = if held { vec![] } else { vec![occurrence] };
-            assert_eq!(told, expected);
+                matches!(hub_event, HubEvent::Vacated { .. } | HubEvent::MemberRemoved { .. });
+            let ready = ready(&mut SharedMachine::default(), &[(7, hub_event.clone())], 7);
+            let expected = if held { vec![] } else { vec![hub_event] };
+            assert_eq!(ready, expected);
         }
     }
 
@@ -371,23 +371,23 @@ mod tests {
         let mut machine = SharedMachine::default();
         let log: Vec<_> =
             (0..120).map(|number| (u64::try_from(number).unwrap(), count(number + 1))).collect();
-        let first = told(&mut machine, &log, 4_000);
+        let first = ready(&mut machine, &log, 4_000);
         assert_eq!(first, (1..=101).map(count).collect::<Vec<_>>());
         assert_eq!(machine.due_ms(), Some(5_100));
-        assert_eq!(told(&mut machine, &[], 5_100), [count(120)]);
-        assert_eq!(told(&mut machine, &[(5_200, count(121))], 10_099), []);
-        assert_eq!(told(&mut machine, &[], 10_100), [count(121)]);
+        assert_eq!(ready(&mut machine, &[], 5_100), [count(120)]);
+        assert_eq!(ready(&mut machine, &[(5_200, count(121))], 10_099), []);
+        assert_eq!(ready(&mut machine, &[], 10_100), [count(121)]);
         // Who leaves all together leaves no count behind.
-        assert_eq!(told(&mut machine, &[(10_200, count(120)), (10_300, count(0))], 60_000), []);
-        assert_eq!(told(&mut machine, &[(60_001, count(3))], 60_001), [count(3)]);
+        assert_eq!(ready(&mut machine, &[(10_200, count(120)), (10_300, count(0))], 60_000), []);
+        assert_eq!(ready(&mut machine, &[(60_001, count(3))], 60_001), [count(3)]);
     }
 
     #[test]
     fn a_channel_is_missed_once_in_ten_seconds() {
-        let miss = Occurrence::CacheMiss { channel: channel("cache-x") };
+        let miss = HubEvent::CacheMiss { channel: channel("cache-x") };
         let log = [0, 1, 9_999, 10_000, 10_001].map(|at_ms| (at_ms, miss.clone()));
         let mut machine = SharedMachine::default();
-        assert_eq!(told(&mut machine, &log, 10_001).len(), 2);
+        assert_eq!(ready(&mut machine, &log, 10_001).len(), 2);
         machine.advance(60_000, &mut Vec::new());
         assert!(machine.missed.is_empty(), "memory returns");
     }
@@ -412,10 +412,10 @@ mod tests {
             for step in 0..400 {
                 now_ms += random.random_range(0..900);
                 let member = format!("{}", random.random_range(0..3));
-                let (came, occurrence) = next(&mut truth, &member, step % 2 == 0);
-                let record = [format!("{now_ms} ").into_bytes(), occurrence.to_bytes()].concat();
+                let (came, hub_event) = next(&mut truth, &member, step % 2 == 0);
+                let record = [format!("{now_ms} ").into_bytes(), hub_event.to_bytes()].concat();
                 kept.log.push(record);
-                truth.insert(name_of(&occurrence), came);
+                truth.insert(name_of(&hub_event), came);
                 if random.random_bool(0.3) {
                     let some = random.random_range(0..=kept.log.len());
                     let is_committed = random.random_bool(0.7);
@@ -426,7 +426,7 @@ mod tests {
             read(
                 &mut kept,
                 &mut machine,
-                (all, now_ms + ms(Alternation::DELAY)),
+                (all, now_ms + ms(Debouncer::DELAY)),
                 true,
                 &mut believed,
             );
@@ -439,21 +439,21 @@ mod tests {
     }
 
     /// What happens next to a channel or to a member of it: the opposite of what happened last.
-    fn next(truth: &mut HashMap<String, bool>, id: &str, is_member: bool) -> (bool, Occurrence) {
+    fn next(truth: &mut HashMap<String, bool>, id: &str, is_member: bool) -> (bool, HubEvent) {
         let channel = channel(&format!("presence-{id}"));
         let user_id: Arc<str> = "u 1".into();
-        let occurrence = if is_member {
-            Occurrence::MemberAdded { channel: channel.clone(), user_id: Arc::clone(&user_id) }
+        let hub_event = if is_member {
+            HubEvent::MemberAdded { channel: channel.clone(), user_id: Arc::clone(&user_id) }
         } else {
-            Occurrence::Occupied { channel: channel.clone() }
+            HubEvent::Occupied { channel: channel.clone() }
         };
-        let comes = !truth.get(&name_of(&occurrence)).copied().unwrap_or(false);
+        let comes = !truth.get(&name_of(&hub_event)).copied().unwrap_or(false);
         let gone = if is_member {
-            Occurrence::MemberRemoved { channel, user_id }
+            HubEvent::MemberRemoved { channel, user_id }
         } else {
-            Occurrence::Vacated { channel }
+            HubEvent::Vacated { channel }
         };
-        (comes, if comes { occurrence } else { gone })
+        (comes, if comes { hub_event } else { gone })
     }
 
     /// Reads so many records; a reader that does not get to commit is another the next time.
@@ -464,13 +464,13 @@ mod tests {
         is_committed: bool,
         believed: &mut HashMap<String, bool>,
     ) {
-        let mut told = Vec::new();
+        let mut ready = Vec::new();
         for record in &kept.log[..some] {
-            let (at_ms, occurrence) = parse(record).unwrap();
-            machine.apply(at_ms, occurrence, &mut told);
+            let (at_ms, hub_event) = parse(record).unwrap();
+            machine.apply(at_ms, hub_event, &mut ready);
         }
         if some == kept.log.len() {
-            machine.advance(now_ms, &mut told);
+            machine.advance(now_ms, &mut ready);
         }
         if is_committed {
             kept.log.drain(..some);
@@ -481,13 +481,11 @@ mod tests {
                     kept.held.insert(name, held)
                 };
             }
-            for occurrence in told {
-                let comes = matches!(
-                    occurrence,
-                    Occurrence::Occupied { .. } | Occurrence::MemberAdded { .. }
-                );
-                let was = believed.insert(name_of(&occurrence), comes).unwrap_or(false);
-                assert_ne!(was, comes, "{occurrence:?} does not alternate");
+            for hub_event in ready {
+                let comes =
+                    matches!(hub_event, HubEvent::Occupied { .. } | HubEvent::MemberAdded { .. });
+                let was = believed.insert(name_of(&hub_event), comes).unwrap_or(false);
+                assert_ne!(was, comes, "{hub_event:?} does not alternate");
             }
         } else {
             let held = kept.held.iter().map(|(name, held)| (name.clone(), held.clone()));

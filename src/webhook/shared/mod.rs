@@ -1,23 +1,23 @@
 //! Webhooks of an app that lives on several nodes: what waits lies in Redis.
 //!
 //! Every node appends what it observes to the log that all share (`outgoing`); what comes and goes
-//! is put there by the step that makes it so. One node at a time has the *turn* to tell: it takes
+//! is put there by the step that makes it so. One node at a time has the *lease* to tell: it takes
 //! records off the log, has a state machine decide what is told of them and when (`machine`), and
 //! puts the requests that come of it into the endpoints' queues, all in one step of Redis. The same
-//! node delivers (`queue`). When it dies, another has the turn some seconds later, and goes on with
+//! node delivers (`queue`). When it dies, another has the lease some seconds later, and goes on with
 //! what is in Redis.
 //!
-//! The others learn from the bus that whoever has the turn is alive, and ask Redis for nothing.
+//! The others learn from the bus that whoever has the lease is alive, and ask Redis for nothing.
 
 mod dispatcher;
 mod machine;
 mod outgoing;
 mod queue;
 
-pub(super) use dispatcher::tell;
+pub(super) use dispatcher::dispatch;
 
 use super::log::Full;
-use crate::{cluster::Store, hub::Occurrence};
+use crate::{cluster::Store, hub::HubEvent};
 use outgoing::Outgoing;
 use std::{
     sync::{Mutex, PoisonError},
@@ -27,21 +27,21 @@ use tokio::sync::watch;
 
 /// What an app that lives on several nodes has beside its endpoints.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct SharedWebhooks {
     pub(super) store: Store,
     outgoing: Outgoing,
     /// How many parts were appended.
     appended: Mutex<u64>,
-    turn: Turn,
+    lease: WebhookLease,
 }
 
-impl Shared {
+impl SharedWebhooks {
     pub(super) fn new(store: Store) -> Self {
         Self {
             store,
             outgoing: Outgoing::default(),
             appended: Mutex::default(),
-            turn: Turn::default(),
+            lease: WebhookLease::default(),
         }
     }
 
@@ -50,8 +50,8 @@ impl Shared {
     /// # Errors
     ///
     /// [`Full`] when too much waits already.
-    pub(super) fn append(&self, at_us: u64, occurrence: &Occurrence) -> Result<(), Full> {
-        self.outgoing.push(at_us, occurrence)
+    pub(super) fn append(&self, at_us: u64, hub_event: &HubEvent) -> Result<(), Full> {
+        self.outgoing.push(at_us, hub_event)
     }
 
     /// Logs what is appended until `ending` is true, and as much as can be then.
@@ -64,17 +64,17 @@ impl Shared {
         self.outgoing.len()
     }
 
-    /// Whether this node has the turn to tell, for the metrics.
-    pub(super) fn tells(&self) -> bool {
-        self.turn.is_ours()
+    /// Whether this node has the lease to tell, for the metrics.
+    pub(super) fn is_leader(&self) -> bool {
+        self.lease.is_ours()
     }
 }
 
-/// The turn of this node: until when it certainly lasts.
+/// The lease of this node: until when it certainly lasts.
 #[derive(Debug, Default)]
-struct Turn(Mutex<Option<Instant>>);
+struct WebhookLease(Mutex<Option<Instant>>);
 
-impl Turn {
+impl WebhookLease {
     fn lasts_until(&self, until: Instant) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
     }
@@ -96,13 +96,13 @@ mod tests {
 
     #[test]
     fn a_turn_lasts_until_its_end() {
-        let turn = Turn::default();
-        assert!(!turn.is_ours());
-        turn.lasts_until(Instant::now() + Duration::from_secs(60));
-        assert!(turn.is_ours());
-        turn.ends();
-        assert!(!turn.is_ours());
-        turn.lasts_until(Instant::now());
-        assert!(!turn.is_ours(), "it is over");
+        let lease = WebhookLease::default();
+        assert!(!lease.is_ours());
+        lease.lasts_until(Instant::now() + Duration::from_secs(60));
+        assert!(lease.is_ours());
+        lease.ends();
+        assert!(!lease.is_ours());
+        lease.lasts_until(Instant::now());
+        assert!(!lease.is_ours(), "it is over");
     }
 }

@@ -3,7 +3,7 @@
 use super::super::log::{Full, MemoryLog};
 use crate::{
     cluster::{Entry, Store},
-    hub::Occurrence,
+    hub::HubEvent,
 };
 use std::{
     collections::VecDeque,
@@ -48,15 +48,12 @@ impl Outgoing {
     /// # Errors
     ///
     /// [`Full`] when it was not taken.
-    pub(super) fn push(&self, at_us: u64, occurrence: &Occurrence) -> Result<(), Full> {
+    pub(super) fn push(&self, at_us: u64, hub_event: &HubEvent) -> Result<(), Full> {
         // What is of the moment leaves room to what comes and goes, here and in the log.
-        let most_bytes = if occurrence.is_transition() {
-            Store::LOG_BYTES_MAX
-        } else {
-            Store::LOG_BYTES_MAX / 2
-        };
+        let most_bytes =
+            if hub_event.is_transition() { Store::LOG_BYTES_MAX } else { Store::LOG_BYTES_MAX / 2 };
         let most_here = most_bytes.min(MemoryLog::BYTES_MAX);
-        let entry = Entry { at_us, most_bytes, record: occurrence.to_bytes() };
+        let entry = Entry { at_us, most_bytes, record: hub_event.to_bytes() };
         let mut waiting = self.lock();
         if most_here < waiting.bytes + size(&entry) {
             return Err(Full);
@@ -155,7 +152,7 @@ mod tests {
     fn during_an_outage_there_is_room_for_comings_and_goings_longest() {
         let outgoing = Outgoing::default();
         let [occupied, _, _, _, mut event, ..] = one_of_each();
-        if let Occurrence::ClientEvent { data, .. } = &mut event {
+        if let HubEvent::ClientEvent { data, .. } = &mut event {
             *data = "x".repeat(2 * 1_024 * 1_024);
         }
         let taken = (0..100).filter(|_| outgoing.push(0, &event).is_ok()).count();

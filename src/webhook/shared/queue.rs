@@ -7,7 +7,7 @@ use super::{
         queue::{ASIDE_BYTES_MAX, ASIDES_MAX, LIFETIME, Place, Queue},
         stats::Dropped,
     },
-    Shared,
+    SharedWebhooks,
 };
 use crate::{clock::now, cluster, signature::Signer};
 use std::{
@@ -22,7 +22,7 @@ use tokio::{sync::Notify, time};
 /// See the module. Reads only while the turn is this node's.
 #[derive(Debug)]
 pub(super) struct SharedQueue {
-    shared: Arc<Shared>,
+    shared: Arc<SharedWebhooks>,
     name: String,
     endpoint: Arc<Endpoint>,
     signer: Signer,
@@ -38,7 +38,7 @@ const RETRY: Duration = Duration::from_millis(200);
 
 impl SharedQueue {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<SharedWebhooks>,
         name: String,
         endpoint: Arc<Endpoint>,
         signer: Signer,
@@ -102,7 +102,7 @@ impl Queue for SharedQueue {
     }
 
     async fn first_now(&self) -> Option<(Place, Notice)> {
-        if !self.shared.turn.is_ours() {
+        if !self.shared.lease.is_ours() {
             return None;
         }
         let known = self.lock().clone();
@@ -116,7 +116,7 @@ impl Queue for SharedQueue {
     }
 
     /// While Redis is away this waits: what was taken is not to be sent again when it is back.
-    async fn done(&self, place: Place) {
+    async fn ack(&self, place: Place) {
         loop {
             match self.shared.store.head(&self.name, Some(place.0), LIFETIME).await {
                 Ok(queue) => {
@@ -170,7 +170,7 @@ impl Queue for SharedQueue {
     }
 
     async fn aside(&self, turn: usize) -> Option<(Place, Notice)> {
-        if !self.shared.turn.is_ours() {
+        if !self.shared.lease.is_ours() {
             return None;
         }
         let aside = self.shared.store.aside(&self.name, None, LIFETIME, turn).await.ok()?;
@@ -179,7 +179,7 @@ impl Queue for SharedQueue {
         head
     }
 
-    async fn aside_done(&self, place: Place) {
+    async fn ack_aside(&self, place: Place) {
         loop {
             match self.shared.store.aside(&self.name, Some(place.0), LIFETIME, 0).await {
                 Ok(aside) => {

@@ -50,7 +50,7 @@ async fn ask(connection: &Connection, partition: Partition) -> RedisResult<Strin
     timeout(PATIENCE, connection.query(partition, &command)).await.expect("an answer")
 }
 
-/// Receives the partitions that are reported as moved, and asserts that nothing else is reported.
+/// Receives the partitions that are reported as moved, and syncs that nothing else is reported.
 async fn moved(pushes: &mut Pushes, count: usize) -> BTreeSet<Partition> {
     let mut moved = BTreeSet::new();
     for _ in 0..count {

@@ -56,11 +56,11 @@ const EPOCH_US: u64 = 1_750_000_000_000_000;
 /// All servers and the wires to them. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
-    shared: Arc<Shared>,
+    shared: Arc<NetworkInner>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct NetworkInner {
     state: Mutex<State>,
     /// Notified when a delivery is due before the task wakes up.
     earlier: Notify,
@@ -106,7 +106,7 @@ impl Network {
             latency: LATENCY,
             bandwidths: BTreeMap::new(),
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), earlier: Notify::new() });
+        let shared = Arc::new(NetworkInner { state: Mutex::new(state), earlier: Notify::new() });
         tokio::spawn(deliver(Arc::downgrade(&shared)));
         Self { shared }
     }
@@ -238,7 +238,7 @@ impl State {
     }
 }
 
-async fn deliver(shared: Weak<Shared>) {
+async fn deliver(shared: Weak<NetworkInner>) {
     while let Some(shared) = shared.upgrade() {
         let next = shared.state.lock().expect("one thread").deliver_due();
         let sleep = async {

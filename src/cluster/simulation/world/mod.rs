@@ -367,7 +367,7 @@ impl World {
         }
         for node in &self.nodes {
             let node = node.as_ref().ok_or("a node is down")?;
-            if let Some(reason) = node.cluster.away_because() {
+            if let Some(reason) = node.cluster.unavailable_reason() {
                 return Err(format!("node {} is not ready: {reason}", node.id));
             }
             self.node_is_right(node, &truth).await?;

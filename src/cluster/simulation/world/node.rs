@@ -5,11 +5,11 @@ use crate::{
     app::App,
     cluster::{
         Cluster,
-        shared::Shared,
+        shared::ClusterState,
         simulation::network::{Network, NodeId},
     },
     config::{AppConfig, WebhookEvent},
-    hub::{ConnectionKey, ConnectionRef, Delivery, Hub, Inboxes, Observer, Occurrence, ShardIndex},
+    hub::{ConnectionKey, ConnectionRef, Delivery, Hub, HubEvent, Inboxes, Observer, ShardIndex},
     protocol::{ChannelName, Member},
 };
 use std::{
@@ -75,9 +75,9 @@ impl Observer for WantsAll {
         true
     }
 
-    fn observe(&self, _app_id: &str, _occurrence: Occurrence) {}
+    fn observe(&self, _app_id: &str, _occurrence: HubEvent) {}
 
-    fn observe_at(&self, _app_id: &str, _at_us: u64, _occurrence: Occurrence) {}
+    fn observe_at(&self, _app_id: &str, _at_us: u64, _occurrence: HubEvent) {}
 }
 
 fn now() -> Instant {
@@ -96,11 +96,11 @@ impl Node {
             AppConfig { id: APP.to_owned(), subscription_count: true, ..AppConfig::development() };
         let inboxes = Arc::new(Inboxes::new(1));
         let hub = Hub::new(App::new(config), Arc::clone(&inboxes), Arc::new(WantsAll), now());
-        let hub = Arc::new(hub.one_of_many());
+        let hub = Arc::new(hub.clustered());
         let named: Vec<(&str, u16)> =
             addresses.iter().map(|(host, port)| (host.as_str(), *port)).collect();
         let endpoint = network.endpoint(id, &named, is_cluster);
-        let shared = Shared::new(PREFIX, is_cluster, BROKER_WAIT);
+        let shared = ClusterState::new(PREFIX, is_cluster, BROKER_WAIT);
         let hubs = HashMap::from([(Arc::from(APP), Arc::clone(&hub))]);
         let (cluster, tasks) = Cluster::start(shared, endpoint, hubs, NODE_TIMEOUT);
         let tasks = tasks.into_iter().map(tokio::spawn).collect();
@@ -109,7 +109,7 @@ impl Node {
 
     /// Whether the node is joined.
     pub(super) fn is_ready(&self) -> bool {
-        self.cluster.away_because().is_none()
+        self.cluster.unavailable_reason().is_none()
     }
 
     /// Ends the process; it sends nothing more. Returns the sessions that end with it.

@@ -33,8 +33,8 @@ fn only_a_settled_topic_is_compared() {
     let held = topic.held(now).expect("it is settled");
     assert_eq!((held.mine, held.users, held.members), (2, 2, 3));
     topic.join(subscriber(3, Some("3")));
-    assert!(topic.held(now).is_none(), "an assertion is due");
-    assertion(&mut topic);
+    assert!(topic.held(now).is_none(), "a sync is due");
+    request(&mut topic);
     assert!(topic.held(now).is_none(), "it is in flight");
     answer(&mut topic, synced(6, 5, 3, &[]), false);
     assert!(topic.held(now).is_some());
@@ -91,7 +91,7 @@ fn the_hash_of_a_vacated_topic_may_expire() {
     let vacated = || {
         let mut topic = begun("room", &["a"]);
         topic.leave(None);
-        assertion(&mut topic);
+        request(&mut topic);
         answer(&mut topic, synced(5, 5, 0, &[]), false);
         hear(&mut topic, change(6, Change::Total(0)));
         topic
@@ -106,7 +106,7 @@ fn what_was_found_before_an_assertion_says_nothing() {
     let mut topic = begun("room", &["a"]);
     let held = topic.held(Instant::now()).expect("it is settled");
     topic.join(subscriber(2, None));
-    assertion(&mut topic);
+    request(&mut topic);
     answer(&mut topic, synced(5, 5, 2, &[]), false);
     assert_eq!(topic.compare(&held, &found("e1", 9, 9)), Difference::None);
     assert!(topic.next_step(Instant::now()).is_none());
@@ -120,7 +120,7 @@ fn a_contribution_that_this_node_does_not_know_is_withdrawn() {
     assert!(!topic.is_forgotten() && !topic.has_said_all());
     assert!(matches!(topic.next_step(Instant::now()), Some(Step::Enter)));
     topic.entered();
-    let said = assertion(&mut topic);
+    let said = request(&mut topic);
     assert!(said.is_full && said.was_told && said.base == 0);
 
     let mut connections = subject(Subject::Connections);
@@ -130,10 +130,10 @@ fn a_contribution_that_this_node_does_not_know_is_withdrawn() {
     let mut vacated = begun("room", &["a"]);
     assert!(!vacated.take_back(), "it is known");
     vacated.leave(None);
-    assertion(&mut vacated);
+    request(&mut vacated);
     answer(&mut vacated, synced(5, 5, 0, &[]), false);
     assert!(!vacated.take_back(), "it is subscribed: comparisons repair it");
     let mut detached = begun("room", &["a"]);
     detached.detach();
-    assert!(!detached.take_back(), "it is about to be asserted");
+    assert!(!detached.take_back(), "it is about to be synced");
 }

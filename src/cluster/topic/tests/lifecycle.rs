@@ -1,4 +1,4 @@
-//! Topics from their first need to their end: counts, waiting subscribers, and repeated assertions.
+//! Topics from their first need to their end: counts, waiting subscribers, and repeated syncs.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn next(topic: &mut Topic) -> Option<Step> {
 fn vacated() -> Topic {
     let mut topic = begun("room", &["a"]);
     topic.leave(None);
-    assertion(&mut topic);
+    request(&mut topic);
     answer(&mut topic, synced(5, 5, 0, &[]), false);
     topic
 }
@@ -19,14 +19,14 @@ fn vacated() -> Topic {
 fn an_end_before_its_answer_is_still_owed() {
     let mut topic = begun("room", &["a"]);
     topic.join(subscriber(2, None));
-    assertion(&mut topic);
+    request(&mut topic);
     topic.leave(None);
     topic.leave(None);
     assert_eq!(answer(&mut topic, synced(5, 5, 2, &[]), false), ["attach 2"]);
-    assert_eq!(assertion(&mut topic).base, 0, "it has ended already");
+    assert_eq!(request(&mut topic).base, 0, "it has ended already");
     answer(&mut topic, synced(5, 5, 0, &[]), false);
     topic.add();
-    assert_eq!(assertion(&mut topic).base, 1, "each end is owed once");
+    assert_eq!(request(&mut topic).base, 1, "each end is owed once");
 
     let mut connections = subject(Subject::Connections);
     for _ in 0..2 {
@@ -35,7 +35,7 @@ fn an_end_before_its_answer_is_still_owed() {
     for _ in 0..3 {
         connections.add();
     }
-    assert_eq!(assertion(&mut connections).base, 1);
+    assert_eq!(request(&mut connections).base, 1);
 }
 
 #[test]
@@ -47,8 +47,8 @@ fn all_is_said_when_nothing_is_left_in_redis_or_due() {
     assert!(!is_said(&waiting), "one waits");
     next(&mut waiting);
     waiting.entered();
-    assertion(&mut waiting);
-    assert!(!is_said(&waiting), "an assertion is in flight");
+    request(&mut waiting);
+    assert!(!is_said(&waiting), "a sync is in flight");
     let mut counted = topic("room");
     counted.add();
     assert!(!is_said(&counted), "one is counted");
@@ -122,12 +122,12 @@ fn a_topic_with_subscribers_stays() {
 fn connections_have_no_bus() {
     let mut topic = counted_connection();
     topic.detach();
-    let said = assertion(&mut topic);
+    let said = request(&mut topic);
     assert!(said.is_full && said.was_told && said.base == 1, "after a lost link it is said again");
     answer(&mut topic, synced(1, 0, 1, &[]), true);
     assert!(next(&mut topic).is_none());
     topic.leave(None);
-    assert_eq!(assertion(&mut topic).base, 0);
+    assert_eq!(request(&mut topic).base, 0);
     answer(&mut topic, synced(1, 0, 0, &[]), false);
     let now = Instant::now();
     assert!(topic.next_step(now).is_none() && !topic.is_forgotten());
@@ -141,7 +141,7 @@ fn redis_decides_over_each_admission() {
     for _ in 0..2 {
         topic.join(Waiter::Admission(tokio::sync::oneshot::channel().0));
     }
-    let said = assertion(&mut topic);
+    let said = request(&mut topic);
     let joins: Vec<_> =
         said.joins.iter().map(|join| (&*join.user_id, join.connections, join.is_limited)).collect();
     assert_eq!((said.base, joins), (0, vec![("", 1, true); 2]));
@@ -154,7 +154,7 @@ fn redis_decides_over_each_admission() {
 fn under_another_name_redis_has_nothing() {
     let mut topic = begun("room", &["a"]);
     topic.is_unknown();
-    let said = assertion(&mut topic);
+    let said = request(&mut topic);
     assert!(said.is_full && !said.was_told && said.base == 1);
 }
 
@@ -163,11 +163,11 @@ fn an_assertion_that_was_not_carried_out_is_made_again() {
     let mut topic = begun("room", &["a"]);
     topic.join(subscriber(2, None));
     topic.join(subscriber(3, None));
-    assertion(&mut topic);
+    request(&mut topic);
     topic.join(subscriber(4, None));
     topic.not_synced();
     assert!(!topic.has_settled());
-    let said = assertion(&mut topic);
+    let said = request(&mut topic);
     assert!(said.is_full && said.was_told && said.base == 4);
     let told = answer(&mut topic, synced(5, 5, 4, &[]), true);
     assert_eq!(told, ["total 4", "attach 2", "attach 3", "attach 4"], "in their order");
@@ -180,9 +180,9 @@ fn one_assertion_has_a_bounded_number_of_joins() {
     for place in 2..JOINS_MAX + 3 {
         topic.join(subscriber(u32::try_from(place).unwrap(), None));
     }
-    assert_eq!(assertion(&mut topic).base, JOINS_MAX + 1);
+    assert_eq!(request(&mut topic).base, JOINS_MAX + 1);
     answer(&mut topic, synced(5, 5, JOINS_MAX + 1, &[]), false);
-    assert_eq!(assertion(&mut topic).base, JOINS_MAX + 2);
+    assert_eq!(request(&mut topic).base, JOINS_MAX + 2);
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn sign_ins_end_each_at_its_time_or_all_at_once() {
     answer(&mut topic, synced(1, 0, 2, &[]), false);
     topic.end_all();
     assert_eq!(topic.next_end(), None);
-    assert_eq!(assertion(&mut topic).base, 1, "the one that has not ended");
+    assert_eq!(request(&mut topic).base, 1, "the one that has not ended");
     answer(&mut topic, synced(1, 0, 1, &[]), false);
     assert!(topic.next_step(now + 3 * LINGER).is_none(), "nothing ends twice");
 }
@@ -210,7 +210,7 @@ fn whether_a_user_is_online_is_known_while_the_bus_is_received() {
     topic.add();
     topic.next_step(Instant::now());
     topic.entered();
-    assertion(&mut topic);
+    request(&mut topic);
     answer(&mut topic, synced(1, 0, 1, &[]), true);
     assert_eq!(topic.is_online(), Some(true));
     assert_eq!(hear(&mut topic, change(2, Change::Total(2))), [""; 0]);
@@ -236,7 +236,7 @@ fn a_topic_is_settled_when_everything_was_said_and_read() {
     assert!(topic.has_settled());
     hear(&mut topic, change(9, Change::Total(1)));
     assert!(!topic.has_settled(), "versions are missing");
-    assertion(&mut topic);
+    request(&mut topic);
     assert!(!topic.has_settled(), "it is being read");
     answer(&mut topic, synced(9, 5, 1, &[]), true);
     assert!(topic.has_settled());
@@ -295,9 +295,9 @@ fn an_app_without_counts_sends_none() {
     let three = Synced { total: 3, ..synced(6, 5, 1, &[]) };
     assert_eq!(answer(&mut topic, three, true), [""; 0]);
     topic.join(subscriber(2, None));
-    assertion(&mut topic);
+    request(&mut topic);
     let effects = topic.on_synced(synced(6, 5, 2, &[]), false, (100, false), Instant::now());
-    assert!(matches!(&effects[..], [Effect::Attach { welcome, .. }] if welcome.total.is_none()));
+    assert!(matches!(&effects[..], [Effect::Attach { initial, .. }] if initial.total.is_none()));
 }
 
 #[test]
@@ -306,18 +306,18 @@ fn an_assertion_counts_the_bytes_of_its_answer() {
     room.join(subscriber(1, None));
     room.next_step(Instant::now());
     room.entered();
-    assert_eq!(assertion(&mut room).answer_bytes, ANSWER_BYTES);
+    assert_eq!(request(&mut room).answer_bytes, ANSWER_BYTES);
     let mut roster = topic("presence-a");
     roster.join(subscriber(1, Some("1")));
     roster.next_step(Instant::now());
     roster.entered();
-    assert_eq!(assertion(&mut roster).answer_bytes, ANSWER_BYTES + UNKNOWN_ROSTER_BYTES);
+    assert_eq!(request(&mut roster).answer_bytes, ANSWER_BYTES + UNKNOWN_ROSTER_BYTES);
     let mut known = begun("presence-a", &["1", "22"]);
     let members = 2 * (32 + "{}".len()) + "122".len();
     assert_eq!(relink(&mut known).answer_bytes, ANSWER_BYTES + members);
     answer(&mut known, synced(5, 5, 2, &["1", "22"]), true);
     known.join(subscriber(3, Some("3")));
-    assert_eq!(assertion(&mut known).answer_bytes, ANSWER_BYTES, "without a snapshot");
+    assert_eq!(request(&mut known).answer_bytes, ANSWER_BYTES, "without a snapshot");
 }
 
 #[test]
@@ -377,6 +377,6 @@ fn users_missing_from_an_assertion_have_left() {
     let mut topic = begun("presence-a", &["1", "2"]);
     topic.leave(Some("1"));
     let said = relink(&mut topic);
-    assert!(said.is_full && said.departed.is_empty(), "a full assertion names who is there");
+    assert!(said.is_full && said.departed.is_empty(), "a full sync names who is there");
     assert_eq!(said.joins.iter().map(|join| &*join.user_id).collect::<Vec<_>>(), ["2"]);
 }

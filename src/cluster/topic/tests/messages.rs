@@ -1,7 +1,7 @@
 //! Messages of the bus and snapshots: last events, acknowledgements, repeated and early messages.
 
 use super::*;
-use crate::{cluster::topic::replica::EARLY_MAX, hub::Welcome};
+use crate::{cluster::topic::replica::EARLY_MAX, hub::InitialState};
 
 const MEMORY: Duration = Duration::from_secs(10);
 
@@ -19,25 +19,25 @@ fn hear_at(topic: &mut Topic, message: Message, now: Instant) {
 }
 
 /// What a new subscriber receives.
-fn welcome(topic: &mut Topic, user_id: Option<&str>, now: Instant) -> Welcome {
+fn initial(topic: &mut Topic, user_id: Option<&str>, now: Instant) -> InitialState {
     topic.join(subscriber(9, user_id));
-    assertion(topic);
+    request(topic);
     let replica = topic.replica.as_ref().unwrap();
     let (version, sequence) = (replica.version, replica.sequence);
     let mine = topic.count + 1;
     let effects = topic.on_synced(synced(version, sequence, mine, &[]), false, (100, false), now);
     match effects.into_iter().next_back() {
-        Some(Effect::Attach { welcome, .. }) => welcome,
+        Some(Effect::Attach { initial, .. }) => initial,
         other => panic!("{other:?} instead of a subscription"),
     }
 }
 
 /// The last event that a new subscriber receives; `None` for `pusher:cache_miss`.
 fn cached(topic: &mut Topic, now: Instant) -> Option<String> {
-    let welcome = welcome(topic, None, now);
-    let text = welcome.cached.expect("a cache channel says which").text_of().unwrap().to_owned();
-    assert_eq!(welcome.is_cache_miss, text.contains("pusher:cache_miss"), "{text}");
-    (!welcome.is_cache_miss).then_some(text)
+    let initial = initial(topic, None, now);
+    let text = initial.cached.expect("a cache channel says which").text_of().unwrap().to_owned();
+    assert_eq!(initial.is_cache_miss, text.contains("pusher:cache_miss"), "{text}");
+    (!initial.is_cache_miss).then_some(text)
 }
 
 #[test]
@@ -70,8 +70,8 @@ fn only_published_events_are_kept_and_one_that_is_too_large_replaces_the_last() 
 
     let mut room = begun("room", &["a"]);
     hear_at(&mut room, kept(6, FrameKind::Event, MEMORY), now);
-    let welcome = welcome(&mut room, None, now);
-    assert!(welcome.cached.is_none() && !welcome.is_cache_miss);
+    let initial = initial(&mut room, None, now);
+    assert!(initial.cached.is_none() && !initial.is_cache_miss);
     assert!(room.replica.as_ref().unwrap().last.is_none());
 }
 
@@ -105,8 +105,8 @@ fn an_acknowledgement_has_the_members_of_its_moment() {
     let now = Instant::now();
     let mut topic = begun("presence-a", &["1"]);
     let ids = |topic: &mut Topic| {
-        let welcome = welcome(topic, Some("1"), now);
-        let text = welcome.acknowledgement.text_of().unwrap().to_owned();
+        let initial = initial(topic, Some("1"), now);
+        let text = initial.acknowledgement.text_of().unwrap().to_owned();
         ["1", "2"].map(|id| text.contains(&format!(r#"\"{id}\""#)))
     };
     assert_eq!(ids(&mut topic), [true, false]);
@@ -115,18 +115,18 @@ fn an_acknowledgement_has_the_members_of_its_moment() {
     hear(&mut topic, change(7, Change::Removed("2".into())));
     assert_eq!(ids(&mut topic), [true, false]);
     let mut room = begun("room", &["a"]);
-    let welcome = welcome(&mut room, None, now);
-    assert!(!welcome.acknowledgement.text_of().unwrap().contains("presence"));
+    let initial = initial(&mut room, None, now);
+    assert!(!initial.acknowledgement.text_of().unwrap().contains("presence"));
 }
 
 #[test]
 fn the_announcement_of_a_new_user_goes_to_all_members() {
     let now = Instant::now();
     let mut topic = begun("presence-a", &["1", "2", "3"]);
-    assert_eq!(welcome(&mut topic, Some("2"), now).announced, 0, "known already");
+    assert_eq!(initial(&mut topic, Some("2"), now).announced, 0, "known already");
     let channel = topic.channel().unwrap().clone();
     let one = event::member_added(&channel, &member("4")).bytes().len();
-    assert_eq!(welcome(&mut topic, Some("4"), now).announced, 3 * one);
+    assert_eq!(initial(&mut topic, Some("4"), now).announced, 3 * one);
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn old_news_changes_nothing() {
 #[test]
 fn after_a_gap_the_sequence_goes_on_from_the_new_event() {
     let mut topic = begun("room", &["a"]);
-    assert_eq!(hear(&mut topic, event(8)), ["interrupt", "event 8"]);
+    assert_eq!(hear(&mut topic, event(8)), ["force_resubscribe", "event 8"]);
     assert_eq!(hear(&mut topic, event(9)), ["event 9"]);
     assert!(topic.has_settled());
 }
@@ -165,7 +165,7 @@ fn after_a_gap_the_sequence_goes_on_from_the_new_event() {
 fn an_answer_tells_what_the_assertion_has_changed() {
     let mut topic = begun("presence-a", &["1"]);
     topic.join(subscriber(2, Some("2")));
-    assertion(&mut topic);
+    request(&mut topic);
     let changes = vec![change(6, Change::Added(member("2")))];
     let told = answer(&mut topic, Synced { changes, ..synced(6, 5, 2, &[]) }, false);
     assert_eq!(told, ["+2", "attach 2"]);
@@ -177,7 +177,7 @@ fn an_answer_of_another_state_is_read_again() {
     let answered = |epoch: &str, version| {
         let mut topic = begun("room", &["a"]);
         topic.join(subscriber(2, None));
-        assertion(&mut topic);
+        request(&mut topic);
         answer(&mut topic, Synced { epoch: epoch.into(), ..synced(version, 5, 2, &[]) }, false);
         topic.has_settled()
     };
@@ -207,8 +207,8 @@ fn messages_count_from_the_subscription_on() {
     topic.next_step(Instant::now());
     assert_eq!(hear(&mut topic, event(7)), [""; 0], "as soon as it is requested");
     topic.entered();
-    assertion(&mut topic);
-    assert_eq!(answer(&mut topic, synced(5, 6, 1, &[]), true), ["interrupt", "event 7"]);
+    request(&mut topic);
+    assert_eq!(answer(&mut topic, synced(5, 6, 1, &[]), true), ["force_resubscribe", "event 7"]);
 
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
@@ -223,7 +223,7 @@ fn an_event_of_another_hash_is_no_proof_of_completeness() {
     relink(&mut topic);
     hear(&mut topic, event(6));
     let elsewhere = Synced { epoch: "e2".into(), ..synced(1, 6, 1, &[]) };
-    assert_eq!(answer(&mut topic, elsewhere, true), ["interrupt"]);
+    assert_eq!(answer(&mut topic, elsewhere, true), ["force_resubscribe"]);
 
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);

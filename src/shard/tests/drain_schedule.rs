@@ -101,13 +101,13 @@ impl Bench {
     /// Has the shard run by itself.
     fn run(&mut self) -> tokio::task::JoinHandle<()> {
         let (_, no_adoptions) = mpsc::unbounded_channel();
-        let adoptions = std::mem::replace(&mut self.adoptions, no_adoptions);
+        let upgraded_sockets = std::mem::replace(&mut self.upgraded_sockets, no_adoptions);
         let settings = Arc::new(Live::new(self.engine.config));
         let idle = Engine::new(ShardIndex::new(1), Arc::clone(&self.node), settings).unwrap();
         let engine = std::mem::replace(&mut self.engine, idle);
         let drain = self.shutdown.drain();
         tokio::spawn(async move {
-            engine.run(adoptions, drain).await;
+            engine.run(upgraded_sockets, drain).await;
         })
     }
 }
