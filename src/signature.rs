@@ -185,7 +185,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_published_vectors_verify() {
+    fn published_signature_vectors_verify() {
         for (secret, text, signature) in VECTORS {
             let signer = Signer::new(secret);
             assert_eq!(signer.sign(text), *signature, "{text}");

@@ -68,7 +68,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const MEMORY_MS: u64 = 60_000;
 /// The logged reason when the timeout passes.
 const LATE: &str = "Redis does not answer";
-/// The logged reason when the lease of this node has ended.
+/// The logged reason when this node's lease has expired.
 const REFUSED: &str = "the lease of this node has ended";
 /// How long publishes are collected for one update of an account.
 const GATHER: Duration = Duration::from_millis(50);
@@ -336,7 +336,8 @@ fn parse((channel, id): &Named) -> Option<(ChannelName, u64)> {
     Some((channel, u64::from_str_radix(std::str::from_utf8(id).ok()?, 16).ok()?))
 }
 
-/// The sum of the bytes, whether another call is needed, and the events to evict. `None` if the lease has ended.
+/// The sum of the bytes, whether another call is needed, and the events to evict. `None` if the
+/// lease has expired.
 fn read(mut answer: Answer) -> Result<Option<(u64, bool, Vec<Named>)>, Unexpected> {
     let (status, _) = answer.status()?;
     if status != Status::Done {
@@ -374,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_taken_in_parts_and_what_was_put_back_comes_first() {
+    fn updates_are_taken_in_parts_and_retried_ones_first() {
         let (accounts, app_id) = (Accounts::default(), Arc::from("1"));
         accounts.add(&app_id, 10, entries(AT_ONCE + 1, 0));
         let (_, first) = accounts.take().pop().unwrap();
@@ -388,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded_and_the_oldest_goes() {
+    fn waiting_events_are_limited_and_the_oldest_are_dropped() {
         let (accounts, app_id) = (Accounts::default(), Arc::from("1"));
         accounts.add(&app_id, 10, entries(WAITING_MAX, 0));
         let (_, taken) = accounts.take().pop().unwrap();
@@ -401,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn another_bound_holds_for_what_began_under_the_one_before() {
+    fn a_new_limit_applies_to_pending_updates() {
         let (accounts, app_id) = (Accounts::default(), Arc::from("1"));
         accounts.add(&app_id, 10, entries(1, 0));
         accounts.trim(&app_id, 5);
@@ -414,13 +415,13 @@ mod tests {
     }
 
     #[test]
-    fn an_event_counts_its_envelope_its_channel_and_some_bytes_more() {
+    fn an_event_counts_its_envelope_its_channel_and_an_overhead() {
         let channel = ChannelName::parse("cache-x", 100).unwrap();
         assert_eq!(weight(&channel, 1_000), 1_000 + "cache-x".len() + OVERHEAD_BYTES);
     }
 
     #[test]
-    fn additions_and_new_bounds_wake_the_task() {
+    fn additions_and_new_limits_wake_the_task() {
         let (accounts, app_id) = (Accounts::default(), Arc::from("1"));
         assert!(accounts.added.notified().now_or_never().is_none());
         accounts.add(&app_id, 10, entries(1, 0));

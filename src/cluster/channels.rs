@@ -24,9 +24,9 @@ use tokio::{
     time::timeout_at,
 };
 
-/// How long a request waits for the list at most while pages of it arrive.
+/// Maximum time for which a request waits for the list while pages of it arrive.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many index entries one page visits: a few milliseconds of Redis' time.
+/// Number of index entries that one page visits: a few milliseconds of Redis' time.
 const PAGE_ENTRIES: usize = 4_000;
 /// The maximum bytes of names and counts in a page.
 const PAGE_BYTES: usize = 256 * 1_024;
@@ -35,10 +35,10 @@ const PAGE_BYTES: usize = 256 * 1_024;
 const PAGES_OF_ONE: usize = 4;
 /// The same on a Redis Cluster, where a list has at least one page of each partition.
 const PAGES_OF_CLUSTER: usize = 32;
-/// How many variants of a response are kept with a list.
+/// Maximum number of variants of a response that are kept with a list.
 const BODIES_MAX: usize = 8;
 
-/// The occupied channels of an app with their counts. ClusterState by concurrent requests.
+/// The occupied channels of an app with their counts. Shared by concurrent requests.
 #[derive(Debug, Default)]
 pub struct ChannelList {
     channels: BTreeMap<ChannelName, Counts>,
@@ -61,10 +61,10 @@ pub(super) struct ListReads {
 
 type ListResult = Result<Arc<ChannelList>, Unavailable>;
 
-/// A read that has not begun.
+/// A read that has not started.
 #[derive(Debug)]
 struct NextRead {
-    /// The longest prefix that all its requests share.
+    /// The longest common prefix of its requests.
     prefix: String,
     requests: Vec<oneshot::Sender<ListResult>>,
 }
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_takes_a_prefix_literally() {
+    fn a_pattern_escapes_its_prefix() {
         assert_eq!(pattern(""), "*");
         assert_eq!(pattern("a.b;c"), "a.b;c*");
         assert_eq!(pattern(r"a*?[^b-c]\d"), r"a\*\?\[^b-c\]\\d*");

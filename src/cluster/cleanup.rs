@@ -1,4 +1,4 @@
-//! Removes what a node contributed whose lease has expired.
+//! Removes the contributions of nodes whose lease has expired.
 
 use super::{
     clock::now,
@@ -17,7 +17,7 @@ use crate::{config::AppConfig, hub::Hub};
 use redis::{RedisResult, cmd};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-/// The cleaning up after one node.
+/// The cleanup of one node.
 #[derive(Debug)]
 pub(super) struct CleanUp {
     pub(super) shared: Arc<ClusterState>,
@@ -43,7 +43,7 @@ impl CleanUp {
                 tracing::warn!(node = self.node, topics, "cleaned up after a dead node");
                 true
             }
-            // Another node does it, or it is alive.
+            // Another node does it, or the node is alive.
             Ok(None) => true,
             Err(error) => {
                 if let Some(times) = self.shared.logs.cleanups.due(1, now()) {
@@ -146,7 +146,7 @@ pub(super) async fn clean_topic(
     node: &str,
     connection: &Connection,
 ) -> RedisResult<()> {
-    // Of an app that only the other node knew, there are no webhooks here.
+    // An app that only the other node had has no webhooks here.
     let unknown = AppConfig::default();
     let hub = hubs.get(&name.app_id);
     let app = hub.map(|hub| hub.app());
@@ -158,7 +158,7 @@ pub(super) async fn clean_topic(
     let partition = call.partition();
     match read(call.run(connection).await?, now()) {
         Ok((SyncOutcome::Done(synced), _)) => {
-            // The node that is gone may not have forwarded what it had logged.
+            // The dead node may not have forwarded its log.
             let is_forwarded = partition != shared.names.home_of(&name.app_id);
             if !wanted.is_nothing() && (is_forwarded || synced.is_logged) {
                 shared.note_logged(&name.app_id, partition);
@@ -178,7 +178,7 @@ fn timed_out() -> redis::RedisError {
 }
 
 impl Coordinator {
-    /// Cleans up after a node whose lease has ended, unless another node does.
+    /// Cleans up after a node whose lease has expired, unless another node does.
     pub(super) fn clean_up_after(&mut self, node: String) {
         let is_joined = self.membership.is_joined();
         if !is_joined || node == self.membership.node() || self.cleaning.contains(&node) {

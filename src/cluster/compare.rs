@@ -27,7 +27,7 @@ use std::{
 
 /// The interval between comparisons.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// Comparisons in a round of 30 seconds, with some time to spare.
+/// Number of comparisons in a round of 30 seconds, with some time to spare.
 const STEPS: usize = 14;
 /// Maximum topics, and members of them, in one command: some milliseconds of Redis' time.
 const TOPICS_MAX: usize = 256;
@@ -41,9 +41,10 @@ const SWEEPS: usize = 5;
 const SWEEPS_ON_CLUSTER: usize = 20;
 /// Maximum entries of a list in one page.
 const PAGE: usize = 4_096;
-/// Time after which a node that only a partition lists counts as dead. Joining and leaving take less.
+/// Time after which a node that only a partition lists is considered dead. Joining and leaving take
+/// less.
 const STRANGER_AFTER: Duration = Duration::from_secs(15);
-/// When a node is forgotten that no comparison lists again: longer than a round.
+/// When a node is removed that no comparison lists again: longer than a round.
 const STRANGER_MEMORY: Duration = Duration::from_secs(40);
 
 /// The progress of the comparison.
@@ -109,7 +110,7 @@ impl Comparison {
         self.look_at_own();
     }
 
-    /// Redis may have lost writes of this node: its own lists are looked through again.
+    /// Schedules a scan of this node's own lists: Redis may have lost some of its writes.
     pub(super) fn look_at_own(&mut self) {
         self.has_own = false;
         self.page = Page::default();
@@ -135,7 +136,8 @@ impl Coordinator {
 
     fn compare_some(&mut self, now: Instant) {
         if self.comparison.queue.is_empty() {
-            // Each step asks as many masters as it can, so that one that has lost its data is found soon.
+            // Each step asks as many masters as possible, so that one that has lost its data is
+            // found soon.
             let mut names: Vec<(u8, Arc<str>)> = self
                 .topics
                 .iter()
@@ -151,7 +153,7 @@ impl Coordinator {
         let mut members = 0;
         for name in some {
             let Some(topic) = self.topics.get(&name) else { continue };
-            // One that is being synced is compared in the next round.
+            // A topic that is being synced is compared in the next round.
             let Some(held) = topic.held(now) else { continue };
             members += held.members;
             let partition = topic.partition;
@@ -219,7 +221,7 @@ impl Coordinator {
         self.note_strangers(registered);
     }
 
-    /// Cleans up nodes that a partition lists and the home partition does not, after a while.
+    /// Cleans up nodes that a partition lists and the home partition does not, after a delay.
     fn note_strangers(&mut self, registered: Vec<String>) {
         let now = super::clock::now();
         let membership = &mut self.membership;
@@ -230,7 +232,7 @@ impl Coordinator {
             }
         }
         let alive = &membership.alive;
-        // One that is not found again in a round has left.
+        // A node that is not found again in a round has left.
         let is_found = |found: Instant| now.saturating_duration_since(found) < STRANGER_MEMORY;
         membership.strangers.retain(|node, (_, found)| !alive.contains(node) && is_found(*found));
         let is_gone = |(first, latest): &(Instant, Instant)| {
@@ -283,7 +285,7 @@ impl Coordinator {
         }
         let first = self.comparison.page;
         let mut next = if first.list < lists.len() { first } else { Page::default() };
-        // Its own after a loss are few, and looked through at once.
+        // After a loss, its own lists are short, and scanned at once.
         let sweeps = match (self.comparison.has_own, self.shared.is_cluster) {
             (false, _) => 1,
             (true, false) => SWEEPS,
@@ -316,7 +318,7 @@ impl Coordinator {
 
     pub(super) fn on_swept(&mut self, swept: Swept) {
         self.comparison.is_sweeping = false;
-        // Unless it begins again.
+        // Unless the scan starts again.
         if self.comparison.page == swept.first {
             self.comparison.page = swept.next;
             if !self.comparison.has_own && self.lists().len() <= swept.next.list {
@@ -326,7 +328,7 @@ impl Coordinator {
         }
         for TopicName { app_id, subject } in swept.own {
             let name = self.topic(&app_id, subject);
-            // Redis has lost a withdrawal of this node, or has kept the state from before it.
+            // Redis has lost a withdrawal of this node, or has an older state.
             let is_unknown = self.topics.get_mut(&name).is_some_and(Topic::take_back);
             if is_unknown {
                 self.comparison.repaired += 1;
@@ -378,7 +380,7 @@ impl Sweep {
             own.extend(own_of_page.filter(|name| !self.holds(name)));
             return Ok(next);
         }
-        // Behind each name its counts, the total and the members.
+        // Each name is followed by its counts, the total and the members.
         let listed = entries.chunks_exact(2).filter_map(|entry| {
             let members = entry[1].rsplit(' ').next()?.parse().unwrap_or(0);
             Some((list.topic(&entry[0])?, members))
@@ -405,12 +407,12 @@ impl Sweep {
         self.held.contains(&*self.shared.names.topic(name))
     }
 
-    /// Cleans the inconsistent ones of topics that this node does not hold.
+    /// Repairs the inconsistent ones among topics that this node does not hold.
     async fn check(&self, partition: Partition, topics: &[TopicName]) -> RedisResult<()> {
         let by = (&*self.shared, &*self.lease);
         let call = compare_call(by, partition, topics.iter().map(|name| (name, 0, 0)));
         let Ok(Some((found, _))) = read(call.run(&self.connection).await?) else { return Ok(()) };
-        // A name under which nothing is registered: only what is wrong changes.
+        // A name without a registration: only inconsistencies are removed.
         let nobody = format!("{}.0", self.shared.process());
         for (name, found) in topics.iter().zip(found) {
             if found.is_wrong {
@@ -423,7 +425,7 @@ impl Sweep {
 }
 
 impl List {
-    /// The topic that an entry of an index is about.
+    /// The topic of an index entry.
     fn topic(&self, entry: &str) -> Option<TopicName> {
         let (app_id, subject) = match self {
             Self::Own(_) => return None,

@@ -1,7 +1,9 @@
 //! The task that owns this node's topics and its link to Redis.
 //!
+//!
 //! It handles inputs one at a time: requests of shards, answers of Redis, messages of the bus, and
-//! timers. So the order in which a channel's messages come from the bus is the order in which they reach the hub.
+//! timers. A channel's messages therefore reach the hub in the order in which the bus delivers
+//! them.
 
 use super::{
     clock::now,
@@ -39,10 +41,10 @@ use tokio::{
     time,
 };
 
-/// What shards and requests ask of the coordinator.
+/// A request of a shard or of the HTTP API.
 #[derive(Debug)]
 pub(super) enum Input {
-    /// A connection wants to subscribe.
+    /// A connection subscribes.
     Join { app_id: Arc<str>, channel: ChannelName, waiter: Waiter },
     /// A subscription has ended.
     Leave { app_id: Arc<str>, channel: ChannelName, user_id: Option<Arc<str>> },
@@ -55,28 +57,28 @@ pub(super) enum Input {
     },
     /// A signed-in connection has ended.
     SignOut { connection: ConnectionRef },
-    /// A connection wants to be let in; nobody waits where there is no limit.
+    /// A connection is admitted; without a sender, it is only counted.
     Connect { app_id: Arc<str>, admission: Option<oneshot::Sender<bool>> },
-    /// A connection that was let in has ended.
+    /// An admitted connection has ended.
     Disconnect { app_id: Arc<str> },
-    /// These are the apps from now on.
+    /// Replaces the apps.
     Serve(HashMap<Arc<str>, Arc<Hub>>),
     /// The node drains; notify the others.
     Drain,
-    /// Everything has ended; say goodbye.
+    /// Everything has ended: leave the cluster.
     Stop(oneshot::Sender<()>),
 }
 
 /// The result of background work of the coordinator.
 #[derive(Debug)]
 pub(super) enum Completion {
-    /// It took too long, or was refused: only a new link helps.
+    /// A command timed out or was refused: the link must be replaced.
     Stuck,
     /// The bus of all nodes is subscribed to again.
     Subscribed,
     Connected(Result<Box<(Connection, Pushes)>, Reason>),
     Heartbeat(Phase, redis::RedisResult<Vec<Reply>>),
-    /// Of each topic the attempt that it was for.
+    /// The topics, each with its attempt.
     Entered {
         topics: Vec<(Arc<str>, u32)>,
         result: Result<(), Reason>,
@@ -110,20 +112,20 @@ const TICK: Duration = Duration::from_millis(50);
 /// Maximum number of bus messages that are handled before other inputs.
 const PUSHES_PER_TURN: usize = 256;
 
-/// See the module.
+/// The owner of this node's topics and of its link to Redis.
 #[derive(Debug)]
 pub(super) struct Coordinator {
     pub(super) shared: Arc<ClusterState>,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) hubs: HashMap<Arc<str>, Arc<Hub>>,
-    /// Of `hubs`, those of apps that are gone: their last topics still need them.
+    /// The apps in `hubs` that were removed: their last topics still need them.
     retired: Set<Arc<str>>,
     pub(super) topics: Map<Arc<str>, Topic>,
-    /// Topics that may have a step to take.
+    /// Topics that may have a next step.
     dirty: VecDeque<Arc<str>>,
-    /// The same as a set.
+    /// The same topics as a set.
     listed: Set<Arc<str>>,
-    /// Topics to look at later.
+    /// Topics that are checked at a later time.
     later: BinaryHeap<Reverse<(Instant, Arc<str>)>>,
     /// When expired events were last removed from the topics.
     expired_at: Instant,
@@ -135,24 +137,24 @@ pub(super) struct Coordinator {
     pub(super) pushes: Option<Pushes>,
     pub(super) membership: Membership,
     pub(super) link_log: LinkLog,
-    /// Topics that have to be synced before this node counts as joined.
+    /// Topics that must be synced before this node counts as joined.
     pub(super) unsettled: Set<Arc<str>>,
     /// Partitions that have lost data since this node was last linked.
     pub(super) changed: BTreeSet<Partition>,
     /// Topics whose subscribers may have missed something.
     pub(super) unverified: Vec<Arc<str>>,
     pub(super) sign_ins: SignIns,
-    /// The nodes that this one cleans up after.
+    /// The nodes that this one is cleaning up after.
     pub(super) cleaning: Set<String>,
     pub(super) comparison: Comparison,
     pub(super) forwarding: Forwarding,
     dedup: DedupWindow,
-    /// What waits in `inputs`, for the shards to see.
+    /// The number of inputs in the queue, for the shards.
     backlog: Arc<AtomicUsize>,
     pub(super) stopping: Option<(oneshot::Sender<()>, bool)>,
 }
 
-/// Interval at which expired events are removed from the topics. They are not served meanwhile.
+/// Interval at which expired events are removed from the topics. Expired events are not served.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Coordinator {
@@ -196,7 +198,7 @@ impl Coordinator {
         (coordinator, receiver)
     }
 
-    /// Runs until it was stopped and has left the cluster.
+    /// Runs until the node has left the cluster.
     pub(super) async fn run(
         mut self,
         mut inputs: mpsc::UnboundedReceiver<Input>,
@@ -206,8 +208,9 @@ impl Coordinator {
         ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         let mut tidied = now();
         while !self.is_done() {
-            // Heartbeats are due however many answers wait. Messages that the bus delivered before an answer
-            // are handled before it: the order is the wire's.
+            // Heartbeats are sent on time even if many answers are queued. Messages that the bus
+            // delivered before an answer are handled before it: the order is that of the
+            // connection.
             tokio::select! {
                 biased;
                 _ = ticks.tick() => {
@@ -238,7 +241,7 @@ impl Coordinator {
         self.connection.is_none() && matches!(self.stopping, Some((_, true)))
     }
 
-    /// Takes what the bus brought, as far as this turn goes.
+    /// Handles the messages of the bus, up to the limit of a turn.
     async fn take_pushes(&mut self, first: Push) {
         let mut push = first;
         for left in (0..PUSHES_PER_TURN).rev() {
@@ -261,7 +264,7 @@ impl Coordinator {
         self.membership.heard = Some(now);
         let topic = std::str::from_utf8(bus).ok().and_then(|bus| self.topics.get_key_value(bus));
         let Some((name, _)) = topic else {
-            // Nobody needs that topic any more, or it is everybody's.
+            // The topic is not needed any more, or it is the bus of all nodes.
             if bus == self.shared.names.all_nodes().as_bytes() {
                 self.on_control_message(bytes, now);
             }
@@ -293,7 +296,7 @@ impl Coordinator {
         self.touch(&name);
     }
 
-    /// Whether an envelope may be from a node, as far as its id shows.
+    /// Whether an envelope may be from a node, by its id.
     fn is_a_nodes(&self, id: EnvelopeId) -> bool {
         self.membership.has_lease(id.process()) && !self.shared.has_yet_to_send(id)
     }
@@ -348,7 +351,7 @@ impl Coordinator {
         }
     }
 
-    /// Takes other apps, and tells the topics of those that have changed.
+    /// Replaces the apps, and applies their settings to the topics.
     fn serve(&mut self, hubs: HashMap<Arc<str>, Arc<Hub>>) {
         self.retired.extend(self.hubs.keys().cloned());
         self.retired.retain(|app_id| !hubs.contains_key(app_id));
@@ -360,7 +363,7 @@ impl Coordinator {
         }
     }
 
-    /// Forgets the apps that are gone and of which nothing is left.
+    /// Removes deleted apps without topics.
     fn forget_retired(&mut self) {
         let topics = &self.topics;
         let is_left = |app_id: &Arc<str>| topics.values().any(|left| left.name.app_id == *app_id);
@@ -368,7 +371,7 @@ impl Coordinator {
         self.retired.retain(|app_id| is_left(app_id) || hubs.remove(app_id).is_none());
     }
 
-    /// The topic's name in Redis; the topic is there from now on.
+    /// The topic's name in Redis. Creates the topic if it does not exist.
     pub(super) fn topic(&mut self, app_id: &Arc<str>, subject: Subject) -> Arc<str> {
         let name = TopicName { app_id: Arc::clone(app_id), subject };
         let text = self.shared.names.topic(&name);
@@ -391,7 +394,7 @@ impl Coordinator {
         }
     }
 
-    /// Has the topic looked at when this turn is over.
+    /// Schedules the topic for the end of this turn.
     pub(super) fn touch(&mut self, name: &Arc<str>) {
         if self.listed.insert(Arc::clone(name)) {
             self.dirty.push_back(Arc::clone(name));
@@ -414,12 +417,12 @@ impl Coordinator {
         self.keep_stopping();
     }
 
-    /// Has the topic looked at at that time.
+    /// Schedules the topic for that time.
     pub(super) fn touch_at(&mut self, name: &Arc<str>, at: Instant) {
         self.later.push(Reverse((at, Arc::clone(name))));
     }
 
-    /// Takes the steps that topics have to take, as far as may be under way at once.
+    /// Executes the next steps of topics, within the limit of commands in flight.
     fn take_steps(&mut self) {
         let Some(connection) = self.connection.clone().filter(|_| self.may_sync()) else {
             return;
@@ -431,7 +434,7 @@ impl Coordinator {
             self.listed.remove(&name);
             let Some(topic) = self.topics.get_mut(&name) else { continue };
             match topic.next_step(now) {
-                // The last that it was needed for may have ended just now.
+                // Its last subscription may have ended just now.
                 None if topic.is_forgotten() => {
                     self.topics.remove(&name);
                     self.settled(&name);
@@ -457,7 +460,7 @@ impl Coordinator {
         }
     }
 
-    /// Everything that this node has is to be synced.
+    /// Schedules a sync of everything that this node has.
     pub(super) fn touch_all(&mut self) {
         self.dirty = self.topics.keys().cloned().collect();
         self.listed = self.topics.keys().cloned().collect();
@@ -469,10 +472,10 @@ impl Coordinator {
     }
 }
 
-/// How often what was seen is tidied up.
+/// Interval at which old entries of the dedup window are removed.
 const TIDY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What the bus brings next; nothing ever, while there is no link.
+/// The next message of the bus; never completes without a link.
 async fn next(pushes: &mut Option<Pushes>) -> Push {
     match pushes {
         Some(pushes) => pushes.next().await,

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_twice_is_known_the_second_time() {
+    fn a_repeated_envelope_is_recognised() {
         let (mut dedup, now) = (DedupWindow::default(), Instant::now());
         for number in [5, 9, 7, WINDOW + 3] {
             assert!(!dedup.note(id(1, number), true, now), "{number}");
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn processes_that_are_gone_are_forgotten() {
+    fn windows_of_silent_processes_are_removed() {
         let (mut dedup, now) = (DedupWindow::default(), Instant::now());
         dedup.note(id(1, 1), true, now);
         dedup.tidy(now + FORGET_AFTER / 2);

@@ -1,24 +1,25 @@
-//! What travels on the bus.
+//! The messages of the buses, and their encoding.
 //!
-//! Whatever anybody may publish there, reading it fails or gives something legal: a neighbour on
-//! our Redis can't make a node send nonsense to its clients.
+//!
+//! Decoding fails or returns a valid message, whatever is published there: other users of the same
+//! Redis cannot make a node send invalid data to its clients.
 
 use super::ready::NodeState;
 use crate::protocol::{Frame, FrameKind, Member, SocketId};
 use std::{sync::Arc, time::Instant};
 
-/// Names one publish in the whole cluster: 24 bits of its process, 40 bits that count.
+/// Identifies a publish in the cluster: 24 bits for the process, 40 bits for a counter.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) struct EnvelopeId(pub(super) u64);
 
-/// An event on its way to the nodes, encoded for the clients already.
+/// An event for the nodes, with the frame for clients.
 #[derive(Clone, Debug)]
 pub(super) struct Envelope {
     pub(super) id: EnvelopeId,
-    /// Whether an earlier attempt to publish it may have been carried out.
+    /// Whether an earlier attempt to publish it may have succeeded.
     pub(super) is_repeated: bool,
     pub(super) except: Option<SocketId>,
-    /// For how long a cache channel remembers it, in ms; 0 for not at all.
+    /// For how long a cache channel keeps it, in ms; 0 for not at all.
     pub(super) remember_ms: u64,
     pub(super) frame: Frame,
 }
@@ -26,7 +27,7 @@ pub(super) struct Envelope {
 /// A message on the bus of a topic.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// An event. Its sequence is 0 where nobody keeps count.
+    /// An event. Its sequence is 0 if the topic has none.
     Event { sequence: u64, envelope: Envelope },
     /// The last event of a cache channel was evicted.
     Evicted(EnvelopeId),
@@ -37,13 +38,13 @@ pub(super) enum Message {
 /// A change of a topic.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Change {
-    /// A user came, with its first connection of all nodes.
+    /// A user has joined with its first connection on any node.
     Added(Member),
-    /// A user left, with its last.
+    /// A user has left with its last connection on any node.
     Removed(Arc<str>),
-    /// The total of all nodes.
+    /// The total of all nodes has changed.
     Total(usize),
-    /// How far its events have come. Whoever has come less far lacks some.
+    /// The sequence of the latest event. A node with a lower one has missed events.
     Sequence(u64),
 }
 
@@ -52,19 +53,19 @@ pub(super) enum Change {
 pub(super) enum ControlMessage {
     /// A heartbeat of a node.
     Heartbeat { node: String, state: NodeState },
-    /// A user's connections are to be closed.
+    /// Closes the connections of a user.
     Terminate { app_id: String, user_id: String },
-    /// Something was put into the empty log of an app.
+    /// A record was added to the empty log of an app.
     Logged { app_id: String },
-    /// Nobody has the turn to read the log of an app.
+    /// The lease to deliver an app's webhooks was released.
     Vacant { app_id: String },
 }
 
-/// The message is none of ours, or broken.
+/// The error for messages that are invalid or not of a node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct DecodeError;
 
-/// The first byte of an envelope; another one means another layout.
+/// The first byte of an envelope: the version of its layout.
 const LAYOUT: u8 = 1;
 const HEADER: usize = 1 + 1 + 8 + 8 + 8;
 const REPEATED: u8 = 1;
@@ -113,13 +114,13 @@ impl Envelope {
     }
 }
 
-/// Cuts a decimal number and the space behind it off.
+/// Splits off a decimal number and the following space.
 fn number(bytes: &[u8]) -> Result<(u64, &[u8]), DecodeError> {
     let (digits, rest) = cut(bytes)?;
     digits.parse().map(|number| (number, rest)).map_err(|_| DecodeError)
 }
 
-/// Cuts a word and the space behind it off.
+/// Splits off a word and the following space.
 fn cut(bytes: &[u8]) -> Result<(&str, &[u8]), DecodeError> {
     let space = bytes.iter().position(|byte| *byte == b' ').ok_or(DecodeError)?;
     let word = std::str::from_utf8(&bytes[..space]).map_err(|_| DecodeError)?;
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn an_envelope_arrives_as_it_was_sent() {
+    fn an_envelope_is_decoded_as_it_was_encoded() {
         let sent = envelope();
         let read = Envelope::decode(&sent.encode(), Instant::now()).unwrap();
         assert_eq!(
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_read() {
+    fn changes_are_decoded() {
         let read = |text: &str| match Message::decode(text.as_bytes(), Instant::now()) {
             Ok(Message::Change { epoch, version, change }) => Ok((epoch, version, change)),
             Ok(Message::Event { .. } | Message::Evicted(_)) => panic!("an event"),
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn notices_are_read_back() {
+    fn control_messages_are_decoded_as_they_were_encoded() {
         for control_message in [
             ControlMessage::Heartbeat { node: "n.1".into(), state: NodeState::Joining },
             ControlMessage::Heartbeat { node: "n.1".into(), state: NodeState::Ready },
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_lies_on_the_bus_is_read_or_refused() {
+    fn any_bytes_are_decoded_or_rejected() {
         let mut rng = StdRng::seed_from_u64(4);
         let whole = [b"E 12 ".as_slice(), &envelope().encode()].concat();
         for _ in 0..20_000 {
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_says_what_kind_of_event_it_is() {
+    fn the_header_contains_the_kind_of_event() {
         let now = Instant::now();
         for kind in [FrameKind::Event, FrameKind::ClientEvent] {
             for is_repeated in [false, true] {
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn an_eviction_is_read() {
+    fn an_eviction_is_decoded() {
         let read = |text: &str| Message::decode(text.as_bytes(), Instant::now());
         assert!(matches!(read("F ff"), Ok(Message::Evicted(EnvelopeId(255)))));
         assert!(read("F xyz").is_err());

@@ -1,4 +1,4 @@
-//! The link to Redis over time: connecting, joining, heartbeats, and giving it up.
+//! The link to Redis over time: connecting, joining, heartbeats, disconnecting.
 
 use super::{
     clock::now,
@@ -19,12 +19,12 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// Time without an answer after which the link is given up.
+/// Time without an answer after which the link is closed.
 const LINK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The longest time for connecting, with all that belongs to it.
+/// Maximum time for connecting, with all its steps.
 const CONNECTING_MAX: Duration = Duration::from_secs(15);
-/// The maximum error of what a node knows about a time in Redis.
+/// The maximum error of a node's estimate of a time in Redis.
 const MARGIN: Duration = Duration::from_secs(1);
 
 /// The reason that is shown while nodes of another version use the same keys.
@@ -41,7 +41,7 @@ impl Coordinator {
         }
     }
 
-    /// Does what is due for the link.
+    /// Runs the timers of the link.
     pub(super) fn keep_link(&mut self, now: Instant) {
         if let Some(asked) = self.membership.asked {
             let waited = now.saturating_duration_since(asked);
@@ -55,7 +55,7 @@ impl Coordinator {
         if self.connection.is_some() && self.shared.is_refused(self.membership.lease.link) {
             return self.lose_link("this node's lease has ended, or redis has lost its data");
         }
-        // From its first heartbeat on, this node hears itself on the bus.
+        // From its first heartbeat on, this node receives its own messages on the bus.
         let is_linked = !matches!(
             self.membership.stage,
             Stage::Disconnected(_) | Stage::Connecting | Stage::Joining
@@ -239,8 +239,9 @@ impl Coordinator {
     }
 
     fn on_arrived(&mut self, replies: &[Reply]) {
-        // In a generation that was not open yet, nobody could publish; what was published before it while this
-        // node did not hear the bus, others have reported if that was lately.
+        // In a generation that was not open yet, nothing could be published. Earlier events, from
+        // while this node did not receive the bus, were reported by other nodes if they were
+        // recent.
         let deaf_for = self.membership.deaf_for();
         let may_have_missed = |partition: Partition| {
             let reply = replies.iter().find(|reply| reply.partition == partition);
@@ -283,7 +284,7 @@ impl Coordinator {
         self.shared.link_state.set(LinkState::Joined(Joined { connection, lease }));
     }
 
-    /// Reads provisional topics again, once all other nodes have arrived.
+    /// Schedules another read of provisional topics, once all other nodes have arrived.
     fn read_provisional_again(&mut self) {
         let provisional = self
             .topics
@@ -306,7 +307,7 @@ impl Coordinator {
         self.unsettled.remove(topic);
     }
 
-    /// Gives the link up. Everything is synced and read again over the next.
+    /// Closes the link. Everything is synced and read again over the next one.
     pub(super) fn lose_link(&mut self, reason: impl Into<Reason>) {
         if self.connection.is_none() {
             return;
@@ -374,7 +375,7 @@ impl Coordinator {
     }
 }
 
-/// Connects with all that belongs to it.
+/// Connects, loads the scripts and subscribes to the bus of all nodes.
 async fn connect(
     endpoint: &Endpoint,
     shared: &Arc<ClusterState>,
@@ -391,13 +392,13 @@ async fn connect(
     Ok(Box::new((connection, pushes)))
 }
 
-/// Whether nodes are alive that use the key layout from before there were versions. Neither side would
+/// Whether nodes are alive that use the first key layout, which had no version. Neither side would
 /// detect the other.
 async fn has_unversioned_nodes(
     shared: &ClusterState,
     connection: &Connection,
 ) -> RedisResult<bool> {
-    // Their keys are in a slot of their own, which need not belong to the master of any partition.
+    // Their keys are in a slot of their own, whose master may have no partition.
     if shared.is_cluster {
         return Ok(false);
     }
@@ -407,7 +408,7 @@ async fn has_unversioned_nodes(
     let counted: RedisResult<usize> = connection.query(Partition::HOME, &count).await;
     match counted {
         Ok(nodes) => Ok(0 < nodes),
-        // A key of another type is no lease.
+        // A key of another type is not a lease.
         Err(error) if super::publish::was_refused(&error) => Ok(false),
         Err(error) => Err(error),
     }

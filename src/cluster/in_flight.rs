@@ -1,12 +1,12 @@
-//! Bounds the writes of topics in flight to Redis, in bytes.
+//! Limits the writes of topics in flight to Redis, in bytes.
 //!
-//! Large rosters could otherwise fill a slow link for longer than any timeout, or exceed the output
-//! buffer that Redis allows a pub/sub client.
+//! Large member lists could otherwise block a slow link for longer than any timeout, or exceed the
+//! output buffer that Redis grants to a pub/sub client.
 
 use std::time::Duration;
 
-/// Bytes that a slow link carries in a second: so much longer is it waited for what is under way. A
-/// quarter of 1 Mbit/s.
+/// The throughput of a slow link in bytes per second, by which timeouts are extended: a quarter of
+/// 1 Mbit/s.
 const SLOW_LINK_BYTES: usize = 32_000;
 
 /// Commands about topics in flight, and their limit.
@@ -22,14 +22,14 @@ pub(super) struct InFlight {
 
 /// Maximum number of commands about topics in flight.
 const COMMANDS_MAX: usize = 1_024;
-/// Their bytes, with those of their answers: from so many that they don't delay a slow link for
-/// long to a part of what Redis holds for a pub/sub client (32 MiB).
+/// The limits of the window, in bytes of commands and their answers: from a size that does not
+/// delay a slow link for long to a part of the output buffer of a pub/sub client (32 MiB).
 const WINDOW_MIN: usize = 256 * 1_024;
 const WINDOW_MAX: usize = 8 * 1_024 * 1_024;
-/// An answer that takes longer makes the window smaller.
+/// An answer that takes longer reduces the window.
 const PROMPT: Duration = Duration::from_millis(500);
 
-/// The longest time that is waited for what is under way.
+/// Maximum extension of a timeout for bytes in flight.
 const TIME_MAX: Duration = Duration::from_secs(30);
 
 impl InFlight {
@@ -52,7 +52,7 @@ impl InFlight {
         };
     }
 
-    /// How long a slow link needs for them.
+    /// The time that a slow link needs for them.
     pub(super) fn time(&self) -> Duration {
         time_for(self.bytes).min(TIME_MAX)
     }
@@ -62,7 +62,7 @@ impl InFlight {
     }
 }
 
-/// How long a slow link needs for so many bytes.
+/// The time that a slow link needs for this many bytes.
 pub(super) fn time_for(bytes: usize) -> Duration {
     Duration::from_millis(u64::try_from(bytes * 1_000 / SLOW_LINK_BYTES).unwrap_or(u64::MAX))
 }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_that_answers_soon_carries_more() {
+    fn prompt_answers_increase_the_window() {
         let mut in_flight = InFlight::default();
         in_flight.add(WINDOW_MIN - 1);
         assert!(!in_flight.is_full());
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_commands_is_bounded_too() {
+    fn the_number_of_commands_is_limited_too() {
         let mut in_flight = InFlight::default();
         for _ in 0..COMMANDS_MAX {
             assert!(!in_flight.is_full());
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_answered_is_not_in_flight_any_more() {
+    fn answered_commands_are_not_in_flight() {
         let mut in_flight = InFlight::default();
         for _ in 0..2 * COMMANDS_MAX {
             in_flight.add(3);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_stays_within_its_bounds() {
+    fn the_window_stays_within_its_limits() {
         let mut in_flight = InFlight::default();
         in_flight.end(2 * WINDOW_MAX, PROMPT - Duration::from_millis(1));
         assert_eq!(in_flight.window, WINDOW_MAX);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_link_gets_time_for_what_is_under_way() {
+    fn a_slow_link_has_time_for_bytes_in_flight() {
         assert_eq!(time_for(SLOW_LINK_BYTES), Duration::from_secs(1));
         assert_eq!(time_for(SLOW_LINK_BYTES / 2), Duration::from_millis(500));
         let mut in_flight = InFlight::default();

@@ -1,4 +1,4 @@
-//! Graceful leave: notifies the other nodes, takes everything back, and releases the lease.
+//! Graceful leave: notifies the other nodes, withdraws all contributions, and releases the lease.
 
 use super::{
     clock::now,
@@ -30,8 +30,8 @@ impl Coordinator {
         }
     }
 
-    /// Notes whether another node takes connections. If this one does, a node that is new or drains
-    /// hears of it by the next tick: one heartbeat answers any number of them.
+    /// Records whether another node takes connections. If this one does, a node that is new or
+    /// drains is notified by the next tick: one heartbeat answers any number of them.
     pub(super) fn note_state(&mut self, node: &str, state: NodeState, now: Instant) {
         let is_ready = self.membership.state(&self.shared) == NodeState::Ready;
         let is_other = node != self.membership.node();
@@ -40,7 +40,7 @@ impl Coordinator {
         }
     }
 
-    /// Leaves the cluster once everything is withdrawn.
+    /// Leaves the cluster once all contributions are withdrawn.
     pub(super) fn keep_stopping(&mut self) {
         let Some((_, is_leaving)) = &self.stopping else { return };
         let is_leaving = *is_leaving;

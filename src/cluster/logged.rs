@@ -1,13 +1,13 @@
 //! Records for webhooks: what topics log, and how it is forwarded to the app's log.
 //!
-//! `sync.lua` logs a change in the step that makes it, in the partition of its topic. Where that is
-//! another than the app's home partition (on a Redis Cluster), the records are *forwarded*: a part
-//! of the log is read, added to the app's log, and then taken off. Records have numbers that go up;
-//! the app's log keeps the last number that has come from each partition, and is added to in the
-//! same step. So each record gets there once and in its partition's order, whichever nodes forward
-//! at once, die meanwhile or try again.
+//! `sync.lua` logs a change in the step that makes it, in the partition of its topic. If that is
+//! not the app's home partition (on a Redis Cluster), the records are *forwarded*: a part of the
+//! log is read, appended to the app's log, and then removed. Records are numbered; the app's log
+//! stores the last number from each partition, in the step that appends. Each record is therefore
+//! appended once and in its partition's order, even if several nodes forward at once, die or retry.
 //!
-//! The node that logs forwards at once. Once in 30 seconds one node looks for what was left behind.
+//! The node that logs forwards at once. Every 30 seconds one node checks for logs that were left
+//! behind.
 
 use super::{
     clock::now,
@@ -44,7 +44,7 @@ const LOOKS: usize = 28;
 /// The webhook events of a topic that the application has configured.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Wanted {
-    /// When the total turns from none to some and back.
+    /// Whether the total is reported when it changes from none to some and back.
     turns: bool,
     members: bool,
     counts: bool,
@@ -102,7 +102,7 @@ impl Unforwarded {
         self.lock().insert(log);
     }
 
-    /// Takes one that is not being forwarded.
+    /// Takes a log that is not being forwarded.
     fn take(&self, under_way: &BTreeSet<Log>) -> Option<Log> {
         let mut logs = self.lock();
         let log = logs.iter().find(|log| !under_way.contains(log)).cloned()?;
@@ -115,13 +115,13 @@ impl Unforwarded {
 pub(super) struct Forwarding {
     under_way: BTreeSet<Log>,
     paused_until: Option<Instant>,
-    /// Partitions that are still to be looked at in this round.
+    /// Partitions that are still to be checked in this round.
     queue: VecDeque<Partition>,
     next_look: Option<Instant>,
 }
 
 impl Coordinator {
-    /// Does what time brings for forwarding.
+    /// Starts the forwarding that is due.
     pub(super) fn keep_forwarding(&mut self, now: Instant) {
         if !self.shared.is_cluster {
             return;
@@ -134,7 +134,7 @@ impl Coordinator {
         }
     }
 
-    /// Has what the log of a partition has be brought to the app's.
+    /// Forwards the log of a partition to the app's log.
     pub(super) fn on_logged(&mut self, app_id: &Arc<str>, partition: Partition) {
         self.shared.note_logged(app_id, partition);
         self.forward_some(now());
@@ -175,7 +175,7 @@ impl Coordinator {
         self.forward_some(now());
     }
 
-    /// The link is lost: what is under way is begun again over the next.
+    /// Resets the state when the link is lost: forwarding restarts over the next.
     pub(super) fn stop_forwarding(&mut self) {
         let forwarding = std::mem::take(&mut self.forwarding);
         for log in forwarding.under_way {
@@ -205,7 +205,7 @@ impl Coordinator {
     }
 }
 
-/// Finds out whether logs of these apps have something in a partition.
+/// Checks which logs of these apps have records in a partition.
 async fn look(
     shared: Arc<ClusterState>,
     connection: Connection,
@@ -229,7 +229,7 @@ impl ClusterState {
         partition == Partition::HOME && partition == self.names.home_of(app_id)
     }
 
-    /// Has the log of a partition be forwarded.
+    /// Queues the log of a partition for forwarding.
     pub(super) fn note_logged(&self, app_id: &Arc<str>, partition: Partition) {
         if !self.rings_itself(app_id, partition) {
             self.unforwarded.add((Arc::clone(app_id), partition));
@@ -237,7 +237,7 @@ impl ClusterState {
     }
 }
 
-/// Brings one log to the app's.
+/// Forwards one log to the app's log.
 struct Forward {
     shared: Arc<ClusterState>,
     lease: Arc<Lease>,
@@ -248,9 +248,9 @@ struct Forward {
 
 /// A part of the log of a partition.
 struct Part {
-    /// What the clock of its server shows.
+    /// The time of its server's clock.
     now_us: u64,
-    /// How many records had no room so far.
+    /// The number of records that were dropped so far, because the log was full.
     lost: u64,
     records: Vec<Vec<u8>>,
 }
@@ -272,7 +272,7 @@ impl Forward {
         }
     }
 
-    /// Takes off what has reached the app's log, and reads the next part.
+    /// Removes the forwarded records, and reads the next part.
     async fn next(&self, reached: u64) -> RedisResult<Part> {
         let (names, partition) = (&self.shared.names, self.partition);
         let call = Call::guarded(&self.shared.scripts.unforwarded, partition, names, &self.lease)
@@ -291,7 +291,7 @@ impl Forward {
         read().map_err(|Unexpected| self.unexpected())
     }
 
-    /// Adds what the app's log does not have yet; whether that was empty.
+    /// Appends the records that the app's log does not have. Returns whether it was empty.
     async fn add(&self, part: &Part, records: &[(u64, &[u8])]) -> RedisResult<bool> {
         let names = &self.shared.names;
         let home = names.home_of(&self.app_id);
@@ -307,7 +307,7 @@ impl Forward {
         Ok(answer.number().map_err(|Unexpected| self.unexpected())? == 1)
     }
 
-    /// Notifies the nodes that something was put into the app's empty log.
+    /// Notifies the nodes that the app's log is not empty any more.
     async fn ring(&self) -> RedisResult<()> {
         let control_message = ControlMessage::Logged { app_id: self.app_id.to_string() }.encode();
         let give_up = now() + FORWARD_WITHIN;
@@ -340,7 +340,7 @@ fn failed() -> RedisError {
     io::Error::from(io::ErrorKind::InvalidData).into()
 }
 
-/// The number of a record, and what it says.
+/// The number and the content of a record.
 fn parse(record: &[u8]) -> Option<(u64, &[u8])> {
     let space = record.iter().position(|byte| *byte == b' ')?;
     let number = std::str::from_utf8(&record[..space]).ok()?.parse().ok()?;

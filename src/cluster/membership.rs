@@ -1,4 +1,4 @@
-//! This node's registration in Redis: its name, its lease, and how far joining has come.
+//! This node's registration in Redis: its name, its lease, and its progress of joining.
 
 use super::{
     clock::now,
@@ -15,12 +15,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The registration of this node, and what it knows about other nodes.
+/// The registration of this node, and the nodes that it knows.
 #[derive(Debug)]
 pub(super) struct Membership {
     pub(super) process: String,
-    /// Part of the node's name. A node that was declared dead takes another name, since the old one is
-    /// cleaned up.
+    /// The suffix of the node's name. A node that was declared dead takes another name, since the
+    /// old one is cleaned up.
     incarnation: u32,
     pub(super) lease: Arc<Lease>,
     /// Whether Redis has had this node's present name in the generations of `lease`.
@@ -66,9 +66,9 @@ pub(super) enum Stage {
     Restoring,
     /// Everything that this node has is synced.
     Syncing,
-    /// That is done, and was reported.
+    /// Everything is synced, which was reported.
     Arriving,
-    /// It waits for its own heartbeat on the bus, and for all partitions to open.
+    /// Waiting for its own heartbeat on the bus, and for all partitions to open.
     Waiting,
     Joined,
 }
@@ -130,7 +130,7 @@ const RETRY_MAX: Duration = Duration::from_millis(400);
 /// The same on a Redis Cluster, where joining takes some hundred commands.
 const RETRY_MAX_ON_CLUSTER: Duration = Duration::from_secs(2);
 
-/// The error for a reply that is not that of our script.
+/// The error for an invalid reply.
 const UNEXPECTED: (redis::ErrorKind, &str) =
     (redis::ErrorKind::UnexpectedReturnType, "unexpected reply to a heartbeat");
 
@@ -202,7 +202,7 @@ impl Membership {
         self.deaf_since.map_or(Duration::ZERO, |since| now().saturating_duration_since(since))
     }
 
-    /// Learns of a process by its node.
+    /// Records a process by its node.
     pub(super) fn hear_of(&mut self, node: &str) {
         let process = process_of(node);
         let is_new = process != self.process && !self.known.iter().any(|known| known == process);

@@ -1,4 +1,4 @@
-//! What is counted about the broker.
+//! The metrics of the cluster.
 
 use super::publish::NotPublished;
 use crate::throttle::LogThrottle;
@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Counters of this node's dealings with Redis.
+/// Counters and gauges of this node's use of Redis.
 #[derive(Debug)]
 pub struct BrokerMetrics {
     latency: Histogram,
@@ -56,7 +56,7 @@ struct DirectionLabel {
     direction: &'static str,
 }
 
-/// From a good network to an outage, in seconds.
+/// Histogram buckets in seconds, from a fast network to an outage.
 const LATENCY_BOUNDS: [f64; 11] =
     [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0];
 
@@ -85,7 +85,7 @@ impl Default for BrokerMetrics {
     }
 }
 
-/// Somebody who waits for the broker; ends when dropped.
+/// A request that waits for the broker; dropping it ends the wait.
 #[derive(Debug)]
 pub(super) struct Waiting<'a>(&'a Gauge);
 

@@ -38,7 +38,7 @@
 //!   subscribers that may have missed events are closed, so that they subscribe again.
 //! - `restore` reports sequences to a Redis that has lost data: a new *generation*.
 //! - `cleanup` removes what a node contributed whose lease has expired.
-//! - `compare` compares what this node holds with what Redis holds, all the time, and repairs it.
+//! - `compare` continuously compares the state of this node with that in Redis, and repairs it.
 //! - Publishes wait for Redis for a bounded time. The scripts refuse those that arrive later.
 //!
 //! # Tests
@@ -243,7 +243,7 @@ impl Cluster {
     }
 
     /// Counts a connection of the app, against the limit of all nodes if it has one. While Redis is
-    /// away, the limit is this node's own.
+    /// unavailable, the limit applies to this node alone.
     pub async fn admit(&self, hub: &Hub) -> Option<Place> {
         // From here on it is released in any case.
         let mut place = Place(Some(Box::new((self.clone(), hub.app_id()))));
@@ -255,7 +255,7 @@ impl Cluster {
         let (admission, admitted) = oneshot::channel();
         self.ask(Input::Connect { app_id: hub.app_id(), admission: Some(admission) });
         match timeout(self.shared.broker_wait, admitted).await {
-            // Without an answer in time, it counts once the answer arrives.
+            // Without an answer in time, it is counted when the answer arrives.
             Ok(Ok(true)) | Err(_) => Some(place),
             Ok(Ok(false) | Err(_)) => {
                 place.0 = None;
@@ -285,11 +285,11 @@ impl Cluster {
         self.shared.accounts.trim(&hub.app_id(), hub.app().config.max_cache_bytes);
     }
 
-    /// Publishes a client event, without waiting for Redis if it is away.
+    /// Publishes a client event, without waiting for an unavailable Redis.
     ///
     /// # Errors
     ///
-    /// Redis is away.
+    /// Redis is unavailable.
     pub async fn publish_client_event(
         &self,
         hub: &Hub,
@@ -305,7 +305,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// Redis is away.
+    /// Redis is unavailable.
     pub async fn channels(&self, hub: &Hub, prefix: &str) -> Result<Arc<ChannelList>, Unavailable> {
         self.shared.channels(&hub.app_id(), prefix).await
     }
@@ -314,7 +314,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// Redis is away.
+    /// Redis is unavailable.
     pub async fn channel(
         &self,
         hub: &Hub,
@@ -328,7 +328,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// Redis is away.
+    /// Redis is unavailable.
     pub async fn connections(&self, hub: &Hub) -> Result<usize, Unavailable> {
         self.shared.connections(&hub.app_id()).await
     }
@@ -337,7 +337,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// Redis is away.
+    /// Redis is unavailable.
     pub async fn terminate(&self, hub: &Hub, user_id: &str) -> Result<(), Unavailable> {
         self.shared.terminate(&hub.app_id(), user_id).await
     }

@@ -1,8 +1,8 @@
 //! Names of keys and buses in Redis.
 //!
-//! Each name carries the hash tag of its [`Partition`], so a script about one channel, or about a
-//! node's part in it, stays in one slot of a Redis Cluster. The bus of a topic, where its messages
-//! are published, has the same name as its hash.
+//! Each name contains the hash tag of its [`Partition`], so that a script about one channel, or
+//! about the contribution of a node, uses one slot of a Redis Cluster. The bus of a topic, on which
+//! its messages are published, has the same name as its hash.
 
 use super::partition::{PARTITIONS, Partition};
 use crate::protocol::ChannelName;
@@ -26,7 +26,7 @@ pub(super) struct TopicName {
     pub(super) subject: Subject,
 }
 
-/// Makes and reads the names.
+/// Formats and parses the names.
 #[derive(Debug)]
 pub(super) struct Names {
     prefix: String,
@@ -58,7 +58,7 @@ impl Names {
         self.partition_of(app_id, channel.as_str())
     }
 
-    /// The partition of what exists once for an app.
+    /// The partition of data that an app has once.
     pub(super) fn home_of(&self, app_id: &str) -> Partition {
         self.partition_of(app_id, "")
     }
@@ -96,8 +96,7 @@ impl Names {
         self.key(kind, partition, format_args!("{app_id}:{channel}"))
     }
 
-    /// Reads the name of a topic back. Ids of users and names of channels have no colon, ids of
-    /// apps may.
+    /// Parses the name of a topic. User ids and channel names have no colon, app ids may have some.
     pub(super) fn parse(&self, name: &str) -> Option<TopicName> {
         let rest = name.strip_prefix(&self.prefix)?.strip_prefix(':')?;
         let (kind, rest) = rest.split_once('{')?;
@@ -141,12 +140,12 @@ impl Names {
         self.key("j", partition, app_id)
     }
 
-    /// What exists once for an app, in its home partition.
+    /// A key that an app has once, in its home partition.
     pub(super) fn of_app(&self, what: &str, app_id: &str) -> String {
         self.key(what, self.home_of(app_id), app_id)
     }
 
-    /// What exists for an app in each partition.
+    /// A key that an app has in each partition.
     pub(super) fn of_app_in(&self, what: &str, app_id: &str, partition: Partition) -> String {
         self.key(what, partition, app_id)
     }
@@ -156,7 +155,7 @@ impl Names {
         self.key("nodes", partition, "")
     }
 
-    /// The bus that all nodes hear.
+    /// The bus of all nodes.
     pub(super) fn all_nodes(&self) -> String {
         self.key("bus", Partition::HOME, "")
     }
@@ -166,7 +165,7 @@ impl Names {
         self.key("topics", partition, node)
     }
 
-    /// The leases of the key layout before this one, which had no version.
+    /// The leases of the first key layout, which had no version.
     pub(super) fn unversioned_leases(&self) -> String {
         format!("{}:leases{{nodes}}", self.prefix)
     }
@@ -187,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_back() {
+    fn names_are_parsed_as_they_were_formatted() {
         let channel = ChannelName::parse("presence-a.b;c", 100).unwrap();
         for is_cluster in [false, true] {
             let names = Names::new("campanile", is_cluster);
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_names_are_nobodys() {
+    fn names_of_other_programs_are_rejected() {
         let names = Names::new("campanile", true);
         let channel = ChannelName::parse("a", 100).unwrap();
         let known = names.channel("1", &channel);

@@ -1,7 +1,7 @@
 //! Partitions: parts of the key space whose keys share a hash tag, so that one script may use all of them.
 //!
-//! A Redis Cluster has [`PARTITIONS`], spread evenly over its slots. A single Redis has one: hash
-//! tags mean nothing there.
+//! A Redis Cluster has [`PARTITIONS`], spread evenly over its slots. A single Redis has one, and
+//! ignores hash tags.
 
 use std::fmt;
 
@@ -13,8 +13,8 @@ pub(super) const PARTITIONS: usize = 256;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(in crate::cluster) struct Partition(u8);
 
-/// The hash tags, one for each partition: the smallest number whose CRC16 lies in the partition's
-/// 64 of the 16,384 slots.
+/// The hash tag of each partition: the smallest number whose CRC16 is in the partition's 64 of the
+/// 16,384 slots.
 #[rustfmt::skip]
 const TAGS: [u16; PARTITIONS] = [
     460, 14, 278, 10, 274, 100, 270, 18, 113, 267, 117, 263, 346, 473, 342, 477,
@@ -55,7 +55,7 @@ impl Partition {
         usize::from(self.0)
     }
 
-    /// Its place in an order in which neighbours are far apart, and so on different masters.
+    /// Its position in an order in which neighbours are far apart, and so on different masters.
     pub(in crate::cluster) fn spread(self) -> u8 {
         self.0.reverse_bits()
     }
@@ -74,7 +74,7 @@ impl Partition {
     pub(in crate::cluster) fn of_tag(tag: &str) -> Option<Self> {
         let parsed: u16 = tag.parse().ok()?;
         let number = TAGS.iter().position(|known| *known == parsed)?;
-        // In one way only, or a name would be read back that is written otherwise.
+        // Only the canonical spelling: otherwise two names would denote one partition.
         if parsed.to_string() != tag {
             return None;
         }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_crc_is_that_of_the_specification() {
+    fn the_crc_matches_the_specification() {
         assert_eq!(crc16(0, b"123456789"), 0x31C3);
         assert_eq!(crc16(crc16(0, b"1234"), b"56789"), 0x31C3);
     }
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn names_spread_evenly() {
+    fn names_are_spread_evenly() {
         let mut counts = [0; PARTITIONS];
         for channel in 0..256_000 {
             let name = format!("private-order.{channel}");
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_is_written_in_one_way() {
+    fn a_tag_has_one_spelling() {
         assert_eq!(Partition::of_tag("14").map(Partition::index), Some(1));
         for other in ["014", "+14", " 14", "", "99999", "9999"] {
             assert_eq!(Partition::of_tag(other), None, "{other:?}");

@@ -1,4 +1,5 @@
-//! Publishing through Redis: an event is accepted for all subscribers, or delivered to none.
+//! Publishing through Redis: an event is accepted for the subscribers on all nodes, or delivered to
+//! none.
 
 use super::{
     cache::{self, Entry},
@@ -23,22 +24,22 @@ use tokio::time;
 /// An event for one channel, encoded.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
-    /// The channel.
+    /// The channel's name.
     pub channel: ChannelName,
-    /// The event as the clients get it.
+    /// The event as clients receive it.
     pub frame: Frame,
     /// The connection that does not receive it.
     pub except: Option<SocketId>,
-    /// How long a cache channel keeps it; zero if not at all.
+    /// How long a cache channel keeps it; zero for not at all.
     pub remember: Duration,
 }
 
-/// Why an event was not accepted.
+/// The error of an event that was not accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NotPublished {
-    /// It was not delivered, and never will be.
+    /// It was not delivered, and will not be.
     Unreached,
-    /// Redis had it, but never answered: it was delivered once, or not at all.
+    /// Redis received it, but did not answer: it was delivered once, or not at all.
     Unknown,
 }
 
@@ -51,20 +52,20 @@ const REPEAT_MARGIN: Duration = Duration::from_secs(5);
 /// Redis' receipt for an accepted event.
 struct Receipt {
     counts: Counts,
-    /// 0 where nobody keeps count.
+    /// The event's sequence; 0 if the topic has none.
     sequence: u64,
 }
 
 /// The result of one attempt.
 enum Attempt {
     Done(Vec<Receipt>, u64),
-    /// The deadline had passed, by Redis' clock, which is known better now.
+    /// The deadline had passed by Redis' clock, whose estimate was updated.
     Late,
-    /// Redis refused it, for now.
+    /// Redis refused it temporarily.
     Refused,
-    /// The lease of this node is not valid any more: it is about to join again.
+    /// The lease of this node is not valid any more: the node is about to join again.
     WithoutLease,
-    /// There was no answer: it may have been done.
+    /// There was no answer: it may have been published.
     Lost,
 }
 
@@ -101,7 +102,7 @@ struct Part<'a> {
 /// The result for accepted events.
 struct Published {
     counts: Vec<Counts>,
-    /// What is to be accounted of them.
+    /// The events for the account of the cache.
     kept: Vec<Entry>,
 }
 
@@ -148,7 +149,7 @@ impl ClusterState {
         result
     }
 
-    /// Publishes in a task: what Redis keeps is accounted even if the publisher hangs up.
+    /// Publishes in a task, so that cached events are accounted even if the publisher disconnects.
     async fn publish_cached(
         self: &Arc<Self>,
         app_id: &Arc<str>,
@@ -194,7 +195,7 @@ impl ClusterState {
         if accepted == parts.len() {
             return Ok(counts);
         }
-        // If some were accepted, it is not true that nobody got anything.
+        // If some were accepted, the result for the whole publish is unknown.
         Err(if accepted == 0 && is_certain {
             NotPublished::Unreached
         } else {
@@ -243,7 +244,7 @@ impl ClusterState {
                 }
                 Some(Attempt::Lost) => {
                     may_be_done = true;
-                    // The link is about to be found broken.
+                    // The link is about to fail.
                     self.suspect();
                 }
                 Some(Attempt::WithoutLease) | None => {}
@@ -258,7 +259,7 @@ impl ClusterState {
         }
     }
 
-    /// One attempt; nothing if the node was not joined in time.
+    /// One attempt; `None` if the node was not joined in time.
     async fn attempt(
         &self,
         app_id: &str,
@@ -320,7 +321,7 @@ impl ClusterState {
         })
     }
 
-    /// Logs a publish that is refused until it gives up, although this node is joined.
+    /// Logs a publish that is refused until its timeout, although this node is joined.
     fn log_refusal(&self, error: &RedisError, give_up: Instant) {
         let (now, reason) = (now(), Reason::of(error));
         let is_lasting = give_up.saturating_duration_since(now) < self.broker_wait / 2;
@@ -330,7 +331,7 @@ impl ClusterState {
         }
     }
 
-    /// Publishes a client event at once, or not at all: nobody waits for a typing indicator.
+    /// Publishes a client event at once, or not at all: clients do not wait for it.
     pub(super) async fn publish_client_event(
         &self,
         app_id: &str,
@@ -349,12 +350,12 @@ impl ClusterState {
     }
 }
 
-/// Whether Redis said that it has not done what it was asked.
+/// Whether Redis reported that it has not executed the command.
 pub(super) fn was_refused(error: &RedisError) -> bool {
     matches!(error.kind(), redis::ErrorKind::Server(_) | redis::ErrorKind::Extension)
 }
 
-/// What came of an attempt, and the server's clock in ms.
+/// The result of an attempt, and the server's clock in ms.
 fn read(value: Value, events: usize) -> Option<(Attempt, u64)> {
     let mut answer = Answer::new(value).ok()?;
     let (status, redis_ms) = answer.status().ok()?;

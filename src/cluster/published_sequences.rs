@@ -1,7 +1,7 @@
 //! The highest sequences of the channels that this node publishes to.
 //!
-//! When Redis dies, it may have accepted and numbered an event that no node has received. Only its
-//! publisher knows the sequence then, and reports it afterwards.
+//! When Redis dies, it may have accepted and numbered an event that no node has received. Only the
+//! publishing node knows the sequence then, and reports it afterwards.
 
 use std::{
     collections::HashMap,
@@ -20,8 +20,9 @@ struct Windows {
     before: HashMap<Box<str>, u64>,
 }
 
-/// How long a sequence is kept at least, at most twice as long. A node that has not received an event
-/// for that long after it was accepted has given its link up, and compares sequences.
+/// Minimum time for which a sequence is kept; the maximum is twice as long. A node that has not
+/// received an event for that long after it was accepted has closed its link, and compares
+/// sequences.
 pub(super) const WINDOW: Duration = Duration::from_secs(5);
 
 impl PublishedSequences {
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_is_remembered_for_a_while() {
+    fn the_highest_sequence_is_kept_for_a_while() {
         let now = Instant::now();
         let sequences = PublishedSequences::new(now);
         sequences.note("a", 7, now);
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_older_than_both_windows_is_gone_at_once() {
+    fn entries_older_than_both_windows_are_removed_at_once() {
         let now = Instant::now();
         let sequences = PublishedSequences::new(now);
         sequences.note("a", 7, now);
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_sequence_is_the_highest() {
+    fn the_highest_sequence_is_kept() {
         let now = Instant::now();
         let sequences = PublishedSequences::new(now);
         for sequence in [1, 3, 2] {

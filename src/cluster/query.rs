@@ -33,10 +33,10 @@ pub enum Asked {
     UsersWithInfo,
 }
 
-/// One channel, with its members where they are asked for.
+/// The state of one channel, with its members if requested.
 #[derive(Debug, Default)]
 pub struct ChannelAnswer {
-    /// Its counts and its last event.
+    /// The counts and the last event.
     pub summary: ChannelSummary,
     /// The ids of the members, in order, and their infos if requested.
     pub users: Vec<(Arc<str>, Arc<str>)>,
@@ -75,13 +75,13 @@ impl ClusterState {
         })
     }
 
-    /// How many connections the app has on all nodes.
+    /// The number of connections of the app on all nodes.
     pub(super) async fn connections(&self, app_id: &str) -> Result<usize, Unavailable> {
         let name = TopicName { app_id: app_id.into(), subject: Subject::Connections };
         let (topic, partition) = (self.names.topic(&name), self.names.partition(&name));
         let mut answer = self
             .run_guarded(partition, |lease| {
-                // It has no last event: nothing ever lies there.
+                // Connections have no last event: this key does not exist.
                 Call::guarded(&self.scripts.channel, partition, &self.names, lease)
                     .key(&topic)
                     .key(format!("{topic}:none"))
@@ -91,21 +91,21 @@ impl ClusterState {
         answer.count().map_err(|Unexpected| self.unexpected())
     }
 
-    /// Has every node close the connections that are signed in as the user.
+    /// Makes every node close the connections that are signed in as the user.
     pub(super) async fn terminate(&self, app_id: &str, user_id: &str) -> Result<(), Unavailable> {
         let control_message =
             ControlMessage::Terminate { app_id: app_id.into(), user_id: user_id.into() }.encode();
         self.notify(&control_message).await
     }
 
-    /// Publishes a notice for all nodes.
+    /// Publishes a control message for all nodes.
     pub(super) async fn notify(&self, control_message: &str) -> Result<(), Unavailable> {
         let give_up = now() + self.broker_wait;
         let call = |lease: &_| self.control_message_call(control_message, lease, give_up);
         self.run_guarded(Partition::HOME, call).await.map(drop)
     }
 
-    /// The call that publishes a notice for all nodes, until `give_up`.
+    /// The call that publishes a control message for all nodes, until `give_up`.
     pub(super) fn control_message_call(
         &self,
         control_message: &str,
@@ -119,8 +119,8 @@ impl ClusterState {
             .arg(control_message)
     }
 
-    /// Runs a guarded script until it was done, for as long as a request waits. It does no harm to
-    /// run it twice.
+    /// Runs a guarded script until it succeeds, within the wait of a request. The script must be
+    /// idempotent.
     pub(super) async fn run_guarded(
         &self,
         partition: Partition,
@@ -129,7 +129,7 @@ impl ClusterState {
         self.run_with_lease(partition, call).await.map(|(answer, _)| answer)
     }
 
-    /// As [`Self::run_guarded`]; returns also the lease that held.
+    /// Like [`Self::run_guarded`]; also returns the lease that was valid.
     pub(super) async fn run_with_lease(
         &self,
         partition: Partition,

@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-/// A map whose order of iteration is random, or in tests always the same.
+/// A map with a random order of iteration, deterministic in tests.
 pub(in crate::cluster) type Map<K, V> = HashMap<K, V, State>;
-/// A set whose order of iteration is random, or in tests always the same.
+/// A set with a random order of iteration, deterministic in tests.
 pub(in crate::cluster) type Set<K> = HashSet<K, State>;
 
 #[cfg(not(test))]
@@ -21,7 +21,7 @@ pub(in crate::cluster) fn digits() -> String {
 mod random {
     pub(in crate::cluster) type State = std::hash::RandomState;
 
-    /// Any number.
+    /// A random number.
     pub(in crate::cluster) fn number() -> u64 {
         rand::random()
     }
@@ -46,7 +46,7 @@ mod seeded {
         NUMBERS.with_borrow_mut(rand::RngExt::random)
     }
 
-    /// Begins the numbers of this thread anew.
+    /// Seeds the numbers of this thread.
     pub(in crate::cluster) fn seed(seed: u64) {
         NUMBERS.with_borrow_mut(|numbers| *numbers = StdRng::seed_from_u64(seed));
     }

@@ -6,19 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Whether a node takes connections, as its heartbeats say.
+/// Whether a node takes connections, as reported by its heartbeats.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum NodeState {
-    /// Not yet.
+    /// It has not joined yet.
     Joining,
-    /// It does.
+    /// It takes connections.
     Ready,
-    /// No more. Nodes that are ready answer with a heartbeat, so that it knows of them in time.
+    /// It drains. Ready nodes answer with a heartbeat, so that it knows of them in time.
     Draining,
 }
 
 impl NodeState {
-    /// What a heartbeat begins with.
+    /// The first character of a heartbeat.
     pub(super) fn letter(self) -> &'static str {
         match self {
             Self::Joining => "B",
@@ -27,7 +27,7 @@ impl NodeState {
         }
     }
 
-    /// The state that a heartbeat begins with; nothing if `letter` is of another message.
+    /// The state for the first character of a heartbeat; `None` for other messages.
     pub(super) fn of(letter: &str) -> Option<Self> {
         [Self::Joining, Self::Ready, Self::Draining]
             .into_iter()
@@ -42,11 +42,12 @@ pub(super) struct ReadyNodes(Mutex<HashMap<String, Instant>>);
 /// Time without a heartbeat after which a node is not considered ready. Heartbeats are sent every
 /// second.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
-/// Nodes that are remembered. More than a cluster has are not needed to know that one is ready.
+/// Maximum number of nodes that are tracked: more than a cluster has.
 const KNOWN_MAX: usize = 64;
 
 impl ReadyNodes {
-    /// Records a heartbeat of another node. True if that node should hear of this one soon: it has
+    /// Records a heartbeat of another node. Returns true if that node should be notified of this
+    /// one soon: it has become ready, or it drains.
     /// become ready, or it drains.
     pub(super) fn note(&self, node: &str, state: NodeState, now: Instant) -> bool {
         let mut nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_nodes_are_remembered_than_a_cluster_has() {
+    fn the_number_of_tracked_nodes_is_limited() {
         let nodes = ReadyNodes::default();
         let start = Instant::now();
         let added = (0..10 * KNOWN_MAX)
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn states_are_read_back() {
+    fn states_are_parsed_as_they_were_formatted() {
         for (state, letter) in
             [(NodeState::Joining, "B"), (NodeState::Ready, "R"), (NodeState::Draining, "D")]
         {

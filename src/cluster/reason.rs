@@ -1,4 +1,4 @@
-//! Reasons why this node is not joined, in words for operators, and their log lines.
+//! The reasons for which this node is not joined, with texts for operators, and their log lines.
 
 use super::clock::now;
 use redis::{ErrorKind, RedisError};
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_repeats_no_argument_and_is_short() {
+    fn a_reason_contains_no_argument_and_is_short() {
         let echo = "ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'default' 'hunter2' ";
         let reason = Reason::of(&error(echo));
         assert_eq!(&*reason.text, "redis refuses: ERR unknown command 'HELLO'");
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_cut_between_characters() {
+    fn a_text_is_truncated_between_characters() {
         let even = quoted(&format!("x{}", "é".repeat(QUOTED_MAX)));
         assert!((QUOTED_MAX - 1..=QUOTED_MAX).contains(&even.len()), "{}", even.len());
         let odd = quoted(&"é".repeat(QUOTED_MAX));
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_minute_has_a_bounded_number_of_lines() {
+    fn the_number_of_lines_in_a_minute_is_limited() {
         let (mut log, start) = (LinkLog::default(), now());
         let lines = |log: &mut LinkLog, at: Instant| (0..99).filter(|_| log.may_log(at)).count();
         assert_eq!(lines(&mut log, start), usize::try_from(LINES_MAX).unwrap());

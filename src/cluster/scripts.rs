@@ -11,7 +11,7 @@ use std::{
 /// Maximum digits of the number of keys.
 const NUMBER_LEN: usize = 4;
 
-/// A script, and the name by which Redis knows it once it was loaded.
+/// A script, and its SHA1 digest once it was loaded.
 #[derive(Debug)]
 pub(super) struct Script {
     pub(super) text: String,
@@ -45,7 +45,7 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
-    /// The scripts as they fit the topology.
+    /// The scripts for the topology.
     pub(super) fn new(is_cluster: bool) -> Self {
         let script = |text: &str| {
             let text = lua::assembled(text, &lua::PARTS, is_cluster);
@@ -110,22 +110,22 @@ impl Scripts {
         let texts: Vec<&str> = all.iter().map(|script| script.text.as_str()).collect();
         let names = connection.load(&texts).await?;
         for (script, sha) in all.into_iter().zip(names) {
-            // The same text has the same name on every server.
+            // The digest is the same on every server.
             let _ = script.sha.set(sha);
         }
         Ok(())
     }
 }
 
-/// A call of a script that is being put together.
+/// A call of a script.
 #[derive(Debug)]
 pub(super) struct Call {
     script: Arc<Script>,
     partition: Partition,
     keys: Vec<String>,
-    /// One behind the other.
+    /// The concatenated arguments.
     arguments: Vec<u8>,
-    /// Where each argument ends.
+    /// The end of each argument.
     ends: Vec<usize>,
 }
 
@@ -158,7 +158,7 @@ impl Call {
         self.partition
     }
 
-    /// About how many bytes it has.
+    /// The approximate size of the call in bytes.
     pub(super) fn len(&self) -> usize {
         self.arguments.len() + self.keys.iter().map(String::len).sum::<usize>()
     }
@@ -199,12 +199,12 @@ impl Call {
         self.run_on(connection, false).await
     }
 
-    /// As [`Self::run`], answered in order with the messages of the bus.
+    /// Like [`Self::run`], answered in order with the messages of the bus.
     pub(super) async fn run_in_order(self, connection: &Connection) -> RedisResult<Value> {
         self.run_on(connection, true).await
     }
 
-    /// Runs the script by its name, or if Redis has forgotten that, by its text.
+    /// Runs the script by its digest, or by its text if the server does not have it.
     async fn run_on(&self, connection: &Connection, is_in_order: bool) -> RedisResult<Value> {
         let send = async |command: Cmd| {
             if is_in_order {
@@ -227,21 +227,21 @@ fn is_unknown_script(error: &RedisError) -> bool {
     error.kind() == redis::ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
-/// The status with which the answer of a guarded script begins.
+/// The status at the beginning of a guarded script's answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Status {
     Done,
-    /// It came after its deadline, and nothing was done.
+    /// The deadline had passed; nothing was changed.
     Late,
-    /// The lease does not hold in this partition, and nothing was done.
+    /// The lease is not valid in this partition; nothing was changed.
     Refused,
 }
 
-/// The answer of a script, read from left to right.
+/// A script's answer, read value by value.
 #[derive(Debug)]
 pub(super) struct Answer(std::vec::IntoIter<Value>);
 
-/// An answer that is not what our scripts give.
+/// The error for an invalid answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Unexpected;
 
@@ -254,7 +254,7 @@ impl Answer {
         }
     }
 
-    /// How many values are still to be read.
+    /// The number of values that are not read yet.
     pub(super) fn left(&self) -> usize {
         self.0.len()
     }
@@ -289,7 +289,8 @@ impl Answer {
         (0..list.0.len()).map(|_| list.bytes()).collect()
     }
 
-    /// Whether it was done, and the server's clock in ms. Every guarded script begins so.
+    /// The status, and the server's clock in ms. The answer of every guarded script begins with
+    /// them.
     pub(super) fn status(&mut self) -> Result<(Status, u64), Unexpected> {
         let status = match self.text()?.as_str() {
             "ok" => Status::Done,
@@ -317,14 +318,14 @@ mod tests {
     const GUARD: &str =
         "if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end\n";
 
-    /// Before it writes anything; only what comes too late is refused before that.
+    /// Only the check of a deadline may precede the guard.
     #[test]
-    fn every_script_first_asks_whether_it_may_write() {
+    fn every_script_checks_the_lease_first() {
         for is_cluster in [false, true] {
             let scripts = Scripts::new(is_cluster);
             for script in scripts.all() {
                 if Arc::ptr_eq(script, &scripts.heartbeat) {
-                    // It is what registers a node.
+                    // It is the script that registers a node.
                     continue;
                 }
                 let (before, after) = script.text.split_once(GUARD).expect(&script.text);

@@ -19,11 +19,11 @@ use tokio::time::{self, timeout_at};
 /// The state of the node's link to Redis.
 #[derive(Clone, Debug)]
 pub(super) enum LinkState {
-    /// It is not joined, for this reason.
+    /// Not joined, for this reason.
     Unavailable(Reason),
-    /// It was joined a moment ago, but an answer of Redis is overdue.
+    /// Joined before, but an answer of Redis is overdue.
     Suspect,
-    /// It is joined.
+    /// Joined.
     Joined(Joined),
 }
 
@@ -52,11 +52,11 @@ impl Lease {
     }
 }
 
-/// The error of a request while Redis can't be used.
+/// The error of a request while Redis is unavailable.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Unavailable;
 
-/// See the module.
+/// The state that all requests to Redis share.
 #[derive(Debug)]
 pub(super) struct ClusterState {
     pub(super) names: Names,
@@ -84,14 +84,14 @@ pub(super) struct ClusterState {
     envelopes: AtomicU64,
 }
 
-/// Throttles of what may be logged often.
+/// Throttles of frequent log lines.
 #[derive(Debug, Default)]
 pub(super) struct Logs {
     /// Publishes that Redis refuses from a node that is joined.
     pub(super) publishes: LogThrottle,
-    /// Clean-ups that have to wait.
+    /// Cleanups that are postponed.
     pub(super) cleanups: LogThrottle,
-    /// Topics whose bus has not delivered everything.
+    /// Topics whose bus did not deliver every message.
     pub(super) deaf: LogThrottle,
 }
 
@@ -107,8 +107,8 @@ pub(super) struct Clock {
 
 /// The minimum time without an answer after which Redis is suspected to be away.
 const SUSPECT_AFTER: Duration = Duration::from_millis(500);
-/// The same for a Redis that is far: three round trips of 400 ms, and some time to spare. One slow answer
-/// does not prolong it further.
+/// The same for a distant Redis: three round trips of 400 ms, and some time to spare. One slow
+/// answer does not extend it further.
 const SUSPECT_AFTER_MAX: Duration = Duration::from_millis(1_500);
 /// How far a clock of Redis may step before that is logged.
 const STEP_LOGGED: Duration = Duration::from_secs(1);
@@ -195,7 +195,7 @@ impl ClusterState {
         }
     }
 
-    /// This process's name among the others.
+    /// This process's name in the cluster.
     pub(super) fn process(&self) -> String {
         format!("{:06x}", self.process)
     }
@@ -209,14 +209,14 @@ impl ClusterState {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// A name for an envelope that is given out once.
+    /// A unique id for an envelope.
     pub(super) fn envelope_id(&self) -> EnvelopeId {
         let number = self.envelopes.fetch_add(1, Ordering::Relaxed);
         let number = number & ((1 << EnvelopeId::COUNTER_BITS) - 1);
         EnvelopeId(u64::from(self.process) << EnvelopeId::COUNTER_BITS | number)
     }
 
-    /// Whether an id is this process's and has not been used yet.
+    /// Whether an id belongs to this process and has not been used yet.
     pub(super) fn has_yet_to_send(&self, id: EnvelopeId) -> bool {
         id.process() == self.process && self.envelopes.load(Ordering::Relaxed) <= id.number()
     }
@@ -230,7 +230,7 @@ impl ClusterState {
         }
     }
 
-    /// The way to Redis, if the node is joined now.
+    /// Connection and lease, if the node is joined now.
     pub(super) fn joined_now(&self) -> Option<Joined> {
         match &*self.link_state.borrow() {
             LinkState::Joined(joined) => Some(joined.clone()),
@@ -270,7 +270,7 @@ impl ClusterState {
         self.refused.load(Ordering::Relaxed) == link && link != 0
     }
 
-    /// Forgets the refusals of earlier links.
+    /// Clears the refusals of earlier links.
     pub(super) fn clear_refusal(&self) {
         self.refused.store(0, Ordering::Relaxed);
     }
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn envelopes_have_names_of_their_own() {
+    fn envelope_ids_are_unique() {
         let shared = ClusterState::new("p", false, Duration::ZERO);
         let (first, second) = (shared.envelope_id(), shared.envelope_id());
         assert_ne!(first, second);
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn only_ids_of_this_process_that_are_to_come_have_yet_to_be_sent() {
+    fn only_later_ids_of_this_process_are_unused() {
         let shared = ClusterState::new("p", false, Duration::ZERO);
         let (first, second) = (shared.envelope_id(), shared.envelope_id());
         assert_eq!(second.number(), first.number() + 1);
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_writes_are_those_of_one_link() {
+    fn a_refusal_applies_to_one_link() {
         let shared = ClusterState::new("p", false, Duration::ZERO);
         assert!(!shared.is_refused(0) && !shared.is_refused(1), "none is");
         shared.refused(&lease(4));

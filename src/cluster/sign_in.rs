@@ -4,18 +4,18 @@ use super::{coordinator::Coordinator, names::Subject, topic::Topic};
 use crate::hub::{ConnectionRef, Hub};
 use std::{collections::HashMap, sync::Arc};
 
-/// The connections that are signed in.
+/// The signed-in connections.
 #[derive(Debug, Default)]
 pub(super) struct SignIns {
     all: HashMap<ConnectionRef, SignedIn>,
-    /// Those who have not been told yet whom of their watchlists is online.
+    /// Connections that have not received the state of their watchlist yet.
     untold: Vec<ConnectionRef>,
 }
 
 #[derive(Debug)]
 struct SignedIn {
     app_id: Arc<str>,
-    /// The topic of the user itself.
+    /// The topic of the user.
     own: Arc<str>,
     watched: Vec<Watched>,
     is_told: bool,
@@ -37,7 +37,7 @@ impl Coordinator {
     ) {
         let own = self.topic(app_id, Subject::User(user_id));
         match self.sign_ins.all.remove(&connection) {
-            // The same user with maybe another watchlist.
+            // The same user, possibly with another watchlist.
             Some(before) => self.unwatch(connection, &before),
             None => self.with(&own, Topic::add),
         }
@@ -80,8 +80,7 @@ impl Coordinator {
         }
     }
 
-    /// Tells those of whom all are known now. From then on they hear of changes: first the list,
-    /// then what changes in it.
+    /// Sends the state of the watchlists that is complete now: first the whole list, then changes.
     pub(super) fn tell_settled_sign_ins(&mut self) {
         if self.sign_ins.untold.is_empty() {
             return;

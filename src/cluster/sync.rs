@@ -1,4 +1,4 @@
-//! Steps of topics, as commands; and what came of them, as effects on this node.
+//! The steps of topics as commands, and their results as effects on this node.
 
 use super::{
     clock::now,
@@ -28,29 +28,29 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// How long a sync may take until it is not done any more, if it is small.
+/// Time within which Redis must execute a small sync, by its clock.
 const SYNC_WITHIN: Duration = Duration::from_secs(5);
-/// The longest time for one piece of work. The link is given up if it takes longer.
+/// Maximum time for one background task. The link is closed if it takes longer.
 const WORK_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long to wait before a sync that was late by Redis' clock is made again.
+/// The pause before a sync is repeated that was late by Redis' clock.
 const LATE_PAUSE: Duration = Duration::from_millis(100);
 
-/// What came of a sync.
+/// The result of a sync.
 #[derive(Debug)]
 pub(super) struct SyncAnswer {
     topic: Arc<str>,
     attempt: u32,
     partition: Partition,
     is_full: bool,
-    /// Whether others were still to say what they have when it was sent.
+    /// Whether other nodes still had to report their state when it was sent.
     was_provisional: bool,
-    /// The bytes that it counted as in flight.
+    /// Bytes that it counts as in flight.
     bytes: usize,
     asked: Instant,
     answer: RedisResult<Value>,
 }
 
-/// Makes the call that syncs something for `node`, which need not be this one.
+/// The call that syncs a contribution of `node`, which may be another node.
 pub(super) fn sync_call(
     (shared, lease): (&ClusterState, &Lease),
     name: &TopicName,
@@ -68,7 +68,7 @@ pub(super) fn sync_call(
     }
     if request.is_full {
         flags.push('f');
-        // Who takes the part of another node away needs no snapshot.
+        // Removing the contribution of another node needs no snapshot.
         if name.subject != Subject::Connections && node == lease.node {
             flags.push('s');
         }
@@ -118,15 +118,15 @@ pub(super) fn sync_call(
     with_users(call, request)
 }
 
-/// What a sync says of the subject itself: flags of `lua/sync.lua`, the key of the last event,
-/// the field of the index, the most members and the largest total.
+/// The parameters that depend on the subject: flags of `lua/sync.lua`, the key of the last event,
+/// the field of the index, the maximum number of members and the maximum total.
 fn about<'a>(
     shared: &ClusterState,
     name: &'a TopicName,
     config: &AppConfig,
 ) -> (String, String, &'a str, usize, usize) {
     let mut flags = String::new();
-    // Nothing ever lies there, in the same slot, for what has no last event.
+    // An unused key in the same slot, for subjects without a last event.
     let none = || format!("{}:none", shared.names.topic(name));
     match &name.subject {
         Subject::Channel(channel) => {
@@ -144,7 +144,7 @@ fn about<'a>(
     }
 }
 
-/// Whether a channel is one of the application's.
+/// Whether a channel is listed: server-to-user channels are not.
 fn is_listed(channel: &ChannelName) -> bool {
     channel.server_to_user().is_none()
 }
@@ -161,7 +161,7 @@ pub(super) fn index_of(shared: &ClusterState, name: &TopicName) -> Option<String
     }
 }
 
-/// About how many bytes a sync and its answer have.
+/// The approximate size of a sync and its answer, in bytes.
 fn call_bytes(request: &SyncRequest) -> usize {
     let joins = request.joins.iter();
     let joins: usize = joins.map(|join| 64 + join.user_id.len() + join.user_info.len()).sum();
@@ -182,17 +182,17 @@ fn with_users(mut call: Call, request: &SyncRequest) -> Call {
     call
 }
 
-/// What a sync came to.
+/// The outcome of a sync.
 #[derive(Debug)]
 pub(super) enum SyncOutcome {
     Done(Box<Synced>),
-    /// It came too late, and was not done.
+    /// It was too late, and was not executed.
     Late,
-    /// The lease does not hold, and it was not done.
+    /// The lease is not valid, and it was not executed.
     Refused,
 }
 
-/// Reads what the script answered, with the server's clock in ms.
+/// Parses the script's answer, with the server's clock in ms.
 pub(super) fn read(value: Value, now: Instant) -> Result<(SyncOutcome, u64), Unexpected> {
     let mut answer = Answer::new(value)?;
     let (status, redis_ms) = answer.status()?;
@@ -230,7 +230,7 @@ pub(super) fn read(value: Value, now: Instant) -> Result<(SyncOutcome, u64), Une
 }
 
 impl Coordinator {
-    /// Listens to topics of a partition.
+    /// Subscribes to topics of a partition.
     pub(super) fn enter(
         &mut self,
         partition: Partition,
@@ -245,7 +245,7 @@ impl Coordinator {
         });
     }
 
-    /// Forgets a topic that nobody needs.
+    /// Removes an unused topic.
     pub(super) fn leave_topic(&mut self, topic: Arc<str>, connection: Connection) {
         let Some(found) = self.topics.get(&topic) else { return };
         let (partition, attempt) = (found.partition, found.attempt);
@@ -257,7 +257,7 @@ impl Coordinator {
         });
     }
 
-    /// Syncs what this node has.
+    /// Syncs the contribution of this node.
     pub(super) fn sync(
         &mut self,
         topic: Arc<str>,
@@ -291,18 +291,17 @@ impl Coordinator {
         });
     }
 
-    /// Does something in the background, and takes what came of it unless the link is another by
-    /// then.
+    /// Starts a background task. Its result is discarded if the link was replaced meanwhile.
     pub(super) fn begin(&self, work: impl Future<Output = Completion> + Send + 'static) {
         let (completions, link) = (self.completions.clone(), self.link_number);
         tokio::spawn(async move {
             let completion = timeout(WORK_TIMEOUT, work).await.unwrap_or(Completion::Stuck);
-            // The coordinator is gone when the process ends.
+            // The coordinator ends with the process.
             let _ = completions.send((link, completion));
         });
     }
 
-    /// The same, for work of many commands that may take any time: each of them fails with its
+    /// The same for tasks of many commands without a time limit: each command fails with its
     /// connection.
     pub(super) fn begin_long(&self, work: impl Future<Output = Completion> + Send + 'static) {
         let (completions, link) = (self.completions.clone(), self.link_number);
@@ -351,7 +350,7 @@ impl Coordinator {
         self.in_flight.end(bytes, now.saturating_duration_since(asked));
         self.membership.heard = Some(now);
         if self.topics.get(&topic).is_none_or(|found| found.attempt != attempt) {
-            // Its partition has moved meanwhile: it is said and read again there.
+            // The partition has moved meanwhile: the topic is synced and read again there.
             return;
         }
         match answer.map(|value| read(value, now)) {
@@ -377,7 +376,7 @@ impl Coordinator {
                 self.touch(&topic);
             }
             Ok(Ok((SyncOutcome::Late, redis_ms))) => {
-                // Its clock was stepped, or is not that of the other servers.
+                // The server's clock was stepped, or differs from those of the other servers.
                 self.shared.clock.learn(partition, redis_ms, (asked, now));
                 self.shared.metrics.late();
                 if let Some(found) = self.topics.get_mut(&topic) {
@@ -393,12 +392,12 @@ impl Coordinator {
                 self.lose_link("unexpected reply about a topic");
             }
             Err(error) if was_refused(&error) => self.lose_link(Reason::of(&error)),
-            // The link says so itself.
+            // The link reports it itself.
             Err(_lost) => {}
         }
     }
 
-    /// Carries out on this node what came of a topic.
+    /// Applies the effects of a topic on this node.
     pub(super) fn apply_effects(&mut self, topic: &Arc<str>, effects: Vec<Effect>, now: Instant) {
         let Some(found) = self.topics.get(topic) else { return };
         let Some(hub) = self.hubs.get(&found.name.app_id).cloned() else { return };
@@ -424,7 +423,7 @@ impl Coordinator {
                     self.shared.metrics.forced_resubscribes();
                     hub.force_resubscribe(channel, &CloseCode::Interrupted);
                 }
-                // On a link that is whole, nothing was missed.
+                // On a link without gaps, nothing was missed.
                 (Effect::Doubt, _) if self.membership.stage == Stage::Joined => {}
                 (Effect::Doubt, _) => self.unverified.push(Arc::clone(topic)),
                 (Effect::Online(is_online), Subject::User(user_id)) => {
@@ -432,7 +431,7 @@ impl Coordinator {
                     hub.tell_watchers(watchers, user_id, is_online);
                 }
                 (Effect::Admit(admission, is_admitted), _) => {
-                    // Whoever does not wait any more was let in, or will say that it is gone.
+                    // A client that does not wait any more was admitted, or reports its end.
                     let was_let_in = admission.send(is_admitted).is_err() && !is_admitted;
                     if was_let_in {
                         self.with(topic, Topic::add);

@@ -1,4 +1,4 @@
-//! Asking about channels and users.
+//! Queries about channels, users and connections.
 
 use super::{
     Http,
@@ -102,7 +102,8 @@ impl Http {
     }
 
     /// `POST /apps/{id}/users/{user_id}/terminate_connections`.
-    /// An id of other characters than users can have is taken: nobody is signed in with it.
+    /// Ids with characters that a user id cannot have are accepted: no connection is signed in with
+    /// them.
     pub(super) async fn terminate(&self, hub: &Hub, user_id: &str) -> Result<Reply, ApiError> {
         let max = hub.app().config.max_channel_name_length;
         if let Err(rule @ InvalidChannelName::UserIdTooLong { .. }) =
@@ -130,7 +131,7 @@ fn check_attributes(info: Info, name: &ChannelName) -> Result<(), ApiError> {
 }
 
 fn cache_member(cached: Option<&(String, Duration)>) -> String {
-    // The data is a JSON token already, in the publisher's own words.
+    // The data is a JSON token as the publisher sent it.
     match cached {
         Some((data, ttl)) => format!(r#","cache":{{"data":{data},"ttl":{}}}"#, ttl.as_secs()),
         None => r#","cache":null"#.to_owned(),

@@ -1,4 +1,4 @@
-//! Whether a request comes from the app's own servers.
+//! Authenticates requests of the HTTP API by their signature.
 
 use super::{reply::ApiError, signed_paths::signed_paths};
 use crate::{app::App, signature};
@@ -20,7 +20,7 @@ pub(super) struct Authenticated<'a> {
 /// A key and its value, decoded; borrowed where nothing had to be.
 type Parameter<'a> = (Cow<'a, str>, Cow<'a, str>);
 
-/// The line and query of a request, as they came.
+/// The line and query of a request, as received.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestLine<'a> {
     pub(super) method: &'a Method,
@@ -34,10 +34,10 @@ pub(super) struct RequestLine<'a> {
 /// as SDKs send it: another form may have the same signature as a parameter with another meaning.
 const AUTHENTICATING: [&str; 5] =
     ["auth_key", "auth_timestamp", "auth_version", "auth_signature", "body_md5"];
-/// How far a request's timestamp may be off: at this many seconds it is. Source: Pusher's own
+/// Maximum age of a timestamp, exclusive, in seconds, in both directions. Source: Pusher's
 /// signature library.
 const WINDOW_S: u64 = 600;
-/// The MD5 of nothing, which the Python SDK sends along with every GET.
+/// The MD5 of an empty body, which the Python SDK sends with every GET.
 const EMPTY_MD5: &str = "d41d8cd98f00b204e9800998ecf8427e";
 
 impl Authenticated<'_> {
@@ -46,7 +46,7 @@ impl Authenticated<'_> {
         parameter(&self.parameters, key)
     }
 
-    /// Checks that `body` is what was signed.
+    /// Checks that `body` has the signed digest.
     pub(super) fn check_body(&self, body: &[u8]) -> Result<(), ApiError> {
         let sent = self.parameter("body_md5");
         match (body.is_empty(), sent) {
@@ -64,8 +64,8 @@ fn parameter<'a>(parameters: &'a [Parameter<'_>], key: &str) -> Option<&'a str> 
     parameters.iter().find(|(found, _)| found == key).map(|(_, value)| &**value)
 }
 
-/// Checks the head of a request, in the order of Pusher's own library, so that the same mistake
-/// is met by the same words. `is_other_key` tells whether a key belongs to another app.
+/// Checks the head of a request, in the order of Pusher's library, so that the same mistake gets
+/// the same message. `is_other_key` says whether a key belongs to another app.
 pub(super) fn authenticate<'a>(
     app: &App,
     line: RequestLine<'a>,
@@ -128,7 +128,7 @@ fn check_timestamp(timestamp: Option<&str>, now: SystemTime) -> Result<(), ApiEr
     if now_s.abs_diff(seconds) < WINDOW_S {
         return Ok(());
     }
-    // Dates beyond the year 9999 can't be written, and are shown as they were sent.
+    // Dates after the year 9999 have no RFC 3339 form and are shown as received.
     let year_9999 = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
     let given = given
         .filter(|given| *given <= year_9999)
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_published_vectors_verify() {
+    fn published_signature_vectors_verify() {
         for (method, path, more, signature) in [
             (
                 Method::POST,
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn arrays_and_cases_verify_as_their_sdks_sign_them() {
+    fn array_and_letter_case_forms_of_sdks_verify() {
         let path = "/apps/3/channels";
         for (sent, canonical) in [
             ("k[]=b&k[]=a", format!("{KEY}&k[]=b&k[]=a")),
@@ -319,7 +319,7 @@ mod tests {
             ("info[0]=b&info[1]=a", "info=b,a", Some("b,a")),
             ("info[1]=b&info[0]=a", "info=b,a", Some("b,a")),
             ("info[]=a", "info[]=a", None),
-            // Eleven values, whose keys sort otherwise than their numbers.
+            // Eleven values: their keys are not sorted by number.
             (
                 "info[0]=0&info[1]=1&info[2]=2&info[3]=3&info[4]=4&info[5]=5&info[6]=6&info[7]=7\
                  &info[8]=8&info[9]=9&info[10]=10",
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn authentication_parameters_are_given_once_by_their_plain_names() {
+    fn authentication_parameters_occur_once_with_their_plain_names() {
         let path = "/apps/3/events";
         let md5 = "99914b932bd37a50b983c5e7c90ae93b";
         let sign = |canonical: &str| signed(path, canonical);
@@ -362,7 +362,7 @@ mod tests {
             let error = check(&Method::GET, path, &other).unwrap_err();
             assert!(error.contains("must be given once, by just this name"), "{other}: {error}");
         }
-        // PHP's and Ruby's ways to sign an array.
+        // The array notations of PHP and Ruby.
         for (sent, canonical) in [
             ("body_md5[]=0", "body_md5=0".to_owned()),
             ("body_md5[]=0", "body_md5[]=0".to_owned()),
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn an_escaped_separator_is_not_taken_for_one() {
+    fn an_escaped_separator_is_not_read_as_a_separator() {
         let path = "/apps/3/channels";
         let canonical = "auth_key=278d425bdf160c739803&auth_timestamp=1353088179&auth_version=1.0\
                          &filter_by_prefix=presence-a=b&info=user_count";
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn each_flaw_is_named() {
+    fn each_authentication_error_has_its_message() {
         let check = |query: &str| check(&Method::GET, "/apps/3/channels", query).unwrap_err();
         for (query, words) in [
             ("", "Missing parameter: auth_key"),
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timestamp_is_good_for_less_than_ten_minutes_either_way() {
+    fn a_timestamp_is_valid_for_less_than_ten_minutes_in_both_directions() {
         for (offset, is_good) in [(-599, true), (-600, false), (599, true), (600, false)] {
             let timestamp = NOW_S.saturating_add_signed(offset).to_string();
             assert_eq!(check_timestamp(Some(&timestamp), now()).is_ok(), is_good, "{offset}");
@@ -438,20 +438,20 @@ mod tests {
     }
 
     #[test]
-    fn at_most_200_bytes_of_a_wrong_signature_are_repeated() {
+    fn an_error_quotes_at_most_200_bytes_of_a_wrong_signature() {
         let flaw = |signature: &str| {
             let query = format!("{KEY}&auth_signature={signature}");
             check(&Method::GET, "/apps/3/channels", &query).unwrap_err()
         };
         let repeats = |flaw: &str, count: usize| flaw.matches('y').count() == count;
-        // Only the signature has this letter in that number.
+        // Only the signature contains this letter that often.
         let few = flaw("").matches('y').count();
         assert!(repeats(&flaw(&"y".repeat(200)), few + 200));
         assert!(repeats(&flaw(&"y".repeat(201)), few + 200));
     }
 
     #[test]
-    fn the_body_must_be_the_one_that_was_signed() {
+    fn a_body_with_another_digest_is_rejected() {
         let with_md5 = |md5: Option<&'static str>| Authenticated {
             parameters: md5.map(|md5| ("body_md5".into(), md5.into())).into_iter().collect(),
         };

@@ -1,4 +1,4 @@
-//! A request's body, bounded before it is read.
+//! Reads a request's body up to a limit.
 
 use super::reply::ApiError;
 use bytes::Bytes;
@@ -14,8 +14,8 @@ use tokio::time;
 ///
 /// # Errors
 ///
-/// 413 when it is, or says it is, larger than `max` bytes; 408 when it takes longer than
-/// `timeout`; 400 when it breaks off.
+/// 413 if the body or its `Content-Length` is larger than `max` bytes; 408 if it takes longer than
+/// `timeout`; 400 if the connection ends within it.
 pub(super) async fn read(body: Incoming, max: usize, timeout: Duration) -> Result<Bytes, ApiError> {
     let declared = body.size_hint().lower();
     if (max as u64) < declared {
@@ -29,8 +29,8 @@ pub(super) async fn read(body: Incoming, max: usize, timeout: Duration) -> Resul
     })
 }
 
-/// Copies the pieces together as they come, unless one is all: each holds on to the buffer of some
-/// kilobytes that it was read into, and a client may send single bytes.
+/// Copies the pieces as they arrive, unless there is only one: each piece references the buffer of
+/// several kilobytes that it was read into, and a client may send single bytes.
 async fn collect<B>(mut body: B, max: usize) -> Result<Bytes, ApiError>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -38,7 +38,7 @@ where
     let mut collected = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ApiError::bad_request("The request's body broke off"))?;
-        // What is no data are trailers, which say nothing to us.
+        // Frames without data are trailers, which are ignored.
         let Ok(piece) = frame.into_data() else { continue };
         if max - collected.len() < piece.len() {
             return Err(too_large(max));
@@ -69,7 +69,7 @@ mod tests {
         task::{Context, Poll},
     };
 
-    /// A body that comes in pieces.
+    /// A body that arrives in pieces.
     struct Pieces(VecDeque<Bytes>);
 
     impl Body for Pieces {
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pieces_do_not_hold_on_to_their_buffers() {
+    async fn pieces_do_not_keep_their_buffers_alive() {
         let (body, buffers) = drips(100);
         let read = collect(body, 100).await.unwrap();
         assert_eq!(read, vec![b'x'; 100]);
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_bound_holds_over_all_pieces() {
+    async fn the_limit_applies_to_the_sum_of_all_pieces() {
         assert!(collect(drips(100).0, 100).await.is_ok());
         assert!(format!("{:?}", collect(drips(101).0, 100).await).contains("413"));
         let (body, _) = drips(0);

@@ -1,5 +1,5 @@
-//! What pages of other origins may read. The API is signed, so a browser's permission opens
-//! nothing by itself; it follows the app's `allowed_origins`.
+//! CORS headers: which replies pages of other origins may read. The API is signed, so the
+//! permission alone grants nothing; it follows the app's `allowed_origins`.
 
 use super::reply::{Reply, with_type};
 use crate::app::App;
@@ -11,7 +11,7 @@ use hyper::{
     },
 };
 
-/// Lets the page that asks read `reply`, if the app allows its origin.
+/// Adds the CORS headers that let the requesting page read `reply`, if the app allows its origin.
 pub(super) fn allow(app: &App, request: &HeaderMap, reply: &mut Reply) {
     let Some(origin) = request.get(ORIGIN) else { return };
     let headers = reply.headers_mut();
@@ -22,7 +22,7 @@ pub(super) fn allow(app: &App, request: &HeaderMap, reply: &mut Reply) {
     }
 }
 
-/// Answers a browser that asks what it may do.
+/// Answers a preflight request.
 pub(super) fn preflight(app: &App, request: &HeaderMap, allowed: &'static str) -> Reply {
     let mut reply = with_type(StatusCode::NO_CONTENT, "text/plain", "");
     allow(app, request, &mut reply);

@@ -1,21 +1,22 @@
-//! The head of a connection's first request, waited for in no more memory than what has come of it takes. The HTTP
-//! library takes some 20 KiB for a connection, which strangers who open thousands and say little are not to have.
+//! Reads the head of a connection's first request into a buffer that is only as large as what has
+//! arrived. The HTTP library allocates about 20 KiB for a connection, too much for clients that
+//! connect and send little.
 
 use std::{future::poll_fn, io, pin::Pin};
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// What is taken from the socket at once, in bytes: the head and body of most requests.
+/// Bytes read from the socket at once: enough for the head and body of most requests.
 const PIECE: usize = 8 * 1024;
 /// Maximum number of header lines, which is the HTTP library's own limit. A head with more is left
 /// to the library, as is anything that is not HTTP.
 pub(super) const HEADERS_MAX: usize = 100;
 
-/// Reads until there is a whole head, or something that will be none, or `max` bytes; gives all that has come. It is
-/// shorter than a head if the client has hung up.
+/// Reads until a head is complete, or the bytes cannot become one, or `max` bytes have arrived.
+/// Returns all bytes; they are shorter than a head if the client closed the connection.
 ///
 /// # Errors
 ///
-/// The connection is broken.
+/// The connection failed.
 pub(super) async fn first(
     stream: &mut (impl AsyncRead + Unpin),
     max: usize,
@@ -23,7 +24,7 @@ pub(super) async fn first(
     let mut head = Vec::new();
     loop {
         let len = poll_fn(|cx| {
-            // Not kept while waiting.
+            // Dropped while waiting for more.
             let mut piece = [0; PIECE];
             let mut buffer = ReadBuf::new(&mut piece);
             Pin::new(&mut *stream).poll_read(cx, &mut buffer).map_ok(|()| {
@@ -52,9 +53,11 @@ pub(super) fn has_too_many_headers(head: &[u8]) -> bool {
     httparse::Request::new(&mut headers).parse(head) == Err(httparse::Error::TooManyHeaders)
 }
 
-/// Whether these are the first bytes of a head whose end is still to come; the last `new` of them have just come.
+/// Whether these bytes begin a head that is not complete yet. The last `new` of them have just
+/// arrived.
 fn is_unfinished(head: &[u8], new: usize) -> bool {
-    // Only the end of a line can be the end of a head. What is no HTTP shows at the beginning.
+    // A head can only end at the end of a line. Bytes that are not HTTP are detected at the
+    // beginning.
     if PIECE / 64 < head.len() && !head[head.len() - new..].contains(&b'\n') {
         return true;
     }
@@ -70,7 +73,7 @@ mod tests {
 
     const HEAD: &[u8] = b"GET /up HTTP/1.1\r\nhost: x\r\n\r\n";
 
-    /// What is given of what was sent in pieces, and whether more was waited for.
+    /// The result for input that arrives in pieces, and whether the reader waited for more.
     async fn read(pieces: &[&[u8]]) -> (Vec<u8>, bool) {
         let (mut ours, mut theirs) = tokio::io::duplex(100_000);
         let mut first = Box::pin(async move { first(&mut ours, 1_000).await.unwrap() });
@@ -86,7 +89,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_head_is_given_when_it_is_whole_with_all_that_came() {
+    async fn a_complete_head_is_returned_with_all_received_bytes() {
         assert_eq!(read(&[HEAD]).await, (HEAD.to_vec(), false));
         let bytes: Vec<&[u8]> = HEAD.chunks(1).collect();
         assert_eq!(read(&bytes).await, (HEAD.to_vec(), false));
@@ -98,7 +101,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn half_a_head_is_given_at_the_end_only() {
+    async fn an_incomplete_head_is_returned_only_at_the_end_of_the_stream() {
         assert_eq!(read(&[&HEAD[..20]]).await, (HEAD[..20].to_vec(), true));
         assert_eq!(read(&[]).await, (Vec::new(), true));
     }
@@ -112,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_will_be_no_head_is_given_at_once() {
+    async fn bytes_that_are_not_http_are_returned_at_once() {
         for bytes in [&b"\x16\x03\x01"[..], b"GET  /", b"GET / HTTP/9.9\r\n", &[b'x'; 1_000]] {
             assert_eq!(read(&[bytes]).await, (bytes.to_vec(), false), "{bytes:?}");
         }

@@ -1,5 +1,5 @@
-//! The socket of an HTTP connection, watched: how long the client keeps us waiting, what the HTTP
-//! library refuses by itself, and the response that opens a WebSocket.
+//! Tracks the socket of an HTTP connection: since when the server has been waiting for the client,
+//! which status the HTTP library rejected a request with, and the response that opens a WebSocket.
 
 use super::stream::Stream;
 use bytes::Bytes;
@@ -17,47 +17,47 @@ use tokio::{
     time,
 };
 
-/// How long a connection may rest between two requests. Proxies and SDKs keep theirs for about a
-/// minute, and would send into one that is being closed.
+/// How long a connection may be idle between two requests. Proxies and SDKs keep idle connections
+/// for about a minute, and must not send a request into one that the server is closing.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(90);
-/// Longest reply that the HTTP library makes up by itself, in bytes.
+/// Maximum length of a reply that the HTTP library generates, in bytes.
 const BARE_REPLY_MAX: usize = 256;
 
-/// What is known of the traffic on a connection. Inner by its socket and by its requests.
+/// The state of a connection, shared by its socket and its requests.
 #[derive(Clone, Debug)]
 pub(super) struct IdleTracker(Arc<Inner>);
 
-/// A [`IdleTracker`] as others know it, which does not outlive its connection.
+/// An [`IdleTracker`] that does not keep its connection alive.
 #[derive(Debug)]
 pub(super) struct WeakIdleTracker(Weak<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     state: Mutex<Activity>,
-    /// Told when the connection is to go.
+    /// Notified when the connection is evicted.
     eviction: Notify,
 }
 
 #[derive(Debug)]
 struct Activity {
     waits_for: WaitsFor,
-    /// Since when the client has not read what we wrote.
+    /// Since when the client has not read the server's output.
     blocked_since: Option<Instant>,
-    /// Whether what is written is held back.
+    /// Whether output is held back.
     holds: bool,
-    /// What the library would have refused the request with.
+    /// The status with which the library rejected the request.
     refused: Option<StatusCode>,
-    /// Whether a request has come already.
+    /// Whether a request was received before.
     has_requested: bool,
 }
 
 #[derive(Debug)]
 enum WaitsFor {
-    /// The next request, since the last one was answered.
+    /// The next request, since the previous one was answered.
     Request(Instant),
-    /// The rest of a request's head. A new connection owes us one at once.
+    /// The rest of a request's head. A new connection is in this state.
     Head(Instant),
-    /// Our own answer.
+    /// The server's own answer.
     Answer,
 }
 
@@ -71,12 +71,13 @@ impl IdleTracker {
         WeakIdleTracker(Arc::downgrade(&self.0))
     }
 
-    /// The client has come as far as HTTP, and owes us a request from now on.
+    /// Starts the wait for the first request, after the TLS handshake.
     pub(super) fn begin(&self, now: Instant) {
         self.lock().waits_for = WaitsFor::Head(now);
     }
 
-    /// Since when the client has kept us waiting, if it does.
+    /// Since when the server has been waiting for the client; `None` while a request is being
+    /// answered.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let state = self.lock();
         match state.waits_for {
@@ -85,12 +86,12 @@ impl IdleTracker {
         }
     }
 
-    /// Has the connection go.
+    /// Makes the connection close.
     pub(super) fn evict(&self) {
         self.0.eviction.notify_one();
     }
 
-    /// Waits until the connection is to go. Safe to cancel.
+    /// Waits until the connection is evicted. Safe to cancel.
     pub(super) async fn evicted(&self) {
         self.0.eviction.notified().await;
     }
@@ -99,38 +100,38 @@ impl IdleTracker {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request's head has come. True if it is the connection's first.
+    /// Records that a request's head was received. Returns true for the connection's first.
     pub(super) fn request_started(&self) -> bool {
         let mut state = self.lock();
         state.waits_for = WaitsFor::Answer;
         !std::mem::replace(&mut state.has_requested, true)
     }
 
-    /// A request has been answered.
+    /// Records that a request was answered.
     pub(super) fn request_answered(&self, now: Instant) {
         self.lock().waits_for = WaitsFor::Request(now);
     }
 
-    /// Holds back all that follows: the response that opens a WebSocket goes out in one write
-    /// with the first frame, which saves a system call and a packet for each connection.
+    /// Holds back all further output: the response that opens a WebSocket is sent in one write with
+    /// the first frame, which saves a system call and a packet for each connection.
     pub(super) fn hold(&self) {
         self.lock().holds = true;
     }
 
-    /// What the library refused a request with that it could not read, if it did.
+    /// The status with which the library rejected a request that it could not parse.
     pub(super) fn refused(&self) -> Option<StatusCode> {
         self.lock().refused
     }
 
-    /// Waits until the client has kept us waiting too long: `patience` for the rest of a head
-    /// and for taking our answers, [`KEEP_ALIVE_TIMEOUT`] for the next request. Safe to cancel.
+    /// Waits until the client exceeds its time: `patience` for the rest of a head and for reading
+    /// answers, [`KEEP_ALIVE_TIMEOUT`] for the next request. Safe to cancel.
     pub(super) async fn overdue(&self, patience: Duration) {
         loop {
             let now = Instant::now();
             let deadline = self.lock().deadline(patience);
             match deadline {
                 Some(deadline) if deadline <= now => return,
-                // The wait may have become a shorter one before the longer is over.
+                // The deadline may have become earlier meanwhile.
                 Some(deadline) => time::sleep_until(deadline.min(now + patience).into()).await,
                 None => time::sleep(patience).await,
             }
@@ -164,30 +165,30 @@ impl Activity {
     }
 }
 
-/// A socket that tells its [`IdleTracker`] what happens.
+/// A socket that reports reads and writes to its [`IdleTracker`].
 #[derive(Debug)]
 pub(super) struct WatchedStream {
     stream: Stream,
     tracker: IdleTracker,
     held: Vec<u8>,
-    /// What has come before the library was there to read it.
+    /// Bytes that were received before the HTTP library was started.
     unread: Bytes,
 }
 
 impl WatchedStream {
-    /// `unread` has come already.
+    /// `unread` are bytes that were received already.
     pub(super) fn new(stream: Stream, unread: Vec<u8>, tracker: IdleTracker) -> Self {
         Self { stream, tracker, held: Vec::new(), unread: unread.into() }
     }
 
-    /// The socket, what was held back, and what has come and was not read.
+    /// The socket, the output that was held back, and the input that was not read.
     pub(super) fn into_parts(self) -> (Stream, Vec<u8>, Bytes) {
         (self.stream, self.held, self.unread)
     }
 }
 
-/// The status of a reply that the library makes up for a request it can't read. Ours carry a
-/// request id and a body.
+/// The status of a reply that the library generates for a request it can't parse. The server's own
+/// replies have a request id and a body.
 fn bare_refusal(bytes: &[u8]) -> Option<StatusCode> {
     let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= BARE_REPLY_MAX)?;
     let status = text.strip_prefix("HTTP/1.1 4").and(text.get(9..12))?;
@@ -248,7 +249,7 @@ impl AsyncWrite for WatchedStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.tracker.refused().is_some() {
-            // Our own answer is still to be written.
+            // The server's own answer is still to be written.
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.stream).poll_shutdown(cx)
@@ -265,7 +266,7 @@ mod tests {
     };
 
     #[test]
-    fn only_the_librarys_own_refusals_are_bare() {
+    fn only_generated_rejections_are_recognised() {
         let bare = "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\
                     content-length: 0\r\ndate: x\r\n\r\n";
         assert_eq!(bare_refusal(bare.as_bytes()).map(|status| status.as_u16()), Some(431));
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_may_rest_but_not_dawdle() {
+    fn idle_time_and_incomplete_heads_have_different_timeouts() {
         let patience = Duration::from_secs(10);
         let now = Instant::now();
         let due = |waits_for| Activity::new(waits_for).deadline(patience).map(|at| at - now);
@@ -319,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bare_refusal_is_swallowed_and_the_connection_left_open() {
+    async fn a_generated_rejection_is_not_sent_and_the_connection_stays_open() {
         let (mut stream, tracker, mut client) = watched(b"").await;
         let bare = b"HTTP/1.1 431 Too Large\r\ncontent-length: 0\r\n\r\n";
         stream.write_all(bare).await.unwrap();
@@ -334,7 +335,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_come_already_is_read_first_and_whole() {
+    async fn bytes_received_before_are_read_first() {
         let (mut stream, tracker, mut client) = watched(b"GET / HT").await;
         client.write_all(b"TP/1.1").await.unwrap();
         client.shutdown().await.unwrap();
@@ -350,7 +351,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_that_finds_nothing_begins_no_request() {
+    async fn an_empty_read_does_not_start_a_request() {
         let (mut stream, tracker, _client) = watched(b"").await;
         tracker.request_answered(Instant::now());
         let mut byte = [0];
@@ -363,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_request_is_the_first() {
+    fn only_the_first_request_is_reported_as_the_first() {
         let tracker = IdleTracker::new(Instant::now());
         let weak = tracker.downgrade();
         assert!(tracker.idle_since().is_some());

@@ -47,8 +47,8 @@ impl Info {
 
 /// Writes an object with a member for each channel, whose value is an object of its counts.
 ///
-/// No tree of values is built: there may be a hundred thousand channels, and this thread delivers
-/// nothing meanwhile. A channel's name has no character that JSON escapes.
+/// Written without a tree of values: there may be a hundred thousand channels, and this thread
+/// delivers nothing meanwhile. A channel's name has no character that JSON escapes.
 pub(super) fn channels<'a>(
     each: impl Iterator<Item = (&'a ChannelName, Counts)>,
     info: Info,
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_is_read_whatever_its_order_and_spaces() {
+    fn a_list_is_parsed_in_any_order_and_with_spaces() {
         let all = Info { user_count: true, subscription_count: true, cache: true };
         assert_eq!(Info::parse(" cache,user_count ,,subscription_count,cache"), (all, true));
         assert_eq!(Info::parse(""), (Info::default(), true));
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_those_that_the_channel_has() {
+    fn only_counts_that_the_channel_has_are_written() {
         let counts = Counts { subscriptions: 3, users: 2 };
         for (name, list, expected) in [
             (

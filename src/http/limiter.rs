@@ -1,13 +1,12 @@
-//! The connections that are no WebSocket: how many there may be, and who has to go for a
-//! newcomer.
+//! Limits HTTP connections, and evicts the longest idle one at the limit.
+//!
 //!
 //! A client that connects and sends nothing costs a file descriptor and some kilobytes until its
-//! time is over, and ten thousand of them would cost everybody else the server. So these
-//! connections have a limit of their own. At the limit, newcomers wait where the kernel keeps
-//! them, and the connection that has kept us waiting longest goes, be it for its handshake, for
-//! its request or for its next one. Who is given an answer stays, and so does whoever has been
-//! waited for less than [`MIN_EVICTION_AGE`]: a client that means to say something does so well within it,
-//! and whoever attacks has to come again every second for each place it wants to hold.
+//! timeout, so HTTP connections have a limit of their own. At the limit, new connections wait in
+//! the kernel's queue, and the connection for whose handshake or request the server has waited
+//! longest is closed. A connection whose request is being answered is not closed, nor one that has
+//! been idle for less than [`MIN_EVICTION_AGE`]: that is enough for a client to send its request,
+//! and an attacker has to reconnect every second for each connection it holds.
 
 use super::idle::{IdleTracker, WeakIdleTracker};
 use crate::{
@@ -20,11 +19,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How many connections there are that are no WebSocket, and which.
+/// The limit of HTTP connections, and the trackers of the open ones.
 #[derive(Debug)]
 pub struct HttpConnectionLimiter {
     quota: Arc<Quota>,
-    /// File descriptors for connections of both kinds.
+    /// Limit of file descriptors for HTTP and WebSocket connections together.
     descriptors: usize,
     node: Arc<Node>,
     connections: Mutex<PendingConnections>,
@@ -33,40 +32,39 @@ pub struct HttpConnectionLimiter {
 #[derive(Debug, Default)]
 struct PendingConnections {
     all: VecDeque<WeakIdleTracker>,
-    /// The one asked to go last, and when.
+    /// The connection that was evicted last, and when.
     evicting: Option<(WeakIdleTracker, Instant)>,
 }
 
-/// The place of a connection that has just been accepted.
+/// A permit for a connection that has just been accepted.
 #[derive(Debug)]
 pub struct PendingConnection {
     pub(super) tracker: IdleTracker,
     pub(super) permit: Permit,
 }
 
-/// How long a client is waited for at least: some round trips of a slow network.
+/// Minimum idle time of a connection that is evicted: some round trips of a slow network.
 const MIN_EVICTION_AGE: Duration = Duration::from_secs(1);
-/// How long the one asked to go is waited for before somebody else is asked, too. On a busy machine it takes a while
-/// until a connection is closed, and one place needs only one of them.
+/// How long to wait for an evicted connection to close before another is evicted. Only one is
+/// needed, and closing takes a while on a busy machine.
 const EVICTION_WAIT: Duration = Duration::from_millis(100);
-/// Marks of guests who have gone are cleared away when they outnumber the others by this.
+/// Trackers of closed connections are removed when they outnumber the others by this.
 const STALE_MAX: usize = 64;
 
 impl HttpConnectionLimiter {
-    /// At most `max` connections that are no WebSocket, and at most `descriptors` with those
-    /// that are.
+    /// At most `max` HTTP connections, and at most `descriptors` HTTP and WebSocket connections.
     #[must_use]
     pub fn new(max: usize, descriptors: usize, node: Arc<Node>) -> Self {
         Self { quota: Quota::new(max), descriptors, node, connections: Mutex::default() }
     }
 
-    /// Sets another limit for the connections that are no WebSocket.
+    /// Changes the limit of HTTP connections.
     pub fn set_max(&self, max: usize) {
         self.quota.set_max(max);
     }
 
-    /// Takes a place for a newcomer. When all are taken, has somebody else go, as far as there
-    /// is anybody who may be asked to; the place is free a little later.
+    /// Returns a permit for a new connection. At the limit, evicts an idle connection if there is
+    /// one that may be evicted; a permit is available once it has closed.
     #[must_use]
     pub fn admit(&self, now: Instant) -> Option<PendingConnection> {
         let has_room = self.quota.used() + self.node.connections_here() < self.descriptors;
@@ -83,8 +81,8 @@ impl HttpConnectionLimiter {
         Some(PendingConnection { tracker, permit })
     }
 
-    /// Asks the one to go who has been waited for longest, or nearly: whoever cannot go now is
-    /// looked at again when it is its turn.
+    /// Evicts the longest idle connection, approximately: one that may not be evicted moves to the
+    /// end of the list.
     fn evict_longest_idle(&self, now: Instant) {
         let mut connections = self.lock();
         let is_evicting = |(tracker, asked): &(WeakIdleTracker, Instant)| {
@@ -127,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_one_goes_who_has_been_waited_for_longest_and_long_enough() {
+    fn the_longest_idle_connection_is_evicted_after_the_minimum_age() {
         let limiter = limiter(3, 100);
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
@@ -136,16 +134,16 @@ mod tests {
         let idle = limiter.admit(at(100)).unwrap();
         let young = limiter.admit(at(500)).unwrap();
         assert!(limiter.admit(at(1_000)).is_none());
-        assert!(!is_evicted(&idle), "it has some time yet");
+        assert!(!is_evicted(&idle), "it is younger than the minimum age");
         assert!(limiter.admit(at(1_100)).is_none());
         assert!(is_evicted(&idle));
-        assert!(!is_evicted(&answered) && !is_evicted(&young), "one for one");
+        assert!(!is_evicted(&answered) && !is_evicted(&young), "one eviction for one permit");
         drop(idle);
         assert!(limiter.admit(at(1_100)).is_some());
     }
 
     #[test]
-    fn nobody_else_is_asked_to_go_while_one_is_leaving() {
+    fn no_other_connection_is_evicted_while_one_is_closing() {
         let limiter = limiter(2, 100);
         let start = Instant::now();
         let [first, second] = [limiter.admit(start).unwrap(), limiter.admit(start).unwrap()];
@@ -153,13 +151,13 @@ mod tests {
         assert!(limiter.admit(asked).is_none());
         assert!(is_evicted(&first));
         assert!(limiter.admit(asked + EVICTION_WAIT - Duration::from_millis(1)).is_none());
-        assert!(!is_evicted(&second), "one for one");
+        assert!(!is_evicted(&second), "one eviction for one permit");
         assert!(limiter.admit(asked + EVICTION_WAIT).is_none());
-        assert!(is_evicted(&second), "the first one does not go");
+        assert!(is_evicted(&second), "the first one does not close");
     }
 
     #[test]
-    fn places_that_a_lower_limit_takes_away_are_given_up_one_after_another() {
+    fn a_lower_limit_evicts_one_connection_after_another() {
         let limiter = limiter(2, 100);
         let start = Instant::now();
         let [first, second] = [limiter.admit(start).unwrap(), limiter.admit(start).unwrap()];
@@ -172,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn both_kinds_together_do_not_outnumber_the_descriptors() {
+    fn http_and_websocket_connections_together_are_limited_by_descriptors() {
         let limiter = limiter(0, 2);
         let now = Instant::now();
         let _guests = [limiter.admit(now).unwrap(), limiter.admit(now).unwrap()];
@@ -180,14 +178,14 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_gone_leaves_nothing_behind() {
+    fn trackers_of_closed_connections_are_removed() {
         let limiter = limiter(0, usize::MAX);
         let stays = limiter.admit(Instant::now()).unwrap();
         for _ in 0..10_000 {
             drop(limiter.admit(Instant::now()).unwrap());
         }
-        let marks = limiter.lock().all.len();
-        assert!(marks <= STALE_MAX + 4, "{marks}");
+        let trackers = limiter.lock().all.len();
+        assert!(trackers <= STALE_MAX + 4, "{trackers}");
         assert!(stays.tracker.idle_since().is_some());
     }
 }

@@ -1,8 +1,8 @@
-//! The HTTP side: the API for application servers, the probes for operators, and the handshake
-//! that makes a WebSocket of a request.
+//! HTTP: the API for application servers, the probes for operators, and the WebSocket handshake.
 //!
-//! hyper speaks HTTP; here it is decided what is answered. A request's path is read once into a
-//! `Route`. The API's requests are authenticated before their body is looked at.
+//!
+//! hyper parses HTTP; this module decides the answers. A request's path is parsed once into a
+//! `Route`. Requests of the API are authenticated before their body is read.
 
 mod api;
 mod auth;
@@ -42,8 +42,7 @@ use std::{
     time::Duration,
 };
 
-/// What all HTTP connections of the server have in common, as it is configured. Replaced as a whole
-/// when that changes.
+/// The configuration that all HTTP connections share. Replaced as a whole on a reload.
 #[derive(Debug)]
 pub struct Http {
     node: Arc<Node>,
@@ -51,8 +50,7 @@ pub struct Http {
     max_head_bytes: usize,
     max_request_bytes: usize,
     request_timeout: Duration,
-    /// How long a shutdown waits for requests that have begun: a little less than all of the
-    /// grace period.
+    /// How long a shutdown waits for started requests: slightly less than the grace period.
     patience: Duration,
     proxies: TrustedProxies,
     tls: Option<Arc<Tls>>,
@@ -66,19 +64,19 @@ pub struct Http {
     run: u32,
 }
 
-/// Who may read `/metrics` on the main port.
+/// Access to `/metrics` on the main port.
 #[derive(Debug)]
 enum MetricsAccess {
-    /// Nobody: the page is not there.
+    /// The page does not exist.
     NoopObserver,
-    /// Everybody: only the development app is served, on loopback.
+    /// Public: only the development app is served, on loopback.
     Everybody,
-    /// Whoever has the token.
+    /// With the token.
     Token(String),
 }
 
 impl Http {
-    /// Makes the HTTP side ready for `node`, with TLS if there is any.
+    /// Prepares the HTTP module for `node`, with TLS if configured.
     #[must_use]
     pub fn new(config: &Config, node: Arc<Node>, tls: Option<Arc<Tls>>) -> Self {
         let token = config.metrics.token.expose();
@@ -105,7 +103,7 @@ impl Http {
         }
     }
 
-    /// Makes a request id: unique within this run, and hardly ever met in another.
+    /// Creates a request id: unique within this process, and almost certainly across processes.
     fn request_id(&self) -> String {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         format!("{:08x}{number:08x}", self.run)

@@ -18,7 +18,7 @@ pub(super) enum OtherProtocol {
     ProxyProtocol,
 }
 
-/// First byte of a TLS record that begins a handshake (RFC 8446, 5.1).
+/// The first byte of a TLS handshake record (RFC 8446, 5.1).
 pub(super) const HANDSHAKE: u8 = 22;
 /// Version 2 of the PROXY protocol begins with these bytes, after line ends that are skipped.
 const PROXY_V2: &[u8] = b"\0\r\nQUIT\n";
@@ -70,16 +70,16 @@ impl OtherProtocol {
     }
 }
 
-/// Limits the log lines about other protocols, for each protocol by itself, so that connections of
-/// one don't hide another. Clients decide how many connections there are.
+/// Limits the log lines about other protocols separately for each protocol, so that one does not
+/// suppress another. Clients decide how many connections there are.
 #[derive(Debug, Default)]
 pub(super) struct ProtocolLog(Mutex<HashMap<OtherProtocol, (Option<Instant>, u64)>>);
 
 impl ProtocolLog {
     const INTERVAL: Duration = Duration::from_secs(10);
 
-    /// Counts a connection; gives the number since the last line about its protocol if another
-    /// line is due.
+    /// Counts a connection. Returns the number since the previous line about its protocol if a line
+    /// is due.
     pub(super) fn count(&self, other: OtherProtocol, now: Instant) -> Option<u64> {
         let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (logged_at, count) = states.entry(other).or_default();
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_protocols_are_known_by_their_first_bytes() {
+    fn other_protocols_are_detected_by_their_first_bytes() {
         for (first, expected) in [
             (&b"\x16\x03\x01\x02\0"[..], Some(OtherProtocol::Tls)),
             (b"\x16", Some(OtherProtocol::Tls)),
@@ -111,7 +111,7 @@ mod tests {
         ] {
             assert_eq!(OtherProtocol::of(first, false), expected, "{first:?}");
         }
-        assert_eq!(OtherProtocol::of(b"\x16\x03", true), None, "TLS within TLS is only nonsense");
+        assert_eq!(OtherProtocol::of(b"\x16\x03", true), None, "TLS within TLS is not reported");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What operators and their tools ask: alive, ready, and the metrics.
+//! The probes of operators: `/up`, `/ready` and `/metrics`.
 
 use super::{
     Http, HttpConnectionLimiter, MetricsAccess, Purpose,
@@ -26,12 +26,12 @@ const FULL_PAUSE: Duration = Duration::from_millis(10);
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 impl Http {
-    /// The process is alive.
+    /// Liveness: always 200.
     pub(super) fn up() -> Reply {
         ok(r#"{"health":"OK"}"#)
     }
 
-    /// The node takes traffic, or why it does not.
+    /// Readiness: 200, or 503 with the reasons.
     pub(super) fn ready(&self) -> Reply {
         let reasons = self.node.not_ready_reasons();
         if !reasons.is_empty() {
@@ -43,7 +43,7 @@ impl Http {
         ok(r#"{"ready":true}"#)
     }
 
-    /// The metrics, for whom they are for.
+    /// The metrics, if the request may read them.
     pub(super) fn metrics(&self, headers: &HeaderMap) -> Result<Reply, ApiError> {
         match &self.metrics {
             MetricsAccess::NoopObserver => {
@@ -78,7 +78,7 @@ pub async fn serve_metrics(listener: TcpListener, http: Arc<Live<Http>>, node: A
     let shutdown = Shutdown::new();
     loop {
         let Ok((stream, peer)) = listener.accept().await else {
-            // No file descriptors, probably: the next scrape may find some.
+            // Probably no file descriptors are left: a later scrape may succeed.
             time::sleep(Duration::from_millis(100)).await;
             continue;
         };

@@ -1,4 +1,4 @@
-//! Publishing: one event on many channels, or a batch of events on one channel each.
+//! Publishing: one event on up to a hundred channels, or a batch of events on one channel each.
 
 use super::{
     Http,
@@ -18,7 +18,7 @@ use serde::{
 use serde_json::value::RawValue;
 use std::{borrow::Cow, collections::HashSet, fmt};
 
-/// An event as it is sent; what is wrong with a member is said by its name.
+/// An event as received. Errors name the attribute.
 #[derive(Deserialize)]
 struct EventBody<'a> {
     #[serde(borrow)]
@@ -41,7 +41,7 @@ struct BatchBody<'a> {
     batch: Option<&'a RawValue>,
 }
 
-/// An event that may be published, and what the publisher wants to know.
+/// An event that may be published, and the attributes that the publisher requested.
 struct Publish<'a> {
     event: Event<'a>,
     info: Option<Info>,
@@ -77,7 +77,7 @@ impl Http {
         if infos.iter().all(Option::is_none) {
             return Ok(ok("{}"));
         }
-        // Each event of a batch has one channel, and so one pair of counts.
+        // Each event of a batch has one channel, so it has one pair of counts.
         let channels = events.iter().flat_map(|event| &event.channels);
         let mut body = String::from(r#"{"batch":["#);
         for (at, (info, (name, counts))) in infos.iter().zip(channels.zip(counts)).enumerate() {
@@ -90,7 +90,7 @@ impl Http {
     }
 }
 
-/// Whether an event names one channel or may name many.
+/// Whether an event has exactly one channel, or a list.
 #[derive(Clone, Copy)]
 enum Channels {
     One,
@@ -110,7 +110,7 @@ fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ApiError> {
     }
     serde_json::from_str(text).map_err(|error| {
         let rule = "a JSON object is required";
-        // The library's own message may quote the request.
+        // The library's message may quote the request.
         let logged = format!("{rule}: line {} column {}", error.line(), error.column());
         ApiError::bad_request(format!("{rule}: {error}")).logged_as(logged)
     })
@@ -151,11 +151,11 @@ fn parse_event<'a>(
         except: parse_socket_id(body.socket_id)?,
     };
     let info: Option<Cow<'_, str>> = member(body.info, "info must be text: a list of attributes")?;
-    // Unknown attributes are left out, as are those that the channel does not have.
+    // Unknown attributes are ignored, as are those that the channel does not have.
     Ok(Publish { event, info: info.map(|text| Info::parse(&text).0) })
 }
 
-/// Reads a member; `rule` is what is said when it is of another type.
+/// Reads an attribute; `rule` is the error message for another type.
 fn member<'a, T: Deserialize<'a>>(
     raw: Option<&'a RawValue>,
     rule: &str,
@@ -164,7 +164,7 @@ fn member<'a, T: Deserialize<'a>>(
         .map_err(|_| ApiError::bad_request(rule))
 }
 
-/// Reads an array of texts. What lies behind the first `max` is counted and never made a text, so a
+/// Reads an array of strings. Values beyond the first `max` are counted and not allocated, so a
 /// body full of them costs little more than its bytes.
 fn texts(raw: Option<&RawValue>, max: usize, rule: &str) -> Result<Option<Vec<String>>, ApiError> {
     let Some(raw) = raw else { return Ok(None) };
@@ -178,7 +178,7 @@ fn texts(raw: Option<&RawValue>, max: usize, rule: &str) -> Result<Option<Vec<St
     }
 }
 
-/// Reads the first texts of an array, and how many values there are.
+/// Reads the first strings of an array, and the number of its values.
 struct Texts {
     max: usize,
 }
@@ -257,7 +257,7 @@ fn parse_channels(
     }
     let mut seen = HashSet::with_capacity(names.len());
     let parsed = names.iter().map(|name| parse_channel(name, config));
-    // An event goes to each channel once, however often it is named.
+    // A channel that is named several times receives the event once.
     parsed.filter(|name| name.as_ref().map_or(true, |name| seen.insert(name.clone()))).collect()
 }
 
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_read_as_it_was_sent() {
+    fn an_event_is_parsed_unchanged() {
         let text = r#"{"name":"e\\x","channels":["a","b","a"],"data":"\u00e9","socket_id":"1.2","info":"user_count"}"#;
         let publish = parse(text).unwrap();
         assert_eq!(publish.event.name, r"e\x");
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn other_values_than_text_become_text() {
+    fn values_other_than_strings_are_serialized() {
         let publish = parse(r#"{"name":"e","channel":"a","data":{"a": 1}}"#).unwrap();
         assert_eq!(publish.event.data.token(), r#""{\"a\":1}""#);
         assert_eq!(
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_called_by_its_name() {
+    fn errors_name_the_invalid_attribute() {
         for (text, word) in [
             ("", "JSON object"),
             ("[]", "JSON object"),
@@ -355,7 +355,7 @@ mod tests {
 
     /// A shard that is not running, with a subscriber of the channel `c`.
     #[tokio::test]
-    async fn the_answer_waits_while_a_shard_is_behind_and_the_event_does_not() {
+    async fn backpressure_delays_the_answer_and_not_the_event() {
         let config = Config::default();
         let webhooks = Arc::new(Webhooks::new(&config).unwrap());
         let node = Arc::new(Node::new(&config, 1, 0, Shutdown::new(), webhooks));
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_of_events_include_their_bound() {
+    fn limits_of_events_are_inclusive() {
         let raw = RawValue::from_string(r#""four""#.to_owned()).unwrap();
         assert!(parse_data(Some(&raw), 4).is_ok());
         assert!(parse_data(Some(&raw), 3).is_err());

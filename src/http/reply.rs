@@ -1,4 +1,4 @@
-//! What is answered.
+//! Replies, and errors with their status.
 
 use crate::{cluster::NotPublished, node::BrokerUnavailable};
 use bytes::Bytes;
@@ -12,12 +12,12 @@ use std::time::Duration;
 
 pub(super) type Reply = Response<Full<Bytes>>;
 
-/// A request that is not granted: the status, and a sentence for the backend's developer that
-/// says what was expected. Frameworks show it as it is, so it is our diagnostics page.
+/// An error reply: the status, and a message for the developer of the application that says what
+/// was expected.
 #[derive(Debug)]
 pub(super) struct ApiError {
     status: StatusCode,
-    /// In the body, for programs: the status, or something more special.
+    /// The code in the body, for programs: the status, or a more specific number.
     code: u16,
     message: String,
     /// The text for the log, if the message has content that must not be logged.
@@ -51,13 +51,13 @@ impl ApiError {
             .with_header(ALLOW, HeaderValue::from_static(allowed))
     }
 
-    /// An answer that asks to come again after `wait`, in whole seconds rounded up.
+    /// An error that asks the client to retry after `wait`, rounded up to whole seconds.
     pub(super) fn later(status: StatusCode, message: impl Into<String>, wait: Duration) -> Self {
         let seconds = wait.as_secs() + u64::from(0 < wait.subsec_nanos());
         Self::new(status, message).with_header(RETRY_AFTER, HeaderValue::from(seconds.max(1)))
     }
 
-    /// Says in which part of the request the flaw is.
+    /// Adds which part of the request is invalid.
     pub(super) fn within(mut self, part: &str) -> Self {
         self.logged = self.logged.map(|text| format!("{part}: {text}").into());
         self.message = format!("{part}: {}", self.message);
@@ -90,9 +90,9 @@ impl ApiError {
 #[derive(Clone, Debug)]
 pub(super) struct Refusal(pub(super) String);
 
-/// The code in the body of an answer that can't say whether an event was published.
+/// The code in the body when it is unknown whether an event was published.
 const OUTCOME_UNKNOWN: u16 = 5031;
-/// When an application may try again that found the other nodes unreachable.
+/// When an application may retry after the broker was unavailable.
 const RETRY_AFTER_OUTAGE: Duration = Duration::from_secs(1);
 
 impl From<NotPublished> for ApiError {
@@ -124,7 +124,7 @@ impl From<BrokerUnavailable> for ApiError {
     }
 }
 
-/// 200 with a JSON object: exactly what every SDK takes for success.
+/// 200 with a JSON object, which all SDKs read as success.
 pub(super) fn ok(body: impl Into<Bytes>) -> Reply {
     json_reply(StatusCode::OK, body)
 }

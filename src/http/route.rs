@@ -1,11 +1,11 @@
-//! Which thing a path names, and what may be done to it.
+//! Parses a request's path and method into a route.
 
 use super::reply::ApiError;
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 
-/// What is asked for, with the names in the path decoded.
+/// A route, with the names in the path decoded.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Route<'a> {
     WebSocket {
@@ -16,7 +16,7 @@ pub(super) enum Route<'a> {
     Metrics,
     /// The metrics, on the metrics listener.
     Scrape,
-    /// A browser asks what it may do to something of the app's.
+    /// A preflight request of a browser for a path of the app.
     Preflight {
         app_id: Cow<'a, str>,
         allowed: &'static str,
@@ -55,7 +55,7 @@ fn decoded(segment: &str) -> Result<Cow<'_, str>, ApiError> {
 }
 
 impl<'a> Route<'a> {
-    /// What is asked for, for the log: names in the path may be secrets of somebody.
+    /// A label for the log, without names from the path, which may be secrets.
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::WebSocket { .. } => "websocket",
@@ -75,7 +75,7 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// The requested app: its id, or its key for clients.
+    /// The app of the route: its id, or its key for WebSocket clients.
     pub(super) fn app(&self) -> Option<&str> {
         match self {
             Self::WebSocket { key } => Some(key),
@@ -84,16 +84,16 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// Whether the answer is counted as that of a publish.
+    /// Whether replies count as publishes in the metrics.
     pub(super) fn is_publish(&self) -> bool {
         matches!(self, Self::Api { call: Call::Publish | Call::PublishBatch, .. })
     }
 
-    /// Reads the path of a request, in which `prefix` comes first.
+    /// Parses a path, which starts with `prefix`.
     ///
     /// # Errors
     ///
-    /// 404 where there is nothing, 405 where the method does not fit.
+    /// 404 for an unknown path, 405 for another method.
     pub(super) fn parse(method: &Method, path: &'a str, prefix: &str) -> Result<Self, ApiError> {
         let inner = path
             .strip_prefix(prefix)
@@ -164,7 +164,7 @@ impl<'a> Route<'a> {
     }
 }
 
-/// What can only be read.
+/// A route that only allows GET and HEAD.
 fn only<'a>(method: &Method, route: Route<'a>) -> Result<Route<'a>, ApiError> {
     let is_probe = matches!(route, Route::Up | Route::Ready | Route::Scrape);
     match *method {
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn every_endpoint_is_found() {
+    fn every_endpoint_is_parsed() {
         assert_eq!(route(&Method::GET, "/app/K", ""), Some(Route::WebSocket { key: "K".into() }));
         assert_eq!(route(&Method::HEAD, "/up", ""), Some(Route::Up));
         assert_eq!(route(&Method::GET, "/ready", ""), Some(Route::Ready));
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_not_found() {
+    fn unknown_paths_are_not_found() {
         for path in [
             "/",
             "/app",
@@ -227,14 +227,14 @@ mod tests {
     }
 
     #[test]
-    fn the_prefix_comes_first() {
+    fn the_prefix_is_required() {
         assert_eq!(route(&Method::GET, "/ws/up", "/ws"), Some(Route::Up));
         assert_eq!(route(&Method::GET, "/up", "/ws"), None);
         assert_eq!(route(&Method::GET, "/wsx/up", "/ws"), None);
     }
 
     #[test]
-    fn methods_must_fit() {
+    fn other_methods_are_not_allowed() {
         assert_eq!(call(&Method::GET, "/apps/3/events"), None);
         assert_eq!(call(&Method::POST, "/apps/3/channels"), None);
         assert_eq!(route(&Method::POST, "/up", ""), None);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn at_most_100_bytes_of_an_unknown_path_are_repeated() {
+    fn an_error_quotes_at_most_100_bytes_of_an_unknown_path() {
         let repeated = |path: &str| {
             let error = Route::parse(&Method::GET, path, "/ws").unwrap_err();
             let text = format!("{error:?}");

@@ -37,7 +37,7 @@ use tokio::{
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longest request id that is taken over, in bytes.
+/// Maximum length of a client's request id that is used, in bytes.
 const REQUEST_ID_MAX: usize = 128;
 /// Minimum buffer size of the HTTP library, which is also how much of a body is read at once.
 const BUFFER_MIN: usize = 16 * 1024;
@@ -45,19 +45,19 @@ const BUFFER_MIN: usize = 16 * 1024;
 /// How long a draining server waits for the head of a request: an idle connection must not delay
 /// the end of the process.
 const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
-/// How long a peer is listened to that still talks when its connection is over.
+/// How long input is still read after the last answer.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// The purpose of a listener.
 #[derive(Clone, Debug)]
 pub enum Purpose {
-    /// All routes; upgraded connections are handed over to a shard.
+    /// All routes; upgraded connections are passed to a shard.
     Main(mpsc::UnboundedSender<UpgradedSocket>),
     /// Only the metrics, without TLS and without a token.
     Metrics,
 }
 
-/// One HTTP connection.
+/// One HTTP connection, shared by its requests.
 struct HttpConnection {
     http: Arc<Live<Http>>,
     purpose: Purpose,
@@ -68,7 +68,7 @@ struct HttpConnection {
     granted: Mutex<Option<Granted>>,
 }
 
-/// Serves one connection. If it becomes a WebSocket, it is handed over to a shard.
+/// Serves one connection. If it becomes a WebSocket, it is passed to a shard.
 pub async fn serve(
     live: Arc<Live<Http>>,
     stream: TcpStream,
@@ -78,7 +78,7 @@ pub async fn serve(
     mut drain: Drain,
 ) {
     let PendingConnection { tracker, permit } = pending;
-    // What is configured holds for the requests of this connection that begin under it.
+    // A request uses the configuration that was current when it started.
     let http = live.get();
     let arrived = Instant::now();
     let given_up = async {
@@ -113,12 +113,12 @@ pub async fn serve(
         let stream = WatchedStream::new(stream, received, tracker.clone());
         let granted = Mutex::new(None);
         let connection = HttpConnection { http: live, purpose, peer, is_tls, tracker, granted };
-        // In a box: while a head is waited for, its room is not taken yet.
+        // Boxed: the memory is allocated once a head has arrived.
         Box::pin(serve_requests(Arc::new(connection), stream, permit, drain)).await;
     }
 }
 
-/// Serves a connection whose first request has come.
+/// Serves a connection after its first head has arrived.
 async fn serve_requests(
     connection: Arc<HttpConnection>,
     stream: WatchedStream,
@@ -140,7 +140,7 @@ async fn serve_requests(
         .max_buf_size(http.max_head_bytes.max(BUFFER_MIN))
         .serve_connection(io, service);
     let timeout = http.request_timeout;
-    // As configured when the server stops, which may be long after this connection has begun.
+    // The configuration when the server stops, which may be long after the connection was accepted.
     let patience = || connection.http.get().patience;
     let gives_up_at = |drain: &Drain| drain.since().unwrap_or_else(clock::now) + patience();
     let next_head_by = || clock::now() + patience().min(DRAIN_PATIENCE);
@@ -169,7 +169,7 @@ async fn serve_requests(
     let mut refused = connection.tracker.refused();
     if let Err(error) = served {
         tracing::debug!(%error, "http connection failed");
-        // The library has no answer for a few errors.
+        // For a few errors the library generates no answer.
         refused = refused.or_else(|| error.is_parse().then_some(StatusCode::BAD_REQUEST));
     }
     if connection.has_granted() {
@@ -177,9 +177,9 @@ async fn serve_requests(
         let (stream, received) = (parts.io.into_inner(), parts.read_buf);
         return connection.hand_over(stream, &received, permit, drain);
     }
-    // Answers to pipelined requests may wait in the library still; this writes them.
+    // Answers to pipelined requests may still be queued in the library; this writes them.
     let _ = time::timeout(timeout.min(patience()), &mut hyper_connection).await;
-    // A shutdown waits for answers, and those have been given.
+    // A shutdown waits for answers, and all have been given.
     drop(drain);
     let parts = hyper_connection.into_parts();
     let (stream, ..) = parts.io.into_inner().into_parts();
@@ -187,8 +187,8 @@ async fn serve_requests(
     linger(stream, answer.unwrap_or_default().as_bytes()).await;
 }
 
-/// Writes the rest of the answer and closes the connection without losing it: a socket that is closed
-/// with unread data is reset, and the peer may lose what it has not read yet.
+/// Writes the rest of the answer and closes the connection gracefully: a socket that is closed with
+/// unread input is reset, and the peer may lose what it has not read yet.
 pub(super) async fn linger(mut stream: Stream, answer: &[u8]) {
     let hang_up = async {
         stream.write_all(answer).await?;
@@ -197,16 +197,16 @@ pub(super) async fn linger(mut stream: Stream, answer: &[u8]) {
         while stream.read(&mut unread).await? != 0 {}
         Ok::<(), io::Error>(())
     };
-    // Whatever comes of it, the connection is over.
+    // The connection is closed in any case.
     let _ = time::timeout(LINGER, hang_up).await;
 }
 
 impl Http {
-    /// Opens what was accepted for HTTP: with TLS, once its handshake is done. That has as long
-    /// as the head of a request has.
+    /// Performs the TLS handshake, if configured. It has the same time limit as the head of a
+    /// request.
     async fn open(&self, stream: TcpStream, tracker: &IdleTracker) -> Option<Stream> {
         let Some(tls) = &self.tls else { return Some(Stream::Plain(stream)) };
-        // In a box, since most of a connection's life is spent elsewhere.
+        // Boxed, since the connection spends most of its life elsewhere.
         let handshake = Box::pin(Stream::accept(stream, tls.config(), self.node.is_draining()));
         let accepted = tokio::select! {
             accepted = time::timeout(self.request_timeout, handshake) => accepted,
@@ -221,7 +221,7 @@ impl Http {
         None
     }
 
-    /// The client's own request id, if it is a plain one, else a new one.
+    /// The client's own request id if it is plain, else a new one.
     fn request_id_of(&self, headers: &HeaderMap) -> HeaderValue {
         let is_plain = |value: &&HeaderValue| {
             (1..=REQUEST_ID_MAX).contains(&value.len())
@@ -236,9 +236,9 @@ impl Http {
     /// that concern an app are checked once more, by its own secret.
     fn check_loopback(&self, route: Option<&Route<'_>>, parts: &Parts) -> Result<(), ApiError> {
         let is_limited = match route {
-            // Refused with a close code, which clients understand.
+            // Rejected with a close code, which clients understand.
             Some(Route::WebSocket { .. }) => false,
-            // These metrics are of all apps, and need no token.
+            // The metrics cover all apps, and need no token.
             Some(Route::Scrape) => self.any_well_known,
             _ => self.all_well_known,
         };
@@ -264,7 +264,7 @@ impl Http {
         reply
     }
 
-    /// Authenticates a call by its head; only then its body is read.
+    /// Authenticates a call by its head, then reads its body.
     async fn handle_api_call(
         &self,
         hub: &Hub,
@@ -325,7 +325,7 @@ impl HttpConnection {
                 let received = [received, &unread].concat();
                 let upgraded =
                     UpgradedSocket { socket, tls, response, received, admission, permit, drain };
-                // A shard that is gone has no use for it: the process is ending.
+                // The channel is closed only when the process ends.
                 let _ = upgraded_sockets.send(upgraded);
             }
             Err(error) => tracing::warn!(%error, "socket was lost on its way to the shard"),
@@ -398,9 +398,9 @@ impl HttpConnection {
         tracing::info!(request_id, method, route, app, status, %address, error, "request refused");
     }
 
-    /// Counts a connection when its first request says where it comes from; the answer, if it is
-    /// one too many. Who asks for a WebSocket is counted when it is let in, and probes are answered
-    /// always.
+    /// Counts a connection when its first request shows the client's address. Returns the reply if
+    /// the rate is exceeded. WebSockets are counted at their admission, and probes are always
+    /// answered.
     fn check_connection_rate(
         &self,
         http: &Http,

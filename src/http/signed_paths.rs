@@ -3,8 +3,8 @@
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 
-/// The paths that may have been signed: as it came, without our prefix, and both decoded, since
-/// proxies may have encoded what the SDK signed raw.
+/// The paths that may have been signed: as received, without the configured prefix, and both
+/// decoded, since proxies may encode what the SDK signed raw.
 pub(super) fn signed_paths<'a>(path: &'a str, prefix: &str) -> Vec<Cow<'a, str>> {
     let bare = path.strip_prefix(prefix).unwrap_or(path);
     let mut paths = vec![path.into(), bare.into()];
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_verifies_decoded_only_if_it_names_the_same() {
+    fn a_decoded_path_verifies_only_if_it_is_unambiguous() {
         for (sent, signed_path, expected) in [
             ("/apps/3/channels/presence-a%3Bb", "/apps/3/channels/presence-a;b", true),
             ("/apps/3/channels/presence-%61", "/apps/3/channels/presence-a", true),

@@ -14,30 +14,30 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-/// A connection that has been accepted, its TLS handshake included.
+/// An accepted connection, after its TLS handshake.
 #[derive(Debug)]
 pub(super) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// What is said to whoever speaks plain HTTP where TLS is spoken.
+/// The answer to plain HTTP on a TLS port.
 const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
     content-type: application/json\r\ncontent-length: 90\r\n\r\n\
     {\"error\":\"This port speaks TLS: use https:// for requests, wss:// for clients\",\"code\":400}";
 
-/// The answer to plain HTTP on a TLS port while the server drains: a new process finds out by it
-/// whether it may take the port over.
+/// The answer to plain HTTP on a TLS port while the server drains: a new process detects by it that
+/// it may take over the port.
 const DRAINING: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\
     content-type: application/json\r\ncontent-length: 38\r\n\r\n\
     {\"ready\":false,\"reasons\":[\"draining\"]}";
 
 impl Stream {
-    /// Speaks TLS with whoever has connected, as `config` has it. The caller sets the deadline.
+    /// Performs the TLS handshake with `config`. The caller sets the deadline.
     ///
     /// # Errors
     ///
-    /// The peer speaks no TLS, or another than we do, or went away.
+    /// The peer does not use TLS, no common parameters exist, or it disconnected.
     pub(super) async fn accept(
         stream: TcpStream,
         config: Arc<ServerConfig>,
@@ -61,11 +61,11 @@ impl Stream {
         matches!(self, Self::Tls(_))
     }
 
-    /// The socket, out of the runtime's hands, and the TLS session over it.
+    /// Detaches the socket from the runtime, and returns the TLS session over it.
     ///
     /// # Errors
     ///
-    /// The runtime does not let go of the socket.
+    /// The runtime cannot release the socket.
     pub(super) fn into_parts(
         self,
     ) -> io::Result<(std::net::TcpStream, Option<Box<ServerConnection>>)> {
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_refusals_declare_their_length() {
+    fn fixed_answers_have_a_content_length() {
         for refusal in [SPEAK_TLS, DRAINING] {
             let text = std::str::from_utf8(refusal).unwrap();
             let (head, body) = text.split_once("\r\n\r\n").unwrap();

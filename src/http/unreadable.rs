@@ -14,8 +14,8 @@ use std::{net::SocketAddr, time::Instant};
 const TARGET_MAX: usize = 65_534;
 
 impl Http {
-    /// Answers and ends a connection that uses another protocol, `foreign`. Logs it occasionally,
-    /// since the server, the proxy or the client must be changed.
+    /// Answers and closes a connection that uses another protocol. Logs it occasionally, since the
+    /// server, the proxy or the client must be changed.
     pub(super) async fn refuse(&self, stream: Stream, other: OtherProtocol, peer: SocketAddr) {
         let advice = other.advice();
         if let Some(connections) = self.protocol_log.count(other, Instant::now()) {
@@ -57,7 +57,7 @@ impl Http {
     }
 }
 
-/// Formats an answer after which the connection is closed.
+/// Formats the last answer of a connection.
 fn last_answer(status: StatusCode, message: &str, request_id: &str) -> String {
     let body = serde_json::json!({"error": message, "code": status.as_u16()}).to_string();
     format!(

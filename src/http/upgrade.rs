@@ -1,4 +1,4 @@
-//! The handshake that makes a WebSocket of a request (RFC 6455, 4.2).
+//! The WebSocket handshake (RFC 6455, 4.2).
 
 use super::{
     Http, check,
@@ -23,13 +23,13 @@ use hyper::{
 use std::{borrow::Cow, net::IpAddr, time::Instant};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-/// A handshake that succeeded: what the shard is to know of the client.
+/// The result of a successful handshake: the admitted client, or the code to close it with.
 pub(super) type Granted = Result<Box<Admission>, CloseCode>;
 
 const SUB_PROTOCOL: &str = "pusher-channels-protocol-";
 
 impl Http {
-    /// Who is at the other end of a connection that comes from `tcp_peer`, by TLS or not.
+    /// The client behind a connection from `tcp_peer`, by the headers of trusted proxies.
     pub(super) fn peer(&self, headers: &HeaderMap, tcp_peer: IpAddr, is_tls: bool) -> Peer {
         let lines = |name| headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
         let hop = Peer { address: tcp_peer, is_tls };
@@ -47,8 +47,8 @@ impl Http {
         tracing::info!(reason, code, key, app, %address, origin, "connection refused");
     }
 
-    /// Answers a request to connect. Whoever may not stay is let in all the same, to be told why
-    /// in words that its library understands.
+    /// Answers a WebSocket handshake. A rejected client gets its connection too, so that it
+    /// receives the close code, which its library understands.
     pub(super) async fn upgrade(
         &self,
         parts: &Parts,

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// An event to be kept by cache channels: one copy for all channels of a publish.
+/// An event that cache channels keep: one copy for all channels of a publish.
 #[derive(Clone, Debug)]
 pub struct ToCache(Arc<Event>);
 
@@ -31,7 +31,7 @@ impl ToCache {
         Self(Arc::new(Event { name: name.into(), data: data.token().into(), channels }))
     }
 
-    /// The bytes of one copy.
+    /// The size of one copy, in bytes.
     fn bytes(&self) -> usize {
         self.0.name.len() + self.0.data.len() + Cache::OVERHEAD_BYTES
     }
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_larger_than_the_bound_is_not_kept_and_replaces_the_last_one() {
+    fn an_event_larger_than_the_limit_is_not_kept_and_removes_the_last_one() {
         let bench = Bench::new(2_000);
         bench.publish(&["cache-a"], 100);
         bench.publish(&["cache-b"], 100);
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn subscribers_share_a_frame_while_one_has_it_to_send() {
+    fn subscribers_share_a_frame_while_one_has_it_queued() {
         let bench = Bench::new(1_000_000);
         let [published] = bench.publish(&["cache-a"], 10).try_into().unwrap();
         let name = channel("cache-a");
@@ -331,7 +331,7 @@ mod tests {
 
     /// After any sequence of publishes, the count equals the bytes kept and is within the limit.
     #[test]
-    fn the_byte_count_is_right_after_any_sequence() {
+    fn the_byte_count_is_exact_after_any_sequence() {
         use rand::{RngExt, SeedableRng, rngs::StdRng};
         let mut random = StdRng::seed_from_u64(7);
         let mut bench = Bench::new(20_000);
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_fills_the_bound_is_kept() {
+    fn an_event_as_large_as_the_limit_is_kept() {
         // The name of the event and of the channel, and the overhead of both.
         let bench = Bench::new(100 + 1 + 7 + 512);
         bench.publish(&["cache-a"], 100);

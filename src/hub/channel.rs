@@ -1,32 +1,32 @@
-//! One channel: its subscribers by number, its order and its roster.
+//! One channel: its subscriber counts, its sequence and its members.
 
 use super::{ChannelId, Counts, Delivery, Hub, Inboxes, ShardIndex, ShardSet, roster::Roster};
 use crate::protocol::{ChannelName, Frame, Member, SocketId, SubscriptionRefusal, event};
 use std::{sync::Arc, time::Instant};
 
-/// A channel's state on this node. It exists while the channel has subscribers, whose identity only
-/// their shards know.
+/// A channel's state on this node. It exists while the channel has subscribers; only their shards
+/// know which connections they are.
 #[derive(Debug)]
 pub(super) struct Channel {
     id: ChannelId,
     sequence: u64,
     subscribers: usize,
-    /// How many of them each shard has: it may not know of some yet that are on their way to it.
+    /// The number of subscribers by shard, including those that their shard has not registered yet.
     by_shard: Vec<u32>,
-    /// The shards that have some.
+    /// The shards with subscribers.
     shards: ShardSet,
     roster: Option<Box<Roster>>,
     count: CountNotice,
-    /// The subscribers of all nodes, where there are others.
+    /// The number of subscribers on all nodes, in a cluster.
     total: Option<usize>,
 }
 
-/// What the subscribers have been told of their number.
+/// The subscription count that subscribers have received.
 #[derive(Debug, Default)]
 struct CountNotice {
-    /// The last number told, and when.
+    /// The count that was sent last, and when.
     told: Option<(usize, Instant)>,
-    /// Whether a later notice is planned.
+    /// Whether a delayed notice is scheduled.
     is_planned: bool,
 }
 
@@ -69,8 +69,8 @@ impl Channel {
         self.subscribers == 0
     }
 
-    /// Hands `frame` to the shards with subscribers; the channel's order is the order of these
-    /// calls.
+    /// Pushes `frame` to the shards with subscribers. The order of these calls is the channel's
+    /// order.
     pub(super) fn deliver(&mut self, inboxes: &Inboxes, frame: &Frame, except: Option<SocketId>) {
         self.sequence += 1;
         for shard in self.shards.iter() {
@@ -100,12 +100,12 @@ impl Channel {
             self.shards.remove(shard);
         }
         if self.subscribers == 0 {
-            // Whoever comes next has been told nothing.
+            // New subscribers have received no count.
             self.count.told = None;
         }
     }
 
-    /// Puts `member` on the roster; gives the `member_added` for the others if the user is new.
+    /// Adds a connection of `member`. Returns `member_added` for the others if the user is new.
     pub(super) fn join(
         &mut self,
         name: &ChannelName,
@@ -117,8 +117,8 @@ impl Channel {
         Ok(is_new.then(|| event::member_added(name, member)))
     }
 
-    /// Takes a connection of `user_id` off the roster; gives the `member_removed` for those who
-    /// remain if it was the user's last.
+    /// Removes a connection of `user_id`. Returns `member_removed` for the others if it was the
+    /// user's last.
     pub(super) fn leave(&mut self, name: &ChannelName, user_id: &str) -> Option<Frame> {
         let was_last = self.roster.as_mut().is_some_and(|roster| roster.leave(user_id));
         was_last.then(|| event::member_removed(name, user_id))
@@ -136,11 +136,11 @@ impl Channel {
         members.map(|(id, info)| (Arc::clone(id), Arc::clone(info))).collect()
     }
 
-    /// Tells the subscribers their number, if it is another than they know, and says what was told.
+    /// Sends the subscribers their count if it has changed, and returns it.
     ///
     /// # Errors
     ///
-    /// It is too early; a notice is to be planned for the time given.
+    /// It is too early. Contains the time for which a notice must be scheduled.
     pub(super) fn announce_count(
         &mut self,
         inboxes: &Inboxes,
@@ -165,18 +165,19 @@ impl Channel {
         Ok(Some(count))
     }
 
-    /// Learns how many subscribers all nodes have.
+    /// Sets the number of subscribers on all nodes.
     pub(super) fn set_total(&mut self, total: usize) {
         self.total = Some(total);
     }
 
-    /// Learns it from a subscriber that is told by itself; the first there is sets what was told.
+    /// Sets the total from a new subscriber, which receives it by itself; the first one also sets
+    /// the sent count.
     pub(super) fn knows_total(&mut self, total: usize, now: Instant) {
         self.total = Some(total);
         self.count.told.get_or_insert((total, now));
     }
 
-    /// The planned notice's time has come.
+    /// Ends the delay of the scheduled notice.
     pub(super) fn count_is_due(&mut self) {
         self.count.is_planned = false;
     }

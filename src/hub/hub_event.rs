@@ -1,4 +1,4 @@
-//! What happens in an app, and the bytes in which a log keeps it.
+//! The events of an app that webhooks may report, and their encoding in a log.
 
 use crate::{
     config::WebhookEvent as Kind,
@@ -7,90 +7,90 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, fmt, sync::Arc};
 
-/// Something that the application may want to be told.
+/// An event that the application may be notified of.
 ///
-/// These are plain facts, as the hub sees them: whoever leaves and comes back at once causes two.
-/// What of it is told, and when, is decided later.
+///
+/// These are facts as the hub sees them: a client that leaves and returns at once causes two.
+/// Debouncing happens later.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum HubEvent {
     /// The channel has its first subscriber.
     Occupied {
-        /// The channel.
+        /// The channel's name.
         channel: ChannelName,
     },
     /// The channel has lost its last subscriber.
     Vacated {
-        /// The channel.
+        /// The channel's name.
         channel: ChannelName,
     },
     /// The first connection of a user has joined a presence channel.
     MemberAdded {
-        /// The channel.
+        /// The presence channel.
         channel: ChannelName,
-        /// The user.
+        /// The user's id.
         user_id: Arc<str>,
     },
     /// The last connection of a user has left a presence channel.
     MemberRemoved {
-        /// The channel.
+        /// The presence channel.
         channel: ChannelName,
-        /// The user.
+        /// The user's id.
         user_id: Arc<str>,
     },
     /// A client event was accepted.
     ClientEvent {
-        /// The channel that it goes to.
+        /// The channel that it was sent on.
         channel: ChannelName,
-        /// Its name.
+        /// The event's name.
         name: String,
-        /// Its data as a JSON token, a string or `null`: what
-        /// [`EventData::token`](crate::protocol::EventData::token) gives.
+        /// The event's data as a JSON token, a string or `null`: the value of
+        /// [`EventData::token`](crate::protocol::EventData::token).
         data: String,
         /// The connection that sent it.
         socket_id: SocketId,
         /// On a presence channel, the member that sent it.
         user_id: Option<Arc<str>>,
     },
-    /// Somebody has subscribed to a cache channel that holds no event.
+    /// A client has subscribed to a cache channel without a kept event.
     CacheMiss {
-        /// The channel.
+        /// The cache channel.
         channel: ChannelName,
     },
-    /// The channel has another number of subscribers. Whoever observes it sees to it that it is not
-    /// too often.
+    /// The number of subscribers of a channel has changed. The observer limits the rate.
     SubscriptionCount {
-        /// The channel.
+        /// The channel's name.
         channel: ChannelName,
-        /// How many there are.
+        /// The number of subscribers.
         count: usize,
     },
-    /// A user has signed in with the first of its connections.
+    /// A user has signed in with its first connection.
     UserOnline {
-        /// The user.
+        /// The user's id.
         user_id: Arc<str>,
     },
-    /// A user has been away for longer than a reload takes.
+    /// A user has been offline for longer than a page reload takes.
     UserOffline {
-        /// The user.
+        /// The user's id.
         user_id: Arc<str>,
     },
 }
 
-/// Who is told what occurs. Apps are named by their ids.
+/// Receives the events of hubs. Apps are identified by id.
 pub trait Observer: fmt::Debug + Send + Sync {
-    /// Whether occurrences of this kind matter to anybody. Need not be asked, but saves the making
-    /// of what nobody wants.
+    /// Whether events of this kind are of interest. Optional: it saves creating events that are
+    /// dropped.
     fn wants(&self, app_id: &str, kind: Kind) -> bool;
 
-    /// Takes notice of an occurrence. Called under the lock of its channel: it must not wait.
+    /// Handles an event. Called under the lock of its channel, so it must not block.
     fn observe(&self, app_id: &str, hub_event: HubEvent);
 
-    /// As [`Observer::observe`], of what was decided elsewhere: in µs since 1970 by a clock that is
-    /// the same for all that is said of one channel or user.
+    /// Like [`Observer::observe`], for events decided elsewhere: `at_us` is in µs since 1970, by a
+    /// clock that is the same for all events of one channel or user.
     fn observe_at(&self, app_id: &str, at_us: u64, hub_event: HubEvent);
 }
 
-/// Nobody: for a hub whose application wants to be told nothing.
+/// Ignores all events.
 #[derive(Clone, Copy, Debug)]
 pub struct NoopObserver;
 
@@ -104,12 +104,12 @@ impl Observer for NoopObserver {
     fn observe_at(&self, _app_id: &str, _at_us: u64, _occurrence: HubEvent) {}
 }
 
-/// Bytes that are no occurrence.
+/// The error for bytes that are not an event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct InvalidHubEvent;
 
-/// The members of the JSON object that stands for an occurrence in a log. Names are short, because
-/// there can be many.
+/// The members of the JSON object of an event in a log. The names are short, because logs can be
+/// long.
 #[derive(Default, Deserialize, Serialize)]
 struct Record<'a> {
     #[serde(rename = "k", borrow)]
@@ -129,7 +129,7 @@ struct Record<'a> {
 }
 
 impl HubEvent {
-    /// What kind of thing it is.
+    /// The kind of the event.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -145,7 +145,7 @@ impl HubEvent {
         }
     }
 
-    /// The channel that it concerns. What is said of a user concerns none.
+    /// The channel of the event; `None` for events of users.
     #[must_use]
     pub fn channel(&self) -> Option<&ChannelName> {
         match self {
@@ -160,7 +160,7 @@ impl HubEvent {
         }
     }
 
-    /// The user that it concerns, if it does.
+    /// The user of the event, if it has one.
     #[must_use]
     pub fn user_id(&self) -> Option<&Arc<str>> {
         match self {
@@ -176,8 +176,8 @@ impl HubEvent {
         }
     }
 
-    /// Whether it is half of a pair: something came or went, and whoever hears only of the one is
-    /// misled for good. The others are of the moment.
+    /// Whether it is one half of a pair, such as occupied and vacated. If only one of the two is
+    /// reported, the application stays wrong; other events are momentary.
     #[must_use]
     pub fn is_transition(&self) -> bool {
         match self {
@@ -193,7 +193,7 @@ impl HubEvent {
         }
     }
 
-    /// How much memory it takes at most, in bytes: names may be shared with those who are there.
+    /// Maximum memory of the event, in bytes. Names may be shared with the hub.
     #[must_use]
     pub fn weight(&self) -> usize {
         let channel = self.channel().map_or(0, |channel| channel.as_str().len());
@@ -206,11 +206,11 @@ impl HubEvent {
         size_of::<Self>() + channel + user_id + text
     }
 
-    /// The occurrence for a log. [`HubEvent::from_bytes`] reads it back.
+    /// Encodes the event for a log. [`HubEvent::from_bytes`] decodes it.
     ///
     /// # Panics
     ///
-    /// Never: text can always be written as JSON.
+    /// Never: a JSON value of strings can always be written.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut record = Record {
@@ -230,11 +230,11 @@ impl HubEvent {
         serde_json::to_vec(&record).expect("text can always be written as JSON")
     }
 
-    /// Reads what [`HubEvent::to_bytes`] wrote.
+    /// Decodes the output of [`HubEvent::to_bytes`].
     ///
     /// # Errors
     ///
-    /// [`InvalidHubEvent`] when it was written by somebody else.
+    /// [`InvalidHubEvent`] for other bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidHubEvent> {
         let record: Record<'_> = serde_json::from_slice(bytes).map_err(|_| InvalidHubEvent)?;
         record.hub_event().ok_or(InvalidHubEvent)
@@ -242,7 +242,7 @@ impl HubEvent {
 }
 
 impl Record<'_> {
-    /// The occurrence, if everything is there that its kind takes.
+    /// The event, if the members that its kind needs are present.
     fn hub_event(self) -> Option<HubEvent> {
         // It was within the app's limit when it was written.
         let channel = self.channel.map(|name| ChannelName::parse(&name, name.len()));
@@ -308,7 +308,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_occurrence_reads_back_as_it_was_written() {
+    fn an_event_is_decoded_as_it_was_encoded() {
         for (hub_event, kind) in one_of_each().into_iter().zip(Kind::ALL) {
             assert_eq!(hub_event.kind(), kind);
             let bytes = hub_event.to_bytes();
@@ -319,7 +319,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn data_from_a_log_is_json_that_every_parser_reads() {
+    fn data_from_a_log_is_json_for_every_parser() {
         let text =
             r#"{"k":"client_event","c":"private-x","e":"client-a","d":"\"\\ud800\"","s":"1.1"}"#;
         let read = HubEvent::from_bytes(text.as_bytes());
@@ -328,7 +328,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_no_occurrence_is_refused() {
+    fn other_bytes_are_rejected() {
         for text in [
             "",
             "{}",
@@ -346,7 +346,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_occurrence_weighs_what_its_texts_take() {
+    fn the_weight_of_an_event_is_that_of_its_texts() {
         let extra = |hub_event: &HubEvent| hub_event.weight() - size_of::<HubEvent>();
         assert_eq!(extra(&HubEvent::UserOnline { user_id: "ann".into() }), 3);
         assert_eq!(extra(&HubEvent::Occupied { channel: channel("news") }), 4);

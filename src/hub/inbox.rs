@@ -1,4 +1,4 @@
-//! The way from the hub to the shards.
+//! The inboxes, through which hubs deliver to shards.
 
 use super::{ChannelId, Hub, Subscribed};
 use crate::protocol::{ChannelName, CloseCode, Frame, SocketId, SubscriptionRefusal};
@@ -11,104 +11,106 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// A shard's number, below 64.
+/// A shard's index, below 64.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct ShardIndex(u8);
 
-/// Some of the shards, a bit for each.
+/// A set of shards, as a bit mask.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ShardSet(u64);
 
-/// Names a connection of a shard. Places are used again; the generation tells who had one.
+/// Identifies a connection of a shard. Slots are reused; the generation distinguishes their
+/// connections.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct ConnectionKey {
-    /// The place in the shard's slab.
+    /// The slot in the shard's slab.
     pub place: u32,
-    /// Which connection had that place.
+    /// Distinguishes the connections of one slot.
     pub generation: u32,
 }
 
-/// Names a connection of this node.
+/// Identifies a connection of this node.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct ConnectionRef {
-    /// Whose connection it is.
+    /// The connection's shard.
     pub shard: ShardIndex,
-    /// Its place there.
+    /// The connection's key within the shard.
     pub key: ConnectionKey,
 }
 
-/// What a shard is to do for its connections.
+/// A task for a shard.
 #[derive(Clone, Debug)]
 pub enum Delivery {
     /// A frame for the subscribers of a channel.
     Channel {
-        /// The channel.
+        /// The channel's id.
         channel: ChannelId,
-        /// The frame's place in the channel's order.
+        /// The frame's sequence in the channel.
         sequence: u64,
-        /// The frame.
+        /// The encoded event.
         frame: Frame,
-        /// Who does not get it: usually whose action caused it.
+        /// The connection that does not receive it: usually the one whose action caused it.
         except: Option<SocketId>,
     },
-    /// A frame for some connections by name.
+    /// A frame for individual connections.
     Connections {
-        /// Who gets it.
+        /// The receiving connections.
         keys: Vec<ConnectionKey>,
-        /// The frame.
+        /// The encoded message.
         frame: Frame,
     },
-    /// What came of a subscription that waited for the other nodes.
+    /// The result of a subscription that waited for the broker.
     Subscription {
-        /// Whose it is.
+        /// The subscribing connection.
         key: ConnectionKey,
-        /// Names the attempt.
+        /// Identifies the subscription attempt.
         ticket: u32,
-        /// The channel.
+        /// The channel's name.
         name: ChannelName,
-        /// The subscription as the hub has registered it, or why there is none.
+        /// The registered subscription, or the reason of the rejection.
         result: Result<Box<Attached>, SubscriptionRefusal>,
     },
-    /// All subscribers of a channel are to be closed.
+    /// Closes all subscribers of a channel.
     CloseChannel {
-        /// The channel.
+        /// The channel's id.
         channel: ChannelId,
-        /// Why.
+        /// The code to close them with.
         code: CloseCode,
     },
-    /// All connections of an app that is not served any more are to be closed.
+    /// Closes all connections of an app that is not served any more.
     CloseHub(Arc<Hub>),
-    /// Connections that are to be closed.
+    /// Closes individual connections.
     Close {
-        /// Which.
+        /// The connections to close.
         keys: Vec<ConnectionKey>,
-        /// Why.
+        /// The code to close them with.
         code: CloseCode,
     },
 }
 
-/// A subscription that the hub has registered while its connection waited.
+/// A subscription that was registered while its connection waited for the broker.
 #[derive(Clone, Debug)]
 pub struct Attached {
-    /// Where it was registered.
+    /// The registered subscription.
     pub hub: Arc<Hub>,
-    /// The member, on a presence channel.
+    /// On a presence channel, the id of the member.
     pub user_id: Option<Arc<str>>,
-    /// What the connection gets.
+    /// The frames for the connection.
     pub subscribed: Subscribed,
 }
 
-/// What waits for one shard. Any thread may push, and never waits; only the shard takes.
+/// The queue of one shard. Any thread may push without blocking; only the shard takes.
 ///
-/// The queue is bounded by those who fill it: publishers wait while the shard is behind, and
-/// clients are not read while a shard has much to deliver.
+///
+/// It is bounded by its producers: publishers wait while the shard is behind, and clients are not
+/// read while a shard has much to deliver.
 #[derive(Debug, Default)]
 pub struct Inbox {
     queue: Mutex<VecDeque<Delivery>>,
-    /// The queue's length, to be read without its lock.
+    /// The queue's length, readable without the lock.
     len: AtomicUsize,
     arrived: Notify,
-    /// Whether the shard is behind with what it has taken.
+    /// Whether the shard is behind with deliveries that it has taken.
     is_behind: AtomicBool,
     has_waiting: AtomicBool,
     wait_for_backpressure: Notify,
@@ -122,21 +124,21 @@ pub struct Inboxes {
 }
 
 impl ShardIndex {
-    /// Most shards of a node.
+    /// Maximum number of shards of a node.
     pub const COUNT_MAX: usize = 64;
 
-    /// The shard with this number.
+    /// The index of a shard.
     ///
     /// # Panics
     ///
-    /// At [`ShardIndex::COUNT_MAX`] and above, which the configuration rules out.
+    /// If it is [`ShardIndex::COUNT_MAX`] or more, which the configuration rules out.
     #[must_use]
     pub fn new(index: usize) -> Self {
         assert!(index < Self::COUNT_MAX, "there are at most 64 shards");
         Self(u8::try_from(index).expect("just compared"))
     }
 
-    /// The number.
+    /// The index as a number.
     #[must_use]
     pub fn get(self) -> usize {
         usize::from(self.0)
@@ -149,23 +151,23 @@ impl ShardSet {
         self.0 |= 1 << shard.0;
     }
 
-    /// Takes a shard out.
+    /// Removes a shard.
     pub fn remove(&mut self, shard: ShardIndex) {
         self.0 &= !(1 << shard.0);
     }
 
-    /// Both sets' shards.
+    /// The union of both sets.
     #[must_use]
     pub fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// The shards, lowest first.
+    /// The shards in ascending order.
     pub fn iter(self) -> impl Iterator<Item = ShardIndex> {
         let mut bits = self.0;
         std::iter::from_fn(move || {
             let index = bits.trailing_zeros();
-            // Clears the lowest bit; there is none left at 64.
+            // Clears the lowest bit.
             bits &= bits.checked_sub(1)?;
             u8::try_from(index).ok().map(ShardIndex)
         })
@@ -173,9 +175,9 @@ impl ShardSet {
 }
 
 impl Inbox {
-    /// From so many deliveries on, whoever publishes waits.
+    /// Number of deliveries from which publishers wait.
     const LEN_HIGH: usize = 1_024;
-    /// From so many deliveries on, clients are not read: what they say could make more.
+    /// Number of deliveries from which clients are not read, since their messages could cause more.
     const LEN_FULL: usize = 64;
 
     /// Adds a delivery, and wakes the shard if it may be asleep.
@@ -197,13 +199,13 @@ impl Inbox {
         self.len.store(queue.len(), Ordering::SeqCst);
     }
 
-    /// Waits until there may be something to take. Safe to cancel.
+    /// Waits until a delivery may be queued. Safe to cancel.
     pub async fn arrived(&self) {
         self.arrived.notified().await;
     }
 
-    /// Says whether the shard is behind with what it has taken, and lets the publishers go on if
-    /// it is not. Only the shard does, each turn.
+    /// Sets whether the shard is behind, and wakes waiting publishers if it is not. Called by the
+    /// shard in each turn.
     pub fn set_behind(&self, is_behind: bool) {
         self.is_behind.store(is_behind, Ordering::SeqCst);
         if !self.has_backpressure() && self.has_waiting.swap(false, Ordering::SeqCst) {
@@ -224,7 +226,7 @@ impl Inbox {
         while self.has_backpressure() {
             let wait_for_backpressure = self.wait_for_backpressure.notified();
             self.has_waiting.store(true, Ordering::SeqCst);
-            // The shard may have caught up between the two looks.
+            // The shard may have caught up between the two checks.
             if self.has_backpressure() {
                 wait_for_backpressure.await;
             }
@@ -232,20 +234,20 @@ impl Inbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Delivery>> {
-        // Nothing under this lock can panic half-way, so what a panic leaves is whole.
+        // No code under this lock can panic half-way, so the data is consistent even after a panic.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Inboxes {
-    /// Inboxes for so many shards.
+    /// Creates an inbox for each shard.
     #[must_use]
     pub fn new(shards: usize) -> Self {
         let inboxes = (0..shards).map(|_| Inbox::default()).collect();
         Self { inboxes, ids: AtomicU64::new(0) }
     }
 
-    /// The shards.
+    /// The indexes of all shards.
     pub fn shards(&self) -> impl Iterator<Item = ShardIndex> + use<> {
         (0..self.inboxes.len()).map(ShardIndex::new)
     }
@@ -256,7 +258,7 @@ impl Inboxes {
         &self.inboxes[shard.get()]
     }
 
-    /// Whether so much waits for a shard that clients are not to add to it.
+    /// Whether a shard has so much queued that clients should not be read.
     #[must_use]
     pub fn is_any_full(&self) -> bool {
         self.inboxes.iter().any(Inbox::is_full)
@@ -266,7 +268,7 @@ impl Inboxes {
         self.ids.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Delivers to connections by name: one push for each shard that has some.
+    /// Delivers to individual connections: one push for each of their shards.
     pub(super) fn push_to_each(
         &self,
         connections: impl Iterator<Item = ConnectionRef>,
@@ -289,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_gives_its_shards_in_order() {
+    fn a_set_iterates_in_ascending_order() {
         let mut set = ShardSet::default();
         for index in [63, 0, 7] {
             set.insert(ShardIndex::new(index));
@@ -301,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_inbox_brakes_until_the_shard_has_caught_up() {
+    async fn a_full_inbox_applies_backpressure_until_the_shard_has_caught_up() {
         let inbox = Inbox::default();
         let close = Delivery::Close { keys: Vec::new(), code: CloseCode::Draining };
         for _ in 0..Inbox::LEN_HIGH {

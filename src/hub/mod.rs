@@ -1,13 +1,14 @@
-//! Who and what is on this node, for one app.
+//! Channels, counts, members and users of one app on this node.
 //!
-//! Apps share nothing, so each has a hub of its own, and no key can reach another app's
-//! channels. Every change of a channel and every publish to it happens under that channel's
-//! lock. Nothing under a lock waits: frames are put into the inboxes of the shards, which is
-//! what gives a channel one order for all its subscribers. Transitions are acted on by the very
-//! operation that makes them.
 //!
-//! Each delivery advances its channel's sequence. A subscription begins at a sequence, and its
-//! shard delivers only what is later: no gap, no duplicate, nothing before the acknowledgement.
+//! Apps share nothing: each has its own hub, and no key can reach another app's channels. Every
+//! change of a channel and every publish to it happens under that channel's lock. Code under a lock
+//! never blocks: frames are pushed to the inboxes of the shards, which gives a channel one order
+//! for all its subscribers. Transitions are reported by the operation that makes them.
+//!
+//!
+//! Each delivery advances its channel's sequence. A subscription starts at a sequence, and its
+//! shard delivers only later ones: no gap, no duplicate, nothing before the acknowledgement.
 
 mod cache;
 mod channel;
@@ -53,12 +54,12 @@ use std::{
 use timer_queue::{Task, TimerQueue};
 use users::Users;
 
-/// Names a channel to the shards. Never given out twice, so a late delivery for a channel that
-/// is gone finds nobody.
+/// Identifies a channel to the shards. Ids are not reused, so a late delivery for a removed channel
+/// finds no subscribers.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct ChannelId(pub(crate) u64);
 
-/// Who and what is on this node, for one app.
+/// The state of one app on this node.
 #[derive(Debug)]
 pub struct Hub {
     app: Arc<Live<App>>,
@@ -77,44 +78,44 @@ pub struct Hub {
     occupied: AtomicUsize,
 }
 
-/// A subscription that the hub has registered.
+/// A registered subscription.
 #[derive(Clone, Debug)]
 pub struct Subscribed {
-    /// The channel, as the shards know it.
+    /// The channel's id in deliveries.
     pub channel: ChannelId,
-    /// Only what is later in the channel's sequence is for this subscription.
+    /// The sequence at which the subscription starts, exclusive.
     pub since: u64,
-    /// `subscription_succeeded`.
+    /// The `subscription_succeeded` frame.
     pub acknowledgement: Frame,
-    /// On a cache channel, the last event or `pusher:cache_miss`; goes right behind the
+    /// On a cache channel, the last event or `pusher:cache_miss`; sent directly after the
     /// acknowledgement.
     pub cached: Option<Frame>,
-    /// How many subscribers there are, where that is not told to all of them anyway.
+    /// The subscription count, unless it is sent to all subscribers anyway.
     pub count: Option<Frame>,
     /// The bytes that other subscribers receive because of this one.
     pub announced: usize,
 }
 
-/// What a published event met on one channel.
+/// The result of publishing an event on one channel.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Published {
-    /// Who was there.
+    /// The counts of the channel at that moment.
     pub counts: Counts,
-    /// The shards that have the event to deliver.
+    /// The shards that deliver the event.
     pub shards: ShardSet,
 }
 
 impl Hub {
-    /// Least time between two notices of a channel's subscription count once it has more than
+    /// Minimum interval of a channel's subscription counts once it has more than
     /// [`Hub::COUNT_UNTHROTTLED_MAX`] subscribers. Source: Pusher Channels docs, "Events".
     pub const COUNT_INTERVAL: Duration = Duration::from_secs(5);
-    /// Up to so many subscribers, each change of the count is told at once.
+    /// Up to this many subscribers, each change of the count is sent at once.
     pub const COUNT_UNTHROTTLED_MAX: usize = 100;
-    /// How long a user may be away before the watching users are told: a page that reloads
-    /// makes no noise. Pusher grants the same for its webhooks.
+    /// How long a user may be without a connection before it is reported as offline, so that a page
+    /// reload is not reported. Pusher's webhooks have the same delay.
     pub const OFFLINE_GRACE: Duration = Duration::from_secs(3);
 
-    /// An empty hub for `app`, whose deliveries go to `inboxes`. `observer` hears what occurs.
+    /// An empty hub for `app`, which delivers to `inboxes` and reports events to `observer`.
     #[must_use]
     pub fn new(app: App, inboxes: Arc<Inboxes>, observer: Arc<dyn Observer>, now: Instant) -> Self {
         Self {
@@ -135,35 +136,35 @@ impl Hub {
         }
     }
 
-    /// The same as one of many, whose decisions are made for all of them elsewhere.
+    /// The same hub as part of a cluster, which makes the decisions for all nodes.
     #[must_use]
     pub fn clustered(mut self) -> Self {
         self.is_one_of_many = true;
         self
     }
 
-    /// Tells the application's observer, if it wants to hear.
+    /// Reports an event to the observer, if it is of interest.
     pub fn observe(&self, kind: Kind, hub_event: impl FnOnce() -> HubEvent) {
         if self.wants(kind) {
             self.observer.observe(&self.app_id, hub_event());
         }
     }
 
-    /// Whether the application's observer wants to hear of this kind.
+    /// Whether the observer is interested in this kind of event.
     #[must_use]
     pub fn wants(&self, kind: Kind) -> bool {
         self.observer.wants(&self.app_id, kind)
     }
 
-    /// As [`Hub::observe`], of what was decided for all nodes at `at_us`.
+    /// Like [`Hub::observe`], for an event that was decided for all nodes at `at_us`.
     pub fn observe_at(&self, kind: Kind, at_us: u64, hub_event: impl FnOnce() -> HubEvent) {
         if self.wants(kind) {
             self.observer.observe_at(&self.app_id, at_us, hub_event());
         }
     }
 
-    /// Tells of what this hub has decided, unless it is one of many: then it is told of where it
-    /// was decided for all.
+    /// Reports an event that this hub decided. In a cluster it does nothing: the cluster reports
+    /// the event for all nodes.
     fn decided(&self, kind: Kind, hub_event: impl FnOnce() -> HubEvent) {
         if !self.is_one_of_many {
             self.observe(kind, hub_event);
@@ -176,20 +177,20 @@ impl Hub {
         Arc::clone(&self.app_id)
     }
 
-    /// The app as it is configured now.
+    /// The app's current configuration.
     #[must_use]
     pub fn app(&self) -> Arc<App> {
         self.app.get()
     }
 
-    /// The app as it will be configured at any time, for who stays.
+    /// The app's configuration as a handle, for users that outlive a reload.
     #[must_use]
     pub fn live_app(&self) -> Arc<Live<App>> {
         Arc::clone(&self.app)
     }
 
-    /// Takes another configuration of the app, of the same id and key. If that disables it, its
-    /// connections are closed as by [`Hub::close`].
+    /// Applies another configuration of the app with the same id and key. If it disables the app,
+    /// its connections are closed as by [`Hub::close`].
     pub fn reconfigure(self: &Arc<Self>, app: App) {
         self.connections.set_max(app.config.max_connections);
         self.cache.set_max_bytes(app.config.max_cache_bytes);
@@ -202,24 +203,24 @@ impl Hub {
         }
     }
 
-    /// Has the shards close all connections of the app, which is not served any more.
+    /// Makes the shards close all connections of the app, which is not served any more.
     pub fn close(self: &Arc<Self>) {
         if !self.is_served.swap(false, Ordering::SeqCst) {
             return;
         }
-        // Whoever comes later is met by the flag.
+        // Connections that are admitted later check the flag.
         for shard in self.inboxes.shards() {
             self.inboxes.of(shard).push(Delivery::CloseHub(Arc::clone(self)));
         }
     }
 
-    /// Whether the app is served: it is configured, and enabled.
+    /// Whether the app is configured and enabled.
     #[must_use]
     pub fn is_served(&self) -> bool {
         self.is_served.load(Ordering::SeqCst)
     }
 
-    /// Takes a place under the app's `max_connections`, or nothing when all are taken.
+    /// Takes a permit of the app's `max_connections`; `None` at the limit.
     #[must_use]
     pub fn admit(&self) -> Option<Permit> {
         self.connections.take()
@@ -229,17 +230,17 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// There were too many; says how long until the next one may come.
+    /// The rate is exceeded. Contains the time until the next request is allowed.
     pub fn admit_request(&self, now: Instant) -> Result<(), Duration> {
         let rate = Rate::per_second(self.app().config.requests_per_second);
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).take(rate, now)
     }
 
-    /// Registers a subscription of a connection of `shard`, and tells the others.
+    /// Registers a subscription of a connection of `shard`, and notifies the other subscribers.
     ///
     /// # Errors
     ///
-    /// [`SubscriptionRefusal::RosterFull`] when `member` is one too many; nothing has changed.
+    /// [`SubscriptionRefusal::RosterFull`] if `member` exceeds the limit; nothing has changed.
     pub fn subscribe(
         &self,
         shard: ShardIndex,
@@ -249,7 +250,7 @@ impl Hub {
     ) -> Result<Subscribed, SubscriptionRefusal> {
         let mut entry = self.enter(name);
         let channel = entry.value_mut();
-        // Only a channel that exists can be full, so a refusal never leaves a new one behind.
+        // Only an existing channel can be full, so a rejection never creates one.
         let announced = channel.join(name, member, self.app().config.max_presence_members)?;
         let is_first = channel.subscribers() == 0;
         self.count_subscription(name, is_first);
@@ -280,7 +281,7 @@ impl Hub {
         Ok(subscribed)
     }
 
-    /// The last event of a cache channel, or a cache miss, which is observed.
+    /// The last event of a cache channel, or a cache miss, which is reported to the observer.
     fn cached_or_miss(&self, name: &ChannelName, now: Instant) -> Frame {
         self.cache.frame(name, now).unwrap_or_else(|| {
             self.observe(Kind::CacheMiss, || HubEvent::CacheMiss { channel: name.clone() });
@@ -295,14 +296,14 @@ impl Hub {
         self.subscriptions.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The channel under its lock, made if it is not there.
+    /// The locked channel, created if it does not exist.
     fn enter(&self, name: &ChannelName) -> RefMut<'_, ChannelName, Channel> {
         self.channels
             .entry(name.clone())
             .or_insert_with(|| Channel::new(ChannelId(self.inboxes.next_id())))
     }
 
-    /// Ends a subscription, and tells those who remain.
+    /// Ends a subscription, and notifies the remaining subscribers.
     pub fn unsubscribe(
         &self,
         shard: ShardIndex,
@@ -335,8 +336,8 @@ impl Hub {
         }
     }
 
-    /// Hands `frame` to every subscriber of the channel but `except`. On a cache channel,
-    /// `to_cache` is remembered, whether or not anybody is there.
+    /// Delivers `frame` to every subscriber of the channel except `except`. A cache channel keeps
+    /// `to_cache`, even without subscribers.
     pub fn publish(
         &self,
         name: &ChannelName,
@@ -352,8 +353,8 @@ impl Hub {
             });
         };
         let expires_at = now + Duration::from_secs(self.app().config.cache_ttl_s);
-        // Blocks subscriptions, even if the channel does not exist, so that no subscriber gets the
-        // event twice or misses it.
+        // The lock blocks subscriptions even if the channel does not exist, so that no subscriber
+        // misses the event or receives it twice.
         let mut entry = self.channels.entry(name.clone());
         self.cache.keep(name, event, frame, expires_at);
         match &mut entry {
@@ -367,7 +368,7 @@ impl Hub {
         Published { counts: channel.counts(), shards: channel.shards() }
     }
 
-    /// Tells the subscribers how many they are, at once or when it is time again.
+    /// Sends the subscription count, at once or when its interval has passed.
     fn count_changed(&self, name: &ChannelName, channel: &mut Channel, now: Instant) {
         let is_counted = !name.is_presence() && name.server_to_user().is_none();
         if !is_counted || !self.app().config.subscription_count {
@@ -384,7 +385,7 @@ impl Hub {
         }
     }
 
-    /// Does what has become due: late notices, and forgetting.
+    /// Runs the due timers, and removes expired events.
     pub fn on_time(&self, now: Instant) {
         self.cache.expire(now);
         while let Some(task) = self.timers.take_due(now) {

@@ -1,4 +1,4 @@
-//! What the HTTP API asks of the hub.
+//! Queries of the HTTP API.
 
 use super::{CacheStats, Hub, ShardSet};
 use crate::protocol::ChannelName;
@@ -7,27 +7,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How many are on a channel.
+/// The counts of a channel.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
-    /// Connections that are subscribed.
+    /// Subscribed connections.
     pub subscriptions: usize,
-    /// Distinct users, on a presence channel.
+    /// Distinct users; 0 unless it is a presence channel.
     pub users: usize,
 }
 
-/// What there is to say of a channel.
+/// The state of one channel.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ChannelSummary {
-    /// How many are on it.
+    /// The channel's counts.
     pub counts: Counts,
-    /// The data of the event it remembers, as a JSON token, and how long it still will.
+    /// The data of the kept event as a JSON token, and the time until it expires.
     pub cached: Option<(String, Duration)>,
 }
 
 impl Hub {
-    /// The channels with subscribers whose names begin with `prefix`. Server-to-user channels
-    /// are nobody's business.
+    /// The channels with subscribers whose names begin with `prefix`, without server-to-user
+    /// channels.
     #[must_use]
     pub fn occupied_channels(&self, prefix: &str) -> Vec<(ChannelName, Counts)> {
         self.channels
@@ -65,19 +65,19 @@ impl Hub {
         self.cache.stats()
     }
 
-    /// How many connections are admitted.
+    /// The number of admitted connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.used()
     }
 
-    /// How many subscriptions there are.
+    /// The number of subscriptions, server-to-user channels included.
     #[must_use]
     pub fn subscriptions(&self) -> usize {
         self.subscriptions.load(Ordering::Relaxed)
     }
 
-    /// How many channels have subscribers, server-to-user channels aside.
+    /// The number of channels with subscribers, without server-to-user channels.
     #[must_use]
     pub fn channels(&self) -> usize {
         self.occupied.load(Ordering::Relaxed)

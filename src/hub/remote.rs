@@ -1,29 +1,29 @@
-//! The hub of a node that is one of many: what its subscribers get is decided elsewhere, and the
-//! hub hands it out.
+//! The hub as part of a cluster: the cluster decides, and the hub delivers to this node's
+//! subscribers.
 
 use super::{Attached, ConnectionRef, Delivery, Hub, HubEvent, Subscribed};
 use crate::config::WebhookEvent as Kind;
 use crate::protocol::{ChannelName, CloseCode, Frame, SubscriptionRefusal, event};
 use std::{sync::Arc, time::Instant};
 
-/// What a subscriber gets to begin with.
+/// The initial messages of a subscriber.
 #[derive(Clone, Debug)]
 pub struct InitialState {
-    /// `subscription_succeeded`.
+    /// The `subscription_succeeded` frame.
     pub acknowledgement: Frame,
     /// On a cache channel, the last event or `pusher:cache_miss`.
     pub cached: Option<Frame>,
-    /// Whether that is the latter.
+    /// Whether `cached` is `pusher:cache_miss`.
     pub is_cache_miss: bool,
-    /// How many subscribers all nodes have, where they are told.
+    /// The number of subscribers on all nodes, if it is sent.
     pub total: Option<usize>,
     /// The bytes that other subscribers receive because of this one.
     pub announced: usize,
 }
 
 impl Hub {
-    /// Registers a subscription that all nodes know of, and tells the connection's shard under the
-    /// `ticket` by which that waits for it.
+    /// Registers a subscription that the cluster has accepted, and delivers the result to the
+    /// connection's shard under its `ticket`.
     pub fn attach(
         self: &Arc<Self>,
         name: &ChannelName,
@@ -52,7 +52,7 @@ impl Hub {
             self.observe(Kind::CacheMiss, || HubEvent::CacheMiss { channel: name.clone() });
         }
         let attached = Attached { hub: Arc::clone(self), user_id, subscribed };
-        // Under the lock still: what is delivered next comes behind it.
+        // Still under the lock: later deliveries are queued behind it.
         self.inboxes.of(connection.shard).push(Delivery::Subscription {
             key: connection.key,
             ticket,
@@ -61,7 +61,7 @@ impl Hub {
         });
     }
 
-    /// Tells a connection's shard that its subscription was refused.
+    /// Delivers a rejected subscription to the connection's shard.
     pub fn refuse(
         &self,
         name: &ChannelName,
@@ -77,7 +77,7 @@ impl Hub {
         });
     }
 
-    /// Learns how many subscribers all nodes have, and tells those of this one.
+    /// Sets the number of subscribers on all nodes, and sends it to those of this node.
     pub fn total_changed(&self, name: &ChannelName, total: usize, now: Instant) {
         if let Some(mut channel) = self.channels.get_mut(name) {
             channel.set_total(total);
@@ -85,7 +85,7 @@ impl Hub {
         }
     }
 
-    /// Has all subscribers of a channel closed.
+    /// Closes all subscribers of a channel, so that they subscribe again.
     pub fn force_resubscribe(&self, name: &ChannelName, code: &CloseCode) {
         let Some(channel) = self.channels.get(name) else { return };
         for shard in channel.shards().iter() {
@@ -94,7 +94,7 @@ impl Hub {
         }
     }
 
-    /// Tells those who watch a user that it went online or offline.
+    /// Notifies watchers that a user went online or offline.
     pub fn tell_watchers(
         &self,
         watchers: impl Iterator<Item = ConnectionRef>,
@@ -108,7 +108,7 @@ impl Hub {
             .push_to_each(watchers, |keys| Delivery::Connections { keys, frame: frame.clone() });
     }
 
-    /// Tells one connection who of its watchlist is online and who is not.
+    /// Sends one connection the state of its watchlist.
     pub fn tell_watchlist(
         &self,
         connection: ConnectionRef,
@@ -118,7 +118,7 @@ impl Hub {
         self.tell(connection, event::watchlist(online, offline));
     }
 
-    /// Hands a frame to one connection.
+    /// Sends a frame to one connection.
     pub fn tell(&self, connection: ConnectionRef, frame: Frame) {
         let keys = vec![connection.key];
         self.inboxes.of(connection.shard).push(Delivery::Connections { keys, frame });

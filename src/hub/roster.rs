@@ -1,4 +1,4 @@
-//! A presence channel's members: users, each with one connection or more.
+//! The members of a presence channel: users, each with one or more connections.
 
 use crate::protocol::{ChannelName, Frame, Member, SubscriptionRefusal, event};
 use std::{collections::BTreeMap, sync::Arc};
@@ -18,12 +18,12 @@ struct Present {
 }
 
 impl Roster {
-    /// Adds a connection of `member`. True if the user was not there before. The info of the
-    /// first connection stays.
+    /// Adds a connection of `member`. Returns true for the user's first; its info is the one that
+    /// is kept.
     ///
     /// # Errors
     ///
-    /// A new user on a roster of `max` is refused; a connection more of one who is there never.
+    /// The channel has `max` members and the user is not one of them.
     pub(super) fn join(
         &mut self,
         member: &Member,
@@ -42,7 +42,7 @@ impl Roster {
         Ok(true)
     }
 
-    /// Takes a connection of `user_id` away. True if it was the user's last.
+    /// Removes a connection of `user_id`. Returns true for the user's last.
     pub(super) fn leave(&mut self, user_id: &str) -> bool {
         let Some(present) = self.members.get_mut(user_id) else { return false };
         present.connections -= 1;
@@ -57,7 +57,7 @@ impl Roster {
         self.members.len()
     }
 
-    /// The `subscription_succeeded` frame of the channel with this roster.
+    /// The channel's `subscription_succeeded` frame with all members.
     pub(super) fn acknowledgement(&mut self, channel: &ChannelName) -> Frame {
         if let Some(kept) = &self.acknowledgement {
             return kept.clone();
@@ -66,7 +66,7 @@ impl Roster {
         self.acknowledgement.insert(frame).clone()
     }
 
-    /// Ids and infos, in the order of the ids.
+    /// Ids and infos, sorted by id.
     pub(super) fn members(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> + Clone {
         self.members.iter().map(|(user_id, present)| (user_id, &present.user_info))
     }
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_with_two_tabs_joins_and_leaves_once() {
+    fn a_user_with_two_connections_joins_and_leaves_once() {
         let mut roster = Roster::default();
         assert_eq!(roster.join(&member("1", "first"), 9), Ok(true));
         assert_eq!(roster.join(&member("1", "second"), 9), Ok(false));
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_roster_admits_only_who_is_on_it() {
+    fn a_full_roster_admits_only_its_members() {
         let mut roster = Roster::default();
         assert_eq!(roster.join(&member("1", ""), 2), Ok(true));
         assert_eq!(roster.join(&member("2", ""), 2), Ok(true));

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 mod observed;
 mod remote;
 
-/// A hub of two shards, and a clock that is moved by hand.
+/// A hub with two shards, and a simulated clock.
 struct Bench {
     hub: Hub,
     now: Instant,
@@ -44,7 +44,7 @@ fn json_of(frame: &Frame) -> Value {
     serde_json::from_slice(&frame.bytes()[start..]).unwrap()
 }
 
-/// The event's name, and its data parsed once more.
+/// The event's name, and its parsed data.
 fn said(frame: &Frame) -> (String, Value) {
     let outer = json_of(frame);
     let data = outer["data"].as_str().map(|text| serde_json::from_str(text).unwrap_or(json!(text)));
@@ -99,7 +99,7 @@ fn heard(hub: &Hub, index: usize) -> Vec<(String, Value)> {
 }
 
 #[test]
-fn a_subscriber_gets_what_is_later_than_its_beginning() {
+fn a_subscriber_receives_only_later_sequences() {
     let bench = bench(|_| {});
     bench.subscribe(0, "c", None);
     bench.publish("c", "before");
@@ -118,7 +118,7 @@ fn a_subscriber_gets_what_is_later_than_its_beginning() {
 }
 
 #[test]
-fn only_shards_with_subscribers_are_bothered() {
+fn only_shards_with_subscribers_receive_deliveries() {
     let bench = bench(|_| {});
     bench.subscribe(1, "c", None);
     assert_eq!(bench.publish("c", "1").shards.iter().collect::<Vec<_>>(), [shard(1)]);
@@ -173,7 +173,7 @@ fn a_refused_member_changes_nothing() {
 }
 
 #[test]
-fn a_cache_channel_remembers_its_last_event_until_it_expires() {
+fn a_cache_channel_keeps_its_last_event_until_it_expires() {
     let mut bench = bench(|app| app.cache_ttl_s = 10);
     assert_eq!(said(&bench.subscribe(0, "cache-c", None).cached.unwrap()).0, "pusher:cache_miss");
     bench.publish("cache-c", "1");
@@ -205,7 +205,7 @@ fn an_expired_event_of_an_empty_channel_is_forgotten() {
 }
 
 #[test]
-fn a_lower_limit_evicts_and_the_miss_is_observed() {
+fn a_lower_limit_evicts_and_the_miss_is_reported() {
     let bench = bench(|_| {});
     let hub = Arc::new(bench.hub);
     let publish = |channel: &str| {
@@ -230,7 +230,7 @@ fn a_lower_limit_evicts_and_the_miss_is_observed() {
 }
 
 #[test]
-fn every_change_of_a_small_count_is_told_at_once() {
+fn every_change_of_a_small_count_is_sent_at_once() {
     let bench = bench(|app| app.subscription_count = true);
     let count = |count: usize| {
         ("pusher_internal:subscription_count".to_owned(), json!({"subscription_count": count}))
@@ -246,7 +246,7 @@ fn every_change_of_a_small_count_is_told_at_once() {
 }
 
 #[test]
-fn who_comes_back_to_a_remembered_channel_is_told_the_count() {
+fn a_subscriber_that_returns_to_a_cached_channel_receives_the_count() {
     let bench = bench(|app| app.subscription_count = true);
     bench.publish("cache-c", "1");
     for _ in 0..2 {
@@ -257,7 +257,7 @@ fn who_comes_back_to_a_remembered_channel_is_told_the_count() {
 }
 
 #[test]
-fn a_large_count_is_told_every_five_seconds_at_most() {
+fn a_large_count_is_sent_every_five_seconds_at_most() {
     let mut bench = bench(|app| app.subscription_count = true);
     for _ in 0..150 {
         bench.subscribe(0, "c", None);
@@ -284,7 +284,7 @@ fn user(id: &str, watchlist: &[&str]) -> User {
     }
 }
 #[test]
-fn a_watcher_is_told_who_is_there_and_then_of_changes() {
+fn a_watcher_receives_the_current_state_and_then_changes() {
     let mut bench = bench(|_| {});
     let [a, b, c] = [connection(0, 1), connection(1, 2), connection(1, 3)];
     let _ = bench.hub.sign_in(b, &user("b", &[]), "{}", None);
@@ -309,7 +309,7 @@ fn a_watcher_is_told_who_is_there_and_then_of_changes() {
 }
 
 #[test]
-fn a_reload_makes_no_noise() {
+fn a_page_reload_is_not_reported() {
     let mut bench = bench(|_| {});
     let [a, c, again] = [connection(0, 1), connection(1, 3), connection(1, 4)];
     let _ = bench.hub.sign_in(c, &user("c", &[]), "{}", None);
@@ -327,7 +327,7 @@ fn a_reload_makes_no_noise() {
 }
 
 #[test]
-fn users_whom_nobody_needs_take_no_memory() {
+fn unused_users_take_no_memory() {
     let mut bench = bench(|_| {});
     let a = connection(0, 1);
     let _ = bench.hub.sign_in(a, &user("a", &["b", "c"]), "{}", None);
@@ -340,7 +340,7 @@ fn users_whom_nobody_needs_take_no_memory() {
 }
 
 #[test]
-fn terminating_a_user_names_all_its_connections() {
+fn terminating_a_user_closes_all_its_connections() {
     let bench = bench(|_| {});
     for place in 0..3 {
         let _ = bench.hub.sign_in(connection(1, place), &user("a", &[]), "{}", None);
@@ -352,7 +352,7 @@ fn terminating_a_user_names_all_its_connections() {
     assert!(bench.deliveries(0).is_empty());
 }
 
-/// A subscription as the model sees it.
+/// A subscription in the model.
 struct Window {
     shard: usize,
     user: String,
@@ -361,7 +361,7 @@ struct Window {
     expected: Vec<Value>,
 }
 
-/// One presence channel of at most three members, beside the hub that is to agree with it.
+/// A presence channel of at most three members, as a model to compare the hub with.
 struct Model {
     bench: Bench,
     channel: ChannelName,
@@ -419,7 +419,7 @@ impl Model {
         self.expect(&json!(data));
     }
 
-    /// Delivers as the shards do.
+    /// Delivers like the shards.
     fn settle(&mut self) {
         for index in 0..2 {
             for delivery in self.bench.deliveries(index) {
@@ -442,10 +442,10 @@ impl Model {
     }
 }
 
-/// Random joins, leaves and publishes: each subscriber gets exactly what was said in its window,
-/// in order, and the roster it is told, with the changes it is told, is the true one throughout.
+/// Random joins, leaves and publishes: each subscriber receives exactly the events of its time, in
+/// order, and the members that it knows are correct throughout.
 #[test]
-fn any_interleaving_gives_each_subscriber_its_window_and_the_true_roster() {
+fn any_interleaving_delivers_each_window_and_the_correct_members() {
     use rand::{RngExt, SeedableRng, rngs::StdRng};
     for seed in 0..200 {
         let mut random = StdRng::seed_from_u64(seed);
@@ -472,13 +472,13 @@ fn any_interleaving_gives_each_subscriber_its_window_and_the_true_roster() {
 }
 
 #[test]
-fn a_shard_hears_of_a_channel_until_its_last_subscriber_is_gone() {
+fn a_shard_receives_deliveries_until_its_last_subscriber_has_left() {
     let bench = bench(|_| {});
     let channel = name("room");
     for _ in 0..2 {
         bench.hub.subscribe(shard(0), &channel, None, bench.now).unwrap();
     }
-    // The shard may know of one of the two only: the other is on its way to it.
+    // The shard may know only one of the two: the other is still in its inbox.
     bench.hub.unsubscribe(shard(0), &channel, None, bench.now);
     assert_eq!(bench.hub.shards_of(&channel).iter().count(), 1);
     bench.hub.unsubscribe(shard(0), &channel, None, bench.now);

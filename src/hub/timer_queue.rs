@@ -1,4 +1,4 @@
-//! What is to be done later.
+//! The timers of a hub.
 
 use crate::protocol::ChannelName;
 use std::{
@@ -8,15 +8,14 @@ use std::{
     time::Instant,
 };
 
-/// Something to look at when its time has come. It may have become idle talk meanwhile, so who
-/// carries it out looks again.
+/// A task for later. Its reason may be gone by then, so it is checked again.
 #[derive(Debug)]
 pub(super) enum Task {
     AnnounceCount(ChannelName),
     GoOffline(Arc<str>),
 }
 
-/// Tasks by time. At most one of a kind is planned for each channel, and one for each sign-out.
+/// Tasks ordered by time. Each channel has at most one of a kind, and each sign-out has one.
 #[derive(Debug, Default)]
 pub(super) struct TimerQueue(Mutex<BinaryHeap<Reverse<Planned>>>);
 
@@ -31,7 +30,7 @@ impl TimerQueue {
         self.lock().push(Reverse(Planned { at, task }));
     }
 
-    /// The next task whose time has come.
+    /// The next due task.
     pub(super) fn take_due(&self, now: Instant) -> Option<Task> {
         let mut heap = self.lock();
         heap.peek()
@@ -71,7 +70,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn tasks_come_in_the_order_of_their_times() {
+    fn tasks_are_taken_in_the_order_of_their_times() {
         let timers = TimerQueue::default();
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);

@@ -1,4 +1,4 @@
-//! Who is signed in, and who watches whom.
+//! Signed-in users and watchlists.
 
 use super::{ConnectionRef, Delivery, Hub, HubEvent, Inboxes, timer_queue::Task};
 use crate::config::WebhookEvent as Kind;
@@ -6,30 +6,30 @@ use crate::protocol::{CloseCode, Frame, User, event};
 use dashmap::DashMap;
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
-/// The users of an app who are signed in, or watched by one who is.
+/// The users of an app that are signed in or watched.
 #[derive(Debug, Default)]
 pub(super) struct Users(DashMap<Arc<str>, Known>);
 
-/// What is known of one user.
+/// The state of one user.
 #[derive(Debug, Default)]
 struct Known {
     connections: HashSet<ConnectionRef>,
     watchers: HashSet<ConnectionRef>,
-    /// Since when the user has had no connection, while the watchers have not been told.
+    /// Since when the user has had no connection, until it is reported as offline.
     leaving_since: Option<Instant>,
 }
 
-/// What a sign-in gives its connection to send.
+/// The messages for a connection that has signed in.
 #[derive(Debug)]
 pub struct SignedIn {
-    /// `pusher:signin_success`.
+    /// The `pusher:signin_success` message.
     pub success: Frame,
-    /// Who of the watched users is online and who is not, if any are watched.
+    /// The online state of the watched users, if there are any.
     pub watchlist: Option<Frame>,
 }
 
 impl Known {
-    /// As the watchers see it: a user who left a moment ago has not left yet.
+    /// Whether the user is online for watchers: it remains online for a moment after it left.
     fn is_online(&self) -> bool {
         !self.connections.is_empty() || self.leaving_since.is_some()
     }
@@ -47,7 +47,7 @@ impl Known {
 }
 
 impl Users {
-    /// True if the user was offline.
+    /// Adds a connection. Returns true if the user was offline.
     fn come(&self, inboxes: &Inboxes, user_id: &Arc<str>, connection: ConnectionRef) -> bool {
         let mut known = self.0.entry(Arc::clone(user_id)).or_default();
         let was_online = known.is_online();
@@ -59,7 +59,7 @@ impl Users {
         !was_online
     }
 
-    /// True if it was the user's last connection: then the user goes offline in a while.
+    /// Removes a connection. Returns true for the last one: the user is then offline after a delay.
     fn leave(&self, user_id: &str, connection: ConnectionRef, now: Instant) -> bool {
         let Some(mut known) = self.0.get_mut(user_id) else { return false };
         let was_last = known.connections.remove(&connection) && known.connections.is_empty();
@@ -69,7 +69,7 @@ impl Users {
         was_last
     }
 
-    /// Tells the watchers, if the user has not come back meanwhile. True if it has not.
+    /// Reports the user as offline, unless it has returned. Returns true if it has not.
     pub(super) fn go_offline(&self, inboxes: &Inboxes, user_id: &Arc<str>, now: Instant) -> bool {
         let mut went = false;
         if let Some(mut known) = self.0.get_mut(user_id) {
@@ -91,8 +91,8 @@ impl Users {
         self.0.contains_key(user_id)
     }
 
-    /// Registers a watcher, and says whether the user is online: one step, so that no change
-    /// between the two is missed.
+    /// Adds a watcher and returns whether the user is online, in one step, so that no change is
+    /// missed.
     fn watch(&self, user_id: &Arc<str>, watcher: ConnectionRef) -> bool {
         let mut known = self.0.entry(Arc::clone(user_id)).or_default();
         known.watchers.insert(watcher);
@@ -108,7 +108,7 @@ impl Users {
 }
 
 impl Hub {
-    /// Signs `connection` in. `before` is who it was signed in as: the same user with maybe
+    /// Signs `connection` in. `before` is its previous sign-in: the same user, possibly with
     /// another watchlist.
     #[must_use]
     pub fn sign_in(
@@ -130,7 +130,7 @@ impl Hub {
         SignedIn { success: event::signin_success(user_data), watchlist }
     }
 
-    /// Tells the application that a user went online or offline.
+    /// Reports that a user went online or offline.
     pub(super) fn user_turned(&self, user_id: &Arc<str>, is_online: bool) {
         let user_id = Arc::clone(user_id);
         if is_online {
@@ -140,7 +140,7 @@ impl Hub {
         }
     }
 
-    /// Forgets a connection that was signed in as `user`.
+    /// Signs a connection out that was signed in as `user`.
     pub fn sign_out(&self, connection: ConnectionRef, user: &User, now: Instant) {
         for watched in &user.watchlist {
             self.users.unwatch(watched, connection);
@@ -150,7 +150,7 @@ impl Hub {
         }
     }
 
-    /// Has every connection closed that is signed in as `user_id`.
+    /// Closes all connections that are signed in as `user_id`.
     pub fn terminate(&self, user_id: &str) {
         let Some(known) = self.users.0.get(user_id) else { return };
         self.inboxes.push_to_each(known.connections.iter().copied(), |keys| Delivery::Close {

@@ -1,4 +1,4 @@
-//! Where a client is, and how many of its kind may come from there.
+//! The client's address behind proxies, and the limit of connections per address.
 
 use dashmap::DashMap;
 use ipnet::IpNet;
@@ -10,16 +10,16 @@ use std::{
     },
 };
 
-/// The proxies whose word is taken for where a client is and whether it came by TLS.
+/// The proxies whose forwarding headers are trusted.
 #[derive(Clone, Debug)]
 pub struct TrustedProxies(Vec<IpNet>);
 
-/// Who is at the other end, as far as can be believed.
+/// The address and protocol of a client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Peer {
-    /// The client's address.
+    /// The client's address, behind trusted proxies.
     pub address: IpAddr,
-    /// Whether the client came by TLS.
+    /// Whether the client's own connection uses TLS.
     pub is_tls: bool,
 }
 
@@ -87,7 +87,7 @@ fn parse_address(entry: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// How many connections each address has. IPv6 addresses count by their /64, which is what one
+/// The number of connections of each address. IPv6 addresses count by their /64, which is what one
 /// household gets.
 #[derive(Debug)]
 pub(super) struct AddressQuota {
@@ -95,8 +95,8 @@ pub(super) struct AddressQuota {
     max: AtomicUsize,
 }
 
-/// One place of an address; dropping it gives the place back. Where there is no limit, nothing
-/// is counted.
+/// A permit for one connection of an address; dropping it releases it. Without a limit, connections
+/// are not counted.
 #[derive(Debug)]
 pub(super) struct AddressPermit {
     quota: Arc<AddressQuota>,
@@ -104,21 +104,21 @@ pub(super) struct AddressPermit {
 }
 
 impl AddressQuota {
-    /// At most `max` connections an address; 0 means no limit.
+    /// At most `max` connections per address; 0 means no limit.
     pub(super) fn new(max: usize) -> Arc<Self> {
         Arc::new(Self { used: DashMap::new(), max: AtomicUsize::new(max) })
     }
 
-    /// Sets another limit. Where there was none, those who are there already are not counted.
+    /// Changes the limit. Connections that were accepted without a limit are not counted.
     pub(super) fn set_max(&self, max: usize) {
         self.max.store(max, Ordering::Relaxed);
     }
 
-    /// Takes a place for `address`.
+    /// Takes a permit for `address`.
     ///
     /// # Errors
     ///
-    /// All of its places are taken.
+    /// The address has reached its limit.
     pub(super) fn take(
         self: &Arc<Self>,
         address: IpAddr,
@@ -137,7 +137,7 @@ impl AddressQuota {
     }
 }
 
-/// The address has as many connections as it may.
+/// The address has reached its limit of connections.
 #[derive(Debug)]
 pub(super) struct OverQuota;
 
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn only_listed_proxies_are_believed() {
+    fn only_listed_proxies_are_trusted() {
         let client = behind("1.2.3.4", &[b"6.6.6.6"], &[b"https"]);
         assert_eq!(client, Peer { address: ip("1.2.3.4"), is_tls: false });
         let client = behind("::ffff:10.0.0.1", &[b"6.6.6.6"], &[b"https"]);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_read_from_the_end_until_one_is_no_proxy() {
+    fn addresses_are_read_from_the_end_to_the_first_untrusted() {
         let cases: &[(Lines, &str)] = &[
             (&[], "10.0.0.1"),
             (&[b"6.6.6.6"], "6.6.6.6"),
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_by_tls_itself_came_by_tls() {
+    fn a_direct_tls_connection_is_tls() {
         let proxies = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
         let is_tls = |address, proto: Option<&'static str>| {
             let hop = Peer { address: ip(address), is_tls: true };
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_so_many_places_and_gets_them_back() {
+    fn permits_of_an_address_are_limited_and_released() {
         let quota = AddressQuota::new(2);
         let first = quota.take(ip("2001:db8::1")).unwrap();
         let _second = quota.take(ip("2001:db8::2")).unwrap();
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn another_limit_of_an_address_holds_at_once() {
+    fn a_new_limit_of_an_address_applies_at_once() {
         let quota = AddressQuota::new(1);
         let _first = quota.take(ip("1.2.3.4")).unwrap();
         assert!(quota.take(ip("1.2.3.4")).is_err());

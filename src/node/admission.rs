@@ -1,4 +1,4 @@
-//! Who may connect.
+//! Admission of WebSocket connections.
 
 use super::{Node, Peer, address::AddressPermit};
 use crate::{
@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What a client says when it connects.
+/// A WebSocket handshake's parameters.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectRequest<'a> {
     /// The app's key, from the path.
@@ -26,20 +26,20 @@ pub struct ConnectRequest<'a> {
     pub protocol: Option<&'a str>,
     /// The `Origin` header.
     pub origin: Option<&'a str>,
-    /// Where the client is.
+    /// The client's address and protocol.
     pub peer: Peer,
     /// Whether both its page and its `Host` are loopback.
     pub is_from_loopback: bool,
 }
 
-/// A client that may stay. Dropping it gives its places back.
+/// An admitted client. Dropping it releases its permits.
 #[derive(Debug)]
 pub struct Admitted<P> {
-    /// The hub of its app.
+    /// The hub of the client's app.
     pub hub: Arc<Hub>,
-    /// Its side of the protocol.
+    /// The protocol state of the connection.
     pub session: Session<P>,
-    /// Where it comes from, for the log.
+    /// Address and origin of the client, for the log.
     pub from: ClientInfo,
     _permits: (Permit, Permit, Option<AddressPermit>, Option<Place>),
 }
@@ -65,10 +65,10 @@ impl ClientInfo {
     }
 }
 
-/// What holds for connections that begin.
+/// The settings that apply to new connections.
 #[derive(Debug)]
 pub(super) struct AdmissionPolicy {
-    /// Whether the client must name a version of the protocol.
+    /// Whether clients must name a version of the protocol.
     is_strict: bool,
     session: Arc<SessionConfig>,
 }
@@ -100,7 +100,7 @@ impl Node {
             return Err(CloseCode::ShuttingDown);
         }
         let now = clock::now();
-        // Whatever becomes of it: to be refused costs as much as to be let in.
+        // Rejected connections count too: they cost as much as admitted ones.
         self.connection_rates
             .take(request.peer.address, now)
             .map_err(|_wait| CloseCode::AddressTooFast)?;
@@ -143,16 +143,16 @@ impl Node {
     }
 }
 
-/// How fast one connection may send messages. A client that comes back subscribes to all of its
-/// channels at once, and signs in.
+/// The message rate of one connection. A client that reconnects subscribes to all of its channels
+/// at once, and signs in.
 fn message_rate(connection: &ConnectionConfig) -> Rate {
     let channels = u32::try_from(connection.max_channels).unwrap_or(u32::MAX);
     let rate = connection.max_messages_per_second;
     Rate::per_second(rate).with_burst(rate.saturating_add(channels))
 }
 
-/// The rate of bytes that one connection may make the server send: each second the size of its
-/// outbox, and half of it as a burst, so that answers alone never fill the outbox.
+/// The rate of bytes that one connection may make the server send: the size of its outbox each
+/// second, and half of it as a burst, so that answers alone never fill the outbox.
 fn answer_rate(connection: &ConnectionConfig) -> Rate {
     let bytes = u32::try_from(connection.max_outbox_bytes).unwrap_or(u32::MAX);
     Rate::per_second(bytes).with_burst(bytes / 2)

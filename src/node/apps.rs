@@ -1,4 +1,4 @@
-//! Which apps there are, and how that changes while the node runs.
+//! The apps of the node, and their reconfiguration.
 
 use super::{Node, admission::AdmissionPolicy};
 use crate::{
@@ -11,16 +11,16 @@ use crate::{
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::time;
 
-/// The apps that are served. Replaced as a whole.
+/// The served apps. Replaced as a whole.
 #[derive(Debug, Default)]
 pub(super) struct Apps {
-    /// The hubs by the ids of their apps.
+    /// The hubs, by app id.
     hubs: HashMap<String, Arc<Hub>>,
-    /// The ids of the apps by their keys.
+    /// The app ids, by app key.
     ids: HashMap<String, String>,
 }
 
-/// What hubs are made of beside their apps.
+/// The parts of which hubs are made, besides their apps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HubFactory<'a> {
     pub(super) inboxes: &'a Arc<Inboxes>,
@@ -28,18 +28,18 @@ pub(super) struct HubFactory<'a> {
     pub(super) is_clustered: bool,
 }
 
-/// How often it is looked whether the connections of a removed app are gone.
+/// How often it is checked whether the connections of a removed app are closed.
 const RETIRE_TICK: Duration = Duration::from_millis(100);
-/// How long what they leave behind may take to be told: a user is away for a while before that
-/// counts, and Redis may have to be asked.
+/// How long events that follow from closed connections may take: a user goes offline after a delay,
+/// and Redis may have to be asked.
 const RETIRE_GRACE: Duration = Hub::OFFLINE_GRACE.saturating_add(Duration::from_secs(2));
-/// How long a removed app is waited for at most. A shard closes tens of thousands of connections in
+/// Maximum time for which a removed app is kept. A shard closes tens of thousands of connections in
 /// a second.
 const RETIRE_MAX: Duration = Duration::from_secs(60);
 
 impl Apps {
-    /// The table of these apps, and the hubs of `before` that are not in it. An app that keeps its
-    /// id and its key keeps its hub, whatever else of it changes.
+    /// The table of these apps, and the hubs of `before` that are not in it. An app with an
+    /// unchanged id and key keeps its hub.
     pub(super) fn new(
         apps: &[AppConfig],
         before: &Self,
@@ -86,10 +86,10 @@ impl HubFactory<'_> {
 }
 
 impl Node {
-    /// Serves by another configuration from now on: its apps and their webhooks, of which `plan` was
-    /// made, and the limits of connections. Connections stay, but for those of apps that are gone or
-    /// disabled, which are closed with 4003. An app with another id or key is another app. What only
-    /// a restart can change is not looked at. Needs a runtime.
+    /// Applies another configuration: its apps and their webhooks, of which `plan` was made, and
+    /// the limits of connections. Connections stay open, except those of removed or disabled apps,
+    /// which are closed with 4003. An app with another id or key is another app. Settings that need
+    /// a restart are ignored. Needs a runtime.
     pub fn reconfigure(self: &Arc<Self>, config: &Config, max_connections: usize, plan: Plan) {
         let connection = &config.connection;
         self.connections.set_max(max_connections);
@@ -112,7 +112,7 @@ impl Node {
                 }
             }
         }
-        // Whoever is asked by the first connection of a new app knows it by then.
+        // The webhooks and the cluster know a new app before its first connection.
         self.webhooks.change(plan);
         if let Some(cluster) = &self.cluster {
             cluster.serve(apps.by_id());
@@ -124,8 +124,8 @@ impl Node {
         }
     }
 
-    /// Sees a hub to its end that is not in the table any more. What its connections leave behind is
-    /// told to the application before that is told nothing more.
+    /// Keeps a removed hub until its connections are closed and the resulting events are reported
+    /// to the application.
     async fn retire(self: Arc<Self>, hub: Arc<Hub>) {
         let ends = clock::now() + RETIRE_MAX;
         let mut empty_since = None;
@@ -140,7 +140,7 @@ impl Node {
             time::sleep(RETIRE_TICK).await;
         }
         if self.hub(&hub.app_id()).is_some() {
-            // There is such an app again, and these are its webhooks.
+            // The app was added again, and the webhooks are its own.
             return;
         }
         self.client_events.forget(&hub.app_id());

@@ -1,4 +1,4 @@
-//! How fast new connections come from one address.
+//! Limits the rate of new connections from one address.
 
 use super::address::network_of;
 use crate::rate::{Rate, TokenBucket};
@@ -19,22 +19,23 @@ pub(super) struct ConnectionRateLimiter {
     /// New connections per second of an address; 0 means no limit.
     per_second: AtomicU32,
     buckets: Mutex<HashMap<IpAddr, TokenBucket>>,
-    /// Addresses remembered at most.
+    /// Maximum number of addresses with a bucket.
     max: usize,
 }
 
-/// Addresses remembered at most: some 3 MB. Beyond it, who is new is let in unseen: whoever has
-/// that many networks at hand is stopped by other limits, and must not have others locked out.
+/// Maximum number of addresses with a bucket: about 3 MB. Beyond it, connections of unknown
+/// addresses are not limited: an attacker with that many networks is stopped by other limits, and
+/// must not lock out others.
 const ADDRESSES_MAX: usize = 65_536;
 
 impl ConnectionRateLimiter {
-    /// At most so many new connections per second of an address; 0 means no limit.
+    /// At most this many new connections per second from an address; 0 means no limit.
     pub(super) fn new(per_second: u32) -> Self {
         let per_second = AtomicU32::new(per_second);
         Self { per_second, buckets: Mutex::new(HashMap::new()), max: ADDRESSES_MAX }
     }
 
-    /// Sets another limit.
+    /// Changes the limit.
     pub(super) fn set_max(&self, per_second: u32) {
         self.per_second.store(per_second, Ordering::Relaxed);
     }
@@ -47,7 +48,7 @@ impl ConnectionRateLimiter {
     ///
     /// # Errors
     ///
-    /// It is one too many; how long until there may be another.
+    /// The rate is exceeded. Contains the time until the next connection is allowed.
     pub(super) fn take(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
         let rate = Rate::per_second(self.per_second.load(Ordering::Relaxed));
         if rate.is_unlimited() {
@@ -61,7 +62,7 @@ impl ConnectionRateLimiter {
         buckets.entry(address).or_insert_with(|| TokenBucket::full(now)).take(rate, now)
     }
 
-    /// Forgets the addresses of which nothing has come for so long that it makes no difference.
+    /// Removes addresses whose bucket is full again.
     pub(super) fn forget(&self, now: Instant) {
         let mut buckets = self.lock();
         buckets.retain(|_, bucket| !bucket.is_full(now));
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_household_is_one_address() {
+    fn addresses_of_one_ipv6_network_share_a_rate() {
         let connection_rates = ConnectionRateLimiter::new(1);
         let now = Instant::now();
         assert!(connection_rates.take(ip("2001:db8::1"), now).is_ok());
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_bound_who_is_known_is_limited_and_who_is_new_is_let_in() {
+    fn with_a_full_table_known_addresses_are_limited_and_unknown_ones_are_not() {
         let connection_rates = ConnectionRateLimiter { max: 1, ..ConnectionRateLimiter::new(1) };
         let now = Instant::now();
         assert!(connection_rates.take(ip("192.0.2.1"), now).is_ok());
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn another_limit_holds_at_once() {
+    fn a_new_limit_applies_at_once() {
         let connection_rates = ConnectionRateLimiter::new(0);
         let now = Instant::now();
         let admitted =

@@ -1,4 +1,4 @@
-//! The page for Prometheus.
+//! The metrics page, in the text format of Prometheus.
 
 use super::Node;
 use crate::{
@@ -14,15 +14,15 @@ use prometheus_client::{
 };
 use std::{fmt, sync::Arc};
 
-/// Reads the hubs when asked: what can be counted then is not counted before.
+/// Gauges by app, read from the hubs at each scrape.
 #[derive(Debug)]
 struct AppGauges(Vec<Arc<Hub>>);
 
-/// Metrics that outlive the registry of one scrape.
+/// The metrics of the node, which outlive the registry of one scrape.
 #[derive(Debug)]
 struct NodeMetrics(Arc<Metrics>);
 
-/// The same of the other nodes.
+/// The metrics of the cluster.
 #[derive(Debug)]
 struct ClusterMetrics(Cluster);
 

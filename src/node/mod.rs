@@ -1,5 +1,5 @@
-//! The node: hubs, quotas and counters as one. It is all that the shards and the HTTP API know
-//! of the rest of the server.
+//! The node: hubs, quotas and counters as one. The shards and the HTTP API use the rest of the
+//! server only through it.
 
 mod address;
 mod admission;
@@ -39,7 +39,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Everything of this process that is not a socket.
+/// The state of this process except for its sockets.
 #[derive(Debug)]
 pub struct Node {
     apps: Live<Apps>,
@@ -51,7 +51,7 @@ pub struct Node {
     connection_rates: ConnectionRateLimiter,
     refusals: RefusalLog,
     shutdown: Shutdown,
-    /// The other nodes; nothing if this one is alone.
+    /// The cluster; `None` for a single node.
     cluster: Option<Cluster>,
     webhooks: Arc<Webhooks>,
     client_events: publish::CompletionQueue,
@@ -88,8 +88,8 @@ impl Node {
         }
     }
 
-    /// Makes the node one of those that share the Redis of `config`, if there is one. It may take
-    /// its time to get there. Needs a runtime.
+    /// Joins the nodes that share the Redis of `config`, if configured. Connecting continues in the
+    /// background. Needs a runtime.
     ///
     /// # Errors
     ///
@@ -102,14 +102,14 @@ impl Node {
         Ok(())
     }
 
-    /// Says goodbye to the other nodes, once every connection has ended. Takes `patience` at most.
+    /// Leaves the cluster, once every connection has ended. Takes `patience` at most.
     pub async fn leave(&self, patience: Duration) {
         if let Some(cluster) = &self.cluster {
             cluster.leave(patience).await;
         }
     }
 
-    /// Why the node does not take traffic; nothing if it does.
+    /// The reasons why the node does not take traffic; empty if it does.
     #[must_use]
     pub fn not_ready_reasons(&self) -> Vec<String> {
         let draining = self.is_draining().then(|| "draining".to_owned());
@@ -117,7 +117,7 @@ impl Node {
         draining.into_iter().chain(away.map(|reason| reason.to_string())).collect()
     }
 
-    /// Whether so much waits that clients are not to add to it.
+    /// Whether so much is queued that clients should not be read.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.inboxes.is_any_full() || self.cluster.as_ref().is_some_and(Cluster::is_busy)
@@ -140,13 +140,13 @@ impl Node {
         self.apps.get().hubs().cloned().collect()
     }
 
-    /// The way to the shards.
+    /// The inboxes of the shards.
     #[must_use]
     pub fn inboxes(&self) -> &Arc<Inboxes> {
         &self.inboxes
     }
 
-    /// What is counted.
+    /// The counters of the node.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -171,31 +171,31 @@ impl Node {
         self.cluster.as_ref().is_some_and(Cluster::is_another_ready)
     }
 
-    /// Whether the node is going away.
+    /// Whether the node is draining.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.shutdown.has_begun()
     }
 
-    /// Waits while any of these shards is behind with its deliveries: publishers are to feel it
-    /// when they publish faster than the node can deliver.
+    /// Waits while one of these shards is behind with its deliveries: backpressure for publishers
+    /// that are faster than the node.
     pub async fn wait_for_backpressure(&self, shards: ShardSet) {
         for shard in shards.iter() {
             self.inboxes.of(shard).wait_for_backpressure().await;
         }
     }
 
-    /// WebSocket connections of this node.
+    /// The number of WebSocket connections of this node.
     #[must_use]
     pub fn connections_here(&self) -> usize {
         self.connections.used()
     }
 
-    /// Counts a new connection from `address` that asks for something else than a WebSocket.
+    /// Counts a new HTTP connection from `address` against its rate.
     ///
     /// # Errors
     ///
-    /// It is one too many; how long until there may be another.
+    /// The rate is exceeded. Contains the time until the next connection is allowed.
     pub fn count_connection(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
         self.connection_rates.take(address, now)
     }
@@ -207,7 +207,7 @@ impl Node {
         self.refusals.count(address, now)
     }
 
-    /// Does what has become due. To be called a few times a second.
+    /// Runs the due timers. Must be called a few times a second.
     pub fn on_time(&self, now: Instant) {
         for hub in self.hubs() {
             hub.on_time(now);

@@ -1,4 +1,4 @@
-//! Publishing, on this node alone or on all.
+//! Publishing, on this node or through the cluster.
 
 use super::Node;
 use crate::{
@@ -16,43 +16,43 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// An event as the application publishes it.
+/// An event of the application.
 #[derive(Debug)]
 pub struct Event<'a> {
-    /// Its name.
+    /// The event's name.
     pub name: Cow<'a, str>,
-    /// Its data.
+    /// The event's data.
     pub data: EventData<'a>,
-    /// Where it goes; no channel twice.
+    /// The channels, without duplicates.
     pub channels: Vec<ChannelName>,
-    /// The connection that does not get it: usually whose action caused it.
+    /// The connection that does not receive the event: usually the one whose action caused it.
     pub except: Option<SocketId>,
 }
 
-/// A client event that was accepted.
+/// An accepted client event.
 #[derive(Clone, Copy, Debug)]
 pub struct AcceptedClientEvent<'a> {
-    /// Who sends it.
+    /// The connection that sent it.
     pub connection: ConnectionRef,
-    /// On which channel.
+    /// The channel that it was sent on.
     pub channel: &'a ChannelName,
-    /// Its name.
+    /// The event's name.
     pub name: &'a str,
-    /// Its data.
+    /// The event's data.
     pub data: &'a EventData<'a>,
-    /// The sender's public name; it does not get its own event.
+    /// The socket id of the sender, which does not receive its own event.
     pub sender: SocketId,
-    /// On a presence channel, the member that sends it.
+    /// On a presence channel, the member that sent it.
     pub user_id: Option<&'a Arc<str>>,
 }
 
 impl Node {
-    /// Publishes events, each on its channels, in this order. Says who was there, for one channel
-    /// after the other, and which shards of this node have something to deliver.
+    /// Publishes events, each on its channels, in this order. Returns the counts of each channel,
+    /// and the shards of this node that have deliveries.
     ///
     /// # Errors
     ///
-    /// [`NotPublished`], where there are other nodes and they can't be reached.
+    /// [`NotPublished`] if the broker is unavailable or rejects the publish.
     pub async fn publish(
         &self,
         hub: &Hub,
@@ -75,8 +75,8 @@ impl Node {
         Ok((counts, shards.fold(ShardSet::default(), ShardSet::union)))
     }
 
-    /// Passes a client event on to the other subscribers. Where there are other nodes and they
-    /// can't be reached, its sender is told.
+    /// Publishes a client event to the other subscribers. If the broker is unavailable, the sender
+    /// receives an error.
     pub fn publish_client_event(
         &self,
         hub: &Arc<Hub>,
@@ -108,7 +108,7 @@ impl Node {
             };
             let is_done = cluster.publish_client_event(&hub, outgoing).await.is_ok();
             if let Some((before, _done)) = turn {
-                // It fails when the one before is gone, which is as good.
+                // An error means that the previous one was dropped, which is its end as well.
                 let _ = before.await;
                 if is_done {
                     hub.observe(WebhookEvent::ClientEvent, || hub_event);
@@ -125,19 +125,19 @@ impl Node {
     }
 }
 
-/// Has client events be observed in the order in which they were sent, although each waits for an
-/// answer of its own.
+/// Observes client events in the order in which they were sent, although each waits for its own
+/// answer of the broker.
 #[derive(Debug, Default)]
 pub(super) struct CompletionQueue(Mutex<HashMap<Arc<str>, oneshot::Receiver<()>>>);
 
 impl CompletionQueue {
-    /// Forgets an app that nothing more comes of.
+    /// Removes the entry of an app that was removed.
     pub(super) fn forget(&self, app_id: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(app_id);
     }
 
-    /// Takes the next place among those of an app: what comes when the one before is done with, and
-    /// what says so to the next, when it is dropped.
+    /// Enqueues a client event of an app. Returns a receiver that completes when the previous one
+    /// is finished, and a sender whose drop completes the next one's receiver.
     fn enqueue(&self, hub: &Hub) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
         let (done, is_done) = oneshot::channel();
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);

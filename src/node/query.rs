@@ -1,4 +1,4 @@
-//! What the HTTP API asks, answered by this node alone or for all.
+//! Queries of the HTTP API, answered by this node or by the cluster.
 
 use super::Node;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// The other nodes can't be asked.
+/// The broker is unavailable.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BrokerUnavailable;
 
@@ -22,9 +22,9 @@ impl From<Unavailable> for BrokerUnavailable {
 /// The channels with subscribers.
 #[derive(Debug)]
 pub enum OccupiedChannels {
-    /// On this node alone: those whose names begin with the prefix.
+    /// Of a single node: only channels with the prefix.
     Local(Vec<(ChannelName, Counts)>),
-    /// On all nodes: those whose names begin with the prefix, and others.
+    /// Of the cluster: channels with the prefix, and others.
     Shared(Arc<ChannelList>),
 }
 
@@ -33,7 +33,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`BrokerUnavailable`], as for every question here.
+    /// [`BrokerUnavailable`].
     pub async fn channels(
         &self,
         hub: &Hub,
@@ -80,7 +80,7 @@ impl Node {
         }
     }
 
-    /// How many connections the app has.
+    /// The number of connections of the app.
     ///
     /// # Errors
     ///
@@ -92,7 +92,7 @@ impl Node {
         }
     }
 
-    /// Has every connection closed that is signed in as the user.
+    /// Closes all connections of a signed-in user.
     ///
     /// # Errors
     ///

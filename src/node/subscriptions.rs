@@ -1,4 +1,4 @@
-//! Subscriptions and sign-ins, on this node alone or known to all.
+//! Subscriptions and sign-ins, on this node or through the cluster.
 
 use super::Node;
 use crate::{
@@ -7,22 +7,22 @@ use crate::{
 };
 use std::{sync::Arc, time::Instant};
 
-/// A connection that may subscribe to a channel.
+/// A request of a connection to subscribe.
 #[derive(Clone, Copy, Debug)]
 pub struct SubscribeRequest<'a> {
     /// The connection.
     pub connection: ConnectionRef,
-    /// Names the attempt, should it have to wait.
+    /// Identifies the request if its result arrives later.
     pub ticket: u32,
     /// The channel.
     pub channel: &'a ChannelName,
-    /// Who joins, on a presence channel.
+    /// On a presence channel, the member that joins.
     pub member: &'a Option<Member>,
 }
 
 impl Node {
-    /// Subscribes a connection. Nothing, if that has to wait for the other nodes: what comes of it
-    /// comes through the inbox of the connection's shard.
+    /// Subscribes a connection. `None` if the broker decides: the result is then delivered to the
+    /// inbox of the connection's shard.
     pub fn subscribe(
         &self,
         hub: &Hub,
@@ -52,8 +52,8 @@ impl Node {
         }
     }
 
-    /// Signs a connection in. `before` is who it was signed in as: the same user with maybe
-    /// another watchlist. Where there are other nodes, the watchlist's answer comes later.
+    /// Signs a connection in. `before` is its previous sign-in: the same user, possibly with
+    /// another watchlist. With a broker, the state of the watchlist is delivered later.
     #[must_use]
     pub fn sign_in(
         &self,
@@ -70,7 +70,7 @@ impl Node {
         hub.sign_in(connection, &without_watchlist(user), user_data, None)
     }
 
-    /// Forgets a connection that was signed in as `user`.
+    /// Signs a connection out that was signed in as `user`.
     pub fn sign_out(&self, hub: &Hub, connection: ConnectionRef, user: &User, now: Instant) {
         let Some(cluster) = &self.cluster else { return hub.sign_out(connection, user, now) };
         cluster.sign_out(connection);
@@ -78,7 +78,7 @@ impl Node {
     }
 }
 
-/// The user as the hub is to know it where others watch over the watchlist.
+/// The user without its watchlist, for a hub whose watchlists the cluster handles.
 fn without_watchlist(user: &User) -> User {
     User { watchlist: Vec::new(), ..user.clone() }
 }

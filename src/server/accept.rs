@@ -1,5 +1,5 @@
-//! One acceptor that deals connections out to the shards in turn: even for small numbers, which
-//! leaving it to the kernel would not be.
+//! One acceptor that distributes connections to the shards in turn. The kernel's distribution would
+//! be uneven for small numbers.
 //!
 //! While the server drains, the acceptor also checks whether another process listens on the same
 //! address: it connects to that address repeatedly, and a connection that it does not accept itself
@@ -20,10 +20,10 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// A connection that a shard's thread is to serve.
+/// An accepted connection for a shard's thread.
 pub(super) type AcceptedConnection = (TcpStream, SocketAddr, PendingConnection);
 
-/// A handle of the acceptor for the rest of the server.
+/// Controls the acceptor.
 #[derive(Debug)]
 pub(super) struct AcceptorHandle {
     order: Arc<AtomicU8>,
@@ -39,7 +39,7 @@ pub(super) enum AcceptorReport {
     NoOtherListener,
 }
 
-/// Orders for the acceptor.
+/// The orders for the acceptor.
 const SERVE: u8 = 0;
 const DRAIN: u8 = 1;
 /// Give up the socket: another process listens on the port already.
@@ -47,11 +47,11 @@ const HAND_OVER: u8 = 2;
 /// Give up the socket: the process ends.
 const CLOSE: u8 = 3;
 
-/// How long to wait when the system has no file descriptor to give.
+/// How long to wait when the system has no file descriptors left.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
-/// How long to wait until whoever was asked to go has gone.
+/// How long to wait for an evicted connection to close.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
-/// How often it is logged that the limiter is full.
+/// The interval of log lines about a full limiter.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the acceptor waits for a connection before it checks its orders.
 const SERVING_WAIT: Duration = Duration::from_millis(50);
@@ -70,7 +70,7 @@ const CLOSE_SETTLE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 ///
-/// The system has no thread to give.
+/// The system cannot start a thread.
 pub(super) fn start(
     listener: TcpListener,
     is_inherited: bool,
@@ -183,7 +183,7 @@ impl Acceptor {
         let _ = SockRef::from(&self.listener).set_read_timeout(Some(wait));
     }
 
-    /// Accepts the next connection. False if there is none.
+    /// Accepts the next connection. Returns false if there is none.
     fn accept(&mut self) -> bool {
         match next(&self.listener) {
             Ok((stream, peer)) => {
@@ -195,7 +195,8 @@ impl Acceptor {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                // Once for each time that file descriptors, probably, have run out.
+                // Logged once for each time that accepting fails, probably for lack of file
+                // descriptors.
                 if !self.is_exhausted {
                     tracing::warn!(%error, "accepting failed");
                 }
@@ -210,7 +211,7 @@ impl Acceptor {
         // While it waits for a permit, the kernel queues further connections.
         let pending = self.gate.wait_for_permit();
         let sender = &self.shard_senders[self.next_shard];
-        // A shard is gone only when the process is ending.
+        // The shard's thread ends only with the process.
         let _ = sender.send((stream, peer, pending));
         self.next_shard = (self.next_shard + 1) % self.shard_senders.len();
     }
@@ -273,8 +274,8 @@ struct Search {
 }
 
 impl Search {
-    /// Begins a connection to the address, if it is time to. Never blocks: a queue that is full has room
-    /// again only when the acceptor goes on.
+    /// Starts a probe if one is due. Never blocks: a full queue has room again only after the
+    /// acceptor continues.
     fn begin(&mut self, report: &mpsc::UnboundedSender<AcceptorReport>) {
         let now = Instant::now();
         let has_failed = |(probe, _, at): &mut (TcpStream, SocketAddr, Instant)| {
@@ -308,7 +309,7 @@ impl Search {
         is_own
     }
 
-    /// Nothing waits to be accepted, and so a probe that is connected has been given to another process.
+    /// Handles an empty queue: a probe that is connected was accepted by another process.
     fn on_idle(&mut self, report: &mpsc::UnboundedSender<AcceptorReport>) {
         let is_elsewhere = |(probe, _, at): &mut (TcpStream, SocketAddr, Instant)| {
             DRAINING_WAIT <= at.elapsed() && probe.peer_addr().is_ok()
@@ -330,14 +331,14 @@ impl Search {
     }
 }
 
-/// Begins a connection without waiting until it is established, and says where it is from.
+/// Starts a connection without waiting for it, and returns its local address.
 fn begin_connection(address: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
     let stream = TcpStream::from(mio::net::TcpStream::connect(address)?);
     let from = stream.local_addr()?;
     Ok((stream, from))
 }
 
-/// Waits for free places.
+/// Waits for permits of the limiter.
 struct ConnectionGate {
     limiter: Arc<HttpConnectionLimiter>,
     logged_at: Option<Instant>,
@@ -366,7 +367,7 @@ fn next(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     Ok((stream, peer))
 }
 
-/// Whether the failure says nothing about the next connection.
+/// Whether the error concerns only this connection.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

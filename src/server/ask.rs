@@ -1,5 +1,4 @@
-//! Finds out which server is behind a port: a Campanile that serves, one that drains, or another
-//! program.
+//! Detects the server on a port: a serving Campanile, a draining one, or another program.
 
 use std::{
     io,
@@ -19,7 +18,7 @@ pub(super) enum Answer {
     Serving,
     /// A Campanile that drains.
     Draining,
-    /// Nothing that answers.
+    /// No server, or one that does not answer.
     None,
     /// Another program.
     Other,
@@ -63,8 +62,8 @@ pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Parses the answer. A server with TLS answers plain HTTP as well, with the advice to use TLS, or
-/// that it drains.
+/// Parses the answer. A server with TLS answers plain HTTP as well: with the advice to use TLS, or
+/// with the information that it drains.
 fn read(answer: &[u8]) -> Answer {
     let answer = String::from_utf8_lossy(answer);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
@@ -82,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_told_apart() {
+    fn answers_are_distinguished() {
         let reply = |status: &str, body: &str| {
             read(format!("HTTP/1.1 {status}\r\nconnection: close\r\n\r\n{body}").as_bytes())
         };

@@ -56,7 +56,7 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 /// served until the process has ended. A working endpoint or Redis answers within milliseconds;
 /// clients do not wait for the rest of the grace period for one that hangs.
 const AWAY_MAX: Duration = Duration::from_secs(2);
-/// What saying goodbye to the other nodes may take, however long the connections took.
+/// The minimum time to leave the cluster, however long the connections took.
 const LEAVE_TIMEOUT_MIN: Duration = Duration::from_millis(300);
 /// How long clients that connected during the drain have to receive their answer.
 const LATE_PATIENCE: Duration = Duration::from_millis(300);
@@ -134,8 +134,9 @@ impl Draining {
         false
     }
 
-    /// Waits until the connections have ended, `end` at the latest, and says how many are left. Webhooks,
-    /// which tell of their end, are flushed after them, but have at least a fifth of the remaining time.
+    /// Waits until the connections have ended, until `end` at most, and returns how many are left.
+    /// Webhooks that report their end are flushed afterwards, and have at least a fifth of the
+    /// remaining time.
     async fn end_connections(&mut self, end: Instant) -> usize {
         let connections = self.connections.clone();
         let left = self.watching(connections.begin(until(end).mul_f64(0.8))).await;
@@ -146,27 +147,27 @@ impl Draining {
         self.watching(connections.begin(until(end))).await
     }
 
-    /// Waits until the webhooks have told what they know. An endpoint that needs longer is no reason to
-    /// say that the server did not end well.
+    /// Waits until the webhooks are delivered. A slow endpoint does not make the shutdown
+    /// unsuccessful.
     async fn flush_webhooks(&mut self, connections_ended: Instant, end: Instant) {
         let flush = self.flush.clone();
         loop {
             let patience = until(self.gives_up_at(connections_ended, end));
             let left = self.watching(flush.begin(patience)).await;
-            // Another process may have taken the port over meanwhile.
+            // Another process may have taken over the port meanwhile.
             if left == 0 || self.gives_up_at(connections_ended, end) <= clock::now() {
                 return;
             }
         }
     }
 
-    /// When webhooks and the cluster are not waited for any more.
+    /// The deadline for webhooks and the cluster.
     fn gives_up_at(&self, connections_ended: Instant, end: Instant) -> Instant {
         let is_served = self.is_handed_over() || self.connections.plan() == Some(DrainPlan::Spread);
         if is_served { end } else { end.min(connections_ended + AWAY_MAX) }
     }
 
-    /// Waits for `work`, and follows what changes meanwhile.
+    /// Waits for `work`, and reacts to changes meanwhile.
     async fn watching<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         loop {
@@ -177,8 +178,8 @@ impl Draining {
         }
     }
 
-    /// Waits a little, and follows what has changed: another process may have taken the port over, or
-    /// the node that was counted on may drain as well.
+    /// Waits briefly and updates the plan: another process may have taken over the port, or the
+    /// other node may drain as well.
     async fn watch(&mut self) {
         tokio::select! {
             Some(reports) = self.acceptor.reports.recv() => {
@@ -208,7 +209,7 @@ impl Draining {
         self.acceptor.is_handed_over()
     }
 
-    /// Says what is about to happen to the connections.
+    /// Logs how the connections will be closed.
     fn tell(&self, plan: DrainPlan, connections: usize, left: Duration) {
         let shards = self.node.inboxes().shards().count().max(1);
         let (code, over) = match plan {
@@ -240,7 +241,7 @@ async fn is_served(probe: std::net::TcpStream, path: &str) -> bool {
     matches!(ask_over(probe, path).await, Answer::Serving)
 }
 
-/// How long it is until then.
+/// The time until `end`.
 fn until(then: Instant) -> Duration {
     then.saturating_duration_since(clock::now())
 }

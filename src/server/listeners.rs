@@ -47,8 +47,9 @@ impl Listeners {
     ///
     /// # Errors
     ///
-    /// [`ServerError::Bind`] when an address is taken or is not ours, [`ServerError::Inherit`] when
-    /// what was passed can't be listened on, [`ServerError::InheritedTwice`] when it is too much.
+    /// [`ServerError::Bind`] if an address is taken or not local, [`ServerError::Inherit`] if a
+    /// passed socket does not listen, [`ServerError::InheritedTwice`] if several were passed for
+    /// one service.
     pub(super) async fn open(config: &Config) -> Result<Self, ServerError> {
         let (main, mut metrics) = assign(inherited().map_err(ServerError::Inherit)?)?;
         let is_inherited = main.is_some();
@@ -111,7 +112,7 @@ fn assign(
     Ok((main.map(listener), metrics.map(listener)))
 }
 
-/// Says in the log where an inherited socket is another than the configured one.
+/// Logs where an inherited socket differs from the configured address.
 fn note_difference(config: &Config, listener: &TcpListener) {
     let Ok(inherited) = listener.local_addr() else { return };
     let server = &config.server;
@@ -152,14 +153,14 @@ async fn bind(config: &Config) -> Result<(TcpListener, Origin), ServerError> {
     }
 }
 
-/// Takes the port over from a draining Campanile; none if something else holds it.
+/// Takes over the port from a draining Campanile; `None` if another program holds it.
 async fn take_over(address: SocketAddr, path: &str) -> Option<TcpListener> {
     let began = Instant::now();
     let mut is_draining = false;
     loop {
         let patience = match ask(address, path).await {
             Answer::Draining => TAKE_OVER_MAX,
-            // It may be about to drain, or to end.
+            // It may drain or end soon.
             Answer::Serving | Answer::None if is_draining => TAKE_OVER_MAX,
             Answer::Serving | Answer::None => SIGNAL_PATIENCE,
             Answer::Other => return None,

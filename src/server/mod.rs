@@ -1,7 +1,8 @@
-//! Builds the parts, runs them, and drains them in order.
+//! Builds the parts of the server, runs them, and drains them in order.
 //!
-//! One thread accepts and keeps time; each shard has a thread of its own, on which the HTTP
-//! connections that it was dealt are served as well.
+//!
+//! One thread accepts connections and runs timers. Each shard has a thread, which also serves the
+//! HTTP connections assigned to it.
 
 mod accept;
 mod ask;
@@ -39,13 +40,13 @@ use std::{
 };
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time};
 
-/// A server whose sockets are bound, and that serves nobody yet.
+/// A server whose sockets are bound and that does not serve yet.
 #[derive(Debug)]
 pub struct Server {
     listeners: Listeners,
-    /// What the main one is bound to.
+    /// The address of the main socket.
     address: SocketAddr,
-    /// Prefix of every route.
+    /// The prefix of every route.
     path: String,
     node: Arc<Node>,
     http: Arc<Live<Http>>,
@@ -58,25 +59,25 @@ pub struct Server {
     webhooks: Arc<Webhooks>,
 }
 
-/// Why a server could not start, or go on.
+/// The error of a server that cannot start or continue.
 #[derive(Debug)]
 pub enum ServerError {
-    /// An address could not be listened on.
+    /// An address cannot be bound.
     Bind {
         /// The setting that names the address.
         setting: &'static str,
         /// The address as it was configured.
         address: String,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// A socket passed to the process can't be listened on.
+    /// A passed socket does not listen.
     Inherit(io::Error),
-    /// The network can reach a socket, and everybody can guess an app's secret.
+    /// An app with a guessable secret would be reachable from the network.
     Exposed {
-        /// What the socket listens on.
+        /// The address of the socket.
         address: SocketAddr,
-        /// Which app it is, and what to do.
+        /// The app, and what to change.
         error: ConfigError,
     },
     /// Two sockets were passed to the process for the same service.
@@ -86,29 +87,29 @@ pub enum ServerError {
         /// Where the two listen.
         addresses: [SocketAddr; 2],
     },
-    /// The certificates of Redis' authorities can't be read.
+    /// The file of `redis.ca` cannot be read.
     Authorities {
-        /// The file that `redis.ca` names.
+        /// The path in `redis.ca`.
         path: String,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// The certificate or its key can't be used.
+    /// The certificate or its key is invalid.
     Tls(TlsError),
     /// The process may not open enough files.
     Descriptors(TooFewDescriptors),
-    /// The system did not give what a thread of the server needs.
+    /// The system cannot start a thread or a poller.
     Thread(io::Error),
-    /// A webhook can't be used.
+    /// A webhook is invalid.
     Webhook(WebhookError),
-    /// A shard's thread has ended, which is a bug of the server.
+    /// A shard's thread has ended, which is a bug.
     ShardEnded,
 }
 
 /// The settings that name the listen addresses.
 const PORT: &str = "server.port (--port)";
 const METRICS: &str = "metrics.listen";
-/// How often the hubs are told the time.
+/// The interval of the hubs' timers.
 const TICK: Duration = Duration::from_millis(100);
 
 impl Server {
@@ -116,14 +117,16 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`ServerError::Bind`] when an address is taken or is not ours, [`ServerError::Tls`] when
-    /// the certificate or its key can't be used, [`ServerError::Webhook`] when a webhook can't,
-    /// [`ServerError::Exposed`] when the sockets are no place for the apps' secrets.
+    /// [`ServerError::Bind`] if an address cannot be bound, [`ServerError::Tls`] for an invalid
+    /// certificate or key, [`ServerError::Webhook`] for an invalid webhook,
+    /// [`ServerError::Exposed`] if an app with a guessable secret would be reachable from the
+    /// network.
     pub async fn build(config: &Config) -> Result<Self, ServerError> {
         let server = &config.server;
         let tls = Tls::load(&server.tls, None).map_err(ServerError::Tls)?.map(Arc::new);
         let listeners = Listeners::open(config).await?;
-        // A socket that was passed, or what a name stands for, need not be what was configured.
+        // The actual address may differ from the configured one: a passed socket, or a resolved
+        // name.
         let address = listeners.main.local_addr().map_err(ServerError::Inherit)?;
         config.check_for(address.ip()).map_err(|error| ServerError::Exposed { address, error })?;
         let shards = match server.shards {
@@ -163,13 +166,13 @@ impl Server {
         })
     }
 
-    /// Where the server listens.
+    /// The address on which the server listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What has the server go on by another configuration than `config`, of which it was built.
+    /// A handle to reconfigure the server, which was built of `config`.
     #[must_use]
     pub fn reloader(&self, config: Config) -> Reloader {
         Reloader {
@@ -189,8 +192,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`ServerError::Thread`] when a thread can't start, [`ServerError::ShardEnded`] when one
-    /// has ended: the connections it would be dealt would be lost.
+    /// [`ServerError::Thread`] if a thread cannot start, [`ServerError::ShardEnded`] if one has
+    /// ended.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<usize, ServerError> {
         let Self { listeners, node, http, limiter, engine, shutdown, webhooks, path, .. } = self;
         let Listeners { main, metrics, is_inherited } = listeners;
@@ -198,7 +201,7 @@ impl Server {
         let mut lives = JoinSet::new();
         for index in node.inboxes().shards() {
             let (life, mut ends) = mpsc::channel(1);
-            // Nothing is ever sent: it ends when the other side is dropped.
+            // Nothing is sent: the channel closes when the other side is dropped.
             lives.spawn(async move { ends.recv().await });
             let parts = shard_thread::Parts {
                 index,
@@ -256,14 +259,14 @@ async fn keep_time(node: Arc<Node>) {
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        // A panic costs the rest of this tick.
+        // A panic aborts only this tick.
         if catch_unwind(AssertUnwindSafe(|| node.on_time(clock::now()))).is_err() {
             tracing::error!("panic recovered");
         }
     }
 }
 
-/// What a shard must know of the configuration.
+/// The settings of a shard.
 fn engine_config(config: &Config) -> EngineConfig {
     EngineConfig {
         max_message_bytes: config.connection.max_message_bytes,
@@ -323,7 +326,7 @@ mod tests {
     use crate::node::{Admitted, ConnectRequest, Peer};
 
     #[test]
-    fn an_address_that_is_refused_names_its_setting_and_a_way_out() {
+    fn an_address_error_names_its_setting_and_a_remedy() {
         for (setting, kind, hint) in [
             (PORT, io::ErrorKind::PermissionDenied, "setcap cap_net_bind_service"),
             (METRICS, io::ErrorKind::AddrInUse, "choose another port"),
@@ -337,7 +340,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_unfinished_at_the_end_of_the_grace_period_is_counted() {
+    async fn parts_unfinished_at_the_end_of_the_grace_period_are_counted() {
         let mut config = Config::default();
         config.server.host = "127.0.0.1".to_owned();
         config.server.port = 0;

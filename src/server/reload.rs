@@ -1,4 +1,4 @@
-//! Another configuration for a server that runs.
+//! Reconfigures a running server.
 
 use super::{capacity::Descriptors, engine_config};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 };
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-/// Has a server that runs go on by another configuration.
+/// Reconfigures a running server.
 #[derive(Debug)]
 pub struct Reloader {
     pub(super) running: Live<Running>,
@@ -21,18 +21,18 @@ pub struct Reloader {
     pub(super) limiter: Arc<HttpConnectionLimiter>,
     pub(super) engine: Arc<Live<EngineConfig>>,
     pub(super) descriptors: Descriptors,
-    /// What the server listens on.
+    /// The addresses of the listeners.
     pub(super) address: SocketAddr,
 }
 
-/// What a server runs by.
+/// The running server's configuration and parts.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) config: Config,
     pub(super) tls: Option<Arc<Tls>>,
 }
 
-/// Everything of another configuration that could fail, done.
+/// A validated configuration: nothing of it can fail any more.
 #[derive(Debug)]
 pub struct Prepared {
     log_levels: (LogLevel, LogLevel),
@@ -41,30 +41,30 @@ pub struct Prepared {
     reloaded: Reloaded,
 }
 
-/// What a reload has changed.
+/// The changes of a reload.
 #[derive(Debug)]
 pub struct Reloaded {
-    /// What of the configuration.
+    /// The changed settings.
     pub changes: Changes,
-    /// Whether newcomers see another certificate, or one at all, or none any more.
+    /// Whether the certificate for new connections has changed, or TLS was enabled or disabled.
     pub is_certificate_new: bool,
 }
 
-/// Why a reload was refused. Nothing has changed.
+/// The error of a rejected reload. Nothing has changed.
 #[derive(Debug)]
 pub enum ReloadError {
-    /// The configuration can't be that of a server that runs as this one does.
+    /// The configuration is invalid for this running server.
     Config(ConfigError),
-    /// The certificate or its key can't be used.
+    /// The certificate or its key is invalid.
     Tls(TlsError),
-    /// A webhook can't be used.
+    /// A webhook is invalid.
     Webhook(WebhookError),
-    /// The configuration has none of the served apps, and they have connections.
+    /// The configuration contains none of the served apps, and they have connections.
     AllAppsGone {
         /// The number of their connections.
         connections: usize,
     },
-    /// The server is going away.
+    /// The server is draining.
     Draining,
 }
 
@@ -75,11 +75,11 @@ impl Reloader {
         self.node.connections_here()
     }
 
-    /// Makes `fresh` ready, and changes nothing. Reads files.
+    /// Validates and prepares `fresh`. Changes nothing. Reads files.
     ///
     /// # Errors
     ///
-    /// [`ReloadError`] when anything of it can't be used.
+    /// [`ReloadError`] if anything of it is invalid.
     pub fn prepare(&self, fresh: Config) -> Result<Prepared, ReloadError> {
         if self.node.is_draining() {
             return Err(ReloadError::Draining);
@@ -118,8 +118,8 @@ impl Reloader {
         }
     }
 
-    /// Goes on by what was prepared, and says what that changes. Connections stay, but for those of
-    /// apps that are gone or disabled. Needs a runtime.
+    /// Applies a prepared configuration, and returns the changes. Connections stay open, except
+    /// those of removed or disabled apps. Needs a runtime.
     pub fn apply(&self, prepared: Prepared) -> Reloaded {
         let Prepared { next, plan, reloaded, .. } = prepared;
         let config = &next.config;
@@ -145,7 +145,7 @@ impl Reloader {
 }
 
 impl Prepared {
-    /// The level of the log, before and after.
+    /// The log levels before and after.
     #[must_use]
     pub fn log_levels(&self) -> (LogLevel, LogLevel) {
         self.log_levels

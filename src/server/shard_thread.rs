@@ -1,4 +1,4 @@
-//! A shard's thread: the engine, and the HTTP connections that it was dealt.
+//! A shard's thread: the engine, and the HTTP connections assigned to it.
 
 use super::accept::AcceptedConnection;
 use crate::{
@@ -16,7 +16,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-/// What a shard's thread is made from.
+/// The parts of which a shard's thread is made.
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) index: ShardIndex,
@@ -24,15 +24,15 @@ pub(super) struct Parts {
     pub(super) http: Arc<Live<Http>>,
     pub(super) engine: Arc<Live<EngineConfig>>,
     pub(super) shutdown: Shutdown,
-    /// Closed when the thread ends, which only a bug can bring about.
+    /// Closed when the thread ends, which only a bug can cause.
     pub(super) life: mpsc::Sender<()>,
 }
 
-/// Starts the thread, and gives the door through which connections come in.
+/// Starts the thread. Returns the sender for its connections.
 ///
 /// # Errors
 ///
-/// The system has no thread or no poller to give.
+/// The system cannot start a thread or a poller.
 pub(super) async fn start(parts: Parts) -> io::Result<mpsc::UnboundedSender<AcceptedConnection>> {
     let (sender, accepted) = mpsc::unbounded_channel();
     let (started, is_started) = oneshot::channel();

@@ -1,10 +1,10 @@
-//! Whether a client is there: silence is asked about, and only then held against it.
+//! Detects dead connections: a silent client is pinged first, then closed.
 
 use super::{Due, SessionConfig};
 use crate::protocol::CloseCode;
 use std::time::Instant;
 
-/// When the client was last heard of, or last asked. What was *sent* says nothing about it.
+/// When the client last sent something or was pinged. Output to the client does not count.
 #[derive(Debug)]
 pub(super) enum Liveness {
     Heard(Instant),

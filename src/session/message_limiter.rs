@@ -1,4 +1,4 @@
-//! How many messages a client may send.
+//! Limits the messages of a client.
 
 use crate::{
     app::MessageLimit,
@@ -6,31 +6,32 @@ use crate::{
 };
 use std::time::{Duration, Instant};
 
-/// The messages of one connection, against the limit of the server, which keeps a flood off, and
-/// against that of its app, which is what Reverb has.
+/// Counts the messages of one connection against two limits: the server's, which stops floods, and
+/// the app's, which is compatible with Reverb's.
 ///
-/// What is beyond a limit is dropped, and the client is told. A `pusher:ping` is answered all the
-/// same, so that a client that sends too much does not look dead as well.
+///
+/// Messages beyond a limit are dropped, and the client is notified. `pusher:ping` is answered in
+/// any case, so that a client that sends too much does not seem dead as well.
 #[derive(Debug)]
 pub(super) struct MessageLimiter {
     bucket: TokenBucket,
-    /// What most connections have no use for.
+    /// Allocated only for clients that need it.
     overrun: Option<Box<Overrun>>,
 }
 
 #[derive(Debug, Default)]
 struct Overrun {
-    /// The app's window, since its first message, and the messages in it.
+    /// The start of the app's window, at its first message, and the number of messages in it.
     window: Option<(Instant, u32)>,
-    /// Messages dropped since the client was last within the limit of the server.
+    /// Messages dropped since the client was last within the server's limit.
     dropped: u32,
     notified_at: Option<Instant>,
 }
 
-/// What becomes of a message.
+/// The decision about a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Decision {
-    /// It is taken.
+    /// The message is handled.
     Allow,
     /// The message is dropped.
     Drop,
@@ -38,7 +39,7 @@ pub(super) enum Decision {
     Close,
 }
 
-/// How often a client is told that it sends too much.
+/// Minimum interval of notifications about dropped messages.
 const NOTIFY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl MessageLimiter {
@@ -46,8 +47,8 @@ impl MessageLimiter {
         Self { bucket: TokenBucket::full(now), overrun: None }
     }
 
-    /// Counts a message against the limit of the server. Whoever goes on beyond it for as many
-    /// messages as it may send at once is closed.
+    /// Counts a message against the server's limit. A client that exceeds it by as many messages as
+    /// its burst is closed.
     pub(super) fn pass(&mut self, rate: Rate, now: Instant) -> Decision {
         if self.overrun.is_some() && self.bucket.is_full(now) {
             self.reset();
@@ -70,8 +71,8 @@ impl MessageLimiter {
         true
     }
 
-    /// Counts a message against the limit of the app: so many in a window, which begins with the
-    /// first message after the last one was over.
+    /// Counts a message against the app's limit of a window, which starts with the first message
+    /// after the previous window.
     pub(super) fn pass_app(&mut self, limit: MessageLimit, now: Instant) -> Decision {
         if limit.max == 0 {
             return Decision::Allow;
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_is_told_once_a_second_and_closed_when_it_goes_on() {
+    fn a_flood_is_notified_once_a_second_and_closed_if_it_continues() {
         let start = Instant::now();
         let rate = Rate::per_second(10);
         let mut limiter = MessageLimiter::new(start);
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_calms_down_begins_anew() {
+    fn the_count_of_dropped_messages_resets_within_the_limit() {
         let start = Instant::now();
         let rate = Rate::per_second(10);
         let mut limiter = MessageLimiter::new(start);
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_burst_is_what_a_client_may_send_at_once() {
+    fn the_burst_is_allowed_at_once() {
         let start = Instant::now();
         let rate = Rate::per_second(10).with_burst(100);
         let mut limiter = MessageLimiter::new(start);
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_of_an_app_begins_with_a_message_and_ends_by_time_alone() {
+    fn the_window_of_an_app_starts_with_a_message_and_ends_by_time() {
         let start = Instant::now();
         let window = Duration::from_secs(60);
         for closes in [false, true] {
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn calming_down_does_not_begin_the_window_of_the_app_anew() {
+    fn a_reset_does_not_restart_the_window_of_the_app() {
         let start = Instant::now();
         let limit = MessageLimit { max: 1, window: Duration::from_secs(60), closes: false };
         let rate = Rate::per_second(10);
@@ -193,14 +194,14 @@ mod tests {
         let later = start + Duration::from_secs(30);
         assert_eq!(limiter.pass(rate, later), Decision::Allow);
         assert_eq!(limiter.pass_app(limit, later), Decision::Drop);
-        // It is within the limit of the server again, so that it may go beyond it as far as before.
+        // The client is within the server's limit again, and may exceed it as far as before.
         assert!((0..9).all(|_| limiter.pass(rate, later) == Decision::Allow));
         assert!((0..9).all(|_| limiter.pass(rate, later) == Decision::Drop));
         assert_eq!(limiter.pass(rate, later), Decision::Close);
     }
 
     #[test]
-    fn a_message_that_is_dropped_takes_no_place_in_the_window() {
+    fn a_dropped_message_does_not_count_in_the_window() {
         let start = Instant::now();
         let limit = MessageLimit { max: 2, window: Duration::from_secs(1), closes: false };
         let mut limiter = MessageLimiter::new(start);

@@ -1,12 +1,13 @@
-//! One client's side of the protocol, as a state machine that does no I/O.
+//! The protocol of one client as a state machine without I/O.
 //!
-//! The driver in `shard` feeds it text and time, and carries out what it answers. One input
-//! gives at most one [`Action`], so there is nothing to drain and nothing to forget. After an
-//! action that the hub can refuse or that changes the session, the driver says how it went:
-//! [`Session::subscribed`] and [`Session::signed_in`].
 //!
-//! A session looks at its app as that is configured when a message comes. What all sessions have in
-//! common it keeps as it was when it began, since its client was told some of it.
+//! The driver in `shard` passes it text and time, and executes what it returns: at most one
+//! [`Action`] for each input. After an action that the hub can reject or that changes the session,
+//! the driver reports the result: [`Session::subscribed`] and [`Session::signed_in`].
+//!
+//!
+//! A message is handled with the app's current configuration. The settings that all sessions share
+//! are those from the start of the connection, since the client has been sent some of them.
 
 mod liveness;
 mod message_limiter;
@@ -35,16 +36,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What all sessions of a server have in common.
+/// The settings that all sessions share.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionConfig {
-    /// Silence after which the client is asked for a sign of life.
+    /// Silence after which the client is pinged.
     pub activity_timeout: Duration,
-    /// How long it then has to answer.
+    /// Time to answer a ping.
     pub pong_timeout: Duration,
-    /// Most subscriptions of one connection.
+    /// Maximum number of subscriptions of one connection.
     pub max_channels: usize,
-    /// How fast one connection may send messages.
+    /// The message rate of one connection.
     pub message_rate: Rate,
     /// The rate of bytes that a connection may make the server send. Beyond it, its next message is
     /// delayed.
@@ -65,8 +66,8 @@ impl SessionConfig {
     }
 }
 
-/// The protocol state of one connection. `P` is where the driver keeps a subscription; the
-/// session holds it and does not look into it.
+/// The protocol state of one connection. `P` is the driver's handle of a subscription, which the
+/// session stores without reading it.
 #[derive(Debug)]
 pub struct Session<P> {
     app: Arc<Live<App>>,
@@ -75,7 +76,7 @@ pub struct Session<P> {
     user: Option<Box<User>>,
     subscriptions: HashMap<ChannelName, Subscription<P>>,
     liveness: Liveness,
-    /// Until when the client must have been authorized for something; nothing once it was.
+    /// The deadline for the client's first authorization; `None` once it was authorized.
     authorize_by: Option<Instant>,
     messages: MessageLimiter,
     joins: MessageLimiter,
@@ -84,69 +85,70 @@ pub struct Session<P> {
     mistakes: Mistakes,
 }
 
-/// A connection on a channel.
+/// A subscription of the connection.
 #[derive(Clone, Debug)]
 pub struct Subscription<P> {
-    /// The member that this connection is on this presence channel.
+    /// On a presence channel, the id of the member.
     pub user_id: Option<Arc<str>>,
-    /// Where the driver keeps the subscription.
+    /// The driver's handle of the subscription.
     pub place: P,
 }
 
-/// What the driver is to do.
+/// A task for the driver.
 #[derive(Debug)]
 pub enum Action<'a, P> {
     /// Answer a `pusher:ping`.
     Pong,
-    /// Subscribe to a channel; the client may. Then say so by [`Session::subscribed`].
+    /// Subscribe to a channel, and report it with [`Session::subscribed`]. The client is
+    /// authorized.
     Subscribe {
-        /// The channel.
+        /// The channel's name.
         channel: ChannelName,
-        /// Who joins, on a presence channel.
+        /// On a presence channel, the member that joins.
         member: Option<Member>,
     },
-    /// End a subscription, which the session has forgotten already.
+    /// End a subscription, which the session has removed already.
     Unsubscribe {
-        /// The channel.
+        /// The channel's name.
         channel: ChannelName,
-        /// What the session knew of it.
+        /// The removed subscription.
         subscription: Subscription<P>,
     },
-    /// Pass a client event on to the other subscribers.
+    /// Publish a client event to the other subscribers.
     Publish {
-        /// The channel.
+        /// The channel's name.
         channel: ChannelName,
         /// The event's name.
         name: Cow<'a, str>,
-        /// Its data.
+        /// The event's data.
         data: EventData<'a>,
-        /// The member that sends it, on a presence channel.
+        /// On a presence channel, the id of the sending member.
         user_id: Option<Arc<str>>,
     },
-    /// Sign the connection in; it may. Then say so by [`Session::signed_in`].
+    /// Sign the connection in, and report it with [`Session::signed_in`]. The client is authorized.
     SignIn {
-        /// Who it is.
+        /// The authenticated user.
         user: User,
-        /// The `user_data` that is sent back to the client.
+        /// The `user_data` for the answer.
         user_data: String,
     },
 }
 
-/// What the driver is to do because time has passed.
+/// A task for the driver when a deadline has passed.
 #[derive(Debug, Eq, PartialEq)]
 pub enum Due {
-    /// Ask the client for a sign of life.
+    /// Send a ping.
     Ping,
-    /// Close the connection.
+    /// Close the connection with this code.
     Close(CloseCode),
 }
 
 impl<P> Session<P> {
-    /// The longest time for which a client is not read because of what it made the server send. It is
-    /// far below any activity timeout, so that its answers to pings are seen in time.
+    /// Maximum time for which a client is not read because of the bytes that it made the server
+    /// send. It is far below any activity timeout, so that answers to pings are seen in time.
     const MAX_READ_PAUSE: Duration = Duration::from_secs(2);
 
-    /// A session that has just been admitted.
+    /// The session of a connection that has just been admitted.
     #[must_use]
     pub fn new(
         app: Arc<Live<App>>,
@@ -172,19 +174,19 @@ impl<P> Session<P> {
         }
     }
 
-    /// The connection's public name.
+    /// The connection's socket id.
     #[must_use]
     pub fn socket_id(&self) -> SocketId {
         self.socket_id
     }
 
-    /// Silence after which the client is asked for a sign of life, for it to be told.
+    /// Silence after which the client is pinged, as sent to the client.
     #[must_use]
     pub fn activity_timeout(&self) -> Duration {
         self.config.activity_timeout
     }
 
-    /// Who the connection is signed in as.
+    /// The signed-in user.
     #[must_use]
     pub fn user(&self) -> Option<&User> {
         self.user.as_deref()
@@ -200,8 +202,8 @@ impl<P> Session<P> {
         self.on_pieces(1, now)
     }
 
-    /// Counts pieces of messages that take work without being a message: each counts as one for the
-    /// server's limit. They are no sign of life, since the message may never be completed.
+    /// Counts pieces of messages that take work: each counts as a message for the server's limit.
+    /// They are not a sign of life, since the message may never be completed.
     ///
     /// # Errors
     ///
@@ -215,12 +217,12 @@ impl<P> Session<P> {
         Ok(())
     }
 
-    /// Takes one text message from the client.
+    /// Handles one text message of the client.
     ///
     /// # Errors
     ///
-    /// The mistake the client made. The driver reports it or closes the connection, as
-    /// [`ProtocolError::severity`] says.
+    /// The client's error. The driver reports it or closes the connection, by
+    /// [`ProtocolError::severity`].
     pub fn on_text<'a>(
         &mut self,
         text: &'a str,
@@ -266,7 +268,7 @@ impl<P> Session<P> {
         }
     }
 
-    /// Takes a message that can't be one, and says what it costs.
+    /// Handles a malformed message, and adds its cost.
     #[must_use]
     pub fn malformed(&mut self, malformed: Malformed, now: Instant) -> ProtocolError {
         match self.mistakes.add(Mistakes::MALFORMED, now) {
@@ -288,21 +290,21 @@ impl<P> Session<P> {
         self.answers.give_back(bytes, self.config.answer_rate, now);
     }
 
-    /// Until when the client is not read, because it exceeded the rate of bytes it may make the
-    /// server send; none if it may be read.
+    /// Until when the client is not read, because it exceeded the rate of bytes that it may make
+    /// the server send; `None` if it may be read.
     #[must_use]
     pub fn rests_until(&self, now: Instant) -> Option<Instant> {
         self.answers.debt(self.config.answer_rate, now).map(|debt| now + debt)
     }
 
-    /// When the session next wants to be told the time.
+    /// The next deadline of the session.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         let silence = self.liveness.deadline(&self.config);
         self.authorize_by.map_or(silence, |authorize_by| silence.min(authorize_by))
     }
 
-    /// Tells the session the time. Calling early does nothing.
+    /// Handles the deadline if it has passed. Calling it early does nothing.
     pub fn on_deadline(&mut self, now: Instant) -> Option<Due> {
         if self.authorize_by.is_some_and(|authorize_by| authorize_by <= now) {
             return Some(Due::Close(CloseCode::NotAuthorizedInTime));
@@ -310,7 +312,7 @@ impl<P> Session<P> {
         self.liveness.on_time(&self.config, now)
     }
 
-    /// Learns that the hub has registered a subscription.
+    /// Records a registered subscription.
     pub fn subscribed(&mut self, channel: ChannelName, user_id: Option<Arc<str>>, place: P) {
         if channel.needs_auth() {
             self.authorize_by = None;
@@ -318,23 +320,23 @@ impl<P> Session<P> {
         self.subscriptions.insert(channel, Subscription { user_id, place });
     }
 
-    /// Learns that the hub has signed the connection in.
+    /// Records a sign-in.
     pub fn signed_in(&mut self, user: User) {
         self.authorize_by = None;
         self.user = Some(Box::new(user));
     }
 
-    /// Where the driver keeps the subscription to `channel`.
+    /// The driver's handle of the subscription to `channel`.
     pub fn place_mut(&mut self, channel: &ChannelName) -> Option<&mut P> {
         self.subscriptions.get_mut(channel).map(|subscription| &mut subscription.place)
     }
 
-    /// Learns that a subscription that was taken for granted was refused.
+    /// Removes a subscription that was rejected later.
     pub fn refused(&mut self, channel: &ChannelName) {
         self.subscriptions.remove(channel);
     }
 
-    /// Ends all subscriptions, and hands them out.
+    /// Removes and returns all subscriptions.
     pub fn take_subscriptions(&mut self) -> HashMap<ChannelName, Subscription<P>> {
         std::mem::take(&mut self.subscriptions)
     }
@@ -397,7 +399,7 @@ impl<P> Session<P> {
         Ok((channel, member))
     }
 
-    /// Who joins a presence channel: whom `channel_data` names, else the signed-in user.
+    /// The joining member: that of `channel_data`, else the signed-in user.
     fn member(&self, app: &App, channel_data: Option<&str>) -> Result<Member, SubscriptionRefusal> {
         let limits = app.member_limits();
         match (channel_data, self.user()) {
@@ -409,7 +411,7 @@ impl<P> Session<P> {
         }
     }
 
-    /// Unsubscribing from what one is not subscribed to is no mistake: pusher-js may race.
+    /// Unsubscribing without a subscription is not an error: pusher-js may do so.
     fn unsubscribe<'a>(&mut self, channel: &str) -> Option<Action<'a, P>> {
         let (channel, subscription) = self.subscriptions.remove_entry(channel)?;
         Some(Action::Unsubscribe { channel, subscription })

@@ -61,7 +61,7 @@ fn refusal(result: Result<Option<Action<'_, u32>>, ProtocolError>) -> Subscripti
 }
 
 #[test]
-fn a_silent_client_is_asked_once_then_closed() {
+fn a_silent_client_is_pinged_once_then_closed() {
     let (mut session, start) = session();
     let idle = start + ACTIVITY_TIMEOUT;
     assert_eq!(session.deadline(), idle);
@@ -74,7 +74,7 @@ fn a_silent_client_is_asked_once_then_closed() {
 }
 
 #[test]
-fn any_sign_of_life_counts_even_a_mistake() {
+fn any_message_is_a_sign_of_life_even_an_invalid_one() {
     let (mut session, start) = session();
     let idle = start + ACTIVITY_TIMEOUT;
     assert_eq!(session.on_deadline(idle), Some(Due::Ping));
@@ -83,7 +83,7 @@ fn any_sign_of_life_counts_even_a_mistake() {
 }
 
 #[test]
-fn who_must_be_authorized_is_closed_in_time_unless_it_was() {
+fn an_unauthorized_client_is_closed_at_its_deadline() {
     let with_timeout = || session_with(|app| app.authorized_connections_timeout_s = 1);
     let second = Duration::from_secs(1);
     let closed = Some(Due::Close(CloseCode::NotAuthorizedInTime));
@@ -106,7 +106,7 @@ fn who_must_be_authorized_is_closed_in_time_unless_it_was() {
 }
 
 #[test]
-fn a_signature_opens_its_channel_to_its_connection_only() {
+fn a_signature_is_valid_for_its_channel_and_connection_only() {
     let (mut session, now) = session();
     let auth = |text: &str, key: &str, session: &Session<u32>| {
         format!("{key}:{}", session.app.get().signer.sign(text))
@@ -127,7 +127,7 @@ fn a_signature_opens_its_channel_to_its_connection_only() {
 }
 
 #[test]
-fn a_refused_subscription_leaves_nothing_behind() {
+fn a_rejected_subscription_is_removed() {
     let (mut session, now) = session();
     let text = subscribe_text(&session, "presence-r", Some("{}"));
     assert!(matches!(refusal(session.on_text(&text, now)), SubscriptionRefusal::Member(_)));
@@ -135,7 +135,7 @@ fn a_refused_subscription_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_second_subscription_to_a_channel_is_refused() {
+fn a_second_subscription_to_a_channel_is_rejected() {
     let (mut session, now) = session();
     subscribe(&mut session, "c", None, now);
     let text = subscribe_text(&session, "c", None);
@@ -143,7 +143,7 @@ fn a_second_subscription_to_a_channel_is_refused() {
 }
 
 #[test]
-fn subscriptions_are_bounded() {
+fn subscriptions_are_limited() {
     let (mut session, now) = session();
     for channel in ["a", "b", "c", "d", "e"] {
         subscribe(&mut session, channel, None, now);
@@ -156,7 +156,7 @@ fn subscriptions_are_bounded() {
 }
 
 #[test]
-fn a_member_is_named_by_channel_data_or_by_the_sign_in() {
+fn a_member_comes_from_channel_data_or_from_the_sign_in() {
     let (mut session, now) = session();
     let text = subscribe_text(&session, "presence-r", None);
     assert_eq!(refusal(session.on_text(&text, now)), SubscriptionRefusal::MemberMissing);
@@ -177,7 +177,7 @@ fn a_member_is_named_by_channel_data_or_by_the_sign_in() {
 }
 
 #[test]
-fn a_users_channel_is_open_to_that_user_only() {
+fn a_server_to_user_channel_is_limited_to_its_user() {
     let (mut session, now) = session();
     let text = subscribe_text(&session, "#server-to-user-1", None);
     assert_eq!(refusal(session.on_text(&text, now)), SubscriptionRefusal::NotThatUser);
@@ -188,7 +188,7 @@ fn a_users_channel_is_open_to_that_user_only() {
 }
 
 #[test]
-fn an_identity_does_not_change() {
+fn a_connection_cannot_change_its_user() {
     let (mut session, now) = session();
     sign_in(&mut session, r#"{"id":"1"}"#, now).unwrap();
     sign_in(&mut session, r#"{"id":"1","user_info":{}}"#, now).unwrap();
@@ -242,7 +242,7 @@ fn client_events_are_limited_in_name_size_and_rate() {
 }
 
 #[test]
-fn client_events_can_be_switched_off() {
+fn client_events_can_be_disabled() {
     let (mut session, now) = session_with(|app| app.client_events = ClientEvents::None);
     subscribe(&mut session, "private-x", None, now);
     let text = r#"{"event":"client-x","channel":"private-x"}"#;
@@ -276,7 +276,7 @@ fn malformed_messages_close_the_connection_despite_valid_ones_in_between() {
         assert!(matches!(session.on_text("x", now), Err(ProtocolError::Malformed(_))));
         succeed_in_all_ways(&mut session, now);
     }
-    // Less than one is forgiven so far.
+    // Less than one error is forgiven so far.
     let now = start + Duration::from_secs(11);
     assert_eq!(session.on_text("x", now).unwrap_err(), ProtocolError::TooManyMistakes);
 }
@@ -293,12 +293,12 @@ fn failed_authorizations_close_the_connection_despite_valid_messages_in_between(
         assert_eq!(session.on_control(now), Ok(()));
         assert!(session.on_text(r#"{"event":"pusher:ping"}"#, now).is_ok());
     }
-    // Two were forgiven meanwhile.
+    // Two errors were forgiven meanwhile.
     assert_eq!(guesses, 102);
 }
 
 #[test]
-fn time_forgives_mistakes() {
+fn errors_are_forgiven_over_time() {
     let (mut session, start) = session();
     for minute in 0..50 {
         let now = start + Duration::from_secs(minute * 100);
@@ -340,7 +340,7 @@ fn a_client_event_beyond_the_limit_of_messages_carries_its_channel() {
 }
 
 #[test]
-fn an_unknown_event_is_an_error_with_name_and_channel_but_not_a_mistake() {
+fn an_unknown_event_is_reported_without_cost() {
     let (mut session, start) = session();
     for second in 0..200 {
         let now = start + Duration::from_secs(second);
@@ -383,7 +383,7 @@ fn subscriptions_beyond_the_burst_are_rate_limited() {
 }
 
 #[test]
-fn a_refused_subscription_takes_nothing_of_the_rate() {
+fn a_rejected_subscription_does_not_count_for_the_rate() {
     let (mut session, start) = session();
     for step in 0..20 {
         let now = start + Duration::from_millis(step * 50);
@@ -407,14 +407,14 @@ fn a_client_over_its_answer_rate_is_throttled() {
     assert_eq!(session.rests_until(rested), None);
     session.give_back(1_000, start);
     assert_eq!(session.rests_until(start), None);
-    // One large answer does not have a client taken for dead.
+    // A client with one large answer is not considered dead.
     session.charge(1_000_000, start);
     assert_eq!(session.rests_until(start), Some(start + Duration::from_secs(2)));
 }
 
-/// Whatever arrives: no panic, and there is always a deadline ahead of the time of the input.
+/// Random input never panics, and the deadline is always after the time of the input.
 #[test]
-fn no_text_upsets_a_session() {
+fn no_text_makes_a_session_panic() {
     use rand::{RngExt, SeedableRng, rngs::StdRng};
     let inputs = std::env::var("FUZZ_INPUTS").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000);
     let seed = std::env::var("FUZZ_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(1);

@@ -1,4 +1,4 @@
-//! How connections are closed, one by one and all together.
+//! Closes connections, individually and at the end of the process.
 
 use super::{
     connection::{Admission, CLOSING_TIMEOUT, Closing, ClosingPeer, Connection, Phase},
@@ -17,20 +17,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The closing of all connections when the process ends.
+/// The schedule by which all connections are closed when the process ends.
 #[derive(Debug)]
 pub(super) struct DrainSchedule {
     waiting: VecDeque<ConnectionKey>,
     all: usize,
     began: Instant,
-    /// The time over which the connections are closed, unless they are closed at once.
+    /// The time over which the connections are closed, if they are not closed at once.
     spread: Duration,
     /// Deadline after which open connections are dropped.
     ends: Instant,
     plan: DrainPlan,
-    /// How many more connections may be closed with 4200, for [`DrainPlan::Queue`].
+    /// The number of connections that may still be closed with 4200, for [`DrainPlan::Queue`].
     queue_room: usize,
-    /// When the last close frame was sent, if all were.
+    /// When the last close frame was sent; `None` before.
     closed_all_at: Option<Instant>,
 }
 
@@ -55,15 +55,15 @@ pub fn drain_spread(connections: usize, grace: Duration) -> Duration {
 impl DrainSchedule {
     /// The part of the remaining grace period in which connections are closed.
     const SPREAD: f64 = 0.7;
-    /// The part of the whole grace period after which no connection is waited for any more. The server
-    /// stops waiting for the shards when it is over, so they must be done before.
+    /// The part of the whole grace period after which open connections are dropped. The server
+    /// stops waiting for the shards at its end, so they must finish earlier.
     const END: f64 = 0.95;
-    /// Few connections need not take that long: this much time for each is gentle enough.
+    /// The time per connection that is enough to avoid a burst of reconnections.
     const PACE: Duration = Duration::from_millis(100);
     const STEP: Duration = Duration::from_millis(10);
 
-    /// Begins at `now`, in a shutdown that began at `since`: to decide on the plan has taken a part of
-    /// the grace period.
+    /// Starts at `now`, in a shutdown that began at `since`: the decision about the plan took part
+    /// of the grace period.
     fn new(
         connections: Vec<ConnectionKey>,
         now: Instant,
@@ -109,11 +109,11 @@ impl DrainSchedule {
         }
     }
 
-    /// How many connections are due by now if closing is spread.
+    /// The number of connections that are due, if closing is spread.
     fn due(&self, now: Instant) -> usize {
         let elapsed = now.saturating_duration_since(self.began);
         let part = if self.spread.is_zero() { 1.0 } else { elapsed.div_duration_f64(self.spread) };
-        // The first leaves at once, the last when the time is over.
+        // The first is closed at once, the last at the end of the time.
         #[expect(clippy::cast_precision_loss, reason = "connections number below 2^52")]
         let due = (part.min(1.0) * self.all as f64).floor();
         #[expect(
@@ -134,10 +134,10 @@ impl DrainSchedule {
         }
     }
 
-    /// When there is something to do again; never when it is over.
+    /// The time of the next step; `None` when the schedule is finished.
     pub(super) fn next_step(&self, now: Instant) -> Option<Instant> {
         match (self.plan, self.waiting.is_empty()) {
-            // Only refused connections can be left, which have deadlines of their own.
+            // Only rejected connections can be left, which have deadlines of their own.
             (_, true) if self.drops_at() <= now => None,
             // The plan may change until then.
             (DrainPlan::Spread, true) => Some(self.ends.min(now + 10 * Self::STEP)),
@@ -153,7 +153,7 @@ impl Engine {
         self.is_alive(key) && self.connections[key.place as usize].is_open()
     }
 
-    /// Closes a connection in order: the client leaves the hub, is told why, and has
+    /// Closes a connection gracefully: the client leaves the hub, receives a close frame, and has
     /// [`CLOSING_TIMEOUT`] to answer.
     pub(super) fn close(&mut self, place: u32, code: &CloseCode) {
         let by = self.now + CLOSING_TIMEOUT;
@@ -169,7 +169,7 @@ impl Engine {
         self.queue_close_frames(place, code);
     }
 
-    /// Puts the last frames of the server into the outbox.
+    /// Queues the server's last frames.
     pub(super) fn queue_close_frames(&mut self, place: u32, code: &CloseCode) {
         let announcement = code.is_announced().then(|| event::closing(code));
         let close = Frame::close(code.number(), &code.to_string());
@@ -179,7 +179,7 @@ impl Engine {
         }
     }
 
-    /// The client has closed; the answer to it, if one is due, is in the outbox.
+    /// Handles a close frame of the client. The answer, if one is due, is already queued.
     pub(super) fn peer_closed(&mut self, place: u32, code: u16) {
         let by = self.now + CLOSING_TIMEOUT;
         let (why, peer) = (Ended::ByClient(code), ClosingPeer::HasClosed);
@@ -192,7 +192,7 @@ impl Engine {
         }
     }
 
-    /// Changes what is expected of the other side of a closing connection.
+    /// Changes what the server expects from the client of a closing connection.
     pub(super) fn peer_is(&mut self, place: u32, peer: ClosingPeer) {
         if let Some(connection) = self.connections.get_mut(place as usize)
             && let Phase::Closing(closing) = &mut connection.phase
@@ -201,7 +201,7 @@ impl Engine {
         }
     }
 
-    /// False if the connection is closing already.
+    /// Returns false if the connection is closing already.
     fn begin_closing(&mut self, place: u32, closing: Closing) -> bool {
         let connection = self.connections.get_mut(place as usize).filter(|found| found.is_open());
         let Some(connection) = connection else { return false };
@@ -227,8 +227,8 @@ impl Engine {
         }
     }
 
-    /// Takes a client out of the hub, at a cost of what it owns there. Its places under the
-    /// limits come back when it is dropped.
+    /// Removes a client from the hub, at a cost proportional to its subscriptions. Its permits are
+    /// released when it is dropped.
     fn leave(&mut self, connection: ConnectionRef, mut client: Admission) -> Served {
         for (channel, subscription) in client.session.take_subscriptions() {
             self.unsubscribe(&client.hub, &channel, &subscription);
@@ -239,7 +239,7 @@ impl Engine {
         Served::new(client)
     }
 
-    /// Ends a connection at once.
+    /// Drops a connection.
     pub(super) fn drop_connection(&mut self, place: u32, ended: Ended) {
         if !self.connections.contains(place as usize) {
             return;
@@ -251,7 +251,7 @@ impl Engine {
         }
         let is_late = self.drain_schedule.is_some() && matches!(ended, Ended::ByServer(_));
         let (ended, served) = match connection.phase {
-            // Whatever happens while closing, the reason is why it was closed.
+            // A connection that is closing already keeps its first reason.
             Phase::Closing(closing) => {
                 let is_unanswered = matches!(closing.peer, ClosingPeer::Answers);
                 if is_late && closing.served.is_some() && is_unanswered {
@@ -268,8 +268,8 @@ impl Engine {
         }
     }
 
-    /// Has the connections of an app closed that is not served any more, some in each turn: clients
-    /// that are closed with 4003 do not come back, so they need no more time than that.
+    /// Schedules the connections of an app that is not served any more to be closed, some in each
+    /// turn: clients closed with 4003 do not reconnect, so they need no spread.
     pub(super) fn evict_all(&mut self, hub: &Arc<Hub>) -> usize {
         let of_hub = |connection: &Connection| match &connection.phase {
             Phase::Open(client) => Arc::ptr_eq(&client.hub, hub),
@@ -280,7 +280,7 @@ impl Engine {
         self.connections.len()
     }
 
-    /// Closes the next of those.
+    /// Closes the next of the scheduled connections.
     pub(super) fn evict_some(&mut self) {
         for _ in 0..CLOSED_PER_TURN {
             let Some(key) = self.evicting.pop_front() else { return };
@@ -300,7 +300,7 @@ impl Engine {
         }
     }
 
-    /// Has the connections leave, a few each turn.
+    /// Advances the drain: closes the connections that are due.
     pub(super) fn advance_drain(&mut self) {
         let (now, grace) = (self.now, self.config.shutdown_grace);
         let Some(plan) = self.node.shutdown().plan() else { return };
@@ -324,8 +324,8 @@ impl Engine {
         }
     }
 
-    /// Drops the admitted connections, and the refused ones that the shutdown waits for: they came
-    /// before it. Those that were refused since have their own time to close.
+    /// Drops the admitted connections, and the rejected ones that were open when the shutdown
+    /// began. Connections rejected later have their own deadline.
     fn drop_all(&mut self) {
         let is_waited_for = |connection: &Connection| match &connection.phase {
             Phase::Open(_) => true,
@@ -335,7 +335,7 @@ impl Engine {
         let places: Vec<usize> = found.map(|(place, _)| place).collect();
         for place in places {
             let place = u32::try_from(place).expect("a place of the slab");
-            // It may have got its close frame in this turn.
+            // Its close frame may have been queued in this turn.
             self.flush(place);
             self.drop_connection(place, Ended::ByServer(CloseCode::ShuttingDown));
         }
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_departure_is_spread_evenly_over_its_time() {
+    fn a_drain_is_spread_evenly_over_its_time() {
         let start = Instant::now();
         let mut drain_schedule =
             drain_schedule(1_000, start, Duration::from_secs(10), DrainPlan::Spread);
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn when_it_is_over_there_is_no_step() {
+    fn a_finished_schedule_has_no_next_step() {
         let start = Instant::now();
         for plan in [DrainPlan::Spread, DrainPlan::Queue, DrainPlan::Alone] {
             let mut drain_schedule = drain_schedule(10, start, Duration::from_secs(1), plan);
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn few_connections_leave_soon() {
+    fn few_connections_are_closed_soon() {
         let start = Instant::now();
         let mut drain_schedule =
             drain_schedule(3, start, Duration::from_secs(10), DrainPlan::Spread);
@@ -410,13 +410,13 @@ mod tests {
     }
 
     #[test]
-    fn without_grace_all_leave_at_once() {
+    fn without_a_grace_period_all_are_closed_at_once() {
         let start = Instant::now();
         let mut drain_schedule = drain_schedule(100, start, Duration::ZERO, DrainPlan::Spread);
         assert_eq!(drain_schedule.take_due(start).len(), 100);
     }
 
-    /// Closes all connections; returns their close codes, and when the last is closed.
+    /// Closes all connections; returns their close codes, and when the last was closed.
     fn close_all(drain_schedule: &mut DrainSchedule, start: Instant) -> Vec<u16> {
         let mut codes = Vec::new();
         while !drain_schedule.waiting.is_empty() {
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_gets_as_many_as_it_has_room_for() {
+    fn a_queue_receives_as_many_connections_as_it_has_room_for() {
         let start = Instant::now();
         let mut drain_schedule =
             drain_schedule(3_000, start, Duration::from_secs(10), DrainPlan::Queue);
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn when_the_other_process_is_gone_the_rest_is_closed_with_4100_at_once() {
+    fn if_the_other_process_ends_the_rest_is_closed_with_4100_at_once() {
         let start = Instant::now();
         let mut drain_schedule =
             drain_schedule(100, start, Duration::from_secs(10), DrainPlan::Spread);

@@ -14,61 +14,60 @@ use crate::{
 use rustls::ServerConnection;
 use std::time::{Duration, Instant};
 
-/// A connection that a shard is to take over: the handshake is done, but for its response.
+/// A socket for a shard after the handshake, whose response is not sent yet.
 #[derive(Debug)]
 pub struct UpgradedSocket {
-    /// The socket.
+    /// The TCP socket.
     pub socket: std::net::TcpStream,
-    /// The TLS session over it, whose handshake is done, with what it has received already.
+    /// The TLS session after its handshake, with the data that it has received.
     pub tls: Option<Box<ServerConnection>>,
-    /// The response that opens the WebSocket; it is sent together with the first frame.
+    /// The response that opens the WebSocket, sent together with the first frame.
     pub response: Vec<u8>,
-    /// What the client sent behind its request.
+    /// Bytes that the client sent after its request.
     pub received: Vec<u8>,
-    /// Whether the client may stay.
+    /// The admitted client, or the code to close the connection with.
     pub admission: Result<Box<Admission>, CloseCode>,
-    /// Its place among the connections that are no WebSocket yet. Whoever is refused keeps it to
-    /// the end.
+    /// The permit of the HTTP connection. A rejected connection keeps it until it is closed.
     pub permit: Permit,
-    /// Has a shutdown wait for it.
+    /// Delays the end of a shutdown until it is dropped.
     pub drain: Drain,
 }
 
-/// A client that may stay, as its shard keeps it.
+/// An admitted client with this shard's subscription handles.
 pub type Admission = Admitted<ShardPlace>;
 
-/// Where a shard keeps a subscription.
+/// A shard's handle of a subscription.
 #[derive(Clone, Copy, Debug)]
 pub struct ShardPlace(pub(super) SubscriptionState);
 
-/// How far a subscription has come.
+/// The state of a subscription.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum SubscriptionState {
-    /// It waits for the other nodes, under this ticket.
+    /// Waiting for the broker, under this ticket.
     Waits(u32),
-    /// It has begun.
+    /// Active, with this position in the list of subscribers.
     At(Place),
 }
 
-/// A connection, from its adoption to the end of its socket.
+/// A connection, from its upgrade to the end of its socket.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) socket: Socket,
     pub(super) key: ConnectionKey,
     pub(super) outbox: Outbox,
     pub(super) queued: Queued,
-    /// The socket took no more. Until it does, it is not read from either: whoever sends
+    /// The socket accepts no more data. It is not read either until it does: a client that sends
     /// without reading would only fill its outbox with replies.
     pub(super) is_blocked: bool,
-    /// There may be something to read that no edge will tell of again.
+    /// Whether there may be input for which the poller reports no further edge.
     pub(super) is_unread: bool,
-    /// Whether it is in the shard's list of those.
+    /// Whether it is in the shard's list of unread connections.
     pub(super) is_listed: bool,
     pub(super) partial: Option<Box<Partial>>,
     pub(super) phase: Phase,
-    /// The step of the wheel at which the connection is looked at.
+    /// The step of the wheel at which the deadline is checked next.
     pub(super) check_step: u64,
-    /// A shutdown waits until it is dropped.
+    /// Delays the end of a shutdown until it is dropped.
     pub(super) drain: Drain,
 }
 
@@ -76,7 +75,7 @@ pub(super) struct Connection {
 pub(super) enum Phase {
     /// The client is served.
     Open(Box<Admission>),
-    /// A close frame is on its way; the client has left the hub.
+    /// A close frame is queued or sent; the client has left the hub.
     Closing(Box<Closing>),
 }
 
@@ -88,30 +87,30 @@ pub(super) struct Closing {
     pub(super) peer: ClosingPeer,
     /// When the socket is read next, once it was read while closing.
     pub(super) reads_at: Option<Instant>,
-    /// The client that was served until the close; none if it was rejected.
+    /// The client that was served until the close; `None` if it was rejected.
     pub(super) served: Option<Served>,
-    /// What the connection holds on to if it was refused.
+    /// The permit of a rejected connection.
     pub(super) _permit: Option<Permit>,
 }
 
-/// What is to be expected of the other side while closing.
+/// What the server expects from the client of a closing connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ClosingPeer {
-    /// It is to answer with a close frame.
+    /// A close frame.
     Answers,
-    /// It has sent its close frame: once ours is written, all is said.
+    /// Nothing: it has sent its close frame, and the connection ends once the server's is written.
     HasClosed,
-    /// Its bytes can't be read any more, and are thrown away until it hangs up.
+    /// Only the end of the stream: its bytes can't be decoded any more, and are discarded.
     Unreadable,
 }
 
 /// How long the closing handshake may take. See `docs/protocol.md#close-codes`, rule 2.
 pub(super) const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pause between two reads from a closing connection. Only its close frame matters, so a flood
-/// after the close costs next to nothing.
+/// Interval of reads from a closing connection. Only its close frame matters, so a flood after the
+/// close costs almost nothing.
 const CLOSING_READ_INTERVAL: Duration = Duration::from_millis(50);
-/// How long it may take with somebody who was refused. That one holds a place that a newcomer may
-/// be waiting for, so it is as long as a slow network needs and no longer.
+/// Maximum time to close a rejected connection: enough for a slow network, and short, since it
+/// holds a permit that another connection may wait for.
 pub(super) const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Connection {
@@ -147,12 +146,12 @@ impl Connection {
         }
     }
 
-    /// When the incomplete message began.
+    /// When the first byte of the incomplete message was received.
     fn message_began_at(&self) -> Option<Instant> {
         self.partial.as_ref().and_then(|partial| partial.began_at())
     }
 
-    /// Whether a message has begun so long ago that its end is not waited for any more.
+    /// Whether the incomplete message has exceeded its time.
     pub(super) fn message_timed_out(&self, message_timeout: Duration, now: Instant) -> bool {
         let began_at = self.message_began_at().filter(|_| self.is_open());
         began_at.is_some_and(|began_at| began_at + message_timeout <= now)
@@ -174,7 +173,7 @@ impl Connection {
         }
     }
 
-    /// Whether all has been said and written.
+    /// Whether the closing handshake is complete and written.
     pub(super) fn is_over(&self) -> bool {
         match &self.phase {
             Phase::Open(_) => false,
@@ -185,8 +184,8 @@ impl Connection {
         }
     }
 
-    /// Ends the writing half when all is said to a client whose answer can't be read: it hangs
-    /// up when it sees the end, and need not be waited for.
+    /// Shuts down the writing half once all is written to a client whose input can't be decoded: it
+    /// closes the connection when it sees the end.
     pub(super) fn hang_up_if_unreadable(&mut self) {
         if let Phase::Closing(closing) = &self.phase
             && closing.peer == ClosingPeer::Unreadable

@@ -1,4 +1,4 @@
-//! From the inbox to the outboxes.
+//! Delivers from the inbox to the outboxes.
 
 use super::{connection::SubscriptionState, dirty::Urgency, engine::Engine};
 use crate::{
@@ -7,11 +7,11 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Frames handed to outboxes in one turn, before a slice is flushed: about a millisecond's work.
+/// Frames queued in outboxes in one turn, before a slice is flushed: about a millisecond of work.
 const HANDED_PER_TURN: usize = 16 * 1024;
 
 impl Engine {
-    /// Hands what the hub has put into the inbox to the outboxes.
+    /// Delivers the content of the inbox.
     pub(super) fn deliver(&mut self, inbox: &Inbox) {
         if self.batch.is_empty() {
             inbox.take(&mut self.batch);
@@ -35,8 +35,9 @@ impl Engine {
         }
     }
 
-    /// Hands one frame to the subscribers of a channel, and says to how many. Per subscriber this copies a handle and
-    /// appends to two queues: no allocation in the common case, no lock, no log line, no clock.
+    /// Queues one frame for the subscribers of a channel, and returns their number. For each
+    /// subscriber this copies a handle and appends to two queues: no allocation in the common case,
+    /// no lock, no log line, no clock.
     fn fan_out(
         &mut self,
         channel: ChannelId,
@@ -79,8 +80,8 @@ impl Engine {
         keys.len()
     }
 
-    /// A subscription that waited for the other nodes has begun or was refused. Who does not wait
-    /// for it any more has left it again.
+    /// Completes a subscription that waited for the broker. A client that has unsubscribed
+    /// meanwhile is removed again.
     fn on_answered(
         &mut self,
         key: ConnectionKey,
@@ -89,7 +90,7 @@ impl Engine {
         result: Result<Box<Attached>, SubscriptionRefusal>,
     ) -> usize {
         let waits = SubscriptionState::Waits(ticket);
-        // Of an app that is gone and there again, it is the new hub that answers.
+        // If the app was removed and added again, the new hub is the one that answers.
         let hub = result.as_ref().ok().map(|attached| &attached.hub);
         let is_waiting = self.is_open(key)
             && self.client(key.place).is_some_and(|client| {

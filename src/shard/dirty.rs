@@ -1,20 +1,22 @@
-//! The connections that have something to write, in the order of their turns.
+//! The connections with queued output, in the order in which they are flushed.
 
 use std::collections::VecDeque;
 
-/// Two queues: replies and small fan-outs do not wait behind a large broadcast.
+/// Two queues, so that replies and small fan-outs do not wait behind a large broadcast.
 ///
-/// Order *within* a connection is its outbox's; here it is only decided whose turn it is.
+///
+/// The order *within* a connection is that of its outbox; this is only the order between
+/// connections.
 #[derive(Debug, Default)]
 pub(super) struct Dirty {
     urgent: VecDeque<u32>,
     bulk: VecDeque<u32>,
-    /// Whose turn it is next of the two, when both wait: the bulk must not starve.
+    /// Which queue is next when both have entries, so that bulk output is not starved.
     bulk_is_next: bool,
 }
 
-/// Where a connection waits for its turn. A connection in both queues has its turn with the
-/// first, and nothing to do at the second.
+/// The queues that contain a connection. A connection in both is flushed at the first, and skipped
+/// at the second.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum Queued {
     #[default]
@@ -23,7 +25,7 @@ pub(super) enum Queued {
     Urgent,
 }
 
-/// Which queue to wait in.
+/// The queue for an entry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Urgency {
     Urgent,
@@ -31,7 +33,7 @@ pub(super) enum Urgency {
 }
 
 impl Urgency {
-    /// Events for more subscribers than this are bulk: about what one slice can carry.
+    /// Events with more subscribers than this are bulk: about as many as one slice flushes.
     const SMALL_FAN_OUT: usize = 64;
 
     pub(super) fn of_fan_out(subscribers: usize) -> Self {
@@ -40,7 +42,7 @@ impl Urgency {
 }
 
 impl Dirty {
-    /// Has the connection at `place` wait, where it does not wait at least as urgently already.
+    /// Queues the connection at `place`, unless it is queued with at least the same urgency.
     pub(super) fn add(&mut self, place: u32, queued: &mut Queued, urgency: Urgency) {
         match (urgency, *queued) {
             (Urgency::Urgent, Queued::No | Queued::Bulk) => {
@@ -55,7 +57,7 @@ impl Dirty {
         }
     }
 
-    /// The connection whose turn it is. It may have had its turn meanwhile, or be gone.
+    /// The next connection to flush. It may have been flushed or closed meanwhile.
     pub(super) fn take(&mut self) -> Option<u32> {
         self.bulk_is_next = !self.bulk_is_next;
         if self.bulk_is_next {
@@ -74,7 +76,7 @@ impl Dirty {
         self.urgent.is_empty() && self.bulk.is_empty()
     }
 
-    /// The connections that have waited longest.
+    /// The connections that have been queued longest.
     pub(super) fn oldest(&self) -> impl Iterator<Item = u32> {
         [self.urgent.front(), self.bulk.front()].into_iter().flatten().copied()
     }
@@ -85,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_urgent_and_the_bulk_take_turns() {
+    fn urgent_and_bulk_output_alternate() {
         let mut dirty = Dirty::default();
         for place in 0..3 {
             dirty.add(place, &mut Queued::No, Urgency::Bulk);
@@ -96,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_does_not_wait_twice_unless_it_became_urgent() {
+    fn a_queued_connection_is_queued_again_only_if_it_becomes_urgent() {
         let mut dirty = Dirty::default();
         let mut queued = Queued::No;
         dirty.add(7, &mut queued, Urgency::Bulk);

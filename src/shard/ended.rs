@@ -42,18 +42,18 @@ impl Served {
     }
 }
 
-/// Why a connection ended; one for each log line and each count.
+/// The reason why a connection ended, for the log and the metrics.
 #[derive(Clone, Debug)]
 pub(super) enum Ended {
-    /// The server closed it.
+    /// The server closed it with this code.
     ByServer(CloseCode),
-    /// The client closed it, with this code; 1005 stands for none.
+    /// The client closed it, with this code; 1005 means without a code.
     ByClient(u16),
-    /// The client went without a word.
+    /// The client disconnected without a close frame.
     Gone,
-    /// The network failed.
+    /// A network error.
     Transport,
-    /// The server made a mistake while it served this connection.
+    /// A panic in the server while it served this connection.
     Panic,
 }
 
@@ -69,8 +69,8 @@ impl Ended {
         }
     }
 
-    /// The close code, or 0 when there was no close frame. What clients may choose freely is not
-    /// told apart: it would let them make up labels.
+    /// The close code, or 0 without a close frame. Codes that clients may choose freely are one
+    /// label: otherwise clients could create labels.
     pub(super) fn code(&self) -> u16 {
         match self {
             Self::ByServer(code) => code.number(),

@@ -1,4 +1,4 @@
-//! A shard's loop.
+//! A shard's event loop.
 
 use super::{
     BACKPRESSURE_BYTES,
@@ -33,16 +33,16 @@ use std::{
 };
 use tokio::{sync::mpsc, task, time};
 
-/// What a shard must know of the configuration.
+/// The settings of a shard.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineConfig {
     /// Largest message of a client, in bytes.
     pub max_message_bytes: usize,
-    /// What may wait for one client, in bytes.
+    /// Maximum number of queued bytes for one client.
     pub max_outbox_bytes: usize,
-    /// How long a message may take from its first byte to its last.
+    /// Maximum time from the first byte of a message to its last.
     pub message_timeout: Duration,
-    /// How long a shutdown may take.
+    /// The grace period of a shutdown.
     pub shutdown_grace: Duration,
 }
 
@@ -51,7 +51,7 @@ pub struct EngineConfig {
 pub struct Engine {
     pub(super) index: ShardIndex,
     pub(super) node: Arc<Node>,
-    /// As it was at the beginning of this turn.
+    /// The settings at the start of this turn.
     pub(super) config: EngineConfig,
     settings: Arc<Live<EngineConfig>>,
     pub(super) connections: Slab<Connection>,
@@ -61,43 +61,43 @@ pub struct Engine {
     wheel: Wheel,
     readiness: Readiness,
     pub(super) inbound: Inbound,
-    /// Deliveries that are not handed out yet.
+    /// Deliveries taken from the inbox and not handled yet.
     pub(super) batch: VecDeque<Delivery>,
-    /// Sockets with something to read that no edge will tell of again.
+    /// Connections with input for which the poller reports no further edge.
     pub(super) unread: VecDeque<u32>,
-    /// What may still be read in this turn, in bytes.
+    /// Bytes that may still be read in this turn.
     pub(super) readable: usize,
-    /// The bytes that the client being read has made the server send.
+    /// Bytes that the client being read has made the server send.
     pub(super) answered: usize,
-    /// Whether the poller is to be asked.
+    /// Whether to query the poller.
     should_poll: bool,
     ready: Vec<Ready>,
-    /// What sockets are read into.
+    /// The buffer for reads from sockets.
     pub(super) buffer: Box<[u8]>,
-    /// Where small frames are joined for one write.
+    /// The buffer that joins small frames into one write.
     staging: Vec<u8>,
-    /// The time of this turn. Read once a turn, and once more before a slice.
+    /// The time of this turn. Read at its start, and again before a slice.
     pub(super) now: Instant,
     pub(super) drain_schedule: Option<super::closing::DrainSchedule>,
     /// Connections to be closed because their app is not served any more.
     pub(super) evicting: VecDeque<ConnectionKey>,
-    /// Names attempts to subscribe that wait for the other nodes.
+    /// The counter of tickets for subscriptions that wait for the broker.
     pub(super) tickets: u32,
 }
 
-/// Connections flushed in one slice: about what keeps everybody else waiting for 0.15 ms.
+/// Connections flushed in one slice: about 0.15 ms of work.
 const SLICE: usize = 64;
-/// What one read takes from a socket, in bytes.
+/// Maximum size of one read from a socket, in bytes.
 const READ_BUFFER: usize = 64 * 1024;
-/// What is read from all sockets in one turn, in bytes: some milliseconds' worth of messages.
+/// Maximum number of bytes read from all sockets in one turn: some milliseconds of messages.
 const READ_PER_TURN: usize = 256 * 1024;
 
 impl Engine {
-    /// A shard without connections. To be made on the thread that will run it.
+    /// A shard without connections. Must be called on the thread that runs it.
     ///
     /// # Errors
     ///
-    /// The system has no poller to give.
+    /// The system cannot create a poller.
     pub fn new(
         index: ShardIndex,
         node: Arc<Node>,
@@ -131,8 +131,8 @@ impl Engine {
         })
     }
 
-    /// Serves connections as long as the process lives. When `drain` has a plan, they are closed by
-    /// it; each holds a drain of its own, so a shutdown waits for the last one.
+    /// Serves connections until the process ends. When `drain` has a plan, connections are closed
+    /// by it; each holds a drain of its own, so a shutdown waits for the last one.
     pub async fn run(
         mut self,
         mut upgraded_sockets: mpsc::UnboundedReceiver<UpgradedSocket>,
@@ -162,7 +162,7 @@ impl Engine {
                     self.now = clock::now();
                     self.guarded(|engine| engine.add_connection(upgraded));
                 }
-                // A deadline may have been met by something that lies unread.
+                // Unread input may extend the deadline.
                 () = sleep_until(wake_at) => self.should_poll = true,
                 () = planned(&mut drain) => {}
             }
@@ -182,7 +182,7 @@ impl Engine {
             self.guarded(|engine| engine.add_connection(upgraded));
         }
         self.guarded(|engine| engine.deliver(inbox));
-        // What clients say may make deliveries: those that wait are handed out first.
+        // Messages of clients may cause deliveries, so queued deliveries are handled first.
         if !self.node.is_busy() {
             self.readable = READ_PER_TURN;
             self.read_unread();
@@ -211,14 +211,14 @@ impl Engine {
         self.node.metrics().shard(self.index.get())
     }
 
-    /// Contains a panic: it may cost what was being done, never the shard.
+    /// Catches a panic of `work`, which aborts only that work.
     fn guarded(&mut self, work: impl FnOnce(&mut Self)) {
         if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
             tracing::error!(shard = self.index.get(), "panic recovered");
         }
     }
 
-    /// Does something for one connection. A panic costs that connection.
+    /// Runs `work` for one connection. A panic closes that connection.
     pub(super) fn guarded_for(&mut self, place: u32, work: impl FnOnce(&mut Self, u32)) {
         if catch_unwind(AssertUnwindSafe(|| work(self, place))).is_err() {
             if self.buffer.is_empty() {
@@ -252,7 +252,7 @@ impl Engine {
             || self.readiness.may_have_more()
     }
 
-    /// When the next turn is due without any news.
+    /// When the next turn is due without any event.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         let drain_schedule = self.drain_schedule.as_ref().filter(|_| !self.connections.is_empty());
         let drain_schedule =
@@ -260,7 +260,7 @@ impl Engine {
         [self.wheel.next_due(), drain_schedule].into_iter().flatten().min()
     }
 
-    /// Whether publishers are to wait.
+    /// Whether publishers should wait.
     fn is_behind(&self) -> bool {
         let is_far_behind = |place: u32| {
             let waiting = self.connections.get(place as usize);
@@ -299,7 +299,8 @@ impl Engine {
             Ok(()) if received.is_empty() => {}
             Ok(()) => self.guarded_for(place, |engine, place| engine.receive(place, &received)),
         }
-        // TLS may have received more than HTTP has read, and no edge will tell of that.
+        // TLS may have received more than the HTTP library has read, and the poller reports no edge
+        // for it.
         if self.is_alive(key) && self.connections[place as usize].socket.is_tls() {
             self.read_later(place);
         }
@@ -309,7 +310,7 @@ impl Engine {
         self.evict_if_unserved(key);
     }
 
-    /// Puts the first frames into the outbox, so that they go out in one write.
+    /// Queues the first frames, so that they are sent in one write.
     fn greet(&mut self, place: u32, response: Frame, refusal: Option<&CloseCode>) {
         self.metrics().sent(response.kind(), 1, response.bytes().len());
         let connection = &mut self.connections[place as usize];
@@ -327,7 +328,7 @@ impl Engine {
         }
     }
 
-    /// Plans a look at the connection at its deadline, unless an earlier one is planned.
+    /// Schedules a check of the connection at its deadline, unless an earlier one is scheduled.
     pub(super) fn schedule_check(&mut self, place: u32) {
         let Some(connection) = self.connections.get_mut(place as usize) else { return };
         let step = self.wheel.add_if_earlier(
@@ -398,8 +399,8 @@ impl Engine {
         };
         match due {
             Some(Due::Ping) => {
-                // Browsers answer the one without waking the page's code; the other proves that
-                // this code runs. Either answer counts.
+                // Browsers answer the WebSocket ping without running the page's code; the other
+                // ping shows that this code runs. Either answer counts.
                 self.send(place, Frame::ping());
                 self.send(place, event::ping());
                 self.schedule_check(place);
@@ -409,7 +410,7 @@ impl Engine {
         }
     }
 
-    /// Hands a frame to one connection, unless that is closing: nothing follows a close frame.
+    /// Queues a frame for one connection, unless it is closing: nothing follows a close frame.
     pub(super) fn send(&mut self, place: u32, frame: Frame) {
         let connection = self.connections.get_mut(place as usize).filter(|found| found.is_open());
         let Some(connection) = connection else { return };
@@ -455,13 +456,13 @@ impl Engine {
         }
     }
 
-    /// The name of a connection for the hub.
+    /// The hub's reference to a connection.
     pub(super) fn connection_ref(&self, place: u32) -> ConnectionRef {
         ConnectionRef { shard: self.index, key: self.connections[place as usize].key }
     }
 
-    /// Makes room in an outbox that is beyond its bound: by writing, and if the socket takes too
-    /// little, by closing the connection.
+    /// Reduces an outbox that exceeds its limit: flushes it, and closes the connection if the
+    /// socket accepts too little.
     pub(super) fn flush_or_close(&mut self, place: u32) {
         let max = self.config.max_outbox_bytes;
         loop {
@@ -489,7 +490,7 @@ async fn planned(drain: &mut Option<Drain>) {
     }
 }
 
-/// Sleeps until `deadline`, or for ever when there is none.
+/// Sleeps until `deadline`; without one, never completes.
 async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => time::sleep_until(deadline.into()).await,

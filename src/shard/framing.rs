@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_illegal_in_a_header_is_found_at_its_byte() {
+    fn an_illegal_header_is_detected_at_its_byte() {
         let begun = frame(TEXT, b"{");
         let behind = |stream: &[u8], more: &[u8]| [stream, more].concat();
         let first = |byte: u8| (vec![byte], 0);
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_cannot_become_utf_8_is_found_at_its_byte() {
+    fn invalid_utf_8_is_detected_at_its_byte() {
         // The text, and the index of its illegal byte.
         let cases: [(&[u8], usize); 9] = [
             (b"\xff", 0),
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_may_be_cut_anywhere_and_pings_may_come_between() {
+    fn characters_may_be_split_anywhere_with_pings_in_between() {
         let ping = frame(FIN | PING, b"\xff");
         let letters = "é€😀".as_bytes();
         let mut stream = Vec::new();
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_end_where_their_last_frame_does() {
+    fn a_message_ends_with_its_last_frame() {
         let mut framing = Framing::default();
         let mut ends = |bytes: &[u8]| {
             let fragments = framing.advance(bytes).fragments;

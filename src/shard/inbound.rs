@@ -1,4 +1,4 @@
-//! Bytes from clients, made into messages by tungstenite.
+//! Decodes the input of clients into messages, with tungstenite.
 //!
 //! When a read holds whole frames only, one context per shard serves all connections. A
 //! connection has a context of its own only while a frame or message of its own is incomplete,
@@ -16,16 +16,16 @@ use tokio_tungstenite::tungstenite::{
     protocol::{Role, WebSocketConfig, WebSocketContext},
 };
 
-/// Makes bytes into messages for all connections of a shard.
+/// The decoder for all connections of a shard.
 #[derive(Debug)]
 pub(super) struct Inbound {
     config: WebSocketConfig,
-    /// For reads that hold whole frames only. Absent while lent out, or after a failure.
+    /// For reads that contain only whole frames. Absent while in use, or after a failure.
     shared: Option<Box<WebSocketContext>>,
 }
 
-/// An incomplete frame or message, or messages that are not read yet, and the decoder that holds
-/// their beginning.
+/// An incomplete frame or message, or messages that are not read yet, with the decoder that holds
+/// their first bytes.
 #[derive(Debug)]
 pub(super) struct Partial {
     framing: Framing,
@@ -39,25 +39,25 @@ pub(super) struct Partial {
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     framing: Framing,
-    /// When what is incomplete began; nothing if that is only now.
+    /// When the incomplete message began; `None` if it begins with this piece.
     began_at: Option<Instant>,
     context: Box<WebSocketContext>,
     feed: Feed<'a>,
     pieces: usize,
 }
 
-/// What a client sent.
+/// Input of a client.
 #[derive(Debug)]
 pub(super) enum Received {
     Text(Utf8Bytes),
     Binary(Bytes),
     /// A ping, which is answered already, or a pong.
     SignOfLife,
-    /// The client closes, with this code; the answer to it is among the replies.
+    /// A close frame with this code. The answer is among the replies.
     Close(u16),
 }
 
-/// Why a client's bytes can't be read on.
+/// The reason why a client's input can't be decoded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Unreadable {
     TooBig,
@@ -70,7 +70,7 @@ const READ_BUFFER: usize = 4 * 1024;
 /// A piece of a frame below this many bytes counts as a message: a stream in very small pieces
 /// costs a read for each of them.
 const SMALL_PIECE: usize = 512;
-/// What the replies of a context to pings and closes may take before it gives up, in bytes.
+/// Maximum number of reply bytes of a context, for pings and closes, after which it fails.
 const REPLIES_MAX: usize = 1 << 20;
 
 impl Inbound {
@@ -85,7 +85,7 @@ impl Inbound {
         Self { config, shared: None }
     }
 
-    /// Sets another bound for messages that begin.
+    /// Changes the limit for messages that begin later.
     pub(super) fn set_max(&mut self, max_message_bytes: usize) {
         if self.config.max_message_size != Some(max_message_bytes) {
             *self = Self::new(max_message_bytes);
@@ -96,7 +96,7 @@ impl Inbound {
         Box::new(WebSocketContext::new(Role::Server, Some(self.config)))
     }
 
-    /// Begins to read `bytes`, which continue what `partial` holds.
+    /// Starts to read `bytes`, which follow those of `partial`.
     pub(super) fn open<'a>(
         &mut self,
         partial: Option<Box<Partial>>,
@@ -127,12 +127,12 @@ impl Inbound {
         Reader { framing, began_at: None, context, feed: Feed { bytes: rest, replies }, pieces: 0 }
     }
 
-    /// Ends the reading of a piece at `now`. Gives back what the connection must keep, if its
-    /// last frame or message is incomplete.
+    /// Finishes reading a piece at `now`. Returns the state to keep if the last frame or message is
+    /// incomplete.
     pub(super) fn close(&mut self, reader: Reader<'_>, now: Instant) -> Option<Box<Partial>> {
         let Reader { framing, began_at, context, .. } = reader;
         if framing.is_between_messages() {
-            // One that began under another bound has done its work.
+            // A decoder with another limit is replaced.
             let is_current = context.get_config().max_message_size == self.config.max_message_size;
             self.shared = is_current.then_some(context).or_else(|| self.shared.take());
             return None;
@@ -169,7 +169,7 @@ impl Reader<'_> {
         self.pieces
     }
 
-    /// The next message, or nothing when the piece is used up.
+    /// The next message, or `None` at the end of the piece.
     pub(super) fn next(&mut self) -> Result<Option<Received>, Unreadable> {
         match self.context.read(&mut self.feed) {
             Ok(Message::Text(text)) => {
@@ -184,7 +184,7 @@ impl Reader<'_> {
                 Ok(Some(Received::SignOfLife))
             }
             Ok(Message::Close(frame)) => {
-                // The reply is written by the next call, which then says that all is over.
+                // The reply is written by the next call, which then reports the end.
                 let _ = self.context.flush(&mut self.feed);
                 Ok(Some(Received::Close(frame.map_or(1005, |frame| frame.code.into()))))
             }
@@ -198,13 +198,13 @@ impl Reader<'_> {
         }
     }
 
-    /// What is to be sent in reply so far: pongs, and the answer to a close.
+    /// The replies so far: pongs, and the answer to a close.
     pub(super) fn take_replies(&mut self) -> Option<Vec<u8>> {
         (!self.feed.replies.is_empty()).then(|| std::mem::take(self.feed.replies))
     }
 }
 
-/// A stream that ends where the input does, and collects what is written.
+/// A stream that ends with the input, and records the output.
 #[derive(Debug)]
 struct Feed<'a> {
     bytes: &'a [u8],
@@ -256,7 +256,7 @@ mod tests {
         encode(Frame::ping(payload))
     }
 
-    /// Feeds the pieces, and gives the texts and the replies.
+    /// Feeds the pieces, and returns the texts and the replies.
     fn read(pieces: &[&[u8]]) -> (Vec<String>, Vec<u8>, bool) {
         let mut inbound = Inbound::new(1_000);
         let (mut texts, mut replies, mut partial) = (Vec::new(), Vec::new(), None);
@@ -332,7 +332,7 @@ mod tests {
             text(&"x".repeat(600), Data::Continue, true),
         ];
         assert_eq!(failure(&halves.concat()), Unreadable::TooBig);
-        // Only announced: refused before it is sent.
+        // Rejected by its announced length, before it is sent.
         assert_eq!(failure(&[0x81, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4]), Unreadable::TooBig);
         let not_utf8 = Frame::message(vec![0xff, 0xfe], OpCode::Data(Data::Text), true);
         assert_eq!(failure(&encode(not_utf8)), Unreadable::NotUtf8);
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_may_be_as_long_as_the_bound_whole_or_in_fragments() {
+    fn a_message_of_the_maximum_length_is_accepted_whole_or_in_fragments() {
         let longest = "x".repeat(1_000);
         assert_eq!(read(&[&text(&longest, Data::Text, true)]).0, [&*longest]);
         let halves =
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn another_bound_holds_for_messages_that_begin_under_it() {
+    fn a_new_limit_applies_to_messages_that_begin_later() {
         let mut inbound = Inbound::new(1_000);
         let result = |inbound: &mut Inbound, partial, bytes: &[u8]| {
             let mut replies = Vec::new();
@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn the_deadline_of_a_message_is_from_its_first_byte() {
+    fn the_deadline_of_a_message_starts_at_its_first_byte() {
         let mut inbound = Inbound::new(1_000);
         let start = Instant::now();
         let at = |seconds| start + std::time::Duration::from_secs(seconds);
@@ -470,11 +470,11 @@ mod tests {
             partial = go_on(partial, &[*byte], at(seconds));
         }
         assert_eq!(partial.as_ref().unwrap().began_at(), Some(at(1)));
-        // One ends and the next begins in one piece.
+        // One message ends and the next begins in one piece.
         let piece = [&long[50..], &long[..9]].concat();
         let partial = go_on(partial, &piece, at(99));
         assert_eq!(partial.unwrap().began_at(), Some(at(99)));
-        // A ping between fragments does not put it off.
+        // A ping between fragments does not extend the deadline.
         let partial = go_on(None, &text("a", Data::Text, false), at(200));
         let partial = go_on(partial, &ping("p"), at(210));
         assert_eq!(partial.unwrap().began_at(), Some(at(200)));

@@ -9,30 +9,29 @@
 //!
 //! # A turn
 //!
-//! [`Engine::run`] goes round and round: take what the hub has put into the inbox and hand it to
-//! the subscribers' outboxes; read from sockets that have something; look at connections whose
-//! time has come; then *flush one slice* of the dirty connections, and start again. Between two
-//! slices the runtime serves HTTP as well. A connection whose slice has not come meets the next
-//! events in its outbox, and one write carries them all: under load batching happens by itself,
-//! when idle an event is written at once, and nothing starves behind a large broadcast.
+//! [`Engine::run`] repeats: take deliveries from the inbox and queue them in the subscribers'
+//! outboxes; read from ready sockets; check due deadlines; then *flush one slice* of the dirty
+//! connections. Between two slices the runtime serves HTTP as well. Events for a connection that
+//! was not flushed yet are queued together and sent in one write: batching under load, immediate
+//! writes when idle, and no starvation behind a large broadcast.
 //!
-//! # A socket that takes no more
+//! # Blocked sockets
 //!
-//! It is *blocked*: not flushed and not read until its poller says that it is writable. Its
-//! outbox may grow to `max_outbox_bytes`; beyond it the connection is closed with 4100, since a
-//! gap in a channel's events can't be seen by Pusher clients, whereas a disconnect can.
+//! A socket that accepts no more data is *blocked*: neither flushed nor read until the poller
+//! reports it as writable. Its outbox may grow to `max_outbox_bytes`; beyond it the connection is
+//! closed with 4100, since Pusher clients can detect a disconnect, but not a gap in a channel's
+//! events.
 //!
 //! # TLS
 //!
-//! The handshake is HTTP's business; a shard takes the session over together with the `socket`.
-//! What TLS could not pass on waits for the socket as what was not written does, and is bounded
-//! by itself.
+//! The HTTP module performs the handshake; a shard takes over the session together with the
+//! `socket`. Records that TLS could not send wait for the socket, within a limit of their own.
 //!
-//! # The brake
+//! # Backpressure
 //!
-//! Whoever publishes waits for its answer while the connection that has waited longest is more
-//! than [`BACKPRESSURE_BYTES`] behind, or the inbox is long. Blocked connections do not count: a slow
-//! subscriber holds nobody up.
+//! Publishers wait for their answer while the inbox is long, or the connection that has been queued
+//! longest has more than [`BACKPRESSURE_BYTES`] queued. Blocked connections do not count, so a slow
+//! subscriber delays no publisher.
 
 mod closing;
 mod connection;
@@ -55,6 +54,6 @@ pub use closing::drain_spread;
 pub use connection::{Admission, ShardPlace, UpgradedSocket};
 pub use engine::{Engine, EngineConfig};
 
-/// How far behind the oldest waiting connection may be before publishers wait, in bytes. From
-/// 16 to 64 KiB cost no throughput and bound latency.
+/// Bytes that the longest-queued connection may have queued before publishers wait. Values from 16
+/// to 64 KiB cost no throughput and limit the latency.
 pub const BACKPRESSURE_BYTES: usize = 32 * 1024;

@@ -1,4 +1,4 @@
-//! The frames that wait to be written to one connection.
+//! The queue of frames for one connection.
 
 use crate::protocol::Frame;
 use std::{
@@ -7,40 +7,40 @@ use std::{
     time::Instant,
 };
 
-/// A queue of shared frames, owned by the connection's shard. It is the only way to the socket,
-/// so order within a connection never changes.
+/// A queue of shared frames, owned by the connection's shard. All output passes through it, so the
+/// order within a connection never changes.
 ///
-/// An idle outbox holds no buffer. The owner bounds it by [`Outbox::bytes`].
+/// An idle outbox has no buffer. The owner limits it by [`Outbox::bytes`].
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     frames: VecDeque<Frame>,
-    /// What waits, in bytes.
+    /// Queued bytes.
     bytes: usize,
-    /// How much of the first frame has been written.
+    /// The number of bytes of the first frame that are written.
     written: usize,
 }
 
-/// How far a write got.
+/// The result of a write.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Written {
-    /// Nothing waits any more.
+    /// The queue is empty.
     All,
-    /// The socket takes no more for now.
+    /// The socket accepts no more data for now.
     Blocked,
-    /// The socket would take more, but others are to have their turn.
+    /// The connection's share of this turn is used up.
     Some,
 }
 
-/// Frames up to this size on average are copied into one buffer, which costs less than handing
-/// the kernel a list of them.
+/// Frames up to this average size are copied into one buffer, which costs less than a vectored
+/// write.
 const COPY_FRAME_MAX: usize = 2 * 1024;
-/// What is copied for one write, in bytes; one frame more may go beyond.
+/// Bytes that are copied for one write; one more frame may exceed it.
 const COPY_MAX: usize = 64 * 1024;
-/// Most frames in one list for the kernel.
+/// Maximum number of slices in one vectored write.
 const SLICES_MAX: usize = 64;
-/// What one connection may write in its turn.
+/// Maximum number of bytes that one connection writes in a turn.
 const TURN_BYTES: usize = 256 * 1024;
-/// Room for handles that an empty outbox keeps.
+/// Capacity for handles that an empty outbox keeps.
 const IDLE_CAPACITY: usize = 16;
 
 impl Outbox {
@@ -49,7 +49,7 @@ impl Outbox {
         self.frames.push_back(frame);
     }
 
-    /// What waits, in bytes.
+    /// Queued bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -63,13 +63,13 @@ impl Outbox {
         self.frames.is_empty()
     }
 
-    /// When the event was accepted that has waited longest.
+    /// When the event was accepted that has been queued longest.
     pub(super) fn accepted_at(&self) -> Option<Instant> {
         self.frames.front()?.accepted_at()
     }
 
-    /// Throws away what waits, but for the rest of a frame that is cut: the peer must be able to
-    /// read what follows.
+    /// Drops the queued frames, except the rest of a partially written one: the peer must be able
+    /// to decode what follows.
     pub(super) fn clear(&mut self) {
         self.frames.truncate(usize::from(0 < self.written));
         self.frames.shrink_to_fit();
@@ -77,11 +77,11 @@ impl Outbox {
             self.frames.iter().map(|frame| frame.bytes().len()).sum::<usize>() - self.written;
     }
 
-    /// Writes what the socket takes, using `staging` to join small frames.
+    /// Writes as much as the socket accepts, using `staging` to join small frames.
     ///
     /// # Errors
     ///
-    /// The connection is broken.
+    /// The connection failed.
     pub(super) fn write_to(
         &mut self,
         socket: &mut impl Write,
@@ -129,7 +129,7 @@ impl Outbox {
         }
     }
 
-    /// The frames that one turn may write, as far as a list for the kernel goes.
+    /// The frames that one turn may write, up to the maximum number of slices.
     fn slices(&self) -> ([IoSlice<'_>; SLICES_MAX], usize) {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let (mut count, mut bytes, mut skip) = (0, 0, self.written);
@@ -143,7 +143,7 @@ impl Outbox {
         (slices, count)
     }
 
-    /// Drops the frames that are written whole; notes how much of the next one is.
+    /// Removes written frames, and records how much of the next one is written.
     fn advance(&mut self, len: usize) {
         self.bytes -= len;
         self.written += len;
@@ -163,7 +163,7 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    /// A socket that takes what it is told to, then blocks.
+    /// A socket that accepts a given number of bytes, then blocks.
     #[derive(Default)]
     struct Pipe {
         taken: Vec<u8>,
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_at_any_byte_is_continued_there() {
+    fn a_partial_write_continues_at_its_byte() {
         for big in [3, 20_000] {
             let (_, expected) = outbox(&[(1, 5), (2, big), (3, 1), (4, 7)]);
             let step = (expected.len() / 50).max(1);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_goes_in_one_write() {
+    fn queued_frames_are_sent_in_one_write() {
         let (mut outbox, expected) = outbox(&[(1, 100); 50]);
         let mut pipe = Pipe { room: usize::MAX, ..Pipe::default() };
         assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::All);
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_is_bounded() {
+    fn the_bytes_of_a_turn_are_limited() {
         let (mut outbox, expected) = outbox(&[(1, 100_000); 10]);
         let mut pipe = Pipe { room: usize::MAX, ..Pipe::default() };
         let mut turns = 1;
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn clearing_between_frames_leaves_nothing() {
+    fn clearing_between_frames_empties_the_queue() {
         let (mut outbox, _) = outbox(&[(1, 10), (2, 10)]);
         outbox.clear();
         assert!(outbox.is_empty());
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outbox_gives_its_memory_back() {
+    fn an_empty_outbox_releases_its_memory() {
         let (mut outbox, _) = outbox(&[(1, 1); 1_000]);
         let mut pipe = Pipe { room: usize::MAX, ..Pipe::default() };
         assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::All);
@@ -317,7 +317,7 @@ mod tests {
             assert_eq!((pipe.taken.len(), pipe.calls), (taken, 1), "{len}");
             assert_eq!(outbox.bytes(), expected.len() - taken);
         }
-        // A turn that ends with the last byte has written all.
+        // A turn that ends with the last byte has written everything.
         let (mut outbox, _) = outbox(&[(1, 262_144)]);
         let mut pipe = Pipe { room: usize::MAX, ..Pipe::default() };
         assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::All);
@@ -338,7 +338,7 @@ mod tests {
         }
     }
 
-    /// Notes how much each call takes.
+    /// Records the size of each call.
     struct Counted<'a>(Vec<usize>, &'a mut Pipe);
 
     impl Write for Counted<'_> {
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_frame_is_passed_over() {
+    fn an_empty_frame_is_skipped() {
         let (mut outbox, expected) = outbox(&[(1, 0), (2, 3), (3, 0)]);
         let mut pipe = Pipe { room: usize::MAX, ..Pipe::default() };
         assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::All);

@@ -1,35 +1,35 @@
-//! Which sockets can be read or written: the shard's own poller inside the runtime's.
+//! The shard's poller, nested in the runtime's: which sockets are readable or writable.
 
 use crate::hub::ConnectionKey;
 use mio::{Events, Interest, Poll, Token, event::Source};
 use std::{io, time::Duration};
 use tokio::io::unix::AsyncFd;
 
-/// A poller for the sockets of one shard. Readiness is told on its edges only, so an idle or a
-/// blocked socket costs nothing and nothing is registered twice.
+/// An edge-triggered poller for the sockets of one shard: idle and blocked sockets cost nothing,
+/// and nothing is registered twice.
 #[derive(Debug)]
 pub(super) struct Readiness {
     poll: AsyncFd<Poll>,
     events: Events,
 }
 
-/// A socket's news.
+/// The readiness of a socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ready {
     pub(super) key: ConnectionKey,
     pub(super) readable: bool,
-    /// The peer has sent all it will. The end may have come with the same edge as the last bytes.
+    /// The peer has closed its writing half. The last bytes may come with the same edge.
     pub(super) is_ended: bool,
     pub(super) writable: bool,
 }
 
-/// News taken from the kernel at once.
+/// Maximum number of events taken from the kernel at once.
 const EVENTS_MAX: usize = 256;
 
 impl Readiness {
     /// # Errors
     ///
-    /// The system has no poller to give.
+    /// The system cannot create a poller.
     pub(super) fn new() -> io::Result<Self> {
         #[expect(
             deprecated,
@@ -40,23 +40,23 @@ impl Readiness {
         Ok(Self { poll, events: Events::with_capacity(EVENTS_MAX) })
     }
 
-    /// Has the news of `socket` told under `key`, until it is closed.
+    /// Registers `socket` under `key`, until it is closed.
     ///
     /// # Errors
     ///
-    /// The system's poller takes no more.
+    /// The system's poller is full.
     pub(super) fn register(&self, socket: &mut impl Source, key: ConnectionKey) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.get_ref().registry().register(socket, token(key), interest)
     }
 
-    /// Waits until there is news. Safe to cancel.
+    /// Waits for readiness. Safe to cancel.
     pub(super) async fn wait(&mut self) {
-        // The guard is not kept: news that is not taken now is news at the next look.
+        // The guard is not kept: readiness that is not taken now is reported again.
         let _ = self.poll.readable().await.map(|mut guard| guard.clear_ready());
     }
 
-    /// Takes the news there is, without waiting.
+    /// Takes the pending events without waiting.
     pub(super) fn take(&mut self, ready: &mut Vec<Ready>) {
         loop {
             match self.poll.get_mut().poll(&mut self.events, Some(Duration::ZERO)) {
@@ -76,7 +76,7 @@ impl Readiness {
         }));
     }
 
-    /// Whether the last look may have left news with the kernel.
+    /// Whether the kernel may have more events than were taken.
     pub(super) fn may_have_more(&self) -> bool {
         self.events.iter().count() == EVENTS_MAX
     }
@@ -85,7 +85,8 @@ impl Readiness {
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("a token of the poller holds a place and a generation of 32 bits each");
 
-/// The place in the low half, the generation in the high half: a late event of a socket that is
+/// The slot in the low half, the generation in the high half: a late event of a closed socket
+/// matches no connection.
 /// gone names nobody.
 fn token(key: ConnectionKey) -> Token {
     Token(key.place as usize | (key.generation as usize) << 32)
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_names_its_connection() {
+    fn a_token_identifies_its_connection() {
         for (place, generation) in [(0, 0), (u32::MAX, 0), (0, u32::MAX), (7, 9)] {
             let connection = ConnectionKey { place, generation };
             assert_eq!(key(token(connection)), connection);

@@ -1,4 +1,4 @@
-//! From a socket to the session, and what follows from what the client said.
+//! Reads from sockets, passes messages to the session, and executes its actions.
 
 use super::{
     connection::{Admission, ClosingPeer, Connection, Phase, ShardPlace, SubscriptionState},
@@ -22,23 +22,23 @@ use std::{
     sync::Arc,
 };
 
-/// Reads from one socket in one turn; what is left waits for the next. A second one finds the end
-/// of a stream.
+/// Maximum number of reads from one socket in one turn; the rest waits for the next. A second one
+/// detects the end of a stream.
 const READS_PER_TURN: usize = 2;
-/// What a read costs at least of what a turn may read, in bytes.
+/// Minimum cost of a read against the turn's budget, in bytes.
 const READ_COST_MIN: usize = 512;
 
-/// When a socket has been read enough.
+/// When to stop reading a socket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ReadUntil {
-    /// It gives less than there is room for: the next byte makes an edge of its own.
+    /// At a short read: the next byte causes a new edge.
     Short,
-    /// It gives nothing any more. Where edges may have passed unheeded, only this is enough.
+    /// When it would block: necessary where edges may have been missed.
     Blocked,
 }
 
 impl Engine {
-    /// Reads what the socket has, as far as its turn goes.
+    /// Reads from the socket, within the turn's budget.
     pub(super) fn read(&mut self, place: u32, until: ReadUntil) {
         let mut buffer = std::mem::take(&mut self.buffer);
         for reads in 1.. {
@@ -59,11 +59,12 @@ impl Engine {
                 continue;
             }
             let connection = &mut self.connections[place as usize];
-            // How little TLS gives says nothing about the socket.
+            // A short read of TLS says nothing about the socket.
             let until = if connection.socket.is_tls() { ReadUntil::Blocked } else { until };
             match connection.socket.read(&mut buffer) {
                 Ok(0) => {
-                    // Whoever has only stopped sending may still read: it is given one write.
+                    // A client that has only closed its writing half may still read, so it gets one
+                    // more write.
                     self.flush(place);
                     self.drop_connection(place, Ended::Gone);
                     break;
@@ -73,7 +74,7 @@ impl Engine {
                     if let Some(connection) = self.connections.get_mut(place as usize) {
                         connection.pace_closing(self.now);
                     }
-                    // Who asks for little that is answered with much has had its turn as well.
+                    // Small requests with large answers use up the budget as well.
                     let cost = len.max(READ_COST_MIN).max(self.answered);
                     self.readable = self.readable.saturating_sub(cost);
                     if until == ReadUntil::Short && len < buffer.len() {
@@ -91,8 +92,8 @@ impl Engine {
         self.buffer = buffer;
     }
 
-    /// Remembers that there may be more to read. A blocked connection is listed when it is not
-    /// blocked any more, any other is read in the next turn.
+    /// Records that there may be more input. A blocked connection is listed once it is not blocked
+    /// any more, any other is read in the next turn.
     pub(super) fn read_later(&mut self, place: u32) {
         let connection = &mut self.connections[place as usize];
         connection.is_unread = true;
@@ -102,7 +103,7 @@ impl Engine {
         }
     }
 
-    /// Reads what a throttled client has sent meanwhile, if it may be read again.
+    /// Reads the pending input of a throttled client, if it may be read again.
     pub(super) fn read_if_rested(&mut self, place: u32) {
         let connection = &self.connections[place as usize];
         if connection.is_unread && !connection.rests(self.now) {
@@ -110,7 +111,7 @@ impl Engine {
         }
     }
 
-    /// Reads what earlier turns have left.
+    /// Reads the input that earlier turns have left.
     pub(super) fn read_unread(&mut self) {
         for _ in 0..self.unread.len() {
             if self.readable == 0 {
@@ -125,7 +126,7 @@ impl Engine {
         }
     }
 
-    /// Takes bytes from a client.
+    /// Handles bytes of a client.
     pub(super) fn receive(&mut self, place: u32, bytes: &[u8]) {
         let connection = &mut self.connections[place as usize];
         if connection.is_unreadable() {
@@ -184,7 +185,7 @@ impl Engine {
         }
         let partial = self.inbound.close(reader, self.now);
         self.connections[place as usize].partial = partial;
-        // The next deadline may be nearer than the one that was waited for.
+        // The next deadline may be earlier than the scheduled one.
         self.schedule_check(place);
     }
 
@@ -198,8 +199,8 @@ impl Engine {
         self.peer_is(place, ClosingPeer::Unreadable);
     }
 
-    /// Closes a connection whose message does not end. What it says now can't be told from the rest
-    /// of that message.
+    /// Closes a connection whose message is incomplete for too long. Further input can't be
+    /// distinguished from the rest of that message.
     pub(super) fn give_message_up(&mut self, place: u32) {
         self.close(place, &CloseCode::MessageTimeout);
         self.peer_is(place, ClosingPeer::Unreadable);
@@ -269,7 +270,7 @@ impl Engine {
         self.report(place, error);
     }
 
-    /// Tells the client what it did wrong, or closes the connection for it.
+    /// Reports an error to the client, or closes the connection.
     fn report(&mut self, place: u32, error: &ProtocolError) {
         let (kind, reason) = error.labels();
         self.node.metrics().message_refused(kind, reason);
@@ -287,7 +288,7 @@ impl Engine {
             Severity::Close(code) => {
                 self.close(place, &code);
                 if code == CloseCode::TooManyMessages {
-                    // What follows is more of the same, and not worth looking at.
+                    // The rest of the input is discarded.
                     self.peer_is(place, ClosingPeer::Unreadable);
                 }
             }
@@ -345,7 +346,7 @@ impl Engine {
                 let is_large = may_be_large(&channel);
                 client.session.subscribed(channel, user_id, waits);
                 if is_large {
-                    // Reserved, not sent yet: it costs the client, and no part of this turn.
+                    // Reserved and not sent yet: it is charged to the client, but not to this turn.
                     client.session.charge(EXPECTED_ANSWER, now);
                 }
             }
@@ -396,14 +397,14 @@ impl Engine {
         }
     }
 
-    /// Ends a subscription that the session has forgotten already.
+    /// Ends a subscription that the session has removed already.
     pub(super) fn unsubscribe(
         &mut self,
         hub: &crate::hub::Hub,
         channel: &ChannelName,
         subscription: &Subscription<ShardPlace>,
     ) {
-        // What waits still is undone when its answer comes, and finds nobody.
+        // A pending subscription is undone when its result arrives.
         let SubscriptionState::At(stood_at) = subscription.place.0 else { return };
         let moved = self.subscribers.remove(stood_at);
         if let Some(moved) = moved

@@ -8,16 +8,16 @@ use std::{
     net::Shutdown,
 };
 
-/// A socket that never waits. What TLS needs is kept apart, so that a plain socket is hardly
-/// larger and no slower for it.
+/// A non-blocking socket. The state of TLS is boxed, so that a plain socket is hardly larger and no
+/// slower for it.
 #[derive(Debug)]
 pub(super) struct Socket {
     tcp: TcpStream,
     tls: Option<Box<ServerConnection>>,
 }
 
-/// What TLS may keep of what was written, in bytes, while the socket takes no more. It comes on
-/// top of `max_outbox_bytes`.
+/// Maximum number of bytes that TLS may buffer while the socket is blocked, in addition to
+/// `max_outbox_bytes`.
 const CIPHERTEXT_MAX: usize = 32 * 1024;
 
 impl Socket {
@@ -29,12 +29,12 @@ impl Socket {
         Self { tcp: TcpStream::from_std(socket), tls }
     }
 
-    /// Whether TLS may hold bytes that no edge of the socket will tell of.
+    /// Whether TLS may have buffered input for which the poller reports no edge.
     pub(super) fn is_tls(&self) -> bool {
         self.tls.is_some()
     }
 
-    /// What the poller is to look at.
+    /// The source for the poller.
     pub(super) fn source(&mut self) -> &mut impl Source {
         &mut self.tcp
     }
@@ -44,12 +44,12 @@ impl Socket {
         &self.tcp
     }
 
-    /// Looks after what TLS holds when a write got this far: what it could not pass on waits for
-    /// the socket, as what was not written does.
+    /// Flushes the records that TLS has buffered after a write; if the socket is blocked, they wait
+    /// for it.
     ///
     /// # Errors
     ///
-    /// The connection is broken.
+    /// The connection failed.
     pub(super) fn settle(&mut self, written: Written) -> io::Result<Written> {
         match &mut self.tls {
             None => Ok(written),
@@ -60,29 +60,29 @@ impl Socket {
         }
     }
 
-    /// Whether TLS holds something that is to be sent.
+    /// Whether TLS has buffered output.
     pub(super) fn has_unsent(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
-    /// Says that nothing follows, so that the peer can tell the end from a cut.
+    /// Sends TLS's end of data, so that the peer can distinguish the end from a truncation.
     pub(super) fn say_end(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
-            // Whoever takes no more has to do without.
+            // A peer that does not read does not receive it.
             let _ = pass_on(tls, &mut self.tcp);
         }
     }
 
-    /// Ends the writing half.
+    /// Shuts down the writing half.
     pub(super) fn end_writing(&mut self) {
         self.say_end();
-        // A socket that is gone already ends on its own.
+        // A socket that was closed already needs no shutdown.
         let _ = self.tcp.shutdown(Shutdown::Write);
     }
 }
 
-/// How much of its records TLS could pass on.
+/// Writes the buffered records to the socket.
 enum Passed {
     All,
     Blocked,
@@ -101,8 +101,8 @@ fn pass_on(tls: &mut ServerConnection, tcp: &mut TcpStream) -> io::Result<Passed
     Ok(Passed::All)
 }
 
-/// Reads plaintext: as much as there is room for, or until the socket gives nothing any more.
-/// The end of the stream, or what is wrong with it, comes when all before it has been read.
+/// Reads plaintext until the buffer is full or the socket would block. The end of the stream, or
+/// its error, is reported after all data before it.
 fn read_plaintext(
     tls: &mut ServerConnection,
     tcp: &mut TcpStream,
@@ -117,7 +117,8 @@ fn read_plaintext(
                 continue;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => receive_records(tls, tcp),
-            // The peer hung up without saying so first; WebSocket has a close of its own.
+            // The peer closed the connection without TLS's end of data; WebSocket has its own
+            // close.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(0),
             Err(error) => Err(error),
         };
@@ -131,12 +132,13 @@ fn read_plaintext(
     Ok(len)
 }
 
-/// Takes records from the socket. 1 if it gave any, whatever they hold.
+/// Reads records from the socket. Returns 1 if it got any, whatever they contain.
 fn receive_records(tls: &mut ServerConnection, tcp: &mut TcpStream) -> io::Result<usize> {
-    // Zero is the end, which the reader reports: by its own name, or as a cut.
+    // Zero is the end, which the reader reports: as a clean end or a truncation.
     tls.read_tls(tcp)?;
     let processed = tls.process_new_packets();
-    // An alert, or an answer to a change of keys. If the socket takes none now, it goes before
+    // An alert, or an answer to a key update. If the socket is blocked, it is sent before the next
+    // write.
     // whatever is written next.
     let _ = pass_on(tls, tcp);
     match processed {
@@ -154,7 +156,7 @@ impl Read for Socket {
     }
 }
 
-/// With TLS, what is taken may still be held here; [`Socket::settle`] is to be asked at the end.
+/// With TLS, the accepted bytes may still be buffered here: call [`Socket::settle`] at the end.
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.tls {
@@ -198,8 +200,8 @@ pub(super) mod tests {
         (Socket::new(tcp, Some(tls)), client)
     }
 
-    /// Both ends of a TLS connection whose handshake is done: the server's socket and session, and
-    /// the client.
+    /// Both ends of a TLS connection after its handshake: the server's socket and session, and the
+    /// client.
     pub(in crate::shard) fn handshake() -> (std::net::TcpStream, Box<ServerConnection>, Client) {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -238,11 +240,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_tls_holds_back_is_bounded_and_waits_for_the_socket() {
+    fn buffered_tls_output_is_limited_and_waits_for_the_socket() {
         let (mut socket, mut client) = pair();
         let chunk = [7; 10_000];
         let mut taken = 0;
-        // The kernel takes some megabytes, then TLS what it may hold.
+        // The kernel accepts some megabytes, then TLS up to its limit.
         loop {
             match socket.write(&chunk) {
                 Ok(len) => taken += len,
@@ -267,7 +269,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_a_client_sends_is_read_to_its_end() {
+    fn input_is_read_to_its_end() {
         let (mut socket, mut client) = pair();
         let sent = vec![9; 100_000];
         let sending = thread::spawn(move || {

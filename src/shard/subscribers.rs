@@ -1,24 +1,23 @@
-//! Who on this shard is subscribed to which channel.
+//! The subscribers of this shard, by channel.
 
 use crate::{hub::ChannelId, protocol::SocketId};
 use std::collections::HashMap;
 
-/// The subscribers of each channel that has some here, side by side in memory: handing an event
-/// to all of them is one linear walk.
+/// The subscribers of each channel, contiguous in memory: delivering an event is one linear scan.
 #[derive(Debug, Default)]
 pub(super) struct Subscribers(HashMap<ChannelId, Vec<Subscriber>>);
 
-/// What the walk needs of a subscriber.
+/// The data of a subscriber that a delivery needs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Subscriber {
-    /// Only what is later in the channel's sequence is for it.
+    /// The subscription's starting sequence, exclusive.
     pub(super) since: u64,
     pub(super) socket_id: SocketId,
-    /// The connection's place in the slab.
+    /// The connection's slot in the slab.
     pub(super) connection: u32,
 }
 
-/// Where a subscriber stands, which its session keeps.
+/// The position of a subscriber, stored by its session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Place {
     pub(super) channel: ChannelId,
@@ -33,7 +32,8 @@ impl Subscribers {
         Place { channel, index }
     }
 
-    /// Ends a subscription. Gives the connection that stands in its place now, and must be told.
+    /// Removes a subscriber. Returns the connection that has moved to its position, which must be
+    /// told.
     pub(super) fn remove(&mut self, place: Place) -> Option<u32> {
         let list = self.0.get_mut(&place.channel)?;
         list.swap_remove(place.index as usize);
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_a_list_takes_the_place_of_the_one_that_leaves() {
+    fn removal_moves_the_last_subscriber_to_the_free_position() {
         let (one, other) = (ChannelId(1), ChannelId(2));
         let mut subscribers = Subscribers::default();
         let places: Vec<Place> =
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_has_shrunk_gives_memory_back() {
+    fn a_shrunk_list_releases_memory() {
         let channel = ChannelId(1);
         let mut subscribers = Subscribers::default();
         let first = subscribers.add(channel, entry(0));

@@ -3,16 +3,17 @@
 use crate::hub::ConnectionKey;
 use std::time::{Duration, Instant};
 
-/// Connections by when they are to be looked at, in steps of [`Wheel::STEP`].
+/// Connections by the time of their next check, in steps of [`Wheel::STEP`].
 ///
-/// Deadlines move with every message, the wheel does not: a connection is looked at when its
-/// slot comes up, and put into a later one if its deadline has moved meanwhile. That costs a
-/// connection some bytes and one look per timeout.
+///
+/// Deadlines move with every message, entries do not: a connection is checked when its slot is due,
+/// and moved to a later slot if its deadline has moved. That costs some bytes per connection and
+/// one check per timeout.
 #[derive(Debug)]
 pub(super) struct Wheel {
     slots: Vec<Vec<ConnectionKey>>,
     start: Instant,
-    /// The step whose slot is next.
+    /// The step of the next slot.
     next: u64,
     len: usize,
 }
@@ -20,16 +21,16 @@ pub(super) struct Wheel {
 const SLOTS: usize = 1_024;
 
 impl Wheel {
-    /// How exact a deadline is kept; a look may come this much late, never early.
+    /// The precision of deadlines; a check may be this late, and is never early.
     pub(super) const STEP: Duration = Duration::from_millis(50);
 
     pub(super) fn new(start: Instant) -> Self {
         Self { slots: vec![Vec::new(); SLOTS], start, next: 0, len: 0 }
     }
 
-    /// Plans a look at `key` at `deadline`, or on the way there when that is further off than
-    /// the wheel reaches, unless a look is planned already at a step before that. Returns the
-    /// step of the look; `u64::MAX` as `planned` says that there is none.
+    /// Schedules a check of `key` at `deadline`, or earlier if that is beyond the wheel's reach,
+    /// unless a check is scheduled before that. Returns the step of the check; `planned` is the
+    /// step of an earlier one, or `u64::MAX`.
     pub(super) fn add_if_earlier(
         &mut self,
         key: ConnectionKey,
@@ -45,7 +46,7 @@ impl Wheel {
         step
     }
 
-    /// The step that is over at `time`.
+    /// The step that ends at `time`.
     fn step_after(&self, time: Instant) -> u64 {
         let nanos = time.saturating_duration_since(self.start).as_nanos();
         u64::try_from(nanos.div_ceil(Self::STEP.as_nanos())).unwrap_or(u64::MAX)
@@ -56,8 +57,8 @@ impl Wheel {
         &mut self.slots[slot]
     }
 
-    /// The next keys that are to be looked at by `now`, with the step they were planned for.
-    /// Nothing when none are left.
+    /// The next keys to check at `now`, with the step they were scheduled for; `None` when none are
+    /// left.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<(u64, Vec<ConnectionKey>)> {
         let nanos = now.saturating_duration_since(self.start).as_nanos();
         let reached = u64::try_from(nanos / Self::STEP.as_nanos()).unwrap_or(u64::MAX);
@@ -73,7 +74,7 @@ impl Wheel {
         None
     }
 
-    /// When the next look is due, if any is planned.
+    /// The time of the next check, if one is scheduled.
     pub(super) fn next_due(&self) -> Option<Instant> {
         if self.len == 0 {
             return None;
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_comes_at_its_deadline_and_not_before() {
+    fn a_check_is_due_at_its_deadline_and_not_before() {
         let start = Instant::now();
         let mut wheel = Wheel::new(start);
         let deadline = start + Duration::from_millis(1_234);
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_beyond_the_wheel_is_looked_at_on_the_way() {
+    fn a_deadline_beyond_the_wheel_is_checked_on_the_way() {
         let start = Instant::now();
         let mut wheel = Wheel::new(start);
         wheel.add_if_earlier(key(1), start + Duration::from_secs(120), u64::MAX);
@@ -128,7 +129,7 @@ mod tests {
         assert_eq!(places(&mut wheel, due), [1]);
     }
 
-    /// Looks at each key as a shard does, and returns when its deadline was met, in looks.
+    /// Checks each key like a shard, and returns when its deadline was met, in checks.
     fn looks_until(wheel: &mut Wheel, deadlines: &[Instant]) -> Vec<(Instant, usize)> {
         let mut planned: Vec<u64> = deadlines
             .iter()
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_at_any_distance_is_met_with_few_looks_on_the_way() {
+    fn a_deadline_at_any_distance_is_met_with_few_checks() {
         const LAP_MS: u64 = 51_200;
         let start = Instant::now();
         for offset in [0, 1, 49, 50, 51, 12_345, LAP_MS - 50, LAP_MS, LAP_MS + 1, 1_000_000] {
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_late_is_looked_at_at_once() {
+    fn overdue_checks_are_due_at_once() {
         let start = Instant::now();
         let mut wheel = Wheel::new(start);
         let later = start + Duration::from_secs(500);
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_earlier_look_is_planned_anew() {
+    fn only_an_earlier_check_is_rescheduled() {
         let start = Instant::now();
         let mut wheel = Wheel::new(start);
         let at = |seconds| start + Duration::from_secs(seconds);
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_is_looked_at_once_in_order_of_time() {
+    fn every_key_is_checked_once_in_order_of_time() {
         let start = Instant::now();
         let mut wheel = Wheel::new(start);
         for place in (0..500).rev() {

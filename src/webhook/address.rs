@@ -1,4 +1,4 @@
-//! Which addresses are on the public internet. The others reach into the operator's own network.
+//! Detects public addresses. Others could reach into the operator's own network.
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,11 +11,11 @@ const fn v6(a: u16, b: u16, c: u16, prefix: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0), prefix)
 }
 
-/// IANA's registry of special-purpose IPv4 addresses, and what answers inside of a cloud.
+/// IANA's registry of special-purpose IPv4 addresses, and addresses of cloud services.
 const NOT_PUBLIC_V4: [Ipv4Net; 17] = [
     v4(0, 0, 0, 0, 8),
     v4(10, 0, 0, 0, 8),
-    // SharedWebhooks address space of carriers (CGNAT). Alibaba's metadata service is in it.
+    // Shared address space of carriers (CGNAT). Alibaba's metadata service is in it.
     v4(100, 64, 0, 0, 10),
     v4(127, 0, 0, 0, 8),
     // Azure's metadata service, which has a public address.
@@ -35,16 +35,17 @@ const NOT_PUBLIC_V4: [Ipv4Net; 17] = [
     v4(255, 255, 255, 255, 32),
 ];
 
-/// What of the one block of public IPv6 addresses, `2000::/3`, is not: Teredo and its neighbours,
-/// documentation. Everything beside the block is private, link-local, multicast or nobody's.
+/// The exceptions in `2000::/3`, the only block of public IPv6 addresses: Teredo and its
+/// neighbours, documentation. Everything outside of the block is private, link-local, multicast or
+/// unassigned.
 const NOT_PUBLIC_V6: [Ipv6Net; 3] =
     [v6(0x2001, 0, 0, 23), v6(0x2001, 0xdb8, 0, 32), v6(0x3fff, 0, 0, 20)];
 const PUBLIC_V6: Ipv6Net = v6(0x2000, 0, 0, 3);
-/// Addresses that stand for IPv4 addresses.
+/// Blocks that contain mapped IPv4 addresses.
 const NAT64: Ipv6Net = v6(0x64, 0xff9b, 0, 96);
 const SIX_TO_FOUR: Ipv6Net = v6(0x2002, 0, 0, 16);
 
-/// Whether packets to `address` leave for the public internet.
+/// Whether `address` is on the public internet.
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => !NOT_PUBLIC_V4.iter().any(|network| network.contains(&address)),
@@ -58,7 +59,7 @@ pub(super) fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// The IPv4 address that an IPv6 address stands for.
+/// The IPv4 address that is mapped in an IPv6 address.
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let [_, b, c, .., y, z] = address.segments();
     let joined = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_the_own_network_are_told_from_public_ones() {
+    fn private_addresses_are_distinguished_from_public_ones() {
         for (text, public) in [
             ("1.1.1.1", true),
             ("93.184.215.14", true),
@@ -126,7 +127,7 @@ mod tests {
 
     /// The first and the last address of each block are not public, and what is beside it is.
     #[test]
-    fn each_block_has_its_bounds() {
+    fn each_block_has_exact_bounds() {
         for (first, last) in [
             ("0.0.0.0", "0.255.255.255"),
             ("10.0.0.0", "10.255.255.255"),

@@ -1,4 +1,4 @@
-//! The webhooks of one app, and the task that makes notices of what happens in it.
+//! The webhooks of one app, and the task that dispatches its events.
 
 use super::{
     Kind,
@@ -36,35 +36,36 @@ use tokio::{
     time::{self, sleep_until},
 };
 
-/// An app that has webhooks.
+/// The webhooks of one app.
 #[derive(Debug)]
 pub(super) struct AppWebhooks {
     pub(super) id: String,
     settings: watch::Sender<Arc<Settings>>,
     pub(super) log: MemoryLog,
-    /// What happened and was not taken, because too much was.
+    /// The number of events that were dropped because the log was full.
     pub(super) lost: Count,
-    /// Where there are other nodes, what these have in common. Log and queues above are empty then.
+    /// In a cluster, the state that nodes share. The log above and the endpoints' queues are empty
+    /// then.
     pub(super) shared: OnceLock<Arc<SharedWebhooks>>,
-    /// Whether its tasks were started.
+    /// Whether the app's tasks were started.
     pub(super) is_started: AtomicBool,
-    /// True: its tasks are to end.
+    /// True ends the app's tasks.
     pub(super) ending: watch::Sender<bool>,
-    /// Whether they end because the app is gone.
+    /// Whether the tasks end because the app was removed.
     pub(super) is_gone: AtomicBool,
 }
 
-/// What is configured of an app's webhooks. Replaced as a whole.
+/// The settings of an app's webhooks. Replaced as a whole.
 #[derive(Debug)]
 pub(super) struct Settings {
-    /// What is worth observing.
+    /// The kinds of events that are observed.
     pub(super) wanted: Kinds,
     pub(super) endpoints: Vec<Arc<Endpoint>>,
     /// The filter of each of `endpoints`, in the same order.
     pub(super) filters: Vec<Filter>,
     pub(super) signer: Signer,
     pub(super) batch_wait: Duration,
-    /// What all this was made of.
+    /// The configuration from which the rest was made.
     source: Source,
 }
 
@@ -103,8 +104,8 @@ impl Settings {
         self.endpoints.iter().any(|found| Arc::ptr_eq(found, endpoint))
     }
 
-    /// Takes over the endpoints of `before` with the same URLs, which get the settings of these. Of
-    /// several with one URL, that of the same name is preferred.
+    /// Keeps the endpoints of `before` with the same URLs, with the new settings. Of several with
+    /// one URL, that of the same name is preferred.
     fn take_over(&mut self, before: &Self) {
         let mut old = before.endpoints.clone();
         for with_name in [true, false] {
@@ -140,7 +141,7 @@ impl AppWebhooks {
         }
     }
 
-    /// What is configured now.
+    /// The current settings.
     pub(super) fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.borrow())
     }
@@ -150,9 +151,9 @@ impl AppWebhooks {
         self.settings.subscribe()
     }
 
-    /// Takes other settings, if they are others. Where this node has a log of its own, the filters
-    /// and the secret apply to what is observed after that, and to departures that are held back. Headers and names apply
-    /// at once.
+    /// Applies other settings, if they differ. Without a cluster, the filters and the secret apply
+    /// to events that are observed afterwards, and to departures that are held back. Headers and
+    /// names apply at once.
     pub(super) fn change(&self, mut settings: Settings) {
         self.settings.send_if_modified(|current| {
             let is_other = current.source != settings.source;
@@ -168,12 +169,11 @@ impl AppWebhooks {
     }
 }
 
-/// How long to leave the log alone after a look at it. Whoever observes wakes the task once in that
-/// time instead of each time.
+/// How long to wait after reading the log, so that the task is woken once in that time and not for
+/// each event.
 const READ_PAUSE: Duration = Duration::from_millis(5);
 
-/// Makes notices of what happens in `app`, and has them delivered, until the app's webhooks are to
-/// end and nothing more can be done.
+/// Dispatches the events of `app` and delivers its requests, until the app's webhooks end.
 pub(super) async fn dispatch(app: Arc<AppWebhooks>, dialer: Arc<Live<Dialer>>) {
     let mut ending = app.ending.subscribe();
     let mut dispatcher = Dispatcher::new(&app, dialer, app.log.settings());
@@ -206,7 +206,7 @@ pub(super) async fn dispatch(app: Arc<AppWebhooks>, dialer: Arc<Live<Dialer>>) {
     dispatcher.finish(now()).await;
 }
 
-/// What has happened and is not told yet, on its way through machine, filters and batches.
+/// The state of dispatching: events pass through state machine, filters and batches.
 #[derive(Debug)]
 struct Dispatcher<'a> {
     app: &'a Arc<AppWebhooks>,
@@ -214,25 +214,25 @@ struct Dispatcher<'a> {
     dialer: Arc<Live<Dialer>>,
     machine: Machine,
     handles: Vec<EndpointHandle>,
-    /// The deliveries.
+    /// The delivery tasks.
     deliveries: JoinSet<()>,
     ready: Vec<HubEvent>,
-    /// How many lost occurrences were logged.
+    /// The number of lost events that were logged.
     lost_logged: u64,
     losses: LogThrottle,
 }
 
-/// The way to one endpoint.
+/// An endpoint with its current batch.
 #[derive(Debug)]
 struct EndpointHandle {
     endpoint: Arc<Endpoint>,
     batch: Batch,
-    /// Ends the delivery.
+    /// Ends the endpoint's delivery.
     end: watch::Sender<End>,
 }
 
 impl EndpointHandle {
-    /// Hands the batch over to its delivery.
+    /// Queues the batch for delivery.
     fn send(&mut self, signer: &Signer, now: Instant) {
         if let Some((events, count)) = self.batch.take() {
             let notice = Notice::new(signer, (&events, count), envelope::time_ms(), now);
@@ -258,19 +258,19 @@ impl<'a> Dispatcher<'a> {
         dispatcher
     }
 
-    /// Takes other settings: what waits for others to share its request waits no longer, and
-    /// endpoints that are gone have what waits for them tried once more.
+    /// Applies other settings: pending batches are queued at once, and removed endpoints try their
+    /// queues once more.
     fn follow(&mut self, settings: Arc<Settings>, now: Instant) {
         self.fill_batches(now);
         for handle in &mut self.handles {
             handle.send(&self.settings.signer, now);
         }
-        // Those that have ended.
+        // Deliveries that have ended.
         while self.deliveries.try_join_next().is_some() {}
         self.open(settings);
     }
 
-    /// Opens an outlet for each endpoint that has none, and closes the others.
+    /// Opens a handle for each new endpoint, and ends the deliveries of removed ones.
     fn open(&mut self, settings: Arc<Settings>) {
         let mut before = std::mem::take(&mut self.handles);
         for endpoint in &settings.endpoints {
@@ -288,7 +288,7 @@ impl<'a> Dispatcher<'a> {
         self.settings = settings;
     }
 
-    /// Begins to deliver what waits for an endpoint, until what is given says that it ends.
+    /// Starts the delivery to an endpoint. The returned sender ends it.
     fn deliver(&mut self, endpoint: Arc<Endpoint>) -> watch::Sender<End> {
         let end = watch::Sender::new(End::Open);
         let (app, dialer) = (Arc::clone(self.app), Arc::clone(&self.dialer));
@@ -308,7 +308,7 @@ impl<'a> Dispatcher<'a> {
         end
     }
 
-    /// When [`Dispatcher::take`] has something to do even if nothing happens.
+    /// When [`Dispatcher::take`] must be called even without new events.
     fn deadline(&self) -> Option<Instant> {
         let batches = self.handles.iter().filter_map(|handle| handle.batch.deadline());
         batches.chain(self.machine.deadline()).min()
@@ -331,7 +331,7 @@ impl<'a> Dispatcher<'a> {
         self.count_lost(now);
     }
 
-    /// Lets go of all that was kept back, and gives each endpoint's queue one last attempt.
+    /// Releases all events that were held back, and tries each endpoint's queue once more.
     async fn finish(mut self, now: Instant) {
         self.machine.finish(&mut self.ready);
         self.fill_batches(now);
@@ -342,7 +342,7 @@ impl<'a> Dispatcher<'a> {
         while self.deliveries.join_next().await.is_some() {}
     }
 
-    /// Puts what is told into the batches of those who want it.
+    /// Puts the released events into the batches of the endpoints whose filters they pass.
     fn fill_batches(&mut self, now: Instant) {
         for hub_event in self.ready.drain(..) {
             let mut event = None;
@@ -373,11 +373,11 @@ impl<'a> Dispatcher<'a> {
 }
 
 impl AppWebhooks {
-    /// Takes notice of an occurrence, which happened at `at_us` if it was decided elsewhere. What is
-    /// too much to hold is lost, and counted.
+    /// Observes an event, which happened at `at_us` if it was decided elsewhere. If the log is
+    /// full, it is dropped and counted.
     pub(super) fn observe(&self, at_us: u64, hub_event: HubEvent) {
-        // The guard is held until the occurrence is appended, so that a reload appends its settings before or after it.
-        // With Redis, the settings of the delivering node apply.
+        // The guard is held until the event is appended, so that a reload appends its settings
+        // before or after it. With Redis, the settings of the delivering node apply.
         let settings = self.settings.borrow();
         if !settings.wanted.contains(hub_event.kind()) {
             return;
@@ -391,7 +391,7 @@ impl AppWebhooks {
         }
     }
 
-    /// Whether occurrences of this kind matter.
+    /// Whether events of this kind are observed.
     pub(super) fn wants(&self, kind: Kind) -> bool {
         self.settings.borrow().wanted.contains(kind)
     }

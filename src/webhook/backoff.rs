@@ -1,31 +1,31 @@
-//! How long to wait after a failure.
+//! The delay after a failure.
 
 use std::time::Duration;
 
-/// The waits after failures that follow one another: twice as long each time.
+/// Exponential backoff: each delay is twice the previous one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    /// The wait after the first failure.
+    /// The delay after the first failure.
     pub(super) const FIRST: Duration = Duration::from_secs(1);
-    /// The longest wait.
+    /// The maximum delay.
     pub(super) const LONGEST: Duration = Duration::from_secs(60);
-    /// The part of a wait that chance may take away, so that many who failed at once do not come
-    /// back at once. Small enough that the waits still grow.
+    /// The maximum random reduction of a delay, as a part of it, so that clients that fail together
+    /// do not retry together. It is small enough that the delays still grow.
     const JITTER: f64 = 0.2;
 
-    /// How long to wait after one more failure. `chance` is between 0 and 1.
+    /// The delay after one more failure. `chance` is between 0 and 1.
     pub(super) fn failed(&mut self, chance: f64) -> Duration {
-        // 2⁶ seconds are more than the longest wait.
+        // 2⁶ seconds exceed the maximum.
         let wait = (Self::FIRST * (1 << self.failures.min(6))).min(Self::LONGEST);
         self.failures += 1;
         wait.mul_f64(1.0 - Self::JITTER * chance)
     }
 
-    /// The failures have come to an end.
+    /// Resets the delay after a success.
     pub(super) fn succeeded(&mut self) {
         self.failures = 0;
     }
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_waits_double_up_to_the_longest() {
+    fn the_delay_doubles_up_to_its_maximum() {
         let mut backoff = Backoff::default();
         let waits: Vec<u64> = (0..8).map(|_| backoff.failed(0.0).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn chance_shortens_a_wait_and_still_they_grow() {
+    fn jitter_shortens_delays_that_still_grow() {
         let (mut shortest, mut longest) = (Backoff::default(), Backoff::default());
         let mut before = Duration::ZERO;
         for _ in 0..6 {

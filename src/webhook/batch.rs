@@ -1,30 +1,30 @@
-//! Events that share a request.
+//! Batches of events for one request.
 
 use std::time::{Duration, Instant};
 
-/// The events that wait for the next request to one endpoint.
+/// The events for the next request to one endpoint.
 #[derive(Debug)]
 pub(super) struct Batch {
     wait: Duration,
-    /// The events as JSON, with commas between them.
+    /// The events as JSON, separated by commas.
     text: String,
     events: usize,
-    /// When the first of them came.
+    /// When the first event was added.
     since: Option<Instant>,
 }
 
 impl Batch {
-    /// The most events in a request. Pusher names no figure; Sockudo has the same.
+    /// Maximum number of events in a request. Pusher documents no number; Sockudo has the same.
     pub(super) const EVENTS_MAX: usize = 100;
-    /// The most bytes of events in a request that carries more than one.
+    /// Maximum size of the events of a request with several events, in bytes.
     pub(super) const BYTES_MAX: usize = 256 * 1_024;
 
-    /// A batch whose events wait at most so long. Without a wait, each goes alone.
+    /// A batch that is sent after `wait`. If it is zero, each event is sent alone.
     pub(super) fn new(wait: Duration) -> Self {
         Self { wait, text: String::new(), events: 0, since: None }
     }
 
-    /// Whether an event of so many bytes may be added.
+    /// Whether an event of this size may be added.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         self.events == 0 || self.text.len() + 1 + bytes <= Self::BYTES_MAX
     }
@@ -38,17 +38,17 @@ impl Batch {
         self.since.get_or_insert(now);
     }
 
-    /// Whether the request must not wait any longer.
+    /// Whether the request is due.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         Self::EVENTS_MAX <= self.events || self.deadline().is_some_and(|deadline| deadline <= now)
     }
 
-    /// When the request is due, if it is to carry anything.
+    /// When the request is due; `None` if the batch is empty.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.since.map(|since| since + self.wait)
     }
 
-    /// Takes the events, if there are any, and how many they are.
+    /// Takes the events and their number, if there are any.
     pub(super) fn take(&mut self) -> Option<(String, usize)> {
         self.since.take()?;
         Some((std::mem::take(&mut self.text), std::mem::take(&mut self.events)))
@@ -62,7 +62,7 @@ mod tests {
     const WAIT: Duration = Duration::from_millis(50);
 
     #[test]
-    fn events_wait_for_one_another_but_not_for_long() {
+    fn events_are_batched_until_the_wait_is_over() {
         let start = Instant::now();
         let mut batch = Batch::new(WAIT);
         assert_eq!((batch.deadline(), batch.take()), (None, None));
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_bounded_in_events_and_bytes() {
+    fn a_batch_is_limited_in_events_and_bytes() {
         let now = Instant::now();
         let mut batch = Batch::new(WAIT);
         for _ in 1..Batch::EVENTS_MAX {
@@ -92,7 +92,7 @@ mod tests {
         assert!(!batch.has_room(Batch::BYTES_MAX - 2));
     }
 
-    /// The figures of the documentation, and one byte more or less.
+    /// The documented limits, and one byte more or less.
     #[test]
     fn a_hundred_events_of_256_kib_share_a_request() {
         let now = Instant::now();
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_wait_each_event_goes_alone() {
+    fn without_a_wait_each_event_is_sent_alone() {
         let now = Instant::now();
         let mut batch = Batch::new(Duration::ZERO);
         batch.push("{}", now);

@@ -1,4 +1,4 @@
-//! Posts notices over HTTP/1.1.
+//! Posts requests over HTTP/1.1.
 
 use super::{
     dial::{DialError, Dialer, Target},
@@ -20,47 +20,47 @@ use tokio::{
     time::{self, Instant},
 };
 
-/// How long an endpoint has to answer, from the looking up of its name on.
+/// Timeout of a request, from the name resolution to the end of the head of the answer.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the body of an answer is read, so that the connection can be used again.
+/// Maximum time for reading the body of an answer, so that the connection can be reused.
 const BODY_TIMEOUT: Duration = Duration::from_secs(1);
-/// How much of the body of an answer is read, in bytes.
+/// Maximum number of bytes read of the body of an answer.
 const BODY_MAX: usize = 64 * 1_024;
-/// How much of the head of an answer is read, in bytes.
+/// Maximum number of bytes read of the head of an answer.
 const HEAD_MAX: usize = 64 * 1_024;
-/// How long a connection is used: its endpoint may move to another address.
+/// Maximum age of a connection: the name may resolve to another address later.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
 
 const KEY: HeaderName = HeaderName::from_static("x-pusher-key");
 const SIGNATURE: HeaderName = HeaderName::from_static("x-pusher-signature");
 
-/// Whatever can carry a notice to its endpoint.
+/// Sends requests to an endpoint.
 pub(super) trait Post: Send {
-    /// Posts a notice and waits for the answer, at most for [`REQUEST_TIMEOUT`].
+    /// Posts a request and waits for the answer, at most for [`REQUEST_TIMEOUT`].
     fn post(&mut self, notice: &Notice) -> impl Future<Output = Result<Answer, PostError>> + Send;
 
-    /// There is nothing to post for now.
+    /// Called when nothing is to be sent for now.
     fn rest(&mut self);
 }
 
-/// What an endpoint answers.
+/// The answer of an endpoint.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
-    /// What was read of the body.
+    /// The first bytes of the body.
     pub(super) body: Bytes,
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug)]
 pub(super) enum PostError {
     Dial(DialError),
     Http(hyper::Error),
-    /// The endpoint took longer than [`REQUEST_TIMEOUT`].
+    /// The request timed out after [`REQUEST_TIMEOUT`].
     Timeout,
 }
 
-/// Posts to one endpoint, over one connection at a time.
+/// An HTTP client for one endpoint, with at most one connection.
 #[derive(Debug)]
 pub(super) struct Client {
     dialer: Arc<Live<Dialer>>,
@@ -100,7 +100,7 @@ impl Client {
             Arc::ptr_eq(&kept.dialer, &dialer) && kept.opened_at.elapsed() < CONNECTION_LIFETIME
         };
         if let Some(mut kept) = self.connection.take().filter(may_be_used) {
-            // If it fails, the endpoint has closed it between two requests, most likely.
+            // On an error, the endpoint has most likely closed the idle connection.
             if let Ok(response) = kept.send(self.request(notice)).await {
                 return Ok(self.answer(kept, response).await);
             }
@@ -112,7 +112,7 @@ impl Client {
         let (sender, driver) =
             http.handshake(TokioIo::new(stream)).await.map_err(PostError::Http)?;
         let driver = tokio::spawn(async move {
-            // Whoever waits for an answer is told the error.
+            // The error is reported to the caller that waits for the answer.
             let _ = driver.await;
         });
         let mut connection = Connection { dialer, sender, driver, opened_at: Instant::now() };
@@ -130,7 +130,7 @@ impl Client {
         request
     }
 
-    /// Reads what there is of the answer's body, and keeps the connection if that was all of it.
+    /// Reads the rest of the answer's body, and keeps the connection if it was complete.
     async fn answer(&mut self, connection: Connection, response: Response<Incoming>) -> Answer {
         let status = response.status();
         let (mut incoming, mut body) = (response.into_body(), BytesMut::new());
@@ -172,8 +172,8 @@ impl Post for Client {
     }
 }
 
-/// The headers of every request but the signature. The configured ones can replace none that
-/// matters: the configuration refuses those.
+/// The headers of every request except the signature. Configured headers cannot replace the
+/// important ones: the configuration rejects those.
 pub(super) fn headers(
     authority: &str,
     key: &str,
@@ -190,7 +190,7 @@ pub(super) fn headers(
             headers.insert(name, value);
         }
     }
-    // Exactly this: Node's SDK compares the whole value.
+    // Exactly this value: Node's SDK compares it as a whole.
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     for (name, value) in [(HOST, authority), (KEY, key)] {
         if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {

@@ -1,4 +1,4 @@
-//! Delivers the requests that wait for an endpoint.
+//! Delivers the queued requests of an endpoint.
 
 use super::{
     client::{Post, PostError},
@@ -19,8 +19,8 @@ use std::{
 };
 use tokio::{sync::watch, time};
 
-/// How long an idle connection is kept open. Servers close an idle one after some seconds, Node
-/// after five, and a request that crosses the close is lost.
+/// How long an idle connection is kept open. Servers close idle connections after some seconds,
+/// Node after five, and a request that crosses the close is lost.
 const IDLE: Duration = Duration::from_secs(4);
 /// Minimum interval between attempts at the same request that is set aside.
 const ASIDE_EACH: Duration = Duration::from_secs(30);
@@ -177,7 +177,7 @@ impl<P: Post, Q: Queue> Main<P, Q> {
         }
     }
 
-    /// Waits for the next notice. None: there will be no more.
+    /// Waits for the next request; `None` if there will be no more.
     async fn next(&mut self) -> Option<(Place, Notice)> {
         let mut is_resting = false;
         loop {
@@ -225,7 +225,7 @@ impl<P: Post, Q: Queue> Main<P, Q> {
         self.retries.probed(is_accepted, self.context())
     }
 
-    /// Goes on without a notice that is at fault. Says whether the queue could do that.
+    /// Handles a request at fault. Returns whether the queue could do so.
     async fn step_aside(&mut self, place: Place, notice: &Notice, error: &str) -> bool {
         if let Some(halves) = notice.halves(&self.endpoint.signer.get()) {
             if !self.queue.split(place, halves).await {
@@ -280,7 +280,7 @@ impl<P: Post, Q: Queue> Main<P, Q> {
 }
 
 impl<P: Post, Q: Queue> Asides<P, Q> {
-    /// Retries the notices that are set aside in turn, until the end.
+    /// Retries the requests that are set aside, in turn, until the end.
     async fn run(mut self) {
         let mut end = self.end.clone();
         tokio::select! {
@@ -291,7 +291,7 @@ impl<P: Post, Q: Queue> Asides<P, Q> {
 
     async fn deliver(&mut self) {
         let mut turn = 0;
-        // A queue that outlives its node may have some already.
+        // A queue in Redis may have some already.
         self.expire().await;
         loop {
             let count = self.queue.asides();
@@ -314,7 +314,7 @@ impl<P: Post, Q: Queue> Asides<P, Q> {
         }
     }
 
-    /// True if the notice was delivered: then the next one has its position.
+    /// Returns true if the request was delivered: then the next one has its position.
     async fn attempt(&mut self, place: Place, notice: &Notice) -> bool {
         self.endpoint.stats.retried.add(1);
         match attempt(&mut self.post, &self.endpoint, notice).await {

@@ -1,4 +1,4 @@
-//! The way to an endpoint: its name, its address, TLS.
+//! Connects to endpoints: name resolution, address filter, TLS.
 
 use super::address::is_public;
 use crate::config::Secret;
@@ -19,39 +19,39 @@ use tokio_rustls::{
     rustls::{self, ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
 };
 
-/// How long one of several addresses is tried.
+/// Timeout for one of several addresses.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Where an endpoint is, from its URL.
+/// The parts of an endpoint's URL that a connection needs.
 #[derive(Debug)]
 pub(super) struct Target {
     /// A name or an address, without brackets.
     host: String,
     port: u16,
-    /// The name that the certificate must be for, with `https`.
+    /// With `https`, the name that the certificate must have.
     tls_name: Option<ServerName<'static>>,
-    /// Host and port as they stand in the URL.
+    /// Host and port as written in the URL.
     pub(super) authority: String,
-    /// Path and query, which may hold a token.
+    /// Path and query, which may contain a token.
     pub(super) path: Secret,
 }
 
-/// Why a webhook can't be used.
+/// The error of an unusable webhook.
 #[derive(Debug)]
 pub enum WebhookError {
-    /// A URL has no host that could be looked for. The configuration has seen to it that it has one.
+    /// The URL has no usable host. The configuration has checked that it has one.
     Host {
-        /// The app.
+        /// The app's id.
         app_id: String,
         /// The webhook's name.
         webhook: String,
     },
-    /// There is a webhook with `https`, and the system knows no authority that could vouch for it.
+    /// A webhook has `https`, and the system has no root certificates.
     NoRoots(String),
 }
 
 impl Target {
-    /// Reads a URL that the configuration has found fit.
+    /// Parses a URL that the configuration has accepted.
     pub(super) fn parse(url: &str) -> Option<Self> {
         let url: Uri = url.parse().ok()?;
         let host = url.host()?.trim_start_matches('[').trim_end_matches(']').to_owned();
@@ -80,12 +80,12 @@ impl fmt::Debug for Dialer {
     }
 }
 
-/// A connection, with TLS or without.
+/// A connection, with or without TLS.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Why there is no connection.
+/// The reason why no connection was established.
 #[derive(Debug)]
 pub(super) enum DialError {
     Resolve(io::Error),
@@ -95,7 +95,7 @@ pub(super) enum DialError {
 }
 
 impl Dialer {
-    /// A dialer that can do TLS if `with_tls`, with the system's roots.
+    /// A dialer, with TLS by the system's roots if `with_tls`.
     pub(super) fn new(with_tls: bool, deny_private: bool) -> Result<Self, WebhookError> {
         let tls = if with_tls { Some(tls()?) } else { None };
         Ok(Self { tls, deny_private })
@@ -116,8 +116,8 @@ impl Dialer {
         }
     }
 
-    /// Those of `addresses` that may be dialled. They are dialled themselves, so that the name can't
-    /// mean something else in between.
+    /// The addresses that may be dialled. They are dialled directly, so that the name is not
+    /// resolved again.
     fn allowed(
         &self,
         addresses: impl Iterator<Item = SocketAddr>,
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_says_where_to_go() {
+    fn a_url_is_parsed_into_its_target() {
         for (url, host, port, is_https, authority, path) in [
             ("http://a.test", "a.test", 80, false, "a.test", "/"),
             ("https://a.test/hooks?t=1", "a.test", 443, true, "a.test", "/hooks?t=1"),
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_addresses_the_public_ones_are_dialled() {
+    fn only_public_addresses_are_dialled() {
         let dialer = Dialer { tls: None, deny_private: true };
         let addresses = ["10.0.0.1:80", "1.1.1.1:80"].map(|text| text.parse().unwrap());
         assert_eq!(dialer.allowed(addresses.into_iter()).unwrap(), addresses[1..]);
@@ -259,7 +259,7 @@ mod tests {
 
     /// The system drops requests for a connection while the queue of a listener is full.
     #[tokio::test]
-    async fn an_address_that_does_not_answer_is_given_up_after_three_seconds() {
+    async fn an_address_that_does_not_answer_times_out_after_three_seconds() {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let listener = socket.listen(1).unwrap();
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn https_needs_the_authorities() {
+    async fn https_needs_root_certificates() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let target = Target::parse(&format!("https://{}", listener.local_addr().unwrap())).unwrap();
         let error = Dialer::new(false, false).unwrap().dial(&target).await.err().unwrap();

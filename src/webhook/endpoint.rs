@@ -17,15 +17,15 @@ use crate::{
 use hyper::HeaderMap;
 use std::{sync::Arc, time::Instant};
 
-/// One webhook of one app. It is told apart by its URL: while that is configured, whatever else of
-/// the webhook changes, what waits for it stays in its order.
+/// One webhook of one app, identified by its URL: a reload that keeps the URL keeps the queue and
+/// its order, whatever else changes.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) app_id: String,
     name: Live<String>,
     pub(super) url: Secret,
     pub(super) target: Arc<Target>,
-    /// What waits on this node. Where there are others, Redis has what waits.
+    /// The queue of this node. In a cluster, the queue is in Redis.
     pub(super) queue: Arc<MemoryQueue>,
     pub(super) stats: Stats,
     /// Signs requests that are made later: halves of requests, and probes.
@@ -64,7 +64,7 @@ impl Endpoint {
         self.name.get()
     }
 
-    /// Becomes as `fresh` is, which has the same URL.
+    /// Applies the settings of `fresh`, which has the same URL.
     pub(super) fn follow(&self, fresh: &Self) {
         self.name.share(&fresh.name);
         self.headers.share(&fresh.headers);
@@ -76,7 +76,7 @@ impl Endpoint {
         Client::new(dialer, Arc::clone(&self.target), Arc::clone(&self.headers))
     }
 
-    /// Has a notice wait for its delivery.
+    /// Queues a request.
     pub(super) fn push(&self, notice: Notice) {
         let now = notice.created_at;
         self.count_dropped(Dropped::Overflow, self.queue.push(notice), now);
@@ -99,7 +99,7 @@ impl Endpoint {
         }
     }
 
-    /// Counts events that were given up, and says so in the log, but not each time.
+    /// Counts dropped events, and logs them at a limited rate.
     pub(super) fn count_dropped(&self, reason: Dropped, events: usize, now: Instant) {
         if events == 0 {
             return;
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_follows_all_of_its_settings() {
+    fn a_reload_changes_all_settings_of_an_endpoint() {
         let endpoint = |name: &str, secret: &str| {
             let headers = [("X-A".to_owned(), Secret::new(name))].into();
             let webhook =
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_up_is_counted_by_its_reason() {
+    fn dropped_events_are_counted_by_reason() {
         let webhook = WebhookConfig { url: "http://a.test".into(), ..WebhookConfig::default() };
         let endpoint = Endpoint::new(&AppConfig::development(), "a.test", &webhook).unwrap();
         let now = now();
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_secret_is_shown() {
+    fn debug_output_contains_no_secret() {
         let headers = [("Authorization".to_owned(), Secret::new("hunter2"))].into();
         let url = "http://a.test/hunter2?token=hunter2".to_owned();
         let webhook = WebhookConfig { url, headers, ..WebhookConfig::default() };

@@ -1,5 +1,5 @@
-//! What is sent: a body that the server SDKs verify and read. The rules are those of PHP's, Go's and
-//! Node's SDK, which are the strictest in one thing each.
+//! Request bodies, as the server SDKs verify and read them. The SDKs of PHP, Go and Node are the
+//! strictest in one point each.
 
 use crate::hub::HubEvent;
 use crate::signature::Signer;
@@ -11,23 +11,23 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-/// One request to an endpoint. It stays the same byte for byte, however often it is tried: the
-/// signature and the time are those of its making.
+/// One request to an endpoint. It is repeated byte for byte: the signature and the time are those
+/// of its creation.
 #[derive(Clone, Debug)]
 pub(super) struct Notice {
-    /// The body.
+    /// The JSON body.
     pub(super) body: Bytes,
     /// The body's signature in lower-case hex.
     pub(super) signature: String,
     /// The number of events in the body.
     pub(super) events: usize,
-    /// When it was made.
+    /// When it was created.
     pub(super) created_at: Instant,
 }
 
 impl Notice {
-    /// A notice of `events`, which are JSON objects with commas between them, so many in `count`.
-    /// `time_ms` are milliseconds since 1970.
+    /// A request with the events of `events`, JSON objects separated by commas, and their `count`.
+    /// `time_ms` is in milliseconds since 1970.
     pub(super) fn new(
         signer: &Signer,
         (events, count): (&str, usize),
@@ -37,7 +37,7 @@ impl Notice {
         Self::of_body(signer, body(events, time_ms), count, created_at)
     }
 
-    /// The notice that was made with this body.
+    /// The request with an existing body.
     pub(super) fn of_body(
         signer: &Signer,
         body: String,
@@ -45,7 +45,7 @@ impl Notice {
         created_at: Instant,
     ) -> Self {
         let signature = signer.sign(&body);
-        // It may wait for minutes: without the room that it was written with.
+        // It may be queued for minutes, so its spare capacity is released.
         let body = body.into_boxed_str().into_boxed_bytes().into();
         Self { body, signature, events, created_at }
     }
@@ -68,7 +68,7 @@ struct Label {
 }
 
 impl Notice {
-    /// Splits the events into two notices with the time of this one; none if there is only one
+    /// Splits the events into two requests with the time of this one; `None` if there is only one
     /// event.
     pub(super) fn halves(&self, signer: &Signer) -> Option<[Self; 2]> {
         let Parts { time_ms, events } = serde_json::from_slice(&self.body).ok()?;
@@ -83,7 +83,7 @@ impl Notice {
         }))
     }
 
-    /// A notice without events, which tests whether the endpoint accepts any.
+    /// A request without events, which tests whether the endpoint accepts any.
     pub(super) fn probe(signer: &Signer, time_ms: u128, now: Instant) -> Self {
         Self::new(signer, ("", 0), time_ms, now)
     }
@@ -109,12 +109,12 @@ pub(super) fn body(events: &str, time_ms: u128) -> String {
     format!(r#"{{"time_ms":{time_ms},"events":[{events}]}}"#)
 }
 
-/// An occurrence as the application reads it. Each has `name` and `channel`, because PHP's SDK reads
-/// both of each; what concerns a user has the channel that carries that user's events.
+/// An event as the application reads it. Each has `name` and `channel`, because PHP's SDK reads
+/// both; an event of a user has the user's server-to-user channel.
 pub(super) fn event(hub_event: &HubEvent) -> String {
     let mut text = format!(r#"{{"name":"{}""#, hub_event.kind().as_str());
     match (hub_event.channel(), hub_event.user_id()) {
-        // A channel's name has nothing in it that JSON escapes.
+        // A channel's name has no character that JSON escapes.
         (Some(channel), _) => member(&mut text, "channel", &format!("\"{channel}\"")),
         (None, Some(user_id)) => {
             member(&mut text, "channel", &quoted(&format!("#server-to-user-{user_id}")));
@@ -123,7 +123,7 @@ pub(super) fn event(hub_event: &HubEvent) -> String {
     }
     if let HubEvent::ClientEvent { name, data, socket_id, .. } = hub_event {
         member(&mut text, "event", &quoted(name));
-        // Go's SDK reads no notice at all in which this is not a string.
+        // Go's SDK rejects a body in which this is not a string.
         member(&mut text, "data", if data.starts_with('"') { data } else { "\"\"" });
         member(&mut text, "socket_id", &format!("\"{socket_id}\""));
     }
@@ -152,7 +152,7 @@ mod tests {
     use crate::hub::hub_event_tests::{channel, one_of_each};
 
     #[test]
-    fn each_kind_has_its_members_and_strings_where_sdks_want_them() {
+    fn each_kind_has_its_members_and_the_strings_that_sdks_need() {
         let expected = [
             r#"{"name":"channel_occupied","channel":"t"}"#,
             r#"{"name":"channel_vacated","channel":"t"}"#,
@@ -202,7 +202,7 @@ mod tests {
 
     /// The webhook of `docs/protocol.md#signature-vectors`.
     #[test]
-    fn a_notice_is_signed_over_its_very_bytes() {
+    fn the_signature_covers_the_exact_bytes() {
         let signer = Signer::new("7ad3773142a6692b25b8");
         let occupied = HubEvent::Occupied { channel: channel("test_channel") };
         let notice =

@@ -1,9 +1,9 @@
-//! What one webhook wants to hear.
+//! The filter of one webhook.
 
 use crate::config::{WebhookConfig, WebhookEvent as Kind};
 use crate::hub::HubEvent;
 
-/// Some of the kinds, a bit for each.
+/// A set of kinds, as a bit mask.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Kinds(u16);
 
@@ -20,8 +20,7 @@ impl Kinds {
         Self(self.0 | other.0)
     }
 
-    /// These kinds, and those that must be heard of to tell them rightly: of what comes and goes,
-    /// always both.
+    /// These kinds and their counterparts: debouncing needs both events of a pair.
     pub(super) fn with_counterparts(self) -> Self {
         let pairs = [
             (Kind::ChannelOccupied, Kind::ChannelVacated),
@@ -39,7 +38,7 @@ impl FromIterator<Kind> for Kinds {
     }
 }
 
-/// Which occurrences a webhook is told.
+/// The events that a webhook receives.
 #[derive(Debug)]
 pub(super) struct Filter {
     pub(super) kinds: Kinds,
@@ -56,12 +55,13 @@ impl Filter {
         }
     }
 
-    /// Whether the webhook is told. What concerns no channel is not filtered by channel.
+    /// Whether the webhook receives the event. Events without a channel are not filtered by
+    /// channel.
     pub(super) fn passes(&self, hub_event: &HubEvent) -> bool {
         self.kinds.contains(hub_event.kind())
             && hub_event.channel().is_none_or(|channel| {
                 let name = channel.as_str();
-                // They may overlap: "a-b" begins with "a-" and ends with "-b".
+                // Prefix and suffix may overlap: "a-b" begins with "a-" and ends with "-b".
                 name.starts_with(&self.prefix) && name.ends_with(&self.suffix)
             })
     }
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_kinds_that_are_named_pass() {
+    fn only_configured_kinds_pass() {
         for wanted in Kind::ALL {
             let filter = filter(&[wanted], "", "");
             for hub_event in one_of_each() {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_pass_by_how_they_begin_and_end() {
+    fn channels_pass_by_prefix_and_suffix() {
         for (prefix, suffix, name, passes) in [
             ("", "", "anything", true),
             ("private-", "", "private-a", true),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_wants_the_one_needs_the_other() {
+    fn a_kind_needs_its_counterpart() {
         let kinds = Kinds::from_iter([Kind::ChannelVacated, Kind::ClientEvent]).with_counterparts();
         let expected = [Kind::ChannelOccupied, Kind::ChannelVacated, Kind::ClientEvent];
         assert_eq!(kinds, Kinds::from_iter(expected));

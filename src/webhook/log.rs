@@ -1,4 +1,4 @@
-//! What has occurred in an app and was not looked at yet.
+//! The log of observed events of an app, before they are dispatched.
 
 use super::app::Settings;
 use crate::hub::HubEvent;
@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 #[derive(Debug)]
 pub(super) enum Entry {
     HubEvent(HubEvent),
-    /// The settings that apply to the entries behind this one.
+    /// The settings that apply to the following entries.
     Settings(Arc<Settings>),
 }
 
@@ -26,19 +26,18 @@ impl Entry {
     }
 }
 
-/// The most entries that are read at once, so that other tasks come to their turn.
+/// Maximum number of entries read at once, so that other tasks can run.
 pub(super) const READ_MAX: usize = 1_000;
 
-/// The log holds as much as it may.
+/// The error of a full log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Full;
 
-/// The log of one app, which ends with the process: every thread that observes something appends, one
-/// task reads.
+/// The log of one app in memory: every thread that observes an event appends, one task reads.
 #[derive(Debug)]
 pub(super) struct MemoryLog {
     entries: Mutex<Unread>,
-    /// Woken when the log was empty only: its reader looks again by itself while there is something.
+    /// Notified only when the log was empty: otherwise the reader reads again by itself.
     filled: Notify,
 }
 
@@ -51,19 +50,18 @@ struct Unread {
 }
 
 impl MemoryLog {
-    /// The most that may wait, in bytes: some 200,000 comings and goings. It takes seconds in which
-    /// nobody reads until so many wait.
+    /// Maximum size in bytes: about 200,000 pairs of events, which take seconds without a reader.
     pub(super) const BYTES_MAX: usize = 32 * 1_024 * 1_024;
-    /// What is of the moment may fill a half, and leaves the other to what comes and goes.
+    /// Momentary events may fill half of it; the rest is for events that come in pairs.
     pub(super) const MOMENTARY_BYTES_MAX: usize = Self::BYTES_MAX / 2;
 
-    /// An empty log; these settings apply to the first entries.
+    /// An empty log with the settings for its first entries.
     pub(super) fn new(settings: Arc<Settings>) -> Self {
         let entries = Unread { settings, entries: VecDeque::new(), bytes: 0 };
         Self { entries: Mutex::new(entries), filled: Notify::new() }
     }
 
-    /// The settings that apply to what is read next.
+    /// The settings that apply to the next entry.
     pub(super) fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.lock().settings)
     }
@@ -72,11 +70,11 @@ impl MemoryLog {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds the next occurrence. Never waits: whoever appends may hold a channel's lock.
+    /// Appends an event. Never blocks: the caller may hold a channel's lock.
     ///
     /// # Errors
     ///
-    /// [`Full`] when it was not taken.
+    /// [`Full`] if it was dropped.
     pub(super) fn append(&self, hub_event: HubEvent) -> Result<(), Full> {
         let max =
             if hub_event.is_transition() { Self::BYTES_MAX } else { Self::MOMENTARY_BYTES_MAX };
@@ -116,7 +114,7 @@ impl MemoryLog {
         }
     }
 
-    /// As [`MemoryLog::read`], without waiting.
+    /// Like [`MemoryLog::read`], without waiting.
     pub(super) fn read_now(&self, read: &mut Vec<Entry>) {
         let mut log = self.lock();
         for _ in 0..READ_MAX {
@@ -164,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_appended_is_read_in_order_and_in_parts() {
+    async fn entries_are_read_in_order_and_in_parts() {
         let log = empty();
         let count = |count| HubEvent::SubscriptionCount { channel: channel("t"), count };
         for number in 0..=READ_MAX {
@@ -180,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_that_waits_is_woken() {
+    async fn a_waiting_reader_is_woken() {
         let log = empty();
         let mut read = Vec::new();
         let [occupied, ..] = one_of_each();
@@ -189,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_32_mib_wait_and_half_of_that_of_the_moment() {
+    fn the_log_holds_32_mib_and_half_of_that_of_momentary_events() {
         const MIB: usize = 1_024 * 1_024;
         let log = empty();
         let of = |weight: usize| {
@@ -219,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_have_their_place_even_in_a_full_log() {
+    fn settings_are_appended_even_to_a_full_log() {
         let log = empty();
         while log.append(large()).is_ok() {}
         let [occupied, ..] = one_of_each();
@@ -237,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_log_has_room_for_comings_and_goings_longest() {
+    fn a_full_log_still_has_room_for_paired_events() {
         let log = empty();
         let taken = (0..100).filter(|_| log.append(large()).is_ok()).count();
         assert_eq!(taken, 15, "each takes a little more than 1 MiB");

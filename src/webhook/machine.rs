@@ -1,4 +1,4 @@
-//! From what happens in an app to what is told of it. Time is an argument.
+//! Decides which events are reported, and when. Time is an argument.
 
 use super::debouncer::{Debouncer, Subject, SubjectsFull};
 use crate::hub::HubEvent;
@@ -8,46 +8,48 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What of one app's occurrences is told, and when.
+/// The state machine of one app's events.
 ///
-/// - What comes and goes alternates, and whoever comes back at once makes no noise: see
-///   [`Debouncer`].
-/// - A cache channel is missed once in [`Machine::MISS_INTERVAL`].
-/// - Everything else is told at once.
+///
+/// - Paired events alternate, and short absences are not reported: see [`Debouncer`].
+///
+/// - A cache miss of a channel is reported once in [`Machine::MISS_INTERVAL`].
+///
+/// - Everything else is reported at once.
 #[derive(Debug, Default)]
 pub(super) struct Machine {
     debouncer: Debouncer,
     missed: HashSet<ChannelName>,
-    /// When each of `missed` may be told again, in order.
+    /// When each entry of `missed` expires, in order.
     misses: VecDeque<(Instant, ChannelName)>,
     lost: u64,
 }
 
 impl Machine {
-    /// Least time between two misses of a channel that are told. Pusher sends one when several
-    /// clients miss at once, and does not say how long that is.
+    /// Minimum interval between reported misses of a channel. Pusher sends one when several clients
+    /// miss at once, without documenting the interval.
     pub(super) const MISS_INTERVAL: Duration = Duration::from_secs(10);
-    /// The most channels whose miss is remembered. A further one is told each time.
+    /// Maximum number of channels with a recorded miss. Misses of further ones are always reported.
     pub(super) const MISSES_MAX: usize = 100_000;
 
-    /// Takes the next occurrence, and adds to `told` what is to be told by `now`.
+    /// Handles the next event, and adds the events to report at `now` to `ready`.
     pub(super) fn apply(&mut self, hub_event: HubEvent, now: Instant, ready: &mut Vec<HubEvent>) {
         self.advance(now, ready);
         let is_news = match &hub_event {
-            HubEvent::Occupied { channel } => self.comes(Subject::Channel(channel.clone())),
+            HubEvent::Occupied { channel } => self.arrives(Subject::Channel(channel.clone())),
             HubEvent::MemberAdded { channel, user_id } => {
-                self.comes(Subject::Member(channel.clone(), user_id.clone()))
+                self.arrives(Subject::Member(channel.clone(), user_id.clone()))
             }
-            HubEvent::UserOnline { user_id } => self.comes(Subject::User(user_id.clone())),
+            HubEvent::UserOnline { user_id } => self.arrives(Subject::User(user_id.clone())),
             HubEvent::Vacated { channel } => {
-                self.debouncer.goes(Subject::Channel(channel.clone()), now);
+                self.debouncer.departs(Subject::Channel(channel.clone()), now);
                 false
             }
             HubEvent::MemberRemoved { channel, user_id } => {
-                self.debouncer.goes(Subject::Member(channel.clone(), user_id.clone()), now);
+                self.debouncer.departs(Subject::Member(channel.clone(), user_id.clone()), now);
                 false
             }
-            // The hub has waited already.
+            // The hub has delayed it already.
             HubEvent::UserOffline { user_id } => {
                 self.debouncer.is_gone(&Subject::User(user_id.clone()))
             }
@@ -59,7 +61,7 @@ impl Machine {
         }
     }
 
-    /// Adds to `told` what has become due by `now`.
+    /// Adds the events that are due at `now` to `ready`.
     pub(super) fn advance(&mut self, now: Instant, ready: &mut Vec<HubEvent>) {
         while let Some(departure) = self.debouncer.due(Some(now)) {
             ready.push(departure);
@@ -72,32 +74,32 @@ impl Machine {
         }
     }
 
-    /// Adds to `told` what was kept back, because nobody can come back any more.
+    /// Adds all held events to `ready`: at the end, no subject can return.
     pub(super) fn finish(&mut self, ready: &mut Vec<HubEvent>) {
         while let Some(departure) = self.debouncer.due(None) {
             ready.push(departure);
         }
     }
 
-    /// When [`Machine::advance`] has something to do.
+    /// When [`Machine::advance`] must be called.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let miss = self.misses.front().map(|(until, _)| *until);
         [self.debouncer.deadline(), miss].into_iter().flatten().min()
     }
 
-    /// How many subjects could not be remembered since this was last asked.
+    /// The number of subjects beyond the limit since the last call.
     pub(super) fn take_lost(&mut self) -> u64 {
         std::mem::take(&mut self.lost)
     }
 
-    fn comes(&mut self, subject: Subject) -> bool {
-        self.debouncer.comes(subject).unwrap_or_else(|SubjectsFull| {
+    fn arrives(&mut self, subject: Subject) -> bool {
+        self.debouncer.arrives(subject).unwrap_or_else(|SubjectsFull| {
             self.lost += 1;
             false
         })
     }
 
-    /// Whether the miss is news.
+    /// Whether the miss must be reported.
     fn misses(&mut self, channel: &ChannelName, now: Instant) -> bool {
         if self.missed.contains(channel) {
             return false;
@@ -134,12 +136,12 @@ mod tests {
         }
     }
 
-    /// What a consumer believes, from what it was told.
+    /// The state of an application that has received the reported events.
     #[derive(Default)]
     struct Consumer(HashMap<(bool, String, String), bool>);
 
     impl Consumer {
-        /// Whether something came, or else went; none for what is of the moment.
+        /// Whether the event is an arrival or a departure; `None` for momentary events.
         fn came(hub_event: &HubEvent) -> Option<bool> {
             match hub_event.kind() {
                 Kind::ChannelOccupied | Kind::MemberAdded | Kind::UserOnline => Some(true),
@@ -162,10 +164,10 @@ mod tests {
         }
     }
 
-    /// For any sequence of occurrences and any passing of time: what is told alternates, and in the
-    /// end the consumer believes what is so.
+    /// For any sequence of events and times: reported events alternate, and in the end the
+    /// application's state is correct.
     #[test]
-    fn alternation_holds_for_any_sequence() {
+    fn reported_events_alternate_for_any_sequence() {
         for seed in 0..300 {
             let mut random = StdRng::seed_from_u64(seed);
             let mut now = Instant::now();
@@ -198,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_of_the_moment_is_told_at_once() {
+    fn momentary_events_are_reported_at_once() {
         let now = Instant::now();
         for hub_event in one_of_each().into_iter().filter(|one| !one.is_transition()) {
             let mut ready = Vec::new();
@@ -208,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_is_missed_once_in_ten_seconds() {
+    fn a_cache_miss_is_reported_once_in_ten_seconds() {
         let start = Instant::now();
         let mut machine = Machine::default();
         let mut misses_at = |milliseconds| {
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn events_beyond_the_bound_are_dropped_and_counted() {
+    fn events_beyond_the_limit_are_dropped_and_counted() {
         let now = Instant::now();
         let (mut machine, mut ready) = (Machine::default(), Vec::new());
         for number in 0..Debouncer::SUBJECTS_MAX {
@@ -290,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_misses_is_bounded() {
+    fn recorded_misses_are_limited() {
         let now = Instant::now();
         let (mut machine, mut ready) = (Machine::default(), Vec::new());
         for number in 0..=Machine::MISSES_MAX {
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_end_nothing_is_kept_back() {
+    fn at_the_end_all_held_events_are_released() {
         let now = Instant::now();
         let (mut machine, mut ready) = (Machine::default(), Vec::new());
         for hub_event in &one_of_each()[..4] {

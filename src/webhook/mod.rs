@@ -1,23 +1,28 @@
-//! Webhooks: telling the application what happens in it.
+//! Webhooks: notifies the application of events.
 //!
-//! # The way of an event
 //!
-//! Whoever sees something happen calls [`Observer::observe`], which puts a plain [`HubEvent`] into
-//! the **log** of the app (`log`) and returns. One task for each app (`app`) reads the log, and has
-//! the **state machine** (`machine`, `alternation`) decide what of it is told and when: what comes
-//! and goes alternates, and whoever is back within three seconds makes no noise. What is told passes
-//! the **filter** of each endpoint into its **batch** (`filter`, `batch`), which becomes one signed
-//! request (`envelope`) in the **queue** of the endpoint (`queue`). One task for each endpoint
-//! (`endpoint`) delivers what is in its queue, in order, and tries again for five minutes
-//! (`backoff`) over HTTP (`client`, `dial`, `address`).
+//! # The path of an event
 //!
-//! Where there are other nodes, log and queues lie in Redis, and one node at a time reads them
-//! (`shared`): the same filters, batches, requests and deliveries, and the same rules.
 //!
-//! Other settings reach the tasks of an app while they run. An endpoint goes on as long as its URL is
-//! configured; one that is gone has what waits for it tried once more.
+//! [`Observer::observe`] appends a [`HubEvent`] to the **log** of the app (`log`) and returns. One
+//! task for each app (`app`) reads the log and passes it to the **state machine** (`machine`,
+//! `debouncer`), which decides which events are reported and when: paired events alternate, and
+//! absences of less than three seconds are not reported. Reported events pass the **filter** of
+//! each endpoint into its **batch** (`filter`, `batch`), which becomes one signed request
+//! (`envelope`) in the **queue** of the endpoint (`queue`). One task for each endpoint (`endpoint`)
+//! delivers its queue in order, and retries for five minutes (`backoff`) over HTTP (`client`,
+//! `dial`, `address`).
 //!
-//! So a slow endpoint has a queue and a task of its own and harms nobody; and every step between log
+//!
+//! In a cluster, log and queues are in Redis, and one node at a time reads them (`shared`): with
+//! the same filters, batches, requests, deliveries and rules.
+//!
+//!
+//! A reload changes the settings of running tasks. An endpoint is kept as long as its URL is
+//! configured; a removed one tries its queue once more.
+//!
+//!
+//! A slow endpoint therefore has its own queue and task, and delays no other. Each step between log
 //! and queue is a value without I/O whose time is an argument.
 
 mod address;
@@ -67,32 +72,32 @@ use tokio::{sync::Notify, task::JoinSet, time};
 /// The webhooks of all apps. An app without webhooks costs nothing.
 #[derive(Debug)]
 pub struct Webhooks {
-    /// By the ids of the apps; those with webhooks only, and those that had some.
+    /// Apps with webhooks, or that had some since the start, by id.
     apps: Live<HashMap<String, Arc<AppWebhooks>>>,
     dialer: Arc<Live<Dialer>>,
-    /// Where there are other nodes, the way to them.
+    /// In a cluster, the handle to it.
     cluster: OnceLock<Cluster>,
-    /// There are apps whose tasks are to be started.
+    /// Notified when tasks of apps must be started.
     changed: Notify,
 }
 
-/// The webhooks of a configuration, found fit for use.
+/// The validated webhooks of a configuration.
 #[derive(Debug)]
 pub struct Plan {
-    /// By the ids of the apps; all of them.
+    /// The settings of all apps, by id.
     apps: HashMap<String, Settings>,
     dialer: Dialer,
 }
 
-/// How long to wait before a task that panicked is started again.
+/// The delay before a task that panicked is restarted.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
 impl Plan {
-    /// Makes a plan of what is configured.
+    /// Makes a plan of a configuration.
     ///
     /// # Errors
     ///
-    /// [`WebhookError`] when a webhook can't be used.
+    /// [`WebhookError`] if a webhook is unusable.
     pub fn new(config: &Config) -> Result<Self, WebhookError> {
         let batch_wait = Duration::from_millis(config.webhooks.batch_ms);
         let apps = config.apps.iter();
@@ -105,11 +110,11 @@ impl Plan {
 }
 
 impl Webhooks {
-    /// Makes the webhooks that are configured. Nothing is delivered before [`Webhooks::run`].
+    /// Makes the configured webhooks. Nothing is delivered before [`Webhooks::run`].
     ///
     /// # Errors
     ///
-    /// [`WebhookError`] when one can't be used.
+    /// [`WebhookError`] if a webhook is unusable.
     pub fn new(config: &Config) -> Result<Self, WebhookError> {
         let Plan { apps, dialer } = Plan::new(config)?;
         let webhooks = Self {
@@ -122,7 +127,7 @@ impl Webhooks {
         Ok(webhooks)
     }
 
-    /// Tells by another plan from now on. Apps that are not in it go on until [`Webhooks::end`].
+    /// Applies another plan. Apps without an entry continue until [`Webhooks::end`].
     pub fn change(&self, plan: Plan) {
         self.dialer.set(plan.dialer);
         let mut apps = HashMap::clone(&self.apps.get());
@@ -141,8 +146,8 @@ impl Webhooks {
         self.changed.notify_one();
     }
 
-    /// Ends the webhooks of an app that is gone: what was kept back is told, and what waits has one
-    /// attempt left.
+    /// Ends the webhooks of a removed app: held events are released, and each queued request has
+    /// one attempt left.
     pub fn end(&self, app_id: &str) {
         let mut apps = HashMap::clone(&self.apps.get());
         if let Some(app) = apps.remove(app_id) {
@@ -152,9 +157,8 @@ impl Webhooks {
         }
     }
 
-    /// Delivers until `drain` has begun; then sends what was held back, and gives each endpoint's
-    /// queue one last attempt, until the first failure. What is left is for
-    /// [`Webhooks::abandon`].
+    /// Delivers until `drain` has begun; then releases held events and tries each endpoint's queue
+    /// once more, until the first failure. The rest is for [`Webhooks::abandon`].
     pub async fn run(self: Arc<Self>, mut drain: Drain) {
         let mut tasks = JoinSet::new();
         loop {
@@ -192,8 +196,8 @@ impl Webhooks {
         }));
     }
 
-    /// Has what waits lie in the Redis that the nodes share, so that it is the cluster's. To be
-    /// called before [`Webhooks::run`], if at all.
+    /// Makes the webhooks use the log and queues of `cluster`. Must be called before
+    /// [`Webhooks::run`].
     pub fn share(&self, cluster: &Cluster) {
         self.cluster.get_or_init(|| cluster.clone());
         self.apps.get().values().for_each(|app| self.share_app(app));
@@ -205,8 +209,8 @@ impl Webhooks {
         }
     }
 
-    /// Counts what waits still as dropped, and says how many events that were. What lies in Redis
-    /// waits for the other nodes. For the very end.
+    /// Counts the events that are still queued as dropped, and returns their number. Requests in
+    /// Redis are left to the other nodes. Must be called last.
     #[must_use = "whoever stops the server is to be ready"]
     pub fn abandon(&self) -> usize {
         let unlogged = |app: &Arc<AppWebhooks>| {
@@ -228,7 +232,7 @@ impl Webhooks {
         lost + dropped
     }
 
-    /// Exposes what is counted.
+    /// The metrics of all webhooks.
     #[must_use]
     pub fn metrics(self: &Arc<Self>) -> WebhookMetrics {
         WebhookMetrics(Arc::clone(self))
@@ -236,7 +240,7 @@ impl Webhooks {
 }
 
 impl Observer for Webhooks {
-    /// Of what comes and goes, both matter as soon as one is told.
+    /// Debouncing needs both events of a pair as soon as one is reported.
     fn wants(&self, app_id: &str, kind: Kind) -> bool {
         self.apps.get().get(app_id).is_some_and(|app| app.wants(kind))
     }
@@ -252,7 +256,7 @@ impl Observer for Webhooks {
     }
 }
 
-/// Runs a task to its end. If it panics, which is a bug, what it held is lost and it begins anew.
+/// Runs a task until it ends. If it panics, which is a bug, its state is lost and it is restarted.
 async fn kept_alive<F>(mut task: impl FnMut() -> F)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -273,7 +277,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_panics_begins_anew_after_a_second_and_one_that_ends_does_not() {
+    async fn a_panicked_task_is_restarted_after_a_second_and_an_ended_one_is_not() {
         let runs = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&runs);
         let start = time::Instant::now();
@@ -286,9 +290,9 @@ mod tests {
         assert_eq!(start.elapsed().as_secs(), 2);
     }
 
-    /// Without a task that reads it, what is observed stays in the log.
+    /// Without a reading task, observed events stay in the log.
     #[test]
-    fn what_the_log_does_not_take_is_counted_as_lost() {
+    fn events_beyond_the_log_limit_are_counted_as_lost() {
         let webhook = crate::config::WebhookConfig {
             url: "http://a.test".into(),
             events: vec![Kind::ClientEvent],

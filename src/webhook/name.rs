@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn webhooks_of_one_host_are_told_apart_in_any_order_and_without_secrets() {
+    fn webhooks_of_one_host_have_distinct_names_in_any_order_and_without_secrets() {
         let mut webhooks = vec![
             webhook("", "https://a.test/hooks/hunter2"),
             webhook("", "https://a.test/hooks?token=hunter2"),
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn webhooks_that_are_the_same_have_different_names() {
+    fn equal_webhooks_have_different_names() {
         let names = named(&[webhook("", "http://a/"), webhook("", "http://a/")]);
         assert_ne!(names[0], names[1]);
     }

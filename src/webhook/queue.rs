@@ -1,4 +1,4 @@
-//! What waits to be delivered to an endpoint.
+//! The queue of requests for one endpoint.
 
 use super::envelope::Notice;
 use std::{
@@ -8,58 +8,59 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// The queue of one endpoint, as whoever delivers sees it.
+/// The queue of one endpoint.
 ///
-/// A notice stays in it until it is done with. Of a queue that outlives its node, another that takes
-/// over begins with what was not done. Beside the queue are the notices that were *set aside*: each
-/// has one event that the endpoint rejects, and blocks no other.
+///
+/// A request stays in it until it is acknowledged. A queue in Redis outlives its node: another node
+/// continues with the unacknowledged requests. Requests that are *set aside* are kept beside the
+/// queue: each has one event that the endpoint rejects, and does not block others.
 pub(super) trait Queue: Send + Sync {
-    /// Waits until there is a notice, and gives the oldest with its place. Safe to cancel.
+    /// Waits until there is a request, and returns the oldest with its id. Safe to cancel.
     fn first(&self) -> impl Future<Output = (Place, Notice)> + Send;
 
-    /// As [`Queue::first`], without waiting for one.
+    /// Like [`Queue::first`], without waiting.
     fn first_now(&self) -> impl Future<Output = Option<(Place, Notice)>> + Send;
 
-    /// Removes the notice at `place`, if it was not dropped in the meantime.
+    /// Removes the request at `place`, if it was not dropped meanwhile.
     fn ack(&self, place: Place) -> impl Future<Output = ()> + Send;
 
-    /// Drops what was created at `before` or earlier, and says how many events that were.
+    /// Drops requests created at `before` or earlier, and returns their number of events.
     fn drop_older(&self, before: Instant) -> impl Future<Output = usize> + Send;
 
-    /// Replaces the oldest notice by its two halves, if it is the one at `place`. Says whether that
-    /// could be done now: otherwise it stays as it is.
+    /// Replaces the oldest request by its two halves, if it is the one at `place`. Returns false if
+    /// that failed: then nothing has changed.
     fn split(&self, place: Place, halves: [Notice; 2]) -> impl Future<Output = bool> + Send;
 
-    /// Sets the oldest notice aside, if it is the one at `place`. Says how many events had to make
-    /// room: the oldest that are set aside do. None: it could not be done now.
+    /// Sets the oldest request aside, if it is the one at `place`. Returns the number of events
+    /// dropped to make room, of the oldest requests set aside; `None` if it failed.
     fn set_aside(&self, place: Place) -> impl Future<Output = Option<usize>> + Send;
 
-    /// The number of notices that are set aside, as far as it is known.
+    /// The number of requests that are set aside, as far as it is known.
     fn asides(&self) -> usize;
 
-    /// Waits until a notice is set aside. May return spuriously. Safe to cancel.
+    /// Waits until a request is set aside. May return spuriously. Safe to cancel.
     fn aside_added(&self) -> impl Future<Output = ()> + Send;
 
-    /// The next notice when those set aside are tried in turn, starting at turn 0.
+    /// The next request when those set aside are retried in turn, starting at turn 0.
     fn aside(&self, turn: usize) -> impl Future<Output = Option<(Place, Notice)>> + Send;
 
-    /// Removes the notice at `place` from those that are set aside.
+    /// Removes the request at `place` from those that are set aside.
     fn ack_aside(&self, place: Place) -> impl Future<Output = ()> + Send;
 
-    /// Like [`Queue::drop_older`], for notices that are set aside.
+    /// Like [`Queue::drop_older`], for requests that are set aside.
     fn drop_older_asides(&self, before: Instant) -> impl Future<Output = usize> + Send;
 }
 
-/// Maximum number of notices that are set aside for one endpoint.
+/// Maximum number of requests that are set aside for one endpoint.
 pub(super) const ASIDES_MAX: usize = 1_000;
 /// Maximum number of bytes that are set aside for one endpoint.
 pub(super) const ASIDE_BYTES_MAX: usize = 1_024 * 1_024;
 
-/// Names a notice of a queue.
+/// Identifies a request of a queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Place(pub(super) u64);
 
-/// A queue that ends with the process.
+/// A queue in memory.
 #[derive(Debug, Default)]
 pub(super) struct MemoryQueue {
     queues: Mutex<Queues>,
@@ -71,7 +72,7 @@ pub(super) struct MemoryQueue {
 struct Queues {
     waiting: Waiting,
     aside: Waiting,
-    /// The number of places assigned so far.
+    /// The number of ids assigned so far.
     places: u64,
 }
 
@@ -83,9 +84,9 @@ struct Waiting {
 }
 
 impl MemoryQueue {
-    /// The most that may wait for one endpoint, in bytes.
+    /// Maximum size of the queue of one endpoint, in bytes.
     pub(super) const BYTES_MAX: usize = 3 * 1_024 * 1_024;
-    /// What a notice takes beside its body.
+    /// Bytes that a request counts in addition to its body.
     const OVERHEAD_BYTES: usize = 256;
 
     fn lock(&self) -> MutexGuard<'_, Queues> {
@@ -112,7 +113,7 @@ impl Waiting {
         Some(notice)
     }
 
-    /// Removes the oldest notice, if it is the one at `place`.
+    /// Removes the oldest request, if it is the one at `place`.
     fn pop_if(&mut self, place: Place) -> Option<Notice> {
         let is_first = self.notices.front().is_some_and(|(first, _)| *first == place);
         if is_first { self.pop() } else { None }
@@ -123,10 +124,10 @@ impl Waiting {
         self.events += notice.events;
     }
 
-    /// Appends a notice. Drops the oldest to make room; returns how many events were dropped.
+    /// Appends a request. Drops the oldest to make room; returns how many events were dropped.
     fn push(&mut self, place: Place, notice: Notice, (bytes_max, max): (usize, usize)) -> usize {
         if bytes_max < bytes(&notice) {
-            // Room for it can't be made.
+            // It is larger than the limit.
             return notice.events;
         }
         let mut dropped = 0;
@@ -155,7 +156,7 @@ impl Queues {
 }
 
 impl MemoryQueue {
-    /// Appends a notice. Drops the oldest beyond the limits; returns how many events were dropped.
+    /// Appends a request. Drops the oldest beyond the limits; returns how many events were dropped.
     pub(super) fn push(&self, notice: Notice) -> usize {
         let mut queues = self.lock();
         let place = queues.next_place();
@@ -203,7 +204,7 @@ impl MemoryQueue {
         found.map(|at| aside.remove(at));
     }
 
-    /// The number of waiting events, without those that are set aside.
+    /// The number of queued events, without those that are set aside.
     pub(super) fn events(&self) -> usize {
         self.lock().waiting.events
     }
@@ -213,7 +214,7 @@ impl MemoryQueue {
         self.lock().aside.events
     }
 
-    /// The number of events that wait or are set aside.
+    /// The number of events that are queued or set aside.
     pub(super) fn all_events(&self) -> usize {
         let queues = self.lock();
         queues.waiting.events + queues.aside.events
@@ -274,8 +275,7 @@ impl Queue for MemoryQueue {
     }
 }
 
-/// How long a notice is worth telling: Pusher tries for 5 minutes, and Python's SDK believes none
-/// that is older.
+/// Maximum age of a request: Pusher retries for 5 minutes, and Python's SDK rejects older ones.
 pub(super) const LIFETIME: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
@@ -288,7 +288,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_notice_stays_until_it_is_done_with() {
+    fn a_request_stays_until_it_is_acknowledged() {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
         assert_eq!(queue.push(notice("1", 2, now)), 0);
         assert_eq!(queue.push(notice("2", 1, now)), 0);
@@ -308,7 +308,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_oldest_make_room_and_are_counted() {
+    fn the_oldest_are_dropped_and_counted() {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
         let large = |events| notice(&"x".repeat(1_024 * 1_024), events, now);
         assert_eq!([1, 2, 4, 8, 16].map(|events| queue.push(large(events))), [0, 0, 1, 2, 4]);
@@ -318,20 +318,20 @@ pub(super) mod tests {
         let huge = notice(&"x".repeat(MemoryQueue::BYTES_MAX), 32, now);
         assert_eq!(queue.push(huge), 32, "what can't fit pushes nobody out");
         assert_eq!(queue.events(), 24);
-        // The first is being delivered while it is pushed out.
+        // The first is being delivered when it is dropped.
         assert_eq!(queue.push(large(64)), 8);
         queue.ack(place);
         assert_eq!(queue.events(), 80, "the next is not taken for the one that is done");
     }
 
-    /// A notice that takes so many bytes.
+    /// A request of this size.
     fn taking(bytes: usize, events: usize, now: Instant) -> Notice {
         let empty = notice("", 0, now).body.len();
         notice(&"x".repeat(bytes - empty - MemoryQueue::OVERHEAD_BYTES), events, now)
     }
 
     #[test]
-    fn exactly_3_mib_wait() {
+    fn a_queue_holds_exactly_3_mib() {
         const MIB: usize = 1_024 * 1_024;
         let now = Instant::now();
         for (last, dropped) in [(MIB, 0), (MIB + 1, 1)] {
@@ -386,7 +386,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_too_old_is_dropped() {
+    fn requests_that_are_too_old_are_dropped() {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
         let later = now + Duration::from_secs(1);
         queue.push(notice("1", 2, now));
@@ -397,7 +397,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_notice_is_split_in_its_place() {
+    fn a_request_is_split_in_place() {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
         queue.push(notice("1,2", 2, now));
         queue.push(notice("3", 1, now));
@@ -415,7 +415,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_set_aside_is_bounded_tried_in_turn_and_aged() {
+    async fn requests_set_aside_are_limited_retried_in_turn_and_expire() {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
         let later = now + Duration::from_secs(1);
         let mut dropped = 0;

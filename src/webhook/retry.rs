@@ -86,7 +86,7 @@ impl Retries {
     /// fewer.
     const UNPACED_MAX: u32 = 32;
 
-    /// Notes an attempt at the request at `place`. True if it was tried before.
+    /// Records an attempt at the request at `place`. Returns true if it was tried before.
     pub(super) fn tries(&mut self, place: Place) -> bool {
         let is_repeated = self.place.replace(place) == Some(place);
         if !is_repeated {
@@ -95,7 +95,7 @@ impl Retries {
         is_repeated
     }
 
-    /// Notes that the request was delivered.
+    /// Records that the request was delivered.
     pub(super) fn succeeded(&mut self) {
         self.backoff.succeeded();
         self.in_row = 0;
@@ -143,17 +143,17 @@ impl Retries {
         Next::Retry(Duration::ZERO)
     }
 
-    /// Notes that the request at fault was split into `parts` parts, or set aside if that is 0.
+    /// Records that the request at fault was split into `parts` parts, or set aside if that is 0.
     pub(super) fn stepped_aside(&mut self, parts: usize) {
         self.suspects = self.suspects.saturating_sub(1) + parts;
     }
 
-    /// The request at fault could not be stepped aside from now: after this time it is tried again.
+    /// The delay after the request at fault could not be split or set aside.
     pub(super) fn put_off(&mut self, context: Context) -> Duration {
         self.backoff.failed(context.chance)
     }
 
-    /// Failures that followed one another.
+    /// The number of consecutive failures.
     pub(super) fn in_row(&self) -> u32 {
         self.in_row
     }
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_begin_anew_after_a_success_and_after_a_request_at_fault() {
+    fn delays_restart_after_a_success_and_after_a_request_at_fault() {
         let mut retries = tried(1);
         for wait in [1, 2, 4, 8] {
             assert_eq!(retries.failed(Failure::Unavailable, NEW), seconds(wait));
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rejected_request_steps_aside_at_the_second_rejection() {
+    fn a_rejected_request_is_set_aside_at_the_second_rejection() {
         let mut retries = tried(1);
         assert_eq!(retries.failed(Failure::Rejected, NEW), seconds(1));
         assert!(retries.tries(Place(1)));

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-/// A count that only grows.
+/// A counter.
 #[derive(Debug, Default)]
 pub(super) struct Count(AtomicU64);
 
@@ -31,7 +31,7 @@ impl Count {
     }
 }
 
-/// A count that is said anew.
+/// A gauge.
 #[derive(Debug, Default)]
 pub(super) struct Gauge(AtomicU64);
 
@@ -45,7 +45,7 @@ impl Gauge {
     }
 }
 
-/// What is counted of one endpoint.
+/// The counters of one endpoint.
 #[derive(Debug, Default)]
 pub(super) struct Stats {
     /// Events that were delivered.
@@ -62,22 +62,22 @@ pub(super) struct Stats {
     pub(super) set_aside: Gauge,
     /// Requests that were split because one of their events was rejected.
     pub(super) split: Count,
-    /// From the making of a notice to its delivery.
+    /// From the creation of a request to its delivery.
     pub(super) latency: Histogram,
 }
 
-/// Why events were given up.
+/// The reason why events were dropped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Dropped {
-    /// Too much waited.
+    /// The queue was full.
     Overflow,
-    /// They could not be delivered for too long.
+    /// They were too old.
     Expired,
     /// Set aside because the endpoint rejected them, and never accepted.
     Refused,
     /// The server has ended.
     Shutdown,
-    /// The webhook is not configured any more.
+    /// The webhook was removed from the configuration.
     Removed,
 }
 
@@ -105,7 +105,7 @@ impl Stats {
 /// The minimum interval between log lines about a frequent event.
 pub(super) const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Exposes what is counted of all webhooks.
+/// The metrics of all webhooks.
 #[derive(Debug)]
 pub struct WebhookMetrics(pub(super) Arc<Webhooks>);
 
@@ -227,7 +227,7 @@ impl Collector for WebhookMetrics {
 mod tests {
     use super::*;
 
-    /// Each number has a value of its own, so that none can be taken for another.
+    /// Each number has a distinct value, so that mixed-up numbers are detected.
     #[test]
     fn each_number_is_exposed_under_its_name() {
         let webhook = crate::config::WebhookConfig {
@@ -288,12 +288,12 @@ mod tests {
             dropped("removed", 25),
             format!("latency_seconds_sum{labels} 2.0"),
             format!("latency_seconds_count{labels} 1"),
-            r#"occurrences_lost_total{app="app-id"} 31"#.to_owned(),
+            r#"events_lost_total{app="app-id"} 31"#.to_owned(),
         ];
         assert_eq!(found, expected);
         assert!(page.contains("# TYPE campanile_webhook_events_waiting gauge"), "{page}");
         assert!(page.contains("# TYPE campanile_webhook_events_sent_total counter"), "{page}");
-        // What waits at the end is given up.
+        // Events that are queued at the end are dropped.
         assert_eq!(webhooks.abandon(), 8);
         assert_eq!(stats.dropped(Dropped::Shutdown).get(), 24 + 8);
     }

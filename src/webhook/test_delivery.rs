@@ -1,4 +1,4 @@
-//! Tries webhooks out: a sample of each event to each endpoint.
+//! Sends a sample of each event to each endpoint, for `campanile webhooks test`.
 
 use super::{
     client::Post,
@@ -17,37 +17,37 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// One sample, and what became of it.
+/// One sample and its result.
 #[derive(Debug)]
 pub struct TestDelivery {
-    /// The app.
+    /// The app's id.
     pub app_id: String,
     /// The webhook's name.
     pub webhook: String,
     /// Host and port of the endpoint. Not the whole URL, which may hold a secret.
     pub host: String,
-    /// What was told.
+    /// The kind of the sample.
     pub event: Kind,
-    /// The status and what was read of the body, or why there was no answer.
+    /// The status and the first bytes of the answer's body, or the error.
     pub answer: Result<(u16, String), String>,
-    /// How long it took.
+    /// The duration of the request.
     pub took: Duration,
 }
 
 impl TestDelivery {
-    /// Whether the endpoint took the sample.
+    /// Whether the endpoint accepted the sample.
     #[must_use]
     pub fn succeeded(&self) -> bool {
         matches!(self.answer, Ok((200..300, _)))
     }
 }
 
-/// Sends a sample of each event that each webhook of `config` is configured for, each in a request of
-/// its own, once, and hands what came back to `report`.
+/// Sends one sample of each event that each webhook of `config` is configured for, each in a
+/// request of its own, and passes each result to `report`.
 ///
 /// # Errors
 ///
-/// When a webhook can't be used at all.
+/// If a webhook is unusable.
 pub async fn send_test(
     config: &Config,
     mut report: impl FnMut(TestDelivery),
@@ -89,7 +89,7 @@ pub(super) fn dialer(config: &Config) -> Result<Dialer, WebhookError> {
     Dialer::new(with_tls, config.webhooks.deny_private)
 }
 
-/// Something that could have happened, on a channel that passes the webhook's filter.
+/// A possible event on a channel that passes the webhook's filter.
 fn sample(event: Kind, webhook: &WebhookConfig) -> HubEvent {
     let prefix = match (webhook.channel_prefix.as_str(), event) {
         ("", Kind::MemberAdded | Kind::MemberRemoved) => "presence-",
@@ -98,7 +98,7 @@ fn sample(event: Kind, webhook: &WebhookConfig) -> HubEvent {
         (prefix, _) => prefix,
     };
     let name = format!("{prefix}campanile-test{}", webhook.channel_suffix);
-    // A filter that no channel can pass gets a sample that passes none.
+    // A filter that no channel can pass has a sample that does not pass.
     let channel = ChannelName::parse(&name, name.len())
         .or_else(|_| ChannelName::parse("campanile-test", usize::MAX))
         .expect("it holds letters and a dash");
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_are_of_channels_that_have_such_events() {
+    fn samples_have_channels_of_the_right_kind() {
         let prefixes = Kind::ALL.map(|event| {
             let sample = sample(event, &WebhookConfig::default());
             sample.channel().map(|channel| channel.as_str().to_owned())

@@ -7,10 +7,10 @@ use crate::cluster::{
 
 const HOME: Partition = Partition::HOME;
 const DEAD: &str = "0000dd.1";
-/// How long after the end of a lease everything is removed: the next heartbeat reports it.
+/// Maximum time from the end of a lease to the end of its cleanup: the next heartbeat reports it.
 const CLEANED_WITHIN: Duration = Duration::from_secs(3);
 
-/// Registers a node whose lease has ended, with two subscriptions to each of the channels.
+/// Registers a node with an expired lease, and with two subscriptions to each of the channels.
 fn leave_behind(testbed: &Testbed, channels: &[&str]) {
     let names = &testbed.coordinator.shared.names;
     for partition in names.partitions() {
@@ -29,7 +29,7 @@ fn leave_behind(testbed: &Testbed, channels: &[&str]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_left_of_a_node_whose_lease_has_ended() {
+async fn everything_of_a_node_with_an_expired_lease_is_removed() {
     for is_cluster in [false, true] {
         let mut testbed = Testbed::joined(is_cluster).await;
         testbed.subscribe(1, "b", None);
@@ -78,7 +78,7 @@ async fn one_node_cleans_up_while_its_claim_holds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_alive_is_left_alone() {
+async fn a_node_that_is_alive_is_not_cleaned_up() {
     let mut testbed = Testbed::joined(false).await;
     leave_behind(&testbed, &["a"]);
     let ends = testbed.coordinator.shared.clock.at(HOME, now()) + 5_000;
@@ -94,7 +94,7 @@ async fn a_node_that_is_alive_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cleaning_up_needs_a_joined_node_and_another_one() {
+async fn a_cleanup_needs_a_joined_node_and_another_one() {
     let mut testbed = Testbed::joined(false).await;
     let own = testbed.coordinator.membership.node().to_owned();
     testbed.coordinator.clean_up_after(own);
@@ -117,7 +117,7 @@ async fn cleaning_up_needs_a_joined_node_and_another_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cleanup_that_fails_is_done_again() {
+async fn a_failed_cleanup_is_retried() {
     let mut testbed = Testbed::joined(false).await;
     for is_done in [false, true] {
         let coordinator = &mut testbed.coordinator;
@@ -129,7 +129,7 @@ async fn a_cleanup_that_fails_is_done_again() {
         assert_eq!(coordinator.membership.former.contains(DEAD), !is_done);
         assert_eq!(coordinator.membership.strangers.contains_key(DEAD), !is_done);
     }
-    // What needs a lease fails without one.
+    // A cleanup without a lease fails.
     let lease = Lease { link: 99, ..testbed.coordinator.membership.lease.as_ref().clone() };
     let connection = testbed.coordinator.connection.clone().unwrap();
     let shared = Arc::clone(&testbed.coordinator.shared);

@@ -11,7 +11,7 @@ const ROUND: Duration = Duration::from_secs(31);
 #[tokio::test(start_paused = true)]
 async fn topics_that_differ_in_redis_are_repaired_within_a_round() {
     let mut testbed = Testbed::joined(false).await;
-    // Two for each step of a round: with half as many at a time, a round would not do.
+    // Two for each step of a round: with half as many at a time, a round would not be enough.
     let channels: Vec<String> = (0..56).map(|number| format!("presence-{number}")).collect();
     for (place, channel) in (1..).zip(&channels) {
         testbed.subscribe(place, channel, Some("u"));
@@ -57,7 +57,7 @@ async fn contributions_that_no_node_holds_are_removed() {
     let names = &testbed.coordinator.shared.names;
     let (channels, users) = (names.channel_index(APP, HOME), names.user_index(APP, HOME));
     let own = testbed.coordinator.membership.node().to_owned();
-    // This node's, from before a loss of data; and entries that belong to nothing.
+    // A name of this node from before a loss of data, and entries without a topic.
     let (key, _) = testbed.channel("own");
     testbed.ask(HOME, &["HSET", &key, "e", "x", "v", "1", "t", "1", &format!("n:{own}"), "1"]);
     testbed.ask(HOME, &["SADD", &names.topics_of(&own, HOME), &key]);
@@ -103,7 +103,7 @@ async fn a_node_that_only_a_partition_lists_is_cleaned_up_after_a_while() {
 }
 
 #[test]
-fn an_answer_is_read() {
+fn an_answer_is_parsed() {
     let text = |text: &str| Value::BulkString(text.into());
     let answer = |status: &str| {
         Value::Array(vec![

@@ -1,4 +1,4 @@
-//! A coordinator over the simulated network, which a test runs turn by turn.
+//! A coordinator on the simulated network, which a test runs step by step.
 
 use super::*;
 use crate::{
@@ -127,7 +127,7 @@ impl Testbed {
         .await;
     }
 
-    /// What the only shard was sent since the last call.
+    /// The deliveries to the only shard since the last call.
     pub(in crate::cluster) fn deliveries(&self) -> Vec<Delivery> {
         let mut batch = VecDeque::new();
         self.inboxes.of(ShardIndex::new(0)).take(&mut batch);

@@ -8,7 +8,7 @@ use crate::hub::Delivery;
 const HOME: Partition = Partition::HOME;
 const MS: Duration = Duration::from_millis(1);
 
-/// Makes Redis forget the node as one that another node has declared dead.
+/// Makes Redis forget the node, as if another node had declared it dead.
 fn declare_dead(testbed: &Testbed, node: &str) {
     let registry = testbed.registry(HOME);
     testbed.ask(HOME, &["HDEL", &registry, &format!("n:{node}"), &format!("e:{node}")]);
@@ -53,7 +53,7 @@ async fn a_node_declared_dead_joins_again_under_another_name() {
     assert_eq!((before.node, node.clone()), (format!("{process}.1"), format!("{process}.2")));
     assert!(before.link < testbed.coordinator.membership.lease.link);
     assert_eq!(testbed.field(HOME, &key, &format!("n:{node}")), "1", "it is synced again");
-    // Its own earlier name is cleaned up at once, well before the round of the comparison.
+    // Its earlier name is cleaned up at once, before the round of the comparison.
     testbed.run_for(Duration::from_secs(3)).await;
     let dump = testbed.dump();
     assert!(!dump.contains(&format!("{process}.1")), "{dump}");
@@ -62,7 +62,7 @@ async fn a_node_declared_dead_joins_again_under_another_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_joining_has_a_higher_link_number() {
+async fn each_join_has_a_higher_link_number() {
     let mut testbed = Testbed::joined(false).await;
     for _ in 0..3 {
         let (node, link) = {
@@ -82,7 +82,7 @@ async fn each_joining_has_a_higher_link_number() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_link_is_given_up_without_an_answer_in_time() {
+async fn the_link_is_closed_without_an_answer_in_time() {
     let mut testbed = Testbed::joined(false).await;
     let asked = now();
     testbed.coordinator.membership.asked = Some(asked);
@@ -103,7 +103,7 @@ async fn the_link_is_given_up_without_an_answer_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_link_is_given_up_when_the_bus_is_silent() {
+async fn the_link_is_closed_when_the_bus_is_silent() {
     let mut testbed = Testbed::joined(false).await;
     let echoed = now();
     testbed.coordinator.membership.asked = None;
@@ -112,7 +112,7 @@ async fn the_link_is_given_up_when_the_bus_is_silent() {
     testbed.coordinator.keep_link(echoed + patience);
     assert!(!is_away(&testbed), "not yet");
     testbed.coordinator.membership.asked = None;
-    // Before its first heartbeat it can't hear itself.
+    // Before its first heartbeat it receives none of its messages.
     testbed.coordinator.membership.stage = Stage::Joining;
     testbed.coordinator.keep_link(echoed + patience + MS);
     assert_eq!(testbed.coordinator.membership.stage, Stage::Joining);
@@ -127,7 +127,7 @@ async fn the_link_is_given_up_when_the_bus_is_silent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_link_is_given_up_when_redis_refuses_its_writes() {
+async fn the_link_is_closed_when_redis_refuses_its_writes() {
     let mut testbed = Testbed::joined(false).await;
     let lease = testbed.coordinator.membership.lease.as_ref().clone();
     let earlier = Lease { link: lease.link - 1, ..lease.clone() };
@@ -137,7 +137,7 @@ async fn the_link_is_given_up_when_redis_refuses_its_writes() {
     testbed.coordinator.shared.refused(&lease);
     testbed.coordinator.keep_link(now());
     assert!(is_away(&testbed));
-    // While it is away, the refusal has no effect any more.
+    // Without a link, the refusal has no effect any more.
     testbed.until("joined again", |coordinator| coordinator.membership.is_joined()).await;
     assert!(!testbed.coordinator.shared.is_refused(lease.link));
 }
@@ -170,7 +170,7 @@ async fn heartbeats_are_sent_each_second_one_at_a_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_away_connects_when_it_is_due_unless_it_stops() {
+async fn a_disconnected_node_reconnects_unless_it_stops() {
     let mut testbed = Testbed::new(false);
     let due = now() + Duration::from_secs(1);
     testbed.coordinator.membership.stage = Stage::Disconnected(due);
@@ -186,7 +186,7 @@ async fn a_node_that_is_away_connects_when_it_is_due_unless_it_stops() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn topics_are_asserted_from_the_registration_on() {
+async fn topics_are_synced_from_the_registration_on() {
     let mut testbed = Testbed::joined(false).await;
     for (stage, may) in [
         (Stage::Disconnected(now()), false),
@@ -206,7 +206,7 @@ async fn topics_are_asserted_from_the_registration_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_arrives_once_everything_is_asserted() {
+async fn a_node_arrives_once_everything_is_synced() {
     let mut testbed = Testbed::joined(false).await;
     testbed.until("an answer", |coordinator| coordinator.membership.asked.is_none()).await;
     testbed.coordinator.membership.stage = Stage::Syncing;
@@ -221,7 +221,7 @@ async fn a_node_arrives_once_everything_is_asserted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn heartbeats_go_to_closed_partitions_and_when_leaving_to_all() {
+async fn heartbeats_are_sent_to_closed_partitions_and_when_leaving_to_all() {
     let mut testbed = Testbed::joined(true).await;
     let all = testbed.coordinator.shared.names.partitions().len();
     testbed.until("an answer", |coordinator| coordinator.membership.asked.is_none()).await;
@@ -303,7 +303,7 @@ async fn a_heartbeat_opens_partitions_and_lists_the_live_nodes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_has_joined_once_it_hears_its_own_heartbeat() {
+async fn a_node_has_joined_once_it_receives_its_own_heartbeat() {
     let mut testbed = Testbed::joined(false).await;
     testbed.coordinator.membership.stage = Stage::Waiting;
     testbed.coordinator.membership.is_heard = false;
@@ -400,7 +400,7 @@ async fn a_redis_with_nodes_of_the_earlier_layout_is_not_joined() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_loss_of_the_link_leaves_nothing_of_it() {
+async fn a_lost_link_leaves_no_state() {
     let mut testbed = Testbed::joined(false).await;
     testbed.subscribe(1, "a", None);
     testbed.settle().await;

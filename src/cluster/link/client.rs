@@ -1,15 +1,18 @@
 //! A client of one Redis server over one stream.
 //!
-//! Requests are sent in the order in which they were made, and answered in that order. In RESP3,
-//! what the server pushes is told apart from what it answers, except that the answers to
-//! subscriptions are pushes as well. Redis Cluster ends subscriptions by itself and pushes then what
-//! it would answer to an unsubscription, so that a client that counts such a push as an answer
-//! takes every later answer for that of the request before. Here it is never one:
 //!
-//! - subscriptions are confirmed by as many pushes of their kind, which are never sent unasked, or
-//!   refused by one error;
-//! - an unsubscription is followed by a `HELLO`, which answers with a map, as nothing else here
-//!   does. All up to the map belongs to it.
+//! Requests are sent in the order in which they were made, and answered in that order. RESP3
+//! distinguishes pushes from answers, except that answers to subscriptions are pushes as well.
+//! Redis Cluster ends subscriptions by itself, and then pushes what it would answer to an
+//! unsubscription; a client that counts such a push as an answer assigns every later answer to the
+//! wrong request. This client does not:
+//!
+//!
+//! - subscriptions are confirmed by as many pushes of their kind, which are never sent unrequested,
+//! or refused by one error;
+//!
+//! - an unsubscription is followed by a `HELLO`, the only command here that is answered with a map.
+//! Everything up to the map belongs to it.
 
 use super::{
     pending::{Answer, Due, Noting, Pending, lock, silent},
@@ -27,14 +30,14 @@ use tokio::{
     time::sleep_until,
 };
 
-/// Requests that may wait to be written.
+/// Maximum number of requests that wait to be written.
 const QUEUE: usize = 1_024;
-/// Bytes that are written at once, as long as there are requests.
+/// Maximum number of bytes that are written at once.
 const CHUNK: usize = 64 * 1_024;
-/// The longest time between two looks at how long answers take.
+/// Maximum interval between two checks of overdue answers.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What a client receives besides answers.
+/// An event of a connection besides answers.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Heard {
     /// A message on a bus.
@@ -64,8 +67,8 @@ struct Request {
 }
 
 impl Client {
-    /// Starts a client on a stream. Messages are passed to `heard`, in order, and before the answers
-    /// that the server sent after them.
+    /// Starts a client on a stream. Messages are passed to `heard`, in order, and before the
+    /// answers that the server sent after them.
     pub(super) fn start(
         stream: Box<dyn Stream>,
         heard: impl Fn(Heard) + Send + Sync + 'static,
@@ -92,13 +95,13 @@ impl Client {
         self.send(bytes, Answer::Values(commands.len())).await
     }
 
-    /// Subscribes by a command that names so many buses.
+    /// Subscribes with a command that names this many buses.
     pub(super) async fn subscribe(&self, command: &Cmd, buses: usize) -> RedisResult<()> {
         let values = self.send(command.get_packed_command(), Answer::Subscribed(buses)).await?;
         values.into_iter().try_for_each(|value| value.extract_error().map(drop))
     }
 
-    /// Unsubscribes by a command that names buses.
+    /// Unsubscribes with a command that names buses.
     pub(super) async fn unsubscribe(&self, command: &Cmd) -> RedisResult<()> {
         let mut bytes = command.get_packed_command();
         bytes.extend(cmd("HELLO").get_packed_command());
@@ -203,7 +206,7 @@ async fn write(
     while let Some(mut request) = queue.recv().await {
         bytes.clear();
         loop {
-            // Requests whose caller has given up are not sent.
+            // Cancelled requests are not sent.
             if !request.caller.is_closed() {
                 bytes.extend_from_slice(&request.bytes);
                 lock(pending).add(request.answer, request.bytes.len(), request.caller);
@@ -238,7 +241,7 @@ fn take(value: Value, pending: &Mutex<Pending>, heard: &impl Fn(Heard)) -> Optio
     if let Value::Push { kind, data } = value {
         let mut data = data.into_iter().map(from_redis_value::<Vec<u8>>);
         let mut next = || data.next()?.ok();
-        // Nothing else is asked for.
+        // No other push was requested.
         if matches!(kind, PushKind::Message | PushKind::SMessage) {
             heard(Heard::Message { bus: next()?, message: next()? });
         } else if matches!(kind, PushKind::Subscribe | PushKind::SSubscribe) {

@@ -35,10 +35,10 @@ use std::{io, sync::Arc, time::Duration};
 use stream::{Address, Dialer, timed_out};
 use tokio::time::timeout;
 
-/// The longest time for connecting, with all servers that have to be found first. Each step has a
-/// shorter bound of its own.
+/// Maximum time for connecting, including the discovery of servers. Each step has a shorter
+/// timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Buses that one command names, so that neither it nor its answer keeps Redis busy for long.
+/// Maximum number of buses in one command, so that neither it nor its answer blocks Redis for long.
 const BUSES_PER_COMMAND: usize = 512;
 
 /// The configured Redis.
@@ -48,7 +48,7 @@ pub(super) struct Endpoint {
     opener: Opener,
 }
 
-/// A link to Redis that many may use at once. Cheap to clone; it ends with the last clone.
+/// A link to Redis for concurrent use. Cheap to clone; it ends with the last clone.
 #[derive(Clone, Debug)]
 pub(super) struct Connection(Arc<Link>);
 
@@ -56,14 +56,14 @@ pub(super) struct Connection(Arc<Link>);
 enum Link {
     One {
         server: Arc<Server>,
-        /// Asks the sentinels, where there are any.
+        /// A connection to the Sentinels, if configured.
         _watch: Option<Task>,
     },
     Cluster(Cluster),
 }
 
 impl Endpoint {
-    /// Reads what is needed to connect.
+    /// Reads the files that connecting needs.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl Endpoint {
         Ok(Self { target, opener })
     }
 
-    /// One over streams that a test opens: a Redis Cluster, or the first of the addresses.
+    /// An endpoint over streams that a test opens: a Redis Cluster, or the first of the addresses.
     #[cfg(test)]
     pub(super) fn over(dial: Dial, addresses: &[(String, u16)], is_cluster: bool) -> Self {
         let topology = if is_cluster {
@@ -90,7 +90,8 @@ impl Endpoint {
         matches!(self.target.topology, Topology::Cluster { .. })
     }
 
-    /// Connects, and returns the connection with the queue of its messages. Gives up after
+    /// Connects, and returns the connection with the queue of its messages. Times out after
+    /// `CONNECT_TIMEOUT`.
     /// `CONNECT_TIMEOUT`.
     pub(super) async fn connect(&self) -> RedisResult<(Connection, Pushes)> {
         let (outbox, pushes) = Outbox::new();
@@ -195,7 +196,7 @@ impl Connection {
         command
     }
 
-    /// Has every server know scripts. Returns their names, in order.
+    /// Loads scripts on every server. Returns their names, in order.
     pub(super) async fn load(&self, scripts: &[&str]) -> RedisResult<Vec<String>> {
         let servers = self.servers().await?;
         let names = try_join_all(servers.iter().map(|server| server.load(scripts))).await?;
@@ -203,7 +204,7 @@ impl Connection {
         Ok(names.into_iter().next().unwrap_or_default())
     }
 
-    /// A line for the operator if a server may evict keys of ours. Nothing if that may not be asked.
+    /// A warning for the operator if a server may evict keys; `None` if that is unknown.
     pub(super) async fn memory_warning(&self) -> Option<String> {
         let servers = self.servers().await.ok()?;
         let warnings = join_all(servers.iter().map(|server| server.memory_warning())).await;

@@ -1,8 +1,8 @@
-//! The requests on a connection that are not answered yet, and how long they may take.
+//! The unanswered requests of a connection, and their timeouts.
 //!
-//! A connection of which one direction has stopped stays open: nothing but a wait that is bounded
-//! notices it. So an idle connection is asked for a sign of life, and one that owes an answer and
-//! brings nothing is given up.
+//!
+//! A connection of which one direction has failed stays open: only a timeout detects it. An idle
+//! connection is therefore pinged, and one that owes an answer and delivers nothing is closed.
 
 use super::stream::timed_out;
 use crate::cluster::{clock::now, in_flight::time_for};
@@ -20,22 +20,22 @@ use tokio::{
     sync::oneshot,
 };
 
-/// The longest wait for an answer, besides the time that a slow link needs.
-/// Somewhat longer than a pause of Redis that the heartbeats survive.
+/// Maximum time without an answer, besides the time that a slow link needs. Somewhat longer than a
+/// pause of Redis that the heartbeats survive.
 pub(super) const SILENCE: Duration = Duration::from_millis(3_500);
-/// The longest time that is allowed for the bytes of requests, messages and answers.
+/// Maximum time granted for the bytes of requests, messages and answers.
 const SLOW_MAX: Duration = Duration::from_secs(30);
-/// A connection that brought nothing for so long is asked for a sign of life.
+/// A connection that was silent for this long is pinged.
 pub(super) const QUIET: Duration = Duration::from_secs(2);
 
-/// What belongs to the answer of a request.
+/// The values that an answer consists of.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Answer {
-    /// So many values.
+    /// This many values.
     Values(usize),
-    /// So many confirmations, or an error.
+    /// This many confirmations, or an error.
     Subscribed(usize),
-    /// All up to a map.
+    /// Everything up to a map.
     Unsubscribed,
 }
 
@@ -57,13 +57,13 @@ pub(super) struct Pending {
     bytes: usize,
     /// When bytes arrived last.
     heard: Instant,
-    /// How many have arrived since the wait for the next answer began.
+    /// Bytes that have arrived since the wait for the next answer began.
     received: usize,
     /// When a request was answered last.
     answered: Instant,
 }
 
-/// What is to be done at a time, unless something happens before.
+/// The next timer.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Due {
     Ping(Instant),
@@ -94,7 +94,7 @@ impl Pending {
         self.sent.front_mut()
     }
 
-    /// Hands the answer of the first request to its caller.
+    /// Passes the answer of the first request to its caller.
     pub(super) fn answer(&mut self) {
         if let Some(Sent { values, caller, bytes, .. }) = self.sent.pop_front() {
             self.bytes -= bytes;
@@ -114,7 +114,8 @@ impl Pending {
 
     pub(super) fn due(&self) -> Due {
         let Some(front) = self.sent.front() else { return Due::Ping(self.heard + QUIET) };
-        // Messages may arrive for ever where requests do not: they only take the time of their bytes.
+        // Messages may arrive continuously without answers: they only extend the timeout by the
+        // time for their bytes.
         let slow = time_for(self.bytes + self.received).min(SLOW_MAX);
         Due::GiveUp(self.answered.max(front.at) + SILENCE + slow)
     }

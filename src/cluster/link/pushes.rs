@@ -8,8 +8,8 @@ use std::sync::{
 };
 use tokio::sync::mpsc;
 
-/// Bytes of messages that may wait to be taken. Beyond it, this node is too slow for what it
-/// subscribes to: the link is given up.
+/// Maximum size of queued messages. Beyond it, this node is too slow for its subscriptions: the
+/// link is closed.
 const WAITING_MAX: usize = 64 * 1024 * 1024;
 
 /// A message of a link, or a change of its servers.
@@ -17,10 +17,10 @@ const WAITING_MAX: usize = 64 * 1024 * 1024;
 pub(in crate::cluster) enum Push {
     /// A message on a bus.
     Message { bus: Vec<u8>, message: Vec<u8> },
-    /// The partition has another server, or its server ended a subscription by itself: subscribe
-    /// to the partition's buses and read its topics again.
+    /// The partition has another server, or its server ended a subscription: subscribe to the
+    /// partition's buses and read its topics again.
     Moved(Partition),
-    /// The link can't be used any more, for this reason.
+    /// The link has failed, for this reason.
     Lost(&'static str),
 }
 
@@ -57,7 +57,7 @@ impl Outbox {
         let _ = self.queue.send(push);
     }
 
-    /// Hands on what was heard from the only server.
+    /// Passes on the events of the only server.
     pub(super) fn hear(&self, heard: Heard) {
         self.push(match heard {
             Heard::Message { bus, message } => Push::Message { bus, message },
@@ -68,7 +68,7 @@ impl Outbox {
 }
 
 impl Pushes {
-    /// The next thing that the link brings. Safe to cancel.
+    /// The next event of the link. Safe to cancel.
     pub(in crate::cluster) async fn next(&mut self) -> Push {
         let Some(push) = self.arrived.recv().await else { return Push::Lost(LOST) };
         self.waiting.fetch_sub(len_of(&push), Ordering::Relaxed);
@@ -76,7 +76,7 @@ impl Pushes {
     }
 }
 
-/// The bytes that count: those of messages.
+/// The size of a message.
 fn len_of(push: &Push) -> usize {
     match push {
         Push::Message { bus, message } => bus.len() + message.len() + size_of::<Push>(),
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn messages_that_wait_are_bounded_in_bytes() {
+    async fn queued_messages_are_limited_in_bytes() {
         let (outbox, mut pushes) = Outbox::new();
         outbox.push(message(WAITING_MAX / 2));
         outbox.push(message(WAITING_MAX / 2));

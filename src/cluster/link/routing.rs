@@ -1,9 +1,10 @@
-//! The servers of a Redis Cluster, and which of them has which partition.
+//! The servers of a Redis Cluster, and the partitions of each.
 //!
-//! The map of partitions to masters is looked at each second. Where it has changed, where a server
-//! refused with `MOVED`, and where one ended a subscription, the partition is reported as moved.
-//! A subscription ends with its server in the map: a master that was emptied and became a replica
-//! accepts subscriptions as before, and publishes nothing.
+//!
+//! The map of partitions to masters is checked each second. A partition is reported as moved if the
+//! map has changed, a server answered with `MOVED`, or a server ended a subscription. A
+//! subscription ends when its server leaves the map: a master that was emptied and became a replica
+//! still accepts subscriptions, and publishes nothing.
 
 use super::{
     client::{Heard, Task},
@@ -31,10 +32,11 @@ pub(super) const REFRESH: Duration = Duration::from_secs(1);
 /// Pause before the map is refreshed for a reason: servers give several at once.
 const COALESCE: Duration = Duration::from_millis(10);
 
-/// Maximum redirections of a command. More in a row mean that servers contradict one another.
+/// Maximum number of redirections of a command. More in a row mean that servers contradict one
+/// another.
 const REDIRECTIONS_MAX: usize = 5;
-/// The first pause before a command that was refused for now is sent again. Each is twice as long,
-/// up to `PAUSE_MAX`.
+/// The first delay before a temporarily refused command is sent again. Each delay is twice the
+/// previous one, up to `PAUSE_MAX`.
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 /// Maximum number of pauses: a command is retried for about a second.
@@ -60,7 +62,7 @@ struct State {
     map: Map,
     /// Servers by address, each opened when it is first needed.
     servers: BTreeMap<Address, Arc<OnceCell<Arc<Server>>>>,
-    /// Counts up, so that another server is asked each time.
+    /// Round-robin counter of the server that is asked next.
     turn: usize,
 }
 
@@ -107,7 +109,7 @@ impl Cluster {
         Ok(Self { routing, _task: task })
     }
 
-    /// Has work done by the master of a partition.
+    /// Runs a request on the master of a partition.
     pub(super) async fn work(&self, partition: Partition, work: Work<'_>) -> RedisResult<Value> {
         let routing = &self.routing;
         let mut redirection = None;
@@ -161,7 +163,7 @@ impl Routing {
         master.ok_or_else(|| no_map(&format!("no master serves {partition}")))
     }
 
-    /// The server at an address, which is opened if need be.
+    /// The server at an address; connects if necessary.
     async fn server(&self, address: &Address) -> RedisResult<Arc<Server>> {
         let cell = Arc::clone(lock(&self.state).servers.entry(address.clone()).or_default());
         let opened = cell.get_or_try_init(|| async {
@@ -187,7 +189,7 @@ impl Routing {
         opened.await.cloned().inspect_err(|_| self.alarm.lost(address))
     }
 
-    /// Moves a partition as a server's `MOVED` names it.
+    /// Moves a partition to the server that a `MOVED` names.
     fn move_partition(&self, partition: Partition, to: Address) {
         let mut state = lock(&self.state);
         if state.map.master(partition) != Some(&to) {
@@ -196,7 +198,7 @@ impl Routing {
         }
     }
 
-    /// Follows the map for as long as there is a link.
+    /// Keeps the map up to date while the link exists.
     async fn keep_map(self: Arc<Self>) {
         let mut ticks = time::interval(REFRESH);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

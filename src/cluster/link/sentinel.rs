@@ -1,4 +1,4 @@
-//! Finds and watches the master by Sentinels.
+//! Finds and watches the master through Sentinels.
 
 use super::{
     client::{Client, Task},
@@ -28,7 +28,7 @@ pub(super) struct Sentinels {
 #[derive(Debug)]
 struct Sentinel {
     address: Address,
-    /// Kept between questions.
+    /// The connection, kept between queries.
     client: Option<Client>,
 }
 
@@ -51,7 +51,7 @@ impl Sentinels {
         }
     }
 
-    /// Finds the master that more than half of the sentinels name, or most of those that answer.
+    /// Finds the master that more than half of the sentinels report, or of those that answer.
     pub(super) async fn master(&mut self) -> RedisResult<Address> {
         let (dialer, name, password) = (&self.dialer, &self.name, self.password.as_ref());
         let quorum = self.all.len() / 2 + 1;
@@ -94,7 +94,7 @@ impl Sentinels {
         })
     }
 
-    /// The master that more than half of the answering sentinels name.
+    /// The master that more than half of the answering sentinels report.
     async fn majority(&mut self) -> Option<Address> {
         let (dialer, name, password) = (&self.dialer, &self.name, self.password.as_ref());
         let asking = self.all.iter_mut().map(|it| it.ask(dialer, name, password));
@@ -121,8 +121,8 @@ impl Sentinel {
     }
 }
 
-/// Asks over a connection. The outer error is one of the connection. In RESP2, the only protocol that every sentinel
-/// has.
+/// Queries over a connection. The outer error is one of the connection. Uses RESP2, the only
+/// protocol that every sentinel supports.
 async fn get_master(
     client: &Client,
     name: &str,

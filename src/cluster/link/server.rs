@@ -22,10 +22,10 @@ pub(super) struct Opener {
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) address: Address,
-    /// Answers commands. It subscribes to nothing: for Redis it is no client of pub/sub, whose
-    /// output is bounded.
+    /// For commands. It has no subscriptions: for Redis it is not a pub/sub client, whose output
+    /// buffer is limited.
     commands: Client,
-    /// Subscribes, and answers in order with the messages.
+    /// For subscriptions, with answers in order with the messages.
     bus: Client,
 }
 
@@ -116,7 +116,7 @@ impl Server {
         self.commands.request(command).await
     }
 
-    /// Has Redis know scripts; their names, in order.
+    /// Loads scripts. Returns their names, in order.
     pub(super) async fn load(&self, scripts: &[&str]) -> RedisResult<Vec<String>> {
         let load = |script: &&str| {
             let mut load = cmd("SCRIPT");
@@ -131,7 +131,7 @@ impl Server {
 
     /// # Errors
     ///
-    /// The server is a replica. If the user may not ask that, it is assumed to be a master.
+    /// The server is a replica. Without permission to ask, it is assumed to be a master.
     pub(super) async fn check_role(&self) -> RedisResult<()> {
         let role = match patiently(self.request(&cmd("ROLE"))).await {
             Ok(Value::Array(role)) => role,
@@ -147,7 +147,7 @@ impl Server {
         }
     }
 
-    /// A warning, if the server may evict our keys.
+    /// A warning if the server may evict keys.
     pub(super) async fn memory_warning(&self) -> Option<String> {
         let mut info = cmd("INFO");
         info.arg("memory");
@@ -174,7 +174,7 @@ pub(super) async fn patiently<T>(asking: impl Future<Output = RedisResult<T>>) -
     timeout(ROUND_TRIP, asking).await.unwrap_or_else(|_elapsed| late())
 }
 
-/// Whether the server has refused a command, and the connection is as good as before.
+/// Whether the server has refused a command without effect on the connection.
 pub(super) fn is_refusal(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }

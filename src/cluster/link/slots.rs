@@ -1,27 +1,27 @@
-//! Which master of a Redis Cluster has which partition.
+//! The map of partitions to masters of a Redis Cluster.
 
 use super::stream::Address;
 use crate::cluster::partition::{PARTITIONS, Partition};
 use redis::{RedisError, ServerErrorKind, Value, from_redis_value};
 use std::collections::BTreeMap;
 
-/// The master of each partition, as far as it has one.
+/// The master of each partition; `None` if it has none.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Map(Vec<Option<Address>>);
 
-/// Where a server sends a command that is not for it.
+/// A redirection by a server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Refusal {
     /// The partition has moved for good.
     Moved(Address),
     /// It is moving: this command is for the other server.
     Ask(Address),
-    /// The server can't say yet.
+    /// The server can't tell yet.
     Later,
 }
 
 impl Map {
-    /// Reads what a server answered to `CLUSTER SLOTS`. Nothing if it is something else.
+    /// Parses the answer to `CLUSTER SLOTS`; `None` if it is invalid.
     pub(super) fn read(answer: Value, asked: &Address) -> Option<Self> {
         let Value::Array(ranges) = answer else { return None };
         let mut map = vec![None; PARTITIONS];
@@ -32,7 +32,7 @@ impl Map {
             let last: u16 = from_redis_value(range.next()?).ok()?;
             let Some(Value::Array(master)) = range.next() else { continue };
             let mut master = master.into_iter();
-            // Where a server does not know how clients reach it, it names no host.
+            // A server that does not know its address for clients leaves the host empty.
             let host: Option<String> = from_redis_value(master.next()?).ok()?;
             let port: u16 = from_redis_value(master.next()?).ok()?;
             let Some(address) = at(host.as_deref().unwrap_or_default(), port, asked) else {
@@ -55,7 +55,7 @@ impl Map {
         self.0[partition.index()] = Some(master);
     }
 
-    /// All masters, each one once.
+    /// The distinct masters.
     pub(super) fn masters(&self) -> Vec<Address> {
         let mut masters: Vec<Address> = self.0.iter().flatten().cloned().collect();
         masters.sort();
@@ -68,11 +68,11 @@ impl Map {
         Partition::all(PARTITIONS).find(|it| self.master(*it).is_none()).map(Partition::slot)
     }
 
-    /// Gives each partition the master that most of the views name; as it is if that is undecided.
-    /// Returns the partitions that have another one then.
+    /// Assigns each partition to the master in most of the views; without a majority it is
+    /// unchanged. Returns the partitions whose master has changed.
     ///
-    /// One server alone may be behind: a master that was replaced while it was cut off, or one that
-    /// has not heard yet.
+    /// A single server may be outdated: a master that was replaced while it was disconnected, or
+    /// one that has not been notified yet.
     pub(super) fn follow(&mut self, views: &[Self]) -> Vec<Partition> {
         let decided = |partition: &Partition| {
             let mut votes: BTreeMap<&Address, usize> = BTreeMap::new();
@@ -98,7 +98,7 @@ impl Map {
 }
 
 impl Refusal {
-    /// Reads the error of a server that was asked.
+    /// Parses a redirection error.
     pub(super) fn of(error: &RedisError, asked: &Address) -> Option<Self> {
         let redirected = || {
             let (_, address) = error.detail()?.split_once(' ')?;
@@ -123,7 +123,7 @@ impl Refusal {
     }
 }
 
-/// An address as a server names it: without a host, it is that of the server that was asked.
+/// The address in a reply: without a host, it is that of the asked server.
 fn at(host: &str, port: u16, asked: &Address) -> Option<Address> {
     if !matches!(host, "" | "?") {
         return Some(Address::Tcp(host.to_owned(), port));

@@ -12,21 +12,21 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-/// The longest wait for what takes one round trip. Five times the round trip of 400 ms that is
-/// supported: a lost first packet of a TCP connection is sent again after a second.
+/// Timeout of one round trip: five times the supported maximum of 400 ms, since a lost first packet
+/// of a TCP connection is sent again after a second.
 pub(super) const ROUND_TRIP: Duration = Duration::from_secs(2);
-/// The longest wait for a name to be resolved, by any number of servers.
+/// Timeout of a name resolution, for any number of servers.
 const RESOLVE: Duration = Duration::from_secs(3);
-/// The longest wait for a TLS handshake: two round trips in TLS 1.2, and slow signatures.
+/// Timeout of a TLS handshake: two round trips in TLS 1.2, and slow signatures.
 const HANDSHAKE: Duration = Duration::from_secs(3);
 
-/// Idle time after which TCP asks whether the other side is still there. Where a partition has no
-/// traffic, nothing else notices that a connection is gone.
+/// Idle time after which TCP keepalive starts. Without traffic in a partition, nothing else detects
+/// a lost connection.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(5);
-/// Interval at which TCP asks again.
+/// Interval of TCP keepalive probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Where a server listens.
+/// The address of a server.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Address {
     /// A name or an IP address without brackets, and a port.
@@ -47,7 +47,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 pub(super) enum Dialer {
     /// To servers on the network, with TLS if that is configured.
     Network { tls: Option<TlsConnector> },
-    /// To what a test puts in their place.
+    /// In-memory streams of a test.
     #[cfg(test)]
     Test(Dial),
 }
@@ -63,7 +63,7 @@ pub(in crate::cluster) type Dial = Arc<
 impl Dialer {
     /// # Errors
     ///
-    /// The file with the certificates can't be used, or the system has no authorities.
+    /// The file with the certificates is invalid, or the system has no root certificates.
     pub(super) fn new(config: &RedisConfig, is_tls: bool) -> io::Result<Self> {
         if !is_tls {
             return Ok(Self::Network { tls: None });
@@ -129,7 +129,7 @@ impl Dialer {
     }
 }
 
-/// Waits for something for so long at most.
+/// Waits for a future with a timeout.
 pub(super) async fn within<T>(
     patience: Duration,
     what: &str,
@@ -138,7 +138,7 @@ pub(super) async fn within<T>(
     timeout(patience, work).await.unwrap_or_else(|_elapsed| Err(timed_out(what, patience)))
 }
 
-/// The error of what took too long.
+/// The error of a timeout.
 pub(super) fn timed_out(what: &str, patience: Duration) -> io::Error {
     let text = format!("{what} took longer than {} s", patience.as_secs());
     io::Error::new(io::ErrorKind::TimedOut, text)

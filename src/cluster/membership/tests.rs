@@ -1,4 +1,4 @@
-//! Names, waiting times and replies of a node that joins.
+//! Names, delays and replies of a joining node.
 
 use super::*;
 
@@ -31,7 +31,7 @@ fn each_link_has_a_higher_number() {
 }
 
 #[test]
-fn attempts_to_connect_are_further_and_further_apart() {
+fn the_delay_between_connection_attempts_grows() {
     for (is_cluster, longest) in [(false, RETRY_MAX), (true, RETRY_MAX_ON_CLUSTER)] {
         let mut membership = membership();
         let mut expected = RETRY_FIRST;
@@ -78,7 +78,7 @@ fn other_processes_are_known_by_their_messages_until_redis_lists_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_is_deaf_from_the_last_message_until_it_has_joined_again() {
+async fn a_node_misses_messages_from_the_last_one_until_it_has_joined_again() {
     let mut membership = membership();
     let second = Duration::from_secs(1);
     membership.become_deaf();
@@ -118,7 +118,7 @@ fn reply(status: &str, born_ms: i64) -> Result<Reply, Unexpected> {
 }
 
 #[test]
-fn a_reply_is_read() {
+fn a_reply_is_parsed() {
     let read = reply("ok", 1_500).unwrap();
     assert_eq!(read.status, Registered::Yes);
     assert_eq!((&*read.generation, read.redis_ms), ("g1", 5_000));
@@ -132,7 +132,7 @@ fn a_reply_is_read() {
 }
 
 #[test]
-fn each_phase_has_its_word() {
+fn each_phase_has_its_name() {
     let phases = [Phase::Join, Phase::Busy, Phase::Arrive, Phase::Heartbeat, Phase::Leave];
     let words = ["join", "busy", "arrive", "beat", "leave"];
     assert_eq!(phases.map(Phase::word), words);

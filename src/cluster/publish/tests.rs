@@ -11,7 +11,7 @@ fn event(channel: &str, remember: Duration) -> Outgoing {
 }
 
 #[test]
-fn cache_channels_keep_what_fits() {
+fn cache_channels_keep_events_within_the_limit() {
     let minute = Duration::from_mins(1);
     let plain = event("a", minute);
     assert_eq!(plain.remember_ms(usize::MAX), 0, "not a cache channel");
@@ -41,7 +41,7 @@ async fn the_parts_of_a_publish_have_the_positions_of_their_events() {
 }
 
 #[test]
-fn a_receipt_is_read() {
+fn a_receipt_is_parsed() {
     let text = |text: &str| Value::BulkString(text.into());
     let answer = |status: &str| {
         let numbers = [1, 2, 3, 4, 5, 6, 7, 8].map(Value::Int);

@@ -1,12 +1,12 @@
-//! The requests that one endpoint rejects, kept beside its queue.
+//! The requests that are set aside, stored beside the queue of their endpoint.
 
 use super::{QUEUE_MEMORY, Queue, Store, read};
 use crate::cluster::{names::Names, scripts::Unexpected, shared::Unavailable};
 use std::time::Duration;
 
 impl Store {
-    /// Replaces the request `id` by `parts`, which have these numbers of events and bodies, if it
-    /// is the oldest of the queue.
+    /// Replaces the request `id` by `parts`, each with its number of events and its body, if it is
+    /// the oldest of the queue.
     ///
     /// # Errors
     ///

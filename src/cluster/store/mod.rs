@@ -1,10 +1,11 @@
-//! The webhook log and queues of an app, kept in Redis for all nodes: a log of events, and a queue of
-//! requests for each endpoint. The delivering node interprets the records.
+//! The webhook log and queues of an app in Redis: a log of events, and a queue of requests for each
+//! endpoint. The delivering node interprets the records.
 //!
-//! One node at a time has the *lease* to read an app's log. It takes records off and puts into the
-//! queues what comes of them in one step, so nothing is lost and nothing told twice when it dies
-//! between the two. All these keys of an app lie in its home partition. Redis refuses what a node asks
-//! whose lease has ended (see `lua/guard.lua`).
+//!
+//! One node at a time holds the *lease* to read an app's log. It removes records and appends the
+//! resulting requests to the queues in one step, so that nothing is lost or sent twice if it dies
+//! in between. All these keys of an app are in its home partition. Redis refuses commands of a node
+//! whose own lease has expired (see `lua/guard.lua`).
 
 mod aside;
 mod notifiers;
@@ -39,116 +40,116 @@ pub struct Store {
     notifier: Arc<LogNotifier>,
 }
 
-/// One thing for the log.
+/// A record to append to the log.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// When it happened, in µs since 1970 by the clock of the Redis that knows it; 0: when it
-    /// reaches the log.
+    /// When it happened, in µs since 1970 by the clock of the Redis that made the change; 0 for the
+    /// time of the append.
     pub at_us: u64,
-    /// The most bytes that the log may have with it.
+    /// The maximum size of the log including it, in bytes.
     pub most_bytes: usize,
     /// The record.
     pub record: Vec<u8>,
 }
 
-/// The holder of the lease.
+/// The result of a poll: who holds the lease.
 #[derive(Debug)]
 pub enum Poll {
-    /// Another process, for so long unless it looks again.
+    /// Another process holds it.
     Held {
-        /// The other's lease.
+        /// The name of the other's lease.
         by: String,
-        /// For how long.
+        /// The time until it expires, unless it is renewed.
         remaining: Duration,
     },
-    /// This one.
+    /// This process holds it.
     Ours(View),
 }
 
-/// The state of the log that the holder of the lease sees.
+/// The state of the log for the holder of the lease.
 #[derive(Debug, Default)]
 pub struct View {
-    /// Whether the lease has just begun, and whatever was known before is void.
+    /// Whether the lease is new, so that earlier knowledge is invalid.
     pub is_new: bool,
-    /// What the clock of Redis shows, in ms since 1970.
+    /// Redis' clock, in ms since 1970.
     pub now_ms: u64,
-    /// How many records had no room in the log since the last look.
+    /// The number of records that were dropped since the last poll, because the log was full.
     pub lost: usize,
-    /// The oldest records, each behind its time in µs since 1970 and a space.
+    /// The oldest records, each after its time in µs since 1970 and a space.
     pub records: Vec<Vec<u8>>,
-    /// Whether those are all.
+    /// Whether `records` is the whole log.
     pub is_all: bool,
-    /// For each queue, the events that wait in it.
+    /// The number of queued events, for each queue.
     pub waiting: Vec<usize>,
-    /// When the lease is new: what is held back, by its names.
+    /// For a new lease: the held events, by name.
     pub held: Vec<(String, String)>,
 }
 
-/// The changes that are made of some records.
+/// The changes that result from some records.
 #[derive(Debug, Default)]
 pub struct Commit {
-    /// How many records are done with, from the oldest.
+    /// The number of records to remove, from the oldest.
     pub records: usize,
-    /// How many bytes these have.
+    /// The size of these records in bytes.
     pub bytes: usize,
-    /// What is held back from now on, by its names; nothing that is not held back any more.
+    /// The changed held events, by name; an empty value removes one.
     pub held: Vec<(String, String)>,
-    /// Requests: for which queue, of how many events, and what.
+    /// Requests: the index of the queue, the number of events, and the body.
     pub requests: Vec<(usize, usize, Vec<u8>)>,
 }
 
-/// What a commit did to the queues, for each.
+/// The result of a commit, for each queue.
 #[derive(Debug)]
 pub struct Queued {
-    /// Events that had to make room, or found none.
+    /// Events that were dropped to make room, or for which there was none.
     pub dropped: Vec<usize>,
-    /// Events that wait.
+    /// The number of queued events.
     pub waiting: Vec<usize>,
-    /// Records that the log has still.
+    /// The number of records left in the log.
     pub left: usize,
 }
 
 /// The oldest request of a queue.
 #[derive(Debug)]
 pub struct Head {
-    /// Its number, which no other request of the app has.
+    /// Its id, unique within the app.
     pub id: u64,
-    /// How long ago it was put there.
+    /// The time since it was queued.
     pub age: Duration,
-    /// How many events it has.
+    /// The number of its events.
     pub events: usize,
-    /// What was put there.
+    /// The request's body.
     pub body: Vec<u8>,
 }
 
 /// The state of a queue.
 #[derive(Debug, Default)]
 pub struct Queue {
-    /// Events that were given up now, because their requests were too old.
+    /// Events that were dropped because their requests were too old.
     pub expired: usize,
-    /// Events that wait.
+    /// The number of queued events.
     pub waiting: usize,
-    /// The oldest request; of those that are set aside, the one at the index that was asked for.
+    /// The oldest request; of those set aside, the requested one.
     pub head: Option<Head>,
     /// The number of requests that are set aside, if requested.
     pub count: usize,
 }
 
-/// Why a commit was not made, as far as is known.
+/// The error of a commit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NotCommitted {
-    /// The lease is over. Nothing was done.
+    /// The lease has expired. Nothing was changed.
     NotOurs,
-    /// There was no answer.
+    /// There was no answer: it may have been committed.
     Unknown,
 }
 
-/// How long a part of the log that a process has added is remembered, so that adding it again does
-/// nothing. A process that repeats itself does so much sooner.
+/// How long the number of a process's last appended part is kept, which makes appending idempotent.
+/// A process retries much sooner.
 const APPENDED_MEMORY: Duration = Duration::from_secs(600);
 /// How long a queue is kept after the last addition. Its requests expire after 5 minutes.
 const QUEUE_MEMORY: Duration = Duration::from_secs(900);
-/// How long an answer is waited for.
+/// Timeout of a call.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 impl Cluster {
     /// The log and the queues of an app.
@@ -167,39 +168,38 @@ impl Store {
     pub const LOG_BYTES_MAX: usize = lua::LOG_BYTES_MAX;
     /// Bytes that an entry of a log or queue counts in addition to its own.
     pub const OVERHEAD_BYTES: usize = lua::OVERHEAD_BYTES;
-    /// The most records that one look shows.
+    /// Maximum number of records that one poll returns.
     pub const RECORDS_MAX: usize = 1_000;
 
-    /// A name for a lease of this process.
+    /// A new name for a lease of this process.
     #[must_use]
     pub fn new_lease(&self) -> String {
         format!("{}.{}", self.shared.process(), random::digits())
     }
 
-    /// Waits until something is put into the empty log. It may be called for nothing. Safe to
-    /// cancel.
+    /// Waits until a record is appended to the empty log. May return spuriously. Safe to cancel.
     pub async fn logged(&self) {
         self.notifier.logged.notified().await;
     }
 
-    /// Waits until another node has released the lease. May return without that. Safe to cancel.
+    /// Waits until another node has released the lease. May return spuriously. Safe to cancel.
     pub async fn vacant(&self) {
         self.notifier.vacant.notified().await;
     }
 
-    /// Whether the process whose lease this is was silent for longer than a living one is; if it was
+    /// Whether the process that holds this lease was silent for longer than a living one; if it was
     /// never heard, since `since`.
     #[must_use]
     pub fn is_silent(&self, lease: &str, since: Instant) -> bool {
         self.shared.notifiers.is_silent(process_of(lease), since, now())
     }
 
-    /// Appends entries, all of them or none: the part of this number, which counts up from 1.
-    /// Doing it again does nothing.
+    /// Appends entries, all of them or none. `number` is the number of this part, counted from 1;
+    /// repeating it has no effect.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`]: it may have been done.
+    /// [`Unavailable`]: it may have been appended.
     pub async fn append(&self, number: u64, entries: &[Entry]) -> Result<(), Unavailable> {
         let (names, joined) = (&self.shared.names, self.joined()?);
         let mut call = self
@@ -218,11 +218,11 @@ impl Store {
         Ok(())
     }
 
-    /// Reads the log if this process holds the lease, renews it, or finds it free. `queues` are the names of
-    /// the endpoints' queues.
+    /// Reads the log if this process holds the lease, renews it, or finds it free. `queues` are the
+    /// names of the endpoints' queues.
     ///
     /// # Errors
-    ///
+    /// [`Unavailable`]: this process may hold the lease.
     /// [`Unavailable`]: the lease may be ours.
     pub async fn poll(&self, lease: &str, queues: &[String]) -> Result<Poll, Unavailable> {
         let (names, joined) = (&self.shared.names, self.joined()?);
@@ -244,7 +244,7 @@ impl Store {
         read::poll(answer, now_ms).map_err(|Unexpected| self.unexpected_reply())
     }
 
-    /// Commits the changes that were made of records, if the lease is still this one.
+    /// Commits the changes of some records, if the lease is still held.
     ///
     /// # Errors
     ///
@@ -292,8 +292,8 @@ impl Store {
         }
     }
 
-    /// Removes from a queue the request `done` if it is the oldest, and those older than
-    /// `lifetime`; shows what is the oldest then.
+    /// Acknowledges the request `done` if it is the oldest of the queue, drops those older than
+    /// `lifetime`, and returns the oldest.
     ///
     /// # Errors
     ///
@@ -329,7 +329,7 @@ impl Store {
         }
     }
 
-    /// Tells all nodes. If it fails, they look by themselves, a little later.
+    /// Notifies all nodes. If it fails, they poll a little later.
     async fn tell_all(&self, control_message: &ControlMessage) {
         if self.shared.notify(&control_message.encode()).await.is_err() {
             tracing::debug!(app = &*self.app_id, "the nodes were not notified");
@@ -350,7 +350,7 @@ impl Store {
         self.run_at(joined, call).await.map(|(answer, _)| answer)
     }
 
-    /// What comes behind the status of the answer, and the server's clock in ms.
+    /// The answer after its status, and the server's clock in ms.
     async fn run_at(&self, joined: &Joined, call: Call) -> Result<(Answer, u64), Unavailable> {
         let value = self.ask(joined, call).await?;
         let mut answer = Answer::new(value).map_err(|Unexpected| self.unexpected_reply())?;
@@ -388,17 +388,17 @@ impl Store {
 }
 
 impl Names {
-    /// What has happened in an app and was not looked at yet.
+    /// The key of an app's log.
     pub(super) fn log(&self, app_id: &str) -> String {
         self.of_app("log", app_id)
     }
 
-    /// Counts of the log and of the queues.
+    /// The key of the counters of log and queues.
     pub(super) fn log_state(&self, app_id: &str) -> String {
         self.of_app("logstate", app_id)
     }
 
-    /// The events that the delivering node holds back.
+    /// The key of the events that the delivering node holds back.
     pub(super) fn held(&self, app_id: &str) -> String {
         self.of_app("held", app_id)
     }
@@ -408,12 +408,12 @@ impl Names {
         self.of_app("teller", app_id)
     }
 
-    /// What waits for an endpoint.
+    /// The key of an endpoint's queue.
     pub(super) fn queue(&self, app_id: &str, queue: &str) -> String {
         format!("{}:{queue}", self.of_app("queue", app_id))
     }
 
-    /// How much a process has appended.
+    /// The key of the number of a process's last appended part.
     pub(super) fn appended(&self, app_id: &str, process: &str) -> String {
         format!("{}:{process}", self.of_app("appended", app_id))
     }

@@ -1,4 +1,4 @@
-//! When to look at an app's log, as far as the bus tells.
+//! Notifications about an app's log, received on the bus.
 
 use std::{
     collections::HashMap,
@@ -7,23 +7,24 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// Rings when an app's log is to be looked at.
+/// Notifies the tasks of an app.
 #[derive(Debug, Default)]
 pub(in crate::cluster) struct LogNotifier {
     pub(super) logged: Notify,
     pub(super) vacant: Notify,
 }
 
-/// The apps' bells, and when each process was last heard.
+/// The notifiers of all apps, and when each process was last heard.
 #[derive(Debug, Default)]
 pub(in crate::cluster) struct LogNotifiers {
     apps: Mutex<HashMap<Arc<str>, Weak<LogNotifier>>>,
     heard: Mutex<HashMap<String, Instant>>,
 }
 
-/// Time without a heartbeat after which a process counts as dead. Heartbeats are sent every second.
+/// Time without a heartbeat after which a process is considered dead. Heartbeats are sent every
+/// second.
 const SILENT_AFTER: Duration = Duration::from_millis(3_500);
-/// When it is forgotten that a process was ever heard.
+/// When the entry of a silent process is removed.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 impl LogNotifiers {
@@ -31,7 +32,7 @@ impl LogNotifiers {
         self.apps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The bell of an app, which rings while somebody holds it.
+    /// The notifier of an app. It exists while it is held.
     pub(super) fn notifier(&self, app_id: &Arc<str>) -> Arc<LogNotifier> {
         let mut apps = self.apps();
         if let Some(notifier) = apps.get(app_id).and_then(Weak::upgrade) {
@@ -43,21 +44,21 @@ impl LogNotifiers {
         notifier
     }
 
-    /// Something was put into an empty log.
+    /// A record was added to an empty log.
     pub(in crate::cluster) fn logged(&self, app_id: &str) {
         if let Some(notifier) = self.apps().get(app_id).and_then(Weak::upgrade) {
             notifier.logged.notify_one();
         }
     }
 
-    /// The lease is free.
+    /// The lease was released.
     pub(in crate::cluster) fn vacant(&self, app_id: &str) {
         if let Some(notifier) = self.apps().get(app_id).and_then(Weak::upgrade) {
             notifier.vacant.notify_one();
         }
     }
 
-    /// A node has said that it is there.
+    /// Records a heartbeat of a node.
     pub(in crate::cluster) fn heard(&self, node: &str, now: Instant) {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let process = process_of(node);
@@ -69,8 +70,8 @@ impl LogNotifiers {
         heard.insert(process.to_owned(), now);
     }
 
-    /// Whether the process was silent for longer than a living one is; if it was never heard,
-    /// since `since`.
+    /// Whether the process was silent for longer than a living one; if it was never heard, since
+    /// `since`.
     pub(super) fn is_silent(&self, process: &str, since: Instant, now: Instant) -> bool {
         let last = self.last_heard(process).unwrap_or(since);
         SILENT_AFTER < now.saturating_duration_since(last)
@@ -81,7 +82,7 @@ impl LogNotifiers {
     }
 }
 
-/// The process that a node or a lease is named after.
+/// The process in the name of a node or of a lease.
 pub(super) fn process_of(name: &str) -> &str {
     name.split('.').next().unwrap_or_default()
 }
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bell_that_nobody_listens_to_is_forgotten() {
+    fn an_unused_notifier_is_removed() {
         let notifiers = LogNotifiers::default();
         let first = notifiers.notifier(&"a".into());
         assert!(Arc::ptr_eq(&first, &notifiers.notifier(&"a".into())));
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_heard_is_not_silent() {
+    fn a_process_with_heartbeats_is_not_silent() {
         let notifiers = LogNotifiers::default();
         let start = Instant::now();
         notifiers.heard("ab.1", start);

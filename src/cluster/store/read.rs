@@ -1,4 +1,4 @@
-//! What the scripts of the store answer.
+//! Parses the answers of the store's scripts.
 
 use super::{Head, Poll, Queue, Queued, View};
 use crate::cluster::scripts::{Answer, Unexpected};
@@ -22,7 +22,7 @@ pub(super) fn poll(mut answer: Answer, now_ms: u64) -> Result<Poll, Unexpected> 
     Ok(Poll::Ours(View { is_new, now_ms, lost, records, is_all, waiting, held: pairs }))
 }
 
-/// Nothing if the lease is over.
+/// `None` if the lease has expired.
 pub(super) fn commit(mut answer: Answer) -> Result<Option<Queued>, Unexpected> {
     if answer.text()? == "lost" {
         return Ok(None);
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_is_read() {
+    fn a_poll_is_parsed() {
         let poll = |values| poll(Answer::new(Value::Array(values)).unwrap(), 1_000);
         let held = vec![text("held"), text("ab.1"), Value::Int(40)];
         let Ok(Poll::Held { by, remaining }) = poll(held) else { panic!("it is held") };
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_head_of_a_queue_is_read() {
+    fn the_head_of_a_queue_is_parsed() {
         let answer = |entry: &str| {
             let answer = Value::Array(vec![Value::Int(1), Value::Int(2), text(entry)]);
             head(Answer::new(answer).unwrap(), 2_000)

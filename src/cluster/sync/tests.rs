@@ -62,7 +62,7 @@ fn answer(status: &str, redis_ms: i64) -> Value {
 }
 
 #[test]
-fn an_answer_is_read() {
+fn an_answer_is_parsed() {
     let Ok((SyncOutcome::Done(synced), 77)) = read(answer("ok", 77), now()) else { panic!("done") };
     assert_eq!((&*synced.epoch, synced.version, synced.sequence), ("epoch", 2, 3));
     assert_eq!((synced.total, synced.mine), (4, 6));
@@ -101,7 +101,7 @@ fn is_away(testbed: &Testbed) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_answers_to_assertions_tell_the_time_of_redis() {
+async fn answers_update_the_clock_of_redis() {
     for (status, late) in [("ok", 0), ("late", 1)] {
         let (mut testbed, topic) = asserting().await;
         testbed.coordinator.in_flight.add(0);
@@ -115,7 +115,7 @@ async fn the_answers_to_assertions_tell_the_time_of_redis() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_assertion_that_was_late_is_made_again() {
+async fn a_late_sync_is_repeated() {
     let (mut testbed, topic) = asserting().await;
     testbed.coordinator.in_flight.add(0);
     let answer = answered(&testbed, &topic, Ok(answer("late", 1)));
@@ -125,7 +125,7 @@ async fn an_assertion_that_was_late_is_made_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_assertion_that_redis_refuses_ends_the_link() {
+async fn a_refused_sync_closes_the_link() {
     let refusal = redis::make_extension_error("OOM".to_owned(), None);
     let lost = std::io::Error::from(std::io::ErrorKind::TimedOut).into();
     for (result, ends) in [

@@ -4,7 +4,7 @@ use super::{Phase, Topic};
 use crate::cluster::compare::Found;
 use std::time::Instant;
 
-/// What this node holds of a topic that is settled.
+/// The state of a settled topic on this node.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::cluster) struct Held {
     /// This node's part of the total, as last acknowledged by Redis.
@@ -42,7 +42,8 @@ impl Topic {
         })
     }
 
-    /// Withdraws a contribution that Redis has and this node does not know. False if it is known.
+    /// Withdraws a contribution that is in Redis and unknown to this node. Returns false if it is
+    /// known.
     pub(in crate::cluster) fn take_back(&mut self) -> bool {
         let is_unknown = self.phase == Phase::Out && self.told == 0;
         if is_unknown {
@@ -52,7 +53,7 @@ impl Topic {
         is_unknown
     }
 
-    /// Compares what was held with what was found. Earlier messages of the bus are handled already.
+    /// Compares the two states. Earlier messages of the bus are handled already.
     pub(in crate::cluster) fn compare(&mut self, held: &Held, found: &Found) -> Difference {
         if (self.attempt, self.syncs) != (held.attempt, held.syncs) {
             return Difference::None;

@@ -1,9 +1,10 @@
-//! One topic as a node sees it, as a state machine that does no I/O.
+//! A topic on one node, as a state machine without I/O.
 //!
-//! The node's contribution is synced in Redis as a whole, one sync at a time; changes in the
-//! meantime go into the next. Redis' answers and the messages of the bus maintain a *replica* of the
+//!
+//! The node's contribution is written to Redis as a whole, one sync at a time; later changes are
+//! part of the next sync. Redis' answers and the messages of the bus maintain a *replica* of the
 //! state of all nodes, from which new subscribers are answered. After a lost link everything is
-//! synced and read again, and clients are sent the differences.
+//! synced and read again, and clients receive the differences.
 
 mod compare;
 mod replica;
@@ -32,11 +33,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long an unused topic stays subscribed: a page that reloads is back by then.
+/// How long an unused topic stays subscribed: longer than a page reload takes.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// Maximum number of joins in one sync.
 const JOINS_MAX: usize = 512;
-/// How long after the loss of a hash other nodes may take to put their contributions back.
+/// How long other nodes may take to restore their contributions after the loss of a hash.
 const PUT_BACK: Duration = Duration::from_secs(3);
 
 /// The state of the topic's subscription to its bus.
@@ -48,10 +49,10 @@ enum Phase {
     Leaving,
 }
 
-/// Whether Redis still has what this node wrote last.
+/// Whether Redis still has this node's last write.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Written {
-    /// If it is not there, its keys were deleted.
+    /// A missing part means that its keys were deleted.
     Kept,
     /// A new generation has begun, so Redis may have lost its data: a missing part of this node is written and reported as
     /// new.
@@ -65,7 +66,7 @@ struct Local {
     connections: usize,
 }
 
-/// See the module.
+/// The state machine of one topic.
 #[derive(Debug)]
 pub(in crate::cluster) struct Topic {
     pub(in crate::cluster) name: TopicName,
@@ -79,7 +80,7 @@ pub(in crate::cluster) struct Topic {
     phase: Phase,
     /// The number of subscriptions, sign-ins or connections of this node, without waiting ones.
     count: usize,
-    /// The number of ends that arrived before their beginnings.
+    /// The number of ends that were reported before their starts.
     owed: usize,
     users: Map<Arc<str>, Local>,
     departed: Set<Arc<str>>,
@@ -89,10 +90,10 @@ pub(in crate::cluster) struct Topic {
     waiting: VecDeque<Waiter>,
     /// The waiters of the sync in flight.
     sent: Option<Vec<Waiter>>,
-    /// Everything is to be synced and read again.
+    /// Whether everything must be synced and read again.
     is_doubtful: bool,
     replica: Option<Replica>,
-    /// The deadline for other nodes to put their contributions back after the loss of the hash.
+    /// The deadline for other nodes to restore their contributions after the loss of the hash.
     put_back_until: Option<Instant>,
     /// Whether the replica has been kept since it was read.
     is_current: bool,
@@ -139,7 +140,7 @@ impl Topic {
         }
     }
 
-    /// Takes another configuration of its app.
+    /// Applies another configuration of its app.
     pub(in crate::cluster) fn follow(&mut self, config: &AppConfig) {
         self.is_counted = is_counted(&self.name.subject, config);
     }
@@ -156,7 +157,7 @@ impl Topic {
         self.written = Written::Lost;
     }
 
-    /// Whoever may come back does not.
+    /// Marks that users who may return do not.
     pub(in crate::cluster) fn end_all(&mut self) {
         self.count = self.count.saturating_sub(self.ending.len());
         self.ending.clear();
@@ -201,7 +202,7 @@ impl Topic {
     pub(in crate::cluster) fn leave(&mut self, user_id: Option<&str>) {
         match self.count.checked_sub(1) {
             Some(count) => self.count = count,
-            // It ended before its answer came.
+            // It ended before its answer arrived.
             None => self.owed += 1,
         }
         let Some(user_id) = user_id else { return };
@@ -214,7 +215,7 @@ impl Topic {
         }
     }
 
-    /// Adds one without a waiter.
+    /// Adds a subscription without a waiter.
     pub(in crate::cluster) fn add(&mut self) {
         match self.owed.checked_sub(1) {
             Some(owed) => self.owed = owed,
@@ -222,7 +223,7 @@ impl Topic {
         }
     }
 
-    /// Removes one at `at`, unless it returns before.
+    /// Removes a subscription at `at`, unless it returns before.
     pub(in crate::cluster) fn end_at(&mut self, at: Instant) {
         self.ending.push_back(at);
     }
@@ -257,7 +258,7 @@ impl Topic {
         self.is_current && !self.is_doubtful
     }
 
-    /// Requests that provisional state is read again. False if there is none.
+    /// Requests that provisional state is read again. Returns false if there is none.
     pub(in crate::cluster) fn end_provisional(&mut self) -> bool {
         // Topics without a subscription have no replica.
         let was_provisional =
@@ -294,7 +295,7 @@ impl Topic {
         }
     }
 
-    /// Queues the waiters again, after a sync was not carried out.
+    /// Queues the waiters again, after a sync was not executed.
     pub(in crate::cluster) fn not_synced(&mut self) {
         for waiter in self.sent.take().into_iter().flatten().rev() {
             self.waiting.push_front(waiter);
@@ -363,7 +364,7 @@ impl Topic {
         }
     }
 
-    /// About how many bytes a snapshot has.
+    /// The approximate size of a snapshot in bytes.
     fn snapshot_bytes(&self) -> usize {
         ANSWER_BYTES
             + match &self.replica {
@@ -375,7 +376,7 @@ impl Topic {
             }
     }
 
-    /// Whether other nodes contribute. Where no totals are published, only members show it.
+    /// Whether other nodes contribute. Without published totals, only members show it.
     fn knows_others(&self) -> bool {
         let has_totals = self.is_counted || matches!(self.name.subject, Subject::User(_));
         self.replica.as_ref().is_some_and(|replica| {
@@ -432,7 +433,7 @@ impl Topic {
     }
 }
 
-/// About how many bytes the answer to a sync has, without a snapshot.
+/// The approximate size of the answer to a sync without a snapshot, in bytes.
 const ANSWER_BYTES: usize = 256;
 /// The assumed size of a presence channel's snapshot while it is unknown.
 const UNKNOWN_ROSTER_BYTES: usize = 64 * 1_024;

@@ -26,8 +26,8 @@ pub(super) struct Replica {
     /// The frame for new subscribers of a presence channel, valid until the members change.
     acknowledgement: Option<Frame>,
     pub(super) last: Option<Last>,
-    /// It was read while other nodes still had to put their contributions back: members that are
-    /// missing have not left.
+    /// Whether it was read while other nodes still had to restore their contributions: missing
+    /// members have not left.
     is_provisional: bool,
 }
 
@@ -45,7 +45,7 @@ impl Replica {
         self.last.take_if(|last| last.expires_at <= now);
     }
 
-    /// About how many bytes it has in an answer of Redis.
+    /// Its approximate size in an answer of Redis, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let members = self.members.iter();
         let members: usize = members.map(|(id, info)| 32 + id.len() + info.len()).sum();
@@ -98,7 +98,7 @@ impl Topic {
             self.is_doubtful = true;
         }
         let named = waiters.iter().filter(|waiter| waiter.is_named()).count();
-        // The users that were synced only come first, and are never refused.
+        // Users that were only synced come first, and are never refused.
         let mut verdicts = accepted.split_off(accepted.len().saturating_sub(named)).into_iter();
         for waiter in waiters {
             let is_accepted = !waiter.is_named() || verdicts.next().unwrap_or(false);
@@ -109,7 +109,7 @@ impl Topic {
                 let is_later = match &message {
                     Message::Event { sequence, .. } => synced.sequence < *sequence,
                     Message::Evicted(_) => true,
-                    // Of another epoch: the hash was made, or made anew, after the answer.
+                    // Of another epoch: the hash was created or replaced after the answer.
                     Message::Change { epoch, version, .. } => {
                         *epoch != synced.epoch || synced.version < *version
                     }
@@ -148,7 +148,7 @@ impl Topic {
                         .entry(Arc::clone(&user_id))
                         .or_insert(Local { user_info, connections: 0 });
                     local.connections += 1;
-                    // It may have left by another connection while this one was on its way.
+                    // It may have left with another connection meanwhile.
                     self.departed.remove(&user_id);
                     user_id
                 });

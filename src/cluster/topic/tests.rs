@@ -1,4 +1,4 @@
-//! Topics against answers and messages as the scripts give them.
+//! Topics with answers and messages as the scripts return them.
 
 mod comparison;
 mod lifecycle;
@@ -63,7 +63,7 @@ fn change(version: u64, change: Change) -> Message {
     Message::Change { epoch: "e1".into(), version, change }
 }
 
-/// What a subscriber would see of the effects, in short.
+/// A short form of what a subscriber would receive of the effects.
 fn seen(effects: &[Effect]) -> Vec<String> {
     let text = |frame: &Frame| {
         let text = frame.text_of().unwrap();
@@ -126,13 +126,13 @@ fn begun(channel: &str, users: &[&str]) -> Topic {
     topic
 }
 
-/// A topic of something other than a channel.
+/// A topic of a subject other than a channel.
 fn subject(subject: Subject) -> Topic {
     let name = TopicName { app_id: "1".into(), subject };
     Topic::new(name, Partition::HOME, &AppConfig::development())
 }
 
-/// A user with so many sign-ins on this node.
+/// A user with this many sign-ins on this node.
 fn signed_in(count: usize) -> Topic {
     let mut topic = subject(Subject::User("u".into()));
     for _ in 0..count {
@@ -145,7 +145,7 @@ fn signed_in(count: usize) -> Topic {
     topic
 }
 
-/// The connections of an app with one on this node.
+/// The connections of an app, one of them on this node.
 fn counted_connection() -> Topic {
     let mut topic = subject(Subject::Connections);
     topic.add();
@@ -154,7 +154,7 @@ fn counted_connection() -> Topic {
     topic
 }
 
-/// Loses the link, and comes as far as the sync on the next.
+/// Loses the link, and continues up to the sync on the next one.
 fn relink(topic: &mut Topic) -> SyncRequest {
     topic.detach();
     assert!(matches!(topic.next_step(Instant::now()), Some(Step::Enter)));
@@ -171,7 +171,7 @@ fn the_first_subscriber_waits_for_the_bus_and_the_snapshot() {
     topic.entered();
     let first = request(&mut topic);
     assert!(first.is_full && first.base == 1);
-    // What the bus tells before the answer is not lost: it is later than the snapshot, or in it.
+    // Messages before the answer are not lost: they are later than the snapshot, or part of it.
     assert!(hear(&mut topic, event(5)).is_empty());
     assert!(hear(&mut topic, event(6)).is_empty());
     assert_eq!(answer(&mut topic, synced(5, 5, 1, &[]), true), ["attach 1", "event 6"]);
@@ -183,7 +183,7 @@ fn the_first_subscriber_waits_for_the_bus_and_the_snapshot() {
 }
 
 #[test]
-fn members_come_and_go_by_versions() {
+fn members_join_and_leave_by_versions() {
     let mut topic = begun("presence-a", &["1"]);
     assert_eq!(hear(&mut topic, change(6, Change::Added(member("2")))), ["+2"]);
     assert!(hear(&mut topic, change(6, Change::Added(member("2")))).is_empty(), "told before");
@@ -195,7 +195,7 @@ fn members_come_and_go_by_versions() {
 }
 
 #[test]
-fn who_is_back_before_it_was_said_was_never_away() {
+fn a_return_before_the_departure_was_synced_is_no_departure() {
     let mut topic = begun("presence-a", &["1"]);
     topic.leave(Some("1"));
     topic.join(subscriber(2, Some("1")));
@@ -205,7 +205,7 @@ fn who_is_back_before_it_was_said_was_never_away() {
 }
 
 #[test]
-fn who_left_while_something_was_under_way_is_said_next() {
+fn a_departure_during_a_sync_is_part_of_the_next() {
     let mut topic = begun("presence-a", &["1", "2"]);
     topic.join(subscriber(3, Some("3")));
     request(&mut topic);
@@ -217,7 +217,7 @@ fn who_left_while_something_was_under_way_is_said_next() {
 }
 
 #[test]
-fn who_left_by_one_connection_while_another_was_on_its_way_stays() {
+fn a_user_with_another_pending_connection_stays() {
     let mut topic = begun("presence-a", &["1"]);
     topic.join(subscriber(2, Some("1")));
     request(&mut topic);
@@ -229,7 +229,7 @@ fn who_left_by_one_connection_while_another_was_on_its_way_stays() {
 }
 
 #[test]
-fn a_full_roster_refuses_only_who_is_new() {
+fn a_full_channel_rejects_only_new_users() {
     let mut topic = begun("presence-a", &["1"]);
     topic.join(subscriber(2, Some("2")));
     topic.join(subscriber(3, Some("1")));
@@ -240,7 +240,7 @@ fn a_full_roster_refuses_only_who_is_new() {
 }
 
 #[test]
-fn after_a_lost_link_everything_is_asserted_and_the_difference_told() {
+fn after_a_lost_link_everything_is_synced_and_the_differences_sent() {
     let mut topic = begun("presence-a", &["1"]);
     hear(&mut topic, change(6, Change::Added(member("gone"))));
     let said = relink(&mut topic);
@@ -251,7 +251,7 @@ fn after_a_lost_link_everything_is_asserted_and_the_difference_told() {
 }
 
 #[test]
-fn who_is_still_to_come_has_not_left() {
+fn members_of_nodes_that_have_not_synced_yet_have_not_left() {
     let mut topic = begun("presence-a", &["1"]);
     hear(&mut topic, change(6, Change::Added(member("elsewhere"))));
     relink(&mut topic);
@@ -271,7 +271,7 @@ fn who_is_still_to_come_has_not_left() {
 }
 
 #[test]
-fn what_was_missed_while_the_link_was_lost_interrupts() {
+fn events_missed_during_a_lost_link_force_a_resubscribe() {
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
     assert_eq!(answer(&mut topic, synced(5, 7, 1, &[]), true), ["force_resubscribe"]);
@@ -305,7 +305,7 @@ fn what_was_missed_while_the_link_was_lost_interrupts() {
 }
 
 #[test]
-fn what_came_between_listening_and_the_snapshot_is_not_missed() {
+fn events_between_subscribing_and_the_snapshot_are_not_missed() {
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
     for sequence in [6, 7, 8] {
@@ -316,16 +316,16 @@ fn what_came_between_listening_and_the_snapshot_is_not_missed() {
 }
 
 #[test]
-fn a_gap_in_the_sequence_interrupts_at_once() {
+fn a_gap_in_the_sequence_forces_a_resubscribe_at_once() {
     let mut topic = begun("room", &["a"]);
     assert_eq!(hear(&mut topic, event(7)), ["force_resubscribe", "event 7"]);
-    // Nobody counts any more: the hash is gone, and everything is synced anew.
+    // The hash is missing, so nothing is counted, and everything is synced again.
     assert_eq!(hear(&mut topic, event(0)), ["event 0"]);
     assert!(request(&mut topic).is_full);
 }
 
 #[test]
-fn who_has_come_less_far_than_another_node_is_interrupted() {
+fn a_lower_sequence_than_another_nodes_forces_a_resubscribe() {
     let mut topic = begun("room", &["a"]);
     assert!(hear(&mut topic, change(6, Change::Sequence(5))).is_empty());
     assert_eq!(hear(&mut topic, change(7, Change::Sequence(7))), ["force_resubscribe"]);
@@ -333,7 +333,7 @@ fn who_has_come_less_far_than_another_node_is_interrupted() {
 }
 
 #[test]
-fn a_hash_that_is_made_after_the_answer_is_read_though_its_message_came_before() {
+fn a_hash_created_after_the_answer_is_read_even_if_its_message_arrived_before() {
     let mut topic = topic("room");
     topic.join(subscriber(1, None));
     topic.next_step(Instant::now());
@@ -346,7 +346,7 @@ fn a_hash_that_is_made_after_the_answer_is_read_though_its_message_came_before()
 }
 
 #[test]
-fn what_nobody_counted_is_not_lost_while_the_topic_is_read_again() {
+fn uncounted_events_are_not_lost_while_the_topic_is_read_again() {
     let mut topic = begun("room", &["a"]);
     assert_eq!(hear(&mut topic, event(0)), ["event 0"]);
     request(&mut topic);
@@ -356,7 +356,7 @@ fn what_nobody_counted_is_not_lost_while_the_topic_is_read_again() {
 }
 
 #[test]
-fn an_event_that_another_hash_counts_anew_is_not_lost_while_it_is_read() {
+fn an_event_counted_by_a_new_hash_is_not_lost_while_it_is_read() {
     let mut topic = begun("room", &["a"]);
     assert_eq!(hear(&mut topic, event(1)), ["event 1"]);
     request(&mut topic);
@@ -367,13 +367,13 @@ fn an_event_that_another_hash_counts_anew_is_not_lost_while_it_is_read() {
     assert_eq!(answer(&mut topic, anew, true), ["doubt", "event 2", "event 3", "event 4"]);
     request(&mut topic);
     assert!(hear(&mut topic, event(4)).is_empty());
-    // This node has it count on from where the other hash was.
+    // This node makes it continue from the sequence of the other hash.
     let counts_on = Synced { epoch: "e2".into(), ..synced(1, 5, 1, &[]) };
     assert_eq!(answer(&mut topic, counts_on, true), ["event 4"]);
 }
 
 #[test]
-fn those_who_wait_when_the_link_is_lost_are_answered_by_the_next() {
+fn waiters_are_answered_by_the_next_link() {
     let mut topic = begun("room", &["a"]);
     topic.join(subscriber(2, None));
     request(&mut topic);
@@ -384,7 +384,7 @@ fn those_who_wait_when_the_link_is_lost_are_answered_by_the_next() {
 }
 
 #[test]
-fn after_a_data_loss_everything_is_asserted_as_new() {
+fn after_a_data_loss_everything_is_synced_as_new() {
     let mut topic = begun("room", &["a"]);
     topic.lose_data();
     let said = relink(&mut topic);
@@ -394,7 +394,7 @@ fn after_a_data_loss_everything_is_asserted_as_new() {
 }
 
 #[test]
-fn a_topic_that_nobody_needs_is_left_a_while_later() {
+fn an_unused_topic_is_left_after_a_delay() {
     let mut topic = begun("room", &["a"]);
     topic.leave(None);
     let said = request(&mut topic);

@@ -14,53 +14,53 @@ pub(in crate::cluster) enum Waiter {
     /// A connection that subscribes.
     Subscriber {
         connection: ConnectionRef,
-        /// Names the attempt to the connection's shard.
+        /// Identifies the attempt for the connection's shard.
         ticket: u32,
         member: Option<Member>,
     },
-    /// A connection that wants to be let in.
+    /// A connection that waits for admission.
     Admission(oneshot::Sender<bool>),
 }
 
 /// A command to send to Redis.
 #[derive(Debug)]
 pub(in crate::cluster) enum Step {
-    /// Note that this node contributes, and listen.
+    /// Register this node's contribution, and subscribe to the bus.
     Enter,
-    /// Assert what this node has.
+    /// Sync the contribution of this node.
     Sync(SyncRequest),
-    /// Forget the topic.
+    /// Unsubscribe from the bus.
     Leave,
 }
 
 /// The contribution of this node to a topic.
 #[derive(Debug, Default)]
 pub(in crate::cluster) struct SyncRequest {
-    /// Its part of the total, without the joins.
+    /// The node's part of the total, without the joins.
     pub(in crate::cluster) base: usize,
     pub(in crate::cluster) joins: Vec<Joining>,
-    /// Users who left.
+    /// Users that have left.
     pub(in crate::cluster) departed: Vec<Arc<str>>,
-    /// Whether the joins are all users of this node, and a snapshot is wanted.
+    /// Whether the joins contain all users of this node, and a snapshot is requested.
     pub(in crate::cluster) is_full: bool,
     /// Whether Redis has acknowledged a contribution of this node, and no new generation has begun since: if it has
     /// none, it was deleted.
     pub(in crate::cluster) was_told: bool,
     /// Whether Redis has had contributions of other nodes.
     pub(in crate::cluster) knows_others: bool,
-    /// The epoch, and the sequence of it that this node has reached.
+    /// The epoch, and the sequence in it that this node has received.
     pub(in crate::cluster) reached: Option<(String, u64)>,
-    /// About how many bytes the answer has.
+    /// The approximate size of the answer in bytes.
     pub(in crate::cluster) answer_bytes: usize,
 }
 
-/// One user who is to be there by this node.
+/// A user that joins on this node.
 #[derive(Debug)]
 pub(in crate::cluster) struct Joining {
     pub(in crate::cluster) user_id: Arc<str>,
     pub(in crate::cluster) user_info: Arc<str>,
     pub(in crate::cluster) connections: usize,
-    /// Whether a full roster refuses it.
+    /// Whether the limit of members applies to it.
     pub(in crate::cluster) is_limited: bool,
 }
 
@@ -71,7 +71,7 @@ pub(in crate::cluster) struct Synced {
     pub(in crate::cluster) version: u64,
     pub(in crate::cluster) sequence: u64,
     pub(in crate::cluster) total: usize,
-    /// This node's part of the total now.
+    /// This node's part of the total after the sync.
     pub(in crate::cluster) mine: usize,
     /// For each join, whether it was accepted.
     pub(in crate::cluster) accepted: Vec<bool>,
@@ -81,38 +81,38 @@ pub(in crate::cluster) struct Synced {
     pub(in crate::cluster) last: Option<(EnvelopeId, Frame, Duration)>,
     /// The messages that the sync has published; none with a snapshot.
     pub(in crate::cluster) changes: Vec<Message>,
-    /// Whether the log of the topic's partition was empty, and has something now.
+    /// Whether the log of the topic's partition was empty before, and has records now.
     pub(in crate::cluster) is_logged: bool,
 }
 
 /// An effect on this node.
 #[derive(Debug)]
 pub(in crate::cluster) enum Effect {
-    /// A subscription begins.
+    /// A subscription was accepted.
     Attach {
         connection: ConnectionRef,
         ticket: u32,
         user_id: Option<Arc<str>>,
         initial: InitialState,
     },
-    /// A subscription is refused.
+    /// A subscription was rejected.
     Refuse { connection: ConnectionRef, ticket: u32, refusal: SubscriptionRefusal },
-    /// A connection is let in, or not.
+    /// A connection was admitted, or not.
     Admit(oneshot::Sender<bool>, bool),
-    /// Something for all subscribers.
+    /// A frame for all subscribers.
     Deliver(Frame, Option<SocketId>),
-    /// The total has changed, and the subscribers are to be told.
+    /// The total has changed, and must be sent to the subscribers.
     Total(usize),
-    /// The subscribers have missed something: they are to come again.
+    /// The subscribers have missed events: close them, so that they subscribe again.
     ForceResubscribe,
-    /// The subscribers may have missed something; whoever knows the generation decides.
+    /// The subscribers may have missed events; that depends on the generation.
     Doubt,
-    /// The watchers are to be told.
+    /// The online state must be sent to the watchers.
     Online(bool),
 }
 
 impl Waiter {
-    /// Whether Redis decides over it by itself.
+    /// Whether Redis decides about it individually.
     pub(super) fn is_named(&self) -> bool {
         match self {
             Self::Subscriber { member, .. } => member.is_some(),

@@ -1,9 +1,9 @@
-//! The occurrences that the observer receives, and their order.
+//! The events that the observer receives, and their order.
 
 use super::*;
 use std::sync::Mutex;
 
-/// Records the occurrences, each as its kind and what it concerns.
+/// Records the events, each as its kind and its subject.
 #[derive(Debug, Default)]
 struct Recorder(Mutex<Vec<String>>);
 
@@ -38,7 +38,7 @@ fn observed(change: impl FnOnce(&mut AppConfig)) -> (Bench, Arc<Recorder>) {
 }
 
 impl Recorder {
-    /// The occurrences since the last call.
+    /// The events since the last call.
     fn told(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock().unwrap())
     }
@@ -65,7 +65,7 @@ fn channel_occupied_precedes_member_added_and_channel_vacated_follows_member_rem
 }
 
 #[test]
-fn channels_of_users_are_neither_counted_nor_observed() {
+fn server_to_user_channels_are_neither_counted_nor_reported() {
     let (bench, told) = observed(|app| app.subscription_count = true);
     bench.subscribe(0, "#server-to-user-7", None);
     assert_eq!((bench.hub.channels(), bench.hub.subscriptions()), (0, 1));
@@ -91,7 +91,7 @@ fn channels_of_users_are_neither_counted_nor_observed() {
 }
 
 #[test]
-fn each_subscriber_of_an_empty_cache_channel_misses_its_event() {
+fn each_subscriber_of_an_empty_cache_channel_is_a_cache_miss() {
     let (bench, told) = observed(|_| {});
     bench.subscribe(0, "cache-c", None);
     bench.subscribe(0, "cache-c", None);
@@ -121,7 +121,7 @@ fn a_count_is_sent_to_subscribers_and_observer() {
 }
 
 #[test]
-fn a_user_is_online_until_it_was_away_for_three_seconds() {
+fn a_user_is_offline_three_seconds_after_its_last_connection() {
     let (mut bench, told) = observed(|_| {});
     let [watcher, first, second] = [connection(0, 1), connection(1, 2), connection(1, 3)];
     let ann = user("ann", &[]);
@@ -130,12 +130,12 @@ fn a_user_is_online_until_it_was_away_for_three_seconds() {
     let _ = bench.hub.sign_in(second, &ann, "{}", None);
     assert_eq!(told.told(), ["user_online bob", "user_online ann"]);
     assert_eq!(bench.heard(0).len(), 1);
-    // One connection less of two is no leave.
+    // The user has another connection.
     bench.hub.sign_out(first, &ann, bench.now);
     bench.now += Duration::from_secs(10);
     bench.hub.on_time(bench.now);
     assert!(told.told().is_empty() && bench.heard(0).is_empty());
-    // Back after almost three seconds, to stay.
+    // Back within three seconds, to stay.
     bench.hub.sign_out(second, &ann, bench.now);
     bench.now += Duration::from_millis(2_999);
     bench.hub.on_time(bench.now);
@@ -143,7 +143,7 @@ fn a_user_is_online_until_it_was_away_for_three_seconds() {
     bench.now += Duration::from_secs(10);
     bench.hub.on_time(bench.now);
     assert!(told.told().is_empty() && bench.heard(0).is_empty(), "it came back, and stays");
-    // Away for three seconds.
+    // Offline for three seconds.
     bench.hub.sign_out(first, &ann, bench.now);
     bench.now += Duration::from_secs(3);
     bench.hub.on_time(bench.now);
@@ -157,7 +157,7 @@ fn a_user_is_online_until_it_was_away_for_three_seconds() {
 }
 
 #[test]
-fn one_of_many_nodes_decides_nothing_but_cache_misses() {
+fn a_clustered_hub_reports_only_cache_misses() {
     let (mut bench, told) = observed(|app| app.subscription_count = true);
     bench.hub = bench.hub.clustered();
     bench.subscribe(0, "presence-r", Some("1"));

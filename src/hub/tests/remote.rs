@@ -1,4 +1,4 @@
-//! A hub whose decisions are made for all nodes elsewhere, and limits and the end of a hub.
+//! Hubs of a cluster, limits, and the closing of a hub.
 
 use super::*;
 use crate::protocol::CloseCode;
@@ -13,7 +13,7 @@ fn count(count: usize) -> (String, Value) {
 }
 
 #[test]
-fn a_subscription_that_waited_comes_before_what_is_later() {
+fn a_delayed_subscription_is_delivered_before_later_events() {
     let Bench { hub, now } = bench(|app| app.subscription_count = true);
     let hub = Arc::new(hub.clustered());
     let user_id: Option<Arc<str>> = Some("1".into());
@@ -47,7 +47,7 @@ fn the_count_of_all_nodes_is_sent_when_it_changes() {
     assert_eq!(heard(&hub, 0), [], "it was told with the subscription");
     hub.total_changed(&name("c"), 4, now);
     assert_eq!(heard(&hub, 0), [count(4)]);
-    // A second subscriber is told by itself, which does not count for the others.
+    // The second subscriber receives its own count, which does not count as sent to the others.
     hub.attach(&name("c"), connection(0, 2), 2, None, initial(Some(5)), now);
     assert_eq!(heard(&hub, 0).len(), 1);
     hub.total_changed(&name("c"), 5, now);
@@ -57,7 +57,7 @@ fn the_count_of_all_nodes_is_sent_when_it_changes() {
 }
 
 #[test]
-fn refusals_and_messages_for_one_connection_go_to_its_shard() {
+fn rejections_and_messages_for_one_connection_are_delivered_to_its_shard() {
     let Bench { hub, .. } = bench(|_| {});
     hub.refuse(&name("c"), connection(1, 5), 9, SubscriptionRefusal::Rate);
     hub.tell_watchlist(connection(1, 5), &["a".into()], &["b".into()]);
@@ -79,7 +79,7 @@ fn refusals_and_messages_for_one_connection_go_to_its_shard() {
 }
 
 #[test]
-fn an_interruption_closes_the_subscribers_of_the_channel() {
+fn a_forced_resubscribe_closes_the_subscribers_of_the_channel() {
     let bench = bench(|_| {});
     let channel = bench.subscribe(1, "c", None).channel;
     bench.subscribe(0, "other", None);
@@ -121,7 +121,7 @@ fn a_hub_is_closed_once_until_it_is_enabled_again() {
 }
 
 #[test]
-fn requests_are_limited_by_the_second() {
+fn requests_are_limited_per_second() {
     let Bench { hub, now } = bench(|app| app.requests_per_second = 2);
     assert!((0..2).all(|_| hub.admit_request(now).is_ok()));
     assert_eq!(hub.admit_request(now), Err(Duration::from_millis(500)));
@@ -130,7 +130,7 @@ fn requests_are_limited_by_the_second() {
 }
 
 #[test]
-fn a_member_costs_what_the_others_are_sent() {
+fn the_cost_of_a_member_is_what_the_others_receive() {
     let bench = bench(|_| {});
     let join = |user| bench.subscribe(0, "presence-r", Some(user)).announced;
     assert_eq!(join("1"), 0, "the channel is empty");
@@ -142,7 +142,7 @@ fn a_member_costs_what_the_others_are_sent() {
 }
 
 #[test]
-fn the_first_connection_of_a_user_decides_over_its_info() {
+fn the_first_connection_of_a_user_sets_its_info() {
     let bench = bench(|_| {});
     let with_info = |info: &str| Member { user_id: "1".into(), user_info: info.into() };
     let join = |info: &str| {
@@ -156,7 +156,7 @@ fn the_first_connection_of_a_user_decides_over_its_info() {
     assert_eq!(said(&second.acknowledgement).1["presence"]["hash"], hash);
     let users = bench.hub.users(&name("presence-r"));
     assert_eq!(users, [("1".into(), r#"{"n":1}"#.into())]);
-    // The first connection leaves: the info is the user's, not the connection's.
+    // The first connection leaves: the info belongs to the user, not to the connection.
     bench.hub.unsubscribe(shard(0), &name("presence-r"), Some("1"), bench.now);
     assert_eq!(&*bench.hub.users(&name("presence-r"))[0].1, r#"{"n":1}"#);
     bench.hub.unsubscribe(shard(0), &name("presence-r"), Some("1"), bench.now);
@@ -187,7 +187,7 @@ fn a_publish_carries_the_excluded_connection_and_the_counts() {
 }
 
 #[test]
-fn an_inbox_is_full_from_64_deliveries_on() {
+fn an_inbox_is_full_at_64_deliveries() {
     let inboxes = Inboxes::new(2);
     let inbox = inboxes.of(shard(1));
     let close = Delivery::Close { keys: Vec::new(), code: CloseCode::Draining };

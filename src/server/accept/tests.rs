@@ -12,7 +12,7 @@ fn search(address: SocketAddr) -> Search {
 }
 
 #[test]
-fn a_full_queue_holds_up_no_probe_and_is_no_other_process() {
+fn a_full_queue_does_not_block_probes_or_report_another_process() {
     let listener = listen((Ipv4Addr::LOCALHOST, 0).into(), false).unwrap();
     SockRef::from(&listener).listen(1).unwrap();
     let address = listener.local_addr().unwrap();
@@ -28,7 +28,7 @@ fn a_full_queue_holds_up_no_probe_and_is_no_other_process() {
     *at -= DRAINING_WAIT;
     search.on_idle(&report);
     assert!(search.probe.is_some() && reports.try_recv().is_err(), "no listener has accepted it");
-    // After a while it is given up, and the next one is not begun at once.
+    // It times out after a while, and the next one is not started at once.
     search.probe.as_mut().unwrap().2 -= PROBE_TIMEOUT;
     let given_up = Instant::now();
     search.begin(&report);
@@ -38,7 +38,7 @@ fn a_full_queue_holds_up_no_probe_and_is_no_other_process() {
 
 #[test]
 fn a_probe_that_fails_is_not_repeated_at_once() {
-    // Bound, so that no other test gets the port, and not listened on.
+    // Bound but not listening, so that no other test gets the port.
     let closed = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     closed.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
     let (report, _news) = mpsc::unbounded_channel();
@@ -65,7 +65,7 @@ fn a_probe_accepted_by_another_listener_is_reported() {
     assert_eq!(probe.local_addr().unwrap(), from);
 }
 
-/// An acceptor in its thread, and the shards' ends.
+/// An acceptor on its thread, and the receivers of the shards.
 fn started(
     is_inherited: bool,
     shards: usize,
@@ -73,7 +73,7 @@ fn started(
     started_with(is_inherited, shards, 100)
 }
 
-/// The same, of whose connections at most `pending` are held at once.
+/// The same, with at most `pending` connections at once.
 fn started_with(
     is_inherited: bool,
     shards: usize,
@@ -90,7 +90,7 @@ fn started_with(
 }
 
 #[test]
-fn connections_are_dealt_to_the_shards_in_turn() {
+fn connections_are_distributed_to_the_shards_in_turn() {
     let (handle, address, mut accepted) = started(false, 3);
     for round in 0..3 {
         for shard in &mut accepted {
@@ -151,13 +151,13 @@ fn the_queue_is_emptied_however_long_its_first_connections_take() {
     };
     connect();
     let (_stream, _, first) = accepted[0].blocking_recv().unwrap();
-    // This one is accepted, but has no place yet; the others wait in the queue.
+    // This one is accepted, but has no permit yet; the others wait in the queue.
     let waiting: Vec<SocketAddr> = (0..6).map(|_| connect()).collect();
     handle.close();
     drop(first);
     let (_stream, peer, second) = accepted[0].blocking_recv().unwrap();
     assert_eq!(peer, waiting[0]);
-    // The time for handshakes passes while the next one waits for its place.
+    // The time for handshakes passes while the next one waits for its permit.
     thread::sleep(2 * CLOSE_SETTLE);
     drop(second);
     let accepted: Vec<SocketAddr> =

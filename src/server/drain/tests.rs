@@ -1,4 +1,4 @@
-//! A drain without sockets, on a clock that the test controls.
+//! The drain without sockets, on a simulated clock.
 
 use super::*;
 use crate::config::Config;
@@ -12,7 +12,7 @@ use tokio::{sync::mpsc, task::JoinHandle as Task};
 
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What happened when, since the beginning of the drain.
+/// The times of events, since the start of the drain.
 #[derive(Clone, Default)]
 struct Times(Arc<Mutex<Vec<(&'static str, Duration)>>>);
 
@@ -55,7 +55,7 @@ impl Bench {
         Self { draining, tell, times: Times::default(), began: clock::now() }
     }
 
-    /// Connections that end so long after it is decided how; never, if there is no time.
+    /// Connections that end this long after the plan is set; `None`: never.
     fn connections_end_after(&self, after: Option<Duration>) -> Task<()> {
         let mut drain = self.draining.connections.drain();
         let (times, began) = (self.times.clone(), self.began);
@@ -118,7 +118,7 @@ async fn webhooks_are_stopped_when_the_last_connection_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_that_do_not_end_are_counted_and_webhooks_have_their_fifth() {
+async fn connections_that_do_not_end_are_counted_and_webhooks_have_a_fifth() {
     let bench = Bench::new(false);
     bench.tell.send(AcceptorReport::NoOtherListener).unwrap();
     bench.connections_end_after(None);
@@ -198,7 +198,7 @@ async fn with_an_inherited_socket_the_plan_waits_for_the_acceptor() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_that_came_since_have_a_moment_to_be_answered() {
+async fn connections_accepted_during_the_drain_have_time_for_their_answer() {
     let Bench { draining, tell, times, began } = Bench::new(false);
     tell.send(AcceptorReport::NoOtherListener).unwrap();
     // The acceptor ends at once.
@@ -219,7 +219,7 @@ async fn connections_that_came_since_have_a_moment_to_be_answered() {
     assert_eq!((times.of("late ended"), took), (seconds(1.2), seconds(1.2)));
 }
 
-/// The other end of a connection to the own address, which answers as another process would.
+/// The peer of a connection to the own address, which answers as another process would.
 fn answering(body: &'static str) -> Socket {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let probe = Socket::connect(listener.local_addr().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! What counts for which limit, and for how much.
+//! Which messages count for which limit, and their cost.
 
 use super::*;
 
@@ -47,7 +47,7 @@ fn the_deadline_is_the_nearer_of_silence_and_authorization() {
 }
 
 #[test]
-fn wrong_sign_ins_cost_as_wrong_subscriptions_do_and_other_refusals_nothing() {
+fn failed_sign_ins_cost_as_failed_subscriptions_and_other_rejections_nothing() {
     let (mut session, start) = session();
     let wrong = r#"{"event":"pusher:signin","data":{"auth":"app-key:0","user_data":"{}"}}"#;
     for _ in 0..3 {

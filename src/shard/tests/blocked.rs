@@ -1,4 +1,4 @@
-//! Clients that take less than they are sent.
+//! Clients that read less than they are sent.
 
 use super::*;
 
@@ -66,7 +66,7 @@ async fn a_client_that_never_reads_is_closed_and_the_others_lose_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outbox_may_be_as_full_as_its_bound_and_one_byte_more_closes() {
+async fn an_outbox_is_limited_to_the_byte() {
     for is_fan_out in [false, true] {
         let mut bench = Bench::new();
         let client = bench.blocked_subscriber();
@@ -115,7 +115,7 @@ async fn one_more_event_than_fits_closes_a_blocked_subscriber() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outbox_that_can_be_written_is_written_before_anyone_is_closed() {
+async fn a_writable_outbox_is_flushed_before_its_connection_is_closed() {
     let mut bench = Bench::new();
     let clients = bench.subscribers(2, "c");
     let place = bench.place_of(&clients[0]);
@@ -186,7 +186,7 @@ async fn publishers_wait_for_slow_connections_but_not_for_blocked_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn publishers_wait_while_deliveries_are_not_handed_out() {
+async fn publishers_wait_while_deliveries_are_queued() {
     let mut bench = Bench::new();
     let clients = bench.subscribers(100, "c");
     // 16,384 frames are handed out in a turn.

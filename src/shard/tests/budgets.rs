@@ -1,4 +1,4 @@
-//! What one turn does at most, and that nothing is forgotten for it.
+//! The budgets of one turn, and that nothing is lost by them.
 
 use super::*;
 use std::net::Shutdown as Half;
@@ -22,7 +22,7 @@ fn unanswered(bytes: usize) -> Vec<u8> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_turn_reads_from_all_together_as_much_as_its_budget() {
+async fn a_turn_reads_no_more_than_its_budget() {
     let mut bench = unlimited();
     let clients: Vec<TcpStream> = (0..8).map(|_| bench.connect(b"")).collect();
     bench.settle();
@@ -54,7 +54,7 @@ async fn a_turn_reads_one_client_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_a_stream_is_seen_behind_all_that_was_sent() {
+async fn the_end_of_a_stream_is_read_after_all_data() {
     let mut bench = unlimited();
     let client = bench.connect(b"");
     bench.settle();
@@ -110,7 +110,7 @@ async fn a_turn_flushes_one_slice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_made_the_server_send_too_much_is_read_again_after_its_rest() {
+async fn a_throttled_client_is_read_again_after_its_pause() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     // Half of it may be sent at once, and all of it in a second.
     let mut bench = Bench::build(listener, MAX_OUTBOX_BYTES, |config| {
@@ -136,7 +136,7 @@ async fn a_client_that_made_the_server_send_too_much_is_read_again_after_its_res
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_turn_does_not_write_is_written_in_the_next_ones() {
+async fn output_beyond_the_budget_is_written_in_later_turns() {
     let mut bench = Bench::with(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), 1 << 26);
     let client = bench.connect(b"");
     bench.settle();
@@ -149,7 +149,7 @@ async fn what_a_turn_does_not_write_is_written_in_the_next_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_only_stopped_sending_gets_its_last_answers() {
+async fn a_half_closed_client_receives_its_last_answers() {
     let mut bench = Bench::new();
     let client = bench.connect(b"");
     bench.settle();
@@ -159,7 +159,7 @@ async fn a_client_that_only_stopped_sending_gets_its_last_answers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_close_frame_of_a_resting_client_is_read_when_the_server_closes() {
+async fn the_close_frame_of_a_throttled_client_is_read_when_the_server_closes() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut bench = Bench::build(listener, MAX_OUTBOX_BYTES, |config| {
         config.connection.activity_timeout_s = 3_600;

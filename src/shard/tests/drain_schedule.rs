@@ -39,7 +39,7 @@ async fn a_socket_handed_over_during_the_drain_is_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_a_successor_connections_leave_one_after_the_other() {
+async fn with_a_successor_connections_are_closed_one_after_the_other() {
     let mut bench = Bench::new();
     let clients = bench.subscribers(20, "c");
     bench.drain_with(DrainPlan::Spread);
@@ -82,7 +82,7 @@ async fn without_a_successor_connections_have_half_a_second_to_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_the_successor_is_gone_the_rest_is_closed_at_once() {
+async fn if_the_successor_ends_the_rest_is_closed_at_once() {
     let mut bench = Bench::new();
     let clients = bench.subscribers(20, "c");
     bench.drain_with(DrainPlan::Spread);
@@ -154,7 +154,7 @@ async fn a_shard_wakes_up_for_each_kind_of_work() {
 }
 
 #[tokio::test]
-async fn a_shard_goes_on_while_there_is_something_to_do() {
+async fn a_shard_continues_while_it_has_work() {
     const PUBLISHED: usize = 100;
     let mut bench = Bench::new();
     let clients = bench.subscribers(200, "c");
@@ -197,7 +197,7 @@ async fn a_shard_wakes_up_for_its_deadlines() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shard_wakes_up_for_each_step_of_a_departure() {
+async fn a_shard_wakes_up_for_each_step_of_a_drain() {
     let mut bench = Bench::new();
     // Nothing else is due for an hour.
     let clients: Vec<TcpStream> = (0..20).map(|_| bench.connect(b"")).collect();

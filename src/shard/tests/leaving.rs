@@ -1,4 +1,4 @@
-//! What a client costs and leaves behind: its user, its announcements, its place in the shard.
+//! What a client leaves when it disconnects: its user, its announcements, its slot.
 
 use super::*;
 use crate::{
@@ -132,7 +132,7 @@ async fn a_joining_client_is_charged_for_its_announcement_to_all_members() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_for_a_connection_that_is_gone_is_not_for_the_next_in_its_place() {
+async fn deliveries_for_a_closed_connection_are_not_sent_to_the_next_in_its_slot() {
     let mut bench = Bench::new();
     let before = bench.connect(b"");
     bench.settle();

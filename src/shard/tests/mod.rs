@@ -1,4 +1,4 @@
-//! A shard driven turn by turn by hand, on real sockets of the loopback.
+//! A shard that a test drives turn by turn, with real loopback sockets.
 
 mod blocked;
 mod budgets;
@@ -282,7 +282,7 @@ impl Bench {
 }
 
 #[tokio::test]
-async fn a_broadcast_goes_out_in_slices_and_others_are_served_between_them() {
+async fn a_broadcast_is_flushed_in_slices_with_other_work_in_between() {
     let mut bench = Bench::new();
     let clients = bench.subscribers(300, "c");
     bench.publish("c", "1");
@@ -306,7 +306,7 @@ async fn a_broadcast_goes_out_in_slices_and_others_are_served_between_them() {
 }
 
 #[tokio::test]
-async fn events_meet_in_the_outboxes_of_those_who_wait() {
+async fn events_are_batched_in_the_outboxes_of_waiting_connections() {
     let mut bench = Bench::new();
     let clients = bench.subscribers(300, "c");
     for data in 0..5 {
@@ -325,7 +325,7 @@ async fn events_meet_in_the_outboxes_of_those_who_wait() {
 }
 
 #[tokio::test]
-async fn who_asks_for_little_and_is_answered_with_much_takes_its_share_of_a_turn() {
+async fn large_answers_to_small_requests_use_up_the_budget() {
     let mut bench = Bench::new();
     bench.publish("cache-c", &"x".repeat(20_000));
     let mut clients: Vec<TcpStream> = (0..60).map(|_| bench.connect(b"")).collect();
@@ -342,7 +342,7 @@ async fn who_asks_for_little_and_is_answered_with_much_takes_its_share_of_a_turn
 }
 
 #[tokio::test]
-async fn an_app_that_is_not_served_any_more_is_closed_in_slices_and_so_is_who_comes_late() {
+async fn connections_of_a_removed_app_are_closed_in_slices_including_late_ones() {
     let mut bench = Bench::new();
     let clients = bench.subscribers(300, "c");
     bench.node.hub("app-id").unwrap().close();
@@ -360,7 +360,7 @@ async fn an_app_that_is_not_served_any_more_is_closed_in_slices_and_so_is_who_co
 }
 
 #[tokio::test]
-async fn a_panic_costs_one_connection() {
+async fn a_panic_closes_one_connection() {
     let mut bench = Bench::new();
     let clients = bench.subscribers(3, "c");
     bench.engine.guarded_for(1, |_, _| panic!("a bug, for the test"));
@@ -373,7 +373,7 @@ async fn a_panic_costs_one_connection() {
 }
 
 #[tokio::test]
-async fn only_those_that_came_before_the_shutdown_are_dropped_at_its_end() {
+async fn only_connections_from_before_the_shutdown_are_dropped_at_its_end() {
     let mut bench = Bench::new();
     // As of a request that was on its way when the shutdown began.
     let early_drain = bench.shutdown.drain();

@@ -1,4 +1,4 @@
-//! What a client has sent that is not worth reading, and what it costs.
+//! Input that is discarded, and its cost.
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn fragments(count: usize) -> Vec<u8> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_read_behind_what_ends_a_connection() {
+async fn nothing_is_read_after_a_connection_has_ended() {
     let not_utf8 = [&[0x81, 0x82, 0, 0, 0, 0][..], &[0xff, 0xfe]].concat();
     let too_long = [&[0x81, 0xff, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0][..], &[b'x'; 100]].concat();
     let cases = [
@@ -98,7 +98,7 @@ async fn each_fragment_of_a_read_counts_as_a_message() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_is_seen_that_came_together_with_the_last_bytes() {
+async fn the_end_of_a_stream_is_seen_if_it_arrives_with_the_last_bytes() {
     let mut bench = Bench::new();
     let client = bench.connect(b"");
     bench.settle();

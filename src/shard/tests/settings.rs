@@ -1,4 +1,4 @@
-//! What a shard that runs takes from a reloaded configuration.
+//! Which reloaded settings apply to a running shard.
 
 use super::*;
 use crate::shard::wheel::Wheel;
@@ -13,7 +13,7 @@ impl Bench {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_changes_the_longest_message() {
+async fn a_reload_changes_the_maximum_message() {
     let mut bench = Bench::new();
     let clients: Vec<TcpStream> = (0..3).map(|_| bench.connect(b"")).collect();
     bench.settle();
@@ -33,7 +33,7 @@ async fn a_reload_changes_the_longest_message() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_changes_what_may_wait_for_a_client() {
+async fn a_reload_changes_the_maximum_outbox() {
     for (max, is_open) in [(40_000, false), (MAX_OUTBOX_BYTES, true), (200_000, true)] {
         let mut bench = Bench::new();
         let client = bench.connect(b"");
@@ -54,7 +54,7 @@ async fn a_reload_changes_what_may_wait_for_a_client() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_changes_how_long_a_message_may_take() {
+async fn a_reload_changes_the_message_timeout() {
     for seconds in [3, 25] {
         let mut bench = Bench::new();
         let client = bench.connect(b"");

@@ -1,4 +1,4 @@
-//! What time alone brings about, on a clock that the test advances.
+//! Timers, on a simulated clock.
 
 use super::*;
 use crate::shard::{
@@ -29,7 +29,7 @@ fn is_left_alone(client: &TcpStream) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_client_is_pinged_then_closed_however_far_the_time_outs_are() {
+async fn a_silent_client_is_pinged_then_closed_with_any_timeouts() {
     // One lap of the wheel is 51.2 seconds.
     for (activity, pong) in [(1, 1), (30, 30), (51, 52), (52, 51), (120, 30), (3_600, 600)] {
         let mut bench = Bench::with_timeouts(activity, pong);
@@ -56,7 +56,7 @@ async fn a_silent_client_is_pinged_then_closed_however_far_the_time_outs_are() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_sign_of_life_puts_the_ping_off() {
+async fn each_sign_of_life_delays_the_ping() {
     let signs: [&[u8]; 5] = [
         &control(PING),
         &control(PONG),
@@ -85,7 +85,7 @@ async fn each_sign_of_life_puts_the_ping_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_server_sends_is_no_sign_of_life() {
+async fn output_of_the_server_is_no_sign_of_life() {
     let mut bench = Bench::with_timeouts(120, 30);
     let clients = bench.subscribers(1, "c");
     for _ in 0..12 {
@@ -97,7 +97,7 @@ async fn what_the_server_sends_is_no_sign_of_life() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_does_not_end_is_given_up_whatever_trickles_in() {
+async fn an_incomplete_message_times_out_even_if_bytes_trickle_in() {
     let mut bench = Bench::with_timeouts(3_600, 30);
     let text = message(&format!("{:100}", r#"{"event":"pusher:ping"}"#));
     let (mut slow, busy) = (bench.connect(b""), bench.connect(b""));
@@ -122,7 +122,7 @@ async fn a_message_that_does_not_end_is_given_up_whatever_trickles_in() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_ends_in_time_has_no_deadline_any_more() {
+async fn a_complete_message_has_no_deadline() {
     let mut bench = Bench::with_timeouts(3_600, 30);
     let text = message(r#"{"event":"pusher:ping"}"#);
     let client = bench.connect(b"");
@@ -138,7 +138,7 @@ async fn a_message_that_ends_in_time_has_no_deadline_any_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_answer_to_a_close_frame_is_waited_for_but_not_for_long() {
+async fn the_answer_to_a_close_frame_has_a_timeout() {
     for (code, by, seconds) in [(4003, CLOSING_TIMEOUT, 5), (4100, REFUSAL_TIMEOUT, 2)] {
         assert_eq!(by, Duration::from_secs(seconds));
         let mut bench = Bench::with_timeouts(3_600, 30);
@@ -165,7 +165,7 @@ async fn the_answer_to_a_close_frame_is_waited_for_but_not_for_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_after_the_close_is_read_in_paces() {
+async fn a_flood_after_the_close_is_read_slowly() {
     let mut bench = Bench::with_timeouts(3_600, 30);
     let client = bench.connect(b"");
     bench.settle();

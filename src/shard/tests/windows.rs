@@ -1,5 +1,5 @@
-//! Random clients against a model: each receives exactly what was published while it was
-//! subscribed, in order and whole, however its socket is read and its writes are cut.
+//! Random clients against a model: each receives exactly the events of the time in which it was
+//! subscribed, in order and complete, however its socket is read and the server's writes are split.
 
 use super::*;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -100,7 +100,7 @@ fn run(seed: u64) {
 }
 
 #[tokio::test]
-async fn every_subscriber_hears_its_window_whole_and_in_order() {
+async fn every_subscriber_receives_its_window_completely_and_in_order() {
     for seed in 0..4 {
         run(seed);
     }

@@ -7,7 +7,7 @@ use tokio::{
     task::yield_now,
 };
 
-/// What an endpoint does with a request.
+/// The behaviour of an endpoint for one request.
 enum Reply {
     /// Answers with these bytes and keeps the connection open.
     Keep(Vec<u8>),
@@ -52,7 +52,7 @@ impl Server {
         self.requests.lock().unwrap().iter().map(|(connection, _)| *connection).collect()
     }
 
-    /// Waits until so many requests have come.
+    /// Waits until this many requests have been received.
     async fn has_read(&self, requests: usize) {
         while self.connections().len() < requests {
             yield_now().await;
@@ -78,7 +78,7 @@ async fn serve(
             seen.push((connection, text));
             seen.len() - 1
         };
-        // The client may close the connection before it has read all.
+        // The client may close the connection before it has read everything.
         let _cut_off = match script(at) {
             Reply::Keep(bytes) => stream.write_all(&bytes).await,
             Reply::Close(bytes) => return drop(stream.write_all(&bytes).await),
@@ -162,9 +162,9 @@ async fn every_status_is_an_answer() {
     }
 }
 
-/// The clock stands still from when the endpoint has the request, so that the time-out is all that can happen.
+/// The clock is paused from when the endpoint has the request, so that only the timeout can happen.
 #[tokio::test]
-async fn an_endpoint_that_accepts_and_does_not_answer_is_given_up_after_ten_seconds() {
+async fn a_request_without_an_answer_times_out_after_ten_seconds() {
     for part in ["", "HTTP/1.1 200 OK\r\nContent-Le"] {
         let server = Server::new(move |_| Reply::Keep(part.as_bytes().to_vec())).await;
         let mut client = server.client();
@@ -178,7 +178,7 @@ async fn an_endpoint_that_accepts_and_does_not_answer_is_given_up_after_ten_seco
         time::resume();
         assert!(matches!(error, PostError::Timeout), "{error:?}");
         assert_eq!(error.to_string(), "no answer within 10s");
-        // The time-out began between `start` and `read`; a timer is up to 2 ms late.
+        // The timeout started between `start` and `read`; a timer is up to 2 ms late.
         let seconds = Duration::from_secs(10);
         assert!(start + seconds <= ended && ended <= read + seconds + Duration::from_millis(2));
     }
@@ -198,7 +198,7 @@ async fn an_answer_whose_body_does_not_end_counts_after_a_second() {
 }
 
 #[tokio::test]
-async fn a_connection_is_used_again_unless_its_answer_is_larger_than_64_kib() {
+async fn a_connection_is_reused_unless_its_answer_is_larger_than_64_kib() {
     const MOST: usize = 64 * 1_024;
     for (bytes, connections) in [(MOST, [0, 0]), (MOST + 1, [0, 1])] {
         let server = Server::new(move |_| Reply::Keep(ok(&vec![b'x'; bytes]))).await;
@@ -211,7 +211,7 @@ async fn a_connection_is_used_again_unless_its_answer_is_larger_than_64_kib() {
 }
 
 #[tokio::test]
-async fn a_connection_is_used_for_a_minute_at_most_and_not_after_a_rest() {
+async fn a_connection_is_used_for_a_minute_at_most_and_not_after_idling() {
     let server = Server::accepting().await;
     let mut client = server.client();
     client.post(&notice()).await.unwrap();
@@ -227,7 +227,7 @@ async fn a_connection_is_used_for_a_minute_at_most_and_not_after_a_rest() {
     client.post(&notice()).await.unwrap();
     client.rest();
     client.post(&notice()).await.unwrap();
-    // A reload has the name looked up and its addresses judged again.
+    // A reload resolves the name and checks its addresses again.
     client.dialer.set(Dialer::new(false, false).unwrap());
     client.post(&notice()).await.unwrap();
     assert_eq!(server.connections(), [0, 0, 0, 1, 2, 3]);
@@ -244,9 +244,9 @@ async fn a_connection_that_the_endpoint_has_closed_meanwhile_is_replaced() {
     assert_eq!(server.connections(), [0, 1]);
 }
 
-/// What is logged of a failure names neither path nor query nor headers, whatever the endpoint answers.
+/// Logged errors contain neither path nor query nor headers, whatever the endpoint answers.
 #[tokio::test]
-async fn errors_hold_no_secret() {
+async fn errors_contain_no_secret() {
     let long = format!("HTTP/1.1 200 OK\r\nX-Long: {}\r\n\r\n", "x".repeat(256 * 1_024));
     let answers = ["", "hunter2 hunter2\r\n\r\n", "HTTP/1.1 200 OK\r\nhunter2\r\n\r\n", &long];
     for answer in answers.map(|text| text.as_bytes().to_vec()) {

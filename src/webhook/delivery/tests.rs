@@ -52,7 +52,7 @@ impl Post for Script {
 struct Bench {
     endpoint: Arc<Endpoint>,
     posted: Posted,
-    /// How often the post of requests that are not set aside was told to rest.
+    /// How often the client was told that nothing is to be sent for now.
     rests: Arc<AtomicUsize>,
     end: watch::Sender<End>,
     task: tokio::task::JoinHandle<()>,
@@ -64,7 +64,7 @@ impl Bench {
         Self::judging(move |at, _| status(at))
     }
 
-    /// A delivery to an endpoint that answers depending on what it gets.
+    /// A delivery to an endpoint whose answer depends on the request.
     fn judging(status: impl Fn(usize, &str) -> u16 + Send + Sync + 'static) -> Self {
         Self::with(move |at, text| Ok(status(at, text)))
     }
@@ -105,7 +105,7 @@ fn body(text: &str) -> Bytes {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_fails_is_repeated_byte_for_byte_with_growing_gaps() {
+async fn a_failed_request_is_repeated_byte_for_byte_with_growing_delays() {
     // The fourth is the probe.
     let bench = Bench::new(|at| if at < 4 { [500, 404, 302, 500][at] } else { 204 });
     bench.push("1");
@@ -122,7 +122,7 @@ async fn what_fails_is_repeated_byte_for_byte_with_growing_gaps() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_fails_for_five_minutes_is_given_up() {
+async fn a_request_that_fails_for_five_minutes_is_dropped() {
     let bench = Bench::new(|_| 500);
     let start = now();
     bench.push("1");
@@ -140,7 +140,7 @@ async fn what_fails_for_five_minutes_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn order_is_kept_whatever_fails() {
+async fn the_order_is_kept_despite_failures() {
     let bench = Bench::new(|at| if at < 2 { 503 } else { 200 });
     bench.push("1");
     bench.push("2");
@@ -152,7 +152,7 @@ async fn order_is_kept_whatever_fails() {
 
 /// A failing endpoint gets at most one request a minute, regardless of the queue.
 #[tokio::test(start_paused = true)]
-async fn a_dead_endpoint_is_left_alone() {
+async fn a_dead_endpoint_gets_few_requests() {
     let bench = Bench::new(|_| 500);
     for number in 0..6_000 {
         bench.push(&number.to_string());
@@ -165,7 +165,7 @@ async fn a_dead_endpoint_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_the_end_each_has_one_attempt_until_the_first_failure() {
+async fn at_the_end_each_request_has_one_attempt_until_the_first_failure() {
     let bench = Bench::new(|at| [500, 200, 200, 500, 200][at]);
     for text in ["1", "2", "3", "4"] {
         bench.push(text);
@@ -180,7 +180,7 @@ async fn at_the_end_each_has_one_attempt_until_the_first_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_the_end_an_endpoint_with_nothing_to_hear_is_done_at_once() {
+async fn at_the_end_an_empty_queue_ends_at_once() {
     let bench = Bench::new(|_| 200);
     time::sleep(Duration::from_secs(60)).await;
     bench.end.send_replace(End::Last);
@@ -188,7 +188,7 @@ async fn at_the_end_an_endpoint_with_nothing_to_hear_is_done_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_is_to_stop_ends_its_attempt_and_leaves_the_rest() {
+async fn a_stopped_delivery_cancels_its_attempt_and_leaves_the_rest() {
     let bench = Bench::new(|_| 200);
     bench.push("1");
     bench.push("2");
@@ -208,7 +208,8 @@ fn poisoned(status: u16, is_empty_fine: bool) -> impl Fn(usize, &str) -> u16 + S
     }
 }
 
-/// The good events, which contain a number, that an endpoint has accepted, in order, and when.
+/// The good events, which contain a number, that an endpoint has accepted, in order, with their
+/// times.
 fn accepted(bench: &Bench) -> Vec<(u32, Instant)> {
     let posted = bench.posted.lock().unwrap();
     let fine =
@@ -261,7 +262,7 @@ async fn a_poisonous_event_does_not_block_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_set_aside_is_delivered_once_the_endpoint_accepts_it() {
+async fn a_request_set_aside_is_delivered_once_the_endpoint_accepts_it() {
     let start = now();
     let bench = Bench::judging(move |_, body| {
         let is_mended = Duration::from_secs(100) < now() - start;
@@ -316,7 +317,7 @@ async fn at_the_end_a_rejected_event_does_not_take_the_attempts_of_others() {
     assert_eq!((queue.events(), queue.all_events()), (0, 1));
 }
 
-/// A queue whose store does not answer so often when a request is to be split or set aside.
+/// A queue whose store does not answer a number of requests to split or set aside.
 struct Stubborn {
     queue: MemoryQueue,
     refusals: AtomicUsize,
@@ -376,7 +377,7 @@ impl Queue for Stubborn {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_store_does_not_split_or_set_aside_is_tried_again_after_a_pause() {
+async fn a_failed_split_or_set_aside_is_retried_after_a_pause() {
     for (text, events, splits) in [("1", 1, 0), ("1,2", 2, 1)] {
         let webhook = WebhookConfig { url: "http://a.test".into(), ..WebhookConfig::default() };
         let endpoint = Endpoint::new(&AppConfig::development(), "a.test", &webhook).unwrap();

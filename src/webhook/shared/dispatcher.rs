@@ -30,20 +30,20 @@ use tokio::{
     time::{self, sleep_until},
 };
 
-/// Whoever has the lease looks at least so often, and keeps it by that. Some looks may fail until
-/// it ends.
+/// The interval of polls by the holder of the lease, which renews it. Several may fail before the
+/// lease expires.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1_500);
-/// How long to wait before asking Redis again when it is away.
+/// The pause before a retry while Redis is unavailable.
 const RETRY: Duration = Duration::from_millis(250);
-/// Whoever does not have the lease asks for it so often although the other is alive: its task may
-/// be stuck.
+/// The interval at which other nodes try to acquire the lease although its holder is alive: the
+/// holder's task may hang.
 const ASK_ANYWAY: Duration = Duration::from_secs(120);
-/// What of a lease is not counted on: it may have begun a little earlier than is known here.
+/// A margin at the end of the lease: it may have started earlier than this node knows.
 const LEASE_MARGIN: Duration = Duration::from_millis(500);
 
 /// Delivers the webhooks of `app` whenever this node holds the lease, until the app's webhooks end.
-/// Then it polls once more, tries each endpoint's queue a last time and releases the lease. When the
-/// settings change, it begins anew with what lies in Redis.
+/// Then it polls once more, tries each endpoint's queue a last time and releases the lease. When
+/// the settings change, it restarts with the state in Redis.
 pub(in crate::webhook) async fn dispatch(
     app: Arc<AppWebhooks>,
     shared: Arc<SharedWebhooks>,
@@ -53,7 +53,7 @@ pub(in crate::webhook) async fn dispatch(
     loop {
         let settings = Arc::clone(&changes.borrow_and_update());
         if settings.endpoints.is_empty() {
-            // Other nodes may have some to tell.
+            // Other nodes may have endpoints.
             tokio::select! {
                 _ = ending.wait_for(|is_ending| *is_ending) => return,
                 _ = changes.changed() => continue,
@@ -83,11 +83,11 @@ pub(in crate::webhook) async fn dispatch(
 /// What to do next.
 #[derive(Debug)]
 enum Step {
-    /// There is more in the log.
+    /// Poll again: the log has more records.
     GoOn,
-    /// Nothing until something happens, or until then.
+    /// Wait for a notification, or until this time.
     Wait(Instant),
-    /// Another has the lease, for so long unless it is alive.
+    /// Another node holds the lease, for this time unless it renews it.
     StandBy { by: String, remaining: Duration },
 }
 
@@ -98,7 +98,7 @@ struct SharedDispatcher {
     settings: Arc<Settings>,
     /// The names of the endpoints' queues.
     names: Vec<String>,
-    /// The name of this node's lease, whether it has it or not.
+    /// The name under which this node acquires the lease.
     name: String,
     machine: SharedMachine,
     delivering: Option<Delivering>,
@@ -160,7 +160,7 @@ impl SharedDispatcher {
             }
         }
         if !self.is_current() {
-            // Some of it may have happened since the settings have changed.
+            // Some records may have been written after the settings changed.
             return Step::GoOn;
         }
         let (is_all, now_ms) = (view.is_all, view.now_ms);
@@ -171,7 +171,7 @@ impl SharedDispatcher {
                 let look = asked + LOOK_INTERVAL;
                 Step::Wait(due.map_or(look, |due| due.min(look)))
             }
-            // What has come meanwhile rings no bell, since the log was not empty.
+            // Records that arrived meanwhile cause no notification, since the log was not empty.
             Ok(_) if is_all => Step::Wait(Instant::now() + self.settings.batch_wait),
             Ok(_) => Step::GoOn,
             Err(NotCommitted::NotOurs) => {
@@ -179,15 +179,15 @@ impl SharedDispatcher {
                 Step::Wait(asked + RETRY)
             }
             Err(NotCommitted::Unknown) => {
-                // Whether it was done is seen in what is there next. What is on its way still has
-                // the old name, and is refused.
+                // The next poll shows whether it was committed. A request in transit has the old
+                // name, and is refused.
                 self.name = self.store().new_lease();
                 Step::Wait(asked + RETRY)
             }
         }
     }
 
-    /// The lease is this node's: whatever it knew before may have changed.
+    /// Starts with the lease: another node may have changed the state.
     fn begin(&mut self, view: &View) {
         self.machine = SharedMachine::resume(view.held.clone());
         if self.delivering.is_none() {
@@ -221,7 +221,7 @@ impl SharedDispatcher {
         Delivering { queues, tasks, ends }
     }
 
-    /// Another has the lease.
+    /// Stops delivering: another node holds the lease.
     fn stand_down(&mut self) {
         if self.delivering.take().is_some() {
             tracing::info!(app = self.app.id, "another node became webhook leader");
@@ -233,7 +233,7 @@ impl SharedDispatcher {
         }
     }
 
-    /// Tells what comes of the records. Gives how many there are in the log after that.
+    /// Dispatches the records. Returns the number of records that are left in the log.
     async fn take(&mut self, view: View) -> Result<usize, NotCommitted> {
         let mut commit = Commit {
             records: view.records.len(),
@@ -241,7 +241,7 @@ impl SharedDispatcher {
             ..Commit::default()
         };
         let mut ready = Vec::new();
-        // Records that no node has written are ignored.
+        // Records that were not written by a node are ignored.
         for (at_us, hub_event) in view.records.iter().filter_map(|record| parse(record)) {
             self.machine.apply(at_us / 1_000, hub_event, &mut ready);
         }
@@ -266,7 +266,7 @@ impl SharedDispatcher {
         Ok(queued.left)
     }
 
-    /// The requests that tell `told` to those who want it.
+    /// The requests with the events of `ready` for each endpoint whose filter they pass.
     fn requests(&self, ready: &[HubEvent], now_ms: u64) -> Vec<(usize, usize, Vec<u8>)> {
         let events: Vec<String> = ready.iter().map(envelope::event).collect();
         let mut requests = Vec::new();
@@ -279,7 +279,7 @@ impl SharedDispatcher {
         requests
     }
 
-    /// Waits until there may be something to do.
+    /// Waits until the next step is due.
     async fn rest(&self, step: Step) {
         match step {
             Step::GoOn => {}
@@ -298,10 +298,10 @@ impl SharedDispatcher {
         }
     }
 
-    /// Waits until whoever has the lease seems to be dead, and its lease over.
+    /// Waits until the holder of the lease seems dead, and its lease expired.
     async fn is_over(&self, by: &str, remaining: Duration) {
         let since = Instant::now();
-        // Not all who wait ask at the same moment.
+        // A random delay, so that not all nodes ask at once.
         let chance = Duration::from_millis(u64::from(rand::random::<u8>()));
         time::sleep(remaining.min(LOOK_INTERVAL) + chance).await;
         while !self.store().is_silent(by, since) && since.elapsed() < ASK_ANYWAY {
@@ -309,7 +309,7 @@ impl SharedDispatcher {
         }
     }
 
-    /// The node stops.
+    /// Ends the dispatcher when the node stops.
     async fn finish(mut self) {
         if self.delivering.is_none() {
             return;
@@ -325,8 +325,8 @@ impl SharedDispatcher {
         self.stand_down();
     }
 
-    /// Ends so that another can begin with `next`. Queues that have their names still are left as
-    /// they are; what waits in the others is tried once more.
+    /// Ends the dispatcher so that another can start with `next`. Queues that keep their names are
+    /// left unchanged; the others are tried once more.
     async fn make_way(mut self, next: &Settings) {
         let Some(Delivering { mut tasks, ends, .. }) = self.delivering.take() else { return };
         let next = names(next);
@@ -334,14 +334,14 @@ impl SharedDispatcher {
             end.send_replace(if next.contains(name) { End::Stop } else { End::Last });
         }
         let ended = async { while tasks.join_next().await.is_some() {} };
-        // What takes longer is cut short: meanwhile nothing is told.
+        // A longer attempt is cancelled: meanwhile nothing is dispatched.
         let _ = time::timeout(REQUEST_TIMEOUT, ended).await;
         self.store().release(&self.name).await;
         self.stand_down();
     }
 }
 
-/// The events that pass `filter`, as they share requests, and how many each has.
+/// The events that pass `filter`, in batches, each with its number of events.
 fn batches(
     settings: &Settings,
     filter: &Filter,
@@ -361,13 +361,13 @@ fn batches(
             batches.extend(batch.take());
         }
     }
-    // Those that are read together have waited for one another.
+    // Records that are read together have waited together.
     batches.extend(batch.take());
     batches
 }
 
-/// Names the queues of the endpoints after their URLs, so that each finds its queue again when the
-/// configuration has another before it. A URL may hold a secret, and can't be read from the name.
+/// Names the queues of the endpoints by digests of their URLs, so that an endpoint keeps its queue
+/// when the order of webhooks changes. The digest hides secrets in the URL.
 fn names(settings: &Settings) -> Vec<String> {
     let mut twins: HashMap<&str, usize> = HashMap::new();
     let mut names = Vec::new();

@@ -1,13 +1,15 @@
-//! From what happens in an app on all nodes to what is told of it: the rules of
-//! [`Machine`](crate::webhook::machine::Machine) for a log that outlives whoever reads it.
+//! Decides which events of all nodes are reported, and when: the rules of
+//! [`Machine`](crate::webhook::machine::Machine) for a log that outlives its reader.
 //!
-//! Time is that of the log's records, in ms of Redis' clock, so what comes of a log does not depend
-//! on when it is read, nor by whom. What is held back is kept beside the log; another reader takes
-//! it from there.
 //!
-//! The log alternates, because each record was written in the same step as the change that it describes, and the
-//! records of one channel or user stay in order. So the present state need not be stored: an addition is news unless
-//! the removal before it is still held back, and a removal always follows an addition.
+//! Time is that of the log's records, in ms of Redis' clock, so the result does not depend on when
+//! and by which node the log is read. Held events are stored beside the log, for the next reader.
+//!
+//!
+//! The log alternates, because each record was written in the same step as its change, and the
+//! records of one channel or user stay in order. The present state is therefore not stored: an
+//! arrival is reported unless the departure before it is still held, and a departure always follows
+//! an arrival.
 
 use super::super::{debouncer::Debouncer, machine::Machine};
 use crate::{
@@ -19,17 +21,17 @@ use std::{
     time::Duration,
 };
 
-/// See the module.
+/// The state machine of one app in a cluster.
 #[derive(Debug, Default)]
 pub(super) struct SharedMachine {
     held: HashMap<String, Held>,
-    /// When each of `held` is due.
+    /// The deadline of each entry of `held`.
     due: BTreeSet<Due>,
-    /// What of `held` has changed since that was last taken.
+    /// The changes of `held` since they were last taken.
     changed: BTreeSet<String>,
-    /// Channels with many subscribers: until when their count is not told again.
+    /// Channels with many subscribers: until when their count is not reported again.
     counted: HashMap<ChannelName, u64>,
-    /// Until when a miss is not told again.
+    /// Until when a cache miss is not reported again.
     missed: HashMap<ChannelName, u64>,
     tidied_ms: u64,
 }
@@ -48,14 +50,14 @@ impl Due {
     }
 }
 
-/// Something that is told when it is due, unless something else happens before.
+/// An event that is reported when it is due, unless it is cancelled.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Held {
     due_ms: u64,
     hub_event: HubEvent,
 }
 
-/// The beginning of the names of channels in [`name_of`].
+/// The prefix of channels in [`name_of`].
 const CHANNEL: &str = "c ";
 /// The interval at which expired entries are removed.
 const TIDY_MS: u64 = 10_000;
@@ -64,8 +66,8 @@ fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What a record says, and its time: when that was, in µs, or of what is held back, when it is due,
-/// in ms.
+/// Parses a record: its time and its event. The time is in µs, or for held events their deadline in
+/// ms.
 pub(super) fn parse(record: &[u8]) -> Option<(u64, HubEvent)> {
     let space = record.iter().position(|byte| *byte == b' ')?;
     let time = std::str::from_utf8(&record[..space]).ok()?.parse().ok()?;
@@ -73,7 +75,7 @@ pub(super) fn parse(record: &[u8]) -> Option<(u64, HubEvent)> {
 }
 
 impl SharedMachine {
-    /// A machine that continues where another has stopped; `held` are the events that it held back.
+    /// A machine that continues from `held`, the held events of the previous one.
     pub(super) fn resume(held: Vec<(String, String)>) -> Self {
         let mut machine = Self::default();
         for (name, text) in held {
@@ -82,14 +84,14 @@ impl SharedMachine {
                     machine.due.insert(Due::new(due_ms, &name));
                     machine.held.insert(name, Held { due_ms, hub_event });
                 }
-                // Written by somebody else: it goes with the next commit.
+                // Not written by a node: removed with the next commit.
                 None => machine.note(name),
             }
         }
         machine
     }
 
-    /// Takes the next record, and adds to `told` what is to be told by its time.
+    /// Handles the next record, and adds the events to report at its time to `ready`.
     pub(super) fn apply(&mut self, at_ms: u64, hub_event: HubEvent, ready: &mut Vec<HubEvent>) {
         self.advance(at_ms, ready);
         let name = name_of(&hub_event);
@@ -103,7 +105,7 @@ impl SharedMachine {
                 }
                 false
             }
-            // Each node has waited already.
+            // The node has delayed it already.
             HubEvent::UserOffline { .. } | HubEvent::ClientEvent { .. } => true,
             HubEvent::CacheMiss { channel } => self.misses(channel, at_ms),
             HubEvent::SubscriptionCount { channel, count } => {
@@ -115,8 +117,8 @@ impl SharedMachine {
         }
     }
 
-    /// Adds to `told` what has become due by `now_ms`. To be called when the whole log was taken:
-    /// what is there still may say that somebody is back.
+    /// Adds the events that are due at `now_ms` to `ready`. Must be called when the whole log was
+    /// read: a later record may cancel a departure.
     pub(super) fn advance(&mut self, now_ms: u64, ready: &mut Vec<HubEvent>) {
         while self.due_ms().is_some_and(|due_ms| due_ms <= now_ms) {
             let Some(Due { ms: due_ms, name, .. }) = self.due.pop_first() else { return };
@@ -134,13 +136,13 @@ impl SharedMachine {
         }
     }
 
-    /// When [`SharedMachine::advance`] has something to tell.
+    /// When [`SharedMachine::advance`] must be called.
     pub(super) fn due_ms(&self) -> Option<u64> {
         self.due.first().map(|due| due.ms)
     }
 
-    /// What is held back now of what was held back otherwise when this was last asked, nothing in
-    /// place of what is not held back any more.
+    /// The changes of held events since the last call: new values, and empty ones for removed
+    /// events.
     pub(super) fn take_changes(&mut self) -> Vec<(String, String)> {
         let changed = std::mem::take(&mut self.changed);
         let held = |name: &String| {
@@ -167,7 +169,7 @@ impl SharedMachine {
         self.note(name);
     }
 
-    /// Whether something was held back.
+    /// Removes a held event. Returns whether it was there.
     fn release(&mut self, name: &str) -> bool {
         let Some((name, held)) = self.held.remove_entry(name) else { return false };
         self.due.remove(&Due::new(held.due_ms, &name));
@@ -175,7 +177,7 @@ impl SharedMachine {
         true
     }
 
-    /// Whether a miss is news.
+    /// Whether a cache miss must be reported.
     fn misses(&mut self, channel: &ChannelName, at_ms: u64) -> bool {
         if self.missed.get(channel).is_some_and(|until| at_ms < *until) {
             return false;
@@ -186,13 +188,13 @@ impl SharedMachine {
         true
     }
 
-    /// Whether a count is told now. Those of many subscribers wait for one another; the last is
-    /// told in the end.
+    /// Whether a count is reported now. Counts of many subscribers are limited to an interval; the
+    /// last one is reported at its end.
     fn counts(&mut self, name: String, channel: &ChannelName, count: usize, at_ms: u64) -> bool {
         let was_held = self.held.get(&name).map(|held| held.due_ms);
         if count <= Hub::COUNT_UNTHROTTLED_MAX {
             self.release(&name);
-            // Of none it is told that the channel is vacated.
+            // Without subscribers, the channel is reported as vacated.
             return 0 < count;
         }
         let until = was_held.or_else(|| self.counted.get(channel).copied());
@@ -206,7 +208,7 @@ impl SharedMachine {
     }
 }
 
-/// Names what comes and goes, whichever it does now. Channels have no space in their names.
+/// The name of a subject in `held`. Channel names contain no space.
 fn name_of(hub_event: &HubEvent) -> String {
     let channel = hub_event.channel().map_or("", |channel| channel.as_str());
     let user_id = hub_event.user_id().map_or("", |user_id| user_id);
@@ -240,7 +242,7 @@ mod tests {
         HubEvent::SubscriptionCount { channel: channel("t"), count }
     }
 
-    /// What is told of these records, and then by `end`.
+    /// The events that are reported for these records, and then at `end`.
     fn ready(machine: &mut SharedMachine, log: &[(u64, HubEvent)], end: u64) -> Vec<HubEvent> {
         let mut ready = Vec::new();
         for (at_ms, hub_event) in log {
@@ -251,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_back_in_time_makes_no_noise_however_late_the_log_is_read() {
+    fn a_return_within_the_delay_is_not_reported_even_if_the_log_is_read_late() {
         let log = [(0, occupied("t")), (1_000, vacated("t")), (3_899, occupied("t"))];
         let mut machine = SharedMachine::default();
         assert_eq!(ready(&mut machine, &log, 60_000), [occupied("t")]);
@@ -277,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_read_of_the_held_events_is_removed() {
+    fn unreadable_held_events_are_removed() {
         let held = "7 {\"k\":\"channel_vacated\",\"c\":\"t\"}";
         assert_eq!(parse(held.as_bytes()), Some((7, vacated("t"))));
         let foreign = ["", "7", "x {}", "7 {}"].map(|text| (format!("c {text}"), text.to_owned()));
@@ -289,13 +291,13 @@ mod tests {
         expected.sort();
         assert_eq!(removed, expected);
         assert_eq!(machine.take_changes(), [], "once");
-        // What the other machine held is told by this one, and then no longer held.
+        // Events held by the other machine are reported by this one, and then no longer held.
         assert_eq!((machine.due_ms(), ready(&mut machine, &[], 7)), (Some(7), vec![vacated("t")]));
         assert_eq!(machine.take_changes(), [("c t".to_owned(), String::new())]);
     }
 
     #[test]
-    fn a_departure_that_is_repeated_keeps_its_time() {
+    fn a_repeated_departure_keeps_its_time() {
         let log = [(0, vacated("t")), (1_000, vacated("t"))];
         assert_eq!(ready(&mut SharedMachine::default(), &log, 2_900), [vacated("t")]);
     }
@@ -326,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_misses_and_counts_is_given_back_and_bounded() {
+    fn recorded_misses_and_counts_expire_and_are_limited() {
         let mut machine = SharedMachine::default();
         let mut ready = Vec::new();
         for number in 0..=Machine::MISSES_MAX {
@@ -338,7 +340,7 @@ mod tests {
         machine.apply(27_000, count(101), &mut ready);
         assert_eq!(ready.len(), Machine::MISSES_MAX + 3, "all are ready");
         assert_eq!((machine.missed.len(), machine.counted.len()), (Machine::MISSES_MAX, 1));
-        // Looked at every 10 s, and not before each is over.
+        // Checked every 10 s, before each is over.
         machine.advance(29_999, &mut ready);
         assert_eq!((machine.missed.len(), machine.counted.len()), (Machine::MISSES_MAX, 1));
         machine.advance(30_001, &mut ready);
@@ -348,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_was_here_whoever_remembers() {
+    fn a_departure_is_reported_without_a_stored_arrival() {
         let mut machine = SharedMachine::default();
         assert_eq!(ready(&mut machine, &[(5, vacated("t"))], 2_904), []);
         assert_eq!(machine.due_ms(), Some(2_905));
@@ -356,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_of_the_moment_and_what_comes_is_told_at_once() {
+    fn momentary_events_and_arrivals_are_reported_at_once() {
         for hub_event in one_of_each() {
             let held =
                 matches!(hub_event, HubEvent::Vacated { .. } | HubEvent::MemberRemoved { .. });
@@ -367,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_of_many_are_told_every_five_seconds_and_the_last_in_the_end() {
+    fn large_counts_are_reported_every_five_seconds_and_the_last_one_at_the_end() {
         let mut machine = SharedMachine::default();
         let log: Vec<_> =
             (0..120).map(|number| (u64::try_from(number).unwrap(), count(number + 1))).collect();
@@ -377,13 +379,13 @@ mod tests {
         assert_eq!(ready(&mut machine, &[], 5_100), [count(120)]);
         assert_eq!(ready(&mut machine, &[(5_200, count(121))], 10_099), []);
         assert_eq!(ready(&mut machine, &[], 10_100), [count(121)]);
-        // Who leaves all together leaves no count behind.
+        // A channel that loses all subscribers has no held count.
         assert_eq!(ready(&mut machine, &[(10_200, count(120)), (10_300, count(0))], 60_000), []);
         assert_eq!(ready(&mut machine, &[(60_001, count(3))], 60_001), [count(3)]);
     }
 
     #[test]
-    fn a_channel_is_missed_once_in_ten_seconds() {
+    fn a_cache_miss_is_reported_once_in_ten_seconds() {
         let miss = HubEvent::CacheMiss { channel: channel("cache-x") };
         let log = [0, 1, 9_999, 10_000, 10_001].map(|at_ms| (at_ms, miss.clone()));
         let mut machine = SharedMachine::default();
@@ -392,18 +394,18 @@ mod tests {
         assert!(machine.missed.is_empty(), "memory returns");
     }
 
-    /// Redis, as far as a reader of the log sees it.
+    /// The part of Redis that a reader of the log uses.
     #[derive(Default)]
     struct Kept {
         log: Vec<Vec<u8>>,
         held: HashMap<String, String>,
     }
 
-    /// For any sequence of occurrences, any passing of time, any way in which the log is cut into
-    /// parts, and readers that die between reading and committing: what is told alternates, exactly
-    /// once, and in the end the consumer believes what is so.
+    /// For any sequence of events and times, any split of the log into parts, and readers that die
+    /// between reading and committing: reported events alternate, are reported exactly once, and in
+    /// the end the application's state is correct.
     #[test]
-    fn alternation_holds_whoever_reads_and_dies() {
+    fn reported_events_alternate_whichever_reader_dies() {
         for seed in 0..200 {
             let mut random = StdRng::seed_from_u64(seed);
             let mut now_ms = 1_000_000;
@@ -438,7 +440,7 @@ mod tests {
         }
     }
 
-    /// What happens next to a channel or to a member of it: the opposite of what happened last.
+    /// The next event of a channel or of its member: the opposite of the last one.
     fn next(truth: &mut HashMap<String, bool>, id: &str, is_member: bool) -> (bool, HubEvent) {
         let channel = channel(&format!("presence-{id}"));
         let user_id: Arc<str> = "u 1".into();
@@ -456,7 +458,7 @@ mod tests {
         (comes, if comes { hub_event } else { gone })
     }
 
-    /// Reads so many records; a reader that does not get to commit is another the next time.
+    /// Reads this many records; a reader that dies before its commit is replaced.
     fn read(
         kept: &mut Kept,
         machine: &mut SharedMachine,

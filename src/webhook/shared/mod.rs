@@ -1,13 +1,15 @@
-//! Webhooks of an app that lives on several nodes: what waits lies in Redis.
+//! Webhooks in a cluster: log and queues are in Redis.
 //!
-//! Every node appends what it observes to the log that all share (`outgoing`); what comes and goes
-//! is put there by the step that makes it so. One node at a time has the *lease* to tell: it takes
-//! records off the log, has a state machine decide what is told of them and when (`machine`), and
-//! puts the requests that come of it into the endpoints' queues, all in one step of Redis. The same
-//! node delivers (`queue`). When it dies, another has the lease some seconds later, and goes on with
-//! what is in Redis.
 //!
-//! The others learn from the bus that whoever has the lease is alive, and ask Redis for nothing.
+//! Every node appends the events that it observes to the common log (`outgoing`); paired events are
+//! logged by the script that makes the change. One node at a time holds the *lease* of an app: it
+//! reads records from the log, decides with a state machine which events are reported and when
+//! (`machine`), and adds the resulting requests to the endpoints' queues, all in one step of Redis.
+//! The same node delivers (`queue`). When it dies, another acquires the lease some seconds later
+//! and continues with the state in Redis.
+//!
+//!
+//! The other nodes learn from the bus that the holder is alive, and do not poll Redis.
 
 mod dispatcher;
 mod machine;
@@ -25,12 +27,12 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// What an app that lives on several nodes has beside its endpoints.
+/// The state of an app's webhooks in a cluster, besides its endpoints.
 #[derive(Debug)]
 pub(super) struct SharedWebhooks {
     pub(super) store: Store,
     outgoing: Outgoing,
-    /// How many parts were appended.
+    /// The number of parts that were appended.
     appended: Mutex<u64>,
     lease: WebhookLease,
 }
@@ -45,32 +47,33 @@ impl SharedWebhooks {
         }
     }
 
-    /// Has an occurrence logged.
+    /// Queues an event for the log.
     ///
     /// # Errors
     ///
-    /// [`Full`] when too much waits already.
+    /// [`Full`] if too much is queued already.
     pub(super) fn append(&self, at_us: u64, hub_event: &HubEvent) -> Result<(), Full> {
         self.outgoing.push(at_us, hub_event)
     }
 
-    /// Logs what is appended until `ending` is true, and as much as can be then.
+    /// Appends the queued events to the log until `ending` is true, then the rest if Redis is
+    /// available.
     pub(super) async fn log(&self, ending: watch::Receiver<bool>) {
         self.outgoing.append_all(&self.store, &self.appended, ending).await;
     }
 
-    /// How much is not logged.
+    /// The number of events that are not appended yet.
     pub(super) fn unlogged(&self) -> usize {
         self.outgoing.len()
     }
 
-    /// Whether this node has the lease to tell, for the metrics.
+    /// Whether this node holds the lease, for the metrics.
     pub(super) fn is_leader(&self) -> bool {
         self.lease.is_ours()
     }
 }
 
-/// The lease of this node: until when it certainly lasts.
+/// The lease as far as this node knows: until when it certainly holds it.
 #[derive(Debug, Default)]
 struct WebhookLease(Mutex<Option<Instant>>);
 
@@ -95,7 +98,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_turn_lasts_until_its_end() {
+    fn a_lease_lasts_until_its_end() {
         let lease = WebhookLease::default();
         assert!(!lease.is_ours());
         lease.lasts_until(Instant::now() + Duration::from_secs(60));

@@ -1,4 +1,4 @@
-//! What this node has observed and that is not in the common log yet.
+//! Observed events that are not in the common log yet.
 
 use super::super::log::{Full, MemoryLog};
 use crate::{
@@ -15,8 +15,8 @@ use tokio::{
     time,
 };
 
-/// Observed here, for the log that all nodes share. Bounded as a log in memory is: it takes an
-/// outage until much waits.
+/// Observed events for the common log. It has the limits of a log in memory, which only an outage
+/// reaches.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     waiting: Mutex<Waiting>,
@@ -29,9 +29,9 @@ struct Waiting {
     bytes: usize,
 }
 
-/// How long to wait before asking Redis again.
+/// The pause before a retry while Redis is unavailable.
 const RETRY: Duration = Duration::from_millis(200);
-/// The most bytes that are appended at once.
+/// Maximum number of bytes that are appended at once.
 const PART_BYTES_MAX: usize = 1_024 * 1_024;
 
 fn size(entry: &Entry) -> usize {
@@ -43,13 +43,13 @@ impl Outgoing {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds the next. Never waits: whoever observes may hold a channel's lock.
+    /// Adds an event. Never blocks: the caller may hold a channel's lock.
     ///
     /// # Errors
     ///
-    /// [`Full`] when it was not taken.
+    /// [`Full`] if it was dropped.
     pub(super) fn push(&self, at_us: u64, hub_event: &HubEvent) -> Result<(), Full> {
-        // What is of the moment leaves room to what comes and goes, here and in the log.
+        // Momentary events leave room for paired ones, here and in the log.
         let most_bytes =
             if hub_event.is_transition() { Store::LOG_BYTES_MAX } else { Store::LOG_BYTES_MAX / 2 };
         let most_here = most_bytes.min(MemoryLog::BYTES_MAX);
@@ -65,12 +65,12 @@ impl Outgoing {
         Ok(())
     }
 
-    /// How many wait.
+    /// The number of queued events.
     pub(super) fn len(&self) -> usize {
         self.lock().entries.len()
     }
 
-    /// The oldest, as many as go together.
+    /// The oldest events, as many as one part holds.
     fn part(&self) -> Vec<Entry> {
         let mut bytes = 0;
         let waiting = self.lock();
@@ -91,8 +91,8 @@ impl Outgoing {
         }
     }
 
-    /// Appends what is observed, in order, until `ending` is true and nothing waits, or Redis is
-    /// away then. `number` counts the parts of this process, whoever appends them.
+    /// Appends events in order, until `ending` is true and nothing is queued, or Redis is
+    /// unavailable then. `number` counts the parts of this process.
     pub(super) async fn append_all(
         &self,
         store: &Store,
@@ -131,7 +131,7 @@ mod tests {
     use crate::hub::hub_event_tests::one_of_each;
 
     #[test]
-    fn what_is_observed_is_appended_in_parts_and_in_order() {
+    fn events_are_appended_in_parts_and_in_order() {
         let outgoing = Outgoing::default();
         let [occupied, vacated, ..] = one_of_each();
         for _ in 0..Store::RECORDS_MAX {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn during_an_outage_there_is_room_for_comings_and_goings_longest() {
+    fn during_an_outage_paired_events_have_room_longest() {
         let outgoing = Outgoing::default();
         let [occupied, _, _, _, mut event, ..] = one_of_each();
         if let HubEvent::ClientEvent { data, .. } = &mut event {

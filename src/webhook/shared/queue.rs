@@ -1,4 +1,4 @@
-//! The queue of one endpoint in Redis, as the node sees it that delivers.
+//! The queue of one endpoint in Redis, for the delivering node.
 
 use super::{
     super::{
@@ -19,7 +19,7 @@ use std::{
 };
 use tokio::{sync::Notify, time};
 
-/// See the module. Reads only while the turn is this node's.
+/// A queue in Redis. Reads only while this node holds the lease.
 #[derive(Debug)]
 pub(super) struct SharedQueue {
     shared: Arc<SharedWebhooks>,
@@ -33,7 +33,7 @@ pub(super) struct SharedQueue {
     aside_added: Notify,
 }
 
-/// How long to wait before asking Redis again.
+/// The pause before a retry while Redis is unavailable.
 const RETRY: Duration = Duration::from_millis(200);
 
 impl SharedQueue {
@@ -55,7 +55,7 @@ impl SharedQueue {
         }
     }
 
-    /// So many events wait now. `has_lost_some`: the oldest may be gone.
+    /// Sets the number of queued events. `has_lost_some`: the oldest may be gone.
     pub(super) fn set_waiting(&self, events: usize, has_lost_some: bool) {
         if has_lost_some {
             *self.lock() = None;
@@ -76,14 +76,14 @@ impl SharedQueue {
         (Place(head.id), Notice::of_body(&self.signer, body, head.events, created_at))
     }
 
-    /// Takes what the queue says, and gives the events that were too old.
+    /// Handles the answer of the queue, and returns the events that were too old.
     fn take(&self, queue: cluster::Queue) -> usize {
         *self.lock() = queue.head.map(|head| self.notice(&head));
         self.endpoint.stats.waiting.set(queue.waiting);
         queue.expired
     }
 
-    /// Like the above, for requests that are set aside.
+    /// The same, for requests that are set aside.
     fn take_aside(&self, aside: cluster::Queue) -> (usize, Option<(Place, Notice)>) {
         self.asides.store(aside.count, Ordering::Relaxed);
         self.endpoint.stats.set_aside.set(aside.waiting);
@@ -115,7 +115,8 @@ impl Queue for SharedQueue {
         self.lock().clone()
     }
 
-    /// While Redis is away this waits: what was taken is not to be sent again when it is back.
+    /// Waits while Redis is unavailable, so that the acknowledged request is not sent again
+    /// afterwards.
     async fn ack(&self, place: Place) {
         loop {
             match self.shared.store.head(&self.name, Some(place.0), LIFETIME).await {
@@ -137,7 +138,7 @@ impl Queue for SharedQueue {
         if let Ok(queue) = self.shared.store.head(&self.name, None, lifetime).await {
             return self.take(queue);
         }
-        // It is old nevertheless, and not to be sent.
+        // It is too old nevertheless, and must not be sent.
         *self.lock() = None;
         0
     }

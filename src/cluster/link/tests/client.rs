@@ -35,7 +35,7 @@ async fn replies(connection: &Connection, words: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_unrequested_unsubscription_is_not_taken_for_a_reply() {
+async fn an_unrequested_unsubscription_is_not_a_reply() {
     let fake = Fake::start().await;
     let (connection, mut pushes) = connected(&fake).await;
     connection.subscribe(HOME, &names(&["x", "y"])).await.unwrap();
@@ -55,7 +55,7 @@ async fn an_unrequested_unsubscription_is_not_taken_for_a_reply() {
 /// The server ends the subscription while an unsubscription is in flight; the unsubscription is
 /// then refused.
 #[tokio::test]
-async fn an_unsubscription_that_crosses_the_servers_own_shifts_no_answer() {
+async fn an_unsubscription_that_crosses_the_servers_own_keeps_the_order_of_answers() {
     let answers = [
         format!("{}-MOVED 1 127.0.0.1:1\r\n", push(&["sunsubscribe", "x"])),
         push(&["sunsubscribe", "x"]).repeat(2),
@@ -96,7 +96,7 @@ async fn a_subscription_is_confirmed_for_each_bus_or_refused_for_all() {
 }
 
 #[tokio::test]
-async fn messages_come_before_the_answer_that_follows_them() {
+async fn messages_are_delivered_before_the_answer_that_follows_them() {
     let fake = Fake::start().await;
     let (connection, mut pushes) = connected(&fake).await;
     connection.subscribe(HOME, &names(&["x"])).await.unwrap();
@@ -156,7 +156,7 @@ async fn commands_do_not_share_the_connection_of_the_subscriptions() {
     let fake = Fake::start().await;
     let (connection, mut pushes) = connected(&fake).await;
     connection.subscribe(HOME, &names(&["x"])).await.unwrap();
-    // The connection of the subscriptions receives no replies any more.
+    // The connection of the subscriptions receives no more replies.
     fake.push("$1000000\r\n");
     let command = echo("a");
     let answer = timeout(PATIENCE, connection.query::<String>(HOME, &command)).await;
@@ -167,7 +167,7 @@ async fn commands_do_not_share_the_connection_of_the_subscriptions() {
 
 /// Tests each of the two connections, with a request in flight and without one.
 #[tokio::test]
-async fn a_silent_connection_is_given_up() {
+async fn a_silent_connection_is_closed() {
     for is_bus in [true, false] {
         let fake = Fake::start().await;
         let (connection, mut pushes) = connected(&fake).await;

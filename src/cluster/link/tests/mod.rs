@@ -33,7 +33,7 @@ async fn next(pushes: &mut Pushes) -> Push {
     timeout(PATIENCE, pushes.next()).await.expect("no push")
 }
 
-/// Syncs that no push arrives for a while.
+/// Asserts that no push arrives for a while.
 async fn receives_nothing(pushes: &mut Pushes, a_while: Duration) {
     if let Ok(push) = timeout(a_while, pushes.next()).await {
         panic!("unexpected push {push:?}");

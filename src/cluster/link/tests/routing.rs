@@ -50,7 +50,7 @@ async fn ask(connection: &Connection, partition: Partition) -> RedisResult<Strin
     timeout(PATIENCE, connection.query(partition, &command)).await.expect("an answer")
 }
 
-/// Receives the partitions that are reported as moved, and syncs that nothing else is reported.
+/// Receives the partitions that are reported as moved, and asserts that nothing else is reported.
 async fn moved(pushes: &mut Pushes, count: usize) -> BTreeSet<Partition> {
     let mut moved = BTreeSet::new();
     for _ in 0..count {
@@ -80,7 +80,7 @@ async fn two_masters() -> Vec<Fake> {
 }
 
 #[tokio::test]
-async fn each_partition_is_asked_of_its_master() {
+async fn each_partition_is_queried_on_its_master() {
     let fakes = two_masters().await;
     let (connection, mut pushes) = connected(&[&fakes[1]]).await;
     for partition in Partition::all(PARTITIONS) {
@@ -145,7 +145,7 @@ async fn a_loop_of_redirections_ends_with_an_error() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_about_to_move_is_asked_of_the_other_server() {
+async fn a_migrating_key_is_queried_on_the_other_server() {
     let fakes = servers(2).await;
     let [one, two] = ports(&fakes);
     let map = [(0, LAST, one)];

@@ -1,4 +1,4 @@
-//! What a node holds of a topic, compared with what Redis holds.
+//! Comparisons of a node's state of a topic with that in Redis.
 
 use super::*;
 use crate::cluster::compare::Found;
@@ -52,14 +52,14 @@ fn a_sign_in_that_is_about_to_end_is_not_compared() {
 }
 
 #[test]
-fn what_is_equal_is_left_alone() {
+fn equal_states_need_no_repair() {
     let mut topic = begun("room", &["a"]);
     assert_eq!(compared(&mut topic, &found("e1", 5, 5)), Difference::None);
     assert!(topic.next_step(Instant::now()).is_none());
 }
 
 #[test]
-fn a_bus_that_did_not_bring_everything_is_subscribed_again() {
+fn a_bus_that_lost_messages_is_subscribed_again() {
     for missed in [found("e1", 5, 6), found("e1", 6, 5)] {
         let mut topic = begun("room", &["a"]);
         let attempt = topic.attempt;
@@ -70,14 +70,14 @@ fn a_bus_that_did_not_bring_everything_is_subscribed_again() {
 }
 
 #[test]
-fn a_hash_that_is_wrong_is_read_again() {
+fn an_inconsistent_hash_is_read_again() {
     let lesser = [found("e2", 5, 5), found("e2", 9, 9), found("", 0, 0), found("e1", 5, 4)];
     for found in lesser.into_iter().chain([wrong(found("e1", 5, 5))]) {
         let mut topic = begun("room", &["a"]);
         assert_eq!(compared(&mut topic, &found), Difference::Repair, "{found:?}");
         assert!(is_read_again(&mut topic), "{found:?}");
     }
-    // Versions of users have no sequence of events.
+    // The versions of users have no sequence of events.
     let mut user = signed_in(1);
     assert_eq!(compared(&mut user, &found("e1", 1, 0)), Difference::None);
     let mut connections = counted_connection();
@@ -102,7 +102,7 @@ fn the_hash_of_a_vacated_topic_may_expire() {
 }
 
 #[test]
-fn what_was_found_before_an_assertion_says_nothing() {
+fn a_state_from_before_a_sync_is_ignored() {
     let mut topic = begun("room", &["a"]);
     let held = topic.held(Instant::now()).expect("it is settled");
     topic.join(subscriber(2, None));
@@ -113,7 +113,7 @@ fn what_was_found_before_an_assertion_says_nothing() {
 }
 
 #[test]
-fn a_contribution_that_this_node_does_not_know_is_withdrawn() {
+fn an_unknown_contribution_is_withdrawn() {
     let mut topic = topic("room");
     assert!(topic.take_back());
     assert!(!topic.take_back(), "once");

@@ -1,4 +1,4 @@
-//! Topics from their first need to their end: counts, waiting subscribers, and repeated syncs.
+//! Topics from their first use to their end: counts, waiting subscribers, and repeated syncs.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn vacated() -> Topic {
 }
 
 #[test]
-fn an_end_before_its_answer_is_still_owed() {
+fn an_end_before_its_answer_is_applied_later() {
     let mut topic = begun("room", &["a"]);
     topic.join(subscriber(2, None));
     request(&mut topic);
@@ -39,7 +39,7 @@ fn an_end_before_its_answer_is_still_owed() {
 }
 
 #[test]
-fn all_is_said_when_nothing_is_left_in_redis_or_due() {
+fn a_topic_is_done_when_nothing_is_left_in_redis_or_due() {
     let is_said = |topic: &Topic| topic.has_said_all();
     assert!(is_said(&topic("room")));
     let mut waiting = topic("room");
@@ -59,7 +59,7 @@ fn all_is_said_when_nothing_is_left_in_redis_or_due() {
 }
 
 #[test]
-fn a_topic_that_has_left_and_is_not_needed_is_forgotten() {
+fn an_unused_topic_that_has_left_is_removed() {
     assert!(topic("room").is_forgotten());
     let mut needed = topic("room");
     needed.join(subscriber(1, None));
@@ -136,7 +136,7 @@ fn connections_have_no_bus() {
 }
 
 #[test]
-fn redis_decides_over_each_admission() {
+fn redis_decides_each_admission() {
     let mut topic = subject(Subject::Connections);
     for _ in 0..2 {
         topic.join(Waiter::Admission(tokio::sync::oneshot::channel().0));
@@ -151,7 +151,7 @@ fn redis_decides_over_each_admission() {
 }
 
 #[test]
-fn under_another_name_redis_has_nothing() {
+fn under_another_node_name_redis_has_no_contribution() {
     let mut topic = begun("room", &["a"]);
     topic.is_unknown();
     let said = request(&mut topic);
@@ -159,7 +159,7 @@ fn under_another_name_redis_has_nothing() {
 }
 
 #[test]
-fn an_assertion_that_was_not_carried_out_is_made_again() {
+fn a_sync_that_was_not_executed_is_repeated() {
     let mut topic = begun("room", &["a"]);
     topic.join(subscriber(2, None));
     topic.join(subscriber(3, None));
@@ -175,7 +175,7 @@ fn an_assertion_that_was_not_carried_out_is_made_again() {
 }
 
 #[test]
-fn one_assertion_has_a_bounded_number_of_joins() {
+fn the_number_of_joins_in_a_sync_is_limited() {
     let mut topic = begun("room", &["a"]);
     for place in 2..JOINS_MAX + 3 {
         topic.join(subscriber(u32::try_from(place).unwrap(), None));
@@ -219,7 +219,7 @@ fn whether_a_user_is_online_is_known_while_the_bus_is_received() {
     assert_eq!(hear(&mut topic, change(4, Change::Total(1))), ["online true"]);
     topic.detach();
     assert_eq!(topic.is_online(), None);
-    // What has changed meanwhile is told.
+    // Changes in the meantime are reported.
     relink(&mut topic);
     let nobody = Synced { total: 0, ..synced(5, 0, 1, &[]) };
     assert_eq!(answer(&mut topic, nobody, true), ["online false"]);
@@ -231,7 +231,7 @@ fn whether_a_user_is_online_is_known_while_the_bus_is_received() {
 }
 
 #[test]
-fn a_topic_is_settled_when_everything_was_said_and_read() {
+fn a_topic_is_settled_when_everything_was_synced_and_read() {
     let mut topic = begun("room", &["a"]);
     assert!(topic.has_settled());
     hear(&mut topic, change(9, Change::Total(1)));
@@ -245,7 +245,7 @@ fn a_topic_is_settled_when_everything_was_said_and_read() {
 }
 
 #[test]
-fn a_new_event_is_the_next_or_a_later_one_while_nothing_was_read() {
+fn a_new_event_is_the_next_or_a_later_one_before_the_first_read() {
     let mut topic = begun("room", &["a"]);
     let expected = |topic: &Topic| [4, 5, 6, 7].map(|sequence| topic.expects(sequence));
     assert_eq!(expected(&topic), [false, false, true, false]);
@@ -254,7 +254,7 @@ fn a_new_event_is_the_next_or_a_later_one_while_nothing_was_read() {
 }
 
 #[test]
-fn an_event_is_for_the_channel_that_it_names() {
+fn an_event_belongs_to_the_channel_in_its_frame() {
     let frame = {
         let channel = ChannelName::parse("presence-a", 100).unwrap();
         event::member_added(&channel, &member("1"))
@@ -267,13 +267,13 @@ fn an_event_is_for_the_channel_that_it_names() {
 }
 
 #[test]
-fn what_others_contribute_is_asserted() {
+fn knowledge_of_other_contributions_is_synced() {
     let knows = |topic: &mut Topic| relink(topic).knows_others;
     assert!(!knows(&mut begun("room", &["a"])));
     let mut topic = begun("room", &["a"]);
     hear(&mut topic, change(6, Change::Total(2)));
     assert!(knows(&mut topic));
-    // Without totals, only members tell.
+    // Without totals, only members show it.
     topic.follow(&AppConfig::development());
     answer(&mut topic, Synced { total: 3, ..synced(7, 5, 1, &[]) }, true);
     assert!(!knows(&mut topic));
@@ -301,7 +301,7 @@ fn an_app_without_counts_sends_none() {
 }
 
 #[test]
-fn an_assertion_counts_the_bytes_of_its_answer() {
+fn a_sync_counts_the_bytes_of_its_answer() {
     let mut room = topic("room");
     room.join(subscriber(1, None));
     room.next_step(Instant::now());
@@ -321,7 +321,7 @@ fn an_assertion_counts_the_bytes_of_its_answer() {
 }
 
 #[test]
-fn contributions_of_others_may_be_put_back_for_a_while() {
+fn other_nodes_have_time_to_restore_their_contributions() {
     let now = Instant::now();
     let anew = |version, members: &[&str]| Synced {
         epoch: "e2".into(),
@@ -339,7 +339,7 @@ fn contributions_of_others_may_be_put_back_for_a_while() {
     assert!(topic.wake_at().is_none());
     assert_eq!(answer(&mut topic, anew(1, &["1"]), true), ["-2"]);
 
-    // A total that is less shows it, too.
+    // A smaller total shows it, too.
     let mut topic = begun("room", &["a"]);
     hear(&mut topic, change(6, Change::Total(3)));
     relink(&mut topic);
@@ -367,13 +367,13 @@ fn contributions_of_others_may_be_put_back_for_a_while() {
 }
 
 #[test]
-fn without_need_nothing_is_done() {
+fn an_unused_topic_has_no_steps() {
     assert!(next(&mut topic("room")).is_none());
     assert!(next(&mut subject(Subject::Connections)).is_none());
 }
 
 #[test]
-fn users_missing_from_an_assertion_have_left() {
+fn users_missing_from_a_full_sync_have_left() {
     let mut topic = begun("presence-a", &["1", "2"]);
     topic.leave(Some("1"));
     let said = relink(&mut topic);

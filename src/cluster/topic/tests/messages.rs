@@ -87,7 +87,7 @@ fn an_eviction_removes_only_its_own_event() {
 }
 
 #[test]
-fn a_snapshot_brings_the_last_event_with_its_rest_of_time() {
+fn a_snapshot_contains_the_last_event_with_its_remaining_time() {
     let now = Instant::now();
     let mut topic = begun("cache-x", &["a"]);
     relink(&mut topic);
@@ -101,7 +101,7 @@ fn a_snapshot_brings_the_last_event_with_its_rest_of_time() {
 }
 
 #[test]
-fn an_acknowledgement_has_the_members_of_its_moment() {
+fn an_acknowledgement_has_the_current_members() {
     let now = Instant::now();
     let mut topic = begun("presence-a", &["1"]);
     let ids = |topic: &mut Topic| {
@@ -120,7 +120,7 @@ fn an_acknowledgement_has_the_members_of_its_moment() {
 }
 
 #[test]
-fn the_announcement_of_a_new_user_goes_to_all_members() {
+fn the_announcement_of_a_new_user_is_sent_to_all_members() {
     let now = Instant::now();
     let mut topic = begun("presence-a", &["1", "2", "3"]);
     assert_eq!(initial(&mut topic, Some("2"), now).announced, 0, "known already");
@@ -139,7 +139,7 @@ fn a_repeated_event_is_counted_and_not_delivered_again() {
 }
 
 #[test]
-fn old_news_changes_nothing() {
+fn outdated_messages_change_nothing() {
     let mut topic = begun("presence-a", &["1"]);
     for version in [4, 5] {
         assert_eq!(hear(&mut topic, change(version, Change::Removed("1".into()))), [""; 0]);
@@ -148,13 +148,13 @@ fn old_news_changes_nothing() {
     let mut room = begun("room", &["a"]);
     assert_eq!(hear(&mut room, change(5, Change::Total(7))), [""; 0]);
     assert_eq!(hear(&mut room, change(6, Change::Total(7))), ["total 7"]);
-    // A sequence that was received before: the hash is a new one. It is no gap.
+    // A sequence that was received before: the hash is new. It is no gap.
     assert_eq!(hear(&mut room, event(5)), ["event 5"]);
     assert!(!room.has_settled());
 }
 
 #[test]
-fn after_a_gap_the_sequence_goes_on_from_the_new_event() {
+fn after_a_gap_the_sequence_continues_from_the_new_event() {
     let mut topic = begun("room", &["a"]);
     assert_eq!(hear(&mut topic, event(8)), ["force_resubscribe", "event 8"]);
     assert_eq!(hear(&mut topic, event(9)), ["event 9"]);
@@ -162,7 +162,7 @@ fn after_a_gap_the_sequence_goes_on_from_the_new_event() {
 }
 
 #[test]
-fn an_answer_tells_what_the_assertion_has_changed() {
+fn an_answer_contains_the_changes_of_the_sync() {
     let mut topic = begun("presence-a", &["1"]);
     topic.join(subscriber(2, Some("2")));
     request(&mut topic);
@@ -218,7 +218,7 @@ fn messages_count_from_the_subscription_on() {
 }
 
 #[test]
-fn an_event_of_another_hash_is_no_proof_of_completeness() {
+fn an_event_of_another_hash_does_not_prove_completeness() {
     let mut topic = begun("room", &["a"]);
     relink(&mut topic);
     hear(&mut topic, event(6));
@@ -232,7 +232,7 @@ fn an_event_of_another_hash_is_no_proof_of_completeness() {
 }
 
 #[test]
-fn a_channel_without_subscribers_is_not_interrupted() {
+fn a_channel_without_subscribers_forces_no_resubscribe() {
     let mut topic = begun("room", &["a"]);
     topic.leave(None);
     relink(&mut topic);
@@ -253,7 +253,7 @@ fn totals_are_kept_while_others_have_yet_to_write() {
 }
 
 #[test]
-fn early_messages_are_bounded() {
+fn early_messages_are_limited() {
     for (count, is_read_again) in [(EARLY_MAX, false), (EARLY_MAX + 1, true)] {
         let mut topic = begun("room", &["a"]);
         relink(&mut topic);

@@ -2,14 +2,14 @@
 
 use super::*;
 
-/// The most that a gap is longer than documented: an attempt takes 10 ms.
+/// Maximum excess of a gap over its documented length: an attempt takes 10 ms.
 const SLACK: f64 = 0.03;
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Asserts that the gaps are these, up to a fifth shorter.
+/// Asserts that the gaps have these lengths, up to a fifth shorter.
 fn assert_gaps(gaps: &[f64], expected: &[f64]) {
     assert_eq!(gaps.len(), expected.len(), "{gaps:?}");
     for (gap, expected) in gaps.iter().zip(expected) {
@@ -43,7 +43,7 @@ async fn gaps_double_up_to_a_minute_until_the_request_is_five_minutes_old() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_success_the_gaps_begin_anew() {
+async fn after_a_success_the_delays_restart() {
     let bench = Bench::new(|at| if [4, 6].contains(&at) { 200 } else { 429 });
     bench.push("1");
     time::sleep(seconds(15)).await;
@@ -86,7 +86,7 @@ async fn a_probe_is_sent_after_no_answer_and_not_after_no_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_set_aside_is_retried_every_thirty_seconds_until_it_is_five_minutes_old() {
+async fn a_request_set_aside_is_retried_every_thirty_seconds_for_five_minutes() {
     let bench = Bench::judging(poisoned(400, true));
     bench.push("\"poison\"");
     time::sleep(seconds(299)).await;
@@ -104,7 +104,7 @@ async fn what_is_set_aside_is_retried_every_thirty_seconds_until_it_is_five_minu
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_set_aside_take_turns() {
+async fn requests_set_aside_are_retried_in_turn() {
     let texts: Vec<String> = (0..45).map(|number| format!("\"poison {number}\"")).collect();
     let bench = Bench::judging(poisoned(400, true));
     for text in &texts {
@@ -122,7 +122,7 @@ async fn those_set_aside_take_turns() {
 
 /// While another request fails, attempts at those set aside would only add to the load.
 #[tokio::test(start_paused = true)]
-async fn those_set_aside_wait_while_other_requests_fail() {
+async fn requests_set_aside_wait_while_other_requests_fail() {
     let start = now();
     let bench = Bench::judging(move |_, text| match (now() - start).as_secs() {
         _ if text.contains("poison") => 400,
@@ -185,7 +185,7 @@ async fn events_are_counted_one_by_one_and_requests_as_such() {
     assert_eq!((queue.events(), queue.aside_events(), queue.all_events()), (0, 1, 1));
 }
 
-/// Only the endpoint's verdict splits a request, and each half has the signature of its own body.
+/// Only the endpoint's answer splits a request, and each half has the signature of its own body.
 #[tokio::test(start_paused = true)]
 async fn a_probe_and_the_halves_of_a_request_are_signed() {
     #[derive(Clone)]
