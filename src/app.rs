@@ -1,4 +1,4 @@
-//! Tenants: an app, and who may connect to it.
+//! Apps: credentials, limits and access rules of one tenant.
 
 use crate::{
     config::AppConfig,
@@ -8,7 +8,7 @@ use crate::{
 };
 use std::time::Duration;
 
-/// An app as it is served: what its operator configured, made ready for use.
+/// An app with its configuration, prepared for use.
 #[derive(Debug)]
 pub struct App {
     /// Limits and switches, as configured.
@@ -18,40 +18,40 @@ pub struct App {
     origins: Vec<OriginPattern>,
 }
 
-/// How many messages one connection may send in a window of time. Source: Laravel Reverb's
+/// The maximum number of messages of one connection in a time window. Source: Laravel Reverb's
 /// `rate_limiting`.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageLimit {
     /// Messages in a window; 0 means no limit.
     pub max: u32,
-    /// How long a window is.
+    /// The length of the window.
     pub window: Duration,
-    /// Whether the connection is closed at the first message beyond it.
+    /// Whether the connection is closed at the first message beyond the limit.
     pub closes: bool,
 }
 
 impl App {
-    /// Makes an app ready.
+    /// Prepares an app.
     #[must_use]
     pub fn new(config: AppConfig) -> Self {
         let origins = config.allowed_origins.iter().map(|text| OriginPattern::new(text)).collect();
         Self { signer: Signer::new(config.secret.expose()), origins, config }
     }
 
-    /// Whether a page of this origin may connect. Programs that are no browsers send none, and
-    /// may.
+    /// Whether a page of this origin may connect. Programs other than browsers send no origin, and
+    /// may connect.
     #[must_use]
     pub fn allows_origin(&self, origin: Option<&str>) -> bool {
         origin.is_none_or(|origin| self.origins.iter().any(|pattern| pattern.matches(origin)))
     }
 
-    /// The bounds on presence members.
+    /// The limits of presence members.
     #[must_use]
     pub fn member_limits(&self) -> MemberLimits {
         MemberLimits { max_user_info_bytes: self.config.max_presence_user_info_bytes }
     }
 
-    /// How many messages one connection may send.
+    /// The message limit of one connection.
     #[must_use]
     pub fn message_limit(&self) -> MessageLimit {
         let AppConfig { max_messages, max_messages_window_s, max_messages_closes, .. } =
@@ -60,7 +60,7 @@ impl App {
         MessageLimit { max: max_messages, window, closes: max_messages_closes }
     }
 
-    /// How fast one connection may send client events.
+    /// The rate of client events of one connection.
     #[must_use]
     pub fn client_event_rate(&self) -> Rate {
         Rate::per_second(self.config.client_events_per_second)
@@ -70,7 +70,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// The error in the value.
     pub fn authorize_channel(
         &self,
         auth: Option<&str>,
@@ -80,7 +80,7 @@ impl App {
     ) -> Result<(), AuthError> {
         let text = signature::channel_string(socket_id, channel, channel_data);
         match self.authorize(auth, text) {
-            // Of an empty text, some SDKs sign the colon before it and some don't.
+            // Some SDKs sign a trailing colon for an empty text, others do not.
             Err(AuthError::Signature { .. }) if channel_data == Some("") => {
                 self.authorize(auth, signature::channel_string(socket_id, channel, None))
             }
@@ -92,7 +92,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// The error in the value.
     pub fn authorize_user(
         &self,
         auth: Option<&str>,
@@ -142,7 +142,7 @@ impl OriginPattern {
         };
         let same_port = |want: &String| want == "*" || Some(want.as_str()) == port.or(default_port);
         let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
-        // What is no host must not pass for one by its ending.
+        // An invalid host must not match by its suffix.
         (self.host == "*" || host.bytes().all(is_host))
             && matches_glob(&self.host, host)
             && self.scheme.as_deref().is_none_or(|want| Some(want) == scheme)
@@ -150,7 +150,7 @@ impl OriginPattern {
     }
 }
 
-/// Cuts `scheme://host:port` into its parts. The host of an IPv6 origin keeps its brackets.
+/// Splits `scheme://host:port`. The host of an IPv6 origin keeps its brackets.
 fn split_origin(text: &str) -> (Option<&str>, &str, Option<&str>) {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (Some(scheme), rest),
@@ -162,14 +162,14 @@ fn split_origin(text: &str) -> (Option<&str>, &str, Option<&str>) {
     }
 }
 
-/// Whether `text` fits `pattern`, in which `*` stands for any text, none included.
+/// Whether `text` matches `pattern`, in which `*` matches any text, even an empty one.
 fn matches_glob(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = text.strip_prefix(first) else { return false };
     let Some(last) = parts.next_back() else { return rest.is_empty() };
     for part in parts {
-        // The earliest place leaves most for what follows.
+        // The earliest match leaves most for the rest.
         let Some(at) = rest.find(part) else { return false };
         rest = &rest[at + part.len()..];
     }
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_match_by_host_and_by_what_else_the_pattern_says() {
+    fn origins_match_by_host_scheme_and_port() {
         for (pattern, origin, allowed) in [
             ("*", "https://anything.test", true),
             ("*", "null", true),
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_channel_data_is_signed_either_way() {
+    fn an_empty_channel_data_verifies_in_both_forms() {
         let app = App::new(AppConfig::development());
         let id = SocketId::from_random(7);
         for text in [format!("{id}:private-x:"), format!("{id}:private-x")] {
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn each_flaw_of_an_auth_value_is_named() {
+    fn each_auth_error_has_its_message() {
         let app = App::new(AppConfig::development());
         let id = SocketId::from_random(7);
         let check = |auth| app.authorize_channel(auth, id, "private-x", None).unwrap_err();
@@ -279,7 +279,7 @@ mod tests {
         assert!(!check(id, "presence-y", Some("data")));
         assert!(!check(id, "presence-x", Some("other")) && !check(id, "presence-x", Some("")));
         assert!(!check(id, "presence-x", None));
-        // Only of an empty text may the signature leave it out.
+        // Only for an empty text the signature may omit it.
         let plain = Some(auth(format!("{id}:presence-x")));
         let refused = app.authorize_channel(plain.as_deref(), id, "presence-x", Some("data"));
         let Err(AuthError::Signature { string_to_sign, .. }) = refused else {

@@ -1,7 +1,8 @@
-//! Files that an operator names, read whole.
+//! Reads whole files whose paths operators configure.
 //!
-//! Reading a pipe without a writer would block for ever, and reading an endless device would fill the
-//! memory.
+//!
+//! Reading a pipe without a writer would block forever, and reading an endless device would fill
+//! the memory.
 
 use std::{
     fs,
@@ -9,17 +10,17 @@ use std::{
     path::Path,
 };
 
-/// Far more than any configuration and any list of certificates has.
+/// Maximum size: far more than any configuration and any list of certificates has.
 const BYTES_MAX: u64 = 16 * 1_048_576;
 
-/// What is in the regular file at `path`, or in the one that a link there leads to.
+/// Reads the regular file at `path`, following links.
 ///
 /// # Errors
 ///
-/// It is something else, has more than 16 MiB, or can't be read.
+/// It is not a regular file, is larger than 16 MiB, or can't be read.
 pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     let path = path.as_ref();
-    // Opening a pipe already waits.
+    // Opening a pipe blocks already.
     if fs::metadata(path)?.is_file() {
         read_any(path)
     } else {
@@ -27,11 +28,11 @@ pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     }
 }
 
-/// What comes from `path`, be it a file or a pipe, which is waited for.
+/// Reads the file or pipe at `path`. Waits for a pipe.
 ///
 /// # Errors
 ///
-/// It is more than 16 MiB, or can't be read.
+/// It is larger than 16 MiB, or can't be read.
 pub fn read_any(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_no_end_is_not_read() {
+    fn endless_files_are_not_read() {
         let error = |read: io::Result<Vec<u8>>| read.unwrap_err().to_string();
         assert_eq!(error(read("/dev/zero")), "it is no regular file");
         assert_eq!(error(read("/")), "it is no regular file");
@@ -54,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_mebibytes_are_read_and_one_byte_more_is_not() {
+    fn a_file_may_have_sixteen_mebibytes() {
         let path = std::env::temp_dir().join(format!("campanile-file-{}", std::process::id()));
         let file = fs::File::create(&path).unwrap();
         for (length, is_read) in [(16 << 20, true), ((16 << 20) + 1, false)] {

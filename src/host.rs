@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_known_by_address_and_by_name() {
+    fn loopback_is_detected_by_address_and_by_name() {
         for loopback in [
             "localhost",
             "LocalHost:8080",
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_of_an_origin_is_what_stands_behind_its_scheme() {
+    fn the_host_of_an_origin_follows_its_scheme() {
         let is_loopback = |origin: &str| {
             Host::of_origin(origin.as_bytes()).is_some_and(|host| host.is_loopback())
         };

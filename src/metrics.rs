@@ -1,4 +1,4 @@
-//! What is counted, and how it is exposed to Prometheus.
+//! The metrics of the server, and their exposition to Prometheus.
 //!
 //! Each shard counts into numbers of its own, so that counting costs no cache line shared with
 //! another core; a scrape adds them up.
@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-/// All counters of the server.
+/// All metrics of the server.
 #[derive(Debug)]
 pub struct Metrics {
     shards: Vec<ShardMetrics>,
@@ -30,7 +30,7 @@ pub struct Metrics {
     server: ServerMetrics,
 }
 
-/// What one shard counts. Only its own thread adds.
+/// The counters of one shard. Only its own thread writes them.
 #[derive(Debug, Default)]
 pub struct ShardMetrics {
     received: [Traffic; ReceivedKind::ALL.len()],
@@ -46,7 +46,7 @@ struct Traffic {
     bytes: AtomicU64,
 }
 
-/// What a message from a client turned out to be.
+/// The kind of a message from a client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ReceivedKind {
     /// `pusher:ping`.
@@ -59,9 +59,9 @@ pub enum ReceivedKind {
     SignIn,
     /// A client event, accepted.
     ClientEvent,
-    /// Something that asks for nothing.
+    /// A message without an action, such as a pong.
     Other,
-    /// Something that was answered by an error.
+    /// A message that was answered with an error.
     Refused,
 }
 
@@ -106,8 +106,8 @@ struct RefusedLabels {
     reason: &'static str,
 }
 
-/// Counts of durations by size. The bounds are those of a push service: from a tenth of a
-/// millisecond to ten seconds.
+/// A histogram of durations, with buckets for a push service: from a tenth of a millisecond to ten
+/// seconds.
 #[derive(Debug, Default)]
 pub struct Histogram {
     buckets: [AtomicU64; BOUNDS_US.len() + 1],
@@ -133,23 +133,23 @@ impl Traffic {
 }
 
 impl Histogram {
-    /// Counts a duration.
+    /// Adds a duration.
     pub fn observe(&self, duration: Duration) {
         let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         add(&self.buckets[BOUNDS_US.partition_point(|bound| *bound < us)], 1);
         add(&self.sum_us, us);
     }
 
-    /// Writes what was counted, the labels being written already.
+    /// Writes the histogram; the labels are written already.
     ///
     /// # Errors
     ///
-    /// When `encoder` takes no more.
+    /// `encoder` fails.
     pub fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
         Self::encode_sum(&[self], encoder)
     }
 
-    /// Writes the sum of several.
+    /// Writes the sum of several histograms.
     fn encode_sum(histograms: &[&Self], mut encoder: MetricEncoder<'_>) -> fmt::Result {
         let sum = |read_one: &dyn Fn(&Self) -> u64| -> u64 {
             histograms.iter().map(|histogram| read_one(histogram)).sum()
@@ -173,29 +173,29 @@ impl ShardMetrics {
         self.received[kind as usize].add(1, bytes);
     }
 
-    /// Counts a frame that was handed to so many outboxes.
+    /// Counts a frame that was queued in this many outboxes.
     pub fn sent(&self, kind: FrameKind, outboxes: usize, frame_bytes: usize) {
         self.sent[kind.index()].add(outboxes, outboxes * frame_bytes);
     }
 
-    /// Counts how long an event took from its acceptance to the write to one subscriber.
+    /// Adds the time from an event's acceptance to the write to one subscriber.
     pub fn delivered_after(&self, latency: Duration) {
         self.latency.observe(latency);
     }
 
-    /// Says how many connections the shard has.
+    /// Sets the number of connections of the shard.
     pub fn set_connections(&self, connections: usize) {
         self.connections.store(connections as u64, Ordering::Relaxed);
     }
 
-    /// Counts time that the shard was at work.
+    /// Adds time during which the shard was busy.
     pub fn was_busy(&self, duration: Duration) {
         add(&self.busy_us, u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
     }
 }
 
 impl Metrics {
-    /// Counters for so many shards, all at zero.
+    /// Counters for this many shards, all zero.
     #[must_use]
     pub fn new(shards: usize) -> Self {
         Self {
@@ -217,7 +217,7 @@ impl Metrics {
     ///
     /// # Panics
     ///
-    /// When there is no such shard.
+    /// If there is no such shard.
     #[must_use]
     pub fn shard(&self, index: usize) -> &ShardMetrics {
         &self.shards[index]
@@ -378,7 +378,7 @@ mod tests {
     use prometheus_client::{encoding::prometheus_text, registry::Registry};
 
     #[test]
-    fn what_was_counted_is_exposed() {
+    fn all_metrics_are_exposed() {
         let metrics = Metrics::new(2);
         metrics.shard(0).received(ReceivedKind::Subscribe, 80);
         metrics.shard(1).received(ReceivedKind::Subscribe, 20);

@@ -1,29 +1,29 @@
-//! Places under a limit, counted by ownership.
+//! Permits under a limit, released when they are dropped.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-/// A limit on how many of something may exist, and how many do.
+/// A limit, and the number of permits taken.
 #[derive(Debug)]
 pub struct Quota {
     used: AtomicUsize,
     max: AtomicUsize,
 }
 
-/// One place under a [`Quota`]; dropping it gives the place back, whatever the way out.
+/// A permit of a [`Quota`]; dropping it releases it.
 #[derive(Debug)]
 pub struct Permit(Arc<Quota>);
 
 impl Quota {
-    /// A limit of `max` places; 0 means that there is none.
+    /// A limit of `max` permits; 0 means no limit.
     #[must_use]
     pub fn new(max: usize) -> Arc<Self> {
         Arc::new(Self { used: AtomicUsize::new(0), max: AtomicUsize::new(bound(max)) })
     }
 
-    /// Takes a place, or nothing when all are taken. Asking and taking are one step.
+    /// Takes a permit atomically; `None` at the limit.
     #[must_use]
     pub fn take(self: &Arc<Self>) -> Option<Permit> {
         let max = self.max.load(Ordering::Relaxed);
@@ -32,19 +32,19 @@ impl Quota {
         Some(Permit(Arc::clone(self)))
     }
 
-    /// Sets another limit. Places beyond it stay taken until they are given back.
+    /// Changes the limit. Permits beyond it stay taken until they are released.
     pub fn set_max(&self, max: usize) {
         self.max.store(bound(max), Ordering::Relaxed);
     }
 
-    /// How many places are taken.
+    /// The number of permits taken.
     #[must_use]
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Acquire)
     }
 }
 
-/// The limit that `max` stands for.
+/// The effective limit of `max`.
 fn bound(max: usize) -> usize {
     if max == 0 { usize::MAX } else { max }
 }
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dropped_permit_frees_its_place() {
+    fn a_dropped_permit_is_released() {
         let quota = Quota::new(2);
         let first = quota.take().unwrap();
         let _second = quota.take().unwrap();
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lower_limit_takes_no_place_away_and_gives_none_until_it_is_met() {
+    fn a_lower_limit_revokes_no_permit_and_grants_none_until_it_is_met() {
         let quota = Quota::new(3);
         let mut permits: Vec<_> = (0..3).map(|_| quota.take().unwrap()).collect();
         quota.set_max(2);

@@ -1,26 +1,25 @@
-//! How often something may happen.
+//! Rate limits with token buckets.
 
 use std::time::{Duration, Instant};
 
-/// A token bucket: it holds at most a burst of events, that of a second unless said otherwise,
-/// and refills steadily.
+/// A token bucket: it holds at most a burst, by default that of a second, and refills steadily.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenBucket {
-    /// When the bucket is full again. Equal to or before the present: it is full.
+    /// When the bucket is full. In the past: it is full.
     full_at: Instant,
 }
 
-/// The rate of a [`TokenBucket`]; kept apart, since all buckets of an app share it.
+/// The rate of a [`TokenBucket`], separate since all buckets of an app share it.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
-    /// How many events each `period` refills; 0 means no limit.
+    /// The number of tokens that each `period` refills; 0 means no limit.
     events: u32,
     period: Duration,
     burst: u32,
 }
 
 impl Rate {
-    /// So many events per second; 0 means no limit.
+    /// At most this many events per second; 0 means no limit.
     #[must_use]
     pub fn per_second(per_second: u32) -> Self {
         Self { events: per_second, period: Duration::from_secs(1), burst: per_second }
@@ -32,13 +31,13 @@ impl Rate {
         Self { events: per_minute, period: Duration::from_secs(60), burst: per_minute }
     }
 
-    /// Lets so many events happen at once.
+    /// Sets the burst.
     #[must_use]
     pub fn with_burst(self, burst: u32) -> Self {
         Self { burst, ..self }
     }
 
-    /// How many events may happen at once.
+    /// The burst: the maximum number of events at once.
     #[must_use]
     pub fn burst(self) -> u32 {
         self.burst
@@ -50,7 +49,7 @@ impl Rate {
         self.events == 0
     }
 
-    /// What so many events take out of the bucket, as time to refill it.
+    /// The time in which this many tokens are refilled.
     fn cost(self, events: u32) -> Duration {
         self.period.saturating_mul(events) / self.events
     }
@@ -63,7 +62,7 @@ impl TokenBucket {
         Self { full_at: now }
     }
 
-    /// Whether as much may happen as ever may.
+    /// Whether the bucket is full.
     #[must_use]
     pub fn is_full(&self, now: Instant) -> bool {
         self.full_at <= now
@@ -73,7 +72,7 @@ impl TokenBucket {
     ///
     /// # Errors
     ///
-    /// How long until there is one.
+    /// The time until a token is available.
     pub fn take(&mut self, rate: Rate, now: Instant) -> Result<(), Duration> {
         self.take_many(1, rate, now)
     }
@@ -92,21 +91,21 @@ impl TokenBucket {
         })
     }
 
-    /// Takes `tokens` tokens even if fewer are available. The rest is a debt.
+    /// Takes `tokens` tokens even if fewer are available. The rest becomes a debt.
     pub fn spend(&mut self, tokens: u32, rate: Rate, now: Instant) {
         if !rate.is_unlimited() {
             self.full_at = self.full_at.max(now) + rate.cost(tokens);
         }
     }
 
-    /// Cuts a debt to what is settled after `debt_max`.
+    /// Limits the debt to what is refilled in `debt_max`.
     pub fn forgive_beyond(&mut self, debt_max: Duration, rate: Rate, now: Instant) {
         if !rate.is_unlimited() {
             self.full_at = self.full_at.min(now + rate.cost(rate.burst) + debt_max);
         }
     }
 
-    /// Gives tokens back that were taken.
+    /// Returns tokens that were taken.
     pub fn give_back(&mut self, tokens: u32, rate: Rate, now: Instant) {
         if !rate.is_unlimited() {
             // A full bucket stays full.
@@ -114,13 +113,13 @@ impl TokenBucket {
         }
     }
 
-    /// The time until the debt is settled; none without a debt.
+    /// The time until the debt is refilled; `None` without a debt.
     #[must_use]
     pub fn debt(&self, rate: Rate, now: Instant) -> Option<Duration> {
         if rate.is_unlimited() {
             return None;
         }
-        // Ten costs of a tenth of a second make just a second; of a third, a little less.
+        // Ten costs of a tenth of a second make exactly a second; of a third, slightly less.
         let over = self.full_at.saturating_duration_since(now + rate.cost(rate.burst));
         (!over.is_zero()).then_some(over)
     }
@@ -131,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_of_a_seconds_worth_passes_and_then_the_rate_holds() {
+    fn a_burst_of_one_second_is_allowed_and_then_the_rate_applies() {
         let start = Instant::now();
         for per_second in [1, 3, 7, 10, 1_000] {
             let rate = Rate::per_second(per_second);
@@ -193,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_back_may_be_taken_again() {
+    fn returned_tokens_can_be_taken_again() {
         let now = Instant::now();
         let rate = Rate::per_second(10);
         let mut bucket = TokenBucket::full(now);
@@ -214,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_debt_is_cut_to_a_bound_and_a_smaller_one_stays() {
+    fn a_debt_is_limited_and_a_smaller_one_is_unchanged() {
         let now = Instant::now();
         let rate = Rate::per_second(10);
         let bound = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! Stopping in order: who starts it, and who must have finished before the process may end.
+//! Coordinates the shutdown: starts it, and waits for the parts that must finish.
 
 use crate::clock;
 use std::{
@@ -10,8 +10,8 @@ use std::{
 };
 use tokio::{sync::watch, time};
 
-/// Starts the shutdown, and waits for it. Held by the server, and by whoever hands out a
-/// [`Drain`] or only looks whether the shutdown has begun: holding one delays nothing.
+/// Starts the shutdown, and waits for it. Clones create [`Drain`]s or check whether the shutdown
+/// has begun; holding one delays nothing.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
     /// Receivers that existed when the shutdown began.
@@ -53,7 +53,7 @@ impl Default for Shutdown {
 }
 
 impl Shutdown {
-    /// A shutdown that has not begun, and that nothing delays.
+    /// A shutdown that has not begun.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -139,7 +139,7 @@ impl Drain {
         self.0.borrow().since
     }
 
-    /// Whether [`Shutdown::begin`] waits for it: it was there when the shutdown began.
+    /// Whether [`Shutdown::begin`] waits for it: it was created before the shutdown began.
     #[must_use]
     pub fn is_early(&self) -> bool {
         !self.0.borrow().is_late
@@ -153,7 +153,7 @@ impl Drain {
 
     /// Waits for the shutdown to begin. Safe to cancel.
     pub async fn begun(&mut self) {
-        // An error means that the server is gone, which is a shutdown as well.
+        // An error means that the server was dropped, which is a shutdown as well.
         let _ = self.0.wait_for(|state| state.since.is_some()).await;
     }
 
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_never_finishes_is_counted_and_not_waited_for() {
+    async fn a_part_that_never_finishes_is_counted_and_not_waited_for() {
         let shutdown = Shutdown::new();
         let (drain, onlooker) = (shutdown.drain(), shutdown.clone());
         assert_eq!(shutdown.begin(Duration::from_secs(10)).await, 1);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_has_not_begun_is_waited_for() {
+    async fn waits_end_only_when_the_shutdown_begins() {
         let shutdown = Shutdown::new();
         let mut drain = shutdown.drain();
         let patience = Duration::from_secs(1);

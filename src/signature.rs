@@ -1,6 +1,7 @@
-//! HMAC signatures: the strings that are signed, and the comparing of them.
+//! HMAC signatures: the strings to sign, and constant-time comparison.
 //!
-//! Every comparison with a secret takes the same time whatever was sent.
+//!
+//! Every comparison with a secret takes the same time for any input.
 
 use crate::protocol::SocketId;
 use hmac::{Hmac, KeyInit, Mac};
@@ -8,7 +9,7 @@ use md5::{Digest, Md5};
 use sha2::Sha256;
 use std::fmt;
 
-/// Signs with one app's secret, and checks what was signed with it.
+/// Signs and verifies with one app's secret.
 #[derive(Clone)]
 pub struct Signer(Hmac<Sha256>);
 
@@ -47,13 +48,13 @@ impl fmt::Debug for Signer {
 /// Whether two secrets are the same, in a time that depends on neither.
 #[must_use]
 pub fn same_secret(one: &str, other: &str) -> bool {
-    // Comparing the digests under a key leaks nothing of the texts, not even their lengths.
+    // Comparing digests under a key leaks nothing of the texts, not even their lengths.
     let signer = Signer::new("compare");
     signer.verify(one, &signer.sign(other))
 }
 
-/// What is signed to let `socket_id` subscribe to `channel`: `channel_data` is part of it
-/// whenever there is any, byte for byte.
+/// The string to sign for a subscription of `socket_id` to `channel`, with `channel_data` byte for
+/// byte if there is any.
 #[must_use]
 pub fn channel_string(socket_id: SocketId, channel: &str, channel_data: Option<&str>) -> String {
     match channel_data {
@@ -62,7 +63,7 @@ pub fn channel_string(socket_id: SocketId, channel: &str, channel_data: Option<&
     }
 }
 
-/// What is signed to sign `socket_id` in as the user of `user_data`.
+/// The string to sign for a sign-in of `socket_id` with `user_data`.
 #[must_use]
 pub fn user_string(socket_id: SocketId, user_data: &str) -> String {
     format!("{socket_id}::user::{user_data}")
@@ -74,8 +75,8 @@ pub fn body_md5(body: &[u8]) -> String {
     hex(&Md5::digest(body))
 }
 
-/// What is signed for a request: `METHOD\nPATH\nQUERY`, where the query holds all parameters but
-/// the signature, keys in lower case and in order, values as they are when decoded.
+/// The string to sign for a request: `METHOD\nPATH\nQUERY`, where the query has all parameters
+/// except the signature, sorted, with keys in lower case and decoded values.
 #[must_use]
 pub fn request_string<T: AsRef<str>>(method: &str, path: &str, parameters: &[(T, T)]) -> String {
     let len = |(key, value): &(T, T)| key.as_ref().len() + value.as_ref().len() + 2;
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_does_not() {
+    fn changed_signatures_do_not_verify() {
         let signer = Signer::new(SECRET);
         let signature = signer.sign("text");
         assert!(!signer.verify("texT", &signature));
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_to_sign_are_put_together_byte_for_byte() {
+    fn strings_to_sign_are_exact() {
         let id = SocketId::parse("1234.1234").unwrap().unwrap();
         assert_eq!(channel_string(id, "private-foobar", None), VECTORS[0].1);
         assert_eq!(channel_string(id, "private-x", Some(r#"{"a":1}"#)), VECTORS[4].1);
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_signed_over_method_path_and_query() {
+    fn the_signature_of_a_request_covers_method_path_and_query() {
         let body = br#"{"name":"foo","channels":["project-3"],"data":"{\"some\":\"data\"}"}"#;
         let parameters = [
             ("auth_key", "278d425bdf160c739803"),
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_compare_whole() {
+    fn secrets_are_compared_completely() {
         assert!(same_secret("a", "a"));
         assert!(!same_secret("a", "b"));
         assert!(!same_secret("a", ""));

@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(throttle.due(0, start + Duration::from_secs(60)), Some(1));
         assert_eq!(throttle.due(0, start + Duration::from_secs(600)), None, "nothing has happened");
         assert_eq!(throttle.due(1, start + Duration::from_secs(600)), Some(1));
-        // A clock that another thread has read earlier is no reason for a line.
+        // A clock value that another thread has read earlier does not cause a line.
         assert_eq!(throttle.due(1, start), None);
     }
 }

@@ -1,9 +1,9 @@
-//! What the server says when it starts.
+//! The text that is printed at startup.
 
 use crate::config::{AppConfig, Config};
 use std::net::{IpAddr, SocketAddr};
 
-/// Where the server is, and for the development app everything that it takes to try it out.
+/// The server's URL, and for the development app everything that is needed to try it.
 pub(super) fn banner(config: &Config, address: SocketAddr) -> String {
     let path = &config.server.path;
     let is_tls = !config.server.tls.cert.is_empty();

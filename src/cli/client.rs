@@ -1,5 +1,5 @@
-//! How the commands reach a running server: with the credentials of the configuration, unless
-//! they are given.
+//! Connects commands to a running server, with the credentials of the configuration unless they are
+//! given.
 
 use super::{ConfigArgs, EXIT_FAILED, EXIT_USAGE, fail, runtime, say, trust::Trust};
 use crate::{
@@ -42,14 +42,14 @@ pub(super) struct ServerArgs {
     secret: Option<String>,
 }
 
-/// A server and an app of it.
+/// A server and one of its apps.
 #[derive(Debug)]
 pub(super) struct Target {
     host: String,
     port: u16,
-    /// What to believe of a server that speaks TLS.
+    /// The trusted certificates, with TLS.
     tls: Option<Arc<ClientConfig>>,
-    /// What precedes every path.
+    /// The prefix of every path.
     pub(super) prefix: String,
     pub(super) app_id: String,
     pub(super) key: String,
@@ -57,7 +57,7 @@ pub(super) struct Target {
 }
 
 impl ServerArgs {
-    /// Finds out which server and app are meant, or says what is missing.
+    /// Determines server and app, or returns what is missing.
     pub(super) fn target(&self) -> Result<Target, ExitCode> {
         let config = self.sources.load(Flags::default())?.config;
         let server = config.server;
@@ -79,7 +79,7 @@ impl ServerArgs {
         Ok(Target { host, port, tls, prefix, app_id: app.id, key: app.key, signer })
     }
 
-    /// Asks the server something, and prints the answer.
+    /// Sends a request to the server, and prints the answer.
     pub(super) fn ask(&self, question: impl AsyncFnOnce(&Target) -> Answer) -> ExitCode {
         let (target, runtime) = match (self.target(), runtime()) {
             (Ok(target), Ok(runtime)) => (target, runtime),
@@ -124,7 +124,7 @@ impl ServerArgs {
     }
 }
 
-/// Whether the URL asks for TLS; its host, its port, its path.
+/// Whether the URL has TLS; its host, port and path.
 fn parts(url: &Uri) -> Result<(bool, String, u16, String), &'static str> {
     let (is_tls, port) = match url.scheme_str() {
         Some("http") => (false, 80),
@@ -137,7 +137,7 @@ fn parts(url: &Uri) -> Result<(bool, String, u16, String), &'static str> {
     Ok((is_tls, host, url.port_u16().unwrap_or(port), path))
 }
 
-/// Where a server that listens on `host` can be reached from this machine.
+/// The address at which a server that listens on `host` is reachable from this machine.
 fn reachable(host: &str) -> String {
     match host.parse::<IpAddr>() {
         Ok(IpAddr::V4(address)) if address.is_unspecified() => "127.0.0.1".to_owned(),
@@ -146,22 +146,22 @@ fn reachable(host: &str) -> String {
     }
 }
 
-/// A connection to the server.
+/// A byte stream to the server.
 pub(super) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
-/// A connection to the server, by TLS or not.
+/// A connection to the server, with or without TLS.
 pub(super) type Connected = Box<dyn Connection>;
 
-/// How long the server has to answer.
+/// The timeout of a request.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The status and body of an answer, or why there is none.
+/// The status and body of an answer, or the error.
 pub(super) type Answer = Result<(StatusCode, String), Box<dyn Error + Send + Sync>>;
 
 impl Target {
-    /// Sends one request to the server; `path` comes behind its prefix.
+    /// Sends one request to the server; `path` follows the prefix.
     pub(super) async fn request(&self, method: Method, path: &str, body: String) -> Answer {
         time::timeout(TIMEOUT, self.exchange(method, path, body)).await?
     }
@@ -181,7 +181,7 @@ impl Target {
         Ok((status, String::from_utf8_lossy(&body).into_owned()))
     }
 
-    /// Connects, with TLS if the server speaks it.
+    /// Connects, with TLS if the URL has it.
     pub(super) async fn connect(&self) -> io::Result<Connected> {
         time::timeout(TIMEOUT, Box::pin(self.dial())).await?
     }
@@ -201,7 +201,7 @@ impl Target {
         format!("{scheme}://{}", self.authority())
     }
 
-    /// Host and port as they stand in a URL.
+    /// Host and port in URL form.
     pub(super) fn authority(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_that_stands_for_all_is_reached_over_loopback() {
+    fn an_unspecified_address_is_reached_over_loopback() {
         for (host, expected) in [
             ("0.0.0.0", "127.0.0.1"),
             ("::", "::1"),

@@ -1,5 +1,5 @@
-//! `campanile health`: whether a running server says that it is alive. For containers that hold
-//! nothing else which could ask.
+//! `campanile health`: whether a running server is alive. For containers without another HTTP
+//! client.
 
 use super::client::ServerArgs;
 use clap::Args;

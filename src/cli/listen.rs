@@ -48,7 +48,7 @@ enum Ended {
     Broken(tungstenite::Error),
     /// The server did not answer a ping in time.
     Silent,
-    /// The reader of the output is gone.
+    /// The reader of the output has closed it.
     OutputClosed,
 }
 
@@ -65,7 +65,7 @@ enum Next {
 const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the server has to answer a ping.
 const PONG_TIMEOUT: Duration = Duration::from_secs(30);
-/// First and longest pause between attempts while the server is unreachable.
+/// Minimum and maximum delay between attempts while the server is unreachable.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 pub(super) fn listen(args: &ListenArgs) -> ExitCode {
@@ -82,13 +82,13 @@ pub(super) fn listen(args: &ListenArgs) -> ExitCode {
     })
 }
 
-/// Waits until the reader of the output is gone, as in `listen | head -1`. Never returns for an
-/// output that cannot be watched, such as a file.
+/// Waits until the reader of the output has closed it, as in `listen | head -1`. Never returns for
+/// an output that cannot be watched, such as a file.
 async fn output_closed() {
     let (closed, is_closed) = oneshot::channel();
     thread::spawn(move || {
         if wait_for_closed_output().is_ok() {
-            // The receiver is gone when the program is ending.
+            // The receiver is dropped when the program ends.
             let _ = closed.send(());
         }
     });
@@ -312,7 +312,7 @@ fn subscribe(target: &Target, channel: &str, socket_id: &str) -> Value {
 ///
 /// # Errors
 ///
-/// The reader of the output is gone.
+/// The reader of the output has closed it.
 fn print(name: &str, text: &str, event: &Event<'_>, as_json: bool) -> io::Result<()> {
     let mut output = io::stdout().lock();
     if as_json {

@@ -1,4 +1,4 @@
-//! The log of a server, and its level while that runs.
+//! The log of the process, and its level at runtime.
 
 use super::log_line::LogLine;
 use crate::config::{LogConfig, LogFormat, LogLevel};
@@ -13,13 +13,12 @@ use tracing_subscriber::{
     Registry, filter::LevelFilter, fmt, layer::SubscriberExt as _, registry, reload,
 };
 
-/// Sets the least important line that is still written.
+/// Changes the minimum level of lines that are written.
 #[derive(Clone, Debug)]
 pub(super) struct LevelSwitch(reload::Handle<LevelFilter, Registry>);
 
-/// Begins to log, on a thread of its own: whoever reads the log may be slow or gone, and must not
-/// hold up a shard. Lines beyond some thousands that wait are dropped. What waits is written when
-/// the guard is dropped.
+/// Starts to log on a separate thread: a slow reader of the log must not block a shard. Lines are
+/// dropped if some thousands are queued. Queued lines are written when the guard is dropped.
 pub(super) fn begin(config: &LogConfig) -> (LevelSwitch, WorkerGuard) {
     let (writer, guard) = tracing_appender::non_blocking(io::stderr());
     let (level, switch) = reload::Layer::new(filter(config.level));
@@ -29,7 +28,7 @@ pub(super) fn begin(config: &LogConfig) -> (LevelSwitch, WorkerGuard) {
     };
     let lines = fmt::layer().with_writer(writer).event_format(form);
     let set = set_global_default(registry().with(level).with(lines));
-    // It can only have been set before, by a program that embeds this one.
+    // It was only set before by a program that embeds the server.
     let _ = set;
     (LevelSwitch(switch), guard)
 }
@@ -37,7 +36,7 @@ pub(super) fn begin(config: &LogConfig) -> (LevelSwitch, WorkerGuard) {
 impl LevelSwitch {
     /// Sets the level.
     pub(super) fn set(&self, level: LogLevel) {
-        // It fails when somebody else's log is in use, which has a level of its own.
+        // It fails if another logger is installed, which has a level of its own.
         let _ = self.0.reload(filter(level));
     }
 }

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_cut_at_a_character_boundary() {
+    fn values_are_truncated_at_a_character_boundary() {
         for long in ["é".repeat(10_000), "x".repeat(16_384), "\u{1b}".repeat(9_999)] {
             let line = as_json(
                 || tracing::info!(target: "other", origin = long, error = %long, "refused"),

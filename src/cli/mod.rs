@@ -1,4 +1,4 @@
-//! What can be typed.
+//! The command line.
 
 mod banner;
 mod client;
@@ -93,8 +93,8 @@ const EXIT_USAGE: u8 = 2;
 /// Failed while running.
 const EXIT_FAILED: u8 = 1;
 
-/// Reads the command line, does what it says, and gives the exit code: 0 fine, 1 failed while
-/// running, 2 wrong usage or configuration.
+/// Parses the command line, runs the command, and returns the exit code: 0 for success, 1 for a
+/// failure at runtime, 2 for wrong usage or configuration.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -164,19 +164,19 @@ fn check(args: &ConfigArgs) -> ExitCode {
     }
 }
 
-/// A runtime for what a command does besides serving.
+/// A runtime for commands other than `start`.
 fn runtime() -> Result<runtime::Runtime, ExitCode> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| fail(EXIT_FAILED, format_args!("cannot start a runtime: {error}")))
 }
 
-/// Says what went wrong, and gives the exit code for it.
+/// Prints an error, and returns the exit code for it.
 fn fail(code: u8, error: impl Display) -> ExitCode {
     say_error(format_args!("campanile: {error}"));
     ExitCode::from(code)
 }
 
-/// Writes a line for whoever runs the command. Nobody reading any more is no failure.
+/// Prints a line to the user. A closed output is not an error.
 fn say(line: impl Display) {
     let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn no_command_is_start() {
+    fn start_is_the_default_command() {
         let cli = Cli::try_parse_from(["campanile", "--port", "0"]).unwrap();
         assert!(cli.command.is_none());
         assert_eq!(cli.start.port, Some(0));

@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration is read again, and the server goes on by it.
+//! Reloads the configuration on SIGHUP.
 
 use super::{ConfigArgs, files, log::LevelSwitch};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 use std::{fmt::Display, sync::Arc};
 use tokio::{signal::unix::Signal, task};
 
-/// What a reload needs.
+/// The parts that a reload needs.
 #[derive(Debug)]
 pub(super) struct Reloading {
     pub(super) sources: ConfigArgs,
@@ -24,12 +24,12 @@ struct Read {
     files: Files,
 }
 
-/// Why nothing has changed.
+/// The error of a rejected reload.
 #[derive(Debug)]
 enum Refused {
-    /// What is written is no configuration.
+    /// The configuration is invalid.
     Config(ConfigError),
-    /// It can't be used.
+    /// The configuration cannot be applied.
     Reload(ReloadError),
 }
 
@@ -40,7 +40,7 @@ impl Reloading {
         let this = Arc::new(self);
         while hangup.recv().await.is_some() {
             tracing::info!("reload begun");
-            // Files may be slow to read, and meanwhile nobody is to wait.
+            // Reading files may block, so it runs on another thread.
             let (reading, before) = (Arc::clone(&this), files.clone());
             match task::spawn_blocking(move || reading.prepare_counted(before)).await {
                 Ok(Ok((read, prepared))) => {
@@ -58,7 +58,7 @@ impl Reloading {
         self.prepare(before).inspect_err(|_| self.reloader.count_refused())
     }
 
-    /// Reads everything again, as at the start, and changes nothing.
+    /// Reads everything again, as at startup, and changes nothing.
     fn prepare(&self, before: Files) -> Result<(Read, Prepared), Refused> {
         let mut loaded = self.sources.read(self.flags.clone(), before).map_err(Refused::Config)?;
         files::check(&mut loaded, false).map_err(Refused::Config)?;
@@ -69,7 +69,7 @@ impl Reloading {
 
     fn apply(&self, notes: &[String], prepared: Prepared) {
         let (before, after) = prepared.log_levels();
-        // Whichever of the two shows more, shows this.
+        // Logged at the more verbose of the two levels.
         self.level.set(more_talkative(before, after));
         for note in notes {
             tracing::warn!(note, "configuration");
@@ -87,7 +87,7 @@ fn refuse(error: impl Display) {
     tracing::error!(%error, "reload refused, everything stays as it was");
 }
 
-/// Says in one line what has changed, and in others what has not.
+/// Logs the changes in one line, and the settings that need a restart in others.
 fn tell(reloaded: &Reloaded) {
     let Reloaded { changes, is_certificate_new } = reloaded;
     let changed: Vec<String> = changes.changed.iter().map(ToString::to_string).collect();

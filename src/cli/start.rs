@@ -1,4 +1,4 @@
-//! `campanile start`: the life of the process.
+//! `campanile start`: runs the server until it is stopped.
 
 use super::{
     EXIT_FAILED, EXIT_USAGE, StartArgs, banner, fail,
@@ -34,7 +34,7 @@ pub(super) fn start(args: &StartArgs) -> ExitCode {
     match runtime() {
         Ok(runtime) => {
             let code = runtime.block_on(serve(args, loaded, level));
-            // The system may still look up the name of a webhook's endpoint: nobody waits for that.
+            // The system may still resolve the name of an endpoint, which is not waited for.
             runtime.shutdown_background();
             code
         }
@@ -65,7 +65,7 @@ async fn serve(args: &StartArgs, loaded: Loaded, level: LevelSwitch) -> ExitCode
     let (mut stop, mut stop_at_once) = count_signals(terminate, interrupt);
     let built = tokio::select! {
         built = Server::build(&config) => built,
-        // Opening the port may take a while.
+        // Taking over the port may take a while.
         _ = stop.wait_for(|count| 1 <= *count) => return ExitCode::SUCCESS,
     };
     let server = match built {
@@ -93,7 +93,7 @@ async fn serve(args: &StartArgs, loaded: Loaded, level: LevelSwitch) -> ExitCode
     exit_code(ended)
 }
 
-/// The exit code of a server that has ended with so many parts unfinished.
+/// The exit code of a server that has ended with this many unfinished parts.
 fn exit_code(ended: Result<usize, ServerError>) -> ExitCode {
     match ended {
         Ok(0) => ExitCode::SUCCESS,
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_server_that_has_finished_all_exits_0() {
+    fn only_a_server_without_unfinished_parts_exits_0() {
         assert_eq!(exit_code(Ok(0)), ExitCode::SUCCESS);
         for ended in [Ok(1), Ok(7), Err(ServerError::ShardEnded)] {
             assert_eq!(exit_code(ended), ExitCode::from(1));

@@ -1,4 +1,4 @@
-//! Which certificates the commands believe when they speak TLS.
+//! The certificates that commands trust.
 
 use crate::tls;
 use rustls::{
@@ -9,24 +9,24 @@ use rustls::{
 };
 use std::sync::Arc;
 
-/// Whose word is taken for who a server is.
+/// How to verify a server.
 #[derive(Clone, Debug)]
 pub(super) enum Trust {
-    /// The authorities that this machine trusts.
+    /// By the system's certificate authorities.
     System,
-    /// The authorities in this file.
+    /// By the authorities in this file.
     Authorities(String),
-    /// The server of this configuration: its certificate must be the first of this file, whatever
-    /// name it is for, since it is reached by the address it listens on.
+    /// By the certificate of this configuration: the server must present the first one in this
+    /// file, whatever its name, since it is reached by its listen address.
     Itself(String),
 }
 
 impl Trust {
-    /// What a client believes.
+    /// The TLS configuration of a client.
     ///
     /// # Errors
     ///
-    /// A file holds no certificate, or the machine trusts nobody.
+    /// A file contains no certificate, or the system has no authorities.
     pub(super) fn client(&self) -> Result<ClientConfig, String> {
         let provider = tls::provider();
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -62,7 +62,7 @@ impl Trust {
     }
 }
 
-/// Believes one certificate and no other.
+/// Accepts exactly one certificate.
 #[derive(Debug)]
 struct Pinned {
     expected: CertificateDer<'static>,

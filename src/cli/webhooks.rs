@@ -1,4 +1,4 @@
-//! `campanile webhooks test`: whether the endpoints take what they will be told.
+//! `campanile webhooks test`: sends samples to the endpoints.
 
 use super::{ConfigArgs, EXIT_FAILED, EXIT_USAGE, fail, runtime, say};
 use crate::{
@@ -20,7 +20,7 @@ enum WebhooksCommand {
     Test(ConfigArgs),
 }
 
-/// How much of an answer's body is printed, in characters.
+/// Maximum number of printed characters of an answer's body.
 const SHOWN_MAX: usize = 200;
 
 pub(super) fn webhooks(args: &WebhooksArgs) -> ExitCode {
@@ -43,7 +43,7 @@ fn test(sources: &ConfigArgs) -> ExitCode {
         failed += usize::from(!test_delivery.succeeded());
         say(line(&test_delivery));
     }));
-    // The system may still look up a name: nobody waits for that.
+    // The system may still resolve a name, which is not waited for.
     runtime.shutdown_background();
     match (tried, failed) {
         (Err(error), _) => fail(EXIT_FAILED, error),
@@ -67,7 +67,7 @@ fn line(test_delivery: &TestDelivery) -> String {
     }
 }
 
-/// The beginning of a body that somebody else wrote, on one line and without control characters.
+/// The beginning of a received body, on one line and without control characters.
 fn shown(body: &str) -> String {
     let words = body.split(|c: char| c.is_whitespace() || c.is_control());
     let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_is_shown_on_one_short_line() {
+    fn a_body_is_printed_on_one_short_line() {
         assert_eq!(shown("<h1>\r\n  Not\x1b[31m found</h1>\n"), "<h1> Not [31m found</h1>");
         assert_eq!(shown(""), "");
         assert_eq!(shown(&"é".repeat(200)), "é".repeat(200));

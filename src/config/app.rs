@@ -8,9 +8,10 @@ use std::{collections::BTreeMap, fmt};
 pub(super) const DEVELOPMENT: [(&str, &str); 3] =
     [("id", "app-id"), ("key", "app-key"), ("secret", "app-secret")];
 
-/// One app: who may connect and publish, and how much.
+/// The settings of one app.
 ///
-/// The default has no credentials; [`AppConfig::development`] has those that everybody knows.
+///
+/// The default has no credentials; [`AppConfig::development`] has published ones.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[expect(
@@ -18,66 +19,67 @@ pub(super) const DEVELOPMENT: [(&str, &str); 3] =
     reason = "each is a switch of its own, as it stands in the file"
 )]
 pub struct AppConfig {
-    /// Names the app in the HTTP API. Not empty, unique, without `/`, `:`, `?`, `#` and white
+    /// Identifies the app in the HTTP API. Not empty, unique, without `/`, `:`, `?`, `#` and white
     /// space.
     pub id: String,
-    /// Names the app to clients. As `id`, and unique too.
+    /// Identifies the app to clients. Same rules as for `id`, and also unique.
     pub key: String,
-    /// Signs requests and subscriptions. Not empty.
+    /// Key of the signatures of requests and subscriptions. Not empty.
     pub secret: Secret,
-    /// False refuses every connection and request of this app. Default true.
+    /// False rejects every connection and request of this app. Default true.
     pub enabled: bool,
     /// Patterns of the hosts whose pages may connect: `example.com`, `*.example.com`, with scheme
     /// or port if those matter, or `*`, the default.
     pub allowed_origins: Vec<String>,
-    /// Refuse connections without TLS. Default false.
+    /// Reject connections without TLS. Default false.
     pub tls_only: bool,
     /// Connections of this app, at most 10,000,000. 0, the default, means no limit.
     pub max_connections: usize,
-    /// Who may send client events. Default `members`.
+    /// Which connections may send client events. Default `members`.
     pub client_events: ClientEvents,
     /// Client events per second of one connection, at most 1,000,000. 0 means no limit. Default 10.
     pub client_events_per_second: u32,
-    /// Messages of one connection in each window of `max_messages_window_s`, at most 1,000,000; what
-    /// is beyond is dropped, and the client is told. Signs of life do not count. 0, the default,
-    /// means no limit.
+    /// Messages of one connection in each window of `max_messages_window_s`, at most 1,000,000.
+    /// Messages beyond it are dropped, and the client is notified. Signs of life do not count. 0,
+    /// the default, means no limit.
     pub max_messages: u32,
-    /// How long such a window is, in seconds, 1 to 86,400. Default 60.
+    /// Length of the window, in seconds, 1 to 86,400. Default 60.
     pub max_messages_window_s: u64,
-    /// Close the connection at the first message beyond. Default false.
+    /// Close the connection at the first message beyond the limit. Default false.
     pub max_messages_closes: bool,
     /// Let users sign in. Default true.
     pub user_authentication: bool,
-    /// Time in which a connection must be authorized, in seconds, up to 86,400. 0, the default,
-    /// means no such time.
+    /// Time within which a connection must be authorized, in seconds, up to 86,400. 0, the default,
+    /// means no limit.
     pub authorized_connections_timeout_s: u64,
     /// Send subscribers the channel's subscription count. The HTTP API returns it in any case.
     /// Default false.
     pub subscription_count: bool,
-    /// Data of one event after decoding, published or from a client, in bytes, up to 64 MiB. Default 100 KiB.
+    /// Maximum size of an event's data after decoding, published or from a client, in bytes, up to
+    /// 64 MiB. Default 100 KiB.
     pub max_event_bytes: usize,
-    /// Channels that one event is published to, 1 to 10,000. Default 100.
+    /// Maximum number of channels of one event, 1 to 10,000. Default 100.
     pub max_event_channels: usize,
-    /// Length of an event's name, in characters, 1 to 1,000. Default 200.
+    /// Maximum length of an event's name, in characters, 1 to 1,000. Default 200.
     pub max_event_name_length: usize,
-    /// Events in one batch, 1 to 10,000. Default 10.
+    /// Maximum number of events in one batch, 1 to 10,000. Default 10.
     pub max_batch_events: usize,
-    /// Length of a channel's name, in bytes, 1 to 1,000. Default 200.
+    /// Maximum length of a channel's name, in bytes, 1 to 1,000. Default 200.
     pub max_channel_name_length: usize,
-    /// Members of one presence channel, 1 to 1,000,000. Default 100.
+    /// Maximum number of members of one presence channel, 1 to 1,000,000. Default 100.
     pub max_presence_members: usize,
-    /// Size of a member's `user_info`, in bytes of compact JSON in UTF-8, up to 1 MiB. Default 1
-    /// KiB.
+    /// Maximum size of a member's `user_info`, in bytes of compact JSON in UTF-8, up to 1 MiB.
+    /// Default 1 KiB.
     pub max_presence_user_info_bytes: usize,
-    /// How long a cache channel remembers its last event, in seconds, 1 to 31,536,000 (a year).
-    /// Default 1,800.
+    /// How long a cache channel keeps its last event, in seconds, 1 to 31,536,000 (a year). Default
+    /// 1,800.
     pub cache_ttl_s: u64,
-    /// Bytes of the last events of all cache channels, 1 KiB to 1 TiB. Beyond it, the least recently
-    /// published are evicted.
+    /// Maximum size of the last events of all cache channels, in bytes, 1 KiB to 1 TiB. Beyond it,
+    /// the least recently published are evicted.
     pub max_cache_bytes: usize,
     /// HTTP API requests per second, at most 1,000,000. 0, the default, means no limit.
     pub requests_per_second: u32,
-    /// Whom to tell what happens in this app. Default nobody.
+    /// The webhooks of this app. Default none.
     pub webhooks: Vec<WebhookConfig>,
 }
 
@@ -142,40 +144,40 @@ impl AppConfig {
     }
 }
 
-/// Who may send client events.
+/// Which connections may send client events.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClientEvents {
-    /// Nobody.
+    /// No connection.
     None,
-    /// Subscribers of the private or presence channel that the event goes to.
+    /// Subscribers of the private or presence channel on which the event is sent.
     #[default]
     Members,
 }
 
-/// Whom to tell what happens in an app.
+/// One webhook of an app.
 #[derive(Clone, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebhookConfig {
     /// Name of the webhook in metrics and logs, at most 64 characters without white space. Default
     /// empty: the URL's host, made unique.
     pub name: String,
-    /// Where the notices are posted to: `http` or `https`, without credentials. Required. Path and query
-    /// are secret because they can hold a token: neither `Debug` nor `Serialize` shows them.
+    /// The endpoint's URL: `http` or `https`, without credentials. Required. Path and query are
+    /// secret because they can contain a token: neither `Debug` nor `Serialize` shows them.
     #[serde(serialize_with = "serialize_masked")]
     pub url: String,
-    /// What to tell. At least one.
+    /// The events to send. At least one.
     pub events: Vec<WebhookEvent>,
-    /// Tell only of channels whose name begins so. Default empty: of all.
+    /// Send only events of channels with this prefix. Default empty: all.
     pub channel_prefix: String,
-    /// Tell only of channels whose name ends so. Default empty: of all.
+    /// Send only events of channels with this suffix. Default empty: all.
     pub channel_suffix: String,
-    /// Headers to send along, other than those that the protocol sets. Default none. Their values
-    /// are secret because they can hold a token.
+    /// Additional headers, other than those that the protocol sets. Default none. Their values are
+    /// secret because they can contain a token.
     pub headers: BTreeMap<String, Secret>,
 }
 
-/// The URL with what can hold a token as `***`: scheme, host and port remain.
+/// The URL with `***` for parts that can contain a token: scheme, host and port remain.
 fn masked(url: &str) -> String {
     let authority = url.find("://").map_or(0, |at| at + 3);
     match url[authority..].find(['/', '?']) {
@@ -201,8 +203,7 @@ impl fmt::Debug for WebhookConfig {
     }
 }
 
-/// Something that a webhook can tell. The names are Pusher's, but for the last two, which are our
-/// own.
+/// An event that a webhook can report. The names are Pusher's, except for the last two.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WebhookEvent {
@@ -210,24 +211,24 @@ pub enum WebhookEvent {
     ChannelOccupied,
     /// A channel has lost its last subscriber, and got none since.
     ChannelVacated,
-    /// A user has come to a presence channel.
+    /// A user has joined a presence channel.
     MemberAdded,
-    /// A user has left a presence channel, and has not come back.
+    /// A user has left a presence channel, and has not returned.
     MemberRemoved,
     /// A client has sent an event.
     ClientEvent,
-    /// Somebody has subscribed to a cache channel that holds no event.
+    /// A client has subscribed to a cache channel without a kept event.
     CacheMiss,
-    /// A channel has another number of subscribers.
+    /// The number of subscribers of a channel has changed.
     SubscriptionCount,
     /// A user has signed in with the first of its connections.
     UserOnline,
-    /// A user has closed the last of its connections, and has not come back.
+    /// A user has closed its last connection, and has not returned.
     UserOffline,
 }
 
 impl WebhookEvent {
-    /// All of them.
+    /// All events.
     pub const ALL: [Self; 9] = [
         Self::ChannelOccupied,
         Self::ChannelVacated,
@@ -240,7 +241,7 @@ impl WebhookEvent {
         Self::UserOffline,
     ];
 
-    /// The name, in the configuration and in a notice.
+    /// The name, in the configuration and in webhook bodies.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -268,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_url_only_scheme_host_and_port_are_shown() {
+    fn only_scheme_host_and_port_of_a_url_are_shown() {
         for (url, shown) in [
             ("http://a.test", "http://a.test"),
             ("https://a.test:8443/", "https://a.test:8443/"),

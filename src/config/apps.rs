@@ -1,4 +1,4 @@
-//! Which apps there are, and whether the network may see them.
+//! Completeness of apps, and the loopback restriction of the development app.
 
 use super::{
     AppConfig, Config,
@@ -11,8 +11,8 @@ use super::{
 use std::net::IpAddr;
 use toml::Value;
 
-/// Sees to it that each of `count` apps has id, key and secret. A single app that only has its
-/// limits set in the environment is the development app.
+/// Checks that each of `count` apps has id, key and secret. A single app of which the environment
+/// only sets limits is the development app.
 pub(super) fn complete(draft: &mut Draft, count: usize) -> Result<(), ConfigError> {
     let first = Key::new("apps").item(0);
     let named = DEVELOPMENT.iter().any(|(name, _)| draft.setting(&first.child(name)).is_some());

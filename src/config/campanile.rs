@@ -1,4 +1,4 @@
-//! Our own variables: `CAMPANILE_SERVER__PORT` for `server.port`.
+//! Campanile's own variables: `CAMPANILE_SERVER__PORT` for `server.port`.
 
 use super::{
     convert,
@@ -30,7 +30,7 @@ const GUESSES: [(&str, &str); 12] = [
 ///
 /// # Errors
 ///
-/// When a variable with `__` names no key, or its value is not of the key's kind.
+/// A variable with `__` matches no key, or its value is not of the key's kind.
 pub(super) fn read(
     variables: &Variables,
     schema: &Schema,
@@ -82,8 +82,8 @@ fn guess(name: &str, schema: &Schema) -> Option<String> {
     Some(format!("unknown variable; did you mean `{found}`?"))
 }
 
-/// What to say of a variable that names no key. The indexes of the one that was meant are taken
-/// from `key`.
+/// The error for a variable that matches no key. The indexes of the suggested one are taken from
+/// `key`.
 fn no_such_variable(name: &str, key: &Key, schema: &Schema) -> String {
     let indexes: Vec<_> = key.parts().filter_map(|(_, index)| index).collect();
     let candidates: Vec<_> = schema

@@ -1,37 +1,36 @@
-//! What another configuration changes for a server that runs.
+//! The changes that a reload makes.
 
 use super::{AppConfig, Config, ConfigError, guessable, schema::flatten};
 use std::{fmt, net::IpAddr};
 
-/// What differs between the configuration that a server runs by and another. Settings are named by
+/// The difference between the running configuration and another one. Settings are identified by
 /// their keys; values are not shown, since some are secrets.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Changes {
-    /// The ids of apps that are new.
+    /// The ids of added apps.
     pub added: Vec<String>,
-    /// The ids of apps that are gone.
+    /// The ids of removed apps.
     pub removed: Vec<String>,
-    /// Apps that are others than before.
+    /// Apps with changed settings.
     pub changed: Vec<ChangedApp>,
-    /// Settings of the server that are others than before.
+    /// Changed settings of the server.
     pub settings: Vec<String>,
-    /// Settings that are written otherwise than before and stay as they were: only a restart changes
-    /// them.
+    /// Settings with other values that only a restart can change.
     pub unchanged: Vec<String>,
 }
 
-/// An app that is there before and after. If its key is another, clients take it for another app,
-/// and so does the server.
+/// An app in both configurations. If its key has changed, it is another app to clients and to the
+/// server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ChangedApp {
-    /// Its id.
+    /// The app's id.
     pub id: String,
-    /// The names of its settings that are others.
+    /// The names of its changed settings.
     pub settings: Vec<String>,
 }
 
-/// What only a restart changes: what is listened on, what threads there are, who the other nodes
-/// are, and the shape of the log.
+/// Settings that only a restart can change: listeners, threads, the cluster, and the format of the
+/// log.
 pub(super) const FIXED: [&str; 12] = [
     "server.host",
     "server.port",
@@ -48,13 +47,14 @@ pub(super) const FIXED: [&str; 12] = [
 ];
 
 impl Config {
-    /// The configuration by which a server goes on that runs by this one, listens on `address` and is
-    /// given `fresh`, and what changes. What only a restart changes stays as it is here.
+    /// The configuration with which a server continues that runs this one, listens on `address` and
+    /// loads `fresh`, with the changes. Settings that only a restart can change are those of this
+    /// configuration.
     ///
     /// # Errors
     ///
-    /// `fresh` has an app with the well-known secret of the development app and this one has none,
-    /// or the server listens for more than this machine and an app has a secret that can be guessed.
+    /// `fresh` has an app with the published secret of the development app and this configuration
+    /// has none, or the server is reachable from the network and an app has a guessable secret.
     pub fn follow(&self, fresh: Self, address: IpAddr) -> Result<(Self, Changes), ConfigError> {
         if fresh.has_well_known_secret() && !self.has_well_known_secret() {
             let rule = "are none, or one that has the well-known secret of the development app, \
@@ -74,12 +74,12 @@ impl Config {
         Ok((next, changes))
     }
 
-    /// Refuses secrets that everybody can guess, that of the development app among them, unless
-    /// `address`, on which the server listens whatever `server.host` says, is loopback.
+    /// Rejects guessable secrets, including that of the development app, unless `address`, on which
+    /// the server actually listens, is loopback.
     ///
     /// # Errors
     ///
-    /// The network can reach the address, and an app has such a secret.
+    /// The address is reachable from the network, and an app has such a secret.
     pub fn check_for(&self, address: IpAddr) -> Result<(), ConfigError> {
         guessable::refuse(self, &address.to_canonical().to_string(), None)
     }
@@ -108,9 +108,9 @@ impl Config {
         changes
     }
 
-    /// The keys of values that differ, as far as both have them.
+    /// The keys of values that differ, of those that both have.
     fn changed_keys(&self, fresh: &Self) -> Vec<String> {
-        // What is shown of these does not tell whether they differ.
+        // The masked values do not show whether these differ.
         let masked = [
             ("redis.url", self.redis.url != fresh.redis.url),
             ("metrics.token", self.metrics.token != fresh.metrics.token),
@@ -127,7 +127,7 @@ impl Config {
     }
 }
 
-/// The names of the settings of an app that differ. Those of its webhooks count as one.
+/// The names of the changed settings of an app. Those of its webhooks count as one.
 fn changed_settings(before: &AppConfig, after: &AppConfig) -> Vec<String> {
     let alone = |app: &AppConfig| Config {
         apps: vec![AppConfig { webhooks: Vec::new(), ..app.clone() }],
@@ -165,20 +165,20 @@ mod tests {
         Config { apps, ..Config::default() }
     }
 
-    /// Of a server that listens where it was told to.
+    /// The changes of a server that listens on its configured address.
     fn follow(running: &Config, fresh: Config) -> Result<(Config, Changes), ConfigError> {
         running.follow(fresh, running.server.host.parse().unwrap())
     }
 
     #[test]
-    fn what_is_the_same_changes_nothing() {
+    fn equal_configurations_have_no_changes() {
         let running = config(vec![app("1")]);
         let (next, changes) = follow(&running, running.clone()).unwrap();
         assert_eq!((next, changes), (running, Changes::default()));
     }
 
     #[test]
-    fn apps_come_and_go_and_change() {
+    fn apps_are_added_removed_and_changed() {
         let running = config(vec![app("1"), app("2"), app("3")]);
         let secret = AppConfig { secret: Secret::new("t"), max_connections: 5, ..app("3") };
         let webhooks = vec![WebhookConfig::default()];
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_a_restart_is_named_and_stays() {
+    fn settings_that_need_a_restart_are_reported_and_kept() {
         let running = config(vec![app("1")]);
         let mut fresh = running.clone();
         fresh.server.host = "127.0.0.1".into();
@@ -214,7 +214,7 @@ mod tests {
         let mut all = FIXED.map(str::to_owned);
         all.sort();
         assert_eq!(unchanged, all);
-        // A secret beside the same words is another all the same.
+        // The same masked value can be another secret.
         fresh.redis.url = serde_json::from_str(r#""redis://:other@h""#).unwrap();
         let mut before = running;
         before.redis.url = serde_json::from_str(r#""redis://:secret@h""#).unwrap();
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_is_taken_over() {
+    fn other_settings_are_applied() {
         let running = config(vec![app("1")]);
         let mut fresh = running.clone();
         fresh.server.path = "/ws".into();
@@ -263,7 +263,7 @@ mod tests {
         assert!(follow(&local, fresh).is_ok());
     }
     #[test]
-    fn the_address_that_is_listened_on_counts_and_not_the_one_that_was_written() {
+    fn the_actual_address_counts_and_not_the_configured_one() {
         let mut local = config(vec![AppConfig::development()]);
         local.server.host = "127.0.0.1".into();
         for (address, is_local) in [

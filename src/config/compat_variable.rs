@@ -1,4 +1,4 @@
-//! How the variables of another server are read: a table says what each means to us.
+//! Tables of the variables of other servers, with the effect of each.
 
 use super::{
     convert::{Convert, boolean},
@@ -11,25 +11,24 @@ use super::{
 };
 use toml::Value;
 
-/// A variable that another server understands.
+/// A variable of another server.
 #[derive(Debug)]
 pub(super) struct CompatVariable {
-    /// Its name.
+    /// The variable's name.
     pub(super) name: &'static str,
     meaning: Meaning,
 }
 
-/// What a peer's variable means to us.
+/// The effect of a variable.
 #[derive(Debug)]
 enum Meaning {
     /// It sets a key.
     Sets(&'static str, Convert),
-    /// It sets a key that is not quite the same. The difference is worth a note.
+    /// It sets a key with a slightly different meaning, which is noted.
     Nearly(&'static str, Convert, &'static str),
-    /// It has no effect, which is worth a note if it is not what the peer has by itself.
+    /// It has no effect, which is noted unless its value is the other server's default.
     Ignored { default: &'static str, why: &'static str },
-    /// It has no effect here, and nobody expects one; or code beside the table reads it together
-    /// with others.
+    /// It has no effect and needs no note, or is read by code beside the table.
     Silent,
 }
 
@@ -42,7 +41,7 @@ pub(super) const fn sets(
     CompatVariable { name, meaning: Meaning::Sets(key, convert) }
 }
 
-/// `name` sets `key`, with a difference that `why` tells.
+/// `name` sets `key`, with the difference `why`.
 pub(super) const fn nearly(
     name: &'static str,
     key: &'static str,
@@ -52,8 +51,7 @@ pub(super) const fn nearly(
     CompatVariable { name, meaning: Meaning::Nearly(key, convert, why) }
 }
 
-/// `name` has no effect, and `why` is said when it is set to something other than the peer's
-/// `default`.
+/// `name` has no effect; `why` is noted if its value is not the other server's `default`.
 pub(super) const fn ignored(
     name: &'static str,
     default: &'static str,
@@ -62,17 +60,17 @@ pub(super) const fn ignored(
     CompatVariable { name, meaning: Meaning::Ignored { default, why } }
 }
 
-/// `name` is known, and the table has nothing to do with it.
+/// `name` is known, without an effect from the table.
 pub(super) const fn silent(name: &'static str) -> CompatVariable {
     CompatVariable { name, meaning: Meaning::Silent }
 }
 
-/// Writes what the variables of `family` say into `draft`, as `peers` has it, and notes what has no
-/// effect.
+/// Writes the values of the variables of `family` into `draft` as the table says, and notes those
+/// without effect.
 ///
 /// # Errors
 ///
-/// When a value is not of its kind.
+/// A value is not of its kind.
 pub(super) fn apply(
     family: &str,
     peers: &[CompatVariable],
@@ -89,11 +87,11 @@ pub(super) fn apply(
     applied
 }
 
-/// Writes what the variables of `peers` say into `draft`, and notes what has no effect.
+/// Writes the values of variables into `draft` as the table says, and notes those without effect.
 ///
 /// # Errors
 ///
-/// When a value is not of its kind.
+/// A value is not of its kind.
 pub(super) fn apply_all(
     peers: &[CompatVariable],
     variables: &Variables,
@@ -114,14 +112,14 @@ pub(super) fn apply_all(
 ///
 /// # Errors
 ///
-/// When it is neither on nor off.
+/// Its value is neither on nor off.
 pub(super) fn is_true(name: &str, variables: &Variables) -> Result<bool, ConfigError> {
     let Some(value) = variables.set(name) else { return Ok(false) };
     let value = boolean(value).map_err(|rule| ConfigError::at(variables.origin(name), rule))?;
     Ok(value == Value::Boolean(true))
 }
 
-/// Applies one variable, and returns the note that it is worth.
+/// Applies one variable. Returns the note, if one is due.
 fn apply_one(
     peer: &CompatVariable,
     value: &str,

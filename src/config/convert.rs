@@ -1,9 +1,9 @@
-//! From the text of an environment variable to the value of a key.
+//! Converts the text of an environment variable to the value of a key.
 
 use super::schema::Kind;
 use toml::{Value, de::DeTable};
 
-/// Makes a value of a text, or names the rule that the text breaks.
+/// Converts a text to a value, or returns the violated rule.
 pub(super) type Convert = fn(&str) -> Result<Value, &'static str>;
 
 /// A value of `kind`: TOML for lists and tables, or a list with commas.
@@ -50,7 +50,7 @@ fn from_toml(kind: Kind, value: &str) -> Result<Value, &'static str> {
     only.ok_or(kind.rule()).and_then(|value| kind.value(value.get_ref()))
 }
 
-/// A limit for which peers write -1, and we 0, when there is none.
+/// A limit for which other servers write -1 for none, and Campanile 0.
 pub(super) fn limit(value: &str) -> Result<Value, &'static str> {
     integer(value).map(|value| if value == Value::Integer(-1) { Value::Integer(0) } else { value })
 }
@@ -80,7 +80,7 @@ pub(super) fn client_messages(value: &str) -> Result<Value, &'static str> {
     text(if enabled { "members" } else { "none" })
 }
 
-/// Whom Reverb takes client events from. What is neither `members` nor `all` means nobody there.
+/// Reverb's setting for client events. Values other than `members` and `all` disable them there.
 pub(super) fn accept_from(value: &str) -> Result<Value, &'static str> {
     text(if matches!(value, "members" | "all") { "members" } else { "none" })
 }
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_refused() {
+    fn values_other_than_numbers_are_rejected() {
         assert_eq!(integer("8o80"), Err("must be an integer"));
         assert_eq!(milliseconds("-1"), Err("must be a number of milliseconds"));
         for written in ["", "x", "-1", "1.", "1.x", "9999999999", "1.99999999999"] {
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn truth_has_four_spellings() {
+    fn a_switch_has_four_spellings() {
         for (written, expected) in [("true", true), ("1", true), ("FALSE", false), ("0", false)] {
             assert_eq!(boolean(written), Ok(Value::Boolean(expected)), "{written}");
         }

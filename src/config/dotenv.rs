@@ -1,17 +1,19 @@
-//! The grammar of `.env` files, as PHP's phpdotenv has it, because that is what wrote them.
+//! The grammar of `.env` files as PHP's phpdotenv has it, since Laravel's files are written for it.
 //!
-//! No crate reads this dialect: others take a bare `$` for a variable, make unknown variables
-//! empty, and see a comment in other places. A secret with a dollar sign must mean here what it
+//!
+//! No crate reads this dialect: others read a bare `$` as a variable, replace unknown variables by
+//! empty text, and find comments in other places. A secret with a dollar sign must have the same
+//! value as in Laravel.
 //! means to Laravel.
 
 use std::collections::BTreeMap;
 
-/// A line that is not understood.
+/// A syntax error.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct SyntaxError {
-    /// Counted from 1.
+    /// The line, counted from 1.
     pub(super) line: usize,
-    /// The rule that it breaks.
+    /// The violated rule.
     pub(super) rule: &'static str,
 }
 
@@ -20,7 +22,7 @@ pub(super) struct SyntaxError {
 ///
 /// # Errors
 ///
-/// At the first line that is not understood.
+/// The first line with a syntax error.
 pub(super) fn parse(
     text: &str,
     env: &BTreeMap<String, String>,
@@ -145,7 +147,7 @@ impl Parser<'_> {
         }
     }
 
-    /// What may stand behind a value: white space and a comment.
+    /// Skips white space and a comment after a value.
     fn trailing(&mut self) -> Result<(), &'static str> {
         let line = self.rest.split('\n').next().unwrap_or_default().trim();
         if !line.is_empty() && !line.starts_with('#') {
@@ -159,7 +161,7 @@ impl Parser<'_> {
         self.rest = self.rest.split_once('\n').map_or("", |(_, rest)| rest);
     }
 
-    /// Goes past `c`, which the rest begins with.
+    /// Skips `c`, with which the rest starts.
     fn take(&mut self, c: char) -> char {
         self.rest = &self.rest[c.len_utf8()..];
         c

@@ -1,15 +1,14 @@
-//! What was written so far, by key, and where: the layers fold into one draft, the later over the
-//! earlier.
+//! The values set so far, with their origins. Each layer overwrites the earlier ones.
 
 use super::{error::ConfigError, key::Key, origin::Origin};
 use std::{collections::BTreeMap, fmt};
 use toml::{Table, Value};
 
-/// One value and where it stands. `Debug` shows the place only: the value may be a secret.
+/// A value and its origin. `Debug` shows the origin only: the value may be a secret.
 pub(super) struct Setting {
     /// The value, of the kind that the key takes.
     pub(super) value: Value,
-    /// Where it was written.
+    /// Where it was set.
     pub(super) origin: Origin,
 }
 
@@ -19,51 +18,51 @@ impl fmt::Debug for Setting {
     }
 }
 
-/// Every value that was written. What is not here has its default.
+/// All values that were set. Others have their default.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
     settings: BTreeMap<Key, Setting>,
-    /// Where the elements of lists of sections begin in the file.
+    /// The origins of elements of lists of sections in the file.
     sections: BTreeMap<Key, Origin>,
 }
 
 impl Draft {
-    /// Writes `value` over whatever was written before.
+    /// Sets `value`, replacing an earlier one.
     pub(super) fn set(&mut self, key: Key, value: Value, origin: Origin) {
         self.settings.insert(key, Setting { value, origin });
     }
 
-    /// Remembers that the element `key` of a list of sections begins at `origin`.
+    /// Records that the element `key` of a list of sections starts at `origin`.
     pub(super) fn begin(&mut self, key: Key, origin: Origin) {
         self.sections.insert(key, origin);
     }
 
-    /// What is written for `key`, if anything.
+    /// The value set for `key`.
     pub(super) fn setting(&self, key: &Key) -> Option<&Setting> {
         self.settings.get(key)
     }
 
-    /// Where the value of `key` comes from.
+    /// The origin of the value of `key`.
     pub(super) fn origin(&self, key: &Key) -> Origin {
         self.settings.get(key).map_or(Origin::Default, |setting| setting.origin.clone())
     }
 
-    /// Where the section `key` begins in the file, if it does.
+    /// Where the section `key` starts in the file.
     pub(super) fn section(&self, key: &Key) -> Option<&Origin> {
         self.sections.get(key)
     }
 
-    /// Everything that is written.
+    /// All values.
     pub(super) fn settings(&self) -> impl Iterator<Item = (&Key, &Setting)> {
         self.settings.iter()
     }
 
-    /// Everything that is written, to be put into its proper form.
+    /// All values, to normalize them.
     pub(super) fn settings_mut(&mut self) -> impl Iterator<Item = (&Key, &mut Setting)> {
         self.settings.iter_mut()
     }
 
-    /// Where any key of the section `key` was written, if one was.
+    /// The origin of any key of the section `key`.
     pub(super) fn origin_within(&self, key: &Key) -> Option<&Origin> {
         let within = |(at, _): &(&Key, &Setting)| {
             at.as_str().strip_prefix(key.as_str()).is_some_and(|rest| rest.starts_with('.'))
@@ -72,11 +71,11 @@ impl Draft {
         self.section(key).or(written)
     }
 
-    /// How many elements the list of sections `list` has.
+    /// The number of elements of the list of sections `list`.
     ///
     /// # Errors
     ///
-    /// When an element is missing between those that were written.
+    /// An element before the last one is missing.
     pub(super) fn count(&self, list: &Key) -> Result<usize, ConfigError> {
         let prefix = format!("{list}[");
         let index = |key: &Key| -> Option<usize> {
@@ -112,7 +111,7 @@ impl Draft {
     }
 }
 
-/// The table that `section` is, made on the way down where there is none.
+/// The table of `section`, created with its parents if missing.
 fn descend<'a>(root: &'a mut Table, section: &Key) -> &'a mut Table {
     let mut at = root;
     for (name, index) in section.parts().filter(|(name, _)| !name.is_empty()) {
@@ -149,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draft_becomes_a_table() {
+    fn a_draft_is_converted_to_a_table() {
         let draft =
             draft(&["server.tls.cert", "apps[1].id", "apps[0].id", "apps[0].webhooks[0].url"]);
         let expected =

@@ -13,11 +13,11 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-/// Writes what `text` says into `draft`. `file` is how errors and origins name it.
+/// Writes the values of `text` into `draft`. `file` is its name in errors and origins.
 ///
 /// # Errors
 ///
-/// When the text is not TOML, names an unknown key, or gives a key a value of the wrong kind.
+/// The text is not TOML, contains an unknown key, or a value of the wrong kind.
 pub(super) fn read(
     file: &str,
     text: &str,
@@ -83,7 +83,7 @@ fn another_format(text: &str) -> Option<&'static str> {
     }
 }
 
-/// `text` without the comments before anything else that people write in JSON.
+/// `text` without leading comments as written in JSON.
 fn without_comments(text: &str) -> &str {
     let mut text = text;
     loop {

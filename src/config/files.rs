@@ -10,12 +10,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The files that were read, as they were then. `Debug` shows their paths, not their texts, which
-/// hold secrets.
+/// The files that were read, with their content. `Debug` shows their paths only, since the content
+/// has secrets.
 #[derive(Clone, Default)]
 pub struct Files(Vec<Source>);
 
-/// How a file is written.
+/// The format of a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Grammar {
     Toml,
@@ -59,8 +59,8 @@ impl Files {
         self.get(&source.path).is_some_and(|before| before.has_apps)
     }
 
-    /// Refuses to go on by `after`, the files that were read now, if one of these is not among them:
-    /// another file has come in its place, and what it said would be lost.
+    /// Checks that all files are among `after`, the files that were read now: if another file
+    /// replaced one, its settings would be lost.
     pub(super) fn are_all_in(&self, after: &Self) -> Result<(), ConfigError> {
         all(self.0.iter().filter(|source| !after.has(&source.path)).map(|source| {
             let rule = "is not read any more, because another file has come in its place, and was \
@@ -69,8 +69,8 @@ impl Files {
         }))
     }
 
-    /// The file that was named, which must exist, or the one with the `default` name in `dir`,
-    /// which need not, unless it was read before. It must be whole as far as that can be known.
+    /// The named file, which must exist, or the one with the `default` name in `dir`, which is
+    /// optional unless it was read before. Rejects files that look truncated.
     pub(super) fn find(
         &self,
         named: Option<&Path>,
@@ -82,7 +82,7 @@ impl Files {
         let name = named.map_or_else(|| default.to_owned(), |path| path.display().to_string());
         let fault = |rule: String| ConfigError::at(&name, rule);
         let before = self.get(&path);
-        // A start may read a pipe that was named, such as /dev/stdin. Nobody writes to it again.
+        // A start may read a named pipe, such as /dev/stdin, which has no content at a reload.
         let is_first = named.is_some() && before.is_none();
         let bytes = match if is_first { file::read_any(&path) } else { file::read(&path) } {
             Ok(bytes) => bytes,
@@ -114,7 +114,7 @@ impl fmt::Debug for Files {
     }
 }
 
-/// The text of `bytes`, or the line and the rule that is broken there.
+/// The text of `bytes`, or the invalid line with its rule.
 fn decode(bytes: Vec<u8>) -> Result<String, (Option<usize>, &'static str)> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err((None, "is in UTF-16: save it in UTF-8"));
@@ -127,7 +127,7 @@ fn decode(bytes: Vec<u8>) -> Result<String, (Option<usize>, &'static str)> {
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
-/// Why `after` looks like a damaged copy of `before`; nothing if it may be a deliberate edit.
+/// Why `after` looks like a damaged copy of `before`; `None` if it may be a deliberate edit.
 ///
 /// Removing whole apps or webhooks from the end of a TOML file can't be distinguished from a file
 /// that was cut between them, and is accepted.
@@ -160,7 +160,7 @@ fn is_cut_short(before: &str, after: &str, grammar: Grammar) -> Option<&'static 
     }
 }
 
-/// Whether `gone`, the end of a TOML file, is apps and their webhooks and nothing else, all of each.
+/// Whether `gone`, the removed end of a TOML file, consists of whole apps and their webhooks.
 fn is_of_apps(gone: &str) -> bool {
     let mut lines = gone.lines().map(str::trim_start);
     let is_header = |line: &str| line.starts_with('[');
@@ -173,8 +173,8 @@ fn is_of_apps(gone: &str) -> bool {
         && lines.all(|line| !is_header(line) || is_list_of_apps(line))
 }
 
-/// Whether the last line of `after`, which has no line break, may be the beginning of another. A
-/// TOML file that was cut in a text or in a list is not understood anyway.
+/// Whether the last line of `after`, which has no line break, may be a truncated one. A TOML file
+/// that was truncated in a string or a list is invalid anyway.
 fn is_cut_in_a_line(before: &str, after: &str, grammar: Grammar) -> bool {
     let last = after.lines().next_back().unwrap_or_default().trim();
     let mut lines = before.lines().map(str::trim);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_apps_can_be_taken_away_from_the_end_and_nothing_else() {
+    fn only_whole_apps_can_be_removed_from_the_end() {
         let before = "a = 1\n[log]\nb = 1\n\n[[apps]]\nc = 1\n\n# The second.\n[[apps]]\nc = 2\n\
             [[apps.webhooks]]\nd = 1\n[apps.webhooks.headers]\ne = 1\n";
         let is_taken = |at: usize| is_cut_short(before, &before[..at], Grammar::Toml).is_none();
@@ -230,7 +230,7 @@ mod tests {
         for at in places("[[apps]]").chain(places("[[apps.webhooks]]")) {
             expected.extend([at - 1, at]);
         }
-        // The empty lines and the comment belong to what comes after them.
+        // Empty lines and a comment belong to what follows them.
         let first = before.find("\n\n[[apps]]").unwrap();
         let second = before.find("\n\n# The second").unwrap();
         expected.extend([first, second, second + 1, second + 2]);
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_an_end_is_refused() {
+    fn an_endless_file_is_rejected() {
         let endless =
             Files::default().find(Some(Path::new("/dev/zero")), Path::new(""), "", Grammar::Toml);
         let error = endless.map(|_| ()).unwrap_err().to_string();

@@ -103,8 +103,8 @@ pub(super) fn note_pusher_port(variables: &Variables, port: u16, notes: &mut Vec
     }
 }
 
-/// Notes that Reverb's clients will connect to this server by TLS while it has no certificate.
-/// Reverb uses the certificate of `REVERB_HOST` from Herd or Valet, if there is one.
+/// Notes that Reverb's clients will use TLS while this server has no certificate. Reverb uses the
+/// certificate of `REVERB_HOST` from Herd or Valet, if there is one.
 pub(super) fn note_reverb_scheme(variables: &Variables, config: &Config, notes: &mut Vec<String>) {
     let port = variables.set("REVERB_PORT").and_then(|port| port.parse::<u16>().ok());
     let is_tls = variables.set("REVERB_SCHEME") == Some("https");

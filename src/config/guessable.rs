@@ -108,9 +108,8 @@ pub(super) fn refuse(
     }))
 }
 
-/// Notes secrets that are short where the network can reach the server, those that everybody can
-/// guess where only this machine can, and those that begin or end with white space, which is often
-/// an accident.
+/// Notes short secrets if the server is reachable from the network, guessable ones if it is not,
+/// and those that begin or end with white space, which is often an accident.
 pub(super) fn note(config: &Config, draft: &Draft, notes: &mut Vec<String>) {
     for (index, app) in config.apps.iter().enumerate() {
         let key = Key::new("apps").item(index).child("secret");

@@ -2,21 +2,20 @@
 
 use std::fmt;
 
-/// What the names of our own environment variables begin with.
+/// The prefix of Campanile's own variables.
 pub(super) const PREFIX: &str = "CAMPANILE_";
 
-/// The full path of a setting or a section, such as `apps[0].webhooks[1].url`. The empty one is the
-/// root.
+/// The full path of a setting or a section, such as `apps[0].webhooks[1].url`. The root is empty.
 #[derive(Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Key(String);
 
 impl Key {
-    /// A path that was written by hand.
+    /// A path in its written form.
     pub(super) fn new(path: impl Into<String>) -> Self {
         Self(path.into())
     }
 
-    /// What `variable` without its prefix names: `SERVER__PORT`, `APPS__0__KEY`.
+    /// The key of a variable name without its prefix: `SERVER__PORT`, `APPS__0__KEY`.
     pub(super) fn from_variable(variable: &str) -> Self {
         variable.to_ascii_lowercase().split("__").fold(Self::default(), |key, part| {
             match part.parse::<usize>() {
@@ -43,7 +42,7 @@ impl Key {
         Self(format!("{}[{index}]", self.0))
     }
 
-    /// The path with `[]` in place of every index: what the schema knows it as.
+    /// The path with `[]` for every index, as in the schema.
     pub(super) fn pattern(&self) -> String {
         let parts = self.0.split('.').map(|part| match part.split_once('[') {
             Some((name, _index)) => format!("{name}[]"),
@@ -52,7 +51,7 @@ impl Key {
         parts.collect::<Vec<_>>().join(".")
     }
 
-    /// The section that this key stands in.
+    /// The section that contains this key.
     pub(super) fn section(&self) -> Self {
         Self(self.0.rsplit_once('.').map_or("", |(section, _)| section).to_owned())
     }
@@ -87,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_variable_names_its_key_and_back() {
+    fn a_variable_is_converted_to_its_key_and_back() {
         for path in ["server.port", "apps[0].key", "apps[12].webhooks[3].url", "server.tls.cert"] {
             let variable = Key::new(path).variable();
             let tail = variable.strip_prefix(PREFIX).unwrap();

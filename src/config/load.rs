@@ -24,21 +24,21 @@ use std::{
 };
 use toml::Value;
 
-/// Where a configuration comes from. Nothing else is read: no other file, and no process
+/// The sources of a configuration. Nothing else is read: no other file, and not the process
 /// environment.
 #[derive(Clone, Default)]
 pub struct Sources {
-    /// The configuration file that was named. It must exist.
+    /// The named configuration file. It must exist.
     pub file: Option<PathBuf>,
-    /// The `.env` file that was named. It must exist.
+    /// The named `.env` file. It must exist.
     pub env_file: Option<PathBuf>,
     /// The application's environment, such as `staging`: `.env.staging` is read instead of `.env`
     /// if it exists. The variable `APP_ENV` has the same meaning.
     pub env_name: Option<String>,
-    /// Whether id, key and secret of the first app are read from `PUSHER_APP_ID` and its like.
+    /// Whether id, key and secret of the first app are read from `PUSHER_APP_ID` etc.
     pub pusher_env: bool,
-    /// Where `config.toml` and `.env` are looked for when none was named. They may be missing.
-    /// Empty: the working directory.
+    /// The folder of `config.toml` and `.env` if none were named. They may be missing. Empty: the
+    /// working directory.
     pub dir: PathBuf,
     /// The environment, except for [`not_utf8`](Self::not_utf8).
     pub env: BTreeMap<String, String>,
@@ -64,7 +64,7 @@ impl Sources {
     }
 }
 
-/// Shows the names of the environment, not its values, which may be secrets.
+/// Shows the names of the variables, not their values, which may be secrets.
 impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sources")
@@ -81,7 +81,7 @@ impl fmt::Debug for Sources {
     }
 }
 
-/// The flags that `reverb:start` has too.
+/// The flags that `reverb:start` has as well.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Flags {
     /// `--host`, for `server.host`.
@@ -90,45 +90,45 @@ pub struct Flags {
     pub port: Option<u16>,
     /// `--path`, for `server.path`.
     pub path: Option<String>,
-    /// `--hostname`, with which Reverb finds a certificate. Without effect.
+    /// `--hostname`, with which Reverb finds a certificate. Has no effect.
     pub hostname: Option<String>,
     /// `--debug`: `log.level` is `debug`.
     pub debug: bool,
 }
 
-/// A configuration that holds all rules, and how it came to be.
+/// A valid configuration, and how it was made.
 #[derive(Debug)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// What was accepted without effect, or with an effect that may surprise, and why. To be logged
-    /// as warnings.
+    /// Settings without effect, or with a surprising one, with the reasons. Must be logged as
+    /// warnings.
     pub notes: Vec<String>,
     /// Informational notes about the files that were read and the decisions made.
     pub facts: Vec<String>,
     /// The files that were read.
     pub files: Files,
     pub(super) draft: Draft,
-    /// Whether the host became loopback because of the development app.
+    /// Whether the host was changed to loopback because of the development app.
     pub(super) confined: bool,
 }
 
 impl Loaded {
-    /// True if the only app is the development app, whose secret everybody knows.
+    /// True if the only app is the development app, whose secret is published.
     #[must_use]
     pub fn is_development(&self) -> bool {
         self.config.is_development()
     }
 }
 
-/// Reads the configuration from `sources`: defaults, under the file, under the environment, under
-/// the flags.
+/// Reads the configuration from `sources`. Flags overwrite the environment, which overwrites the
+/// file, which overwrites the defaults.
 ///
 /// # Errors
 ///
 /// A file that was named or existed [before](Sources::before) cannot be read, or a setting is
-/// unknown, of the wrong type, out of its range, in contradiction to another one, or not supported
-/// by this version. The error names the place and the rule of each fault.
+/// unknown, of the wrong type, out of its range, contradictory, or not supported by this version.
+/// The error contains the place and the rule of each fault.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let schema = Schema::new();
     let (mut draft, mut notes, mut facts) = (Draft::default(), Vec::new(), Vec::new());
@@ -175,8 +175,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     Ok(Loaded { config, notes, facts, files, draft, confined })
 }
 
-/// Checks `draft` as a whole and builds the configuration, unless there are `faults` already. True
-/// if the host was changed to loopback.
+/// Checks `draft` as a whole and builds the configuration, unless there are `faults` already.
+/// Returns true if the host was changed to loopback.
 fn settle(
     draft: &mut Draft,
     notes: &mut Vec<String>,
@@ -213,7 +213,7 @@ fn lists_are_whole(draft: &mut Draft, notes: &mut Vec<String>) -> Result<(), Con
     all([complete, whole])
 }
 
-/// What was written, over the defaults.
+/// The values that were set, over the defaults.
 pub(super) fn to_config(draft: &Draft) -> Result<Config, ConfigError> {
     draft.table().try_into().map_err(|error: toml::de::Error| {
         ConfigError::at("configuration", error.message().replace('\n', ", "))
@@ -274,8 +274,8 @@ fn read_variables(
     are_utf8(sources, &variables).map(|()| variables)
 }
 
-/// Refuses variables that say something in bytes that are not UTF-8. Beside `variables`, which are,
-/// they would be lost, or another value would come in their place.
+/// Rejects relevant variables that are not UTF-8. Ignoring them beside the valid `variables` would
+/// drop a setting, or use another value in its place.
 fn are_utf8(sources: &Sources, variables: &Variables) -> Result<(), ConfigError> {
     let lost = sources.not_utf8.iter().filter(|name| variables.reads(name, sources.pusher_env));
     all(lost.map(|name| Err::<(), _>(not_utf8(name))))

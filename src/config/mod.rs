@@ -1,18 +1,20 @@
-//! The configuration: what was written, where, and whether it can work.
+//! The configuration: sources, values and their origins, validation.
 //!
-//! [`load`] folds four layers into one [`Config`]: the built-in defaults, `config.toml`, the
-//! environment with its `.env` file, and the flags. The environment speaks three languages: our own
-//! `CAMPANILE_*`, then Reverb's, then soketi's. Whatever is unknown, out of range or contradictory
-//! is in the [`ConfigError`], a line for each fault that names the place and the rule. [`Loaded::effective_toml`]
-//! tells the origin of every value.
 //!
-//! Everything that is written goes through a `draft`, which keeps each value with its origin; the
-//! rules are checked there, so that they can say whose line is wrong. The keys, their kinds and
-//! their order come from the structs in `settings` and `app`: a new setting is a field there, a
-//! line in `config.toml`, and a range in `values`.
+//! [`load`] merges four layers into one [`Config`]: the defaults, `config.toml`, the environment
+//! with its `.env` file, and the flags. The environment has three families of variables:
+//! Campanile's own `CAMPANILE_*`, then Reverb's, then soketi's. The [`ConfigError`] lists
+//! everything that is unknown, out of range or contradictory, one line for each fault with its
+//! place and rule. [`Loaded::effective_toml`] shows the origin of every value.
 //!
-//! Nothing here reads the process environment or a clock. Comparing secrets is not done here
-//! either.
+//!
+//! All values are written to a `draft`, which stores the origin of each; the rules are checked
+//! there, so that errors contain the origin. The keys, their kinds and their order are derived from
+//! the structs in `settings` and `app`: a new setting is a field there, a line in `config.toml`,
+//! and a range in `values`.
+//!
+//!
+//! This module reads neither the process environment nor a clock, and does not compare secrets.
 
 mod app;
 mod apps;

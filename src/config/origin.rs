@@ -3,10 +3,10 @@
 use super::compat::Compat;
 use std::fmt;
 
-/// Where a value comes from. Later variants win over earlier ones.
+/// The origin of a value. Later variants override earlier ones.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Origin {
-    /// Nobody wrote it.
+    /// Not set.
     Default,
     /// Not set; the default of the server whose variables configure the app.
     Compat(Compat),
@@ -14,14 +14,14 @@ pub(super) enum Origin {
     File {
         /// The file as the user named it.
         file: String,
-        /// Counted from 1.
+        /// The line, counted from 1.
         line: usize,
     },
     /// An environment variable.
     Environment {
-        /// Its name.
+        /// The variable's name.
         variable: String,
-        /// The `.env` file that it stands in, or none for the real environment.
+        /// The `.env` file that contains it; `None` for the real environment.
         dotenv: Option<String>,
     },
     /// A flag of the command line.
@@ -29,7 +29,7 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    /// The origin that beats those with a lower figure.
+    /// The rank of the origin: higher ranks override lower ones.
     pub(super) fn rank(&self) -> u8 {
         match self {
             Self::Default => 0,

@@ -1,4 +1,4 @@
-//! The rules between values: limits that must fit into one another, names that must differ.
+//! The relations between values: limits that depend on one another, names that must differ.
 
 use super::{
     AppConfig, Config, RedisConfig, ServerConfig,
@@ -19,7 +19,7 @@ fn app_key(index: usize, name: &str) -> Key {
     Key::new("apps").item(index).child(name)
 }
 
-/// Checks what holds between the values of `config`, whose origins `draft` knows.
+/// Checks the relations between the values of `config`, whose origins are in `draft`.
 pub(super) fn check(config: &Config, draft: &Draft) -> Result<(), ConfigError> {
     let Config { server, connection, apps, redis, .. } = config;
     let outbox = (Key::new(OUTBOX), connection.max_outbox_bytes);
@@ -30,7 +30,7 @@ pub(super) fn check(config: &Config, draft: &Draft) -> Result<(), ConfigError> {
     for (index, app) in apps.iter().enumerate() {
         let event = (app_key(index, "max_event_bytes"), app.max_event_bytes);
         faults.take(at_least(draft, (Key::new(REQUEST), server.max_request_bytes), event));
-        // Otherwise an event would be accepted that closes everyone who is to get it.
+        // Otherwise an accepted event would close all of its receivers.
         let event = (app_key(index, "max_event_bytes"), app.max_event_bytes);
         faults.take(at_least(draft, outbox.clone(), event));
         faults.take(tls_can_be_told(draft, server, app_key(index, "tls_only"), app.tls_only));
@@ -42,7 +42,7 @@ pub(super) fn check(config: &Config, draft: &Draft) -> Result<(), ConfigError> {
     faults.result()
 }
 
-/// A certificate is of no use without its key, nor a key without its certificate.
+/// A certificate needs its key, and a key its certificate.
 fn tls_is_whole(draft: &Draft, server: &ServerConfig) -> Result<(), ConfigError> {
     let (cert, key) = ("server.tls.cert", "server.tls.key");
     let (set, missing) = match (server.tls.cert.is_empty(), server.tls.key.is_empty()) {
@@ -54,8 +54,8 @@ fn tls_is_whole(draft: &Draft, server: &ServerConfig) -> Result<(), ConfigError>
     Err(ConfigError::key(&draft.origin(&set), set, format!("needs {missing} beside it")))
 }
 
-/// `tls_only` needs somebody who knows whether a client came by TLS: without TLS in this process,
-/// that is a trusted proxy.
+/// `tls_only` needs a way to know whether a client uses TLS: TLS in this process, or a trusted
+/// proxy.
 fn tls_can_be_told(
     draft: &Draft,
     server: &ServerConfig,
@@ -70,7 +70,7 @@ fn tls_can_be_told(
     Ok(())
 }
 
-/// Only TLS has use for a certificate authority.
+/// A certificate authority is only used with TLS.
 fn ca_is_used(draft: &Draft, redis: &RedisConfig) -> Result<(), ConfigError> {
     if !redis.ca.is_empty() && !redis.url.target().is_some_and(|target| target.is_tls) {
         let key = Key::new("redis.ca");
@@ -80,7 +80,7 @@ fn ca_is_used(draft: &Draft, redis: &RedisConfig) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// `large` must not be less than `small`. Whichever was written later is to blame.
+/// `large` must not be less than `small`. The error is at the one that was set later.
 fn at_least(draft: &Draft, large: (Key, usize), small: (Key, usize)) -> Result<(), ConfigError> {
     if large.1 >= small.1 {
         return Ok(());
@@ -115,11 +115,11 @@ fn distinct(
     Ok(())
 }
 
-/// Makes room for limits that came from a peer's variables and that the peer has no counterpart
-/// for.
+/// Adjusts limits that conflict with those from another server's variables.
 ///
-/// A `.env` that works with Reverb or soketi knows nothing of our relations, so the other side of
-/// the relation gives way, with a note, unless the environment or a flag has set it too.
+///
+/// A `.env` for Reverb or soketi does not consider Campanile's relations, so the other limit is
+/// adjusted, with a note, unless the environment or a flag sets it too.
 pub(super) fn make_room(draft: &mut Draft, apps: usize, notes: &mut Vec<String>) {
     let Config { server, connection, .. } = Config::default();
     let event = AppConfig::default().max_event_bytes;
@@ -137,7 +137,7 @@ pub(super) fn make_room(draft: &mut Draft, apps: usize, notes: &mut Vec<String>)
     if let Some((event, origin)) = from_compat(draft, &app_key(0, "max_event_bytes"))
         && number(draft, &Key::new(REQUEST), server.max_request_bytes) < event
     {
-        // A body holds the event's data as a JSON string, and its name and channels beside it.
+        // A body contains the event's data as a JSON string, with its name and channels.
         give_way(draft, Key::new(REQUEST), event.saturating_mul(2), &origin, notes);
     }
     if let Some((event, origin)) = from_compat(draft, &app_key(0, "max_event_bytes"))
@@ -162,7 +162,7 @@ fn largest_event(draft: &Draft, request: usize) -> usize {
     request.min(room).min(most.unwrap_or(usize::MAX))
 }
 
-/// What `key` is, and by which variable, if a peer's variable has set it.
+/// The value of `key` and its variable, if another server's variable has set it.
 fn from_compat(draft: &Draft, key: &Key) -> Option<(usize, Origin)> {
     let setting = draft.setting(key)?;
     let of_peer = setting.origin.variable()?.starts_with(['R', 'S']);

@@ -1,4 +1,4 @@
-//! The effective configuration as a file that says of every value where it comes from.
+//! The effective configuration as a file that shows the origin of every value.
 
 use super::{
     Loaded,
@@ -8,7 +8,7 @@ use super::{
 };
 
 impl Loaded {
-    /// Rejects the configuration if files that its settings name have errors, one for each key.
+    /// Returns an error if files that settings refer to are invalid, with one fault for each key.
     ///
     /// # Errors
     ///
@@ -22,14 +22,14 @@ impl Loaded {
         }))
     }
 
-    /// Adds a note about a file that the setting `key` names.
+    /// Adds a note about the file of the setting `key`.
     pub fn note(&mut self, key: &str, what: &str) {
         let origin = self.draft.origin(&Key::new(key));
         self.notes.push(format!("{origin}: {key}: {what}"));
     }
 
-    /// The whole effective configuration as TOML, with secrets masked. A comment behind each value
-    /// names its origin.
+    /// The effective configuration as TOML, with masked secrets. A comment after each value shows
+    /// its origin.
     #[must_use]
     pub fn effective_toml(&self) -> String {
         let mut lines = Vec::new();

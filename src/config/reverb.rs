@@ -13,9 +13,9 @@ use toml::Value;
 
 const NO_INGEST: &str = "it is for Reverb's reports to Pulse and Telescope";
 
-/// `REVERB_HOST`, `REVERB_PORT` and `REVERB_SCHEME` are what clients dial, so they bind nothing.
-/// `REDIS_*` is there for Laravel's cache in most projects, and says nothing to us while
-/// `REVERB_SCALING_ENABLED` is not true.
+/// `REVERB_HOST`, `REVERB_PORT` and `REVERB_SCHEME` are for clients, and do not affect the
+/// listener. `REDIS_*` is for Laravel's cache in most projects, and ignored unless
+/// `REVERB_SCALING_ENABLED` is true.
 const COMPAT_VARIABLES: &[CompatVariable] = &[
     ignored("REVERB_SERVER", "reverb", "there is one kind of server"),
     sets("REVERB_SERVER_HOST", "server.host", text),
@@ -48,7 +48,7 @@ const COMPAT_VARIABLES: &[CompatVariable] = &[
     silent("REVERB_APP_RATE_LIMIT_TERMINATE"),
 ];
 
-/// Writes what Reverb's variables say into `draft`.
+/// Writes the values of Reverb's variables into `draft`.
 pub(super) fn read(
     variables: &Variables,
     draft: &mut Draft,
@@ -70,8 +70,8 @@ pub(super) fn read(
     applied
 }
 
-/// An empty list of origins is one, as in Reverb: other than an empty limit, it must not become the
-/// default, by which every origin may connect.
+/// An empty list of origins allows none, as in Reverb: it must not become the default, which allows
+/// every origin.
 fn no_origins(variables: &Variables, draft: &mut Draft, notes: &mut Vec<String>) {
     let name = "REVERB_ALLOWED_ORIGINS";
     if variables.value(name).is_some_and(|value| value.trim().is_empty()) {
@@ -81,15 +81,14 @@ fn no_origins(variables: &Variables, draft: &mut Draft, notes: &mut Vec<String>)
     }
 }
 
-/// What the rate limit is made of: the variable, the key that it sets, and what Reverb has by
-/// itself.
+/// The parts of the rate limit: the variable, the key that it sets, and Reverb's default.
 const RATE_LIMIT: [(&str, &str, Convert, &str); 3] = [
     ("REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS", "apps[0].max_messages", integer, "60"),
     ("REVERB_APP_RATE_LIMIT_DECAY_SECONDS", "apps[0].max_messages_window_s", integer, "60"),
     ("REVERB_APP_RATE_LIMIT_TERMINATE", "apps[0].max_messages_closes", boolean, "false"),
 ];
 
-/// `REVERB_APP_RATE_LIMITING_ENABLED` switches a limit on that the others describe.
+/// `REVERB_APP_RATE_LIMITING_ENABLED` enables the limit that the other variables describe.
 fn rate_limiting(
     variables: &Variables,
     draft: &mut Draft,

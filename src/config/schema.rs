@@ -1,4 +1,4 @@
-//! Which keys there are, and what kind of value each takes. Derived from the serialized defaults.
+//! All keys with the kind of their values, derived from the serialized defaults.
 
 use super::{AppConfig, Config, WebhookConfig, key::Key};
 use toml::{
@@ -6,12 +6,12 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-/// What a key takes.
+/// The kind of a key's value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
     /// A string.
     Text,
-    /// An integer that is not negative.
+    /// A non-negative integer.
     Integer,
     /// `true` or `false`.
     Boolean,
@@ -22,7 +22,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The rule that a value of another kind breaks.
+    /// The rule that a value of another kind violates.
     pub(super) fn rule(self) -> &'static str {
         match self {
             Self::Text => "must be a string",
@@ -33,7 +33,7 @@ impl Kind {
         }
     }
 
-    /// The kind of a value that stands for itself, and not for a section or a list of sections.
+    /// The kind of a value; `None` for a section or a list of sections.
     fn of(name: &str, value: &DeValue<'_>) -> Option<Self> {
         match value {
             DeValue::String(_) => Some(Self::Text),
@@ -49,7 +49,7 @@ impl Kind {
         }
     }
 
-    /// `value` as this kind, or the rule that it breaks.
+    /// `value` as this kind, or the violated rule.
     pub(super) fn value(self, value: &DeValue<'_>) -> Result<Value, &'static str> {
         let value = match (self, value) {
             (Self::Text, DeValue::String(text)) => Some(Value::String(text.to_string())),
@@ -81,7 +81,7 @@ fn text(value: &DeValue<'_>) -> Option<Value> {
 #[derive(Debug)]
 pub(super) struct Schema(Vec<(String, Kind)>);
 
-/// What a pattern stands for.
+/// What a pattern refers to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Node {
     /// A value.
@@ -101,7 +101,7 @@ impl Schema {
         Self(flatten(&sample).into_iter().map(|(key, kind, _)| (key.pattern(), kind)).collect())
     }
 
-    /// What `pattern` stands for, if there is such a key or section.
+    /// What `pattern` refers to, if the key or section exists.
     pub(super) fn node(&self, pattern: &str) -> Option<Node> {
         self.0.iter().find_map(|(leaf, kind)| match leaf.strip_prefix(pattern)? {
             "" => Some(Node::Leaf(*kind)),
@@ -111,7 +111,7 @@ impl Schema {
         })
     }
 
-    /// What to say of a key that is not one: which name in the same section was meant.
+    /// The error for an unknown key, with a suggestion from the same section.
     pub(super) fn unknown(&self, key: &Key) -> String {
         let section = key.section().pattern();
         let beside = self.0.iter().filter_map(|(leaf, _)| {
@@ -131,7 +131,7 @@ impl Schema {
     }
 }
 
-/// "unknown `what`", with the candidate that is most like `name` if one is like it at all.
+/// "unknown `what`", with the candidate that is most similar to `name`, if one is similar.
 pub(super) fn unknown<'a>(
     what: &str,
     name: &str,
@@ -147,7 +147,7 @@ pub(super) fn unknown<'a>(
     }
 }
 
-/// Letters to insert, remove or replace to make `b` of `a`.
+/// The edit distance of `a` and `b`.
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {
@@ -162,7 +162,7 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// Every value of `config`, in the order of the manual, with secrets masked.
+/// Every value of `config`, in the order of the manual, with masked secrets.
 pub(super) fn flatten(config: &Config) -> Vec<(Key, Kind, Value)> {
     let text = toml::to_string(config).expect("a configuration has only what TOML has");
     let table = DeTable::parse(&text).expect("what was serialized parses");
@@ -190,7 +190,7 @@ fn flatten_table(table: &DeTable<'_>, section: &Key, values: &mut Vec<(Key, Kind
     }
 }
 
-/// The entries of a table as they were written, not by their names.
+/// The entries of a table in their original order.
 pub(super) fn in_order<'a, 'i>(
     table: &'a DeTable<'i>,
 ) -> Vec<(&'a Spanned<std::borrow::Cow<'i, str>>, &'a Spanned<DeValue<'i>>)> {
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_schema_follows_the_structs() {
+    fn the_schema_matches_the_structs() {
         let schema = Schema::new();
         assert_eq!(schema.node("server"), Some(Node::Section));
         assert_eq!(schema.node("server.tls"), Some(Node::Section));
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_near_name_is_suggested_and_a_far_one_is_not() {
+    fn only_a_similar_name_is_suggested() {
         let schema = Schema::new();
         assert_eq!(schema.unknown(&Key::new("apps[0].keey")), "unknown key; did you mean `key`?");
         assert_eq!(schema.unknown(&Key::new("serve")), "unknown key; did you mean `server`?");

@@ -1,13 +1,14 @@
-//! A text that no log, no error and no printed configuration may show.
+//! A text that is never shown in logs, errors and printed configurations.
 
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 
-/// A secret: an app's secret, a password, a token, a URL that may hold one.
+/// A secret: an app's secret, a password, a token, a URL that may contain one.
 ///
-/// `Debug` and `Serialize` write `***`, or nothing when there is no secret, so that it stays
-/// visible whether one is set. Equality is for comparing configurations; whatever a client sends
-/// must be compared in constant time.
+///
+/// `Debug` and `Serialize` write `***`, or nothing if it is empty, which shows whether a secret is
+/// set. Equality is for comparing configurations; input of clients must be compared in constant
+/// time.
 #[derive(Clone, Default, Deserialize, Eq, PartialEq)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -18,7 +19,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The secret itself, for the one place that needs it.
+    /// The secret itself.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -52,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_shown_to_nobody() {
+    fn a_secret_is_never_shown() {
         let secret = Secret::new("hunter2");
         assert_eq!(format!("{secret:?}"), "***");
         assert_eq!(serde_json::to_string(&secret).unwrap(), r#""***""#);
@@ -60,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_secret_is_seen_to_be_missing() {
+    fn a_missing_secret_is_shown_as_missing() {
         assert!(Secret::default().is_empty());
         assert_eq!(serde_json::to_string(&Secret::default()).unwrap(), r#""""#);
     }

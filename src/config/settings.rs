@@ -1,7 +1,7 @@
-//! Every setting of the server but those of apps: its meaning, unit, bound and default.
+//! The settings of the server except those of apps: meaning, unit, range and default.
 //!
-//! The types hold what was written. [`load`](super::load) has checked the bounds that are named
-//! here.
+//!
+//! [`load`](super::load) has checked the ranges.
 
 use super::{AppConfig, RedisTarget, RedisUrl, Secret};
 use ipnet::IpNet;
@@ -11,21 +11,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The address, the HTTP side and the life of the process.
+    /// The listener, HTTP, and the process.
     pub server: ServerConfig,
-    /// The limits of one connection.
+    /// The limits of WebSocket connections.
     pub connection: ConnectionConfig,
     /// The apps. At least one; the development app when none is configured.
     pub apps: Vec<AppConfig>,
-    /// The way to the other nodes.
+    /// The cluster.
     pub redis: RedisConfig,
-    /// What holds for the webhooks of all apps.
+    /// The settings of all webhooks.
     pub webhooks: WebhooksConfig,
-    /// Who may read the metrics, and where.
+    /// Access to the metrics.
     pub metrics: MetricsConfig,
     /// The console.
     pub console: ConsoleConfig,
-    /// What is logged, and how.
+    /// The log.
     pub log: LogConfig,
 }
 
@@ -45,14 +45,14 @@ impl Default for Config {
 }
 
 impl Config {
-    /// True if the only app is the development app, whose secret everybody knows.
+    /// True if the only app is the development app, whose secret is published.
     #[must_use]
     pub fn is_development(&self) -> bool {
         matches!(self.apps.as_slice(), [app] if app.is_development())
     }
 }
 
-/// The address, the HTTP side and the life of the process.
+/// The listener, HTTP, and the process.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerConfig {
@@ -72,22 +72,21 @@ pub struct ServerConfig {
     /// Connections of this node, at most 10,000,000. 0, the default, means what the file descriptor
     /// limit allows.
     pub max_connections: usize,
-    /// Connections of this node that are no WebSocket, or not yet, at most 1,000,000. At the limit
-    /// the one goes that has kept the server waiting longest. 0, the default, means 4,096.
+    /// Maximum number of HTTP connections, at most 1,000,000. At the limit, the longest idle one is
+    /// closed. 0, the default, means 4,096.
     pub max_http_connections: usize,
-    /// Size of the head of an HTTP request: request line and headers, in bytes, from 1 KiB to 1
-    /// MiB. Default 32 KiB.
+    /// Maximum size of the head of an HTTP request: request line and headers, in bytes, from 1 KiB
+    /// to 1 MiB. Default 32 KiB.
     pub max_head_bytes: usize,
-    /// Largest body of an HTTP request, in bytes, from 1 KiB to 1 GiB. Never less than an app's
-    /// `max_event_bytes`. Default 1 MiB.
+    /// Maximum size of the body of an HTTP request, in bytes, from 1 KiB to 1 GiB. Never less than
+    /// an app's `max_event_bytes`. Default 1 MiB.
     pub max_request_bytes: usize,
-    /// Time for a TLS handshake, again to receive the head of a request, again to receive its body,
-    /// and for a client's message from its first byte to its last, in seconds, 1 to 3,600.
-    /// Default 10.
+    /// Time limit of a TLS handshake, of the head of a request, of its body, and of a client's
+    /// message from its first byte to its last, in seconds, 1 to 3,600. Default 10.
     pub request_timeout_s: u64,
-    /// Time that a stopping server takes at most, in seconds, up to 3,600. Default 10.
+    /// Maximum time of a shutdown, in seconds, up to 3,600. Default 10.
     pub shutdown_grace_s: u64,
-    /// Networks of the proxies whose `X-Forwarded-For` is believed. Default none.
+    /// Networks of the proxies whose `X-Forwarded-For` is trusted. Default none.
     pub trusted_proxies: Vec<IpNet>,
     /// TLS in this process.
     pub tls: TlsConfig,
@@ -113,7 +112,7 @@ impl Default for ServerConfig {
     }
 }
 
-/// TLS in this process: on when both files are named, off by default.
+/// TLS in this process: enabled if both files are set, disabled by default.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsConfig {
@@ -123,24 +122,26 @@ pub struct TlsConfig {
     pub key: String,
 }
 
-/// The limits of one connection.
+/// The limits of WebSocket connections.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConnectionConfig {
-    /// Silence after which the server pings, in seconds, 1 to 3,600; the client is told the same
-    /// figure and pings by itself. Default 30: proxies and load balancers cut after 60 s of silence.
+    /// Silence after which the server pings, in seconds, 1 to 3,600; clients receive the same value
+    /// and ping by themselves. Default 30: proxies and load balancers disconnect after 60 s of
+    /// silence.
     pub activity_timeout_s: u64,
     /// Time to answer that ping, in seconds, 1 to 3,600. Default 30.
     pub pong_timeout_s: u64,
-    /// Largest message from a client, in bytes, from 1 KiB to 16 MiB. A longer one closes with
-    /// 1009. Default 64 KiB.
+    /// Maximum size of a message from a client, in bytes, from 1 KiB to 16 MiB. A longer one closes
+    /// with 1009. Default 64 KiB.
     pub max_message_bytes: usize,
-    /// Bytes that may wait for one slow client, up to 1 GiB and never less than
+    /// Maximum number of bytes queued for one client, up to 1 GiB and never less than
     /// `max_message_bytes`; beyond it the connection is closed with 4100. Default 1 MiB.
     pub max_outbox_bytes: usize,
-    /// Subscriptions of one connection, 1 to 1,000,000. Default 1,000.
+    /// Maximum number of subscriptions of one connection, 1 to 1,000,000. Default 1,000.
     pub max_channels: usize,
-    /// Connections from one address, at most 10,000,000. 0, the default, means no limit.
+    /// Maximum number of connections from one address, at most 10,000,000. 0, the default, means no
+    /// limit.
     pub max_connections_per_ip: usize,
     /// New connections per second from one address, at most 1,000,000. 0, the default, means no
     /// limit.
@@ -149,7 +150,7 @@ pub struct ConnectionConfig {
     /// have channels. 0 means no limit. Default 1,000: more than any page sends, and a flood of
     /// that size costs a small part of a core.
     pub max_messages_per_second: u32,
-    /// Refuse clients that name no `?protocol=`, or an unknown one. Default false.
+    /// Reject clients without `?protocol=`, or with an unknown version. Default false.
     pub strict_protocol: bool,
 }
 
@@ -169,23 +170,23 @@ impl Default for ConnectionConfig {
     }
 }
 
-/// The way to the other nodes.
+/// The cluster.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisConfig {
-    /// Where Redis is. Empty, the default, means that this node is alone.
+    /// The URL of Redis. Empty, the default, means a single node.
     pub url: RedisUrl,
-    /// PEM file with the certificate authorities that may vouch for Redis, in place of the system's.
-    /// Only with TLS. Default empty: the system's.
+    /// PEM file with the certificate authorities of Redis, in place of the system's. Only with TLS.
+    /// Default empty: the system's.
     pub ca: String,
-    /// Beginning of every key and channel in Redis, at most 100 bytes, without white space or
-    /// braces. Default `campanile`.
+    /// Prefix of every key and channel in Redis, at most 100 bytes, without white space or braces.
+    /// Default `campanile`.
     pub prefix: String,
-    /// How long a publish waits for an absent Redis before it gets 503, in milliseconds, 100 to
-    /// 60,000: a command that was sent needs time to be answered. Default 2,000.
+    /// How long a publish waits for an unavailable Redis before it is answered with 503, in
+    /// milliseconds, 100 to 60,000: a sent command needs time to be answered. Default 2,000.
     pub broker_wait_ms: u64,
-    /// Silence after which the others remove a node, in milliseconds, 3,000 to 300,000: nodes say
-    /// once a second that they live. Default 6,000.
+    /// Silence after which a node is removed by the others, in milliseconds, 3,000 to 300,000:
+    /// nodes send a heartbeat once a second. Default 6,000.
     pub node_timeout_ms: u64,
 }
 
@@ -202,21 +203,21 @@ impl Default for RedisConfig {
 }
 
 impl RedisConfig {
-    /// Where Redis is. None: this node is alone.
+    /// The address of Redis; `None` for a single node.
     #[must_use]
     pub fn target(&self) -> Option<RedisTarget> {
         self.url.target().cloned()
     }
 }
 
-/// What holds for the webhooks of all apps. Which there are stands with each app.
+/// The settings of all webhooks. The webhooks themselves belong to the apps.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebhooksConfig {
-    /// How long an event may wait for others to share its request, in milliseconds, up to 1,000.
-    /// 0: each request carries one event. Default 50.
+    /// How long an event waits for others to share its request, in milliseconds, up to 1,000. 0:
+    /// each request has one event. Default 50.
     pub batch_ms: u64,
-    /// Refuse endpoints whose address is not on the public internet. Default false.
+    /// Reject endpoints with addresses outside of the public internet. Default false.
     pub deny_private: bool,
 }
 
@@ -226,15 +227,15 @@ impl Default for WebhooksConfig {
     }
 }
 
-/// Who may read the metrics, and where.
+/// Access to the metrics.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MetricsConfig {
     /// Bearer token for `/metrics` on the main port. Empty, the default: not served there, except
     /// with the development app on loopback.
     pub token: Secret,
-    /// Address and port of a listener of its own that asks for no token. Empty, the default: no
-    /// such listener.
+    /// Address and port of a separate listener without a token. Empty, the default: no such
+    /// listener.
     pub listen: String,
 }
 
@@ -242,29 +243,30 @@ pub struct MetricsConfig {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConsoleConfig {
-    /// Its password. Empty, the default: no console, except with the development app on loopback.
+    /// The console's password. Empty, the default: no console, except with the development app on
+    /// loopback.
     pub password: Secret,
 }
 
-/// What is logged, and how.
+/// The log.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
-    /// The least important line that is still written. Default `info`.
+    /// The minimum level of lines that are written. Default `info`.
     pub level: LogLevel,
-    /// Lines for people or for programs. Default `text`.
+    /// The format of lines. Default `text`.
     pub format: LogFormat,
 }
 
-/// How important a log line is.
+/// The level of a log line.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
-    /// Someone must act.
+    /// An operator must act.
     Error,
-    /// Something is worse than it should be, and heals by itself.
+    /// A problem that may resolve itself.
     Warn,
-    /// The life of the process and of its connections.
+    /// Events of the process and of its connections.
     #[default]
     Info,
     /// Single steps.
@@ -285,11 +287,11 @@ impl From<LogLevel> for tracing::Level {
     }
 }
 
-/// The shape of a log line.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Text, for people.
     #[default]
     Text,
     /// One JSON object per line.

@@ -29,8 +29,8 @@ const MODE: &str = "a node always serves connections and the HTTP API";
 const READS: &str = "one limit holds for the whole HTTP API, see apps[0].requests_per_second";
 const BACKEND_EVENTS: &str = "it limits all requests to the HTTP API, those that read included";
 
-/// What each of the 115 means, but for those that are refused in `unsupported`.
-/// Those of Redis are silent here, because `redis` reads them.
+/// The effect of each of the 115 variables, except for those rejected in `unsupported`. Those of
+/// Redis have none here, because `redis` reads them.
 pub(super) const COMPAT_VARIABLES: &[CompatVariable] = &[
     ignored("SOKETI_ADAPTER_CLUSTER_REQUESTS_TIMEOUT", "5000", ADAPTER),
     silent("SOKETI_ADAPTER_REDIS_PREFIX"),
@@ -150,7 +150,7 @@ pub(super) const COMPAT_VARIABLES: &[CompatVariable] = &[
     silent("SOKETI_WEBHOOKS_BATCHING_DURATION"),
 ];
 
-/// Writes what soketi's variables say into `draft`.
+/// Writes the values of soketi's variables into `draft`.
 pub(super) fn read(
     variables: &Variables,
     draft: &mut Draft,
@@ -167,7 +167,7 @@ pub(super) fn read(
     ])
 }
 
-/// `SOKETI_DEBUG` makes the log talkative.
+/// `SOKETI_DEBUG` sets the log level to `debug`.
 fn debug(variables: &Variables, draft: &mut Draft) -> Result<(), ConfigError> {
     let key = Key::new("log.level");
     if is_true("SOKETI_DEBUG", variables)? {
@@ -176,7 +176,7 @@ fn debug(variables: &Variables, draft: &mut Draft) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// `SOKETI_METRICS_ENABLED` opens a listener of its own, where soketi has it.
+/// `SOKETI_METRICS_ENABLED` starts a separate listener on soketi's port.
 fn metrics(variables: &Variables, draft: &mut Draft) -> Result<(), ConfigError> {
     let key = Key::new("metrics.listen");
     if is_true("SOKETI_METRICS_ENABLED", variables)? {
@@ -191,8 +191,7 @@ fn metrics(variables: &Variables, draft: &mut Draft) -> Result<(), ConfigError> 
     Ok(())
 }
 
-/// With user authentication, soketi also closes connections that are not authorized in time, after
-/// 30 s by itself.
+/// With user authentication, soketi also closes connections that are not authorized within 30 s.
 fn authorized_connections(variables: &Variables, draft: &mut Draft) -> Result<(), ConfigError> {
     let (user, timeout) =
         ("SOKETI_DEFAULT_APP_USER_AUTHENTICATION", "SOKETI_USER_AUTHENTICATION_TIMEOUT");

@@ -1,6 +1,7 @@
-//! What the configuration can name and this version cannot do. It is refused, never ignored.
+//! Settings that this version does not support. They are rejected, not ignored.
 //!
-//! Whoever builds one of these parts deletes its lines here.
+//!
+//! A change that implements one of them removes its lines here.
 
 use super::{
     draft::Draft,
@@ -15,8 +16,8 @@ const RULE: &str = "is not supported by this version of Campanile";
 /// Keys that must stay empty.
 const KEYS: [&str; 1] = ["console.password"];
 
-/// Peers' variables, the values with which they ask for nothing that we lack, and what the others
-/// ask for.
+/// Variables of other servers, with the supported values, and the feature that other values
+/// request.
 const VARIABLES: [(&str, &[&str], &str); 5] = [
     ("SOKETI_ADAPTER_DRIVER", &["local", "redis"], "an adapter other than `local` and `redis`"),
     ("SOKETI_APP_MANAGER_DRIVER", &["array"], "an app manager other than `array`"),
@@ -38,7 +39,7 @@ pub(super) fn variables() -> impl Iterator<Item = &'static str> {
     VARIABLES.iter().map(|(name, _, _)| *name)
 }
 
-/// Refuses variables that ask for what this version cannot do.
+/// Rejects variables that request unsupported features.
 pub(super) fn refuse_variables(variables: &Variables) -> Result<(), ConfigError> {
     all(VARIABLES.iter().map(|(name, harmless, what)| {
         if variables.set(name).is_some_and(|value| !harmless.contains(&value)) {
@@ -48,7 +49,7 @@ pub(super) fn refuse_variables(variables: &Variables) -> Result<(), ConfigError>
     }))
 }
 
-/// Refuses variables that ask for Redis where `draft` knows of none.
+/// Rejects variables that need Redis if `draft` has none.
 pub(super) fn refuse_without_redis(
     variables: &Variables,
     draft: &Draft,
@@ -66,7 +67,7 @@ pub(super) fn refuse_without_redis(
     }
 }
 
-/// Refuses keys that ask for what this version cannot do.
+/// Rejects keys that request unsupported features.
 pub(super) fn refuse_keys(draft: &Draft) -> Result<(), ConfigError> {
     all(draft.settings().map(|(key, setting)| {
         let empty = setting.value == Value::String(String::new());

@@ -1,5 +1,4 @@
-//! The rules for single values: ranges, choices, and the form of texts. Some texts get their proper
-//! form on the way.
+//! The rules for single values: ranges, choices, and formats. Some texts are normalized.
 
 use super::{
     draft::Draft,
@@ -11,7 +10,7 @@ use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use toml::Value;
 
-/// The least and the largest value of every integer, by pattern.
+/// The minimum and maximum of every integer, by pattern.
 pub(super) const RANGES: [(&str, i64, i64); 34] = [
     ("server.port", 0, 65_535),
     ("server.shards", 0, 64),
@@ -49,10 +48,10 @@ pub(super) const RANGES: [(&str, i64, i64); 34] = [
     ("webhooks.batch_ms", 0, 1_000),
 ];
 
-/// Long enough for the name of a project and of a stage, short enough for every key in Redis.
+/// Long enough for the names of a project and a stage, short enough for every key in Redis.
 const REDIS_PREFIX_BYTES_MAX: usize = 100;
 
-/// The words that a key takes.
+/// The allowed words of a key.
 pub(super) const CHOICES: [(&str, &[&str]); 4] = [
     ("apps[].client_events", &["none", "members"]),
     ("apps[].webhooks[].events", &webhooks::EVENTS),
@@ -60,10 +59,10 @@ pub(super) const CHOICES: [(&str, &[&str]); 4] = [
     ("log.format", &["text", "json"]),
 ];
 
-/// Gives a text its proper form, or names the rule that it breaks.
+/// Normalizes a text, or returns the violated rule.
 type Form = fn(&str) -> Result<String, &'static str>;
 
-/// Keys whose text has a form; for a list it is the form of each element.
+/// Keys with a text format; for a list it applies to each element.
 const FORMS: [(&str, Form); 13] = [
     ("server.host", host),
     ("server.path", path),
@@ -80,7 +79,7 @@ const FORMS: [(&str, Form); 13] = [
     ("metrics.listen", address),
 ];
 
-/// Checks every value of `draft` by itself, and gives it its proper form.
+/// Checks every value of `draft` by itself, and normalizes it.
 pub(super) fn check(draft: &mut Draft) -> Result<(), ConfigError> {
     all(draft.settings_mut().map(|(key, setting)| {
         check_one(&key.pattern(), &mut setting.value).map_err(|rule| {
@@ -96,7 +95,7 @@ pub(super) fn check(draft: &mut Draft) -> Result<(), ConfigError> {
     }))
 }
 
-/// The rule that `value` breaks, if it breaks one.
+/// The rule that `value` violates, if any.
 fn check_one(pattern: &str, value: &mut Value) -> Result<(), String> {
     match value {
         Value::Integer(number) => in_range(pattern, *number),
@@ -114,7 +113,7 @@ fn check_one(pattern: &str, value: &mut Value) -> Result<(), String> {
     }
 }
 
-/// The least and the largest value of the integers of `pattern`, which is one of [`RANGES`].
+/// The minimum and maximum of the integers of `pattern`, which is one of [`RANGES`].
 pub(super) fn range(pattern: &str) -> Option<(i64, i64)> {
     let range = RANGES.iter().find(|(ranged, _, _)| *ranged == pattern);
     range.map(|(_, least, largest)| (*least, *largest))
@@ -171,7 +170,7 @@ fn host(text: &str) -> Result<String, &'static str> {
     not_empty(text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text))
 }
 
-/// A path with one slash before it and none behind, or no path at all.
+/// A path with one leading slash and no trailing one, or empty.
 fn path(text: &str) -> Result<String, &'static str> {
     if has_white_space(text) || text.contains(['?', '#']) {
         return Err("must not contain `?`, `#` or white space");
@@ -228,8 +227,8 @@ fn redis_url(text: &str) -> Result<String, &'static str> {
     redis::parse(text).map(|_target| text.to_owned())
 }
 
-/// Braces would move keys of one channel to other slots of a Redis Cluster, and every key carries
-/// the prefix.
+/// Braces would move keys of one channel to other slots of a Redis Cluster, since every key has the
+/// prefix.
 pub(super) fn redis_prefix(text: &str) -> Result<String, &'static str> {
     if REDIS_PREFIX_BYTES_MAX < text.len() {
         return Err("must be at most 100 bytes long");

@@ -72,9 +72,8 @@ impl Variables {
         }
     }
 
-    /// Whether a variable `name` beside these says something. Laravel's `REDIS_` variables are there
-    /// for its cache, and count only where Reverb is to scale; `PORT` counts last of all and is not
-    /// meant here.
+    /// Whether a variable `name` has a meaning beside these. Laravel's `REDIS_` variables are for
+    /// its cache, and count only if Reverb's scaling is enabled; `PORT` is handled separately.
     pub(super) fn reads(&self, name: &str, pusher_env: bool) -> bool {
         let is_ours = LARAVEL.iter().chain(&FAMILIES).any(|family| name.starts_with(family));
         is_ours
@@ -85,8 +84,8 @@ impl Variables {
             }
     }
 
-    /// What the variable `name` says, in the words of its family: Laravel's for `REVERB_` and
-    /// others, where `null` and its like mean that nothing is set.
+    /// The value of the variable `name`, by the conventions of its family: for `REVERB_` and other
+    /// variables of Laravel, `null` etc. means that nothing is set.
     pub(super) fn value(&self, name: &str) -> Option<&str> {
         let value = self.by_name.get(name)?.value.as_str();
         if LARAVEL.iter().any(|family| name.starts_with(family)) {
@@ -107,12 +106,12 @@ impl Variables {
         Some(variable.value.trim()).filter(|value| !value.is_empty())
     }
 
-    /// What a peer's variable says, unless it is empty or null, which means that it is not set.
+    /// The value of another server's variable; `None` if it is empty or null.
     pub(super) fn set(&self, name: &str) -> Option<&str> {
         self.value(name).filter(|value| !matches!(value.trim(), "" | "null"))
     }
 
-    /// Where the variable `name` stands.
+    /// The origin of the variable `name`.
     pub(super) fn origin(&self, name: &str) -> Origin {
         let dotenv = self.by_name.get(name).and_then(|variable| variable.dotenv.clone());
         Origin::Environment { variable: name.to_owned(), dotenv }
@@ -133,9 +132,8 @@ fn without_quotes(value: &str) -> Option<&str> {
     ['"', '\''].into_iter().find_map(inner)
 }
 
-/// Whether Kubernetes or Docker made the variable, to tell where a service is that happens to be
-/// called like us. A pod beside a service named `campanile` has
-/// `CAMPANILE_PORT=tcp://10.0.0.1:8080`, and must start all the same.
+/// Whether Kubernetes or Docker set the variable for a service with the same name. A pod beside a
+/// service named `campanile` has `CAMPANILE_PORT=tcp://10.0.0.1:8080`, and must start all the same.
 fn is_service_link(name: &str, value: &str) -> bool {
     let host_or_port = ["_SERVICE_HOST", "_SERVICE_PORT"].iter().any(|part| name.contains(part));
     let port_of = name.split_once("_PORT_").is_some_and(|(_, rest)| {
@@ -148,7 +146,7 @@ fn is_service_link(name: &str, value: &str) -> bool {
     host_or_port || port_of || port
 }
 
-/// What Laravel's `env()` makes of a value.
+/// The value that Laravel's `env()` returns.
 fn laravel(value: &str) -> Option<&str> {
     let is = |word: &str| {
         value.eq_ignore_ascii_case(word)
@@ -173,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn laravel_has_words_for_values() {
+    fn laravels_words_for_values_are_read() {
         for (written, meant) in [
             ("true", Some("true")),
             ("(true)", Some("true")),
@@ -193,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn only_laravels_variables_are_in_laravels_words() {
+    fn only_laravels_variables_have_laravels_words() {
         let env = ["REVERB_APP_KEY", "CAMPANILE_APPS__0__KEY"];
         let env = env.map(|name| (name.to_owned(), "(empty)".to_owned())).into();
         let variables = Variables::new(&env, None);
@@ -202,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn links_to_services_are_not_settings() {
+    fn service_links_are_not_settings() {
         for (name, value) in [
             ("CAMPANILE_SERVICE_HOST", "10.0.0.1"),
             ("CAMPANILE_SERVICE_PORT_HTTP", "8080"),

@@ -1,4 +1,4 @@
-//! The rules for webhooks, and how soketi's variables name them.
+//! The rules for webhooks, and soketi's variables for them.
 
 use super::{
     WebhookConfig, WebhookEvent,
@@ -16,9 +16,9 @@ use serde::Deserialize;
 use std::{collections::BTreeMap, str::FromStr};
 use toml::{Table, Value};
 
-/// How long events wait for one another.
+/// How long events wait for others.
 pub(super) const BATCH_MS: &str = "webhooks.batch_ms";
-/// soketi's switch for what [`BATCH_MS`] says in one figure.
+/// soketi's switch for the value of [`BATCH_MS`].
 pub(super) const BATCHING: &str = "SOKETI_WEBHOOKS_BATCHING";
 const BATCHING_DURATION: &str = "SOKETI_WEBHOOKS_BATCHING_DURATION";
 const WEBHOOKS: &str = "SOKETI_DEFAULT_APP_WEBHOOKS";
@@ -50,7 +50,7 @@ const RESERVED: [&str; 10] = [
 
 const NAME_LEN_MAX: usize = 64;
 
-/// A URL that can be posted to.
+/// Checks that a URL can be posted to.
 pub(super) fn url(text: &str) -> Result<String, &'static str> {
     const RULE: &str = "must be http:// or https:// with a host";
     let url = Uri::from_str(text).map_err(|_| RULE)?;
@@ -76,7 +76,7 @@ pub(super) fn name(text: &str) -> Result<String, &'static str> {
     Ok(text.to_owned())
 }
 
-/// Headers that may be sent along. A rule never shows a value, which may be a token.
+/// Checks additional headers. A rule never shows a value, which may be a token.
 pub(super) fn headers(table: &Table) -> Result<(), String> {
     for (name, value) in table {
         let known = HeaderName::from_str(name)
@@ -91,7 +91,7 @@ pub(super) fn headers(table: &Table) -> Result<(), String> {
     Ok(())
 }
 
-/// Each webhook says where it is and what it wants to hear.
+/// Checks that each webhook has a URL and events.
 pub(super) fn are_complete(
     draft: &Draft,
     list: &Key,
@@ -119,7 +119,7 @@ pub(super) fn are_complete(
     }))
 }
 
-/// A webhook as soketi has it. Members that soketi does not know are ignored there and here.
+/// A webhook in soketi's format. Unknown members are ignored, as in soketi.
 #[derive(Deserialize)]
 struct SoketiWebhook {
     url: Option<String>,
@@ -139,8 +139,8 @@ struct SoketiFilter {
     channel_name_ends_with: Option<String>,
 }
 
-/// Writes what soketi's variables say of webhooks into `draft`. soketi sends events one by one
-/// unless `is_batching`.
+/// Writes the webhooks of soketi's variables into `draft`. soketi sends events one by one unless
+/// `is_batching`.
 pub(super) fn read_soketi(
     variables: &Variables,
     is_batching: bool,
@@ -158,7 +158,7 @@ pub(super) fn read_soketi(
     let origin = variables.origin(WEBHOOKS);
     let list = Key::new("apps[0].webhooks");
     let webhooks: Vec<SoketiWebhook> = serde_json::from_str(text).map_err(|error| {
-        // The position, not the text: it may hold a token.
+        // The position, not the text: it may contain a token.
         let place = format!("line {} column {}", error.line(), error.column());
         ConfigError::key(&origin, &list, format!("must be a JSON list of webhooks; see {place}"))
     })?;
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_url_can_be_posted_to() {
+    fn urls_that_can_be_posted_to_are_accepted() {
         for fine in [
             "http://a",
             "https://app.example.com:8443/hooks?token=1",
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_sent_along_but_do_not_replace_ours() {
+    fn headers_are_added_but_do_not_replace_those_of_the_protocol() {
         let check = |name: &str, value: &str| {
             headers(&Table::from_iter([(name.to_owned(), Value::String(value.to_owned()))]))
         };

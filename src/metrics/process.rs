@@ -103,7 +103,7 @@ mod tests {
     use std::time::SystemTime;
 
     #[test]
-    fn fields_are_found_behind_any_name() {
+    fn fields_are_found_after_any_program_name() {
         let stat = "7 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 250 50 13 14 15 16 17 18 4711 20";
         assert_eq!(parse_stat(stat), Some((300.0, 4_711.0)));
         assert_eq!(parse_stat("nonsense"), None);

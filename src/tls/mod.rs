@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_file_is_named_with_its_rule() {
+    fn the_error_of_an_invalid_file_has_its_path_and_rule() {
         let folder = Folder::new("bad-file");
         let (cert_pem, key_pem) = certified();
         let cert = folder.write("cert.pem", &cert_pem);
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_file_holds_instead_is_named() {
+    fn errors_describe_what_a_file_contains_instead() {
         let folder = Folder::new("instead");
         for command in [
             "req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -subj /CN=a -days 9",
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn another_certificate_is_told_from_the_same_one() {
+    fn another_certificate_is_distinguished_from_the_same_one() {
         let folder = Folder::new("another");
         let write = |(cert, key): (String, String)| TlsConfig {
             cert: folder.write("cert.pem", &cert),

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_unsupported_type_of_a_key_is_named() {
+    fn the_error_contains_the_unsupported_type_of_a_key() {
         for (id, name) in UNUSABLE {
             for (before, after) in
                 [(&b""[..], &b""[..]), (b"\x30\x10", b"\x04\x01"), (b"\x30", b"")]

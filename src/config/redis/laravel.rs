@@ -1,6 +1,7 @@
-//! Where Laravel's variables say that Redis is. They count when Reverb is to scale.
+//! Laravel's variables for Redis, used if Reverb's scaling is enabled.
 //!
-//! `REDIS_URL` wins over the other variables, which fill in what it leaves out, as in Laravel.
+//!
+//! `REDIS_URL` overrides the other variables, which complete it, as in Laravel.
 
 use super::{
     RedisTarget, Topology, credentials, optional,
@@ -27,7 +28,7 @@ const ON: &[CompatVariable] = &[ignored(
 const SCHEME: &str = "must be tcp, or tls for TLS";
 const HOST: &str = "must be a host without a port, or the path of a socket; TLS is tls://host";
 
-/// Writes what the variables say into `draft`, if `REVERB_SCALING_ENABLED` is true.
+/// Writes the values into `draft`, if `REVERB_SCALING_ENABLED` is true.
 pub(in crate::config) fn read(
     variables: &Variables,
     draft: &mut Draft,

@@ -1,6 +1,7 @@
-//! Where Redis is: what `redis.url` says, and what other servers' variables say instead.
+//! The address of Redis: from `redis.url`, or from other servers' variables.
 //!
-//! Values only: nobody connects here, and the file that `redis.ca` names is read by whoever does.
+//!
+//! Contains values only: nothing connects here, and the file of `redis.ca` is read elsewhere.
 
 mod laravel;
 mod parse;
@@ -19,51 +20,51 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use std::{fmt, path::PathBuf, str::FromStr};
 use toml::Value;
 
-/// What stands in a URL as it is.
+/// Characters that a URL contains unescaped.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const ENCODED_IN_PATH: &AsciiSet = &ENCODED.remove(b'/');
 
-/// Redis, or what stands for it, as the nodes reach it.
+/// The Redis servers, with TLS and credentials.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RedisTarget {
-    /// Which servers there are, and how they belong together.
+    /// The topology and the servers.
     pub topology: Topology,
-    /// Whether to speak TLS to every one of them, sentinels included.
+    /// Whether to use TLS for all of them, including Sentinels.
     pub is_tls: bool,
-    /// The ACL user. None: Redis' default user. Never without a password.
+    /// The ACL user; `None` for Redis' default user. Never without a password.
     pub username: Option<String>,
-    /// The user's password. None: no authentication.
+    /// The user's password; `None` for no authentication.
     pub password: Option<Secret>,
-    /// The number of the database, up to 2,147,483,647. In a cluster always 0.
+    /// The number of the database, up to 2,147,483,647. Always 0 in a Redis Cluster.
     pub db: i64,
 }
 
-/// The servers and how they belong together. An address is a name or an IP address, IPv6 without
-/// brackets, and a port that is not 0.
+/// The topology and the servers. An address is a name or an IP address, IPv6 without brackets, and
+/// a port other than 0.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Topology {
-    /// One server.
+    /// A single server.
     Single {
-        /// Its address.
+        /// Host and port.
         address: (String, u16),
     },
-    /// One server behind a Unix socket.
+    /// A single server behind a Unix socket.
     Unix {
-        /// The socket.
+        /// The path of the socket.
         path: PathBuf,
     },
-    /// Sentinels that know which server is the master.
+    /// Sentinels that know the master.
     Sentinel {
-        /// The sentinels, at least one.
+        /// The Sentinels, at least one.
         sentinels: Vec<(String, u16)>,
-        /// The name by which they know the master.
+        /// The master's name in Sentinel.
         master: String,
-        /// Password of the sentinels themselves. None: they ask for none.
+        /// The password of the Sentinels; `None` for no authentication.
         password: Option<Secret>,
     },
     /// A Redis Cluster.
     Cluster {
-        /// The nodes to ask first, at least one.
+        /// The seed nodes, at least one.
         nodes: Vec<(String, u16)>,
     },
 }
@@ -81,7 +82,7 @@ impl RedisTarget {
         }
     }
 
-    /// The URL that stands for this target, with its secrets.
+    /// The URL of this target, with its secrets.
     fn to_url(&self) -> String {
         let password = self.password.as_ref().map(Secret::expose).unwrap_or_default();
         let username = self.username.as_deref().unwrap_or_default();
@@ -93,7 +94,7 @@ impl RedisTarget {
         self.url(&credentials, |secret| encoded(secret.expose()))
     }
 
-    /// The URL that stands for this target, without its credentials.
+    /// The URL of this target, without its credentials.
     fn to_masked_url(&self) -> String {
         let credentials = if self.password.is_some() { "***@" } else { "" };
         self.url(credentials, |_| "***".to_owned())
@@ -128,7 +129,7 @@ fn encoded(text: &str) -> String {
     utf8_percent_encode(text, ENCODED).to_string()
 }
 
-/// Addresses as a URL has them.
+/// Addresses in URL form.
 fn list(addresses: &[(String, u16)]) -> String {
     let address = |(host, port): &(String, u16)| {
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
@@ -136,7 +137,7 @@ fn list(addresses: &[(String, u16)]) -> String {
     addresses.iter().map(address).collect::<Vec<_>>().join(",")
 }
 
-/// What `redis.url` says: where Redis is, or, empty, that this node is alone.
+/// The value of `redis.url`: the address of Redis, or empty for a single node.
 ///
 /// Read with [`parse`](str::parse). `Debug` and `Serialize` write the URL with `***` in place of
 /// user and passwords.
@@ -144,7 +145,7 @@ fn list(addresses: &[(String, u16)]) -> String {
 pub struct RedisUrl(Option<RedisTarget>);
 
 impl RedisUrl {
-    /// Where Redis is, if anywhere.
+    /// The target, if there is one.
     #[must_use]
     pub fn target(&self) -> Option<&RedisTarget> {
         self.0.as_ref()
@@ -156,7 +157,7 @@ impl RedisUrl {
 }
 
 impl FromStr for RedisUrl {
-    /// The rule that the text breaks. It holds nothing of the text.
+    /// The violated rule. It contains nothing of the text.
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -186,7 +187,7 @@ impl<'de> Deserialize<'de> for RedisUrl {
 const URL: &str = "redis.url";
 const PREFIX: &str = "redis.prefix";
 
-/// What the variable `name` says, if it is set, or an error that names it.
+/// The value of the variable `name`, if it is set, or an error with its name.
 fn optional<T>(
     variables: &Variables,
     name: &str,
@@ -196,7 +197,8 @@ fn optional<T>(
     value.map_err(|rule| ConfigError::at(variables.origin(name), rule))
 }
 
-/// The user and the password in two variables. A user alone cannot sign in, which is noted.
+/// The user and the password from two variables. A user without a password cannot sign in, which is
+/// noted.
 fn credentials(
     variables: &Variables,
     [username, password]: [&str; 2],
@@ -212,13 +214,13 @@ fn credentials(
     (user, secret)
 }
 
-/// Writes `target` as the value of `redis.url`. The variable `name` said so.
+/// Writes `target` as the value of `redis.url`, with the variable `name` as origin.
 fn set_target(draft: &mut Draft, target: &RedisTarget, variables: &Variables, name: &str) {
     draft.set(Key::new(URL), Value::String(target.to_url()), variables.origin(name));
 }
 
-/// Writes the prefix: what every key of the other server begins with, then its name for what is in
-/// Redis. Each of the two variables may be missing; without both, nothing is written.
+/// Writes the prefix: the other server's prefix of all keys, then its name in Redis. Each of the
+/// two variables may be missing; without both, nothing is written.
 fn set_prefix(draft: &mut Draft, variables: &Variables, names: [&str; 2]) {
     let [outer, inner] = names.map(|name| variables.set(name));
     let is_broken = |part: Option<&str>| part.is_some_and(|part| redis_prefix(part).is_err());

@@ -15,11 +15,11 @@ use crate::config::Secret;
 use percent_encoding::percent_decode_str;
 use std::net::Ipv6Addr;
 
-/// Where Redis listens unless told otherwise.
+/// The default port of Redis.
 pub(super) const REDIS_PORT: u16 = 6_379;
-/// Where a sentinel listens unless told otherwise.
+/// The default port of Sentinel.
 pub(super) const SENTINEL_PORT: u16 = 26_379;
-/// How many databases Redis can be told to have, less one.
+/// Maximum number of a database.
 const DB_MAX: u32 = i32::MAX.unsigned_abs();
 
 const SCHEME: &str = "must begin with redis://, redis+sentinel:// or redis+cluster://, with rediss for TLS, or with redis+unix://";
@@ -42,10 +42,10 @@ const FRAGMENT: &str = "must not contain `#`, which is %23 in a password";
 const QUERY: &str = "has a parameter that is not known: redis+sentinel:// takes ?sentinel_password=, redis+unix:// \
     takes ?db=, and the others take none";
 
-/// What holds where a URL does not say it.
+/// Values for parts that a URL omits.
 #[derive(Default)]
 pub(super) struct Defaults {
-    /// The port of a server; none means Redis' own.
+    /// The port of a server; `None` for Redis' default.
     pub(super) port: Option<u16>,
     /// The user, if the URL has no credentials.
     pub(super) username: Option<String>,
@@ -55,13 +55,13 @@ pub(super) struct Defaults {
     pub(super) db: i64,
 }
 
-/// What `text` says, or the rule that it breaks, which holds nothing of the text. Empty: there is no
+/// Parses `text`, or returns the violated rule, which contains nothing of the text. Empty: no
 /// Redis.
 pub(in crate::config) fn parse(text: &str) -> Result<Option<RedisTarget>, &'static str> {
     if text.is_empty() { Ok(None) } else { target(text, Defaults::default()).map(Some) }
 }
 
-/// What the URL `text` says, or the rule that it breaks.
+/// Parses the URL `text`, or returns the violated rule.
 pub(super) fn target(text: &str, defaults: Defaults) -> Result<RedisTarget, &'static str> {
     let (scheme, rest) = text.split_once("://").ok_or(SCHEME)?;
     let (is_tls, form) = form(scheme).ok_or(SCHEME)?;

@@ -1,4 +1,4 @@
-//! Where soketi's variables say that Redis is. They count when its adapter is `redis`.
+//! soketi's variables for Redis, used if its adapter is `redis`.
 
 use super::{
     RedisTarget, Topology, credentials, optional,
@@ -51,7 +51,7 @@ const NODES: &str =
 const NO_NODES: &str = "must name a node, because SOKETI_ADAPTER_REDIS_CLUSTER_MODE is true";
 const OBJECT: &str = "must be a JSON object";
 
-/// Writes what the variables say into `draft`, if `SOKETI_ADAPTER_DRIVER` is `redis`.
+/// Writes the values into `draft`, if `SOKETI_ADAPTER_DRIVER` is `redis`.
 pub(in crate::config) fn read(
     variables: &Variables,
     draft: &mut Draft,
@@ -74,7 +74,7 @@ pub(in crate::config) fn read(
     Ok(())
 }
 
-/// The nodes of a Redis Cluster, and which variable names them.
+/// The nodes of a Redis Cluster, and the variable that sets them.
 fn cluster(variables: &Variables) -> Result<(Topology, &'static str), ConfigError> {
     let nodes = optional(variables, CLUSTER_NODES, |json| servers_in(json, REDIS_PORT))?;
     match nodes {
@@ -83,7 +83,7 @@ fn cluster(variables: &Variables) -> Result<(Topology, &'static str), ConfigErro
     }
 }
 
-/// The sentinels if there are any, else the one server, and which variable names them.
+/// The Sentinels if there are any, else the single server, and the variable that sets them.
 fn servers(variables: &Variables) -> Result<(Topology, &'static str), ConfigError> {
     let sentinels = optional(variables, SENTINELS, |json| servers_in(json, SENTINEL_PORT))?;
     if let Some(sentinels) = sentinels.filter(|sentinels| !sentinels.is_empty()) {
@@ -99,7 +99,7 @@ fn servers(variables: &Variables) -> Result<(Topology, &'static str), ConfigErro
     Ok((Topology::Single { address: (host, port.unwrap_or(REDIS_PORT)) }, name))
 }
 
-/// A server as ioredis takes it.
+/// A server in the form of ioredis.
 #[derive(Deserialize)]
 struct Server {
     host: String,
