@@ -15,16 +15,16 @@ use tokio::{sync::watch, time};
 #[derive(Clone, Debug)]
 pub struct Shutdown {
     /// Receivers that existed when the shutdown began.
-    early: watch::Sender<State>,
+    early: watch::Sender<DrainState>,
     /// Receivers that were added since. Clients continue to connect while the server drains, and
     /// must not delay its end.
-    late: watch::Sender<State>,
+    late: watch::Sender<DrainState>,
     dropped: Arc<AtomicUsize>,
 }
 
 /// Held by everything that must finish before the process may end.
 #[derive(Debug)]
-pub struct Drain(watch::Receiver<State>);
+pub struct Drain(watch::Receiver<DrainState>);
 
 /// How a shutdown closes WebSocket connections.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,7 +40,7 @@ pub enum DrainPlan {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct State {
+struct DrainState {
     since: Option<Instant>,
     plan: Option<DrainPlan>,
     is_late: bool,
@@ -57,8 +57,8 @@ impl Shutdown {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            early: watch::Sender::new(State::default()),
-            late: watch::Sender::new(State { is_late: true, ..State::default() }),
+            early: watch::Sender::new(DrainState::default()),
+            late: watch::Sender::new(DrainState { is_late: true, ..DrainState::default() }),
             dropped: Arc::default(),
         }
     }

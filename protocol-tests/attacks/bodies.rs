@@ -82,7 +82,7 @@ async fn answer_to(server: &Server, head: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn bodies_that_never_end_are_cut_off() {
+async fn endless_bodies_are_closed() {
     let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let mut attackers = JoinSet::new();
@@ -129,7 +129,7 @@ async fn pour(mut stream: TcpStream, call: Call) -> usize {
 }
 
 #[tokio::test]
-async fn answers_that_nobody_reads_are_cut_off_in_time() {
+async fn unread_answers_time_out() {
     let settings = Settings::new().server("request_timeout_s", PATIENCE_S);
     let setup = AttackSetup::open(settings).await;
     let attack = async |server: &Server| {

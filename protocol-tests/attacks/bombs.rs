@@ -45,7 +45,7 @@ fn bombs(bytes: usize) -> Vec<(&'static str, String)> {
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 #[tokio::test]
-async fn json_bombs_in_messages_are_read_or_refused() {
+async fn json_bombs_in_messages_are_read_or_rejected() {
     let setup = AttackSetup::open(Settings::new().app("client_events_per_second", 0)).await;
     let attack = async |server: &Server| {
         let (began, mut sent, mut slowest) = (Instant::now(), 0, ("", Duration::ZERO));
@@ -80,7 +80,7 @@ async fn json_bombs_in_messages_are_read_or_refused() {
 }
 
 #[tokio::test]
-async fn json_bombs_that_the_application_signed_are_read_or_refused() {
+async fn json_bombs_in_signed_data_are_read_or_rejected() {
     const ROOM: &str = "presence-room";
     let settings = Settings::new().app("client_events_per_second", 0);
     let setup = AttackSetup::open(settings.app("max_presence_user_info_bytes", 65_536)).await;
@@ -124,7 +124,7 @@ async fn json_bombs_that_the_application_signed_are_read_or_refused() {
 }
 
 #[tokio::test]
-async fn json_bombs_in_requests_are_read_or_refused() {
+async fn json_bombs_in_requests_are_read_or_rejected() {
     let setup = AttackSetup::open(Settings::new().app("max_event_bytes", 1_048_576)).await;
     let attack = async |server: &Server| {
         let mut http = Http::connect(server.address).await;

@@ -26,7 +26,7 @@ async fn cache_bytes(server: &Server) -> usize {
 }
 
 #[tokio::test]
-async fn cache_channels_keep_no_more_than_their_bound() {
+async fn cache_channels_keep_no_more_than_their_limit() {
     let settings = Settings::new()
         .section("metrics", "token", quoted(TOKEN))
         .app("max_cache_bytes", MAX_CACHE_BYTES);

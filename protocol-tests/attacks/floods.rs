@@ -38,7 +38,7 @@ pub(crate) async fn pour(client: Client, batch: Vec<u8>, reads: bool) -> (usize,
 }
 
 #[tokio::test]
-async fn pings_without_end_are_answered_at_the_cost_of_who_sends_them() {
+async fn endless_pings_are_answered_at_the_senders_cost() {
     let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let of_websocket = frames::masked(frames::FIN | frames::PING, &[b'p'; 125]).repeat(100);
@@ -158,7 +158,7 @@ async fn close_of(mut reader: OwnedReadHalf, received: Vec<u8>) -> Option<(u16, 
 }
 
 #[tokio::test]
-async fn subscribing_and_unsubscribing_without_end_leaves_nothing() {
+async fn endless_subscribing_and_unsubscribing_leaves_no_state() {
     let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let mut attackers = JoinSet::new();
@@ -180,7 +180,7 @@ async fn subscribing_and_unsubscribing_without_end_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn the_memory_of_twenty_thousand_channels_comes_back() {
+async fn the_memory_of_twenty_thousand_channels_is_released() {
     let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let mut attackers = JoinSet::new();
@@ -215,7 +215,7 @@ async fn occupy(mut client: Client, at: usize) -> Client {
 }
 
 #[tokio::test]
-async fn publishing_where_nobody_listens_leaves_nothing() {
+async fn publishing_without_subscribers_leaves_no_state() {
     let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let mut http = Http::connect(server.address).await;
@@ -235,7 +235,7 @@ async fn publishing_where_nobody_listens_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn requests_of_strangers_cost_little() {
+async fn unauthenticated_requests_cost_little() {
     let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let mut attackers = JoinSet::new();
@@ -259,7 +259,7 @@ async fn requests_of_strangers_cost_little() {
 
 /// The signature is checked over all that the query may mean, so the longest queries cost most.
 #[tokio::test]
-async fn long_queries_of_strangers_cost_little() {
+async fn long_unauthenticated_queries_cost_little() {
     let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let mut http = Http::connect(server.address).await;
@@ -285,7 +285,7 @@ async fn long_queries_of_strangers_cost_little() {
 }
 
 #[tokio::test]
-async fn mistakes_without_end_close_the_connection() {
+async fn endless_errors_close_the_connection() {
     let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let (began, mut closed) = (Instant::now(), 0);

@@ -52,7 +52,7 @@ async fn messages_that_lack_their_last_byte_are_bounded_together() {
 }
 
 #[tokio::test]
-async fn fragments_without_end_are_bounded() {
+async fn endless_fragments_are_limited() {
     let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let mut attackers = JoinSet::new();
@@ -103,7 +103,7 @@ async fn fragment_for_ever(mut client: Client, at: usize) -> Fate {
 }
 
 #[tokio::test]
-async fn compressed_frames_are_neither_agreed_to_nor_read() {
+async fn compressed_frames_are_neither_negotiated_nor_read() {
     let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         // What a decompressor would make much of: a deflate block that repeats one byte.

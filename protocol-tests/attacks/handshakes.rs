@@ -17,7 +17,7 @@ pub(crate) const PATIENCE_S: u64 = 2;
 pub(crate) const SLACK: Duration = Duration::from_secs(3);
 
 #[tokio::test]
-async fn slow_heads_are_cut_off_in_time() {
+async fn slow_heads_time_out() {
     let settings = Settings::new().server("request_timeout_s", PATIENCE_S);
     AttackSetup::open(settings)
         .await
@@ -57,7 +57,7 @@ async fn drip_a_head(mut stream: TcpStream) -> Duration {
 }
 
 #[tokio::test]
-async fn ten_thousand_half_open_handshakes_are_cut_off_in_time() {
+async fn ten_thousand_half_open_handshakes_time_out() {
     let settings = Settings::new().server("request_timeout_s", PATIENCE_S);
     AttackSetup::open(settings)
         .await
@@ -89,7 +89,7 @@ async fn ten_thousand_half_open_handshakes_are_cut_off_in_time() {
 }
 
 #[tokio::test]
-async fn coming_and_going_leaves_nothing() {
+async fn connecting_and_disconnecting_leaves_no_state() {
     AttackSetup::open(Settings::new())
         .await
         .attacked_by("connection churn", async |server| {
@@ -115,7 +115,7 @@ async fn coming_and_going_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn forged_addresses_give_nobody_more_places() {
+async fn forged_addresses_do_not_bypass_the_limit() {
     const PLACES: usize = 10;
     let settings = Settings::new().connection("max_connections_per_ip", PLACES);
     AttackSetup::open(settings)

@@ -17,7 +17,7 @@ const MEMBERS_MAX: usize = 100;
 const INFO_MAX: usize = 1_024;
 
 #[tokio::test]
-async fn joining_and_leaving_without_end_is_told_in_order() {
+async fn endless_joins_and_leaves_are_reported_in_order() {
     let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let mut member = server.client().await;
@@ -74,7 +74,7 @@ async fn watch(member: &mut Client) -> String {
 }
 
 #[tokio::test]
-async fn a_full_room_with_big_infos_is_bounded() {
+async fn a_full_channel_with_large_infos_is_limited() {
     let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let members = full_room(server).await;
@@ -147,7 +147,7 @@ async fn told_of(member: &mut Client, at: usize) -> u64 {
 }
 
 #[tokio::test]
-async fn rejoining_a_full_room_is_answered_at_a_bounded_rate() {
+async fn rejoining_a_full_channel_is_answered_at_a_limited_rate() {
     /// Burst and rate of bytes that a connection may be sent as answers, with an outbox of 1 MiB.
     const AT_ONCE: usize = 512;
     const A_SECOND: usize = 1_024;

@@ -47,7 +47,7 @@ async fn requests_are_refused_outside_of_their_window() {
 }
 
 #[tokio::test]
-async fn subscriptions_are_refused_to_whom_they_were_not_signed_for() {
+async fn subscriptions_signed_for_others_are_rejected() {
     let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
         let owner = server.client().await;

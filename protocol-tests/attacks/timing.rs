@@ -82,7 +82,7 @@ fn wrong_at(text: &str, place: usize) -> String {
 const TEXT: &str = "1234.1234:private-foobar";
 
 #[test]
-fn a_comparison_that_stops_early_is_found_out() {
+fn a_comparison_that_stops_early_is_detected() {
     let signer = Signer::new("7ad3773142a6692b25b8");
     let right = signer.sign(TEXT);
     let naive = |guess: &str| {

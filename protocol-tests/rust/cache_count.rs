@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::harness::{COUNT, Server, Settings, eventually, inner};
 
 #[tokio::test]
-async fn k01_an_empty_cache_channel_says_so() {
+async fn k01_an_empty_cache_channel_is_a_cache_miss() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.subscribe("cache-x").await;
@@ -18,7 +18,7 @@ async fn k01_an_empty_cache_channel_says_so() {
 }
 
 #[tokio::test]
-async fn k02_a_later_subscriber_gets_the_last_event() {
+async fn k02_a_later_subscriber_receives_the_last_event() {
     let server = Settings::new().start().await;
     server.publish("cache-x", "t", "0").await;
     server.publish("cache-x", "u", "1").await;
@@ -26,7 +26,7 @@ async fn k02_a_later_subscriber_gets_the_last_event() {
 }
 
 #[tokio::test]
-async fn k03_the_excluded_socket_is_not_part_of_the_memory() {
+async fn k03_the_excluded_socket_does_not_apply_to_the_kept_event() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     let event =
@@ -38,7 +38,7 @@ async fn k03_the_excluded_socket_is_not_part_of_the_memory() {
 }
 
 #[tokio::test]
-async fn k04_a_client_event_is_not_remembered() {
+async fn k04_a_client_event_is_not_kept() {
     let server = Settings::new().start().await;
     let (mut a, mut b, mut bystander) =
         (server.client().await, server.client().await, server.client().await);
@@ -54,7 +54,7 @@ async fn k04_a_client_event_is_not_remembered() {
 }
 
 #[tokio::test]
-async fn k05_the_memory_ends_after_its_time() {
+async fn k05_the_kept_event_expires() {
     let server = Settings::new().app("cache_ttl_s", 1).start().await;
     server.publish("cache-x", "u", "1").await;
     remembers_u(&server, "cache-x").await;
@@ -66,7 +66,7 @@ async fn k05_the_memory_ends_after_its_time() {
 }
 
 #[tokio::test]
-async fn k06_the_memory_outlives_the_subscribers() {
+async fn k06_the_kept_event_outlives_the_subscribers() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.subscribe("cache-x").await;
@@ -80,7 +80,7 @@ async fn k06_the_memory_outlives_the_subscribers() {
 }
 
 #[tokio::test]
-async fn k07_private_and_encrypted_cache_channels_remember_too() {
+async fn k07_private_and_encrypted_cache_channels_keep_their_last_event() {
     let server = Settings::new().start().await;
     for channel in ["private-cache-x", "private-encrypted-cache-x"] {
         server.publish(channel, "u", "1").await;
@@ -89,7 +89,7 @@ async fn k07_private_and_encrypted_cache_channels_remember_too() {
 }
 
 #[tokio::test]
-async fn k08_the_api_tells_what_is_remembered_and_for_how_long() {
+async fn k08_the_api_returns_the_kept_event_and_its_lifetime() {
     let server = Settings::new().start().await;
     assert_eq!(
         server.channel("cache-x", "cache").await,
@@ -103,7 +103,7 @@ async fn k08_the_api_tells_what_is_remembered_and_for_how_long() {
 }
 
 #[tokio::test]
-async fn k09_everyone_is_told_how_many_subscribe() {
+async fn k09_all_subscribers_receive_the_count() {
     let server = Settings::new().start().await;
     let (mut a, mut b) = (server.client().await.with_counts(), server.client().await.with_counts());
     a.subscribe("c1").await;
@@ -118,7 +118,7 @@ async fn k09_everyone_is_told_how_many_subscribe() {
 }
 
 #[tokio::test]
-async fn k09_the_acknowledgement_and_the_memory_come_before_the_count() {
+async fn k09_acknowledgement_and_kept_event_precede_the_count() {
     let server = Settings::new().start().await;
     let mut client = server.client().await.with_counts();
     server.publish("cache-x", "u", "1").await;
@@ -129,7 +129,7 @@ async fn k09_the_acknowledgement_and_the_memory_come_before_the_count() {
 }
 
 #[tokio::test]
-async fn k10_those_who_stay_are_told_how_many_are_left() {
+async fn k10_the_remaining_subscribers_receive_the_count() {
     let server = Settings::new().start().await;
     let (mut a, mut b) = (server.client().await.with_counts(), server.client().await.with_counts());
     a.subscribe("c1").await;
@@ -161,7 +161,7 @@ async fn k11_presence_channels_have_no_count() {
 }
 
 #[tokio::test]
-async fn k12_above_a_hundred_subscribers_the_count_is_told_every_five_seconds() {
+async fn k12_above_a_hundred_subscribers_the_count_is_sent_every_five_seconds() {
     let server = Settings::new().start().await;
     let mut observer = server.client().await.with_counts();
     observer.subscribe("c1").await;
@@ -207,7 +207,7 @@ async fn k12_above_a_hundred_subscribers_the_count_is_told_every_five_seconds() 
 }
 
 #[tokio::test]
-async fn k13_an_app_without_counts_tells_none() {
+async fn k13_an_app_without_counts_sends_none() {
     let server = Settings::new().app("subscription_count", false).start().await;
     let (mut a, mut b) = (server.client().await.with_counts(), server.client().await.with_counts());
     a.subscribe("c1").await;
@@ -238,7 +238,7 @@ async fn is_remembered(server: &Server, channel: &str) -> bool {
 }
 
 #[tokio::test]
-async fn beyond_max_cache_bytes_the_least_recently_published_event_is_forgotten() {
+async fn beyond_max_cache_bytes_the_least_recently_published_event_is_evicted() {
     let server = Settings::new().app("max_cache_bytes", 300_000).start().await;
     let large = "x".repeat(95_000);
     let mut subscriber = server.client().await;
@@ -265,7 +265,7 @@ async fn beyond_max_cache_bytes_the_least_recently_published_event_is_forgotten(
 }
 
 #[tokio::test]
-async fn an_event_larger_than_max_cache_bytes_is_delivered_and_not_remembered() {
+async fn an_event_larger_than_max_cache_bytes_is_delivered_and_not_kept() {
     let server = Settings::new().app("max_cache_bytes", 50_000).start().await;
     let mut subscriber = server.client().await;
     subscriber.subscribe("cache-a").await;

@@ -7,7 +7,7 @@ use crate::harness::{
 };
 
 #[tokio::test]
-async fn check_prints_what_is_in_force_and_where_each_value_comes_from() {
+async fn check_prints_the_effective_configuration_with_origins() {
     let directory = Directory::new();
     directory.write("config.toml", &Settings::new().server("port", 7_001).toml());
     let environment = [("CAMPANILE_SERVER__SHUTDOWN_GRACE_S", "7")];
@@ -93,7 +93,7 @@ async fn every_fault_has_its_own_line() {
 }
 
 #[tokio::test]
-async fn a_key_of_an_app_that_nobody_knows_is_named_with_its_line() {
+async fn an_unknown_key_of_an_app_is_reported_with_its_line() {
     let directory = Directory::new();
     let text = Settings::new().toml();
     directory.write("config.toml", &format!("{text}secrte = \"x\"\n"));
@@ -161,7 +161,7 @@ async fn publish_takes_its_credentials_from_the_configuration() {
 }
 
 #[tokio::test]
-async fn a_publish_that_fails_exits_1_and_says_why() {
+async fn a_failed_publish_exits_1_with_the_reason() {
     let server = Settings::new().start().await;
     let directory = Directory::new();
     let url = server.url();
@@ -202,7 +202,7 @@ async fn listen_prints_one_object_of_json_for_each_event() {
 }
 
 #[tokio::test]
-async fn listen_says_why_it_is_refused() {
+async fn listen_prints_why_it_is_rejected() {
     let server = Settings::new().start().await;
     let directory = Directory::new();
     let wrong =

@@ -118,7 +118,7 @@ async fn e06_public_channels_take_no_client_events() {
 }
 
 #[tokio::test]
-async fn e07_only_subscribers_are_heard() {
+async fn e07_only_subscribers_may_send_client_events() {
     let server = Settings::new().start().await;
     let (mut a, mut b) = (server.client().await, server.client().await);
     b.subscribe("private-r").await;
@@ -273,7 +273,7 @@ async fn e12_the_senders_other_connection_receives_it() {
 }
 
 #[tokio::test]
-async fn e14_on_a_presence_cache_channel_it_is_relayed_and_forgotten() {
+async fn e14_on_a_presence_cache_channel_it_is_relayed_and_not_kept() {
     let server = Settings::new().start().await;
     let channel = "presence-cache-r";
     let (mut a, mut b, mut late) =

@@ -33,7 +33,7 @@ async fn c01_the_activity_timeout_is_the_configured_one() {
 }
 
 #[tokio::test]
-async fn c02_nothing_follows_unasked() {
+async fn c02_nothing_else_is_sent_unrequested() {
     let server = Settings::new().start().await;
     server.client().await.ping_barrier().await;
 }
@@ -45,7 +45,7 @@ async fn c03_two_connections_have_two_socket_ids() {
 }
 
 #[tokio::test]
-async fn c04_an_unknown_key_is_told_so_and_closed_4001() {
+async fn c04_an_unknown_key_is_closed_4001_with_an_error() {
     let server = Settings::new().start().await;
     let mut client = server.open("/app/nope?protocol=7").await;
     let (code, message) = client.error().await;
@@ -69,7 +69,7 @@ async fn c05_a_disabled_app_is_closed_4003() {
 }
 
 #[tokio::test]
-async fn c06_the_app_limit_is_enforced_and_given_back() {
+async fn c06_the_app_limit_is_enforced_and_released() {
     let server = Settings::new().app("max_connections", 1).start().await;
     let mut first = server.client().await;
     server.open(&format!("/app/{KEY}?protocol=7")).await.refused(4004).await;
@@ -80,7 +80,7 @@ async fn c06_the_app_limit_is_enforced_and_given_back() {
 }
 
 #[tokio::test]
-async fn c07_strict_mode_wants_a_protocol() {
+async fn c07_strict_mode_requires_a_protocol() {
     let server = Settings::new().connection("strict_protocol", true).start().await;
     server.open(&format!("/app/{KEY}")).await.refused(4008).await;
     server.open(&format!("/app/{KEY}?client=js")).await.refused(4008).await;
@@ -89,7 +89,7 @@ async fn c07_strict_mode_wants_a_protocol() {
 }
 
 #[tokio::test]
-async fn c08_the_protocols_1_to_3_are_gone() {
+async fn c08_the_protocols_1_to_3_are_rejected() {
     let server = Settings::new().start().await;
     for protocol in 1..=3 {
         server.open(&format!("/app/{KEY}?protocol={protocol}")).await.refused(4007).await;
@@ -97,7 +97,7 @@ async fn c08_the_protocols_1_to_3_are_gone() {
 }
 
 #[tokio::test]
-async fn c09_protocol_5_works_and_is_told_why_it_is_closed() {
+async fn c09_protocol_5_works_and_receives_the_reason_of_a_close() {
     let server = Settings::new().start().await;
     let mut client = server.open(&format!("/app/{KEY}?protocol=5&client=java-client")).await;
     client.established().await;
@@ -197,7 +197,7 @@ async fn c17_a_hundred_websocket_pings_are_a_hundred_pongs() {
 }
 
 #[tokio::test]
-async fn c18_a_silent_client_is_pinged_then_closed_4201_and_leaves_nothing() {
+async fn c18_a_silent_client_is_pinged_then_closed_4201_and_removed() {
     let server = timers().start().await;
     let mut client = server.client().await;
     let start = Instant::now();
@@ -228,7 +228,7 @@ async fn c20_a_client_that_answers_with_pusher_pong_stays() {
 }
 
 #[tokio::test]
-async fn c21_broadcasts_do_not_keep_a_client_from_being_asked_and_answers_keep_it() {
+async fn c21_broadcasts_do_not_prevent_pings_and_answers_keep_a_client() {
     let server = timers().start().await;
     let mut client = server.client().await;
     client.subscribe("my-channel").await;
@@ -257,7 +257,7 @@ async fn c21_broadcasts_do_not_keep_a_client_from_being_asked_and_answers_keep_i
 }
 
 #[tokio::test]
-async fn c22_nonsense_is_answered_and_the_connection_stays() {
+async fn c22_malformed_messages_are_answered_and_the_connection_stays() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     for nonsense in [
@@ -325,7 +325,7 @@ async fn c25_shutdown_closes_connections_with_4100_and_rejects_new_ones() {
 }
 
 #[tokio::test]
-async fn c26_an_app_that_wants_tls_is_closed_4000_without_it() {
+async fn c26_a_tls_only_app_is_closed_4000_without_tls() {
     let server = Settings::new()
         .server("trusted_proxies", r#"["10.0.0.1"]"#)
         .app("tls_only", true)
@@ -382,7 +382,7 @@ async fn c30_neither_a_public_channel_nor_a_failed_private_one_authorizes() {
 
 /// `docs/protocol.md#admission`: of several reasons, the client gets the first.
 #[tokio::test]
-async fn the_reasons_for_a_refusal_have_an_order() {
+async fn rejections_are_checked_in_order() {
     let origins = r#"["example.com"]"#;
     let foreign = [("Origin", "https://evil.test")];
     let server = Settings::new()
@@ -405,7 +405,7 @@ async fn the_reasons_for_a_refusal_have_an_order() {
 }
 
 #[tokio::test]
-async fn the_prefix_of_the_configuration_is_the_prefix_of_every_route() {
+async fn the_configured_prefix_applies_to_every_route() {
     let server = Settings::new().server("path", quoted("/ws")).start().await;
     let mut client = server.open(&format!("/ws/app/{KEY}?protocol=7")).await;
     client.established().await;

@@ -13,7 +13,7 @@ const HUNDRED_KB: usize = 100_000;
 
 // The example of CONTRIBUTING.md.
 #[tokio::test]
-async fn a_subscriber_receives_what_is_published() {
+async fn a_subscriber_receives_published_events() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.subscribe("news").await;
@@ -23,7 +23,7 @@ async fn a_subscriber_receives_what_is_published() {
 
 /// A publisher publishes one number after the other while a subscriber comes and goes.
 #[tokio::test]
-async fn a_subscription_sees_all_that_is_published_after_it_once_and_in_order() {
+async fn a_subscription_receives_all_later_events_once_and_in_order() {
     let server = Settings::new().start().await;
     let counter = Counter::default();
     let mut client = server.client().await;
@@ -67,7 +67,7 @@ async fn a_subscription_sees_all_that_is_published_after_it_once_and_in_order() 
 }
 
 #[tokio::test]
-async fn all_subscribers_see_the_events_of_all_publishers_in_one_order() {
+async fn all_subscribers_receive_the_events_of_all_publishers_in_one_order() {
     let server = Settings::new().start().await;
     let mut clients = [server.client().await, server.client().await, server.client().await];
     for client in &mut clients {
@@ -103,7 +103,7 @@ async fn all_subscribers_see_the_events_of_all_publishers_in_one_order() {
 }
 
 #[tokio::test]
-async fn max_outbox_bytes_closes_who_stops_reading_4100_while_others_lose_nothing() {
+async fn max_outbox_bytes_closes_a_slow_reader_4100_while_others_lose_nothing() {
     let server = Settings::new().connection("max_outbox_bytes", 262_144).start().await;
     let mut stuck = server.client_with_small_buffers().await;
     let mut healthy = server.client().await;
@@ -139,7 +139,7 @@ async fn max_outbox_bytes_closes_who_stops_reading_4100_while_others_lose_nothin
 }
 
 #[tokio::test]
-async fn who_asks_and_never_reads_is_not_read_for_ever() {
+async fn a_client_that_never_reads_is_not_read_forever() {
     // Another limit would close it first.
     let settings = Settings::new().connection("max_messages_per_second", 0);
     let server = settings.start().await;
@@ -167,7 +167,7 @@ async fn who_asks_and_never_reads_is_not_read_for_ever() {
 }
 
 #[tokio::test]
-async fn a_publish_does_not_wait_for_who_does_not_read() {
+async fn a_publish_does_not_wait_for_a_client_that_does_not_read() {
     let server = Settings::new().start().await;
     let mut stuck = Vec::new();
     for _ in 0..5 {

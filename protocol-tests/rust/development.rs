@@ -66,7 +66,7 @@ async fn connect(server: &Server, key: &str, lines: &str) -> Option<String> {
 }
 
 #[tokio::test]
-async fn pages_of_other_machines_do_not_connect() {
+async fn pages_of_other_machines_can_not_connect() {
     let server = Settings::without_apps().start().await;
     for origin in LOOPBACK_ORIGINS {
         let lines = format!("Host: localhost\r\nOrigin: {origin}\r\n");
@@ -92,7 +92,7 @@ async fn pages_of_other_machines_do_not_connect() {
 }
 
 #[tokio::test]
-async fn pages_of_other_machines_do_not_ask_anything() {
+async fn pages_of_other_machines_can_not_use_the_api() {
     let server = Settings::without_apps().start().await;
     let publish = event("app-id").target();
     let published = "content-length: 0\r\n";
@@ -205,7 +205,7 @@ async fn one_app_with_the_well_known_secret_is_enough_to_keep_pages_from_the_met
 }
 
 #[tokio::test]
-async fn an_own_name_with_the_well_known_secret_is_no_way_around() {
+async fn another_id_with_the_well_known_secret_is_restricted_too() {
     let settings = Settings::without_apps().another_app("5", "key-of-5", "app-secret");
     let server = settings.start().await;
     let foreign = "Host: localhost\r\nOrigin: https://evil.example\r\n";

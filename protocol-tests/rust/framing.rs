@@ -7,7 +7,7 @@ use crate::harness::{Client, Frame, KEY, RawHttp, Server, Settings, frames, upgr
 const PING: &str = r#"{"event":"pusher:ping","data":{}}"#;
 
 #[tokio::test]
-async fn frames_behind_the_handshake_in_the_same_segment_are_read() {
+async fn frames_after_the_handshake_in_the_same_segment_are_read() {
     let server = Settings::new().start().await;
     let mut http = RawHttp::connect(server.address).await;
     let subscribe = frames::text(r#"{"event":"pusher:subscribe","data":{"channel":"a"}}"#);
@@ -89,7 +89,7 @@ async fn a_binary_message_of_json_is_read_as_text() {
 }
 
 #[tokio::test]
-async fn what_is_no_websocket_is_closed_1002() {
+async fn invalid_frames_are_closed_1002() {
     let server = Settings::new().start().await;
     let text = frames::FIN | frames::TEXT;
     let beginning = frames::masked(frames::TEXT, b"{");

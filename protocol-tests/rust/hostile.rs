@@ -19,7 +19,7 @@ const INPUTS: usize = 4_000;
 const LONG: usize = 20_000;
 
 #[tokio::test]
-async fn hostile_messages_leave_nothing_behind() {
+async fn hostile_messages_leave_no_state() {
     let (mut random, inputs) = seeded();
     let server = Settings::new().start().await;
     let mut bystander = server.client().await;
@@ -42,7 +42,7 @@ async fn hostile_messages_leave_nothing_behind() {
 }
 
 #[tokio::test]
-async fn hostile_frames_leave_nothing_behind() {
+async fn hostile_frames_leave_no_state() {
     let (mut random, inputs) = seeded();
     let server = Settings::new().start().await;
     let mut bystander = server.client().await;
@@ -63,7 +63,7 @@ async fn hostile_frames_leave_nothing_behind() {
 }
 
 #[tokio::test]
-async fn hostile_requests_are_answered_or_cut_off_and_leave_nothing_behind() {
+async fn hostile_requests_are_answered_or_closed_and_leave_no_state() {
     let (mut random, inputs) = seeded();
     let server = Settings::new().start().await;
     let mut bystander = server.client().await;

@@ -7,7 +7,7 @@ use crate::harness::{Call, KEY, SECRET, Server, Settings, quoted, sign, unix_now
 const EMPTY_MD5: &str = "d41d8cd98f00b204e9800998ecf8427e";
 
 #[tokio::test]
-async fn h01_the_worked_request_of_the_documentation_is_taken() {
+async fn h01_the_example_request_of_the_documentation_is_accepted() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.subscribe("project-3").await;
@@ -86,7 +86,7 @@ async fn h05_a_signature_wrong_by_one_digit_is_refused_with_what_should_have_bee
 }
 
 #[tokio::test]
-async fn h06_the_clocks_may_differ_by_599_seconds_and_not_by_600() {
+async fn h06_the_timestamp_may_differ_by_599_seconds_and_not_by_600() {
     let server = Settings::new().start().await;
     assert_eq!(status_at(&server, |now| now - 599).await, 200);
     assert_eq!(status_at(&server, |now| now + 599).await, 200);
@@ -121,7 +121,7 @@ async fn h07_an_unknown_key_is_400() {
 }
 
 #[tokio::test]
-async fn h08_only_version_1_0_is_spoken() {
+async fn h08_only_auth_version_1_0_is_accepted() {
     let server = Settings::new().start().await;
     let wrong = Call::get("channels").query("auth_version", "2.0").send(&server).await.error(401);
     assert!(wrong.starts_with("Version not supported"), "{wrong}");
@@ -228,7 +228,7 @@ async fn a_missing_key_or_signature_or_timestamp_is_named() {
 }
 
 #[tokio::test]
-async fn the_key_of_another_app_opens_nothing() {
+async fn the_key_of_another_app_is_rejected() {
     let server = Settings::new().another_app("4", "key-of-4", "secret-of-4").start().await;
     Call::get("channels").credentials("key-of-4", "secret-of-4").send(&server).await.error(401);
     Call::get("channels").credentials("key-of-4", SECRET).send(&server).await.error(401);
@@ -238,7 +238,7 @@ async fn the_key_of_another_app_opens_nothing() {
 }
 
 #[tokio::test]
-async fn apps_do_not_hear_one_another() {
+async fn apps_are_isolated_from_one_another() {
     let server = Settings::new().another_app("4", "key-of-4", "secret-of-4").start().await;
     let mut other = server.open("/app/key-of-4?protocol=7").await;
     other.established().await;
@@ -255,7 +255,7 @@ async fn apps_do_not_hear_one_another() {
 }
 
 #[tokio::test]
-async fn parameters_that_nobody_knows_are_signed_and_ignored() {
+async fn unknown_parameters_are_signed_and_ignored() {
     let server = Settings::new().start().await;
     let call = Call::get("channels").query("zebra", "1").query("a_flag", "").query("x[]", "1");
     assert_eq!(call.send(&server).await.status, 200);
@@ -276,7 +276,7 @@ async fn lists_and_capitals_verify_as_the_sdks_sign_them() {
 }
 
 #[tokio::test]
-async fn a_repeated_parameter_does_not_slip_past_the_signature() {
+async fn a_repeated_parameter_does_not_bypass_the_signature() {
     let server = Settings::new().start().await;
     let call = Call::get("channels");
     for extra in ["&info=user_count", "&auth_key=x", "&auth_version=2.0", "&auth_timestamp=1"] {

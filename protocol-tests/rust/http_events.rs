@@ -40,7 +40,7 @@ async fn h13_data_of_10240_bytes_is_taken_and_one_more_is_413() {
 }
 
 #[tokio::test]
-async fn h14_an_event_that_lacks_something_is_400_and_nobody_hears_it() {
+async fn h14_an_incomplete_event_is_400_and_not_delivered() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.subscribe("a").await;
@@ -120,7 +120,7 @@ async fn a_body_that_is_no_object_is_400() {
 }
 
 #[tokio::test]
-async fn h15_the_publishers_own_socket_is_left_out() {
+async fn h15_the_excluded_socket_does_not_receive_the_event() {
     let server = Settings::new().start().await;
     let (mut a, mut b) = (server.client().await, server.client().await);
     for client in [&mut a, &mut b] {
@@ -153,7 +153,7 @@ async fn h16_a_socket_that_is_not_connected_is_no_error() {
 }
 
 #[tokio::test]
-async fn h17_a_publish_may_ask_for_counts() {
+async fn h17_a_publish_may_request_counts() {
     let server = Settings::new().start().await;
     let (mut a, mut b, mut c, mut d) = (
         server.client().await,
@@ -178,7 +178,7 @@ async fn h17_a_publish_may_ask_for_counts() {
 }
 
 #[tokio::test]
-async fn h17_what_does_not_apply_is_left_out_of_an_object() {
+async fn h17_inapplicable_attributes_are_omitted() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.subscribe("b").await;
@@ -287,7 +287,7 @@ async fn h20_a_batch_of_ten_is_possible_and_of_eleven_is_not() {
 }
 
 #[tokio::test]
-async fn one_bad_event_refuses_the_whole_batch() {
+async fn one_invalid_event_rejects_the_whole_batch() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.subscribe("a").await;
@@ -360,7 +360,7 @@ async fn h30_the_content_type_of_a_publish_does_not_matter() {
 }
 
 #[tokio::test]
-async fn h34_a_channel_named_twice_gets_the_event_once() {
+async fn h34_a_channel_named_twice_receives_the_event_once() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.subscribe("a").await;
@@ -405,7 +405,7 @@ async fn h36_events_that_are_awaited_one_by_one_arrive_in_order() {
 }
 
 #[tokio::test]
-async fn a_publish_that_nobody_hears_is_a_success() {
+async fn a_publish_without_subscribers_succeeds() {
     let server = Settings::new().start().await;
     assert_eq!(
         server.publish_event(json!({ "name": "e", "channel": "empty", "data": "1" })).await,

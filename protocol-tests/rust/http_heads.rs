@@ -64,7 +64,7 @@ async fn a_request_has_exactly_one_valid_host() {
 
 /// An http URL has a host always, so no target allows the empty field of RFC 9112, 3.2.
 #[tokio::test]
-async fn an_empty_host_is_400_and_told_that_a_url_has_one() {
+async fn an_empty_host_is_400_with_an_explanation() {
     let server = Settings::new().start().await;
     for target in ["/up", "http://a.test/up"] {
         for version in ["1.1", "1.0"] {
@@ -76,7 +76,7 @@ async fn an_empty_host_is_400_and_told_that_a_url_has_one() {
 }
 
 #[tokio::test]
-async fn a_request_of_http_1_0_may_do_without_a_host() {
+async fn a_request_of_http_1_0_may_omit_the_host() {
     let server = Settings::new().start().await;
     assert_eq!(answer(&server, "GET /up HTTP/1.0\r\n\r\n").await.status, 200);
     assert_eq!(answer(&server, "GET /up HTTP/1.0\r\nhost: a.test\r\n\r\n").await.status, 200);
@@ -100,7 +100,7 @@ async fn an_encoded_body_is_415() {
 }
 
 #[tokio::test]
-async fn an_expectation_that_can_not_be_met_is_417() {
+async fn an_unsupported_expectation_is_417() {
     let server = Settings::new().start().await;
     for expectation in ["200-ok", "100-continue, x", "100"] {
         let sentence = event().header("expect", expectation).send(&server).await.error(417);

@@ -151,7 +151,7 @@ async fn every_reader_says(server: &Server, channel: &str, info: &str, expected:
 }
 
 #[tokio::test]
-async fn h24_a_channel_that_nobody_hears_is_not_occupied() {
+async fn h24_a_channel_without_subscribers_is_not_occupied() {
     let server = Settings::new().start().await;
     assert_eq!(server.get("channels/my-channel", &[]).await.text(), r#"{"occupied":false}"#);
     let count = server.channel("my-channel", "subscription_count").await;
@@ -163,7 +163,7 @@ async fn h24_a_channel_that_nobody_hears_is_not_occupied() {
 }
 
 #[tokio::test]
-async fn h24_an_occupied_channel_tells_what_was_asked() {
+async fn h24_an_occupied_channel_returns_the_requested_attributes() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.subscribe("my-channel").await;
@@ -199,7 +199,7 @@ async fn h25_an_attribute_that_does_not_apply_is_400() {
 }
 
 #[tokio::test]
-async fn h26_the_users_of_a_presence_channel_are_told_once_each() {
+async fn h26_each_user_of_a_presence_channel_is_listed_once() {
     let server = Settings::new().start().await;
     let (mut a, mut b, mut c) =
         (server.client().await, server.client().await, server.client().await);
@@ -253,7 +253,7 @@ async fn h28_an_empty_presence_channel_has_an_empty_list() {
 }
 
 #[tokio::test]
-async fn terminating_takes_an_empty_body_too() {
+async fn terminating_accepts_an_empty_body() {
     let server = Settings::new().start().await;
     let call = Call::post_text("users/1/terminate_connections", "");
     let reply = call.send(&server).await;
@@ -289,7 +289,7 @@ async fn an_id_that_is_too_long_to_sign_in_is_400_and_the_limit_is_named() {
 }
 
 #[tokio::test]
-async fn connections_counts_all_of_the_app_and_only_these() {
+async fn connections_counts_exactly_those_of_the_app() {
     let server = Settings::new().another_app("4", "key-of-4", "secret-of-4").start().await;
     assert_eq!(server.get("connections", &[]).await.text(), r#"{"connections":0}"#);
     let one = server.client().await;

@@ -79,7 +79,7 @@ async fn a_client_that_waits_for_100_continue_gets_it() {
 }
 
 #[tokio::test]
-async fn a_stranger_is_refused_before_the_body_is_read() {
+async fn an_unauthenticated_request_is_rejected_before_its_body_is_read() {
     let server = Settings::new().start().await;
     let length = [("content-length", "1000000")];
     let md5 = "d41d8cd98f00b204e9800998ecf8427e";
@@ -99,7 +99,7 @@ async fn a_stranger_is_refused_before_the_body_is_read() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_is_400_and_the_end_of_the_connection() {
+async fn invalid_http_is_400_and_closes_the_connection() {
     let server = Settings::new().start().await;
     for nonsense in [
         "nonsense\r\n\r\n",
@@ -131,7 +131,7 @@ async fn a_head_that_is_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn up_and_ready_answer_everyone() {
+async fn up_and_ready_need_no_authentication() {
     let server = Settings::new().start().await;
     for path in ["/up", "/ready"] {
         let reply = Http::plain(server.address, "GET", path, &[]).await;
@@ -184,7 +184,7 @@ async fn an_unknown_route_is_404() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_405_and_told_the_right_ones() {
+async fn a_wrong_method_is_405_with_the_allowed_ones() {
     let server = Settings::new().start().await;
     for (method, path, allowed) in [
         ("GET", "events", "POST"),
@@ -294,7 +294,7 @@ async fn a_handshake_has_one_key_one_version_one_origin_and_no_body() {
 }
 
 #[tokio::test]
-async fn a_request_id_is_taken_over_or_made() {
+async fn a_request_id_is_kept_or_generated() {
     let server = Settings::new().start().await;
     let reply = event("1").header("x-request-id", "abc-123").send(&server).await;
     assert_eq!(reply.header("x-request-id"), Some("abc-123"));
@@ -355,7 +355,7 @@ async fn a_preflight_is_answered_with_what_is_allowed() {
 }
 
 #[tokio::test]
-async fn metrics_are_told_to_who_has_the_token() {
+async fn metrics_need_the_token() {
     let server = Settings::new().section("metrics", "token", quoted("let-me-in")).start().await;
     let _client = server.client().await;
     for headers in [
@@ -374,7 +374,7 @@ async fn metrics_are_told_to_who_has_the_token() {
 }
 
 #[tokio::test]
-async fn metrics_without_a_token_are_not_there() {
+async fn metrics_without_a_configured_token_are_404() {
     let server = Settings::new().start().await;
     for headers in [&[][..], &[("authorization", "Bearer ")]] {
         let reply = Http::plain(server.address, "GET", "/metrics", headers).await;
@@ -383,7 +383,7 @@ async fn metrics_without_a_token_are_not_there() {
 }
 
 #[tokio::test]
-async fn metrics_have_a_listener_of_their_own_on_request() {
+async fn metrics_can_have_a_separate_listener() {
     // Nothing else of ours listens on this address of loopback, so its free port stays free.
     let free = std::net::TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
     let server =

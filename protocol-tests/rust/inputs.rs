@@ -34,7 +34,7 @@ fn said(output: &Output) -> String {
 }
 
 #[test]
-fn variables_that_are_not_utf_8_are_named_if_they_are_ours_and_ignored_otherwise() {
+fn variables_that_are_not_utf_8_are_rejected_if_they_are_settings_and_ignored_otherwise() {
     let directory = configured();
     let bytes = OsStr::from_bytes(b"x\xff");
     for (name, code) in [(&b"OTHER"[..], 0), (b"OTHER\xfe", 0), (b"CAMPANILE_SERVER__PATH", 2)] {
@@ -110,7 +110,7 @@ fn keys_that_only_look_like_paths_are_unknown() {
 }
 
 #[test]
-fn an_output_that_can_not_be_written_is_a_failure_and_one_that_is_closed_is_none() {
+fn an_unwritable_output_is_a_failure_and_a_closed_one_is_not() {
     let directory = configured();
     for command in ["check", "--help", "--version"] {
         let full = shell(&directory, &format!("$C {command} > /dev/full"), &[]);
@@ -127,7 +127,7 @@ fn an_output_that_can_not_be_written_is_a_failure_and_one_that_is_closed_is_none
 }
 
 #[test]
-fn a_folder_that_is_gone_and_an_empty_environment_are_no_panic() {
+fn a_deleted_folder_and_an_empty_environment_cause_no_panic() {
     let directory = configured();
     let line = "mkdir gone && cd gone && rmdir ../gone && $C start --host 192.0.2.1";
     let output = shell(&directory, line, &[]);
@@ -149,7 +149,7 @@ fn a_start_may_read_its_configuration_from_a_pipe() {
 }
 
 #[test]
-fn a_file_of_tls_that_has_no_end_or_no_writer_is_refused() {
+fn an_endless_tls_file_or_pipe_is_rejected() {
     for settings in [
         "[server]\ntls = { cert = \"F\", key = \"F\" }\n",
         "[redis]\nurl = \"rediss://127.0.0.1\"\nca = \"F\"\n",

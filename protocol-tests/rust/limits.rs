@@ -10,7 +10,7 @@ use crate::presence::member_with_info_of;
 const TARGET: &str = "/app/278d425bdf160c739803?protocol=7";
 
 #[tokio::test]
-async fn max_connections_of_the_node_is_4100_and_given_back() {
+async fn max_connections_of_the_node_is_4100_and_released() {
     let server = Settings::new().server("max_connections", 2).start().await;
     let (mut a, mut b) = (server.client().await, server.client().await);
     server.open(TARGET).await.refused(4100).await;
@@ -23,7 +23,7 @@ async fn max_connections_of_the_node_is_4100_and_given_back() {
 }
 
 #[tokio::test]
-async fn refusals_and_broken_handshakes_cost_no_place() {
+async fn rejections_and_failed_handshakes_take_no_permit() {
     let server =
         Settings::new().server("max_connections", 2).app("max_connections", 1).start().await;
     for _ in 0..5 {
@@ -40,7 +40,7 @@ async fn refusals_and_broken_handshakes_cost_no_place() {
 }
 
 #[tokio::test]
-async fn max_connections_of_an_app_is_4004_and_leaves_other_apps_alone() {
+async fn max_connections_of_an_app_is_4004_and_does_not_affect_other_apps() {
     let settings =
         Settings::new().app("max_connections", 2).another_app("4", "key-of-4", "secret-of-4");
     let server = settings.start().await;
@@ -52,7 +52,7 @@ async fn max_connections_of_an_app_is_4004_and_leaves_other_apps_alone() {
 }
 
 #[tokio::test]
-async fn max_connections_per_ip_counts_addresses_apart() {
+async fn max_connections_per_ip_counts_addresses_separately() {
     let server = Settings::new().connection("max_connections_per_ip", 1).start().await;
     let mut a = connect_from(&server, "127.0.0.1:0").await;
     a.established().await;
@@ -65,7 +65,7 @@ async fn max_connections_per_ip_counts_addresses_apart() {
 }
 
 #[tokio::test]
-async fn max_connections_per_ip_disbelieves_who_is_no_listed_proxy() {
+async fn max_connections_per_ip_ignores_headers_of_unlisted_proxies() {
     for proxies in ["[]", r#"["10.0.0.0/8"]"#] {
         let settings = Settings::new()
             .connection("max_connections_per_ip", 1)
@@ -79,7 +79,7 @@ async fn max_connections_per_ip_disbelieves_who_is_no_listed_proxy() {
 }
 
 #[tokio::test]
-async fn max_connections_per_ip_believes_a_listed_proxy_and_only_what_it_saw_itself() {
+async fn max_connections_per_ip_trusts_only_the_entry_of_a_listed_proxy() {
     let server = Settings::new()
         .connection("max_connections_per_ip", 1)
         .server("trusted_proxies", r#"["127.0.0.0/8", "192.0.2.1/32"]"#)
@@ -124,7 +124,7 @@ async fn max_message_bytes_counts_the_fragments_of_a_message_together() {
 }
 
 #[tokio::test]
-async fn max_message_bytes_does_not_wait_for_what_is_only_announced() {
+async fn max_message_bytes_rejects_an_announced_length() {
     let server = small_messages().start().await;
     let lengths = [1_025, 1 << 20, 1 << 40, (1 << 62) + 1];
     let firsts = [frames::FIN | frames::TEXT, frames::TEXT, frames::FIN | frames::BINARY];
@@ -135,7 +135,7 @@ async fn max_message_bytes_does_not_wait_for_what_is_only_announced() {
 }
 
 #[tokio::test]
-async fn max_channels_counts_what_is_subscribed_now() {
+async fn max_channels_counts_current_subscriptions() {
     let server = Settings::new().connection("max_channels", 2).start().await;
     let mut client = server.client().await;
     client.subscribe("a").await;
@@ -172,7 +172,7 @@ async fn max_event_channels_counts_the_channels_of_an_event() {
 }
 
 #[tokio::test]
-async fn max_event_name_length_holds_for_publishers_and_for_clients() {
+async fn max_event_name_length_applies_to_publishers_and_clients() {
     let server = Settings::new().app("max_event_name_length", 10).start().await;
     let (mut a, mut b) = (server.client().await, server.client().await);
     a.subscribe("private-r").await;
@@ -201,7 +201,7 @@ async fn max_batch_events_counts_the_events_of_a_batch() {
 }
 
 #[tokio::test]
-async fn max_channel_name_length_holds_for_publishers_and_for_clients() {
+async fn max_channel_name_length_applies_to_publishers_and_clients() {
     let server = Settings::new().app("max_channel_name_length", 10).start().await;
     let mut client = server.client().await;
     let (longest, longer) = ("c".repeat(10), "c".repeat(11));
@@ -238,7 +238,7 @@ async fn max_presence_user_info_bytes_counts_the_json_of_the_information() {
 }
 
 #[tokio::test]
-async fn max_presence_user_info_bytes_holds_for_who_joins_by_signing_in() {
+async fn max_presence_user_info_bytes_applies_to_signed_in_members() {
     let server = Settings::new().app("max_presence_user_info_bytes", 50).start().await;
     for bytes in [50, 51] {
         let mut client = server.client().await;

@@ -28,7 +28,7 @@ async fn client_from(server: &Server, address: &str) -> Client {
 // New connections
 
 #[tokio::test]
-async fn new_connections_per_second_per_ip_closes_with_4100_and_counts_addresses_apart() {
+async fn new_connections_per_second_per_ip_closes_with_4100_per_address() {
     let server = slow_door().start().await;
     let mut first = client_from(&server, "127.0.0.1:0").await;
     first.established().await;
@@ -43,7 +43,7 @@ async fn new_connections_per_second_per_ip_closes_with_4100_and_counts_addresses
 }
 
 #[tokio::test]
-async fn new_connections_per_second_per_ip_counts_refused_clients_as_well() {
+async fn new_connections_per_second_per_ip_counts_rejected_clients() {
     let server = slow_door().start().await;
     for _ in 0..2 {
         server.open("/app/nope").await.refused(4001).await;
@@ -52,7 +52,7 @@ async fn new_connections_per_second_per_ip_counts_refused_clients_as_well() {
 }
 
 #[tokio::test]
-async fn new_connections_per_second_per_ip_answers_429_and_says_when_to_come_again() {
+async fn new_connections_per_second_per_ip_answers_429_with_retry_after() {
     let server = slow_door().start().await;
     let call = Call::get("channels");
     let mut kept = Http::connect(server.address).await;
@@ -74,7 +74,7 @@ async fn new_connections_per_second_per_ip_answers_429_and_says_when_to_come_aga
 }
 
 #[tokio::test]
-async fn new_connections_per_second_per_ip_counts_whom_a_listed_proxy_names() {
+async fn new_connections_per_second_per_ip_counts_the_client_behind_a_listed_proxy() {
     let server = slow_door().server("trusted_proxies", r#"["127.0.0.1"]"#).start().await;
     let from = async |address: &str| {
         let headers = [("X-Forwarded-For", address)];
@@ -93,7 +93,7 @@ async fn new_connections_per_second_per_ip_counts_whom_a_listed_proxy_names() {
 }
 
 #[tokio::test]
-async fn what_a_client_puts_into_x_forwarded_for_does_not_hide_what_the_proxy_adds() {
+async fn a_forged_x_forwarded_for_does_not_hide_the_proxys_entry() {
     let server = slow_door().server("trusted_proxies", r#"["127.0.0.1"]"#).start().await;
     let status = async |lines: &[u8]| {
         let mut http = RawHttp::connect(server.address).await;
@@ -116,7 +116,7 @@ async fn what_a_client_puts_into_x_forwarded_for_does_not_hide_what_the_proxy_ad
 // Connections that are no WebSocket
 
 #[tokio::test]
-async fn max_http_connections_lets_newcomers_in_for_those_who_say_nothing() {
+async fn max_http_connections_evicts_silent_connections_for_new_ones() {
     const MAX: usize = 10;
     let settings = Settings::new()
         .server("max_http_connections", MAX)
@@ -153,7 +153,7 @@ async fn max_http_connections_lets_newcomers_in_for_those_who_say_nothing() {
 }
 
 #[tokio::test]
-async fn max_http_connections_takes_a_resting_connection_for_one_that_says_nothing() {
+async fn max_http_connections_evicts_idle_kept_alive_connections() {
     let server = Settings::new().server("max_http_connections", 2).start().await;
     let mut resting = Vec::new();
     for _ in 0..2 {
@@ -168,7 +168,7 @@ async fn max_http_connections_takes_a_resting_connection_for_one_that_says_nothi
 }
 
 #[tokio::test]
-async fn max_http_connections_counts_the_refused_until_they_are_gone() {
+async fn max_http_connections_counts_rejected_clients_until_they_are_closed() {
     let server = Settings::new().server("max_http_connections", 1).start().await;
     let mut refused = server.open("/app/nope").await;
     assert_eq!(refused.error().await.0, 4001);
@@ -184,7 +184,7 @@ async fn max_http_connections_counts_the_refused_until_they_are_gone() {
 // Messages
 
 #[tokio::test]
-async fn max_messages_per_second_drops_and_tells_and_then_closes() {
+async fn max_messages_per_second_drops_then_closes() {
     let server = few_messages(10).start().await;
     let (mut flood, mut other) = (server.client().await, server.client().await);
     flood.subscribe("private-a").await;
@@ -211,7 +211,7 @@ async fn max_messages_per_second_drops_and_tells_and_then_closes() {
 }
 
 #[tokio::test]
-async fn max_messages_per_second_is_no_matter_for_who_keeps_to_it() {
+async fn max_messages_per_second_does_not_affect_clients_within_it() {
     let server = few_messages(20).start().await;
     let mut client = server.client().await;
     client.bytes(frames::text(r#"{"event":"pusher:x"}"#).repeat(25)).await;
@@ -226,7 +226,7 @@ async fn max_messages_per_second_is_no_matter_for_who_keeps_to_it() {
 }
 
 #[tokio::test]
-async fn max_messages_per_second_answers_pings_all_the_same() {
+async fn max_messages_per_second_still_answers_pings() {
     let server = few_messages(10).start().await;
     let mut client = server.client().await;
     client.bytes(frames::text(r#"{"event":"pusher:x"}"#).repeat(12)).await;
@@ -239,7 +239,7 @@ async fn max_messages_per_second_answers_pings_all_the_same() {
 }
 
 #[tokio::test]
-async fn max_messages_per_second_counts_control_frames_and_what_is_less_than_a_message() {
+async fn max_messages_per_second_counts_control_frames_and_fragments() {
     let server = few_messages(20).start().await;
     let frame = |first: u8, payload: &[u8]| frames::masked(first, payload);
     let [ping, unasked] = [frames::PING, frames::PONG].map(|opcode| frames::FIN | opcode);
@@ -302,7 +302,7 @@ async fn max_messages_per_second_counts_segments_of_one_byte() {
 }
 
 #[tokio::test]
-async fn max_messages_per_second_bounds_who_subscribes_and_unsubscribes() {
+async fn max_messages_per_second_limits_repeated_subscriptions() {
     let server = few_messages(50).start().await;
     let (mut toggles, mut watches) = (server.client().await, server.client().await);
     watches.subscribe("a").await;
@@ -332,7 +332,7 @@ async fn max_messages_per_second_bounds_who_subscribes_and_unsubscribes() {
 }
 
 #[tokio::test]
-async fn a_page_that_comes_back_with_all_its_channels_is_let_through() {
+async fn a_reconnecting_page_may_subscribe_to_all_its_channels() {
     let settings = Settings::new()
         .connection("max_channels", 500)
         .connection("max_messages_per_second", 5)
@@ -377,7 +377,7 @@ async fn max_messages_is_reverbs_rate_limit() {
 }
 
 #[tokio::test]
-async fn a_message_that_does_not_end_is_not_waited_for() {
+async fn an_incomplete_message_times_out() {
     let server = Settings::new().server("request_timeout_s", 1).start().await;
     let (mut settled, mut tail) = (server.client().await, server.client().await);
     let beginnings = [

@@ -18,7 +18,7 @@ async fn max_request_bytes_counts_a_declared_body() {
 }
 
 #[tokio::test]
-async fn max_request_bytes_refuses_a_declared_body_before_it_comes() {
+async fn max_request_bytes_rejects_a_declared_body_before_it_is_sent() {
     let server = small_requests().start().await;
     let mut http = RawHttp::connect(server.address).await;
     let call = event_of(BODY_BYTES_MAX + 1);
@@ -41,7 +41,7 @@ async fn max_request_bytes_counts_a_body_in_chunks() {
 }
 
 #[tokio::test]
-async fn max_request_bytes_holds_for_every_route() {
+async fn max_request_bytes_applies_to_every_route() {
     let server = small_requests().start().await;
     let mut http = RawHttp::connect(server.address).await;
     http.write("POST /nonsense HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000000000\r\n\r\n").await;
@@ -50,7 +50,7 @@ async fn max_request_bytes_holds_for_every_route() {
 }
 
 #[tokio::test]
-async fn request_timeout_ends_a_head_that_does_not_come() {
+async fn request_timeout_closes_an_incomplete_head() {
     let server = Settings::new().server("request_timeout_s", 1).start().await;
     let mut settled = server.client().await;
     for beginning in ["", "GET", "GET /up HTTP/1.1\r\nhost: x\r\n"] {
@@ -65,7 +65,7 @@ async fn request_timeout_ends_a_head_that_does_not_come() {
 }
 
 #[tokio::test]
-async fn request_timeout_is_not_put_off_by_a_head_that_drips() {
+async fn request_timeout_is_absolute() {
     let server = Settings::new().server("request_timeout_s", 1).start().await;
     let begun = Instant::now();
     let (stream, _) = RawHttp::connect(server.address).await.into_parts();
@@ -88,7 +88,7 @@ async fn request_timeout_is_not_put_off_by_a_head_that_drips() {
 }
 
 #[tokio::test]
-async fn request_timeout_answers_a_body_that_does_not_come() {
+async fn request_timeout_answers_an_incomplete_body() {
     let server = Settings::new().server("request_timeout_s", 1).start().await;
     let mut client = server.client().await;
     client.subscribe("a").await;
@@ -110,7 +110,7 @@ async fn request_timeout_answers_a_body_that_does_not_come() {
 }
 
 #[tokio::test]
-async fn requests_per_second_is_429_and_says_when_to_come_again() {
+async fn requests_per_second_is_429_with_retry_after() {
     let settings =
         Settings::new().app("requests_per_second", 5).another_app("4", "key-of-4", "secret-of-4");
     let server = settings.start().await;
@@ -133,7 +133,7 @@ async fn requests_per_second_is_429_and_says_when_to_come_again() {
 }
 
 #[tokio::test]
-async fn requests_per_second_is_not_used_up_by_strangers() {
+async fn requests_per_second_does_not_count_unauthenticated_requests() {
     let server = Settings::new().app("requests_per_second", 2).start().await;
     for _ in 0..10 {
         event_of(200).signature("00").send(&server).await.error(401);
@@ -143,7 +143,7 @@ async fn requests_per_second_is_not_used_up_by_strangers() {
 }
 
 #[tokio::test]
-async fn requests_have_no_limit_where_none_is_set() {
+async fn requests_have_no_limit_by_default() {
     let server: Server = Settings::new().start().await;
     let mut http = RawHttp::connect(server.address).await;
     http.write(event_of(200).bytes().repeat(200)).await;

@@ -65,7 +65,7 @@ async fn a_rejected_request_is_logged_with_its_error() {
 }
 
 #[tokio::test]
-async fn connections_are_logged_with_where_they_come_from() {
+async fn connections_are_logged_with_their_address() {
     let server = json_log().start().await;
     let mut client = server.client_with(&[("Origin", "https://example.com")]).await;
     client.sign_in(r#"{"id":"id-of-a-user"}"#).await;
@@ -264,7 +264,7 @@ async fn a_log_in_json_holds_values() {
 }
 
 #[tokio::test]
-async fn one_address_can_not_fill_the_log() {
+async fn log_lines_of_one_address_are_limited() {
     let settings = Settings::new().connection("new_connections_per_second_per_ip", 0).section(
         "log",
         "level",

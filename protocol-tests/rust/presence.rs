@@ -7,7 +7,7 @@ use crate::harness::{Client, Server, Settings, eventually, inner};
 const R: &str = "presence-r";
 
 #[tokio::test]
-async fn p01_the_first_member_finds_itself_and_is_not_announced_to_itself() {
+async fn p01_the_first_member_is_listed_and_not_announced_to_itself() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.ask_with(R, r#"{"user_id":"1","user_info":{"n":"a"}}"#).await;
@@ -22,7 +22,7 @@ async fn p01_the_first_member_finds_itself_and_is_not_announced_to_itself() {
 }
 
 #[tokio::test]
-async fn p02_the_second_member_finds_both_and_is_announced_to_the_first() {
+async fn p02_the_second_member_is_listed_and_announced_to_the_first() {
     let server = Settings::new().start().await;
     let (mut a, mut b) = (server.client().await, server.client().await);
     a.join(R, "1").await;
@@ -41,7 +41,7 @@ async fn p03_a_second_connection_of_a_user_is_not_announced() {
 }
 
 #[tokio::test]
-async fn p04_a_user_with_a_connection_left_has_not_gone() {
+async fn p04_a_user_with_another_connection_stays() {
     let server = Settings::new().start().await;
     let (mut a, mut b, mut c) = one_and_two_tabs(&server).await;
     b.unsubscribe(R).await;
@@ -51,7 +51,7 @@ async fn p04_a_user_with_a_connection_left_has_not_gone() {
 }
 
 #[tokio::test]
-async fn p05_a_user_goes_with_the_last_connection() {
+async fn p05_a_user_leaves_with_its_last_connection() {
     let server = Settings::new().start().await;
     let (mut a, mut b, c) = one_and_two_tabs(&server).await;
     b.unsubscribe(R).await;
@@ -62,7 +62,7 @@ async fn p05_a_user_goes_with_the_last_connection() {
 }
 
 #[tokio::test]
-async fn p06_a_member_without_data_is_refused_and_leaves_no_trace() {
+async fn p06_a_member_without_data_is_rejected() {
     let server = Settings::new().start().await;
     let (mut a, mut b) = (server.client().await, server.client().await);
     a.join(R, "1").await;
@@ -80,7 +80,7 @@ async fn p06_a_member_without_data_is_refused_and_leaves_no_trace() {
 }
 
 #[tokio::test]
-async fn p07_who_is_signed_in_joins_as_that_user() {
+async fn p07_a_signed_in_connection_joins_as_its_user() {
     let server = Settings::new().start().await;
     let (mut a, mut b) = (server.client().await, server.client().await);
     a.join(R, "1").await;
@@ -93,7 +93,7 @@ async fn p07_who_is_signed_in_joins_as_that_user() {
 }
 
 #[tokio::test]
-async fn p08_channel_data_wins_over_the_sign_in() {
+async fn p08_channel_data_overrides_the_sign_in() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.sign_in(r#"{"id":"9","user_info":{"name":"Ann"}}"#).await;
@@ -154,7 +154,7 @@ async fn p09_zero_is_a_user_id() {
 }
 
 #[tokio::test]
-async fn p10_a_user_id_that_names_nobody_is_refused() {
+async fn p10_an_invalid_user_id_is_rejected() {
     let bad = [
         "{}",
         r#"{"user_id":""}"#,
@@ -297,7 +297,7 @@ async fn p13_a_user_id_of_129_characters_is_refused_and_of_128_is_not() {
 }
 
 #[tokio::test]
-async fn p14_the_limit_counts_users_and_knows_who_is_already_there() {
+async fn p14_the_limit_counts_users_and_not_connections() {
     let server = Settings::new().app("max_presence_members", 2).start().await;
     let (mut a, mut b) = (server.client().await, server.client().await);
     a.join(R, "1").await;
@@ -336,7 +336,7 @@ async fn p15_a_member_without_information_has_an_empty_object() {
 }
 
 #[tokio::test]
-async fn p16_added_and_removed_alternate_whatever_two_connections_of_a_user_do() {
+async fn p16_added_and_removed_alternate_for_two_connections_of_a_user() {
     let server = Settings::new().start().await;
     let mut observer = server.client().await;
     observer.join(R, "observer").await;
@@ -376,7 +376,7 @@ async fn p16_added_and_removed_alternate_whatever_two_connections_of_a_user_do()
 }
 
 #[tokio::test]
-async fn p18_a_presence_cache_channel_has_a_roster_and_a_memory() {
+async fn p18_a_presence_cache_channel_has_members_and_a_kept_event() {
     let server = Settings::new().start().await;
     let (mut a, mut b) = (server.client().await, server.client().await);
     assert_roster(&a.join("presence-cache-r", "1").await, &["1"]);
@@ -389,7 +389,7 @@ async fn p18_a_presence_cache_channel_has_a_roster_and_a_memory() {
 }
 
 #[tokio::test]
-async fn a_connection_is_someone_else_on_each_channel() {
+async fn a_connection_may_be_another_member_on_each_channel() {
     let server = Settings::new().start().await;
     let (mut a, mut b) = (server.client().await, server.client().await);
     a.join("presence-a", "watcher").await;
@@ -405,7 +405,7 @@ async fn a_connection_is_someone_else_on_each_channel() {
 }
 
 #[tokio::test]
-async fn a_second_subscription_to_a_presence_channel_changes_nobody() {
+async fn a_second_subscription_to_a_presence_channel_changes_no_member() {
     let server = Settings::new().start().await;
     let (mut a, mut b) = (server.client().await, server.client().await);
     a.join(R, "1").await;
@@ -419,7 +419,7 @@ async fn a_second_subscription_to_a_presence_channel_changes_nobody() {
 }
 
 #[tokio::test]
-async fn unknown_members_of_channel_data_are_told_to_nobody() {
+async fn unknown_attributes_of_channel_data_are_not_sent() {
     let server = Settings::new().start().await;
     let (mut a, mut b) = (server.client().await, server.client().await);
     a.join(R, "1").await;

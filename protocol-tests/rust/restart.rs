@@ -33,7 +33,7 @@ async fn new_connections_to_a_draining_server_get_4100_and_publishers_503() {
 }
 
 #[tokio::test]
-async fn the_next_process_takes_the_port_over_while_the_last_one_drains() {
+async fn the_next_process_takes_over_the_port_while_the_last_one_drains() {
     let settings = Settings::new();
     let mut old = settings.start().await;
     let mut client = old.client().await;
@@ -235,7 +235,7 @@ async fn the_next_process_serves_the_queue_of_an_inherited_socket() {
 }
 
 #[tokio::test]
-async fn a_host_and_port_that_are_not_those_of_the_inherited_socket_are_named() {
+async fn a_difference_to_the_inherited_socket_is_logged() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = inheriting(&listener, &Settings::new().server("port", 9), "").await;
     says(&server, "server.host and server.port are not used").await;
@@ -254,7 +254,7 @@ async fn an_inherited_socket_may_be_for_the_metrics() {
 }
 
 #[tokio::test]
-async fn secrets_that_everybody_knows_are_not_served_on_a_socket_that_the_network_can_reach() {
+async fn guessable_secrets_are_rejected_on_a_public_inherited_socket() {
     let guessed = Settings::without_apps().another_app("5", "key-of-5", "changeme");
     for (bound, text, code) in [
         ("0.0.0.0:0", String::new(), Some(2)),
@@ -282,7 +282,7 @@ async fn secrets_that_everybody_knows_are_not_served_on_a_socket_that_the_networ
 }
 
 #[tokio::test]
-async fn a_reload_looks_at_the_inherited_socket_too() {
+async fn a_reload_checks_the_address_of_the_inherited_socket() {
     let (listener, directory) = (TcpListener::bind("0.0.0.0:0").unwrap(), Directory::new());
     directory.write("config.toml", &Settings::new().toml());
     let environment = [("CAMPANILE_SERVER__HOST", "127.0.0.1")];

@@ -61,14 +61,14 @@ async fn with_a_successor_clients_are_closed_4200_one_after_the_other_within_the
 }
 
 #[tokio::test]
-async fn a_server_with_nobody_on_it_ends_at_once() {
+async fn a_server_without_connections_ends_at_once() {
     let mut server = with_grace(60).await;
     server.signal("TERM");
     assert_eq!(server.process.exit_code().await, Some(0));
 }
 
 #[tokio::test]
-async fn an_answer_that_was_begun_is_finished() {
+async fn a_started_answer_is_finished() {
     let mut server = with_grace(3).await;
     let publish = UnfinishedPublish::begin(&server).await;
     let mut waiting = tokio::task::JoinSet::new();
@@ -84,7 +84,7 @@ async fn an_answer_that_was_begun_is_finished() {
 }
 
 #[tokio::test]
-async fn the_grace_ends_whatever_clients_do() {
+async fn the_grace_period_ends_whatever_clients_do() {
     let settings = Settings::new().server("shutdown_grace_s", 3).server("request_timeout_s", 60);
     let mut server = settings.connection("max_outbox_bytes", 16_777_216).start().await;
     let mut full = server.client_with_small_buffers().await;
@@ -153,7 +153,7 @@ async fn the_end_of_the_drain_is_one_line_with_what_was_dropped() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_said_and_exits_1() {
+async fn a_port_in_use_exits_1_with_an_error() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let directory = Directory::new();

@@ -133,7 +133,7 @@ async fn u05_another_user_may_not_and_the_first_one_stays() {
 }
 
 #[tokio::test]
-async fn u06_a_user_subscribes_to_its_own_inbox() {
+async fn u06_a_user_subscribes_to_its_own_channel() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.sign_in(r#"{"id":"12345"}"#).await;
@@ -142,7 +142,7 @@ async fn u06_a_user_subscribes_to_its_own_inbox() {
 }
 
 #[tokio::test]
-async fn u07_nobody_else_does() {
+async fn u07_other_users_can_not_subscribe_to_it() {
     let server = Settings::new().start().await;
     let (mut stranger, mut other) = (server.client().await, server.client().await);
     is_refused_the_inbox(&mut stranger).await;
@@ -167,7 +167,7 @@ async fn u08_an_event_for_a_user_arrives_once_on_each_of_its_connections() {
 }
 
 #[tokio::test]
-async fn u08_an_inbox_is_not_listed_and_takes_no_client_events() {
+async fn u08_a_server_to_user_channel_is_not_listed_and_rejects_client_events() {
     let server = Settings::new().start().await;
     let mut client = in_the_inbox(&server).await;
     client.whisper("client-x", INBOX, json!({})).await;
@@ -197,7 +197,7 @@ async fn u09_terminating_a_user_closes_its_connections_and_no_others() {
 }
 
 #[tokio::test]
-async fn u10_a_watcher_is_told_who_is_there_and_who_is_not() {
+async fn u10_a_watcher_receives_the_state_of_its_watchlist() {
     let server = Settings::new().start().await;
     let (mut a, mut b) = (server.client().await, server.client().await);
     b.sign_in(r#"{"id":"b"}"#).await;
@@ -215,7 +215,7 @@ async fn u10_a_watcher_is_told_who_is_there_and_who_is_not() {
 }
 
 #[tokio::test]
-async fn u11_a_watcher_is_told_when_a_user_comes_and_when_the_last_connection_goes() {
+async fn u11_a_watcher_receives_online_and_offline_changes() {
     let server = Settings::new().start().await;
     let mut a = server.client().await;
     a.sign_in(r#"{"id":"a","watchlist":["c"]}"#).await;
@@ -258,7 +258,7 @@ async fn u12_a_watchlist_of_100_is_watched_whole() {
 }
 
 #[tokio::test]
-async fn u13_where_sign_in_is_off_it_is_an_error() {
+async fn u13_a_disabled_sign_in_is_an_error() {
     let server = Settings::new().app("user_authentication", false).start().await;
     let mut client = server.client().await;
     client.ask_to_sign_in(r#"{"id":"12345"}"#).await;

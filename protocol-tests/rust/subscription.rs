@@ -160,7 +160,7 @@ async fn s10_channel_data_that_was_not_signed_is_refused() {
 }
 
 #[tokio::test]
-async fn s11_cache_in_the_name_opens_no_private_channel() {
+async fn s11_a_cache_prefix_does_not_bypass_authorization() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     for channel in
@@ -215,7 +215,7 @@ async fn s12_a_cache_channel_before_private_is_public_and_cached() {
 }
 
 #[tokio::test]
-async fn s13_impossible_names_are_refused() {
+async fn s13_invalid_names_are_rejected() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     let long = "a".repeat(201);
@@ -258,7 +258,7 @@ async fn s14_a_name_of_200_characters_is_possible() {
 }
 
 #[tokio::test]
-async fn s15_a_refused_signature_is_told_to_the_channel_first() {
+async fn s15_a_rejected_signature_is_a_subscription_error() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client
@@ -274,7 +274,7 @@ async fn s15_a_refused_signature_is_told_to_the_channel_first() {
 
 /// `docs/protocol.md#subscription-errors`: the messages of hosted Pusher, since developers search for them.
 #[tokio::test]
-async fn a_refusal_says_what_hosted_pusher_says() {
+async fn rejections_have_the_messages_of_hosted_pusher() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     let socket_id = client.socket_id.clone();
@@ -373,7 +373,7 @@ async fn s18_an_event_name_is_delivered_unchanged() {
 }
 
 #[tokio::test]
-async fn s19_after_unsubscribing_nothing_comes() {
+async fn s19_after_unsubscribing_nothing_is_received() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.subscribe("my-channel").await;
@@ -415,7 +415,7 @@ async fn s21_a_second_subscription_is_an_error_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn s22_unsubscribing_from_what_was_never_subscribed_is_silent() {
+async fn s22_unsubscribing_without_a_subscription_is_ignored() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.unsubscribe("my-channel").await;
@@ -448,7 +448,7 @@ async fn s24_three_hundred_subscriptions_in_one_burst_succeed() {
 }
 
 #[tokio::test]
-async fn s25_a_channel_is_vacated_when_its_subscriber_vanishes() {
+async fn s25_a_channel_is_vacated_when_its_subscriber_disconnects() {
     let server = Settings::new().start().await;
     for abruptly in [false, true] {
         let mut client = server.client().await;

@@ -41,7 +41,7 @@ async fn check_shows_the_defaults_of_reverb_and_differences_of_its_php() {
 }
 
 #[tokio::test]
-async fn start_says_the_same_in_its_log() {
+async fn start_logs_the_same_differences() {
     let directory = laravel();
     let mut process = Process::spawn(&["start"], directory.path());
     process.line("the address", |line| line.contains("listens on")).await;

@@ -108,7 +108,7 @@ impl Wire {
 }
 
 #[tokio::test]
-async fn everything_is_as_it_is_without_tls() {
+async fn the_protocol_is_the_same_with_tls() {
     for version in [&TLS12, &TLS13] {
         let secure = Secure::start(Settings::new()).await;
         let connector = connector_of(&[&secure.certificate], &[version], &["http/1.1"]);
@@ -134,7 +134,7 @@ async fn everything_is_as_it_is_without_tls() {
 }
 
 #[tokio::test]
-async fn what_comes_with_the_request_or_byte_by_byte_is_heard() {
+async fn frames_sent_with_the_request_or_byte_by_byte_are_read() {
     let secure = Secure::start(Settings::new()).await;
     let ping = frames::text(r#"{"event":"pusher:ping","data":{}}"#);
     let mut wire = Wire { stream: secure.connect().await, received: Vec::new() };
@@ -152,7 +152,7 @@ async fn what_comes_with_the_request_or_byte_by_byte_is_heard() {
 }
 
 #[tokio::test]
-async fn a_client_that_reads_late_gets_everything_in_order() {
+async fn a_client_that_reads_late_receives_everything_in_order() {
     const EVENTS: usize = 300;
     let settings = Settings::new().connection("max_outbox_bytes", 100_000_000);
     let secure = Secure::start(settings).await;
@@ -178,7 +178,7 @@ async fn a_client_that_reads_late_gets_everything_in_order() {
 }
 
 #[tokio::test]
-async fn a_client_that_never_reads_is_closed_and_hurts_nobody() {
+async fn a_client_that_never_reads_is_closed_without_effect_on_others() {
     let secure = Secure::start(Settings::new()).await;
     let mut sleeper = secure.upgraded().await;
     sleeper.write(frames::text(r#"{"event":"pusher:subscribe","data":{"channel":"a"}}"#)).await;
@@ -208,7 +208,7 @@ async fn a_client_that_never_reads_is_closed_and_hurts_nobody() {
 }
 
 #[tokio::test]
-async fn an_orderly_end_can_be_told_from_a_cut() {
+async fn a_clean_end_is_distinguishable_from_a_truncation() {
     let secure = Secure::start(Settings::new()).await;
     // By the client, by the server, and of a request.
     let mut wire = secure.upgraded().await;
@@ -230,7 +230,7 @@ async fn an_orderly_end_can_be_told_from_a_cut() {
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_is_gone() {
+async fn a_disconnected_client_is_removed() {
     let secure = Secure::start(Settings::new()).await;
     let mut polite = secure.upgraded().await;
     polite.text().await;
@@ -246,7 +246,7 @@ async fn a_client_that_hangs_up_is_gone() {
 }
 
 #[tokio::test]
-async fn tls_only_lets_in_who_came_by_tls() {
+async fn tls_only_accepts_only_tls_clients() {
     let secure = Secure::start(Settings::new().app("tls_only", true)).await;
     let connector = secure.connector();
     let (server, _directory) = secure.tunneled(connector).await;
@@ -263,7 +263,7 @@ async fn tls_only_lets_in_who_came_by_tls() {
 }
 
 #[tokio::test]
-async fn plain_http_is_told_to_speak_tls() {
+async fn plain_http_on_a_tls_port_is_answered_with_advice() {
     let secure = Secure::start(Settings::new()).await;
     let mut http = RawHttp::connect(secure.server.address).await;
     http.write(upgrade_request(&target(), &[])).await;
@@ -273,7 +273,7 @@ async fn plain_http_is_told_to_speak_tls() {
 }
 
 #[tokio::test]
-async fn another_protocol_is_not_agreed_on() {
+async fn no_other_protocol_is_negotiated() {
     let secure = Secure::start(Settings::new()).await;
     let offers =
         |protocols: &[&str]| connector_of(&[&secure.certificate], rustls::ALL_VERSIONS, protocols);
@@ -283,7 +283,7 @@ async fn another_protocol_is_not_agreed_on() {
 }
 
 #[tokio::test]
-async fn a_handshake_has_a_deadline_and_costs_nobody_else() {
+async fn a_handshake_has_a_deadline_without_effect_on_others() {
     let secure = Secure::start(Settings::new().server("request_timeout_s", 1)).await;
     let mut beginnings = vec![vec![], vec![22], vec![22, 3, 1, 2, 0, 1]];
     // A record of a handshake that can't be one is not waited for.
@@ -307,7 +307,7 @@ async fn a_handshake_has_a_deadline_and_costs_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_renewed_certificate_is_shown_to_newcomers_and_a_bad_one_is_not() {
+async fn new_connections_use_a_renewed_certificate_and_not_an_invalid_one() {
     let secure = Secure::start(Settings::new()).await;
     let (old, new) = (&secure.certificate, Certificate::new());
     let both = connector(&[old, &new]);
@@ -341,7 +341,7 @@ async fn a_renewed_certificate_is_shown_to_newcomers_and_a_bad_one_is_not() {
 }
 
 #[tokio::test]
-async fn a_hangup_without_tls_is_no_end() {
+async fn sighup_does_not_end_a_server_without_tls() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     server.signal("HUP");
@@ -368,7 +368,7 @@ async fn a_file_that_can_not_be_used_is_exit_code_2() {
 }
 
 #[tokio::test]
-async fn the_commands_speak_tls() {
+async fn the_commands_support_tls() {
     let secure = Secure::start(Settings::new()).await;
     let directory = &secure.directory;
     let address = secure.server.address;
@@ -403,7 +403,7 @@ async fn the_commands_speak_tls() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_says_so_and_ends() {
+async fn a_stopping_tls_server_closes_its_connections() {
     let secure = Secure::start(Settings::new()).await;
     let mut wire = secure.upgraded().await;
     wire.text().await;
@@ -419,7 +419,7 @@ async fn a_server_that_stops_says_so_and_ends() {
 }
 
 #[tokio::test]
-async fn the_start_says_https() {
+async fn the_banner_shows_https() {
     let mut secure = Secure::start(Settings::new()).await;
     let plain = secure.server.url();
     let connector = secure.connector();
@@ -430,7 +430,7 @@ async fn the_start_says_https() {
 }
 
 #[tokio::test]
-async fn without_a_grace_period_handshakes_have_as_much_time() {
+async fn handshakes_have_their_timeout_without_a_grace_period() {
     let secure = Secure::start(Settings::new().server("shutdown_grace_s", 0)).await;
     let connector = secure.connector();
     let (server, _directory) = secure.tunneled(connector).await;
@@ -440,7 +440,7 @@ async fn without_a_grace_period_handshakes_have_as_much_time() {
 /// The handshake and the head of the request each have the whole timeout: each takes 2.2 s of 4 s here, together more
 /// than one timeout.
 #[tokio::test]
-async fn the_head_of_a_request_has_as_much_time_after_the_handshake() {
+async fn the_head_of_a_request_has_a_separate_timeout_after_the_handshake() {
     let secure = Secure::start(Settings::new().server("request_timeout_s", 4)).await;
     let part = Duration::from_millis(2_200);
     let stream = TcpStream::connect(secure.server.address).await.expect("the server listens");

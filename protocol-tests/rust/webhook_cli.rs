@@ -45,7 +45,7 @@ async fn each_configured_event_is_sent_to_each_webhook_and_the_answer_is_printed
 }
 
 #[tokio::test]
-async fn one_that_fails_makes_the_command_fail_and_the_others_are_tried_all_the_same() {
+async fn a_failed_webhook_fails_the_command_after_all_were_tried() {
     let refusing = WebhookReceiver::answering(|_| Some(500)).await;
     let healthy = WebhookReceiver::new().await;
     let nobody = std::net::TcpListener::bind("127.0.0.2:0").expect("there are free ports");

@@ -47,7 +47,7 @@ async fn w01_w03_a_channel_is_occupied_by_the_first_and_vacated_by_the_last() {
 }
 
 #[tokio::test]
-async fn w04_a_client_that_reconnects_makes_no_noise() {
+async fn w04_a_reconnect_is_not_reported() {
     let (server, mut receiver) = telling(r#"["channel_occupied", "channel_vacated"]"#).await;
     let mut client = server.client().await;
     client.subscribe("t").await;
@@ -64,7 +64,7 @@ async fn w04_a_client_that_reconnects_makes_no_noise() {
 }
 
 #[tokio::test]
-async fn w05_a_user_with_two_tabs_is_added_once_and_removed_once() {
+async fn w05_a_user_with_two_connections_is_added_once_and_removed_once() {
     const R: &str = "presence-r";
     let (server, mut receiver) = telling(r#"["member_added", "member_removed"]"#).await;
     let (mut one, mut two) = (server.client().await, server.client().await);
@@ -80,7 +80,7 @@ async fn w05_a_user_with_two_tabs_is_added_once_and_removed_once() {
 }
 
 #[tokio::test]
-async fn w06_a_client_event_is_told_with_its_sender() {
+async fn w06_a_client_event_is_reported_with_its_sender() {
     let (server, mut receiver) = telling(r#"["client_event"]"#).await;
     let mut client = server.client().await;
     client.join("presence-r", "10").await;
@@ -138,7 +138,7 @@ async fn a_webhook_is_valid_json_for_any_client_input() {
 }
 
 #[tokio::test]
-async fn w06_what_the_application_publishes_is_told_to_no_webhook() {
+async fn w06_published_events_are_not_reported() {
     let (server, mut receiver) = telling(r#"["client_event"]"#).await;
     let mut client = server.client().await;
     client.subscribe("private-a").await;
@@ -148,7 +148,7 @@ async fn w06_what_the_application_publishes_is_told_to_no_webhook() {
 }
 
 #[tokio::test]
-async fn w07_a_cache_that_three_clients_miss_at_once_is_missed_once() {
+async fn w07_simultaneous_cache_misses_are_reported_once() {
     let (server, mut receiver) = telling(r#"["cache_miss", "channel_occupied"]"#).await;
     let mut clients = [server.client().await, server.client().await, server.client().await];
     for client in &mut clients {
@@ -168,7 +168,7 @@ async fn w07_a_cache_that_three_clients_miss_at_once_is_missed_once() {
 }
 
 #[tokio::test]
-async fn w12_a_subscription_count_is_told_as_a_number() {
+async fn w12_a_subscription_count_is_reported_as_a_number() {
     let (server, mut receiver) = telling(r#"["subscription_count"]"#).await;
     let (mut first, mut second) = (server.client().await, server.client().await);
     first.subscribe("t").await;
@@ -190,7 +190,7 @@ async fn a_user_is_online_with_the_first_connection_and_offline_after_the_last()
 }
 
 #[tokio::test]
-async fn a_server_that_stops_tells_that_all_have_gone() {
+async fn a_stopping_server_reports_all_departures() {
     let (mut server, mut receiver) = telling(ALL).await;
     let mut client = server.client().await;
     client.join("presence-r", "1").await;
@@ -205,7 +205,7 @@ async fn a_server_that_stops_tells_that_all_have_gone() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_never_answers_does_not_keep_a_server_that_nobody_replaces() {
+async fn a_hanging_endpoint_does_not_delay_a_server_without_successor() {
     let mut receiver = WebhookReceiver::answering(|_| None).await;
     let webhooks = format!(r#"[{{ url = "{}", events = {ALL} }}]"#, receiver.url());
     let settings = Settings::new().app("webhooks", webhooks).server("shutdown_grace_s", 60);

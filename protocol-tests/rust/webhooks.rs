@@ -97,7 +97,7 @@ fn names(request: &Request) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn w01_a_notice_is_signed_over_its_raw_body_and_says_what_it_is() {
+async fn w01_a_request_is_signed_over_its_raw_body() {
     let mut receiver = WebhookReceiver::new().await;
     let bench = Bench::new(vec![endpoint(&receiver, &[Kind::ChannelOccupied])]);
     bench.observe(occupied("t"));
@@ -153,7 +153,7 @@ async fn w03_a_channel_that_stays_empty_is_vacated_within_three_seconds() {
 }
 
 #[tokio::test]
-async fn w04_whoever_is_back_in_time_makes_no_noise() {
+async fn w04_a_return_within_the_delay_is_not_reported() {
     let mut receiver = WebhookReceiver::new().await;
     let bench = Bench::new(vec![endpoint(&receiver, &Kind::ALL)]);
     bench.observe(occupied("t"));
@@ -207,7 +207,7 @@ async fn w06_a_client_event_has_text_for_data_and_a_user_on_presence_channels() 
 }
 
 #[tokio::test]
-async fn w07_a_cache_that_many_miss_at_once_is_missed_once() {
+async fn w07_many_simultaneous_cache_misses_are_reported_once() {
     let mut receiver = WebhookReceiver::new().await;
     let bench = Bench::new(vec![endpoint(&receiver, &[Kind::CacheMiss, Kind::SubscriptionCount])]);
     for _ in 0..3 {
@@ -218,7 +218,7 @@ async fn w07_a_cache_that_many_miss_at_once_is_missed_once() {
 }
 
 #[tokio::test]
-async fn w08_what_is_refused_is_repeated_byte_for_byte_with_growing_gaps() {
+async fn w08_a_rejected_request_is_repeated_byte_for_byte_with_growing_delays() {
     let mut receiver =
         WebhookReceiver::answering(|at| if at < 2 { Some(500) } else { Some(200) }).await;
     let bench = Bench::new(vec![endpoint(&receiver, &[Kind::ChannelOccupied])]);
@@ -283,7 +283,7 @@ async fn w10_with_batching_a_request_carries_at_most_a_hundred_events_in_order()
 }
 
 #[tokio::test]
-async fn w11_each_endpoint_gets_what_its_filter_passes_signed_after_filtering() {
+async fn w11_each_endpoint_receives_its_filtered_events_signed_after_filtering() {
     let (mut kinds, mut channels) = (WebhookReceiver::new().await, WebhookReceiver::new().await);
     let by_channel = WebhookConfig {
         channel_prefix: "private-".into(),
@@ -317,7 +317,7 @@ async fn w12_a_subscription_count_is_a_number() {
 }
 
 #[tokio::test]
-async fn w13_an_endpoint_that_never_answers_harms_no_other() {
+async fn w13_a_hanging_endpoint_does_not_affect_others() {
     let (mut hanging, mut healthy) =
         (WebhookReceiver::answering(|_| None).await, WebhookReceiver::new().await);
     let kinds = [Kind::ChannelOccupied];
@@ -378,7 +378,7 @@ async fn an_event_on_which_the_endpoint_repeatedly_fails_is_set_aside() {
 }
 
 #[tokio::test]
-async fn users_come_and_go_under_the_channel_that_carries_their_events() {
+async fn user_events_have_the_server_to_user_channel() {
     let mut receiver = WebhookReceiver::new().await;
     let bench = Bench::new(vec![endpoint(&receiver, &[Kind::UserOnline, Kind::UserOffline])]);
     bench.observe(HubEvent::UserOnline { user_id: "ann".into() });
@@ -388,7 +388,7 @@ async fn users_come_and_go_under_the_channel_that_carries_their_events() {
 }
 
 #[tokio::test]
-async fn the_end_tells_what_was_kept_back_and_counts_what_nobody_took() {
+async fn the_end_releases_held_events_and_counts_undelivered_ones() {
     let (mut healthy, dead) =
         (WebhookReceiver::new().await, WebhookReceiver::answering(|_| Some(500)).await);
     let bench = Bench::new(vec![endpoint(&healthy, &Kind::ALL), endpoint(&dead, &Kind::ALL)]);
@@ -426,7 +426,7 @@ async fn a_private_address_is_not_dialled_when_that_is_denied() {
 }
 
 #[tokio::test]
-async fn an_app_wants_what_its_webhooks_need_and_nothing_else() {
+async fn an_app_observes_only_what_its_webhooks_need() {
     let receiver = WebhookReceiver::new().await;
     let bench = Bench::new(vec![endpoint(&receiver, &[Kind::ChannelVacated])]);
     let wanted = Kind::ALL.map(|kind| bench.webhooks.wants(APP_ID, kind));

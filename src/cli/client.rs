@@ -44,7 +44,7 @@ pub(super) struct ServerArgs {
 
 /// A server and one of its apps.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(super) struct AppTarget {
     host: String,
     port: u16,
     /// The trusted certificates, with TLS.
@@ -58,7 +58,7 @@ pub(super) struct Target {
 
 impl ServerArgs {
     /// Determines server and app, or returns what is missing.
-    pub(super) fn target(&self) -> Result<Target, ExitCode> {
+    pub(super) fn target(&self) -> Result<AppTarget, ExitCode> {
         let config = self.sources.load(Flags::default())?.config;
         let server = config.server;
         let (is_tls, host, port, prefix) = if let Some(url) = &self.url {
@@ -76,11 +76,11 @@ impl ServerArgs {
         let tls = tls.map_err(|rule| fail(EXIT_USAGE, rule))?.map(Arc::new);
         let app = self.app(&config.apps).map_err(|rule| fail(EXIT_USAGE, rule))?;
         let signer = Signer::new(app.secret.expose());
-        Ok(Target { host, port, tls, prefix, app_id: app.id, key: app.key, signer })
+        Ok(AppTarget { host, port, tls, prefix, app_id: app.id, key: app.key, signer })
     }
 
     /// Sends a request to the server, and prints the answer.
-    pub(super) fn ask(&self, question: impl AsyncFnOnce(&Target) -> Answer) -> ExitCode {
+    pub(super) fn ask(&self, question: impl AsyncFnOnce(&AppTarget) -> HttpAnswer) -> ExitCode {
         let (target, runtime) = match (self.target(), runtime()) {
             (Ok(target), Ok(runtime)) => (target, runtime),
             (Err(code), _) | (_, Err(code)) => return code,
@@ -147,26 +147,26 @@ fn reachable(host: &str) -> String {
 }
 
 /// A byte stream to the server.
-pub(super) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 /// A connection to the server, with or without TLS.
-pub(super) type Connected = Box<dyn Connection>;
+pub(super) type Connected = Box<dyn ByteStream>;
 
 /// The timeout of a request.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The status and body of an answer, or the error.
-pub(super) type Answer = Result<(StatusCode, String), Box<dyn Error + Send + Sync>>;
+pub(super) type HttpAnswer = Result<(StatusCode, String), Box<dyn Error + Send + Sync>>;
 
-impl Target {
+impl AppTarget {
     /// Sends one request to the server; `path` follows the prefix.
-    pub(super) async fn request(&self, method: Method, path: &str, body: String) -> Answer {
+    pub(super) async fn request(&self, method: Method, path: &str, body: String) -> HttpAnswer {
         time::timeout(TIMEOUT, self.exchange(method, path, body)).await?
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: String) -> Answer {
+    async fn exchange(&self, method: Method, path: &str, body: String) -> HttpAnswer {
         let stream = TokioIo::new(self.connect().await?);
         let (mut sender, connection) = http1::handshake(stream).await?;
         tokio::spawn(connection);

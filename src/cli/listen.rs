@@ -3,7 +3,7 @@
 
 use super::{
     EXIT_FAILED,
-    client::{Connected, ServerArgs, Target},
+    client::{AppTarget, Connected, ServerArgs},
     escape::{Escaped, json_line},
     fail, runtime, say_error,
 };
@@ -41,7 +41,7 @@ pub(super) struct ListenArgs {
 
 /// Why a connection ended.
 #[derive(Debug)]
-enum Ended {
+enum ListenEnd {
     /// The server closed the connection with this code and reason.
     Closed(Option<u16>, String),
     /// The connection failed, while it was established or later.
@@ -54,7 +54,7 @@ enum Ended {
 
 /// What to do after a connection has ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Next {
+enum NextStep {
     /// Stop: a new connection would end in the same way.
     Stop,
     /// Reconnect after this time.
@@ -118,26 +118,26 @@ fn wait_for_closed_output() -> io::Result<()> {
     }
 }
 
-async fn run(target: &Target, args: &ListenArgs) -> ExitCode {
+async fn run(target: &AppTarget, args: &ListenArgs) -> ExitCode {
     let mut failures = 0;
     loop {
-        let mut session = Session { target, args, is_established: false };
+        let mut session = ListenSession { target, args, is_established: false };
         let ended = session.run().await;
         if session.is_established {
             failures = 0;
         }
         let why = match &ended {
-            Ended::OutputClosed => return ExitCode::SUCCESS,
-            Ended::Closed(code, reason) => {
+            ListenEnd::OutputClosed => return ExitCode::SUCCESS,
+            ListenEnd::Closed(code, reason) => {
                 let code = code.map(|code| format!("{code} ")).unwrap_or_default();
                 format!("the server closed the connection: {code}{}", Escaped(reason))
             }
-            Ended::Broken(error) => format!("no connection to {}: {error}", target.origin()),
-            Ended::Silent => "the server gave no sign of life".to_owned(),
+            ListenEnd::Broken(error) => format!("no connection to {}: {error}", target.origin()),
+            ListenEnd::Silent => "the server gave no sign of life".to_owned(),
         };
         match next(&ended, session.is_established, failures) {
-            Next::Stop => return fail(EXIT_FAILED, Escaped(&why)),
-            Next::Reconnect(pause) => {
+            NextStep::Stop => return fail(EXIT_FAILED, Escaped(&why)),
+            NextStep::Reconnect(pause) => {
                 let when = match pause.as_secs() {
                     0 => "now".to_owned(),
                     seconds => format!("in {seconds} s"),
@@ -152,21 +152,23 @@ async fn run(target: &Target, args: &ListenArgs) -> ExitCode {
 
 /// Decides as pusher-js does (`docs/protocol.md#close-codes`). `failures` is the number of
 /// consecutive attempts before this one that did not lead to a connection.
-fn next(ended: &Ended, was_established: bool, failures: u32) -> Next {
+fn next(ended: &ListenEnd, was_established: bool, failures: u32) -> NextStep {
     let second = Duration::from_secs(1);
     let (first, longest) = BACKOFF;
     let backoff = first.saturating_mul(2_u32.saturating_pow(failures)).min(longest);
     match ended {
-        Ended::OutputClosed | Ended::Closed(Some(4000..=4099 | 4300..), _) => Next::Stop,
-        // A client that is closed at once again and again must not reconnect without a pause.
-        Ended::Closed(Some(4200..=4299), _) if was_established || failures == 0 => {
-            Next::Reconnect(Duration::ZERO)
+        ListenEnd::OutputClosed | ListenEnd::Closed(Some(4000..=4099 | 4300..), _) => {
+            NextStep::Stop
         }
-        Ended::Closed(_, _) => Next::Reconnect(second),
-        Ended::Silent => Next::Reconnect(Duration::ZERO),
-        Ended::Broken(error) if is_final(error) => Next::Stop,
-        Ended::Broken(_) if was_established => Next::Reconnect(second),
-        Ended::Broken(_) => Next::Reconnect(backoff),
+        // A client that is closed at once again and again must not reconnect without a pause.
+        ListenEnd::Closed(Some(4200..=4299), _) if was_established || failures == 0 => {
+            NextStep::Reconnect(Duration::ZERO)
+        }
+        ListenEnd::Closed(_, _) => NextStep::Reconnect(second),
+        ListenEnd::Silent => NextStep::Reconnect(Duration::ZERO),
+        ListenEnd::Broken(error) if is_final(error) => NextStep::Stop,
+        ListenEnd::Broken(_) if was_established => NextStep::Reconnect(second),
+        ListenEnd::Broken(_) => NextStep::Reconnect(backoff),
     }
 }
 
@@ -185,15 +187,15 @@ fn is_final(error: &tungstenite::Error) -> bool {
 }
 
 /// One connection, from its handshake to its close.
-struct Session<'a> {
-    target: &'a Target,
+struct ListenSession<'a> {
+    target: &'a AppTarget,
     args: &'a ListenArgs,
     is_established: bool,
 }
 
 /// An event as received.
 #[derive(Deserialize)]
-struct Event<'a> {
+struct ReceivedEvent<'a> {
     #[serde(rename = "event")]
     name: Option<String>,
     channel: Option<String>,
@@ -207,11 +209,11 @@ struct Established {
     activity_timeout: Option<u64>,
 }
 
-impl Session<'_> {
-    async fn run(&mut self) -> Ended {
+impl ListenSession<'_> {
+    async fn run(&mut self) -> ListenEnd {
         match connect(self.target).await {
-            Ok(mut socket) => self.converse(&mut socket).await.unwrap_or_else(Ended::Broken),
-            Err(error) => Ended::Broken(error),
+            Ok(mut socket) => self.converse(&mut socket).await.unwrap_or_else(ListenEnd::Broken),
+            Err(error) => ListenEnd::Broken(error),
         }
     }
 
@@ -219,7 +221,7 @@ impl Session<'_> {
     async fn converse(
         &mut self,
         socket: &mut WebSocketStream<Connected>,
-    ) -> Result<Ended, tungstenite::Error> {
+    ) -> Result<ListenEnd, tungstenite::Error> {
         let mut activity_timeout = ACTIVITY_TIMEOUT;
         loop {
             let message = match time::timeout(activity_timeout, socket.next()).await {
@@ -228,24 +230,27 @@ impl Session<'_> {
                     socket.send(Message::text(r#"{"event":"pusher:ping","data":{}}"#)).await?;
                     match time::timeout(PONG_TIMEOUT, socket.next()).await {
                         Ok(message) => message,
-                        Err(_silence) => return Ok(Ended::Silent),
+                        Err(_silence) => return Ok(ListenEnd::Silent),
                     }
                 }
             };
             let text = match message.transpose()? {
                 Some(Message::Text(text)) => text,
                 Some(Message::Close(Some(frame))) => {
-                    return Ok(Ended::Closed(Some(frame.code.into()), frame.reason.to_string()));
+                    return Ok(ListenEnd::Closed(
+                        Some(frame.code.into()),
+                        frame.reason.to_string(),
+                    ));
                 }
                 Some(Message::Close(None)) => {
-                    return Ok(Ended::Closed(None, "without a reason".to_owned()));
+                    return Ok(ListenEnd::Closed(None, "without a reason".to_owned()));
                 }
-                None => return Ok(Ended::Closed(None, "without a close frame".to_owned())),
+                None => return Ok(ListenEnd::Closed(None, "without a close frame".to_owned())),
                 Some(
                     Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_),
                 ) => continue,
             };
-            let Ok(event) = serde_json::from_str::<Event<'_>>(&text) else { continue };
+            let Ok(event) = serde_json::from_str::<ReceivedEvent<'_>>(&text) else { continue };
             match event.name.as_deref() {
                 Some("pusher:connection_established") => {
                     let established = data_of(&event)
@@ -266,7 +271,7 @@ impl Session<'_> {
                 Some("pusher:pong") | None => {}
                 Some(name) => {
                     if print(name, &text, &event, self.args.json).is_err() {
-                        return Ok(Ended::OutputClosed);
+                        return Ok(ListenEnd::OutputClosed);
                     }
                 }
             }
@@ -274,7 +279,7 @@ impl Session<'_> {
     }
 }
 
-async fn connect(target: &Target) -> Result<WebSocketStream<Connected>, tungstenite::Error> {
+async fn connect(target: &AppTarget) -> Result<WebSocketStream<Connected>, tungstenite::Error> {
     let stream = target.connect().await.map_err(tungstenite::Error::Io)?;
     // The stream is there already, and the URL is for the request alone.
     let url = format!(
@@ -288,14 +293,14 @@ async fn connect(target: &Target) -> Result<WebSocketStream<Connected>, tungsten
 }
 
 /// The data of an event as text: usually JSON within a string.
-fn data_of(event: &Event<'_>) -> Option<String> {
+fn data_of(event: &ReceivedEvent<'_>) -> Option<String> {
     let raw = event.data?.get();
     Some(serde_json::from_str(raw).unwrap_or_else(|_no_string| raw.to_owned()))
 }
 
 /// A subscription, signed for this connection. On presence channels, the user id is this program's
 /// name.
-fn subscribe(target: &Target, channel: &str, socket_id: &str) -> Value {
+fn subscribe(target: &AppTarget, channel: &str, socket_id: &str) -> Value {
     let is_presence = channel.starts_with("presence-");
     let channel_data =
         is_presence.then(|| r#"{"user_id":"campanile-listen","user_info":{}}"#.to_owned());
@@ -313,7 +318,7 @@ fn subscribe(target: &Target, channel: &str, socket_id: &str) -> Value {
 /// # Errors
 ///
 /// The reader of the output has closed it.
-fn print(name: &str, text: &str, event: &Event<'_>, as_json: bool) -> io::Result<()> {
+fn print(name: &str, text: &str, event: &ReceivedEvent<'_>, as_json: bool) -> io::Result<()> {
     let mut output = io::stdout().lock();
     if as_json {
         writeln!(output, "{}", json_line(text))?;
@@ -334,15 +339,15 @@ fn print(name: &str, text: &str, event: &Event<'_>, as_json: bool) -> io::Result
 mod tests {
     use super::*;
 
-    fn closed(code: u16) -> Ended {
-        Ended::Closed(Some(code), String::new())
+    fn closed(code: u16) -> ListenEnd {
+        ListenEnd::Closed(Some(code), String::new())
     }
 
     #[test]
     fn close_codes_are_obeyed() {
-        let after = |s| Next::Reconnect(Duration::from_secs(s));
+        let after = |s| NextStep::Reconnect(Duration::from_secs(s));
         for code in [4000, 4001, 4009, 4099, 4300, 4999] {
-            assert_eq!(next(&closed(code), true, 0), Next::Stop, "{code}");
+            assert_eq!(next(&closed(code), true, 0), NextStep::Stop, "{code}");
         }
         for code in [1000, 1001, 1006, 1009, 1011, 3999, 4100, 4199] {
             assert_eq!(next(&closed(code), true, 0), after(1), "{code}");
@@ -358,12 +363,12 @@ mod tests {
     fn reconnects_to_an_unreachable_server_back_off() {
         let refused = || tungstenite::Error::Io(io::ErrorKind::ConnectionRefused.into());
         let pauses =
-            (0..8).map(|failures| match next(&Ended::Broken(refused()), false, failures) {
-                Next::Reconnect(pause) => pause.as_secs(),
-                Next::Stop => panic!("stops"),
+            (0..8).map(|failures| match next(&ListenEnd::Broken(refused()), false, failures) {
+                NextStep::Reconnect(pause) => pause.as_secs(),
+                NextStep::Stop => panic!("stops"),
             });
         assert_eq!(pauses.collect::<Vec<_>>(), [1, 2, 4, 8, 16, 30, 30, 30]);
         let untrusted = tungstenite::Error::Io(io::ErrorKind::InvalidData.into());
-        assert_eq!(next(&Ended::Broken(untrusted), false, 0), Next::Stop);
+        assert_eq!(next(&ListenEnd::Broken(untrusted), false, 0), NextStep::Stop);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     EXIT_USAGE,
-    client::{Answer, ServerArgs, Target},
+    client::{HttpAnswer, AppTarget, ServerArgs},
     fail,
 };
 use crate::signature::{body_md5, request_string};
@@ -60,14 +60,14 @@ fn read_data(input: impl Read) -> Result<String, String> {
     Ok(text)
 }
 
-async fn post(target: &Target, args: &PublishArgs, data: &str) -> Answer {
+async fn post(target: &AppTarget, args: &PublishArgs, data: &str) -> HttpAnswer {
     let body = json!({"name": args.event, "channel": args.channel, "data": data}).to_string();
     let path = format!("/apps/{}/events", target.app_id);
     let query = signed_query(target, &path, &body);
     target.request(Method::POST, &format!("{path}?{query}"), body).await
 }
 
-fn signed_query(target: &Target, path: &str, body: &str) -> String {
+fn signed_query(target: &AppTarget, path: &str, body: &str) -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let parameters = [
         ("auth_key", target.key.clone()),

@@ -19,7 +19,7 @@ pub(super) struct Reloading {
 
 /// The files and certificates that were read with a configuration.
 #[derive(Debug)]
-struct Read {
+struct LoadedFiles {
     notes: Vec<String>,
     files: Files,
 }
@@ -54,17 +54,17 @@ impl Reloading {
         }
     }
 
-    fn prepare_counted(&self, before: Files) -> Result<(Read, Prepared), Refused> {
+    fn prepare_counted(&self, before: Files) -> Result<(LoadedFiles, Prepared), Refused> {
         self.prepare(before).inspect_err(|_| self.reloader.count_refused())
     }
 
     /// Reads everything again, as at startup, and changes nothing.
-    fn prepare(&self, before: Files) -> Result<(Read, Prepared), Refused> {
+    fn prepare(&self, before: Files) -> Result<(LoadedFiles, Prepared), Refused> {
         let mut loaded = self.sources.read(self.flags.clone(), before).map_err(Refused::Config)?;
         files::check(&mut loaded, false).map_err(Refused::Config)?;
         let Loaded { config, notes, files, .. } = loaded;
         let prepared = self.reloader.prepare(config).map_err(Refused::Reload)?;
-        Ok((Read { notes, files }, prepared))
+        Ok((LoadedFiles { notes, files }, prepared))
     }
 
     fn apply(&self, notes: &[String], prepared: Prepared) {

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 /// The number of termination signals received.
-type Count = watch::Receiver<u32>;
+type SignalCount = watch::Receiver<u32>;
 
 pub(super) fn start(args: &StartArgs) -> ExitCode {
     let loaded = match args.sources.load_all(flags(args)) {
@@ -103,7 +103,7 @@ fn exit_code(ended: Result<usize, ServerError>) -> ExitCode {
 }
 
 /// Counts termination signals.
-fn count_signals(mut terminate: Signal, mut interrupt: Signal) -> (Count, Count) {
+fn count_signals(mut terminate: Signal, mut interrupt: Signal) -> (SignalCount, SignalCount) {
     let (count, first) = watch::channel(0);
     let second = first.clone();
     tokio::spawn(async move {

@@ -8,7 +8,7 @@
 
 use super::{
     envelope::EnvelopeId,
-    scripts::{Answer, Call, Status, Unexpected},
+    scripts::{ScriptCall, ScriptReply, Status, Unexpected},
     shared::{ClusterState, Joined, Lease},
 };
 use crate::protocol::ChannelName;
@@ -25,7 +25,7 @@ use tokio::{
 
 /// An event that was published on a cache channel.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct CachedPublish {
     pub(super) channel: ChannelName,
     pub(super) id: EnvelopeId,
     /// The time of the publish, by the clock of the Redis that stores the event.
@@ -38,14 +38,14 @@ pub(super) struct Entry {
 /// The updates of accounts that are still to be sent.
 #[derive(Debug)]
 pub(super) struct Accounts {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<PendingUpdates>,
     added: Notify,
     settled: Notify,
     places: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct PendingUpdates {
     apps: HashMap<Arc<str>, Account>,
     /// Whether a part was taken and Redis has not answered yet.
     is_taken: bool,
@@ -55,7 +55,7 @@ struct Waiting {
 #[derive(Debug)]
 struct Account {
     max_bytes: usize,
-    entries: VecDeque<Entry>,
+    entries: VecDeque<CachedPublish>,
 }
 
 /// The bytes that an event counts in addition to its envelope and the name of its channel.
@@ -118,7 +118,7 @@ impl Accounts {
     }
 
     /// Queues published events for the account.
-    pub(super) fn add(&self, app_id: &Arc<str>, max_bytes: usize, entries: Vec<Entry>) {
+    pub(super) fn add(&self, app_id: &Arc<str>, max_bytes: usize, entries: Vec<CachedPublish>) {
         let mut waiting = self.lock();
         let account =
             waiting.apps.entry(Arc::clone(app_id)).or_insert_with(|| Account::new(max_bytes));
@@ -187,7 +187,7 @@ impl Accounts {
         log_lost(app_id, lost);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, PendingUpdates> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -252,7 +252,7 @@ impl ClusterState {
             let call = self.account_call(app_id, account, (&evicted, &joined.lease));
             let value = timeout(WITHIN, call.run(&joined.connection)).await;
             let value = value.map_err(|_elapsed| LATE.to_owned())?;
-            let answer = Answer::new(value.map_err(|error| error.to_string())?).and_then(read);
+            let answer = ScriptReply::new(value.map_err(|error| error.to_string())?).and_then(read);
             if matches!(answer, Ok(None)) {
                 self.refused(&joined.lease);
                 return Err(REFUSED.to_owned());
@@ -282,10 +282,10 @@ impl ClusterState {
         app_id: &str,
         account: &Account,
         (evicted, lease): (&[Named], &Lease),
-    ) -> Call {
+    ) -> ScriptCall {
         let keep_ms = account.entries.iter().map(|entry| entry.keep_ms).fold(MEMORY_MS, u64::max);
         let home = self.names.home_of(app_id);
-        let mut call = Call::guarded(&self.scripts.cache, home, &self.names, lease)
+        let mut call = ScriptCall::guarded(&self.scripts.cache, home, &self.names, lease)
             .key(self.names.of_app("cacheorder", app_id))
             .key(self.names.of_app("cached", app_id))
             .number(account.max_bytes)
@@ -313,13 +313,13 @@ impl ClusterState {
             return Some(named);
         };
         let partition = self.names.channel_partition(app_id, &channel);
-        let call = Call::guarded(&self.scripts.evict, partition, &self.names, &joined.lease)
+        let call = ScriptCall::guarded(&self.scripts.evict, partition, &self.names, &joined.lease)
             .key(self.names.channel(app_id, &channel))
             .key(self.names.last_event(app_id, &channel))
             .arg(id.to_be_bytes())
             .arg(format!("{id:x}"));
         let value = timeout(WITHIN, call.run(&joined.connection)).await.ok()?.ok()?;
-        let mut answer = Answer::new(value).ok()?;
+        let mut answer = ScriptReply::new(value).ok()?;
         let (status, _) = answer.status().ok()?;
         if status != Status::Done {
             self.refused(&joined.lease);
@@ -338,7 +338,7 @@ fn parse((channel, id): &Named) -> Option<(ChannelName, u64)> {
 
 /// The sum of the bytes, whether another call is needed, and the events to evict. `None` if the
 /// lease has expired.
-fn read(mut answer: Answer) -> Result<Option<(u64, bool, Vec<Named>)>, Unexpected> {
+fn read(mut answer: ScriptReply) -> Result<Option<(u64, bool, Vec<Named>)>, Unexpected> {
     let (status, _) = answer.status()?;
     if status != Status::Done {
         return Ok(None);
@@ -358,9 +358,9 @@ mod tests {
     use super::*;
     use futures_util::FutureExt as _;
 
-    fn entries(count: usize, first: u64) -> Vec<Entry> {
+    fn entries(count: usize, first: u64) -> Vec<CachedPublish> {
         let channel = ChannelName::parse("cache-x", 100).unwrap();
-        let entry = |number| Entry {
+        let entry = |number| CachedPublish {
             channel: channel.clone(),
             id: EnvelopeId(number),
             at_us: number,

@@ -7,7 +7,7 @@
 use super::{
     clock::now,
     partition::Partition,
-    scripts::{Call, Unexpected},
+    scripts::{ScriptCall, Unexpected},
     shared::{ANSWER_GRACE, ClusterState, Unavailable},
 };
 use crate::{hub::Counts, protocol::ChannelName};
@@ -70,7 +70,7 @@ struct NextRead {
 }
 
 /// A page of the index of one partition.
-struct Page {
+struct IndexPage {
     cursor: u64,
     /// The scope in which the cursor is valid: the generation, and the run id of the server.
     source: (Arc<str>, String),
@@ -257,11 +257,11 @@ impl ClusterState {
         partition: Partition,
         pattern: &str,
         cursor: u64,
-    ) -> Result<Page, Unavailable> {
+    ) -> Result<IndexPage, Unavailable> {
         let _permit = self.reads.pages.acquire().await.map_err(|_| Unavailable)?;
         let (mut answer, lease) = self
             .run_with_lease(partition, |lease| {
-                Call::guarded(&self.scripts.scan, partition, &self.names, lease)
+                ScriptCall::guarded(&self.scripts.scan, partition, &self.names, lease)
                     .key(self.names.channel_index(app_id, partition))
                     .number(cursor)
                     .arg(pattern)
@@ -272,7 +272,7 @@ impl ClusterState {
         let mut read = || {
             let cursor = answer.text()?.parse().map_err(|_| Unexpected)?;
             let source = (Arc::from(lease.generation(partition)), answer.text()?);
-            Ok(Page { cursor, source, entries: answer.texts()? })
+            Ok(IndexPage { cursor, source, entries: answer.texts()? })
         };
         read().map_err(|Unexpected| self.unexpected())
     }

@@ -3,12 +3,12 @@
 use super::{
     clock::now,
     coordinator::{Completion, Coordinator},
-    link::Connection,
+    link::RedisConnection,
     logged::Wanted,
     names::TopicName,
     partition::Partition,
     reason::Reason,
-    scripts::{Answer, Call, Status},
+    scripts::{ScriptCall, ScriptReply, Status},
     shared::{ClusterState, Lease},
     sync::{SyncOutcome, read, sync_call},
     topic::SyncRequest,
@@ -36,7 +36,7 @@ const PER_ROUND: usize = 256;
 const PARTITIONS_AT_ONCE: usize = 32;
 
 impl CleanUp {
-    pub(super) async fn run(self, connection: Connection) -> Completion {
+    pub(super) async fn run(self, connection: RedisConnection) -> Completion {
         let is_done = match self.clean(&connection).await {
             Ok(Some(topics)) => {
                 self.shared.metrics.cleaned_up();
@@ -58,7 +58,7 @@ impl CleanUp {
 
     /// Removes everything that the node contributed. `None` if another node does it, or the node is
     /// alive.
-    async fn clean(&self, connection: &Connection) -> RedisResult<Option<usize>> {
+    async fn clean(&self, connection: &RedisConnection) -> RedisResult<Option<usize>> {
         if !self.expire(Partition::HOME, "claim", &[], connection).await? {
             return Ok(None);
         }
@@ -79,7 +79,7 @@ impl CleanUp {
     async fn clean_partition(
         &self,
         partition: Partition,
-        connection: &Connection,
+        connection: &RedisConnection,
     ) -> RedisResult<usize> {
         let topics_of = self.shared.names.topics_of(&self.node, partition);
         if partition != Partition::HOME {
@@ -121,16 +121,16 @@ impl CleanUp {
         partition: Partition,
         phase: &str,
         topics: &[String],
-        connection: &Connection,
+        connection: &RedisConnection,
     ) -> RedisResult<bool> {
         let names = &self.shared.names;
-        let call = Call::guarded(&self.shared.scripts.expire, partition, names, &self.lease)
+        let call = ScriptCall::guarded(&self.shared.scripts.expire, partition, names, &self.lease)
             .key(names.topics_of(&self.node, partition))
             .arg(&*self.node)
             .arg(phase)
             .number(CLAIM.as_millis());
-        let call = topics.iter().fold(call, Call::arg);
-        let mut answer = Answer::new(call.run(connection).await?).map_err(|_| timed_out())?;
+        let call = topics.iter().fold(call, ScriptCall::arg);
+        let mut answer = ScriptReply::new(call.run(connection).await?).map_err(|_| timed_out())?;
         match answer.status() {
             Ok((Status::Done, _)) => Ok(answer.number() == Ok(1)),
             Ok((Status::Late | Status::Refused, _)) | Err(_) => Err(timed_out()),
@@ -144,7 +144,7 @@ pub(super) async fn clean_topic(
     hubs: &HashMap<Arc<str>, Arc<Hub>>,
     name: &TopicName,
     node: &str,
-    connection: &Connection,
+    connection: &RedisConnection,
 ) -> RedisResult<()> {
     // An app that only the other node had has no webhooks here.
     let unknown = AppConfig::default();

@@ -8,11 +8,11 @@
 use super::{
     cleanup::clean_topic,
     coordinator::{Completion, Coordinator},
-    link::Connection,
+    link::RedisConnection,
     names::{Subject, TopicName},
     partition::Partition,
     publish::was_refused,
-    scripts::{Answer, Call, Status, Unexpected},
+    scripts::{ScriptCall, ScriptReply, Status, Unexpected},
     shared::{ClusterState, Lease},
     sync::index_of,
     topic::{Difference, Held, Topic},
@@ -55,7 +55,7 @@ pub(super) struct Comparison {
     /// The number of topics in one step.
     step: usize,
     next: Option<Instant>,
-    page: Page,
+    page: ListPage,
     next_sweep: Option<Instant>,
     is_sweeping: bool,
     /// Whether this node's own lists were scanned since Redis may have lost some of its writes.
@@ -67,7 +67,7 @@ pub(super) struct Comparison {
 
 /// A page of a list.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Page {
+pub(super) struct ListPage {
     /// The number of the list among all.
     list: usize,
     cursor: u64,
@@ -76,8 +76,8 @@ pub(super) struct Page {
 /// The result of a sweep.
 #[derive(Debug)]
 pub(super) struct Swept {
-    first: Page,
-    next: Page,
+    first: ListPage,
+    next: ListPage,
     /// Topics that Redis lists as this node's and that it does not hold.
     own: Vec<TopicName>,
 }
@@ -91,7 +91,7 @@ pub(super) struct Compared {
 
 /// A list of topics in a partition.
 #[derive(Clone, Debug)]
-enum List {
+enum TopicList {
     /// Those to which this node contributes.
     Own(Partition),
     /// An app's occupied channels.
@@ -113,7 +113,7 @@ impl Comparison {
     /// Schedules a scan of this node's own lists: Redis may have lost some of its writes.
     pub(super) fn look_at_own(&mut self) {
         self.has_own = false;
-        self.page = Page::default();
+        self.page = ListPage::default();
     }
 }
 
@@ -256,10 +256,10 @@ impl Coordinator {
     }
 
     /// The lists that this node scans: its own, and those of the apps if it is the first node.
-    fn lists(&self) -> Vec<List> {
+    fn lists(&self) -> Vec<TopicList> {
         let partitions = self.shared.names.partitions();
         if !self.comparison.has_own {
-            return partitions.map(List::Own).collect();
+            return partitions.map(TopicList::Own).collect();
         }
         let first = self.membership.alive.iter().min();
         if first.is_none_or(|first| first != self.membership.node()) {
@@ -270,7 +270,7 @@ impl Coordinator {
         let of_apps = apps.into_iter().flat_map(|app_id| {
             partitions.clone().flat_map(|partition| {
                 let (channels, users) = (Arc::clone(app_id), Arc::clone(app_id));
-                [List::Channels(channels, partition), List::Users(users, partition)]
+                [TopicList::Channels(channels, partition), TopicList::Users(users, partition)]
             })
         });
         of_apps.collect()
@@ -284,7 +284,7 @@ impl Coordinator {
             return;
         }
         let first = self.comparison.page;
-        let mut next = if first.list < lists.len() { first } else { Page::default() };
+        let mut next = if first.list < lists.len() { first } else { ListPage::default() };
         // After a loss, its own lists are short, and scanned at once.
         let sweeps = match (self.comparison.has_own, self.shared.is_cluster) {
             (false, _) => 1,
@@ -304,7 +304,7 @@ impl Coordinator {
             for _ in 0..lists.len().div_ceil(sweeps) {
                 let Some(list) = lists.get(next.list) else { break };
                 match sweep.page(list, next.cursor, &mut own).await {
-                    Ok(0) => next = Page { list: next.list + 1, cursor: 0 },
+                    Ok(0) => next = ListPage { list: next.list + 1, cursor: 0 },
                     Ok(cursor) => next.cursor = cursor,
                     Err(error) => {
                         tracing::debug!(%error, "a list of topics was not read");
@@ -323,7 +323,7 @@ impl Coordinator {
             self.comparison.page = swept.next;
             if !self.comparison.has_own && self.lists().len() <= swept.next.list {
                 self.comparison.has_own = true;
-                self.comparison.page = Page::default();
+                self.comparison.page = ListPage::default();
             }
         }
         for TopicName { app_id, subject } in swept.own {
@@ -346,22 +346,27 @@ struct Sweep {
     hubs: HashMap<Arc<str>, Arc<Hub>>,
     /// The topics of this node, which are compared by themselves.
     held: BTreeSet<Arc<str>>,
-    connection: Connection,
+    connection: RedisConnection,
 }
 
 impl Sweep {
     /// Scans one page, and returns the cursor of the next; 0 if there is none. Topics that are listed
     /// as this node's, and that it does not hold, are added to `own`.
-    async fn page(&self, list: &List, cursor: u64, own: &mut Vec<TopicName>) -> RedisResult<u64> {
+    async fn page(
+        &self,
+        list: &TopicList,
+        cursor: u64,
+        own: &mut Vec<TopicName>,
+    ) -> RedisResult<u64> {
         let names = &self.shared.names;
         let (command, key, partition) = match list {
-            List::Own(partition) => {
+            TopicList::Own(partition) => {
                 ("SSCAN", names.topics_of(&self.lease.node, *partition), *partition)
             }
-            List::Channels(app_id, partition) => {
+            TopicList::Channels(app_id, partition) => {
                 ("HSCAN", names.channel_index(app_id, *partition), *partition)
             }
-            List::Users(app_id, partition) => {
+            TopicList::Users(app_id, partition) => {
                 ("HSCAN", names.user_index(app_id, *partition), *partition)
             }
         };
@@ -375,7 +380,7 @@ impl Sweep {
             Err(error) if was_refused(&error) => return Ok(0),
             Err(error) => return Err(error),
         };
-        if matches!(list, List::Own(_)) {
+        if matches!(list, TopicList::Own(_)) {
             let own_of_page = entries.iter().filter_map(|entry| names.parse(entry));
             own.extend(own_of_page.filter(|name| !self.holds(name)));
             return Ok(next);
@@ -424,7 +429,7 @@ impl Sweep {
     }
 }
 
-impl List {
+impl TopicList {
     /// The topic of an index entry.
     fn topic(&self, entry: &str) -> Option<TopicName> {
         let (app_id, subject) = match self {
@@ -451,9 +456,9 @@ fn compare_call<'a>(
     (shared, lease): (&ClusterState, &Lease),
     partition: Partition,
     topics: impl Iterator<Item = (&'a TopicName, usize, usize)>,
-) -> Call {
+) -> ScriptCall {
     let names = &shared.names;
-    let mut call = Call::guarded(&shared.scripts.compare, partition, names, lease)
+    let mut call = ScriptCall::guarded(&shared.scripts.compare, partition, names, lease)
         .key(names.topics_of(&lease.node, partition));
     for (name, mine, users) in topics {
         let hash = names.topic(name);
@@ -475,7 +480,7 @@ fn compare_call<'a>(
 /// The state of each topic, and the registered nodes; `None` if the lease is not valid.
 #[expect(clippy::type_complexity, reason = "it is taken apart at once")]
 fn read(value: Value) -> Result<Option<(Vec<Found>, Vec<String>)>, Unexpected> {
-    let mut answer = Answer::new(value)?;
+    let mut answer = ScriptReply::new(value)?;
     let (status, _) = answer.status()?;
     if status != Status::Done {
         return Ok(None);

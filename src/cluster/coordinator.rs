@@ -11,9 +11,9 @@ use super::{
     dedup::DedupWindow,
     envelope::{ControlMessage, EnvelopeId, Message},
     in_flight::InFlight,
-    link::{Connection, Endpoint, Push, Pushes},
+    link::{Push, Pushes, RedisConnection, RedisEndpoint},
     logged::Forwarding,
-    membership::{Membership, Phase, Reply},
+    membership::{HeartbeatPhase, HeartbeatReply, Membership},
     names::{Subject, TopicName},
     partition::Partition,
     random::{Map, Set},
@@ -76,8 +76,8 @@ pub(super) enum Completion {
     Stuck,
     /// The bus of all nodes is subscribed to again.
     Subscribed,
-    Connected(Result<Box<(Connection, Pushes)>, Reason>),
-    Heartbeat(Phase, redis::RedisResult<Vec<Reply>>),
+    Connected(Result<Box<(RedisConnection, Pushes)>, Reason>),
+    Heartbeat(HeartbeatPhase, redis::RedisResult<Vec<HeartbeatReply>>),
     /// The topics, each with its attempt.
     Entered {
         topics: Vec<(Arc<str>, u32)>,
@@ -116,7 +116,7 @@ const PUSHES_PER_TURN: usize = 256;
 #[derive(Debug)]
 pub(super) struct Coordinator {
     pub(super) shared: Arc<ClusterState>,
-    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) endpoint: Arc<RedisEndpoint>,
     pub(super) hubs: HashMap<Arc<str>, Arc<Hub>>,
     /// The apps in `hubs` that were removed: their last topics still need them.
     retired: Set<Arc<str>>,
@@ -133,7 +133,7 @@ pub(super) struct Coordinator {
     pub(super) completions: mpsc::UnboundedSender<(u64, Completion)>,
     /// The number of the link, to discard results of earlier ones.
     pub(super) link_number: u64,
-    pub(super) connection: Option<Connection>,
+    pub(super) connection: Option<RedisConnection>,
     pub(super) pushes: Option<Pushes>,
     pub(super) membership: Membership,
     pub(super) link_log: LinkLog,
@@ -160,7 +160,7 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
 impl Coordinator {
     pub(super) fn new(
         shared: Arc<ClusterState>,
-        endpoint: Endpoint,
+        endpoint: RedisEndpoint,
         hubs: HashMap<Arc<str>, Arc<Hub>>,
         node_timeout: Duration,
         backlog: Arc<AtomicUsize>,

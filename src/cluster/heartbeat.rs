@@ -3,8 +3,10 @@
 use super::{
     clock::now,
     coordinator::{Completion, Coordinator},
-    link::{Connection, Endpoint, Pushes},
-    membership::{HEARTBEAT_INTERVAL, LAYOUT, Phase, RETRY_FIRST, Registered, Reply, Stage},
+    link::{Pushes, RedisConnection, RedisEndpoint},
+    membership::{
+        HEARTBEAT_INTERVAL, HeartbeatPhase, HeartbeatReply, LAYOUT, RETRY_FIRST, Registered, Stage,
+    },
     partition::Partition,
     published_sequences,
     reason::Reason,
@@ -70,19 +72,19 @@ impl Coordinator {
             Stage::Syncing => {
                 if self.unsettled.is_empty() {
                     self.membership.stage = Stage::Arriving;
-                    self.send_heartbeat(Phase::Arrive, now);
+                    self.send_heartbeat(HeartbeatPhase::Arrive, now);
                 } else {
-                    self.heartbeat_when_due(Phase::Busy, now);
+                    self.heartbeat_when_due(HeartbeatPhase::Busy, now);
                 }
             }
-            Stage::Restoring => self.heartbeat_when_due(Phase::Busy, now),
-            Stage::Waiting => self.heartbeat_when_due(Phase::Heartbeat, now),
+            Stage::Restoring => self.heartbeat_when_due(HeartbeatPhase::Busy, now),
+            Stage::Waiting => self.heartbeat_when_due(HeartbeatPhase::Heartbeat, now),
             Stage::Joined => {
                 let is_suspect = matches!(&*self.shared.link_state.borrow(), LinkState::Suspect);
                 if is_suspect && self.membership.asked.is_none() {
                     self.membership.next_heartbeat = now;
                 }
-                self.heartbeat_when_due(Phase::Heartbeat, now);
+                self.heartbeat_when_due(HeartbeatPhase::Heartbeat, now);
             }
         }
     }
@@ -98,7 +100,7 @@ impl Coordinator {
         });
     }
 
-    fn on_connected(&mut self, result: Result<Box<(Connection, Pushes)>, Reason>) {
+    fn on_connected(&mut self, result: Result<Box<(RedisConnection, Pushes)>, Reason>) {
         match result {
             Ok(linked) => {
                 let (connection, pushes) = *linked;
@@ -106,7 +108,7 @@ impl Coordinator {
                 self.pushes = Some(pushes);
                 self.membership.stage = Stage::Joining;
                 self.membership.echoed = now();
-                self.send_heartbeat(Phase::Join, now());
+                self.send_heartbeat(HeartbeatPhase::Join, now());
             }
             Err(reason) => {
                 tracing::debug!(reason = &*reason.text, "no link to redis");
@@ -115,17 +117,19 @@ impl Coordinator {
         }
     }
 
-    fn heartbeat_when_due(&mut self, phase: Phase, now: Instant) {
+    fn heartbeat_when_due(&mut self, phase: HeartbeatPhase, now: Instant) {
         if self.membership.asked.is_none() && self.membership.next_heartbeat <= now {
             self.send_heartbeat(phase, now);
         }
     }
 
-    pub(super) fn send_heartbeat(&mut self, phase: Phase, now: Instant) {
+    pub(super) fn send_heartbeat(&mut self, phase: HeartbeatPhase, now: Instant) {
         let Some(connection) = self.connection.clone() else { return };
         let partitions: Vec<Partition> = match phase {
-            Phase::Join | Phase::Leave => self.shared.names.partitions().collect(),
-            Phase::Busy | Phase::Arrive | Phase::Heartbeat => {
+            HeartbeatPhase::Join | HeartbeatPhase::Leave => {
+                self.shared.names.partitions().collect()
+            }
+            HeartbeatPhase::Busy | HeartbeatPhase::Arrive | HeartbeatPhase::Heartbeat => {
                 self.membership.closed.iter().copied().collect()
             }
         };
@@ -135,7 +139,7 @@ impl Coordinator {
         self.begin(async move { Completion::Heartbeat(phase, round.await) });
     }
 
-    fn on_heartbeat(&mut self, phase: Phase, replies: RedisResult<Vec<Reply>>) {
+    fn on_heartbeat(&mut self, phase: HeartbeatPhase, replies: RedisResult<Vec<HeartbeatReply>>) {
         self.membership.asked = None;
         let mut replies = match replies {
             Ok(replies) => replies,
@@ -155,18 +159,19 @@ impl Coordinator {
                 }
             }
         }
-        let is_other =
-            |reply: &Reply| reply.generation != self.membership.lease.generation(reply.partition);
-        if phase != Phase::Join && replies.iter().any(is_other) {
+        let is_other = |reply: &HeartbeatReply| {
+            reply.generation != self.membership.lease.generation(reply.partition)
+        };
+        if phase != HeartbeatPhase::Join && replies.iter().any(is_other) {
             return self.lose_link("redis has begun again");
         }
         for reply in replies.iter().filter(|reply| reply.is_open) {
             self.membership.closed.remove(&reply.partition);
         }
         match phase {
-            Phase::Join => return self.on_joined(&replies),
-            Phase::Arrive => self.on_arrived(&replies),
-            Phase::Busy | Phase::Heartbeat | Phase::Leave => {}
+            HeartbeatPhase::Join => return self.on_joined(&replies),
+            HeartbeatPhase::Arrive => self.on_arrived(&replies),
+            HeartbeatPhase::Busy | HeartbeatPhase::Heartbeat | HeartbeatPhase::Leave => {}
         }
         self.become_joined();
         self.shared.metrics.set_topics(self.topics.len());
@@ -185,8 +190,8 @@ impl Coordinator {
 
     /// Joins again after this node was declared dead or Redis has lost its data; under another name
     /// if it was declared dead.
-    fn on_lease_expired(&mut self, phase: Phase, partition: Partition) {
-        if phase != Phase::Join {
+    fn on_lease_expired(&mut self, phase: HeartbeatPhase, partition: Partition) {
+        if phase != HeartbeatPhase::Join {
             return self.lose_link("this node's lease has ended, or redis has lost its data");
         }
         tracing::info!(node = self.membership.node(), %partition, "declared dead by another node");
@@ -195,12 +200,12 @@ impl Coordinator {
             topic.is_unknown();
         }
         self.membership.next_link();
-        self.send_heartbeat(Phase::Join, now());
+        self.send_heartbeat(HeartbeatPhase::Join, now());
     }
 
     /// Continues once all partitions have registered this node. Those of another generation may
     /// have lost data.
-    fn on_joined(&mut self, replies: &[Reply]) {
+    fn on_joined(&mut self, replies: &[HeartbeatReply]) {
         let membership = &mut self.membership;
         let before = Arc::clone(&membership.lease);
         let lease = Arc::make_mut(&mut membership.lease);
@@ -238,7 +243,7 @@ impl Coordinator {
         self.touch_all();
     }
 
-    fn on_arrived(&mut self, replies: &[Reply]) {
+    fn on_arrived(&mut self, replies: &[HeartbeatReply]) {
         // In a generation that was not open yet, nothing could be published. Earlier events, from
         // while this node did not receive the bus, were reported by other nodes if they were
         // recent.
@@ -377,9 +382,9 @@ impl Coordinator {
 
 /// Connects, loads the scripts and subscribes to the bus of all nodes.
 async fn connect(
-    endpoint: &Endpoint,
+    endpoint: &RedisEndpoint,
     shared: &Arc<ClusterState>,
-) -> Result<Box<(Connection, Pushes)>, Reason> {
+) -> Result<Box<(RedisConnection, Pushes)>, Reason> {
     let because = |error: RedisError| Reason::of(&error);
     let (connection, pushes) = endpoint.connect().await.map_err(because)?;
     shared.scripts.load(&connection).await.map_err(because)?;
@@ -396,7 +401,7 @@ async fn connect(
 /// detect the other.
 async fn has_unversioned_nodes(
     shared: &ClusterState,
-    connection: &Connection,
+    connection: &RedisConnection,
 ) -> RedisResult<bool> {
     // Their keys are in a slot of their own, whose master may have no partition.
     if shared.is_cluster {

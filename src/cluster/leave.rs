@@ -3,7 +3,7 @@
 use super::{
     clock::now,
     coordinator::{Completion, Coordinator},
-    membership::{Membership, Phase},
+    membership::{HeartbeatPhase, Membership},
     ready::NodeState,
     shared::ClusterState,
 };
@@ -26,7 +26,7 @@ impl Coordinator {
     /// Publishes at once whether this node takes connections.
     pub(super) fn heartbeat_now(&mut self) {
         if self.membership.is_joined() {
-            self.send_heartbeat(Phase::Heartbeat, now());
+            self.send_heartbeat(HeartbeatPhase::Heartbeat, now());
         }
     }
 
@@ -65,7 +65,8 @@ impl Coordinator {
         }
         self.is_leaving();
         let partitions = self.shared.names.partitions().collect();
-        let leave = self.membership.round(&self.shared, Phase::Leave, partitions, connection);
+        let leave =
+            self.membership.round(&self.shared, HeartbeatPhase::Leave, partitions, connection);
         self.begin(async move {
             // If it fails, the others clean up.
             if let Err(error) = leave.await {

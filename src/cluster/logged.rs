@@ -13,10 +13,10 @@ use super::{
     clock::now,
     coordinator::{Completion, Coordinator},
     envelope::ControlMessage,
-    link::Connection,
+    link::RedisConnection,
     names::Subject,
     partition::Partition,
-    scripts::{Answer, Call, Status, Unexpected},
+    scripts::{ScriptCall, ScriptReply, Status, Unexpected},
     shared::{ClusterState, Lease},
     store::Store,
 };
@@ -208,7 +208,7 @@ impl Coordinator {
 /// Checks which logs of these apps have records in a partition.
 async fn look(
     shared: Arc<ClusterState>,
-    connection: Connection,
+    connection: RedisConnection,
     partition: Partition,
     apps: Vec<Arc<str>>,
 ) {
@@ -241,13 +241,13 @@ impl ClusterState {
 struct Forward {
     shared: Arc<ClusterState>,
     lease: Arc<Lease>,
-    connection: Connection,
+    connection: RedisConnection,
     app_id: Arc<str>,
     partition: Partition,
 }
 
 /// A part of the log of a partition.
-struct Part {
+struct LogPart {
     /// The time of its server's clock.
     now_us: u64,
     /// The number of records that were dropped so far, because the log was full.
@@ -273,16 +273,17 @@ impl Forward {
     }
 
     /// Removes the forwarded records, and reads the next part.
-    async fn next(&self, reached: u64) -> RedisResult<Part> {
+    async fn next(&self, reached: u64) -> RedisResult<LogPart> {
         let (names, partition) = (&self.shared.names, self.partition);
-        let call = Call::guarded(&self.shared.scripts.unforwarded, partition, names, &self.lease)
-            .key(names.of_app_in("log", &self.app_id, partition))
-            .key(names.of_app_in("logstate", &self.app_id, partition))
-            .number(reached)
-            .number(Store::RECORDS_MAX);
+        let call =
+            ScriptCall::guarded(&self.shared.scripts.unforwarded, partition, names, &self.lease)
+                .key(names.of_app_in("log", &self.app_id, partition))
+                .key(names.of_app_in("logstate", &self.app_id, partition))
+                .number(reached)
+                .number(Store::RECORDS_MAX);
         let mut answer = self.ask(call).await?;
-        let mut read = || -> Result<Part, Unexpected> {
-            Ok(Part {
+        let mut read = || -> Result<LogPart, Unexpected> {
+            Ok(LogPart {
                 now_us: answer.text()?.parse().map_err(|_| Unexpected)?,
                 lost: answer.number()?,
                 records: answer.all_bytes()?,
@@ -292,10 +293,10 @@ impl Forward {
     }
 
     /// Appends the records that the app's log does not have. Returns whether it was empty.
-    async fn add(&self, part: &Part, records: &[(u64, &[u8])]) -> RedisResult<bool> {
+    async fn add(&self, part: &LogPart, records: &[(u64, &[u8])]) -> RedisResult<bool> {
         let names = &self.shared.names;
         let home = names.home_of(&self.app_id);
-        let mut call = Call::guarded(&self.shared.scripts.forward, home, names, &self.lease)
+        let mut call = ScriptCall::guarded(&self.shared.scripts.forward, home, names, &self.lease)
             .key(names.log(&self.app_id))
             .key(names.log_state(&self.app_id))
             .number(self.partition)
@@ -316,10 +317,10 @@ impl Forward {
             .map(drop)
     }
 
-    async fn ask(&self, call: Call) -> RedisResult<Answer> {
+    async fn ask(&self, call: ScriptCall) -> RedisResult<ScriptReply> {
         let (partition, asked) = (call.partition(), now());
         let value = call.run(&self.connection).await?;
-        let mut answer = Answer::new(value).map_err(|Unexpected| self.unexpected())?;
+        let mut answer = ScriptReply::new(value).map_err(|Unexpected| self.unexpected())?;
         match answer.status().map_err(|Unexpected| self.unexpected())? {
             (Status::Done, _) => return Ok(answer),
             (Status::Late, redis_ms) => {

@@ -2,10 +2,10 @@
 
 use super::{
     clock::now,
-    link::Connection,
+    link::RedisConnection,
     partition::Partition,
     random,
-    scripts::{Answer, Call, Unexpected},
+    scripts::{ScriptCall, ScriptReply, Unexpected},
     shared::{ClusterState, Lease},
 };
 use redis::{RedisResult, Value};
@@ -75,7 +75,7 @@ pub(super) enum Stage {
 
 /// The purpose of a heartbeat.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Phase {
+pub(super) enum HeartbeatPhase {
     Join,
     Busy,
     Arrive,
@@ -85,7 +85,7 @@ pub(super) enum Phase {
 
 /// A partition's answer to a heartbeat.
 #[derive(Debug)]
-pub(super) struct Reply {
+pub(super) struct HeartbeatReply {
     pub(super) partition: Partition,
     pub(super) status: Registered,
     pub(super) generation: String,
@@ -261,12 +261,17 @@ impl Membership {
         }
     }
 
-    fn call(&self, shared: &ClusterState, phase: Phase, partition: Partition) -> Call {
+    fn call(
+        &self,
+        shared: &ClusterState,
+        phase: HeartbeatPhase,
+        partition: Partition,
+    ) -> ScriptCall {
         let names = &shared.names;
         let is_home = partition == Partition::HOME;
         let registered =
             if self.was_registered { self.lease.generation(partition) } else { Default::default() };
-        let call = Call::of(&shared.scripts.heartbeat, partition)
+        let call = ScriptCall::of(&shared.scripts.heartbeat, partition)
             .key(names.registry(partition))
             .arg(phase.word())
             .arg(self.node())
@@ -290,26 +295,26 @@ impl Membership {
     pub(super) fn round(
         &self,
         shared: &Arc<ClusterState>,
-        phase: Phase,
+        phase: HeartbeatPhase,
         partitions: Vec<Partition>,
-        connection: Connection,
-    ) -> impl Future<Output = RedisResult<Vec<Reply>>> + use<> {
+        connection: RedisConnection,
+    ) -> impl Future<Output = RedisResult<Vec<HeartbeatReply>>> + use<> {
         let others = partitions.into_iter().filter(|partition| *partition != Partition::HOME);
         let others: Vec<_> =
             others.map(|partition| (partition, self.call(shared, phase, partition))).collect();
         let home = (Partition::HOME, self.call(shared, phase, Partition::HOME));
         async move {
-            let ask = |(partition, call): (Partition, Call)| {
+            let ask = |(partition, call): (Partition, ScriptCall)| {
                 let connection = connection.clone();
                 async move {
                     let asked = now();
                     let value = call.run(&connection).await?;
-                    let reply = Reply::read(partition, value, (asked, now()));
+                    let reply = HeartbeatReply::read(partition, value, (asked, now()));
                     reply.map_err(|Unexpected| redis::RedisError::from(UNEXPECTED))
                 }
             };
             let mut replies = Vec::new();
-            if phase == Phase::Leave {
+            if phase == HeartbeatPhase::Leave {
                 futures_util::future::try_join_all(others.into_iter().map(ask)).await?;
                 replies.push(ask(home).await?);
                 return Ok(replies);
@@ -324,7 +329,7 @@ impl Membership {
     }
 }
 
-impl Phase {
+impl HeartbeatPhase {
     fn word(self) -> &'static str {
         match self {
             Self::Join => "join",
@@ -336,13 +341,13 @@ impl Phase {
     }
 }
 
-impl Reply {
+impl HeartbeatReply {
     fn read(
         partition: Partition,
         value: Value,
         times: (Instant, Instant),
     ) -> Result<Self, Unexpected> {
-        let mut answer = Answer::new(value)?;
+        let mut answer = ScriptReply::new(value)?;
         let mut reply = Self {
             partition,
             status: match answer.text()?.as_str() {

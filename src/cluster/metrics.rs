@@ -87,9 +87,9 @@ impl Default for BrokerMetrics {
 
 /// A request that waits for the broker; dropping it ends the wait.
 #[derive(Debug)]
-pub(super) struct Waiting<'a>(&'a Gauge);
+pub(super) struct WaitGuard<'a>(&'a Gauge);
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitGuard<'_> {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -117,9 +117,9 @@ impl BrokerMetrics {
         self.away.get_or_create(&ReasonLabel { reason }).set(1);
     }
 
-    pub(super) fn waiting(&self) -> Waiting<'_> {
+    pub(super) fn waiting(&self) -> WaitGuard<'_> {
         self.waiting.inc();
-        Waiting(&self.waiting)
+        WaitGuard(&self.waiting)
     }
 
     pub(super) fn refused(&self, why: NotPublished) {

@@ -83,10 +83,12 @@ mod topic;
 
 pub use channels::ChannelList;
 pub use metrics::BrokerMetrics;
-pub use publish::{NotPublished, Outgoing};
+pub use publish::{NotPublished, OutgoingEvent};
 pub use query::{Asked, ChannelAnswer};
 pub use shared::Unavailable;
-pub use store::{Commit, Entry, Head, NotCommitted, Poll, Queue, Queued, Store, View};
+pub use store::{
+    Commit, CommitResult, Head, LogRecord, NotCommitted, Poll, QueueState, Store, View,
+};
 
 use crate::{
     clock,
@@ -96,7 +98,7 @@ use crate::{
 };
 use coordinator::{Coordinator, Input};
 use futures_util::{FutureExt as _, future::BoxFuture};
-use link::Endpoint;
+use link::RedisEndpoint;
 use shared::ClusterState;
 use std::{
     collections::HashMap,
@@ -125,7 +127,7 @@ pub struct Cluster {
 /// A permit for one connection of an app, counted on all nodes. Dropping it releases it. Small,
 /// since each connection holds one.
 #[derive(Debug)]
-pub struct Place(Option<Box<(Cluster, Arc<str>)>>);
+pub struct ConnectionPermit(Option<Box<(Cluster, Arc<str>)>>);
 
 /// The longest wait of a stopping node until its publishes to cache channels are accounted.
 const SETTLED_WITHIN: Duration = Duration::from_secs(1);
@@ -144,7 +146,7 @@ impl Cluster {
         hubs: HashMap<Arc<str>, Arc<Hub>>,
     ) -> io::Result<Option<Self>> {
         let Some(target) = config.url.target() else { return Ok(None) };
-        let endpoint = Endpoint::new(config, target.clone())?;
+        let endpoint = RedisEndpoint::new(config, target.clone())?;
         let broker_wait = Duration::from_millis(config.broker_wait_ms);
         let shared = ClusterState::new(&config.prefix, endpoint.is_cluster(), broker_wait);
         let node_timeout = Duration::from_millis(config.node_timeout_ms);
@@ -158,7 +160,7 @@ impl Cluster {
     /// Makes a node that joins as soon as its tasks run.
     fn start(
         shared: ClusterState,
-        endpoint: Endpoint,
+        endpoint: RedisEndpoint,
         hubs: HashMap<Arc<str>, Arc<Hub>>,
         node_timeout: Duration,
     ) -> (Self, [BoxFuture<'static, ()>; 2]) {
@@ -244,9 +246,9 @@ impl Cluster {
 
     /// Counts a connection of the app, against the limit of all nodes if it has one. While Redis is
     /// unavailable, the limit applies to this node alone.
-    pub async fn admit(&self, hub: &Hub) -> Option<Place> {
+    pub async fn admit(&self, hub: &Hub) -> Option<ConnectionPermit> {
         // From here on it is released in any case.
-        let mut place = Place(Some(Box::new((self.clone(), hub.app_id()))));
+        let mut place = ConnectionPermit(Some(Box::new((self.clone(), hub.app_id()))));
         let is_limited = 0 < hub.app().config.max_connections;
         if !is_limited || self.unavailable_reason().is_some() {
             self.ask(Input::Connect { app_id: hub.app_id(), admission: None });
@@ -272,7 +274,7 @@ impl Cluster {
     pub async fn publish(
         &self,
         hub: &Hub,
-        events: &[Outgoing],
+        events: &[OutgoingEvent],
     ) -> Result<Vec<Counts>, NotPublished> {
         let max_cache_bytes = hub.app().config.max_cache_bytes;
         let counts = self.shared.publish(&hub.app_id(), events, max_cache_bytes).await?;
@@ -293,7 +295,7 @@ impl Cluster {
     pub async fn publish_client_event(
         &self,
         hub: &Hub,
-        event: Outgoing,
+        event: OutgoingEvent,
     ) -> Result<(), Unavailable> {
         self.shared.publish_client_event(&hub.app_id(), event).await?;
         self.shared.metrics.sent(1);
@@ -365,7 +367,7 @@ impl Cluster {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         if let Some(place) = self.0.take() {
             let (cluster, app_id) = *place;

@@ -2,12 +2,12 @@
 //! none.
 
 use super::{
-    cache::{self, Entry},
+    cache::{self, CachedPublish},
     clock::now,
     envelope::{Envelope, EnvelopeId},
     partition::Partition,
     reason::Reason,
-    scripts::{Answer, Call, Status},
+    scripts::{ScriptCall, ScriptReply, Status},
     shared::{ClusterState, Joined, Unavailable},
 };
 use crate::{
@@ -23,7 +23,7 @@ use tokio::time;
 
 /// An event for one channel, encoded.
 #[derive(Clone, Debug)]
-pub struct Outgoing {
+pub struct OutgoingEvent {
     /// The channel's name.
     pub channel: ChannelName,
     /// The event as clients receive it.
@@ -57,7 +57,7 @@ struct Receipt {
 }
 
 /// The result of one attempt.
-enum Attempt {
+enum PublishAttempt {
     Done(Vec<Receipt>, u64),
     /// The deadline had passed by Redis' clock, whose estimate was updated.
     Late,
@@ -69,7 +69,7 @@ enum Attempt {
     Lost,
 }
 
-impl Outgoing {
+impl OutgoingEvent {
     /// For how long the channel keeps the event, in ms: 0 if it keeps what it has, and -1 if the event
     /// is too large to be kept and what the channel has is outdated.
     fn remember_ms(&self, max_cache_bytes: usize) -> i64 {
@@ -92,23 +92,23 @@ impl Outgoing {
 }
 
 /// Events of one partition, which are published in one step.
-struct Part<'a> {
+struct PartitionPublish<'a> {
     partition: Partition,
-    events: Vec<&'a Outgoing>,
+    events: Vec<&'a OutgoingEvent>,
     /// The positions of the events among all.
     positions: Vec<usize>,
 }
 
 /// The result for accepted events.
-struct Published {
+struct PublishedBatch {
     counts: Vec<Counts>,
     /// The events for the account of the cache.
-    kept: Vec<Entry>,
+    kept: Vec<CachedPublish>,
 }
 
-impl Published {
+impl PublishedBatch {
     fn new(
-        events: &[&Outgoing],
+        events: &[&OutgoingEvent],
         ids: &[EnvelopeId],
         max_cache_bytes: usize,
         (receipts, at_us): (Vec<Receipt>, u64),
@@ -117,7 +117,7 @@ impl Published {
         let kept = cached.map(|(event, id)| {
             let keep_ms = u64::try_from(event.remember_ms(max_cache_bytes)).unwrap_or(0);
             let bytes = if keep_ms == 0 { 0 } else { event.cache_bytes() };
-            Entry { channel: event.channel.clone(), id: *id, at_us, bytes, keep_ms }
+            CachedPublish { channel: event.channel.clone(), id: *id, at_us, bytes, keep_ms }
         });
         let kept = kept.collect();
         Self { counts: receipts.into_iter().map(|receipt| receipt.counts).collect(), kept }
@@ -134,11 +134,11 @@ impl ClusterState {
     pub(super) async fn publish(
         self: &Arc<Self>,
         app_id: &Arc<str>,
-        events: &[Outgoing],
+        events: &[OutgoingEvent],
         max_cache_bytes: usize,
     ) -> Result<Vec<Counts>, NotPublished> {
         let give_up = now() + self.broker_wait;
-        let result = if events.iter().any(Outgoing::is_cached) {
+        let result = if events.iter().any(OutgoingEvent::is_cached) {
             self.publish_cached(app_id, events, max_cache_bytes, give_up).await
         } else {
             self.publish_all(app_id, events, max_cache_bytes, give_up).await
@@ -153,7 +153,7 @@ impl ClusterState {
     async fn publish_cached(
         self: &Arc<Self>,
         app_id: &Arc<str>,
-        events: &[Outgoing],
+        events: &[OutgoingEvent],
         max_cache_bytes: usize,
         give_up: Instant,
     ) -> Result<Vec<Counts>, NotPublished> {
@@ -170,7 +170,7 @@ impl ClusterState {
     async fn publish_all(
         &self,
         app_id: &Arc<str>,
-        events: &[Outgoing],
+        events: &[OutgoingEvent],
         max_cache_bytes: usize,
         give_up: Instant,
     ) -> Result<Vec<Counts>, NotPublished> {
@@ -204,8 +204,8 @@ impl ClusterState {
     }
 
     /// The events of each partition.
-    fn parts<'a>(&self, app_id: &str, events: &'a [Outgoing]) -> Vec<Part<'a>> {
-        let mut parts: Vec<Part<'a>> = Vec::new();
+    fn parts<'a>(&self, app_id: &str, events: &'a [OutgoingEvent]) -> Vec<PartitionPublish<'a>> {
+        let mut parts: Vec<PartitionPublish<'a>> = Vec::new();
         for (position, event) in events.iter().enumerate() {
             let partition = self.names.channel_partition(app_id, &event.channel);
             match parts.iter_mut().find(|part| part.partition == partition) {
@@ -214,7 +214,11 @@ impl ClusterState {
                     part.positions.push(position);
                 }
                 None => {
-                    parts.push(Part { partition, events: vec![event], positions: vec![position] });
+                    parts.push(PartitionPublish {
+                        partition,
+                        events: vec![event],
+                        positions: vec![position],
+                    });
                 }
             }
         }
@@ -224,30 +228,30 @@ impl ClusterState {
     async fn publish_part(
         &self,
         app_id: &str,
-        part: &Part<'_>,
+        part: &PartitionPublish<'_>,
         max_cache_bytes: usize,
         give_up: Instant,
-    ) -> Result<Published, NotPublished> {
+    ) -> Result<PublishedBatch, NotPublished> {
         let ids: Vec<EnvelopeId> = part.events.iter().map(|_| self.envelope_id()).collect();
         let mut may_be_done = false;
         loop {
             let asked = (give_up, may_be_done, max_cache_bytes);
             let attempt = self.attempt(app_id, part, &ids, asked).await;
             match attempt {
-                Some(Attempt::Done(receipts, at_us)) => {
+                Some(PublishAttempt::Done(receipts, at_us)) => {
                     let receipts = (receipts, at_us);
-                    return Ok(Published::new(&part.events, &ids, max_cache_bytes, receipts));
+                    return Ok(PublishedBatch::new(&part.events, &ids, max_cache_bytes, receipts));
                 }
-                Some(Attempt::Refused | Attempt::Late) => {
+                Some(PublishAttempt::Refused | PublishAttempt::Late) => {
                     let left = give_up.saturating_duration_since(now());
                     time::sleep(REFUSED_PAUSE.min(left)).await;
                 }
-                Some(Attempt::Lost) => {
+                Some(PublishAttempt::Lost) => {
                     may_be_done = true;
                     // The link is about to fail.
                     self.suspect();
                 }
-                Some(Attempt::WithoutLease) | None => {}
+                Some(PublishAttempt::WithoutLease) | None => {}
             }
             if attempt.is_none() || give_up <= now() {
                 return Err(if may_be_done {
@@ -263,14 +267,14 @@ impl ClusterState {
     async fn attempt(
         &self,
         app_id: &str,
-        part: &Part<'_>,
+        part: &PartitionPublish<'_>,
         ids: &[EnvelopeId],
         (give_up, is_repeated, max_cache_bytes): (Instant, bool, usize),
-    ) -> Option<Attempt> {
+    ) -> Option<PublishAttempt> {
         let Joined { connection, lease } = self.joined(give_up).await?;
         let partition = part.partition;
         let mut topics = Vec::with_capacity(part.events.len());
-        let mut call = Call::guarded(&self.scripts.publish, partition, &self.names, &lease)
+        let mut call = ScriptCall::guarded(&self.scripts.publish, partition, &self.names, &lease)
             .number(self.clock.at(partition, give_up))
             .arg(if is_repeated { "1" } else { "0" })
             .number((self.broker_wait + REPEAT_MARGIN).as_millis());
@@ -298,26 +302,26 @@ impl ClusterState {
         Some(match answer {
             Some(Ok(value)) => {
                 let Some((attempt, redis_ms)) = read(value, ids.len()) else {
-                    return Some(Attempt::Refused);
+                    return Some(PublishAttempt::Refused);
                 };
                 match &attempt {
-                    Attempt::Done(receipts, _) => {
+                    PublishAttempt::Done(receipts, _) => {
                         let now = now();
                         for (topic, receipt) in topics.iter().zip(receipts) {
                             self.published_sequences.note(topic, receipt.sequence, now);
                         }
                     }
-                    Attempt::Late => self.clock.learn(partition, redis_ms, (asked, now())),
-                    Attempt::WithoutLease => self.refused(&lease),
-                    Attempt::Refused | Attempt::Lost => {}
+                    PublishAttempt::Late => self.clock.learn(partition, redis_ms, (asked, now())),
+                    PublishAttempt::WithoutLease => self.refused(&lease),
+                    PublishAttempt::Refused | PublishAttempt::Lost => {}
                 }
                 attempt
             }
             Some(Err(error)) if was_refused(&error) => {
                 self.log_refusal(&error, give_up);
-                Attempt::Refused
+                PublishAttempt::Refused
             }
-            Some(Err(_)) | None => Attempt::Lost,
+            Some(Err(_)) | None => PublishAttempt::Lost,
         })
     }
 
@@ -335,16 +339,21 @@ impl ClusterState {
     pub(super) async fn publish_client_event(
         &self,
         app_id: &str,
-        event: Outgoing,
+        event: OutgoingEvent,
     ) -> Result<(), Unavailable> {
         let give_up = now() + self.broker_wait;
         self.joined_now().ok_or(Unavailable)?;
         let id = self.envelope_id();
         let partition = self.names.channel_partition(app_id, &event.channel);
-        let part = Part { partition, events: vec![&event], positions: vec![0] };
+        let part = PartitionPublish { partition, events: vec![&event], positions: vec![0] };
         match self.attempt(app_id, &part, &[id], (give_up, false, 0)).await {
-            Some(Attempt::Done(..)) => Ok(()),
-            Some(Attempt::Late | Attempt::Refused | Attempt::WithoutLease | Attempt::Lost)
+            Some(PublishAttempt::Done(..)) => Ok(()),
+            Some(
+                PublishAttempt::Late
+                | PublishAttempt::Refused
+                | PublishAttempt::WithoutLease
+                | PublishAttempt::Lost,
+            )
             | None => Err(Unavailable),
         }
     }
@@ -356,12 +365,12 @@ pub(super) fn was_refused(error: &RedisError) -> bool {
 }
 
 /// The result of an attempt, and the server's clock in ms.
-fn read(value: Value, events: usize) -> Option<(Attempt, u64)> {
-    let mut answer = Answer::new(value).ok()?;
+fn read(value: Value, events: usize) -> Option<(PublishAttempt, u64)> {
+    let mut answer = ScriptReply::new(value).ok()?;
     let (status, redis_ms) = answer.status().ok()?;
     match status {
-        Status::Late => return Some((Attempt::Late, redis_ms)),
-        Status::Refused => return Some((Attempt::WithoutLease, redis_ms)),
+        Status::Late => return Some((PublishAttempt::Late, redis_ms)),
+        Status::Refused => return Some((PublishAttempt::WithoutLease, redis_ms)),
         Status::Done => {}
     }
     let at_us = answer.number().ok()?;
@@ -370,7 +379,7 @@ fn read(value: Value, events: usize) -> Option<(Attempt, u64)> {
         let counts = Counts { subscriptions: answer.count().ok()?, users: answer.count().ok()? };
         receipts.push(Receipt { counts, sequence: answer.number().ok()? });
     }
-    Some((Attempt::Done(receipts, at_us), redis_ms))
+    Some((PublishAttempt::Done(receipts, at_us), redis_ms))
 }
 
 #[cfg(test)]

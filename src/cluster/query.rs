@@ -8,7 +8,7 @@ use super::{
     partition::Partition,
     publish::was_refused,
     reason::Reason,
-    scripts::{Answer, Call, Status, Unexpected},
+    scripts::{ScriptCall, ScriptReply, Status, Unexpected},
     shared::{ClusterState, Joined, Lease, Unavailable},
 };
 use crate::{
@@ -59,7 +59,7 @@ impl ClusterState {
         let partition = self.names.channel_partition(app_id, channel);
         let mut answer = self
             .run_guarded(partition, |lease| {
-                Call::guarded(&self.scripts.channel, partition, &self.names, lease)
+                ScriptCall::guarded(&self.scripts.channel, partition, &self.names, lease)
                     .key(self.names.channel(app_id, channel))
                     .key(self.names.last_event(app_id, channel))
                     .arg(match asked {
@@ -82,7 +82,7 @@ impl ClusterState {
         let mut answer = self
             .run_guarded(partition, |lease| {
                 // Connections have no last event: this key does not exist.
-                Call::guarded(&self.scripts.channel, partition, &self.names, lease)
+                ScriptCall::guarded(&self.scripts.channel, partition, &self.names, lease)
                     .key(&topic)
                     .key(format!("{topic}:none"))
                     .arg("0")
@@ -111,9 +111,9 @@ impl ClusterState {
         control_message: &str,
         lease: &Lease,
         give_up: Instant,
-    ) -> Call {
+    ) -> ScriptCall {
         let home = Partition::HOME;
-        Call::guarded(&self.scripts.notify, home, &self.names, lease)
+        ScriptCall::guarded(&self.scripts.notify, home, &self.names, lease)
             .number(self.clock.at(home, give_up))
             .arg(self.names.all_nodes())
             .arg(control_message)
@@ -124,8 +124,8 @@ impl ClusterState {
     pub(super) async fn run_guarded(
         &self,
         partition: Partition,
-        call: impl Fn(&Lease) -> Call,
-    ) -> Result<Answer, Unavailable> {
+        call: impl Fn(&Lease) -> ScriptCall,
+    ) -> Result<ScriptReply, Unavailable> {
         self.run_with_lease(partition, call).await.map(|(answer, _)| answer)
     }
 
@@ -133,8 +133,8 @@ impl ClusterState {
     pub(super) async fn run_with_lease(
         &self,
         partition: Partition,
-        call: impl Fn(&Lease) -> Call,
-    ) -> Result<(Answer, Arc<Lease>), Unavailable> {
+        call: impl Fn(&Lease) -> ScriptCall,
+    ) -> Result<(ScriptReply, Arc<Lease>), Unavailable> {
         let give_up = now() + self.broker_wait;
         loop {
             let Joined { connection, lease } = self.joined(give_up).await.ok_or(Unavailable)?;
@@ -142,7 +142,7 @@ impl ClusterState {
             let answer = self.answer(give_up, call(&lease).run(&connection)).await;
             match answer.ok_or(Unavailable)? {
                 Ok(value) => {
-                    let mut answer = Answer::new(value).map_err(|_| self.unexpected())?;
+                    let mut answer = ScriptReply::new(value).map_err(|_| self.unexpected())?;
                     let (status, redis_ms) = answer.status().map_err(|_| self.unexpected())?;
                     match status {
                         Status::Done => return Ok((answer, lease)),
@@ -173,7 +173,7 @@ impl ClusterState {
     }
 }
 
-fn read_channel(answer: &mut Answer) -> Result<ChannelAnswer, Unexpected> {
+fn read_channel(answer: &mut ScriptReply) -> Result<ChannelAnswer, Unexpected> {
     let counts = Counts { subscriptions: answer.count()?, users: answer.count()? };
     let ids = answer.texts()?;
     // Either as many infos as ids, or none.

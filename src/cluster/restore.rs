@@ -8,10 +8,10 @@
 use super::{
     clock::now,
     coordinator::{Completion, Coordinator},
-    link::Connection,
+    link::RedisConnection,
     partition::Partition,
     reason::Reason,
-    scripts::{Answer, Call, Status},
+    scripts::{ScriptCall, ScriptReply, Status},
     shared::{ClusterState, Lease},
     topic::Topic,
 };
@@ -82,15 +82,15 @@ impl Coordinator {
 async fn restore(
     shared: &ClusterState,
     lease: &Lease,
-    connection: &Connection,
+    connection: &RedisConnection,
     (partition, topic, sequence): (Partition, &str, u64),
 ) -> Result<(), Reason> {
-    let call = Call::guarded(&shared.scripts.restore, partition, &shared.names, lease)
+    let call = ScriptCall::guarded(&shared.scripts.restore, partition, &shared.names, lease)
         .key(topic)
         .arg(random::digits())
         .number(sequence);
     let value = call.run(connection).await.map_err(|error| Reason::of(&error))?;
-    match Answer::new(value).and_then(|mut answer| answer.status()) {
+    match ScriptReply::new(value).and_then(|mut answer| answer.status()) {
         Ok((Status::Done, _)) => Ok(()),
         Ok((Status::Late | Status::Refused, _)) => Err("another generation has begun".into()),
         Err(_) => Err("unexpected reply about a sequence".into()),

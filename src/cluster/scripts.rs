@@ -1,6 +1,6 @@
 //! The Lua scripts that change the shared state in Redis, each atomically.
 
-use super::{link::Connection, lua, names::Names, partition::Partition, shared::Lease};
+use super::{link::RedisConnection, lua, names::Names, partition::Partition, shared::Lease};
 use redis::{Cmd, RedisError, RedisResult, ServerErrorKind, Value};
 use std::{
     fmt::Display,
@@ -105,7 +105,7 @@ impl Scripts {
     }
 
     /// Loads all scripts on every server, in one round trip.
-    pub(super) async fn load(&self, connection: &Connection) -> RedisResult<()> {
+    pub(super) async fn load(&self, connection: &RedisConnection) -> RedisResult<()> {
         let all = self.all();
         let texts: Vec<&str> = all.iter().map(|script| script.text.as_str()).collect();
         let names = connection.load(&texts).await?;
@@ -119,7 +119,7 @@ impl Scripts {
 
 /// A call of a script.
 #[derive(Debug)]
-pub(super) struct Call {
+pub(super) struct ScriptCall {
     script: Arc<Script>,
     partition: Partition,
     keys: Vec<String>,
@@ -129,7 +129,7 @@ pub(super) struct Call {
     ends: Vec<usize>,
 }
 
-impl Call {
+impl ScriptCall {
     pub(super) fn of(script: &Arc<Script>, partition: Partition) -> Self {
         Self {
             script: Arc::clone(script),
@@ -195,17 +195,17 @@ impl Call {
     }
 
     /// Runs the script.
-    pub(super) async fn run(self, connection: &Connection) -> RedisResult<Value> {
+    pub(super) async fn run(self, connection: &RedisConnection) -> RedisResult<Value> {
         self.run_on(connection, false).await
     }
 
     /// Like [`Self::run`], answered in order with the messages of the bus.
-    pub(super) async fn run_in_order(self, connection: &Connection) -> RedisResult<Value> {
+    pub(super) async fn run_in_order(self, connection: &RedisConnection) -> RedisResult<Value> {
         self.run_on(connection, true).await
     }
 
     /// Runs the script by its digest, or by its text if the server does not have it.
-    async fn run_on(&self, connection: &Connection, is_in_order: bool) -> RedisResult<Value> {
+    async fn run_on(&self, connection: &RedisConnection, is_in_order: bool) -> RedisResult<Value> {
         let send = async |command: Cmd| {
             if is_in_order {
                 connection.query_in_order(self.partition, &command).await
@@ -239,13 +239,13 @@ pub(super) enum Status {
 
 /// A script's answer, read value by value.
 #[derive(Debug)]
-pub(super) struct Answer(std::vec::IntoIter<Value>);
+pub(super) struct ScriptReply(std::vec::IntoIter<Value>);
 
 /// The error for an invalid answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Unexpected;
 
-impl Answer {
+impl ScriptReply {
     pub(super) fn new(value: Value) -> Result<Self, Unexpected> {
         if let Value::Array(values) = value {
             Ok(Self(values.into_iter()))

@@ -1,7 +1,7 @@
 //! State and helpers that all requests to Redis share.
 
 use super::{
-    cache::Accounts, channels::ListReads, clock::now, envelope::EnvelopeId, link::Connection,
+    cache::Accounts, channels::ListReads, clock::now, envelope::EnvelopeId, link::RedisConnection,
     link_state::LinkStateWatch, logged::Unforwarded, metrics::BrokerMetrics, names::Names,
     partition::Partition, published_sequences::PublishedSequences, random, ready::ReadyNodes,
     reason::Reason, scripts::Scripts, store::LogNotifiers,
@@ -30,7 +30,7 @@ pub(super) enum LinkState {
 /// The connection and the lease of a joined node.
 #[derive(Clone, Debug)]
 pub(super) struct Joined {
-    pub(super) connection: Connection,
+    pub(super) connection: RedisConnection,
     pub(super) lease: Arc<Lease>,
 }
 
@@ -186,7 +186,7 @@ impl ClusterState {
     }
 
     /// Logs once that Redis may evict keys, if its memory policy allows it.
-    pub(super) async fn warn_of_eviction(&self, connection: &Connection) {
+    pub(super) async fn warn_of_eviction(&self, connection: &RedisConnection) {
         if self.warned.swap(true, Ordering::Relaxed) {
             return;
         }

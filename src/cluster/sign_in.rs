@@ -7,13 +7,13 @@ use std::{collections::HashMap, sync::Arc};
 /// The signed-in connections.
 #[derive(Debug, Default)]
 pub(super) struct SignIns {
-    all: HashMap<ConnectionRef, SignedIn>,
+    all: HashMap<ConnectionRef, SignedInConnection>,
     /// Connections that have not received the state of their watchlist yet.
     untold: Vec<ConnectionRef>,
 }
 
 #[derive(Debug)]
-struct SignedIn {
+struct SignedInConnection {
     app_id: Arc<str>,
     /// The topic of the user.
     own: Arc<str>,
@@ -55,7 +55,7 @@ impl Coordinator {
         if !is_told {
             self.sign_ins.untold.push(connection);
         }
-        let signed_in = SignedIn { app_id: Arc::clone(app_id), own, watched, is_told };
+        let signed_in = SignedInConnection { app_id: Arc::clone(app_id), own, watched, is_told };
         self.sign_ins.all.insert(connection, signed_in);
         self.tell_settled_sign_ins();
     }
@@ -67,7 +67,7 @@ impl Coordinator {
         self.with(&signed_in.own, |topic| topic.end_at(ends_at));
     }
 
-    fn unwatch(&mut self, connection: ConnectionRef, signed_in: &SignedIn) {
+    fn unwatch(&mut self, connection: ConnectionRef, signed_in: &SignedInConnection) {
         self.sign_ins.untold.retain(|untold| *untold != connection);
         for Watched { topic, .. } in &signed_in.watched {
             self.with(topic, |topic| {

@@ -5,7 +5,7 @@ use super::{
     coordinator::{Completion, Coordinator},
     envelope::{ControlMessage, Envelope, Message},
     in_flight::time_for,
-    link::Connection,
+    link::RedisConnection,
     logged::Wanted,
     membership::Stage,
     names::{Subject, TopicName},
@@ -13,7 +13,7 @@ use super::{
     publish::was_refused,
     random,
     reason::Reason,
-    scripts::{Answer, Call, Status, Unexpected},
+    scripts::{ScriptCall, ScriptReply, Status, Unexpected},
     shared::{ClusterState, Lease},
     topic::{Effect, SyncRequest, Synced, Topic},
 };
@@ -58,7 +58,7 @@ pub(super) fn sync_call(
     node: &str,
     request: &SyncRequest,
     now: Instant,
-) -> Call {
+) -> ScriptCall {
     let names = &shared.names;
     let (hash, partition) = (names.topic(name), names.partition(name));
     let (mut flags, last, field, most, largest) = about(shared, name, config);
@@ -79,7 +79,7 @@ pub(super) fn sync_call(
     if request.knows_others {
         flags.push('k');
     }
-    let mut call = Call::guarded(&shared.scripts.sync, partition, names, lease)
+    let mut call = ScriptCall::guarded(&shared.scripts.sync, partition, names, lease)
         .key(&hash)
         .key(index.unwrap_or_else(|| hash.clone()))
         .key(last)
@@ -168,7 +168,7 @@ fn call_bytes(request: &SyncRequest) -> usize {
     512 + joins + request.answer_bytes
 }
 
-fn with_users(mut call: Call, request: &SyncRequest) -> Call {
+fn with_users(mut call: ScriptCall, request: &SyncRequest) -> ScriptCall {
     for join in &request.joins {
         call = call
             .arg(&*join.user_id)
@@ -194,7 +194,7 @@ pub(super) enum SyncOutcome {
 
 /// Parses the script's answer, with the server's clock in ms.
 pub(super) fn read(value: Value, now: Instant) -> Result<(SyncOutcome, u64), Unexpected> {
-    let mut answer = Answer::new(value)?;
+    let mut answer = ScriptReply::new(value)?;
     let (status, redis_ms) = answer.status()?;
     match status {
         Status::Late => return Ok((SyncOutcome::Late, redis_ms)),
@@ -235,7 +235,7 @@ impl Coordinator {
         &mut self,
         partition: Partition,
         topics: Vec<(Arc<str>, u32)>,
-        connection: Connection,
+        connection: RedisConnection,
     ) {
         self.in_flight.add(0);
         self.begin(async move {
@@ -246,7 +246,7 @@ impl Coordinator {
     }
 
     /// Removes an unused topic.
-    pub(super) fn leave_topic(&mut self, topic: Arc<str>, connection: Connection) {
+    pub(super) fn leave_topic(&mut self, topic: Arc<str>, connection: RedisConnection) {
         let Some(found) = self.topics.get(&topic) else { return };
         let (partition, attempt) = (found.partition, found.attempt);
         self.in_flight.add(0);
@@ -262,7 +262,7 @@ impl Coordinator {
         &mut self,
         topic: Arc<str>,
         request: &SyncRequest,
-        connection: Connection,
+        connection: RedisConnection,
         now: Instant,
     ) {
         let Some(found) = self.topics.get(&topic) else { return };

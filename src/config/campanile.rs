@@ -5,7 +5,7 @@ use super::{
     draft::Draft,
     error::{ConfigError, all},
     key::{Key, PREFIX},
-    schema::{Node, Schema, unknown},
+    schema::{Schema, SchemaNode, unknown},
     variables::Variables,
 };
 
@@ -47,7 +47,7 @@ pub(super) fn read(
             return Ok(());
         }
         let is_path = !name.contains(['.', '[', ']']);
-        let Some(Node::Leaf(kind)) = schema.node(&key.pattern()).filter(|_| is_path) else {
+        let Some(SchemaNode::Leaf(kind)) = schema.node(&key.pattern()).filter(|_| is_path) else {
             return Err(ConfigError::at(origin, no_such_variable(name, &key, schema)));
         };
         let value = variables.value(name).unwrap_or_default();

@@ -1,19 +1,19 @@
 //! Converts the text of an environment variable to the value of a key.
 
-use super::schema::Kind;
+use super::schema::ValueKind;
 use toml::{Value, de::DeTable};
 
 /// Converts a text to a value, or returns the violated rule.
 pub(super) type Convert = fn(&str) -> Result<Value, &'static str>;
 
 /// A value of `kind`: TOML for lists and tables, or a list with commas.
-pub(super) fn to_kind(kind: Kind, value: &str) -> Result<Value, &'static str> {
+pub(super) fn to_kind(kind: ValueKind, value: &str) -> Result<Value, &'static str> {
     match kind {
-        Kind::Text => text(value),
-        Kind::Integer => integer(value),
-        Kind::Boolean => boolean(value),
-        Kind::List => list(value),
-        Kind::Map => from_toml(kind, value),
+        ValueKind::Text => text(value),
+        ValueKind::Integer => integer(value),
+        ValueKind::Boolean => boolean(value),
+        ValueKind::List => list(value),
+        ValueKind::Map => from_toml(kind, value),
     }
 }
 
@@ -24,7 +24,7 @@ pub(super) fn text(value: &str) -> Result<Value, &'static str> {
 
 pub(super) fn integer(value: &str) -> Result<Value, &'static str> {
     let digits = value.trim().replace('_', "");
-    digits.parse().map(Value::Integer).map_err(|_| Kind::Integer.rule())
+    digits.parse().map(Value::Integer).map_err(|_| ValueKind::Integer.rule())
 }
 
 pub(super) fn boolean(value: &str) -> Result<Value, &'static str> {
@@ -37,13 +37,13 @@ pub(super) fn boolean(value: &str) -> Result<Value, &'static str> {
 
 pub(super) fn list(value: &str) -> Result<Value, &'static str> {
     if value.trim().starts_with('[') && value.trim().ends_with(']') {
-        return from_toml(Kind::List, value);
+        return from_toml(ValueKind::List, value);
     }
     let items = value.split(',').map(str::trim).filter(|item| !item.is_empty());
     Ok(Value::Array(items.map(|item| Value::String(item.to_owned())).collect()))
 }
 
-fn from_toml(kind: Kind, value: &str) -> Result<Value, &'static str> {
+fn from_toml(kind: ValueKind, value: &str) -> Result<Value, &'static str> {
     let line = format!("v = {value}");
     let table = DeTable::parse(&line).map_err(|_| kind.rule())?;
     let only = table.get_ref().get("v").filter(|_| table.get_ref().len() == 1);
@@ -104,9 +104,9 @@ mod tests {
 
     #[test]
     fn a_table_is_toml() {
-        let table = to_kind(Kind::Map, r#"{ Authorization = "x" }"#).unwrap();
+        let table = to_kind(ValueKind::Map, r#"{ Authorization = "x" }"#).unwrap();
         assert_eq!(table["Authorization"], Value::String("x".to_owned()));
-        assert_eq!(to_kind(Kind::Map, "x=y"), Err("must be a table of strings"));
+        assert_eq!(to_kind(ValueKind::Map, "x=y"), Err("must be a table of strings"));
     }
 
     #[test]

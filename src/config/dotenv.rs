@@ -28,7 +28,7 @@ pub(super) fn parse(
     env: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, SyntaxError> {
     let text = text.trim_start_matches('\u{feff}');
-    let mut parser = Parser { rest: text, env, variables: BTreeMap::new() };
+    let mut parser = DotenvParser { rest: text, env, variables: BTreeMap::new() };
     while !parser.rest.is_empty() {
         let start = parser.rest;
         parser.entry().map_err(|rule| {
@@ -39,13 +39,13 @@ pub(super) fn parse(
     Ok(parser.variables)
 }
 
-struct Parser<'a> {
+struct DotenvParser<'a> {
     rest: &'a str,
     env: &'a BTreeMap<String, String>,
     variables: BTreeMap<String, String>,
 }
 
-impl Parser<'_> {
+impl DotenvParser<'_> {
     /// One line, or as many as a quoted value has.
     fn entry(&mut self) -> Result<(), &'static str> {
         let line = self.rest.lines().next().unwrap_or_default();

@@ -5,7 +5,7 @@ use super::{
     error::{ConfigError, Faults},
     key::Key,
     origin::Origin,
-    schema::{Node, Schema, in_order},
+    schema::{Schema, SchemaNode, in_order},
 };
 use serde::de::IgnoredAny;
 use toml::{
@@ -28,7 +28,7 @@ pub(super) fn read(
         Some(rule) => ConfigError::at(file, rule),
         None => syntax_error(file, text, &error),
     })?;
-    let mut reader = Reader { file, text, schema, draft, faults: Faults::default() };
+    let mut reader = FileReader { file, text, schema, draft, faults: Faults::default() };
     reader.section(&Key::default(), table.get_ref());
     reader.faults.result()
 }
@@ -116,7 +116,7 @@ fn line_at(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
 }
 
-struct Reader<'a> {
+struct FileReader<'a> {
     file: &'a str,
     text: &'a str,
     schema: &'a Schema,
@@ -124,7 +124,7 @@ struct Reader<'a> {
     faults: Faults,
 }
 
-impl Reader<'_> {
+impl FileReader<'_> {
     fn section(&mut self, section: &Key, table: &DeTable<'_>) {
         for (name, value) in in_order(table) {
             let origin = self.origin(name.span().start);
@@ -146,19 +146,23 @@ impl Reader<'_> {
         origin: Origin,
     ) -> Result<(), ConfigError> {
         match (self.schema.node(&key.pattern()), value.get_ref()) {
-            (Some(Node::Leaf(kind)), value) => {
+            (Some(SchemaNode::Leaf(kind)), value) => {
                 let value =
                     kind.value(value).map_err(|rule| ConfigError::key(&origin, &key, rule))?;
                 self.draft.set(key, value, origin);
                 Ok(())
             }
-            (Some(Node::Section), DeValue::Table(table)) => {
+            (Some(SchemaNode::Section), DeValue::Table(table)) => {
                 self.section(&key, table);
                 Ok(())
             }
-            (Some(Node::Section), _) => Err(ConfigError::key(&origin, key, "must be a table")),
-            (Some(Node::Sections), DeValue::Array(items)) => self.sections(&key, items, &origin),
-            (Some(Node::Sections), _) => {
+            (Some(SchemaNode::Section), _) => {
+                Err(ConfigError::key(&origin, key, "must be a table"))
+            }
+            (Some(SchemaNode::Sections), DeValue::Array(items)) => {
+                self.sections(&key, items, &origin)
+            }
+            (Some(SchemaNode::Sections), _) => {
                 Err(ConfigError::key(&origin, key, "must be a list of tables"))
             }
             (None, _) => Err(ConfigError::key(&origin, &key, self.schema.unknown(&key))),

@@ -13,7 +13,7 @@ use std::{
 /// The files that were read, with their content. `Debug` shows their paths only, since the content
 /// has secrets.
 #[derive(Clone, Default)]
-pub struct Files(Vec<Source>);
+pub struct Files(Vec<SourceFile>);
 
 /// The format of a file.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,7 @@ pub(super) enum Grammar {
 
 /// A file that was read.
 #[derive(Clone)]
-pub(super) struct Source {
+pub(super) struct SourceFile {
     path: PathBuf,
     /// Name of the file in errors and origins.
     pub(super) name: String,
@@ -41,11 +41,11 @@ impl Files {
     }
 
     /// Records a file, and whether apps were read from it.
-    pub(super) fn push(&mut self, source: Source, has_apps: bool) {
-        self.0.push(Source { has_apps, ..source });
+    pub(super) fn push(&mut self, source: SourceFile, has_apps: bool) {
+        self.0.push(SourceFile { has_apps, ..source });
     }
 
-    fn get(&self, path: &Path) -> Option<&Source> {
+    fn get(&self, path: &Path) -> Option<&SourceFile> {
         self.0.iter().find(|source| source.path == path)
     }
 
@@ -55,7 +55,7 @@ impl Files {
     }
 
     /// Whether apps were read from the file before.
-    pub(super) fn had_apps(&self, source: &Source) -> bool {
+    pub(super) fn had_apps(&self, source: &SourceFile) -> bool {
         self.get(&source.path).is_some_and(|before| before.has_apps)
     }
 
@@ -77,7 +77,7 @@ impl Files {
         dir: &Path,
         default: &str,
         grammar: Grammar,
-    ) -> Result<Option<Source>, ConfigError> {
+    ) -> Result<Option<SourceFile>, ConfigError> {
         let path = named.map_or_else(|| dir.join(default), Path::to_path_buf);
         let name = named.map_or_else(|| default.to_owned(), |path| path.display().to_string());
         let fault = |rule: String| ConfigError::at(&name, rule);
@@ -104,7 +104,7 @@ impl Files {
         if let Some(rule) = before.and_then(|before| is_cut_short(&before.text, &text, grammar)) {
             return Err(fault(rule.to_owned()));
         }
-        Ok(Some(Source { path, name, text, has_apps: false }))
+        Ok(Some(SourceFile { path, name, text, has_apps: false }))
     }
 }
 

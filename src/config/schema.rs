@@ -8,7 +8,7 @@ use toml::{
 
 /// The kind of a key's value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     /// A string.
     Text,
     /// A non-negative integer.
@@ -21,7 +21,7 @@ pub(super) enum Kind {
     Map,
 }
 
-impl Kind {
+impl ValueKind {
     /// The rule that a value of another kind violates.
     pub(super) fn rule(self) -> &'static str {
         match self {
@@ -79,13 +79,13 @@ fn text(value: &DeValue<'_>) -> Option<Value> {
 
 /// Every key, in the order of the manual, by its pattern: `apps[].key`.
 #[derive(Debug)]
-pub(super) struct Schema(Vec<(String, Kind)>);
+pub(super) struct Schema(Vec<(String, ValueKind)>);
 
 /// What a pattern refers to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Node {
+pub(super) enum SchemaNode {
     /// A value.
-    Leaf(Kind),
+    Leaf(ValueKind),
     /// A table of keys.
     Section,
     /// A list of tables of keys.
@@ -102,11 +102,11 @@ impl Schema {
     }
 
     /// What `pattern` refers to, if the key or section exists.
-    pub(super) fn node(&self, pattern: &str) -> Option<Node> {
+    pub(super) fn node(&self, pattern: &str) -> Option<SchemaNode> {
         self.0.iter().find_map(|(leaf, kind)| match leaf.strip_prefix(pattern)? {
-            "" => Some(Node::Leaf(*kind)),
-            rest if rest.starts_with('.') => Some(Node::Section),
-            rest if rest.starts_with("[].") => Some(Node::Sections),
+            "" => Some(SchemaNode::Leaf(*kind)),
+            rest if rest.starts_with('.') => Some(SchemaNode::Section),
+            rest if rest.starts_with("[].") => Some(SchemaNode::Sections),
             _another_name => None,
         })
     }
@@ -126,7 +126,7 @@ impl Schema {
     }
 
     /// The patterns and kinds of all keys.
-    pub(super) fn leaves(&self) -> impl Iterator<Item = (&str, Kind)> {
+    pub(super) fn leaves(&self) -> impl Iterator<Item = (&str, ValueKind)> {
         self.0.iter().map(|(pattern, kind)| (pattern.as_str(), *kind))
     }
 }
@@ -163,7 +163,7 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// Every value of `config`, in the order of the manual, with masked secrets.
-pub(super) fn flatten(config: &Config) -> Vec<(Key, Kind, Value)> {
+pub(super) fn flatten(config: &Config) -> Vec<(Key, ValueKind, Value)> {
     let text = toml::to_string(config).expect("a configuration has only what TOML has");
     let table = DeTable::parse(&text).expect("what was serialized parses");
     let mut values = Vec::new();
@@ -171,11 +171,11 @@ pub(super) fn flatten(config: &Config) -> Vec<(Key, Kind, Value)> {
     values
 }
 
-fn flatten_table(table: &DeTable<'_>, section: &Key, values: &mut Vec<(Key, Kind, Value)>) {
+fn flatten_table(table: &DeTable<'_>, section: &Key, values: &mut Vec<(Key, ValueKind, Value)>) {
     for (name, value) in in_order(table) {
         let key = section.child(name.get_ref());
         let value = value.get_ref();
-        match (Kind::of(key.name(), value), value) {
+        match (ValueKind::of(key.name(), value), value) {
             (Some(kind), _) => values.extend(kind.value(value).map(|value| (key, kind, value))),
             (None, DeValue::Array(items)) => {
                 let tables = items.iter().filter_map(|item| item.get_ref().as_table());
@@ -206,15 +206,18 @@ mod tests {
     #[test]
     fn the_schema_matches_the_structs() {
         let schema = Schema::new();
-        assert_eq!(schema.node("server"), Some(Node::Section));
-        assert_eq!(schema.node("server.tls"), Some(Node::Section));
-        assert_eq!(schema.node("apps"), Some(Node::Sections));
-        assert_eq!(schema.node("apps[].webhooks"), Some(Node::Sections));
-        assert_eq!(schema.node("apps[].webhooks[].headers"), Some(Node::Leaf(Kind::Map)));
-        assert_eq!(schema.node("server.trusted_proxies"), Some(Node::Leaf(Kind::List)));
+        assert_eq!(schema.node("server"), Some(SchemaNode::Section));
+        assert_eq!(schema.node("server.tls"), Some(SchemaNode::Section));
+        assert_eq!(schema.node("apps"), Some(SchemaNode::Sections));
+        assert_eq!(schema.node("apps[].webhooks"), Some(SchemaNode::Sections));
+        assert_eq!(
+            schema.node("apps[].webhooks[].headers"),
+            Some(SchemaNode::Leaf(ValueKind::Map))
+        );
+        assert_eq!(schema.node("server.trusted_proxies"), Some(SchemaNode::Leaf(ValueKind::List)));
         assert_eq!(schema.node("server.por"), None);
         assert_eq!(schema.node("server.port2"), None);
-        assert_eq!(schema.leaves().next(), Some(("server.host", Kind::Text)));
+        assert_eq!(schema.leaves().next(), Some(("server.host", ValueKind::Text)));
         assert_eq!(schema.leaves().count(), 66);
     }
 

@@ -60,10 +60,10 @@ pub(super) const CHOICES: [(&str, &[&str]); 4] = [
 ];
 
 /// Normalizes a text, or returns the violated rule.
-type Form = fn(&str) -> Result<String, &'static str>;
+type TextForm = fn(&str) -> Result<String, &'static str>;
 
 /// Keys with a text format; for a list it applies to each element.
-const FORMS: [(&str, Form); 13] = [
+const FORMS: [(&str, TextForm); 13] = [
     ("server.host", host),
     ("server.path", path),
     ("server.trusted_proxies", network),

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     config::AppConfig,
     hub::Hub,
-    node::Event,
+    node::AppEvent,
     protocol::{ChannelName, EventData, SocketId, repaired},
 };
 use serde::{
@@ -43,7 +43,7 @@ struct BatchBody<'a> {
 
 /// An event that may be published, and the attributes that the publisher requested.
 struct Publish<'a> {
-    event: Event<'a>,
+    event: AppEvent<'a>,
     info: Option<Info>,
 }
 
@@ -70,7 +70,7 @@ impl Http {
         let app = hub.app();
         let body = text(body)?;
         let batch = parse_batch(&body, &app.config)?;
-        let (events, infos): (Vec<Event<'_>>, Vec<Option<Info>>) =
+        let (events, infos): (Vec<AppEvent<'_>>, Vec<Option<Info>>) =
             batch.into_iter().map(|publish| (publish.event, publish.info)).unzip();
         let (counts, shards) = self.node.publish(hub, &events).await?;
         self.node.wait_for_backpressure(shards).await;
@@ -144,7 +144,7 @@ fn parse_event<'a>(
     config: &AppConfig,
     channels: Channels,
 ) -> Result<Publish<'a>, ApiError> {
-    let event = Event {
+    let event = AppEvent {
         name: parse_name(body.name, config.max_event_name_length)?,
         data: parse_data(body.data, config.max_event_bytes)?,
         channels: parse_channels(body, config, channels)?,

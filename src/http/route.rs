@@ -23,13 +23,13 @@ pub(super) enum Route<'a> {
     },
     Api {
         app_id: Cow<'a, str>,
-        call: Call<'a>,
+        call: ApiCall<'a>,
     },
 }
 
 /// A call of the HTTP API.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Call<'a> {
+pub(super) enum ApiCall<'a> {
     Publish,
     PublishBatch,
     Channels,
@@ -39,7 +39,7 @@ pub(super) enum Call<'a> {
     TerminateUser(Cow<'a, str>),
 }
 
-impl Call<'_> {
+impl ApiCall<'_> {
     fn allowed(&self) -> &'static str {
         match self {
             Self::Publish | Self::PublishBatch | Self::TerminateUser(_) => "POST",
@@ -64,13 +64,13 @@ impl<'a> Route<'a> {
             Self::Metrics | Self::Scrape => "metrics",
             Self::Preflight { .. } => "preflight",
             Self::Api { call, .. } => match call {
-                Call::Publish => "publish",
-                Call::PublishBatch => "publish_batch",
-                Call::Channels => "channels",
-                Call::Channel(_) => "channel",
-                Call::ChannelUsers(_) => "channel_users",
-                Call::Connections => "connections",
-                Call::TerminateUser(_) => "terminate_user",
+                ApiCall::Publish => "publish",
+                ApiCall::PublishBatch => "publish_batch",
+                ApiCall::Channels => "channels",
+                ApiCall::Channel(_) => "channel",
+                ApiCall::ChannelUsers(_) => "channel_users",
+                ApiCall::Connections => "connections",
+                ApiCall::TerminateUser(_) => "terminate_user",
             },
         }
     }
@@ -86,7 +86,7 @@ impl<'a> Route<'a> {
 
     /// Whether replies count as publishes in the metrics.
     pub(super) fn is_publish(&self) -> bool {
-        matches!(self, Self::Api { call: Call::Publish | Call::PublishBatch, .. })
+        matches!(self, Self::Api { call: ApiCall::Publish | ApiCall::PublishBatch, .. })
     }
 
     /// Parses a path, which starts with `prefix`.
@@ -137,7 +137,7 @@ impl<'a> Route<'a> {
         ))
     }
 
-    fn api(method: &Method, app_id: Cow<'a, str>, call: Call<'a>) -> Result<Self, ApiError> {
+    fn api(method: &Method, app_id: Cow<'a, str>, call: ApiCall<'a>) -> Result<Self, ApiError> {
         let allowed = call.allowed();
         match method.as_str() {
             "OPTIONS" => Ok(Self::Preflight { app_id, allowed }),
@@ -146,18 +146,18 @@ impl<'a> Route<'a> {
         }
     }
 
-    fn call(rest: &'a str) -> Result<Option<Call<'a>>, ApiError> {
+    fn call(rest: &'a str) -> Result<Option<ApiCall<'a>>, ApiError> {
         let mut segments = rest.splitn(3, '/');
         let first = segments.next().unwrap_or_default();
         Ok(Some(match (first, segments.next(), segments.next()) {
-            ("events", None, None) => Call::Publish,
-            ("batch_events", None, None) => Call::PublishBatch,
-            ("connections", None, None) => Call::Connections,
-            ("channels", None, None) => Call::Channels,
-            ("channels", Some(name), None) if !name.is_empty() => Call::Channel(decoded(name)?),
-            ("channels", Some(name), Some("users")) => Call::ChannelUsers(decoded(name)?),
+            ("events", None, None) => ApiCall::Publish,
+            ("batch_events", None, None) => ApiCall::PublishBatch,
+            ("connections", None, None) => ApiCall::Connections,
+            ("channels", None, None) => ApiCall::Channels,
+            ("channels", Some(name), None) if !name.is_empty() => ApiCall::Channel(decoded(name)?),
+            ("channels", Some(name), Some("users")) => ApiCall::ChannelUsers(decoded(name)?),
             ("users", Some(user_id), Some("terminate_connections")) => {
-                Call::TerminateUser(decoded(user_id)?)
+                ApiCall::TerminateUser(decoded(user_id)?)
             }
             _ => return Ok(None),
         }))
@@ -183,7 +183,7 @@ mod tests {
         Route::parse(method, path, prefix).ok()
     }
 
-    fn call(method: &Method, path: &'static str) -> Option<Call<'static>> {
+    fn call(method: &Method, path: &'static str) -> Option<ApiCall<'static>> {
         let Some(Route::Api { app_id, call }) = route(method, path, "") else { return None };
         (app_id == "3").then_some(call)
     }
@@ -194,17 +194,20 @@ mod tests {
         assert_eq!(route(&Method::HEAD, "/up", ""), Some(Route::Up));
         assert_eq!(route(&Method::GET, "/ready", ""), Some(Route::Ready));
         assert_eq!(route(&Method::GET, "/metrics", ""), Some(Route::Metrics));
-        assert_eq!(call(&Method::POST, "/apps/3/events"), Some(Call::Publish));
-        assert_eq!(call(&Method::POST, "/apps/3/batch_events"), Some(Call::PublishBatch));
-        assert_eq!(call(&Method::GET, "/apps/3/channels"), Some(Call::Channels));
-        assert_eq!(call(&Method::GET, "/apps/3/channels/a%3Bb"), Some(Call::Channel("a;b".into())));
+        assert_eq!(call(&Method::POST, "/apps/3/events"), Some(ApiCall::Publish));
+        assert_eq!(call(&Method::POST, "/apps/3/batch_events"), Some(ApiCall::PublishBatch));
+        assert_eq!(call(&Method::GET, "/apps/3/channels"), Some(ApiCall::Channels));
+        assert_eq!(
+            call(&Method::GET, "/apps/3/channels/a%3Bb"),
+            Some(ApiCall::Channel("a;b".into()))
+        );
         assert_eq!(
             call(&Method::GET, "/apps/3/channels/a/users"),
-            Some(Call::ChannelUsers("a".into()))
+            Some(ApiCall::ChannelUsers("a".into()))
         );
-        assert_eq!(call(&Method::GET, "/apps/3/connections"), Some(Call::Connections));
+        assert_eq!(call(&Method::GET, "/apps/3/connections"), Some(ApiCall::Connections));
         let terminate = call(&Method::POST, "/apps/3/users/7/terminate_connections");
-        assert_eq!(terminate, Some(Call::TerminateUser("7".into())));
+        assert_eq!(terminate, Some(ApiCall::TerminateUser("7".into())));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{
     limiter::PendingConnection,
     other_protocol::OtherProtocol,
     reply::{ApiError, Refusal, Reply},
-    route::{Call, Route},
+    route::{ApiCall, Route},
     stream::Stream,
     upgrade::Granted,
 };
@@ -257,7 +257,7 @@ impl Http {
         Ok(hub)
     }
 
-    async fn call(&self, hub: &Hub, call: Call<'_>, parts: &Parts, body: Incoming) -> Reply {
+    async fn call(&self, hub: &Hub, call: ApiCall<'_>, parts: &Parts, body: Incoming) -> Reply {
         let result = self.handle_api_call(hub, call, parts, body).await;
         let mut reply = result.unwrap_or_else(ApiError::into_reply);
         cors::allow(&hub.app(), &parts.headers, &mut reply);
@@ -268,7 +268,7 @@ impl Http {
     async fn handle_api_call(
         &self,
         hub: &Hub,
-        call: Call<'_>,
+        call: ApiCall<'_>,
         parts: &Parts,
         body: Incoming,
     ) -> Result<Reply, ApiError> {
@@ -296,13 +296,13 @@ impl Http {
         let body = body::read(body, self.max_request_bytes, self.request_timeout).await?;
         head.check_body(&body)?;
         match call {
-            Call::Publish => self.publish(hub, &body).await,
-            Call::PublishBatch => self.publish_batch(hub, &body).await,
-            Call::TerminateUser(user_id) => self.terminate(hub, &user_id).await,
-            Call::Channels => self.channels(hub, &head).await,
-            Call::Channel(name) => self.channel(hub, &head, &name).await,
-            Call::ChannelUsers(name) => self.channel_users(hub, &head, &name).await,
-            Call::Connections => self.connections(hub).await,
+            ApiCall::Publish => self.publish(hub, &body).await,
+            ApiCall::PublishBatch => self.publish_batch(hub, &body).await,
+            ApiCall::TerminateUser(user_id) => self.terminate(hub, &user_id).await,
+            ApiCall::Channels => self.channels(hub, &head).await,
+            ApiCall::Channel(name) => self.channel(hub, &head, &name).await,
+            ApiCall::ChannelUsers(name) => self.channel_users(hub, &head, &name).await,
+            ApiCall::Connections => self.connections(hub).await,
         }
     }
 }

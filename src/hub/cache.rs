@@ -12,10 +12,10 @@ use std::{
 
 /// An event that cache channels keep: one copy for all channels of a publish.
 #[derive(Clone, Debug)]
-pub struct ToCache(Arc<Event>);
+pub struct ToCache(Arc<CachedEvent>);
 
 #[derive(Debug)]
-struct Event {
+struct CachedEvent {
     name: Box<str>,
     /// The data as a JSON token, with the publisher's escapes.
     data: Box<str>,
@@ -28,7 +28,7 @@ impl ToCache {
     #[must_use]
     pub fn new(name: &str, data: &EventData<'_>) -> Self {
         let channels = AtomicUsize::new(0);
-        Self(Arc::new(Event { name: name.into(), data: data.token().into(), channels }))
+        Self(Arc::new(CachedEvent { name: name.into(), data: data.token().into(), channels }))
     }
 
     /// The size of one copy, in bytes.
@@ -57,10 +57,10 @@ pub struct CacheStats {
 ///
 /// Its lock is taken under that of a channel, and no other lock is taken under it.
 #[derive(Debug)]
-pub(super) struct Cache(Mutex<Kept>);
+pub(super) struct Cache(Mutex<CacheState>);
 
 #[derive(Debug, Default)]
-struct Kept {
+struct CacheState {
     max_bytes: usize,
     channels: HashMap<ChannelName, Cached>,
     /// Channels by the number of their event, in publishing order.
@@ -88,10 +88,10 @@ impl Cache {
     const SHRINK_FROM: usize = 1_024;
 
     pub(super) fn new(max_bytes: usize) -> Self {
-        Self(Mutex::new(Kept { max_bytes, ..Kept::default() }))
+        Self(Mutex::new(CacheState { max_bytes, ..CacheState::default() }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, CacheState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -182,7 +182,7 @@ fn channel_bytes(channel: &ChannelName) -> usize {
     channel.as_str().len() + Cache::OVERHEAD_BYTES
 }
 
-impl Kept {
+impl CacheState {
     fn fresh(&self, channel: &ChannelName, now: Instant) -> Option<&Cached> {
         self.channels.get(channel).filter(|cached| now < cached.expires_at)
     }
@@ -346,7 +346,7 @@ mod tests {
                 bench.cache.expire(bench.now);
             }
             let kept = bench.cache.lock();
-            let copies: HashMap<*const Event, usize> = kept
+            let copies: HashMap<*const CachedEvent, usize> = kept
                 .channels
                 .values()
                 .map(|cached| (Arc::as_ptr(&cached.event.0), cached.event.bytes()))

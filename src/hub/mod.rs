@@ -51,7 +51,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use timer_queue::{Task, TimerQueue};
+use timer_queue::{TimerQueue, TimerTask};
 use users::Users;
 
 /// Identifies a channel to the shards. Ids are not reused, so a late delivery for a removed channel
@@ -381,7 +381,7 @@ impl Hub {
                 self.decided(Kind::SubscriptionCount, told);
             }
             Ok(None) => {}
-            Err(not_before) => self.timers.add(not_before, Task::AnnounceCount(name.clone())),
+            Err(not_before) => self.timers.add(not_before, TimerTask::AnnounceCount(name.clone())),
         }
     }
 
@@ -390,13 +390,13 @@ impl Hub {
         self.cache.expire(now);
         while let Some(task) = self.timers.take_due(now) {
             match task {
-                Task::AnnounceCount(name) => {
+                TimerTask::AnnounceCount(name) => {
                     if let Some(mut channel) = self.channels.get_mut(&name) {
                         channel.count_is_due();
                         self.count_changed(&name, &mut channel, now);
                     }
                 }
-                Task::GoOffline(user_id) => {
+                TimerTask::GoOffline(user_id) => {
                     if self.users.go_offline(&self.inboxes, &user_id, now) {
                         self.user_turned(&user_id, false);
                     }

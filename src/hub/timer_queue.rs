@@ -10,7 +10,7 @@ use std::{
 
 /// A task for later. Its reason may be gone by then, so it is checked again.
 #[derive(Debug)]
-pub(super) enum Task {
+pub(super) enum TimerTask {
     AnnounceCount(ChannelName),
     GoOffline(Arc<str>),
 }
@@ -22,16 +22,16 @@ pub(super) struct TimerQueue(Mutex<BinaryHeap<Reverse<Planned>>>);
 #[derive(Debug)]
 struct Planned {
     at: Instant,
-    task: Task,
+    task: TimerTask,
 }
 
 impl TimerQueue {
-    pub(super) fn add(&self, at: Instant, task: Task) {
+    pub(super) fn add(&self, at: Instant, task: TimerTask) {
         self.lock().push(Reverse(Planned { at, task }));
     }
 
     /// The next due task.
-    pub(super) fn take_due(&self, now: Instant) -> Option<Task> {
+    pub(super) fn take_due(&self, now: Instant) -> Option<TimerTask> {
         let mut heap = self.lock();
         heap.peek()
             .is_some_and(|Reverse(next)| next.at <= now)
@@ -75,11 +75,11 @@ mod tests {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
         for ms in [3, 1, 4, 2, 5] {
-            timers.add(at(ms), Task::GoOffline(ms.to_string().into()));
+            timers.add(at(ms), TimerTask::GoOffline(ms.to_string().into()));
         }
         let due = |now: Instant| {
             let task = timers.take_due(now)?;
-            let Task::GoOffline(user_id) = task else { panic!("{task:?}") };
+            let TimerTask::GoOffline(user_id) = task else { panic!("{task:?}") };
             Some(user_id.to_string())
         };
         assert_eq!(due(start), None);

@@ -1,6 +1,6 @@
 //! Signed-in users and watchlists.
 
-use super::{ConnectionRef, Delivery, Hub, HubEvent, Inboxes, timer_queue::Task};
+use super::{ConnectionRef, Delivery, Hub, HubEvent, Inboxes, timer_queue::TimerTask};
 use crate::config::WebhookEvent as Kind;
 use crate::protocol::{CloseCode, Frame, User, event};
 use dashmap::DashMap;
@@ -146,7 +146,7 @@ impl Hub {
             self.users.unwatch(watched, connection);
         }
         if self.users.leave(&user.id, connection, now) {
-            self.timers.add(now + Self::OFFLINE_GRACE, Task::GoOffline(Arc::clone(&user.id)));
+            self.timers.add(now + Self::OFFLINE_GRACE, TimerTask::GoOffline(Arc::clone(&user.id)));
         }
     }
 

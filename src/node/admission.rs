@@ -3,7 +3,7 @@
 use super::{Node, Peer, address::AddressPermit};
 use crate::{
     clock,
-    cluster::Place,
+    cluster::ConnectionPermit,
     config::ConnectionConfig,
     hub::Hub,
     permit::Permit,
@@ -41,7 +41,7 @@ pub struct Admitted<P> {
     pub session: Session<P>,
     /// Address and origin of the client, for the log.
     pub from: ClientInfo,
-    _permits: (Permit, Permit, Option<AddressPermit>, Option<Place>),
+    _permits: (Permit, Permit, Option<AddressPermit>, Option<ConnectionPermit>),
 }
 
 /// Address, origin and start of a connection. Every idle connection keeps one.

@@ -80,8 +80,8 @@ impl AppGauges {
 
 impl Collector for AppGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        type Read = fn(&Hub) -> usize;
-        let gauges: [(&str, &str, Read); 4] = [
+        type ReadGauge = fn(&Hub) -> usize;
+        let gauges: [(&str, &str, ReadGauge); 4] = [
             ("campanile_connections", "WebSocket connections by app", Hub::connections),
             ("campanile_subscriptions", "Subscriptions by app", Hub::subscriptions),
             ("campanile_channels", "Channels with subscribers by app", Hub::channels),

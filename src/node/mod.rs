@@ -13,7 +13,7 @@ mod subscriptions;
 
 pub use address::{Peer, TrustedProxies};
 pub use admission::{Admitted, ClientInfo, ConnectRequest};
-pub use publish::{AcceptedClientEvent, Event};
+pub use publish::{AcceptedClientEvent, AppEvent};
 pub use query::{BrokerUnavailable, OccupiedChannels};
 pub use subscriptions::SubscribeRequest;
 

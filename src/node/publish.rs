@@ -3,7 +3,7 @@
 use super::Node;
 use crate::{
     clock,
-    cluster::{NotPublished, Outgoing},
+    cluster::{NotPublished, OutgoingEvent},
     config::WebhookEvent,
     hub::{ConnectionRef, Counts, Hub, HubEvent, ShardSet, ToCache},
     protocol::{ChannelName, EventData, SocketId, event},
@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 /// An event of the application.
 #[derive(Debug)]
-pub struct Event<'a> {
+pub struct AppEvent<'a> {
     /// The event's name.
     pub name: Cow<'a, str>,
     /// The event's data.
@@ -56,14 +56,14 @@ impl Node {
     pub async fn publish(
         &self,
         hub: &Hub,
-        events: &[Event<'_>],
+        events: &[AppEvent<'_>],
     ) -> Result<(Vec<Counts>, ShardSet), NotPublished> {
         let now = clock::now();
         let Some(cluster) = &self.cluster else { return Ok(publish_here(hub, events, now)) };
         let remember = Duration::from_secs(hub.app().config.cache_ttl_s);
         let each = events.iter().flat_map(|event| event.channels.iter().map(move |to| (event, to)));
-        let outgoing: Vec<Outgoing> = each
-            .map(|(event, channel)| Outgoing {
+        let outgoing: Vec<OutgoingEvent> = each
+            .map(|(event, channel)| OutgoingEvent {
                 channel: channel.clone(),
                 frame: event::published(&event.name, channel, &event.data, now),
                 except: event.except,
@@ -100,7 +100,7 @@ impl Node {
         let (channel, hub_event) = (channel.clone(), hub_event());
         let turn = hub.wants(WebhookEvent::ClientEvent).then(|| self.client_events.enqueue(&hub));
         tokio::spawn(async move {
-            let outgoing = Outgoing {
+            let outgoing = OutgoingEvent {
                 channel: channel.clone(),
                 frame,
                 except: Some(sender),
@@ -146,7 +146,7 @@ impl CompletionQueue {
     }
 }
 
-fn publish_here(hub: &Hub, events: &[Event<'_>], now: Instant) -> (Vec<Counts>, ShardSet) {
+fn publish_here(hub: &Hub, events: &[AppEvent<'_>], now: Instant) -> (Vec<Counts>, ShardSet) {
     let mut shards = ShardSet::default();
     let mut counts = Vec::new();
     for event in events {

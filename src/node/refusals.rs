@@ -13,21 +13,21 @@ use std::{
 /// by their /64.
 #[derive(Debug)]
 pub(super) struct RefusalLog {
-    periods: Mutex<HashMap<Source, Period>>,
+    periods: Mutex<HashMap<RefusalSource, RefusalPeriod>>,
     /// Maximum number of addresses with their own period.
     max: usize,
 }
 
 /// The address, or the group of addresses, of a rejection.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum Source {
+enum RefusalSource {
     Network(IpAddr),
     /// All addresses beyond those with their own period.
     Others,
 }
 
 #[derive(Debug)]
-struct Period {
+struct RefusalPeriod {
     began: Instant,
     refusals: u64,
 }
@@ -45,17 +45,17 @@ impl RefusalLog {
         Self { periods: Mutex::new(HashMap::new()), max: ADDRESSES_MAX }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Source, Period>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RefusalSource, RefusalPeriod>> {
         self.periods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a rejection. True if it may be logged.
     pub(super) fn count(&self, address: IpAddr, now: Instant) -> bool {
         let mut periods = self.lock();
-        let own = Source::Network(network_of(address.to_canonical()));
+        let own = RefusalSource::Network(network_of(address.to_canonical()));
         let has_room = periods.len() < self.max || periods.contains_key(&own);
-        let source = if has_room { own } else { Source::Others };
-        let period = periods.entry(source).or_insert(Period { began: now, refusals: 0 });
+        let source = if has_room { own } else { RefusalSource::Others };
+        let period = periods.entry(source).or_insert(RefusalPeriod { began: now, refusals: 0 });
         period.refusals += 1;
         period.refusals <= LINES_MAX
     }
@@ -64,15 +64,15 @@ impl RefusalLog {
     pub(super) fn on_time(&self, now: Instant) {
         for (source, left_out) in self.take_over(now) {
             let (address, addresses) = match source {
-                Source::Network(address) => (Some(address.to_string()), None),
-                Source::Others => (None, Some("others")),
+                RefusalSource::Network(address) => (Some(address.to_string()), None),
+                RefusalSource::Others => (None, Some("others")),
             };
             tracing::info!(address, addresses, count = left_out, "{left_out} more refused");
         }
     }
 
     /// Removes the periods that are over, and returns those with rejections that were not logged.
-    fn take_over(&self, now: Instant) -> Vec<(Source, u64)> {
+    fn take_over(&self, now: Instant) -> Vec<(RefusalSource, u64)> {
         let mut ended = Vec::new();
         self.lock().retain(|source, period| {
             let is_over = period.began + PERIOD <= now;
@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(logged as u64, LINES_MAX);
         assert!(log.count(ip("192.0.2.2"), start), "others are not concerned");
         assert_eq!(log.take_over(start + PERIOD / 2), []);
-        let expected = (Source::Network(ip("192.0.2.1")), 1_000 - LINES_MAX);
+        let expected = (RefusalSource::Network(ip("192.0.2.1")), 1_000 - LINES_MAX);
         assert_eq!(log.take_over(start + PERIOD), [expected]);
         assert!(log.lock().is_empty());
         assert!(log.count(ip("192.0.2.1"), start + PERIOD), "and begins anew");
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(log.lock().len(), ADDRESSES_MAX + 1);
         assert_eq!(logged, ADDRESSES_MAX as u64 + LINES_MAX);
         let left_out = 100_000 - logged;
-        assert_eq!(log.take_over(start + PERIOD), [(Source::Others, left_out)]);
+        assert_eq!(log.take_over(start + PERIOD), [(RefusalSource::Others, left_out)]);
     }
 
     #[test]

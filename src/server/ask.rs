@@ -13,7 +13,7 @@ use tokio::{
 
 /// The server behind a port.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Answer {
+pub(super) enum PortOwner {
     /// A Campanile that serves.
     Serving,
     /// A Campanile that drains.
@@ -29,15 +29,15 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 const ANSWER_MAX: u64 = 4_096;
 
 /// Probes the server that listens on `address`, where the routes of a Campanile begin with `path`.
-pub(super) async fn ask(address: SocketAddr, path: &str) -> Answer {
+pub(super) async fn ask(address: SocketAddr, path: &str) -> PortOwner {
     match timeout(CONNECT_TIMEOUT, TcpStream::connect(reachable(address))).await {
         Ok(Ok(stream)) => ask_over(stream, path).await,
-        Ok(Err(_)) | Err(_) => Answer::None,
+        Ok(Err(_)) | Err(_) => PortOwner::None,
     }
 }
 
 /// Probes the server over an open connection.
-pub(super) async fn ask_over(mut stream: TcpStream, path: &str) -> Answer {
+pub(super) async fn ask_over(mut stream: TcpStream, path: &str) -> PortOwner {
     let request =
         format!("GET {path}/ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     let asking = async {
@@ -48,7 +48,7 @@ pub(super) async fn ask_over(mut stream: TcpStream, path: &str) -> Answer {
     };
     match timeout(ANSWER_TIMEOUT, asking).await {
         Ok(Ok(answer)) => read(&answer),
-        Ok(Err(_)) | Err(_) => Answer::None,
+        Ok(Err(_)) | Err(_) => PortOwner::None,
     }
 }
 
@@ -64,15 +64,15 @@ pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
 
 /// Parses the answer. A server with TLS answers plain HTTP as well: with the advice to use TLS, or
 /// with the information that it drains.
-fn read(answer: &[u8]) -> Answer {
+fn read(answer: &[u8]) -> PortOwner {
     let answer = String::from_utf8_lossy(answer);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
     let is_ours = body.contains(r#""ready":"#) || body.contains("This port speaks TLS");
     match (head.starts_with("HTTP/1.1 "), body.contains(r#""draining""#)) {
-        (true, true) if is_ours => Answer::Draining,
-        (true, false) if is_ours => Answer::Serving,
-        _ if answer.is_empty() => Answer::None,
-        _ => Answer::Other,
+        (true, true) if is_ours => PortOwner::Draining,
+        (true, false) if is_ours => PortOwner::Serving,
+        _ if answer.is_empty() => PortOwner::None,
+        _ => PortOwner::Other,
     }
 }
 
@@ -85,17 +85,17 @@ mod tests {
         let reply = |status: &str, body: &str| {
             read(format!("HTTP/1.1 {status}\r\nconnection: close\r\n\r\n{body}").as_bytes())
         };
-        assert_eq!(reply("200 OK", r#"{"ready":true}"#), Answer::Serving);
+        assert_eq!(reply("200 OK", r#"{"ready":true}"#), PortOwner::Serving);
         let draining = r#"{"ready":false,"reasons":["draining"]}"#;
-        assert_eq!(reply("503 Service Unavailable", draining), Answer::Draining);
+        assert_eq!(reply("503 Service Unavailable", draining), PortOwner::Draining);
         let joining = r#"{"ready":false,"reasons":["not joined yet"]}"#;
-        assert_eq!(reply("503 Service Unavailable", joining), Answer::Serving);
+        assert_eq!(reply("503 Service Unavailable", joining), PortOwner::Serving);
         let tls = r#"{"error":"This port speaks TLS: use https://","code":400}"#;
-        assert_eq!(reply("400 Bad Request", tls), Answer::Serving);
-        assert_eq!(reply("200 OK", "It works!"), Answer::Other);
-        assert_eq!(reply("503 Service Unavailable", r#"{"state":"draining"}"#), Answer::Other);
-        assert_eq!(read(b"SSH-2.0-OpenSSH\r\n"), Answer::Other);
-        assert_eq!(read(b""), Answer::None);
+        assert_eq!(reply("400 Bad Request", tls), PortOwner::Serving);
+        assert_eq!(reply("200 OK", "It works!"), PortOwner::Other);
+        assert_eq!(reply("503 Service Unavailable", r#"{"state":"draining"}"#), PortOwner::Other);
+        assert_eq!(read(b"SSH-2.0-OpenSSH\r\n"), PortOwner::Other);
+        assert_eq!(read(b""), PortOwner::None);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use super::{
     accept::{AcceptorHandle, AcceptorReport},
-    ask::{Answer, ask_over},
+    ask::{PortOwner, ask_over},
     listeners::allow_take_over,
 };
 use crate::{
@@ -238,7 +238,7 @@ impl Drop for MetricsTask {
 async fn is_served(probe: std::net::TcpStream, path: &str) -> bool {
     let probe = probe.set_nonblocking(true).and_then(|()| TcpStream::from_std(probe));
     let Ok(probe) = probe else { return false };
-    matches!(ask_over(probe, path).await, Answer::Serving)
+    matches!(ask_over(probe, path).await, PortOwner::Serving)
 }
 
 /// The time until `end`.

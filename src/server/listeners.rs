@@ -3,7 +3,7 @@
 
 use super::{
     ServerError,
-    ask::{Answer, ask},
+    ask::{PortOwner, ask},
 };
 use crate::config::Config;
 use listenfd::ListenFd;
@@ -26,7 +26,7 @@ pub(super) struct Listeners {
 
 /// How a socket was obtained.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Origin {
+enum SocketOrigin {
     /// Bound to a free port.
     Own,
     /// Bound to a port on which another process listens too.
@@ -56,12 +56,12 @@ impl Listeners {
         let (main, origin) = match main {
             Some(main) => {
                 note_difference(config, &main);
-                (main, Origin::Shared)
+                (main, SocketOrigin::Shared)
             }
             None => bind(config).await?,
         };
         if metrics.is_none() && !config.metrics.listen.is_empty() {
-            let is_shared = origin == Origin::Shared || config.server.reuse_port;
+            let is_shared = origin == SocketOrigin::Shared || config.server.reuse_port;
             metrics = Some(bind_metrics(&config.metrics.listen, is_shared).await?);
         }
         if config.server.reuse_port && !is_inherited {
@@ -125,7 +125,7 @@ fn note_difference(config: &Config, listener: &TcpListener) {
     }
 }
 
-async fn bind(config: &Config) -> Result<(TcpListener, Origin), ServerError> {
+async fn bind(config: &Config) -> Result<(TcpListener, SocketOrigin), ServerError> {
     let server = &config.server;
     let (host, port) = (server.host.as_str(), server.port);
     let named = |error| ServerError::Bind {
@@ -139,16 +139,16 @@ async fn bind(config: &Config) -> Result<(TcpListener, Origin), ServerError> {
     })?;
     let in_use = match listen(address, false) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
-        result => return result.map(|listener| (listener, Origin::Own)).map_err(named),
+        result => return result.map(|listener| (listener, SocketOrigin::Own)).map_err(named),
     };
     if server.reuse_port
         && let Ok(listener) = listen(address, true)
     {
         tracing::info!(%address, "another process listens on the port as well, until it is stopped");
-        return Ok((listener, Origin::Shared));
+        return Ok((listener, SocketOrigin::Shared));
     }
     match take_over(address, &server.path).await {
-        Some(listener) => Ok((listener, Origin::Shared)),
+        Some(listener) => Ok((listener, SocketOrigin::Shared)),
         None => Err(named(in_use)),
     }
 }
@@ -159,11 +159,11 @@ async fn take_over(address: SocketAddr, path: &str) -> Option<TcpListener> {
     let mut is_draining = false;
     loop {
         let patience = match ask(address, path).await {
-            Answer::Draining => TAKE_OVER_MAX,
+            PortOwner::Draining => TAKE_OVER_MAX,
             // It may drain or end soon.
-            Answer::Serving | Answer::None if is_draining => TAKE_OVER_MAX,
-            Answer::Serving | Answer::None => SIGNAL_PATIENCE,
-            Answer::Other => return None,
+            PortOwner::Serving | PortOwner::None if is_draining => TAKE_OVER_MAX,
+            PortOwner::Serving | PortOwner::None => SIGNAL_PATIENCE,
+            PortOwner::Other => return None,
         };
         if !is_draining && patience == TAKE_OVER_MAX {
             tracing::info!(%address, "taking the port over from a server that drains");

@@ -203,7 +203,7 @@ impl Server {
             let (life, mut ends) = mpsc::channel(1);
             // Nothing is sent: the channel closes when the other side is dropped.
             lives.spawn(async move { ends.recv().await });
-            let parts = shard_thread::Parts {
+            let parts = shard_thread::ShardParts {
                 index,
                 node: Arc::clone(&node),
                 http: Arc::clone(&http),

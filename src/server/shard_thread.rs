@@ -18,7 +18,7 @@ use tokio::{
 
 /// The parts of which a shard's thread is made.
 #[derive(Debug)]
-pub(super) struct Parts {
+pub(super) struct ShardParts {
     pub(super) index: ShardIndex,
     pub(super) node: Arc<Node>,
     pub(super) http: Arc<Live<Http>>,
@@ -33,7 +33,9 @@ pub(super) struct Parts {
 /// # Errors
 ///
 /// The system cannot start a thread or a poller.
-pub(super) async fn start(parts: Parts) -> io::Result<mpsc::UnboundedSender<AcceptedConnection>> {
+pub(super) async fn start(
+    parts: ShardParts,
+) -> io::Result<mpsc::UnboundedSender<AcceptedConnection>> {
     let (sender, accepted) = mpsc::unbounded_channel();
     let (started, is_started) = oneshot::channel();
     thread::Builder::new()
@@ -44,7 +46,7 @@ pub(super) async fn start(parts: Parts) -> io::Result<mpsc::UnboundedSender<Acce
 }
 
 fn run(
-    parts: Parts,
+    parts: ShardParts,
     accepted: mpsc::UnboundedReceiver<AcceptedConnection>,
     started: oneshot::Sender<io::Result<()>>,
 ) {
@@ -53,7 +55,7 @@ fn run(
         Err(error) => return drop(started.send(Err(error))),
     };
     runtime.block_on(async {
-        let Parts { index, node, http, engine, shutdown, life: _life } = parts;
+        let ShardParts { index, node, http, engine, shutdown, life: _life } = parts;
         let engine = match Engine::new(index, node, engine) {
             Ok(engine) => engine,
             Err(error) => return drop(started.send(Err(error))),

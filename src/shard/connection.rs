@@ -6,7 +6,7 @@ use super::{
     inbound::Partial,
     outbox::Outbox,
     socket::Socket,
-    subscribers::Place,
+    subscribers::SubscriberIndex,
 };
 use crate::{
     hub::ConnectionKey, node::Admitted, permit::Permit, protocol::CloseCode, shutdown::Drain,
@@ -46,7 +46,7 @@ pub(super) enum SubscriptionState {
     /// Waiting for the broker, under this ticket.
     Waits(u32),
     /// Active, with this position in the list of subscribers.
-    At(Place),
+    At(SubscriberIndex),
 }
 
 /// A connection, from its upgrade to the end of its socket.

@@ -165,13 +165,13 @@ mod tests {
 
     /// A socket that accepts a given number of bytes, then blocks.
     #[derive(Default)]
-    struct Pipe {
+    struct LimitedSocket {
         taken: Vec<u8>,
         room: usize,
         calls: usize,
     }
 
-    impl Write for Pipe {
+    impl Write for LimitedSocket {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.calls += 1;
             let len = bytes.len().min(self.room);
@@ -214,7 +214,7 @@ mod tests {
             let step = (expected.len() / 50).max(1);
             for first in (1..expected.len()).step_by(step) {
                 let (mut outbox, _) = outbox(&[(1, 5), (2, big), (3, 1), (4, 7)]);
-                let mut pipe = Pipe { room: first, ..Pipe::default() };
+                let mut pipe = LimitedSocket { room: first, ..LimitedSocket::default() };
                 assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::Blocked);
                 assert_eq!(outbox.bytes(), expected.len() - first);
                 pipe.room = usize::MAX;
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn queued_frames_are_sent_in_one_write() {
         let (mut outbox, expected) = outbox(&[(1, 100); 50]);
-        let mut pipe = Pipe { room: usize::MAX, ..Pipe::default() };
+        let mut pipe = LimitedSocket { room: usize::MAX, ..LimitedSocket::default() };
         assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::All);
         assert_eq!((pipe.calls, pipe.taken), (1, expected));
     }
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn the_bytes_of_a_turn_are_limited() {
         let (mut outbox, expected) = outbox(&[(1, 100_000); 10]);
-        let mut pipe = Pipe { room: usize::MAX, ..Pipe::default() };
+        let mut pipe = LimitedSocket { room: usize::MAX, ..LimitedSocket::default() };
         let mut turns = 1;
         while outbox.write_to(&mut pipe, &mut Vec::new()).unwrap() == Written::Some {
             turns += 1;
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn clearing_keeps_the_rest_of_a_cut_frame() {
         let (mut outbox, _) = outbox(&[(1, 10), (2, 10), (3, 10)]);
-        let mut pipe = Pipe { room: 4, ..Pipe::default() };
+        let mut pipe = LimitedSocket { room: 4, ..LimitedSocket::default() };
         assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::Blocked);
         outbox.clear();
         assert_eq!(outbox.bytes(), 6);
@@ -269,13 +269,13 @@ mod tests {
     #[test]
     fn an_empty_outbox_releases_its_memory() {
         let (mut outbox, _) = outbox(&[(1, 1); 1_000]);
-        let mut pipe = Pipe { room: usize::MAX, ..Pipe::default() };
+        let mut pipe = LimitedSocket { room: usize::MAX, ..LimitedSocket::default() };
         assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::All);
         assert!(outbox.frames.capacity() <= IDLE_CAPACITY);
     }
 
     /// A socket that answers the first calls with these errors.
-    struct Failing(Vec<ErrorKind>, Pipe);
+    struct Failing(Vec<ErrorKind>, LimitedSocket);
 
     impl Write for Failing {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -295,7 +295,7 @@ mod tests {
     fn an_interrupted_write_is_repeated_and_other_errors_are_returned() {
         let write = |kinds: &[ErrorKind]| {
             let (mut outbox, expected) = outbox(&[(1, 10), (2, 10)]);
-            let pipe = Pipe { room: usize::MAX, ..Pipe::default() };
+            let pipe = LimitedSocket { room: usize::MAX, ..LimitedSocket::default() };
             let mut socket = Failing(kinds.to_vec(), pipe);
             let written = outbox.write_to(&mut socket, &mut Vec::new());
             (written.map_err(|error| error.kind()), socket.1.taken == expected)
@@ -312,14 +312,14 @@ mod tests {
             [(100_000, 10, 300_000), (131_072, 4, 262_144), (262_144, 2, 262_144)]
         {
             let (mut outbox, expected) = outbox(&vec![(1, len); count]);
-            let mut pipe = Pipe { room: usize::MAX, ..Pipe::default() };
+            let mut pipe = LimitedSocket { room: usize::MAX, ..LimitedSocket::default() };
             assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::Some);
             assert_eq!((pipe.taken.len(), pipe.calls), (taken, 1), "{len}");
             assert_eq!(outbox.bytes(), expected.len() - taken);
         }
         // A turn that ends with the last byte has written everything.
         let (mut outbox, _) = outbox(&[(1, 262_144)]);
-        let mut pipe = Pipe { room: usize::MAX, ..Pipe::default() };
+        let mut pipe = LimitedSocket { room: usize::MAX, ..LimitedSocket::default() };
         assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::All);
     }
 
@@ -329,7 +329,7 @@ mod tests {
             [(100, 2_000, 65_600), (2_048, 100, 65_536), (2_049, 100, 131_136)]
         {
             let (mut outbox, expected) = outbox(&vec![(1, len); count]);
-            let mut pipe = Pipe { room: usize::MAX, ..Pipe::default() };
+            let mut pipe = LimitedSocket { room: usize::MAX, ..LimitedSocket::default() };
             let mut staging = Vec::new();
             let mut counted = Counted(Vec::new(), &mut pipe);
             assert_eq!(outbox.write_to(&mut counted, &mut staging).unwrap(), Written::All);
@@ -339,7 +339,7 @@ mod tests {
     }
 
     /// Records the size of each call.
-    struct Counted<'a>(Vec<usize>, &'a mut Pipe);
+    struct Counted<'a>(Vec<usize>, &'a mut LimitedSocket);
 
     impl Write for Counted<'_> {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -360,7 +360,7 @@ mod tests {
     #[test]
     fn an_empty_frame_is_skipped() {
         let (mut outbox, expected) = outbox(&[(1, 0), (2, 3), (3, 0)]);
-        let mut pipe = Pipe { room: usize::MAX, ..Pipe::default() };
+        let mut pipe = LimitedSocket { room: usize::MAX, ..LimitedSocket::default() };
         assert_eq!(outbox.write_to(&mut pipe, &mut Vec::new()).unwrap(), Written::All);
         assert!(outbox.is_empty() && pipe.taken == expected);
     }

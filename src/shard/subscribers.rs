@@ -19,22 +19,22 @@ pub(super) struct Subscriber {
 
 /// The position of a subscriber, stored by its session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Place {
+pub(super) struct SubscriberIndex {
     pub(super) channel: ChannelId,
     index: u32,
 }
 
 impl Subscribers {
-    pub(super) fn add(&mut self, channel: ChannelId, subscriber: Subscriber) -> Place {
+    pub(super) fn add(&mut self, channel: ChannelId, subscriber: Subscriber) -> SubscriberIndex {
         let list = self.0.entry(channel).or_default();
         let index = u32::try_from(list.len()).expect("a shard has fewer connections");
         list.push(subscriber);
-        Place { channel, index }
+        SubscriberIndex { channel, index }
     }
 
     /// Removes a subscriber. Returns the connection that has moved to its position, which must be
     /// told.
-    pub(super) fn remove(&mut self, place: Place) -> Option<u32> {
+    pub(super) fn remove(&mut self, place: SubscriberIndex) -> Option<u32> {
         let list = self.0.get_mut(&place.channel)?;
         list.swap_remove(place.index as usize);
         let moved = list.get(place.index as usize).map(|subscriber| subscriber.connection);
@@ -64,7 +64,7 @@ mod tests {
     fn removal_moves_the_last_subscriber_to_the_free_position() {
         let (one, other) = (ChannelId(1), ChannelId(2));
         let mut subscribers = Subscribers::default();
-        let places: Vec<Place> =
+        let places: Vec<SubscriberIndex> =
             (0..4).map(|connection| subscribers.add(one, entry(connection))).collect();
         let elsewhere = subscribers.add(other, entry(9));
         let of = |subscribers: &Subscribers, channel| -> Vec<u32> {

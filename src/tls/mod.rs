@@ -26,17 +26,17 @@ use x509_cert::{Certificate, certificate::Version, der::Decode};
 pub struct Tls {
     tickets: Arc<dyn ProducesTickets>,
     chain: Vec<CertificateDer<'static>>,
-    period: Period,
+    period: ValidityPeriod,
     config: Arc<ServerConfig>,
 }
 
 /// Errors in certificates and keys. Each one has the setting that names the file, the file, and the
 /// rule.
 #[derive(Debug)]
-pub struct TlsError(Vec<Fault>);
+pub struct TlsError(Vec<FileFault>);
 
 #[derive(Debug)]
-struct Fault {
+struct FileFault {
     setting: &'static str,
     file: String,
     rule: String,
@@ -64,17 +64,17 @@ impl Tls {
         let tickets = match before {
             Some(before) => Arc::clone(&before.tickets),
             None => ring::Ticketer::new()
-                .map_err(|error| Fault::of(KEY, &files.key)(error.to_string()))?,
+                .map_err(|error| FileFault::of(KEY, &files.key)(error.to_string()))?,
         };
-        let chain = pem::certificates(&files.cert).map_err(Fault::of(CERT, &files.cert));
-        let key = pem::private_key(&files.key).map_err(Fault::of(KEY, &files.key));
+        let chain = pem::certificates(&files.cert).map_err(FileFault::of(CERT, &files.cert));
+        let key = pem::private_key(&files.key).map_err(FileFault::of(KEY, &files.key));
         let (chain, key) = match (chain, key) {
             (Ok(chain), Ok(key)) => (chain, key),
             (chain, key) => {
                 return Err(TlsError(chain.err().into_iter().chain(key.err()).collect()));
             }
         };
-        let period = Period::of(&chain, &files.cert)?;
+        let period = ValidityPeriod::of(&chain, &files.cert)?;
         let config = Arc::new(read(files, chain.clone(), key, &tickets)?);
         Ok(Some(Self { tickets, chain, period, config }))
     }
@@ -90,7 +90,7 @@ impl Tls {
     pub fn warning(&self, now: SystemTime) -> Option<String> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let date = |time| humantime::format_rfc3339_seconds(UNIX_EPOCH + time);
-        let Period { since, until } = self.period;
+        let ValidityPeriod { since, until } = self.period;
         match (since.filter(|since| now < *since), until.filter(|until| *until < now)) {
             (_, Some(until)) => {
                 Some(format!("holds a certificate that expired on {}", date(until)))
@@ -127,7 +127,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 ///
 /// The file can't be read, or contains no certificate.
 pub fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    Ok(pem::certificates(file).map_err(Fault::of("", file))?)
+    Ok(pem::certificates(file).map_err(FileFault::of("", file))?)
 }
 
 /// Checks that a file contains the certificates of the authorities for Redis.
@@ -137,9 +137,9 @@ pub fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, TlsError
 /// The file can't be read, or contains something else.
 pub fn check_authorities(file: &str) -> Result<(), TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in pem::certificates(file).map_err(Fault::of(CA, file))? {
+    for certificate in pem::certificates(file).map_err(FileFault::of(CA, file))? {
         roots.add(certificate).map_err(|error| {
-            Fault::of(CA, file)(format!("holds a certificate that can't be used: {error}"))
+            FileFault::of(CA, file)(format!("holds a certificate that can't be used: {error}"))
         })?;
     }
     Ok(())
@@ -147,12 +147,12 @@ pub fn check_authorities(file: &str) -> Result<(), TlsError> {
 
 /// The validity period of a chain of certificates.
 #[derive(Clone, Copy, Debug)]
-struct Period {
+struct ValidityPeriod {
     since: Option<Duration>,
     until: Option<Duration>,
 }
 
-impl Period {
+impl ValidityPeriod {
     /// Parses the certificates, as far as possible: rustls verifies the rest.
     fn of(chain: &[CertificateDer<'_>], file: &str) -> Result<Self, TlsError> {
         let parsed: Vec<_> =
@@ -163,7 +163,7 @@ impl Period {
         {
             let rule = "holds a certificate of X.509 before v3, which no client takes: one with a \
                         subjectAltName is of v3";
-            return Err(Fault::of(CERT, file)(rule.to_owned()).into());
+            return Err(FileFault::of(CERT, file)(rule.to_owned()).into());
         }
         Ok(Self {
             since: tbs().map(|tbs| tbs.validity().not_before.to_unix_duration()).max(),
@@ -186,7 +186,7 @@ fn read(
             "holds a private key that can't be used: {what}; P-256, P-384, Ed25519 and RSA of 2048 \
              to 4096 bits can be"
         );
-        Fault::of(KEY, &files.key)(rule)
+        FileFault::of(KEY, &files.key)(rule)
     })?;
     let fits = |certificate: &CertificateDer<'static>| {
         CertifiedKey::new(vec![certificate.clone()], Arc::clone(&signing)).keys_match().is_ok()
@@ -203,7 +203,7 @@ fn read(
             };
             let key = &files.key;
             let rule = format!("must hold the certificate of the key in {key} as its first: {why}");
-            Fault::of(CERT, &files.cert)(rule)
+            FileFault::of(CERT, &files.cert)(rule)
         })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // A ticket carries the state of a session, so nothing is stored for clients that may never
@@ -214,15 +214,15 @@ fn read(
     Ok(config)
 }
 
-impl Fault {
+impl FileFault {
     /// Returns a constructor of faults for a `file` that `setting` names.
     fn of(setting: &'static str, file: &str) -> impl Fn(String) -> Self {
         move |rule| Self { setting, file: file.to_owned(), rule }
     }
 }
 
-impl From<Fault> for TlsError {
-    fn from(fault: Fault) -> Self {
+impl From<FileFault> for TlsError {
+    fn from(fault: FileFault) -> Self {
         Self(vec![fault])
     }
 }
@@ -230,7 +230,7 @@ impl From<Fault> for TlsError {
 impl TlsError {
     /// The faults: the setting that names the file, and the file with the rule that it breaks.
     pub fn faults(&self) -> impl Iterator<Item = (&'static str, String)> {
-        self.0.iter().map(|Fault { setting, file, rule }| (*setting, format!("{file}: {rule}")))
+        self.0.iter().map(|FileFault { setting, file, rule }| (*setting, format!("{file}: {rule}")))
     }
 }
 

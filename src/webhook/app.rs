@@ -3,17 +3,17 @@
 use super::{
     Kind,
     batch::Batch,
-    delivery::{Delivery, End},
+    delivery::{End, EndpointDelivery},
     dial::{Dialer, WebhookError},
     endpoint::Endpoint,
     envelope::{self, Notice},
     filter::{Filter, Kinds},
     kept_alive,
-    log::{Entry, MemoryLog, READ_MAX},
+    log::{LogEntry, MemoryLog, READ_MAX},
     machine::Machine,
     name::names,
     shared::SharedWebhooks,
-    stats::{Count, Dropped, LOG_INTERVAL},
+    stats::{Counter, Dropped, LOG_INTERVAL},
 };
 use crate::{
     clock::now,
@@ -43,7 +43,7 @@ pub(super) struct AppWebhooks {
     settings: watch::Sender<Arc<Settings>>,
     pub(super) log: MemoryLog,
     /// The number of events that were dropped because the log was full.
-    pub(super) lost: Count,
+    pub(super) lost: Counter,
     /// In a cluster, the state that nodes share. The log above and the endpoints' queues are empty
     /// then.
     pub(super) shared: OnceLock<Arc<SharedWebhooks>>,
@@ -66,11 +66,11 @@ pub(super) struct Settings {
     pub(super) signer: Signer,
     pub(super) batch_wait: Duration,
     /// The configuration from which the rest was made.
-    source: Source,
+    source: SettingsSource,
 }
 
 #[derive(Debug, PartialEq)]
-struct Source {
+struct SettingsSource {
     key: String,
     secret: Secret,
     webhooks: Vec<WebhookConfig>,
@@ -91,7 +91,7 @@ impl Settings {
             filters: app.webhooks.iter().map(Filter::new).collect(),
             signer: Signer::new(app.secret.expose()),
             batch_wait,
-            source: Source {
+            source: SettingsSource {
                 key: app.key.clone(),
                 secret: app.secret.clone(),
                 webhooks: app.webhooks.clone(),
@@ -133,7 +133,7 @@ impl AppWebhooks {
             id,
             log: MemoryLog::new(Arc::clone(&settings)),
             settings: watch::Sender::new(settings),
-            lost: Count::default(),
+            lost: Counter::default(),
             shared: OnceLock::new(),
             is_started: AtomicBool::new(false),
             ending: watch::Sender::new(false),
@@ -297,7 +297,7 @@ impl<'a> Dispatcher<'a> {
         let delivering = kept_alive(move || {
             let clients = [(); 2].map(|()| of_task.client(Arc::clone(&dialer)));
             let queue = Arc::clone(&of_task.queue);
-            Delivery::new(Arc::clone(&of_task), queue, clients, ends.clone()).run()
+            EndpointDelivery::new(Arc::clone(&of_task), queue, clients, ends.clone()).run()
         });
         self.deliveries.spawn(async move {
             delivering.await;
@@ -314,13 +314,13 @@ impl<'a> Dispatcher<'a> {
         batches.chain(self.machine.deadline()).min()
     }
 
-    fn take(&mut self, read: &mut Vec<Entry>, now: Instant) {
+    fn take(&mut self, read: &mut Vec<LogEntry>, now: Instant) {
         for entry in read.drain(..) {
             match entry {
-                Entry::HubEvent(hub_event) => {
+                LogEntry::HubEvent(hub_event) => {
                     self.machine.apply(hub_event, now, &mut self.ready);
                 }
-                Entry::Settings(settings) => self.follow(settings, now),
+                LogEntry::Settings(settings) => self.follow(settings, now),
             }
         }
         self.machine.advance(now, &mut self.ready);

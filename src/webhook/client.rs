@@ -37,7 +37,10 @@ const SIGNATURE: HeaderName = HeaderName::from_static("x-pusher-signature");
 /// Sends requests to an endpoint.
 pub(super) trait Post: Send {
     /// Posts a request and waits for the answer, at most for [`REQUEST_TIMEOUT`].
-    fn post(&mut self, notice: &Notice) -> impl Future<Output = Result<Answer, PostError>> + Send;
+    fn post(
+        &mut self,
+        notice: &Notice,
+    ) -> impl Future<Output = Result<EndpointAnswer, PostError>> + Send;
 
     /// Called when nothing is to be sent for now.
     fn rest(&mut self);
@@ -45,7 +48,7 @@ pub(super) trait Post: Send {
 
 /// The answer of an endpoint.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct EndpointAnswer {
     pub(super) status: StatusCode,
     /// The first bytes of the body.
     pub(super) body: Bytes,
@@ -62,15 +65,15 @@ pub(super) enum PostError {
 
 /// An HTTP client for one endpoint, with at most one connection.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(super) struct EndpointClient {
     dialer: Arc<Live<Dialer>>,
     target: Arc<Target>,
     headers: Arc<Live<HeaderMap>>,
-    connection: Option<Connection>,
+    connection: Option<OpenConnection>,
 }
 
 #[derive(Debug)]
-struct Connection {
+struct OpenConnection {
     /// The dialer that opened the connection. A reloaded one may deny the address.
     dialer: Arc<Dialer>,
     sender: SendRequest<Full<Bytes>>,
@@ -78,13 +81,13 @@ struct Connection {
     opened_at: Instant,
 }
 
-impl Drop for Connection {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.driver.abort();
     }
 }
 
-impl Client {
+impl EndpointClient {
     /// A client without a connection. `headers` are those of [`headers`].
     pub(super) fn new(
         dialer: Arc<Live<Dialer>>,
@@ -94,9 +97,9 @@ impl Client {
         Self { dialer, target, headers, connection: None }
     }
 
-    async fn exchange(&mut self, notice: &Notice) -> Result<Answer, PostError> {
+    async fn exchange(&mut self, notice: &Notice) -> Result<EndpointAnswer, PostError> {
         let dialer = self.dialer.get();
-        let may_be_used = |kept: &Connection| {
+        let may_be_used = |kept: &OpenConnection| {
             Arc::ptr_eq(&kept.dialer, &dialer) && kept.opened_at.elapsed() < CONNECTION_LIFETIME
         };
         if let Some(mut kept) = self.connection.take().filter(may_be_used) {
@@ -115,7 +118,7 @@ impl Client {
             // The error is reported to the caller that waits for the answer.
             let _ = driver.await;
         });
-        let mut connection = Connection { dialer, sender, driver, opened_at: Instant::now() };
+        let mut connection = OpenConnection { dialer, sender, driver, opened_at: Instant::now() };
         let response = connection.send(self.request(notice)).await.map_err(PostError::Http)?;
         Ok(self.answer(connection, response).await)
     }
@@ -131,7 +134,11 @@ impl Client {
     }
 
     /// Reads the rest of the answer's body, and keeps the connection if it was complete.
-    async fn answer(&mut self, connection: Connection, response: Response<Incoming>) -> Answer {
+    async fn answer(
+        &mut self,
+        connection: OpenConnection,
+        response: Response<Incoming>,
+    ) -> EndpointAnswer {
         let status = response.status();
         let (mut incoming, mut body) = (response.into_body(), BytesMut::new());
         let reading = async {
@@ -150,19 +157,19 @@ impl Client {
         if time::timeout(BODY_TIMEOUT, reading).await == Ok(true) {
             self.connection = Some(connection);
         }
-        Answer { status, body: body.freeze() }
+        EndpointAnswer { status, body: body.freeze() }
     }
 }
 
-impl Connection {
+impl OpenConnection {
     async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
         self.sender.ready().await?;
         self.sender.send_request(request).await
     }
 }
 
-impl Post for Client {
-    async fn post(&mut self, notice: &Notice) -> Result<Answer, PostError> {
+impl Post for EndpointClient {
+    async fn post(&mut self, notice: &Notice) -> Result<EndpointAnswer, PostError> {
         let exchange = time::timeout(REQUEST_TIMEOUT, self.exchange(notice));
         exchange.await.unwrap_or(Err(PostError::Timeout))
     }

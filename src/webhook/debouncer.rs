@@ -10,7 +10,7 @@ use std::{
 
 /// The subject of a pair of events.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub(super) enum Subject {
+pub(super) enum PairSubject {
     Channel(ChannelName),
     Member(ChannelName, Arc<str>),
     User(Arc<str>),
@@ -32,10 +32,10 @@ enum Presence {
 /// removed when its departure is reported.
 #[derive(Debug, Default)]
 pub(super) struct Debouncer {
-    here: HashMap<Subject, Presence>,
+    here: HashMap<PairSubject, Presence>,
     /// Departures in order, each with the time at which it is reported. The delay is the same for
     /// all, so this is also the order of the deadlines.
-    leaving: BTreeMap<u64, (Instant, Subject)>,
+    leaving: BTreeMap<u64, (Instant, PairSubject)>,
     departures: u64,
 }
 
@@ -54,7 +54,7 @@ impl Debouncer {
     const SHRINK_FROM: usize = 4_096;
 
     /// Records an arrival. Returns whether it must be reported.
-    pub(super) fn arrives(&mut self, subject: Subject) -> Result<bool, SubjectsFull> {
+    pub(super) fn arrives(&mut self, subject: PairSubject) -> Result<bool, SubjectsFull> {
         let is_full = Self::SUBJECTS_MAX <= self.here.len();
         match self.here.get_mut(&subject) {
             Some(Presence::Here) => Ok(false),
@@ -75,7 +75,7 @@ impl Debouncer {
 
     /// Records a departure. If the subject does not return, [`Debouncer::due`] reports it at the
     /// deadline.
-    pub(super) fn departs(&mut self, subject: Subject, now: Instant) {
+    pub(super) fn departs(&mut self, subject: PairSubject, now: Instant) {
         if let Some(presence @ Presence::Here) = self.here.get_mut(&subject) {
             *presence = Presence::Leaving(self.departures);
             self.leaving.insert(self.departures, (now + Self::DELAY, subject));
@@ -85,7 +85,7 @@ impl Debouncer {
 
     /// Removes `subject`, whose departure the caller has already delayed; [`Debouncer::departs`] is
     /// never called for it. Returns whether it was present.
-    pub(super) fn is_gone(&mut self, subject: &Subject) -> bool {
+    pub(super) fn is_gone(&mut self, subject: &PairSubject) -> bool {
         let was_here = self.here.remove(subject).is_some();
         self.shrink();
         was_here
@@ -106,9 +106,9 @@ impl Debouncer {
         self.here.remove(&subject);
         self.shrink();
         Some(match subject {
-            Subject::Channel(channel) => HubEvent::Vacated { channel },
-            Subject::Member(channel, user_id) => HubEvent::MemberRemoved { channel, user_id },
-            Subject::User(user_id) => HubEvent::UserOffline { user_id },
+            PairSubject::Channel(channel) => HubEvent::Vacated { channel },
+            PairSubject::Member(channel, user_id) => HubEvent::MemberRemoved { channel, user_id },
+            PairSubject::User(user_id) => HubEvent::UserOffline { user_id },
         })
     }
 
@@ -130,8 +130,8 @@ mod tests {
     use super::*;
     use crate::hub::hub_event_tests::channel;
 
-    fn subject(name: &str) -> Subject {
-        Subject::Channel(channel(name))
+    fn subject(name: &str) -> PairSubject {
+        PairSubject::Channel(channel(name))
     }
 
     #[test]
@@ -180,7 +180,7 @@ mod tests {
     fn beyond_the_limit_neither_arrivals_nor_departures_are_reported() {
         let start = Instant::now();
         let mut debouncer = Debouncer::default();
-        let user = |number: usize| Subject::User(number.to_string().into());
+        let user = |number: usize| PairSubject::User(number.to_string().into());
         for number in 0..Debouncer::SUBJECTS_MAX {
             assert_eq!(debouncer.arrives(user(number)), Ok(true));
         }

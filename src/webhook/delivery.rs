@@ -5,8 +5,8 @@ use super::{
     dial::DialError,
     endpoint::Endpoint,
     envelope::{self, Notice},
-    queue::{LIFETIME, Place, Queue},
-    retry::{Context, Failure, Next, Retries},
+    queue::{LIFETIME, Queue, RequestId},
+    retry::{Context, Failure, Retries, RetryDecision},
     stats::Dropped,
 };
 use crate::clock::now;
@@ -40,7 +40,7 @@ pub(super) enum End {
 
 /// The delivery to one endpoint.
 #[derive(Debug)]
-pub(super) struct Delivery<P, Q> {
+pub(super) struct EndpointDelivery<P, Q> {
     main: Main<P, Q>,
     asides: Asides<P, Q>,
 }
@@ -71,15 +71,15 @@ struct Asides<P, Q> {
 }
 
 /// The result of an attempt.
-enum Attempt {
+enum DeliveryAttempt {
     Delivered,
     Failed(Failure, String),
 }
 
 /// Posts a notice once.
-async fn attempt(post: &mut impl Post, endpoint: &Endpoint, notice: &Notice) -> Attempt {
+async fn attempt(post: &mut impl Post, endpoint: &Endpoint, notice: &Notice) -> DeliveryAttempt {
     let (failure, error) = match post.post(notice).await {
-        Ok(answer) if answer.status.is_success() => return Attempt::Delivered,
+        Ok(answer) if answer.status.is_success() => return DeliveryAttempt::Delivered,
         Ok(answer) => {
             (Failure::of_status(answer.status), format!("status {}", answer.status.as_u16()))
         }
@@ -97,7 +97,7 @@ async fn attempt(post: &mut impl Post, endpoint: &Endpoint, notice: &Notice) -> 
         }
     };
     endpoint.stats.failed.add(1);
-    Attempt::Failed(failure, error)
+    DeliveryAttempt::Failed(failure, error)
 }
 
 fn delivered(endpoint: &Endpoint, notice: &Notice) {
@@ -105,7 +105,7 @@ fn delivered(endpoint: &Endpoint, notice: &Notice) {
     endpoint.stats.latency.observe(now().saturating_duration_since(notice.created_at));
 }
 
-impl<P: Post, Q: Queue> Delivery<P, Q> {
+impl<P: Post, Q: Queue> EndpointDelivery<P, Q> {
     /// Creates a delivery that uses the first of `posts`, and the second for requests that are set
     /// aside.
     pub(super) fn new(
@@ -136,16 +136,16 @@ impl<P: Post, Q: Queue> Delivery<P, Q> {
 impl<P: Post, Q: Queue> Main<P, Q> {
     async fn run(mut self) {
         while let Some((place, notice)) = self.next().await {
-            let Attempt::Failed(failure, error) = self.attempt(place, &notice).await else {
+            let DeliveryAttempt::Failed(failure, error) = self.attempt(place, &notice).await else {
                 continue;
             };
             let next = match self.retries.failed(failure, self.context()) {
-                Next::Probe => self.probe().await,
-                next @ (Next::Retry(_) | Next::StepAside(_)) => next,
+                RetryDecision::Probe => self.probe().await,
+                next @ (RetryDecision::Retry(_) | RetryDecision::StepAside(_)) => next,
             };
             let wait = match next {
-                Next::Retry(wait) => wait,
-                Next::StepAside(wait) => {
+                RetryDecision::Retry(wait) => wait,
+                RetryDecision::StepAside(wait) => {
                     if self.step_aside(place, &notice, &error).await {
                         if !wait.is_zero() {
                             self.pause(wait).await;
@@ -154,7 +154,7 @@ impl<P: Post, Q: Queue> Main<P, Q> {
                     }
                     self.retries.put_off(self.context())
                 }
-                Next::Probe => continue,
+                RetryDecision::Probe => continue,
             };
             self.is_failing.store(true, Ordering::Relaxed);
             self.log_failure(&error, wait);
@@ -178,7 +178,7 @@ impl<P: Post, Q: Queue> Main<P, Q> {
     }
 
     /// Waits for the next request; `None` if there will be no more.
-    async fn next(&mut self) -> Option<(Place, Notice)> {
+    async fn next(&mut self) -> Option<(RequestId, Notice)> {
         let mut is_resting = false;
         loop {
             if *self.end.borrow() == End::Stop {
@@ -203,12 +203,12 @@ impl<P: Post, Q: Queue> Main<P, Q> {
     }
 
     /// Tries to deliver a notice once.
-    async fn attempt(&mut self, place: Place, notice: &Notice) -> Attempt {
+    async fn attempt(&mut self, place: RequestId, notice: &Notice) -> DeliveryAttempt {
         if self.retries.tries(place) {
             self.endpoint.stats.retried.add(1);
         }
         let attempt = attempt(&mut self.post, &self.endpoint, notice).await;
-        if matches!(attempt, Attempt::Delivered) {
+        if matches!(attempt, DeliveryAttempt::Delivered) {
             self.queue.ack(place).await;
             delivered(&self.endpoint, notice);
             self.retries.succeeded();
@@ -218,15 +218,17 @@ impl<P: Post, Q: Queue> Main<P, Q> {
     }
 
     /// Sends a probe: a request without events.
-    async fn probe(&mut self) -> Next {
+    async fn probe(&mut self) -> RetryDecision {
         let probe = Notice::probe(&self.endpoint.signer.get(), envelope::time_ms(), now());
-        let is_accepted =
-            matches!(attempt(&mut self.post, &self.endpoint, &probe).await, Attempt::Delivered);
+        let is_accepted = matches!(
+            attempt(&mut self.post, &self.endpoint, &probe).await,
+            DeliveryAttempt::Delivered
+        );
         self.retries.probed(is_accepted, self.context())
     }
 
     /// Handles a request at fault. Returns whether the queue could do so.
-    async fn step_aside(&mut self, place: Place, notice: &Notice, error: &str) -> bool {
+    async fn step_aside(&mut self, place: RequestId, notice: &Notice, error: &str) -> bool {
         if let Some(halves) = notice.halves(&self.endpoint.signer.get()) {
             if !self.queue.split(place, halves).await {
                 return false;
@@ -315,15 +317,15 @@ impl<P: Post, Q: Queue> Asides<P, Q> {
     }
 
     /// Returns true if the request was delivered: then the next one has its position.
-    async fn attempt(&mut self, place: Place, notice: &Notice) -> bool {
+    async fn attempt(&mut self, place: RequestId, notice: &Notice) -> bool {
         self.endpoint.stats.retried.add(1);
         match attempt(&mut self.post, &self.endpoint, notice).await {
-            Attempt::Delivered => {
+            DeliveryAttempt::Delivered => {
                 self.queue.ack_aside(place).await;
                 delivered(&self.endpoint, notice);
                 true
             }
-            Attempt::Failed(_, error) => {
+            DeliveryAttempt::Failed(_, error) => {
                 self.endpoint.log_refusal("webhook event refused again", notice, &error);
                 false
             }

@@ -81,9 +81,9 @@ impl fmt::Debug for Dialer {
 }
 
 /// A connection, with or without TLS.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait EndpointStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> EndpointStream for T {}
 
 /// The reason why no connection was established.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl Dialer {
     }
 
     /// Opens a connection to `target`: to the first of its addresses that answers.
-    pub(super) async fn dial(&self, target: &Target) -> Result<Box<dyn Stream>, DialError> {
+    pub(super) async fn dial(&self, target: &Target) -> Result<Box<dyn EndpointStream>, DialError> {
         let found = lookup_host((target.host.as_str(), target.port)).await;
         let addresses = self.allowed(found.map_err(DialError::Resolve)?)?;
         let stream = connect(&addresses).await.map_err(DialError::Connect)?;

@@ -1,7 +1,7 @@
 //! One webhook: its settings and its queue.
 
 use super::{
-    client::{Client, headers},
+    client::{EndpointClient, headers},
     dial::{Dialer, Target, WebhookError},
     envelope::Notice,
     queue::MemoryQueue,
@@ -72,8 +72,8 @@ impl Endpoint {
     }
 
     /// A client for this endpoint.
-    pub(super) fn client(&self, dialer: Arc<Live<Dialer>>) -> Client {
-        Client::new(dialer, Arc::clone(&self.target), Arc::clone(&self.headers))
+    pub(super) fn client(&self, dialer: Arc<Live<Dialer>>) -> EndpointClient {
+        EndpointClient::new(dialer, Arc::clone(&self.target), Arc::clone(&self.headers))
     }
 
     /// Queues a request.

@@ -53,7 +53,7 @@ impl Notice {
 
 /// The parts of a body that are needed to split it.
 #[derive(Deserialize)]
-struct Parts<'a> {
+struct BodyParts<'a> {
     time_ms: u64,
     #[serde(borrow)]
     events: Vec<&'a RawValue>,
@@ -71,7 +71,7 @@ impl Notice {
     /// Splits the events into two requests with the time of this one; `None` if there is only one
     /// event.
     pub(super) fn halves(&self, signer: &Signer) -> Option<[Self; 2]> {
-        let Parts { time_ms, events } = serde_json::from_slice(&self.body).ok()?;
+        let BodyParts { time_ms, events } = serde_json::from_slice(&self.body).ok()?;
         let (first, second) = events.split_at(events.len() / 2);
         if first.is_empty() {
             return None;
@@ -91,7 +91,7 @@ impl Notice {
     /// The name and the channel of its first event.
     pub(super) fn label(&self) -> (String, String) {
         let first = || {
-            let Parts { events, .. } = serde_json::from_slice(&self.body).ok()?;
+            let BodyParts { events, .. } = serde_json::from_slice(&self.body).ok()?;
             let label: Label = serde_json::from_str(events.first()?.get()).ok()?;
             Some((label.name, label.channel))
         };

@@ -10,13 +10,13 @@ use tokio::sync::Notify;
 
 /// An entry of the log.
 #[derive(Debug)]
-pub(super) enum Entry {
+pub(super) enum LogEntry {
     HubEvent(HubEvent),
     /// The settings that apply to the following entries.
     Settings(Arc<Settings>),
 }
 
-impl Entry {
+impl LogEntry {
     /// The bytes that count towards the limits: 0 for settings, of which there is at most one for each reload.
     fn weight(&self) -> usize {
         match self {
@@ -45,7 +45,7 @@ pub(super) struct MemoryLog {
 struct Unread {
     /// The settings that apply to the first of the entries.
     settings: Arc<Settings>,
-    entries: VecDeque<Entry>,
+    entries: VecDeque<LogEntry>,
     bytes: usize,
 }
 
@@ -78,16 +78,16 @@ impl MemoryLog {
     pub(super) fn append(&self, hub_event: HubEvent) -> Result<(), Full> {
         let max =
             if hub_event.is_transition() { Self::BYTES_MAX } else { Self::MOMENTARY_BYTES_MAX };
-        self.push(Entry::HubEvent(hub_event), max)
+        self.push(LogEntry::HubEvent(hub_event), max)
     }
 
     /// Appends settings, which apply to all later entries.
     pub(super) fn append_settings(&self, settings: Arc<Settings>) {
-        let pushed = self.push(Entry::Settings(settings), usize::MAX);
+        let pushed = self.push(LogEntry::Settings(settings), usize::MAX);
         debug_assert_eq!(pushed, Ok(()), "there is no limit");
     }
 
-    fn push(&self, entry: Entry, max: usize) -> Result<(), Full> {
+    fn push(&self, entry: LogEntry, max: usize) -> Result<(), Full> {
         let mut log = self.lock();
         let bytes = log.bytes + entry.weight();
         if max < bytes {
@@ -104,7 +104,7 @@ impl MemoryLog {
 
     /// Waits until there are entries, and moves the oldest of them, at most [`READ_MAX`], to `read`.
     /// Safe to cancel.
-    pub(super) async fn read(&self, read: &mut Vec<Entry>) {
+    pub(super) async fn read(&self, read: &mut Vec<LogEntry>) {
         loop {
             self.read_now(read);
             if !read.is_empty() {
@@ -115,12 +115,12 @@ impl MemoryLog {
     }
 
     /// Like [`MemoryLog::read`], without waiting.
-    pub(super) fn read_now(&self, read: &mut Vec<Entry>) {
+    pub(super) fn read_now(&self, read: &mut Vec<LogEntry>) {
         let mut log = self.lock();
         for _ in 0..READ_MAX {
             let Some(entry) = log.entries.pop_front() else { break };
             log.bytes -= entry.weight();
-            if let Entry::Settings(settings) = &entry {
+            if let LogEntry::Settings(settings) = &entry {
                 log.settings = Arc::clone(settings);
             }
             read.push(entry);
@@ -153,10 +153,10 @@ mod tests {
         event
     }
 
-    fn events(read: &mut Vec<Entry>) -> Vec<HubEvent> {
+    fn events(read: &mut Vec<LogEntry>) -> Vec<HubEvent> {
         let hub_event = |entry| match entry {
-            Entry::HubEvent(hub_event) => hub_event,
-            Entry::Settings(settings) => panic!("{settings:?}"),
+            LogEntry::HubEvent(hub_event) => hub_event,
+            LogEntry::Settings(settings) => panic!("{settings:?}"),
         };
         read.drain(..).map(hub_event).collect()
     }
@@ -230,7 +230,7 @@ mod tests {
             log.read_now(&mut read);
         }
         log.read_now(&mut read);
-        assert!(matches!(read.last(), Some(Entry::Settings(last)) if Arc::ptr_eq(last, &after)));
+        assert!(matches!(read.last(), Some(LogEntry::Settings(last)) if Arc::ptr_eq(last, &after)));
         assert!(Arc::ptr_eq(&log.settings(), &after));
     }
 

@@ -1,6 +1,6 @@
 //! Decides which events are reported, and when. Time is an argument.
 
-use super::debouncer::{Debouncer, Subject, SubjectsFull};
+use super::debouncer::{Debouncer, PairSubject, SubjectsFull};
 use crate::hub::HubEvent;
 use crate::protocol::ChannelName;
 use std::{
@@ -36,22 +36,22 @@ impl Machine {
     pub(super) fn apply(&mut self, hub_event: HubEvent, now: Instant, ready: &mut Vec<HubEvent>) {
         self.advance(now, ready);
         let is_news = match &hub_event {
-            HubEvent::Occupied { channel } => self.arrives(Subject::Channel(channel.clone())),
+            HubEvent::Occupied { channel } => self.arrives(PairSubject::Channel(channel.clone())),
             HubEvent::MemberAdded { channel, user_id } => {
-                self.arrives(Subject::Member(channel.clone(), user_id.clone()))
+                self.arrives(PairSubject::Member(channel.clone(), user_id.clone()))
             }
-            HubEvent::UserOnline { user_id } => self.arrives(Subject::User(user_id.clone())),
+            HubEvent::UserOnline { user_id } => self.arrives(PairSubject::User(user_id.clone())),
             HubEvent::Vacated { channel } => {
-                self.debouncer.departs(Subject::Channel(channel.clone()), now);
+                self.debouncer.departs(PairSubject::Channel(channel.clone()), now);
                 false
             }
             HubEvent::MemberRemoved { channel, user_id } => {
-                self.debouncer.departs(Subject::Member(channel.clone(), user_id.clone()), now);
+                self.debouncer.departs(PairSubject::Member(channel.clone(), user_id.clone()), now);
                 false
             }
             // The hub has delayed it already.
             HubEvent::UserOffline { user_id } => {
-                self.debouncer.is_gone(&Subject::User(user_id.clone()))
+                self.debouncer.is_gone(&PairSubject::User(user_id.clone()))
             }
             HubEvent::CacheMiss { channel } => self.misses(channel, now),
             HubEvent::ClientEvent { .. } | HubEvent::SubscriptionCount { .. } => true,
@@ -92,7 +92,7 @@ impl Machine {
         std::mem::take(&mut self.lost)
     }
 
-    fn arrives(&mut self, subject: Subject) -> bool {
+    fn arrives(&mut self, subject: PairSubject) -> bool {
         self.debouncer.arrives(subject).unwrap_or_else(|SubjectsFull| {
             self.lost += 1;
             false

@@ -16,24 +16,24 @@ use tokio::sync::Notify;
 /// queue: each has one event that the endpoint rejects, and does not block others.
 pub(super) trait Queue: Send + Sync {
     /// Waits until there is a request, and returns the oldest with its id. Safe to cancel.
-    fn first(&self) -> impl Future<Output = (Place, Notice)> + Send;
+    fn first(&self) -> impl Future<Output = (RequestId, Notice)> + Send;
 
     /// Like [`Queue::first`], without waiting.
-    fn first_now(&self) -> impl Future<Output = Option<(Place, Notice)>> + Send;
+    fn first_now(&self) -> impl Future<Output = Option<(RequestId, Notice)>> + Send;
 
     /// Removes the request at `place`, if it was not dropped meanwhile.
-    fn ack(&self, place: Place) -> impl Future<Output = ()> + Send;
+    fn ack(&self, place: RequestId) -> impl Future<Output = ()> + Send;
 
     /// Drops requests created at `before` or earlier, and returns their number of events.
     fn drop_older(&self, before: Instant) -> impl Future<Output = usize> + Send;
 
     /// Replaces the oldest request by its two halves, if it is the one at `place`. Returns false if
     /// that failed: then nothing has changed.
-    fn split(&self, place: Place, halves: [Notice; 2]) -> impl Future<Output = bool> + Send;
+    fn split(&self, place: RequestId, halves: [Notice; 2]) -> impl Future<Output = bool> + Send;
 
     /// Sets the oldest request aside, if it is the one at `place`. Returns the number of events
     /// dropped to make room, of the oldest requests set aside; `None` if it failed.
-    fn set_aside(&self, place: Place) -> impl Future<Output = Option<usize>> + Send;
+    fn set_aside(&self, place: RequestId) -> impl Future<Output = Option<usize>> + Send;
 
     /// The number of requests that are set aside, as far as it is known.
     fn asides(&self) -> usize;
@@ -42,10 +42,10 @@ pub(super) trait Queue: Send + Sync {
     fn aside_added(&self) -> impl Future<Output = ()> + Send;
 
     /// The next request when those set aside are retried in turn, starting at turn 0.
-    fn aside(&self, turn: usize) -> impl Future<Output = Option<(Place, Notice)>> + Send;
+    fn aside(&self, turn: usize) -> impl Future<Output = Option<(RequestId, Notice)>> + Send;
 
     /// Removes the request at `place` from those that are set aside.
-    fn ack_aside(&self, place: Place) -> impl Future<Output = ()> + Send;
+    fn ack_aside(&self, place: RequestId) -> impl Future<Output = ()> + Send;
 
     /// Like [`Queue::drop_older`], for requests that are set aside.
     fn drop_older_asides(&self, before: Instant) -> impl Future<Output = usize> + Send;
@@ -58,7 +58,7 @@ pub(super) const ASIDE_BYTES_MAX: usize = 1_024 * 1_024;
 
 /// Identifies a request of a queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Place(pub(super) u64);
+pub(super) struct RequestId(pub(super) u64);
 
 /// A queue in memory.
 #[derive(Debug, Default)]
@@ -70,15 +70,15 @@ pub(super) struct MemoryQueue {
 
 #[derive(Debug, Default)]
 struct Queues {
-    waiting: Waiting,
-    aside: Waiting,
+    waiting: RequestQueue,
+    aside: RequestQueue,
     /// The number of ids assigned so far.
     places: u64,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
-    notices: VecDeque<(Place, Notice)>,
+struct RequestQueue {
+    notices: VecDeque<(RequestId, Notice)>,
     bytes: usize,
     events: usize,
 }
@@ -98,7 +98,7 @@ fn bytes(notice: &Notice) -> usize {
     notice.body.len() + MemoryQueue::OVERHEAD_BYTES
 }
 
-impl Waiting {
+impl RequestQueue {
     fn pop(&mut self) -> Option<Notice> {
         self.remove(0)
     }
@@ -114,7 +114,7 @@ impl Waiting {
     }
 
     /// Removes the oldest request, if it is the one at `place`.
-    fn pop_if(&mut self, place: Place) -> Option<Notice> {
+    fn pop_if(&mut self, place: RequestId) -> Option<Notice> {
         let is_first = self.notices.front().is_some_and(|(first, _)| *first == place);
         if is_first { self.pop() } else { None }
     }
@@ -125,7 +125,12 @@ impl Waiting {
     }
 
     /// Appends a request. Drops the oldest to make room; returns how many events were dropped.
-    fn push(&mut self, place: Place, notice: Notice, (bytes_max, max): (usize, usize)) -> usize {
+    fn push(
+        &mut self,
+        place: RequestId,
+        notice: Notice,
+        (bytes_max, max): (usize, usize),
+    ) -> usize {
         if bytes_max < bytes(&notice) {
             // It is larger than the limit.
             return notice.events;
@@ -149,9 +154,9 @@ impl Waiting {
 }
 
 impl Queues {
-    fn next_place(&mut self) -> Place {
+    fn next_place(&mut self) -> RequestId {
         self.places += 1;
-        Place(self.places)
+        RequestId(self.places)
     }
 }
 
@@ -166,11 +171,11 @@ impl MemoryQueue {
         dropped
     }
 
-    fn first_now(&self) -> Option<(Place, Notice)> {
+    fn first_now(&self) -> Option<(RequestId, Notice)> {
         self.lock().waiting.notices.front().cloned()
     }
 
-    fn ack(&self, place: Place) {
+    fn ack(&self, place: RequestId) {
         self.lock().waiting.pop_if(place);
     }
 
@@ -178,7 +183,7 @@ impl MemoryQueue {
         self.lock().waiting.drop_older(before)
     }
 
-    fn split(&self, place: Place, halves: [Notice; 2]) {
+    fn split(&self, place: RequestId, halves: [Notice; 2]) {
         let mut queues = self.lock();
         if queues.waiting.pop_if(place).is_some() {
             for half in halves.into_iter().rev() {
@@ -189,7 +194,7 @@ impl MemoryQueue {
         }
     }
 
-    fn set_aside(&self, place: Place) -> usize {
+    fn set_aside(&self, place: RequestId) -> usize {
         let mut queues = self.lock();
         let Some(notice) = queues.waiting.pop_if(place) else { return 0 };
         let dropped = queues.aside.push(place, notice, (ASIDE_BYTES_MAX, ASIDES_MAX));
@@ -198,7 +203,7 @@ impl MemoryQueue {
         dropped
     }
 
-    fn ack_aside(&self, place: Place) {
+    fn ack_aside(&self, place: RequestId) {
         let aside = &mut self.lock().aside;
         let found = aside.notices.iter().position(|(known, _)| *known == place);
         found.map(|at| aside.remove(at));
@@ -222,7 +227,7 @@ impl MemoryQueue {
 }
 
 impl Queue for MemoryQueue {
-    async fn first(&self) -> (Place, Notice) {
+    async fn first(&self) -> (RequestId, Notice) {
         loop {
             if let Some(first) = self.first_now() {
                 return first;
@@ -231,11 +236,11 @@ impl Queue for MemoryQueue {
         }
     }
 
-    async fn first_now(&self) -> Option<(Place, Notice)> {
+    async fn first_now(&self) -> Option<(RequestId, Notice)> {
         self.first_now()
     }
 
-    async fn ack(&self, place: Place) {
+    async fn ack(&self, place: RequestId) {
         self.ack(place);
     }
 
@@ -243,12 +248,12 @@ impl Queue for MemoryQueue {
         self.drop_older(before)
     }
 
-    async fn split(&self, place: Place, halves: [Notice; 2]) -> bool {
+    async fn split(&self, place: RequestId, halves: [Notice; 2]) -> bool {
         self.split(place, halves);
         true
     }
 
-    async fn set_aside(&self, place: Place) -> Option<usize> {
+    async fn set_aside(&self, place: RequestId) -> Option<usize> {
         Some(self.set_aside(place))
     }
 
@@ -260,13 +265,13 @@ impl Queue for MemoryQueue {
         self.set_aside.notified().await;
     }
 
-    async fn aside(&self, turn: usize) -> Option<(Place, Notice)> {
+    async fn aside(&self, turn: usize) -> Option<(RequestId, Notice)> {
         let queues = self.lock();
         let at = turn.checked_rem(queues.aside.notices.len())?;
         queues.aside.notices.get(at).cloned()
     }
 
-    async fn ack_aside(&self, place: Place) {
+    async fn ack_aside(&self, place: RequestId) {
         self.ack_aside(place);
     }
 

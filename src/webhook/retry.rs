@@ -6,7 +6,7 @@
 //! rejects the request. For any other failure, a *probe* decides: a signed request without events.
 //! If the endpoint accepts it, the failed request is at fault.
 
-use super::{backoff::Backoff, queue::Place};
+use super::{backoff::Backoff, queue::RequestId};
 use hyper::StatusCode;
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ impl Failure {
 
 /// The next step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Next {
+pub(super) enum RetryDecision {
     /// Retry the same request after this time.
     Retry(Duration),
     /// Send a request without events, and call [`Retries::probed`].
@@ -63,7 +63,7 @@ pub(super) struct Context {
 pub(super) struct Retries {
     backoff: Backoff,
     /// The request that was tried last.
-    place: Option<Place>,
+    place: Option<RequestId>,
     /// The number of its failures.
     tries: u32,
     /// Whether the endpoint has accepted a probe since that request failed.
@@ -87,7 +87,7 @@ impl Retries {
     const UNPACED_MAX: u32 = 32;
 
     /// Records an attempt at the request at `place`. Returns true if it was tried before.
-    pub(super) fn tries(&mut self, place: Place) -> bool {
+    pub(super) fn tries(&mut self, place: RequestId) -> bool {
         let is_repeated = self.place.replace(place) == Some(place);
         if !is_repeated {
             (self.tries, self.is_accused) = (0, false);
@@ -103,7 +103,7 @@ impl Retries {
     }
 
     /// Decides after a failure of the request.
-    pub(super) fn failed(&mut self, failure: Failure, context: Context) -> Next {
+    pub(super) fn failed(&mut self, failure: Failure, context: Context) -> RetryDecision {
         self.tries += 1;
         self.in_row += 1;
         let is_suspect = context.refuses_some || 0 < self.suspects;
@@ -120,19 +120,23 @@ impl Retries {
             Failure::Unclear => {
                 let is_first = is_suspect && self.tries == 1;
                 let is_probed = is_first || self.tries.is_multiple_of(Self::TRIES_PER_PROBE);
-                if is_probed && !context.is_last { Next::Probe } else { self.retry(context) }
+                if is_probed && !context.is_last {
+                    RetryDecision::Probe
+                } else {
+                    self.retry(context)
+                }
             }
         }
     }
 
     /// Decides after a probe. A request that was not suspect before gets one more attempt: the
     /// endpoint may have recovered just now.
-    pub(super) fn probed(&mut self, is_accepted: bool, context: Context) -> Next {
+    pub(super) fn probed(&mut self, is_accepted: bool, context: Context) -> RetryDecision {
         let is_about_pace = std::mem::take(&mut self.is_about_pace);
         if is_accepted {
             self.in_row = 0;
         } else if is_about_pace {
-            return Next::StepAside(Backoff::FIRST);
+            return RetryDecision::StepAside(Backoff::FIRST);
         } else {
             return self.retry(context);
         }
@@ -140,7 +144,7 @@ impl Retries {
             return self.step_aside();
         }
         self.is_accused = true;
-        Next::Retry(Duration::ZERO)
+        RetryDecision::Retry(Duration::ZERO)
     }
 
     /// Records that the request at fault was split into `parts` parts, or set aside if that is 0.
@@ -158,21 +162,21 @@ impl Retries {
         self.in_row
     }
 
-    fn retry(&mut self, context: Context) -> Next {
-        Next::Retry(self.put_off(context))
+    fn retry(&mut self, context: Context) -> RetryDecision {
+        RetryDecision::Retry(self.put_off(context))
     }
 
-    fn step_aside(&mut self) -> Next {
+    fn step_aside(&mut self) -> RetryDecision {
         // The endpoint is reachable.
         self.backoff.succeeded();
         if self.in_row < Self::UNPACED_MAX {
-            return Next::StepAside(Duration::ZERO);
+            return RetryDecision::StepAside(Duration::ZERO);
         }
         if self.in_row.is_multiple_of(Self::UNPACED_MAX) {
             self.is_about_pace = true;
-            return Next::Probe;
+            return RetryDecision::Probe;
         }
-        Next::StepAside(Backoff::FIRST)
+        RetryDecision::StepAside(Backoff::FIRST)
     }
 }
 
@@ -182,15 +186,15 @@ mod tests {
 
     const NEW: Context = Context { refuses_some: false, is_last: false, chance: 0.0 };
     const KNOWN: Context = Context { refuses_some: true, ..NEW };
-    const AT_ONCE: Next = Next::StepAside(Duration::ZERO);
+    const AT_ONCE: RetryDecision = RetryDecision::StepAside(Duration::ZERO);
 
-    fn seconds(seconds: u64) -> Next {
-        Next::Retry(Duration::from_secs(seconds))
+    fn seconds(seconds: u64) -> RetryDecision {
+        RetryDecision::Retry(Duration::from_secs(seconds))
     }
 
     fn tried(place: u64) -> Retries {
         let mut retries = Retries::default();
-        assert!(!retries.tries(Place(place)));
+        assert!(!retries.tries(RequestId(place)));
         retries
     }
 
@@ -213,17 +217,17 @@ mod tests {
         for wait in [1, 2] {
             assert_eq!(retries.failed(Failure::Unclear, NEW), seconds(wait));
         }
-        assert_eq!(retries.failed(Failure::Unclear, NEW), Next::Probe);
+        assert_eq!(retries.failed(Failure::Unclear, NEW), RetryDecision::Probe);
         assert_eq!(retries.probed(true, NEW), seconds(0));
-        assert!(retries.tries(Place(1)), "the same again");
+        assert!(retries.tries(RequestId(1)), "the same again");
         // It is dropped, because it is too old.
-        assert!(!retries.tries(Place(2)));
+        assert!(!retries.tries(RequestId(2)));
         assert_eq!(
             retries.failed(Failure::Unclear, NEW),
             seconds(4),
             "neither probed nor at fault"
         );
-        assert!(retries.tries(Place(2)));
+        assert!(retries.tries(RequestId(2)));
         assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE, "its second failure");
     }
 
@@ -236,13 +240,13 @@ mod tests {
         assert_eq!(retries.in_row(), 4);
         retries.succeeded();
         assert_eq!(retries.in_row(), 0);
-        retries.tries(Place(2));
+        retries.tries(RequestId(2));
         for wait in [1, 2] {
             assert_eq!(retries.failed(Failure::Unavailable, NEW), seconds(wait));
         }
         assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE);
         retries.stepped_aside(0);
-        retries.tries(Place(3));
+        retries.tries(RequestId(3));
         assert_eq!(retries.failed(Failure::Unavailable, NEW), seconds(1));
         assert_eq!(retries.put_off(NEW), Duration::from_secs(2), "as after any other failure");
         let half = Context { chance: 0.5, ..NEW };
@@ -256,18 +260,18 @@ mod tests {
         assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE);
         retries.stepped_aside(2);
         // The first half is split again, the second is fine.
-        retries.tries(Place(2));
+        retries.tries(RequestId(2));
         assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE);
         retries.stepped_aside(2);
         for place in [3, 4] {
-            retries.tries(Place(place));
+            retries.tries(RequestId(place));
             retries.succeeded();
         }
-        retries.tries(Place(5));
-        assert_eq!(retries.failed(Failure::Unclear, NEW), Next::Probe, "still suspect");
+        retries.tries(RequestId(5));
+        assert_eq!(retries.failed(Failure::Unclear, NEW), RetryDecision::Probe, "still suspect");
         assert_eq!(retries.probed(true, NEW), AT_ONCE);
         retries.stepped_aside(0);
-        retries.tries(Place(6));
+        retries.tries(RequestId(6));
         assert_eq!(retries.failed(Failure::Unclear, NEW), seconds(1), "not a part of it");
     }
 
@@ -275,18 +279,18 @@ mod tests {
     fn a_rejected_request_is_set_aside_at_the_second_rejection() {
         let mut retries = tried(1);
         assert_eq!(retries.failed(Failure::Rejected, NEW), seconds(1));
-        assert!(retries.tries(Place(1)));
+        assert!(retries.tries(RequestId(1)));
         assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE);
         retries.stepped_aside(2);
         // Its parts are suspect, and so is every request while the endpoint rejects some.
-        retries.tries(Place(2));
+        retries.tries(RequestId(2));
         assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE);
         retries.stepped_aside(0);
-        retries.tries(Place(3));
+        retries.tries(RequestId(3));
         retries.succeeded();
-        retries.tries(Place(4));
+        retries.tries(RequestId(4));
         assert_eq!(retries.failed(Failure::Rejected, NEW), seconds(1));
-        retries.tries(Place(5));
+        retries.tries(RequestId(5));
         assert_eq!(retries.failed(Failure::Rejected, KNOWN), AT_ONCE);
     }
 
@@ -303,39 +307,39 @@ mod tests {
         let mut retries = tried(1);
         assert_eq!(retries.failed(Failure::Unclear, NEW), seconds(1));
         assert_eq!(retries.failed(Failure::Unclear, NEW), seconds(2));
-        assert_eq!(retries.failed(Failure::Unclear, NEW), Next::Probe);
+        assert_eq!(retries.failed(Failure::Unclear, NEW), RetryDecision::Probe);
         assert_eq!(retries.probed(false, NEW), seconds(4), "the endpoint is out of order");
         assert_eq!(retries.failed(Failure::Unclear, NEW), seconds(8));
         assert_eq!(retries.failed(Failure::Unclear, NEW), seconds(16));
-        assert_eq!(retries.failed(Failure::Unclear, NEW), Next::Probe);
+        assert_eq!(retries.failed(Failure::Unclear, NEW), RetryDecision::Probe);
         assert_eq!(retries.probed(true, NEW), seconds(0), "it may have recovered just now");
         assert_eq!(retries.failed(Failure::Unclear, NEW), AT_ONCE);
         // From here on the first failure is enough for a probe.
         retries.stepped_aside(0);
-        retries.tries(Place(2));
-        assert_eq!(retries.failed(Failure::Unclear, KNOWN), Next::Probe);
+        retries.tries(RequestId(2));
+        assert_eq!(retries.failed(Failure::Unclear, KNOWN), RetryDecision::Probe);
         assert_eq!(retries.probed(true, KNOWN), AT_ONCE);
     }
 
     #[test]
     fn an_endpoint_that_rejects_everything_gets_one_request_a_second() {
         let mut retries = Retries::default();
-        let paced = Next::StepAside(Backoff::FIRST);
+        let paced = RetryDecision::StepAside(Backoff::FIRST);
         let mut rejected = |place| {
-            retries.tries(Place(place));
+            retries.tries(RequestId(place));
             retries.failed(Failure::Rejected, KNOWN)
         };
         assert!((1..32).all(|place| rejected(place) == AT_ONCE));
-        assert_eq!(rejected(32), Next::Probe);
+        assert_eq!(rejected(32), RetryDecision::Probe);
         assert_eq!(retries.probed(false, KNOWN), paced);
         let mut rejected = |place| {
-            retries.tries(Place(place));
+            retries.tries(RequestId(place));
             retries.failed(Failure::Rejected, KNOWN)
         };
         assert!((33..40).all(|place| rejected(place) == paced));
-        retries.tries(Place(40));
+        retries.tries(RequestId(40));
         retries.succeeded();
-        retries.tries(Place(41));
+        retries.tries(RequestId(41));
         assert_eq!(retries.failed(Failure::Rejected, KNOWN), AT_ONCE);
     }
 
@@ -343,9 +347,9 @@ mod tests {
     fn an_endpoint_that_accepts_a_probe_is_not_slowed_down_by_what_it_rejects() {
         let mut retries = Retries::default();
         for place in 1..=320 {
-            retries.tries(Place(place));
+            retries.tries(RequestId(place));
             let mut next = retries.failed(Failure::Rejected, KNOWN);
-            if next == Next::Probe {
+            if next == RetryDecision::Probe {
                 next = retries.probed(true, KNOWN);
             }
             assert_eq!(next, AT_ONCE);

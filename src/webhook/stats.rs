@@ -19,9 +19,9 @@ use std::{
 
 /// A counter.
 #[derive(Debug, Default)]
-pub(super) struct Count(AtomicU64);
+pub(super) struct Counter(AtomicU64);
 
-impl Count {
+impl Counter {
     pub(super) fn add(&self, more: usize) {
         self.0.fetch_add(more as u64, Ordering::Relaxed);
     }
@@ -49,19 +49,19 @@ impl Gauge {
 #[derive(Debug, Default)]
 pub(super) struct Stats {
     /// Events that were delivered.
-    pub(super) sent: Count,
+    pub(super) sent: Counter,
     /// Requests that were not answered by 2xx.
-    pub(super) failed: Count,
+    pub(super) failed: Counter,
     /// Requests that repeat one that failed.
-    pub(super) retried: Count,
+    pub(super) retried: Counter,
     /// Events that were given up, by reason.
-    dropped: [Count; Dropped::ALL.len()],
+    dropped: [Counter; Dropped::ALL.len()],
     /// Events that wait in Redis, while this node holds the lease.
     pub(super) waiting: Gauge,
     /// Events that are set aside in Redis, while this node sends the webhooks.
     pub(super) set_aside: Gauge,
     /// Requests that were split because one of their events was rejected.
-    pub(super) split: Count,
+    pub(super) split: Counter,
     /// From the creation of a request to its delivery.
     pub(super) latency: Histogram,
 }
@@ -97,7 +97,7 @@ impl Dropped {
 }
 
 impl Stats {
-    pub(super) fn dropped(&self, reason: Dropped) -> &Count {
+    pub(super) fn dropped(&self, reason: Dropped) -> &Counter {
         &self.dropped[reason as usize]
     }
 }
@@ -109,9 +109,9 @@ pub(super) const LOG_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct WebhookMetrics(pub(super) Arc<Webhooks>);
 
-type Read = fn(&Endpoint) -> u64;
+type ReadNumber = fn(&Endpoint) -> u64;
 
-const NUMBERS: [(&str, &str, MetricType, Read); 6] = [
+const NUMBERS: [(&str, &str, MetricType, ReadNumber); 6] = [
     (
         "campanile_webhook_events_sent",
         "Events that a webhook was ready",

@@ -99,7 +99,7 @@ async fn an_app_absent_from_a_file_with_others_is_removed() {
 }
 
 #[tokio::test]
-async fn the_last_app_of_a_file_can_be_taken_away_alone() {
+async fn the_last_app_of_a_file_can_be_removed_alone() {
     let (server, mut client, mut other) = with_clients().await;
     cut(&server.directory.path().join("config.toml"), |text| text.rfind("[[apps]]"));
     let said = server.hang_up().await;
@@ -109,7 +109,7 @@ async fn the_last_app_of_a_file_can_be_taken_away_alone() {
 }
 
 #[tokio::test]
-async fn all_apps_at_once_go_only_when_nobody_is_connected_to_them() {
+async fn all_apps_can_be_removed_at_once_only_without_connections() {
     let (server, mut client, mut other) = with_clients().await;
     let stranger = Settings::without_apps().another_app("9", "key-of-9", "secret-of-9");
     let said = server.reload(&stranger).await;
@@ -155,7 +155,7 @@ async fn a_development_server_stays_one_or_gets_apps() {
 }
 
 #[tokio::test]
-async fn variables_of_a_dotenv_file_do_not_vanish() {
+async fn variables_of_a_dotenv_file_do_not_disappear() {
     let directory = Directory::new();
     let dotenv = "REVERB_APP_ID=5\nREVERB_APP_KEY=key-of-5\nREVERB_APP_SECRET=first-secret-of-5\n\
         REVERB_ALLOWED_ORIGINS=a.example\n";

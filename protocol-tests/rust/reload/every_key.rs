@@ -131,7 +131,7 @@ fn each_documented_setting_has_a_test_and_each_test_is_of_a_documented_setting()
 }
 
 #[test]
-fn the_documents_name_the_settings_that_take_a_restart() {
+fn the_documents_list_the_settings_that_need_a_restart() {
     let of_redis = |key: &String| key.starts_with("redis.");
     let expected: BTreeSet<String> = restart_settings()
         .into_iter()

@@ -6,7 +6,7 @@ use crate::harness::{Directory, Process, Settings};
 use super::{OTHER, client_of_other, with_other};
 
 #[tokio::test]
-async fn a_bad_file_changes_nothing_and_the_log_says_which_line() {
+async fn an_invalid_file_changes_nothing_and_its_line_is_logged() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.subscribe("c").await;

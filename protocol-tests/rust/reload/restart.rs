@@ -30,7 +30,7 @@ fn settings() -> Settings {
 }
 
 #[tokio::test]
-async fn each_setting_that_takes_a_restart_is_named_and_keeps_its_value() {
+async fn each_setting_that_needs_a_restart_is_logged_and_keeps_its_value() {
     let directory = Directory::new();
     Certificate::new().write(&directory);
     directory.write("config.toml", &settings().toml());

@@ -19,8 +19,8 @@ fn is_away(testbed: &Testbed) -> bool {
     matches!(testbed.coordinator.membership.stage, Stage::Disconnected(_))
 }
 
-fn reply(testbed: &Testbed) -> Reply {
-    Reply {
+fn reply(testbed: &Testbed) -> HeartbeatReply {
+    HeartbeatReply {
         partition: HOME,
         status: Registered::Yes,
         generation: testbed.coordinator.membership.lease.generation(HOME).to_owned(),
@@ -228,7 +228,9 @@ async fn heartbeats_are_sent_to_closed_partitions_and_when_leaving_to_all() {
     testbed.coordinator.membership.closed = Partition::all(all).skip(3).take(2).collect();
     let node = format!("n:{}", testbed.coordinator.membership.node());
     // The home partition refuses another registration with this link number, and is asked first.
-    for (phase, expected) in [(Phase::Join, 1), (Phase::Heartbeat, 3), (Phase::Leave, 1)] {
+    for (phase, expected) in
+        [(HeartbeatPhase::Join, 1), (HeartbeatPhase::Heartbeat, 3), (HeartbeatPhase::Leave, 1)]
+    {
         testbed.coordinator.send_heartbeat(phase, now());
         let replies = loop {
             if let Completion::Heartbeat(of, replies) = testbed.completion().await
@@ -240,13 +242,13 @@ async fn heartbeats_are_sent_to_closed_partitions_and_when_leaving_to_all() {
         assert_eq!(replies.len(), expected, "{phase:?}");
         let left = Partition::all(all)
             .filter(|one| testbed.field(*one, &testbed.registry(*one), &node).is_empty());
-        assert_eq!(left.count(), if phase == Phase::Leave { all } else { 0 }, "{phase:?}");
+        assert_eq!(left.count(), if phase == HeartbeatPhase::Leave { all } else { 0 }, "{phase:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_unexpected_answer_to_a_heartbeat_ends_the_link() {
-    type Change = fn(&mut Reply);
+    type Change = fn(&mut HeartbeatReply);
     let answers: [(Change, Option<&str>); 4] = [
         (|_| {}, None),
         (|reply| reply.status = Registered::LeaseExpired, Some("this node's lease has ended")),
@@ -254,7 +256,7 @@ async fn an_unexpected_answer_to_a_heartbeat_ends_the_link() {
         (|reply| reply.status = Registered::OtherLayout, Some(OTHER_LAYOUT)),
     ];
     for (change, reason) in answers {
-        for phase in [Phase::Busy, Phase::Heartbeat] {
+        for phase in [HeartbeatPhase::Busy, HeartbeatPhase::Heartbeat] {
             let mut testbed = Testbed::joined(false).await;
             let mut reply = reply(&testbed);
             change(&mut reply);
@@ -276,11 +278,12 @@ async fn a_heartbeat_opens_partitions_and_lists_the_live_nodes() {
     testbed.coordinator.membership.closed = [one, other].into();
     testbed.coordinator.membership.stage = Stage::Waiting;
     testbed.coordinator.membership.is_heard = true;
-    let home = Reply { alive: vec!["0000ab.1".into()], redis_ms: 77_000, ..reply(&testbed) };
+    let home =
+        HeartbeatReply { alive: vec!["0000ab.1".into()], redis_ms: 77_000, ..reply(&testbed) };
     let generation =
         |partition| testbed.coordinator.membership.lease.generation(partition).to_owned();
     let generations = [one, other].map(generation);
-    let of = |partition, generation: &String, is_open, testbed: &Testbed| Reply {
+    let of = |partition, generation: &String, is_open, testbed: &Testbed| HeartbeatReply {
         partition,
         generation: generation.clone(),
         is_open,
@@ -291,13 +294,13 @@ async fn a_heartbeat_opens_partitions_and_lists_the_live_nodes() {
         of(one, &generations[0], true, &testbed),
         of(other, &generations[1], false, &testbed),
     ];
-    testbed.coordinator.on_heartbeat(Phase::Heartbeat, Ok(replies));
+    testbed.coordinator.on_heartbeat(HeartbeatPhase::Heartbeat, Ok(replies));
     assert_eq!(testbed.coordinator.membership.closed, [other].into());
     assert_eq!(testbed.coordinator.membership.stage, Stage::Waiting, "one is closed");
     assert_eq!(testbed.coordinator.membership.alive, ["0000ab.1"]);
     assert_eq!(testbed.coordinator.shared.clock.at(HOME, now()), 77_000);
     let replies = vec![reply(&testbed), of(other, &generations[1], true, &testbed)];
-    testbed.coordinator.on_heartbeat(Phase::Heartbeat, Ok(replies));
+    testbed.coordinator.on_heartbeat(HeartbeatPhase::Heartbeat, Ok(replies));
     assert_eq!(testbed.coordinator.membership.stage, Stage::Joined);
     assert!(testbed.coordinator.shared.joined_now().is_some());
 }
@@ -319,7 +322,11 @@ async fn a_node_has_joined_once_it_receives_its_own_heartbeat() {
 }
 
 /// A node with a subscriber, which may have missed events of a partition that is `changed` or not.
-async fn is_interrupted(change: impl Fn(&mut Reply), deaf: Duration, is_changed: bool) -> bool {
+async fn is_interrupted(
+    change: impl Fn(&mut HeartbeatReply),
+    deaf: Duration,
+    is_changed: bool,
+) -> bool {
     let mut testbed = Testbed::joined(false).await;
     testbed.subscribe(1, "a", None);
     testbed.settle().await;
@@ -331,7 +338,7 @@ async fn is_interrupted(change: impl Fn(&mut Reply), deaf: Duration, is_changed:
     testbed.coordinator.unverified = vec![key.into()];
     testbed.coordinator.changed = if is_changed { [HOME].into() } else { BTreeSet::new() };
     testbed.coordinator.membership.stage = Stage::Arriving;
-    let mut reply = Reply { was_open: false, ..reply(&testbed) };
+    let mut reply = HeartbeatReply { was_open: false, ..reply(&testbed) };
     change(&mut reply);
     testbed.coordinator.on_arrived(&[reply]);
     assert_eq!(testbed.coordinator.membership.stage, Stage::Waiting);

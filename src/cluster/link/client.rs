@@ -15,7 +15,7 @@
 //! Everything up to the map belongs to it.
 
 use super::{
-    pending::{Answer, Due, Noting, Pending, lock, silent},
+    pending::{ExpectedAnswer, Noting, Pending, TimerAction, lock, silent},
     stream::Stream,
 };
 use crate::cluster::clock::now;
@@ -39,7 +39,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// An event of a connection besides answers.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Heard {
+pub(super) enum Incoming {
     /// A message on a bus.
     Message { bus: Vec<u8>, message: Vec<u8> },
     /// The server has ended a subscription by itself.
@@ -50,54 +50,55 @@ pub(super) enum Heard {
 
 /// A connection with its task, which ends with it.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(super) struct RespClient {
     requests: mpsc::Sender<Request>,
-    _task: Task,
+    _task: AbortOnDrop,
 }
 
 /// A task that is stopped when this is dropped.
 #[derive(Debug)]
-pub(super) struct Task(JoinHandle<()>);
+pub(super) struct AbortOnDrop(JoinHandle<()>);
 
 #[derive(Debug)]
 struct Request {
     bytes: Vec<u8>,
-    answer: Answer,
+    answer: ExpectedAnswer,
     caller: oneshot::Sender<RedisResult<Vec<Value>>>,
 }
 
-impl Client {
+impl RespClient {
     /// Starts a client on a stream. Messages are passed to `heard`, in order, and before the
     /// answers that the server sent after them.
     pub(super) fn start(
         stream: Box<dyn Stream>,
-        heard: impl Fn(Heard) + Send + Sync + 'static,
+        heard: impl Fn(Incoming) + Send + Sync + 'static,
     ) -> Self {
         let (requests, queue) = mpsc::channel(QUEUE);
         let pings = requests.clone();
-        let task = Task::spawn(async move {
+        let task = AbortOnDrop::spawn(async move {
             let error = run(stream, queue, pings, &heard).await;
             tracing::debug!(%error, "a connection to redis has ended");
-            heard(Heard::Lost);
+            heard(Incoming::Lost);
         });
         Self { requests, _task: task }
     }
 
     /// The answer to a command. An error of the server is an error.
     pub(super) async fn request(&self, command: &Cmd) -> RedisResult<Value> {
-        let mut values = self.send(command.get_packed_command(), Answer::Values(1)).await?;
+        let mut values = self.send(command.get_packed_command(), ExpectedAnswer::Values(1)).await?;
         values.pop().ok_or_else(unexpected)?.extract_error()
     }
 
     /// The answers to several commands that are sent at once. Errors of the server are values.
     pub(super) async fn request_all(&self, commands: &[Cmd]) -> RedisResult<Vec<Value>> {
         let bytes = commands.iter().flat_map(Cmd::get_packed_command).collect();
-        self.send(bytes, Answer::Values(commands.len())).await
+        self.send(bytes, ExpectedAnswer::Values(commands.len())).await
     }
 
     /// Subscribes with a command that names this many buses.
     pub(super) async fn subscribe(&self, command: &Cmd, buses: usize) -> RedisResult<()> {
-        let values = self.send(command.get_packed_command(), Answer::Subscribed(buses)).await?;
+        let values =
+            self.send(command.get_packed_command(), ExpectedAnswer::Subscribed(buses)).await?;
         values.into_iter().try_for_each(|value| value.extract_error().map(drop))
     }
 
@@ -105,11 +106,11 @@ impl Client {
     pub(super) async fn unsubscribe(&self, command: &Cmd) -> RedisResult<()> {
         let mut bytes = command.get_packed_command();
         bytes.extend(cmd("HELLO").get_packed_command());
-        let values = self.send(bytes, Answer::Unsubscribed).await?;
+        let values = self.send(bytes, ExpectedAnswer::Unsubscribed).await?;
         values.into_iter().try_for_each(|value| value.extract_error().map(drop))
     }
 
-    async fn send(&self, bytes: Vec<u8>, answer: Answer) -> RedisResult<Vec<Value>> {
+    async fn send(&self, bytes: Vec<u8>, answer: ExpectedAnswer) -> RedisResult<Vec<Value>> {
         let (caller, answered) = oneshot::channel();
         let request = Request { bytes, answer, caller };
         self.requests.send(request).await.map_err(|_| lost())?;
@@ -117,13 +118,13 @@ impl Client {
     }
 }
 
-impl Task {
+impl AbortOnDrop {
     pub(super) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(tokio::spawn(work))
     }
 }
 
-impl Drop for Task {
+impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -134,7 +135,7 @@ async fn run(
     stream: Box<dyn Stream>,
     queue: mpsc::Receiver<Request>,
     pings: mpsc::Sender<Request>,
-    heard: &(impl Fn(Heard) + Sync),
+    heard: &(impl Fn(Incoming) + Sync),
 ) -> RedisError {
     let (from_server, to_server) = tokio::io::split(stream);
     let pending = Mutex::new(Pending::new());
@@ -169,16 +170,16 @@ async fn ping(requests: mpsc::Sender<Request>, pending: &Mutex<Pending>) -> Redi
         let look = now() + LOOK;
         let due = lock(pending).due();
         match due {
-            Due::Ping(at) if at <= now() => {
+            TimerAction::Ping(at) if at <= now() => {
                 let (caller, answered) = oneshot::channel();
                 let bytes = cmd("PING").get_packed_command();
-                let request = Request { bytes, answer: Answer::Values(1), caller };
+                let request = Request { bytes, answer: ExpectedAnswer::Values(1), caller };
                 if requests.send(request).await.is_err() || answered.await.is_err() {
                     return lost();
                 }
             }
-            Due::Ping(at) => sleep_until(at.min(look).into()).await,
-            Due::GiveUp(_) => sleep_until(look.into()).await,
+            TimerAction::Ping(at) => sleep_until(at.min(look).into()).await,
+            TimerAction::GiveUp(_) => sleep_until(look.into()).await,
         }
     }
 }
@@ -187,7 +188,7 @@ async fn ping(requests: mpsc::Sender<Request>, pending: &Mutex<Pending>) -> Redi
 async fn overdue(pending: &Mutex<Pending>) -> RedisError {
     loop {
         let mut look = now() + LOOK;
-        if let Due::GiveUp(at) = lock(pending).due() {
+        if let TimerAction::GiveUp(at) = lock(pending).due() {
             if at <= now() {
                 return silent();
             }
@@ -236,40 +237,43 @@ async fn write(
 }
 
 /// Handles a value that the server has sent; `None` if it violates the protocol.
-fn take(value: Value, pending: &Mutex<Pending>, heard: &impl Fn(Heard)) -> Option<()> {
+fn take(value: Value, pending: &Mutex<Pending>, heard: &impl Fn(Incoming)) -> Option<()> {
     let mut pending = lock(pending);
     if let Value::Push { kind, data } = value {
         let mut data = data.into_iter().map(from_redis_value::<Vec<u8>>);
         let mut next = || data.next()?.ok();
         // No other push was requested.
         if matches!(kind, PushKind::Message | PushKind::SMessage) {
-            heard(Heard::Message { bus: next()?, message: next()? });
+            heard(Incoming::Message { bus: next()?, message: next()? });
         } else if matches!(kind, PushKind::Subscribe | PushKind::SSubscribe) {
-            let Answer::Subscribed(left) = &mut pending.front()?.answer else { return None };
+            let ExpectedAnswer::Subscribed(left) = &mut pending.front()?.answer else {
+                return None;
+            };
             *left -= 1;
             if *left == 0 {
                 pending.answer();
             }
         } else if matches!(kind, PushKind::Unsubscribe | PushKind::SUnsubscribe) {
-            let is_asked =
-                pending.front().is_some_and(|sent| matches!(sent.answer, Answer::Unsubscribed));
+            let is_asked = pending
+                .front()
+                .is_some_and(|sent| matches!(sent.answer, ExpectedAnswer::Unsubscribed));
             if !is_asked {
-                heard(Heard::Unsubscribed { bus: next()? });
+                heard(Incoming::Unsubscribed { bus: next()? });
             }
         }
         return Some(());
     }
     let front = pending.front()?;
     let is_complete = match front.answer {
-        Answer::Values(count) => {
+        ExpectedAnswer::Values(count) => {
             front.values.push(value);
             front.values.len() == count
         }
-        Answer::Subscribed(_) => {
+        ExpectedAnswer::Subscribed(_) => {
             front.values.push(value);
             true
         }
-        Answer::Unsubscribed => {
+        ExpectedAnswer::Unsubscribed => {
             let is_map = matches!(value, Value::Map(_));
             if !is_map && !front.values.is_empty() {
                 return None;

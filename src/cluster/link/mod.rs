@@ -24,15 +24,15 @@ pub(super) use stream::{Dial, Stream};
 
 use super::partition::Partition;
 use crate::config::{RedisConfig, RedisTarget, Topology};
-use client::{Heard, Task};
+use client::{AbortOnDrop, Incoming};
 use futures_util::future::{join_all, try_join_all};
-use pushes::{LOST, Outbox};
+use pushes::{LOST, PushSender};
 use redis::{Cmd, FromRedisValue, RedisResult, Value, cmd, from_redis_value};
-use routing::Cluster;
+use routing::RedisCluster;
 use sentinel::Sentinels;
-use server::{Opener, Server, Work};
+use server::{Opener, RedisServer, Work};
 use std::{io, sync::Arc, time::Duration};
-use stream::{Address, Dialer, timed_out};
+use stream::{RedisDialer, ServerAddress, timed_out};
 use tokio::time::timeout;
 
 /// Maximum time for connecting, including the discovery of servers. Each step has a shorter
@@ -43,33 +43,33 @@ const BUSES_PER_COMMAND: usize = 512;
 
 /// The configured Redis.
 #[derive(Debug)]
-pub(super) struct Endpoint {
+pub(super) struct RedisEndpoint {
     target: RedisTarget,
     opener: Opener,
 }
 
 /// A link to Redis for concurrent use. Cheap to clone; it ends with the last clone.
 #[derive(Clone, Debug)]
-pub(super) struct Connection(Arc<Link>);
+pub(super) struct RedisConnection(Arc<Link>);
 
 #[derive(Debug)]
 enum Link {
     One {
-        server: Arc<Server>,
+        server: Arc<RedisServer>,
         /// A connection to the Sentinels, if configured.
-        _watch: Option<Task>,
+        _watch: Option<AbortOnDrop>,
     },
-    Cluster(Cluster),
+    Cluster(RedisCluster),
 }
 
-impl Endpoint {
+impl RedisEndpoint {
     /// Reads the files that connecting needs.
     ///
     /// # Errors
     ///
     /// The file with the certificates can't be read.
     pub(super) fn new(config: &RedisConfig, target: RedisTarget) -> io::Result<Self> {
-        let opener = Opener::new(Dialer::new(config, target.is_tls)?, &target);
+        let opener = Opener::new(RedisDialer::new(config, target.is_tls)?, &target);
         Ok(Self { target, opener })
     }
 
@@ -82,7 +82,7 @@ impl Endpoint {
             Topology::Single { address: addresses[0].clone() }
         };
         let target = RedisTarget { topology, is_tls: false, username: None, password: None, db: 0 };
-        let opener = Opener::new(Dialer::Test(dial), &target);
+        let opener = Opener::new(RedisDialer::Test(dial), &target);
         Self { target, opener }
     }
 
@@ -93,21 +93,21 @@ impl Endpoint {
     /// Connects, and returns the connection with the queue of its messages. Times out after
     /// `CONNECT_TIMEOUT`.
     /// `CONNECT_TIMEOUT`.
-    pub(super) async fn connect(&self) -> RedisResult<(Connection, Pushes)> {
-        let (outbox, pushes) = Outbox::new();
+    pub(super) async fn connect(&self) -> RedisResult<(RedisConnection, Pushes)> {
+        let (outbox, pushes) = PushSender::new();
         let connecting = timeout(CONNECT_TIMEOUT, self.link(outbox)).await;
         let link = connecting.map_err(|_| timed_out("connecting to redis", CONNECT_TIMEOUT))??;
-        Ok((Connection(Arc::new(link)), pushes))
+        Ok((RedisConnection(Arc::new(link)), pushes))
     }
 
-    async fn link(&self, outbox: Outbox) -> RedisResult<Link> {
+    async fn link(&self, outbox: PushSender) -> RedisResult<Link> {
         match &self.target.topology {
             Topology::Single { address: (host, port) } => {
-                let server = self.master(&Address::Tcp(host.clone(), *port), &outbox).await?;
+                let server = self.master(&ServerAddress::Tcp(host.clone(), *port), &outbox).await?;
                 Ok(Link::One { server, _watch: None })
             }
             Topology::Unix { path } => {
-                let server = self.master(&Address::Unix(path.clone()), &outbox).await?;
+                let server = self.master(&ServerAddress::Unix(path.clone()), &outbox).await?;
                 Ok(Link::One { server, _watch: None })
             }
             Topology::Sentinel { sentinels, master, password } => {
@@ -118,16 +118,20 @@ impl Endpoint {
                 Ok(Link::One { server, _watch: Some(sentinels.watch(address, outbox)) })
             }
             Topology::Cluster { nodes } => {
-                Ok(Link::Cluster(Cluster::connect(&self.opener, nodes, outbox).await?))
+                Ok(Link::Cluster(RedisCluster::connect(&self.opener, nodes, outbox).await?))
             }
         }
     }
 
     /// Connects to the only server, which must be a master.
-    async fn master(&self, address: &Address, outbox: &Outbox) -> RedisResult<Arc<Server>> {
+    async fn master(
+        &self,
+        address: &ServerAddress,
+        outbox: &PushSender,
+    ) -> RedisResult<Arc<RedisServer>> {
         let (on_commands, on_bus) = (outbox.clone(), outbox.clone());
         let on_commands = move |heard| {
-            if heard == Heard::Lost {
+            if heard == Incoming::Lost {
                 on_commands.push(Push::Lost(LOST));
             }
         };
@@ -138,7 +142,7 @@ impl Endpoint {
     }
 }
 
-impl Connection {
+impl RedisConnection {
     /// The answer of the server that has the partition.
     pub(super) async fn query<T: FromRedisValue>(
         &self,
@@ -211,7 +215,7 @@ impl Connection {
         warnings.into_iter().flatten().next()
     }
 
-    async fn servers(&self) -> RedisResult<Vec<Arc<Server>>> {
+    async fn servers(&self) -> RedisResult<Vec<Arc<RedisServer>>> {
         match &*self.0 {
             Link::One { server, .. } => Ok(vec![Arc::clone(server)]),
             Link::Cluster(cluster) => cluster.servers().await,

@@ -30,7 +30,7 @@ pub(super) const QUIET: Duration = Duration::from_secs(2);
 
 /// The values that an answer consists of.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Answer {
+pub(super) enum ExpectedAnswer {
     /// This many values.
     Values(usize),
     /// This many confirmations, or an error.
@@ -41,8 +41,8 @@ pub(super) enum Answer {
 
 /// A request that was sent.
 #[derive(Debug)]
-pub(super) struct Sent {
-    pub(super) answer: Answer,
+pub(super) struct SentRequest {
+    pub(super) answer: ExpectedAnswer,
     pub(super) values: Vec<Value>,
     caller: oneshot::Sender<RedisResult<Vec<Value>>>,
     bytes: usize,
@@ -52,7 +52,7 @@ pub(super) struct Sent {
 /// The requests that are not answered yet, in order.
 #[derive(Debug)]
 pub(super) struct Pending {
-    sent: VecDeque<Sent>,
+    sent: VecDeque<SentRequest>,
     /// The bytes of all of them.
     bytes: usize,
     /// When bytes arrived last.
@@ -65,7 +65,7 @@ pub(super) struct Pending {
 
 /// The next timer.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Due {
+pub(super) enum TimerAction {
     Ping(Instant),
     GiveUp(Instant),
 }
@@ -78,7 +78,7 @@ impl Pending {
 
     pub(super) fn add(
         &mut self,
-        answer: Answer,
+        answer: ExpectedAnswer,
         bytes: usize,
         caller: oneshot::Sender<RedisResult<Vec<Value>>>,
     ) {
@@ -86,17 +86,17 @@ impl Pending {
             self.received = 0;
         }
         self.bytes += bytes;
-        self.sent.push_back(Sent { answer, values: Vec::new(), caller, bytes, at: now() });
+        self.sent.push_back(SentRequest { answer, values: Vec::new(), caller, bytes, at: now() });
     }
 
     /// The request that is answered next.
-    pub(super) fn front(&mut self) -> Option<&mut Sent> {
+    pub(super) fn front(&mut self) -> Option<&mut SentRequest> {
         self.sent.front_mut()
     }
 
     /// Passes the answer of the first request to its caller.
     pub(super) fn answer(&mut self) {
-        if let Some(Sent { values, caller, bytes, .. }) = self.sent.pop_front() {
+        if let Some(SentRequest { values, caller, bytes, .. }) = self.sent.pop_front() {
             self.bytes -= bytes;
             self.received = 0;
             self.answered = now();
@@ -112,12 +112,12 @@ impl Pending {
         }
     }
 
-    pub(super) fn due(&self) -> Due {
-        let Some(front) = self.sent.front() else { return Due::Ping(self.heard + QUIET) };
+    pub(super) fn due(&self) -> TimerAction {
+        let Some(front) = self.sent.front() else { return TimerAction::Ping(self.heard + QUIET) };
         // Messages may arrive continuously without answers: they only extend the timeout by the
         // time for their bytes.
         let slow = time_for(self.bytes + self.received).min(SLOW_MAX);
-        Due::GiveUp(self.answered.max(front.at) + SILENCE + slow)
+        TimerAction::GiveUp(self.answered.max(front.at) + SILENCE + slow)
     }
 }
 
@@ -160,7 +160,7 @@ mod tests {
 
     fn add(pending: &mut Pending, bytes: usize) -> Receiver<RedisResult<Vec<Value>>> {
         let (caller, answered) = oneshot::channel();
-        pending.add(Answer::Values(1), bytes, caller);
+        pending.add(ExpectedAnswer::Values(1), bytes, caller);
         answered
     }
 
@@ -168,23 +168,23 @@ mod tests {
     async fn an_answer_is_awaited_since_the_last_one_and_for_all_bytes_under_way() {
         let mut pending = Pending::new();
         let start = now();
-        assert_eq!(pending.due(), Due::Ping(start + QUIET));
+        assert_eq!(pending.due(), TimerAction::Ping(start + QUIET));
         advance(SECOND).await;
         let (first, slow) = (add(&mut pending, 32_000), time_for(32_000));
-        assert_eq!(pending.due(), Due::GiveUp(start + SECOND + SILENCE + slow));
+        assert_eq!(pending.due(), TimerAction::GiveUp(start + SECOND + SILENCE + slow));
         advance(SECOND).await;
         let second = add(&mut pending, 32_000);
-        assert_eq!(pending.due(), Due::GiveUp(start + SECOND + SILENCE + 2 * slow));
+        assert_eq!(pending.due(), TimerAction::GiveUp(start + SECOND + SILENCE + 2 * slow));
         advance(SECOND).await;
         pending.answer();
-        assert_eq!(pending.due(), Due::GiveUp(start + 3 * SECOND + SILENCE + slow));
+        assert_eq!(pending.due(), TimerAction::GiveUp(start + 3 * SECOND + SILENCE + slow));
         assert_eq!(first.await.unwrap().unwrap(), []);
         pending.answer();
-        assert_eq!(pending.due(), Due::Ping(start + QUIET), "nothing is owed");
+        assert_eq!(pending.due(), TimerAction::Ping(start + QUIET), "nothing is owed");
         assert!(second.await.unwrap().is_ok());
         advance(SECOND).await;
         let failed = add(&mut pending, 99 * 32_000_000);
-        assert_eq!(pending.due(), Due::GiveUp(start + 4 * SECOND + SILENCE + SLOW_MAX));
+        assert_eq!(pending.due(), TimerAction::GiveUp(start + 4 * SECOND + SILENCE + SLOW_MAX));
         pending.fail(&silent());
         assert!(failed.await.unwrap().is_err());
     }
@@ -200,20 +200,27 @@ mod tests {
         };
         advance(SECOND).await;
         receive().await;
-        assert_eq!(lock(&pending).due(), Due::Ping(now() + QUIET), "since bytes arrived last");
+        assert_eq!(
+            lock(&pending).due(),
+            TimerAction::Ping(now() + QUIET),
+            "since bytes arrived last"
+        );
         let first = add(&mut lock(&pending), 3_200);
         let (sent, second) = (now(), add(&mut lock(&pending), 3_200));
         let own = time_for(3_200);
         assert_eq!(
             lock(&pending).due(),
-            Due::GiveUp(sent + SILENCE + 2 * own),
+            TimerAction::GiveUp(sent + SILENCE + 2 * own),
             "not for those before"
         );
         advance(SECOND).await;
         receive().await;
-        assert_eq!(lock(&pending).due(), Due::GiveUp(sent + SILENCE + 2 * own + time_for(32_000)));
+        assert_eq!(
+            lock(&pending).due(),
+            TimerAction::GiveUp(sent + SILENCE + 2 * own + time_for(32_000))
+        );
         lock(&pending).answer();
-        assert_eq!(lock(&pending).due(), Due::GiveUp(now() + SILENCE + own));
+        assert_eq!(lock(&pending).due(), TimerAction::GiveUp(now() + SILENCE + own));
         drop((first, second));
     }
 }

@@ -1,6 +1,6 @@
 //! Messages that a link delivers, and changes of its servers.
 
-use super::client::Heard;
+use super::client::Incoming;
 use crate::cluster::partition::Partition;
 use std::sync::{
     Arc,
@@ -33,7 +33,7 @@ pub(in crate::cluster) struct Pushes {
 
 /// The sending end of [`Pushes`].
 #[derive(Clone, Debug)]
-pub(super) struct Outbox {
+pub(super) struct PushSender {
     queue: mpsc::UnboundedSender<Push>,
     waiting: Arc<AtomicUsize>,
 }
@@ -41,7 +41,7 @@ pub(super) struct Outbox {
 pub(super) const LOST: &str = "the link to redis is lost";
 const TOO_SLOW: &str = "this node takes messages more slowly than they arrive";
 
-impl Outbox {
+impl PushSender {
     pub(super) fn new() -> (Self, Pushes) {
         let (queue, arrived) = mpsc::unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(0));
@@ -58,11 +58,11 @@ impl Outbox {
     }
 
     /// Passes on the events of the only server.
-    pub(super) fn hear(&self, heard: Heard) {
+    pub(super) fn hear(&self, heard: Incoming) {
         self.push(match heard {
-            Heard::Message { bus, message } => Push::Message { bus, message },
-            Heard::Unsubscribed { .. } => Push::Moved(Partition::HOME),
-            Heard::Lost => Push::Lost(LOST),
+            Incoming::Message { bus, message } => Push::Message { bus, message },
+            Incoming::Unsubscribed { .. } => Push::Moved(Partition::HOME),
+            Incoming::Lost => Push::Lost(LOST),
         });
     }
 }
@@ -95,7 +95,7 @@ mod tests {
 
     #[tokio::test]
     async fn queued_messages_are_limited_in_bytes() {
-        let (outbox, mut pushes) = Outbox::new();
+        let (outbox, mut pushes) = PushSender::new();
         outbox.push(message(WAITING_MAX / 2));
         outbox.push(message(WAITING_MAX / 2));
         for _ in 0..2 {
@@ -118,9 +118,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_only_server_is_that_of_the_home_partition() {
-        let (outbox, mut pushes) = Outbox::new();
-        outbox.hear(Heard::Message { bus: vec![1], message: vec![2] });
-        outbox.hear(Heard::Lost);
+        let (outbox, mut pushes) = PushSender::new();
+        outbox.hear(Incoming::Message { bus: vec![1], message: vec![2] });
+        outbox.hear(Incoming::Lost);
         let heard = Push::Message { bus: vec![1], message: vec![2] };
         assert_eq!(from_ref(&pushes.next().await), [heard]);
         assert_eq!(pushes.next().await, Push::Lost(LOST));

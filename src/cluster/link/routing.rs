@@ -7,11 +7,11 @@
 //! still accepts subscriptions, and publishes nothing.
 
 use super::{
-    client::{Heard, Task},
-    pushes::{LOST, Outbox, Push},
-    server::{Opener, Server, Work, patiently},
-    slots::{Map, Refusal},
-    stream::Address,
+    client::{AbortOnDrop, Incoming},
+    pushes::{LOST, Push, PushSender},
+    server::{Opener, RedisServer, Work, patiently},
+    slots::{Map, Redirection},
+    stream::ServerAddress,
 };
 use crate::cluster::partition::Partition;
 use futures_util::future::{join_all, select_ok, try_join_all};
@@ -44,24 +44,24 @@ const PAUSES_MAX: usize = 8;
 
 /// The servers, with the task that checks the map.
 #[derive(Debug)]
-pub(super) struct Cluster {
+pub(super) struct RedisCluster {
     routing: Arc<Routing>,
-    _task: Task,
+    _task: AbortOnDrop,
 }
 
 #[derive(Debug)]
 struct Routing {
     opener: Opener,
-    outbox: Outbox,
-    state: Mutex<State>,
+    outbox: PushSender,
+    state: Mutex<RoutingState>,
     alarm: Arc<Alarm>,
 }
 
 #[derive(Debug)]
-struct State {
+struct RoutingState {
     map: Map,
     /// Servers by address, each opened when it is first needed.
-    servers: BTreeMap<Address, Arc<OnceCell<Arc<Server>>>>,
+    servers: BTreeMap<ServerAddress, Arc<OnceCell<Arc<RedisServer>>>>,
     /// Round-robin counter of the server that is asked next.
     turn: usize,
 }
@@ -76,17 +76,17 @@ struct Alarm {
 #[derive(Debug, Default)]
 struct Noted {
     moved: BTreeSet<Partition>,
-    lost: BTreeSet<Address>,
+    lost: BTreeSet<ServerAddress>,
 }
 
-impl Cluster {
+impl RedisCluster {
     /// Connects to all masters. The map is that of the first of the seeds that answers.
     pub(super) async fn connect(
         opener: &Opener,
         seeds: &[(String, u16)],
-        outbox: Outbox,
+        outbox: PushSender,
     ) -> RedisResult<Self> {
-        let seeds = seeds.iter().map(|(host, port)| Address::Tcp(host.clone(), *port));
+        let seeds = seeds.iter().map(|(host, port)| ServerAddress::Tcp(host.clone(), *port));
         let asking = seeds.map(|seed| {
             Box::pin(async move {
                 let wire = opener.open(&seed, |_| {}).await?;
@@ -101,11 +101,11 @@ impl Cluster {
         });
         let (map, _) = select_ok(asking).await?;
         let masters = map.masters();
-        let state = Mutex::new(State { map, servers: BTreeMap::new(), turn: 0 });
+        let state = Mutex::new(RoutingState { map, servers: BTreeMap::new(), turn: 0 });
         let routing =
             Arc::new(Routing { opener: opener.clone(), outbox, state, alarm: Arc::default() });
         try_join_all(masters.iter().map(|master| routing.server(master))).await?;
-        let task = Task::spawn(Arc::clone(&routing).keep_map());
+        let task = AbortOnDrop::spawn(Arc::clone(&routing).keep_map());
         Ok(Self { routing, _task: task })
     }
 
@@ -124,23 +124,23 @@ impl Cluster {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            match Refusal::of(&error, &address) {
+            match Redirection::of(&error, &address) {
                 // The server has ended the subscriptions itself.
-                Some(Refusal::Moved(_) | Refusal::Ask(_))
+                Some(Redirection::Moved(_) | Redirection::Ask(_))
                     if matches!(work, Work::Unsubscribe(_)) =>
                 {
                     return Ok(Value::Nil);
                 }
-                Some(Refusal::Moved(to)) if redirections < REDIRECTIONS_MAX => {
+                Some(Redirection::Moved(to)) if redirections < REDIRECTIONS_MAX => {
                     redirections += 1;
                     routing.move_partition(partition, to.clone());
                     redirection = Some((to, false));
                 }
-                Some(Refusal::Ask(to)) if redirections < REDIRECTIONS_MAX => {
+                Some(Redirection::Ask(to)) if redirections < REDIRECTIONS_MAX => {
                     redirections += 1;
                     redirection = Some((to, true));
                 }
-                Some(Refusal::Later) if pauses < PAUSES_MAX => {
+                Some(Redirection::Later) if pauses < PAUSES_MAX => {
                     pauses += 1;
                     sleep(pause).await;
                     pause = (2 * pause).min(PAUSE_MAX);
@@ -151,38 +151,38 @@ impl Cluster {
     }
 
     /// All masters.
-    pub(super) async fn servers(&self) -> RedisResult<Vec<Arc<Server>>> {
+    pub(super) async fn servers(&self) -> RedisResult<Vec<Arc<RedisServer>>> {
         let masters = lock(&self.routing.state).map.masters();
         try_join_all(masters.iter().map(|master| self.routing.server(master))).await
     }
 }
 
 impl Routing {
-    fn master(&self, partition: Partition) -> RedisResult<Address> {
+    fn master(&self, partition: Partition) -> RedisResult<ServerAddress> {
         let master = lock(&self.state).map.master(partition).cloned();
         master.ok_or_else(|| no_map(&format!("no master serves {partition}")))
     }
 
     /// The server at an address; connects if necessary.
-    async fn server(&self, address: &Address) -> RedisResult<Arc<Server>> {
+    async fn server(&self, address: &ServerAddress) -> RedisResult<Arc<RedisServer>> {
         let cell = Arc::clone(lock(&self.state).servers.entry(address.clone()).or_default());
         let opened = cell.get_or_try_init(|| async {
             let (alarm, at) = (Arc::clone(&self.alarm), address.clone());
             let on_commands = move |heard| {
-                if heard == Heard::Lost {
+                if heard == Incoming::Lost {
                     alarm.lost(&at);
                 }
             };
             let (alarm, at, outbox) =
                 (Arc::clone(&self.alarm), address.clone(), self.outbox.clone());
             let on_bus = move |heard| match heard {
-                Heard::Message { bus, message } => outbox.push(Push::Message { bus, message }),
-                Heard::Unsubscribed { bus } => {
+                Incoming::Message { bus, message } => outbox.push(Push::Message { bus, message }),
+                Incoming::Unsubscribed { bus } => {
                     if let Some(partition) = partition_of(&bus) {
                         alarm.moved(partition);
                     }
                 }
-                Heard::Lost => alarm.lost(&at),
+                Incoming::Lost => alarm.lost(&at),
             };
             self.opener.server(address, on_commands, on_bus).await.map(Arc::new)
         });
@@ -190,7 +190,7 @@ impl Routing {
     }
 
     /// Moves a partition to the server that a `MOVED` names.
-    fn move_partition(&self, partition: Partition, to: Address) {
+    fn move_partition(&self, partition: Partition, to: ServerAddress) {
         let mut state = lock(&self.state);
         if state.map.master(partition) != Some(&to) {
             state.map.set(partition, to);
@@ -268,17 +268,17 @@ impl Alarm {
         self.is_noted.notify_one();
     }
 
-    fn lost(&self, address: &Address) {
+    fn lost(&self, address: &ServerAddress) {
         lock(&self.noted).lost.insert(address.clone());
         self.is_noted.notify_one();
     }
 }
 
-fn opened(state: &State) -> Vec<Arc<Server>> {
+fn opened(state: &RoutingState) -> Vec<Arc<RedisServer>> {
     state.servers.values().filter_map(|cell| cell.get().cloned()).collect()
 }
 
-async fn view(server: &Server) -> Option<Map> {
+async fn view(server: &RedisServer) -> Option<Map> {
     let answer = patiently(server.request(&slots())).await.ok()?;
     Map::read(answer, &server.address)
 }

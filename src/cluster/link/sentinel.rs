@@ -1,10 +1,10 @@
 //! Finds and watches the master through Sentinels.
 
 use super::{
-    client::{Client, Task},
-    pushes::{Outbox, Push},
+    client::{AbortOnDrop, RespClient},
+    pushes::{Push, PushSender},
     server::patiently,
-    stream::{Address, Dialer},
+    stream::{RedisDialer, ServerAddress},
 };
 use crate::config::Secret;
 use futures_util::{StreamExt as _, future::join_all, stream::FuturesUnordered};
@@ -19,7 +19,7 @@ const DEPOSED: &str = "sentinel names another master";
 /// The sentinels of one master.
 #[derive(Debug)]
 pub(super) struct Sentinels {
-    dialer: Dialer,
+    dialer: RedisDialer,
     name: String,
     password: Option<Secret>,
     all: Vec<Sentinel>,
@@ -27,20 +27,20 @@ pub(super) struct Sentinels {
 
 #[derive(Debug)]
 struct Sentinel {
-    address: Address,
+    address: ServerAddress,
     /// The connection, kept between queries.
-    client: Option<Client>,
+    client: Option<RespClient>,
 }
 
 impl Sentinels {
     pub(super) fn new(
-        dialer: Dialer,
+        dialer: RedisDialer,
         sentinels: &[(String, u16)],
         name: &str,
         password: Option<&Secret>,
     ) -> Self {
         let sentinel = |(host, port): &(String, u16)| Sentinel {
-            address: Address::Tcp(host.clone(), *port),
+            address: ServerAddress::Tcp(host.clone(), *port),
             client: None,
         };
         Self {
@@ -52,12 +52,12 @@ impl Sentinels {
     }
 
     /// Finds the master that more than half of the sentinels report, or of those that answer.
-    pub(super) async fn master(&mut self) -> RedisResult<Address> {
+    pub(super) async fn master(&mut self) -> RedisResult<ServerAddress> {
         let (dialer, name, password) = (&self.dialer, &self.name, self.password.as_ref());
         let quorum = self.all.len() / 2 + 1;
         let mut asking: FuturesUnordered<_> =
             self.all.iter_mut().map(|it| it.ask(dialer, name, password)).collect();
-        let mut votes: BTreeMap<Address, usize> = BTreeMap::new();
+        let mut votes: BTreeMap<ServerAddress, usize> = BTreeMap::new();
         let mut failure = None;
         while let Some(named) = asking.next().await {
             match named {
@@ -78,8 +78,8 @@ impl Sentinels {
     }
 
     /// Watches whether the sentinels still name this master.
-    pub(super) fn watch(mut self, master: Address, outbox: Outbox) -> Task {
-        Task::spawn(async move {
+    pub(super) fn watch(mut self, master: ServerAddress, outbox: PushSender) -> AbortOnDrop {
+        AbortOnDrop::spawn(async move {
             let mut ticks = time::interval(INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut suspected = None;
@@ -95,11 +95,11 @@ impl Sentinels {
     }
 
     /// The master that more than half of the answering sentinels report.
-    async fn majority(&mut self) -> Option<Address> {
+    async fn majority(&mut self) -> Option<ServerAddress> {
         let (dialer, name, password) = (&self.dialer, &self.name, self.password.as_ref());
         let asking = self.all.iter_mut().map(|it| it.ask(dialer, name, password));
-        let named: Vec<Address> = join_all(asking).await.into_iter().flatten().collect();
-        let count = |address: &&Address| named.iter().filter(|it| it == address).count();
+        let named: Vec<ServerAddress> = join_all(asking).await.into_iter().flatten().collect();
+        let count = |address: &&ServerAddress| named.iter().filter(|it| it == address).count();
         named.iter().find(|address| named.len() < 2 * count(address)).cloned()
     }
 }
@@ -107,13 +107,13 @@ impl Sentinels {
 impl Sentinel {
     async fn ask(
         &mut self,
-        dialer: &Dialer,
+        dialer: &RedisDialer,
         name: &str,
         password: Option<&Secret>,
-    ) -> RedisResult<Address> {
+    ) -> RedisResult<ServerAddress> {
         let client = match self.client.take() {
             Some(client) => client,
-            None => Client::start(dialer.dial(&self.address).await?, |_| {}),
+            None => RespClient::start(dialer.dial(&self.address).await?, |_| {}),
         };
         let named = patiently(get_master(&client, name, password)).await?;
         self.client = Some(client);
@@ -124,10 +124,10 @@ impl Sentinel {
 /// Queries over a connection. The outer error is one of the connection. Uses RESP2, the only
 /// protocol that every sentinel supports.
 async fn get_master(
-    client: &Client,
+    client: &RespClient,
     name: &str,
     password: Option<&Secret>,
-) -> RedisResult<RedisResult<Address>> {
+) -> RedisResult<RedisResult<ServerAddress>> {
     let mut commands: Vec<Cmd> = Vec::new();
     if let Some(password) = password {
         let mut auth = cmd("AUTH");
@@ -145,7 +145,7 @@ async fn get_master(
         }
         let address: Option<(String, u16)> = named.map(from_redis_value).transpose()?.flatten();
         let (host, port) = address.ok_or_else(|| unknown(name))?;
-        Ok(Address::Tcp(host, port))
+        Ok(ServerAddress::Tcp(host, port))
     };
     Ok(read())
 }

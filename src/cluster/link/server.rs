@@ -1,8 +1,8 @@
 //! Connections to one Redis server.
 
 use super::{
-    client::{Client, Heard},
-    stream::{Address, Dialer, ROUND_TRIP, timed_out},
+    client::{Incoming, RespClient},
+    stream::{ROUND_TRIP, RedisDialer, ServerAddress, timed_out},
 };
 use crate::config::{RedisTarget, Secret};
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, Value, cmd, from_redis_value};
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 /// Opens connections to servers that share user, password and database.
 #[derive(Clone, Debug)]
 pub(super) struct Opener {
-    pub(super) dialer: Dialer,
+    pub(super) dialer: RedisDialer,
     username: Option<String>,
     password: Option<Secret>,
     db: i64,
@@ -20,13 +20,13 @@ pub(super) struct Opener {
 
 /// The two connections to a server.
 #[derive(Debug)]
-pub(super) struct Server {
-    pub(super) address: Address,
+pub(super) struct RedisServer {
+    pub(super) address: ServerAddress,
     /// For commands. It has no subscriptions: for Redis it is not a pub/sub client, whose output
     /// buffer is limited.
-    commands: Client,
+    commands: RespClient,
     /// For subscriptions, with answers in order with the messages.
-    bus: Client,
+    bus: RespClient,
 }
 
 /// A request to a server.
@@ -40,7 +40,7 @@ pub(super) enum Work<'a> {
 }
 
 impl Opener {
-    pub(super) fn new(dialer: Dialer, target: &RedisTarget) -> Self {
+    pub(super) fn new(dialer: RedisDialer, target: &RedisTarget) -> Self {
         Self {
             dialer,
             username: target.username.clone(),
@@ -52,22 +52,22 @@ impl Opener {
     /// Opens both connections to a server.
     pub(super) async fn server(
         &self,
-        address: &Address,
-        on_commands: impl Fn(Heard) + Send + Sync + 'static,
-        on_bus: impl Fn(Heard) + Send + Sync + 'static,
-    ) -> RedisResult<Server> {
+        address: &ServerAddress,
+        on_commands: impl Fn(Incoming) + Send + Sync + 'static,
+        on_bus: impl Fn(Incoming) + Send + Sync + 'static,
+    ) -> RedisResult<RedisServer> {
         let (commands, bus) =
             tokio::try_join!(self.open(address, on_commands), self.open(address, on_bus))?;
-        Ok(Server { address: address.clone(), commands, bus })
+        Ok(RedisServer { address: address.clone(), commands, bus })
     }
 
     /// Opens one connection: RESP3, signed in, with its database selected.
     pub(super) async fn open(
         &self,
-        address: &Address,
-        heard: impl Fn(Heard) + Send + Sync + 'static,
-    ) -> RedisResult<Client> {
-        let client = Client::start(self.dialer.dial(address).await?, heard);
+        address: &ServerAddress,
+        heard: impl Fn(Incoming) + Send + Sync + 'static,
+    ) -> RedisResult<RespClient> {
+        let client = RespClient::start(self.dialer.dial(address).await?, heard);
         let mut hello = cmd("HELLO");
         hello.arg(3);
         if let Some(password) = &self.password {
@@ -87,7 +87,7 @@ impl Opener {
     }
 }
 
-impl Server {
+impl RedisServer {
     /// Runs a request; with `is_asking`, on a server that is about to receive the keys.
     pub(super) async fn work(&self, work: Work<'_>, is_asking: bool) -> RedisResult<Value> {
         let (client, command) = match work {
@@ -179,7 +179,7 @@ pub(super) fn is_refusal(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }
 
-impl fmt::Display for Server {
+impl fmt::Display for RedisServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.address.fmt(f)
     }

@@ -1,28 +1,28 @@
 //! The map of partitions to masters of a Redis Cluster.
 
-use super::stream::Address;
+use super::stream::ServerAddress;
 use crate::cluster::partition::{PARTITIONS, Partition};
 use redis::{RedisError, ServerErrorKind, Value, from_redis_value};
 use std::collections::BTreeMap;
 
 /// The master of each partition; `None` if it has none.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Map(Vec<Option<Address>>);
+pub(super) struct Map(Vec<Option<ServerAddress>>);
 
 /// A redirection by a server.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Refusal {
+pub(super) enum Redirection {
     /// The partition has moved for good.
-    Moved(Address),
+    Moved(ServerAddress),
     /// It is moving: this command is for the other server.
-    Ask(Address),
+    Ask(ServerAddress),
     /// The server can't tell yet.
     Later,
 }
 
 impl Map {
     /// Parses the answer to `CLUSTER SLOTS`; `None` if it is invalid.
-    pub(super) fn read(answer: Value, asked: &Address) -> Option<Self> {
+    pub(super) fn read(answer: Value, asked: &ServerAddress) -> Option<Self> {
         let Value::Array(ranges) = answer else { return None };
         let mut map = vec![None; PARTITIONS];
         for range in ranges {
@@ -47,17 +47,17 @@ impl Map {
         Some(Self(map))
     }
 
-    pub(super) fn master(&self, partition: Partition) -> Option<&Address> {
+    pub(super) fn master(&self, partition: Partition) -> Option<&ServerAddress> {
         self.0[partition.index()].as_ref()
     }
 
-    pub(super) fn set(&mut self, partition: Partition, master: Address) {
+    pub(super) fn set(&mut self, partition: Partition, master: ServerAddress) {
         self.0[partition.index()] = Some(master);
     }
 
     /// The distinct masters.
-    pub(super) fn masters(&self) -> Vec<Address> {
-        let mut masters: Vec<Address> = self.0.iter().flatten().cloned().collect();
+    pub(super) fn masters(&self) -> Vec<ServerAddress> {
+        let mut masters: Vec<ServerAddress> = self.0.iter().flatten().cloned().collect();
         masters.sort();
         masters.dedup();
         masters
@@ -75,7 +75,7 @@ impl Map {
     /// one that has not been notified yet.
     pub(super) fn follow(&mut self, views: &[Self]) -> Vec<Partition> {
         let decided = |partition: &Partition| {
-            let mut votes: BTreeMap<&Address, usize> = BTreeMap::new();
+            let mut votes: BTreeMap<&ServerAddress, usize> = BTreeMap::new();
             for master in views.iter().filter_map(|view| view.master(*partition)) {
                 *votes.entry(master).or_default() += 1;
             }
@@ -97,9 +97,9 @@ impl Map {
     }
 }
 
-impl Refusal {
+impl Redirection {
     /// Parses a redirection error.
-    pub(super) fn of(error: &RedisError, asked: &Address) -> Option<Self> {
+    pub(super) fn of(error: &RedisError, asked: &ServerAddress) -> Option<Self> {
         let redirected = || {
             let (_, address) = error.detail()?.split_once(' ')?;
             let (host, port) = address.trim().rsplit_once(':')?;
@@ -124,12 +124,12 @@ impl Refusal {
 }
 
 /// The address in a reply: without a host, it is that of the asked server.
-fn at(host: &str, port: u16, asked: &Address) -> Option<Address> {
+fn at(host: &str, port: u16, asked: &ServerAddress) -> Option<ServerAddress> {
     if !matches!(host, "" | "?") {
-        return Some(Address::Tcp(host.to_owned(), port));
+        return Some(ServerAddress::Tcp(host.to_owned(), port));
     }
     match asked {
-        Address::Tcp(host, _) => Some(Address::Tcp(host.clone(), port)),
-        Address::Unix(_) => None,
+        ServerAddress::Tcp(host, _) => Some(ServerAddress::Tcp(host.clone(), port)),
+        ServerAddress::Unix(_) => None,
     }
 }

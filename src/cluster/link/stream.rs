@@ -28,7 +28,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The address of a server.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum Address {
+pub(super) enum ServerAddress {
     /// A name or an IP address without brackets, and a port.
     Tcp(String, u16),
     Unix(PathBuf),
@@ -44,7 +44,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Opens streams.
 #[derive(Clone)]
-pub(super) enum Dialer {
+pub(super) enum RedisDialer {
     /// To servers on the network, with TLS if that is configured.
     Network { tls: Option<TlsConnector> },
     /// In-memory streams of a test.
@@ -60,7 +60,7 @@ pub(in crate::cluster) type Dial = Arc<
         + Sync,
 >;
 
-impl Dialer {
+impl RedisDialer {
     /// # Errors
     ///
     /// The file with the certificates is invalid, or the system has no root certificates.
@@ -92,18 +92,18 @@ impl Dialer {
     }
 
     /// Opens a stream to the server.
-    pub(super) async fn dial(&self, address: &Address) -> io::Result<Box<dyn Stream>> {
+    pub(super) async fn dial(&self, address: &ServerAddress) -> io::Result<Box<dyn Stream>> {
         let tls = match self {
             Self::Network { tls } => tls,
             #[cfg(test)]
             Self::Test(dial) => {
-                let Address::Tcp(host, port) = address else { panic!("tests have no paths") };
+                let ServerAddress::Tcp(host, port) = address else { panic!("tests have no paths") };
                 return within(ROUND_TRIP, "connecting", dial(host.clone(), *port)).await;
             }
         };
         let (host, port) = match address {
-            Address::Tcp(host, port) => (host, *port),
-            Address::Unix(path) => {
+            ServerAddress::Tcp(host, port) => (host, *port),
+            ServerAddress::Unix(path) => {
                 let stream = within(ROUND_TRIP, "connecting", UnixStream::connect(path)).await?;
                 return Ok(Box::new(stream));
             }
@@ -144,7 +144,7 @@ pub(super) fn timed_out(what: &str, patience: Duration) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, text)
 }
 
-impl fmt::Debug for Dialer {
+impl fmt::Debug for RedisDialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Network { tls: Some(_) } => "Network with TLS",
@@ -155,7 +155,7 @@ impl fmt::Debug for Dialer {
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),

@@ -107,14 +107,14 @@ fn a_partition_that_is_closed_is_provisional() {
     assert_eq!(provisional.collect::<Vec<_>>(), [true, false]);
 }
 
-fn reply(status: &str, born_ms: i64) -> Result<Reply, Unexpected> {
+fn reply(status: &str, born_ms: i64) -> Result<HeartbeatReply, Unexpected> {
     let text = |text: &str| Value::BulkString(text.into());
     let names = |names: &[&str]| Value::Array(names.iter().map(|name| text(name)).collect());
     let number = Value::Int;
     let values = [text(status), text("g1"), number(0), number(1), number(5_000)];
     let lists = [names(&["d.1"]), names(&["a.1", "b.1"]), number(born_ms)];
     let value = Value::Array(values.into_iter().chain(lists).collect());
-    Reply::read(Partition::HOME, value, (now(), now()))
+    HeartbeatReply::read(Partition::HOME, value, (now(), now()))
 }
 
 #[test]
@@ -133,7 +133,13 @@ fn a_reply_is_parsed() {
 
 #[test]
 fn each_phase_has_its_name() {
-    let phases = [Phase::Join, Phase::Busy, Phase::Arrive, Phase::Heartbeat, Phase::Leave];
+    let phases = [
+        HeartbeatPhase::Join,
+        HeartbeatPhase::Busy,
+        HeartbeatPhase::Arrive,
+        HeartbeatPhase::Heartbeat,
+        HeartbeatPhase::Leave,
+    ];
     let words = ["join", "busy", "arrive", "beat", "leave"];
-    assert_eq!(phases.map(Phase::word), words);
+    assert_eq!(phases.map(HeartbeatPhase::word), words);
 }

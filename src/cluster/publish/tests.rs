@@ -4,10 +4,10 @@ use crate::{
     protocol::{EventData, event},
 };
 
-fn event(channel: &str, remember: Duration) -> Outgoing {
+fn event(channel: &str, remember: Duration) -> OutgoingEvent {
     let channel = channel_name(channel);
     let frame = event::published("e", &channel, &EventData::new("1"), now());
-    Outgoing { channel, frame, except: None, remember }
+    OutgoingEvent { channel, frame, except: None, remember }
 }
 
 #[test]

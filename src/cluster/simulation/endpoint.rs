@@ -1,7 +1,7 @@
 //! The production link of a node over the simulated network.
 
 use super::network::{Network, NodeId};
-use crate::cluster::link::{Endpoint, Stream};
+use crate::cluster::link::{RedisEndpoint, Stream};
 use std::sync::Arc;
 
 impl Network {
@@ -11,7 +11,7 @@ impl Network {
         node: NodeId,
         addresses: &[(&str, u16)],
         is_cluster: bool,
-    ) -> Endpoint {
+    ) -> RedisEndpoint {
         let network = self.clone();
         let addresses: Vec<(String, u16)> =
             addresses.iter().map(|(host, port)| ((*host).to_owned(), *port)).collect();
@@ -22,7 +22,7 @@ impl Network {
                 Ok(Box::new(stream) as Box<dyn Stream>)
             })
         };
-        Endpoint::over(Arc::new(dial), &addresses, is_cluster)
+        RedisEndpoint::over(Arc::new(dial), &addresses, is_cluster)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     tests::{plan, run},
-    world::{Fault, Plan},
+    world::{Fault, RunPlan},
 };
 use std::{cell::Cell, time::Duration};
 
@@ -91,8 +91,8 @@ pub(in crate::cluster) fn mutated(text: String) -> String {
     }
 }
 
-fn plan_of(mutant: Mutant, seed: u64) -> Plan {
-    Plan {
+fn plan_of(mutant: Mutant, seed: u64) -> RunPlan {
+    RunPlan {
         faults: mutant.faults.to_vec(),
         churn: mutant.churn,
         time: TIME,

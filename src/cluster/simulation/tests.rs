@@ -5,7 +5,7 @@
 
 use super::{
     paused_runtime,
-    world::{Fault, Plan, World},
+    world::{Fault, RunPlan, World},
 };
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 const SETTLES_WITHIN: Duration = Duration::from_secs(45);
 
 /// Runs one plan in its own runtime.
-pub(super) fn run(plan: &Plan) -> (Result<(), String>, u64, u64) {
+pub(super) fn run(plan: &RunPlan) -> (Result<(), String>, u64, u64) {
     paused_runtime().block_on(async {
         let mut world = World::new(plan.clone());
         let result = world.run().await;
@@ -22,8 +22,8 @@ pub(super) fn run(plan: &Plan) -> (Result<(), String>, u64, u64) {
     })
 }
 
-pub(super) fn plan(seed: u64, is_cluster: bool) -> Plan {
-    Plan {
+pub(super) fn plan(seed: u64, is_cluster: bool) -> RunPlan {
+    RunPlan {
         seed,
         nodes: 3,
         is_cluster,
@@ -80,7 +80,7 @@ fn a_seed_does_the_same_each_time() {
 #[test]
 fn deleted_keys_are_restored() {
     for seed in 1..10 {
-        let plan = Plan { faults: vec![Fault::Evict], ..plan(seed, seed % 3 == 0) };
+        let plan = RunPlan { faults: vec![Fault::Evict], ..plan(seed, seed % 3 == 0) };
         if let Err(violation) = run(&plan).0 {
             panic!("CAMPANILE_SEED={seed}: {violation}");
         }

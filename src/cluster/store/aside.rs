@@ -1,6 +1,6 @@
 //! The requests that are set aside, stored beside the queue of their endpoint.
 
-use super::{QUEUE_MEMORY, Queue, Store, read};
+use super::{QUEUE_MEMORY, QueueState, Store, read};
 use crate::cluster::{names::Names, scripts::Unexpected, shared::Unavailable};
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ impl Store {
         done: Option<u64>,
         lifetime: Duration,
         turn: usize,
-    ) -> Result<Queue, Unavailable> {
+    ) -> Result<QueueState, Unavailable> {
         let (names, joined) = (&self.shared.names, self.joined()?);
         let call = self
             .call(&self.shared.scripts.aside, &joined)

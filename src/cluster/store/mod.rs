@@ -21,7 +21,7 @@ use super::{
     names::Names,
     publish::was_refused,
     random,
-    scripts::{Answer, Call, Script, Status, Unexpected},
+    scripts::{Script, ScriptCall, ScriptReply, Status, Unexpected},
     shared::{ClusterState, Joined, Unavailable},
 };
 use notifiers::{LogNotifier, process_of};
@@ -42,7 +42,7 @@ pub struct Store {
 
 /// A record to append to the log.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct LogRecord {
     /// When it happened, in µs since 1970 by the clock of the Redis that made the change; 0 for the
     /// time of the append.
     pub at_us: u64,
@@ -100,7 +100,7 @@ pub struct Commit {
 
 /// The result of a commit, for each queue.
 #[derive(Debug)]
-pub struct Queued {
+pub struct CommitResult {
     /// Events that were dropped to make room, or for which there was none.
     pub dropped: Vec<usize>,
     /// The number of queued events.
@@ -124,7 +124,7 @@ pub struct Head {
 
 /// The state of a queue.
 #[derive(Debug, Default)]
-pub struct Queue {
+pub struct QueueState {
     /// Events that were dropped because their requests were too old.
     pub expired: usize,
     /// The number of queued events.
@@ -200,7 +200,7 @@ impl Store {
     /// # Errors
     ///
     /// [`Unavailable`]: it may have been appended.
-    pub async fn append(&self, number: u64, entries: &[Entry]) -> Result<(), Unavailable> {
+    pub async fn append(&self, number: u64, entries: &[LogRecord]) -> Result<(), Unavailable> {
         let (names, joined) = (&self.shared.names, self.joined()?);
         let mut call = self
             .call(&self.shared.scripts.append, &joined)
@@ -255,7 +255,7 @@ impl Store {
         queues: &[String],
         most_bytes: usize,
         commit: &Commit,
-    ) -> Result<Queued, NotCommitted> {
+    ) -> Result<CommitResult, NotCommitted> {
         let names = &self.shared.names;
         let joined = self.joined().map_err(|Unavailable| NotCommitted::Unknown)?;
         let mut call = self
@@ -303,7 +303,7 @@ impl Store {
         queue: &str,
         done: Option<u64>,
         lifetime: Duration,
-    ) -> Result<Queue, Unavailable> {
+    ) -> Result<QueueState, Unavailable> {
         let (names, joined) = (&self.shared.names, self.joined()?);
         let call = self
             .call(&self.shared.scripts.head, &joined)
@@ -341,19 +341,23 @@ impl Store {
     }
 
     /// A call of a guarded script in the app's home partition.
-    fn call(&self, script: &Arc<Script>, joined: &Joined) -> Call {
+    fn call(&self, script: &Arc<Script>, joined: &Joined) -> ScriptCall {
         let names = &self.shared.names;
-        Call::guarded(script, names.home_of(&self.app_id), names, &joined.lease)
+        ScriptCall::guarded(script, names.home_of(&self.app_id), names, &joined.lease)
     }
 
-    async fn run(&self, joined: &Joined, call: Call) -> Result<Answer, Unavailable> {
+    async fn run(&self, joined: &Joined, call: ScriptCall) -> Result<ScriptReply, Unavailable> {
         self.run_at(joined, call).await.map(|(answer, _)| answer)
     }
 
     /// The answer after its status, and the server's clock in ms.
-    async fn run_at(&self, joined: &Joined, call: Call) -> Result<(Answer, u64), Unavailable> {
+    async fn run_at(
+        &self,
+        joined: &Joined,
+        call: ScriptCall,
+    ) -> Result<(ScriptReply, u64), Unavailable> {
         let value = self.ask(joined, call).await?;
-        let mut answer = Answer::new(value).map_err(|Unexpected| self.unexpected_reply())?;
+        let mut answer = ScriptReply::new(value).map_err(|Unexpected| self.unexpected_reply())?;
         match answer.status().map_err(|Unexpected| self.unexpected_reply())? {
             (Status::Done, now_ms) => return Ok((answer, now_ms)),
             (Status::Refused, _) => self.shared.refused(&joined.lease),
@@ -362,7 +366,7 @@ impl Store {
         Err(Unavailable)
     }
 
-    async fn ask(&self, joined: &Joined, call: Call) -> Result<Value, Unavailable> {
+    async fn ask(&self, joined: &Joined, call: ScriptCall) -> Result<Value, Unavailable> {
         match timeout(ANSWER_WITHIN, call.run(&joined.connection)).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
@@ -377,7 +381,7 @@ impl Store {
     }
 
     /// Reads the next value, which is 1 or 0.
-    fn flag(&self, answer: &mut Answer) -> Result<bool, Unavailable> {
+    fn flag(&self, answer: &mut ScriptReply) -> Result<bool, Unavailable> {
         answer.number().map(|number| number == 1).map_err(|Unexpected| self.unexpected_reply())
     }
 

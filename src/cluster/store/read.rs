@@ -1,10 +1,10 @@
 //! Parses the answers of the store's scripts.
 
-use super::{Head, Poll, Queue, Queued, View};
-use crate::cluster::scripts::{Answer, Unexpected};
+use super::{CommitResult, Head, Poll, QueueState, View};
+use crate::cluster::scripts::{ScriptReply, Unexpected};
 use std::time::Duration;
 
-pub(super) fn poll(mut answer: Answer, now_ms: u64) -> Result<Poll, Unexpected> {
+pub(super) fn poll(mut answer: ScriptReply, now_ms: u64) -> Result<Poll, Unexpected> {
     if answer.text()? == "held" {
         let by = answer.text()?;
         return Ok(Poll::Held { by, remaining: Duration::from_millis(answer.number()?) });
@@ -23,20 +23,20 @@ pub(super) fn poll(mut answer: Answer, now_ms: u64) -> Result<Poll, Unexpected> 
 }
 
 /// `None` if the lease has expired.
-pub(super) fn commit(mut answer: Answer) -> Result<Option<Queued>, Unexpected> {
+pub(super) fn commit(mut answer: ScriptReply) -> Result<Option<CommitResult>, Unexpected> {
     if answer.text()? == "lost" {
         return Ok(None);
     }
     let (dropped, waiting) = (answer.counts()?, answer.counts()?);
-    Ok(Some(Queued { dropped, waiting, left: answer.count()? }))
+    Ok(Some(CommitResult { dropped, waiting, left: answer.count()? }))
 }
 
-pub(super) fn head(mut answer: Answer, now_ms: u64) -> Result<Queue, Unexpected> {
+pub(super) fn head(mut answer: ScriptReply, now_ms: u64) -> Result<QueueState, Unexpected> {
     let (expired, waiting) = (answer.count()?, answer.count()?);
     let entry = answer.bytes()?;
     let count = answer.count().unwrap_or(0);
     if entry.is_empty() {
-        return Ok(Queue { expired, waiting, head: None, count });
+        return Ok(QueueState { expired, waiting, head: None, count });
     }
     let mut parts = entry.splitn(4, |byte| *byte == b' ');
     let mut number = || -> Result<u64, Unexpected> {
@@ -50,7 +50,7 @@ pub(super) fn head(mut answer: Answer, now_ms: u64) -> Result<Queue, Unexpected>
         events: usize::try_from(events).map_err(|_| Unexpected)?,
         body: parts.next().ok_or(Unexpected)?.to_vec(),
     };
-    Ok(Queue { expired, waiting, head: Some(head), count })
+    Ok(QueueState { expired, waiting, head: Some(head), count })
 }
 
 #[cfg(test)]
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_poll_is_parsed() {
-        let poll = |values| poll(Answer::new(Value::Array(values)).unwrap(), 1_000);
+        let poll = |values| poll(ScriptReply::new(Value::Array(values)).unwrap(), 1_000);
         let held = vec![text("held"), text("ab.1"), Value::Int(40)];
         let Ok(Poll::Held { by, remaining }) = poll(held) else { panic!("it is held") };
         assert_eq!((by.as_str(), remaining), ("ab.1", Duration::from_millis(40)));
@@ -89,7 +89,7 @@ mod tests {
     fn the_head_of_a_queue_is_parsed() {
         let answer = |entry: &str| {
             let answer = Value::Array(vec![Value::Int(1), Value::Int(2), text(entry)]);
-            head(Answer::new(answer).unwrap(), 2_000)
+            head(ScriptReply::new(answer).unwrap(), 2_000)
         };
         let queue = answer("12 1500 3 {\"a b\": 1}").unwrap();
         let first = queue.head.unwrap();

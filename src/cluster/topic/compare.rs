@@ -1,6 +1,6 @@
 //! The comparison of one topic with its state in Redis.
 
-use super::{Phase, Topic};
+use super::{BusPhase, Topic};
 use crate::cluster::compare::Found;
 use std::time::Instant;
 
@@ -32,7 +32,7 @@ impl Topic {
     /// What this node holds; `None` while a sync is due or in flight.
     pub(in crate::cluster) fn held(&self, now: Instant) -> Option<Held> {
         let is_ending = self.ending.front().is_some_and(|at| *at <= now);
-        let is_settled = self.phase == Phase::In && self.sent.is_none() && !self.must_sync();
+        let is_settled = self.phase == BusPhase::In && self.sent.is_none() && !self.must_sync();
         (is_settled && !is_ending).then(|| Held {
             mine: self.told,
             users: self.users.len(),
@@ -45,7 +45,7 @@ impl Topic {
     /// Withdraws a contribution that is in Redis and unknown to this node. Returns false if it is
     /// known.
     pub(in crate::cluster) fn take_back(&mut self) -> bool {
-        let is_unknown = self.phase == Phase::Out && self.told == 0;
+        let is_unknown = self.phase == BusPhase::Out && self.told == 0;
         if is_unknown {
             self.told = 1;
             self.is_doubtful = true;

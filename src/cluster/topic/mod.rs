@@ -42,7 +42,7 @@ const PUT_BACK: Duration = Duration::from_secs(3);
 
 /// The state of the topic's subscription to its bus.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Phase {
+enum BusPhase {
     Out,
     Entering,
     In,
@@ -51,7 +51,7 @@ enum Phase {
 
 /// Whether Redis still has this node's last write.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Written {
+enum LastWrite {
     /// A missing part means that its keys were deleted.
     Kept,
     /// A new generation has begun, so Redis may have lost its data: a missing part of this node is written and reported as
@@ -77,7 +77,7 @@ pub(in crate::cluster) struct Topic {
     syncs: u64,
     /// Whether subscribers receive the subscription count.
     is_counted: bool,
-    phase: Phase,
+    phase: BusPhase,
     /// The number of subscriptions, sign-ins or connections of this node, without waiting ones.
     count: usize,
     /// The number of ends that were reported before their starts.
@@ -86,7 +86,7 @@ pub(in crate::cluster) struct Topic {
     departed: Set<Arc<str>>,
     /// This node's part of the total, as last acknowledged by Redis.
     told: usize,
-    written: Written,
+    written: LastWrite,
     waiting: VecDeque<Waiter>,
     /// The waiters of the sync in flight.
     sent: Option<Vec<Waiter>>,
@@ -119,13 +119,13 @@ impl Topic {
             partition,
             attempt: 0,
             syncs: 0,
-            phase: Phase::Out,
+            phase: BusPhase::Out,
             count: 0,
             owed: 0,
             users: Map::default(),
             departed: Set::default(),
             told: 0,
-            written: Written::Kept,
+            written: LastWrite::Kept,
             waiting: VecDeque::new(),
             sent: None,
             is_doubtful: false,
@@ -154,7 +154,7 @@ impl Topic {
     /// Records that Redis may have lost its data, and with it the webhook logs: a missing part of this node is reported
     /// again.
     pub(in crate::cluster) fn lose_data(&mut self) {
-        self.written = Written::Lost;
+        self.written = LastWrite::Lost;
     }
 
     /// Marks that users who may return do not.
@@ -268,7 +268,7 @@ impl Topic {
     }
 
     pub(in crate::cluster) fn is_forgotten(&self) -> bool {
-        self.phase == Phase::Out && !self.is_needed() && self.told == 0
+        self.phase == BusPhase::Out && !self.is_needed() && self.told == 0
     }
 
     fn is_needed(&self) -> bool {
@@ -281,7 +281,7 @@ impl Topic {
 
     /// Resets the topic after the link is lost, or its partition has moved.
     pub(in crate::cluster) fn detach(&mut self) {
-        self.phase = Phase::Out;
+        self.phase = BusPhase::Out;
         self.attempt = self.attempt.wrapping_add(1);
         for waiter in self.sent.take().into_iter().flatten().rev() {
             self.waiting.push_front(waiter);
@@ -304,11 +304,11 @@ impl Topic {
     }
 
     pub(in crate::cluster) fn entered(&mut self) {
-        self.phase = Phase::In;
+        self.phase = BusPhase::In;
     }
 
     pub(in crate::cluster) fn left(&mut self) {
-        self.phase = Phase::Out;
+        self.phase = BusPhase::Out;
         self.replica = None;
         self.is_current = false;
         self.is_doubtful = false;
@@ -338,29 +338,29 @@ impl Topic {
             self.end_provisional();
         }
         let is_needed = self.is_needed();
-        if self.phase == Phase::Out && (is_needed || 0 < self.told) {
-            self.phase = if self.is_heard() { Phase::Entering } else { Phase::In };
+        if self.phase == BusPhase::Out && (is_needed || 0 < self.told) {
+            self.phase = if self.is_heard() { BusPhase::Entering } else { BusPhase::In };
             if self.is_heard() {
                 return Some(Step::Enter);
             }
         }
         match self.phase {
-            Phase::In if self.sent.is_some() => None,
-            Phase::In if self.must_sync() => Some(Step::Sync(self.request())),
-            Phase::In if is_needed => {
+            BusPhase::In if self.sent.is_some() => None,
+            BusPhase::In if self.must_sync() => Some(Step::Sync(self.request())),
+            BusPhase::In if is_needed => {
                 self.idle_since = None;
                 None
             }
-            Phase::In => {
+            BusPhase::In => {
                 let since = *self.idle_since.get_or_insert(now);
                 if now < since + LINGER {
                     return None;
                 }
                 self.idle_since = None;
-                self.phase = if self.is_heard() { Phase::Leaving } else { Phase::Out };
+                self.phase = if self.is_heard() { BusPhase::Leaving } else { BusPhase::Out };
                 self.is_heard().then_some(Step::Leave)
             }
-            Phase::Out | Phase::Entering | Phase::Leaving => None,
+            BusPhase::Out | BusPhase::Entering | BusPhase::Leaving => None,
         }
     }
 
@@ -402,8 +402,8 @@ impl Topic {
         let mut request = SyncRequest {
             base: self.count,
             is_full,
-            was_told: self.written == Written::Kept && 0 < self.told,
-            knows_others: self.written == Written::Kept && self.knows_others(),
+            was_told: self.written == LastWrite::Kept && 0 < self.told,
+            knows_others: self.written == LastWrite::Kept && self.knows_others(),
             reached: self.replica.as_ref().map(|replica| (replica.epoch.clone(), replica.sequence)),
             answer_bytes: if is_full { self.snapshot_bytes() } else { ANSWER_BYTES },
             ..SyncRequest::default()

@@ -1,6 +1,6 @@
 //! The replica of a topic: the state of all nodes, from answers of Redis and messages of the bus.
 
-use super::{Effect, Local, PUT_BACK, Phase, Synced, Topic, Waiter, Written};
+use super::{BusPhase, Effect, LastWrite, Local, PUT_BACK, Synced, Topic, Waiter};
 use crate::{
     cluster::envelope::{Change, Envelope, EnvelopeId, Message},
     hub::InitialState,
@@ -82,7 +82,7 @@ impl Topic {
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
         self.told = synced.mine;
-        self.written = Written::Kept;
+        self.written = LastWrite::Kept;
         let waiters = self.sent.take().unwrap_or_default();
         let mut accepted = synced.accepted.clone();
         if is_full && self.is_heard() {
@@ -292,7 +292,7 @@ impl Topic {
         effects: &mut Vec<Effect>,
     ) {
         if !self.is_current {
-            if self.phase == Phase::In || self.phase == Phase::Entering {
+            if self.phase == BusPhase::In || self.phase == BusPhase::Entering {
                 self.early.push((message, is_known));
                 if EARLY_MAX < self.early.len() {
                     self.early.clear();

@@ -2,7 +2,7 @@
 
 use super::{
     NAME,
-    parse::{Node, Value, texts},
+    parse::{PhpNode, PhpValue, texts},
 };
 use crate::config::{
     Config,
@@ -13,7 +13,7 @@ use crate::config::{
 };
 
 /// A setting of Reverb, and the equivalent one of Campanile.
-struct Row {
+struct SettingRow {
     /// Path in Reverb's configuration.
     path: &'static [&'static str],
     /// Value in Reverb's stock configuration file.
@@ -29,11 +29,11 @@ const fn row(
     default: &'static str,
     key: &'static str,
     variable: &'static str,
-) -> Row {
-    Row { path, default, key, variable }
+) -> SettingRow {
+    SettingRow { path, default, key, variable }
 }
 
-const SERVER: [Row; 4] = [
+const SERVER: [SettingRow; 4] = [
     row(&["host"], "0.0.0.0", "server.host", "REVERB_SERVER_HOST"),
     row(&["port"], "8080", "server.port", "REVERB_SERVER_PORT"),
     row(&["path"], "", "server.path", "REVERB_SERVER_PATH"),
@@ -41,7 +41,7 @@ const SERVER: [Row; 4] = [
 ];
 
 /// Settings per app in Reverb that are global in Campanile.
-const CONNECTION: [Row; 2] = [
+const CONNECTION: [SettingRow; 2] = [
     row(
         &["activity_timeout"],
         "30",
@@ -56,7 +56,7 @@ const CONNECTION: [Row; 2] = [
     ),
 ];
 
-const APP: [Row; 2] = [
+const APP: [SettingRow; 2] = [
     row(&["max_connections"], "", "max_connections", "REVERB_APP_MAX_CONNECTIONS"),
     row(
         &["accept_client_events_from"],
@@ -67,7 +67,7 @@ const APP: [Row; 2] = [
 ];
 
 /// Settings that take effect if `rate_limiting.enabled` is true.
-const RATE_LIMIT: [Row; 3] = [
+const RATE_LIMIT: [SettingRow; 3] = [
     row(
         &["rate_limiting", "max_attempts"],
         "60",
@@ -95,16 +95,16 @@ const COMPUTED: &str = "apps are computed there and can't be read: write each of
      allowed_origins";
 
 /// The differences of `root`, the configuration of Reverb, from `config`, one line each.
-pub(super) fn differences(root: &Node, config: &Config, draft: &Draft) -> Vec<String> {
+pub(super) fn differences(root: &PhpNode, config: &Config, draft: &Draft) -> Vec<String> {
     let values = flatten(config).into_iter();
     let values = values.map(|(key, _, value)| (key, plain(&value))).collect();
-    let mut comparison = Comparison { config, draft, values, lines: Vec::new() };
+    let mut comparison = ReverbComparison { config, draft, values, lines: Vec::new() };
     comparison.server(root);
     comparison.apps(root);
     comparison.lines
 }
 
-struct Comparison<'a> {
+struct ReverbComparison<'a> {
     config: &'a Config,
     draft: &'a Draft,
     /// All effective settings.
@@ -112,7 +112,7 @@ struct Comparison<'a> {
     lines: Vec<String>,
 }
 
-impl Comparison<'_> {
+impl ReverbComparison<'_> {
     fn say(&mut self, line: usize, text: impl std::fmt::Display) {
         // Values of the file are part of the line, and must not break it.
         let escape =
@@ -121,12 +121,12 @@ impl Comparison<'_> {
         self.lines.push(format!("{NAME}:{line}: {text}"));
     }
 
-    fn server(&mut self, root: &Node) {
+    fn server(&mut self, root: &PhpNode) {
         let name = root
             .get("default")
             .map_or_else(|| "reverb".to_owned(), |node| text(&node.value).unwrap_or_default());
         let Some(server) = find(root, &["servers", &name]) else { return };
-        if server.value == Value::Computed {
+        if server.value == PhpValue::Computed {
             return self.say(
                 server.line,
                 "servers is computed there and can't be read: if it sets options.tls, write CAMPANILE_SERVER__TLS__CERT \
@@ -138,7 +138,7 @@ impl Comparison<'_> {
         }
         self.tls(&server);
         let scaling = find(&server, &["scaling", "enabled"]);
-        if let Some(Node { value: Value::Boolean(true), line }) = scaling
+        if let Some(PhpNode { value: PhpValue::Boolean(true), line }) = scaling
             && self.config.redis.target().is_none()
         {
             let rule = "scaling.enabled is true there, and here this node is alone: write REVERB_SCALING_ENABLED=true";
@@ -146,16 +146,16 @@ impl Comparison<'_> {
         }
     }
 
-    fn tls(&mut self, server: &Node) {
+    fn tls(&mut self, server: &PhpNode) {
         let Some(tls) = find(server, &["options", "tls"]) else { return };
-        let file = |name: &str| tls.get(name).filter(|node| node.value != Value::Null);
+        let file = |name: &str| tls.get(name).filter(|node| node.value != PhpValue::Null);
         let (cert, key) = (file("local_cert"), file("local_pk"));
         let Some(first) = cert.clone().or(key.clone()) else { return };
         if !self.config.server.tls.cert.is_empty() || text(&first.value).as_deref() == Some("") {
             return;
         }
-        let path = |node: Option<Node>, instead: &str| match node.map(|node| node.value) {
-            Some(Value::Text(path)) if !path.is_empty() => path,
+        let path = |node: Option<PhpNode>, instead: &str| match node.map(|node| node.value) {
+            Some(PhpValue::Text(path)) if !path.is_empty() => path,
             _unknown => instead.to_owned(),
         };
         let cert = path(cert, "FILE");
@@ -175,9 +175,9 @@ impl Comparison<'_> {
         }
     }
 
-    fn apps(&mut self, root: &Node) {
+    fn apps(&mut self, root: &PhpNode) {
         let provider = find(root, &["apps", "provider"]);
-        if let Some(Node { value: Value::Text(provider), line }) = provider
+        if let Some(PhpNode { value: PhpValue::Text(provider), line }) = provider
             && provider != "config"
         {
             let rule = format!(
@@ -186,11 +186,11 @@ impl Comparison<'_> {
             return self.say(line, rule);
         }
         let Some(apps) = find(root, &["apps", "apps"]) else { return };
-        let Value::Array(entries) = &apps.value else {
+        let PhpValue::Array(entries) = &apps.value else {
             return self.say(apps.line, COMPUTED);
         };
         for (index, entry) in entries.iter().enumerate() {
-            if entry.node.value == Value::Computed {
+            if entry.node.value == PhpValue::Computed {
                 self.say(entry.node.line, COMPUTED);
             } else {
                 self.app(index, &entry.node);
@@ -198,7 +198,7 @@ impl Comparison<'_> {
         }
     }
 
-    fn app(&mut self, index: usize, app: &Node) {
+    fn app(&mut self, index: usize, app: &PhpNode) {
         let key = app.get("key").map(|node| node.value);
         let name = app.get("app_id").and_then(|node| text(&node.value)).filter(|id| !id.is_empty());
         let name = name.map_or_else(|| format!("app {}", index + 1), |id| format!("the app {id}"));
@@ -228,9 +228,9 @@ impl Comparison<'_> {
     }
 
     /// Compares the settings of `app` with those of the app at index `served`.
-    fn settings(&mut self, is_first: bool, served: usize, app: &Node) {
+    fn settings(&mut self, is_first: bool, served: usize, app: &PhpNode) {
         let section = Key::new("apps").item(served);
-        if let Some(Value::Text(secret)) = app.get("secret").map(|node| node.value)
+        if let Some(PhpValue::Text(secret)) = app.get("secret").map(|node| node.value)
             && secret != self.config.apps[served].secret.expose()
         {
             self.say(app.line, format_args!("its secret differs from that of {section}"));
@@ -243,7 +243,7 @@ impl Comparison<'_> {
             self.row(row, app, &section.child(row.key), is_first);
         }
         let is_limited = find(app, &["rate_limiting", "enabled"]);
-        if let Some(Node { value: Value::Boolean(true), line }) = is_limited {
+        if let Some(PhpNode { value: PhpValue::Boolean(true), line }) = is_limited {
             if self.config.apps[served].max_messages == 0 {
                 self.say(
                     line,
@@ -261,7 +261,7 @@ impl Comparison<'_> {
     }
 
     /// Compares origins: reports pages that may connect here and not there.
-    fn origins(&mut self, is_first: bool, served: usize, app: &Node) {
+    fn origins(&mut self, is_first: bool, served: usize, app: &PhpNode) {
         let Some(node) = app.get("allowed_origins") else { return };
         let key = Key::new("apps").item(served).child("allowed_origins");
         let here = &self.config.apps[served].allowed_origins;
@@ -298,7 +298,7 @@ impl Comparison<'_> {
     }
 
     /// Compares one setting with `key`. A value set by Campanile's own names is not reported.
-    fn row(&mut self, row: &Row, section: &Node, key: &Key, has_variable: bool) {
+    fn row(&mut self, row: &SettingRow, section: &PhpNode, key: &Key, has_variable: bool) {
         let (Some(node), origin) = (find(section, row.path), self.draft.origin(key)) else {
             return;
         };
@@ -351,18 +351,18 @@ fn is_chosen(origin: &Origin) -> bool {
     !matches!(origin, Origin::Default | Origin::Compat(_))
 }
 
-fn find(node: &Node, path: &[&str]) -> Option<Node> {
+fn find(node: &PhpNode, path: &[&str]) -> Option<PhpNode> {
     path.iter().try_fold(node.clone(), |node, name| node.get(name))
 }
 
 /// A scalar as text, if it can be determined without PHP.
-fn text(value: &Value) -> Option<String> {
+fn text(value: &PhpValue) -> Option<String> {
     match value {
-        Value::Null => Some(String::new()),
-        Value::Boolean(truth) => Some(truth.to_string()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Text(text) => Some(text.clone()),
-        Value::Array(_) | Value::Computed => None,
+        PhpValue::Null => Some(String::new()),
+        PhpValue::Boolean(truth) => Some(truth.to_string()),
+        PhpValue::Number(number) => Some(number.to_string()),
+        PhpValue::Text(text) => Some(text.clone()),
+        PhpValue::Array(_) | PhpValue::Computed => None,
     }
 }
 

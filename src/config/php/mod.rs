@@ -11,7 +11,7 @@ mod tests;
 mod token;
 
 use super::{Config, draft::Draft, variables::Variables};
-use parse::Value;
+use parse::PhpValue;
 use std::{fs, io, path::Path};
 
 /// Name of the file in messages.
@@ -67,11 +67,11 @@ fn differences(text: &str, variables: &Variables, config: &Config, draft: &Draft
 }
 
 /// The value of Laravel's `env()` for a variable that is set.
-fn env(variables: &Variables, name: &str) -> Option<Value> {
+fn env(variables: &Variables, name: &str) -> Option<PhpValue> {
     Some(match variables.of_laravel(name)? {
-        "null" => Value::Null,
-        "true" => Value::Boolean(true),
-        "false" => Value::Boolean(false),
-        text => Value::Text(text.to_owned()),
+        "null" => PhpValue::Null,
+        "true" => PhpValue::Boolean(true),
+        "false" => PhpValue::Boolean(false),
+        text => PhpValue::Text(text.to_owned()),
     })
 }

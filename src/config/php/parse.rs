@@ -4,39 +4,39 @@ use super::token::{Placed, Token};
 
 /// A value and its line.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Node {
-    pub(super) value: Value,
+pub(super) struct PhpNode {
+    pub(super) value: PhpValue,
     /// Counted from 1.
     pub(super) line: usize,
 }
 
 /// A value of PHP.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Value {
+pub(super) enum PhpValue {
     Null,
     Boolean(bool),
     Number(i64),
     Text(String),
-    Array(Vec<Entry>),
+    Array(Vec<ArrayElement>),
     /// A value that only PHP can compute.
     Computed,
 }
 
 /// An element of an array, with its key if it has one.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Entry {
-    pub(super) key: Option<Value>,
-    pub(super) node: Node,
+pub(super) struct ArrayElement {
+    pub(super) key: Option<PhpValue>,
+    pub(super) node: PhpNode,
 }
 
 /// How deep arrays, calls, parentheses and casts are followed.
 const DEPTH_MAX: usize = 32;
 
 /// Looks a variable up as Laravel's `env()` does: its value, if it is set.
-pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<Value>;
+pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<PhpValue>;
 
 /// The value that the file of `tokens` returns, or none if it may return another one.
-pub(super) fn returned(tokens: &[Placed], env: Env<'_>) -> Option<Node> {
+pub(super) fn returned(tokens: &[Placed], env: Env<'_>) -> Option<PhpNode> {
     let is_return =
         |token: &Token| matches!(token, Token::Word(word) if word.eq_ignore_ascii_case("return"));
     let at = tokens.iter().position(|(token, _)| is_return(token))?;
@@ -48,18 +48,18 @@ pub(super) fn returned(tokens: &[Placed], env: Env<'_>) -> Option<Node> {
     if opened > 0 || tokens[..at].iter().any(|(token, _)| conditional(token)) {
         return None;
     }
-    let mut parser = Parser { tokens: &tokens[at + 1..], env, depth: 0 };
+    let mut parser = PhpParser { tokens: &tokens[at + 1..], env, depth: 0 };
     let node = parser.expression(false);
     (parser.peek() == Some(&Token::Sign(';'))).then_some(node)
 }
 
-struct Parser<'a> {
+struct PhpParser<'a> {
     tokens: &'a [Placed],
     env: Env<'a>,
     depth: usize,
 }
 
-impl Parser<'_> {
+impl PhpParser<'_> {
     fn peek(&self) -> Option<&Token> {
         self.tokens.first().map(|(token, _)| token)
     }
@@ -83,12 +83,12 @@ impl Parser<'_> {
     }
 
     /// Parses one expression up to its end. Anything but a single value is computed.
-    fn expression(&mut self, is_key: bool) -> Node {
+    fn expression(&mut self, is_key: bool) -> PhpNode {
         let line = self.line();
         let value = self.primary();
-        let value = if self.is_at_end(is_key) { value } else { Value::Computed };
+        let value = if self.is_at_end(is_key) { value } else { PhpValue::Computed };
         self.skip_to_end(is_key);
-        Node { value, line }
+        PhpNode { value, line }
     }
 
     fn is_at_end(&self, is_key: bool) -> bool {
@@ -112,28 +112,28 @@ impl Parser<'_> {
     }
 
     /// Parses the beginning of an expression. All nesting passes through here and counts for the depth.
-    fn primary(&mut self) -> Value {
+    fn primary(&mut self) -> PhpValue {
         self.depth += 1;
-        let value = if self.depth > DEPTH_MAX { Value::Computed } else { self.primary_within() };
+        let value = if self.depth > DEPTH_MAX { PhpValue::Computed } else { self.primary_within() };
         self.depth -= 1;
         value
     }
 
-    fn primary_within(&mut self) -> Value {
+    fn primary_within(&mut self) -> PhpValue {
         match self.peek().cloned() {
             Some(Token::Text(text)) => {
                 self.take();
-                Value::Text(text)
+                PhpValue::Text(text)
             }
             Some(Token::Number(number)) => {
                 self.take();
-                Value::Number(number)
+                PhpValue::Number(number)
             }
             Some(Token::Sign('-')) => {
                 self.take();
                 match self.take() {
-                    Some(Token::Number(number)) => Value::Number(-number),
-                    Some(_) | None => Value::Computed,
+                    Some(Token::Number(number)) => PhpValue::Number(-number),
+                    Some(_) | None => PhpValue::Computed,
                 }
             }
             Some(Token::Sign('[')) => {
@@ -148,12 +148,12 @@ impl Parser<'_> {
                 self.take();
                 self.word(&word.trim_start_matches('\\').to_ascii_lowercase())
             }
-            Some(_) | None => Value::Computed,
+            Some(_) | None => PhpValue::Computed,
         }
     }
 
     /// Parses a cast, or an expression in parentheses.
-    fn parenthesis(&mut self) -> Value {
+    fn parenthesis(&mut self) -> PhpValue {
         let inner = self.tokens.iter().take(2).map(|(token, _)| token).collect::<Vec<_>>();
         if let [Token::Word(word), Token::Sign(')')] = inner[..]
             && let Some(cast) = cast(&word.to_ascii_lowercase())
@@ -162,27 +162,27 @@ impl Parser<'_> {
             return cast(self.primary());
         }
         let node = self.expression(false);
-        if self.take_sign(')') { node.value } else { Value::Computed }
+        if self.take_sign(')') { node.value } else { PhpValue::Computed }
     }
 
-    fn word(&mut self, word: &str) -> Value {
+    fn word(&mut self, word: &str) -> PhpValue {
         if self.take_sign('(') {
             if word == "array" {
                 return self.array(')');
             }
             let arguments = self.arguments();
-            return arguments.map_or(Value::Computed, |arguments| self.call(word, &arguments));
+            return arguments.map_or(PhpValue::Computed, |arguments| self.call(word, &arguments));
         }
         match word {
-            "true" => Value::Boolean(true),
-            "false" => Value::Boolean(false),
-            "null" => Value::Null,
-            _constant => Value::Computed,
+            "true" => PhpValue::Boolean(true),
+            "false" => PhpValue::Boolean(false),
+            "null" => PhpValue::Null,
+            _constant => PhpValue::Computed,
         }
     }
 
     /// Parses the arguments of a call, if all of them are values.
-    fn arguments(&mut self) -> Option<Vec<Value>> {
+    fn arguments(&mut self) -> Option<Vec<PhpValue>> {
         let mut arguments = Vec::new();
         while self.peek()? != &Token::Sign(')') {
             arguments.push(self.expression(false).value);
@@ -194,117 +194,124 @@ impl Parser<'_> {
     }
 
     /// Evaluates the calls that configurations use to read a list from the environment.
-    fn call(&self, name: &str, arguments: &[Value]) -> Value {
+    fn call(&self, name: &str, arguments: &[PhpValue]) -> PhpValue {
         match (name, arguments) {
-            ("env", [Value::Text(name), default @ ..]) if default.len() < 2 => {
-                let default = default.first().cloned().unwrap_or(Value::Null);
+            ("env", [PhpValue::Text(name), default @ ..]) if default.len() < 2 => {
+                let default = default.first().cloned().unwrap_or(PhpValue::Null);
                 (self.env)(name).unwrap_or(default)
             }
-            ("explode", [Value::Text(between), Value::Text(text)]) if !between.is_empty() => {
+            ("explode", [PhpValue::Text(between), PhpValue::Text(text)]) if !between.is_empty() => {
                 list(text.split(between.as_str()).map(str::to_owned))
             }
-            ("array_filter" | "array_unique" | "array_values", [array @ Value::Array(_)]) => {
+            ("array_filter" | "array_unique" | "array_values", [array @ PhpValue::Array(_)]) => {
                 match texts(array) {
                     Some(texts) => list(
                         texts.into_iter().filter(|text| !text.is_empty() || name != "array_filter"),
                     ),
-                    None => Value::Computed,
+                    None => PhpValue::Computed,
                 }
             }
-            ("array_map", [Value::Text(function), array]) if function == "trim" => texts(array)
-                .map_or(Value::Computed, |texts| {
+            ("array_map", [PhpValue::Text(function), array]) if function == "trim" => texts(array)
+                .map_or(PhpValue::Computed, |texts| {
                     list(texts.into_iter().map(|text| text.trim().to_owned()))
                 }),
-            ("trim", [Value::Text(text)]) => Value::Text(text.trim().to_owned()),
-            _unknown => Value::Computed,
+            ("trim", [PhpValue::Text(text)]) => PhpValue::Text(text.trim().to_owned()),
+            _unknown => PhpValue::Computed,
         }
     }
 
     /// Parses the content of an array's brackets.
-    fn array(&mut self, end: char) -> Value {
+    fn array(&mut self, end: char) -> PhpValue {
         let mut entries = Vec::new();
         while !self.take_sign(end) {
             if self.tokens.is_empty() {
-                return Value::Computed;
+                return PhpValue::Computed;
             }
             let first = self.expression(true);
             let entry = if self.peek() == Some(&Token::Arrow) {
                 self.take();
-                Entry { key: Some(first.value), node: self.expression(false) }
+                ArrayElement { key: Some(first.value), node: self.expression(false) }
             } else {
-                Entry { key: None, node: first }
+                ArrayElement { key: None, node: first }
             };
             entries.push(entry);
             if !self.take_sign(',') && self.peek() != Some(&Token::Sign(end)) {
-                return Value::Computed;
+                return PhpValue::Computed;
             }
         }
-        Value::Array(entries)
+        PhpValue::Array(entries)
     }
 }
 
-fn cast(to: &str) -> Option<fn(Value) -> Value> {
+fn cast(to: &str) -> Option<fn(PhpValue) -> PhpValue> {
     match to {
         "int" | "integer" => Some(|value| match value {
-            Value::Text(text) => text.trim().parse().map_or(Value::Computed, Value::Number),
-            Value::Boolean(truth) => Value::Number(truth.into()),
-            Value::Null => Value::Number(0),
-            value @ (Value::Number(_) | Value::Array(_) | Value::Computed) => value,
+            PhpValue::Text(text) => {
+                text.trim().parse().map_or(PhpValue::Computed, PhpValue::Number)
+            }
+            PhpValue::Boolean(truth) => PhpValue::Number(truth.into()),
+            PhpValue::Null => PhpValue::Number(0),
+            value @ (PhpValue::Number(_) | PhpValue::Array(_) | PhpValue::Computed) => value,
         }),
         "bool" | "boolean" => Some(|value| match value {
-            Value::Text(text) => Value::Boolean(!matches!(text.as_str(), "" | "0")),
-            Value::Number(number) => Value::Boolean(number != 0),
-            Value::Null => Value::Boolean(false),
-            Value::Array(entries) => Value::Boolean(!entries.is_empty()),
-            value @ (Value::Boolean(_) | Value::Computed) => value,
+            PhpValue::Text(text) => PhpValue::Boolean(!matches!(text.as_str(), "" | "0")),
+            PhpValue::Number(number) => PhpValue::Boolean(number != 0),
+            PhpValue::Null => PhpValue::Boolean(false),
+            PhpValue::Array(entries) => PhpValue::Boolean(!entries.is_empty()),
+            value @ (PhpValue::Boolean(_) | PhpValue::Computed) => value,
         }),
         "string" => Some(|value| match value {
-            Value::Number(number) => Value::Text(number.to_string()),
-            Value::Null => Value::Text(String::new()),
-            value @ Value::Text(_) => value,
-            Value::Boolean(_) | Value::Array(_) | Value::Computed => Value::Computed,
+            PhpValue::Number(number) => PhpValue::Text(number.to_string()),
+            PhpValue::Null => PhpValue::Text(String::new()),
+            value @ PhpValue::Text(_) => value,
+            PhpValue::Boolean(_) | PhpValue::Array(_) | PhpValue::Computed => PhpValue::Computed,
         }),
         "array" => Some(|value| match value {
-            value @ (Value::Array(_) | Value::Computed) => value,
-            Value::Null => Value::Array(Vec::new()),
-            value @ (Value::Boolean(_) | Value::Number(_) | Value::Text(_)) => {
-                Value::Array(vec![Entry { key: None, node: Node { value, line: 0 } }])
+            value @ (PhpValue::Array(_) | PhpValue::Computed) => value,
+            PhpValue::Null => PhpValue::Array(Vec::new()),
+            value @ (PhpValue::Boolean(_) | PhpValue::Number(_) | PhpValue::Text(_)) => {
+                PhpValue::Array(vec![ArrayElement { key: None, node: PhpNode { value, line: 0 } }])
             }
         }),
         _other => None,
     }
 }
 
-fn list(texts: impl Iterator<Item = String>) -> Value {
-    let entry = |text| Entry { key: None, node: Node { value: Value::Text(text), line: 0 } };
-    Value::Array(texts.map(entry).collect())
+fn list(texts: impl Iterator<Item = String>) -> PhpValue {
+    let entry =
+        |text| ArrayElement { key: None, node: PhpNode { value: PhpValue::Text(text), line: 0 } };
+    PhpValue::Array(texts.map(entry).collect())
 }
 
 /// The strings of a list, if it contains nothing else.
-pub(super) fn texts(value: &Value) -> Option<Vec<String>> {
-    let Value::Array(entries) = value else { return None };
-    let text = |entry: &Entry| match (&entry.key, &entry.node.value) {
-        (None | Some(Value::Number(_)), Value::Text(text)) => Some(text.clone()),
+pub(super) fn texts(value: &PhpValue) -> Option<Vec<String>> {
+    let PhpValue::Array(entries) = value else { return None };
+    let text = |entry: &ArrayElement| match (&entry.key, &entry.node.value) {
+        (None | Some(PhpValue::Number(_)), PhpValue::Text(text)) => Some(text.clone()),
         _no_text => None,
     };
     entries.iter().map(text).collect()
 }
 
-impl Node {
+impl PhpNode {
     /// The element `key` of this array: the last of that name, as in PHP. None if it is missing;
     /// computed if only PHP can determine it.
-    pub(super) fn get(&self, key: &str) -> Option<Node> {
-        let computed = Node { value: Value::Computed, line: self.line };
+    pub(super) fn get(&self, key: &str) -> Option<PhpNode> {
+        let computed = PhpNode { value: PhpValue::Computed, line: self.line };
         let entries = match &self.value {
-            Value::Array(entries) => entries,
-            Value::Computed => return Some(computed),
-            Value::Null | Value::Boolean(_) | Value::Number(_) | Value::Text(_) => return None,
+            PhpValue::Array(entries) => entries,
+            PhpValue::Computed => return Some(computed),
+            PhpValue::Null | PhpValue::Boolean(_) | PhpValue::Number(_) | PhpValue::Text(_) => {
+                return None;
+            }
         };
         for entry in entries.iter().rev() {
             match (&entry.key, &entry.node.value) {
-                (Some(Value::Text(text)), _) if text == key => return Some(entry.node.clone()),
+                (Some(PhpValue::Text(text)), _) if text == key => return Some(entry.node.clone()),
                 // It may have that name, or contain an element of that name.
-                (Some(Value::Computed), _) | (None, Value::Computed) => return Some(computed),
+                (Some(PhpValue::Computed), _) | (None, PhpValue::Computed) => {
+                    return Some(computed);
+                }
                 _other => {}
             }
         }

@@ -1,6 +1,6 @@
 use super::{
-    Value, differences,
-    parse::{Node, returned, texts},
+    PhpValue, differences,
+    parse::{PhpNode, returned, texts},
     token::tokens,
 };
 use crate::config::{
@@ -8,18 +8,18 @@ use crate::config::{
 };
 
 /// The value of `php`, an expression, where the variable `SET` is `a,b` and `NULL` is null.
-fn value(php: &str) -> Value {
+fn value(php: &str) -> PhpValue {
     let env = |name: &str| match name {
-        "SET" => Some(Value::Text("a,b".to_owned())),
-        "NULL" => Some(Value::Null),
+        "SET" => Some(PhpValue::Text("a,b".to_owned())),
+        "NULL" => Some(PhpValue::Null),
         _unset => None,
     };
     let tokens = tokens(&format!("<?php return {php};")).unwrap();
     returned(&tokens, &env).unwrap().value
 }
 
-fn text(text: &str) -> Value {
-    Value::Text(text.to_owned())
+fn text(text: &str) -> PhpValue {
+    PhpValue::Text(text.to_owned())
 }
 
 #[test]
@@ -28,22 +28,22 @@ fn literals_are_understood() {
         ("'a'", text("a")),
         (r"'it\'s a \\ and \n'", text(r"it's a \ and \n")),
         (r#""a\n\"b\" \$c $ 1""#, text("a\n\"b\" $c $ 1")),
-        ("10_000", Value::Number(10_000)),
-        ("0x1F", Value::Number(31)),
-        ("017", Value::Number(15)),
-        ("-1", Value::Number(-1)),
-        ("TRUE", Value::Boolean(true)),
-        ("null", Value::Null),
+        ("10_000", PhpValue::Number(10_000)),
+        ("0x1F", PhpValue::Number(31)),
+        ("017", PhpValue::Number(15)),
+        ("-1", PhpValue::Number(-1)),
+        ("TRUE", PhpValue::Boolean(true)),
+        ("null", PhpValue::Null),
         ("('a')", text("a")),
-        ("(int) '8080'", Value::Number(8080)),
-        ("(bool) 0", Value::Boolean(false)),
+        ("(int) '8080'", PhpValue::Number(8080)),
+        ("(bool) 0", PhpValue::Boolean(false)),
         ("(string) 1", text("1")),
         ("/* 'x' */ 'a' // 'y'\n # 'z'\n", text("a")),
         ("trim(' a ')", text("a")),
-        ("env('UNSET')", Value::Null),
+        ("env('UNSET')", PhpValue::Null),
         ("env('UNSET', 'd')", text("d")),
         ("\\env('SET', 'd')", text("a,b")),
-        ("env('NULL', 'd')", Value::Null),
+        ("env('NULL', 'd')", PhpValue::Null),
         ("env('SET',)", text("a,b")),
     ] {
         assert_eq!(value(php), expected, "{php}");
@@ -97,14 +97,14 @@ fn expressions_that_only_php_can_evaluate_are_computed() {
         "explode(',', 'a,b', 1)",
     ] {
         let found = value(php);
-        assert!(found == Value::Computed || texts(&found).is_none(), "{php}: {found:?}");
+        assert!(found == PhpValue::Computed || texts(&found).is_none(), "{php}: {found:?}");
     }
     assert_eq!(texts(&value("['a', ...$more]")), None);
     assert_eq!(texts(&value("['a', 'b' . 'c']")), None);
 }
 
 /// The configuration as a node.
-fn root(php: &str) -> Option<Node> {
+fn root(php: &str) -> Option<PhpNode> {
     returned(&tokens(php).unwrap(), &|_| None)
 }
 
@@ -112,18 +112,21 @@ fn root(php: &str) -> Option<Node> {
 fn the_last_of_two_keys_counts_and_an_unknown_one_may_be_any() {
     let get =
         |php: &str| root(&format!("<?php return {php};")).unwrap().get("a").map(|node| node.value);
-    assert_eq!(get("['a' => 1, 'b' => 3, 'a' => 2]"), Some(Value::Number(2)));
+    assert_eq!(get("['a' => 1, 'b' => 3, 'a' => 2]"), Some(PhpValue::Number(2)));
     assert_eq!(get("['b' => 1, ['a' => 2]]"), None);
-    assert_eq!(get("['a' => 1, $key => 2]"), Some(Value::Computed));
-    assert_eq!(get("['a' => 1, ...$more]"), Some(Value::Computed));
-    assert_eq!(get("[...$more, 'a' => 1]"), Some(Value::Number(1)));
-    assert_eq!(get("array_merge([], ['a' => 1])"), Some(Value::Computed));
+    assert_eq!(get("['a' => 1, $key => 2]"), Some(PhpValue::Computed));
+    assert_eq!(get("['a' => 1, ...$more]"), Some(PhpValue::Computed));
+    assert_eq!(get("[...$more, 'a' => 1]"), Some(PhpValue::Number(1)));
+    assert_eq!(get("array_merge([], ['a' => 1])"), Some(PhpValue::Computed));
 }
 
 #[test]
 fn a_file_is_one_return() {
     let file = "<?php\ndeclare(strict_types=1);\nuse Foo\\Bar;\n// return ['a' => 0];\nreturn ['a' => 1];\n?>\nreturn";
-    assert_eq!(root(file).unwrap().get("a").unwrap(), Node { value: Value::Number(1), line: 5 });
+    assert_eq!(
+        root(file).unwrap().get("a").unwrap(),
+        PhpNode { value: PhpValue::Number(1), line: 5 }
+    );
     for php in [
         "<?php $a = ['a' => 1];",
         "<?php if (true) return ['a' => 1]; return ['a' => 2];",

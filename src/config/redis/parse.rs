@@ -81,23 +81,23 @@ pub(super) fn target(text: &str, defaults: Defaults) -> Result<RedisTarget, &'st
     let port = defaults.port.unwrap_or(REDIS_PORT);
     let path = path.strip_prefix('/').unwrap_or_default();
     let (topology, db) = match form {
-        Form::Single => (Topology::Single { address: only(hosts, port)? }, number(path)?),
-        Form::Unix => return unix(hosts, path, query, (username, password), defaults.db),
-        Form::Sentinel => sentinel(hosts, path, query)?,
-        Form::Cluster => (Topology::Cluster { nodes: addresses(hosts, port)? }, number(path)?),
+        UrlForm::Single => (Topology::Single { address: only(hosts, port)? }, number(path)?),
+        UrlForm::Unix => return unix(hosts, path, query, (username, password), defaults.db),
+        UrlForm::Sentinel => sentinel(hosts, path, query)?,
+        UrlForm::Cluster => (Topology::Cluster { nodes: addresses(hosts, port)? }, number(path)?),
     };
-    if !query.is_empty() && !matches!(form, Form::Sentinel) {
+    if !query.is_empty() && !matches!(form, UrlForm::Sentinel) {
         return Err(QUERY);
     }
     let db = db.unwrap_or(defaults.db);
-    if db != 0 && matches!(form, Form::Cluster) {
+    if db != 0 && matches!(form, UrlForm::Cluster) {
         return Err(CLUSTER_DB);
     }
     Ok(RedisTarget { topology, is_tls, username, password, db })
 }
 
 #[derive(Clone, Copy)]
-enum Form {
+enum UrlForm {
     Single,
     Unix,
     Sentinel,
@@ -105,15 +105,15 @@ enum Form {
 }
 
 /// Whether `scheme` is TLS, and what follows it.
-fn form(scheme: &str) -> Option<(bool, Form)> {
+fn form(scheme: &str) -> Option<(bool, UrlForm)> {
     match scheme.to_ascii_lowercase().as_str() {
-        "redis" => Some((false, Form::Single)),
-        "rediss" => Some((true, Form::Single)),
-        "redis+unix" => Some((false, Form::Unix)),
-        "redis+sentinel" => Some((false, Form::Sentinel)),
-        "rediss+sentinel" => Some((true, Form::Sentinel)),
-        "redis+cluster" => Some((false, Form::Cluster)),
-        "rediss+cluster" => Some((true, Form::Cluster)),
+        "redis" => Some((false, UrlForm::Single)),
+        "rediss" => Some((true, UrlForm::Single)),
+        "redis+unix" => Some((false, UrlForm::Unix)),
+        "redis+sentinel" => Some((false, UrlForm::Sentinel)),
+        "rediss+sentinel" => Some((true, UrlForm::Sentinel)),
+        "redis+cluster" => Some((false, UrlForm::Cluster)),
+        "rediss+cluster" => Some((true, UrlForm::Cluster)),
         _other => None,
     }
 }

@@ -101,14 +101,14 @@ fn servers(variables: &Variables) -> Result<(Topology, &'static str), ConfigErro
 
 /// A server in the form of ioredis.
 #[derive(Deserialize)]
-struct Server {
+struct IoredisServer {
     host: String,
     port: Option<u16>,
 }
 
 fn servers_in(json: &str, default_port: u16) -> Result<Vec<(String, u16)>, &'static str> {
-    let servers: Vec<Server> = serde_json::from_str(json).map_err(|_| NODES)?;
-    let address = |Server { host, port }: Server| {
+    let servers: Vec<IoredisServer> = serde_json::from_str(json).map_err(|_| NODES)?;
+    let address = |IoredisServer { host, port }: IoredisServer| {
         let port = port.unwrap_or(default_port);
         if port == 0 { Err(NODES) } else { Ok((parse::host(&in_brackets(&host))?, port)) }
     };

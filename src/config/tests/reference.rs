@@ -3,7 +3,7 @@
 use crate::config::{
     AppConfig, Config, WebhookConfig,
     changes::FIXED,
-    schema::{Kind, Schema, flatten},
+    schema::{Schema, ValueKind, flatten},
     values,
 };
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ fn rows() -> Vec<Row<'static>> {
 }
 
 /// What the code has instead of what the row says.
-fn mistakes(row: &Row<'_>, kind: Kind, default: Option<&Value>) -> Vec<String> {
+fn mistakes(row: &Row<'_>, kind: ValueKind, default: Option<&Value>) -> Vec<String> {
     let Row { setting, range, .. } = row;
     let unit = match setting.rsplit('_').next() {
         Some("s") => ", seconds",
@@ -60,11 +60,11 @@ fn mistakes(row: &Row<'_>, kind: Kind, default: Option<&Value>) -> Vec<String> {
         None => unit,
     };
     let name = match kind {
-        Kind::Text => "string",
-        Kind::Integer => "integer",
-        Kind::Boolean => "boolean",
-        Kind::List => "list",
-        Kind::Map => "map",
+        ValueKind::Text => "string",
+        ValueKind::Integer => "integer",
+        ValueKind::Boolean => "boolean",
+        ValueKind::List => "list",
+        ValueKind::Map => "map",
     };
     let mut expected = vec![("type", row.kind, format!("{name}{unit}"))];
     if let Some((least, largest)) = values::range(setting) {
@@ -100,7 +100,7 @@ fn the_reference_lists_every_setting_with_its_type_range_default_and_reload() {
             .filter(|(setting, _)| !REQUIRED.contains(&setting.as_str()))
             .collect();
     let (schema, rows) = (Schema::new(), rows());
-    let known: Vec<(&str, Kind)> = schema.leaves().collect();
+    let known: Vec<(&str, ValueKind)> = schema.leaves().collect();
     let named: Vec<&str> = rows.iter().map(|row| row.setting).collect();
     let expected: Vec<&str> = known.iter().map(|(setting, _)| *setting).collect();
     assert_eq!(named, expected, "the settings, in the order of config.toml");

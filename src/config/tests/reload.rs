@@ -9,12 +9,12 @@ const FILE: &str = "[server]\nport = 1\n[[apps]]\nid = \"1\"\nkey = \"k1\"\nsecr
 const DOTENV: &str = "REVERB_APP_MAX_CONNECTIONS=5\nREVERB_ALLOWED_ORIGINS=a.test\n";
 
 /// A folder with a configuration, and the files that were read from it.
-struct Running {
+struct RunningConfig {
     dir: Directory,
     before: Files,
 }
 
-impl Running {
+impl RunningConfig {
     fn new() -> Self {
         let dir = Directory::new();
         fs::write(dir.0.join("config.toml"), FILE).unwrap();
@@ -45,20 +45,20 @@ impl Running {
 #[test]
 fn a_file_that_was_read_before_is_required_at_reload() {
     for name in ["config.toml", ".env"] {
-        let missing = Running::refused(name, |path| fs::remove_file(path).unwrap());
+        let missing = RunningConfig::refused(name, |path| fs::remove_file(path).unwrap());
         assert_eq!(missing, format!("{name}: is missing, and was there when it was read last"));
-        let dangling = Running::refused(name, |path| {
+        let dangling = RunningConfig::refused(name, |path| {
             fs::remove_file(path).unwrap();
             symlink("nowhere", path).unwrap();
         });
         assert_eq!(dangling, format!("{name}: is a link to a file that does not exist"));
-        let folder = Running::refused(name, |path| {
+        let folder = RunningConfig::refused(name, |path| {
             fs::remove_file(path).unwrap();
             fs::create_dir(path).unwrap();
         });
         assert!(folder.starts_with(&format!("{name}: cannot be read: ")), "{folder}");
         for empty in ["", "\n", " \t\r\n\n", "\u{feff}"] {
-            let empty = Running::refused_with(name, empty);
+            let empty = RunningConfig::refused_with(name, empty);
             assert_eq!(empty, format!("{name}: is empty, and was not when it was read last"));
         }
     }
@@ -102,7 +102,7 @@ fn a_pipe_is_read_at_the_start_if_it_was_named_and_never_again() {
         assert!(made.success());
     };
     for name in ["config.toml", ".env"] {
-        let said = Running::refused(name, |path| {
+        let said = RunningConfig::refused(name, |path| {
             fs::remove_file(path).unwrap();
             pipe(path);
         });
@@ -142,9 +142,9 @@ fn a_link_to_nowhere_is_no_missing_file_at_the_start_either() {
 
 #[test]
 fn a_file_without_apps_is_refused_where_it_had_some() {
-    let none = Running::refused_with("config.toml", "[server]\nport = 1\n# none yet\n");
+    let none = RunningConfig::refused_with("config.toml", "[server]\nport = 1\n# none yet\n");
     assert_eq!(none, "config.toml: has no apps any more, and had some when it was read last");
-    let only_comments = Running::refused_with("config.toml", "# nothing\n");
+    let only_comments = RunningConfig::refused_with("config.toml", "# nothing\n");
     assert_eq!(only_comments, none);
 }
 
@@ -154,10 +154,10 @@ fn a_file_truncated_at_any_position_is_rejected() {
         let second = text.rfind("[[apps]]").unwrap_or(text.len());
         // Between two apps is an exception: the second may have been taken away on purpose.
         for at in (0..text.len() - 1).filter(|at| ![second - 1, second].contains(at)) {
-            let error = Running::refused_with(name, &text[..at]);
+            let error = RunningConfig::refused_with(name, &text[..at]);
             assert!(error.starts_with(name), "{at}: {error}");
         }
-        let named = Running::refused_with(name, &text[..text.len() / 2]);
+        let named = RunningConfig::refused_with(name, &text[..text.len() / 2]);
         assert!(named.contains("cut short"), "{named}");
     }
 }
@@ -175,7 +175,7 @@ fn intended_changes_are_accepted() {
         format!("{FILE}\n\n"),
         format!("\u{feff}{FILE}"),
     ] {
-        let running = Running::new();
+        let running = RunningConfig::new();
         fs::write(running.dir.0.join("config.toml"), &text).unwrap();
         running.read().unwrap_or_else(|error| panic!("{error} of {text}"));
     }
@@ -205,6 +205,6 @@ fn a_volume_that_swaps_its_folder_is_read_anew() {
 
 #[test]
 fn debug_does_not_show_the_contents_of_files() {
-    let shown = format!("{:?}", Running::new().before);
+    let shown = format!("{:?}", RunningConfig::new().before);
     assert!(shown.contains("config.toml") && !shown.contains("first-secret"), "{shown}");
 }

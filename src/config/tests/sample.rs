@@ -5,7 +5,7 @@ use crate::config::{
     draft::Draft,
     file,
     load::to_config,
-    schema::{Kind, Schema},
+    schema::{Schema, ValueKind},
     tests::Setup,
     values,
 };
@@ -117,7 +117,8 @@ fn the_sample_says_the_range_of_each_integer() {
 #[test]
 fn every_integer_has_a_range() {
     let schema = Schema::new();
-    let integers = schema.leaves().filter(|(_, kind)| *kind == Kind::Integer).map(|(key, _)| key);
+    let integers =
+        schema.leaves().filter(|(_, kind)| *kind == ValueKind::Integer).map(|(key, _)| key);
     let mut integers: Vec<_> = integers.collect();
     let mut ranges: Vec<_> = values::RANGES.iter().map(|(key, _, _)| *key).collect();
     integers.sort_unstable();

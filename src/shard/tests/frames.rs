@@ -44,7 +44,7 @@ pub(super) fn take_frames(bytes: &mut Vec<u8>) -> Frames {
 
 /// The frames that the client has received and not read yet.
 pub(super) fn read_frames(client: &TcpStream) -> Frames {
-    let mut received = Received::by(client);
+    let mut received = BitInput::by(client);
     received.read();
     assert!(received.bytes.is_empty(), "a part of a frame");
     received.frames
@@ -77,7 +77,7 @@ pub(super) fn has_something(client: &TcpStream) -> bool {
 }
 
 /// What a client has received, read bit by bit.
-pub(super) struct Received<'a> {
+pub(super) struct BitInput<'a> {
     client: &'a TcpStream,
     pub(super) frames: Frames,
     /// The beginning of the next frame.
@@ -85,7 +85,7 @@ pub(super) struct Received<'a> {
     give_up_at: Instant,
 }
 
-impl<'a> Received<'a> {
+impl<'a> BitInput<'a> {
     pub(super) fn by(client: &'a TcpStream) -> Self {
         let give_up_at = Instant::now() + PATIENCE;
         Self { client, frames: Vec::new(), bytes: Vec::new(), give_up_at }

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 /// The behaviour of an endpoint for one request.
-enum Reply {
+enum TestReply {
     /// Answers with these bytes and keeps the connection open.
     Keep(Vec<u8>),
     /// Answers with these bytes and closes the connection.
@@ -16,14 +16,14 @@ enum Reply {
 }
 
 /// An endpoint that answers its n-th request, from 0, by a script.
-struct Server {
+struct TestEndpoint {
     address: String,
     /// The connection of each request, from 0, and its text.
     requests: Arc<Mutex<Vec<(usize, String)>>>,
 }
 
-impl Server {
-    async fn new(script: impl Fn(usize) -> Reply + Send + Sync + 'static) -> Self {
+impl TestEndpoint {
+    async fn new(script: impl Fn(usize) -> TestReply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (requests, script) = (Arc::default(), Arc::new(script));
@@ -40,10 +40,10 @@ impl Server {
 
     /// An endpoint that accepts everything.
     async fn accepting() -> Self {
-        Self::new(|_| Reply::Keep(ok(b"ok"))).await
+        Self::new(|_| TestReply::Keep(ok(b"ok"))).await
     }
 
-    fn client(&self) -> Client {
+    fn client(&self) -> EndpointClient {
         client(&format!("http://{}/hooks?token=hunter2", self.address))
     }
 
@@ -64,7 +64,7 @@ async fn serve(
     mut stream: TcpStream,
     connection: usize,
     seen: Arc<Mutex<Vec<(usize, String)>>>,
-    script: Arc<impl Fn(usize) -> Reply>,
+    script: Arc<impl Fn(usize) -> TestReply>,
 ) {
     let mut received = Vec::new();
     while let Ok(1..) = stream.read_buf(&mut received).await {
@@ -80,22 +80,22 @@ async fn serve(
         };
         // The client may close the connection before it has read everything.
         let _cut_off = match script(at) {
-            Reply::Keep(bytes) => stream.write_all(&bytes).await,
-            Reply::Close(bytes) => return drop(stream.write_all(&bytes).await),
+            TestReply::Keep(bytes) => stream.write_all(&bytes).await,
+            TestReply::Close(bytes) => return drop(stream.write_all(&bytes).await),
         };
     }
 }
 
-fn client(url: &str) -> Client {
+fn client(url: &str) -> EndpointClient {
     client_with(url, false)
 }
 
-fn client_with(url: &str, deny_private: bool) -> Client {
+fn client_with(url: &str, deny_private: bool) -> EndpointClient {
     let target = Arc::new(Target::parse(url).unwrap());
     let configured = [("x-token".to_owned(), Secret::new("hunter2"))].into();
     let headers = Arc::new(Live::new(headers(&target.authority, "my-key", &configured)));
     let dialer = Dialer::new(false, deny_private).unwrap();
-    Client::new(Arc::new(Live::new(dialer)), target, headers)
+    EndpointClient::new(Arc::new(Live::new(dialer)), target, headers)
 }
 
 /// An answer with this body.
@@ -111,7 +111,7 @@ fn notice() -> Notice {
 
 #[tokio::test]
 async fn a_request_has_these_headers_and_no_others() {
-    let server = Server::accepting().await;
+    let server = TestEndpoint::accepting().await;
     let answer = server.client().post(&notice()).await.unwrap();
     assert_eq!((answer.status, &answer.body[..]), (StatusCode::OK, &b"ok"[..]));
     let request = server.requests.lock().unwrap()[0].1.clone();
@@ -156,7 +156,7 @@ async fn every_status_is_an_answer() {
     for status in [200, 204, 302, 400, 500, 599] {
         let head =
             format!("HTTP/1.1 {status} x\r\nLocation: http://a\r\nContent-Length: 0\r\n\r\n");
-        let server = Server::new(move |_| Reply::Keep(head.clone().into_bytes())).await;
+        let server = TestEndpoint::new(move |_| TestReply::Keep(head.clone().into_bytes())).await;
         assert_eq!(server.client().post(&notice()).await.unwrap().status, status);
         assert_eq!(server.connections().len(), 1, "a redirect is not followed");
     }
@@ -166,7 +166,7 @@ async fn every_status_is_an_answer() {
 #[tokio::test]
 async fn a_request_without_an_answer_times_out_after_ten_seconds() {
     for part in ["", "HTTP/1.1 200 OK\r\nContent-Le"] {
-        let server = Server::new(move |_| Reply::Keep(part.as_bytes().to_vec())).await;
+        let server = TestEndpoint::new(move |_| TestReply::Keep(part.as_bytes().to_vec())).await;
         let mut client = server.client();
         let start = Instant::now();
         let posted = tokio::spawn(async move { client.post(&notice()).await });
@@ -187,7 +187,7 @@ async fn a_request_without_an_answer_times_out_after_ten_seconds() {
 #[tokio::test]
 async fn an_answer_whose_body_does_not_end_counts_after_a_second() {
     let head = b"HTTP/1.1 201 OK\r\nContent-Length: 100\r\n\r\nbegin";
-    let server = Server::new(|_| Reply::Keep(head.to_vec())).await;
+    let server = TestEndpoint::new(|_| TestReply::Keep(head.to_vec())).await;
     let mut client = server.client();
     let start = Instant::now();
     let answer = client.post(&notice()).await.unwrap();
@@ -201,7 +201,7 @@ async fn an_answer_whose_body_does_not_end_counts_after_a_second() {
 async fn a_connection_is_reused_unless_its_answer_is_larger_than_64_kib() {
     const MOST: usize = 64 * 1_024;
     for (bytes, connections) in [(MOST, [0, 0]), (MOST + 1, [0, 1])] {
-        let server = Server::new(move |_| Reply::Keep(ok(&vec![b'x'; bytes]))).await;
+        let server = TestEndpoint::new(move |_| TestReply::Keep(ok(&vec![b'x'; bytes]))).await;
         let mut client = server.client();
         for _ in 0..2 {
             assert_eq!(client.post(&notice()).await.unwrap().body.len(), MOST);
@@ -212,7 +212,7 @@ async fn a_connection_is_reused_unless_its_answer_is_larger_than_64_kib() {
 
 #[tokio::test]
 async fn a_connection_is_used_for_a_minute_at_most_and_not_after_idling() {
-    let server = Server::accepting().await;
+    let server = TestEndpoint::accepting().await;
     let mut client = server.client();
     client.post(&notice()).await.unwrap();
     for _ in 0..2 {
@@ -235,8 +235,10 @@ async fn a_connection_is_used_for_a_minute_at_most_and_not_after_idling() {
 
 #[tokio::test]
 async fn a_connection_that_the_endpoint_has_closed_meanwhile_is_replaced() {
-    let server =
-        Server::new(|at| if at == 0 { Reply::Close(ok(b"")) } else { Reply::Keep(ok(b"")) }).await;
+    let server = TestEndpoint::new(|at| {
+        if at == 0 { TestReply::Close(ok(b"")) } else { TestReply::Keep(ok(b"")) }
+    })
+    .await;
     let mut client = server.client();
     for _ in 0..2 {
         assert!(client.post(&notice()).await.is_ok());
@@ -250,7 +252,7 @@ async fn errors_contain_no_secret() {
     let long = format!("HTTP/1.1 200 OK\r\nX-Long: {}\r\n\r\n", "x".repeat(256 * 1_024));
     let answers = ["", "hunter2 hunter2\r\n\r\n", "HTTP/1.1 200 OK\r\nhunter2\r\n\r\n", &long];
     for answer in answers.map(|text| text.as_bytes().to_vec()) {
-        let server = Server::new(move |_| Reply::Close(answer.clone())).await;
+        let server = TestEndpoint::new(move |_| TestReply::Close(answer.clone())).await;
         let error = server.client().post(&notice()).await.unwrap_err();
         assert!(matches!(error, PostError::Http(_)), "{error:?}");
         let text = error.to_string();
@@ -263,7 +265,10 @@ async fn errors_contain_no_secret() {
     for (url, expected) in [
         (format!("http://{closed}/hunter2?t=hunter2"), "cannot connect: "),
         ("http://unknown.invalid/hunter2?t=hunter2".to_owned(), "the host is not found: "),
-        (format!("https://{}/hunter2", Server::accepting().await.address), "cannot agree on TLS: "),
+        (
+            format!("https://{}/hunter2", TestEndpoint::accepting().await.address),
+            "cannot agree on TLS: ",
+        ),
     ] {
         let mut client = client(&url);
         let error = client.post(&notice()).await.unwrap_err();

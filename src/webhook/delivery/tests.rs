@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     config::{AppConfig, WebhookConfig},
     webhook::{
-        client::Answer,
+        client::EndpointAnswer,
         queue::{MemoryQueue, tests::notice},
     },
 };
@@ -23,7 +23,7 @@ type Judge = dyn Fn(usize, &str) -> Result<u16, PostError> + Send + Sync;
 
 /// An endpoint that answers its n-th request, from 0, by a script, after a delay.
 #[derive(Clone)]
-struct Script {
+struct AnswerScript {
     posted: Posted,
     takes: Duration,
     judge: Arc<Judge>,
@@ -31,8 +31,8 @@ struct Script {
     rests: Arc<AtomicUsize>,
 }
 
-impl Post for Script {
-    async fn post(&mut self, notice: &Notice) -> Result<Answer, PostError> {
+impl Post for AnswerScript {
+    async fn post(&mut self, notice: &Notice) -> Result<EndpointAnswer, PostError> {
         let at = {
             let mut posted = self.posted.lock().unwrap();
             posted.push((now(), notice.body.clone()));
@@ -41,7 +41,7 @@ impl Post for Script {
         time::sleep(self.takes).await;
         let text = std::str::from_utf8(&notice.body).unwrap();
         let status = StatusCode::from_u16((self.judge)(at, text)?).unwrap();
-        Ok(Answer { status, body: Bytes::new() })
+        Ok(EndpointAnswer { status, body: Bytes::new() })
     }
 
     fn rest(&mut self) {
@@ -76,11 +76,12 @@ impl Bench {
         let (posted, end) = (Posted::default(), watch::Sender::new(End::Open));
         let takes = Duration::from_millis(10);
         let (judge, rests) = (Arc::new(judge), Arc::default());
-        let script = Script { posted: Arc::clone(&posted), takes, judge, rests };
+        let script = AnswerScript { posted: Arc::clone(&posted), takes, judge, rests };
         let rests = Arc::clone(&script.rests);
-        let scripts = [script.clone(), Script { rests: Arc::default(), ..script }];
+        let scripts = [script.clone(), AnswerScript { rests: Arc::default(), ..script }];
         let queue = Arc::clone(&endpoint.queue);
-        let delivery = Delivery::new(Arc::clone(&endpoint), queue, scripts, end.subscribe());
+        let delivery =
+            EndpointDelivery::new(Arc::clone(&endpoint), queue, scripts, end.subscribe());
         Self { endpoint, posted, rests, end, task: tokio::spawn(delivery.run()) }
     }
 
@@ -331,15 +332,15 @@ impl Stubborn {
 }
 
 impl Queue for Stubborn {
-    async fn first(&self) -> (Place, Notice) {
+    async fn first(&self) -> (RequestId, Notice) {
         Queue::first(&self.queue).await
     }
 
-    async fn first_now(&self) -> Option<(Place, Notice)> {
+    async fn first_now(&self) -> Option<(RequestId, Notice)> {
         Queue::first_now(&self.queue).await
     }
 
-    async fn ack(&self, place: Place) {
+    async fn ack(&self, place: RequestId) {
         Queue::ack(&self.queue, place).await;
     }
 
@@ -347,11 +348,11 @@ impl Queue for Stubborn {
         Queue::drop_older(&self.queue, before).await
     }
 
-    async fn split(&self, place: Place, halves: [Notice; 2]) -> bool {
+    async fn split(&self, place: RequestId, halves: [Notice; 2]) -> bool {
         !self.refuses() && Queue::split(&self.queue, place, halves).await
     }
 
-    async fn set_aside(&self, place: Place) -> Option<usize> {
+    async fn set_aside(&self, place: RequestId) -> Option<usize> {
         if self.refuses() { None } else { Queue::set_aside(&self.queue, place).await }
     }
 
@@ -363,11 +364,11 @@ impl Queue for Stubborn {
         self.queue.aside_added().await;
     }
 
-    async fn aside(&self, turn: usize) -> Option<(Place, Notice)> {
+    async fn aside(&self, turn: usize) -> Option<(RequestId, Notice)> {
         self.queue.aside(turn).await
     }
 
-    async fn ack_aside(&self, place: Place) {
+    async fn ack_aside(&self, place: RequestId) {
         Queue::ack_aside(&self.queue, place).await;
     }
 
@@ -382,7 +383,7 @@ async fn a_failed_split_or_set_aside_is_retried_after_a_pause() {
         let webhook = WebhookConfig { url: "http://a.test".into(), ..WebhookConfig::default() };
         let endpoint = Endpoint::new(&AppConfig::development(), "a.test", &webhook).unwrap();
         let (endpoint, posted) = (Arc::new(endpoint), Posted::default());
-        let script = Script {
+        let script = AnswerScript {
             posted: Arc::clone(&posted),
             takes: Duration::from_millis(10),
             judge: Arc::new(|_, text| Ok(if text.contains("[1") { 422 } else { 200 })),
@@ -393,7 +394,8 @@ async fn a_failed_split_or_set_aside_is_retried_after_a_pause() {
         queue.queue.push(notice(text, events, now()));
         let (_end, ends) = watch::channel(End::Open);
         let scripts = [script.clone(), script];
-        let delivery = Delivery::new(Arc::clone(&endpoint), Arc::clone(&queue), scripts, ends);
+        let delivery =
+            EndpointDelivery::new(Arc::clone(&endpoint), Arc::clone(&queue), scripts, ends);
         let task = tokio::spawn(delivery.run());
         while 0 < queue.refusals.load(Ordering::Relaxed) {
             time::sleep(Duration::from_millis(1)).await;

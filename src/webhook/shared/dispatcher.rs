@@ -5,7 +5,7 @@ use super::{
         app::{AppWebhooks, Settings},
         batch::Batch,
         client::REQUEST_TIMEOUT,
-        delivery::{Delivery, End},
+        delivery::{End, EndpointDelivery},
         dial::Dialer,
         envelope,
         filter::Filter,
@@ -214,8 +214,13 @@ impl SharedDispatcher {
             ends.push(end);
             tasks.spawn(kept_alive(move || {
                 let clients = [(); 2].map(|()| endpoint.client(Arc::clone(&dialer)));
-                Delivery::new(Arc::clone(&endpoint), Arc::clone(&queue), clients, ending.clone())
-                    .run()
+                EndpointDelivery::new(
+                    Arc::clone(&endpoint),
+                    Arc::clone(&queue),
+                    clients,
+                    ending.clone(),
+                )
+                .run()
             }));
         }
         Delivering { queues, tasks, ends }

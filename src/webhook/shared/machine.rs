@@ -26,7 +26,7 @@ use std::{
 pub(super) struct SharedMachine {
     held: HashMap<String, Held>,
     /// The deadline of each entry of `held`.
-    due: BTreeSet<Due>,
+    due: BTreeSet<Deadline>,
     /// The changes of `held` since they were last taken.
     changed: BTreeSet<String>,
     /// Channels with many subscribers: until when their count is not reported again.
@@ -38,13 +38,13 @@ pub(super) struct SharedMachine {
 
 /// A deadline. At the same ms, members come before channels, so that `member_removed` precedes `channel_vacated`.
 #[derive(Debug, Eq, Ord, PartialEq, PartialOrd)]
-struct Due {
+struct Deadline {
     ms: u64,
     is_of_channel: bool,
     name: String,
 }
 
-impl Due {
+impl Deadline {
     fn new(ms: u64, name: &str) -> Self {
         Self { ms, is_of_channel: name.starts_with(CHANNEL), name: name.to_owned() }
     }
@@ -81,7 +81,7 @@ impl SharedMachine {
         for (name, text) in held {
             match parse(text.as_bytes()) {
                 Some((due_ms, hub_event)) => {
-                    machine.due.insert(Due::new(due_ms, &name));
+                    machine.due.insert(Deadline::new(due_ms, &name));
                     machine.held.insert(name, Held { due_ms, hub_event });
                 }
                 // Not written by a node: removed with the next commit.
@@ -121,7 +121,7 @@ impl SharedMachine {
     /// read: a later record may cancel a departure.
     pub(super) fn advance(&mut self, now_ms: u64, ready: &mut Vec<HubEvent>) {
         while self.due_ms().is_some_and(|due_ms| due_ms <= now_ms) {
-            let Some(Due { ms: due_ms, name, .. }) = self.due.pop_first() else { return };
+            let Some(Deadline { ms: due_ms, name, .. }) = self.due.pop_first() else { return };
             let Some(held) = self.held.remove(&name) else { continue };
             self.note(name);
             if let HubEvent::SubscriptionCount { channel, .. } = &held.hub_event {
@@ -164,7 +164,7 @@ impl SharedMachine {
 
     fn hold(&mut self, name: String, due_ms: u64, hub_event: HubEvent) {
         self.release(&name);
-        self.due.insert(Due::new(due_ms, &name));
+        self.due.insert(Deadline::new(due_ms, &name));
         self.held.insert(name.clone(), Held { due_ms, hub_event });
         self.note(name);
     }
@@ -172,7 +172,7 @@ impl SharedMachine {
     /// Removes a held event. Returns whether it was there.
     fn release(&mut self, name: &str) -> bool {
         let Some((name, held)) = self.held.remove_entry(name) else { return false };
-        self.due.remove(&Due::new(held.due_ms, &name));
+        self.due.remove(&Deadline::new(held.due_ms, &name));
         self.note(name);
         true
     }
@@ -396,7 +396,7 @@ mod tests {
 
     /// The part of Redis that a reader of the log uses.
     #[derive(Default)]
-    struct Kept {
+    struct StoredLog {
         log: Vec<Vec<u8>>,
         held: HashMap<String, String>,
     }
@@ -409,7 +409,7 @@ mod tests {
         for seed in 0..200 {
             let mut random = StdRng::seed_from_u64(seed);
             let mut now_ms = 1_000_000;
-            let (mut kept, mut machine) = (Kept::default(), SharedMachine::default());
+            let (mut kept, mut machine) = (StoredLog::default(), SharedMachine::default());
             let (mut truth, mut believed) = (HashMap::new(), HashMap::new());
             for step in 0..400 {
                 now_ms += random.random_range(0..900);
@@ -460,7 +460,7 @@ mod tests {
 
     /// Reads this many records; a reader that dies before its commit is replaced.
     fn read(
-        kept: &mut Kept,
+        kept: &mut StoredLog,
         machine: &mut SharedMachine,
         (some, now_ms): (usize, u64),
         is_committed: bool,

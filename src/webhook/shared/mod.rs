@@ -20,7 +20,7 @@ pub(super) use dispatcher::dispatch;
 
 use super::log::Full;
 use crate::{cluster::Store, hub::HubEvent};
-use outgoing::Outgoing;
+use outgoing::OutgoingLog;
 use std::{
     sync::{Mutex, PoisonError},
     time::Instant,
@@ -31,7 +31,7 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub(super) struct SharedWebhooks {
     pub(super) store: Store,
-    outgoing: Outgoing,
+    outgoing: OutgoingLog,
     /// The number of parts that were appended.
     appended: Mutex<u64>,
     lease: WebhookLease,
@@ -41,7 +41,7 @@ impl SharedWebhooks {
     pub(super) fn new(store: Store) -> Self {
         Self {
             store,
-            outgoing: Outgoing::default(),
+            outgoing: OutgoingLog::default(),
             appended: Mutex::default(),
             lease: WebhookLease::default(),
         }

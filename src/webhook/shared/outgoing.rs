@@ -2,7 +2,7 @@
 
 use super::super::log::{Full, MemoryLog};
 use crate::{
-    cluster::{Entry, Store},
+    cluster::{LogRecord, Store},
     hub::HubEvent,
 };
 use std::{
@@ -18,14 +18,14 @@ use tokio::{
 /// Observed events for the common log. It has the limits of a log in memory, which only an outage
 /// reaches.
 #[derive(Debug, Default)]
-pub(super) struct Outgoing {
-    waiting: Mutex<Waiting>,
+pub(super) struct OutgoingLog {
+    waiting: Mutex<PendingEvents>,
     filled: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
-    entries: VecDeque<Entry>,
+struct PendingEvents {
+    entries: VecDeque<LogRecord>,
     bytes: usize,
 }
 
@@ -34,12 +34,12 @@ const RETRY: Duration = Duration::from_millis(200);
 /// Maximum number of bytes that are appended at once.
 const PART_BYTES_MAX: usize = 1_024 * 1_024;
 
-fn size(entry: &Entry) -> usize {
+fn size(entry: &LogRecord) -> usize {
     entry.record.len() + Store::OVERHEAD_BYTES
 }
 
-impl Outgoing {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+impl OutgoingLog {
+    fn lock(&self) -> MutexGuard<'_, PendingEvents> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -53,7 +53,7 @@ impl Outgoing {
         let most_bytes =
             if hub_event.is_transition() { Store::LOG_BYTES_MAX } else { Store::LOG_BYTES_MAX / 2 };
         let most_here = most_bytes.min(MemoryLog::BYTES_MAX);
-        let entry = Entry { at_us, most_bytes, record: hub_event.to_bytes() };
+        let entry = LogRecord { at_us, most_bytes, record: hub_event.to_bytes() };
         let mut waiting = self.lock();
         if most_here < waiting.bytes + size(&entry) {
             return Err(Full);
@@ -71,7 +71,7 @@ impl Outgoing {
     }
 
     /// The oldest events, as many as one part holds.
-    fn part(&self) -> Vec<Entry> {
+    fn part(&self) -> Vec<LogRecord> {
         let mut bytes = 0;
         let waiting = self.lock();
         let together = waiting.entries.iter().take(Store::RECORDS_MAX).take_while(|entry| {
@@ -82,7 +82,7 @@ impl Outgoing {
         together.cloned().collect()
     }
 
-    fn remove(&self, part: &[Entry]) {
+    fn remove(&self, part: &[LogRecord]) {
         let mut waiting = self.lock();
         waiting.entries.drain(..part.len());
         waiting.bytes -= part.iter().map(size).sum::<usize>();
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn events_are_appended_in_parts_and_in_order() {
-        let outgoing = Outgoing::default();
+        let outgoing = OutgoingLog::default();
         let [occupied, vacated, ..] = one_of_each();
         for _ in 0..Store::RECORDS_MAX {
             outgoing.push(7, &occupied).unwrap();
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn during_an_outage_paired_events_have_room_longest() {
-        let outgoing = Outgoing::default();
+        let outgoing = OutgoingLog::default();
         let [occupied, _, _, _, mut event, ..] = one_of_each();
         if let HubEvent::ClientEvent { data, .. } = &mut event {
             *data = "x".repeat(2 * 1_024 * 1_024);

@@ -4,7 +4,7 @@ use super::{
     super::{
         endpoint::Endpoint,
         envelope::Notice,
-        queue::{ASIDE_BYTES_MAX, ASIDES_MAX, LIFETIME, Place, Queue},
+        queue::{ASIDE_BYTES_MAX, ASIDES_MAX, LIFETIME, Queue, RequestId},
         stats::Dropped,
     },
     SharedWebhooks,
@@ -26,7 +26,7 @@ pub(super) struct SharedQueue {
     name: String,
     endpoint: Arc<Endpoint>,
     signer: Signer,
-    head: Mutex<Option<(Place, Notice)>>,
+    head: Mutex<Option<(RequestId, Notice)>>,
     changed: Notify,
     /// Number of requests that are set aside, as far as Redis has reported.
     asides: AtomicUsize,
@@ -66,25 +66,25 @@ impl SharedQueue {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<(Place, Notice)>> {
+    fn lock(&self) -> MutexGuard<'_, Option<(RequestId, Notice)>> {
         self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn notice(&self, head: &cluster::Head) -> (Place, Notice) {
+    fn notice(&self, head: &cluster::Head) -> (RequestId, Notice) {
         let created_at = now().checked_sub(head.age).unwrap_or_else(now);
         let body = String::from_utf8_lossy(&head.body).into_owned();
-        (Place(head.id), Notice::of_body(&self.signer, body, head.events, created_at))
+        (RequestId(head.id), Notice::of_body(&self.signer, body, head.events, created_at))
     }
 
     /// Handles the answer of the queue, and returns the events that were too old.
-    fn take(&self, queue: cluster::Queue) -> usize {
+    fn take(&self, queue: cluster::QueueState) -> usize {
         *self.lock() = queue.head.map(|head| self.notice(&head));
         self.endpoint.stats.waiting.set(queue.waiting);
         queue.expired
     }
 
     /// The same, for requests that are set aside.
-    fn take_aside(&self, aside: cluster::Queue) -> (usize, Option<(Place, Notice)>) {
+    fn take_aside(&self, aside: cluster::QueueState) -> (usize, Option<(RequestId, Notice)>) {
         self.asides.store(aside.count, Ordering::Relaxed);
         self.endpoint.stats.set_aside.set(aside.waiting);
         (aside.expired, aside.head.map(|head| self.notice(&head)))
@@ -92,7 +92,7 @@ impl SharedQueue {
 }
 
 impl Queue for SharedQueue {
-    async fn first(&self) -> (Place, Notice) {
+    async fn first(&self) -> (RequestId, Notice) {
         loop {
             if let Some(first) = self.first_now().await {
                 return first;
@@ -101,7 +101,7 @@ impl Queue for SharedQueue {
         }
     }
 
-    async fn first_now(&self) -> Option<(Place, Notice)> {
+    async fn first_now(&self) -> Option<(RequestId, Notice)> {
         if !self.shared.lease.is_ours() {
             return None;
         }
@@ -117,7 +117,7 @@ impl Queue for SharedQueue {
 
     /// Waits while Redis is unavailable, so that the acknowledged request is not sent again
     /// afterwards.
-    async fn ack(&self, place: Place) {
+    async fn ack(&self, place: RequestId) {
         loop {
             match self.shared.store.head(&self.name, Some(place.0), LIFETIME).await {
                 Ok(queue) => {
@@ -143,7 +143,7 @@ impl Queue for SharedQueue {
         0
     }
 
-    async fn split(&self, place: Place, halves: [Notice; 2]) -> bool {
+    async fn split(&self, place: RequestId, halves: [Notice; 2]) -> bool {
         let parts = halves.each_ref().map(|half| (half.events, &*half.body));
         let is_done = self.shared.store.split(&self.name, place.0, &parts).await.is_ok();
         if is_done {
@@ -152,7 +152,7 @@ impl Queue for SharedQueue {
         is_done
     }
 
-    async fn set_aside(&self, place: Place) -> Option<usize> {
+    async fn set_aside(&self, place: RequestId) -> Option<usize> {
         let store = &self.shared.store;
         let set_aside = store.set_aside(&self.name, place.0, ASIDE_BYTES_MAX, ASIDES_MAX).await;
         let dropped = set_aside.ok()?;
@@ -170,7 +170,7 @@ impl Queue for SharedQueue {
         self.aside_added.notified().await;
     }
 
-    async fn aside(&self, turn: usize) -> Option<(Place, Notice)> {
+    async fn aside(&self, turn: usize) -> Option<(RequestId, Notice)> {
         if !self.shared.lease.is_ours() {
             return None;
         }
@@ -180,7 +180,7 @@ impl Queue for SharedQueue {
         head
     }
 
-    async fn ack_aside(&self, place: Place) {
+    async fn ack_aside(&self, place: RequestId) {
         loop {
             match self.shared.store.aside(&self.name, Some(place.0), LIFETIME, 0).await {
                 Ok(aside) => {

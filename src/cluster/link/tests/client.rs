@@ -4,7 +4,7 @@ use super::{
     next, receives_nothing,
 };
 use crate::cluster::{
-    link::{Connection, Push, Pushes},
+    link::{Push, Pushes, RedisConnection},
     partition::Partition,
 };
 use futures_util::future::join_all;
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 const HOME: Partition = Partition::HOME;
 
-async fn connected(fake: &Fake) -> (Connection, Pushes) {
+async fn connected(fake: &Fake) -> (RedisConnection, Pushes) {
     connect(&format!("redis://127.0.0.1:{}", fake.port)).await.unwrap()
 }
 
@@ -22,7 +22,7 @@ fn names(names: &[&str]) -> Vec<Arc<str>> {
 }
 
 /// Sends commands concurrently on the bus connection. Returns their replies.
-async fn replies(connection: &Connection, words: &[&str]) -> Vec<String> {
+async fn replies(connection: &RedisConnection, words: &[&str]) -> Vec<String> {
     let asking = words.iter().map(|word| async {
         let command = echo(word);
         let answer = connection.query_in_order::<String>(HOME, &command);

@@ -2,7 +2,7 @@ use super::{
     connect, endpoint,
     fake::{Fake, bulk},
 };
-use crate::cluster::link::{Dial, Endpoint, Stream};
+use crate::cluster::link::{Dial, RedisEndpoint, Stream};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
@@ -102,7 +102,7 @@ async fn a_server_that_may_evict_keys_is_reported() {
 }
 
 /// A server at the other end of an in-memory stream, so that only the round trips take time.
-fn far_away(round_trip: Duration) -> Endpoint {
+fn far_away(round_trip: Duration) -> RedisEndpoint {
     let dial: Dial = Arc::new(move |_, _| {
         Box::pin(async move {
             sleep(round_trip).await;
@@ -111,7 +111,7 @@ fn far_away(round_trip: Duration) -> Endpoint {
             Ok(Box::new(near) as Box<dyn Stream>)
         })
     });
-    Endpoint::over(dial, &[("redis".to_owned(), 6_379)], false)
+    RedisEndpoint::over(dial, &[("redis".to_owned(), 6_379)], false)
 }
 
 async fn answer_late(mut stream: DuplexStream, round_trip: Duration) {

@@ -7,7 +7,7 @@ mod routing;
 mod sentinel;
 mod tls;
 
-use super::{Connection, Endpoint, Push, Pushes};
+use super::{Push, Pushes, RedisConnection, RedisEndpoint};
 use crate::config::{RedisConfig, RedisTarget};
 use redis::{Cmd, RedisResult, cmd};
 use std::time::{Duration, Instant};
@@ -16,17 +16,17 @@ use tokio::time::{sleep, timeout};
 /// A timeout for every step of a test.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-async fn connect(url: &str) -> RedisResult<(Connection, Pushes)> {
+async fn connect(url: &str) -> RedisResult<(RedisConnection, Pushes)> {
     endpoint(url).connect().await
 }
 
-fn endpoint(url: &str) -> Endpoint {
+fn endpoint(url: &str) -> RedisEndpoint {
     endpoint_of(&RedisConfig { url: url.parse().unwrap(), ..RedisConfig::default() })
 }
 
-fn endpoint_of(config: &RedisConfig) -> Endpoint {
+fn endpoint_of(config: &RedisConfig) -> RedisEndpoint {
     let target: RedisTarget = config.url.target().unwrap().clone();
-    Endpoint::new(config, target).unwrap()
+    RedisEndpoint::new(config, target).unwrap()
 }
 
 async fn next(pushes: &mut Pushes) -> Push {

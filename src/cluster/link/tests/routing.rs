@@ -4,7 +4,7 @@ use super::{
     next, receives_nothing,
 };
 use crate::cluster::{
-    link::{Connection, Push, Pushes, routing::REFRESH},
+    link::{Push, Pushes, RedisConnection, routing::REFRESH},
     partition::{PARTITIONS, Partition},
 };
 use redis::RedisResult;
@@ -36,7 +36,7 @@ fn say(
     fake.answer(move |line| if line == "CLUSTER SLOTS" { Some(map.clone()) } else { answer(line) });
 }
 
-async fn connected(seeds: &[&Fake]) -> (Connection, Pushes) {
+async fn connected(seeds: &[&Fake]) -> (RedisConnection, Pushes) {
     let seeds: Vec<String> = seeds.iter().map(|fake| format!("127.0.0.1:{}", fake.port)).collect();
     connect(&format!("redis+cluster://{}", seeds.join(","))).await.unwrap()
 }
@@ -45,7 +45,7 @@ fn partition(number: usize) -> Partition {
     Partition::all(PARTITIONS).nth(number).unwrap()
 }
 
-async fn ask(connection: &Connection, partition: Partition) -> RedisResult<String> {
+async fn ask(connection: &RedisConnection, partition: Partition) -> RedisResult<String> {
     let command = echo("a");
     timeout(PATIENCE, connection.query(partition, &command)).await.expect("an answer")
 }

@@ -13,13 +13,13 @@ fn name(sentinel: &Fake, port: u16) {
     sentinel.answer(move |line| (line == GET).then(|| answer.clone()));
 }
 
-struct Watched {
+struct WatchedMaster {
     master: Fake,
     other: Fake,
     sentinels: [Fake; 3],
 }
 
-impl Watched {
+impl WatchedMaster {
     async fn start() -> Self {
         let sentinels = [Fake::start().await, Fake::start().await, Fake::start().await];
         let watched = Self { master: Fake::start().await, other: Fake::start().await, sentinels };
@@ -37,7 +37,7 @@ impl Watched {
 
 #[tokio::test]
 async fn the_link_ends_when_the_sentinels_report_another_master_while_the_old_one_runs() {
-    let watched = Watched::start().await;
+    let watched = WatchedMaster::start().await;
     let (_connection, mut pushes) = connect(&watched.url("", "")).await.unwrap();
     receives_nothing(&mut pushes, 2 * INTERVAL).await;
     // One of three Sentinels is not a majority.
@@ -53,7 +53,7 @@ async fn the_link_ends_when_the_sentinels_report_another_master_while_the_old_on
 
 #[tokio::test]
 async fn sentinels_that_do_not_answer_change_nothing() {
-    let mut watched = Watched::start().await;
+    let mut watched = WatchedMaster::start().await;
     watched.sentinels[0].stop().await;
     let (_connection, mut pushes) = connect(&watched.url("", "")).await.unwrap();
     watched.sentinels[1].stop().await;
@@ -65,7 +65,7 @@ async fn sentinels_that_do_not_answer_change_nothing() {
 
 #[tokio::test]
 async fn sentinels_and_redis_have_their_own_passwords() {
-    let watched = Watched::start().await;
+    let watched = WatchedMaster::start().await;
     let url = watched.url(":of-redis@", "?sentinel_password=of-sentinel");
     let (_connection, _pushes) = endpoint(&url).connect().await.unwrap();
     assert_eq!(watched.master.seen("HELLO 3 AUTH default of-redis"), 2);

@@ -12,7 +12,7 @@ const TRANSACTIONS_MAX: usize = 1_024;
 
 /// An older copy of the data, and the writes that it lacks.
 #[derive(Clone, Debug)]
-pub(super) struct History {
+pub(super) struct CommandHistory {
     behind: Store,
     transactions: VecDeque<Transaction>,
 }
@@ -24,7 +24,7 @@ struct Transaction {
     commands: Vec<Vec<Bytes>>,
 }
 
-impl History {
+impl CommandHistory {
     pub(super) fn new(store: &Store) -> Self {
         Self { behind: store.clone(), transactions: VecDeque::new() }
     }

@@ -22,13 +22,13 @@ const EXACT_MAX: u64 = 1_000_000_000_000_000;
 const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;
 
 /// Executes the commands of a script.
-pub(crate) trait Host: Send + 'static {
+pub(crate) trait LuaHost: Send + 'static {
     fn call(&mut self, command: &mut [Bytes]) -> Reply;
 }
 
 /// A Lua state with its compiled scripts. The servers of one simulation share it, since a script leaves no state
 /// behind.
-pub(crate) struct Engine<H> {
+pub(crate) struct LuaEngine<H> {
     lua: Lua,
     calls: Arc<Mutex<Calls<H>>>,
     compiled: Mutex<HashMap<String, Function>>,
@@ -43,13 +43,13 @@ struct Calls<H> {
     panic: Option<Box<dyn Any + Send>>,
 }
 
-impl<H> fmt::Debug for Engine<H> {
+impl<H> fmt::Debug for LuaEngine<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Engine")
     }
 }
 
-impl<H: Host> Engine<H> {
+impl<H: LuaHost> LuaEngine<H> {
     pub(crate) fn new() -> Self {
         Self::build().expect("a Lua state")
     }
@@ -192,7 +192,11 @@ fn status(text: &str) -> Value {
 }
 
 /// Executes one command of a script. Returns `true` if an argument is a zero, since its sign is lost here.
-fn call<H: Host>(lua: &Lua, calls: &Mutex<Calls<H>>, words: &MultiValue) -> mlua::Result<LuaValue> {
+fn call<H: LuaHost>(
+    lua: &Lua,
+    calls: &Mutex<Calls<H>>,
+    words: &MultiValue,
+) -> mlua::Result<LuaValue> {
     let mut command = Vec::with_capacity(words.len());
     for word in words {
         match word {

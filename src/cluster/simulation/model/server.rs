@@ -2,8 +2,8 @@
 
 use super::{
     commands::{self, Access, Protocol, wrong_arity},
-    history::History,
-    lua::Engine,
+    history::CommandHistory,
+    lua::LuaEngine,
     pubsub::Space,
     replies::{Bytes, Failure, Reply, bulk, integer, to_value},
     slots::{Slots, slot_of},
@@ -23,28 +23,28 @@ pub(crate) type ConnectionId = u64;
 
 /// A server and its data.
 #[derive(Debug)]
-pub(crate) struct Server {
-    engine: Arc<Engine<State>>,
+pub(crate) struct ModelServer {
+    engine: Arc<LuaEngine<State>>,
     /// `None` while a script runs.
     state: Option<Box<State>>,
-    history: History,
+    history: CommandHistory,
     /// The names of the loaded scripts.
     scripts: BTreeSet<String>,
     asking: BTreeSet<ConnectionId>,
 }
 
-impl Server {
+impl ModelServer {
     /// An empty server. Its random choices and its run id derive from `seed`.
-    pub(crate) fn new(engine: &Arc<Engine<State>>, seed: u64) -> Self {
+    pub(crate) fn new(engine: &Arc<LuaEngine<State>>, seed: u64) -> Self {
         Self::of_run(engine, seed, format!("{:040x}", u128::from(seed) << 64 | u128::from(!seed)))
     }
 
     /// An empty server with this run id.
-    pub(crate) fn of_run(engine: &Arc<Engine<State>>, seed: u64, run_id: String) -> Self {
+    pub(crate) fn of_run(engine: &Arc<LuaEngine<State>>, seed: u64, run_id: String) -> Self {
         let state = State::new(seed, run_id);
         Self {
             engine: Arc::clone(engine),
-            history: History::new(&state.store),
+            history: CommandHistory::new(&state.store),
             state: Some(Box::new(state)),
             scripts: BTreeSet::new(),
             asking: BTreeSet::new(),
@@ -58,7 +58,7 @@ impl Server {
         let mut next = Self::new(&self.engine, seed);
         if let Some(lost) = lost {
             next.state_mut().store = self.history.clone().without(lost);
-            next.history = History::new(&next.state().store);
+            next.history = CommandHistory::new(&next.state().store);
         }
         next.state_mut().slots.clone_from(&self.state().slots);
         next.state_mut().rules.clone_from(&self.state().rules);
@@ -111,7 +111,7 @@ impl Server {
         let state = self.state.as_mut().expect("no script is running");
         state.store.now_us = now_us;
         let result = change(&mut state.store);
-        self.history = History::new(&state.store);
+        self.history = CommandHistory::new(&state.store);
         result
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     commands::{self, Access, Protocol, Spec},
-    lua::Host,
+    lua::LuaHost,
     pubsub::{Space, Subscriptions},
     replies::{Bytes, Failure, Reply, bulk, int},
     slots::Slots,
@@ -144,7 +144,7 @@ impl State {
     }
 }
 
-impl Host for State {
+impl LuaHost for State {
     fn call(&mut self, command: &mut [Bytes]) -> Reply {
         command[0].make_ascii_uppercase();
         if let Some(spec) = commands::find(&command[0]) {

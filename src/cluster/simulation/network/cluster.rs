@@ -1,6 +1,6 @@
 //! Redis Cluster: moving slots and failovers.
 
-use super::{Network, State, host::HostId};
+use super::{Network, NetworkState, host::HostId};
 use crate::cluster::simulation::model::slots::{Address, Slots, slot_of};
 use rand::RngExt as _;
 
@@ -124,7 +124,7 @@ impl Network {
     }
 }
 
-impl State {
+impl NetworkState {
     fn slots(&mut self, id: HostId) -> &mut Slots {
         self.hosts[id].server.slots().as_mut().expect("a server of a Redis Cluster")
     }

@@ -1,6 +1,6 @@
 //! Faults of wires and servers.
 
-use super::{Network, NodeId, State, host::HostId, wire::Up, wire::Wire};
+use super::{Network, NetworkState, NodeId, host::HostId, wire::Up, wire::Wire};
 use crate::cluster::simulation::model::slots::Address;
 use rand::RngExt as _;
 use std::{ops::RangeInclusive, time::Duration};
@@ -225,7 +225,7 @@ impl Network {
     }
 }
 
-impl State {
+impl NetworkState {
     pub(super) fn kill(&mut self, id: HostId) {
         self.hosts[id].is_down = true;
         let open = self.wires.iter().filter(|(_, wire)| wire.host == Some(id) && !wire.is_reset);

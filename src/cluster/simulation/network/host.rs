@@ -1,13 +1,13 @@
 //! A server in the network: its state, its clock, and its output.
 
 use super::{
-    State,
+    NetworkState,
     wire::{Down, Up},
 };
 use crate::cluster::simulation::model::{
     replies::Bytes,
     resp,
-    server::{ConnectionId, Server},
+    server::{ConnectionId, ModelServer},
     slots::Address,
 };
 use redis::Value;
@@ -20,8 +20,8 @@ pub(super) type HostId = usize;
 const SUBSCRIBER_OUTPUT_MAX: usize = 32 * 1024 * 1024;
 
 #[derive(Debug)]
-pub(super) struct Host {
-    pub(super) server: Server,
+pub(super) struct SimHost {
+    pub(super) server: ModelServer,
     pub(super) address: Address,
     pub(super) offset_us: i64,
     pub(super) is_down: bool,
@@ -32,8 +32,8 @@ pub(super) struct Host {
     pub(super) replicas: Vec<HostId>,
 }
 
-impl Host {
-    pub(super) fn new(server: Server, address: Address) -> Self {
+impl SimHost {
+    pub(super) fn new(server: ModelServer, address: Address) -> Self {
         Self {
             server,
             address,
@@ -46,7 +46,7 @@ impl Host {
     }
 }
 
-impl State {
+impl NetworkState {
     /// Has a server execute a command now. Sends its pushes, and returns the replies.
     pub(super) fn execute(
         &mut self,

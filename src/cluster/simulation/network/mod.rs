@@ -17,18 +17,18 @@ mod stream;
 mod tests;
 mod wire;
 
-pub(crate) use client::Client;
+pub(crate) use client::SimClient;
 pub(crate) use faults::{Direction, Keep, Late, OldMaster, Wires};
-pub(crate) use stream::Stream;
+pub(crate) use stream::SimStream;
 
 use super::model::{
     lua::Engine,
     replies::Bytes,
-    server::{ConnectionId, Server},
+    server::{ConnectionId, ModelServer},
     slots::Address,
-    state::{Rules, State as ServerState},
+    state::{NetworkState as ServerState, Rules},
 };
-use host::{Host, HostId};
+use host::{HostId, SimHost};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use redis::Value;
 use std::{
@@ -61,17 +61,17 @@ pub(crate) struct Network {
 
 #[derive(Debug)]
 struct NetworkInner {
-    state: Mutex<State>,
+    state: Mutex<NetworkState>,
     /// Notified when a delivery is due before the task wakes up.
     earlier: Notify,
 }
 
 #[derive(Debug)]
-struct State {
+struct NetworkState {
     random: StdRng,
     start: Instant,
     engine: Arc<Engine<ServerState>>,
-    hosts: Vec<Host>,
+    hosts: Vec<SimHost>,
     addresses: BTreeMap<Address, HostId>,
     wires: BTreeMap<ConnectionId, Wire>,
     last_wire: ConnectionId,
@@ -90,7 +90,7 @@ struct State {
 impl Network {
     /// A network without servers. All random choices derive from `seed`. Requires a runtime with a paused clock.
     pub(crate) fn new(seed: u64) -> Self {
-        let state = State {
+        let state = NetworkState {
             random: StdRng::seed_from_u64(seed),
             start: Instant::now(),
             engine: Arc::new(Engine::new()),
@@ -115,16 +115,16 @@ impl Network {
     pub(crate) fn add_server(&self, host: &str, port: u16) {
         let mut state = self.lock();
         let seed = state.random.random();
-        let server = Server::new(&state.engine, seed);
+        let server = ModelServer::new(&state.engine, seed);
         state.add_host(server, (host.to_owned(), port));
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, NetworkState> {
         self.shared.state.lock().expect("the simulation has one thread")
     }
 
     /// Changes the state, and lets the task check for due deliveries.
-    fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+    fn change<R>(&self, change: impl FnOnce(&mut NetworkState) -> R) -> R {
         let mut state = self.lock();
         let result = change(&mut state);
         let next = state.due.peek().map(|Reverse((due, ..))| *due);
@@ -140,13 +140,13 @@ impl Network {
     /// # Errors
     ///
     /// No server listens there.
-    pub(crate) async fn dial(&self, host: &str, port: u16, node: NodeId) -> io::Result<Stream> {
+    pub(crate) async fn dial(&self, host: &str, port: u16, node: NodeId) -> io::Result<SimStream> {
         let (accept, accepted) = oneshot::channel();
         let address = (host.to_owned(), port);
         let stream = self.change(|state| {
             let server = state.addresses.get(&address).copied();
             let id = state.open(node, server, &address, accept);
-            Stream::new(self.clone(), id)
+            SimStream::new(self.clone(), id)
         });
         match accepted.await {
             Ok(true) => Ok(stream),
@@ -200,14 +200,14 @@ impl Network {
     }
 }
 
-impl State {
+impl NetworkState {
     fn host_at(&self, host: &str, port: u16) -> HostId {
         self.addresses[&(host.to_owned(), port)]
     }
 
-    fn add_host(&mut self, server: Server, address: Address) -> HostId {
+    fn add_host(&mut self, server: ModelServer, address: Address) -> HostId {
         let id = self.hosts.len();
-        self.hosts.push(Host::new(server, address.clone()));
+        self.hosts.push(SimHost::new(server, address.clone()));
         self.addresses.insert(address, id);
         id
     }

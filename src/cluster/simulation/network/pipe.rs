@@ -6,14 +6,14 @@ use tokio::time::Instant;
 /// The parts in transit, in order, each with its arrival time.
 #[derive(Debug)]
 pub(super) struct Pipe<T> {
-    parts: VecDeque<Part<T>>,
+    parts: VecDeque<Chunk<T>>,
     bytes: usize,
     /// The arrival time of the last part.
     last: Instant,
 }
 
 #[derive(Debug)]
-struct Part<T> {
+struct Chunk<T> {
     due: Instant,
     len: usize,
     what: T,
@@ -28,7 +28,7 @@ impl<T> Pipe<T> {
     pub(super) fn push(&mut self, due: Instant, len: usize, what: T) {
         self.last = self.last.max(due);
         self.bytes += len;
-        self.parts.push_back(Part { due: self.last, len, what });
+        self.parts.push_back(Chunk { due: self.last, len, what });
     }
 
     /// The arrival time of the last part.

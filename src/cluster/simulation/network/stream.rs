@@ -15,18 +15,18 @@ const SEND_BUFFER: usize = 1024 * 1024;
 
 /// A connection to a server. Dropping it closes it; written bytes still arrive.
 #[derive(Debug)]
-pub(crate) struct Stream {
+pub(crate) struct SimStream {
     network: Network,
     id: ConnectionId,
 }
 
-impl Stream {
+impl SimStream {
     pub(super) fn new(network: Network, id: ConnectionId) -> Self {
         Self { network, id }
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for SimStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -51,7 +51,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for SimStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -80,7 +80,7 @@ impl AsyncWrite for Stream {
     }
 }
 
-impl Drop for Stream {
+impl Drop for SimStream {
     fn drop(&mut self) {
         self.network.change(|state| {
             let Some(wire) = state.wires.get_mut(&self.id) else { return };

@@ -1,6 +1,6 @@
 //! Tests of the network.
 
-use super::{Client, Direction, Keep, Late, Network, OldMaster, Wires};
+use super::{Direction, Keep, Late, Network, OldMaster, SimClient, Wires};
 use crate::cluster::simulation::model::slots::slot_of;
 use redis::{Cmd, ErrorKind, PushInfo, PushKind, RedisResult, ServerErrorKind, Value};
 use std::time::Duration;
@@ -34,7 +34,7 @@ fn cluster() -> Network {
     network
 }
 
-async fn connect(network: &Network, host: &str, port: u16, node: usize) -> (Client, Pushes) {
+async fn connect(network: &Network, host: &str, port: u16, node: usize) -> (SimClient, Pushes) {
     let (sender, pushes) = mpsc::unbounded_channel();
     (network.connect(host, port, node, sender).await.unwrap(), pushes)
 }
@@ -47,12 +47,12 @@ fn command(words: &[&str]) -> Cmd {
     command
 }
 
-async fn request(client: &mut Client, words: &[&str]) -> RedisResult<Value> {
+async fn request(client: &mut SimClient, words: &[&str]) -> RedisResult<Value> {
     client.request(&command(words)).await
 }
 
 /// Starts a request without waiting for its reply.
-fn begin(client: &Client, words: &[&str]) -> tokio::task::JoinHandle<RedisResult<Value>> {
+fn begin(client: &SimClient, words: &[&str]) -> tokio::task::JoinHandle<RedisResult<Value>> {
     let (mut client, command) = (client.clone(), command(words));
     tokio::spawn(async move { client.request(&command).await })
 }

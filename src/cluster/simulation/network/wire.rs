@@ -1,6 +1,6 @@
 //! Wires: connections between nodes and servers, and the delivery of their bytes.
 
-use super::{Direction, NodeId, State, host::HostId, pipe::Pipe};
+use super::{Direction, NetworkState, NodeId, host::HostId, pipe::Pipe};
 use crate::cluster::simulation::model::{server::ConnectionId, slots::Address};
 use rand::RngExt as _;
 use std::{collections::VecDeque, task::Waker, time::Duration};
@@ -50,7 +50,7 @@ pub(super) struct Wire {
     pub(super) is_reset: bool,
 }
 
-impl State {
+impl NetworkState {
     /// Starts to open a wire.
     pub(super) fn open(
         &mut self,

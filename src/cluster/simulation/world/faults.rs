@@ -53,7 +53,7 @@ pub(in crate::cluster::simulation) enum Fault {
 
 /// The time of a fault, and random durations for its parameters.
 #[derive(Clone, Copy, Debug)]
-struct Times {
+struct FaultTimes {
     now: Instant,
     short: Duration,
     long: Duration,
@@ -118,13 +118,13 @@ impl World {
     /// Injects a fault at the node of a slot, or at a server.
     fn happen(&mut self, fault: Fault, slot: usize, server: usize) {
         let now = Instant::now();
-        let times = Times {
+        let times = FaultTimes {
             now,
             short: self.draw(100..3_000),
             long: self.draw(300..15_000),
             late: self.draw(100..6_000),
         };
-        let Times { short, long, late, .. } = times;
+        let FaultTimes { short, long, late, .. } = times;
         let host = &self.addresses[server].0;
         self.note(format!(
             "{fault:?} node {slot} {host} short {short:?} long {long:?} late {late:?}"
@@ -144,8 +144,8 @@ impl World {
 
     /// Records how long the node is disturbed.
     #[expect(clippy::wildcard_enum_match_arm, reason = "the others are faults of Redis")]
-    fn happen_to_node(&mut self, fault: Fault, slot: usize, times: Times) -> Option<Duration> {
-        let Times { now, long, late, .. } = times;
+    fn happen_to_node(&mut self, fault: Fault, slot: usize, times: FaultTimes) -> Option<Duration> {
+        let FaultTimes { now, long, late, .. } = times;
         let wires = Wires::all().of(slot);
         match fault {
             Fault::KillNode => {
@@ -195,7 +195,7 @@ impl World {
         Some(long)
     }
 
-    fn refuse(&mut self, fault: Fault, server: usize, times: Times) {
+    fn refuse(&mut self, fault: Fault, server: usize, times: FaultTimes) {
         let (host, port) = self.addresses[server].clone();
         self.network.rules(&host, port, |rules| {
             rules.read_only |= fault == Fault::ReadOnly;
@@ -213,9 +213,9 @@ impl World {
         fault: Fault,
         slot: usize,
         server: usize,
-        times: Times,
+        times: FaultTimes,
     ) -> Option<Duration> {
-        let Times { now, long, .. } = times;
+        let FaultTimes { now, long, .. } = times;
         let (host, port) = self.addresses[server].clone();
         match fault {
             Fault::PauseRedis => self.network.pause(&host, port, now + long / 2),

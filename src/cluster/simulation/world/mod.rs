@@ -11,7 +11,7 @@ pub(super) use faults::Fault;
 
 use super::network::{Late, Network, Wires};
 use crate::{
-    cluster::{Asked, NotPublished, Outgoing, random},
+    cluster::{Asked, NotPublished, OutgoingEvent, random},
     protocol::{ChannelName, EventData, event},
 };
 use history::{Event, Heard, History, Outcome, Session, Violation};
@@ -33,7 +33,7 @@ const CLIENTS: usize = 12;
 
 /// The parameters of a run.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
+pub(super) struct RunPlan {
     pub(super) seed: u64,
     pub(super) nodes: usize,
     pub(super) is_cluster: bool,
@@ -49,7 +49,7 @@ pub(super) struct Plan {
 /// The state of a run.
 #[derive(Debug)]
 pub(super) struct World {
-    plan: Plan,
+    plan: RunPlan,
     network: Network,
     addresses: Vec<(String, u16)>,
     random: StdRng,
@@ -74,7 +74,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(plan: Plan) -> Self {
+    pub(super) fn new(plan: RunPlan) -> Self {
         random::seed(plan.seed);
         let network = Network::new(plan.seed);
         let servers = if plan.is_cluster { 3 } else { 1 };
@@ -257,7 +257,8 @@ impl World {
         let data = format!("\"{id}\"");
         let frame =
             event::published("e", &name, &EventData::new(&data), crate::cluster::clock::now());
-        let outgoing = Outgoing { channel: name, frame, except: None, remember: Duration::ZERO };
+        let outgoing =
+            OutgoingEvent { channel: name, frame, except: None, remember: Duration::ZERO };
         let (cluster, hub) = (node.cluster.clone(), Arc::clone(&node.hub));
         let publish = tokio::spawn(async move {
             let outcome = match cluster.publish(&hub, &[outgoing]).await {

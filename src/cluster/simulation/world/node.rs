@@ -36,13 +36,13 @@ pub(super) struct Node {
     pub(super) hub: Arc<Hub>,
     inboxes: Arc<Inboxes>,
     tasks: Vec<JoinHandle<()>>,
-    connections: BTreeMap<u32, Connection>,
+    connections: BTreeMap<u32, SimConnection>,
     last_place: u32,
 }
 
 /// A connection of a client, which subscribes to one channel.
 #[derive(Debug)]
-struct Connection {
+struct SimConnection {
     session: usize,
     channel: ChannelName,
     subscribed: Option<Subscribed>,
@@ -125,7 +125,7 @@ impl Node {
         self.last_place += 1;
         let place = self.last_place;
         let connection =
-            Connection { session, channel: channel.clone(), subscribed: None, is_gone: false };
+            SimConnection { session, channel: channel.clone(), subscribed: None, is_gone: false };
         self.connections.insert(place, connection);
         let member = user.map(|user| Member { user_id: user.into(), user_info: "{}".into() });
         self.cluster.subscribe(&self.hub, channel, reference(place), place, member);

@@ -191,7 +191,7 @@ async fn a_probe_and_the_halves_of_a_request_are_signed() {
     #[derive(Clone)]
     struct Verifier(Arc<Mutex<Vec<usize>>>);
     impl Post for Verifier {
-        async fn post(&mut self, notice: &Notice) -> Result<Answer, PostError> {
+        async fn post(&mut self, notice: &Notice) -> Result<EndpointAnswer, PostError> {
             let text = std::str::from_utf8(&notice.body).unwrap();
             let signer = crate::signature::Signer::new(AppConfig::development().secret.expose());
             if text.contains("[]") || !text.contains("1,") {
@@ -199,7 +199,7 @@ async fn a_probe_and_the_halves_of_a_request_are_signed() {
             }
             self.0.lock().unwrap().push(notice.events);
             let status = if notice.events > 1 { 500 } else { 200 };
-            Ok(Answer { status: StatusCode::from_u16(status).unwrap(), body: Bytes::new() })
+            Ok(EndpointAnswer { status: StatusCode::from_u16(status).unwrap(), body: Bytes::new() })
         }
 
         fn rest(&mut self) {}
@@ -210,7 +210,7 @@ async fn a_probe_and_the_halves_of_a_request_are_signed() {
     let posts = [Verifier(Arc::clone(&posted)), Verifier(Arc::clone(&posted))];
     let queue = Arc::clone(&endpoint.queue);
     let (_end, ends) = watch::channel(End::Open);
-    let task = tokio::spawn(Delivery::new(Arc::clone(&endpoint), queue, posts, ends).run());
+    let task = tokio::spawn(EndpointDelivery::new(Arc::clone(&endpoint), queue, posts, ends).run());
     endpoint.push(notice("1,2", 2, now()));
     time::sleep(seconds(20)).await;
     assert_eq!(*posted.lock().unwrap(), [2, 2, 2, 0, 2, 1, 1]);
