@@ -1,33 +1,33 @@
 //! Campanile: a broadcast server that speaks the Pusher Channels protocol.
 //!
-//! It takes events from application servers over HTTP and carries them to everyone who listens
-//! by WebSocket: browsers with pusher-js or Laravel Echo, phones, other servers.
+//! It receives events from application servers over HTTP and delivers them to WebSocket clients:
+//! browsers with pusher-js or Laravel Echo, apps, other servers.
 //!
-//! # The map
+//! # Layers
 //!
 //! Four kinds of code, kept apart: **values** ([`protocol`]), **state machines without I/O**
-//! ([`session`], the topics of [`cluster`]), **shared state without waiting** ([`hub`]), and **I/O
+//! ([`session`], the topics of [`cluster`]), **shared state that never blocks** ([`hub`]), and **I/O
 //! without decisions** ([`shard`], [`http`], the link of [`cluster`]). They form layers; a lower one
-//! never names a higher one, and the test `tidy` reads the `use` lines to see to it.
+//! never imports a higher one, which the test `tidy` checks by the `use` lines.
 //!
 //! ```text
-//! 7  main, cli                what can be typed
+//! 7  main, cli                the command line
 //! 6  server                   builds the parts, runs them, drains them in order
 //! 5  shard       http         sockets; the HTTP API
-//! 4  node                     hubs, cluster, webhooks and counters as one: all that layer 5 knows
-//! 3  cluster    webhook       the other nodes; telling the application
-//! 2  session     hub          one client's protocol without I/O; who and what is on this node
+//! 4  node                     hubs, cluster, webhooks and counters as one, for layer 5
+//! 3  cluster    webhook       the state shared by nodes; webhooks
+//! 2  session     hub          one client's protocol without I/O; channels and users of this node
 //! 1  signature   app          HMAC and its strings to sign; tenants and their limits
 //! 0  protocol  config  file  host  live  rate  permit  metrics  shutdown  throttle  tls  clock
 //! ```
 //!
-//! # The way of an event
+//! # The path of an event
 //!
 //! [`http`] checks the request's signature and reads the event. [`node`] encodes it once for
 //! each channel as a [`protocol::Frame`]. The [`hub`] of the app takes the channel's lock,
 //! advances its sequence and pushes a handle of the frame into the inbox of each shard that has
-//! subscribers. Where there are other nodes, the event goes to Redis first and comes back to the
-//! hubs of all of them ([`cluster`]). Each [`shard`] hands it to the outboxes of its subscribers, and writes those in
+//! subscribers. In a cluster, the event is published through Redis first and delivered to the
+//! hubs of all nodes ([`cluster`]). Each [`shard`] queues it in the outboxes of its subscribers, and writes those in
 //! slices.
 
 pub mod app;

@@ -2,7 +2,7 @@
 
 use super::{
     EXIT_USAGE,
-    client::{HttpAnswer, AppTarget, ServerArgs},
+    client::{AppTarget, HttpAnswer, ServerArgs},
     fail,
 };
 use crate::signature::{body_md5, request_string};
