@@ -1,6 +1,5 @@
 //! Reads whole files whose paths operators configure.
 //!
-//!
 //! Reading a pipe without a writer would block forever, and reading an endless device would fill
 //! the memory.
 

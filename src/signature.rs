@@ -1,6 +1,5 @@
 //! HMAC signatures: the strings to sign, and constant-time comparison.
 //!
-//!
 //! Every comparison with a secret takes the same time for any input.
 
 use crate::protocol::SocketId;

@@ -1,6 +1,5 @@
 //! The task that owns this node's topics and its link to Redis.
 //!
-//!
 //! It handles inputs one at a time: requests of shards, answers of Redis, messages of the bus, and
 //! timers. A channel's messages therefore reach the hub in the order in which the bus delivers
 //! them.

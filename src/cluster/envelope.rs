@@ -1,6 +1,5 @@
 //! The messages of the buses, and their encoding.
 //!
-//!
 //! Decoding fails or returns a valid message, whatever is published there: other users of the same
 //! Redis cannot make a node send invalid data to its clients.
 

@@ -7,10 +7,10 @@ pub(in crate::cluster) type Map<K, V> = HashMap<K, V, State>;
 /// A set with a random order of iteration, deterministic in tests.
 pub(in crate::cluster) type Set<K> = HashSet<K, State>;
 
-#[cfg(not(test))]
-pub(in crate::cluster) use random::{State, number};
 #[cfg(test)]
 pub(in crate::cluster) use seeded::{State, number, seed};
+#[cfg(not(test))]
+pub(in crate::cluster) use system::{State, number};
 
 /// Sixteen hexadecimal digits.
 pub(in crate::cluster) fn digits() -> String {
@@ -18,7 +18,7 @@ pub(in crate::cluster) fn digits() -> String {
 }
 
 #[cfg(not(test))]
-mod random {
+mod system {
     pub(in crate::cluster) type State = std::hash::RandomState;
 
     /// A random number.

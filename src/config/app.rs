@@ -10,7 +10,6 @@ pub(super) const DEVELOPMENT: [(&str, &str); 3] =
 
 /// The settings of one app.
 ///
-///
 /// The default has no credentials; [`AppConfig::development`] has published ones.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]

@@ -1,6 +1,5 @@
 //! The grammar of `.env` files as PHP's phpdotenv has it, since Laravel's files are written for it.
 //!
-//!
 //! No crate reads this dialect: others read a bare `$` as a variable, replace unknown variables by
 //! empty text, and find comments in other places. A secret with a dollar sign must have the same
 //! value as in Laravel.

@@ -1,18 +1,15 @@
 //! The configuration: sources, values and their origins, validation.
 //!
-//!
 //! [`load`] merges four layers into one [`Config`]: the defaults, `config.toml`, the environment
 //! with its `.env` file, and the flags. The environment has three families of variables:
 //! Campanile's own `CAMPANILE_*`, then Reverb's, then soketi's. The [`ConfigError`] lists
 //! everything that is unknown, out of range or contradictory, one line for each fault with its
 //! place and rule. [`Loaded::effective_toml`] shows the origin of every value.
 //!
-//!
 //! All values are written to a `draft`, which stores the origin of each; the rules are checked
 //! there, so that errors contain the origin. The keys, their kinds and their order are derived from
 //! the structs in `settings` and `app`: a new setting is a field there, a line in `config.toml`,
 //! and a range in `values`.
-//!
 //!
 //! This module reads neither the process environment nor a clock, and does not compare secrets.
 

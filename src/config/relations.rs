@@ -117,7 +117,6 @@ fn distinct(
 
 /// Adjusts limits that conflict with those from another server's variables.
 ///
-///
 /// A `.env` for Reverb or soketi does not consider Campanile's relations, so the other limit is
 /// adjusted, with a note, unless the environment or a flag sets it too.
 pub(super) fn make_room(draft: &mut Draft, apps: usize, notes: &mut Vec<String>) {

@@ -5,7 +5,6 @@ use std::fmt;
 
 /// A secret: an app's secret, a password, a token, a URL that may contain one.
 ///
-///
 /// `Debug` and `Serialize` write `***`, or nothing if it is empty, which shows whether a secret is
 /// set. Equality is for comparing configurations; input of clients must be compared in constant
 /// time.

@@ -1,6 +1,5 @@
 //! The settings of the server except those of apps: meaning, unit, range and default.
 //!
-//!
 //! [`load`](super::load) has checked the ranges.
 
 use super::{AppConfig, RedisTarget, RedisUrl, Secret};

@@ -1,6 +1,5 @@
 //! Settings that this version does not support. They are rejected, not ignored.
 //!
-//!
 //! A change that implements one of them removes its lines here.
 
 use super::{

@@ -1,6 +1,5 @@
 //! Limits HTTP connections, and evicts the longest idle one at the limit.
 //!
-//!
 //! A client that connects and sends nothing costs a file descriptor and some kilobytes until its
 //! timeout, so HTTP connections have a limit of their own. At the limit, new connections wait in
 //! the kernel's queue, and the connection for whose handshake or request the server has waited

@@ -1,6 +1,5 @@
 //! HTTP: the API for application servers, the probes for operators, and the WebSocket handshake.
 //!
-//!
 //! hyper parses HTTP; this module decides the answers. A request's path is parsed once into a
 //! `Route`. Requests of the API are authenticated before their body is read.
 

@@ -399,7 +399,7 @@ impl HttpConnection {
     }
 
     /// Counts a connection when its first request shows the client's address. Returns the reply if
-    /// the rate is exceeded. WebSockets are counted at their admission, and probes are always
+    /// the rate is exceeded. WebSocket clients are counted at their admission, and probes are always
     /// answered.
     fn check_connection_rate(
         &self,

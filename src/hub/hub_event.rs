@@ -9,7 +9,6 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 /// An event that the application may be notified of.
 ///
-///
 /// These are facts as the hub sees them: a client that leaves and returns at once causes two.
 /// Debouncing happens later.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -101,7 +101,6 @@ pub struct Attached {
 
 /// The queue of one shard. Any thread may push without blocking; only the shard takes.
 ///
-///
 /// It is bounded by its producers: publishers wait while the shard is behind, and clients are not
 /// read while a shard has much to deliver.
 #[derive(Debug, Default)]

@@ -1,11 +1,9 @@
 //! Channels, counts, members and users of one app on this node.
 //!
-//!
 //! Apps share nothing: each has its own hub, and no key can reach another app's channels. Every
 //! change of a channel and every publish to it happens under that channel's lock. Code under a lock
 //! never blocks: frames are pushed to the inboxes of the shards, which gives a channel one order
 //! for all its subscribers. Transitions are reported by the operation that makes them.
-//!
 //!
 //! Each delivery advances its channel's sequence. A subscription starts at a sequence, and its
 //! shard delivers only later ones: no gap, no duplicate, nothing before the acknowledgement.

@@ -1,6 +1,5 @@
 //! Builds the parts of the server, runs them, and drains them in order.
 //!
-//!
 //! One thread accepts connections and runs timers. Each shard has a thread, which also serves the
 //! HTTP connections assigned to it.
 

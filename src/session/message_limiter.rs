@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 /// Counts the messages of one connection against two limits: the server's, which stops floods, and
 /// the app's, which is compatible with Reverb's.
 ///
-///
 /// Messages beyond a limit are dropped, and the client is notified. `pusher:ping` is answered in
 /// any case, so that a client that sends too much does not seem dead as well.
 #[derive(Debug)]
@@ -92,7 +91,7 @@ impl MessageLimiter {
     fn reset(&mut self) {
         match &mut self.overrun {
             Some(overrun) if overrun.window.is_some() => {
-                (overrun.dropped, overrun.notified_at) = (0, None)
+                (overrun.dropped, overrun.notified_at) = (0, None);
             }
             Some(_) | None => self.overrun = None,
         }

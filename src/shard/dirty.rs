@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 
 /// Two queues, so that replies and small fan-outs do not wait behind a large broadcast.
 ///
-///
 /// The order *within* a connection is that of its outbox; this is only the order between
 /// connections.
 #[derive(Debug, Default)]

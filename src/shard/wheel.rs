@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 /// Connections by the time of their next check, in steps of [`Wheel::STEP`].
 ///
-///
 /// Deadlines move with every message, entries do not: a connection is checked when its slot is due,
 /// and moved to a later slot if its deadline has moved. That costs some bytes per connection and
 /// one check per timeout.

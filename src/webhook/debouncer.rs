@@ -27,7 +27,6 @@ enum Presence {
 
 /// The present subjects of one app.
 ///
-///
 /// A subject that leaves and returns within [`Debouncer::DELAY`] is not reported. Its entry is
 /// removed when its departure is reported.
 #[derive(Debug, Default)]

@@ -10,11 +10,8 @@ use std::{
 
 /// The state machine of one app's events.
 ///
-///
 /// - Paired events alternate, and short absences are not reported: see [`Debouncer`].
-///
 /// - A cache miss of a channel is reported once in [`Machine::MISS_INTERVAL`].
-///
 /// - Everything else is reported at once.
 #[derive(Debug, Default)]
 pub(super) struct Machine {

@@ -1,8 +1,6 @@
 //! Webhooks: notifies the application of events.
 //!
-//!
 //! # The path of an event
-//!
 //!
 //! [`Observer::observe`] appends a [`HubEvent`] to the **log** of the app (`log`) and returns. One
 //! task for each app (`app`) reads the log and passes it to the **state machine** (`machine`,
@@ -13,14 +11,11 @@
 //! delivers its queue in order, and retries for five minutes (`backoff`) over HTTP (`client`,
 //! `dial`, `address`).
 //!
-//!
 //! In a cluster, log and queues are in Redis, and one node at a time reads them (`shared`): with
 //! the same filters, batches, requests, deliveries and rules.
 //!
-//!
 //! A reload changes the settings of running tasks. An endpoint is kept as long as its URL is
 //! configured; a removed one tries its queue once more.
-//!
 //!
 //! A slow endpoint therefore has its own queue and task, and delays no other. Each step between log
 //! and queue is a value without I/O whose time is an argument.

@@ -10,7 +10,6 @@ use tokio::sync::Notify;
 
 /// The queue of one endpoint.
 ///
-///
 /// A request stays in it until it is acknowledged. A queue in Redis outlives its node: another node
 /// continues with the unacknowledged requests. Requests that are *set aside* are kept beside the
 /// queue: each has one event that the endpoint rejects, and does not block others.

@@ -1,18 +1,15 @@
 //! A client of one Redis server over one stream.
 //!
-//!
 //! Requests are sent in the order in which they were made, and answered in that order. RESP3
 //! distinguishes pushes from answers, except that answers to subscriptions are pushes as well.
 //! Redis Cluster ends subscriptions by itself, and then pushes what it would answer to an
 //! unsubscription; a client that counts such a push as an answer assigns every later answer to the
 //! wrong request. This client does not:
 //!
-//!
 //! - subscriptions are confirmed by as many pushes of their kind, which are never sent unrequested,
-//! or refused by one error;
-//!
+//!   or refused by one error;
 //! - an unsubscription is followed by a `HELLO`, the only command here that is answered with a map.
-//! Everything up to the map belongs to it.
+//!   Everything up to the map belongs to it.
 
 use super::{
     pending::{ExpectedAnswer, Noting, Pending, TimerAction, lock, silent},

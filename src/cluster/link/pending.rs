@@ -1,6 +1,5 @@
 //! The unanswered requests of a connection, and their timeouts.
 //!
-//!
 //! A connection of which one direction has failed stays open: only a timeout detects it. An idle
 //! connection is therefore pinged, and one that owes an answer and delivers nothing is closed.
 

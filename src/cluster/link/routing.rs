@@ -1,6 +1,5 @@
 //! The servers of a Redis Cluster, and the partitions of each.
 //!
-//!
 //! The map of partitions to masters is checked each second. A partition is reported as moved if the
 //! map has changed, a server answered with `MOVED`, or a server ended a subscription. A
 //! subscription ends when its server leaves the map: a master that was emptied and became a replica

@@ -47,13 +47,15 @@ fn a_receipt_is_parsed() {
         let numbers = [1, 2, 3, 4, 5, 6, 7, 8].map(Value::Int);
         Value::Array([text(status)].into_iter().chain(numbers).collect())
     };
-    let Some((Attempt::Done(receipts, 2), 1)) = read(answer("ok"), 2) else { panic!("done") };
+    let Some((PublishAttempt::Done(receipts, 2), 1)) = read(answer("ok"), 2) else {
+        panic!("done")
+    };
     let read_back: Vec<_> = receipts
         .iter()
         .map(|one| (one.counts.subscriptions, one.counts.users, one.sequence))
         .collect();
     assert_eq!(read_back, [(3, 4, 5), (6, 7, 8)]);
-    assert!(matches!(read(answer("late"), 2), Some((Attempt::Late, 1))));
-    assert!(matches!(read(answer("other"), 2), Some((Attempt::WithoutLease, 1))));
+    assert!(matches!(read(answer("late"), 2), Some((PublishAttempt::Late, 1))));
+    assert!(matches!(read(answer("other"), 2), Some((PublishAttempt::WithoutLease, 1))));
     assert!(read(answer("ok"), 3).is_none(), "one receipt is missing");
 }

@@ -30,7 +30,7 @@ impl Network {
 mod tests {
     use super::*;
     use crate::cluster::{
-        link::{Connection, Push, Pushes},
+        link::{Push, Pushes, RedisConnection},
         partition::{PARTITIONS, Partition},
     };
     use redis::{Cmd, cmd};
@@ -59,7 +59,11 @@ mod tests {
     }
 
     /// Publishes on the bus of a partition. Returns whether the message is received.
-    async fn publish(connection: &Connection, pushes: &mut Pushes, partition: Partition) -> bool {
+    async fn publish(
+        connection: &RedisConnection,
+        pushes: &mut Pushes,
+        partition: Partition,
+    ) -> bool {
         let publish = command(&["SPUBLISH", &bus(partition), "hello"]);
         connection.query::<usize>(partition, &publish).await.unwrap();
         let expected =

@@ -1,7 +1,6 @@
 //! The webhook log and queues of an app in Redis: a log of events, and a queue of requests for each
 //! endpoint. The delivering node interprets the records.
 //!
-//!
 //! One node at a time holds the *lease* to read an app's log. It removes records and appends the
 //! resulting requests to the queues in one step, so that nothing is lost or sent twice if it dies
 //! in between. All these keys of an app are in its home partition. Redis refuses commands of a node

@@ -1,6 +1,5 @@
 //! A topic on one node, as a state machine without I/O.
 //!
-//!
 //! The node's contribution is written to Redis as a whole, one sync at a time; later changes are
 //! part of the next sync. Redis' answers and the messages of the bus maintain a *replica* of the
 //! state of all nodes, from which new subscribers are answered. After a lost link everything is

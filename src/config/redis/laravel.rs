@@ -1,6 +1,5 @@
 //! Laravel's variables for Redis, used if Reverb's scaling is enabled.
 //!
-//!
 //! `REDIS_URL` overrides the other variables, which complete it, as in Laravel.
 
 use super::{

@@ -1,6 +1,5 @@
 //! The address of Redis: from `redis.url`, or from other servers' variables.
 //!
-//!
 //! Contains values only: nothing connects here, and the file of `redis.ca` is read elsewhere.
 
 mod laravel;

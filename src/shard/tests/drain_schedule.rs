@@ -114,7 +114,7 @@ impl Bench {
 
 /// Reads what a client receives from a running shard until it is enough.
 async fn heard(client: &TcpStream, is_enough: impl Fn(&Frames) -> bool) -> Frames {
-    let mut received = Received::by(client);
+    let mut received = BitInput::by(client);
     while !is_enough(&received.frames) {
         tokio::task::yield_now().await;
         received.read();

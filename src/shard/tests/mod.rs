@@ -16,7 +16,7 @@ use crate::{
     config::Config,
     hub::ShardIndex,
     live::Live,
-    node::{ConnectRequest, Event, Node, Peer},
+    node::{AppEvent, ConnectRequest, Node, Peer},
     permit::Quota,
     protocol::{ChannelName, CloseCode, EventData, Frame, SocketId},
     shutdown::{Drain, DrainPlan, Shutdown},
@@ -162,7 +162,7 @@ impl Bench {
 
     /// Reads what a client receives until it is enough.
     fn hear(&mut self, client: &TcpStream, is_enough: impl Fn(&Frames) -> bool) -> Frames {
-        let mut received = Received::by(client);
+        let mut received = BitInput::by(client);
         while !is_enough(&received.frames) {
             self.settle();
             received.read();
@@ -270,7 +270,7 @@ impl Bench {
 
     fn publish_except(&self, channel: &str, data: &str, except: Option<SocketId>) {
         let raw = serde_json::json!(data).to_string();
-        let event = Event {
+        let event = AppEvent {
             name: "e".into(),
             data: EventData::new(&raw),
             channels: vec![ChannelName::parse(channel, 200).unwrap()],

@@ -1,10 +1,8 @@
 //! Decides which events of all nodes are reported, and when: the rules of
 //! [`Machine`](crate::webhook::machine::Machine) for a log that outlives its reader.
 //!
-//!
 //! Time is that of the log's records, in ms of Redis' clock, so the result does not depend on when
 //! and by which node the log is read. Held events are stored beside the log, for the next reader.
-//!
 //!
 //! The log alternates, because each record was written in the same step as its change, and the
 //! records of one channel or user stay in order. The present state is therefore not stored: an

@@ -22,11 +22,11 @@ pub(crate) use faults::{Direction, Keep, Late, OldMaster, Wires};
 pub(crate) use stream::SimStream;
 
 use super::model::{
-    lua::Engine,
+    lua::LuaEngine,
     replies::Bytes,
     server::{ConnectionId, ModelServer},
     slots::Address,
-    state::{NetworkState as ServerState, Rules},
+    state::{Rules, State as ServerState},
 };
 use host::{HostId, SimHost};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -70,7 +70,7 @@ struct NetworkInner {
 struct NetworkState {
     random: StdRng,
     start: Instant,
-    engine: Arc<Engine<ServerState>>,
+    engine: Arc<LuaEngine<ServerState>>,
     hosts: Vec<SimHost>,
     addresses: BTreeMap<Address, HostId>,
     wires: BTreeMap<ConnectionId, Wire>,
@@ -93,7 +93,7 @@ impl Network {
         let state = NetworkState {
             random: StdRng::seed_from_u64(seed),
             start: Instant::now(),
-            engine: Arc::new(Engine::new()),
+            engine: Arc::new(LuaEngine::new()),
             hosts: Vec::new(),
             addresses: BTreeMap::new(),
             wires: BTreeMap::new(),
