@@ -112,7 +112,7 @@ impl Account {
 
 impl Accounts {
     /// Waits for a permit to publish to a cache channel.
-    pub(super) async fn place(&self) -> OwnedSemaphorePermit {
+    pub(super) async fn permit(&self) -> OwnedSemaphorePermit {
         let places = Arc::clone(&self.places);
         places.acquire_owned().await.expect("it is never closed")
     }

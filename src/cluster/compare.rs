@@ -35,14 +35,12 @@ const MEMBERS_MAX: usize = 4_096;
 
 /// The interval between sweeps: scans of the lists in Redis for topics that no node holds.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(6);
-/// The number of sweeps in a round: half a minute on a single Redis, two minutes on a Redis Cluster,
-/// which has many lists.
+/// The number of sweeps in a round: half a minute on a single Redis, two minutes on a Redis Cluster.
 const SWEEPS: usize = 5;
 const SWEEPS_ON_CLUSTER: usize = 20;
 /// Maximum entries of a list in one page.
 const PAGE: usize = 4_096;
-/// Time after which a node that only a partition lists is considered dead. Joining and leaving take
-/// less.
+/// Time after which a node that only a partition lists is considered dead: more than joining takes.
 const STRANGER_AFTER: Duration = Duration::from_secs(15);
 /// When a node is removed that no comparison lists again: longer than a round.
 const STRANGER_MEMORY: Duration = Duration::from_secs(40);

@@ -248,19 +248,19 @@ impl Cluster {
     /// unavailable, the limit applies to this node alone.
     pub async fn admit(&self, hub: &Hub) -> Option<ConnectionPermit> {
         // From here on it is released in any case.
-        let mut place = ConnectionPermit(Some(Box::new((self.clone(), hub.app_id()))));
+        let mut permit = ConnectionPermit(Some(Box::new((self.clone(), hub.app_id()))));
         let is_limited = 0 < hub.app().config.max_connections;
         if !is_limited || self.unavailable_reason().is_some() {
             self.ask(Input::Connect { app_id: hub.app_id(), admission: None });
-            return Some(place);
+            return Some(permit);
         }
         let (admission, admitted) = oneshot::channel();
         self.ask(Input::Connect { app_id: hub.app_id(), admission: Some(admission) });
         match timeout(self.shared.broker_wait, admitted).await {
             // Without an answer in time, it is counted when the answer arrives.
-            Ok(Ok(true)) | Err(_) => Some(place),
+            Ok(Ok(true)) | Err(_) => Some(permit),
             Ok(Ok(false) | Err(_)) => {
-                place.0 = None;
+                permit.0 = None;
                 None
             }
         }
@@ -369,8 +369,8 @@ impl Cluster {
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        if let Some(place) = self.0.take() {
-            let (cluster, app_id) = *place;
+        if let Some(permit) = self.0.take() {
+            let (cluster, app_id) = *permit;
             cluster.ask(Input::Disconnect { app_id });
         }
     }

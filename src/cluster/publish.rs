@@ -24,7 +24,7 @@ use tokio::time;
 /// An event for one channel, encoded.
 #[derive(Clone, Debug)]
 pub struct OutgoingEvent {
-    /// The channel's name.
+    /// The channel that receives the event.
     pub channel: ChannelName,
     /// The event as clients receive it.
     pub frame: Frame,
@@ -157,7 +157,7 @@ impl ClusterState {
         max_cache_bytes: usize,
         give_up: Instant,
     ) -> Result<Vec<Counts>, NotPublished> {
-        let place = time::timeout_at(give_up.into(), self.accounts.place()).await;
+        let place = time::timeout_at(give_up.into(), self.accounts.permit()).await;
         let Ok(place) = place else { return Err(NotPublished::Unreached) };
         let (shared, app_id, events) = (Arc::clone(self), Arc::clone(app_id), events.to_vec());
         let task = tokio::spawn(async move {

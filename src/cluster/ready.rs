@@ -48,7 +48,6 @@ const KNOWN_MAX: usize = 64;
 impl ReadyNodes {
     /// Records a heartbeat of another node. Returns true if that node should be notified of this
     /// one soon: it has become ready, or it drains.
-    /// become ready, or it drains.
     pub(super) fn note(&self, node: &str, state: NodeState, now: Instant) -> bool {
         let mut nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.retain(|_, heard| now.saturating_duration_since(*heard) < SILENCE_MAX);

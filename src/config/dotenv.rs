@@ -3,7 +3,6 @@
 //! No crate reads this dialect: others read a bare `$` as a variable, replace unknown variables by
 //! empty text, and find comments in other places. A secret with a dollar sign must have the same
 //! value as in Laravel.
-//! means to Laravel.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +11,7 @@ use std::collections::BTreeMap;
 pub(super) struct SyntaxError {
     /// The line, counted from 1.
     pub(super) line: usize,
-    /// The violated rule.
+    /// The rule of phpdotenv's grammar that the line violates.
     pub(super) rule: &'static str,
 }
 

@@ -16,13 +16,13 @@ pub struct Config {
     pub connection: ConnectionConfig,
     /// The apps. At least one; the development app when none is configured.
     pub apps: Vec<AppConfig>,
-    /// The cluster.
+    /// The Redis that joins the nodes of a cluster.
     pub redis: RedisConfig,
     /// The settings of all webhooks.
     pub webhooks: WebhooksConfig,
     /// Access to the metrics.
     pub metrics: MetricsConfig,
-    /// The console.
+    /// The console, which this version does not support.
     pub console: ConsoleConfig,
     /// The log.
     pub log: LogConfig,
@@ -169,7 +169,7 @@ impl Default for ConnectionConfig {
     }
 }
 
-/// The cluster.
+/// The Redis that joins the nodes of a cluster.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisConfig {
@@ -238,7 +238,7 @@ pub struct MetricsConfig {
     pub listen: String,
 }
 
-/// The console.
+/// The console, which this version does not support.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConsoleConfig {

@@ -362,7 +362,7 @@ mod tests {
         let http = Http::new(&config, Arc::clone(&node), None);
         let hub = node.hub_by_key("app-key").unwrap();
         let shard = ShardIndex::new(0);
-        let key = ConnectionKey { place: 0, generation: 0 };
+        let key = ConnectionKey { slot: 0, generation: 0 };
         let connection = ConnectionRef { shard, key };
         let channel = ChannelName::parse("c", 200).unwrap();
         let request = SubscribeRequest { connection, ticket: 0, channel: &channel, member: &None };

@@ -15,33 +15,33 @@ use std::{borrow::Cow, fmt, sync::Arc};
 pub enum HubEvent {
     /// The channel has its first subscriber.
     Occupied {
-        /// The channel's name.
+        /// The channel, of any kind except server-to-user.
         channel: ChannelName,
     },
     /// The channel has lost its last subscriber.
     Vacated {
-        /// The channel's name.
+        /// The channel, of any kind except server-to-user.
         channel: ChannelName,
     },
     /// The first connection of a user has joined a presence channel.
     MemberAdded {
-        /// The presence channel.
+        /// The presence channel that the user joined.
         channel: ChannelName,
-        /// The user's id.
+        /// The id of the joined user, at most 128 characters.
         user_id: Arc<str>,
     },
     /// The last connection of a user has left a presence channel.
     MemberRemoved {
-        /// The presence channel.
+        /// The presence channel that the user left.
         channel: ChannelName,
-        /// The user's id.
+        /// The id of the user that left.
         user_id: Arc<str>,
     },
     /// A client event was accepted.
     ClientEvent {
         /// The channel that it was sent on.
         channel: ChannelName,
-        /// The event's name.
+        /// The event's name, which begins with `client-`.
         name: String,
         /// The event's data as a JSON token, a string or `null`: the value of
         /// [`EventData::token`](crate::protocol::EventData::token).
@@ -53,24 +53,24 @@ pub enum HubEvent {
     },
     /// A client has subscribed to a cache channel without a kept event.
     CacheMiss {
-        /// The cache channel.
+        /// The cache channel without a kept event.
         channel: ChannelName,
     },
     /// The number of subscribers of a channel has changed. The observer limits the rate.
     SubscriptionCount {
-        /// The channel's name.
+        /// The channel, which is not a presence channel.
         channel: ChannelName,
         /// The number of subscribers.
         count: usize,
     },
     /// A user has signed in with its first connection.
     UserOnline {
-        /// The user's id.
+        /// The id of the user that is online now.
         user_id: Arc<str>,
     },
     /// A user has been offline for longer than a page reload takes.
     UserOffline {
-        /// The user's id.
+        /// The id of the user that is offline now.
         user_id: Arc<str>,
     },
 }

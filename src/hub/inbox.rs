@@ -24,7 +24,7 @@ pub struct ShardSet(u64);
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct ConnectionKey {
     /// The slot in the shard's slab.
-    pub place: u32,
+    pub slot: u32,
     /// Distinguishes the connections of one slot.
     pub generation: u32,
 }

@@ -35,8 +35,8 @@ fn shard(index: usize) -> ShardIndex {
     ShardIndex::new(index)
 }
 
-fn connection(index: usize, place: u32) -> ConnectionRef {
-    ConnectionRef { shard: shard(index), key: ConnectionKey { place, generation: 0 } }
+fn connection(index: usize, slot: u32) -> ConnectionRef {
+    ConnectionRef { shard: shard(index), key: ConnectionKey { slot, generation: 0 } }
 }
 
 fn json_of(frame: &Frame) -> Value {
@@ -342,8 +342,8 @@ fn unused_users_take_no_memory() {
 #[test]
 fn terminating_a_user_closes_all_its_connections() {
     let bench = bench(|_| {});
-    for place in 0..3 {
-        let _ = bench.hub.sign_in(connection(1, place), &user("a", &[]), "{}", None);
+    for slot in 0..3 {
+        let _ = bench.hub.sign_in(connection(1, slot), &user("a", &[]), "{}", None);
     }
     bench.hub.terminate("a");
     bench.hub.terminate("nobody");

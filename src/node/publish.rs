@@ -19,9 +19,9 @@ use tokio::sync::oneshot;
 /// An event of the application.
 #[derive(Debug)]
 pub struct AppEvent<'a> {
-    /// The event's name.
+    /// The event's name, at most `max_event_name_length` characters.
     pub name: Cow<'a, str>,
-    /// The event's data.
+    /// The event's data, at most `max_event_bytes`.
     pub data: EventData<'a>,
     /// The channels, without duplicates.
     pub channels: Vec<ChannelName>,
@@ -36,9 +36,9 @@ pub struct AcceptedClientEvent<'a> {
     pub connection: ConnectionRef,
     /// The channel that it was sent on.
     pub channel: &'a ChannelName,
-    /// The event's name.
+    /// The event's name, which begins with `client-`.
     pub name: &'a str,
-    /// The event's data.
+    /// The event's data as the client sent it.
     pub data: &'a EventData<'a>,
     /// The socket id of the sender, which does not receive its own event.
     pub sender: SocketId,

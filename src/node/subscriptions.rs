@@ -10,11 +10,11 @@ use std::{sync::Arc, time::Instant};
 /// A request of a connection to subscribe.
 #[derive(Clone, Copy, Debug)]
 pub struct SubscribeRequest<'a> {
-    /// The connection.
+    /// The connection that receives the result.
     pub connection: ConnectionRef,
     /// Identifies the request if its result arrives later.
     pub ticket: u32,
-    /// The channel.
+    /// The channel, which the connection may subscribe to.
     pub channel: &'a ChannelName,
     /// On a presence channel, the member that joins.
     pub member: &'a Option<Member>,

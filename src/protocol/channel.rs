@@ -10,7 +10,7 @@ use std::{borrow::Borrow, fmt, sync::Arc};
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ChannelName(Arc<str>);
 
-/// Why a text is not a channel name.
+/// The error of an invalid channel name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum InvalidChannelName {
     /// The name is empty.
@@ -34,8 +34,7 @@ pub enum InvalidChannelName {
 const SERVER_TO_USER: &str = "#server-to-user-";
 
 impl ChannelName {
-    /// Parses a name as it comes from a client or from the HTTP API; `max` is the longest that
-    /// the app accepts, in bytes.
+    /// Parses a name from a client or from the HTTP API; `max` is the maximum length in bytes.
     ///
     /// # Errors
     ///

@@ -1,10 +1,10 @@
-//! What can go wrong between a client and us, and once for all what it costs.
+//! The errors of clients, with their codes and consequences.
 
 use super::{ClientEventRefusal, InvalidChannelName, Malformed, VersionError};
 use std::fmt;
 
-/// Why the server closes a connection: the close code tells the client library whether and when
-/// to reconnect.
+/// The reason for which the server closes a connection. The close code tells the client library
+/// whether and when to reconnect.
 ///
 /// Source: Pusher Channels docs, "WebSocket protocol", section "Error codes"; RFC 6455, 7.4.1.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -16,7 +16,7 @@ pub enum CloseCode {
     NotUtf8,
     /// A message is larger than `max_message_bytes`.
     MessageTooBig {
-        /// The bound that was broken, in bytes.
+        /// The limit that was exceeded, in bytes.
         max: usize,
     },
     // 4000-4099: the client must not reconnect unchanged.
@@ -24,14 +24,14 @@ pub enum CloseCode {
     TlsOnly,
     /// No app has this key.
     AppNotFound {
-        /// The key that the client asked for.
+        /// The requested key, chosen by the client.
         key: String,
     },
-    /// The app is switched off.
+    /// The app is disabled.
     AppDisabled,
-    /// The app has as many connections as it may.
+    /// The app has reached its limit of connections.
     OverQuota,
-    /// The client asks for a version that is not served.
+    /// The client requests a version that is not supported.
     Version(VersionError),
     /// The page's origin is not among the app's `allowed_origins`.
     OriginNotAllowed,
@@ -42,28 +42,28 @@ pub enum CloseCode {
     /// The application terminated the user's connections.
     Terminated,
     // 4100-4199: reconnect after at least one second.
-    /// The node has as many connections as it may.
+    /// The node has reached its limit of connections.
     OverCapacity,
-    /// The address has as many connections as it may.
+    /// The address has reached its limit of connections.
     AddressOverCapacity,
-    /// The address makes connections faster than it may.
+    /// The address exceeds its rate of new connections.
     AddressTooFast,
-    /// The client reads slower than its channels publish.
+    /// The client reads more slowly than its channels publish.
     SlowConsumer,
-    /// The client made too many mistakes in a row.
+    /// The client sent too many invalid messages.
     TooManyMistakes,
-    /// The client went on sending faster than it may.
+    /// The client continued to exceed its message rate.
     TooManyMessages,
-    /// A message of the client's began and did not end in time.
+    /// A message of the client was not completed in time.
     MessageTimeout,
     /// The server shuts down, and no other is known to be available.
     ShuttingDown,
     // 4200-4299: reconnect at once.
     /// The server shuts down, and another one is available.
     Draining,
-    /// The node was cut off from the others, and the client may have missed events.
+    /// The node was disconnected from the others, and the client may have missed events.
     Interrupted,
-    /// The client gave no sign of life.
+    /// The client did not answer a ping.
     PongTimeout,
 }
 
@@ -99,7 +99,7 @@ impl CloseCode {
         }
     }
 
-    /// The code's name in the log and in the metrics. What a client chose is no part of it.
+    /// The label of the code in the log and in the metrics, without values that the client chose.
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {
@@ -129,8 +129,8 @@ impl CloseCode {
         }
     }
 
-    /// Whether a `pusher:error` goes before the close frame: for all codes of Pusher's own
-    /// range. Documentation asks for it below version 6; it harms nobody above.
+    /// Whether a `pusher:error` precedes the close frame: for all codes of Pusher's own range. The
+    /// documentation requires it below version 6; newer clients ignore it.
     #[must_use]
     pub fn is_announced(&self) -> bool {
         4000 <= self.number()
@@ -183,101 +183,102 @@ impl fmt::Display for CloseCode {
 pub enum ErrorCode {
     /// A sign-in was not authorized.
     Unauthorized = 4009,
-    /// A client event, or any message, was over the rate limit.
+    /// A client event, or any message, exceeded the rate limit.
     Rate = 4301,
-    /// A watchlist was longer than a watchlist may be.
+    /// A watchlist exceeded its maximum length.
     WatchlistTooLong = 4302,
 }
 
-/// What follows from a mistake.
+/// The consequence of an error.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Severity {
-    /// The client is told, and the connection stays open.
+    /// The client receives an error, and the connection stays open.
     Report(Option<ErrorCode>),
     /// The connection is closed.
     Close(CloseCode),
 }
 
-/// What a client did wrong.
+/// An error of a client.
 ///
-/// There is no catch-all: a failure inside the server is not a `ProtocolError`, so it can't reach
-/// a client dressed as the client's fault. Texts are Pusher's own where they are known.
+///
+/// There is no variant for internal failures, so these cannot be reported as an error of the
+/// client. Texts are Pusher's own where they are known.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ProtocolError {
-    /// The message is not one.
+    /// The text is not a message.
     Malformed(Malformed),
-    /// More mistakes in a row than anyone makes by accident.
+    /// Too many invalid messages.
     TooManyMistakes,
-    /// Messages came faster than they may, and this one was dropped.
+    /// The message rate was exceeded, and this message was dropped.
     MessageRate {
         /// The channel of the dropped client event.
         channel: Option<String>,
     },
-    /// Messages came faster than they may for so long that the connection is closed.
+    /// The message rate was exceeded for so long that the connection is closed.
     TooManyMessages,
-    /// A subscription was refused.
+    /// A subscription was rejected.
     Subscription {
         /// The channel as the client named it.
         channel: String,
-        /// Why.
+        /// The reason of the rejection.
         refusal: SubscriptionRefusal,
     },
     /// A client event, or an unknown event, was rejected.
     ClientEvent {
-        /// The channel as the client wrote it, if it did.
+        /// The channel as the client sent it; `None` if it named none.
         channel: Option<String>,
-        /// The reason.
+        /// The reason of the rejection.
         refusal: ClientEventRefusal,
     },
-    /// Sign-in is switched off for the app.
+    /// Sign-in is disabled for the app.
     SignInDisabled,
-    /// A sign-in was refused.
+    /// A sign-in was rejected.
     SignIn(SignInRefusal),
-    /// A sign-in succeeded, but only the head of its watchlist is watched.
+    /// A sign-in succeeded, but only the first ids of its watchlist are watched.
     WatchlistTooLong {
-        /// How many ids are watched.
+        /// The number of watched ids.
         max: usize,
     },
 }
 
-/// Why a subscription was refused.
+/// The reason of a rejected subscription.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SubscriptionRefusal {
-    /// The name is not one.
+    /// The channel's name is invalid.
     Name(InvalidChannelName),
-    /// The connection is subscribed to the channel already; that subscription stays.
+    /// The connection is already subscribed to the channel; that subscription stays.
     Existing,
-    /// The connection has as many subscriptions as it may.
+    /// The connection has reached its limit of subscriptions.
     TooMany {
-        /// The bound.
+        /// The value of `max_channels`.
         max: usize,
     },
     /// The authorization is missing or wrong.
     Auth(AuthError),
-    /// A server-to-user channel of somebody else.
+    /// A server-to-user channel of another user.
     NotThatUser,
-    /// A presence channel, but nothing says who joins.
+    /// A presence channel without `channel_data`, and the connection is not signed in.
     MemberMissing,
-    /// The member's data breaks a rule, which the text names.
+    /// The member's data violates a rule, which the text contains.
     Member(&'static str),
     /// The member's `user_info` is too large.
     MemberTooLarge {
-        /// The bound that was broken, in bytes.
+        /// The limit that was exceeded, in bytes.
         max: usize,
     },
     /// The connection exceeds its subscription rate.
     Rate,
-    /// The roster is full.
+    /// The channel has reached its limit of members.
     RosterFull {
-        /// The bound that was broken, in members.
+        /// The limit that was reached, in members.
         max: usize,
     },
 }
 
-/// What is wrong with an `auth` value.
+/// The error in an `auth` value.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AuthError {
-    /// There is none.
+    /// It is missing.
     Missing,
     /// It is not `key:signature`.
     Format,
@@ -286,23 +287,23 @@ pub enum AuthError {
         /// The key that was sent.
         sent: String,
     },
-    /// The signature does not fit.
+    /// The signature is wrong.
     Signature {
-        /// What should have been signed.
+        /// The string that should have been signed.
         string_to_sign: String,
         /// The signature that was sent.
         sent: String,
     },
 }
 
-/// Why a sign-in was refused.
+/// The reason of a rejected sign-in.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SignInRefusal {
     /// The authorization is missing or wrong.
     Auth(AuthError),
-    /// The user's data breaks a rule, which the text names.
+    /// The user's data violates a rule, which the text contains.
     User(&'static str),
-    /// The connection is signed in as somebody else.
+    /// The connection is signed in as another user.
     OtherUser,
 }
 

@@ -1,4 +1,4 @@
-//! Who joins a presence channel.
+//! Members of presence channels.
 
 use super::{SubscriptionRefusal, json};
 use serde::Deserialize;
@@ -15,7 +15,7 @@ pub struct Member {
     pub user_info: Arc<str>,
 }
 
-/// The bounds on a member's data.
+/// The limits on a member's data.
 #[derive(Clone, Copy, Debug)]
 pub struct MemberLimits {
     /// Maximum size of `user_info`, in bytes of the JSON that is kept: UTF-8, without white space.
@@ -33,17 +33,18 @@ struct ChannelData<'a> {
 const NO_INFO: &str = "{}";
 
 impl Member {
-    /// Longest user id, in characters. Source: Pusher Channels docs, "Presence channels".
+    /// Maximum length of a user id, in characters. Source: Pusher Channels docs, "Presence
+    /// channels".
     pub const USER_ID_LEN_MAX: usize = 128;
-    /// Maximum nesting of `user_info`, which is part of the roster that all members read. Some
-    /// parsers, such as Ruby's, read at most a hundred levels.
+    /// Maximum nesting of `user_info`, which all members read. Some parsers, such as Ruby's, read
+    /// at most a hundred levels.
     pub const USER_INFO_DEPTH_MAX: usize = 64;
 
-    /// Reads `channel_data`, once its signature is known to be right.
+    /// Parses `channel_data`, whose signature is verified already.
     ///
     /// # Errors
     ///
-    /// The refusal that names the rule which the data breaks.
+    /// The refusal with the violated rule.
     pub fn parse(channel_data: &str, limits: MemberLimits) -> Result<Self, SubscriptionRefusal> {
         let channel_data = json::repaired(channel_data);
         let data: ChannelData<'_> = Some(&*channel_data)
@@ -61,7 +62,7 @@ impl Member {
         Self::bounded(user_id.into(), info.unwrap_or_else(|| NO_INFO.into()), limits)
     }
 
-    /// The member that another node has told of, if it can be one.
+    /// The member that another node has reported, if it is valid.
     #[must_use]
     pub fn from_parts(user_id: &str, user_info: &str) -> Option<Self> {
         let is_object = user_info.starts_with('{');
@@ -70,11 +71,11 @@ impl Member {
             .then(|| Self { user_id: user_id.into(), user_info: json::repaired(user_info).into() })
     }
 
-    /// The member that a signed-in user is where no `channel_data` says otherwise.
+    /// The signed-in user as a member, without `channel_data`.
     ///
     /// # Errors
     ///
-    /// The refusal that names the rule which the user's data breaks.
+    /// The refusal with the violated rule.
     pub fn from_user(
         user_id: Arc<str>,
         info: Option<&str>,
@@ -99,12 +100,12 @@ impl Member {
     }
 }
 
-/// The application's information about a user, if it gave any, which includes an empty list: PHP's
-/// form of an empty array.
+/// The application's information about a user; `None` also for an empty list, which is PHP's form
+/// of an empty object.
 ///
 /// # Errors
 ///
-/// The rule that it breaks.
+/// The violated rule.
 pub(super) fn user_info(raw: Option<&RawValue>) -> Result<Option<Arc<str>>, &'static str> {
     let info = raw.map_or_else(|| "null".to_owned(), |raw| json::compact(raw.get()));
     match info.as_str() {
@@ -126,8 +127,8 @@ pub(super) fn user_info(raw: Option<&RawValue>) -> Result<Option<Arc<str>>, &'st
     }
 }
 
-/// Whether `value`, which other members and the application read, is readable by every parser.
-/// Numbers beyond a double were rejected by the parser before.
+/// Whether `value`, which other members and the application read, is readable by every parser. The
+/// parser has rejected numbers beyond a double before.
 fn is_readable(value: &Value, levels: usize) -> bool {
     let is_nested = |value| 0 < levels && is_readable(value, levels - 1);
     match value {
@@ -140,8 +141,8 @@ fn is_readable(value: &Value, levels: usize) -> bool {
     }
 }
 
-/// Whether `id` can be the name of an object's member, as in the roster: PHP rejects objects with a
-/// name that begins with NUL.
+/// Whether `id` can be a key of an object, as in the list of members: PHP rejects keys that begin
+/// with NUL.
 fn is_name(id: &str) -> bool {
     !id.is_empty() && !id.starts_with('\0')
 }

@@ -2,12 +2,12 @@
 
 use super::error::cut;
 
-/// Why a client event was rejected.
+/// The reason of a rejected client event.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ClientEventRefusal {
     /// The name is neither that of a client event nor one of the protocol.
     Unknown {
-        /// The name.
+        /// The event's name as the client sent it.
         name: String,
     },
     /// Client events are disabled for the app.

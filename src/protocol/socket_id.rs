@@ -41,8 +41,8 @@ impl SocketId {
         Some(Self { high: half(bits >> 32)?, low: half(bits & u64::from(u32::MAX))? })
     }
 
-    /// Reads an id as an application sends it. An id that is well formed, but that this server
-    /// can't have given out, is nobody's: `None`.
+    /// Reads an id that an application sent. A well-formed id that this server never assigns is
+    /// `None`.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Who signs in.
+//! Users that connections sign in as.
 
 use super::{
     ChannelName, InvalidChannelName, SignInRefusal,
@@ -12,12 +12,12 @@ use std::sync::Arc;
 /// The user that a connection is signed in as.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct User {
-    /// The user's id: never empty, and fit for the name of its server-to-user channel.
+    /// The user's id: never empty, and valid in the name of its server-to-user channel.
     pub id: Arc<str>,
     /// The application's information about the user: a JSON object as [`compact`](super::compact)
     /// writes it.
     pub info: Option<Arc<str>>,
-    /// The users whose coming and going this one is told of: at most [`User::WATCHLIST_MAX`].
+    /// The users whose online state this one receives: at most [`User::WATCHLIST_MAX`].
     pub watchlist: Vec<Arc<str>>,
     /// Whether the application sent more ids than are watched.
     pub watchlist_was_cut: bool,
@@ -47,15 +47,16 @@ impl<'a> UserData<'a> {
 }
 
 impl User {
-    /// Most ids that one user may watch. Source: Pusher Channels docs, "Watchlist events".
+    /// Maximum number of ids that one user watches. Source: Pusher Channels docs, "Watchlist
+    /// events".
     pub const WATCHLIST_MAX: usize = 100;
 
-    /// Reads `user_data`, once its signature is known to be right. `max_channel_name_length`
-    /// bounds the id through the name of its channel.
+    /// Parses `user_data`, whose signature is verified already. `max_channel_name_length` limits
+    /// the id through the name of its channel.
     ///
     /// # Errors
     ///
-    /// The refusal that names the rule which the data breaks.
+    /// The refusal with the violated rule.
     pub fn parse(user_data: &str, max_channel_name_length: usize) -> Result<Self, SignInRefusal> {
         let user_data = json::repaired(user_data);
         let data = UserData::read(&user_data)

@@ -89,7 +89,7 @@ pub struct Subscription<P> {
     /// On a presence channel, the id of the member.
     pub user_id: Option<Arc<str>>,
     /// The driver's handle of the subscription.
-    pub place: P,
+    pub handle: P,
 }
 
 /// A task for the driver.
@@ -100,32 +100,32 @@ pub enum Action<'a, P> {
     /// Subscribe to a channel, and report it with [`Session::subscribed`]. The client is
     /// authorized.
     Subscribe {
-        /// The channel's name.
+        /// The channel, whose authorization was verified.
         channel: ChannelName,
         /// On a presence channel, the member that joins.
         member: Option<Member>,
     },
     /// End a subscription, which the session has removed already.
     Unsubscribe {
-        /// The channel's name.
+        /// The channel that the client has left.
         channel: ChannelName,
-        /// The removed subscription.
+        /// The subscription, with the driver's handle.
         subscription: Subscription<P>,
     },
     /// Publish a client event to the other subscribers.
     Publish {
-        /// The channel's name.
+        /// The channel, which the connection is subscribed to.
         channel: ChannelName,
-        /// The event's name.
+        /// The event's name, which begins with `client-`.
         name: Cow<'a, str>,
-        /// The event's data.
+        /// The event's data, at most `max_event_bytes`.
         data: EventData<'a>,
         /// On a presence channel, the id of the sending member.
         user_id: Option<Arc<str>>,
     },
     /// Sign the connection in, and report it with [`Session::signed_in`]. The client is authorized.
     SignIn {
-        /// The authenticated user.
+        /// The user, whose signature was verified.
         user: User,
         /// The `user_data` for the answer.
         user_data: String,
@@ -311,11 +311,11 @@ impl<P> Session<P> {
     }
 
     /// Records a registered subscription.
-    pub fn subscribed(&mut self, channel: ChannelName, user_id: Option<Arc<str>>, place: P) {
+    pub fn subscribed(&mut self, channel: ChannelName, user_id: Option<Arc<str>>, handle: P) {
         if channel.needs_auth() {
             self.authorize_by = None;
         }
-        self.subscriptions.insert(channel, Subscription { user_id, place });
+        self.subscriptions.insert(channel, Subscription { user_id, handle });
     }
 
     /// Records a sign-in.
@@ -325,8 +325,8 @@ impl<P> Session<P> {
     }
 
     /// The driver's handle of the subscription to `channel`.
-    pub fn place_mut(&mut self, channel: &ChannelName) -> Option<&mut P> {
-        self.subscriptions.get_mut(channel).map(|subscription| &mut subscription.place)
+    pub fn handle_mut(&mut self, channel: &ChannelName) -> Option<&mut P> {
+        self.subscriptions.get_mut(channel).map(|subscription| &mut subscription.handle)
     }
 
     /// Removes a subscription that was rejected later.

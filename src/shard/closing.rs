@@ -150,51 +150,51 @@ impl DrainSchedule {
 
 impl Engine {
     pub(super) fn is_open(&self, key: ConnectionKey) -> bool {
-        self.is_alive(key) && self.connections[key.place as usize].is_open()
+        self.is_alive(key) && self.connections[key.slot as usize].is_open()
     }
 
     /// Closes a connection gracefully: the client leaves the hub, receives a close frame, and has
     /// [`CLOSING_TIMEOUT`] to answer.
-    pub(super) fn close(&mut self, place: u32, code: &CloseCode) {
+    pub(super) fn close(&mut self, slot: u32, code: &CloseCode) {
         let by = self.now + CLOSING_TIMEOUT;
         let why = Ended::ByServer(code.clone());
         let peer = ClosingPeer::Answers;
         let closing = Closing { by, why, peer, reads_at: None, served: None, _permit: None };
-        if !self.begin_closing(place, closing) {
+        if !self.begin_closing(slot, closing) {
             return;
         }
         if *code == CloseCode::SlowConsumer {
-            self.connections[place as usize].outbox.clear();
+            self.connections[slot as usize].outbox.clear();
         }
-        self.queue_close_frames(place, code);
+        self.queue_close_frames(slot, code);
     }
 
     /// Queues the server's last frames.
-    pub(super) fn queue_close_frames(&mut self, place: u32, code: &CloseCode) {
+    pub(super) fn queue_close_frames(&mut self, slot: u32, code: &CloseCode) {
         let announcement = code.is_announced().then(|| event::closing(code));
         let close = Frame::close(code.number(), &code.to_string());
         for frame in announcement.into_iter().chain([close]) {
             self.metrics().sent(frame.kind(), 1, frame.bytes().len());
-            self.connections[place as usize].outbox.push(frame);
+            self.connections[slot as usize].outbox.push(frame);
         }
     }
 
     /// Handles a close frame of the client. The answer, if one is due, is already queued.
-    pub(super) fn peer_closed(&mut self, place: u32, code: u16) {
+    pub(super) fn peer_closed(&mut self, slot: u32, code: u16) {
         let by = self.now + CLOSING_TIMEOUT;
         let (why, peer) = (Ended::ByClient(code), ClosingPeer::HasClosed);
         let closing = Closing { by, why, peer, reads_at: None, served: None, _permit: None };
-        if !self.begin_closing(place, closing) {
-            self.peer_is(place, ClosingPeer::HasClosed);
+        if !self.begin_closing(slot, closing) {
+            self.peer_is(slot, ClosingPeer::HasClosed);
         }
-        if self.connections.get(place as usize).is_some_and(Connection::is_over) {
-            self.finish_closing(place);
+        if self.connections.get(slot as usize).is_some_and(Connection::is_over) {
+            self.finish_closing(slot);
         }
     }
 
     /// Changes what the server expects from the client of a closing connection.
-    pub(super) fn peer_is(&mut self, place: u32, peer: ClosingPeer) {
-        if let Some(connection) = self.connections.get_mut(place as usize)
+    pub(super) fn peer_is(&mut self, slot: u32, peer: ClosingPeer) {
+        if let Some(connection) = self.connections.get_mut(slot as usize)
             && let Phase::Closing(closing) = &mut connection.phase
         {
             closing.peer = peer;
@@ -202,28 +202,28 @@ impl Engine {
     }
 
     /// Returns false if the connection is closing already.
-    fn begin_closing(&mut self, place: u32, closing: Closing) -> bool {
-        let connection = self.connections.get_mut(place as usize).filter(|found| found.is_open());
+    fn begin_closing(&mut self, slot: u32, closing: Closing) -> bool {
+        let connection = self.connections.get_mut(slot as usize).filter(|found| found.is_open());
         let Some(connection) = connection else { return false };
         let phase = std::mem::replace(&mut connection.phase, Phase::Closing(Box::new(closing)));
-        self.dirty.add(place, &mut connection.queued, Urgency::Urgent);
-        let reference = self.connection_ref(place);
+        self.dirty.add(slot, &mut connection.queued, Urgency::Urgent);
+        let reference = self.connection_ref(slot);
         if let Phase::Open(client) = phase {
             let served = self.leave(reference, *client);
-            if let Phase::Closing(closing) = &mut self.connections[place as usize].phase {
+            if let Phase::Closing(closing) = &mut self.connections[slot as usize].phase {
                 closing.served = Some(served);
             }
         }
         // The client's answer may be queued behind unread messages.
-        self.read_if_rested(place);
-        self.schedule_check(place);
+        self.read_if_rested(slot);
+        self.schedule_check(slot);
         true
     }
 
-    pub(super) fn finish_closing(&mut self, place: u32) {
-        if let Phase::Closing(closing) = &self.connections[place as usize].phase {
+    pub(super) fn finish_closing(&mut self, slot: u32) {
+        if let Phase::Closing(closing) = &self.connections[slot as usize].phase {
             let why = closing.why.clone();
-            self.drop_connection(place, why);
+            self.drop_connection(slot, why);
         }
     }
 
@@ -240,12 +240,12 @@ impl Engine {
     }
 
     /// Drops a connection.
-    pub(super) fn drop_connection(&mut self, place: u32, ended: Ended) {
-        if !self.connections.contains(place as usize) {
+    pub(super) fn drop_connection(&mut self, slot: u32, ended: Ended) {
+        if !self.connections.contains(slot as usize) {
             return;
         }
-        let reference = self.connection_ref(place);
-        let mut connection = self.connections.remove(place as usize);
+        let reference = self.connection_ref(slot);
+        let mut connection = self.connections.remove(slot as usize);
         if !matches!(ended, Ended::Transport) {
             connection.socket.say_end();
         }
@@ -293,10 +293,10 @@ impl Engine {
         if !self.is_alive(key) {
             return;
         }
-        if let Phase::Open(client) = &self.connections[key.place as usize].phase
+        if let Phase::Open(client) = &self.connections[key.slot as usize].phase
             && !client.hub.is_served()
         {
-            self.close(key.place, &CloseCode::AppDisabled);
+            self.close(key.slot, &CloseCode::AppDisabled);
         }
     }
 
@@ -316,7 +316,7 @@ impl Engine {
         let is_over = drain_schedule.drops_at() <= now;
         for (key, code) in due {
             if self.is_open(key) {
-                self.close(key.place, &code);
+                self.close(key.slot, &code);
             }
         }
         if is_over {
@@ -332,12 +332,12 @@ impl Engine {
             Phase::Closing(closing) => closing.served.is_some() || connection.drain.is_early(),
         };
         let found = self.connections.iter().filter(|(_, connection)| is_waited_for(connection));
-        let places: Vec<usize> = found.map(|(place, _)| place).collect();
-        for place in places {
-            let place = u32::try_from(place).expect("a place of the slab");
+        let places: Vec<usize> = found.map(|(slot, _)| slot).collect();
+        for slot in places {
+            let slot = u32::try_from(slot).expect("a slot of the slab");
             // Its close frame may have been queued in this turn.
-            self.flush(place);
-            self.drop_connection(place, Ended::ByServer(CloseCode::ShuttingDown));
+            self.flush(slot);
+            self.drop_connection(slot, Ended::ByServer(CloseCode::ShuttingDown));
         }
     }
 }
@@ -352,7 +352,7 @@ mod tests {
         grace: Duration,
         plan: DrainPlan,
     ) -> DrainSchedule {
-        let keys = (0..count).map(|place| ConnectionKey { place, generation: 0 }).collect();
+        let keys = (0..count).map(|slot| ConnectionKey { slot, generation: 0 }).collect();
         DrainSchedule::new(keys, start, (start, grace), plan, 1)
     }
 
@@ -373,7 +373,7 @@ mod tests {
         let (since, grace) = (Instant::now(), Duration::from_secs(10));
         let now = since + Duration::from_secs(4);
         for plan in [DrainPlan::Spread, DrainPlan::Alone] {
-            let keys = (0..1_000).map(|place| ConnectionKey { place, generation: 0 }).collect();
+            let keys = (0..1_000).map(|slot| ConnectionKey { slot, generation: 0 }).collect();
             let mut drain_schedule = DrainSchedule::new(keys, now, (since, grace), plan, 1);
             assert!(drain_schedule.drops_at() < since + grace);
             drain_schedule.plan = DrainPlan::Spread;

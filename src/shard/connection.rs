@@ -34,11 +34,11 @@ pub struct UpgradedSocket {
 }
 
 /// An admitted client with this shard's subscription handles.
-pub type Admission = Admitted<ShardPlace>;
+pub type Admission = Admitted<ShardHandle>;
 
 /// A shard's handle of a subscription.
 #[derive(Clone, Copy, Debug)]
-pub struct ShardPlace(pub(super) SubscriptionState);
+pub struct ShardHandle(pub(super) SubscriptionState);
 
 /// The state of a subscription.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -65,8 +65,8 @@ impl Engine {
             sent += 1;
         }
         self.metrics().sent(frame.kind(), sent, frame.bytes().len());
-        for place in full {
-            self.flush_or_close(place);
+        for slot in full {
+            self.flush_or_close(slot);
         }
         sent
     }
@@ -74,7 +74,7 @@ impl Engine {
     fn send_each(&mut self, keys: &[ConnectionKey], frame: &Frame) -> usize {
         for key in keys {
             if self.is_open(*key) {
-                self.send(key.place, frame.clone());
+                self.send(key.slot, frame.clone());
             }
         }
         keys.len()
@@ -93,17 +93,17 @@ impl Engine {
         // If the app was removed and added again, the new hub is the one that answers.
         let hub = result.as_ref().ok().map(|attached| &attached.hub);
         let is_waiting = self.is_open(key)
-            && self.client(key.place).is_some_and(|client| {
+            && self.client(key.slot).is_some_and(|client| {
                 hub.is_none_or(|hub| Arc::ptr_eq(hub, &client.hub))
-                    && client.session.place_mut(&name).is_some_and(|place| place.0 == waits)
+                    && client.session.handle_mut(&name).is_some_and(|handle| handle.0 == waits)
             });
         if self.is_open(key) {
-            self.on_awaited(key.place, &name);
+            self.on_awaited(key.slot, &name);
         }
         match result {
             Ok(attached) if is_waiting => {
                 let Attached { user_id, subscribed, .. } = *attached;
-                self.on_subscribed(key.place, name, user_id, subscribed);
+                self.on_subscribed(key.slot, name, user_id, subscribed);
             }
             Ok(attached) => {
                 let Attached { hub, user_id, .. } = *attached;
@@ -111,15 +111,15 @@ impl Engine {
                 node.unsubscribe(&hub, self.index, &name, user_id.as_ref(), self.now);
             }
             Err(refusal) if is_waiting => {
-                if let Some(client) = self.client(key.place) {
+                if let Some(client) = self.client(key.slot) {
                     client.session.refused(&name);
                 }
-                self.on_refused(key.place, &name, refusal);
+                self.on_refused(key.slot, &name, refusal);
             }
             Err(_nobody_waits) => {}
         }
         if self.is_alive(key) {
-            self.read_if_rested(key.place);
+            self.read_if_rested(key.slot);
         }
         1
     }
@@ -127,8 +127,8 @@ impl Engine {
     fn close_channel(&mut self, channel: ChannelId, code: &CloseCode) -> usize {
         let places: Vec<u32> =
             self.subscribers.of(channel).iter().map(|subscriber| subscriber.connection).collect();
-        for place in &places {
-            self.close(*place, code);
+        for slot in &places {
+            self.close(*slot, code);
         }
         places.len()
     }
@@ -136,7 +136,7 @@ impl Engine {
     fn close_each(&mut self, keys: &[ConnectionKey], code: &CloseCode) -> usize {
         for key in keys {
             if self.is_open(*key) {
-                self.close(key.place, code);
+                self.close(key.slot, code);
             }
         }
         keys.len()

@@ -41,15 +41,15 @@ impl Urgency {
 }
 
 impl Dirty {
-    /// Queues the connection at `place`, unless it is queued with at least the same urgency.
-    pub(super) fn add(&mut self, place: u32, queued: &mut Queued, urgency: Urgency) {
+    /// Queues the connection at `slot`, unless it is queued with at least the same urgency.
+    pub(super) fn add(&mut self, slot: u32, queued: &mut Queued, urgency: Urgency) {
         match (urgency, *queued) {
             (Urgency::Urgent, Queued::No | Queued::Bulk) => {
-                self.urgent.push_back(place);
+                self.urgent.push_back(slot);
                 *queued = Queued::Urgent;
             }
             (Urgency::Bulk, Queued::No) => {
-                self.bulk.push_back(place);
+                self.bulk.push_back(slot);
                 *queued = Queued::Bulk;
             }
             (Urgency::Urgent | Urgency::Bulk, Queued::Bulk | Queued::Urgent) => {}
@@ -88,9 +88,9 @@ mod tests {
     #[test]
     fn urgent_and_bulk_output_alternate() {
         let mut dirty = Dirty::default();
-        for place in 0..3 {
-            dirty.add(place, &mut Queued::No, Urgency::Bulk);
-            dirty.add(place + 10, &mut Queued::No, Urgency::Urgent);
+        for slot in 0..3 {
+            dirty.add(slot, &mut Queued::No, Urgency::Bulk);
+            dirty.add(slot + 10, &mut Queued::No, Urgency::Urgent);
         }
         let turns: Vec<_> = std::iter::from_fn(|| dirty.take()).collect();
         assert_eq!(turns, [0, 10, 1, 11, 2, 12]);

@@ -219,12 +219,12 @@ impl Engine {
     }
 
     /// Runs `work` for one connection. A panic closes that connection.
-    pub(super) fn guarded_for(&mut self, place: u32, work: impl FnOnce(&mut Self, u32)) {
-        if catch_unwind(AssertUnwindSafe(|| work(self, place))).is_err() {
+    pub(super) fn guarded_for(&mut self, slot: u32, work: impl FnOnce(&mut Self, u32)) {
+        if catch_unwind(AssertUnwindSafe(|| work(self, slot))).is_err() {
             if self.buffer.is_empty() {
                 self.buffer = vec![0; READ_BUFFER].into();
             }
-            self.guarded(|engine| engine.drop_connection(place, Ended::Panic));
+            self.guarded(|engine| engine.drop_connection(slot, Ended::Panic));
         }
     }
 
@@ -262,8 +262,8 @@ impl Engine {
 
     /// Whether publishers should wait.
     fn is_behind(&self) -> bool {
-        let is_far_behind = |place: u32| {
-            let waiting = self.connections.get(place as usize);
+        let is_far_behind = |slot: u32| {
+            let waiting = self.connections.get(slot as usize);
             waiting.is_some_and(|connection| {
                 !connection.is_blocked && BACKPRESSURE_BYTES < connection.outbox.bytes()
             })
@@ -274,9 +274,9 @@ impl Engine {
     fn add_connection(&mut self, upgraded: UpgradedSocket) {
         let UpgradedSocket { socket, tls, response, received, admission, permit, drain } = upgraded;
         let entry = self.connections.vacant_entry();
-        let place = u32::try_from(entry.key()).expect("fewer connections than file descriptors");
+        let slot = u32::try_from(entry.key()).expect("fewer connections than file descriptors");
         self.generation = self.generation.wrapping_add(1);
-        let key = ConnectionKey { place, generation: self.generation };
+        let key = ConnectionKey { slot, generation: self.generation };
         let refusal = admission.as_ref().err().cloned();
         let phase = match admission {
             Ok(client) => Phase::Open(client),
@@ -291,32 +291,32 @@ impl Engine {
         };
         let connection = entry.insert(Connection::new(Socket::new(socket, tls), key, phase, drain));
         let registered = self.readiness.register(connection.socket.source(), key);
-        self.dirty.add(place, &mut connection.queued, Urgency::Urgent);
-        self.schedule_check(place);
-        self.greet(place, Frame::raw(response), refusal.as_ref());
+        self.dirty.add(slot, &mut connection.queued, Urgency::Urgent);
+        self.schedule_check(slot);
+        self.greet(slot, Frame::raw(response), refusal.as_ref());
         match registered {
-            Err(_broken) => self.drop_connection(place, Ended::Transport),
+            Err(_broken) => self.drop_connection(slot, Ended::Transport),
             Ok(()) if received.is_empty() => {}
-            Ok(()) => self.guarded_for(place, |engine, place| engine.receive(place, &received)),
+            Ok(()) => self.guarded_for(slot, |engine, slot| engine.receive(slot, &received)),
         }
         // TLS may have received more than the HTTP library has read, and the poller reports no edge
         // for it.
-        if self.is_alive(key) && self.connections[place as usize].socket.is_tls() {
-            self.read_later(place);
+        if self.is_alive(key) && self.connections[slot as usize].socket.is_tls() {
+            self.read_later(slot);
         }
         if self.drain_schedule.is_some() && self.is_open(key) {
-            self.close(place, &CloseCode::ShuttingDown);
+            self.close(slot, &CloseCode::ShuttingDown);
         }
         self.evict_if_unserved(key);
     }
 
     /// Queues the first frames, so that they are sent in one write.
-    fn greet(&mut self, place: u32, response: Frame, refusal: Option<&CloseCode>) {
+    fn greet(&mut self, slot: u32, response: Frame, refusal: Option<&CloseCode>) {
         self.metrics().sent(response.kind(), 1, response.bytes().len());
-        let connection = &mut self.connections[place as usize];
+        let connection = &mut self.connections[slot as usize];
         connection.outbox.push(response);
         if let Some(code) = refusal {
-            return self.queue_close_frames(place, code);
+            return self.queue_close_frames(slot, code);
         }
         if let Phase::Open(client) = &connection.phase {
             let socket_id = client.session.socket_id();
@@ -324,13 +324,13 @@ impl Engine {
             let (app, from) = (client.hub.app_id(), &client.from);
             let (address, origin) = (from.address, from.origin.as_deref());
             tracing::info!(%socket_id, app = &*app, %address, origin, "connection opened");
-            self.send(place, event::connection_established(socket_id, activity_timeout.as_secs()));
+            self.send(slot, event::connection_established(socket_id, activity_timeout.as_secs()));
         }
     }
 
     /// Schedules a check of the connection at its deadline, unless an earlier one is scheduled.
-    pub(super) fn schedule_check(&mut self, place: u32) {
-        let Some(connection) = self.connections.get_mut(place as usize) else { return };
+    pub(super) fn schedule_check(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         let step = self.wheel.add_if_earlier(
             connection.key,
             connection.deadline(self.config.message_timeout, self.now),
@@ -344,56 +344,56 @@ impl Engine {
         self.readiness.take(&mut ready);
         for event in ready.drain(..) {
             if self.is_alive(event.key) {
-                self.guarded_for(event.key.place, |engine, place| engine.on_ready(place, event));
+                self.guarded_for(event.key.slot, |engine, slot| engine.on_ready(slot, event));
             }
         }
         self.ready = ready;
     }
 
     pub(super) fn is_alive(&self, key: ConnectionKey) -> bool {
-        self.connections.get(key.place as usize).is_some_and(|connection| connection.key == key)
+        self.connections.get(key.slot as usize).is_some_and(|connection| connection.key == key)
     }
 
-    fn on_ready(&mut self, place: u32, event: Ready) {
-        let connection = &mut self.connections[place as usize];
+    fn on_ready(&mut self, slot: u32, event: Ready) {
+        let connection = &mut self.connections[slot as usize];
         if event.writable && connection.is_blocked {
             connection.is_blocked = false;
-            self.dirty.add(place, &mut connection.queued, Urgency::Urgent);
+            self.dirty.add(slot, &mut connection.queued, Urgency::Urgent);
             if connection.is_unread {
-                self.read_later(place);
+                self.read_later(slot);
             }
         }
         if event.is_ended {
-            self.read(place, ReadUntil::Blocked);
+            self.read(slot, ReadUntil::Blocked);
         } else if event.readable {
-            self.read(place, ReadUntil::Short);
+            self.read(slot, ReadUntil::Short);
         }
     }
 
     fn check_deadlines(&mut self) {
         while let Some((step, keys)) = self.wheel.take_due(self.now) {
             for key in keys {
-                if self.is_alive(key) && self.connections[key.place as usize].check_step == step {
-                    self.guarded_for(key.place, Self::check_deadline);
+                if self.is_alive(key) && self.connections[key.slot as usize].check_step == step {
+                    self.guarded_for(key.slot, Self::check_deadline);
                 }
             }
         }
     }
 
-    fn check_deadline(&mut self, place: u32) {
+    fn check_deadline(&mut self, slot: u32) {
         let now = self.now;
-        let connection = &mut self.connections[place as usize];
+        let connection = &mut self.connections[slot as usize];
         connection.check_step = u64::MAX;
         if connection.message_timed_out(self.config.message_timeout, now) {
-            return self.give_message_up(place);
+            return self.give_message_up(slot);
         }
-        self.read_if_rested(place);
-        let connection = &mut self.connections[place as usize];
+        self.read_if_rested(slot);
+        let connection = &mut self.connections[slot as usize];
         let due = match &mut connection.phase {
             Phase::Open(client) => client.session.on_deadline(now),
             Phase::Closing(closing) if closing.by <= now => {
                 let why = closing.why.clone();
-                return self.drop_connection(place, why);
+                return self.drop_connection(slot, why);
             }
             Phase::Closing(_) => None,
         };
@@ -401,40 +401,40 @@ impl Engine {
             Some(Due::Ping) => {
                 // Browsers answer the WebSocket ping without running the page's code; the other
                 // ping shows that this code runs. Either answer counts.
-                self.send(place, Frame::ping());
-                self.send(place, event::ping());
-                self.schedule_check(place);
+                self.send(slot, Frame::ping());
+                self.send(slot, event::ping());
+                self.schedule_check(slot);
             }
-            Some(Due::Close(code)) => self.close(place, &code),
-            None => self.schedule_check(place),
+            Some(Due::Close(code)) => self.close(slot, &code),
+            None => self.schedule_check(slot),
         }
     }
 
     /// Queues a frame for one connection, unless it is closing: nothing follows a close frame.
-    pub(super) fn send(&mut self, place: u32, frame: Frame) {
-        let connection = self.connections.get_mut(place as usize).filter(|found| found.is_open());
+    pub(super) fn send(&mut self, slot: u32, frame: Frame) {
+        let connection = self.connections.get_mut(slot as usize).filter(|found| found.is_open());
         let Some(connection) = connection else { return };
         self.node.metrics().shard(self.index.get()).sent(frame.kind(), 1, frame.bytes().len());
         connection.outbox.push(frame);
-        self.dirty.add(place, &mut connection.queued, Urgency::Urgent);
+        self.dirty.add(slot, &mut connection.queued, Urgency::Urgent);
         if self.config.max_outbox_bytes < connection.outbox.bytes() {
-            self.flush_or_close(place);
+            self.flush_or_close(slot);
         }
     }
 
     fn flush_slice(&mut self) {
         self.now = clock::now();
         for _ in 0..SLICE {
-            let Some(place) = self.dirty.take() else { break };
-            if let Some(connection) = self.connections.get_mut(place as usize) {
+            let Some(slot) = self.dirty.take() else { break };
+            if let Some(connection) = self.connections.get_mut(slot as usize) {
                 connection.queued = Queued::No;
-                self.guarded_for(place, Self::flush);
+                self.guarded_for(slot, Self::flush);
             }
         }
     }
 
-    pub(super) fn flush(&mut self, place: u32) {
-        let connection = &mut self.connections[place as usize];
+    pub(super) fn flush(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
         let has_nothing = connection.outbox.is_empty() && !connection.socket.has_unsent();
         if connection.is_blocked || has_nothing {
             return;
@@ -445,11 +445,11 @@ impl Engine {
             .write_to(&mut connection.socket, &mut self.staging)
             .and_then(|written| connection.socket.settle(written));
         match written {
-            Ok(Written::All) if connection.is_over() => self.finish_closing(place),
+            Ok(Written::All) if connection.is_over() => self.finish_closing(slot),
             Ok(Written::All) => connection.hang_up_if_unreadable(),
-            Ok(Written::Some) => self.dirty.add(place, &mut connection.queued, Urgency::Bulk),
+            Ok(Written::Some) => self.dirty.add(slot, &mut connection.queued, Urgency::Bulk),
             Ok(Written::Blocked) => connection.is_blocked = true,
-            Err(_broken) => self.drop_connection(place, Ended::Transport),
+            Err(_broken) => self.drop_connection(slot, Ended::Transport),
         }
         if let Some(accepted_at) = accepted_at {
             self.metrics().delivered_after(self.now.saturating_duration_since(accepted_at));
@@ -457,27 +457,27 @@ impl Engine {
     }
 
     /// The hub's reference to a connection.
-    pub(super) fn connection_ref(&self, place: u32) -> ConnectionRef {
-        ConnectionRef { shard: self.index, key: self.connections[place as usize].key }
+    pub(super) fn connection_ref(&self, slot: u32) -> ConnectionRef {
+        ConnectionRef { shard: self.index, key: self.connections[slot as usize].key }
     }
 
     /// Reduces an outbox that exceeds its limit: flushes it, and closes the connection if the
     /// socket accepts too little.
-    pub(super) fn flush_or_close(&mut self, place: u32) {
+    pub(super) fn flush_or_close(&mut self, slot: u32) {
         let max = self.config.max_outbox_bytes;
         loop {
-            let Some(connection) = self.connections.get_mut(place as usize) else { return };
+            let Some(connection) = self.connections.get_mut(slot as usize) else { return };
             if connection.outbox.bytes() <= max {
                 return;
             }
             if connection.is_blocked {
                 return match &connection.phase {
-                    Phase::Open(_) => self.close(place, &CloseCode::SlowConsumer),
+                    Phase::Open(_) => self.close(slot, &CloseCode::SlowConsumer),
                     // Its last frames are bounded, and its deadline is near.
                     Phase::Closing(_) => {}
                 };
             }
-            self.flush(place);
+            self.flush(slot);
         }
     }
 }

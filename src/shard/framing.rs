@@ -202,8 +202,8 @@ impl Utf8 {
             clear[..begun].copy_from_slice(&self.letter[..begun]);
             let end = begun + piece.len();
             for (index, byte) in piece.iter().enumerate() {
-                let place = usize::try_from((offset + (at + index) as u64) % 4).expect("below 4");
-                clear[begun + index] = byte ^ mask[place];
+                let slot = usize::try_from((offset + (at + index) as u64) % 4).expect("below 4");
+                clear[begun + index] = byte ^ mask[slot];
             }
             match std::str::from_utf8(&clear[..end]) {
                 Ok(_) => self.len = 0,

@@ -51,7 +51,7 @@ mod tests;
 mod wheel;
 
 pub use closing::drain_spread;
-pub use connection::{Admission, ShardPlace, UpgradedSocket};
+pub use connection::{Admission, ShardHandle, UpgradedSocket};
 pub use engine::{Engine, EngineConfig};
 
 /// Bytes that the longest-queued connection may have queued before publishers wait. Values from 16

@@ -83,19 +83,18 @@ impl Readiness {
 }
 
 #[cfg(not(target_pointer_width = "64"))]
-compile_error!("a token of the poller holds a place and a generation of 32 bits each");
+compile_error!("a token of the poller holds a slot and a generation of 32 bits each");
 
 /// The slot in the low half, the generation in the high half: a late event of a closed socket
 /// matches no connection.
-/// gone names nobody.
 fn token(key: ConnectionKey) -> Token {
-    Token(key.place as usize | (key.generation as usize) << 32)
+    Token(key.slot as usize | (key.generation as usize) << 32)
 }
 
 fn key(token: Token) -> ConnectionKey {
-    let [place, generation] = [token.0 & 0xffff_ffff, token.0 >> 32];
+    let [slot, generation] = [token.0 & 0xffff_ffff, token.0 >> 32];
     let half = |half: usize| u32::try_from(half).expect("half of 64 bits");
-    ConnectionKey { place: half(place), generation: half(generation) }
+    ConnectionKey { slot: half(slot), generation: half(generation) }
 }
 
 #[cfg(test)]
@@ -104,8 +103,8 @@ mod tests {
 
     #[test]
     fn a_token_identifies_its_connection() {
-        for (place, generation) in [(0, 0), (u32::MAX, 0), (0, u32::MAX), (7, 9)] {
-            let connection = ConnectionKey { place, generation };
+        for (slot, generation) in [(0, 0), (u32::MAX, 0), (0, u32::MAX), (7, 9)] {
+            let connection = ConnectionKey { slot, generation };
             assert_eq!(key(token(connection)), connection);
         }
     }

@@ -1,7 +1,7 @@
 //! Reads from sockets, passes messages to the session, and executes its actions.
 
 use super::{
-    connection::{Admission, ClosingPeer, Connection, Phase, ShardPlace, SubscriptionState},
+    connection::{Admission, ClosingPeer, Connection, Phase, ShardHandle, SubscriptionState},
     ended::Ended,
     engine::Engine,
     inbound::{Inbound, Reader, Received, Unreadable},
@@ -39,39 +39,39 @@ pub(super) enum ReadUntil {
 
 impl Engine {
     /// Reads from the socket, within the turn's budget.
-    pub(super) fn read(&mut self, place: u32, until: ReadUntil) {
+    pub(super) fn read(&mut self, slot: u32, until: ReadUntil) {
         let mut buffer = std::mem::take(&mut self.buffer);
         for reads in 1.. {
-            let Some(connection) = self.connections.get_mut(place as usize) else { break };
+            let Some(connection) = self.connections.get_mut(slot as usize) else { break };
             if connection.is_blocked || READS_PER_TURN < reads || self.readable == 0 {
-                self.read_later(place);
+                self.read_later(slot);
                 break;
             }
             if connection.rests(self.now) {
                 connection.is_unread = true;
-                self.schedule_check(place);
+                self.schedule_check(slot);
                 break;
             }
             connection.is_unread = false;
             self.answered = 0;
-            if self.resume(place) {
+            if self.resume(slot) {
                 self.readable = self.readable.saturating_sub(READ_COST_MIN.max(self.answered));
                 continue;
             }
-            let connection = &mut self.connections[place as usize];
+            let connection = &mut self.connections[slot as usize];
             // A short read of TLS says nothing about the socket.
             let until = if connection.socket.is_tls() { ReadUntil::Blocked } else { until };
             match connection.socket.read(&mut buffer) {
                 Ok(0) => {
                     // A client that has only closed its writing half may still read, so it gets one
                     // more write.
-                    self.flush(place);
-                    self.drop_connection(place, Ended::Gone);
+                    self.flush(slot);
+                    self.drop_connection(slot, Ended::Gone);
                     break;
                 }
                 Ok(len) => {
-                    self.receive(place, &buffer[..len]);
-                    if let Some(connection) = self.connections.get_mut(place as usize) {
+                    self.receive(slot, &buffer[..len]);
+                    if let Some(connection) = self.connections.get_mut(slot as usize) {
                         connection.pace_closing(self.now);
                     }
                     // Small requests with large answers use up the budget as well.
@@ -84,7 +84,7 @@ impl Engine {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_broken) => {
-                    self.drop_connection(place, Ended::Transport);
+                    self.drop_connection(slot, Ended::Transport);
                     break;
                 }
             }
@@ -94,20 +94,20 @@ impl Engine {
 
     /// Records that there may be more input. A blocked connection is listed once it is not blocked
     /// any more, any other is read in the next turn.
-    pub(super) fn read_later(&mut self, place: u32) {
-        let connection = &mut self.connections[place as usize];
+    pub(super) fn read_later(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
         connection.is_unread = true;
         if !connection.is_blocked && !connection.is_listed {
             connection.is_listed = true;
-            self.unread.push_back(place);
+            self.unread.push_back(slot);
         }
     }
 
     /// Reads the pending input of a throttled client, if it may be read again.
-    pub(super) fn read_if_rested(&mut self, place: u32) {
-        let connection = &self.connections[place as usize];
+    pub(super) fn read_if_rested(&mut self, slot: u32) {
+        let connection = &self.connections[slot as usize];
         if connection.is_unread && !connection.rests(self.now) {
-            self.read_later(place);
+            self.read_later(slot);
         }
     }
 
@@ -117,18 +117,18 @@ impl Engine {
             if self.readable == 0 {
                 return;
             }
-            let Some(place) = self.unread.pop_front() else { return };
-            let Some(connection) = self.connections.get_mut(place as usize) else { continue };
+            let Some(slot) = self.unread.pop_front() else { return };
+            let Some(connection) = self.connections.get_mut(slot as usize) else { continue };
             connection.is_listed = false;
             if connection.is_unread {
-                self.guarded_for(place, |engine, place| engine.read(place, ReadUntil::Blocked));
+                self.guarded_for(slot, |engine, slot| engine.read(slot, ReadUntil::Blocked));
             }
         }
     }
 
     /// Handles bytes of a client.
-    pub(super) fn receive(&mut self, place: u32, bytes: &[u8]) {
-        let connection = &mut self.connections[place as usize];
+    pub(super) fn receive(&mut self, slot: u32, bytes: &[u8]) {
+        let connection = &mut self.connections[slot as usize];
         if connection.is_unreadable() {
             return;
         }
@@ -136,170 +136,170 @@ impl Engine {
         let mut replies = Vec::new();
         let reader = self.inbound.open(partial, bytes, &mut replies);
         let (now, pieces) = (self.now, reader.pieces());
-        if let Some(client) = self.client(place)
+        if let Some(client) = self.client(slot)
             && let Err(error) = client.session.on_pieces(pieces, now)
         {
-            return self.report(place, &error);
+            return self.report(slot, &error);
         }
-        self.read_messages(place, reader);
+        self.read_messages(slot, reader);
     }
 
     /// Resumes a paused reading, if there is one.
-    fn resume(&mut self, place: u32) -> bool {
-        let connection = &mut self.connections[place as usize];
+    fn resume(&mut self, slot: u32) -> bool {
+        let connection = &mut self.connections[slot as usize];
         let Some(mut partial) = connection.partial.take() else { return false };
         let Some(rest) = partial.take_rest() else {
             connection.partial = Some(partial);
             return false;
         };
         let mut replies = Vec::new();
-        self.read_messages(place, Inbound::resume(*partial, &rest, &mut replies));
+        self.read_messages(slot, Inbound::resume(*partial, &rest, &mut replies));
         true
     }
 
     /// Handles the messages of a piece, until it is used up or the client is throttled.
-    fn read_messages(&mut self, place: u32, mut reader: Reader<'_>) {
+    fn read_messages(&mut self, slot: u32, mut reader: Reader<'_>) {
         loop {
             let next = reader.next();
             if let Some(replies) = reader.take_replies() {
-                self.answer(place, Frame::raw(replies));
-                if !self.connections.contains(place as usize) {
+                self.answer(slot, Frame::raw(replies));
+                if !self.connections.contains(slot as usize) {
                     return;
                 }
             }
             match next {
-                Ok(Some(Received::Close(code))) => return self.peer_closed(place, code),
-                Ok(Some(received)) => self.on_received(place, &received),
+                Ok(Some(Received::Close(code))) => return self.peer_closed(slot, code),
+                Ok(Some(received)) => self.on_received(slot, &received),
                 Ok(None) => break,
-                Err(unreadable) => return self.on_unreadable(place, unreadable),
+                Err(unreadable) => return self.on_unreadable(slot, unreadable),
             }
-            let Some(connection) = self.connections.get_mut(place as usize) else { return };
+            let Some(connection) = self.connections.get_mut(slot as usize) else { return };
             if connection.is_unreadable() {
                 return;
             }
             if connection.rests(self.now) {
                 connection.partial = Some(Box::new(Inbound::put_off(reader, self.now)));
                 connection.is_unread = true;
-                return self.schedule_check(place);
+                return self.schedule_check(slot);
             }
         }
         let partial = self.inbound.close(reader, self.now);
-        self.connections[place as usize].partial = partial;
+        self.connections[slot as usize].partial = partial;
         // The next deadline may be earlier than the scheduled one.
-        self.schedule_check(place);
+        self.schedule_check(slot);
     }
 
-    fn on_unreadable(&mut self, place: u32, unreadable: Unreadable) {
+    fn on_unreadable(&mut self, slot: u32, unreadable: Unreadable) {
         let code = match unreadable {
             Unreadable::TooBig => CloseCode::MessageTooBig { max: self.config.max_message_bytes },
             Unreadable::NotUtf8 => CloseCode::NotUtf8,
             Unreadable::NotWebSocket => CloseCode::NotWebSocket,
         };
-        self.close(place, &code);
-        self.peer_is(place, ClosingPeer::Unreadable);
+        self.close(slot, &code);
+        self.peer_is(slot, ClosingPeer::Unreadable);
     }
 
     /// Closes a connection whose message is incomplete for too long. Further input can't be
     /// distinguished from the rest of that message.
-    pub(super) fn give_message_up(&mut self, place: u32) {
-        self.close(place, &CloseCode::MessageTimeout);
-        self.peer_is(place, ClosingPeer::Unreadable);
-        if let Some(connection) = self.connections.get_mut(place as usize) {
+    pub(super) fn give_message_up(&mut self, slot: u32) {
+        self.close(slot, &CloseCode::MessageTimeout);
+        self.peer_is(slot, ClosingPeer::Unreadable);
+        if let Some(connection) = self.connections.get_mut(slot as usize) {
             connection.partial = None;
         }
     }
 
-    pub(super) fn client(&mut self, place: u32) -> Option<&mut Admission> {
-        match &mut self.connections.get_mut(place as usize)?.phase {
+    pub(super) fn client(&mut self, slot: u32) -> Option<&mut Admission> {
+        match &mut self.connections.get_mut(slot as usize)?.phase {
             Phase::Open(client) => Some(client),
             Phase::Closing(_) => None,
         }
     }
 
     /// Queues a frame that the connection requested, and charges it for the bytes.
-    fn answer(&mut self, place: u32, frame: Frame) {
-        self.charge(place, frame.bytes().len());
-        self.send(place, frame);
+    fn answer(&mut self, slot: u32, frame: Frame) {
+        self.charge(slot, frame.bytes().len());
+        self.send(slot, frame);
     }
 
     /// Charges a client for bytes that it makes the server send.
-    fn charge(&mut self, place: u32, bytes: usize) {
+    fn charge(&mut self, slot: u32, bytes: usize) {
         self.answered += bytes;
         let now = self.now;
-        if let Some(client) = self.client(place) {
+        if let Some(client) = self.client(slot) {
             client.session.charge(bytes, now);
         }
     }
 
-    fn on_received(&mut self, place: u32, received: &Received) {
+    fn on_received(&mut self, slot: u32, received: &Received) {
         let now = self.now;
-        let Some(client) = self.client(place) else { return };
+        let Some(client) = self.client(slot) else { return };
         match received {
-            Received::Text(text) => self.on_text(place, text),
+            Received::Text(text) => self.on_text(slot, text),
             Received::Binary(bytes) => {
                 if let Ok(text) = std::str::from_utf8(bytes) {
-                    return self.on_text(place, text);
+                    return self.on_text(slot, text);
                 }
                 let error = client.session.malformed(Malformed::Binary, now);
-                self.on_error(place, &error, bytes.len());
+                self.on_error(slot, &error, bytes.len());
             }
             Received::SignOfLife | Received::Close(_) => {
                 if let Err(error) = client.session.on_control(now) {
-                    self.report(place, &error);
+                    self.report(slot, &error);
                 }
             }
         }
     }
 
-    fn on_text(&mut self, place: u32, text: &str) {
+    fn on_text(&mut self, slot: u32, text: &str) {
         let now = self.now;
-        let Some(client) = self.client(place) else { return };
+        let Some(client) = self.client(slot) else { return };
         match client.session.on_text(text, now) {
             Ok(action) => {
                 self.metrics().received(kind_of(action.as_ref()), text.len());
                 if let Some(action) = action {
-                    self.apply(place, action);
+                    self.apply(slot, action);
                 }
             }
-            Err(error) => self.on_error(place, &error, text.len()),
+            Err(error) => self.on_error(slot, &error, text.len()),
         }
     }
 
-    fn on_error(&mut self, place: u32, error: &ProtocolError, bytes: usize) {
+    fn on_error(&mut self, slot: u32, error: &ProtocolError, bytes: usize) {
         self.metrics().received(ReceivedKind::Refused, bytes);
-        self.report(place, error);
+        self.report(slot, error);
     }
 
     /// Reports an error to the client, or closes the connection.
-    fn report(&mut self, place: u32, error: &ProtocolError) {
+    fn report(&mut self, slot: u32, error: &ProtocolError) {
         let (kind, reason) = error.labels();
         self.node.metrics().message_refused(kind, reason);
-        self.log_refused(place, error, kind, reason);
+        self.log_refused(slot, error, kind, reason);
         if let ProtocolError::Subscription { channel, refusal } = error
             && let Some((kind, status)) = refusal.subscription_error()
         {
             let message = refusal.message(channel);
-            self.answer(place, event::subscription_error(channel, kind, status, &message));
+            self.answer(slot, event::subscription_error(channel, kind, status, &message));
         }
         match error.severity() {
             Severity::Report(code) => {
-                self.answer(place, event::error(code, error.channel(), &error.to_string()));
+                self.answer(slot, event::error(code, error.channel(), &error.to_string()));
             }
             Severity::Close(code) => {
-                self.close(place, &code);
+                self.close(slot, &code);
                 if code == CloseCode::TooManyMessages {
                     // The rest of the input is discarded.
-                    self.peer_is(place, ClosingPeer::Unreadable);
+                    self.peer_is(slot, ClosingPeer::Unreadable);
                 }
             }
         }
     }
 
-    fn log_refused(&mut self, place: u32, error: &ProtocolError, kind: &str, reason: &str) {
+    fn log_refused(&mut self, slot: u32, error: &ProtocolError, kind: &str, reason: &str) {
         if !tracing::enabled!(tracing::Level::DEBUG) {
             return;
         }
-        let Some(client) = self.client(place) else { return };
+        let Some(client) = self.client(slot) else { return };
         let (socket_id, app) = (client.session.socket_id(), client.hub.app_id());
         let channel = if let ProtocolError::Subscription { channel, .. } = error {
             Some(channel.as_str())
@@ -310,39 +310,39 @@ impl Engine {
         tracing::debug!(%socket_id, app = &*app, kind, channel, reason, error, "message refused");
     }
 
-    fn apply(&mut self, place: u32, action: Action<'_, ShardPlace>) {
+    fn apply(&mut self, slot: u32, action: Action<'_, ShardHandle>) {
         match action {
-            Action::Pong => self.answer(place, event::pong()),
-            Action::Subscribe { channel, member } => self.subscribe(place, channel, member),
+            Action::Pong => self.answer(slot, event::pong()),
+            Action::Subscribe { channel, member } => self.subscribe(slot, channel, member),
             Action::Unsubscribe { channel, subscription } => {
-                let Some(hub) = self.client(place).map(|client| Arc::clone(&client.hub)) else {
+                let Some(hub) = self.client(slot).map(|client| Arc::clone(&client.hub)) else {
                     return;
                 };
                 self.unsubscribe(&hub, &channel, &subscription);
             }
             Action::Publish { channel, name, data, user_id } => {
-                self.publish(place, &channel, &name, &data, user_id.as_ref());
+                self.publish(slot, &channel, &name, &data, user_id.as_ref());
             }
-            Action::SignIn { user, user_data } => self.sign_in(place, user, &user_data),
+            Action::SignIn { user, user_data } => self.sign_in(slot, user, &user_data),
         }
     }
 
-    fn subscribe(&mut self, place: u32, channel: ChannelName, member: Option<Member>) {
-        let (connection, now) = (self.connection_ref(place), self.now);
+    fn subscribe(&mut self, slot: u32, channel: ChannelName, member: Option<Member>) {
+        let (connection, now) = (self.connection_ref(slot), self.now);
         self.tickets = self.tickets.wrapping_add(1);
         let ticket = self.tickets;
         let node = Arc::clone(&self.node);
-        let Some(client) = self.client(place) else { return };
+        let Some(client) = self.client(slot) else { return };
         let request = SubscribeRequest { connection, ticket, channel: &channel, member: &member };
         match node.subscribe(&client.hub, request, now) {
             Some(Ok(subscribed)) => {
                 let user_id = member.map(|member| member.user_id);
-                self.on_subscribed(place, channel, user_id, subscribed);
+                self.on_subscribed(slot, channel, user_id, subscribed);
             }
-            Some(Err(refusal)) => self.on_refused(place, &channel, refusal),
+            Some(Err(refusal)) => self.on_refused(slot, &channel, refusal),
             None => {
                 let user_id = member.map(|member| member.user_id);
-                let waits = ShardPlace(SubscriptionState::Waits(ticket));
+                let waits = ShardHandle(SubscriptionState::Waits(ticket));
                 let is_large = may_be_large(&channel);
                 client.session.subscribed(channel, user_id, waits);
                 if is_large {
@@ -355,43 +355,43 @@ impl Engine {
 
     pub(super) fn on_refused(
         &mut self,
-        place: u32,
+        slot: u32,
         channel: &ChannelName,
         refusal: SubscriptionRefusal,
     ) {
         let channel = channel.as_str().to_owned();
-        self.report(place, &ProtocolError::Subscription { channel, refusal });
+        self.report(slot, &ProtocolError::Subscription { channel, refusal });
     }
 
     pub(super) fn on_subscribed(
         &mut self,
-        place: u32,
+        slot: u32,
         channel: ChannelName,
         user_id: Option<Arc<str>>,
         subscribed: Subscribed,
     ) {
-        let Some(client) = self.client(place) else { return };
+        let Some(client) = self.client(slot) else { return };
         let socket_id = client.session.socket_id();
         tracing::debug!(%socket_id, %channel, "subscribed");
-        let entry = Subscriber { since: subscribed.since, socket_id, connection: place };
+        let entry = Subscriber { since: subscribed.since, socket_id, connection: slot };
         let stands_at = self.subscribers.add(subscribed.channel, entry);
-        let stands_at = ShardPlace(SubscriptionState::At(stands_at));
-        if let Some(client) = self.client(place) {
+        let stands_at = ShardHandle(SubscriptionState::At(stands_at));
+        if let Some(client) = self.client(slot) {
             client.session.subscribed(channel, user_id, stands_at);
         }
-        self.charge(place, subscribed.announced);
-        self.answer(place, subscribed.acknowledgement);
+        self.charge(slot, subscribed.announced);
+        self.answer(slot, subscribed.acknowledgement);
         for frame in subscribed.cached.into_iter().chain(subscribed.count) {
-            self.answer(place, frame);
+            self.answer(slot, frame);
         }
     }
 
     /// Completes a subscription that waited for the other nodes, and charges the client for the
     /// actual size of the answer.
-    pub(super) fn on_awaited(&mut self, place: u32, channel: &ChannelName) {
+    pub(super) fn on_awaited(&mut self, slot: u32, channel: &ChannelName) {
         let now = self.now;
         if may_be_large(channel)
-            && let Some(client) = self.client(place)
+            && let Some(client) = self.client(slot)
         {
             client.session.give_back(EXPECTED_ANSWER, now);
         }
@@ -402,16 +402,16 @@ impl Engine {
         &mut self,
         hub: &crate::hub::Hub,
         channel: &ChannelName,
-        subscription: &Subscription<ShardPlace>,
+        subscription: &Subscription<ShardHandle>,
     ) {
         // A pending subscription is undone when its result arrives.
-        let SubscriptionState::At(stood_at) = subscription.place.0 else { return };
+        let SubscriptionState::At(stood_at) = subscription.handle.0 else { return };
         let moved = self.subscribers.remove(stood_at);
         if let Some(moved) = moved
             && let Some(client) = self.client(moved)
-            && let Some(place) = client.session.place_mut(channel)
+            && let Some(handle) = client.session.handle_mut(channel)
         {
-            *place = subscription.place;
+            *handle = subscription.handle;
         }
         let user_id = subscription.user_id.as_ref();
         self.node.unsubscribe(hub, self.index, channel, user_id, self.now);
@@ -419,35 +419,35 @@ impl Engine {
 
     fn publish(
         &mut self,
-        place: u32,
+        slot: u32,
         channel: &ChannelName,
         name: &str,
         data: &EventData<'_>,
         user_id: Option<&Arc<str>>,
     ) {
-        let (connection, now) = (self.connection_ref(place), self.now);
+        let (connection, now) = (self.connection_ref(slot), self.now);
         let node = Arc::clone(&self.node);
-        let Some(client) = self.client(place) else { return };
+        let Some(client) = self.client(slot) else { return };
         let sender = client.session.socket_id();
         let event = AcceptedClientEvent { connection, channel, name, data, sender, user_id };
         node.publish_client_event(&client.hub, event, now);
     }
 
-    fn sign_in(&mut self, place: u32, user: User, user_data: &str) {
-        let connection = self.connection_ref(place);
+    fn sign_in(&mut self, slot: u32, user: User, user_data: &str) {
+        let connection = self.connection_ref(slot);
         let node = Arc::clone(&self.node);
-        let Some(client) = self.client(place) else { return };
+        let Some(client) = self.client(slot) else { return };
         let before = client.session.user();
         let signed_in = node.sign_in(&client.hub, connection, &user, user_data, before);
         let was_cut = user.watchlist_was_cut;
         client.session.signed_in(user);
-        self.answer(place, signed_in.success);
+        self.answer(slot, signed_in.success);
         if was_cut {
             let error = ProtocolError::WatchlistTooLong { max: User::WATCHLIST_MAX };
-            self.report(place, &error);
+            self.report(slot, &error);
         }
         if let Some(watchlist) = signed_in.watchlist {
-            self.answer(place, watchlist);
+            self.answer(slot, watchlist);
         }
     }
 }
@@ -461,7 +461,7 @@ fn may_be_large(channel: &ChannelName) -> bool {
     channel.is_presence() || channel.is_cache()
 }
 
-fn kind_of(action: Option<&Action<'_, ShardPlace>>) -> ReceivedKind {
+fn kind_of(action: Option<&Action<'_, ShardHandle>>) -> ReceivedKind {
     match action {
         Some(Action::Pong) => ReceivedKind::Ping,
         Some(Action::Subscribe { .. }) => ReceivedKind::Subscribe,

@@ -139,7 +139,6 @@ fn receive_records(tls: &mut ServerConnection, tcp: &mut TcpStream) -> io::Resul
     let processed = tls.process_new_packets();
     // An alert, or an answer to a key update. If the socket is blocked, it is sent before the next
     // write.
-    // whatever is written next.
     let _ = pass_on(tls, tcp);
     match processed {
         Ok(_) => Ok(1),

@@ -34,12 +34,12 @@ impl Subscribers {
 
     /// Removes a subscriber. Returns the connection that has moved to its position, which must be
     /// told.
-    pub(super) fn remove(&mut self, place: SubscriberIndex) -> Option<u32> {
-        let list = self.0.get_mut(&place.channel)?;
-        list.swap_remove(place.index as usize);
-        let moved = list.get(place.index as usize).map(|subscriber| subscriber.connection);
+    pub(super) fn remove(&mut self, slot: SubscriberIndex) -> Option<u32> {
+        let list = self.0.get_mut(&slot.channel)?;
+        list.swap_remove(slot.index as usize);
+        let moved = list.get(slot.index as usize).map(|subscriber| subscriber.connection);
         if list.is_empty() {
-            self.0.remove(&place.channel);
+            self.0.remove(&slot.channel);
         } else if list.len() * 4 < list.capacity() {
             list.shrink_to(list.len() * 2);
         }

@@ -93,14 +93,14 @@ impl Wheel {
 mod tests {
     use super::*;
 
-    fn key(place: u32) -> ConnectionKey {
-        ConnectionKey { place, generation: 0 }
+    fn key(slot: u32) -> ConnectionKey {
+        ConnectionKey { slot, generation: 0 }
     }
 
     fn places(wheel: &mut Wheel, now: Instant) -> Vec<u32> {
         let mut places = Vec::new();
         while let Some((_, keys)) = wheel.take_due(now) {
-            places.extend(keys.into_iter().map(|key| key.place));
+            places.extend(keys.into_iter().map(|key| key.slot));
         }
         places
     }
@@ -143,7 +143,7 @@ mod tests {
             assert!(wheel.take_due(now - Duration::from_nanos(1)).is_none(), "it is the next");
             while let Some((step, keys)) = wheel.take_due(now) {
                 for key in keys {
-                    let at = key.place as usize;
+                    let at = key.slot as usize;
                     assert_eq!(
                         planned[at], step,
                         "the look is known by the step it was planned for"
@@ -210,9 +210,9 @@ mod tests {
     fn every_key_is_checked_once_in_order_of_time() {
         let start = Instant::now();
         let mut wheel = Wheel::new(start);
-        for place in (0..500).rev() {
-            let deadline = start + Duration::from_millis(u64::from(place) * 100);
-            wheel.add_if_earlier(key(place), deadline, u64::MAX);
+        for slot in (0..500).rev() {
+            let deadline = start + Duration::from_millis(u64::from(slot) * 100);
+            wheel.add_if_earlier(key(slot), deadline, u64::MAX);
         }
         let now = start + Duration::from_secs(60);
         assert_eq!(places(&mut wheel, now), (0..500).collect::<Vec<_>>());

@@ -135,8 +135,9 @@ impl<P: Post, Q: Queue> EndpointDelivery<P, Q> {
 
 impl<P: Post, Q: Queue> Main<P, Q> {
     async fn run(mut self) {
-        while let Some((place, notice)) = self.next().await {
-            let DeliveryAttempt::Failed(failure, error) = self.attempt(place, &notice).await else {
+        while let Some((request_id, notice)) = self.next().await {
+            let DeliveryAttempt::Failed(failure, error) = self.attempt(request_id, &notice).await
+            else {
                 continue;
             };
             let next = match self.retries.failed(failure, self.context()) {
@@ -146,7 +147,7 @@ impl<P: Post, Q: Queue> Main<P, Q> {
             let wait = match next {
                 RetryDecision::Retry(wait) => wait,
                 RetryDecision::StepAside(wait) => {
-                    if self.step_aside(place, &notice, &error).await {
+                    if self.step_aside(request_id, &notice, &error).await {
                         if !wait.is_zero() {
                             self.pause(wait).await;
                         }
@@ -203,13 +204,13 @@ impl<P: Post, Q: Queue> Main<P, Q> {
     }
 
     /// Tries to deliver a notice once.
-    async fn attempt(&mut self, place: RequestId, notice: &Notice) -> DeliveryAttempt {
-        if self.retries.tries(place) {
+    async fn attempt(&mut self, request_id: RequestId, notice: &Notice) -> DeliveryAttempt {
+        if self.retries.tries(request_id) {
             self.endpoint.stats.retried.add(1);
         }
         let attempt = attempt(&mut self.post, &self.endpoint, notice).await;
         if matches!(attempt, DeliveryAttempt::Delivered) {
-            self.queue.ack(place).await;
+            self.queue.ack(request_id).await;
             delivered(&self.endpoint, notice);
             self.retries.succeeded();
             self.is_failing.store(false, Ordering::Relaxed);
@@ -228,15 +229,15 @@ impl<P: Post, Q: Queue> Main<P, Q> {
     }
 
     /// Handles a request at fault. Returns whether the queue could do so.
-    async fn step_aside(&mut self, place: RequestId, notice: &Notice, error: &str) -> bool {
+    async fn step_aside(&mut self, request_id: RequestId, notice: &Notice, error: &str) -> bool {
         if let Some(halves) = notice.halves(&self.endpoint.signer.get()) {
-            if !self.queue.split(place, halves).await {
+            if !self.queue.split(request_id, halves).await {
                 return false;
             }
             self.endpoint.stats.split.add(1);
             self.retries.stepped_aside(2);
         } else {
-            let Some(dropped) = self.queue.set_aside(place).await else { return false };
+            let Some(dropped) = self.queue.set_aside(request_id).await else { return false };
             self.endpoint.log_refusal("webhook event set aside", notice, error);
             self.endpoint.count_dropped(Dropped::Refused, dropped, now());
             self.retries.stepped_aside(0);
@@ -308,8 +309,8 @@ impl<P: Post, Q: Queue> Asides<P, Q> {
             time::sleep(share.max(ASIDE_GAP)).await;
             self.expire().await;
             if !self.is_failing.load(Ordering::Relaxed)
-                && let Some((place, notice)) = self.queue.aside(turn).await
-                && !self.attempt(place, &notice).await
+                && let Some((request_id, notice)) = self.queue.aside(turn).await
+                && !self.attempt(request_id, &notice).await
             {
                 turn += 1;
             }
@@ -317,11 +318,11 @@ impl<P: Post, Q: Queue> Asides<P, Q> {
     }
 
     /// Returns true if the request was delivered: then the next one has its position.
-    async fn attempt(&mut self, place: RequestId, notice: &Notice) -> bool {
+    async fn attempt(&mut self, request_id: RequestId, notice: &Notice) -> bool {
         self.endpoint.stats.retried.add(1);
         match attempt(&mut self.post, &self.endpoint, notice).await {
             DeliveryAttempt::Delivered => {
-                self.queue.ack_aside(place).await;
+                self.queue.ack_aside(request_id).await;
                 delivered(&self.endpoint, notice);
                 true
             }

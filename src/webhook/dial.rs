@@ -41,9 +41,9 @@ pub(super) struct Target {
 pub enum WebhookError {
     /// The URL has no usable host. The configuration has checked that it has one.
     Host {
-        /// The app's id.
+        /// The id of the app that has the webhook.
         app_id: String,
-        /// The webhook's name.
+        /// The configured or derived name of the webhook.
         webhook: String,
     },
     /// A webhook has `https`, and the system has no root certificates.

@@ -20,19 +20,23 @@ pub(super) trait Queue: Send + Sync {
     /// Like [`Queue::first`], without waiting.
     fn first_now(&self) -> impl Future<Output = Option<(RequestId, Notice)>> + Send;
 
-    /// Removes the request at `place`, if it was not dropped meanwhile.
-    fn ack(&self, place: RequestId) -> impl Future<Output = ()> + Send;
+    /// Removes the request at `request_id`, if it was not dropped meanwhile.
+    fn ack(&self, request_id: RequestId) -> impl Future<Output = ()> + Send;
 
     /// Drops requests created at `before` or earlier, and returns their number of events.
     fn drop_older(&self, before: Instant) -> impl Future<Output = usize> + Send;
 
-    /// Replaces the oldest request by its two halves, if it is the one at `place`. Returns false if
+    /// Replaces the oldest request by its two halves, if it is the one at `request_id`. Returns false if
     /// that failed: then nothing has changed.
-    fn split(&self, place: RequestId, halves: [Notice; 2]) -> impl Future<Output = bool> + Send;
+    fn split(
+        &self,
+        request_id: RequestId,
+        halves: [Notice; 2],
+    ) -> impl Future<Output = bool> + Send;
 
-    /// Sets the oldest request aside, if it is the one at `place`. Returns the number of events
+    /// Sets the oldest request aside, if it is the one at `request_id`. Returns the number of events
     /// dropped to make room, of the oldest requests set aside; `None` if it failed.
-    fn set_aside(&self, place: RequestId) -> impl Future<Output = Option<usize>> + Send;
+    fn set_aside(&self, request_id: RequestId) -> impl Future<Output = Option<usize>> + Send;
 
     /// The number of requests that are set aside, as far as it is known.
     fn asides(&self) -> usize;
@@ -43,8 +47,8 @@ pub(super) trait Queue: Send + Sync {
     /// The next request when those set aside are retried in turn, starting at turn 0.
     fn aside(&self, turn: usize) -> impl Future<Output = Option<(RequestId, Notice)>> + Send;
 
-    /// Removes the request at `place` from those that are set aside.
-    fn ack_aside(&self, place: RequestId) -> impl Future<Output = ()> + Send;
+    /// Removes the request at `request_id` from those that are set aside.
+    fn ack_aside(&self, request_id: RequestId) -> impl Future<Output = ()> + Send;
 
     /// Like [`Queue::drop_older`], for requests that are set aside.
     fn drop_older_asides(&self, before: Instant) -> impl Future<Output = usize> + Send;
@@ -72,7 +76,7 @@ struct Queues {
     waiting: RequestQueue,
     aside: RequestQueue,
     /// The number of ids assigned so far.
-    places: u64,
+    ids: u64,
 }
 
 #[derive(Debug, Default)]
@@ -112,9 +116,9 @@ impl RequestQueue {
         Some(notice)
     }
 
-    /// Removes the oldest request, if it is the one at `place`.
-    fn pop_if(&mut self, place: RequestId) -> Option<Notice> {
-        let is_first = self.notices.front().is_some_and(|(first, _)| *first == place);
+    /// Removes the oldest request, if it is the one at `request_id`.
+    fn pop_if(&mut self, request_id: RequestId) -> Option<Notice> {
+        let is_first = self.notices.front().is_some_and(|(first, _)| *first == request_id);
         if is_first { self.pop() } else { None }
     }
 
@@ -126,7 +130,7 @@ impl RequestQueue {
     /// Appends a request. Drops the oldest to make room; returns how many events were dropped.
     fn push(
         &mut self,
-        place: RequestId,
+        request_id: RequestId,
         notice: Notice,
         (bytes_max, max): (usize, usize),
     ) -> usize {
@@ -139,7 +143,7 @@ impl RequestQueue {
             dropped += self.pop().map_or(0, |notice| notice.events);
         }
         self.count(&notice);
-        self.notices.push_back((place, notice));
+        self.notices.push_back((request_id, notice));
         dropped
     }
 
@@ -153,9 +157,9 @@ impl RequestQueue {
 }
 
 impl Queues {
-    fn next_place(&mut self) -> RequestId {
-        self.places += 1;
-        RequestId(self.places)
+    fn next_id(&mut self) -> RequestId {
+        self.ids += 1;
+        RequestId(self.ids)
     }
 }
 
@@ -163,8 +167,8 @@ impl MemoryQueue {
     /// Appends a request. Drops the oldest beyond the limits; returns how many events were dropped.
     pub(super) fn push(&self, notice: Notice) -> usize {
         let mut queues = self.lock();
-        let place = queues.next_place();
-        let dropped = queues.waiting.push(place, notice, (Self::BYTES_MAX, usize::MAX));
+        let request_id = queues.next_id();
+        let dropped = queues.waiting.push(request_id, notice, (Self::BYTES_MAX, usize::MAX));
         drop(queues);
         self.pushed.notify_one();
         dropped
@@ -174,37 +178,37 @@ impl MemoryQueue {
         self.lock().waiting.notices.front().cloned()
     }
 
-    fn ack(&self, place: RequestId) {
-        self.lock().waiting.pop_if(place);
+    fn ack(&self, request_id: RequestId) {
+        self.lock().waiting.pop_if(request_id);
     }
 
     fn drop_older(&self, before: Instant) -> usize {
         self.lock().waiting.drop_older(before)
     }
 
-    fn split(&self, place: RequestId, halves: [Notice; 2]) {
+    fn split(&self, request_id: RequestId, halves: [Notice; 2]) {
         let mut queues = self.lock();
-        if queues.waiting.pop_if(place).is_some() {
+        if queues.waiting.pop_if(request_id).is_some() {
             for half in halves.into_iter().rev() {
-                let place = queues.next_place();
+                let request_id = queues.next_id();
                 queues.waiting.count(&half);
-                queues.waiting.notices.push_front((place, half));
+                queues.waiting.notices.push_front((request_id, half));
             }
         }
     }
 
-    fn set_aside(&self, place: RequestId) -> usize {
+    fn set_aside(&self, request_id: RequestId) -> usize {
         let mut queues = self.lock();
-        let Some(notice) = queues.waiting.pop_if(place) else { return 0 };
-        let dropped = queues.aside.push(place, notice, (ASIDE_BYTES_MAX, ASIDES_MAX));
+        let Some(notice) = queues.waiting.pop_if(request_id) else { return 0 };
+        let dropped = queues.aside.push(request_id, notice, (ASIDE_BYTES_MAX, ASIDES_MAX));
         drop(queues);
         self.set_aside.notify_one();
         dropped
     }
 
-    fn ack_aside(&self, place: RequestId) {
+    fn ack_aside(&self, request_id: RequestId) {
         let aside = &mut self.lock().aside;
-        let found = aside.notices.iter().position(|(known, _)| *known == place);
+        let found = aside.notices.iter().position(|(known, _)| *known == request_id);
         found.map(|at| aside.remove(at));
     }
 
@@ -239,21 +243,21 @@ impl Queue for MemoryQueue {
         self.first_now()
     }
 
-    async fn ack(&self, place: RequestId) {
-        self.ack(place);
+    async fn ack(&self, request_id: RequestId) {
+        self.ack(request_id);
     }
 
     async fn drop_older(&self, before: Instant) -> usize {
         self.drop_older(before)
     }
 
-    async fn split(&self, place: RequestId, halves: [Notice; 2]) -> bool {
-        self.split(place, halves);
+    async fn split(&self, request_id: RequestId, halves: [Notice; 2]) -> bool {
+        self.split(request_id, halves);
         true
     }
 
-    async fn set_aside(&self, place: RequestId) -> Option<usize> {
-        Some(self.set_aside(place))
+    async fn set_aside(&self, request_id: RequestId) -> Option<usize> {
+        Some(self.set_aside(request_id))
     }
 
     fn asides(&self) -> usize {
@@ -270,8 +274,8 @@ impl Queue for MemoryQueue {
         queues.aside.notices.get(at).cloned()
     }
 
-    async fn ack_aside(&self, place: RequestId) {
-        self.ack_aside(place);
+    async fn ack_aside(&self, request_id: RequestId) {
+        self.ack_aside(request_id);
     }
 
     async fn drop_older_asides(&self, before: Instant) -> usize {
@@ -297,15 +301,15 @@ pub(super) mod tests {
         assert_eq!(queue.push(notice("1", 2, now)), 0);
         assert_eq!(queue.push(notice("2", 1, now)), 0);
         assert_eq!(queue.events(), 3);
-        let (place, first) = queue.first_now().unwrap();
+        let (request_id, first) = queue.first_now().unwrap();
         let (again, _) = queue.first_now().unwrap();
-        assert_eq!(place, again);
+        assert_eq!(request_id, again);
         assert_eq!(first.events, 2);
-        queue.ack(place);
-        queue.ack(place);
+        queue.ack(request_id);
+        queue.ack(request_id);
         assert_eq!(queue.events(), 1);
-        let (place, _) = queue.first_now().unwrap();
-        queue.ack(place);
+        let (request_id, _) = queue.first_now().unwrap();
+        queue.ack(request_id);
         assert!(queue.first_now().is_none());
         let waiting = &queue.lock().waiting;
         assert_eq!((waiting.bytes, waiting.notices.capacity()), (0, 0), "memory returns");
@@ -317,14 +321,14 @@ pub(super) mod tests {
         let large = |events| notice(&"x".repeat(1_024 * 1_024), events, now);
         assert_eq!([1, 2, 4, 8, 16].map(|events| queue.push(large(events))), [0, 0, 1, 2, 4]);
         assert!(queue.lock().waiting.bytes <= MemoryQueue::BYTES_MAX);
-        let (place, first) = queue.first_now().unwrap();
+        let (request_id, first) = queue.first_now().unwrap();
         assert_eq!(first.events, 8);
         let huge = notice(&"x".repeat(MemoryQueue::BYTES_MAX), 32, now);
         assert_eq!(queue.push(huge), 32, "what can't fit pushes nobody out");
         assert_eq!(queue.events(), 24);
         // The first is being delivered when it is dropped.
         assert_eq!(queue.push(large(64)), 8);
-        queue.ack(place);
+        queue.ack(request_id);
         assert_eq!(queue.events(), 80, "the next is not taken for the one that is done");
     }
 
@@ -356,8 +360,8 @@ pub(super) mod tests {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
         let set_aside = |notice: Notice| {
             queue.push(notice);
-            let (place, _) = queue.first_now().unwrap();
-            queue.set_aside(place)
+            let (request_id, _) = queue.first_now().unwrap();
+            queue.set_aside(request_id)
         };
         assert_eq!((0..1_000).map(|_| set_aside(notice("1", 1, now))).sum::<usize>(), 0);
         assert_eq!((set_aside(notice("1", 1, now)), queue.aside_events()), (1, 1_000));
@@ -371,21 +375,21 @@ pub(super) mod tests {
     async fn only_the_oldest_is_split_or_set_aside() {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
         queue.push(notice("1,2", 2, now));
-        let (place, first) = queue.first_now().unwrap();
+        let (request_id, first) = queue.first_now().unwrap();
         queue.push(notice("3", 1, now));
         let halves = first.halves(&Signer::new("s")).unwrap();
-        queue.ack(place);
-        assert!(Queue::split(&queue, place, halves).await, "there is nothing to do");
-        assert_eq!(Queue::set_aside(&queue, place).await, Some(0));
+        queue.ack(request_id);
+        assert!(Queue::split(&queue, request_id, halves).await, "there is nothing to do");
+        assert_eq!(Queue::set_aside(&queue, request_id).await, Some(0));
         assert_eq!((queue.events(), queue.asides()), (1, 0));
-        Queue::ack_aside(&queue, place).await;
-        let (place, first) = Queue::first(&queue).await;
+        Queue::ack_aside(&queue, request_id).await;
+        let (request_id, first) = Queue::first(&queue).await;
         assert_eq!(first.body, notice("3", 1, now).body);
-        assert_eq!(Queue::set_aside(&queue, place).await, Some(0));
+        assert_eq!(Queue::set_aside(&queue, request_id).await, Some(0));
         // A waiting one returns at once, because one was set aside.
         queue.aside_added().await;
         assert_eq!((queue.events(), queue.asides()), (0, 1));
-        Queue::ack_aside(&queue, place).await;
+        Queue::ack_aside(&queue, request_id).await;
         assert_eq!((queue.asides(), queue.all_events()), (0, 0));
     }
 
@@ -405,15 +409,15 @@ pub(super) mod tests {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
         queue.push(notice("1,2", 2, now));
         queue.push(notice("3", 1, now));
-        let (place, first) = queue.first_now().unwrap();
+        let (request_id, first) = queue.first_now().unwrap();
         let halves = first.halves(&Signer::new("s")).unwrap();
-        queue.split(place, halves.clone());
-        queue.split(place, halves);
+        queue.split(request_id, halves.clone());
+        queue.split(request_id, halves);
         assert_eq!(queue.events(), 3, "once only");
         for text in ["1", "2", "3"] {
-            let (place, first) = queue.first_now().unwrap();
+            let (request_id, first) = queue.first_now().unwrap();
             assert_eq!(first.body, notice(text, 1, now).body);
-            queue.ack(place);
+            queue.ack(request_id);
         }
         assert_eq!(queue.lock().waiting.bytes, 0);
     }
@@ -426,19 +430,19 @@ pub(super) mod tests {
         for number in 0..=ASIDES_MAX {
             let created_at = if number < 3 { now } else { later };
             queue.push(notice(&number.to_string(), 1, created_at));
-            let (place, _) = queue.first_now().unwrap();
-            dropped += queue.set_aside(place);
+            let (request_id, _) = queue.first_now().unwrap();
+            dropped += queue.set_aside(request_id);
         }
         assert_eq!((dropped, queue.asides(), queue.events()), (1, ASIDES_MAX, 0));
         assert_eq!(queue.aside(0).await.unwrap().1.body, notice("1", 1, now).body);
-        let (place, second) = queue.aside(ASIDES_MAX + 1).await.unwrap();
+        let (request_id, second) = queue.aside(ASIDES_MAX + 1).await.unwrap();
         assert_eq!(second.body, notice("2", 1, now).body);
-        queue.ack_aside(place);
+        queue.ack_aside(request_id);
         assert_eq!(queue.drop_older_asides(now).await, 1);
         assert_eq!((queue.asides(), queue.all_events()), (ASIDES_MAX - 2, ASIDES_MAX - 2));
         queue.push(notice(&"x".repeat(ASIDE_BYTES_MAX), 1, later));
-        let (place, _) = queue.first_now().unwrap();
-        assert_eq!(queue.set_aside(place), 1, "what can't fit pushes nothing out");
+        let (request_id, _) = queue.first_now().unwrap();
+        assert_eq!(queue.set_aside(request_id), 1, "what can't fit pushes nothing out");
         assert_eq!(queue.drop_older_asides(later).await, ASIDES_MAX - 2);
         assert!(queue.aside(0).await.is_none());
         assert_eq!(queue.lock().aside.bytes, 0);

@@ -63,7 +63,7 @@ pub(super) struct Context {
 pub(super) struct Retries {
     backoff: Backoff,
     /// The request that was tried last.
-    place: Option<RequestId>,
+    request_id: Option<RequestId>,
     /// The number of its failures.
     tries: u32,
     /// Whether the endpoint has accepted a probe since that request failed.
@@ -86,9 +86,9 @@ impl Retries {
     /// fewer.
     const UNPACED_MAX: u32 = 32;
 
-    /// Records an attempt at the request at `place`. Returns true if it was tried before.
-    pub(super) fn tries(&mut self, place: RequestId) -> bool {
-        let is_repeated = self.place.replace(place) == Some(place);
+    /// Records an attempt at the request at `request_id`. Returns true if it was tried before.
+    pub(super) fn tries(&mut self, request_id: RequestId) -> bool {
+        let is_repeated = self.request_id.replace(request_id) == Some(request_id);
         if !is_repeated {
             (self.tries, self.is_accused) = (0, false);
         }
@@ -192,9 +192,9 @@ mod tests {
         RetryDecision::Retry(Duration::from_secs(seconds))
     }
 
-    fn tried(place: u64) -> Retries {
+    fn tried(request_id: u64) -> Retries {
         let mut retries = Retries::default();
-        assert!(!retries.tries(RequestId(place)));
+        assert!(!retries.tries(RequestId(request_id)));
         retries
     }
 
@@ -263,8 +263,8 @@ mod tests {
         retries.tries(RequestId(2));
         assert_eq!(retries.failed(Failure::Rejected, NEW), AT_ONCE);
         retries.stepped_aside(2);
-        for place in [3, 4] {
-            retries.tries(RequestId(place));
+        for request_id in [3, 4] {
+            retries.tries(RequestId(request_id));
             retries.succeeded();
         }
         retries.tries(RequestId(5));
@@ -325,18 +325,18 @@ mod tests {
     fn an_endpoint_that_rejects_everything_gets_one_request_a_second() {
         let mut retries = Retries::default();
         let paced = RetryDecision::StepAside(Backoff::FIRST);
-        let mut rejected = |place| {
-            retries.tries(RequestId(place));
+        let mut rejected = |request_id| {
+            retries.tries(RequestId(request_id));
             retries.failed(Failure::Rejected, KNOWN)
         };
-        assert!((1..32).all(|place| rejected(place) == AT_ONCE));
+        assert!((1..32).all(|request_id| rejected(request_id) == AT_ONCE));
         assert_eq!(rejected(32), RetryDecision::Probe);
         assert_eq!(retries.probed(false, KNOWN), paced);
-        let mut rejected = |place| {
-            retries.tries(RequestId(place));
+        let mut rejected = |request_id| {
+            retries.tries(RequestId(request_id));
             retries.failed(Failure::Rejected, KNOWN)
         };
-        assert!((33..40).all(|place| rejected(place) == paced));
+        assert!((33..40).all(|request_id| rejected(request_id) == paced));
         retries.tries(RequestId(40));
         retries.succeeded();
         retries.tries(RequestId(41));
@@ -346,8 +346,8 @@ mod tests {
     #[test]
     fn an_endpoint_that_accepts_a_probe_is_not_slowed_down_by_what_it_rejects() {
         let mut retries = Retries::default();
-        for place in 1..=320 {
-            retries.tries(RequestId(place));
+        for request_id in 1..=320 {
+            retries.tries(RequestId(request_id));
             let mut next = retries.failed(Failure::Rejected, KNOWN);
             if next == RetryDecision::Probe {
                 next = retries.probed(true, KNOWN);

@@ -20,9 +20,9 @@ use std::{sync::Arc, time::Duration};
 /// One sample and its result.
 #[derive(Debug)]
 pub struct TestDelivery {
-    /// The app's id.
+    /// The id of the app that has the webhook.
     pub app_id: String,
-    /// The webhook's name.
+    /// The configured or derived name of the webhook.
     pub webhook: String,
     /// Host and port of the endpoint. Not the whole URL, which may hold a secret.
     pub host: String,

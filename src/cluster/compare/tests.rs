@@ -13,8 +13,8 @@ async fn topics_that_differ_in_redis_are_repaired_within_a_round() {
     let mut testbed = Testbed::joined(false).await;
     // Two for each step of a round: with half as many at a time, a round would not be enough.
     let channels: Vec<String> = (0..56).map(|number| format!("presence-{number}")).collect();
-    for (place, channel) in (1..).zip(&channels) {
-        testbed.subscribe(place, channel, Some("u"));
+    for (slot, channel) in (1..).zip(&channels) {
+        testbed.subscribe(slot, channel, Some("u"));
     }
     testbed.settle().await;
     let own = format!("n:{}", testbed.coordinator.membership.node());

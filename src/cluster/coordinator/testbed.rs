@@ -112,10 +112,10 @@ impl Testbed {
     }
 
     /// Subscribes a connection to a channel; the testbed must run afterwards.
-    pub(in crate::cluster) fn subscribe(&mut self, place: u32, channel: &str, user: Option<&str>) {
+    pub(in crate::cluster) fn subscribe(&mut self, slot: u32, channel: &str, user: Option<&str>) {
         let member = user.map(|user| Member { user_id: user.into(), user_info: "{}".into() });
-        let connection = connection(place);
-        let waiter = Waiter::Subscriber { connection, ticket: place, member };
+        let connection = connection(slot);
+        let waiter = Waiter::Subscriber { connection, ticket: slot, member };
         self.input(Input::Join { app_id: APP.into(), channel: channel_name(channel), waiter });
     }
 
@@ -188,8 +188,8 @@ impl Testbed {
 }
 
 /// A connection of the only shard.
-pub(in crate::cluster) fn connection(place: u32) -> ConnectionRef {
-    ConnectionRef { shard: ShardIndex::new(0), key: ConnectionKey { place, generation: 0 } }
+pub(in crate::cluster) fn connection(slot: u32) -> ConnectionRef {
+    ConnectionRef { shard: ShardIndex::new(0), key: ConnectionKey { slot, generation: 0 } }
 }
 
 pub(in crate::cluster) fn channel_name(name: &str) -> ChannelName {

@@ -92,7 +92,6 @@ impl RedisEndpoint {
 
     /// Connects, and returns the connection with the queue of its messages. Times out after
     /// `CONNECT_TIMEOUT`.
-    /// `CONNECT_TIMEOUT`.
     pub(super) async fn connect(&self) -> RedisResult<(RedisConnection, Pushes)> {
         let (outbox, pushes) = PushSender::new();
         let connecting = timeout(CONNECT_TIMEOUT, self.link(outbox)).await;

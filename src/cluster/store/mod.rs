@@ -221,8 +221,8 @@ impl Store {
     /// names of the endpoints' queues.
     ///
     /// # Errors
+    ///
     /// [`Unavailable`]: this process may hold the lease.
-    /// [`Unavailable`]: the lease may be ours.
     pub async fn poll(&self, lease: &str, queues: &[String]) -> Result<Poll, Unavailable> {
         let (names, joined) = (&self.shared.names, self.joined()?);
         let mut call = self

@@ -12,8 +12,8 @@ use crate::{
     protocol::{Frame, FrameKind, Member},
 };
 
-fn connection(place: u32) -> ConnectionRef {
-    ConnectionRef { shard: ShardIndex::new(0), key: ConnectionKey { place, generation: 1 } }
+fn connection(slot: u32) -> ConnectionRef {
+    ConnectionRef { shard: ShardIndex::new(0), key: ConnectionKey { slot, generation: 1 } }
 }
 
 fn topic(channel: &str) -> Topic {
@@ -28,8 +28,8 @@ fn member(user_id: &str) -> Member {
     Member { user_id: user_id.into(), user_info: "{}".into() }
 }
 
-fn subscriber(place: u32, user_id: Option<&str>) -> Waiter {
-    Waiter::Subscriber { connection: connection(place), ticket: place, member: user_id.map(member) }
+fn subscriber(slot: u32, user_id: Option<&str>) -> Waiter {
+    Waiter::Subscriber { connection: connection(slot), ticket: slot, member: user_id.map(member) }
 }
 
 fn synced(version: u64, sequence: u64, mine: usize, members: &[&str]) -> Synced {
@@ -116,8 +116,8 @@ fn request(topic: &mut Topic) -> SyncRequest {
 fn begun(channel: &str, users: &[&str]) -> Topic {
     let mut topic = topic(channel);
     let is_presence = topic.channel().is_some_and(ChannelName::is_presence);
-    for (place, user) in (1..).zip(users) {
-        topic.join(subscriber(place, is_presence.then_some(user)));
+    for (slot, user) in (1..).zip(users) {
+        topic.join(subscriber(slot, is_presence.then_some(user)));
     }
     assert!(matches!(topic.next_step(Instant::now()), Some(Step::Enter)));
     topic.entered();

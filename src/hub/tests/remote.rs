@@ -28,7 +28,7 @@ fn a_delayed_subscription_is_delivered_before_later_events() {
     else {
         panic!("{batch:?}")
     };
-    assert_eq!((key.place, ticket, channel), (5, 9, name("c")));
+    assert_eq!((key.slot, ticket, channel), (5, 9, name("c")));
     let attached = result.unwrap();
     assert_eq!(attached.user_id, user_id);
     assert_eq!((attached.subscribed.announced, attached.subscribed.since), (7, 0));

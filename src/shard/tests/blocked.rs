@@ -8,21 +8,21 @@ impl Bench {
     /// A subscriber whose socket is taken to be full, whatever the kernel has room for.
     fn blocked_subscriber(&mut self) -> TcpStream {
         let client = self.subscribers(1, "c").remove(0);
-        let place = self.place_of(&client) as usize;
-        self.engine.connections[place].is_blocked = true;
+        let slot = self.slot_of(&client) as usize;
+        self.engine.connections[slot].is_blocked = true;
         client
     }
 
     /// Sends to a client until its socket takes no more.
     fn fill(&mut self, client: &TcpStream) {
         while !self.connection_of(client).is_blocked {
-            self.engine.send(self.place_of(client), text_frame());
+            self.engine.send(self.slot_of(client), text_frame());
             self.settle();
         }
     }
 
-    fn place_of(&self, client: &TcpStream) -> u32 {
-        self.connection_of(client).key.place
+    fn slot_of(&self, client: &TcpStream) -> u32 {
+        self.connection_of(client).key.slot
     }
 
     fn waiting_for(&self, client: &TcpStream) -> usize {
@@ -70,7 +70,7 @@ async fn an_outbox_is_limited_to_the_byte() {
     for is_fan_out in [false, true] {
         let mut bench = Bench::new();
         let client = bench.blocked_subscriber();
-        let place = bench.place_of(&client);
+        let slot = bench.slot_of(&client);
         bench.publish("c", "");
         let before = bench.waiting_for(&client);
         bench.settle();
@@ -81,7 +81,7 @@ async fn an_outbox_is_limited_to_the_byte() {
                 // The length takes two bytes of more than 125.
                 bench.publish("c", &"x".repeat(bytes - frame_of_no_data - 2));
             } else {
-                bench.engine.send(place, Frame::raw(vec![0; bytes]));
+                bench.engine.send(slot, Frame::raw(vec![0; bytes]));
             }
             bench.settle();
         };
@@ -95,7 +95,7 @@ async fn an_outbox_is_limited_to_the_byte() {
         bench.settle();
         assert_eq!(bench.waiting_for(&client), MAX_OUTBOX_BYTES);
         assert!(bench.connection_of(&client).is_open(), "at its bound, fan-out: {is_fan_out}");
-        bench.engine.send(place, Frame::raw(vec![0]));
+        bench.engine.send(slot, Frame::raw(vec![0]));
         assert!(!bench.connection_of(&client).is_open(), "one beyond it");
         assert!(bench.waiting_for(&client) < 30_000, "and nothing of it is kept");
     }
@@ -105,9 +105,9 @@ async fn an_outbox_is_limited_to_the_byte() {
 async fn one_more_event_than_fits_closes_a_blocked_subscriber() {
     let mut bench = Bench::new();
     let client = bench.blocked_subscriber();
-    let place = bench.place_of(&client);
+    let slot = bench.slot_of(&client);
     let room = MAX_OUTBOX_BYTES - bench.waiting_for(&client);
-    bench.engine.send(place, Frame::raw(vec![0; room]));
+    bench.engine.send(slot, Frame::raw(vec![0; room]));
     assert!(bench.connection_of(&client).is_open());
     bench.publish("c", "1");
     bench.settle();
@@ -118,9 +118,9 @@ async fn one_more_event_than_fits_closes_a_blocked_subscriber() {
 async fn a_writable_outbox_is_flushed_before_its_connection_is_closed() {
     let mut bench = Bench::new();
     let clients = bench.subscribers(2, "c");
-    let place = bench.place_of(&clients[0]);
+    let slot = bench.slot_of(&clients[0]);
     for _ in 0..=MAX_OUTBOX_BYTES / 127 {
-        bench.engine.send(place, text_frame());
+        bench.engine.send(slot, text_frame());
     }
     bench.publish("c", "1");
     let frames = bench.hear(&clients[0], |frames| events(frames) == 1);
@@ -159,7 +159,7 @@ async fn publishers_wait_for_slow_connections_but_not_for_blocked_ones() {
     // More than one slice: the last ones wait for their turn.
     let mut bench = Bench::new();
     let clients = bench.subscribers(65, "c");
-    let last = bench.place_of(&clients[64]);
+    let last = bench.slot_of(&clients[64]);
     let cases = [
         (BACKPRESSURE_BYTES, false, false),
         (BACKPRESSURE_BYTES + 1, true, false),
@@ -167,7 +167,7 @@ async fn publishers_wait_for_slow_connections_but_not_for_blocked_ones() {
     ];
     for (bytes, has_backpressure, is_blocked) in cases {
         for client in &clients[..64] {
-            bench.engine.send(bench.place_of(client), Frame::raw(vec![0]));
+            bench.engine.send(bench.slot_of(client), Frame::raw(vec![0]));
         }
         bench.engine.send(last, Frame::raw(vec![0; bytes]));
         bench.engine.connections[last as usize].is_blocked = is_blocked;

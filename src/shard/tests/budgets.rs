@@ -96,7 +96,7 @@ async fn a_turn_flushes_one_slice() {
     let mut bench = Bench::new();
     let clients = bench.subscribers(200, "c");
     for client in &clients {
-        bench.engine.send(bench.connection_of(client).key.place, Frame::ping());
+        bench.engine.send(bench.connection_of(client).key.slot, Frame::ping());
     }
     for turn in 1..=3 {
         bench.turn();
@@ -140,9 +140,9 @@ async fn output_beyond_the_budget_is_written_in_later_turns() {
     let mut bench = Bench::with(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), 1 << 26);
     let client = bench.connect(b"");
     bench.settle();
-    let place = bench.connection_of(&client).key.place;
+    let slot = bench.connection_of(&client).key.slot;
     for _ in 0..8_000 {
-        bench.engine.send(place, text_frame());
+        bench.engine.send(slot, text_frame());
     }
     let frames = bench.hear(&client, |frames| 8_000 <= frames.len());
     assert_eq!(frames.len(), 8_001, "a megabyte, and the first frame");

@@ -66,8 +66,8 @@ async fn a_user_whose_connection_ends_is_offline() {
             bench.settle();
         },
         |bench, client| {
-            let place = bench.connection_of(&client).key.place;
-            bench.engine.close(place, &CloseCode::SlowConsumer);
+            let slot = bench.connection_of(&client).key.slot;
+            bench.engine.close(slot, &CloseCode::SlowConsumer);
         },
     ];
     for (way, end) in ends.into_iter().enumerate() {
@@ -143,7 +143,7 @@ async fn deliveries_for_a_closed_connection_are_not_sent_to_the_next_in_its_slot
     }
     let after = bench.subscribers(1, "c").remove(0);
     let new = bench.connection_of(&after).key;
-    assert!(new.place == old.place && new.generation != old.generation);
+    assert!(new.slot == old.slot && new.generation != old.generation);
     let name = ChannelName::parse("c", 200).unwrap();
     let refusal = || Err(SubscriptionRefusal::RosterFull { max: 1 });
     for ticket in 0..10 {

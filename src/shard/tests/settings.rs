@@ -38,17 +38,17 @@ async fn a_reload_changes_the_maximum_outbox() {
         let mut bench = Bench::new();
         let client = bench.connect(b"");
         bench.settle();
-        let place = bench.connection_of(&client).key.place;
-        bench.engine.connections[place as usize].is_blocked = true;
+        let slot = bench.connection_of(&client).key.slot;
+        bench.engine.connections[slot as usize].is_blocked = true;
         bench.reload(|config| config.max_outbox_bytes = max);
-        bench.engine.send(place, Frame::raw(vec![0; max.min(50_000)]));
+        bench.engine.send(slot, Frame::raw(vec![0; max.min(50_000)]));
         assert!(bench.connection_of(&client).is_open(), "what fits is kept");
-        bench.engine.send(place, Frame::raw(vec![0]));
+        bench.engine.send(slot, Frame::raw(vec![0]));
         assert_eq!(bench.connection_of(&client).is_open(), is_open, "{max}");
         let room = max.saturating_sub(bench.connection_of(&client).outbox.bytes());
-        bench.engine.send(place, Frame::raw(vec![0; room]));
+        bench.engine.send(slot, Frame::raw(vec![0; room]));
         assert_eq!(bench.connection_of(&client).is_open(), is_open, "{max}");
-        bench.engine.send(place, Frame::raw(vec![0]));
+        bench.engine.send(slot, Frame::raw(vec![0]));
         assert!(!bench.connection_of(&client).is_open(), "{max}: one byte beyond it");
     }
 }

@@ -340,20 +340,20 @@ impl Queue for Stubborn {
         Queue::first_now(&self.queue).await
     }
 
-    async fn ack(&self, place: RequestId) {
-        Queue::ack(&self.queue, place).await;
+    async fn ack(&self, request_id: RequestId) {
+        Queue::ack(&self.queue, request_id).await;
     }
 
     async fn drop_older(&self, before: Instant) -> usize {
         Queue::drop_older(&self.queue, before).await
     }
 
-    async fn split(&self, place: RequestId, halves: [Notice; 2]) -> bool {
-        !self.refuses() && Queue::split(&self.queue, place, halves).await
+    async fn split(&self, request_id: RequestId, halves: [Notice; 2]) -> bool {
+        !self.refuses() && Queue::split(&self.queue, request_id, halves).await
     }
 
-    async fn set_aside(&self, place: RequestId) -> Option<usize> {
-        if self.refuses() { None } else { Queue::set_aside(&self.queue, place).await }
+    async fn set_aside(&self, request_id: RequestId) -> Option<usize> {
+        if self.refuses() { None } else { Queue::set_aside(&self.queue, request_id).await }
     }
 
     fn asides(&self) -> usize {
@@ -368,8 +368,8 @@ impl Queue for Stubborn {
         self.queue.aside(turn).await
     }
 
-    async fn ack_aside(&self, place: RequestId) {
-        Queue::ack_aside(&self.queue, place).await;
+    async fn ack_aside(&self, request_id: RequestId) {
+        Queue::ack_aside(&self.queue, request_id).await;
     }
 
     async fn drop_older_asides(&self, before: Instant) -> usize {

@@ -117,9 +117,9 @@ impl Queue for SharedQueue {
 
     /// Waits while Redis is unavailable, so that the acknowledged request is not sent again
     /// afterwards.
-    async fn ack(&self, place: RequestId) {
+    async fn ack(&self, request_id: RequestId) {
         loop {
-            match self.shared.store.head(&self.name, Some(place.0), LIFETIME).await {
+            match self.shared.store.head(&self.name, Some(request_id.0), LIFETIME).await {
                 Ok(queue) => {
                     let expired = self.take(queue);
                     return self.endpoint.count_dropped(Dropped::Expired, expired, now());
@@ -143,18 +143,19 @@ impl Queue for SharedQueue {
         0
     }
 
-    async fn split(&self, place: RequestId, halves: [Notice; 2]) -> bool {
+    async fn split(&self, request_id: RequestId, halves: [Notice; 2]) -> bool {
         let parts = halves.each_ref().map(|half| (half.events, &*half.body));
-        let is_done = self.shared.store.split(&self.name, place.0, &parts).await.is_ok();
+        let is_done = self.shared.store.split(&self.name, request_id.0, &parts).await.is_ok();
         if is_done {
             *self.lock() = None;
         }
         is_done
     }
 
-    async fn set_aside(&self, place: RequestId) -> Option<usize> {
+    async fn set_aside(&self, request_id: RequestId) -> Option<usize> {
         let store = &self.shared.store;
-        let set_aside = store.set_aside(&self.name, place.0, ASIDE_BYTES_MAX, ASIDES_MAX).await;
+        let set_aside =
+            store.set_aside(&self.name, request_id.0, ASIDE_BYTES_MAX, ASIDES_MAX).await;
         let dropped = set_aside.ok()?;
         *self.lock() = None;
         self.asides.fetch_add(1, Ordering::Relaxed);
@@ -180,9 +181,9 @@ impl Queue for SharedQueue {
         head
     }
 
-    async fn ack_aside(&self, place: RequestId) {
+    async fn ack_aside(&self, request_id: RequestId) {
         loop {
-            match self.shared.store.aside(&self.name, Some(place.0), LIFETIME, 0).await {
+            match self.shared.store.aside(&self.name, Some(request_id.0), LIFETIME, 0).await {
                 Ok(aside) => {
                     let (expired, _) = self.take_aside(aside);
                     return self.endpoint.count_dropped(Dropped::Refused, expired, now());

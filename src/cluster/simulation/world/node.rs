@@ -37,7 +37,7 @@ pub(super) struct Node {
     inboxes: Arc<Inboxes>,
     tasks: Vec<JoinHandle<()>>,
     connections: BTreeMap<u32, SimConnection>,
-    last_place: u32,
+    last_slot: u32,
 }
 
 /// A connection of a client, which subscribes to one channel.
@@ -104,7 +104,7 @@ impl Node {
         let hubs = HashMap::from([(Arc::from(APP), Arc::clone(&hub))]);
         let (cluster, tasks) = Cluster::start(shared, endpoint, hubs, NODE_TIMEOUT);
         let tasks = tasks.into_iter().map(tokio::spawn).collect();
-        Self { id, cluster, hub, inboxes, tasks, connections: BTreeMap::new(), last_place: 0 }
+        Self { id, cluster, hub, inboxes, tasks, connections: BTreeMap::new(), last_slot: 0 }
     }
 
     /// Whether the node is joined.
@@ -122,32 +122,32 @@ impl Node {
 
     /// Opens a connection that subscribes to a channel.
     pub(super) fn connect(&mut self, session: usize, channel: &ChannelName, user: Option<&str>) {
-        self.last_place += 1;
-        let place = self.last_place;
+        self.last_slot += 1;
+        let slot = self.last_slot;
         let connection =
             SimConnection { session, channel: channel.clone(), subscribed: None, is_gone: false };
-        self.connections.insert(place, connection);
+        self.connections.insert(slot, connection);
         let member = user.map(|user| Member { user_id: user.into(), user_info: "{}".into() });
-        self.cluster.subscribe(&self.hub, channel, reference(place), place, member);
+        self.cluster.subscribe(&self.hub, channel, reference(slot), slot, member);
     }
 
     /// Closes the connection of a session, if there is one.
     pub(super) fn disconnect(&mut self, session: usize) {
         let found =
             self.connections.iter_mut().find(|(_, one)| one.session == session && !one.is_gone);
-        let Some((place, connection)) = found else { return };
+        let Some((slot, connection)) = found else { return };
         connection.is_gone = true;
-        let place = *place;
-        self.end(place);
+        let slot = *slot;
+        self.end(slot);
     }
 
     /// Ends a subscription, if it has begun.
-    fn end(&mut self, place: u32) {
-        let Some(connection) = self.connections.get(&place) else { return };
+    fn end(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get(&slot) else { return };
         // A subscription can only be ended once it has begun: before that, the cluster does not know it.
         let Some(subscribed) = &connection.subscribed else { return };
         let (channel, user_id) = (connection.channel.clone(), subscribed.user_id.clone());
-        self.connections.remove(&place);
+        self.connections.remove(&slot);
         self.hub.unsubscribe(ShardIndex::new(0), &channel, user_id.as_deref(), now());
         self.cluster.unsubscribe(&self.hub, &channel, user_id.as_ref());
     }
@@ -168,7 +168,7 @@ impl Node {
         match delivery {
             Delivery::Subscription { key, result, .. } => {
                 let attached = result.expect("the rosters have room");
-                let Some(connection) = self.connections.get_mut(&key.place) else { return };
+                let Some(connection) = self.connections.get_mut(&key.slot) else { return };
                 let subscribed = attached.subscribed;
                 if !connection.is_gone {
                     let frames =
@@ -184,7 +184,7 @@ impl Node {
                     user_id: attached.user_id,
                 });
                 if connection.is_gone {
-                    self.end(key.place);
+                    self.end(key.slot);
                 }
             }
             Delivery::Channel { channel, sequence, frame, .. } => {
@@ -206,14 +206,14 @@ impl Node {
                         let on = one.subscribed.as_ref();
                         !one.is_gone && on.is_some_and(|on| on.channel == channel)
                     })
-                    .map(|(place, _)| *place)
+                    .map(|(slot, _)| *slot)
                     .collect();
-                for place in closed {
-                    if let Some(connection) = self.connections.get_mut(&place) {
+                for slot in closed {
+                    if let Some(connection) = self.connections.get_mut(&slot) {
                         connection.is_gone = true;
                         sent.push((connection.session, Sent::Closed));
                     }
-                    self.end(place);
+                    self.end(slot);
                 }
             }
             Delivery::Connections { .. } | Delivery::Close { .. } | Delivery::CloseHub(_) => {}
@@ -221,6 +221,6 @@ impl Node {
     }
 }
 
-fn reference(place: u32) -> ConnectionRef {
-    ConnectionRef { shard: ShardIndex::new(0), key: ConnectionKey { place, generation: 0 } }
+fn reference(slot: u32) -> ConnectionRef {
+    ConnectionRef { shard: ShardIndex::new(0), key: ConnectionKey { slot, generation: 0 } }
 }

@@ -177,8 +177,8 @@ fn a_sync_that_was_not_executed_is_repeated() {
 #[test]
 fn the_number_of_joins_in_a_sync_is_limited() {
     let mut topic = begun("room", &["a"]);
-    for place in 2..JOINS_MAX + 3 {
-        topic.join(subscriber(u32::try_from(place).unwrap(), None));
+    for slot in 2..JOINS_MAX + 3 {
+        topic.join(subscriber(u32::try_from(slot).unwrap(), None));
     }
     assert_eq!(request(&mut topic).base, JOINS_MAX + 1);
     answer(&mut topic, synced(5, 5, JOINS_MAX + 1, &[]), false);
