@@ -197,6 +197,20 @@ mod tests {
     }
 
     #[test]
+    fn texts_hold_the_name_and_the_broken_rule() {
+        let texts = (name("a-b").to_string(), format!("{:?}", name("a-b")));
+        assert_eq!(texts, ("a-b".to_owned(), r#""a-b""#.to_owned()));
+        for (rule, words) in [
+            (InvalidChannelName::Empty, "empty"),
+            (InvalidChannelName::TooLong { max: 7 }, "7 bytes"),
+            (InvalidChannelName::UserIdTooLong { max: 7 }, "id has at most 7 bytes"),
+            (InvalidChannelName::Character, "_ - = @ , . ;"),
+        ] {
+            assert!(rule.to_string().contains(words), "{rule}");
+        }
+    }
+
+    #[test]
     fn a_users_channel_names_its_user() {
         assert_eq!(name("#server-to-user-a@b.c").server_to_user(), Some("a@b.c"));
         assert_eq!(ChannelName::of_user("7", 200), Ok(name("#server-to-user-7")));

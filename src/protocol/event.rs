@@ -236,13 +236,9 @@ pub fn client_event(
 }
 
 fn event_text(name: &str, channel: &ChannelName, data: &EventData<'_>, tail: &str) -> String {
-    let (name, data) = (quoted(name), data.token());
-    let mut text = String::with_capacity(name.len() + channel.as_str().len() + data.len() + 64);
-    append(
-        &mut text,
-        format_args!(r#"{{"event":{name},"channel":"{channel}","data":{data}{tail}}}"#),
-    );
-    text
+    let (name, channel) = (quoted(name), channel.as_str());
+    [r#"{"event":"#, &name, r#","channel":""#, channel, r#"","data":"#, data.token(), tail, "}"]
+        .concat()
 }
 
 /// Whether `text` is an event of an application or of a client on `channel`, as encoded here.
@@ -361,10 +357,61 @@ mod tests {
     }
 
     #[test]
+    fn only_events_of_publishers_and_clients_have_a_time() {
+        let (now, channel, data) = (Instant::now(), channel("c"), EventData::absent());
+        let event = published("e", &channel, &data, now);
+        let client_event = client_event("client-e", &channel, &data, None, now);
+        for (frame, kind, accepted_at) in [
+            (event, FrameKind::Event, Some(now)),
+            (client_event, FrameKind::ClientEvent, Some(now)),
+            (ping(), FrameKind::Protocol, None),
+            (cache_miss(&channel), FrameKind::Protocol, None),
+        ] {
+            assert_eq!((frame.kind(), frame.accepted_at()), (kind, accepted_at), "{frame:?}");
+        }
+    }
+
+    #[test]
+    fn events_of_the_protocol_have_their_names_and_their_data() {
+        let channel = channel("presence-c");
+        let member = Member { user_id: "a\"b".into(), user_info: r#"{"n":1}"#.into() };
+        let joined = json!({"user_id": "a\"b", "user_info": {"n": 1}});
+        for (frame, name, data) in [
+            (subscription_succeeded(&channel), "pusher_internal:subscription_succeeded", json!({})),
+            (member_added(&channel, &member), "pusher_internal:member_added", joined),
+            (
+                member_removed(&channel, "a\"b"),
+                "pusher_internal:member_removed",
+                json!({"user_id": "a\"b"}),
+            ),
+            (
+                subscription_count(&channel, 3),
+                "pusher_internal:subscription_count",
+                json!({"subscription_count": 3}),
+            ),
+            (cache_miss(&channel), "pusher:cache_miss", json!({})),
+        ] {
+            let (outer, inner) = read(&frame);
+            assert!(outer["data"].is_string(), "{outer}");
+            assert_eq!((&outer["event"], &outer["channel"]), (&json!(name), &json!("presence-c")));
+            assert_eq!(inner, data, "{name}");
+        }
+        let (outer, _) = read(&subscription_error("a\"b", "AuthError", 401, "say \"what\""));
+        let data = json!({"type": "AuthError", "error": "say \"what\"", "status": 401});
+        let event = "pusher:subscription_error";
+        assert_eq!(outer, json!({"event": event, "channel": "a\"b", "data": data}));
+        for (frame, event) in [(ping(), "pusher:ping"), (pong(), "pusher:pong")] {
+            assert_eq!(read(&frame).0, json!({"event": event, "data": {}}));
+        }
+    }
+
+    #[test]
     fn a_watchlist_leaves_out_empty_lists() {
         let (outer, inner) = read(&watchlist(&["b"], &[]));
         assert_eq!(outer.get("channel"), None);
         assert_eq!(inner, json!({"events": [{"name": "online", "user_ids": ["b"]}]}));
+        let (_, inner) = read(&watchlist(&[], &["a\"", "b"]));
+        assert_eq!(inner, json!({"events": [{"name": "offline", "user_ids": ["a\"", "b"]}]}));
     }
 
     #[test]

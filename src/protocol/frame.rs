@@ -178,21 +178,12 @@ impl Frame {
 
 /// A frame as RFC 6455, 5.2 has it, from a server: final and unmasked.
 fn encode(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(payload.len() + 10);
-    bytes.push(opcode);
-    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
-        (Ok(len @ 0..126), _) => bytes.push(len),
-        (_, Ok(len)) => {
-            bytes.push(126);
-            bytes.extend_from_slice(&len.to_be_bytes());
-        }
-        (_, Err(_)) => {
-            bytes.push(127);
-            bytes.extend_from_slice(&(payload.len() as u64).to_be_bytes());
-        }
+    let len = payload.len();
+    match (u8::try_from(len), u16::try_from(len)) {
+        (Ok(len @ 0..126), _) => [&[opcode, len], payload].concat(),
+        (_, Ok(len)) => [&[opcode, 126], &len.to_be_bytes()[..], payload].concat(),
+        (_, Err(_)) => [&[opcode, 127], &(len as u64).to_be_bytes()[..], payload].concat(),
     }
-    bytes.extend_from_slice(payload);
-    bytes
 }
 
 #[cfg(test)]
@@ -211,24 +202,40 @@ mod tests {
 
     #[test]
     fn text_of_every_length_class_reads_back() {
-        for len in [0, 1, 125, 126, 127, 65_535, 65_536, 70_000] {
+        for (len, header) in [(0, 2), (125, 2), (126, 4), (127, 4), (65_535, 4), (65_536, 10)] {
             let text = "x".repeat(len);
-            assert_eq!(decode(&Frame::text(FrameKind::Event, &text)), Message::text(text));
+            let frame = Frame::text(FrameKind::Event, &text);
+            assert_eq!(frame.bytes().len(), header + len, "the header is as short as it can be");
+            assert_eq!(decode(&frame), Message::text(text));
         }
     }
 
     #[test]
     fn a_long_close_reason_is_cut_at_a_character() {
-        let Message::Close(Some(close)) = decode(&Frame::close(4200, &"é".repeat(100))) else {
-            panic!("not a close frame")
-        };
-        assert_eq!(u16::from(close.code), 4200);
-        assert_eq!(close.reason.as_str(), "é".repeat(61));
+        for (letter, most) in [("é", 61), ("x", 123)] {
+            for (letters, left) in [(most, most), (most + 1, most), (200, most)] {
+                let frame = Frame::close(4200, &letter.repeat(letters));
+                let Message::Close(Some(close)) = decode(&frame) else {
+                    panic!("not a close frame")
+                };
+                assert_eq!(u16::from(close.code), 4200);
+                assert_eq!(close.reason.as_str(), letter.repeat(left));
+            }
+        }
     }
 
     #[test]
     fn a_handle_is_eight_bytes() {
         assert_eq!(size_of::<Frame>(), 8);
+    }
+
+    #[test]
+    fn a_weak_handle_does_not_keep_the_bytes() {
+        let frame = Frame::ping();
+        let weak = frame.downgrade();
+        assert_eq!(weak.upgrade().map(|same| same.bytes().as_ptr()), Some(frame.bytes().as_ptr()));
+        drop(frame);
+        assert!(weak.upgrade().is_none());
     }
 
     #[test]

@@ -149,8 +149,7 @@ fn number(raw: &str) -> Option<String> {
     } else if -6 < point && point <= 0 {
         format!("0.{}{digits}", zeros(-point))
     } else {
-        let sign = if 0 < point { "+" } else { "-" };
-        format!("{mantissa}e{sign}{}", (point - 1).abs())
+        format!("{mantissa}e{:+}", point - 1)
     };
     // Zero has no sign.
     let sign = if value < 0.0 { "-" } else { "" };

@@ -130,13 +130,16 @@ pub(super) fn user_info(raw: Option<&RawValue>) -> Result<Option<Arc<str>>, &'st
 /// Whether `value`, which other members and the application read, is readable by every parser. The
 /// parser has rejected numbers beyond a double before.
 fn is_readable(value: &Value, levels: usize) -> bool {
-    let is_nested = |value| 0 < levels && is_readable(value, levels - 1);
+    let inner = levels.checked_sub(1);
     match value {
-        Value::Array(values) => 0 < levels && values.iter().all(is_nested),
-        Value::Object(members) => {
-            0 < levels
-                && members.iter().all(|(name, value)| !name.starts_with('\0') && is_nested(value))
+        Value::Array(values) => {
+            inner.is_some_and(|levels| values.iter().all(|value| is_readable(value, levels)))
         }
+        Value::Object(members) => inner.is_some_and(|levels| {
+            members
+                .iter()
+                .all(|(name, value)| !name.starts_with('\0') && is_readable(value, levels))
+        }),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
     }
 }
@@ -180,6 +183,7 @@ mod tests {
             "",
             "5",
             "[]",
+            r#"["1",null]"#,
             "{}",
             r#"{"user_id":""}"#,
             r#"{"user_id":{}}"#,
@@ -208,12 +212,16 @@ mod tests {
         };
         assert!(with_info(1_024).is_ok());
         assert_eq!(with_info(1_025), Err(SubscriptionRefusal::MemberTooLarge { max: 1_024 }));
-        let nested = |levels: usize| {
-            let (open, close) = ("[".repeat(levels - 1), "]".repeat(levels - 1));
-            parse(&format!(r#"{{"user_id":"1","user_info":{{"[":{open}"]"{close}}}}}"#))
-        };
-        assert!(nested(Member::USER_INFO_DEPTH_MAX).is_ok());
-        assert!(nested(Member::USER_INFO_DEPTH_MAX + 1).is_err());
+        for (open, close) in [("[", "]"), (r#"{"a":"#, "}"), (r#"[0,{"a":"#, r#"},{"b":[]}]"#)] {
+            let levels = open.matches(['[', '{']).count();
+            let nested = |times: usize, value: &str| {
+                let (open, close) = (open.repeat(times), close.repeat(times));
+                parse(&format!(r#"{{"user_id":"1","user_info":{{"[":{open}{value}{close}}}}}"#))
+            };
+            let most = Member::USER_INFO_DEPTH_MAX - 1;
+            assert!(nested(most / levels, r#""]""#).is_ok(), "{open}");
+            assert!(nested(most / levels + 1, r#""]""#).is_err(), "{open}");
+        }
     }
 
     #[test]

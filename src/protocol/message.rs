@@ -258,6 +258,41 @@ mod tests {
     }
 
     #[test]
+    fn what_is_malformed_is_named() {
+        for (malformed, words) in [
+            (Malformed::Envelope, "a text `event`"),
+            (Malformed::Data("what is needed"), "what is needed"),
+            (Malformed::Binary, "expected a text message"),
+        ] {
+            let text = malformed.to_string();
+            assert!(text.starts_with("Invalid message: ") && text.contains(words), "{text}");
+        }
+    }
+
+    /// What each event needs in its data: the event, complete data, and data that lack a part.
+    #[test]
+    fn each_event_needs_its_parts() {
+        let parse = |event: &str, data: &str| {
+            let text = format!(r#"{{"event":"pusher:{event}","data":{data}}}"#);
+            ClientMessage::parse(&text).map(|message| format!("{message:?}"))
+        };
+        for (event, data, bad) in [
+            ("subscribe", r#"{"channel":"c"}"#, r#"{"auth":"a"}"#),
+            ("subscribe", r#"{"channel":"c","auth":"a"}"#, r#"{"channel":"c","auth":1}"#),
+            ("subscribe", r#"{"channel":"c"}"#, r#"{"channel":"c","channel_data":{}}"#),
+            ("unsubscribe", r#"{"channel":"c"}"#, "{}"),
+            ("unsubscribe", r#"{"channel":"c"}"#, r#"["c"]"#),
+            ("signin", r#"{"user_data":"{}"}"#, r#"{"auth":"a"}"#),
+            ("signin", r#"{"auth":"a","user_data":"{}"}"#, r#"{"auth":1,"user_data":"{}"}"#),
+            ("signin", r#"{"user_data":"{}"}"#, r#"{"user_data":{}}"#),
+        ] {
+            assert!(parse(event, data).is_ok(), "{event} {data}");
+            let Err(Malformed::Data(needs)) = parse(event, bad) else { panic!("{event} {bad}") };
+            assert!(needs.starts_with(&format!("pusher:{event} needs data")), "{needs}");
+        }
+    }
+
+    #[test]
     fn only_names_that_begin_with_client_are_client_events() {
         let is_client_event = |name: &str| {
             let text = format!(r#"{{"event":"{name}","channel":"private-c"}}"#);

@@ -105,7 +105,10 @@ mod tests {
             let id = SocketId::from_random(bits);
             assert_eq!((id.bits(), SocketId::from_bits(bits)), (bits, Some(id)));
         }
-        assert_eq!(SocketId::from_random(0x0000_0007_0000_0009).to_string(), "7.9");
+        let id = SocketId::from_random(0x0000_0007_0000_0009);
+        assert_eq!((id.to_string(), format!("{id:?}")), ("7.9".to_owned(), "7.9".to_owned()));
+        let zeros = SocketId::from_random(0);
+        assert_eq!(zeros.bits(), u64::MAX, "a half is never zero");
         for bits in [0, 7, 7 << 32] {
             assert_eq!(SocketId::from_bits(bits), None, "a half of it is zero");
         }

@@ -125,6 +125,7 @@ mod tests {
         for data in [
             "",
             "[]",
+            r#"["7",null,null]"#,
             "{}",
             r#"{"id":1e999}"#,
             r#"{"id":true}"#,

@@ -128,3 +128,64 @@ fn signed_data_is_not_logged() {
     let other = ProtocolError::Malformed(Malformed::Binary);
     assert_eq!((other.log_text(), other.labels().1), (other.to_string(), "malformed"));
 }
+
+#[test]
+fn every_refusal_tells_the_client_what_is_wrong() {
+    let key = || AuthError::Key { sent: "sent-key".into() };
+    let signature =
+        || AuthError::Signature { string_to_sign: "to-sign".into(), sent: "sent-digest".into() };
+    let subscription =
+        |refusal| ProtocolError::Subscription { channel: "a-channel".into(), refusal };
+    let event = |refusal| ProtocolError::ClientEvent { channel: Some("a-channel".into()), refusal };
+    let sign_in = ProtocolError::SignIn;
+    let name = InvalidChannelName::TooLong { max: 77 };
+    for (error, words) in [
+        (
+            subscription(SubscriptionRefusal::Name(name)),
+            "'a-channel': a channel name has at most 77",
+        ),
+        (subscription(SubscriptionRefusal::Existing), "Existing subscription to channel a-channel"),
+        (subscription(SubscriptionRefusal::TooMany { max: 77 }), "has at most 77 channels"),
+        (subscription(SubscriptionRefusal::Auth(AuthError::Missing)), "to subscribe to a-channel"),
+        (subscription(SubscriptionRefusal::Auth(AuthError::Format)), "format 'key:signature'"),
+        (subscription(SubscriptionRefusal::Auth(key())), "'sent-key' (channel a-channel)"),
+        (subscription(SubscriptionRefusal::Auth(signature())), "of to-sign, but got sent-digest"),
+        (subscription(SubscriptionRefusal::NotThatUser), "a-channel is for the signed-in user"),
+        (
+            subscription(SubscriptionRefusal::MemberMissing),
+            "channel_data, or a sign-in, is required",
+        ),
+        (subscription(SubscriptionRefusal::Member("a rule")), "a rule (channel a-channel)"),
+        (subscription(SubscriptionRefusal::MemberTooLarge { max: 77 }), "larger than 77 bytes"),
+        (subscription(SubscriptionRefusal::Rate), "too many subscriptions a second"),
+        (subscription(SubscriptionRefusal::RosterFull { max: 77 }), "has its 77 members already"),
+        (event(ClientEventRefusal::Unknown { name: "a-name".into() }), "Unknown event 'a-name'"),
+        (event(ClientEventRefusal::Disabled), "you must enable this feature"),
+        (event(ClientEventRefusal::NoChannel), "must contain channel and data"),
+        (event(ClientEventRefusal::Channel), "presence channels, not on a-channel"),
+        (event(ClientEventRefusal::NotSubscribed), "not subscribed to channel a-channel"),
+        (event(ClientEventRefusal::Name { max: 77 }), "its name is longer than 77 characters"),
+        (event(ClientEventRefusal::Size { max: 77 }), "its data is larger than 77 bytes"),
+        (event(ClientEventRefusal::Rate), "rejected due to rate limit"),
+        (sign_in(SignInRefusal::Auth(AuthError::Missing)), "must have the format key:signature"),
+        (sign_in(SignInRefusal::Auth(AuthError::Format)), "must have the format key:signature"),
+        (sign_in(SignInRefusal::Auth(key())), "Invalid key in sign-in auth data: 'sent-key'"),
+        (sign_in(SignInRefusal::Auth(signature())), "of to-sign, but got sent-digest"),
+        (sign_in(SignInRefusal::User("a rule")), "a rule"),
+        (sign_in(SignInRefusal::OtherUser), "already signed in as another user"),
+        (ProtocolError::Malformed(Malformed::Binary), "expected a text message"),
+        (ProtocolError::TooManyMistakes, "Too many invalid messages"),
+        (ProtocolError::TooManyMessages, "Too many messages"),
+        (ProtocolError::MessageRate { channel: None }, "message dropped"),
+        (ProtocolError::SignInDisabled, "authentication is disabled"),
+        (ProtocolError::WatchlistTooLong { max: 77 }, "only the first 77 ids are watched"),
+    ] {
+        assert!(error.to_string().contains(words), "{error:?}: {error}");
+    }
+    let long = "x".repeat(300);
+    let echoed = ProtocolError::Subscription {
+        channel: long.clone(),
+        refusal: SubscriptionRefusal::Auth(AuthError::Key { sent: long }),
+    };
+    assert_eq!(echoed.to_string().matches('x').count(), 400, "each is cut");
+}
