@@ -78,10 +78,7 @@ pub fn body_md5(body: &[u8]) -> String {
 /// except the signature, sorted, with keys in lower case and decoded values.
 #[must_use]
 pub fn request_string<T: AsRef<str>>(method: &str, path: &str, parameters: &[(T, T)]) -> String {
-    let len = |(key, value): &(T, T)| key.as_ref().len() + value.as_ref().len() + 2;
-    let parameters_len: usize = parameters.iter().map(len).sum();
-    let mut text = String::with_capacity(method.len() + path.len() + parameters_len + 2);
-    text.extend([method, "\n", path, "\n"]);
+    let mut text = [method, "\n", path, "\n"].concat();
     for (at, (key, value)) in parameters.iter().enumerate() {
         let and = if at == 0 { "" } else { "&" };
         text.extend([and, key.as_ref(), "=", value.as_ref()]);
@@ -201,6 +198,7 @@ mod tests {
         assert!(!signer.verify("texT", &signature));
         assert!(!signer.verify("text", &signature[..62]));
         assert!(!signer.verify("text", &signature[..63]));
+        assert!(!signer.verify("text", &format!("{signature}0")));
         assert!(!signer.verify("text", &format!("{signature}00")));
         assert!(!signer.verify("text", ""));
         assert!(!signer.verify("text", &"zz".repeat(32)));
@@ -247,6 +245,11 @@ mod tests {
         let text = request_string("POST", "/apps/3/events", &parameters);
         let expected = "da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c";
         assert_eq!(Signer::new(SECRET).sign(&text), expected);
+    }
+
+    #[test]
+    fn a_signer_does_not_show_its_secret() {
+        assert_eq!(format!("{:?}", Signer::new(SECRET)), "Signer(***)");
     }
 
     #[test]

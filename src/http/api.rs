@@ -137,3 +137,35 @@ fn cache_member(cached: Option<&(String, Duration)>) -> String {
         None => r#","cache":null"#.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_that_a_channel_cannot_have_are_errors() {
+        for (name, attributes, refused) in [
+            ("a", "subscription_count", None),
+            ("a", "user_count", Some("presence channel")),
+            ("a", "cache", Some("cache channel")),
+            ("presence-a", "user_count,subscription_count", None),
+            ("presence-a", "user_count,cache", Some("cache channel")),
+            ("cache-a", "cache", None),
+            ("cache-a", "cache,user_count", Some("presence channel")),
+            ("presence-cache-a", "cache,user_count", None),
+        ] {
+            let name = ChannelName::parse(name, 200).unwrap();
+            let error = check_attributes(Info::parse(attributes).0, &name).err();
+            assert_eq!(error.is_some(), refused.is_some(), "{name} {attributes}");
+            let error = format!("{error:?}");
+            assert!(error.contains(refused.unwrap_or_default()), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_cached_event_is_shown_as_it_was_published() {
+        let cached = ("\"\\u00e9\"".to_owned(), Duration::from_millis(2_999));
+        assert_eq!(cache_member(Some(&cached)), r#","cache":{"data":"\u00e9","ttl":2}"#);
+        assert_eq!(cache_member(None), r#","cache":null"#);
+    }
+}

@@ -206,7 +206,10 @@ fn php_arrays<'a>(parameters: &[Parameter<'a>]) -> Vec<Parameter<'a>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{AppConfig, Secret};
+    use crate::{
+        config::{AppConfig, Secret},
+        http::reply::Refusal,
+    };
 
     const NOW_S: u64 = 1_353_088_179;
 
@@ -411,6 +414,18 @@ mod tests {
         }
         let flaw = check(&format!("{KEY}&auth_signature=00"));
         assert!(flaw.contains(r"GET\\n/apps/3/channels\\nauth_key="), "{flaw}");
+        assert!(flaw.contains("you sent"), "{flaw}");
+        let line = RequestLine {
+            method: &Method::GET,
+            path: "/",
+            query: &format!("{KEY}&auth_signature=00"),
+            prefix: "",
+        };
+        let error = authenticate(&app(), line, now(), |_| false).unwrap_err();
+        let reply = error.into_reply();
+        assert_eq!(reply.status(), 401);
+        let logged = &reply.extensions().get::<Refusal>().unwrap().0;
+        assert_eq!(logged, "Invalid signature", "the log does not hold what was signed");
     }
 
     #[test]

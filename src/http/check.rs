@@ -123,3 +123,101 @@ fn is_not_encoded(parts: &Parts) -> Result<(), ApiError> {
     Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
         .with_header(ACCEPT_ENCODING, HeaderValue::from_static("identity")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::Request;
+
+    /// The head of a request, its header lines as `name: value`.
+    fn parts(method: Method, target: &str, lines: &[&str]) -> Parts {
+        let mut request = Request::builder().method(method).uri(target);
+        for line in lines {
+            let (name, value) = line.split_once(": ").unwrap();
+            request = request.header(name, value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    /// The status and the message of a rejection, and the value of one of its headers.
+    fn rejected(result: Result<(), ApiError>, header: &HeaderName) -> Option<(u16, String)> {
+        let reply = result.err()?.into_reply();
+        let value = reply.headers().get(header).map(|value| value.to_str().unwrap().to_owned());
+        Some((reply.status().as_u16(), value.unwrap_or_default()))
+    }
+
+    #[test]
+    fn every_request_has_a_host_and_a_clear_end() {
+        let closes = |lines: &[&str], target| {
+            rejected(head(&parts(Method::POST, target, lines)), &CONNECTION)
+        };
+        for lines in [
+            &["host: a.test"][..],
+            &["host: a.test:8080", "transfer-encoding: chunked"],
+            &["host: a.test", "transfer-encoding: Chunked", "expect: 100-Continue"],
+            &["host: a.test", "expect: , 100-continue", "content-encoding: identity, Identity"],
+        ] {
+            assert_eq!(closes(lines, "/"), None, "{lines:?}");
+        }
+        let close = Some((400, "close".to_owned()));
+        for lines in [
+            &[][..],
+            &["host: "],
+            &["host: a b"],
+            &["host: a.test", "host: a.test"],
+            &["host: a.test", "transfer-encoding: gzip"],
+            &["host: a.test", "transfer-encoding: gzip, chunked"],
+            &["host: a.test", "transfer-encoding: chunked", "transfer-encoding: chunked"],
+        ] {
+            assert_eq!(closes(lines, "/"), close, "{lines:?}");
+        }
+        assert_eq!(closes(&["host: a.test"], "http://a.test/"), None);
+        assert_eq!(closes(&["host: a.test"], "http://a,b.test/"), close);
+        let mut old = parts(Method::GET, "/", &[]);
+        old.version = Version::HTTP_10;
+        assert!(head(&old).is_ok(), "HTTP/1.0 knows no Host");
+    }
+
+    #[test]
+    fn expectations_and_encodings_that_are_not_met_are_named() {
+        let host = "host: a.test";
+        for line in ["expect: 200-ok", "expect: 100-continue, x"] {
+            let result = head(&parts(Method::GET, "/", &[host, line]));
+            assert_eq!(rejected(result, &CONNECTION), Some((417, String::new())), "{line}");
+        }
+        for line in ["content-encoding: gzip", "content-encoding: identity,gzip"] {
+            let result = head(&parts(Method::POST, "/", &[host, line]));
+            assert_eq!(rejected(result, &ACCEPT_ENCODING), Some((415, "identity".to_owned())));
+            assert!(head(&parts(Method::GET, "/", &[host, line])).is_ok(), "it has no body");
+        }
+    }
+
+    #[test]
+    fn only_pages_and_hosts_of_this_machine_are_from_loopback() {
+        for (target, lines, refused) in [
+            ("/", &["host: localhost:8080"][..], None),
+            ("/", &["host: 127.0.0.1", "origin: http://app.test"], None),
+            ("http://[::1]/", &["host: localhost"], None),
+            ("/", &["host: a.example"], Some("Host is \"a.example\"")),
+            ("/", &["host: localhost", "origin: http://a.example"], Some("the Origin is ")),
+            ("/", &["host: localhost", "origin: null"], Some("the Origin is ")),
+            (
+                "/",
+                &["host: localhost", "origin: http://localhost", "origin: http://b.example"],
+                Some("the Origin is "),
+            ),
+            ("/", &["host: localhost", "host: a.example"], Some("the Host is ")),
+            ("http://a.example/", &["host: localhost"], Some("the Host is ")),
+        ] {
+            let result = is_from_loopback(&parts(Method::GET, target, lines));
+            let error = result.err().map(|error| format!("{error:?}").replace("\\\"", "\""));
+            assert_eq!(error.is_some(), refused.is_some(), "{target} {lines:?}");
+            let error = error.unwrap_or_default();
+            assert!(error.contains(refused.unwrap_or_default()), "{error}");
+        }
+        let origin = format!("origin: http://{}", "y".repeat(200));
+        let error = is_from_loopback(&parts(Method::GET, "/", &[&origin])).unwrap_err();
+        let repeated = format!("http://{}\\\": configure", "y".repeat(93));
+        assert!(format!("{error:?}").contains(&repeated), "100 bytes are repeated: {error:?}");
+    }
+}

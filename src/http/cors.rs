@@ -35,3 +35,55 @@ pub(super) fn preflight(app: &App, request: &HeaderMap, allowed: &'static str) -
     }
     reply
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::AppConfig;
+
+    /// The headers of answers to a page of `origin`: to a request, and to a preflight.
+    fn answers(origin: Option<&str>) -> [HeaderMap; 2] {
+        let allowed_origins = vec!["a.test".to_owned()];
+        let app = App::new(AppConfig { allowed_origins, ..AppConfig::development() });
+        let mut request = HeaderMap::new();
+        if let Some(origin) = origin {
+            request.insert(ORIGIN, HeaderValue::from_str(origin).unwrap());
+        }
+        let mut reply = with_type(StatusCode::OK, "text/plain", "");
+        allow(&app, &request, &mut reply);
+        let preflight = preflight(&app, &request, "POST");
+        assert_eq!(preflight.status(), 204);
+        [reply, preflight].map(|reply| reply.headers().clone())
+    }
+
+    #[test]
+    fn only_pages_of_allowed_origins_read_answers() {
+        for headers in answers(Some("https://a.test")) {
+            assert_eq!(headers[VARY], "Origin");
+            assert_eq!(headers[ACCESS_CONTROL_ALLOW_ORIGIN], "https://a.test");
+            assert_eq!(headers[ACCESS_CONTROL_EXPOSE_HEADERS], "X-Request-Id");
+        }
+        for headers in answers(Some("https://b.test")) {
+            assert_eq!(headers[VARY], "Origin", "a cache must not give it to a page of a.test");
+            assert!(!headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
+            assert!(!headers.contains_key(ACCESS_CONTROL_EXPOSE_HEADERS));
+        }
+        for headers in answers(None) {
+            assert!(!headers.contains_key(VARY));
+            assert!(!headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
+        }
+    }
+
+    #[test]
+    fn a_preflight_says_what_a_page_of_an_allowed_origin_may_do() {
+        let [_, headers] = answers(Some("https://a.test"));
+        assert_eq!(headers[ACCESS_CONTROL_ALLOW_METHODS], "POST");
+        assert_eq!(
+            headers[ACCESS_CONTROL_ALLOW_HEADERS],
+            "Content-Type, X-Pusher-Library, X-Request-Id"
+        );
+        assert_eq!(headers[ACCESS_CONTROL_MAX_AGE], "600");
+        let [_, headers] = answers(Some("https://b.test"));
+        assert!(!headers.contains_key(ACCESS_CONTROL_ALLOW_METHODS));
+    }
+}

@@ -96,6 +96,8 @@ mod tests {
         let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(500));
         let bytes: Vec<&[u8]> = long.as_bytes().chunks(7).collect();
         assert_eq!(read(&bytes).await, (long.clone().into_bytes(), false));
+        let bytes: Vec<&[u8]> = long.as_bytes().chunks(1).collect();
+        assert_eq!(read(&bytes).await, (long.clone().into_bytes(), false));
         let with_body = [HEAD, b"body"].concat();
         assert_eq!(read(&[&with_body]).await, (with_body.clone(), false));
     }
@@ -104,6 +106,24 @@ mod tests {
     async fn an_incomplete_head_is_returned_only_at_the_end_of_the_stream() {
         assert_eq!(read(&[&HEAD[..20]]).await, (HEAD[..20].to_vec(), true));
         assert_eq!(read(&[]).await, (Vec::new(), true));
+    }
+
+    #[tokio::test]
+    async fn no_more_is_waited_for_at_the_bound() {
+        let [below, bound] = [999, 1_000].map(|len| {
+            let start = b"GET / HTTP/1.1\r\nx: ";
+            [&start[..], &vec![b'x'; len - start.len()]].concat()
+        });
+        assert_eq!(read(&[&below]).await, (below.clone(), true));
+        assert_eq!(read(&[&bound]).await, (bound.clone(), false));
+    }
+
+    #[test]
+    fn the_library_takes_a_hundred_header_lines() {
+        let head = |lines: usize| ["GET / HTTP/1.1\r\n", &"a: b\r\n".repeat(lines)].concat();
+        assert!(!has_too_many_headers(head(HEADERS_MAX).as_bytes()));
+        assert!(has_too_many_headers(head(HEADERS_MAX + 1).as_bytes()));
+        assert!(!has_too_many_headers(b"no head"));
     }
 
     #[tokio::test]

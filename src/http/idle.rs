@@ -259,6 +259,7 @@ impl AsyncWrite for WatchedStream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
     use std::future::poll_fn;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
@@ -270,6 +271,10 @@ mod tests {
         let bare = "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\
                     content-length: 0\r\ndate: x\r\n\r\n";
         assert_eq!(bare_refusal(bare.as_bytes()).map(|status| status.as_u16()), Some(431));
+        for (len, is_bare) in [(BARE_REPLY_MAX, true), (BARE_REPLY_MAX + 1, false)] {
+            let reply = bare.replace(": x", &format!(": {}", "x".repeat(len + 1 - bare.len())));
+            assert_eq!((reply.len(), bare_refusal(reply.as_bytes()).is_some()), (len, is_bare));
+        }
         for ours in [
             "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
             "HTTP/1.1 400 Bad Request\r\nx-request-id: 1\r\ncontent-length: 0\r\n\r\n",
@@ -291,6 +296,63 @@ mod tests {
         assert_eq!(due(WaitsFor::Answer), None);
         let blocked = Activity { blocked_since: Some(now), ..Activity::new(WaitsFor::Answer) };
         assert_eq!(blocked.deadline(patience), Some(now + patience));
+        let earlier = now.checked_sub(Duration::from_secs(1)).unwrap();
+        for (asked, blocked, first) in [(earlier, now, earlier), (now, earlier, earlier)] {
+            let activity =
+                Activity { blocked_since: Some(blocked), ..Activity::new(WaitsFor::Head(asked)) };
+            assert_eq!(activity.deadline(patience), Some(first + patience), "the earlier one");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_overdue_after_its_timeout() {
+        let now = Instant::now();
+        let tracker = IdleTracker::new(now);
+        let short = Duration::from_millis(20);
+        tracker.overdue(short).await;
+        assert!(now + short <= Instant::now());
+        let patience = Duration::from_secs(10);
+        let [late, rested] =
+            [patience, KEEP_ALIVE_TIMEOUT].map(|ago| now.checked_sub(ago).unwrap());
+        for overdue in [WaitsFor::Head(late), WaitsFor::Request(rested)] {
+            tracker.lock().waits_for = overdue;
+            tracker.overdue(patience).now_or_never().expect("it is overdue");
+        }
+        for in_time in [WaitsFor::Request(late), WaitsFor::Answer] {
+            tracker.lock().waits_for = in_time;
+            assert!(tracker.overdue(patience).now_or_never().is_none());
+        }
+        tracker.begin(now);
+        assert_eq!(tracker.idle_since(), Some(now));
+        let answered = now + patience;
+        tracker.request_answered(answered);
+        assert_eq!(tracker.idle_since(), Some(answered));
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_blocked_from_the_first_write_that_waits_until_one_succeeds() {
+        let (mut stream, tracker, mut client) = watched(b"").await;
+        let piece = vec![b'x'; 1 << 16];
+        while stream.write_all(&piece).now_or_never().is_some() {
+            assert_eq!(tracker.lock().blocked_since, None);
+        }
+        let since = tracker.lock().blocked_since;
+        assert!(since.is_some());
+        assert!(stream.write_all(&piece).now_or_never().is_none());
+        assert_eq!(tracker.lock().blocked_since, since);
+        tokio::select! {
+            written = stream.write_all(b"x") => written.unwrap(),
+            read = async { while client.read(&mut vec![0; 1 << 16]).await.unwrap() != 0 {} } => read,
+        }
+        assert_eq!(tracker.lock().blocked_since, None);
+    }
+
+    #[tokio::test]
+    async fn an_eviction_is_kept_until_it_is_waited_for() {
+        let tracker = IdleTracker::new(Instant::now());
+        assert!(tracker.evicted().now_or_never().is_none());
+        tracker.evict();
+        tracker.evicted().now_or_never().expect("it was evicted");
     }
 
     /// A server's side of a connection over loopback, and the client's socket.

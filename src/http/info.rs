@@ -99,4 +99,20 @@ mod tests {
             assert_eq!(json, expected, "{name} {list}");
         }
     }
+
+    #[test]
+    fn a_list_of_channels_is_one_object() {
+        let names = ["presence-a", "b", "c"].map(|name| ChannelName::parse(name, 200).unwrap());
+        let counts = Counts { subscriptions: 3, users: 2 };
+        let list = |count: usize, attributes: &str| {
+            let each = names[..count].iter().map(|name| (name, counts));
+            channels(each, Info::parse(attributes).0)
+        };
+        assert_eq!(list(0, "user_count"), r#"{"channels":{}}"#);
+        assert_eq!(list(1, ""), r#"{"channels":{"presence-a":{}}}"#);
+        assert_eq!(
+            list(3, "user_count"),
+            r#"{"channels":{"presence-a":{"user_count":2},"b":{},"c":{}}}"#
+        );
+    }
 }

@@ -109,7 +109,12 @@ impl HttpConnectionLimiter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Config, shutdown::Shutdown, webhook::Webhooks};
+    use crate::{
+        config::Config,
+        node::{Admitted, ConnectRequest, Peer},
+        shutdown::Shutdown,
+        webhook::Webhooks,
+    };
     use futures_util::FutureExt;
 
     fn limiter(max: usize, descriptors: usize) -> HttpConnectionLimiter {
@@ -174,6 +179,35 @@ mod tests {
         let now = Instant::now();
         let _guests = [limiter.admit(now).unwrap(), limiter.admit(now).unwrap()];
         assert!(limiter.admit(now).is_none());
+    }
+
+    #[test]
+    fn a_websocket_connection_takes_a_descriptor() {
+        let limiter = limiter(0, 2);
+        let request = ConnectRequest {
+            key: "app-key",
+            protocol: Some("7"),
+            origin: None,
+            peer: Peer { address: [127, 0, 0, 1].into(), is_tls: false },
+            is_from_loopback: true,
+        };
+        let admitted: Admitted<()> = limiter.node.admit(request).now_or_never().unwrap().unwrap();
+        let now = Instant::now();
+        let _pending = limiter.admit(now).unwrap();
+        assert!(limiter.admit(now).is_none());
+        drop(admitted);
+        assert!(limiter.admit(now).is_some());
+    }
+
+    #[test]
+    fn trackers_of_many_connections_that_close_at_once_are_removed() {
+        let limiter = limiter(0, usize::MAX);
+        let now = Instant::now();
+        let many: Vec<_> = (0..1_000).map(|_| limiter.admit(now).unwrap()).collect();
+        assert_eq!(limiter.lock().all.len(), many.len());
+        drop(many);
+        let _pending = limiter.admit(now).unwrap();
+        assert_eq!(limiter.lock().all.len(), 1);
     }
 
     #[test]

@@ -92,3 +92,28 @@ pub async fn serve_metrics(listener: TcpListener, http: Arc<Live<Http>>, node: A
         tokio::spawn(serve(http, stream, peer, pending, Purpose::Metrics, drain));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_token_itself_opens_the_metrics() {
+        for (sent, is_good) in [
+            ("Bearer a-token", true),
+            ("bearer  a-token ", true),
+            ("a-token", false),
+            ("Basic a-token", false),
+            ("Bearer", false),
+            ("Bearer ", false),
+            ("Bearer a-toke", false),
+            ("Bearer a-tokens", false),
+            ("Bearer A-token", false),
+        ] {
+            let value = HeaderValue::from_static(sent);
+            let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+            assert_eq!(bears(&headers, "a-token"), is_good, "{sent:?}");
+        }
+        assert!(!bears(&HeaderMap::new(), "a-token"));
+    }
+}

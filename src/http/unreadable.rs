@@ -66,3 +66,25 @@ fn last_answer(status: StatusCode, message: &str, request_id: &str) -> String {
         body.len(),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_answer_declares_its_length() {
+        let answer = last_answer(StatusCode::URI_TOO_LONG, "say \"é\"", "an-id");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body, r#"{"code":414,"error":"say \"é\""}"#);
+        assert_eq!(
+            head.split("\r\n").collect::<Vec<_>>(),
+            [
+                "HTTP/1.1 414 URI Too Long",
+                "connection: close",
+                "content-type: application/json",
+                &format!("content-length: {}", body.len()),
+                "x-request-id: an-id",
+            ]
+        );
+    }
+}

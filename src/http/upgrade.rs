@@ -181,6 +181,83 @@ mod tests {
         }
     }
 
+    /// The lines of a good handshake, which is the example of RFC 6455, 1.3.
+    const HANDSHAKE: [&str; 4] = [
+        "upgrade: websocket",
+        "connection: keep-alive, Upgrade",
+        "sec-websocket-version: 13",
+        "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
+    ];
+
+    /// The answer to the key, or the status of the rejection, and its header `name`.
+    fn accepted(lines: &[&str], name: &HeaderName) -> Result<String, (u16, String)> {
+        let mut request = hyper::Request::builder().uri("/app/key");
+        for line in lines {
+            let (name, value) = line.split_once(": ").unwrap();
+            request = request.header(name, value);
+        }
+        let text = |value: &HeaderValue| value.to_str().unwrap().to_owned();
+        match accept_key(&request.body(()).unwrap().into_parts().0) {
+            Ok(accept) => Ok(text(&accept)),
+            Err(error) => {
+                let reply = error.into_reply();
+                let value = reply.headers().get(name).map(text).unwrap_or_default();
+                Err((reply.status().as_u16(), value))
+            }
+        }
+    }
+
+    #[test]
+    fn a_handshake_is_accepted_with_all_its_parts_only() {
+        let good = Ok("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned());
+        assert_eq!(accepted(&HANDSHAKE, &UPGRADE), good);
+        for more in ["content-length: 0", "origin: http://a.test", "upgrade: h2c"] {
+            assert_eq!(accepted(&[&HANDSHAKE[..], &[more]].concat(), &UPGRADE), good, "{more}");
+        }
+        for (at, line, status, name, value) in [
+            (0, "x: y", 426, UPGRADE, "websocket"),
+            (0, "upgrade: h2c", 426, UPGRADE, "websocket"),
+            (1, "x: y", 426, UPGRADE, "websocket"),
+            (1, "connection: close", 426, UPGRADE, "websocket"),
+            (2, "x: y", 426, SEC_WEBSOCKET_VERSION, "13"),
+            (2, "sec-websocket-version: 8", 426, SEC_WEBSOCKET_VERSION, "13"),
+            (3, "x: y", 400, UPGRADE, ""),
+            (3, "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=", 400, UPGRADE, ""),
+        ] {
+            let mut lines = HANDSHAKE;
+            lines[at] = line;
+            assert_eq!(accepted(&lines, &name), Err((status, value.to_owned())), "{line}");
+        }
+        for (more, closes) in [
+            (&["content-length: 1"][..], true),
+            (&["transfer-encoding: chunked"], true),
+            (&["sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="], false),
+            (&["sec-websocket-version: 13"], false),
+            (&["origin: http://a.test", "origin: http://a.test"], false),
+        ] {
+            let connection = if closes { "close" } else { "" };
+            let lines = [&HANDSHAKE[..], more].concat();
+            let expected = Err((400, connection.to_owned()));
+            assert_eq!(accepted(&lines, &CONNECTION), expected, "{more:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_switches_with_what_was_agreed() {
+        let headers = |sub_protocol| {
+            let reply = switching(HeaderValue::from_static("accepted"), sub_protocol);
+            assert_eq!(reply.status(), 101);
+            reply.headers().clone()
+        };
+        let plain = headers(None);
+        assert_eq!(plain[CONNECTION], "Upgrade");
+        assert_eq!(plain[UPGRADE], "websocket");
+        assert_eq!(plain[SEC_WEBSOCKET_ACCEPT], "accepted");
+        assert!(!plain.contains_key(SEC_WEBSOCKET_PROTOCOL));
+        let agreed = headers(Some(HeaderValue::from_static("agreed")));
+        assert_eq!(agreed[SEC_WEBSOCKET_PROTOCOL], "agreed");
+    }
+
     #[test]
     fn the_sub_protocol_of_the_spoken_version_is_preferred() {
         let selected = |lines: &[&str], version| {
