@@ -7,6 +7,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 /// Bytes read from the socket at once: enough for the head and body of most requests.
 const PIECE: usize = 8 * 1024;
+/// While a head is at most this long, it is parsed each time more of it arrives, in bytes.
+const BEGINNING: usize = 128;
 /// Maximum number of header lines, which is the HTTP library's own limit. A head with more is left
 /// to the library, as is anything that is not HTTP.
 pub(super) const HEADERS_MAX: usize = 100;
@@ -58,7 +60,8 @@ pub(super) fn has_too_many_headers(head: &[u8]) -> bool {
 fn is_unfinished(head: &[u8], new: usize) -> bool {
     // A head can only end at the end of a line. Bytes that are not HTTP are detected at the
     // beginning.
-    if PIECE / 64 < head.len() && !head[head.len() - new..].contains(&b'\n') {
+    let before = head.len() - new;
+    if BEGINNING < before && !head[before..].contains(&b'\n') {
         return true;
     }
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
@@ -139,6 +142,9 @@ mod tests {
         for bytes in [&b"\x16\x03\x01"[..], b"GET  /", b"GET / HTTP/9.9\r\n", &[b'x'; 1_000]] {
             assert_eq!(read(&[bytes]).await, (bytes.to_vec(), false), "{bytes:?}");
         }
+        // As long as the first message of TLS, which has no line end, or has one by chance.
+        let long = [&b"\x16\x03\x01"[..], &[b'x'; 514]].concat();
+        assert_eq!(read(&[&long]).await, (long.clone(), false));
         let many = ["GET / HTTP/1.1\r\n".to_owned(), "a: b\r\n".repeat(101)].concat();
         assert_eq!(read(&[many.as_bytes()]).await, (many.clone().into_bytes(), false));
     }
