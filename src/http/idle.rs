@@ -397,6 +397,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_shutdown_without_a_rejection_reaches_the_client() {
+        let (mut stream, _tracker, mut client) = watched(b"").await;
+        stream.shutdown().await.unwrap();
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        drop(stream);
+    }
+
+    #[tokio::test]
     async fn bytes_received_before_are_read_first() {
         let (mut stream, tracker, mut client) = watched(b"GET / HT").await;
         client.write_all(b"TP/1.1").await.unwrap();

@@ -115,6 +115,19 @@ mod tests {
     }
 
     #[test]
+    fn each_protocol_has_its_name_advice_and_answer() {
+        for (other, name, advice, has_answer) in [
+            (OtherProtocol::Tls, "TLS", "use http:// and ws://", false),
+            (OtherProtocol::Http2, "HTTP/2", "use HTTP/1.1", true),
+            (OtherProtocol::ProxyProtocol, "PROXY protocol", "X-Forwarded-For", false),
+        ] {
+            assert_eq!(other.name(), name);
+            assert!(other.advice().contains(advice), "{}", other.advice());
+            assert_eq!(other.own_answer(), has_answer.then_some(GO_AWAY));
+        }
+    }
+
+    #[test]
     fn the_end_of_an_http_2_connection_declares_its_length() {
         let (settings, go_away) = GO_AWAY.split_at(9);
         assert_eq!(settings, [0, 0, 0, 4, 0, 0, 0, 0, 0]);

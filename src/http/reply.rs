@@ -178,4 +178,21 @@ mod tests {
         );
         assert_eq!(reply.headers()[CONTENT_TYPE], "application/json");
     }
+
+    #[test]
+    fn an_outage_says_whether_the_event_was_published() {
+        for (error, code, words) in [
+            (ApiError::from(NotPublished::Unreached), 503, "published to nobody"),
+            (ApiError::from(NotPublished::Unknown), 5031, "published once, or not at all"),
+            (ApiError::from(BrokerUnavailable), 503, "can't be reached: try again"),
+        ] {
+            assert!(error.message.contains(words), "{}", error.message);
+            assert_eq!(error.code, code);
+            let reply = error.into_reply();
+            assert_eq!(
+                (reply.status().as_u16(), &reply.headers()[RETRY_AFTER]),
+                (503, &"1".parse().unwrap())
+            );
+        }
+    }
 }

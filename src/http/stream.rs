@@ -122,6 +122,96 @@ impl AsyncWrite for Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{http::serve::linger, tls::provider};
+    use futures_util::FutureExt;
+    use rustls::{
+        ClientConfig, RootCertStore,
+        pki_types::{PrivateKeyDer, ServerName},
+    };
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+    use tokio_rustls::{TlsConnector, client};
+
+    /// Both ends of a connection over loopback, the server's first.
+    async fn tcp() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (accepted.unwrap().0, client.unwrap())
+    }
+
+    /// Both ends of a connection with TLS, the server's first.
+    async fn tls() -> (Stream, client::TlsStream<TcpStream>) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let server = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let (accepted, connected) = tcp().await;
+        let name = ServerName::try_from("localhost").unwrap();
+        let (server, client) = tokio::join!(
+            Stream::accept(accepted, Arc::new(server), false),
+            TlsConnector::from(Arc::new(client)).connect(name, connected),
+        );
+        (server.unwrap(), client.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_flush_sends_what_tls_has_buffered() {
+        let (mut stream, mut client) = tls().await;
+        assert!(stream.is_tls());
+        let piece = [b'x'; 10_000];
+        let mut written = 0;
+        while let Some(len) = stream.write(&piece).now_or_never() {
+            written += len.unwrap();
+        }
+        let mut read = vec![0; written];
+        let (flushed, read) = tokio::join!(stream.flush(), client.read_exact(&mut read));
+        assert_eq!((flushed.is_ok(), read.unwrap()), (true, written));
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_is_seen_by_the_client_while_the_socket_is_open() {
+        let (mut stream, mut client) = tls().await;
+        stream.write_all(b"last").await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut read = Vec::new();
+        client.read_to_end(&mut read).await.expect("TLS is closed in its own words");
+        assert_eq!(read, b"last");
+        let (accepted, mut client) = tcp().await;
+        let mut plain = Stream::Plain(accepted);
+        assert!(!plain.is_tls());
+        plain.shutdown().await.unwrap();
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        drop((stream, plain));
+    }
+
+    /// A socket that is closed with unread input is reset.
+    #[tokio::test]
+    async fn unread_input_does_not_cost_the_client_its_answer() {
+        let (accepted, mut client) = tcp().await;
+        let input = vec![b'x'; 100_000];
+        client.write_all(&input).await.unwrap();
+        let closing = tokio::spawn(linger(Stream::Plain(accepted), b"answer"));
+        client.write_all(&input).await.unwrap();
+        client.shutdown().await.unwrap();
+        closing.await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.expect("the connection was not reset");
+        assert_eq!(answer, b"answer");
+    }
 
     #[test]
     fn fixed_answers_have_a_content_length() {

@@ -275,7 +275,7 @@ mod tests {
         assert_eq!(selected(&[&format!("chat, {four} ,{seven}")], newest).as_deref(), Some("7"));
         assert_eq!(selected(&[&four, &seven], newest).as_deref(), Some("7"));
         assert_eq!(selected(&[&format!("x,{four}")], newest).as_deref(), Some("4"));
-        for unknown in ["3", "8", "77", "", "x"] {
+        for unknown in ["3", "8", "45", "77", "", "x"] {
             assert_eq!(selected(&[&format!("{SUB_PROTOCOL}{unknown}")], newest), None, "{unknown}");
         }
     }
