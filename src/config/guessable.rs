@@ -171,10 +171,20 @@ mod tests {
             "{{ secret }}",
             "<your secret>",
             "xxxxxxxx",
+            "xxx",
         ] {
             assert!(why(guessed).is_some(), "{guessed}");
         }
-        for fine in ["a-key-12", "secrets", "correct horse battery staple", "8f3a", "${x"] {
+        for fine in [
+            "a-key-12",
+            "secrets",
+            "correct horse battery staple",
+            "8f3a",
+            "${x",
+            "x>",
+            "xx",
+            "xxy",
+        ] {
             assert_eq!(why(fine), None, "{fine}");
         }
     }

@@ -231,9 +231,18 @@ mod tests {
 
     #[test]
     fn the_distance_counts_letters() {
-        for (a, b, expected) in
-            [("", "", 0), ("", "abc", 3), ("port", "prot", 2), ("key", "keey", 1)]
-        {
+        for (a, b, expected) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("abc", "xyz", 3),
+            ("ab", "b", 1),
+            ("b", "ab", 1),
+            ("port", "prot", 2),
+            ("key", "keey", 1),
+            ("kitten", "sitting", 3),
+            ("flaw", "lawn", 2),
+        ] {
             assert_eq!(distance(a, b), expected, "{a} {b}");
         }
     }

@@ -78,10 +78,15 @@ fn every_line_of_the_effective_configuration_has_its_origin() {
 
 #[test]
 fn no_secret_is_shown() {
-    let mut loaded = with_app()
+    let setup = with_app()
         .env("CAMPANILE_APPS__0__SECRET", "hunter2")
-        .env("CAMPANILE_METRICS__TOKEN", "hunter2")
-        .loaded();
+        .env("CAMPANILE_METRICS__TOKEN", "hunter2");
+    let sources = format!("{:?}", setup.sources);
+    assert!(sources.contains("CAMPANILE_METRICS__TOKEN"), "{sources}");
+    assert!(!sources.contains("hunter2"), "{sources}");
+    let mut loaded = setup.loaded();
+    let origins = format!("{loaded:?}");
+    assert!(origins.contains(r#"variable: "CAMPANILE_METRICS__TOKEN""#), "{origins}");
     loaded.config.redis.url = "redis://hunter2:hunter2@a".parse().unwrap();
     loaded.config.console.password = Secret::new("hunter2");
     let headers = [("Authorization".to_owned(), Secret::new("hunter2"))].into();

@@ -195,6 +195,7 @@ fn the_effective_configuration_shows_the_servers_and_no_password() {
         let loaded = Setup::default().file(&format!("[redis]\nurl = \"{url}\"")).loaded();
         let toml = loaded.effective_toml();
         assert!(toml.contains(&format!("url = \"{shown}\"  # config.toml:2\n")), "{toml}");
+        assert_eq!(format!("{:?}", loaded.config.redis.url), shown);
         for text in [toml, format!("{loaded:?} {:?} {:?}", loaded.config, parsed(url).password)] {
             assert!(!text.contains("hunter2"), "{text}");
         }
