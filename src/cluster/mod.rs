@@ -86,6 +86,8 @@ pub use metrics::BrokerMetrics;
 pub use publish::{NotPublished, OutgoingEvent};
 pub use query::{Asked, ChannelAnswer};
 pub use shared::Unavailable;
+#[cfg(test)]
+pub(crate) use simulation::{SimulatedNode, SimulatedRedis};
 pub use store::{
     Commit, CommitResult, Head, LogRecord, NotCommitted, Poll, QueueState, Store, View,
 };

@@ -7,12 +7,14 @@ mod endpoint;
 mod model;
 mod mutants;
 pub(super) mod network;
+mod nodes;
 mod tests;
 mod world;
 
 pub(super) use world::WantsAll;
 
 pub(super) use mutants::mutated;
+pub(crate) use nodes::{SimulatedNode, SimulatedRedis};
 
 /// A runtime of one thread whose clock moves only when all tasks wait.
 fn paused_runtime() -> tokio::runtime::Runtime {

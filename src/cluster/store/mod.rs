@@ -421,3 +421,6 @@ impl Names {
         format!("{}:{process}", self.of_app("appended", app_id))
     }
 }
+
+#[cfg(test)]
+mod tests;
