@@ -27,6 +27,8 @@ pub(super) struct OutgoingLog {
 struct PendingEvents {
     entries: VecDeque<LogRecord>,
     bytes: usize,
+    /// How many of the oldest were sent as the part of the current number and are not acknowledged.
+    unacknowledged: usize,
 }
 
 /// The pause before a retry while Redis is unavailable.
@@ -70,22 +72,27 @@ impl OutgoingLog {
         self.lock().entries.len()
     }
 
-    /// The oldest events, as many as one part holds.
+    /// The oldest events, as many as one part holds. A part stays the same until it is acknowledged:
+    /// Redis may have it already, and ignores its number then.
     fn part(&self) -> Vec<LogRecord> {
         let mut bytes = 0;
-        let waiting = self.lock();
-        let together = waiting.entries.iter().take(Store::RECORDS_MAX).take_while(|entry| {
-            let is_first = bytes == 0;
-            bytes += size(entry);
-            is_first || bytes <= PART_BYTES_MAX
-        });
-        together.cloned().collect()
+        let mut waiting = self.lock();
+        if waiting.unacknowledged == 0 {
+            let together = waiting.entries.iter().take(Store::RECORDS_MAX).take_while(|entry| {
+                let is_first = bytes == 0;
+                bytes += size(entry);
+                is_first || bytes <= PART_BYTES_MAX
+            });
+            waiting.unacknowledged = together.count();
+        }
+        waiting.entries.range(..waiting.unacknowledged).cloned().collect()
     }
 
     fn remove(&self, part: &[LogRecord]) {
         let mut waiting = self.lock();
         waiting.entries.drain(..part.len());
         waiting.bytes -= part.iter().map(size).sum::<usize>();
+        waiting.unacknowledged = 0;
         if waiting.entries.is_empty() {
             waiting.entries = VecDeque::new();
         }
@@ -146,6 +153,65 @@ mod tests {
         outgoing.remove(&part);
         assert_eq!((outgoing.len(), outgoing.lock().bytes), (0, 0));
         assert_eq!(outgoing.lock().entries.capacity(), 0, "memory returns");
+    }
+
+    #[test]
+    fn a_part_that_is_repeated_stays_the_same() {
+        let outgoing = OutgoingLog::default();
+        let [occupied, vacated, ..] = one_of_each();
+        let records =
+            |part: &[LogRecord]| -> Vec<_> { part.iter().map(|entry| entry.record.clone()).collect() };
+        outgoing.push(0, &occupied).unwrap();
+        let part = outgoing.part();
+        outgoing.push(0, &vacated).unwrap();
+        assert_eq!(records(&outgoing.part()), [occupied.to_bytes()]);
+        outgoing.remove(&part);
+        assert_eq!(records(&outgoing.part()), [vacated.to_bytes()]);
+    }
+
+    #[test]
+    fn parts_are_bounded_in_bytes() {
+        let outgoing = OutgoingLog::default();
+        let [occupied, _, _, _, mut event, ..] = one_of_each();
+        let mut push = |bytes: usize| {
+            if let Occurrence::ClientEvent { data, .. } = &mut event {
+                *data = String::new();
+                let rest = event.to_bytes().len() + Store::OVERHEAD_BYTES;
+                if let Occurrence::ClientEvent { data, .. } = &mut event {
+                    *data = "x".repeat(bytes - rest);
+                }
+            }
+            outgoing.push(0, &event).unwrap();
+        };
+        push(PART_BYTES_MAX / 2);
+        push(PART_BYTES_MAX / 2);
+        push(PART_BYTES_MAX / 2);
+        push(PART_BYTES_MAX / 2 + 1);
+        outgoing.push(0, &occupied).unwrap();
+        let sizes = std::iter::from_fn(|| {
+            let part = outgoing.part();
+            outgoing.remove(&part);
+            Some(part.len()).filter(|len| 0 < *len)
+        });
+        assert_eq!(sizes.collect::<Vec<_>>(), [2, 1, 2]);
+    }
+
+    #[test]
+    fn exactly_32_mib_wait_and_half_of_that_of_the_moment() {
+        let [occupied, _, _, _, event, ..] = one_of_each();
+        for (occurrence, most) in
+            [(&occupied, MemoryLog::BYTES_MAX), (&event, Store::LOG_BYTES_MAX / 2)]
+        {
+            let outgoing = OutgoingLog::default();
+            outgoing.push(0, occurrence).unwrap();
+            let each = outgoing.lock().bytes;
+            assert_eq!(each, occurrence.to_bytes().len() + Store::OVERHEAD_BYTES);
+            outgoing.lock().bytes = most - each;
+            assert_eq!(outgoing.push(0, occurrence), Ok(()));
+            outgoing.lock().bytes = most - each + 1;
+            assert_eq!(outgoing.push(0, occurrence), Err(Full));
+            assert_eq!(outgoing.part()[0].most_bytes.min(MemoryLog::BYTES_MAX), most);
+        }
     }
 
     #[test]
