@@ -1,7 +1,7 @@
 //! Nodes that share a simulated Redis, for tests of what uses the cluster.
 
 use super::network::{Keep, Network, NodeId};
-use crate::cluster::{Cluster, chance, shared::Shared};
+use crate::cluster::{Cluster, random, shared::ClusterState};
 use std::{collections::HashMap, time::Duration};
 use tokio::{
     task::JoinHandle,
@@ -34,7 +34,7 @@ pub(crate) struct SimulatedNode {
 impl SimulatedRedis {
     /// An empty Redis.
     pub(crate) fn new() -> Self {
-        chance::seed(1);
+        random::seed(1);
         let network = Network::new(1);
         network.add_server(HOST, PORT);
         Self { network, nodes: 0 }
@@ -44,7 +44,7 @@ impl SimulatedRedis {
     pub(crate) fn start_node(&mut self) -> SimulatedNode {
         let endpoint = self.network.endpoint(self.nodes, &[(HOST, PORT)], false);
         self.nodes += 1;
-        let shared = Shared::new(PREFIX, false, BROKER_WAIT);
+        let shared = ClusterState::new(PREFIX, false, BROKER_WAIT);
         let (cluster, tasks) = Cluster::start(shared, endpoint, HashMap::new(), NODE_TIMEOUT);
         SimulatedNode { cluster, tasks: tasks.into_iter().map(tokio::spawn).collect() }
     }
@@ -64,9 +64,14 @@ impl SimulatedRedis {
 
     /// The key whose name, behind the prefix of all keys, begins like this.
     pub(crate) fn key(&self, begin: &str) -> Option<String> {
+        self.key_ending(begin, "")
+    }
+
+    /// The key whose name, behind the prefix of all keys, begins and ends like this.
+    pub(crate) fn key_ending(&self, begin: &str, end: &str) -> Option<String> {
         let keys = self.network.keys(HOST, PORT).into_iter();
         let mut names = keys.map(|key| String::from_utf8(key).expect("it is text"));
-        names.find(|name| name.starts_with(&format!("{PREFIX}:{begin}")))
+        names.find(|name| name.starts_with(&format!("{PREFIX}:{begin}")) && name.ends_with(end))
     }
 
     /// Executes nothing for so long.
@@ -94,7 +99,7 @@ impl SimulatedNode {
     /// Waits until the node has joined; it must within a minute.
     pub(crate) async fn until_joined(&self) {
         let end = Instant::now() + Duration::from_mins(1);
-        while let Some(reason) = self.cluster.away_because() {
+        while let Some(reason) = self.cluster.unavailable_reason() {
             assert!(Instant::now() < end, "not joined within a minute: {reason}");
             sleep(Duration::from_millis(20)).await;
         }

@@ -14,8 +14,8 @@ fn queues() -> Vec<String> {
     QUEUES.map(str::to_owned).to_vec()
 }
 
-fn entry(record: &str) -> Entry {
-    Entry { at_us: 0, most_bytes: Store::LOG_BYTES_MAX, record: record.into() }
+fn entry(record: &str) -> LogRecord {
+    LogRecord { at_us: 0, most_bytes: Store::LOG_BYTES_MAX, record: record.into() }
 }
 
 async fn two_nodes() -> (SimulatedRedis, [SimulatedNode; 2], [Store; 2]) {
@@ -28,8 +28,8 @@ async fn two_nodes() -> (SimulatedRedis, [SimulatedNode; 2], [Store; 2]) {
 }
 
 async fn ours(store: &Store, turn: &str) -> View {
-    match store.look(turn, &queues()).await {
-        Ok(Look::Ours(view)) => view,
+    match store.poll(turn, &queues()).await {
+        Ok(Poll::Ours(view)) => view,
         other => panic!("the turn is ours: {other:?}"),
     }
 }
@@ -47,12 +47,12 @@ fn requests(requests: &[(usize, usize, &str)]) -> Commit {
     Commit { requests: requests.collect(), ..Commit::default() }
 }
 
-async fn commit(store: &Store, turn: &str, commit: &Commit) -> Queued {
+async fn commit(store: &Store, turn: &str, commit: &Commit) -> CommitResult {
     store.commit(turn, &queues(), 10_000, commit).await.unwrap()
 }
 
-fn foreign(node: &SimulatedNode) -> u64 {
-    node.cluster.metrics().foreign.get()
+fn unexpected_data(node: &SimulatedNode) -> u64 {
+    node.cluster.metrics().unexpected_data.get()
 }
 
 #[tokio::test(start_paused = true)]
@@ -63,20 +63,20 @@ async fn what_is_appended_is_seen_and_the_first_of_it_notifies_all_nodes() {
         store.logged().now_or_never().is_some()
     };
     assert!(!is_notified(&other).await);
-    let at_7 = Entry { at_us: 7, ..entry("b") };
+    let at_7 = LogRecord { at_us: 7, ..entry("b") };
     one.append(1, &[entry("a"), at_7]).await.unwrap();
     assert!(is_notified(&other).await && is_notified(&one).await);
     one.append(1, &[entry("again")]).await.unwrap();
     one.append(2, &[entry("c")]).await.unwrap();
     assert!(!is_notified(&other).await, "the log was not empty");
-    let view = ours(&one, &one.new_turn()).await;
+    let view = ours(&one, &one.new_lease()).await;
     assert!(view.is_new && view.is_all);
     assert_eq!((texts(&view).concat().as_str(), view.lost), ("abc", 0));
     assert_eq!(view.records[1], b"7 b");
     assert!(view.records[0].starts_with(&view.now_ms.to_string().as_bytes()[..8]), "as of now");
-    let little = Entry { most_bytes: 10, ..entry("d") };
+    let little = LogRecord { most_bytes: 10, ..entry("d") };
     one.append(3, &[little]).await.unwrap();
-    let view = ours(&one, &one.new_turn()).await;
+    let view = ours(&one, &one.new_lease()).await;
     assert_eq!((texts(&view).concat().as_str(), view.lost), ("abc", 1), "no room");
 }
 
@@ -91,27 +91,27 @@ async fn a_part_may_be_repeated_for_ten_minutes() {
 #[tokio::test(start_paused = true)]
 async fn a_turn_lasts_five_seconds_unless_it_is_renewed_or_released() {
     let (_redis, _nodes, [one, other]) = two_nodes().await;
-    let held = async |turn: &str| match other.look(turn, &queues()).await.unwrap() {
-        Look::Held { by, remaining } => Some((by, remaining)),
-        Look::Ours(_) => None,
+    let held = async |turn: &str| match other.poll(turn, &queues()).await.unwrap() {
+        Poll::Held { by, remaining } => Some((by, remaining)),
+        Poll::Ours(_) => None,
     };
-    let (mine, theirs) = (one.new_turn(), other.new_turn());
+    let (mine, theirs) = (one.new_lease(), other.new_lease());
     assert!(ours(&one, &mine).await.is_new);
     assert!(!ours(&one, &mine).await.is_new);
     let (by, remaining) = held(&theirs).await.unwrap();
     assert_eq!(by, mine);
-    assert!(Duration::from_millis(4_900) < remaining && remaining <= Store::TURN);
-    let renewed = one.new_turn();
+    assert!(Duration::from_millis(4_900) < remaining && remaining <= Store::LEASE);
+    let renewed = one.new_lease();
     assert!(ours(&one, &renewed).await.is_new, "a process may replace its own");
     sleep(Duration::from_millis(4_900)).await;
     assert!(held(&theirs).await.is_some());
     sleep(Duration::from_millis(200)).await;
     assert!(held(&theirs).await.is_none(), "it is over");
 
-    one.resign(&renewed).await;
+    one.release(&renewed).await;
     sleep(DELIVERED).await;
     assert!(one.vacant().now_or_never().is_none(), "it is not its turn any more");
-    other.resign(&theirs).await;
+    other.release(&theirs).await;
     sleep(DELIVERED).await;
     for store in [&one, &other] {
         assert!(store.vacant().now_or_never().is_some());
@@ -123,7 +123,7 @@ async fn a_turn_lasts_five_seconds_unless_it_is_renewed_or_released() {
 #[tokio::test(start_paused = true)]
 async fn a_commit_takes_records_and_adds_requests_in_one_step() {
     let (redis, _nodes, [one, _]) = two_nodes().await;
-    let turn = one.new_turn();
+    let turn = one.new_lease();
     one.append(1, &[entry("a"), entry("b"), entry("c")]).await.unwrap();
     let view = ours(&one, &turn).await;
     let bytes = view.records[..2].iter().map(|record| record.len() + Store::OVERHEAD_BYTES).sum();
@@ -150,7 +150,7 @@ async fn a_commit_takes_records_and_adds_requests_in_one_step() {
         ..Commit::default()
     };
     assert_eq!(commit(&one, &turn, &rest).await.left, 0);
-    let view = ours(&one, &one.new_turn()).await;
+    let view = ours(&one, &one.new_lease()).await;
     assert_eq!(view.held, [("y".to_owned(), "2".to_owned())], "known to a new turn");
     let key = redis.key("queue").unwrap();
     let left: u64 = redis.ask(&["PTTL", &key]);
@@ -160,7 +160,7 @@ async fn a_commit_takes_records_and_adds_requests_in_one_step() {
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_drops_its_oldest_requests() {
     let (_redis, _nodes, [one, _]) = two_nodes().await;
-    let turn = one.new_turn();
+    let turn = one.new_lease();
     ours(&one, &turn).await;
     let body = "x".repeat(4_000);
     let some = requests(&[(0, 1, &body), (0, 2, &body), (0, 4, &body)]);
@@ -172,7 +172,7 @@ async fn a_full_queue_drops_its_oldest_requests() {
 async fn the_oldest_request_is_removed_when_it_is_done_or_too_old() {
     const LIFETIME: Duration = Duration::from_secs(300);
     let (redis, _nodes, [one, _]) = two_nodes().await;
-    let turn = one.new_turn();
+    let turn = one.new_lease();
     ours(&one, &turn).await;
     let empty = one.head("q1", None, LIFETIME).await.unwrap();
     assert!(empty.head.is_none() && (empty.waiting, empty.expired) == (0, 0));
@@ -198,7 +198,7 @@ async fn the_oldest_request_is_removed_when_it_is_done_or_too_old() {
 async fn a_request_is_split_in_its_place_or_set_aside() {
     const LIFETIME: Duration = Duration::from_secs(300);
     let (redis, _nodes, [one, _]) = two_nodes().await;
-    let turn = one.new_turn();
+    let turn = one.new_lease();
     ours(&one, &turn).await;
     commit(&one, &turn, &requests(&[(0, 2, "ab"), (0, 1, "c")])).await;
     let head = async || one.head("q1", None, LIFETIME).await.unwrap().head.unwrap();
@@ -240,7 +240,7 @@ async fn a_request_is_split_in_its_place_or_set_aside() {
 #[tokio::test(start_paused = true)]
 async fn a_request_beyond_what_may_be_set_aside_is_dropped() {
     let (_redis, _nodes, [one, _]) = two_nodes().await;
-    let turn = one.new_turn();
+    let turn = one.new_lease();
     ours(&one, &turn).await;
     commit(&one, &turn, &requests(&[(0, 3, &"x".repeat(1_000))])).await;
     let first = one.head("q1", None, Duration::from_secs(300)).await.unwrap().head.unwrap();
@@ -250,7 +250,7 @@ async fn a_request_beyond_what_may_be_set_aside_is_dropped() {
 #[tokio::test(start_paused = true)]
 async fn a_redis_that_does_not_answer_is_given_up_after_two_seconds() {
     let (redis, nodes, [one, _]) = two_nodes().await;
-    let turn = one.new_turn();
+    let turn = one.new_lease();
     ours(&one, &turn).await;
     redis.pause(Duration::from_millis(2_500));
     let began = Instant::now();
@@ -261,24 +261,24 @@ async fn a_redis_that_does_not_answer_is_given_up_after_two_seconds() {
     redis.stop();
     sleep(DELIVERED).await;
     let began = Instant::now();
-    assert!(one.look(&turn, &queues()).await.is_err());
+    assert!(one.poll(&turn, &queues()).await.is_err());
     assert_eq!(one.append(1, &[entry("a")]).await, Err(Unavailable));
-    one.resign(&turn).await;
+    one.release(&turn).await;
     assert_eq!(began.elapsed(), Duration::ZERO, "a node that is away does not ask");
     redis.restart();
     advance(Duration::from_secs(5)).await;
     nodes[0].until_joined().await;
     assert_eq!(one.append(1, &[entry("a")]).await, Ok(()));
-    assert_eq!(foreign(&nodes[0]), 0);
+    assert_eq!(unexpected_data(&nodes[0]), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_node_whose_lease_is_refused_joins_again() {
     let (redis, nodes, [one, _]) = two_nodes().await;
     let registry = redis.key("nodes").unwrap();
-    redis.ask::<redis::Value>(&["HSET", &registry, "g", "another"]);
+    redis.ask::<Value>(&["HSET", &registry, "g", "another"]);
     assert_eq!(one.append(1, &[entry("a")]).await, Err(Unavailable));
-    assert!(nodes[0].cluster.away_because().is_some() || one.joined().is_err());
+    assert!(nodes[0].cluster.unavailable_reason().is_some() || one.joined().is_err());
     nodes[0].until_joined().await;
     assert_eq!(one.append(1, &[entry("a")]).await, Ok(()));
     assert_eq!(texts(&ours(&one, "t").await), ["a"], "nothing was done before");
@@ -287,17 +287,17 @@ async fn a_node_whose_lease_is_refused_joins_again() {
 #[tokio::test(start_paused = true)]
 async fn unexpected_data_is_reported_and_answered_with_unavailable() {
     let (redis, nodes, [one, _]) = two_nodes().await;
-    let turn = one.new_turn();
+    let turn = one.new_lease();
     ours(&one, &turn).await;
     commit(&one, &turn, &requests(&[(0, 1, "a")])).await;
     let queue = redis.key("queue").unwrap();
     let huge = format!("{} 9999999999999 1 x", "9".repeat(30));
-    redis.ask::<redis::Value>(&["LPUSH", &queue, &huge]);
+    redis.ask::<Value>(&["LPUSH", &queue, &huge]);
     assert!(one.head("q1", None, Duration::from_secs(300)).await.is_err());
-    assert_eq!(foreign(&nodes[0]), 1);
+    assert_eq!(unexpected_data(&nodes[0]), 1);
     // The script fails.
-    redis.ask::<redis::Value>(&["DEL", &queue]);
-    redis.ask::<redis::Value>(&["HSET", &queue, "a", "b"]);
+    redis.ask::<Value>(&["DEL", &queue]);
+    redis.ask::<Value>(&["HSET", &queue, "a", "b"]);
     assert!(one.split("q1", 1, &[(1, b"a")]).await.is_err());
-    assert_eq!(foreign(&nodes[0]), 2);
+    assert_eq!(unexpected_data(&nodes[0]), 2);
 }

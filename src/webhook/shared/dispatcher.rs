@@ -18,7 +18,7 @@ use super::{
     queue::SharedQueue,
 };
 use crate::cluster::{Commit, NotCommitted, Poll, Store, Unavailable, View};
-use crate::{hub::HubEvent, live::Live};
+use crate::{clock::now, hub::HubEvent, live::Live};
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -140,7 +140,7 @@ impl SharedDispatcher {
 
     /// Polls the log, and queues requests for what it contains.
     async fn step(&mut self) -> Step {
-        let asked = Instant::now();
+        let asked = now();
         let view = match self.store().poll(&self.name, &self.names).await {
             Ok(Poll::Ours(view)) => view,
             Ok(Poll::Held { by, remaining }) => {
@@ -172,7 +172,7 @@ impl SharedDispatcher {
                 Step::Wait(due.map_or(look, |due| due.min(look)))
             }
             // Records that arrived meanwhile cause no notification, since the log was not empty.
-            Ok(_) if is_all => Step::Wait(Instant::now() + self.settings.batch_wait),
+            Ok(_) if is_all => Step::Wait(now() + self.settings.batch_wait),
             Ok(_) => Step::GoOn,
             Err(NotCommitted::NotOurs) => {
                 self.stand_down();
@@ -260,7 +260,7 @@ impl SharedDispatcher {
         }
         let store = &self.shared.store;
         let queued = store.commit(&self.name, &self.names, MemoryQueue::BYTES_MAX, &commit).await?;
-        let now = Instant::now();
+        let now = now();
         for (at, endpoint) in self.settings.endpoints.iter().enumerate() {
             let dropped = queued.dropped.get(at).copied().unwrap_or(0);
             endpoint.count_dropped(Dropped::Overflow, dropped, now);
@@ -305,11 +305,13 @@ impl SharedDispatcher {
 
     /// Waits until the holder of the lease seems dead, and its lease expired.
     async fn is_over(&self, by: &str, remaining: Duration) {
-        let since = Instant::now();
+        let since = now();
         // A random delay, so that not all nodes ask at once.
         let chance = Duration::from_millis(u64::from(rand::random::<u8>()));
         time::sleep(remaining.min(LOOK_INTERVAL) + chance).await;
-        while !self.store().is_silent(by, since) && since.elapsed() < ASK_ANYWAY {
+        while !self.store().is_silent(by, since)
+            && now().saturating_duration_since(since) < ASK_ANYWAY
+        {
             time::sleep(RETRY + chance / 4).await;
         }
     }
@@ -353,7 +355,7 @@ fn batches(
     ready: &[HubEvent],
     events: &[String],
 ) -> Vec<(String, usize)> {
-    let now = Instant::now();
+    let now = now();
     let mut batch = Batch::new(settings.batch_wait);
     let mut batches = Vec::new();
     let passing = ready.iter().zip(events).filter(|(hub_event, _)| filter.passes(hub_event));
@@ -384,3 +386,6 @@ fn names(settings: &Settings) -> Vec<String> {
     }
     names
 }
+
+#[cfg(test)]
+mod tests;

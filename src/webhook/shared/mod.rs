@@ -13,11 +13,13 @@ mod dispatcher;
 mod machine;
 mod outgoing;
 mod queue;
+#[cfg(test)]
+mod testbed;
 
 pub(super) use dispatcher::dispatch;
 
 use super::log::Full;
-use crate::{cluster::Store, hub::HubEvent};
+use crate::{clock::now, cluster::Store, hub::HubEvent};
 use outgoing::OutgoingLog;
 use std::{
     sync::{Mutex, PoisonError},
@@ -86,7 +88,7 @@ impl WebhookLease {
 
     fn is_ours(&self) -> bool {
         let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        until.is_some_and(|until| Instant::now() < until)
+        until.is_some_and(|until| now() < until)
     }
 }
 
@@ -99,11 +101,11 @@ mod tests {
     fn a_lease_lasts_until_its_end() {
         let lease = WebhookLease::default();
         assert!(!lease.is_ours());
-        lease.lasts_until(Instant::now() + Duration::from_secs(60));
+        lease.lasts_until(now() + Duration::from_secs(60));
         assert!(lease.is_ours());
         lease.ends();
         assert!(!lease.is_ours());
-        lease.lasts_until(Instant::now());
+        lease.lasts_until(now());
         assert!(!lease.is_ours(), "it is over");
     }
 }

@@ -159,8 +159,9 @@ mod tests {
     fn a_part_that_is_repeated_stays_the_same() {
         let outgoing = OutgoingLog::default();
         let [occupied, vacated, ..] = one_of_each();
-        let records =
-            |part: &[LogRecord]| -> Vec<_> { part.iter().map(|entry| entry.record.clone()).collect() };
+        let records = |part: &[LogRecord]| -> Vec<_> {
+            part.iter().map(|entry| entry.record.clone()).collect()
+        };
         outgoing.push(0, &occupied).unwrap();
         let part = outgoing.part();
         outgoing.push(0, &vacated).unwrap();
@@ -174,10 +175,10 @@ mod tests {
         let outgoing = OutgoingLog::default();
         let [occupied, _, _, _, mut event, ..] = one_of_each();
         let mut push = |bytes: usize| {
-            if let Occurrence::ClientEvent { data, .. } = &mut event {
+            if let HubEvent::ClientEvent { data, .. } = &mut event {
                 *data = String::new();
                 let rest = event.to_bytes().len() + Store::OVERHEAD_BYTES;
-                if let Occurrence::ClientEvent { data, .. } = &mut event {
+                if let HubEvent::ClientEvent { data, .. } = &mut event {
                     *data = "x".repeat(bytes - rest);
                 }
             }
@@ -199,17 +200,17 @@ mod tests {
     #[test]
     fn exactly_32_mib_wait_and_half_of_that_of_the_moment() {
         let [occupied, _, _, _, event, ..] = one_of_each();
-        for (occurrence, most) in
+        for (hub_event, most) in
             [(&occupied, MemoryLog::BYTES_MAX), (&event, Store::LOG_BYTES_MAX / 2)]
         {
             let outgoing = OutgoingLog::default();
-            outgoing.push(0, occurrence).unwrap();
+            outgoing.push(0, hub_event).unwrap();
             let each = outgoing.lock().bytes;
-            assert_eq!(each, occurrence.to_bytes().len() + Store::OVERHEAD_BYTES);
+            assert_eq!(each, hub_event.to_bytes().len() + Store::OVERHEAD_BYTES);
             outgoing.lock().bytes = most - each;
-            assert_eq!(outgoing.push(0, occurrence), Ok(()));
+            assert_eq!(outgoing.push(0, hub_event), Ok(()));
             outgoing.lock().bytes = most - each + 1;
-            assert_eq!(outgoing.push(0, occurrence), Err(Full));
+            assert_eq!(outgoing.push(0, hub_event), Err(Full));
             assert_eq!(outgoing.part()[0].most_bytes.min(MemoryLog::BYTES_MAX), most);
         }
     }

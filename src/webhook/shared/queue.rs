@@ -201,3 +201,6 @@ impl Queue for SharedQueue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,87 @@
+//! Nodes that share a simulated Redis, and the webhooks of one app on each.
+
+use super::{SharedWebhooks, dispatch};
+use crate::{
+    cluster::{Commit, Poll, SimulatedNode, SimulatedRedis, Store},
+    config::{AppConfig, WebhookConfig, WebhookEvent},
+    hub::HubEvent,
+    live::Live,
+    webhook::{
+        app::{AppWebhooks, Settings},
+        dial::Dialer,
+    },
+};
+use std::{sync::Arc, time::Duration};
+use tokio::task::JoinSet;
+
+pub(super) const APP: &str = "app-id";
+/// `webhooks.batch_ms`.
+pub(super) const BATCH_WAIT: Duration = Duration::from_millis(50);
+
+/// A node that has webhooks.
+pub(super) struct Member {
+    pub(super) node: SimulatedNode,
+    pub(super) app: Arc<AppWebhooks>,
+    pub(super) shared: Arc<SharedWebhooks>,
+    pub(super) tasks: JoinSet<()>,
+}
+
+/// Webhooks of these URLs for all events.
+pub(super) fn settings(urls: &[&str]) -> Settings {
+    let webhook = |url: &&str| WebhookConfig {
+        url: (*url).to_owned(),
+        events: WebhookEvent::ALL.to_vec(),
+        ..WebhookConfig::default()
+    };
+    let webhooks = urls.iter().map(webhook).collect();
+    let app = AppConfig { webhooks, ..AppConfig::development() };
+    Settings::new(&app, BATCH_WAIT).unwrap()
+}
+
+/// A dialer that connects to nothing: the tests' endpoints have private addresses.
+pub(super) fn dialer() -> Arc<Live<Dialer>> {
+    Arc::new(Live::new(Dialer::new(false, true).unwrap()))
+}
+
+impl Member {
+    /// A node that has joined, with webhooks of these URLs. Their tasks do not run.
+    pub(super) async fn join(redis: &mut SimulatedRedis, urls: &[&str]) -> Self {
+        let node = redis.join().await;
+        let app = Arc::new(AppWebhooks::new(APP.to_owned(), settings(urls)));
+        let shared = Arc::new(SharedWebhooks::new(node.cluster.store(APP)));
+        app.shared.set(Arc::clone(&shared)).unwrap();
+        Self { node, app, shared, tasks: JoinSet::new() }
+    }
+
+    /// Runs the tasks.
+    pub(super) fn start(&mut self) {
+        let (logging, ending) = (Arc::clone(&self.shared), self.app.ending.subscribe());
+        self.tasks.spawn(async move { logging.log(ending).await });
+        self.tasks.spawn(dispatch(Arc::clone(&self.app), Arc::clone(&self.shared), dialer()));
+    }
+
+    /// Ends the tasks as a node does that stops.
+    pub(super) async fn stop(&mut self) {
+        self.app.ending.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    pub(super) fn observe(&self, hub_event: &HubEvent) {
+        self.app.observe(0, hub_event.clone());
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// Puts requests with these numbers of events into the queue of this name.
+    pub(super) async fn fill(&self, queue: &str, requests: &[(usize, &str)]) {
+        let turn = self.store().new_lease();
+        let queues = [queue.to_owned()];
+        let look = self.store().poll(&turn, &queues).await.unwrap();
+        assert!(matches!(look, Poll::Ours(_)), "{look:?}");
+        let requests = requests.iter().map(|(events, body)| (0, *events, (*body).into()));
+        let commit = Commit { requests: requests.collect(), ..Commit::default() };
+        self.store().commit(&turn, &queues, 1_000_000, &commit).await.unwrap();
+    }
+}
