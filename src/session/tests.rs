@@ -135,6 +135,17 @@ fn a_rejected_subscription_is_removed() {
 }
 
 #[test]
+fn a_subscription_that_is_rejected_later_is_removed() {
+    let (mut session, now) = session();
+    subscribe(&mut session, "a", None, now);
+    subscribe(&mut session, "b", None, now);
+    session.refused(&ChannelName::parse("a", 100).unwrap());
+    let left = session.subscriptions.keys().map(ChannelName::as_str);
+    assert_eq!(left.collect::<Vec<_>>(), ["b"]);
+    subscribe(&mut session, "a", None, now);
+}
+
+#[test]
 fn a_second_subscription_to_a_channel_is_rejected() {
     let (mut session, now) = session();
     subscribe(&mut session, "c", None, now);
