@@ -10,7 +10,7 @@ use super::{
     dedup::DedupWindow,
     envelope::{ControlMessage, EnvelopeId, Message},
     in_flight::InFlight,
-    link::{Push, Pushes, RedisConnection, RedisEndpoint},
+    link::{Push, Pushes, RedisConnection, RedisEndpoint, ServerId},
     logged::Forwarding,
     membership::{HeartbeatPhase, HeartbeatReply, Membership},
     names::{Subject, TopicName},
@@ -80,7 +80,7 @@ pub(super) enum Completion {
     /// The topics, each with its attempt.
     Entered {
         topics: Vec<(Arc<str>, u32)>,
-        result: Result<(), Reason>,
+        result: Result<Vec<ServerId>, Reason>,
     },
     Synced(SyncAnswer),
     Left {
@@ -246,7 +246,7 @@ impl Coordinator {
         for left in (0..PUSHES_PER_TURN).rev() {
             match push {
                 Push::Lost(reason) => return self.lose_link(reason),
-                Push::Message { bus, message } => self.on_message(&bus, &message),
+                Push::Message { from, bus, message } => self.on_message(from, &bus, &message),
                 Push::Moved(partition) => self.on_moved(partition),
             }
             let Some(pushes) = self.pushes.as_mut().filter(|_| 0 < left) else { return };
@@ -258,17 +258,20 @@ impl Coordinator {
         }
     }
 
-    fn on_message(&mut self, bus: &[u8], bytes: &[u8]) {
+    fn on_message(&mut self, from: ServerId, bus: &[u8], bytes: &[u8]) {
         let now = now();
         self.membership.heard = Some(now);
         let topic = std::str::from_utf8(bus).ok().and_then(|bus| self.topics.get_key_value(bus));
-        let Some((name, _)) = topic else {
+        let Some((name, topic)) = topic else {
             // The topic is not needed any more, or it is the bus of all nodes.
             if bus == self.shared.names.all_nodes().as_bytes() {
                 self.on_control_message(bytes, now);
             }
             return;
         };
+        if !topic.hears(from) {
+            return;
+        }
         let name = Arc::clone(name);
         let Ok(message) = Message::decode(bytes, now) else {
             return self.shared.metrics.unexpected_data("a message");

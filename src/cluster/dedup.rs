@@ -29,6 +29,11 @@ const FORGET_AFTER: Duration = Duration::from_secs(300);
 impl EnvelopeId {
     pub(super) const COUNTER_BITS: u32 = 40;
 
+    /// Reads an id from its 8 bytes.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(|bytes| Self(u64::from_be_bytes(bytes)))
+    }
+
     pub(super) fn process(self) -> u32 {
         u32::try_from(self.0 >> Self::COUNTER_BITS).expect("24 bits are left")
     }

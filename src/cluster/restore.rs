@@ -38,7 +38,7 @@ impl Coordinator {
             let buses = [self.shared.names.all_nodes().into()];
             self.begin(async move {
                 match connection.subscribe(partition, &buses).await {
-                    Ok(()) => Completion::Subscribed,
+                    Ok(_) => Completion::Subscribed,
                     Err(_) => Completion::Stuck,
                 }
             });

@@ -3,9 +3,9 @@
 use super::{
     clock::now,
     coordinator::{Completion, Coordinator},
-    envelope::{ControlMessage, Envelope, Message},
+    envelope::{ControlMessage, Envelope, EnvelopeId, Message},
     in_flight::time_for,
-    link::RedisConnection,
+    link::{RedisConnection, ServerId},
     logged::Wanted,
     membership::Stage,
     names::{Subject, TopicName},
@@ -209,6 +209,7 @@ pub(super) fn read(value: Value, now: Instant) -> Result<(SyncOutcome, u64), Une
     let last_ms = answer.number().unwrap_or(0);
     let is_logged = answer.number()? == 1;
     let published = answer.all_bytes()?;
+    let latest = EnvelopeId::read(&answer.bytes()?);
     let changes = published.iter().filter_map(|message| Message::decode(message, now).ok());
     let pairs =
         roster.chunks_exact(2).map(|pair| (pair[0].as_str().into(), pair[1].as_str().into()));
@@ -223,6 +224,7 @@ pub(super) fn read(value: Value, now: Instant) -> Result<(SyncOutcome, u64), Une
         last: Envelope::decode(&last, now)
             .ok()
             .map(|envelope| (envelope.id, envelope.frame, Duration::from_millis(last_ms))),
+        latest,
         is_logged,
         changes: changes.collect(),
     };
@@ -310,14 +312,19 @@ impl Coordinator {
         });
     }
 
-    pub(super) fn on_entered(&mut self, topics: &[(Arc<str>, u32)], result: Result<(), Reason>) {
+    pub(super) fn on_entered(
+        &mut self,
+        topics: &[(Arc<str>, u32)],
+        result: Result<Vec<ServerId>, Reason>,
+    ) {
         self.in_flight.end(0, Duration::ZERO);
-        if let Err(reason) = result {
-            return self.lose_link(reason);
-        }
-        for (topic, attempt) in topics {
+        let servers = match result {
+            Ok(servers) => servers,
+            Err(reason) => return self.lose_link(reason),
+        };
+        for ((topic, attempt), server) in topics.iter().zip(servers) {
             if self.topics.get(topic).is_some_and(|found| found.attempt == *attempt) {
-                self.with(topic, Topic::entered);
+                self.with(topic, |topic| topic.entered(server));
             }
         }
     }

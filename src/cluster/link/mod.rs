@@ -18,7 +18,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub(super) use pushes::{Push, Pushes};
+pub(super) use pushes::{Push, Pushes, ServerId};
 #[cfg(test)]
 pub(super) use stream::{Dial, Stream};
 
@@ -135,7 +135,7 @@ impl RedisEndpoint {
             }
         };
         let on_bus = move |heard| on_bus.hear(heard);
-        let server = self.opener.server(address, on_commands, on_bus).await?;
+        let server = self.opener.server(ServerId::ONLY, address, on_commands, on_bus).await?;
         server.check_role().await?;
         Ok(Arc::new(server))
     }
@@ -163,17 +163,18 @@ impl RedisConnection {
         Ok(from_redis_value(answer)?)
     }
 
-    /// Subscribes to buses of a partition.
+    /// Subscribes to buses of a partition. Returns for each the server that has it.
     pub(super) async fn subscribe(
         &self,
         partition: Partition,
         buses: &[Arc<str>],
-    ) -> RedisResult<()> {
+    ) -> RedisResult<Vec<ServerId>> {
         let subscribing = buses.chunks(BUSES_PER_COMMAND).map(|buses| async move {
             let command = self.name_buses(["SUBSCRIBE", "SSUBSCRIBE"], buses);
-            self.work(partition, Work::Subscribe(&command, buses.len())).await
+            let id = self.work(partition, Work::Subscribe(&command, buses.len())).await?;
+            Ok(vec![ServerId(from_redis_value(id)?); buses.len()])
         });
-        try_join_all(subscribing).await.map(drop)
+        try_join_all(subscribing).await.map(|ids| ids.concat())
     }
 
     pub(super) async fn unsubscribe(

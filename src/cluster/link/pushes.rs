@@ -16,13 +16,17 @@ const WAITING_MAX: usize = 64 * 1024 * 1024;
 #[derive(Debug, Eq, PartialEq)]
 pub(in crate::cluster) enum Push {
     /// A message on a bus.
-    Message { bus: Vec<u8>, message: Vec<u8> },
+    Message { from: ServerId, bus: Vec<u8>, message: Vec<u8> },
     /// The partition has another server, or its server ended a subscription: subscribe to the
     /// partition's buses and read its topics again.
     Moved(Partition),
     /// The link has failed, for this reason.
     Lost(&'static str),
 }
+
+/// A server of a link, in the order in which they were opened. One that was opened again is another.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::cluster) struct ServerId(pub(super) u32);
 
 /// The receiving end of a link's messages, in order.
 #[derive(Debug)]
@@ -40,6 +44,16 @@ pub(super) struct PushSender {
 
 pub(super) const LOST: &str = "the link to redis is lost";
 const TOO_SLOW: &str = "this node takes messages more slowly than they arrive";
+
+impl ServerId {
+    /// The server of a link that has only one.
+    pub(in crate::cluster) const ONLY: Self = Self(0);
+
+    #[cfg(test)]
+    pub(in crate::cluster) fn test(number: u32) -> Self {
+        Self(number)
+    }
+}
 
 impl PushSender {
     pub(super) fn new() -> (Self, Pushes) {
@@ -60,7 +74,9 @@ impl PushSender {
     /// Passes on the events of the only server.
     pub(super) fn hear(&self, heard: Incoming) {
         self.push(match heard {
-            Incoming::Message { bus, message } => Push::Message { bus, message },
+            Incoming::Message { bus, message } => {
+                Push::Message { from: ServerId::ONLY, bus, message }
+            }
             Incoming::Unsubscribed { .. } => Push::Moved(Partition::HOME),
             Incoming::Lost => Push::Lost(LOST),
         });
@@ -79,7 +95,7 @@ impl Pushes {
 /// The size of a message.
 fn len_of(push: &Push) -> usize {
     match push {
-        Push::Message { bus, message } => bus.len() + message.len() + size_of::<Push>(),
+        Push::Message { bus, message, .. } => bus.len() + message.len() + size_of::<Push>(),
         Push::Moved(_) | Push::Lost(_) => 0,
     }
 }
@@ -90,7 +106,11 @@ mod tests {
     use std::slice::from_ref;
 
     fn message(bytes: usize) -> Push {
-        Push::Message { bus: vec![0], message: vec![0; bytes - size_of::<Push>() - 1] }
+        Push::Message {
+            from: ServerId::ONLY,
+            bus: vec![0],
+            message: vec![0; bytes - size_of::<Push>() - 1],
+        }
     }
 
     #[tokio::test]
@@ -121,7 +141,7 @@ mod tests {
         let (outbox, mut pushes) = PushSender::new();
         outbox.hear(Incoming::Message { bus: vec![1], message: vec![2] });
         outbox.hear(Incoming::Lost);
-        let heard = Push::Message { bus: vec![1], message: vec![2] };
+        let heard = Push::Message { from: ServerId::ONLY, bus: vec![1], message: vec![2] };
         assert_eq!(from_ref(&pushes.next().await), [heard]);
         assert_eq!(pushes.next().await, Push::Lost(LOST));
     }

@@ -7,7 +7,7 @@
 
 use super::{
     client::{AbortOnDrop, Incoming},
-    pushes::{LOST, Push, PushSender},
+    pushes::{LOST, Push, PushSender, ServerId},
     server::{Opener, RedisServer, Work, patiently},
     slots::{Map, Redirection},
     stream::ServerAddress,
@@ -18,7 +18,10 @@ use redis::{Cmd, RedisError, RedisResult, Value, cmd};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -53,6 +56,8 @@ struct Routing {
     opener: Opener,
     outbox: PushSender,
     state: Mutex<RoutingState>,
+    /// The number of servers opened so far.
+    opened: AtomicU32,
     alarm: Arc<Alarm>,
 }
 
@@ -101,8 +106,13 @@ impl RedisCluster {
         let (map, _) = select_ok(asking).await?;
         let masters = map.masters();
         let state = Mutex::new(RoutingState { map, servers: BTreeMap::new(), turn: 0 });
-        let routing =
-            Arc::new(Routing { opener: opener.clone(), outbox, state, alarm: Arc::default() });
+        let routing = Arc::new(Routing {
+            opener: opener.clone(),
+            outbox,
+            state,
+            opened: AtomicU32::new(0),
+            alarm: Arc::default(),
+        });
         try_join_all(masters.iter().map(|master| routing.server(master))).await?;
         let task = AbortOnDrop::spawn(Arc::clone(&routing).keep_map());
         Ok(Self { routing, _task: task })
@@ -172,10 +182,13 @@ impl Routing {
                     alarm.lost(&at);
                 }
             };
+            let id = ServerId(self.opened.fetch_add(1, Ordering::Relaxed));
             let (alarm, at, outbox) =
                 (Arc::clone(&self.alarm), address.clone(), self.outbox.clone());
             let on_bus = move |heard| match heard {
-                Incoming::Message { bus, message } => outbox.push(Push::Message { bus, message }),
+                Incoming::Message { bus, message } => {
+                    outbox.push(Push::Message { from: id, bus, message });
+                }
                 Incoming::Unsubscribed { bus } => {
                     if let Some(partition) = partition_of(&bus) {
                         alarm.moved(partition);
@@ -183,7 +196,7 @@ impl Routing {
                 }
                 Incoming::Lost => alarm.lost(&at),
             };
-            self.opener.server(address, on_commands, on_bus).await.map(Arc::new)
+            self.opener.server(id, address, on_commands, on_bus).await.map(Arc::new)
         });
         opened.await.cloned().inspect_err(|_| self.alarm.lost(address))
     }

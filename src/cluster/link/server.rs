@@ -2,6 +2,7 @@
 
 use super::{
     client::{Incoming, RespClient},
+    pushes::ServerId,
     stream::{ROUND_TRIP, RedisDialer, ServerAddress, timed_out},
 };
 use crate::config::{RedisTarget, Secret};
@@ -21,6 +22,7 @@ pub(super) struct Opener {
 /// The two connections to a server.
 #[derive(Debug)]
 pub(super) struct RedisServer {
+    id: ServerId,
     pub(super) address: ServerAddress,
     /// For commands. It has no subscriptions: for Redis it is not a pub/sub client, whose output
     /// buffer is limited.
@@ -34,7 +36,7 @@ pub(super) struct RedisServer {
 pub(super) enum Work<'a> {
     Query(&'a Cmd),
     QueryInOrder(&'a Cmd),
-    /// With the number of buses.
+    /// With the number of buses. The answer is the number of the server.
     Subscribe(&'a Cmd, usize),
     Unsubscribe(&'a Cmd),
 }
@@ -52,13 +54,14 @@ impl Opener {
     /// Opens both connections to a server.
     pub(super) async fn server(
         &self,
+        id: ServerId,
         address: &ServerAddress,
         on_commands: impl Fn(Incoming) + Send + Sync + 'static,
         on_bus: impl Fn(Incoming) + Send + Sync + 'static,
     ) -> RedisResult<RedisServer> {
         let (commands, bus) =
             tokio::try_join!(self.open(address, on_commands), self.open(address, on_bus))?;
-        Ok(RedisServer { address: address.clone(), commands, bus })
+        Ok(RedisServer { id, address: address.clone(), commands, bus })
     }
 
     /// Opens one connection: RESP3, signed in, with its database selected.
@@ -94,7 +97,8 @@ impl RedisServer {
             Work::Query(command) => (&self.commands, command),
             Work::QueryInOrder(command) => (&self.bus, command),
             Work::Subscribe(command, buses) => {
-                return self.bus.subscribe(command, buses).await.map(|()| Value::Nil);
+                self.bus.subscribe(command, buses).await?;
+                return Ok(Value::Int(self.id.0.into()));
             }
             Work::Unsubscribe(command) => {
                 return self.bus.unsubscribe(command).await.map(|()| Value::Nil);

@@ -25,7 +25,9 @@ for event = 1, events do
   if not is_repeated and head[1] then
     -- The sequence after which the events of this generation are counted (see restore.lua).
     if head[4] ~= generation then redis.call('HSET', key, 'q', generation, 'b', head[1]) end
-    sequences[event] = redis.call('HINCRBY', key, 's', 1)
+    sequences[event] = tonumber(head[1]) + 1
+    local text = string.format('%.0f', sequences[event])
+    redis.call('HSET', key, 's', text, 'l', text .. ' ' .. id)
     if ours('LPUSH', latest, id) > @LATEST_MAX@ then
       redis.call('LTRIM', latest, 0, @LATEST_MAX@ / 2)
     end

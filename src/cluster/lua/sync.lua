@@ -4,6 +4,7 @@
 --   e         the epoch: random, made with the hash
 --   v         the version: advanced by each change that is published on the bus
 --   s         the sequence of its events (see publish.lua)
+--   l         the sequence of the latest event, a space, and the id of the event
 --   q, b      the generation of the latest event, and the sequence from which that generation's count on
 --   t, c      the total of all nodes, and how many members there are
 --   n:NODE    the part of the total that NODE contributes
@@ -200,8 +201,12 @@ else
   ours('SREM', topics, key)
 end
 
-local members, cached, cached_ms = {}, false, 0
+local members, cached, cached_ms, latest = {}, false, 0, ''
 if has('s') then
+  -- The id of the event that has the sequence, unless a node has reported the sequence.
+  local event = redis.call('HGET', key, 'l')
+  local text = string.format('%.0f', sequence) .. ' '
+  if event and string.sub(event, 1, #text) == text then latest = string.sub(event, #text + 1) end
   local all = redis.call('HGETALL', key)
   for at = 1, #all, 2 do
     if string.sub(all[at], 1, 2) == 'm:' then
@@ -252,5 +257,5 @@ if KEYS[6] then
 end
 return {
   'ok', now, epoch, version, sequence, total, count, wanted, table.concat(accepted), members, cached or '', cached_ms,
-  is_logged and 1 or 0, published,
+  is_logged and 1 or 0, published, latest,
 }

@@ -57,7 +57,7 @@ fn answer(status: &str, redis_ms: i64) -> Value {
     let mut values = vec![text(status), Value::Int(redis_ms), text("epoch")];
     values.extend(numbers);
     values.extend([text("10"), list(&["u", "{}"]), text(""), Value::Int(0), Value::Int(1)]);
-    values.push(Value::Array(Vec::new()));
+    values.extend([Value::Array(Vec::new()), Value::BulkString(7_u64.to_be_bytes().into())]);
     Value::Array(values)
 }
 
@@ -68,6 +68,7 @@ fn an_answer_is_parsed() {
     assert_eq!((synced.total, synced.mine), (4, 6));
     assert_eq!(synced.accepted, [true, false]);
     assert_eq!(synced.members, [("u".into(), "{}".into())]);
+    assert_eq!(synced.latest, Some(EnvelopeId(7)));
     assert!(synced.is_logged && synced.last.is_none() && synced.changes.is_empty());
     assert!(matches!(read(answer("late", 78), now()), Ok((SyncOutcome::Late, 78))));
     assert!(matches!(read(answer("other", 79), now()), Ok((SyncOutcome::Refused, 79))));

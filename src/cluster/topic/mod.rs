@@ -16,6 +16,7 @@ pub(super) use values::{Effect, Joining, Step, SyncRequest, Synced, Waiter};
 
 use super::{
     envelope::{Envelope, Message},
+    link::ServerId,
     names::{Subject, TopicName},
     partition::Partition,
     random::{Map, Set},
@@ -77,6 +78,8 @@ pub(in crate::cluster) struct Topic {
     /// Whether subscribers receive the subscription count.
     is_counted: bool,
     phase: BusPhase,
+    /// The server of the latest subscription.
+    server: Option<ServerId>,
     /// The number of subscriptions, sign-ins or connections of this node, without waiting ones.
     count: usize,
     /// The number of ends that were reported before their starts.
@@ -119,6 +122,7 @@ impl Topic {
             attempt: 0,
             syncs: 0,
             phase: BusPhase::Out,
+            server: None,
             count: 0,
             owed: 0,
             users: Map::default(),
@@ -302,8 +306,16 @@ impl Topic {
         self.is_doubtful = true;
     }
 
-    pub(in crate::cluster) fn entered(&mut self) {
+    pub(in crate::cluster) fn entered(&mut self, server: ServerId) {
         self.phase = BusPhase::In;
+        self.server = Some(server);
+    }
+
+    /// Whether messages from this server count. A master that was replaced may publish until it
+    /// notices that. Messages that it sends after the topic was subscribed at another server are not
+    /// part of the state that is read there.
+    pub(in crate::cluster) fn hears(&self, server: ServerId) -> bool {
+        self.phase != BusPhase::In || self.server == Some(server)
     }
 
     pub(in crate::cluster) fn left(&mut self) {

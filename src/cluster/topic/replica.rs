@@ -21,6 +21,9 @@ pub(super) struct Replica {
     pub(super) epoch: String,
     pub(super) version: u64,
     pub(super) sequence: u64,
+    /// The id of the event that has this sequence, if it is known. Two masters that were both in office for a moment
+    /// have given one sequence to different events.
+    latest: Option<EnvelopeId>,
     pub(super) total: usize,
     pub(super) members: BTreeMap<Arc<str>, Arc<str>>,
     /// The frame for new subscribers of a presence channel, valid until the members change.
@@ -193,6 +196,7 @@ impl Topic {
             epoch: synced.epoch.clone(),
             version: synced.version,
             sequence: synced.sequence,
+            latest: synced.latest,
             total: synced.total,
             members: synced.members.iter().cloned().collect(),
             acknowledgement: None,
@@ -206,7 +210,9 @@ impl Topic {
         if let Some(old) = self.replica.take() {
             self.compare_events(&old, synced, effects);
             // The sequence never decreases, whatever Redis has lost.
-            new.sequence = new.sequence.max(old.sequence);
+            if new.sequence < old.sequence {
+                (new.sequence, new.latest) = (old.sequence, old.latest);
+            }
             // The hash was deleted or evicted: the other nodes put their contributions back.
             let is_less = synced.total < old.total || synced.members.len() < old.members.len();
             let was_taken = old.epoch != synced.epoch && is_less;
@@ -254,7 +260,7 @@ impl Topic {
             return;
         }
         let is_same = old.epoch == synced.epoch;
-        let mut reached = old.sequence;
+        let (mut reached, mut latest) = (old.sequence, old.latest);
         let mut caught_up = Vec::new();
         for (message, is_known) in &self.early {
             let Message::Event { sequence, envelope } = message else { continue };
@@ -265,7 +271,9 @@ impl Topic {
             // The bus brings each event once: while the hash is missing nothing is counted, and a new
             // hash counts from 0 again.
             if is_next || *sequence <= reached {
-                reached = reached.max(*sequence);
+                if reached < *sequence {
+                    (reached, latest) = (*sequence, Some(envelope.id));
+                }
                 if !is_known {
                     let frame = envelope.frame.clone();
                     caught_up.push(Effect::Deliver(frame, envelope.except));
@@ -274,7 +282,9 @@ impl Topic {
         }
         // Nodes with a higher sequence have written it to the new hash. The old hash was restored from
         // earlier data if its sequence is lower than this node's.
-        if reached < synced.sequence || (is_same && synced.sequence < reached) {
+        let is_other = latest.zip(synced.latest).is_some_and(|(ours, theirs)| ours != theirs);
+        let has_diverged = is_same && (synced.sequence < reached || is_other);
+        if reached < synced.sequence || has_diverged {
             return effects.push(Effect::ForceResubscribe);
         }
         if !is_same {
@@ -326,11 +336,11 @@ impl Topic {
     ) {
         let is_cache = self.channel().is_some_and(ChannelName::is_cache);
         let Some(replica) = &mut self.replica else { return };
-        if sequence == replica.sequence + 1 {
-            replica.sequence = sequence;
-        } else if replica.sequence < sequence {
-            replica.sequence = sequence;
-            effects.push(Effect::ForceResubscribe);
+        if replica.sequence < sequence {
+            if replica.sequence + 1 < sequence {
+                effects.push(Effect::ForceResubscribe);
+            }
+            (replica.sequence, replica.latest) = (sequence, Some(envelope.id));
         } else {
             // The hash is missing, or a new one.
             self.is_doubtful = true;
@@ -386,7 +396,7 @@ impl Topic {
                 }
             }
             (Change::Sequence(sequence), _) if replica.sequence < sequence => {
-                replica.sequence = sequence;
+                (replica.sequence, replica.latest) = (sequence, None);
                 effects.push(Effect::ForceResubscribe);
             }
             (Change::Sequence(_), _) | (Change::Added(_) | Change::Removed(_), None) => {}

@@ -2,6 +2,7 @@
 
 mod comparison;
 mod lifecycle;
+mod masters;
 mod messages;
 
 use super::*;
@@ -41,6 +42,7 @@ fn synced(version: u64, sequence: u64, mine: usize, members: &[&str]) -> Synced 
         mine,
         accepted: vec![true; 9],
         members: members.iter().map(|id| (Arc::from(*id), Arc::from("{}"))).collect(),
+        latest: None,
         is_logged: false,
         changes: Vec::new(),
         last: None,
@@ -120,7 +122,7 @@ fn begun(channel: &str, users: &[&str]) -> Topic {
         topic.join(subscriber(slot, is_presence.then_some(user)));
     }
     assert!(matches!(topic.next_step(Instant::now()), Some(Step::Enter)));
-    topic.entered();
+    topic.entered(ServerId::ONLY);
     assert!(request(&mut topic).is_full);
     answer(&mut topic, synced(5, 5, users.len(), if is_presence { users } else { &[] }), true);
     topic
@@ -139,7 +141,7 @@ fn signed_in(count: usize) -> Topic {
         topic.add();
     }
     topic.next_step(Instant::now());
-    topic.entered();
+    topic.entered(ServerId::ONLY);
     request(&mut topic);
     answer(&mut topic, synced(1, 0, count, &[]), true);
     topic
@@ -158,7 +160,7 @@ fn counted_connection() -> Topic {
 fn relink(topic: &mut Topic) -> SyncRequest {
     topic.detach();
     assert!(matches!(topic.next_step(Instant::now()), Some(Step::Enter)));
-    topic.entered();
+    topic.entered(ServerId::ONLY);
     request(topic)
 }
 
@@ -168,7 +170,7 @@ fn the_first_subscriber_waits_for_the_bus_and_the_snapshot() {
     topic.join(subscriber(1, None));
     assert!(matches!(topic.next_step(Instant::now()), Some(Step::Enter)));
     assert!(topic.next_step(Instant::now()).is_none(), "one step at a time");
-    topic.entered();
+    topic.entered(ServerId::ONLY);
     let first = request(&mut topic);
     assert!(first.is_full && first.base == 1);
     // Messages before the answer are not lost: they are later than the snapshot, or part of it.
@@ -337,7 +339,7 @@ fn a_hash_created_after_the_answer_is_read_even_if_its_message_arrived_before() 
     let mut topic = topic("room");
     topic.join(subscriber(1, None));
     topic.next_step(Instant::now());
-    topic.entered();
+    topic.entered(ServerId::ONLY);
     request(&mut topic);
     let elsewhere = Message::Change { epoch: "e2".into(), version: 1, change: Change::Total(2) };
     assert!(hear(&mut topic, elsewhere).is_empty());
@@ -417,7 +419,7 @@ fn an_ended_sign_in_counts_until_its_time() {
     let now = Instant::now();
     topic.add();
     topic.next_step(now);
-    topic.entered();
+    topic.entered(ServerId::ONLY);
     assert_eq!(request(&mut topic).base, 1);
     assert!(answer(&mut topic, synced(1, 0, 1, &[]), true).is_empty());
     topic.end_at(now + LINGER);

@@ -79,6 +79,8 @@ pub(in crate::cluster) struct Synced {
     pub(in crate::cluster) members: Vec<(Arc<str>, Arc<str>)>,
     /// With a full sync, a cache channel's last event, and for how long it still is.
     pub(in crate::cluster) last: Option<(EnvelopeId, Frame, Duration)>,
+    /// With a full sync, the id of the event that has this sequence, if it is known.
+    pub(in crate::cluster) latest: Option<EnvelopeId>,
     /// The messages that the sync has published; none with a snapshot.
     pub(in crate::cluster) changes: Vec<Message>,
     /// Whether the log of the topic's partition was empty before, and has records now.

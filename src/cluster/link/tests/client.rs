@@ -4,7 +4,7 @@ use super::{
     next, receives_nothing,
 };
 use crate::cluster::{
-    link::{Push, Pushes, RedisConnection},
+    link::{Push, Pushes, RedisConnection, ServerId},
     partition::Partition,
 };
 use futures_util::future::join_all;
@@ -87,7 +87,8 @@ async fn a_subscription_is_confirmed_for_each_bus_or_refused_for_all() {
     connection.subscribe(HOME, &many).await.unwrap();
     assert_eq!(fake.seen("SUBSCRIBE"), 4);
     fake.push(&push(&["message", "bus-7", "hello"]));
-    let message = Push::Message { bus: b"bus-7".to_vec(), message: b"hello".to_vec() };
+    let message =
+        Push::Message { from: ServerId::ONLY, bus: b"bus-7".to_vec(), message: b"hello".to_vec() };
     assert_eq!(next(&mut pushes).await, message);
     fake.answer(|line| line.starts_with("SUBSCRIBE").then(|| "-NOPERM no channels\r\n".to_owned()));
     let error = connection.subscribe(HOME, &many[..3]).await.unwrap_err();
@@ -110,7 +111,14 @@ async fn messages_are_delivered_before_the_answer_that_follows_them() {
         let message = timeout(Duration::ZERO, pushes.next())
             .await
             .expect("the message has arrived before the reply");
-        assert_eq!(message, Push::Message { bus: b"x".to_vec(), message: expected.into_bytes() });
+        assert_eq!(
+            message,
+            Push::Message {
+                from: ServerId::ONLY,
+                bus: b"x".to_vec(),
+                message: expected.into_bytes()
+            }
+        );
     }
 }
 

@@ -119,7 +119,7 @@ fn an_unknown_contribution_is_withdrawn() {
     assert!(!topic.take_back(), "once");
     assert!(!topic.is_forgotten() && !topic.has_said_all());
     assert!(matches!(topic.next_step(Instant::now()), Some(Step::Enter)));
-    topic.entered();
+    topic.entered(ServerId::ONLY);
     let said = request(&mut topic);
     assert!(said.is_full && said.was_told && said.base == 0);
 

@@ -46,7 +46,7 @@ fn a_topic_is_done_when_nothing_is_left_in_redis_or_due() {
     waiting.join(subscriber(1, None));
     assert!(!is_said(&waiting), "one waits");
     next(&mut waiting);
-    waiting.entered();
+    waiting.entered(ServerId::ONLY);
     request(&mut waiting);
     assert!(!is_said(&waiting), "a sync is in flight");
     let mut counted = topic("room");
@@ -209,7 +209,7 @@ fn whether_a_user_is_online_is_known_while_the_bus_is_received() {
     assert_eq!(topic.is_online(), None);
     topic.add();
     topic.next_step(Instant::now());
-    topic.entered();
+    topic.entered(ServerId::ONLY);
     request(&mut topic);
     answer(&mut topic, synced(1, 0, 1, &[]), true);
     assert_eq!(topic.is_online(), Some(true));
@@ -305,12 +305,12 @@ fn a_sync_counts_the_bytes_of_its_answer() {
     let mut room = topic("room");
     room.join(subscriber(1, None));
     room.next_step(Instant::now());
-    room.entered();
+    room.entered(ServerId::ONLY);
     assert_eq!(request(&mut room).answer_bytes, ANSWER_BYTES);
     let mut roster = topic("presence-a");
     roster.join(subscriber(1, Some("1")));
     roster.next_step(Instant::now());
-    roster.entered();
+    roster.entered(ServerId::ONLY);
     assert_eq!(request(&mut roster).answer_bytes, ANSWER_BYTES + UNKNOWN_ROSTER_BYTES);
     let mut known = begun("presence-a", &["1", "22"]);
     let members = 2 * (32 + "{}".len()) + "122".len();

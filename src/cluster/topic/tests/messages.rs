@@ -206,7 +206,7 @@ fn messages_count_from_the_subscription_on() {
     assert_eq!(hear(&mut topic, event(6)), [""; 0], "of the old link");
     topic.next_step(Instant::now());
     assert_eq!(hear(&mut topic, event(7)), [""; 0], "as soon as it is requested");
-    topic.entered();
+    topic.entered(ServerId::ONLY);
     request(&mut topic);
     assert_eq!(answer(&mut topic, synced(5, 6, 1, &[]), true), ["force_resubscribe", "event 7"]);
 
