@@ -127,8 +127,9 @@ impl Run {
         eprintln!("storm, {name}, seed {seed}: {summary}");
         let Some(first) = violations.first() else { return };
         let others = violations.iter().skip(1).take(SHOWN);
-        let others: String =
+        let others: Vec<String> =
             others.map(|one| format!("\nalso {:?}: {}", one.rule, one.text)).collect();
+        let others = others.concat();
         panic!(
             "storm, {name}, seed {seed}: {} violations\n{:?}: {}{others}",
             violations.len(),

@@ -43,6 +43,7 @@ pub(super) async fn violations(world: &World, bed: &Testbed, lives: &[Life]) -> 
     heard.extend(subscribers.heard);
     let checker = Checker::new(world.ledger.all(), &heard)
         .with_losses(losses)
+        .with_moves(&suffered.moves)
         .excusing(&suffered.excused)
         .with_delays_of(LONGEST_DELAY);
     found.extend(checker.violations());

@@ -26,6 +26,8 @@ const TICK: Duration = Duration::from_millis(5);
 pub(super) struct Suffered {
     /// The periods in which Redis lost data.
     pub(super) losses: Vec<Period>,
+    /// When slots moved.
+    pub(super) moves: Vec<Period>,
     /// Whether Redis may have lost data of webhooks and nothing else, which nodes can't detect.
     pub(super) has_lost_webhooks: bool,
     /// The periods in which the limits of `docs/cluster.md` applied.
@@ -147,6 +149,11 @@ impl World {
     }
 
     /// Records a period in which the limits of `docs/cluster.md` applied.
+    /// Slots move to another master.
+    pub(super) fn slots_move(&self, period: Period) {
+        self.suffered.lock().unwrap_or_else(PoisonError::into_inner).moves.push(period);
+    }
+
     pub(super) fn excuse(&self, period: Period) {
         self.suffered.lock().unwrap_or_else(PoisonError::into_inner).excused.push(period);
     }

@@ -74,8 +74,8 @@ impl History {
 
     /// The last subscription count that this subscription received.
     pub(crate) fn last_count(&self) -> Option<u64> {
-        let counts = self.events.iter().filter(|(_, message)| message["event"] == COUNT);
-        counts.last().and_then(|(_, message)| inner(message)["subscription_count"].as_u64())
+        let mut counts = self.events.iter().filter(|(_, message)| message["event"] == COUNT);
+        counts.next_back().and_then(|(_, message)| inner(message)["subscription_count"].as_u64())
     }
 
     pub(super) fn violation(&self, rule: Rule, at: Instant, what: &str) -> Violation {

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::time::Instant;
 
-use super::{Event, History};
+use super::{Event, History, Rule, Violation};
 
 /// The known constraints on the order of a channel's events: each connection received some of them in sequence, and an
 /// accepted event precedes those whose publish began later.
@@ -27,13 +27,21 @@ pub(super) struct Order<'a> {
 impl<'a> Order<'a> {
     /// Merges the histories of a channel. The error describes a cycle.
     pub(super) fn of(
+        channel: &str,
         events: &HashMap<&'a str, &Event>,
         histories: &'a [&'a History],
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Violation> {
         let mut order = Self::unsorted(events);
+        let is_excused = |id: &str| events.get(id).is_some_and(|event| event.is_excused);
         for connection in connections(histories) {
             for pair in connection.windows(2) {
-                let (one, other) = (order.node_of.get(pair[0]), order.node_of.get(pair[1]));
+                let ((first, has_ended), (second, _)) = (pair[0], pair[1]);
+                // While two masters are in office, a node that is still connected to the old one has another order.
+                // It closes its subscribers when it has found the new one.
+                if has_ended && is_excused(first) && is_excused(second) {
+                    continue;
+                }
+                let (one, other) = (order.node_of.get(first), order.node_of.get(second));
                 if let (Some(one), Some(other)) = (one, other)
                     && one != other
                 {
@@ -47,7 +55,14 @@ impl<'a> Order<'a> {
         if order.sorted.len() == order.later.len() {
             return Ok(order);
         }
-        Err(order.describe_cycle(histories))
+        let (cycle, text) = order.cycle(histories);
+        let events: Vec<_> = cycle.iter().map(|id| &events[id].published).collect();
+        let at = events.iter().map(|event| event.begun).max().expect("a cycle has events");
+        let client =
+            cycle.windows(2).find_map(|pair| receiver_of_pair(histories, pair[0], pair[1]));
+        let client = client.unwrap_or_default().to_owned();
+        let text = format!("{channel}: {text}; {events:?}");
+        Err(Violation { rule: Rule::Order, text, client, channel: channel.to_owned(), at })
     }
 
     fn unsorted(events: &HashMap<&'a str, &Event>) -> Self {
@@ -160,8 +175,8 @@ impl<'a> Order<'a> {
         reached.contains(other)
     }
 
-    /// Describes a cycle among the graph nodes that could not be sorted.
-    fn describe_cycle(&self, histories: &[&History]) -> String {
+    /// The events of a cycle among the graph nodes that could not be sorted, and its description.
+    fn cycle(&self, histories: &[&History]) -> (Vec<&'a str>, String) {
         let is_unsorted = |node: &usize| self.position[*node] == usize::MAX;
         let mut node =
             (0..self.later.len()).find(is_unsorted).expect("a graph node could not be sorted");
@@ -188,19 +203,25 @@ impl<'a> Order<'a> {
                 None => format!("{one} before {other} (answered before the other began)"),
             }
         });
-        format!("contradictory orders: {}", steps.collect::<Vec<_>>().join(", "))
+        let text = format!("contradictory orders: {}", steps.collect::<Vec<_>>().join(", "));
+        (events.into_iter().map(|node| self.ids[node]).collect(), text)
     }
 }
 
-/// The events that each connection received, in all its subscriptions to the channel, in order.
-fn connections<'a>(histories: &'a [&'a History]) -> Vec<Vec<&'a str>> {
+/// The events that each connection received, in all its subscriptions to the channel, in order; and for each whether that
+/// subscription has ended.
+fn connections<'a>(histories: &'a [&'a History]) -> Vec<Vec<(&'a str, bool)>> {
     let mut by_client: HashMap<&str, Vec<&History>> = HashMap::new();
     for history in histories {
         by_client.entry(&history.client).or_default().push(history);
     }
     let joined = by_client.into_values().map(|mut subscriptions| {
         subscriptions.sort_by_key(|history| history.acknowledged);
-        subscriptions.into_iter().flat_map(History::all_ids).collect()
+        let ids = |history: &'a History| {
+            let has_ended = !history.is_open();
+            history.all_ids().map(move |id| (id, has_ended))
+        };
+        subscriptions.into_iter().flat_map(ids).collect()
     });
     joined.collect()
 }

@@ -35,8 +35,11 @@ impl Checker {
             .filter(|published| published.outcome == Outcome::Accepted)
             .map(|published| published.id.as_str())
             .collect();
-        let received: HashSet<&str> =
-            self.histories().flat_map(|history| history.sequence()).map(|(_, id)| id).collect();
+        let received: HashSet<&str> = self
+            .histories()
+            .flat_map(super::history::History::sequence)
+            .map(|(_, id)| id)
+            .collect();
         let joins = self.histories().filter(|history| is_calm(history.asked, history.acknowledged));
         let bounds = [
             ("publishes", publishes.len(), least.publishes.max(1)),

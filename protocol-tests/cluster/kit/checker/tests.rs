@@ -98,6 +98,7 @@ impl Story {
             events,
             histories: BTreeMap::from([(self.channel.to_owned(), histories)]),
             losses: Vec::new(),
+            moves: Vec::new(),
             on_its_way: ON_ITS_WAY,
         };
         checker.place_what_was_received();
@@ -301,6 +302,12 @@ fn an_old_event_from_a_cache_is_found_unless_redis_lost_data() {
     let lost = Period { begin: story.second(0.2), end: story.second(3.3) };
     let checker = story.checker(vec![asked(None, 3.6)]).with_losses(&[lost]);
     assert_eq!(checker.violations().len(), 0);
+    let moves = [Period { begin: story.second(3.2), end: story.second(3.3) }];
+    let checker = story.checker(vec![asked(Some("2"), 3.6)]).with_moves(&moves);
+    assert_eq!(checker.violations().len(), 0);
+    let open = History { is_cut: false, ..asked(Some("2"), 3.6) };
+    let checker = story.checker(vec![open]).with_moves(&moves);
+    assert!(checker.violations().iter().any(|violation| violation.rule == Rule::Cache));
     let given = |two: &str| {
         [("one".to_owned(), Some("1".to_owned())), ("two".to_owned(), Some(two.to_owned()))]
     };
@@ -338,7 +345,7 @@ fn webhooks_that_do_not_alternate_are_found() {
         assert_eq!(webhook_violations(&wrong, &[], &[]).len(), 1, "{wrong:?}");
     }
     // The same request twice: the response to the first was lost.
-    let mut repeated = requests(&[occupied.clone()]);
+    let mut repeated = requests(std::slice::from_ref(&occupied));
     repeated.extend(repeated.clone());
     assert!(webhook_violations(&repeated, &[], &[]).is_empty());
     // After a loss of data, channels that are occupied are reported again; vacated ones are not.
@@ -347,7 +354,7 @@ fn webhooks_that_do_not_alternate_are_found() {
     assert!(
         webhook_violations(&requests(&[occupied.clone(), occupied.clone()]), &loss, &[]).is_empty()
     );
-    let only_vacated = requests(&[vacated.clone()]);
+    let only_vacated = requests(std::slice::from_ref(&vacated));
     for losses in [&loss[..], &[]] {
         assert_eq!(webhook_violations(&only_vacated, losses, &[]).len(), 1);
     }
@@ -424,4 +431,30 @@ fn only_what_begins_and_ends_without_a_fault_has_a_lower_bound() {
     assert_eq!(unserved(&[calm(0.0, 0.0), calm(1.0, 3.0)], 2), 1, "one of two");
     assert_eq!(unserved(&[calm(2.0, 5.2)], 3), 1, "the subscription began before");
     assert_eq!(unserved(&[], 0), 2, "there must be some");
+}
+
+#[test]
+fn a_gap_after_an_old_event_from_a_cache_is_judged_by_the_cache() {
+    let story = Story::on(CACHE);
+    let mut history = cut(story.heard("a", &["4"]));
+    (history.asked, history.acknowledged) = (story.second(3.6), story.second(3.6));
+    history.cached = Some("2".to_owned());
+    assert_eq!(story.broken(vec![history]), [Rule::Cache], "3 was there before");
+}
+
+#[test]
+fn two_masters_may_give_two_orders_to_subscriptions_that_have_ended() {
+    let story = Story::new();
+    let orders = |is_cut: bool| {
+        let other = story.heard("b", &["1", "3", "2", "4", "5"]);
+        vec![story.heard("a", &["1", "2", "3", "4", "5"]), History { is_cut, ..other }]
+    };
+    let period = |second: f64| [Period { begin: story.second(second), end: story.second(9.0) }];
+    let is_broken = |is_cut: bool, second: f64| {
+        let checker = story.checker(orders(is_cut)).excusing(&period(second));
+        checker.violations().iter().any(|violation| violation.rule == Rule::Order)
+    };
+    assert!(!is_broken(true, 0.0));
+    assert!(is_broken(false, 0.0), "the subscription goes on");
+    assert!(is_broken(true, 8.0), "there was one master");
 }

@@ -43,8 +43,9 @@ impl Reported {
             for event in body["events"].as_array().into_iter().flatten() {
                 let channel = event["channel"].as_str().unwrap_or_default();
                 match event["name"].as_str().unwrap_or_default() {
-                    "channel_occupied" => reported.change(event, true, request.at, losses),
-                    "member_added" => reported.change(event, true, request.at, losses),
+                    "channel_occupied" | "member_added" => {
+                        reported.change(event, true, request.at, losses);
+                    }
                     "channel_vacated" | "member_removed" => {
                         reported.change(event, false, request.at, losses);
                     }

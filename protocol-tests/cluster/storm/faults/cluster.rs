@@ -90,6 +90,11 @@ impl Testbed {
             ClusterFault::ClockAhead => self.cluster().0[active.at[0]].set_clock(0),
             ClusterFault::FailOver | ClusterFault::FlushMaster => {}
         }
+        if fault == ClusterFault::Reshard {
+            // The nodes follow within five seconds.
+            let end = Instant::now() + Duration::from_secs(5);
+            self.world.slots_move(Period { begin: active.begin, end });
+        }
         // For a moment there are two masters: one that was frozen accepts writes until it is demoted, and Sentinels
         // take seconds to demote it.
         if fault == ClusterFault::FreezeMaster || matches!(self.servers, Servers::Watched(_)) {

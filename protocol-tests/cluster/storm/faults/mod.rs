@@ -226,7 +226,7 @@ impl Testbed {
             Fault::Network(fault) => self.end_on_network(fault, active),
             Fault::Redis(fault) => self.end_on_redis(fault).await,
             Fault::Cluster(fault) => self.end_on_cluster(fault, active).await,
-            Fault::Split => self.end_split(active).await,
+            Fault::Split => self.end_split(active),
         }
         self.world.note(format!("{fault:?} ends"));
         // Data that Redis loses at the end of a fault is missed a moment later.

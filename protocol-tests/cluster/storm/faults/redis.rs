@@ -128,7 +128,7 @@ impl Testbed {
                 .await;
             }
             RedisFault::Acl => {
-                self.run(&[&["ACL", "SETUSER", "default", "-evalsha", "-eval"]]).await
+                self.run(&[&["ACL", "SETUSER", "default", "-evalsha", "-eval"]]).await;
             }
             RedisFault::Password => {
                 self.run(&[
@@ -144,7 +144,7 @@ impl Testbed {
             RedisFault::KillClients => self.run(&[&["CLIENT", "KILL", "TYPE", "normal"]]).await,
             RedisFault::KillPubsub => self.run(&[&["CLIENT", "KILL", "TYPE", "pubsub"]]).await,
             RedisFault::ClientPause => {
-                self.run(&[&["CLIENT", "PAUSE", &milliseconds, "ALL"]]).await
+                self.run(&[&["CLIENT", "PAUSE", &milliseconds, "ALL"]]).await;
             }
             RedisFault::ClientPauseWrite => {
                 self.run(&[&["CLIENT", "PAUSE", &milliseconds, "WRITE"]]).await;

@@ -41,7 +41,7 @@ impl Testbed {
     }
 
     /// Connects the last node to the new master, too.
-    pub(super) async fn end_split(&mut self, active: &mut Active) {
+    pub(super) fn end_split(&mut self, active: &mut Active) {
         let replica = active.replica.take().expect("it was started");
         for proxy in active.at.iter().filter_map(|at| self.nodes[*at].proxy.as_ref()) {
             proxy.redirect(replica.address());
