@@ -32,7 +32,7 @@ fn publish(number: usize) -> Call {
 async fn are_evicted(redis: &mut RedisClient) {
     let redis = tokio::sync::Mutex::new(redis);
     eventually("what is beyond the bound is evicted", async || {
-        kept(&mut *redis.lock().await).await <= 4
+        kept(*redis.lock().await).await <= 4
     })
     .await;
 }
@@ -54,7 +54,7 @@ async fn what_publishers_leave_behind_that_hang_up_is_bounded_too() {
     }
     {
         let client = tokio::sync::Mutex::new(&mut client);
-        eventually("all are published", async || kept(&mut *client.lock().await).await == 20).await;
+        eventually("all are published", async || kept(*client.lock().await).await == 20).await;
     }
     for stream in streams {
         stream.set_zero_linger().expect("it is ours");

@@ -80,7 +80,7 @@ async fn no_publish_is_refused_when_the_clock_of_redis_steps_forward() {
     for (seconds, pause) in [(3, 3), (3_600, 4), (3_600 + 8, 3)] {
         stepped.steps(seconds, Duration::from_secs(pause)).await;
     }
-    stepped.is_right().await;
+    stepped.becomes_right().await;
 }
 
 /// The clock steps ten minutes back. The dead node is cleaned up within the usual time.
@@ -89,7 +89,7 @@ async fn a_dead_node_is_cleaned_up_after_when_the_clock_of_redis_steps_backward(
     let mut stepped = Stepped::start().await;
     stepped.steps(-600, Duration::from_secs(2)).await;
     stepped.node_dies().await;
-    stepped.is_right().await;
+    stepped.becomes_right().await;
 }
 
 /// The clock steps after the node's death and before its lease expires.
@@ -103,7 +103,7 @@ async fn a_node_that_died_before_the_clock_of_redis_stepped_is_cleaned_up_after(
     tokio::time::sleep(Duration::from_millis(500)).await;
     stepped.group.redis.set_clock(-600);
     stepped.is_cleaned(died).await;
-    stepped.is_right().await;
+    stepped.becomes_right().await;
 }
 
 fn settings() -> Settings {
@@ -168,7 +168,7 @@ impl Stepped {
     }
 
     /// Checks that every publish was accepted and that all nodes and clients have the true state.
-    async fn is_right(self) {
+    async fn becomes_right(self) {
         for publishing in self.publishing {
             publishing.stop().await;
         }

@@ -44,7 +44,7 @@ enum Way {
 #[tokio::test]
 async fn hashes_of_channels_are_put_back_silently() {
     let taken = Taken::start().await;
-    let put_back = taken.is_put_back(async |redis| {
+    let put_back = taken.puts_back(async |redis| {
         for (at, way) in [Way::Delete, Way::Unlink, Way::OtherType].into_iter().cycle().enumerate()
         {
             if at == CHANNELS {
@@ -62,7 +62,7 @@ async fn hashes_of_channels_are_put_back_silently() {
 #[tokio::test]
 async fn hashes_of_users_and_connections_and_indexes_are_put_back_silently() {
     let taken = Taken::start().await;
-    let put_back = taken.is_put_back(async |redis| {
+    let put_back = taken.puts_back(async |redis| {
         for pattern in ["*:u{*", "*:n{*", "*:i{*", "*:j{*"] {
             delete(redis, pattern).await;
         }
@@ -73,7 +73,7 @@ async fn hashes_of_users_and_connections_and_indexes_are_put_back_silently() {
 #[tokio::test]
 async fn lists_and_entries_of_indexes_are_put_back_silently() {
     let taken = Taken::start().await;
-    let put_back = taken.is_put_back(async |redis| {
+    let put_back = taken.puts_back(async |redis| {
         delete(redis, "*:topics{*").await;
         for index in redis.command(&["KEYS", "*:i{*"]).await.texts() {
             let fields = redis.command(&["HKEYS", &index]).await.texts();
@@ -118,7 +118,7 @@ async fn fields_and_values_of_hashes_are_made_right() {
 #[tokio::test]
 async fn a_deleted_registry_is_restored_silently() {
     let taken = Taken::start().await;
-    let put_back = taken.is_put_back(async |redis| {
+    let put_back = taken.puts_back(async |redis| {
         for pattern in ["*nodes{*", "*{nodes}*"] {
             delete(redis, pattern).await;
         }
@@ -207,7 +207,7 @@ impl Taken {
     }
 
     /// Removes something. Checks that Redis holds all of it again after a round, and that no client receives anything.
-    async fn is_put_back(self, take: impl AsyncFnOnce(&mut RedisClient)) {
+    async fn puts_back(self, take: impl AsyncFnOnce(&mut RedisClient)) {
         let mut redis = self.group.redis.client().await;
         let before = held(&mut redis).await;
         let settled = self.settled().await;

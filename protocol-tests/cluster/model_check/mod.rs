@@ -94,9 +94,9 @@ impl fmt::Display for Shown<'_> {
         for word in self.0 {
             let text = String::from_utf8_lossy(word);
             if 300 < text.len() {
-                write!(f, "({} bytes) ", text.len())?
+                write!(f, "({} bytes) ", text.len())?;
             } else {
-                write!(f, "{text:?} ")?
+                write!(f, "{text:?} ")?;
             }
         }
         Ok(())

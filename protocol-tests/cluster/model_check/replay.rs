@@ -75,7 +75,7 @@ async fn receiver(status: u16) -> u16 {
         while let Ok((mut stream, _)) = listener.accept().await {
             let answer =
                 format!("HTTP/1.1 {status} .\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-            let mut request = [0; 65_536];
+            let mut request = vec![0; 65_536];
             // A request is small and written at once.
             if stream.read(&mut request).await.is_ok() {
                 let _gone = stream.write_all(answer.as_bytes()).await;
@@ -118,7 +118,7 @@ fn unquote(text: &str) -> Words {
                         u8::from_str_radix(&digits, 16).expect("two digits")
                     }
                     other => other,
-                })
+                });
             }
             (Some(word), byte) => word.push(byte),
         }

@@ -32,7 +32,7 @@ pub(super) fn check(words: &Words, real: &Value, model: &Value) -> Result<(), St
         return times(real, model);
     }
     let is_script = words[0].to_ascii_uppercase().starts_with(b"EVAL");
-    compare(real, model, UNORDERED.iter().any(|name| is(&name)), is_script, 0)
+    compare(real, model, UNORDERED.iter().any(is), is_script, 0)
 }
 
 /// Compares two replies to `TIME`.

@@ -111,7 +111,9 @@ pub(super) fn reply(reply: &Resp) -> Vec<String> {
                 Resp::List(_) => {
                     [vec!["[".to_owned()], self::reply(item), vec!["]".to_owned()]].concat()
                 }
-                item => self::reply(item),
+                item @ (Resp::Text(_) | Resp::Error(_) | Resp::Number(_) | Resp::Nothing) => {
+                    self::reply(item)
+                }
             });
             let words: Vec<Vec<String>> = words.collect();
             if LIST_MAX < words.len() {
