@@ -22,7 +22,7 @@ use crate::kit::Redis;
 /// A real server and its model, which receive the same commands.
 struct Pair {
     real: Connection,
-    model: model::server::Server,
+    model: model::server::ModelServer,
     sent: Vec<String>,
     _redis: Redis,
 }
@@ -40,8 +40,8 @@ impl Pair {
             redis::cmd("INFO").arg("server").query(&mut real).expect("redis-server answers");
         let run_id = info.lines().find_map(|line| line.strip_prefix("run_id:"));
         let run_id = run_id.expect("the id of its run").to_owned();
-        let engine = Arc::new(model::lua::Engine::new());
-        let model = model::server::Server::of_run(&engine, 1, run_id);
+        let engine = Arc::new(model::lua::LuaEngine::new());
+        let model = model::server::ModelServer::of_run(&engine, 1, run_id);
         Self { real, model, sent: Vec::new(), _redis: redis }
     }
 
