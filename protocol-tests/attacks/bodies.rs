@@ -1,4 +1,4 @@
-//! Bodies that drip, bodies that are only announced, bodies that never end.
+//! Slow, announced and endless bodies.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What is allowed once, as often as the wire takes it.
+//! Allowed operations, repeated as fast as possible.
 
 use std::time::{Duration, Instant};
 

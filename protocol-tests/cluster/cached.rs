@@ -39,7 +39,7 @@ async fn are_evicted(redis: &mut RedisClient) {
 
 /// Redis stores their events before their node receives the answer.
 #[tokio::test]
-async fn what_publishers_leave_behind_that_hang_up_is_bounded_too() {
+async fn events_of_disconnected_publishers_are_limited_too() {
     let redis = Redis::start().await;
     let proxy = Proxy::before(redis.address()).await;
     let settings = cluster_settings().app("max_cache_bytes", BOUND);
@@ -66,7 +66,7 @@ async fn what_publishers_leave_behind_that_hang_up_is_bounded_too() {
 }
 
 #[tokio::test]
-async fn an_eviction_that_fails_is_made_up_for() {
+async fn a_failed_eviction_is_retried() {
     let (group, mut redis) = bounded().await;
     redis.command(&["ACL", "SETUSER", "default", "-del"]).await;
     for number in 0..20 {
@@ -86,7 +86,7 @@ async fn an_eviction_that_fails_is_made_up_for() {
 }
 
 #[tokio::test]
-async fn a_lowered_bound_is_reached_however_much_is_beyond_it() {
+async fn a_lowered_limit_is_enforced() {
     let group = Group::of(1).await;
     let mut redis = group.redis.client().await;
     for hundred in 0..15 {

@@ -60,7 +60,7 @@ async fn e13_on_a_presence_channel_it_carries_its_senders_id_to_the_other_node()
 }
 
 #[tokio::test]
-async fn h15_a_socket_is_left_out_whichever_node_it_and_the_publisher_are_on() {
+async fn h15_a_socket_is_excluded_on_any_node() {
     let group = Group::of(2).await;
     let (mut a, mut b) = (group.nodes[0].client().await, group.nodes[1].client().await);
     a.subscribe("c").await;
@@ -106,7 +106,7 @@ async fn u09_terminating_a_user_closes_its_connections_on_all_nodes() {
 }
 
 #[tokio::test]
-async fn u11_a_watcher_is_told_of_users_on_other_nodes_after_the_grace() {
+async fn u11_a_watcher_receives_changes_of_users_on_other_nodes() {
     let group = Group::of(2).await;
     let mut watcher = group.nodes[0].client().await;
     watcher.sign_in(r#"{"id":"w","watchlist":["c"]}"#).await;
@@ -196,7 +196,7 @@ async fn every_node_gives_the_same_answers() {
 }
 
 #[tokio::test]
-async fn the_memory_of_a_cache_channel_outlives_the_nodes() {
+async fn a_kept_event_outlives_the_nodes() {
     let mut group = Group::of(1).await;
     group.nodes[0].publish("cache-x", "e", "1").await;
     group.kill(0).await;

@@ -19,7 +19,7 @@ const RESHARDS: usize = 5;
 const RECEIVED_AGAIN: Duration = Duration::from_secs(5);
 
 #[tokio::test]
-async fn nodes_on_a_redis_cluster_are_one_and_survive_the_death_of_a_master() {
+async fn nodes_on_a_redis_cluster_act_as_one_and_survive_the_death_of_a_master() {
     let mut redis = RedisCluster::start().await;
     let settings = cluster_settings();
     let nodes = [node(&settings, &redis.url()).await, node(&settings, &redis.url()).await];
@@ -152,7 +152,7 @@ fn all_heard(listeners: &[Listener], event: &str, published: usize) -> bool {
 
 /// Each cached event is in its own slot, but their account in one.
 #[tokio::test]
-async fn what_one_request_publishes_on_cache_channels_is_accounted_at_once() {
+async fn events_of_one_request_on_cache_channels_are_accounted_at_once() {
     let redis = RedisCluster::start().await;
     let node = node(&cluster_settings(), &redis.url()).await;
     let mut monitors = Vec::new();

@@ -52,7 +52,7 @@ async fn publish(node: &Server, data: &str) {
 }
 
 #[tokio::test]
-async fn what_a_node_had_of_an_app_goes_with_it_and_comes_again() {
+async fn the_state_of_an_app_is_removed_and_restored_with_it() {
     let group = Group::with(2, with_other(), Redis::start().await).await;
     let [one, two] = [&group.nodes[0], &group.nodes[1]];
     let (mut leaves, mut stays) = (client_of_other(one).await, client_of_other(two).await);
@@ -104,7 +104,7 @@ async fn an_app_that_is_added_to_all_nodes_is_one_app() {
 
 /// Connections of the new app are opened while those of the old one are being closed.
 #[tokio::test]
-async fn an_app_that_goes_and_comes_in_a_row_keeps_its_counts_right() {
+async fn an_app_that_is_removed_and_added_repeatedly_has_correct_counts() {
     let group = Group::with(2, with_other(), Redis::start().await).await;
     let [one, two] = [&group.nodes[0], &group.nodes[1]];
     let mut stays = client_of_other(two).await;
@@ -135,7 +135,7 @@ async fn an_app_that_goes_and_comes_in_a_row_keeps_its_counts_right() {
 }
 
 #[tokio::test]
-async fn another_limit_of_an_app_holds_for_all_nodes() {
+async fn a_new_limit_of_an_app_applies_to_all_nodes() {
     let group = Group::of(2).await;
     for at in [0, 1] {
         reload(&group, at, cluster_settings().app("max_connections", 2)).await;

@@ -51,7 +51,7 @@ async fn nodes_find_the_master_and_follow_it_when_it_fails() {
 
 /// The old master runs and accepts writes: only the Sentinels report that it is not the master.
 #[tokio::test]
-async fn nodes_follow_the_sentinels_to_another_master_though_the_old_one_lives() {
+async fn nodes_follow_the_sentinels_although_the_old_master_runs() {
     let watched = Watched::start().await;
     let settings = cluster_settings();
     let one = node(&settings, &watched.url()).await;

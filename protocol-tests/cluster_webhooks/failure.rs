@@ -79,7 +79,7 @@ fn numbers(events: &[Value]) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn a_queue_outlives_the_node_that_was_to_deliver_it() {
+async fn a_queue_outlives_its_delivering_node() {
     let (mut receiver, answers) = hanging().await;
     let settings = webhooks(&[(&receiver, r#"["client_event"]"#)])
         .section("webhooks", "batch_ms", 0)
@@ -241,7 +241,7 @@ async fn a_node_without_the_delivery_lease_delivers_nothing() {
 }
 
 #[tokio::test]
-async fn foreign_data_in_the_keys_of_webhooks_prevents_no_subscription() {
+async fn unexpected_data_in_the_keys_of_webhooks_prevents_no_subscription() {
     let mut receiver = WebhookReceiver::new().await;
     let group = Group::of(1, webhooks(&[(&receiver, CHANNEL_AND_MEMBER_EVENTS)])).await;
     group.teller().await;
@@ -283,14 +283,14 @@ fn sorted(mut events: Vec<Value>) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn after_redis_lost_its_data_what_is_there_is_reported_again() {
+async fn after_a_data_loss_the_current_state_is_reported_again() {
     let receiver = WebhookReceiver::new().await;
     let group = Group::of(2, webhooks(&[(&receiver, CHANNEL_AND_MEMBER_EVENTS)])).await;
     reported_again(group, receiver).await;
 }
 
 #[tokio::test]
-async fn after_a_redis_cluster_lost_its_data_what_is_there_is_reported_again() {
+async fn after_a_data_loss_of_a_redis_cluster_the_current_state_is_reported_again() {
     let receiver = WebhookReceiver::new().await;
     let group = Group::on_a_cluster(2, webhooks(&[(&receiver, CHANNEL_AND_MEMBER_EVENTS)])).await;
     reported_again(group, receiver).await;

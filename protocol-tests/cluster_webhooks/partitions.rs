@@ -114,7 +114,7 @@ async fn members_of_two_nodes_are_reported_once_each() {
 
 /// The node dies as soon as its last subscription is acknowledged, while it forwards the record of it.
 #[tokio::test]
-async fn a_node_that_dies_while_it_forwards_loses_and_doubles_nothing() {
+async fn a_node_that_dies_while_forwarding_loses_and_duplicates_nothing() {
     const ON_THE_NODE: usize = 15;
     let mut receiver = WebhookReceiver::new().await;
     let events = r#"["channel_occupied", "subscription_count"]"#;

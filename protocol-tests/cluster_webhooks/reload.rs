@@ -24,7 +24,7 @@ async fn reload_one(group: &Group, at: usize, settings: &Settings) {
 }
 
 #[tokio::test]
-async fn webhooks_that_come_and_go_are_told_what_happens_while_they_are_there() {
+async fn webhooks_receive_events_while_they_are_configured() {
     let (mut one, mut two) = (WebhookReceiver::new().await, WebhookReceiver::new().await);
     let group = Group::of(2, webhooks(&[(&one, OCCUPIED)])).await;
     let (mut a, mut b) = (group.client(0).await, group.client(1).await);
@@ -87,7 +87,7 @@ async fn an_app_that_gets_its_first_webhook_shares_it_with_the_other_nodes() {
 }
 
 #[tokio::test]
-async fn a_node_whose_webhooks_are_gone_leaves_the_telling_to_those_who_have_some() {
+async fn a_node_without_webhooks_leaves_the_delivery_to_others() {
     let mut receiver = WebhookReceiver::new().await;
     let group = Group::of(2, webhooks(&[(&receiver, OCCUPIED)])).await;
     let teller = group.teller().await;
@@ -100,7 +100,7 @@ async fn a_node_whose_webhooks_are_gone_leaves_the_telling_to_those_who_have_som
 }
 
 #[tokio::test]
-async fn changes_in_a_row_lose_nothing_and_tell_nothing_twice() {
+async fn repeated_reloads_lose_nothing_and_duplicate_nothing() {
     let (mut receiver, other) = (WebhookReceiver::new().await, WebhookReceiver::new().await);
     let settings = [
         webhooks(&[(&receiver, OCCUPIED)]),

@@ -1,4 +1,4 @@
-//! The laws of delivery: one order, no gap, no duplicate, and nobody suffers from another's slowness.
+//! The guarantees of delivery: one order, no gap, no duplicate, and slow clients affect no others.
 
 use std::cell::Cell;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Seeded nonsense against one running server: afterwards it is as if nothing had been.
+//! Seeded invalid input against one running server, which must leave no state.
 //!
 //! `FUZZ_SEED=n` repeats a run, `FUZZ_INPUTS=n` makes it longer.
 

@@ -1,5 +1,4 @@
-//! The limits at the door: how fast connections come, how many of them are no WebSocket, how fast messages come, and
-//! how long one may take.
+//! The limits of connections and messages: rates, the number of HTTP connections, and timeouts.
 
 use std::time::{Duration, Instant};
 
@@ -391,7 +390,7 @@ async fn an_incomplete_message_times_out() {
         let begun = Instant::now();
         client.bytes(beginning).await;
         if number == 0 {
-            // Signs of life between the fragments do not put it off.
+            // Signs of life between the fragments do not extend the deadline.
             let ping = frames::masked(frames::FIN | frames::PING, b"p");
             while begun.elapsed() < Duration::from_secs(5) && client.try_bytes(&ping).await {
                 match client.frame().await {

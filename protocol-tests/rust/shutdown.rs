@@ -1,4 +1,4 @@
-//! How it starts and how it ends.
+//! Startup and shutdown.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};

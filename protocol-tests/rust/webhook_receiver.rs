@@ -1,4 +1,4 @@
-//! An endpoint for webhooks: it keeps each request as it came, byte for byte.
+//! A webhook endpoint for tests, which records each request byte for byte.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::harness::within;
 
-/// A request that a sink has heard.
+/// A request that the endpoint has received.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) at: Instant,
     pub(crate) line: String,
-    /// The head without its first line, as it came.
+    /// The head without its first line, as received.
     pub(crate) head: String,
     pub(crate) body: String,
 }
@@ -41,7 +41,7 @@ impl Request {
 /// Answers the n-th request, from 0, with a status and a `Location`; without a status, never.
 type Answers = Arc<dyn Fn(usize, &Request) -> (Option<u16>, String) + Send + Sync>;
 
-/// A server that listens to webhooks.
+/// A server for webhook requests.
 #[derive(Debug)]
 pub(crate) struct WebhookReceiver {
     address: SocketAddr,
@@ -51,25 +51,25 @@ pub(crate) struct WebhookReceiver {
 }
 
 impl WebhookReceiver {
-    /// A sink that takes everything.
+    /// An endpoint that accepts everything.
     pub(crate) async fn new() -> Self {
         Self::answering(|_| Some(200)).await
     }
 
-    /// A sink that answers with these statuses; without one, it never answers.
+    /// An endpoint that answers with these statuses; `None`: it never answers.
     pub(crate) async fn answering(
         status: impl Fn(usize) -> Option<u16> + Send + Sync + 'static,
     ) -> Self {
         Self::start(Arc::new(move |at, _: &Request| (status(at), String::new()))).await
     }
 
-    /// A sink whose answer depends on the request.
+    /// An endpoint whose answer depends on the request.
     pub(crate) async fn judging(status: impl Fn(&Request) -> u16 + Send + Sync + 'static) -> Self {
         let judge = move |_, request: &Request| (Some(status(request)), String::new());
         Self::start(Arc::new(judge)).await
     }
 
-    /// A sink that answers with these statuses and locations.
+    /// An endpoint that answers with these statuses and locations.
     pub(crate) async fn answering_with(
         answer: impl Fn(usize) -> (u16, String) + Send + Sync + 'static,
     ) -> Self {
@@ -104,12 +104,12 @@ impl WebhookReceiver {
         self.address.to_string()
     }
 
-    /// How many requests have come.
+    /// The number of requests received.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// How many requests were taken with [`WebhookReceiver::next`].
+    /// The number of requests taken with [`WebhookReceiver::next`].
     pub(crate) fn heard(&self) -> usize {
         self.heard
     }

@@ -9,7 +9,7 @@ use crate::kit::{
 };
 
 #[tokio::test]
-async fn an_event_that_came_to_one_node_only_closes_the_subscribers_of_the_other() {
+async fn an_event_received_by_one_node_only_closes_the_subscribers_of_the_other() {
     let mut torn = Torn::start(Redis::start().await).await;
     let near = subscriber(&torn.whole).await;
     let third = node(&cluster_settings(), &torn.redis.url()).await;

@@ -16,22 +16,22 @@ const SHORT: Duration = Duration::from_millis(4_500);
 const REFUSED: Duration = Duration::from_millis(2_200);
 
 #[tokio::test]
-async fn a_node_that_redis_does_not_hear_refuses_and_recovers() {
+async fn a_node_that_redis_does_not_receive_rejects_publishes_and_recovers() {
     Cut::start().await.heals_after(Link::DeafRedis, SHORT).await;
 }
 
 #[tokio::test]
-async fn a_node_that_does_not_hear_redis_refuses_and_recovers() {
+async fn a_node_that_does_not_receive_redis_rejects_publishes_and_recovers() {
     Cut::start().await.heals_after(Link::DeafNode, SHORT).await;
 }
 
 #[tokio::test]
-async fn a_node_that_is_cut_off_in_both_directions_refuses_and_recovers() {
+async fn a_node_disconnected_in_both_directions_rejects_publishes_and_recovers() {
     Cut::start().await.heals_after(Link::Dead, SHORT).await;
 }
 
 #[tokio::test]
-async fn a_node_whose_connections_are_reset_refuses_and_recovers() {
+async fn a_node_whose_connections_are_reset_rejects_publishes_and_recovers() {
     Cut::start().await.heals_after(Link::Reset, SHORT).await;
 }
 

@@ -73,7 +73,7 @@ async fn no_removal_of_a_staying_member_is_sent_when_redis_is_flushed() {
 
 /// No client acts after the flush.
 #[tokio::test]
-async fn rosters_are_right_again_when_one_master_of_a_redis_cluster_was_flushed() {
+async fn members_are_correct_after_one_master_of_a_redis_cluster_was_flushed() {
     let redis = RedisCluster::start().await;
     let settings = cluster_settings();
     let nodes = [node(&settings, &redis.url()).await, node(&settings, &redis.url()).await];

@@ -5,7 +5,7 @@ use crate::kit::{
 };
 
 #[tokio::test]
-async fn foreign_messages_are_counted_logged_once_and_ignored() {
+async fn unexpected_messages_are_counted_logged_once_and_ignored() {
     let group = Group::of(2).await;
     let (a, b) = (Listener::of(&group.nodes[0]).await, Listener::of(&group.nodes[1]).await);
     for (listener, user) in [(&a, "1"), (&b, "2")] {
@@ -106,7 +106,7 @@ fn envelope(id: u64, channel: &str) -> Vec<u8> {
 
 /// Replaces every key by one of another type, one after the other.
 #[tokio::test]
-async fn keys_of_a_wrong_type_do_not_bring_nodes_down() {
+async fn keys_of_a_wrong_type_do_not_stop_nodes() {
     let group = Group::of(2).await;
     let (a, b) = (Listener::of(&group.nodes[0]).await, Listener::of(&group.nodes[1]).await);
     for (listener, user) in [(&a, "1"), (&b, "2")] {

@@ -42,7 +42,7 @@ enum Way {
 }
 
 #[tokio::test]
-async fn hashes_of_channels_are_put_back_silently() {
+async fn hashes_of_channels_are_restored_silently() {
     let taken = Taken::start().await;
     let put_back = taken.puts_back(async |redis| {
         for (at, way) in [Way::Delete, Way::Unlink, Way::OtherType].into_iter().cycle().enumerate()
@@ -60,7 +60,7 @@ async fn hashes_of_channels_are_put_back_silently() {
 }
 
 #[tokio::test]
-async fn hashes_of_users_and_connections_and_indexes_are_put_back_silently() {
+async fn hashes_of_users_connections_and_indexes_are_restored_silently() {
     let taken = Taken::start().await;
     let put_back = taken.puts_back(async |redis| {
         for pattern in ["*:u{*", "*:n{*", "*:i{*", "*:j{*"] {
@@ -71,7 +71,7 @@ async fn hashes_of_users_and_connections_and_indexes_are_put_back_silently() {
 }
 
 #[tokio::test]
-async fn lists_and_entries_of_indexes_are_put_back_silently() {
+async fn lists_and_entries_of_indexes_are_restored_silently() {
     let taken = Taken::start().await;
     let put_back = taken.puts_back(async |redis| {
         delete(redis, "*:topics{*").await;
@@ -93,7 +93,7 @@ async fn lists_and_entries_of_indexes_are_put_back_silently() {
 /// A total, or the part of a node, is overwritten. Redis can't know which of them is right, so a removal and a new
 /// addition of a member may be sent.
 #[tokio::test]
-async fn fields_and_values_of_hashes_are_made_right() {
+async fn fields_and_values_of_hashes_are_corrected() {
     let taken = Taken::start().await;
     let mut redis = taken.group.redis.client().await;
     let before = held(&mut redis).await;

@@ -15,7 +15,7 @@ use crate::kit::{
 const NODE_TIMEOUT: Duration = Duration::from_secs(6);
 
 #[tokio::test]
-async fn the_members_of_a_killed_node_go_once_and_everything_is_counted_anew() {
+async fn the_members_of_a_killed_node_are_removed_once_and_counts_corrected() {
     let mut group = Group::of(3).await;
     let watchers = [member(&group.nodes[0], "1").await, member(&group.nodes[1], "2").await];
     let mut dead = Vec::new();
@@ -65,7 +65,7 @@ async fn the_members_of_a_killed_node_go_once_and_everything_is_counted_anew() {
 }
 
 #[tokio::test]
-async fn the_users_of_a_killed_node_are_told_offline_once() {
+async fn the_users_of_a_killed_node_are_reported_offline_once() {
     let mut group = Group::of(2).await;
     let watcher = Listener::of(&group.nodes[0]).await;
     watcher.sign_in(&json!({ "id": "w", "watchlist": ["ann", "bob"] }));

@@ -67,7 +67,7 @@ async fn a_silence_longer_than_broker_wait_refuses_publishes_in_time_and_they_ar
 }
 
 #[tokio::test]
-async fn a_batch_that_finds_no_redis_is_refused_whole() {
+async fn a_batch_without_redis_is_rejected_as_a_whole() {
     let group = Group::of(2).await;
     let listeners = on_each(&group, C).await;
     group.redis.freeze();
@@ -85,7 +85,7 @@ async fn a_batch_that_finds_no_redis_is_refused_whole() {
 }
 
 #[tokio::test]
-async fn publishes_without_redis_are_refused_in_time_and_readiness_says_why() {
+async fn publishes_without_redis_are_rejected_in_time_with_a_readiness_reason() {
     let mut group = Group::of(2).await;
     let listeners = on_each(&group, C).await;
     let ledger = Arc::new(Ledger::default());
@@ -201,7 +201,7 @@ async fn subscriptions_begun_without_redis_are_acknowledged_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_node_that_starts_before_redis_joins_when_it_comes() {
+async fn a_node_that_starts_before_redis_joins_later() {
     let port = free_port();
     let settings = cluster_settings();
     let node = unready_node(&settings, &format!("redis://127.0.0.1:{port}")).await;

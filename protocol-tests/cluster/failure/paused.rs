@@ -23,13 +23,13 @@ const PRESENCE: usize = 20;
 const USERS: usize = 6;
 
 #[tokio::test]
-async fn nothing_is_left_of_the_clients_of_a_node_that_was_paused() {
+async fn clients_of_a_paused_node_leave_no_state() {
     pause_last_of(3).await;
 }
 
 /// Like the previous test, but the node is alone: no other node declares it dead.
 #[tokio::test]
-async fn nothing_is_left_of_the_clients_of_the_only_node_after_a_pause() {
+async fn clients_of_a_single_paused_node_leave_no_state() {
     pause_last_of(1).await;
 }
 
@@ -51,7 +51,7 @@ async fn pause_last_of(nodes: usize) {
 
 /// The clients of a disconnected node leave before the node learns that it was declared dead.
 #[tokio::test]
-async fn nothing_is_left_of_clients_that_leave_while_their_node_is_cut_off() {
+async fn clients_that_leave_while_their_node_is_disconnected_leave_no_state() {
     let mut receiver = WebhookReceiver::new().await;
     let redis = Redis::start().await;
     let proxy = Proxy::before(redis.address()).await;

@@ -12,12 +12,12 @@ use crate::kit::{
 };
 
 #[tokio::test]
-async fn after_redis_comes_back_empty_everything_is_right_and_watchers_were_told() {
+async fn after_redis_restarts_empty_the_state_is_correct_and_was_reported() {
     comes_back(Redis::start().await).await;
 }
 
 #[tokio::test]
-async fn after_redis_comes_back_with_its_data_everything_is_right_and_watchers_were_told() {
+async fn after_redis_restarts_with_its_data_the_state_is_correct_and_was_reported() {
     comes_back(Redis::start_with_a_memory().await).await;
 }
 
@@ -121,7 +121,7 @@ async fn are_accepted_again(ledger: &Ledger, back: Instant) {
 
 /// A node and Redis die at the same time; the contributions of the node are on disk.
 #[tokio::test]
-async fn a_node_that_died_while_redis_was_away_is_cleaned_up_by_the_others() {
+async fn a_node_that_died_during_an_outage_of_redis_is_cleaned_up() {
     let redis = Redis::start_with_a_memory().await;
     let mut group = Group::with(3, cluster_settings(), redis).await;
     let (one, two) = (member(&group.nodes[0], "1").await, member(&group.nodes[1], "2").await);
@@ -141,7 +141,7 @@ async fn a_node_that_died_while_redis_was_away_is_cleaned_up_by_the_others() {
 }
 
 #[tokio::test]
-async fn the_memory_of_a_cache_channel_goes_with_an_empty_redis_and_is_not_made_up() {
+async fn kept_events_are_lost_with_an_empty_redis() {
     let mut group = Group::of(2).await;
     group.nodes[0].publish("cache-x", "e", "old").await;
     group.redis.kill();
@@ -158,7 +158,7 @@ async fn the_memory_of_a_cache_channel_goes_with_an_empty_redis_and_is_not_made_
 }
 
 #[tokio::test]
-async fn users_stay_signed_in_when_redis_comes_back_empty() {
+async fn users_stay_signed_in_when_redis_restarts_empty() {
     let mut group = Group::of(2).await;
     let watcher = Listener::of(&group.nodes[0]).await;
     watcher.sign_in(&json!({ "id": "w", "watchlist": ["ann"] }));
@@ -189,7 +189,7 @@ async fn users_stay_signed_in_when_redis_comes_back_empty() {
 }
 
 #[tokio::test]
-async fn what_is_flushed_under_running_nodes_is_made_right_again() {
+async fn flushed_data_of_running_nodes_is_restored() {
     let group = Group::of(2).await;
     let (one, two) = (member(&group.nodes[0], "1").await, member(&group.nodes[1], "2").await);
     let ledger = Arc::new(Ledger::default());

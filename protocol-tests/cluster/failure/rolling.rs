@@ -64,7 +64,7 @@ async fn a_rolling_restart_loses_nothing() {
 /// A node that stops gracefully removes its members; the others need not wait for its lease to
 /// expire.
 #[tokio::test]
-async fn an_orderly_end_leaves_nothing_behind() {
+async fn a_graceful_stop_leaves_no_state() {
     let mut group = Group::with(2, with_grace(), Redis::start().await).await;
     let watcher = member(&group.nodes[0], "watcher").await;
     let leaving = [member(&group.nodes[1], "1").await, member(&group.nodes[1], "2").await];

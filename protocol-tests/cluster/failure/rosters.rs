@@ -23,7 +23,7 @@ const BYTES_PER_SECOND: u32 = 10_000_000;
 /// By default Redis closes a pub/sub client whose output buffer exceeds 32 MiB, or 8 MiB for a
 /// minute.
 #[tokio::test]
-async fn a_node_with_large_rosters_comes_back_after_a_lost_link() {
+async fn a_node_with_large_channels_rejoins_after_a_lost_link() {
     let redis = Redis::start().await;
     let mut admin = redis.client().await;
     let limits = admin.command(&["CONFIG", "GET", "client-output-buffer-limit"]).await;

@@ -1,4 +1,4 @@
-//! Apps that come, go and change.
+//! Apps that are added, removed and changed.
 
 use serde_json::json;
 

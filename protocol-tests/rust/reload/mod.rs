@@ -1,4 +1,4 @@
-//! SIGHUP: the server goes on by the configuration as it is written then, or by none of it.
+//! SIGHUP: the server applies the new configuration as a whole, or not at all.
 
 mod admission;
 mod app_limits;

@@ -1,4 +1,4 @@
-//! What can't be used as a whole changes nothing.
+//! An invalid configuration changes nothing.
 
 use crate::harness::tls::{Certificate, connector, tls, tunnel, with_tls};
 use crate::harness::{Directory, Process, Settings};

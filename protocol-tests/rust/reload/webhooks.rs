@@ -1,4 +1,4 @@
-//! Webhooks that come, go and change.
+//! Webhooks that are added, removed and changed.
 
 use serde_json::{Value, json};
 
