@@ -156,6 +156,9 @@ async fn told_so_far(receiver: &mut WebhookReceiver) -> Vec<Value> {
     events
 }
 
+/// A client that returns within this time is not reported as gone (`Debouncer::DELAY`).
+const VACATED_AFTER: Duration = Duration::from_millis(2_900);
+
 #[tokio::test]
 async fn a_node_that_stops_hands_over_at_once_and_nothing_is_delivered_twice() {
     let mut receiver = WebhookReceiver::new().await;
@@ -165,16 +168,25 @@ async fn a_node_that_stops_hands_over_at_once_and_nothing_is_delivered_twice() {
     member.join(R, "10").await;
     assert_eq!(told(&mut receiver, 2).await.len(), 2);
     let mut node = group.nodes.remove(teller);
+    let stopped = Instant::now();
     node.signal("TERM");
     member.refused(4200).await;
-    assert_eq!(node.process.exit_code().await, Some(0));
-    // A client that reconnects at once is not reported as removed.
     let mut member = group.client(0).await;
     member.join(R, "10").await;
+    let reconnected_after = stopped.elapsed();
+    assert_eq!(node.process.exit_code().await, Some(0));
     member.subscribe("u").await;
     member.unsubscribe("u").await;
-    let expected = [of_channel("channel_occupied", "u"), of_channel("channel_vacated", "u")];
-    assert_eq!(told(&mut receiver, 2).await, expected);
+    let vacated = of_channel("channel_vacated", "u");
+    let mut events = Vec::new();
+    while !events.contains(&vacated) {
+        events.extend(request(&mut receiver).await.events());
+    }
+    if VACATED_AFTER <= reconnected_after {
+        // The machine was too slow for the client: it was away for so long that it may be reported.
+        events.retain(|event| event["channel"] != R);
+    }
+    assert_eq!(events, [of_channel("channel_occupied", "u"), vacated]);
 }
 
 #[tokio::test]

@@ -183,7 +183,7 @@ async fn three_hundred_events_from_two_nodes_are_delivered_exactly_once_and_in_o
 /// there are.
 #[tokio::test]
 async fn idle_webhooks_cost_redis_next_to_nothing() {
-    const SECONDS: u64 = 5;
+    const SECONDS: u64 = 10;
     let receiver = WebhookReceiver::new().await;
     let group = Group::of(3, webhooks(&[(&receiver, r#"["channel_occupied"]"#)])).await;
     group.teller().await;
@@ -193,5 +193,6 @@ async fn idle_webhooks_cost_redis_next_to_nothing() {
     let scripts = group.redis[0].scripts_called().await - before;
     let seconds = start.elapsed().as_secs_f64();
     assert!(3.0 * (seconds - 1.0) < f64::from(scripts), "{scripts} in {seconds} s: no heartbeats");
-    assert!(f64::from(scripts) < 4.0 * (seconds + 1.0), "{scripts} in {seconds} s");
+    // One more a second would be some 20 more.
+    assert!(f64::from(scripts) < 4.0 * (seconds + 2.0), "{scripts} in {seconds} s");
 }

@@ -11,7 +11,7 @@ use crate::kit::{
 
 const NODE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The time after a node's death within which nothing of it may remain.
-const CLEANED: Duration = Duration::from_secs(8);
+const CLEANED: Duration = Duration::from_secs(12);
 /// The number of channels: enough for each master to have some.
 const CHANNELS: usize = 24;
 

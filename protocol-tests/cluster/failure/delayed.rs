@@ -13,7 +13,7 @@ use crate::kit::{
 
 const NODE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The time after a node's death within which nothing of it may remain.
-const CLEANED: Duration = Duration::from_secs(8);
+const CLEANED: Duration = Duration::from_secs(12);
 /// How much later than the new link the bytes of the old one arrive.
 const LATE: Duration = Duration::from_millis(1_000);
 const CHANNELS: usize = 20;

@@ -13,8 +13,10 @@ use crate::kit::{
 use crate::webhook_receiver::WebhookReceiver;
 
 const NODE_TIMEOUT: Duration = Duration::from_secs(3);
-/// The duration of a round of comparisons and of the repair of all differences.
-const ROUND: Duration = Duration::from_secs(32);
+/// The duration of a round of comparisons and of the repair of all differences: 30 s, and the rest for busy machines.
+const ROUND: Duration = Duration::from_secs(45);
+/// Longer than the delay after which departures are announced.
+const ANNOUNCED: Duration = Duration::from_secs(5);
 const CHANNELS: usize = 12;
 /// Changes to the fields of hashes: one for the hashes of each channel.
 const FIELDS: [Way; 9] = [
@@ -215,7 +217,7 @@ impl Taken {
         assert_ne!(held(&mut redis).await, before, "something was removed");
         self.holds_again(&mut redis, &before).await;
         // A contribution that is not restored counts as a departure, which is announced after a delay.
-        tokio::time::sleep(HEALED).await;
+        tokio::time::sleep(ANNOUNCED).await;
         for (listener, before) in self.listeners.iter().zip(settled.1) {
             listener.ping_barrier().await;
             let heard = &listener.heard()[before..];
