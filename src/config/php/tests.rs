@@ -175,6 +175,16 @@ fn depth_is_bounded_and_length_costs_in_proportion() {
     }
 }
 
+#[test]
+fn nesting_is_followed_to_its_bound() {
+    let nested = |levels: usize| {
+        let around = levels - 1;
+        value(&format!("{}1{}", "(".repeat(around), ")".repeat(around)))
+    };
+    assert_eq!(nested(32), PhpValue::Number(1));
+    assert_eq!(nested(33), PhpValue::Computed);
+}
+
 const STOCK: &str = r"<?php
 
 return [
