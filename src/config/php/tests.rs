@@ -1,7 +1,7 @@
 use super::{
     PhpValue, differences,
     parse::{PhpNode, returned, texts},
-    token::tokens,
+    token::{Token, tokens},
 };
 use crate::config::{
     AppConfig, Config, Secret, draft::Draft, key::Key, origin::Origin, variables::Variables,
@@ -28,6 +28,7 @@ fn literals_are_understood() {
         ("'a'", text("a")),
         (r"'it\'s a \\ and \n'", text(r"it's a \ and \n")),
         (r#""a\n\"b\" \$c $ 1""#, text("a\n\"b\" $c $ 1")),
+        (r#""a\tb\\""#, text("a\tb\\")),
         ("10_000", PhpValue::Number(10_000)),
         ("0x1F", PhpValue::Number(31)),
         ("017", PhpValue::Number(15)),
@@ -173,6 +174,39 @@ fn depth_is_bounded_and_length_costs_in_proportion() {
         let cast = format!("<?php return {}1;", open.repeat(100_000));
         let _no_value = root(&cast);
     }
+}
+
+#[test]
+fn tokens_have_their_lines_behind_texts_and_comments() {
+    let read = |php: &str| tokens(&format!("<?php {php}")).unwrap();
+    assert_eq!(
+        read("<<<'A'\n AB\n  A.0b101\n0o17 0X1f 1.5 0"),
+        [
+            (Token::Opaque, 1),
+            (Token::Sign('.'), 3),
+            (Token::Number(5), 3),
+            (Token::Number(15), 4),
+            (Token::Number(31), 4),
+            (Token::Opaque, 4),
+            (Token::Number(0), 4),
+        ]
+    );
+    assert_eq!(
+        read("1 // a ?> text\n <?php 2 # b\n3#[c]/* d\n */'e\n'$f=>4"),
+        [
+            (Token::Number(1), 1),
+            (Token::Number(2), 2),
+            (Token::Number(3), 3),
+            (Token::Sign('#'), 3),
+            (Token::Sign('['), 3),
+            (Token::Word("c".to_owned()), 3),
+            (Token::Sign(']'), 3),
+            (Token::Text("e\n".to_owned()), 4),
+            (Token::Opaque, 5),
+            (Token::Arrow, 5),
+            (Token::Number(4), 5),
+        ]
+    );
 }
 
 #[test]
