@@ -38,7 +38,19 @@ fn literals_are_understood() {
         ("('a')", text("a")),
         ("(int) '8080'", PhpValue::Number(8080)),
         ("(bool) 0", PhpValue::Boolean(false)),
+        ("(bool) 'a'", PhpValue::Boolean(true)),
+        ("(bool) '0'", PhpValue::Boolean(false)),
+        ("(bool) 2", PhpValue::Boolean(true)),
+        ("(bool) null", PhpValue::Boolean(false)),
+        ("(bool) []", PhpValue::Boolean(false)),
+        ("(boolean) ['a']", PhpValue::Boolean(true)),
+        ("(int) true", PhpValue::Number(1)),
+        ("(integer) null", PhpValue::Number(0)),
+        ("(int) 'x'", PhpValue::Computed),
         ("(string) 1", text("1")),
+        ("(string) null", text("")),
+        ("(string) true", PhpValue::Computed),
+        ("(array) null", PhpValue::Array(Vec::new())),
         ("/* 'x' */ 'a' // 'y'\n # 'z'\n", text("a")),
         ("trim(' a ')", text("a")),
         ("env('UNSET')", PhpValue::Null),
@@ -207,6 +219,18 @@ fn tokens_have_their_lines_behind_texts_and_comments() {
             (Token::Number(4), 5),
         ]
     );
+}
+
+#[test]
+fn a_token_may_be_the_last_thing_in_a_file() {
+    let read = |php: &str| tokens(&format!("<?php {php}")).unwrap();
+    assert_eq!(read("$f"), [(Token::Opaque, 1)]);
+    assert_eq!(read("a"), [(Token::Word("a".to_owned()), 1)]);
+    assert_eq!(read("7"), [(Token::Number(7), 1)]);
+    assert_eq!(read("'a'"), [(Token::Text("a".to_owned()), 1)]);
+    for nothing in ["", " ", "// a", "# a", "/* a */", "?> a", "?>"] {
+        assert_eq!(read(nothing), [], "{nothing}");
+    }
 }
 
 #[test]
