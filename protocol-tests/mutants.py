@@ -129,6 +129,9 @@ def accepted():
 def run_suite(suite, names, output):
     """Runs a suite against each of the mutants. Returns how each ended, by its name."""
     arguments, timeout = suite
+    # The targets are named for the build, too, which would build all of them otherwise.
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    targets = [f"--cargo-arg={target}" for target in arguments[:at]]
     print(f"\n{len(names)} mutants: cargo test {' '.join(arguments)}", flush=True)
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
@@ -137,7 +140,7 @@ def run_suite(suite, names, output):
     files = [option for file in {place(name)[0] for name in names} for option in ("--file", file)]
     cargo_mutants(
         *files, "--re", exact, "--output", str(output), "--profile", "mutants", "--timeout", str(timeout),
-        "--baseline", "skip", "--no-shuffle", "--", *arguments,
+        "--baseline", "skip", "--no-shuffle", *targets, "--", *arguments[at:],
     )  # fmt: skip
     outcomes = json.loads((output / "mutants.out" / "outcomes.json").read_text())["outcomes"]
     ends = {each["scenario"]["Mutant"]["name"]: each["summary"] for each in outcomes if each["scenario"] != "Baseline"}
