@@ -3,10 +3,7 @@
 use super::reply::ApiError;
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::{
-    StatusCode,
-    body::{Body, Incoming},
-};
+use hyper::{StatusCode, body::Body};
 use std::time::Duration;
 use tokio::time;
 
@@ -16,7 +13,10 @@ use tokio::time;
 ///
 /// 413 if the body or its `Content-Length` is larger than `max` bytes; 408 if it takes longer than
 /// `timeout`; 400 if the connection ends within it.
-pub(super) async fn read(body: Incoming, max: usize, timeout: Duration) -> Result<Bytes, ApiError> {
+pub(super) async fn read<B>(body: B, max: usize, timeout: Duration) -> Result<Bytes, ApiError>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     let declared = body.size_hint().lower();
     if (max as u64) < declared {
         return Err(too_large(max));
@@ -24,7 +24,7 @@ pub(super) async fn read(body: Incoming, max: usize, timeout: Duration) -> Resul
     time::timeout(timeout, collect(body, max)).await.unwrap_or_else(|_elapsed| {
         Err(ApiError::new(
             StatusCode::REQUEST_TIMEOUT,
-            format!("The request's body did not count_connection within {} s", timeout.as_secs()),
+            format!("The request's body did not arrive within {} s", timeout.as_secs()),
         ))
     })
 }
@@ -61,7 +61,7 @@ fn too_large(max: usize) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::body::Frame;
+    use hyper::body::{Frame, SizeHint};
     use std::{
         collections::VecDeque,
         convert::Infallible,
@@ -86,6 +86,41 @@ mod tests {
         fn is_end_stream(&self) -> bool {
             self.0.is_empty()
         }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
+        }
+    }
+
+    /// A body of which nothing arrives.
+    struct Stalled;
+
+    impl Body for Stalled {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_has_its_size_and_its_time() {
+        let timeout = Duration::from_secs(7);
+        let (mut fits, _buffers) = drips(100);
+        assert_eq!(read(&mut fits, 100, timeout).await.unwrap().len(), 100);
+        let (mut larger, _buffers) = drips(101);
+        let error = read(&mut larger, 100, timeout).await.unwrap_err();
+        assert_eq!(error.into_reply().status(), 413);
+        assert_eq!(larger.0.len(), 101, "nothing of it is read");
+        let started = time::Instant::now();
+        let error = read(Stalled, 100, timeout).await.unwrap_err();
+        assert_eq!(started.elapsed(), timeout);
+        assert!(format!("{error:?}").contains("did not arrive within 7 s"), "{error:?}");
+        assert_eq!(error.into_reply().status(), 408);
     }
 
     /// Single bytes, each in a buffer of its own; and those buffers.
