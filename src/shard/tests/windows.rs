@@ -69,6 +69,20 @@ impl Client {
     }
 }
 
+/// Closes a connection and waits until the shard has noticed, so that its subscription does not end
+/// while [`Client::toggle`] waits for another change of the number of subscriptions.
+fn disconnect(bench: &mut Bench, client: Client) {
+    // Connections that were added are taken over in the next turn.
+    bench.settle();
+    let count = bench.engine.connections.len();
+    drop(client);
+    let give_up_at = Instant::now() + PATIENCE;
+    while bench.engine.connections.len() == count {
+        assert!(Instant::now() < give_up_at, "the end of a connection is not noticed");
+        bench.settle();
+    }
+}
+
 fn run(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let mut bench = Bench::with_small_buffers(1 << 26);
@@ -77,7 +91,7 @@ fn run(seed: u64) {
         let picked = random.random_range(0..clients.len().max(1));
         match random.random_range(0..10) {
             0 => clients.push(Client::connect(&mut bench)),
-            1 if !clients.is_empty() => drop(clients.swap_remove(picked)),
+            1 if !clients.is_empty() => disconnect(&mut bench, clients.swap_remove(picked)),
             2 | 3 if !clients.is_empty() => clients[picked].toggle(&mut bench),
             4 if !clients.is_empty() => drop(clients[picked].read(random.random_range(1..9_000))),
             5 => bench.turn(),
