@@ -5,7 +5,7 @@ use crate::{
     hub::{Delivery, Hub},
     protocol::SubscriptionRefusal,
     shard::{
-        connection::CLOSING_TIMEOUT,
+        connection::{CLOSING_TIMEOUT, ShardHandle, SubscriptionState},
         socket::tests::{Client as TlsClient, handshake},
     },
     signature::{channel_string, user_string},
@@ -161,6 +161,35 @@ async fn deliveries_for_a_closed_connection_are_not_sent_to_the_next_in_its_slot
     bench.hear(&after, |frames| frames.len() == 1);
     bench.push(Delivery::Close { keys: vec![old, new], code: CloseCode::Terminated });
     assert_eq!(bench.hear_close(&after), CloseCode::Terminated.number());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_is_completed_by_the_answer_with_its_ticket_only() {
+    let mut bench = Bench::new();
+    let client = bench.connect(b"");
+    bench.settle();
+    read_frames(&client);
+    let key = bench.connection_of(&client).key;
+    let [waiting, other] = ["c", "d"].map(|name| ChannelName::parse(name, 200).unwrap());
+    let waits = ShardHandle(SubscriptionState::Waits(7));
+    let admission = bench.engine.client(key.slot).unwrap();
+    admission.session.subscribed(waiting.clone(), None, waits);
+    let answer = |ticket, name: &ChannelName| {
+        let result = Err(SubscriptionRefusal::RosterFull { max: 1 });
+        Delivery::Subscription { key, ticket, name: name.clone(), result }
+    };
+    bench.push(answer(6, &waiting));
+    bench.push(answer(8, &waiting));
+    bench.push(answer(7, &other));
+    assert!(read_frames(&client).is_empty(), "nothing waits for these");
+    bench.push(answer(7, &waiting));
+    bench.hear(&client, |frames| {
+        frames.iter().any(|frame| is_event(frame, "pusher:subscription_error"))
+    });
+    bench.push(answer(7, &waiting));
+    assert!(read_frames(&client).is_empty(), "once");
+    let session = &mut bench.engine.client(key.slot).unwrap().session;
+    assert!(session.take_subscriptions().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
