@@ -16,7 +16,7 @@ local log, state, held, most = KEYS[3], KEYS[4], KEYS[5], tonumber(ARGV[8])
 local queues = #KEYS - 5
 ours('LTRIM', log, ARGV[6], -1)
 if redis.call('EXISTS', log) == 1 then
-  ours('HINCRBY', state, 'b', -ARGV[7])
+  ours('HINCRBY', state, 'b', 0 - ARGV[7])
 else
   ours('HDEL', state, 'b')
 end
