@@ -318,7 +318,7 @@ impl Coordinator {
                     hub.terminate(&user_id);
                 }
             }
-            Err(_) => self.shared.metrics.unexpected_data("a control_message"),
+            Err(_) => self.shared.metrics.unexpected_data("a control message"),
         }
     }
 

@@ -206,7 +206,7 @@ impl Webhooks {
 
     /// Counts the events that are still queued as dropped, and returns their number. Requests in
     /// Redis are left to the other nodes. Must be called last.
-    #[must_use = "whoever stops the server is to be ready"]
+    #[must_use = "the number of dropped events must be reported"]
     pub fn abandon(&self) -> usize {
         let unlogged = |app: &Arc<AppWebhooks>| {
             let unlogged = app.shared.get().map_or(0, |shared| shared.unlogged());

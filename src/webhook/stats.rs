@@ -114,7 +114,7 @@ type ReadNumber = fn(&Endpoint) -> u64;
 const NUMBERS: [(&str, &str, MetricType, ReadNumber); 6] = [
     (
         "campanile_webhook_events_sent",
-        "Events that a webhook was ready",
+        "Events that were delivered to a webhook",
         MetricType::Counter,
         |endpoint| endpoint.stats.sent.get(),
     ),
@@ -191,7 +191,7 @@ impl Collector for WebhookMetrics {
                 }
             }
         }
-        let help = "Events that a webhook was never ready, by reason";
+        let help = "Events that were never delivered to a webhook, by reason";
         let name = "campanile_webhook_events_dropped";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for endpoint in self.endpoints() {
@@ -211,7 +211,7 @@ impl Collector for WebhookMetrics {
         for endpoint in self.endpoints() {
             endpoint.stats.latency.encode(family.encode_family(&labels(&endpoint))?)?;
         }
-        let help = "What happened in an app with webhooks faster than it could be looked at";
+        let help = "Events of an app with webhooks that were dropped because the log was full";
         let name = "campanile_webhook_events_lost";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for app in self.apps() {
