@@ -53,7 +53,7 @@ impl Bystander {
         Self { seen, thread }
     }
 
-    /// How many events have arrived. Fails when the bystander has, whose own words are above.
+    /// The number of events that have arrived. Panics if the bystander has failed; its own message is printed above.
     pub(crate) fn count(&self) -> usize {
         assert!(!self.thread.is_finished(), "the ordinary subscriber or publisher has failed");
         self.seen.lock().len()

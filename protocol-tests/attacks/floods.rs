@@ -173,7 +173,7 @@ async fn endless_subscribing_and_unsubscribing_leaves_no_state() {
             attackers.spawn(pour(client, pair.concat().repeat(50), at % 4 != 0));
         }
         let (sent, answered) = sum(&attackers.join_all().await);
-        only_the_witness_is_left(server).await;
+        only_the_bystander_is_left(server).await;
         format!("{ATTACKERS} sent {sent} KiB, and read {answered} KiB of acknowledgements")
     };
     setup.attacked_by("subscribe floods", attack).await;
@@ -192,7 +192,7 @@ async fn the_memory_of_twenty_thousand_channels_is_released() {
         let occupied = channels["channels"].as_object().expect("an object").len();
         assert_eq!(occupied, 20_001, "a thousand each, and the bystander's");
         drop(clients);
-        only_the_witness_is_left(server).await;
+        only_the_bystander_is_left(server).await;
         "20,000 channels of 200 bytes occupied by 20 connections, one more refused to each"
             .to_owned()
     };
@@ -228,7 +228,7 @@ async fn publishing_without_subscribers_leaves_no_state() {
             assert_eq!(reply.status, 200, "{reply}");
             published += 100;
         }
-        only_the_witness_is_left(server).await;
+        only_the_bystander_is_left(server).await;
         format!("{published} channels published to, none kept")
     };
     setup.attacked_by("publishes to channels of nobody", attack).await;
@@ -314,7 +314,7 @@ pub(crate) fn sum(all: &[(usize, usize)]) -> (usize, usize) {
     (sent / 1_024, answered / 1_024)
 }
 
-pub(crate) async fn only_the_witness_is_left(server: &Server) {
+pub(crate) async fn only_the_bystander_is_left(server: &Server) {
     eventually("all channels but the bystander's are gone", async || {
         let reply = server.get("channels", &[]).await.json();
         reply == json!({ "channels": { (crate::bystander::CHANNEL): {} } })

@@ -1,6 +1,6 @@
 //! Attacks on the running server, while an ordinary subscriber and an ordinary publisher go about their business.
 //!
-//! Each test starts a server of its own, has a [`setup::AttackSetup`] watch over it, and attacks it within bounds and on
+//! Each test starts a server of its own, watches it with a bystander ([`setup::AttackSetup`]), and attacks it within bounds and on
 //! loopback. It holds when the subscriber lost nothing, the server's memory stayed within its bound and came back,
 //! and the attacker met the fate that the test names. How much slower the subscriber was served is printed, not
 //! judged: that is for benchmarks on a quiet machine. One attack runs at a time.

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
-use crate::floods::{only_the_witness_is_left, pour, sum};
+use crate::floods::{only_the_bystander_is_left, pour, sum};
 use crate::harness::{Client, Frame, Server, Settings, frames, inner};
 use crate::setup::{A_WHILE, AttackSetup};
 
@@ -35,7 +35,7 @@ async fn endless_joins_and_leaves_are_reported_in_order() {
         };
         let (told, (sent, _)) = tokio::join!(watch(&mut member), watching);
         drop(member);
-        only_the_witness_is_left(server).await;
+        only_the_bystander_is_left(server).await;
         format!("4 sent {sent} KiB of joining and leaving; {told}")
     };
     setup.attacked_by("presence toggling", attack).await;
@@ -171,7 +171,7 @@ async fn rejoining_a_full_channel_is_answered_at_a_limited_rate() {
         assert!(most <= bound, "answered with {most} KiB, at most {bound}");
         assert!(AT_ONCE <= most, "answered with {most} KiB, which is less than the burst");
         drop(members);
-        only_the_witness_is_left(server).await;
+        only_the_bystander_is_left(server).await;
         format!("4 sent {sent} KiB and were answered with {most} KiB at most, each")
     };
     setup.attacked_by("rejoining a full room", attack).await;
@@ -214,7 +214,7 @@ async fn a_reconnecting_client_can_subscribe_to_all_its_channels() {
         }
         client.ping_barrier().await;
         drop((members, client));
-        only_the_witness_is_left(server).await;
+        only_the_bystander_is_left(server).await;
         "1,000 presence channels at once, one of them full: all acknowledged".to_owned()
     };
     setup.attacked_by("an ordinary reconnect", attack).await;

@@ -40,7 +40,7 @@ async fn gone_with_its_node(mut group: Group, mut receiver: WebhookReceiver, nod
 async fn the_state_of_a_killed_node_is_reported_as_removed_once() {
     let receiver = WebhookReceiver::new().await;
     let group = Group::of(3, webhooks(&[(&receiver, CHANNEL_AND_MEMBER_EVENTS)])).await;
-    let node = (group.teller().await + 1) % 3;
+    let node = (group.leader().await + 1) % 3;
     gone_with_its_node(group, receiver, node).await;
 }
 
@@ -48,7 +48,7 @@ async fn the_state_of_a_killed_node_is_reported_as_removed_once() {
 async fn the_state_of_a_killed_delivering_node_is_reported_as_removed_once() {
     let receiver = WebhookReceiver::new().await;
     let group = Group::of(2, webhooks(&[(&receiver, CHANNEL_AND_MEMBER_EVENTS)])).await;
-    let node = group.teller().await;
+    let node = group.leader().await;
     gone_with_its_node(group, receiver, node).await;
 }
 
@@ -56,7 +56,7 @@ async fn the_state_of_a_killed_delivering_node_is_reported_as_removed_once() {
 async fn on_a_redis_cluster_the_state_of_a_killed_node_is_reported_as_removed_once() {
     let receiver = WebhookReceiver::new().await;
     let group = Group::on_a_cluster(2, webhooks(&[(&receiver, CHANNEL_AND_MEMBER_EVENTS)])).await;
-    let node = group.teller().await;
+    let node = group.leader().await;
     gone_with_its_node(group, receiver, node).await;
 }
 
@@ -85,19 +85,19 @@ async fn a_queue_outlives_its_delivering_node() {
         .section("webhooks", "batch_ms", 0)
         .app("client_events_per_second", 1_000);
     let mut group = Group::of(3, settings).await;
-    let teller = group.teller().await;
-    let mut client = group.client((teller + 1) % 3).await;
+    let leader = group.leader().await;
+    let mut client = group.client((leader + 1) % 3).await;
     client.subscribe("private-a").await;
     for number in 0..50 {
         client.whisper("client-a", "private-a", json!(number.to_string())).await;
     }
     let first = request(&mut receiver).await;
     let waiting = async |group: &Group| {
-        let teller = &group.nodes[group.teller().await];
-        sample(teller, "campanile_webhook_events_waiting").await
+        let leader = &group.nodes[group.leader().await];
+        sample(leader, "campanile_webhook_events_waiting").await
     };
     until("all wait", async || waiting(&group).await == Some(50)).await;
-    group.kill(teller).await;
+    group.kill(leader).await;
     answers.store(true, Ordering::SeqCst);
     let mut events = Vec::new();
     let mut bodies = Vec::new();
@@ -122,15 +122,15 @@ async fn the_delivering_node_may_die_at_any_time() {
         .section("webhooks", "batch_ms", 1)
         .app("client_events_per_second", 1_000);
     let mut group = Group::of(3, settings).await;
-    let teller = group.teller().await;
-    let mut client = group.client((teller + 1) % 3).await;
+    let leader = group.leader().await;
+    let mut client = group.client((leader + 1) % 3).await;
     client.subscribe("private-a").await;
     let mut events = Vec::new();
     for number in 0..300 {
         client.whisper("client-a", "private-a", json!(number.to_string())).await;
         if number == 150 {
             events = told_so_far(&mut receiver).await;
-            group.kill(teller).await;
+            group.kill(leader).await;
         }
     }
     while numbers(&events).last() != Some(&299) {
@@ -163,11 +163,11 @@ const VACATED_AFTER: Duration = Duration::from_millis(2_900);
 async fn a_node_that_stops_hands_over_at_once_and_nothing_is_delivered_twice() {
     let mut receiver = WebhookReceiver::new().await;
     let mut group = Group::of(2, webhooks(&[(&receiver, CHANNEL_AND_MEMBER_EVENTS)])).await;
-    let teller = group.teller().await;
-    let mut member = group.client(teller).await;
+    let leader = group.leader().await;
+    let mut member = group.client(leader).await;
     member.join(R, "10").await;
     assert_eq!(told(&mut receiver, 2).await.len(), 2);
-    let mut node = group.nodes.remove(teller);
+    let mut node = group.nodes.remove(leader);
     let stopped = Instant::now();
     node.signal("TERM");
     member.refused(4200).await;
@@ -229,7 +229,7 @@ async fn a_paused_redis_makes_no_event_be_delivered_twice_or_lost() {
 async fn a_node_without_the_delivery_lease_delivers_nothing() {
     let mut receiver = WebhookReceiver::new().await;
     let group = Group::of(2, webhooks(&[(&receiver, CHANNEL_AND_MEMBER_EVENTS)])).await;
-    group.teller().await;
+    group.leader().await;
     let mut client = group.client(0).await;
     client.subscribe("a").await;
     assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "a")]);
@@ -238,11 +238,11 @@ async fn a_node_without_the_delivery_lease_delivers_nothing() {
     assert_eq!(seized, "+OK");
     client.subscribe("b").await;
     until("no node delivers", async || {
-        let mut tellers = 0;
+        let mut leaders = 0;
         for node in &group.nodes {
-            tellers += sample(node, "campanile_webhook_leader").await.unwrap_or(0);
+            leaders += sample(node, "campanile_webhook_leader").await.unwrap_or(0);
         }
-        tellers == 0
+        leaders == 0
     })
     .await;
     assert_eq!(receiver.count(), receiver.heard());
@@ -256,7 +256,7 @@ async fn a_node_without_the_delivery_lease_delivers_nothing() {
 async fn unexpected_data_in_the_keys_of_webhooks_prevents_no_subscription() {
     let mut receiver = WebhookReceiver::new().await;
     let group = Group::of(1, webhooks(&[(&receiver, CHANNEL_AND_MEMBER_EVENTS)])).await;
-    group.teller().await;
+    group.leader().await;
     for key in ["log", "logstate"] {
         let set = format!("SET campanile:{key}{{460}}3 foreign");
         assert_eq!(group.redis[0].command(&set).await, "+OK");

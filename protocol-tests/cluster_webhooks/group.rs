@@ -62,22 +62,22 @@ impl Group {
     }
 
     /// The node that delivers the webhooks, once there is one.
-    pub(crate) async fn teller(&self) -> usize {
+    pub(crate) async fn leader(&self) -> usize {
         let mut found = None;
         until("one node delivers webhooks", async || {
-            let mut tellers = Vec::new();
+            let mut leaders = Vec::new();
             for (at, node) in self.nodes.iter().enumerate() {
                 if sample(node, "campanile_webhook_leader").await == Some(1) {
-                    tellers.push(at);
+                    leaders.push(at);
                 }
             }
-            if let [first, _, ..] = tellers[..] {
+            if let [first, _, ..] = leaders[..] {
                 // The delivery may have moved on after the first was asked.
                 let answer = sample(&self.nodes[first], "campanile_webhook_leader").await;
-                assert_ne!(answer, Some(1), "{tellers:?} deliver webhooks");
+                assert_ne!(answer, Some(1), "{leaders:?} deliver webhooks");
                 return false;
             }
-            found = tellers.pop();
+            found = leaders.pop();
             found.is_some()
         })
         .await;

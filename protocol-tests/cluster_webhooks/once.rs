@@ -172,9 +172,9 @@ async fn three_hundred_events_from_two_nodes_are_delivered_exactly_once_and_in_o
     clients[0].whisper("client-marker", "private-a", json!("1")).await;
     assert_eq!(told(&mut receiver, 1).await[0]["event"], "client-marker");
     request(&mut hanging).await;
-    let teller = &group.nodes[group.teller().await];
+    let leader = &group.nodes[group.leader().await];
     until("the queue of the other is counted", async || {
-        sample(teller, "campanile_webhook_events_waiting").await == Some(301)
+        sample(leader, "campanile_webhook_events_waiting").await == Some(301)
     })
     .await;
 }
@@ -186,7 +186,7 @@ async fn idle_webhooks_cost_redis_next_to_nothing() {
     const SECONDS: u64 = 10;
     let receiver = WebhookReceiver::new().await;
     let group = Group::of(3, webhooks(&[(&receiver, r#"["channel_occupied"]"#)])).await;
-    group.teller().await;
+    group.leader().await;
     let before = group.redis[0].scripts_called().await;
     let start = Instant::now();
     tokio::time::sleep(Duration::from_secs(SECONDS)).await;

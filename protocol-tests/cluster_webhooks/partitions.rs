@@ -119,12 +119,12 @@ async fn a_node_that_dies_while_forwarding_loses_and_duplicates_nothing() {
     let mut receiver = WebhookReceiver::new().await;
     let events = r#"["channel_occupied", "subscription_count"]"#;
     let mut group = Group::on_a_cluster(2, webhooks(&[(&receiver, events)])).await;
-    let teller = group.teller().await;
-    let mut stay = clients(&group, teller, CLIENTS).await;
-    let mut die = clients(&group, 1 - teller, ON_THE_NODE).await;
+    let leader = group.leader().await;
+    let mut stay = clients(&group, leader, CLIENTS).await;
+    let mut die = clients(&group, 1 - leader, ON_THE_NODE).await;
     let killing = async {
         subscribe_all(&mut die, "t").await;
-        group.kill(1 - teller).await;
+        group.kill(1 - leader).await;
     };
     tokio::join!(killing, subscribe_all(&mut stay, "t"));
     // All counts but the first, and one for the departure of the dead node's clients.
@@ -168,9 +168,9 @@ async fn the_records_of_a_dead_node_are_forwarded_once() {
     let mut client = group.client(0).await;
     client.subscribe("t").await;
     assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "t")]);
-    let (home, teller) = find(&group, "campanile:teller{*}3").await;
+    let (home, leader) = find(&group, "campanile:teller{*}3").await;
     let (redis, channel) = find(&group, "campanile:c{*}3:t").await;
-    let (home_tag, tag) = (tag(&teller), tag(&channel));
+    let (home_tag, tag) = (tag(&leader), tag(&channel));
     assert_ne!(home_tag, tag, "the channel and the app's log are in different partitions");
     let reached = home.command(&format!("HGET campanile:logstate{{{home_tag}}}3 f:{tag}")).await;
     let reached: u64 = reached

@@ -33,8 +33,8 @@ async fn others_pass(
     mut group: Group,
     (mut receiver, is_mended): (WebhookReceiver, Arc<AtomicBool>),
 ) {
-    let teller = group.teller().await;
-    let mut client = group.client(1 - teller).await;
+    let leader = group.leader().await;
+    let mut client = group.client(1 - leader).await;
     client.subscribe("private-a").await;
     for round in 0..ROUNDS {
         for data in [json!(2 * round), json!("poison"), json!(2 * round + 1)] {
@@ -52,11 +52,11 @@ async fn others_pass(
     }
     assert_eq!(told, (0..2 * ROUNDS).map(|number| format!("\"{number}\"")).collect::<Vec<_>>());
     let aside = async |group: &Group| {
-        let teller = &group.nodes[group.teller().await];
-        sample(teller, "campanile_webhook_events_set_aside").await
+        let leader = &group.nodes[group.leader().await];
+        sample(leader, "campanile_webhook_events_set_aside").await
     };
     until("all poison is set aside", async || aside(&group).await == Some(ROUNDS)).await;
-    group.kill(teller).await;
+    group.kill(leader).await;
     until("another node has it", async || aside(&group).await == Some(ROUNDS)).await;
     is_mended.store(true, Ordering::SeqCst);
     until("it is told one by one", async || aside(&group).await < Some(ROUNDS - 2)).await;

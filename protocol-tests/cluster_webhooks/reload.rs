@@ -83,20 +83,20 @@ async fn an_app_that_gets_its_first_webhook_shares_it_with_the_other_nodes() {
         client.subscribe(channel).await;
         assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", channel)]);
     }
-    group.teller().await;
+    group.leader().await;
 }
 
 #[tokio::test]
 async fn a_node_without_webhooks_leaves_the_delivery_to_others() {
     let mut receiver = WebhookReceiver::new().await;
     let group = Group::of(2, webhooks(&[(&receiver, OCCUPIED)])).await;
-    let teller = group.teller().await;
-    let other = 1 - teller;
-    reload_one(&group, teller, &webhooks(&[])).await;
+    let leader = group.leader().await;
+    let other = 1 - leader;
+    reload_one(&group, leader, &webhooks(&[])).await;
     let mut client = group.client(other).await;
     client.subscribe("a").await;
     assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "a")]);
-    assert_eq!(group.teller().await, other);
+    assert_eq!(group.leader().await, other);
 }
 
 #[tokio::test]

@@ -36,8 +36,8 @@ impl Bench {
         Self { webhooks, shutdown }
     }
 
-    fn observe(&self, occurrence: HubEvent) {
-        self.webhooks.observe(APP_ID, occurrence);
+    fn observe(&self, hub_event: HubEvent) {
+        self.webhooks.observe(APP_ID, hub_event);
     }
 
     /// Applies another configuration, as a reload does.

@@ -28,7 +28,7 @@ pub(super) fn begin(config: &LogConfig) -> (LevelSwitch, WorkerGuard) {
     };
     let lines = fmt::layer().with_writer(writer).event_format(form);
     let set = set_global_default(registry().with(level).with(lines));
-    // It was only set before by a program that embeds the server.
+    // It fails only if a program that embeds the server has installed a logger before.
     let _ = set;
     (LevelSwitch(switch), guard)
 }

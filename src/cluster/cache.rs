@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_entries_of_an_account_are_not_evicted() {
+    fn unexpected_entries_of_an_account_are_not_evicted() {
         let named = |channel: &[u8], id: &[u8]| (channel.to_vec(), id.to_vec());
         let channel = ChannelName::parse("cache-x", 100).unwrap();
         assert_eq!(parse(&named(b"cache-x", b"ff")), Some((channel, 255)));

@@ -105,11 +105,11 @@ impl Comparison {
         self.next = None;
         self.next_sweep = None;
         self.is_sweeping = false;
-        self.look_at_own();
+        self.scan_own_lists();
     }
 
     /// Schedules a scan of this node's own lists: Redis may have lost some of its writes.
-    pub(super) fn look_at_own(&mut self) {
+    pub(super) fn scan_own_lists(&mut self) {
         self.has_own = false;
         self.page = ListPage::default();
     }

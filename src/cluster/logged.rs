@@ -37,7 +37,7 @@ const FORWARD_WITHIN: Duration = Duration::from_secs(10);
 /// The pause after forwarding has failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// The interval between checks for logs that were left behind.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The number of checks in a round of 30 seconds, with some time to spare.
 const LOOKS: usize = 28;
 
@@ -117,7 +117,7 @@ pub(super) struct Forwarding {
     paused_until: Option<Instant>,
     /// Partitions that are still to be checked in this round.
     queue: VecDeque<Partition>,
-    next_look: Option<Instant>,
+    next_poll: Option<Instant>,
 }
 
 impl Coordinator {
@@ -127,10 +127,10 @@ impl Coordinator {
             return;
         }
         self.forward_some(now);
-        let is_due = self.forwarding.next_look.is_none_or(|at| at <= now);
+        let is_due = self.forwarding.next_poll.is_none_or(|at| at <= now);
         if is_due && self.membership.is_joined() && self.may_sync() {
-            self.forwarding.next_look = Some(now + LOOK_INTERVAL);
-            self.look_for_logs();
+            self.forwarding.next_poll = Some(now + POLL_INTERVAL);
+            self.poll_logs();
         }
     }
 
@@ -184,7 +184,7 @@ impl Coordinator {
     }
 
     /// One node looks for logs that another has left behind.
-    fn look_for_logs(&mut self) {
+    fn poll_logs(&mut self) {
         let is_first =
             self.membership.alive.iter().min().is_some_and(|node| node == self.membership.node());
         let Some(connection) = self.connection.clone().filter(|_| is_first) else { return };

@@ -104,7 +104,7 @@ pub(super) struct HeartbeatReply {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Registered {
     Yes,
-    /// It was declared dead, or Redis has lost its data.
+    /// The registration is not valid: the node was declared dead, its name has a later link, or Redis has lost its data.
     LeaseExpired,
     /// Nodes with another key layout use this prefix. Its version is in the reply's `generation`.
     OtherLayout,

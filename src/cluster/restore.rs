@@ -29,7 +29,7 @@ impl Coordinator {
     /// Subscribes to and reads all topics of a partition again, after its server has changed or has
     /// ended a subscription.
     pub(super) fn on_moved(&mut self, partition: Partition) {
-        self.comparison.look_at_own();
+        self.comparison.scan_own_lists();
         let moved = self.topics.iter().filter(|(_, topic)| topic.partition == partition);
         for name in moved.map(|(name, _)| Arc::clone(name)).collect::<Vec<_>>() {
             self.with(&name, Topic::detach);

@@ -98,9 +98,9 @@ impl Observer for NoopObserver {
         false
     }
 
-    fn observe(&self, _app_id: &str, _occurrence: HubEvent) {}
+    fn observe(&self, _app_id: &str, _hub_event: HubEvent) {}
 
-    fn observe_at(&self, _app_id: &str, _at_us: u64, _occurrence: HubEvent) {}
+    fn observe_at(&self, _app_id: &str, _at_us: u64, _hub_event: HubEvent) {}
 }
 
 /// The error for bytes that are not an event.

@@ -119,7 +119,7 @@ mod tests {
     use rand::{RngExt, SeedableRng, rngs::StdRng};
     use std::{collections::HashMap, sync::Arc};
 
-    fn random_occurrence(random: &mut StdRng) -> HubEvent {
+    fn random_hub_event(random: &mut StdRng) -> HubEvent {
         let channel = channel(&format!("presence-{}", random.random_range(0..4)));
         let user_id: Arc<str> = random.random_range(0..3).to_string().into();
         match random.random_range(0..7) {
@@ -175,7 +175,7 @@ mod tests {
                 if random.random_bool(0.3) {
                     machine.advance(now, &mut ready);
                 } else {
-                    let hub_event = random_occurrence(&mut random);
+                    let hub_event = random_hub_event(&mut random);
                     if let Some(came) = Consumer::came(&hub_event) {
                         truth.insert(Consumer::key(&hub_event), came);
                     }
@@ -296,7 +296,7 @@ mod tests {
             let channel = channel(&format!("cache-{number}"));
             machine.apply(HubEvent::CacheMiss { channel }, now, &mut ready);
         }
-        assert_eq!(ready.len(), Machine::MISSES_MAX + 1, "all are ready");
+        assert_eq!(ready.len(), Machine::MISSES_MAX + 1, "all are reported");
         assert_eq!(machine.misses.len(), Machine::MISSES_MAX);
     }
 

@@ -324,7 +324,7 @@ pub(super) mod tests {
         let (request_id, first) = queue.first_now().unwrap();
         assert_eq!(first.events, 8);
         let huge = notice(&"x".repeat(MemoryQueue::BYTES_MAX), 32, now);
-        assert_eq!(queue.push(huge), 32, "what can't fit pushes nobody out");
+        assert_eq!(queue.push(huge), 32, "a request that cannot fit drops no other");
         assert_eq!(queue.events(), 24);
         // The first is being delivered when it is dropped.
         assert_eq!(queue.push(large(64)), 8);

@@ -108,8 +108,8 @@ pub(super) async fn client_events_per_second_applies_to_living_connections() {
     reload(&server, limited, "client_events_per_second").await;
     client.bytes(&burst).await;
     assert_eq!(client.event_error().await.1, json!(4301));
-    client.ping_barrier_after_anything().await;
-    peer.ping_barrier_after_anything().await;
+    client.ping_barrier_ignoring_other_messages().await;
+    peer.ping_barrier_ignoring_other_messages().await;
     reload(&server, unlimited(), "client_events_per_second").await;
     client.bytes(&burst).await;
     for _ in 0..20 {
@@ -254,7 +254,7 @@ async fn beyond_max_messages(client: &mut Client) -> Value {
 
 impl Client {
     /// Reads until everything that was sent before is answered.
-    async fn ping_barrier_after_anything(&mut self) {
+    async fn ping_barrier_ignoring_other_messages(&mut self) {
         self.text(r#"{"event":"pusher:ping"}"#).await;
         loop {
             match self.frame().await {

@@ -63,7 +63,7 @@ async fn contributions_that_no_node_holds_are_removed() {
     testbed.ask(HOME, &["SADD", &names.topics_of(&own, HOME), &key]);
     testbed.ask(HOME, &["HSET", &channels, "own", "1 0", "gone", "3 0"]);
     testbed.ask(HOME, &["HSET", &users, "nobody", "1 0"]);
-    testbed.coordinator.comparison.look_at_own();
+    testbed.coordinator.comparison.scan_own_lists();
     testbed.run_for(2 * ROUND).await;
     let dump = testbed.dump();
     assert_eq!(testbed.field(HOME, &key, &format!("n:{own}")), "", "{dump}");

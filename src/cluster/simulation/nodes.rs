@@ -24,7 +24,7 @@ pub(crate) struct SimulatedRedis {
     nodes: NodeId,
 }
 
-/// A node without apps. Dropping it ends its process without a goodbye.
+/// A node without apps. Dropping it ends its process without leaving the cluster.
 #[derive(Debug)]
 pub(crate) struct SimulatedNode {
     pub(crate) cluster: Cluster,

@@ -30,7 +30,7 @@ async fn two_nodes() -> (SimulatedRedis, [SimulatedNode; 2], [Store; 2]) {
 async fn ours(store: &Store, turn: &str) -> View {
     match store.poll(turn, &queues()).await {
         Ok(Poll::Ours(view)) => view,
-        other => panic!("the turn is ours: {other:?}"),
+        other => panic!("the lease is not held: {other:?}"),
     }
 }
 
@@ -89,7 +89,7 @@ async fn a_part_may_be_repeated_for_ten_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_turn_lasts_five_seconds_unless_it_is_renewed_or_released() {
+async fn a_lease_lasts_five_seconds_unless_it_is_renewed_or_released() {
     let (_redis, _nodes, [one, other]) = two_nodes().await;
     let held = async |turn: &str| match other.poll(turn, &queues()).await.unwrap() {
         Poll::Held { by, remaining } => Some((by, remaining)),
@@ -110,7 +110,7 @@ async fn a_turn_lasts_five_seconds_unless_it_is_renewed_or_released() {
 
     one.release(&renewed).await;
     sleep(DELIVERED).await;
-    assert!(one.vacant().now_or_never().is_none(), "it is not its turn any more");
+    assert!(one.vacant().now_or_never().is_none(), "it does not hold the lease any more");
     other.release(&theirs).await;
     sleep(DELIVERED).await;
     for store in [&one, &other] {
@@ -151,7 +151,7 @@ async fn a_commit_takes_records_and_adds_requests_in_one_step() {
     };
     assert_eq!(commit(&one, &turn, &rest).await.left, 0);
     let view = ours(&one, &one.new_lease()).await;
-    assert_eq!(view.held, [("y".to_owned(), "2".to_owned())], "known to a new turn");
+    assert_eq!(view.held, [("y".to_owned(), "2".to_owned())], "known to a new lease");
     let key = redis.key("queue").unwrap();
     let left: u64 = redis.ask(&["PTTL", &key]);
     assert!((899_000..=900_000).contains(&left), "a queue is kept for 15 minutes: {left}");

@@ -160,7 +160,7 @@ impl Topic {
         self.written = LastWrite::Lost;
     }
 
-    /// Marks that users who may return do not.
+    /// Ends the subscriptions whose clients may still return: they do not.
     pub(in crate::cluster) fn end_all(&mut self) {
         self.count = self.count.saturating_sub(self.ending.len());
         self.ending.clear();

@@ -87,7 +87,7 @@ fn server_to_user_channels_are_neither_counted_nor_reported() {
         "channel_vacated ",
     ];
     assert_eq!(told.told(), expected);
-    assert_eq!(bench.heard(0).len(), 2, "the subscribers of the other two are told their count");
+    assert_eq!(bench.heard(0).len(), 2, "the subscribers of the other two receive their count");
 }
 
 #[test]

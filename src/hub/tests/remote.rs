@@ -44,7 +44,7 @@ fn the_count_of_all_nodes_is_sent_when_it_changes() {
     hub.attach(&name("c"), connection(0, 1), 1, None, initial(Some(3)), now);
     assert_eq!(heard(&hub, 0).len(), 1, "its own subscription");
     hub.total_changed(&name("c"), 3, now);
-    assert_eq!(heard(&hub, 0), [], "it was told with the subscription");
+    assert_eq!(heard(&hub, 0), [], "the count was sent with the subscription");
     hub.total_changed(&name("c"), 4, now);
     assert_eq!(heard(&hub, 0), [count(4)]);
     // The second subscriber receives its own count, which does not count as sent to the others.

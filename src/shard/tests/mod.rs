@@ -389,7 +389,7 @@ async fn only_connections_from_before_the_shutdown_are_dropped_at_its_end() {
         bench.turn();
     }
     assert_eq!(bench.shutdown.dropped(), 1, "the admitted one");
-    assert!(bench.engine.is_idle_until_a_deadline(), "no step of the drain_schedule is left");
+    assert!(bench.engine.is_idle_until_a_deadline(), "no step of the drain schedule is left");
     let refused_late = bench.refused(early_drain);
     bench.settle();
     let is_late = bench.engine.connections.iter().all(|(_, left)| !left.drain.is_early());

@@ -52,7 +52,7 @@ impl Post for AnswerScript {
 struct Bench {
     endpoint: Arc<Endpoint>,
     posted: Posted,
-    /// How often the client was told that nothing is to be sent for now.
+    /// The number of calls that reported that nothing is to be sent for now.
     rests: Arc<AtomicUsize>,
     end: watch::Sender<End>,
     task: tokio::task::JoinHandle<()>,

@@ -336,7 +336,7 @@ mod tests {
         }
         machine.apply(21_000, count(101), &mut ready);
         machine.apply(27_000, count(101), &mut ready);
-        assert_eq!(ready.len(), Machine::MISSES_MAX + 3, "all are ready");
+        assert_eq!(ready.len(), Machine::MISSES_MAX + 3, "all are reported");
         assert_eq!((machine.missed.len(), machine.counted.len()), (Machine::MISSES_MAX, 1));
         // Checked every 10 s, before each is over.
         machine.advance(29_999, &mut ready);

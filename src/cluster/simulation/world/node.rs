@@ -75,9 +75,9 @@ impl Observer for WantsAll {
         true
     }
 
-    fn observe(&self, _app_id: &str, _occurrence: HubEvent) {}
+    fn observe(&self, _app_id: &str, _hub_event: HubEvent) {}
 
-    fn observe_at(&self, _app_id: &str, _at_us: u64, _occurrence: HubEvent) {}
+    fn observe_at(&self, _app_id: &str, _at_us: u64, _hub_event: HubEvent) {}
 }
 
 fn now() -> Instant {

@@ -82,7 +82,7 @@ async fn one_node_delivers_what_all_nodes_observe() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_departure_is_told_after_three_seconds_by_whoever_delivers_then() {
+async fn a_departure_is_reported_after_three_seconds_by_the_leader_of_that_time() {
     let mut redis = SimulatedRedis::new();
     let one = started(&mut redis, &[A]).await;
     let other = started(&mut redis, &[A]).await;
@@ -132,7 +132,7 @@ async fn a_node_that_dies_is_replaced_when_it_has_been_silent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_stops_tells_what_there_is_and_makes_room_at_once() {
+async fn a_node_that_stops_delivers_all_events_and_releases_the_lease() {
     let mut redis = SimulatedRedis::new();
     let mut one = started(&mut redis, &[A]).await;
     let mut other = started(&mut redis, &[A]).await;
@@ -157,7 +157,7 @@ async fn a_node_that_stops_tells_what_there_is_and_makes_room_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_settings_apply_to_what_is_told_after_them() {
+async fn new_settings_apply_to_events_after_them() {
     let mut redis = SimulatedRedis::new();
     let one = started(&mut redis, &[A]).await;
     one.observe(&occupied("c"));
@@ -171,7 +171,7 @@ async fn other_settings_apply_to_what_is_told_after_them() {
     assert_eq!(queued(&redis, &one, 0), ["channel_occupied d"]);
     assert_eq!(queued(&redis, &one, 1), ["channel_occupied c", "channel_occupied d"]);
     assert_eq!(names(&one.app.settings())[1], of_a);
-    // Without webhooks nothing is told, and the turn is free.
+    // Without webhooks nothing is reported, and the lease is free.
     let other = started(&mut redis, &[A]).await;
     one.app.change(settings(&[]));
     sleep(TOLD).await;
@@ -245,7 +245,7 @@ async fn what_had_no_room_in_redis_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_than_one_look_shows_is_told_in_order() {
+async fn more_events_than_one_poll_returns_are_reported_in_order() {
     let mut redis = SimulatedRedis::new();
     let one = Member::join(&mut redis, &[A]).await;
     let entries = |range: std::ops::Range<usize>| -> Vec<_> {
@@ -272,7 +272,7 @@ async fn more_than_one_look_shows_is_told_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_during_a_step_is_told_by_the_next_one() {
+async fn events_during_a_step_are_reported_by_the_next_one() {
     let mut redis = SimulatedRedis::new();
     let one = Member::join(&mut redis, &[A]).await;
     let made_of = (Arc::clone(&one.app), Arc::clone(&one.shared), dialer());
@@ -303,7 +303,7 @@ async fn what_comes_during_a_step_is_told_by_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stale_turn_commits_nothing() {
+async fn an_expired_lease_commits_nothing() {
     let mut redis = SimulatedRedis::new();
     let one = Member::join(&mut redis, &[A]).await;
     let other = Member::join(&mut redis, &[A]).await;
@@ -314,11 +314,13 @@ async fn a_stale_turn_commits_nothing() {
     let (mut first, mut second) = (dispatcher(&one), dispatcher(&other));
     assert!(matches!(first.step().await, Step::Wait(_)));
     assert_eq!(leads([&one, &other]), [true, false]);
-    let Step::StandBy { by, remaining } = second.step().await else { panic!("it is not its turn") };
+    let Step::StandBy { by, remaining } = second.step().await else {
+        panic!("it does not hold the lease")
+    };
     assert_eq!((by, remaining <= Store::LEASE), (first.name.clone(), true));
-    // It is replaced between its look and its commit.
+    // It is replaced between its poll and its commit.
     let Ok(Poll::Ours(mut view)) = one.store().poll(&first.name, &first.names).await else {
-        panic!("it is its turn")
+        panic!("it holds the lease")
     };
     redis.ask::<redis::Value>(&["DEL", &redis.key("teller").unwrap()]);
     assert!(matches!(second.step().await, Step::Wait(_)));

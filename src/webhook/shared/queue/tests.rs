@@ -26,7 +26,7 @@ fn dropped(queue: &SharedQueue, reason: Dropped) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_are_read_in_order_while_the_turn_lasts() {
+async fn requests_are_read_in_order_while_the_lease_lasts() {
     let mut redis = SimulatedRedis::new();
     let (member, queue) = queue(&mut redis).await;
     member.fill(NAME, &[(2, "a"), (3, "b")]).await;
