@@ -1,5 +1,5 @@
--- Puts requests into the queues, and removes the records that they contain from the log: both or
--- neither, and only for the node that holds the delivery lease (see poll.lua).
+-- Puts requests into the queues, and removes the records that they contain from the log: atomically,
+-- and only for the node that holds the delivery lease (see poll.lua).
 --
 -- KEYS  1 the registry (see guard.lua), 2 the delivery lease, 3 the log, 4 its state, 5 the held-back events, then the queues
 -- ARGV  1 the generation, 2 the node, 3 its link   4 the holder of the delivery lease   5 its duration, in ms

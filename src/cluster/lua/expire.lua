@@ -1,7 +1,7 @@
--- Ends the registration of a node whose lease has expired, so that its contributions may be removed.
+-- Ends the registration of a node whose lease has expired, so that its contributions can be removed.
 --
 -- KEYS  1 the registry (see guard.lua), 2 the topics of the expired node
--- ARGV  1 the generation, 2 the node that asks, 3 its link   4 the expired node
+-- ARGV  1 the generation, 2 the calling node, 3 its link   4 the expired node
 --       5 `claim` in the home partition, first; `fence` in each other; `drop` removes the listed topics;
 --         `done` in the home partition, last
 --       6 the duration of a claim, in ms   then, with `drop`, topics

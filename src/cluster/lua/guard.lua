@@ -3,7 +3,7 @@
 -- The registry of a partition, a hash, holds
 --   g       its generation: an id, replaced when Redis may have lost data
 --   b, o    when the generation began, and 1 once it is open for publishing
---   k       1 once a node has joined that knows which processes were there before
+--   k       1 once a node has joined that has a record of the earlier processes
 --   p       when a node that is expected to arrive last made progress
 --   l       the last heartbeat
 --   r, v    the run id of the server, the version of the key layout

@@ -5,14 +5,14 @@
 --       5 the length of a lease, in ms; 0 outside of the home partition   6 a generation, in case a new one begins
 --       7 the bus of all nodes, empty outside of the home partition
 --       8 how long a new generation waits for progress of the expected processes, in ms
---       9 how long it waits for a node that knows earlier processes, in ms   10 the maximum wait, in ms
+--       9 how long it waits for a node with a record of earlier processes, in ms   10 the maximum wait, in ms
 --       11 the generation in which the node was registered last under this name, empty if in none
 --       12 the node's state, as published on the bus   13 the version of the key layout   14 1 if another run id of the server begins a generation
---       then, with `join`, the processes that the node knows
+--       then, with `join`, the node's record of processes
 --
 -- A Redis that has restarted or failed over begins a new generation, since it may have lost data. The generation opens for
--- publishing once every expected process has arrived or makes no progress. A node that has just started knows no other process;
--- there may have been some nevertheless.
+-- publishing once every expected process has arrived or makes no progress. A node that has just started has no record
+-- of other processes; there may nevertheless have been some.
 @GUARD@
 local registry, phase, node, process, link = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local lease, bus = tonumber(ARGV[5]), ARGV[7]
@@ -55,7 +55,7 @@ if phase == 'leave' then
   end
   return answer('ok')
 end
--- Data of another layout is discarded once no node is alive: the home partition, which is asked first, decides.
+-- Data of another layout is discarded once no node is alive: the home partition, which is called first, decides.
 local has_living = function()
   for _, name in ipairs(named('n:')) do
     local ends = lease_end(name)

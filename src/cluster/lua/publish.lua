@@ -1,5 +1,5 @@
 -- Publishes events, each on the bus of its topic, which has the name of its hash: all of them, or none if the deadline has passed
--- or the node may not write.
+-- or the node is not allowed to write.
 --
 -- KEYS  1 the registry (see guard.lua), then for each event: the topic's hash, the last event of a cache channel, the ids
 --       of its latest events
@@ -13,7 +13,7 @@ if tonumber(ARGV[4]) < now then return {'late', now} end
 if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end
 local generation = ARGV[1]
 local answer = {'ok', now, time[1] * 1000000 + time[2]}
--- Everything that can fail comes before the first event is published.
+-- Everything that can fail is done before the first event is published.
 local heads, sequences = {}, {}
 local events = math.floor(#KEYS / 3)
 for event = 1, events do

@@ -1,5 +1,5 @@
--- Reports the sequence of a topic that a node knows from an earlier generation. If Redis has lost events, the raised sequence is
--- published, and nodes whose subscribers lack events close them.
+-- Reports the sequence of a topic that a node has reached in an earlier generation. If Redis has lost events, the raised
+-- sequence is published, and nodes whose subscribers lack events close them.
 --
 -- KEYS  1 the registry (see guard.lua), 2 the hash (see sync.lua), which is the bus as well
 -- ARGV  1 the generation, 2 the node, 3 its link   4 an epoch, in case the hash is missing   5 the sequence

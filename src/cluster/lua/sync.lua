@@ -5,7 +5,7 @@
 --   v         the version: advanced by each change that is published on the bus
 --   s         the sequence of its events (see publish.lua)
 --   l         the sequence of the latest event, a space, and the id of the event
---   q, b      the generation of the latest event, and the sequence from which that generation's count on
+--   q, b      the generation of the latest event, and the sequence from which the events of that generation count
 --   t, c      the total of all nodes, and how many members there are
 --   n:NODE    the part of the total that NODE contributes
 --   u:NODE:U  present if NODE has the user U
@@ -20,12 +20,12 @@
 --       8 flags: f the joins contain all users of the node, s return a snapshot, t publish totals, o publish only totals that turn
 --         from or to 0, i maintain the index, w log when the total turns from or to 0, m log members, n log totals, p the log is that
 --         of a partition and its records are numbered (see forward.lua), h the node has had a part in the hash, k other nodes have one
---         as far as this node knows. With h or k, a missing hash was deleted
+--         according to this node. With h or k, a missing hash was deleted
 --       9 the maximum number of members, 0 for no limit   10 the maximum total, 0 for no limit   11 the channel or user, which is the field of the index
 --       12 the sequence that the node has reached, 13 in which epoch   14 the bus of all nodes   15 the control message that reports
 --         logged records, empty if that bus is in another partition   16 the number of joins
 --       then for each join: user, info, connections, 1 if it is new and the limit holds for it
---       then the users who left
+--       then the users that left
 @GUARD@
 @LOG@
 if tonumber(ARGV[4]) < now then return {'late', now} end

@@ -95,7 +95,7 @@ mod tests {
         let key = format!("key{{{moved}}}");
         connection.query::<()>(moved, &command(&["SET", &key, "v"])).await.unwrap();
         network.begin_migration(moved.slot(), ("c", 3));
-        // This key is still on the old server, other keys are not.
+        // This key is still on the old server; the others have moved.
         let get = command(&["GET", &key]);
         assert_eq!(connection.query::<String>(moved, &get).await.unwrap(), "v");
         let missing = command(&["GET", &format!("other{{{moved}}}")]);

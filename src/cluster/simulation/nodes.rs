@@ -62,19 +62,19 @@ impl SimulatedRedis {
         redis::from_redis_value(answer).expect("an answer of this type")
     }
 
-    /// The key whose name, behind the prefix of all keys, begins like this.
+    /// The key whose name, without the common prefix, begins with `begin`.
     pub(crate) fn key(&self, begin: &str) -> Option<String> {
         self.key_ending(begin, "")
     }
 
-    /// The key whose name, behind the prefix of all keys, begins and ends like this.
+    /// The key whose name, without the common prefix, begins with `begin` and ends with `end`.
     pub(crate) fn key_ending(&self, begin: &str, end: &str) -> Option<String> {
         let keys = self.network.keys(HOST, PORT).into_iter();
         let mut names = keys.map(|key| String::from_utf8(key).expect("it is text"));
         names.find(|name| name.starts_with(&format!("{PREFIX}:{begin}")) && name.ends_with(end))
     }
 
-    /// Executes nothing for so long.
+    /// Stops the execution of commands for `duration`.
     pub(crate) fn pause(&self, duration: Duration) {
         self.network.pause(HOST, PORT, Instant::now() + duration);
     }
@@ -84,12 +84,12 @@ impl SimulatedRedis {
         self.network.kill(HOST, PORT);
     }
 
-    /// Starts with all data.
+    /// Starts Redis again with all its data.
     pub(crate) fn restart(&self) {
         self.network.restart(HOST, PORT, Keep::All);
     }
 
-    /// The number of commands that it has executed for nodes.
+    /// The number of commands that Redis has executed for nodes.
     pub(crate) fn commands(&self) -> u64 {
         self.network.commands(HOST, PORT)
     }

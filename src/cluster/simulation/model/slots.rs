@@ -40,7 +40,7 @@ pub(crate) fn slot_of(key: &[u8]) -> u16 {
 }
 
 impl Slots {
-    /// The view of a server that knows no owner of any slot.
+    /// An empty view, in which no slot has an owner.
     pub(crate) fn new(me: &Address) -> Self {
         Self {
             me: me.clone(),

@@ -303,7 +303,7 @@ async fn a_slot_moves_with_its_keys_and_its_subscriptions() {
     let network = cluster();
     let slot = slot_of(b"{tag}1");
     let (owner, port, to) = if slot < 5462 { ("a", 1, ("b", 2)) } else { ("b", 2, ("a", 1)) };
-    assert!(slot < 10_922, "the tag is of one of the first two");
+    assert!(slot < 10_922, "the slot of the tag belongs to one of the first two servers");
     let (mut from, mut pushes) = connect(&network, owner, port, 0).await;
     let (mut new, _new_pushes) = connect(&network, to.0, to.1, 0).await;
     let (mut third, _third_pushes) = connect(&network, "c", 3, 0).await;

@@ -297,7 +297,7 @@ impl World {
         }
     }
 
-    /// Ends all actions of the test. From here on only the nodes act.
+    /// Ends all actions of the test. Afterwards, only the nodes are active.
     fn calm(&mut self) {
         self.note("calm".to_owned());
         self.is_calm = true;
@@ -330,7 +330,7 @@ impl World {
         }
     }
 
-    /// The users and counts of each channel, as the clients know them.
+    /// The users and counts of each channel, according to the frames that its clients have received.
     fn truth(&self) -> Vec<(BTreeSet<String>, usize)> {
         let mut truth = vec![(BTreeSet::new(), 0); CHANNELS.len()];
         for session in self.history.sessions.iter().filter(|session| session.is_open()) {

@@ -144,7 +144,7 @@ impl Node {
     /// Ends a subscription, if it has begun.
     fn end(&mut self, slot: u32) {
         let Some(connection) = self.connections.get(&slot) else { return };
-        // A subscription can only be ended once it has begun: before that, the cluster does not know it.
+        // A subscription can only be ended once it has begun: before that, the cluster has no record of it.
         let Some(subscribed) = &connection.subscribed else { return };
         let (channel, user_id) = (connection.channel.clone(), subscribed.user_id.clone());
         self.connections.remove(&slot);
