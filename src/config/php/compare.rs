@@ -205,7 +205,7 @@ impl ReverbComparison<'_> {
         let served = match key.as_ref().and_then(text) {
             Some(key) if key.is_empty() => return,
             Some(key) => self.config.apps.iter().position(|app| app.key == key),
-            // Only PHP knows its key: most likely both first apps are the same.
+            // The key is computed in PHP: most likely both first apps are the same.
             None => (index == 0).then_some(0),
         };
         match served {
@@ -346,7 +346,7 @@ fn is_ours(origin: &Origin) -> bool {
     }
 }
 
-/// Whether the value was set at all.
+/// Whether the value was set, instead of being a default.
 fn is_chosen(origin: &Origin) -> bool {
     !matches!(origin, Origin::Default | Origin::Compat(_))
 }

@@ -20,7 +20,7 @@ const NAME: &str = "config/reverb.php";
 /// Maximum size of the file, in bytes. Longer files are ignored.
 const BYTES_MAX: u64 = 262_144;
 
-/// Notes that the file in `dir`, if it exists, has no effect, and how its values differ from
+/// Adds a note that the file in `dir`, if it exists, has no effect, and how its values differ from
 /// `config`.
 pub(super) fn note(
     dir: &Path,

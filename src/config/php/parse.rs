@@ -29,13 +29,13 @@ pub(super) struct ArrayElement {
     pub(super) node: PhpNode,
 }
 
-/// How deep arrays, calls, parentheses and casts are followed.
+/// The maximum nesting of arrays, calls, parentheses and casts.
 const DEPTH_MAX: usize = 32;
 
-/// Looks a variable up as Laravel's `env()` does: its value, if it is set.
+/// Looks up a variable like Laravel's `env()`: its value, if it is set.
 pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<PhpValue>;
 
-/// The value that the file of `tokens` returns, or none if it may return another one.
+/// The value that the file of `tokens` returns, or none if it can return another one.
 pub(super) fn returned(tokens: &[Placed], env: Env<'_>) -> Option<PhpNode> {
     let is_return =
         |token: &Token| matches!(token, Token::Word(word) if word.eq_ignore_ascii_case("return"));
@@ -82,7 +82,7 @@ impl PhpParser<'_> {
         is_there
     }
 
-    /// Parses one expression up to its end. Anything but a single value is computed.
+    /// Parses one expression to its end. Anything but a single value is computed.
     fn expression(&mut self, is_key: bool) -> PhpNode {
         let line = self.line();
         let value = self.primary();
@@ -111,7 +111,8 @@ impl PhpParser<'_> {
         }
     }
 
-    /// Parses the beginning of an expression. All nesting passes through here and counts for the depth.
+    /// Parses the beginning of an expression. Each nested expression passes through here and counts towards the
+    /// depth.
     fn primary(&mut self) -> PhpValue {
         self.depth += 1;
         let value = if self.depth > DEPTH_MAX { PhpValue::Computed } else { self.primary_within() };
@@ -308,7 +309,7 @@ impl PhpNode {
         for entry in entries.iter().rev() {
             match (&entry.key, &entry.node.value) {
                 (Some(PhpValue::Text(text)), _) if text == key => return Some(entry.node.clone()),
-                // It may have that name, or contain an element of that name.
+                // The element can have that name, or contain an element of that name.
                 (Some(PhpValue::Computed), _) | (None, PhpValue::Computed) => {
                     return Some(computed);
                 }

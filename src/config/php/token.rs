@@ -16,7 +16,7 @@ pub(super) enum Token {
     Arrow,
     /// Any other character.
     Sign(char),
-    /// A token without a value here: a variable, a string with variables, a float.
+    /// A token that is not evaluated: a variable, a string with variables, a float.
     Opaque,
 }
 
@@ -56,7 +56,7 @@ impl Lexer<'_> {
         self.line
     }
 
-    /// Reads one token, or skips what separates tokens. False if it has no end.
+    /// Reads one token, or skips what separates tokens. Returns false if it is not terminated.
     fn one(&mut self, line: usize) -> bool {
         let Some(first) = self.rest.chars().next() else { return true };
         let second = self.rest[first.len_utf8()..].chars().next().unwrap_or_default();

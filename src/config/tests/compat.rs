@@ -5,12 +5,12 @@ use crate::config::{AppConfig, ClientEvents, Loaded, schema::flatten};
 
 const SWITCHING: &str = include_str!("../../../docs/switching.md");
 
-/// An app that Reverb's variables name.
+/// An app that is configured with Reverb's variables.
 fn reverb() -> Setup {
     Setup::default().dotenv("REVERB_APP_ID=1\nREVERB_APP_KEY=k\nREVERB_APP_SECRET=s3cr3t-of-reverb")
 }
 
-/// An app that soketi's variables name.
+/// An app that is configured with soketi's variables.
 fn soketi() -> Setup {
     Setup::default()
         .env("SOKETI_DEFAULT_APP_ID", "1")

@@ -1,4 +1,4 @@
-//! The development app and its loopback.
+//! The development app, and its restriction to loopback.
 
 use super::{Setup, origin, with_app};
 use crate::config::Config;
@@ -79,7 +79,7 @@ fn the_well_known_secret_stays_off_the_network_in_any_app() {
 
 #[test]
 fn whoever_writes_the_well_known_secret_is_told_that_nothing_else_reaches_the_server() {
-    // As Laravel Sail's container of soketi has it.
+    // The same values as in Laravel Sail's soketi container.
     let variables = [("ID", "app-id"), ("KEY", "app-key"), ("SECRET", "app-secret")];
     let setup = variables.iter().fold(Setup::default(), |setup, (name, value)| {
         setup.env(&format!("SOKETI_DEFAULT_APP_{name}"), value)
@@ -90,5 +90,5 @@ fn whoever_writes_the_well_known_secret_is_told_that_nothing_else_reaches_the_se
         knows, so the server listens on 127.0.0.1 in place of 0.0.0.0, and nothing outside of this machine or container \
         can reach it: set a secret of your own";
     assert_eq!(loaded.notes, [said]);
-    assert_eq!(Setup::default().loaded().notes, [""; 0], "nobody meant an app");
+    assert_eq!(Setup::default().loaded().notes, [""; 0], "no app was configured");
 }

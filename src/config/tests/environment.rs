@@ -5,7 +5,7 @@ use crate::config::{Loaded, Secret};
 
 const APP: &str = "REVERB_APP_ID=1\nREVERB_APP_KEY=k\nREVERB_APP_SECRET=s3cr3t-of-reverb";
 
-/// The port, and where it was set.
+/// The port, and its origin.
 fn port(loaded: &Loaded) -> (u16, String) {
     (loaded.config.server.port, origin(loaded, "[server]", "port"))
 }
@@ -88,7 +88,7 @@ fn without_a_file_of_its_own_an_environment_has_the_common_one() {
         assert_eq!(origin(&loaded, "[[apps]]", "key"), "environment REVERB_APP_KEY (.env)");
         assert!(loaded.facts[0].starts_with("read from "), "{:?}", loaded.facts);
     }
-    // As in Laravel, the file itself cannot choose another one.
+    // As in Laravel, `APP_ENV` in the file itself does not select another file.
     let loaded = Setup::default()
         .dotenv(&format!("APP_ENV=staging\n{APP}"))
         .further_file(".env.staging", "REVERB_APP_ID=x")
@@ -107,7 +107,7 @@ fn pusher_variables_without_the_flag_are_noted_as_unread() {
     let begin = "environment PUSHER_APP_ID (.env) and its like are not read, and the development app is in force: \
                  start with --from-pusher-env";
     assert!(loaded.notes[0].starts_with(begin), "{:?}", loaded.notes);
-    // Laravel's own `.env.example` has them empty, and many projects keep them beside Reverb's.
+    // In Laravel's own `.env.example` they are empty, and many projects keep them beside Reverb's.
     assert_eq!(Setup::default().dotenv("PUSHER_APP_ID=\nPUSHER_APP_KEY=").loaded().notes, [""; 0]);
     assert_eq!(Setup::default().dotenv(&format!("{PUSHER}\n{APP}")).loaded().notes, [""; 0]);
 }
@@ -171,7 +171,7 @@ fn config_reverb_php_is_noted_as_unread() {
     for bytes in ["", "<?php", "\u{0}", "<?php return", &large] {
         assert_eq!(php(bytes).loaded().notes.len(), 1, "{bytes:?}");
     }
-    // A folder instead of a file.
+    // A directory instead of a file.
     let folder = with_app().further_file("config/reverb.php/x", "").loaded();
     assert!(folder.notes[0].starts_with("config/reverb.php cannot be read"), "{:?}", folder.notes);
 }

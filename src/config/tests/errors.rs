@@ -1,4 +1,4 @@
-//! What is refused while reading, in exactly one line.
+//! Errors found while reading: each is exactly one line.
 
 use super::{Setup, with_app};
 use crate::config::{Sources, load};

@@ -1,4 +1,4 @@
-//! Messages name the setting to correct as it was written.
+//! Messages name the setting to correct in the form in which it was written.
 
 use super::{Setup, with_app};
 
@@ -67,7 +67,7 @@ fn quotes_that_docker_keeps_are_taken_away_with_a_note() {
         let noted = |note: &&String| note.contains(name) && note.contains("quotes");
         assert_eq!(loaded.notes.iter().filter(noted).count(), 1, "{:?}", loaded.notes);
     }
-    // Quotes inside of others in a .env file are part of the value, and so are those of a list.
+    // Quotes within quotes in a .env file are part of the value, and so are those of a list.
     let dotenv = "SOKETI_DEFAULT_APP_ID=1\nSOKETI_DEFAULT_APP_KEY=k\nSOKETI_DEFAULT_APP_SECRET='\"sixteen letters\"'\n";
     let loaded = Setup::default().dotenv(dotenv).loaded();
     assert_eq!(loaded.config.apps[0].secret.expose(), "\"sixteen letters\"");
@@ -101,7 +101,7 @@ fn a_file_in_another_format_is_recognised() {
         let error = Setup::default().file(text).error();
         assert!(error.starts_with(&format!("config.toml: {what}, and must be TOML: ")), "{error}");
     }
-    // What is TOML with a mistake in it stays so.
+    // A TOML file with a mistake is still reported as TOML.
     for text in [
         "[server]\nport = \n",
         "[[apps]\n",

@@ -1,4 +1,5 @@
-//! The configuration as a whole. Files stand in directories of their own; the environment is a map.
+//! The configuration as a whole. Each test has its own directory for files; the environment is a
+//! map.
 
 mod compat;
 mod development;
@@ -26,7 +27,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-/// What a test sets up: the texts of the files, the environment, the flags.
+/// The input of a test: the texts of the files, the environment, the flags.
 #[derive(Default)]
 struct Setup {
     sources: Sources,
@@ -57,7 +58,7 @@ impl Setup {
         self
     }
 
-    /// Loads what was set up, with `config.toml` and `.env` where they are looked for.
+    /// Loads the configuration, with `config.toml` and `.env` at their default paths.
     fn load(mut self) -> Result<Loaded, String> {
         let dir = Directory::new();
         let files = [("config.toml", self.file), (".env", self.dotenv)];
@@ -84,7 +85,7 @@ impl Setup {
     }
 }
 
-/// A setup with an app of its own, so that the development app's rules are out of the way.
+/// A setup with its own app, so that the rules for the development app do not apply.
 fn with_app() -> Setup {
     let values = [("ID", "my-id"), ("KEY", "my-key"), ("SECRET", "a-secret-of-my-own")];
     values.iter().fold(Setup::default(), |setup, (name, value)| {
@@ -92,7 +93,7 @@ fn with_app() -> Setup {
     })
 }
 
-/// A directory of one test, gone after it.
+/// The temporary directory of one test, removed when dropped.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -112,7 +113,7 @@ impl Drop for Directory {
     }
 }
 
-/// The origin that the effective configuration names for `key` in `section`.
+/// The origin of `key` in `section`, according to the effective configuration.
 fn origin(loaded: &Loaded, section: &str, key: &str) -> String {
     let toml = loaded.effective_toml();
     let (_, section) = toml.split_once(&format!("{section}\n")).unwrap();

@@ -1,4 +1,4 @@
-//! Which layer wins, and what `campanile check` says of it.
+//! Which layer takes precedence, and the origins that `campanile check` reports.
 
 use super::{Directory, Setup, origin, with_app};
 use crate::config::{LogLevel, Secret, Sources, WebhookConfig, load};

@@ -1,4 +1,4 @@
-//! `docs/configuration.md` against the settings that the code has.
+//! Compares `docs/configuration.md` with the settings in the code.
 
 use crate::config::{
     AppConfig, Config, WebhookConfig,
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use toml::Value;
 
 const PAGE: &str = include_str!("../../../docs/configuration.md");
-/// Settings without a default: an app or a webhook has to set them.
+/// Settings without a default: each app or webhook has to set them.
 const REQUIRED: [&str; 5] = [
     "apps[].id",
     "apps[].key",
@@ -19,7 +19,7 @@ const REQUIRED: [&str; 5] = [
     "apps[].webhooks[].events",
 ];
 
-/// A row of the page: what it says of one setting.
+/// A row of the page: the description of one setting.
 struct Row<'a> {
     setting: &'a str,
     kind: &'a str,
@@ -44,7 +44,7 @@ fn rows() -> Vec<Row<'static>> {
     rows.collect()
 }
 
-/// What the code has instead of what the row says.
+/// The differences between the code and the row.
 fn mistakes(row: &Row<'_>, kind: ValueKind, default: Option<&Value>) -> Vec<String> {
     let Row { setting, range, .. } = row;
     let unit = match setting.rsplit('_').next() {

@@ -1,4 +1,4 @@
-//! Reloads check the files that were read before.
+//! Checks that a reload makes of the files that were read before.
 
 use super::Directory;
 use crate::config::{Files, Sources, load};
@@ -8,7 +8,7 @@ const FILE: &str = "[server]\nport = 1\n[[apps]]\nid = \"1\"\nkey = \"k1\"\nsecr
     [[apps]]\nid = \"2\"\nkey = \"k2\"\nsecret = \"first-secret-of-2\"\nallowed_origins = [\"a.test\"]\n";
 const DOTENV: &str = "REVERB_APP_MAX_CONNECTIONS=5\nREVERB_ALLOWED_ORIGINS=a.test\n";
 
-/// A folder with a configuration, and the files that were read from it.
+/// A directory with a configuration, and the files that were read from it.
 struct RunningConfig {
     dir: Directory,
     before: Files,
@@ -30,7 +30,7 @@ impl RunningConfig {
         loaded.map(|loaded| loaded.files).map_err(|error| error.to_string())
     }
 
-    /// The error after `change` was made to the file `name`.
+    /// The error after `change` was applied to the file `name`.
     fn refused(name: &str, change: impl FnOnce(&std::path::Path)) -> String {
         let running = Self::new();
         change(&running.dir.0.join(name));
@@ -91,7 +91,7 @@ fn another_file_does_not_come_in_the_place_of_the_one_in_force() {
         fs::write(dir.0.join(".env.production"), text).unwrap();
         let error = read(before).unwrap_err().to_string();
         assert!(error.starts_with(".env: is not read any more"), "{error}");
-        assert!(read(Files::default()).is_ok(), "a start takes it");
+        assert!(read(Files::default()).is_ok(), "it is accepted at startup");
     }
 }
 
@@ -152,7 +152,7 @@ fn a_file_without_apps_is_refused_where_it_had_some() {
 fn a_file_truncated_at_any_position_is_rejected() {
     for (name, text) in [("config.toml", FILE), (".env", DOTENV)] {
         let second = text.rfind("[[apps]]").unwrap_or(text.len());
-        // Between two apps is an exception: the second may have been taken away on purpose.
+        // A cut between two apps is not detected: the second may have been removed on purpose.
         for at in (0..text.len() - 1).filter(|at| ![second - 1, second].contains(at)) {
             let error = RunningConfig::refused_with(name, &text[..at]);
             assert!(error.starts_with(name), "{at}: {error}");
@@ -183,7 +183,7 @@ fn intended_changes_are_accepted() {
 
 #[test]
 fn a_volume_that_swaps_its_folder_is_read_anew() {
-    // As Kubernetes mounts a ConfigMap: config.toml -> ..data/config.toml, ..data -> a folder.
+    // As Kubernetes mounts a ConfigMap: config.toml -> ..data/config.toml, ..data -> a directory.
     let dir = Directory::new();
     let write = |folder: &str, text: &str| {
         fs::create_dir(dir.0.join(folder)).unwrap();

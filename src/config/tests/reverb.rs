@@ -22,7 +22,7 @@ fn a_fresh_laravel_project_just_works() {
     assert_eq!(origin(&loaded, "[[apps]]", "key"), "environment REVERB_APP_KEY (.env)");
 }
 
-/// What `name` makes of the configuration of an app of its own.
+/// The configuration of a separate app with the variable `name`.
 fn configured(name: &str, value: &str) -> Config {
     with_app().env(name, value).loaded().config
 }
@@ -177,7 +177,7 @@ fn an_empty_list_of_origins_lets_no_origin_in() {
         ]
     );
     let null = with_app().env("REVERB_ALLOWED_ORIGINS", "null").loaded();
-    assert_eq!(null.config.apps[0].allowed_origins, ["*"], "Laravel's word for what is not set");
+    assert_eq!(null.config.apps[0].allowed_origins, ["*"], "`null` in Laravel means unset");
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! The rules that values hold, at their bounds and one beyond.
+//! The rules for values, at their bounds and one beyond.
 
 use super::with_app;
 use crate::config::{key::Key, values::RANGES};
 
-/// The error of setting `key`, without the place that it names, or none.
+/// The error of setting `key`, without the origin in it, or none.
 fn rule(key: &str, value: &str) -> Option<String> {
     let variable = Key::new(key).variable();
     let error = with_app().env(&variable, value).load().err()?;

@@ -79,7 +79,7 @@ fn comments() -> Vec<(String, String)> {
     comments
 }
 
-/// A number as the sample writes it.
+/// A number in the format of the sample.
 fn spelled(number: i64) -> String {
     let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     match units.into_iter().find(|(unit, _)| 0 < number && number % unit == 0) {
@@ -90,7 +90,7 @@ fn spelled(number: i64) -> String {
 
 #[test]
 fn the_sample_says_the_range_of_each_integer() {
-    // Least values that follow from what the setting must hold.
+    // Minimums that follow from what the setting must hold.
     let unsaid = [
         ("connection.max_outbox_bytes", 1_024),
         ("apps[].max_event_bytes", 1),

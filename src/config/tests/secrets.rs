@@ -22,7 +22,7 @@ fn guessable_secrets_are_rejected_off_loopback_only() {
         let local = with_secret(secret).env("CAMPANILE_SERVER__HOST", "127.0.0.1");
         let notes = local.loaded().notes;
         let is_noted = notes.iter().any(|note| note.contains("can use it"));
-        // The development app has rules of its own.
+        // The development app has its own rules.
         assert_eq!(is_noted, secret != "app-secret", "{secret} {notes:?}");
     }
     let second = with_app()

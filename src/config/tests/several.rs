@@ -1,4 +1,4 @@
-//! Several errors at once: all are reported, except those that follow from another.
+//! Several errors at once: all are reported, except those that are caused by another.
 
 use super::{Setup, with_app};
 

@@ -1,4 +1,4 @@
-//! Webhooks, in the file and as soketi names them.
+//! Webhooks, in the file and in soketi's variables.
 
 use super::{Setup, with_app};
 use crate::config::{Config, WebhookEvent};
@@ -82,7 +82,7 @@ fn the_webhooks_of_soketi_are_those_of_the_first_app() {
         ("private-", "-log")
     );
     assert_eq!(webhook.headers["X-Token"].expose(), "hunter2");
-    assert_eq!(webhooks.batch_ms, 0, "soketi sends events one by one by itself");
+    assert_eq!(webhooks.batch_ms, 0, "soketi does not batch events by default");
 }
 
 #[test]

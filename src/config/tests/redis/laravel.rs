@@ -1,4 +1,4 @@
-//! Where Laravel's variables say that Redis is.
+//! The address of Redis according to Laravel's variables.
 
 use super::{
     SCALING, secured, sentinel, single, socket, target, with, with_app, with_db, with_tls,

@@ -1,4 +1,4 @@
-//! Where Redis is: the forms of `redis.url`.
+//! The address of Redis: the forms of `redis.url`.
 
 mod laravel;
 mod soketi;
@@ -237,7 +237,7 @@ fn with(switch: (&str, &str), lines: &[&str]) -> Setup {
 const SCALING: (&str, &str) = ("REVERB_SCALING_ENABLED", "(true)");
 const ADAPTER: (&str, &str) = ("SOKETI_ADAPTER_DRIVER", "redis");
 
-/// Where Redis is, and what `check` says of where that was written.
+/// The address of Redis, and its origin as `campanile check` reports it.
 fn target(setup: Setup) -> (RedisTarget, String) {
     let loaded = setup.loaded();
     assert_eq!(loaded.notes, [""; 0]);

@@ -1,4 +1,4 @@
-//! Where soketi's variables say that Redis is.
+//! The address of Redis according to soketi's variables.
 
 use super::{
     ADAPTER, SCALING, cluster, secured, sentinel, single, target, with, with_app, with_db, with_tls,
