@@ -1,11 +1,11 @@
-//! Clients that read less than they are sent.
+//! Clients that read more slowly than they are sent data.
 
 use super::*;
 
 const SUBSCRIBE: &str = r#"{"event":"pusher:subscribe","data":{"channel":"c"}}"#;
 
 impl Bench {
-    /// A subscriber whose socket is taken to be full, whatever the kernel has room for.
+    /// A subscriber whose socket is marked as full, regardless of the kernel's buffer.
     fn blocked_subscriber(&mut self) -> TcpStream {
         let client = self.subscribers(1, "c").remove(0);
         let slot = self.slot_of(&client) as usize;
@@ -13,7 +13,7 @@ impl Bench {
         client
     }
 
-    /// Sends to a client until its socket takes no more.
+    /// Sends to a client until its socket is full.
     fn fill(&mut self, client: &TcpStream) {
         while !self.connection_of(client).is_blocked {
             self.engine.send(self.slot_of(client), text_frame());
@@ -29,7 +29,7 @@ impl Bench {
         self.connection_of(client).outbox.bytes()
     }
 
-    /// Whether publishers are held up.
+    /// Whether publishers have to wait.
     fn has_backpressure(&self) -> bool {
         let inbox = self.node.inboxes().of(ShardIndex::new(0));
         inbox.wait_for_backpressure().now_or_never().is_none()
@@ -56,12 +56,12 @@ async fn a_client_that_never_reads_is_closed_and_the_others_lose_nothing() {
     }
     let closed = bench.connection_of(&sleeps);
     assert!(matches!(closed.phase, Phase::Closing(_)));
-    assert!(closed.outbox.bytes() < 11_000, "its queue is freed at once, but for a cut frame");
-    assert_eq!(bench.subscriptions(), 3, "it has left");
+    assert!(closed.outbox.bytes() < 11_000, "the queue is freed at once, except for a cut frame");
+    assert_eq!(bench.subscriptions(), 3, "its subscription has ended");
     let heard =
         bench.hear(&sleeps, |frames| frames.last().is_some_and(|(first, _)| *first == CLOSE));
     let taken = events(&heard);
-    assert!(0 < taken && taken < PUBLISHED, "what was taken before arrives whole: {taken}");
+    assert!(0 < taken && taken < PUBLISHED, "events queued before arrive whole: {taken}");
     assert_eq!(heard.last().and_then(close_code), Some(4100));
 }
 
@@ -75,10 +75,10 @@ async fn an_outbox_is_limited_to_the_byte() {
         let before = bench.waiting_for(&client);
         bench.settle();
         let frame_of_no_data = bench.waiting_for(&client) - before;
-        assert!(0 < frame_of_no_data, "it waits behind the others");
+        assert!(0 < frame_of_no_data, "it is queued behind the others");
         let push = |bench: &mut Bench, bytes: usize| {
             if is_fan_out {
-                // The length takes two bytes of more than 125.
+                // A length above 125 takes two more bytes.
                 bench.publish("c", &"x".repeat(bytes - frame_of_no_data - 2));
             } else {
                 bench.engine.send(slot, Frame::raw(vec![0; bytes]));
@@ -88,16 +88,16 @@ async fn an_outbox_is_limited_to_the_byte() {
         while bench.waiting_for(&client) + 20_000 < MAX_OUTBOX_BYTES {
             push(&mut bench, 10_000);
         }
-        // The rest, with room for one more event.
+        // Fill the outbox, except for the room for one more event.
         let room = MAX_OUTBOX_BYTES - bench.waiting_for(&client) - frame_of_no_data;
         push(&mut bench, room);
         bench.publish("c", "");
         bench.settle();
         assert_eq!(bench.waiting_for(&client), MAX_OUTBOX_BYTES);
-        assert!(bench.connection_of(&client).is_open(), "at its bound, fan-out: {is_fan_out}");
+        assert!(bench.connection_of(&client).is_open(), "at the limit, fan-out: {is_fan_out}");
         bench.engine.send(slot, Frame::raw(vec![0]));
-        assert!(!bench.connection_of(&client).is_open(), "one beyond it");
-        assert!(bench.waiting_for(&client) < 30_000, "and nothing of it is kept");
+        assert!(!bench.connection_of(&client).is_open(), "one byte more");
+        assert!(bench.waiting_for(&client) < 30_000, "the outbox is dropped");
     }
 }
 
@@ -124,7 +124,7 @@ async fn a_writable_outbox_is_flushed_before_its_connection_is_closed() {
     }
     bench.publish("c", "1");
     let frames = bench.hear(&clients[0], |frames| events(frames) == 1);
-    assert_eq!(frames.len(), MAX_OUTBOX_BYTES / 127 + 2, "all of it, in order");
+    assert_eq!(frames.len(), MAX_OUTBOX_BYTES / 127 + 2, "all frames, in order");
     assert!(is_event(&frames[frames.len() - 1], "e"));
     assert!(bench.connection_of(&clients[0]).is_open());
 }
@@ -142,10 +142,10 @@ async fn a_blocked_client_is_not_read_until_it_reads() {
         bench.say(&client, &ping);
         asked += 1;
         bench.turn();
-        // The kernel may have found some room after all.
+        // The kernel may have had room for some bytes.
         if waiting <= bench.waiting_for(&client) {
-            assert!(ping.len() <= bench.unread(&client), "it waits in the socket");
-            assert_eq!(bench.waiting_for(&client), waiting, "and is not answered");
+            assert!(ping.len() <= bench.unread(&client), "it stays in the socket");
+            assert_eq!(bench.waiting_for(&client), waiting, "it is not answered");
             rounds += 1;
         }
     }
@@ -156,7 +156,7 @@ async fn a_blocked_client_is_not_read_until_it_reads() {
 
 #[tokio::test(start_paused = true)]
 async fn publishers_wait_for_slow_connections_but_not_for_blocked_ones() {
-    // More than one slice: the last ones wait for their turn.
+    // More than one slice: the last connections are served in the next turn.
     let mut bench = Bench::new();
     let clients = bench.subscribers(65, "c");
     let last = bench.slot_of(&clients[64]);
@@ -172,7 +172,7 @@ async fn publishers_wait_for_slow_connections_but_not_for_blocked_ones() {
         bench.engine.send(last, Frame::raw(vec![0; bytes]));
         bench.engine.connections[last as usize].is_blocked = is_blocked;
         bench.turn();
-        assert_eq!(bench.waiting_for(&clients[64]), bytes, "its turn is the next");
+        assert_eq!(bench.waiting_for(&clients[64]), bytes, "it is served in the next turn");
         assert_eq!(bench.has_backpressure(), has_backpressure, "{bytes} bytes");
         let node = Arc::clone(&bench.node);
         let waiting = tokio::spawn(async move {
@@ -181,7 +181,7 @@ async fn publishers_wait_for_slow_connections_but_not_for_blocked_ones() {
         tokio::task::yield_now().await;
         assert_eq!(waiting.is_finished(), !has_backpressure);
         bench.settle();
-        waiting.await.expect("a publisher goes on when the shard has caught up");
+        waiting.await.expect("a publisher continues when the backlog is written");
     }
 }
 
@@ -189,7 +189,7 @@ async fn publishers_wait_for_slow_connections_but_not_for_blocked_ones() {
 async fn publishers_wait_while_deliveries_are_queued() {
     let mut bench = Bench::new();
     let clients = bench.subscribers(100, "c");
-    // 16,384 frames are handed out in a turn.
+    // At most 16,384 frames are handed out per turn.
     for _ in 0..200 {
         bench.publish("c", "1");
     }

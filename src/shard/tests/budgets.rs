@@ -1,4 +1,4 @@
-//! The budgets of one turn, and that nothing is lost by them.
+//! The budgets of one turn; work beyond them is done in later turns.
 
 use super::*;
 use std::net::Shutdown as Half;
@@ -6,7 +6,7 @@ use std::net::Shutdown as Half;
 /// A shard that does not limit the messages of its clients, with large buffers.
 fn unlimited() -> Bench {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    // Accepted sockets inherit it.
+    // Accepted sockets inherit the buffer size.
     socket.set_recv_buffer_size(1 << 20).unwrap();
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
     socket.listen(16).unwrap();
@@ -16,7 +16,7 @@ fn unlimited() -> Bench {
     })
 }
 
-/// Messages that are not answered, of so many bytes together.
+/// Messages without an answer, with this total size.
 fn unanswered(bytes: usize) -> Vec<u8> {
     message(&format!("{:114}", r#"{"event":"pusher:pong"}"#)).repeat(bytes / 120)
 }
@@ -32,10 +32,10 @@ async fn a_turn_reads_no_more_than_its_budget() {
     }
     bench.turn();
     let left = clients.iter().filter(|client| bench.unread(client) == sent.len()).count();
-    assert_eq!(left, 3, "256 KiB are five of them, the last one begun within the budget");
-    assert!(bench.engine.has_work(), "the others are not forgotten");
+    assert_eq!(left, 3, "256 KiB cover five, of which the last was begun within it");
+    assert!(bench.engine.has_work(), "the rest is still scheduled");
     bench.turn();
-    assert!(clients.iter().all(|client| bench.unread(client) == 0), "and come next");
+    assert!(clients.iter().all(|client| bench.unread(client) == 0), "the next turn reads the rest");
 }
 
 #[tokio::test(start_paused = true)]
@@ -112,7 +112,7 @@ async fn a_turn_flushes_one_slice() {
 #[tokio::test(start_paused = true)]
 async fn a_throttled_client_is_read_again_after_its_pause() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    // Half of it may be sent at once, and all of it in a second.
+    // Half of the outbox limit may be sent at once, and all of it within a second.
     let mut bench = Bench::build(listener, MAX_OUTBOX_BYTES, |config| {
         config.connection.activity_timeout_s = 3_600;
         config.connection.max_outbox_bytes = MAX_OUTBOX_BYTES;
@@ -126,7 +126,7 @@ async fn a_throttled_client_is_read_again_after_its_pause() {
     let events = |frames: &Frames| frames.iter().filter(|frame| is_event(frame, "e")).count();
     bench.hear(&client, |frames| events(frames) == 2);
     bench.settle();
-    assert_eq!(bench.subscriptions(), 1, "the second answer was beyond the rate");
+    assert_eq!(bench.subscriptions(), 1, "the second answer exceeded the rate");
     assert!(read_frames(&client).is_empty());
     // Of 80 KB, 50 KB are free; the rest takes 0.3 s at 100 KB a second.
     bench.pass(Duration::from_millis(300)).await;
@@ -170,11 +170,11 @@ async fn the_close_frame_of_a_throttled_client_is_read_when_the_server_closes() 
     bench.settle();
     bench.say(&client, &[&ping.repeat(40)[..], &control(CLOSE)].concat());
     bench.settle();
-    assert_eq!(bench.engine.connections.len(), 1, "it made the server send too much");
+    assert_eq!(bench.engine.connections.len(), 1, "the client exceeded the output rate");
     bench.node.hub("app-id").unwrap().close();
     let began = clock::now();
     while !bench.engine.connections.is_empty() {
-        assert!(clock::now() - began < Duration::from_secs(1), "its answer is not seen");
+        assert!(clock::now() - began < Duration::from_secs(1), "its close frame is not read");
         bench.pass(Duration::from_millis(50)).await;
     }
 }

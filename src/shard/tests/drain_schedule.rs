@@ -1,4 +1,4 @@
-//! How connections leave when the process ends.
+//! How connections are closed at shutdown.
 
 use super::*;
 
@@ -19,7 +19,7 @@ async fn a_socket_handed_over_during_the_drain_is_closed() {
         let mut bench = Bench::new();
         let _present = bench.connect(b"");
         bench.settle();
-        // Its handshake was done before the drain, and so it is admitted.
+        // The handshake was completed before the drain, so the connection is admitted.
         let client = TcpStream::connect(bench.listener.local_addr().unwrap()).unwrap();
         client.set_nonblocking(true).unwrap();
         let (socket, peer) = bench.listener.accept().unwrap();
@@ -34,7 +34,7 @@ async fn a_socket_handed_over_during_the_drain_is_closed() {
         assert_eq!(bench.subscriptions(), 0);
         bench.say(&client, &control(CLOSE));
         bench.pass(Duration::from_millis(100)).await;
-        assert!(bench.engine.connections.len() <= 1, "{plan:?}: it has left");
+        assert!(bench.engine.connections.len() <= 1, "{plan:?}: it is closed");
     }
 }
 
@@ -45,7 +45,7 @@ async fn with_a_successor_connections_are_closed_one_after_the_other() {
     bench.drain_with(DrainPlan::Spread);
     // The grace period is 1 s, of which 0.7 s are for closing.
     bench.settle();
-    assert_eq!(bench.open(), 19, "the first at once");
+    assert_eq!(bench.open(), 19, "the first is closed at once");
     bench.pass(Duration::from_millis(350)).await;
     assert_eq!(bench.open(), 9);
     bench.pass(Duration::from_millis(349)).await;
@@ -98,7 +98,7 @@ async fn if_the_successor_ends_the_rest_is_closed_at_once() {
 }
 
 impl Bench {
-    /// Has the shard run by itself.
+    /// Runs the shard as a task.
     fn run(&mut self) -> tokio::task::JoinHandle<()> {
         let (_, no_adoptions) = mpsc::unbounded_channel();
         let upgraded_sockets = std::mem::replace(&mut self.upgraded_sockets, no_adoptions);
@@ -112,7 +112,7 @@ impl Bench {
     }
 }
 
-/// Reads what a client receives from a running shard until it is enough.
+/// Reads from a running shard until `is_enough` holds for the received frames.
 async fn heard(client: &TcpStream, is_enough: impl Fn(&Frames) -> bool) -> Frames {
     let mut received = BitInput::by(client);
     while !is_enough(&received.frames) {
@@ -126,7 +126,7 @@ async fn heard(client: &TcpStream, is_enough: impl Fn(&Frames) -> bool) -> Frame
 async fn a_shard_wakes_up_for_each_kind_of_work() {
     let mut bench = Bench::new();
     let running = bench.run();
-    // The clock moves only once the shard waits.
+    // The clock advances only while the shard waits.
     let idle = || tokio::time::sleep(Duration::from_millis(20));
     idle().await;
     let mut client = bench.connect(b"");
@@ -143,12 +143,12 @@ async fn a_shard_wakes_up_for_each_kind_of_work() {
     idle().await;
     bench.shutdown.start();
     idle().await;
-    assert!(read_frames(&client).is_empty(), "it is not decided yet how to close");
+    assert!(read_frames(&client).is_empty(), "the drain plan is not set yet");
     bench.shutdown.set_plan(DrainPlan::Alone);
     let frames = heard(&client, |frames| frames.iter().any(|it| close_code(it).is_some())).await;
     assert_eq!(frames.last().and_then(close_code), Some(4100));
     client.write_all(&control(CLOSE)).unwrap();
-    assert_eq!(bench.shutdown.begin(PATIENCE).await, 0, "neither a client nor the shard is left");
+    assert_eq!(bench.shutdown.begin(PATIENCE).await, 0, "nothing is left to wait for");
     assert!(!running.is_finished(), "it still answers late connections");
     running.abort();
 }
@@ -159,14 +159,14 @@ async fn a_shard_continues_while_it_has_work() {
     let mut bench = Bench::new();
     let clients = bench.subscribers(200, "c");
     let running = bench.run();
-    // More than one slice, and more than is handed out in a turn.
+    // More than one slice, and more than is handed out per turn.
     for _ in 0..PUBLISHED {
         bench.publish("c", "1");
     }
     for client in &clients {
         heard(client, |frames| frames.len() == PUBLISHED).await;
     }
-    // More than are closed in a turn.
+    // More than are closed per turn.
     bench.node.hub("app-id").unwrap().close();
     for client in &clients {
         let frames = heard(client, |frames| frames.len() == 2).await;

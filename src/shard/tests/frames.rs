@@ -1,20 +1,20 @@
-//! The far end of a connection: frames as a client writes and reads them.
+//! The client side of a connection: encodes and decodes frames.
 
 use super::*;
 
-/// Only a fault takes longer.
+/// The timeout of a wait. It passes only if there is a fault.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) const PING: u8 = 0x89;
 pub(super) const PONG: u8 = 0x8a;
 pub(super) const CLOSE: u8 = 0x88;
 
-/// A text frame of a server, of 127 bytes.
+/// A text frame of a server, 127 bytes long.
 pub(super) fn text_frame() -> Frame {
     Frame::raw([&[0x81, 125][..], &[b'z'; 125]].concat())
 }
 
-/// Encodes a control frame without payload as a client does.
+/// Encodes a control frame without payload, as sent by a client.
 pub(super) fn control(first_byte: u8) -> [u8; 6] {
     [first_byte, 0x80, 0, 0, 0, 0]
 }
@@ -22,7 +22,7 @@ pub(super) fn control(first_byte: u8) -> [u8; 6] {
 /// The first byte and the payload of each frame.
 pub(super) type Frames = Vec<(u8, Vec<u8>)>;
 
-/// Takes whole frames off the front of `bytes`.
+/// Removes complete frames from the front of `bytes`.
 pub(super) fn take_frames(bytes: &mut Vec<u8>) -> Frames {
     let mut frames = Vec::new();
     loop {
@@ -58,7 +58,7 @@ pub(super) fn is_event((_, payload): &(u8, Vec<u8>), name: &str) -> bool {
     serde_json::from_slice::<serde_json::Value>(payload).is_ok_and(|text| text["event"] == name)
 }
 
-/// What the client has received and not read yet.
+/// The bytes that the client has received and not read yet.
 pub(super) fn read_all(mut client: &TcpStream) -> String {
     let (mut all, mut buffer) = (Vec::new(), [0; 8_192]);
     loop {
@@ -76,11 +76,11 @@ pub(super) fn has_something(client: &TcpStream) -> bool {
     client.peek(&mut [0]).is_ok()
 }
 
-/// What a client has received, read bit by bit.
+/// The data that a client has received, read incrementally.
 pub(super) struct BitInput<'a> {
     client: &'a TcpStream,
     pub(super) frames: Frames,
-    /// The beginning of the next frame.
+    /// The incomplete frame at the end.
     bytes: Vec<u8>,
     give_up_at: Instant,
 }
@@ -91,7 +91,7 @@ impl<'a> BitInput<'a> {
         Self { client, frames: Vec::new(), bytes: Vec::new(), give_up_at }
     }
 
-    /// Reads what has arrived since. Fails if that goes on for too long.
+    /// Reads new data. Fails after the timeout.
     pub(super) fn read(&mut self) {
         let count = self.frames.len();
         assert!(Instant::now() < self.give_up_at, "{count} frames within {PATIENCE:?}");

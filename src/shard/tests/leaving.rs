@@ -1,4 +1,4 @@
-//! What a client leaves when it disconnects: its user, its announcements, its slot.
+//! The effects of a disconnect: the user's presence, pending announcements, and the freed slot.
 
 use super::*;
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     signature::{channel_string, user_string},
 };
 
-/// Encodes a text message of 126 bytes or more as a client does, with a mask of zeros.
+/// Encodes a text message of at least 126 bytes as sent by a client, with a mask of zeros.
 fn long_message(text: &str) -> Vec<u8> {
     let [high, low] = u16::try_from(text.len()).unwrap().to_be_bytes();
     [&[0x81, 0xfe, high, low, 0, 0, 0, 0], text.as_bytes()].concat()
@@ -91,7 +91,7 @@ async fn a_user_whose_connection_ends_is_offline() {
             bench.settle();
         };
         grace(&mut bench).await;
-        assert!(!told(&read_frames(&watcher), "offline"), "one connection is left");
+        assert!(!told(&read_frames(&watcher), "offline"), "the user still has a connection");
         end(&mut bench, one);
         while bench.engine.connections.len() == 2
             && bench.engine.connections.iter().all(|(_, connection)| connection.is_open())
@@ -105,7 +105,7 @@ async fn a_user_whose_connection_ends_is_offline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_joining_client_is_charged_for_its_announcement_to_all_members() {
-    // Half of what may wait for a client may be sent for it at once: 50 KB.
+    // Half of the outbox limit may be sent at once: 50 KB.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut bench = Bench::build(listener, MAX_OUTBOX_BYTES, |config| {
         config.connection.activity_timeout_s = 3_600;
@@ -119,14 +119,14 @@ async fn a_joining_client_is_charged_for_its_announcement_to_all_members() {
     let rests = |bench: &Bench, client: &TcpStream| bench.connection_of(client).rests(clock::now());
     for client in &present {
         bench.join(client, "presence-c", &user("1"));
-        assert!(!rests(&bench, client), "nothing is announced of a user who is there");
+        assert!(!rests(&bench, client), "a present user is not announced again");
     }
     let joins = bench.connect(b"");
     bench.settle();
     bench.join(&joins, "presence-empty", &user("2"));
-    assert!(!rests(&bench, &joins), "there is no member to announce it to");
+    assert!(!rests(&bench, &joins), "the channel has no other member");
     bench.join(&joins, "presence-c", &user("2"));
-    assert!(rests(&bench, &joins), "it is announced a hundred times");
+    assert!(rests(&bench, &joins), "the announcement is sent a hundred times");
     tokio::time::advance(Duration::from_secs(1)).await;
     assert!(!rests(&bench, &joins));
 }
@@ -181,13 +181,13 @@ async fn a_subscription_is_completed_by_the_answer_with_its_ticket_only() {
     bench.push(answer(6, &waiting));
     bench.push(answer(8, &waiting));
     bench.push(answer(7, &other));
-    assert!(read_frames(&client).is_empty(), "nothing waits for these");
+    assert!(read_frames(&client).is_empty(), "these tickets are not pending");
     bench.push(answer(7, &waiting));
     bench.hear(&client, |frames| {
         frames.iter().any(|frame| is_event(frame, "pusher:subscription_error"))
     });
     bench.push(answer(7, &waiting));
-    assert!(read_frames(&client).is_empty(), "once");
+    assert!(read_frames(&client).is_empty(), "it is answered once");
     let session = &mut bench.engine.client(key.slot).unwrap().session;
     assert!(session.take_subscriptions().is_empty());
 }
@@ -209,13 +209,13 @@ async fn the_latency_of_an_event_is_measured_from_its_acceptance() {
         (value("count"), Duration::from_secs_f64(seconds).as_millis())
     };
     let of = |samples: &str, ms: u128| (samples.to_owned(), ms);
-    assert_eq!(latency(&bench), of("0", 0), "answers are no events");
+    assert_eq!(latency(&bench), of("0", 0), "answers are not counted");
     bench.publish("c", "1");
     tokio::time::advance(Duration::from_millis(40)).await;
-    // It is measured up to the slice that writes it.
+    // The latency ends with the slice that writes the event.
     bench.settle();
     assert_eq!(latency(&bench), of("3", 3 * 40));
-    // Of several events in one write, the one that has waited longest counts.
+    // If one write contains several events, the oldest counts.
     bench.publish("c", "2");
     tokio::time::advance(Duration::from_millis(100)).await;
     bench.publish("c", "3");
@@ -258,7 +258,7 @@ async fn a_tls_connection_ends_with_a_close_notify_however_it_ends() {
             assert!(Instant::now() < patience, "way {way}: nothing ends");
             bench.settle();
         }
-        // A cut without notice would be an error.
-        client.read_to_end(&mut Vec::new()).expect("an end, not a cut");
+        // A cut without close_notify would be an error.
+        client.read_to_end(&mut Vec::new()).expect("close_notify");
     }
 }

@@ -1,4 +1,4 @@
-//! A shard that a test drives turn by turn, with real loopback sockets.
+//! A shard that a test runs turn by turn, with real loopback sockets.
 
 mod blocked;
 mod budgets;
@@ -38,7 +38,7 @@ const MAX_OUTBOX_BYTES: usize = 100_000;
 /// Small enough that writes are cut in the middle of frames.
 const SMALL_BUFFER: usize = 4 * 1024;
 
-/// A shard, and the far ends of its connections.
+/// A shard, and the client side of its connections.
 struct Bench {
     engine: Engine,
     settings: Arc<Live<EngineConfig>>,
@@ -49,7 +49,7 @@ struct Bench {
     listener: TcpListener,
 }
 
-/// Encodes a text message as a client does, with a mask of zeros.
+/// Encodes a text message as sent by a client, with a mask of zeros.
 fn message(text: &str) -> Vec<u8> {
     let len = u8::try_from(text.len()).unwrap();
     assert!(len < 126);
@@ -62,7 +62,7 @@ impl Bench {
         Self::with(listener, MAX_OUTBOX_BYTES)
     }
 
-    /// A shard whose connections are asked for a sign of life after these times, in seconds.
+    /// A shard with these ping and pong timeouts, in seconds.
     fn with_timeouts(activity_timeout_s: u64, pong_timeout_s: u64) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         Self::build(listener, MAX_OUTBOX_BYTES, |config| {
@@ -71,10 +71,10 @@ impl Bench {
         })
     }
 
-    /// A shard whose kernel keeps as little as it may of what a client does not read.
+    /// A shard whose sockets have minimal send buffers.
     fn with_small_buffers(max_outbox_bytes: usize) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        // Accepted sockets inherit it.
+        // Accepted sockets inherit the buffer size.
         socket.set_send_buffer_size(SMALL_BUFFER).unwrap();
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
         socket.listen(16).unwrap();
@@ -97,7 +97,7 @@ impl Bench {
         let mut config = Config::default();
         change(&mut config);
         let webhooks = Arc::new(Webhooks::new(&config).unwrap());
-        // The other shard takes nothing.
+        // The other shard gets no connections.
         let node = Arc::new(Node::new(&config, 2, 0, shutdown.clone(), webhooks));
         let config = EngineConfig {
             max_message_bytes: 65_536,
@@ -120,7 +120,7 @@ impl Bench {
         self.engine.turn(inbox, &mut self.upgraded_sockets, is_leaving);
     }
 
-    /// Lets time pass as [`Engine::run`] does: each turn comes when it is due. The clock must be paused.
+    /// Advances the paused clock, and runs each turn when it is due, like [`Engine::run`].
     async fn pass(&mut self, duration: Duration) {
         let end = clock::now() + duration;
         loop {
@@ -130,23 +130,23 @@ impl Bench {
                 return;
             }
             let due = self.engine.wake_at().map_or(end, |at| at.min(end));
-            assert!(now < due, "a turn leaves something that is due");
+            assert!(now < due, "work is still due after a turn");
             tokio::time::advance(due - now).await;
         }
     }
 
-    /// Writes to the server, and waits until the kernel has passed it on.
+    /// Writes to the server, and waits until the bytes are in the server's socket.
     fn say(&self, mut client: &TcpStream, bytes: &[u8]) {
         client.write_all(bytes).unwrap();
         let socket = self.connection_of(client).socket.tcp();
         let mut buffer = vec![0; bytes.len()];
         let patience = Instant::now() + PATIENCE;
         while socket.peek(&mut buffer).unwrap_or(0) < bytes.len() {
-            assert!(Instant::now() < patience, "the kernel does not pass it on");
+            assert!(Instant::now() < patience, "the kernel does not deliver it");
         }
     }
 
-    /// How much of what a client has sent waits in the server's socket.
+    /// The number of bytes from a client that the server has not read.
     fn unread(&self, client: &TcpStream) -> usize {
         let mut buffer = vec![0; 1 << 20];
         self.connection_of(client).socket.tcp().peek(&mut buffer).unwrap_or(0)
@@ -160,7 +160,7 @@ impl Bench {
         self.engine.connections.iter().map(|(_, connection)| connection).find(is_its).unwrap()
     }
 
-    /// Reads what a client receives until it is enough.
+    /// Reads what a client receives until `is_enough` holds for the frames.
     fn hear(&mut self, client: &TcpStream, is_enough: impl Fn(&Frames) -> bool) -> Frames {
         let mut received = BitInput::by(client);
         while !is_enough(&received.frames) {
@@ -181,7 +181,7 @@ impl Bench {
         self.node.hub_by_key("app-key").unwrap().subscriptions()
     }
 
-    /// Turns until everything is written that can be.
+    /// Runs turns until no work is left.
     fn settle(&mut self) {
         self.turn();
         while self.engine.has_work() {
@@ -189,7 +189,7 @@ impl Bench {
         }
     }
 
-    /// Connects clients that are subscribed to `channel`, and have read what was said so far.
+    /// Connects clients that are subscribed to `channel`, and have read all frames so far.
     fn subscribers(&mut self, count: usize, channel: &str) -> Vec<TcpStream> {
         let subscribe =
             format!(r#"{{"event":"pusher:subscribe","data":{{"channel":"{channel}"}}}}"#);
@@ -210,7 +210,7 @@ impl Bench {
         client
     }
 
-    /// Connects a client whose kernel keeps as little as it may of what is not read.
+    /// Connects a client with a minimal receive buffer.
     fn connect_with_small_buffer(&mut self, received: &[u8]) -> TcpStream {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(SMALL_BUFFER).unwrap();
@@ -220,7 +220,7 @@ impl Bench {
         socket.into()
     }
 
-    /// Takes over the connection that has come in.
+    /// Accepts the next connection.
     fn add_connection(&mut self, received: &[u8]) {
         let (socket, peer) = self.listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
@@ -254,7 +254,7 @@ impl Bench {
         self.add_connection.send(upgraded).unwrap();
     }
 
-    /// A client that is refused, and never closes.
+    /// A connection that is rejected, and that the client never closes.
     fn refused(&self, drain: Drain) -> TcpStream {
         let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         client.set_nonblocking(true).unwrap();
@@ -292,10 +292,10 @@ async fn a_broadcast_is_flushed_in_slices_with_other_work_in_between() {
 
     let mut asks = bench.connect(&message(r#"{"event":"pusher:ping"}"#));
     bench.turn();
-    assert!(read_all(&asks).contains("pusher:pong"), "a newcomer is served in its first turn");
+    assert!(read_all(&asks).contains("pusher:pong"), "it is served in its first turn");
     asks.write_all(&message(r#"{"event":"pusher:ping"}"#)).unwrap();
     bench.turn();
-    assert!(read_all(&asks).contains("pusher:pong"), "and so is what it says later");
+    assert!(read_all(&asks).contains("pusher:pong"), "its later messages are answered too");
     assert!(
         clients.iter().any(|client| !has_something(client)),
         "while the broadcast is under way"
@@ -375,7 +375,7 @@ async fn a_panic_closes_one_connection() {
 #[tokio::test]
 async fn only_connections_from_before_the_shutdown_are_dropped_at_its_end() {
     let mut bench = Bench::new();
-    // As of a request that was on its way when the shutdown began.
+    // A request that was in progress when the shutdown began.
     let early_drain = bench.shutdown.drain();
     let refused_before = bench.refused(bench.shutdown.drain());
     let silent = bench.connect(&[]);
@@ -403,7 +403,7 @@ async fn only_connections_from_before_the_shutdown_are_dropped_at_its_end() {
 
 #[test]
 fn a_connection_is_small() {
-    // What an idle connection costs begins here; its session is beside it.
+    // The minimum memory of an idle connection; its session is stored separately.
     let (connection, admission) = (size_of::<connection::Connection>(), size_of::<Admission>());
     assert!(connection <= 144 && admission <= 344, "{connection} {admission}");
 }

@@ -1,14 +1,14 @@
-//! Input that is discarded, and its cost.
+//! Discarded input, and its cost.
 
 use super::*;
 
-/// A shard whose clients may send ten messages at once.
+/// A shard that accepts ten messages per client at once.
 fn limited() -> Bench {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     Bench::build(listener, MAX_OUTBOX_BYTES, |config| {
         config.connection.activity_timeout_s = 3_600;
         config.connection.max_messages_per_second = 5;
-        // They are added to it.
+        // The burst is the number of channels plus this rate.
         config.connection.max_channels = 5;
     })
 }
@@ -19,7 +19,7 @@ fn fragment(opcode: u8) -> [u8; 7] {
     [opcode, 0x81, 0, 0, 0, 0, b'x']
 }
 
-/// Fragments of one message, which does not end.
+/// Fragments of one unfinished message.
 fn fragments(count: usize) -> Vec<u8> {
     [fragment(0x01).to_vec(), fragment(0x00).repeat(count - 1)].concat()
 }
@@ -41,22 +41,22 @@ async fn nothing_is_read_after_a_connection_has_ended() {
         let mut bench = limited();
         let mut client = bench.connect(b"");
         bench.settle();
-        // The close frame would end the connection at once, if it were read.
+        // If the close frame were read, it would end the connection at once.
         let all = [&sent[..], &subscribe, &control(PING), &control(CLOSE)].concat();
         bench.say(&client, &all);
         bench.settle();
         let is_left = bench.engine.connections.len() == 1;
-        assert!(is_left, "{what}: it is left to the client to hang up");
+        assert!(is_left, "{what}: the client closes the socket");
         let mut bytes = Vec::new();
         client.set_nonblocking(false).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
-        client.read_to_end(&mut bytes).expect("the end, which the server has sent");
+        client.read_to_end(&mut bytes).expect("the end of the stream");
         let frames = take_frames(&mut bytes);
         assert!(frames.last().and_then(close_code).is_some(), "{what}: {frames:?}");
         let named = |name| frames.iter().filter(|frame| is_event(frame, name)).count();
         assert_eq!(named("pusher_internal:subscription_succeeded"), 0, "{what}");
         assert_eq!(frames.iter().filter(|(first, _)| *first == PONG).count(), 0, "{what}");
-        // Nor is what comes later.
+        // Later input is discarded as well.
         client.set_nonblocking(true).unwrap();
         bench.pass(Duration::from_millis(100)).await;
         bench.say(&client, &[&subscribe[..], &control(CLOSE)].concat());
@@ -73,7 +73,7 @@ async fn nothing_is_read_after_a_connection_has_ended() {
 
 #[tokio::test(start_paused = true)]
 async fn each_fragment_of_a_read_counts_as_a_message() {
-    // Ten are within the limit, ten more are dropped, and the last of those closes.
+    // Ten are within the limit, ten more are dropped, and the last of those closes the connection.
     for (count, is_open) in [(19, true), (20, false)] {
         let mut bench = limited();
         let client = bench.connect(b"");
@@ -83,7 +83,7 @@ async fn each_fragment_of_a_read_counts_as_a_message() {
         assert_eq!(bench.connection_of(&client).is_open(), is_open, "{count}");
         assert_eq!(bench.connection_of(&client).partial.is_some(), is_open, "{count}");
     }
-    // So does each small read of a message.
+    // Each small read of a message counts as well.
     let mut bench = limited();
     let client = bench.connect(b"");
     bench.settle();
@@ -104,10 +104,10 @@ async fn the_end_of_a_stream_is_seen_if_it_arrives_with_the_last_bytes() {
     bench.settle();
     bench.say(&client, &message("last words"));
     client.shutdown(std::net::Shutdown::Write).unwrap();
-    // There is one edge for both.
+    // Both cause a single edge of readiness.
     let patience = Instant::now() + PATIENCE;
     while !bench.engine.connections.is_empty() {
-        assert!(Instant::now() < patience, "the connection stays");
+        assert!(Instant::now() < patience, "the connection is still open");
         bench.settle();
     }
 }

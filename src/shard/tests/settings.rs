@@ -26,7 +26,7 @@ async fn a_reload_changes_the_maximum_message() {
     let frames = bench.hear(&clients[1], |frames| frames.iter().any(|it| close_code(it).is_some()));
     let (_, reason) = frames.last().unwrap();
     let reason = String::from_utf8_lossy(&reason[2..]).into_owned();
-    assert!(reason.contains("99"), "the reason names the new bound: {reason}");
+    assert!(reason.contains("99"), "the reason contains the new limit: {reason}");
     bench.reload(|config| config.max_message_bytes = 1_000);
     bench.say(&clients[2], &ping);
     bench.hear(&clients[2], |frames| frames.iter().any(|frame| is_event(frame, "pusher:pong")));
@@ -42,14 +42,14 @@ async fn a_reload_changes_the_maximum_outbox() {
         bench.engine.connections[slot as usize].is_blocked = true;
         bench.reload(|config| config.max_outbox_bytes = max);
         bench.engine.send(slot, Frame::raw(vec![0; max.min(50_000)]));
-        assert!(bench.connection_of(&client).is_open(), "what fits is kept");
+        assert!(bench.connection_of(&client).is_open(), "a message within the limit is kept");
         bench.engine.send(slot, Frame::raw(vec![0]));
         assert_eq!(bench.connection_of(&client).is_open(), is_open, "{max}");
         let room = max.saturating_sub(bench.connection_of(&client).outbox.bytes());
         bench.engine.send(slot, Frame::raw(vec![0; room]));
         assert_eq!(bench.connection_of(&client).is_open(), is_open, "{max}");
         bench.engine.send(slot, Frame::raw(vec![0]));
-        assert!(!bench.connection_of(&client).is_open(), "{max}: one byte beyond it");
+        assert!(!bench.connection_of(&client).is_open(), "{max}: one byte more");
     }
 }
 
@@ -71,7 +71,7 @@ async fn a_reload_changes_the_message_timeout() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reload_changes_the_grace_period() {
-    // Without a reload it is a second.
+    // Without a reload, the grace period is one second.
     for seconds in [0, 3, 5] {
         let mut bench = Bench::new();
         let _silent: Vec<TcpStream> = (0..2).map(|_| bench.connect(b"")).collect();
@@ -80,7 +80,7 @@ async fn a_reload_changes_the_grace_period() {
         bench.shutdown.start();
         bench.shutdown.set_plan(DrainPlan::Spread);
         if 0 < seconds {
-            // Connections are dropped after 95 % of it.
+            // Connections are dropped after 95 % of the grace period.
             bench.pass(Duration::from_millis(seconds * 950 - 1)).await;
             assert_eq!(bench.engine.connections.len(), 2, "{seconds} s");
         }

@@ -1,4 +1,4 @@
-//! Timers, on a simulated clock.
+//! Timers, with a simulated clock.
 
 use super::*;
 use crate::shard::{
@@ -8,7 +8,7 @@ use crate::shard::{
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// The number of pings of the WebSocket and of the protocol.
+/// The number of WebSocket pings and of protocol pings.
 fn pings(frames: &Frames) -> (usize, usize) {
     let of_websocket = frames.iter().filter(|(first, _)| *first == PING).count();
     (of_websocket, frames.iter().filter(|frame| is_event(frame, "pusher:ping")).count())
@@ -22,7 +22,7 @@ impl Bench {
     }
 }
 
-/// Whether the client has received nothing that looks at its silence.
+/// Whether the client has received neither a ping nor a close frame.
 fn is_left_alone(client: &TcpStream) -> bool {
     let frames = read_frames(client);
     pings(&frames) == (0, 0) && frames.iter().all(|frame| close_code(frame).is_none())
@@ -30,10 +30,10 @@ fn is_left_alone(client: &TcpStream) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_client_is_pinged_then_closed_with_any_timeouts() {
-    // One lap of the wheel is 51.2 seconds.
+    // One revolution of the wheel is 51.2 seconds.
     for (activity, pong) in [(1, 1), (30, 30), (51, 52), (52, 51), (120, 30), (3_600, 600)] {
         let mut bench = Bench::with_timeouts(activity, pong);
-        // It has a look of its own shortly before each of the other's.
+        // Its deadlines are shortly before those of the other connection.
         let early = bench.connect(b"");
         bench.pass(Duration::from_millis(333)).await;
         let client = bench.connect(b"");
@@ -50,8 +50,8 @@ async fn a_silent_client_is_pinged_then_closed_with_any_timeouts() {
         assert_eq!(bench.hear_close(&early), 4201, "{pong:?}");
         bench.pass(CLOSING_TIMEOUT + Wheel::STEP).await;
         assert!(bench.engine.connections.is_empty());
-        assert_eq!(bench.engine.wake_at(), None, "nothing is left to look at");
-        assert_eq!(bench.shutdown.dropped(), 0, "that is counted for a shutdown only");
+        assert_eq!(bench.engine.wake_at(), None, "no deadline is left");
+        assert_eq!(bench.shutdown.dropped(), 0, "only a shutdown counts them");
     }
 }
 
@@ -75,7 +75,8 @@ async fn each_sign_of_life_delays_the_ping() {
     assert!(is_left_alone(&client));
     bench.pass(Duration::from_secs(2)).await;
     bench.is_pinged(&client);
-    // An answer in the last second keeps the connection, and the next ping comes in its time.
+    // An answer in the last second keeps the connection open, and the next ping is sent on
+    // schedule.
     bench.pass(Duration::from_secs(28)).await;
     bench.say(&client, &control(PONG));
     bench.pass(Duration::from_secs(119)).await;
@@ -111,14 +112,14 @@ async fn an_incomplete_message_times_out_even_if_bytes_trickle_in() {
         bench.say(&busy, &text);
     }
     bench.pass(Duration::from_millis(999)).await;
-    assert!(is_left_alone(&slow), "it may still end in time");
+    assert!(is_left_alone(&slow), "the deadline has not passed");
     bench.pass(Wheel::STEP + MILLISECOND).await;
     assert_eq!(bench.hear_close(&slow), 4100);
     slow.set_nonblocking(false).unwrap();
-    assert_eq!(slow.read(&mut [0]).unwrap(), 0, "the client sees the end");
+    assert_eq!(slow.read(&mut [0]).unwrap(), 0, "the stream ends");
     bench.pass(CLOSING_TIMEOUT + Wheel::STEP).await;
     assert_eq!(bench.engine.connections.len(), 1);
-    assert!(is_left_alone(&busy), "messages that end are no part of it");
+    assert!(is_left_alone(&busy), "complete messages have no deadline");
 }
 
 #[tokio::test(start_paused = true)]
@@ -152,15 +153,15 @@ async fn the_answer_to_a_close_frame_has_a_timeout() {
         bench.settle();
         assert_eq!(bench.hear_close(&silent), code);
         assert_eq!(bench.hear_close(&answers), code);
-        assert_eq!(bench.engine.connections.len(), 2, "the answer is waited for");
+        assert_eq!(bench.engine.connections.len(), 2, "the server waits for the answer");
         bench.say(&answers, &control(CLOSE));
-        // A connection that is closing is not read all the time.
+        // A closing connection is read only at intervals.
         bench.pass(2 * Wheel::STEP).await;
-        assert_eq!(bench.engine.connections.len(), 1, "this one has answered");
+        assert_eq!(bench.engine.connections.len(), 1, "one has answered");
         bench.pass(by - 2 * Wheel::STEP - MILLISECOND).await;
-        assert_eq!(bench.engine.connections.len(), 1, "this one has time");
+        assert_eq!(bench.engine.connections.len(), 1, "the deadline has not passed");
         bench.pass(Wheel::STEP + MILLISECOND).await;
-        assert!(bench.engine.connections.is_empty(), "and it is over");
+        assert!(bench.engine.connections.is_empty(), "the deadline has passed");
     }
 }
 
@@ -177,7 +178,7 @@ async fn a_flood_after_the_close_is_read_slowly() {
     assert!(!unread(&bench), "it is read once");
     bench.say(&client, &message("2"));
     bench.settle();
-    assert!(unread(&bench), "and then not for a while");
+    assert!(unread(&bench), "the next read is later");
     bench.pass(Duration::from_millis(49)).await;
     assert!(unread(&bench));
     bench.pass(Wheel::STEP + 2 * MILLISECOND).await;

@@ -9,7 +9,7 @@ use std::time::Instant;
 struct Client {
     socket: TcpStream,
     is_subscribed: bool,
-    /// Bytes that are no whole frame yet.
+    /// Bytes of an incomplete frame.
     rest: Vec<u8>,
     heard: Vec<u64>,
     expected: Vec<u64>,
@@ -26,7 +26,7 @@ impl Client {
         }
     }
 
-    /// Reads up to `max` bytes. Says whether there were any.
+    /// Reads up to `max` bytes. Returns whether there were any.
     fn read(&mut self, max: usize) -> bool {
         let mut buffer = vec![0; max];
         let Ok(len) = self.socket.read(&mut buffer) else { return false };
@@ -42,12 +42,12 @@ impl Client {
         0 < len
     }
 
-    /// Reads until nothing waits for this client anywhere.
+    /// Reads until no data for this client is pending anywhere.
     fn catch_up(&mut self, bench: &mut Bench) {
         bench.settle();
         let patience = Instant::now() + PATIENCE;
         while self.read(usize::from(u16::MAX)) || self.heard.len() < self.expected.len() {
-            assert!(Instant::now() < patience, "the client hears no more");
+            assert!(Instant::now() < patience, "the client receives nothing more");
             bench.settle();
         }
         assert_eq!(self.heard, self.expected);
@@ -59,7 +59,7 @@ impl Client {
         let text = format!(r#"{{"event":"pusher:{verb}","data":{{"channel":"c"}}}}"#);
         let before = bench.node.hub_by_key("app-key").unwrap().subscriptions();
         self.socket.write_all(&message(&text)).unwrap();
-        // The kernel may take its time.
+        // The kernel may deliver it later.
         let patience = Instant::now() + PATIENCE;
         while before == bench.node.hub_by_key("app-key").unwrap().subscriptions() {
             assert!(Instant::now() < patience, "{verb} has no effect");
@@ -69,16 +69,17 @@ impl Client {
     }
 }
 
-/// Closes a connection and waits until the shard has noticed, so that its subscription does not end
+/// Closes a connection and waits until the shard has handled it, so that its subscription does not
+/// end
 /// while [`Client::toggle`] waits for another change of the number of subscriptions.
 fn disconnect(bench: &mut Bench, client: Client) {
-    // Connections that were added are taken over in the next turn.
+    // New connections are taken over in the next turn.
     bench.settle();
     let count = bench.engine.connections.len();
     drop(client);
     let give_up_at = Instant::now() + PATIENCE;
     while bench.engine.connections.len() == count {
-        assert!(Instant::now() < give_up_at, "the end of a connection is not noticed");
+        assert!(Instant::now() < give_up_at, "the closed connection is still there");
         bench.settle();
     }
 }
