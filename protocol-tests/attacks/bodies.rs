@@ -1,4 +1,4 @@
-//! Slow, announced and endless bodies.
+//! Slow, incomplete and endless request bodies.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ async fn slow_bodies_are_answered_408_in_time() {
     setup.attacked_by("slow bodies", attack).await;
 }
 
-/// A signed head, and then one byte of its body at a time, each in a packet of its own; gives how long the server listened.
+/// Sends a signed head, and then the body in packets of one byte; returns how long the server kept the connection open.
 async fn drip_a_body(mut stream: TcpStream) -> Duration {
     let head = Call::post_text("events", "x").head(&[("content-length", "100000")]);
     stream.set_nodelay(true).expect("TCP has this option");
@@ -40,8 +40,8 @@ async fn drip_a_body(mut stream: TcpStream) -> Duration {
     let mut received = [0; 12];
     let answer = within("the answer to a slow body", from_server.read_exact(&mut received));
     tokio::select! {
-        answer = answer => drop(answer.expect("an answer comes before the end")),
-        () = drip => panic!("hung up without an answer"),
+        answer = answer => drop(answer.expect("an answer is sent before the close")),
+        () = drip => panic!("closed without an answer"),
     }
     assert_eq!(&received, b"HTTP/1.1 408");
     began.elapsed()
@@ -73,7 +73,7 @@ async fn bodies_that_are_only_announced_take_no_memory() {
     setup.attacked_by("huge declared bodies", attack).await;
 }
 
-/// The whole answer to a head behind which the attacker falls silent.
+/// The complete answer to a head that no body follows.
 async fn answer_to(server: &Server, head: &[u8]) -> String {
     let mut stream = connect(server).await;
     stream.write_all(head).await.expect("the head is taken");
@@ -98,7 +98,7 @@ async fn endless_bodies_are_closed() {
     setup.attacked_by("endless bodies", attack).await;
 }
 
-/// Sends chunk after chunk until the server hangs up; gives how many bytes it took. What it said comes first.
+/// Sends chunks until the server closes; returns the number of bytes it accepted. The server must answer before.
 async fn pour(mut stream: TcpStream, call: Call) -> usize {
     stream
         .write_all(&call.head(&[("transfer-encoding", "chunked")]))
@@ -119,7 +119,7 @@ async fn pour(mut stream: TcpStream, call: Call) -> usize {
             received.extend_from_slice(&piece[..len]);
         }
     };
-    // Whoever goes on talking is listened to for two seconds more, so that the answer arrives.
+    // The server reads from a client that is still sending for two more seconds, so that the answer arrives.
     within("the server to have had enough", async { tokio::join!(pouring, listening) }).await;
     let received = String::from_utf8_lossy(&received);
     let is_refused = ["413", "401"].contains(&received.get(9..12).unwrap_or_default());
@@ -134,10 +134,10 @@ async fn unread_answers_time_out() {
     let setup = AttackSetup::open(settings).await;
     let attack = async |server: &Server| {
         let mut attackers = JoinSet::new();
-        // Few: each is answered until the kernel's own buffers are full.
+        // Only a few, since each is answered until the kernel's buffers are full.
         for _ in 0..4 {
             let socket = TcpSocket::new_v4().expect("there are sockets");
-            // What the kernel takes in is not the server's to wait for.
+            // A small buffer: answers that the kernel accepts do not delay the server.
             socket.set_recv_buffer_size(4_096).expect("TCP has this option");
             let stream = socket.connect(server.address).await.expect("the server listens");
             attackers.spawn(ask_and_never_read(stream));
@@ -149,7 +149,7 @@ async fn unread_answers_time_out() {
     setup.attacked_by("answers that nobody reads", attack).await;
 }
 
-/// Asks and asks; gives how many bytes of requests were taken before the server hung up.
+/// Sends requests continuously; returns the number of bytes accepted before the server closed.
 async fn ask_and_never_read(mut stream: TcpStream) -> usize {
     let requests = "GET /up HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100);
     let mut taken = 0;

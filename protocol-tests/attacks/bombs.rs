@@ -1,4 +1,5 @@
-//! JSON that is small to send and hard to read: nesting, numbers, keys and escapes, wherever JSON is read.
+//! JSON that is small to send and expensive to parse: nesting, numbers, keys and escapes, in every place that accepts
+//! JSON.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use serde_json::Value;
 use crate::harness::{Call, Client, Frame, Http, Server, Settings, frames};
 use crate::setup::{A_WHILE, AttackSetup};
 
-/// JSON of about so many bytes. Not all of it is valid.
+/// JSON of about `bytes` bytes. Some of it is invalid.
 fn bombs(bytes: usize) -> Vec<(&'static str, String)> {
     let times = |text: &str| text.repeat(bytes / text.len());
     let half = |open: &str, close: &str| {
@@ -40,8 +41,7 @@ fn bombs(bytes: usize) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// How long one piece of JSON may keep its sender waiting. Whatever takes time that grows faster than its length does
-/// not pass.
+/// The maximum time until one piece of JSON is answered. Parsing in more than linear time exceeds it.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 #[tokio::test]
@@ -155,7 +155,7 @@ async fn json_bombs_in_requests_are_read_or_rejected() {
     setup.attacked_by("JSON bombs in requests", attack).await;
 }
 
-/// Waits for the answer to a ping, or for the end that many mistakes come to.
+/// Waits for the answer to a ping.
 async fn is_answered(client: &mut Client, name: &str) {
     client.try_bytes(frames::masked(frames::FIN | frames::PING, b"there?")).await;
     loop {
@@ -188,7 +188,7 @@ impl Slower for (&'static str, Duration) {
     }
 }
 
-/// The bombs are what they say.
+/// The bombs have about the requested size.
 #[test]
 fn bombs_have_their_size() {
     for (name, bomb) in bombs(60_000) {
@@ -196,5 +196,5 @@ fn bombs_have_their_size() {
     }
     let deepest = bombs(60_000).remove(0).1;
     assert!(deepest.starts_with("[[[[") && deepest.ends_with("]]]]"));
-    assert!(serde_json::from_str::<Value>(&deepest).is_err(), "too deep for a reader of values");
+    assert!(serde_json::from_str::<Value>(&deepest).is_err(), "too deep for `Value`");
 }

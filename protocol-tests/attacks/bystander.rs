@@ -1,5 +1,5 @@
-//! An ordinary subscriber and an ordinary publisher, on a thread of their own so that the attackers' work is not
-//! counted as the server's.
+//! A regular subscriber and a regular publisher, on a separate thread so that the attackers' work does not count as
+//! latency of the server.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,10 +14,10 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::harness::{Call, Client, Http, KEY};
 
-/// The channel that they use: one that takes a signature, as most do.
+/// The channel of the bystander: a private one, since most applications use those.
 pub(crate) const CHANNEL: &str = "private-orders";
 
-/// How often the publisher publishes.
+/// The interval between publishes.
 const PERIOD: Duration = Duration::from_millis(10);
 
 /// A subscriber that expects every event once and in order, and the publisher of those events.
@@ -27,7 +27,7 @@ pub(crate) struct Bystander {
     thread: JoinHandle<()>,
 }
 
-/// An event that arrived: when it was published, and how long it took.
+/// A received event: the time of its publish, and its latency.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     pub(crate) published_at: Instant,
@@ -59,7 +59,7 @@ impl Bystander {
         self.seen.lock().len()
     }
 
-    /// Stops publishing, waits for the last event, and gives all. Fails if one was lost, doubled or out of order.
+    /// Stops publishing, waits for the last event, and returns all. Fails if one was lost, duplicated or out of order.
     pub(crate) fn finish(self) -> Vec<Sample> {
         self.seen.is_over.store(true, Ordering::Relaxed);
         self.thread.join().expect("the ordinary subscriber or publisher has failed");

@@ -1,4 +1,4 @@
-//! Last events of cache channels, with the most channels and bytes that requests can create.
+//! The last events of cache channels, with the maximum number of channels and bytes that requests can create.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Allowed operations, repeated as fast as possible.
+//! Valid operations, repeated as fast as possible.
 
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,11 @@ use tokio::time::timeout_at;
 use crate::harness::{Call, Client, Frame, Http, Server, Settings, eventually, frames, within};
 use crate::setup::{A_WHILE, AttackSetup};
 
-/// Connections of one flood.
+/// The number of connections in a flood.
 const ATTACKERS: usize = 12;
 
-/// Sends `batch` again and again for [`A_WHILE`], and reads the answers or not; gives how many bytes were taken and how
-/// many came back. Being closed ends it.
+/// Sends `batch` repeatedly for [`A_WHILE`] or until closed, and reads the answers if `reads`; returns the numbers of
+/// bytes sent and received.
 pub(crate) async fn pour(client: Client, batch: Vec<u8>, reads: bool) -> (usize, usize) {
     let (stream, received) = client.into_parts();
     let (mut from_server, mut to_server) = TcpStream::into_split(stream);
@@ -57,7 +57,7 @@ async fn endless_pings_are_answered_at_the_senders_cost() {
     setup.attacked_by("ping floods", attack).await;
 }
 
-/// Work without a whole message: all of it counts as messages.
+/// Input without a complete message: all of it counts as messages.
 #[tokio::test]
 async fn floods_of_control_frames_and_fragments_are_closed() {
     let setup = AttackSetup::open(Settings::new()).await;
@@ -190,7 +190,7 @@ async fn the_memory_of_twenty_thousand_channels_is_released() {
         let clients = attackers.join_all().await;
         let channels = server.get("channels", &[]).await.json();
         let occupied = channels["channels"].as_object().expect("an object").len();
-        assert_eq!(occupied, 20_001, "a thousand each, and the bystander's");
+        assert_eq!(occupied, 20_001, "a thousand per attacker, and the bystander's");
         drop(clients);
         only_the_bystander_is_left(server).await;
         "20,000 channels of 200 bytes occupied by 20 connections, one more refused to each"
@@ -199,7 +199,7 @@ async fn the_memory_of_twenty_thousand_channels_is_released() {
     setup.attacked_by("channel-name floods", attack).await;
 }
 
-/// Subscribes to as many channels as one connection may have, and to one more.
+/// Subscribes to the maximum number of channels of one connection, and to one more.
 async fn occupy(mut client: Client, at: usize) -> Client {
     for number in 0..1_001 {
         let name = format!("{at:03}-{number:04}-{}", "x".repeat(200 - 9));
@@ -257,7 +257,7 @@ async fn unauthenticated_requests_cost_little() {
     setup.attacked_by("requests with a wrong signature", attack).await;
 }
 
-/// The signature is checked over all that the query may mean, so the longest queries cost most.
+/// The signature is verified over the whole query, so the longest queries cost most.
 #[tokio::test]
 async fn long_unauthenticated_queries_cost_little() {
     let setup = AttackSetup::open(Settings::new()).await;
@@ -307,7 +307,7 @@ async fn endless_errors_close_the_connection() {
     setup.attacked_by("messages that are none", attack).await;
 }
 
-/// What all have sent and received, in KiB.
+/// The totals of bytes sent and received, in KiB.
 pub(crate) fn sum(all: &[(usize, usize)]) -> (usize, usize) {
     let (sent, answered) =
         all.iter().fold((0, 0), |(sent, answered), one| (sent + one.0, answered + one.1));

@@ -1,4 +1,4 @@
-//! WebSocket frames that promise more than they hold, never end, or hold something else than they say.
+//! WebSocket frames that are incomplete, endless, or different from what their headers declare.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ async fn frames_that_are_only_announced_are_refused_at_once() {
 async fn messages_that_lack_their_last_byte_are_bounded_together() {
     let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
-        // The largest that is allowed.
+        // The largest message that is allowed.
         let whole = frames::text("x".repeat(65_536));
         let (most, last) = whole.split_at(whole.len() - 1);
         let mut attackers = Vec::new();
@@ -61,7 +61,7 @@ async fn endless_fragments_are_limited() {
         }
         let fates = attackers.join_all().await;
         let count = |fate: Fate| fates.iter().filter(|found| **found == fate).count();
-        assert_eq!(count(Fate::TooBig), fates.len() / 2, "those that grew for ever");
+        assert_eq!(count(Fate::TooBig), fates.len() / 2, "those that grew without end");
         format!(
             "{} closed with 1009, {} sent empty fragments and pings as long as they were let",
             count(Fate::TooBig),
@@ -77,7 +77,7 @@ enum Fate {
     TooBig,
     /// Closed for another reason.
     Closed,
-    /// Still there when the attack was over.
+    /// Still open at the end of the attack.
     Stayed,
 }
 
@@ -106,7 +106,7 @@ async fn fragment_for_ever(mut client: Client, at: usize) -> Fate {
 async fn compressed_frames_are_neither_negotiated_nor_read() {
     let setup = AttackSetup::open(Settings::new()).await;
     let attack = async |server: &Server| {
-        // What a decompressor would make much of: a deflate block that repeats one byte.
+        // A deflate block that repeats one byte: it would expand to a large size.
         let bomb =
             [&[0xec, 0xc1, 0x01, 0x01, 0x00, 0x00, 0x00, 0x80, 0x90, 0xfe, 0xaf][..], &[0; 4_000]]
                 .concat();

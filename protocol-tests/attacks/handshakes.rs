@@ -1,5 +1,4 @@
-//! Connections that are opened for their own sake: heads that drip, handshakes that are never finished, clients that
-//! come and go, and addresses that are made up.
+//! Connections as the attack itself: slow heads, incomplete handshakes, connection churn, and forged addresses.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +9,10 @@ use tokio::task::JoinSet;
 use crate::harness::{Client, Frame, KEY, Server, Settings, eventually, upgrade_request, within};
 use crate::setup::{A_WHILE, AttackSetup, affordable};
 
-/// What servers under attack give a head or a body, in seconds.
+/// `request_timeout_s` of servers under attack, in seconds.
 pub(crate) const PATIENCE_S: u64 = 2;
 
-/// How much later than that the end may be seen on a busy machine.
+/// The maximum delay after the timeout at which a close may be observed on a busy machine.
 pub(crate) const SLACK: Duration = Duration::from_secs(3);
 
 #[tokio::test]
@@ -32,7 +31,7 @@ async fn slow_heads_time_out() {
         .await;
 }
 
-/// One byte of an endless head at a time, which is a sign of life each; gives how long the server listened.
+/// Sends an endless head byte by byte; returns how long the server kept the connection open.
 async fn drip_a_head(mut stream: TcpStream) -> Duration {
     let began = Instant::now();
     let mut head = b"GET /up HTTP/1.1\r\nx-slow: ".iter().copied().chain(std::iter::repeat(b'a'));
@@ -52,7 +51,7 @@ async fn drip_a_head(mut stream: TcpStream) -> Duration {
         if drip.await.is_err() {
             return began.elapsed();
         }
-        assert!(began.elapsed() < SLACK * 3, "an unfinished head is waited for");
+        assert!(began.elapsed() < SLACK * 3, "an unfinished head does not time out");
     }
 }
 
@@ -67,7 +66,7 @@ async fn ten_thousand_half_open_handshakes_time_out() {
             let mut attackers = Vec::new();
             for at in 0..affordable(10_000) {
                 let mut stream = connect(server).await;
-                // Some say nothing at all.
+                // Some send nothing.
                 if at % 4 != 0 {
                     stream.write_all(half).await.expect("the kernel takes a few bytes");
                 }
@@ -78,7 +77,7 @@ async fn ten_thousand_half_open_handshakes_time_out() {
                 assert_eq!(to_the_end(&mut stream).await, "", "half a handshake is not answered");
                 lived.push(since.elapsed());
             }
-            // The first were waited for while the last had not come yet, so only the last can be timed.
+            // The first connections time out while later ones are opened, so only the last one can be timed.
             in_time("half-open handshakes", &lived[lived.len() - 1..]).replacen(
                 '1',
                 &lived.len().to_string(),
@@ -143,11 +142,11 @@ async fn forged_addresses_do_not_bypass_the_limit() {
                     stayed.push(client);
                 }
             }
-            // The bystander comes from the same address.
-            assert_eq!(stayed.len(), PLACES - 1, "as many as one address may have");
+            // The bystander has the same address.
+            assert_eq!(stayed.len(), PLACES - 1, "the maximum number per address");
             assert!(
                 !server.process.output().contains("203.0.113."),
-                "made up, and believed in the log"
+                "the log must contain the real address"
             );
             format!(
                 "{} let in, {refused} refused with 4100 and logged by their real address",
@@ -157,12 +156,12 @@ async fn forged_addresses_do_not_bypass_the_limit() {
         .await;
 }
 
-/// That none was cut off before or long after its time.
+/// Asserts that no connection was closed before its timeout or long after it.
 pub(crate) fn in_time(who: &str, lived: &[Duration]) -> String {
     let (least, most) = (lived.iter().min(), lived.iter().max());
     let (least, most) = (least.expect("there were some"), most.expect("there were some"));
     let patience = Duration::from_secs(PATIENCE_S);
-    // The clocks of the two sides begin at different moments.
+    // The clocks of the two sides start at different moments.
     assert!(
         patience <= *least + Duration::from_millis(200),
         "{who}: the first was cut off after {least:?}"
@@ -182,10 +181,10 @@ pub(crate) async fn connect(server: &Server) -> TcpStream {
         .expect("the server listens")
 }
 
-/// All that the server says before it hangs up.
+/// Everything that the server sends before it closes.
 pub(crate) async fn to_the_end(stream: &mut TcpStream) -> String {
     let mut received = Vec::new();
-    // A reset is an end as well; what came before it stays.
+    // A reset counts as the end; the data before it is kept.
     let _reset = within("the server to hang up", stream.read_to_end(&mut received)).await;
-    String::from_utf8(received).expect("the server says UTF-8 only")
+    String::from_utf8(received).expect("the server sends UTF-8 only")
 }

@@ -1,11 +1,11 @@
-//! Attacks on the running server, while an ordinary subscriber and an ordinary publisher go about their business.
+//! Attacks on the running server while a regular subscriber and a regular publisher use it.
 //!
-//! Each test starts a server of its own, watches it with a bystander ([`setup::AttackSetup`]), and attacks it within bounds and on
-//! loopback. It holds when the subscriber lost nothing, the server's memory stayed within its bound and came back,
-//! and the attacker met the fate that the test names. How much slower the subscriber was served is printed, not
-//! judged: that is for benchmarks on a quiet machine. One attack runs at a time.
+//! Each test starts its own server with a bystander ([`setup::AttackSetup`]), and attacks it with a bounded load over
+//! loopback. A test passes if the subscriber lost no event, the server's memory stayed within its bound and was
+//! released afterwards, and the attacker was treated as the test expects. The slowdown of the subscriber is printed and
+//! not asserted: benchmarks measure it on an idle machine. One attack runs at a time.
 //!
-//! `cargo test --test attacks -- --nocapture` prints a line for each.
+//! `cargo test --test attacks -- --nocapture` prints a line for each attack.
 
 mod bodies;
 mod bombs;
@@ -25,7 +25,7 @@ mod timing;
 
 use harness::{Server, Settings};
 
-/// Each attack is on one node.
+/// Starts a server for an attack. It has one node.
 async fn start(settings: &Settings) -> Server {
     Server::start(settings, Vec::new(), None).await
 }

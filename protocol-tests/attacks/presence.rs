@@ -1,4 +1,4 @@
-//! Presence channels, whose members are told of each other: what one does costs all of them.
+//! Presence channels: each join or leave is sent to all members.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::setup::{A_WHILE, AttackSetup};
 
 const ROOM: &str = "presence-room";
 
-/// Most members and largest information of one, as they are by default.
+/// The default maximums: members of a channel, and bytes of a member's user info.
 const MEMBERS_MAX: usize = 100;
 const INFO_MAX: usize = 1_024;
 
@@ -41,15 +41,15 @@ async fn endless_joins_and_leaves_are_reported_in_order() {
     setup.attacked_by("presence toggling", attack).await;
 }
 
-/// Reads what a member is told until the event that ends it: each user comes and goes in turn. One that is told more
-/// than it can read is closed, as every slow client is.
+/// Reads until the event that ends the test; joins and leaves of each user must alternate. A member that reads too
+/// slowly is closed, like every slow client.
 async fn watch(member: &mut Client) -> String {
     let (mut present, mut told) = (std::collections::HashSet::new(), 0);
     loop {
         let text = match member.frame().await {
             Some(Frame::Text(text)) => text,
             Some(Frame::Close(code, _)) => {
-                assert_eq!(code, 4100, "only for being slow");
+                assert_eq!(code, 4100, "closed only as a slow client");
                 return format!("another member was told {told} times, then closed for being slow");
             }
             Some(_) => continue,
@@ -60,12 +60,12 @@ async fn watch(member: &mut Client) -> String {
             "pusher_internal:member_added" => {
                 told += 1;
                 let id = inner(&message)["user_id"].to_string();
-                assert!(present.insert(id), "came twice: {text}");
+                assert!(present.insert(id), "added twice: {text}");
             }
             "pusher_internal:member_removed" => {
                 told += 1;
                 let id = inner(&message)["user_id"].to_string();
-                assert!(present.remove(&id), "went without having come: {text}");
+                assert!(present.remove(&id), "removed without being added: {text}");
             }
             "last" => return format!("another member was told {told} times, each in turn"),
             _ => {}
@@ -82,7 +82,7 @@ async fn a_full_channel_with_large_infos_is_limited() {
         late.ask_with(ROOM, &member_of(MEMBERS_MAX, INFO_MAX)).await;
         let refusal = late.refusal(ROOM).await;
         assert!(refusal.message.contains("100"), "{refusal:?}");
-        // All of them toggle without reading what that makes the others hear.
+        // All of them toggle without reading the resulting events.
         let mut attackers = JoinSet::new();
         for (at, client) in members.into_iter().enumerate() {
             let batch = toggling(&client, &member_of(at, INFO_MAX));
@@ -96,11 +96,11 @@ async fn a_full_channel_with_large_infos_is_limited() {
     setup.attacked_by("presence floods", attack).await;
 }
 
-/// Low limits of members and subscriptions, so that less has to be read.
+/// Low limits of members and subscriptions, so that the test has less to read.
 const FEW_MEMBERS: usize = 20;
 const FEW_CHANNELS: usize = 100;
 
-/// Sustained rate of subscriptions of one connection, per second.
+/// The sustained rate of subscriptions of one connection, per second.
 const JOINS_PER_SECOND: u64 = 10;
 
 #[tokio::test]
@@ -123,15 +123,15 @@ async fn joins_and_leaves_of_one_member_are_sent_at_a_limited_rate() {
         let told = members.join_all().await;
         let joins = FEW_CHANNELS as u64 + 1 + JOINS_PER_SECOND * (began.elapsed().as_secs() + 1);
         let most = told.iter().copied().max().unwrap_or_default();
-        assert!(most <= 2 * joins + 1, "each was told {most} times of one");
-        // What the attacker may be sent at once is 25 rosters of 20 KiB.
-        assert!(20 <= most, "the limit is far lower than it should be: told {most} times");
+        assert!(most <= 2 * joins + 1, "each was notified {most} times of one");
+        // The burst of bytes that may be sent to the attacker is 25 rosters of 20 KiB.
+        assert!(20 <= most, "the limit is too low: notified {most} times");
         format!("{} KiB of coming and going told {most} times to each of the others", sent / 1_024)
     };
     setup.attacked_by("one presence member toggling", attack).await;
 }
 
-/// How often a member is notified of a join or leave, until the event that ends the test. It is never closed.
+/// How often a member is notified of a join or leave, until the event that ends the test. The member is never closed.
 async fn told_of(member: &mut Client, at: usize) -> u64 {
     let (mut told, id) = (0, at.to_string());
     loop {
@@ -148,7 +148,7 @@ async fn told_of(member: &mut Client, at: usize) -> u64 {
 
 #[tokio::test]
 async fn rejoining_a_full_channel_is_answered_at_a_limited_rate() {
-    /// Burst and rate of bytes that a connection may be sent as answers, with an outbox of 1 MiB.
+    /// Burst and rate of bytes of answers to one connection, in KiB, with an outbox of 1 MiB.
     const AT_ONCE: usize = 512;
     const A_SECOND: usize = 1_024;
     let setup = AttackSetup::open(Settings::new()).await;
@@ -166,7 +166,7 @@ async fn rejoining_a_full_channel_is_answered_at_a_limited_rate() {
         let (sent, _) = sum(&all);
         let seconds = usize::try_from(began.elapsed().as_secs()).expect("not that long") + 1;
         let most = all.iter().map(|(_, answered)| answered / 1_024).max().unwrap_or_default();
-        // The answer that exceeds the burst, twice: its debt is settled before the next.
+        // Twice the answer that exceeds the burst: the debt is settled before the next answer.
         let bound = AT_ONCE + A_SECOND * seconds + 2 * 128;
         assert!(most <= bound, "answered with {most} KiB, at most {bound}");
         assert!(AT_ONCE <= most, "answered with {most} KiB, which is less than the burst");
@@ -239,7 +239,7 @@ async fn a_client_that_reads_late_is_not_closed_for_its_own_answers() {
             frames::text(json!({ "event": "pusher:subscribe", "data": data }).to_string())
         };
         client.bytes(names.iter().flat_map(subscribe).collect::<Vec<u8>>()).await;
-        // It requests everything before it reads anything: the server has time to answer all of it.
+        // It requests everything before it reads anything, so the server can answer all of it.
         tokio::time::sleep(A_WHILE).await;
         for name in &names {
             client.subscribed(name).await;
@@ -251,7 +251,7 @@ async fn a_client_that_reads_late_is_not_closed_for_its_own_answers() {
     setup.attacked_by("a late reader", attack).await;
 }
 
-/// Leaving and joining again, as bytes.
+/// The bytes of an unsubscription and a new subscription.
 fn toggling(client: &Client, channel_data: &str) -> Vec<u8> {
     let auth = client.auth(ROOM, Some(channel_data));
     let join = json!({ "event": "pusher:subscribe",
@@ -260,7 +260,7 @@ fn toggling(client: &Client, channel_data: &str) -> Vec<u8> {
     [leave, join].map(|message| frames::text(message.to_string())).concat()
 }
 
-/// A member whose information takes so many bytes.
+/// A member whose user info has this many bytes.
 fn member_of(at: usize, info_bytes: usize) -> String {
     format!(r#"{{"user_id":"{at}","user_info":{{"n":"{}"}}}}"#, "x".repeat(info_bytes - 8))
 }

@@ -1,4 +1,4 @@
-//! What was signed once, sent again: later, by somebody else, or for something else.
+//! Valid signatures that are sent again: later, by another client, or for another purpose.
 
 use std::time::Instant;
 
@@ -27,7 +27,7 @@ async fn requests_are_refused_outside_of_their_window() {
                 at(time).send_on(&mut http).await.error(401);
                 refused += 1;
             }
-            // A new time under the old signature is no new request.
+            // An old signature with a new timestamp is invalid.
             let old = at(unix_now() - 700);
             let renewed = old.clone().query("auth_timestamp", &unix_now().to_string());
             renewed.signature(&old.right_signature()).send_on(&mut http).await.error(401);
@@ -59,7 +59,7 @@ async fn subscriptions_signed_for_others_are_rejected() {
             let stolen = [
                 ("private-a", owner.auth("private-a", None), None),
                 ("presence-a", owner.auth("presence-a", Some(member)), Some(member)),
-                // Its own signatures, for other things.
+                // Its own signatures, for other purposes.
                 ("private-b", thief.auth("private-a", None), None),
                 ("presence-b", thief.auth("presence-b", Some(member)), Some(r#"{"user_id":"2"}"#)),
                 ("presence-b", thief.auth("presence-b", None), Some(member)),
@@ -78,7 +78,7 @@ async fn subscriptions_signed_for_others_are_rejected() {
             thief.command("pusher:signin", json!({ "auth": auth, "user_data": user })).await;
             assert_eq!(thief.error().await.0, 4009);
             refused += 1;
-            // Guessing goes on until it is cut short.
+            // Further guesses close the connection.
             closed += usize::from(guess(&mut thief).await == 4100);
         }
         assert!(0 < closed);
@@ -87,7 +87,7 @@ async fn subscriptions_signed_for_others_are_rejected() {
     setup.attacked_by("replays of subscriptions", attack).await;
 }
 
-/// Guesses signatures until the connection is closed; gives the code.
+/// Guesses signatures until the connection is closed; returns the close code.
 async fn guess(thief: &mut crate::harness::Client) -> u16 {
     let data = json!({ "channel": "private-a", "auth": format!("{KEY}:{}", "0".repeat(64)) });
     let message = json!({ "event": "pusher:subscribe", "data": data }).to_string();

@@ -1,4 +1,4 @@
-//! Where an attack takes place: a server, a bystander, and the account of what the attack did to both.
+//! The setup of an attack: a server, a bystander, and measurements of both.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -8,21 +8,21 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::bystander::{Bystander, Sample};
 use crate::harness::{DEADLINE, Server, Settings, eventually, quoted};
 
-/// By how much an attack may make the server's memory grow, and how much of that may stay with the allocator.
+/// The maximum growth of the server's memory during an attack, and the maximum that the allocator may keep afterwards.
 const GROWTH_MAX_KIB: u64 = 64 * 1_024;
 const KEPT_MAX_KIB: u64 = 32 * 1_024;
 
-/// Events that the bystander sees before the attack begins.
+/// The number of events that the bystander receives before the attack begins.
 const CALM_EVENTS: usize = 60;
 
-/// The longest that an ordinary event may take while the server is attacked. It says that somebody is served at all;
-/// ratios are printed, since what else runs on the machine is part of them.
+/// The maximum latency of a regular event during an attack. It only shows that clients are served; ratios are printed
+/// and not asserted, since they depend on the load of the machine.
 const LATENCY_MAX: Duration = Duration::from_secs(5);
 
-/// How long attacks last that could go on for ever.
+/// The duration of attacks that have no end of their own.
 pub(crate) const A_WHILE: Duration = Duration::from_millis(1_500);
 
-/// One at a time: an attack is not to be measured by the victims of another.
+/// Runs one attack at a time, so that no other attack affects the measurements.
 static TURN: Mutex<()> = Mutex::const_new(());
 
 /// A server with a bystander.
@@ -34,8 +34,8 @@ pub(crate) struct AttackSetup {
 }
 
 impl AttackSetup {
-    /// Starts the server with the level of logging that operators have. Clients that do not read, and so do not answer
-    /// pings either, are not closed for it, however long an attack takes on a busy machine.
+    /// Starts the server with the log level of production. Clients that do not read, and so do not answer pings either,
+    /// are not closed for that, however long an attack takes on a busy machine.
     pub(crate) async fn open(settings: Settings) -> Self {
         let turn = TURN.lock().await;
         let settings = settings.connection("activity_timeout_s", 3_600);
@@ -44,8 +44,8 @@ impl AttackSetup {
         Self { server, bystander, _turn: turn }
     }
 
-    /// Attacks; `attack` says what became of the attacker. Then nobody is left but the bystander, and the memory is
-    /// back.
+    /// Runs `attack`, which returns a description of the attacker's outcome. Afterwards, waits until only the bystander
+    /// is connected and the memory is released.
     pub(crate) async fn attacked_by(self, name: &str, attack: impl AsyncFnOnce(&Server) -> String) {
         let Self { server, bystander, _turn } = self;
         let seen = async |count: usize| {
@@ -56,12 +56,12 @@ impl AttackSetup {
         let memory = Memory::watch(server.process.id());
         let began = Instant::now();
         let outcome = attack(&server).await;
-        // However short it was: one event at least was published while it lasted.
+        // At least one event was published during the attack, however short it was.
         seen(bystander.count() + 2).await;
         let attack_time = began..Instant::now();
         let after_attack = bystander.count();
         server.has_connections(1).await;
-        // Events that were published under attack, but for the last, may arrive behind it.
+        // Events that were published during the attack, except for the last, may arrive after it.
         seen(after_attack + 2).await;
         let memory = memory.returned().await;
         let samples = bystander.finish();
@@ -73,8 +73,8 @@ impl AttackSetup {
     }
 }
 
-/// The events before an attack, and those on their way at some time while it lasted: one that was published before and
-/// was held up by the attack is among the latter.
+/// The events before an attack, and those in transit during it. An event that was published before the attack and
+/// delayed by it is among the latter.
 fn sorted<'a>(
     samples: &'a [Sample],
     attack: &Range<Instant>,
@@ -85,7 +85,7 @@ fn sorted<'a>(
         .partition(|sample| sample.published_at + sample.latency < attack.start)
 }
 
-/// What is wrong with the service before and during an attack. That no event was seen is no proof of a good one.
+/// The error in the service before or during an attack, if any. A period without events is an error.
 fn judge(calm: &[&Sample], attacked: &[&Sample]) -> Result<(), String> {
     if calm.is_empty() || attacked.is_empty() {
         return Err(format!("{} events before, {} during", calm.len(), attacked.len()));
@@ -104,7 +104,7 @@ struct Memory {
     before: Option<u64>,
 }
 
-/// What became of it.
+/// The resident memory before, at its peak, and after an attack, in KiB.
 #[derive(Clone, Copy, Debug)]
 struct Account {
     before: u64,
@@ -113,15 +113,15 @@ struct Account {
 }
 
 impl Memory {
-    /// Forgets the highest figure so far, and watches from here.
+    /// Resets the peak, and starts to measure.
     fn watch(process: u32) -> Self {
-        // Where the kernel does not let us, the highest figure since the start is higher, never lower.
+        // Where the kernel refuses the reset, the peak since the start is higher, never lower.
         let _reset = std::fs::write(format!("/proc/{process}/clear_refs"), "5");
         Self { process, before: figure(process, "VmRSS:") }
     }
 
-    /// Waits until the memory is back, and asserts that it never went beyond its bound. Says nothing where the system
-    /// keeps no such figures.
+    /// Waits until the memory is released, and asserts that it never exceeded its bound. Returns none where the system
+    /// does not report it.
     async fn returned(self) -> Option<Account> {
         let before = self.before?;
         let most = figure(self.process, "VmHWM:")?;
@@ -150,7 +150,7 @@ fn figure(process: u32, name: &str) -> Option<u64> {
     line.trim().trim_end_matches(" kB").parse().ok()
 }
 
-/// The latency in ms that 99 of 100 events stay below. Of no events, it is not a number.
+/// The 99th percentile of the latency, in ms. NaN without events.
 fn p99(samples: &[&Sample]) -> f64 {
     let mut latencies: Vec<Duration> = samples.iter().map(|sample| sample.latency).collect();
     latencies.sort_unstable();
@@ -182,16 +182,16 @@ fn report(
     );
 }
 
-/// How many of `wanted` connections the limits on file descriptors leave to one attack, in this process and in the
-/// server's.
+/// How many of `wanted` connections the limits on file descriptors allow for one attack, in this process and in the
+/// server.
 pub(crate) fn affordable(wanted: usize) -> usize {
-    /// What the server keeps for other sockets than clients', and what this process needs itself.
+    /// File descriptors for other purposes than clients, in either process.
     const RESERVED: u64 = 512;
     let limit = rlimit::increase_nofile_limit(rlimit::INFINITY).unwrap_or(1_024);
     wanted.min(usize::try_from(limit.saturating_sub(RESERVED)).unwrap_or(usize::MAX))
 }
 
-/// Samples from the milliseconds at which they were published and after which they arrived.
+/// Samples with these publish times and latencies, in ms.
 fn samples(start: Instant, times: &[(u64, u64)]) -> Vec<Sample> {
     let sample = |(at, latency)| Sample {
         published_at: start + Duration::from_millis(at),
@@ -212,7 +212,7 @@ fn an_attack_without_samples_before_or_during_it_fails() {
     assert_eq!(verdict(&[(0, 10), (1_500, 10), (2_500, 9_000)]), Ok(()));
     assert_eq!(verdict(&[(0, 10), (2_000, 10)]), Err("1 events before, 0 during".to_owned()));
     assert_eq!(verdict(&[(1_000, 10)]), Err("0 events before, 1 during".to_owned()));
-    // Held up by the attack, and published before it or during it.
+    // Events delayed by the attack, published before it or during it.
     for published_at in [990, 1_000, 1_999] {
         let times = [(0, 10), (published_at, 5_000)];
         assert_eq!(verdict(&times), Err("an event took 5s".to_owned()), "{published_at}");

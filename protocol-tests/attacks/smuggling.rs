@@ -1,5 +1,5 @@
-//! Requests that two readers may understand differently: what one takes for a body, the other takes for the next
-//! request. Behind each such shape stands a request; it must never be answered.
+//! Requests that parsers may interpret differently: the body for one parser is the next request for another. Each is
+//! followed by a smuggled request, which must never be answered.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::setup::{A_WHILE, AttackSetup};
 
 const SMUGGLED: &str = "GET /up HTTP/1.1\r\nhost: inner.test\r\n\r\n";
 
-/// Heads with two lengths, a wrong length, or a length that hides; each is followed by [`SMUGGLED`]. `{…}` stands for
+/// Heads with two lengths, a wrong length, or an obscured length; each is followed by [`SMUGGLED`]. `{…}` stands for
 /// the other lines of a head.
 const HEADERS: &[(&str, &str)] = &[
     ("both lengths", "content-length: 5\r\ntransfer-encoding: chunked"),
@@ -60,7 +60,7 @@ const HEADERS: &[(&str, &str)] = &[
     ("a null in a name", "x\0a: b"),
 ];
 
-/// Bodies in chunks that are none, of a request that is signed so that they are read.
+/// Invalid chunked bodies. The requests are signed, so that the bodies are read.
 const CHUNKS: &[(&str, &str)] = &[
     ("a size with 0x", "0x5\r\nhello\r\n0\r\n\r\n"),
     ("a size with a sign", "+5\r\nhello\r\n0\r\n\r\n"),
@@ -83,7 +83,7 @@ async fn a_smuggled_request_is_never_answered() {
         let (began, mut sent) = (Instant::now(), 0);
         while began.elapsed() < A_WHILE {
             for (shape, lines) in HEADERS {
-                // An empty body in chunks, and five bytes, are the two that the lengths may mean.
+                // The two possible bodies: an empty chunked one, and five bytes.
                 for body in ["0\r\n\r\n", ""] {
                     let request = format!(
                         "POST /apps/3/events HTTP/1.1\r\nhost: outer.test\r\n{lines}\r\n\r\n{body}{SMUGGLED}"
@@ -112,7 +112,7 @@ async fn a_smuggled_request_is_never_answered() {
     setup.attacked_by("request smuggling", attack).await;
 }
 
-/// What shows that a smuggled request would be seen: one that is not smuggled is answered.
+/// Asserts that a smuggled request would be detected: a pipelined request is answered.
 async fn pipelined_requests_are_answered(server: &Server) {
     for lines in [
         "content-length: 5\r\n\r\nhello",
@@ -134,7 +134,7 @@ async fn is_answered_once(server: &Server, shape: &str, request: &[u8]) {
     assert!(!said.contains("health"), "{shape}: {said}");
 }
 
-/// How many status lines there are; a sentence may name the protocol as well.
+/// The number of status lines; an error message may contain the protocol as well.
 fn answers_in(said: &str) -> usize {
     said.split("HTTP/1.1 ")
         .skip(1)
@@ -142,7 +142,7 @@ fn answers_in(said: &str) -> usize {
         .count()
 }
 
-/// All answers, until the server hangs up.
+/// All answers until the server closes.
 async fn answers_to(server: &Server, request: &[u8]) -> String {
     let mut stream = connect(server).await;
     stream.write_all(request).await.expect("the request is taken");

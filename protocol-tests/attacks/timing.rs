@@ -1,25 +1,26 @@
-//! Signature probing in time: does a comparison take longer the more of a guess is right?
+//! Timing attacks on signatures: does a comparison take longer if more of a guess is right?
 //!
-//! Guesses that are wrong at once and guesses that are wrong at last are tried in turn, so that whatever else the
-//! machine does meets both. The judgement is over medians, and over rounds: noise comes and goes, a leak stays. A
-//! comparison that stops at the first difference is tried in the same way, and must be found out.
+//! Guesses with a wrong first character and guesses with a wrong last character alternate, so that other load on the
+//! machine affects both. The verdict compares medians over several rounds, since noise varies while a leak persists. A
+//! comparison that stops at the first difference is tested in the same way, and must be detected.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use campanile::signature::{Signer, same_secret};
 
-/// Batches of each kind in a round, and comparisons in a batch: long enough for the clock.
+/// Batches of each kind in a round, and comparisons in a batch: long enough for the clock's resolution.
 const BATCHES: usize = 300;
 const BATCH: u32 = 40;
 const ROUNDS: usize = 5;
 
-/// A leak takes this part of the time of a comparison, and shows in so many batches more than it would by chance, in
-/// standard deviations.
+/// The minimum difference of a leak, as a part of the time of a comparison, and how many standard deviations more
+/// batches
+/// than by chance must show it.
 const LEAK: f64 = 0.004;
 const DEVIATIONS: f64 = 5.0;
 
-/// Whether guesses can be told apart by their time.
+/// Whether the time of a comparison reveals how much of a guess is right.
 fn leaks(compare: impl Fn(&str) -> bool, wrong_at_once: &str, wrong_at_last: &str) -> bool {
     let rounds = (0..ROUNDS).filter(|_| leaks_in_a_round(&compare, wrong_at_once, wrong_at_last));
     ROUNDS / 2 < rounds.count()
@@ -30,7 +31,7 @@ fn leaks_in_a_round(
     wrong_at_once: &str,
     wrong_at_last: &str,
 ) -> bool {
-    // One buffer for both, so that neither lies better in memory.
+    // Both use one buffer, so that memory placement affects both alike.
     let mut guess = String::with_capacity(wrong_at_once.len().max(wrong_at_last.len()));
     let mut time = |text: &str| {
         guess.clear();
@@ -43,7 +44,7 @@ fn leaks_in_a_round(
     };
     let (mut early, mut late, mut longer) = (Vec::new(), Vec::new(), 0_i32);
     for batch in 0..BATCHES {
-        // Either goes first every other time.
+        // The order alternates.
         let (one, other) = if batch % 2 == 0 {
             let one = time(wrong_at_once);
             (one, time(wrong_at_last))
@@ -61,7 +62,7 @@ fn leaks_in_a_round(
     }
     let (early, late) = (median(&mut early), median(&mut late));
     let part = (late.as_secs_f64() - early.as_secs_f64()) / early.as_secs_f64();
-    // A coin that is tossed n times gives heads less tails with a deviation of the root of n.
+    // The difference of heads and tails in n coin tosses has a standard deviation of the root of n.
     let deviations = f64::from(longer) / f64::from(u32::try_from(BATCHES).expect("few")).sqrt();
     LEAK < part && DEVIATIONS < deviations
 }
@@ -71,7 +72,7 @@ fn median(times: &mut [Duration]) -> Duration {
     times[times.len() / 2]
 }
 
-/// `text` with another character at `place`.
+/// `text` with a different character at `place`.
 fn wrong_at(text: &str, place: usize) -> String {
     let other = if text.as_bytes()[place] == b'0' { "1" } else { "0" };
     let mut wrong = text.to_owned();
