@@ -1,4 +1,4 @@
-//! A request of the HTTP API, signed as the server SDKs sign it.
+//! A request of the HTTP API, signed like those of the server SDKs.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{APP_ID, Http, KEY, Reply, SECRET, Server, sign};
 
-/// A request in the making. It is signed when it is sent, over whatever it says by then.
+/// A request that is being built. It is signed when it is sent, with its content at that time.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     method: &'static str,
@@ -23,17 +23,17 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// `GET` of something under the app.
+    /// A `GET` of a path under the app.
     pub(crate) fn get(path: &str) -> Self {
         Self::new("GET", &format!("/apps/{APP_ID}/{path}"), Bytes::new())
     }
 
-    /// `POST` of JSON to something under the app.
+    /// A `POST` of JSON to a path under the app.
     pub(crate) fn post(path: &str, body: &Value) -> Self {
         Self::post_text(path, body.to_string())
     }
 
-    /// `POST` of any bytes to something under the app.
+    /// A `POST` of any bytes to a path under the app.
     pub(crate) fn post_text(path: &str, body: impl Into<Bytes>) -> Self {
         Self::new("POST", &format!("/apps/{APP_ID}/{path}"), body)
     }
@@ -61,7 +61,7 @@ impl Call {
         }
     }
 
-    /// Sets a parameter of the query, in place of one that has the same name.
+    /// Sets a parameter of the query, and replaces one of the same name.
     pub(crate) fn query(mut self, name: &str, value: &str) -> Self {
         match self.parameters.iter_mut().find(|(known, _)| known == name) {
             Some((_, known)) => value.clone_into(known),
@@ -87,19 +87,19 @@ impl Call {
         self.query("auth_key", key)
     }
 
-    /// Sends this signature instead of the right one.
+    /// Sends this signature instead of the correct one.
     pub(crate) fn signature(mut self, signature: &str) -> Self {
         self.signature = Some(signature.to_owned());
         self
     }
 
-    /// Signs this path instead of the one that is requested.
+    /// Signs this path instead of the requested one.
     pub(crate) fn signing_path(mut self, path: &str) -> Self {
         self.signed_path = Some(path.to_owned());
         self
     }
 
-    /// Sets a header, in place of one that has the same name.
+    /// Sets a header, and replaces one of the same name.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self = self.without_header(name);
         self.headers.push((name.to_owned(), value.to_owned()));
@@ -111,7 +111,7 @@ impl Call {
         self
     }
 
-    /// Exchanges the body and leaves `body_md5` as it was.
+    /// Replaces the body without updating `body_md5`.
     pub(crate) fn tampered(mut self, body: &'static str) -> Self {
         self.body = Bytes::from_static(body.as_bytes());
         self
@@ -126,7 +126,7 @@ impl Call {
         )
     }
 
-    /// The right signature.
+    /// The correct signature.
     pub(crate) fn right_signature(&self) -> String {
         sign::hmac_hex(&self.secret, &self.text())
     }
@@ -138,7 +138,7 @@ impl Call {
         pairs.chain([format!("auth_signature={signature}")]).collect::<Vec<_>>().join("&")
     }
 
-    /// What stands in the request line between the method and the version.
+    /// The request target: path and query.
     pub(crate) fn target(&self) -> String {
         format!("{}?{}", self.path, self.signed_query())
     }
@@ -147,17 +147,17 @@ impl Call {
         self.send_to(server, &self.target()).await
     }
 
-    /// Sends it with a target written by the test.
+    /// Sends the request with a custom target.
     pub(crate) async fn send_to(&self, server: &Server, target: &str) -> Reply {
         self.send_target_on(&mut Http::connect(server.next_for_a_request()).await, target).await
     }
 
-    /// Sends it on a connection that is already there.
+    /// Sends the request on an existing connection.
     pub(crate) async fn send_on(&self, http: &mut Http) -> Reply {
         self.send_target_on(http, &self.target()).await
     }
 
-    /// Sends it on a connection that is already there, with a target written by the test.
+    /// Sends the request with a custom target on an existing connection.
     pub(crate) async fn send_target_on(&self, http: &mut Http, target: &str) -> Reply {
         http.send(self.request(target)).await
     }
@@ -166,14 +166,14 @@ impl Call {
         &self.body
     }
 
-    /// The bytes of the request, its length declared.
+    /// The bytes of the request, with a `Content-Length`.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.head(&[("content-length", &self.body.len().to_string())]);
         bytes.extend_from_slice(&self.body);
         bytes
     }
 
-    /// The bytes of the head with more headers; the test sends the body in its own way.
+    /// The bytes of the head, with additional headers; the test sends the body itself.
     pub(crate) fn head(&self, more: &[(&str, &str)]) -> Vec<u8> {
         let own = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let headers = header_lines(own.chain(more.iter().copied()));
@@ -194,7 +194,7 @@ impl Call {
     }
 }
 
-/// Headers as they stand in a request.
+/// Header lines of a request.
 pub(crate) fn header_lines<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     headers.fold(String::new(), |lines, (name, value)| lines + name + ": " + value + "\r\n")
 }

@@ -1,4 +1,4 @@
-//! A client of the protocol over a bare socket.
+//! A client of the protocol, without a WebSocket library.
 
 use std::net::SocketAddr;
 
@@ -9,16 +9,16 @@ use tokio::net::TcpStream;
 use super::call::header_lines;
 use super::{Frame, KEY, RawHttp, Reply, SECRET, frames, sign, within};
 
-/// The key of RFC 6455's example, and the answer that proves the server understood it.
+/// The key in the example of RFC 6455, and the corresponding answer.
 const WEBSOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const WEBSOCKET_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 pub(crate) const COUNT: &str = "pusher_internal:subscription_count";
 
-/// One connection.
+/// A WebSocket connection to the server.
 ///
-/// The test app has subscription counts enabled. A client that does not ask for them with
-/// [`Client::with_counts`] does not see them, so that a test reads only what it is about.
+/// The test app has subscription counts enabled. A client skips these events unless [`Client::with_counts`] is used, so
+/// that tests read only what they test.
 #[derive(Debug)]
 pub(crate) struct Client {
     stream: TcpStream,
@@ -27,17 +27,17 @@ pub(crate) struct Client {
     pub(crate) socket_id: String,
 }
 
-/// How a subscription was refused.
+/// The error messages of a rejected subscription.
 #[derive(Debug)]
 pub(crate) struct Refusal {
-    /// `data` of `pusher:subscription_error`, null when there was none.
+    /// `data` of `pusher:subscription_error`, null if there was no such message.
     pub(crate) details: Value,
     pub(crate) code: Value,
     pub(crate) message: String,
 }
 
 impl Client {
-    /// Upgrades and reads nothing.
+    /// Connects and upgrades, without reading messages.
     pub(crate) async fn open(
         address: SocketAddr,
         target: &str,
@@ -59,7 +59,7 @@ impl Client {
         Self::upgraded(http).await
     }
 
-    /// Reads the answer to a request to upgrade that has been sent.
+    /// Reads the answer to an upgrade request that was sent before.
     pub(crate) async fn upgraded(mut http: RawHttp) -> (Self, Reply) {
         let reply = http.reply().await;
         assert_eq!(reply.status, 101, "{reply}");
@@ -68,7 +68,7 @@ impl Client {
         (Self { stream, received, sees_counts: false, socket_id: String::new() }, reply)
     }
 
-    /// Reads `pusher:connection_established` and remembers the socket id. Gives the parsed `data`.
+    /// Reads `pusher:connection_established` and stores the socket id. Returns the parsed `data`.
     pub(crate) async fn established(&mut self) -> Value {
         let first = self.next().await;
         assert_eq!(first["event"], "pusher:connection_established", "{first}");
@@ -77,13 +77,13 @@ impl Client {
         data
     }
 
-    /// Shows `pusher_internal:subscription_count` from now on.
+    /// Returns `pusher_internal:subscription_count` messages from now on, instead of skipping them.
     pub(crate) fn with_counts(mut self) -> Self {
         self.sees_counts = true;
         self
     }
 
-    /// The socket, and what was received and not read.
+    /// The socket, and the bytes that were received and not read.
     pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
         (self.stream, self.received)
     }
@@ -96,7 +96,7 @@ impl Client {
             .expect("the connection is open");
     }
 
-    /// As [`Client::bytes`], for when the server may have hung up.
+    /// Like [`Client::bytes`], but the server may have closed the connection. Returns whether the write succeeded.
     pub(crate) async fn try_bytes(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         within("the server to read", self.stream.write_all(bytes.as_ref())).await.is_ok()
     }
@@ -118,14 +118,14 @@ impl Client {
         self.command("pusher:unsubscribe", json!({ "channel": channel })).await;
     }
 
-    /// Sends a client event whose `data` is what is given.
+    /// Sends a client event with this `data`.
     pub(crate) async fn whisper(&mut self, event: &str, channel: &str, data: Value) {
         self.send(json!({ "event": event, "channel": channel, "data": data })).await;
     }
 
     // Receiving
 
-    /// The next frame, `None` when the connection has ended.
+    /// The next frame, or `None` when the connection has ended.
     pub(crate) async fn frame(&mut self) -> Option<Frame> {
         loop {
             if let Some(frame) = frames::take(&mut self.received) {
@@ -139,13 +139,13 @@ impl Client {
         }
     }
 
-    /// The next message, parsed. Pings of the server's are answered on the way.
+    /// The next message, parsed. Pings of the server are answered.
     pub(crate) async fn next(&mut self) -> Value {
         let text = self.next_text().await;
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text:?}"))
     }
 
-    /// The next message as it was written.
+    /// The next message, unparsed.
     pub(crate) async fn next_text(&mut self) -> String {
         loop {
             match self.frame().await {
@@ -159,7 +159,7 @@ impl Client {
                     return text;
                 }
                 Some(Frame::Text(_)) => {}
-                other => panic!("a message was expected, and there came {other:?}"),
+                other => panic!("expected a message, got {other:?}"),
             }
         }
     }
@@ -173,16 +173,16 @@ impl Client {
         self.expect(json!({ "event": name, "channel": channel, "data": data })).await;
     }
 
-    /// Proves that nothing more was sent: the answer to a ping comes next.
+    /// Asserts that nothing more was sent: the next message is the answer to a ping.
     pub(crate) async fn ping_barrier(&mut self) {
         self.command("pusher:ping", json!({})).await;
         self.expect(json!({ "event": "pusher:pong", "data": {} })).await;
     }
 
-    /// Expects `pusher:error` with an object that has exactly a code and a sentence; gives both.
+    /// Expects `pusher:error`, whose data is an object of exactly a code and a message; returns both.
     pub(crate) async fn error(&mut self) -> (Value, String) {
         let (channel, code, sentence) = self.event_error().await;
-        assert_eq!(channel, Value::Null, "pusher:error names no channel: {sentence}");
+        assert_eq!(channel, Value::Null, "pusher:error has a channel: {sentence}");
         (code, sentence)
     }
 
@@ -194,18 +194,18 @@ impl Client {
         (message["channel"].clone(), code, sentence)
     }
 
-    /// Expects the close frame, then the end of the connection. Gives code and reason.
+    /// Expects the close frame and then the end of the connection. Returns the code and the reason.
     pub(crate) async fn closed(&mut self) -> (u16, String) {
         match self.frame().await {
             Some(Frame::Close(code, reason)) => {
                 self.finish_close(code).await;
                 (code, reason)
             }
-            other => panic!("a close frame was expected, and there came {other:?}"),
+            other => panic!("expected a close frame, got {other:?}"),
         }
     }
 
-    /// As [`Client::closed`], whatever comes before the close frame.
+    /// Like [`Client::closed`], but skips everything before the close frame.
     pub(crate) async fn closed_after_anything(&mut self) -> (u16, String) {
         loop {
             match self.frame().await {
@@ -219,7 +219,7 @@ impl Client {
         }
     }
 
-    /// Expects a refusal at the door or the end of the stay: `pusher:error`, then a close with the same code.
+    /// Expects a rejected or closed connection: `pusher:error`, then a close frame with the same code.
     pub(crate) async fn refused(&mut self, code: u16) -> String {
         let (said, sentence) = self.error().await;
         assert_eq!(said, code, "code of pusher:error: {sentence}");
@@ -230,42 +230,42 @@ impl Client {
 
     async fn finish_close(&mut self, code: u16) {
         self.try_bytes(frames::masked(frames::FIN | frames::CLOSE, &code.to_be_bytes())).await;
-        assert_eq!(self.frame().await, None, "after the close frame comes nothing");
+        assert_eq!(self.frame().await, None, "nothing may follow the close frame");
     }
 
     // Subscribing
 
-    /// The signature that lets this connection into a channel.
+    /// The signature of this connection's subscription to a channel.
     pub(crate) fn auth(&self, channel: &str, channel_data: Option<&str>) -> String {
         sign::channel_auth(KEY, SECRET, &self.socket_id, channel, channel_data)
     }
 
-    /// Subscribes, signed where the channel wants it, and reads the acknowledgement of a channel without presence.
+    /// Subscribes to a channel other than a presence channel, signed if it is private, and reads the acknowledgement.
     pub(crate) async fn subscribe(&mut self, channel: &str) {
         self.ask_for(channel).await;
         self.subscribed(channel).await;
     }
 
-    /// Sends the subscription to a channel without presence, signed where the channel wants it.
+    /// Sends the subscription to a channel other than a presence channel, signed if it is private.
     pub(crate) async fn ask_for(&mut self, channel: &str) {
         let auth =
             if channel.starts_with("private-") { self.auth(channel, None) } else { String::new() };
         self.command("pusher:subscribe", json!({ "auth": auth, "channel": channel })).await;
     }
 
-    /// Sends a subscription signed with its `channel_data`.
+    /// Sends a subscription that is signed with its `channel_data`.
     pub(crate) async fn ask_with(&mut self, channel: &str, channel_data: &str) {
         let auth = self.auth(channel, Some(channel_data));
         let data = json!({ "auth": auth, "channel_data": channel_data, "channel": channel });
         self.command("pusher:subscribe", data).await;
     }
 
-    /// Expects the acknowledgement of a channel without presence.
+    /// Expects the acknowledgement of a channel other than a presence channel.
     pub(crate) async fn subscribed(&mut self, channel: &str) {
         self.expect_event(channel, "pusher_internal:subscription_succeeded", "{}").await;
     }
 
-    /// Joins a presence channel as a user with `{"n": id}` for information; gives the roster.
+    /// Joins a presence channel as a user with the user info `{"n": id}`; returns the roster.
     pub(crate) async fn join(&mut self, channel: &str, user_id: &str) -> Value {
         let member = json!({ "user_id": user_id, "user_info": { "n": user_id } });
         self.join_with(channel, &member.to_string()).await
@@ -276,7 +276,7 @@ impl Client {
         self.joined(channel).await
     }
 
-    /// Expects the acknowledgement of a presence channel; gives the roster.
+    /// Expects the acknowledgement of a presence channel; returns the roster.
     pub(crate) async fn joined(&mut self, channel: &str) -> Value {
         let message = self.next().await;
         assert_eq!(message["event"], "pusher_internal:subscription_succeeded", "{message}");
@@ -314,7 +314,7 @@ impl Client {
         );
     }
 
-    /// Expects a subscription to be refused and the connection to stay.
+    /// Expects that a subscription is rejected and the connection stays open.
     pub(crate) async fn refusal(&mut self, channel: &str) -> Refusal {
         let mut message = self.next().await;
         let mut details = Value::Null;
@@ -332,7 +332,7 @@ impl Client {
 
     // Users
 
-    /// Signs in with the right signature and reads the success.
+    /// Signs in with a correct signature and reads the success.
     pub(crate) async fn sign_in(&mut self, user_data: &str) {
         self.ask_to_sign_in(user_data).await;
         self.signed_in(user_data).await;
@@ -343,7 +343,7 @@ impl Client {
         self.command("pusher:signin", json!({ "auth": auth, "user_data": user_data })).await;
     }
 
-    /// Expects the success, with `user_data` byte for byte as it was sent.
+    /// Expects the success, with `user_data` unchanged byte for byte.
     pub(crate) async fn signed_in(&mut self, user_data: &str) {
         let message = self.next().await;
         assert_eq!(message["event"], "pusher:signin_success", "{message}");
@@ -351,13 +351,13 @@ impl Client {
     }
 }
 
-/// What the string in `data` holds.
+/// The parsed content of the string in `data`.
 pub(crate) fn inner(message: &Value) -> Value {
     let text = message["data"].as_str().unwrap_or_else(|| panic!("data is no string in {message}"));
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in data of {message}"))
 }
 
-/// The bytes of a request to upgrade.
+/// The bytes of an upgrade request.
 pub(crate) fn upgrade_request(target: &str, headers: &[(&str, &str)]) -> String {
     let headers = header_lines(headers.iter().copied());
     format!(
@@ -366,7 +366,7 @@ pub(crate) fn upgrade_request(target: &str, headers: &[(&str, &str)]) -> String 
     )
 }
 
-/// Whether a message has this name.
+/// Whether the message has this event name.
 pub(crate) fn is_event(text: &str, name: &str) -> bool {
     serde_json::from_str::<Value>(text).is_ok_and(|message| message["event"] == name)
 }

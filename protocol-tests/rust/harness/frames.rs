@@ -1,6 +1,6 @@
-//! WebSocket frames, byte by byte. What the tests send may be wrong on purpose; what they receive must be right.
+//! WebSocket frames, byte by byte. Sent frames may be invalid on purpose; received frames must be valid.
 
-/// First byte of a frame: the flag of the last one, and the opcodes.
+/// The first byte of a frame: the FIN flag, and the opcodes.
 pub(crate) const FIN: u8 = 0x80;
 pub(crate) const CONTINUATION: u8 = 0x0;
 pub(crate) const TEXT: u8 = 0x1;
@@ -9,14 +9,14 @@ pub(crate) const CLOSE: u8 = 0x8;
 pub(crate) const PING: u8 = 0x9;
 pub(crate) const PONG: u8 = 0xA;
 
-/// Second byte: the flag of a masked frame, and the two values that say that a longer length follows.
+/// The second byte: the MASK flag, and the two values for an extended length.
 const MASKED: u8 = 0x80;
 const LENGTH_16: u8 = 0x7E;
 const LENGTH_64: u8 = 0x7F;
 
 const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
-/// A frame that a server may send.
+/// A frame that a server is allowed to send.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Frame {
     Text(String),
@@ -25,12 +25,12 @@ pub(crate) enum Frame {
     Close(u16, String),
 }
 
-/// A whole text message in one masked frame.
+/// A complete text message in one masked frame.
 pub(crate) fn text(message: impl AsRef<[u8]>) -> Vec<u8> {
     masked(FIN | TEXT, message.as_ref())
 }
 
-/// A frame as clients must send it.
+/// A masked frame, as clients must send it.
 pub(crate) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = head(first, MASKED, payload.len());
     bytes.extend_from_slice(&MASK);
@@ -38,26 +38,26 @@ pub(crate) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A frame as clients must not send it.
+/// An unmasked frame, as clients must not send it.
 pub(crate) fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = head(first, 0, payload.len());
     bytes.extend_from_slice(payload);
     bytes
 }
 
-/// The head of a masked frame whose payload of `length` bytes does not follow.
+/// The head of a masked frame, without the payload of `length` bytes.
 pub(crate) fn announced(first: u8, length: usize) -> Vec<u8> {
     let mut bytes = head(first, MASKED, length);
     bytes.extend_from_slice(&MASK);
     bytes
 }
 
-/// A close frame's payload.
+/// The payload of a close frame.
 pub(crate) fn close(code: u16, reason: &str) -> Vec<u8> {
     [&code.to_be_bytes(), reason.as_bytes()].concat()
 }
 
-/// Takes the frame at the front of what was received, once it is whole.
+/// Removes the frame at the front of the received bytes, once it is complete.
 pub(crate) fn take(received: &mut Vec<u8>) -> Option<Frame> {
     let (&first, &second) = (received.first()?, received.get(1)?);
     assert_eq!(first & 0x70, 0, "reserved bits are set: {first:#x}");
@@ -92,7 +92,7 @@ fn parse(opcode: u8, payload: Vec<u8>) -> Frame {
         TEXT => Frame::Text(String::from_utf8(payload).expect("text is UTF-8")),
         PING => Frame::Ping(payload),
         PONG => Frame::Pong(payload),
-        // What stands for a close frame without a code, as the RFC has it.
+        // RFC 6455: 1005 stands for a close frame without a code.
         CLOSE if payload.is_empty() => Frame::Close(1005, String::new()),
         CLOSE => {
             let (code, reason) = payload.split_first_chunk().expect("a code has two bytes");

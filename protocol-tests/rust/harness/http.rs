@@ -1,4 +1,4 @@
-//! HTTP twice: through hyper where the request is ordinary, through a bare socket where it is not.
+//! Two HTTP clients: hyper for regular requests, and a raw socket for irregular ones.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use super::within;
 
-/// An answer, whole.
+/// A complete answer.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -32,14 +32,14 @@ impl Reply {
         std::str::from_utf8(&self.body).expect("our bodies are UTF-8")
     }
 
-    /// The body of an answer that is JSON and says so.
+    /// The body of an answer with JSON and its content type.
     pub(crate) fn json(&self) -> Value {
         let kind = self.header("content-type").unwrap_or_default();
         assert!(kind.starts_with("application/json"), "content-type {kind:?} in {self}");
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {self}"))
     }
 
-    /// The sentence of a refusal, which has one form everywhere: `{"error": sentence, "code": status}`.
+    /// The message of an error, which has one form everywhere: `{"error": sentence, "code": status}`.
     pub(crate) fn error(&self, status: u16) -> String {
         assert_eq!(self.status, status, "{self}");
         let body = self.json();
@@ -65,7 +65,7 @@ impl fmt::Display for Reply {
     }
 }
 
-/// A connection of hyper's, kept alive for as long as the test wants.
+/// A connection of hyper, kept alive while the test needs it.
 #[derive(Debug)]
 pub(crate) struct Http {
     sender: SendRequest<Full<Bytes>>,
@@ -78,7 +78,7 @@ impl Http {
             .expect("the server listens");
         let (sender, connection) =
             handshake(TokioIo::new(stream)).await.expect("nothing is sent yet");
-        // Ends with the sender, or with an error that the sender reports.
+        // The task ends with the sender, or with an error that the sender reports.
         tokio::spawn(connection);
         Self { sender }
     }
@@ -119,7 +119,7 @@ impl Http {
     }
 }
 
-/// A bare socket that is written to byte by byte and read answer by answer.
+/// A raw socket, written byte by byte and read answer by answer.
 #[derive(Debug)]
 pub(crate) struct RawHttp {
     stream: TcpStream,
@@ -146,7 +146,7 @@ impl RawHttp {
             .expect("the connection is open");
     }
 
-    /// As [`RawHttp::write`], for when the server may have hung up: whether it took the bytes.
+    /// Like [`RawHttp::write`], but the server may have closed the connection. Returns whether the write succeeded.
     pub(crate) async fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         within("the server to read", self.stream.write_all(bytes.as_ref())).await.is_ok()
     }
@@ -156,7 +156,7 @@ impl RawHttp {
         self.reply_with_body(true).await
     }
 
-    /// The next answer, to a `HEAD`: it declares a length and has no body.
+    /// The next answer, to a `HEAD` request: it declares a length and has no body.
     pub(crate) async fn reply_to_head(&mut self) -> Reply {
         self.reply_with_body(false).await
     }
@@ -191,23 +191,23 @@ impl RawHttp {
         Reply { status, headers, body }
     }
 
-    /// Waits until the server ends the connection, and asserts that it said nothing more.
+    /// Waits until the server closes the connection, and asserts that it sent nothing more.
     pub(crate) async fn ended(&mut self) {
         while self.receive().await {}
         assert!(
             self.received.is_empty(),
-            "before the end came {:?}",
+            "received before the end: {:?}",
             String::from_utf8_lossy(&self.received)
         );
     }
 
-    /// The socket, and what was received behind the last answer.
+    /// The socket, and the bytes received after the last answer.
     pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
         (self.stream, self.received)
     }
 
     async fn receive(&mut self) -> bool {
-        // A reset is an end as well.
+        // A reset counts as the end.
         within("bytes from the server", self.stream.read_buf(&mut self.received))
             .await
             .is_ok_and(|count| count > 0)

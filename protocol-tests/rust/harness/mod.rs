@@ -1,4 +1,4 @@
-//! What every test stands on: the real server as a child process, a client that controls every byte, and signing.
+//! The harness of all tests: the real server as a child process, a client that controls every byte, and signing.
 
 mod call;
 mod client;
@@ -20,17 +20,16 @@ pub(crate) use settings::{APP_ID, KEY, SECRET, Settings, quoted};
 
 use std::time::{Duration, Instant};
 
-/// The longest that a test waits for anything. It is a verdict, not a pause: what comes, comes at once, unless the machine
-/// is busy with much else.
+/// The timeout of every wait. It is far beyond any expected duration, even on a busy machine: reaching it is a failure.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
-/// The value of `future`, or a failure that says what did not come.
+/// The value of `future`. Panics with `what` at the timeout.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     let waited = tokio::time::timeout(DEADLINE, future).await;
     waited.unwrap_or_else(|_elapsed| panic!("waited {DEADLINE:?} for {what}"))
 }
 
-/// Asks again and again until the answer is yes. For what the server promises to become true without telling anybody.
+/// Evaluates the condition repeatedly until it is true, for changes that the server does not announce.
 pub(crate) async fn eventually(what: &str, mut question: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !question().await {

@@ -1,4 +1,4 @@
-//! A `campanile` process, what it prints, and how it ends.
+//! A `campanile` process, its output, and its exit code.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
@@ -13,25 +13,25 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{DEADLINE, within};
 
-/// A running `campanile`. It is killed when it is dropped; when the test fails, its output is the report.
+/// A running `campanile`. It is killed when dropped; if the test fails, its output is printed.
 ///
-/// The test fails as well if the process panicked, even where it recovered, or if it ended although the test neither
-/// sent it a signal that ends it nor asked for its exit code.
+/// The test also fails if the process panicked, even if it recovered, or if it ended although the test neither sent a
+/// terminating signal nor waited for the exit code.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
     lines: UnboundedReceiver<String>,
     output: Output,
     readers: Vec<JoinHandle<()>>,
-    /// Whether the test knows that the process ends.
+    /// Whether the test expects the process to end.
     may_end: AtomicBool,
 }
 
-/// What the standard library prints on standard error for every panic, before anything can catch it.
+/// The text that the standard library prints on standard error for every panic, before it can be caught.
 const PANIC: &str = "panicked at";
 
 impl Process {
-    /// Runs `campanile` in `directory` with no environment but `PATH`.
+    /// Runs `campanile` in `directory` with no environment variables but `PATH`.
     pub(crate) fn spawn<S: AsRef<OsStr>>(arguments: &[S], directory: &Path) -> Self {
         Self::spawn_with(arguments, directory, &[])
     }
@@ -96,7 +96,7 @@ impl Process {
         Self { child, lines, output, readers, may_end: AtomicBool::new(false) }
     }
 
-    /// The next line of standard output that `wanted` accepts.
+    /// The next line of standard output for which `wanted` holds.
     pub(crate) async fn line(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         let search = async {
             while let Some(line) = self.lines.recv().await {
@@ -109,7 +109,7 @@ impl Process {
         within(what, search).await
     }
 
-    /// The process's id.
+    /// The id of the process.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -124,7 +124,7 @@ impl Process {
         assert!(status.success(), "{kill}: {status}");
     }
 
-    /// Waits for the end: the exit code, or `None` when a signal ended it.
+    /// Waits for the end; returns the exit code, or `None` if a signal ended the process.
     pub(crate) async fn exit_code(&mut self) -> Option<i32> {
         self.may_end.store(true, Ordering::Relaxed);
         let start = Instant::now();
@@ -145,7 +145,7 @@ impl Process {
         }
     }
 
-    /// What is wrong with the process, which has ended before it was killed if `ended` says how.
+    /// The failure of the process, if any. `ended` is its status if it ended before it was killed.
     fn fault(&self, ended: Option<ExitStatus>) -> Option<String> {
         if self.stream("err").contains(PANIC) {
             return Some("campanile panicked".to_owned());
@@ -159,7 +159,7 @@ impl Process {
         self.output.text()
     }
 
-    /// What was printed so far on one of the two streams, `out` or `err`, without the marks.
+    /// The output so far on one of the two streams, `out` or `err`, without the prefixes.
     pub(crate) fn stream(&self, name: &str) -> String {
         let mark = format!("{name}| ");
         self.output()
@@ -177,7 +177,7 @@ impl Drop for Process {
     )]
     fn drop(&mut self) {
         let ended = self.child.try_wait().ok().flatten();
-        // It may have ended by itself.
+        // The process may have ended already.
         let _already_gone = self.child.kill();
         let _reaped = self.child.wait();
         self.read_to_end();
@@ -193,7 +193,7 @@ impl Drop for Process {
             );
             eprintln!("{}\n---", lines[tail..].join("\n"));
         }
-        // A second panic would end all tests.
+        // A second panic would abort all tests.
         if !std::thread::panicking()
             && let Some(fault) = fault
         {
@@ -202,7 +202,7 @@ impl Drop for Process {
     }
 }
 
-/// A folder of a test's own, removed when it is dropped.
+/// A temporary directory of one test, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Directory(PathBuf);
 
@@ -220,7 +220,7 @@ impl Directory {
         &self.0
     }
 
-    /// Writes a file and gives its path.
+    /// Writes a file and returns its path.
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.0.join(name);
         std::fs::write(&path, text).expect("a folder of our own can be written");
@@ -230,7 +230,7 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // A leftover in the folder for temporary files is no reason to fail.
+        // A leftover temporary directory is no reason to fail.
         let _removed = std::fs::remove_dir_all(&self.0);
     }
 }
@@ -252,7 +252,7 @@ impl Output {
     }
 }
 
-/// Reads a pipe to its end, so that the process never waits for us.
+/// Reads a pipe to its end, so that the process never blocks on it.
 fn follow(
     name: &'static str,
     pipe: impl Read + Send + 'static,
@@ -264,7 +264,7 @@ fn follow(
             let line = String::from_utf8_lossy(&line).into_owned();
             output.push(name, &line);
             if let Some(lines) = &lines {
-                // The test may have lost interest.
+                // The receiver may have been dropped.
                 let _unread = lines.send(line);
             }
         }

@@ -11,11 +11,11 @@ use super::{
     APP_ID, Call, Client, Directory, Http, KEY, Process, Reply, Settings, eventually, within,
 };
 
-/// What must outlive the server: the Redis that joins its nodes.
+/// A resource that must outlive the server: the Redis of its cluster.
 pub(crate) type Beneath = Option<Box<dyn Debug + Send + Sync>>;
 
-/// The real server, listening on a port that the kernel chose. Where a test target joins several nodes, the others are
-/// behind it, and connections and requests go to all of them in turn.
+/// The real server, listening on a free port. If the test target runs a cluster, `others` are the other nodes, and
+/// connections and requests are distributed over all nodes in turn.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -28,7 +28,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `campanile start` with a file of settings and waits until it says that it listens.
+    /// Starts `campanile start` with a configuration file, and waits until it logs that it listens.
     pub(crate) async fn start(settings: &Settings, others: Vec<Server>, beneath: Beneath) -> Self {
         Self { others, _beneath: beneath, ..Self::start_on(settings, 0).await }
     }
@@ -54,19 +54,19 @@ impl Server {
             process,
             others: Vec::new(),
             connections: AtomicUsize::new(0),
-            // The first client and the first request are on different nodes.
+            // Makes the first client and the first request use different nodes.
             requests: AtomicUsize::new(1),
             directory,
             _beneath: None,
         }
     }
 
-    /// The node whose turn it is to get a connection.
+    /// The node for the next connection.
     fn next_for_a_connection(&self) -> SocketAddr {
         self.node(self.connections.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The node whose turn it is to get a request.
+    /// The node for the next request.
     pub(crate) fn next_for_a_request(&self) -> SocketAddr {
         self.node(self.requests.fetch_add(1, Ordering::Relaxed))
     }
@@ -82,7 +82,7 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// A connection that has been established.
+    /// An established connection.
     pub(crate) async fn client(&self) -> Client {
         self.client_with(&[]).await
     }
@@ -95,7 +95,7 @@ impl Server {
         client
     }
 
-    /// An established connection whose kernel keeps as little as it may of what is not read.
+    /// An established connection with a minimal receive buffer.
     pub(crate) async fn client_with_small_buffers(&self) -> Client {
         let socket = TcpSocket::new_v4().expect("there are sockets");
         socket.set_recv_buffer_size(4_096).expect("TCP has this option");
@@ -104,7 +104,7 @@ impl Server {
         client
     }
 
-    /// An upgraded connection over a socket that the test made.
+    /// An upgraded connection over a socket of the test.
     pub(crate) async fn open_on(&self, socket: TcpSocket) -> Client {
         let stream = within("a TCP connection", socket.connect(self.next_for_a_connection()))
             .await
@@ -112,7 +112,7 @@ impl Server {
         Client::upgrade(stream, &format!("/app/{KEY}?protocol=7"), &[]).await.0
     }
 
-    /// An upgraded connection of which nothing has been read yet.
+    /// An upgraded connection, before its first message is read.
     pub(crate) async fn open(&self, target: &str) -> Client {
         self.open_with(target, &[]).await
     }
@@ -121,19 +121,19 @@ impl Server {
         Client::open(self.next_for_a_connection(), target, headers).await.0
     }
 
-    /// Publishes to one channel and asserts that it was taken.
+    /// Publishes to one channel and asserts that it was accepted.
     pub(crate) async fn publish(&self, channel: &str, name: &str, data: &str) {
         self.publish_event(json!({ "name": name, "channel": channel, "data": data })).await;
     }
 
-    /// Publishes an event as the HTTP API spells it and asserts that it was taken.
+    /// Publishes an event in the format of the HTTP API and asserts that it was accepted.
     pub(crate) async fn publish_event(&self, event: Value) -> Value {
         let reply = self.post("events", &event).await;
         assert_eq!(reply.status, 200, "publish {event}: {reply}");
         reply.json()
     }
 
-    /// A signed `GET` of something under the app.
+    /// A signed `GET` of a path under the app.
     pub(crate) async fn get(&self, path: &str, query: &[(&str, &str)]) -> Reply {
         query
             .iter()
@@ -142,12 +142,12 @@ impl Server {
             .await
     }
 
-    /// A signed `POST` to something under the app.
+    /// A signed `POST` to a path under the app.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Reply {
         Call::post(path, body).send(self).await
     }
 
-    /// What `GET channels/{channel}` says, status 200 being understood.
+    /// The body of `GET channels/{channel}`, whose status must be 200.
     pub(crate) async fn channel(&self, channel: &str, info: &str) -> Value {
         let query = [("info", info)];
         let reply = self
@@ -164,7 +164,7 @@ impl Server {
         reply.json()["connections"].as_u64().expect("connections is a number")
     }
 
-    /// The page of metrics; `metrics.token` is `t`.
+    /// The metrics page; requires that `metrics.token` is `t`.
     pub(crate) async fn metrics_page(&self) -> String {
         let bearer = [("authorization", "Bearer t")];
         let reply = Http::plain(self.address, "GET", "/metrics", &bearer).await;
@@ -172,7 +172,7 @@ impl Server {
         reply.text().to_owned()
     }
 
-    /// Waits until the server has noticed that connections ended.
+    /// Waits until the app has `count` connections.
     pub(crate) async fn has_connections(&self, count: u64) {
         eventually(&format!("app {APP_ID} has {count} connections"), async || {
             self.connections().await == count
@@ -180,8 +180,9 @@ impl Server {
         .await;
     }
 
-    /// Proves that a client does not hear a channel: it is published to, then another that the client does hear, and
-    /// only the second event arrives.
+    /// Asserts that a client does not receive the events of a channel: of an event there and a later one on a channel
+    /// of the
+    /// client, only the second arrives.
     pub(crate) async fn is_unheard(&self, channel: &str, client: &mut Client) {
         let marker = format!("marker-{}", channel.trim_start_matches('#'));
         client.subscribe(&marker).await;
@@ -191,7 +192,7 @@ impl Server {
         client.ping_barrier().await;
     }
 
-    /// Proves that the clients, who hear this channel, were told nothing so far: a marker is the next that they get.
+    /// Asserts that the subscribers of a channel have received nothing so far: a marker is their next event.
     pub(crate) async fn assert_no_other_events(&self, channel: &str, clients: &mut [&mut Client]) {
         self.publish(channel, "marker", "1").await;
         for client in clients {
@@ -199,13 +200,13 @@ impl Server {
         }
     }
 
-    /// Has the server read other settings, and gives the line of the log that says what came of it.
+    /// Reloads the server with new settings, and returns the line of the log with the result.
     pub(crate) async fn reload(&self, settings: &Settings) -> String {
-        // Some tests remove the end of the file, which is rejected without a comment there.
+        // Some tests remove apps at the end of the file, which is rejected unless a comment follows.
         self.reload_text(&format!("{}# the end\n", settings.toml())).await
     }
 
-    /// As [`Server::reload`], with a whole file.
+    /// Like [`Server::reload`], with the complete text of the file.
     pub(crate) async fn reload_text(&self, text: &str) -> String {
         self.directory.write("config.toml", text);
         self.hang_up().await

@@ -12,7 +12,7 @@ pub(crate) const SECRET: &str = "7ad3773142a6692b25b8";
 
 type Table = BTreeMap<&'static str, String>;
 
-/// A `config.toml` in the making. Values are written as TOML writes them: text goes through [`quoted`].
+/// A `config.toml` that is being built. Values are in TOML syntax: text is quoted with [`quoted`].
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     sections: BTreeMap<&'static str, Table>,
@@ -25,7 +25,7 @@ impl Settings {
         Self::without_apps().another_app(APP_ID, KEY, SECRET).app("subscription_count", true)
     }
 
-    /// No app yet.
+    /// Settings without apps.
     pub(crate) fn without_apps() -> Self {
         let settings = Self { sections: BTreeMap::new(), apps: Vec::new() };
         settings.section("log", "level", quoted("debug"))
@@ -49,7 +49,7 @@ impl Settings {
         self
     }
 
-    /// Adds an app with the defaults of the server. What follows with [`Settings::app`] is said of it.
+    /// Adds an app with default settings. [`Settings::app`] then applies to it.
     pub(crate) fn another_app(mut self, id: &str, key: &str, secret: &str) -> Self {
         self.apps.push(Table::from([
             ("id", quoted(id)),
@@ -59,7 +59,7 @@ impl Settings {
         self
     }
 
-    /// Says something of the app that was added last.
+    /// Sets a key of the app that was added last.
     pub(crate) fn app(mut self, key: &'static str, value: impl Display) -> Self {
         let app = self.apps.last_mut().expect("there is always one app");
         app.insert(key, value.to_string());
@@ -77,13 +77,13 @@ impl Settings {
         text
     }
 
-    /// Starts as many nodes as the test target says.
+    /// Starts the number of nodes of the test target.
     pub(crate) async fn start(&self) -> Server {
         crate::start(self).await
     }
 }
 
-/// A string as TOML and JSON write it.
+/// A string in the syntax of TOML and JSON.
 pub(crate) fn quoted(text: &str) -> String {
     format!("{text:?}")
 }

@@ -1,5 +1,5 @@
-//! The signatures of the protocol, written a second time on purpose: what the server checks with its own code, the
-//! tests sign with this one, and both are held against `vectors/signatures.json`.
+//! The signatures of the protocol, implemented independently of the server on purpose. Both implementations are checked
+//! against `vectors/signatures.json`.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
 use sha2::Sha256;
 
-/// HMAC-SHA256 of `text` in lower-case hexadecimal digits.
+/// HMAC-SHA256 of `text`, in lower-case hexadecimal.
 pub(crate) fn hmac_hex(secret: &str, text: &str) -> String {
     let mut mac =
         Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any key length will do");
@@ -15,12 +15,12 @@ pub(crate) fn hmac_hex(secret: &str, text: &str) -> String {
     hex(&mac.finalize().into_bytes())
 }
 
-/// MD5 of `bytes` in lower-case hexadecimal digits.
+/// MD5 of `bytes`, in lower-case hexadecimal.
 pub(crate) fn md5_hex(bytes: &[u8]) -> String {
     hex(&Md5::digest(bytes))
 }
 
-/// `auth` of a subscription: the three-part string when there is `channel_data`, the two-part string when there is none.
+/// `auth` of a subscription: signs three parts if there is `channel_data`, and two parts otherwise.
 pub(crate) fn channel_auth(
     key: &str,
     secret: &str,

@@ -1,5 +1,4 @@
-//! TLS as the tests speak it: certificates made on the spot, and a tunnel that lets every other part of the harness
-//! through.
+//! TLS for the tests: generated certificates, and a tunnel through which the rest of the harness works unchanged.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::{Directory, Settings, quoted, within};
 
-/// A certificate for `localhost` and 127.0.0.1, signed by itself.
+/// A self-signed certificate for `localhost` and 127.0.0.1.
 #[derive(Debug)]
 pub(crate) struct Certificate {
     pub(crate) cert: String,
@@ -32,7 +31,7 @@ impl Certificate {
         }
     }
 
-    /// Another one, which expires when this year begins.
+    /// A certificate that expires at the beginning of `year`.
     pub(crate) fn until(year: i32) -> Self {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let mut parameters = rcgen::CertificateParams::new(names).expect("the names are names");
@@ -42,14 +41,14 @@ impl Certificate {
         Self { cert: cert.pem(), key: key.serialize_pem(), der: cert.der().clone() }
     }
 
-    /// Writes both files, `cert.pem` and `key.pem`.
+    /// Writes the files `cert.pem` and `key.pem`.
     pub(crate) fn write(&self, directory: &Directory) {
         directory.write("cert.pem", &self.cert);
         directory.write("key.pem", &self.key);
     }
 }
 
-/// Settings that name the files of a folder.
+/// Settings with the certificate files of a directory.
 pub(crate) fn with_tls(settings: Settings, directory: &Directory) -> Settings {
     let path = |name| quoted(directory.path().join(name).to_str().expect("a name in UTF-8"));
     settings.section("server.tls", "cert", path("cert.pem")).section(
@@ -59,7 +58,7 @@ pub(crate) fn with_tls(settings: Settings, directory: &Directory) -> Settings {
     )
 }
 
-/// A client of all versions that believes these certificates.
+/// A TLS client of all versions that trusts these certificates.
 pub(crate) fn connector(believed: &[&Certificate]) -> TlsConnector {
     connector_of(believed, rustls::ALL_VERSIONS, &[])
 }
@@ -82,7 +81,7 @@ pub(crate) fn connector_of(
     TlsConnector::from(Arc::new(config))
 }
 
-/// A TLS connection whose handshake is done, or what it failed of.
+/// A TLS connection after its handshake, or the error of the handshake.
 pub(crate) async fn try_tls(
     address: SocketAddr,
     connector: &TlsConnector,
@@ -98,7 +97,7 @@ pub(crate) async fn tls(address: SocketAddr, connector: &TlsConnector) -> TlsStr
     try_tls(address, connector).await.unwrap_or_else(|error| panic!("no TLS: {error}"))
 }
 
-/// Listens in plain, and passes everything on by TLS.
+/// Listens without TLS, and forwards everything over TLS.
 pub(crate) async fn tunnel(server: SocketAddr, connector: TlsConnector) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("there are ports");
     let address = listener.local_addr().expect("it is bound");
@@ -107,7 +106,7 @@ pub(crate) async fn tunnel(server: SocketAddr, connector: TlsConnector) -> Socke
             let connector = connector.clone();
             tokio::spawn(async move {
                 plain.set_nodelay(true).expect("TCP has this option");
-                // What could not be opened is closed at once, which the test sees.
+                // A failed connection is closed at once, and the test detects it.
                 let Ok(mut tls) = try_tls(server, &connector).await else { return };
                 let _ended = tokio::io::copy_bidirectional(&mut plain, &mut tls).await;
             });

@@ -1,4 +1,4 @@
-//! Limits and switches of an app: each is changed by a reload, and the running server follows.
+//! Limits and switches of an app: each is changed by a reload, and the running server applies it.
 
 use serde_json::{Value, json};
 

@@ -37,13 +37,13 @@ pub(super) async fn of_a_removed_app_connections_are_closed_with_4003_and_nothin
     for mut client in clients {
         assert_eq!(client.refused(4003).await, "Application is disabled");
     }
-    // To whoever asks now, there has never been such an app.
+    // For new requests, the app is unknown.
     assert_eq!(publish_as_other(&server, "c").await, 404);
     server.open(&format!("/app/{}", OTHER.1)).await.refused(4001).await;
     let wrong = Call::get("channels").credentials(OTHER.1, OTHER.2).send(&server).await;
     assert!(wrong.error(400).contains("Unknown auth_key"));
     server.assert_no_other_events("c", &mut [&mut stays]).await;
-    // If it comes again, it begins anew.
+    // If the app is added again, it starts without state.
     server.reload(&with_other()).await;
     let mut again = client_of_other(&server).await;
     let call = Call::new("GET", "/apps/4/channels", "").credentials(OTHER.1, OTHER.2);
@@ -93,7 +93,7 @@ pub(super) async fn an_app_with_another_key_is_another_app() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
     client.subscribe("c").await;
-    // As before it, that counts are told.
+    // The app also has subscription counts enabled, as before.
     let renamed = with_key("new-key").app("subscription_count", true);
     let said = server.reload(&renamed).await;
     assert!(said.contains(r#"apps_changed="3 (key)""#), "{said}");
@@ -105,7 +105,7 @@ pub(super) async fn an_app_with_another_key_is_another_app() {
     let call = Call::post("events", &event("c", "1")).credentials("new-key", SECRET);
     assert_eq!(call.send(&server).await.status, 200);
     client.expect_event("c", "e", "1").await;
-    assert_eq!(server.get("connections", &[]).await.status, 400, "the old key is no key");
+    assert_eq!(server.get("connections", &[]).await.status, 400, "the old key is unknown");
 }
 
 /// The test app with another key.
@@ -128,7 +128,7 @@ pub(super) async fn another_secret_holds_for_whatever_is_signed_from_now_on() {
     assert!(old.error(401).contains("Invalid signature"));
     let call = Call::post("events", &event).credentials(KEY, NEW);
     assert_eq!(call.send(&server).await.status, 200);
-    // Who was there is there still, and hears it.
+    // Existing connections stay open and receive events.
     client.expect_event("private-a", "e", "1").await;
     ask_signed_by(&mut client, KEY, SECRET, "private-b").await;
     client.refusal("private-b").await;

@@ -1,4 +1,4 @@
-//! Limits of connections, requests and messages: each is changed by a reload, and the running server follows.
+//! Limits of connections, requests and messages: each is changed by a reload, and the running server applies it.
 
 use crate::harness::{
     Call, Frame, Http, KEY, RawHttp, Server, Settings, eventually, frames, within,
@@ -18,9 +18,9 @@ pub(super) async fn activity_and_pong_timeouts_apply_to_connections_that_begin()
     assert!(said.contains("connection.activity_timeout_s"), "{said}");
     let mut silent = server.open(&format!("/app/{KEY}?protocol=7")).await;
     assert_eq!(silent.established().await["activity_timeout"], 3_600);
-    // It answers no ping. `closed_after_anything` reads without answers.
+    // The connection answers no ping: `closed_after_anything` reads without answering.
     assert_eq!(impatient.closed_after_anything().await.0, 4201);
-    // The first connection was pinged as early, and is waited for.
+    // The first connection was pinged equally early, but has a longer pong timeout.
     assert!(is_ping(patient_one.frame().await.as_ref()), "pinged after a second");
     patient_one.ping_barrier().await;
     // The last one was not pinged.
@@ -38,7 +38,7 @@ pub(super) async fn max_messages_per_second_applies_to_connections_that_begin() 
     server.reload(&few()).await;
     let mut after = server.client().await;
     let unknown = frames::text(r#"{"event":"pusher:x"}"#);
-    // One a second, and one for each channel.
+    // The burst is one a second, and one for each channel.
     limited.bytes(unknown.repeat(4)).await;
     assert_eq!(limited.error().await.0, 4301);
     for client in [&mut before, &mut after] {
@@ -74,7 +74,7 @@ pub(super) async fn max_outbox_bytes_applies_to_living_connections() {
             .connection("max_outbox_bytes", bytes)
             .connection("max_message_bytes", 65_536)
     };
-    // Much more than what is published while that holds.
+    // Much more than is published while this limit applies.
     let server = with(256 << 20).start().await;
     let mut stuck = server.client_with_small_buffers().await;
     stuck.subscribe("a").await;
@@ -82,7 +82,7 @@ pub(super) async fn max_outbox_bytes_applies_to_living_connections() {
     for _ in 0..80 {
         server.publish("a", "e", &data).await;
     }
-    assert_eq!(server.connections().await, 1, "8 MB may wait");
+    assert_eq!(server.connections().await, 1, "8 MB may be queued");
     server.reload(&with(131_072)).await;
     server.publish("a", "e", &data).await;
     server.has_connections(0).await;
@@ -151,7 +151,7 @@ pub(super) async fn shutdown_grace_s_applies_to_the_next_stop() {
         Settings::new().server("shutdown_grace_s", grace).server("request_timeout_s", 3_600)
     };
     let call = Call::post("events", &event("a", "1"));
-    // Waits until the head is read: the server then asks for the body.
+    // Waits until the head is read: the server then requests the body.
     let begin = async |server: &Server| {
         let mut http = RawHttp::connect(server.address).await;
         let length = call.body().len().to_string();
@@ -159,13 +159,13 @@ pub(super) async fn shutdown_grace_s_applies_to_the_next_stop() {
         assert_eq!(http.reply_to_head().await.status, 100);
         http
     };
-    // From forever to no time: a request that never ends and a client that answers nothing do not hold it up.
+    // From very long to zero: neither an incomplete request nor a client that answers nothing delays the shutdown.
     let mut server = with(3_600).start().await;
     let (_unfinished, _silent) = (begin(&server).await, server.client().await);
     server.reload(&with(0)).await;
     server.signal("TERM");
     within("the end", server.process.exit_code()).await;
-    // And from no time to as much as the request takes.
+    // From zero to very long: the request can be completed.
     let mut server = with(0).start().await;
     let mut unfinished = begin(&server).await;
     let mut client = server.client().await;
@@ -177,7 +177,7 @@ pub(super) async fn shutdown_grace_s_applies_to_the_next_stop() {
     assert_eq!(server.process.exit_code().await, Some(0));
 }
 
-/// A connection that has been answered once, and rests.
+/// An idle connection that has been answered once.
 async fn http_connection(server: &Server) -> RawHttp {
     let mut http = RawHttp::connect(server.address).await;
     assert_eq!(up_on(&mut http).await, 200);

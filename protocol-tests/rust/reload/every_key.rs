@@ -1,4 +1,4 @@
-//! Every setting that `config.toml` documents has a test that changes it by a reload.
+//! Every setting in `config.toml` has a test that changes it by a reload.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use crate::harness::{Settings, quoted};
 
 use super::{app_limits, apps, connections, restart, settings, tls, webhooks};
 
-/// Each setting that a reload changes, with the test that sees the running server behave by the new value.
+/// Each setting that a reload changes, with the test that shows that the running server applies the new value.
 const TESTS: [(&str, fn()); 55] = [
     ("server.path", settings::requests_on_a_connection_that_is_kept_follow),
     ("server.max_connections", settings::places_of_the_node_follow),
@@ -95,7 +95,7 @@ const TESTS: [(&str, fn()); 55] = [
     ("log.level", settings::the_level_of_the_log_follows),
 ];
 
-/// The settings that a text documents as `config.toml` does: those of webhooks are in comments.
+/// The settings in a text with the format of `config.toml`: those of webhooks are in comments.
 fn documented_settings(text: &str) -> BTreeSet<String> {
     let (mut section, mut settings) = (String::new(), BTreeSet::new());
     for line in text.lines() {
@@ -143,8 +143,8 @@ fn the_documents_list_the_settings_that_need_a_restart() {
     let named: BTreeSet<String> = row.split('`').skip(1).step_by(2).map(str::to_owned).collect();
     assert_eq!(named, expected);
     let text = include_str!("../../../config.toml").replace("\n# ", " ");
-    let (_, rest) = text.split_once("Only a restart changes ").expect("config.toml says so");
-    let (named, _) = rest.split_once(';').expect("a list ends so");
+    let (_, rest) = text.split_once("Only a restart changes ").expect("a list in config.toml");
+    let (named, _) = rest.split_once(';').expect("the end of the list");
     let named = named.replace(" and ", ", ");
     assert_eq!(named.split(", ").map(str::to_owned).collect::<BTreeSet<_>>(), expected);
 }

@@ -31,7 +31,7 @@ async fn client_of_other(server: &Server) -> Client {
     client
 }
 
-/// Publishes as the other app does; gives the status.
+/// Publishes with the credentials of the other app; returns the status.
 async fn publish_as_other(server: &Server, channel: &str) -> u16 {
     let (id, key, secret) = OTHER;
     let body = json!({ "name": "e", "channel": channel, "data": "1" }).to_string();
@@ -39,7 +39,7 @@ async fn publish_as_other(server: &Server, channel: &str) -> u16 {
     call.send(server).await.status
 }
 
-/// Asks for a private channel, signed with `secret`.
+/// Sends the subscription to a private channel, signed with `secret`.
 async fn ask_signed_by(client: &mut Client, key: &str, secret: &str, channel: &str) {
     let auth = sign::channel_auth(key, secret, &client.socket_id, channel, None);
     client.command("pusher:subscribe", json!({ "auth": auth, "channel": channel })).await;

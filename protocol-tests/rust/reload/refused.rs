@@ -25,7 +25,7 @@ async fn an_invalid_file_changes_nothing_and_its_line_is_logged() {
         server.publish("c", "e", "1").await;
         client.expect_event("c", "e", "1").await;
     }
-    // What was mended is taken.
+    // The corrected file is accepted.
     let said = server.reload(&with_other()).await;
     assert!(said.contains(" INFO "), "{said}");
     client_of_other(&server).await;
@@ -64,7 +64,7 @@ async fn a_bad_certificate_beside_good_apps_changes_nothing() {
     let chain = shown.get_ref().1.peer_certificates().expect("a server shows its certificate");
     assert_eq!(chain[0], certificate.der);
     client.ping_barrier().await;
-    // The same apps with the good certificate.
+    // The same apps, with the valid certificate.
     certificate.write(&directory);
     let said = server.reload(&with_tls(with_other(), &directory)).await;
     assert!(said.contains("apps_added=\"4\"") && !said.contains("certificate"), "{said}");

@@ -5,7 +5,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::harness::tls::Certificate;
 use crate::harness::{Directory, Process, Server, Settings, eventually, quoted};
 
-/// Each setting that takes a restart, with a value that is not its default.
+/// Each setting that requires a restart, with a value other than its default.
 pub(super) const KEYS: [(&str, &str, &str); 11] = [
     ("server", "host", r#""127.0.0.2""#),
     ("server", "port", "1"),
@@ -44,7 +44,7 @@ async fn each_setting_that_needs_a_restart_is_logged_and_keeps_its_value() {
     let shards =
         async || server.metrics_page().await.matches("campanile_shard_connections{").count();
     assert_eq!(shards().await, 2);
-    // The second time as well: what was read before is not what the server runs by.
+    // The warning is repeated: the comparison is with the running configuration, not with the last file.
     for round in 1..=2 {
         let said = server.reload(&changed).await;
         assert!(said.contains(" INFO ") && !said.contains("settings="), "{said}");
@@ -62,7 +62,7 @@ async fn each_setting_that_needs_a_restart_is_logged_and_keeps_its_value() {
     let log = server.process.stream("err");
     assert!(!log.contains("hunter2") && !log.contains('{'), "the log is text: {log}");
     assert_eq!(shards().await, 2);
-    assert!(!server.metrics_page().await.contains("campanile_broker_"), "it has joined no cluster");
+    assert!(!server.metrics_page().await.contains("campanile_broker_"), "it is not in a cluster");
     let port = server.address.port();
     for other in [format!("127.0.0.2:{port}"), "127.0.0.1:1".to_owned()] {
         assert!(TcpStream::connect(&other).await.is_err(), "{other} is not listened on");

@@ -17,7 +17,7 @@ pub(super) async fn limits_of_connections_hold_for_newcomers_or_at_once() {
     for key in ["max_channels", "max_message_bytes", "activity_timeout_s", "strict_protocol"] {
         assert!(said.contains(&format!("connection.{key}")), "{said}");
     }
-    // A session is as it was when it began.
+    // A session keeps the settings with which it began.
     before.subscribe("a").await;
     before.subscribe("b").await;
     server.open(&format!("/app/{KEY}")).await.refused(4008).await;
@@ -26,7 +26,7 @@ pub(super) async fn limits_of_connections_hold_for_newcomers_or_at_once() {
     after.subscribe("a").await;
     after.ask_for("b").await;
     after.refusal("b").await;
-    // The size of messages is looked at by the shard, for all of its connections.
+    // The size of messages is checked by the shard, for all of its connections.
     for client in [&mut before, &mut after] {
         client.text(format!(r#"{{"event":"x","data":"{}"}}"#, "y".repeat(2_048))).await;
         assert_eq!(client.closed_after_anything().await.0, 1009);
@@ -40,7 +40,7 @@ pub(super) async fn places_of_the_node_follow() {
     server.reload(&Settings::new().server("max_connections", 1)).await;
     server.open(&format!("/app/{KEY}")).await.refused(4100).await;
     server.reload(&Settings::new().connection("max_connections_per_ip", 1)).await;
-    // Who came while there was no such limit is not counted.
+    // Connections from the time without this limit are not counted.
     let mut second = server.client().await;
     server.open(&format!("/app/{KEY}")).await.refused(4100).await;
     server.reload(&Settings::new()).await;
@@ -80,7 +80,7 @@ pub(super) async fn the_level_of_the_log_follows() {
     assert!(said.contains(r#"settings="log.level""#), "{said}");
     server.publish("c", "e", "1").await;
     eventually("steps are logged", async || log().contains("request answered")).await;
-    // A level that would not show it is told all the same.
+    // A changed level is logged even if the new level would hide the message.
     server.reload(&level("error")).await;
     let lines = log().lines().count();
     drop(server.client().await);

@@ -1,4 +1,4 @@
-//! Certificates: a reload changes them for handshakes that begin, and what clients kept of earlier ones stays valid.
+//! Certificates: a reload changes them for new handshakes, and session tickets of earlier ones stay valid.
 
 use rustls::HandshakeKind;
 use rustls::version::{TLS12, TLS13};
@@ -8,7 +8,7 @@ use tokio_rustls::TlsConnector;
 use crate::harness::tls::{Certificate, connector, connector_of, tls, try_tls, tunnel, with_tls};
 use crate::harness::{Directory, Http, Server, Settings, eventually};
 
-/// Asks once on a new connection, so that the client has received a ticket at the end.
+/// Sends one request on a new connection, so that the client has received a ticket at the end.
 async fn handshake(server: &Server, connector: &TlsConnector) -> HandshakeKind {
     let mut stream = tls(server.address, connector).await;
     let request = b"GET /up HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
@@ -38,7 +38,7 @@ async fn tickets_stay_valid_across_reloads_and_other_certificates() {
         assert!(said.contains(r#"certificate="new""#), "{said}");
         assert_eq!(handshake(&server, &returning).await, HandshakeKind::Resumed);
         assert_eq!(handshake(&server, &client()).await, HandshakeKind::Full);
-        // A rejected reload changes nothing of it either.
+        // A rejected reload does not invalidate tickets either.
         directory.write("key.pem", &old.key);
         assert!(server.hang_up().await.contains("reload refused"));
         assert_eq!(handshake(&server, &returning).await, HandshakeKind::Resumed);
@@ -54,7 +54,7 @@ pub(super) async fn other_files_are_used_for_handshakes_that_begin() {
     let mut server = with_tls(Settings::new(), &first).start().await;
     let address = server.address;
     let shown = async || {
-        // A client without memory: the server shows its certificate.
+        // A client without a ticket: the server sends its certificate.
         let stream = tls(address, &connector(&[&old, &new])).await;
         stream.get_ref().1.peer_certificates().expect("it is shown")[0].clone()
     };
@@ -73,11 +73,11 @@ pub(super) async fn other_files_are_used_for_handshakes_that_begin() {
     let said = server.reload(&mixed).await;
     assert!(said.contains("must hold the certificate of the key in"), "{said}");
     assert_eq!(shown().await, new.der);
-    kept.write_all(b"GET /up HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("the connection stays");
+    kept.write_all(b"GET /up HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("the connection stays open");
     let mut answer = [0; 15];
     kept.read_exact(&mut answer).await.expect("it is served");
     assert_eq!(&answer, b"HTTP/1.1 200 OK");
-    // Removed and named again: everything on the port is plain, then TLS.
+    // Removed and configured again: the port serves plain HTTP, then TLS.
     let said = server.reload(&Settings::new()).await;
     assert!(said.contains(r#"certificate="new""#), "{said}");
     assert_eq!(Http::plain(address, "GET", "/up", &[]).await.status, 200);
@@ -98,7 +98,7 @@ async fn the_expiry_metric_follows_the_certificate() {
     let mut server = settings().start().await;
     let plain = server.address;
     assert!(!server.metrics_page().await.contains(METRIC));
-    // 2030-01-01 and the default of the library, which is far later.
+    // The certificate expires on 2030-01-01; the default of the library is far later.
     let sooner = Certificate::until(2030);
     sooner.write(&directory);
     server.reload(&with_tls(settings(), &directory)).await;

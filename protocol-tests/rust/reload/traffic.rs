@@ -31,7 +31,7 @@ async fn many_reloads_in_a_row_lose_no_event_and_no_request() {
         published
     });
     for turn in 0..RELOADS {
-        // Apps, limits and switches come and go.
+        // Apps, limits and switches are added and removed.
         let settings = if turn % 2 == 0 { with_other() } else { Settings::new() };
         let settings = settings.connection("max_channels", 100 + turn).app("max_connections", turn);
         let said = server.reload(&settings).await;

@@ -9,7 +9,7 @@ use super::{OTHER, client_of_other, with_other};
 
 const BOTH: &str = r#"["channel_occupied", "channel_vacated"]"#;
 
-/// The test app with these webhooks: where, and for which events.
+/// The test app with these webhooks, each with its URL and its other settings.
 fn telling(webhooks: &[(&str, &str)]) -> Settings {
     let each = webhooks.iter().map(|(url, more)| format!(r#"{{ url = "{url}", {more} }}"#));
     Settings::new().app("webhooks", format!("[{}]", each.collect::<Vec<_>>().join(", ")))
@@ -38,7 +38,7 @@ pub(super) async fn webhooks_are_added_changed_and_removed() {
     let said = server.reload(&telling(&[(&url, &both)])).await;
     assert!(said.contains(r#"apps_changed="3 (webhooks)""#), "{said}");
     occupies(&mut client, &mut one, "a").await;
-    // Another before it, and a filter for the first.
+    // Add another webhook before it, and a filter to the first.
     let filtered = format!(r#"{both}, channel_prefix = "x-", headers = {{ X-A = "1" }}"#);
     server.reload(&telling(&[(&two.url(), &both), (&url, &filtered)])).await;
     occupies(&mut client, &mut two, "b").await;
@@ -47,7 +47,7 @@ pub(super) async fn webhooks_are_added_changed_and_removed() {
     let request = one.next().await;
     assert_eq!(request.events(), [told("channel_occupied", "x-c")]);
     assert_eq!(request.header("x-a"), ["1"]);
-    // What went while a webhook was there is told to those who are there when it counts.
+    // A `channel_vacated` is sent to the webhooks of the time at which it is final.
     server.reload(&telling(&[(&two.url(), &both)])).await;
     client.unsubscribe("x-c").await;
     assert_eq!(two.next().await.events(), [told("channel_vacated", "x-c")]);
@@ -56,7 +56,7 @@ pub(super) async fn webhooks_are_added_changed_and_removed() {
     client.ping_barrier().await;
     server.reload(&telling(&[(&url, &both)])).await;
     occupies(&mut client, &mut one, "e").await;
-    assert_eq!((one.count(), two.count()), (one.heard(), two.heard()), "nobody heard more");
+    assert_eq!((one.count(), two.count()), (one.heard(), two.heard()), "no further requests");
 }
 
 #[tokio::test]
@@ -121,7 +121,7 @@ pub(super) async fn the_end_of_a_removed_app_is_told_and_then_no_more() {
     server.reload(&Settings::new()).await;
     client.refused(4003).await;
     assert_eq!(receiver.next().await.events(), [told("channel_vacated", "c")]);
-    // Its tasks end, and do not hold up the end of the server.
+    // The tasks of the app end, and do not delay the shutdown.
     server.signal("TERM");
     assert_eq!(server.process.exit_code().await, Some(0));
     eventually("nothing more came", async || receiver.count() == receiver.heard()).await;
@@ -214,7 +214,7 @@ pub(super) async fn deny_private_applies_to_the_next_request() {
     })
     .await;
     assert_eq!(receiver.count(), 1);
-    // What waited is sent when that is allowed again.
+    // Pending events are sent once that is allowed again.
     server.reload(&with(false)).await;
     assert_eq!(receiver.next().await.events(), [told("channel_occupied", "b")]);
 }
