@@ -196,12 +196,12 @@ async fn k12_above_a_hundred_subscribers_the_count_is_sent_every_five_seconds() 
     let (_others, told) = tokio::join!(crowd, watch);
     for pair in told.windows(2) {
         let [(before, old), (after, new)] = pair else { unreachable!("windows of two") };
-        // The first of two may have been longer on the way from the server to here, on a busy machine.
+        // On a busy machine, the first of two messages may have been delayed more than the second.
         assert!(
             after.duration_since(*before) >= Duration::from_millis(2_500),
             "too often: {told:?}"
         );
-        assert_ne!(old, new, "told again without a change: {told:?}");
+        assert_ne!(old, new, "sent again without a change: {told:?}");
     }
     server.assert_no_other_events("c1", &mut [&mut observer]).await;
 }
@@ -218,7 +218,7 @@ async fn k13_an_app_without_counts_sends_none() {
     server.assert_no_other_events("c1", &mut [&mut a]).await;
 }
 
-/// A new subscriber is acknowledged, gets `u` with "1", and nothing else.
+/// Asserts that a new subscriber is acknowledged, receives `u` with "1", and nothing else.
 async fn remembers_u(server: &Server, channel: &str) {
     let mut client = server.client().await;
     client.subscribe(channel).await;
@@ -226,7 +226,7 @@ async fn remembers_u(server: &Server, channel: &str) {
     client.ping_barrier().await;
 }
 
-/// Whether a new subscriber of the channel gets an event, rather than a cache miss.
+/// Whether a new subscriber of the channel receives an event instead of a cache miss.
 async fn is_remembered(server: &Server, channel: &str) -> bool {
     let mut client = server.client().await;
     client.subscribe(channel).await;
@@ -256,7 +256,7 @@ async fn beyond_max_cache_bytes_the_least_recently_published_event_is_evicted() 
         assert!(is_remembered(&server, channel).await, "{channel}");
         assert_eq!(server.channel(channel, "cache").await["cache"]["data"], json!(large));
     }
-    // A channel with subscribers is treated equally.
+    // Subscribers do not protect a channel from eviction.
     for channel in ["cache-c", "cache-d", "cache-b"] {
         server.publish(channel, "e", &large).await;
     }
@@ -277,5 +277,5 @@ async fn an_event_larger_than_max_cache_bytes_is_delivered_and_not_kept() {
     server.publish("cache-a", "e", &large).await;
     subscriber.expect_event("cache-a", "e", &large).await;
     assert!(server.channel("cache-a", "cache").await["cache"].is_null());
-    assert!(!is_remembered(&server, "cache-a").await, "what was there before is outdated");
+    assert!(!is_remembered(&server, "cache-a").await, "the previous event is removed as well");
 }

@@ -1,4 +1,4 @@
-//! The commands beside `start`, and what is refused at the door.
+//! The commands other than `start`, and rejected arguments and configurations.
 
 use serde_json::{Value, json};
 
@@ -233,11 +233,11 @@ async fn the_log_holds_no_secrets_and_no_payloads() {
     let words =
         [SECRET, "token-of-metrics", "words-of-a-client", "words-of-a-publisher", "name-of-a-user"];
     for word in words.into_iter().chain([signature.as_str(), &signed]) {
-        assert!(!log.contains(word), "{word:?} stands in the log");
+        assert!(!log.contains(word), "{word:?} is in the log");
     }
 }
 
-/// A folder with the configuration of a running server, as its operator has it.
+/// A directory with the configuration of a running server.
 fn configured_for(server: &Server) -> Directory {
     let directory = Directory::new();
     let settings =

@@ -25,7 +25,7 @@ async fn e01_data_of_any_kind_becomes_a_string() {
     }
 }
 
-/// A lone surrogate, in each place where a client can send one. Other clients get U+FFFD, in JSON for every parser.
+/// A lone surrogate in each place where a client can send one. Other clients receive U+FFFD, in JSON for every parser.
 #[tokio::test]
 async fn a_lone_surrogate_reaches_no_other_client() {
     let server = Settings::new().start().await;
@@ -36,7 +36,7 @@ async fn a_lone_surrogate_reaches_no_other_client() {
         ("client-x", r#"{"\ud800":[{"b":"\udc00 "}]}"#, "{\"\u{fffd}\":[{\"b\":\"\u{fffd} \"}]}"),
         ("client-x", r#"["\ud83d\ude00", "\u0430\/"]"#, r#"["😀","а/"]"#),
         (r"client-\ud800", "1", "1"),
-        // The content of a string is not parsed, and stays as sent.
+        // The content of a string is not parsed, and is delivered as sent.
         ("client-x", r#""{\"a\":\"\\ud800\"}""#, r#"{"a":"\ud800"}"#),
         ("client-x", r#""\u0000\uffff""#, "\u{0}\u{ffff}"),
     ] {
@@ -152,7 +152,7 @@ async fn e08_only_names_that_begin_with_client_are_relayed() {
     ];
     for name in names {
         a.whisper(name, "private-r", json!({})).await;
-        // Newer clients may probe for newer servers by `pusher:` events.
+        // `pusher:` events are ignored, since newer clients may probe for newer servers with them.
         if !name.starts_with("pusher:") {
             let (channel, code, message) = a.event_error().await;
             assert_eq!((channel, code), (json!("private-r"), Value::Null));
@@ -211,7 +211,7 @@ async fn e10_of_fifteen_at_once_ten_are_relayed_and_five_refused_4301() {
     }
     a.ping_barrier().await;
     server.assert_no_other_events("private-r", &mut [&mut a, &mut b]).await;
-    // The promise is about a second, so a second has to go by.
+    // The limit is per second, so the test waits a second.
     tokio::time::sleep(Duration::from_secs(1)).await;
     a.bytes((0..10).flat_map(event).collect::<Vec<u8>>()).await;
     for number in 0..10 {
@@ -320,7 +320,7 @@ async fn two_on_private(server: &Server) -> (Client, Client) {
     (a, b)
 }
 
-/// "1" and "2", everyone's joining read.
+/// Users "1" and "2" in a channel; the join events are read.
 async fn two_on_presence(server: &Server, channel: &str) -> (Client, Client) {
     let (mut a, mut b) = (server.client().await, server.client().await);
     a.join(channel, "1").await;

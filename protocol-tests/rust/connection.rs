@@ -202,7 +202,7 @@ async fn c18_a_silent_client_is_pinged_then_closed_4201_and_removed() {
     let mut client = server.client().await;
     let start = Instant::now();
     client.subscribe("my-channel").await;
-    assert!(is_ping(&client.frame().await.unwrap()), "a ping comes first");
+    assert!(is_ping(&client.frame().await.unwrap()), "a ping is sent first");
     assert!(Duration::from_secs(1) <= start.elapsed(), "a ping after {:?}", start.elapsed());
     assert_eq!(client.closed_after_anything().await.0, 4201);
     assert!(Duration::from_secs(4) <= start.elapsed(), "closed after {:?}", start.elapsed());
@@ -249,7 +249,7 @@ async fn c21_broadcasts_do_not_prevent_pings_and_answers_keep_a_client() {
                 other @ (Frame::Pong(_) | Frame::Close(..)) => panic!("{other:?}"),
             }
         }
-        // A client that only listens is asked whether it is there, within this many publishes.
+        // A client that only receives is pinged within this many publishes.
         assert!(number < 1_000, "there were {pings} pings");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -302,7 +302,7 @@ async fn c23_unknown_pusher_events_are_ignored() {
 async fn c24_a_frame_over_the_limit_is_closed_1009() {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
-    // The server may hang up while this is still being sent.
+    // The server may close the connection during the write.
     client.try_bytes(frames::text(vec![b' '; 65_537])).await;
     assert_eq!(client.closed_after_anything().await.0, 1009);
 }
@@ -311,7 +311,7 @@ async fn c24_a_frame_over_the_limit_is_closed_1009() {
 async fn c25_shutdown_closes_connections_with_4100_and_rejects_new_ones() {
     let mut server = Settings::new().server("shutdown_grace_s", 60).start().await;
     let mut clients = [server.client().await, server.client().await, server.client().await];
-    // Until it is complete, the server does not end.
+    // The server does not exit before the publish is complete.
     let publish = UnfinishedPublish::begin(&server).await;
     server.signal("TERM");
     for client in &mut clients {
@@ -359,7 +359,7 @@ async fn c29_a_private_subscription_or_a_sign_in_authorizes() {
     subscriber.subscribe("private-x").await;
     member.join("presence-x", "1").await;
     user.sign_in(r#"{"id":"1"}"#).await;
-    // It came later and is closed in time, so the time of the others is over too.
+    // This connection began later and times out, so the timeout of the others has passed too.
     server.client().await.refused(4009).await;
     subscriber.ping_barrier().await;
     member.ping_barrier().await;
@@ -380,7 +380,7 @@ async fn c30_neither_a_public_channel_nor_a_failed_private_one_authorizes() {
     failed.refused(4009).await;
 }
 
-/// `docs/protocol.md#admission`: of several reasons, the client gets the first.
+/// `docs/protocol.md#admission`: if several reasons apply, the client receives the first.
 #[tokio::test]
 async fn rejections_are_checked_in_order() {
     let origins = r#"["example.com"]"#;
@@ -425,8 +425,8 @@ fn authorized_in_time() -> Settings {
     Settings::new().app("authorized_connections_timeout_s", 3)
 }
 
-/// Answers one ping after the other until a connection of which no answer counts would have been closed, and is still
-/// there.
+/// Answers pings for longer than a connection without valid answers would stay open, and asserts that it is still
+/// open.
 async fn stays_while_it_answers(mut client: Client, answer: impl Fn(&Frame) -> Option<Vec<u8>>) {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(5) {

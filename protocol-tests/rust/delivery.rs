@@ -1,4 +1,4 @@
-//! The guarantees of delivery: one order, no gap, no duplicate, and slow clients affect no others.
+//! The delivery guarantees: one order, no gaps, no duplicates, and no effect of slow clients on others.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::harness::{
 
 const HUNDRED_KB: usize = 100_000;
 
-// The example of CONTRIBUTING.md.
+// The example in CONTRIBUTING.md.
 #[tokio::test]
 async fn a_subscriber_receives_published_events() {
     let server = Settings::new().start().await;
@@ -21,7 +21,7 @@ async fn a_subscriber_receives_published_events() {
     client.expect_event("news", "headline", "hello").await;
 }
 
-/// A publisher publishes one number after the other while a subscriber comes and goes.
+/// A publisher publishes ascending numbers while a subscriber repeatedly subscribes and unsubscribes.
 #[tokio::test]
 async fn a_subscription_receives_all_later_events_once_and_in_order() {
     let server = Settings::new().start().await;
@@ -40,7 +40,7 @@ async fn a_subscription_receives_all_later_events_once_and_in_order() {
             );
             assert!(
                 first <= started + 1,
-                "the first is {first}, and {started} had not begun when it was acknowledged"
+                "the first is {first}, but only {started} had begun at the acknowledgement"
             );
             let mut last = first;
             for _ in 0..window % 7 {
@@ -93,7 +93,7 @@ async fn all_subscribers_receive_the_events_of_all_publishers_in_one_order() {
     let [one, two, three] = &mut clients;
     let publishing = async { tokio::join!(publish(0), publish(1), publish(2), publish(3)) };
     let (_, one, two, three) = tokio::join!(publishing, read(one), read(two), read(three));
-    assert!(one == two && two == three, "one order for all");
+    assert!(one == two && two == three, "all receive the same order");
     for publisher in 0..4 {
         let own = one.iter().filter(|data| data.starts_with(&format!("{publisher} ")));
         let expected: Vec<String> =
@@ -112,9 +112,9 @@ async fn max_outbox_bytes_closes_a_slow_reader_4100_while_others_lose_nothing() 
     let padding = "x".repeat(HUNDRED_KB - 10);
     let published = Cell::new(0);
     let publish = async {
-        // What the kernel takes on both sides is some megabytes; what the server keeps is far less.
+        // The kernel buffers several megabytes on both sides; the server keeps far less.
         while server.connections().await == 2 {
-            assert!(published.get() < 1_000, "100 MB wait for a client that does not read");
+            assert!(published.get() < 1_000, "100 MB are queued for a client that does not read");
             server.publish("a", "e", &format!("{:<10}{padding}", published.get())).await;
             published.set(published.get() + 1);
         }
@@ -140,7 +140,7 @@ async fn max_outbox_bytes_closes_a_slow_reader_4100_while_others_lose_nothing() 
 
 #[tokio::test]
 async fn a_client_that_never_reads_is_not_read_forever() {
-    // Another limit would close it first.
+    // Otherwise, this limit would close the connection first.
     let settings = Settings::new().connection("max_messages_per_second", 0);
     let server = settings.start().await;
     let mut greedy = server.client_with_small_buffers().await;
@@ -155,7 +155,7 @@ async fn a_client_that_never_reads_is_not_read_forever() {
                     return;
                 }
             }
-            assert!(megabytes < 63, "the server took everything and nobody read its answers");
+            assert!(megabytes < 63, "the server read everything while its answers were unread");
         }
     };
     within("the server to have had enough", greed).await;
@@ -182,7 +182,7 @@ async fn a_publish_does_not_wait_for_a_client_that_does_not_read() {
     server.has_connections(0).await;
 }
 
-/// Numbers that are published one after the other: how many were begun, and how many were answered.
+/// Ascending numbers that are published: how many were begun, and how many were answered.
 #[derive(Default)]
 struct Counter {
     started: Cell<u64>,
@@ -203,7 +203,7 @@ impl Counter {
     }
 }
 
-/// The number at the front of an event's data.
+/// The number at the beginning of an event's data.
 fn number(message: &serde_json::Value) -> u64 {
     assert_eq!(message["event"], "e", "{message}");
     let data = message["data"].as_str().expect("data is a string");
@@ -213,7 +213,7 @@ fn number(message: &serde_json::Value) -> u64 {
         .expect("data begins with a number")
 }
 
-/// Reads events, which have to be without a gap, to the close frame or the end.
+/// Reads events without gaps until the close frame or the end.
 async fn read_to_close(client: &mut Client) -> (u64, Option<u16>) {
     let mut seen = 0;
     loop {

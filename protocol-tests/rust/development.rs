@@ -1,4 +1,4 @@
-//! The app with the public secret is not accessible to pages and hosts of other machines.
+//! The app with the public secret is not accessible to web pages and hosts of other machines.
 
 use serde_json::json;
 
@@ -40,7 +40,7 @@ fn event(app_id: &str) -> Call {
     Call::new("POST", &format!("/apps/{app_id}/events"), body).credentials("app-key", "app-secret")
 }
 
-/// Requests a server by its address, with these lines in the head; returns the status and the body.
+/// Sends a request with these header lines to the server's address; returns the status and the body.
 async fn ask(server: &Server, request_line: &str, lines: &str) -> (u16, String) {
     let mut http = RawHttp::connect(server.address).await;
     http.write(format!("{request_line} HTTP/1.1\r\n{lines}\r\n")).await;
@@ -48,7 +48,7 @@ async fn ask(server: &Server, request_line: &str, lines: &str) -> (u16, String) 
     (reply.status, reply.text().to_owned())
 }
 
-/// Connects with these lines in the head; returns none if the client is connected, or the error.
+/// Connects with these header lines; returns none if the connection is established, or the error.
 async fn connect(server: &Server, key: &str, lines: &str) -> Option<String> {
     let mut http = RawHttp::connect(server.address).await;
     http.write(format!(
@@ -77,7 +77,7 @@ async fn pages_of_other_machines_can_not_connect() {
         let told = connect(&server, "app-key", &lines).await.unwrap_or_default();
         assert!(told.contains("configure an app of your own"), "{origin}: {told}");
     }
-    // Programs send no origin.
+    // Programs other than browsers send no origin.
     for host in LOOPBACK_HOSTS {
         let lines = format!("Host: {host}\r\n");
         assert_eq!(connect(&server, "app-key", &lines).await, None, "{host}");
@@ -120,7 +120,7 @@ async fn pages_of_other_machines_can_not_use_the_api() {
             assert_eq!(status, 403, "{line} {host}: {body}");
             assert!(body.contains("configure an app of your own"), "{body}");
         }
-        // One valid line of several is not enough, nor is a valid host beside another one in the target.
+        // One valid line of several is not enough, and neither is a valid Host header with another host in the target.
         let lines =
             "Host: localhost\r\nOrigin: http://localhost\r\nOrigin: http://evil.example\r\n";
         assert_eq!(ask(&server, &line, &format!("{lines}{published}")).await.0, 403, "{line}");
@@ -180,7 +180,7 @@ async fn among_other_apps_the_rule_concerns_the_one_with_the_well_known_secret()
 
 #[tokio::test]
 async fn one_app_with_the_well_known_secret_is_enough_to_keep_pages_from_the_metrics() {
-    // Nothing else of ours listens on this address of loopback, so its free port stays free.
+    // No other test listens on this loopback address, so its free port stays free.
     let free = std::net::TcpListener::bind("127.0.0.4:0").unwrap().local_addr().unwrap();
     let mut settings = Settings::without_apps()
         .another_app("4", "key-of-4", "secret-of-4")

@@ -1,4 +1,4 @@
-//! The metrics that the documents list, and those that a server exports.
+//! Compares the documented metrics with those that a server exports.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use crate::harness::{Settings, eventually};
 
 type Labels = BTreeSet<String>;
 
-/// The metrics that the documents list, by name, each with its labels.
+/// The documented metrics by name, each with its labels.
 fn documented() -> BTreeMap<String, Labels> {
     let quoted = |cell: &str| -> Vec<String> {
         cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
@@ -31,7 +31,7 @@ fn documented() -> BTreeMap<String, Labels> {
             } else {
                 quoted(cells[2]).into_iter().collect()
             };
-            assert!(metrics.insert(name, labels).is_none(), "{cells:?} is there twice");
+            assert!(metrics.insert(name, labels).is_none(), "{cells:?} is listed twice");
         }
     }
     metrics
@@ -79,7 +79,7 @@ async fn exactly_the_documented_metrics_are_exported_with_their_labels() {
     let webhook = r#"[{ url = "http://127.0.0.1:1/", events = ["channel_occupied"] }]"#;
     let settings = Settings::new().section("metrics", "token", r#""t""#).app("webhooks", webhook);
     let server = settings.start().await;
-    // One sample of each metric whose labels come with the first.
+    // Creates one sample of each metric whose labels appear with the first sample.
     for _each_node in 0..2 {
         server.publish("cache-a", "e", "1").await;
     }
@@ -89,7 +89,7 @@ async fn exactly_the_documented_metrics_are_exported_with_their_labels() {
     drop(client);
     let ended = "campanile_connections_ended_total{";
     eventually("an end is counted", async || server.metrics_page().await.contains(ended)).await;
-    // This file is part of both test programs; in the one of the cluster, servers have a Redis.
+    // This file is part of two test targets; in `cluster`, servers use Redis.
     let of_cluster = env!("CARGO_CRATE_NAME") == "cluster";
     if of_cluster {
         let cached = "campanile_broker_cache_bytes{";
@@ -105,7 +105,7 @@ async fn exactly_the_documented_metrics_are_exported_with_their_labels() {
     }
     expected
         .remove("campanile_tls_certificate_expiry_timestamp_seconds")
-        .expect("it is documented, and there only with a certificate");
+        .expect("it is documented, and exported with a certificate");
     let without_samples: &[&str] = if of_cluster {
         &[
             "campanile_broker_unavailable",

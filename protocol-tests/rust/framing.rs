@@ -1,4 +1,4 @@
-//! WebSocket itself: how bytes may arrive, and what is no WebSocket.
+//! The WebSocket protocol itself: how bytes may arrive, and what is invalid.
 
 use serde_json::json;
 
@@ -38,7 +38,7 @@ async fn frames_may_be_cut_anywhere() {
     for cut in 0..=all.len() {
         let (front, back) = all.split_at(cut);
         client.bytes(front).await;
-        // The pong of what is whole so far shows that the cut was seen as one.
+        // The pong for the complete part shows that the server has read up to the cut.
         if cut >= frames::text(PING).len() {
             client.expect(json!({ "event": "pusher:pong", "data": {} })).await;
         }
@@ -128,7 +128,7 @@ async fn text_that_is_not_utf_8_is_closed_1007() {
     all_are_closed(&server, cases, &[1007]).await;
 }
 
-/// These frames are never completed, and are rejected at the illegal byte.
+/// The connection is closed at the illegal byte, although these frames are never completed.
 #[tokio::test]
 async fn an_illegal_frame_is_closed_before_it_is_complete() {
     let server = Settings::new().start().await;
@@ -225,7 +225,7 @@ async fn a_close_with_an_impossible_code_is_closed_1002() {
         .await;
 }
 
-/// Each of the cases, on a connection of its own and all at once, is closed with one of these codes.
+/// Asserts that each case, on separate connections at the same time, is closed with one of these codes.
 pub(crate) async fn all_are_closed(server: &Server, cases: Vec<(&str, Vec<u8>)>, codes: &[u16]) {
     let mut waiting = Vec::new();
     for (what, bytes) in cases {

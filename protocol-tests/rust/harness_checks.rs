@@ -1,11 +1,11 @@
-//! The harness itself: it must fail tests in which a server panicked or ended unexpectedly.
+//! Tests of the harness: it must fail tests in which a server panicked or ended unexpectedly.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 
 use crate::harness::{Process, eventually};
 
-/// Drops a process, and returns the message with which the test would fail.
+/// Drops a process, and returns the message with which the test fails.
 fn failure_of(process: Process) -> Option<String> {
     let dropped = catch_unwind(AssertUnwindSafe(|| drop(process)));
     dropped.err().map(|panic| *panic.downcast::<String>().expect("a message"))
@@ -21,7 +21,7 @@ async fn shell(script: &str) -> Process {
     process
 }
 
-/// Waits until a process has ended, without asking for its exit code.
+/// Waits until a process has ended, without requesting its exit code.
 async fn ends(process: &Process) {
     let status = format!("/proc/{}/stat", process.id());
     eventually("the process has ended", async || {
@@ -38,7 +38,7 @@ async fn a_caught_panic_fails_the_test() {
     assert_eq!(failure_of(process), None);
 }
 
-/// The message is that of a real panic, which is caught: this test starts itself as the process.
+/// The message of a real panic that is caught: this test starts itself as the process.
 #[tokio::test]
 async fn a_real_caught_panic_is_found() {
     const VARIABLE: &str = "CAMPANILE_TESTS_PANIC";

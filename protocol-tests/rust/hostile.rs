@@ -1,6 +1,6 @@
-//! Seeded invalid input against one running server, which must leave no state.
+//! Invalid input from a seed against one running server, which must leave no state.
 //!
-//! `FUZZ_SEED=n` repeats a run, `FUZZ_INPUTS=n` makes it longer.
+//! `FUZZ_SEED=n` repeats a run, `FUZZ_INPUTS=n` changes its length.
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -15,7 +15,7 @@ use crate::harness::{
 
 const INPUTS: usize = 4_000;
 
-/// How long nonsense is that is long.
+/// The length of long invalid values.
 const LONG: usize = 20_000;
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn hostile_requests_are_answered_or_closed_and_leave_no_state() {
         let bytes = hostile_request(&mut random);
         let (mut stream, mut received) = RawHttp::connect(server.address).await.into_parts();
         let exchange = async {
-            // The server may hang up at any point.
+            // The server may close at any point.
             let _sent = stream.write_all(&bytes).await;
             let _closed = stream.shutdown().await;
             let _end = stream.read_to_end(&mut received).await;
@@ -90,7 +90,7 @@ async fn hostile_requests_are_answered_or_closed_and_leave_no_state() {
     is_as_before(&server, &mut bystander).await;
 }
 
-/// The seed and the length of a run; the seed is printed, and shown when the test fails.
+/// The seed and the length of a run; the seed is printed, and is visible when the test fails.
 #[expect(clippy::print_stdout, reason = "a failed run is repeated by its seed")]
 fn seeded() -> (StdRng, usize) {
     let number =
@@ -102,7 +102,7 @@ fn seeded() -> (StdRng, usize) {
     (StdRng::seed_from_u64(seed), inputs)
 }
 
-/// Whether the connection is still there: a ping of WebSocket's is answered, or the close frame comes.
+/// Whether the connection is still open. A ping must be answered, or the close frame must follow.
 async fn answers(client: &mut Client, message: &[u8]) -> bool {
     if !client.try_bytes(frames::masked(frames::FIN | frames::PING, b"there?")).await {
         return false;
@@ -123,14 +123,14 @@ async fn answers(client: &mut Client, message: &[u8]) -> bool {
     }
 }
 
-/// Goes away politely, with the connection's end, or with a reset.
+/// Disconnects with a close frame, with the end of the stream, or with a reset.
 fn leave(random: &mut StdRng, client: Client) {
     let (stream, _) = client.into_parts();
     match random.random_range(0..3) {
         0 => stream.set_zero_linger().expect("TCP has this option"),
         1 => {
             let close = frames::masked(frames::FIN | frames::CLOSE, &frames::close(1000, ""));
-            // The buffer may be full or the connection gone.
+            // The buffer may be full or the connection closed.
             let _sent = stream.try_write(&close);
         }
         _ => {}
@@ -153,7 +153,7 @@ async fn is_as_before(server: &Server, bystander: &mut Client) {
     assert!(panics.is_empty(), "{panics:#?}");
 }
 
-/// A message that a client should not send, or should, in the bytes of its text.
+/// The text of a valid or an invalid message.
 fn hostile_message(random: &mut StdRng, socket_id: &str) -> Vec<u8> {
     let good = good_message(random, socket_id).to_string();
     match random.random_range(0..8) {
@@ -204,7 +204,7 @@ fn good_message(random: &mut StdRng, socket_id: &str) -> Value {
     }
 }
 
-/// Puts any JSON in the place of one member's value, wherever that member stands.
+/// Replaces the value of one member, at any depth, by any JSON.
 fn with_a_wrong_member(random: &mut StdRng, good: String) -> Vec<u8> {
     let members = ["event", "data", "channel", "auth", "channel_data", "user_data"];
     let name = format!(r#""{}":"#, members.choose(random).expect("there are some"));
@@ -217,7 +217,7 @@ fn with_a_wrong_member(random: &mut StdRng, good: String) -> Vec<u8> {
     format!("{}{}{}", &good[..start], raw_json(random), &good[end..]).into_bytes()
 }
 
-/// A value of JSON that is hard to take, or only looks like one.
+/// A JSON value that is hard to parse, or invalid.
 fn raw_json(random: &mut StdRng) -> String {
     let deep = random.random_range(1..LONG);
     match random.random_range(0..18) {
@@ -242,7 +242,7 @@ fn raw_json(random: &mut StdRng) -> String {
     }
 }
 
-/// Bytes that may be frames.
+/// Bytes that resemble frames.
 fn hostile_frames(random: &mut StdRng, socket_id: &str) -> Vec<u8> {
     let payload = hostile_message(random, socket_id);
     let first = random.random();
@@ -291,7 +291,7 @@ fn hostile_request(random: &mut StdRng) -> Vec<u8> {
     if random.random_bool(0.1) { random_bytes(random, 300) } else { mutated(random, &good) }
 }
 
-/// Some bytes changed, left out or put in.
+/// Changes, removes or inserts some bytes.
 fn mutated(random: &mut StdRng, bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     for _ in 0..random.random_range(1..4) {

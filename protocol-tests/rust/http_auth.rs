@@ -172,7 +172,7 @@ async fn h31_the_prefix_may_be_signed_or_not() {
         .signing_path("/other/apps/3/events");
     call.send(&server).await.error(401);
     let reply = Call::post("events", &event()).send(&server).await;
-    assert_eq!(reply.status, 404, "without the prefix there is nothing: {reply}");
+    assert_eq!(reply.status, 404, "nothing is served without the prefix: {reply}");
 }
 
 #[tokio::test]
@@ -261,8 +261,8 @@ async fn unknown_parameters_are_signed_and_ignored() {
     assert_eq!(call.send(&server).await.status, 200);
 }
 
-/// `docs/protocol.md#request-signatures`: Ruby repeats a name for a list and signs names in lower case, Node leaves them
-/// as they are.
+/// `docs/protocol.md#request-signatures`: Ruby repeats a name for a list and signs names in lower case, Node keeps them
+/// unchanged.
 #[tokio::test]
 async fn lists_and_capitals_verify_as_the_sdks_sign_them() {
     let server = Settings::new().start().await;
@@ -291,7 +291,7 @@ async fn authentication_parameters_in_another_form_are_rejected() {
     let call = Call::new("POST", "/apps/3/users/7/terminate_connections", "{}");
     assert_eq!(call.send(&server).await.status, 200);
     let target = call.target();
-    // Signed as PHP signs arrays, this is the same string, without the body's digest.
+    // As signed for PHP arrays: the same string without the digest of the body.
     let empty = Call::new("POST", "/apps/3/users/7/terminate_connections", "");
     for (name, other) in [
         ("body_md5", "body_md5[]"),
@@ -341,7 +341,7 @@ fn event() -> Value {
     json!({ "name": "e", "channel": "my-channel", "data": "1" })
 }
 
-/// The status of a request whose timestamp is a function of the second in which it was sent and answered.
+/// The status of a request whose timestamp is a function of the second in which the request was sent and answered.
 async fn status_at(server: &Server, timestamp: impl Fn(u64) -> u64) -> u16 {
     loop {
         let now = unix_now();

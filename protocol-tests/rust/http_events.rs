@@ -27,7 +27,7 @@ async fn h13_data_of_10240_bytes_is_taken_and_one_more_is_413() {
     let server = Settings::new().app("max_event_bytes", 10_240).start().await;
     let mut client = server.client().await;
     client.subscribe("my-channel").await;
-    // Bytes of the string count, neither characters nor what JSON makes of them.
+    // The bytes of the string count, not its characters or its length in JSON.
     let longest = format!("{}\n\"é", "x".repeat(10_236));
     server.publish("my-channel", "e", &longest).await;
     client.expect_event("my-channel", "e", &longest).await;
@@ -56,7 +56,7 @@ async fn h14_an_incomplete_event_is_400_and_not_delivered() {
         (json!({ "name": "e", "channels": ["a", "b".repeat(201)], "data": "1" }), "channel"),
     ] {
         let sentence = server.post("events", &event).await.error(400);
-        assert!(sentence.contains(field), "{event}: {sentence:?} should say {field:?}");
+        assert!(sentence.contains(field), "{event}: {sentence:?} should contain {field:?}");
     }
     server.assert_no_other_events("a", &mut [&mut client]).await;
 }
@@ -91,7 +91,7 @@ async fn h14_wrong_types_are_400_and_the_field_is_named() {
             event.as_object_mut().unwrap().remove("channels");
         }
         let sentence = server.post("events", &event).await.error(400);
-        assert!(sentence.contains(field), "{event}: {sentence:?} should name {field:?}");
+        assert!(sentence.contains(field), "{event}: {sentence:?} should contain {field:?}");
     }
     server.assert_no_other_events("a", &mut [&mut client]).await;
 }
@@ -105,7 +105,7 @@ async fn a_body_that_is_no_object_is_400() {
             Call::post_text(path, body.to_owned()).send(&server).await.error(400);
         }
     }
-    // Whether it is taken as data or not is free; that the server stays is not.
+    // The data may be accepted or rejected, but the server must keep running.
     let deep = format!(
         r#"{{"name":"e","channel":"a","data":{}1{}}}"#,
         "[".repeat(20_000),
@@ -218,7 +218,7 @@ async fn a_lone_surrogate_is_published_as_the_replacement_character() {
     assert_eq!(server.channel("cache-a", "cache").await["cache"]["data"], "\u{fffd}");
 }
 
-/// The limit applies to the decoded text, independent of escapes.
+/// The limit applies to the decoded text, independently of escapes.
 #[tokio::test]
 async fn the_size_of_data_is_that_of_the_decoded_text() {
     let server = Settings::new().app("max_event_bytes", 360).start().await;
@@ -331,7 +331,7 @@ async fn h29_data_that_is_no_string_is_delivered_as_its_compact_json() {
         assert_eq!(reply.status, 200, "{reply}");
         let got = client.next().await;
         let (got, expected) = (got["data"].as_str().unwrap(), text);
-        // Compact and equal; the spelling of a number is the server's.
+        // The JSON is compact and equal; the server may spell numbers differently.
         assert_eq!(
             serde_json::from_str::<Value>(got).unwrap(),
             serde_json::from_str::<Value>(expected).unwrap()

@@ -62,7 +62,7 @@ async fn a_request_has_exactly_one_valid_host() {
     answer(&server, "GET http://user@a.test/up HTTP/1.1\r\nHost: a.test\r\n\r\n").await.error(400);
 }
 
-/// An http URL has a host always, so no target allows the empty field of RFC 9112, 3.2.
+/// An http URL always has a host, so no target allows the empty field of RFC 9112, 3.2.
 #[tokio::test]
 async fn an_empty_host_is_400_with_an_explanation() {
     let server = Settings::new().start().await;
@@ -252,7 +252,7 @@ async fn tls_on_the_plain_port_is_answered_and_logged_once() {
         let log = server.process.stream("err");
         log.lines().filter(|line| line.contains("another protocol")).map(str::to_owned).collect()
     };
-    // One for each protocol: a client that speaks one does not hide those that speak another.
+    // One line for each protocol: clients of one protocol do not hide those of another.
     let of_proxy = |line: &String| line.contains("PROXY protocol");
     eventually("the line about the PROXY protocol", async || lines().iter().any(of_proxy)).await;
     let lines = lines();

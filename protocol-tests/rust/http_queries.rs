@@ -139,7 +139,7 @@ async fn every_endpoint_returns_counts_of_every_kind_of_channel() {
     }
 }
 
-/// The endpoints that leave out inapplicable attributes: the list of channels, a publish, and a batch.
+/// The endpoints that omit inapplicable attributes: the list of channels, a publish, and a batch.
 async fn every_reader_says(server: &Server, channel: &str, info: &str, expected: &Value) {
     let listed = channels(server, &[("info", info), ("filter_by_prefix", channel)]).await;
     assert_eq!(listed[channel], *expected, "GET channels {channel} {info}");

@@ -1,4 +1,4 @@
-//! HTTP itself: connections, bodies, routes, headers, and who may ask from where.
+//! HTTP itself: connections, bodies, routes, headers, and CORS.
 
 use serde_json::{Value, json};
 
@@ -123,7 +123,7 @@ async fn invalid_http_is_400_and_closes_the_connection() {
 async fn a_head_that_is_too_large_is_refused() {
     let server = Settings::new().start().await;
     let mut http = RawHttp::connect(server.address).await;
-    // The server may have had enough before all of it is sent.
+    // The server may reject the head before all of it is sent.
     http.try_write(format!("GET /up?{} HTTP/1.1\r\n", "x".repeat(1_000_000))).await;
     http.try_write("host: x\r\n\r\n").await;
     let status = http.reply().await.status;
@@ -384,7 +384,7 @@ async fn metrics_without_a_configured_token_are_404() {
 
 #[tokio::test]
 async fn metrics_can_have_a_separate_listener() {
-    // Nothing else of ours listens on this address of loopback, so its free port stays free.
+    // No other test listens on this loopback address, so its free port stays free.
     let free = std::net::TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
     let server =
         Settings::new().section("metrics", "listen", quoted(&free.to_string())).start().await;
@@ -408,12 +408,12 @@ async fn metrics_listen_has_a_limit_of_connections_and_a_deadline() {
         http.write(["", "GET /metr", "GET"][number % 3]).await;
         idle.push(http);
     }
-    // The oldest connections are closed for the newest.
+    // The oldest connections are closed to admit the newest.
     assert_eq!(Http::plain(free, "GET", "/metrics", &[]).await.status, 200);
     for http in &mut idle[..60] {
         http.ended().await;
     }
-    // A kept-alive connection may scrape again.
+    // A kept-alive connection can scrape again.
     let mut kept = RawHttp::connect(free).await;
     for _ in 0..3 {
         kept.write("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
@@ -449,10 +449,10 @@ async fn a_metrics_address_in_use_stops_the_server() {
     let mut process =
         Process::spawn(&["start", "--host", "127.0.0.1", "--port", "0"], directory.path());
     assert_eq!(process.exit_code().await, Some(1));
-    assert!(process.stream("err").contains(&address), "the address is named");
+    assert!(process.stream("err").contains(&address), "the address is logged");
 }
 
-/// Text that Prometheus reads: comments, and samples of our own that end in a number.
+/// Asserts that Prometheus can parse the page: comments, and samples of Campanile that end in a number.
 fn assert_prometheus(text: &str) {
     let samples: Vec<&str> =
         text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();

@@ -43,7 +43,7 @@ fn variables_that_are_not_utf_8_are_rejected_if_they_are_settings_and_ignored_ot
         let is_named = said(&output).contains("environment CAMPANILE_SERVER__PATH: holds bytes");
         assert_eq!(is_named, code == 2, "{}", said(&output));
     }
-    // `listen` goes on trying to connect, until its output is closed.
+    // `listen` retries to connect until its output is closed.
     let commands =
         ["health", "publish c e", "listen c | true", "webhooks test", "--version", "--help"];
     for command in commands {
@@ -97,7 +97,7 @@ fn keys_that_only_look_like_paths_are_unknown() {
         assert!(said(&output).contains("unknown key"), "{key}: {}", said(&output));
     }
     for name in ["CAMPANILE_APPS[0]__ID", "CAMPANILE_APPS[X]__ID", "CAMPANILE_SERVER.PORT__X"] {
-        // A shell would not pass such a name on.
+        // A shell would not pass such a variable name.
         let output = Command::new(env!("CARGO_BIN_EXE_campanile"))
             .arg("check")
             .current_dir(configured().path())

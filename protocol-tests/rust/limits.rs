@@ -1,4 +1,4 @@
-//! Every limit of a connection and of an app, at its bound and one beyond it.
+//! Every limit of a connection and of an app, at its maximum and one beyond.
 
 use serde_json::{Value, json};
 use tokio::net::TcpSocket;
@@ -90,7 +90,7 @@ async fn max_connections_per_ip_trusts_only_the_entry_of_a_listed_proxy() {
     let mut second = forwarded(&server, "10.0.0.2").await;
     second.established().await;
     forwarded(&server, "10.0.0.1").await.refused(4100).await;
-    // What stands before the address that the proxy saw was written by the client.
+    // Everything before the address that the proxy appended was written by the client.
     forwarded(&server, "203.0.113.9, 10.0.0.1").await.refused(4100).await;
     // Two proxies, both listed.
     forwarded(&server, "10.0.0.1, 192.0.2.1").await.refused(4100).await;
@@ -242,7 +242,7 @@ async fn max_presence_user_info_bytes_applies_to_signed_in_members() {
     let server = Settings::new().app("max_presence_user_info_bytes", 50).start().await;
     for bytes in [50, 51] {
         let mut client = server.client().await;
-        // Eight bytes are not the name.
+        // The rest of the JSON has eight bytes.
         let info = json!({ "n": "x".repeat(bytes - 8) });
         client.sign_in(&json!({ "id": "1", "user_info": info }).to_string()).await;
         let auth = client.auth("presence-r", None);
@@ -324,7 +324,7 @@ fn small_messages() -> Settings {
     Settings::new().connection("max_message_bytes", 1_024)
 }
 
-/// A ping with so much white space behind it that it has this many bytes.
+/// A ping with trailing white space up to this many bytes.
 fn ping_of(bytes: usize) -> String {
     format!("{:bytes$}", r#"{"event":"pusher:ping"}"#)
 }

@@ -36,7 +36,7 @@ async fn new_connections_per_second_per_ip_closes_with_4100_per_address() {
     assert!(sentence.contains("new connections"), "{sentence}");
     client_from(&server, "127.0.0.2:0").await.established().await;
     first.ping_barrier().await;
-    // The promise is about this time, so it has to go by.
+    // The limit is per second, so the test waits.
     tokio::time::sleep(Duration::from_secs(1)).await;
     client_from(&server, "127.0.0.1:0").await.established().await;
 }
@@ -56,7 +56,7 @@ async fn new_connections_per_second_per_ip_answers_429_with_retry_after() {
     let call = Call::get("channels");
     let mut kept = Http::connect(server.address).await;
     for _ in 0..20 {
-        assert_eq!(call.send_on(&mut kept).await.status, 200, "what is kept alive is not new");
+        assert_eq!(call.send_on(&mut kept).await.status, 200, "a kept-alive connection is not new");
     }
     assert_eq!(call.send(&server).await.status, 200);
     let mut http = RawHttp::connect(server.address).await;
@@ -112,18 +112,18 @@ async fn a_forged_x_forwarded_for_does_not_hide_the_proxys_entry() {
     }
 }
 
-// Connections that are no WebSocket
+// Connections that are not upgraded
 
 #[tokio::test]
 async fn max_http_connections_evicts_silent_connections_for_new_ones() {
     const MAX: usize = 10;
     let settings = Settings::new()
         .server("max_http_connections", MAX)
-        // They are not waited for by another limit.
+        // Otherwise, this timeout would close the connections.
         .server("request_timeout_s", 60);
     let server = settings.start().await;
     let mut settled = server.client().await;
-    // One that is being answered, as far as the server knows: its body is on the way.
+    // A request in progress: its body is incomplete.
     let call = Call::post("events", &json!({ "name": "e", "channel": "a", "data": "1" }));
     let mut busy = RawHttp::connect(server.address).await;
     busy.write(call.head(&[("content-length", &call.body().len().to_string())])).await;
@@ -139,15 +139,15 @@ async fn max_http_connections_evicts_silent_connections_for_new_ones() {
         client.ping_barrier().await;
         server.publish("a", "e", "1").await;
     }
-    // In the order in which they came, and without a word.
+    // The oldest connections are closed in order, without an answer.
     for http in silent.drain(..MAX) {
         let (mut stream, mut received) = http.into_parts();
-        // A reset is an end as well.
+        // A reset counts as the end.
         let _end = within("the oldest to go", stream.read_to_end(&mut received)).await;
         assert_eq!(received, b"");
     }
     busy.write(&call.body()[1..]).await;
-    assert_eq!(busy.reply().await.status, 200, "whoever is served stays");
+    assert_eq!(busy.reply().await.status, 200, "a request in progress stays open");
     settled.ping_barrier().await;
 }
 
@@ -175,7 +175,7 @@ async fn max_http_connections_counts_rejected_clients_until_they_are_closed() {
     next.write("GET /up HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert!(matches!(refused.frame().await, Some(Frame::Close(4001, _))));
     let begun = Instant::now();
-    // It does not answer the close frame, so that its place is free when that is over.
+    // The client does not answer the close frame, so the permit is released at the closing timeout.
     assert_eq!(next.reply().await.status, 200);
     assert!(Duration::from_secs(1) < begun.elapsed());
 }
@@ -189,7 +189,7 @@ async fn max_messages_per_second_drops_then_closes() {
     flood.subscribe("private-a").await;
     other.subscribe("private-a").await;
     let event = frames::text(r#"{"event":"client-x","channel":"private-a","data":"1"}"#);
-    // Eleven at once: ten in a second, and one for each channel that it may have; one is gone.
+    // The burst is eleven: ten per second, and one for the single allowed channel. One is spent on the subscription.
     flood.bytes(event.repeat(10)).await;
     for _ in 0..10 {
         other.expect_event("private-a", "client-x", "1").await;
@@ -204,7 +204,7 @@ async fn max_messages_per_second_drops_then_closes() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!((told, code), (1, 4100), "told once, then closed");
+    assert_eq!((told, code), (1, 4100), "reported once, then closed");
     server.has_connections(1).await;
     server.assert_no_other_events("private-a", &mut [&mut other]).await;
 }
@@ -216,7 +216,7 @@ async fn max_messages_per_second_does_not_affect_clients_within_it() {
     client.bytes(frames::text(r#"{"event":"pusher:x"}"#).repeat(25)).await;
     let (code, sentence) = client.error().await;
     assert_eq!(code, 4301, "{sentence}");
-    // The promise is about this time, so it has to go by.
+    // The limit is per second, so the test waits.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     client.subscribe("a").await;
     for _ in 0..10 {
@@ -288,7 +288,7 @@ async fn max_messages_per_second_allows_a_ping_each_second() {
 async fn max_messages_per_second_counts_segments_of_one_byte() {
     let server = few_messages(20).start().await;
     let mut client = server.client().await;
-    // Each byte is read before the next is sent: only then is it a separate piece.
+    // Each byte is read before the next is sent, so that each is a separate read.
     let message = frames::text(format!("{:200}", r#"{"event":"pusher:ping"}"#));
     for byte in &message[..message.len() - 1] {
         if !client.try_bytes([*byte]).await {
@@ -296,7 +296,7 @@ async fn max_messages_per_second_counts_segments_of_one_byte() {
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    // The reason is the number of pieces, not the duration of the message.
+    // The reason is the number of reads, not the duration of the message.
     assert_eq!(client.closed_after_anything().await, (4100, "Too many messages".to_owned()));
 }
 
@@ -316,7 +316,7 @@ async fn max_messages_per_second_limits_repeated_subscriptions() {
         rounds += 1;
     }
     assert_eq!(toggles.closed_after_anything().await.0, 4100);
-    // What passed: one for each channel that it may have and one more, and ten for each second that it took.
+    // The accepted messages: one for the single allowed channel, one more, and ten for each second of the test.
     let passed = 2..=2 + 10 * (begun.elapsed().as_secs() + 1);
     let page =
         Http::plain(server.address, "GET", "/metrics", &[("Authorization", "Bearer t")]).await;
@@ -324,7 +324,7 @@ async fn max_messages_per_second_limits_repeated_subscriptions() {
         line.starts_with("campanile_messages_received_total") && line.contains("\"subscribe\"")
     });
     let subscribes: u64 = line.unwrap().rsplit_once(' ').unwrap().1.parse().unwrap();
-    // One was the other client's.
+    // One subscription is that of the other client.
     assert!(passed.contains(&(subscribes - 1)), "{subscribes} of {rounds}, not {passed:?}");
     server.has_connections(1).await;
     server.assert_no_other_events("a", &mut [&mut watches]).await;
@@ -367,7 +367,7 @@ async fn max_messages_is_reverbs_rate_limit() {
             let (code, sentence) = client.error().await;
             assert_eq!(code, 4301, "{sentence}");
             assert!(sentence.starts_with("Rate limit exceeded"), "{sentence}");
-            // The promise is about this time, so it has to go by.
+            // The limit is per second, so the test waits.
             tokio::time::sleep(Duration::from_millis(1_100)).await;
             client.subscribe("d").await;
         }
@@ -380,7 +380,7 @@ async fn an_incomplete_message_times_out() {
     let server = Settings::new().server("request_timeout_s", 1).start().await;
     let (mut settled, mut tail) = (server.client().await, server.client().await);
     let beginnings = [
-        // A fragment, a header that is cut, a frame that is cut.
+        // A fragment, an incomplete header, and an incomplete frame.
         frames::masked(frames::TEXT, b"{\"event\":"),
         vec![frames::FIN | frames::TEXT],
         frames::announced(frames::FIN | frames::TEXT, 1_000),
@@ -390,7 +390,7 @@ async fn an_incomplete_message_times_out() {
         let begun = Instant::now();
         client.bytes(beginning).await;
         if number == 0 {
-            // Signs of life between the fragments do not extend the deadline.
+            // Pings between the fragments do not extend the deadline.
             let ping = frames::masked(frames::FIN | frames::PING, b"p");
             while begun.elapsed() < Duration::from_secs(5) && client.try_bytes(&ping).await {
                 match client.frame().await {
@@ -409,7 +409,8 @@ async fn an_incomplete_message_times_out() {
         assert!(Duration::from_millis(900) < begun.elapsed(), "{:?}", begun.elapsed());
         assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     }
-    // Whoever ends its messages may take as many of them as it likes, one cut into the next.
+    // A client that completes its messages can send any number of them, even if each write ends inside the next
+    // message.
     let ping = frames::text(r#"{"event":"pusher:ping"}"#);
     tail.bytes(&ping[..5]).await;
     for _ in 0..8 {
@@ -430,7 +431,7 @@ async fn a_request_to_upgrade_in_pieces_is_an_upgrade() {
     http.write(rest).await;
     let (mut client, _) = Client::upgraded(http).await;
     client.established().await;
-    // Its place is free for the next, since it is a WebSocket now.
+    // The upgraded connection has released its permit.
     server.client().await.ping_barrier().await;
     client.ping_barrier().await;
 }

@@ -1,4 +1,4 @@
-//! The limits of a request: bytes, time, and how many of them.
+//! The limits of a request: bytes, time, and rate.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ async fn max_request_bytes_counts_a_body_in_chunks() {
     http.write("0\r\n\r\n").await;
     let reply = http.reply().await;
     assert_eq!(reply.status, 200, "{reply}");
-    // The end of the second body never comes, and is not waited for.
+    // The end of the second body is never sent, and the server does not wait for it.
     let mut http = RawHttp::connect(server.address).await;
     send_chunks(&mut http, &event_of(BODY_BYTES_MAX + 1)).await;
     http.reply().await.error(413);
@@ -60,7 +60,7 @@ async fn request_timeout_closes_an_incomplete_head() {
         ends_with_408_or_silence(http).await;
         assert_timed_out(begun);
     }
-    // A connection that was upgraded in time has no more to do with it.
+    // The timeout does not apply to upgraded connections.
     settled.ping_barrier().await;
 }
 
@@ -79,7 +79,7 @@ async fn request_timeout_is_absolute() {
     };
     let mut received = Vec::new();
     let end = async {
-        // A reset is an end as well.
+        // A reset counts as the end.
         let _end = from_server.read_to_end(&mut received).await;
     };
     within("the server to have had enough", async { tokio::join!(drip, end) }).await;
@@ -125,8 +125,8 @@ async fn requests_per_second_is_429_with_retry_after() {
     let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
     assert_eq!(seconds, 1, "a fifth of a second, in whole seconds: {refused}");
     let other = Call::new("GET", "/apps/4/channels", "").credentials("key-of-4", "secret-of-4");
-    assert_eq!(other.send(&server).await.status, 200, "another app has a limit of its own");
-    // The promise is about this time, so it has to go by.
+    assert_eq!(other.send(&server).await.status, 200, "another app has its own limit");
+    // The limit is per second, so the test waits.
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let reply = event_of(200).send(&server).await;
     assert_eq!(reply.status, 200, "{reply}");
@@ -152,7 +152,7 @@ async fn requests_have_no_limit_by_default() {
     }
 }
 
-/// Asserts that a connection that began at `begun` was ended by a time-out of one second, and not by the default of ten.
+/// Asserts that a connection that began at `begun` was closed by a timeout of one second, not by the default of ten.
 fn assert_timed_out(begun: Instant) {
     let range = Duration::from_secs(1)..Duration::from_secs(9);
     assert!(range.contains(&begun.elapsed()), "{:?}", begun.elapsed());
@@ -180,7 +180,7 @@ async fn send_chunks(http: &mut RawHttp, call: &Call) {
 
 async fn ends_with_408_or_silence(http: RawHttp) {
     let (mut stream, mut received) = http.into_parts();
-    // A reset is an end as well.
+    // A reset counts as the end.
     let _end = within("the server to have had enough", stream.read_to_end(&mut received)).await;
     assert!(received.is_empty() || received.starts_with(b"HTTP/1.1 408"), "{received:?}");
 }

@@ -1,4 +1,4 @@
-//! `campanile listen` and `campanile publish` with servers that stop and pipes that close.
+//! `campanile listen` and `campanile publish` with servers that stop and closed pipes.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

@@ -25,7 +25,7 @@ fn lines(server: &Server) -> Vec<Value> {
         .collect()
 }
 
-/// Waits for a line with this message, and returns the first.
+/// Waits for a line with this message, and returns the first one.
 async fn line(server: &Server, message: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
     let find = || {
         let wanted = |line: &Value| line["message"] == message && is_wanted(line);
@@ -195,7 +195,7 @@ async fn a_publish_whose_head_is_refused_is_counted_and_logged_with_its_route() 
     }
 }
 
-/// Where all apps have the well-known secret, requests are refused before their app is looked for.
+/// If all apps have the well-known secret, requests are rejected before the lookup of their app.
 #[tokio::test]
 async fn a_publish_to_the_development_app_from_elsewhere_is_counted() {
     let settings = Settings::without_apps().section("log", "format", quoted("json"));
@@ -227,7 +227,7 @@ async fn a_server_that_drains_answers_and_logs_that_it_is_not_ready() {
     let later = Call::get("channels").send(&server).await;
     assert_eq!((later.status, later.header("retry-after")), (503, Some("1")), "{later}");
     unfinished.write(call.body()).await;
-    assert_eq!(unfinished.reply().await.status, 200, "it had begun before");
+    assert_eq!(unfinished.reply().await.status, 200, "it began before the drain");
     assert_eq!(server.process.exit_code().await, Some(0));
 }
 
@@ -300,7 +300,7 @@ async fn log_lines_of_one_address_are_limited() {
     let log = server.process.stream("err");
     let periods = left_out(&log).len();
     assert!((1..=1 + began.elapsed().as_secs() / 10).contains(&(periods as u64)), "{log}");
-    // The last period may have no more than it may log.
+    // The last period may contain only lines within the limit.
     assert!((5 * periods..=5 * (periods + 1)).contains(&refused(&log)), "{log}");
     assert!(log.len() < 20_000 * periods, "{} bytes: {log}", log.len());
     assert!(log.lines().all(|line| line.len() < 1_200), "{log}");

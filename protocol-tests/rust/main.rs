@@ -1,8 +1,10 @@
 //! The conformance tests: the real server, raw sockets, and every numbered case of `docs/protocol.md`.
 //!
-//! A test's name begins with the number of its case where it has one, and says what is promised. Each test starts a
-//! server of its own on a port that the kernel chooses. "Nothing comes" is never proved by waiting: a ping is sent
-//! and its answer must be the next frame, or a marker is published and must be the next event.
+//! A test's name begins with the number of its case, if it has one, and states the guarantee. Each test starts a
+//! separate
+//! server on a free port. The absence of a message is never asserted by waiting: a ping is sent and its answer must be
+//! the
+//! next frame, or a marker is published and must be the next event.
 
 mod cache_count;
 mod cli;
@@ -46,7 +48,7 @@ mod webhooks;
 
 use harness::{Server, Settings};
 
-/// Each test has one node. The target `cluster` has some of these tests again, with two.
+/// Starts a server for a test. It has one node; the target `cluster` runs some of these tests with two.
 async fn start(settings: &Settings) -> Server {
     Server::start(settings, Vec::new(), None).await
 }

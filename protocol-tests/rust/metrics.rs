@@ -1,4 +1,4 @@
-//! Each documented metric rises by exactly what it counts, and by nothing else.
+//! Each documented metric increases by exactly what it counts, and by nothing else.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use crate::harness::{
     Call, Client, Frame, KEY, SECRET, Server, Settings, eventually, frames, sign,
 };
 
-/// Counts that have risen, by metric and labels.
+/// Increases of counters, by metric and labels.
 type Rise = BTreeMap<String, u64>;
 
 fn settings() -> Settings {
     Settings::new().section("metrics", "token", r#""t""#).app("subscription_count", false)
 }
 
-/// The counters of a page, without those of time; of histograms the number of samples.
+/// The counters of a page, except those of time; for histograms, the number of samples.
 fn counters(page: &str) -> Rise {
     let samples = page.lines().filter(|line| !line.starts_with('#'));
     let samples = samples.filter_map(|line| line.rsplit_once(' '));
@@ -30,7 +30,7 @@ fn counters(page: &str) -> Rise {
         .collect()
 }
 
-/// Takes the counts now; the result says what has risen since.
+/// Records the counts; the returned function reads the increases since then.
 async fn watch(server: &Server) -> impl AsyncFn() -> Rise {
     let before = counters(&server.metrics_page().await);
     async move || {
@@ -47,14 +47,14 @@ fn rise<const N: usize>(series: [(&str, usize); N]) -> Rise {
     series.map(|(name, count)| (format!("campanile_{name}"), count as u64)).into()
 }
 
-/// Waits until exactly these counts have risen.
+/// Waits until exactly these counts have increased.
 async fn expect<const N: usize>(
     what: &str,
     risen: impl AsyncFn() -> Rise,
     expected: [(&str, usize); N],
 ) {
     let expected = rise(expected);
-    // What has risen too far is the failure below.
+    // A count that is too high fails in the assertion below.
     let has_risen = |now: &Rise| {
         now == &expected || now.iter().any(|(series, count)| expected.get(series) < Some(count))
     };
@@ -66,7 +66,7 @@ fn event_to(channel: &str, data: &str) -> Value {
     json!({ "name": "e", "channel": channel, "data": data })
 }
 
-/// The bytes of the event's frame for each subscriber.
+/// The bytes of the event's frame, as sent to each subscriber.
 fn frame_bytes(name: &str, channel: &str, data: &str) -> usize {
     let text = json!({ "event": name, "channel": channel, "data": data }).to_string();
     assert!(text.len() < 126);
@@ -114,7 +114,7 @@ async fn publishes_are_counted_by_the_status_of_the_answer() {
         let series = format!(r#"publishes_total{{status="{status}"}}"#);
         assert_eq!(risen().await, rise([(&series, 1)]), "{reply}");
     }
-    // How many requests the limit lets through depends on the speed of the machine, so counts are compared with answers.
+    // How many requests the limit accepts depends on the speed of the machine, so counts are compared with answers.
     let risen = watch(&server).await;
     let mut answers = Rise::new();
     while answers.len() < 2 {
@@ -298,7 +298,7 @@ async fn is_rejected(
     client.text(&text).await;
     let refused = format!(r#"messages_refused_total{{kind="{kind}",reason="{reason}"}}"#);
     let what = format!("{refused} for {text}");
-    // The hub finds a full channel after the session has accepted the message.
+    // The hub rejects a full channel after the session has accepted the message.
     let received = if reason == "roster_full" { "subscribe" } else { "refused" };
     let expected = rise([
         (&refused, 1),
@@ -455,7 +455,7 @@ async fn reloads_are_counted_by_result_and_the_load_time_is_that_of_the_last_suc
     };
     let started = loaded_at().await;
     let result = |result: &str| format!(r#"config_reloads_total{{result="{result}"}}"#);
-    // The promise is about seconds, so one has to pass.
+    // The metric counts seconds, so the test waits for one.
     tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
     for text in ["nonsense", "[server]\nmax_connections = -1\n"] {
         let risen = watch(&server).await;

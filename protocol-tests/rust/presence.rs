@@ -116,7 +116,7 @@ async fn p09_a_number_as_user_id_becomes_a_string() {
     a.expect_member_removed(R, "10").await;
 }
 
-/// A user has one id, in JavaScript's spelling of the number, since clients find themselves by it.
+/// A user has one id: the number as JavaScript formats it, since clients find themselves by it.
 #[tokio::test]
 async fn p09_numbers_have_one_spelling() {
     let server = Settings::new().start().await;
@@ -187,7 +187,7 @@ async fn p12_user_info_of_1100_bytes_is_refused_and_of_1000_is_not() {
     server.client().await.join_with(R, &member_with_info_of(1_000)).await;
 }
 
-/// 180 Cyrillic letters are 360 bytes, in whatever form the application's language encodes them.
+/// 180 Cyrillic letters are 360 bytes, independently of how the application's language encodes them.
 #[tokio::test]
 async fn p12_user_info_is_measured_without_escapes() {
     let server = Settings::new().app("max_presence_user_info_bytes", 368).start().await;
@@ -227,7 +227,7 @@ async fn p11_an_empty_list_is_an_empty_user_info() {
     a.expect_member_added(R, "3", json!({})).await;
 }
 
-/// Members read one another's information, so no member may make the roster unreadable.
+/// Members parse each other's information, so no member must be able to make the roster unparsable.
 #[tokio::test]
 async fn user_info_is_readable_by_every_parser() {
     let server = Settings::new().start().await;
@@ -351,7 +351,7 @@ async fn p16_added_and_removed_alternate_for_two_connections_of_a_user() {
     let (a, b) = (server.client().await, server.client().await);
     let churn = async {
         let clients = tokio::join!(come_and_go(a), come_and_go(b));
-        // Among several nodes, leaving takes a moment longer than being heard to leave.
+        // In a cluster, the API reports a leave slightly after the subscribers.
         users_become(&server, &["observer"]).await;
         server.publish(R, "marker", "1").await;
         clients
@@ -371,7 +371,7 @@ async fn p16_added_and_removed_alternate_for_two_connections_of_a_user() {
         }
     };
     let (_clients, is_there) = tokio::join!(churn, watch);
-    assert!(!is_there, "both left");
+    assert!(!is_there, "both have left");
     assert_users(&server, &["observer"]).await;
 }
 
@@ -427,7 +427,7 @@ async fn unknown_attributes_of_channel_data_are_not_sent() {
     a.expect_member_added(R, "2", json!({ "n": 2 })).await;
 }
 
-/// "1" once and "2" twice, everyone's joining read.
+/// User "1" once and user "2" twice in a channel; the join events are read.
 async fn one_and_two_tabs(server: &Server) -> (Client, Client, Client) {
     let (mut a, mut b, mut c) =
         (server.client().await, server.client().await, server.client().await);
@@ -438,7 +438,7 @@ async fn one_and_two_tabs(server: &Server) -> (Client, Client, Client) {
     (a, b, c)
 }
 
-/// Asserts that a rightly signed member is refused and nobody is there afterwards; gives the sentence.
+/// Asserts that a correctly signed member is rejected and the channel stays empty; returns the message.
 async fn refuses_member(channel_data: &str) -> String {
     let server = Settings::new().start().await;
     let mut client = server.client().await;
@@ -456,7 +456,7 @@ pub(crate) fn member_with_info_of(bytes: usize) -> String {
     format!(r#"{{"user_id":"1","user_info":{info}}}"#)
 }
 
-/// Asserts who is in a roster: `ids` in any order, `hash` and `count` in agreement with it.
+/// Asserts the members of a roster: `ids` in any order, and matching `hash` and `count`.
 fn assert_roster(roster: &Value, expected: &[&str]) {
     let ids = roster["ids"].as_array().expect("ids is an array").iter();
     let mut ids: Vec<&str> = ids.map(|id| id.as_str().expect("an id is a string")).collect();

@@ -1,4 +1,4 @@
-//! A server is replaced by the next one while clients connect and disconnect.
+//! A server is replaced by a new one while clients connect and disconnect.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ async fn new_connections_to_a_draining_server_get_4100_and_publishers_503() {
     server.signal("TERM");
     assert_eq!(client.closed_after_anything().await.0, 4100);
     for _ in 0..3 {
-        // An error frame and a close frame, both with the code.
+        // An error message and a close frame, both with the code.
         server.open(TARGET).await.refused(4100).await;
     }
     let refused = Call::post("events", &serde_json::json!({})).send(&server).await;
@@ -47,7 +47,7 @@ async fn the_next_process_takes_over_the_port_while_the_last_one_drains() {
     for _ in 0..20 {
         new.client().await;
     }
-    assert_eq!(publish.finish().await.status, 200, "the old one still finishes what it has");
+    assert_eq!(publish.finish().await.status, 200, "the old one finishes open requests");
     assert_eq!(old.process.exit_code().await, Some(0));
 }
 
@@ -106,7 +106,7 @@ async fn two_draining_servers_on_a_port_do_not_rely_on_one_another() {
     first.signal("TERM");
     assert_eq!(clients[0].closed_after_anything().await.0, 4100);
     assert_eq!(clients[1].closed_after_anything().await.0, 4100);
-    // While that one drains, another one starts, which ends as well.
+    // While the first drains, another server starts and stops as well.
     let mut second = Server::start_on(&settings, first.address.port()).await;
     says(&first, "listening socket closed").await;
     let mut client = second.client().await;
@@ -117,7 +117,7 @@ async fn two_draining_servers_on_a_port_do_not_rely_on_one_another() {
     assert_eq!(second.process.exit_code().await, Some(0));
 }
 
-/// Two thousand connections, made as fast as possible while the server is replaced.
+/// Two thousand connections, opened as fast as possible while the server is replaced.
 #[tokio::test]
 async fn no_connection_is_refused_or_reset_across_a_hand_over() {
     let settings = Settings::new().server("reuse_port", true);
@@ -179,7 +179,7 @@ async fn with_tls_the_port_is_taken_over_as_well() {
     let address = old.address;
     old.address = tunnel(address, connector(&[&certificate])).await;
     let publish = UnfinishedPublish::begin(&old).await;
-    // An incomplete handshake is not waited for.
+    // The server does not wait for an incomplete handshake.
     let _silent = TcpStream::connect(address).await.unwrap();
     old.signal("TERM");
     says(&old, "draining").await;
@@ -196,7 +196,7 @@ async fn idle_and_new_connections_do_not_delay_the_end() {
     let _nothing_sent = RawHttp::connect(server.address).await;
     let mut half_a_head = RawHttp::connect(server.address).await;
     half_a_head.write("GET /up HTTP/1.1\r\n").await;
-    // Clients that never answer the close frame are not waited for either.
+    // Clients that never answer the close frame do not delay the exit either.
     let _silent = [server.client().await, server.client().await];
     let address = server.address;
     let mut coming = JoinSet::new();
@@ -204,7 +204,7 @@ async fn idle_and_new_connections_do_not_delay_the_end() {
         coming.spawn(async move { while TcpStream::connect(address).await.is_ok() {} });
     }
     server.signal("TERM");
-    assert_eq!(server.process.exit_code().await, Some(0), "long before the grace period is over");
+    assert_eq!(server.process.exit_code().await, Some(0), "long before the grace period ends");
     coming.abort_all();
 }
 
@@ -221,7 +221,7 @@ async fn the_next_process_serves_the_queue_of_an_inherited_socket() {
     for client in &mut clients {
         assert_eq!(client.closed_after_anything().await.0, 4200);
     }
-    // It is in the queue now, and the draining server does not accept it.
+    // The connection is queued in the kernel, and the draining server does not accept it.
     let waiting = tokio::spawn(async move {
         let mut client = Client::open(([127, 0, 0, 1], port).into(), TARGET, &[]).await.0;
         client.established().await;
@@ -300,7 +300,7 @@ async fn a_reload_checks_the_address_of_the_inherited_socket() {
     assert!(said.contains("apps[1].secret: is a placeholder"), "{said}");
 }
 
-/// A server that is given `listener` under a name.
+/// A server that inherits `listener` under a name.
 async fn inheriting(listener: &TcpListener, settings: &Settings, name: &str) -> Server {
     let directory = Directory::new();
     directory.write("config.toml", &settings.toml());
@@ -319,7 +319,7 @@ enum Outcome {
     Refused,
 }
 
-/// Connects as a client does. A connection that the kernel refuses or resets is a failure.
+/// Connects and reads the first message. A connection that the kernel refuses or resets is a failure.
 async fn come(address: std::net::SocketAddr) -> Outcome {
     let mut client = Client::open(address, &format!("/app/{KEY}?protocol=7"), &[]).await.0;
     let first = client.next().await;

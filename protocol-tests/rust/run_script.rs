@@ -1,4 +1,4 @@
-//! The script that runs all suites: `protocol-tests/run`.
+//! Tests of the script that runs all suites: `protocol-tests/run`.
 
 use std::{
     os::unix::fs::PermissionsExt as _,

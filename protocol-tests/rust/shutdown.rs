@@ -20,7 +20,7 @@ async fn ready_is_503_while_draining() {
     server.signal("TERM");
     eventually("/ready says 503", async || ready(&server).await == Some(503)).await;
     let up = Http::plain(server.address, "GET", "/up", &[]).await;
-    assert_eq!(up.status, 200, "it is alive while it drains");
+    assert_eq!(up.status, 200, "it is healthy during the drain");
     for client in &mut clients {
         assert_eq!(client.closed_after_anything().await.0, 4100);
     }
@@ -53,7 +53,7 @@ async fn with_a_successor_clients_are_closed_4200_one_after_the_other_within_the
         let (first, last) = (times().min().unwrap(), times().max().unwrap());
         assert!(
             last.saturating_sub(first) > Duration::from_millis(500),
-            "a herd: the first after {first:?}, the last {last:?}"
+            "not spread: the first after {first:?}, the last {last:?}"
         );
         assert!(last <= Duration::from_secs(3), "the last after {last:?}");
         assert_eq!(server.process.exit_code().await, Some(0), "after SIG{signal}");
@@ -76,7 +76,7 @@ async fn a_started_answer_is_finished() {
         waiting.spawn(async move { client.closed_after_anything().await.0 });
     }
     server.signal("TERM");
-    // The first close frame shows that it drains.
+    // The first close frame shows that the drain has begun.
     assert_eq!(waiting.join_next().await.unwrap().unwrap(), 4100);
     let reply = publish.finish().await;
     assert_eq!(reply.status, 200, "{reply}");
@@ -91,7 +91,7 @@ async fn the_grace_period_ends_whatever_clients_do() {
     full.subscribe("a").await;
     let silent = server.client().await;
     let data = "x".repeat(100_000);
-    // More than the kernel takes (3 MB), less than would close the connection for it.
+    // More than the kernel buffers (3 MB), and less than would close the connection.
     for _ in 0..40 {
         server.publish("a", "e", &data).await;
     }
@@ -105,7 +105,7 @@ async fn the_grace_period_ends_whatever_clients_do() {
     let mut half_an_upgrade = RawHttp::connect(server.address).await;
     half_an_upgrade.write(&upgrade_request(&format!("/app/{KEY}"), &[])[..50]).await;
     server.signal("TERM");
-    // The harness waits for 30 s: without the grace period, the half requests would have 60 s.
+    // The harness waits for 30 s: without the grace period, incomplete requests would have 60 s.
     assert_eq!(server.process.exit_code().await, Some(0));
     drop((full, silent, half_open, half_a_head, half_a_body, half_an_upgrade));
 }
@@ -136,7 +136,7 @@ async fn the_first_signal_drains_and_the_second_ends_at_once() {
 async fn the_end_of_the_drain_is_one_line_with_what_was_dropped() {
     let mut server = with_grace(10).await;
     let mut clients = crowd(&server, 2).await;
-    // It never answers the close frame.
+    // This client never answers the close frame.
     let _silent = server.client().await;
     server.signal("TERM");
     for client in &mut clients {
@@ -149,7 +149,7 @@ async fn the_end_of_the_drain_is_one_line_with_what_was_dropped() {
     for part in ["connections=3", "dropped=", "took_ms="] {
         assert!(drained[0].contains(part), "{log}");
     }
-    assert!(!drained[0].contains("dropped=0"), "one of them never answered: {log}");
+    assert!(!drained[0].contains("dropped=0"), "one client never answered: {log}");
 }
 
 #[tokio::test]
@@ -175,7 +175,7 @@ async fn every_server_listens_on_a_port_of_its_own() {
     }
 }
 
-/// A publish with an incomplete body: until it is complete, the server does not end.
+/// A publish with an incomplete body. The server does not exit before it is complete.
 pub(crate) struct UnfinishedPublish {
     http: RawHttp,
     rest: Vec<u8>,
@@ -187,7 +187,7 @@ impl UnfinishedPublish {
         let mut http = RawHttp::connect(server.address).await;
         let length = call.body().len().to_string();
         http.write(call.head(&[("content-length", &length), ("expect", "100-continue")])).await;
-        // The server is about to read the body.
+        // The server is ready to read the body.
         assert_eq!(http.reply_to_head().await.status, 100);
         let (front, rest) = call.body().split_at(10);
         http.write(front).await;
@@ -213,7 +213,7 @@ async fn crowd(server: &Server, count: usize) -> Vec<Client> {
     clients
 }
 
-/// The status of `/ready`, if the server still answers the question.
+/// The status of `/ready`, if the server still answers.
 async fn ready(server: &Server) -> Option<u16> {
     let stream = TcpStream::connect(server.address).await.ok()?;
     let mut http = RawHttp::over(stream);

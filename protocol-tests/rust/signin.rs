@@ -77,7 +77,7 @@ async fn u03_user_data_without_a_proper_id_is_an_error() {
     client.ping_barrier().await;
 }
 
-/// A number is a valid id. The client gets it back as a string, because pusher-js requires one.
+/// A number is a valid id. The client receives it as a string, because pusher-js requires one.
 #[tokio::test]
 async fn u03_a_number_is_an_id_in_its_one_spelling() {
     let server = Settings::new().start().await;
@@ -285,14 +285,14 @@ async fn terminate(server: &Server, user_id: &str) {
     assert_eq!((reply.status, reply.json()), (200, json!({})));
 }
 
-/// Waits until a watcher was told that b is online: where there are several nodes, that takes a moment.
+/// Waits until the user is reported as online to a watcher, which takes some time in a cluster.
 async fn everybody_knows_of(server: &Server, user_id: &str) {
     let mut watcher = server.client().await;
     watcher.sign_in(&json!({ "id": "watcher", "watchlist": [user_id] }).to_string()).await;
     while inner(&watcher.next().await)["events"][0]["name"] != "online" {}
 }
 
-/// Expects one change of users that are watched, their ids in any order.
+/// Expects one watchlist event, with the user ids in any order.
 async fn expect_watched(client: &mut Client, name: &str, user_ids: &[&str]) {
     let message = client.next().await;
     assert_eq!(message["event"], "pusher_internal:watchlist_events", "{message}");

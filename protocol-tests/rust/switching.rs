@@ -1,4 +1,4 @@
-//! Starting in the folder of another server.
+//! Starting in the directory of another server's project.
 
 use std::fs;
 

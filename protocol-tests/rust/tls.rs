@@ -1,4 +1,4 @@
-//! TLS in the server: the same protocol over it, its end, its deadline, and certificates that change.
+//! TLS in the server: the protocol over TLS, the end of a connection, timeouts, and changed certificates.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::harness::{
     upgrade_request, within,
 };
 
-/// A server with TLS, and what belongs to it.
+/// A server with TLS, and its certificate.
 struct Secure {
     server: Server,
     directory: Directory,
@@ -40,13 +40,13 @@ impl Secure {
         tls(self.server.address, &self.connector()).await
     }
 
-    /// The same server for what speaks no TLS.
+    /// The same server behind a tunnel, for clients without TLS.
     async fn tunneled(mut self, connector: TlsConnector) -> (Server, Directory) {
         self.server.address = tunnel(self.server.address, connector).await;
         (self.server, self.directory)
     }
 
-    /// An upgraded connection, its first frames still to be read.
+    /// An upgraded connection, before its first message is read.
     async fn upgraded(&self) -> Wire {
         let mut wire = Wire { stream: self.connect().await, received: Vec::new() };
         wire.write(upgrade_request(&target(), &[])).await;
@@ -59,7 +59,7 @@ fn target() -> String {
     format!("/app/{KEY}?protocol=7")
 }
 
-/// One TLS connection, read frame by frame.
+/// A TLS connection, read frame by frame.
 struct Wire {
     stream: TlsStream<TcpStream>,
     received: Vec<u8>,
@@ -102,7 +102,7 @@ impl Wire {
     async fn text(&mut self) -> String {
         match self.frame().await {
             Some(Frame::Text(text)) => text,
-            other => panic!("a text was expected, and there came {other:?}"),
+            other => panic!("expected a text, got {other:?}"),
         }
     }
 }
@@ -162,7 +162,7 @@ async fn a_client_that_reads_late_receives_everything_in_order() {
     assert!(wire.text().await.contains("subscription_succeeded"));
     let publisher = secure.connector();
     let (server, _directory) = secure.tunneled(publisher).await;
-    // More than what the kernel takes for it, so that TLS has to hold records back.
+    // More than the kernel buffers, so that records are queued in TLS.
     for number in 0..EVENTS {
         server.publish("a", "e", &format!("{number}:{}", "x".repeat(60_000))).await;
     }
@@ -210,7 +210,7 @@ async fn a_client_that_never_reads_is_closed_without_effect_on_others() {
 #[tokio::test]
 async fn a_clean_end_is_distinguishable_from_a_truncation() {
     let secure = Secure::start(Settings::new()).await;
-    // By the client, by the server, and of a request.
+    // Closed by the client, closed by the server, and after a plain request.
     let mut wire = secure.upgraded().await;
     wire.text().await;
     wire.write(frames::masked(frames::FIN | frames::CLOSE, &1000_u16.to_be_bytes())).await;
@@ -251,7 +251,7 @@ async fn tls_only_accepts_only_tls_clients() {
     let connector = secure.connector();
     let (server, _directory) = secure.tunneled(connector).await;
     server.client().await.ping_barrier().await;
-    // A proxy knows better than we how its client came.
+    // The header of a trusted proxy takes precedence over the server's own connection.
     let proxied =
         Settings::new().app("tls_only", true).server("trusted_proxies", r#"["127.0.0.1"]"#);
     let secure = Secure::start(proxied).await;
@@ -286,7 +286,7 @@ async fn no_other_protocol_is_negotiated() {
 async fn a_handshake_has_a_deadline_without_effect_on_others() {
     let secure = Secure::start(Settings::new().server("request_timeout_s", 1)).await;
     let mut beginnings = vec![vec![], vec![22], vec![22, 3, 1, 2, 0, 1]];
-    // A record of a handshake that can't be one is not waited for.
+    // An invalid handshake record is rejected at once.
     beginnings.push([&[22, 3, 1, 0, 4][..], b"nope"].concat());
     let mut stuck = Vec::new();
     for beginning in &beginnings {
@@ -321,11 +321,11 @@ async fn new_connections_use_a_renewed_certificate_and_not_an_invalid_one() {
     assert_eq!(shown().await, old.der);
 
     new.write(&secure.directory);
-    assert_eq!(shown().await, old.der, "nothing changes unasked");
+    assert_eq!(shown().await, old.der, "nothing changes without a reload");
     secure.server.signal("HUP");
     eventually("newcomers see the new certificate", async || shown().await == new.der).await;
 
-    // A key that does not fit, then no certificate at all: each names its file, and changes nothing.
+    // A key that does not match, then an invalid certificate: each error names the file, and nothing changes.
     for (file, text, rule) in [
         ("key.pem", old.key.as_str(), "cert.pem: must hold the certificate of the key in"),
         ("cert.pem", "nothing", "cert.pem: must hold a certificate in PEM"),
@@ -337,7 +337,7 @@ async fn new_connections_use_a_renewed_certificate_and_not_an_invalid_one() {
         assert_eq!(shown().await, new.der);
     }
     settled.write(frames::text(r#"{"event":"pusher:ping","data":{}}"#)).await;
-    assert!(settled.text().await.contains("pusher:pong"), "and who was there is there still");
+    assert!(settled.text().await.contains("pusher:pong"), "the connection stays open");
 }
 
 #[tokio::test]
@@ -372,7 +372,7 @@ async fn the_commands_support_tls() {
     let secure = Secure::start(Settings::new()).await;
     let directory = &secure.directory;
     let address = secure.server.address;
-    // As the operator on the server types them: the configuration says where, and what to believe.
+    // The configuration provides the address and the trusted certificate.
     let settings = with_tls(Settings::new(), directory)
         .server("host", r#""127.0.0.1""#)
         .server("port", address.port());
@@ -394,7 +394,7 @@ async fn the_commands_support_tls() {
         assert_eq!(run(&["publish", "private-a", "e", "hello"]).exit_code().await, Some(0));
         listener.line("the event", |line| line == "private-a e hello").await;
     }
-    // Nobody vouches for it: neither the machine, nor the certificate of another server.
+    // The certificate is trusted neither by the machine nor through another server's certificate.
     let stranger = [&["health".into(), "--url".into(), url][..], &credentials].concat();
     assert_ne!(Process::spawn(&stranger, directory.path()).exit_code().await, Some(0));
     Certificate::new().write(directory);
@@ -437,8 +437,8 @@ async fn handshakes_have_their_timeout_without_a_grace_period() {
     server.client().await.ping_barrier().await;
 }
 
-/// The handshake and the head of the request each have the whole timeout: each takes 2.2 s of 4 s here, together more
-/// than one timeout.
+/// The handshake and the head of the request each have the whole timeout: here each takes 2.2 s of 4 s, more than one
+/// timeout in total.
 #[tokio::test]
 async fn the_head_of_a_request_has_a_separate_timeout_after_the_handshake() {
     let secure = Secure::start(Settings::new().server("request_timeout_s", 4)).await;

@@ -1,4 +1,4 @@
-//! Unusable or expired TLS files: each error names the file, and the line that names it.
+//! Unusable or expired TLS files: each error names the file, and the line that configures it.
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 

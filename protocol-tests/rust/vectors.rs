@@ -1,10 +1,10 @@
-//! The signatures of the tests are those of the SDKs: `docs/protocol.md#signature-vectors`.
+//! The signatures of the tests match those of the SDKs: `docs/protocol.md#signature-vectors`.
 
 use serde_json::Value;
 
 use crate::harness::{Call, KEY, SECRET, sign};
 
-/// Read by the tests in other languages as well.
+/// The tests in other languages read this file as well.
 const VECTORS: &str = include_str!("../vectors/signatures.json");
 
 #[test]

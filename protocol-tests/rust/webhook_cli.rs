@@ -1,4 +1,4 @@
-//! `campanile webhooks test`.
+//! The command `campanile webhooks test`.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use crate::harness::{APP_ID, Directory, Process, SECRET, Settings};
 use crate::webhook_receiver::WebhookReceiver;
 use campanile::{config::WebhookEvent as Kind, signature::Signer};
 
-/// A folder with a configuration that has these webhooks.
+/// A directory with a configuration that has these webhooks.
 fn configured(webhooks: &[(&str, &[Kind])]) -> Directory {
     let mut text = Settings::new().toml();
     for (url, events) in webhooks {
@@ -90,7 +90,7 @@ async fn a_certificate_must_be_trusted_and_be_for_the_host() {
     ] {
         let files = Directory::new();
         served.write(&files);
-        // Any server with TLS is an endpoint, if one that knows no such path.
+        // Any server with TLS can be the endpoint, even if it answers with 404.
         let server = with_tls(Settings::new(), &files).start().await;
         let url = format!("HTTPS://{host}:{}/x?token=hunter2", server.address.port());
         let directory = configured(&[(&url, &[Kind::ChannelOccupied])]);

@@ -1,5 +1,6 @@
 //! Cases of `docs/protocol.md#cases-webhooks`, from the client to the endpoint: the webhooks that a real server sends
-//! for what clients do.
+//! for
+//! the actions of clients.
 
 use serde_json::{Value, json};
 
@@ -8,14 +9,14 @@ use crate::webhook_receiver::WebhookReceiver;
 
 const ALL: &str = r#"["channel_occupied", "channel_vacated", "member_added", "member_removed", "client_event", "cache_miss", "subscription_count", "user_online", "user_offline"]"#;
 
-/// A server that tells `events`, a list as TOML writes it, to a sink.
+/// A server that sends `events`, a TOML list, to a receiver.
 async fn telling(events: &str) -> (Server, WebhookReceiver) {
     let receiver = WebhookReceiver::new().await;
     let webhooks = format!(r#"[{{ url = "{}", events = {events} }}]"#, receiver.url());
     (Settings::new().app("webhooks", webhooks).start().await, receiver)
 }
 
-/// The next events, however many requests carry them.
+/// The next `count` events, from any number of requests.
 async fn told(receiver: &mut WebhookReceiver, count: usize) -> Vec<Value> {
     let mut events = Vec::new();
     while events.len() < count {
@@ -56,7 +57,7 @@ async fn w04_a_reconnect_is_not_reported() {
     server.has_connections(0).await;
     let mut client = server.client().await;
     client.subscribe("t").await;
-    // What comes and goes later is told after whatever the first channel would have caused.
+    // Later events are sent after all events that the first channel could cause.
     client.subscribe("u").await;
     client.unsubscribe("u").await;
     let expected = [of_channel("channel_occupied", "u"), of_channel("channel_vacated", "u")];
@@ -215,7 +216,7 @@ async fn a_hanging_endpoint_does_not_delay_a_server_without_successor() {
     receiver.next().await;
     server.process.signal("TERM");
     client.refused(4100).await;
-    assert_eq!(server.process.exit_code().await, Some(0), "long before the grace period is over");
+    assert_eq!(server.process.exit_code().await, Some(0), "long before the grace period ends");
     let log = server.process.stream("err");
     assert!(log.contains("webhook events left at the end"), "{log}");
 }
@@ -231,7 +232,7 @@ async fn a_user_who_is_back_within_three_seconds_and_stays_is_not_reported_offli
     server.has_connections(0).await;
     let mut ann = server.client().await;
     ann.sign_in(r#"{"id":"ann"}"#).await;
-    // A user who leaves later is reported later: the departure of the first would have come before.
+    // A later offline event is sent after that of the first user, if there were one.
     let mut bob = server.client().await;
     bob.sign_in(r#"{"id":"bob"}"#).await;
     drop(bob);
@@ -264,7 +265,7 @@ async fn a_member_is_removed_before_its_channel_is_vacated() {
     }
 }
 
-/// The client does not answer the close frame, so its connection ends only some time after the drain has begun.
+/// The client does not answer the close frame, so its connection ends some time after the beginning of the drain.
 #[tokio::test]
 async fn the_webhooks_of_a_stopping_server_wait_for_its_last_connection() {
     const R: &str = "presence-r";

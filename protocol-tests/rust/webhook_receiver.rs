@@ -38,7 +38,8 @@ impl Request {
     }
 }
 
-/// Answers the n-th request, from 0, with a status and a `Location`; without a status, never.
+/// Returns the status and the `Location` of the answer to the n-th request, from 0. Without a status, there is no
+/// answer.
 type Answers = Arc<dyn Fn(usize, &Request) -> (Option<u16>, String) + Send + Sync>;
 
 /// A server for webhook requests.
@@ -56,7 +57,7 @@ impl WebhookReceiver {
         Self::answering(|_| Some(200)).await
     }
 
-    /// An endpoint that answers with these statuses; `None`: it never answers.
+    /// An endpoint that answers with these statuses; with `None`, never.
     pub(crate) async fn answering(
         status: impl Fn(usize) -> Option<u16> + Send + Sync + 'static,
     ) -> Self {
@@ -131,10 +132,10 @@ async fn serve(
     while let Some(request) = read(&mut stream, &mut received).await {
         let at = counter.fetch_add(1, Ordering::SeqCst);
         let answer = answers(at, &request);
-        // The test may have lost interest.
+        // The receiver may have been dropped.
         let _unread = sender.send(request);
         let (Some(status), location) = answer else {
-            // Until the other side gives up.
+            // Keeps the connection open until the client closes it.
             while stream.read_buf(&mut received).await.is_ok_and(|count| count > 0) {}
             return;
         };

@@ -1,4 +1,4 @@
-//! What the URL of a webhook may hold in its path, its query or as a password is printed nowhere.
+//! Secrets in the path, the query or the password of a webhook's URL are printed nowhere.
 
 use crate::harness::{Directory, Http, Process, Settings, eventually, quoted};
 use crate::webhook_receiver::WebhookReceiver;
@@ -20,7 +20,7 @@ fn settings(authorities: &[String]) -> Settings {
         .section("log", "level", quoted("trace"))
 }
 
-/// A port on which nothing listens while it is kept.
+/// A port on which nothing listens while the value exists.
 fn closed() -> tokio::net::TcpSocket {
     let socket = tokio::net::TcpSocket::new_v4().expect("there are sockets");
     socket.bind(([127, 0, 0, 1], 0).into()).expect("there are free ports");
@@ -56,7 +56,7 @@ async fn the_log_of_webhooks_that_fail_holds_no_secret_of_their_urls() {
         shown += Http::plain(server.address, "GET", path, &bearer).await.text();
     }
     assert!(shown.contains("campanile_webhook_requests_failed_total{"), "{shown}");
-    // What waits for those that are gone is given up.
+    // Pending events of removed webhooks are dropped.
     server.reload(&settings(&authorities[..1])).await;
     eventually("the log says what was given up", async || {
         server.process.stream("err").contains(r#"reason="removed""#)

@@ -1,5 +1,6 @@
-//! Cases of `docs/protocol.md#cases-webhooks`, from what happens in an app to the bytes that an endpoint receives: those
-//! that need no connected clients. Each is driven through `Webhooks` as the server drives it.
+//! Cases of `docs/protocol.md#cases-webhooks` that need no clients, from an event in an app to the bytes that an
+//! endpoint
+//! receives. Each test calls `Webhooks` as the server does.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use crate::harness::{APP_ID, KEY, SECRET, eventually};
 use crate::webhook_receiver::{Request, WebhookReceiver};
 
-/// Webhooks that run, for the test app.
+/// Running webhooks of the test app.
 struct Bench {
     webhooks: Arc<Webhooks>,
     shutdown: Shutdown,
@@ -40,7 +41,7 @@ impl Bench {
         self.webhooks.observe(APP_ID, hub_event);
     }
 
-    /// Applies another configuration, as a reload does.
+    /// Applies another configuration, like a reload.
     fn change(&self, endpoints: Vec<WebhookConfig>, change: impl FnOnce(&mut Config)) {
         let plan = Plan::new(&config(endpoints, change)).expect("webhooks over http can be used");
         self.webhooks.change(plan);
@@ -86,7 +87,7 @@ fn vacated(name: &str) -> HubEvent {
     HubEvent::Vacated { channel: channel(name) }
 }
 
-/// A marker: what was observed before it would have been told before it.
+/// A marker: all earlier events are sent before it.
 fn marker() -> HubEvent {
     HubEvent::SubscriptionCount { channel: channel("marker"), count: 1 }
 }
@@ -149,7 +150,7 @@ async fn w03_a_channel_that_stays_empty_is_vacated_within_three_seconds() {
         [json!({"name": "channel_vacated", "channel": "t"})]
     );
     let waited = start.elapsed();
-    assert!(Duration::from_secs(2) < waited, "{waited:?}: a reload must not be noticed");
+    assert!(Duration::from_secs(2) < waited, "{waited:?}: shorter than a page reload");
 }
 
 #[tokio::test]
@@ -160,7 +161,7 @@ async fn w04_a_return_within_the_delay_is_not_reported() {
     assert_eq!(names(&receiver.next().await), ["channel_occupied"]);
     bench.observe(vacated("t"));
     bench.observe(occupied("t"));
-    // The departure of another channel, later, is told after any of the first would have been.
+    // The later event of another channel is sent after any event of the first.
     bench.observe(occupied("u"));
     bench.observe(vacated("u"));
     let told = [receiver.next().await.events(), receiver.next().await.events()].concat();
@@ -329,15 +330,15 @@ async fn w13_a_hanging_endpoint_does_not_affect_others() {
         let told = healthy.next().await.events();
         assert!(told.iter().all(|event| event["name"] == "channel_occupied"), "{told:?}");
     }
-    assert_eq!(hanging.count(), 1, "what follows waits for what went before");
+    assert_eq!(hanging.count(), 1, "later events wait for earlier ones");
     let name = hanging.authority();
     let waiting =
         format!("campanile_webhook_events_waiting{{app=\"{APP_ID}\",webhook=\"{name}\"}} 6");
     eventually("all wait for the one", async || bench.metric(&waiting)).await;
 }
 
-/// Occupies good channels and poisonous ones, and expects each good one although an endpoint answers `status` to every
-/// request that names a poisonous one.
+/// Occupies valid channels and poisonous ones, and expects an event for each valid one although the endpoint answers
+/// `status` to every request that contains a poisonous one.
 async fn good_ones_pass(status: u16) {
     let judge = move |request: &Request| if request.body.contains("poison") { status } else { 200 };
     let mut receiver = WebhookReceiver::judging(judge).await;
@@ -361,7 +362,7 @@ async fn good_ones_pass(status: u16) {
     assert!(late < Duration::from_secs(12), "{status}: {late:?}");
     let expected: Vec<_> =
         (0..20).flat_map(|round| [format!("\"a-{round}\""), format!("\"b-{round}\"")]).collect();
-    assert_eq!(told, expected, "{status}: in order, and each once");
+    assert_eq!(told, expected, "{status}: each once and in order");
     let aside =
         format!("campanile_webhook_events_set_aside{{app=\"{APP_ID}\",webhook=\"127.0.0.1\"}} 20");
     eventually("all poisonous ones are set aside", async || bench.metric(&aside)).await;
@@ -407,7 +408,7 @@ async fn the_end_releases_held_events_and_counts_undelivered_ones() {
     assert!(bench.metric(&dropped));
 }
 
-/// The names in whatever else a sink has heard.
+/// The names of the events in the next request, if there is one.
 async fn bench_rest(receiver: &mut WebhookReceiver) -> Vec<String> {
     if receiver.heard() < receiver.count() { names(&receiver.next().await) } else { Vec::new() }
 }
@@ -434,7 +435,7 @@ async fn an_app_observes_only_what_its_webhooks_need() {
     assert!(Kind::ALL.iter().all(|kind| !bench.webhooks.wants("another", *kind)));
 }
 
-/// Nothing yields between an event and the change before or after it, so the task that reads events finds both at once.
+/// The events and the changes are not separated by a yield, so the task that reads events finds them at once.
 #[tokio::test]
 async fn events_are_sent_with_the_settings_of_their_time() {
     let (mut one, mut two) = (WebhookReceiver::new().await, WebhookReceiver::new().await);

@@ -202,7 +202,7 @@ impl Server {
 
     /// Reloads the server with new settings, and returns the line of the log with the result.
     pub(crate) async fn reload(&self, settings: &Settings) -> String {
-        // Some tests remove apps at the end of the file, which is rejected unless a comment follows.
+        // Some tests remove the end of the file, which is rejected unless a comment replaces it.
         self.reload_text(&format!("{}# the end\n", settings.toml())).await
     }
 

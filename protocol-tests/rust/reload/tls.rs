@@ -73,7 +73,7 @@ pub(super) async fn other_files_are_used_for_handshakes_that_begin() {
     let said = server.reload(&mixed).await;
     assert!(said.contains("must hold the certificate of the key in"), "{said}");
     assert_eq!(shown().await, new.der);
-    kept.write_all(b"GET /up HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("the connection stays open");
+    kept.write_all(b"GET /up HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("it stays open");
     let mut answer = [0; 15];
     kept.read_exact(&mut answer).await.expect("it is served");
     assert_eq!(&answer, b"HTTP/1.1 200 OK");
