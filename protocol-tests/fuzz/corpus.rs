@@ -1,5 +1,4 @@
-//! What the mutations begin with: valid inputs, from `docs/protocol.md#signature-vectors` and from what clients and
-//! publishers send.
+//! The seeds of the mutations: valid inputs, from `docs/protocol.md#signature-vectors` and from clients and publishers.
 
 use serde_json::Value;
 
@@ -42,7 +41,7 @@ const DATA: &[&str] = &[
     "true",
 ];
 
-/// Inputs of clients and publishers that others read, in the letters of [`crate::drive::passed_on`].
+/// Inputs of clients and publishers that others receive, in the format of [`crate::drive::passed_on`].
 const PASSED_ON: &[&str] = &[
     r#"{"event":"client-typing","channel":"private-foobar","data":{"user":"a b","n":[1,2.5e3,null]}}"#,
     r#"{"event":"client-\ud800","channel":"presence-x","data":"\u00e9\ud83d\ude00\/\udc00"}"#,
@@ -67,7 +66,7 @@ const NAMES: &[&str] = &[
     "4",
 ];
 
-/// Inputs of a session, in the letters of [`crate::drive::session`].
+/// Inputs of a session, in the format of [`crate::drive::session`].
 const SESSIONS: &[&str] = &[
     "s private-a\n{\"event\":\"client-x\",\"channel\":\"private-a\",\"data\":1}\n{\"event\":\"pusher:unsubscribe\",\"data\":{\"channel\":\"private-a\"}}\ns private-a",
     "p {\"user_id\":\"1\",\"user_info\":{\"n\":1}}\n{\"event\":\"client-x\",\"channel\":\"presence-x\",\"data\":{}}\nd 119999\nd 1\nd 30000",
@@ -120,7 +119,7 @@ const ENV: &[&str] = &[
     "\u{feff}# only a comment\n\nNAME\nX=\"two\nlines\"\n",
 ];
 
-/// The valid inputs of a drive.
+/// The valid inputs of a fuzz target.
 pub(crate) fn seeds(drive: &str) -> Vec<Vec<u8>> {
     let texts = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect();
     match drive {
@@ -148,7 +147,7 @@ pub(crate) fn seeds(drive: &str) -> Vec<Vec<u8>> {
     }
 }
 
-/// The values of a member of all vectors.
+/// The values of one member in all vectors.
 fn vectors(member: &str) -> Vec<Vec<u8>> {
     let all: Value = serde_json::from_str(VECTORS).expect("the file of vectors is JSON");
     let lists = all.as_object().expect("an object").values().filter_map(Value::as_array);
@@ -156,7 +155,7 @@ fn vectors(member: &str) -> Vec<Vec<u8>> {
     texts.map(|text| text.as_bytes().to_vec()).collect()
 }
 
-/// Messages in frames. Their mask is zero, so that what is inside can be told by a mutation.
+/// Frames with messages. Their mask is zero, so that mutations can change the text.
 fn frames() -> Vec<Vec<u8>> {
     let each = MESSAGES.iter().map(|message| frame(0x81, message.as_bytes()));
     let (front, back) = MESSAGES[3].split_at(20);

@@ -1,6 +1,6 @@
-//! Hostile input, the same in every run: the bodies of the fuzz targets, fed with mutations of valid inputs.
+//! Hostile input, the same in every run: the bodies of the fuzz targets, run with mutations of valid inputs.
 //!
-//! `CAMPANILE_SEED=n` begins with another seed, `CAMPANILE_INPUTS=n` takes more inputs. A failed test shows the input.
+//! `CAMPANILE_SEED=n` sets another seed, `CAMPANILE_INPUTS=n` the number of inputs. A failed test shows the input.
 
 mod corpus;
 mod drive;
@@ -12,10 +12,10 @@ use std::path::Path;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-/// The seed of an ordinary run: a failure is then everybody's failure.
+/// The default seed. It is fixed, so that failures are reproducible.
 const SEED: u64 = 7;
 
-/// Inputs for each of the quick drives. Those that ask a server get fewer.
+/// The number of inputs for each fast target. Targets that use a server get fewer.
 const INPUTS: u64 = 20_000;
 const SLOWER: u64 = 10;
 const SLOWEST: u64 = 40;
@@ -118,7 +118,7 @@ fn what_is_passed_on() {
     run("passed_on", number("CAMPANILE_INPUTS").unwrap_or(INPUTS) / SLOWEST);
 }
 
-/// A drive without a target would be tested here and forgotten there.
+/// A body without a fuzz target would be tested only here.
 #[test]
 fn every_drive_is_a_fuzz_target_and_is_tested_here() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");

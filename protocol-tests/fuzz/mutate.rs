@@ -1,15 +1,16 @@
-//! Makes hostile inputs of valid ones: bytes are changed, words are put in, inputs are joined, and where an input is
-//! JSON, one of its values becomes another.
+//! Derives hostile inputs from valid ones: changes bytes, inserts words, joins inputs, and replaces a value if the
+//! input
+//! is JSON.
 
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use serde_json::Value;
 
-/// No input grows beyond it, in bytes.
+/// The maximum length of an input, in bytes.
 const LEN_MAX: usize = 40_000;
 
-/// What means something to one of the readers.
+/// Words with a meaning in one of the parsers.
 const WORDS: &[&str] = &[
     "\"",
     "\\",
@@ -65,7 +66,7 @@ const WORDS: &[&str] = &[
     "__",
 ];
 
-/// Some mutations of one of the `seeds`.
+/// Mutates one of the `seeds` several times.
 pub(crate) fn mutated(random: &mut StdRng, seeds: &[Vec<u8>]) -> Vec<u8> {
     let seed = seeds.choose(random).expect("a corpus is not empty");
     let mut bytes = json(random, seed).unwrap_or_else(|| seed.clone());
@@ -107,19 +108,19 @@ fn mutate(random: &mut StdRng, bytes: &mut Vec<u8>, seeds: &[Vec<u8>]) {
     }
 }
 
-/// The JSON of the seed with another value somewhere, half of the time and if it is JSON.
+/// Half of the time, the seed with one value replaced, if it is JSON.
 fn json(random: &mut StdRng, seed: &[u8]) -> Option<Vec<u8>> {
     if random.random_bool(0.5) {
         return None;
     }
-    // Some inputs have a letter before.
+    // Some inputs begin with a letter before the JSON.
     let start = seed.iter().position(|byte| b"{[\"".contains(byte))?;
     let mut value: Value = serde_json::from_slice(&seed[start..]).ok()?;
     replace(random, &mut value);
     Some([&seed[..start], value.to_string().as_bytes()].concat())
 }
 
-/// Goes down to some value, and puts another in its place.
+/// Selects a value at random depth, and replaces it.
 fn replace(random: &mut StdRng, value: &mut Value) {
     let goes_on = random.random_bool(0.7);
     match value {

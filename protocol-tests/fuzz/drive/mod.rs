@@ -1,7 +1,8 @@
-//! What is done with hostile bytes, and what must be true of the outcome. Shared by the seeded tests, which run
-//! everywhere, and by the fuzz targets in `fuzz/`, which are led by coverage.
+//! The bodies of the fuzz targets: they process hostile bytes and check the result. Shared by the seeded tests, which
+//! run
+//! everywhere, and by the coverage-guided fuzz targets in `fuzz/`.
 //!
-//! Each function takes any bytes and panics when a promise is broken.
+//! Each function accepts any bytes and panics if a guarantee is violated.
 
 mod passed_on;
 mod server;
@@ -15,10 +16,10 @@ pub(crate) use session::session;
 pub(crate) use settings::{config_env, config_file};
 pub(crate) use values::{client_message, event_data, member, names, user};
 
-/// Does something with bytes.
+/// A function that processes bytes.
 pub(crate) type Drive = fn(&[u8]);
 
-/// All of them by their names, which are those of the fuzz targets.
+/// All functions by name; the fuzz targets have the same names.
 pub(crate) const DRIVES: &[(&str, Drive)] = &[
     ("client_message", client_message),
     ("config_env", config_env),

@@ -1,5 +1,6 @@
-//! Text from one peer that another reads: frames to another client, and bodies of webhooks. For every input, each of
-//! them is JSON for a strict parser.
+//! Text that one peer sends and another receives: frames to another client, and bodies of webhooks. For every input,
+//! all
+//! output is JSON for a strict parser.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,19 +15,19 @@ use serde_json::{Value, json};
 use super::server::{frame, signed};
 
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Inputs per client: it is closed after a dozen malformed ones.
+/// The number of inputs per client: it is closed after a dozen malformed ones.
 const INPUTS_OF_A_CLIENT: u64 = 5;
 
 const CHANNELS: [&str; 2] = ["private-foobar", "presence-x"];
 
 static STAGE: LazyLock<Mutex<Stage>> = LazyLock::new(|| Mutex::new(Stage::new()));
 
-/// Sends a message of a client that is subscribed to [`CHANNELS`], or, after a `P`, the body of a publish.
+/// Sends a message from a client that is subscribed to [`CHANNELS`], or, after a `P`, publishes with this body.
 pub(crate) fn passed_on(input: &[u8]) {
     STAGE.lock().unwrap_or_else(PoisonError::into_inner).pass(input);
 }
 
-/// A client that sends, one that listens, and an application with a webhook endpoint.
+/// A sending client, a receiving client, and an application with a webhook endpoint.
 struct Stage {
     sender: Client,
     listener: Client,
@@ -66,18 +67,18 @@ impl Stage {
         }
         match input.split_first() {
             Some((b'P', body)) => self.sender.publish(body),
-            // Other messages would close the connection, which other targets test.
+            // Messages that are not UTF-8 would close the connection, which other targets test.
             _ if std::str::from_utf8(input).is_ok() => self.sender.send(input),
             _ => return,
         }
-        // All results of the input precede this.
+        // All results of the input arrive before this marker.
         self.inputs += 1;
         let marker = format!("client-marker-{}", self.inputs);
         let last = json!({ "event": marker, "channel": CHANNELS[0], "data": marker });
         self.sender.send(last.to_string().as_bytes());
         while self.listener.message()["event"] != marker {}
         loop {
-            let body = self.bodies.recv_timeout(DEADLINE).expect("the application is told");
+            let body = self.bodies.recv_timeout(DEADLINE).expect("a webhook request");
             let body = strict(&body);
             let events = body["events"].as_array().expect("a list of events");
             for event in events {
@@ -93,8 +94,8 @@ impl Stage {
     }
 }
 
-/// Parses a text as every JSON parser can: serde rejects lone surrogates, nesting beyond 128 levels, and numbers beyond
-/// a double.
+/// Parses a text like any JSON parser: serde rejects lone surrogates, nesting beyond 128 levels, and numbers beyond a
+/// double.
 fn strict(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
 }
@@ -152,7 +153,7 @@ impl Client {
         self.stream.write_all(&[&head, text].concat()).expect("the connection is open");
     }
 
-    /// The next message. Each is JSON, and so is the data of protocol events.
+    /// The next message. Each message is JSON, and so is the data of protocol events.
     fn message(&mut self) -> Value {
         loop {
             if let Some((first, payload, rest)) = frame(&self.received) {

@@ -1,4 +1,4 @@
-//! A whole server in this process: its HTTP side, and its WebSocket side behind a handshake.
+//! A complete server in this process: its HTTP API, and its WebSocket connections after the handshake.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -11,13 +11,13 @@ use campanile::config::Config;
 use campanile::server::Server;
 use campanile::signature::{Signer, body_md5, request_string};
 
-/// The longest that an answer may take: beyond it, something hangs.
+/// The maximum time of an answer: beyond it, something hangs.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Panics on the server's threads. It contains them, which is not to hide them from us.
+/// The number of panics on the server's threads. The server recovers from them, but the test must fail.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
-/// The thread of all of the server but its shards.
+/// The name of the thread that runs everything but the shards.
 const SERVER_THREAD: &str = "server";
 
 static SERVER: LazyLock<SocketAddr> = LazyLock::new(start);
@@ -49,18 +49,18 @@ fn start() -> SocketAddr {
     address.recv().expect("the server starts")
 }
 
-/// Sends bytes on a connection of their own, and gives all that comes back until the server hangs up.
+/// Sends bytes on a separate connection, and returns everything that is received until the server closes.
 fn exchange(bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(*SERVER).expect("the server listens");
     stream.set_read_timeout(Some(DEADLINE)).expect("TCP has this option");
     let mut received = Vec::new();
-    // The server may have had enough before the end.
+    // The server may close before everything is sent.
     if stream.write_all(bytes).is_ok() && stream.shutdown(std::net::Shutdown::Write).is_ok() {
         match stream.read_to_end(&mut received) {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                panic!("waited {DEADLINE:?} for the end of a connection that says no more")
+                panic!("waited {DEADLINE:?} for the end of a half-closed connection")
             }
-            // A reset is an end as well.
+            // A reset counts as the end.
             Ok(_) | Err(_) => {}
         }
     }
@@ -80,12 +80,12 @@ fn status(received: &[u8]) -> Option<u16> {
     status
 }
 
-/// A request, byte for byte.
+/// Sends the input as a request, byte for byte.
 pub(crate) fn http_request(input: &[u8]) {
     status(&exchange(input));
 }
 
-/// The body of a signed publish. The first byte chooses between one event and a batch.
+/// Sends the input as the body of a signed publish. The first byte selects one event or a batch.
 pub(crate) fn http_body(input: &[u8]) {
     let Some((first, body)) = input.split_first() else { return };
     let path = if first % 2 == 0 { "/apps/app-id/events" } else { "/apps/app-id/batch_events" };
@@ -101,10 +101,10 @@ pub(crate) fn http_body(input: &[u8]) {
     assert!([200, 400, 413].contains(&status), "{}", String::from_utf8_lossy(&received));
     let is_object =
         serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|body| body.is_object());
-    assert!(is_object || status != 200 || is_beyond_a_reader(body), "published what is no object");
+    assert!(is_object || status != 200 || is_beyond_a_reader(body), "published a non-object");
 }
 
-/// Whether a reader of values gives up over what may well be JSON: nesting, numbers, halves of characters.
+/// Whether serde may reject a body although it is JSON: for its nesting, numbers, or lone surrogates.
 fn is_beyond_a_reader(body: &[u8]) -> bool {
     let error = serde_json::from_slice::<serde_json::Value>(body).err();
     let text = error.map(|error| error.to_string()).unwrap_or_default();
@@ -113,7 +113,7 @@ fn is_beyond_a_reader(body: &[u8]) -> bool {
         .any(|limit| text.contains(limit))
 }
 
-/// The path and the query of a signed request, in two lines: whatever they are, the signature holds.
+/// Sends a signed request whose path and query are the two lines of the input: its signature is always valid.
 pub(crate) fn http_query(input: &[u8]) {
     let mut lines = input.splitn(2, |byte| *byte == b'\n');
     let path = escaped(lines.next().unwrap_or_default(), b"?#");
@@ -123,13 +123,13 @@ pub(crate) fn http_query(input: &[u8]) {
     let received = exchange(format!("GET {target} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes());
     let status = status(&received).expect("a whole request is answered");
     let text = String::from_utf8_lossy(&received);
-    // The MD5 of a body that is not there may be wrong, the signature not.
+    // The MD5 of the missing body can be wrong, but the signature is valid.
     let is_expected =
         [200, 400, 404, 405, 414, 431].contains(&status) || text.contains("body_md5:");
     assert!(is_expected, "{target}: {text}");
 }
 
-/// Bytes as they may stand in a target.
+/// Bytes in the form that is allowed in a request target.
 fn escaped(bytes: &[u8], reserved: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         if byte.is_ascii_graphic() && !reserved.contains(byte) {
@@ -141,7 +141,7 @@ fn escaped(bytes: &[u8], reserved: &[u8]) -> String {
     })
 }
 
-/// A query with its signature. `more` stands in it as it is, and comes last.
+/// A query with its signature. `more` is appended unchanged.
 pub(super) fn signed(method: &str, path: &str, extra: Vec<(String, String)>, more: &str) -> String {
     let now =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
@@ -160,14 +160,14 @@ pub(super) fn signed(method: &str, path: &str, extra: Vec<(String, String)>, mor
     format!("auth_signature={signature}&{}&{more}", own.join("&"))
 }
 
-/// What a client sends behind its handshake, byte for byte.
+/// Sends the input after a WebSocket handshake, byte for byte.
 pub(crate) fn frames(input: &[u8]) {
     let upgrade = "GET /app/app-key?protocol=7 HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\n\
                    upgrade: websocket\r\nsec-websocket-version: 13\r\n\
                    sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     let received = exchange(&[upgrade.as_bytes(), input].concat());
     if received.is_empty() {
-        // Reset, with the answer on its way.
+        // Reset while the answer was in transit.
         return;
     }
     assert_eq!(status(&received), Some(101));
@@ -175,7 +175,7 @@ pub(crate) fn frames(input: &[u8]) {
     let mut rest = &received[end..];
     let mut is_closed = false;
     while let Some((first, payload, after)) = frame(rest) {
-        assert!(!is_closed, "something follows the close frame");
+        assert!(!is_closed, "received data after the close frame");
         match first {
             0x81 => {
                 let text = std::str::from_utf8(payload).expect("text is UTF-8");
@@ -191,7 +191,7 @@ pub(crate) fn frames(input: &[u8]) {
     }
 }
 
-/// The first byte, the payload of the first frame if it is whole, and what follows it.
+/// The first byte and the payload of the first frame if it is complete, and the bytes after it.
 pub(super) fn frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (head, rest) = bytes.split_at_checked(2)?;
     let (len, rest) = match head[1] {

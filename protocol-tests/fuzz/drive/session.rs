@@ -1,4 +1,4 @@
-//! A session, fed with text and time, beside a model of what it may have subscribed to.
+//! A session that receives text and time, compared with a model of its subscriptions.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ const CHANNELS_MAX: usize = 5;
 const ACTIVITY_S: u64 = 120;
 const PONG_S: u64 = 30;
 
-/// Each line is an input: its first letter says which, and the rest is its argument.
+/// Processes the lines of the input: the first letter of each is its kind, and the rest is its argument.
 ///
-/// - `s NAME` subscribes with the right signature, `p DATA` to one presence channel with this `channel_data`;
-/// - `u DATA` signs in with the right signature and this `user_data`;
-/// - `d NUMBER` lets so many milliseconds pass;
-/// - anything else is a message as it stands.
+/// - `s NAME` subscribes with a correct signature, `p DATA` to one presence channel with this `channel_data`;
+/// - `u DATA` signs in with a correct signature and this `user_data`;
+/// - `d NUMBER` advances the time by this many milliseconds;
+/// - anything else is a message.
 pub(crate) fn session(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let mut driver = Driver::new();
@@ -35,10 +35,10 @@ pub(crate) fn session(input: &[u8]) {
     }
     let taken = driver.session.take_subscriptions();
     let taken: BTreeSet<String> = taken.keys().map(ToString::to_string).collect();
-    assert_eq!(taken, driver.subscribed, "the session forgot or invented a subscription");
+    assert_eq!(taken, driver.subscribed, "the session lost or added a subscription");
 }
 
-/// Time after which a point of mistakes is forgiven.
+/// The time after which one point of mistakes is forgiven.
 const FORGIVEN_IN_MS: u64 = 10_000;
 
 struct Driver {
@@ -48,7 +48,7 @@ struct Driver {
     heard_at: Instant,
     subscribed: BTreeSet<String>,
     user: Option<String>,
-    /// Points of mistakes that are not forgiven yet, in the milliseconds until they are.
+    /// The points of mistakes that are not forgiven yet, as the milliseconds until they are.
     mistakes_ms: u64,
 }
 
@@ -59,7 +59,7 @@ impl Driver {
             activity_timeout: Duration::from_secs(ACTIVITY_S),
             pong_timeout: Duration::from_secs(PONG_S),
             max_channels: CHANNELS_MAX,
-            // A limit of its own, which has tests of its own.
+            // These limits have separate tests.
             message_rate: Rate::per_second(0),
             answer_rate: Rate::per_second(0),
         });
@@ -76,7 +76,7 @@ impl Driver {
         }
     }
 
-    /// Feeds one input. False when the session wants the connection closed.
+    /// Processes one input. Returns false if the session requests the close of the connection.
     fn take(&mut self, line: &str) -> bool {
         let (kind, rest) = line.split_once(' ').unwrap_or(("", line));
         let message = match kind {
@@ -138,7 +138,7 @@ impl Driver {
         error.is_none_or(|error| self.charge(&error))
     }
 
-    /// Whether the action may be asked for; gives what is to be told to the session.
+    /// Checks that the action is allowed; returns the result to report to the session.
     fn check(action: Action<'_, ()>, subscribed: &BTreeSet<String>) -> Done {
         match action {
             Action::Pong => Done::Nothing,
@@ -149,7 +149,7 @@ impl Driver {
                 Done::Subscribed(channel, member.map(|member| member.user_id))
             }
             Action::Unsubscribe { channel, .. } => {
-                assert!(subscribed.contains(channel.as_str()), "{channel} was not there");
+                assert!(subscribed.contains(channel.as_str()), "{channel} was not subscribed");
                 Done::Unsubscribed(channel.to_string())
             }
             Action::Publish { channel, name, user_id, .. } => {
@@ -180,7 +180,7 @@ impl Driver {
         }
     }
 
-    /// Adds the cost of mistakes: a hundred points, and no fewer, close the connection.
+    /// Adds the cost of a mistake: the connection is closed at a hundred points, not earlier.
     fn charge(&mut self, error: &ProtocolError) -> bool {
         assert!(!error.to_string().is_empty());
         let points = match error {
@@ -220,7 +220,7 @@ impl Driver {
     }
 }
 
-/// What the driver of a session tells it after an action.
+/// The result of an action that the driver reports to the session.
 enum Done {
     Nothing,
     Subscribed(campanile::protocol::ChannelName, Option<Arc<str>>),

@@ -1,20 +1,20 @@
-//! The readers of `config.toml` and of `.env` with the variables that it may hold.
+//! The parsers of `config.toml` and of `.env` with its variables.
 
 use std::path::PathBuf;
 
 use campanile::config::{Sources, load};
 
-/// A `config.toml`.
+/// Loads the input as a `config.toml`.
 pub(crate) fn config_file(input: &[u8]) {
     loaded_from("config.toml", input);
 }
 
-/// A `.env` file, with the languages of Campanile, Reverb and soketi.
+/// Loads the input as a `.env` file, with the variables of Campanile, Reverb and soketi.
 pub(crate) fn config_env(input: &[u8]) {
     loaded_from(".env", input);
 }
 
-/// What cannot be read is told in one line; what can be is shown without its secrets, and reads back.
+/// An invalid input causes one line of error; a valid one is shown without its secrets, and the output is valid again.
 fn loaded_from(name: &str, input: &[u8]) {
     let dir = folder();
     std::fs::write(dir.join(name), input).expect("a folder of our own can be written");
@@ -30,12 +30,12 @@ fn loaded_from(name: &str, input: &[u8]) {
             let shown = loaded.effective_toml();
             for app in &loaded.config.apps {
                 let secret = app.secret.expose();
-                // A secret that is a common word stands there for another reason.
+                // A short secret can be equal to an unrelated word in the output.
                 assert!(secret.len() < 24 || !shown.contains(secret), "a secret is shown");
             }
             if name == "config.toml" {
                 let again = Sources { dir, ..Sources::default() };
-                // Masks are too easy to guess for a server that others can reach.
+                // A mask is too easy to guess as a secret of a server on a public address.
                 let shown = shown.replace("\"***\"", "\"a-secret-instead-of-a-mask\"");
                 std::fs::write(again.dir.join(name), shown).expect("our own folder");
                 let again = load(&again).expect("what is in effect can be configured");
@@ -47,7 +47,7 @@ fn loaded_from(name: &str, input: &[u8]) {
     }
 }
 
-/// One folder for each thread, which is used again and again.
+/// A directory for each thread, which is reused.
 fn folder() -> PathBuf {
     let thread = format!("{:?}", std::thread::current().id());
     let name: String = thread.chars().filter(char::is_ascii_digit).collect();

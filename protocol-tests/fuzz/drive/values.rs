@@ -1,4 +1,4 @@
-//! The parsers of single values, against what a general reader of JSON makes of the same text.
+//! The parsers of single values, compared with a general JSON parser.
 
 use std::time::Instant;
 
@@ -12,12 +12,12 @@ use serde_json::{Map, Value};
 const NAME_MAX: usize = 200;
 const INFO_MAX: usize = 1_024;
 
-/// One message of a client.
+/// Parses the input as a message of a client.
 pub(crate) fn client_message(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let Ok(message) = ClientMessage::parse(text) else { return };
     assert!(text.trim_start().starts_with('{'), "a message is an object");
-    // A reader of values gives up where we need not read, and takes numbers for what they are not.
+    // The general parser rejects some texts that Campanile does not parse completely, and rounds numbers.
     let Some(value) = value_of(&repaired(text)) else { return };
     let name = value["event"].as_str().expect("a message has a name");
     match message {
@@ -51,7 +51,7 @@ pub(crate) fn client_message(input: &[u8]) {
     }
 }
 
-/// `data` as an object, or as a text that holds one.
+/// `data` as an object, or as a string that contains one.
 fn object_in(data: &Value) -> Value {
     data.as_str().map_or_else(
         || data.clone(),
@@ -72,7 +72,7 @@ fn value_of(text: &str) -> Option<Value> {
     }
 }
 
-/// Channel names, socket ids and versions.
+/// Parses channel names, socket ids and versions.
 pub(crate) fn names(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     if let Ok(name) = ChannelName::parse(text, NAME_MAX) {
@@ -95,7 +95,7 @@ pub(crate) fn names(input: &[u8]) {
     }
 }
 
-/// `channel_data` of a presence channel.
+/// Parses the `channel_data` of a presence channel.
 pub(crate) fn member(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let limits = MemberLimits { max_user_info_bytes: INFO_MAX };
@@ -119,14 +119,14 @@ pub(crate) fn member(input: &[u8]) {
     }
 }
 
-/// `user_data` of a sign-in.
+/// Parses the `user_data` of a sign-in.
 pub(crate) fn user(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let Ok(user) = User::parse(text, NAME_MAX) else { return };
     assert!(ChannelName::of_user(&user.id, NAME_MAX).is_ok());
     assert!(user.watchlist.len() <= User::WATCHLIST_MAX);
     assert!(user.watchlist.is_sorted());
-    // The user's own `user_data`, which comes from its application and is sent back to it.
+    // The user's own `user_data`, which is signed by its application and sent back to it.
     let read_back = user.read_back(text.to_owned());
     reads_back_as_text(&event::signin_success(&read_back));
     if !user.watchlist.is_empty() {
@@ -134,20 +134,20 @@ pub(crate) fn user(input: &[u8]) {
     }
     if let Some(value) = value_of(&repaired(text)) {
         is_id(&value["id"], &user.id);
-        let mut read_back = value_of(&repaired(&read_back)).expect("it is as it was");
+        let mut read_back = value_of(&repaired(&read_back)).expect("it is unchanged");
         assert_eq!(read_back["id"], *user.id);
         read_back["id"] = value["id"].clone();
         assert_eq!(read_back, value);
     }
 }
 
-/// Checks that an id is the one of the value. An id is its own normalized spelling.
+/// Checks that an id is that of the value. The normalised form of an id is the id itself.
 fn is_id(value: &Value, read: &str) {
     match value {
         Value::String(text) => assert_eq!(text, read),
         Value::Number(number) => {
             assert_eq!(id(read).as_deref(), Some(read), "of {number}");
-            // The parser of values is not exact in the last digit.
+            // The general parser is inexact in the last digit.
             let (own, theirs) = (read.parse::<f64>().expect("a number"), number.as_f64());
             let theirs = theirs.expect("a number");
             assert!((own - theirs).abs() <= theirs.abs() * 1e-15, "{read} for {number}");
@@ -158,7 +158,7 @@ fn is_id(value: &Value, read: &str) {
     }
 }
 
-/// The data of an event: any JSON.
+/// Parses the data of an event: any JSON.
 pub(crate) fn event_data(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let Ok(raw) = serde_json::from_str::<&RawValue>(text) else { return };
