@@ -1,4 +1,4 @@
-//! Tests that involve several nodes, each named.
+//! Tests with several nodes.
 
 use std::time::{Duration, Instant};
 
@@ -20,8 +20,8 @@ async fn p17_a_member_on_another_node_is_announced_and_in_the_roster() {
         (&json!(2), &json!({ "1": { "n": "1" }, "2": { "n": "2" } }))
     );
     a.expect_member_added(R, "2", json!({ "n": "2" })).await;
-    // A second connection of the user on the other node adds no member, and the user is not removed while one
-    // connection remains.
+    // A second connection of the user on the other node adds no member, and the user is removed only after both
+    // connections have ended.
     let mut again = group.nodes[0].client().await;
     assert_eq!(again.join(R, "2").await["count"], 2);
     b.unsubscribe(R).await;
@@ -114,13 +114,13 @@ async fn u11_a_watcher_receives_changes_of_users_on_other_nodes() {
     let mut one = group.nodes[1].client().await;
     one.sign_in(r#"{"id":"c"}"#).await;
     assert_eq!(watched(&mut watcher).await, json!([{ "name": "online", "user_ids": ["c"] }]));
-    // One connection on each node: the first one that closes is not the last.
+    // One connection on each node: the first one to close is not the last.
     let mut two = group.nodes[0].client().await;
     two.sign_in(r#"{"id":"c"}"#).await;
     drop(one);
     group.nodes[0].has_connections(2).await;
     watcher.ping_barrier().await;
-    // A user who reconnects within the grace period, on another node, is not removed.
+    // A user that reconnects within the grace period, on another node, is not removed.
     drop(two);
     let mut three = group.nodes[1].client().await;
     three.sign_in(r#"{"id":"c"}"#).await;
@@ -214,7 +214,7 @@ async fn clusters_with_two_prefixes_share_a_redis_and_nothing_else() {
     let two = node(&prefixed("two"), &redis.url()).await;
     let (mut a, mut b) = (one.client().await, two.client().await);
     a.join(R, "1").await;
-    assert_eq!(b.join(R, "2").await["count"], 1, "the other cluster's members are not ours");
+    assert_eq!(b.join(R, "2").await["count"], 1, "clusters do not share members");
     for (server, client, data) in [(&one, &mut a, "to one"), (&two, &mut b, "to two")] {
         server.publish(R, "e", data).await;
         client.expect_event(R, "e", data).await;
@@ -235,8 +235,9 @@ async fn apps_of_one_cluster_share_nothing() {
     group.nodes[1].assert_no_other_events("c", &mut [&mut a]).await;
 }
 
-/// Each of two publishers on two nodes waits for its answers; subscribers on three nodes see one order, in which what
-/// was answered before another began comes first.
+/// Two publishers on two nodes wait for each answer; subscribers on three nodes receive the events in one order, in
+/// which
+/// an answered event precedes those that were published later.
 #[tokio::test]
 async fn events_and_client_events_of_all_nodes_have_one_order_everywhere() {
     let settings = cluster_settings().app("client_events_per_second", 0);
@@ -274,7 +275,7 @@ async fn events_and_client_events_of_all_nodes_have_one_order_everywhere() {
     let sending =
         async { tokio::join!(publish(&group.nodes[0]), publish(&group.nodes[1]), whisper) };
     let (_, one, two, three) = tokio::join!(sending, read(one), read(two), read(three));
-    assert!(one == two && two == three, "one order for all");
+    assert!(one == two && two == three, "all receive the same order");
     let whispers = one.iter().filter_map(Value::as_str).filter(|data| data.starts_with("whisper"));
     assert!(whispers.eq((0..100).map(|number| format!("whisper {number}")).collect::<Vec<_>>()));
 }
@@ -283,7 +284,7 @@ fn prefixed(prefix: &str) -> Settings {
     cluster_settings().section("redis", "prefix", quoted(prefix))
 }
 
-/// The next change of who is watched.
+/// The next watchlist event.
 async fn watched(client: &mut Client) -> Value {
     let message = client.next().await;
     assert_eq!(message["event"], "pusher_internal:watchlist_events", "{message}");

@@ -1,4 +1,4 @@
-//! The load of a node on Redis, counted by Redis.
+//! The number of commands that nodes send to Redis, as counted by Redis.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ async fn a_publish_is_one_script_call() {
     let mut monitor = Monitor::start(&group.redis).await;
     for channel in [C, "cache-c", "without-subscribers"] {
         let mut api = Api::new(group.nodes[0].address);
-        // The first publish may have to load the script.
+        // The first publish may load the script.
         assert_eq!(api.publish(channel, "e", "0").await, Outcome::Accepted);
         let publishes = async {
             for number in 1..=100 {
@@ -107,7 +107,7 @@ async fn idle_nodes_send_two_commands_a_second_at_most() {
         listeners.push(listener);
     }
     let mut monitor = Monitor::start(&group.redis).await;
-    // As long as a round of comparisons.
+    // The duration of a round of comparisons.
     let idle = monitor.commands_of(tokio::time::sleep(Duration::from_secs(30))).await;
     idle.are_at_most("nothing happens", 0, 2);
 }

@@ -9,7 +9,7 @@ use crate::kit::{
 
 /// The longest round trip that is supported.
 const ROUND_TRIP: Duration = Duration::from_millis(400);
-/// The time to connect and join at that round trip, with some retries.
+/// The maximum time to connect and join with that round trip, including retries.
 const READY_WITHIN: Duration = Duration::from_secs(15);
 
 /// Starts a node that reaches Redis with a round trip of `ROUND_TRIP`.

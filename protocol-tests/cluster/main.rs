@@ -1,11 +1,9 @@
-//! The cluster tests: several nodes joined by Redis, all of them real processes, and everything that can go wrong
-//! between them.
+//! The cluster tests: several real node processes that share a Redis, and failures of every part.
 //!
-//! Each test has its own `redis-server` on a free port and its own nodes, so tests run side by side. The conformance
-//! tests of what nodes share are here a second time, with connections and requests going to two nodes in turn. Those
-//! that are left out are about one process alone: `cli`, `connection`, `framing`, `hostile`, `http_auth`,
-//! `http_wire`, `limits`, `limits_http`, `reload`, `shutdown` and `vectors`; limits that hold for all nodes together are in
-//! `cases`.
+//! Each test has its own `redis-server` on a free port and its own nodes, so tests run in parallel. The conformance
+//! tests of shared state run here a second time, with connections and requests distributed over two nodes. Those
+//! about a single process are omitted: `cli`, `connection`, `framing`, `hostile`, `http_auth`, `http_wire`,
+//! `limits`, `limits_http`, `reload`, `shutdown` and `vectors`; limits that apply to all nodes together are in `cases`.
 
 mod cached;
 mod cases;
@@ -56,7 +54,7 @@ mod subscription;
 use harness::{Server, Settings};
 use kit::{Redis, node, node_beside};
 
-/// Each conformance test has two nodes and a Redis that joins them.
+/// Starts two nodes with a Redis, for a conformance test.
 async fn start(settings: &Settings) -> Server {
     let redis = Redis::start().await;
     let other = node(settings, &redis.url()).await;

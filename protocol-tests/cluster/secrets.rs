@@ -32,7 +32,7 @@ async fn neither_a_secret_nor_a_signature_reaches_redis_or_a_log() {
     group.nodes[1].publish("private-s", "e", "published").await;
     listener.hears("e", "private-s", 1, HEALED).await;
     let said = monitor.since_last().await;
-    assert!(said.iter().any(|line| line.contains("published")), "the monitor sees what passes");
+    assert!(said.iter().any(|line| line.contains("published")), "the monitor records commands");
     let mut places = vec![("Redis", said.join("\n"))];
     for node in &group.nodes {
         places.push(("the log", node.process.output()));
@@ -43,7 +43,7 @@ async fn neither_a_secret_nor_a_signature_reaches_redis_or_a_log() {
         assert_eq!(signed, None, "a signed query is in {place}");
         for signature in &signatures {
             let (_, digest) = signature.split_once(':').expect("a key and a signature");
-            // A log may not contain any part of it.
+            // Not even a part of a signature may be in a log.
             assert!(!text.contains(digest), "a signature is in {place}");
         }
     }

@@ -1,4 +1,4 @@
-//! Redis monitored by Sentinels.
+//! Nodes on a Redis that is monitored by Sentinels.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -156,7 +156,7 @@ async fn told_so_far(receiver: &mut WebhookReceiver) -> Vec<Value> {
     events
 }
 
-/// A client that returns within this time is not reported as gone (`Debouncer::DELAY`).
+/// A client that returns within this time is not reported as removed (`Debouncer::DELAY`).
 const VACATED_AFTER: Duration = Duration::from_millis(2_900);
 
 #[tokio::test]
@@ -183,7 +183,7 @@ async fn a_node_that_stops_hands_over_at_once_and_nothing_is_delivered_twice() {
         events.extend(request(&mut receiver).await.events());
     }
     if VACATED_AFTER <= reconnected_after {
-        // The machine was too slow for the client: it was away for so long that it may be reported.
+        // The machine was too slow: the client was disconnected for so long that it may be reported.
         events.retain(|event| event["channel"] != R);
     }
     assert_eq!(events, [of_channel("channel_occupied", "u"), vacated]);
@@ -212,7 +212,7 @@ async fn a_paused_redis_makes_no_event_be_delivered_twice_or_lost() {
         true
     })
     .await;
-    // These changes are not reported before Redis is back.
+    // These changes are reported only after Redis is reachable again.
     clients[1].ask_for("b").await;
     clients[0].unsubscribe("a").await;
     group.redis[0].thaw();
@@ -266,7 +266,7 @@ async fn unexpected_data_in_the_keys_of_webhooks_prevents_no_subscription() {
     assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "a")]);
 }
 
-/// A Redis that loses its data loses what waits to be delivered, too: what is there is reported again.
+/// A Redis that loses its data also loses pending events: present channels and members are reported again.
 async fn reported_again(group: Group, mut receiver: WebhookReceiver) {
     let (mut one, mut other) = (group.client(0).await, group.client(1).await);
     one.join(R, "10").await;

@@ -11,7 +11,7 @@ use crate::webhook_receiver::{Request, WebhookReceiver};
 
 const METRICS_TOKEN: &str = "metrics-of-the-tests";
 
-/// Nodes end before their Redis does: fields are dropped in this order.
+/// Nodes, and their Redis. Fields are dropped in this order, so nodes end before Redis.
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) nodes: Vec<Server>,
@@ -36,7 +36,7 @@ impl Group {
         Self::beside(vec![redis], &url, count, settings).await
     }
 
-    /// Nodes that a Redis Cluster joins.
+    /// Nodes on a Redis Cluster.
     pub(crate) async fn on_a_cluster(count: usize, settings: Settings) -> Self {
         let redis = start_cluster().await;
         let hosts: Vec<_> =
@@ -72,7 +72,7 @@ impl Group {
                 }
             }
             if let [first, _, ..] = leaders[..] {
-                // The delivery may have moved on after the first was asked.
+                // The delivery may have moved after the first answer.
                 let answer = sample(&self.nodes[first], "campanile_webhook_leader").await;
                 assert_ne!(answer, Some(1), "{leaders:?} deliver webhooks");
                 return false;
@@ -96,7 +96,7 @@ pub(crate) async fn is_ready(node: &Server) -> bool {
     Http::plain(node.address, "GET", "/ready", &[]).await.status == 200
 }
 
-/// The sum of all samples of this name that a node shows, if there is one.
+/// The sum of all samples of this name on a node, if there are any.
 pub(crate) async fn sample(node: &Server, name: &str) -> Option<u64> {
     let bearer = format!("Bearer {METRICS_TOKEN}");
     let reply = Http::plain(node.address, "GET", "/metrics", &[("authorization", &bearer)]).await;
@@ -131,7 +131,7 @@ pub(crate) async fn request(receiver: &mut WebhookReceiver) -> Request {
     request
 }
 
-/// The next events, however many requests carry them.
+/// The next `count` events, from any number of requests.
 pub(crate) async fn told(receiver: &mut WebhookReceiver, count: usize) -> Vec<Value> {
     let mut events = Vec::new();
     while events.len() < count {

@@ -1,8 +1,7 @@
-//! Webhooks of several nodes that share a Redis: every event is delivered once by all of them together, and queued
-//! events survive the node that was to deliver them. Real nodes, a real `redis-server`, and an endpoint that records
-//! its requests.
+//! Webhooks of several nodes that share a Redis: the cluster delivers every event once, and queued events outlive the
+//! delivering node. The tests use real nodes, a real `redis-server`, and an endpoint that records its requests.
 //!
-//! "Nothing more is delivered" is not tested by waiting: a later event is caused, and it must be the next one.
+//! The absence of further events is not tested by waiting: a later event is caused, and it must be the next one.
 
 mod failure;
 mod group;
@@ -28,7 +27,7 @@ mod webhook_receiver;
 
 use harness::{Server, Settings};
 
-/// One node; `group` starts several.
+/// Starts one node; `group` starts several.
 async fn start(settings: &Settings) -> Server {
     Server::start(settings, Vec::new(), None).await
 }

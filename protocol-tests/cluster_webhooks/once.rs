@@ -59,7 +59,7 @@ async fn a_page_that_reloads_onto_another_node_causes_no_events() {
     .await;
     let mut client = group.client(1).await;
     client.join(R, "10").await;
-    // Later events are reported after those that the first channel would have caused.
+    // Later events are reported after those that the first channel could cause.
     client.subscribe("u").await;
     client.unsubscribe("u").await;
     let expected = [of_channel("channel_occupied", "u"), of_channel("channel_vacated", "u")];
@@ -77,7 +77,7 @@ async fn on_a_redis_cluster_every_event_is_delivered_once_as_well() {
     client.join(R, "10").await;
     let came = [of_channel("channel_occupied", R), of_member("member_added", R, "10")];
     assert_eq!(told(&mut receiver, 2).await, came);
-    // From page to page, each time on the other node.
+    // The client reconnects repeatedly, each time to the other node.
     for turn in 1..=20 {
         let next = async {
             let mut next = group.client(turn % 2).await;
@@ -125,7 +125,7 @@ async fn a_user_is_online_on_both_nodes_and_offline_after_the_last() {
     assert_eq!(told(&mut receiver, 1).await, [user("user_offline")]);
 }
 
-/// Client events, numbered by the node that they come from.
+/// Client events, numbered for each sending node.
 fn numbers(events: &[Value], node: usize) -> Vec<u64> {
     let of_node = events.iter().filter(|event| event["event"] == format!("client-{node}"));
     of_node
@@ -155,7 +155,7 @@ async fn three_hundred_events_from_two_nodes_are_delivered_exactly_once_and_in_o
             client.whisper(&format!("client-{node}"), "private-a", json!(data)).await;
         }
     }
-    // Each client receives what the other has sent: all events were accepted.
+    // Each client receives the events of the other: all events were accepted.
     for (node, client) in clients.iter_mut().enumerate() {
         for number in 0..150 {
             let other = format!("client-{}", 1 - node);
@@ -193,6 +193,6 @@ async fn idle_webhooks_cost_redis_next_to_nothing() {
     let scripts = group.redis[0].scripts_called().await - before;
     let seconds = start.elapsed().as_secs_f64();
     assert!(3.0 * (seconds - 1.0) < f64::from(scripts), "{scripts} in {seconds} s: no heartbeats");
-    // One more a second would be some 20 more.
+    // One more script a second would add about 20.
     assert!(f64::from(scripts) < 4.0 * (seconds + 2.0), "{scripts} in {seconds} s");
 }

@@ -22,7 +22,7 @@ async fn clients(group: &Group, node: usize, count: usize) -> Vec<Client> {
     clients
 }
 
-/// Subscribes one client after the other.
+/// Subscribes the clients one after the other.
 async fn subscribe_all(clients: &mut [Client], channel: &str) {
     for client in clients {
         client.subscribe(channel).await;
@@ -69,7 +69,7 @@ async fn joins_and_leaves_on_two_nodes_are_reported_once_and_in_order() {
     drop((one, two));
     let is_vacated = |event: &Value| event["name"] == "channel_vacated";
     let gone = events_until(&mut receiver, is_vacated).await;
-    // Clients that leave at the same time are reported together.
+    // Clients that disconnect at the same time are reported together.
     assert!(counts(&gone).is_sorted_by(|before, after| after < before), "{gone:?}");
     assert!(counts(&gone).first().is_none_or(|first| *first < all), "{gone:?}");
     let vacated = gone.iter().filter(|event| is_vacated(event)).count();

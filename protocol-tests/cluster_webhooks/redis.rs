@@ -1,4 +1,4 @@
-//! A `redis-server` of a test's own.
+//! A `redis-server` of one test.
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::{DEADLINE, Directory, eventually};
 
-/// A running `redis-server` that keeps nothing on disk, killed when it is dropped.
+/// A running `redis-server` without persistence, killed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Redis {
     port: u16,
@@ -23,7 +23,7 @@ impl Redis {
     }
 
     async fn start_with(arguments: &[&str]) -> Self {
-        // Another process may take the port between our looking and Redis's taking.
+        // Another process may take the port before Redis does.
         for _ in 0..10 {
             if let Some(redis) = Self::try_start(free_port(), arguments).await {
                 return redis;
@@ -66,7 +66,7 @@ impl Redis {
         self.port
     }
 
-    /// What Redis says to a command, which is written on one line.
+    /// The reply of Redis to a command, which is written on one line.
     pub(crate) async fn command(&self, command: &str) -> String {
         self.try_command(command).await.expect("redis-server runs")
     }
@@ -80,7 +80,7 @@ impl Redis {
         Some(text.trim_end().trim_end_matches("+OK").trim_end().to_owned())
     }
 
-    /// How many commands the nodes have sent. All that they send while nothing happens are scripts.
+    /// The number of script calls by nodes. Idle nodes send no other commands.
     pub(crate) async fn scripts_called(&self) -> u32 {
         let text = self.command("INFO commandstats").await;
         let line = text.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
@@ -88,7 +88,7 @@ impl Redis {
         calls.unwrap_or_else(|| panic!("no scripts in {text}"))
     }
 
-    /// Holds it still: its connections stay, and nothing is answered.
+    /// Stops the process with SIGSTOP: its connections remain open, and no command is answered.
     pub(crate) fn freeze(&self) {
         self.signal("STOP");
     }
@@ -106,13 +106,13 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended already.
         let _already_gone = self.child.kill();
         let _reaped = self.child.wait();
     }
 }
 
-/// Three servers that are a Redis Cluster, without replicas.
+/// Three servers of a Redis Cluster, without replicas.
 pub(crate) async fn start_cluster() -> Vec<Redis> {
     const SLOTS: usize = 16_384;
     let mut servers = Vec::new();
@@ -139,7 +139,7 @@ pub(crate) async fn start_cluster() -> Vec<Redis> {
     servers
 }
 
-/// A port that was free a moment ago.
+/// A port that is free at the time of the call.
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there are free ports");
     listener.local_addr().expect("it is bound").port()

@@ -1,4 +1,4 @@
-//! Webhooks that a reload changes, node by node.
+//! Webhooks that are changed by reloads, node by node.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -41,8 +41,8 @@ async fn webhooks_receive_events_while_they_are_configured() {
     assert_eq!((one.count(), two.count()), (one.heard(), two.heard()), "no endpoint received more");
 }
 
-/// The delivering node's requests to Redis are held while the nodes reload, and delivered after an event was logged that
-/// follows the reload: the node reads that event although it asked before the reload.
+/// The delivering node's requests to Redis are held while the nodes reload, and delivered after an event that follows
+/// the reload was logged: the node reads that event although its request was older than the reload.
 #[tokio::test]
 async fn an_event_after_a_reload_is_sent_with_the_new_settings_although_its_node_asked_before() {
     let (mut one, mut two) = (WebhookReceiver::new().await, WebhookReceiver::new().await);
@@ -62,7 +62,7 @@ async fn an_event_after_a_reload_is_sent_with_the_new_settings_although_its_node
         let is_even = round % 2 == 0;
         let (receiver, unchanged) = if is_even { (&mut two, &one) } else { (&mut one, &two) };
         proxy.set(Link::SlowRedis);
-        // The node asks for the log every 1.5 s.
+        // The node reads the log every 1.5 s.
         tokio::time::sleep(Duration::from_millis(1_800)).await;
         delivering.reload(&with(receiver, proxy.url())).await;
         other.reload(&with(receiver, redis.url())).await;
@@ -125,7 +125,7 @@ async fn repeated_reloads_lose_nothing_and_duplicate_nothing() {
         }
     }
     assert_eq!(heard, expected);
-    // The next is told next.
+    // The next event is delivered next.
     a.subscribe("last").await;
     assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "last")]);
 }

@@ -120,14 +120,14 @@ impl Cut {
         let refused: Vec<_> = refused.iter().filter(from_the_whole).collect();
         assert!(refused.is_empty(), "the connected node is not affected: {refused:?}");
         assert_eq!(ledger.count(Outcome::Broken), 0, "every request is answered");
-        assert_eq!(near.closed(), None, "its node received everything");
+        assert_eq!(near.closed(), None, "its node received every event");
         let is_there = far.closed().is_none();
         if !is_there {
             assert_eq!(far.closed(), Some(4200), "{}", far.tail(5));
         }
-        // While disconnected from Redis' messages, it must have missed the publishes of the other node.
+        // Without messages from Redis, the node must have missed the publishes of the other node.
         if matches!(link, Link::DeafNode | Link::Dead) {
-            assert!(!is_there, "it can't have heard everything, and was not closed");
+            assert!(!is_there, "it must have missed events, and was not closed");
         }
         let mut truth = View::default().with_connections(if is_there { 3 } else { 2 });
         let users: &[&str] =

@@ -83,7 +83,7 @@ async fn forged_envelopes_are_not_recorded_as_delivered() {
     }
     for listener in [&a, &b] {
         listener.hears("marker", C, EVENTS, HEALED).await;
-        assert_eq!(listener.data("marker", C), expected, "all of them, each once");
+        assert_eq!(listener.data("marker", C), expected, "each event once");
         assert_eq!(listener.count("forged", "another-channel"), 0);
         assert_eq!(listener.closed(), None);
     }

@@ -92,7 +92,7 @@ async fn lists_and_entries_of_indexes_are_restored_silently() {
     put_back.await;
 }
 
-/// A total, or the part of a node, is overwritten. Redis can't know which of them is right, so a removal and a new
+/// A total, or the part of a node, is overwritten. Redis can't determine which of them is right, so a removal and a new
 /// addition of a member may be sent.
 #[tokio::test]
 async fn fields_and_values_of_hashes_are_corrected() {
@@ -150,7 +150,7 @@ async fn the_members_of_a_dead_node_whose_list_was_deleted_are_removed() {
     watcher.hears("pusher_internal:member_removed", R, 1, HEALED).await;
     let start = Instant::now();
     while !redis.command(&["KEYS", "*:u{*dead*"]).await.texts().is_empty() {
-        // The hash of a user is kept for a minute after the user has left.
+        // The hash of a user is kept for a minute after the last connection.
         let users = redis.command(&["KEYS", "*:u{*dead*"]).await.texts();
         let total = redis.command(&["HGET", &users[0], "t"]).await;
         if total.text() == "0" {
@@ -208,13 +208,13 @@ impl Taken {
         })
     }
 
-    /// Removes something. Checks that Redis holds all of it again after a round, and that no client receives anything.
+    /// Removes some data. Checks that Redis holds all of it again after a round, and that no client receives anything.
     async fn puts_back(self, take: impl AsyncFnOnce(&mut RedisClient)) {
         let mut redis = self.group.redis.client().await;
         let before = held(&mut redis).await;
         let settled = self.settled().await;
         take(&mut redis).await;
-        assert_ne!(held(&mut redis).await, before, "something was removed");
+        assert_ne!(held(&mut redis).await, before, "the data was removed");
         self.holds_again(&mut redis, &before).await;
         // A contribution that is not restored counts as a departure, which is announced after a delay.
         tokio::time::sleep(ANNOUNCED).await;

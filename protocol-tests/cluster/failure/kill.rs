@@ -1,4 +1,4 @@
-//! A node dies or is paused.
+//! Nodes that are killed or paused.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -42,7 +42,7 @@ async fn no_connection_is_closed_when_redis_restarts_empty_and_syncing_takes_lon
     for client in &clients {
         client.until("all events are received", READY, |heard| events(heard) == CHANNELS).await;
     }
-    // Each node learns of the other, so that Redis waits for both.
+    // Each node must have detected the other, so that Redis waits for both.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     for link in &links {
         link.limit(Some(BYTES_PER_SECOND));

@@ -42,7 +42,7 @@ async fn is_reported_after(events: usize) {
     for listener in [&lacks, &has] {
         listener.hears("numbered", C, 1, HEALED).await;
     }
-    // Each node learns of the other, so that Redis waits for both.
+    // Each node must have detected the other, so that Redis waits for both.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     redis.client().await.command(&["SAVE"]).await;
     lacking_link.set(Link::DeafNode);

@@ -1,11 +1,11 @@
-//! Nodes of the key layout from before there were versions use the same Redis.
+//! Nodes with the unversioned key layout use the same Redis.
 
 use std::time::{Duration, Instant};
 
 use crate::harness::DEADLINE;
 use crate::kit::{Redis, becomes_ready, cluster_settings, readiness, unready_node};
 
-/// A new node joins when the last lease of the old layout has ended, and reports why not until then.
+/// A new node joins when the last lease of the old layout has expired, and reports the reason until then.
 #[tokio::test]
 async fn a_node_does_not_join_beside_nodes_of_the_layout_without_a_version() {
     let redis = Redis::start().await;

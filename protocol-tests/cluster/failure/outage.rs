@@ -11,7 +11,7 @@ use crate::kit::{
     becomes_unready, cluster_settings, free_port, metrics, readiness, unhurried, unready_node,
 };
 
-/// The default of `broker_wait_ms`, and how late the refusal may be sent.
+/// The default of `broker_wait_ms`, and the tolerance of the answer.
 const BROKER_WAIT: Duration = Duration::from_secs(2);
 const BROKER_WAIT_REFUSED: Duration = Duration::from_millis(2_200);
 
@@ -41,7 +41,7 @@ async fn a_silence_longer_than_broker_wait_refuses_publishes_in_time_and_they_ar
     }
     group.redis.freeze();
     many_publishes(&group, &ledger, 10).await.expect("every answer was a possible one");
-    // The publish may have been sent to Redis without an answer, or not have been sent: the outcome may be unknown.
+    // The publish may have been sent to Redis without an answer, or not have been sent: the outcome can be unknown.
     let not_accepted = ledger.count(Outcome::Refused) + ledger.count(Outcome::Unknown);
     assert_eq!(not_accepted, 20, "{:?}", ledger.all());
     let slowest = ledger.slowest(Outcome::Refused).max(ledger.slowest(Outcome::Unknown));
@@ -104,7 +104,7 @@ async fn publishes_without_redis_are_rejected_in_time_with_a_readiness_reason() 
     }
     for listener in &listeners {
         listener.ping_barrier().await;
-        assert_eq!(listener.closed(), None, "connections stay: {}", listener.tail(5));
+        assert_eq!(listener.closed(), None, "connections stay open: {}", listener.tail(5));
     }
     group.redis.start_again().await;
     group.are_ready(HEALED).await;
@@ -175,7 +175,7 @@ async fn subscriptions_begun_without_redis_are_acknowledged_when_it_is_back() {
         listener.ping_barrier().await;
         assert_eq!(listener.acknowledgements(C), 0, "nothing is acknowledged too early");
     }
-    // One client unsubscribes again.
+    // One client unsubscribes meanwhile.
     b.leave("private-c");
     b.ping_barrier().await;
     group.redis.start_again().await;

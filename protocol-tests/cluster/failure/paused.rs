@@ -49,7 +49,7 @@ async fn pause_last_of(nodes: usize) {
     all_vacated(&mut receiver).await;
 }
 
-/// The clients of a disconnected node leave before the node learns that it was declared dead.
+/// The clients of a disconnected node leave before the node detects that it was declared dead.
 #[tokio::test]
 async fn clients_that_leave_while_their_node_is_disconnected_leave_no_state() {
     let mut receiver = WebhookReceiver::new().await;

@@ -9,14 +9,14 @@ use crate::kit::{
     metrics, node, readiness, unhurried,
 };
 
-/// How long Redis refuses commands.
+/// The duration of the refusal.
 const REFUSES: Duration = Duration::from_secs(5);
-/// How many lines the node may log in that time.
+/// The maximum number of log lines of the node in that time.
 const LINES_MAX: usize = 3;
-/// `broker_wait_ms`, plus the time to answer.
+/// `broker_wait_ms`, and a tolerance for the answer.
 const REFUSED_IN: Duration = Duration::from_millis(2_200);
 
-/// The commands that make Redis refuse and that end it, and the reason that operators must find.
+/// The commands that begin and end the refusal, and the reason that the node must report.
 struct Refusal<'a> {
     begin: &'a [&'a [&'a str]],
     end: &'a [&'a [&'a str]],

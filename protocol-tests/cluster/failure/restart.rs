@@ -21,8 +21,9 @@ async fn after_redis_restarts_with_its_data_the_state_is_correct_and_was_reporte
     comes_back(Redis::start_with_a_memory().await).await;
 }
 
-/// At first, members 1 and "gone" are on the first node, 2 and "gone-too" on the second. While Redis is down, both leave
-/// and 4 joins. No event is in transit when Redis dies, so none is missed and nobody is closed.
+/// At first, members 1 and "gone" are on the first node, 2 and "gone-too" on the second. While Redis is down, both
+/// leave
+/// and 4 joins. No event is in transit when Redis dies, so none is missed and no connection is closed.
 async fn comes_back(redis: Redis) {
     let mut group = Group::with(2, cluster_settings(), redis).await;
     let (one, two) = (member(&group.nodes[0], "1").await, member(&group.nodes[1], "2").await);
@@ -31,7 +32,7 @@ async fn comes_back(redis: Redis) {
     two.hears("pusher_internal:member_added", R, 2, HEALED).await;
     let ledger = Arc::new(Ledger::default());
     let publishing = publish_from_all(&ledger, &group);
-    // Long enough for each node to learn of the other: only then does an empty Redis wait for both.
+    // Each node must have detected the other: only then does an empty Redis wait for both.
     one.hears("numbered", C, 200, 2 * HEALED).await;
     stop(publishing).await;
     for watcher in [&one, &two] {
@@ -72,7 +73,8 @@ async fn comes_back(redis: Redis) {
     }
 }
 
-/// A Redis that dies may have counted events that it had not sent yet. Subscribers then are closed, or have everything.
+/// A Redis that dies may have counted events that it had not sent yet. Then each subscriber has everything or is
+/// closed.
 #[tokio::test]
 async fn no_event_is_missed_silently_when_redis_dies_while_it_is_published_to() {
     let mut group = Group::with(2, cluster_settings(), Redis::start_with_a_memory().await).await;
@@ -111,7 +113,7 @@ async fn stop(publishing: Vec<Publishing>) {
     }
 }
 
-/// Waits until publishes are accepted that began after Redis was back.
+/// Waits until publishes that began after the restart of Redis are accepted.
 async fn are_accepted_again(ledger: &Ledger, back: Instant) {
     while ledger.accepted_since(back) < 20 {
         assert!(back.elapsed() < 4 * HEALED, "publishes are not accepted again");
@@ -180,7 +182,7 @@ async fn users_stay_signed_in_when_redis_restarts_empty() {
     }
     group.redis.start_again().await;
     group.are_ready(HEALED).await;
-    // She is still reached by her name, from the other node.
+    // The user can still be addressed by id through the other node.
     let reply = group.nodes[0].post("users/ann/terminate_connections", &json!({})).await;
     assert_eq!(reply.status, 200, "{reply}");
     ann.until("she is closed with 4009", HEALED, |_| ann.closed() == Some(4009)).await;
@@ -198,7 +200,7 @@ async fn flushed_data_of_running_nodes_is_restored() {
     group.redis.client().await.command(&["FLUSHALL"]).await;
     let flushed = Instant::now();
     let truth = View::default().with_count(C, 2).with_users(R, &["1", "2"]).with_connections(2);
-    // A connection that is closed reconnects; one that is not closed has missed nothing.
+    // A closed connection reconnects; one that stays open has missed nothing.
     let start = Instant::now();
     let mut listeners = vec![one, two];
     while start.elapsed() < HEALED {

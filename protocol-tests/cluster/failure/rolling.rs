@@ -1,4 +1,4 @@
-//! Nodes are stopped gracefully.
+//! Graceful stops of nodes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -84,7 +84,7 @@ async fn a_graceful_stop_leaves_no_state() {
     assert_eq!(watcher.count("pusher_internal:member_removed", R), 2, "{}", watcher.tail(20));
 }
 
-/// Nodes that shut down together do not refer their clients to one another.
+/// Nodes that shut down together do not send their clients to one another.
 #[tokio::test]
 async fn nodes_that_drain_at_once_close_with_4100() {
     let mut group = Group::with(3, with_grace(), Redis::start().await).await;
@@ -105,7 +105,7 @@ async fn nodes_that_drain_at_once_close_with_4100() {
     }
 }
 
-/// If the other node shuts down as well, the remaining clients are not referred to it.
+/// If the other node shuts down as well, the remaining clients are not sent to it.
 #[tokio::test]
 async fn a_node_may_drain_after_another_relied_on_it() {
     let settings = cluster_settings().server("shutdown_grace_s", 20).server("shards", 1);

@@ -122,7 +122,7 @@ fn outcome(answer: &Answer) -> Outcome {
     }
 }
 
-/// A promised duration as a busy machine may extend it: one second is added, since the test process may wait for one of
+/// A promised duration, extended for a busy machine by one second, since the test process may wait for one of
 /// two cores.
 pub(crate) fn unhurried(promised: Duration) -> Duration {
     promised + Duration::from_secs(1)

@@ -7,13 +7,13 @@ use crate::harness::{Server, Settings};
 
 use super::{Listener, Redis, becomes_ready, cluster_settings, node};
 
-/// How long nodes may take to recover after Redis is back: twice the time that `docs/cluster.md` states, for busy
+/// How long nodes may take to recover after Redis is reachable: twice the time that `docs/cluster.md` states, for busy
 /// machines.
 pub(crate) const HEALED: Duration = Duration::from_secs(10);
 /// How long the others may take to clean up after a node that died: 8 s, and the rest for busy machines.
 pub(crate) const CLEANED_UP: Duration = Duration::from_secs(15);
 
-/// Nodes end before their Redis does: fields are dropped in this order.
+/// A Redis and its nodes. Fields are dropped in this order, so nodes end before Redis.
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) nodes: Vec<Server>,

@@ -280,7 +280,7 @@ impl Carried {
 
     async fn cut(&self) {
         let mut network = self.network.clone();
-        // If the proxy was dropped, the connection is never cut.
+        // A dropped proxy never cuts the connection.
         if network.wait_for(|network| network.cuts != self.cuts).await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -354,6 +354,6 @@ impl Carried {
 
 /// Has the kernel send a reset instead of an orderly end.
 fn reset(stream: &TcpStream) {
-    // The connection may be gone already.
+    // The connection may be closed already.
     let _already_gone = stream.set_zero_linger();
 }

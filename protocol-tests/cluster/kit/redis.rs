@@ -1,4 +1,4 @@
-//! A `redis-server` of a test's own.
+//! A `redis-server` of one test.
 
 use std::fs::OpenOptions;
 use std::net::{SocketAddr, TcpListener};

@@ -1,5 +1,5 @@
-//! As much of the Redis protocol as the tests need, so that what they see is not filtered by the client library that
-//! the server uses.
+//! A minimal client of the Redis protocol, so that tests are independent of the client library that the server
+//! uses.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::within;
 
-/// What Redis answers. Bytes that are not UTF-8 are replaced.
+/// A reply of Redis. Bytes that are not UTF-8 are replaced.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Resp {
     Text(String),
@@ -27,7 +27,7 @@ impl Resp {
         }
     }
 
-    /// The texts of a list, in lists within it too.
+    /// The texts of a list, including nested lists.
     pub(crate) fn texts(&self) -> Vec<String> {
         match self {
             Self::Text(text) => vec![text.clone()],
@@ -46,7 +46,7 @@ impl RedisClient {
         TcpStream::connect(address).await.ok().map(|stream| Self(BufReader::new(stream)))
     }
 
-    /// The answer to a command, which must not be an error.
+    /// Sends a command and returns the reply, which must not be an error.
     pub(crate) async fn command<T: AsRef<[u8]>>(&mut self, words: &[T]) -> Resp {
         let answer = self.try_command(words).await.expect("Redis answers");
         assert!(!matches!(answer, Resp::Error(_)), "{answer:?}");
@@ -79,7 +79,7 @@ impl RedisClient {
         within("an answer of Redis", self.next()).await
     }
 
-    /// What Redis sends next, asked or, after `MONITOR`, unasked.
+    /// The next reply or, after `MONITOR`, the next reported command.
     pub(crate) async fn next(&mut self) -> Option<Resp> {
         self.read().await
     }
@@ -108,7 +108,7 @@ impl RedisClient {
                     }
                     Resp::List(items)
                 }
-                _ => panic!("Redis said {line:?}"),
+                _ => panic!("Redis sent {line:?}"),
             })
         })
     }

@@ -7,7 +7,6 @@ use super::{Pair, Words};
 /// Templates of commands: `K` is a key, `k` a key of a matching type, `F` a name, `V` a value, `N` a number, `I` an
 /// index, `S` a score, `B` a bound of scores, `L` milliseconds to live, `E` seconds, `P` a pattern. Other words are
 /// literal.
-/// `S` a score, `B` a bound of scores, `L` milliseconds to live, `E` seconds, `P` a pattern; what is in capitals otherwise is itself.
 const FORMS: &[&str] = &[
     "PING",
     "PING V",

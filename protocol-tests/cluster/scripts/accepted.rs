@@ -1,4 +1,4 @@
-//! Mutants that behave like the script that they were made of.
+//! Mutants that are equivalent to the original script.
 
 /// The name of the script, the changed line, and the reason.
 pub(super) const ACCEPTED: [(&str, &str, &str); 22] = [

@@ -82,7 +82,7 @@ impl Bench {
             }
         }
         let replies = self.client.pipeline(&commands).await;
-        // Read in any case: they are not those of the next case.
+        // Read in any case, so that the next case does not receive them.
         let heard = self.heard().await;
         let mut replies = replies.into_iter().skip(1);
         let mut failures = Vec::new();
@@ -169,7 +169,7 @@ impl Bench {
     }
 }
 
-/// The lines that are, and those that should be.
+/// The actual lines and the expected lines.
 fn differ(kind: char, actual: &[Vec<String>], expected: &[Vec<String>]) -> String {
     let lines = |all: &[Vec<String>]| {
         let quoted = |word: &String| {

@@ -1,8 +1,8 @@
-//! The language of the cases.
+//! The format of the cases.
 //!
 //! ```text
 //! // A comment.
-//! $me g1 a.1 1                      what $me stands for in the lines below
+//! $me g1 a.1 1                      defines $me for the lines below
 //! < HSET nodes{0} g g1 n:a.1 1      a command before each case, since no case has begun
 //!
 //! # a released lease is gone        a case begins
@@ -29,7 +29,7 @@ use std::{collections::HashMap, fmt::Write as _, iter};
 /// The time of Redis, in µs since 1970. Its last digits reveal rounding.
 pub(super) const NOW_US: i64 = 1_700_000_000_999_500;
 const NOW_MS: i64 = NOW_US / 1_000;
-/// The placeholder of the run id, which is known once Redis runs.
+/// The placeholder of the run id, which is only available once Redis runs.
 const RUN: &str = "$run";
 /// The placeholder of any text but `0`.
 pub(super) const ANY: &str = "$any";
@@ -140,7 +140,7 @@ fn words(line: &str) -> Result<Vec<Word>, ()> {
     Ok(words)
 }
 
-/// The line with what its names stand for, or the name that stands for nothing.
+/// The line with its definitions substituted. The error is an undefined name.
 fn substituted(line: &str, definitions: &HashMap<String, String>) -> Result<String, String> {
     let mut parts = line.split('$');
     let mut text = parts.next().unwrap_or_default().to_owned();

@@ -53,7 +53,7 @@ fn mutants(scripts: &[Script]) -> Vec<Mutant> {
     mutants
 }
 
-/// Whether a case notices the mutant.
+/// Whether a case detects the mutant.
 async fn is_noticed(mutant: &Mutant, scripts: &[Script], bench: &mut Bench) -> bool {
     for (number, text) in &mutant.scripts {
         let sha = bench.load(text).await;
@@ -67,7 +67,7 @@ async fn is_noticed(mutant: &Mutant, scripts: &[Script], bench: &mut Bench) -> b
     false
 }
 
-/// The mutants that no case notices.
+/// The mutants that no case detects.
 async fn unnoticed(scripts: Vec<Script>, mutants: Vec<Mutant>) -> Vec<Mutant> {
     let (scripts, mutants) = (Arc::new(scripts), Arc::new(mutants));
     let next = Arc::new(AtomicUsize::new(0));
@@ -115,7 +115,7 @@ async fn each_mutant_of_a_script_is_noticed() {
         }
     }
     eprintln!("{count} mutants, {} accepted: {counts:?}", accepted.len());
-    assert!(missed.is_empty(), "{}\n{} not noticed", missed.join("\n"), missed.len());
+    assert!(missed.is_empty(), "{}\n{} not detected", missed.join("\n"), missed.len());
     let unused = ACCEPTED
         .iter()
         .enumerate()

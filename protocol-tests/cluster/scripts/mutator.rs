@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-/// How often the loops of a mutant may run before they count as endless.
+/// The maximum number of iterations of a mutant's loops. More are treated as endless.
 const LOOPS_MAX: usize = 20_000;
-/// Words with which no statement begins that can be removed.
+/// The first words of statements that can't be removed.
 const KEYWORDS: [&str; 14] = [
     "local", "if", "then", "else", "elseif", "end", "for", "while", "do", "repeat", "until",
     "return", "function", "in",
@@ -54,7 +54,7 @@ pub(super) fn mutants(script: &str) -> Vec<Mutant> {
     changes.into_iter().map(mutant).collect()
 }
 
-/// A script whose loops fail when they are endless.
+/// A script whose endless loops fail.
 pub(super) fn with_bounded_loops(script: &str) -> String {
     let tokens = tokens(script);
     let mut text = "local loops = 0 ".to_owned();
@@ -75,7 +75,7 @@ pub(super) fn with_bounded_loops(script: &str) -> String {
     text + &script[copied..]
 }
 
-/// What may replace a token.
+/// The replacements of a token.
 fn replacements<'a>(tokens: &'a [Token<'a>], at: usize) -> impl Iterator<Item = String> + 'a {
     let Token { kind, text, .. } = &tokens[at];
     let before = at.checked_sub(1).map(|before| &tokens[before]);

@@ -1,4 +1,4 @@
-//! What is in Redis, and what a call has changed.
+//! The data in Redis, and the changes of a call.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +32,7 @@ pub(super) fn read(reply: &Resp) -> Option<State> {
             return None;
         };
         let mut content = content.texts();
-        // Neither has an order of its own.
+        // These types are unordered.
         match kind.as_str() {
             "set" => content.sort(),
             "hash" => {
@@ -125,7 +125,7 @@ pub(super) fn reply(reply: &Resp) -> Vec<String> {
     }
 }
 
-/// Whether a reply is the expected one, which may have a part of an error.
+/// Whether a reply is the expected one, which can contain a part of an error.
 pub(super) fn is_reply(actual: &[String], expected: &[String]) -> bool {
     match (actual, expected) {
         ([kind, error], [expected_kind, part]) if kind == "error" => {

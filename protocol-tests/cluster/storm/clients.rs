@@ -24,7 +24,7 @@ const OWN: f64 = 0.25;
 /// How many users there are. Most have several connections.
 const USERS: usize = 60;
 
-/// All that one client did and received.
+/// Everything that one client did and received.
 #[derive(Debug)]
 pub(super) struct Life {
     pub(super) user: String,
@@ -52,18 +52,18 @@ impl Life {
     }
 }
 
-/// A connection and what it wants.
+/// An open connection and its subscriptions.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) name: String,
     pub(super) listener: Listener,
     node: SocketAddr,
-    /// Channels that it asked for and did not leave, and how often it asked.
+    /// The channels that were requested and not left, each with the number of requests.
     pub(super) wanted: BTreeMap<String, usize>,
     asked: BTreeMap<String, usize>,
 }
 
-/// Lives until the storm is over.
+/// Runs a client until the end of the run.
 pub(super) async fn live(world: Arc<World>, index: usize) -> Life {
     let mut random = world.random(u64::try_from(index).expect("the number of clients is small"));
     let mut stopping = world.stopping();
@@ -165,7 +165,7 @@ fn any_channel(random: &mut StdRng) -> String {
     unreachable!("the number is less than the sum")
 }
 
-/// One of the subscriptions that were acknowledged to channels whose names begin so.
+/// A random acknowledged subscription to a channel whose name begins with a prefix.
 fn any_acknowledged(session: &Session, random: &mut StdRng, beginning: &str) -> Option<String> {
     let is_acknowledged = |(channel, asked): &(&String, &usize)| {
         channel.starts_with(beginning) && session.listener.acknowledgements(channel) == **asked

@@ -1,4 +1,4 @@
-//! Whether every promise was kept.
+//! The checks of all guarantees at the end of a run.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -12,14 +12,14 @@ use super::clients::{Life, Session};
 use super::testbed::Testbed;
 use super::world::World;
 
-/// The default of `redis.broker_wait_ms`, and how much longer an answer may take.
+/// The maximum time of an answer: the default of `redis.broker_wait_ms`, and a tolerance.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(2_000 + 150);
-/// What a busy machine may add, since the nodes, Redis and the test share its cores, besides the time for which this
-/// process was observed not to run.
+/// A further tolerance for a busy machine, since the nodes, Redis and the test share its cores. The time for which this
+/// process was observed not to run is added.
 const BUSY: Duration = Duration::from_millis(350);
-/// How long webhooks may lag behind: a removal is held back, a dispatcher is replaced.
+/// The maximum delay of webhooks: a removal is held back, and a dispatcher is replaced.
 const REPORTED_WITHIN: Duration = Duration::from_secs(15);
-/// How long before it leaves a client may miss accepted events: the longest pause.
+/// How long before its disconnection a client may miss accepted events: the longest pause.
 const LONGEST_DELAY: Duration = Duration::from_secs(45);
 
 /// All violations at the end of the faults.
@@ -190,15 +190,15 @@ impl NewSubscribers {
     }
 }
 
-/// What did not succeed although nothing failed. Each client publishes with nearly every second action and subscribes with
-/// every third.
+/// The bounds on successes that were missed without a fault. Each client publishes with nearly every second action and
+/// subscribes with every third.
 pub(super) fn unserved(world: &World, lives: &[Life]) -> Vec<Violation> {
     let heard: Vec<_> = lives.iter().flat_map(Life::all).collect();
     let least = Least { publishes: lives.len() / 4, joins: lives.len() / 8 };
     Checker::new(world.ledger.all(), &heard).unserved(&world.suffered().calm, least)
 }
 
-/// A publish whose answer took too long, except on a node that was paused.
+/// A publish whose answer took too long, except on a paused node.
 fn late_answers(world: &World) -> Option<Violation> {
     world.ledger.all().into_iter().find_map(|event| {
         let (begun, answered) = (event.begun, event.answered);

@@ -15,13 +15,13 @@ use crate::kit::{Heard, Ledger, Outcome, Period, Violation};
 use super::clients::Life;
 use super::faults::Fault;
 
-/// How much of the time around a violation is reported.
+/// The time before and after a violation that is reported.
 const BEFORE: Duration = Duration::from_secs(3);
 const AFTER: Duration = Duration::from_secs(4);
 /// The interval at which the load of the machine is measured.
 const TICK: Duration = Duration::from_millis(5);
 
-/// The faults so far, as far as the checker needs them.
+/// The faults so far, in the form that the checker needs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Suffered {
     /// The periods in which Redis lost data.
@@ -79,7 +79,7 @@ impl World {
         StdRng::seed_from_u64(self.seed.wrapping_mul(1_000_003).wrapping_add(part))
     }
 
-    /// Says where a node is, or that it is gone.
+    /// Sets the address of a node; `None` if it is down.
     pub(super) fn place(&self, node: usize, address: Option<SocketAddr>) {
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         if addresses.len() <= node {
@@ -88,7 +88,7 @@ impl World {
         addresses[node] = address;
     }
 
-    /// Any node that runs, as far as is known.
+    /// A random node that is running, as far as recorded.
     pub(super) fn any_node(&self, random: &mut StdRng) -> Option<SocketAddr> {
         let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let running: Vec<SocketAddr> = addresses.iter().flatten().copied().collect();
@@ -148,8 +148,7 @@ impl World {
         suffered.pauses.iter().any(is_it)
     }
 
-    /// Records a period in which the limits of `docs/cluster.md` applied.
-    /// Slots move to another master.
+    /// Records a period in which slots move to another master.
     pub(super) fn slots_move(&self, period: Period) {
         self.suffered.lock().unwrap_or_else(PoisonError::into_inner).moves.push(period);
     }
@@ -179,7 +178,7 @@ impl World {
         }
     }
 
-    /// How long this process, and so possibly the nodes, did not run between two moments.
+    /// How long this process, and thus possibly the nodes, did not run between two moments.
     pub(super) fn stalled(&self, begin: Instant, end: Instant) -> Duration {
         let stalls = self.stalls.lock().unwrap_or_else(PoisonError::into_inner);
         let within = stalls.iter().filter(|(at, stall)| begin < *at + *stall && *at < end);
@@ -194,7 +193,7 @@ impl World {
         self.stopped.subscribe()
     }
 
-    /// What happened, in numbers.
+    /// A summary of the run in numbers.
     pub(super) fn summary(&self, lives: &[Life]) -> String {
         let outcomes = [Outcome::Accepted, Outcome::Refused, Outcome::Unknown, Outcome::Broken];
         let outcomes =
@@ -215,7 +214,7 @@ impl World {
         )
     }
 
-    /// What is needed to understand a violation.
+    /// The records around a violation, for its analysis.
     pub(super) fn trace(&self, violation: &Violation, lives: &[Life]) -> String {
         let mut text = violation.text.clone();
         let since = |at: Instant| at.duration_since(self.start).as_secs_f64();

@@ -91,7 +91,7 @@ impl Period {
     }
 }
 
-/// An event, and what is known about its outcome.
+/// An event, and its outcome as far as it is certain.
 #[derive(Debug)]
 pub(super) struct Event {
     published: Published,

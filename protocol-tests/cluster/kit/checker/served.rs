@@ -1,26 +1,26 @@
-//! Lower bounds on what succeeds while nothing fails: without them, nodes that refuse everything violate no guarantee.
+//! Lower bounds on successes without a fault: otherwise, nodes that refuse everything would violate no guarantee.
 
 use std::collections::HashSet;
 
 use super::{Checker, Outcome, Period, Rule, Violation, WHISPER};
 
-/// What must have happened at least in the periods without a fault.
+/// The minimum successes in the periods without a fault.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Least {
-    /// Publishes that were answered.
+    /// The number of answered publishes.
     pub(crate) publishes: usize,
     /// Acknowledged subscriptions.
     pub(crate) joins: usize,
 }
 
-/// Of so many publishes in these periods one may be refused, since the machine is busy.
+/// One of this many publishes may be refused in these periods, since the machine is busy.
 const MAY_BE_REFUSED: usize = 4;
-/// Of so many accepted events one must be received at least. The others may be on channels without subscribers; the
-/// other rules find what a subscriber misses.
+/// At least one of this many accepted events must be received. The others may be on channels without subscribers; other
+/// rules detect events that a subscriber misses.
 const MUST_BE_RECEIVED: usize = 4;
 
 impl Checker {
-    /// The bounds that the periods without a fault do not reach.
+    /// The bounds that were missed in the periods without a fault.
     pub(crate) fn unserved(&self, calm: &[Period], least: Least) -> Vec<Violation> {
         let is_calm = |begin, end| calm.iter().any(|calm| calm.begin <= begin && end <= calm.end);
         let publishes: Vec<_> = self

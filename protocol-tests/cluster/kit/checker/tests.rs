@@ -223,7 +223,7 @@ fn two_orders_in_several_subscriptions_of_one_connection_are_found() {
 fn an_event_before_one_that_was_accepted_earlier_is_found() {
     let story = Story::new();
     assert_eq!(story.broken(vec![cut(story.heard("a", &["2", "1"]))]), [Rule::Order]);
-    // It is not known when an event of unknown outcome took its place in the order.
+    // The position of an event of unknown outcome in the order has no lower bound in time.
     let story = Story::new().with_outcome("1", Outcome::Unknown);
     assert_eq!(story.broken(vec![cut(story.heard("a", &["2", "1"]))]), []);
 }
@@ -413,7 +413,7 @@ fn nodes_that_serve_nothing_are_found() {
         let histories = vec![story.heard("a", &all), story.heard("b", &all)];
         assert_eq!(unserved(&story, histories).len(), 1, "{outcome:?} is not accepted");
     }
-    assert_eq!(unserved(&story, Vec::new()).len(), 2, "nobody joined or received");
+    assert_eq!(unserved(&story, Vec::new()).len(), 2, "no subscriptions and no receipts");
 }
 
 #[test]
@@ -439,7 +439,7 @@ fn a_gap_after_an_old_event_from_a_cache_is_judged_by_the_cache() {
     let mut history = cut(story.heard("a", &["4"]));
     (history.asked, history.acknowledged) = (story.second(3.6), story.second(3.6));
     history.cached = Some("2".to_owned());
-    assert_eq!(story.broken(vec![history]), [Rule::Cache], "3 was there before");
+    assert_eq!(story.broken(vec![history]), [Rule::Cache], "3 was published before");
 }
 
 #[test]
@@ -455,6 +455,6 @@ fn two_masters_may_give_two_orders_to_subscriptions_that_have_ended() {
         checker.violations().iter().any(|violation| violation.rule == Rule::Order)
     };
     assert!(!is_broken(true, 0.0));
-    assert!(is_broken(false, 0.0), "the subscription goes on");
+    assert!(is_broken(false, 0.0), "the subscription continues");
     assert!(is_broken(true, 8.0), "there was one master");
 }

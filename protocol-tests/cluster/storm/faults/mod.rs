@@ -229,7 +229,7 @@ impl Testbed {
             Fault::Split => self.end_split(active),
         }
         self.world.note(format!("{fault:?} ends"));
-        // Data that Redis loses at the end of a fault is missed a moment later.
+        // Nodes detect data that Redis loses at the end of a fault a moment later.
         let end = Instant::now() + Duration::from_secs(5);
         let period = Period { begin: active.begin, end };
         self.world.has_suffered(fault, period, fault.loses_data());

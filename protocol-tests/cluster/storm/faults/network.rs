@@ -21,13 +21,13 @@ const BEHIND: std::ops::Range<u64> = 200..2_000;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::storm) enum NetworkFault {
-    /// What nodes send is held, and delivered at the end.
+    /// Bytes from nodes are held, and delivered at the end.
     StallToRedis,
-    /// What Redis sends is held, and delivered at the end.
+    /// Bytes from Redis are held, and delivered at the end.
     StallToNode,
-    /// What nodes send is lost.
+    /// Bytes from nodes are lost.
     DeafRedis,
-    /// What Redis sends is lost.
+    /// Bytes from Redis are lost.
     DeafNode,
     /// The nodes' connections are closed; bytes that they had sent reach Redis seconds later.
     LateBytes,

@@ -38,9 +38,9 @@ pub(in crate::storm) enum RedisFault {
     ReadOnly,
     /// Redis refuses writes because it can't save.
     Misconf,
-    /// The nodes' user may not run scripts.
+    /// The nodes' user has no permission to run scripts.
     Acl,
-    /// The nodes lack a password.
+    /// The nodes do not have the required password.
     Password,
     /// `FLUSHALL`, which deletes everything at once or in the background.
     FlushAll,
@@ -92,7 +92,7 @@ impl RedisFault {
         }
     }
 
-    /// Whether keys are lost while nothing else reveals it to the nodes.
+    /// Whether keys are lost without any other sign to the nodes.
     pub(super) fn is_silent(self) -> bool {
         matches!(self, Self::FlushAll | Self::FlushDb | Self::Evict | Self::DeleteKeys)
     }

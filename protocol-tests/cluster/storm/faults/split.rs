@@ -49,7 +49,7 @@ impl Testbed {
         *self.servers.one() = replica;
         let clock = self.clock;
         self.servers.one().set_clock(clock);
-        // Events that the old master had accepted are made up for once its node has joined the new
+        // Events that the old master had accepted are compensated once its node has joined the new
         // master.
         let end = Instant::now() + Duration::from_secs(5);
         self.world.excuse(Period { begin: active.begin, end });
