@@ -1,6 +1,7 @@
-//! What webhooks cost: observes events at a steady rate, delivers them to an endpoint on loopback, and prints the rate
-//! that arrived and the CPU time of the one thread that does it all. Then the same for an endpoint that takes connections
-//! and never answers, and prints what memory waits for it.
+//! Measures the cost of webhooks: observes events at a steady rate, delivers them to an endpoint on
+//! loopback, and prints the rate of delivery and the CPU time of the delivering thread. Then
+//! repeats this with an endpoint that accepts connections and never answers, and prints the memory
+//! of the queued events.
 //!
 //! ```sh
 //! cargo run --release --example webhooks -- [EVENTS_PER_SECOND] [SECONDS]
@@ -29,7 +30,7 @@ use std::{
 
 const TICK: Duration = Duration::from_millis(10);
 const TICKS_PER_SECOND: u64 = 100;
-/// How long to wait for what is still on its way.
+/// The timeout of pending deliveries.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -40,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     hang(rate, seconds)
 }
 
-/// One webhook for `url`, running.
+/// Starts one webhook for `url`.
 fn webhooks(url: String) -> Result<(Arc<Webhooks>, Usage, Shutdown), Box<dyn Error>> {
     let mut config = Config::default();
     let kinds = vec![WebhookEvent::ClientEvent];
@@ -52,7 +53,7 @@ fn webhooks(url: String) -> Result<(Arc<Webhooks>, Usage, Shutdown), Box<dyn Err
     Ok((webhooks, usage, shutdown))
 }
 
-/// Observes at a steady rate, and says how long the observing itself took.
+/// Observes events at a steady rate, and returns the time spent in the calls.
 fn observe(webhooks: &Webhooks, rate: u64, seconds: u64) -> Result<Duration, Box<dyn Error>> {
     let app_id = AppConfig::development().id;
     let (start, mut observing) = (Instant::now(), Duration::ZERO);
@@ -69,11 +70,12 @@ fn observe(webhooks: &Webhooks, rate: u64, seconds: u64) -> Result<Duration, Box
 }
 
 fn hang(rate: u64, seconds: u64) -> Result<(), Box<dyn Error>> {
-    // It is listened to, so connections are made; nobody ever takes them.
+    // The socket listens, so connections are established, but they are never accepted.
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let url = format!("http://{}/hooks", listener.local_addr()?);
     let (webhooks, _usage, _shutdown) = webhooks(url)?;
-    // Its connection is made, and what is there without it as well.
+    // The connection and everything else that does not depend on the number of events is allocated
+    // here.
     observe(&webhooks, TICKS_PER_SECOND, 1)?;
     let before = resident()?;
     observe(&webhooks, rate, seconds)?;
@@ -86,7 +88,7 @@ fn hang(rate: u64, seconds: u64) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The memory of this process, in bytes.
+/// The resident memory of this process, in bytes.
 fn resident() -> Result<u64, Box<dyn Error>> {
     let text = fs::read_to_string("/proc/self/status")?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
@@ -133,7 +135,7 @@ fn whisper() -> HubEvent {
     }
 }
 
-/// Where the CPU time of a thread is read.
+/// The file with the CPU time of a thread.
 struct Usage(String);
 
 impl Usage {
@@ -144,13 +146,13 @@ impl Usage {
     }
 }
 
-/// Runs the webhooks as the server does: on a thread with a runtime of its own.
+/// Runs the webhooks like the server: on a thread with a separate runtime.
 fn run_on_a_thread(webhooks: Arc<Webhooks>, shutdown: &Shutdown) -> Result<Usage, Box<dyn Error>> {
     let (sender, receiver) = mpsc::channel();
     let drain = shutdown.drain();
     thread::spawn(move || -> io::Result<()> {
         let task = fs::read_link("/proc/thread-self")?;
-        // Nobody waits for it if the other side is gone.
+        // The receiver may have been dropped.
         let _ = sender.send(format!("/proc/{}/schedstat", task.display()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(webhooks.run(drain));
@@ -159,10 +161,10 @@ fn run_on_a_thread(webhooks: Arc<Webhooks>, shutdown: &Shutdown) -> Result<Usage
     Ok(Usage(receiver.recv()?))
 }
 
-/// Takes everything, and counts.
+/// Accepts and counts all requests.
 fn sink(listener: &TcpListener, events: &AtomicU64, requests: &AtomicU64) {
     for stream in listener.incoming().flatten() {
-        // The other side may close its connection whenever it likes.
+        // The client may close its connection at any time.
         let _ = answer(stream, events, requests);
     }
 }
@@ -176,7 +178,7 @@ fn answer(mut stream: TcpStream, events: &AtomicU64, requests: &AtomicU64) -> io
             return Ok(());
         }
         received.extend_from_slice(&part[..count]);
-        // One request at a time comes, and ends with the end of its JSON.
+        // Requests arrive one at a time, and each ends with the end of its JSON.
         if received.ends_with(b"]}") {
             let text = String::from_utf8_lossy(&received);
             events.fetch_add(text.matches(r#"{"name":"#).count() as u64, Ordering::Relaxed);

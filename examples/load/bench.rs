@@ -1,4 +1,4 @@
-//! What all scenarios share: the server, and how traffic to it is measured.
+//! The common parts of all scenarios: the server, and the measurement of traffic to it.
 
 use crate::{
     failure::Failure,
@@ -15,44 +15,44 @@ use crate::{
 };
 use std::time::{Duration, Instant};
 
-/// How often somebody who waits is told how it goes.
+/// The interval of progress messages.
 const TELL: Duration = Duration::from_secs(1);
 
-/// The server under test, and how it is put under load.
+/// The server under test, and the settings of the load.
 #[derive(Clone, Debug)]
 pub(crate) struct Bench {
-    /// Where it is.
+    /// The addresses and credentials of the server.
     pub(crate) target: Target,
-    /// What it runs as.
+    /// The processes of the server.
     pub(crate) processes: Processes,
-    /// Who holds the connections.
+    /// The number and kind of the workers.
     pub(crate) crew: Crew,
-    /// Bytes of an event's data.
+    /// The size of an event's data, in bytes.
     pub(crate) payload_bytes: usize,
-    /// Load before anything is measured.
+    /// The duration of the load before the measurement.
     pub(crate) warm_up: Duration,
 }
 
-/// Subscribers, and events for them.
+/// A load of subscribers and published events.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traffic {
-    /// The scenario that it is part of.
+    /// The name of the scenario.
     pub(crate) scenario: &'static str,
-    /// Connections; a multiple of `channels`.
+    /// The number of connections; a multiple of `channels`.
     pub(crate) subscribers: u32,
-    /// Channels, each with as many subscribers.
+    /// The number of channels, each with the same number of subscribers.
     pub(crate) channels: u32,
-    /// Their kind.
+    /// The kind of the channels.
     pub(crate) kind: Kind,
-    /// When events are published.
+    /// The pace at which events are published.
     pub(crate) pace: Pace,
-    /// Over how many connections.
+    /// The number of publishing connections.
     pub(crate) publishers: u32,
-    /// How long it is measured.
+    /// The duration of the measurement.
     pub(crate) duration: Duration,
 }
 
-/// What had happened at one moment.
+/// A snapshot of all counters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     at: Instant,
@@ -62,16 +62,16 @@ pub(crate) struct Moment {
     own_cpu_s: Option<f64>,
 }
 
-/// What traffic came to.
+/// The result of measured traffic.
 #[derive(Debug)]
 pub(crate) struct Measured {
-    /// When measuring began.
+    /// The beginning of the measurement.
     pub(crate) from: Moment,
-    /// When it ended.
+    /// The end of the measurement.
     pub(crate) to: Moment,
-    /// All that was published, also before and after.
+    /// Everything that was published, including before and after the measurement.
     pub(crate) published: Published,
-    /// All that was counted by the subscribers.
+    /// The counts of the subscribers.
     pub(crate) sum: Sum,
 }
 
@@ -81,7 +81,7 @@ impl Bench {
         format!("{scenario}-{:06x}", (now_us() / 1_000) & 0xff_ffff)
     }
 
-    /// Looks at all counters.
+    /// Reads all counters.
     pub(crate) fn moment(&self, fleet: &Fleet, accepted: u64) -> Moment {
         Moment {
             at: Instant::now(),
@@ -92,7 +92,7 @@ impl Bench {
         }
     }
 
-    /// Opens subscribers, sends traffic to them, and verifies that all of it arrived exactly once.
+    /// Opens subscribers, sends traffic to them, and verifies that everything arrived exactly once.
     pub(crate) fn run(&self, traffic: Traffic) -> Result<Outcome, Failure> {
         progress::say(traffic.describe());
         let plan = Plan::new(traffic.kind, &Self::name(traffic.scenario), traffic.channels);
@@ -101,7 +101,7 @@ impl Bench {
         self.measure(&mut fleet, &plan, traffic)
     }
 
-    /// Sends traffic to subscribers that are open.
+    /// Sends traffic to open subscribers.
     pub(crate) fn measure(
         &self,
         fleet: &mut Fleet,
@@ -121,7 +121,7 @@ impl Bench {
         Ok(outcome)
     }
 
-    /// Publishes for as long as it is to be measured, and waits until all has arrived.
+    /// Publishes for the duration of the measurement, and waits until everything has arrived.
     pub(crate) fn send(
         &self,
         fleet: &mut Fleet,
@@ -150,13 +150,13 @@ impl Bench {
         let sent = publisher.finish()?;
         let audience = u64::from(traffic.subscribers / traffic.channels);
         fleet.settle(before + sent.accepted * audience)?;
-        // What arrives too often comes a little later.
+        // Duplicates arrive slightly later.
         stop::sleep(Duration::from_millis(50))?;
         let sum = fleet.read(Range::ALL)?;
         Ok(Measured { from, to, published: sent, sum })
     }
 
-    /// What to publish for `traffic`.
+    /// The settings of the publisher for `traffic`.
     pub(crate) fn publishing(&self, plan: &Plan, traffic: Traffic) -> Publishing {
         Publishing {
             target: self.target.clone(),
@@ -170,7 +170,7 @@ impl Bench {
 }
 
 impl Traffic {
-    /// The load in a few words.
+    /// A short description of the load.
     pub(crate) fn describe(self) -> String {
         let pace = match self.pace {
             Pace::Rate(rate) => format!("{} events/s", number(rate)),
@@ -186,12 +186,12 @@ impl Traffic {
 }
 
 impl Moment {
-    /// CPU seconds of the server until `later`.
+    /// The CPU seconds of the server between `self` and `later`.
     pub(crate) fn cpu_s(&self, later: &Self) -> Option<f64> {
         Some(later.usage?.cpu_s - self.usage?.cpu_s)
     }
 
-    /// Growth of the server's memory until `later`, in KiB.
+    /// The growth of the server's memory between `self` and `later`, in KiB.
     pub(crate) fn growth_kib(&self, later: &Self) -> Option<f64> {
         Some(later.usage?.rss_kib - self.usage?.rss_kib)
     }
@@ -201,19 +201,19 @@ impl Moment {
         Some(self.usage?.rss_kib)
     }
 
-    /// Seconds until `later`.
+    /// The seconds between `self` and `later`.
     pub(crate) fn seconds(&self, later: &Self) -> f64 {
         later.at.saturating_duration_since(self.at).as_secs_f64()
     }
 }
 
 impl Measured {
-    /// Deliveries while measuring.
+    /// The number of deliveries during the measurement.
     pub(crate) fn deliveries(&self) -> u64 {
         self.to.delivered - self.from.delivered
     }
 
-    /// Adds what was measured.
+    /// Adds the measured figures.
     pub(crate) fn figures(&self, outcome: &mut Outcome) {
         let (from, to) = (&self.from, &self.to);
         let seconds = from.seconds(to);
@@ -237,7 +237,7 @@ impl Measured {
         outcome.set_known("rss_mib", to.usage.map(|usage| usage.rss_kib / 1_024.0));
     }
 
-    /// Notes everything that did not arrive exactly once.
+    /// Records a fault for everything that did not arrive exactly once.
     pub(crate) fn verify(&self, outcome: &mut Outcome, delivered: u64, expected: u64) {
         if delivered != expected {
             let (least, most) = (self.sum.verdict.least, self.sum.verdict.most);
@@ -266,7 +266,7 @@ impl Measured {
     }
 }
 
-/// `wanted` connections, rounded up to the same number for each channel.
+/// `wanted` connections, rounded up to a multiple of the channels.
 pub(crate) fn even(wanted: u32, channels: u32) -> u32 {
     let channels = channels.max(1);
     let rounded = u64::from(wanted.max(1)).div_ceil(u64::from(channels)) * u64::from(channels);

@@ -1,29 +1,29 @@
-//! Why a run could not be carried out.
+//! The reasons why a run failed.
 
 use std::{fmt, io};
 
-/// The end of a scenario that could not be measured.
+/// The error of a scenario that could not be measured.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// What was typed makes no sense.
+    /// The command line is invalid.
     Usage(String),
-    /// The system refused something.
+    /// A system call failed.
     Io {
-        /// What was tried.
+        /// The attempted operation.
         what: &'static str,
-        /// What the system said.
+        /// The error of the system.
         error: io::Error,
     },
-    /// The server did not do what the protocol says, or not in time.
+    /// The server violated the protocol, or did not answer in time.
     Server(String),
     /// A part of this program ended early.
     Lost(&'static str),
-    /// Ctrl-C.
+    /// The run was interrupted with Ctrl-C.
     Interrupted,
 }
 
 impl Failure {
-    /// Turns an error of the system into the failure of `what`.
+    /// Converts an error of the system into the failure of `what`.
     pub(crate) fn io(what: &'static str) -> impl Fn(io::Error) -> Self {
         move |error| Self::Io { what, error }
     }

@@ -1,39 +1,39 @@
-//! WebSocket frames as a client sees them: headers in, masked frames out.
+//! The client side of WebSocket frames: parses headers, and encodes masked frames.
 
 use crate::number::{index, wide};
 
-/// A part of a message that an earlier frame began.
+/// The opcode of a continuation.
 pub(crate) const CONTINUATION: u8 = 0;
-/// A text message.
+/// The opcode of a text message.
 pub(crate) const TEXT: u8 = 1;
-/// A binary message.
+/// The opcode of a binary message.
 pub(crate) const BINARY: u8 = 2;
-/// The end of the connection, with a code.
+/// The opcode of a close frame.
 pub(crate) const CLOSE: u8 = 8;
-/// A ping, to be answered with the same payload.
+/// The opcode of a ping, which is answered with the same payload.
 pub(crate) const PING: u8 = 9;
-/// The answer to a ping.
+/// The opcode of a pong.
 pub(crate) const PONG: u8 = 10;
 
 const FINAL: u8 = 0x80;
 const MASKED: u8 = 0x80;
 
-/// The beginning of a frame.
+/// The header of a frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Header {
-    /// What kind of frame it is.
+    /// The opcode.
     pub(crate) opcode: u8,
-    /// Bytes of the header itself.
+    /// The length of the header, in bytes.
     pub(crate) head_bytes: usize,
-    /// Bytes that follow it.
+    /// The length of the payload, in bytes.
     pub(crate) payload_bytes: usize,
 }
 
-/// A frame that no server may send: reserved bits, or masked.
+/// The error of a frame that a server must not send: reserved bits, or masked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Invalid;
 
-/// The header that `bytes` begin with, or `None` while it is not whole.
+/// The header at the beginning of `bytes`, or `None` if it is incomplete.
 pub(crate) fn header(bytes: &[u8]) -> Result<Option<Header>, Invalid> {
     let [first, second, rest @ ..] = bytes else { return Ok(None) };
     if first & 0x70 != 0 || second & MASKED != 0 {
@@ -53,7 +53,7 @@ pub(crate) fn header(bytes: &[u8]) -> Result<Option<Header>, Invalid> {
     Ok(Some(Header { opcode: first & 0x0f, head_bytes, payload_bytes: index(length) }))
 }
 
-/// Appends one whole masked frame.
+/// Appends one complete masked frame.
 pub(crate) fn push_masked(bytes: &mut Vec<u8>, opcode: u8, payload: &[u8], mask: [u8; 4]) {
     bytes.push(FINAL | opcode);
     push_length(bytes, payload.len(), MASKED);
@@ -61,7 +61,7 @@ pub(crate) fn push_masked(bytes: &mut Vec<u8>, opcode: u8, payload: &[u8], mask:
     bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
 }
 
-/// Appends one whole frame as a server sends it.
+/// Appends one complete unmasked frame, as sent by a server.
 pub(crate) fn push_plain(bytes: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     bytes.push(FINAL | opcode);
     push_length(bytes, payload.len(), 0);

@@ -1,13 +1,13 @@
-//! How often each duration was seen: to within 1.6 %, in a fixed amount of memory.
+//! A histogram of durations with an error of at most 1.6 %, in a fixed amount of memory.
 
 use crate::number::{float, index, narrow, whole, wide};
 use serde::{Deserialize, Serialize};
 
-/// Cells per power of two.
+/// The number of cells per power of two.
 const CELLS: u64 = 64;
-/// Powers of two below which each value has a cell of its own.
+/// The number of powers of two below which each value has a separate cell.
 const EXACT_BITS: u32 = 6;
-/// Enough for 2^40 microseconds, which is twelve days.
+/// The number of cells. They suffice for 2^40 microseconds, which is twelve days.
 const COUNT: usize = 64 * 36;
 
 /// Durations in microseconds, counted in cells whose width grows with the value.
@@ -18,7 +18,7 @@ pub(crate) struct Histogram {
     max: u64,
 }
 
-/// A histogram on its way between processes: the cells that are not empty.
+/// The serialised form of a histogram: the cells that are not empty.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Packed {
     cells: Vec<(u32, u64)>,
@@ -58,7 +58,7 @@ impl Histogram {
         self.max = self.max.max(us);
     }
 
-    /// Adds all that `other` has counted.
+    /// Adds the counts of `other`.
     pub(crate) fn add(&mut self, other: &Packed) {
         for (cell, count) in &other.cells {
             if let Some(own) = self.cells.get_mut(index(u64::from(*cell))) {
@@ -74,7 +74,7 @@ impl Histogram {
         self.max
     }
 
-    /// The duration that a share of `quantile` (0 to 1) does not exceed; 0 when nothing was counted.
+    /// The duration that a share of `quantile` (0 to 1) does not exceed; 0 if nothing was counted.
     pub(crate) fn quantile(&self, quantile: f64) -> u64 {
         let wanted = whole((quantile * float(self.count)).ceil()).max(1);
         let mut seen = 0;
@@ -87,14 +87,14 @@ impl Histogram {
         self.max
     }
 
-    /// Forgets everything.
+    /// Removes all counts.
     pub(crate) fn clear(&mut self) {
         self.cells.fill(0);
         self.count = 0;
         self.max = 0;
     }
 
-    /// What another process needs to know.
+    /// The serialised form of the histogram.
     pub(crate) fn pack(&self) -> Packed {
         let full = self.cells.iter().enumerate().filter(|(_, count)| **count != 0);
         let cells = full.map(|(cell, count)| (narrow(wide(cell)), *count)).collect();

@@ -1,4 +1,4 @@
-//! The HTTP API, from the side of those who call it.
+//! A client of the HTTP API.
 
 use crate::{
     failure::Failure,
@@ -14,10 +14,10 @@ use std::{
     time::Duration,
 };
 
-/// How long one call may take.
+/// The timeout of one request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Writes signed requests.
+/// Encodes signed requests.
 #[derive(Debug)]
 pub(crate) struct Requests {
     target: Target,
@@ -25,19 +25,19 @@ pub(crate) struct Requests {
     body: Vec<u8>,
 }
 
-/// An answer that is whole.
+/// A complete response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Answer {
     /// The HTTP status.
     pub(crate) status: u16,
-    /// Bytes of it, head and body.
+    /// The size of the response, head and body, in bytes.
     pub(crate) bytes: usize,
-    /// Whether the server closes the connection behind it.
+    /// Whether the server closes the connection after the response.
     pub(crate) closes: bool,
 }
 
 impl Requests {
-    /// Requests to one server.
+    /// An encoder of requests to one server.
     pub(crate) fn new(target: &Target) -> Self {
         Self { target: target.clone(), signer: target.signer(), body: Vec::new() }
     }
@@ -82,12 +82,12 @@ impl Requests {
         parameters.extend(md5.map(|md5| ("body_md5".to_owned(), md5)));
         let text = request_string(method, path, &parameters);
         let signature = self.signer.sign(&text);
-        // Signed are method, path and query, a line each; the query is the last.
+        // The signed text consists of method, path and query, each on a line; the query is last.
         let query = text.rsplit('\n').next().unwrap_or_default();
         format!("{query}&auth_signature={signature}")
     }
 
-    /// Whether anybody is subscribed to a channel, asked of node `node`.
+    /// Whether node `node` reports the channel as occupied.
     pub(crate) fn is_occupied(&self, node: usize, channel: &str) -> Result<bool, Failure> {
         let path = format!("/apps/{}/channels/{channel}", self.target.app_id);
         let query = self.query("GET", &path, None);
@@ -114,7 +114,7 @@ impl Requests {
     }
 }
 
-/// The answer that `bytes` begin with, or `None` while it is not whole.
+/// The response at the beginning of `bytes`, or `None` if it is incomplete.
 pub(crate) fn answer(bytes: &[u8]) -> Result<Option<Answer>, Failure> {
     let Some(head_bytes) = wire::position(bytes, b"\r\n\r\n") else { return Ok(None) };
     let head = String::from_utf8_lossy(&bytes[..head_bytes]).to_ascii_lowercase();

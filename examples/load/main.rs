@@ -1,5 +1,5 @@
-//! The load generator behind every figure of this project, for any server that speaks the Pusher
-//! protocol.
+//! The load generator for all published figures of this project. It works with any server of the
+//! Pusher protocol.
 //!
 //! ```text
 //! cargo run --release --example load -- fanout --url http://127.0.0.1:8080 --pid PID
@@ -8,12 +8,12 @@
 //!     --side b=http://127.0.0.1:6001,pid=PID,app-id=ID,key=KEY,secret=SECRET
 //! ```
 //!
-//! A [`fleet`] of connections is spread over workers; each [worker](fleet::worker) is one thread,
-//! here or in a process of its own, that reads all its sockets into one buffer and counts what
-//! comes without keeping it. A [`publisher`] is one thread that publishes signed events over HTTP.
-//! Each event carries a stamp, the publisher's clock and a number: from it come latencies, and the
-//! proof that everything arrived exactly once. [`bench`] puts these together, and what it finds out
-//! is an [outcome](show::outcome).
+//! A [`fleet`] of connections is distributed over workers; each [worker](fleet::worker) is one
+//! thread, in this process or in another one, that reads all its sockets into one buffer and counts
+//! the events without storing them. A [`publisher`] is one thread that publishes signed events over
+//! HTTP. Each event carries a stamp, the publisher's clock and a number: it provides the latency,
+//! and the proof that everything arrived exactly once. [`bench`] combines these, and its result is
+//! an [outcome](show::outcome).
 
 mod bench;
 mod failure;
@@ -47,15 +47,16 @@ use std::{
     process::ExitCode,
 };
 
-/// Wrong usage.
+/// The exit code of an invalid command line.
 const EXIT_USAGE: u8 = 2;
-/// Ended by a signal, as shells count it.
+/// The exit code after a signal, by the convention of shells.
 const EXIT_INTERRUPTED: u8 = 130;
-/// Failed, or found that something did not arrive as it should.
+/// The exit code after a failure, or if events were lost or duplicated.
 const EXIT_FAILED: u8 = 1;
 
 fn main() -> ExitCode {
-    // As many connections as the system lets us have. Where it does not, processes share them.
+    // As many file descriptors as the system allows. If they do not suffice, processes share the
+    // connections.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     if env::args().nth(1).as_deref() == Some(hand::WORKER) {
         return end(hand::run_process());
@@ -68,7 +69,7 @@ fn end(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // Nobody reading any more is no failure.
+            // A closed standard error is no failure.
             let _ = writeln!(io::stderr(), "load: {failure}");
             ExitCode::from(match failure {
                 Failure::Usage(_) => EXIT_USAGE,
@@ -79,13 +80,13 @@ fn end(result: Result<(), Failure>) -> ExitCode {
     }
 }
 
-/// What is shown when all is done.
+/// The output of a run.
 struct Shown {
-    /// Comes first, for people.
+    /// The text that is printed, or put at the beginning of the report.
     first: String,
-    /// For machines.
+    /// The JSON output.
     json: Value,
-    /// What was measured.
+    /// The measured outcomes.
     outcomes: Vec<Outcome>,
 }
 
@@ -146,9 +147,9 @@ fn compare(options: &Options) -> Result<Shown, Failure> {
     Ok(Shown { first: format!("{}\n", tables.join("\n")), json, outcomes })
 }
 
-/// Writes for whoever asked.
+/// Prints to standard output.
 fn say(text: impl Display) {
     let mut stdout = io::stdout().lock();
-    // As above.
+    // A closed standard output is no failure.
     let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
 }

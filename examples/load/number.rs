@@ -1,4 +1,4 @@
-//! Numbers between their types, each conversion with its reason in one place, and the clock.
+//! Conversions between number types, each with its justification in one place, and the clock.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,12 +13,12 @@ pub(crate) fn float_of(n: usize) -> f64 {
     float(wide(n))
 }
 
-/// `n / d`, and 0 where `d` is.
+/// `n / d`, or 0 if `d` is 0.
 pub(crate) fn ratio(n: f64, d: f64) -> f64 {
     if d == 0.0 { 0.0 } else { n / d }
 }
 
-/// The whole number next to `x`, and 0 below 0.
+/// The nearest whole number, or 0 below 0.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -28,7 +28,7 @@ pub(crate) fn whole(x: f64) -> u64 {
     x.round() as u64
 }
 
-/// `n` as `usize`, which is as wide on every machine that this program is for.
+/// `n` as `usize`, which has 64 bits on all supported machines.
 pub(crate) fn index(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }
@@ -38,12 +38,12 @@ pub(crate) fn wide(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
 }
 
-/// `n` as `u32`, and its largest where it does not fit.
+/// `n` as `u32`, or the largest `u32` if it does not fit.
 pub(crate) fn narrow(n: u64) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-/// Microseconds since 1970: a clock that all processes of one machine share.
+/// Microseconds since 1970, from a clock that all processes of one machine share.
 pub(crate) fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros)
 }

@@ -1,4 +1,4 @@
-//! What can be typed.
+//! The command line.
 
 use crate::{
     bench::Bench,
@@ -133,7 +133,7 @@ pub(crate) enum Scenario {
 }
 
 impl Options {
-    /// What all scenarios share.
+    /// Options of all scenarios.
     pub(crate) fn bench(&self) -> Result<Bench, Failure> {
         if self.payload < payload::BYTES_MIN {
             let least = payload::BYTES_MIN;
@@ -157,12 +157,12 @@ impl Options {
         })
     }
 
-    /// How long to measure.
+    /// The duration of the measurement.
     pub(crate) fn duration(&self, default_s: f64) -> Duration {
         seconds(self.seconds.unwrap_or(default_s))
     }
 
-    /// The pace that was asked for: a rate, a window over `deliveries` for each event, or the default.
+    /// The requested pace: a rate, a window over `deliveries` for each event, or the default.
     pub(crate) fn pace(&self, deliveries: u32, default: Pace) -> Pace {
         match (self.rate, self.window) {
             (Some(rate), _) => Pace::Rate(rate),
@@ -172,7 +172,7 @@ impl Options {
     }
 }
 
-/// A duration that was typed: no less than nothing, no more than a day.
+/// Parses a duration in seconds: at least zero, at most a day.
 fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(if seconds.is_nan() { 0.0 } else { seconds.clamp(0.0, 86_400.0) })
 }

@@ -1,33 +1,33 @@
 //! The data of an event, and the stamp in it.
 //!
-//! The data is a JSON object as applications send it, quotes and all:
+//! The data is a JSON object like those of applications, with quotes:
 //! `{"at":"#1764085000123456.0000000042","pad":"xxx"}`. The stamp, from the `#`, holds the
-//! publisher's clock in microseconds and the event's number. It survives whatever a server does with
-//! the data: it is found by its `#`, wherever it stands.
+//! publisher's clock in microseconds and the event's number. It survives any change of encoding by
+//! the server: it is found by its `#`, at any position.
 
-/// Bytes of a stamp: `#`, 16 digits, a dot, 8 digits.
+/// The length of a stamp in bytes: `#`, 16 digits, a dot, 8 digits.
 const STAMP: usize = 26;
-/// How far into a message a stamp is looked for.
+/// The maximum position of a stamp in a message.
 const SEARCH_BYTES_MAX: usize = 1_024;
-/// Event numbers are written with eight digits.
+/// The largest event number, which is written with eight digits.
 pub(crate) const NUMBER_MAX: u32 = 99_999_999;
-/// What the data holds besides stamp and padding, with its quotes.
+/// The length of the data without stamp and padding, including its quotes.
 const FRAME: usize = r#"{"at":"","pad":""}"#.len();
-/// The least that data can be.
+/// The minimum length of the data.
 pub(crate) const BYTES_MIN: usize = FRAME + STAMP;
 
-/// What an event says about itself.
+/// The content of a stamp.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Stamp {
-    /// When it was published, or was to be published, in microseconds since 1970.
+    /// The time of the publish, or its scheduled time, in microseconds since 1970.
     pub(crate) at_us: u64,
-    /// Its number on its channel, from 0.
+    /// The number of the event on its channel, from 0.
     pub(crate) number: u32,
 }
 
-/// The data of an event as it stands inside a JSON string, quotes escaped.
+/// The data of an event in the form within a JSON string, with escaped quotes.
 ///
-/// `bytes` is the length of the data itself, as an application would count it.
+/// `bytes` is the length of the unescaped data, as an application counts it.
 pub(crate) fn push_escaped(text: &mut Vec<u8>, stamp: Stamp, bytes: usize) {
     text.extend_from_slice(br#"{\"at\":\""#);
     push_stamp(text, stamp);
@@ -69,7 +69,7 @@ pub(crate) fn restamp(text: &mut Vec<u8>, at: usize, stamp: Stamp) {
     text.extend_from_slice(&rest);
 }
 
-/// Reads the stamps of messages that mostly look alike: it remembers where the last one stood.
+/// Reads the stamps of similar messages: it stores the position of the last stamp.
 #[derive(Debug, Default)]
 pub(crate) struct StampReader {
     at: usize,
@@ -98,7 +98,7 @@ pub(crate) fn stamp(message: &[u8]) -> Option<Stamp> {
     StampReader::default().read(message)
 }
 
-/// Where the stamp of a message begins.
+/// The position of a message's stamp.
 pub(crate) fn find(message: &[u8]) -> Option<usize> {
     let mut reader = StampReader { at: usize::MAX };
     reader.read(message).map(|_| reader.at)
@@ -114,11 +114,11 @@ fn stamp_at(message: &[u8], at: usize) -> Option<Stamp> {
     Some(Stamp { at_us, number })
 }
 
-/// Eight ASCII digits at once: pairs, then fours, then all, in the lanes of one word.
+/// Parses eight ASCII digits at once: pairs, then fours, then all, in the lanes of one word.
 fn eight_digits(text: &[u8]) -> Option<u64> {
     let word = u64::from_le_bytes(text.try_into().ok()?);
     let lanes = word.wrapping_sub(0x3030_3030_3030_3030);
-    // A byte that is no digit has a bit in its upper half before or after six is added.
+    // A byte other than a digit has a bit in its upper half before or after six is added.
     if (lanes | lanes.wrapping_add(0x0606_0606_0606_0606)) & 0xf0f0_f0f0_f0f0_f0f0 != 0 {
         return None;
     }

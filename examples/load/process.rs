@@ -1,17 +1,16 @@
-//! What the system says about a process: CPU time, memory, open files. Linux only; elsewhere
-//! nothing is known.
+//! The CPU time, memory and open files of a process. Linux only; elsewhere, the values are unknown.
 
 use crate::number::float;
 use std::fs;
 
-/// Ticks per second of the times in `/proc`; the same on all Linux systems of today.
+/// Ticks per second of the times in `/proc`; the same on all current Linux systems.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// The processes of the server under test.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Processes(Vec<u32>);
 
-/// What the processes had used at one moment.
+/// The resource usage of the processes at one moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
     /// CPU time of all threads, user and system, in seconds.
@@ -26,7 +25,7 @@ impl Processes {
         Self(pids.to_vec())
     }
 
-    /// What they have used so far, or `None` where it is not known.
+    /// The usage so far, or `None` if it is unknown.
     pub(crate) fn usage(&self) -> Option<Usage> {
         if self.0.is_empty() {
             return None;
@@ -38,15 +37,15 @@ impl Processes {
     }
 }
 
-/// CPU seconds of this process, and of its children with these ids.
+/// The CPU seconds of this process, and of its children with these ids.
 pub(crate) fn own_cpu_s(children: impl Iterator<Item = u32>) -> Option<f64> {
     let own = cpu_s("/proc/self/stat")?;
     children.into_iter().try_fold(own, |sum, pid| Some(sum + cpu_s(&format!("/proc/{pid}/stat"))?))
 }
 
-/// CPU seconds of the thread that asks.
+/// The CPU seconds of the current thread.
 pub(crate) fn thread_cpu_s() -> Option<f64> {
-    // The scheduler's own clock is finer than the ticks, where the kernel keeps it.
+    // The scheduler's clock is finer than the ticks, if the kernel provides it.
     let fine = fs::read_to_string("/proc/thread-self/schedstat").ok();
     let fine = fine.and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
     match fine {
@@ -66,7 +65,7 @@ fn cpu_s(path: &str) -> Option<f64> {
     parse_cpu_s(&fs::read_to_string(path).ok()?)
 }
 
-/// Fields 14 and 15, counted from behind the name, which may hold anything.
+/// Fields 14 and 15, counted from the end of the name, which can contain any character.
 fn parse_cpu_s(stat: &str) -> Option<f64> {
     let (_, rest) = stat.rsplit_once(") ")?;
     let mut fields = rest.split(' ').skip(11);

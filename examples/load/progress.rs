@@ -1,12 +1,12 @@
-//! What is going on, for whoever waits: on standard error.
+//! Progress messages on standard error.
 
 use std::{
     fmt::Display,
     io::{self, Write},
 };
 
-/// Says what begins.
+/// Prints a progress message.
 pub(crate) fn say(text: impl Display) {
-    // Nobody reading any more is no failure.
+    // A closed standard error is no failure.
     let _ = writeln!(io::stderr(), "… {text}");
 }

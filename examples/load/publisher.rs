@@ -1,4 +1,5 @@
-//! A publisher: one thread that publishes over several connections, at a rate or as fast as it may.
+//! A publisher: one thread that publishes over several connections, at a rate or as fast as
+//! possible.
 
 use crate::{
     failure::Failure,
@@ -24,61 +25,61 @@ use std::{
 };
 
 const WAKE: Token = Token(usize::MAX);
-/// How long a publisher waits at most before it looks around.
+/// The maximum poll timeout of a publisher.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long it waits for the last answers.
+/// The time that a publisher waits for the last answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
-/// The poller counts in milliseconds; what is shorter is slept.
+/// The resolution of the poller; the publisher sleeps for shorter times.
 const POLL_UNIT: Duration = Duration::from_millis(1);
 const READ_BYTES: usize = 16 * 1024;
 
-/// When the next event is published.
+/// The pace at which events are published.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pace {
-    /// Events per second, however long they take: an open loop.
+    /// Events per second, regardless of the latency: an open loop.
     Rate(f64),
-    /// So many events may be under way, from being sent to having reached all subscribers.
+    /// A maximum number of events in progress, each from its publish to its last delivery.
     Window {
-        /// Events under way.
+        /// The maximum number of events in progress.
         outstanding: u32,
-        /// Deliveries that make an event complete.
+        /// The number of deliveries that complete an event.
         deliveries: u32,
     },
-    /// As soon as there is an answer to the last event of the same connection.
+    /// As soon as the last event of the same connection is answered.
     Answers,
 }
 
-/// What to publish.
+/// The settings of a publisher.
 #[derive(Clone, Debug)]
 pub(crate) struct Publishing {
-    /// To which server.
+    /// The server.
     pub(crate) target: Target,
-    /// To which channels, one after the other.
+    /// The channels, which receive events in turn.
     pub(crate) plan: Plan,
-    /// Bytes of each event's data.
+    /// The size of each event's data, in bytes.
     pub(crate) payload_bytes: usize,
-    /// Connections to publish over; each has one request under way at most.
+    /// The number of connections; each has at most one request in progress.
     pub(crate) connections: u32,
-    /// When.
+    /// The pace.
     pub(crate) pace: Pace,
-    /// Events after which to stop.
+    /// The number of events after which the publisher stops.
     pub(crate) limit: Option<u64>,
 }
 
-/// What was published.
+/// The result of a publisher.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Published {
-    /// Events that were sent.
+    /// The number of events that were sent.
     pub(crate) sent: u64,
-    /// Events that were answered with 200.
+    /// The number of events that were answered with 200.
     pub(crate) accepted: u64,
-    /// The other answers, by status; 0 is none at all.
+    /// The other answers, by status; 0 means no answer.
     pub(crate) refused: BTreeMap<u16, u64>,
-    /// From sending to the answer.
+    /// The time from each request to its answer.
     pub(crate) answers: Packed,
 }
 
-/// A publisher at work.
+/// The handle of a running publisher.
 #[derive(Debug)]
 pub(crate) struct Publisher {
     shared: Arc<Shared>,
@@ -96,7 +97,7 @@ struct Loop {
     publishing: Publishing,
     shared: Arc<Shared>,
     gate: Arc<Gate>,
-    /// What the gate had seen before.
+    /// The deliveries before the publisher began.
     gate_from: u64,
     poll: Poll,
     requests: Requests,
@@ -115,12 +116,12 @@ struct Connection {
     received: Vec<u8>,
     unsent: Vec<u8>,
     since_us: Option<u64>,
-    /// The answer before: mostly the next one is the same to the byte.
+    /// The previous answer: most answers are identical.
     last: Option<Answer>,
 }
 
 impl Publisher {
-    /// Begins to publish.
+    /// Starts to publish.
     pub(crate) fn start(publishing: Publishing, gate: &Arc<Gate>) -> Result<Self, Failure> {
         let shared = Arc::new(Shared::default());
         let mut work = Loop::new(publishing, Arc::clone(&shared), Arc::clone(gate))?;
@@ -129,17 +130,17 @@ impl Publisher {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Events that were answered with 200 so far.
+    /// The number of events that were answered with 200 so far.
     pub(crate) fn accepted(&self) -> u64 {
         self.shared.accepted.load(SeqCst)
     }
 
-    /// Whether it has ended by itself.
+    /// Whether the publisher has ended.
     pub(crate) fn is_done(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Ends publishing, and says what was published.
+    /// Stops publishing, and returns the result.
     pub(crate) fn finish(mut self) -> Result<Published, Failure> {
         self.shared.stop.store(true, SeqCst);
         match self.thread.take().map(JoinHandle::join) {
@@ -153,7 +154,7 @@ impl Drop for Publisher {
     fn drop(&mut self) {
         self.shared.stop.store(true, SeqCst);
         if let Some(thread) = self.thread.take() {
-            // What it published is of no interest any more.
+            // The result is discarded.
             let _ = thread.join();
         }
     }
@@ -182,13 +183,13 @@ impl Connection {
                     self.unsent.drain(..count);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // What broke is noticed by the read that follows.
+                // The next read detects the broken connection.
                 Err(_) => return,
             }
         }
     }
 
-    /// The answer that has come, if it is whole.
+    /// The received answer, if it is complete.
     fn answer(&mut self) -> Result<Option<Answer>, Failure> {
         if let Some(last) = self.last
             && last.bytes == self.received.len()
@@ -276,7 +277,7 @@ impl Loop {
         self.publishing.limit.unwrap_or(u64::MAX).min(most) <= self.published.sent
     }
 
-    /// Publishes all that may be published, and says how long there is nothing to publish.
+    /// Publishes all events that are due, and returns how long none will be.
     fn send_due(&mut self) -> Duration {
         while !self.is_spent() {
             let Some(at) = self.idle.last().copied() else { return LOOK };
@@ -286,13 +287,14 @@ impl Loop {
                     let due = Duration::from_secs_f64(float(sent) / per_second);
                     let early = due.saturating_sub(self.begun.elapsed());
                     if !early.is_zero() {
-                        // Whole milliseconds are polled, and the rest is slept.
+                        // Whole milliseconds are polled, and the remainder is slept.
                         let polled = Duration::from_millis(
                             u64::try_from(early.as_millis()).unwrap_or(u64::MAX),
                         );
                         return if polled.is_zero() { early } else { polled.min(LOOK) };
                     }
-                    // The event is late if it is late: waiting for a connection counts.
+                    // The latency counts from the scheduled time, so it includes the wait for a
+                    // connection.
                     self.begun_us + micros(due)
                 }
                 Pace::Window { outstanding, deliveries } => {
@@ -361,7 +363,8 @@ impl Loop {
         self.idle.push(at);
     }
 
-    /// The server has closed a connection. An event whose answer was under way is lost to us.
+    /// Handles a connection that the server has closed. The outcome of an unanswered event is
+    /// unknown.
     fn on_end(&mut self, at: usize) -> Result<(), Failure> {
         if self.connections[at].since_us.is_some() {
             *self.published.refused.entry(0).or_default() += 1;

@@ -1,4 +1,4 @@
-//! Ctrl-C: every loop asks here whether to go on.
+//! Ctrl-C: every loop checks here whether the run was interrupted.
 
 use crate::failure::Failure;
 use std::{
@@ -14,12 +14,12 @@ use tokio::{
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
-/// Whether the run is to end.
+/// Whether the run was interrupted.
 pub(crate) fn requested() -> bool {
     REQUESTED.load(Relaxed)
 }
 
-/// Fails once the run is to end.
+/// Fails if the run was interrupted.
 pub(crate) fn check() -> Result<(), Failure> {
     if requested() { Err(Failure::Interrupted) } else { Ok(()) }
 }

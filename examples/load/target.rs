@@ -1,4 +1,4 @@
-//! The server under test: where it is, and the app that is used on it.
+//! The server under test: its addresses, and the app that is used on it.
 
 use crate::failure::Failure;
 use campanile::signature::Signer;
@@ -8,27 +8,27 @@ use std::{
     str::FromStr,
 };
 
-/// One node: its address and the prefix of its routes.
+/// A node: its address and the prefix of its routes.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Url {
     /// A loopback address.
     pub(crate) address: SocketAddr,
-    /// What the `Host` header says.
+    /// The value of the `Host` header.
     pub(crate) host: String,
-    /// What precedes `/app` and `/apps`; empty or `/something`.
+    /// The path before `/app` and `/apps`; empty or `/something`.
     pub(crate) prefix: String,
 }
 
 /// A server, or a cluster of several nodes, and an app on it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Target {
-    /// Each node; connections and publishes are spread over them in turn.
+    /// The nodes; connections and publishes are distributed over them in turn.
     pub(crate) urls: Vec<Url>,
-    /// Names the app in the HTTP API.
+    /// The id of the app, used in the HTTP API.
     pub(crate) app_id: String,
-    /// Names the app to clients.
+    /// The key of the app, used by clients.
     pub(crate) key: String,
-    /// Signs requests and subscriptions.
+    /// The secret of the app, used to sign requests and subscriptions.
     pub(crate) secret: String,
 }
 
@@ -38,7 +38,7 @@ impl Target {
         &self.urls[index % self.urls.len()]
     }
 
-    /// Signs with the app's secret.
+    /// A signer with the app's secret.
     pub(crate) fn signer(&self) -> Signer {
         Signer::new(&self.secret)
     }

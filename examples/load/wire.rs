@@ -1,24 +1,24 @@
-//! The messages of a Pusher client, and what it needs to see in the server's.
+//! The messages of a Pusher client, and the parts of the server's messages that it parses.
 
 use crate::{number::narrow, target::Target};
 use campanile::signature::Signer;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// What a fleet of connections subscribes to.
+/// The channels of a fleet of connections.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Plan {
-    /// What kind of channel.
+    /// The kind of the channels.
     pub(crate) kind: Kind,
-    /// Begins each channel's name, after what the kind demands.
+    /// The beginning of each channel's name, after the prefix of its kind.
     pub(crate) name: String,
-    /// Channels; connection `i` subscribes to number `i % channels`.
+    /// The number of channels; connection `i` subscribes to number `i % channels`.
     pub(crate) channels: u32,
-    /// Bytes the system may receive ahead of a connection; `None` leaves it to the system.
+    /// The size of each socket's receive buffer in bytes; `None` for the system's default.
     pub(crate) receive_buffer: Option<u32>,
 }
 
-/// The kinds of channels, by what a subscription must prove.
+/// The kinds of channels, by what a subscription requires.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
 pub(crate) enum Kind {
     /// Connect, and subscribe to nothing
@@ -37,7 +37,7 @@ impl Plan {
         Self { kind, name: name.to_owned(), channels: channels.max(1), receive_buffer: None }
     }
 
-    /// The name of channel `number`. All names of a plan are of one length.
+    /// The name of channel `number`. All names of a plan have the same length.
     pub(crate) fn channel(&self, number: u32) -> String {
         let prefix = match self.kind {
             Kind::None | Kind::Public => "",
@@ -53,7 +53,8 @@ impl Plan {
     }
 }
 
-/// The request that opens a WebSocket. The key is the same for all: nobody checks the answer to it.
+/// The request that opens a WebSocket. All use the same key, since the accept header is not
+/// checked.
 pub(crate) fn upgrade(target: &Target, url_index: usize) -> String {
     let url = target.url(url_index);
     format!(
@@ -64,7 +65,7 @@ pub(crate) fn upgrade(target: &Target, url_index: usize) -> String {
     )
 }
 
-/// The message that subscribes connection `id`, whose name is `socket_id`.
+/// The message that subscribes connection `id`, which has the socket id `socket_id`.
 pub(crate) fn subscribe(
     plan: &Plan,
     id: u32,
@@ -99,7 +100,7 @@ pub(crate) fn unsubscribe(plan: &Plan, id: u32) -> String {
 /// The answer to `pusher:ping`.
 pub(crate) const PONG: &str = r#"{"event":"pusher:pong","data":{}}"#;
 
-/// The name of a message's event, or nothing where it has none.
+/// The name of a message's event, or nothing if it has none.
 pub(crate) fn event_name(message: &[u8]) -> &[u8] {
     let Some(at) = position(message, br#""event""#) else { return b"" };
     let rest = &message[at + br#""event""#.len()..];
@@ -123,12 +124,12 @@ pub(crate) fn socket_id(message: &[u8]) -> Option<&str> {
     std::str::from_utf8(&id[..end]).ok()
 }
 
-/// Where `wanted` begins in `bytes`.
+/// The position of `wanted` in `bytes`.
 pub(crate) fn position(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
 }
 
-/// A mask for the next frame of a client: different each time, as the protocol asks.
+/// A mask for the next frame of a client: different each time, as the protocol requires.
 pub(crate) fn mask(seed: &mut u64) -> [u8; 4] {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     narrow(*seed >> 32).to_be_bytes()

@@ -1,123 +1,123 @@
-//! What a worker is told, and what it answers; the same words for a thread and for a process.
+//! The commands and replies of a worker; they are the same for a thread and for a process.
 
 use crate::{fleet::tally::Counts, histogram::Packed, wire::Plan};
 use serde::{Deserialize, Serialize};
 
-/// Connections from one id up to, and without, another.
+/// A range of connection ids.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Range {
-    /// The first.
+    /// The first id.
     pub(crate) from: u32,
-    /// The one after the last.
+    /// The id after the last one.
     pub(crate) to: u32,
 }
 
 impl Range {
-    /// Every connection.
+    /// All connections.
     pub(crate) const ALL: Self = Self { from: 0, to: u32::MAX };
 
-    /// Whether `id` is one of them.
+    /// Whether the range contains `id`.
     pub(crate) fn holds(self, id: u32) -> bool {
         self.from <= id && id < self.to
     }
 
-    /// How many they are.
+    /// The number of ids.
     pub(crate) fn len(self) -> u32 {
         self.to.saturating_sub(self.from)
     }
 }
 
-/// An order to a worker. Each is answered once.
+/// A command to a worker. Each is answered once.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) enum Command {
-    /// Opens connections and subscribes them; answered when all are, or failed.
+    /// Opens connections and subscribes them; answered when all are subscribed or have failed.
     Open(Open),
-    /// Forgets all counts.
+    /// Resets all counts.
     Reset,
-    /// Forgets latencies, so that a warm-up does not count.
+    /// Resets the latencies, so that a warm-up does not count.
     Mark,
-    /// Tells all counts; the verdict is that on a range of connections.
+    /// Returns all counts, and the verdict on a range of connections.
     Read(Range),
     /// Closes connections.
     Close(Range),
-    /// Ends subscriptions, without closing.
+    /// Unsubscribes connections without closing them.
     Unsubscribe(Range),
-    /// Stops reading.
+    /// Stops reading from connections.
     Pause(Range),
-    /// Reads again.
+    /// Resumes reading from connections.
     Resume(Range),
-    /// Keeps doing something with connections in turn.
+    /// Repeats an action with one connection after the other.
     Repeat(Repeat),
-    /// Ends what [`Command::Repeat`] began.
+    /// Ends the actions of [`Command::Repeat`].
     Rest,
 }
 
-/// Connections to open.
+/// A request to open connections.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Open {
-    /// Their ids.
+    /// The ids of the connections.
     pub(crate) range: Range,
-    /// What they subscribe to.
+    /// The channels to subscribe to.
     pub(crate) plan: Plan,
-    /// How many may be under way at a time.
+    /// The maximum number of connections in progress.
     pub(crate) in_flight: u32,
-    /// When to give up.
+    /// The timeout of the whole command, in seconds.
     pub(crate) timeout_s: u64,
 }
 
-/// Something that is done with one connection after the other.
+/// An action that is repeated with one connection after the other.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub(crate) struct Repeat {
-    /// What.
+    /// The kind of the action.
     pub(crate) action: Action,
-    /// With which.
+    /// The ids of the connections.
     pub(crate) range: Range,
-    /// How often per second.
+    /// The number of actions per second.
     pub(crate) per_second: f64,
-    /// Bytes of a client event's data.
+    /// The size of a client event's data, in bytes.
     pub(crate) payload_bytes: usize,
 }
 
-/// See [`Repeat`].
+/// The kind of a repeated action.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) enum Action {
-    /// Unsubscribe and subscribe the one time, disconnect and connect the other.
+    /// Alternates between unsubscribing and subscribing, and disconnecting and connecting.
     Churn,
-    /// Send a client event.
+    /// Sends a client event.
     Whisper,
 }
 
-/// What a worker answers.
+/// A reply of a worker.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) enum Reply {
-    /// All connections of an order are open, or have failed.
+    /// All connections of a command are open, or have failed.
     Opened(Opened),
-    /// What was counted.
+    /// The counts.
     Counts(Box<Counts>),
-    /// It is done.
+    /// The command was executed.
     Done,
 }
 
-/// How opening went.
+/// The result of opening connections.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Opened {
-    /// Connections that are subscribed.
+    /// The number of subscribed connections.
     pub(crate) ready: u32,
-    /// Connections that failed or were not ready in time.
+    /// The number of connections that failed or were not ready in time.
     pub(crate) failed: u32,
-    /// From first to last.
+    /// The time from the first to the last connection, in µs.
     pub(crate) elapsed_us: u64,
-    /// Of each connection, from connecting to being subscribed.
+    /// The time of each connection from connecting to being subscribed.
     pub(crate) latency: Packed,
-    /// Why the first one failed.
+    /// The reason of the first failure.
     pub(crate) fault: Option<String>,
 }
 
-/// What a worker in a process of its own writes, a line each.
+/// A line of output of a worker process.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) enum Line {
-    /// Deliveries since the line before.
+    /// The number of deliveries since the previous line.
     Delivered(u64),
-    /// The answer to an order.
+    /// The reply to a command.
     Reply(Reply),
 }

@@ -1,9 +1,9 @@
-//! One connection of a worker: where it is in its life, and what it has received.
+//! A connection of a worker: its state, and the events that it has received.
 
 use crate::payload::Stamp;
 use mio::net::TcpStream;
 
-/// Where a connection is in its life.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Stage {
     /// Waiting for the answer to its HTTP request.
@@ -12,36 +12,36 @@ pub(crate) enum Stage {
     Greeting,
     /// Waiting for `pusher_internal:subscription_succeeded`.
     Subscribing,
-    /// Subscribed, or connected where that is all it is to be.
+    /// Subscribed, or connected if no subscription is wanted.
     Ready,
-    /// Without a subscription, by order.
+    /// Unsubscribed by a command.
     Unsubscribed,
-    /// Gone.
+    /// Closed.
     Closed,
 }
 
-/// A connection. It owns no memory but while a message is cut in two.
+/// A connection. It allocates memory only while a message is incomplete.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    /// Its socket, until it is closed.
+    /// The socket, until it is closed.
     pub(crate) stream: Option<TcpStream>,
-    /// Its number in the fleet.
+    /// The number of the connection in the fleet.
     pub(crate) id: u32,
-    /// Which of the worker's plans it follows.
+    /// The index of the plan among the worker's plans.
     pub(crate) plan: u16,
-    /// Where it is in its life.
+    /// The state of the connection.
     pub(crate) stage: Stage,
-    /// Whether it reads.
+    /// Whether the worker reads from the connection.
     pub(crate) reads: bool,
-    /// The beginning of a frame whose rest has not come.
+    /// The beginning of an incomplete frame.
     pub(crate) tail: Vec<u8>,
-    /// Bytes of an oversized frame that are still to be thrown away.
+    /// The remaining bytes of an oversized frame, which are discarded.
     pub(crate) skip: usize,
-    /// What could not be sent at once.
+    /// Bytes that the socket has not accepted yet.
     pub(crate) unsent: Vec<u8>,
-    /// Its public name.
+    /// The socket id from the server.
     pub(crate) socket_id: Box<str>,
-    /// When it began to connect or subscribe.
+    /// The time at which it began to connect or subscribe, in µs.
     pub(crate) since_us: u64,
     received: Received,
 }
@@ -50,14 +50,15 @@ pub(crate) struct Connection {
 #[derive(Clone, Copy, Debug, Default)]
 struct Received {
     count: u32,
-    /// The number that comes next, once there was one.
+    /// The next expected number, once one was received.
     next: Option<u32>,
-    /// Sum of the squares of all numbers: with the count it tells loss and repetition.
+    /// The sum of the squares of all numbers: together with the count, it reveals loss and
+    /// duplication.
     squares: u64,
 }
 
 impl Connection {
-    /// A connection that has just sent its request.
+    /// A connection whose request was just sent.
     pub(crate) fn new(stream: TcpStream, id: u32, plan: u16, since_us: u64) -> Self {
         Self {
             stream: Some(stream),
@@ -74,7 +75,7 @@ impl Connection {
         }
     }
 
-    /// Counts an event, and says whether it followed the one before.
+    /// Counts an event, and returns whether it followed the previous one.
     pub(crate) fn receive(&mut self, stamp: Stamp) -> bool {
         let received = &mut self.received;
         let in_order = received.next.is_none_or(|next| next == stamp.number);
@@ -85,17 +86,17 @@ impl Connection {
         in_order
     }
 
-    /// Begins a new subscription: its first event may have any number.
+    /// Begins a new subscription: its first event can have any number.
     pub(crate) fn begin_window(&mut self) {
         self.received.next = None;
     }
 
-    /// Forgets what was received.
+    /// Resets the counts.
     pub(crate) fn reset(&mut self) {
         self.received = Received::default();
     }
 
-    /// Events received.
+    /// The number of received events.
     pub(crate) fn count(&self) -> u32 {
         self.received.count
     }
@@ -107,7 +108,7 @@ impl Connection {
         u128::from(self.received.squares) == squares & u128::from(u64::MAX)
     }
 
-    /// Closes the socket and frees what was kept for it.
+    /// Closes the socket and frees the buffers.
     pub(crate) fn close(&mut self) {
         self.stream = None;
         self.stage = Stage::Closed;

@@ -1,4 +1,4 @@
-//! Opening sockets from many addresses, so that their ports suffice.
+//! Opens sockets from many source addresses, since the ports of one do not suffice.
 
 use crate::failure::Failure;
 use mio::net::TcpStream;
@@ -14,22 +14,23 @@ use tokio::{
     time,
 };
 
-/// Source addresses: 127.0.0.2 and those after it. Each has some 28,000 ports, and those of closed
-/// connections stay taken for a minute.
+/// The number of source addresses, from 127.0.0.2 on. Each has about 28,000 ports, and those of
+/// closed connections remain in use for a minute.
 const SOURCES: u8 = 64;
-/// Loopback answers at once, unless the server's backlog is full.
+/// The timeout of a connection attempt. Loopback answers at once, unless the server's backlog is
+/// full.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens sockets.
 #[derive(Debug)]
 pub(crate) struct Dialer {
-    /// Only for connecting: the standard library cannot connect from a chosen address.
+    /// Used only for connecting: the standard library cannot connect from a given source address.
     runtime: Runtime,
     next: u8,
 }
 
 impl Dialer {
-    /// A dialer that begins at another source address than other processes do.
+    /// A dialer that begins at a different source address than other processes.
     pub(crate) fn new() -> Result<Self, Failure> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(Failure::io("start a runtime"))?;
@@ -37,7 +38,7 @@ impl Dialer {
         Ok(Self { runtime, next })
     }
 
-    /// A connected socket.
+    /// Opens a connected socket.
     pub(crate) fn dial(
         &mut self,
         address: SocketAddr,
@@ -55,7 +56,7 @@ impl Dialer {
         }
         if address.ip().is_ipv4() {
             let source = Ipv4Addr::new(127, 0, 0, 2 + self.next);
-            // Only Linux has all of 127.0.0.0/8; elsewhere the ports of one address must do.
+            // Only Linux has all of 127.0.0.0/8; other systems use the ports of one address.
             let _ = socket.bind(SocketAddr::new(IpAddr::V4(source), 0));
         }
         let connect = async { time::timeout(CONNECT_TIMEOUT, socket.connect(address)).await };

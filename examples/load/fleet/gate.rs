@@ -1,4 +1,4 @@
-//! How many deliveries there were: what a publisher with a window waits for.
+//! The number of deliveries, for which publishers with a window wait.
 
 use mio::Waker;
 use std::sync::{
@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::SeqCst},
 };
 
-/// Counts deliveries across threads, and wakes one publisher at a count that it names.
+/// Counts deliveries across threads, and wakes one publisher at a requested count.
 #[derive(Debug)]
 pub(crate) struct Gate {
     delivered: AtomicU64,
@@ -15,7 +15,7 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// A gate that has seen nothing.
+    /// A gate without deliveries.
     pub(crate) fn new() -> Self {
         Self {
             delivered: AtomicU64::new(0),
@@ -24,7 +24,7 @@ impl Gate {
         }
     }
 
-    /// Counts `count` deliveries.
+    /// Adds `count` deliveries.
     pub(crate) fn add(&self, count: u64) {
         let delivered = self.delivered.fetch_add(count, SeqCst) + count;
         if delivered < self.wake_at.load(SeqCst) {
@@ -32,28 +32,28 @@ impl Gate {
         }
         self.wake_at.store(u64::MAX, SeqCst);
         if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
-            // A publisher that is not woken looks again by itself a little later.
+            // If this fails, the publisher checks the count after its poll timeout.
             let _ = waker.wake();
         }
     }
 
-    /// Deliveries since the gate was made.
+    /// The number of deliveries since the gate was created.
     pub(crate) fn delivered(&self) -> u64 {
         self.delivered.load(SeqCst)
     }
 
-    /// Whom to wake from now on.
+    /// Sets the waker of the publisher.
     pub(crate) fn wake(&self, waker: Option<Arc<Waker>>) {
         *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = waker;
     }
 
-    /// Asks to be woken at `count`, and says whether it was reached already.
+    /// Requests a wake-up at `count`, and returns whether it was reached already.
     pub(crate) fn reached(&self, count: u64) -> bool {
         if count <= self.delivered() {
             return true;
         }
         self.wake_at.store(count, SeqCst);
-        // Between the look and the wish it may have been reached: nobody would wake us.
+        // Deliveries between the check and the store do not wake the publisher.
         count <= self.delivered()
     }
 }

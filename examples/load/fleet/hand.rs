@@ -1,4 +1,4 @@
-//! The way to one worker: a thread here, or a process of its own.
+//! The handle of a worker, which is a thread or a process.
 
 use super::{
     command::{Command, Line, Reply},
@@ -19,18 +19,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often somebody who waits for a worker looks whether the run is to end.
+/// The interval at which a wait for a worker checks whether the run is interrupted.
 const LOOK: Duration = Duration::from_millis(50);
-/// How often a worker in a process of its own tells what was delivered.
+/// The interval at which a worker process reports deliveries.
 const TELL: Duration = Duration::from_millis(2);
 /// The argument that makes this program a worker.
 pub(crate) const WORKER: &str = "worker-process";
 
-/// A worker, as those see it who give it orders. It ends when this is dropped.
+/// The handle of a worker. Dropping it ends the worker.
 #[derive(Debug)]
 pub(crate) struct Hand {
     replies: Receiver<Reply>,
-    /// `None` while it is being dropped.
+    /// `None` while the handle is being dropped.
     way: Option<Way>,
 }
 
@@ -41,7 +41,7 @@ enum Way {
 }
 
 impl Hand {
-    /// A worker that is a thread of this process.
+    /// Starts a worker thread.
     pub(crate) fn thread(target: &Target, gate: &Arc<Gate>) -> Result<Self, Failure> {
         let (commands, told) = channel();
         let (answers, replies) = channel();
@@ -52,7 +52,7 @@ impl Hand {
         Ok(Self { replies, way: Some(Way::Thread { commands, waker, thread }) })
     }
 
-    /// A worker that is a process, with file descriptors of its own.
+    /// Starts a worker process, which has its own file descriptors.
     pub(crate) fn process(target: &Target, gate: &Arc<Gate>) -> Result<Self, Failure> {
         let failed = Failure::io("start a worker process");
         let mut child = process::Command::new(env::current_exe().map_err(&failed)?)
@@ -83,7 +83,7 @@ impl Hand {
         Ok(Self { replies, way: Some(Way::Process { child, input, reader }) })
     }
 
-    /// The process of a worker that has one of its own.
+    /// The process id, if the worker is a process.
     pub(crate) fn pid(&self) -> Option<u32> {
         match &self.way {
             Some(Way::Process { child, .. }) => Some(child.id()),
@@ -91,7 +91,7 @@ impl Hand {
         }
     }
 
-    /// Gives an order.
+    /// Sends a command.
     pub(crate) fn tell(&mut self, command: Command) -> Result<(), Failure> {
         match &mut self.way {
             Some(Way::Thread { commands, waker, .. }) => {
@@ -103,7 +103,7 @@ impl Hand {
         }
     }
 
-    /// Waits for the answer to the oldest order that has none.
+    /// Waits for the reply to the oldest unanswered command.
     pub(crate) fn reply(&self, timeout: Duration) -> Result<Reply, Failure> {
         let until = Instant::now() + timeout;
         loop {
@@ -118,11 +118,11 @@ impl Hand {
         }
     }
 
-    /// Ends a worker process without giving it the time to close anything: the system closes all its
-    /// sockets at once. A thread is ended as by a drop.
+    /// Kills a worker process; the system then closes all its sockets at once. A thread ends as
+    /// with a drop.
     pub(crate) fn kill(mut self) {
         if let Some(Way::Process { child, .. }) = &mut self.way {
-            // It may have ended by itself.
+            // The process may have ended already.
             let _ = child.kill();
         }
     }
@@ -133,14 +133,14 @@ impl Drop for Hand {
         match self.way.take() {
             Some(Way::Thread { commands, waker, thread }) => {
                 drop(commands);
-                // The worker sees the end of its orders at the latest when its turn is over; and a
-                // panic has been printed.
+                // The worker detects the closed channel at the end of its turn; a panic was printed
+                // already.
                 let _ = waker.wake();
                 let _ = thread.join();
             }
             Some(Way::Process { mut child, input, reader }) => {
                 drop(input);
-                // As above: the end of its input is the end of a worker process.
+                // A worker process ends when its input ends.
                 let _ = child.wait();
                 let _ = reader.join();
             }
@@ -156,7 +156,8 @@ fn write_line(to: &mut impl Write, value: &impl serde::Serialize) -> Result<(), 
     to.write_all(&line).and_then(|()| to.flush()).map_err(failed)
 }
 
-/// The life of a worker process: orders come by standard input, answers go to standard output.
+/// Runs a worker process: commands arrive on standard input, replies are written to standard
+/// output.
 pub(crate) fn run_process() -> Result<(), Failure> {
     let mut input = BufReader::new(std::io::stdin()).lines().map_while(Result::ok);
     let target = input.next().ok_or(Failure::Lost("the program that started this worker"))?;

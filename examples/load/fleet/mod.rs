@@ -1,4 +1,4 @@
-//! A fleet: the connections of a scenario, spread over workers.
+//! A fleet: the connections of a scenario, distributed over workers.
 
 pub(crate) mod command;
 mod connection;
@@ -30,56 +30,56 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Descriptors of a process that are no connections of its workers: publishers, pipes, pollers.
+/// File descriptors of a process other than connections: publishers, pipes, pollers.
 const RESERVED: u64 = 512;
-/// Connections that are under way at a time.
+/// The maximum number of connections in progress.
 pub(crate) const IN_FLIGHT: u32 = 128;
-/// How long a worker may take for what it does at once.
+/// The timeout of commands that a worker executes at once.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// No delivery for so long, and there will be none.
+/// The time without a delivery after which no more are expected.
 const STALL: Duration = Duration::from_secs(2);
 
-/// How many workers there are, and where.
+/// The number of workers, and whether they are processes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Crew {
-    /// Threads of this process, when there are no processes.
+    /// The number of threads, if no processes are used.
     pub(crate) threads: u32,
-    /// Processes of their own; 0 for as many as the file descriptors demand.
+    /// The number of processes; 0 for as many as the limit of file descriptors requires.
     pub(crate) processes: u32,
 }
 
-/// The connections of a scenario. They are closed when it is dropped.
+/// The connections of a scenario. Dropping it closes them.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     hands: Vec<Hand>,
     gate: Arc<Gate>,
-    /// Connections ordered so far.
+    /// The number of connections requested so far.
     count: u32,
 }
 
-/// How opening went, over all workers.
+/// The result of opening connections, for all workers.
 #[derive(Debug, Default)]
 pub(crate) struct Opening {
-    /// Connections that are subscribed.
+    /// The number of subscribed connections.
     pub(crate) ready: u32,
-    /// The others.
+    /// The number of failed connections.
     pub(crate) failed: u32,
-    /// Until the last worker was done.
+    /// The time until the last worker had finished, in seconds.
     pub(crate) seconds: f64,
-    /// From connecting to being subscribed.
+    /// The time from connecting to being subscribed.
     pub(crate) latency: Histogram,
-    /// Why the first one failed.
+    /// The reason of the first failure.
     pub(crate) fault: Option<String>,
 }
 
-/// Sockets that this process may open for connections.
+/// The number of sockets that this process can open for connections.
 pub(crate) fn descriptors() -> u64 {
     let (soft, _) = rlimit::getrlimit(rlimit::Resource::NOFILE).unwrap_or((1_024, 1_024));
     soft.saturating_sub(RESERVED).max(1)
 }
 
 impl Fleet {
-    /// Workers for `connections` connections, none of which is open yet.
+    /// Starts workers for `connections` connections, which are not opened yet.
     pub(crate) fn new(target: &Target, crew: Crew, connections: u32) -> Result<Self, Failure> {
         let gate = Arc::new(Gate::new());
         let needed = u64::from(connections).div_ceil(descriptors());
@@ -95,12 +95,12 @@ impl Fleet {
         Ok(Self { hands: hands?, gate, count: 0 })
     }
 
-    /// Gives the next connections ids from `id` on, so that the users of two fleets differ.
+    /// Sets the id of the next connection to `id`, so that the users of two fleets differ.
     pub(crate) fn number_from(&mut self, id: u32) {
         self.count = id;
     }
 
-    /// Opens and subscribes `count` more connections, and fails when one of them did.
+    /// Opens and subscribes `count` more connections; fails if one of them does.
     pub(crate) fn open(&mut self, plan: &Plan, count: u32) -> Result<Opening, Failure> {
         let opening = self.try_open(plan, count, IN_FLIGHT)?;
         if opening.failed != 0 {
@@ -113,7 +113,7 @@ impl Fleet {
         Ok(opening)
     }
 
-    /// Opens and subscribes `count` more connections, as far as that is possible.
+    /// Opens and subscribes `count` more connections; some may fail.
     pub(crate) fn try_open(
         &mut self,
         plan: &Plan,
@@ -143,7 +143,7 @@ impl Fleet {
         Ok(opening)
     }
 
-    /// The processes of its workers, where they have some of their own.
+    /// The ids of the worker processes.
     pub(crate) fn pids(&self) -> impl Iterator<Item = u32> {
         self.hands.iter().filter_map(Hand::pid)
     }
@@ -153,7 +153,7 @@ impl Fleet {
         &self.gate
     }
 
-    /// Gives one order to all workers, and adds up what they count.
+    /// Sends one command to all workers, and adds up their counts.
     fn tell(&mut self, command: &Command) -> Result<Sum, Failure> {
         for hand in &mut self.hands {
             hand.tell(command.clone())?;
@@ -169,12 +169,12 @@ impl Fleet {
         Ok(sum)
     }
 
-    /// Forgets all counts.
+    /// Resets all counts.
     pub(crate) fn reset(&mut self) -> Result<(), Failure> {
         self.tell(&Command::Reset).map(drop)
     }
 
-    /// Forgets latencies.
+    /// Resets the latencies.
     pub(crate) fn mark(&mut self) -> Result<(), Failure> {
         self.tell(&Command::Mark).map(drop)
     }
@@ -189,33 +189,34 @@ impl Fleet {
         self.tell(&Command::Close(range)).map(drop)
     }
 
-    /// Ends subscriptions.
+    /// Unsubscribes connections without closing them.
     pub(crate) fn unsubscribe(&mut self, range: Range) -> Result<(), Failure> {
         self.tell(&Command::Unsubscribe(range)).map(drop)
     }
 
-    /// Stops reading.
+    /// Stops reading from connections.
     pub(crate) fn pause(&mut self, range: Range) -> Result<(), Failure> {
         self.tell(&Command::Pause(range)).map(drop)
     }
 
-    /// Reads again.
+    /// Resumes reading from connections.
     pub(crate) fn resume(&mut self, range: Range) -> Result<(), Failure> {
         self.tell(&Command::Resume(range)).map(drop)
     }
 
-    /// Keeps doing something with connections in turn, each worker its part of it.
+    /// Repeats an action with one connection after the other, distributed over the workers.
     pub(crate) fn repeat(&mut self, order: Repeat) -> Result<(), Failure> {
         let per_second = order.per_second / float_of(self.hands.len());
         self.tell(&Command::Repeat(Repeat { per_second, ..order })).map(drop)
     }
 
-    /// Ends what `repeat` began.
+    /// Ends the actions of `repeat`.
     pub(crate) fn rest(&mut self) -> Result<(), Failure> {
         self.tell(&Command::Rest).map(drop)
     }
 
-    /// Waits until the gate has seen `wanted` deliveries, or none for two seconds. Says what it has seen.
+    /// Waits for `wanted` deliveries, until there were none for two seconds. Returns the number of
+    /// deliveries.
     pub(crate) fn settle(&self, wanted: u64) -> Result<u64, Failure> {
         let (mut seen, mut since) = (self.gate.delivered(), Instant::now());
         while seen < wanted && since.elapsed() < STALL {
@@ -229,7 +230,7 @@ impl Fleet {
         Ok(seen)
     }
 
-    /// Ends all worker processes without closing anything: the system does, at once.
+    /// Kills all worker processes; the system then closes all sockets at once.
     pub(crate) fn kill(self) {
         self.hands.into_iter().for_each(Hand::kill);
     }

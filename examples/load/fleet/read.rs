@@ -1,4 +1,4 @@
-//! How a worker reads and writes: frames out of shared buffers.
+//! Reading and writing of a worker, with buffers shared by its connections.
 
 use super::{connection::Stage, worker::Worker};
 use crate::{
@@ -8,14 +8,14 @@ use crate::{
 };
 use std::io::{ErrorKind, Read, Write};
 
-/// Reads of one connection in a row, so that the others get their turn.
+/// The maximum number of consecutive reads from one connection, so that the others are read too.
 const READS_PER_TURN: usize = 8;
-/// A frame that is longer is judged by its beginning, and the rest thrown away.
+/// The maximum size of a frame that is read completely; the rest of a longer one is discarded.
 const WHOLE_BYTES_MAX: usize = 32 * 1024;
-/// The head of an HTTP answer.
+/// The maximum size of the head of an HTTP response.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// What a call of `read` said.
+/// The result of a call of `read`.
 enum Got {
     Bytes(usize),
     Nothing,
@@ -23,7 +23,7 @@ enum Got {
 }
 
 impl Worker {
-    /// Reads what has come for a connection.
+    /// Reads the available data of a connection.
     pub(super) fn read(&mut self, at: usize) {
         for _ in 0..READS_PER_TURN {
             let Some(connection) = self.connections.get_mut(at) else { return };
@@ -62,9 +62,9 @@ impl Worker {
         self.again.push(at);
     }
 
-    /// Takes the frames out of the first `filled` bytes of the buffer, and keeps what is cut.
+    /// Processes the frames in the first `filled` bytes of the buffer, and keeps an incomplete one.
     fn take(&mut self, at: usize, filled: usize) {
-        // The buffer is taken out so that the rest of the worker can be used meanwhile.
+        // The buffer is moved out so that the rest of the worker can be borrowed.
         let buffer = std::mem::take(&mut self.buffer);
         let mut bytes = &buffer[..filled];
         if self.connections[at].stage == Stage::Upgrading {
@@ -115,7 +115,7 @@ impl Worker {
         }
     }
 
-    /// The answer to the request: what follows it, once it is whole and as it should be.
+    /// Checks the response to the upgrade request; returns the bytes after it once it is complete.
     fn take_head<'a>(&mut self, at: usize, bytes: &'a [u8]) -> Option<&'a [u8]> {
         let Some(end) = wire::position(bytes, b"\r\n\r\n") else {
             if bytes.len() < HEAD_BYTES_MAX {
@@ -199,7 +199,7 @@ impl Worker {
         }
     }
 
-    /// Asks for the subscription of a connection.
+    /// Sends the subscription of a connection.
     pub(super) fn subscribe(&mut self, at: usize) {
         let connection = &mut self.connections[at];
         connection.stage = Stage::Subscribing;
@@ -230,13 +230,13 @@ impl Worker {
         self.send(at);
     }
 
-    /// Sends what stands in `outgoing`, after what could not be sent before.
+    /// Sends the content of `outgoing`, after earlier unsent bytes.
     pub(super) fn send(&mut self, at: usize) {
         self.connections[at].unsent.extend_from_slice(&self.outgoing);
         self.flush(at);
     }
 
-    /// Sends what could not be sent before.
+    /// Sends bytes that the socket has not accepted before.
     pub(super) fn flush(&mut self, at: usize) {
         let Some(connection) = self.connections.get_mut(at) else { return };
         let Some(stream) = &mut connection.stream else { return };
@@ -247,7 +247,7 @@ impl Worker {
                     connection.unsent.drain(..count);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // What broke is noticed by the read that follows.
+                // The next read detects the broken connection.
                 Err(_) => return,
             }
         }

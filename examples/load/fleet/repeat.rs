@@ -1,4 +1,4 @@
-//! What a worker does again and again with its connections: churn and client events.
+//! Repeated actions of a worker: churn and client events.
 
 use super::{
     command::{Action, Range},
@@ -12,11 +12,11 @@ use crate::{
     wire,
 };
 
-/// Steps per turn, so that reading goes on meanwhile.
+/// The maximum number of actions per turn, so that the worker keeps reading.
 const STEPS_PER_TURN: u64 = 256;
 
 impl Worker {
-    /// Does the steps that are due.
+    /// Executes the actions that are due.
     pub(super) fn step_repeated(&mut self) {
         let Some(mut repeated) = self.repeated.take() else { return };
         let order = repeated.order;
@@ -37,7 +37,7 @@ impl Worker {
         self.repeated = Some(repeated);
     }
 
-    /// The indexes of a range's connections, which were opened by one order and so stand together.
+    /// The indexes of a range's connections. They are contiguous, since one command opened them.
     fn members(&self, range: Range) -> std::ops::Range<usize> {
         let start = self.connections.iter().position(|one| range.holds(one.id));
         let Some(start) = start else { return 0..0 };
@@ -45,7 +45,7 @@ impl Worker {
         start..start + length
     }
 
-    /// Unsubscribes and subscribes back to back, as pusher-js does.
+    /// Unsubscribes and subscribes without waiting, like pusher-js.
     fn resubscribe(&mut self, at: usize) {
         let connection = &mut self.connections[at];
         if connection.stage != Stage::Ready {
@@ -58,7 +58,7 @@ impl Worker {
         self.tally.counters.resubscribed += 1;
     }
 
-    /// Closes a connection and opens another in its place.
+    /// Closes a connection and opens another one at the same index.
     fn reconnect(&mut self, at: usize) {
         let connection = &mut self.connections[at];
         if connection.stage != Stage::Ready {

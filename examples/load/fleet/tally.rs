@@ -1,4 +1,4 @@
-//! What a worker counts, and the form in which it tells.
+//! The counts of a worker, and their serialised form.
 
 use crate::histogram::{Histogram, Packed};
 use serde::{Deserialize, Serialize};
@@ -7,61 +7,61 @@ use std::collections::BTreeMap;
 /// Counters of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    /// From the publisher's clock to the read that brought the event.
+    /// The time from the publisher's timestamp to the read of the event.
     pub(crate) latency: Histogram,
-    /// From connecting, or subscribing again, to being subscribed.
+    /// The time from connecting, or subscribing again, to being subscribed.
     pub(crate) ready: Histogram,
-    /// The plain counters.
+    /// The simple counters.
     pub(crate) counters: Counters,
 }
 
-/// Counters that are added up over workers.
+/// Counters that are summed over workers.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Counters {
-    /// Events received.
+    /// The number of received events.
     pub(crate) delivered: u64,
-    /// Bytes received.
+    /// The number of received bytes.
     pub(crate) bytes: u64,
-    /// Events that did not follow the one before on their connection.
+    /// The number of events that did not follow the previous one on their connection.
     pub(crate) disorder: u64,
-    /// `member_added` received.
+    /// The number of received `member_added` events.
     pub(crate) added: u64,
-    /// `member_removed` received.
+    /// The number of received `member_removed` events.
     pub(crate) removed: u64,
-    /// Connections that went through unsubscribe and subscribe.
+    /// The number of times that a connection unsubscribed and subscribed.
     pub(crate) resubscribed: u64,
-    /// Connections that were closed and opened again.
+    /// The number of times that a connection was closed and opened again.
     pub(crate) reconnected: u64,
-    /// Client events sent.
+    /// The number of sent client events.
     pub(crate) whispered: u64,
-    /// Connections that ended without being asked to.
+    /// The number of connections that ended without a command.
     pub(crate) lost: u64,
-    /// Close codes received.
+    /// The received close codes, with their numbers.
     pub(crate) close_codes: BTreeMap<u16, u64>,
-    /// `pusher:error` and the like.
+    /// The number of received errors, such as `pusher:error`.
     pub(crate) errors: u64,
-    /// The first of them, or another reason why a connection ended.
+    /// The first error, or another reason why a connection ended.
     pub(crate) fault: Option<String>,
 }
 
-/// What a range of connections has received.
+/// The events that a range of connections has received.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Verdict {
-    /// Connections looked at.
+    /// The number of connections.
     pub(crate) connections: u64,
-    /// Of those, subscribed.
+    /// The number of subscribed connections.
     pub(crate) ready: u64,
-    /// Events received by them.
+    /// The number of events received by them.
     pub(crate) delivered: u64,
-    /// The least that one of them received, and the most.
+    /// The minimum number of events of a connection.
     pub(crate) least: u32,
-    /// The most that one of them received.
+    /// The maximum number of events of a connection.
     pub(crate) most: u32,
-    /// Connections whose events are not exactly those numbered from 0 to their count.
+    /// The number of connections whose events are not exactly those numbered from 0 to their count.
     pub(crate) wrong: u64,
 }
 
-/// All that a worker tells.
+/// The counts in a worker's reply.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Counts {
     /// See [`Tally::latency`].
@@ -70,12 +70,12 @@ pub(crate) struct Counts {
     pub(crate) ready: Packed,
     /// See [`Tally::counters`].
     pub(crate) counters: Counters,
-    /// Of the connections that were asked about.
+    /// The events of the requested range of connections.
     pub(crate) verdict: Verdict,
 }
 
 impl Counters {
-    /// Notes why something went wrong; the first reason is kept.
+    /// Records the reason of a failure; only the first one is kept.
     pub(crate) fn fault(&mut self, why: impl FnOnce() -> String) {
         self.fault.get_or_insert_with(why);
     }
@@ -112,21 +112,21 @@ impl Verdict {
     }
 }
 
-/// The counts of all workers.
+/// The sums over all workers.
 #[derive(Debug, Default)]
 pub(crate) struct Sum {
-    /// Of all workers.
+    /// The sum of [`Tally::latency`].
     pub(crate) latency: Histogram,
-    /// Of all workers.
+    /// The sum of [`Tally::ready`].
     pub(crate) ready: Histogram,
-    /// Of all workers.
+    /// The sum of [`Tally::counters`].
     pub(crate) counters: Counters,
-    /// Of all connections that were asked about.
+    /// The events of the requested range of connections.
     pub(crate) verdict: Verdict,
 }
 
 impl Sum {
-    /// Adds what one worker told.
+    /// Adds the counts of one worker.
     pub(crate) fn add(&mut self, counts: Counts) {
         self.latency.add(&counts.latency);
         self.ready.add(&counts.ready);

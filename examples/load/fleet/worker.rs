@@ -1,4 +1,4 @@
-//! A worker: one thread that owns connections, reads what they receive, and does as it is told.
+//! A worker: one thread that owns connections, reads what they receive, and executes commands.
 
 use super::{
     command::{Command, Open, Opened, Range, Repeat, Reply},
@@ -27,19 +27,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The token of the waker; connections have their index.
+/// The token of the waker; the token of a connection is its index.
 const WAKE: Token = Token(usize::MAX);
-/// What one read can bring. More than a socket mostly holds, and still in the second-level cache.
+/// The size of the read buffer: more than most sockets hold, and less than the second-level cache.
 const BUFFER_BYTES: usize = 128 * 1024;
 const EVENTS_MAX: usize = 1_024;
-/// Connections begun per turn, so that reading goes on meanwhile.
+/// The maximum number of connections begun per turn, so that the worker keeps reading.
 const DIALS_PER_TURN: u32 = 32;
-/// A turn while something is to be done by the clock.
+/// The poll timeout while timed work is pending.
 const TURN: Duration = Duration::from_millis(1);
-/// A turn while there is nothing to do.
+/// The poll timeout while the worker is idle.
 const IDLE_TURN: Duration = Duration::from_millis(100);
 
-/// Owns connections.
+/// The state of a worker.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(super) target: Target,
@@ -51,13 +51,13 @@ pub(crate) struct Worker {
     pub(super) tally: Tally,
     pub(super) gate: Arc<Gate>,
     pub(super) stamps: StampReader,
-    /// Read into, by all connections.
+    /// The read buffer of all connections.
     pub(super) buffer: Box<[u8]>,
-    /// Written from, by all connections.
+    /// The write buffer of all connections.
     pub(super) outgoing: Vec<u8>,
-    /// The seed of the masks.
+    /// The state of the generator of masks.
     pub(super) seed: u64,
-    /// Connections that had more to read than their turn allowed.
+    /// Connections that were not read completely in the previous turn.
     pub(super) again: Vec<usize>,
     pub(super) repeated: Option<Repeated>,
     opening: Option<Opening>,
@@ -65,7 +65,7 @@ pub(crate) struct Worker {
     replies: Sender<Reply>,
 }
 
-/// An order to open connections, under way.
+/// A running command to open connections.
 #[derive(Debug)]
 struct Opening {
     open: Open,
@@ -76,26 +76,26 @@ struct Opening {
     latency: Histogram,
 }
 
-/// A [`Repeat`] under way.
+/// A running [`Repeat`].
 #[derive(Debug)]
 pub(super) struct Repeated {
     pub(super) order: Repeat,
     pub(super) begun: Instant,
-    /// Steps done so far.
+    /// The number of executed actions.
     pub(super) steps: u64,
 }
 
-/// The other end of a worker's two queues.
+/// The worker's ends of its two channels.
 #[derive(Debug)]
 pub(crate) struct Ends {
-    /// What it is told.
+    /// The received commands.
     pub(crate) commands: Receiver<Command>,
-    /// What it answers.
+    /// The sent replies.
     pub(crate) replies: Sender<Reply>,
 }
 
 impl Worker {
-    /// A worker without connections, and what wakes it when there is a command.
+    /// A worker without connections, and the waker that announces commands.
     pub(crate) fn new(
         target: Target,
         gate: Arc<Gate>,
@@ -125,7 +125,7 @@ impl Worker {
         Ok((worker, waker))
     }
 
-    /// Works until nobody is left to give commands.
+    /// Runs until the sender of commands is dropped.
     pub(crate) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while !stop::requested() {
@@ -160,14 +160,14 @@ impl Worker {
         }
     }
 
-    /// Carries out the commands that wait. False when there will be no more.
+    /// Executes the pending commands. Returns false if the sender was dropped.
     fn obey(&mut self) -> bool {
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Open(open)) => self.begin_opening(open),
                 Ok(command) => {
                     let reply = self.carry_out(command);
-                    // Nobody who waits for it is as good as no answer.
+                    // The receiver may have been dropped.
                     let _ = self.replies.send(reply);
                 }
                 Err(TryRecvError::Empty) => return true,
@@ -205,7 +205,7 @@ impl Worker {
         Reply::Done
     }
 
-    /// Does something with each connection of a range.
+    /// Applies a function to each connection of a range.
     fn each(&mut self, range: Range, mut action: impl FnMut(&mut Self, usize)) {
         for at in 0..self.connections.len() {
             if range.holds(self.connections[at].id) {
@@ -254,7 +254,7 @@ impl Worker {
         });
     }
 
-    /// Begins as many connections as may be under way, and reports when all are done.
+    /// Begins as many connections as allowed, and replies when all are finished.
     fn open_more(&mut self) {
         let Some(mut opening) = self.opening.take() else { return };
         for _ in 0..DIALS_PER_TURN {
@@ -284,11 +284,11 @@ impl Worker {
             latency: opening.latency.pack(),
             fault: self.tally.counters.fault.clone(),
         };
-        // As above.
+        // The receiver may have been dropped.
         let _ = self.replies.send(Reply::Opened(opened));
     }
 
-    /// Opens a connection, in the place of an earlier one or in a new one.
+    /// Opens a connection, at an existing index or at a new one.
     pub(super) fn connect(&mut self, at: Option<usize>, id: u32, plan: u16) -> io::Result<()> {
         let since_us = now_us();
         let url_index = usize::try_from(id).unwrap_or_default();
@@ -309,7 +309,7 @@ impl Worker {
         Ok(())
     }
 
-    /// A connection has got where it was to get.
+    /// Handles a connection that is subscribed, or connected if no subscription is wanted.
     pub(super) fn on_ready(&mut self, at: usize) {
         let connection = &mut self.connections[at];
         connection.stage = Stage::Ready;
@@ -324,7 +324,7 @@ impl Worker {
         }
     }
 
-    /// A connection has ended, which nobody ordered.
+    /// Handles a connection that has ended without a command.
     pub(super) fn on_lost(&mut self, at: usize, why: impl FnOnce() -> String) {
         let connection = &mut self.connections[at];
         let was_ready = matches!(connection.stage, Stage::Ready | Stage::Unsubscribed);

@@ -16,23 +16,24 @@ use crate::{
 };
 use std::time::Duration;
 
-/// Who stays, who comes and goes, and how often.
+/// The parameters of the scenario.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Churn {
-    /// Subscribers that stay, and lose nothing.
+    /// The number of subscribers that stay, and must lose nothing.
     pub(crate) steady: u32,
-    /// Subscribers that come and go.
+    /// The number of subscribers that disconnect and reconnect.
     pub(crate) restless: u32,
-    /// Steps per second: unsubscribe and subscribe one time, disconnect and connect the other.
+    /// Actions per second: alternately unsubscribing and subscribing, and disconnecting and
+    /// connecting.
     pub(crate) steps_per_s: f64,
     /// Events per second.
     pub(crate) rate: f64,
-    /// How long.
+    /// The duration of the measurement.
     pub(crate) duration: Duration,
 }
 
 impl Bench {
-    /// Publishes to subscribers of whom some come and go.
+    /// Publishes to subscribers of which some disconnect and reconnect.
     pub(crate) fn churn(&self, churn: Churn) -> Result<Outcome, Failure> {
         let load = format!(
             "{} stay, {} come and go {} times/s, {} events/s",
@@ -92,7 +93,7 @@ impl Bench {
     }
 }
 
-/// What those who come and go have done so far.
+/// The number of actions of the changing subscribers so far.
 fn steps(fleet: &mut Fleet) -> Result<u64, Failure> {
     let counters = fleet.read(Range { from: 0, to: 0 })?.counters;
     Ok(counters.resubscribed + counters.reconnected)
@@ -106,7 +107,7 @@ impl Churn {
             channels: 1,
             kind: Kind::Public,
             pace: Pace::Rate(self.rate),
-            // One publisher: so each subscription's events have an order.
+            // One publisher, so that the events of each subscription have an order.
             publishers: 1,
             duration: self.duration,
         }

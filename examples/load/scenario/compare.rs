@@ -9,24 +9,24 @@ use crate::{
 use clap::Parser;
 use std::str::FromStr;
 
-/// What is run when nothing else is asked.
+/// The default runs.
 const RUNS: [&str; 5] = ["connect -n 2000", "fanout", "fanout --window 4", "unicast", "saturate"];
 
-/// One of the servers.
+/// A server of the comparison.
 #[derive(Clone, Debug)]
 pub(crate) struct Side {
-    /// What it is called in the table.
+    /// Its name in the table.
     name: String,
-    /// How it is given to a scenario.
+    /// Its options for a scenario.
     arguments: Vec<String>,
 }
 
-/// What the sides were found to do in one run.
+/// The outcomes of all sides in one run.
 #[derive(Debug)]
 pub(crate) struct Comparison {
-    /// The run, as it would be typed.
+    /// The command line of the run.
     run: String,
-    /// Outcomes of each side, one of each round.
+    /// The outcomes of each side, one for each round.
     sides: Vec<Vec<Outcome>>,
 }
 
@@ -50,7 +50,7 @@ impl FromStr for Side {
     }
 }
 
-/// Runs everything against every side, as many rounds as asked.
+/// Runs all scenarios against all sides, in the requested number of rounds.
 pub(crate) fn compare(options: &Options) -> Result<Vec<Comparison>, Failure> {
     if options.sides.len() < 2 {
         return Err(Failure::Usage("compare needs two --side NAME=URL,pid=N at least".to_owned()));
@@ -117,7 +117,7 @@ pub(crate) fn flattened(options: &Options, comparisons: Vec<Comparison>) -> Vec<
     all
 }
 
-/// The names of all figures, in the order of the side that has the most.
+/// The names of all figures, in the order of the side with the most.
 fn figures(comparison: &Comparison) -> Vec<&'static str> {
     let firsts = comparison.sides.iter().filter_map(|outcomes| outcomes.first());
     let fullest = firsts.max_by_key(|outcome| outcome.figures.len());

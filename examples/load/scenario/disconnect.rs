@@ -1,5 +1,5 @@
-//! The scenario `disconnect`: a crowd is gone from one moment to the next, and the others are not
-//! to notice.
+//! The scenario `disconnect`: many connections end at the same moment, and others must not be
+//! affected.
 
 use crate::{
     bench::{Bench, Measured, Traffic},
@@ -18,35 +18,35 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often the server is asked whether the crowd has gone.
+/// The interval at which the server is queried for the closed connections.
 const ASK: Duration = Duration::from_millis(5);
-/// When not to ask any more.
+/// The timeout of these queries.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long the others are watched after the crowd has gone.
+/// How long the other subscribers are measured afterwards.
 const AFTER: Duration = Duration::from_millis(300);
 
-/// Who goes, and who stays.
+/// The parameters of the scenario.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Disconnect {
-    /// Connections that are dropped.
+    /// The number of connections that are dropped.
     pub(crate) crowd: u32,
-    /// Subscribers that stay.
+    /// The number of subscribers that stay.
     pub(crate) others: u32,
     /// Events per second for them.
     pub(crate) rate: f64,
-    /// How long they are watched before.
+    /// How long they are measured before.
     pub(crate) duration: Duration,
 }
 
 impl Bench {
-    /// Drops a crowd of connections at once while others receive events.
+    /// Drops many connections at once while other subscribers receive events.
     pub(crate) fn disconnect(&self, disconnect: Disconnect) -> Result<Outcome, Failure> {
         let Disconnect { crowd, others, rate, duration } = disconnect;
         let load = format!("{crowd} are dropped, {others} receive {rate} events/s");
         progress::say(format_args!("disconnect: {load}"));
         let crowd_plan = Plan::new(Kind::Public, &Self::name("crowd"), 1);
         let plan = Plan::new(Kind::Public, &Self::name("others"), 1);
-        // In processes of their own, which are killed: only so all sockets end at once.
+        // They are in separate processes, which are killed: only then do all sockets end at once.
         let crew = Crew { threads: 1, processes: self.crew.processes.max(1) };
         let mut leaving = Fleet::new(&self.target, crew, crowd)?;
         leaving.open(&crowd_plan, crowd)?;
@@ -93,12 +93,12 @@ impl Bench {
         Ok(outcome)
     }
 
-    /// How long it takes from the end of a fleet until no node knows any of its connections.
+    /// The time from the end of a fleet until no node reports any of its connections.
     fn drop_all(&self, leaving: Fleet, plan: &Plan) -> Result<Option<Duration>, Failure> {
         let requests = Requests::new(&self.target);
         let channel = plan.channel(0);
         let begun = Instant::now();
-        // The end of a killed process takes a moment, which is not to be waited for.
+        // A killed process takes a moment to end, which does not count.
         let killer = thread::spawn(move || leaving.kill());
         let mut node = 0;
         while node < self.target.urls.len() && begun.elapsed() < PATIENCE {

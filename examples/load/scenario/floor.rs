@@ -1,8 +1,8 @@
-//! The floor: a server that does nothing but write ready-made frames.
+//! The floor: a server that only writes prepared frames.
 //!
-//! It greets like a Pusher server, so that the same fleet reads from it as from any other; then one
-//! thread writes the same bytes to one socket after the other. What that costs, no server that
-//! writes each frame by itself can beat.
+//! It greets like a Pusher server, so that the same fleet can read from it; then one thread writes
+//! the same bytes to one socket after the other. No server that writes each frame separately can
+//! have a lower cost.
 
 use crate::{
     bench::Bench,
@@ -29,21 +29,21 @@ const GREETING: &str = r#"{"event":"pusher:connection_established","data":"{\"so
 const UPGRADED: &str =
     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
 
-/// What to write.
+/// The parameters of the scenario.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Floor {
-    /// Sockets.
+    /// The number of sockets.
     pub(crate) connections: u32,
-    /// How often all of them are written to, per second.
+    /// The number of passes over all sockets per second.
     pub(crate) rate: f64,
-    /// Frames per write.
+    /// The number of frames per write.
     pub(crate) frames: u32,
-    /// How long.
+    /// The duration of the measurement.
     pub(crate) duration: Duration,
 }
 
 impl Bench {
-    /// Writes to sockets, and says what that took.
+    /// Writes to sockets, and measures the cost.
     pub(crate) fn floor(&self, floor: Floor) -> Result<Outcome, Failure> {
         let load = format!(
             "{} sockets, {} times per second, {} frames at a time",
@@ -76,28 +76,28 @@ impl Bench {
     }
 }
 
-/// A fleet, and the other ends of its sockets.
+/// A fleet, and the server side of its sockets.
 #[derive(Debug)]
 pub(super) struct Greeted {
-    /// Who reads.
+    /// The reading side.
     pub(super) fleet: Fleet,
-    /// In the order of the fleet's ids.
+    /// The server side, in the order of the fleet's ids.
     pub(super) sockets: Vec<TcpStream>,
-    /// Where more may connect.
+    /// The listener for more connections.
     pub(super) listener: TcpListener,
-    /// Its address.
+    /// The address of the listener.
     pub(super) target: Target,
 }
 
 impl Bench {
-    /// Opens a fleet of `count` connections to a listener of our own.
+    /// Opens a fleet of `count` connections to a listener in this process.
     pub(super) fn greet(&self, count: u32) -> Result<Greeted, Failure> {
         let listen = Failure::io("listen");
         let listener = TcpListener::bind("127.0.0.1:0").map_err(&listen)?;
         let address = listener.local_addr().map_err(&listen)?;
         let url = Url { address, host: address.to_string(), prefix: String::new() };
         let target = Target { urls: vec![url], ..self.target.clone() };
-        // In a process of its own: sockets have two ends, and here both are ours.
+        // In a separate process, since otherwise both ends of each socket would be in this one.
         let crew = Crew { threads: 1, processes: 1 };
         let mut fleet = Fleet::new(&target, crew, count)?;
         let greeter = thread::spawn(move || greet_all(&listener, count).map(|all| (all, listener)));
@@ -109,7 +109,7 @@ impl Bench {
     }
 }
 
-/// Accepts `count` connections, and greets each as a Pusher server does.
+/// Accepts `count` connections, and greets each like a Pusher server.
 fn greet_all(listener: &TcpListener, count: u32) -> io::Result<Vec<TcpStream>> {
     let mut greeting = UPGRADED.as_bytes().to_vec();
     frame::push_plain(&mut greeting, frame::TEXT, GREETING.as_bytes());
@@ -119,7 +119,7 @@ fn greet_all(listener: &TcpListener, count: u32) -> io::Result<Vec<TcpStream>> {
         let (mut socket, _) = listener.accept()?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(Duration::from_secs(10)))?;
-        // The request is one write of the fleet, and so one read here.
+        // The fleet sends the request in one write, so one read receives it.
         if socket.read(&mut request)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -129,7 +129,8 @@ fn greet_all(listener: &TcpListener, count: u32) -> io::Result<Vec<TcpStream>> {
     Ok(sockets)
 }
 
-/// Passes over all sockets; what they cost this thread, and how long each took.
+/// Writes to all sockets repeatedly; returns the CPU time of this thread, and the duration of each
+/// pass.
 fn write_all(
     sockets: &mut [TcpStream],
     floor: Floor,
@@ -159,7 +160,7 @@ fn write_all(
     Ok((passes, cpu_s, durations))
 }
 
-/// Frames as a server would send them, and where their stamps are.
+/// Frames as sent by a server, and the positions of their stamps.
 pub(super) fn frames(count: u32, payload_bytes: usize) -> (Vec<u8>, Vec<usize>) {
     let mut message = br#"{"event":"load","channel":"floor-000000-00000","data":""#.to_vec();
     payload::push_escaped(&mut message, Stamp { at_us: 0, number: 0 }, payload_bytes);

@@ -1,5 +1,5 @@
-//! The floor of `unicast`: a server that answers each request without looking at it, and writes its
-//! stamp in a ready-made frame to one socket.
+//! The floor of `unicast`: a server that answers each request without parsing it, and writes its
+//! stamp in a prepared frame to one socket.
 
 use super::floor::{Greeted, frames};
 use crate::{
@@ -29,7 +29,7 @@ const ANSWER: &[u8] =
 const READ_BYTES: usize = 16 * 1024;
 
 impl Bench {
-    /// Publishes to a server that does nothing but pass on, and says what that takes.
+    /// Publishes to a server that only forwards, and measures the cost.
     pub(crate) fn floor_unicast(
         &self,
         channels: u32,
@@ -82,7 +82,7 @@ impl Bench {
     }
 }
 
-/// Answers requests and passes their stamps on; the CPU time that it took.
+/// Answers requests and forwards their stamps; returns the CPU time.
 fn pass_on(
     requests: Vec<std::net::TcpStream>,
     mut sockets: Vec<std::net::TcpStream>,
@@ -112,7 +112,8 @@ fn pass_on(
                 Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
                 Err(error) => return Err(error),
             };
-            // Nothing is read when the publisher has ended. A request is one write, and so one read.
+            // Reads nothing once the publisher has ended. A request is one write, so one read
+            // receives it.
             let Some((socket, stamp)) = addressee(request).zip(payload::stamp(request)) else {
                 continue;
             };

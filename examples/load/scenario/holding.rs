@@ -12,19 +12,19 @@ use crate::{
 };
 use std::time::Duration;
 
-/// How long a server may put its memory in order before it is looked at.
+/// The time that a server has to release memory before it is measured.
 const SETTLE: Duration = Duration::from_millis(1_000);
-/// Members of a presence channel, whose roster each of them is sent.
+/// The number of members of a presence channel; each of them receives the roster.
 const MEMBERS: u32 = 100;
 
-/// Connections to hold.
+/// The connections of the scenario.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Holding {
-    /// How many.
+    /// The number of connections.
     pub(crate) connections: u32,
-    /// Channels that they are spread over.
+    /// The number of channels.
     pub(crate) channels: u32,
-    /// Their kind.
+    /// The kind of the channels.
     pub(crate) kind: Kind,
 }
 
@@ -48,7 +48,7 @@ impl Holding {
 }
 
 impl Bench {
-    /// Opens connections: how fast, and at which cost.
+    /// Opens connections, and measures the rate and the cost.
     pub(crate) fn connect(&self, holding: Holding, in_flight: u32) -> Result<Outcome, Failure> {
         let load = format!("{}, {in_flight} at a time", holding.describe());
         progress::say(format_args!("connect: {load}"));
@@ -72,7 +72,7 @@ impl Bench {
         Ok(outcome)
     }
 
-    /// Holds connections: memory for each, and CPU for none of them doing anything.
+    /// Holds idle connections, and measures the memory of each and the CPU time.
     pub(crate) fn idle(&self, holding: Holding, duration: Duration) -> Result<Outcome, Failure> {
         let load = holding.describe();
         progress::say(format_args!("idle: {load}"));

@@ -1,4 +1,4 @@
-//! The scenarios by name, with what they do when nothing else is asked.
+//! The scenarios by name, with their defaults.
 
 mod churn;
 pub(crate) mod compare;
@@ -26,12 +26,12 @@ use crate::{
     wire::Kind,
 };
 
-/// Rates of the scenario `latency`, events per second.
+/// The rates of the scenario `latency`, in events per second.
 const RATES: [f64; 9] = [10.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 4_000.0, 8_000.0];
-/// A server that does less than this share of what is offered does not keep up.
+/// The share of the offered load below which a server is saturated.
 const KEEPS_UP: f64 = 0.9;
 
-/// Runs what was asked for.
+/// Runs the requested scenario.
 pub(crate) fn run(options: &Options) -> Result<Vec<Outcome>, Failure> {
     let bench = options.bench()?;
     match options.scenario {
@@ -77,7 +77,7 @@ fn storm(options: &Options) -> Storm {
 }
 
 fn slow(bench: &Bench, options: &Options) -> Result<Outcome, Failure> {
-    // Small events fill no buffers in a time that anybody waits for.
+    // Small events would take too long to fill the buffers.
     let bench = Bench { payload_bytes: options.payload.max(10_000), ..bench.clone() };
     let slow = options.slow.unwrap_or(50);
     let all = options.subscribers.unwrap_or(1_000).max(slow + 1);
@@ -127,7 +127,7 @@ fn holding(options: &Options, connections: u32) -> Holding {
     }
 }
 
-/// What a scenario sends, as asked for or by default.
+/// The load of a scenario, as requested or by default.
 fn traffic(scenario: Scenario, options: &Options) -> Traffic {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the others have loads of their own")]
     let (name, channels, publishers, default) = match scenario {
@@ -159,7 +159,7 @@ fn traffic(scenario: Scenario, options: &Options) -> Traffic {
 }
 
 impl Bench {
-    /// The same subscribers at rising rates, until the server does not keep up.
+    /// The same subscribers at increasing rates, until the server is saturated.
     pub(crate) fn sweep(&self, base: Traffic) -> Result<Vec<Outcome>, Failure> {
         let audience = float(u64::from(base.subscribers / base.channels));
         let mut outcomes = Vec::new();

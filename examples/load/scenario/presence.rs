@@ -15,20 +15,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// No notice for so long, and there will be none.
+/// The time without an event after which no more are expected.
 const STALL: Duration = Duration::from_secs(3);
 
-/// Whose storm it is.
+/// The parameters of the scenario.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Storm {
-    /// Presence channels.
+    /// The number of presence channels.
     pub(crate) channels: u32,
-    /// Members of each, besides one who watches.
+    /// The number of members of each, in addition to one observer.
     pub(crate) members: u32,
 }
 
 impl Bench {
-    /// Lets members join and leave, and counts what those who stay are told.
+    /// Lets members join and leave, and counts the events that the observers receive.
     pub(crate) fn presence(&self, storm: Storm) -> Result<Outcome, Failure> {
         let Storm { channels, members } = storm;
         let load = format!("{members} members join and leave each of {channels} channels");
@@ -58,7 +58,7 @@ impl Bench {
         if seen != due {
             outcome.fault(format!("{seen} member_added seen, but {due} were due"));
         }
-        // Each member is told of all who come after it.
+        // Each member receives an event for every member that joins later.
         let told = u64::from(channels) * u64::from(members) * (u64::from(members) - 1) / 2;
         let heard = wait(&mut moving, told, added)?;
         outcome.set("notices_per_join", ratio(float(told + due), float(due)));
@@ -66,7 +66,7 @@ impl Bench {
             outcome.fault(format!("members saw {heard} member_added, but {told} were due"));
         }
 
-        // Half of them say that they leave; of the others the connection is gone.
+        // Half of them unsubscribe; the others disconnect.
         let from = self.moment(&watching, 0);
         let begun = Instant::now();
         let half = channels + joining / 2;

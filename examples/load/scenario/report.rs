@@ -1,7 +1,7 @@
-//! The scenario `report`: every figure that the engine is held to, beside its bound.
+//! The scenario `report`: every figure with a bound, beside its bound.
 //!
-//! Servers are started for it and killed after it; each has one shard, unless a figure is about
-//! two. Where a figure is a ratio to the floor, both were measured in turn.
+//! Servers are started for it and killed afterwards; each has one shard, except for the figures
+//! about two. If a figure is a ratio to the floor, both are measured alternately.
 
 use super::{
     disconnect::Disconnect,
@@ -24,51 +24,51 @@ use crate::{
 };
 use std::{path::PathBuf, thread, time::Duration};
 
-/// Rounds of what is compared in turn.
+/// The number of rounds of alternating measurements.
 const ROUNDS: u32 = 2;
-/// Connections of the figures about many.
+/// The number of connections of the figures about many connections.
 const CROWD: u32 = 18_000;
-/// Subscribers of the figures about one channel.
+/// The number of subscribers of the figures about one channel.
 const AUDIENCE: u32 = 1_000;
-/// Subscribers per channel, from few to many.
+/// The numbers of subscribers per channel, ascending.
 const AUDIENCES: [u32; 4] = [100, 1_000, 10_000, CROWD];
-/// Deliveries per second while the audience grows.
+/// Deliveries per second for each of them.
 const GROWTH_DELIVERIES: f64 = 40_000.0;
-/// Channels of one subscriber, from few to many.
+/// The numbers of channels with one subscriber, ascending.
 const CHANNELS: [u32; 4] = [1, 100, 1_000, CROWD];
-/// Publishes per second while channels become more.
+/// Publishes per second for each of them.
 const GROWTH_PUBLISHES: f64 = 2_000.0;
-/// Slow subscribers among the audience.
+/// The number of slow subscribers among the subscribers.
 const SLOW: u32 = 50;
-/// Bytes of a slow audience's events: small ones fill no buffers in a time that anybody waits for.
+/// The size of their events, in bytes: small ones would take too long to fill the buffers.
 const SLOW_PAYLOAD: usize = 10_000;
-/// Events per second for them that leave nothing to merge.
+/// A rate in events per second at which no frames are merged.
 const STEADY_RATE: f64 = 100.0;
-/// Subscribers of the figure about a large channel.
+/// The number of subscribers of the figure about a large channel.
 const LARGE: u32 = 10_000;
 /// Events per second for them.
 const LARGE_RATE: f64 = 10.0;
-/// The least time in which they receive enough events to speak of a 99th percentile.
+/// The minimum time in which they receive enough events for a 99th percentile.
 const LARGE_DURATION: Duration = Duration::from_secs(4);
-/// What the floor takes per write where the bounds stem from, in microseconds.
+/// The cost of a write of the floor on the machine of the bounds, in microseconds.
 const FLOOR_US: f64 = 2.47;
 
-/// A report in the making.
+/// A report that is being measured.
 #[derive(Debug)]
 pub(crate) struct Report {
     /// The program of the server.
     pub(crate) binary: PathBuf,
-    /// How it is put under load; the server is filled in for each figure.
+    /// The settings of the load; the server is set for each figure.
     pub(crate) bench: Bench,
-    /// Megabytes of the scenario `slow`.
+    /// The megabytes of the scenario `slow`.
     pub(crate) volume_mb: u32,
-    /// Seconds of each measurement.
+    /// The duration of each measurement.
     pub(crate) duration: Duration,
-    /// What the floor takes per write, once it is known.
+    /// The cost of a write of the floor, once it was measured.
     pub(crate) floor_us: Option<f64>,
-    /// What was judged.
+    /// The figures with bounds.
     pub(crate) judged: Vec<Judged>,
-    /// What was measured.
+    /// The measured outcomes.
     pub(crate) outcomes: Vec<Outcome>,
 }
 
@@ -85,7 +85,7 @@ impl Report {
         self.slow()
     }
 
-    /// A server with so many shards, and the way to put load on it.
+    /// Starts a server with this many shards, and creates a bench for it.
     fn server(&self, shards: u32) -> Result<(Server, Bench), Failure> {
         let server = Server::start(&self.binary, shards)?;
         let processes = Processes::new(&[server.pid()]);
@@ -116,7 +116,7 @@ impl Report {
         Traffic { publishers: 16, ..self.traffic("saturate", AUDIENCE, 1, pace) }
     }
 
-    /// 1,000 subscribers of one channel: with nothing to merge, with a little, with all there is.
+    /// 1,000 subscribers of one channel: with no, few and many frames to merge.
     fn one_channel(&mut self) -> Result<(), Failure> {
         let (_server, bench) = self.server(1)?;
         let wanted = self.floor(AUDIENCE, STEADY_RATE);
@@ -138,7 +138,7 @@ impl Report {
             mergings.extend(self.keep(bench.run(merging)?).value("cpu_us_per_delivery"));
         }
         self.floor_us = mean(&floors);
-        // An event that comes before the last one is delivered is merged with it.
+        // An event that arrives before the previous one is delivered is merged with it.
         let merged = if 1_000.0 / rate < typical_ms { "; too busy: frames merged" } else { "" };
         let slower = slower(STEADY_RATE, rate);
         let note = format!("{}{slower}{merged}", self.beside_floor(&steadies));
@@ -163,8 +163,8 @@ impl Report {
         Floor { connections, rate, frames: 1, duration: self.duration }
     }
 
-    /// The floor as it is `wanted`, or with as many passes per second as leave it half of its time: a
-    /// floor that does not keep up is no floor.
+    /// The floor as `wanted`, or at a rate that leaves it half of its time: a saturated floor is
+    /// not a lower bound.
     fn calm_floor(&mut self, bench: &Bench, wanted: Floor) -> Result<(Floor, Outcome), Failure> {
         let first = bench.floor(wanted)?;
         let pass_ms = first.value("pass_p50_ms").unwrap_or_default();
@@ -187,7 +187,7 @@ impl Report {
         }
     }
 
-    /// What this machine's floor says about figures that are no ratios.
+    /// A remark about the floor of this machine, for figures that are not ratios.
     pub(crate) fn remark(&self) -> String {
         self.floor_us.map_or_else(String::new, |floor_us| {
             format!(
@@ -225,7 +225,7 @@ impl Report {
         Ok(())
     }
 
-    /// Each kind on a server of its own: memory that was given back once is not asked for again.
+    /// Each kind on a separate server, since memory that was freed once is reused.
     fn memory(&mut self) -> Result<(), Failure> {
         let shared = Holding::usual(CROWD, Kind::Public);
         let rows = [
@@ -339,7 +339,7 @@ impl Report {
         }
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let gain = mean(&two).zip(mean(&one)).map(|(two, one)| ratio(two, one));
-        // Two for the shards, and as many for whoever loads them.
+        // Two for the shards, and as many for the load generator.
         let judged = Judged::new("two shards, saturated", Bound::Least(1.6), "× one shard", gain)
             .applies(4 <= cores)
             .note(if cores < 4 { "no free cores: the load generator needs them" } else { "" });
@@ -399,7 +399,7 @@ fn mean(values: &[f64]) -> Option<f64> {
     Some(values.iter().sum::<f64>() / float_of(values.len()))
 }
 
-/// Says that less was offered than was asked for.
+/// A note that the offered rate was lower than wanted.
 fn slower(wanted: f64, rate: f64) -> String {
     if rate < wanted {
         format!("; not {}/s, with which the floor is too busy", number(wanted))

@@ -1,4 +1,4 @@
-//! A Campanile of our own: started on a free port with a configuration for measuring, and killed
+//! A Campanile server: started on a free port with a configuration for measurements, and killed
 //! when it is dropped.
 
 use crate::{failure::Failure, stop, target::Target};
@@ -12,25 +12,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a server may take to listen.
+/// The timeout until a server listens.
 const START: Duration = Duration::from_secs(10);
-/// What may wait for one connection: the default of the server, which figures refer to.
+/// The bytes that may be queued for one connection: the default of the server, to which figures
+/// refer.
 pub(crate) const OUTBOX_BYTES_MAX: u32 = 1_048_576;
 
-/// A server that runs.
+/// A running server.
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
     folder: Folder,
-    /// Where it listens.
+    /// The address and credentials of the server.
     pub(crate) target: Target,
 }
 
-/// A folder for temporary files, removed when it is dropped.
+/// A temporary directory, removed when it is dropped.
 #[derive(Debug)]
 struct Folder(PathBuf);
 
-/// The server's program: beside this one in the folder that Cargo builds into.
+/// The server's program: next to this one in Cargo's target directory.
 pub(crate) fn binary(asked: Option<&Path>) -> Result<PathBuf, Failure> {
     if let Some(path) = asked {
         return fs::canonicalize(path).map_err(Failure::io("find the server"));
@@ -81,7 +82,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Its process.
+    /// The process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -105,7 +106,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -113,7 +114,7 @@ impl Drop for Server {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // A folder that stays among temporary files does no harm.
+        // A leftover temporary directory does no harm.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -122,7 +123,7 @@ fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Defaults, but for what would keep a scenario from its load.
+/// The default configuration, except for limits that would restrict a scenario.
 fn settings(port: u16, shards: u32) -> String {
     format!(
         r#"[server]

@@ -1,9 +1,9 @@
-//! The scenario `slow`: some subscribers never read; the others are not to notice.
+//! The scenario `slow`: some subscribers never read, and the others must not be affected.
 //!
-//! How much the system buffers for a socket that nobody reads is not known, and neither is when the
-//! server gives one up: so a few more subscribers that do not read are opened, and one after the
-//! other begins to. When the first finds itself closed, it is time for all others to look at the
-//! code.
+//! The size of the system's buffers for an unread socket is unknown, and so is the time at which
+//! the server closes it. Therefore, additional subscribers that do not read are opened, and begin
+//! to read one after the other. When the first of them was closed, all others are read for their
+//! close codes.
 
 use crate::{
     bench::{Bench, Measured, Moment, Traffic},
@@ -19,52 +19,52 @@ use crate::{
 };
 use std::time::{Duration, Instant};
 
-/// Subscribers that look, in turn, whether they were given up.
+/// The number of subscribers that check, in turn, whether they were closed.
 const PROBES: u32 = 32;
-/// How often one of them does.
+/// The interval of these checks.
 const PROBE: Duration = Duration::from_millis(300);
-/// From the first that was given up to the look at all others.
+/// The time from the first closed subscriber to the check of all others.
 const OTHERS: Duration = Duration::from_millis(1_000);
-/// How often memory is looked at.
+/// The interval at which the memory is sampled.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long those who were given up may take to read what was sent before.
+/// The time that closed subscribers have to read what was sent before.
 const LAST_READ: Duration = Duration::from_secs(3);
-/// No run takes longer.
+/// The maximum duration of a run.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// Events under way.
+/// The number of events in progress.
 const OUTSTANDING: u32 = 8;
 
-/// Who reads, who does not, and how much there is to read.
+/// The parameters of the scenario.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slow {
-    /// Subscribers that read.
+    /// The number of subscribers that read.
     pub(crate) reading: u32,
-    /// Subscribers that never do.
+    /// The number of subscribers that never read.
     pub(crate) stuck: u32,
-    /// What is published, in megabytes.
+    /// The published data, in megabytes.
     pub(crate) volume_mb: u32,
-    /// How long is measured before.
+    /// The duration of the measurement before.
     pub(crate) duration: Duration,
 }
 
 /// Subscribers that do not read.
 struct Idlers {
-    /// Those whom it is about.
+    /// The slow subscribers under test.
     slow: Fleet,
-    /// Those who look.
+    /// The subscribers that check for their closing.
     probes: Fleet,
-    /// How many are slow.
+    /// The number of slow subscribers.
     count: u64,
 }
 
-/// What was seen while some did not read.
+/// The observations while some subscribers did not read.
 struct Seen {
     rss_kib_max: Option<f64>,
     slow: Counters,
 }
 
 impl Bench {
-    /// Publishes to subscribers of whom some never read.
+    /// Publishes to subscribers of which some never read.
     pub(crate) fn slow(&self, slow: Slow) -> Result<Outcome, Failure> {
         let Slow { reading, stuck: count, volume_mb, duration } = slow;
         let bytes = self.payload_bytes;
@@ -112,7 +112,7 @@ impl Bench {
         Ok(outcome)
     }
 
-    /// Subscribers that do not read.
+    /// Opens the subscribers that do not read.
     fn idlers(&self, plan: &Plan, count: u32) -> Result<Fleet, Failure> {
         let mut fleet = Fleet::new(&self.target, self.crew, count)?;
         fleet.open(plan, count)?;
@@ -120,7 +120,7 @@ impl Bench {
         Ok(fleet)
     }
 
-    /// Watches until all is published and the slow subscribers were looked at.
+    /// Runs until everything is published and the slow subscribers were checked.
     fn watch(&self, publisher: &Publisher, idlers: &mut Idlers) -> Result<Seen, Failure> {
         let mut rss_kib_max: Option<f64> = None;
         let mut probe = 0;

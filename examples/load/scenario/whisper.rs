@@ -16,16 +16,16 @@ use crate::{
 };
 use std::time::Duration;
 
-/// Who whispers.
+/// The parameters of the scenario.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Whisper {
-    /// Connections; a multiple of `channels`.
+    /// The number of connections; a multiple of `channels`.
     pub(crate) members: u32,
-    /// Channels, each with as many members.
+    /// The number of channels, each with the same number of members.
     pub(crate) channels: u32,
-    /// Client events per second, by all members in turn.
+    /// Client events per second, sent by all members in turn.
     pub(crate) rate: f64,
-    /// How long.
+    /// The duration of the measurement.
     pub(crate) duration: Duration,
 }
 

@@ -1,38 +1,38 @@
-//! A figure beside its bound, and the table of all of them.
+//! A figure with its bound, and the table of all of them.
 
 use crate::show::outcome::{number, table};
 use serde_json::{Value, json};
 
-/// What a figure has to be.
+/// A bound of a figure.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bound {
-    /// No more than this.
+    /// The maximum.
     Most(f64),
-    /// No less than this.
+    /// The minimum.
     Least(f64),
 }
 
-/// A figure, its bound, and what was measured.
+/// A figure, its bound, and the measured value.
 #[derive(Clone, Debug)]
 pub(crate) struct Judged {
-    /// What it is.
+    /// The name of the figure.
     pub(crate) figure: String,
-    /// What it has to be.
+    /// The bound.
     pub(crate) bound: Bound,
-    /// What is aimed at beyond that.
+    /// A target that is stricter than the bound.
     pub(crate) aim: Option<f64>,
-    /// Its unit.
+    /// The unit.
     pub(crate) unit: &'static str,
-    /// What was measured, if it could be.
+    /// The measured value, if there is one.
     pub(crate) measured: Option<f64>,
-    /// What else is to be known.
+    /// A note.
     pub(crate) note: String,
-    /// Whether this machine can show it at all.
+    /// Whether this machine is able to show the figure.
     pub(crate) applies: bool,
 }
 
 impl Judged {
-    /// A figure that was measured, or could not be.
+    /// A figure with its measured value, if there is one.
     pub(crate) fn new(
         figure: impl Into<String>,
         bound: Bound,
@@ -43,22 +43,22 @@ impl Judged {
         Self { figure: figure.into(), bound, aim: None, unit, measured, note, applies: true }
     }
 
-    /// Adds what is aimed at.
+    /// Adds a target.
     pub(crate) fn aim(self, aim: f64) -> Self {
         Self { aim: Some(aim), ..self }
     }
 
-    /// Adds what else is to be known.
+    /// Adds a note.
     pub(crate) fn note(self, note: impl Into<String>) -> Self {
         Self { note: note.into(), ..self }
     }
 
-    /// Says whether this machine can show it.
+    /// Sets whether this machine is able to show the figure.
     pub(crate) fn applies(self, applies: bool) -> Self {
         Self { applies, ..self }
     }
 
-    /// Whether the bound is met; `None` where that cannot be said.
+    /// Whether the bound is met; `None` if that is unknown.
     pub(crate) fn met(&self) -> Option<bool> {
         let measured = self.measured.filter(|_| self.applies)?;
         Some(self.bound.holds(measured))
@@ -116,7 +116,7 @@ impl Bound {
         }
     }
 
-    /// A bound of the same direction.
+    /// The bound of the same kind with another value.
     fn like(self, value: f64) -> Self {
         match self {
             Self::Most(_) => Self::Most(value),

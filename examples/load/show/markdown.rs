@@ -1,4 +1,4 @@
-//! A report as a file: tables in Markdown, plots beside it.
+//! A report as files: tables in Markdown, and plots.
 
 use super::{
     outcome::{Outcome, tables},
@@ -7,7 +7,7 @@ use super::{
 use crate::{failure::Failure, number::now_s};
 use std::{env, fmt::Write, fs, path::Path, thread};
 
-/// Writes the report, `first` before all, and its plots where there is anything to plot.
+/// Writes the report, with `first` at its beginning, and its plots if there are any.
 pub(crate) fn write(path: &Path, first: &str, outcomes: &[Outcome]) -> Result<(), Failure> {
     let failed = Failure::io("write the report");
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -21,7 +21,7 @@ pub(crate) fn write(path: &Path, first: &str, outcomes: &[Outcome]) -> Result<()
         for (name, plot) in [("latency", latency(&swept)), ("throughput", throughput(&swept))] {
             let file = format!("{stem}-{name}.svg");
             fs::write(path.with_file_name(&file), plot.svg()).map_err(&failed)?;
-            // A String takes all text.
+            // Writing to a String does not fail.
             let _ = write!(text, "![{}]({file})\n\n", plot.title);
         }
     }
@@ -78,7 +78,7 @@ fn conditions() -> String {
     )
 }
 
-/// What was typed, without the secrets.
+/// The command line, without the secrets.
 fn shown(arguments: impl Iterator<Item = String>) -> String {
     let mut command = Vec::new();
     let mut is_secret = false;

@@ -1,4 +1,4 @@
-//! What was found out, for people and for machines.
+//! The presentation of results, as text and as JSON.
 
 pub(crate) mod judged;
 pub(crate) mod markdown;

@@ -1,4 +1,4 @@
-//! What a scenario found out, and how it is shown: a table for people, JSON for machines.
+//! The result of a scenario, and its presentation as a table or as JSON.
 
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
@@ -6,22 +6,22 @@ use std::fmt::Write;
 /// A measured figure.
 #[derive(Clone, Debug)]
 pub(crate) struct Figure {
-    /// What it is, unit last: the name in JSON and the head of its column.
+    /// The name, with the unit last: the key in JSON and the heading of the column.
     pub(crate) name: &'static str,
-    /// How much.
+    /// The value.
     pub(crate) value: f64,
 }
 
-/// One measurement.
+/// A measurement.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome {
-    /// The scenario.
+    /// The name of the scenario.
     pub(crate) scenario: &'static str,
-    /// Under which load.
+    /// The description of the load.
     pub(crate) load: String,
-    /// What was measured.
+    /// The measured figures.
     pub(crate) figures: Vec<Figure>,
-    /// What went wrong, if anything.
+    /// The faults that occurred.
     pub(crate) faults: Vec<String>,
 }
 
@@ -36,7 +36,7 @@ impl Outcome {
         self.figures.push(Figure { name, value });
     }
 
-    /// Adds a figure that may not be known.
+    /// Adds a figure if it is known.
     pub(crate) fn set_known(&mut self, name: &'static str, value: Option<f64>) {
         if let Some(value) = value {
             self.set(name, value);
@@ -48,7 +48,7 @@ impl Outcome {
         self.figures.iter().find(|figure| figure.name == name).map(|figure| figure.value)
     }
 
-    /// Notes what went wrong.
+    /// Records a fault.
     pub(crate) fn fault(&mut self, text: impl Into<String>) {
         self.faults.push(text.into());
     }
@@ -70,7 +70,7 @@ pub(crate) fn json(outcomes: &[Outcome]) -> Value {
     Value::Array(outcomes.iter().map(Outcome::json).collect())
 }
 
-/// All outcomes as tables, one for each run of outcomes with the same figures.
+/// All outcomes as tables, one for each series of outcomes with the same figures.
 pub(crate) fn tables(outcomes: &[Outcome]) -> String {
     let mut text = String::new();
     let names = |one: &Outcome| -> Vec<&'static str> {
@@ -86,14 +86,14 @@ pub(crate) fn tables(outcomes: &[Outcome]) -> String {
             row.extend(group.iter().map(|one| number(one.value(name).unwrap_or_default())));
             rows.push(row);
         }
-        // One measurement is read downwards, several are compared across.
+        // One measurement is shown in rows, several are shown in columns.
         if 1 < group.len() {
             rows = transpose(&rows);
         }
         text.push_str(&table(&rows));
         for one in group {
             for fault in &one.faults {
-                // A String takes all text.
+                // Writing to a String does not fail.
                 let _ = writeln!(text, "! {}: {fault}", one.load);
             }
         }
@@ -107,7 +107,7 @@ fn transpose(rows: &[Vec<String>]) -> Vec<Vec<String>> {
     (0..width).map(|at| rows.iter().map(|row| row[at].clone()).collect()).collect()
 }
 
-/// Rows as a Markdown table that is also aligned for the eye. The first row is the head.
+/// Rows as a Markdown table with aligned columns. The first row is the head.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |at: usize| {
@@ -123,7 +123,7 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
         text.push('|');
         for (at, width) in widths.iter().enumerate() {
             let cell = row.get(at).map_or("", String::as_str);
-            // A String takes all text.
+            // Writing to a String does not fail.
             let _ = if at == 0 {
                 write!(text, " {cell:<width$} |")
             } else {
@@ -143,7 +143,7 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// A figure with as many digits as mean something.
+/// A figure with its significant digits.
 pub(crate) fn number(value: f64) -> String {
     let size = value.abs();
     if 1e6 <= size {

@@ -1,4 +1,4 @@
-//! Line plots as SVG, written by hand: both axes logarithmic, lines named where they end.
+//! Line plots as SVG: both axes are logarithmic, and lines are labelled at their ends.
 
 use crate::{number::whole, show::outcome::number};
 use std::fmt::Write;
@@ -9,32 +9,32 @@ const LEFT: f64 = 72.0;
 const RIGHT: f64 = 84.0;
 const TOP: f64 = 56.0;
 const BOTTOM: f64 = 52.0;
-/// Distinct also for those who see no difference between red and green.
+/// The colours of the lines, which are distinguishable with red-green colour blindness.
 const COLORS: [&str; 4] = ["#0072b2", "#e69f00", "#cc3311", "#009e73"];
 
-/// A plot of several lines over the same axis.
+/// A plot of several lines with common axes.
 #[derive(Debug)]
 pub(crate) struct Plot {
-    /// Above it.
+    /// The title.
     pub(crate) title: String,
-    /// Below its horizontal axis.
+    /// The label of the horizontal axis.
     pub(crate) across: String,
-    /// Above its vertical axis.
+    /// The label of the vertical axis.
     pub(crate) upwards: String,
-    /// Its lines.
+    /// The lines.
     pub(crate) lines: Vec<Line>,
 }
 
 /// One line of a plot.
 #[derive(Debug)]
 pub(crate) struct Line {
-    /// Where it ends.
+    /// The label at its end.
     pub(crate) name: String,
-    /// Through which points it goes; only positive ones can be shown.
+    /// The points; only positive ones are shown.
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// A logarithmic axis, from one place to another.
+/// A logarithmic axis, from one coordinate to another.
 #[derive(Clone, Copy, Debug)]
 struct Axis {
     low: f64,
@@ -44,7 +44,7 @@ struct Axis {
 }
 
 impl Axis {
-    /// An axis that shows all `values`, from the power of ten below to a little above.
+    /// An axis that contains all `values`, from the power of ten below to a little above.
     fn over(values: impl Iterator<Item = f64>, from: f64, to: f64) -> Self {
         let (mut low, mut high) = (f64::INFINITY, 0.0_f64);
         for value in values.filter(|value| 0.0 < *value) {
@@ -79,7 +79,7 @@ impl Axis {
 }
 
 impl Plot {
-    /// The whole file.
+    /// The complete file.
     pub(crate) fn svg(&self) -> String {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let across = Axis::over(points().map(|point| point.0), LEFT, WIDTH - RIGHT);
@@ -109,7 +109,7 @@ impl Plot {
             escape(&self.upwards)
         );
         let mut taken: Vec<f64> = Vec::new();
-        // From the highest end to the lowest, as their names are to stand.
+        // Sorted from the highest end to the lowest, in the order of the labels.
         let mut lines: Vec<(&Line, &str)> =
             self.lines.iter().zip(COLORS.iter().copied().cycle()).collect();
         lines.sort_by(|one, other| other.0.end().total_cmp(&one.0.end()));
@@ -122,7 +122,7 @@ impl Plot {
 }
 
 impl Line {
-    /// How high it ends.
+    /// The height of the end.
     fn end(&self) -> f64 {
         self.points.last().map_or(0.0, |point| point.1)
     }
@@ -140,7 +140,7 @@ impl Line {
             shown.map(|(x, y)| (across.place(*x), upwards.place(*y))).collect();
         let Some((last_x, last_y)) = places.last().copied() else { return };
         let list: Vec<String> = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-        // A String takes all text.
+        // Writing to a String does not fail.
         let _ = writeln!(
             text,
             "<polyline points=\"{}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"2\"/>",
@@ -150,7 +150,7 @@ impl Line {
             let _ =
                 writeln!(text, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{color}\"/>");
         }
-        // Names of lines that end at one height would lie on each other.
+        // Labels of lines that end at the same height would overlap.
         let mut name_y = last_y + 4.0;
         while taken.iter().any(|other| (other - name_y).abs() < 13.0) && name_y < HEIGHT {
             name_y += 2.0;
@@ -165,7 +165,7 @@ impl Line {
     }
 }
 
-/// The lines behind the lines, and what they stand for.
+/// The grid lines and their labels.
 fn grid(text: &mut String, across: &Axis, upwards: &Axis) {
     let bottom = HEIGHT - BOTTOM;
     for tick in across.ticks() {
@@ -192,7 +192,7 @@ fn grid(text: &mut String, across: &Axis, upwards: &Axis) {
     }
 }
 
-/// A round number in few characters.
+/// A round number in a short form.
 fn short(value: f64) -> String {
     if 1e6 <= value {
         format!("{} M", whole(value / 1e6))
