@@ -15,8 +15,7 @@ const BATCH: u32 = 40;
 const ROUNDS: usize = 5;
 
 /// The minimum difference of a leak, as a part of the time of a comparison, and how many standard deviations more
-/// batches
-/// than by chance must show it.
+/// batches than by chance must show it.
 const LEAK: f64 = 0.004;
 const DEVIATIONS: f64 = 5.0;
 

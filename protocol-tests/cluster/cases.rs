@@ -236,8 +236,7 @@ async fn apps_of_one_cluster_share_nothing() {
 }
 
 /// Two publishers on two nodes wait for each answer; subscribers on three nodes receive the events in one order, in
-/// which
-/// an answered event precedes those that were published later.
+/// which an answered event precedes those that were published later.
 #[tokio::test]
 async fn events_and_client_events_of_all_nodes_have_one_order_everywhere() {
     let settings = cluster_settings().app("client_events_per_second", 0);

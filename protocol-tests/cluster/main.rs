@@ -1,8 +1,8 @@
 //! The cluster tests: several real node processes that share a Redis, and failures of every part.
 //!
 //! Each test has its own `redis-server` on a free port and its own nodes, so tests run in parallel. The conformance
-//! tests of shared state run here a second time, with connections and requests distributed over two nodes. Those
-//! about a single process are omitted: `cli`, `connection`, `framing`, `hostile`, `http_auth`, `http_wire`,
+//! tests of shared state run here a second time, with connections and requests distributed over two nodes. Those about
+//! a single process are omitted: `cli`, `connection`, `framing`, `hostile`, `http_auth`, `http_wire`,
 //! `limits`, `limits_http`, `reload`, `shutdown` and `vectors`; limits that apply to all nodes together are in `cases`.
 
 mod cached;

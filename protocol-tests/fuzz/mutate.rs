@@ -1,6 +1,5 @@
 //! Derives hostile inputs from valid ones: changes bytes, inserts words, joins inputs, and replaces a value if the
-//! input
-//! is JSON.
+//! input is JSON.
 
 use rand::RngExt;
 use rand::rngs::StdRng;

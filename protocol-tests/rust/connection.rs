@@ -425,8 +425,7 @@ fn authorized_in_time() -> Settings {
     Settings::new().app("authorized_connections_timeout_s", 3)
 }
 
-/// Answers pings for longer than a connection without valid answers would stay open, and asserts that it is still
-/// open.
+/// Answers pings for longer than a connection without valid answers would stay open, and asserts that it is still open.
 async fn stays_while_it_answers(mut client: Client, answer: impl Fn(&Frame) -> Option<Vec<u8>>) {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(5) {

@@ -1,10 +1,8 @@
 //! The conformance tests: the real server, raw sockets, and every numbered case of `docs/protocol.md`.
 //!
 //! A test's name begins with the number of its case, if it has one, and states the guarantee. Each test starts a
-//! separate
-//! server on a free port. The absence of a message is never asserted by waiting: a ping is sent and its answer must be
-//! the
-//! next frame, or a marker is published and must be the next event.
+//! separate server on a free port. The absence of a message is never asserted by waiting: a ping is sent and its answer
+//! must be the next frame, or a marker is published and must be the next event.
 
 mod cache_count;
 mod cli;

@@ -1,6 +1,5 @@
 //! Cases of `docs/protocol.md#cases-webhooks`, from the client to the endpoint: the webhooks that a real server sends
-//! for
-//! the actions of clients.
+//! for the actions of clients.
 
 use serde_json::{Value, json};
 

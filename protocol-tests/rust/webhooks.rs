@@ -1,6 +1,5 @@
 //! Cases of `docs/protocol.md#cases-webhooks` that need no clients, from an event in an app to the bytes that an
-//! endpoint
-//! receives. Each test calls `Webhooks` as the server does.
+//! endpoint receives. Each test calls `Webhooks` as the server does.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};

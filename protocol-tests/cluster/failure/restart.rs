@@ -22,8 +22,7 @@ async fn after_redis_restarts_with_its_data_the_state_is_correct_and_was_reporte
 }
 
 /// At first, members 1 and "gone" are on the first node, 2 and "gone-too" on the second. While Redis is down, both
-/// leave
-/// and 4 joins. No event is in transit when Redis dies, so none is missed and no connection is closed.
+/// leave and 4 joins. No event is in transit when Redis dies, so none is missed and no connection is closed.
 async fn comes_back(redis: Redis) {
     let mut group = Group::with(2, cluster_settings(), redis).await;
     let (one, two) = (member(&group.nodes[0], "1").await, member(&group.nodes[1], "2").await);

@@ -122,8 +122,8 @@ fn outcome(answer: &Answer) -> Outcome {
     }
 }
 
-/// A promised duration, extended for a busy machine by one second, since the test process may wait for one of
-/// two cores.
+/// A promised duration, extended for a busy machine by one second, since the test process may wait for one of two
+/// cores.
 pub(crate) fn unhurried(promised: Duration) -> Duration {
     promised + Duration::from_secs(1)
 }

@@ -1,5 +1,4 @@
-//! A minimal client of the Redis protocol, so that tests are independent of the client library that the server
-//! uses.
+//! A minimal client of the Redis protocol, so that tests are independent of the client library that the server uses.
 
 use std::net::SocketAddr;
 use std::pin::Pin;

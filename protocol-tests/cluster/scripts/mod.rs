@@ -1,11 +1,11 @@
 //! Each Lua script of the server, called directly on a real Redis, and a mutation test of the scripts.
 //!
-//! `cases/NAME.txt` contains the cases of `src/cluster/lua/NAME.lua`; [`case`] describes their format. A case lists
-//! the data in Redis before a call, the reply, all keys, fields and times to live that the call changes, and the
-//! published messages. The clock of Redis is stopped, so the tests of deadlines and leases are exact on both sides.
+//! `cases/NAME.txt` contains the cases of `src/cluster/lua/NAME.lua`; [`case`] describes their format. A case lists the
+//! data in Redis before a call, the reply, all keys, fields and times to live that the call changes, and the published
+//! messages. The clock of Redis is stopped, so the tests of deadlines and leases are exact on both sides.
 //!
-//! [`mutator`] makes mutants of each script: one condition forced, one comparison flipped, one constant changed,
-//! one statement removed. The cases must detect each of them, except for those in [`accepted`].
+//! [`mutator`] makes mutants of each script: one condition forced, one comparison flipped, one constant changed, one
+//! statement removed. The cases must detect each of them, except for those in [`accepted`].
 //!
 //! ```sh
 //! cargo test --test cluster scripts::                                    # needs redis-server

@@ -1,6 +1,5 @@
 //! The bodies of the fuzz targets: they process hostile bytes and check the result. Shared by the seeded tests, which
-//! run
-//! everywhere, and by the coverage-guided fuzz targets in `fuzz/`.
+//! run everywhere, and by the coverage-guided fuzz targets in `fuzz/`.
 //!
 //! Each function accepts any bytes and panics if a guarantee is violated.
 

@@ -1,6 +1,5 @@
 //! Text that one peer sends and another receives: frames to another client, and bodies of webhooks. For every input,
-//! all
-//! output is JSON for a strict parser.
+//! all output is JSON for a strict parser.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -181,8 +181,7 @@ impl Server {
     }
 
     /// Asserts that a client does not receive the events of a channel: of an event there and a later one on a channel
-    /// of the
-    /// client, only the second arrives.
+    /// of the client, only the second arrives.
     pub(crate) async fn is_unheard(&self, channel: &str, client: &mut Client) {
         let marker = format!("marker-{}", channel.trim_start_matches('#'));
         client.subscribe(&marker).await;

@@ -111,8 +111,7 @@ impl PhpParser<'_> {
         }
     }
 
-    /// Parses the beginning of an expression. Each nested expression passes through here and counts towards the
-    /// depth.
+    /// Parses the beginning of an expression. Each nested expression passes through here and counts towards the depth.
     fn primary(&mut self) -> PhpValue {
         self.depth += 1;
         let value = if self.depth > DEPTH_MAX { PhpValue::Computed } else { self.primary_within() };

@@ -70,8 +70,7 @@ impl Client {
 }
 
 /// Closes a connection and waits until the shard has handled it, so that its subscription does not
-/// end
-/// while [`Client::toggle`] waits for another change of the number of subscriptions.
+/// end while [`Client::toggle`] waits for another change of the number of subscriptions.
 fn disconnect(bench: &mut Bench, client: Client) {
     // New connections are taken over in the next turn.
     bench.settle();

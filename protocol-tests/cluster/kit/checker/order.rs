@@ -36,8 +36,8 @@ impl<'a> Order<'a> {
         for connection in connections(histories) {
             for pair in connection.windows(2) {
                 let ((first, has_ended), (second, _)) = (pair[0], pair[1]);
-                // While there are two masters, a node that is still connected to the old one has another order.
-                // It closes its subscribers when it has found the new one.
+                // While there are two masters, a node that is still connected to the old one has another order. It
+                // closes its subscribers when it has found the new one.
                 if has_ended && is_excused(first) && is_excused(second) {
                     continue;
                 }

@@ -48,8 +48,8 @@ impl Network {
         state.move_key(slot, from, to)
     }
 
-    /// Moves the remaining keys of a slot and ends the move. The two servers and those in `informed` get the new
-    /// owner at once; the others get it from [`Network::tell_slots`].
+    /// Moves the remaining keys of a slot and ends the move. The two servers and those in `informed` get the new owner
+    /// at once; the others get it from [`Network::tell_slots`].
     pub(crate) fn finish_migration(&self, slot: u16, to: (&str, u16), informed: &[(&str, u16)]) {
         self.change(|state| {
             let (from, to) = state.ends(slot, to);
