@@ -1,4 +1,4 @@
-// Cache channels: the last event is kept for those who come later.
+// Cache channels: the last event is kept for later subscribers.
 
 import assert from 'node:assert/strict';
 

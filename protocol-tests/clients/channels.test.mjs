@@ -1,4 +1,4 @@
-// Public, private and encrypted channels; who is let in, and what arrives.
+// Public, private and encrypted channels: authorization and delivery.
 
 import assert from 'node:assert/strict';
 
@@ -170,7 +170,7 @@ test('the connection named with an event is left out: toOthers', async (stage) =
   await sdk.trigger('private-room', 'message', 'for others', { socket_id: author.socketId() });
   await sdk.trigger('private-room', 'message', 'for all');
 
-  // One order per channel: had the author been sent the first one, it would be here before the second.
+  // A channel has one order: if the author had received the first event, it would be here before the second.
   assert.equal(await atAuthor.next(), 'for all');
   assert.deepEqual([await atReader.next(), await atReader.next()], ['for others', 'for all']);
 });

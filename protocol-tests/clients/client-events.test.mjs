@@ -18,7 +18,7 @@ test('a client event reaches the others, and not its sender', async (stage) => {
   ann.channel.trigger('client-wave', { hand: 'left' });
 
   for (const { heard } of [bob, eve]) assert.deepEqual(await heard.next(), { hand: 'left' });
-  // The fence comes on the same channel, after whatever the server made of the client event.
+  // The marker is on the same channel, so it arrives after any event that the client event caused.
   await sdk.trigger('private-room', 'client-wave', 'fence');
   assert.equal(await ann.heard.next(), 'fence');
 });
@@ -110,7 +110,7 @@ test('a flood of client events is answered with 4301, and the connection stays',
   await sdk.trigger('private-room', 'calm', 'still here');
   assert.equal(await atAnn.next(), 'still here');
   await settled(bob);
-  // What is not delivered is refused, each one: ten at once, and what the clock allowed meanwhile.
+  // Each event is either delivered or rejected: ten at once, and more as time passes.
   assert.equal(atBob.all.length + errors.all.length, 50);
   assert.ok(atBob.all.length >= 10 && atBob.all.length < 50, `${atBob.all.length} delivered`);
 });

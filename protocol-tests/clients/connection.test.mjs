@@ -1,4 +1,4 @@
-// Connecting, staying connected, and coming back.
+// Connecting, staying connected, and reconnecting.
 
 import assert from 'node:assert/strict';
 
@@ -44,7 +44,7 @@ test('an unknown app key is refused with 4001, and the client does not try again
 
 test('an idle client pings, is answered, and keeps its connection', async (stage) => {
   const server = await stage.server({ connection: { activity_timeout_s: 1 } });
-  // Were it not answered within half a second, it would connect anew.
+  // Without an answer within half a second, the client would reconnect.
   const pusher = stage.pusher(server, { pongTimeout: 500 });
   await inState(pusher, 'connected');
   const { socket_id: before } = pusher.connection;
@@ -63,7 +63,7 @@ test('300 channels are subscribed at once, and each hears its event', async (sta
   const pusher = stage.pusher(server);
   const names = Array.from({ length: 300 }, (_, n) => `channel-${n}`);
   const heard = inbox('an event');
-  // Not connected yet: pusher-js sends all of it in one go as soon as it is.
+  // Not connected yet: pusher-js sends all subscriptions at once when it is.
   const channels = names.map((name) => pusher.subscribe(name));
   channels.forEach((channel) => channel.bind('news', heard));
 
@@ -107,7 +107,7 @@ test('after the server crashed and came back on its port, clients are back with 
 
   await server.kill();
   await stage.server({}, server.port);
-  // It tries after one second; if that was too early, its next attempt comes after fifteen more.
+  // The client retries after one second and, if that fails, after fifteen more.
   for (const _ of names) await again.next(40_000);
 
   assert.deepEqual(again.all.toSorted(), names.toSorted());
@@ -123,7 +123,7 @@ test('a server with a successor on its port closes with 4200, and its clients re
   pusher.connection.bind('error', ({ data }) => {
     if (data?.code !== 4200) return;
     story(4200);
-    // Set before any timer that the client sets for its next attempt, so it tells "at once" from "in a second".
+    // This timer is set before any of the client's next attempt, so it separates "at once" from "after a second".
     setTimeout(() => story('a second passes'), 1_000);
   });
   pusher.connection.bind('connecting', () => story('connects'));
@@ -131,7 +131,7 @@ test('a server with a successor on its port closes with 4200, and its clients re
   await stage.server(settings, server.port);
   assert.equal(await server.stop(), 0);
 
-  // It is told twice, in an error and in the close code.
+  // The code is reported twice, in an error and in the close frame.
   while ((await story.next()) !== 'connects');
   assert.deepEqual(new Set(story.all.slice(0, story.all.indexOf('connects'))), new Set([4200]));
   await inState(pusher, 'connected');

@@ -1,4 +1,4 @@
-// The examples of docs/http-api.md, run by a shell as people run them.
+// The examples in docs/http-api.md, run by a shell as they are written.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';

@@ -1,4 +1,4 @@
-// The harness of these tests: what must fail a test at its end.
+// Tests of the harness: which faults of a server must fail a test at its end.
 
 import assert from 'node:assert/strict';
 import nodeTest from 'node:test';
@@ -9,7 +9,7 @@ const LISTENS = 'echo listens on http://127.0.0.1:1\n';
 const ends = (by) => `trap '${by}' TERM; ${LISTENS} while :; do sleep 0.02; done`;
 const SERVES = ends('exit 0');
 
-/** What a stage says of a script in place of a server, which `act` has done something with. */
+/** The verdict of a stage about a script in place of a server, after `act` has used it. */
 async function verdict(script, act = () => {}) {
   const stage = new Stage();
   await act(await stage.script(script));

@@ -1,4 +1,4 @@
-// The HTTP API as the server SDK for Node uses it.
+// The HTTP API, used by the server SDK for Node.
 
 import assert from 'node:assert/strict';
 
@@ -186,7 +186,7 @@ test('a batch of more than ten is refused whole', async (stage) => {
   assert.equal(await heard.next(), 'fence');
 });
 
-/** Ann, Bob in two windows, and one more who only reads the news. */
+/** Connects Ann, Bob in two windows, and a third client that is only subscribed to `news`. */
 async function crowd(stage, server, backend) {
   const windows = ['ann', 'bob', 'bob'].map((user) => stage.pusher(server, { backend, user }));
   await Promise.all(windows.map((window) => subscribed(window.subscribe('presence-room'))));

@@ -1,4 +1,4 @@
-// A Laravel project's `.env` is all the configuration that Campanile needs.
+// Campanile runs with the `.env` of a Laravel project as its only configuration.
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';

@@ -1,4 +1,4 @@
-// Presence: who is here, who comes and who goes.
+// Presence channels: the list of members, joins and leaves.
 
 import assert from 'node:assert/strict';
 
@@ -39,7 +39,7 @@ test('two tabs of one user join once and leave once', async (stage) => {
 
   tabs[0].echo.leave('room');
   await settled(tabs[0].echo.connector.pusher);
-  // On the channel itself, so that whatever the first tab's leaving said comes before it.
+  // On the same channel, so that it arrives after any event that the first tab's leave caused.
   const fence = inbox('the fence');
   ann.channel.listen('.fence', fence);
   await sdk.trigger('presence-room', 'fence', {});
@@ -144,7 +144,7 @@ test('who is signed in joins without channel data', async (stage) => {
   assert.deepEqual(await ann.joining.next(), { name: 'Bob' });
 });
 
-/** Enters `presence-room` through Echo and hears all that Echo says of it. */
+/** Joins `presence-room` through Echo and records all its presence callbacks. */
 async function enter(stage, server, backend, user) {
   const echo = stage.echo(server, { backend, user });
   const [here, joining, leaving] = ['here', 'joining', 'leaving'].map((what) => inbox(`${what} at ${user}`));

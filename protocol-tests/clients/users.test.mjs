@@ -1,4 +1,4 @@
-// Signed-in users: what is sent to them, who is online, and how they are sent away.
+// Signed-in users: events for them, who is online, and terminated connections.
 
 import assert from 'node:assert/strict';
 
@@ -53,7 +53,7 @@ test('another user\'s channel cannot be subscribed to', async (stage) => {
   const [errors, leaked] = [errorsOf(eve), inbox('a leak')];
   eve.connection.bind('message', ({ event, channel }) => channel === '#server-to-user-ann' && leaked(event));
 
-  // pusher-js would not do this by itself.
+  // pusher-js does not send this by itself.
   eve.send_event('pusher:subscribe', { auth: '', channel: '#server-to-user-ann' });
   await errors.next();
   await sdk.sendToUser('ann', 'notice', 'private');
@@ -138,7 +138,7 @@ test('terminating a user who is not there is no error', async (stage) => {
   assert.deepEqual(await (await sdk.terminateUserConnections('nobody')).json(), {});
 });
 
-/** A client that is signed in, and subscribed to what is sent to its user. */
+/** A client that is signed in and receives the events of its user. */
 async function signedIn(stage, server, backend, user) {
   const pusher = stage.pusher(server, { backend, user });
   pusher.signin();

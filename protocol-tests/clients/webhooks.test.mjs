@@ -1,4 +1,4 @@
-// What `campanile webhooks test` posts is what the Pusher SDK for Node takes for a webhook.
+// The Pusher SDK for Node accepts what `campanile webhooks test` sends as a webhook.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -20,7 +20,7 @@ const EVENTS = [
   'subscription_count', 'user_online', 'user_offline',
 ];
 
-/** An endpoint that keeps what it receives: `{ headers, rawHeaders, rawBody }` of each request. */
+/** An endpoint that records what it receives: `{ headers, rawHeaders, rawBody }` of each request. */
 async function startSink(stage, tls) {
   const requests = [];
   const take = (request, response) => {
@@ -44,7 +44,7 @@ async function folder(stage) {
   return path;
 }
 
-/** Runs `campanile webhooks test` for one webhook: its exit code and what it printed. */
+/** Runs `campanile webhooks test` for one webhook; resolves with its exit code and its output. */
 async function tryOut(stage, url, env = {}) {
   const cwd = await folder(stage);
   const lines = [

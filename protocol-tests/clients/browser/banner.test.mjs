@@ -1,4 +1,4 @@
-// What `campanile start` prints in an empty folder works when it is pasted.
+// The snippets that `campanile start` prints in an empty directory work when they are pasted.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -46,7 +46,7 @@ test('the lines for the shell publish an event', async (stage) => {
   assert.deepEqual(await logged.next(), { text: 'Hi there' });
 });
 
-/** A server in an empty folder, and a page with the lines of its banner that begin with `title`. */
+/** A server in an empty directory, and a page with the lines of its banner that begin with `title`. */
 async function pasted(stage, title) {
   const server = await stage.serverAmong({});
   const site = stage.closing(await servePage(await paragraph(server, title)));

@@ -1,4 +1,4 @@
-// The chat of `examples/chat` in a real browser: what two people see of one another.
+// The chat in `examples/chat` in a real browser, with two users.
 
 import assert from 'node:assert/strict';
 import { after } from 'node:test';

@@ -1,4 +1,4 @@
-// Takes the picture of the chat's README, two windows side by side: `npm run picture`.
+// Takes the picture in the chat's README, two windows side by side: `npm run picture`.
 
 import { writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
@@ -43,7 +43,7 @@ async function talk(chiara, matteo) {
   await chiara.sees(chiara.typing.getByText('Matteo is typing'));
 }
 
-/** Both pictures in window frames on one sheet. */
+/** Both pictures in window frames on one page. */
 async function framed(...pictures) {
   const windows = pictures.map((picture) => `<figure><header><i></i><i></i><i></i></header>
     <img src="data:image/png;base64,${picture.toString('base64')}" width="${WINDOW.viewport.width}"></figure>`);

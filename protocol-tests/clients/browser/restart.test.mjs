@@ -1,4 +1,4 @@
-// The chat of `examples/chat` while its Campanile is down, and twenty clients of a server that restarts.
+// The chat in `examples/chat` while its Campanile is down, and twenty clients of a server that restarts.
 
 import { after } from 'node:test';
 
@@ -9,7 +9,7 @@ import { test } from '../lib/stage.mjs';
 const browser = await openBrowser();
 after(() => browser.close());
 
-/** pusher-js tries after one second, and if that was too early, fifteen seconds later. */
+/** pusher-js retries after one second and, if that fails, after fifteen more. */
 const RECONNECTION_MS = 40_000;
 
 test('when the server has restarted, the pages are back, and messages flow again', async (stage) => {

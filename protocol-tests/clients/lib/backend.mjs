@@ -1,9 +1,9 @@
-// The application server of the tests: it lets clients into channels as Laravel would, at the same two addresses.
+// The application server of the tests: it authorizes clients like Laravel, with the same two paths.
 
 import { createServer } from 'node:http';
 import { once } from 'node:events';
 
-/** What a test's policy throws to refuse. */
+/** The error that a test's policy throws to reject a request. */
 export class Denied extends Error {
   constructor(status = 403) {
     super(`refused with ${status}`);
@@ -14,7 +14,7 @@ export class Denied extends Error {
 /**
  * Starts an application server that signs with `sdk`.
  *
- * The client says who it is in the header `X-User`, standing for a session. A policy is a function of
+ * The client names its user in the header `X-User`, instead of a session. A policy is a function of
  * `{ user, socketId, channel }` that returns the answer's JSON or throws [`Denied`].
  */
 export async function startBackend(sdk, policies = {}) {

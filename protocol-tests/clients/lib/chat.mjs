@@ -1,4 +1,4 @@
-// The chat of `examples/chat` beside a server of ours, and a browser to look at it.
+// The chat in `examples/chat` with a Campanile, and a browser.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -18,7 +18,7 @@ const FLAGS = [
   '--disable-component-update', '--disable-sync',
 ];
 
-/** Starts the chat as its own process, as `npm start` does, and resolves with its address. */
+/** Starts the chat as a separate process, like `npm start`, and resolves with its address. */
 export async function startChat(server) {
   if (!existsSync(`${CHAT}/node_modules`)) throw new Error('the chat has no packages yet: npm ci in examples/chat');
   const env = {
@@ -49,7 +49,7 @@ export function openBrowser() {
   return chromium.launch({ executablePath: CHROMIUM, args: FLAGS, chromiumSandbox: false });
 }
 
-/** Two people in the same room, each of whom sees the other. */
+/** Opens windows of two users in the same room; each shows the other. */
 export async function annAndBob(stage, browser) {
   const server = await stage.server();
   const chat = stage.closing(await startChat(server));
@@ -60,7 +60,7 @@ export async function annAndBob(stage, browser) {
   return { server, ann, bob };
 }
 
-/** A window of its own, as another person on another machine would have it. */
+/** Opens a window with a separate browser context, like that of another user on another machine. */
 export async function openWindow(browser, url, name, options = {}) {
   const context = await browser.newContext(options);
   context.setDefaultTimeout(10_000);
@@ -72,7 +72,7 @@ export async function openWindow(browser, url, name, options = {}) {
   return new Window(page);
 }
 
-/** What a person sees and does in one window of the chat. */
+/** A window of the chat, with the actions and elements of the page. */
 class Window {
   constructor(page) {
     this.page = page;

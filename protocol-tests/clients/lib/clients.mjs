@@ -1,4 +1,4 @@
-// The clients under test, exactly as npm has them, pointed at a server of ours.
+// The clients under test, unmodified from npm, connected to a server of the test.
 
 import Echo from 'laravel-echo';
 import Pusher from 'pusher';
@@ -7,13 +7,13 @@ import PusherJs from 'pusher-js';
 import { APP } from './server.mjs';
 import { inbox, within } from './waiting.mjs';
 
-/** The server SDK of an application. */
+/** The server SDK of the application. */
 export function openSdk(server, options = {}) {
   const { id, key, secret } = { ...APP, ...options };
   return new Pusher({ appId: id, key, secret, host: '127.0.0.1', port: server.port, useTLS: false, ...options });
 }
 
-/** pusher-js, by WebSocket only. `user` is who the application takes it for. */
+/** pusher-js, with WebSockets only. `user` is the user that the application authenticates. */
 export function openPusher(server, { backend, user, key = APP.key, ...options } = {}) {
   const headers = user ? { 'X-User': user } : {};
   return new PusherJs(key, {
@@ -61,7 +61,7 @@ export async function inState(pusher, state) {
   await within(changed, `the state ${state}, it is ${pusher.connection.state}`);
 }
 
-/** Waits until a channel of pusher-js is subscribed, and fails at once if it is refused. */
+/** Waits until a channel of pusher-js is subscribed, and fails at once if it is rejected. */
 export async function subscribed(channel) {
   if (channel.subscribed) return channel;
   const answered = new Promise((resolve, reject) => {
@@ -77,7 +77,7 @@ export async function joined(channel) {
   return channel;
 }
 
-/** Hears the `pusher:error`s and close codes of a pusher-js client: `{ code, message }`. */
+/** Records the `pusher:error`s and close codes of a pusher-js client: `{ code, message }`. */
 export function errorsOf(pusher) {
   const heard = inbox('an error on the connection', (error) => error.data ?? error.error?.data ?? error);
   pusher.connection.bind('error', heard);
@@ -85,9 +85,9 @@ export function errorsOf(pusher) {
 }
 
 /**
- * Waits until the server has handled all that `pusher` sent before.
+ * Waits until the server has handled all earlier messages of `pusher`.
  *
- * The messages of one connection are handled in order, so the answer to a last one says so.
+ * The messages of one connection are handled in order, so the answer to a later one is sufficient.
  */
 export async function settled(pusher) {
   const name = `settled-${settled.count += 1}`;

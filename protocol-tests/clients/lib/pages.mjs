@@ -1,4 +1,4 @@
-// Pages for a browser: whatever HTML a test has, with the libraries from npm beside it.
+// Pages for a browser: the HTML of a test, with the libraries from npm.
 
 import { createServer } from 'node:http';
 import { once } from 'node:events';
@@ -14,7 +14,7 @@ const LIBRARIES = {
   '/pusher-with-encryption.js': resolve('pusher-js/dist/web/pusher-with-encryption.js'),
 };
 
-/** What a bundler does with `import Pusher from 'pusher-js'`: the file itself knows nothing of modules. */
+/** The equivalent of a bundler's `import Pusher from 'pusher-js'`: the file itself is not a module. */
 const AS_MODULE = "import '/pusher.js';\nexport default window.Pusher;\n";
 
 const IMPORTS = JSON.stringify({ imports: { 'laravel-echo': '/echo.js', 'pusher-js': '/pusher.mjs' } });

@@ -25,7 +25,7 @@ const SETTINGS = { app: { subscription_count: true } };
  * the old process once it has ended and the new one listens. `prepare` runs before the signal.
  */
 export const MODES = {
-  /** The next process is started together with the signal. */
+  /** The next process is started at the same time as the signal is sent. */
   async plain(stage) {
     return replaced(stage, SETTINGS, async (old) => {
       old.signal('SIGTERM');
@@ -149,7 +149,7 @@ export async function assertRestart(...args) {
   assert.ok(attempts <= ATTEMPTS_MAX, `a client connected ${attempts} times`);
 }
 
-/** The number of clients on the channel, as the server counts them. */
+/** The number of clients on the channel, according to the server. */
 async function counted({ port }) {
   const path = `/channels/${CHANNEL}`;
   try {

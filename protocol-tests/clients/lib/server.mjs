@@ -1,4 +1,4 @@
-// A real Campanile: started with a configuration of its own in a folder of its own, on a free port,
+// A real Campanile: started with a separate configuration and directory, on a free port,
 // and ended by its process id.
 
 import { spawn } from 'node:child_process';
@@ -16,15 +16,15 @@ const REPOSITORY = fileURLToPath(new URL('../../..', import.meta.url));
 /** The server under test. */
 export const CAMPANILE_BIN = process.env.CAMPANILE_BIN ?? join(REPOSITORY, 'target/debug/campanile');
 
-/** The app of every configuration here; a test adds what it needs. */
+/** The app of every configuration; tests add further settings. */
 export const APP = { id: 'tests', key: 'tests-key', secret: 'tests-secret' };
 
-/** A server without a configuration has ten seconds to end. */
+/** The timeout of an exit: a server without a configuration has a grace period of ten seconds. */
 const END_MS = 15_000;
 
 const LISTENS = /listens on http:\/\/127\.0\.0\.1:(\d+)/;
 
-/** Servers that still run. If this process ends before its time, they end with it. */
+/** Running servers. If this process ends early, they end with it. */
 const running = new Set();
 process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
 
@@ -32,7 +32,7 @@ export class Server {
   #child;
   #exited;
   #folder;
-  /** The signal with which a test has ended it. */
+  /** The signal with which a test has ended the server. */
   #told;
   #end;
   #stdout = '';
@@ -41,19 +41,19 @@ export class Server {
   /**
    * Starts a server and waits until it accepts connections.
    *
-   * `settings.app` is merged into the one app, every other member is a section of the configuration:
+   * `settings.app` is merged into the single app, every other member is a section of the configuration:
    * `{ app: { subscription_count: true }, connection: { activity_timeout_s: 2 } }`.
    */
   static async start(settings = {}, port = 0) {
     return Server.startIn(await folderWith({ 'config.toml': toToml(settings) }), port, ['--config', 'config.toml']);
   }
 
-  /** Starts another program in its place, for the tests of these tests: a script of `/bin/sh`. */
+  /** Starts a script of `/bin/sh` instead, for the tests of the harness. */
   static async startScript(text) {
     return Server.startIn(await folderWith({ script: text }), 0, [], ['/bin/sh', 'script']);
   }
 
-  /** Starts a server without a configuration file, in a folder with only these files; `{ name: text }`. */
+  /** Starts a server without a configuration file, in a directory with only these files; `{ name: text }`. */
   static async startAmong(files) {
     return Server.startIn(await folderWith(files), 0, []);
   }
@@ -74,12 +74,12 @@ export class Server {
     return `http://127.0.0.1:${this.port}`;
   }
 
-  /** What it printed for the one who started it. */
+  /** The text that the server printed on standard output. */
   get banner() {
     return this.#stdout;
   }
 
-  /** All that it said, to be shown when a test fails. */
+  /** The complete output, which is shown if a test fails. */
   get log() {
     return `${this.#stdout}${this.#stderr}`;
   }
@@ -90,29 +90,29 @@ export class Server {
     this.#child.kill(name);
   }
 
-  /** Asks it to end, and resolves with its exit code. */
+  /** Stops the server with SIGTERM, and resolves with its exit code. */
   async stop() {
     this.signal('SIGTERM');
     return this.exited();
   }
 
-  /** Ends it without a warning. */
+  /** Kills the server with SIGKILL. */
   async kill() {
     this.signal('SIGKILL');
     return this.exited();
   }
 
-  /** Resolves with its exit code when it has ended. */
+  /** Resolves with the exit code when the server has ended. */
   exited() {
     return within(this.#exited, 'the end of the server', END_MS);
   }
 
-  /** True once it has ended. */
+  /** Whether the server has ended. */
   get ended() {
     return this.#child.exitCode !== null || this.#child.signalCode !== null;
   }
 
-  /** Ends it if it still runs. Resolves with what was wrong with it, or with nothing. */
+  /** Stops a running server. Resolves with a description of its fault, or with nothing. */
   async fault() {
     if (!this.ended) this.signal('SIGTERM');
     try {
@@ -134,13 +134,13 @@ export class Server {
   }
 
   #spawn([program, ...args]) {
-    // Nothing of the developer's own environment may reach the configuration.
+    // The developer's environment must not affect the configuration.
     const env = { PATH: process.env.PATH, HOME: this.#folder, RUST_BACKTRACE: '1' };
     const child = spawn(program, args, { cwd: this.#folder, env, stdio: ['ignore', 'pipe', 'pipe'] });
     running.add(child);
     child.stdout.setEncoding('utf8').on('data', (text) => { this.#stdout += text; });
     child.stderr.setEncoding('utf8').on('data', (text) => { this.#stderr += text; });
-    // When all that it said has been read.
+    // The streams are closed, so all output has been read.
     this.#exited = once(child, 'close').then(([code, signal]) => {
       running.delete(child);
       this.#end = { code, signal };
@@ -168,7 +168,7 @@ export class Server {
   }
 }
 
-/** Whether a server's standard error has the line that Rust prints for every panic, before anything can catch it. */
+/** Whether a server's standard error contains the line that Rust prints for every panic, before it can be caught. */
 export function hasPanicked(stderr) {
   return stderr.includes('panicked at');
 }

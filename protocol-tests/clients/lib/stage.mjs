@@ -1,5 +1,5 @@
-// One test with everything it starts: whatever it opens here is closed at its end, and if it fails,
-// what its servers said is shown.
+// The resources of one test: everything that is opened here is closed at its end, and if the test
+// fails, the output of its servers is shown.
 
 import assert from 'node:assert/strict';
 import nodeTest from 'node:test';
@@ -9,7 +9,7 @@ import { inState, openEcho, openPusher, openSdk } from './clients.mjs';
 import { startRelay } from './relay.mjs';
 import { Server } from './server.mjs';
 
-/** A test whose name is the promise it checks. */
+/** Defines a test, whose name is the guarantee that it checks. */
 export function test(promise, body) {
   nodeTest(promise, { timeout: 50_000 }, async () => {
     const stage = new Stage();
@@ -36,17 +36,17 @@ export class Stage {
     return this.#keep(await Server.start(settings, port));
   }
 
-  /** A server without a configuration file, in a folder with only these files. */
+  /** Starts a server without a configuration file, in a directory with only these files. */
   async serverAmong(files) {
     return this.#keep(await Server.startAmong(files));
   }
 
-  /** A script of `/bin/sh` in place of a server. */
+  /** Runs a script of `/bin/sh` in place of a server. */
   async script(text) {
     return this.#keep(await Server.startScript(text));
   }
 
-  /** A server, its SDK and its application server: what most tests begin with. */
+  /** Starts a server, its SDK and its application server: the setup of most tests. */
   async set(settings, policies) {
     const server = await this.server(settings);
     const sdk = openSdk(server);
@@ -66,15 +66,15 @@ export class Stage {
     return this.#client(openEcho(server, options));
   }
 
-  /** A relay before a server: see `startRelay`. */
+  /** Starts a relay in front of a server: see `startRelay`. */
   async relay(server) {
     return this.closing(await startRelay(server));
   }
 
   /**
-   * Lets the time pass after which a client tries again to connect.
+   * Waits for the time after which a client retries to connect.
    *
-   * No clock is asked: another client is cut off, and has come back.
+   * The time is not measured: another client is disconnected, and has reconnected.
    */
   async retryTimePasses(server) {
     const wire = await this.relay(server);
@@ -85,7 +85,7 @@ export class Stage {
     await wire.attempts.next();
   }
 
-  /** Anything else that is to be closed at the end. */
+  /** Registers any other object to close at the end. */
   closing(thing) {
     this.#others.push(thing);
     return thing;
@@ -96,7 +96,7 @@ export class Stage {
   }
 
   /**
-   * Closes everything, clients first. Fails if a server ended before it was told to, had to be killed, ended with
+   * Closes everything, clients first. Fails if a server ended before it was stopped, had to be killed, ended with
    * another exit code than 0, or panicked, even if it recovered.
    */
   async clear() {

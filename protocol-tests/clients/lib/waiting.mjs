@@ -1,11 +1,11 @@
-// How the tests wait: for something that happens, and never longer than a deadline.
+// Waiting in tests: for an event, and at most for a deadline.
 
 import { setTimeout as delay } from 'node:timers/promises';
 
-/** Long enough for a busy machine; a test that passes never waits this long. */
+/** Long enough for a busy machine; a passing test never waits this long. */
 export const DEADLINE_MS = 10_000;
 
-/** `promise`, or a failure that says what was waited for. */
+/** `promise`, or a failure that contains `what`. */
 export async function within(promise, what, deadline_ms = DEADLINE_MS) {
   let timer;
   const late = new Promise((_, reject) => {
@@ -18,7 +18,7 @@ export async function within(promise, what, deadline_ms = DEADLINE_MS) {
   }
 }
 
-/** Asks again and again until `probe` gives something true, for what nobody announces. */
+/** Calls `probe` repeatedly until it returns a truthy value, for changes that are not announced. */
 export async function until(what, probe, deadline_ms = DEADLINE_MS) {
   const end = Date.now() + deadline_ms;
   for (;;) {
@@ -30,9 +30,9 @@ export async function until(what, probe, deadline_ms = DEADLINE_MS) {
 }
 
 /**
- * A callback that keeps what it is called with, in order.
+ * A callback that records its calls in order.
  *
- * `next()` takes the oldest that was not taken yet, and waits for it if need be; `all` is everything so far.
+ * `next()` returns the oldest call that was not returned yet, and waits for it if necessary; `all` contains all calls.
  */
 export function inbox(what, pick = (value) => value) {
   const all = [];

@@ -1,4 +1,4 @@
-// Whose connections are counted: the clients', if the proxy is listed in server.trusted_proxies.
+// Connections are counted for the clients' addresses if the proxy is listed in server.trusted_proxies.
 
 import assert from 'node:assert/strict';
 
@@ -31,7 +31,7 @@ behindEach('an address that a client makes up is not believed', async (stage, be
   assert.equal(await arrival(stage, proxy, '127.0.0.2', madeUp), 4100);
 });
 
-/** Comes from `address` to stay, and resolves with how it fared: let in, or the code of the refusal. */
+/** Connects from `address`; resolves with 'let in', or with the code of the rejection. */
 async function arrival(stage, proxy, address, headers) {
   const client = stage.closing(await connectPlainly(proxy, { from: address, headers }));
   const { event, data } = await client.events.next();

@@ -1,4 +1,4 @@
-// What clients and publishers do all day, with a proxy between them and the server.
+// Regular traffic of clients and publishers through a proxy.
 
 import assert from 'node:assert/strict';
 
@@ -71,7 +71,7 @@ behindEach('an event of 100 KB arrives whole', async (stage, before) => {
 
 behindEach('there is room for more clients than Debian sets out with', async (stage, before) => {
   const proxy = await before(await stage.server());
-  // Debian lets Apache serve 150 at a time, and nginx 384.
+  // Debian limits Apache to 150 concurrent requests, and nginx to 384 connections.
   const clients = await Promise.all(Array.from({ length: 400 }, async () => {
     const client = stage.closing(await connectPlainly(proxy));
     assert.equal((await client.events.next()).event, 'pusher:connection_established');

@@ -1,4 +1,4 @@
-// How connections end behind a proxy: what the server says reaches the client, and it comes back.
+// The end of connections behind a proxy: the close frame reaches the client, and the client reconnects.
 
 import assert from 'node:assert/strict';
 

@@ -1,4 +1,4 @@
-// Connections on which nothing happens, behind a proxy that cuts what is idle.
+// Idle connections behind a proxy that closes them.
 
 import assert from 'node:assert/strict';
 
@@ -13,7 +13,7 @@ behindEach("the server's pings keep an idle connection from being cut", async (s
     const server = await stage.server({ connection: { activity_timeout_s } });
     return before(server, { change: 'impatient' });
   }));
-  // These never ping by themselves.
+  // These clients send no pings.
   const [kept, cut] = await Promise.all([attentive, negligent].map((proxy) => connectPlainly(proxy)));
   stage.closing(kept);
   const began = Date.now();

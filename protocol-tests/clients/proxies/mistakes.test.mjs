@@ -1,4 +1,4 @@
-// Proxies that are configured as people configure them by mistake.
+// Common mistakes in the configuration of proxies.
 
 import assert from 'node:assert/strict';
 
@@ -15,6 +15,6 @@ behindEach('a proxy that drops the upgrade makes the server say so with 426', as
   const { code, error } = JSON.parse(answer.body);
   assert.equal(code, 426);
   assert.match(error, /proxy.*Upgrade and Connection/);
-  // The API, which needs no upgrade, works all the while.
+  // The API works nevertheless, since it needs no upgrade.
   assert.equal((await openSdk(proxy).trigger('news', 'flash', {})).status, 200);
 });

@@ -1,4 +1,4 @@
-// What a proxy does to paths, and signatures that survive it.
+// Proxies that change paths, and signatures that remain valid.
 
 import assert from 'node:assert/strict';
 
@@ -9,7 +9,7 @@ import { ask } from './lib/plain.mjs';
 import { startTap } from './lib/tap.mjs';
 import { behindEach } from './lib/through.mjs';
 
-/** Where the PHP SDK sends with its option `path`: it signs what follows. The SDK for Node has no such option. */
+/** The proxy with the path of the PHP SDK's option `path`, which is not signed. The SDK for Node has no such option. */
 const under = (path, { port }) => ({ port: `${port}${path}` });
 
 behindEach('a server with a path is reached under it by clients and by publishers', async (stage, before) => {

@@ -1,4 +1,4 @@
-// The way of a publish through a proxy: bodies, connections that are used again, and answers.
+// Publishing through a proxy: bodies, reused connections, and answers.
 
 import assert from 'node:assert/strict';
 
@@ -39,7 +39,7 @@ behindEach('an event arrives that is passed on in chunks', async (stage, before)
 behindEach('publishes one after the other use one connection to the server', async (stage, before) => {
   const tap = stage.closing(await startTap(await stage.server()));
   const sdk = openSdk(await before(tap));
-  // What the start of the proxy asked for is past.
+  // The requests from the start of the proxy are complete after this one.
   await sdk.trigger('news', 'flash', 'first');
   const connections = tap.sent.length;
 
@@ -70,7 +70,7 @@ behindEach('a body that is too large is refused by the server itself, with its r
   assert.match(JSON.parse(answer.body).error, /max_request_bytes/);
 });
 
-/** A server that is tapped, a proxy before it, somebody who listens, and the body of a publish for them. */
+/** A server with a tap, a proxy before it, a subscriber, and the body of a publish to it. */
 async function listener(stage, before, options) {
   const server = await stage.server();
   const tap = stage.closing(await startTap(server));

@@ -1,4 +1,4 @@
-// TLS that ends at the proxy.
+// TLS that is terminated by the proxy.
 
 import assert from 'node:assert/strict';
 import { Agent } from 'node:https';
@@ -8,7 +8,7 @@ import { inbox } from '../lib/waiting.mjs';
 import { connectPlainly } from './lib/plain.mjs';
 import { behindEach } from './lib/through.mjs';
 
-// The certificates are the tests' own, and pusher-js in Node has no option to trust one. Read anew for each connection.
+// The certificates are self-signed, and pusher-js in Node has no option to trust one. Read again for each connection.
 process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0';
 
 const TLS_ONLY = { app: { tls_only: true }, server: { shutdown_grace_s: 2, trusted_proxies: ['127.0.0.1'] } };

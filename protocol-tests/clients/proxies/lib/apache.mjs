@@ -1,4 +1,4 @@
-// Apache with the configuration of docs/proxies.md.
+// Apache with the configuration in docs/proxies.md.
 
 import { changed, documented, documentedModules } from './documentation.mjs';
 import { IS_ROOT, Proxy } from './proxy.mjs';
@@ -11,15 +11,15 @@ const SITE = '/etc/apache2/sites-available/ws.example.com.conf';
 const PATH = 'in the virtual host of the application';
 const LIMITS = '/etc/apache2/mods-available/mpm_event.conf';
 
-/** On SIGTERM, workers that wait for a client do not notice that its socket is closed, and are killed at long last. */
+/** On SIGTERM, workers that wait for a client do not detect that its socket is closed, and are killed after a while. */
 const GRACEFULLY = 'SIGWINCH';
 
-/** What Debian enables by itself, or along with what is asked for. */
+/** The modules that Debian enables by default, or as dependencies. */
 const USUAL_MODULES = ['mpm_event', 'authz_core', 'reqtimeout', 'setenvif', 'socache_shmcb', 'proxy'];
 
 const modules = [...USUAL_MODULES, ...documentedModules()];
 
-/** What Debian's own apache2.conf would say, as far as it matters here. */
+/** The relevant part of Debian's default apache2.conf. */
 const main = ({ folder, port, tlsPort }) => `
 ServerRoot ${folder}
 ServerName localhost
@@ -44,23 +44,23 @@ Include sites-enabled/*.conf
 export const apache = {
   name: 'Apache',
 
-  /** What a test changes in the documented configuration, by file. */
+  /** The changes of tests to the documented configuration, by file. */
   changes: {
     none: {},
-    /** Has the time after which an idle connection is cut at five seconds. */
+    /** Closes idle connections after five seconds. */
     impatient: {
       'apache2.conf': { 'Timeout 300': 'Timeout 5', 'body=10': 'body=1' },
       [SNIPPET]: { 'timeout=90': 'timeout=5' },
     },
-    /** Passes on bodies while they come, and therefore in chunks: so it does as it is. */
+    /** Forwards bodies while they arrive, and therefore in chunks: Apache does so by default. */
     streaming: {},
-    /** Forgets what makes a WebSocket. */
+    /** Omits the headers of the upgrade. */
     stripping: { [SNIPPET]: { 'upgrade=websocket': '' } },
-    /** Takes the path off before it passes requests on. */
+    /** Removes the path before it forwards requests. */
     unprefixing: { [PATH]: { '127.0.0.1:8080/ws/': '127.0.0.1:8080/' } },
   },
 
-  /** Starts it before `server`: at a host of its own, or beside an application, under /ws/. */
+  /** Starts Apache in front of `server`: on a separate host, or beside an application, under /ws/. */
   start(server, { change = 'none', isBeside = false } = {}) {
     const changes = this.changes[change];
     return Proxy.start(BINARY, GRACEFULLY, (proxy) => {

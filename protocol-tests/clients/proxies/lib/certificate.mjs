@@ -1,11 +1,11 @@
-// A certificate for 127.0.0.1 that nobody else vouches for.
+// A self-signed certificate for 127.0.0.1.
 
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
-/** Has openssl make it in `folder`: the paths of `certificate` and `key`, and the certificate itself as `pem`. */
+/** Creates a certificate with openssl in `folder`: the paths of `certificate` and `key`, and the certificate itself as `pem`. */
 export async function makeCertificate(folder, ...extensions) {
   const [certificate, key] = [join(folder, 'certificate.pem'), join(folder, 'key.pem')];
   await promisify(execFile)('openssl', [
@@ -16,7 +16,7 @@ export async function makeCertificate(folder, ...extensions) {
   return { certificate, key, pem: await readFile(certificate, 'utf8') };
 }
 
-/** One that does not claim to be an authority, as strict clients ask of a server's own. */
+/** Creates a certificate that is not an authority, as strict clients require for a server. */
 export function makeEndpointCertificate(folder) {
   return makeCertificate(folder, '-addext', 'basicConstraints=critical,CA:FALSE');
 }

@@ -1,4 +1,4 @@
-// nginx with the configuration of docs/proxies.md.
+// nginx with the configuration in docs/proxies.md.
 
 import { changed, documented } from './documentation.mjs';
 import { IS_ROOT, Proxy } from './proxy.mjs';
@@ -11,7 +11,7 @@ const SITE = '/etc/nginx/sites-available/ws.example.com';
 const PATH = 'in the server block of the application';
 const LIMITS = 'in /etc/nginx/nginx.conf, in place of the lines that are there';
 
-/** What Debian's own nginx.conf would say beside `limits`; temporary files where we may write. */
+/** The relevant part of Debian's nginx.conf other than `limits`; temporary files are in a writable directory. */
 const main = (limits) => `
 daemon off;
 pid nginx.pid;
@@ -34,21 +34,21 @@ http {
 export const nginx = {
   name: 'nginx',
 
-  /** What a test changes in the documented configuration, by file. */
+  /** The changes of tests to the documented configuration, by file. */
   changes: {
     none: {},
-    /** Has the time after which an idle connection is cut at five seconds. */
+    /** Closes idle connections after five seconds. */
     impatient: { [SNIPPET]: { 'proxy_read_timeout 90s': 'proxy_read_timeout 5s' } },
-    /** Passes on bodies while they come, and therefore in chunks. */
+    /** Forwards bodies while they arrive, and therefore in chunks. */
     streaming: { [SNIPPET]: { 'proxy_http_version 1.1;': 'proxy_http_version 1.1; proxy_request_buffering off;' } },
-    /** Forgets what makes a WebSocket. */
+    /** Omits the headers of the upgrade. */
     stripping: {
       [SNIPPET]: {
         'proxy_set_header Upgrade $http_upgrade;': '',
         'proxy_set_header Connection $connection_upgrade;': "proxy_set_header Connection '';",
       },
     },
-    /** Takes the path off before it passes requests on. */
+    /** Removes the path before it forwards requests. */
     unprefixing: { [SNIPPET]: { 'proxy_pass http://campanile;': 'proxy_pass http://campanile/;' } },
   },
 

@@ -1,5 +1,5 @@
-// A WebSocket client that does nothing on its own account: it comes from a given address with given headers, answers
-// pings but sends none, and tells the code it was closed with.
+// A WebSocket client without automatic behaviour: it connects from a given address with given headers, answers pings
+// but sends none, and reports the close code.
 
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -17,21 +17,21 @@ const LENGTH_FOLLOWS = 126;
 const [NO_CODE, ABNORMAL] = [1005, 1006];
 
 /**
- * Sends a request to something that listens on 127.0.0.1, and resolves with `{ status, body }`.
+ * Sends a request to a server on 127.0.0.1, and resolves with `{ status, body }`.
  *
- * `from` is the client's own address. A body is sent in the `chunks` that an array or a generator gives.
+ * `from` is the source address. A body is sent in the chunks of `chunks`, an array or a generator.
  */
 export async function ask({ port }, path, { method = 'GET', headers = {}, from, chunks = [] } = {}) {
   const request = http.request({ host: '127.0.0.1', port, path, method, headers, localAddress: from, agent: false });
   const answered = once(request, 'response').then(answerOf);
-  // It may be refused before all of it is sent.
+  // The server may reject the request before all of it is sent.
   answered.catch(() => {});
   for await (const chunk of chunks) request.write(chunk);
   request.end();
   return within(answered, `an answer to ${method} ${path}`);
 }
 
-/** Asks for a WebSocket, and resolves with a [`Plain`], or with `{ status, body }` if the answer is another. */
+/** Requests an upgrade, and resolves with a [`Plain`], or with `{ status, body }` if it is rejected. */
 export async function connectPlainly({ port }, { key = APP.key, from, headers = {} } = {}) {
   const handshake = {
     Connection: 'Upgrade',
@@ -61,9 +61,9 @@ class Plain {
   #code = ABNORMAL;
   #closed;
 
-  /** The protocol's events, `{ event, data }`. */
+  /** The events of the protocol, `{ event, data }`. */
   events = inbox('an event');
-  /** The pings of WebSocket itself. */
+  /** The received WebSocket pings. */
   pings = inbox('a ping');
 
   constructor(socket, head) {
@@ -73,7 +73,7 @@ class Plain {
     this.#read(head);
   }
 
-  /** Resolves with the close code when the connection is over. */
+  /** Resolves with the close code when the connection has ended. */
   closed(deadline_ms) {
     return within(this.#closed, 'the end of a connection', deadline_ms);
   }
@@ -108,7 +108,7 @@ class Plain {
   }
 }
 
-/** The first frame in `bytes`, if all of it is there. A server's frames have no mask, and ours come in one piece. */
+/** The first frame in `bytes`, if it is complete. Frames of a server are unmasked, and Campanile does not fragment. */
 function firstFrame(bytes) {
   const isLong = bytes[1] === LENGTH_FOLLOWS;
   const start = isLong ? 4 : 2;

@@ -1,5 +1,5 @@
-// A real proxy as an ordinary child process: in the foreground, with a folder of its own for its configuration, its
-// pid and its logs, on free ports, and ended by its process id. The system's own services are not touched.
+// A real proxy as a child process: in the foreground, with a separate directory for its configuration, its pid and its
+// logs, on free ports, and ended by its process id. The system's services are not touched.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -13,14 +13,14 @@ import { until, within } from '../../lib/waiting.mjs';
 import { makeCertificate } from './certificate.mjs';
 import { ask } from './plain.mjs';
 
-/** A port that was free may be taken before the proxy has it. */
+/** The number of attempts to start, since another process may take a free port before the proxy does. */
 const ATTEMPTS = 3;
 const TAKEN = /address already in use/i;
 
-/** Apache gives workers that do not end ten seconds. */
+/** Apache kills workers that do not end after ten seconds. */
 const END_MS = 15_000;
 
-/** Proxies that still run, and that end with this process. SIGKILL would leave their workers behind. */
+/** Running proxies, which end with this process. SIGKILL would leave their workers running. */
 const running = new Set();
 process.on('exit', () => running.forEach((child) => child.kill('SIGTERM')));
 
@@ -38,9 +38,9 @@ export class Proxy {
   }
 
   /**
-   * Starts `binary` and waits until it answers; `endSignal` will end it.
+   * Starts `binary` and waits until it answers; `endSignal` ends it.
    *
-   * `configure` is given `{ folder, port, tlsPort, certificate }` and returns the arguments and the files,
+   * `configure` receives `{ folder, port, tlsPort, certificate }` and returns the arguments and the files,
    * `{ name: text }`.
    */
   static async start(binary, endSignal, configure) {
@@ -57,7 +57,7 @@ export class Proxy {
     }
   }
 
-  /** All that it said, to be shown when a test fails. */
+  /** The output of the proxy, which is shown if a test fails. */
   get log() {
     const file = join(this.#folder, 'error.log');
     return this.#output + (existsSync(file) ? readFileSync(file, 'utf8') : '');
@@ -71,7 +71,7 @@ export class Proxy {
 
   async #start(binary, configure) {
     this.#folder = await mkdtemp(join(tmpdir(), 'campanile-proxies-'));
-    // Workers of a proxy that root starts are somebody else.
+    // The workers of a proxy that root starts run as another user.
     await chmod(this.#folder, 0o755);
     [this.port, this.tlsPort] = await freePorts(2);
     this.certificate = await makeCertificate(this.#folder);
@@ -102,7 +102,7 @@ export class Proxy {
   }
 }
 
-/** Ports of 127.0.0.1 on which nobody listens; all different. */
+/** Different free ports of 127.0.0.1. */
 async function freePorts(count) {
   const holders = await Promise.all(Array.from({ length: count }, async () => {
     const holder = createServer().listen(0, '127.0.0.1');

@@ -1,9 +1,9 @@
-// A stretch of wire between a proxy and the server that keeps what the proxy sends, connection by connection.
+// A TCP relay between a proxy and the server that records what the proxy sends, for each connection.
 
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 
-/** Passes connections on to `server`. `sent` has the text of each connection. */
+/** Relays connections to `server`. `sent` contains the text of each connection. */
 export async function startTap(server) {
   const sent = [];
   const sockets = new Set();

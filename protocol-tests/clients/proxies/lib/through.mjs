@@ -1,4 +1,4 @@
-// A promise that is tested before each proxy.
+// A test that runs behind each proxy.
 
 import { describe } from 'node:test';
 
@@ -9,9 +9,9 @@ import { nginx } from './nginx.mjs';
 const KINDS = [nginx, apache];
 
 /**
- * A promise that is kept behind nginx and behind Apache.
+ * Defines a test that runs behind nginx and behind Apache.
  *
- * `body` is given the stage and `before(server, options)`, which starts the proxy in front of a server.
+ * `body` receives the stage and `before(server, options)`, which starts the proxy in front of a server.
  */
 export function behindEach(promise, body) {
   describe(promise, { concurrency: KINDS.length }, () => {
