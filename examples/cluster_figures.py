@@ -56,7 +56,7 @@ def start_node(folder, binary, redis):
     port = free_port()
     config = os.path.join(folder, f"{port}.toml")
     with open(config, "w") as file:
-        # The load generator sends more than one client may send by default.
+        # The load generator exceeds the default message limit of a client.
         file.write('[server]\nshards = 1\n[connection]\nmax_messages_per_second = 0\n[log]\nlevel = "warn"\n')
         file.write('[[apps]]\nid = "app-id"\nkey = "app-key"\nsecret = "app-secret"\n')
         if redis:
@@ -76,14 +76,14 @@ def start_node(folder, binary, redis):
 
 
 def commands(redis):
-    """How often each command was called so far, by the answer of Redis."""
+    """The number of calls of each command so far, as reported by Redis."""
     done = subprocess.run(["redis-cli", "-p", str(redis), "info", "commandstats"], capture_output=True, text=True)
     lines = (line.split(":calls=") for line in done.stdout.splitlines() if ":calls=" in line)
     return {name.removeprefix("cmdstat_"): int(rest.split(",")[0]) for name, rest in lines}
 
 
 def idle_commands(redis):
-    """Commands that each of two nodes sends in a second while nothing happens, over a round of comparisons."""
+    """Commands per second of each of two idle nodes, over a round of comparisons."""
     sent = ("evalsha", "hscan", "sscan", "ping")
     before = commands(redis)
     time.sleep(IDLE_SECONDS)
@@ -173,7 +173,7 @@ def restart(urls, redis, start_redis):
             event = json.dumps({"name": "e", "channels": names, "data": "1"}).encode()
             if (status := call(urls[client % 2], "POST", "/events", event)[0]) != 200:
                 sys.exit(f"a publish failed with status {status}")
-    time.sleep(2)  # Each node learns of the other.
+    time.sleep(2)  # Each node detects the other.
     redis.kill()
     redis.wait()
     again = start_redis()

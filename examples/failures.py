@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What happens to a cluster when something fails, with the times that it took here.
+"""Measures how long a cluster takes to detect and repair failures.
 
     cargo build --release
     python3 examples/failures.py target/release/campanile
@@ -41,7 +41,7 @@ def free_port():
 
 
 def wait_for(what, condition, seconds=30):
-    """Waits until `condition` holds, and says for how long that was."""
+    """Waits until `condition` holds, and returns how long that took."""
     began = time.monotonic()
     while time.monotonic() < began + seconds:
         if condition():
@@ -67,7 +67,7 @@ class Redis:
 
 
 class Link:
-    """A way to Redis that can be cut."""
+    """A TCP relay to Redis that can be cut."""
 
     def __init__(self, redis):
         self.redis = redis
@@ -93,7 +93,7 @@ class Link:
             while data := source.recv(65536):
                 sink.sendall(data)
         except OSError:
-            pass  # It was cut.
+            pass  # The link was cut.
 
     def cut(self):
         self.is_cut = True
@@ -101,7 +101,7 @@ class Link:
             try:
                 end.shutdown(socket.SHUT_RDWR)
             except OSError:
-                pass  # It has ended by itself.
+                pass  # The connection had ended.
         self.sockets = []
 
     def heal(self):
@@ -132,7 +132,7 @@ class Node:
 
 
 class Listener:
-    """`campanile listen`, whose lines are read as they come."""
+    """`campanile listen`, whose lines are read as they arrive."""
 
     def __init__(self, node, *channels):
         command = [node.binary, "listen", "--url", node.url(), *APP, "--json", *channels]
@@ -204,7 +204,7 @@ class Cluster:
         publishing = subprocess.Popen(
             [self.binary, "publish", "--url", self.nodes[1].url(), *APP, "room", "e", "paused"], stdout=subprocess.DEVNULL
         )
-        time.sleep(1)  # The length of the pause is what is shown.
+        time.sleep(1)  # The duration of the pause, which the table shows.
         self.redis.process.send_signal(signal.SIGCONT)
         heard = wait_for("the event arrives", lambda: listener.heard("paused"))
         if publishing.wait() != 0:

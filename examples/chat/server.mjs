@@ -1,4 +1,4 @@
-// Starts the chat: a small application server beside a Campanile.
+// Starts the chat: a small application server that uses Campanile.
 
 import Pusher from 'pusher';
 
@@ -6,7 +6,7 @@ import { createChat } from './app/chat.mjs';
 
 const env = process.env;
 
-/** Where Campanile is, and what this application is to it. The defaults are those of its development app. */
+/** The address of Campanile, and the credentials of the app. The defaults are those of the development app. */
 const campanile = {
   appId: env.PUSHER_APP_ID ?? 'app-id',
   key: env.PUSHER_APP_KEY ?? 'app-key',

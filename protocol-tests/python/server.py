@@ -1,4 +1,4 @@
-"""A real Campanile: started in a folder of its own, on a free port, and ended by its process id."""
+"""A real Campanile: started in a separate directory, on a free port, and ended by its process id."""
 
 import json
 import os
@@ -14,12 +14,12 @@ CAMPANILE_BIN = os.environ.get("CAMPANILE_BIN", str(REPOSITORY / "target/debug/c
 DEADLINE_S = 10
 LISTENS = re.compile(r"listens on http://127\.0\.0\.1:(\d+)")
 
-# The SDK insists on a number for the id.
+# The SDK requires a numeric id.
 APP = {"id": "3001", "key": "tests-key", "secret": "tests-secret", "subscription_count": True}
 
 
 class Server:
-    """Runs while the `with` block does. It must still run at its end, then end with 0, and never panic."""
+    """Runs during the `with` block. It must still run at the end of the block, exit with 0, and never panic."""
 
     def __init__(self, program=(CAMPANILE_BIN,), deadline_s=DEADLINE_S):
         self._deadline_s = deadline_s
@@ -33,7 +33,7 @@ class Server:
         self._process = subprocess.Popen(
             [*program, "start", "--config", str(config), "--host", "127.0.0.1", "--port", "0"],
             cwd=self.folder.name,
-            # Nothing of the developer's own environment may reach the configuration.
+            # The developer's environment must not affect the configuration.
             env={"PATH": os.environ["PATH"], "HOME": self.folder.name, "RUST_BACKTRACE": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -68,7 +68,7 @@ class Server:
             raise RuntimeError(f"the server did not end within {self._deadline_s} s:\n{log}")
         if code != 0:
             raise RuntimeError(f"the server ended with {code}:\n{log}")
-        # Rust prints this for every panic, before anything can catch it.
+        # Rust prints this for every panic, before it can be caught.
         if "panicked at" in log:
             raise RuntimeError(f"the server panicked:\n{log}")
 
@@ -77,7 +77,7 @@ class Server:
         return self._process.poll() is None
 
     def _clear(self):
-        """Waits for the end of the process and of its output: its exit code."""
+        """Waits for the end of the process and of its output; returns the exit code."""
         code = self._process.wait()
         self._reader.join()
         self._process.stdout.close()

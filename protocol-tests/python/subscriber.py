@@ -1,4 +1,4 @@
-"""A subscriber in a few lines: just enough of WebSocket (RFC 6455) and of the Pusher protocol to hear events."""
+"""A minimal subscriber: the parts of WebSocket (RFC 6455) and of the Pusher protocol that receive events."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ TEXT, CLOSE = 0x1, 0x8
 
 
 class Subscriber:
-    """One connection. `sdk` signs for the channels that need it."""
+    """A connection. `sdk` signs the subscriptions that need a signature."""
 
     def __init__(self, port, sdk):
         self._sdk = sdk
@@ -42,7 +42,7 @@ class Subscriber:
         return json.loads(answer["data"])
 
     def event(self):
-        """The next event that the application sent, as name, channel and data. Waits for it, with a deadline."""
+        """Waits for the next event of the application, with a deadline; returns its name, channel and data."""
         while (message := self._message())["event"].startswith("pusher"):
             assert message["event"] != "pusher:error", message
         return message["event"], message["channel"], message["data"]

@@ -27,7 +27,7 @@ class SdkTest(unittest.TestCase):
         self.sdk = open_sdk(self.server.port)
 
     def subscriber(self, *channels, user=None):
-        """A connection that is subscribed to `channels`, as `user` where that matters."""
+        """A connection that is subscribed to `channels`; `user` is its member of presence channels."""
         listener = self.enterContext(Subscriber(self.server.port, self.sdk))
         for channel in channels:
             member = {"user_id": user, "user_info": {"name": user.title()}} if channel.startswith("presence-") else None
@@ -35,7 +35,7 @@ class SdkTest(unittest.TestCase):
         return listener
 
     def run(self, result=None):
-        """Shows what the server said if the test fails."""
+        """Prints the server's log if the test fails."""
         before = len(result.failures) + len(result.errors)
         super().run(result)
         if len(result.failures) + len(result.errors) > before and hasattr(self, "server"):

@@ -1,4 +1,4 @@
-"""The server of these tests: how it ends decides over the test as well."""
+"""Tests of the harness: which faults of a server must fail a test at its end."""
 
 import time
 import unittest
@@ -9,12 +9,12 @@ LISTENS = "echo listens on http://127.0.0.1:1\n"
 
 
 def server(script, deadline_s=10):
-    """A server that is a script of the shell."""
+    """A shell script in place of a server."""
     return Server(["/bin/sh", "-c", script, "campanile"], deadline_s)
 
 
 def ends(by, before=""):
-    """A script that serves until it is told to end, and then ends by `by`."""
+    """A script that runs until SIGTERM, and then executes `by`."""
     return f"trap '{by}' TERM; {before}\n{LISTENS} while :; do sleep 0.02; done"
 
 

@@ -1,4 +1,4 @@
-"""What `campanile webhooks test` posts is what the SDK from PyPI takes for a webhook."""
+"""The SDK from PyPI accepts what `campanile webhooks test` sends as a webhook."""
 
 import json
 import os
@@ -20,7 +20,7 @@ EVENTS = [
 
 
 class Sink(ThreadingHTTPServer):
-    """An endpoint that keeps the headers and the body of each request."""
+    """An endpoint that records the headers and the body of each request."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -47,7 +47,7 @@ class Sink(ThreadingHTTPServer):
 
 
 def try_out(url):
-    """Runs the command for one webhook: what it printed."""
+    """Runs the command for one webhook; returns its output."""
     app = "\n".join(f"{key} = {json.dumps(value)}" for key, value in APP.items())
     webhook = f"[[apps.webhooks]]\nurl = {json.dumps(url)}\nevents = {json.dumps(EVENTS)}\n"
     with tempfile.TemporaryDirectory(prefix="campanile-python-") as folder:

@@ -1,7 +1,7 @@
-// The application: who is signed in, who may enter which room, and what is said there.
+// The application: sessions, access to rooms, and messages.
 //
-// All that has to do with Campanile is in two functions: `authorize` lets a client into a channel by signing for it,
-// and `publish` sends a message to everybody in a room but its author.
+// Two functions use Campanile: `authorize` signs a client's subscription to a channel, and `publish` sends a message to
+// all members of a room except for its author.
 
 import { createServer } from 'node:http';
 
@@ -60,7 +60,7 @@ export function createChat({ campanile, sdk }) {
     },
   };
 
-  /** Signs for a channel: this user, on this connection, may enter. What is not signed for here stays shut. */
+  /** Signs the subscription of this user, on this connection, to a channel. Other channels are rejected. */
   function authorize(user, channel, socketId) {
     const [, kind, room] = /^(private|presence)-room\.([a-z-]+)$/.exec(channel) ?? [];
     if (!kind || !SOCKET_ID.test(socketId)) throw new HttpError(403, 'There is no such channel.');
@@ -70,15 +70,15 @@ export function createChat({ campanile, sdk }) {
   }
 
   /**
-   * Sends a message to the room. The author's own connection is left out, as Laravel's `toOthers()` does it: the
-   * author has the message in the answer to the request.
+   * Sends a message to the room. The author's own connection is excluded, like with Laravel's `toOthers()`: the
+   * author receives the message in the answer to the request.
    */
   async function publish(room, message, socketId) {
     const others = SOCKET_ID.test(socketId ?? '') ? { socket_id: socketId } : {};
     try {
       await sdk.trigger(`private-room.${room}`, 'message.sent', message, others);
     } catch (error) {
-      // Campanile does not lie about delivery: an error means that nobody has the message, so it may be sent again.
+      // An error means that no client has received the message, so it can be sent again.
       rooms.open(room).remove(message);
       console.error(error.status ? `Campanile refused a message with ${error.status}` : 'Campanile did not answer');
       throw new HttpError(503, 'Nobody has received it.');

@@ -1,4 +1,4 @@
-// The files of the page: our own, and the two libraries straight from npm.
+// The files of the page, and the two libraries from npm.
 
 import { readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -14,7 +14,7 @@ const TYPES = {
   '.svg': 'image/svg+xml',
 };
 
-/** Address to file. What is not in this table is not served, so no address can lead out of it. */
+/** The files by path. Others are not served, so no path can escape the directory. */
 export function filesFor() {
   const own = ['', 'js'].flatMap((folder) => readdirSync(join(PUBLIC, folder), { withFileTypes: true })
     .filter((entry) => entry.isFile())

@@ -1,10 +1,10 @@
-// The little that the chat needs of HTTP.
+// HTTP helpers of the chat.
 
 import { readFile } from 'node:fs/promises';
 
 const MAX_BODY_BYTES = 16_384;
 
-/** An answer that is not 200, with a sentence for the reader. */
+/** An error response, with a message for the user. */
 export class HttpError extends Error {
   constructor(status, message) {
     super(message);
@@ -12,7 +12,7 @@ export class HttpError extends Error {
   }
 }
 
-/** Headers that keep a page to its own, and a check that a change is asked for by our own page. */
+/** Sets security headers, and rejects changes that are requested by other sites. */
 export function secured(request, response, campanile) {
   const socket = `${campanile.useTLS ? 'wss' : 'ws'}://${campanile.host}:${campanile.port}`;
   response.setHeader('Content-Security-Policy', [
@@ -33,7 +33,7 @@ export function cookieOf(request, name) {
   return pairs.find(([key]) => key === name)?.[1];
 }
 
-/** The body as JSON: an object, or an error. */
+/** Parses the body as a JSON object. */
 export async function jsonOf(request) {
   if (!request.headers['content-type']?.startsWith('application/json')) throw new HttpError(415, 'Send JSON.');
   try {
@@ -45,7 +45,7 @@ export async function jsonOf(request) {
   throw new HttpError(400, 'That is not a JSON object.');
 }
 
-/** The body as a form, which is what pusher-js sends to the authorization endpoint. */
+/** Parses the body as a form, the format of pusher-js for the authorization endpoint. */
 export async function formOf(request) {
   return new URLSearchParams(await bodyOf(request));
 }

@@ -1,4 +1,4 @@
-// The rooms and the last of what was said in them. In memory.
+// The rooms and their latest messages, in memory.
 
 import { HttpError } from './http.mjs';
 
@@ -24,7 +24,7 @@ class Room {
     this.#messages = this.#messages.filter((other) => other !== message);
   }
 
-  /** What was said after the message `id`: all of it for a newcomer, the gap for who was away. */
+  /** The messages after the message `id`: all of them for a new member, or those missed by another. */
   after(id) {
     return this.#messages.filter((message) => message.id > id);
   }
@@ -44,7 +44,7 @@ export class Rooms {
     return [...this.#rooms].map(([id, { name, topic, locked }]) => ({ id, name, topic, locked }));
   }
 
-  /** The room, if one may enter. */
+  /** The room; fails if it is locked or does not exist. */
   open(id) {
     const room = this.#rooms.get(id);
     if (!room || room.locked) throw new HttpError(403, 'This room is locked.');

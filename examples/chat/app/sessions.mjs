@@ -1,4 +1,4 @@
-// Who is signed in. In memory: a restart of the chat signs everybody out.
+// The sessions, in memory: a restart of the chat signs all users out.
 
 import { randomUUID } from 'node:crypto';
 
@@ -12,7 +12,7 @@ export class Sessions {
   #users = new Map();
   #sent = new WeakMap();
 
-  /** A new session; if there are too many, the oldest ends. */
+  /** Creates a session; if there are too many, the oldest one ends. */
   open(name) {
     const clean = typeof name === 'string' ? name.trim().replace(/\s+/g, ' ') : '';
     if (!clean || clean.length > Sessions.MAX_NAME) {
@@ -33,7 +33,7 @@ export class Sessions {
     this.#users.delete(token);
   }
 
-  /** Counts a message of `user`, and refuses it if there were too many just now. */
+  /** Counts a message of `user`, and rejects it if there were too many recently. */
   spend(user) {
     const since = Date.now() - 10_000;
     const sent = (this.#sent.get(user) ?? []).filter((time) => time > since);
@@ -42,7 +42,7 @@ export class Sessions {
   }
 }
 
-/** A colour for a name, the same every time. */
+/** A colour derived from a name. */
 function hueOf(name) {
   let sum = 0;
   for (const letter of name) sum = (sum * 31 + letter.codePointAt(0)) % 360;

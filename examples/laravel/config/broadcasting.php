@@ -1,6 +1,6 @@
 <?php
 
-// Laravel's `reverb` connection speaks the Pusher protocol, and so does Campanile: nothing here is special to it.
+// Laravel's `reverb` connection speaks the Pusher protocol, like Campanile, so it needs no special settings.
 
 return [
 
@@ -19,15 +19,15 @@ return [
                 'scheme' => env('REVERB_SCHEME', 'http'),
                 'useTLS' => env('REVERB_SCHEME', 'http') === 'https',
             ],
-            // For Guzzle. Campanile answers a publish within `broker_wait_ms` even when Redis is away; a worker that
-            // waits much longer than that waits for nothing.
+            // For Guzzle. Campanile answers a publish within `broker_wait_ms` even if Redis is unreachable, so a much
+            // longer timeout has no use.
             'client_options' => [
                 'connect_timeout' => 2,
                 'timeout' => 5,
             ],
         ],
 
-        // For tests and for a machine without Campanile.
+        // For tests, and for machines without Campanile.
         'log' => ['driver' => 'log'],
         'null' => ['driver' => 'null'],
 

@@ -1,6 +1,6 @@
 // Requests to the application server.
 
-/** A request that was refused, or did not arrive: then the status is 0. */
+/** A request that was rejected, or failed: then the status is 0. */
 export class Refused extends Error {
   constructor(status, message) {
     super(message);

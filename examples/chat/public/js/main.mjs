@@ -1,4 +1,4 @@
-// Puts the chat together: the application server's word on who we are, the connection, the room, the page.
+// Connects the parts of the chat: the user's session, the connection, the room, the page.
 
 import { get, post } from './api.mjs';
 import { connect } from './realtime.mjs';

@@ -1,4 +1,4 @@
-// The connection to Campanile: Laravel Echo over pusher-js, as a Laravel application would set it up.
+// The connection to Campanile: Laravel Echo with pusher-js, configured like in a Laravel application.
 
 import Echo from '/vendor/echo.js';
 
@@ -9,7 +9,7 @@ const WORDS = {
   disconnected: 'Disconnected',
 };
 
-/** Connects. `onState` is told of each change as `(state, words)`, `onRefusal` why the server sent us away. */
+/** Connects. Calls `onState(state, words)` on each change, and `onRefusal` with the reason of a final close. */
 export function connect(campanile, { onState, onRefusal }) {
   const echo = new Echo({
     broadcaster: 'reverb',
@@ -23,7 +23,7 @@ export function connect(campanile, { onState, onRefusal }) {
   const tell = (state) => onState(state, WORDS[state]);
   echo.connector.onConnectionChange(tell);
   tell(echo.connectionStatus());
-  // Codes from 4000 to 4099 end a connection for good, so pusher-js does not come back by itself.
+  // After codes from 4000 to 4099, pusher-js does not reconnect.
   echo.connector.pusher.connection.bind('error', (error) => {
     const { code, message } = error.data ?? error.error?.data ?? {};
     if (code >= 4000 && code < 4100) onRefusal(`${message || 'The server sent us away.'} (${code})`);

@@ -1,4 +1,4 @@
-// How far everybody has read: client events on the presence channel.
+// Read receipts: client events on the presence channel.
 
 const GATHER_MS = 300;
 
@@ -14,7 +14,7 @@ export class Receipts {
   constructor(channel, show) {
     this.#channel = channel;
     this.#show = show;
-    // What comes from another client is not to be trusted: only a number can be a message's id.
+    // Data of other clients is not trusted: only a number can be the id of a message.
     channel.listenForWhisper('read', ({ message } = {}, { user_id }) => {
       if (!Number.isSafeInteger(message) || message <= (this.#reads.get(user_id) ?? 0)) return;
       this.#reads.set(user_id, message);
@@ -23,20 +23,20 @@ export class Receipts {
     document.addEventListener('visibilitychange', this.#look);
   }
 
-  /** A message of somebody else is on the page. */
+  /** A message of another user is on the page. */
   seen(message) {
     this.#newest = Math.max(this.#newest, message);
     this.#soon();
   }
 
-  /** Somebody came who can't know what we told before. */
+  /** Sends the receipt again, for a new member. */
   repeat() {
     this.#told = 0;
     this.#soon();
     this.show();
   }
 
-  /** Shows what is known, after a change of the messages or the members. */
+  /** Shows the receipts, after a change of the messages or the members. */
   show() {
     this.#show(this.#reads);
   }
@@ -46,18 +46,18 @@ export class Receipts {
     document.removeEventListener('visibilitychange', this.#look);
   }
 
-  /** Many messages at once make one receipt. */
+  /** Several messages at once cause one receipt. */
   #soon() {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#tell(), GATHER_MS);
   }
 
-  /** A hidden page has not been read. */
+  /** Sends the receipt, unless the page is hidden. */
   #tell() {
     const { subscription } = this.#channel;
     if (this.#newest <= this.#told || document.visibilityState !== 'visible' || !subscription.subscribed) return;
     this.#told = this.#newest;
-    // What Echo's whisper('read', …) does, in the words of pusher-js.
+    // The equivalent of Echo's whisper('read', …) in pusher-js.
     subscription.trigger('client-read', { message: this.#newest });
   }
 }

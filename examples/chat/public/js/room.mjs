@@ -1,8 +1,8 @@
-// One room: two channels and what passes through them.
+// A room: two channels and their events.
 //
-// `presence-room.X` tells who is here, and carries what clients tell one another without the server's help: that
-// somebody is typing (a whisper) and how far somebody has read (a client event). On a presence channel Campanile adds
-// the sender's user id itself, so nobody can type or read in another's name.
+// `presence-room.X` provides the list of members, and carries client events that need no application server: typing
+// (a whisper) and read receipts. On a presence channel, Campanile adds the sender's user id, so clients can't send
+// these events in the name of another user.
 // `private-room.X` carries the messages, and only the server publishes them.
 
 import { get, post } from './api.mjs';
@@ -26,13 +26,13 @@ export class Room {
     this.#enter();
   }
 
-  /** Sends a message. It is shown at once, and marked when it is known to be delivered or not. */
+  /** Sends a message. It is shown at once, and marked when its delivery has succeeded or failed. */
   async say(text) {
     this.typing.stop();
     await this.#deliver(this.#view.draft(this.#me, text), text);
   }
 
-  /** The user writes, or has wiped out what was written. */
+  /** The user has changed the draft, which may be empty. */
   writes(text) {
     if (text.trim()) this.typing.start();
     else this.typing.stop();
@@ -46,7 +46,7 @@ export class Room {
   }
 
   #enter() {
-    // An answer may be on its way when we leave: it is no longer for us.
+    // Answers that arrive after the user has left the room are ignored.
     const hearing = (act) => (...values) => this.#left || act(...values);
     const refused = hearing((error) => this.#refused(error));
     this.present = this.#echo.join(this.name)
@@ -70,14 +70,14 @@ export class Room {
     this.receipts = new Receipts(this.present, (reads) => this.#view.receipts(this.#readers(reads)));
   }
 
-  /** The list of all members comes with each subscription, so it is right again after each reconnection. */
+  /** The list of members arrives with each subscription, so it is correct after each reconnection. */
   #arrive(members) {
     this.#members = new Map(members.map((member) => [member.id, member]));
     this.#showMembers();
     this.receipts.repeat();
   }
 
-  /** What was said while nobody told us: before we came, or while the connection was lost. */
+  /** Fetches messages that were sent before the subscription, or while the connection was lost. */
   async #catchUp() {
     try {
       const { messages } = await get(`/rooms/${this.id}/messages?after=${this.#last}`);
@@ -87,7 +87,7 @@ export class Room {
     }
   }
 
-  /** Not let in. The application keeps its sessions in memory, so it may be that it has forgotten us. */
+  /** Access was denied. The application keeps sessions in memory, so it may have lost this one. */
   async #refused(error) {
     const known = error.status !== 403 || await get('/config').then(({ me }) => me, () => true);
     if (!this.#left) this.#view.refused(error, known, this.again);

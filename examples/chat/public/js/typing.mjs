@@ -1,4 +1,4 @@
-// Who is typing: whispers, sent sparingly and believed for a short while.
+// Typing indicators: whispers, sent at intervals and shown for a limited time.
 
 const AGAIN_MS = 1_500;
 const BELIEVED_MS = 4_000;
@@ -16,21 +16,21 @@ export class Typing {
     channel.listenForWhisper('idle', (_, { user_id }) => this.forget(user_id));
   }
 
-  /** We type. Said again now and then while it goes on, far below the server's limit of ten a second. */
+  /** Announces that the user is typing, at intervals far below the server's limit of ten events a second. */
   start() {
     if (!this.#channel.subscription.subscribed || Date.now() - this.#whispered < AGAIN_MS) return;
     this.#whispered = Date.now();
     this.#channel.whisper('typing', {});
   }
 
-  /** We do not type any more. */
+  /** Announces that the user has stopped typing. */
   stop() {
     if (!this.#whispered || !this.#channel.subscription.subscribed) return;
     this.#whispered = 0;
     this.#channel.whisper('idle', {});
   }
 
-  /** Somebody has sent the message, has left, or has stopped. */
+  /** Hides the indicator of a member that has sent a message, left, or stopped. */
   forget(id) {
     clearTimeout(this.#timers.get(id));
     if (this.#timers.delete(id)) this.#show([...this.#timers.keys()]);

@@ -1,4 +1,4 @@
-// The page. All text from others goes in through `textContent`, so none of it can be markup.
+// The page. All text of other users is inserted through `textContent`, so it can't be markup.
 
 const find = (selector, within = document) => within.querySelector(selector);
 const GROUP_MS = 3 * 60_000;
@@ -8,7 +8,7 @@ export class View {
   #notice = find('#notice');
   #shown = new Map();
 
-  /** Shows the door; resolves when `enter(name)` has let somebody in. */
+  /** Shows the login form; resolves when `enter(name)` has succeeded. */
   login(limits, enter) {
     const [page, form, problem] = [find('#login'), find('#login form'), find('#login .problem')];
     form.elements.name.maxLength = limits.name;
@@ -27,7 +27,7 @@ export class View {
     });
   }
 
-  /** Shows the chat. `on` has what the user can do: `choose`, `say`, `write`, `logout`. */
+  /** Shows the chat. `on` contains the user's actions: `choose`, `say`, `write`, `logout`. */
   open(me, rooms, limits, on) {
     const [form, text] = [find('#composer'), find('#text')];
     find('#chat').hidden = false;
@@ -81,7 +81,7 @@ export class View {
     this.#notice.hidden = false;
   }
 
-  /** The application or Campanile did not let us in. */
+  /** Shows that the application or Campanile denied access. */
   refused({ status, message, error }, known, again) {
     this.#compose(false);
     this.#log.classList.add('shut');
@@ -105,14 +105,14 @@ export class View {
     find('#typing').textContent = words[names.length] ?? 'Several people are typing';
   }
 
-  /** Shows a message, once, at its place. */
+  /** Shows a message, once, in its place. */
   message(message, mine) {
     if (this.#shown.has(message.id)) return;
     const item = this.#item(message.from, message.text, new Date(message.at), mine);
     this.#place(item, message.id);
   }
 
-  /** Shows a message of our own that is on its way. */
+  /** Shows a message of the user that is being sent. */
   draft(me, text) {
     const item = this.#item(me, text.trim(), new Date(), true);
     item.classList.add('sending');
@@ -143,7 +143,7 @@ export class View {
     };
   }
 
-  /** Under each of our messages, who has read as far as there and no further. */
+  /** Shows, under each message of the user, the members whose last read message it is. */
   receipts(readers) {
     const mine = [...this.#shown].filter(([, item]) => item.classList.contains('mine'));
     this.#atEnd(() => mine.forEach(([id, item], index) => {
@@ -166,7 +166,7 @@ export class View {
     return item;
   }
 
-  /** Messages stand in the order of their ids; what has no id yet stands last. */
+  /** Messages are in the order of their ids; those without an id are last. */
   #place(item, id) {
     const later = [...this.#shown].find(([other]) => other > id)?.[1];
     if (later) later.before(item);
@@ -185,14 +185,14 @@ export class View {
     });
   }
 
-  /** Makes a change; who was at the end of the log is at its end still, who reads further up is left in peace. */
+  /** Makes a change. The log stays at its end if it was there, and does not scroll otherwise. */
   #atEnd(change) {
     const atEnd = this.#log.scrollHeight - this.#log.scrollTop - this.#log.clientHeight < 80;
     change();
     if (atEnd) this.#log.scrollTop = this.#log.scrollHeight;
   }
 
-  /** A message right after another of the same author needs no name again. */
+  /** Consecutive messages of one author show the name once. */
   #group(item) {
     for (const each of [item, item.nextElementSibling]) {
       if (!each) continue;

@@ -11,18 +11,18 @@ use Illuminate\Foundation\Events\Dispatchable;
 use Illuminate\Queue\SerializesModels;
 
 /**
- * A message was written into a conversation.
+ * A message was added to a conversation.
  *
- * It goes through the queue, and after the transaction: whoever hears of the message finds it in the database. If
- * Campanile answers with an error, nobody has received the event, so the queue may try again without making doubles.
+ * The event is queued, and sent after the transaction: its receivers find the message in the database. If Campanile
+ * answers with an error, no client has received the event, so a retry of the queue causes no duplicates.
  */
 class MessageSent implements ShouldBroadcast, ShouldDispatchAfterCommit
 {
     use Dispatchable;
-    use InteractsWithSockets; // brings toOthers()
+    use InteractsWithSockets; // provides toOthers()
     use SerializesModels;
 
-    /** How often the queue tries, and the seconds between the tries. */
+    /** The number of attempts of the queue, and the seconds between them. */
     public int $tries = 5;
 
     public array $backoff = [1, 5, 30];
@@ -36,13 +36,13 @@ class MessageSent implements ShouldBroadcast, ShouldDispatchAfterCommit
         return new PrivateChannel('conversations.'.$this->message->conversation_id);
     }
 
-    /** A name of its own keeps the page independent of PHP's namespaces: `.listen('.message.sent', …)`. */
+    /** A name that is independent of PHP's namespaces: `.listen('.message.sent', …)`. */
     public function broadcastAs(): string
     {
         return 'message.sent';
     }
 
-    /** Only what the page needs: the whole model may hold what others must not see. */
+    /** Only what the page needs: the whole model may contain data that others must not see. */
     public function broadcastWith(): array
     {
         return [

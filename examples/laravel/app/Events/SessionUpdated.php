@@ -10,9 +10,9 @@ use Illuminate\Foundation\Events\Dispatchable;
 use Illuminate\Queue\SerializesModels;
 
 /**
- * Something about a user's session has changed: the theme, the language, the cart, the end of it.
+ * A user's session has changed: the theme, the language, the cart, or its end.
  *
- * All devices of the user hear it, and nobody else: the channel is the user's own.
+ * Only the devices of the user receive it: the channel is private to the user.
  */
 class SessionUpdated implements ShouldBroadcast
 {
@@ -20,7 +20,7 @@ class SessionUpdated implements ShouldBroadcast
     use InteractsWithSockets;
     use SerializesModels;
 
-    /** @param array<string, scalar|null> $changes what is different now, by name */
+    /** @param array<string, scalar|null> $changes the changed values by name */
     public function __construct(
         public User $user,
         public array $changes,

@@ -10,10 +10,10 @@ use Illuminate\Contracts\Broadcasting\ShouldBroadcastNow;
 use Illuminate\Foundation\Events\Dispatchable;
 
 /**
- * Somebody is typing, as the server says it.
+ * A user is typing, as published by the server.
  *
- * A page whispers this to the others without any request: see `resources/js/conversation.js`. This event is for
- * those who can't whisper, a bot for example. It does not wait in the queue: it is worth nothing in ten seconds.
+ * Pages whisper this to each other without a request: see `resources/js/conversation.js`. This event is for
+ * senders that can't whisper, such as a bot. It is not queued, since it is outdated after seconds.
  */
 class UserTyping implements ShouldBroadcastNow
 {

@@ -1,4 +1,4 @@
-// A page's side of `routes/channels.php` and the events. `show` has the functions that change your page.
+// The page's part of `routes/channels.php` and the events. `show` contains the functions that change the page.
 
 export function enterConversation(id, show) {
     const name = `conversations.${id}`;
@@ -11,7 +11,7 @@ export function enterConversation(id, show) {
         .here((members) => show.members(members))
         .joining((member) => show.joined(member))
         .leaving((member) => show.left(member))
-        // Who whispers is in the second argument, put there by Campanile: the first is whatever the sender wrote.
+        // The second argument is the sender, set by Campanile: the first is any data of the sender.
         .listenForWhisper('typing', (_, { user_id }) => show.typing(user_id))
         .listen('.user.typing', ({ id: user }) => show.typing(String(user)));
 
@@ -21,7 +21,7 @@ export function enterConversation(id, show) {
     };
 }
 
-/** All windows of one user. */
+/** Receives the events of a user, in all windows. */
 export function hearSession(userId, show) {
     window.Echo.private(`users.${userId}`)
         .listen('.session.updated', ({ changes }) => show.session(changes));

@@ -10,6 +10,6 @@ window.Echo = new Echo({
     wsPort: import.meta.env.VITE_REVERB_PORT ?? 80,
     wssPort: import.meta.env.VITE_REVERB_PORT ?? 443,
     forceTLS: (import.meta.env.VITE_REVERB_SCHEME ?? 'https') === 'https',
-    // WebSockets only: without this, pusher-js also tries HTTP addresses that Campanile does not have.
+    // WebSockets only: otherwise, pusher-js also tries HTTP addresses that Campanile does not have.
     enabledTransports: ['ws', 'wss'],
 });

@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
-/** Creates a certificate with openssl in `folder`: the paths of `certificate` and `key`, and the certificate itself as `pem`. */
+/** Creates a certificate in `folder` with openssl: the paths of `certificate` and `key`, and its text as `pem`. */
 export async function makeCertificate(folder, ...extensions) {
   const [certificate, key] = [join(folder, 'certificate.pem'), join(folder, 'key.pem')];
   await promisify(execFile)('openssl', [

@@ -22,7 +22,7 @@ class MessageController
         $message->save();
 
         // The author has the message in this answer. Echo sends its socket id with the request, in `X-Socket-ID`,
-        // and Campanile leaves that one connection out: the author's other windows do hear it.
+        // and Campanile excludes that connection: the author's other windows receive the event.
         $sent = new MessageSent($message);
         broadcast($sent)->toOthers();
 
