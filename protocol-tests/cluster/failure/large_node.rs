@@ -17,7 +17,7 @@ const BYTES_PER_SECOND: u32 = 160_000;
 /// How many channels one request to the HTTP API publishes to.
 const AT_ONCE: usize = 100;
 /// How long syncing all channels may take.
-const READY: Duration = Duration::from_secs(25);
+const READY: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn no_connection_is_closed_when_redis_restarts_empty_and_syncing_takes_long() {
