@@ -59,12 +59,12 @@ async fn no_connection_is_closed_when_redis_restarts_empty_and_syncing_takes_lon
     assert!(Duration::from_secs(3) < back.elapsed(), "syncing took only {:?}", back.elapsed());
     let truth = View::default().with_connections(2);
     let truth = channels().fold(truth, |view, channel| view.with_count(&channel, 2));
-    assert_view_everywhere(&[nodes[0].address], HEALED, &truth).await;
+    assert_view_everywhere(&[nodes[0].address], READY, &truth).await;
     let published = crate::kit::Api::new(nodes[1].address).publish("c0", "e", "2").await;
     assert_eq!(published, Outcome::Accepted);
     for client in &clients {
         client
-            .until("one more event is received", HEALED, |heard| events(heard) == CHANNELS + 1)
+            .until("one more event is received", READY, |heard| events(heard) == CHANNELS + 1)
             .await;
         assert_eq!(client.closed(), None, "{}", client.tail(5));
     }
