@@ -122,12 +122,9 @@ impl AsyncWrite for Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{http::serve::linger, tls::provider};
+    use crate::{http::serve::linger, tls::testing::Localhost};
     use futures_util::FutureExt;
-    use rustls::{
-        ClientConfig, RootCertStore,
-        pki_types::{PrivateKeyDer, ServerName},
-    };
+    use rustls::pki_types::ServerName;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
@@ -144,21 +141,7 @@ mod tests {
 
     /// Both ends of a connection with TLS, the server's first.
     async fn tls() -> (Stream, client::TlsStream<TcpStream>) {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-        let server = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(made.cert.der().clone()).unwrap();
-        let client = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let Localhost { server, client, .. } = Localhost::new();
         let (accepted, connected) = tcp().await;
         let name = ServerName::try_from("localhost").unwrap();
         let (server, client) = tokio::join!(

@@ -132,7 +132,7 @@ fn read_plaintext(
     Ok(len)
 }
 
-/// Reads records from the socket. Returns 1 if it got any, whatever they contain.
+/// Reads records from the socket. Returns 1 if it got any, with any content.
 fn receive_records(tls: &mut ServerConnection, tcp: &mut TcpStream) -> io::Result<usize> {
     // Zero is the end, which the reader reports: as a clean end or a truncation.
     tls.read_tls(tcp)?;
@@ -185,11 +185,8 @@ impl Write for Socket {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::tls::provider;
-    use rustls::{
-        ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned,
-        pki_types::{PrivateKeyDer, ServerName},
-    };
+    use crate::tls::testing::Localhost;
+    use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
     use std::{net::TcpListener, sync::Arc, thread};
 
     pub(in crate::shard) type Client = StreamOwned<ClientConnection, std::net::TcpStream>;
@@ -202,21 +199,7 @@ pub(super) mod tests {
     /// Both ends of a TLS connection after its handshake: the server's socket and session, and the
     /// client.
     pub(in crate::shard) fn handshake() -> (std::net::TcpStream, Box<ServerConnection>, Client) {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-        let server = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(made.cert.der().clone()).unwrap();
-        let client = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let Localhost { server, client, .. } = Localhost::new();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let tcp = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let name = ServerName::try_from("localhost").unwrap();

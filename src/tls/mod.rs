@@ -1,6 +1,8 @@
 //! TLS in this process: certificate and key, read from files at startup and at each reload.
 
 mod pem;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use crate::config::TlsConfig;
 use rustls::{

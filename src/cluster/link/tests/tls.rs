@@ -2,9 +2,7 @@ use super::{
     endpoint_of,
     fake::{Fake, slots},
 };
-use crate::{config::RedisConfig, tls::provider};
-use rcgen::generate_simple_self_signed;
-use rustls::{ServerConfig, pki_types::PrivateKeyDer};
+use crate::{config::RedisConfig, tls::testing::Localhost};
 use std::{fs, path::PathBuf};
 
 /// A server with its own certificate for `localhost`, and the file of that certificate.
@@ -15,18 +13,11 @@ struct Secure {
 
 impl Secure {
     async fn start() -> Self {
-        let made = generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-        let config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
-        let fake = Fake::start_tls(config).await;
+        let Localhost { pem, server, .. } = Localhost::new();
+        let fake = Fake::start_tls(server).await;
         let name = format!("campanile-link-{}-{}.pem", std::process::id(), fake.port);
         let file = std::env::temp_dir().join(name);
-        fs::write(&file, made.cert.pem()).unwrap();
+        fs::write(&file, pem).unwrap();
         Self { fake, file }
     }
 
