@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_bucket_stays_full_whatever_is_given_back() {
+    fn a_full_bucket_stays_full_with_any_refund() {
         let now = Instant::now();
         for rate in [Rate::per_second(10), Rate::per_second(10).with_burst(3)] {
             let mut bucket = TokenBucket::full(now);

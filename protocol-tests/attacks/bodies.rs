@@ -146,7 +146,7 @@ async fn unread_answers_time_out() {
         let most = asked.iter().max().expect("there were some") / 1_024;
         format!("{} cut off, the last after {most} KiB of requests", asked.len())
     };
-    setup.attacked_by("answers that nobody reads", attack).await;
+    setup.attacked_by("unread answers", attack).await;
 }
 
 /// Sends requests continuously; returns the number of bytes accepted before the server closed.

@@ -231,7 +231,7 @@ async fn publishing_without_subscribers_leaves_no_state() {
         only_the_bystander_is_left(server).await;
         format!("{published} channels published to, none kept")
     };
-    setup.attacked_by("publishes to channels of nobody", attack).await;
+    setup.attacked_by("publishes to channels without subscribers", attack).await;
 }
 
 #[tokio::test]

@@ -246,7 +246,7 @@ async fn max_messages_per_second_counts_control_frames_and_fragments() {
     let floods = [
         ("pings", frame(ping, b"").repeat(100)),
         ("pings of 125 bytes", frame(ping, &[b'p'; 125]).repeat(100)),
-        ("pongs that nobody asked for", frame(unasked, b"").repeat(100)),
+        ("unsolicited pongs", frame(unasked, b"").repeat(100)),
         ("pings of Pusher", frames::text(r#"{"event":"pusher:ping"}"#).repeat(100)),
         ("empty fragments", [frame(frames::TEXT, b""), fragment.repeat(100)].concat()),
         ("empty fragments of binary", [frame(frames::BINARY, b""), fragment.repeat(100)].concat()),

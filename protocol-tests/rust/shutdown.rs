@@ -84,7 +84,7 @@ async fn a_started_answer_is_finished() {
 }
 
 #[tokio::test]
-async fn the_grace_period_ends_whatever_clients_do() {
+async fn the_grace_period_ends_with_any_behaviour_of_clients() {
     let settings = Settings::new().server("shutdown_grace_s", 3).server("request_timeout_s", 60);
     let mut server = settings.connection("max_outbox_bytes", 16_777_216).start().await;
     let mut full = server.client_with_small_buffers().await;

@@ -102,7 +102,7 @@ async fn a_watchlist_may_hold_numbers() {
     let mut b = server.client().await;
     b.sign_in(r#"{"id":"10"}"#).await;
     let mut a = server.client().await;
-    everybody_knows_of(&server, "10").await;
+    is_known_on_all_connections(&server, "10").await;
     a.sign_in(r#"{"id":"a","watchlist":[1e1,10,"10",-0]}"#).await;
     let events = inner(&a.next().await)["events"].take();
     let expected =
@@ -201,7 +201,7 @@ async fn u10_a_watcher_receives_the_state_of_its_watchlist() {
     let server = Settings::new().start().await;
     let (mut a, mut b) = (server.client().await, server.client().await);
     b.sign_in(r#"{"id":"b"}"#).await;
-    everybody_knows_of(&server, "b").await;
+    is_known_on_all_connections(&server, "b").await;
     a.sign_in(r#"{"id":"a","watchlist":["b","c"]}"#).await;
     let message = a.next().await;
     assert_eq!(message.as_object().unwrap().len(), 2, "no channel: {message}");
@@ -286,7 +286,7 @@ async fn terminate(server: &Server, user_id: &str) {
 }
 
 /// Waits until the user is reported as online to a watcher, which takes some time in a cluster.
-async fn everybody_knows_of(server: &Server, user_id: &str) {
+async fn is_known_on_all_connections(server: &Server, user_id: &str) {
     let mut watcher = server.client().await;
     watcher.sign_in(&json!({ "id": "watcher", "watchlist": [user_id] }).to_string()).await;
     while inner(&watcher.next().await)["events"][0]["name"] != "online" {}

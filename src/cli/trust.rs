@@ -17,7 +17,7 @@ pub(super) enum Trust {
     /// By the authorities in this file.
     Authorities(String),
     /// By the certificate of this configuration: the server must present the first one in this
-    /// file, whatever its name, since it is reached by its listen address.
+    /// file, regardless of its name, since it is reached by its listen address.
     Itself(String),
 }
 

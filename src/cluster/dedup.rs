@@ -150,7 +150,10 @@ mod tests {
         for number in [8, 9, 7 + WINDOW, 9 * WINDOW] {
             assert!(!dedup.note(id(1, number), false, now));
         }
-        assert!(dedup.note(id(1, 7), false, now), "what came before is known whoever sends it");
+        assert!(
+            dedup.note(id(1, 7), false, now),
+            "a received number is known, regardless of the sender"
+        );
         assert!(!dedup.note(id(1, 8), true, now), "a number that others have used is still free");
         assert!(dedup.note(id(1, 7), true, now), "the window is where it was");
     }

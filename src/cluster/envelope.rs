@@ -1,6 +1,6 @@
 //! The messages of the buses, and their encoding.
 //!
-//! Decoding fails or returns a valid message, whatever is published there: other users of the same
+//! Decoding any bytes that are published there fails or returns a valid message: other users of the same
 //! Redis cannot make a node send invalid data to its clients.
 
 use super::ready::NodeState;

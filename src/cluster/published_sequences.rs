@@ -89,7 +89,7 @@ mod tests {
         let sequences = PublishedSequences::new(now);
         sequences.note("a", 7, now);
         sequences.note("a", 6, now);
-        sequences.note("nobody counts", 0, now);
+        sequences.note("without a sequence", 0, now);
         assert_eq!(reached(&sequences, now), [("a".into(), 7)]);
         sequences.note("b", 1, now + WINDOW);
         sequences.note("a", 8, now + WINDOW);

@@ -136,7 +136,7 @@ impl AppConfig {
         self.secret.expose() == secret
     }
 
-    /// True if id, key and secret are those of the development app, whatever its limits are.
+    /// True if id, key and secret are those of the development app, with any limits.
     #[must_use]
     pub fn is_development(&self) -> bool {
         [self.id.as_str(), &self.key, self.secret.expose()] == DEVELOPMENT.map(|(_, value)| value)

@@ -77,7 +77,7 @@ pub(super) fn restrict_to_loopback(
     let secret = draft.origin(&Key::new("apps").item(0).child("secret"));
     if secret.variable().is_some() {
         notes.push(format!(
-            "{secret}: apps[0].secret is that of the development app, which everybody knows, so the server listens on \
+            "{secret}: apps[0].secret is that of the development app, which is public, so the server listens on \
              127.0.0.1 in place of {}, and nothing outside of this machine or container can reach it: set a secret of \
              your own",
             config.server.host

@@ -72,14 +72,14 @@ fn why(app: &AppConfig) -> Option<&'static str> {
     if secret.is_empty() {
         Some("is white space only")
     } else if secret == app.key || secret == app.id {
-        Some("is the app's key or id, which everybody knows")
+        Some("is the app's key or id, which is public")
     } else if PUBLISHED.contains(&text.as_str())
         || [("<", ">"), ("${", "}"), ("{{", "}}")]
             .iter()
             .any(|(open, close)| is_enclosed(open, close))
         || (secret.len() > 2 && secret.chars().all(|c| secret.starts_with(c)))
     {
-        Some("is a placeholder that everybody knows")
+        Some("is a published placeholder")
     } else {
         None
     }

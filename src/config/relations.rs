@@ -63,7 +63,7 @@ fn tls_can_be_told(
     tls_only: bool,
 ) -> Result<(), ConfigError> {
     if tls_only && server.trusted_proxies.is_empty() && server.tls.cert.is_empty() {
-        let rule = "lets nobody in unless server.tls is set, or server.trusted_proxies lists the \
+        let rule = "rejects all clients unless server.tls is set, or server.trusted_proxies lists the \
                     proxy that serves TLS";
         return Err(ConfigError::key(&draft.origin(&key), key, rule));
     }

@@ -76,7 +76,7 @@ fn no_origins(variables: &Variables, draft: &mut Draft, notes: &mut Vec<String>)
     let name = "REVERB_ALLOWED_ORIGINS";
     if variables.value(name).is_some_and(|value| value.trim().is_empty()) {
         let (key, origin) = (Key::new("apps[0].allowed_origins"), variables.origin(name));
-        notes.push(format!("{origin} is empty: no page may connect, whatever its origin"));
+        notes.push(format!("{origin} is empty: no page may connect, from any origin"));
         draft.set(key, Value::Array(Vec::new()), origin);
     }
 }

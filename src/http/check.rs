@@ -73,7 +73,7 @@ fn ambiguous(message: &str) -> ApiError {
 }
 
 /// Rejects a body that other parsers may delimit differently from the HTTP library, which reads
-/// chunks whatever precedes `chunked`: the next request might be a part of the body.
+/// chunks regardless of what precedes `chunked`: the next request might be a part of the body.
 fn is_delimited(headers: &HeaderMap) -> Result<(), ApiError> {
     let mut encodings = values(headers, TRANSFER_ENCODING);
     match (encodings.next(), encodings.next()) {

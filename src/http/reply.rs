@@ -101,7 +101,7 @@ impl From<NotPublished> for ApiError {
         match why {
             NotPublished::Unreached => Self::later(
                 status,
-                "The other nodes can't be reached, and the event was published to nobody: \
+                "The other nodes can't be reached, and no client received the event: \
                  try again",
                 RETRY_AFTER_OUTAGE,
             ),
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn an_outage_says_whether_the_event_was_published() {
         for (error, code, words) in [
-            (ApiError::from(NotPublished::Unreached), 503, "published to nobody"),
+            (ApiError::from(NotPublished::Unreached), 503, "no client received the event"),
             (ApiError::from(NotPublished::Unknown), 5031, "published once, or not at all"),
             (ApiError::from(BrokerUnavailable), 503, "can't be reached: try again"),
         ] {

@@ -198,7 +198,7 @@ fn an_expired_event_of_an_empty_channel_is_forgotten() {
     bench.now += Duration::from_secs(6);
     bench.hub.on_time(bench.now);
     assert!(bench.hub.channel_summary(&name("cache-c"), bench.now).cached.is_some());
-    assert!(bench.hub.channels.is_empty(), "nobody is subscribed");
+    assert!(bench.hub.channels.is_empty(), "no connection is subscribed");
     bench.now += Duration::from_secs(5);
     bench.hub.on_time(bench.now);
     assert_eq!(bench.hub.cache_stats().bytes, 0);

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_texts_whatever_they_were() {
+    fn ids_of_any_type_become_texts() {
         let member = |id: &str, info: &str| Ok((id.to_owned(), info.to_owned()));
         assert_eq!(
             parse(r#"{"user_id":"1","user_info":{"n": "a b"}}"#),

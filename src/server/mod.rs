@@ -343,7 +343,7 @@ mod tests {
         let mut config = Config::default();
         config.server.host = "127.0.0.1".to_owned();
         config.server.port = 0;
-        // With nothing unfinished it ends at once, whatever the grace period.
+        // With nothing unfinished it ends at once, with any grace period.
         for (unfinished, grace_s) in [(0, 60), (2, 2)] {
             config.server.shutdown_grace_s = grace_s;
             let server = Server::build(&config).await.unwrap();

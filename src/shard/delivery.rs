@@ -116,7 +116,7 @@ impl Engine {
                 }
                 self.on_refused(key.slot, &name, refusal);
             }
-            Err(_nobody_waits) => {}
+            Err(_receiver_gone) => {}
         }
         if self.is_alive(key) {
             self.read_if_rested(key.slot);

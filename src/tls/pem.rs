@@ -36,7 +36,7 @@ pub(super) fn private_key(file: &str) -> Result<PrivateKeyDer<'static>, String> 
     let has_passphrase = labels(&bytes).any(|label| label == "ENCRYPTED PRIVATE KEY")
         || String::from_utf8_lossy(&bytes).contains("Proc-Type: 4,ENCRYPTED");
     if has_passphrase {
-        return Err("holds a private key with a passphrase, which nobody could type: \
+        return Err("holds a private key with a passphrase, which can't be entered: \
                     openssl pkey -in FILE -out NEW writes one without"
             .to_owned());
     }

@@ -18,7 +18,7 @@ use hyper::HeaderMap;
 use std::{sync::Arc, time::Instant};
 
 /// One webhook of one app, identified by its URL: a reload that keeps the URL keeps the queue and
-/// its order, whatever else changes.
+/// its order, even if other settings change.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) app_id: String,

@@ -130,8 +130,8 @@ pub(super) fn event(hub_event: &HubEvent) -> String {
     if let HubEvent::SubscriptionCount { count, .. } = hub_event {
         member(&mut text, "subscription_count", &count.to_string());
     }
-    let is_of_nobody = hub_event.channel().is_some_and(|channel| !channel.is_presence());
-    if let Some(user_id) = hub_event.user_id().filter(|_| !is_of_nobody) {
+    let has_no_members = hub_event.channel().is_some_and(|channel| !channel.is_presence());
+    if let Some(user_id) = hub_event.user_id().filter(|_| !has_no_members) {
         member(&mut text, "user_id", &quoted(user_id));
     }
     text.push('}');

@@ -79,7 +79,7 @@ impl Metrics {
         self.0.lines().any(|line| line == sample)
     }
 
-    /// The sum of all samples of this name, whatever their labels. There must be one.
+    /// The sum of all samples of this name, with any labels. There must be one.
     pub(crate) fn sum(&self, name: &str) -> f64 {
         let samples = self.0.lines().filter_map(|line| {
             let rest = line.strip_prefix(name)?;

@@ -52,7 +52,7 @@ impl Stage {
                 let events = WebhookEvent::ALL.to_vec();
                 app.webhooks = vec![WebhookConfig { url, events, ..WebhookConfig::default() }];
                 let server = Server::build(&config).await.expect("a free port");
-                address.send(server.address()).expect("somebody waits");
+                address.send(server.address()).expect("the receiver waits");
                 let _ends_with_the_process = server.run(std::future::pending()).await;
             });
         });

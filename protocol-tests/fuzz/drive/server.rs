@@ -41,7 +41,7 @@ fn start() -> SocketAddr {
             config.server.shards = 1;
             config.apps[0].client_events_per_second = 0;
             let server = Server::build(&config).await.expect("a free port");
-            sender.send(server.address()).expect("somebody waits");
+            sender.send(server.address()).expect("the receiver waits");
             let _ends_with_the_process = server.run(std::future::pending()).await;
         });
     });

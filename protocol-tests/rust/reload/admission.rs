@@ -200,7 +200,7 @@ async fn a_reload_rejects_a_guessable_secret_off_loopback() {
         eventually("the log says why", async || process.stream("err").contains(" ERROR ")).await;
         process.stream("err")
     }] {
-        assert!(said.contains("apps[0].secret: is a placeholder that everybody knows"), "{said}");
+        assert!(said.contains("apps[0].secret: is a published placeholder"), "{said}");
         assert!(!said.contains("changeme"), "{said}");
     }
     directory.write("config.toml", &settings("short"));

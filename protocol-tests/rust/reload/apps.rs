@@ -114,7 +114,7 @@ fn with_key(key: &str) -> Settings {
 }
 
 #[tokio::test]
-pub(super) async fn another_secret_holds_for_whatever_is_signed_from_now_on() {
+pub(super) async fn another_secret_applies_to_later_signatures() {
     const NEW: &str = "new-secret";
     let server = Settings::new().start().await;
     let mut client = server.client().await;

@@ -56,7 +56,7 @@ impl SimulatedRedis {
         node
     }
 
-    /// Executes a command at once, whatever state the server is in.
+    /// Executes a command at once, in any state of the server.
     pub(crate) fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let answer = self.network.ask(HOST, PORT, words);
         redis::from_redis_value(answer).expect("an answer of this type")

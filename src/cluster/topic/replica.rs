@@ -209,7 +209,7 @@ impl Topic {
         };
         if let Some(old) = self.replica.take() {
             self.compare_events(&old, synced, effects);
-            // The sequence never decreases, whatever Redis has lost.
+            // The sequence never decreases, even if Redis has lost events.
             if new.sequence < old.sequence {
                 (new.sequence, new.latest) = (old.sequence, old.latest);
             }

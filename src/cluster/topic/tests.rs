@@ -265,7 +265,7 @@ fn members_of_nodes_that_have_not_synced_yet_have_not_left() {
         version: 2,
         change: Change::Added(member("elsewhere")),
     };
-    assert!(hear(&mut topic, added).is_empty(), "nobody saw it leave");
+    assert!(hear(&mut topic, added).is_empty(), "its departure was not announced");
     assert!(topic.end_provisional());
     assert!(request(&mut topic).is_full, "when all have come, it is read again");
     let now = Synced { epoch: "e2".into(), ..synced(2, 5, 2, &["1", "elsewhere"]) };

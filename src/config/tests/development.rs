@@ -70,7 +70,7 @@ fn the_well_known_secret_stays_off_the_network_in_any_app() {
     let setup = || with_app().env("CAMPANILE_APPS__0__SECRET", "app-secret");
     assert_eq!(
         setup().error(),
-        "environment CAMPANILE_APPS__0__SECRET: apps[0].secret: is a placeholder that everybody knows: \
+        "environment CAMPANILE_APPS__0__SECRET: apps[0].secret: is a published placeholder: \
          choose another, or listen on 127.0.0.1"
     );
     let loaded = setup().env("CAMPANILE_SERVER__HOST", "localhost").loaded();
@@ -78,7 +78,7 @@ fn the_well_known_secret_stays_off_the_network_in_any_app() {
 }
 
 #[test]
-fn whoever_writes_the_well_known_secret_is_told_that_nothing_else_reaches_the_server() {
+fn a_published_secret_is_reported_with_its_consequence() {
     // The same values as in Laravel Sail's soketi container.
     let variables = [("ID", "app-id"), ("KEY", "app-key"), ("SECRET", "app-secret")];
     let setup = variables.iter().fold(Setup::default(), |setup, (name, value)| {
@@ -86,8 +86,8 @@ fn whoever_writes_the_well_known_secret_is_told_that_nothing_else_reaches_the_se
     });
     let loaded = setup.loaded();
     assert_eq!(loaded.config.server.host, "127.0.0.1");
-    let said = "environment SOKETI_DEFAULT_APP_SECRET: apps[0].secret is that of the development app, which everybody \
-        knows, so the server listens on 127.0.0.1 in place of 0.0.0.0, and nothing outside of this machine or container \
+    let said = "environment SOKETI_DEFAULT_APP_SECRET: apps[0].secret is that of the development app, which is public, \
+        so the server listens on 127.0.0.1 in place of 0.0.0.0, and nothing outside of this machine or container \
         can reach it: set a secret of your own";
     assert_eq!(loaded.notes, [said]);
     assert_eq!(Setup::default().loaded().notes, [""; 0], "no app was configured");

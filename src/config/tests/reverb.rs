@@ -49,7 +49,7 @@ fn each_variable_sets_its_key() {
 }
 
 #[test]
-fn client_events_come_from_members_or_nobody() {
+fn client_events_come_from_members_or_no_connection() {
     for (value, expected, notes) in [
         ("members", ClientEvents::Members, 0),
         ("all", ClientEvents::Members, 1),
@@ -173,7 +173,7 @@ fn an_empty_list_of_origins_lets_no_origin_in() {
     assert_eq!(
         dotenv.notes,
         [
-            "environment REVERB_ALLOWED_ORIGINS (.env) is empty: no page may connect, whatever its origin"
+            "environment REVERB_ALLOWED_ORIGINS (.env) is empty: no page may connect, from any origin"
         ]
     );
     let null = with_app().env("REVERB_ALLOWED_ORIGINS", "null").loaded();

@@ -48,8 +48,8 @@ fn a_request_holds_the_largest_event() {
 }
 
 #[test]
-fn tls_only_needs_somebody_who_serves_tls() {
-    let expected = "lets nobody in unless server.tls is set, or server.trusted_proxies lists the \
+fn tls_only_needs_tls_or_a_proxy() {
+    let expected = "rejects all clients unless server.tls is set, or server.trusted_proxies lists the \
                     proxy that serves TLS";
     assert_eq!(rule("apps[0].tls_only", "true").as_deref(), Some(expected));
     let with_proxy = with_app()

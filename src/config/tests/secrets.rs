@@ -11,9 +11,9 @@ fn with_secret(secret: &str) -> Setup {
 fn guessable_secrets_are_rejected_off_loopback_only() {
     for (secret, rule) in [
         ("   ", "is white space only"),
-        ("a-key", "is the app's key or id, which everybody knows"),
-        ("Your-App-Secret", "is a placeholder that everybody knows"),
-        ("app-secret", "is a placeholder that everybody knows"),
+        ("a-key", "is the app's key or id, which is public"),
+        ("Your-App-Secret", "is a published placeholder"),
+        ("app-secret", "is a published placeholder"),
     ] {
         let expected = format!(
             "config.toml:4: apps[0].secret: {rule}: choose another, or listen on 127.0.0.1"

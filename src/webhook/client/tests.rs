@@ -246,7 +246,7 @@ async fn a_connection_that_the_endpoint_has_closed_meanwhile_is_replaced() {
     assert_eq!(server.connections(), [0, 1]);
 }
 
-/// Logged errors contain neither path nor query nor headers, whatever the endpoint answers.
+/// Logged errors contain neither path nor query nor headers, for any answer of the endpoint.
 #[tokio::test]
 async fn errors_contain_no_secret() {
     let long = format!("HTTP/1.1 200 OK\r\nX-Long: {}\r\n\r\n", "x".repeat(256 * 1_024));

@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Integers below this are written as integers, whatever the format.
+/// Integers below this are written as integers, in any format.
 const EXACT_MAX: u64 = 1_000_000_000_000_000;
 
 const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;

@@ -154,7 +154,7 @@ impl Network {
         }
     }
 
-    /// Executes a command of the test at once, whatever state the server is in.
+    /// Executes a command of the test at once, in any state of the server.
     pub(crate) fn ask(&self, host: &str, port: u16, words: &[&str]) -> Value {
         let words: Vec<Bytes> = words.iter().map(|word| word.as_bytes().to_vec()).collect();
         self.change(|state| {

@@ -83,7 +83,7 @@ async fn a_request_takes_one_round_trip() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_order_of_a_wire_is_kept_whatever_the_delays() {
+async fn the_order_of_a_wire_is_kept_with_any_delays() {
     let network = network();
     network.set_latency(None, Duration::ZERO..=Duration::from_millis(500));
     let (client, _pushes) = connect(&network, HOST, PORT, 0).await;

@@ -104,7 +104,7 @@ async fn a_departure_is_reported_after_three_seconds_by_the_leader_of_that_time(
     sleep(TOLD).await;
     drop(one);
     while !other.shared.is_leader() {
-        assert!(began.elapsed() < Duration::from_secs(20), "nobody delivers");
+        assert!(began.elapsed() < Duration::from_secs(20), "no node delivers");
         sleep(Duration::from_millis(10)).await;
     }
     sleep(TOLD).await;
@@ -123,7 +123,7 @@ async fn a_node_that_dies_is_replaced_when_it_has_been_silent() {
     drop(one);
     let began = time::Instant::now();
     while !other.shared.is_leader() {
-        assert!(began.elapsed() < Duration::from_secs(20), "nobody delivers");
+        assert!(began.elapsed() < Duration::from_secs(20), "no node delivers");
         sleep(Duration::from_millis(10)).await;
     }
     let took = began.elapsed().as_millis();

@@ -1,7 +1,7 @@
 //! The `SCAN` commands, which return a collection page by page.
 //!
 //! Names are ordered by their hashes, and the cursor is the next hash: a name that exists from the first page to the
-//! last is returned, whatever else is added or removed. Redis guarantees no more. Unlike Redis, which returns small
+//! last is returned, even if others are added or removed. Redis guarantees no more. Unlike Redis, which returns small
 //! collections whole, the model always keeps to `COUNT`, so that callers must follow the cursor.
 
 use super::{
