@@ -487,3 +487,5 @@ async fn next(pushes: &mut Option<Pushes>) -> Push {
 
 #[cfg(test)]
 pub(super) mod testbed;
+#[cfg(test)]
+mod tests;

@@ -97,6 +97,30 @@ async fn each_partition_is_queried_on_its_master() {
 }
 
 #[tokio::test]
+async fn a_message_names_the_server_of_the_subscription() {
+    let fakes = two_masters().await;
+    let (connection, mut pushes) = connected(&[&fakes[0]]).await;
+    let mut servers = Vec::new();
+    for fake in &fakes {
+        let is_its = |partition: &Partition| {
+            halves(&fakes).iter().any(|(first, last, port)| {
+                *port == fake.port && (*first..=*last).contains(&partition.slot())
+            })
+        };
+        let partition = Partition::all(PARTITIONS).find(is_its).unwrap();
+        let buses = [Arc::from("x"), Arc::from("y")];
+        let of_buses = connection.subscribe(partition, &buses).await.unwrap();
+        assert_eq!(of_buses.len(), 2, "one for each bus");
+        assert_eq!(of_buses[0], of_buses[1]);
+        fake.push(&push(&["smessage", "x", "hello"]));
+        let (bus, message) = (b"x".to_vec(), b"hello".to_vec());
+        assert_eq!(next(&mut pushes).await, Push::Message { from: of_buses[0], bus, message });
+        servers.push(of_buses[0]);
+    }
+    assert_ne!(servers[0], servers[1]);
+}
+
+#[tokio::test]
 async fn a_map_with_a_gap_is_not_used() {
     let fake = Fake::start().await;
     say(&fake, &[(0, 7_935, fake.port), (8_064, LAST, fake.port)], |_| None);
