@@ -297,7 +297,7 @@ async fn a_reload_checks_the_address_of_the_inherited_socket() {
         .await;
     let said = process.stream("err");
     assert!(said.contains("reload refused"), "{said}");
-    assert!(said.contains("apps[1].secret: is a placeholder"), "{said}");
+    assert!(said.contains("apps[1].secret: is a published placeholder"), "{said}");
 }
 
 /// A server that inherits `listener` under a name.

@@ -85,7 +85,7 @@ async fn a_started_answer_is_finished() {
 
 #[tokio::test]
 async fn the_grace_period_ends_with_any_behaviour_of_clients() {
-    let settings = Settings::new().server("shutdown_grace_s", 3).server("request_timeout_s", 60);
+    let settings = Settings::new().server("shutdown_grace_s", 10).server("request_timeout_s", 60);
     let mut server = settings.connection("max_outbox_bytes", 16_777_216).start().await;
     let mut full = server.client_with_small_buffers().await;
     full.subscribe("a").await;
@@ -105,7 +105,8 @@ async fn the_grace_period_ends_with_any_behaviour_of_clients() {
     let mut half_an_upgrade = RawHttp::connect(server.address).await;
     half_an_upgrade.write(&upgrade_request(&format!("/app/{KEY}"), &[])[..50]).await;
     server.signal("TERM");
-    // The harness waits for 30 s: without the grace period, incomplete requests would have 60 s.
+    // The harness waits for 30 s: without the grace period, incomplete requests would have 60 s. The
+    // parts end a twentieth of the grace period before its end, which is half a second here.
     assert_eq!(server.process.exit_code().await, Some(0));
     drop((full, silent, half_open, half_a_head, half_a_body, half_an_upgrade));
 }

@@ -98,6 +98,10 @@ async fn watcher(node: &Server) -> Listener {
     }
     let users: Vec<String> = (0..USERS).map(|user| format!("u{user}")).collect();
     watcher.sign_in(&json!({ "id": "watcher", "watchlist": users }));
+    // A user that signs in before its state was read would be reported as online only.
+    watcher
+        .until("all are offline at first", HEALED, |_| reported(&watcher, "offline") == USERS)
+        .await;
     watcher
 }
 
