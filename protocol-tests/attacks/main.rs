@@ -14,7 +14,7 @@ mod caches;
 mod floods;
 mod framing;
 mod handshakes;
-#[path = "../rust/harness/mod.rs"]
+#[path = "../conformance/harness/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the harness serves other tests as well")]
 mod harness;
 mod presence;

@@ -25,30 +25,30 @@ mod storm;
     unused_imports,
     reason = "the harness is that of the conformance tests, and serves more than is needed here"
 )]
-#[path = "../rust/harness/mod.rs"]
+#[path = "../conformance/harness/mod.rs"]
 mod harness;
 
 #[expect(dead_code, reason = "as above")]
-#[path = "../rust/webhook_receiver.rs"]
+#[path = "../conformance/webhook_receiver.rs"]
 mod webhook_receiver;
 
-#[path = "../rust/cache_count.rs"]
+#[path = "../conformance/cache_count.rs"]
 mod cache_count;
-#[path = "../rust/client_events.rs"]
+#[path = "../conformance/client_events.rs"]
 mod client_events;
-#[path = "../rust/delivery.rs"]
+#[path = "../conformance/delivery.rs"]
 mod delivery;
-#[path = "../rust/documented_metrics.rs"]
+#[path = "../conformance/documented_metrics.rs"]
 mod documented_metrics;
-#[path = "../rust/http_events.rs"]
+#[path = "../conformance/http_events.rs"]
 mod http_events;
-#[path = "../rust/http_queries.rs"]
+#[path = "../conformance/http_queries.rs"]
 mod http_queries;
-#[path = "../rust/presence.rs"]
+#[path = "../conformance/presence.rs"]
 mod presence;
-#[path = "../rust/signin.rs"]
+#[path = "../conformance/signin.rs"]
 mod signin;
-#[path = "../rust/subscription.rs"]
+#[path = "../conformance/subscription.rs"]
 mod subscription;
 
 use harness::{Server, Settings};

@@ -16,13 +16,13 @@ mod reload;
     unused_imports,
     reason = "the harness is that of the conformance tests, and serves more than is needed here"
 )]
-#[path = "../rust/harness/mod.rs"]
+#[path = "../conformance/harness/mod.rs"]
 mod harness;
 #[expect(dead_code, reason = "as above")]
 #[path = "../cluster/kit/proxy.rs"]
 mod proxy;
 #[expect(dead_code, reason = "as above")]
-#[path = "../rust/webhook_receiver.rs"]
+#[path = "../conformance/webhook_receiver.rs"]
 mod webhook_receiver;
 
 use harness::{Server, Settings};

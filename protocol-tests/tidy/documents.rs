@@ -189,7 +189,7 @@ fn the_example_of_a_test_is_one_that_runs() {
     let (_, example) = text.split_once("```rust\n").expect("a Rust example");
     let (example, _) = example.split_once("```").expect("an end of the example");
     let tests =
-        fs::read_to_string(root().join("protocol-tests/rust/delivery.rs")).expect("a suite");
+        fs::read_to_string(root().join("protocol-tests/conformance/delivery.rs")).expect("a suite");
     assert!(tests.contains(example), "delivery.rs lacks the example of CONTRIBUTING.md");
 }
 
