@@ -19,6 +19,7 @@
 //! 2  session     hub          one client's protocol without I/O; channels and users of this node
 //! 1  signature   app          HMAC and its strings to sign; tenants and their limits
 //! 0  protocol  config  file  host  live  rate  permit  metrics  shutdown  throttle  tls  clock
+//!    http_client
 //! ```
 //!
 //! # The path of an event
@@ -38,6 +39,7 @@ pub mod config;
 pub mod file;
 pub mod host;
 pub mod http;
+pub mod http_client;
 pub mod hub;
 pub mod live;
 pub mod metrics;

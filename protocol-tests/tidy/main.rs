@@ -30,6 +30,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("config", 0),
     ("file", 0),
     ("host", 0),
+    ("http_client", 0),
     ("live", 0),
     ("rate", 0),
     ("permit", 0),

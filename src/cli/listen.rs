@@ -3,11 +3,11 @@
 
 use super::{
     EXIT_FAILED,
-    client::{AppTarget, Connected, ServerArgs},
     escape::{Escaped, json_line},
     fail, runtime, say_error,
+    target::{AppTarget, ServerArgs},
 };
-use crate::protocol::SocketId;
+use crate::{http_client::ByteStream, protocol::SocketId};
 use clap::Args;
 use futures_util::{SinkExt, StreamExt};
 use mio::{Events, Interest, Poll, Token, unix::SourceFd};
@@ -132,7 +132,7 @@ async fn run(target: &AppTarget, args: &ListenArgs) -> ExitCode {
                 let code = code.map(|code| format!("{code} ")).unwrap_or_default();
                 format!("the server closed the connection: {code}{}", Escaped(reason))
             }
-            ListenEnd::Broken(error) => format!("no connection to {}: {error}", target.origin()),
+            ListenEnd::Broken(error) => format!("no connection to {}: {error}", target.origin),
             ListenEnd::Silent => "the server gave no sign of life".to_owned(),
         };
         match next(&ended, session.is_established, failures) {
@@ -220,7 +220,7 @@ impl ListenSession<'_> {
     /// Listens until the connection ends.
     async fn converse(
         &mut self,
-        socket: &mut WebSocketStream<Connected>,
+        socket: &mut WebSocketStream<Box<dyn ByteStream>>,
     ) -> Result<ListenEnd, tungstenite::Error> {
         let mut activity_timeout = ACTIVITY_TIMEOUT;
         loop {
@@ -279,12 +279,14 @@ impl ListenSession<'_> {
     }
 }
 
-async fn connect(target: &AppTarget) -> Result<WebSocketStream<Connected>, tungstenite::Error> {
+async fn connect(
+    target: &AppTarget,
+) -> Result<WebSocketStream<Box<dyn ByteStream>>, tungstenite::Error> {
     let stream = target.connect().await.map_err(tungstenite::Error::Io)?;
     // The stream is there already, and the URL is for the request alone.
     let url = format!(
         "ws://{}{}/app/{}?protocol=7&client=campanile&version={}",
-        target.authority(),
+        target.origin.authority(),
         target.prefix,
         target.key,
         env!("CARGO_PKG_VERSION"),

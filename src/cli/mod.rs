@@ -1,7 +1,6 @@
 //! The command line.
 
 mod banner;
-mod client;
 mod escape;
 mod files;
 mod health;
@@ -11,6 +10,7 @@ mod log_line;
 mod publish;
 mod reload;
 mod start;
+mod target;
 mod trust;
 mod webhooks;
 

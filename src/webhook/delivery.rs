@@ -1,15 +1,17 @@
 //! Delivers the queued requests of an endpoint.
 
 use super::{
-    client::{Post, PostError},
-    dial::DialError,
+    client::Post,
     endpoint::Endpoint,
     envelope::{self, Notice},
     queue::{LIFETIME, Queue, RequestId},
     retry::{Context, Failure, Retries, RetryDecision},
     stats::Dropped,
 };
-use crate::clock::now;
+use crate::{
+    clock::now,
+    http_client::{ConnectError, HttpError},
+};
 use std::{
     sync::{
         Arc,
@@ -85,13 +87,13 @@ async fn attempt(post: &mut impl Post, endpoint: &Endpoint, notice: &Notice) -> 
         }
         Err(error) => {
             let failure = match error {
-                PostError::Dial(
-                    DialError::Resolve(_)
-                    | DialError::Private(_)
-                    | DialError::Connect(_)
-                    | DialError::Tls(_),
+                HttpError::Connect(
+                    ConnectError::Resolve(_)
+                    | ConnectError::Private(_)
+                    | ConnectError::Connect(_)
+                    | ConnectError::Tls(_),
                 ) => Failure::Unavailable,
-                PostError::Http(_) | PostError::Timeout => Failure::Unclear,
+                HttpError::Http(_) | HttpError::Timeout(_) => Failure::Unclear,
             };
             (failure, error.to_string())
         }
@@ -250,7 +252,7 @@ impl<P: Post, Q: Queue> Main<P, Q> {
         tracing::warn!(
             app = self.endpoint.app_id,
             webhook = %self.endpoint.name(),
-            host = self.endpoint.target.authority,
+            host = self.endpoint.target.origin.authority(),
             error,
             failures = self.retries.in_row(),
             retry_in_ms = wait.as_millis(),

@@ -1,8 +1,8 @@
 //! One webhook: its settings and its queue.
 
 use super::{
-    client::{EndpointClient, headers},
-    dial::{Dialer, Target, WebhookError},
+    WebhookError,
+    client::{EndpointClient, Target, headers},
     envelope::Notice,
     queue::MemoryQueue,
     stats::{Dropped, LOG_INTERVAL, Stats},
@@ -10,6 +10,7 @@ use super::{
 use crate::{
     clock::now,
     config::{AppConfig, Secret, WebhookConfig},
+    http_client::Connector,
     live::Live,
     signature::Signer,
     throttle::LogThrottle,
@@ -46,7 +47,7 @@ impl Endpoint {
             webhook: name.to_owned(),
         })?;
         Ok(Self {
-            headers: Arc::new(Live::new(headers(&target.authority, &app.key, &webhook.headers))),
+            headers: Arc::new(Live::new(headers(&app.key, &webhook.headers))),
             app_id: app.id.clone(),
             name: Live::new(name.to_owned()),
             url: Secret::new(webhook.url.as_str()),
@@ -72,8 +73,8 @@ impl Endpoint {
     }
 
     /// A client for this endpoint.
-    pub(super) fn client(&self, dialer: Arc<Live<Dialer>>) -> EndpointClient {
-        EndpointClient::new(dialer, Arc::clone(&self.target), Arc::clone(&self.headers))
+    pub(super) fn client(&self, connector: Arc<Live<Connector>>) -> EndpointClient {
+        EndpointClient::new(connector, Arc::clone(&self.target), Arc::clone(&self.headers))
     }
 
     /// Queues a request.
@@ -89,7 +90,7 @@ impl Endpoint {
             tracing::warn!(
                 app = self.app_id,
                 webhook = %self.name(),
-                host = self.target.authority,
+                host = self.target.origin.authority(),
                 error,
                 event,
                 channel,
@@ -109,7 +110,7 @@ impl Endpoint {
             tracing::warn!(
                 app = self.app_id,
                 webhook = %self.name(),
-                host = self.target.authority,
+                host = self.target.origin.authority(),
                 events,
                 reason = reason.as_str(),
                 "webhook events dropped"
@@ -163,7 +164,7 @@ mod tests {
         let url = "http://a.test/hunter2?token=hunter2".to_owned();
         let webhook = WebhookConfig { url, headers, ..WebhookConfig::default() };
         let endpoint = Endpoint::new(&AppConfig::development(), "a.test", &webhook).unwrap();
-        let client = endpoint.client(Arc::new(Live::new(Dialer::new(false, false).unwrap())));
+        let client = endpoint.client(Arc::new(Live::new(Connector::new(None, false))));
         assert!(!format!("{endpoint:?}{client:?}{webhook:?}").contains("hunter2"));
     }
 }

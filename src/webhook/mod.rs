@@ -8,8 +8,7 @@
 //! absences of less than three seconds are not reported. Reported events pass the **filter** of
 //! each endpoint into its **batch** (`filter`, `batch`), which becomes one signed request
 //! (`envelope`) in the **queue** of the endpoint (`queue`). One task for each endpoint (`endpoint`)
-//! delivers its queue in order, and retries for five minutes (`backoff`) over HTTP (`client`,
-//! `dial`, `address`).
+//! delivers its queue in order, and retries for five minutes (`backoff`) over HTTP (`client`).
 //!
 //! In a cluster, log and queues are in Redis, and one node at a time reads them (`shared`): with
 //! the same filters, batches, requests, deliveries and rules.
@@ -20,16 +19,15 @@
 //! A slow endpoint therefore has its own queue and task, and delays no other. Each step between log
 //! and queue is a value without I/O whose time is an argument.
 
-mod address;
 mod app;
 mod backoff;
 mod batch;
 mod client;
 mod debouncer;
 mod delivery;
-mod dial;
 mod endpoint;
 mod envelope;
+mod error;
 mod filter;
 mod log;
 mod machine;
@@ -41,7 +39,7 @@ mod stats;
 mod test_delivery;
 
 pub use crate::config::WebhookEvent as Kind;
-pub use dial::WebhookError;
+pub use error::WebhookError;
 pub use stats::WebhookMetrics;
 pub use test_delivery::{TestDelivery, send_test};
 
@@ -49,12 +47,12 @@ use crate::{
     clock::now,
     cluster::Cluster,
     config::Config,
+    http_client::Connector,
     hub::{HubEvent, Observer},
     live::Live,
     shutdown::Drain,
 };
 use app::{AppWebhooks, Settings, dispatch};
-use dial::Dialer;
 use shared::SharedWebhooks;
 use stats::Dropped;
 use std::{
@@ -69,7 +67,7 @@ use tokio::{sync::Notify, task::JoinSet, time};
 pub struct Webhooks {
     /// Apps with webhooks, or that had some since the start, by id.
     apps: Live<HashMap<String, Arc<AppWebhooks>>>,
-    dialer: Arc<Live<Dialer>>,
+    connector: Arc<Live<Connector>>,
     /// In a cluster, the handle to it.
     cluster: OnceLock<Cluster>,
     /// Notified when tasks of apps must be started.
@@ -81,7 +79,7 @@ pub struct Webhooks {
 pub struct Plan {
     /// The settings of all apps, by id.
     apps: HashMap<String, Settings>,
-    dialer: Dialer,
+    connector: Connector,
 }
 
 /// The delay before a task that panicked is restarted.
@@ -99,7 +97,7 @@ impl Plan {
         let settings = apps.map(|app| Ok((app.id.clone(), Settings::new(app, batch_wait)?)));
         Ok(Self {
             apps: settings.collect::<Result<_, _>>()?,
-            dialer: test_delivery::dialer(config)?,
+            connector: test_delivery::connector(config)?,
         })
     }
 }
@@ -111,20 +109,20 @@ impl Webhooks {
     ///
     /// [`WebhookError`] if a webhook is unusable.
     pub fn new(config: &Config) -> Result<Self, WebhookError> {
-        let Plan { apps, dialer } = Plan::new(config)?;
+        let Plan { apps, connector } = Plan::new(config)?;
         let webhooks = Self {
             apps: Live::new(HashMap::new()),
-            dialer: Arc::new(Live::new(dialer.clone())),
+            connector: Arc::new(Live::new(connector.clone())),
             cluster: OnceLock::new(),
             changed: Notify::new(),
         };
-        webhooks.change(Plan { apps, dialer });
+        webhooks.change(Plan { apps, connector });
         Ok(webhooks)
     }
 
     /// Applies another plan. Apps without an entry continue until [`Webhooks::end`].
     pub fn change(&self, plan: Plan) {
-        self.dialer.set(plan.dialer);
+        self.connector.set(plan.connector);
         let mut apps = HashMap::clone(&self.apps.get());
         for (id, settings) in plan.apps {
             match apps.get(&id) {
@@ -176,9 +174,9 @@ impl Webhooks {
 
     /// Starts the tasks of an app.
     fn start(&self, app: &Arc<AppWebhooks>, tasks: &mut JoinSet<()>) {
-        let (app, dialer) = (Arc::clone(app), Arc::clone(&self.dialer));
+        let (app, connector) = (Arc::clone(app), Arc::clone(&self.connector));
         let Some(shared) = app.shared.get().cloned() else {
-            tasks.spawn(kept_alive(move || dispatch(Arc::clone(&app), Arc::clone(&dialer))));
+            tasks.spawn(kept_alive(move || dispatch(Arc::clone(&app), Arc::clone(&connector))));
             return;
         };
         let (logging, is_ending) = (Arc::clone(&shared), app.ending.subscribe());
@@ -187,7 +185,7 @@ impl Webhooks {
             async move { logging.log(is_ending).await }
         }));
         tasks.spawn(kept_alive(move || {
-            shared::dispatch(Arc::clone(&app), Arc::clone(&shared), Arc::clone(&dialer))
+            shared::dispatch(Arc::clone(&app), Arc::clone(&shared), Arc::clone(&connector))
         }));
     }
 

@@ -4,9 +4,8 @@ use super::{
     super::{
         app::{AppWebhooks, Settings},
         batch::Batch,
-        client::REQUEST_TIMEOUT,
+        client::TIMEOUTS,
         delivery::{End, EndpointDelivery},
-        dial::Dialer,
         envelope,
         filter::Filter,
         kept_alive,
@@ -18,7 +17,7 @@ use super::{
     queue::SharedQueue,
 };
 use crate::cluster::{Commit, NotCommitted, Poll, Store, Unavailable, View};
-use crate::{clock::now, hub::HubEvent, live::Live};
+use crate::{clock::now, http_client::Connector, hub::HubEvent, live::Live};
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -47,7 +46,7 @@ const LEASE_MARGIN: Duration = Duration::from_millis(500);
 pub(in crate::webhook) async fn dispatch(
     app: Arc<AppWebhooks>,
     shared: Arc<SharedWebhooks>,
-    dialer: Arc<Live<Dialer>>,
+    connector: Arc<Live<Connector>>,
 ) {
     let (mut ending, mut changes) = (app.ending.subscribe(), app.watch());
     loop {
@@ -59,7 +58,7 @@ pub(in crate::webhook) async fn dispatch(
                 _ = changes.changed() => continue,
             }
         }
-        let made_of = (Arc::clone(&app), Arc::clone(&shared), Arc::clone(&dialer));
+        let made_of = (Arc::clone(&app), Arc::clone(&shared), Arc::clone(&connector));
         let mut dispatcher = SharedDispatcher::new(made_of, settings);
         loop {
             let step = dispatcher.step().await;
@@ -94,7 +93,7 @@ enum Step {
 struct SharedDispatcher {
     app: Arc<AppWebhooks>,
     shared: Arc<SharedWebhooks>,
-    dialer: Arc<Live<Dialer>>,
+    connector: Arc<Live<Connector>>,
     settings: Arc<Settings>,
     /// The names of the endpoints' queues.
     names: Vec<String>,
@@ -113,7 +112,7 @@ struct Delivering {
 
 impl SharedDispatcher {
     fn new(
-        (app, shared, dialer): (Arc<AppWebhooks>, Arc<SharedWebhooks>, Arc<Live<Dialer>>),
+        (app, shared, connector): (Arc<AppWebhooks>, Arc<SharedWebhooks>, Arc<Live<Connector>>),
         settings: Arc<Settings>,
     ) -> Self {
         shared.lease.ends();
@@ -124,7 +123,7 @@ impl SharedDispatcher {
             delivering: None,
             app,
             shared,
-            dialer,
+            connector,
             settings,
         }
     }
@@ -208,12 +207,12 @@ impl SharedDispatcher {
                 self.settings.signer.clone(),
             ));
             queues.push(Arc::clone(&queue));
-            let (endpoint, dialer) = (Arc::clone(endpoint), Arc::clone(&self.dialer));
+            let (endpoint, connector) = (Arc::clone(endpoint), Arc::clone(&self.connector));
             let end = watch::Sender::new(End::Open);
             let ending = end.subscribe();
             ends.push(end);
             tasks.spawn(kept_alive(move || {
-                let clients = [(); 2].map(|()| endpoint.client(Arc::clone(&dialer)));
+                let clients = [(); 2].map(|()| endpoint.client(Arc::clone(&connector)));
                 EndpointDelivery::new(
                     Arc::clone(&endpoint),
                     Arc::clone(&queue),
@@ -342,7 +341,7 @@ impl SharedDispatcher {
         }
         let ended = async { while tasks.join_next().await.is_some() {} };
         // A longer attempt is cancelled: meanwhile nothing is dispatched.
-        let _ = time::timeout(REQUEST_TIMEOUT, ended).await;
+        let _ = time::timeout(TIMEOUTS.head, ended).await;
         self.store().release(&self.name).await;
         self.stand_down();
     }
