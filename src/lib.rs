@@ -19,7 +19,7 @@
 //! 2  session     hub          one client's protocol without I/O; channels and users of this node
 //! 1  signature   app          HMAC and its strings to sign; tenants and their limits
 //! 0  protocol  config  file  host  live  rate  permit  metrics  shutdown  throttle  tls  clock
-//!    http_client
+//!    http_client  backoff
 //! ```
 //!
 //! # The path of an event
@@ -32,6 +32,7 @@
 //! slices.
 
 pub mod app;
+pub mod backoff;
 pub mod cli;
 pub mod clock;
 pub mod cluster;

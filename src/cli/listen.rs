@@ -7,7 +7,7 @@ use super::{
     fail, runtime, say_error,
     target::{AppTarget, ServerArgs},
 };
-use crate::{http_client::ByteStream, protocol::SocketId};
+use crate::{backoff::Backoff, http_client::ByteStream, protocol::SocketId};
 use clap::Args;
 use futures_util::{SinkExt, StreamExt};
 use mio::{Events, Interest, Poll, Token, unix::SourceFd};
@@ -65,8 +65,9 @@ enum NextStep {
 const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the server has to answer a ping.
 const PONG_TIMEOUT: Duration = Duration::from_secs(30);
-/// Minimum and maximum delay between attempts while the server is unreachable.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// The delays between attempts while the server is unreachable.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(30), jitter: 0.0 };
 
 pub(super) fn listen(args: &ListenArgs) -> ExitCode {
     let (target, runtime) = match (args.server.target(), runtime()) {
@@ -154,8 +155,6 @@ async fn run(target: &AppTarget, args: &ListenArgs) -> ExitCode {
 /// consecutive attempts before this one that did not lead to a connection.
 fn next(ended: &ListenEnd, was_established: bool, failures: u32) -> NextStep {
     let second = Duration::from_secs(1);
-    let (first, longest) = BACKOFF;
-    let backoff = first.saturating_mul(2_u32.saturating_pow(failures)).min(longest);
     match ended {
         ListenEnd::OutputClosed | ListenEnd::Closed(Some(4000..=4099 | 4300..), _) => {
             NextStep::Stop
@@ -168,7 +167,7 @@ fn next(ended: &ListenEnd, was_established: bool, failures: u32) -> NextStep {
         ListenEnd::Silent => NextStep::Reconnect(Duration::ZERO),
         ListenEnd::Broken(error) if is_final(error) => NextStep::Stop,
         ListenEnd::Broken(_) if was_established => NextStep::Reconnect(second),
-        ListenEnd::Broken(_) => NextStep::Reconnect(backoff),
+        ListenEnd::Broken(_) => NextStep::Reconnect(BACKOFF.delay(failures, 0.0)),
     }
 }
 

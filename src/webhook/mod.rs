@@ -8,7 +8,7 @@
 //! absences of less than three seconds are not reported. Reported events pass the **filter** of
 //! each endpoint into its **batch** (`filter`, `batch`), which becomes one signed request
 //! (`envelope`) in the **queue** of the endpoint (`queue`). One task for each endpoint (`endpoint`)
-//! delivers its queue in order, and retries for five minutes (`backoff`) over HTTP (`client`).
+//! delivers its queue in order, and retries for five minutes (`retry`) over HTTP (`client`).
 //!
 //! In a cluster, log and queues are in Redis, and one node at a time reads them (`shared`): with
 //! the same filters, batches, requests, deliveries and rules.
@@ -20,7 +20,6 @@
 //! and queue is a value without I/O whose time is an argument.
 
 mod app;
-mod backoff;
 mod batch;
 mod client;
 mod debouncer;

@@ -12,7 +12,7 @@ use super::{
     slots::{Map, Redirection},
     stream::ServerAddress,
 };
-use crate::cluster::partition::Partition;
+use crate::{backoff::Backoff, cluster::partition::Partition};
 use futures_util::future::{join_all, select_ok, try_join_all};
 use redis::{Cmd, RedisError, RedisResult, Value, cmd};
 use std::{
@@ -37,12 +37,11 @@ const COALESCE: Duration = Duration::from_millis(10);
 /// Maximum number of redirections of a command. More in a row mean that servers contradict one
 /// another.
 const REDIRECTIONS_MAX: usize = 5;
-/// The first delay before a temporarily refused command is sent again. Each delay is twice the
-/// previous one, up to `PAUSE_MAX`.
-const PAUSE_FIRST: Duration = Duration::from_millis(20);
-const PAUSE_MAX: Duration = Duration::from_millis(200);
+/// The delays before a temporarily refused command is sent again.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(20), longest: Duration::from_millis(200), jitter: 0.0 };
 /// Maximum number of pauses: a command is retried for about a second.
-const PAUSES_MAX: usize = 8;
+const PAUSES_MAX: u32 = 8;
 
 /// The servers, with the task that checks the map.
 #[derive(Debug)]
@@ -122,7 +121,7 @@ impl RedisCluster {
     pub(super) async fn work(&self, partition: Partition, work: Work<'_>) -> RedisResult<Value> {
         let routing = &self.routing;
         let mut redirection = None;
-        let (mut redirections, mut pauses, mut pause) = (0, 0, PAUSE_FIRST);
+        let (mut redirections, mut pauses) = (0, 0);
         loop {
             let (address, is_asking) = match redirection.take() {
                 Some(redirection) => redirection,
@@ -150,9 +149,8 @@ impl RedisCluster {
                     redirection = Some((to, true));
                 }
                 Some(Redirection::Later) if pauses < PAUSES_MAX => {
+                    sleep(BACKOFF.delay(pauses, 0.0)).await;
                     pauses += 1;
-                    sleep(pause).await;
-                    pause = (2 * pause).min(PAUSE_MAX);
                 }
                 Some(_) | None => return Err(error),
             }
