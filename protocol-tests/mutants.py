@@ -140,6 +140,7 @@ def run_suite(suite, names, output):
     files = [option for file in {place(name)[0] for name in names} for option in ("--file", file)]
     cargo_mutants(
         *files, "--re", exact, "--output", str(output), "--profile", "mutants", "--timeout", str(timeout),
+        "--test-package", "campanile", "--test-package", "protocol-tests",
         "--baseline", "skip", "--no-shuffle", *targets, "--", *arguments[at:],
     )  # fmt: skip
     outcomes = json.loads((output / "mutants.out" / "outcomes.json").read_text())["outcomes"]

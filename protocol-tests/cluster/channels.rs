@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use crate::harness::{Server, Settings};
-use crate::kit::{
-    Api, Group, HEALED, Listener, Monitor, Outcome, Redis, cluster_settings, metrics,
-};
+use crate::support::{Api, Group, HEALED, Listener, Monitor, Outcome};
+use kit::{Redis, cluster_settings, metrics};
+use kit::{Server, Settings};
 
 /// The length of the channel names. It is the maximum, so a few channels make the list as long as tens of thousands
 /// with short names.

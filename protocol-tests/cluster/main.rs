@@ -10,7 +10,6 @@ mod cases;
 mod channels;
 mod commands;
 mod failure;
-mod kit;
 mod latency;
 mod model_check;
 mod redis_cluster;
@@ -19,19 +18,9 @@ mod scripts;
 mod secrets;
 mod sentinel;
 mod storm;
+mod support;
 
-#[expect(
-    dead_code,
-    unused_imports,
-    reason = "the harness is that of the conformance tests, and serves more than is needed here"
-)]
-#[path = "../conformance/harness/mod.rs"]
-mod harness;
-
-#[expect(dead_code, reason = "as above")]
-#[path = "../conformance/webhook_receiver.rs"]
-mod webhook_receiver;
-
+// Tests belong to the crate that runs them, so these modules are compiled here once more.
 #[path = "../conformance/cache_count.rs"]
 mod cache_count;
 #[path = "../conformance/client_events.rs"]
@@ -51,12 +40,18 @@ mod signin;
 #[path = "../conformance/subscription.rs"]
 mod subscription;
 
-use harness::{Server, Settings};
-use kit::{Redis, node, node_beside};
+use kit::{Redis, Server, Settings, node, node_beside};
 
-/// Starts two nodes with a Redis, for a conformance test.
-async fn start(settings: &Settings) -> Server {
-    let redis = Redis::start().await;
-    let other = node(settings, &redis.url()).await;
-    node_beside(settings, &redis.url(), vec![other], Some(Box::new(redis))).await
+/// How this suite starts the server of a conformance test: as two nodes with a Redis. Connections and requests are
+/// distributed over both.
+trait Start {
+    async fn start(&self) -> Server;
+}
+
+impl Start for Settings {
+    async fn start(&self) -> Server {
+        let redis = Redis::start().await;
+        let other = node(self, &redis.url()).await;
+        node_beside(self, &redis.url(), vec![other], Some(Box::new(redis))).await
+    }
 }

@@ -2,11 +2,9 @@
 
 use serde_json::json;
 
-use crate::harness::{KEY, SECRET, quoted, sign};
-use crate::kit::{
-    Group, HEALED, Listener, Monitor, Redis, becomes_ready, cluster_settings, metrics, node,
-    readiness, they_are_one, unready_node,
-};
+use crate::support::{Group, HEALED, Listener, Monitor, they_are_one};
+use kit::{KEY, SECRET, quoted, sign};
+use kit::{Redis, becomes_ready, cluster_settings, metrics, node, readiness, unready_node};
 
 #[tokio::test]
 async fn neither_a_secret_nor_a_signature_reaches_redis_or_a_log() {

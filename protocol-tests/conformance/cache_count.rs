@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{COUNT, Server, Settings, eventually, inner};
+use kit::{COUNT, Server, Settings, eventually, inner};
+
+use crate::Start as _;
 
 #[tokio::test]
 async fn k01_an_empty_cache_channel_is_a_cache_miss() {

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{
-    APP_ID, Call, Directory, KEY, Process, SECRET, Server, Settings, eventually, quoted,
-};
+use kit::{APP_ID, Call, Directory, KEY, Process, SECRET, Server, Settings, eventually, quoted};
+
+use crate::Start as _;
 
 #[tokio::test]
 async fn check_prints_the_effective_configuration_with_origins() {

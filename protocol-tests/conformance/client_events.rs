@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Server, Settings, frames, quoted};
+use kit::{Client, Server, Settings, frames, quoted};
+
+use crate::Start as _;
 
 #[tokio::test]
 async fn e01_a_client_event_reaches_the_others_and_not_its_sender() {

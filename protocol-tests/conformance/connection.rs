@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{
+use kit::{
     Call, Client, Frame, KEY, RawHttp, Settings, frames, inner, is_event, quoted, upgrade_request,
 };
+
+use crate::Start as _;
 use crate::shutdown::UnfinishedPublish;
 
 /// The longest close reason that fits into a control frame.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{
-    Call, Client, Frame, Http, Server, Settings, eventually, frames, is_event, within,
-};
+use kit::{Call, Client, Frame, Http, Server, Settings, eventually, frames, is_event, within};
+
+use crate::Start as _;
 
 const HUNDRED_KB: usize = 100_000;
 

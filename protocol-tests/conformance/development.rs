@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use crate::harness::{Call, Client, Http, RawHttp, Server, Settings, quoted};
+use kit::{Call, Client, Http, RawHttp, Server, Settings, quoted};
+
+use crate::Start as _;
 
 const LOOPBACK_ORIGINS: [&str; 7] = [
     "http://localhost:5173",

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::harness::{Settings, eventually};
+use kit::{Settings, eventually};
+
+use crate::Start as _;
 
 type Labels = BTreeSet<String>;
 

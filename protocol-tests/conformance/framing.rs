@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use crate::harness::{Client, Frame, KEY, RawHttp, Server, Settings, frames, upgrade_request};
+use kit::{Client, Frame, KEY, RawHttp, Server, Settings, frames, upgrade_request};
+
+use crate::Start as _;
 
 const PING: &str = r#"{"event":"pusher:ping","data":{}}"#;
 

@@ -8,10 +8,12 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::harness::{
+use kit::{
     Call, Client, Frame, Http, KEY, RawHttp, SECRET, Server, Settings, eventually, frames, sign,
     within,
 };
+
+use crate::Start as _;
 
 const INPUTS: usize = 4_000;
 

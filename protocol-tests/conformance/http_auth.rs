@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Call, KEY, SECRET, Server, Settings, quoted, sign, unix_now};
+use kit::{Call, KEY, SECRET, Server, Settings, quoted, sign, unix_now};
+
+use crate::Start as _;
 
 const EMPTY_MD5: &str = "d41d8cd98f00b204e9800998ecf8427e";
 

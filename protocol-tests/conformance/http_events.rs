@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Call, Server, Settings};
+use kit::{Call, Server, Settings};
+
+use crate::Start as _;
 
 #[tokio::test]
 async fn h12_a_hundred_channels_are_possible_and_one_more_is_not() {

@@ -3,7 +3,9 @@
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::harness::{Call, RawHttp, Reply, Server, Settings, eventually, quoted, within};
+use kit::{Call, RawHttp, Reply, Server, Settings, eventually, quoted, within};
+
+use crate::Start as _;
 
 async fn answer(server: &Server, request: impl AsRef<[u8]>) -> Reply {
     let mut http = RawHttp::connect(server.address).await;

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Call, Server, Settings, eventually};
+use kit::{Call, Server, Settings, eventually};
+
+use crate::Start as _;
 
 #[tokio::test]
 async fn h21_no_channels_are_an_empty_object() {

@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{
+use kit::{
     Call, Directory, Http, KEY, Process, RawHttp, Settings, quoted, unix_now, upgrade_request,
 };
+
+use crate::Start as _;
 
 #[tokio::test]
 async fn h33_a_connection_is_kept_alive() {

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process::{Command, Output, Stdio};
 
-use crate::harness::{Directory, Settings};
+use kit::{Directory, Settings, program};
 
 /// Runs a shell command in `directory`, where `$C` is the program.
 fn shell(directory: &Directory, line: &str, environment: &[(&OsStr, &OsStr)]) -> Output {
@@ -13,7 +13,7 @@ fn shell(directory: &Directory, line: &str, environment: &[(&OsStr, &OsStr)]) ->
         .current_dir(directory.path())
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .env("C", env!("CARGO_BIN_EXE_campanile"))
+        .env("C", program())
         .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .output()
@@ -56,7 +56,7 @@ fn variables_that_are_not_utf_8_are_rejected_if_they_are_settings_and_ignored_ot
 fn arguments_and_files_that_are_not_utf_8_are_refused_with_a_line() {
     let directory = configured();
     for argument in [&b"--host=\xff"[..], b"--config=\xff", b"--env-file=\xff", b"\xff"] {
-        let output = Command::new(env!("CARGO_BIN_EXE_campanile"))
+        let output = Command::new(program())
             .arg(OsString::from_vec(argument.to_vec()))
             .current_dir(directory.path())
             .output()
@@ -98,7 +98,7 @@ fn keys_that_only_look_like_paths_are_unknown() {
     }
     for name in ["CAMPANILE_APPS[0]__ID", "CAMPANILE_APPS[X]__ID", "CAMPANILE_SERVER.PORT__X"] {
         // A shell would not pass such a variable name.
-        let output = Command::new(env!("CARGO_BIN_EXE_campanile"))
+        let output = Command::new(program())
             .arg("check")
             .current_dir(configured().path())
             .env_clear()

@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpSocket;
 
 use crate::framing::all_are_closed;
-use crate::harness::{Client, KEY, Server, Settings, frames};
+use kit::{Client, KEY, Server, Settings, frames};
+
+use crate::Start as _;
 use crate::presence::member_with_info_of;
 
 const TARGET: &str = "/app/278d425bdf160c739803?protocol=7";

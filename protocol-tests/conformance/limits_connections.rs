@@ -6,9 +6,11 @@ use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::harness::{
+use kit::{
     Call, Client, Frame, Http, KEY, RawHttp, Server, Settings, frames, upgrade_request, within,
 };
+
+use crate::Start as _;
 
 fn target() -> String {
     format!("/app/{KEY}?protocol=7")

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::harness::{Call, RawHttp, Server, Settings, within};
+use kit::{Call, RawHttp, Server, Settings, within};
+
+use crate::Start as _;
 
 const BODY_BYTES_MAX: usize = 5_000;
 

@@ -5,9 +5,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{
-    APP_ID, Directory, KEY, Process, SECRET, Server, Settings, eventually, quoted,
-};
+use kit::{APP_ID, Directory, KEY, Process, SECRET, Server, Settings, eventually, program, quoted};
+
+use crate::Start as _;
 
 fn arguments<'a>(first: &[&'a str], url: &'a str) -> Vec<&'a str> {
     let flags = ["--url", url, "--app-id", APP_ID, "--key", KEY, "--secret", SECRET];
@@ -55,7 +55,7 @@ async fn listen_ends_when_its_output_is_closed() {
     let server = Settings::new().start().await;
     let directory = Directory::new();
     let url = server.url();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_campanile"))
+    let mut child = Command::new(program())
         .args(arguments(&["listen", "a"], &url))
         .current_dir(directory.path())
         .stdout(Stdio::piped())
@@ -107,7 +107,7 @@ async fn publish_reads_its_data_from_standard_input() {
     let url = server.url();
     let directory = Directory::new();
     let publish = |input: &[u8]| {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_campanile"))
+        let mut child = Command::new(program())
             .args(arguments(&["publish", "a", "e", "-"], &url))
             .current_dir(directory.path())
             .stdin(Stdio::piped())

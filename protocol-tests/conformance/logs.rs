@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::harness::{
+use kit::{
     Call, Client, Directory, Http, KEY, Process, RawHttp, SECRET, Server, Settings, eventually,
-    quoted,
+    program, quoted,
 };
+
+use crate::Start as _;
 
 fn json_log() -> Settings {
     Settings::new().section("log", "format", quoted("json")).section(
@@ -47,7 +49,7 @@ async fn a_rejected_request_is_logged_with_its_error() {
         ("request_id", json!("id-of-a-request")),
         ("method", json!("GET")),
         ("route", json!("channels")),
-        ("app", json!(crate::harness::APP_ID)),
+        ("app", json!(kit::APP_ID)),
         ("address", json!("127.0.0.1")),
         ("error", json!("Invalid signature")),
     ] {
@@ -73,7 +75,7 @@ async fn connections_are_logged_with_their_address() {
     let opened = line(&server, "connection opened", |_| true).await;
     let ended = line(&server, "connection ended", |_| true).await;
     for logged in [&opened, &ended] {
-        assert_eq!(logged["app"], crate::harness::APP_ID, "{logged}");
+        assert_eq!(logged["app"], kit::APP_ID, "{logged}");
         assert_eq!(logged["address"], "127.0.0.1", "{logged}");
         assert_eq!(logged["origin"], "https://example.com", "{logged}");
         assert_eq!(logged["socket_id"], opened["socket_id"], "{logged}");
@@ -327,7 +329,7 @@ async fn the_start_is_one_line_with_capacity_and_its_limit() {
 /// `campanile start` with a hard limit of open files.
 fn limited(files: u64, directory: &Directory) -> Command {
     let mut command = Command::new("bash");
-    let program = env!("CARGO_BIN_EXE_campanile");
+    let program = program().display();
     command.args(["-c", &format!("ulimit -n {files} && exec {program} start --port 0")]);
     command.current_dir(directory.path()).stdin(Stdio::null());
     command

@@ -12,8 +12,6 @@ mod delivery;
 mod development;
 mod documented_metrics;
 mod framing;
-mod harness;
-mod harness_checks;
 mod hostile;
 mod http_auth;
 mod http_events;
@@ -21,6 +19,7 @@ mod http_heads;
 mod http_queries;
 mod http_wire;
 mod inputs;
+mod kit_checks;
 mod limits;
 mod limits_connections;
 mod limits_http;
@@ -40,13 +39,19 @@ mod tls_files;
 mod vectors;
 mod webhook_cli;
 mod webhook_flow;
-mod webhook_receiver;
 mod webhook_secrets;
 mod webhooks;
 
-use harness::{Server, Settings};
+use kit::{Server, Settings};
 
-/// Starts a server for a test. It has one node; the target `cluster` runs some of these tests with two.
-async fn start(settings: &Settings) -> Server {
-    Server::start(settings, Vec::new(), None).await
+/// How this suite starts the server of a test: as one node. Some modules are part of the suite `cluster` as well, which
+/// starts two.
+trait Start {
+    async fn start(&self) -> Server;
+}
+
+impl Start for Settings {
+    async fn start(&self) -> Server {
+        self.start_node().await
+    }
 }

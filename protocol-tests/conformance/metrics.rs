@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::harness::{
-    Call, Client, Frame, KEY, SECRET, Server, Settings, eventually, frames, sign,
-};
+use kit::{Call, Client, Frame, KEY, SECRET, Server, Settings, eventually, frames, sign};
+
+use crate::Start as _;
 
 /// Increases of counters, by metric and labels.
 type Rise = BTreeMap<String, u64>;

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Server, Settings, eventually, inner};
+use kit::{Client, Server, Settings, eventually, inner};
+
+use crate::Start as _;
 
 const R: &str = "presence-r";
 

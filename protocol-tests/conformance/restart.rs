@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::harness::tls::{Certificate, connector, tunnel, with_tls};
-use crate::harness::{
+use kit::tls::{Certificate, connector, tunnel, with_tls};
+
+use crate::Start as _;
+use crate::shutdown::UnfinishedPublish;
+use kit::{
     Call, Client, Directory, Http, KEY, Process, RawHttp, Server, Settings, eventually, within,
 };
-use crate::shutdown::UnfinishedPublish;
 
 const TARGET: &str = "/app/278d425bdf160c739803?protocol=7";
 

@@ -2,15 +2,14 @@
 
 use std::{
     os::unix::fs::PermissionsExt as _,
-    path::Path,
     process::{Command, Output},
 };
 
-use crate::harness::Directory;
+use kit::{Directory, root};
 
 fn script() -> Command {
     let mut command = Command::new("bash");
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("protocol-tests/run"));
+    command.arg(root().join("protocol-tests/run"));
     command
 }
 

@@ -7,10 +7,12 @@ use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use crate::harness::{
+use kit::{
     Call, Client, Directory, Http, KEY, Process, RawHttp, Reply, Server, Settings, eventually,
     upgrade_request, within,
 };
+
+use crate::Start as _;
 
 #[tokio::test]
 async fn ready_is_503_while_draining() {
@@ -105,7 +107,7 @@ async fn the_grace_period_ends_with_any_behaviour_of_clients() {
     let mut half_an_upgrade = RawHttp::connect(server.address).await;
     half_an_upgrade.write(&upgrade_request(&format!("/app/{KEY}"), &[])[..50]).await;
     server.signal("TERM");
-    // The harness waits for 30 s: without the grace period, incomplete requests would have 60 s. The
+    // The kit waits for 30 s: without the grace period, incomplete requests would have 60 s. The
     // parts end a twentieth of the grace period before its end, which is half a second here.
     assert_eq!(server.process.exit_code().await, Some(0));
     drop((full, silent, half_open, half_a_head, half_a_body, half_an_upgrade));

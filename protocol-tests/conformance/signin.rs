@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, KEY, SECRET, Server, Settings, inner, sign};
+use kit::{Client, KEY, SECRET, Server, Settings, inner, sign};
+
+use crate::Start as _;
 
 const USER: &str = r#"{"id":"12345","user_info":{"name":"Ann \u00e9 \/"},"custom": [1]}"#;
 const INBOX: &str = "#server-to-user-12345";

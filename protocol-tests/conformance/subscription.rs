@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Call, Frame, KEY, SECRET, Settings, eventually, frames, sign};
+use kit::{Call, Frame, KEY, SECRET, Settings, eventually, frames, sign};
+
+use crate::Start as _;
 
 #[tokio::test]
 async fn s01_a_public_subscription_is_acknowledged() {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::{Directory, Process, eventually};
+use kit::{Directory, Process, eventually};
 
 const ENV: &str = "APP_ENV=local\nBROADCAST_CONNECTION=reverb\nREVERB_APP_ID=123456\nREVERB_APP_KEY=key-of-reverb\n\
     REVERB_APP_SECRET=s3cr3t-of-reverb\nREVERB_HOST=localhost\nREVERB_PORT=8080\nREVERB_SCHEME=http\n\

@@ -11,8 +11,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::harness::tls::{Certificate, connector, connector_of, tls, try_tls, tunnel, with_tls};
-use crate::harness::{
+use kit::tls::{Certificate, connector, connector_of, tls, try_tls, tunnel, with_tls};
+
+use crate::Start as _;
+use kit::{
     Directory, Frame, Http, KEY, Process, RawHttp, SECRET, Server, Settings, eventually, frames,
     upgrade_request, within,
 };

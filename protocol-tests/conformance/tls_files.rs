@@ -2,8 +2,10 @@
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
-use crate::harness::tls::{Certificate, connector, tunnel, with_tls};
-use crate::harness::{Directory, Http, Process, Settings, eventually, quoted};
+use kit::tls::{Certificate, connector, tunnel, with_tls};
+
+use crate::Start as _;
+use kit::{Directory, Http, Process, Settings, eventually, quoted};
 
 /// Writes `cert.pem` and `key.pem` of a certificate that was valid in the first days of 2020.
 fn write_expired(directory: &Directory) -> Certificate {

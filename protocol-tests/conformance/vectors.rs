@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Call, KEY, SECRET, sign};
+use kit::{Call, KEY, SECRET, sign};
 
 /// The tests in other languages read this file as well.
 const VECTORS: &str = include_str!("../vectors/signatures.json");

@@ -2,10 +2,12 @@
 
 use std::fmt::Write;
 
-use crate::harness::tls::{Certificate, with_tls};
-use crate::harness::{APP_ID, Directory, Process, SECRET, Settings};
-use crate::webhook_receiver::WebhookReceiver;
+use kit::tls::{Certificate, with_tls};
+
+use crate::Start as _;
 use campanile::{config::WebhookEvent as Kind, signature::Signer};
+use kit::webhook_receiver::WebhookReceiver;
+use kit::{APP_ID, Directory, Process, SECRET, Settings};
 
 /// A directory with a configuration that has these webhooks.
 fn configured(webhooks: &[(&str, &[Kind])]) -> Directory {

@@ -3,8 +3,10 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, Settings};
-use crate::webhook_receiver::WebhookReceiver;
+use kit::{Server, Settings};
+
+use crate::Start as _;
+use kit::webhook_receiver::WebhookReceiver;
 
 const ALL: &str = r#"["channel_occupied", "channel_vacated", "member_added", "member_removed", "client_event", "cache_miss", "subscription_count", "user_online", "user_offline"]"#;
 

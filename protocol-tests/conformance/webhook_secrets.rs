@@ -1,7 +1,9 @@
 //! Secrets in the path, the query or the password of a webhook's URL are printed nowhere.
 
-use crate::harness::{Directory, Http, Process, Settings, eventually, quoted};
-use crate::webhook_receiver::WebhookReceiver;
+use kit::{Directory, Http, Process, Settings, eventually, quoted};
+
+use crate::Start as _;
+use kit::webhook_receiver::WebhookReceiver;
 
 const SECRET: &str = "hunter2";
 

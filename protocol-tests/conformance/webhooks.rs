@@ -14,8 +14,8 @@ use campanile::{
 };
 use serde_json::{Value, json};
 
-use crate::harness::{APP_ID, KEY, SECRET, eventually};
-use crate::webhook_receiver::{Request, WebhookReceiver};
+use kit::webhook_receiver::{Request, WebhookReceiver};
+use kit::{APP_ID, KEY, SECRET, eventually};
 
 /// Running webhooks of the test app.
 struct Bench {

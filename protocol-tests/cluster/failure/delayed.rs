@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::Server;
-use crate::kit::{
-    HEALED, Ledger, Link, Listener, Outcome, Proxy, R, Redis, View, assert_agrees,
-    assert_view_everywhere, becomes_ready, cluster_settings, node, publish_from,
+use crate::support::{
+    HEALED, Ledger, Listener, Outcome, R, View, assert_agrees, assert_view_everywhere, publish_from,
 };
+use kit::Server;
+use kit::{Link, Proxy, Redis, becomes_ready, cluster_settings, node};
 
 const NODE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The time after a node's death within which nothing of it may remain.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::harness::{KEY, Settings};
-use crate::kit::{
-    C, Group, HEALED, Ledger, Listener, Outcome, R, Redis, View, assert_agrees,
-    assert_view_everywhere, cluster_settings, member, publish_from,
+use crate::support::{
+    C, Group, HEALED, Ledger, Listener, Outcome, R, View, assert_agrees, assert_view_everywhere,
+    member, publish_from,
 };
+use kit::{KEY, Settings};
+use kit::{Redis, cluster_settings};
 
 fn with_grace() -> Settings {
     cluster_settings().server("shutdown_grace_s", 3)

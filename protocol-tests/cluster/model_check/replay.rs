@@ -8,8 +8,9 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::harness::Server;
-use crate::kit::{Api, C, Monitor, Outcome, R, Redis, cluster_settings, free_port, member, node};
+use crate::support::{Api, C, Monitor, Outcome, R, member};
+use kit::Server;
+use kit::{Redis, cluster_settings, free_port, node};
 
 use super::{Pair, Words, now_us};
 

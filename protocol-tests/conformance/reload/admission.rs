@@ -5,7 +5,9 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{Client, Directory, Process, Server, Settings, eventually, quoted};
+use kit::{Client, Directory, Process, Server, Settings, eventually, quoted};
+
+use crate::Start as _;
 
 use super::{OTHER, client_of_other, publish_as_other, with_other};
 

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Call, Client, Frame, Http, KEY, Server, Settings, eventually, frames};
+use kit::{Call, Client, Frame, Http, KEY, Server, Settings, eventually, frames};
+
+use crate::Start as _;
 use crate::presence::member_with_info_of;
 
 use super::event;
@@ -108,8 +110,8 @@ pub(super) async fn client_events_per_second_applies_to_living_connections() {
     reload(&server, limited, "client_events_per_second").await;
     client.bytes(&burst).await;
     assert_eq!(client.event_error().await.1, json!(4301));
-    client.ping_barrier_ignoring_other_messages().await;
-    peer.ping_barrier_ignoring_other_messages().await;
+    skip_to_pong(&mut client).await;
+    skip_to_pong(&mut peer).await;
     reload(&server, unlimited(), "client_events_per_second").await;
     client.bytes(&burst).await;
     for _ in 0..20 {
@@ -252,16 +254,14 @@ async fn beyond_max_messages(client: &mut Client) -> Value {
     }
 }
 
-impl Client {
-    /// Reads until everything that was sent before is answered.
-    async fn ping_barrier_ignoring_other_messages(&mut self) {
-        self.text(r#"{"event":"pusher:ping"}"#).await;
-        loop {
-            match self.frame().await {
-                Some(Frame::Text(text)) if text.contains("pusher:pong") => return,
-                Some(Frame::Text(_) | Frame::Ping(_)) => {}
-                other => panic!("{other:?}"),
-            }
+/// Reads until everything that was sent before is answered.
+async fn skip_to_pong(client: &mut Client) {
+    client.text(r#"{"event":"pusher:ping"}"#).await;
+    loop {
+        match client.frame().await {
+            Some(Frame::Text(text)) if text.contains("pusher:pong") => return,
+            Some(Frame::Text(_) | Frame::Ping(_)) => {}
+            other => panic!("{other:?}"),
         }
     }
 }

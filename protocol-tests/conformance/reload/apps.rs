@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use crate::harness::{APP_ID, Call, KEY, SECRET, Settings, eventually};
+use kit::{APP_ID, Call, KEY, SECRET, Settings, eventually};
+
+use crate::Start as _;
 
 use super::{OTHER, ask_signed_by, client_of_other, event, publish_as_other, with_other};
 
@@ -62,7 +64,7 @@ pub(super) async fn the_members_of_a_removed_app_are_counted_no_more() {
     client.subscribe("c").await;
     let metrics = async || {
         let bearer = [("authorization", "Bearer t")];
-        let reply = crate::harness::Http::plain(server.address, "GET", "/metrics", &bearer).await;
+        let reply = kit::Http::plain(server.address, "GET", "/metrics", &bearer).await;
         reply.text().to_owned()
     };
     assert!(metrics().await.contains(r#"campanile_connections{app="4"} 1"#));

@@ -1,8 +1,8 @@
 //! Limits of connections, requests and messages: each is changed by a reload, and the running server applies it.
 
-use crate::harness::{
-    Call, Frame, Http, KEY, RawHttp, Server, Settings, eventually, frames, within,
-};
+use kit::{Call, Frame, Http, KEY, RawHttp, Server, Settings, eventually, frames, within};
+
+use crate::Start as _;
 
 use super::event;
 

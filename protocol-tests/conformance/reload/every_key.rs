@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::harness::{Settings, quoted};
+use kit::{Settings, quoted};
+
+use crate::Start as _;
 
 use super::{app_limits, apps, connections, restart, settings, tls, webhooks};
 

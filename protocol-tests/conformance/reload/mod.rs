@@ -14,7 +14,7 @@ mod webhooks;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Call, Client, Server, Settings, sign};
+use kit::{Call, Client, Server, Settings, sign};
 
 /// A second app, which some tests add and remove.
 const OTHER: (&str, &str, &str) = ("4", "key-of-4", "secret-of-4");

@@ -1,7 +1,9 @@
 //! An invalid configuration changes nothing.
 
-use crate::harness::tls::{Certificate, connector, tls, tunnel, with_tls};
-use crate::harness::{Directory, Process, Settings};
+use kit::tls::{Certificate, connector, tls, tunnel, with_tls};
+
+use crate::Start as _;
+use kit::{Directory, Process, Settings};
 
 use super::{OTHER, client_of_other, with_other};
 

@@ -2,8 +2,8 @@
 
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::harness::tls::Certificate;
-use crate::harness::{Directory, Process, Server, Settings, eventually, quoted};
+use kit::tls::Certificate;
+use kit::{Directory, Process, Server, Settings, eventually, quoted};
 
 /// Each setting that requires a restart, with a value other than its default.
 pub(super) const KEYS: [(&str, &str, &str); 11] = [

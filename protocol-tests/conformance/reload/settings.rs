@@ -1,6 +1,8 @@
 //! Settings of the server.
 
-use crate::harness::{Directory, Http, KEY, Process, Settings, eventually, quoted};
+use kit::{Directory, Http, KEY, Process, Settings, eventually, quoted};
+
+use crate::Start as _;
 
 use super::event;
 
@@ -53,7 +55,7 @@ pub(super) async fn places_of_the_node_follow() {
 pub(super) async fn requests_on_a_connection_that_is_kept_follow() {
     let server = Settings::new().start().await;
     let mut http = Http::connect(server.address).await;
-    let large = crate::harness::Call::post("events", &event("c", &"x".repeat(50_000)));
+    let large = kit::Call::post("events", &event("c", &"x".repeat(50_000)));
     assert_eq!(large.send_on(&mut http).await.status, 200);
     let settings = Settings::new()
         .server("max_request_bytes", 20_000)

@@ -5,8 +5,10 @@ use rustls::version::{TLS12, TLS13};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 
-use crate::harness::tls::{Certificate, connector, connector_of, tls, try_tls, tunnel, with_tls};
-use crate::harness::{Directory, Http, Server, Settings, eventually};
+use kit::tls::{Certificate, connector, connector_of, tls, try_tls, tunnel, with_tls};
+
+use crate::Start as _;
+use kit::{Directory, Http, Server, Settings, eventually};
 
 /// Sends one request on a new connection, so that the client has received a ticket at the end.
 async fn handshake(server: &Server, connector: &TlsConnector) -> HandshakeKind {

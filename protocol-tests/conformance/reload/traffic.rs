@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::harness::{Call, Http, Settings, inner};
+use kit::{Call, Http, Settings, inner};
+
+use crate::Start as _;
 
 use super::{event, with_other};
 

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Settings, eventually, frames, sign};
-use crate::webhook_receiver::WebhookReceiver;
+use kit::{Client, Settings, eventually, frames, sign};
+
+use crate::Start as _;
+use kit::webhook_receiver::WebhookReceiver;
 
 use super::{OTHER, client_of_other, with_other};
 
