@@ -6,7 +6,9 @@ use super::{
     error::{ConfigError, Faults},
     key::Key,
     origin::Origin,
-    values, webhooks,
+    schema,
+    table::Rule,
+    webhooks,
 };
 use std::collections::BTreeMap;
 use toml::Value;
@@ -156,9 +158,11 @@ pub(super) fn make_room(draft: &mut Draft, apps: usize, notes: &mut Vec<String>)
 fn largest_event(draft: &Draft, request: usize) -> usize {
     let outbox = draft.setting(&Key::new(OUTBOX)).is_some();
     let room = if outbox { number(draft, &Key::new(OUTBOX), 0) } else { usize::MAX };
-    let range = values::range("apps[].max_event_bytes");
-    let most = range.and_then(|(_, largest)| usize::try_from(largest).ok());
-    request.min(room).min(most.unwrap_or(usize::MAX))
+    let most = match schema::setting("apps[].max_event_bytes").map(|setting| setting.rule) {
+        Some(Rule::Range(_, largest)) => usize::try_from(largest).unwrap_or(usize::MAX),
+        Some(_) | None => usize::MAX,
+    };
+    request.min(room).min(most)
 }
 
 /// The value of `key` and its variable, if another server's variable has set it.

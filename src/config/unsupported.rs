@@ -6,14 +6,12 @@ use super::{
     draft::Draft,
     error::{ConfigError, all},
     key::Key,
+    schema,
     variables::Variables,
 };
 use toml::Value;
 
 const RULE: &str = "is not supported by this version of Campanile";
-
-/// Keys that must stay empty.
-const KEYS: [&str; 1] = ["console.password"];
 
 /// Variables of other servers, with the supported values, and the feature that other values
 /// request.
@@ -70,7 +68,8 @@ pub(super) fn refuse_without_redis(
 pub(super) fn refuse_keys(draft: &Draft) -> Result<(), ConfigError> {
     all(draft.settings().map(|(key, setting)| {
         let empty = setting.value == Value::String(String::new());
-        if KEYS.contains(&key.pattern().as_str()) && !empty {
+        let setting_of = schema::setting(&key.pattern());
+        if setting_of.is_some_and(|known| !known.is_supported) && !empty {
             return Err(ConfigError::key(&setting.origin, key, RULE));
         }
         Ok(())

@@ -97,7 +97,7 @@ const COMPUTED: &str = "apps are computed there and can't be read: write each of
 /// The differences of `root`, the configuration of Reverb, from `config`, one line each.
 pub(super) fn differences(root: &PhpNode, config: &Config, draft: &Draft) -> Vec<String> {
     let values = flatten(config).into_iter();
-    let values = values.map(|(key, _, value)| (key, plain(&value))).collect();
+    let values = values.map(|(key, value)| (key, plain(&value))).collect();
     let mut comparison = ReverbComparison { config, draft, values, lines: Vec::new() };
     comparison.server(root);
     comparison.apps(root);
