@@ -121,6 +121,17 @@ async fn a_bad_variable_exits_2_and_is_named() {
 }
 
 #[tokio::test]
+async fn check_prints_the_json_schema_whatever_the_configuration() {
+    let directory = Directory::new();
+    directory.write("config.toml", "[server]\nport = 70000\n");
+    let mut process = Process::spawn(&["check", "--schema"], directory.path());
+    assert_eq!(process.exit_code().await, Some(0), "{}", process.output());
+    let printed: Value = serde_json::from_str(&process.stream("out")).unwrap();
+    let documented = include_str!("../../docs/settings.schema.json");
+    assert_eq!(printed, serde_json::from_str::<Value>(documented).unwrap());
+}
+
+#[tokio::test]
 async fn wrong_usage_exits_2() {
     let directory = Directory::new();
     for arguments in [

@@ -16,7 +16,7 @@ use toml::{Table, Value};
 pub(super) struct Declaration {
     /// The key, with `[]` for the index of an app or a webhook.
     pub(super) key: &'static str,
-    /// The lines of the documentation, in Markdown. Documents are cited as `docs/NAME.md`.
+    /// The lines of the documentation, in Markdown. Documents are cited by their path from the root.
     pub(super) doc: &'static [&'static str],
     /// The kind of values.
     pub(super) kind: ValueKind,
