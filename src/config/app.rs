@@ -23,7 +23,6 @@ section! {
     /// `app-secret`) is served, on loopback only, and only to pages and hosts on loopback: `localhost`,
     /// `*.localhost`, `*.test`, `127.0.0.1`, `[::1]`.
     #[derive(Debug)]
-    #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
     AppConfig at "apps[]" {
         /// Id of the app in the HTTP API.
         id: String = String::new() => {

@@ -4,7 +4,7 @@ use super::{
     key::Key,
     kind::ValueKind,
     schema,
-    table::{Declaration, Reload, Rule, SectionInfo, joined},
+    table::{Declaration, Rule, SectionInfo, joined},
 };
 use serde_json::{Map, Value, json};
 
@@ -46,20 +46,15 @@ fn section(info: &SectionInfo) -> Value {
 
 /// No key is required, since the environment can set it.
 fn property(setting: &Declaration, default: &toml::Value) -> Value {
-    let mut text = plain(&setting.doc());
-    if let Some(unit) = setting.unit() {
-        text += &format!(" Unit: {unit}.");
-    }
-    if let Rule::Any(values) | Rule::Form(_, values) | Rule::Entries(_, values) = setting.rule
-        && !values.is_empty()
-    {
-        text += &format!(" Values: {}.", plain(values));
-    }
-    text += if setting.is_required { " Required." } else { "" };
-    text += &match setting.reload {
-        Reload::Restart => " Only a restart changes it.".to_owned(),
-        reload => format!(" After a reload: {}.", reload.as_str()),
-    };
+    let values = Some(setting.rule.description()).filter(|values| !values.is_empty());
+    let sentences = [
+        Some(setting.doc()),
+        setting.unit().map(|unit| format!("Unit: {unit}.")),
+        values.map(|values| format!("Value: {values}.")),
+        setting.is_required.then(|| "Required.".to_owned()),
+        Some(format!("Reload: {}.", setting.reload.as_str())),
+    ];
+    let text = sentences.into_iter().flatten().collect::<Vec<_>>().join(" ");
     let mut one = json!({ "type": "string" });
     if let Rule::Words(words) = setting.rule {
         one["enum"] = words.into();
@@ -74,11 +69,11 @@ fn property(setting: &Declaration, default: &toml::Value) -> Value {
     if let Rule::Range(least, largest) = setting.rule {
         (property["minimum"], property["maximum"]) = (least.into(), largest.into());
     }
-    property["description"] = text.into();
+    property["description"] = plain(&text).into();
     if !setting.is_required {
         property["default"] = json!(default);
     }
-    if let Some(Ok(example)) = setting.example.map(|text| text.parse::<toml::Value>()) {
+    if let Some(Ok(example)) = setting.example.map(str::parse::<toml::Value>) {
         property["examples"] = json!([example]);
     }
     if setting.is_secret {

@@ -108,7 +108,7 @@ fn flatten_section(table: &Table, section: &Key, values: &mut Vec<(Key, Value)>)
                 }
             }
             (Some(SchemaNode::Section), Value::Table(table)) => {
-                flatten_section(table, &key, values)
+                flatten_section(table, &key, values);
             }
             (_, value) => values.push((key, value.clone())),
         }
@@ -145,17 +145,13 @@ mod tests {
         let mut fields = BTreeSet::new();
         let mut tables = vec![(String::new(), Value::try_from(&config).unwrap())];
         while let Some((path, value)) = tables.pop() {
-            match value {
-                Value::Table(table) if setting(&path).is_none() => {
-                    let dot = if path.is_empty() { "" } else { "." };
-                    let inner =
-                        table.into_iter().map(|(name, v)| (format!("{path}{dot}{name}"), v));
-                    tables.extend(inner);
-                }
-                Value::Array(items) if setting(&path).is_none() => {
-                    tables.extend(items.into_iter().map(|item| (format!("{path}[]"), item)));
-                }
-                _value => assert!(fields.insert(path)),
+            if let (Some(table), None) = (value.as_table(), setting(&path)) {
+                let dot = if path.is_empty() { "" } else { "." };
+                tables.extend(table.iter().map(|(n, v)| (format!("{path}{dot}{n}"), v.clone())));
+            } else if let (Some(items), None) = (value.as_array(), setting(&path)) {
+                tables.extend(items.iter().map(|item| (format!("{path}[]"), item.clone())));
+            } else {
+                assert!(fields.insert(path));
             }
         }
         let declared: BTreeSet<_> = settings().map(|setting| setting.key.to_owned()).collect();

@@ -89,6 +89,16 @@ impl From<Fixed> for Value {
     }
 }
 
+impl Rule {
+    /// What the values are, in words; empty if there is nothing to say.
+    pub(super) fn description(self) -> &'static str {
+        match self {
+            Self::Any(values) | Self::Form(_, values) | Self::Entries(_, values) => values,
+            Self::Range(..) | Self::Words(_) => "",
+        }
+    }
+}
+
 impl Reload {
     /// The name in the documentation.
     pub(super) fn as_str(self) -> &'static str {
@@ -240,7 +250,6 @@ macro_rules! section {
     (
         $(#[doc = $about:literal])+
         $(#[derive($($derive:ident),+)])?
-        $(#[expect($($expect:tt)+)])?
         $name:ident at $path:literal {
             $(
                 $(#[doc = $doc:literal])+
@@ -259,7 +268,6 @@ macro_rules! section {
         $(#[doc = $about])+
         #[derive(Clone, PartialEq, serde::Deserialize, serde::Serialize $($(, $derive)+)?)]
         #[serde(default, deny_unknown_fields)]
-        $(#[expect($($expect)+)])?
         pub struct $name {
             $(
                 $(#[doc = $doc])+

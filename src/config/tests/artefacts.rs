@@ -10,7 +10,7 @@ use crate::config::{
     schema::{defaults, flatten, sections},
     table::{Declaration, Fixed, Rule, SectionInfo, joined},
 };
-use std::{env, fs, path::Path};
+use std::{env, fmt::Write as _, fs, path::Path};
 use toml::Value;
 
 const COMMAND: &str = "WRITE_SETTINGS=1 cargo test --lib artefacts";
@@ -72,7 +72,7 @@ fn config_toml() -> String {
         let name = section.path.replace("[]", "");
         let header =
             if section.path.ends_with(']') { format!("[[{name}]]") } else { format!("[{name}]") };
-        text += &format!("\n{}{}", comment(&joined(section.about)), commented(is_example, &header));
+        text += &["\n", &comment(&joined(section.about)), &commented(is_example, &header)].concat();
         for setting in section.settings {
             let value = values.iter().find(|(key, _)| key.pattern() == setting.key);
             let value = match (setting.example, value) {
@@ -126,7 +126,7 @@ fn comment(markdown: &str) -> String {
             *line += word;
         }
     }
-    lines.iter().map(|line| format!("# {line}\n")).collect()
+    format!("# {}\n", lines.join("\n# "))
 }
 
 /// The allowed values as a sentence.
@@ -139,10 +139,10 @@ fn range_sentence(setting: &Declaration) -> String {
             let words: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
             format!("Values: {}.", words.join(", "))
         }
-        Rule::Any("") => String::new(),
-        Rule::Any(values) | Rule::Form(_, values) | Rule::Entries(_, values) => {
-            format!("Value: {values}.")
-        }
+        Rule::Any(_) | Rule::Form(..) | Rule::Entries(..) => match setting.rule.description() {
+            "" => String::new(),
+            values => format!("Value: {values}."),
+        },
     }
 }
 
@@ -183,7 +183,7 @@ fn with_tables(page: &str, table: impl Fn(&[SectionInfo]) -> String) -> String {
             .filter(|name| !name.trim().is_empty())
             .map(|name| *sections().iter().find(|s| s.path == name.trim()).expect(name))
             .collect();
-        made += &format!("<!-- settings:{names}-->\n{}{rest}", table(&of_table));
+        made += &["<!-- settings:", names, "-->\n", &table(&of_table), rest].concat();
         tables += 1;
     }
     assert!(tables > 0, "no table is marked");
@@ -204,23 +204,23 @@ fn settings_table(of_table: &[SectionInfo]) -> String {
         };
         let unit = setting.unit().map(|unit| format!(", {unit}")).unwrap_or_default();
         let secret = if setting.is_secret { ", secret" } else { "" };
-        let default = match setting.is_required {
-            true => String::new(),
-            false => format!("`{}` ", default_of(setting)),
-        };
+        let default = default_of(setting);
+        let default = if setting.is_required { String::new() } else { format!("`{default}` ") };
         let range = match setting.rule {
             Rule::Range(least, largest) => format!("{least} to {largest} "),
             Rule::Words(words) => format!("`{}` ", words.join("`, `")),
             Rule::Any("") => String::new(),
-            Rule::Any(values) | Rule::Form(_, values) | Rule::Entries(_, values) => {
-                format!("{values} ")
+            Rule::Any(_) | Rule::Form(..) | Rule::Entries(..) => {
+                format!("{} ", setting.rule.description())
             }
         };
         let (reload, meaning) = (setting.reload.as_str(), with_links(&setting.doc()));
-        table += &format!(
-            "| `{}` | {kind}{unit}{secret} | {default}| {range}| {reload} | {meaning} |\n",
+        writeln!(
+            table,
+            "| `{}` | {kind}{unit}{secret} | {default}| {range}| {reload} | {meaning} |",
             setting.key
-        );
+        )
+        .unwrap();
     }
     table
 }
@@ -247,7 +247,7 @@ fn defaults_table() -> String {
         if setting.reverb.or(setting.soketi).is_some() {
             let (reverb, soketi) = (of(setting.reverb), of(setting.soketi));
             let key = setting.key.replace("[]", "[0]");
-            table += &format!("| `{key}` | {own} | {reverb} | {soketi} |\n");
+            writeln!(table, "| `{key}` | {own} | {reverb} | {soketi} |").unwrap();
         }
     }
     table
