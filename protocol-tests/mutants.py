@@ -52,7 +52,7 @@ MODULES = {
     "http": (["src/http"], [CONFORMANCE]),
     "config": (["src/config"], [CONFORMANCE]),
     "server": (["src/server", "src/shutdown.rs", "src/rate.rs", "src/permit.rs", "src/throttle.rs", "src/clock.rs"], [CONFORMANCE]),
-    "node": (["src/node", "src/app.rs", "src/live.rs"], [CONFORMANCE]),
+    "node": (["src/node", "src/app.rs"], [CONFORMANCE]),
     "tls": (["src/tls"], [CONFORMANCE]),
     "metrics": (["src/metrics", "src/metrics.rs"], [CONFORMANCE]),
     "cli": (["src/cli", "src/main.rs", "src/host.rs", "src/file.rs"], [CONFORMANCE]),

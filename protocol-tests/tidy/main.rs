@@ -32,7 +32,6 @@ const LAYERS: &[(&str, u8)] = &[
     ("file", 0),
     ("host", 0),
     ("http_client", 0),
-    ("live", 0),
     ("rate", 0),
     ("permit", 0),
     ("metrics", 0),
@@ -52,7 +51,6 @@ const PURE: &[&str] = &[
     "permit",
     "config",
     "host",
-    "live",
     "throttle",
 ];
 const WAITING: &[&str] =

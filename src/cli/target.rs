@@ -7,9 +7,9 @@ use crate::{
     http_client::{
         ByteStream, ConnectError, Connector, HttpAnswer, HttpClient, HttpTimeouts, Origin,
     },
-    live::Live,
     signature::Signer,
 };
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use clap::Args;
 use http_body_util::Full;
@@ -44,7 +44,7 @@ pub(super) struct ServerArgs {
 #[derive(Debug)]
 pub(super) struct AppTarget {
     pub(super) origin: Arc<Origin>,
-    connector: Arc<Live<Connector>>,
+    connector: Arc<ArcSwap<Connector>>,
     /// The prefix of every path.
     pub(super) prefix: String,
     pub(super) app_id: String,
@@ -73,7 +73,7 @@ impl ServerArgs {
         };
         let tls = origin.is_tls().then(|| trust.client()).transpose();
         let tls = tls.map_err(|rule| fail(EXIT_USAGE, rule))?;
-        let connector = Arc::new(Live::new(Connector::new(tls, false)));
+        let connector = Arc::new(ArcSwap::from_pointee(Connector::new(tls, false)));
         let app = self.app(&config.apps).map_err(|rule| fail(EXIT_USAGE, rule))?;
         let signer = Signer::new(app.secret.expose());
         let (app_id, key) = (app.id, app.key);
@@ -163,7 +163,7 @@ impl AppTarget {
 
     /// Connects, with TLS if the URL has it.
     pub(super) async fn connect(&self) -> io::Result<Box<dyn ByteStream>> {
-        let connector = self.connector.get();
+        let connector = self.connector.load_full();
         let connecting = time::timeout(TIMEOUT, Box::pin(connector.connect(&self.origin)));
         connecting.await?.map_err(ConnectError::into_io)
     }

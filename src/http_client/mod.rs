@@ -11,7 +11,7 @@ pub(crate) mod testing;
 
 pub use connect::{ByteStream, ConnectError, Connector, Origin};
 
-use crate::live::Live;
+use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::{
@@ -37,7 +37,7 @@ const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
 /// A client for one origin, with at most one connection. It follows no redirects.
 #[derive(Debug)]
 pub struct HttpClient {
-    connector: Arc<Live<Connector>>,
+    connector: Arc<ArcSwap<Connector>>,
     origin: Arc<Origin>,
     timeouts: HttpTimeouts,
     connection: Option<OpenConnection>,
@@ -87,7 +87,7 @@ impl HttpClient {
     /// A client without a connection.
     #[must_use]
     pub fn new(
-        connector: Arc<Live<Connector>>,
+        connector: Arc<ArcSwap<Connector>>,
         origin: Arc<Origin>,
         timeouts: HttpTimeouts,
     ) -> Self {
@@ -124,7 +124,7 @@ impl HttpClient {
         &mut self,
         request: Request<Full<Bytes>>,
     ) -> Result<(OpenConnection, Response<Incoming>), HttpError> {
-        let connector = self.connector.get();
+        let connector = self.connector.load_full();
         let may_be_used = |kept: &OpenConnection| {
             Arc::ptr_eq(&kept.connector, &connector)
                 && kept.opened_at.elapsed() < CONNECTION_LIFETIME

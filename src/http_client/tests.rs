@@ -2,13 +2,18 @@ use super::{
     testing::{TestEndpoint, TestReply, ok},
     *,
 };
+use arc_swap::ArcSwap;
 
 const TIMEOUTS: HttpTimeouts =
     HttpTimeouts { head: Duration::from_secs(10), body: Duration::from_secs(1) };
 
 fn client_with(server: &TestEndpoint, timeouts: HttpTimeouts) -> HttpClient {
     let origin = Origin::of(&format!("http://{}", server.address).parse().unwrap()).unwrap();
-    HttpClient::new(Arc::new(Live::new(Connector::new(None, false))), Arc::new(origin), timeouts)
+    HttpClient::new(
+        Arc::new(ArcSwap::from_pointee(Connector::new(None, false))),
+        Arc::new(origin),
+        timeouts,
+    )
 }
 
 fn client(server: &TestEndpoint) -> HttpClient {
@@ -100,7 +105,7 @@ async fn a_connection_is_used_for_a_minute_at_most_and_not_after_idling() {
     client.close();
     client.send(request()).await.unwrap();
     // A reload resolves the name and checks its addresses again.
-    client.connector.set(Connector::new(None, false));
+    client.connector.store(Arc::new(Connector::new(None, false)));
     client.send(request()).await.unwrap();
     assert_eq!(server.connections(), [0, 0, 0, 1, 2, 3]);
 }
@@ -135,10 +140,10 @@ async fn a_reloaded_address_filter_applies_to_the_next_request() {
     let server = TestEndpoint::accepting().await;
     let mut client = client(&server);
     client.send(request()).await.unwrap();
-    client.connector.set(Connector::new(None, true));
+    client.connector.store(Arc::new(Connector::new(None, true)));
     let error = client.send(request()).await.unwrap_err();
     assert!(matches!(error, HttpError::Connect(ConnectError::Private(_))), "{error:?}");
-    client.connector.set(Connector::new(None, false));
+    client.connector.store(Arc::new(Connector::new(None, false)));
     client.send(request()).await.unwrap();
     assert_eq!(server.connections(), [0, 1]);
 }

@@ -34,17 +34,18 @@ pub use users::SignedIn;
 use crate::{
     app::App,
     config::WebhookEvent as Kind,
-    live::Live,
     permit::{Permit, Quota},
     protocol::{ChannelName, Frame, Member, SocketId, SubscriptionRefusal, event},
     rate::{Rate, TokenBucket},
 };
+use arc_swap::{ArcSwap, Guard};
 use cache::Cache;
 use channel::Channel;
 use dashmap::{DashMap, Entry, mapref::one::RefMut};
+use parking_lot::Mutex;
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -60,7 +61,7 @@ pub struct ChannelId(pub(crate) u64);
 /// The state of one app on this node.
 #[derive(Debug)]
 pub struct Hub {
-    app: Arc<Live<App>>,
+    app: Arc<ArcSwap<App>>,
     app_id: Arc<str>,
     observer: Arc<dyn Observer>,
     is_one_of_many: bool,
@@ -121,7 +122,7 @@ impl Hub {
             app_id: app.config.id.as_str().into(),
             is_served: AtomicBool::new(app.config.enabled),
             cache: Cache::new(app.config.max_cache_bytes),
-            app: Arc::new(Live::new(app)),
+            app: Arc::new(ArcSwap::from_pointee(app)),
             observer,
             is_one_of_many: false,
             inboxes,
@@ -177,13 +178,13 @@ impl Hub {
 
     /// The app's current configuration.
     #[must_use]
-    pub fn app(&self) -> Arc<App> {
-        self.app.get()
+    pub fn app(&self) -> Guard<Arc<App>> {
+        self.app.load()
     }
 
     /// The app's configuration as a handle, for users that outlive a reload.
     #[must_use]
-    pub fn live_app(&self) -> Arc<Live<App>> {
+    pub fn live_app(&self) -> Arc<ArcSwap<App>> {
         Arc::clone(&self.app)
     }
 
@@ -193,7 +194,7 @@ impl Hub {
         self.connections.set_max(app.config.max_connections);
         self.cache.set_max_bytes(app.config.max_cache_bytes);
         let is_enabled = app.config.enabled;
-        self.app.set(app);
+        self.app.store(Arc::new(app));
         if is_enabled {
             self.is_served.store(true, Ordering::SeqCst);
         } else {
@@ -231,7 +232,7 @@ impl Hub {
     /// The rate is exceeded. Contains the time until the next request is allowed.
     pub fn admit_request(&self, now: Instant) -> Result<(), Duration> {
         let rate = Rate::per_second(self.app().config.requests_per_second);
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).take(rate, now)
+        self.requests.lock().take(rate, now)
     }
 
     /// Registers a subscription of a connection of `shard`, and notifies the other subscribers.

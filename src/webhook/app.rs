@@ -19,10 +19,10 @@ use crate::{
     config::{AppConfig, Secret, WebhookConfig},
     http_client::Connector,
     hub::HubEvent,
-    live::Live,
     signature::Signer,
     throttle::LogThrottle,
 };
+use arc_swap::ArcSwap;
 use std::{
     sync::{
         Arc, OnceLock,
@@ -174,7 +174,7 @@ impl AppWebhooks {
 const READ_PAUSE: Duration = Duration::from_millis(5);
 
 /// Dispatches the events of `app` and delivers its requests, until the app's webhooks end.
-pub(super) async fn dispatch(app: Arc<AppWebhooks>, connector: Arc<Live<Connector>>) {
+pub(super) async fn dispatch(app: Arc<AppWebhooks>, connector: Arc<ArcSwap<Connector>>) {
     let mut ending = app.ending.subscribe();
     let mut dispatcher = Dispatcher::new(&app, connector, app.log.settings());
     let mut read = Vec::new();
@@ -211,7 +211,7 @@ pub(super) async fn dispatch(app: Arc<AppWebhooks>, connector: Arc<Live<Connecto
 struct Dispatcher<'a> {
     app: &'a Arc<AppWebhooks>,
     settings: Arc<Settings>,
-    connector: Arc<Live<Connector>>,
+    connector: Arc<ArcSwap<Connector>>,
     machine: Machine,
     handles: Vec<EndpointHandle>,
     /// The delivery tasks.
@@ -244,7 +244,7 @@ impl EndpointHandle {
 impl<'a> Dispatcher<'a> {
     fn new(
         app: &'a Arc<AppWebhooks>,
-        connector: Arc<Live<Connector>>,
+        connector: Arc<ArcSwap<Connector>>,
         settings: Arc<Settings>,
     ) -> Self {
         let mut dispatcher = Self {

@@ -4,8 +4,8 @@ use super::envelope::Notice;
 use crate::{
     config::Secret,
     http_client::{Connector, HttpAnswer, HttpClient, HttpError, HttpTimeouts, Origin},
-    live::Live,
 };
+use arc_swap::ArcSwap;
 use http_body_util::Full;
 use hyper::{
     HeaderMap, Request, Uri,
@@ -54,15 +54,15 @@ pub(super) trait Post: Send {
 pub(super) struct EndpointClient {
     http: HttpClient,
     target: Arc<Target>,
-    headers: Arc<Live<HeaderMap>>,
+    headers: Arc<ArcSwap<HeaderMap>>,
 }
 
 impl EndpointClient {
     /// A client without a connection. `headers` are those of [`headers`].
     pub(super) fn new(
-        connector: Arc<Live<Connector>>,
+        connector: Arc<ArcSwap<Connector>>,
         target: Arc<Target>,
-        headers: Arc<Live<HeaderMap>>,
+        headers: Arc<ArcSwap<HeaderMap>>,
     ) -> Self {
         let http = HttpClient::new(connector, Arc::clone(&target.origin), TIMEOUTS);
         Self { http, target, headers }
@@ -74,7 +74,7 @@ impl Post for EndpointClient {
         let mut request = Request::post(self.target.path.expose())
             .body(Full::new(notice.body.clone()))
             .expect("the path is that of a URL");
-        request.headers_mut().clone_from(&*self.headers.get());
+        request.headers_mut().clone_from(&*self.headers.load());
         let signature = HeaderValue::from_str(&notice.signature).expect("hex is ASCII");
         request.headers_mut().insert(SIGNATURE, signature);
         self.http.send(request).await

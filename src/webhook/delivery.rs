@@ -222,7 +222,7 @@ impl<P: Post, Q: Queue> Main<P, Q> {
 
     /// Sends a probe: a request without events.
     async fn probe(&mut self) -> RetryDecision {
-        let probe = Notice::probe(&self.endpoint.signer.get(), envelope::time_ms(), now());
+        let probe = Notice::probe(&self.endpoint.signer.load(), envelope::time_ms(), now());
         let is_accepted = matches!(
             attempt(&mut self.post, &self.endpoint, &probe).await,
             DeliveryAttempt::Delivered
@@ -232,7 +232,7 @@ impl<P: Post, Q: Queue> Main<P, Q> {
 
     /// Handles a request at fault. Returns whether the queue could do so.
     async fn step_aside(&mut self, request_id: RequestId, notice: &Notice, error: &str) -> bool {
-        if let Some(halves) = notice.halves(&self.endpoint.signer.get()) {
+        if let Some(halves) = notice.halves(&self.endpoint.signer.load()) {
             if !self.queue.split(request_id, halves).await {
                 return false;
             }

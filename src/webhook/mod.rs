@@ -48,10 +48,10 @@ use crate::{
     config::Config,
     http_client::Connector,
     hub::{HubEvent, Observer},
-    live::Live,
     shutdown::Drain,
 };
 use app::{AppWebhooks, Settings, dispatch};
+use arc_swap::ArcSwap;
 use shared::SharedWebhooks;
 use stats::Dropped;
 use std::{
@@ -65,8 +65,8 @@ use tokio::{sync::Notify, task::JoinSet, time};
 #[derive(Debug)]
 pub struct Webhooks {
     /// Apps with webhooks, or that had some since the start, by id.
-    apps: Live<HashMap<String, Arc<AppWebhooks>>>,
-    connector: Arc<Live<Connector>>,
+    apps: ArcSwap<HashMap<String, Arc<AppWebhooks>>>,
+    connector: Arc<ArcSwap<Connector>>,
     /// In a cluster, the handle to it.
     cluster: OnceLock<Cluster>,
     /// Notified when tasks of apps must be started.
@@ -110,8 +110,8 @@ impl Webhooks {
     pub fn new(config: &Config) -> Result<Self, WebhookError> {
         let Plan { apps, connector } = Plan::new(config)?;
         let webhooks = Self {
-            apps: Live::new(HashMap::new()),
-            connector: Arc::new(Live::new(connector.clone())),
+            apps: ArcSwap::from_pointee(HashMap::new()),
+            connector: Arc::new(ArcSwap::from_pointee(connector.clone())),
             cluster: OnceLock::new(),
             changed: Notify::new(),
         };
@@ -121,8 +121,8 @@ impl Webhooks {
 
     /// Applies another plan. Apps without an entry continue until [`Webhooks::end`].
     pub fn change(&self, plan: Plan) {
-        self.connector.set(plan.connector);
-        let mut apps = HashMap::clone(&self.apps.get());
+        self.connector.store(Arc::new(plan.connector));
+        let mut apps = HashMap::clone(&self.apps.load());
         for (id, settings) in plan.apps {
             match apps.get(&id) {
                 Some(app) => app.change(settings),
@@ -134,16 +134,16 @@ impl Webhooks {
                 }
             }
         }
-        self.apps.set(apps);
+        self.apps.store(Arc::new(apps));
         self.changed.notify_one();
     }
 
     /// Ends the webhooks of a removed app: held events are released, and each queued request has
     /// one attempt left.
     pub fn end(&self, app_id: &str) {
-        let mut apps = HashMap::clone(&self.apps.get());
+        let mut apps = HashMap::clone(&self.apps.load());
         if let Some(app) = apps.remove(app_id) {
-            self.apps.set(apps);
+            self.apps.store(Arc::new(apps));
             app.is_gone.store(true, Ordering::Relaxed);
             app.ending.send_replace(true);
         }
@@ -154,7 +154,7 @@ impl Webhooks {
     pub async fn run(self: Arc<Self>, mut drain: Drain) {
         let mut tasks = JoinSet::new();
         loop {
-            for app in self.apps.get().values() {
+            for app in self.apps.load().values() {
                 if !app.is_started.swap(true, Ordering::Relaxed) {
                     self.start(app, &mut tasks);
                 }
@@ -165,7 +165,7 @@ impl Webhooks {
                 Some(_ended) = tasks.join_next() => {}
             }
         }
-        for app in self.apps.get().values() {
+        for app in self.apps.load().values() {
             app.ending.send_replace(true);
         }
         while tasks.join_next().await.is_some() {}
@@ -192,7 +192,7 @@ impl Webhooks {
     /// [`Webhooks::run`].
     pub fn share(&self, cluster: &Cluster) {
         self.cluster.get_or_init(|| cluster.clone());
-        self.apps.get().values().for_each(|app| self.share_app(app));
+        self.apps.load().values().for_each(|app| self.share_app(app));
     }
 
     fn share_app(&self, app: &AppWebhooks) {
@@ -210,7 +210,7 @@ impl Webhooks {
             app.lost.add(unlogged);
             unlogged
         };
-        let apps = self.apps.get();
+        let apps = self.apps.load();
         let lost: usize = apps.values().map(unlogged).sum();
         let dropped: usize = apps
             .values()
@@ -234,7 +234,7 @@ impl Webhooks {
 impl Observer for Webhooks {
     /// Debouncing needs both events of a pair as soon as one is reported.
     fn wants(&self, app_id: &str, kind: Kind) -> bool {
-        self.apps.get().get(app_id).is_some_and(|app| app.wants(kind))
+        self.apps.load().get(app_id).is_some_and(|app| app.wants(kind))
     }
 
     fn observe(&self, app_id: &str, hub_event: HubEvent) {
@@ -242,7 +242,7 @@ impl Observer for Webhooks {
     }
 
     fn observe_at(&self, app_id: &str, at_us: u64, hub_event: HubEvent) {
-        if let Some(app) = self.apps.get().get(app_id) {
+        if let Some(app) = self.apps.load().get(app_id) {
             app.observe(at_us, hub_event);
         }
     }
@@ -305,7 +305,7 @@ mod tests {
             webhooks.observe(&id, occupied.clone());
             webhooks.observe("unknown", event.clone());
         }
-        assert_eq!(webhooks.apps.get()[&id].lost.get(), 2, "16 MiB hold three of them");
+        assert_eq!(webhooks.apps.load()[&id].lost.get(), 2, "16 MiB hold three of them");
         assert_eq!(webhooks.abandon(), 0, "requests, of which there are none");
     }
 }

@@ -152,7 +152,7 @@ const NUMBERS: [(&str, &str, MetricType, ReadNumber); 6] = [
 
 impl WebhookMetrics {
     fn apps(&self) -> Vec<Arc<AppWebhooks>> {
-        self.0.apps.get().values().cloned().collect()
+        self.0.apps.load().values().cloned().collect()
     }
 
     /// Of each app that lives on several nodes, whether this one holds the lease.

@@ -12,11 +12,11 @@ use crate::{
     config::{Config, WebhookConfig, WebhookEvent as Kind},
     http_client::Connector,
     hub::HubEvent,
-    live::Live,
     protocol::{ChannelName, SocketId},
     signature::Signer,
     tls,
 };
+use arc_swap::ArcSwap;
 use std::{sync::Arc, time::Duration};
 
 /// One sample and its result.
@@ -54,7 +54,7 @@ pub async fn send_test(
     config: &Config,
     mut report: impl FnMut(TestDelivery),
 ) -> Result<(), WebhookError> {
-    let connector = Arc::new(Live::new(connector(config)?));
+    let connector = Arc::new(ArcSwap::from_pointee(connector(config)?));
     for app in &config.apps {
         let signer = Signer::new(app.secret.expose());
         for (name, settings) in names(app).into_iter().zip(&app.webhooks) {

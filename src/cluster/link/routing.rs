@@ -14,12 +14,13 @@ use super::{
 };
 use crate::{backoff::Backoff, cluster::partition::Partition};
 use futures_util::future::{join_all, select_ok, try_join_all};
+use parking_lot::Mutex;
 use redis::{Cmd, RedisError, RedisResult, Value, cmd};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -159,20 +160,20 @@ impl RedisCluster {
 
     /// All masters.
     pub(super) async fn servers(&self) -> RedisResult<Vec<Arc<RedisServer>>> {
-        let masters = lock(&self.routing.state).map.masters();
+        let masters = self.routing.state.lock().map.masters();
         try_join_all(masters.iter().map(|master| self.routing.server(master))).await
     }
 }
 
 impl Routing {
     fn master(&self, partition: Partition) -> RedisResult<ServerAddress> {
-        let master = lock(&self.state).map.master(partition).cloned();
+        let master = self.state.lock().map.master(partition).cloned();
         master.ok_or_else(|| no_map(&format!("no master serves {partition}")))
     }
 
     /// The server at an address; connects if necessary.
     async fn server(&self, address: &ServerAddress) -> RedisResult<Arc<RedisServer>> {
-        let cell = Arc::clone(lock(&self.state).servers.entry(address.clone()).or_default());
+        let cell = Arc::clone(self.state.lock().servers.entry(address.clone()).or_default());
         let opened = cell.get_or_try_init(|| async {
             let (alarm, at) = (Arc::clone(&self.alarm), address.clone());
             let on_commands = move |heard| {
@@ -201,7 +202,7 @@ impl Routing {
 
     /// Moves a partition to the server that a `MOVED` names.
     fn move_partition(&self, partition: Partition, to: ServerAddress) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if state.map.master(partition) != Some(&to) {
             state.map.set(partition, to);
             self.alarm.moved(partition);
@@ -224,13 +225,13 @@ impl Routing {
             } else {
                 self.look().await
             };
-            let Noted { mut moved, lost } = std::mem::take(&mut *lock(&self.alarm.noted));
+            let Noted { mut moved, lost } = std::mem::take(&mut *self.alarm.noted.lock());
             moved.extend(changed);
             for partition in moved {
                 self.outbox.push(Push::Moved(partition));
             }
             for address in lost {
-                let mut state = lock(&self.state);
+                let mut state = self.state.lock();
                 state.servers.remove(&address);
                 if state.map.masters().contains(&address) {
                     self.outbox.push(Push::Lost(LOST));
@@ -242,7 +243,7 @@ impl Routing {
     /// Asks one server for the map, and all of them if its map differs.
     async fn look(&self) -> Vec<Partition> {
         let server = {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             state.turn += 1;
             let servers = opened(&state);
             servers.get(state.turn % servers.len().max(1)).cloned()
@@ -251,7 +252,7 @@ impl Routing {
             Some(server) => view(&server).await,
             None => None,
         };
-        if view.as_ref() == Some(&lock(&self.state).map) {
+        if view.as_ref() == Some(&self.state.lock().map) {
             return Vec::new();
         }
         self.refresh().await
@@ -259,10 +260,10 @@ impl Routing {
 
     /// Asks all servers for the map, and follows it.
     async fn refresh(&self) -> Vec<Partition> {
-        let servers = opened(&lock(&self.state));
+        let servers = opened(&self.state.lock());
         let views = join_all(servers.iter().map(|server| view(server))).await;
         let views: Vec<Map> = views.into_iter().flatten().collect();
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let changed = state.map.follow(&views);
         if !changed.is_empty() {
             let masters = state.map.masters();
@@ -274,12 +275,12 @@ impl Routing {
 
 impl Alarm {
     fn moved(&self, partition: Partition) {
-        lock(&self.noted).moved.insert(partition);
+        self.noted.lock().moved.insert(partition);
         self.is_noted.notify_one();
     }
 
     fn lost(&self, address: &ServerAddress) {
-        lock(&self.noted).lost.insert(address.clone());
+        self.noted.lock().lost.insert(address.clone());
         self.is_noted.notify_one();
     }
 }
@@ -309,8 +310,4 @@ fn partition_of(bus: &[u8]) -> Option<Partition> {
 
 fn no_map(why: &str) -> RedisError {
     io::Error::other(format!("the Redis Cluster can't be used: {why}")).into()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,9 @@
 //! Notifications about an app's log, received on the bus.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 use tokio::sync::Notify;
@@ -29,7 +30,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 impl LogNotifiers {
     fn apps(&self) -> MutexGuard<'_, HashMap<Arc<str>, Weak<LogNotifier>>> {
-        self.apps.lock().unwrap_or_else(PoisonError::into_inner)
+        self.apps.lock()
     }
 
     /// The notifier of an app. It exists while it is held.
@@ -60,7 +61,7 @@ impl LogNotifiers {
 
     /// Records a heartbeat of a node.
     pub(in crate::cluster) fn heard(&self, node: &str, now: Instant) {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = self.heard.lock();
         let process = process_of(node);
         if let Some(at) = heard.get_mut(process) {
             *at = now;
@@ -78,7 +79,7 @@ impl LogNotifiers {
     }
 
     fn last_heard(&self, process: &str) -> Option<Instant> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).get(process).copied()
+        self.heard.lock().get(process).copied()
     }
 }
 

@@ -3,6 +3,7 @@ use crate::{
     http_client::testing::{TestEndpoint, TestReply},
     signature::Signer,
 };
+use arc_swap::ArcSwap;
 use hyper::StatusCode;
 use tokio::net::TcpListener;
 
@@ -13,9 +14,9 @@ fn client(url: &str) -> EndpointClient {
 fn client_with(url: &str, deny_private: bool) -> EndpointClient {
     let target = Arc::new(Target::parse(url).unwrap());
     let configured = [("x-token".to_owned(), Secret::new("hunter2"))].into();
-    let headers = Arc::new(Live::new(headers("my-key", &configured)));
+    let headers = Arc::new(ArcSwap::from_pointee(headers("my-key", &configured)));
     let connector = Connector::new(None, deny_private);
-    EndpointClient::new(Arc::new(Live::new(connector)), target, headers)
+    EndpointClient::new(Arc::new(ArcSwap::from_pointee(connector)), target, headers)
 }
 
 /// A client for an endpoint, with secrets in its URL.

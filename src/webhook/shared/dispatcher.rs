@@ -17,7 +17,8 @@ use super::{
     queue::SharedQueue,
 };
 use crate::cluster::{Commit, NotCommitted, Poll, Store, Unavailable, View};
-use crate::{clock::now, http_client::Connector, hub::HubEvent, live::Live};
+use crate::{clock::now, http_client::Connector, hub::HubEvent};
+use arc_swap::ArcSwap;
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -46,7 +47,7 @@ const LEASE_MARGIN: Duration = Duration::from_millis(500);
 pub(in crate::webhook) async fn dispatch(
     app: Arc<AppWebhooks>,
     shared: Arc<SharedWebhooks>,
-    connector: Arc<Live<Connector>>,
+    connector: Arc<ArcSwap<Connector>>,
 ) {
     let (mut ending, mut changes) = (app.ending.subscribe(), app.watch());
     loop {
@@ -93,7 +94,7 @@ enum Step {
 struct SharedDispatcher {
     app: Arc<AppWebhooks>,
     shared: Arc<SharedWebhooks>,
-    connector: Arc<Live<Connector>>,
+    connector: Arc<ArcSwap<Connector>>,
     settings: Arc<Settings>,
     /// The names of the endpoints' queues.
     names: Vec<String>,
@@ -112,7 +113,7 @@ struct Delivering {
 
 impl SharedDispatcher {
     fn new(
-        (app, shared, connector): (Arc<AppWebhooks>, Arc<SharedWebhooks>, Arc<Live<Connector>>),
+        (app, shared, connector): (Arc<AppWebhooks>, Arc<SharedWebhooks>, Arc<ArcSwap<Connector>>),
         settings: Arc<Settings>,
     ) -> Self {
         shared.lease.ends();

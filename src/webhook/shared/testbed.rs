@@ -6,9 +6,9 @@ use crate::{
     config::{AppConfig, WebhookConfig, WebhookEvent},
     http_client::Connector,
     hub::HubEvent,
-    live::Live,
     webhook::app::{AppWebhooks, Settings},
 };
+use arc_swap::ArcSwap;
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 
@@ -37,8 +37,8 @@ pub(super) fn settings(urls: &[&str]) -> Settings {
 }
 
 /// A connector that connects to nothing: the tests' endpoints have private addresses.
-pub(super) fn connector() -> Arc<Live<Connector>> {
-    Arc::new(Live::new(Connector::new(None, true)))
+pub(super) fn connector() -> Arc<ArcSwap<Connector>> {
+    Arc::new(ArcSwap::from_pointee(Connector::new(None, true)))
 }
 
 impl Member {
