@@ -47,10 +47,10 @@ impl Http {
     /// The metrics, if the request may read them.
     pub(super) fn metrics(&self, headers: &HeaderMap) -> Result<Reply, ApiError> {
         match &self.metrics {
-            MetricsAccess::NoopObserver => {
+            MetricsAccess::Disabled => {
                 Err(ApiError::not_found("Metrics are off: set metrics.token or metrics.listen"))
             }
-            MetricsAccess::Everybody => Ok(self.metrics_page()),
+            MetricsAccess::Public => Ok(self.metrics_page()),
             MetricsAccess::Token(token) if bears(headers, token) => Ok(self.metrics_page()),
             MetricsAccess::Token(_) => Err(ApiError::unauthorized(
                 "Metrics need `Authorization: Bearer` with metrics.token",
