@@ -89,20 +89,18 @@ impl ServerArgs {
             (Ok(target), Ok(runtime)) => (target, runtime),
             (Err(code), _) | (_, Err(code)) => return code,
         };
-        let HttpAnswer { status, body, is_complete } = match runtime.block_on(question(&target)) {
-            Ok(answer) => answer,
+        match runtime.block_on(question(&target)) {
+            Ok(answer) => match body_of(&answer) {
+                Ok(body) => {
+                    say(body);
+                    ExitCode::SUCCESS
+                }
+                Err(error) => fail(EXIT_FAILED, error),
+            },
             Err(error) => {
-                let origin = &target.origin;
-                return fail(EXIT_FAILED, format_args!("cannot reach {origin}: {error}"));
+                fail(EXIT_FAILED, format_args!("cannot reach {}: {error}", target.origin))
             }
-        };
-        let body = String::from_utf8_lossy(&body);
-        if status == StatusCode::OK && is_complete {
-            say(body);
-            return ExitCode::SUCCESS;
         }
-        let rest = if is_complete { "" } else { " (the answer is incomplete)" };
-        fail(EXIT_FAILED, format_args!("the server answers {status}: {body}{rest}"))
     }
 
     fn app(&self, apps: &[AppConfig]) -> Result<AppConfig, String> {
@@ -127,6 +125,17 @@ impl ServerArgs {
             app.secret = Secret::new(secret);
         }
         Ok(app)
+    }
+}
+
+/// The body of a complete answer with the status 200, or the error.
+fn body_of(answer: &HttpAnswer) -> Result<String, String> {
+    let HttpAnswer { status, body, is_complete } = answer;
+    let body = String::from_utf8_lossy(body);
+    match (*status, *is_complete) {
+        (StatusCode::OK, true) => Ok(body.into_owned()),
+        (status, true) => Err(format!("the server answers {status}: {body}")),
+        (status, false) => Err(format!("the server answers {status}, incompletely: {body}")),
     }
 }
 
@@ -172,6 +181,20 @@ impl AppTarget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_complete_answer_with_200_is_success() {
+        for (status, is_complete, expected) in [
+            (StatusCode::OK, true, Ok("x")),
+            (StatusCode::OK, false, Err("the server answers 200 OK, incompletely: x")),
+            (StatusCode::CREATED, true, Err("the server answers 201 Created: x")),
+            (StatusCode::NOT_FOUND, true, Err("the server answers 404 Not Found: x")),
+        ] {
+            let answer = HttpAnswer { status, body: Bytes::from_static(b"x"), is_complete };
+            let body = body_of(&answer);
+            assert_eq!(body.as_deref().map_err(String::as_str), expected);
+        }
+    }
 
     #[test]
     fn an_unspecified_address_is_reached_over_loopback() {
