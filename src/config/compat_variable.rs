@@ -3,10 +3,10 @@
 use super::{
     convert::{Convert, boolean},
     draft::Draft,
-    error::{ConfigError, Faults},
+    error::{ConfigError, Faults, all},
     key::Key,
     schema::unknown,
-    unsupported,
+    unsupported::UNSUPPORTED,
     variables::Variables,
 };
 use toml::Value;
@@ -28,6 +28,12 @@ enum Meaning {
     Nearly(&'static str, Convert, &'static str),
     /// It has no effect, which is noted unless its value is the other server's default.
     Ignored { default: &'static str, why: &'static str },
+    /// It sets a key, with the other server's default if it is missing, while a switch is on.
+    Switched { key: &'static str, convert: Convert, default: &'static str },
+    /// It describes the other server's Redis, and is read by `redis` if that is in use.
+    OfRedis { default: &'static str },
+    /// Values other than `supported` request the feature `what`, and are rejected.
+    Only { supported: &'static [&'static str], what: &'static str },
     /// It has no effect and needs no note, or is read by code beside the table.
     Silent,
 }
@@ -60,6 +66,30 @@ pub(super) const fn ignored(
     CompatVariable { name, meaning: Meaning::Ignored { default, why } }
 }
 
+/// `name` sets `key`, if a switch is on: see [`apply_switched`].
+pub(super) const fn switched(
+    name: &'static str,
+    key: &'static str,
+    convert: Convert,
+    default: &'static str,
+) -> CompatVariable {
+    CompatVariable { name, meaning: Meaning::Switched { key, convert, default } }
+}
+
+/// `name` describes Redis, and has the other server's `default`.
+pub(super) const fn of_redis(name: &'static str, default: &'static str) -> CompatVariable {
+    CompatVariable { name, meaning: Meaning::OfRedis { default } }
+}
+
+/// `name` may have the `supported` values; others request `what`.
+pub(super) const fn only(
+    name: &'static str,
+    supported: &'static [&'static str],
+    what: &'static str,
+) -> CompatVariable {
+    CompatVariable { name, meaning: Meaning::Only { supported, what } }
+}
+
 /// `name` is known, without an effect from the table.
 pub(super) const fn silent(name: &'static str) -> CompatVariable {
     CompatVariable { name, meaning: Meaning::Silent }
@@ -79,7 +109,7 @@ pub(super) fn apply(
     notes: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
     let applied = apply_all(peers, variables, draft, notes);
-    let known = || peers.iter().map(|peer| peer.name).chain(unsupported::variables());
+    let known = || peers.iter().map(|peer| peer.name);
     for name in variables.names(family).filter(|name| known().all(|known| known != *name)) {
         let unknown = unknown("variable", name, known());
         notes.push(format!("{} has no effect: {unknown}", variables.origin(name)));
@@ -106,6 +136,83 @@ pub(super) fn apply_all(
         }
     }
     faults.result()
+}
+
+/// Sets the keys of the [`switched`] variables if the variable `switch` is true. Otherwise notes
+/// those without effect.
+///
+/// # Errors
+///
+/// A value is not of its kind.
+pub(super) fn apply_switched(
+    switch: &str,
+    peers: &[CompatVariable],
+    variables: &Variables,
+    draft: &mut Draft,
+    notes: &mut Vec<String>,
+) -> Result<(), ConfigError> {
+    let is_on = is_true(switch, variables)?;
+    for CompatVariable { name, meaning } in peers {
+        let Meaning::Switched { key, convert, default } = meaning else { continue };
+        let set = variables.set(name);
+        if is_on {
+            let origin = variables.origin(if set.is_some() { name } else { switch });
+            let value = convert(set.unwrap_or(default));
+            let value = value.map_err(|rule| ConfigError::at(&origin, rule))?;
+            draft.set(Key::new(*key), value, origin);
+        } else if set.is_some_and(|value| value != *default) {
+            let origin = variables.origin(name);
+            notes.push(format!("{origin} has no effect: {switch} is not true"));
+        }
+    }
+    Ok(())
+}
+
+/// Notes the variables [`of_redis`] that have no effect, because `why`.
+pub(super) fn note_no_redis(
+    peers: &[CompatVariable],
+    why: &str,
+    variables: &Variables,
+    notes: &mut Vec<String>,
+) {
+    for CompatVariable { name, meaning } in peers {
+        let Meaning::OfRedis { default } = meaning else { continue };
+        if variables.set(name).is_some_and(|value| value != *default) {
+            notes.push(format!("{} has no effect: {why}", variables.origin(name)));
+        }
+    }
+}
+
+/// Rejects values that request what is not supported.
+///
+/// # Errors
+///
+/// There is such a value.
+pub(super) fn reject_unsupported(
+    peers: &[CompatVariable],
+    variables: &Variables,
+) -> Result<(), ConfigError> {
+    all(peers.iter().map(|CompatVariable { name, meaning }| {
+        if let Meaning::Only { supported, what } = meaning
+            && variables.set(name).is_some_and(|value| !supported.contains(&value))
+        {
+            return Err(ConfigError::at(variables.origin(name), format!("{what} {UNSUPPORTED}")));
+        }
+        Ok(())
+    }))
+}
+
+/// The key that the variable `name` sets; `None` if it sets none.
+pub(super) fn key_of(peers: &[CompatVariable], name: &str) -> Option<&'static str> {
+    match peers.iter().find(|peer| peer.name == name)?.meaning {
+        Meaning::Sets(key, _) | Meaning::Nearly(key, ..) | Meaning::Switched { key, .. } => {
+            Some(key)
+        }
+        Meaning::Ignored { .. }
+        | Meaning::OfRedis { .. }
+        | Meaning::Only { .. }
+        | Meaning::Silent => None,
+    }
 }
 
 /// Whether the switch `name` is on.
@@ -142,6 +249,9 @@ fn apply_one(
         Meaning::Ignored { default, why } => {
             Ok((value != default).then(|| format!("{origin} has no effect: {why}")))
         }
-        Meaning::Silent => Ok(None),
+        Meaning::Switched { .. }
+        | Meaning::OfRedis { .. }
+        | Meaning::Only { .. }
+        | Meaning::Silent => Ok(None),
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     Config, ConfigError, apps, campanile,
     compat::Compat,
+    compat_variable::reject_unsupported,
     dotenv,
     draft::Draft,
     error::{Faults, all},
@@ -137,7 +138,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         faults.take(sources.before.are_all_in(&files));
     }
     notes.extend(variables.notes());
-    faults.take(unsupported::refuse_variables(&variables));
+    faults.take(reject_unsupported(soketi::COMPAT_VARIABLES, &variables));
     faults.take(soketi::read(&variables, &mut draft, &mut notes));
     faults.take(reverb::read(&variables, &mut draft, &mut notes));
     faults.take(campanile::read(&variables, &mut draft, &mut notes));

@@ -1,7 +1,9 @@
 //! soketi's variables.
 
 use super::{
-    compat_variable::{CompatVariable, apply, ignored, is_true, nearly, sets, silent},
+    compat_variable::{
+        CompatVariable, apply, ignored, is_true, nearly, of_redis, only, sets, silent,
+    },
     convert::{boolean, client_messages, integer, kilobytes, limit, milliseconds, text},
     draft::Draft,
     error::{ConfigError, all},
@@ -29,15 +31,15 @@ const MODE: &str = "a node always serves connections and the HTTP API";
 const READS: &str = "one limit holds for the whole HTTP API, see apps[0].requests_per_second";
 const BACKEND_EVENTS: &str = "it limits all requests to the HTTP API, those that read included";
 
-/// The effect of each of the 115 variables, except for those rejected in `unsupported`. Those of
-/// Redis have none here, because `redis` reads them.
+/// The effect of each of the 115 variables.
 pub(super) const COMPAT_VARIABLES: &[CompatVariable] = &[
+    only("SOKETI_ADAPTER_DRIVER", &["local", "redis"], "an adapter other than `local` and `redis`"),
     ignored("SOKETI_ADAPTER_CLUSTER_REQUESTS_TIMEOUT", "5000", ADAPTER),
-    silent("SOKETI_ADAPTER_REDIS_PREFIX"),
-    silent("SOKETI_ADAPTER_REDIS_CLUSTER_MODE"),
+    of_redis("SOKETI_ADAPTER_REDIS_PREFIX", ""),
+    of_redis("SOKETI_ADAPTER_REDIS_CLUSTER_MODE", "false"),
     ignored("SOKETI_ADAPTER_REDIS_REQUESTS_TIMEOUT", "5000", REQUESTS),
-    silent("SOKETI_ADAPTER_REDIS_SUB_OPTIONS"),
-    silent("SOKETI_ADAPTER_REDIS_PUB_OPTIONS"),
+    of_redis("SOKETI_ADAPTER_REDIS_SUB_OPTIONS", "{}"),
+    of_redis("SOKETI_ADAPTER_REDIS_PUB_OPTIONS", "{}"),
     ignored("SOKETI_ADAPTER_NATS_PREFIX", "", ADAPTER),
     ignored("SOKETI_ADAPTER_NATS_SERVERS", r#"["127.0.0.1:4222"]"#, ADAPTER),
     ignored("SOKETI_ADAPTER_NATS_USER", "null", ADAPTER),
@@ -46,6 +48,7 @@ pub(super) const COMPAT_VARIABLES: &[CompatVariable] = &[
     ignored("SOKETI_ADAPTER_NATS_TIMEOUT", "10000", ADAPTER),
     ignored("SOKETI_ADAPTER_NATS_REQUESTS_TIMEOUT", "5000", ADAPTER),
     ignored("SOKETI_ADAPTER_NATS_NODES_NUMBER", "null", ADAPTER),
+    only("SOKETI_APP_MANAGER_DRIVER", &["array"], "an app manager other than `array`"),
     ignored("SOKETI_APP_MANAGER_CACHE_ENABLED", "false", APP_MANAGER),
     ignored("SOKETI_APP_MANAGER_CACHE_TTL", "-1", APP_MANAGER),
     ignored("SOKETI_APP_MANAGER_DYNAMODB_TABLE", "apps", APP_MANAGER),
@@ -58,6 +61,7 @@ pub(super) const COMPAT_VARIABLES: &[CompatVariable] = &[
     ignored("SOKETI_APP_MANAGER_MYSQL_USE_V2", "false", APP_MANAGER),
     sets("SOKETI_CHANNEL_LIMITS_MAX_NAME_LENGTH", "apps[0].max_channel_name_length", integer),
     sets("SOKETI_CHANNEL_CACHE_TTL", "apps[0].cache_ttl_s", integer),
+    only("SOKETI_CACHE_DRIVER", &["memory", "redis"], "a cache other than `memory` and `redis`"),
     ignored("SOKETI_CACHE_REDIS_CLUSTER_MODE", "false", CACHE),
     ignored("SOKETI_CACHE_REDIS_OPTIONS", "{}", CACHE),
     ignored("SOKETI_CLUSTER_CHECK_INTERVAL", "500", CLUSTER),
@@ -100,16 +104,16 @@ pub(super) const COMPAT_VARIABLES: &[CompatVariable] = &[
     ignored("SOKETI_DB_POSTGRES_USERNAME", "postgres", DATABASE),
     ignored("SOKETI_DB_POSTGRES_PASSWORD", "password", DATABASE),
     ignored("SOKETI_DB_POSTGRES_DATABASE", "main", DATABASE),
-    silent("SOKETI_DB_REDIS_HOST"),
-    silent("SOKETI_DB_REDIS_PORT"),
-    silent("SOKETI_DB_REDIS_DB"),
-    silent("SOKETI_DB_REDIS_USERNAME"),
-    silent("SOKETI_DB_REDIS_PASSWORD"),
-    silent("SOKETI_DB_REDIS_KEY_PREFIX"),
-    silent("SOKETI_DB_REDIS_SENTINELS"),
-    silent("SOKETI_DB_REDIS_SENTINEL_PASSWORD"),
-    silent("SOKETI_DB_REDIS_CLUSTER_NODES"),
-    silent("SOKETI_DB_REDIS_INSTANCE_NAME"),
+    of_redis("SOKETI_DB_REDIS_HOST", "127.0.0.1"),
+    of_redis("SOKETI_DB_REDIS_PORT", "6379"),
+    of_redis("SOKETI_DB_REDIS_DB", "0"),
+    of_redis("SOKETI_DB_REDIS_USERNAME", "null"),
+    of_redis("SOKETI_DB_REDIS_PASSWORD", "null"),
+    of_redis("SOKETI_DB_REDIS_KEY_PREFIX", ""),
+    of_redis("SOKETI_DB_REDIS_SENTINELS", "null"),
+    of_redis("SOKETI_DB_REDIS_SENTINEL_PASSWORD", "null"),
+    of_redis("SOKETI_DB_REDIS_CLUSTER_NODES", "[]"),
+    of_redis("SOKETI_DB_REDIS_INSTANCE_NAME", "mymaster"),
     sets("SOKETI_EVENT_MAX_BATCH_SIZE", "apps[0].max_batch_events", integer),
     sets("SOKETI_EVENT_MAX_CHANNELS_AT_ONCE", "apps[0].max_event_channels", integer),
     sets("SOKETI_EVENT_MAX_NAME_LENGTH", "apps[0].max_event_name_length", integer),
@@ -126,6 +130,7 @@ pub(super) const COMPAT_VARIABLES: &[CompatVariable] = &[
     sets("SOKETI_PATH_PREFIX", "server.path", text),
     sets("SOKETI_PRESENCE_MAX_MEMBER_SIZE", "apps[0].max_presence_user_info_bytes", kilobytes),
     sets("SOKETI_PRESENCE_MAX_MEMBERS", "apps[0].max_presence_members", integer),
+    only("SOKETI_QUEUE_DRIVER", &["sync", "redis"], "a queue other than `sync` and `redis`"),
     ignored("SOKETI_QUEUE_REDIS_CONCURRENCY", "1", QUEUE),
     ignored("SOKETI_QUEUE_REDIS_OPTIONS", "{}", QUEUE),
     ignored("SOKETI_QUEUE_REDIS_CLUSTER_MODE", "false", QUEUE),
@@ -136,6 +141,11 @@ pub(super) const COMPAT_VARIABLES: &[CompatVariable] = &[
     ignored("SOKETI_QUEUE_SQS_PROCESS_BATCH", "false", QUEUE),
     ignored("SOKETI_QUEUE_SQS_BATCH_SIZE", "1", QUEUE),
     ignored("SOKETI_QUEUE_SQS_POLLING_WAIT_TIME_MS", "0", QUEUE),
+    only(
+        "SOKETI_RATE_LIMITER_DRIVER",
+        &["local", "redis"],
+        "a rate limiter other than `local` and `redis`",
+    ),
     ignored("SOKETI_RATE_LIMITER_DRIVER", "local", RATE_LIMITER),
     ignored("SOKETI_RATE_LIMITER_REDIS_OPTIONS", "{}", RATE_LIMITER),
     ignored("SOKETI_RATE_LIMITER_REDIS_CLUSTER_MODE", "false", RATE_LIMITER),
