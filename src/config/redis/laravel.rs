@@ -8,7 +8,10 @@ use super::{
     set_prefix, set_target,
 };
 use crate::config::{
-    compat_variable::{CompatVariable, apply_all, ignored, is_true, note_no_redis},
+    compat_variable::{
+        CompatVariable::{self, Ignored},
+        apply_all, is_true, note_no_redis,
+    },
     draft::Draft,
     error::ConfigError,
     reverb::COMPAT_VARIABLES,
@@ -19,7 +22,7 @@ const ENABLED: &str = "REVERB_SCALING_ENABLED";
 const CHANNEL: &str = "REVERB_SCALING_CHANNEL";
 
 const OFF: &str = "REVERB_SCALING_ENABLED is not true";
-const ON: &[CompatVariable] = &[ignored(
+const ON: &[CompatVariable] = &[Ignored(
     "REDIS_TIMEOUT",
     "60",
     "a node waits for Redis without giving up; see redis.broker_wait_ms for publishes",

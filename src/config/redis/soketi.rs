@@ -7,7 +7,10 @@ use super::{
 };
 use crate::config::{
     Secret,
-    compat_variable::{CompatVariable, apply_all, ignored, is_true, note_no_redis},
+    compat_variable::{
+        CompatVariable::{self, Ignored},
+        apply_all, is_true, note_no_redis,
+    },
     draft::Draft,
     error::ConfigError,
     soketi::COMPAT_VARIABLES,
@@ -27,9 +30,9 @@ const CLUSTER_NODES: &str = "SOKETI_DB_REDIS_CLUSTER_NODES";
 
 const NO_REDIS: &str = "SOKETI_ADAPTER_DRIVER is not redis";
 const NOT_IN_CLUSTER: &[CompatVariable] =
-    &[ignored(SENTINELS, "null", "SOKETI_ADAPTER_REDIS_CLUSTER_MODE is true")];
+    &[Ignored(SENTINELS, "null", "SOKETI_ADAPTER_REDIS_CLUSTER_MODE is true")];
 const ONLY_IN_CLUSTER: &[CompatVariable] =
-    &[ignored(CLUSTER_NODES, "[]", "SOKETI_ADAPTER_REDIS_CLUSTER_MODE is not true")];
+    &[Ignored(CLUSTER_NODES, "[]", "SOKETI_ADAPTER_REDIS_CLUSTER_MODE is not true")];
 
 const NODES: &str =
     "must be a JSON list of servers such as [{\"host\":\"10.0.0.1\",\"port\":6379}]";

@@ -12,7 +12,7 @@ fn configured(name: &str, value: &str) -> Config {
 
 #[test]
 fn all_115_variables_are_known() {
-    let table = COMPAT_VARIABLES.iter().map(|CompatVariable { name, .. }| *name);
+    let table = COMPAT_VARIABLES.iter().map(CompatVariable::name);
     let known: BTreeSet<_> = table.filter(|name| name.starts_with("SOKETI_")).collect();
     let listed: BTreeSet<_> = NAMES.split_whitespace().collect();
     assert_eq!(listed.len(), 115);
