@@ -4,14 +4,13 @@ use super::{
     Secret,
     table::{
         Declaration,
-        Fixed::{Boolean, Integer, Text},
         Reload::NewConnections,
         Rule::{Entries, Form, Range, Words},
-        Section, SectionInfo, SettingType, section,
+        Section, SectionInfo, SettingType, section, words,
     },
     values, webhooks,
 };
-use serde::{Deserialize, Serialize, Serializer};
+use serde::Serializer;
 use std::{collections::BTreeMap, fmt};
 
 /// Id, key and secret of the development app, in this order.
@@ -55,11 +54,11 @@ section! {
         max_connections: usize = 0 => { rule: Range(0, 10_000_000), reload: NewConnections },
         /// Who may send client events: `members` are the subscribers of the private or presence channel.
         client_events: ClientEvents = ClientEvents::Members => {
-            rule: Words(&["none", "members"]), soketi: Some(Text("none")),
+            rule: Words(ClientEvents::WORDS), soketi: Some("'none'"),
         },
         /// Client events of one connection per second. 0: no limit.
         client_events_per_second: u32 = 10 => {
-            rule: Range(0, 1_000_000), reverb: Some(Integer(0)), soketi: Some(Integer(0)),
+            rule: Range(0, 1_000_000), reverb: Some("0"), soketi: Some("0"),
         },
         /// Messages of one connection in each window, as Reverb limits them, without pings. 0: no limit.
         max_messages: u32 = 0 => { rule: Range(0, 1_000_000) },
@@ -69,45 +68,39 @@ section! {
         /// error 4301.
         max_messages_closes: bool = false => {},
         /// Users may sign in.
-        user_authentication: bool = true => { soketi: Some(Boolean(false)) },
+        user_authentication: bool = true => { soketi: Some("false") },
         /// Close connections with 4009 that have not been authorized in this time. 0: never.
-        authorized_connections_timeout_s: u64 = 0 => {
-            rule: Range(0, 86_400), reload: NewConnections,
-        },
+        authorized_connections_timeout_s: u64 = 0 => { rule: Range(0, 86_400), reload: NewConnections },
         /// Send the subscription count to subscribers and webhooks. The HTTP API returns it in any case.
         subscription_count: bool = false => {},
         /// Decoded data of one event: docs/data.md. At most `connection.max_outbox_bytes`; that of a client
         /// is also limited by `connection.max_message_bytes`.
         max_event_bytes: usize = 102_400 => { rule: Range(1, 67_108_864) },
         /// Channels of one published event.
-        max_event_channels: usize = 100 => {
-            rule: Range(1, 10_000), reverb: Some(Integer(10_000)),
-        },
+        max_event_channels: usize = 100 => { rule: Range(1, 10_000), reverb: Some("10_000") },
         /// Name of an event.
         max_event_name_length: usize = 200 => {
-            rule: Range(1, 1_000), unit: Some("characters"), reverb: Some(Integer(1_000)),
+            rule: Range(1, 1_000), unit: Some("characters"), reverb: Some("1_000"),
         },
         /// Events of one batch.
-        max_batch_events: usize = 10 => { rule: Range(1, 10_000), reverb: Some(Integer(10_000)) },
+        max_batch_events: usize = 10 => { rule: Range(1, 10_000), reverb: Some("10_000") },
         /// Name of a channel.
         max_channel_name_length: usize = 200 => {
-            rule: Range(1, 1_000), unit: Some("bytes"), reverb: Some(Integer(1_000)),
+            rule: Range(1, 1_000), unit: Some("bytes"), reverb: Some("1_000"),
         },
         /// Members of one presence channel.
-        max_presence_members: usize = 100 => {
-            rule: Range(1, 1_000_000), reverb: Some(Integer(1_000_000)),
-        },
+        max_presence_members: usize = 100 => { rule: Range(1, 1_000_000), reverb: Some("1_000_000") },
         /// `user_info` of a member, as compact JSON in UTF-8. Escapes do not count.
         max_presence_user_info_bytes: usize = 1_024 => {
             rule: Range(1, 1_048_576),
-            reverb: Some(Integer(1_048_576)),
-            soketi: Some(Integer(2_048)),
+            reverb: Some("1_048_576"),
+            soketi: Some("2_048"),
         },
         /// How long a cache channel keeps its last event.
         cache_ttl_s: u64 = 1_800 => {
             rule: Range(1, 31_536_000),
-            reverb: Some(Integer(31_536_000)),
-            soketi: Some(Integer(3_600)),
+            reverb: Some("31_536_000"),
+            soketi: Some("3_600"),
         },
         /// Last events of all cache channels. Beyond it, the least recently published are evicted:
         /// docs/cluster.md#last-events-of-cache-channels.
@@ -149,24 +142,21 @@ impl AppConfig {
     }
 }
 
-/// Which connections may send client events.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ClientEvents {
-    /// No connection.
-    None,
-    /// Subscribers of the private or presence channel on which the event is sent.
-    #[default]
-    Members,
+words! {
+    /// Which connections may send client events.
+    ClientEvents {
+        /// No connection.
+        None = "none",
+        /// Subscribers of the private or presence channel on which the event is sent.
+        Members = "members",
+    }
 }
 
 section! {
     /// One webhook of an app. Repeat the section for each: docs/webhooks.md.
     WebhookConfig at "apps[].webhooks[]" {
         /// Name in metrics and logs. Empty: the host of the URL.
-        name: String = String::new() => {
-            rule: Form(webhooks::name, "at most 64 characters, no white space"),
-        },
+        name: String = String::new() => { rule: Form(webhooks::name, "at most 64 characters, no white space") },
         /// URL of the endpoint. Path and query are treated as secrets, because they can contain a token.
         #[serde(serialize_with = "serialize_masked")]
         url: String = String::new() => {
@@ -177,7 +167,7 @@ section! {
         },
         /// Events to send; at least one.
         events: Vec<WebhookEvent> = Vec::new() => {
-            rule: Words(&webhooks::EVENTS),
+            rule: Words(WebhookEvent::WORDS),
             is_required: true,
             example: Some(r#"["channel_occupied", "channel_vacated"]"#),
         },
@@ -221,60 +211,31 @@ impl fmt::Debug for WebhookConfig {
     }
 }
 
-/// An event that a webhook can report. The names are Pusher's, except for the last two.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WebhookEvent {
-    /// A channel has its first subscriber.
-    ChannelOccupied,
-    /// A channel has lost its last subscriber, and got none since.
-    ChannelVacated,
-    /// A user has joined a presence channel.
-    MemberAdded,
-    /// A user has left a presence channel, and has not returned.
-    MemberRemoved,
-    /// A client has sent an event.
-    ClientEvent,
-    /// A client has subscribed to a cache channel without a kept event.
-    CacheMiss,
-    /// The number of subscribers of a channel has changed.
-    SubscriptionCount,
-    /// A user has signed in with the first of its connections.
-    UserOnline,
-    /// A user has closed its last connection, and has not returned.
-    UserOffline,
+words! {
+    /// An event that a webhook can report. The names are Pusher's, except for the last two.
+    WebhookEvent {
+        /// A channel has its first subscriber.
+        ChannelOccupied = "channel_occupied",
+        /// A channel has lost its last subscriber, and got none since.
+        ChannelVacated = "channel_vacated",
+        /// A user has joined a presence channel.
+        MemberAdded = "member_added",
+        /// A user has left a presence channel, and has not returned.
+        MemberRemoved = "member_removed",
+        /// A client has sent an event.
+        ClientEvent = "client_event",
+        /// A client has subscribed to a cache channel without a kept event.
+        CacheMiss = "cache_miss",
+        /// The number of subscribers of a channel has changed.
+        SubscriptionCount = "subscription_count",
+        /// A user has signed in with the first of its connections.
+        UserOnline = "user_online",
+        /// A user has closed its last connection, and has not returned.
+        UserOffline = "user_offline",
+    }
 }
 
 impl WebhookEvent {
-    /// All events.
-    pub const ALL: [Self; 9] = [
-        Self::ChannelOccupied,
-        Self::ChannelVacated,
-        Self::MemberAdded,
-        Self::MemberRemoved,
-        Self::ClientEvent,
-        Self::CacheMiss,
-        Self::SubscriptionCount,
-        Self::UserOnline,
-        Self::UserOffline,
-    ];
-
-    /// The name, in the configuration and in webhook bodies.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ChannelOccupied => "channel_occupied",
-            Self::ChannelVacated => "channel_vacated",
-            Self::MemberAdded => "member_added",
-            Self::MemberRemoved => "member_removed",
-            Self::ClientEvent => "client_event",
-            Self::CacheMiss => "cache_miss",
-            Self::SubscriptionCount => "subscription_count",
-            Self::UserOnline => "user_online",
-            Self::UserOffline => "user_offline",
-        }
-    }
-
     /// The event with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {

@@ -4,7 +4,12 @@
 //! defaults. Limits that are not set therefore have that server's defaults.
 
 use super::{
-    app::DEVELOPMENT, draft::Draft, key::Key, origin::Origin, schema, table::Declaration,
+    app::DEVELOPMENT,
+    draft::Draft,
+    key::Key,
+    origin::Origin,
+    schema,
+    table::{Declaration, declared},
     variables::Variables,
 };
 use std::fmt;
@@ -57,8 +62,8 @@ impl Compat {
 
     fn default(self, setting: &Declaration) -> Option<Value> {
         match self {
-            Self::Reverb => setting.reverb.map(Value::from),
-            Self::Soketi => setting.soketi.map(Value::from),
+            Self::Reverb => setting.reverb.map(declared),
+            Self::Soketi => setting.soketi.map(declared),
         }
     }
 

@@ -4,7 +4,7 @@ use super::{
     key::Key,
     kind::ValueKind,
     schema,
-    table::{Declaration, Rule, SectionInfo, joined},
+    table::{Declaration, Rule, SectionInfo, declared, joined},
 };
 use serde_json::{Map, Value, json};
 
@@ -51,6 +51,8 @@ fn property(setting: &Declaration, default: &toml::Value) -> Value {
         Some(setting.doc()),
         setting.unit().map(|unit| format!("Unit: {unit}.")),
         values.map(|values| format!("Value: {values}.")),
+        (!setting.at_least.is_empty())
+            .then(|| format!("At least {}.", setting.at_least.join(", "))),
         setting.is_required.then(|| "Required.".to_owned()),
         Some(format!("Reload: {}.", setting.reload.as_str())),
     ];
@@ -73,8 +75,8 @@ fn property(setting: &Declaration, default: &toml::Value) -> Value {
     if !setting.is_required {
         property["default"] = json!(default);
     }
-    if let Some(Ok(example)) = setting.example.map(str::parse::<toml::Value>) {
-        property["examples"] = json!([example]);
+    if let Some(example) = setting.example {
+        property["examples"] = json!([declared(example)]);
     }
     if setting.is_secret {
         property["writeOnly"] = true.into();

@@ -6,15 +6,13 @@ use super::{
     AppConfig, RedisTarget, RedisUrl, Secret,
     table::{
         Declaration,
-        Fixed::Integer,
         Reload::{NewConnections, NewHandshakes, NewMessages, NewRequests, NextShutdown, Restart},
         Rule::{Any, Form, Range, Words},
-        Section, SectionInfo, SettingType, section,
+        Section, SectionInfo, SettingType, section, words,
     },
     values,
 };
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
 
 section! {
     /// The whole configuration of one node.
@@ -60,9 +58,7 @@ section! {
         },
         /// Port to listen on. 0: any free port. If no source sets it, `PORT` in the environment applies,
         /// which Heroku and Cloud Run set.
-        port: u16 = 8080 => {
-            rule: Range(0, 65_535), reload: Restart, soketi: Some(Integer(6_001)),
-        },
+        port: u16 = 8080 => { rule: Range(0, 65_535), reload: Restart, soketi: Some("6_001") },
         /// `true`: other processes of the same user may listen on the port too (`SO_REUSEPORT`), so that
         /// the next process can start before this one is stopped: docs/restart.md.
         reuse_port: bool = false => { reload: Restart },
@@ -81,16 +77,17 @@ section! {
         max_head_bytes: usize = 32_768 => { rule: Range(1_024, 1_048_576), reload: NewConnections },
         /// Body of an HTTP request; at least each app's `max_event_bytes`. Beyond it: 413.
         max_request_bytes: usize = 1_048_576 => {
-            rule: Range(1_024, 1_073_741_824), reload: NewRequests, soketi: Some(Integer(8_388_608)),
+            rule: Range(1_024, 1_073_741_824),
+            at_least: &["apps[].max_event_bytes"],
+            reload: NewRequests,
+            soketi: Some("8_388_608"),
         },
         /// Time limit of each of: a TLS handshake, the head of a request, its body, the client taking an
         /// answer, a client's message from its first byte to its last. Between two requests, a connection
         /// may be idle for 90 s.
         request_timeout_s: u64 = 10 => { rule: Range(1, 3_600), reload: NewRequests },
         /// Time limit of a shutdown, even if clients do not cooperate. 0: at once.
-        shutdown_grace_s: u64 = 10 => {
-            rule: Range(0, 3_600), reload: NextShutdown, soketi: Some(Integer(3)),
-        },
+        shutdown_grace_s: u64 = 10 => { rule: Range(0, 3_600), reload: NextShutdown, soketi: Some("3") },
         /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are used, such as `["10.0.0.0/8"]`:
         /// docs/proxies.md. Empty: none.
         trusted_proxies: Vec<IpNet> = Vec::new() => {
@@ -128,13 +125,17 @@ section! {
         pong_timeout_s: u64 = 30 => { rule: Range(1, 3_600), reload: NewConnections },
         /// One message from a client. Beyond it: close code 1009.
         max_message_bytes: usize = 65_536 => {
-            rule: Range(1_024, 16_777_216), reload: NewMessages, soketi: Some(Integer(262_144)),
+            rule: Range(1_024, 16_777_216), reload: NewMessages, soketi: Some("262_144"),
         },
         /// Bytes that wait for a slow client; at least `max_message_bytes` and each app's
         /// `max_event_bytes`. Beyond it: close code 4100, and the client reconnects. It also limits the
         /// answers to a client's own requests: this many bytes a second, and at least 1 MiB, with bursts of
         /// half of it. Beyond that, the client's next messages are read later.
-        max_outbox_bytes: usize = 1_048_576 => { rule: Range(1_024, 1_073_741_824) },
+        max_outbox_bytes: usize = 1_048_576 => {
+            rule: Range(1_024, 1_073_741_824),
+            // Otherwise an accepted event would close all of its receivers.
+            at_least: &["connection.max_message_bytes", "apps[].max_event_bytes"],
+        },
         /// Subscriptions at the same time; a further one gets a subscription error of the type
         /// `LimitReached`. That many subscriptions and sign-ins at once, then 10 per second: beyond the
         /// rate error 4301, then close code 4100.
@@ -144,15 +145,11 @@ section! {
         /// New connections from one address (IPv6: one /64) per second, HTTP included: a publisher that
         /// opens a connection for each event counts as well, one that keeps its connection does not. 0: no
         /// limit. Beyond it: close code 4100, or 429.
-        new_connections_per_second_per_ip: u32 = 0 => {
-            rule: Range(0, 1_000_000), reload: NewConnections,
-        },
+        new_connections_per_second_per_ip: u32 = 0 => { rule: Range(0, 1_000_000), reload: NewConnections },
         /// Messages from the client, including pings, pongs and fragments; `max_channels` more in a burst,
         /// since a client that reconnects subscribes to all its channels. 0: no limit. Beyond it: messages
         /// are dropped with error 4301 once a second, then close code 4100.
-        max_messages_per_second: u32 = 1_000 => {
-            rule: Range(0, 1_000_000), reload: NewConnections,
-        },
+        max_messages_per_second: u32 = 1_000 => { rule: Range(0, 1_000_000), reload: NewConnections },
         /// Reject clients whose `?protocol=` is missing or not a number. Versions below 4 are always
         /// rejected.
         strict_protocol: bool = false => { reload: NewConnections },
@@ -200,7 +197,7 @@ section! {
     #[derive(Debug)]
     WebhooksConfig at "webhooks" {
         /// How long an event waits for others to share its request. 0: one event per request.
-        batch_ms: u64 = 50 => { rule: Range(0, 1_000), soketi: Some(Integer(0)) },
+        batch_ms: u64 = 50 => { rule: Range(0, 1_000), soketi: Some("0") },
         /// Reject endpoints whose resolved address is not on the public internet. For servers on which
         /// others configure apps.
         deny_private: bool = false => {},
@@ -218,9 +215,7 @@ section! {
         },
         /// Separate listener for `/metrics`, without a token, such as `127.0.0.1:9601`. At most 32
         /// connections; at the limit, the longest-idle one is closed. Empty: none.
-        listen: String = String::new() => {
-            rule: Form(values::address, "address and port"), reload: Restart,
-        },
+        listen: String = String::new() => { rule: Form(values::address, "address and port"), reload: Restart },
     }
 }
 
@@ -229,9 +224,7 @@ section! {
     #[derive(Debug)]
     ConsoleConfig at "console" {
         /// The console is not implemented; setting this is a startup error.
-        password: Secret = Secret::default() => {
-            reload: Restart, is_secret: true, is_supported: false,
-        },
+        password: Secret = Secret::default() => { reload: Restart, is_secret: true, is_supported: false },
     }
 }
 
@@ -240,29 +233,26 @@ section! {
     #[derive(Debug)]
     LogConfig at "log" {
         /// Least severe level that is logged.
-        level: LogLevel = LogLevel::Info => {
-            rule: Words(&["error", "warn", "info", "debug", "trace"]),
-        },
+        level: LogLevel = LogLevel::Info => { rule: Words(LogLevel::WORDS) },
         /// Format of log lines: `text` for people, `json` for programs.
-        format: LogFormat = LogFormat::Text => { rule: Words(&["text", "json"]), reload: Restart },
+        format: LogFormat = LogFormat::Text => { rule: Words(LogFormat::WORDS), reload: Restart },
     }
 }
 
-/// The level of a log line.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    /// An operator must act.
-    Error,
-    /// A problem that may resolve itself.
-    Warn,
-    /// Events of the process and of its connections.
-    #[default]
-    Info,
-    /// Single steps.
-    Debug,
-    /// Everything.
-    Trace,
+words! {
+    /// The level of a log line.
+    LogLevel {
+        /// An operator must act.
+        Error = "error",
+        /// A problem that may resolve itself.
+        Warn = "warn",
+        /// Events of the process and of its connections.
+        Info = "info",
+        /// Single steps.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
 }
 
 impl From<LogLevel> for tracing::Level {
@@ -277,13 +267,12 @@ impl From<LogLevel> for tracing::Level {
     }
 }
 
-/// The format of log lines.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Text, for people.
-    #[default]
-    Text,
-    /// One JSON object per line.
-    Json,
+words! {
+    /// The format of log lines.
+    LogFormat {
+        /// Text, for people.
+        Text = "text",
+        /// One JSON object per line.
+        Json = "json",
+    }
 }

@@ -22,6 +22,8 @@ pub(super) struct Declaration {
     pub(super) kind: ValueKind,
     /// The rule for values.
     pub(super) rule: Rule,
+    /// The integers that this one must not be less than.
+    pub(super) at_least: &'static [&'static str],
     /// What a reloaded value applies to.
     pub(super) reload: Reload,
     /// What an integer counts, if the end of the name does not show it.
@@ -34,10 +36,10 @@ pub(super) struct Declaration {
     pub(super) is_supported: bool,
     /// A value in TOML for the documentation of settings without a useful default.
     pub(super) example: Option<&'static str>,
-    /// The default beside Reverb's variables, if it differs.
-    pub(super) reverb: Option<Fixed>,
-    /// The default beside soketi's variables, if it differs.
-    pub(super) soketi: Option<Fixed>,
+    /// The default beside Reverb's variables in TOML, if it differs.
+    pub(super) reverb: Option<&'static str>,
+    /// The default beside soketi's variables in TOML, if it differs.
+    pub(super) soketi: Option<&'static str>,
 }
 
 /// The rule for the values of a setting.
@@ -69,24 +71,6 @@ pub(super) enum Reload {
     NextShutdown,
     /// Nothing: only a restart applies it.
     Restart,
-}
-
-/// A default value in a declaration.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Fixed {
-    Integer(i64),
-    Boolean(bool),
-    Text(&'static str),
-}
-
-impl From<Fixed> for Value {
-    fn from(fixed: Fixed) -> Self {
-        match fixed {
-            Fixed::Integer(integer) => Self::Integer(integer),
-            Fixed::Boolean(boolean) => Self::Boolean(boolean),
-            Fixed::Text(text) => Self::String(text.to_owned()),
-        }
-    }
 }
 
 impl Rule {
@@ -126,6 +110,7 @@ impl Declaration {
             doc,
             kind,
             rule: Rule::Any(""),
+            at_least: &[],
             reload: Reload::AtOnce,
             unit: None,
             is_secret: false,
@@ -163,6 +148,11 @@ impl Declaration {
 /// The lines of a documentation as one.
 pub(super) fn joined(doc: &[&str]) -> String {
     doc.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+}
+
+/// The value of a declared text in TOML.
+pub(super) fn declared(text: &str) -> Value {
+    text.parse().expect("a declared value is TOML")
 }
 
 /// The type of a setting's field.
@@ -321,3 +311,30 @@ macro_rules! section {
     };
 }
 pub(super) use section;
+
+/// Declares the words that a setting may have, as an enum.
+macro_rules! words {
+    ($(#[$about:meta])+ $name:ident { $($(#[$doc:meta])+ $variant:ident = $word:literal,)+ }) => {
+        $(#[$about])+
+        #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, serde::Deserialize, serde::Serialize)]
+        pub enum $name {
+            $($(#[$doc])+ #[serde(rename = $word)] $variant,)+
+        }
+
+        impl $name {
+            /// All variants, in the order of the documentation.
+            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
+            /// The word of each variant.
+            pub(super) const WORDS: &'static [&'static str] = &[$($word),+];
+
+            /// The word, in the configuration and elsewhere.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+        }
+    };
+}
+pub(super) use words;

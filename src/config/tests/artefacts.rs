@@ -8,7 +8,7 @@ use crate::config::{
     Config, json_schema,
     kind::ValueKind,
     schema::{defaults, flatten, sections},
-    table::{Declaration, Fixed, Rule, SectionInfo, joined},
+    table::{Declaration, Rule, SectionInfo, declared, joined},
 };
 use std::{env, fmt::Write as _, fs, path::Path};
 use toml::Value;
@@ -243,7 +243,7 @@ fn with_links(text: &str) -> String {
 fn defaults_table() -> String {
     let mut table = "| setting | Campanile | Reverb | soketi |\n|---|---|---|---|\n".to_owned();
     for (setting, own) in defaults() {
-        let of = |fixed: Option<Fixed>| fixed.map_or_else(|| own.clone(), Value::from);
+        let of = |other: Option<&str>| other.map_or_else(|| own.clone(), declared);
         if setting.reverb.or(setting.soketi).is_some() {
             let (reverb, soketi) = (of(setting.reverb), of(setting.soketi));
             let key = setting.key.replace("[]", "[0]");
