@@ -35,6 +35,67 @@ fn an_unknown_suite_exits_2_and_lists_the_suites() {
     assert!(said(&output).contains("suites: lint rust"), "{}", said(&output));
 }
 
+#[test]
+fn help_says_how_long_each_suite_takes_and_how_much_disk_it_needs() {
+    let output = script().arg("--help").output().expect("there is a shell");
+    let text = said(&output);
+    let rows: Vec<Vec<&str>> =
+        text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+    let names = rows.iter().find(|row| row.first() == Some(&"suites:")).expect("the suites");
+    for name in names[1..].iter().take_while(|word| !word.starts_with('(')) {
+        let row = rows.iter().find(|row| row.first() == Some(name));
+        let row = row.unwrap_or_else(|| panic!("no row of {name}: {text}"));
+        for number in &row[1..3] {
+            assert!(number.parse::<u32>().is_ok_and(|number| 0 < number), "{name}: {row:?}");
+        }
+        assert!(3 < row.len(), "{name} has contents: {row:?}");
+    }
+}
+
+#[test]
+fn a_run_says_beforehand_how_long_it_takes() {
+    let output = run_attacks("test result: ok. 3 passed; 0 failed; 0 ignored;");
+    let text = said(&output);
+    let (before, _) = text.split_once("== ").expect("headings");
+    assert!(before.starts_with("suites: attacks\nabout 2 minutes"), "{before}");
+    assert!(before.contains("GB are free"), "{before}");
+}
+
+/// macOS has Bash 3.2. Among later constructs are those in the list.
+#[test]
+fn the_script_needs_no_later_bash_than_3_2() {
+    let path = root().join("protocol-tests/run");
+    let text = std::fs::read_to_string(path).expect("a file of the repository");
+    let later = [
+        "declare -A",
+        "local -A",
+        "local -n",
+        "declare -n",
+        "mapfile",
+        "readarray",
+        "coproc",
+        "globstar",
+        "|&",
+        "&>>",
+        ",,}",
+        "^^}",
+        "@Q}",
+        "wait -n",
+        "EPOCHSECONDS",
+        "printf -v",
+    ];
+    for (at, line) in text.lines().enumerate() {
+        for construct in later {
+            assert!(!line.contains(construct), "protocol-tests/run:{}: {construct}", at + 1);
+        }
+        // With `set -u`, it fails on an empty array.
+        let expansions = line.matches("[@]}").count() - line.matches("${#").count();
+        let is_checked = ["suites[@]", "failures[@]", "missing[@]"].iter();
+        let known: usize = is_checked.map(|name| line.matches(name).count()).sum();
+        assert!(expansions <= known, "protocol-tests/run:{}: {line}", at + 1);
+    }
+}
+
 /// Runs a suite with a `cargo` that prints `text` for a test run, and succeeds.
 fn run_attacks(text: &str) -> Output {
     let directory = Directory::new();
