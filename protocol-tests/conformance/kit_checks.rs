@@ -3,7 +3,39 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 
-use kit::{Process, eventually};
+use kit::{Directory, PROGRAM, Process, eventually, program};
+
+/// The profile and the target directory are those of this test, whatever the environment says.
+#[test]
+fn the_program_is_built_with_the_profile_of_the_test() {
+    let test = std::env::current_exe().expect("this test");
+    assert_eq!(program().parent(), test.ancestors().nth(2), "{}", program().display());
+    assert_eq!(program().file_name(), Some("campanile".as_ref()));
+}
+
+/// Runs the check above in another process, with these variables.
+fn checked_again(variables: &[(&str, &str)]) -> std::process::Output {
+    let mut command = Command::new(std::env::current_exe().expect("this test"));
+    command.args(["--exact", "kit_checks::the_program_is_built_with_the_profile_of_the_test"]);
+    command.envs(variables.iter().copied()).output().expect("this test can be started")
+}
+
+#[test]
+fn a_variable_names_another_program() {
+    let directory = Directory::new();
+    let other = directory.path().join("another");
+    let output = checked_again(&[(PROGRAM, other.to_str().expect("a name in UTF-8"))]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!output.status.success() && text.contains(other.to_str().unwrap()), "{text}");
+}
+
+/// Although a program is there: it may be an old one.
+#[test]
+fn a_program_that_cannot_be_built_fails_the_test() {
+    let output = checked_again(&[("CARGO", "false")]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!output.status.success() && text.contains("exit status: 1"), "{text}");
+}
 
 /// Drops a process, and returns the message with which the test fails.
 fn failure_of(process: Process) -> Option<String> {
