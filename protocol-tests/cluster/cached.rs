@@ -5,8 +5,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::support::Group;
-use kit::{Call, eventually, quoted};
-use kit::{Link, Proxy, Redis, RedisClient, cluster_settings, node, readiness};
+use kit::{
+    Call, Link, Proxy, Redis, RedisClient, cluster_settings, eventually, node, quoted, readiness,
+};
 
 const BOUND: usize = 10_000;
 

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::{Api, Group, Outcome, R, View, assert_view_everywhere};
-use kit::{Call, Client, Server, Settings, eventually, inner, quoted};
-use kit::{Redis, cluster_settings, node};
+use kit::{
+    Call, Client, Redis, Server, Settings, cluster_settings, eventually, inner, node, quoted,
+};
 
 #[tokio::test]
 async fn p17_a_member_on_another_node_is_announced_and_in_the_roster() {

@@ -9,8 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::support::{Api, Group, HEALED, Listener, Monitor, Outcome};
-use kit::{Redis, cluster_settings, metrics};
-use kit::{Server, Settings};
+use kit::{Redis, Resp, Server, Settings, cluster_settings, eventually, metrics};
 
 /// The length of the channel names. It is the maximum, so a few channels make the list as long as tens of thousands
 /// with short names.
@@ -235,7 +234,11 @@ async fn no_list_is_incomplete_after_redis_was_flushed() {
     }
     for flush in ["FLUSHALL", "FLUSHDB", "FLUSHALL"] {
         redis.command(&[flush]).await;
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        // A node has written its data again.
+        eventually("Redis has data again", async || {
+            redis.command(&["DBSIZE"]).await != Resp::Number(0)
+        })
+        .await;
         group.are_ready(2 * HEALED).await;
     }
     is_over.store(true, Ordering::Relaxed);

@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{Listener, Outcome};
-use kit::Server;
-use kit::{Proxy, Redis, becomes_ready, cluster_settings, readiness, unready_node};
+use kit::{Proxy, Redis, Server, becomes_ready, cluster_settings, readiness, unready_node};
 
 /// The longest round trip that is supported.
 const ROUND_TRIP: Duration = Duration::from_millis(400);

@@ -9,8 +9,7 @@ use crate::support::{
     Entry, FAILED_OVER, Ledger, Listener, Monitor, RedisCluster, View, assert_agrees,
     assert_view_everywhere, publish_from, they_are_one,
 };
-use kit::{Call, Server, eventually};
-use kit::{Redis, becomes_ready, cluster_settings, node};
+use kit::{Call, Redis, Server, becomes_ready, cluster_settings, eventually, node};
 
 /// Enough channels for each master to have some.
 const CHANNELS: usize = 12;

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::{Group, R};
-use kit::{Call, Client, Reply, Server, Settings, eventually, quoted, sign};
-use kit::{Redis, cluster_settings};
+use kit::{
+    Call, Client, Redis, Reply, Server, Settings, cluster_settings, eventually, quoted, sign,
+};
 
 /// The app that is added and removed.
 const OTHER: (&str, &str, &str) = ("4", "key-of-4", "secret-of-4");

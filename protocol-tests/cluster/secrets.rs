@@ -3,8 +3,10 @@
 use serde_json::json;
 
 use crate::support::{Group, HEALED, Listener, Monitor, they_are_one};
-use kit::{KEY, SECRET, quoted, sign};
-use kit::{Redis, becomes_ready, cluster_settings, metrics, node, readiness, unready_node};
+use kit::{
+    KEY, Redis, SECRET, becomes_ready, cluster_settings, metrics, node, quoted, readiness, sign,
+    unready_node,
+};
 
 #[tokio::test]
 async fn neither_a_secret_nor_a_signature_reaches_redis_or_a_log() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use kit::{Call, Client, Frame, KEY, SECRET, Server, Settings, eventually, frames, sign};
+use kit::{Call, Client, Frame, KEY, SECRET, Server, Settings, eventually, frames, sign, unix_now};
 
 use crate::Start as _;
 
@@ -455,8 +455,8 @@ async fn reloads_are_counted_by_result_and_the_load_time_is_that_of_the_last_suc
     };
     let started = loaded_at().await;
     let result = |result: &str| format!(r#"config_reloads_total{{result="{result}"}}"#);
-    // The metric counts seconds, so the test waits for one.
-    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    // The metric counts seconds.
+    eventually("another second", async || started < unix_now()).await;
     for text in ["nonsense", "[server]\nmax_connections = -1\n"] {
         let risen = watch(&server).await;
         server.reload_text(text).await;

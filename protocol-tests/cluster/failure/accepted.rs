@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::support::{Api, C, HEALED, Ledger, Listener, Outcome, assert_agrees};
-use kit::Server;
-use kit::{Link, Proxy, Redis, becomes_ready, cluster_settings, node};
+use kit::{Link, Proxy, Redis, Server, becomes_ready, cluster_settings, node};
 
 #[tokio::test]
 async fn an_event_received_by_one_node_only_closes_the_subscribers_of_the_other() {

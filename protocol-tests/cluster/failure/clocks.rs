@@ -7,8 +7,7 @@ use crate::support::{
     C, Group, HEALED, Ledger, Listener, Outcome, R, RedisCluster, View, assert_agrees,
     assert_view_everywhere, member, publish_from,
 };
-use kit::Settings;
-use kit::{Redis, cluster_settings, metrics, node, readiness};
+use kit::{Redis, Settings, cluster_settings, metrics, node, readiness};
 
 const NODE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The time after a node's death within which nothing of it may remain.
@@ -97,7 +96,6 @@ async fn a_node_that_died_before_the_clock_of_redis_stepped_is_cleaned_up_after(
     dead.signal("KILL");
     assert_eq!(dead.process.exit_code().await, None, "the node was killed");
     let died = Instant::now();
-    tokio::time::sleep(Duration::from_millis(500)).await;
     stepped.group.redis.set_clock(-600);
     stepped.is_cleaned(died).await;
     stepped.becomes_right().await;

@@ -7,8 +7,7 @@ use crate::support::{
     C, CLEANED_UP, HEALED, Ledger, Outcome, R, View, assert_agrees, assert_view_everywhere, member,
     publish_from, unhurried,
 };
-use kit::Server;
-use kit::{Link, Proxy, Redis, becomes_ready, cluster_settings, node, readiness};
+use kit::{Link, Proxy, Redis, Server, becomes_ready, cluster_settings, node, readiness};
 
 /// Less than `node_timeout_ms`: the node is not expired.
 const SHORT: Duration = Duration::from_millis(4_500);

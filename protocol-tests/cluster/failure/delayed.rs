@@ -8,8 +8,7 @@ use serde_json::json;
 use crate::support::{
     HEALED, Ledger, Listener, Outcome, R, View, assert_agrees, assert_view_everywhere, publish_from,
 };
-use kit::Server;
-use kit::{Link, Proxy, Redis, becomes_ready, cluster_settings, node};
+use kit::{Link, Proxy, Redis, Server, becomes_ready, cluster_settings, node};
 
 const NODE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The time after a node's death within which nothing of it may remain.
@@ -111,8 +110,8 @@ async fn the_late_bytes_of_a_node_that_has_ended_leave_nothing() {
     assert!(matches!(pair.far.process.exit_code().await, Some(0 | 1)));
     tokio::time::sleep(NODE_TIMEOUT / 2).await;
     pair.proxy.set(Link::Whole);
+    pair.proxy.has_delivered_old_bytes().await;
     assert_view_everywhere(&[pair.near.address], CLEANED, &truth(&["watcher"])).await;
-    tokio::time::sleep(LATE).await;
     assert_view_everywhere(&[pair.near.address], HEALED, &truth(&["watcher"])).await;
     watcher.ping_barrier().await;
     assert_eq!(watcher.count("pusher_internal:member_removed", R), 1, "{}", watcher.tail(20));

@@ -9,8 +9,7 @@ use crate::support::{
     C, CLEANED_UP, Group, HEALED, Ledger, Listener, Outcome, R, View, assert_agrees,
     assert_view_everywhere, member, publish_from,
 };
-use kit::inner;
-use kit::{becomes_ready, metrics};
+use kit::{becomes_ready, inner, metrics};
 
 /// The default of `node_timeout_ms`.
 const NODE_TIMEOUT: Duration = Duration::from_secs(6);

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::{HEALED, Listener, Outcome, View, assert_view_everywhere};
-use kit::Server;
-use kit::{Proxy, Redis, becomes_ready, becomes_unready, cluster_settings, node};
+use kit::{Proxy, Redis, Server, becomes_ready, becomes_unready, cluster_settings, node};
 
 /// How many channels a node has: syncing them takes more than three seconds at the limited
 /// bandwidth.

@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{Api, C, HEALED, Ledger, Listener, Outcome, assert_agrees};
-use kit::Server;
-use kit::{Link, Proxy, Redis, becomes_ready, cluster_settings, node};
+use kit::{Link, Proxy, Redis, Server, becomes_ready, cluster_settings, node};
 
 /// A little longer than Redis waits for the nodes of the previous generation.
 const NOT_WAITED_FOR: Duration = Duration::from_millis(5_500);

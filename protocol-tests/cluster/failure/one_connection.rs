@@ -6,8 +6,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::support::{HEALED, Listener};
-use kit::{Call, Server, eventually};
-use kit::{Link, Proxy, Redis, becomes_ready, cluster_settings, node};
+use kit::{Call, Link, Proxy, Redis, Server, becomes_ready, cluster_settings, eventually, node};
 
 /// The time within which the node detects the stall.
 const DETECTED: Duration = Duration::from_secs(6);

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::{Api, C, Group, HEALED, Ledger, Listener, Outcome, assert_agrees, unhurried};
-use kit::{Http, Server};
 use kit::{
-    Redis, becomes_ready, becomes_unready, cluster_settings, free_port, metrics, readiness,
-    unready_node,
+    Http, Redis, Server, becomes_ready, becomes_unready, cluster_settings, free_port, metrics,
+    readiness, unready_node,
 };
 
 /// The default of `broker_wait_ms`, and the tolerance of the answer.

@@ -8,8 +8,7 @@ use serde_json::json;
 
 use crate::support::{Group, HEALED, Listener, View, assert_view_everywhere};
 use kit::webhook_receiver::WebhookReceiver;
-use kit::{Link, Proxy, Redis, becomes_ready, cluster_settings, node};
-use kit::{Server, Settings, inner};
+use kit::{Link, Proxy, Redis, Server, Settings, becomes_ready, cluster_settings, inner, node};
 
 /// The shortest `node_timeout_ms` that can be configured.
 const NODE_TIMEOUT: Duration = Duration::from_secs(3);

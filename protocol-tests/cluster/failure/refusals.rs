@@ -4,8 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{Api, C, HEALED, Listener, Outcome, unhurried};
-use kit::Server;
-use kit::{Redis, RedisClient, becomes_ready, cluster_settings, metrics, node, readiness};
+use kit::{Redis, RedisClient, Server, becomes_ready, cluster_settings, metrics, node, readiness};
 
 /// The duration of the refusal.
 const REFUSES: Duration = Duration::from_secs(5);

@@ -7,8 +7,7 @@ use crate::support::{
     C, Group, HEALED, Ledger, Listener, Outcome, R, View, assert_agrees, assert_view_everywhere,
     member, publish_from,
 };
-use kit::{KEY, Settings};
-use kit::{Redis, cluster_settings};
+use kit::{KEY, Redis, Settings, cluster_settings};
 
 fn with_grace() -> Settings {
     cluster_settings().server("shutdown_grace_s", 3)

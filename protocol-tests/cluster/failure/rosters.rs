@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::{Entry, HEALED, Listener, View, assert_view_everywhere, until_everywhere};
-use kit::{KEY, SECRET, Server, Settings, sign};
 use kit::{
-    Link, Proxy, Redis, RedisClient, becomes_ready, cluster_settings, metrics, node, readiness,
+    KEY, Link, Proxy, Redis, RedisClient, SECRET, Server, Settings, becomes_ready,
+    cluster_settings, metrics, node, readiness, sign,
 };
 
 /// Long enough for an unoptimised build on a busy machine, which takes 26 s.

@@ -10,8 +10,7 @@ use rand::rngs::StdRng;
 
 use crate::support::{RedisCluster, Watched, WebhookRequest};
 use kit::webhook_receiver::WebhookReceiver;
-use kit::{Proxy, Redis, becomes_ready, cluster_settings, unready_node};
-use kit::{Server, Settings};
+use kit::{Proxy, Redis, Server, Settings, becomes_ready, cluster_settings, unready_node};
 
 use super::world::World;
 

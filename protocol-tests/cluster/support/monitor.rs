@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use kit::within;
-
-use kit::{Redis, RedisClient};
+use kit::{Redis, RedisClient, within};
 
 /// Collects every command from its start on.
 #[derive(Debug)]

@@ -11,6 +11,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::within;
+
 /// The bytes of one write while the bandwidth is limited.
 const CHUNK: usize = 4_096;
 
@@ -90,7 +92,18 @@ struct Network {
 pub struct Proxy {
     address: SocketAddr,
     network: watch::Sender<Network>,
+    observed: watch::Sender<Observed>,
     accepting: JoinHandle<()>,
+}
+
+/// What tests wait for.
+#[derive(Debug, Default)]
+struct Observed {
+    /// What nodes have sent since the link was set, if the link holds it.
+    held: Vec<u8>,
+    /// Connections that the node has given up and whose bytes were delivered late, at their begin and at their end.
+    late_begun: usize,
+    late_ended: usize,
 }
 
 impl Proxy {
@@ -107,8 +120,9 @@ impl Proxy {
             buses: None,
             cuts: 0,
         });
-        let accepting = tokio::spawn(accept(listener, seen));
-        Self { address, network, accepting }
+        let observed = watch::Sender::new(Observed::default());
+        let accepting = tokio::spawn(accept(listener, seen, observed.clone()));
+        Self { address, network, observed, accepting }
     }
 
     /// The URL of Redis behind the proxy.
@@ -118,7 +132,24 @@ impl Proxy {
 
     /// Changes the link of all connections.
     pub fn set(&self, link: Link) {
+        self.observed.send_modify(|observed| observed.held.clear());
         self.network.send_modify(|network| network.link = link);
+    }
+
+    /// Waits until the link holds a request that contains `word`.
+    pub async fn holds(&self, word: &str) {
+        let contains = |observed: &Observed| {
+            observed.held.windows(word.len()).any(|found| found == word.as_bytes())
+        };
+        let mut observed = self.observed.subscribe();
+        within("a held request", observed.wait_for(contains)).await.expect("the proxy is there");
+    }
+
+    /// Waits until the bytes of all connections that the node has given up are delivered. There must be some.
+    pub async fn has_delivered_old_bytes(&self) {
+        let is_over = |now: &Observed| 0 < now.late_begun && now.late_begun == now.late_ended;
+        let mut observed = self.observed.subscribe();
+        within("old bytes", observed.wait_for(is_over)).await.expect("the proxy is there");
     }
 
     /// Changes the link of the existing connections that have subscribed to a bus.
@@ -167,9 +198,13 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, network: watch::Receiver<Network>) {
+async fn accept(
+    listener: TcpListener,
+    network: watch::Receiver<Network>,
+    observed: watch::Sender<Observed>,
+) {
     while let Ok((stream, _)) = listener.accept().await {
-        tokio::spawn(carry(stream, network.clone()));
+        tokio::spawn(carry(stream, network.clone(), observed.clone()));
     }
 }
 
@@ -177,6 +212,7 @@ async fn accept(listener: TcpListener, network: watch::Receiver<Network>) {
 #[derive(Debug)]
 struct Carried {
     network: watch::Receiver<Network>,
+    observed: watch::Sender<Observed>,
     /// The value of `Network::cuts` when the connection began.
     cuts: u32,
     lost_bytes: watch::Sender<bool>,
@@ -191,7 +227,11 @@ struct Carried {
 type Queue = mpsc::UnboundedReceiver<(Instant, Vec<u8>)>;
 
 /// Carries one connection until either side ends it, or the link breaks it.
-async fn carry(mut node: TcpStream, mut network: watch::Receiver<Network>) {
+async fn carry(
+    mut node: TcpStream,
+    mut network: watch::Receiver<Network>,
+    observed: watch::Sender<Observed>,
+) {
     if network.wait_for(|network| network.link.takes_connections()).await.is_err() {
         return;
     }
@@ -210,6 +250,7 @@ async fn carry(mut node: TcpStream, mut network: watch::Receiver<Network>) {
     let lost_bytes = watch::Sender::new(false);
     let carried = Carried {
         network,
+        observed,
         cuts,
         lost_bytes,
         opened: Instant::now(),
@@ -236,7 +277,7 @@ impl Carried {
         let (queue, queued) = mpsc::unbounded_channel();
         let reading = async {
             tokio::select! {
-                () = self.read(from, queue) => {}
+                () = self.read(from, queue, Link::to_redis) => {}
                 () = self.cut() => {}
             }
             self.is_old.store(true, Ordering::Relaxed);
@@ -256,7 +297,7 @@ impl Carried {
         let (queue, queued) = mpsc::unbounded_channel();
         let both = async {
             let (reading, writing) =
-                (self.read(from, queue), self.write(queued, &mut to, Link::to_node));
+                (self.read(from, queue, Link::to_node), self.write(queued, &mut to, Link::to_node));
             tokio::pin!(writing);
             tokio::select! {
                 is_taken = &mut writing => is_taken,
@@ -305,11 +346,19 @@ impl Carried {
         }
     }
 
-    async fn read(&self, mut from: ReadHalf<'_>, queue: mpsc::UnboundedSender<(Instant, Vec<u8>)>) {
+    async fn read(
+        &self,
+        mut from: ReadHalf<'_>,
+        queue: mpsc::UnboundedSender<(Instant, Vec<u8>)>,
+        passage: fn(Link) -> Passage,
+    ) {
         let mut buffer = vec![0; 65_536];
         while let Ok(count @ 1..) = from.read(&mut buffer).await {
             if buffer[..count].windows(9).any(|word| word == b"SUBSCRIBE") {
                 self.is_bus.store(true, Ordering::Relaxed);
+            }
+            if passage(self.link(&self.network.borrow())) == Passage::Keeps {
+                self.observed.send_modify(|now| now.held.extend_from_slice(&buffer[..count]));
             }
             let due = Instant::now() + self.network.borrow().delay;
             if queue.send((due, buffer[..count].to_vec())).is_err() {
@@ -324,7 +373,7 @@ impl Carried {
         W: AsyncWriteExt + Unpin,
     {
         let mut network = self.network.clone();
-        let mut has_waited_as_old = false;
+        let mut late = None;
         while let Some((due, bytes)) = queue.recv().await {
             tokio::time::sleep_until(due).await;
             let settled = network.wait_for(|now| passage(self.link(now)) != Passage::Keeps).await;
@@ -336,8 +385,8 @@ impl Carried {
                 continue;
             }
             let is_old = self.is_old.load(Ordering::Relaxed) || now.cuts != self.cuts;
-            if is_old && !has_waited_as_old {
-                has_waited_as_old = true;
+            if is_old && late.is_none() {
+                late = Some(Late::begin(&self.observed));
                 tokio::time::sleep(now.old_bytes_delay).await;
             }
             for chunk in bytes.chunks(now.bytes_per_second.map_or(usize::MAX, |_| CHUNK)) {
@@ -352,6 +401,22 @@ impl Carried {
             }
         }
         true
+    }
+}
+
+/// A connection that the node has given up, while its bytes are delivered.
+struct Late<'a>(&'a watch::Sender<Observed>);
+
+impl<'a> Late<'a> {
+    fn begin(observed: &'a watch::Sender<Observed>) -> Self {
+        observed.send_modify(|now| now.late_begun += 1);
+        Self(observed)
+    }
+}
+
+impl Drop for Late<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|now| now.late_ended += 1);
     }
 }
 
