@@ -214,9 +214,12 @@ fn files_and_functions_fit() {
                     ));
                 }
                 open = None;
-            } else if open.is_some_and(|(start, _)| start == number)
-                && (line.ends_with('}') || line.ends_with(';'))
-            {
+            } else if open.is_some_and(|(start, at)| {
+                let ends = line.ends_with('}') || line.ends_with(';');
+                // A declaration in a trait may take several lines, and has no body.
+                let is_declaration = indent == at && line.ends_with(';');
+                (start == number && ends) || is_declaration
+            }) {
                 open = None;
             }
         }
