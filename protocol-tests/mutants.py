@@ -47,7 +47,7 @@ MODULES = {
     "hub": (["src/hub"], [CONFORMANCE]),
     "shard": (["src/shard"], [CONFORMANCE]),
     "cluster": (["src/cluster"], [SIMULATION, CLUSTER_WEBHOOKS, CLUSTER]),
-    "webhook": (["src/webhook"], [CONFORMANCE, CLUSTER_WEBHOOKS]),
+    "webhook": (["src/webhook", "src/http_client", "src/backoff.rs"], [CONFORMANCE, CLUSTER_WEBHOOKS]),
     "auth": (["src/http/auth.rs", "src/signature.rs"], [CONFORMANCE]),
     "http": (["src/http"], [CONFORMANCE]),
     "config": (["src/config"], [CONFORMANCE]),
@@ -185,10 +185,15 @@ def suites_of(name, is_fast):
 
     >>> [arguments[-3:] for arguments, _ in suites_of("src/hub/users.rs:1:2: delete ! in f", True)]
     [('hub::', '--skip', 'simulation::'), ('--', '--skip', 'simulation::'), ('--test', 'conformance')]
+    >>> CLUSTER_WEBHOOKS in suites_of("src/http_client/mod.rs:1:2: delete ! in f", False)
+    True
     """
     file = place(name)[0]
     own = (("--lib", "--", file.removeprefix("src/").removesuffix(".rs").split("/")[0] + "::", "--skip", "simulation::"), 300)
-    suites = next((suites for paths, suites in MODULES.values() if file.startswith(tuple(paths))), [CONFORMANCE])
+    def has(path):
+        return file == path or file.startswith(path + "/")
+
+    suites = next((suites for paths, suites in MODULES.values() if any(map(has, paths))), [CONFORMANCE])
     return [own, UNIT, *(suite for suite in suites if not (is_fast and suite in SLOW))]
 
 
