@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Backoff {
     /// The delay after the first failure.
     pub first: Duration,
-    /// The maximum delay.
+    /// The maximum delay, before the jitter.
     pub longest: Duration,
     /// The maximum random change of a delay, as a part of it, so that clients that fail together
     /// do not retry together. A negative one shortens delays.

@@ -74,13 +74,16 @@ pub(super) fn listen(args: &ListenArgs) -> ExitCode {
         (Ok(target), Ok(runtime)) => (target, runtime),
         (Err(code), _) | (_, Err(code)) => return code,
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         tokio::select! {
             code = run(&target, args) => code,
             _ = tokio::signal::ctrl_c() => ExitCode::SUCCESS,
             () = output_closed() => ExitCode::SUCCESS,
         }
-    })
+    });
+    // The system may still resolve a name, which is not waited for.
+    runtime.shutdown_background();
+    code
 }
 
 /// Waits until the reader of the output has closed it, as in `listen | head -1`. Never returns for

@@ -5,7 +5,8 @@ use super::{ConfigArgs, EXIT_FAILED, EXIT_USAGE, fail, runtime, say, trust::Trus
 use crate::{
     config::{AppConfig, Flags, Secret},
     http_client::{
-        ByteStream, ConnectError, Connector, HttpAnswer, HttpClient, HttpTimeouts, Origin,
+        ByteStream, ConnectError, Connector, HttpAnswer, HttpClient, HttpError, HttpTimeouts,
+        Origin,
     },
     signature::Signer,
 };
@@ -89,7 +90,10 @@ impl ServerArgs {
             (Ok(target), Ok(runtime)) => (target, runtime),
             (Err(code), _) | (_, Err(code)) => return code,
         };
-        match runtime.block_on(question(&target)) {
+        let answered = runtime.block_on(question(&target));
+        // The system may still resolve a name, which is not waited for.
+        runtime.shutdown_background();
+        match answered {
             Ok(answer) => match body_of(&answer) {
                 Ok(body) => {
                     say(body);
@@ -148,7 +152,7 @@ fn reachable(host: &str) -> String {
     }
 }
 
-/// The timeout of a connection, and of the head and the body of an answer.
+/// The timeout of a connection, and of a request with its answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 impl AppTarget {
@@ -167,7 +171,8 @@ impl AppTarget {
         let (connector, origin) = (Arc::clone(&self.connector), Arc::clone(&self.origin));
         let timeouts = HttpTimeouts { head: TIMEOUT, body: TIMEOUT };
         let mut client = HttpClient::new(connector, origin, timeouts);
-        client.send(request).await.map_err(|error| error.to_string())
+        let answered = time::timeout(TIMEOUT, client.send(request)).await;
+        answered.unwrap_or(Err(HttpError::Timeout(TIMEOUT))).map_err(|error| error.to_string())
     }
 
     /// Connects, with TLS if the URL has it.

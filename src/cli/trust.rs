@@ -29,8 +29,9 @@ impl Trust {
     /// A file contains no certificate, or the system has no authorities.
     pub(super) fn client(&self) -> Result<ClientConfig, String> {
         let roots = match self {
-            Self::System => tls::system_roots()
-                .map_err(|_none| "this machine trusts no authority: name one by --ca")?,
+            Self::System => tls::system_roots().map_err(|error| {
+                format!("this machine trusts no authority: name one by --ca ({error})")
+            })?,
             Self::Authorities(file) => tls::file_roots(file).map_err(|error| error.to_string())?,
             Self::Itself(file) => return pinned(file),
         };

@@ -32,10 +32,13 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// An origin with this host, without brackets. `None` if the host is neither a name nor an
-    /// address.
+    /// An origin with this host, without brackets. `None` if the host is empty or, with TLS, neither
+    /// a name nor an address.
     #[must_use]
     pub fn new(is_tls: bool, host: &str, port: u16) -> Option<Self> {
+        if host.is_empty() {
+            return None;
+        }
         let tls_name =
             if is_tls { Some(ServerName::try_from(host).ok()?.to_owned()) } else { None };
         let brackets = if host.contains(':') { ["[", "]"] } else { ["", ""] };
@@ -44,8 +47,8 @@ impl Origin {
         Some(Self { host: host.to_owned(), port, tls_name, authority })
     }
 
-    /// The origin of a URL, if its scheme is `http` or `https` and its host is a name or an
-    /// address.
+    /// The origin of a URL, if its scheme is `http` or `https`, its host is a name or an address, and
+    /// its port is one.
     #[must_use]
     pub fn of(url: &Uri) -> Option<Self> {
         let (is_tls, default_port) = match url.scheme_str()? {
@@ -53,11 +56,15 @@ impl Origin {
             "https" => (true, 443),
             _other => return None,
         };
-        let host = url.host()?.trim_start_matches('[').trim_end_matches(']');
-        let origin = Self::new(is_tls, host, url.port_u16().unwrap_or(default_port))?;
         // Without a user name and password.
-        let authority = url.authority()?.as_str().rsplit('@').next()?.to_owned();
-        Some(Self { authority, ..origin })
+        let authority = url.authority()?.as_str().rsplit('@').next()?;
+        // `Uri::port` is `None` for an invalid port as well.
+        let port = match authority.strip_prefix(url.host()?)? {
+            "" => default_port,
+            rest => rest.strip_prefix(':')?.parse().ok().filter(|port| *port != 0)?,
+        };
+        let host = url.host()?.trim_start_matches('[').trim_end_matches(']');
+        Some(Self { authority: authority.to_owned(), ..Self::new(is_tls, host, port)? })
     }
 
     /// Whether the scheme is `https`.
@@ -236,7 +243,16 @@ mod tests {
             assert_eq!(origin.to_string(), format!("{scheme}://{authority}"));
             assert_eq!(origin.header(), authority);
         }
-        for url in ["https://-", "ftp://a.test", "/path", "a.test:80"] {
+        for url in [
+            "https://-",
+            "ftp://a.test",
+            "/path",
+            "a.test:80",
+            "http://a.test:",
+            "http://a.test:0",
+            "http://a.test:99999",
+            "http://:80",
+        ] {
             assert!(origin(url).is_none(), "{url}");
         }
     }
@@ -253,7 +269,9 @@ mod tests {
             let origin = Origin::new(true, host, 6_001).map(|origin| origin.to_string());
             assert_eq!(origin.as_deref(), expected);
         }
-        assert!(Origin::new(false, "a\nb", 80).is_none());
+        for host in ["a\nb", ""] {
+            assert!(Origin::new(false, host, 80).is_none());
+        }
     }
 
     #[tokio::test]

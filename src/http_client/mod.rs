@@ -52,6 +52,14 @@ pub struct HttpTimeouts {
     pub body: Duration,
 }
 
+impl HttpTimeouts {
+    /// The maximum time of a request.
+    #[must_use]
+    pub fn total(&self) -> Duration {
+        self.head + self.body
+    }
+}
+
 /// An answer to a request.
 #[derive(Debug)]
 pub struct HttpAnswer {
@@ -94,8 +102,8 @@ impl HttpClient {
         Self { connector, origin, timeouts, connection: None }
     }
 
-    /// Sends a request, whose URI is a path, and waits for the answer. If it fails on a connection
-    /// that was used before, it is sent once more on a new one.
+    /// Sends a request, whose URI is a path, and waits for the answer. If a connection that was used
+    /// before is closed before it answers, the request is sent once more on a new one.
     ///
     /// # Errors
     ///
@@ -130,9 +138,12 @@ impl HttpClient {
                 && kept.opened_at.elapsed() < CONNECTION_LIFETIME
         };
         if let Some(mut kept) = self.connection.take().filter(may_be_used) {
-            // On an error, the server has most likely closed the idle connection.
-            if let Ok(response) = kept.send(request.clone()).await {
-                return Ok((kept, response));
+            match kept.send(request.clone()).await {
+                Ok(response) => return Ok((kept, response)),
+                // The server has received the request.
+                Err(error) if error.is_parse() => return Err(HttpError::Http(error)),
+                // Most likely, the server has closed the idle connection.
+                Err(_closed) => {}
             }
         }
         let mut connection = OpenConnection::open(connector, &self.origin).await?;

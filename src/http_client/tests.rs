@@ -124,6 +124,36 @@ async fn a_connection_that_the_endpoint_has_closed_meanwhile_is_replaced() {
     assert_eq!(server.connections(), [0, 1]);
 }
 
+/// The server has received the request, so it must not be sent again.
+#[tokio::test]
+async fn a_request_with_an_invalid_answer_is_not_repeated() {
+    for invalid in ["HTTP/1.1 2x0 OK\r\n\r\n", "SSH-2.0-OpenSSH_9.2\r\n"] {
+        let server = TestEndpoint::new(move |at| {
+            TestReply::Keep(if at == 0 { ok(b"") } else { invalid.as_bytes().to_vec() })
+        })
+        .await;
+        let mut client = client(&server);
+        client.send(request()).await.unwrap();
+        let error = client.send(request()).await.unwrap_err();
+        assert!(matches!(error, HttpError::Http(_)), "{error:?}");
+        assert_eq!(server.connections(), [0, 0], "{invalid}");
+    }
+}
+
+/// An answer may end with its connection.
+#[tokio::test]
+async fn a_connection_that_the_server_will_close_is_not_reused() {
+    for head in ["HTTP/1.0 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"] {
+        let server = TestEndpoint::new(move |_| TestReply::Close(head.as_bytes().to_vec())).await;
+        let mut client = client(&server);
+        for _ in 0..2 {
+            let answer = client.send(request()).await.unwrap();
+            assert!(answer.status == 200 && answer.is_complete);
+        }
+        assert_eq!(server.connections(), [0, 1], "{head}");
+    }
+}
+
 /// Also if the connection is driven by another thread.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_one_after_the_other_use_one_connection() {

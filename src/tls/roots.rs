@@ -7,14 +7,15 @@ use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 ///
 /// # Errors
 ///
-/// There are none; the errors of the search.
+/// There are none. The text is never empty.
 pub fn system_roots() -> Result<RootCertStore, String> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
         let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-        return Err(errors.join(", "));
+        let none = "no certificate was found".to_owned();
+        return Err(if errors.is_empty() { none } else { errors.join(", ") });
     }
     Ok(roots)
 }

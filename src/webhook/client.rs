@@ -32,7 +32,9 @@ impl Target {
     /// Parses a URL that the configuration has accepted.
     pub(super) fn parse(url: &str) -> Option<Self> {
         let url: Uri = url.parse().ok()?;
-        let path = Secret::new(url.path_and_query().map_or("/", |path| path.as_str()));
+        // Not `as_str`, which has no slash before the query of a URL without a path.
+        let path = url.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
+        let path = Secret::new(path);
         Some(Self { origin: Arc::new(Origin::of(&url)?), path })
     }
 }

@@ -232,7 +232,8 @@ impl<P: Post, Q: Queue> Main<P, Q> {
 
     /// Handles a request at fault. Returns whether the queue could do so.
     async fn step_aside(&mut self, request_id: RequestId, notice: &Notice, error: &str) -> bool {
-        if let Some(halves) = notice.halves(&self.endpoint.signer.load()) {
+        let halves = notice.halves(&self.endpoint.signer.load());
+        if let Some(halves) = halves {
             if !self.queue.split(request_id, halves).await {
                 return false;
             }

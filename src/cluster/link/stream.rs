@@ -69,11 +69,11 @@ impl RedisDialer {
             return Ok(Self::Network { tls: None });
         }
         let roots = if config.ca.is_empty() {
-            tls::system_roots().map_err(|_none| {
-                io::Error::other(
+            tls::system_roots().map_err(|error| {
+                io::Error::other(format!(
                     "the system has no certificate authorities for the TLS of redis.url: \
-                     name a file in redis.ca",
-                )
+                     name a file in redis.ca ({error})"
+                ))
             })?
         } else {
             tls::file_roots(&config.ca).map_err(io::Error::other)?

@@ -34,6 +34,7 @@ fn a_url_is_parsed_into_its_target() {
     for (url, origin, path) in [
         ("http://a.test", "http://a.test", "/"),
         ("https://a.test/hooks?t=1", "https://a.test", "/hooks?t=1"),
+        ("http://a.test?t=1", "http://a.test", "/?t=1"),
         ("HTTP://[::1]:3000/x", "http://[::1]:3000", "/x"),
     ] {
         let target = Target::parse(url).unwrap();

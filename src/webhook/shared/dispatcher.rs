@@ -35,6 +35,8 @@ use tokio::{
 const LOOK_INTERVAL: Duration = Duration::from_millis(1_500);
 /// The pause before a retry while Redis is unavailable.
 const RETRY: Duration = Duration::from_millis(250);
+/// How long the answer to an accepted request may take to be stored, before it is sent again.
+const ACK_MAX: Duration = Duration::from_secs(1);
 /// The interval at which other nodes try to acquire the lease although its holder is alive: the
 /// holder's task may hang.
 const ASK_ANYWAY: Duration = Duration::from_secs(120);
@@ -341,8 +343,8 @@ impl SharedDispatcher {
             end.send_replace(if next.contains(name) { End::Stop } else { End::Last });
         }
         let ended = async { while tasks.join_next().await.is_some() {} };
-        // A longer attempt is cancelled: meanwhile nothing is dispatched.
-        let _ = time::timeout(TIMEOUTS.head, ended).await;
+        // An attempt that takes longer is cancelled: meanwhile nothing is dispatched.
+        let _ = time::timeout(TIMEOUTS.total() + ACK_MAX, ended).await;
         self.store().release(&self.name).await;
         self.stand_down();
     }
