@@ -25,8 +25,8 @@ const GO_AWAY: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
     \0\0\x48\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0dHTTP/1.1 and WebSocket are spoken here: use HTTP/1.1, not HTTP/2";
 
 impl OtherProtocol {
-    /// The number of protocols.
-    const COUNT: usize = Self::ProxyProtocol as usize + 1;
+    /// All protocols, in the order of the variants.
+    const ALL: [Self; 3] = [Self::Tls, Self::Http2, Self::ProxyProtocol];
 
     /// Detects the protocol of a connection that begins with `first`, unless it is HTTP/1.1.
     /// `is_tls` says whether the connection is decrypted TLS.
@@ -73,7 +73,7 @@ impl OtherProtocol {
 /// Limits the log lines about other protocols separately for each protocol, so that one does not
 /// suppress another. Clients decide how many connections there are.
 #[derive(Debug)]
-pub(super) struct ProtocolLog([LogThrottle; OtherProtocol::COUNT]);
+pub(super) struct ProtocolLog([LogThrottle; OtherProtocol::ALL.len()]);
 
 impl Default for ProtocolLog {
     fn default() -> Self {

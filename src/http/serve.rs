@@ -86,7 +86,8 @@ pub async fn serve(
     let given_up = async {
         drain.begun().await;
         let since = drain.since().map_or(arrived, |since| since.max(arrived));
-        time::sleep_until((since + live.load().patience.min(DRAIN_PATIENCE)).into()).await;
+        let end = since + live.load().patience.min(DRAIN_PATIENCE);
+        time::sleep_until(end.into()).await;
     };
     let opened = async {
         let mut stream = match purpose {
@@ -343,7 +344,7 @@ impl HttpConnection {
 
     async fn answer_logged(&self, request: Request<Incoming>, is_first: bool) -> Reply {
         let (parts, body) = request.into_parts();
-        let http = self.http.load();
+        let http = self.http.load_full();
         let request_id = http.request_id_of(&parts.headers);
         let began = Instant::now();
         let route = match self.purpose {

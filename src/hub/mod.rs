@@ -38,7 +38,7 @@ use crate::{
     protocol::{ChannelName, Frame, Member, SocketId, SubscriptionRefusal, event},
     rate::{Rate, TokenBucket},
 };
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::ArcSwap;
 use cache::Cache;
 use channel::Channel;
 use dashmap::{DashMap, Entry, mapref::one::RefMut};
@@ -178,8 +178,8 @@ impl Hub {
 
     /// The app's current configuration.
     #[must_use]
-    pub fn app(&self) -> Guard<Arc<App>> {
-        self.app.load()
+    pub fn app(&self) -> Arc<App> {
+        self.app.load_full()
     }
 
     /// The app's configuration as a handle, for users that outlive a reload.
@@ -231,7 +231,7 @@ impl Hub {
     ///
     /// The rate is exceeded. Contains the time until the next request is allowed.
     pub fn admit_request(&self, now: Instant) -> Result<(), Duration> {
-        let rate = Rate::per_second(self.app().config.requests_per_second);
+        let rate = Rate::per_second(self.app.load().config.requests_per_second);
         self.requests.lock().take(rate, now)
     }
 
@@ -250,7 +250,7 @@ impl Hub {
         let mut entry = self.enter(name);
         let channel = entry.value_mut();
         // Only an existing channel can be full, so a rejection never creates one.
-        let announced = channel.join(name, member, self.app().config.max_presence_members)?;
+        let announced = channel.join(name, member, self.app.load().config.max_presence_members)?;
         let is_first = channel.subscribers() == 0;
         self.count_subscription(name, is_first);
         if is_first && name.server_to_user().is_none() {
@@ -351,7 +351,7 @@ impl Hub {
                 self.deliver(&mut channel, frame, except)
             });
         };
-        let expires_at = now + Duration::from_secs(self.app().config.cache_ttl_s);
+        let expires_at = now + Duration::from_secs(self.app.load().config.cache_ttl_s);
         // The lock blocks subscriptions even if the channel does not exist, so that no subscriber
         // misses the event or receives it twice.
         let mut entry = self.channels.entry(name.clone());
@@ -370,7 +370,7 @@ impl Hub {
     /// Sends the subscription count, at once or when its interval has passed.
     fn count_changed(&self, name: &ChannelName, channel: &mut Channel, now: Instant) {
         let is_counted = !name.is_presence() && name.server_to_user().is_none();
-        if !is_counted || !self.app().config.subscription_count {
+        if !is_counted || !self.app.load().config.subscription_count {
             return;
         }
         match channel.announce_count(&self.inboxes, name, now) {
