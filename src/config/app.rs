@@ -52,7 +52,7 @@ section! {
         tls_only: bool = false => { reload: NewConnections },
         /// Connections of the app on all nodes. 0: no limit.
         max_connections: usize = 0 => { rule: Range(0, 10_000_000), reload: NewConnections },
-        /// Who may send client events: `members` are the subscribers of the private or presence channel.
+        /// Connections that may send client events: `members` are the subscribers of the private or presence channel.
         client_events: ClientEvents = ClientEvents::Members => {
             rule: Words(ClientEvents::WORDS), soketi: Some("'none'"),
         },
@@ -172,9 +172,9 @@ section! {
             example: Some(r#"["channel_occupied", "channel_vacated"]"#),
         },
         /// Send only events of channels whose name begins with this. User events have no channel and are
-        /// always sent.
+        /// always sent. Empty: all.
         channel_prefix: String = String::new() => {},
-        /// Send only events of channels whose name ends with this.
+        /// Send only events of channels whose name ends with this. Empty: all.
         channel_suffix: String = String::new() => {},
         /// Headers to add to each request. The values are treated as secrets.
         headers: BTreeMap<String, Secret> = BTreeMap::new() => {

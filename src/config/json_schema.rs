@@ -31,6 +31,10 @@ fn section(info: &SectionInfo) -> Value {
         }
         let inner_schema = section(inner);
         let (name, value) = match key.name().strip_suffix("[]") {
+            // A list that is set has an entry.
+            Some(name) if inner.path == "apps[]" => {
+                (name, json!({ "type": "array", "minItems": 1, "items": inner_schema }))
+            }
             Some(name) => (name, json!({ "type": "array", "items": inner_schema })),
             None => (key.name(), inner_schema),
         };
@@ -51,8 +55,6 @@ fn property(setting: &Declaration, default: &toml::Value) -> Value {
         Some(setting.doc()),
         setting.unit().map(|unit| format!("Unit: {unit}.")),
         values.map(|values| format!("Value: {values}.")),
-        (!setting.at_least.is_empty())
-            .then(|| format!("At least {}.", setting.at_least.join(", "))),
         setting.is_required.then(|| "Required.".to_owned()),
         Some(format!("Reload: {}.", setting.reload.as_str())),
     ];
@@ -72,8 +74,14 @@ fn property(setting: &Declaration, default: &toml::Value) -> Value {
         (property["minimum"], property["maximum"]) = (least.into(), largest.into());
     }
     property["description"] = plain(&text).into();
-    if !setting.is_required {
+    if setting.is_required {
+        let least = if setting.kind == ValueKind::List { "minItems" } else { "minLength" };
+        property[least] = 1.into();
+    } else {
         property["default"] = json!(default);
+    }
+    if !setting.is_supported && setting.kind == ValueKind::Text {
+        property["maxLength"] = 0.into();
     }
     if let Some(example) = setting.example {
         property["examples"] = json!([declared(example)]);

@@ -120,6 +120,14 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
+    /// A reload replaces the apps as a whole.
+    #[test]
+    fn every_setting_of_an_app_can_be_reloaded() {
+        let of_apps = settings().filter(|setting| setting.key.starts_with("apps[]."));
+        let fixed: Vec<_> = of_apps.filter(|setting| setting.is_fixed()).collect();
+        assert!(fixed.is_empty(), "{fixed:?}");
+    }
+
     #[test]
     fn a_pattern_refers_to_a_section_or_a_setting() {
         for section in ["server", "server.tls", "apps[]", "apps[].webhooks[]"] {

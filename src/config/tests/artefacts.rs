@@ -7,7 +7,7 @@
 use crate::config::{
     Config, json_schema,
     kind::ValueKind,
-    schema::{defaults, flatten, sections},
+    schema::{defaults, flatten, sections, settings},
     table::{Declaration, Rule, SectionInfo, declared, joined},
 };
 use std::{env, fmt::Write as _, fs, path::Path};
@@ -42,6 +42,29 @@ fn the_tables_in_the_documents_are_made_from_the_declarations() {
     compare("docs/switching.md", |page| with_tables(page, |_| defaults_table()));
 }
 
+/// A setting of a section without a table would be missing, and a table that is not marked would stay as it is.
+#[test]
+fn the_page_of_settings_has_each_setting_once_and_in_order() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let page = fs::read_to_string(path).unwrap();
+    let (_, tables) = page.split_once("## `[server]`").expect("the first section");
+    let rows = tables.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
+    let documented: Vec<&str> = rows.map(|(key, _)| key).collect();
+    let in_order = tables.split("<!-- settings:").skip(1).flat_map(|part| {
+        part.split_once("-->").expect("the end of the mark").0.split(',').map(str::trim)
+    });
+    let declared: Vec<&str> = in_order
+        .map(|path| sections().iter().find(|section| section.path == path).expect(path))
+        .flat_map(|section| section.settings.iter().map(|setting| setting.key))
+        .collect();
+    assert_eq!(documented, declared);
+    let mut all: Vec<&str> = settings().map(|setting| setting.key).collect();
+    let mut of_page = documented;
+    all.sort_unstable();
+    of_page.sort_unstable();
+    assert_eq!(of_page, all);
+}
+
 #[test]
 fn the_json_schema_is_made_from_the_declarations() {
     compare("docs/settings.schema.json", |_| json_schema());
@@ -55,7 +78,8 @@ const HEAD: &str = "\
 # name in the environment: server.port is CAMPANILE_SERVER__PORT, the first app's key CAMPANILE_APPS__0__KEY.
 # REVERB_* and SOKETI_* variables are read as well, and an app that they configure has Reverb's or soketi's defaults
 # (docs/switching.md). `campanile check` shows what is in effect, with its source. docs/configuration.md has all settings
-# in tables. The first line tells editors where the schema of this file is; `campanile check --schema` prints it.
+# in tables. The first line tells editors where the schema of this file is; in a copy, change it: docs/configuration.md,
+# under Editors.
 #
 ";
 

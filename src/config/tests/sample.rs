@@ -15,24 +15,6 @@ fn the_sample_is_the_default_configuration() {
 }
 
 #[test]
-fn the_sample_shows_every_key() {
-    for setting in schema::settings() {
-        let (section, key) = setting.key.rsplit_once('.').unwrap();
-        let header = match section.strip_suffix("[]") {
-            Some(list) => format!("[[{}]]", list.replace("[]", "")),
-            None => format!("[{section}]"),
-        };
-        let lines = SAMPLE.lines().map(|line| line.trim_start_matches("# "));
-        let found = lines
-            .skip_while(|line| *line != header)
-            .skip(1)
-            .take_while(|line| !line.starts_with('['))
-            .any(|line| line.starts_with(&format!("{key} = ")));
-        assert!(found, "{}", setting.key);
-    }
-}
-
-#[test]
 fn the_sample_can_be_used_as_it_is() {
     let loaded = Setup::default().file(SAMPLE).loaded();
     assert!(loaded.is_development());
