@@ -89,11 +89,27 @@ fn the_script_needs_no_later_bash_than_3_2() {
             assert!(!line.contains(construct), "protocol-tests/run:{}: {construct}", at + 1);
         }
         // With `set -u`, it fails on an empty array.
-        let expansions = line.matches("[@]}").count() - line.matches("${#").count();
+        let expansions = line.matches("[@]}").count().saturating_sub(line.matches("${#").count());
         let is_checked = ["suites[@]", "failures[@]", "missing[@]"].iter();
         let known: usize = is_checked.map(|name| line.matches(name).count()).sum();
         assert!(expansions <= known, "protocol-tests/run:{}: {line}", at + 1);
     }
+}
+
+#[test]
+fn the_script_runs_each_suite_of_the_manifests() {
+    let read =
+        |path: &str| std::fs::read_to_string(root().join(path)).expect("a file of the repository");
+    let script = read("protocol-tests/run");
+    let mut suites = 0;
+    for manifest in ["Cargo.toml", "protocol-tests/Cargo.toml"] {
+        for part in read(manifest).split("[[test]]").skip(1) {
+            let name = part.split('"').nth(1).expect("a suite has a name");
+            assert!(script.contains(&format!("--test {name} ")), "{name} is not run");
+            suites += 1;
+        }
+    }
+    assert!(6 <= suites, "{suites}");
 }
 
 /// Runs a suite with a `cargo` that prints `text` for a test run, and succeeds.

@@ -39,7 +39,7 @@ pub use program::{PROGRAM, program, root};
 pub use proxy::{Link, Proxy};
 pub use redis::{Redis, free_port};
 pub use resp::{RedisClient, Resp};
-pub use server::{Beneath, Server};
+pub use server::{KeptAlive, Server};
 pub use settings::{APP_ID, KEY, SECRET, Settings, quoted};
 
 use std::time::{Duration, Instant};

@@ -24,10 +24,10 @@ pub async fn node_beside(
     settings: &Settings,
     redis: &str,
     others: Vec<Server>,
-    beneath: Option<Box<dyn std::fmt::Debug + Send + Sync>>,
+    kept_alive: Option<Box<dyn std::fmt::Debug + Send + Sync>>,
 ) -> Server {
     let settings = settings.clone().section("redis", "url", quoted(redis));
-    let server = Server::start(&settings, others, beneath).await;
+    let server = Server::start(&settings, others, kept_alive).await;
     becomes_ready(&server, Duration::from_secs(10)).await;
     server
 }

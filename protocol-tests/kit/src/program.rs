@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 /// Names another program to test; a relative path starts at the root of the repository.
-pub const PROGRAM: &str = "CAMPANILE_PROGRAM";
+pub const PROGRAM: &str = "CAMPANILE_BIN";
 
 /// Beginnings of the variables that cargo sets for a test. Build scripts that read them would run again, and what depends
 /// on them would be built again.
@@ -24,14 +24,17 @@ pub fn root() -> &'static Path {
 
 /// The program `campanile`, which is up to date: cargo is asked for it once per process.
 pub fn program() -> &'static Path {
-    static FOUND: LazyLock<PathBuf> =
-        LazyLock::new(|| env::var_os(PROGRAM).map_or_else(build, |path| root().join(path)));
-    &FOUND
+    static FOUND: LazyLock<Result<PathBuf, String>> =
+        LazyLock::new(|| env::var_os(PROGRAM).map_or_else(build, |path| Ok(root().join(path))));
+    let found = FOUND.as_deref();
+    found.unwrap_or_else(|error| {
+        panic!("{error}; {PROGRAM} may name a program that is built already")
+    })
 }
 
 /// Builds the program with the profile of the running test, and into the same directory. If the test was started by
 /// `cargo test`, cargo has built the crate already, and at most links it.
-fn build() -> PathBuf {
+fn build() -> Result<PathBuf, String> {
     let suite = env::current_exe().expect("a test is a file");
     // TARGET/PROFILE/deps/TEST
     let folder = suite.ancestors().nth(2).expect("tests are in the directory of a profile");
@@ -60,11 +63,12 @@ fn build() -> PathBuf {
         .current_dir(root())
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
-    let output = cargo.output().unwrap_or_else(|error| panic!("{cargo:?}: {error}"));
-    assert!(output.status.success(), "{cargo:?}: {}", output.status);
+    let output = cargo.output().map_err(|error| format!("{cargo:?}: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("{cargo:?}: {}", output.status));
+    }
     let text = String::from_utf8_lossy(&output.stdout);
-    let path = text.lines().find_map(executable);
-    path.unwrap_or_else(|| panic!("{cargo:?} names no program: {text}"))
+    text.lines().find_map(executable).ok_or_else(|| format!("{cargo:?} names no program: {text}"))
 }
 
 /// The path of `campanile` in a message of cargo, if the message is about it.

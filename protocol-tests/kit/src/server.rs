@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A resource that must outlive the server: the Redis of its cluster.
-pub type Beneath = Option<Box<dyn Debug + Send + Sync>>;
+pub type KeptAlive = Option<Box<dyn Debug + Send + Sync>>;
 
 /// The real server, listening on a free port. If the test target runs a cluster, `others` are the other nodes, and
 /// connections and requests are distributed over all nodes in turn.
@@ -27,13 +27,13 @@ pub struct Server {
     requests: AtomicUsize,
     /// The directory with the configuration file, in which the process runs.
     pub directory: Directory,
-    _beneath: Beneath,
+    _kept_alive: KeptAlive,
 }
 
 impl Server {
     /// Starts `campanile start` with a configuration file, and waits until it logs that it listens.
-    pub async fn start(settings: &Settings, others: Vec<Server>, beneath: Beneath) -> Self {
-        Self { others, _beneath: beneath, ..Self::start_on(settings, 0).await }
+    pub async fn start(settings: &Settings, others: Vec<Server>, kept_alive: KeptAlive) -> Self {
+        Self { others, _kept_alive: kept_alive, ..Self::start_on(settings, 0).await }
     }
 
     /// Starts a server on a port, and waits until it logs that it listens.
@@ -60,7 +60,7 @@ impl Server {
             // Makes the first client and the first request use different nodes.
             requests: AtomicUsize::new(1),
             directory,
-            _beneath: None,
+            _kept_alive: None,
         }
     }
 
