@@ -4,6 +4,7 @@ use crate::group::{Group, is_ready, of_channel, told, until, webhooks};
 use kit::webhook_receiver::WebhookReceiver;
 use kit::{Link, Proxy, Redis, Settings, quoted};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 const OCCUPIED: &str = r#"["channel_occupied"]"#;
 
@@ -58,8 +59,8 @@ async fn an_event_after_a_reload_is_sent_with_the_new_settings_although_its_node
         let is_even = round % 2 == 0;
         let (receiver, unchanged) = if is_even { (&mut two, &one) } else { (&mut one, &two) };
         proxy.set(Link::SlowRedis);
-        // The delivering node asks for events.
-        proxy.holds("campanile:log{").await;
+        // The node reads the log every 1.5 s.
+        tokio::time::sleep(Duration::from_millis(1_800)).await;
         delivering.reload(&with(receiver, proxy.url())).await;
         other.reload(&with(receiver, redis.url())).await;
         client.subscribe(channel).await;

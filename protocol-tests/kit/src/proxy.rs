@@ -99,8 +99,6 @@ pub struct Proxy {
 /// What tests wait for.
 #[derive(Debug, Default)]
 struct Observed {
-    /// What nodes have sent since the link was set, if the link holds it.
-    held: Vec<u8>,
     /// Connections that the node has given up and whose bytes were delivered late, at their begin and at their end.
     late_begun: usize,
     late_ended: usize,
@@ -132,17 +130,7 @@ impl Proxy {
 
     /// Changes the link of all connections.
     pub fn set(&self, link: Link) {
-        self.observed.send_modify(|observed| observed.held.clear());
         self.network.send_modify(|network| network.link = link);
-    }
-
-    /// Waits until the link holds a request that contains `word`.
-    pub async fn holds(&self, word: &str) {
-        let contains = |observed: &Observed| {
-            observed.held.windows(word.len()).any(|found| found == word.as_bytes())
-        };
-        let mut observed = self.observed.subscribe();
-        within("a held request", observed.wait_for(contains)).await.expect("the proxy is there");
     }
 
     /// Waits until the bytes of all connections that the node has given up are delivered. There must be some.
@@ -277,7 +265,7 @@ impl Carried {
         let (queue, queued) = mpsc::unbounded_channel();
         let reading = async {
             tokio::select! {
-                () = self.read(from, queue, Link::to_redis) => {}
+                () = self.read(from, queue) => {}
                 () = self.cut() => {}
             }
             self.is_old.store(true, Ordering::Relaxed);
@@ -297,7 +285,7 @@ impl Carried {
         let (queue, queued) = mpsc::unbounded_channel();
         let both = async {
             let (reading, writing) =
-                (self.read(from, queue, Link::to_node), self.write(queued, &mut to, Link::to_node));
+                (self.read(from, queue), self.write(queued, &mut to, Link::to_node));
             tokio::pin!(writing);
             tokio::select! {
                 is_taken = &mut writing => is_taken,
@@ -346,19 +334,11 @@ impl Carried {
         }
     }
 
-    async fn read(
-        &self,
-        mut from: ReadHalf<'_>,
-        queue: mpsc::UnboundedSender<(Instant, Vec<u8>)>,
-        passage: fn(Link) -> Passage,
-    ) {
+    async fn read(&self, mut from: ReadHalf<'_>, queue: mpsc::UnboundedSender<(Instant, Vec<u8>)>) {
         let mut buffer = vec![0; 65_536];
         while let Ok(count @ 1..) = from.read(&mut buffer).await {
             if buffer[..count].windows(9).any(|word| word == b"SUBSCRIBE") {
                 self.is_bus.store(true, Ordering::Relaxed);
-            }
-            if passage(self.link(&self.network.borrow())) == Passage::Keeps {
-                self.observed.send_modify(|now| now.held.extend_from_slice(&buffer[..count]));
             }
             let due = Instant::now() + self.network.borrow().delay;
             if queue.send((due, buffer[..count].to_vec())).is_err() {
