@@ -4,7 +4,9 @@ use super::{
     clock::now,
     coordinator::{Completion, Coordinator},
     link::{Pushes, RedisConnection, RedisEndpoint},
-    membership::{HEARTBEAT_INTERVAL, HeartbeatPhase, HeartbeatReply, LAYOUT, Registered, Stage},
+    membership::{
+        HEARTBEAT_INTERVAL, HeartbeatPhase, HeartbeatReply, LAYOUT, RETRY_FIRST, Registered, Stage,
+    },
     partition::Partition,
     published_sequences,
     reason::Reason,
@@ -274,7 +276,7 @@ impl Coordinator {
         self.read_provisional_again();
         self.membership.stage = Stage::Joined;
         self.membership.hears_again();
-        self.membership.failures = 0;
+        self.membership.retry_after = RETRY_FIRST;
         self.shared.metrics.joined();
         let others = self.membership.known.len();
         self.link_log.log_joined(self.membership.node(), others);

@@ -8,7 +8,6 @@ use super::{
     scripts::{ScriptCall, ScriptReply, Unexpected},
     shared::{ClusterState, Lease},
 };
-use crate::backoff::Backoff;
 use redis::{RedisResult, Value};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -52,8 +51,7 @@ pub(super) struct Membership {
     /// Nodes that a partition lists and the home partition does not, with the times of the first and of
     /// the latest comparison that found them.
     pub(super) strangers: BTreeMap<String, (Instant, Instant)>,
-    /// Failed attempts to connect and join since the node was joined.
-    pub(super) failures: u32,
+    pub(super) retry_after: Duration,
 }
 
 /// The progress of joining.
@@ -127,11 +125,10 @@ const ARRIVAL_MAX: Duration = Duration::from_secs(60);
 /// How long a new generation waits for a node that knows earlier processes. A node that lost its
 /// link is back by then.
 const KNOWING_WINDOW: Duration = Duration::from_millis(1_500);
-/// The delays between attempts to connect.
-const BACKOFF: Backoff =
-    Backoff { first: Duration::from_millis(50), longest: Duration::from_millis(400), jitter: 0.5 };
+pub(super) const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_millis(400);
 /// The same on a Redis Cluster, where joining takes some hundred commands.
-const BACKOFF_ON_CLUSTER: Backoff = Backoff { longest: Duration::from_secs(2), ..BACKOFF };
+const RETRY_MAX_ON_CLUSTER: Duration = Duration::from_secs(2);
 
 /// The error for an invalid reply.
 const UNEXPECTED: (redis::ErrorKind, &str) =
@@ -168,7 +165,7 @@ impl Membership {
             leased: Vec::new(),
             former: BTreeSet::new(),
             strangers: BTreeMap::new(),
-            failures: 0,
+            retry_after: RETRY_FIRST,
         }
     }
 
@@ -246,10 +243,11 @@ impl Membership {
     /// When the next attempt to connect is due.
     pub(super) fn back_off(&mut self, is_cluster: bool) -> Instant {
         let share = u32::try_from(random::number() % 512).expect("a small number");
-        let backoff = if is_cluster { BACKOFF_ON_CLUSTER } else { BACKOFF };
-        let delay = backoff.delay(self.failures, f64::from(share) / 512.0);
-        self.failures = self.failures.saturating_add(1);
-        now() + delay
+        let jitter = self.retry_after * share / 1_024;
+        let next = now() + self.retry_after + jitter;
+        let longest = if is_cluster { RETRY_MAX_ON_CLUSTER } else { RETRY_MAX };
+        self.retry_after = (self.retry_after * 2).min(longest);
+        next
     }
 
     /// The time until the next heartbeat.

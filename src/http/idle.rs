@@ -4,11 +4,10 @@
 use super::stream::Stream;
 use bytes::Bytes;
 use hyper::StatusCode;
-use parking_lot::{Mutex, MutexGuard};
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -98,7 +97,7 @@ impl IdleTracker {
     }
 
     fn lock(&self) -> MutexGuard<'_, Activity> {
-        self.0.state.lock()
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records that a request's head was received. Returns true for the connection's first.

@@ -10,8 +10,7 @@ use super::{
     stream::Stream,
     upgrade::Granted,
 };
-use crate::{clock, hub::Hub, permit::Permit, shard::UpgradedSocket, shutdown::Drain};
-use arc_swap::ArcSwap;
+use crate::{clock, hub::Hub, live::Live, permit::Permit, shard::UpgradedSocket, shutdown::Drain};
 use hyper::{
     Request, StatusCode,
     body::Incoming,
@@ -21,14 +20,13 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use parking_lot::{Mutex, MutexGuard};
 use std::{
     convert::Infallible,
     future::poll_fn,
     io,
     net::SocketAddr,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 use tokio::{
@@ -61,7 +59,7 @@ pub enum Purpose {
 
 /// One HTTP connection, shared by its requests.
 struct HttpConnection {
-    http: Arc<ArcSwap<Http>>,
+    http: Arc<Live<Http>>,
     purpose: Purpose,
     peer: SocketAddr,
     is_tls: bool,
@@ -72,7 +70,7 @@ struct HttpConnection {
 
 /// Serves one connection. If it becomes a WebSocket, it is passed to a shard.
 pub async fn serve(
-    live: Arc<ArcSwap<Http>>,
+    live: Arc<Live<Http>>,
     stream: TcpStream,
     peer: SocketAddr,
     pending: PendingConnection,
@@ -81,13 +79,12 @@ pub async fn serve(
 ) {
     let PendingConnection { tracker, permit } = pending;
     // A request uses the configuration that was current when it started.
-    let http = live.load_full();
+    let http = live.get();
     let arrived = Instant::now();
     let given_up = async {
         drain.begun().await;
         let since = drain.since().map_or(arrived, |since| since.max(arrived));
-        let end = since + live.load().patience.min(DRAIN_PATIENCE);
-        time::sleep_until(end.into()).await;
+        time::sleep_until((since + live.get().patience.min(DRAIN_PATIENCE)).into()).await;
     };
     let opened = async {
         let mut stream = match purpose {
@@ -135,7 +132,7 @@ async fn serve_requests(
         let connection = Arc::clone(&serving);
         Box::pin(async move { Ok::<Reply, Infallible>(connection.answer(request).await) })
     });
-    let http = connection.http.load_full();
+    let http = connection.http.get();
     let mut is_leaving = drain.has_begun();
     let mut hyper_connection = http1::Builder::new()
         .header_read_timeout(None)
@@ -144,7 +141,7 @@ async fn serve_requests(
         .serve_connection(io, service);
     let timeout = http.request_timeout;
     // The configuration when the server stops, which may be long after the connection was accepted.
-    let patience = || connection.http.load().patience;
+    let patience = || connection.http.get().patience;
     let gives_up_at = |drain: &Drain| drain.since().unwrap_or_else(clock::now) + patience();
     let next_head_by = || clock::now() + patience().min(DRAIN_PATIENCE);
     let mut given_up = pin!(time::sleep_until(next_head_by().into()));
@@ -312,7 +309,7 @@ impl Http {
 
 impl HttpConnection {
     fn granted(&self) -> MutexGuard<'_, Option<Granted>> {
-        self.granted.lock()
+        self.granted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn has_granted(&self) -> bool {
@@ -344,7 +341,7 @@ impl HttpConnection {
 
     async fn answer_logged(&self, request: Request<Incoming>, is_first: bool) -> Reply {
         let (parts, body) = request.into_parts();
-        let http = self.http.load_full();
+        let http = self.http.get();
         let request_id = http.request_id_of(&parts.headers);
         let began = Instant::now();
         let route = match self.purpose {

@@ -1,11 +1,10 @@
 //! The last events of an app's cache channels, limited in bytes.
 
 use crate::protocol::{ChannelName, EventData, Frame, WeakFrame, event};
-use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -92,9 +91,13 @@ impl Cache {
         Self(Mutex::new(CacheState { max_bytes, ..CacheState::default() }))
     }
 
+    fn lock(&self) -> MutexGuard<'_, CacheState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Changes the limit; evicts what exceeds it.
     pub(super) fn set_max_bytes(&self, max_bytes: usize) {
-        let mut kept = self.0.lock();
+        let mut kept = self.lock();
         kept.max_bytes = max_bytes;
         kept.evict();
     }
@@ -109,7 +112,7 @@ impl Cache {
         frame: &Frame,
         expires_at: Instant,
     ) {
-        let mut kept = self.0.lock();
+        let mut kept = self.lock();
         kept.remove(channel);
         if kept.max_bytes < event.bytes() + channel_bytes(channel) {
             kept.stats.too_large += 1;
@@ -131,7 +134,7 @@ impl Cache {
     /// The channel's last event, as a frame like that of its publish.
     pub(super) fn frame(&self, channel: &ChannelName, now: Instant) -> Option<Frame> {
         let (number, event) = {
-            let kept = self.0.lock();
+            let kept = self.lock();
             let cached = kept.fresh(channel, now)?;
             if let Some(frame) = cached.frame.upgrade() {
                 return Some(frame);
@@ -140,7 +143,7 @@ impl Cache {
         };
         let frame = event.frame(channel, now);
         // New subscribers share the frame.
-        let mut kept = self.0.lock();
+        let mut kept = self.lock();
         if let Some(cached) = kept.channels.get_mut(channel)
             && cached.number == number
         {
@@ -151,7 +154,7 @@ impl Cache {
 
     /// The data of the channel's last event as a JSON token, and the time until it expires.
     pub(super) fn data(&self, channel: &ChannelName, now: Instant) -> Option<(String, Duration)> {
-        let kept = self.0.lock();
+        let kept = self.lock();
         let cached = kept.fresh(channel, now)?;
         let event = cached.event.clone();
         let time_to_live = cached.expires_at.saturating_duration_since(now);
@@ -161,7 +164,7 @@ impl Cache {
 
     /// Removes expired events.
     pub(super) fn expire(&self, now: Instant) {
-        let mut kept = self.0.lock();
+        let mut kept = self.lock();
         while let Some((expires_at, number)) = kept.deadlines.first().copied()
             && expires_at <= now
         {
@@ -171,7 +174,7 @@ impl Cache {
     }
 
     pub(super) fn stats(&self) -> CacheStats {
-        self.0.lock().stats
+        self.lock().stats
     }
 }
 
@@ -304,9 +307,9 @@ mod tests {
         bench.now = start + TTL;
         assert_eq!(bench.has(&["cache-1", "cache-0"]), [false, true], "even before it is removed");
         bench.cache.expire(bench.now);
-        assert_eq!(bench.cache.0.lock().channels.len(), 2);
+        assert_eq!(bench.cache.lock().channels.len(), 2);
         bench.cache.expire(bench.now + Duration::from_secs(1));
-        let kept = bench.cache.0.lock();
+        let kept = bench.cache.lock();
         assert_eq!((kept.stats.bytes, kept.order.len(), kept.deadlines.len()), (0, 0, 0));
         assert!(kept.channels.capacity() <= Cache::SHRINK_FROM * 2, "{}", kept.channels.capacity());
     }
@@ -342,7 +345,7 @@ mod tests {
             if random.random_bool(0.2) {
                 bench.cache.expire(bench.now);
             }
-            let kept = bench.cache.0.lock();
+            let kept = bench.cache.lock();
             let copies: HashMap<*const CachedEvent, usize> = kept
                 .channels
                 .values()

@@ -6,10 +6,7 @@
 //! was given to another process.
 
 use super::{ask::reachable, listeners::allow_take_over};
-use crate::{
-    http::{HttpConnectionLimiter, PendingConnection},
-    throttle::LogThrottle,
-};
+use crate::http::{HttpConnectionLimiter, PendingConnection};
 use socket2::SockRef;
 use std::{
     io,
@@ -89,7 +86,7 @@ pub(super) fn start(
         listener,
         is_inherited,
         order: Arc::clone(&order),
-        gate: ConnectionGate { limiter, throttle: LogThrottle::every(LOG_INTERVAL) },
+        gate: ConnectionGate { limiter, logged_at: None },
         shard_senders,
         next_shard: 0,
         is_exhausted: false,
@@ -344,7 +341,7 @@ fn begin_connection(address: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> 
 /// Waits for permits of the limiter.
 struct ConnectionGate {
     limiter: Arc<HttpConnectionLimiter>,
-    throttle: LogThrottle,
+    logged_at: Option<Instant>,
 }
 
 impl ConnectionGate {
@@ -354,7 +351,8 @@ impl ConnectionGate {
             if let Some(pending) = self.limiter.admit(now) {
                 return pending;
             }
-            if self.throttle.due(1, now).is_some() {
+            if self.logged_at.is_none_or(|logged_at| logged_at + LOG_INTERVAL <= now) {
+                self.logged_at = Some(now);
                 tracing::warn!("http connections at their limit: the longest idle are closed");
             }
             thread::sleep(FULL_PAUSE);

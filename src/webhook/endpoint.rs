@@ -1,8 +1,8 @@
 //! One webhook: its settings and its queue.
 
 use super::{
-    WebhookError,
-    client::{EndpointClient, Target, headers},
+    client::{EndpointClient, headers},
+    dial::{Dialer, Target, WebhookError},
     envelope::Notice,
     queue::MemoryQueue,
     stats::{Dropped, LOG_INTERVAL, Stats},
@@ -10,11 +10,10 @@ use super::{
 use crate::{
     clock::now,
     config::{AppConfig, Secret, WebhookConfig},
-    http_client::Connector,
+    live::Live,
     signature::Signer,
     throttle::LogThrottle,
 };
-use arc_swap::ArcSwap;
 use hyper::HeaderMap;
 use std::{sync::Arc, time::Instant};
 
@@ -23,15 +22,15 @@ use std::{sync::Arc, time::Instant};
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) app_id: String,
-    name: ArcSwap<String>,
+    name: Live<String>,
     pub(super) url: Secret,
     pub(super) target: Arc<Target>,
     /// The queue of this node. In a cluster, the queue is in Redis.
     pub(super) queue: Arc<MemoryQueue>,
     pub(super) stats: Stats,
     /// Signs requests that are made later: halves of requests, and probes.
-    pub(super) signer: ArcSwap<Signer>,
-    headers: Arc<ArcSwap<HeaderMap>>,
+    pub(super) signer: Live<Signer>,
+    headers: Arc<Live<HeaderMap>>,
     drops: LogThrottle,
     pub(super) refusals: LogThrottle,
 }
@@ -47,14 +46,14 @@ impl Endpoint {
             webhook: name.to_owned(),
         })?;
         Ok(Self {
-            headers: Arc::new(ArcSwap::from_pointee(headers(&app.key, &webhook.headers))),
+            headers: Arc::new(Live::new(headers(&target.authority, &app.key, &webhook.headers))),
             app_id: app.id.clone(),
-            name: ArcSwap::from_pointee(name.to_owned()),
+            name: Live::new(name.to_owned()),
             url: Secret::new(webhook.url.as_str()),
             target: Arc::new(target),
             queue: Arc::default(),
             stats: Stats::default(),
-            signer: ArcSwap::from_pointee(Signer::new(app.secret.expose())),
+            signer: Live::new(Signer::new(app.secret.expose())),
             drops: LogThrottle::every(LOG_INTERVAL),
             refusals: LogThrottle::every(LOG_INTERVAL),
         })
@@ -62,19 +61,19 @@ impl Endpoint {
 
     /// The webhook's name in metrics and logs.
     pub(super) fn name(&self) -> Arc<String> {
-        self.name.load_full()
+        self.name.get()
     }
 
     /// Applies the settings of `fresh`, which has the same URL.
     pub(super) fn follow(&self, fresh: &Self) {
-        self.name.store(fresh.name.load_full());
-        self.headers.store(fresh.headers.load_full());
-        self.signer.store(fresh.signer.load_full());
+        self.name.share(&fresh.name);
+        self.headers.share(&fresh.headers);
+        self.signer.share(&fresh.signer);
     }
 
     /// A client for this endpoint.
-    pub(super) fn client(&self, connector: Arc<ArcSwap<Connector>>) -> EndpointClient {
-        EndpointClient::new(connector, Arc::clone(&self.target), Arc::clone(&self.headers))
+    pub(super) fn client(&self, dialer: Arc<Live<Dialer>>) -> EndpointClient {
+        EndpointClient::new(dialer, Arc::clone(&self.target), Arc::clone(&self.headers))
     }
 
     /// Queues a request.
@@ -90,7 +89,7 @@ impl Endpoint {
             tracing::warn!(
                 app = self.app_id,
                 webhook = %self.name(),
-                host = self.target.origin.authority(),
+                host = self.target.authority,
                 error,
                 event,
                 channel,
@@ -110,7 +109,7 @@ impl Endpoint {
             tracing::warn!(
                 app = self.app_id,
                 webhook = %self.name(),
-                host = self.target.origin.authority(),
+                host = self.target.authority,
                 events,
                 reason = reason.as_str(),
                 "webhook events dropped"
@@ -135,8 +134,8 @@ mod tests {
         let (old, fresh) = (endpoint("old", "1"), endpoint("fresh", "2"));
         old.follow(&fresh);
         assert_eq!(old.name().as_str(), "fresh");
-        assert_eq!(old.headers.load()["x-a"], "fresh");
-        assert_eq!(old.signer.load().sign("x"), Signer::new("2").sign("x"));
+        assert_eq!(old.headers.get()["x-a"], "fresh");
+        assert_eq!(old.signer.get().sign("x"), Signer::new("2").sign("x"));
     }
 
     #[test]
@@ -164,7 +163,7 @@ mod tests {
         let url = "http://a.test/hunter2?token=hunter2".to_owned();
         let webhook = WebhookConfig { url, headers, ..WebhookConfig::default() };
         let endpoint = Endpoint::new(&AppConfig::development(), "a.test", &webhook).unwrap();
-        let client = endpoint.client(Arc::new(ArcSwap::from_pointee(Connector::new(None, false))));
+        let client = endpoint.client(Arc::new(Live::new(Dialer::new(false, false).unwrap())));
         assert!(!format!("{endpoint:?}{client:?}{webhook:?}").contains("hunter2"));
     }
 }

@@ -8,7 +8,8 @@
 //! absences of less than three seconds are not reported. Reported events pass the **filter** of
 //! each endpoint into its **batch** (`filter`, `batch`), which becomes one signed request
 //! (`envelope`) in the **queue** of the endpoint (`queue`). One task for each endpoint (`endpoint`)
-//! delivers its queue in order, and retries for five minutes (`retry`) over HTTP (`client`).
+//! delivers its queue in order, and retries for five minutes (`backoff`) over HTTP (`client`,
+//! `dial`, `address`).
 //!
 //! In a cluster, log and queues are in Redis, and one node at a time reads them (`shared`): with
 //! the same filters, batches, requests, deliveries and rules.
@@ -19,14 +20,16 @@
 //! A slow endpoint therefore has its own queue and task, and delays no other. Each step between log
 //! and queue is a value without I/O whose time is an argument.
 
+mod address;
 mod app;
+mod backoff;
 mod batch;
 mod client;
 mod debouncer;
 mod delivery;
+mod dial;
 mod endpoint;
 mod envelope;
-mod error;
 mod filter;
 mod log;
 mod machine;
@@ -38,7 +41,7 @@ mod stats;
 mod test_delivery;
 
 pub use crate::config::WebhookEvent as Kind;
-pub use error::WebhookError;
+pub use dial::WebhookError;
 pub use stats::WebhookMetrics;
 pub use test_delivery::{TestDelivery, send_test};
 
@@ -46,12 +49,12 @@ use crate::{
     clock::now,
     cluster::Cluster,
     config::Config,
-    http_client::Connector,
     hub::{HubEvent, Observer},
+    live::Live,
     shutdown::Drain,
 };
 use app::{AppWebhooks, Settings, dispatch};
-use arc_swap::ArcSwap;
+use dial::Dialer;
 use shared::SharedWebhooks;
 use stats::Dropped;
 use std::{
@@ -65,8 +68,8 @@ use tokio::{sync::Notify, task::JoinSet, time};
 #[derive(Debug)]
 pub struct Webhooks {
     /// Apps with webhooks, or that had some since the start, by id.
-    apps: ArcSwap<HashMap<String, Arc<AppWebhooks>>>,
-    connector: Arc<ArcSwap<Connector>>,
+    apps: Live<HashMap<String, Arc<AppWebhooks>>>,
+    dialer: Arc<Live<Dialer>>,
     /// In a cluster, the handle to it.
     cluster: OnceLock<Cluster>,
     /// Notified when tasks of apps must be started.
@@ -78,7 +81,7 @@ pub struct Webhooks {
 pub struct Plan {
     /// The settings of all apps, by id.
     apps: HashMap<String, Settings>,
-    connector: Connector,
+    dialer: Dialer,
 }
 
 /// The delay before a task that panicked is restarted.
@@ -96,7 +99,7 @@ impl Plan {
         let settings = apps.map(|app| Ok((app.id.clone(), Settings::new(app, batch_wait)?)));
         Ok(Self {
             apps: settings.collect::<Result<_, _>>()?,
-            connector: test_delivery::connector(config)?,
+            dialer: test_delivery::dialer(config)?,
         })
     }
 }
@@ -108,21 +111,21 @@ impl Webhooks {
     ///
     /// [`WebhookError`] if a webhook is unusable.
     pub fn new(config: &Config) -> Result<Self, WebhookError> {
-        let Plan { apps, connector } = Plan::new(config)?;
+        let Plan { apps, dialer } = Plan::new(config)?;
         let webhooks = Self {
-            apps: ArcSwap::from_pointee(HashMap::new()),
-            connector: Arc::new(ArcSwap::from_pointee(connector.clone())),
+            apps: Live::new(HashMap::new()),
+            dialer: Arc::new(Live::new(dialer.clone())),
             cluster: OnceLock::new(),
             changed: Notify::new(),
         };
-        webhooks.change(Plan { apps, connector });
+        webhooks.change(Plan { apps, dialer });
         Ok(webhooks)
     }
 
     /// Applies another plan. Apps without an entry continue until [`Webhooks::end`].
     pub fn change(&self, plan: Plan) {
-        self.connector.store(Arc::new(plan.connector));
-        let mut apps = HashMap::clone(&self.apps.load());
+        self.dialer.set(plan.dialer);
+        let mut apps = HashMap::clone(&self.apps.get());
         for (id, settings) in plan.apps {
             match apps.get(&id) {
                 Some(app) => app.change(settings),
@@ -134,16 +137,16 @@ impl Webhooks {
                 }
             }
         }
-        self.apps.store(Arc::new(apps));
+        self.apps.set(apps);
         self.changed.notify_one();
     }
 
     /// Ends the webhooks of a removed app: held events are released, and each queued request has
     /// one attempt left.
     pub fn end(&self, app_id: &str) {
-        let mut apps = HashMap::clone(&self.apps.load());
+        let mut apps = HashMap::clone(&self.apps.get());
         if let Some(app) = apps.remove(app_id) {
-            self.apps.store(Arc::new(apps));
+            self.apps.set(apps);
             app.is_gone.store(true, Ordering::Relaxed);
             app.ending.send_replace(true);
         }
@@ -154,7 +157,7 @@ impl Webhooks {
     pub async fn run(self: Arc<Self>, mut drain: Drain) {
         let mut tasks = JoinSet::new();
         loop {
-            for app in self.apps.load().values() {
+            for app in self.apps.get().values() {
                 if !app.is_started.swap(true, Ordering::Relaxed) {
                     self.start(app, &mut tasks);
                 }
@@ -165,7 +168,7 @@ impl Webhooks {
                 Some(_ended) = tasks.join_next() => {}
             }
         }
-        for app in self.apps.load().values() {
+        for app in self.apps.get().values() {
             app.ending.send_replace(true);
         }
         while tasks.join_next().await.is_some() {}
@@ -173,9 +176,9 @@ impl Webhooks {
 
     /// Starts the tasks of an app.
     fn start(&self, app: &Arc<AppWebhooks>, tasks: &mut JoinSet<()>) {
-        let (app, connector) = (Arc::clone(app), Arc::clone(&self.connector));
+        let (app, dialer) = (Arc::clone(app), Arc::clone(&self.dialer));
         let Some(shared) = app.shared.get().cloned() else {
-            tasks.spawn(kept_alive(move || dispatch(Arc::clone(&app), Arc::clone(&connector))));
+            tasks.spawn(kept_alive(move || dispatch(Arc::clone(&app), Arc::clone(&dialer))));
             return;
         };
         let (logging, is_ending) = (Arc::clone(&shared), app.ending.subscribe());
@@ -184,7 +187,7 @@ impl Webhooks {
             async move { logging.log(is_ending).await }
         }));
         tasks.spawn(kept_alive(move || {
-            shared::dispatch(Arc::clone(&app), Arc::clone(&shared), Arc::clone(&connector))
+            shared::dispatch(Arc::clone(&app), Arc::clone(&shared), Arc::clone(&dialer))
         }));
     }
 
@@ -192,7 +195,7 @@ impl Webhooks {
     /// [`Webhooks::run`].
     pub fn share(&self, cluster: &Cluster) {
         self.cluster.get_or_init(|| cluster.clone());
-        self.apps.load().values().for_each(|app| self.share_app(app));
+        self.apps.get().values().for_each(|app| self.share_app(app));
     }
 
     fn share_app(&self, app: &AppWebhooks) {
@@ -210,7 +213,7 @@ impl Webhooks {
             app.lost.add(unlogged);
             unlogged
         };
-        let apps = self.apps.load();
+        let apps = self.apps.get();
         let lost: usize = apps.values().map(unlogged).sum();
         let dropped: usize = apps
             .values()
@@ -234,7 +237,7 @@ impl Webhooks {
 impl Observer for Webhooks {
     /// Debouncing needs both events of a pair as soon as one is reported.
     fn wants(&self, app_id: &str, kind: Kind) -> bool {
-        self.apps.load().get(app_id).is_some_and(|app| app.wants(kind))
+        self.apps.get().get(app_id).is_some_and(|app| app.wants(kind))
     }
 
     fn observe(&self, app_id: &str, hub_event: HubEvent) {
@@ -242,7 +245,7 @@ impl Observer for Webhooks {
     }
 
     fn observe_at(&self, app_id: &str, at_us: u64, hub_event: HubEvent) {
-        if let Some(app) = self.apps.load().get(app_id) {
+        if let Some(app) = self.apps.get().get(app_id) {
             app.observe(at_us, hub_event);
         }
     }
@@ -305,7 +308,7 @@ mod tests {
             webhooks.observe(&id, occupied.clone());
             webhooks.observe("unknown", event.clone());
         }
-        assert_eq!(webhooks.apps.load()[&id].lost.get(), 2, "16 MiB hold three of them");
+        assert_eq!(webhooks.apps.get()[&id].lost.get(), 2, "16 MiB hold three of them");
         assert_eq!(webhooks.abandon(), 0, "requests, of which there are none");
     }
 }

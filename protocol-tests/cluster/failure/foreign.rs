@@ -1,7 +1,8 @@
 //! Foreign data under the prefix of the nodes in Redis.
 
-use crate::support::{C, Group, HEALED, Listener, R, View, assert_view_everywhere};
-use kit::{RedisClient, metrics};
+use crate::kit::{
+    C, Group, HEALED, Listener, R, RedisClient, View, assert_view_everywhere, metrics,
+};
 
 #[tokio::test]
 async fn unexpected_messages_are_counted_logged_once_and_ignored() {

@@ -17,7 +17,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use kit::Redis;
+use crate::kit::Redis;
 
 /// A real server and its model, which receive the same commands.
 struct Pair {

@@ -70,7 +70,7 @@ impl Script {
 }
 
 fn root() -> &'static Path {
-    kit::root()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 fn cases_path(name: &str) -> PathBuf {

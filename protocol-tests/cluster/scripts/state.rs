@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kit::Resp;
+use crate::kit::Resp;
 
 use super::case::ANY;
 

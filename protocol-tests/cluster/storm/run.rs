@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use tokio::task::JoinSet;
 
-use crate::support::{RedisCluster, Violation, Watched};
-use kit::Redis;
+use crate::kit::{Redis, RedisCluster, Violation, Watched};
 
 use super::clients::{self, Life};
 use super::faults::{BEHIND_SENTINELS, Fault, ON_A_CLUSTER, ON_ONE_REDIS};

@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::support::{RedisCluster, Watched, WebhookRequest};
-use kit::webhook_receiver::WebhookReceiver;
-use kit::{Proxy, Redis, Server, Settings, becomes_ready, cluster_settings, unready_node};
+use crate::harness::{Server, Settings};
+use crate::kit::{
+    Proxy, Redis, RedisCluster, Watched, WebhookRequest, becomes_ready, cluster_settings,
+    unready_node,
+};
+use crate::webhook_receiver::WebhookReceiver;
 
 use super::world::World;
 

@@ -12,15 +12,14 @@
 //!   Everything up to the map belongs to it.
 
 use super::{
-    pending::{ExpectedAnswer, Noting, Pending, TimerAction, silent},
+    pending::{ExpectedAnswer, Noting, Pending, TimerAction, lock, silent},
     stream::Stream,
 };
 use crate::cluster::clock::now;
-use parking_lot::Mutex;
 use redis::{
     Cmd, PushKind, RedisError, RedisResult, Value, cmd, from_redis_value, parse_redis_value_async,
 };
-use std::{io, time::Duration};
+use std::{io, sync::Mutex, time::Duration};
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt as _, WriteHalf},
     sync::{mpsc, oneshot},
@@ -158,7 +157,7 @@ async fn run(
         error = overdue(&pending) => error,
         error = ping(pings, &pending) => error,
     };
-    pending.lock().fail(&error);
+    lock(&pending).fail(&error);
     error
 }
 
@@ -166,7 +165,7 @@ async fn run(
 async fn ping(requests: mpsc::Sender<Request>, pending: &Mutex<Pending>) -> RedisError {
     loop {
         let look = now() + LOOK;
-        let due = pending.lock().due();
+        let due = lock(pending).due();
         match due {
             TimerAction::Ping(at) if at <= now() => {
                 let (caller, answered) = oneshot::channel();
@@ -186,7 +185,7 @@ async fn ping(requests: mpsc::Sender<Request>, pending: &Mutex<Pending>) -> Redi
 async fn overdue(pending: &Mutex<Pending>) -> RedisError {
     loop {
         let mut look = now() + LOOK;
-        if let TimerAction::GiveUp(at) = pending.lock().due() {
+        if let TimerAction::GiveUp(at) = lock(pending).due() {
             if at <= now() {
                 return silent();
             }
@@ -208,7 +207,7 @@ async fn write(
             // Cancelled requests are not sent.
             if !request.caller.is_closed() {
                 bytes.extend_from_slice(&request.bytes);
-                pending.lock().add(request.answer, request.bytes.len(), request.caller);
+                lock(pending).add(request.answer, request.bytes.len(), request.caller);
             }
             match queue.try_recv() {
                 Ok(next) if bytes.len() < CHUNK => request = next,
@@ -236,7 +235,7 @@ async fn write(
 
 /// Handles a value that the server has sent; `None` if it violates the protocol.
 fn take(value: Value, pending: &Mutex<Pending>, heard: &impl Fn(Incoming)) -> Option<()> {
-    let mut pending = pending.lock();
+    let mut pending = lock(pending);
     if let Value::Push { kind, data } = value {
         let mut data = data.into_iter().map(from_redis_value::<Vec<u8>>);
         let mut next = || data.next()?.ok();

@@ -1,7 +1,6 @@
 //! The configuration as a whole. Each test has its own directory for files; the environment is a
 //! map.
 
-mod artefacts;
 mod compat;
 mod development;
 mod environment;
@@ -10,6 +9,7 @@ mod grammar;
 mod messages;
 mod origins;
 mod redis;
+mod reference;
 mod reload;
 mod reverb;
 mod rules;

@@ -3,6 +3,7 @@
 use super::{Setup, origin, with_app};
 use crate::config::{
     ClientEvents, Config, LogLevel, compat_variable::CompatVariable, soketi::COMPAT_VARIABLES,
+    unsupported,
 };
 use std::collections::BTreeSet;
 
@@ -12,7 +13,10 @@ fn configured(name: &str, value: &str) -> Config {
 
 #[test]
 fn all_115_variables_are_known() {
-    let table = COMPAT_VARIABLES.iter().map(CompatVariable::name);
+    let table = COMPAT_VARIABLES
+        .iter()
+        .map(|CompatVariable { name, .. }| *name)
+        .chain(unsupported::variables());
     let known: BTreeSet<_> = table.filter(|name| name.starts_with("SOKETI_")).collect();
     let listed: BTreeSet<_> = NAMES.split_whitespace().collect();
     assert_eq!(listed.len(), 115);

@@ -4,8 +4,9 @@ use super::{
     super::{
         app::{AppWebhooks, Settings},
         batch::Batch,
-        client::TIMEOUTS,
+        client::REQUEST_TIMEOUT,
         delivery::{End, EndpointDelivery},
+        dial::Dialer,
         envelope,
         filter::Filter,
         kept_alive,
@@ -17,8 +18,7 @@ use super::{
     queue::SharedQueue,
 };
 use crate::cluster::{Commit, NotCommitted, Poll, Store, Unavailable, View};
-use crate::{clock::now, http_client::Connector, hub::HubEvent};
-use arc_swap::ArcSwap;
+use crate::{clock::now, hub::HubEvent, live::Live};
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -35,8 +35,6 @@ use tokio::{
 const LOOK_INTERVAL: Duration = Duration::from_millis(1_500);
 /// The pause before a retry while Redis is unavailable.
 const RETRY: Duration = Duration::from_millis(250);
-/// How long the answer to an accepted request may take to be stored, before it is sent again.
-const ACK_MAX: Duration = Duration::from_secs(1);
 /// The interval at which other nodes try to acquire the lease although its holder is alive: the
 /// holder's task may hang.
 const ASK_ANYWAY: Duration = Duration::from_secs(120);
@@ -49,7 +47,7 @@ const LEASE_MARGIN: Duration = Duration::from_millis(500);
 pub(in crate::webhook) async fn dispatch(
     app: Arc<AppWebhooks>,
     shared: Arc<SharedWebhooks>,
-    connector: Arc<ArcSwap<Connector>>,
+    dialer: Arc<Live<Dialer>>,
 ) {
     let (mut ending, mut changes) = (app.ending.subscribe(), app.watch());
     loop {
@@ -61,7 +59,7 @@ pub(in crate::webhook) async fn dispatch(
                 _ = changes.changed() => continue,
             }
         }
-        let made_of = (Arc::clone(&app), Arc::clone(&shared), Arc::clone(&connector));
+        let made_of = (Arc::clone(&app), Arc::clone(&shared), Arc::clone(&dialer));
         let mut dispatcher = SharedDispatcher::new(made_of, settings);
         loop {
             let step = dispatcher.step().await;
@@ -96,7 +94,7 @@ enum Step {
 struct SharedDispatcher {
     app: Arc<AppWebhooks>,
     shared: Arc<SharedWebhooks>,
-    connector: Arc<ArcSwap<Connector>>,
+    dialer: Arc<Live<Dialer>>,
     settings: Arc<Settings>,
     /// The names of the endpoints' queues.
     names: Vec<String>,
@@ -115,7 +113,7 @@ struct Delivering {
 
 impl SharedDispatcher {
     fn new(
-        (app, shared, connector): (Arc<AppWebhooks>, Arc<SharedWebhooks>, Arc<ArcSwap<Connector>>),
+        (app, shared, dialer): (Arc<AppWebhooks>, Arc<SharedWebhooks>, Arc<Live<Dialer>>),
         settings: Arc<Settings>,
     ) -> Self {
         shared.lease.ends();
@@ -126,7 +124,7 @@ impl SharedDispatcher {
             delivering: None,
             app,
             shared,
-            connector,
+            dialer,
             settings,
         }
     }
@@ -210,12 +208,12 @@ impl SharedDispatcher {
                 self.settings.signer.clone(),
             ));
             queues.push(Arc::clone(&queue));
-            let (endpoint, connector) = (Arc::clone(endpoint), Arc::clone(&self.connector));
+            let (endpoint, dialer) = (Arc::clone(endpoint), Arc::clone(&self.dialer));
             let end = watch::Sender::new(End::Open);
             let ending = end.subscribe();
             ends.push(end);
             tasks.spawn(kept_alive(move || {
-                let clients = [(); 2].map(|()| endpoint.client(Arc::clone(&connector)));
+                let clients = [(); 2].map(|()| endpoint.client(Arc::clone(&dialer)));
                 EndpointDelivery::new(
                     Arc::clone(&endpoint),
                     Arc::clone(&queue),
@@ -343,8 +341,8 @@ impl SharedDispatcher {
             end.send_replace(if next.contains(name) { End::Stop } else { End::Last });
         }
         let ended = async { while tasks.join_next().await.is_some() {} };
-        // An attempt that takes longer is cancelled: meanwhile nothing is dispatched.
-        let _ = time::timeout(TIMEOUTS.total() + ACK_MAX, ended).await;
+        // A longer attempt is cancelled: meanwhile nothing is dispatched.
+        let _ = time::timeout(REQUEST_TIMEOUT, ended).await;
         self.store().release(&self.name).await;
         self.stand_down();
     }

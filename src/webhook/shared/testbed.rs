@@ -4,11 +4,13 @@ use super::{SharedWebhooks, dispatch};
 use crate::{
     cluster::{Commit, Poll, SimulatedNode, SimulatedRedis, Store},
     config::{AppConfig, WebhookConfig, WebhookEvent},
-    http_client::Connector,
     hub::HubEvent,
-    webhook::app::{AppWebhooks, Settings},
+    live::Live,
+    webhook::{
+        app::{AppWebhooks, Settings},
+        dial::Dialer,
+    },
 };
-use arc_swap::ArcSwap;
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 
@@ -36,9 +38,9 @@ pub(super) fn settings(urls: &[&str]) -> Settings {
     Settings::new(&app, BATCH_WAIT).unwrap()
 }
 
-/// A connector that connects to nothing: the tests' endpoints have private addresses.
-pub(super) fn connector() -> Arc<ArcSwap<Connector>> {
-    Arc::new(ArcSwap::from_pointee(Connector::new(None, true)))
+/// A dialer that connects to nothing: the tests' endpoints have private addresses.
+pub(super) fn dialer() -> Arc<Live<Dialer>> {
+    Arc::new(Live::new(Dialer::new(false, true).unwrap()))
 }
 
 impl Member {
@@ -55,7 +57,7 @@ impl Member {
     pub(super) fn start(&mut self) {
         let (logging, ending) = (Arc::clone(&self.shared), self.app.ending.subscribe());
         self.tasks.spawn(async move { logging.log(ending).await });
-        self.tasks.spawn(dispatch(Arc::clone(&self.app), Arc::clone(&self.shared), connector()));
+        self.tasks.spawn(dispatch(Arc::clone(&self.app), Arc::clone(&self.shared), dialer()));
     }
 
     /// Ends the tasks as a node does that stops.

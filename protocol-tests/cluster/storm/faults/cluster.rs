@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Period, RedisCluster};
+use crate::kit::{Period, RedisCluster};
 
 use super::{Active, Testbed};
 use crate::storm::testbed::Servers;

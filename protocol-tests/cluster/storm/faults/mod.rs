@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
-use crate::support::Period;
-use kit::Redis;
+use crate::kit::{Period, Redis};
 
 use super::testbed::Testbed;
 use cluster::ClusterFault;

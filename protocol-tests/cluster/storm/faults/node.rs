@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::Period;
+use crate::kit::Period;
 
 use super::{Active, Testbed};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use kit::RedisClient;
+use crate::kit::RedisClient;
 
 use super::Testbed;
 

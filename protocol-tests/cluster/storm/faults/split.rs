@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
-use crate::support::Period;
-use kit::Redis;
+use crate::kit::{Period, Redis};
 
 use super::{Active, Testbed};
 
@@ -13,10 +12,8 @@ impl Testbed {
     /// Promotes a replica and connects all nodes but one to it.
     pub(super) async fn begin_split(&mut self, active: &mut Active) {
         let port = self.servers.one().port.to_string();
-        let replica = Redis::start_adjustable(&[]).await;
+        let replica = Redis::start_adjustable(&["--replicaof", "127.0.0.1", &port]).await;
         let mut admin = replica.admin().await;
-        // By a command: an argument would apply again when a later fault restarts the server.
-        admin.command(&["REPLICAOF", "127.0.0.1", &port]).await;
         let start = Instant::now();
         while !admin
             .command(&["INFO", "replication"])
