@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::time::Instant;
 
-use super::{Event, History, Rule, Violation};
+use super::{Event, History, Rule, Violation, WHISPER};
 
 /// The known constraints on the order of a channel's events: each connection received some of them in sequence, and an
 /// accepted event precedes those whose publish began later.
@@ -34,8 +34,7 @@ impl<'a> Order<'a> {
         let mut order = Self::unsorted(events);
         let is_excused = |id: &str| events.get(id).is_some_and(|event| event.is_excused);
         for connection in connections(histories) {
-            for pair in connection.windows(2) {
-                let ((first, has_ended), (second, _)) = (pair[0], pair[1]);
+            for [(first, has_ended), (second, _)] in successors(&connection) {
                 // While there are two masters, a node that is still connected to the old one has another order. It
                 // closes its subscribers when it has found the new one.
                 if has_ended && is_excused(first) && is_excused(second) {
@@ -208,9 +207,41 @@ impl<'a> Order<'a> {
     }
 }
 
-/// The events that each connection received, in all its subscriptions to the channel, in order; and for each whether that
-/// subscription has ended.
-fn connections<'a>(histories: &'a [&'a History]) -> Vec<Vec<(&'a str, bool)>> {
+/// The pairs of events that a connection received one after the other. A cached event may be older than client events of
+/// the subscription before, since the cache holds none of them: it follows the last event that the cache could hold.
+fn successors<'a>(connection: &[Received<'a>]) -> Vec<[(&'a str, bool); 2]> {
+    let mut pairs = Vec::new();
+    let (mut last, mut last_cacheable) = (None, None);
+    let mut cached = None;
+    for Received { id, has_ended, is_cached } in connection {
+        let this = (*id, *has_ended);
+        let before = if *is_cached { last_cacheable } else { last };
+        pairs.extend(before.map(|before| [before, this]));
+        if *is_cached {
+            cached = Some(this);
+        } else {
+            pairs.extend(cached.take().map(|before| [before, this]));
+            last = Some(this);
+        }
+        if !id.starts_with(WHISPER) {
+            last_cacheable = Some(this);
+        }
+    }
+    pairs
+}
+
+/// An event that a connection received.
+#[derive(Clone, Copy, Debug)]
+struct Received<'a> {
+    id: &'a str,
+    /// Whether the subscription has ended.
+    has_ended: bool,
+    /// Whether it was received as the last event of a cache channel.
+    is_cached: bool,
+}
+
+/// The events that each connection received, in all its subscriptions to the channel, in order.
+fn connections<'a>(histories: &'a [&'a History]) -> Vec<Vec<Received<'a>>> {
     let mut by_client: HashMap<&str, Vec<&History>> = HashMap::new();
     for history in histories {
         by_client.entry(&history.client).or_default().push(history);
@@ -219,7 +250,12 @@ fn connections<'a>(histories: &'a [&'a History]) -> Vec<Vec<(&'a str, bool)>> {
         subscriptions.sort_by_key(|history| history.acknowledged);
         let ids = |history: &'a History| {
             let has_ended = !history.is_open();
-            history.all_ids().map(move |id| (id, has_ended))
+            let has_cached = history.cached.is_some();
+            history.all_ids().enumerate().map(move |(at, id)| Received {
+                id,
+                has_ended,
+                is_cached: has_cached && at == 0,
+            })
         };
         subscriptions.into_iter().flat_map(ids).collect()
     });

@@ -458,3 +458,25 @@ fn two_masters_may_give_two_orders_to_subscriptions_that_have_ended() {
     assert!(is_broken(false, 0.0), "the subscription continues");
     assert!(is_broken(true, 8.0), "there was one master");
 }
+
+/// The cache holds no client events, so a new subscription may begin with an older event than the last one of the previous.
+#[test]
+fn a_cached_event_may_be_older_than_client_events_of_the_subscription_before() {
+    let mut story = Story::on(CACHE);
+    for at in [1, 2] {
+        story.published[at].id = format!("whisper {}", at + 1);
+    }
+    let (first, second) = ("whisper 2", "whisper 3");
+    let again = |cached: &str, before: &[&str]| {
+        let subscription = History { left: Some(story.second(21.0)), ..story.heard("a", before) };
+        let mut next = cut(story.heard("a", &["4"]));
+        next.acknowledged = story.second(22.0);
+        next.cached = Some(cached.to_owned());
+        vec![subscription, next, cut(story.heard("b", &["1", first, second, "4"]))]
+    };
+    let is_broken = |histories| story.broken(histories).contains(&Rule::Order);
+    assert!(!is_broken(again("1", &["1", first, second])));
+    assert!(!is_broken(again("1", &[first, second])));
+    assert!(is_broken(again("1", &["1", second, first])), "client events have an order");
+    assert!(is_broken(again("1", &["4", second])), "4 is newer than 1 and could be in the cache");
+}
