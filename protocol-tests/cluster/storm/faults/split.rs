@@ -12,8 +12,10 @@ impl Testbed {
     /// Promotes a replica and connects all nodes but one to it.
     pub(super) async fn begin_split(&mut self, active: &mut Active) {
         let port = self.servers.one().port.to_string();
-        let replica = Redis::start_adjustable(&["--replicaof", "127.0.0.1", &port]).await;
+        let replica = Redis::start_adjustable(&[]).await;
         let mut admin = replica.admin().await;
+        // By a command: an argument would apply again when a later fault restarts the server.
+        admin.command(&["REPLICAOF", "127.0.0.1", &port]).await;
         let start = Instant::now();
         while !admin
             .command(&["INFO", "replication"])
