@@ -47,12 +47,12 @@ MODULES = {
     "hub": (["src/hub"], [CONFORMANCE]),
     "shard": (["src/shard"], [CONFORMANCE]),
     "cluster": (["src/cluster"], [SIMULATION, CLUSTER_WEBHOOKS, CLUSTER]),
-    "webhook": (["src/webhook"], [CONFORMANCE, CLUSTER_WEBHOOKS]),
+    "webhook": (["src/webhook", "src/http_client", "src/backoff.rs"], [CONFORMANCE, CLUSTER_WEBHOOKS]),
     "auth": (["src/http/auth.rs", "src/signature.rs"], [CONFORMANCE]),
     "http": (["src/http"], [CONFORMANCE]),
     "config": (["src/config"], [CONFORMANCE]),
     "server": (["src/server", "src/shutdown.rs", "src/rate.rs", "src/permit.rs", "src/throttle.rs", "src/clock.rs"], [CONFORMANCE]),
-    "node": (["src/node", "src/app.rs", "src/live.rs"], [CONFORMANCE]),
+    "node": (["src/node", "src/app.rs"], [CONFORMANCE]),
     "tls": (["src/tls"], [CONFORMANCE]),
     "metrics": (["src/metrics", "src/metrics.rs"], [CONFORMANCE]),
     "cli": (["src/cli", "src/main.rs", "src/host.rs", "src/file.rs"], [CONFORMANCE]),
@@ -140,6 +140,7 @@ def run_suite(suite, names, output):
     files = [option for file in {place(name)[0] for name in names} for option in ("--file", file)]
     cargo_mutants(
         *files, "--re", exact, "--output", str(output), "--profile", "mutants", "--timeout", str(timeout),
+        "--test-package", "campanile", "--test-package", "protocol-tests",
         "--baseline", "skip", "--no-shuffle", *targets, "--", *arguments[at:],
     )  # fmt: skip
     outcomes = json.loads((output / "mutants.out" / "outcomes.json").read_text())["outcomes"]
@@ -184,10 +185,15 @@ def suites_of(name, is_fast):
 
     >>> [arguments[-3:] for arguments, _ in suites_of("src/hub/users.rs:1:2: delete ! in f", True)]
     [('hub::', '--skip', 'simulation::'), ('--', '--skip', 'simulation::'), ('--test', 'conformance')]
+    >>> CLUSTER_WEBHOOKS in suites_of("src/http_client/mod.rs:1:2: delete ! in f", False)
+    True
     """
     file = place(name)[0]
     own = (("--lib", "--", file.removeprefix("src/").removesuffix(".rs").split("/")[0] + "::", "--skip", "simulation::"), 300)
-    suites = next((suites for paths, suites in MODULES.values() if file.startswith(tuple(paths))), [CONFORMANCE])
+    def has(path):
+        return file == path or file.startswith(path + "/")
+
+    suites = next((suites for paths, suites in MODULES.values() if any(map(has, paths))), [CONFORMANCE])
     return [own, UNIT, *(suite for suite in suites if not (is_fast and suite in SLOW))]
 
 

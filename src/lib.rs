@@ -18,7 +18,8 @@
 //! 3  cluster    webhook       the state shared by nodes; webhooks
 //! 2  session     hub          one client's protocol without I/O; channels and users of this node
 //! 1  signature   app          HMAC and its strings to sign; tenants and their limits
-//! 0  protocol  config  file  host  live  rate  permit  metrics  shutdown  throttle  tls  clock
+//! 0  protocol  config  file  host  rate  permit  metrics  shutdown  throttle  tls  clock
+//!    http_client  backoff
 //! ```
 //!
 //! # The path of an event
@@ -31,6 +32,7 @@
 //! slices.
 
 pub mod app;
+pub mod backoff;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
@@ -38,8 +40,8 @@ pub mod config;
 pub mod file;
 pub mod host;
 pub mod http;
+pub mod http_client;
 pub mod hub;
-pub mod live;
 pub mod metrics;
 pub mod node;
 pub mod permit;

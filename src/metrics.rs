@@ -35,7 +35,7 @@ pub struct Metrics {
 pub struct ShardMetrics {
     received: [Traffic; ReceivedKind::ALL.len()],
     sent: [Traffic; FrameKind::ALL.len()],
-    latency: Histogram,
+    latency: DeliveryHistogram,
     connections: AtomicU64,
     busy_us: AtomicU64,
 }
@@ -106,16 +106,27 @@ struct RefusedLabels {
     reason: &'static str,
 }
 
-/// A histogram of durations, with buckets for a push service: from a tenth of a millisecond to ten
-/// seconds.
-#[derive(Debug, Default)]
-pub struct Histogram {
-    buckets: [AtomicU64; BOUNDS_US.len() + 1],
+/// A histogram of durations, with this many bounds of buckets.
+#[derive(Debug)]
+pub struct Histogram<const BOUNDS: usize> {
+    bounds_us: &'static [u64; BOUNDS],
+    buckets: [AtomicU64; BOUNDS],
+    /// The durations above the last bound.
+    above: AtomicU64,
     sum_us: AtomicU64,
 }
 
-const BOUNDS_US: [u64; 12] =
+/// A histogram for a push service: from a tenth of a millisecond to ten seconds.
+pub type DeliveryHistogram = Histogram<{ DELIVERY_BOUNDS_US.len() }>;
+
+const DELIVERY_BOUNDS_US: [u64; 12] =
     [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 1_000_000, 10_000_000];
+
+impl Default for DeliveryHistogram {
+    fn default() -> Self {
+        Self::new(&DELIVERY_BOUNDS_US)
+    }
+}
 
 fn add(counter: &AtomicU64, more: u64) {
     counter.fetch_add(more, Ordering::Relaxed);
@@ -132,11 +143,19 @@ impl Traffic {
     }
 }
 
-impl Histogram {
+impl<const BOUNDS: usize> Histogram<BOUNDS> {
+    /// An empty histogram with these upper bounds of its buckets, in ascending order.
+    #[must_use]
+    pub fn new(bounds_us: &'static [u64; BOUNDS]) -> Self {
+        let buckets = std::array::from_fn(|_| AtomicU64::new(0));
+        Self { bounds_us, buckets, above: AtomicU64::new(0), sum_us: AtomicU64::new(0) }
+    }
+
     /// Adds a duration.
     pub fn observe(&self, duration: Duration) {
         let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        add(&self.buckets[BOUNDS_US.partition_point(|bound| *bound < us)], 1);
+        let at = self.bounds_us.partition_point(|bound| *bound < us);
+        add(self.buckets.get(at).unwrap_or(&self.above), 1);
         add(&self.sum_us, us);
     }
 
@@ -146,19 +165,23 @@ impl Histogram {
     ///
     /// `encoder` fails.
     pub fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
-        Self::encode_sum(&[self], encoder)
+        Self::encode_sum(self.bounds_us, &[self], encoder)
     }
 
-    /// Writes the sum of several histograms.
-    fn encode_sum(histograms: &[&Self], mut encoder: MetricEncoder<'_>) -> fmt::Result {
+    /// Writes the sum of several histograms, all with these bounds.
+    fn encode_sum(
+        bounds_us: &[u64; BOUNDS],
+        histograms: &[&Self],
+        mut encoder: MetricEncoder<'_>,
+    ) -> fmt::Result {
         let sum = |read_one: &dyn Fn(&Self) -> u64| -> u64 {
             histograms.iter().map(|histogram| read_one(histogram)).sum()
         };
-        let bounds = BOUNDS_US.iter().map(|us| Duration::from_micros(*us).as_secs_f64());
+        let bounds = bounds_us.iter().map(|us| Duration::from_micros(*us).as_secs_f64());
         let buckets: Vec<(f64, u64)> = bounds
-            .chain([f64::INFINITY])
             .enumerate()
             .map(|(at, bound)| (bound, sum(&|histogram| read(&histogram.buckets[at]))))
+            .chain([(f64::INFINITY, sum(&|histogram| read(&histogram.above)))])
             .collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
         let seconds =
@@ -288,7 +311,7 @@ impl Metrics {
         let help = "Time from the acceptance of an event to the slice of writes that carries it; one sample a write";
         let name = "campanile_delivery_latency_seconds";
         let family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        Histogram::encode_sum(&histograms, family)
+        Histogram::encode_sum(&DELIVERY_BOUNDS_US, &histograms, family)
     }
 
     fn encode_shards(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -1,8 +1,8 @@
 //! Rate limits for log lines.
 
+use parking_lot::Mutex;
 use std::{
     mem,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -30,7 +30,7 @@ impl LogThrottle {
 
     /// Counts `more`. Returns the count since the last line if a line is due.
     pub fn due(&self, more: u64, now: Instant) -> Option<u64> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let (last, count) = &mut *state;
         *count += more;
         let is_due = last.is_none_or(|last| self.interval <= now.saturating_duration_since(last));

@@ -7,8 +7,8 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::handshakes::{PATIENCE_S, connect, in_time, to_the_end};
-use crate::harness::{Call, Server, Settings, within};
 use crate::setup::{A_WHILE, AttackSetup, affordable};
+use kit::{Call, Server, Settings, within};
 
 #[tokio::test]
 async fn slow_bodies_are_answered_408_in_time() {

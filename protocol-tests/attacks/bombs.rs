@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Call, Client, Frame, Http, Server, Settings, frames};
 use crate::setup::{A_WHILE, AttackSetup};
+use kit::{Call, Client, Frame, Http, Server, Settings, frames};
 
 /// JSON of about `bytes` bytes. Some of it is invalid.
 fn bombs(bytes: usize) -> Vec<(&'static str, String)> {

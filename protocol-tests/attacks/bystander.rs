@@ -12,7 +12,7 @@ use tokio::runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::harness::{Call, Client, Http, KEY};
+use kit::{Call, Client, Http, KEY};
 
 /// The channel of the bystander: a private one, since most applications use those.
 pub(crate) const CHANNEL: &str = "private-orders";

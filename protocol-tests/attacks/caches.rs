@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::harness::{Call, Http, Server, Settings, quoted};
 use crate::setup::AttackSetup;
+use kit::{Call, Http, Server, Settings, quoted};
 
 const TOKEN: &str = "metrics-of-the-attacks";
 const MAX_CACHE_BYTES: usize = 16 * 1_024 * 1_024;

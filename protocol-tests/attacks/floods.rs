@@ -9,8 +9,8 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
-use crate::harness::{Call, Client, Frame, Http, Server, Settings, eventually, frames, within};
 use crate::setup::{A_WHILE, AttackSetup};
+use kit::{Call, Client, Frame, Http, Server, Settings, eventually, frames, within};
 
 /// The number of connections in a flood.
 const ATTACKERS: usize = 12;

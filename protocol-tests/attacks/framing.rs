@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::harness::{Client, Frame, KEY, Server, Settings, frames};
 use crate::setup::{A_WHILE, AttackSetup, affordable};
+use kit::{Client, Frame, KEY, Server, Settings, frames};
 
 #[tokio::test]
 async fn frames_that_are_only_announced_are_refused_at_once() {

@@ -6,8 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::harness::{Client, Frame, KEY, Server, Settings, eventually, upgrade_request, within};
 use crate::setup::{A_WHILE, AttackSetup, affordable};
+use kit::{Client, Frame, KEY, Server, Settings, eventually, upgrade_request, within};
 
 /// `request_timeout_s` of servers under attack, in seconds.
 pub(crate) const PATIENCE_S: u64 = 2;

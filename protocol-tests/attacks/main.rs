@@ -14,18 +14,8 @@ mod caches;
 mod floods;
 mod framing;
 mod handshakes;
-#[path = "../rust/harness/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "the harness serves other tests as well")]
-mod harness;
 mod presence;
 mod replays;
 mod setup;
 mod smuggling;
 mod timing;
-
-use harness::{Server, Settings};
-
-/// Starts a server for an attack. It has one node.
-async fn start(settings: &Settings) -> Server {
-    Server::start(settings, Vec::new(), None).await
-}

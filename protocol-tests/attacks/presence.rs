@@ -7,8 +7,8 @@ use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
 use crate::floods::{only_the_bystander_is_left, pour, sum};
-use crate::harness::{Client, Frame, Server, Settings, frames, inner};
 use crate::setup::{A_WHILE, AttackSetup};
+use kit::{Client, Frame, Server, Settings, frames, inner};
 
 const ROOM: &str = "presence-room";
 

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::harness::{Call, Frame, Http, KEY, SECRET, Server, Settings, sign, unix_now};
 use crate::setup::{A_WHILE, AttackSetup};
+use kit::{Call, Frame, Http, KEY, SECRET, Server, Settings, sign, unix_now};
 
 #[tokio::test]
 async fn requests_are_refused_outside_of_their_window() {
@@ -88,10 +88,10 @@ async fn subscriptions_signed_for_others_are_rejected() {
 }
 
 /// Guesses signatures until the connection is closed; returns the close code.
-async fn guess(thief: &mut crate::harness::Client) -> u16 {
+async fn guess(thief: &mut kit::Client) -> u16 {
     let data = json!({ "channel": "private-a", "auth": format!("{KEY}:{}", "0".repeat(64)) });
     let message = json!({ "event": "pusher:subscribe", "data": data }).to_string();
-    thief.try_bytes(crate::harness::frames::text(message).repeat(100)).await;
+    thief.try_bytes(kit::frames::text(message).repeat(100)).await;
     loop {
         match thief.frame().await {
             Some(Frame::Close(code, _)) => return code,

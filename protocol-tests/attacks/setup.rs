@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::bystander::{Bystander, Sample};
-use crate::harness::{DEADLINE, Server, Settings, eventually, quoted};
+use kit::{DEADLINE, Server, Settings, eventually, quoted};
 
 /// The maximum growth of the server's memory during an attack, and the maximum that the allocator may keep afterwards.
 const GROWTH_MAX_KIB: u64 = 64 * 1_024;
@@ -39,7 +39,7 @@ impl AttackSetup {
     pub(crate) async fn open(settings: Settings) -> Self {
         let turn = TURN.lock().await;
         let settings = settings.connection("activity_timeout_s", 3_600);
-        let server = settings.section("log", "level", quoted("info")).start().await;
+        let server = settings.section("log", "level", quoted("info")).start_node().await;
         let bystander = Bystander::start(server.address);
         Self { server, bystander, _turn: turn }
     }

@@ -6,8 +6,8 @@ use std::time::Instant;
 use tokio::io::AsyncWriteExt;
 
 use crate::handshakes::{connect, to_the_end};
-use crate::harness::{Call, Server, Settings};
 use crate::setup::{A_WHILE, AttackSetup};
+use kit::{Call, Server, Settings};
 
 const SMUGGLED: &str = "GET /up HTTP/1.1\r\nhost: inner.test\r\n\r\n";
 

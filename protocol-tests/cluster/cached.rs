@@ -4,8 +4,10 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::harness::{Call, eventually, quoted};
-use crate::kit::{Group, Link, Proxy, Redis, RedisClient, cluster_settings, node, readiness};
+use crate::support::Group;
+use kit::{
+    Call, Link, Proxy, Redis, RedisClient, cluster_settings, eventually, node, quoted, readiness,
+};
 
 const BOUND: usize = 10_000;
 

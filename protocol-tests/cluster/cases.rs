@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Call, Client, Server, Settings, eventually, inner, quoted};
-use crate::kit::{
-    Api, Group, Outcome, R, Redis, View, assert_view_everywhere, cluster_settings, node,
+use crate::support::{Api, Group, Outcome, R, View, assert_view_everywhere};
+use kit::{
+    Call, Client, Redis, Server, Settings, cluster_settings, eventually, inner, node, quoted,
 };
 
 #[tokio::test]

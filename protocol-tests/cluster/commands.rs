@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::kit::{Api, C, Group, Listener, Monitor, Outcome, R};
+use crate::support::{Api, C, Group, Listener, Monitor, Outcome, R};
 
 #[tokio::test]
 async fn a_publish_is_one_script_call() {

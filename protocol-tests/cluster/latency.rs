@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::Server;
-use crate::kit::{
-    Listener, Outcome, Proxy, Redis, becomes_ready, cluster_settings, readiness, unready_node,
-};
+use crate::support::{Listener, Outcome};
+use kit::{Proxy, Redis, Server, becomes_ready, cluster_settings, readiness, unready_node};
 
 /// The longest round trip that is supported.
 const ROUND_TRIP: Duration = Duration::from_millis(400);
@@ -32,7 +30,7 @@ async fn nodes_serve_with_a_redis_400_ms_away() {
         listener.until("acknowledged", READY_WITHIN, |_| 0 < listener.acknowledgements("c")).await;
     }
     for (node, data) in [(&one, "from one"), (&two, "from two")] {
-        let mut api = crate::kit::Api::new(node.address);
+        let mut api = crate::support::Api::new(node.address);
         assert_eq!(api.publish("c", "e", data).await, Outcome::Accepted);
     }
     for listener in &listeners {

@@ -10,7 +10,6 @@ mod cases;
 mod channels;
 mod commands;
 mod failure;
-mod kit;
 mod latency;
 mod model_check;
 mod redis_cluster;
@@ -19,44 +18,40 @@ mod scripts;
 mod secrets;
 mod sentinel;
 mod storm;
+mod support;
 
-#[expect(
-    dead_code,
-    unused_imports,
-    reason = "the harness is that of the conformance tests, and serves more than is needed here"
-)]
-#[path = "../rust/harness/mod.rs"]
-mod harness;
-
-#[expect(dead_code, reason = "as above")]
-#[path = "../rust/webhook_receiver.rs"]
-mod webhook_receiver;
-
-#[path = "../rust/cache_count.rs"]
+// Tests belong to the crate that runs them, so these modules are compiled here once more.
+#[path = "../conformance/cache_count.rs"]
 mod cache_count;
-#[path = "../rust/client_events.rs"]
+#[path = "../conformance/client_events.rs"]
 mod client_events;
-#[path = "../rust/delivery.rs"]
+#[path = "../conformance/delivery.rs"]
 mod delivery;
-#[path = "../rust/documented_metrics.rs"]
+#[path = "../conformance/documented_metrics.rs"]
 mod documented_metrics;
-#[path = "../rust/http_events.rs"]
+#[path = "../conformance/http_events.rs"]
 mod http_events;
-#[path = "../rust/http_queries.rs"]
+#[path = "../conformance/http_queries.rs"]
 mod http_queries;
-#[path = "../rust/presence.rs"]
+#[path = "../conformance/presence.rs"]
 mod presence;
-#[path = "../rust/signin.rs"]
+#[path = "../conformance/signin.rs"]
 mod signin;
-#[path = "../rust/subscription.rs"]
+#[path = "../conformance/subscription.rs"]
 mod subscription;
 
-use harness::{Server, Settings};
-use kit::{Redis, node, node_beside};
+use kit::{Redis, Server, Settings, node, node_beside};
 
-/// Starts two nodes with a Redis, for a conformance test.
-async fn start(settings: &Settings) -> Server {
-    let redis = Redis::start().await;
-    let other = node(settings, &redis.url()).await;
-    node_beside(settings, &redis.url(), vec![other], Some(Box::new(redis))).await
+/// How this suite starts the server of a conformance test: as two nodes with a Redis. Connections and requests are
+/// distributed over both.
+trait Start {
+    async fn start(&self) -> Server;
+}
+
+impl Start for Settings {
+    async fn start(&self) -> Server {
+        let redis = Redis::start().await;
+        let other = node(self, &redis.url()).await;
+        node_beside(self, &redis.url(), vec![other], Some(Box::new(redis))).await
+    }
 }

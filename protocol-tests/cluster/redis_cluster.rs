@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Call, Server, eventually};
-use crate::kit::{
-    Entry, FAILED_OVER, Ledger, Listener, Monitor, Redis, RedisCluster, View, assert_agrees,
-    assert_view_everywhere, becomes_ready, cluster_settings, node, publish_from, they_are_one,
+use crate::support::{
+    Entry, FAILED_OVER, Ledger, Listener, Monitor, RedisCluster, View, assert_agrees,
+    assert_view_everywhere, publish_from, they_are_one,
 };
+use kit::{Call, Redis, Server, becomes_ready, cluster_settings, eventually, node};
 
 /// Enough channels for each master to have some.
 const CHANNELS: usize = 12;
@@ -43,7 +43,7 @@ async fn nodes_on_a_redis_cluster_act_as_one_and_survive_the_death_of_a_master()
         ledger.all().iter().any(|published| {
             published.channel == channel
                 && whole < published.begun
-                && published.outcome == crate::kit::Outcome::Accepted
+                && published.outcome == crate::support::Outcome::Accepted
         })
     };
     while !(0..CHANNELS).all(is_served) {

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Call, Client, Reply, Server, Settings, eventually, quoted, sign};
-use crate::kit::{Group, R, Redis, cluster_settings};
+use crate::support::{Group, R};
+use kit::{
+    Call, Client, Redis, Reply, Server, Settings, cluster_settings, eventually, quoted, sign,
+};
 
 /// The app that is added and removed.
 const OTHER: (&str, &str, &str) = ("4", "key-of-4", "secret-of-4");
@@ -142,7 +144,7 @@ async fn a_new_limit_of_an_app_applies_to_all_nodes() {
     }
     let _clients = [group.nodes[0].client().await, group.nodes[1].client().await];
     for node in &group.nodes {
-        let target = format!("/app/{}", crate::harness::KEY);
+        let target = format!("/app/{}", kit::KEY);
         node.open(&target).await.refused(4004).await;
     }
     group.are_ready(Duration::from_secs(5)).await;

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use crate::harness::{KEY, SECRET, quoted, sign};
-use crate::kit::{
-    Group, HEALED, Listener, Monitor, Redis, becomes_ready, cluster_settings, metrics, node,
-    readiness, they_are_one, unready_node,
+use crate::support::{Group, HEALED, Listener, Monitor, they_are_one};
+use kit::{
+    KEY, Redis, SECRET, becomes_ready, cluster_settings, metrics, node, quoted, readiness, sign,
+    unready_node,
 };
 
 #[tokio::test]

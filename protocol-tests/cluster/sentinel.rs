@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::kit::{
-    C, FAILED_OVER, Ledger, Listener, R, Redis, View, Watched, assert_agrees,
-    assert_view_everywhere, becomes_ready, cluster_settings, member, node, publish_from,
-    they_are_one,
+use crate::support::{
+    C, FAILED_OVER, Ledger, Listener, R, View, Watched, assert_agrees, assert_view_everywhere,
+    member, publish_from, they_are_one,
 };
+use kit::{Redis, becomes_ready, cluster_settings, node};
 
 #[tokio::test]
 async fn nodes_find_the_master_and_follow_it_when_it_fails() {

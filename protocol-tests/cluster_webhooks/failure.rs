@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::group::{Group, of_channel, of_member, request, sample, told, until, webhooks};
-use crate::webhook_receiver::WebhookReceiver;
+use kit::webhook_receiver::WebhookReceiver;
+use kit::{Http, Resp};
 
 const R: &str = "presence-r";
 const CHANNEL_AND_MEMBER_EVENTS: &str =
@@ -204,7 +205,7 @@ async fn a_paused_redis_makes_no_event_be_delivered_twice_or_lost() {
     group.redis[0].freeze();
     until("the nodes detect the pause", async || {
         for node in &group.nodes {
-            let reply = crate::harness::Http::plain(node.address, "GET", "/ready", &[]).await;
+            let reply = Http::plain(node.address, "GET", "/ready", &[]).await;
             if reply.status == 200 {
                 return false;
             }
@@ -234,8 +235,9 @@ async fn a_node_without_the_delivery_lease_delivers_nothing() {
     client.subscribe("a").await;
     assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "a")]);
     // The delivery lease belongs to a process that does not exist.
-    let seized = group.redis[0].command("SET campanile:teller{460}3 ffffff.1 PX 4000").await;
-    assert_eq!(seized, "+OK");
+    let seized =
+        group.redis[0].command(&["SET", "campanile:teller{460}3", "ffffff.1", "PX", "4000"]).await;
+    assert_eq!(seized.text(), "OK");
     client.subscribe("b").await;
     until("no node delivers", async || {
         let mut leaders = 0;
@@ -246,7 +248,8 @@ async fn a_node_without_the_delivery_lease_delivers_nothing() {
     })
     .await;
     assert_eq!(receiver.count(), receiver.heard());
-    assert_eq!(group.redis[0].command("LLEN campanile:log{460}3").await, ":1");
+    let logged = group.redis[0].command(&["LLEN", "campanile:log{460}3"]).await;
+    assert_eq!(logged, Resp::Number(1));
     assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "b")]);
     client.subscribe("marker").await;
     assert_eq!(told(&mut receiver, 1).await, [of_channel("channel_occupied", "marker")]);
@@ -258,8 +261,8 @@ async fn unexpected_data_in_the_keys_of_webhooks_prevents_no_subscription() {
     let group = Group::of(1, webhooks(&[(&receiver, CHANNEL_AND_MEMBER_EVENTS)])).await;
     group.leader().await;
     for key in ["log", "logstate"] {
-        let set = format!("SET campanile:{key}{{460}}3 foreign");
-        assert_eq!(group.redis[0].command(&set).await, "+OK");
+        let key = format!("campanile:{key}{{460}}3");
+        assert_eq!(group.redis[0].command(&["SET", &key, "foreign"]).await.text(), "OK");
     }
     let mut client = group.client(0).await;
     client.subscribe("a").await;
@@ -280,7 +283,7 @@ async fn reported_again(group: Group, mut receiver: WebhookReceiver) {
     ];
     assert_eq!(sorted(told(&mut receiver, 4).await), there);
     for redis in &group.redis {
-        redis.command("FLUSHALL").await;
+        redis.command(&["FLUSHALL"]).await;
     }
     assert_eq!(sorted(told(&mut receiver, 4).await), there);
     drop(other);

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use campanile::signature::Signer;
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Http, KEY, SECRET, Server, Settings, quoted};
-use crate::redis::{Redis, start_cluster};
-use crate::webhook_receiver::{Request, WebhookReceiver};
+use kit::webhook_receiver::{Request, WebhookReceiver};
+use kit::{Client, Http, KEY, Redis, SECRET, Server, Settings, eventually, free_port, quoted};
 
 const METRICS_TOKEN: &str = "metrics-of-the-tests";
 
@@ -39,8 +38,7 @@ impl Group {
     /// Nodes on a Redis Cluster.
     pub(crate) async fn on_a_cluster(count: usize, settings: Settings) -> Self {
         let redis = start_cluster().await;
-        let hosts: Vec<_> =
-            redis.iter().map(|redis| format!("127.0.0.1:{}", redis.port())).collect();
+        let hosts: Vec<_> = redis.iter().map(|redis| redis.address().to_string()).collect();
         let url = format!("redis+cluster://{}", hosts.join(","));
         Self::beside(redis, &url, count, settings).await
     }
@@ -49,7 +47,7 @@ impl Group {
         let settings = settings.section("redis", "url", quoted(url));
         let mut nodes = Vec::new();
         for _ in 0..count {
-            nodes.push(settings.start().await);
+            nodes.push(settings.start_node().await);
         }
         for node in &nodes {
             until("a node is joined", async || is_ready(node).await).await;
@@ -84,12 +82,50 @@ impl Group {
         found.expect("it was waited for")
     }
 
+    /// The number of script calls by nodes. Idle nodes send no other commands.
+    pub(crate) async fn scripts_called(&self) -> u32 {
+        let answer = self.redis[0].command(&["INFO", "commandstats"]).await;
+        let mut lines = answer.text().lines();
+        let calls = lines.find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+        let calls = calls.and_then(|calls| calls.split(',').next()?.parse().ok());
+        calls.unwrap_or_else(|| panic!("no scripts in {answer:?}"))
+    }
+
     /// Kills a node with SIGKILL.
     pub(crate) async fn kill(&mut self, at: usize) {
         let mut node = self.nodes.remove(at);
         node.signal("KILL");
         assert_eq!(node.process.exit_code().await, None, "it was killed");
     }
+}
+
+/// Three servers of a Redis Cluster, without replicas.
+async fn start_cluster() -> Vec<Redis> {
+    const SLOTS: usize = 16_384;
+    let mut servers = Vec::new();
+    let mut buses = Vec::new();
+    for _ in 0..3 {
+        let bus = free_port().to_string();
+        let options = ["--save", "", "--cluster-enabled", "yes", "--cluster-port", &bus];
+        servers.push(Redis::start_with(&options).await);
+        buses.push(bus);
+    }
+    for (at, server) in servers.iter().enumerate() {
+        let (from, to) = (SLOTS * at / 3, SLOTS * (at + 1) / 3 - 1);
+        let (from, to) = (from.to_string(), to.to_string());
+        server.command(&["CLUSTER", "ADDSLOTSRANGE", &from, &to]).await;
+        let first = servers[0].port.to_string();
+        server.command(&["CLUSTER", "MEET", "127.0.0.1", &first, &buses[0]]).await;
+    }
+    for server in &servers {
+        eventually("the cluster is whole", async || {
+            let info = server.command(&["CLUSTER", "INFO"]).await;
+            let info = info.text();
+            info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
+        })
+        .await;
+    }
+    servers
 }
 
 pub(crate) async fn is_ready(node: &Server) -> bool {

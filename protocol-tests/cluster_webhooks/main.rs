@@ -7,27 +7,5 @@ mod failure;
 mod group;
 mod once;
 mod partitions;
-mod redis;
 mod refused;
 mod reload;
-
-#[expect(
-    dead_code,
-    unused_imports,
-    reason = "the harness is that of the conformance tests, and serves more than is needed here"
-)]
-#[path = "../rust/harness/mod.rs"]
-mod harness;
-#[expect(dead_code, reason = "as above")]
-#[path = "../cluster/kit/proxy.rs"]
-mod proxy;
-#[expect(dead_code, reason = "as above")]
-#[path = "../rust/webhook_receiver.rs"]
-mod webhook_receiver;
-
-use harness::{Server, Settings};
-
-/// Starts one node; `group` starts several.
-async fn start(settings: &Settings) -> Server {
-    Server::start(settings, Vec::new(), None).await
-}

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::group::{Group, of_channel, of_member, request, sample, told, until, webhooks};
-use crate::webhook_receiver::WebhookReceiver;
+use kit::webhook_receiver::WebhookReceiver;
 
 const R: &str = "presence-r";
 
@@ -187,10 +187,10 @@ async fn idle_webhooks_cost_redis_next_to_nothing() {
     let receiver = WebhookReceiver::new().await;
     let group = Group::of(3, webhooks(&[(&receiver, r#"["channel_occupied"]"#)])).await;
     group.leader().await;
-    let before = group.redis[0].scripts_called().await;
+    let before = group.scripts_called().await;
     let start = Instant::now();
     tokio::time::sleep(Duration::from_secs(SECONDS)).await;
-    let scripts = group.redis[0].scripts_called().await - before;
+    let scripts = group.scripts_called().await - before;
     let seconds = start.elapsed().as_secs_f64();
     assert!(3.0 * (seconds - 1.0) < f64::from(scripts), "{scripts} in {seconds} s: no heartbeats");
     // One more script a second would add about 20.

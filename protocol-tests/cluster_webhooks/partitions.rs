@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::group::{Group, of_channel, of_member, request, told, until, webhooks};
-use crate::harness::Client;
-use crate::redis::Redis;
-use crate::webhook_receiver::WebhookReceiver;
+use kit::Client;
+use kit::webhook_receiver::WebhookReceiver;
+use kit::{Redis, Resp};
 
 const R: &str = "presence-r";
 /// How many clients each node has. Counts of up to a hundred subscribers are reported individually.
@@ -147,9 +147,8 @@ async fn a_node_that_dies_while_forwarding_loses_and_duplicates_nothing() {
 /// The server that has keys with this pattern, and the first of them.
 async fn find<'a>(group: &'a Group, pattern: &str) -> (&'a Redis, String) {
     for redis in &group.redis {
-        let found = redis.command(&format!("KEYS {pattern}")).await;
-        if let Some(key) = found.lines().find(|line| line.starts_with("campanile")) {
-            return (redis, key.trim().to_owned());
+        if let Some(key) = redis.command(&["KEYS", pattern]).await.texts().pop() {
+            return (redis, key);
         }
     }
     panic!("no key matches {pattern}");
@@ -172,16 +171,12 @@ async fn the_records_of_a_dead_node_are_forwarded_once() {
     let (redis, channel) = find(&group, "campanile:c{*}3:t").await;
     let (home_tag, tag) = (tag(&leader), tag(&channel));
     assert_ne!(home_tag, tag, "the channel and the app's log are in different partitions");
-    let reached = home.command(&format!("HGET campanile:logstate{{{home_tag}}}3 f:{tag}")).await;
-    let reached: u64 = reached
-        .lines()
-        .nth(1)
-        .expect("a record of the partition was forwarded")
-        .trim()
-        .parse()
-        .unwrap();
+    let (home_state, field) = (format!("campanile:logstate{{{home_tag}}}3"), format!("f:{tag}"));
+    let forwarded = async || home.command(&["HGET", &home_state, &field]).await;
+    let reached = forwarded().await;
+    let reached: u64 = reached.text().parse().expect("a record of the partition was forwarded");
     let record = |number: u64, channel: &str| {
-        format!(r#"'{number} {{"k":"channel_occupied","c":"{channel}"}}'"#)
+        format!(r#"{number} {{"k":"channel_occupied","c":"{channel}"}}"#)
     };
     let log = format!("campanile:log{{{tag}}}3");
     let left = [
@@ -191,9 +186,11 @@ async fn the_records_of_a_dead_node_are_forwarded_once() {
         record(reached + 1, "left-1"),
         record(reached + 2, "left-2"),
     ];
-    assert_eq!(redis.command(&format!("RPUSH {log} {}", left.join(" "))).await, ":5");
+    let push: Vec<&str> =
+        ["RPUSH", &log].into_iter().chain(left.iter().map(String::as_str)).collect();
+    assert_eq!(redis.command(&push).await, Resp::Number(5));
     let start = Instant::now();
-    while redis.command(&format!("EXISTS {log}")).await != ":0" {
+    while redis.command(&["EXISTS", &log]).await != Resp::Number(0) {
         assert!(start.elapsed() < Duration::from_secs(40), "the records are not forwarded");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -202,11 +199,8 @@ async fn the_records_of_a_dead_node_are_forwarded_once() {
     // The next number is higher even if the clock is behind it.
     let ahead = reached + 3_600_000_000;
     let state = format!("campanile:logstate{{{tag}}}3");
-    assert_eq!(redis.command(&format!("HSET {state} n {ahead}")).await, ":0");
+    let set = redis.command(&["HSET", &state, "n", &ahead.to_string()]).await;
+    assert_eq!(set, Resp::Number(0));
     client.unsubscribe("t").await;
-    until("it is forwarded", async || {
-        let mark = home.command(&format!("HGET campanile:logstate{{{home_tag}}}3 f:{tag}")).await;
-        mark.lines().nth(1).is_some_and(|mark| mark.trim() == (ahead + 1).to_string())
-    })
-    .await;
+    until("it is forwarded", async || forwarded().await.text() == (ahead + 1).to_string()).await;
 }

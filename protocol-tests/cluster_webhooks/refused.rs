@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::group::{Group, request, sample, until, webhooks};
-use crate::harness::Settings;
-use crate::webhook_receiver::{Request, WebhookReceiver};
+use kit::Settings;
+use kit::webhook_receiver::{Request, WebhookReceiver};
 
 const ROUNDS: u64 = 20;
 

@@ -1,13 +1,10 @@
 //! Webhooks that are changed by reloads, node by node.
 
+use crate::group::{Group, is_ready, of_channel, told, until, webhooks};
+use kit::webhook_receiver::WebhookReceiver;
+use kit::{Link, Proxy, Redis, Settings, quoted};
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-use crate::group::{Group, is_ready, of_channel, told, until, webhooks};
-use crate::harness::{Settings, quoted};
-use crate::proxy::{Link, Proxy};
-use crate::redis::Redis;
-use crate::webhook_receiver::WebhookReceiver;
 
 const OCCUPIED: &str = r#"["channel_occupied"]"#;
 
@@ -47,15 +44,15 @@ async fn webhooks_receive_events_while_they_are_configured() {
 async fn an_event_after_a_reload_is_sent_with_the_new_settings_although_its_node_asked_before() {
     let (mut one, mut two) = (WebhookReceiver::new().await, WebhookReceiver::new().await);
     let redis = Redis::start().await;
-    let proxy = Proxy::before(([127, 0, 0, 1], redis.port()).into()).await;
+    let proxy = Proxy::before(redis.address()).await;
     let with = |receiver: &WebhookReceiver, url: String| {
         webhooks(&[(receiver, OCCUPIED)]).section("redis", "url", quoted(&url))
     };
-    let delivering = with(&one, proxy.url()).start().await;
+    let delivering = with(&one, proxy.url()).start_node().await;
     let mut client = delivering.client().await;
     client.subscribe("a").await;
     assert_eq!(told(&mut one, 1).await, [of_channel("channel_occupied", "a")]);
-    let other = with(&one, redis.url()).start().await;
+    let other = with(&one, redis.url()).start_node().await;
     until("both nodes are ready", async || is_ready(&other).await).await;
     let mut client = other.client().await;
     for (round, channel) in ["b", "c", "d"].into_iter().enumerate() {

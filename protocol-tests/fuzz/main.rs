@@ -121,7 +121,7 @@ fn what_is_passed_on() {
 /// A body without a fuzz target would be tested only here.
 #[test]
 fn every_drive_is_a_fuzz_target_and_is_tested_here() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
     let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).expect("the fuzz crate");
     let here = include_str!("main.rs");
     for (name, _) in drive::DRIVES {

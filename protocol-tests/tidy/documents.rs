@@ -184,13 +184,15 @@ fn the_index_has_every_document() {
 
 #[test]
 fn the_example_of_a_test_is_one_that_runs() {
-    let text =
-        fs::read_to_string(root().join("CONTRIBUTING.md")).expect("a file of the repository");
-    let (_, example) = text.split_once("```rust\n").expect("a Rust example");
-    let (example, _) = example.split_once("```").expect("an end of the example");
-    let tests =
-        fs::read_to_string(root().join("protocol-tests/rust/delivery.rs")).expect("a suite");
-    assert!(tests.contains(example), "delivery.rs lacks the example of CONTRIBUTING.md");
+    let read =
+        |name: &str| fs::read_to_string(root().join(name)).expect("a file of the repository");
+    let tests = read("protocol-tests/conformance/delivery.rs");
+    for document in ["CONTRIBUTING.md", "protocol-tests/README.md"] {
+        let text = read(document);
+        let (_, example) = text.split_once("```rust\n").expect("a Rust example");
+        let (example, _) = example.split_once("```").expect("an end of the example");
+        assert!(tests.contains(example), "delivery.rs lacks the example of {document}");
+    }
 }
 
 #[test]

@@ -26,11 +26,12 @@ const LAYERS: &[(&str, u8)] = &[
     ("signature", 1),
     ("app", 1),
     ("protocol", 0),
+    ("backoff", 0),
     ("clock", 0),
     ("config", 0),
     ("file", 0),
     ("host", 0),
-    ("live", 0),
+    ("http_client", 0),
     ("rate", 0),
     ("permit", 0),
     ("metrics", 0),
@@ -45,11 +46,11 @@ const PURE: &[&str] = &[
     "hub",
     "app",
     "signature",
+    "backoff",
     "rate",
     "permit",
     "config",
     "host",
-    "live",
     "throttle",
 ];
 const WAITING: &[&str] =
@@ -213,9 +214,12 @@ fn files_and_functions_fit() {
                     ));
                 }
                 open = None;
-            } else if open.is_some_and(|(start, _)| start == number)
-                && (line.ends_with('}') || line.ends_with(';'))
-            {
+            } else if open.is_some_and(|(start, at)| {
+                let ends = line.ends_with('}') || line.ends_with(';');
+                // A declaration in a trait may take several lines, and has no body.
+                let is_declaration = indent == at && line.ends_with(';');
+                (start == number && ends) || is_declaration
+            }) {
                 open = None;
             }
         }

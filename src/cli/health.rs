@@ -1,7 +1,7 @@
 //! `campanile health`: whether a running server is alive. For containers without another HTTP
 //! client.
 
-use super::client::ServerArgs;
+use super::target::ServerArgs;
 use clap::Args;
 use hyper::Method;
 use std::process::ExitCode;

@@ -3,11 +3,11 @@
 
 use super::{
     EXIT_FAILED,
-    client::{AppTarget, Connected, ServerArgs},
     escape::{Escaped, json_line},
     fail, runtime, say_error,
+    target::{AppTarget, ServerArgs},
 };
-use crate::protocol::SocketId;
+use crate::{backoff::Backoff, http_client::ByteStream, protocol::SocketId};
 use clap::Args;
 use futures_util::{SinkExt, StreamExt};
 use mio::{Events, Interest, Poll, Token, unix::SourceFd};
@@ -65,21 +65,25 @@ enum NextStep {
 const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the server has to answer a ping.
 const PONG_TIMEOUT: Duration = Duration::from_secs(30);
-/// Minimum and maximum delay between attempts while the server is unreachable.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// The delays between attempts while the server is unreachable.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(30), jitter: 0.0 };
 
 pub(super) fn listen(args: &ListenArgs) -> ExitCode {
     let (target, runtime) = match (args.server.target(), runtime()) {
         (Ok(target), Ok(runtime)) => (target, runtime),
         (Err(code), _) | (_, Err(code)) => return code,
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         tokio::select! {
             code = run(&target, args) => code,
             _ = tokio::signal::ctrl_c() => ExitCode::SUCCESS,
             () = output_closed() => ExitCode::SUCCESS,
         }
-    })
+    });
+    // The system may still resolve a name, which is not waited for.
+    runtime.shutdown_background();
+    code
 }
 
 /// Waits until the reader of the output has closed it, as in `listen | head -1`. Never returns for
@@ -132,7 +136,7 @@ async fn run(target: &AppTarget, args: &ListenArgs) -> ExitCode {
                 let code = code.map(|code| format!("{code} ")).unwrap_or_default();
                 format!("the server closed the connection: {code}{}", Escaped(reason))
             }
-            ListenEnd::Broken(error) => format!("no connection to {}: {error}", target.origin()),
+            ListenEnd::Broken(error) => format!("no connection to {}: {error}", target.origin),
             ListenEnd::Silent => "the server gave no sign of life".to_owned(),
         };
         match next(&ended, session.is_established, failures) {
@@ -154,8 +158,6 @@ async fn run(target: &AppTarget, args: &ListenArgs) -> ExitCode {
 /// consecutive attempts before this one that did not lead to a connection.
 fn next(ended: &ListenEnd, was_established: bool, failures: u32) -> NextStep {
     let second = Duration::from_secs(1);
-    let (first, longest) = BACKOFF;
-    let backoff = first.saturating_mul(2_u32.saturating_pow(failures)).min(longest);
     match ended {
         ListenEnd::OutputClosed | ListenEnd::Closed(Some(4000..=4099 | 4300..), _) => {
             NextStep::Stop
@@ -168,7 +170,7 @@ fn next(ended: &ListenEnd, was_established: bool, failures: u32) -> NextStep {
         ListenEnd::Silent => NextStep::Reconnect(Duration::ZERO),
         ListenEnd::Broken(error) if is_final(error) => NextStep::Stop,
         ListenEnd::Broken(_) if was_established => NextStep::Reconnect(second),
-        ListenEnd::Broken(_) => NextStep::Reconnect(backoff),
+        ListenEnd::Broken(_) => NextStep::Reconnect(BACKOFF.delay(failures, 0.0)),
     }
 }
 
@@ -220,7 +222,7 @@ impl ListenSession<'_> {
     /// Listens until the connection ends.
     async fn converse(
         &mut self,
-        socket: &mut WebSocketStream<Connected>,
+        socket: &mut WebSocketStream<Box<dyn ByteStream>>,
     ) -> Result<ListenEnd, tungstenite::Error> {
         let mut activity_timeout = ACTIVITY_TIMEOUT;
         loop {
@@ -279,12 +281,14 @@ impl ListenSession<'_> {
     }
 }
 
-async fn connect(target: &AppTarget) -> Result<WebSocketStream<Connected>, tungstenite::Error> {
+async fn connect(
+    target: &AppTarget,
+) -> Result<WebSocketStream<Box<dyn ByteStream>>, tungstenite::Error> {
     let stream = target.connect().await.map_err(tungstenite::Error::Io)?;
     // The stream is there already, and the URL is for the request alone.
     let url = format!(
         "ws://{}{}/app/{}?protocol=7&client=campanile&version={}",
-        target.authority(),
+        target.origin.authority(),
         target.prefix,
         target.key,
         env!("CARGO_PKG_VERSION"),

@@ -1,7 +1,6 @@
 //! The command line.
 
 mod banner;
-mod client;
 mod escape;
 mod files;
 mod health;
@@ -11,6 +10,7 @@ mod log_line;
 mod publish;
 mod reload;
 mod start;
+mod target;
 mod trust;
 mod webhooks;
 
@@ -39,7 +39,7 @@ enum Command {
     /// Run the server (also without a command)
     Start(StartArgs),
     /// Print the effective configuration and where each value comes from
-    Check(ConfigArgs),
+    Check(CheckArgs),
     /// Publish an event through the HTTP API of a running server
     Publish(publish::PublishArgs),
     /// Connect as a client and print events as they come
@@ -65,6 +65,15 @@ struct ConfigArgs {
     /// Take the app's id, key and secret from `PUSHER_APP_ID`, `PUSHER_APP_KEY` and `PUSHER_APP_SECRET`
     #[arg(long)]
     from_pusher_env: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+struct CheckArgs {
+    #[command(flatten)]
+    sources: ConfigArgs,
+    /// Print the JSON Schema of config.toml instead, for editors
+    #[arg(long)]
+    schema: bool,
 }
 
 #[derive(Args, Clone, Debug, Default)]
@@ -149,8 +158,11 @@ fn refuse(error: ConfigError) -> ExitCode {
     ExitCode::from(EXIT_USAGE)
 }
 
-fn check(args: &ConfigArgs) -> ExitCode {
-    match args.load_all(Flags::default()) {
+fn check(args: &CheckArgs) -> ExitCode {
+    if args.schema {
+        return print(config::json_schema().trim_end());
+    }
+    match args.sources.load_all(Flags::default()) {
         Ok(loaded) => {
             for fact in &loaded.facts {
                 say_error(format_args!("info: {fact}"));

@@ -1,11 +1,13 @@
 //! `campanile publish`: one event through the HTTP API.
 
 use super::{
-    EXIT_USAGE,
-    client::{AppTarget, HttpAnswer, ServerArgs},
-    fail,
+    EXIT_USAGE, fail,
+    target::{AppTarget, ServerArgs},
 };
-use crate::signature::{body_md5, request_string};
+use crate::{
+    http_client::HttpAnswer,
+    signature::{body_md5, request_string},
+};
 use clap::Args;
 use hyper::Method;
 use serde_json::json;
@@ -60,7 +62,7 @@ fn read_data(input: impl Read) -> Result<String, String> {
     Ok(text)
 }
 
-async fn post(target: &AppTarget, args: &PublishArgs, data: &str) -> HttpAnswer {
+async fn post(target: &AppTarget, args: &PublishArgs, data: &str) -> Result<HttpAnswer, String> {
     let body = json!({"name": args.event, "channel": args.channel, "data": data}).to_string();
     let path = format!("/apps/{}/events", target.app_id);
     let query = signed_query(target, &path, &body);

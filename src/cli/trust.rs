@@ -2,7 +2,7 @@
 
 use crate::tls;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
@@ -28,38 +28,23 @@ impl Trust {
     ///
     /// A file contains no certificate, or the system has no authorities.
     pub(super) fn client(&self) -> Result<ClientConfig, String> {
-        let provider = tls::provider();
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?;
-        let read = |file: &str| tls::certificates(file).map_err(|error| error.to_string());
-        let builder = match self {
-            Self::System => {
-                let found = rustls_native_certs::load_native_certs();
-                let mut roots = RootCertStore::empty();
-                roots.add_parsable_certificates(found.certs);
-                if roots.is_empty() {
-                    return Err("this machine trusts no authority: name one by --ca".to_owned());
-                }
-                builder.with_root_certificates(roots)
-            }
-            Self::Authorities(file) => {
-                let mut roots = RootCertStore::empty();
-                for certificate in read(file)? {
-                    roots.add(certificate).map_err(|error| format!("{file}: {error}"))?;
-                }
-                builder.with_root_certificates(roots)
-            }
-            Self::Itself(file) => {
-                let expected = read(file)?.swap_remove(0);
-                let verifier = Arc::new(Pinned { expected, provider });
-                builder.dangerous().with_custom_certificate_verifier(verifier)
-            }
+        let roots = match self {
+            Self::System => tls::system_roots().map_err(|error| {
+                format!("this machine trusts no authority: name one by --ca ({error})")
+            })?,
+            Self::Authorities(file) => tls::file_roots(file).map_err(|error| error.to_string())?,
+            Self::Itself(file) => return pinned(file),
         };
-        let mut config = builder.with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(config)
+        Ok(tls::client_config(roots))
     }
+}
+
+/// The TLS configuration of a client that trusts only the first certificate in `file`.
+fn pinned(file: &str) -> Result<ClientConfig, String> {
+    let mut certificates = tls::certificates(file).map_err(|error| error.to_string())?;
+    let verifier = Pinned { expected: certificates.swap_remove(0), provider: tls::provider() };
+    let builder = tls::client_builder().dangerous();
+    Ok(builder.with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
 }
 
 /// Accepts exactly one certificate.

@@ -12,10 +12,11 @@ use super::{
     shared::{ClusterState, Joined, Lease},
 };
 use crate::protocol::ChannelName;
+use parking_lot::Mutex;
 use std::{
     collections::{HashMap, VecDeque},
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
@@ -119,7 +120,7 @@ impl Accounts {
 
     /// Queues published events for the account.
     pub(super) fn add(&self, app_id: &Arc<str>, max_bytes: usize, entries: Vec<CachedPublish>) {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         let account =
             waiting.apps.entry(Arc::clone(app_id)).or_insert_with(|| Account::new(max_bytes));
         account.entries.extend(entries);
@@ -131,7 +132,7 @@ impl Accounts {
 
     /// Evicts events beyond `max_bytes`.
     pub(super) fn trim(&self, app_id: &Arc<str>, max_bytes: usize) {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         let account =
             waiting.apps.entry(Arc::clone(app_id)).or_insert_with(|| Account::new(max_bytes));
         // Publishes that were added before may carry the previous limit.
@@ -145,7 +146,7 @@ impl Accounts {
         loop {
             let settled = self.settled.notified();
             let is_settled = {
-                let waiting = self.lock();
+                let waiting = self.waiting.lock();
                 waiting.apps.is_empty() && !waiting.is_taken
             };
             if is_settled {
@@ -157,7 +158,7 @@ impl Accounts {
 
     /// Takes the pending updates, at most `AT_ONCE` events of each app. Empty if nothing is pending.
     fn take(&self) -> Vec<(Arc<str>, Account)> {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         let mut taken = Vec::new();
         waiting.apps.retain(|app_id, account| {
             let rest = account.entries.split_off(AT_ONCE.min(account.entries.len()));
@@ -175,7 +176,7 @@ impl Accounts {
 
     /// Puts back updates that failed.
     fn put_back(&self, app_id: &Arc<str>, undone: Account) {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         let account = waiting
             .apps
             .entry(Arc::clone(app_id))
@@ -185,10 +186,6 @@ impl Accounts {
         let lost = account.limit();
         drop(waiting);
         log_lost(app_id, lost);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, PendingUpdates> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -395,7 +392,7 @@ mod tests {
         let (_, taken) = accounts.take().pop().unwrap();
         accounts.add(&app_id, 10, entries(AT_ONCE + 1, WAITING_MAX as u64));
         accounts.put_back(&app_id, taken);
-        let waiting = accounts.lock();
+        let waiting = accounts.waiting.lock();
         let account = &waiting.apps[&app_id];
         assert_eq!(account.entries.len(), WAITING_MAX);
         assert_eq!(account.entries[0].id, EnvelopeId(AT_ONCE as u64 + 1));

@@ -13,10 +13,11 @@ use super::{
 use crate::{hub::Counts, protocol::ChannelName};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Bound,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -98,12 +99,12 @@ impl ChannelList {
         render: impl FnOnce(&mut dyn Iterator<Item = (&ChannelName, Counts)>) -> String,
     ) -> Bytes {
         let is_same = |(key, _): &&(BodyKey, Bytes)| *key.0 == *prefix && key.1 == attributes;
-        if let Some((_, body)) = lock(&self.bodies).iter().find(is_same) {
+        if let Some((_, body)) = self.bodies.lock().iter().find(is_same) {
             return body.clone();
         }
         // The lock is released, so that other threads do not wait.
         let body = Bytes::from(render(&mut self.with_prefix(prefix)));
-        let mut bodies = lock(&self.bodies);
+        let mut bodies = self.bodies.lock();
         if bodies.len() < BODIES_MAX {
             bodies.push(((prefix.into(), attributes), body.clone()));
         }
@@ -120,7 +121,7 @@ impl ListReads {
     /// Adds a request to the next read. Returns true if no read is running, so that one must be
     /// started.
     fn join(&self, app_id: &Arc<str>, prefix: &str, request: oneshot::Sender<ListResult>) -> bool {
-        let mut apps = lock(&self.apps);
+        let mut apps = self.apps.lock();
         let is_first = !apps.contains_key(app_id);
         let next = apps.entry(Arc::clone(app_id)).or_default();
         match next {
@@ -136,7 +137,7 @@ impl ListReads {
     /// Takes the next read, which begins now. `None` if no request waits; then no read of the app
     /// is running.
     fn next(&self, app_id: &str) -> Option<NextRead> {
-        let mut apps = lock(&self.apps);
+        let mut apps = self.apps.lock();
         let next = apps.get_mut(app_id).and_then(Option::take);
         if next.is_none() {
             apps.remove(app_id);
@@ -164,13 +165,13 @@ impl ClusterState {
     async fn await_list(&self, mut answer: oneshot::Receiver<ListResult>) -> ListResult {
         let asked = now();
         loop {
-            let progressed = *lock(&self.reads.progressed);
+            let progressed = *self.reads.progressed.lock();
             let silent = asked.max(progressed) + self.broker_wait + ANSWER_GRACE;
             let give_up = silent.min(asked + LIST_TIMEOUT);
             if let Ok(answer) = timeout_at(give_up.into(), &mut answer).await {
                 return answer.unwrap_or(Err(Unavailable));
             }
-            if give_up < silent || *lock(&self.reads.progressed) == progressed {
+            if give_up < silent || *self.reads.progressed.lock() == progressed {
                 return Err(Unavailable);
             }
         }
@@ -228,7 +229,7 @@ impl ClusterState {
         let (mut cursor, mut source) = (0, None);
         loop {
             let page = self.page(app_id, partition, pattern, cursor).await?;
-            *lock(&self.reads.progressed) = now();
+            *self.reads.progressed.lock() = now();
             if source.as_ref().is_some_and(|source| *source != page.source) {
                 channels.clear();
                 (cursor, source) = (0, None);
@@ -303,10 +304,6 @@ fn common_prefix(one: &str, other: &str) -> usize {
     let differs = |((_, one), other): &((usize, char), char)| one != other;
     let end = one.char_indices().zip(other.chars()).find(differs);
     end.map_or(one.len().min(other.len()), |((at, _), _)| at)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -4,9 +4,7 @@ use super::{
     clock::now,
     coordinator::{Completion, Coordinator},
     link::{Pushes, RedisConnection, RedisEndpoint},
-    membership::{
-        HEARTBEAT_INTERVAL, HeartbeatPhase, HeartbeatReply, LAYOUT, RETRY_FIRST, Registered, Stage,
-    },
+    membership::{HEARTBEAT_INTERVAL, HeartbeatPhase, HeartbeatReply, LAYOUT, Registered, Stage},
     partition::Partition,
     published_sequences,
     reason::Reason,
@@ -276,7 +274,7 @@ impl Coordinator {
         self.read_provisional_again();
         self.membership.stage = Stage::Joined;
         self.membership.hears_again();
-        self.membership.retry_after = RETRY_FIRST;
+        self.membership.failures = 0;
         self.shared.metrics.joined();
         let others = self.membership.known.len();
         self.link_log.log_joined(self.membership.node(), others);

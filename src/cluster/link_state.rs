@@ -1,7 +1,7 @@
 //! The state of the link to Redis, for requests that wait until the node is joined.
 
 use super::shared::{Joined, LinkState};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::Notify;
 
 /// The current state. Waiting requests continue in the order of their arrival.
@@ -17,17 +17,17 @@ impl LinkStateWatch {
     }
 
     pub(super) fn borrow(&self) -> RwLockReadGuard<'_, LinkState> {
-        self.now.read().unwrap_or_else(PoisonError::into_inner)
+        self.now.read()
     }
 
     pub(super) fn set(&self, link_state: LinkState) {
-        *self.now.write().unwrap_or_else(PoisonError::into_inner) = link_state;
+        *self.now.write() = link_state;
         self.changed.notify_waiters();
     }
 
     /// Records that an answer of Redis is overdue, if the node is joined.
     pub(super) fn suspect(&self) {
-        let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self.now.write();
         if matches!(*now, LinkState::Joined(_)) {
             *now = LinkState::Suspect;
         }

@@ -21,11 +21,12 @@ use super::{
     store::Store,
 };
 use crate::{config::WebhookEvent as Kind, hub::Hub, protocol::ChannelName};
+use parking_lot::Mutex;
 use redis::{RedisError, RedisResult, cmd};
 use std::{
     collections::{BTreeSet, VecDeque},
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::time::timeout;
@@ -94,17 +95,13 @@ type Log = (Arc<str>, Partition);
 pub(super) struct Unforwarded(Mutex<BTreeSet<Log>>);
 
 impl Unforwarded {
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<Log>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn add(&self, log: Log) {
-        self.lock().insert(log);
+        self.0.lock().insert(log);
     }
 
     /// Takes a log that is not being forwarded.
     fn take(&self, under_way: &BTreeSet<Log>) -> Option<Log> {
-        let mut logs = self.lock();
+        let mut logs = self.0.lock();
         let log = logs.iter().find(|log| !under_way.contains(log)).cloned()?;
         logs.take(&log)
     }

@@ -8,6 +8,7 @@ use super::{
     scripts::{ScriptCall, ScriptReply, Unexpected},
     shared::{ClusterState, Lease},
 };
+use crate::backoff::Backoff;
 use redis::{RedisResult, Value};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -51,7 +52,8 @@ pub(super) struct Membership {
     /// Nodes that a partition lists and the home partition does not, with the times of the first and of
     /// the latest comparison that found them.
     pub(super) strangers: BTreeMap<String, (Instant, Instant)>,
-    pub(super) retry_after: Duration,
+    /// Failed attempts to connect and join since the node was joined.
+    pub(super) failures: u32,
 }
 
 /// The progress of joining.
@@ -125,10 +127,11 @@ const ARRIVAL_MAX: Duration = Duration::from_secs(60);
 /// How long a new generation waits for a node that knows earlier processes. A node that lost its
 /// link is back by then.
 const KNOWING_WINDOW: Duration = Duration::from_millis(1_500);
-pub(super) const RETRY_FIRST: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_millis(400);
+/// The delays between attempts to connect.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(50), longest: Duration::from_millis(400), jitter: 0.5 };
 /// The same on a Redis Cluster, where joining takes some hundred commands.
-const RETRY_MAX_ON_CLUSTER: Duration = Duration::from_secs(2);
+const BACKOFF_ON_CLUSTER: Backoff = Backoff { longest: Duration::from_secs(2), ..BACKOFF };
 
 /// The error for an invalid reply.
 const UNEXPECTED: (redis::ErrorKind, &str) =
@@ -165,7 +168,7 @@ impl Membership {
             leased: Vec::new(),
             former: BTreeSet::new(),
             strangers: BTreeMap::new(),
-            retry_after: RETRY_FIRST,
+            failures: 0,
         }
     }
 
@@ -243,11 +246,10 @@ impl Membership {
     /// When the next attempt to connect is due.
     pub(super) fn back_off(&mut self, is_cluster: bool) -> Instant {
         let share = u32::try_from(random::number() % 512).expect("a small number");
-        let jitter = self.retry_after * share / 1_024;
-        let next = now() + self.retry_after + jitter;
-        let longest = if is_cluster { RETRY_MAX_ON_CLUSTER } else { RETRY_MAX };
-        self.retry_after = (self.retry_after * 2).min(longest);
-        next
+        let backoff = if is_cluster { BACKOFF_ON_CLUSTER } else { BACKOFF };
+        let delay = backoff.delay(self.failures, f64::from(share) / 512.0);
+        self.failures = self.failures.saturating_add(1);
+        now() + delay
     }
 
     /// The time until the next heartbeat.

@@ -1,11 +1,11 @@
 //! The metrics of the cluster.
 
 use super::publish::NotPublished;
-use crate::throttle::LogThrottle;
+use crate::{metrics::Histogram, throttle::LogThrottle};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
-    metrics::{MetricType, counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{MetricType, counter::Counter, family::Family, gauge::Gauge},
 };
 use std::{
     fmt,
@@ -15,7 +15,7 @@ use std::{
 /// Counters and gauges of this node's use of Redis.
 #[derive(Debug)]
 pub struct BrokerMetrics {
-    latency: Histogram,
+    latency: Histogram<{ LATENCY_BOUNDS_US.len() }>,
     pub(super) joins: Counter,
     pub(super) disconnects: Counter,
     waiting: Gauge,
@@ -56,14 +56,14 @@ struct DirectionLabel {
     direction: &'static str,
 }
 
-/// Histogram buckets in seconds, from a fast network to an outage.
-const LATENCY_BOUNDS: [f64; 11] =
-    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0];
+/// Bounds of buckets, from a fast network to an outage.
+const LATENCY_BOUNDS_US: [u64; 11] =
+    [250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 500_000, 1_000_000, 5_000_000];
 
 impl Default for BrokerMetrics {
     fn default() -> Self {
         Self {
-            latency: Histogram::new(LATENCY_BOUNDS),
+            latency: Histogram::new(&LATENCY_BOUNDS_US),
             joins: Counter::default(),
             disconnects: Counter::default(),
             waiting: Gauge::default(),
@@ -97,7 +97,7 @@ impl Drop for WaitGuard<'_> {
 
 impl BrokerMetrics {
     pub(super) fn answered_after(&self, duration: Duration) {
-        self.latency.observe(duration.as_secs_f64());
+        self.latency.observe(duration);
     }
 
     pub(super) fn joined(&self) {
@@ -286,5 +286,42 @@ impl Collector for BrokerMetrics {
             None,
             MetricType::Histogram,
         )?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus_client::{encoding::prometheus_text, registry::Registry};
+
+    #[test]
+    fn answers_of_redis_are_counted_by_their_latency() {
+        let metrics = BrokerMetrics::default();
+        for us in [250, 251, 5_000_000, 5_000_001] {
+            metrics.answered_after(Duration::from_micros(us));
+        }
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(metrics));
+        let mut page = String::new();
+        prometheus_text::encode(&mut page, &registry).unwrap();
+        let lines = page.lines().filter_map(|line| line.strip_prefix("campanile_broker_latency_"));
+        let buckets = [
+            ("0.00025", 1),
+            ("0.0005", 2),
+            ("0.001", 2),
+            ("0.0025", 2),
+            ("0.005", 2),
+            ("0.01", 2),
+            ("0.025", 2),
+            ("0.1", 2),
+            ("0.5", 2),
+            ("1", 2),
+            ("5", 3),
+            ("+Inf", 4),
+        ];
+        let buckets =
+            buckets.map(|(bound, count)| format!("seconds_bucket{{le=\"{bound}\"}} {count}"));
+        let totals = ["seconds_sum 10.000502", "seconds_count 4"].map(ToOwned::to_owned);
+        assert_eq!(lines.collect::<Vec<_>>(), [&buckets[..], &totals].concat());
     }
 }

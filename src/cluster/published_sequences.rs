@@ -3,9 +3,9 @@
 //! When Redis dies, it may have accepted and numbered an event that no node has received. Only the
 //! publishing node knows the sequence then, and reports it afterwards.
 
+use parking_lot::Mutex;
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -36,7 +36,7 @@ impl PublishedSequences {
         if sequence == 0 {
             return;
         }
-        let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut windows = self.0.lock();
         windows.turn(now);
         if let Some(highest) = windows.current.get_mut(topic) {
             *highest = sequence.max(*highest);
@@ -47,7 +47,7 @@ impl PublishedSequences {
 
     /// The recorded sequence of each topic.
     pub(super) fn reached(&self, now: Instant) -> HashMap<Box<str>, u64> {
-        let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut windows = self.0.lock();
         windows.turn(now);
         let mut reached = windows.before.clone();
         for (topic, sequence) in &windows.current {

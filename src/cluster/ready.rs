@@ -1,8 +1,8 @@
 //! Tracks which other nodes take connections, by their heartbeats.
 
+use parking_lot::Mutex;
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -49,7 +49,7 @@ impl ReadyNodes {
     /// Records a heartbeat of another node. Returns true if that node should be notified of this
     /// one soon: it has become ready, or it drains.
     pub(super) fn note(&self, node: &str, state: NodeState, now: Instant) -> bool {
-        let mut nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut nodes = self.0.lock();
         nodes.retain(|_, heard| now.saturating_duration_since(*heard) < SILENCE_MAX);
         if state != NodeState::Ready {
             nodes.remove(node);
@@ -61,7 +61,7 @@ impl ReadyNodes {
 
     /// Whether any other node is ready.
     pub(super) fn is_any(&self, now: Instant) -> bool {
-        let nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let nodes = self.0.lock();
         nodes.values().any(|heard| now.saturating_duration_since(*heard) < SILENCE_MAX)
     }
 }

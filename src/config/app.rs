@@ -1,116 +1,115 @@
-//! The settings of an app: its credentials, its limits, its webhooks.
+//! The declarations of the settings of an app: its credentials, its limits, its webhooks.
 
-use super::Secret;
-use serde::{Deserialize, Serialize, Serializer};
+use super::{
+    Secret,
+    table::{
+        Declaration,
+        Reload::NewConnections,
+        Rule::{Entries, Form, Range, Words},
+        Section, SectionInfo, SettingType, section, words,
+    },
+    values, webhooks,
+};
+use serde::Serializer;
 use std::{collections::BTreeMap, fmt};
 
 /// Id, key and secret of the development app, in this order.
 pub(super) const DEVELOPMENT: [(&str, &str); 3] =
     [("id", "app-id"), ("key", "app-key"), ("secret", "app-secret")];
 
-/// The settings of one app.
-///
-/// The default has no credentials; [`AppConfig::development`] has published ones.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(default, deny_unknown_fields)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a switch of its own, as it stands in the file"
-)]
-pub struct AppConfig {
-    /// Identifies the app in the HTTP API. Not empty, unique, without `/`, `:`, `?`, `#` and white
-    /// space.
-    pub id: String,
-    /// Identifies the app to clients. Same rules as for `id`, and also unique.
-    pub key: String,
-    /// Key of the signatures of requests and subscriptions. Not empty.
-    pub secret: Secret,
-    /// False rejects every connection and request of this app. Default true.
-    pub enabled: bool,
-    /// Patterns of the hosts whose pages may connect: `example.com`, `*.example.com`, with scheme
-    /// or port if those matter, or `*`, the default.
-    pub allowed_origins: Vec<String>,
-    /// Reject connections without TLS. Default false.
-    pub tls_only: bool,
-    /// Connections of this app, at most 10,000,000. 0, the default, means no limit.
-    pub max_connections: usize,
-    /// Which connections may send client events. Default `members`.
-    pub client_events: ClientEvents,
-    /// Client events per second of one connection, at most 1,000,000. 0 means no limit. Default 10.
-    pub client_events_per_second: u32,
-    /// Messages of one connection in each window of `max_messages_window_s`, at most 1,000,000.
-    /// Messages beyond it are dropped, and the client is notified. Signs of life do not count. 0,
-    /// the default, means no limit.
-    pub max_messages: u32,
-    /// Length of the window, in seconds, 1 to 86,400. Default 60.
-    pub max_messages_window_s: u64,
-    /// Close the connection at the first message beyond the limit. Default false.
-    pub max_messages_closes: bool,
-    /// Let users sign in. Default true.
-    pub user_authentication: bool,
-    /// Time within which a connection must be authorized, in seconds, up to 86,400. 0, the default,
-    /// means no limit.
-    pub authorized_connections_timeout_s: u64,
-    /// Send subscribers the channel's subscription count. The HTTP API returns it in any case.
-    /// Default false.
-    pub subscription_count: bool,
-    /// Maximum size of an event's data after decoding, published or from a client, in bytes, up to
-    /// 64 MiB. Default 100 KiB.
-    pub max_event_bytes: usize,
-    /// Maximum number of channels of one event, 1 to 10,000. Default 100.
-    pub max_event_channels: usize,
-    /// Maximum length of an event's name, in characters, 1 to 1,000. Default 200.
-    pub max_event_name_length: usize,
-    /// Maximum number of events in one batch, 1 to 10,000. Default 10.
-    pub max_batch_events: usize,
-    /// Maximum length of a channel's name, in bytes, 1 to 1,000. Default 200.
-    pub max_channel_name_length: usize,
-    /// Maximum number of members of one presence channel, 1 to 1,000,000. Default 100.
-    pub max_presence_members: usize,
-    /// Maximum size of a member's `user_info`, in bytes of compact JSON in UTF-8, up to 1 MiB.
-    /// Default 1 KiB.
-    pub max_presence_user_info_bytes: usize,
-    /// How long a cache channel keeps its last event, in seconds, 1 to 31,536,000 (a year). Default
-    /// 1,800.
-    pub cache_ttl_s: u64,
-    /// Maximum size of the last events of all cache channels, in bytes, 1 KiB to 1 TiB. Beyond it,
-    /// the least recently published are evicted.
-    pub max_cache_bytes: usize,
-    /// HTTP API requests per second, at most 1,000,000. 0, the default, means no limit.
-    pub requests_per_second: u32,
-    /// The webhooks of this app. Default none.
-    pub webhooks: Vec<WebhookConfig>,
-}
-
-impl Default for AppConfig {
-    fn default() -> Self {
-        Self {
-            id: String::new(),
-            key: String::new(),
-            secret: Secret::default(),
-            enabled: true,
-            allowed_origins: vec!["*".to_owned()],
-            tls_only: false,
-            max_connections: 0,
-            client_events: ClientEvents::Members,
-            client_events_per_second: 10,
-            max_messages: 0,
-            max_messages_window_s: 60,
-            max_messages_closes: false,
-            user_authentication: true,
-            authorized_connections_timeout_s: 0,
-            subscription_count: false,
-            max_event_bytes: 102_400,
-            max_event_channels: 100,
-            max_event_name_length: 200,
-            max_batch_events: 10,
-            max_channel_name_length: 200,
-            max_presence_members: 100,
-            max_presence_user_info_bytes: 1_024,
-            cache_ttl_s: 1_800,
-            max_cache_bytes: 67_108_864,
-            requests_per_second: 0,
-            webhooks: Vec::new(),
+section! {
+    /// One app. Repeat the section for each. Without one, the development app (`app-id`, `app-key`,
+    /// `app-secret`) is served, on loopback only, and only to pages and hosts on loopback: `localhost`,
+    /// `*.localhost`, `*.test`, `127.0.0.1`, `[::1]`.
+    #[derive(Debug)]
+    AppConfig at "apps[]" {
+        /// Id of the app in the HTTP API.
+        id: String = String::new() => {
+            rule: Form(values::name_in_a_path, "unique; no `/ : ? #` or white space"),
+            is_required: true,
+        },
+        /// Key of the app for clients. Public.
+        key: String = String::new() => {
+            rule: Form(values::name_in_a_path, "unique; no `/ : ? #` or white space"),
+            is_required: true,
+        },
+        /// Secret that signs requests and subscriptions. Use at least 20 random characters. Except on
+        /// loopback, fewer than 16 cause a warning, and guessable ones are rejected, such as `changeme` or
+        /// the app's key.
+        secret: Secret = Secret::default() => {
+            rule: Form(values::not_empty, "not empty"), is_secret: true, is_required: true,
+        },
+        /// `false`: requests get 403 and connections close code 4003.
+        enabled: bool = true => {},
+        /// Origins whose pages may connect, such as `example.com`, `*.example.com` or
+        /// `https://example.com:8443`. Beyond them: close code 4009.
+        allowed_origins: Vec<String> = vec!["*".to_owned()] => {
+            rule: Form(values::origin_pattern, "hosts, with `*` as wildcard, optional scheme and port"),
+            reload: NewConnections,
+        },
+        /// Reject connections without TLS with close code 4000. Needs `server.tls` or
+        /// `server.trusted_proxies`.
+        tls_only: bool = false => { reload: NewConnections },
+        /// Connections of the app on all nodes. 0: no limit.
+        max_connections: usize = 0 => { rule: Range(0, 10_000_000), reload: NewConnections },
+        /// Connections that may send client events: `members` are the subscribers of the private or presence channel.
+        client_events: ClientEvents = ClientEvents::Members => {
+            rule: Words(ClientEvents::WORDS), soketi: Some("'none'"),
+        },
+        /// Client events of one connection per second. 0: no limit.
+        client_events_per_second: u32 = 10 => {
+            rule: Range(0, 1_000_000), reverb: Some("0"), soketi: Some("0"),
+        },
+        /// Messages of one connection in each window, as Reverb limits them, without pings. 0: no limit.
+        max_messages: u32 = 0 => { rule: Range(0, 1_000_000) },
+        /// Length of that window.
+        max_messages_window_s: u64 = 60 => { rule: Range(1, 86_400) },
+        /// Beyond `max_messages`: `true` closes the connection with 4100; `false` drops the message with
+        /// error 4301.
+        max_messages_closes: bool = false => {},
+        /// Users may sign in.
+        user_authentication: bool = true => { soketi: Some("false") },
+        /// Close connections with 4009 that have not been authorized in this time. 0: never.
+        authorized_connections_timeout_s: u64 = 0 => { rule: Range(0, 86_400), reload: NewConnections },
+        /// Send the subscription count to subscribers and webhooks. The HTTP API returns it in any case.
+        subscription_count: bool = false => {},
+        /// Decoded data of one event: docs/data.md. At most `connection.max_outbox_bytes`; that of a client
+        /// is also limited by `connection.max_message_bytes`.
+        max_event_bytes: usize = 102_400 => { rule: Range(1, 67_108_864) },
+        /// Channels of one published event.
+        max_event_channels: usize = 100 => { rule: Range(1, 10_000), reverb: Some("10_000") },
+        /// Name of an event.
+        max_event_name_length: usize = 200 => {
+            rule: Range(1, 1_000), unit: Some("characters"), reverb: Some("1_000"),
+        },
+        /// Events of one batch.
+        max_batch_events: usize = 10 => { rule: Range(1, 10_000), reverb: Some("10_000") },
+        /// Name of a channel.
+        max_channel_name_length: usize = 200 => {
+            rule: Range(1, 1_000), unit: Some("bytes"), reverb: Some("1_000"),
+        },
+        /// Members of one presence channel.
+        max_presence_members: usize = 100 => { rule: Range(1, 1_000_000), reverb: Some("1_000_000") },
+        /// `user_info` of a member, as compact JSON in UTF-8. Escapes do not count.
+        max_presence_user_info_bytes: usize = 1_024 => {
+            rule: Range(1, 1_048_576),
+            reverb: Some("1_048_576"),
+            soketi: Some("2_048"),
+        },
+        /// How long a cache channel keeps its last event.
+        cache_ttl_s: u64 = 1_800 => {
+            rule: Range(1, 31_536_000),
+            reverb: Some("31_536_000"),
+            soketi: Some("3_600"),
+        },
+        /// Last events of all cache channels. Beyond it, the least recently published are evicted:
+        /// docs/cluster.md#last-events-of-cache-channels.
+        max_cache_bytes: usize = 67_108_864 => { rule: Range(1_024, 1_099_511_627_776) },
+        /// Requests to the HTTP API, per node. 0: no limit. Beyond it: 429.
+        requests_per_second: u32 = 0 => { rule: Range(0, 1_000_000) },
+        sections {
+            /// The webhooks of this app.
+            webhooks: Vec<WebhookConfig> = Vec::new(),
         }
     }
 }
@@ -143,37 +142,47 @@ impl AppConfig {
     }
 }
 
-/// Which connections may send client events.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ClientEvents {
-    /// No connection.
-    None,
-    /// Subscribers of the private or presence channel on which the event is sent.
-    #[default]
-    Members,
+words! {
+    /// Which connections may send client events.
+    ClientEvents {
+        /// No connection.
+        None = "none",
+        /// Subscribers of the private or presence channel on which the event is sent.
+        Members = "members",
+    }
 }
 
-/// One webhook of an app.
-#[derive(Clone, Default, Deserialize, PartialEq, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct WebhookConfig {
-    /// Name of the webhook in metrics and logs, at most 64 characters without white space. Default
-    /// empty: the URL's host, made unique.
-    pub name: String,
-    /// The endpoint's URL: `http` or `https`, without credentials. Required. Path and query are
-    /// secret because they can contain a token: neither `Debug` nor `Serialize` shows them.
-    #[serde(serialize_with = "serialize_masked")]
-    pub url: String,
-    /// The events to send. At least one.
-    pub events: Vec<WebhookEvent>,
-    /// Send only events of channels with this prefix. Default empty: all.
-    pub channel_prefix: String,
-    /// Send only events of channels with this suffix. Default empty: all.
-    pub channel_suffix: String,
-    /// Additional headers, other than those that the protocol sets. Default none. Their values are
-    /// secret because they can contain a token.
-    pub headers: BTreeMap<String, Secret>,
+section! {
+    /// One webhook of an app. Repeat the section for each: docs/webhooks.md.
+    WebhookConfig at "apps[].webhooks[]" {
+        /// Name in metrics and logs. Empty: the host of the URL.
+        name: String = String::new() => { rule: Form(webhooks::name, "at most 64 characters, no white space") },
+        /// URL of the endpoint. Path and query are treated as secrets, because they can contain a token.
+        #[serde(serialize_with = "serialize_masked")]
+        url: String = String::new() => {
+            rule: Form(webhooks::url, "`http://` or `https://`"),
+            is_secret: true,
+            is_required: true,
+            example: Some(r#""https://app.example.com/hooks""#),
+        },
+        /// Events to send; at least one.
+        events: Vec<WebhookEvent> = Vec::new() => {
+            rule: Words(WebhookEvent::WORDS),
+            is_required: true,
+            example: Some(r#"["channel_occupied", "channel_vacated"]"#),
+        },
+        /// Send only events of channels whose name begins with this. User events have no channel and are
+        /// always sent. Empty: all.
+        channel_prefix: String = String::new() => {},
+        /// Send only events of channels whose name ends with this. Empty: all.
+        channel_suffix: String = String::new() => {},
+        /// Headers to add to each request. The values are treated as secrets.
+        headers: BTreeMap<String, Secret> = BTreeMap::new() => {
+            rule: Entries(webhooks::headers, "header names and values"),
+            is_secret: true,
+            example: Some(r#"{ Authorization = "Bearer token" }"#),
+        },
+    }
 }
 
 /// The URL with `***` for parts that can contain a token: scheme, host and port remain.
@@ -202,60 +211,31 @@ impl fmt::Debug for WebhookConfig {
     }
 }
 
-/// An event that a webhook can report. The names are Pusher's, except for the last two.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WebhookEvent {
-    /// A channel has its first subscriber.
-    ChannelOccupied,
-    /// A channel has lost its last subscriber, and got none since.
-    ChannelVacated,
-    /// A user has joined a presence channel.
-    MemberAdded,
-    /// A user has left a presence channel, and has not returned.
-    MemberRemoved,
-    /// A client has sent an event.
-    ClientEvent,
-    /// A client has subscribed to a cache channel without a kept event.
-    CacheMiss,
-    /// The number of subscribers of a channel has changed.
-    SubscriptionCount,
-    /// A user has signed in with the first of its connections.
-    UserOnline,
-    /// A user has closed its last connection, and has not returned.
-    UserOffline,
+words! {
+    /// An event that a webhook can report. The names are Pusher's, except for the last two.
+    WebhookEvent {
+        /// A channel has its first subscriber.
+        ChannelOccupied = "channel_occupied",
+        /// A channel has lost its last subscriber, and got none since.
+        ChannelVacated = "channel_vacated",
+        /// A user has joined a presence channel.
+        MemberAdded = "member_added",
+        /// A user has left a presence channel, and has not returned.
+        MemberRemoved = "member_removed",
+        /// A client has sent an event.
+        ClientEvent = "client_event",
+        /// A client has subscribed to a cache channel without a kept event.
+        CacheMiss = "cache_miss",
+        /// The number of subscribers of a channel has changed.
+        SubscriptionCount = "subscription_count",
+        /// A user has signed in with the first of its connections.
+        UserOnline = "user_online",
+        /// A user has closed its last connection, and has not returned.
+        UserOffline = "user_offline",
+    }
 }
 
 impl WebhookEvent {
-    /// All events.
-    pub const ALL: [Self; 9] = [
-        Self::ChannelOccupied,
-        Self::ChannelVacated,
-        Self::MemberAdded,
-        Self::MemberRemoved,
-        Self::ClientEvent,
-        Self::CacheMiss,
-        Self::SubscriptionCount,
-        Self::UserOnline,
-        Self::UserOffline,
-    ];
-
-    /// The name, in the configuration and in webhook bodies.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ChannelOccupied => "channel_occupied",
-            Self::ChannelVacated => "channel_vacated",
-            Self::MemberAdded => "member_added",
-            Self::MemberRemoved => "member_removed",
-            Self::ClientEvent => "client_event",
-            Self::CacheMiss => "cache_miss",
-            Self::SubscriptionCount => "subscription_count",
-            Self::UserOnline => "user_online",
-            Self::UserOffline => "user_offline",
-        }
-    }
-
     /// The event with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {

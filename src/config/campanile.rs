@@ -5,7 +5,7 @@ use super::{
     draft::Draft,
     error::{ConfigError, all},
     key::{Key, PREFIX},
-    schema::{Schema, SchemaNode, unknown},
+    schema::{self, unknown},
     variables::Variables,
 };
 
@@ -33,7 +33,6 @@ const GUESSES: [(&str, &str); 12] = [
 /// A variable with `__` matches no key, or its value is not of the key's kind.
 pub(super) fn read(
     variables: &Variables,
-    schema: &Schema,
     draft: &mut Draft,
     notes: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
@@ -41,25 +40,24 @@ pub(super) fn read(
         let origin = variables.origin(name);
         let key = Key::from_variable(&name[PREFIX.len()..]);
         if !name[PREFIX.len()..].contains("__") {
-            let rule = guess(&name[PREFIX.len()..], schema)
-                .unwrap_or_else(|| no_such_variable(name, &key, schema));
+            let rule = guess(&name[PREFIX.len()..]).unwrap_or_else(|| no_such_variable(name, &key));
             notes.push(format!("{origin} has no effect: {rule}"));
             return Ok(());
         }
         let is_path = !name.contains(['.', '[', ']']);
-        let Some(SchemaNode::Leaf(kind)) = schema.node(&key.pattern()).filter(|_| is_path) else {
-            return Err(ConfigError::at(origin, no_such_variable(name, &key, schema)));
+        let Some(setting) = schema::setting(&key.pattern()).filter(|_| is_path) else {
+            return Err(ConfigError::at(origin, no_such_variable(name, &key)));
         };
         let value = variables.value(name).unwrap_or_default();
-        let value =
-            convert::to_kind(kind, value).map_err(|rule| ConfigError::key(&origin, &key, rule))?;
+        let value = convert::to_kind(setting.kind, value)
+            .map_err(|rule| ConfigError::key(&origin, &key, rule))?;
         draft.set(key, value, origin);
         Ok(())
     }))
 }
 
 /// The hint for `PORT`, `TLS_CERT`, `APP_0_KEY` and similar names, if one ends like a setting.
-fn guess(name: &str, schema: &Schema) -> Option<String> {
+fn guess(name: &str) -> Option<String> {
     let name = name.to_ascii_uppercase();
     if let Some((_, rule)) = GUESSES.iter().find(|(guess, _)| *guess == name) {
         return Some(format!("unknown variable; {rule}"));
@@ -74,9 +72,9 @@ fn guess(name: &str, schema: &Schema) -> Option<String> {
         words.map(singular).collect()
     };
     let wanted = words(&name);
-    let variables =
-        schema.leaves().map(|(pattern, _)| Key::new(pattern.replace("[]", "[0]")).variable());
-    let found = variables.into_iter().find(|variable| {
+    let mut variables =
+        schema::settings().map(|setting| Key::new(setting.key.replace("[]", "[0]")).variable());
+    let found = variables.find(|variable| {
         !wanted.is_empty() && words(&variable[PREFIX.len()..]).ends_with(&wanted)
     })?;
     Some(format!("unknown variable; did you mean `{found}`?"))
@@ -84,13 +82,12 @@ fn guess(name: &str, schema: &Schema) -> Option<String> {
 
 /// The error for a variable that matches no key. The indexes of the suggested one are taken from
 /// `key`.
-fn no_such_variable(name: &str, key: &Key, schema: &Schema) -> String {
+fn no_such_variable(name: &str, key: &Key) -> String {
     let indexes: Vec<_> = key.parts().filter_map(|(_, index)| index).collect();
-    let candidates: Vec<_> = schema
-        .leaves()
-        .map(|(pattern, _)| {
+    let candidates: Vec<_> = schema::settings()
+        .map(|setting| {
             let mut indexes = indexes.iter();
-            let parts = pattern.split("[]").enumerate().map(|(place, part)| match place {
+            let parts = setting.key.split("[]").enumerate().map(|(place, part)| match place {
                 0 => part.to_owned(),
                 _later => format!("[{}]{part}", indexes.next().unwrap_or(&0)),
             });

@@ -1,6 +1,6 @@
 //! The changes that a reload makes.
 
-use super::{AppConfig, Config, ConfigError, guessable, schema::flatten};
+use super::{AppConfig, Config, ConfigError, guessable, table::Section};
 use std::{fmt, net::IpAddr};
 
 /// The difference between the running configuration and another one. Settings are identified by
@@ -29,23 +29,6 @@ pub struct ChangedApp {
     pub settings: Vec<String>,
 }
 
-/// Settings that only a restart can change: listeners, threads, the cluster, and the format of the
-/// log.
-pub(super) const FIXED: [&str; 12] = [
-    "server.host",
-    "server.port",
-    "server.reuse_port",
-    "server.shards",
-    "redis.url",
-    "redis.ca",
-    "redis.prefix",
-    "redis.broker_wait_ms",
-    "redis.node_timeout_ms",
-    "metrics.listen",
-    "console.password",
-    "log.format",
-];
-
 impl Config {
     /// The configuration with which a server continues that runs this one, listens on `address` and
     /// loads `fresh`, with the changes. Settings that only a restart can change are those of this
@@ -64,13 +47,7 @@ impl Config {
         fresh.check_for(address)?;
         let changes = self.changes_to(&fresh);
         let mut next = fresh;
-        next.server.host.clone_from(&self.server.host);
-        (next.server.port, next.server.shards) = (self.server.port, self.server.shards);
-        next.server.reuse_port = self.server.reuse_port;
-        next.redis = self.redis.clone();
-        next.metrics.listen.clone_from(&self.metrics.listen);
-        next.console = self.console.clone();
-        next.log.format = self.log.format;
+        next.keep_fixed(self);
         Ok((next, changes))
     }
 
@@ -99,50 +76,23 @@ impl Config {
         }
         let gone = self.apps.iter().filter(|app| find(&fresh.apps, &app.id).is_none());
         changes.removed = gone.map(|app| app.id.clone()).collect();
-        let (fixed, settings) = self
-            .changed_keys(fresh)
-            .into_iter()
-            .filter(|key| !key.starts_with("apps["))
-            .partition(|key| FIXED.contains(&key.as_str()));
-        (changes.unchanged, changes.settings) = (fixed, settings);
+        for setting in self.changed(fresh) {
+            let keys =
+                if setting.is_fixed() { &mut changes.unchanged } else { &mut changes.settings };
+            keys.push(setting.key.to_owned());
+        }
         changes
-    }
-
-    /// The keys of values that differ, of those that both have.
-    fn changed_keys(&self, fresh: &Self) -> Vec<String> {
-        // The masked values do not show whether these differ.
-        let masked = [
-            ("redis.url", self.redis.url != fresh.redis.url),
-            ("metrics.token", self.metrics.token != fresh.metrics.token),
-            ("console.password", self.console.password != fresh.console.password),
-        ];
-        let before = flatten(self);
-        let differs = |key: &str, value| {
-            masked.contains(&(key, true))
-                || before.iter().any(|(known, _, was)| known.as_str() == key && was != value)
-        };
-        let values = flatten(fresh);
-        let changed = values.iter().filter(|(key, _, value)| differs(key.as_str(), value));
-        changed.map(|(key, ..)| key.as_str().to_owned()).collect()
     }
 }
 
-/// The names of the changed settings of an app. Those of its webhooks count as one.
+/// The names of the changed settings of an app: secrets after the others, and last its webhooks,
+/// which count as one.
 fn changed_settings(before: &AppConfig, after: &AppConfig) -> Vec<String> {
-    let alone = |app: &AppConfig| Config {
-        apps: vec![AppConfig { webhooks: Vec::new(), ..app.clone() }],
-        ..Config::default()
-    };
-    let keys = alone(before).changed_keys(&alone(after));
-    let mut names: Vec<String> =
-        keys.iter().filter_map(|key| key.strip_prefix("apps[0].")).map(str::to_owned).collect();
-    if before.secret != after.secret {
-        names.push("secret".to_owned());
-    }
-    if before.webhooks != after.webhooks {
-        names.push("webhooks".to_owned());
-    }
-    names
+    let mut changed = before.changed(after);
+    changed.sort_by_key(|setting| setting.is_secret);
+    let webhooks = (before.webhooks != after.webhooks).then_some("webhooks");
+    let names = changed.iter().map(|setting| setting.name()).chain(webhooks);
+    names.map(str::to_owned).collect()
 }
 
 impl fmt::Display for ChangedApp {
@@ -154,7 +104,7 @@ impl fmt::Display for ChangedApp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{LogFormat, LogLevel, Secret, WebhookConfig};
+    use crate::config::{LogFormat, LogLevel, Secret, WebhookConfig, schema};
 
     fn app(id: &str) -> AppConfig {
         let secret = Secret::new("s");
@@ -211,7 +161,8 @@ mod tests {
         assert_eq!(changes.settings, Vec::<String>::new());
         let mut unchanged = changes.unchanged;
         unchanged.sort();
-        let mut all = FIXED.map(str::to_owned);
+        let fixed = schema::settings().filter(|setting| setting.is_fixed());
+        let mut all: Vec<_> = fixed.map(|setting| setting.key.to_owned()).collect();
         all.sort();
         assert_eq!(unchanged, all);
         // The same masked value can be another secret.

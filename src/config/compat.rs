@@ -3,7 +3,15 @@
 //! A configuration written for one of these servers contains only what differs from that server's
 //! defaults. Limits that are not set therefore have that server's defaults.
 
-use super::{draft::Draft, key::Key, origin::Origin, variables::Variables};
+use super::{
+    app::DEVELOPMENT,
+    draft::Draft,
+    key::Key,
+    origin::Origin,
+    schema,
+    table::{Declaration, declared},
+    variables::Variables,
+};
 use std::fmt;
 use toml::Value;
 
@@ -25,60 +33,12 @@ impl fmt::Display for Compat {
     }
 }
 
-/// A default value in the tables below.
-#[derive(Clone, Copy, Debug)]
-enum Fixed {
-    Integer(i64),
-    Boolean(bool),
-    Text(&'static str),
-}
-
-use Fixed::{Boolean, Integer, Text};
-
-impl From<Fixed> for Value {
-    fn from(fixed: Fixed) -> Self {
-        match fixed {
-            Integer(integer) => Self::Integer(integer),
-            Boolean(boolean) => Self::Boolean(boolean),
-            Text(text) => Self::String(text.to_owned()),
-        }
-    }
-}
-
-/// Reverb limits events by the size of the request, user info by the size of the message, and
-/// nothing else in this table. A setting that requires a limit has its maximum.
-const REVERB: &[(&str, Fixed)] = &[
-    ("apps[0].client_events_per_second", Integer(0)),
-    ("apps[0].max_event_channels", Integer(10_000)),
-    ("apps[0].max_event_name_length", Integer(1_000)),
-    ("apps[0].max_batch_events", Integer(10_000)),
-    ("apps[0].max_channel_name_length", Integer(1_000)),
-    ("apps[0].max_presence_members", Integer(1_000_000)),
-    ("apps[0].max_presence_user_info_bytes", Integer(1_048_576)),
-    // Reverb keeps the last event of a cache channel as long as the channel has subscribers.
-    ("apps[0].cache_ttl_s", Integer(31_536_000)),
-];
-
-/// The request has room for a batch of ten events of 100 KiB in which every byte is escaped, the
-/// message for a client event of 100 KiB with its quotes escaped.
-const SOKETI: &[(&str, Fixed)] = &[
-    ("server.port", Integer(6_001)),
-    ("server.max_request_bytes", Integer(8_388_608)),
-    ("server.shutdown_grace_s", Integer(3)),
-    (MESSAGE, Integer(262_144)),
-    ("apps[0].client_events", Text("none")),
-    ("apps[0].client_events_per_second", Integer(0)),
-    ("apps[0].user_authentication", Boolean(false)),
-    ("apps[0].max_presence_user_info_bytes", Integer(2_048)),
-    ("apps[0].cache_ttl_s", Integer(3_600)),
-    ("webhooks.batch_ms", Integer(0)),
-];
-
 const MESSAGE: &str = "connection.max_message_bytes";
 const OUTBOX: &str = "connection.max_outbox_bytes";
 
-/// soketi's own id and key. Its secret is public, so the secret has no default.
-const SOKETI_APP: [(&str, &str); 2] = [("id", "app-id"), ("key", "app-key")];
+/// soketi's own id and key, which the development app has too. soketi's secret is public, so the
+/// secret has no default.
+const SOKETI_APP: [(&str, &str); 2] = [DEVELOPMENT[0], DEVELOPMENT[1]];
 
 impl Compat {
     /// The server whose variables configure the first app, or, without an app, whose variables are
@@ -100,21 +60,22 @@ impl Compat {
         }
     }
 
-    fn defaults(self) -> &'static [(&'static str, Fixed)] {
+    fn default(self, setting: &Declaration) -> Option<Value> {
         match self {
-            Self::Reverb => REVERB,
-            Self::Soketi => SOKETI,
+            Self::Reverb => setting.reverb.map(declared),
+            Self::Soketi => setting.soketi.map(declared),
         }
     }
 
     /// Applies this server's defaults to settings that are not set.
     pub(super) fn apply(self, draft: &mut Draft) {
         let outbox = draft.setting(&Key::new(OUTBOX)).and_then(|set| set.value.as_integer());
-        for (key, default) in self.defaults() {
-            let value = Value::from(*default);
-            let fits = *key != MESSAGE || outbox.is_none_or(|max| value.as_integer() <= Some(max));
+        for setting in schema::settings() {
+            let Some(value) = self.default(setting) else { continue };
+            let fits =
+                setting.key != MESSAGE || outbox.is_none_or(|max| value.as_integer() <= Some(max));
             if fits {
-                self.set_default(draft, Key::new(*key), value);
+                self.set_default(draft, Key::new(setting.key.replace("[]", "[0]")), value);
             }
         }
         let first = Key::new("apps").item(0);

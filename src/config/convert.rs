@@ -1,6 +1,6 @@
 //! Converts the text of an environment variable to the value of a key.
 
-use super::schema::ValueKind;
+use super::kind::ValueKind;
 use toml::{Value, de::DeTable};
 
 /// Converts a text to a value, or returns the violated rule.

@@ -4,8 +4,9 @@ use super::{
     draft::Draft,
     error::{ConfigError, Faults},
     key::Key,
+    kind::in_order,
     origin::Origin,
-    schema::{Schema, SchemaNode, in_order},
+    schema::{self, SchemaNode},
 };
 use serde::de::IgnoredAny;
 use toml::{
@@ -18,17 +19,12 @@ use toml::{
 /// # Errors
 ///
 /// The text is not TOML, contains an unknown key, or a value of the wrong kind.
-pub(super) fn read(
-    file: &str,
-    text: &str,
-    schema: &Schema,
-    draft: &mut Draft,
-) -> Result<(), ConfigError> {
+pub(super) fn read(file: &str, text: &str, draft: &mut Draft) -> Result<(), ConfigError> {
     let table = DeTable::parse(text).map_err(|error| match another_format(text) {
         Some(rule) => ConfigError::at(file, rule),
         None => syntax_error(file, text, &error),
     })?;
-    let mut reader = FileReader { file, text, schema, draft, faults: Faults::default() };
+    let mut reader = FileReader { file, text, draft, faults: Faults::default() };
     reader.section(&Key::default(), table.get_ref());
     reader.faults.result()
 }
@@ -119,7 +115,6 @@ fn line_at(text: &str, offset: usize) -> usize {
 struct FileReader<'a> {
     file: &'a str,
     text: &'a str,
-    schema: &'a Schema,
     draft: &'a mut Draft,
     faults: Faults,
 }
@@ -145,10 +140,12 @@ impl FileReader<'_> {
         value: &Spanned<DeValue<'_>>,
         origin: Origin,
     ) -> Result<(), ConfigError> {
-        match (self.schema.node(&key.pattern()), value.get_ref()) {
-            (Some(SchemaNode::Leaf(kind)), value) => {
-                let value =
-                    kind.value(value).map_err(|rule| ConfigError::key(&origin, &key, rule))?;
+        match (schema::node(&key.pattern()), value.get_ref()) {
+            (Some(SchemaNode::Leaf(setting)), value) => {
+                let value = setting
+                    .kind
+                    .value(value)
+                    .map_err(|rule| ConfigError::key(&origin, &key, rule))?;
                 self.draft.set(key, value, origin);
                 Ok(())
             }
@@ -165,7 +162,7 @@ impl FileReader<'_> {
             (Some(SchemaNode::Sections), _) => {
                 Err(ConfigError::key(&origin, key, "must be a list of tables"))
             }
-            (None, _) => Err(ConfigError::key(&origin, &key, self.schema.unknown(&key))),
+            (None, _) => Err(ConfigError::key(&origin, &key, schema::unknown_key(&key))),
         }
     }
 

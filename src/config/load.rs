@@ -3,6 +3,7 @@
 use super::{
     Config, ConfigError, apps, campanile,
     compat::Compat,
+    compat_variable::reject_unsupported,
     dotenv,
     draft::Draft,
     error::{Faults, all},
@@ -11,9 +12,7 @@ use super::{
     foreign, guessable,
     key::Key,
     origin::Origin,
-    php, relations, reverb,
-    schema::Schema,
-    soketi, unsupported, values,
+    php, relations, reverb, soketi, unsupported, values,
     variables::Variables,
 };
 use std::{
@@ -130,20 +129,19 @@ impl Loaded {
 /// unknown, of the wrong type, out of its range, contradictory, or not supported by this version.
 /// The error contains the place and the rule of each fault.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
-    let schema = Schema::new();
     let (mut draft, mut notes, mut facts) = (Draft::default(), Vec::new(), Vec::new());
     let (mut files, mut faults) = (Files::default(), Faults::default());
-    faults.take(read_file(sources, &schema, &mut draft, &mut files));
+    faults.take(read_file(sources, &mut draft, &mut files));
     let variables =
         faults.take(read_variables(sources, &mut files, &mut facts)).unwrap_or_default();
     if faults.is_empty() {
         faults.take(sources.before.are_all_in(&files));
     }
     notes.extend(variables.notes());
-    faults.take(unsupported::refuse_variables(&variables));
+    faults.take(reject_unsupported(soketi::COMPAT_VARIABLES, &variables));
     faults.take(soketi::read(&variables, &mut draft, &mut notes));
     faults.take(reverb::read(&variables, &mut draft, &mut notes));
-    faults.take(campanile::read(&variables, &schema, &mut draft, &mut notes));
+    faults.take(campanile::read(&variables, &mut draft, &mut notes));
     read_flags(&sources.flags, &mut draft, &mut notes);
     if sources.pusher_env {
         faults.take(foreign::read_pusher(&variables, &mut draft));
@@ -220,18 +218,13 @@ pub(super) fn to_config(draft: &Draft) -> Result<Config, ConfigError> {
     })
 }
 
-fn read_file(
-    sources: &Sources,
-    schema: &Schema,
-    draft: &mut Draft,
-    files: &mut Files,
-) -> Result<(), ConfigError> {
+fn read_file(sources: &Sources, draft: &mut Draft, files: &mut Files) -> Result<(), ConfigError> {
     let named = sources.file.as_deref();
     let Some(source) = sources.before.find(named, &sources.dir, "config.toml", Grammar::Toml)?
     else {
         return Ok(());
     };
-    file::read(&source.name, &source.text, schema, draft)?;
+    file::read(&source.name, &source.text, draft)?;
     let has_apps = draft.section(&Key::new("apps").item(0)).is_some();
     if sources.before.had_apps(&source) && !has_apps {
         let rule = "has no apps any more, and had some when it was read last";

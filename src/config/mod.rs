@@ -7,9 +7,8 @@
 //! place and rule. [`Loaded::effective_toml`] shows the origin of every value.
 //!
 //! All values are written to a `draft`, which stores the origin of each; the rules are checked
-//! there, so that errors contain the origin. The keys, their kinds and their order are derived from
-//! the structs in `settings` and `app`: a new setting is a field there, a line in `config.toml`,
-//! and a range in `values`.
+//! there, so that errors contain the origin. Each setting is declared once, in `settings` or `app`:
+//! type, default, rule, documentation. Everything else about it is made from that, see `table`.
 //!
 //! This module reads neither the process environment nor a clock, and does not compare secrets.
 
@@ -27,7 +26,9 @@ mod file;
 mod files;
 mod foreign;
 mod guessable;
+mod json_schema;
 mod key;
+mod kind;
 mod load;
 mod origin;
 mod php;
@@ -39,6 +40,8 @@ mod schema;
 mod secret;
 mod settings;
 mod soketi;
+mod table;
+
 #[cfg(test)]
 mod tests;
 mod unsupported;
@@ -50,6 +53,7 @@ pub use app::{AppConfig, ClientEvents, WebhookConfig, WebhookEvent};
 pub use changes::{ChangedApp, Changes};
 pub use error::ConfigError;
 pub use files::Files;
+pub use json_schema::json_schema;
 pub use load::{Flags, Loaded, Sources, load};
 pub use redis::{RedisTarget, RedisUrl, Topology};
 pub use secret::Secret;

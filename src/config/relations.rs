@@ -3,10 +3,12 @@
 use super::{
     AppConfig, Config, RedisConfig, ServerConfig,
     draft::Draft,
-    error::{ConfigError, Faults},
+    error::{ConfigError, Faults, all},
     key::Key,
     origin::Origin,
-    values, webhooks,
+    schema::{self, flatten},
+    table::Rule,
+    webhooks,
 };
 use std::collections::BTreeMap;
 use toml::Value;
@@ -21,18 +23,18 @@ fn app_key(index: usize, name: &str) -> Key {
 
 /// Checks the relations between the values of `config`, whose origins are in `draft`.
 pub(super) fn check(config: &Config, draft: &Draft) -> Result<(), ConfigError> {
-    let Config { server, connection, apps, redis, .. } = config;
-    let outbox = (Key::new(OUTBOX), connection.max_outbox_bytes);
+    let Config { server, apps, redis, .. } = config;
     let mut faults = Faults::default();
-    let message = (Key::new(MESSAGE), connection.max_message_bytes);
-    faults.take(at_least(draft, outbox.clone(), message));
+    let values = flatten(config);
+    for setting in schema::settings() {
+        let large = values.iter().find(|(key, _)| key.as_str() == setting.key);
+        for pattern in setting.at_least {
+            let smaller = values.iter().filter(|(key, _)| key.pattern() == *pattern);
+            faults.take(all(smaller.map(|small| at_least(draft, large, small))));
+        }
+    }
     faults.take(tls_is_whole(draft, server));
     for (index, app) in apps.iter().enumerate() {
-        let event = (app_key(index, "max_event_bytes"), app.max_event_bytes);
-        faults.take(at_least(draft, (Key::new(REQUEST), server.max_request_bytes), event));
-        // Otherwise an accepted event would close all of its receivers.
-        let event = (app_key(index, "max_event_bytes"), app.max_event_bytes);
-        faults.take(at_least(draft, outbox.clone(), event));
         faults.take(tls_can_be_told(draft, server, app_key(index, "tls_only"), app.tls_only));
         faults.take(webhooks::are_complete(draft, &app_key(index, "webhooks"), &app.webhooks));
     }
@@ -81,20 +83,21 @@ fn ca_is_used(draft: &Draft, redis: &RedisConfig) -> Result<(), ConfigError> {
 }
 
 /// `large` must not be less than `small`. The error is at the one that was set later.
-fn at_least(draft: &Draft, large: (Key, usize), small: (Key, usize)) -> Result<(), ConfigError> {
-    if large.1 >= small.1 {
+fn at_least(
+    draft: &Draft,
+    large: Option<&(Key, Value)>,
+    (small, least): &(Key, Value),
+) -> Result<(), ConfigError> {
+    let Some((large, value)) = large.filter(|(_, value)| value.as_integer() < least.as_integer())
+    else {
         return Ok(());
-    }
-    let (large_origin, small_origin) = (draft.origin(&large.0), draft.origin(&small.0));
+    };
+    let (large_origin, small_origin) = (draft.origin(large), draft.origin(small));
     Err(if small_origin.rank() > large_origin.rank() {
-        let rule = format!("must be at most {} ({})", large.0, large.1);
-        ConfigError::key(&small_origin, small.0, rule)
+        let rule = format!("must be at most {large} ({value})");
+        ConfigError::key(&small_origin, small, rule)
     } else {
-        ConfigError::key(
-            &large_origin,
-            large.0,
-            format!("must be at least {} ({})", small.0, small.1),
-        )
+        ConfigError::key(&large_origin, large, format!("must be at least {small} ({least})"))
     })
 }
 
@@ -156,9 +159,11 @@ pub(super) fn make_room(draft: &mut Draft, apps: usize, notes: &mut Vec<String>)
 fn largest_event(draft: &Draft, request: usize) -> usize {
     let outbox = draft.setting(&Key::new(OUTBOX)).is_some();
     let room = if outbox { number(draft, &Key::new(OUTBOX), 0) } else { usize::MAX };
-    let range = values::range("apps[].max_event_bytes");
-    let most = range.and_then(|(_, largest)| usize::try_from(largest).ok());
-    request.min(room).min(most.unwrap_or(usize::MAX))
+    let most = match schema::setting("apps[].max_event_bytes").map(|setting| setting.rule) {
+        Some(Rule::Range(_, largest)) => usize::try_from(largest).unwrap_or(usize::MAX),
+        Some(_) | None => usize::MAX,
+    };
+    request.min(room).min(most)
 }
 
 /// The value of `key` and its variable, if another server's variable has set it.

@@ -34,7 +34,7 @@ impl Loaded {
     pub fn effective_toml(&self) -> String {
         let mut lines = Vec::new();
         let mut section = Key::default();
-        for (key, _, value) in flatten(&self.config) {
+        for (key, value) in flatten(&self.config) {
             if key.section() != section {
                 section = key.section();
                 lines.push(header(&section));

@@ -1,44 +1,40 @@
-//! The settings of the server except those of apps: meaning, unit, range and default.
+//! The declarations of the settings of the server, except those of apps.
 //!
-//! [`load`](super::load) has checked the ranges.
+//! [`load`](super::load) has checked the rules.
 
-use super::{AppConfig, RedisTarget, RedisUrl, Secret};
+use super::{
+    AppConfig, RedisTarget, RedisUrl, Secret,
+    table::{
+        Declaration,
+        Reload::{NewConnections, NewHandshakes, NewMessages, NewRequests, NextShutdown, Restart},
+        Rule::{Any, Form, Range, Words},
+        Section, SectionInfo, SettingType, section, words,
+    },
+    values,
+};
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
 
-/// The whole configuration of one node.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// The listener, HTTP, and the process.
-    pub server: ServerConfig,
-    /// The limits of WebSocket connections.
-    pub connection: ConnectionConfig,
-    /// The apps. At least one; the development app when none is configured.
-    pub apps: Vec<AppConfig>,
-    /// The Redis that joins the nodes of a cluster.
-    pub redis: RedisConfig,
-    /// The settings of all webhooks.
-    pub webhooks: WebhooksConfig,
-    /// Access to the metrics.
-    pub metrics: MetricsConfig,
-    /// The console, which this version does not support.
-    pub console: ConsoleConfig,
-    /// The log.
-    pub log: LogConfig,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            server: ServerConfig::default(),
-            connection: ConnectionConfig::default(),
-            apps: vec![AppConfig::development()],
-            redis: RedisConfig::default(),
-            webhooks: WebhooksConfig::default(),
-            metrics: MetricsConfig::default(),
-            console: ConsoleConfig::default(),
-            log: LogConfig::default(),
+section! {
+    /// The whole configuration of one node.
+    #[derive(Debug)]
+    Config at "" {
+        sections {
+            /// The listener, HTTP, and the process.
+            server: ServerConfig = ServerConfig::default(),
+            /// The limits of WebSocket connections.
+            connection: ConnectionConfig = ConnectionConfig::default(),
+            /// The apps. At least one; the development app when none is configured.
+            apps: Vec<AppConfig> = vec![AppConfig::development()],
+            /// The Redis that joins the nodes of a cluster.
+            redis: RedisConfig = RedisConfig::default(),
+            /// The settings of all webhooks.
+            webhooks: WebhooksConfig = WebhooksConfig::default(),
+            /// Access to the metrics.
+            metrics: MetricsConfig = MetricsConfig::default(),
+            /// The console, which this version does not support.
+            console: ConsoleConfig = ConsoleConfig::default(),
+            /// The log.
+            log: LogConfig = LogConfig::default(),
         }
     }
 }
@@ -51,153 +47,140 @@ impl Config {
     }
 }
 
-/// The listener, HTTP, and the process.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ServerConfig {
-    /// Address or name to listen on. Default `0.0.0.0`, but `127.0.0.1` while only the development
-    /// app exists.
-    pub host: String,
-    /// Port to listen on. 0 takes any free one. Default 8080.
-    pub port: u16,
-    /// Let another process of the same user listen on the port as well, so that the next process
-    /// can start before this one is stopped. Default false.
-    pub reuse_port: bool,
-    /// Prefix of every route: empty, or beginning with a slash and not ending in one. Default
-    /// empty.
-    pub path: String,
-    /// Threads that own connections, at most 64. 0 means one per core, which is the default.
-    pub shards: usize,
-    /// Connections of this node, at most 10,000,000. 0, the default, means what the file descriptor
-    /// limit allows.
-    pub max_connections: usize,
-    /// Maximum number of HTTP connections, at most 1,000,000. At the limit, the longest idle one is
-    /// closed. 0, the default, means 4,096.
-    pub max_http_connections: usize,
-    /// Maximum size of the head of an HTTP request: request line and headers, in bytes, from 1 KiB
-    /// to 1 MiB. Default 32 KiB.
-    pub max_head_bytes: usize,
-    /// Maximum size of the body of an HTTP request, in bytes, from 1 KiB to 1 GiB. Never less than
-    /// an app's `max_event_bytes`. Default 1 MiB.
-    pub max_request_bytes: usize,
-    /// Time limit of a TLS handshake, of the head of a request, of its body, and of a client's
-    /// message from its first byte to its last, in seconds, 1 to 3,600. Default 10.
-    pub request_timeout_s: u64,
-    /// Maximum time of a shutdown, in seconds, up to 3,600. Default 10.
-    pub shutdown_grace_s: u64,
-    /// Networks of the proxies whose `X-Forwarded-For` is trusted. Default none.
-    pub trusted_proxies: Vec<IpNet>,
-    /// TLS in this process.
-    pub tls: TlsConfig,
-}
-
-impl Default for ServerConfig {
-    fn default() -> Self {
-        Self {
-            host: "0.0.0.0".to_owned(),
-            port: 8080,
-            reuse_port: false,
-            path: String::new(),
-            shards: 0,
-            max_connections: 0,
-            max_http_connections: 0,
-            max_head_bytes: 32_768,
-            max_request_bytes: 1_048_576,
-            request_timeout_s: 10,
-            shutdown_grace_s: 10,
-            trusted_proxies: Vec::new(),
-            tls: TlsConfig::default(),
+section! {
+    /// The listener, HTTP, and the process.
+    #[derive(Debug)]
+    ServerConfig at "server" {
+        /// Address or name to listen on. While only the development app is configured, the default means
+        /// `127.0.0.1`, as `0.0.0.0` in a file does; as a flag or in the environment it is an error.
+        host: String = "0.0.0.0".to_owned() => {
+            rule: Form(values::host, "address or host name"), reload: Restart,
+        },
+        /// Port to listen on. 0: any free port. If no source sets it, `PORT` in the environment applies,
+        /// which Heroku and Cloud Run set.
+        port: u16 = 8080 => { rule: Range(0, 65_535), reload: Restart, soketi: Some("6_001") },
+        /// `true`: other processes of the same user may listen on the port too (`SO_REUSEPORT`), so that
+        /// the next process can start before this one is stopped: docs/restart.md.
+        reuse_port: bool = false => { reload: Restart },
+        /// Prefix of all routes, such as `/ws`. Empty: none.
+        path: String = String::new() => { rule: Form(values::path, "path"), reload: NewRequests },
+        /// Threads that serve connections. 0: one per core.
+        shards: usize = 0 => { rule: Range(0, 64), reload: Restart },
+        /// WebSocket connections of this node. 0: as many as the file descriptor limit allows. Beyond it:
+        /// close code 4100.
+        max_connections: usize = 0 => { rule: Range(0, 10_000_000), reload: NewConnections },
+        /// HTTP connections of this node, including handshakes: publishers, probes, clients that are not
+        /// upgraded yet. 0: 4096. At the limit, the longest-idle one is closed, after one second at least;
+        /// new ones wait meanwhile.
+        max_http_connections: usize = 0 => { rule: Range(0, 1_000_000), reload: NewConnections },
+        /// Request line and headers of an HTTP request. Beyond it: 431. At most 100 header lines.
+        max_head_bytes: usize = 32_768 => { rule: Range(1_024, 1_048_576), reload: NewConnections },
+        /// Body of an HTTP request; at least each app's `max_event_bytes`. Beyond it: 413.
+        max_request_bytes: usize = 1_048_576 => {
+            rule: Range(1_024, 1_073_741_824),
+            at_least: &["apps[].max_event_bytes"],
+            reload: NewRequests,
+            soketi: Some("8_388_608"),
+        },
+        /// Time limit of each of: a TLS handshake, the head of a request, its body, the client taking an
+        /// answer, a client's message from its first byte to its last. Between two requests, a connection
+        /// may be idle for 90 s.
+        request_timeout_s: u64 = 10 => { rule: Range(1, 3_600), reload: NewRequests },
+        /// Time limit of a shutdown, even if clients do not cooperate. 0: at once.
+        shutdown_grace_s: u64 = 10 => { rule: Range(0, 3_600), reload: NextShutdown, soketi: Some("3") },
+        /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are used, such as `["10.0.0.0/8"]`:
+        /// docs/proxies.md. Empty: none.
+        trusted_proxies: Vec<IpNet> = Vec::new() => {
+            rule: Form(values::network, "addresses, CIDR networks"), reload: NewRequests,
+        },
+        sections {
+            /// TLS in this process.
+            tls: TlsConfig = TlsConfig::default(),
         }
     }
 }
 
-/// TLS in this process: enabled if both files are set, disabled by default.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TlsConfig {
-    /// PEM file with the certificate and its chain. Default empty.
-    pub cert: String,
-    /// PEM file with the private key. Default empty.
-    pub key: String,
-}
-
-/// The limits of WebSocket connections.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ConnectionConfig {
-    /// Silence after which the server pings, in seconds, 1 to 3,600; clients receive the same value
-    /// and ping by themselves. Default 30: proxies and load balancers disconnect after 60 s of
-    /// silence.
-    pub activity_timeout_s: u64,
-    /// Time to answer that ping, in seconds, 1 to 3,600. Default 30.
-    pub pong_timeout_s: u64,
-    /// Maximum size of a message from a client, in bytes, from 1 KiB to 16 MiB. A longer one closes
-    /// with 1009. Default 64 KiB.
-    pub max_message_bytes: usize,
-    /// Maximum number of bytes queued for one client, up to 1 GiB and never less than
-    /// `max_message_bytes`; beyond it the connection is closed with 4100. Default 1 MiB.
-    pub max_outbox_bytes: usize,
-    /// Maximum number of subscriptions of one connection, 1 to 1,000,000. Default 1,000.
-    pub max_channels: usize,
-    /// Maximum number of connections from one address, at most 10,000,000. 0, the default, means no
-    /// limit.
-    pub max_connections_per_ip: usize,
-    /// New connections per second from one address, at most 1,000,000. 0, the default, means no
-    /// limit.
-    pub new_connections_per_second_per_ip: u32,
-    /// Messages per second from one client, at most 1,000,000, and as many more at once as it may
-    /// have channels. 0 means no limit. Default 1,000: more than any page sends, and a flood of
-    /// that size costs a small part of a core.
-    pub max_messages_per_second: u32,
-    /// Reject clients without `?protocol=`, or with an unknown version. Default false.
-    pub strict_protocol: bool,
-}
-
-impl Default for ConnectionConfig {
-    fn default() -> Self {
-        Self {
-            activity_timeout_s: 30,
-            pong_timeout_s: 30,
-            max_message_bytes: 65_536,
-            max_outbox_bytes: 1_048_576,
-            max_channels: 1_000,
-            max_connections_per_ip: 0,
-            new_connections_per_second_per_ip: 0,
-            max_messages_per_second: 1_000,
-            strict_protocol: false,
-        }
+section! {
+    /// TLS in this process. With both files, everything on the port is TLS 1.2 or 1.3. SIGHUP reloads the
+    /// files; connections stay. An expired certificate causes a warning; the metric
+    /// `campanile_tls_certificate_expiry_timestamp_seconds` shows when it expires. `campanile check` reads
+    /// these files and redis.ca.
+    #[derive(Debug)]
+    TlsConfig at "server.tls" {
+        /// Certificate with its chain. Needs `server.tls.key`.
+        cert: String = String::new() => { rule: Any("PEM file"), reload: NewHandshakes },
+        /// Private key, without a passphrase. Needs `server.tls.cert`.
+        key: String = String::new() => { rule: Any("PEM file"), reload: NewHandshakes },
     }
 }
 
-/// The Redis that joins the nodes of a cluster.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RedisConfig {
-    /// The URL of Redis. Empty, the default, means a single node.
-    pub url: RedisUrl,
-    /// PEM file with the certificate authorities of Redis, in place of the system's. Only with TLS.
-    /// Default empty: the system's.
-    pub ca: String,
-    /// Prefix of every key and channel in Redis, at most 100 bytes, without white space or braces.
-    /// Default `campanile`.
-    pub prefix: String,
-    /// How long a publish waits for an unavailable Redis before it is answered with 503, in
-    /// milliseconds, 100 to 60,000: a sent command needs time to be answered. Default 2,000.
-    pub broker_wait_ms: u64,
-    /// Silence after which a node is removed by the others, in milliseconds, 3,000 to 300,000:
-    /// nodes send a heartbeat once a second. Default 6,000.
-    pub node_timeout_ms: u64,
+section! {
+    /// Limits of each WebSocket connection.
+    #[derive(Debug)]
+    ConnectionConfig at "connection" {
+        /// Idle time after which the server sends a ping. Sent to the client as `activity_timeout`. Proxies
+        /// and load balancers disconnect after 60 seconds of silence by default: stay well below that.
+        activity_timeout_s: u64 = 30 => { rule: Range(1, 3_600), reload: NewConnections },
+        /// Time to answer that ping. Beyond it: close code 4201.
+        pong_timeout_s: u64 = 30 => { rule: Range(1, 3_600), reload: NewConnections },
+        /// One message from a client. Beyond it: close code 1009.
+        max_message_bytes: usize = 65_536 => {
+            rule: Range(1_024, 16_777_216), reload: NewMessages, soketi: Some("262_144"),
+        },
+        /// Bytes that wait for a slow client; at least `max_message_bytes` and each app's
+        /// `max_event_bytes`. Beyond it: close code 4100, and the client reconnects. It also limits the
+        /// answers to a client's own requests: this many bytes a second, and at least 1 MiB, with bursts of
+        /// half of `max_outbox_bytes`. Beyond that, the client's next messages are read later.
+        max_outbox_bytes: usize = 1_048_576 => {
+            rule: Range(1_024, 1_073_741_824),
+            // Otherwise an accepted event would close all of its receivers.
+            at_least: &["connection.max_message_bytes", "apps[].max_event_bytes"],
+        },
+        /// Subscriptions at the same time; a further one gets a subscription error of the type
+        /// `LimitReached`. That many subscriptions and sign-ins at once, then 10 per second: beyond the
+        /// rate error 4301, then close code 4100.
+        max_channels: usize = 1_000 => { rule: Range(1, 1_000_000), reload: NewConnections },
+        /// Connections from one address (IPv6: one /64). 0: no limit.
+        max_connections_per_ip: usize = 0 => { rule: Range(0, 10_000_000), reload: NewConnections },
+        /// New connections from one address (IPv6: one /64) per second, HTTP included: a publisher that
+        /// opens a connection for each event counts as well, one that keeps its connection does not. 0: no
+        /// limit. Beyond it: close code 4100, or 429.
+        new_connections_per_second_per_ip: u32 = 0 => { rule: Range(0, 1_000_000), reload: NewConnections },
+        /// Messages from the client, including pings, pongs and fragments; `max_channels` more in a burst,
+        /// since a client that reconnects subscribes to all its channels. 0: no limit. Beyond it: messages
+        /// are dropped with error 4301 once a second, then close code 4100.
+        max_messages_per_second: u32 = 1_000 => { rule: Range(0, 1_000_000), reload: NewConnections },
+        /// Reject clients whose `?protocol=` is missing or not a number. Versions below 4 are always
+        /// rejected.
+        strict_protocol: bool = false => { reload: NewConnections },
+    }
 }
 
-impl Default for RedisConfig {
-    fn default() -> Self {
-        Self {
-            url: RedisUrl::default(),
-            ca: String::new(),
-            prefix: "campanile".to_owned(),
-            broker_wait_ms: 2_000,
-            node_timeout_ms: 6_000,
-        }
+section! {
+    /// The Redis that joins the nodes of a cluster.
+    #[derive(Debug)]
+    RedisConfig at "redis" {
+        /// Redis that the nodes share, such as `redis://user:password@host:6379/0`: docs/cluster.md#connect-nodes.
+        /// Other characters of a password than letters and digits are percent-encoded. Empty: one node.
+        url: RedisUrl = RedisUrl::default() => {
+            rule: Form(
+                values::redis_url,
+                "`redis://`, `rediss://`, `redis+unix://`, `redis+sentinel://`, `redis+cluster://`",
+            ),
+            reload: Restart,
+            is_secret: true,
+        },
+        /// Certificate authorities for Redis. Only with TLS. Empty: the system's.
+        ca: String = String::new() => { rule: Any("PEM file"), reload: Restart },
+        /// Prefix of all keys. Nodes with the same prefix form one cluster.
+        prefix: String = "campanile".to_owned() => {
+            rule: Form(values::redis_prefix, "at most 100 bytes, no braces or white space"),
+            reload: Restart,
+        },
+        /// How long a publish waits while Redis is unavailable, before it gets 503.
+        broker_wait_ms: u64 = 2_000 => { rule: Range(100, 60_000), reload: Restart },
+        /// Time without a heartbeat after which the other nodes remove a node. Nodes send one a second.
+        node_timeout_ms: u64 = 6_000 => { rule: Range(3_000, 300_000), reload: Restart },
     }
 }
 
@@ -209,69 +192,67 @@ impl RedisConfig {
     }
 }
 
-/// The settings of all webhooks. The webhooks themselves belong to the apps.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct WebhooksConfig {
-    /// How long an event waits for others to share its request, in milliseconds, up to 1,000. 0:
-    /// each request has one event. Default 50.
-    pub batch_ms: u64,
-    /// Reject endpoints with addresses outside of the public internet. Default false.
-    pub deny_private: bool,
-}
-
-impl Default for WebhooksConfig {
-    fn default() -> Self {
-        Self { batch_ms: 50, deny_private: false }
+section! {
+    /// The settings of all webhooks. The webhooks themselves belong to the apps.
+    #[derive(Debug)]
+    WebhooksConfig at "webhooks" {
+        /// How long an event waits for others to share its request. 0: one event per request.
+        batch_ms: u64 = 50 => { rule: Range(0, 1_000), soketi: Some("0") },
+        /// Reject endpoints whose resolved address is not on the public internet. For servers on which
+        /// others configure apps.
+        deny_private: bool = false => {},
     }
 }
 
-/// Access to the metrics.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MetricsConfig {
-    /// Bearer token for `/metrics` on the main port. Empty, the default: not served there, except
-    /// with the development app on loopback.
-    pub token: Secret,
-    /// Address and port of a separate listener without a token. Empty, the default: no such
-    /// listener.
-    pub listen: String,
+section! {
+    /// Access to the metrics.
+    #[derive(Debug)]
+    MetricsConfig at "metrics" {
+        /// Bearer token of `/metrics` on the main port. Empty: not served there, except with the
+        /// development app on loopback.
+        token: Secret = Secret::default() => {
+            rule: Form(values::one_word, "no white space"), reload: NewRequests, is_secret: true,
+        },
+        /// Separate listener for `/metrics`, without a token, such as `127.0.0.1:9601`. At most 32
+        /// connections; at the limit, the longest-idle one is closed. Empty: none.
+        listen: String = String::new() => { rule: Form(values::address, "address and port"), reload: Restart },
+    }
 }
 
-/// The console, which this version does not support.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ConsoleConfig {
-    /// The console's password. Empty, the default: no console, except with the development app on
-    /// loopback.
-    pub password: Secret,
+section! {
+    /// The console, which this version does not support.
+    #[derive(Debug)]
+    ConsoleConfig at "console" {
+        /// The console is not implemented; setting this is a startup error.
+        password: Secret = Secret::default() => { reload: Restart, is_secret: true, is_supported: false },
+    }
 }
 
-/// The log.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogConfig {
-    /// The minimum level of lines that are written. Default `info`.
-    pub level: LogLevel,
-    /// The format of lines. Default `text`.
-    pub format: LogFormat,
+section! {
+    /// The log.
+    #[derive(Debug)]
+    LogConfig at "log" {
+        /// Least severe level that is logged.
+        level: LogLevel = LogLevel::Info => { rule: Words(LogLevel::WORDS) },
+        /// Format of log lines: `text` for people, `json` for programs.
+        format: LogFormat = LogFormat::Text => { rule: Words(LogFormat::WORDS), reload: Restart },
+    }
 }
 
-/// The level of a log line.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    /// An operator must act.
-    Error,
-    /// A problem that may resolve itself.
-    Warn,
-    /// Events of the process and of its connections.
-    #[default]
-    Info,
-    /// Single steps.
-    Debug,
-    /// Everything.
-    Trace,
+words! {
+    /// The level of a log line.
+    LogLevel {
+        /// An operator must act.
+        Error = "error",
+        /// A problem that may resolve itself.
+        Warn = "warn",
+        /// Events of the process and of its connections.
+        Info = "info",
+        /// Single steps.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
 }
 
 impl From<LogLevel> for tracing::Level {
@@ -286,13 +267,12 @@ impl From<LogLevel> for tracing::Level {
     }
 }
 
-/// The format of log lines.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Text, for people.
-    #[default]
-    Text,
-    /// One JSON object per line.
-    Json,
+words! {
+    /// The format of log lines.
+    LogFormat {
+        /// Text, for people.
+        Text = "text",
+        /// One JSON object per line.
+        Json = "json",
+    }
 }

@@ -1,7 +1,7 @@
 //! The rules for webhooks, and soketi's variables for them.
 
 use super::{
-    WebhookConfig, WebhookEvent,
+    WebhookConfig,
     draft::Draft,
     error::{ConfigError, all},
     key::Key,
@@ -22,17 +22,6 @@ pub(super) const BATCH_MS: &str = "webhooks.batch_ms";
 pub(super) const BATCHING: &str = "SOKETI_WEBHOOKS_BATCHING";
 const BATCHING_DURATION: &str = "SOKETI_WEBHOOKS_BATCHING_DURATION";
 const WEBHOOKS: &str = "SOKETI_DEFAULT_APP_WEBHOOKS";
-
-/// The names of the events.
-pub(super) const EVENTS: [&str; WebhookEvent::ALL.len()] = {
-    let mut names = [""; WebhookEvent::ALL.len()];
-    let mut at = 0;
-    while at < names.len() {
-        names[at] = WebhookEvent::ALL[at].as_str();
-        at += 1;
-    }
-    names
-};
 
 /// Headers that the protocol or HTTP itself sets.
 const RESERVED: [&str; 10] = [

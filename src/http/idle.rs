@@ -4,10 +4,11 @@
 use super::stream::Stream;
 use bytes::Bytes;
 use hyper::StatusCode;
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -97,7 +98,7 @@ impl IdleTracker {
     }
 
     fn lock(&self) -> MutexGuard<'_, Activity> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 
     /// Records that a request's head was received. Returns true for the connection's first.

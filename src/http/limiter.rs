@@ -12,9 +12,10 @@ use crate::{
     node::Node,
     permit::{Permit, Quota},
 };
+use parking_lot::Mutex;
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -72,7 +73,7 @@ impl HttpConnectionLimiter {
             return None;
         };
         let tracker = IdleTracker::new(now);
-        let all = &mut self.lock().all;
+        let all = &mut self.connections.lock().all;
         if 2 * self.quota.used() + STALE_MAX < all.len() {
             all.retain(WeakIdleTracker::is_alive);
         }
@@ -83,7 +84,7 @@ impl HttpConnectionLimiter {
     /// Evicts the longest idle connection, approximately: one that may not be evicted moves to the
     /// end of the list.
     fn evict_longest_idle(&self, now: Instant) {
-        let mut connections = self.lock();
+        let mut connections = self.connections.lock();
         let is_evicting = |(tracker, asked): &(WeakIdleTracker, Instant)| {
             tracker.is_alive() && now < *asked + EVICTION_WAIT
         };
@@ -99,10 +100,6 @@ impl HttpConnectionLimiter {
             }
             connections.all.push_back(tracker);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, PendingConnections> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -204,10 +201,10 @@ mod tests {
         let limiter = limiter(0, usize::MAX);
         let now = Instant::now();
         let many: Vec<_> = (0..1_000).map(|_| limiter.admit(now).unwrap()).collect();
-        assert_eq!(limiter.lock().all.len(), many.len());
+        assert_eq!(limiter.connections.lock().all.len(), many.len());
         drop(many);
         let _pending = limiter.admit(now).unwrap();
-        assert_eq!(limiter.lock().all.len(), 1);
+        assert_eq!(limiter.connections.lock().all.len(), 1);
     }
 
     #[test]
@@ -216,7 +213,7 @@ mod tests {
         let stays = limiter.admit(Instant::now()).unwrap();
         for _ in 0..10_000 {
             drop(limiter.admit(Instant::now()).unwrap());
-            let trackers = limiter.lock().all.len();
+            let trackers = limiter.connections.lock().all.len();
             assert!(trackers <= STALE_MAX + 5, "{trackers}");
         }
         assert!(stays.tracker.idle_since().is_some());

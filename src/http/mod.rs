@@ -67,9 +67,9 @@ pub struct Http {
 #[derive(Debug)]
 enum MetricsAccess {
     /// The page does not exist.
-    NoopObserver,
-    /// Public: only the development app is served, on loopback.
-    Everybody,
+    Disabled,
+    /// Anyone may read it: only the development app is served, on loopback.
+    Public,
     /// With the token.
     Token(String),
 }
@@ -80,8 +80,8 @@ impl Http {
     pub fn new(config: &Config, node: Arc<Node>, tls: Option<Arc<Tls>>) -> Self {
         let token = config.metrics.token.expose();
         let metrics = match token {
-            "" if config.is_development() => MetricsAccess::Everybody,
-            "" => MetricsAccess::NoopObserver,
+            "" if config.is_development() => MetricsAccess::Public,
+            "" => MetricsAccess::Disabled,
             token => MetricsAccess::Token(token.to_owned()),
         };
         Self {

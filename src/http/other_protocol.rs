@@ -1,14 +1,11 @@
 //! Detects other protocols than HTTP/1.1 on the port by their first bytes, so that the answer and
 //! the log name the mistake.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use crate::throttle::LogThrottle;
+use std::time::{Duration, Instant};
 
 /// Another protocol than HTTP/1.1.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum OtherProtocol {
     /// TLS, on a port without TLS.
     Tls,
@@ -28,6 +25,9 @@ const GO_AWAY: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
     \0\0\x48\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0dHTTP/1.1 and WebSocket are spoken here: use HTTP/1.1, not HTTP/2";
 
 impl OtherProtocol {
+    /// All protocols, in the order of the variants.
+    const ALL: [Self; 3] = [Self::Tls, Self::Http2, Self::ProxyProtocol];
+
     /// Detects the protocol of a connection that begins with `first`, unless it is HTTP/1.1.
     /// `is_tls` says whether the connection is decrypted TLS.
     pub(super) fn of(first: &[u8], is_tls: bool) -> Option<Self> {
@@ -72,8 +72,14 @@ impl OtherProtocol {
 
 /// Limits the log lines about other protocols separately for each protocol, so that one does not
 /// suppress another. Clients decide how many connections there are.
-#[derive(Debug, Default)]
-pub(super) struct ProtocolLog(Mutex<HashMap<OtherProtocol, (Option<Instant>, u64)>>);
+#[derive(Debug)]
+pub(super) struct ProtocolLog([LogThrottle; OtherProtocol::ALL.len()]);
+
+impl Default for ProtocolLog {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| LogThrottle::every(Self::INTERVAL)))
+    }
+}
 
 impl ProtocolLog {
     const INTERVAL: Duration = Duration::from_secs(10);
@@ -81,14 +87,7 @@ impl ProtocolLog {
     /// Counts a connection. Returns the number since the previous line about its protocol if a line
     /// is due.
     pub(super) fn count(&self, other: OtherProtocol, now: Instant) -> Option<u64> {
-        let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (logged_at, count) = states.entry(other).or_default();
-        *count += 1;
-        if logged_at.is_some_and(|at| now < at + Self::INTERVAL) {
-            return None;
-        }
-        *logged_at = Some(now);
-        Some(std::mem::take(count))
+        self.0[other as usize].due(1, now)
     }
 }
 

@@ -5,7 +5,8 @@ use super::{
     reply::{ApiError, Refusal, Reply, json_reply, ok, with_type},
     serve,
 };
-use crate::{live::Live, node::Node, shutdown::Shutdown, signature::same_secret};
+use crate::{node::Node, shutdown::Shutdown, signature::same_secret};
+use arc_swap::ArcSwap;
 use hyper::{
     HeaderMap, StatusCode,
     header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE},
@@ -46,10 +47,10 @@ impl Http {
     /// The metrics, if the request may read them.
     pub(super) fn metrics(&self, headers: &HeaderMap) -> Result<Reply, ApiError> {
         match &self.metrics {
-            MetricsAccess::NoopObserver => {
+            MetricsAccess::Disabled => {
                 Err(ApiError::not_found("Metrics are off: set metrics.token or metrics.listen"))
             }
-            MetricsAccess::Everybody => Ok(self.metrics_page()),
+            MetricsAccess::Public => Ok(self.metrics_page()),
             MetricsAccess::Token(token) if bears(headers, token) => Ok(self.metrics_page()),
             MetricsAccess::Token(_) => Err(ApiError::unauthorized(
                 "Metrics need `Authorization: Bearer` with metrics.token",
@@ -72,7 +73,7 @@ fn bears(headers: &HeaderMap, token: &str) -> bool {
 
 /// Serves only the metrics, without a token, until dropped. At the limit of connections, the
 /// longest-idle one is closed, as on the main port; until then new connections wait.
-pub async fn serve_metrics(listener: TcpListener, http: Arc<Live<Http>>, node: Arc<Node>) {
+pub async fn serve_metrics(listener: TcpListener, http: Arc<ArcSwap<Http>>, node: Arc<Node>) {
     let limiter = HttpConnectionLimiter::new(SCRAPES_MAX, usize::MAX, node);
     // Scrapes do not delay a shutdown, and are served while the server drains.
     let shutdown = Shutdown::new();

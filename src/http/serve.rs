@@ -10,7 +10,8 @@ use super::{
     stream::Stream,
     upgrade::Granted,
 };
-use crate::{clock, hub::Hub, live::Live, permit::Permit, shard::UpgradedSocket, shutdown::Drain};
+use crate::{clock, hub::Hub, permit::Permit, shard::UpgradedSocket, shutdown::Drain};
+use arc_swap::ArcSwap;
 use hyper::{
     Request, StatusCode,
     body::Incoming,
@@ -20,13 +21,14 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     convert::Infallible,
     future::poll_fn,
     io,
     net::SocketAddr,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 use tokio::{
@@ -59,7 +61,7 @@ pub enum Purpose {
 
 /// One HTTP connection, shared by its requests.
 struct HttpConnection {
-    http: Arc<Live<Http>>,
+    http: Arc<ArcSwap<Http>>,
     purpose: Purpose,
     peer: SocketAddr,
     is_tls: bool,
@@ -70,7 +72,7 @@ struct HttpConnection {
 
 /// Serves one connection. If it becomes a WebSocket, it is passed to a shard.
 pub async fn serve(
-    live: Arc<Live<Http>>,
+    live: Arc<ArcSwap<Http>>,
     stream: TcpStream,
     peer: SocketAddr,
     pending: PendingConnection,
@@ -79,12 +81,13 @@ pub async fn serve(
 ) {
     let PendingConnection { tracker, permit } = pending;
     // A request uses the configuration that was current when it started.
-    let http = live.get();
+    let http = live.load_full();
     let arrived = Instant::now();
     let given_up = async {
         drain.begun().await;
         let since = drain.since().map_or(arrived, |since| since.max(arrived));
-        time::sleep_until((since + live.get().patience.min(DRAIN_PATIENCE)).into()).await;
+        let end = since + live.load().patience.min(DRAIN_PATIENCE);
+        time::sleep_until(end.into()).await;
     };
     let opened = async {
         let mut stream = match purpose {
@@ -132,7 +135,7 @@ async fn serve_requests(
         let connection = Arc::clone(&serving);
         Box::pin(async move { Ok::<Reply, Infallible>(connection.answer(request).await) })
     });
-    let http = connection.http.get();
+    let http = connection.http.load_full();
     let mut is_leaving = drain.has_begun();
     let mut hyper_connection = http1::Builder::new()
         .header_read_timeout(None)
@@ -141,7 +144,7 @@ async fn serve_requests(
         .serve_connection(io, service);
     let timeout = http.request_timeout;
     // The configuration when the server stops, which may be long after the connection was accepted.
-    let patience = || connection.http.get().patience;
+    let patience = || connection.http.load().patience;
     let gives_up_at = |drain: &Drain| drain.since().unwrap_or_else(clock::now) + patience();
     let next_head_by = || clock::now() + patience().min(DRAIN_PATIENCE);
     let mut given_up = pin!(time::sleep_until(next_head_by().into()));
@@ -309,7 +312,7 @@ impl Http {
 
 impl HttpConnection {
     fn granted(&self) -> MutexGuard<'_, Option<Granted>> {
-        self.granted.lock().unwrap_or_else(PoisonError::into_inner)
+        self.granted.lock()
     }
 
     fn has_granted(&self) -> bool {
@@ -341,7 +344,7 @@ impl HttpConnection {
 
     async fn answer_logged(&self, request: Request<Incoming>, is_first: bool) -> Reply {
         let (parts, body) = request.into_parts();
-        let http = self.http.get();
+        let http = self.http.load_full();
         let request_id = http.request_id_of(&parts.headers);
         let began = Instant::now();
         let route = match self.purpose {

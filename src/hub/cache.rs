@@ -1,10 +1,11 @@
 //! The last events of an app's cache channels, limited in bytes.
 
 use crate::protocol::{ChannelName, EventData, Frame, WeakFrame, event};
+use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -91,13 +92,9 @@ impl Cache {
         Self(Mutex::new(CacheState { max_bytes, ..CacheState::default() }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, CacheState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Changes the limit; evicts what exceeds it.
     pub(super) fn set_max_bytes(&self, max_bytes: usize) {
-        let mut kept = self.lock();
+        let mut kept = self.0.lock();
         kept.max_bytes = max_bytes;
         kept.evict();
     }
@@ -112,7 +109,7 @@ impl Cache {
         frame: &Frame,
         expires_at: Instant,
     ) {
-        let mut kept = self.lock();
+        let mut kept = self.0.lock();
         kept.remove(channel);
         if kept.max_bytes < event.bytes() + channel_bytes(channel) {
             kept.stats.too_large += 1;
@@ -134,7 +131,7 @@ impl Cache {
     /// The channel's last event, as a frame like that of its publish.
     pub(super) fn frame(&self, channel: &ChannelName, now: Instant) -> Option<Frame> {
         let (number, event) = {
-            let kept = self.lock();
+            let kept = self.0.lock();
             let cached = kept.fresh(channel, now)?;
             if let Some(frame) = cached.frame.upgrade() {
                 return Some(frame);
@@ -143,7 +140,7 @@ impl Cache {
         };
         let frame = event.frame(channel, now);
         // New subscribers share the frame.
-        let mut kept = self.lock();
+        let mut kept = self.0.lock();
         if let Some(cached) = kept.channels.get_mut(channel)
             && cached.number == number
         {
@@ -154,7 +151,7 @@ impl Cache {
 
     /// The data of the channel's last event as a JSON token, and the time until it expires.
     pub(super) fn data(&self, channel: &ChannelName, now: Instant) -> Option<(String, Duration)> {
-        let kept = self.lock();
+        let kept = self.0.lock();
         let cached = kept.fresh(channel, now)?;
         let event = cached.event.clone();
         let time_to_live = cached.expires_at.saturating_duration_since(now);
@@ -164,7 +161,7 @@ impl Cache {
 
     /// Removes expired events.
     pub(super) fn expire(&self, now: Instant) {
-        let mut kept = self.lock();
+        let mut kept = self.0.lock();
         while let Some((expires_at, number)) = kept.deadlines.first().copied()
             && expires_at <= now
         {
@@ -174,7 +171,7 @@ impl Cache {
     }
 
     pub(super) fn stats(&self) -> CacheStats {
-        self.lock().stats
+        self.0.lock().stats
     }
 }
 
@@ -307,9 +304,9 @@ mod tests {
         bench.now = start + TTL;
         assert_eq!(bench.has(&["cache-1", "cache-0"]), [false, true], "even before it is removed");
         bench.cache.expire(bench.now);
-        assert_eq!(bench.cache.lock().channels.len(), 2);
+        assert_eq!(bench.cache.0.lock().channels.len(), 2);
         bench.cache.expire(bench.now + Duration::from_secs(1));
-        let kept = bench.cache.lock();
+        let kept = bench.cache.0.lock();
         assert_eq!((kept.stats.bytes, kept.order.len(), kept.deadlines.len()), (0, 0, 0));
         assert!(kept.channels.capacity() <= Cache::SHRINK_FROM * 2, "{}", kept.channels.capacity());
     }
@@ -345,7 +342,7 @@ mod tests {
             if random.random_bool(0.2) {
                 bench.cache.expire(bench.now);
             }
-            let kept = bench.cache.lock();
+            let kept = bench.cache.0.lock();
             let copies: HashMap<*const CachedEvent, usize> = kept
                 .channels
                 .values()

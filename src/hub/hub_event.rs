@@ -89,20 +89,6 @@ pub trait Observer: fmt::Debug + Send + Sync {
     fn observe_at(&self, app_id: &str, at_us: u64, hub_event: HubEvent);
 }
 
-/// Ignores all events.
-#[derive(Clone, Copy, Debug)]
-pub struct NoopObserver;
-
-impl Observer for NoopObserver {
-    fn wants(&self, _app_id: &str, _kind: Kind) -> bool {
-        false
-    }
-
-    fn observe(&self, _app_id: &str, _hub_event: HubEvent) {}
-
-    fn observe_at(&self, _app_id: &str, _at_us: u64, _hub_event: HubEvent) {}
-}
-
 /// The error for bytes that are not an event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct InvalidHubEvent;

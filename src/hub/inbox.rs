@@ -2,10 +2,11 @@
 
 use super::{ChannelId, Hub, Subscribed};
 use crate::protocol::{ChannelName, CloseCode, Frame, SocketId, SubscriptionRefusal};
+use parking_lot::Mutex;
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -181,7 +182,7 @@ impl Inbox {
 
     /// Adds a delivery, and wakes the shard if it may be asleep.
     pub fn push(&self, delivery: Delivery) {
-        let mut queue = self.lock();
+        let mut queue = self.queue.lock();
         queue.push_back(delivery);
         let len = queue.len();
         self.len.store(len, Ordering::SeqCst);
@@ -193,7 +194,7 @@ impl Inbox {
 
     /// Moves all that waits into `batch`, which must be empty.
     pub fn take(&self, batch: &mut VecDeque<Delivery>) {
-        let mut queue = self.lock();
+        let mut queue = self.queue.lock();
         std::mem::swap(&mut *queue, batch);
         self.len.store(queue.len(), Ordering::SeqCst);
     }
@@ -230,11 +231,6 @@ impl Inbox {
                 wait_for_backpressure.await;
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Delivery>> {
-        // No code under this lock can panic half-way, so the data is consistent even after a panic.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

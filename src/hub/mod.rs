@@ -23,7 +23,7 @@ mod users;
 pub use cache::{CacheStats, ToCache};
 #[cfg(test)]
 pub(crate) use hub_event::tests as hub_event_tests;
-pub use hub_event::{HubEvent, InvalidHubEvent, NoopObserver, Observer};
+pub use hub_event::{HubEvent, InvalidHubEvent, Observer};
 pub use inbox::{
     Attached, ConnectionKey, ConnectionRef, Delivery, Inbox, Inboxes, ShardIndex, ShardSet,
 };
@@ -34,17 +34,18 @@ pub use users::SignedIn;
 use crate::{
     app::App,
     config::WebhookEvent as Kind,
-    live::Live,
     permit::{Permit, Quota},
     protocol::{ChannelName, Frame, Member, SocketId, SubscriptionRefusal, event},
     rate::{Rate, TokenBucket},
 };
+use arc_swap::ArcSwap;
 use cache::Cache;
 use channel::Channel;
 use dashmap::{DashMap, Entry, mapref::one::RefMut};
+use parking_lot::Mutex;
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -60,7 +61,7 @@ pub struct ChannelId(pub(crate) u64);
 /// The state of one app on this node.
 #[derive(Debug)]
 pub struct Hub {
-    app: Arc<Live<App>>,
+    app: Arc<ArcSwap<App>>,
     app_id: Arc<str>,
     observer: Arc<dyn Observer>,
     is_one_of_many: bool,
@@ -121,7 +122,7 @@ impl Hub {
             app_id: app.config.id.as_str().into(),
             is_served: AtomicBool::new(app.config.enabled),
             cache: Cache::new(app.config.max_cache_bytes),
-            app: Arc::new(Live::new(app)),
+            app: Arc::new(ArcSwap::from_pointee(app)),
             observer,
             is_one_of_many: false,
             inboxes,
@@ -178,12 +179,12 @@ impl Hub {
     /// The app's current configuration.
     #[must_use]
     pub fn app(&self) -> Arc<App> {
-        self.app.get()
+        self.app.load_full()
     }
 
     /// The app's configuration as a handle, for users that outlive a reload.
     #[must_use]
-    pub fn live_app(&self) -> Arc<Live<App>> {
+    pub fn live_app(&self) -> Arc<ArcSwap<App>> {
         Arc::clone(&self.app)
     }
 
@@ -193,7 +194,7 @@ impl Hub {
         self.connections.set_max(app.config.max_connections);
         self.cache.set_max_bytes(app.config.max_cache_bytes);
         let is_enabled = app.config.enabled;
-        self.app.set(app);
+        self.app.store(Arc::new(app));
         if is_enabled {
             self.is_served.store(true, Ordering::SeqCst);
         } else {
@@ -230,8 +231,8 @@ impl Hub {
     ///
     /// The rate is exceeded. Contains the time until the next request is allowed.
     pub fn admit_request(&self, now: Instant) -> Result<(), Duration> {
-        let rate = Rate::per_second(self.app().config.requests_per_second);
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).take(rate, now)
+        let rate = Rate::per_second(self.app.load().config.requests_per_second);
+        self.requests.lock().take(rate, now)
     }
 
     /// Registers a subscription of a connection of `shard`, and notifies the other subscribers.
@@ -249,7 +250,7 @@ impl Hub {
         let mut entry = self.enter(name);
         let channel = entry.value_mut();
         // Only an existing channel can be full, so a rejection never creates one.
-        let announced = channel.join(name, member, self.app().config.max_presence_members)?;
+        let announced = channel.join(name, member, self.app.load().config.max_presence_members)?;
         let is_first = channel.subscribers() == 0;
         self.count_subscription(name, is_first);
         if is_first && name.server_to_user().is_none() {
@@ -350,7 +351,7 @@ impl Hub {
                 self.deliver(&mut channel, frame, except)
             });
         };
-        let expires_at = now + Duration::from_secs(self.app().config.cache_ttl_s);
+        let expires_at = now + Duration::from_secs(self.app.load().config.cache_ttl_s);
         // The lock blocks subscriptions even if the channel does not exist, so that no subscriber
         // misses the event or receives it twice.
         let mut entry = self.channels.entry(name.clone());
@@ -369,7 +370,7 @@ impl Hub {
     /// Sends the subscription count, at once or when its interval has passed.
     fn count_changed(&self, name: &ChannelName, channel: &mut Channel, now: Instant) {
         let is_counted = !name.is_presence() && name.server_to_user().is_none();
-        if !is_counted || !self.app().config.subscription_count {
+        if !is_counted || !self.app.load().config.subscription_count {
             return;
         }
         match channel.announce_count(&self.inboxes, name, now) {

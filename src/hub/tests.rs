@@ -9,6 +9,20 @@ use std::collections::{BTreeMap, VecDeque};
 mod observed;
 mod remote;
 
+/// Ignores all events.
+#[derive(Clone, Copy, Debug)]
+struct NoopObserver;
+
+impl Observer for NoopObserver {
+    fn wants(&self, _app_id: &str, _kind: Kind) -> bool {
+        false
+    }
+
+    fn observe(&self, _app_id: &str, _hub_event: HubEvent) {}
+
+    fn observe_at(&self, _app_id: &str, _at_us: u64, _hub_event: HubEvent) {}
+}
+
 /// A hub with two shards, and a simulated clock.
 struct Bench {
     hub: Hub,

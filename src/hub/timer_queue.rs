@@ -1,10 +1,11 @@
 //! The timers of a hub.
 
 use crate::protocol::ChannelName;
+use parking_lot::Mutex;
 use std::{
     cmp::{Ordering, Reverse},
     collections::BinaryHeap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Instant,
 };
 
@@ -27,20 +28,16 @@ struct Planned {
 
 impl TimerQueue {
     pub(super) fn add(&self, at: Instant, task: TimerTask) {
-        self.lock().push(Reverse(Planned { at, task }));
+        self.0.lock().push(Reverse(Planned { at, task }));
     }
 
     /// The next due task.
     pub(super) fn take_due(&self, now: Instant) -> Option<TimerTask> {
-        let mut heap = self.lock();
+        let mut heap = self.0.lock();
         heap.peek()
             .is_some_and(|Reverse(next)| next.at <= now)
             .then(|| heap.pop())?
             .map(|due| due.0.task)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, BinaryHeap<Reverse<Planned>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -104,7 +104,7 @@ impl Node {
         self.connection_rates
             .take(request.peer.address, now)
             .map_err(|_wait| CloseCode::AddressTooFast)?;
-        let policy = self.policy.get();
+        let policy = self.policy.load_full();
         Version::negotiate(request.protocol, policy.is_strict).map_err(CloseCode::Version)?;
         let hub = self
             .hub_by_key(request.key)

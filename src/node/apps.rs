@@ -95,8 +95,8 @@ impl Node {
         self.connections.set_max(max_connections);
         self.addresses.set_max(connection.max_connections_per_ip);
         self.connection_rates.set_max(connection.new_connections_per_second_per_ip);
-        self.policy.set(AdmissionPolicy::new(connection));
-        let before = self.apps.get();
+        self.policy.store(Arc::new(AdmissionPolicy::new(connection)));
+        let before = self.apps.load();
         let factory = HubFactory {
             inboxes: &self.inboxes,
             webhooks: &self.webhooks,
@@ -117,7 +117,7 @@ impl Node {
         if let Some(cluster) = &self.cluster {
             cluster.serve(apps.by_id());
         }
-        self.apps.set(apps);
+        self.apps.store(Arc::new(apps));
         for hub in gone {
             hub.close();
             tokio::spawn(Arc::clone(self).retire(hub));

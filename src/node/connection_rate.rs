@@ -2,13 +2,11 @@
 
 use super::address::network_of;
 use crate::rate::{Rate, TokenBucket};
+use parking_lot::Mutex;
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -40,10 +38,6 @@ impl ConnectionRateLimiter {
         self.per_second.store(per_second, Ordering::Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, TokenBucket>> {
-        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Counts a new connection of `address`.
     ///
     /// # Errors
@@ -54,7 +48,7 @@ impl ConnectionRateLimiter {
         if rate.is_unlimited() {
             return Ok(());
         }
-        let mut buckets = self.lock();
+        let mut buckets = self.buckets.lock();
         let (address, is_full) = (network_of(address), self.max <= buckets.len());
         if is_full && !buckets.contains_key(&address) {
             return Ok(());
@@ -64,7 +58,7 @@ impl ConnectionRateLimiter {
 
     /// Removes addresses whose bucket is full again.
     pub(super) fn forget(&self, now: Instant) {
-        let mut buckets = self.lock();
+        let mut buckets = self.buckets.lock();
         buckets.retain(|_, bucket| !bucket.is_full(now));
         if buckets.len() < buckets.capacity() / 4 {
             buckets.shrink_to_fit();
@@ -109,9 +103,9 @@ mod tests {
             connection_rates.take(std::net::Ipv4Addr::from_bits(low).into(), now).unwrap();
         }
         connection_rates.forget(now + Duration::from_millis(500));
-        assert_eq!(connection_rates.lock().len(), 1_000);
+        assert_eq!(connection_rates.buckets.lock().len(), 1_000);
         connection_rates.forget(now + Duration::from_secs(1));
-        let buckets = connection_rates.lock();
+        let buckets = connection_rates.buckets.lock();
         assert_eq!((buckets.len(), buckets.capacity()), (0, 0));
     }
 
@@ -122,14 +116,14 @@ mod tests {
         assert!(connection_rates.take(ip("192.0.2.1"), now).is_ok());
         assert!((0..9).all(|_| connection_rates.take(ip("192.0.2.2"), now).is_ok()));
         assert!(connection_rates.take(ip("192.0.2.1"), now).is_err());
-        assert_eq!(connection_rates.lock().len(), 1);
+        assert_eq!(connection_rates.buckets.lock().len(), 1);
     }
 
     #[test]
     fn zero_is_no_limit() {
         let connection_rates = ConnectionRateLimiter::new(0);
         assert!((0..1_000).all(|_| connection_rates.take(ip("192.0.2.1"), Instant::now()).is_ok()));
-        assert!(connection_rates.lock().is_empty());
+        assert!(connection_rates.buckets.lock().is_empty());
     }
 
     #[test]

@@ -21,7 +21,6 @@ use crate::{
     cluster::Cluster,
     config::{Config, RedisConfig},
     hub::{Hub, Inboxes, ShardSet},
-    live::Live,
     metrics::Metrics,
     permit::Quota,
     shutdown::Shutdown,
@@ -30,6 +29,7 @@ use crate::{
 use address::AddressQuota;
 use admission::AdmissionPolicy;
 use apps::{Apps, HubFactory};
+use arc_swap::ArcSwap;
 use connection_rate::ConnectionRateLimiter;
 use refusals::RefusalLog;
 use std::{
@@ -42,10 +42,10 @@ use std::{
 /// The state of this process except for its sockets.
 #[derive(Debug)]
 pub struct Node {
-    apps: Live<Apps>,
+    apps: ArcSwap<Apps>,
     inboxes: Arc<Inboxes>,
     metrics: Arc<Metrics>,
-    policy: Live<AdmissionPolicy>,
+    policy: ArcSwap<AdmissionPolicy>,
     connections: Arc<Quota>,
     addresses: Arc<AddressQuota>,
     connection_rates: ConnectionRateLimiter,
@@ -71,9 +71,9 @@ impl Node {
         let is_clustered = config.redis.target().is_some();
         let factory = HubFactory { inboxes: &inboxes, webhooks: &webhooks, is_clustered };
         Self {
-            apps: Live::new(Apps::new(&config.apps, &Apps::default(), factory).0),
+            apps: ArcSwap::from_pointee(Apps::new(&config.apps, &Apps::default(), factory).0),
             metrics: Arc::new(Metrics::new(shards)),
-            policy: Live::new(AdmissionPolicy::new(&config.connection)),
+            policy: ArcSwap::from_pointee(AdmissionPolicy::new(&config.connection)),
             connections: Quota::new(max_connections),
             addresses: AddressQuota::new(config.connection.max_connections_per_ip),
             connection_rates: ConnectionRateLimiter::new(
@@ -95,7 +95,7 @@ impl Node {
     ///
     /// The file that `redis.ca` names can't be read.
     pub fn join(&mut self, config: &RedisConfig) -> io::Result<()> {
-        self.cluster = Cluster::join(config, self.apps.get().by_id())?;
+        self.cluster = Cluster::join(config, self.apps.load().by_id())?;
         if let Some(cluster) = &self.cluster {
             self.webhooks.share(cluster);
         }
@@ -126,18 +126,18 @@ impl Node {
     /// The hub of the app with this id.
     #[must_use]
     pub fn hub(&self, app_id: &str) -> Option<Arc<Hub>> {
-        self.apps.get().hub(app_id).cloned()
+        self.apps.load().hub(app_id).cloned()
     }
 
     /// The hub of the app with this key.
     #[must_use]
     pub fn hub_by_key(&self, key: &str) -> Option<Arc<Hub>> {
-        self.apps.get().hub_by_key(key).cloned()
+        self.apps.load().hub_by_key(key).cloned()
     }
 
     /// The hubs of all apps.
     fn hubs(&self) -> Vec<Arc<Hub>> {
-        self.apps.get().hubs().cloned().collect()
+        self.apps.load().hubs().cloned().collect()
     }
 
     /// The inboxes of the shards.

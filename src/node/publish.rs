@@ -8,10 +8,11 @@ use crate::{
     hub::{ConnectionRef, Counts, Hub, HubEvent, ShardSet, ToCache},
     protocol::{ChannelName, EventData, SocketId, event},
 };
+use parking_lot::Mutex;
 use std::{
     borrow::Cow,
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
@@ -133,14 +134,14 @@ pub(super) struct CompletionQueue(Mutex<HashMap<Arc<str>, oneshot::Receiver<()>>
 impl CompletionQueue {
     /// Removes the entry of an app that was removed.
     pub(super) fn forget(&self, app_id: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(app_id);
+        self.0.lock().remove(app_id);
     }
 
     /// Enqueues a client event of an app. Returns a receiver that completes when the previous one
     /// is finished, and a sender whose drop completes the next one's receiver.
     fn enqueue(&self, hub: &Hub) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
         let (done, is_done) = oneshot::channel();
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.0.lock();
         let before = last.insert(hub.app_id(), is_done);
         (before.unwrap_or_else(|| oneshot::channel().1), done)
     }

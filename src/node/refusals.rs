@@ -1,10 +1,10 @@
 //! Limits the log lines about rejected requests and connections of one address.
 
 use super::address::network_of;
+use parking_lot::Mutex;
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -45,13 +45,9 @@ impl RefusalLog {
         Self { periods: Mutex::new(HashMap::new()), max: ADDRESSES_MAX }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<RefusalSource, RefusalPeriod>> {
-        self.periods.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Counts a rejection. True if it may be logged.
     pub(super) fn count(&self, address: IpAddr, now: Instant) -> bool {
-        let mut periods = self.lock();
+        let mut periods = self.periods.lock();
         let own = RefusalSource::Network(network_of(address.to_canonical()));
         let has_room = periods.len() < self.max || periods.contains_key(&own);
         let source = if has_room { own } else { RefusalSource::Others };
@@ -74,7 +70,7 @@ impl RefusalLog {
     /// Removes the periods that are over, and returns those with rejections that were not logged.
     fn take_over(&self, now: Instant) -> Vec<(RefusalSource, u64)> {
         let mut ended = Vec::new();
-        self.lock().retain(|source, period| {
+        self.periods.lock().retain(|source, period| {
             let is_over = period.began + PERIOD <= now;
             if is_over && LINES_MAX < period.refusals {
                 ended.push((*source, period.refusals - LINES_MAX));
@@ -103,7 +99,7 @@ mod tests {
         assert_eq!(log.take_over(start + PERIOD / 2), []);
         let expected = (RefusalSource::Network(ip("192.0.2.1")), 1_000 - LINES_MAX);
         assert_eq!(log.take_over(start + PERIOD), [expected]);
-        assert!(log.lock().is_empty());
+        assert!(log.periods.lock().is_empty());
         assert!(log.count(ip("192.0.2.1"), start + PERIOD), "and begins anew");
     }
 
@@ -126,7 +122,7 @@ mod tests {
         for bits in 0..100_000_u32 {
             logged += u64::from(log.count(std::net::Ipv4Addr::from_bits(bits).into(), start));
         }
-        assert_eq!(log.lock().len(), ADDRESSES_MAX + 1);
+        assert_eq!(log.periods.lock().len(), ADDRESSES_MAX + 1);
         assert_eq!(logged, ADDRESSES_MAX as u64 + LINES_MAX);
         let left_out = 100_000 - logged;
         assert_eq!(log.take_over(start + PERIOD), [(RefusalSource::Others, left_out)]);

@@ -6,7 +6,10 @@
 //! was given to another process.
 
 use super::{ask::reachable, listeners::allow_take_over};
-use crate::http::{HttpConnectionLimiter, PendingConnection};
+use crate::{
+    http::{HttpConnectionLimiter, PendingConnection},
+    throttle::LogThrottle,
+};
 use socket2::SockRef;
 use std::{
     io,
@@ -86,7 +89,7 @@ pub(super) fn start(
         listener,
         is_inherited,
         order: Arc::clone(&order),
-        gate: ConnectionGate { limiter, logged_at: None },
+        gate: ConnectionGate { limiter, throttle: LogThrottle::every(LOG_INTERVAL) },
         shard_senders,
         next_shard: 0,
         is_exhausted: false,
@@ -341,7 +344,7 @@ fn begin_connection(address: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> 
 /// Waits for permits of the limiter.
 struct ConnectionGate {
     limiter: Arc<HttpConnectionLimiter>,
-    logged_at: Option<Instant>,
+    throttle: LogThrottle,
 }
 
 impl ConnectionGate {
@@ -351,8 +354,7 @@ impl ConnectionGate {
             if let Some(pending) = self.limiter.admit(now) {
                 return pending;
             }
-            if self.logged_at.is_none_or(|logged_at| logged_at + LOG_INTERVAL <= now) {
-                self.logged_at = Some(now);
+            if self.throttle.due(1, now).is_some() {
                 tracing::warn!("http connections at their limit: the longest idle are closed");
             }
             thread::sleep(FULL_PAUSE);

@@ -19,13 +19,13 @@ use crate::{
     config::{Config, ConfigError},
     http::{self, Http, HttpConnectionLimiter},
     hub::ShardIndex,
-    live::Live,
     node::Node,
     shard::EngineConfig,
     shutdown::Shutdown,
     tls::{Tls, TlsError},
     webhook::{WebhookError, Webhooks},
 };
+use arc_swap::ArcSwap;
 use capacity::{Descriptors, Limits};
 use listeners::Listeners;
 use reload::Running;
@@ -48,10 +48,10 @@ pub struct Server {
     /// The prefix of every route.
     path: String,
     node: Arc<Node>,
-    http: Arc<Live<Http>>,
+    http: Arc<ArcSwap<Http>>,
     limiter: Arc<HttpConnectionLimiter>,
     tls: Option<Arc<Tls>>,
-    engine: Arc<Live<EngineConfig>>,
+    engine: Arc<ArcSwap<EngineConfig>>,
     descriptors: Descriptors,
     limits: Limits,
     shutdown: Shutdown,
@@ -149,7 +149,11 @@ impl Server {
             listeners,
             address,
             path: server.path.clone(),
-            http: Arc::new(Live::new(Http::new(config, Arc::clone(&node), tls.clone()))),
+            http: Arc::new(ArcSwap::from_pointee(Http::new(
+                config,
+                Arc::clone(&node),
+                tls.clone(),
+            ))),
             limiter: Arc::new(HttpConnectionLimiter::new(
                 limits.max_http_connections,
                 descriptors.for_connections(),
@@ -157,7 +161,7 @@ impl Server {
             )),
             tls,
             node,
-            engine: Arc::new(Live::new(engine_config(config))),
+            engine: Arc::new(ArcSwap::from_pointee(engine_config(config))),
             descriptors,
             limits,
             shutdown,
@@ -175,7 +179,7 @@ impl Server {
     #[must_use]
     pub fn reloader(&self, config: Config) -> Reloader {
         Reloader {
-            running: Live::new(Running { config, tls: self.tls.clone() }),
+            running: ArcSwap::from_pointee(Running { config, tls: self.tls.clone() }),
             node: Arc::clone(&self.node),
             http: Arc::clone(&self.http),
             limiter: Arc::clone(&self.limiter),
@@ -224,7 +228,7 @@ impl Server {
             _ = lives.join_next() => return Err(ServerError::ShardEnded),
         }
         let connections = shutdown;
-        let grace = engine.get().shutdown_grace;
+        let grace = engine.load().shutdown_grace;
         let draining = drain::Draining {
             node,
             acceptor,
@@ -244,7 +248,7 @@ impl Server {
 
 fn serve_metrics(
     listener: std::net::TcpListener,
-    http: &Arc<Live<Http>>,
+    http: &Arc<ArcSwap<Http>>,
     node: &Arc<Node>,
 ) -> io::Result<drain::MetricsTask> {
     listener.set_nonblocking(true)?;
@@ -391,10 +395,10 @@ mod tests {
         config.server.request_timeout_s = 3;
         config.server.shutdown_grace_s = 4;
         let prepared = reloader.prepare(config).unwrap();
-        let before = *settings.get();
+        let before = **settings.load();
         assert_ne!(before.max_message_bytes, 20_001, "nothing has changed yet");
         reloader.apply(prepared);
-        let after = *settings.get();
+        let after = **settings.load();
         assert_eq!(after.max_message_bytes, 20_001);
         assert_eq!(after.max_outbox_bytes, 2_000_002);
         assert_eq!(after.message_timeout, Duration::from_secs(3));

@@ -4,22 +4,22 @@ use super::{capacity::Descriptors, engine_config};
 use crate::{
     config::{Changes, Config, ConfigError, LogLevel},
     http::{Http, HttpConnectionLimiter},
-    live::Live,
     node::Node,
     shard::EngineConfig,
     tls::{Tls, TlsError},
     webhook::{Plan, WebhookError},
 };
+use arc_swap::ArcSwap;
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 /// Reconfigures a running server.
 #[derive(Debug)]
 pub struct Reloader {
-    pub(super) running: Live<Running>,
+    pub(super) running: ArcSwap<Running>,
     pub(super) node: Arc<Node>,
-    pub(super) http: Arc<Live<Http>>,
+    pub(super) http: Arc<ArcSwap<Http>>,
     pub(super) limiter: Arc<HttpConnectionLimiter>,
-    pub(super) engine: Arc<Live<EngineConfig>>,
+    pub(super) engine: Arc<ArcSwap<EngineConfig>>,
     pub(super) descriptors: Descriptors,
     /// The addresses of the listeners.
     pub(super) address: SocketAddr,
@@ -84,7 +84,7 @@ impl Reloader {
         if self.node.is_draining() {
             return Err(ReloadError::Draining);
         }
-        let running = self.running.get();
+        let running = self.running.load();
         let before = running.tls.as_deref();
         let (config, changes) =
             running.config.follow(fresh, self.address.ip()).map_err(ReloadError::Config)?;
@@ -107,7 +107,7 @@ impl Reloader {
     /// Rejects a reload that would close the connections of every app at once: a configuration
     /// without any of the apps is most likely a mistake.
     fn refuse_the_end_of_all_apps(&self, changes: &Changes) -> Result<(), ReloadError> {
-        let running = self.running.get();
+        let running = self.running.load();
         if running.config.is_development() || changes.removed.len() < running.config.apps.len() {
             return Ok(());
         }
@@ -128,11 +128,11 @@ impl Reloader {
         metrics.set_limits(limits.max_connections, limits.max_http_connections);
         metrics.reloaded();
         self.limiter.set_max(limits.max_http_connections);
-        self.engine.set(engine_config(config));
-        self.http.set(Http::new(config, Arc::clone(&self.node), next.tls.clone()));
+        self.engine.store(Arc::new(engine_config(config)));
+        self.http.store(Arc::new(Http::new(config, Arc::clone(&self.node), next.tls.clone())));
         self.node.metrics().set_certificate_expiry(next.tls.as_deref().and_then(Tls::expiry));
         self.node.reconfigure(config, limits.max_connections, plan);
-        self.running.set(next);
+        self.running.store(Arc::new(next));
         reloaded
     }
 }

@@ -4,11 +4,11 @@ use super::accept::AcceptedConnection;
 use crate::{
     http::{self, Http},
     hub::ShardIndex,
-    live::Live,
     node::Node,
     shard::{Engine, EngineConfig},
     shutdown::Shutdown,
 };
+use arc_swap::ArcSwap;
 use std::{io, sync::Arc, thread};
 use tokio::{
     net::TcpStream,
@@ -21,8 +21,8 @@ use tokio::{
 pub(super) struct ShardParts {
     pub(super) index: ShardIndex,
     pub(super) node: Arc<Node>,
-    pub(super) http: Arc<Live<Http>>,
-    pub(super) engine: Arc<Live<EngineConfig>>,
+    pub(super) http: Arc<ArcSwap<Http>>,
+    pub(super) engine: Arc<ArcSwap<EngineConfig>>,
     pub(super) shutdown: Shutdown,
     /// Closed when the thread ends, which only a bug can cause.
     pub(super) life: mpsc::Sender<()>,
@@ -70,7 +70,7 @@ fn run(
 }
 
 async fn serve_connections(
-    http: Arc<Live<Http>>,
+    http: Arc<ArcSwap<Http>>,
     mut accepted: mpsc::UnboundedReceiver<AcceptedConnection>,
     upgraded: mpsc::UnboundedSender<crate::shard::UpgradedSocket>,
     shutdown: Shutdown,

@@ -16,7 +16,6 @@ mod tests;
 use crate::{
     app::App,
     config::ClientEvents,
-    live::Live,
     protocol::{
         ChannelName, ClientEventMessage, ClientEventRefusal, ClientMessage, CloseCode, EventData,
         Malformed, Member, ProtocolError, SignIn, SignInRefusal, SocketId, Subscribe,
@@ -24,6 +23,7 @@ use crate::{
     },
     rate::{Rate, TokenBucket},
 };
+use arc_swap::ArcSwap;
 use liveness::Liveness;
 use message_limiter::{Decision, MessageLimiter};
 use mistakes::Mistakes;
@@ -68,7 +68,7 @@ impl SessionConfig {
 /// session stores without reading it.
 #[derive(Debug)]
 pub struct Session<P> {
-    app: Arc<Live<App>>,
+    app: Arc<ArcSwap<App>>,
     config: Arc<SessionConfig>,
     socket_id: SocketId,
     user: Option<Box<User>>,
@@ -149,12 +149,12 @@ impl<P> Session<P> {
     /// The session of a connection that has just been admitted.
     #[must_use]
     pub fn new(
-        app: Arc<Live<App>>,
+        app: Arc<ArcSwap<App>>,
         config: Arc<SessionConfig>,
         socket_id: SocketId,
         now: Instant,
     ) -> Self {
-        let timeout_s = app.get().config.authorized_connections_timeout_s;
+        let timeout_s = app.load().config.authorized_connections_timeout_s;
         let authorize_by = (0 < timeout_s).then(|| now + Duration::from_secs(timeout_s));
         Self {
             app,
@@ -228,7 +228,7 @@ impl<P> Session<P> {
     ) -> Result<Option<Action<'a, P>>, ProtocolError> {
         self.liveness = Liveness::heard(now);
         let message = ClientMessage::parse(text);
-        let app = self.app.get();
+        let app = self.app.load();
         let is_life = matches!(message, Ok(ClientMessage::Ping | ClientMessage::Pong));
         match self.check_message_limits(&app, is_life, now) {
             Decision::Allow => {}

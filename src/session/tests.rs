@@ -2,6 +2,7 @@ mod limits;
 
 use super::*;
 use crate::config::AppConfig;
+use arc_swap::ArcSwap;
 
 const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(120);
 const PONG_TIMEOUT: Duration = Duration::from_secs(30);
@@ -19,7 +20,15 @@ fn session_with(change: impl FnOnce(&mut AppConfig)) -> (Session<u32>, Instant) 
     };
     let start = Instant::now();
     let id = SocketId::from_random(0x0000_04d2_0000_04d2);
-    (Session::new(Arc::new(Live::new(App::new(config))), Arc::new(limits), id, start), start)
+    (
+        Session::new(
+            Arc::new(ArcSwap::from_pointee(App::new(config))),
+            Arc::new(limits),
+            id,
+            start,
+        ),
+        start,
+    )
 }
 
 fn session() -> (Session<u32>, Instant) {
@@ -28,7 +37,7 @@ fn session() -> (Session<u32>, Instant) {
 
 fn subscribe_text(session: &Session<u32>, channel: &str, channel_data: Option<&str>) -> String {
     let text = crate::signature::channel_string(session.socket_id, channel, channel_data);
-    let auth = format!("app-key:{}", session.app.get().signer.sign(&text));
+    let auth = format!("app-key:{}", session.app.load().signer.sign(&text));
     let data = serde_json::json!({"auth": auth, "channel": channel, "channel_data": channel_data});
     serde_json::json!({"event": "pusher:subscribe", "data": data}).to_string()
 }
@@ -43,7 +52,7 @@ fn subscribe(session: &mut Session<u32>, channel: &str, data: Option<&str>, now:
 
 fn sign_in(session: &mut Session<u32>, user_data: &str, now: Instant) -> Result<(), ProtocolError> {
     let text = crate::signature::user_string(session.socket_id, user_data);
-    let auth = format!("app-key:{}", session.app.get().signer.sign(&text));
+    let auth = format!("app-key:{}", session.app.load().signer.sign(&text));
     let data = serde_json::json!({"auth": auth, "user_data": user_data});
     let text = serde_json::json!({"event": "pusher:signin", "data": data}).to_string();
     match session.on_text(&text, now)? {
@@ -109,7 +118,7 @@ fn an_unauthorized_client_is_closed_at_its_deadline() {
 fn a_signature_is_valid_for_its_channel_and_connection_only() {
     let (mut session, now) = session();
     let auth = |text: &str, key: &str, session: &Session<u32>| {
-        format!("{key}:{}", session.app.get().signer.sign(text))
+        format!("{key}:{}", session.app.load().signer.sign(text))
     };
     let mut check = |channel: &str, auth: &str| {
         let data = serde_json::json!({"channel": channel, "auth": auth});

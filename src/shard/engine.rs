@@ -16,13 +16,13 @@ use super::{
 use crate::{
     clock,
     hub::{ConnectionKey, ConnectionRef, Delivery, Inbox, ShardIndex},
-    live::Live,
     metrics::ShardMetrics,
     node::Node,
     protocol::{CloseCode, Frame, event},
     session::Due,
     shutdown::Drain,
 };
+use arc_swap::ArcSwap;
 use slab::Slab;
 use std::{
     collections::VecDeque,
@@ -53,7 +53,7 @@ pub struct Engine {
     pub(super) node: Arc<Node>,
     /// The settings at the start of this turn.
     pub(super) config: EngineConfig,
-    settings: Arc<Live<EngineConfig>>,
+    settings: Arc<ArcSwap<EngineConfig>>,
     pub(super) connections: Slab<Connection>,
     generation: u32,
     pub(super) subscribers: Subscribers,
@@ -101,9 +101,9 @@ impl Engine {
     pub fn new(
         index: ShardIndex,
         node: Arc<Node>,
-        settings: Arc<Live<EngineConfig>>,
+        settings: Arc<ArcSwap<EngineConfig>>,
     ) -> io::Result<Self> {
-        let (now, config) = (clock::now(), *settings.get());
+        let (now, config) = (clock::now(), **settings.load());
         Ok(Self {
             index,
             node,
@@ -203,7 +203,7 @@ impl Engine {
     }
 
     fn follow_settings(&mut self) {
-        self.config = *self.settings.get();
+        self.config = **self.settings.load();
         self.inbound.set_max(self.config.max_message_bytes);
     }
 

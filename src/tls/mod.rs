@@ -1,12 +1,15 @@
 //! TLS in this process: certificate and key, read from files at startup and at each reload.
 
 mod pem;
+mod roots;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use roots::{check_authorities, client_builder, client_config, file_roots, system_roots};
+
 use crate::config::TlsConfig;
 use rustls::{
-    RootCertStore, ServerConfig,
+    ServerConfig,
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer},
     server::{NoServerSessionStorage, ProducesTickets},
@@ -130,21 +133,6 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// The file can't be read, or contains no certificate.
 pub fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(pem::certificates(file).map_err(FileFault::of("", file))?)
-}
-
-/// Checks that a file contains the certificates of the authorities for Redis.
-///
-/// # Errors
-///
-/// The file can't be read, or contains something else.
-pub fn check_authorities(file: &str) -> Result<(), TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in pem::certificates(file).map_err(FileFault::of(CA, file))? {
-        roots.add(certificate).map_err(|error| {
-            FileFault::of(CA, file)(format!("holds a certificate that can't be used: {error}"))
-        })?;
-    }
-    Ok(())
 }
 
 /// The validity period of a chain of certificates.

@@ -1,6 +1,6 @@
 //! A certificate for tests, made anew each time.
 
-use super::provider;
+use super::{client_config, provider};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::PrivateKeyDer};
 
 /// A self-signed certificate for `localhost`.
@@ -25,11 +25,7 @@ impl Localhost {
             .unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).unwrap();
-        let client = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let client = client_config(roots);
         Self { pem: made.cert.pem(), server, client }
     }
 }

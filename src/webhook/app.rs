@@ -1,10 +1,9 @@
 //! The webhooks of one app, and the task that dispatches its events.
 
 use super::{
-    Kind,
+    Kind, WebhookError,
     batch::Batch,
     delivery::{End, EndpointDelivery},
-    dial::{Dialer, WebhookError},
     endpoint::Endpoint,
     envelope::{self, Notice},
     filter::{Filter, Kinds},
@@ -18,11 +17,12 @@ use super::{
 use crate::{
     clock::now,
     config::{AppConfig, Secret, WebhookConfig},
+    http_client::Connector,
     hub::HubEvent,
-    live::Live,
     signature::Signer,
     throttle::LogThrottle,
 };
+use arc_swap::ArcSwap;
 use std::{
     sync::{
         Arc, OnceLock,
@@ -174,9 +174,9 @@ impl AppWebhooks {
 const READ_PAUSE: Duration = Duration::from_millis(5);
 
 /// Dispatches the events of `app` and delivers its requests, until the app's webhooks end.
-pub(super) async fn dispatch(app: Arc<AppWebhooks>, dialer: Arc<Live<Dialer>>) {
+pub(super) async fn dispatch(app: Arc<AppWebhooks>, connector: Arc<ArcSwap<Connector>>) {
     let mut ending = app.ending.subscribe();
-    let mut dispatcher = Dispatcher::new(&app, dialer, app.log.settings());
+    let mut dispatcher = Dispatcher::new(&app, connector, app.log.settings());
     let mut read = Vec::new();
     while !*ending.borrow() {
         let deadline = dispatcher.deadline();
@@ -211,7 +211,7 @@ pub(super) async fn dispatch(app: Arc<AppWebhooks>, dialer: Arc<Live<Dialer>>) {
 struct Dispatcher<'a> {
     app: &'a Arc<AppWebhooks>,
     settings: Arc<Settings>,
-    dialer: Arc<Live<Dialer>>,
+    connector: Arc<ArcSwap<Connector>>,
     machine: Machine,
     handles: Vec<EndpointHandle>,
     /// The delivery tasks.
@@ -242,11 +242,15 @@ impl EndpointHandle {
 }
 
 impl<'a> Dispatcher<'a> {
-    fn new(app: &'a Arc<AppWebhooks>, dialer: Arc<Live<Dialer>>, settings: Arc<Settings>) -> Self {
+    fn new(
+        app: &'a Arc<AppWebhooks>,
+        connector: Arc<ArcSwap<Connector>>,
+        settings: Arc<Settings>,
+    ) -> Self {
         let mut dispatcher = Self {
             app,
             settings: Arc::clone(&settings),
-            dialer,
+            connector,
             machine: Machine::default(),
             handles: Vec::new(),
             deliveries: JoinSet::new(),
@@ -291,11 +295,11 @@ impl<'a> Dispatcher<'a> {
     /// Starts the delivery to an endpoint. The returned sender ends it.
     fn deliver(&mut self, endpoint: Arc<Endpoint>) -> watch::Sender<End> {
         let end = watch::Sender::new(End::Open);
-        let (app, dialer) = (Arc::clone(self.app), Arc::clone(&self.dialer));
+        let (app, connector) = (Arc::clone(self.app), Arc::clone(&self.connector));
         let ends = end.subscribe();
         let of_task = Arc::clone(&endpoint);
         let delivering = kept_alive(move || {
-            let clients = [(); 2].map(|()| of_task.client(Arc::clone(&dialer)));
+            let clients = [(); 2].map(|()| of_task.client(Arc::clone(&connector)));
             let queue = Arc::clone(&of_task.queue);
             EndpointDelivery::new(Arc::clone(&of_task), queue, clients, ends.clone()).run()
         });

@@ -1,15 +1,17 @@
 //! Delivers the queued requests of an endpoint.
 
 use super::{
-    client::{Post, PostError},
-    dial::DialError,
+    client::Post,
     endpoint::Endpoint,
     envelope::{self, Notice},
     queue::{LIFETIME, Queue, RequestId},
     retry::{Context, Failure, Retries, RetryDecision},
     stats::Dropped,
 };
-use crate::clock::now;
+use crate::{
+    clock::now,
+    http_client::{ConnectError, HttpError},
+};
 use std::{
     sync::{
         Arc,
@@ -85,13 +87,13 @@ async fn attempt(post: &mut impl Post, endpoint: &Endpoint, notice: &Notice) -> 
         }
         Err(error) => {
             let failure = match error {
-                PostError::Dial(
-                    DialError::Resolve(_)
-                    | DialError::Private(_)
-                    | DialError::Connect(_)
-                    | DialError::Tls(_),
+                HttpError::Connect(
+                    ConnectError::Resolve(_)
+                    | ConnectError::Private(_)
+                    | ConnectError::Connect(_)
+                    | ConnectError::Tls(_),
                 ) => Failure::Unavailable,
-                PostError::Http(_) | PostError::Timeout => Failure::Unclear,
+                HttpError::Http(_) | HttpError::Timeout(_) => Failure::Unclear,
             };
             (failure, error.to_string())
         }
@@ -220,7 +222,7 @@ impl<P: Post, Q: Queue> Main<P, Q> {
 
     /// Sends a probe: a request without events.
     async fn probe(&mut self) -> RetryDecision {
-        let probe = Notice::probe(&self.endpoint.signer.get(), envelope::time_ms(), now());
+        let probe = Notice::probe(&self.endpoint.signer.load(), envelope::time_ms(), now());
         let is_accepted = matches!(
             attempt(&mut self.post, &self.endpoint, &probe).await,
             DeliveryAttempt::Delivered
@@ -230,7 +232,8 @@ impl<P: Post, Q: Queue> Main<P, Q> {
 
     /// Handles a request at fault. Returns whether the queue could do so.
     async fn step_aside(&mut self, request_id: RequestId, notice: &Notice, error: &str) -> bool {
-        if let Some(halves) = notice.halves(&self.endpoint.signer.get()) {
+        let halves = notice.halves(&self.endpoint.signer.load());
+        if let Some(halves) = halves {
             if !self.queue.split(request_id, halves).await {
                 return false;
             }
@@ -250,7 +253,7 @@ impl<P: Post, Q: Queue> Main<P, Q> {
         tracing::warn!(
             app = self.endpoint.app_id,
             webhook = %self.endpoint.name(),
-            host = self.endpoint.target.authority,
+            host = self.endpoint.target.origin.authority(),
             error,
             failures = self.retries.in_row(),
             retry_in_ms = wait.as_millis(),

@@ -1,8 +1,8 @@
 //! One webhook: its settings and its queue.
 
 use super::{
-    client::{EndpointClient, headers},
-    dial::{Dialer, Target, WebhookError},
+    WebhookError,
+    client::{EndpointClient, Target, headers},
     envelope::Notice,
     queue::MemoryQueue,
     stats::{Dropped, LOG_INTERVAL, Stats},
@@ -10,10 +10,11 @@ use super::{
 use crate::{
     clock::now,
     config::{AppConfig, Secret, WebhookConfig},
-    live::Live,
+    http_client::Connector,
     signature::Signer,
     throttle::LogThrottle,
 };
+use arc_swap::ArcSwap;
 use hyper::HeaderMap;
 use std::{sync::Arc, time::Instant};
 
@@ -22,15 +23,15 @@ use std::{sync::Arc, time::Instant};
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) app_id: String,
-    name: Live<String>,
+    name: ArcSwap<String>,
     pub(super) url: Secret,
     pub(super) target: Arc<Target>,
     /// The queue of this node. In a cluster, the queue is in Redis.
     pub(super) queue: Arc<MemoryQueue>,
     pub(super) stats: Stats,
     /// Signs requests that are made later: halves of requests, and probes.
-    pub(super) signer: Live<Signer>,
-    headers: Arc<Live<HeaderMap>>,
+    pub(super) signer: ArcSwap<Signer>,
+    headers: Arc<ArcSwap<HeaderMap>>,
     drops: LogThrottle,
     pub(super) refusals: LogThrottle,
 }
@@ -46,14 +47,14 @@ impl Endpoint {
             webhook: name.to_owned(),
         })?;
         Ok(Self {
-            headers: Arc::new(Live::new(headers(&target.authority, &app.key, &webhook.headers))),
+            headers: Arc::new(ArcSwap::from_pointee(headers(&app.key, &webhook.headers))),
             app_id: app.id.clone(),
-            name: Live::new(name.to_owned()),
+            name: ArcSwap::from_pointee(name.to_owned()),
             url: Secret::new(webhook.url.as_str()),
             target: Arc::new(target),
             queue: Arc::default(),
             stats: Stats::default(),
-            signer: Live::new(Signer::new(app.secret.expose())),
+            signer: ArcSwap::from_pointee(Signer::new(app.secret.expose())),
             drops: LogThrottle::every(LOG_INTERVAL),
             refusals: LogThrottle::every(LOG_INTERVAL),
         })
@@ -61,19 +62,19 @@ impl Endpoint {
 
     /// The webhook's name in metrics and logs.
     pub(super) fn name(&self) -> Arc<String> {
-        self.name.get()
+        self.name.load_full()
     }
 
     /// Applies the settings of `fresh`, which has the same URL.
     pub(super) fn follow(&self, fresh: &Self) {
-        self.name.share(&fresh.name);
-        self.headers.share(&fresh.headers);
-        self.signer.share(&fresh.signer);
+        self.name.store(fresh.name.load_full());
+        self.headers.store(fresh.headers.load_full());
+        self.signer.store(fresh.signer.load_full());
     }
 
     /// A client for this endpoint.
-    pub(super) fn client(&self, dialer: Arc<Live<Dialer>>) -> EndpointClient {
-        EndpointClient::new(dialer, Arc::clone(&self.target), Arc::clone(&self.headers))
+    pub(super) fn client(&self, connector: Arc<ArcSwap<Connector>>) -> EndpointClient {
+        EndpointClient::new(connector, Arc::clone(&self.target), Arc::clone(&self.headers))
     }
 
     /// Queues a request.
@@ -89,7 +90,7 @@ impl Endpoint {
             tracing::warn!(
                 app = self.app_id,
                 webhook = %self.name(),
-                host = self.target.authority,
+                host = self.target.origin.authority(),
                 error,
                 event,
                 channel,
@@ -109,7 +110,7 @@ impl Endpoint {
             tracing::warn!(
                 app = self.app_id,
                 webhook = %self.name(),
-                host = self.target.authority,
+                host = self.target.origin.authority(),
                 events,
                 reason = reason.as_str(),
                 "webhook events dropped"
@@ -134,8 +135,8 @@ mod tests {
         let (old, fresh) = (endpoint("old", "1"), endpoint("fresh", "2"));
         old.follow(&fresh);
         assert_eq!(old.name().as_str(), "fresh");
-        assert_eq!(old.headers.get()["x-a"], "fresh");
-        assert_eq!(old.signer.get().sign("x"), Signer::new("2").sign("x"));
+        assert_eq!(old.headers.load()["x-a"], "fresh");
+        assert_eq!(old.signer.load().sign("x"), Signer::new("2").sign("x"));
     }
 
     #[test]
@@ -163,7 +164,7 @@ mod tests {
         let url = "http://a.test/hunter2?token=hunter2".to_owned();
         let webhook = WebhookConfig { url, headers, ..WebhookConfig::default() };
         let endpoint = Endpoint::new(&AppConfig::development(), "a.test", &webhook).unwrap();
-        let client = endpoint.client(Arc::new(Live::new(Dialer::new(false, false).unwrap())));
+        let client = endpoint.client(Arc::new(ArcSwap::from_pointee(Connector::new(None, false))));
         assert!(!format!("{endpoint:?}{client:?}{webhook:?}").contains("hunter2"));
     }
 }

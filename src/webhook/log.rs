@@ -2,10 +2,8 @@
 
 use super::app::Settings;
 use crate::hub::HubEvent;
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use parking_lot::Mutex;
+use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::Notify;
 
 /// An entry of the log.
@@ -63,11 +61,7 @@ impl MemoryLog {
 
     /// The settings that apply to the next entry.
     pub(super) fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.lock().settings)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Unread> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        Arc::clone(&self.entries.lock().settings)
     }
 
     /// Appends an event. Never blocks: the caller may hold a channel's lock.
@@ -88,7 +82,7 @@ impl MemoryLog {
     }
 
     fn push(&self, entry: LogEntry, max: usize) -> Result<(), Full> {
-        let mut log = self.lock();
+        let mut log = self.entries.lock();
         let bytes = log.bytes + entry.weight();
         if max < bytes {
             return Err(Full);
@@ -116,7 +110,7 @@ impl MemoryLog {
 
     /// Like [`MemoryLog::read`], without waiting.
     pub(super) fn read_now(&self, read: &mut Vec<LogEntry>) {
-        let mut log = self.lock();
+        let mut log = self.entries.lock();
         for _ in 0..READ_MAX {
             let Some(entry) = log.entries.pop_front() else { break };
             log.bytes -= entry.weight();
@@ -173,8 +167,8 @@ mod tests {
         assert_eq!(events(&mut read), (0..READ_MAX).map(count).collect::<Vec<_>>());
         log.read(&mut read).await;
         assert_eq!(events(&mut read), [count(READ_MAX)]);
-        assert_eq!(log.lock().bytes, 0);
-        assert_eq!(log.lock().entries.capacity(), 0, "memory returns");
+        assert_eq!(log.entries.lock().bytes, 0);
+        assert_eq!(log.entries.lock().entries.capacity(), 0, "memory returns");
     }
 
     #[tokio::test]
@@ -210,7 +204,7 @@ mod tests {
         assert!((0..room).all(|_| log.append(occupied.clone()) == Ok(())));
         assert_eq!(log.append(occupied.clone()), Err(Full));
         let mut read = Vec::new();
-        while log.lock().bytes > 0 {
+        while log.entries.lock().bytes > 0 {
             log.read_now(&mut read);
         }
         assert_eq!(events(&mut read).len(), room + 2);
@@ -226,7 +220,7 @@ mod tests {
         log.append_settings(Arc::clone(&after));
         assert!(Arc::ptr_eq(&log.settings(), &before), "until it is read");
         let mut read = Vec::new();
-        while log.lock().bytes > 0 {
+        while log.entries.lock().bytes > 0 {
             log.read_now(&mut read);
         }
         log.read_now(&mut read);
@@ -242,7 +236,7 @@ mod tests {
         let [occupied, ..] = one_of_each();
         let taken = (0..1_000_000).filter(|_| log.append(occupied.clone()).is_ok()).count();
         assert!(100_000 < taken && taken < 1_000_000, "{taken}");
-        assert!(log.lock().bytes <= MemoryLog::BYTES_MAX);
+        assert!(log.entries.lock().bytes <= MemoryLog::BYTES_MAX);
         assert_eq!(log.append(occupied), Err(Full));
     }
 }

@@ -8,8 +8,7 @@
 //! absences of less than three seconds are not reported. Reported events pass the **filter** of
 //! each endpoint into its **batch** (`filter`, `batch`), which becomes one signed request
 //! (`envelope`) in the **queue** of the endpoint (`queue`). One task for each endpoint (`endpoint`)
-//! delivers its queue in order, and retries for five minutes (`backoff`) over HTTP (`client`,
-//! `dial`, `address`).
+//! delivers its queue in order, and retries for five minutes (`retry`) over HTTP (`client`).
 //!
 //! In a cluster, log and queues are in Redis, and one node at a time reads them (`shared`): with
 //! the same filters, batches, requests, deliveries and rules.
@@ -20,16 +19,14 @@
 //! A slow endpoint therefore has its own queue and task, and delays no other. Each step between log
 //! and queue is a value without I/O whose time is an argument.
 
-mod address;
 mod app;
-mod backoff;
 mod batch;
 mod client;
 mod debouncer;
 mod delivery;
-mod dial;
 mod endpoint;
 mod envelope;
+mod error;
 mod filter;
 mod log;
 mod machine;
@@ -41,7 +38,7 @@ mod stats;
 mod test_delivery;
 
 pub use crate::config::WebhookEvent as Kind;
-pub use dial::WebhookError;
+pub use error::WebhookError;
 pub use stats::WebhookMetrics;
 pub use test_delivery::{TestDelivery, send_test};
 
@@ -49,12 +46,12 @@ use crate::{
     clock::now,
     cluster::Cluster,
     config::Config,
+    http_client::Connector,
     hub::{HubEvent, Observer},
-    live::Live,
     shutdown::Drain,
 };
 use app::{AppWebhooks, Settings, dispatch};
-use dial::Dialer;
+use arc_swap::ArcSwap;
 use shared::SharedWebhooks;
 use stats::Dropped;
 use std::{
@@ -68,8 +65,8 @@ use tokio::{sync::Notify, task::JoinSet, time};
 #[derive(Debug)]
 pub struct Webhooks {
     /// Apps with webhooks, or that had some since the start, by id.
-    apps: Live<HashMap<String, Arc<AppWebhooks>>>,
-    dialer: Arc<Live<Dialer>>,
+    apps: ArcSwap<HashMap<String, Arc<AppWebhooks>>>,
+    connector: Arc<ArcSwap<Connector>>,
     /// In a cluster, the handle to it.
     cluster: OnceLock<Cluster>,
     /// Notified when tasks of apps must be started.
@@ -81,7 +78,7 @@ pub struct Webhooks {
 pub struct Plan {
     /// The settings of all apps, by id.
     apps: HashMap<String, Settings>,
-    dialer: Dialer,
+    connector: Connector,
 }
 
 /// The delay before a task that panicked is restarted.
@@ -99,7 +96,7 @@ impl Plan {
         let settings = apps.map(|app| Ok((app.id.clone(), Settings::new(app, batch_wait)?)));
         Ok(Self {
             apps: settings.collect::<Result<_, _>>()?,
-            dialer: test_delivery::dialer(config)?,
+            connector: test_delivery::connector(config)?,
         })
     }
 }
@@ -111,21 +108,21 @@ impl Webhooks {
     ///
     /// [`WebhookError`] if a webhook is unusable.
     pub fn new(config: &Config) -> Result<Self, WebhookError> {
-        let Plan { apps, dialer } = Plan::new(config)?;
+        let Plan { apps, connector } = Plan::new(config)?;
         let webhooks = Self {
-            apps: Live::new(HashMap::new()),
-            dialer: Arc::new(Live::new(dialer.clone())),
+            apps: ArcSwap::from_pointee(HashMap::new()),
+            connector: Arc::new(ArcSwap::from_pointee(connector.clone())),
             cluster: OnceLock::new(),
             changed: Notify::new(),
         };
-        webhooks.change(Plan { apps, dialer });
+        webhooks.change(Plan { apps, connector });
         Ok(webhooks)
     }
 
     /// Applies another plan. Apps without an entry continue until [`Webhooks::end`].
     pub fn change(&self, plan: Plan) {
-        self.dialer.set(plan.dialer);
-        let mut apps = HashMap::clone(&self.apps.get());
+        self.connector.store(Arc::new(plan.connector));
+        let mut apps = HashMap::clone(&self.apps.load());
         for (id, settings) in plan.apps {
             match apps.get(&id) {
                 Some(app) => app.change(settings),
@@ -137,16 +134,16 @@ impl Webhooks {
                 }
             }
         }
-        self.apps.set(apps);
+        self.apps.store(Arc::new(apps));
         self.changed.notify_one();
     }
 
     /// Ends the webhooks of a removed app: held events are released, and each queued request has
     /// one attempt left.
     pub fn end(&self, app_id: &str) {
-        let mut apps = HashMap::clone(&self.apps.get());
+        let mut apps = HashMap::clone(&self.apps.load());
         if let Some(app) = apps.remove(app_id) {
-            self.apps.set(apps);
+            self.apps.store(Arc::new(apps));
             app.is_gone.store(true, Ordering::Relaxed);
             app.ending.send_replace(true);
         }
@@ -157,7 +154,7 @@ impl Webhooks {
     pub async fn run(self: Arc<Self>, mut drain: Drain) {
         let mut tasks = JoinSet::new();
         loop {
-            for app in self.apps.get().values() {
+            for app in self.apps.load().values() {
                 if !app.is_started.swap(true, Ordering::Relaxed) {
                     self.start(app, &mut tasks);
                 }
@@ -168,7 +165,7 @@ impl Webhooks {
                 Some(_ended) = tasks.join_next() => {}
             }
         }
-        for app in self.apps.get().values() {
+        for app in self.apps.load().values() {
             app.ending.send_replace(true);
         }
         while tasks.join_next().await.is_some() {}
@@ -176,9 +173,9 @@ impl Webhooks {
 
     /// Starts the tasks of an app.
     fn start(&self, app: &Arc<AppWebhooks>, tasks: &mut JoinSet<()>) {
-        let (app, dialer) = (Arc::clone(app), Arc::clone(&self.dialer));
+        let (app, connector) = (Arc::clone(app), Arc::clone(&self.connector));
         let Some(shared) = app.shared.get().cloned() else {
-            tasks.spawn(kept_alive(move || dispatch(Arc::clone(&app), Arc::clone(&dialer))));
+            tasks.spawn(kept_alive(move || dispatch(Arc::clone(&app), Arc::clone(&connector))));
             return;
         };
         let (logging, is_ending) = (Arc::clone(&shared), app.ending.subscribe());
@@ -187,7 +184,7 @@ impl Webhooks {
             async move { logging.log(is_ending).await }
         }));
         tasks.spawn(kept_alive(move || {
-            shared::dispatch(Arc::clone(&app), Arc::clone(&shared), Arc::clone(&dialer))
+            shared::dispatch(Arc::clone(&app), Arc::clone(&shared), Arc::clone(&connector))
         }));
     }
 
@@ -195,7 +192,7 @@ impl Webhooks {
     /// [`Webhooks::run`].
     pub fn share(&self, cluster: &Cluster) {
         self.cluster.get_or_init(|| cluster.clone());
-        self.apps.get().values().for_each(|app| self.share_app(app));
+        self.apps.load().values().for_each(|app| self.share_app(app));
     }
 
     fn share_app(&self, app: &AppWebhooks) {
@@ -213,7 +210,7 @@ impl Webhooks {
             app.lost.add(unlogged);
             unlogged
         };
-        let apps = self.apps.get();
+        let apps = self.apps.load();
         let lost: usize = apps.values().map(unlogged).sum();
         let dropped: usize = apps
             .values()
@@ -237,7 +234,7 @@ impl Webhooks {
 impl Observer for Webhooks {
     /// Debouncing needs both events of a pair as soon as one is reported.
     fn wants(&self, app_id: &str, kind: Kind) -> bool {
-        self.apps.get().get(app_id).is_some_and(|app| app.wants(kind))
+        self.apps.load().get(app_id).is_some_and(|app| app.wants(kind))
     }
 
     fn observe(&self, app_id: &str, hub_event: HubEvent) {
@@ -245,7 +242,7 @@ impl Observer for Webhooks {
     }
 
     fn observe_at(&self, app_id: &str, at_us: u64, hub_event: HubEvent) {
-        if let Some(app) = self.apps.get().get(app_id) {
+        if let Some(app) = self.apps.load().get(app_id) {
             app.observe(at_us, hub_event);
         }
     }
@@ -308,7 +305,7 @@ mod tests {
             webhooks.observe(&id, occupied.clone());
             webhooks.observe("unknown", event.clone());
         }
-        assert_eq!(webhooks.apps.get()[&id].lost.get(), 2, "16 MiB hold three of them");
+        assert_eq!(webhooks.apps.load()[&id].lost.get(), 2, "16 MiB hold three of them");
         assert_eq!(webhooks.abandon(), 0, "requests, of which there are none");
     }
 }

@@ -1,9 +1,9 @@
 //! The queue of requests for one endpoint.
 
 use super::envelope::Notice;
+use parking_lot::Mutex;
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 use tokio::sync::Notify;
@@ -91,10 +91,6 @@ impl MemoryQueue {
     pub(super) const BYTES_MAX: usize = 3 * 1_024 * 1_024;
     /// Bytes that a request counts in addition to its body.
     const OVERHEAD_BYTES: usize = 256;
-
-    fn lock(&self) -> MutexGuard<'_, Queues> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 fn bytes(notice: &Notice) -> usize {
@@ -166,7 +162,7 @@ impl Queues {
 impl MemoryQueue {
     /// Appends a request. Drops the oldest beyond the limits; returns how many events were dropped.
     pub(super) fn push(&self, notice: Notice) -> usize {
-        let mut queues = self.lock();
+        let mut queues = self.queues.lock();
         let request_id = queues.next_id();
         let dropped = queues.waiting.push(request_id, notice, (Self::BYTES_MAX, usize::MAX));
         drop(queues);
@@ -175,19 +171,19 @@ impl MemoryQueue {
     }
 
     fn first_now(&self) -> Option<(RequestId, Notice)> {
-        self.lock().waiting.notices.front().cloned()
+        self.queues.lock().waiting.notices.front().cloned()
     }
 
     fn ack(&self, request_id: RequestId) {
-        self.lock().waiting.pop_if(request_id);
+        self.queues.lock().waiting.pop_if(request_id);
     }
 
     fn drop_older(&self, before: Instant) -> usize {
-        self.lock().waiting.drop_older(before)
+        self.queues.lock().waiting.drop_older(before)
     }
 
     fn split(&self, request_id: RequestId, halves: [Notice; 2]) {
-        let mut queues = self.lock();
+        let mut queues = self.queues.lock();
         if queues.waiting.pop_if(request_id).is_some() {
             for half in halves.into_iter().rev() {
                 let request_id = queues.next_id();
@@ -198,7 +194,7 @@ impl MemoryQueue {
     }
 
     fn set_aside(&self, request_id: RequestId) -> usize {
-        let mut queues = self.lock();
+        let mut queues = self.queues.lock();
         let Some(notice) = queues.waiting.pop_if(request_id) else { return 0 };
         let dropped = queues.aside.push(request_id, notice, (ASIDE_BYTES_MAX, ASIDES_MAX));
         drop(queues);
@@ -207,24 +203,24 @@ impl MemoryQueue {
     }
 
     fn ack_aside(&self, request_id: RequestId) {
-        let aside = &mut self.lock().aside;
+        let aside = &mut self.queues.lock().aside;
         let found = aside.notices.iter().position(|(known, _)| *known == request_id);
         found.map(|at| aside.remove(at));
     }
 
     /// The number of queued events, without those that are set aside.
     pub(super) fn events(&self) -> usize {
-        self.lock().waiting.events
+        self.queues.lock().waiting.events
     }
 
     /// The number of events that are set aside.
     pub(super) fn aside_events(&self) -> usize {
-        self.lock().aside.events
+        self.queues.lock().aside.events
     }
 
     /// The number of events that are queued or set aside.
     pub(super) fn all_events(&self) -> usize {
-        let queues = self.lock();
+        let queues = self.queues.lock();
         queues.waiting.events + queues.aside.events
     }
 }
@@ -261,7 +257,7 @@ impl Queue for MemoryQueue {
     }
 
     fn asides(&self) -> usize {
-        self.lock().aside.notices.len()
+        self.queues.lock().aside.notices.len()
     }
 
     async fn aside_added(&self) {
@@ -269,7 +265,7 @@ impl Queue for MemoryQueue {
     }
 
     async fn aside(&self, turn: usize) -> Option<(RequestId, Notice)> {
-        let queues = self.lock();
+        let queues = self.queues.lock();
         let at = turn.checked_rem(queues.aside.notices.len())?;
         queues.aside.notices.get(at).cloned()
     }
@@ -279,7 +275,7 @@ impl Queue for MemoryQueue {
     }
 
     async fn drop_older_asides(&self, before: Instant) -> usize {
-        self.lock().aside.drop_older(before)
+        self.queues.lock().aside.drop_older(before)
     }
 }
 
@@ -311,7 +307,7 @@ pub(super) mod tests {
         let (request_id, _) = queue.first_now().unwrap();
         queue.ack(request_id);
         assert!(queue.first_now().is_none());
-        let waiting = &queue.lock().waiting;
+        let waiting = &queue.queues.lock().waiting;
         assert_eq!((waiting.bytes, waiting.notices.capacity()), (0, 0), "memory returns");
     }
 
@@ -320,7 +316,7 @@ pub(super) mod tests {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
         let large = |events| notice(&"x".repeat(1_024 * 1_024), events, now);
         assert_eq!([1, 2, 4, 8, 16].map(|events| queue.push(large(events))), [0, 0, 1, 2, 4]);
-        assert!(queue.lock().waiting.bytes <= MemoryQueue::BYTES_MAX);
+        assert!(queue.queues.lock().waiting.bytes <= MemoryQueue::BYTES_MAX);
         let (request_id, first) = queue.first_now().unwrap();
         assert_eq!(first.events, 8);
         let huge = notice(&"x".repeat(MemoryQueue::BYTES_MAX), 32, now);
@@ -419,7 +415,7 @@ pub(super) mod tests {
             assert_eq!(first.body, notice(text, 1, now).body);
             queue.ack(request_id);
         }
-        assert_eq!(queue.lock().waiting.bytes, 0);
+        assert_eq!(queue.queues.lock().waiting.bytes, 0);
     }
 
     #[tokio::test]
@@ -445,6 +441,6 @@ pub(super) mod tests {
         assert_eq!(queue.set_aside(request_id), 1, "what can't fit pushes nothing out");
         assert_eq!(queue.drop_older_asides(later).await, ASIDES_MAX - 2);
         assert!(queue.aside(0).await.is_none());
-        assert_eq!(queue.lock().aside.bytes, 0);
+        assert_eq!(queue.queues.lock().aside.bytes, 0);
     }
 }

@@ -6,7 +6,8 @@
 //! rejects the request. For any other failure, a *probe* decides: a signed request without events.
 //! If the endpoint accepts it, the failed request is at fault.
 
-use super::{backoff::Backoff, queue::RequestId};
+use super::queue::RequestId;
+use crate::backoff::Backoff;
 use hyper::StatusCode;
 use std::time::Duration;
 
@@ -58,10 +59,15 @@ pub(super) struct Context {
     pub(super) chance: f64,
 }
 
+/// The delays between the attempts at an endpoint. The jitter is small enough that they still grow.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60), jitter: -0.2 };
+
 /// The failures of one endpoint since its last success.
 #[derive(Debug, Default)]
 pub(super) struct Retries {
-    backoff: Backoff,
+    /// Failures since the last success or the last request at fault. The delay grows with them.
+    delays: u32,
     /// The request that was tried last.
     request_id: Option<RequestId>,
     /// The number of its failures.
@@ -82,7 +88,7 @@ impl Retries {
     /// Number of failures of a request after which the endpoint is probed, each time.
     const TRIES_PER_PROBE: u32 = 3;
     /// Number of consecutive failures after which the endpoint is probed; if it rejects the probe,
-    /// it gets at most one request in [`Backoff::FIRST`]. Finding one event of a full batch takes
+    /// it gets at most one request in the first delay of [`BACKOFF`]. Finding one event of a full batch takes
     /// fewer.
     const UNPACED_MAX: u32 = 32;
 
@@ -97,7 +103,7 @@ impl Retries {
 
     /// Records that the request was delivered.
     pub(super) fn succeeded(&mut self) {
-        self.backoff.succeeded();
+        self.delays = 0;
         self.in_row = 0;
         self.suspects = self.suspects.saturating_sub(1);
     }
@@ -136,7 +142,7 @@ impl Retries {
         if is_accepted {
             self.in_row = 0;
         } else if is_about_pace {
-            return RetryDecision::StepAside(Backoff::FIRST);
+            return RetryDecision::StepAside(BACKOFF.first);
         } else {
             return self.retry(context);
         }
@@ -154,7 +160,9 @@ impl Retries {
 
     /// The delay after the request at fault could not be split or set aside.
     pub(super) fn put_off(&mut self, context: Context) -> Duration {
-        self.backoff.failed(context.chance)
+        let delay = BACKOFF.delay(self.delays, context.chance);
+        self.delays += 1;
+        delay
     }
 
     /// The number of consecutive failures.
@@ -168,7 +176,7 @@ impl Retries {
 
     fn step_aside(&mut self) -> RetryDecision {
         // The endpoint is reachable.
-        self.backoff.succeeded();
+        self.delays = 0;
         if self.in_row < Self::UNPACED_MAX {
             return RetryDecision::StepAside(Duration::ZERO);
         }
@@ -176,13 +184,23 @@ impl Retries {
             self.is_about_pace = true;
             return RetryDecision::Probe;
         }
-        RetryDecision::StepAside(Backoff::FIRST)
+        RetryDecision::StepAside(BACKOFF.first)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn delays_grow_from_a_second_to_a_minute_with_any_jitter() {
+        assert_eq!(BACKOFF.delay(0, 0.0), Duration::from_secs(1));
+        assert_eq!(BACKOFF.delay(99, 0.0), Duration::from_secs(60));
+        for failures in 0..6 {
+            let (longest, next) = (BACKOFF.delay(failures, 0.0), BACKOFF.delay(failures + 1, 1.0));
+            assert!(longest < next, "{longest:?} {next:?}");
+        }
+    }
 
     const NEW: Context = Context { refuses_some: false, is_last: false, chance: 0.0 };
     const KNOWN: Context = Context { refuses_some: true, ..NEW };
@@ -324,7 +342,7 @@ mod tests {
     #[test]
     fn an_endpoint_that_rejects_everything_gets_one_request_a_second() {
         let mut retries = Retries::default();
-        let paced = RetryDecision::StepAside(Backoff::FIRST);
+        let paced = RetryDecision::StepAside(BACKOFF.first);
         let mut rejected = |request_id| {
             retries.tries(RequestId(request_id));
             retries.failed(Failure::Rejected, KNOWN)

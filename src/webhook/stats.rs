@@ -2,7 +2,7 @@
 //! Webhooks that are no longer configured are not exposed.
 
 use super::{Webhooks, app::AppWebhooks, endpoint::Endpoint};
-use crate::metrics::Histogram;
+use crate::metrics::DeliveryHistogram;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, NoLabelSet},
@@ -63,7 +63,7 @@ pub(super) struct Stats {
     /// Requests that were split because one of their events was rejected.
     pub(super) split: Counter,
     /// From the creation of a request to its delivery.
-    pub(super) latency: Histogram,
+    pub(super) latency: DeliveryHistogram,
 }
 
 /// The reason why events were dropped.
@@ -152,7 +152,7 @@ const NUMBERS: [(&str, &str, MetricType, ReadNumber); 6] = [
 
 impl WebhookMetrics {
     fn apps(&self) -> Vec<Arc<AppWebhooks>> {
-        self.0.apps.get().values().cloned().collect()
+        self.0.apps.load().values().cloned().collect()
     }
 
     /// Of each app that lives on several nodes, whether this one holds the lease.

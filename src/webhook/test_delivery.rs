@@ -1,8 +1,8 @@
 //! Sends a sample of each event to each endpoint, for `campanile webhooks test`.
 
 use super::{
+    WebhookError,
     client::Post,
-    dial::{Dialer, WebhookError},
     endpoint::Endpoint,
     envelope::{self, Notice},
     name::names,
@@ -10,11 +10,13 @@ use super::{
 use crate::{
     clock::now,
     config::{Config, WebhookConfig, WebhookEvent as Kind},
+    http_client::Connector,
     hub::HubEvent,
-    live::Live,
     protocol::{ChannelName, SocketId},
     signature::Signer,
+    tls,
 };
+use arc_swap::ArcSwap;
 use std::{sync::Arc, time::Duration};
 
 /// One sample and its result.
@@ -52,12 +54,12 @@ pub async fn send_test(
     config: &Config,
     mut report: impl FnMut(TestDelivery),
 ) -> Result<(), WebhookError> {
-    let dialer = Arc::new(Live::new(dialer(config)?));
+    let connector = Arc::new(ArcSwap::from_pointee(connector(config)?));
     for app in &config.apps {
         let signer = Signer::new(app.secret.expose());
         for (name, settings) in names(app).into_iter().zip(&app.webhooks) {
             let endpoint = Endpoint::new(app, &name, settings)?;
-            let mut client = endpoint.client(Arc::clone(&dialer));
+            let mut client = endpoint.client(Arc::clone(&connector));
             for &event in &settings.events {
                 let text = envelope::event(&sample(event, settings));
                 let begin = now();
@@ -66,7 +68,7 @@ pub async fn send_test(
                 report(TestDelivery {
                     app_id: app.id.clone(),
                     webhook: name.clone(),
-                    host: endpoint.target.authority.clone(),
+                    host: endpoint.target.origin.authority().to_owned(),
                     event,
                     answer: answer.map_err(|error| error.to_string()).map(|answer| {
                         let body = String::from_utf8_lossy(&answer.body).into_owned();
@@ -80,13 +82,18 @@ pub async fn send_test(
     Ok(())
 }
 
-/// A dialer for all webhooks of `config`.
-pub(super) fn dialer(config: &Config) -> Result<Dialer, WebhookError> {
+/// A connector for all webhooks of `config`.
+pub(super) fn connector(config: &Config) -> Result<Connector, WebhookError> {
     let mut webhooks = config.apps.iter().flat_map(|app| &app.webhooks);
     let with_tls = webhooks.any(|webhook| {
         webhook.url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"))
     });
-    Dialer::new(with_tls, config.webhooks.deny_private)
+    let tls = if with_tls {
+        Some(tls::client_config(tls::system_roots().map_err(WebhookError::NoRoots)?))
+    } else {
+        None
+    };
+    Ok(Connector::new(tls, config.webhooks.deny_private))
 }
 
 /// A possible event on a channel that passes the webhook's filter.

@@ -2,11 +2,8 @@
 
 use std::net::SocketAddr;
 
-use crate::harness::Server;
-use crate::kit::{
-    Api, C, HEALED, Ledger, Link, Listener, Outcome, Proxy, Redis, assert_agrees, becomes_ready,
-    cluster_settings, node,
-};
+use crate::support::{Api, C, HEALED, Ledger, Listener, Outcome, assert_agrees};
+use kit::{Link, Proxy, Redis, Server, becomes_ready, cluster_settings, node};
 
 #[tokio::test]
 async fn an_event_received_by_one_node_only_closes_the_subscribers_of_the_other() {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::harness::Settings;
-use crate::kit::{
-    C, Group, HEALED, Ledger, Listener, Outcome, R, Redis, RedisCluster, View, assert_agrees,
-    assert_view_everywhere, cluster_settings, member, metrics, node, publish_from, readiness,
+use crate::support::{
+    C, Group, HEALED, Ledger, Listener, Outcome, R, RedisCluster, View, assert_agrees,
+    assert_view_everywhere, member, publish_from,
 };
+use kit::{Redis, Settings, cluster_settings, metrics, node, readiness};
 
 const NODE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The time after a node's death within which nothing of it may remain.
@@ -31,11 +31,7 @@ async fn a_master_whose_clock_is_ahead_acknowledges_subscriptions_in_time() {
 
 /// Checks that each subscription is acknowledged within a second, with a bounded number of
 /// commands.
-async fn are_acknowledged_in_time(
-    redis: &RedisCluster,
-    nodes: &[crate::harness::Server],
-    prefix: &str,
-) {
+async fn are_acknowledged_in_time(redis: &RedisCluster, nodes: &[kit::Server], prefix: &str) {
     let before = commands(redis).await;
     let start = Instant::now();
     for node in nodes {
@@ -100,7 +96,6 @@ async fn a_node_that_died_before_the_clock_of_redis_stepped_is_cleaned_up_after(
     dead.signal("KILL");
     assert_eq!(dead.process.exit_code().await, None, "the node was killed");
     let died = Instant::now();
-    tokio::time::sleep(Duration::from_millis(500)).await;
     stepped.group.redis.set_clock(-600);
     stepped.is_cleaned(died).await;
     stepped.becomes_right().await;
@@ -117,7 +112,7 @@ struct Stepped {
     watchers: Vec<Listener>,
     third: Listener,
     ledger: Arc<Ledger>,
-    publishing: Vec<crate::kit::Publishing>,
+    publishing: Vec<crate::support::Publishing>,
 }
 
 impl Stepped {

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::harness::Server;
-use crate::kit::{
-    C, CLEANED_UP, HEALED, Ledger, Link, Outcome, Proxy, R, Redis, View, assert_agrees,
-    assert_view_everywhere, becomes_ready, cluster_settings, member, node, publish_from, readiness,
-    unhurried,
+use crate::support::{
+    C, CLEANED_UP, HEALED, Ledger, Outcome, R, View, assert_agrees, assert_view_everywhere, member,
+    publish_from, unhurried,
 };
+use kit::{Link, Proxy, Redis, Server, becomes_ready, cluster_settings, node, readiness};
 
 /// Less than `node_timeout_ms`: the node is not expired.
 const SHORT: Duration = Duration::from_millis(4_500);
@@ -113,7 +112,7 @@ impl Cut {
         from_whole.stop().await;
         from_cut.stop().await;
 
-        let from_the_whole = |published: &&crate::kit::Published| {
+        let from_the_whole = |published: &&crate::support::Published| {
             published.node == self.whole.address && published.outcome != Outcome::Accepted
         };
         let refused = ledger.all();

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use crate::kit::{
-    Api, C, HEALED, Listener, Outcome, Proxy, R, Redis, View, assert_view_everywhere,
-    becomes_ready, cluster_settings, member, metrics, node, readiness, unready_node,
-};
+use crate::support::{Api, C, HEALED, Listener, Outcome, R, View, assert_view_everywhere, member};
+use kit::{Proxy, Redis, becomes_ready, cluster_settings, metrics, node, readiness, unready_node};
 
 /// How long a node may take to join over a link with a long round trip.
 const JOINED: Duration = Duration::from_secs(10);

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::kit::{
+use crate::support::{
     FAILED_OVER, Group, HEALED, Listener, R, RedisCluster, View, assert_view_everywhere,
-    cluster_settings, node,
 };
+use kit::{cluster_settings, node};
 
 const FLUSHES: usize = 10;
 const STAYING: usize = 6;
@@ -113,7 +113,7 @@ fn name(user: usize) -> String {
 
 /// The response of a node about the users of [`R`].
 async fn users(address: std::net::SocketAddr) -> String {
-    let answer = crate::kit::Api::new(address).get(&format!("channels/{R}/users"), &[]).await;
+    let answer = crate::support::Api::new(address).get(&format!("channels/{R}/users"), &[]).await;
     answer.map_or_else(String::new, |answer| answer.body.to_string())
 }
 

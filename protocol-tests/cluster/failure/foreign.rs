@@ -1,8 +1,7 @@
 //! Foreign data under the prefix of the nodes in Redis.
 
-use crate::kit::{
-    C, Group, HEALED, Listener, R, RedisClient, View, assert_view_everywhere, metrics,
-};
+use crate::support::{C, Group, HEALED, Listener, R, View, assert_view_everywhere};
+use kit::{RedisClient, metrics};
 
 #[tokio::test]
 async fn unexpected_messages_are_counted_logged_once_and_ignored() {

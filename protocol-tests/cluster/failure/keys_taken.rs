@@ -5,12 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::Settings;
-use crate::kit::{
-    C, Group, HEALED, Listener, R, Redis, RedisClient, View, assert_view_everywhere,
-    cluster_settings, member,
-};
-use crate::webhook_receiver::WebhookReceiver;
+use crate::support::{C, Group, HEALED, Listener, R, View, assert_view_everywhere, member};
+use kit::Settings;
+use kit::webhook_receiver::WebhookReceiver;
+use kit::{Redis, RedisClient, cluster_settings};
 
 const NODE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The duration of a round of comparisons and of the repair of all differences: 30 s, and the rest for busy machines.

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::inner;
-use crate::kit::{
+use crate::support::{
     C, CLEANED_UP, Group, HEALED, Ledger, Listener, Outcome, R, View, assert_agrees,
-    assert_view_everywhere, becomes_ready, member, metrics, publish_from,
+    assert_view_everywhere, member, publish_from,
 };
+use kit::{becomes_ready, inner, metrics};
 
 /// The default of `node_timeout_ms`.
 const NODE_TIMEOUT: Duration = Duration::from_secs(6);

@@ -4,11 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::Server;
-use crate::kit::{
-    HEALED, Listener, Outcome, Proxy, Redis, View, assert_view_everywhere, becomes_ready,
-    becomes_unready, cluster_settings, node,
-};
+use crate::support::{HEALED, Listener, Outcome, View, assert_view_everywhere};
+use kit::{Proxy, Redis, Server, becomes_ready, becomes_unready, cluster_settings, node};
 
 /// How many channels a node has: syncing them takes more than three seconds at the limited
 /// bandwidth.
@@ -60,7 +57,7 @@ async fn no_connection_is_closed_when_redis_restarts_empty_and_syncing_takes_lon
     let truth = View::default().with_connections(2);
     let truth = channels().fold(truth, |view, channel| view.with_count(&channel, 2));
     assert_view_everywhere(&[nodes[0].address], READY, &truth).await;
-    let published = crate::kit::Api::new(nodes[1].address).publish("c0", "e", "2").await;
+    let published = crate::support::Api::new(nodes[1].address).publish("c0", "e", "2").await;
     assert_eq!(published, Outcome::Accepted);
     for client in &clients {
         client
@@ -70,7 +67,7 @@ async fn no_connection_is_closed_when_redis_restarts_empty_and_syncing_takes_lon
     }
 }
 
-fn events(heard: &[crate::kit::Entry]) -> usize {
+fn events(heard: &[crate::support::Entry]) -> usize {
     heard.iter().filter(|entry| entry.message("e", None).is_some()).count()
 }
 
@@ -84,7 +81,7 @@ async fn everywhere(node: &Server) -> Listener {
     for channel in channels() {
         listener.ask_for(&channel);
     }
-    let are_acknowledged = |heard: &[crate::kit::Entry]| {
+    let are_acknowledged = |heard: &[crate::support::Entry]| {
         let name = "pusher_internal:subscription_succeeded";
         heard.iter().filter(|entry| entry.message(name, None).is_some()).count() == CHANNELS
     };

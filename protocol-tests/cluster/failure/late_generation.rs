@@ -2,11 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::Server;
-use crate::kit::{
-    Api, C, HEALED, Ledger, Link, Listener, Outcome, Proxy, Redis, assert_agrees, becomes_ready,
-    cluster_settings, node,
-};
+use crate::support::{Api, C, HEALED, Ledger, Listener, Outcome, assert_agrees};
+use kit::{Link, Proxy, Redis, Server, becomes_ready, cluster_settings, node};
 
 /// A little longer than Redis waits for the nodes of the previous generation.
 const NOT_WAITED_FOR: Duration = Duration::from_millis(5_500);

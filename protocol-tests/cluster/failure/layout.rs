@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::DEADLINE;
-use crate::kit::{Redis, becomes_ready, cluster_settings, readiness, unready_node};
+use kit::{DEADLINE, Redis, becomes_ready, cluster_settings, readiness, unready_node};
 
 /// A new node joins when the last lease of the old layout has expired, and reports the reason until then.
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::harness::{Call, Server, eventually};
-use crate::kit::{HEALED, Link, Listener, Proxy, Redis, becomes_ready, cluster_settings, node};
+use crate::support::{HEALED, Listener};
+use kit::{Call, Link, Proxy, Redis, Server, becomes_ready, cluster_settings, eventually, node};
 
 /// The time within which the node detects the stall.
 const DETECTED: Duration = Duration::from_secs(6);

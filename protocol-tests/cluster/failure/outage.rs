@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Http, Server};
-use crate::kit::{
-    Api, C, Group, HEALED, Ledger, Listener, Outcome, Redis, assert_agrees, becomes_ready,
-    becomes_unready, cluster_settings, free_port, metrics, readiness, unhurried, unready_node,
+use crate::support::{Api, C, Group, HEALED, Ledger, Listener, Outcome, assert_agrees, unhurried};
+use kit::{
+    Http, Redis, Server, becomes_ready, becomes_unready, cluster_settings, free_port, metrics,
+    readiness, unready_node,
 };
 
 /// The default of `broker_wait_ms`, and the tolerance of the answer.

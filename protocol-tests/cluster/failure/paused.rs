@@ -6,12 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Server, Settings, inner};
-use crate::kit::{
-    Group, HEALED, Link, Listener, Proxy, Redis, View, assert_view_everywhere, becomes_ready,
-    cluster_settings, node,
-};
-use crate::webhook_receiver::WebhookReceiver;
+use crate::support::{Group, HEALED, Listener, View, assert_view_everywhere};
+use kit::webhook_receiver::WebhookReceiver;
+use kit::{Link, Proxy, Redis, Server, Settings, becomes_ready, cluster_settings, inner, node};
 
 /// The shortest `node_timeout_ms` that can be configured.
 const NODE_TIMEOUT: Duration = Duration::from_secs(3);

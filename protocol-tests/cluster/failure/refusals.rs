@@ -3,11 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::Server;
-use crate::kit::{
-    Api, C, HEALED, Listener, Outcome, Redis, RedisClient, becomes_ready, cluster_settings,
-    metrics, node, readiness, unhurried,
-};
+use crate::support::{Api, C, HEALED, Listener, Outcome, unhurried};
+use kit::{Redis, RedisClient, Server, becomes_ready, cluster_settings, metrics, node, readiness};
 
 /// The duration of the refusal.
 const REFUSES: Duration = Duration::from_secs(5);

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::kit::{
-    C, CLEANED_UP, Group, HEALED, Ledger, Listener, Outcome, Publishing, R, Redis, View,
-    assert_agrees, assert_view_everywhere, becomes_unready, cluster_settings, member, publish_from,
-    unhurried,
+use crate::support::{
+    C, CLEANED_UP, Group, HEALED, Ledger, Listener, Outcome, Publishing, R, View, assert_agrees,
+    assert_view_everywhere, member, publish_from, unhurried,
 };
+use kit::{Redis, becomes_unready, cluster_settings};
 
 #[tokio::test]
 async fn after_redis_restarts_empty_the_state_is_correct_and_was_reported() {

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{KEY, SECRET, Server, Settings, sign};
-use crate::kit::{
-    Entry, HEALED, Link, Listener, Proxy, Redis, RedisClient, View, assert_view_everywhere,
-    becomes_ready, cluster_settings, metrics, node, readiness, until_everywhere,
+use crate::support::{Entry, HEALED, Listener, View, assert_view_everywhere, until_everywhere};
+use kit::{
+    KEY, Link, Proxy, Redis, RedisClient, SECRET, Server, Settings, becomes_ready,
+    cluster_settings, metrics, node, readiness, sign,
 };
 
 /// Long enough for an unoptimised build on a busy machine, which takes 26 s.

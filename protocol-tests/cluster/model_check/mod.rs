@@ -17,7 +17,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use crate::kit::Redis;
+use kit::Redis;
 
 /// A real server and its model, which receive the same commands.
 struct Pair {

@@ -8,8 +8,8 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::harness::Server;
-use crate::kit::{Api, C, Monitor, Outcome, R, Redis, cluster_settings, free_port, member, node};
+use crate::support::{Api, C, Monitor, Outcome, R, member};
+use kit::{Redis, Server, cluster_settings, eventually, free_port, node};
 
 use super::{Pair, Words, now_us};
 
@@ -61,9 +61,12 @@ async fn record() -> Vec<Sent> {
     members.truncate(5);
     nodes.remove(1).signal("KILL");
     // The other node declares the killed one dead and cleans up after it.
-    tokio::time::sleep(Duration::from_secs(7)).await;
+    let node = &nodes[0];
+    let connections = async || node.connections().await;
+    let alive = members.iter().step_by(2).count() as u64;
+    eventually("the killed node is cleaned up after", async || connections().await == alive).await;
     drop(members);
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    eventually("all members have left", async || connections().await == 0).await;
     monitor.since_last().await.iter().filter_map(|line| read(line)).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::kit::{Redis, RedisClient, Resp};
+use kit::{Redis, RedisClient, Resp};
 
 use super::{
     case::{Call, Case, NOW_US, Step, with_run},
@@ -33,7 +33,7 @@ impl Bench {
     pub(super) async fn start_cluster() -> Self {
         let redis = Redis::start_adjustable(&["--cluster-enabled", "yes"]).await;
         redis.client().await.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
-        crate::harness::eventually("the slots are served", async || {
+        kit::eventually("the slots are served", async || {
             let info = redis.client().await.command(&["CLUSTER", "INFO"]).await;
             info.text().contains("cluster_state:ok")
         })

@@ -70,7 +70,7 @@ impl Script {
 }
 
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    kit::root()
 }
 
 fn cases_path(name: &str) -> PathBuf {

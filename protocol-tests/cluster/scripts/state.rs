@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::kit::Resp;
+use kit::Resp;
 
 use super::case::ANY;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::kit::{Api, Entry, Listener, WHISPER};
+use crate::support::{Api, Entry, Listener, WHISPER};
 
 use super::world::World;
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use tokio::task::JoinSet;
 
-use crate::kit::{Redis, RedisCluster, Violation, Watched};
+use crate::support::{RedisCluster, Violation, Watched};
+use kit::Redis;
 
 use super::clients::{self, Life};
 use super::faults::{BEHIND_SENTINELS, Fault, ON_A_CLUSTER, ON_ONE_REDIS};

@@ -8,12 +8,9 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::harness::{Server, Settings};
-use crate::kit::{
-    Proxy, Redis, RedisCluster, Watched, WebhookRequest, becomes_ready, cluster_settings,
-    unready_node,
-};
-use crate::webhook_receiver::WebhookReceiver;
+use crate::support::{RedisCluster, Watched, WebhookRequest};
+use kit::webhook_receiver::WebhookReceiver;
+use kit::{Proxy, Redis, Server, Settings, becomes_ready, cluster_settings, unready_node};
 
 use super::world::World;
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use crate::kit::{
+use crate::support::{
     Api, Checker, Entry, History, Least, Listener, Outcome, Rule, View, Violation, caches_differ,
     is_cache_channel, until_everywhere, webhook_violations, webhooks_differ,
 };
@@ -246,7 +246,7 @@ pub(super) async fn lasting_keys(world: &World, bed: &Testbed) -> Option<Violati
             continue;
         }
         for key in admin.command(&["KEYS", "campanile:*"]).await.texts() {
-            if admin.command(&["PTTL", &key]).await == crate::kit::Resp::Number(-1) {
+            if admin.command(&["PTTL", &key]).await == kit::Resp::Number(-1) {
                 let kind = admin.command(&["TYPE", &key]).await;
                 let fields = match kind.text() {
                     "hash" => admin.command(&["HKEYS", &key]).await.texts(),

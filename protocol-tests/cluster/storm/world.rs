@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
 
-use crate::kit::{Heard, Ledger, Outcome, Period, Violation};
+use crate::support::{Heard, Ledger, Outcome, Period, Violation};
 
 use super::clients::Life;
 use super::faults::Fault;

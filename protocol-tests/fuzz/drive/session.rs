@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use campanile::app::App;
 use campanile::config::AppConfig;
-use campanile::live::Live;
 use campanile::protocol::{
     CloseCode, ErrorCode, ProtocolError, Severity, SignInRefusal, SocketId, SubscriptionRefusal,
 };
@@ -54,7 +54,7 @@ struct Driver {
 
 impl Driver {
     fn new() -> Self {
-        let live = Arc::new(Live::new(App::new(AppConfig::development())));
+        let live = Arc::new(ArcSwap::from_pointee(App::new(AppConfig::development())));
         let config = Arc::new(SessionConfig {
             activity_timeout: Duration::from_secs(ACTIVITY_S),
             pong_timeout: Duration::from_secs(PONG_S),
@@ -67,7 +67,7 @@ impl Driver {
         let id = SocketId::from_random(0x0000_04d2_0000_04d2);
         Self {
             session: Session::new(Arc::clone(&live), config, id, now),
-            app: live.get(),
+            app: live.load_full(),
             now,
             heard_at: now,
             subscribed: BTreeSet::new(),

@@ -12,14 +12,15 @@
 //!   Everything up to the map belongs to it.
 
 use super::{
-    pending::{ExpectedAnswer, Noting, Pending, TimerAction, lock, silent},
+    pending::{ExpectedAnswer, Noting, Pending, TimerAction, silent},
     stream::Stream,
 };
 use crate::cluster::clock::now;
+use parking_lot::Mutex;
 use redis::{
     Cmd, PushKind, RedisError, RedisResult, Value, cmd, from_redis_value, parse_redis_value_async,
 };
-use std::{io, sync::Mutex, time::Duration};
+use std::{io, time::Duration};
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt as _, WriteHalf},
     sync::{mpsc, oneshot},
@@ -157,7 +158,7 @@ async fn run(
         error = overdue(&pending) => error,
         error = ping(pings, &pending) => error,
     };
-    lock(&pending).fail(&error);
+    pending.lock().fail(&error);
     error
 }
 
@@ -165,7 +166,7 @@ async fn run(
 async fn ping(requests: mpsc::Sender<Request>, pending: &Mutex<Pending>) -> RedisError {
     loop {
         let look = now() + LOOK;
-        let due = lock(pending).due();
+        let due = pending.lock().due();
         match due {
             TimerAction::Ping(at) if at <= now() => {
                 let (caller, answered) = oneshot::channel();
@@ -185,7 +186,7 @@ async fn ping(requests: mpsc::Sender<Request>, pending: &Mutex<Pending>) -> Redi
 async fn overdue(pending: &Mutex<Pending>) -> RedisError {
     loop {
         let mut look = now() + LOOK;
-        if let TimerAction::GiveUp(at) = lock(pending).due() {
+        if let TimerAction::GiveUp(at) = pending.lock().due() {
             if at <= now() {
                 return silent();
             }
@@ -207,7 +208,7 @@ async fn write(
             // Cancelled requests are not sent.
             if !request.caller.is_closed() {
                 bytes.extend_from_slice(&request.bytes);
-                lock(pending).add(request.answer, request.bytes.len(), request.caller);
+                pending.lock().add(request.answer, request.bytes.len(), request.caller);
             }
             match queue.try_recv() {
                 Ok(next) if bytes.len() < CHUNK => request = next,
@@ -235,7 +236,7 @@ async fn write(
 
 /// Handles a value that the server has sent; `None` if it violates the protocol.
 fn take(value: Value, pending: &Mutex<Pending>, heard: &impl Fn(Incoming)) -> Option<()> {
-    let mut pending = lock(pending);
+    let mut pending = pending.lock();
     if let Value::Push { kind, data } = value {
         let mut data = data.into_iter().map(from_redis_value::<Vec<u8>>);
         let mut next = || data.next()?.ok();

@@ -5,12 +5,12 @@
 
 use super::stream::timed_out;
 use crate::cluster::{clock::now, in_flight::time_for};
+use parking_lot::Mutex;
 use redis::{RedisError, RedisResult, Value};
 use std::{
     collections::VecDeque,
     io,
     pin::Pin,
-    sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -135,7 +135,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for Noting<'_, R> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.from).poll_read(context, buffer))?;
-        let mut pending = lock(self.pending);
+        let mut pending = self.pending.lock();
         pending.heard = now();
         pending.received += buffer.filled().len() - before;
         Poll::Ready(Ok(()))
@@ -144,10 +144,6 @@ impl<R: AsyncRead + Unpin> AsyncRead for Noting<'_, R> {
 
 pub(super) fn silent() -> RedisError {
     timed_out("an answer of redis", SILENCE).into()
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -200,26 +196,26 @@ mod tests {
         advance(SECOND).await;
         receive().await;
         assert_eq!(
-            lock(&pending).due(),
+            pending.lock().due(),
             TimerAction::Ping(now() + QUIET),
             "since bytes arrived last"
         );
-        let first = add(&mut lock(&pending), 3_200);
-        let (sent, second) = (now(), add(&mut lock(&pending), 3_200));
+        let first = add(&mut pending.lock(), 3_200);
+        let (sent, second) = (now(), add(&mut pending.lock(), 3_200));
         let own = time_for(3_200);
         assert_eq!(
-            lock(&pending).due(),
+            pending.lock().due(),
             TimerAction::GiveUp(sent + SILENCE + 2 * own),
             "not for those before"
         );
         advance(SECOND).await;
         receive().await;
         assert_eq!(
-            lock(&pending).due(),
+            pending.lock().due(),
             TimerAction::GiveUp(sent + SILENCE + 2 * own + time_for(32_000))
         );
-        lock(&pending).answer();
-        assert_eq!(lock(&pending).due(), TimerAction::GiveUp(now() + SILENCE + own));
+        pending.lock().answer();
+        assert_eq!(pending.lock().due(), TimerAction::GiveUp(now() + SILENCE + own));
         drop((first, second));
     }
 }

@@ -12,14 +12,15 @@ use super::{
     slots::{Map, Redirection},
     stream::ServerAddress,
 };
-use crate::cluster::partition::Partition;
+use crate::{backoff::Backoff, cluster::partition::Partition};
 use futures_util::future::{join_all, select_ok, try_join_all};
+use parking_lot::Mutex;
 use redis::{Cmd, RedisError, RedisResult, Value, cmd};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -37,12 +38,11 @@ const COALESCE: Duration = Duration::from_millis(10);
 /// Maximum number of redirections of a command. More in a row mean that servers contradict one
 /// another.
 const REDIRECTIONS_MAX: usize = 5;
-/// The first delay before a temporarily refused command is sent again. Each delay is twice the
-/// previous one, up to `PAUSE_MAX`.
-const PAUSE_FIRST: Duration = Duration::from_millis(20);
-const PAUSE_MAX: Duration = Duration::from_millis(200);
+/// The delays before a temporarily refused command is sent again.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(20), longest: Duration::from_millis(200), jitter: 0.0 };
 /// Maximum number of pauses: a command is retried for about a second.
-const PAUSES_MAX: usize = 8;
+const PAUSES_MAX: u32 = 8;
 
 /// The servers, with the task that checks the map.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ impl RedisCluster {
     pub(super) async fn work(&self, partition: Partition, work: Work<'_>) -> RedisResult<Value> {
         let routing = &self.routing;
         let mut redirection = None;
-        let (mut redirections, mut pauses, mut pause) = (0, 0, PAUSE_FIRST);
+        let (mut redirections, mut pauses) = (0, 0);
         loop {
             let (address, is_asking) = match redirection.take() {
                 Some(redirection) => redirection,
@@ -150,9 +150,8 @@ impl RedisCluster {
                     redirection = Some((to, true));
                 }
                 Some(Redirection::Later) if pauses < PAUSES_MAX => {
+                    sleep(BACKOFF.delay(pauses, 0.0)).await;
                     pauses += 1;
-                    sleep(pause).await;
-                    pause = (2 * pause).min(PAUSE_MAX);
                 }
                 Some(_) | None => return Err(error),
             }
@@ -161,20 +160,20 @@ impl RedisCluster {
 
     /// All masters.
     pub(super) async fn servers(&self) -> RedisResult<Vec<Arc<RedisServer>>> {
-        let masters = lock(&self.routing.state).map.masters();
+        let masters = self.routing.state.lock().map.masters();
         try_join_all(masters.iter().map(|master| self.routing.server(master))).await
     }
 }
 
 impl Routing {
     fn master(&self, partition: Partition) -> RedisResult<ServerAddress> {
-        let master = lock(&self.state).map.master(partition).cloned();
+        let master = self.state.lock().map.master(partition).cloned();
         master.ok_or_else(|| no_map(&format!("no master serves {partition}")))
     }
 
     /// The server at an address; connects if necessary.
     async fn server(&self, address: &ServerAddress) -> RedisResult<Arc<RedisServer>> {
-        let cell = Arc::clone(lock(&self.state).servers.entry(address.clone()).or_default());
+        let cell = Arc::clone(self.state.lock().servers.entry(address.clone()).or_default());
         let opened = cell.get_or_try_init(|| async {
             let (alarm, at) = (Arc::clone(&self.alarm), address.clone());
             let on_commands = move |heard| {
@@ -203,7 +202,7 @@ impl Routing {
 
     /// Moves a partition to the server that a `MOVED` names.
     fn move_partition(&self, partition: Partition, to: ServerAddress) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if state.map.master(partition) != Some(&to) {
             state.map.set(partition, to);
             self.alarm.moved(partition);
@@ -226,13 +225,13 @@ impl Routing {
             } else {
                 self.look().await
             };
-            let Noted { mut moved, lost } = std::mem::take(&mut *lock(&self.alarm.noted));
+            let Noted { mut moved, lost } = std::mem::take(&mut *self.alarm.noted.lock());
             moved.extend(changed);
             for partition in moved {
                 self.outbox.push(Push::Moved(partition));
             }
             for address in lost {
-                let mut state = lock(&self.state);
+                let mut state = self.state.lock();
                 state.servers.remove(&address);
                 if state.map.masters().contains(&address) {
                     self.outbox.push(Push::Lost(LOST));
@@ -244,7 +243,7 @@ impl Routing {
     /// Asks one server for the map, and all of them if its map differs.
     async fn look(&self) -> Vec<Partition> {
         let server = {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             state.turn += 1;
             let servers = opened(&state);
             servers.get(state.turn % servers.len().max(1)).cloned()
@@ -253,7 +252,7 @@ impl Routing {
             Some(server) => view(&server).await,
             None => None,
         };
-        if view.as_ref() == Some(&lock(&self.state).map) {
+        if view.as_ref() == Some(&self.state.lock().map) {
             return Vec::new();
         }
         self.refresh().await
@@ -261,10 +260,10 @@ impl Routing {
 
     /// Asks all servers for the map, and follows it.
     async fn refresh(&self) -> Vec<Partition> {
-        let servers = opened(&lock(&self.state));
+        let servers = opened(&self.state.lock());
         let views = join_all(servers.iter().map(|server| view(server))).await;
         let views: Vec<Map> = views.into_iter().flatten().collect();
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let changed = state.map.follow(&views);
         if !changed.is_empty() {
             let masters = state.map.masters();
@@ -276,12 +275,12 @@ impl Routing {
 
 impl Alarm {
     fn moved(&self, partition: Partition) {
-        lock(&self.noted).moved.insert(partition);
+        self.noted.lock().moved.insert(partition);
         self.is_noted.notify_one();
     }
 
     fn lost(&self, address: &ServerAddress) {
-        lock(&self.noted).lost.insert(address.clone());
+        self.noted.lock().lost.insert(address.clone());
         self.is_noted.notify_one();
     }
 }
@@ -311,8 +310,4 @@ fn partition_of(bus: &[u8]) -> Option<Partition> {
 
 fn no_map(why: &str) -> RedisError {
     io::Error::other(format!("the Redis Cluster can't be used: {why}")).into()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

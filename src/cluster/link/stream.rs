@@ -2,7 +2,7 @@
 
 use crate::{config::RedisConfig, tls};
 use futures_util::future::select_ok;
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
@@ -68,27 +68,17 @@ impl RedisDialer {
         if !is_tls {
             return Ok(Self::Network { tls: None });
         }
-        let mut roots = RootCertStore::empty();
-        if config.ca.is_empty() {
-            let found = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(found.certs);
-            if roots.is_empty() {
-                return Err(io::Error::other(
+        let roots = if config.ca.is_empty() {
+            tls::system_roots().map_err(|error| {
+                io::Error::other(format!(
                     "the system has no certificate authorities for the TLS of redis.url: \
-                     name a file in redis.ca",
-                ));
-            }
+                     name a file in redis.ca ({error})"
+                ))
+            })?
         } else {
-            for certificate in tls::certificates(&config.ca).map_err(io::Error::other)? {
-                roots.add(certificate).map_err(io::Error::other)?;
-            }
-        }
-        let config = ClientConfig::builder_with_provider(tls::provider())
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self::Network { tls: Some(TlsConnector::from(Arc::new(config))) })
+            tls::file_roots(&config.ca).map_err(io::Error::other)?
+        };
+        Ok(Self::Network { tls: Some(TlsConnector::from(Arc::new(tls::client_config(roots)))) })
     }
 
     /// Opens a stream to the server.

@@ -1,8 +1,9 @@
 //! Notifications about an app's log, received on the bus.
 
+use parking_lot::Mutex;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 use tokio::sync::Notify;
@@ -28,13 +29,9 @@ const SILENT_AFTER: Duration = Duration::from_millis(3_500);
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 impl LogNotifiers {
-    fn apps(&self) -> MutexGuard<'_, HashMap<Arc<str>, Weak<LogNotifier>>> {
-        self.apps.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The notifier of an app. It exists while it is held.
     pub(super) fn notifier(&self, app_id: &Arc<str>) -> Arc<LogNotifier> {
-        let mut apps = self.apps();
+        let mut apps = self.apps.lock();
         if let Some(notifier) = apps.get(app_id).and_then(Weak::upgrade) {
             return notifier;
         }
@@ -46,21 +43,21 @@ impl LogNotifiers {
 
     /// A record was added to an empty log.
     pub(in crate::cluster) fn logged(&self, app_id: &str) {
-        if let Some(notifier) = self.apps().get(app_id).and_then(Weak::upgrade) {
+        if let Some(notifier) = self.apps.lock().get(app_id).and_then(Weak::upgrade) {
             notifier.logged.notify_one();
         }
     }
 
     /// The lease was released.
     pub(in crate::cluster) fn vacant(&self, app_id: &str) {
-        if let Some(notifier) = self.apps().get(app_id).and_then(Weak::upgrade) {
+        if let Some(notifier) = self.apps.lock().get(app_id).and_then(Weak::upgrade) {
             notifier.vacant.notify_one();
         }
     }
 
     /// Records a heartbeat of a node.
     pub(in crate::cluster) fn heard(&self, node: &str, now: Instant) {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = self.heard.lock();
         let process = process_of(node);
         if let Some(at) = heard.get_mut(process) {
             *at = now;
@@ -78,7 +75,7 @@ impl LogNotifiers {
     }
 
     fn last_heard(&self, process: &str) -> Option<Instant> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).get(process).copied()
+        self.heard.lock().get(process).copied()
     }
 }
 
@@ -98,7 +95,7 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &notifiers.notifier(&"a".into())));
         drop(first);
         let _other = notifiers.notifier(&"b".into());
-        assert_eq!(notifiers.apps().keys().map(|id| &**id).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(notifiers.apps.lock().keys().map(|id| &**id).collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]
@@ -130,7 +127,7 @@ mod tests {
         assert!(notifier.vacant.notified().now_or_never().is_some());
         drop((notifier, second));
         notifiers.notifier(&"3".into());
-        assert_eq!(notifiers.apps().len(), 1, "only what is held is kept");
+        assert_eq!(notifiers.apps.lock().len(), 1, "only what is held is kept");
     }
 
     #[test]

@@ -6,86 +6,63 @@ use super::{
 };
 use crate::config::{
     Config,
+    compat_variable::key_of,
     draft::Draft,
     key::{Key, PREFIX},
     origin::Origin,
+    reverb::COMPAT_VARIABLES,
     schema::flatten,
 };
 
-/// A setting of Reverb, and the equivalent one of Campanile.
+/// A setting of Reverb.
 struct SettingRow {
     /// Path in Reverb's configuration.
     path: &'static [&'static str],
     /// Value in Reverb's stock configuration file.
     default: &'static str,
-    /// Campanile's key; for an app, relative to its section.
-    key: &'static str,
-    /// Variable that sets Campanile's key, for the first app.
+    /// Variable that sets the equivalent setting of Campanile, for the first app.
     variable: &'static str,
 }
 
 const fn row(
     path: &'static [&'static str],
     default: &'static str,
-    key: &'static str,
     variable: &'static str,
 ) -> SettingRow {
-    SettingRow { path, default, key, variable }
+    SettingRow { path, default, variable }
+}
+
+impl SettingRow {
+    /// Campanile's key; for an app, relative to its section.
+    fn key(&self) -> &'static str {
+        let key = key_of(COMPAT_VARIABLES, self.variable).unwrap_or_default();
+        key.strip_prefix("apps[0].").unwrap_or(key)
+    }
 }
 
 const SERVER: [SettingRow; 4] = [
-    row(&["host"], "0.0.0.0", "server.host", "REVERB_SERVER_HOST"),
-    row(&["port"], "8080", "server.port", "REVERB_SERVER_PORT"),
-    row(&["path"], "", "server.path", "REVERB_SERVER_PATH"),
-    row(&["max_request_size"], "10000", "server.max_request_bytes", "REVERB_MAX_REQUEST_SIZE"),
+    row(&["host"], "0.0.0.0", "REVERB_SERVER_HOST"),
+    row(&["port"], "8080", "REVERB_SERVER_PORT"),
+    row(&["path"], "", "REVERB_SERVER_PATH"),
+    row(&["max_request_size"], "10000", "REVERB_MAX_REQUEST_SIZE"),
 ];
 
 /// Settings per app in Reverb that are global in Campanile.
 const CONNECTION: [SettingRow; 2] = [
-    row(
-        &["activity_timeout"],
-        "30",
-        "connection.activity_timeout_s",
-        "REVERB_APP_ACTIVITY_TIMEOUT",
-    ),
-    row(
-        &["max_message_size"],
-        "10000",
-        "connection.max_message_bytes",
-        "REVERB_APP_MAX_MESSAGE_SIZE",
-    ),
+    row(&["activity_timeout"], "30", "REVERB_APP_ACTIVITY_TIMEOUT"),
+    row(&["max_message_size"], "10000", "REVERB_APP_MAX_MESSAGE_SIZE"),
 ];
 
 const APP: [SettingRow; 2] = [
-    row(&["max_connections"], "", "max_connections", "REVERB_APP_MAX_CONNECTIONS"),
-    row(
-        &["accept_client_events_from"],
-        "members",
-        "client_events",
-        "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM",
-    ),
+    row(&["max_connections"], "", "REVERB_APP_MAX_CONNECTIONS"),
+    row(&["accept_client_events_from"], "members", "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM"),
 ];
 
 /// Settings that take effect if `rate_limiting.enabled` is true.
 const RATE_LIMIT: [SettingRow; 3] = [
-    row(
-        &["rate_limiting", "max_attempts"],
-        "60",
-        "max_messages",
-        "REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS",
-    ),
-    row(
-        &["rate_limiting", "decay_seconds"],
-        "60",
-        "max_messages_window_s",
-        "REVERB_APP_RATE_LIMIT_DECAY_SECONDS",
-    ),
-    row(
-        &["rate_limiting", "terminate_on_limit"],
-        "false",
-        "max_messages_closes",
-        "REVERB_APP_RATE_LIMIT_TERMINATE",
-    ),
+    row(&["rate_limiting", "max_attempts"], "60", "REVERB_APP_RATE_LIMIT_MAX_ATTEMPTS"),
+    row(&["rate_limiting", "decay_seconds"], "60", "REVERB_APP_RATE_LIMIT_DECAY_SECONDS"),
+    row(&["rate_limiting", "terminate_on_limit"], "false", "REVERB_APP_RATE_LIMIT_TERMINATE"),
 ];
 
 /// Where the origins of further apps are set.
@@ -97,7 +74,7 @@ const COMPUTED: &str = "apps are computed there and can't be read: write each of
 /// The differences of `root`, the configuration of Reverb, from `config`, one line each.
 pub(super) fn differences(root: &PhpNode, config: &Config, draft: &Draft) -> Vec<String> {
     let values = flatten(config).into_iter();
-    let values = values.map(|(key, _, value)| (key, plain(&value))).collect();
+    let values = values.map(|(key, value)| (key, plain(&value))).collect();
     let mut comparison = ReverbComparison { config, draft, values, lines: Vec::new() };
     comparison.server(root);
     comparison.apps(root);
@@ -134,7 +111,7 @@ impl ReverbComparison<'_> {
             );
         }
         for row in &SERVER {
-            self.row(row, &server, &Key::new(row.key), true);
+            self.row(row, &server, &Key::new(row.key()), true);
         }
         self.tls(&server);
         let scaling = find(&server, &["scaling", "enabled"]);
@@ -237,10 +214,10 @@ impl ReverbComparison<'_> {
         }
         self.origins(is_first, served, app);
         for row in &CONNECTION {
-            self.row(row, app, &Key::new(row.key), true);
+            self.row(row, app, &Key::new(row.key()), true);
         }
         for row in &APP {
-            self.row(row, app, &section.child(row.key), is_first);
+            self.row(row, app, &section.child(row.key()), is_first);
         }
         let is_limited = find(app, &["rate_limiting", "enabled"]);
         if let Some(PhpNode { value: PhpValue::Boolean(true), line }) = is_limited {
@@ -254,7 +231,7 @@ impl ReverbComparison<'_> {
                 );
             } else {
                 for row in &RATE_LIMIT {
-                    self.row(row, app, &section.child(row.key), is_first);
+                    self.row(row, app, &section.child(row.key()), is_first);
                 }
             }
         }
@@ -306,7 +283,7 @@ impl ReverbComparison<'_> {
             self.values.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone());
         let in_force = in_force.unwrap_or_default();
         let path = row.path.join(".");
-        let instead = if has_variable { row.variable } else { row.key };
+        let instead = if has_variable { row.variable } else { row.key() };
         let Some(there) = text(&node.value) else {
             if !is_chosen(&origin) {
                 let rule = format!(
@@ -316,7 +293,7 @@ impl ReverbComparison<'_> {
             }
             return;
         };
-        let meant = match row.key {
+        let meant = match row.key() {
             "server.path" if !there.trim_matches('/').is_empty() => {
                 format!("/{}", there.trim_matches('/'))
             }

@@ -8,17 +8,21 @@ use super::{
     set_prefix, set_target,
 };
 use crate::config::{
-    compat_variable::{CompatVariable, apply_all, ignored, is_true},
+    compat_variable::{
+        CompatVariable::{self, Ignored},
+        apply_all, is_true, note_no_redis,
+    },
     draft::Draft,
     error::ConfigError,
+    reverb::COMPAT_VARIABLES,
     variables::Variables,
 };
 
 const ENABLED: &str = "REVERB_SCALING_ENABLED";
 const CHANNEL: &str = "REVERB_SCALING_CHANNEL";
 
-const OFF: &[CompatVariable] = &[ignored(CHANNEL, "reverb", "REVERB_SCALING_ENABLED is not true")];
-const ON: &[CompatVariable] = &[ignored(
+const OFF: &str = "REVERB_SCALING_ENABLED is not true";
+const ON: &[CompatVariable] = &[Ignored(
     "REDIS_TIMEOUT",
     "60",
     "a node waits for Redis without giving up; see redis.broker_wait_ms for publishes",
@@ -34,7 +38,8 @@ pub(in crate::config) fn read(
     notes: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
     if !is_true(ENABLED, variables)? {
-        return apply_all(OFF, variables, draft, notes);
+        note_no_redis(COMPAT_VARIABLES, OFF, variables, notes);
+        return Ok(());
     }
     apply_all(ON, variables, draft, notes)?;
     let (username, password) = credentials(variables, ["REDIS_USERNAME", "REDIS_PASSWORD"], notes);

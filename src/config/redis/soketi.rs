@@ -7,9 +7,13 @@ use super::{
 };
 use crate::config::{
     Secret,
-    compat_variable::{CompatVariable, apply_all, ignored, is_true},
+    compat_variable::{
+        CompatVariable::{self, Ignored},
+        apply_all, is_true, note_no_redis,
+    },
     draft::Draft,
     error::ConfigError,
+    soketi::COMPAT_VARIABLES,
     variables::Variables,
 };
 use serde::Deserialize;
@@ -25,26 +29,10 @@ const SENTINELS: &str = "SOKETI_DB_REDIS_SENTINELS";
 const CLUSTER_NODES: &str = "SOKETI_DB_REDIS_CLUSTER_NODES";
 
 const NO_REDIS: &str = "SOKETI_ADAPTER_DRIVER is not redis";
-const OFF: &[CompatVariable] = &[
-    ignored(CHANNEL_PREFIX, "", NO_REDIS),
-    ignored(CLUSTER_MODE, "false", NO_REDIS),
-    ignored(OPTIONS[0], "{}", NO_REDIS),
-    ignored(OPTIONS[1], "{}", NO_REDIS),
-    ignored(HOST, "127.0.0.1", NO_REDIS),
-    ignored("SOKETI_DB_REDIS_PORT", "6379", NO_REDIS),
-    ignored("SOKETI_DB_REDIS_DB", "0", NO_REDIS),
-    ignored("SOKETI_DB_REDIS_USERNAME", "null", NO_REDIS),
-    ignored("SOKETI_DB_REDIS_PASSWORD", "null", NO_REDIS),
-    ignored(KEY_PREFIX, "", NO_REDIS),
-    ignored(SENTINELS, "null", NO_REDIS),
-    ignored("SOKETI_DB_REDIS_SENTINEL_PASSWORD", "null", NO_REDIS),
-    ignored(CLUSTER_NODES, "[]", NO_REDIS),
-    ignored("SOKETI_DB_REDIS_INSTANCE_NAME", "mymaster", NO_REDIS),
-];
 const NOT_IN_CLUSTER: &[CompatVariable] =
-    &[ignored(SENTINELS, "null", "SOKETI_ADAPTER_REDIS_CLUSTER_MODE is true")];
+    &[Ignored(SENTINELS, "null", "SOKETI_ADAPTER_REDIS_CLUSTER_MODE is true")];
 const ONLY_IN_CLUSTER: &[CompatVariable] =
-    &[ignored(CLUSTER_NODES, "[]", "SOKETI_ADAPTER_REDIS_CLUSTER_MODE is not true")];
+    &[Ignored(CLUSTER_NODES, "[]", "SOKETI_ADAPTER_REDIS_CLUSTER_MODE is not true")];
 
 const NODES: &str =
     "must be a JSON list of servers such as [{\"host\":\"10.0.0.1\",\"port\":6379}]";
@@ -58,7 +46,8 @@ pub(in crate::config) fn read(
     notes: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
     if variables.set(DRIVER) != Some("redis") {
-        return apply_all(OFF, variables, draft, notes);
+        note_no_redis(COMPAT_VARIABLES, NO_REDIS, variables, notes);
+        return Ok(());
     }
     let is_cluster = is_true(CLUSTER_MODE, variables)?;
     let unused = if is_cluster { NOT_IN_CLUSTER } else { ONLY_IN_CLUSTER };

@@ -20,7 +20,7 @@ fn soketi() -> Setup {
 
 fn settings(loaded: &Loaded) -> Vec<(String, String)> {
     let values = flatten(&loaded.config).into_iter();
-    let values = values.map(|(key, _, value)| (key.to_string(), value.to_string()));
+    let values = values.map(|(key, value)| (key.to_string(), value.to_string()));
     values
         .filter(|(key, _)| !["id", "key"].iter().any(|name| key == &format!("apps[0].{name}")))
         .collect()

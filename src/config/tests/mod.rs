@@ -1,6 +1,7 @@
 //! The configuration as a whole. Each test has its own directory for files; the environment is a
 //! map.
 
+mod artefacts;
 mod compat;
 mod development;
 mod environment;
@@ -9,7 +10,6 @@ mod grammar;
 mod messages;
 mod origins;
 mod redis;
-mod reference;
 mod reload;
 mod reverb;
 mod rules;

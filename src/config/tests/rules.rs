@@ -1,7 +1,7 @@
 //! The rules for values, at their bounds and one beyond.
 
 use super::with_app;
-use crate::config::{key::Key, values::RANGES};
+use crate::config::{key::Key, schema, table::Rule};
 
 /// The error of setting `key`, without the origin in it, or none.
 fn rule(key: &str, value: &str) -> Option<String> {
@@ -13,8 +13,11 @@ fn rule(key: &str, value: &str) -> Option<String> {
 
 #[test]
 fn every_range_ends_where_it_says() {
-    for (pattern, least, largest) in RANGES {
-        let key = pattern.replace("[]", "[0]");
+    let mut ranges = 0;
+    for setting in schema::settings() {
+        let Rule::Range(least, largest) = setting.rule else { continue };
+        ranges += 1;
+        let key = setting.key.replace("[]", "[0]");
         let expected = Some(format!("must be from {least} to {largest}"));
         assert_eq!(rule(&key, &(least - 1).to_string()), expected, "{key}");
         assert_eq!(rule(&key, &(largest + 1).to_string()), expected, "{key}");
@@ -23,6 +26,7 @@ fn every_range_ends_where_it_says() {
             assert!(refused.is_none_or(|rule| rule.starts_with("must be at ")), "{key} {bound}");
         }
     }
+    assert_eq!(ranges, 34);
 }
 
 #[test]

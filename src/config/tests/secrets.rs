@@ -1,6 +1,10 @@
 //! Guessable secrets, and the messages about them.
 
 use super::{Setup, with_app};
+use crate::config::{
+    Config, Secret, WebhookConfig,
+    schema::{flatten, setting},
+};
 
 fn with_secret(secret: &str) -> Setup {
     Setup::default()
@@ -57,5 +61,25 @@ fn white_space_at_the_ends_of_a_secret_is_noted_without_the_secret() {
         );
         assert_eq!(loaded.notes, [note]);
         assert_eq!(loaded.config.apps[0].secret.expose(), secret);
+    }
+}
+
+#[test]
+fn a_value_is_masked_if_its_setting_is_declared_secret() {
+    let mut config = Config::default();
+    config.redis.url = "redis://:hunter2@a".parse().unwrap();
+    config.metrics.token = Secret::new("hunter2");
+    config.console.password = Secret::new("hunter2");
+    config.apps[0].secret = Secret::new("hunter2");
+    config.apps[0].webhooks = vec![WebhookConfig {
+        url: "http://a/hunter2".to_owned(),
+        headers: [("A".to_owned(), Secret::new("hunter2"))].into(),
+        ..WebhookConfig::default()
+    }];
+    for (key, value) in flatten(&config) {
+        let is_secret = setting(&key.pattern()).unwrap().is_secret;
+        let shown = value.to_string();
+        assert_eq!(shown.contains("***"), is_secret, "{key} = {shown}");
+        assert!(!shown.contains("hunter2"), "{key} = {shown}");
     }
 }

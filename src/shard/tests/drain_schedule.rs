@@ -1,6 +1,7 @@
 //! How connections are closed at shutdown.
 
 use super::*;
+use arc_swap::ArcSwap;
 
 impl Bench {
     fn drain_with(&mut self, plan: DrainPlan) {
@@ -102,7 +103,7 @@ impl Bench {
     fn run(&mut self) -> tokio::task::JoinHandle<()> {
         let (_, no_adoptions) = mpsc::unbounded_channel();
         let upgraded_sockets = std::mem::replace(&mut self.upgraded_sockets, no_adoptions);
-        let settings = Arc::new(Live::new(self.engine.config));
+        let settings = Arc::new(ArcSwap::from_pointee(self.engine.config));
         let idle = Engine::new(ShardIndex::new(1), Arc::clone(&self.node), settings).unwrap();
         let engine = std::mem::replace(&mut self.engine, idle);
         let drain = self.shutdown.drain();

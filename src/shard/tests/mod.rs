@@ -15,13 +15,13 @@ use crate::{
     clock,
     config::Config,
     hub::ShardIndex,
-    live::Live,
     node::{AppEvent, ConnectRequest, Node, Peer},
     permit::Quota,
     protocol::{ChannelName, CloseCode, EventData, Frame, SocketId},
     shutdown::{Drain, DrainPlan, Shutdown},
     webhook::Webhooks,
 };
+use arc_swap::ArcSwap;
 use frames::*;
 use futures_util::FutureExt;
 use socket2::{Domain, Socket, Type};
@@ -41,7 +41,7 @@ const SMALL_BUFFER: usize = 4 * 1024;
 /// A shard, and the client side of its connections.
 struct Bench {
     engine: Engine,
-    settings: Arc<Live<EngineConfig>>,
+    settings: Arc<ArcSwap<EngineConfig>>,
     node: Arc<Node>,
     shutdown: Shutdown,
     add_connection: mpsc::UnboundedSender<UpgradedSocket>,
@@ -105,7 +105,7 @@ impl Bench {
             message_timeout: Duration::from_secs(10),
             shutdown_grace: Duration::from_secs(1),
         };
-        let settings = Arc::new(Live::new(config));
+        let settings = Arc::new(ArcSwap::from_pointee(config));
         let engine = Engine::new(ShardIndex::new(0), Arc::clone(&node), Arc::clone(&settings));
         let engine = engine.unwrap();
         let (add_connection, upgraded_sockets) = mpsc::unbounded_channel();

@@ -5,9 +5,9 @@ use crate::shard::wheel::Wheel;
 
 impl Bench {
     fn reload(&mut self, change: impl FnOnce(&mut EngineConfig)) {
-        let mut config = *self.settings.get();
+        let mut config = **self.settings.load();
         change(&mut config);
-        self.settings.set(config);
+        self.settings.store(Arc::new(config));
         self.settle();
     }
 }

@@ -3,10 +3,8 @@ mod schedule;
 use super::*;
 use crate::{
     config::{AppConfig, WebhookConfig},
-    webhook::{
-        client::EndpointAnswer,
-        queue::{MemoryQueue, tests::notice},
-    },
+    http_client::HttpAnswer,
+    webhook::queue::{MemoryQueue, tests::notice},
 };
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -19,7 +17,7 @@ use std::{
 type Posted = Arc<Mutex<Vec<(Instant, Bytes)>>>;
 
 /// The status of an answer, or why there is none.
-type Judge = dyn Fn(usize, &str) -> Result<u16, PostError> + Send + Sync;
+type Judge = dyn Fn(usize, &str) -> Result<u16, HttpError> + Send + Sync;
 
 /// An endpoint that answers its n-th request, from 0, by a script, after a delay.
 #[derive(Clone)]
@@ -32,7 +30,7 @@ struct AnswerScript {
 }
 
 impl Post for AnswerScript {
-    async fn post(&mut self, notice: &Notice) -> Result<EndpointAnswer, PostError> {
+    async fn post(&mut self, notice: &Notice) -> Result<HttpAnswer, HttpError> {
         let at = {
             let mut posted = self.posted.lock().unwrap();
             posted.push((now(), notice.body.clone()));
@@ -41,7 +39,7 @@ impl Post for AnswerScript {
         time::sleep(self.takes).await;
         let text = std::str::from_utf8(&notice.body).unwrap();
         let status = StatusCode::from_u16((self.judge)(at, text)?).unwrap();
-        Ok(EndpointAnswer { status, body: Bytes::new() })
+        Ok(HttpAnswer { status, body: Bytes::new(), is_complete: true })
     }
 
     fn rest(&mut self) {
@@ -69,7 +67,7 @@ impl Bench {
         Self::with(move |at, text| Ok(status(at, text)))
     }
 
-    fn with(judge: impl Fn(usize, &str) -> Result<u16, PostError> + Send + Sync + 'static) -> Self {
+    fn with(judge: impl Fn(usize, &str) -> Result<u16, HttpError> + Send + Sync + 'static) -> Self {
         let webhook = WebhookConfig { url: "http://a.test".into(), ..WebhookConfig::default() };
         let endpoint =
             Arc::new(Endpoint::new(&AppConfig::development(), "a.test", &webhook).unwrap());

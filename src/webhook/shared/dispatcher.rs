@@ -4,9 +4,8 @@ use super::{
     super::{
         app::{AppWebhooks, Settings},
         batch::Batch,
-        client::REQUEST_TIMEOUT,
+        client::TIMEOUTS,
         delivery::{End, EndpointDelivery},
-        dial::Dialer,
         envelope,
         filter::Filter,
         kept_alive,
@@ -18,7 +17,8 @@ use super::{
     queue::SharedQueue,
 };
 use crate::cluster::{Commit, NotCommitted, Poll, Store, Unavailable, View};
-use crate::{clock::now, hub::HubEvent, live::Live};
+use crate::{clock::now, http_client::Connector, hub::HubEvent};
+use arc_swap::ArcSwap;
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -35,6 +35,8 @@ use tokio::{
 const LOOK_INTERVAL: Duration = Duration::from_millis(1_500);
 /// The pause before a retry while Redis is unavailable.
 const RETRY: Duration = Duration::from_millis(250);
+/// How long the answer to an accepted request may take to be stored, before it is sent again.
+const ACK_MAX: Duration = Duration::from_secs(1);
 /// The interval at which other nodes try to acquire the lease although its holder is alive: the
 /// holder's task may hang.
 const ASK_ANYWAY: Duration = Duration::from_secs(120);
@@ -47,7 +49,7 @@ const LEASE_MARGIN: Duration = Duration::from_millis(500);
 pub(in crate::webhook) async fn dispatch(
     app: Arc<AppWebhooks>,
     shared: Arc<SharedWebhooks>,
-    dialer: Arc<Live<Dialer>>,
+    connector: Arc<ArcSwap<Connector>>,
 ) {
     let (mut ending, mut changes) = (app.ending.subscribe(), app.watch());
     loop {
@@ -59,7 +61,7 @@ pub(in crate::webhook) async fn dispatch(
                 _ = changes.changed() => continue,
             }
         }
-        let made_of = (Arc::clone(&app), Arc::clone(&shared), Arc::clone(&dialer));
+        let made_of = (Arc::clone(&app), Arc::clone(&shared), Arc::clone(&connector));
         let mut dispatcher = SharedDispatcher::new(made_of, settings);
         loop {
             let step = dispatcher.step().await;
@@ -94,7 +96,7 @@ enum Step {
 struct SharedDispatcher {
     app: Arc<AppWebhooks>,
     shared: Arc<SharedWebhooks>,
-    dialer: Arc<Live<Dialer>>,
+    connector: Arc<ArcSwap<Connector>>,
     settings: Arc<Settings>,
     /// The names of the endpoints' queues.
     names: Vec<String>,
@@ -113,7 +115,7 @@ struct Delivering {
 
 impl SharedDispatcher {
     fn new(
-        (app, shared, dialer): (Arc<AppWebhooks>, Arc<SharedWebhooks>, Arc<Live<Dialer>>),
+        (app, shared, connector): (Arc<AppWebhooks>, Arc<SharedWebhooks>, Arc<ArcSwap<Connector>>),
         settings: Arc<Settings>,
     ) -> Self {
         shared.lease.ends();
@@ -124,7 +126,7 @@ impl SharedDispatcher {
             delivering: None,
             app,
             shared,
-            dialer,
+            connector,
             settings,
         }
     }
@@ -208,12 +210,12 @@ impl SharedDispatcher {
                 self.settings.signer.clone(),
             ));
             queues.push(Arc::clone(&queue));
-            let (endpoint, dialer) = (Arc::clone(endpoint), Arc::clone(&self.dialer));
+            let (endpoint, connector) = (Arc::clone(endpoint), Arc::clone(&self.connector));
             let end = watch::Sender::new(End::Open);
             let ending = end.subscribe();
             ends.push(end);
             tasks.spawn(kept_alive(move || {
-                let clients = [(); 2].map(|()| endpoint.client(Arc::clone(&dialer)));
+                let clients = [(); 2].map(|()| endpoint.client(Arc::clone(&connector)));
                 EndpointDelivery::new(
                     Arc::clone(&endpoint),
                     Arc::clone(&queue),
@@ -341,8 +343,8 @@ impl SharedDispatcher {
             end.send_replace(if next.contains(name) { End::Stop } else { End::Last });
         }
         let ended = async { while tasks.join_next().await.is_some() {} };
-        // A longer attempt is cancelled: meanwhile nothing is dispatched.
-        let _ = time::timeout(REQUEST_TIMEOUT, ended).await;
+        // An attempt that takes longer is cancelled: meanwhile nothing is dispatched.
+        let _ = time::timeout(TIMEOUTS.total() + ACK_MAX, ended).await;
         self.store().release(&self.name).await;
         self.stand_down();
     }

@@ -21,10 +21,8 @@ pub(super) use dispatcher::dispatch;
 use super::log::Full;
 use crate::{clock::now, cluster::Store, hub::HubEvent};
 use outgoing::OutgoingLog;
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Instant,
-};
+use parking_lot::Mutex;
+use std::time::Instant;
 use tokio::sync::watch;
 
 /// The state of an app's webhooks in a cluster, besides its endpoints.
@@ -79,15 +77,15 @@ struct WebhookLease(Mutex<Option<Instant>>);
 
 impl WebhookLease {
     fn lasts_until(&self, until: Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+        *self.0.lock() = Some(until);
     }
 
     fn ends(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.0.lock() = None;
     }
 
     fn is_ours(&self) -> bool {
-        let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = *self.0.lock();
         until.is_some_and(|until| now() < until)
     }
 }

@@ -5,11 +5,8 @@ use crate::{
     cluster::{LogRecord, Store},
     hub::HubEvent,
 };
-use std::{
-    collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use parking_lot::Mutex;
+use std::{collections::VecDeque, time::Duration};
 use tokio::{
     sync::{Notify, watch},
     time,
@@ -41,10 +38,6 @@ fn size(entry: &LogRecord) -> usize {
 }
 
 impl OutgoingLog {
-    fn lock(&self) -> MutexGuard<'_, PendingEvents> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Adds an event. Never blocks: the caller may hold a channel's lock.
     ///
     /// # Errors
@@ -56,7 +49,7 @@ impl OutgoingLog {
             if hub_event.is_transition() { Store::LOG_BYTES_MAX } else { Store::LOG_BYTES_MAX / 2 };
         let most_here = most_bytes.min(MemoryLog::BYTES_MAX);
         let entry = LogRecord { at_us, most_bytes, record: hub_event.to_bytes() };
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         if most_here < waiting.bytes + size(&entry) {
             return Err(Full);
         }
@@ -69,14 +62,14 @@ impl OutgoingLog {
 
     /// The number of queued events.
     pub(super) fn len(&self) -> usize {
-        self.lock().entries.len()
+        self.waiting.lock().entries.len()
     }
 
     /// The oldest events, as many as one part holds. A part stays the same until it is acknowledged:
     /// Redis may have it already, and ignores its number then.
     fn part(&self) -> Vec<LogRecord> {
         let mut bytes = 0;
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         if waiting.unacknowledged == 0 {
             let together = waiting.entries.iter().take(Store::RECORDS_MAX).take_while(|entry| {
                 let is_first = bytes == 0;
@@ -89,7 +82,7 @@ impl OutgoingLog {
     }
 
     fn remove(&self, part: &[LogRecord]) {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         waiting.entries.drain(..part.len());
         waiting.bytes -= part.iter().map(size).sum::<usize>();
         waiting.unacknowledged = 0;
@@ -119,9 +112,9 @@ impl OutgoingLog {
                 }
                 continue;
             }
-            let next = *number.lock().unwrap_or_else(PoisonError::into_inner) + 1;
+            let next = *number.lock() + 1;
             if store.append(next, &part).await.is_ok() {
-                *number.lock().unwrap_or_else(PoisonError::into_inner) = next;
+                *number.lock() = next;
                 self.remove(&part);
             } else if is_ending {
                 return;
@@ -151,8 +144,8 @@ mod tests {
         let part = outgoing.part();
         assert_eq!(part[0].record, vacated.to_bytes());
         outgoing.remove(&part);
-        assert_eq!((outgoing.len(), outgoing.lock().bytes), (0, 0));
-        assert_eq!(outgoing.lock().entries.capacity(), 0, "memory returns");
+        assert_eq!((outgoing.len(), outgoing.waiting.lock().bytes), (0, 0));
+        assert_eq!(outgoing.waiting.lock().entries.capacity(), 0, "memory returns");
     }
 
     #[test]
@@ -205,11 +198,11 @@ mod tests {
         {
             let outgoing = OutgoingLog::default();
             outgoing.push(0, hub_event).unwrap();
-            let each = outgoing.lock().bytes;
+            let each = outgoing.waiting.lock().bytes;
             assert_eq!(each, hub_event.to_bytes().len() + Store::OVERHEAD_BYTES);
-            outgoing.lock().bytes = most - each;
+            outgoing.waiting.lock().bytes = most - each;
             assert_eq!(outgoing.push(0, hub_event), Ok(()));
-            outgoing.lock().bytes = most - each + 1;
+            outgoing.waiting.lock().bytes = most - each + 1;
             assert_eq!(outgoing.push(0, hub_event), Err(Full));
             assert_eq!(outgoing.part()[0].most_bytes.min(MemoryLog::BYTES_MAX), most);
         }

@@ -10,9 +10,10 @@ use super::{
     SharedWebhooks,
 };
 use crate::{clock::now, cluster, signature::Signer};
+use parking_lot::Mutex;
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -58,16 +59,12 @@ impl SharedQueue {
     /// Sets the number of queued events. `has_lost_some`: the oldest may be gone.
     pub(super) fn set_waiting(&self, events: usize, has_lost_some: bool) {
         if has_lost_some {
-            *self.lock() = None;
+            *self.head.lock() = None;
         }
         self.endpoint.stats.waiting.set(events);
         if 0 < events {
             self.changed.notify_one();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<(RequestId, Notice)>> {
-        self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn notice(&self, head: &cluster::Head) -> (RequestId, Notice) {
@@ -78,7 +75,7 @@ impl SharedQueue {
 
     /// Handles the answer of the queue, and returns the events that were too old.
     fn take(&self, queue: cluster::QueueState) -> usize {
-        *self.lock() = queue.head.map(|head| self.notice(&head));
+        *self.head.lock() = queue.head.map(|head| self.notice(&head));
         self.endpoint.stats.waiting.set(queue.waiting);
         queue.expired
     }
@@ -105,14 +102,14 @@ impl Queue for SharedQueue {
         if !self.shared.lease.is_ours() {
             return None;
         }
-        let known = self.lock().clone();
+        let known = self.head.lock().clone();
         if known.is_some() {
             return known;
         }
         let queue = self.shared.store.head(&self.name, None, LIFETIME).await.ok()?;
         let expired = self.take(queue);
         self.endpoint.count_dropped(Dropped::Expired, expired, now());
-        self.lock().clone()
+        self.head.lock().clone()
     }
 
     /// Waits while Redis is unavailable, so that the acknowledged request is not sent again
@@ -130,7 +127,7 @@ impl Queue for SharedQueue {
     }
 
     async fn drop_older(&self, before: Instant) -> usize {
-        let is_old = self.lock().as_ref().is_some_and(|(_, head)| head.created_at <= before);
+        let is_old = self.head.lock().as_ref().is_some_and(|(_, head)| head.created_at <= before);
         if !is_old {
             return 0;
         }
@@ -139,7 +136,7 @@ impl Queue for SharedQueue {
             return self.take(queue);
         }
         // It is too old nevertheless, and must not be sent.
-        *self.lock() = None;
+        *self.head.lock() = None;
         0
     }
 
@@ -147,7 +144,7 @@ impl Queue for SharedQueue {
         let parts = halves.each_ref().map(|half| (half.events, &*half.body));
         let is_done = self.shared.store.split(&self.name, request_id.0, &parts).await.is_ok();
         if is_done {
-            *self.lock() = None;
+            *self.head.lock() = None;
         }
         is_done
     }
@@ -157,7 +154,7 @@ impl Queue for SharedQueue {
         let set_aside =
             store.set_aside(&self.name, request_id.0, ASIDE_BYTES_MAX, ASIDES_MAX).await;
         let dropped = set_aside.ok()?;
-        *self.lock() = None;
+        *self.head.lock() = None;
         self.asides.fetch_add(1, Ordering::Relaxed);
         self.aside_added.notify_one();
         Some(dropped)

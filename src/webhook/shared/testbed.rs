@@ -4,13 +4,11 @@ use super::{SharedWebhooks, dispatch};
 use crate::{
     cluster::{Commit, Poll, SimulatedNode, SimulatedRedis, Store},
     config::{AppConfig, WebhookConfig, WebhookEvent},
+    http_client::Connector,
     hub::HubEvent,
-    live::Live,
-    webhook::{
-        app::{AppWebhooks, Settings},
-        dial::Dialer,
-    },
+    webhook::app::{AppWebhooks, Settings},
 };
+use arc_swap::ArcSwap;
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 
@@ -38,9 +36,9 @@ pub(super) fn settings(urls: &[&str]) -> Settings {
     Settings::new(&app, BATCH_WAIT).unwrap()
 }
 
-/// A dialer that connects to nothing: the tests' endpoints have private addresses.
-pub(super) fn dialer() -> Arc<Live<Dialer>> {
-    Arc::new(Live::new(Dialer::new(false, true).unwrap()))
+/// A connector that connects to nothing: the tests' endpoints have private addresses.
+pub(super) fn connector() -> Arc<ArcSwap<Connector>> {
+    Arc::new(ArcSwap::from_pointee(Connector::new(None, true)))
 }
 
 impl Member {
@@ -57,7 +55,7 @@ impl Member {
     pub(super) fn start(&mut self) {
         let (logging, ending) = (Arc::clone(&self.shared), self.app.ending.subscribe());
         self.tasks.spawn(async move { logging.log(ending).await });
-        self.tasks.spawn(dispatch(Arc::clone(&self.app), Arc::clone(&self.shared), dialer()));
+        self.tasks.spawn(dispatch(Arc::clone(&self.app), Arc::clone(&self.shared), connector()));
     }
 
     /// Ends the tasks as a node does that stops.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::kit::{Period, RedisCluster};
+use crate::support::{Period, RedisCluster};
 
 use super::{Active, Testbed};
 use crate::storm::testbed::Servers;

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
-use crate::kit::{Period, Redis};
+use crate::support::Period;
+use kit::Redis;
 
 use super::testbed::Testbed;
 use cluster::ClusterFault;

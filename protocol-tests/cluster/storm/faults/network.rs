@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use crate::kit::{Link, Proxy, becomes_ready};
+use kit::{Link, Proxy, becomes_ready};
 
 use super::{Active, Testbed};
 

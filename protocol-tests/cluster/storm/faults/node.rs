@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::kit::Period;
+use crate::support::Period;
 
 use super::{Active, Testbed};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use crate::kit::RedisClient;
+use kit::RedisClient;
 
 use super::Testbed;
 

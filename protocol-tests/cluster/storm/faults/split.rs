@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
-use crate::kit::{Period, Redis};
+use crate::support::Period;
+use kit::Redis;
 
 use super::{Active, Testbed};
 

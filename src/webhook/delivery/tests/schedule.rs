@@ -60,12 +60,12 @@ async fn a_probe_is_sent_after_no_answer_and_not_after_no_connection() {
     fn refused() -> std::io::Error {
         std::io::ErrorKind::ConnectionRefused.into()
     }
-    let errors: [(fn() -> PostError, _); 5] = [
-        (|| PostError::Timeout, true),
-        (|| PostError::Dial(DialError::Resolve(refused())), false),
-        (|| PostError::Dial(DialError::Connect(refused())), false),
-        (|| PostError::Dial(DialError::Tls(refused())), false),
-        (|| PostError::Dial(DialError::Private([10, 0, 0, 1].into())), false),
+    let errors: [(fn() -> HttpError, _); 5] = [
+        (|| HttpError::Timeout(Duration::from_secs(10)), true),
+        (|| HttpError::Connect(ConnectError::Resolve(refused())), false),
+        (|| HttpError::Connect(ConnectError::Connect(refused())), false),
+        (|| HttpError::Connect(ConnectError::Tls(refused())), false),
+        (|| HttpError::Connect(ConnectError::Private([10, 0, 0, 1].into())), false),
     ];
     for (error, is_probed) in errors {
         let bench = Bench::with(move |at, _| if at < 6 { Err(error()) } else { Ok(200) });
@@ -191,7 +191,7 @@ async fn a_probe_and_the_halves_of_a_request_are_signed() {
     #[derive(Clone)]
     struct Verifier(Arc<Mutex<Vec<usize>>>);
     impl Post for Verifier {
-        async fn post(&mut self, notice: &Notice) -> Result<EndpointAnswer, PostError> {
+        async fn post(&mut self, notice: &Notice) -> Result<HttpAnswer, HttpError> {
             let text = std::str::from_utf8(&notice.body).unwrap();
             let signer = crate::signature::Signer::new(AppConfig::development().secret.expose());
             if text.contains("[]") || !text.contains("1,") {
@@ -199,7 +199,11 @@ async fn a_probe_and_the_halves_of_a_request_are_signed() {
             }
             self.0.lock().unwrap().push(notice.events);
             let status = if notice.events > 1 { 500 } else { 200 };
-            Ok(EndpointAnswer { status: StatusCode::from_u16(status).unwrap(), body: Bytes::new() })
+            Ok(HttpAnswer {
+                status: StatusCode::from_u16(status).unwrap(),
+                body: Bytes::new(),
+                is_complete: true,
+            })
         }
 
         fn rest(&mut self) {}

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     cluster::SimulatedRedis,
     hub::hub_event_tests::{channel, one_of_each},
-    webhook::shared::testbed::{BATCH_WAIT, Member, dialer, settings},
+    webhook::shared::testbed::{BATCH_WAIT, Member, connector, settings},
 };
 use tokio::time::sleep;
 
@@ -258,7 +258,7 @@ async fn more_events_than_one_poll_returns_are_reported_in_order() {
     };
     one.store().append(1, &entries(0..700)).await.unwrap();
     one.store().append(2, &entries(700..1_400)).await.unwrap();
-    let made_of = (Arc::clone(&one.app), Arc::clone(&one.shared), dialer());
+    let made_of = (Arc::clone(&one.app), Arc::clone(&one.shared), connector());
     let mut dispatcher = SharedDispatcher::new(made_of, one.app.settings());
     assert!(matches!(dispatcher.step().await, Step::GoOn), "there is more");
     let Step::Wait(until) = dispatcher.step().await else { panic!("there is no more") };
@@ -275,7 +275,7 @@ async fn more_events_than_one_poll_returns_are_reported_in_order() {
 async fn events_during_a_step_are_reported_by_the_next_one() {
     let mut redis = SimulatedRedis::new();
     let one = Member::join(&mut redis, &[A]).await;
-    let made_of = (Arc::clone(&one.app), Arc::clone(&one.shared), dialer());
+    let made_of = (Arc::clone(&one.app), Arc::clone(&one.shared), connector());
     let mut dispatcher = SharedDispatcher::new(made_of, one.app.settings());
     let entry = |number: u64| crate::cluster::LogRecord {
         at_us: 0,
@@ -308,7 +308,7 @@ async fn an_expired_lease_commits_nothing() {
     let one = Member::join(&mut redis, &[A]).await;
     let other = Member::join(&mut redis, &[A]).await;
     let dispatcher = |member: &Member| {
-        let made_of = (Arc::clone(&member.app), Arc::clone(&member.shared), dialer());
+        let made_of = (Arc::clone(&member.app), Arc::clone(&member.shared), connector());
         SharedDispatcher::new(made_of, member.app.settings())
     };
     let (mut first, mut second) = (dispatcher(&one), dispatcher(&other));

@@ -1,0 +1,209 @@
+//! Apps that are added, removed and changed.
+
+use serde_json::json;
+
+use kit::{APP_ID, Call, KEY, SECRET, Settings, eventually};
+
+use crate::Start as _;
+
+use super::{OTHER, ask_signed_by, client_of_other, event, publish_as_other, with_other};
+
+#[tokio::test]
+pub(super) async fn a_new_app_is_served_at_once_and_the_others_notice_nothing() {
+    let server = Settings::new().start().await;
+    let mut client = server.client().await;
+    client.subscribe("c").await;
+    assert_eq!(publish_as_other(&server, "c").await, 404);
+    let said = server.reload(&with_other()).await;
+    assert!(said.contains(r#"reloaded apps_added="4""#), "{said}");
+    let mut other = client_of_other(&server).await;
+    other.subscribe("c").await;
+    assert_eq!(publish_as_other(&server, "c").await, 200);
+    other.expect_event("c", "e", "1").await;
+    server.assert_no_other_events("c", &mut [&mut client]).await;
+}
+
+#[tokio::test]
+pub(super) async fn of_a_removed_app_connections_are_closed_with_4003_and_nothing_is_left() {
+    let server = with_other().start().await;
+    let mut stays = server.client().await;
+    stays.subscribe("c").await;
+    let mut clients = Vec::new();
+    for _ in 0..200 {
+        let mut client = client_of_other(&server).await;
+        client.subscribe("c").await;
+        clients.push(client);
+    }
+    let said = server.reload(&Settings::new()).await;
+    assert!(said.contains(r#"reloaded apps_removed="4""#), "{said}");
+    for mut client in clients {
+        assert_eq!(client.refused(4003).await, "Application is disabled");
+    }
+    // For new requests, the app is unknown.
+    assert_eq!(publish_as_other(&server, "c").await, 404);
+    server.open(&format!("/app/{}", OTHER.1)).await.refused(4001).await;
+    let wrong = Call::get("channels").credentials(OTHER.1, OTHER.2).send(&server).await;
+    assert!(wrong.error(400).contains("Unknown auth_key"));
+    server.assert_no_other_events("c", &mut [&mut stays]).await;
+    // If the app is added again, it starts without state.
+    server.reload(&with_other()).await;
+    let mut again = client_of_other(&server).await;
+    let call = Call::new("GET", "/apps/4/channels", "").credentials(OTHER.1, OTHER.2);
+    assert_eq!(call.send(&server).await.json(), json!({ "channels": {} }));
+    again.subscribe("c").await;
+    assert_eq!(publish_as_other(&server, "c").await, 200);
+    again.expect_event("c", "e", "1").await;
+}
+
+#[tokio::test]
+pub(super) async fn the_members_of_a_removed_app_are_counted_no_more() {
+    let token = ("metrics", "token", r#""t""#);
+    let settings = |with: Settings| with.section(token.0, token.1, token.2);
+    let server = settings(with_other()).start().await;
+    let mut client = client_of_other(&server).await;
+    client.subscribe("c").await;
+    let metrics = async || {
+        let bearer = [("authorization", "Bearer t")];
+        let reply = kit::Http::plain(server.address, "GET", "/metrics", &bearer).await;
+        reply.text().to_owned()
+    };
+    assert!(metrics().await.contains(r#"campanile_connections{app="4"} 1"#));
+    server.reload(&settings(Settings::new())).await;
+    client.refused(4003).await;
+    let page = metrics().await;
+    assert!(page.contains(r#"campanile_connections{app="3"} 0"#), "{page}");
+    assert!(!page.contains(r#"app="4""#), "{page}");
+}
+
+#[tokio::test]
+pub(super) async fn a_disabled_app_refuses_everything_until_it_is_enabled_again() {
+    let server = Settings::new().start().await;
+    let mut client = server.client().await;
+    let said = server.reload(&Settings::new().app("enabled", false)).await;
+    assert!(said.contains(r#"apps_changed="3 (enabled)""#), "{said}");
+    client.refused(4003).await;
+    server.open(&format!("/app/{KEY}")).await.refused(4003).await;
+    assert_eq!(server.post("events", &event("c", "1")).await.status, 403);
+    server.reload(&Settings::new()).await;
+    let mut client = server.client().await;
+    client.subscribe("c").await;
+    server.assert_no_other_events("c", &mut [&mut client]).await;
+}
+
+#[tokio::test]
+pub(super) async fn an_app_with_another_key_is_another_app() {
+    let server = Settings::new().start().await;
+    let mut client = server.client().await;
+    client.subscribe("c").await;
+    // The app also has subscription counts enabled, as before.
+    let renamed = with_key("new-key").app("subscription_count", true);
+    let said = server.reload(&renamed).await;
+    assert!(said.contains(r#"apps_changed="3 (key)""#), "{said}");
+    client.refused(4003).await;
+    server.open(&format!("/app/{KEY}")).await.refused(4001).await;
+    let mut client = server.open("/app/new-key").await;
+    client.established().await;
+    client.subscribe("c").await;
+    let call = Call::post("events", &event("c", "1")).credentials("new-key", SECRET);
+    assert_eq!(call.send(&server).await.status, 200);
+    client.expect_event("c", "e", "1").await;
+    assert_eq!(server.get("connections", &[]).await.status, 400, "the old key is unknown");
+}
+
+/// The test app with another key.
+fn with_key(key: &str) -> Settings {
+    Settings::without_apps().another_app(APP_ID, key, SECRET)
+}
+
+#[tokio::test]
+pub(super) async fn another_secret_applies_to_later_signatures() {
+    const NEW: &str = "new-secret";
+    let server = Settings::new().start().await;
+    let mut client = server.client().await;
+    client.subscribe("private-a").await;
+    let settings = Settings::without_apps().another_app(APP_ID, KEY, NEW);
+    let said = server.reload(&settings.app("subscription_count", true)).await;
+    assert!(said.contains(r#"apps_changed="3 (secret)""#), "{said}");
+    assert!(!said.contains(NEW) && !said.contains(SECRET), "{said}");
+    let event = event("private-a", "1");
+    let old = server.post("events", &event).await;
+    assert!(old.error(401).contains("Invalid signature"));
+    let call = Call::post("events", &event).credentials(KEY, NEW);
+    assert_eq!(call.send(&server).await.status, 200);
+    // Existing connections stay open and receive events.
+    client.expect_event("private-a", "e", "1").await;
+    ask_signed_by(&mut client, KEY, SECRET, "private-b").await;
+    client.refusal("private-b").await;
+    ask_signed_by(&mut client, KEY, NEW, "private-b").await;
+    client.subscribed("private-b").await;
+}
+
+#[tokio::test]
+pub(super) async fn other_origins_hold_for_newcomers() {
+    let server = Settings::new().start().await;
+    let from = [("origin", "https://a.example")];
+    let mut client = server.client_with(&from).await;
+    server.reload(&Settings::new().app("allowed_origins", r#"["b.example"]"#)).await;
+    server.open_with(&format!("/app/{KEY}"), &from).await.refused(4009).await;
+    server.client_with(&[("origin", "https://b.example")]).await;
+    client.ping_barrier().await;
+}
+
+#[tokio::test]
+pub(super) async fn another_limit_of_connections_holds_for_newcomers() {
+    let server = Settings::new().start().await;
+    let (mut first, mut second) = (server.client().await, server.client().await);
+    server.reload(&Settings::new().app("max_connections", 1)).await;
+    server.open(&format!("/app/{KEY}")).await.refused(4004).await;
+    first.ping_barrier().await;
+    second.ping_barrier().await;
+    drop(first);
+    eventually("one has left", async || server.connections().await == 1).await;
+    server.open(&format!("/app/{KEY}")).await.refused(4004).await;
+    server.reload(&Settings::new().app("max_connections", 2)).await;
+    server.client().await;
+}
+
+#[tokio::test]
+pub(super) async fn other_limits_of_an_app_hold_for_who_is_there_already() {
+    let server = Settings::new().start().await;
+    let (mut client, mut peer) = (server.client().await, server.client().await);
+    for client in [&mut client, &mut peer] {
+        client.subscribe("private-a").await;
+    }
+    client.whisper("client-x", "private-a", json!("1")).await;
+    peer.expect_event("private-a", "client-x", "1").await;
+    let settings = Settings::new()
+        .app("client_events", r#""none""#)
+        .app("max_event_bytes", 10)
+        .app("max_channel_name_length", 20)
+        .app("user_authentication", false);
+    let said = server.reload(&settings).await;
+    let names = "user_authentication";
+    assert!(said.contains(names) && said.contains("max_event_bytes"), "{said}");
+    client.whisper("client-x", "private-a", json!("1")).await;
+    let (_, _, sentence) = client.event_error().await;
+    assert!(sentence.contains("you must enable this feature"), "{sentence}");
+    client.ask_to_sign_in(r#"{"id":"1"}"#).await;
+    client.error().await;
+    client.ask_for(&"c".repeat(21)).await;
+    client.refusal(&"c".repeat(21)).await;
+    assert_eq!(server.post("events", &event("private-a", "12345678901")).await.status, 413);
+    server.publish("private-a", "e", "1234567890").await;
+    peer.expect_event("private-a", "e", "1234567890").await;
+}
+
+#[tokio::test]
+pub(super) async fn counts_begin_to_be_told_and_end() {
+    let server = Settings::new().app("subscription_count", false).start().await;
+    let mut first = server.client().await.with_counts();
+    first.subscribe("c").await;
+    server.reload(&Settings::new()).await;
+    let mut second = server.client().await;
+    second.subscribe("c").await;
+    first.expect_count("c", 2).await;
+    server.reload(&Settings::new().app("subscription_count", false)).await;
+    second.unsubscribe("c").await;
+    second.ping_barrier().await;
+    server.assert_no_other_events("c", &mut [&mut first]).await;
+}

@@ -1,0 +1,145 @@
+//! Settings of the server.
+
+use kit::{Directory, Http, KEY, Process, Settings, eventually, quoted};
+
+use crate::Start as _;
+
+use super::event;
+
+#[tokio::test]
+pub(super) async fn limits_of_connections_hold_for_newcomers_or_at_once() {
+    let server = Settings::new().start().await;
+    let mut before = server.client().await;
+    let settings = Settings::new()
+        .connection("max_channels", 1)
+        .connection("max_message_bytes", 2_048)
+        .connection("activity_timeout_s", 60)
+        .connection("strict_protocol", true);
+    let said = server.reload(&settings).await;
+    for key in ["max_channels", "max_message_bytes", "activity_timeout_s", "strict_protocol"] {
+        assert!(said.contains(&format!("connection.{key}")), "{said}");
+    }
+    // A session keeps the settings with which it began.
+    before.subscribe("a").await;
+    before.subscribe("b").await;
+    server.open(&format!("/app/{KEY}")).await.refused(4008).await;
+    let mut after = server.open(&format!("/app/{KEY}?protocol=7")).await;
+    assert_eq!(after.established().await["activity_timeout"], 60);
+    after.subscribe("a").await;
+    after.ask_for("b").await;
+    after.refusal("b").await;
+    // The size of messages is checked by the shard, for all of its connections.
+    for client in [&mut before, &mut after] {
+        client.text(format!(r#"{{"event":"x","data":"{}"}}"#, "y".repeat(2_048))).await;
+        assert_eq!(client.closed_after_anything().await.0, 1009);
+    }
+}
+
+#[tokio::test]
+pub(super) async fn places_of_the_node_follow() {
+    let server = Settings::new().start().await;
+    let mut client = server.client().await;
+    server.reload(&Settings::new().server("max_connections", 1)).await;
+    server.open(&format!("/app/{KEY}")).await.refused(4100).await;
+    server.reload(&Settings::new().connection("max_connections_per_ip", 1)).await;
+    // Connections from the time without this limit are not counted.
+    let mut second = server.client().await;
+    server.open(&format!("/app/{KEY}")).await.refused(4100).await;
+    server.reload(&Settings::new()).await;
+    server.client().await;
+    client.ping_barrier().await;
+    second.ping_barrier().await;
+}
+
+#[tokio::test]
+pub(super) async fn requests_on_a_connection_that_is_kept_follow() {
+    let server = Settings::new().start().await;
+    let mut http = Http::connect(server.address).await;
+    let large = kit::Call::post("events", &event("c", &"x".repeat(50_000)));
+    assert_eq!(large.send_on(&mut http).await.status, 200);
+    let settings = Settings::new()
+        .server("max_request_bytes", 20_000)
+        .app("max_event_bytes", 10_000)
+        .section("metrics", "token", quoted("t"));
+    let said = server.reload(&settings).await;
+    assert!(said.contains("server.max_request_bytes, metrics.token"), "{said}");
+    assert_eq!(large.send_on(&mut http).await.status, 413);
+    let bearer = [("authorization", "Bearer t")];
+    assert_eq!(Http::plain(server.address, "GET", "/metrics", &bearer).await.status, 200);
+    server.reload(&Settings::new().server("path", quoted("/ws"))).await;
+    assert_eq!(Http::plain(server.address, "GET", "/metrics", &bearer).await.status, 404);
+    server.open(&format!("/ws/app/{KEY}")).await.established().await;
+}
+
+#[tokio::test]
+pub(super) async fn the_level_of_the_log_follows() {
+    let level = |level| Settings::new().section("log", "level", quoted(level));
+    let server = level("info").start().await;
+    let log = || server.process.stream("err");
+    server.publish("c", "e", "1").await;
+    assert!(!log().contains("request answered"));
+    let said = server.reload(&level("debug")).await;
+    assert!(said.contains(r#"settings="log.level""#), "{said}");
+    server.publish("c", "e", "1").await;
+    eventually("steps are logged", async || log().contains("request answered")).await;
+    // A changed level is logged even if the new level would hide the message.
+    server.reload(&level("error")).await;
+    let lines = log().lines().count();
+    drop(server.client().await);
+    server.has_connections(0).await;
+    assert_eq!(log().lines().count(), lines, "{}", log());
+    server.reload(&level("info")).await;
+    server.client().await;
+    eventually("connections are logged", async || log().contains("connection opened")).await;
+}
+
+#[tokio::test]
+pub(super) async fn what_takes_a_restart_is_warned_of_and_stays() {
+    let server = Settings::new().start().await;
+    let settings = Settings::new()
+        .server("shards", 3)
+        .section("metrics", "listen", quoted("127.0.0.1:1"))
+        .section("redis", "url", quoted("redis://:hunter2@127.0.0.1:1"))
+        .section("log", "format", quoted("json"));
+    server.reload(&settings).await;
+    let keys = ["server.shards", "metrics.listen", "redis.url", "log.format"];
+    eventually("each is named", async || {
+        let log = server.process.stream("err");
+        keys.iter().all(|key| {
+            log.lines().any(|line| line.contains(" WARN ") && line.contains(&quoted(key)))
+        })
+    })
+    .await;
+    assert!(!server.process.stream("err").contains("hunter2"));
+    let mut client = server.client().await;
+    client.subscribe("c").await;
+    server.assert_no_other_events("c", &mut [&mut client]).await;
+}
+
+#[tokio::test]
+pub(super) async fn another_port_takes_a_restart() {
+    let directory = Directory::new();
+    let settings = |port| Settings::new().server("host", quoted("127.0.0.1")).server("port", port);
+    let file = directory.write("config.toml", &settings(0).toml());
+    let arguments = ["start", "--config", file.to_str().expect("a name in UTF-8")];
+    let mut process = Process::spawn(&arguments, directory.path());
+    process.line("the line with the address", |line| line.contains("listens on")).await;
+    directory.write("config.toml", &settings(1).toml());
+    process.signal("HUP");
+    let warned = r#"only a restart changes it key="server.port""#;
+    eventually("the log warns", async || process.stream("err").contains(warned)).await;
+}
+
+#[tokio::test]
+pub(super) async fn proxies_are_believed_as_soon_as_they_are_listed() {
+    let server = Settings::new().connection("max_connections_per_ip", 1).start().await;
+    let (one, other) = ([("x-forwarded-for", "192.0.2.1")], [("x-forwarded-for", "192.0.2.2")]);
+    let _first = server.client_with(&one).await;
+    server.open_with(&format!("/app/{KEY}"), &other).await.refused(4100).await;
+    let trusting = Settings::new()
+        .connection("max_connections_per_ip", 1)
+        .server("trusted_proxies", r#"["127.0.0.1"]"#);
+    server.reload(&trusting).await;
+    let mut second = server.client_with(&other).await;
+    second.ping_barrier().await;
+}

@@ -1,0 +1,216 @@
+//! Connects commands to a running server, with the credentials of the configuration unless they are
+//! given.
+
+use super::{ConfigArgs, EXIT_FAILED, EXIT_USAGE, fail, runtime, say, trust::Trust};
+use crate::{
+    config::{AppConfig, Flags, Secret},
+    http_client::{
+        ByteStream, ConnectError, Connector, HttpAnswer, HttpClient, HttpError, HttpTimeouts,
+        Origin,
+    },
+    signature::Signer,
+};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use clap::Args;
+use http_body_util::Full;
+use hyper::{Method, Request, StatusCode, Uri};
+use std::{io, net::IpAddr, process::ExitCode, sync::Arc, time::Duration};
+use tokio::time;
+
+/// Which server, and as which app.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ServerArgs {
+    #[command(flatten)]
+    sources: ConfigArgs,
+    /// The server [default: where the configuration has it listen]
+    #[arg(long, value_name = "http[s]://HOST:PORT/PATH")]
+    url: Option<Uri>,
+    /// PEM file with the authorities to believe [default: those of this machine; without --url, the
+    /// certificate of the configuration]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<String>,
+    /// The app [default: the first of the configuration]
+    #[arg(long, value_name = "ID")]
+    app_id: Option<String>,
+    /// The app's key
+    #[arg(long)]
+    key: Option<String>,
+    /// The app's secret
+    #[arg(long)]
+    secret: Option<String>,
+}
+
+/// A server and one of its apps.
+#[derive(Debug)]
+pub(super) struct AppTarget {
+    pub(super) origin: Arc<Origin>,
+    connector: Arc<ArcSwap<Connector>>,
+    /// The prefix of every path.
+    pub(super) prefix: String,
+    pub(super) app_id: String,
+    pub(super) key: String,
+    pub(super) signer: Signer,
+}
+
+impl ServerArgs {
+    /// Determines server and app, or returns what is missing.
+    pub(super) fn target(&self) -> Result<AppTarget, ExitCode> {
+        let config = self.sources.load(Flags::default())?.config;
+        let server = config.server;
+        let (origin, rule, prefix) = if let Some(url) = &self.url {
+            let prefix = url.path().trim_end_matches('/').to_owned();
+            (Origin::of(url), "--url must be http:// or https:// with a host", prefix)
+        } else {
+            let is_tls = !server.tls.cert.is_empty();
+            let origin = Origin::new(is_tls, &reachable(&server.host), server.port);
+            (origin, "server.host is neither a name nor an address: give --url", server.path)
+        };
+        let origin = origin.ok_or_else(|| fail(EXIT_USAGE, rule))?;
+        let trust = match (&self.ca, &self.url) {
+            (Some(file), _) => Trust::Authorities(file.clone()),
+            (None, Some(_)) => Trust::System,
+            (None, None) => Trust::Itself(server.tls.cert),
+        };
+        let tls = origin.is_tls().then(|| trust.client()).transpose();
+        let tls = tls.map_err(|rule| fail(EXIT_USAGE, rule))?;
+        let connector = Arc::new(ArcSwap::from_pointee(Connector::new(tls, false)));
+        let app = self.app(&config.apps).map_err(|rule| fail(EXIT_USAGE, rule))?;
+        let signer = Signer::new(app.secret.expose());
+        let (app_id, key) = (app.id, app.key);
+        Ok(AppTarget { origin: Arc::new(origin), connector, prefix, app_id, key, signer })
+    }
+
+    /// Sends a request to the server, and prints the answer.
+    pub(super) fn ask(
+        &self,
+        question: impl AsyncFnOnce(&AppTarget) -> Result<HttpAnswer, String>,
+    ) -> ExitCode {
+        let (target, runtime) = match (self.target(), runtime()) {
+            (Ok(target), Ok(runtime)) => (target, runtime),
+            (Err(code), _) | (_, Err(code)) => return code,
+        };
+        let answered = runtime.block_on(question(&target));
+        // The system may still resolve a name, which is not waited for.
+        runtime.shutdown_background();
+        match answered {
+            Ok(answer) => match body_of(&answer) {
+                Ok(body) => {
+                    say(body);
+                    ExitCode::SUCCESS
+                }
+                Err(error) => fail(EXIT_FAILED, error),
+            },
+            Err(error) => {
+                fail(EXIT_FAILED, format_args!("cannot reach {}: {error}", target.origin))
+            }
+        }
+    }
+
+    fn app(&self, apps: &[AppConfig]) -> Result<AppConfig, String> {
+        let configured = match &self.app_id {
+            None => apps.first(),
+            Some(id) => apps.iter().find(|app| app.id == *id),
+        };
+        let mut app = match (configured, &self.app_id) {
+            (Some(app), _) => app.clone(),
+            (None, Some(id)) if self.key.is_some() && self.secret.is_some() => {
+                AppConfig { id: id.clone(), ..AppConfig::default() }
+            }
+            (None, id) => {
+                let id = id.as_deref().unwrap_or_default();
+                return Err(format!("the app {id:?} is not configured: give --key and --secret"));
+            }
+        };
+        if let Some(key) = &self.key {
+            app.key.clone_from(key);
+        }
+        if let Some(secret) = &self.secret {
+            app.secret = Secret::new(secret);
+        }
+        Ok(app)
+    }
+}
+
+/// The body of a complete answer with the status 200, or the error.
+fn body_of(answer: &HttpAnswer) -> Result<String, String> {
+    let HttpAnswer { status, body, is_complete } = answer;
+    let body = String::from_utf8_lossy(body);
+    match (*status, *is_complete) {
+        (StatusCode::OK, true) => Ok(body.into_owned()),
+        (status, true) => Err(format!("the server answers {status}: {body}")),
+        (status, false) => Err(format!("the server answers {status}, incompletely: {body}")),
+    }
+}
+
+/// The address at which a server that listens on `host` is reachable from this machine.
+fn reachable(host: &str) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) if address.is_unspecified() => "127.0.0.1".to_owned(),
+        Ok(IpAddr::V6(address)) if address.is_unspecified() => "::1".to_owned(),
+        Ok(_) | Err(_) => host.to_owned(),
+    }
+}
+
+/// The timeout of a connection, and of a request with its answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+impl AppTarget {
+    /// Sends one request to the server; `path` follows the prefix.
+    pub(super) async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: String,
+    ) -> Result<HttpAnswer, String> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.prefix))
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| error.to_string())?;
+        let (connector, origin) = (Arc::clone(&self.connector), Arc::clone(&self.origin));
+        let timeouts = HttpTimeouts { head: TIMEOUT, body: TIMEOUT };
+        let mut client = HttpClient::new(connector, origin, timeouts);
+        let answered = time::timeout(TIMEOUT, client.send(request)).await;
+        answered.unwrap_or(Err(HttpError::Timeout(TIMEOUT))).map_err(|error| error.to_string())
+    }
+
+    /// Connects, with TLS if the URL has it.
+    pub(super) async fn connect(&self) -> io::Result<Box<dyn ByteStream>> {
+        let connector = self.connector.load_full();
+        let connecting = time::timeout(TIMEOUT, Box::pin(connector.connect(&self.origin)));
+        connecting.await?.map_err(ConnectError::into_io)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_complete_answer_with_200_is_success() {
+        for (status, is_complete, expected) in [
+            (StatusCode::OK, true, Ok("x")),
+            (StatusCode::OK, false, Err("the server answers 200 OK, incompletely: x")),
+            (StatusCode::CREATED, true, Err("the server answers 201 Created: x")),
+            (StatusCode::NOT_FOUND, true, Err("the server answers 404 Not Found: x")),
+        ] {
+            let answer = HttpAnswer { status, body: Bytes::from_static(b"x"), is_complete };
+            let body = body_of(&answer);
+            assert_eq!(body.as_deref().map_err(String::as_str), expected);
+        }
+    }
+
+    #[test]
+    fn an_unspecified_address_is_reached_over_loopback() {
+        for (host, expected) in [
+            ("0.0.0.0", "127.0.0.1"),
+            ("::", "::1"),
+            ("10.1.2.3", "10.1.2.3"),
+            ("fd00::1", "fd00::1"),
+            ("example.com", "example.com"),
+        ] {
+            assert_eq!(reachable(host), expected);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! An HTTP/1.1 client, for webhooks and for the commands of the command line.
+//!
+//! It is made of hyper's connection and tokio-rustls rather than of a pooling client: a pool opens a
+//! second connection while the first is on its way back to it, keeps connections for any time, and
+//! does not apply an address filter to literal addresses.
+
+mod address;
+mod connect;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use connect::{ByteStream, ConnectError, Connector, Origin};
+
+use arc_swap::ArcSwap;
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Request, Response, StatusCode,
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+    header::HOST,
+};
+use hyper_util::rt::TokioIo;
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::{
+    task::JoinHandle,
+    time::{self, Instant},
+};
+
+/// Maximum number of bytes read of the body of an answer.
+const BODY_MAX: usize = 64 * 1_024;
+/// Maximum number of bytes read of the head of an answer.
+const HEAD_MAX: usize = 64 * 1_024;
+/// Maximum age of a connection: the name may resolve to another address later.
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
+
+/// A client for one origin, with at most one connection. It follows no redirects.
+#[derive(Debug)]
+pub struct HttpClient {
+    connector: Arc<ArcSwap<Connector>>,
+    origin: Arc<Origin>,
+    timeouts: HttpTimeouts,
+    connection: Option<OpenConnection>,
+}
+
+/// The timeouts of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpTimeouts {
+    /// From the name resolution to the end of the head of the answer.
+    pub head: Duration,
+    /// For the body of the answer.
+    pub body: Duration,
+}
+
+impl HttpTimeouts {
+    /// The maximum time of a request.
+    #[must_use]
+    pub fn total(&self) -> Duration {
+        self.head + self.body
+    }
+}
+
+/// An answer to a request.
+#[derive(Debug)]
+pub struct HttpAnswer {
+    /// Any status.
+    pub status: StatusCode,
+    /// At most the first 64 KiB of the body.
+    pub body: Bytes,
+    /// Whether `body` is the whole body: it was small enough and received in time.
+    pub is_complete: bool,
+}
+
+/// The reason why there is no answer.
+#[derive(Debug)]
+pub enum HttpError {
+    /// There is no connection.
+    Connect(ConnectError),
+    /// The connection was closed, or the answer is invalid.
+    Http(hyper::Error),
+    /// The request timed out after this time.
+    Timeout(Duration),
+}
+
+#[derive(Debug)]
+struct OpenConnection {
+    /// The connector that opened the connection. A reloaded one may deny the address.
+    connector: Arc<Connector>,
+    sender: SendRequest<Full<Bytes>>,
+    driver: JoinHandle<()>,
+    opened_at: Instant,
+}
+
+impl HttpClient {
+    /// A client without a connection.
+    #[must_use]
+    pub fn new(
+        connector: Arc<ArcSwap<Connector>>,
+        origin: Arc<Origin>,
+        timeouts: HttpTimeouts,
+    ) -> Self {
+        Self { connector, origin, timeouts, connection: None }
+    }
+
+    /// Sends a request, whose URI is a path, and waits for the answer. If a connection that was used
+    /// before is closed before it answers, the request is sent once more on a new one.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError`] if there is no answer.
+    pub async fn send(
+        &mut self,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<HttpAnswer, HttpError> {
+        request.headers_mut().insert(HOST, self.origin.header());
+        let HttpTimeouts { head, body } = self.timeouts;
+        let answered = time::timeout(head, self.exchange(request)).await;
+        let (connection, response) = answered.unwrap_or(Err(HttpError::Timeout(head)))?;
+        let answer = read_answer(response, body).await;
+        if answer.is_complete {
+            self.connection = Some(connection);
+        }
+        Ok(answer)
+    }
+
+    /// Closes the connection, if there is one.
+    pub fn close(&mut self) {
+        self.connection = None;
+    }
+
+    async fn exchange(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(OpenConnection, Response<Incoming>), HttpError> {
+        let connector = self.connector.load_full();
+        let may_be_used = |kept: &OpenConnection| {
+            Arc::ptr_eq(&kept.connector, &connector)
+                && kept.opened_at.elapsed() < CONNECTION_LIFETIME
+        };
+        if let Some(mut kept) = self.connection.take().filter(may_be_used) {
+            match kept.send(request.clone()).await {
+                Ok(response) => return Ok((kept, response)),
+                // The server has received the request.
+                Err(error) if error.is_parse() => return Err(HttpError::Http(error)),
+                // Most likely, the server has closed the idle connection.
+                Err(_closed) => {}
+            }
+        }
+        let mut connection = OpenConnection::open(connector, &self.origin).await?;
+        let response = connection.send(request).await.map_err(HttpError::Http)?;
+        Ok((connection, response))
+    }
+}
+
+impl OpenConnection {
+    async fn open(connector: Arc<Connector>, origin: &Origin) -> Result<Self, HttpError> {
+        let stream = connector.connect(origin).await.map_err(HttpError::Connect)?;
+        let mut http = http1::Builder::new();
+        // PHP's SDK of Pusher looks for X-Pusher-Key in this letter case.
+        http.title_case_headers(true).max_buf_size(HEAD_MAX);
+        let (sender, driver) =
+            http.handshake(TokioIo::new(stream)).await.map_err(HttpError::Http)?;
+        let driver = tokio::spawn(async move {
+            // The error is reported to the caller that waits for the answer.
+            let _ = driver.await;
+        });
+        Ok(Self { connector, sender, driver, opened_at: Instant::now() })
+    }
+
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
+        self.sender.ready().await?;
+        self.sender.send_request(request).await
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// Reads the body of a response, as far as it is small enough and received within `timeout`.
+async fn read_answer(response: Response<Incoming>, timeout: Duration) -> HttpAnswer {
+    let status = response.status();
+    let (mut incoming, mut body) = (response.into_body(), BytesMut::new());
+    let reading = async {
+        while let Some(frame) = incoming.frame().await {
+            let Ok(frame) = frame else { return false };
+            if let Some(data) = frame.data_ref() {
+                let room = BODY_MAX - body.len();
+                body.extend_from_slice(&data[..data.len().min(room)]);
+                if room < data.len() {
+                    return false;
+                }
+            }
+        }
+        true
+    };
+    let is_complete = time::timeout(timeout, reading).await.unwrap_or(false);
+    HttpAnswer { status, body: body.freeze(), is_complete }
+}
+
+impl fmt::Display for HttpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(error) => error.fmt(f),
+            Self::Http(error) => write!(f, "no answer: {error}"),
+            Self::Timeout(timeout) => write!(f, "no answer within {timeout:?}"),
+        }
+    }
+}
+
+impl std::error::Error for HttpError {}
+
+#[cfg(test)]
+mod tests;
