@@ -40,8 +40,9 @@ impl NodeState {
 pub(super) struct ReadyNodes(Mutex<HashMap<String, Instant>>);
 
 /// Time without a heartbeat after which a node is not considered ready. Heartbeats are sent every
-/// second.
-const SILENCE_MAX: Duration = Duration::from_secs(2);
+/// second; a node that stops in order reports it at once, so that only a node that died is
+/// considered ready for this long, and one on a busy machine may be late by three heartbeats.
+const SILENCE_MAX: Duration = Duration::from_secs(4);
 /// Maximum number of nodes that are tracked: more than a cluster has.
 const KNOWN_MAX: usize = 64;
 
