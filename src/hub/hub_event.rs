@@ -81,7 +81,8 @@ pub trait Observer: fmt::Debug + Send + Sync {
     /// dropped.
     fn wants(&self, app_id: &str, kind: Kind) -> bool;
 
-    /// Handles an event. Called under the lock of its channel, so it must not block.
+    /// Handles an event. Transitions are reported under the lock of their channel or user, so they
+    /// arrive in order, and this must not block.
     fn observe(&self, app_id: &str, hub_event: HubEvent);
 
     /// Like [`Observer::observe`], for events decided elsewhere: `at_us` is in µs since 1970, by a

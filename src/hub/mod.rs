@@ -395,11 +395,7 @@ impl Hub {
                         self.count_changed(&name, &mut channel, now);
                     }
                 }
-                TimerTask::GoOffline(user_id) => {
-                    if self.users.go_offline(&self.inboxes, &user_id, now) {
-                        self.user_turned(&user_id, false);
-                    }
-                }
+                TimerTask::GoOffline(user_id) => self.user_is_due(&user_id, now),
             }
         }
     }

@@ -47,16 +47,26 @@ impl Known {
 }
 
 impl Users {
-    /// Adds a connection. Returns true if the user was offline.
-    fn come(&self, inboxes: &Inboxes, user_id: &Arc<str>, connection: ConnectionRef) -> bool {
+    /// Adds a connection. If the user was offline, calls `went_online` while the user is locked, so
+    /// that the transitions of a user are reported in order.
+    fn come(
+        &self,
+        inboxes: &Inboxes,
+        user_id: &Arc<str>,
+        connection: ConnectionRef,
+        went_online: impl FnOnce(),
+    ) {
         let mut known = self.0.entry(Arc::clone(user_id)).or_default();
         let was_online = known.is_online();
         known.leaving_since = None;
         known.connections.insert(connection);
-        if !was_online && !known.watchers.is_empty() {
+        if was_online {
+            return;
+        }
+        went_online();
+        if !known.watchers.is_empty() {
             known.tell_watchers(inboxes, &event::watchlist(&[user_id], &[]));
         }
-        !was_online
     }
 
     /// Removes a connection. Returns true for the last one: the user is then offline after a delay.
@@ -69,26 +79,36 @@ impl Users {
         was_last
     }
 
-    /// Reports the user as offline, unless it has returned. Returns true if it has not.
-    pub(super) fn go_offline(&self, inboxes: &Inboxes, user_id: &Arc<str>, now: Instant) -> bool {
-        let mut went = false;
+    /// Makes the user offline, unless it has returned. Calls `went_offline` while the user is
+    /// locked.
+    fn go_offline(
+        &self,
+        inboxes: &Inboxes,
+        user_id: &Arc<str>,
+        now: Instant,
+        went_offline: impl FnOnce(),
+    ) {
         if let Some(mut known) = self.0.get_mut(user_id) {
             if known.leaving_since.is_none_or(|since| now < since + Hub::OFFLINE_GRACE) {
-                return false;
+                return;
             }
-            went = true;
             known.leaving_since = None;
+            went_offline();
             if !known.watchers.is_empty() {
                 known.tell_watchers(inboxes, &event::watchlist(&[], &[user_id]));
             }
         }
         self.0.remove_if(user_id, |_, known| known.is_disposable());
-        went
     }
 
     #[cfg(test)]
     pub(super) fn knows(&self, user_id: &str) -> bool {
         self.0.contains_key(user_id)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_locked(&self, user_id: &str) -> bool {
+        self.0.try_get_mut(user_id).is_locked()
     }
 
     /// Adds a watcher and returns whether the user is online, in one step, so that no change is
@@ -121,23 +141,22 @@ impl Hub {
         for watched in before.iter().flat_map(|before| &before.watchlist) {
             self.users.unwatch(watched, connection);
         }
-        if self.users.come(&self.inboxes, &user.id, connection) {
-            self.user_turned(&user.id, true);
-        }
+        self.users.come(&self.inboxes, &user.id, connection, || {
+            let user_id = Arc::clone(&user.id);
+            self.decided(Kind::UserOnline, || HubEvent::UserOnline { user_id });
+        });
         let (online, offline): (Vec<&Arc<str>>, Vec<&Arc<str>>) =
             user.watchlist.iter().partition(|watched| self.users.watch(watched, connection));
         let watchlist = (!user.watchlist.is_empty()).then(|| event::watchlist(&online, &offline));
         SignedIn { success: event::signin_success(user_data), watchlist }
     }
 
-    /// Reports that a user went online or offline.
-    pub(super) fn user_turned(&self, user_id: &Arc<str>, is_online: bool) {
-        let user_id = Arc::clone(user_id);
-        if is_online {
-            self.decided(Kind::UserOnline, || HubEvent::UserOnline { user_id });
-        } else {
+    /// Makes a user offline whose last connection has left, unless it has returned.
+    pub(super) fn user_is_due(&self, user_id: &Arc<str>, now: Instant) {
+        self.users.go_offline(&self.inboxes, user_id, now, || {
+            let user_id = Arc::clone(user_id);
             self.decided(Kind::UserOffline, || HubEvent::UserOffline { user_id });
-        }
+        });
     }
 
     /// Signs a connection out that was signed in as `user`.

@@ -1,7 +1,7 @@
 //! The events that the observer receives, and their order.
 
 use super::*;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock, Weak};
 
 /// Records the events, each as its kind and its subject.
 #[derive(Debug, Default)]
@@ -191,4 +191,65 @@ fn unsubscribing_does_not_send_a_large_count_at_once() {
     bench.now += Duration::from_secs(5);
     bench.hub.on_time(bench.now);
     assert_eq!(told.told(), ["subscription_count 148"]);
+}
+
+/// Panics if a transition is reported while its channel or user is not locked: another thread could
+/// then report the next transition first.
+#[derive(Debug, Default)]
+struct LockObserver {
+    hub: OnceLock<Weak<Hub>>,
+    recorder: Recorder,
+}
+
+impl Observer for LockObserver {
+    fn wants(&self, app_id: &str, kind: Kind) -> bool {
+        self.recorder.wants(app_id, kind)
+    }
+
+    fn observe(&self, app_id: &str, hub_event: HubEvent) {
+        let hub = self.hub.get().unwrap().upgrade().unwrap();
+        let is_locked = match (hub_event.channel(), hub_event.user_id()) {
+            (Some(channel), _) => hub.channels.try_get_mut(channel).is_locked(),
+            (None, Some(user_id)) => hub.users.is_locked(user_id),
+            (None, None) => false,
+        };
+        assert!(is_locked, "{hub_event:?} is reported without the lock");
+        self.recorder.observe(app_id, hub_event);
+    }
+
+    fn observe_at(&self, _app_id: &str, _at_us: u64, hub_event: HubEvent) {
+        panic!("{hub_event:?} is decided by this hub");
+    }
+}
+
+#[test]
+fn transitions_are_reported_under_the_lock_that_made_them() {
+    let observer = Arc::new(LockObserver::default());
+    let reports = Arc::clone(&observer) as Arc<dyn Observer>;
+    let mut now = Instant::now();
+    let app = App::new(AppConfig::development());
+    let hub = Arc::new(Hub::new(app, Arc::new(Inboxes::new(2)), reports, now));
+    observer.hub.set(Arc::downgrade(&hub)).unwrap();
+    let ann = user("ann", &["bob"]);
+    for watched in [&[][..], &["ann"]] {
+        let bob = user("bob", watched);
+        for (slot, user) in [(1, &ann), (2, &bob), (3, &ann)] {
+            let _ = hub.sign_in(connection(0, slot), user, "{}", None);
+        }
+        for (slot, user) in [(1, &ann), (2, &bob), (3, &ann)] {
+            hub.sign_out(connection(0, slot), user, now);
+        }
+        now += Hub::OFFLINE_GRACE;
+        hub.on_time(now);
+    }
+    let room = name("presence-r");
+    hub.subscribe(shard(0), &room, Some(&member("1")), now).unwrap();
+    hub.unsubscribe(shard(0), &room, Some("1"), now);
+    let users = ["user_online ann", "user_online bob", "user_offline ann", "user_offline bob"];
+    let channels = ["channel_occupied ", "member_added 1", "member_removed 1", "channel_vacated "];
+    let mut told = observer.recorder.told();
+    // Both are offline at the same time.
+    told[2..4].sort_unstable();
+    told[6..8].sort_unstable();
+    assert_eq!(told, [users, users, channels].concat());
 }
