@@ -1,11 +1,10 @@
-//! The events of an app that webhooks may report, and their encoding in a log.
+//! The events of an app that webhooks may report.
 
 use crate::{
     config::WebhookEvent as Kind,
-    protocol::{ChannelName, SocketId, repaired},
+    protocol::{ChannelName, SocketId},
 };
-use serde::{Deserialize, Serialize};
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 /// An event that the application may be notified of.
 ///
@@ -90,30 +89,6 @@ pub trait Observer: fmt::Debug + Send + Sync {
     fn observe_at(&self, app_id: &str, at_us: u64, hub_event: HubEvent);
 }
 
-/// The error for bytes that are not an event.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct InvalidHubEvent;
-
-/// The members of the JSON object of an event in a log. The names are short, because logs can be
-/// long.
-#[derive(Default, Deserialize, Serialize)]
-struct Record<'a> {
-    #[serde(rename = "k", borrow)]
-    kind: Cow<'a, str>,
-    #[serde(rename = "c", borrow, skip_serializing_if = "Option::is_none")]
-    channel: Option<Cow<'a, str>>,
-    #[serde(rename = "u", borrow, skip_serializing_if = "Option::is_none")]
-    user_id: Option<Cow<'a, str>>,
-    #[serde(rename = "e", borrow, skip_serializing_if = "Option::is_none")]
-    name: Option<Cow<'a, str>>,
-    #[serde(rename = "d", borrow, skip_serializing_if = "Option::is_none")]
-    data: Option<Cow<'a, str>>,
-    #[serde(rename = "s", skip_serializing_if = "Option::is_none")]
-    socket_id: Option<String>,
-    #[serde(rename = "n", skip_serializing_if = "Option::is_none")]
-    count: Option<usize>,
-}
-
 impl HubEvent {
     /// The kind of the event.
     #[must_use]
@@ -191,76 +166,6 @@ impl HubEvent {
         };
         size_of::<Self>() + channel + user_id + text
     }
-
-    /// Encodes the event for a log. [`HubEvent::from_bytes`] decodes it.
-    ///
-    /// # Panics
-    ///
-    /// Never: a JSON value of strings can always be written.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut record = Record {
-            kind: Cow::Borrowed(self.kind().as_str()),
-            channel: self.channel().map(|channel| Cow::Borrowed(channel.as_str())),
-            user_id: self.user_id().map(|user_id| Cow::Borrowed(&**user_id)),
-            ..Record::default()
-        };
-        if let Self::ClientEvent { name, data, socket_id, .. } = self {
-            record.name = Some(Cow::Borrowed(name));
-            record.data = Some(Cow::Borrowed(data));
-            record.socket_id = Some(socket_id.to_string());
-        }
-        if let Self::SubscriptionCount { count, .. } = self {
-            record.count = Some(*count);
-        }
-        serde_json::to_vec(&record).expect("text can always be written as JSON")
-    }
-
-    /// Decodes the output of [`HubEvent::to_bytes`].
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidHubEvent`] for other bytes.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidHubEvent> {
-        let record: Record<'_> = serde_json::from_slice(bytes).map_err(|_| InvalidHubEvent)?;
-        record.hub_event().ok_or(InvalidHubEvent)
-    }
-}
-
-impl Record<'_> {
-    /// The event, if the members that its kind needs are present.
-    fn hub_event(self) -> Option<HubEvent> {
-        // It was within the app's limit when it was written.
-        let channel = self.channel.map(|name| ChannelName::parse(&name, name.len()));
-        let channel = channel.transpose().ok()?;
-        let user_id = self.user_id.map(|user_id| Arc::<str>::from(&*user_id));
-        Some(match Kind::from_name(&self.kind)? {
-            Kind::ChannelOccupied => HubEvent::Occupied { channel: channel? },
-            Kind::ChannelVacated => HubEvent::Vacated { channel: channel? },
-            Kind::MemberAdded => HubEvent::MemberAdded { channel: channel?, user_id: user_id? },
-            Kind::MemberRemoved => HubEvent::MemberRemoved { channel: channel?, user_id: user_id? },
-            Kind::ClientEvent => HubEvent::ClientEvent {
-                channel: channel?,
-                name: self.name?.into_owned(),
-                data: data_token(&self.data?)?,
-                socket_id: SocketId::parse(&self.socket_id?).ok()??,
-                user_id,
-            },
-            Kind::CacheMiss => HubEvent::CacheMiss { channel: channel? },
-            Kind::SubscriptionCount => {
-                HubEvent::SubscriptionCount { channel: channel?, count: self.count? }
-            }
-            Kind::UserOnline => HubEvent::UserOnline { user_id: user_id? },
-            Kind::UserOffline => HubEvent::UserOffline { user_id: user_id? },
-        })
-    }
-}
-
-/// Data as a JSON token for a webhook's body; invalid JSON would make the whole body unreadable.
-fn data_token(data: &str) -> Option<String> {
-    let token = repaired(data);
-    let is_text = serde_json::from_str::<Option<Cow<'_, str>>>(&token).is_ok();
-    is_text.then(|| token.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -294,41 +199,8 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_event_is_decoded_as_it_was_encoded() {
-        for (hub_event, kind) in one_of_each().into_iter().zip(Kind::ALL) {
-            assert_eq!(hub_event.kind(), kind);
-            let bytes = hub_event.to_bytes();
-            assert_eq!(HubEvent::from_bytes(&bytes), Ok(hub_event));
-        }
-        let bytes = one_of_each()[0].to_bytes();
-        assert_eq!(bytes, br#"{"k":"channel_occupied","c":"t"}"#);
-    }
-
-    #[test]
-    fn data_from_a_log_is_json_for_every_parser() {
-        let text =
-            r#"{"k":"client_event","c":"private-x","e":"client-a","d":"\"\\ud800\"","s":"1.1"}"#;
-        let read = HubEvent::from_bytes(text.as_bytes());
-        let Ok(HubEvent::ClientEvent { data, .. }) = read else { panic!("{read:?}") };
-        assert_eq!(data, r#""\ufffd""#);
-    }
-
-    #[test]
-    fn other_bytes_are_rejected() {
-        for text in [
-            "",
-            "{}",
-            r#"{"k":"nothing","c":"t"}"#,
-            r#"{"k":"channel_occupied"}"#,
-            r#"{"k":"channel_occupied","c":"a b"}"#,
-            r#"{"k":"member_added","c":"presence-x"}"#,
-            r#"{"k":"client_event","c":"private-x","e":"client-a","d":"null","s":"0.1"}"#,
-            r#"{"k":"user_online","c":"t"}"#,
-            r#"{"k":"client_event","c":"private-x","e":"client-a","d":"\"\"],","s":"1.1"}"#,
-            r#"{"k":"client_event","c":"private-x","e":"client-a","d":"{}","s":"1.1"}"#,
-        ] {
-            assert_eq!(HubEvent::from_bytes(text.as_bytes()), Err(InvalidHubEvent), "{text}");
-        }
+    fn each_event_has_its_kind() {
+        assert_eq!(one_of_each().map(|hub_event| hub_event.kind()), Kind::ALL);
     }
 
     #[test]

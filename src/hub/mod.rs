@@ -23,7 +23,7 @@ mod users;
 pub use cache::{CacheStats, ToCache};
 #[cfg(test)]
 pub(crate) use hub_event::tests as hub_event_tests;
-pub use hub_event::{HubEvent, InvalidHubEvent, Observer};
+pub use hub_event::{HubEvent, Observer};
 pub use inbox::{
     Attached, ConnectionKey, ConnectionRef, Delivery, Inbox, Inboxes, ShardIndex, ShardSet,
 };

@@ -32,6 +32,7 @@ mod log;
 mod machine;
 mod name;
 mod queue;
+mod record;
 mod retry;
 mod shared;
 mod stats;

@@ -10,10 +10,11 @@ use super::{
         filter::Filter,
         kept_alive,
         queue::MemoryQueue,
+        record::parse,
         stats::Dropped,
     },
     SharedWebhooks,
-    machine::{SharedMachine, parse},
+    machine::SharedMachine,
     queue::SharedQueue,
 };
 use crate::cluster::{Commit, NotCommitted, Poll, Store, Unavailable, View};

@@ -9,7 +9,7 @@
 //! arrival is reported unless the departure before it is still held, and a departure always follows
 //! an arrival.
 
-use super::super::{debouncer::Debouncer, machine::Machine};
+use super::super::{debouncer::Debouncer, machine::Machine, record};
 use crate::{
     hub::{Hub, HubEvent},
     protocol::ChannelName,
@@ -66,14 +66,6 @@ fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Parses a record: its time and its event. The time is in µs, or for held events their deadline in
-/// ms.
-pub(super) fn parse(record: &[u8]) -> Option<(u64, HubEvent)> {
-    let space = record.iter().position(|byte| *byte == b' ')?;
-    let time = std::str::from_utf8(&record[..space]).ok()?.parse().ok()?;
-    Some((time, HubEvent::from_bytes(&record[space + 1..]).ok()?))
-}
-
 /// The maximum time between a record and the deadline of its event.
 fn hold_max_ms() -> u64 {
     ms(Debouncer::DELAY.max(Hub::COUNT_INTERVAL))
@@ -90,7 +82,7 @@ impl SharedMachine {
     pub(super) fn resume(held: Vec<(String, String)>) -> Self {
         let mut machine = Self::default();
         for (name, text) in held {
-            match parse(text.as_bytes()) {
+            match record::parse(text.as_bytes()) {
                 Some((due_ms, hub_event)) => {
                     machine.due.insert(Deadline::new(due_ms, &name));
                     machine.held.insert(name, Held { due_ms, hub_event });
@@ -159,8 +151,7 @@ impl SharedMachine {
         let changed = std::mem::take(&mut self.changed);
         let held = |name: &String| {
             self.held.get(name).map_or_else(String::new, |held| {
-                let record = held.hub_event.to_bytes();
-                format!("{} {}", held.due_ms, String::from_utf8_lossy(&record))
+                format!("{} {}", held.due_ms, record::encode(&held.hub_event))
             })
         };
         changed

@@ -1,6 +1,9 @@
 //! Observed events that are not in the common log yet.
 
-use super::super::log::{Full, MemoryLog};
+use super::super::{
+    log::{Full, MemoryLog},
+    record,
+};
 use crate::{
     cluster::{LogRecord, Store},
     hub::HubEvent,
@@ -48,7 +51,7 @@ impl OutgoingLog {
         let most_bytes =
             if hub_event.is_transition() { Store::LOG_BYTES_MAX } else { Store::LOG_BYTES_MAX / 2 };
         let most_here = most_bytes.min(MemoryLog::BYTES_MAX);
-        let entry = LogRecord { at_us, most_bytes, record: hub_event.to_bytes() };
+        let entry = LogRecord { at_us, most_bytes, record: record::encode(hub_event).into_bytes() };
         let mut waiting = self.waiting.lock();
         if most_here < waiting.bytes + size(&entry) {
             return Err(Full);
@@ -142,7 +145,7 @@ mod tests {
         assert_eq!((part.len(), part[0].at_us), (Store::RECORDS_MAX, 7));
         outgoing.remove(&part);
         let part = outgoing.part();
-        assert_eq!(part[0].record, vacated.to_bytes());
+        assert_eq!(part[0].record, record::encode(&vacated).into_bytes());
         outgoing.remove(&part);
         assert_eq!((outgoing.len(), outgoing.waiting.lock().bytes), (0, 0));
         assert_eq!(outgoing.waiting.lock().entries.capacity(), 0, "memory returns");
@@ -158,9 +161,9 @@ mod tests {
         outgoing.push(0, &occupied).unwrap();
         let part = outgoing.part();
         outgoing.push(0, &vacated).unwrap();
-        assert_eq!(records(&outgoing.part()), [occupied.to_bytes()]);
+        assert_eq!(records(&outgoing.part()), [record::encode(&occupied).into_bytes()]);
         outgoing.remove(&part);
-        assert_eq!(records(&outgoing.part()), [vacated.to_bytes()]);
+        assert_eq!(records(&outgoing.part()), [record::encode(&vacated).into_bytes()]);
     }
 
     #[test]
@@ -170,7 +173,7 @@ mod tests {
         let mut push = |bytes: usize| {
             if let HubEvent::ClientEvent { data, .. } = &mut event {
                 *data = String::new();
-                let rest = event.to_bytes().len() + Store::OVERHEAD_BYTES;
+                let rest = record::encode(&event).len() + Store::OVERHEAD_BYTES;
                 if let HubEvent::ClientEvent { data, .. } = &mut event {
                     *data = "x".repeat(bytes - rest);
                 }
@@ -199,7 +202,7 @@ mod tests {
             let outgoing = OutgoingLog::default();
             outgoing.push(0, hub_event).unwrap();
             let each = outgoing.waiting.lock().bytes;
-            assert_eq!(each, hub_event.to_bytes().len() + Store::OVERHEAD_BYTES);
+            assert_eq!(each, record::encode(hub_event).len() + Store::OVERHEAD_BYTES);
             outgoing.waiting.lock().bytes = most - each;
             assert_eq!(outgoing.push(0, hub_event), Ok(()));
             outgoing.waiting.lock().bytes = most - each + 1;

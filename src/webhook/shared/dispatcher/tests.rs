@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     cluster::SimulatedRedis,
     hub::hub_event_tests::{channel, one_of_each},
+    webhook::record::encode,
     webhook::shared::testbed::{BATCH_WAIT, Member, connector, settings},
 };
 use tokio::time::sleep;
@@ -252,7 +253,7 @@ async fn more_events_than_one_poll_returns_are_reported_in_order() {
         let entry = |number| crate::cluster::LogRecord {
             at_us: 1_000,
             most_bytes: Store::LOG_BYTES_MAX,
-            record: occupied(&format!("c{number}")).to_bytes(),
+            record: encode(&occupied(&format!("c{number}"))).into_bytes(),
         };
         range.map(entry).collect()
     };
@@ -280,7 +281,7 @@ async fn events_during_a_step_are_reported_by_the_next_one() {
     let entry = |number: u64| crate::cluster::LogRecord {
         at_us: 0,
         most_bytes: Store::LOG_BYTES_MAX,
-        record: occupied(&format!("c{number}")).to_bytes(),
+        record: encode(&occupied(&format!("c{number}"))).into_bytes(),
     };
     let (mut number, mut waits) = (0, Vec::new());
     for delay_us in (0..10_000).step_by(500) {
@@ -324,7 +325,7 @@ async fn an_expired_lease_commits_nothing() {
     };
     redis.ask::<redis::Value>(&["DEL", &redis.key("teller").unwrap()]);
     assert!(matches!(second.step().await, Step::Wait(_)));
-    view.records = vec![[b"5 ", &occupied("c").to_bytes()[..]].concat()];
+    view.records = vec![[b"5 ", encode(&occupied("c")).as_bytes()].concat()];
     assert_eq!(first.take(view).await, Err(NotCommitted::NotOurs));
     assert!(queued(&redis, &one, 0).is_empty());
     assert!(matches!(first.step().await, Step::StandBy { .. }));

@@ -1,5 +1,6 @@
 use super::*;
 use crate::hub::hub_event_tests::{channel, one_of_each};
+use crate::webhook::record::{encode, parse};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::sync::Arc;
 
@@ -226,7 +227,8 @@ fn reported_events_alternate_whichever_reader_dies() {
             now_ms += random.random_range(0..900);
             let member = format!("{}", random.random_range(0..3));
             let (came, hub_event) = next(&mut truth, &member, step % 2 == 0);
-            let record = [format!("{now_ms} ").into_bytes(), hub_event.to_bytes()].concat();
+            let record =
+                [format!("{now_ms} ").into_bytes(), encode(&hub_event).into_bytes()].concat();
             kept.log.push(record);
             truth.insert(name_of(&hub_event), came);
             if random.random_bool(0.3) {
