@@ -14,8 +14,9 @@
 //! 7  main, cli                the command line
 //! 6  server                   builds the parts, runs them, drains them in order
 //! 5  shard       http         sockets; the HTTP API
-//! 4  node                     hubs, cluster, webhooks and counters as one, for layer 5
-//! 3  cluster    webhook       the state shared by nodes; webhooks
+//! 4  node                     hubs, broker, webhooks and counters as one, for layer 5
+//! 3  broker     webhook       what decides for one node or for all; webhooks
+//!    cluster                  the state shared by nodes
 //! 2  session     hub          one client's protocol without I/O; channels and users of this node
 //! 1  signature   app          HMAC and its strings to sign; tenants and their limits
 //! 0  protocol  config  file  host  rate  permit  metrics  shutdown  throttle  tls  clock
@@ -24,7 +25,7 @@
 //!
 //! # The path of an event
 //!
-//! [`http`] checks the request's signature and reads the event. [`node`] encodes it once for
+//! [`http`] checks the request's signature and reads the event. [`broker`] encodes it once for
 //! each channel as a [`protocol::Frame`]. The [`hub`] of the app takes the channel's lock,
 //! advances its sequence and pushes a handle of the frame into the inbox of each shard that has
 //! subscribers. In a cluster, the event is published through Redis first and delivered to the
@@ -33,6 +34,7 @@
 
 pub mod app;
 pub mod backoff;
+pub mod broker;
 pub mod cli;
 pub mod clock;
 pub mod cluster;

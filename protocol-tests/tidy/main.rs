@@ -19,6 +19,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("shard", 5),
     ("http", 5),
     ("node", 4),
+    ("broker", 3),
     ("cluster", 3),
     ("webhook", 3),
     ("session", 2),

@@ -8,8 +8,8 @@ use super::{
     reply::{ApiError, Reply, ok},
 };
 use crate::{
+    broker::OccupiedChannels,
     hub::Hub,
-    node::OccupiedChannels,
     protocol::{ChannelName, InvalidChannelName},
 };
 use serde_json::json;
@@ -32,7 +32,7 @@ impl Http {
     ) -> Result<Reply, ApiError> {
         let prefix = head.parameter("filter_by_prefix").unwrap_or_default();
         let info = requested(head)?;
-        Ok(match self.node.channels(hub, prefix).await? {
+        Ok(match self.node.broker().channels(hub, prefix).await? {
             OccupiedChannels::Local(list) => {
                 let each = list.iter().map(|(name, counts)| (name, *counts));
                 ok(info::channels(each, info))
@@ -54,7 +54,7 @@ impl Http {
         let name = parse_channel(name, &hub.app().config)?;
         let info = requested(head)?;
         check_attributes(info, &name)?;
-        let summary = self.node.channel(hub, &name).await?;
+        let summary = self.node.broker().channel(hub, &name).await?;
         let mut body = format!(r#"{{"occupied":{}"#, 0 < summary.counts.subscriptions);
         if info.user_count || info.subscription_count {
             body.push(',');
@@ -80,7 +80,7 @@ impl Http {
             return Err(ApiError::bad_request("Users can be retrieved only for presence channels"));
         }
         let with_info = matches!(head.parameter("with_user_info"), Some("1" | "true"));
-        let users = self.node.users(hub, &name, with_info).await?;
+        let users = self.node.broker().users(hub, &name, with_info).await?;
         let mut body = String::from(r#"{"users":["#);
         for (at, (id, info)) in users.iter().enumerate() {
             let id = json!(**id).to_string();
@@ -97,7 +97,7 @@ impl Http {
 
     /// `GET /apps/{id}/connections`.
     pub(super) async fn connections(&self, hub: &Hub) -> Result<Reply, ApiError> {
-        let connections = self.node.connections(hub).await?;
+        let connections = self.node.broker().connections(hub).await?;
         Ok(ok(json!({"connections": connections}).to_string()))
     }
 
@@ -111,7 +111,7 @@ impl Http {
         {
             return Err(ApiError::bad_request(format!("Invalid user id: {rule}")));
         }
-        self.node.terminate(hub, user_id).await?;
+        self.node.broker().terminate(hub, user_id).await?;
         Ok(ok("{}"))
     }
 }

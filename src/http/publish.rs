@@ -6,9 +6,9 @@ use super::{
     reply::{ApiError, Reply, ok},
 };
 use crate::{
+    broker::AppEvent,
     config::AppConfig,
     hub::Hub,
-    node::AppEvent,
     protocol::{ChannelName, EventData, SocketId, repaired},
 };
 use serde::{
@@ -55,7 +55,7 @@ impl Http {
         let body = text(body)?;
         let Publish { event, info } = parse_event(&object(&body)?, config, Channels::Many)?;
         let events = [event];
-        let (counts, shards) = self.node.publish(hub, &events).await?;
+        let (counts, shards) = self.node.broker().publish(hub, &events).await?;
         let [event] = events;
         let reply = match info {
             None => ok("{}"),
@@ -72,7 +72,7 @@ impl Http {
         let batch = parse_batch(&body, &app.config)?;
         let (events, infos): (Vec<AppEvent<'_>>, Vec<Option<Info>>) =
             batch.into_iter().map(|publish| (publish.event, publish.info)).unzip();
-        let (counts, shards) = self.node.publish(hub, &events).await?;
+        let (counts, shards) = self.node.broker().publish(hub, &events).await?;
         self.node.wait_for_backpressure(shards).await;
         if infos.iter().all(Option::is_none) {
             return Ok(ok("{}"));
@@ -282,9 +282,10 @@ fn parse_socket_id(raw: Option<&RawValue>) -> Result<Option<SocketId>, ApiError>
 mod tests {
     use super::*;
     use crate::{
+        broker::SubscribeRequest,
         config::Config,
         hub::{ConnectionKey, ConnectionRef, ShardIndex},
-        node::{Node, SubscribeRequest},
+        node::Node,
         protocol::ChannelName,
         shutdown::Shutdown,
         webhook::Webhooks,
@@ -366,7 +367,7 @@ mod tests {
         let connection = ConnectionRef { shard, key };
         let channel = ChannelName::parse("c", 200).unwrap();
         let request = SubscribeRequest { connection, ticket: 0, channel: &channel, member: &None };
-        node.subscribe(&hub, request, Instant::now()).unwrap().unwrap();
+        node.broker().subscribe(&hub, request, Instant::now()).unwrap().unwrap();
         let inbox = node.inboxes().of(shard);
         let mut delivered = VecDeque::new();
         inbox.take(&mut delivered);

@@ -1,6 +1,6 @@
 //! Replies, and errors with their status.
 
-use crate::{cluster::NotPublished, node::BrokerUnavailable};
+use crate::broker::{BrokerUnavailable, NotPublished};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{

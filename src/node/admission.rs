@@ -2,8 +2,8 @@
 
 use super::{Node, Peer, address::AddressPermit};
 use crate::{
+    broker::BrokerPermit,
     clock,
-    cluster::ConnectionPermit,
     config::ConnectionConfig,
     hub::Hub,
     permit::Permit,
@@ -41,7 +41,7 @@ pub struct Admitted<P> {
     pub session: Session<P>,
     /// Address and origin of the client, for the log.
     pub from: ClientInfo,
-    _permits: (Permit, Permit, Option<AddressPermit>, Option<ConnectionPermit>),
+    _permits: (Permit, Permit, Option<AddressPermit>, BrokerPermit),
 }
 
 /// Address, origin and start of a connection. Every idle connection keeps one.
@@ -128,10 +128,7 @@ impl Node {
             .addresses
             .take(request.peer.address)
             .map_err(|_over_quota| CloseCode::AddressOverCapacity)?;
-        let of_all_nodes = match &self.cluster {
-            Some(cluster) => Some(cluster.admit(&hub).await.ok_or(CloseCode::OverQuota)?),
-            None => None,
-        };
+        let of_all_nodes = self.broker.admit(&hub).await.ok_or(CloseCode::OverQuota)?;
         let socket_id = SocketId::from_random(rand::random());
         let config = Arc::clone(&policy.session);
         Ok(Admitted {

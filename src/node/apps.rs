@@ -100,23 +100,19 @@ impl Node {
         let factory = HubFactory {
             inboxes: &self.inboxes,
             webhooks: &self.webhooks,
-            is_clustered: self.cluster.is_some(),
+            is_clustered: self.broker.cluster().is_some(),
         };
         let (apps, gone) = Apps::new(&config.apps, &before, factory);
         for app in &config.apps {
             let kept = apps.hub(&app.id).filter(|hub| hub.app().config != *app);
             if let Some(hub) = kept {
                 hub.reconfigure(App::new(app.clone()));
-                if let Some(cluster) = &self.cluster {
-                    cluster.trim_cache(hub);
-                }
+                self.broker.reconfigured(hub);
             }
         }
-        // The webhooks and the cluster know a new app before its first connection.
+        // The webhooks and the broker know a new app before its first connection.
         self.webhooks.change(plan);
-        if let Some(cluster) = &self.cluster {
-            cluster.serve(apps.by_id());
-        }
+        self.broker.serve(apps.by_id());
         self.apps.store(Arc::new(apps));
         for hub in gone {
             hub.close();
@@ -143,7 +139,7 @@ impl Node {
             // The app was added again, and the webhooks are its own.
             return;
         }
-        self.client_events.forget(&hub.app_id());
+        self.broker.forget(&hub.app_id());
         self.webhooks.end(&hub.app_id());
     }
 }

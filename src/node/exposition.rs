@@ -2,7 +2,6 @@
 
 use super::Node;
 use crate::{
-    cluster::Cluster,
     hub::{CacheStats, Hub},
     metrics::Metrics,
 };
@@ -22,10 +21,6 @@ struct AppGauges(Vec<Arc<Hub>>);
 #[derive(Debug)]
 struct NodeMetrics(Arc<Metrics>);
 
-/// The metrics of the cluster.
-#[derive(Debug)]
-struct ClusterMetrics(Cluster);
-
 impl Node {
     /// All metrics in the text format of Prometheus.
     ///
@@ -37,9 +32,7 @@ impl Node {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(AppGauges(self.hubs())));
         registry.register_collector(Box::new(NodeMetrics(Arc::clone(&self.metrics))));
-        if let Some(cluster) = &self.cluster {
-            registry.register_collector(Box::new(ClusterMetrics(cluster.clone())));
-        }
+        self.broker.register_metrics(&mut registry);
         registry.register_collector(Box::new(self.webhooks.metrics()));
         let mut page = String::new();
         prometheus_text::encode(&mut page, &registry).expect("a String takes all text");
@@ -50,12 +43,6 @@ impl Node {
 impl Collector for NodeMetrics {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         Collector::encode(&*self.0, encoder)
-    }
-}
-
-impl Collector for ClusterMetrics {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        Collector::encode(self.0.metrics(), encoder)
     }
 }
 

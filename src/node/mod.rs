@@ -6,19 +6,13 @@ mod admission;
 mod apps;
 mod connection_rate;
 mod exposition;
-mod publish;
-mod query;
 mod refusals;
-mod subscriptions;
 
 pub use address::{Peer, TrustedProxies};
 pub use admission::{Admitted, ClientInfo, ConnectRequest};
-pub use publish::{AcceptedClientEvent, AppEvent};
-pub use query::{BrokerUnavailable, OccupiedChannels};
-pub use subscriptions::SubscribeRequest;
 
 use crate::{
-    cluster::Cluster,
+    broker::Broker,
     config::{Config, RedisConfig},
     hub::{Hub, Inboxes, ShardSet},
     metrics::Metrics,
@@ -51,10 +45,8 @@ pub struct Node {
     connection_rates: ConnectionRateLimiter,
     refusals: RefusalLog,
     shutdown: Shutdown,
-    /// The cluster; `None` for a single node.
-    cluster: Option<Cluster>,
+    broker: Broker,
     webhooks: Arc<Webhooks>,
-    client_events: publish::CompletionQueue,
 }
 
 impl Node {
@@ -82,9 +74,8 @@ impl Node {
             refusals: RefusalLog::new(),
             shutdown,
             webhooks,
-            client_events: publish::CompletionQueue::default(),
             inboxes,
-            cluster: None,
+            broker: Broker::Local,
         }
     }
 
@@ -95,32 +86,31 @@ impl Node {
     ///
     /// The file that `redis.ca` names can't be read.
     pub fn join(&mut self, config: &RedisConfig) -> io::Result<()> {
-        self.cluster = Cluster::join(config, self.apps.load().by_id())?;
-        if let Some(cluster) = &self.cluster {
+        self.broker = Broker::start(config, self.apps.load().by_id())?;
+        if let Some(cluster) = self.broker.cluster() {
             self.webhooks.share(cluster);
         }
         Ok(())
     }
 
-    /// Leaves the cluster, once every connection has ended. Takes `patience` at most.
-    pub async fn leave(&self, patience: Duration) {
-        if let Some(cluster) = &self.cluster {
-            cluster.leave(patience).await;
-        }
+    /// What decides about channels, users and counts.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.broker
     }
 
     /// The reasons why the node does not take traffic; empty if it does.
     #[must_use]
     pub fn not_ready_reasons(&self) -> Vec<String> {
         let draining = self.is_draining().then(|| "draining".to_owned());
-        let away = self.cluster.as_ref().and_then(Cluster::unavailable_reason);
+        let away = self.broker.unavailable_reason();
         draining.into_iter().chain(away.map(|reason| reason.to_string())).collect()
     }
 
     /// Whether so much is queued that clients should not be read.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.inboxes.is_any_full() || self.cluster.as_ref().is_some_and(Cluster::is_busy)
+        self.inboxes.is_any_full() || self.broker.is_busy()
     }
 
     /// The hub of the app with this id.
@@ -156,19 +146,6 @@ impl Node {
     #[must_use]
     pub fn shutdown(&self) -> &Shutdown {
         &self.shutdown
-    }
-
-    /// Notifies the other nodes that this one takes no more connections.
-    pub fn announce_drain(&self) {
-        if let Some(cluster) = &self.cluster {
-            cluster.drain();
-        }
-    }
-
-    /// Whether another node takes connections.
-    #[must_use]
-    pub fn is_another_ready(&self) -> bool {
-        self.cluster.as_ref().is_some_and(Cluster::is_another_ready)
     }
 
     /// Whether the node is draining.

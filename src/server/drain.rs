@@ -69,7 +69,7 @@ impl Draining {
         let connections = self.node.connections_here();
         self.connections.start();
         let began = self.connections.since().unwrap_or_else(clock::now);
-        self.node.announce_drain();
+        self.node.broker().announce_drain();
         self.acceptor.drain();
         if let Some(metrics) = &self.metrics {
             allow_take_over(&metrics.listener);
@@ -82,7 +82,7 @@ impl Draining {
         let ended = clock::now();
         self.flush_webhooks(ended, end).await;
         let patience = until(self.gives_up_at(ended, end)).max(LEAVE_TIMEOUT_MIN);
-        self.node.leave(patience).await;
+        self.node.broker().leave(patience).await;
         self.acceptor.close();
         self.acceptor.ended(CLOSE_PATIENCE).await;
         self.connections.finish(LATE_PATIENCE).await;
@@ -110,9 +110,9 @@ impl Draining {
             self.acceptor.ended(CLOSE_PATIENCE).await;
             return DrainPlan::Spread;
         }
-        if self.node.is_another_ready() {
+        if self.node.broker().is_another_ready() {
             time::sleep(CLUSTER_SETTLE).await;
-            if self.node.is_another_ready() {
+            if self.node.broker().is_another_ready() {
                 return DrainPlan::Spread;
             }
         }
@@ -192,7 +192,7 @@ impl Draining {
             () = time::sleep(WATCH_INTERVAL) => {}
         }
         let is_spread = self.connections.plan() == Some(DrainPlan::Spread);
-        if is_spread && !self.is_handed_over() && !self.node.is_another_ready() {
+        if is_spread && !self.is_handed_over() && !self.node.broker().is_another_ready() {
             tracing::info!("no other node is ready any more: all connections are closed with 4100");
             self.connections.set_plan(DrainPlan::Alone);
         }

@@ -234,7 +234,7 @@ impl Engine {
             self.unsubscribe(&client.hub, &channel, &subscription);
         }
         if let Some(user) = client.session.user() {
-            self.node.sign_out(&client.hub, connection, user, self.now);
+            self.node.broker().sign_out(&client.hub, connection, user, self.now);
         }
         Served::new(client)
     }

@@ -108,7 +108,7 @@ impl Engine {
             Ok(attached) => {
                 let Attached { hub, user_id, .. } = *attached;
                 let node = Arc::clone(&self.node);
-                node.unsubscribe(&hub, self.index, &name, user_id.as_ref(), self.now);
+                node.broker().unsubscribe(&hub, self.index, &name, user_id.as_ref(), self.now);
             }
             Err(refusal) if is_waiting => {
                 if let Some(client) = self.client(key.slot) {

@@ -8,9 +8,9 @@ use super::{
     subscribers::Subscriber,
 };
 use crate::{
+    broker::{AcceptedClientEvent, SubscribeRequest},
     hub::Subscribed,
     metrics::ReceivedKind,
-    node::{AcceptedClientEvent, SubscribeRequest},
     protocol::{
         ChannelName, CloseCode, EventData, Frame, Malformed, Member, ProtocolError, Severity,
         SubscriptionRefusal, User, event,
@@ -334,7 +334,7 @@ impl Engine {
         let node = Arc::clone(&self.node);
         let Some(client) = self.client(slot) else { return };
         let request = SubscribeRequest { connection, ticket, channel: &channel, member: &member };
-        match node.subscribe(&client.hub, request, now) {
+        match node.broker().subscribe(&client.hub, request, now) {
             Some(Ok(subscribed)) => {
                 let user_id = member.map(|member| member.user_id);
                 self.on_subscribed(slot, channel, user_id, subscribed);
@@ -414,7 +414,7 @@ impl Engine {
             *handle = subscription.handle;
         }
         let user_id = subscription.user_id.as_ref();
-        self.node.unsubscribe(hub, self.index, channel, user_id, self.now);
+        self.node.broker().unsubscribe(hub, self.index, channel, user_id, self.now);
     }
 
     fn publish(
@@ -430,7 +430,7 @@ impl Engine {
         let Some(client) = self.client(slot) else { return };
         let sender = client.session.socket_id();
         let event = AcceptedClientEvent { connection, channel, name, data, sender, user_id };
-        node.publish_client_event(&client.hub, event, now);
+        node.broker().publish_client_event(&client.hub, event, now);
     }
 
     fn sign_in(&mut self, slot: u32, user: User, user_data: &str) {
@@ -438,7 +438,7 @@ impl Engine {
         let node = Arc::clone(&self.node);
         let Some(client) = self.client(slot) else { return };
         let before = client.session.user();
-        let signed_in = node.sign_in(&client.hub, connection, &user, user_data, before);
+        let signed_in = node.broker().sign_in(&client.hub, connection, &user, user_data, before);
         let was_cut = user.watchlist_was_cut;
         client.session.signed_in(user);
         self.answer(slot, signed_in.success);

@@ -12,10 +12,11 @@ mod windows;
 
 use super::{connection::Phase, *};
 use crate::{
+    broker::AppEvent,
     clock,
     config::Config,
     hub::ShardIndex,
-    node::{AppEvent, ConnectRequest, Node, Peer},
+    node::{ConnectRequest, Node, Peer},
     permit::Quota,
     protocol::{ChannelName, CloseCode, EventData, Frame, SocketId},
     shutdown::{Drain, DrainPlan, Shutdown},
@@ -277,7 +278,7 @@ impl Bench {
             except,
         };
         let hub = self.node.hub_by_key("app-key").unwrap();
-        let _ = self.node.publish(&hub, &[event]).now_or_never().unwrap();
+        let _ = self.node.broker().publish(&hub, &[event]).now_or_never().unwrap();
     }
 }
 

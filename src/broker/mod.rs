@@ -1,0 +1,359 @@
+//! The broker: what makes the decisions about an app's channels, users and counts, for this node
+//! alone (`local`) or for all nodes that share a Redis (`redis`).
+//!
+//! Both take the same commands. A single node knows their results at once; with Redis, some are
+//! delivered later, to the inbox of the connection's shard.
+
+mod local;
+mod redis;
+
+pub use crate::cluster::NotPublished;
+pub use redis::RedisBroker;
+
+use crate::{
+    clock,
+    cluster::{ChannelList, Cluster, ConnectionPermit, Unavailable},
+    config::RedisConfig,
+    hub::{ChannelSummary, ConnectionRef, Counts, Hub, ShardIndex, ShardSet, SignedIn, Subscribed},
+    protocol::{ChannelName, EventData, Member, SocketId, SubscriptionRefusal, User},
+};
+use prometheus_client::registry::Registry;
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// The broker of a node.
+#[derive(Debug)]
+pub enum Broker {
+    /// Decides for this node, which is the only one.
+    Local,
+    /// Decides for all nodes, in Redis.
+    Redis(RedisBroker),
+}
+
+/// An event of the application.
+#[derive(Debug)]
+pub struct AppEvent<'a> {
+    /// The event's name, at most `max_event_name_length` characters.
+    pub name: Cow<'a, str>,
+    /// The event's data, at most `max_event_bytes`.
+    pub data: EventData<'a>,
+    /// The channels, without duplicates.
+    pub channels: Vec<ChannelName>,
+    /// The connection that does not receive the event: usually the one whose action caused it.
+    pub except: Option<SocketId>,
+}
+
+/// An accepted client event.
+#[derive(Clone, Copy, Debug)]
+pub struct AcceptedClientEvent<'a> {
+    /// The connection that sent it.
+    pub connection: ConnectionRef,
+    /// The channel that it was sent on.
+    pub channel: &'a ChannelName,
+    /// The event's name, which begins with `client-`.
+    pub name: &'a str,
+    /// The event's data as the client sent it.
+    pub data: &'a EventData<'a>,
+    /// The socket id of the sender, which does not receive its own event.
+    pub sender: SocketId,
+    /// On a presence channel, the member that sent it.
+    pub user_id: Option<&'a Arc<str>>,
+}
+
+/// A request of a connection to subscribe.
+#[derive(Clone, Copy, Debug)]
+pub struct SubscribeRequest<'a> {
+    /// The connection that receives the result.
+    pub connection: ConnectionRef,
+    /// Identifies the request if its result arrives later.
+    pub ticket: u32,
+    /// The channel, which the connection may subscribe to.
+    pub channel: &'a ChannelName,
+    /// On a presence channel, the member that joins.
+    pub member: &'a Option<Member>,
+}
+
+/// The channels with subscribers.
+#[derive(Debug)]
+pub enum OccupiedChannels {
+    /// Of a single node: only channels with the prefix.
+    Local(Vec<(ChannelName, Counts)>),
+    /// Of the cluster: channels with the prefix, and others.
+    Shared(Arc<ChannelList>),
+}
+
+/// The broker is unavailable.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BrokerUnavailable;
+
+/// A permit for one connection of an app, beyond the hub's. Dropping it releases it.
+#[derive(Debug)]
+pub struct BrokerPermit(
+    #[expect(dead_code, reason = "it is held, and released when it is dropped")]
+    Option<ConnectionPermit>,
+);
+
+impl From<Unavailable> for BrokerUnavailable {
+    fn from(_: Unavailable) -> Self {
+        Self
+    }
+}
+
+impl Broker {
+    /// The broker for `config`, which serves `hubs` (by app id). One in Redis connects in the
+    /// background, and retries without end. Needs a runtime.
+    ///
+    /// # Errors
+    ///
+    /// The file that `redis.ca` names can't be read.
+    pub fn start(config: &RedisConfig, hubs: HashMap<Arc<str>, Arc<Hub>>) -> io::Result<Self> {
+        let cluster = Cluster::join(config, hubs)?;
+        Ok(cluster.map_or(Self::Local, |cluster| Self::Redis(RedisBroker::new(cluster))))
+    }
+
+    /// The cluster of a broker in Redis, which keeps the log of webhooks too.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Cluster> {
+        match self {
+            Self::Local => None,
+            Self::Redis(broker) => Some(broker.cluster()),
+        }
+    }
+
+    /// Replaces the apps, by their ids.
+    pub fn serve(&self, hubs: HashMap<Arc<str>, Arc<Hub>>) {
+        if let Self::Redis(broker) = self {
+            broker.cluster().serve(hubs);
+        }
+    }
+
+    /// Applies a changed configuration of the hub's app.
+    pub fn reconfigured(&self, hub: &Hub) {
+        if let Self::Redis(broker) = self {
+            broker.cluster().trim_cache(hub);
+        }
+    }
+
+    /// Forgets an app that is not served any more, once its connections have ended.
+    pub fn forget(&self, app_id: &str) {
+        if let Self::Redis(broker) = self {
+            broker.forget(app_id);
+        }
+    }
+
+    /// Takes a permit for one connection of the hub's app on all nodes; `None` at the limit.
+    pub async fn admit(&self, hub: &Hub) -> Option<BrokerPermit> {
+        match self {
+            // The hub has counted it.
+            Self::Local => Some(BrokerPermit(None)),
+            Self::Redis(broker) => Some(BrokerPermit(Some(broker.cluster().admit(hub).await?))),
+        }
+    }
+
+    /// Subscribes a connection. `None` if the result is delivered later, to the inbox of the
+    /// connection's shard.
+    pub fn subscribe(
+        &self,
+        hub: &Hub,
+        request: SubscribeRequest<'_>,
+        now: Instant,
+    ) -> Option<Result<Subscribed, SubscriptionRefusal>> {
+        match self {
+            Self::Local => Some(local::subscribe(hub, request, now)),
+            Self::Redis(broker) => {
+                broker.subscribe(hub, request);
+                None
+            }
+        }
+    }
+
+    /// Ends a subscription of a shard's connection.
+    pub fn unsubscribe(
+        &self,
+        hub: &Hub,
+        shard: ShardIndex,
+        channel: &ChannelName,
+        user_id: Option<&Arc<str>>,
+        now: Instant,
+    ) {
+        hub.unsubscribe(shard, channel, user_id.map(|id| &**id), now);
+        if let Self::Redis(broker) = self {
+            broker.cluster().unsubscribe(hub, channel, user_id);
+        }
+    }
+
+    /// Signs a connection in. `before` is its previous sign-in: the same user, possibly with
+    /// another watchlist.
+    #[must_use]
+    pub fn sign_in(
+        &self,
+        hub: &Hub,
+        connection: ConnectionRef,
+        user: &User,
+        user_data: &str,
+        before: Option<&User>,
+    ) -> SignedIn {
+        match self {
+            Self::Local => hub.sign_in(connection, user, user_data, before),
+            Self::Redis(broker) => broker.sign_in(hub, connection, user, user_data),
+        }
+    }
+
+    /// Signs a connection out that was signed in as `user`.
+    pub fn sign_out(&self, hub: &Hub, connection: ConnectionRef, user: &User, now: Instant) {
+        match self {
+            Self::Local => hub.sign_out(connection, user, now),
+            Self::Redis(broker) => broker.sign_out(hub, connection, user, now),
+        }
+    }
+
+    /// Publishes events, each on its channels, in this order. Returns the counts of each channel,
+    /// and the shards of this node that have deliveries.
+    ///
+    /// # Errors
+    ///
+    /// [`NotPublished`] if the broker is unavailable or rejects the publish.
+    pub async fn publish(
+        &self,
+        hub: &Hub,
+        events: &[AppEvent<'_>],
+    ) -> Result<(Vec<Counts>, ShardSet), NotPublished> {
+        match self {
+            Self::Local => Ok(local::publish(hub, events, clock::now())),
+            Self::Redis(broker) => broker.publish(hub, events, clock::now()).await,
+        }
+    }
+
+    /// Publishes a client event. If the broker can't take it, the sender is told.
+    pub fn publish_client_event(
+        &self,
+        hub: &Arc<Hub>,
+        event: AcceptedClientEvent<'_>,
+        now: Instant,
+    ) {
+        match self {
+            Self::Local => local::publish_client_event(hub, event, now),
+            Self::Redis(broker) => broker.publish_client_event(hub, event, now),
+        }
+    }
+
+    /// The channels with subscribers whose names begin with `prefix`.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokerUnavailable`].
+    pub async fn channels(
+        &self,
+        hub: &Hub,
+        prefix: &str,
+    ) -> Result<OccupiedChannels, BrokerUnavailable> {
+        match self {
+            Self::Local => Ok(OccupiedChannels::Local(hub.occupied_channels(prefix))),
+            Self::Redis(broker) => {
+                Ok(OccupiedChannels::Shared(broker.cluster().channels(hub, prefix).await?))
+            }
+        }
+    }
+
+    /// The state of one channel.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokerUnavailable`].
+    pub async fn channel(
+        &self,
+        hub: &Hub,
+        name: &ChannelName,
+    ) -> Result<ChannelSummary, BrokerUnavailable> {
+        match self {
+            Self::Local => Ok(hub.channel_summary(name, clock::now())),
+            Self::Redis(broker) => broker.channel(hub, name).await,
+        }
+    }
+
+    /// The members of a presence channel, each with its info if `with_info`.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokerUnavailable`].
+    pub async fn users(
+        &self,
+        hub: &Hub,
+        name: &ChannelName,
+        with_info: bool,
+    ) -> Result<Vec<(Arc<str>, Arc<str>)>, BrokerUnavailable> {
+        match self {
+            Self::Local => Ok(hub.users(name)),
+            Self::Redis(broker) => broker.users(hub, name, with_info).await,
+        }
+    }
+
+    /// The number of connections of the hub's app.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokerUnavailable`].
+    pub async fn connections(&self, hub: &Hub) -> Result<usize, BrokerUnavailable> {
+        match self {
+            Self::Local => Ok(hub.connections()),
+            Self::Redis(broker) => Ok(broker.cluster().connections(hub).await?),
+        }
+    }
+
+    /// Closes all connections that are signed in as `user_id`.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokerUnavailable`].
+    pub async fn terminate(&self, hub: &Hub, user_id: &str) -> Result<(), BrokerUnavailable> {
+        match self {
+            Self::Local => hub.terminate(user_id),
+            Self::Redis(broker) => broker.cluster().terminate(hub, user_id).await?,
+        }
+        Ok(())
+    }
+
+    /// The reason why the broker is unavailable; `None` while it is available.
+    #[must_use]
+    pub fn unavailable_reason(&self) -> Option<Arc<str>> {
+        self.cluster().and_then(Cluster::unavailable_reason)
+    }
+
+    /// Whether so much waits for the broker that clients should not be read.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.cluster().is_some_and(Cluster::is_busy)
+    }
+
+    /// Notifies the other nodes that this one takes no more connections.
+    pub fn announce_drain(&self) {
+        if let Some(cluster) = self.cluster() {
+            cluster.drain();
+        }
+    }
+
+    /// Whether another node takes connections.
+    #[must_use]
+    pub fn is_another_ready(&self) -> bool {
+        self.cluster().is_some_and(Cluster::is_another_ready)
+    }
+
+    /// Leaves the other nodes, once every connection has ended. Takes `patience` at most.
+    pub async fn leave(&self, patience: Duration) {
+        if let Some(cluster) = self.cluster() {
+            cluster.leave(patience).await;
+        }
+    }
+
+    /// Adds the broker's metrics to those of a scrape.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        if let Self::Redis(broker) = self {
+            broker.register_metrics(registry);
+        }
+    }
+}
