@@ -1,6 +1,7 @@
 //! A `redis-server` of one test.
 
 use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -169,6 +170,13 @@ impl Redis {
             // The server may have exited already.
             let _already_gone = child.kill();
             let _reaped = child.wait();
+        }
+    }
+
+    /// Deletes the snapshot on disk. A replica writes one when it receives the data of its master.
+    pub fn delete_snapshot(&self) {
+        if let Err(error) = std::fs::remove_file(self.directory.path().join("dump.rdb")) {
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
         }
     }
 
