@@ -6,7 +6,7 @@ use super::{
     draft::Draft,
     error::{ConfigError, all},
     key::Key,
-    origin::Origin,
+    value_source::ValueSource,
 };
 use std::net::IpAddr;
 use toml::Value;
@@ -18,7 +18,7 @@ pub(super) fn complete(draft: &mut Draft, count: usize) -> Result<(), ConfigErro
     let named = DEVELOPMENT.iter().any(|(name, _)| draft.setting(&first.child(name)).is_some());
     if count == 1 && !named && draft.section(&first).is_none() {
         for (name, value) in DEVELOPMENT {
-            draft.set(first.child(name), Value::String(value.to_owned()), Origin::Default);
+            draft.set(first.child(name), Value::String(value.to_owned()), ValueSource::Default);
         }
     }
     let apps = (0..count).map(|index| Key::new("apps").item(index));
@@ -33,7 +33,7 @@ pub(super) fn complete(draft: &mut Draft, count: usize) -> Result<(), ConfigErro
 fn missing(draft: &Draft, app: &Key, key: Key) -> ConfigError {
     let named = DEVELOPMENT.iter().find_map(|(name, _)| draft.setting(&app.child(name)));
     let beside = draft.section(app).or(named.map(|setting| &setting.origin));
-    let origin = beside.or_else(|| draft.origin_within(app)).unwrap_or(&Origin::Default);
+    let origin = beside.or_else(|| draft.origin_within(app)).unwrap_or(&ValueSource::Default);
     match origin.variable() {
         Some(variable) => {
             let name = key.name().to_ascii_uppercase();
@@ -64,10 +64,10 @@ pub(super) fn restrict_to_loopback(
     let host = Key::new("server.host");
     let origin = draft.origin(&host);
     let chosen = match &origin {
-        Origin::Default | Origin::Compat(_) | Origin::File { .. } => {
+        ValueSource::Default | ValueSource::Compat(_) | ValueSource::File { .. } => {
             config.server.host != "0.0.0.0"
         }
-        Origin::Environment { .. } | Origin::Flag(_) => true,
+        ValueSource::Environment { .. } | ValueSource::Flag(_) => true,
     };
     if chosen {
         let rule = "must be a loopback address, because the development app has a well-known secret; \

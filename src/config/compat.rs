@@ -7,9 +7,9 @@ use super::{
     app::DEVELOPMENT,
     draft::Draft,
     key::Key,
-    origin::Origin,
     schema,
     table::{Declaration, declared},
+    value_source::ValueSource,
     variables::Variables,
 };
 use std::fmt;
@@ -88,7 +88,7 @@ impl Compat {
 
     fn set_default(self, draft: &mut Draft, key: Key, value: Value) {
         if draft.setting(&key).is_none() {
-            draft.set(key, value, Origin::Compat(self));
+            draft.set(key, value, ValueSource::Compat(self));
         }
     }
 

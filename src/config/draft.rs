@@ -1,6 +1,6 @@
 //! The values set so far, with their origins. Each layer overwrites the earlier ones.
 
-use super::{error::ConfigError, key::Key, origin::Origin};
+use super::{error::ConfigError, key::Key, value_source::ValueSource};
 use std::{collections::BTreeMap, fmt};
 use toml::{Table, Value};
 
@@ -9,7 +9,7 @@ pub(super) struct Setting {
     /// The value, of the kind that the key takes.
     pub(super) value: Value,
     /// Where it was set.
-    pub(super) origin: Origin,
+    pub(super) origin: ValueSource,
 }
 
 impl fmt::Debug for Setting {
@@ -23,17 +23,17 @@ impl fmt::Debug for Setting {
 pub(super) struct Draft {
     settings: BTreeMap<Key, Setting>,
     /// The origins of elements of lists of sections in the file.
-    sections: BTreeMap<Key, Origin>,
+    sections: BTreeMap<Key, ValueSource>,
 }
 
 impl Draft {
     /// Sets `value`, replacing an earlier one.
-    pub(super) fn set(&mut self, key: Key, value: Value, origin: Origin) {
+    pub(super) fn set(&mut self, key: Key, value: Value, origin: ValueSource) {
         self.settings.insert(key, Setting { value, origin });
     }
 
     /// Records that the element `key` of a list of sections starts at `origin`.
-    pub(super) fn begin(&mut self, key: Key, origin: Origin) {
+    pub(super) fn begin(&mut self, key: Key, origin: ValueSource) {
         self.sections.insert(key, origin);
     }
 
@@ -43,12 +43,12 @@ impl Draft {
     }
 
     /// The origin of the value of `key`.
-    pub(super) fn origin(&self, key: &Key) -> Origin {
-        self.settings.get(key).map_or(Origin::Default, |setting| setting.origin.clone())
+    pub(super) fn origin(&self, key: &Key) -> ValueSource {
+        self.settings.get(key).map_or(ValueSource::Default, |setting| setting.origin.clone())
     }
 
     /// Where the section `key` starts in the file.
-    pub(super) fn section(&self, key: &Key) -> Option<&Origin> {
+    pub(super) fn section(&self, key: &Key) -> Option<&ValueSource> {
         self.sections.get(key)
     }
 
@@ -63,7 +63,7 @@ impl Draft {
     }
 
     /// The origin of any key of the section `key`.
-    pub(super) fn origin_within(&self, key: &Key) -> Option<&Origin> {
+    pub(super) fn origin_within(&self, key: &Key) -> Option<&ValueSource> {
         let within = |(at, _): &(&Key, &Setting)| {
             at.as_str().strip_prefix(key.as_str()).is_some_and(|rest| rest.starts_with('.'))
         };
@@ -87,7 +87,8 @@ impl Draft {
         indexes.dedup();
         match indexes.iter().enumerate().find(|(expected, index)| expected != *index) {
             Some((missing, found)) => {
-                let origin = self.origin_within(&list.item(*found)).unwrap_or(&Origin::Default);
+                let origin =
+                    self.origin_within(&list.item(*found)).unwrap_or(&ValueSource::Default);
                 Err(ConfigError::key(
                     origin,
                     list.item(*found),
@@ -142,7 +143,7 @@ mod tests {
     fn draft(keys: &[&str]) -> Draft {
         let mut draft = Draft::default();
         for (number, key) in (0..).zip(keys) {
-            draft.set(Key::new(*key), Value::Integer(number), Origin::Flag("--test"));
+            draft.set(Key::new(*key), Value::Integer(number), ValueSource::Flag("--test"));
         }
         draft
     }

@@ -1,6 +1,6 @@
 //! Configuration errors, each with its place.
 
-use super::origin::Origin;
+use super::value_source::ValueSource;
 use std::fmt;
 
 /// Errors in a configuration: for each one its place, the key, and the rule that it breaks. There
@@ -24,7 +24,11 @@ const LISTED_MAX: usize = 20;
 
 impl ConfigError {
     /// The error that `key` at `origin` breaks `rule`.
-    pub(super) fn key(origin: &Origin, key: impl fmt::Display, rule: impl Into<String>) -> Self {
+    pub(super) fn key(
+        origin: &ValueSource,
+        key: impl fmt::Display,
+        rule: impl Into<String>,
+    ) -> Self {
         let (place, key) = (origin.to_string(), Some(key.to_string()));
         Self(vec![Fault { place, key, rule: rule.into(), order: origin.order() }])
     }
@@ -127,7 +131,7 @@ mod tests {
     use super::*;
 
     fn fault(line: usize, key: &str) -> ConfigError {
-        ConfigError::key(&Origin::File { file: "f".to_owned(), line }, key, "is wrong")
+        ConfigError::key(&ValueSource::File { file: "f".to_owned(), line }, key, "is wrong")
     }
 
     #[test]

@@ -5,8 +5,8 @@ use super::{
     error::{ConfigError, Faults},
     key::Key,
     kind::in_order,
-    origin::Origin,
     schema::{self, SchemaNode},
+    value_source::ValueSource,
 };
 use serde::de::IgnoredAny;
 use toml::{
@@ -138,7 +138,7 @@ impl FileReader<'_> {
         &mut self,
         key: Key,
         value: &Spanned<DeValue<'_>>,
-        origin: Origin,
+        origin: ValueSource,
     ) -> Result<(), ConfigError> {
         match (schema::node(&key.pattern()), value.get_ref()) {
             (Some(SchemaNode::Leaf(setting)), value) => {
@@ -170,7 +170,7 @@ impl FileReader<'_> {
         &mut self,
         list: &Key,
         items: &[Spanned<DeValue<'_>>],
-        origin: &Origin,
+        origin: &ValueSource,
     ) -> Result<(), ConfigError> {
         if items.is_empty() && list.as_str() == "apps" {
             return Err(ConfigError::key(origin, list, "must have at least one app"));
@@ -187,7 +187,7 @@ impl FileReader<'_> {
         Ok(())
     }
 
-    fn origin(&self, offset: usize) -> Origin {
-        Origin::File { file: self.file.to_owned(), line: line_at(self.text, offset) }
+    fn origin(&self, offset: usize) -> ValueSource {
+        ValueSource::File { file: self.file.to_owned(), line: line_at(self.text, offset) }
     }
 }

@@ -11,8 +11,9 @@ use super::{
     files::{Files, Grammar},
     foreign, guessable,
     key::Key,
-    origin::Origin,
-    php, relations, reverb, soketi, unsupported, values,
+    php, relations, reverb, soketi, unsupported,
+    value_source::ValueSource,
+    values,
     variables::Variables,
 };
 use std::{
@@ -275,7 +276,7 @@ fn are_utf8(sources: &Sources, variables: &Variables) -> Result<(), ConfigError>
 }
 
 fn not_utf8(name: &str) -> ConfigError {
-    let origin = Origin::Environment { variable: name.to_owned(), dotenv: None };
+    let origin = ValueSource::Environment { variable: name.to_owned(), dotenv: None };
     ConfigError::at(origin, "holds bytes that are not UTF-8")
 }
 
@@ -289,7 +290,7 @@ fn read_flags(flags: &Flags, draft: &mut Draft, notes: &mut Vec<String>) {
     ];
     for (key, flag, value) in values {
         if let Some(value) = value {
-            draft.set(Key::new(key), value, Origin::Flag(flag));
+            draft.set(Key::new(key), value, ValueSource::Flag(flag));
         }
     }
     if flags.hostname.is_some() {

@@ -30,7 +30,6 @@ mod json_schema;
 mod key;
 mod kind;
 mod load;
-mod origin;
 mod php;
 mod redis;
 mod relations;
@@ -45,6 +44,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod unsupported;
+mod value_source;
 mod values;
 mod variables;
 mod webhooks;

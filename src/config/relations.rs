@@ -5,9 +5,9 @@ use super::{
     draft::Draft,
     error::{ConfigError, Faults, all},
     key::Key,
-    origin::Origin,
     schema::{self, flatten},
     table::Rule,
+    value_source::ValueSource,
     webhooks,
 };
 use std::collections::BTreeMap;
@@ -167,7 +167,7 @@ fn largest_event(draft: &Draft, request: usize) -> usize {
 }
 
 /// The value of `key` and its variable, if another server's variable has set it.
-fn from_compat(draft: &Draft, key: &Key) -> Option<(usize, Origin)> {
+fn from_compat(draft: &Draft, key: &Key) -> Option<(usize, ValueSource)> {
     let setting = draft.setting(key)?;
     let of_peer = setting.origin.variable()?.starts_with(['R', 'S']);
     let value = usize::try_from(setting.value.as_integer()?).ok()?;
@@ -179,7 +179,13 @@ fn number(draft: &Draft, key: &Key, default: usize) -> usize {
     written.map_or(default, |value| usize::try_from(value).unwrap_or(0))
 }
 
-fn give_way(draft: &mut Draft, key: Key, value: usize, origin: &Origin, notes: &mut Vec<String>) {
+fn give_way(
+    draft: &mut Draft,
+    key: Key,
+    value: usize,
+    origin: &ValueSource,
+    notes: &mut Vec<String>,
+) {
     if draft.origin(&key).rank() < origin.rank()
         && let Ok(integer) = i64::try_from(value)
     {

@@ -1,6 +1,6 @@
 //! The environment variables, from the real environment and from `.env`.
 
-use super::{compat_variable::is_true, origin::Origin};
+use super::{compat_variable::is_true, value_source::ValueSource};
 use std::collections::BTreeMap;
 
 /// Prefixes of variables that are read, in which service links are not settings.
@@ -112,9 +112,9 @@ impl Variables {
     }
 
     /// The origin of the variable `name`.
-    pub(super) fn origin(&self, name: &str) -> Origin {
+    pub(super) fn origin(&self, name: &str) -> ValueSource {
         let dotenv = self.by_name.get(name).and_then(|variable| variable.dotenv.clone());
-        Origin::Environment { variable: name.to_owned(), dotenv }
+        ValueSource::Environment { variable: name.to_owned(), dotenv }
     }
 
     /// The names of the variables that begin with `family`.

@@ -5,7 +5,7 @@ use super::{
     draft::Draft,
     error::{ConfigError, all},
     key::Key,
-    origin::Origin,
+    value_source::ValueSource,
     variables::Variables,
 };
 use hyper::{
@@ -92,7 +92,7 @@ pub(super) fn are_complete(
             let key = section.child(name);
             let written = draft.setting(&key).map(|setting| &setting.origin);
             let origin = written.or_else(|| draft.origin_within(&section));
-            Err(ConfigError::key(origin.unwrap_or(&Origin::Default), key, rule))
+            Err(ConfigError::key(origin.unwrap_or(&ValueSource::Default), key, rule))
         };
         if webhook.url.is_empty() {
             return missing("url", "is required");

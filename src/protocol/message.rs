@@ -77,7 +77,7 @@ pub enum Malformed {
 
 /// The outer object that every message shares. Other members are ignored.
 #[derive(Deserialize)]
-struct Envelope<'a> {
+struct RawMessage<'a> {
     #[serde(borrow)]
     event: Cow<'a, str>,
     #[serde(borrow)]
@@ -126,7 +126,7 @@ impl<'a> ClientMessage<'a> {
     }
 
     fn parse_repaired(text: &'a str) -> Result<Self, Malformed> {
-        let envelope: Envelope<'a> = object(text).map_err(|_| Malformed::Envelope)?;
+        let envelope: RawMessage<'a> = object(text).map_err(|_| Malformed::Envelope)?;
         match envelope.event.as_ref() {
             "pusher:ping" => Ok(Self::Ping),
             "pusher:pong" => Ok(Self::Pong),

@@ -9,9 +9,9 @@ use crate::config::{
     compat_variable::key_of,
     draft::Draft,
     key::{Key, PREFIX},
-    origin::Origin,
     reverb::COMPAT_VARIABLES,
     schema::flatten,
+    value_source::ValueSource,
 };
 
 /// A setting of Reverb.
@@ -315,17 +315,19 @@ impl ReverbComparison<'_> {
 }
 
 /// Whether the value was set for this server.
-fn is_ours(origin: &Origin) -> bool {
+fn is_ours(origin: &ValueSource) -> bool {
     match origin {
-        Origin::File { .. } | Origin::Flag(_) => true,
-        Origin::Environment { variable, .. } => variable.starts_with(PREFIX) || variable == "PORT",
-        Origin::Default | Origin::Compat(_) => false,
+        ValueSource::File { .. } | ValueSource::Flag(_) => true,
+        ValueSource::Environment { variable, .. } => {
+            variable.starts_with(PREFIX) || variable == "PORT"
+        }
+        ValueSource::Default | ValueSource::Compat(_) => false,
     }
 }
 
 /// Whether the value was set, instead of being a default.
-fn is_chosen(origin: &Origin) -> bool {
-    !matches!(origin, Origin::Default | Origin::Compat(_))
+fn is_chosen(origin: &ValueSource) -> bool {
+    !matches!(origin, ValueSource::Default | ValueSource::Compat(_))
 }
 
 fn find(node: &PhpNode, path: &[&str]) -> Option<PhpNode> {

@@ -4,7 +4,8 @@ use super::{
     token::{Token, tokens},
 };
 use crate::config::{
-    AppConfig, Config, Secret, draft::Draft, key::Key, origin::Origin, variables::Variables,
+    AppConfig, Config, Secret, draft::Draft, key::Key, value_source::ValueSource,
+    variables::Variables,
 };
 
 /// The value of `php`, an expression, where the variable `SET` is `a,b` and `NULL` is null.
@@ -329,7 +330,7 @@ fn noted(from: &str, to: &str, origins: &[&str]) -> Vec<String> {
     let config = Config { apps: vec![app], ..Config::default() };
     let mut draft = Draft::default();
     if origins != ["*"] {
-        let origin = Origin::Flag("--test");
+        let origin = ValueSource::Flag("--test");
         draft.set(Key::new("apps[0].allowed_origins"), toml::Value::Array(Vec::new()), origin);
     }
     differences(&STOCK.replacen(from, to, 1), &Variables::new(&env, None), &config, &draft)

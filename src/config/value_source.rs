@@ -3,9 +3,9 @@
 use super::compat::Compat;
 use std::fmt;
 
-/// The origin of a value. Later variants override earlier ones.
+/// The source of a value. Later variants override earlier ones.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Origin {
+pub(super) enum ValueSource {
     /// Not set.
     Default,
     /// Not set; the default of the server whose variables configure the app.
@@ -28,8 +28,8 @@ pub(super) enum Origin {
     Flag(&'static str),
 }
 
-impl Origin {
-    /// The rank of the origin: higher ranks override lower ones.
+impl ValueSource {
+    /// The rank of the source: higher ranks override lower ones.
     pub(super) fn rank(&self) -> u8 {
         match self {
             Self::Default => 0,
@@ -68,7 +68,7 @@ impl Origin {
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ValueSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
