@@ -213,6 +213,8 @@ struct Dispatcher<'a> {
     settings: Arc<Settings>,
     connector: Arc<ArcSwap<Connector>>,
     machine: Machine,
+    /// The beginning of the machine's time.
+    began: Instant,
     handles: Vec<EndpointHandle>,
     /// The delivery tasks.
     deliveries: JoinSet<()>,
@@ -251,7 +253,8 @@ impl<'a> Dispatcher<'a> {
             app,
             settings: Arc::clone(&settings),
             connector,
-            machine: Machine::default(),
+            machine: Machine::of_memory(),
+            began: now(),
             handles: Vec::new(),
             deliveries: JoinSet::new(),
             ready: Vec::new(),
@@ -315,19 +318,27 @@ impl<'a> Dispatcher<'a> {
     /// When [`Dispatcher::take`] must be called even without new events.
     fn deadline(&self) -> Option<Instant> {
         let batches = self.handles.iter().filter_map(|handle| handle.batch.deadline());
-        batches.chain(self.machine.deadline()).min()
+        let due = self.machine.deadline_ms().map(|ms| self.began + Duration::from_millis(ms));
+        batches.chain(due).min()
+    }
+
+    /// The time of the machine, in ms.
+    fn ms(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.began);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
     fn take(&mut self, read: &mut Vec<LogEntry>, now: Instant) {
+        let now_ms = self.ms(now);
         for entry in read.drain(..) {
             match entry {
                 LogEntry::HubEvent(hub_event) => {
-                    self.machine.apply(hub_event, now, &mut self.ready);
+                    self.machine.apply(now_ms, hub_event, &mut self.ready);
                 }
                 LogEntry::Settings(settings) => self.follow(settings, now),
             }
         }
-        self.machine.advance(now, &mut self.ready);
+        self.machine.advance(now_ms, &mut self.ready);
         self.fill_batches(now);
         for handle in self.handles.iter_mut().filter(|handle| handle.batch.is_due(now)) {
             handle.send(&self.settings.signer, now);

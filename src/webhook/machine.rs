@@ -1,314 +1,343 @@
-//! Decides which events are reported, and when. Time is an argument.
+//! Decides which events are reported, and when, for a log in memory as well as for one in Redis.
+//!
+//! - Paired events alternate. A subject that leaves and returns within [`Machine::DELAY`] is not
+//!   reported: its departure is *held*, and cancelled by the return.
+//! - A cache miss of a channel is reported once in [`Machine::MISS_INTERVAL`].
+//! - Counts of many subscribers are limited to an interval; on a single node the hub does that.
+//! - Everything else is reported at once.
+//!
+//! Time is an argument, in ms of the log's clock: for a log in memory since its reader began, for one
+//! in Redis that of its records, so that the result does not depend on when and by which node the log
+//! is read. Redis' clock may step backward; then nothing is delayed by the length of the step.
 
-use super::debouncer::{Debouncer, PairSubject, SubjectsFull};
-use crate::hub::HubEvent;
-use crate::protocol::ChannelName;
-use std::{
-    collections::{HashSet, VecDeque},
-    time::{Duration, Instant},
+mod present;
+mod subject;
+
+use super::record;
+use crate::{
+    hub::{Hub, HubEvent},
+    protocol::ChannelName,
 };
+use present::PresentSubjects;
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+use subject::Subject;
 
 /// The state machine of one app's events.
-///
-/// - Paired events alternate, and short absences are not reported: see [`Debouncer`].
-/// - A cache miss of a channel is reported once in [`Machine::MISS_INTERVAL`].
-/// - Everything else is reported at once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Machine {
-    debouncer: Debouncer,
-    missed: HashSet<ChannelName>,
-    /// When each entry of `missed` expires, in order.
-    misses: VecDeque<(Instant, ChannelName)>,
-    lost: u64,
+    log: Log,
+    held: BTreeMap<Subject, Held>,
+    /// The subject of each entry of `held`, by deadline and number.
+    due: BTreeMap<(u64, u64), Subject>,
+    /// The number of events that were held so far.
+    numbers: u64,
+    /// Channels with many subscribers: until when their count is not reported again.
+    counted: HashMap<ChannelName, u64>,
+    /// Until when a cache miss is not reported again.
+    missed: HashMap<ChannelName, u64>,
+    /// When expired entries of `counted` and `missed` were last removed.
+    tidied_ms: u64,
+}
+
+/// The log from which the events are read, and the state that depends on it.
+#[derive(Debug)]
+enum Log {
+    /// It lacks events that had no room, and those before the first webhook was configured.
+    /// Therefore the present subjects are known here.
+    Memory(PresentSubjects),
+    /// It alternates, because each record was written in the same step as its change, and it outlives
+    /// its reader. Held events are stored beside it, for the next reader: these are the changes since
+    /// they were last taken, by the names of their subjects.
+    Redis(BTreeMap<String, String>),
+}
+
+/// An event that is reported when it is due, unless it is cancelled.
+#[derive(Debug)]
+struct Held {
+    due_ms: u64,
+    /// Keeps the order of events with the same deadline.
+    number: u64,
+    hub_event: HubEvent,
+}
+
+/// How far clocks of the masters of a Redis Cluster may differ without an effect on deadlines.
+const CLOCK_SKEW_MS: u64 = 1_000;
+/// The interval at which expired entries are removed.
+const TIDY_MS: u64 = 10_000;
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The maximum time between an event and its deadline.
+fn hold_max_ms() -> u64 {
+    ms(Machine::DELAY.max(Hub::COUNT_INTERVAL))
+}
+
+/// Whether `at_ms` is in the interval that ends at `until`. An end that is further away was computed before the clock
+/// stepped backward.
+fn is_within(at_ms: u64, until: u64, interval: Duration) -> bool {
+    at_ms < until && until <= at_ms + ms(interval) + CLOCK_SKEW_MS
+}
+
+/// Removes expired entries, and the table when it is empty.
+fn tidy(table: &mut HashMap<ChannelName, u64>, now_ms: u64, interval: Duration) {
+    table.retain(|_, until| is_within(now_ms, *until, interval));
+    if table.is_empty() {
+        *table = HashMap::new();
+    }
 }
 
 impl Machine {
+    /// The delay of a departure. Pusher promises at most 3 s, which includes batching and the
+    /// request.
+    pub(super) const DELAY: Duration = Duration::from_millis(2_900);
     /// Minimum interval between reported misses of a channel. Pusher sends one when several clients
     /// miss at once, without documenting the interval.
-    pub(super) const MISS_INTERVAL: Duration = Duration::from_secs(10);
+    const MISS_INTERVAL: Duration = Duration::from_secs(10);
     /// Maximum number of channels with a recorded miss. Misses of further ones are always reported.
-    pub(super) const MISSES_MAX: usize = 100_000;
+    const MISSES_MAX: usize = 100_000;
 
-    /// Handles the next event, and adds the events to report at `now` to `ready`.
-    pub(super) fn apply(&mut self, hub_event: HubEvent, now: Instant, ready: &mut Vec<HubEvent>) {
-        self.advance(now, ready);
-        let is_news = match &hub_event {
-            HubEvent::Occupied { channel } => self.arrives(PairSubject::Channel(channel.clone())),
-            HubEvent::MemberAdded { channel, user_id } => {
-                self.arrives(PairSubject::Member(channel.clone(), user_id.clone()))
+    fn new(log: Log) -> Self {
+        Self {
+            log,
+            held: BTreeMap::new(),
+            due: BTreeMap::new(),
+            numbers: 0,
+            counted: HashMap::new(),
+            missed: HashMap::new(),
+            tidied_ms: 0,
+        }
+    }
+
+    /// A machine for a log in memory.
+    pub(super) fn of_memory() -> Self {
+        Self::new(Log::Memory(PresentSubjects::default()))
+    }
+
+    /// A machine for a log in Redis. It continues from `held`, the held events of the previous one.
+    pub(super) fn of_redis(held: Vec<(String, String)>) -> Self {
+        let mut machine = Self::new(Log::Redis(BTreeMap::new()));
+        let mut readable = Vec::new();
+        // Not written by a node: removed with the next commit.
+        let mut unreadable = BTreeMap::new();
+        for (name, text) in held {
+            let event = record::parse(text.as_bytes());
+            let event = event.and_then(|(ms, event)| Some((ms, Subject::of(&event)?, event)));
+            match event.filter(|(_, subject, _)| subject.to_string() == name) {
+                Some(event) => readable.push(event),
+                None => _ = unreadable.insert(name, String::new()),
             }
-            HubEvent::UserOnline { user_id } => self.arrives(PairSubject::User(user_id.clone())),
+        }
+        // Members come before channels, so that `member_removed` precedes `channel_vacated`.
+        readable.sort_unstable_by(|(_, one, _), (_, other, _)| one.cmp(other));
+        for (due_ms, subject, hub_event) in readable {
+            machine.hold(&subject, due_ms, hub_event);
+        }
+        machine.log = Log::Redis(unreadable);
+        machine
+    }
+
+    /// Handles the next event of the log, and adds the events to report at its time to `ready`.
+    pub(super) fn apply(&mut self, at_ms: u64, hub_event: HubEvent, ready: &mut Vec<HubEvent>) {
+        self.advance(at_ms, ready);
+        let is_news = match &hub_event {
+            HubEvent::Occupied { channel } => self.arrives(Subject::Channel(channel.clone())),
+            HubEvent::MemberAdded { channel, user_id } => {
+                self.arrives(Subject::Member(channel.clone(), user_id.clone()))
+            }
+            HubEvent::UserOnline { user_id } => self.arrives(Subject::User(user_id.clone())),
             HubEvent::Vacated { channel } => {
-                self.debouncer.departs(PairSubject::Channel(channel.clone()), now);
-                false
+                self.departs(&Subject::Channel(channel.clone()), at_ms, &hub_event)
             }
             HubEvent::MemberRemoved { channel, user_id } => {
-                self.debouncer.departs(PairSubject::Member(channel.clone(), user_id.clone()), now);
-                false
+                let member = Subject::Member(channel.clone(), user_id.clone());
+                self.departs(&member, at_ms, &hub_event)
             }
-            // The hub has delayed it already.
-            HubEvent::UserOffline { user_id } => {
-                self.debouncer.is_gone(&PairSubject::User(user_id.clone()))
-            }
-            HubEvent::CacheMiss { channel } => self.misses(channel, now),
-            HubEvent::ClientEvent { .. } | HubEvent::SubscriptionCount { .. } => true,
+            // The node has delayed it already.
+            HubEvent::UserOffline { user_id } => self.left(&Subject::User(user_id.clone())),
+            HubEvent::CacheMiss { channel } => self.misses(channel, at_ms),
+            HubEvent::SubscriptionCount { channel, count } => self.counts(channel, *count, at_ms),
+            HubEvent::ClientEvent { .. } => true,
         };
         if is_news {
             ready.push(hub_event);
         }
     }
 
-    /// Adds the events that are due at `now` to `ready`.
-    pub(super) fn advance(&mut self, now: Instant, ready: &mut Vec<HubEvent>) {
-        while let Some(departure) = self.debouncer.due(Some(now)) {
-            ready.push(departure);
+    /// Adds the events that are due at `now_ms` to `ready`. Must be called when the whole log was
+    /// read: a later event may cancel a departure.
+    pub(super) fn advance(&mut self, now_ms: u64, ready: &mut Vec<HubEvent>) {
+        self.shorten_deadlines(now_ms);
+        while let Some(entry) = self.due.first_entry()
+            && entry.key().0 <= now_ms
+        {
+            let subject = entry.remove();
+            self.report(&subject, ready);
         }
-        while self.misses.front().is_some_and(|(until, _)| *until <= now) {
-            self.misses.pop_front().map(|(_, channel)| self.missed.remove(&channel));
-        }
-        if self.misses.is_empty() && self.missed.capacity() > 0 {
-            (self.missed, self.misses) = Default::default();
+        if now_ms < self.tidied_ms || self.tidied_ms + TIDY_MS < now_ms {
+            self.tidied_ms = now_ms;
+            tidy(&mut self.counted, now_ms, Hub::COUNT_INTERVAL);
+            tidy(&mut self.missed, now_ms, Self::MISS_INTERVAL);
         }
     }
 
     /// Adds all held events to `ready`: at the end, no subject can return.
     pub(super) fn finish(&mut self, ready: &mut Vec<HubEvent>) {
-        while let Some(departure) = self.debouncer.due(None) {
-            ready.push(departure);
+        while let Some((_, subject)) = self.due.pop_first() {
+            self.report(&subject, ready);
         }
     }
 
     /// When [`Machine::advance`] must be called.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        let miss = self.misses.front().map(|(until, _)| *until);
-        [self.debouncer.deadline(), miss].into_iter().flatten().min()
+    pub(super) fn deadline_ms(&self) -> Option<u64> {
+        let is_tidy = self.counted.is_empty() && self.missed.is_empty();
+        let tidy_ms = (!is_tidy).then_some(self.tidied_ms + TIDY_MS + 1);
+        let due_ms = self.due.first_key_value().map(|((ms, _), _)| *ms);
+        [due_ms, tidy_ms].into_iter().flatten().min()
     }
 
-    /// The number of subjects beyond the limit since the last call.
+    /// For a log in Redis: the changes of held events since the last call, by name. A removed event
+    /// has an empty value.
+    pub(super) fn take_changes(&mut self) -> Vec<(String, String)> {
+        match &mut self.log {
+            Log::Memory(_) => Vec::new(),
+            Log::Redis(changes) => std::mem::take(changes).into_iter().collect(),
+        }
+    }
+
+    /// The number of events since the last call that were dropped, because too many subjects are
+    /// present.
     pub(super) fn take_lost(&mut self) -> u64 {
-        std::mem::take(&mut self.lost)
+        match &mut self.log {
+            Log::Memory(present) => present.take_lost(),
+            Log::Redis(_) => 0,
+        }
     }
 
-    fn arrives(&mut self, subject: PairSubject) -> bool {
-        self.debouncer.arrives(subject).unwrap_or_else(|SubjectsFull| {
-            self.lost += 1;
-            false
-        })
+    /// Whether an arrival must be reported.
+    fn arrives(&mut self, subject: Subject) -> bool {
+        let has_returned = self.release(&subject);
+        !has_returned
+            && match &mut self.log {
+                Log::Memory(present) => present.add(subject),
+                Log::Redis(_) => true,
+            }
     }
 
-    /// Whether the miss must be reported.
-    fn misses(&mut self, channel: &ChannelName, now: Instant) -> bool {
-        if self.missed.contains(channel) {
+    /// Holds a departure. Returns false: it is reported at its deadline.
+    fn departs(&mut self, subject: &Subject, at_ms: u64, hub_event: &HubEvent) -> bool {
+        let was_here = match &self.log {
+            Log::Memory(present) => present.has(subject),
+            Log::Redis(_) => true,
+        };
+        if was_here && !self.held.contains_key(subject) {
+            self.hold(subject, at_ms + ms(Self::DELAY), hub_event.clone());
+        }
+        false
+    }
+
+    /// Records that a subject has left. Returns whether it was present.
+    fn left(&mut self, subject: &Subject) -> bool {
+        match &mut self.log {
+            Log::Memory(present) => present.remove(subject),
+            Log::Redis(_) => true,
+        }
+    }
+
+    /// Adds the held event of a subject to `ready`.
+    fn report(&mut self, subject: &Subject, ready: &mut Vec<HubEvent>) {
+        let Some(held) = self.held.remove(subject) else { return };
+        if let HubEvent::SubscriptionCount { channel, .. } = &held.hub_event {
+            self.counted.insert(channel.clone(), held.due_ms + ms(Hub::COUNT_INTERVAL));
+        } else {
+            self.left(subject);
+        }
+        self.note(subject);
+        ready.push(held.hub_event);
+    }
+
+    /// Replaces deadlines that are too far away, because the clock has stepped backward since they were computed.
+    fn shorten_deadlines(&mut self, now_ms: u64) {
+        let latest_ms = now_ms + hold_max_ms();
+        while let Some(entry) = self.due.last_entry()
+            && latest_ms + CLOCK_SKEW_MS < entry.key().0
+        {
+            let ((_, number), subject) = entry.remove_entry();
+            if let Some(held) = self.held.get_mut(&subject) {
+                held.due_ms = latest_ms;
+            }
+            self.note(&subject);
+            self.due.insert((latest_ms, number), subject);
+        }
+    }
+
+    fn hold(&mut self, subject: &Subject, due_ms: u64, hub_event: HubEvent) {
+        self.release(subject);
+        let number = self.numbers;
+        self.numbers += 1;
+        self.due.insert((due_ms, number), subject.clone());
+        self.held.insert(subject.clone(), Held { due_ms, number, hub_event });
+        self.note(subject);
+    }
+
+    /// Removes a held event. Returns whether it was there.
+    fn release(&mut self, subject: &Subject) -> bool {
+        let Some(held) = self.held.remove(subject) else { return false };
+        self.due.remove(&(held.due_ms, held.number));
+        self.note(subject);
+        true
+    }
+
+    /// Records that the held event of a subject has changed.
+    fn note(&mut self, subject: &Subject) {
+        if let Log::Redis(changes) = &mut self.log {
+            let text = self.held.get(subject).map_or_else(String::new, |held| {
+                format!("{} {}", held.due_ms, record::encode(&held.hub_event))
+            });
+            changes.insert(subject.to_string(), text);
+        }
+    }
+
+    /// Whether a cache miss must be reported.
+    fn misses(&mut self, channel: &ChannelName, at_ms: u64) -> bool {
+        let last = self.missed.get(channel);
+        if last.is_some_and(|until| is_within(at_ms, *until, Self::MISS_INTERVAL)) {
             return false;
         }
-        if self.misses.len() < Self::MISSES_MAX {
-            self.missed.insert(channel.clone());
-            self.misses.push_back((now + Self::MISS_INTERVAL, channel.clone()));
+        if self.missed.len() < Self::MISSES_MAX {
+            self.missed.insert(channel.clone(), at_ms + ms(Self::MISS_INTERVAL));
         }
+        true
+    }
+
+    /// Whether a count is reported now. Counts of many subscribers are limited to an interval; the
+    /// last one is reported at its end.
+    fn counts(&mut self, channel: &ChannelName, count: usize, at_ms: u64) -> bool {
+        if matches!(self.log, Log::Memory(_)) {
+            // The hub has limited them already.
+            return true;
+        }
+        let subject = Subject::Count(channel.clone());
+        if count <= Hub::COUNT_UNTHROTTLED_MAX {
+            self.release(&subject);
+            // Without subscribers, the channel is reported as vacated.
+            return 0 < count;
+        }
+        let was_held = self.held.get(&subject).map(|held| held.due_ms);
+        let until = was_held.or_else(|| self.counted.get(channel).copied());
+        if let Some(until) = until.filter(|until| is_within(at_ms, *until, Hub::COUNT_INTERVAL)) {
+            let hub_event = HubEvent::SubscriptionCount { channel: channel.clone(), count };
+            self.hold(&subject, until, hub_event);
+            return false;
+        }
+        self.counted.insert(channel.clone(), at_ms + ms(Hub::COUNT_INTERVAL));
         true
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        config::WebhookEvent as Kind,
-        hub::hub_event_tests::{channel, one_of_each},
-    };
-    use rand::{RngExt, SeedableRng, rngs::StdRng};
-    use std::{collections::HashMap, sync::Arc};
-
-    fn random_hub_event(random: &mut StdRng) -> HubEvent {
-        let channel = channel(&format!("presence-{}", random.random_range(0..4)));
-        let user_id: Arc<str> = random.random_range(0..3).to_string().into();
-        match random.random_range(0..7) {
-            0 => HubEvent::Occupied { channel },
-            1 => HubEvent::Vacated { channel },
-            2 => HubEvent::MemberAdded { channel, user_id },
-            3 => HubEvent::MemberRemoved { channel, user_id },
-            4 => HubEvent::UserOnline { user_id },
-            5 => HubEvent::UserOffline { user_id },
-            _ => HubEvent::CacheMiss { channel },
-        }
-    }
-
-    /// The state of an application that has received the reported events.
-    #[derive(Default)]
-    struct Consumer(HashMap<(bool, String, String), bool>);
-
-    impl Consumer {
-        /// Whether the event is an arrival or a departure; `None` for momentary events.
-        fn came(hub_event: &HubEvent) -> Option<bool> {
-            match hub_event.kind() {
-                Kind::ChannelOccupied | Kind::MemberAdded | Kind::UserOnline => Some(true),
-                Kind::ChannelVacated | Kind::MemberRemoved | Kind::UserOffline => Some(false),
-                Kind::ClientEvent | Kind::CacheMiss | Kind::SubscriptionCount => None,
-            }
-        }
-
-        fn key(hub_event: &HubEvent) -> (bool, String, String) {
-            let channel = hub_event.channel().map(ToString::to_string);
-            let user_id = hub_event.user_id().map(ToString::to_string);
-            (channel.is_some(), channel.unwrap_or_default(), user_id.unwrap_or_default())
-        }
-
-        fn hears(&mut self, hub_event: &HubEvent, context: &str) {
-            if let Some(came) = Self::came(hub_event) {
-                let was_here = self.0.insert(Self::key(hub_event), came).unwrap_or(false);
-                assert_ne!(was_here, came, "{context}: {hub_event:?} does not alternate");
-            }
-        }
-    }
-
-    /// For any sequence of events and times: reported events alternate, and in the end the
-    /// application's state is correct.
-    #[test]
-    fn reported_events_alternate_for_any_sequence() {
-        for seed in 0..300 {
-            let mut random = StdRng::seed_from_u64(seed);
-            let mut now = Instant::now();
-            let (mut machine, mut consumer) = (Machine::default(), Consumer::default());
-            let (mut truth, mut ready) = (HashMap::new(), Vec::new());
-            for step in 0..400 {
-                now += Duration::from_millis(random.random_range(0..900));
-                if random.random_bool(0.3) {
-                    machine.advance(now, &mut ready);
-                } else {
-                    let hub_event = random_hub_event(&mut random);
-                    if let Some(came) = Consumer::came(&hub_event) {
-                        truth.insert(Consumer::key(&hub_event), came);
-                    }
-                    machine.apply(hub_event, now, &mut ready);
-                }
-                for hub_event in ready.drain(..) {
-                    consumer.hears(&hub_event, &format!("seed {seed} step {step}"));
-                }
-            }
-            machine.advance(now + Debouncer::DELAY, &mut ready);
-            for hub_event in &ready {
-                consumer.hears(hub_event, &format!("seed {seed} at the end"));
-            }
-            for (key, is_here) in truth {
-                let believed = consumer.0.get(&key).copied().unwrap_or(false);
-                assert_eq!(believed, is_here, "seed {seed}: {key:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn momentary_events_are_reported_at_once() {
-        let now = Instant::now();
-        for hub_event in one_of_each().into_iter().filter(|one| !one.is_transition()) {
-            let mut ready = Vec::new();
-            Machine::default().apply(hub_event.clone(), now, &mut ready);
-            assert_eq!(ready, [hub_event]);
-        }
-    }
-
-    #[test]
-    fn a_cache_miss_is_reported_once_in_ten_seconds() {
-        let start = Instant::now();
-        let mut machine = Machine::default();
-        let mut misses_at = |milliseconds| {
-            let mut ready = Vec::new();
-            let miss = HubEvent::CacheMiss { channel: channel("cache-x") };
-            machine.apply(miss, start + Duration::from_millis(milliseconds), &mut ready);
-            ready.len()
-        };
-        assert_eq!([0, 0, 9_999, 10_000, 10_001].map(&mut misses_at), [1, 0, 0, 1, 0]);
-        machine.advance(start + Duration::from_secs(60), &mut Vec::new());
-        assert_eq!((machine.missed.capacity(), machine.deadline()), (0, None), "memory returns");
-    }
-
-    #[test]
-    fn the_deadline_is_that_of_the_next_departure_or_miss() {
-        let start = Instant::now();
-        let (mut machine, mut ready) = (Machine::default(), Vec::new());
-        assert_eq!(machine.deadline(), None);
-        machine.apply(HubEvent::CacheMiss { channel: channel("cache-x") }, start, &mut ready);
-        assert_eq!(machine.deadline(), Some(start + Duration::from_secs(10)));
-        let [occupied, vacated, ..] = one_of_each();
-        machine.apply(occupied, start, &mut ready);
-        machine.apply(vacated, start, &mut ready);
-        assert_eq!(machine.deadline(), Some(start + Debouncer::DELAY));
-        machine.advance(start + Debouncer::DELAY, &mut ready);
-        assert_eq!((machine.deadline(), ready.len()), (Some(start + Duration::from_secs(10)), 3));
-    }
-
-    #[test]
-    fn a_member_leaves_before_its_channel_is_vacated() {
-        let now = Instant::now();
-        let [_, _, added, removed, ..] = one_of_each();
-        let channel = removed.channel().unwrap().clone();
-        let occupied = HubEvent::Occupied { channel: channel.clone() };
-        let vacated = HubEvent::Vacated { channel };
-        let all = [occupied, added, removed, vacated];
-        for is_end in [false, true] {
-            let (mut machine, mut ready) = (Machine::default(), Vec::new());
-            for hub_event in &all {
-                machine.apply(hub_event.clone(), now, &mut ready);
-            }
-            assert_eq!(ready, all[..2]);
-            if is_end {
-                machine.finish(&mut ready);
-            } else {
-                machine.advance(now + Duration::from_secs(3), &mut ready);
-            }
-            assert_eq!(ready, all);
-        }
-    }
-
-    #[test]
-    fn user_online_is_sent_once_if_the_hub_missed_the_departure() {
-        let now = Instant::now();
-        let [.., online, offline] = one_of_each();
-        let (mut machine, mut ready) = (Machine::default(), Vec::new());
-        for hub_event in [&offline, &online, &online, &offline, &offline] {
-            machine.apply(hub_event.clone(), now, &mut ready);
-        }
-        assert_eq!(ready, [online, offline]);
-        assert_eq!(machine.deadline(), None, "the hub has waited");
-    }
-
-    #[test]
-    fn events_beyond_the_limit_are_dropped_and_counted() {
-        let now = Instant::now();
-        let (mut machine, mut ready) = (Machine::default(), Vec::new());
-        for number in 0..Debouncer::SUBJECTS_MAX {
-            let user_id = number.to_string().into();
-            machine.apply(HubEvent::UserOnline { user_id }, now, &mut ready);
-        }
-        assert_eq!((ready.len(), machine.take_lost()), (Debouncer::SUBJECTS_MAX, 0));
-        let [occupied, vacated, ..] = one_of_each();
-        machine.apply(occupied.clone(), now, &mut ready);
-        machine.apply(occupied, now, &mut ready);
-        machine.apply(vacated, now, &mut ready);
-        assert_eq!(machine.take_lost(), 2);
-        assert_eq!((machine.take_lost(), ready.len()), (0, Debouncer::SUBJECTS_MAX));
-    }
-
-    #[test]
-    fn recorded_misses_are_limited() {
-        let now = Instant::now();
-        let (mut machine, mut ready) = (Machine::default(), Vec::new());
-        for number in 0..=Machine::MISSES_MAX {
-            let channel = channel(&format!("cache-{number}"));
-            machine.apply(HubEvent::CacheMiss { channel }, now, &mut ready);
-        }
-        assert_eq!(ready.len(), Machine::MISSES_MAX + 1, "all are reported");
-        assert_eq!(machine.misses.len(), Machine::MISSES_MAX);
-    }
-
-    #[test]
-    fn at_the_end_all_held_events_are_released() {
-        let now = Instant::now();
-        let (mut machine, mut ready) = (Machine::default(), Vec::new());
-        for hub_event in &one_of_each()[..4] {
-            machine.apply(hub_event.clone(), now, &mut ready);
-        }
-        machine.finish(&mut ready);
-        let [occupied, vacated, added, removed, ..] = one_of_each();
-        assert_eq!(ready, [occupied, added, vacated, removed]);
-    }
-}
+mod tests;

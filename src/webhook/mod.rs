@@ -3,15 +3,15 @@
 //! # The path of an event
 //!
 //! [`Observer::observe`] appends a [`HubEvent`] to the **log** of the app (`log`) and returns. One
-//! task for each app (`app`) reads the log and passes it to the **state machine** (`machine`,
-//! `debouncer`), which decides which events are reported and when: paired events alternate, and
-//! absences of less than three seconds are not reported. Reported events pass the **filter** of
+//! task for each app (`app`) reads the log and passes it to the **state machine** (`machine`), which
+//! decides which events are reported and when: paired events alternate, and absences of less than
+//! three seconds are not reported. Reported events pass the **filter** of
 //! each endpoint into its **batch** (`filter`, `batch`), which becomes one signed request
 //! (`envelope`) in the **queue** of the endpoint (`queue`). One task for each endpoint (`endpoint`)
 //! delivers its queue in order, and retries for five minutes (`retry`) over HTTP (`client`).
 //!
-//! In a cluster, log and queues are in Redis, and one node at a time reads them (`shared`): with
-//! the same filters, batches, requests, deliveries and rules.
+//! In a cluster, log and queues are in Redis (`record`), and one node at a time reads them
+//! (`shared`): with the same state machine, filters, batches, requests and deliveries.
 //!
 //! A reload changes the settings of running tasks. An endpoint is kept as long as its URL is
 //! configured; a removed one tries its queue once more.
@@ -22,7 +22,6 @@
 mod app;
 mod batch;
 mod client;
-mod debouncer;
 mod delivery;
 mod endpoint;
 mod envelope;

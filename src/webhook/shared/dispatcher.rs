@@ -9,12 +9,12 @@ use super::{
         envelope,
         filter::Filter,
         kept_alive,
+        machine::Machine,
         queue::MemoryQueue,
         record::parse,
         stats::Dropped,
     },
     SharedWebhooks,
-    machine::SharedMachine,
     queue::SharedQueue,
 };
 use crate::cluster::{Commit, NotCommitted, Poll, Store, Unavailable, View};
@@ -103,7 +103,7 @@ struct SharedDispatcher {
     names: Vec<String>,
     /// The name under which this node acquires the lease.
     name: String,
-    machine: SharedMachine,
+    machine: Machine,
     delivering: Option<Delivering>,
 }
 
@@ -123,7 +123,7 @@ impl SharedDispatcher {
         Self {
             names: names(&settings),
             name: shared.store.new_lease(),
-            machine: SharedMachine::default(),
+            machine: Machine::of_redis(Vec::new()),
             delivering: None,
             app,
             shared,
@@ -169,7 +169,7 @@ impl SharedDispatcher {
         let (is_all, now_ms) = (view.is_all, view.now_ms);
         match self.take(view).await {
             Ok(0) if is_all => {
-                let due_in = self.machine.due_ms().map(|due_ms| due_ms.saturating_sub(now_ms));
+                let due_in = self.machine.deadline_ms().map(|due_ms| due_ms.saturating_sub(now_ms));
                 let due = due_in.map(|ms| asked + Duration::from_millis(ms));
                 let look = asked + LOOK_INTERVAL;
                 Step::Wait(due.map_or(look, |due| due.min(look)))
@@ -192,7 +192,7 @@ impl SharedDispatcher {
 
     /// Starts with the lease: another node may have changed the state.
     fn begin(&mut self, view: &View) {
-        self.machine = SharedMachine::resume(view.held.clone());
+        self.machine = Machine::of_redis(view.held.clone());
         if self.delivering.is_none() {
             tracing::info!(app = self.app.id, "became webhook leader");
             self.delivering = Some(self.deliver());

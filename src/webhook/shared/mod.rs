@@ -2,15 +2,14 @@
 //!
 //! Every node appends the events that it observes to the common log (`outgoing`); paired events are
 //! logged by the script that makes the change. One node at a time holds the *lease* of an app: it
-//! reads records from the log, decides with a state machine which events are reported and when
-//! (`machine`), and adds the resulting requests to the endpoints' queues, all in one step of Redis.
+//! reads records from the log, decides with the state machine which events are reported and when,
+//! and adds the resulting requests to the endpoints' queues, all in one step of Redis.
 //! The same node delivers (`queue`). When it dies, another acquires the lease some seconds later
 //! and continues with the state in Redis.
 //!
 //! The other nodes learn from the bus that the holder is alive, and do not poll Redis.
 
 mod dispatcher;
-mod machine;
 mod outgoing;
 mod queue;
 #[cfg(test)]

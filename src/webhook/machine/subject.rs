@@ -1,0 +1,46 @@
+//! The subjects of held events.
+
+use crate::{hub::HubEvent, protocol::ChannelName};
+use std::{fmt, sync::Arc};
+
+/// The subject of an event that may be held. Members are ordered before channels.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(super) enum Subject {
+    Member(ChannelName, Arc<str>),
+    User(Arc<str>),
+    /// The subscription count of a channel.
+    Count(ChannelName),
+    Channel(ChannelName),
+}
+
+impl Subject {
+    /// The subject of an event; `None` if the event is never held.
+    pub(super) fn of(hub_event: &HubEvent) -> Option<Self> {
+        Some(match hub_event {
+            HubEvent::Occupied { channel } | HubEvent::Vacated { channel } => {
+                Self::Channel(channel.clone())
+            }
+            HubEvent::MemberAdded { channel, user_id }
+            | HubEvent::MemberRemoved { channel, user_id } => {
+                Self::Member(channel.clone(), Arc::clone(user_id))
+            }
+            HubEvent::UserOnline { user_id } | HubEvent::UserOffline { user_id } => {
+                Self::User(Arc::clone(user_id))
+            }
+            HubEvent::SubscriptionCount { channel, .. } => Self::Count(channel.clone()),
+            HubEvent::ClientEvent { .. } | HubEvent::CacheMiss { .. } => return None,
+        })
+    }
+}
+
+/// The name of the subject's held event in Redis. Channel names contain no space.
+impl fmt::Display for Subject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Member(channel, user_id) => write!(formatter, "m {channel} {user_id}"),
+            Self::User(user_id) => write!(formatter, "u {user_id}"),
+            Self::Count(channel) => write!(formatter, "n {channel}"),
+            Self::Channel(channel) => write!(formatter, "c {channel}"),
+        }
+    }
+}

@@ -1,0 +1,326 @@
+use super::*;
+use crate::{
+    config::WebhookEvent as Kind,
+    hub::hub_event_tests::{channel, one_of_each},
+};
+use std::sync::Arc;
+
+mod random;
+
+fn occupied(name: &str) -> HubEvent {
+    HubEvent::Occupied { channel: channel(name) }
+}
+
+fn vacated(name: &str) -> HubEvent {
+    HubEvent::Vacated { channel: channel(name) }
+}
+
+fn count(count: usize) -> HubEvent {
+    HubEvent::SubscriptionCount { channel: channel("t"), count }
+}
+
+fn of_redis() -> Machine {
+    Machine::of_redis(Vec::new())
+}
+
+/// A machine for each kind of log.
+fn both() -> [Machine; 2] {
+    [Machine::of_memory(), of_redis()]
+}
+
+/// The events that are reported for these records, and then at `end`.
+fn ready(machine: &mut Machine, log: &[(u64, HubEvent)], end: u64) -> Vec<HubEvent> {
+    let mut ready = Vec::new();
+    for (at_ms, hub_event) in log {
+        machine.apply(*at_ms, hub_event.clone(), &mut ready);
+    }
+    machine.advance(end, &mut ready);
+    ready
+}
+
+#[test]
+fn a_departure_is_reported_at_its_deadline_and_not_before() {
+    for mut machine in both() {
+        let log = [(0, occupied("t")), (5, vacated("t"))];
+        assert_eq!(ready(&mut machine, &log, 2_904), [occupied("t")]);
+        assert_eq!(machine.deadline_ms(), Some(2_905));
+        assert_eq!(ready(&mut machine, &[], 2_905), [vacated("t")]);
+        assert_eq!(ready(&mut machine, &[], 60_000), [], "once");
+        assert_eq!(ready(&mut machine, &[(60_000, occupied("t"))], 60_000), [occupied("t")]);
+        assert_eq!(machine.deadline_ms(), None);
+    }
+}
+
+#[test]
+fn a_return_within_the_delay_is_not_reported_even_if_the_log_is_read_late() {
+    for (return_ms, is_reported) in [(3_899, false), (3_900, true)] {
+        for mut machine in both() {
+            let log = [(0, occupied("t")), (1_000, vacated("t")), (return_ms, occupied("t"))];
+            let expected = [occupied("t"), vacated("t"), occupied("t")];
+            let reported = if is_reported { &expected[..] } else { &expected[..1] };
+            assert_eq!(ready(&mut machine, &log, 60_000), reported);
+            assert_eq!(machine.deadline_ms(), None);
+        }
+    }
+}
+
+#[test]
+fn a_repeated_departure_keeps_its_time() {
+    for mut machine in both() {
+        let log = [(0, occupied("t")), (0, vacated("t")), (1_000, vacated("t"))];
+        assert_eq!(ready(&mut machine, &log, 2_900), [occupied("t"), vacated("t")]);
+    }
+}
+
+/// Redis' clock steps backward while a departure is held: it must not be held for as long as the step is.
+#[test]
+fn a_departure_is_reported_in_time_although_the_clock_steps_backward() {
+    const STEP: u64 = 400_000;
+    let most = hold_max_ms();
+    for (delay, is_reported) in [(most - 1, false), (most, true)] {
+        let mut machine = of_redis();
+        assert_eq!(ready(&mut machine, &[(STEP, vacated("t"))], STEP + 1_000), []);
+        assert_eq!(ready(&mut machine, &[], 2_000), []);
+        let mut resumed = Machine::of_redis(machine.take_changes());
+        for machine in [&mut machine, &mut resumed] {
+            let reported = ready(machine, &[], 2_000 + delay);
+            assert_eq!(!reported.is_empty(), is_reported, "{delay}: {reported:?}");
+        }
+    }
+    // A return cancels it.
+    let log = [(STEP, vacated("t")), (2_000, occupied("t"))];
+    assert_eq!(ready(&mut of_redis(), &log, 60_000), []);
+    // Clocks of masters may differ.
+    let mut machine = of_redis();
+    let log = [(10_000, vacated("t")), (9_000, vacated("u"))];
+    assert_eq!(ready(&mut machine, &log, 9_000), []);
+    assert_eq!(machine.held[&Subject::Channel(channel("t"))].due_ms, 10_000 + ms(Machine::DELAY));
+}
+
+/// All of them get the same deadline.
+#[test]
+fn departures_keep_their_order_although_the_clock_steps_backward() {
+    let [_, _, _, removed, ..] = one_of_each();
+    let of_room = HubEvent::Vacated { channel: removed.channel().unwrap().clone() };
+    let all = [vacated("z"), removed, of_room, vacated("a")];
+    let log: Vec<_> = (400_000..).zip(all.clone()).collect();
+    let mut machine = of_redis();
+    assert_eq!(ready(&mut machine, &log, 400_010), []);
+    assert_eq!(ready(&mut machine, &[], 2_000), []);
+    let reported = ready(&mut machine, &[], 2_000 + hold_max_ms());
+    assert_eq!(reported, all);
+}
+
+#[test]
+fn misses_and_counts_are_reported_although_the_clock_steps_backward() {
+    const STEP: u64 = 400_000;
+    let many = Hub::COUNT_UNTHROTTLED_MAX + 1;
+    let miss = HubEvent::CacheMiss { channel: channel("cache-t") };
+    for event in [miss, count(many)] {
+        let mut machine = of_redis();
+        let log = [(STEP, event.clone()), (2_000, event.clone())];
+        assert_eq!(ready(&mut machine, &log, 2_000), [event.clone(), event.clone()]);
+        assert_eq!(ready(&mut machine, &[(2_001, event.clone())], 2_001), [], "once an interval");
+    }
+}
+
+/// Both have the same time.
+#[test]
+fn a_member_leaves_before_its_channel_is_vacated() {
+    let [_, _, added, removed, ..] = one_of_each();
+    let channel = removed.channel().unwrap().clone();
+    let occupied = HubEvent::Occupied { channel: channel.clone() };
+    let vacated = HubEvent::Vacated { channel };
+    let all = [occupied, added, removed, vacated];
+    let log = all.clone().map(|hub_event| (5, hub_event));
+    for mut machine in both() {
+        assert_eq!(ready(&mut machine, &log, 2_904), all[..2]);
+        let mut resumed = Machine::of_redis(machine.take_changes());
+        if let Log::Redis(_) = machine.log {
+            assert_eq!(ready(&mut resumed, &[], 2_905), all[2..]);
+        }
+        assert_eq!(ready(&mut machine, &[], 2_905), all[2..]);
+    }
+    let mut machine = Machine::of_memory();
+    let mut reported = ready(&mut machine, &log, 5);
+    machine.finish(&mut reported);
+    assert_eq!(reported, all);
+}
+
+#[test]
+fn unreadable_held_events_are_removed() {
+    let held = "7 {\"k\":\"channel_vacated\",\"c\":\"t\"}";
+    let miss = "7 {\"k\":\"cache_miss\",\"c\":\"cache-t\"}";
+    let foreign = ["", "7", "x {}", "7 {}", held, miss];
+    let foreign = foreign.map(|text| (format!("c {text}"), text.to_owned()));
+    let all = [&foreign[..], &[("c t".to_owned(), held.to_owned())]].concat();
+    let mut machine = Machine::of_redis(all);
+    let mut expected = foreign.map(|(name, _)| (name, String::new()));
+    expected.sort();
+    assert_eq!(machine.take_changes(), expected);
+    assert_eq!(machine.take_changes(), [], "once");
+    // Events held by the other machine are reported by this one, and then no longer held.
+    assert_eq!((machine.deadline_ms(), ready(&mut machine, &[], 7)), (Some(7), vec![vacated("t")]));
+    assert_eq!(machine.take_changes(), [("c t".to_owned(), String::new())]);
+}
+
+#[test]
+fn members_users_and_channels_are_distinguished() {
+    let (room, other) = (channel("presence-a"), channel("presence-b"));
+    let added = |channel: &ChannelName, user_id: &str| HubEvent::MemberAdded {
+        channel: channel.clone(),
+        user_id: user_id.into(),
+    };
+    let removed = |channel: &ChannelName, user_id: &str| HubEvent::MemberRemoved {
+        channel: channel.clone(),
+        user_id: user_id.into(),
+    };
+    let vacated = HubEvent::Vacated { channel: room.clone() };
+    let arrivals = [
+        HubEvent::Occupied { channel: room.clone() },
+        added(&room, "1"),
+        added(&room, "2"),
+        added(&other, "1"),
+        HubEvent::UserOnline { user_id: "2".into() },
+    ];
+    let gone = [removed(&room, "1"), removed(&room, "2"), removed(&other, "1"), vacated.clone()];
+    for mut machine in both() {
+        let log = arrivals.clone().map(|hub_event| (0, hub_event));
+        assert_eq!(ready(&mut machine, &log, 0), arrivals);
+        let log = gone.clone().map(|hub_event| (0, hub_event));
+        assert_eq!(ready(&mut machine, &log, 1), []);
+        assert_eq!(ready(&mut machine, &[(1, added(&room, "1"))], 2), []);
+        let expected = [removed(&room, "2"), removed(&other, "1"), vacated.clone()];
+        assert_eq!(ready(&mut machine, &[], 2_900), expected);
+    }
+}
+
+#[test]
+fn recorded_misses_and_counts_expire_and_are_limited() {
+    let mut machine = of_redis();
+    let mut ready = Vec::new();
+    for number in 0..=Machine::MISSES_MAX {
+        let channel = channel(&format!("cache-{number}"));
+        let at_ms = if number + 1 < Machine::MISSES_MAX { 20_000 } else { 21_000 };
+        machine.apply(at_ms, HubEvent::CacheMiss { channel }, &mut ready);
+    }
+    machine.apply(21_000, count(101), &mut ready);
+    machine.apply(27_000, count(101), &mut ready);
+    assert_eq!(ready.len(), Machine::MISSES_MAX + 3, "all are reported");
+    assert_eq!((machine.missed.len(), machine.counted.len()), (Machine::MISSES_MAX, 1));
+    // Checked every 10 s, before each is over.
+    machine.advance(29_999, &mut ready);
+    assert_eq!((machine.missed.len(), machine.counted.len()), (Machine::MISSES_MAX, 1));
+    assert_eq!(machine.deadline_ms(), Some(30_001));
+    machine.advance(30_001, &mut ready);
+    assert_eq!((machine.missed.len(), machine.counted.len()), (1, 1));
+    machine.advance(60_000, &mut ready);
+    assert_eq!((machine.missed.capacity(), machine.counted.capacity()), (0, 0), "memory returns");
+    assert_eq!(machine.deadline_ms(), None);
+}
+
+/// A log in memory may lack the arrival, and the application has not received it either.
+#[test]
+fn only_a_departure_from_redis_is_reported_without_an_arrival() {
+    let log = [(5, vacated("t"))];
+    assert_eq!(ready(&mut Machine::of_memory(), &log, 2_905), []);
+    assert_eq!(ready(&mut of_redis(), &log, 2_905), [vacated("t")]);
+}
+
+#[test]
+fn momentary_events_and_arrivals_are_reported_at_once() {
+    for hub_event in one_of_each() {
+        for mut machine in both() {
+            let is_held = [Kind::ChannelVacated, Kind::MemberRemoved].contains(&hub_event.kind());
+            let is_unknown =
+                hub_event.kind() == Kind::UserOffline && matches!(machine.log, Log::Memory(_));
+            let expected = if is_held || is_unknown { vec![] } else { vec![hub_event.clone()] };
+            assert_eq!(ready(&mut machine, &[(7, hub_event.clone())], 7), expected);
+        }
+    }
+}
+
+#[test]
+fn large_counts_are_reported_every_five_seconds_and_the_last_one_at_the_end() {
+    let mut machine = of_redis();
+    let log: Vec<_> =
+        (0..120).map(|number| (u64::try_from(number).unwrap(), count(number + 1))).collect();
+    let first = ready(&mut machine, &log, 4_000);
+    assert_eq!(first, (1..=101).map(count).collect::<Vec<_>>());
+    assert_eq!(machine.deadline_ms(), Some(5_100));
+    assert_eq!(ready(&mut machine, &[], 5_100), [count(120)]);
+    assert_eq!(ready(&mut machine, &[(5_200, count(121))], 10_099), []);
+    assert_eq!(ready(&mut machine, &[], 10_100), [count(121)]);
+    // A channel that loses all subscribers has no held count.
+    assert_eq!(ready(&mut machine, &[(10_200, count(120)), (10_300, count(0))], 60_000), []);
+    assert_eq!(ready(&mut machine, &[(60_001, count(3))], 60_001), [count(3)]);
+    // On a single node, the hub has limited them.
+    assert_eq!(ready(&mut Machine::of_memory(), &log, 4_000).len(), 120);
+}
+
+#[test]
+fn a_cache_miss_is_reported_once_in_ten_seconds() {
+    let miss = HubEvent::CacheMiss { channel: channel("cache-x") };
+    for mut machine in both() {
+        let mut misses_at = |at_ms| ready(&mut machine, &[(at_ms, miss.clone())], at_ms).len();
+        assert_eq!([0, 0, 9_999, 10_000, 10_001].map(&mut misses_at), [1, 0, 0, 1, 0]);
+        machine.advance(60_000, &mut Vec::new());
+        assert_eq!((machine.missed.capacity(), machine.deadline_ms()), (0, None), "memory returns");
+    }
+}
+
+#[test]
+fn user_online_is_sent_once_if_the_hub_missed_the_departure() {
+    let [.., online, offline] = one_of_each();
+    let log = [&offline, &online, &online, &offline, &offline].map(|event| (0, event.clone()));
+    let mut machine = Machine::of_memory();
+    assert_eq!(ready(&mut machine, &log, 0), [online, offline]);
+    assert_eq!(machine.deadline_ms(), None, "the hub has waited");
+}
+
+#[test]
+fn subjects_beyond_the_limit_are_not_reported_but_counted() {
+    let (mut machine, mut ready) = (Machine::of_memory(), Vec::new());
+    let online = |number: usize| HubEvent::UserOnline { user_id: number.to_string().into() };
+    for number in 0..PresentSubjects::SUBJECTS_MAX {
+        machine.apply(0, online(number), &mut ready);
+    }
+    assert_eq!((ready.len(), machine.take_lost()), (PresentSubjects::SUBJECTS_MAX, 0));
+    ready.clear();
+    machine.apply(0, occupied("t"), &mut ready);
+    machine.apply(0, occupied("t"), &mut ready);
+    machine.apply(0, vacated("t"), &mut ready);
+    machine.apply(0, online(0), &mut ready);
+    assert_eq!((machine.take_lost(), machine.take_lost(), ready.len()), (2, 0, 0));
+    assert_eq!(machine.deadline_ms(), None, "a departure that was no arrival");
+    let offline = HubEvent::UserOffline { user_id: "0".into() };
+    machine.apply(0, offline.clone(), &mut ready);
+    machine.apply(0, occupied("t"), &mut ready);
+    assert_eq!(ready, [offline, occupied("t")], "there is room again");
+}
+
+#[test]
+fn at_the_end_all_held_events_are_released() {
+    let log: Vec<_> = one_of_each()[..4].iter().map(|event| (0, event.clone())).collect();
+    let mut machine = Machine::of_memory();
+    let mut ready = ready(&mut machine, &log, 0);
+    machine.finish(&mut ready);
+    let [occupied, vacated, added, removed, ..] = one_of_each();
+    assert_eq!(ready, [occupied, added, vacated, removed]);
+}
+
+#[test]
+fn memory_is_released() {
+    let mut machine = Machine::of_memory();
+    let names = (0..50_000).map(|number| format!("c{number}"));
+    let log: Vec<_> = names.flat_map(|name| [(0, occupied(&name)), (0, vacated(&name))]).collect();
+    assert_eq!(ready(&mut machine, &log, 0).len(), 50_000);
+    let capacity = |machine: &Machine| match &machine.log {
+        Log::Memory(present) => present.capacity(),
+        Log::Redis(_) => 0,
+    };
+    assert!(50_000 <= capacity(&machine));
+    assert_eq!(ready(&mut machine, &[], 2_900).len(), 50_000);
+    assert!(capacity(&machine) <= PresentSubjects::SHRINK_FROM, "{}", capacity(&machine));
+    assert!(machine.held.is_empty() && machine.due.is_empty());
+}
