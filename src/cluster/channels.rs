@@ -5,25 +5,17 @@
 //! covers the prefixes of all of them: an answer is never older than its request.
 
 use super::{
+    channel_list::{ChannelList, ListResult, PAGES_OF_CLUSTER},
     clock::now,
+    error::Unavailable,
     partition::Partition,
     scripts::{ScriptCall, Unexpected},
-    shared::{ANSWER_GRACE, ClusterState, Unavailable},
+    shared::{ANSWER_GRACE, ClusterState},
 };
 use crate::{hub::Counts, protocol::ChannelName};
-use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use parking_lot::Mutex;
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::Bound,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-use tokio::{
-    sync::{Semaphore, oneshot},
-    time::timeout_at,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::{sync::oneshot, time::timeout_at};
 
 /// Maximum time for which a request waits for the list while pages of it arrive.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,119 +23,12 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 const PAGE_ENTRIES: usize = 4_000;
 /// The maximum bytes of names and counts in a page.
 const PAGE_BYTES: usize = 256 * 1_024;
-/// The maximum number of pages in flight, of all apps. A single server has time for publishes in
-/// between.
-const PAGES_OF_ONE: usize = 4;
-/// The same on a Redis Cluster, where a list has at least one page of each partition.
-const PAGES_OF_CLUSTER: usize = 32;
-/// Maximum number of variants of a response that are kept with a list.
-const BODIES_MAX: usize = 8;
-
-/// The occupied channels of an app with their counts. Shared by concurrent requests.
-#[derive(Debug, Default)]
-pub struct ChannelList {
-    channels: BTreeMap<ChannelName, Counts>,
-    bodies: Mutex<Vec<(BodyKey, Bytes)>>,
-}
-
-/// The prefix of a response, and its attributes in an order that the caller defines.
-type BodyKey = (Box<str>, [bool; 2]);
-
-/// The running and pending reads of the lists of all apps.
-#[derive(Debug)]
-pub(super) struct ListReads {
-    /// The pending read of each app that has one running.
-    apps: Mutex<HashMap<Arc<str>, Option<NextRead>>>,
-    /// One permit for each page in flight.
-    pages: Semaphore,
-    /// When the last page arrived.
-    progressed: Mutex<Instant>,
-}
-
-type ListResult = Result<Arc<ChannelList>, Unavailable>;
-
-/// A read that has not started.
-#[derive(Debug)]
-struct NextRead {
-    /// The longest common prefix of its requests.
-    prefix: String,
-    requests: Vec<oneshot::Sender<ListResult>>,
-}
-
 /// A page of the index of one partition.
 struct IndexPage {
     cursor: u64,
     /// The scope in which the cursor is valid: the generation, and the run id of the server.
     source: (Arc<str>, String),
     entries: Vec<String>,
-}
-
-impl ChannelList {
-    /// The channels whose names begin with `prefix`, in order.
-    pub fn with_prefix<'a>(
-        &'a self,
-        prefix: &'a str,
-    ) -> impl Iterator<Item = (&'a ChannelName, Counts)> {
-        self.channels
-            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
-            .take_while(move |(name, _)| name.as_str().starts_with(prefix))
-            .map(|(name, counts)| (name, *counts))
-    }
-
-    /// The response that `render` makes of the channels with a prefix. It is rendered once for all
-    /// requests with the same attributes.
-    pub fn body(
-        &self,
-        prefix: &str,
-        attributes: [bool; 2],
-        render: impl FnOnce(&mut dyn Iterator<Item = (&ChannelName, Counts)>) -> String,
-    ) -> Bytes {
-        let is_same = |(key, _): &&(BodyKey, Bytes)| *key.0 == *prefix && key.1 == attributes;
-        if let Some((_, body)) = self.bodies.lock().iter().find(is_same) {
-            return body.clone();
-        }
-        // The lock is released, so that other threads do not wait.
-        let body = Bytes::from(render(&mut self.with_prefix(prefix)));
-        let mut bodies = self.bodies.lock();
-        if bodies.len() < BODIES_MAX {
-            bodies.push(((prefix.into(), attributes), body.clone()));
-        }
-        body
-    }
-}
-
-impl ListReads {
-    pub(super) fn new(is_cluster: bool) -> Self {
-        let pages = if is_cluster { PAGES_OF_CLUSTER } else { PAGES_OF_ONE };
-        Self { apps: Mutex::default(), pages: Semaphore::new(pages), progressed: Mutex::new(now()) }
-    }
-
-    /// Adds a request to the next read. Returns true if no read is running, so that one must be
-    /// started.
-    fn join(&self, app_id: &Arc<str>, prefix: &str, request: oneshot::Sender<ListResult>) -> bool {
-        let mut apps = self.apps.lock();
-        let is_first = !apps.contains_key(app_id);
-        let next = apps.entry(Arc::clone(app_id)).or_default();
-        match next {
-            Some(next) => {
-                next.prefix.truncate(common_prefix(&next.prefix, prefix));
-                next.requests.push(request);
-            }
-            None => *next = Some(NextRead { prefix: prefix.to_owned(), requests: vec![request] }),
-        }
-        is_first
-    }
-
-    /// Takes the next read, which begins now. `None` if no request waits; then no read of the app
-    /// is running.
-    fn next(&self, app_id: &str) -> Option<NextRead> {
-        let mut apps = self.apps.lock();
-        let next = apps.get_mut(app_id).and_then(Option::take);
-        if next.is_none() {
-            apps.remove(app_id);
-        }
-        next
-    }
 }
 
 impl ClusterState {
@@ -214,7 +99,7 @@ impl ClusterState {
                 channels.extend(part?);
             }
         }
-        Ok(ChannelList { channels, bodies: Mutex::default() })
+        Ok(ChannelList::new(channels))
     }
 
     /// The channels of a partition whose names match. A channel that is occupied throughout is in
@@ -299,74 +184,14 @@ fn pattern(prefix: &str) -> String {
     pattern
 }
 
-/// The length of the longest common prefix.
-fn common_prefix(one: &str, other: &str) -> usize {
-    let differs = |((_, one), other): &((usize, char), char)| one != other;
-    let end = one.char_indices().zip(other.chars()).find(differs);
-    end.map_or(one.len().min(other.len()), |((at, _), _)| at)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn name(text: &str) -> ChannelName {
-        ChannelName::parse(text, 100).unwrap()
-    }
 
     #[test]
     fn a_pattern_escapes_its_prefix() {
         assert_eq!(pattern(""), "*");
         assert_eq!(pattern("a.b;c"), "a.b;c*");
         assert_eq!(pattern(r"a*?[^b-c]\d"), r"a\*\?\[^b-c\]\\d*");
-    }
-
-    #[test]
-    fn a_common_prefix_ends_between_characters() {
-        for (one, other, common) in
-            [("", "a", 0), ("ab", "abc", 2), ("abd", "abc", 2), ("aé", "aè", 1), ("x", "y", 0)]
-        {
-            assert_eq!(common_prefix(one, other), common, "{one} {other}");
-            assert_eq!(common_prefix(other, one), common, "{one} {other}");
-        }
-    }
-
-    #[test]
-    fn requests_share_the_next_read_and_never_the_running_one() {
-        let (reads, app): (_, Arc<str>) = (ListReads::new(false), "app".into());
-        let join = |prefix| reads.join(&app, prefix, oneshot::channel().0);
-        assert!(join("presence-a"), "the first request starts a read");
-        let first = reads.next(&app).unwrap();
-        assert_eq!((first.prefix.as_str(), first.requests.len()), ("presence-a", 1));
-        for prefix in ["presence-ab", "presence-ac", "presence-"] {
-            assert!(!join(prefix), "a read is running");
-        }
-        let second = reads.next(&app).unwrap();
-        assert_eq!((second.prefix.as_str(), second.requests.len()), ("presence-", 3));
-        assert!(reads.next(&app).is_none());
-        assert!(join(""), "no read is running any more");
-    }
-
-    #[test]
-    fn a_response_is_rendered_once_for_each_prefix_and_attributes() {
-        let counts = Counts { subscriptions: 1, users: 0 };
-        let channels = ["a", "ab", "b", "ba"].map(|text| (name(text), counts)).into();
-        let list = ChannelList { channels, bodies: Mutex::default() };
-        let mut rendered = 0;
-        for (prefix, attributes, expected) in [
-            ("a", [true, false], "a,ab"),
-            ("a", [true, false], "a,ab"),
-            ("a", [false, false], "a,ab"),
-            ("b", [true, false], "b,ba"),
-            ("c", [true, false], ""),
-            ("", [true, false], "a,ab,b,ba"),
-        ] {
-            let body = list.body(prefix, attributes, |each| {
-                rendered += 1;
-                each.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(",")
-            });
-            assert_eq!(body, expected);
-        }
-        assert_eq!(rendered, 5);
     }
 }

@@ -3,13 +3,14 @@
 use super::{
     clock::now,
     coordinator::{Completion, Coordinator},
+    lease::Lease,
     link::RedisConnection,
     logged::Wanted,
     names::TopicName,
     partition::Partition,
     reason::Reason,
     scripts::{ScriptCall, ScriptReply, Status},
-    shared::{ClusterState, Lease},
+    shared::ClusterState,
     sync::{SyncOutcome, read, sync_call},
     topic::SyncRequest,
 };

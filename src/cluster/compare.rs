@@ -8,14 +8,15 @@
 use super::{
     cleanup::clean_topic,
     coordinator::{Completion, Coordinator},
+    lease::Lease,
     link::RedisConnection,
     names::{Subject, TopicName},
     partition::Partition,
-    publish::was_refused,
+    reason::was_refused,
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
-    shared::{ClusterState, Lease},
+    shared::ClusterState,
     sync::index_of,
-    topic::{Difference, Held, Topic},
+    topic::{Difference, Found, Held, Topic},
 };
 use crate::{hub::Hub, protocol::ChannelName, throttle::LogThrottle};
 use redis::{RedisResult, Value, cmd};
@@ -439,15 +440,6 @@ impl TopicList {
         };
         Some(TopicName { app_id: Arc::clone(app_id), subject })
     }
-}
-
-/// The state of a topic in Redis.
-#[derive(Debug)]
-pub(in crate::cluster) struct Found {
-    pub(in crate::cluster) epoch: String,
-    pub(in crate::cluster) version: u64,
-    pub(in crate::cluster) sequence: u64,
-    pub(in crate::cluster) is_wrong: bool,
 }
 
 fn compare_call<'a>(

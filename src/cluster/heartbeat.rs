@@ -4,11 +4,12 @@ use super::{
     clock::now,
     coordinator::{Completion, Coordinator},
     link::{Pushes, RedisConnection, RedisEndpoint},
+    link_state::{Joined, LinkState},
     membership::{HEARTBEAT_INTERVAL, HeartbeatPhase, HeartbeatReply, LAYOUT, Registered, Stage},
     partition::Partition,
     published_sequences,
-    reason::Reason,
-    shared::{ClusterState, Joined, LinkState},
+    reason::{Reason, was_refused},
+    shared::ClusterState,
     topic::Effect,
 };
 use redis::{RedisError, RedisResult, cmd};
@@ -412,7 +413,7 @@ async fn has_unversioned_nodes(
     match counted {
         Ok(nodes) => Ok(0 < nodes),
         // A key of another type is not a lease.
-        Err(error) if super::publish::was_refused(&error) => Ok(false),
+        Err(error) if was_refused(&error) => Ok(false),
         Err(error) => Err(error),
     }
 }

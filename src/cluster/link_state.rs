@@ -1,8 +1,27 @@
 //! The state of the link to Redis, for requests that wait until the node is joined.
 
-use super::shared::{Joined, LinkState};
+use super::{lease::Lease, link::RedisConnection, reason::Reason};
 use parking_lot::{RwLock, RwLockReadGuard};
+use std::sync::Arc;
 use tokio::sync::Notify;
+
+/// The state of the node's link to Redis.
+#[derive(Clone, Debug)]
+pub(super) enum LinkState {
+    /// Not joined, for this reason.
+    Unavailable(Reason),
+    /// Joined before, but an answer of Redis is overdue.
+    Suspect,
+    /// Joined.
+    Joined(Joined),
+}
+
+/// The connection and the lease of a joined node.
+#[derive(Clone, Debug)]
+pub(super) struct Joined {
+    pub(super) connection: RedisConnection,
+    pub(super) lease: Arc<Lease>,
+}
 
 /// The current state. Waiting requests continue in the order of their arrival.
 #[derive(Debug)]

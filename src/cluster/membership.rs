@@ -2,11 +2,12 @@
 
 use super::{
     clock::now,
+    lease::Lease,
     link::RedisConnection,
     partition::Partition,
     random,
     scripts::{ScriptCall, ScriptReply, Unexpected},
-    shared::{ClusterState, Lease},
+    shared::ClusterState,
 };
 use crate::backoff::Backoff;
 use redis::{RedisResult, Value};

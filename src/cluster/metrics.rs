@@ -1,6 +1,6 @@
 //! The metrics of the cluster.
 
-use super::publish::NotPublished;
+use super::error::NotPublished;
 use crate::{metrics::Histogram, throttle::LogThrottle};
 use prometheus_client::{
     collector::Collector,

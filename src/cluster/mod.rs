@@ -47,15 +47,20 @@
 //! it, time is read through `clock`, and random numbers are drawn through `random`. `protocol-tests/cluster/scripts`
 //! calls each script directly.
 
+mod accounts;
 mod cache;
+mod channel_list;
 mod channels;
 mod cleanup;
 mod compare;
 mod coordinator;
 mod dedup;
 mod envelope;
+mod error;
+mod forwarding;
 mod heartbeat;
 mod in_flight;
+mod lease;
 mod leave;
 mod link;
 mod link_state;
@@ -80,12 +85,13 @@ mod simulation;
 mod store;
 mod sync;
 mod topic;
+mod unforwarded;
 
-pub use channels::ChannelList;
+pub use channel_list::ChannelList;
+pub use error::{NotPublished, Unavailable};
 pub use metrics::BrokerMetrics;
-pub use publish::{NotPublished, OutgoingEvent};
+pub use publish::OutgoingEvent;
 pub use query::{Asked, ChannelAnswer};
-pub use shared::Unavailable;
 #[cfg(test)]
 pub(crate) use simulation::{SimulatedNode, SimulatedRedis};
 pub use store::{

@@ -2,13 +2,15 @@
 //! none.
 
 use super::{
-    cache::{self, CachedPublish},
+    accounts::{self, CachedPublish},
     clock::now,
     envelope::{Envelope, EnvelopeId},
+    error::{NotPublished, Unavailable},
+    link_state::Joined,
     partition::Partition,
-    reason::Reason,
+    reason::{Reason, was_refused},
     scripts::{ScriptCall, ScriptReply, Status},
-    shared::{ClusterState, Joined, Unavailable},
+    shared::ClusterState,
 };
 use crate::{
     hub::Counts,
@@ -32,15 +34,6 @@ pub struct OutgoingEvent {
     pub except: Option<SocketId>,
     /// How long a cache channel keeps it; zero for not at all.
     pub remember: Duration,
-}
-
-/// The error of an event that was not accepted.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum NotPublished {
-    /// It was not delivered, and will not be.
-    Unreached,
-    /// Redis received it, but did not answer: it was delivered once, or not at all.
-    Unknown,
 }
 
 /// The pause before a publish is retried after a refusal.
@@ -87,7 +80,7 @@ impl OutgoingEvent {
     }
 
     fn cache_bytes(&self) -> usize {
-        cache::weight(&self.channel, self.frame.bytes().len())
+        accounts::weight(&self.channel, self.frame.bytes().len())
     }
 }
 
@@ -357,11 +350,6 @@ impl ClusterState {
             | None => Err(Unavailable),
         }
     }
-}
-
-/// Whether Redis reported that it has not executed the command.
-pub(super) fn was_refused(error: &RedisError) -> bool {
-    matches!(error.kind(), redis::ErrorKind::Server(_) | redis::ErrorKind::Extension)
 }
 
 /// The result of an attempt, and the server's clock in ms.

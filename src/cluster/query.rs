@@ -4,12 +4,14 @@
 use super::{
     clock::now,
     envelope::{ControlMessage, Envelope},
+    error::Unavailable,
+    lease::Lease,
+    link_state::Joined,
     names::{Subject, TopicName},
     partition::Partition,
-    publish::was_refused,
-    reason::Reason,
+    reason::{Reason, was_refused},
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
-    shared::{ClusterState, Joined, Lease, Unavailable},
+    shared::ClusterState,
 };
 use crate::{
     hub::{ChannelSummary, Counts},

@@ -48,6 +48,11 @@ const REFUSALS: [(&str, &str, &str, bool); 16] = [
     ("DENIED", "refused", "redis is in protected mode: it refuses other hosts (DENIED)", false),
 ];
 
+/// Whether Redis reported that it has not executed the command.
+pub(super) fn was_refused(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
+}
+
 impl From<&'static str> for Reason {
     fn from(text: &'static str) -> Self {
         Self { kind: "link", text: text.into() }

@@ -8,11 +8,12 @@
 use super::{
     clock::now,
     coordinator::{Completion, Coordinator},
+    lease::Lease,
     link::RedisConnection,
     partition::Partition,
     reason::Reason,
     scripts::{ScriptCall, ScriptReply, Status},
-    shared::{ClusterState, Lease},
+    shared::ClusterState,
     topic::Topic,
 };
 use crate::cluster::random;

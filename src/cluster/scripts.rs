@@ -1,6 +1,6 @@
 //! The Lua scripts that change the shared state in Redis, each atomically.
 
-use super::{link::RedisConnection, lua, names::Names, partition::Partition, shared::Lease};
+use super::{lease::Lease, link::RedisConnection, lua, names::Names, partition::Partition};
 use redis::{Cmd, RedisError, RedisResult, ServerErrorKind, Value};
 use std::{
     fmt::Display,

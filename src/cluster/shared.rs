@@ -1,10 +1,22 @@
 //! State and helpers that all requests to Redis share.
 
 use super::{
-    cache::Accounts, channels::ListReads, clock::now, envelope::EnvelopeId, link::RedisConnection,
-    link_state::LinkStateWatch, logged::Unforwarded, metrics::BrokerMetrics, names::Names,
-    partition::Partition, published_sequences::PublishedSequences, random, ready::ReadyNodes,
-    reason::Reason, scripts::Scripts, store::LogNotifiers,
+    accounts::Accounts,
+    channel_list::ListReads,
+    clock::now,
+    envelope::EnvelopeId,
+    lease::Lease,
+    link::RedisConnection,
+    link_state::{Joined, LinkState, LinkStateWatch},
+    metrics::BrokerMetrics,
+    names::Names,
+    partition::Partition,
+    published_sequences::PublishedSequences,
+    random,
+    ready::ReadyNodes,
+    scripts::Scripts,
+    store::LogNotifiers,
+    unforwarded::Unforwarded,
 };
 use crate::throttle::LogThrottle;
 use std::{
@@ -15,46 +27,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::time::{self, timeout_at};
-
-/// The state of the node's link to Redis.
-#[derive(Clone, Debug)]
-pub(super) enum LinkState {
-    /// Not joined, for this reason.
-    Unavailable(Reason),
-    /// Joined before, but an answer of Redis is overdue.
-    Suspect,
-    /// Joined.
-    Joined(Joined),
-}
-
-/// The connection and the lease of a joined node.
-#[derive(Clone, Debug)]
-pub(super) struct Joined {
-    pub(super) connection: RedisConnection,
-    pub(super) lease: Arc<Lease>,
-}
-
-/// Node, link number and generations that each write names. Redis refuses a write with outdated ones.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Lease {
-    /// The node's name.
-    pub(super) node: String,
-    /// The number of its link to Redis, higher than those of its earlier links.
-    pub(super) link: u64,
-    /// The generation of each partition.
-    pub(super) generations: Vec<Arc<str>>,
-}
-
-impl Lease {
-    /// The generation of a partition; empty if it is not known yet.
-    pub(super) fn generation(&self, partition: Partition) -> &str {
-        self.generations.get(partition.index()).map_or("", |generation| generation)
-    }
-}
-
-/// The error of a request while Redis is unavailable.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Unavailable;
 
 /// The state that all requests to Redis share.
 #[derive(Debug)]
@@ -342,14 +314,6 @@ mod tests {
 
     fn lease(link: u64) -> Lease {
         Lease { node: "a.1".into(), link, generations: vec!["g1".into(), "g2".into()] }
-    }
-
-    #[test]
-    fn a_lease_has_a_generation_for_each_partition() {
-        let mut partitions = Partition::all(3);
-        let generations =
-            partitions.by_ref().map(|partition| lease(1).generation(partition).to_owned());
-        assert_eq!(generations.collect::<Vec<_>>(), ["g1", "g2", ""]);
     }
 
     #[test]

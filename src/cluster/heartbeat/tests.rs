@@ -1,7 +1,7 @@
 use super::*;
 use crate::cluster::{
     coordinator::testbed::{APP, Testbed, channel_name},
-    shared::Lease,
+    lease::Lease,
 };
 use crate::hub::Delivery;
 

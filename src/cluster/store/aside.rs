@@ -1,7 +1,7 @@
 //! The requests that are set aside, stored beside the queue of their endpoint.
 
 use super::{QUEUE_MEMORY, QueueState, Store, read};
-use crate::cluster::{names::Names, scripts::Unexpected, shared::Unavailable};
+use crate::cluster::{error::Unavailable, names::Names, scripts::Unexpected};
 use std::time::Duration;
 
 impl Store {

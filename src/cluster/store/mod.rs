@@ -16,12 +16,14 @@ use super::{
     Cluster,
     clock::now,
     envelope::ControlMessage,
+    error::Unavailable,
+    link_state::Joined,
     lua,
     names::Names,
-    publish::was_refused,
     random,
+    reason::was_refused,
     scripts::{Script, ScriptCall, ScriptReply, Status, Unexpected},
-    shared::{ClusterState, Joined, Unavailable},
+    shared::ClusterState,
 };
 use notifiers::{LogNotifier, process_of};
 use redis::Value;

@@ -1,7 +1,6 @@
 //! The comparison of one topic with its state in Redis.
 
 use super::{BusPhase, Topic};
-use crate::cluster::compare::Found;
 use std::time::Instant;
 
 /// The state of a settled topic on this node.
@@ -16,6 +15,15 @@ pub(in crate::cluster) struct Held {
     /// The number of syncs made before.
     syncs: u64,
     attempt: u32,
+}
+
+/// The state of a topic in Redis.
+#[derive(Debug)]
+pub(in crate::cluster) struct Found {
+    pub(in crate::cluster) epoch: String,
+    pub(in crate::cluster) version: u64,
+    pub(in crate::cluster) sequence: u64,
+    pub(in crate::cluster) is_wrong: bool,
 }
 
 /// The difference between what a node holds and what Redis holds.

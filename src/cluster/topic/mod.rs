@@ -11,7 +11,7 @@ mod replica;
 mod tests;
 mod values;
 
-pub(super) use compare::{Difference, Held};
+pub(super) use compare::{Difference, Found, Held};
 pub(super) use values::{Effect, Joining, Step, SyncRequest, Synced, Waiter};
 
 use super::{

@@ -1,7 +1,6 @@
 //! Comparisons of a node's state of a topic with that in Redis.
 
 use super::*;
-use crate::cluster::compare::Found;
 
 fn found(epoch: &str, version: u64, sequence: u64) -> Found {
     Found { epoch: epoch.into(), version, sequence, is_wrong: false }

@@ -1,0 +1,14 @@
+//! The errors of requests to the cluster.
+
+/// The error of a request while Redis is unavailable.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Unavailable;
+
+/// The error of an event that was not accepted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NotPublished {
+    /// It was not delivered, and will not be.
+    Unreached,
+    /// Redis received it, but did not answer: it was delivered once, or not at all.
+    Unknown,
+}

@@ -1,0 +1,267 @@
+//! Forwards the records for webhooks, which topics log, to the app's log.
+//!
+//! `sync.lua` logs a change in the step that makes it, in the partition of its topic. If that is
+//! not the app's home partition (on a Redis Cluster), the records are *forwarded*: a part of the
+//! log is read, appended to the app's log, and then removed. Records are numbered; the app's log
+//! stores the last number from each partition, in the step that appends. Each record is therefore
+//! appended once and in its partition's order, even if several nodes forward at once, die or retry.
+//!
+//! The node that logs forwards at once. Every 30 seconds one node checks for logs that were left
+//! behind.
+
+use super::{
+    clock::now,
+    coordinator::{Completion, Coordinator},
+    envelope::ControlMessage,
+    lease::Lease,
+    link::RedisConnection,
+    logged::Wanted,
+    partition::Partition,
+    scripts::{ScriptCall, ScriptReply, Status, Unexpected},
+    shared::ClusterState,
+    store::Store,
+    unforwarded::Log,
+};
+use redis::{RedisError, RedisResult, cmd};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::time::timeout;
+
+/// The number of logs that one node forwards at once.
+const AT_ONCE: usize = 32;
+/// Timeout of forwarding one log.
+const FORWARD_WITHIN: Duration = Duration::from_secs(10);
+/// The pause after forwarding has failed.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// The interval between checks for logs that were left behind.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// The number of checks in a round of 30 seconds, with some time to spare.
+const LOOKS: usize = 28;
+
+/// The logs that this node is forwarding.
+#[derive(Debug, Default)]
+pub(super) struct Forwarding {
+    under_way: BTreeSet<Log>,
+    paused_until: Option<Instant>,
+    /// Partitions that are still to be checked in this round.
+    queue: VecDeque<Partition>,
+    next_poll: Option<Instant>,
+}
+
+impl Coordinator {
+    /// Starts the forwarding that is due.
+    pub(super) fn keep_forwarding(&mut self, now: Instant) {
+        if !self.shared.is_cluster {
+            return;
+        }
+        self.forward_some(now);
+        let is_due = self.forwarding.next_poll.is_none_or(|at| at <= now);
+        if is_due && self.membership.is_joined() && self.may_sync() {
+            self.forwarding.next_poll = Some(now + POLL_INTERVAL);
+            self.poll_logs();
+        }
+    }
+
+    /// Forwards the log of a partition to the app's log.
+    pub(super) fn on_logged(&mut self, app_id: &Arc<str>, partition: Partition) {
+        self.shared.note_logged(app_id, partition);
+        self.forward_some(now());
+    }
+
+    fn forward_some(&mut self, now: Instant) {
+        let is_paused = self.forwarding.paused_until.is_some_and(|until| now < until);
+        let Some(connection) = self.connection.clone().filter(|_| self.may_sync()) else {
+            return;
+        };
+        while !is_paused && self.forwarding.under_way.len() < AT_ONCE {
+            let Some(log) = self.shared.unforwarded.take(&self.forwarding.under_way) else {
+                return;
+            };
+            self.forwarding.under_way.insert(log.clone());
+            let (app_id, partition) = log;
+            let forward = Forward {
+                shared: Arc::clone(&self.shared),
+                lease: Arc::clone(&self.membership.lease),
+                connection: connection.clone(),
+                app_id,
+                partition,
+            };
+            self.begin(async move {
+                let is_done = matches!(timeout(FORWARD_WITHIN, forward.run()).await, Ok(Ok(())));
+                Completion::Forwarded { app_id: forward.app_id, partition, is_done }
+            });
+        }
+    }
+
+    pub(super) fn on_forwarded(&mut self, app_id: Arc<str>, partition: Partition, is_done: bool) {
+        let log = (app_id, partition);
+        self.forwarding.under_way.remove(&log);
+        if !is_done {
+            self.forwarding.paused_until = Some(now() + RETRY_PAUSE);
+            self.shared.unforwarded.add(log);
+        }
+        self.forward_some(now());
+    }
+
+    /// Resets the state when the link is lost: forwarding restarts over the next.
+    pub(super) fn stop_forwarding(&mut self) {
+        let forwarding = std::mem::take(&mut self.forwarding);
+        for log in forwarding.under_way {
+            self.shared.unforwarded.add(log);
+        }
+    }
+
+    /// One node looks for logs that another has left behind.
+    fn poll_logs(&mut self) {
+        let is_first =
+            self.membership.alive.iter().min().is_some_and(|node| node == self.membership.node());
+        let Some(connection) = self.connection.clone().filter(|_| is_first) else { return };
+        let with_webhooks = self.hubs.iter().filter(|(_, hub)| Wanted::any_of(hub));
+        let apps: Vec<Arc<str>> = with_webhooks.map(|(app_id, _)| Arc::clone(app_id)).collect();
+        if self.forwarding.queue.is_empty() {
+            self.forwarding.queue = self.shared.names.partitions().collect();
+        }
+        let some = self.shared.names.partitions().len().div_ceil(LOOKS);
+        for partition in self.forwarding.queue.drain(..some.min(self.forwarding.queue.len())) {
+            let is_elsewhere = |app_id: &&Arc<str>| self.shared.names.home_of(app_id) != partition;
+            let apps: Vec<Arc<str>> = apps.iter().filter(is_elsewhere).cloned().collect();
+            if !apps.is_empty() {
+                let look = look(Arc::clone(&self.shared), connection.clone(), partition, apps);
+                tokio::spawn(timeout(FORWARD_WITHIN, look));
+            }
+        }
+    }
+}
+
+/// Checks which logs of these apps have records in a partition.
+async fn look(
+    shared: Arc<ClusterState>,
+    connection: RedisConnection,
+    partition: Partition,
+    apps: Vec<Arc<str>>,
+) {
+    let mut exist = cmd("EXISTS");
+    for app_id in &apps {
+        exist.arg(shared.names.of_app_in("log", app_id, partition));
+    }
+    match connection.query::<usize>(partition, &exist).await {
+        Ok(0) => {}
+        Ok(_) => apps.iter().for_each(|app_id| shared.note_logged(app_id, partition)),
+        Err(error) => tracing::debug!(%error, %partition, "logs were not polled"),
+    }
+}
+
+/// Forwards one log to the app's log.
+struct Forward {
+    shared: Arc<ClusterState>,
+    lease: Arc<Lease>,
+    connection: RedisConnection,
+    app_id: Arc<str>,
+    partition: Partition,
+}
+
+/// A part of the log of a partition.
+struct LogPart {
+    /// The time of its server's clock.
+    now_us: u64,
+    /// The number of records that were dropped so far, because the log was full.
+    lost: u64,
+    records: Vec<Vec<u8>>,
+}
+
+impl Forward {
+    async fn run(&self) -> RedisResult<()> {
+        if self.partition == self.shared.names.home_of(&self.app_id) {
+            return self.ring().await;
+        }
+        let mut reached = 0;
+        loop {
+            let part = self.next(reached).await?;
+            let records: Vec<_> = part.records.iter().filter_map(|record| parse(record)).collect();
+            let Some((last, _)) = records.last() else { return Ok(()) };
+            reached = *last;
+            if self.add(&part, &records).await? {
+                self.ring().await?;
+            }
+        }
+    }
+
+    /// Removes the forwarded records, and reads the next part.
+    async fn next(&self, reached: u64) -> RedisResult<LogPart> {
+        let (names, partition) = (&self.shared.names, self.partition);
+        let call =
+            ScriptCall::guarded(&self.shared.scripts.unforwarded, partition, names, &self.lease)
+                .key(names.of_app_in("log", &self.app_id, partition))
+                .key(names.of_app_in("logstate", &self.app_id, partition))
+                .number(reached)
+                .number(Store::RECORDS_MAX);
+        let mut answer = self.ask(call).await?;
+        let mut read = || -> Result<LogPart, Unexpected> {
+            Ok(LogPart {
+                now_us: answer.text()?.parse().map_err(|_| Unexpected)?,
+                lost: answer.number()?,
+                records: answer.all_bytes()?,
+            })
+        };
+        read().map_err(|Unexpected| self.unexpected())
+    }
+
+    /// Appends the records that the app's log does not have. Returns whether it was empty.
+    async fn add(&self, part: &LogPart, records: &[(u64, &[u8])]) -> RedisResult<bool> {
+        let names = &self.shared.names;
+        let home = names.home_of(&self.app_id);
+        let mut call = ScriptCall::guarded(&self.shared.scripts.forward, home, names, &self.lease)
+            .key(names.log(&self.app_id))
+            .key(names.log_state(&self.app_id))
+            .number(self.partition)
+            .number(part.lost);
+        for (number, text) in records {
+            call = call.number(number).number(part.now_us.saturating_sub(*number)).arg(text);
+        }
+        let mut answer = self.ask(call).await?;
+        Ok(answer.number().map_err(|Unexpected| self.unexpected())? == 1)
+    }
+
+    /// Notifies the nodes that the app's log is not empty any more.
+    async fn ring(&self) -> RedisResult<()> {
+        let control_message = ControlMessage::Logged { app_id: self.app_id.to_string() }.encode();
+        let give_up = now() + FORWARD_WITHIN;
+        self.ask(self.shared.control_message_call(&control_message, &self.lease, give_up))
+            .await
+            .map(drop)
+    }
+
+    async fn ask(&self, call: ScriptCall) -> RedisResult<ScriptReply> {
+        let (partition, asked) = (call.partition(), now());
+        let value = call.run(&self.connection).await?;
+        let mut answer = ScriptReply::new(value).map_err(|Unexpected| self.unexpected())?;
+        match answer.status().map_err(|Unexpected| self.unexpected())? {
+            (Status::Done, _) => return Ok(answer),
+            (Status::Late, redis_ms) => {
+                self.shared.clock.learn(partition, redis_ms, (asked, now()));
+            }
+            (Status::Refused, _) => self.shared.refused(&self.lease),
+        }
+        Err(failed())
+    }
+
+    fn unexpected(&self) -> RedisError {
+        self.shared.metrics.unexpected_data("what belongs to webhooks");
+        failed()
+    }
+}
+
+fn failed() -> RedisError {
+    io::Error::from(io::ErrorKind::InvalidData).into()
+}
+
+/// The number and the content of a record.
+fn parse(record: &[u8]) -> Option<(u64, &[u8])> {
+    let space = record.iter().position(|byte| *byte == b' ')?;
+    let number = std::str::from_utf8(&record[..space]).ok()?.parse().ok()?;
+    Some((number, &record[space + 1..]))
+}

@@ -1,0 +1,37 @@
+//! The lease of a node: what each of its writes names.
+
+use super::partition::Partition;
+use std::sync::Arc;
+
+/// Node, link number and generations that each write names. Redis refuses a write with outdated ones.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Lease {
+    /// The node's name.
+    pub(super) node: String,
+    /// The number of its link to Redis, higher than those of its earlier links.
+    pub(super) link: u64,
+    /// The generation of each partition.
+    pub(super) generations: Vec<Arc<str>>,
+}
+
+impl Lease {
+    /// The generation of a partition; empty if it is not known yet.
+    pub(super) fn generation(&self, partition: Partition) -> &str {
+        self.generations.get(partition.index()).map_or("", |generation| generation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_has_a_generation_for_each_partition() {
+        let lease =
+            Lease { node: "a.1".into(), link: 1, generations: vec!["g1".into(), "g2".into()] };
+        let mut partitions = Partition::all(3);
+        let generations =
+            partitions.by_ref().map(|partition| lease.generation(partition).to_owned());
+        assert_eq!(generations.collect::<Vec<_>>(), ["g1", "g2", ""]);
+    }
+}

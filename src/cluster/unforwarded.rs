@@ -1,0 +1,26 @@
+//! The logs of webhook records that are still to be forwarded.
+
+use super::partition::Partition;
+use parking_lot::Mutex;
+use std::{collections::BTreeSet, sync::Arc};
+
+/// The log of an app in a partition.
+pub(super) type Log = (Arc<str>, Partition);
+
+/// The logs that may have records to forward. For the home partition of an app, it only means that
+/// something was logged.
+#[derive(Debug, Default)]
+pub(super) struct Unforwarded(Mutex<BTreeSet<Log>>);
+
+impl Unforwarded {
+    pub(super) fn add(&self, log: Log) {
+        self.0.lock().insert(log);
+    }
+
+    /// Takes a log that is not being forwarded.
+    pub(super) fn take(&self, under_way: &BTreeSet<Log>) -> Option<Log> {
+        let mut logs = self.0.lock();
+        let log = logs.iter().find(|log| !under_way.contains(log)).cloned()?;
+        logs.take(&log)
+    }
+}
