@@ -2,7 +2,6 @@
 
 use super::{
     clock::now,
-    coordinator::{Completion, Coordinator},
     lease::Lease,
     link::RedisConnection,
     logged::Wanted,
@@ -29,6 +28,15 @@ pub(super) struct CleanUp {
     pub(super) node: String,
 }
 
+/// The result of a cleanup.
+#[derive(Debug)]
+pub(super) struct Cleaned {
+    /// The dead node.
+    pub(super) node: String,
+    /// Whether nothing is left to clean up.
+    pub(super) is_done: bool,
+}
+
 /// The duration of a claim, which is renewed with each round.
 const CLAIM: Duration = Duration::from_secs(5);
 /// The number of topics that are cleaned in one round.
@@ -37,7 +45,7 @@ const PER_ROUND: usize = 256;
 const PARTITIONS_AT_ONCE: usize = 32;
 
 impl CleanUp {
-    pub(super) async fn run(self, connection: RedisConnection) -> Completion {
+    pub(super) async fn run(self, connection: RedisConnection) -> Cleaned {
         let is_done = match self.clean(&connection).await {
             Ok(Some(topics)) => {
                 self.shared.metrics.cleaned_up();
@@ -54,7 +62,7 @@ impl CleanUp {
                 false
             }
         };
-        Completion::Cleaned { node: self.node, is_done }
+        Cleaned { node: self.node, is_done }
     }
 
     /// Removes everything that the node contributed. `None` if another node does it, or the node is
@@ -176,25 +184,6 @@ pub(super) async fn clean_topic(
 
 fn timed_out() -> redis::RedisError {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
-}
-
-impl Coordinator {
-    /// Cleans up after a node whose lease has expired, unless another node does.
-    pub(super) fn clean_up_after(&mut self, node: String) {
-        let is_joined = self.membership.is_joined();
-        if !is_joined || node == self.membership.node() || self.cleaning.contains(&node) {
-            return;
-        }
-        let Some(connection) = self.connection.clone() else { return };
-        self.cleaning.insert(node.clone());
-        let cleaning = CleanUp {
-            shared: Arc::clone(&self.shared),
-            hubs: self.hubs.clone(),
-            lease: Arc::clone(&self.membership.lease),
-            node,
-        };
-        self.begin_long(cleaning.run(connection));
-    }
 }
 
 #[cfg(test)]

@@ -5,26 +5,33 @@
 //! A topic that differs is synced in full, which repairs it silently; subscribers that have missed an
 //! event are closed.
 
+mod sweep;
+#[cfg(test)]
+mod tests;
+
 use super::{
-    cleanup::clean_topic,
-    coordinator::{Completion, Coordinator},
+    clock::now,
     lease::Lease,
     link::RedisConnection,
+    membership::{LEASE_ENDED, Membership},
     names::{Subject, TopicName},
     partition::Partition,
-    reason::was_refused,
+    reason::{Reason, was_refused},
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
     shared::ClusterState,
     sync::index_of,
     topic::{Difference, Found, Held, Topic},
+    topics::Topics,
 };
-use crate::{hub::Hub, protocol::ChannelName, throttle::LogThrottle};
-use redis::{RedisResult, Value, cmd};
+use crate::throttle::LogThrottle;
+use futures_util::{FutureExt as _, future::BoxFuture};
+use redis::{RedisResult, Value};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
+use sweep::{Sweep, TopicList};
 
 /// The interval between comparisons.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -39,13 +46,6 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(6);
 /// The number of sweeps in a round: half a minute on a single Redis, two minutes on a Redis Cluster.
 const SWEEPS: usize = 5;
 const SWEEPS_ON_CLUSTER: usize = 20;
-/// Maximum entries of a list in one page.
-const PAGE: usize = 4_096;
-/// Time after which a node that only a partition lists is considered dead: more than joining takes.
-const STRANGER_AFTER: Duration = Duration::from_secs(15);
-/// When a node is removed that no comparison lists again: longer than a round.
-const STRANGER_MEMORY: Duration = Duration::from_secs(40);
-
 /// The progress of the comparison.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
@@ -88,17 +88,6 @@ pub(super) struct Compared {
     answer: RedisResult<Value>,
 }
 
-/// A list of topics in a partition.
-#[derive(Clone, Debug)]
-enum TopicList {
-    /// Those to which this node contributes.
-    Own(Partition),
-    /// An app's occupied channels.
-    Channels(Arc<str>, Partition),
-    /// An app's users that are signed in.
-    Users(Arc<str>, Partition),
-}
-
 impl Comparison {
     /// Resets the progress after the link is lost.
     pub(super) fn clear(&mut self) {
@@ -116,137 +105,134 @@ impl Comparison {
     }
 }
 
-impl Coordinator {
-    /// Starts the comparisons and sweeps that are due.
-    pub(super) fn keep_comparing(&mut self, now: Instant) {
-        if !self.membership.is_joined() || !self.may_sync() {
-            return;
+/// The comparisons and the sweep that are due, as tasks.
+pub(super) struct Due {
+    pub(super) compare: Vec<BoxFuture<'static, Compared>>,
+    pub(super) sweep: Option<BoxFuture<'static, Swept>>,
+}
+
+/// What a comparison uses of the node.
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    shared: &'a Arc<ClusterState>,
+    membership: &'a Membership,
+    topics: &'a Topics,
+    connection: &'a RedisConnection,
+}
+
+impl Comparison {
+    /// The comparisons and sweeps that are due.
+    pub(super) fn due(
+        &mut self,
+        now: Instant,
+        shared: &Arc<ClusterState>,
+        membership: &Membership,
+        topics: &Topics,
+        connection: &RedisConnection,
+    ) -> Due {
+        let mut due = Due { compare: Vec::new(), sweep: None };
+        if !membership.is_joined() {
+            return due;
         }
-        if self.comparison.next.is_none_or(|at| at <= now) {
-            self.comparison.next = Some(now + INTERVAL);
-            self.compare_some(now);
+        let context = Context { shared, membership, topics, connection };
+        if self.next.is_none_or(|at| at <= now) {
+            self.next = Some(now + INTERVAL);
+            due.compare = self.compare_some(context, now);
         }
-        if !self.comparison.is_sweeping && self.comparison.next_sweep.is_none_or(|at| at <= now) {
-            self.comparison.next_sweep = Some(now + SWEEP_INTERVAL);
-            self.sweep();
+        if !self.is_sweeping && self.next_sweep.is_none_or(|at| at <= now) {
+            self.next_sweep = Some(now + SWEEP_INTERVAL);
+            due.sweep = self.sweep(context);
         }
         self.log_repairs(now);
+        due
     }
 
-    fn compare_some(&mut self, now: Instant) {
-        if self.comparison.queue.is_empty() {
+    fn compare_some(
+        &mut self,
+        context: Context<'_>,
+        now: Instant,
+    ) -> Vec<BoxFuture<'static, Compared>> {
+        let topics = &context.topics.all;
+        if self.queue.is_empty() {
             // Each step asks as many masters as possible, so that one that has lost its data is
             // found soon.
-            let mut names: Vec<(u8, Arc<str>)> = self
-                .topics
+            let mut names: Vec<(u8, Arc<str>)> = topics
                 .iter()
                 .map(|(name, topic)| (topic.partition.spread(), Arc::clone(name)))
                 .collect();
             names.sort_unstable();
-            self.comparison.step = names.len().div_ceil(STEPS);
-            self.comparison.queue = names.into_iter().map(|(_, name)| name).collect();
+            self.step = names.len().div_ceil(STEPS);
+            self.queue = names.into_iter().map(|(_, name)| name).collect();
         }
-        let some = self.comparison.step.min(self.comparison.queue.len());
-        let some: Vec<Arc<str>> = self.comparison.queue.drain(..some).collect();
+        let some = self.step.min(self.queue.len());
+        let mut full = Vec::new();
         let mut batches: BTreeMap<Partition, Vec<(Arc<str>, Held)>> = BTreeMap::new();
         let mut members = 0;
-        for name in some {
-            let Some(topic) = self.topics.get(&name) else { continue };
+        for name in self.queue.drain(..some) {
+            let Some(topic) = topics.get(&name) else { continue };
             // A topic that is being synced is compared in the next round.
             let Some(held) = topic.held(now) else { continue };
             members += held.members;
-            let partition = topic.partition;
-            let batch = batches.entry(partition).or_default();
+            let batch = batches.entry(topic.partition).or_default();
             batch.push((name, held));
             if TOPICS_MAX <= batch.len() || MEMBERS_MAX <= members {
                 members = 0;
-                let batch = std::mem::take(batch);
-                self.compare(partition, batch);
+                full.push((topic.partition, std::mem::take(batch)));
             }
         }
-        for (partition, batch) in batches.into_iter().filter(|(_, batch)| !batch.is_empty()) {
-            self.compare(partition, batch);
-        }
+        full.extend(batches.into_iter().filter(|(_, batch)| !batch.is_empty()));
+        full.into_iter().map(|(partition, batch)| compare(context, partition, batch)).collect()
     }
 
-    fn compare(&self, partition: Partition, topics: Vec<(Arc<str>, Held)>) {
-        let Some(connection) = self.connection.clone() else { return };
-        let named = topics
-            .iter()
-            .filter_map(|(name, held)| Some((&self.topics.get(name)?.name, held.mine, held.users)));
-        let by = (&*self.shared, &*self.membership.lease);
-        let call = compare_call(by, partition, named);
-        self.begin(async move {
-            // Messages that arrived on the bus before the answer are handled before it.
-            let answer = call.run_in_order(&connection).await;
-            Completion::Compared(Compared { topics, answer })
-        });
-    }
-
-    pub(super) fn on_compared(&mut self, compared: Compared) {
-        let Compared { topics, answer } = compared;
+    /// Schedules the repair of topics that differ. Returns the nodes that the partition lists, if
+    /// it has answered.
+    ///
+    /// # Errors
+    ///
+    /// The reason for which the link must be closed.
+    pub(super) fn on_compared(
+        &mut self,
+        Compared { topics: compared, answer }: Compared,
+        shared: &ClusterState,
+        topics: &mut Topics,
+    ) -> Result<Option<Vec<String>>, Reason> {
         let (found, registered) = match answer.map(read) {
             Ok(Ok(Some(answer))) => answer,
-            Ok(Ok(None)) => {
-                return self.lose_link("this node's lease has ended, or redis has lost its data");
-            }
+            Ok(Ok(None)) => return Err(LEASE_ENDED.into()),
             Ok(Err(Unexpected)) => {
-                return self.shared.metrics.unexpected_data("an answer about topics");
+                shared.metrics.unexpected_data("an answer about topics");
+                return Ok(None);
             }
             Err(error) if was_refused(&error) => {
-                return tracing::debug!(%error, "redis refused a comparison");
+                tracing::debug!(%error, "redis refused a comparison");
+                return Ok(None);
             }
             // The link reports its loss itself.
-            Err(_lost) => return,
+            Err(_lost) => return Ok(None),
         };
         let mut is_deaf = false;
-        for ((name, held), found) in topics.iter().zip(&found) {
-            let Some(topic) = self.topics.get_mut(name) else { continue };
+        for ((name, held), found) in compared.iter().zip(&found) {
+            let Some(topic) = topics.all.get_mut(name) else { continue };
             match topic.compare(held, found) {
                 Difference::None => continue,
                 Difference::Repair => {}
                 Difference::Deaf => is_deaf = true,
             }
-            self.comparison.repaired += 1;
-            self.shared.metrics.repaired();
-            self.touch(name);
+            self.repaired += 1;
+            shared.metrics.repaired();
+            topics.schedule(name);
         }
-        let is_due = is_deaf && self.shared.logs.deaf.due(1, super::clock::now()).is_some();
-        if is_due {
+        if is_deaf && shared.logs.deaf.due(1, now()).is_some() {
             tracing::warn!(
                 "the bus has not delivered published messages: topics are subscribed again"
             );
         }
-        self.note_strangers(registered);
-    }
-
-    /// Cleans up nodes that a partition lists and the home partition does not, after a delay.
-    fn note_strangers(&mut self, registered: Vec<String>) {
-        let now = super::clock::now();
-        let membership = &mut self.membership;
-        for node in registered {
-            let is_known = membership.alive.contains(&node) || node == membership.node();
-            if !is_known {
-                membership.strangers.entry(node).or_insert((now, now)).1 = now;
-            }
-        }
-        let alive = &membership.alive;
-        // A node that is not found again in a round has left.
-        let is_found = |found: Instant| now.saturating_duration_since(found) < STRANGER_MEMORY;
-        membership.strangers.retain(|node, (_, found)| !alive.contains(node) && is_found(*found));
-        let is_gone = |(first, latest): &(Instant, Instant)| {
-            STRANGER_AFTER <= latest.saturating_duration_since(*first)
-        };
-        let gone = membership.strangers.iter().filter(|(_, found)| is_gone(found));
-        for node in gone.map(|(node, _)| node.clone()).collect::<Vec<_>>() {
-            self.clean_up_after(node);
-        }
+        Ok(Some(registered))
     }
 
     fn log_repairs(&mut self, now: Instant) {
-        let comparison = &mut self.comparison;
-        let repaired = std::mem::take(&mut comparison.repaired);
-        if let Some(topics) = comparison.repairs.due(repaired, now) {
+        let repaired = std::mem::take(&mut self.repaired);
+        if let Some(topics) = self.repairs.due(repaired, now) {
             tracing::warn!(
                 topics,
                 "repaired topics that differed in Redis from what this node holds"
@@ -255,16 +241,20 @@ impl Coordinator {
     }
 
     /// The lists that this node scans: its own, and those of the apps if it is the first node.
-    fn lists(&self) -> Vec<TopicList> {
-        let partitions = self.shared.names.partitions();
-        if !self.comparison.has_own {
+    fn lists(
+        &self,
+        shared: &ClusterState,
+        membership: &Membership,
+        topics: &Topics,
+    ) -> Vec<TopicList> {
+        let partitions = shared.names.partitions();
+        if !self.has_own {
             return partitions.map(TopicList::Own).collect();
         }
-        let first = self.membership.alive.iter().min();
-        if first.is_none_or(|first| first != self.membership.node()) {
+        if !membership.nodes.is_first(membership.node()) {
             return Vec::new();
         }
-        let mut apps: Vec<&Arc<str>> = self.hubs.keys().collect();
+        let mut apps: Vec<&Arc<str>> = topics.hubs.keys().collect();
         apps.sort_unstable();
         let of_apps = apps.into_iter().flat_map(|app_id| {
             partitions.clone().flat_map(|partition| {
@@ -276,29 +266,29 @@ impl Coordinator {
     }
 
     /// Scans some pages of the lists.
-    fn sweep(&mut self) {
-        let Some(connection) = self.connection.clone() else { return };
-        let lists = self.lists();
+    fn sweep(&mut self, context: Context<'_>) -> Option<BoxFuture<'static, Swept>> {
+        let Context { shared, membership, topics, connection } = context;
+        let lists = self.lists(shared, membership, topics);
         if lists.is_empty() {
-            return;
+            return None;
         }
-        let first = self.comparison.page;
+        let first = self.page;
         let mut next = if first.list < lists.len() { first } else { ListPage::default() };
         // After a loss, its own lists are short, and scanned at once.
-        let sweeps = match (self.comparison.has_own, self.shared.is_cluster) {
+        let sweeps = match (self.has_own, shared.is_cluster) {
             (false, _) => 1,
             (true, false) => SWEEPS,
             (true, true) => SWEEPS_ON_CLUSTER,
         };
         let sweep = Sweep {
-            shared: Arc::clone(&self.shared),
-            lease: Arc::clone(&self.membership.lease),
-            hubs: self.hubs.clone(),
-            held: self.topics.keys().cloned().collect(),
-            connection,
+            shared: Arc::clone(shared),
+            lease: Arc::clone(&membership.lease),
+            hubs: topics.hubs.clone(),
+            held: topics.all.keys().cloned().collect(),
+            connection: connection.clone(),
         };
-        self.comparison.is_sweeping = true;
-        self.begin_long(async move {
+        self.is_sweeping = true;
+        let task = async move {
             let mut own = Vec::new();
             for _ in 0..lists.len().div_ceil(sweeps) {
                 let Some(list) = lists.get(next.list) else { break };
@@ -311,135 +301,59 @@ impl Coordinator {
                     }
                 }
             }
-            Completion::Swept(Swept { first, next, own })
-        });
+            Swept { first, next, own }
+        };
+        Some(task.boxed())
     }
 
-    pub(super) fn on_swept(&mut self, swept: Swept) {
-        self.comparison.is_sweeping = false;
+    /// Records the progress of a sweep, and withdraws contributions that this node does not have.
+    pub(super) fn on_swept(
+        &mut self,
+        swept: Swept,
+        shared: &ClusterState,
+        membership: &Membership,
+        topics: &mut Topics,
+    ) {
+        self.is_sweeping = false;
         // Unless the scan starts again.
-        if self.comparison.page == swept.first {
-            self.comparison.page = swept.next;
-            if !self.comparison.has_own && self.lists().len() <= swept.next.list {
-                self.comparison.has_own = true;
-                self.comparison.page = ListPage::default();
+        if self.page == swept.first {
+            self.page = swept.next;
+            let lists = self.lists(shared, membership, topics).len();
+            if !self.has_own && lists <= swept.next.list {
+                self.has_own = true;
+                self.page = ListPage::default();
             }
         }
         for TopicName { app_id, subject } in swept.own {
-            let name = self.topic(&app_id, subject);
+            let name = topics.open(&app_id, subject);
             // Redis has lost a withdrawal of this node, or has an older state.
-            let is_unknown = self.topics.get_mut(&name).is_some_and(Topic::take_back);
+            let is_unknown = topics.all.get_mut(&name).is_some_and(Topic::take_back);
             if is_unknown {
-                self.comparison.repaired += 1;
-                self.shared.metrics.repaired();
-                self.touch(&name);
+                self.repaired += 1;
+                shared.metrics.repaired();
+                topics.schedule(&name);
             }
         }
     }
 }
 
-/// A scan of pages of the lists.
-struct Sweep {
-    shared: Arc<ClusterState>,
-    lease: Arc<Lease>,
-    hubs: HashMap<Arc<str>, Arc<Hub>>,
-    /// The topics of this node, which are compared by themselves.
-    held: BTreeSet<Arc<str>>,
-    connection: RedisConnection,
-}
-
-impl Sweep {
-    /// Scans one page, and returns the cursor of the next; 0 if there is none. Topics that are listed
-    /// as this node's, and that it does not hold, are added to `own`.
-    async fn page(
-        &self,
-        list: &TopicList,
-        cursor: u64,
-        own: &mut Vec<TopicName>,
-    ) -> RedisResult<u64> {
-        let names = &self.shared.names;
-        let (command, key, partition) = match list {
-            TopicList::Own(partition) => {
-                ("SSCAN", names.topics_of(&self.lease.node, *partition), *partition)
-            }
-            TopicList::Channels(app_id, partition) => {
-                ("HSCAN", names.channel_index(app_id, *partition), *partition)
-            }
-            TopicList::Users(app_id, partition) => {
-                ("HSCAN", names.user_index(app_id, *partition), *partition)
-            }
-        };
-        let mut scan = cmd(command);
-        scan.arg(key).arg(cursor).arg("COUNT").arg(PAGE);
-        let scanned: RedisResult<(u64, Vec<String>)> =
-            self.connection.query(partition, &scan).await;
-        let (next, entries) = match scanned {
-            Ok(scanned) => scanned,
-            // A key of another type: the next sync removes it.
-            Err(error) if was_refused(&error) => return Ok(0),
-            Err(error) => return Err(error),
-        };
-        if matches!(list, TopicList::Own(_)) {
-            let own_of_page = entries.iter().filter_map(|entry| names.parse(entry));
-            own.extend(own_of_page.filter(|name| !self.holds(name)));
-            return Ok(next);
-        }
-        // Each name is followed by its counts, the total and the members.
-        let listed = entries.chunks_exact(2).filter_map(|entry| {
-            let members = entry[1].rsplit(' ').next()?.parse().unwrap_or(0);
-            Some((list.topic(&entry[0])?, members))
-        });
-        let unheld: Vec<(TopicName, usize)> =
-            listed.filter(|(name, _)| !self.holds(name)).collect();
-        let mut batch = Vec::new();
-        let mut members = 0;
-        for (name, count) in unheld {
-            batch.push(name);
-            members += count;
-            if TOPICS_MAX <= batch.len() || MEMBERS_MAX <= members {
-                members = 0;
-                self.check(partition, &std::mem::take(&mut batch)).await?;
-            }
-        }
-        if !batch.is_empty() {
-            self.check(partition, &batch).await?;
-        }
-        Ok(next)
-    }
-
-    fn holds(&self, name: &TopicName) -> bool {
-        self.held.contains(&*self.shared.names.topic(name))
-    }
-
-    /// Repairs the inconsistent ones among topics that this node does not hold.
-    async fn check(&self, partition: Partition, topics: &[TopicName]) -> RedisResult<()> {
-        let by = (&*self.shared, &*self.lease);
-        let call = compare_call(by, partition, topics.iter().map(|name| (name, 0, 0)));
-        let Ok(Some((found, _))) = read(call.run(&self.connection).await?) else { return Ok(()) };
-        // A name without a registration: only inconsistencies are removed.
-        let nobody = format!("{}.0", self.shared.process());
-        for (name, found) in topics.iter().zip(found) {
-            if found.is_wrong {
-                self.shared.metrics.repaired();
-                clean_topic(by, &self.hubs, name, &nobody, &self.connection).await?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl TopicList {
-    /// The topic of an index entry.
-    fn topic(&self, entry: &str) -> Option<TopicName> {
-        let (app_id, subject) = match self {
-            Self::Own(_) => return None,
-            Self::Channels(app_id, _) => {
-                (app_id, Subject::Channel(ChannelName::parse(entry, usize::MAX).ok()?))
-            }
-            Self::Users(app_id, _) => (app_id, Subject::User(entry.into())),
-        };
-        Some(TopicName { app_id: Arc::clone(app_id), subject })
-    }
+fn compare(
+    context: Context<'_>,
+    partition: Partition,
+    topics: Vec<(Arc<str>, Held)>,
+) -> BoxFuture<'static, Compared> {
+    let named = topics.iter().filter_map(|(name, held)| {
+        Some((&context.topics.all.get(name)?.name, held.mine, held.users))
+    });
+    let by = (&**context.shared, &*context.membership.lease);
+    let call = compare_call(by, partition, named);
+    let connection = context.connection.clone();
+    let task = async move {
+        // Messages that arrived on the bus before the answer are handled before it.
+        let answer = call.run_in_order(&connection).await;
+        Compared { topics, answer }
+    };
+    task.boxed()
 }
 
 fn compare_call<'a>(
@@ -486,6 +400,3 @@ fn read(value: Value) -> Result<Option<(Vec<Found>, Vec<String>)>, Unexpected> {
     }
     Ok(Some((found, answer.texts()?)))
 }
-
-#[cfg(test)]
-mod tests;

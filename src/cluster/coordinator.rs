@@ -3,32 +3,44 @@
 //! It handles inputs one at a time: requests of shards, answers of Redis, messages of the bus, and
 //! timers. A channel's messages therefore reach the hub in the order in which the bus delivers
 //! them.
+//!
+//! It decides nothing itself: it gives each input to the part that it is for, and carries out what
+//! that part returns. `membership` decides about the link, `topics` about the topics.
+
+mod actions;
+mod link;
+#[cfg(test)]
+pub(super) mod testbed;
+#[cfg(test)]
+mod tests;
 
 use super::{
+    cleanup::Cleaned,
     clock::now,
     compare::{Compared, Comparison, Swept},
     dedup::DedupWindow,
     envelope::{ControlMessage, EnvelopeId, Message},
-    forwarding::Forwarding,
-    in_flight::InFlight,
-    link::{Push, Pushes, RedisConnection, RedisEndpoint, ServerId},
+    forwarding::{Forwarded, Forwarding},
+    heartbeat::Connected,
+    link::{Push, Pushes, RedisEndpoint, ServerId},
+    link_state::LinkState,
     membership::{HeartbeatPhase, HeartbeatReply, Membership},
-    names::{Subject, TopicName},
+    names::Subject,
     partition::Partition,
-    random::{Map, Set},
-    reason::{LinkLog, Reason},
+    ready::NodeState,
+    reason::Reason,
     shared::ClusterState,
     sign_in::SignIns,
-    sync::SyncAnswer,
-    topic::{Step, Topic, Waiter},
+    topic::Waiter,
+    topics::{TopicAnswer, Topics},
 };
 use crate::{
     hub::{ConnectionRef, Hub},
     protocol::ChannelName,
 };
+use link::Link;
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque},
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -75,86 +87,41 @@ pub(super) enum Completion {
     Stuck,
     /// The bus of all nodes is subscribed to again.
     Subscribed,
-    Connected(Result<Box<(RedisConnection, Pushes)>, Reason>),
-    Heartbeat(HeartbeatPhase, redis::RedisResult<Vec<HeartbeatReply>>),
-    /// The topics, each with its attempt.
-    Entered {
-        topics: Vec<(Arc<str>, u32)>,
-        result: Result<Vec<ServerId>, Reason>,
-    },
-    Synced(SyncAnswer),
-    Left {
-        topic: (Arc<str>, u32),
-        result: Result<(), Reason>,
-    },
-    Restored {
-        result: Result<(), Reason>,
-    },
+    Connected(Result<Connected, Reason>),
+    Heartbeat(HeartbeatPhase, Result<Vec<HeartbeatReply>, Reason>),
+    Topic(TopicAnswer),
+    Restored(Result<(), Reason>),
     Compared(Compared),
     Swept(Swept),
-    Forwarded {
-        app_id: Arc<str>,
-        partition: Partition,
-        is_done: bool,
-    },
-    Cleaned {
-        node: String,
-        is_done: bool,
-    },
-    GoneAway,
+    Forwarded(Forwarded),
+    Cleaned(Cleaned),
+    /// The lease is released.
+    Left,
 }
 
-/// Maximum number of topics that one command subscribes to.
-const ENTER_MAX: usize = 256;
 /// The interval of the coordinator's timer.
 const TICK: Duration = Duration::from_millis(50);
 /// Maximum number of bus messages that are handled before other inputs.
 const PUSHES_PER_TURN: usize = 256;
+/// Interval at which old entries of the dedup window are removed.
+const TIDY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The owner of this node's topics and of its link to Redis.
 #[derive(Debug)]
 pub(super) struct Coordinator {
     pub(super) shared: Arc<ClusterState>,
-    pub(super) endpoint: Arc<RedisEndpoint>,
-    pub(super) hubs: HashMap<Arc<str>, Arc<Hub>>,
-    /// The apps in `hubs` that were removed: their last topics still need them.
-    retired: Set<Arc<str>>,
-    pub(super) topics: Map<Arc<str>, Topic>,
-    /// Topics that may have a next step.
-    dirty: VecDeque<Arc<str>>,
-    /// The same topics as a set.
-    listed: Set<Arc<str>>,
-    /// Topics that are checked at a later time.
-    later: BinaryHeap<Reverse<(Instant, Arc<str>)>>,
-    /// When expired events were last removed from the topics.
-    expired_at: Instant,
-    pub(super) in_flight: InFlight,
-    pub(super) completions: mpsc::UnboundedSender<(u64, Completion)>,
-    /// The number of the link, to discard results of earlier ones.
-    pub(super) link_number: u64,
-    pub(super) connection: Option<RedisConnection>,
-    pub(super) pushes: Option<Pushes>,
+    pub(super) link: Link,
     pub(super) membership: Membership,
-    pub(super) link_log: LinkLog,
-    /// Topics that must be synced before this node counts as joined.
-    pub(super) unsettled: Set<Arc<str>>,
-    /// Partitions that have lost data since this node was last linked.
-    pub(super) changed: BTreeSet<Partition>,
-    /// Topics whose subscribers may have missed something.
-    pub(super) unverified: Vec<Arc<str>>,
-    pub(super) sign_ins: SignIns,
-    /// The nodes that this one is cleaning up after.
-    pub(super) cleaning: Set<String>,
+    pub(super) topics: Topics,
+    sign_ins: SignIns,
     pub(super) comparison: Comparison,
-    pub(super) forwarding: Forwarding,
+    forwarding: Forwarding,
     dedup: DedupWindow,
     /// The number of inputs in the queue, for the shards.
     backlog: Arc<AtomicUsize>,
-    pub(super) stopping: Option<(oneshot::Sender<()>, bool)>,
+    /// Dropped once the node has left the cluster.
+    stopped: Option<oneshot::Sender<()>>,
 }
-
-/// Interval at which expired events are removed from the topics. Expired events are not served.
-const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Coordinator {
     pub(super) fn new(
@@ -165,34 +132,18 @@ impl Coordinator {
         backlog: Arc<AtomicUsize>,
     ) -> (Self, mpsc::UnboundedReceiver<(u64, Completion)>) {
         let (completions, receiver) = mpsc::unbounded_channel();
-        let membership = Membership::new(shared.process(), node_timeout);
+        let partitions = shared.names.partitions().collect();
         let coordinator = Self {
+            link: Link::new(endpoint, completions),
+            membership: Membership::new(shared.process(), node_timeout, partitions, now()),
+            topics: Topics::new(Arc::clone(&shared), hubs),
             shared,
-            endpoint: Arc::new(endpoint),
-            hubs,
-            retired: Set::default(),
-            topics: Map::default(),
-            dirty: VecDeque::new(),
-            listed: Set::default(),
-            later: BinaryHeap::new(),
-            expired_at: now(),
-            in_flight: InFlight::default(),
-            completions,
-            link_number: 0,
-            connection: None,
-            pushes: None,
-            membership,
-            link_log: LinkLog::default(),
-            unsettled: Set::default(),
-            changed: BTreeSet::new(),
-            unverified: Vec::new(),
             sign_ins: SignIns::default(),
-            cleaning: Set::default(),
             comparison: Comparison::default(),
             forwarding: Forwarding::default(),
             dedup: DedupWindow::default(),
             backlog,
-            stopping: None,
+            stopped: None,
         };
         (coordinator, receiver)
     }
@@ -206,7 +157,7 @@ impl Coordinator {
         let mut ticks = time::interval(TICK);
         ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         let mut tidied = now();
-        while !self.is_done() {
+        while !self.membership.has_left() {
             // Heartbeats are sent on time even if many answers are queued. Messages that the bus
             // delivered before an answer are handled before it: the order is that of the
             // connection.
@@ -218,12 +169,12 @@ impl Coordinator {
                     if TIDY_INTERVAL < now.saturating_duration_since(tidied) {
                         tidied = now;
                         self.dedup.tidy(now);
-                        self.forget_retired();
+                        self.topics.forget_retired();
                     }
                 }
-                push = next(&mut self.pushes) => self.take_pushes(push).await,
+                push = next(&mut self.link.pushes) => self.take_pushes(push).await,
                 Some((link, completion)) = completions.recv() => {
-                    if link == self.link_number {
+                    if link == self.link.number {
                         self.on_completion(completion);
                     }
                 }
@@ -236,8 +187,137 @@ impl Coordinator {
         }
     }
 
-    fn is_done(&self) -> bool {
-        self.connection.is_none() && matches!(self.stopping, Some((_, true)))
+    fn on_input(&mut self, input: Input) {
+        match input {
+            Input::Join { app_id, channel, waiter } => {
+                let channel = Subject::Channel(channel);
+                self.topics.change(&app_id, channel, |topic| topic.join(waiter));
+            }
+            Input::Leave { app_id, channel, user_id } => {
+                let channel = Subject::Channel(channel);
+                self.topics.change(&app_id, channel, |topic| topic.leave(user_id.as_deref()));
+            }
+            Input::SignIn { app_id, connection, user_id, watchlist } => {
+                self.sign_ins.add(&mut self.topics, &app_id, connection, user_id, &watchlist);
+            }
+            Input::SignOut { connection } => {
+                self.sign_ins.remove(&mut self.topics, connection, now());
+            }
+            Input::Connect { app_id, admission } => {
+                self.topics.change(&app_id, Subject::Connections, |topic| match admission {
+                    Some(admission) => topic.join(Waiter::Admission(admission)),
+                    None => topic.add(),
+                });
+            }
+            Input::Disconnect { app_id } => {
+                self.topics.change(&app_id, Subject::Connections, |topic| topic.leave(None));
+            }
+            Input::Serve(hubs) => self.topics.serve(hubs),
+            Input::Drain => {
+                let action = self.membership.on_drain(now());
+                self.carry_out(action);
+            }
+            Input::Stop(stopped) => {
+                self.stopped = Some(stopped);
+                self.membership.stop();
+            }
+        }
+    }
+
+    /// Starts the next steps of topics.
+    fn take_steps(&mut self) {
+        let Some(connection) = self.link.connection.clone().filter(|_| self.may_sync()) else {
+            return;
+        };
+        for command in self.topics.take_steps(&self.membership, &connection, now()) {
+            self.link.begin(async move { Completion::Topic(command.await) });
+        }
+    }
+
+    /// Whether topics may be synced now. Nothing is sent to a Redis that is suspected to be away.
+    fn may_sync(&self) -> bool {
+        let is_usable = || matches!(&*self.shared.link_state.borrow(), LinkState::Joined(_));
+        self.membership.may_sync() && (!self.membership.is_joined() || is_usable())
+    }
+
+    pub(super) fn on_completion(&mut self, completion: Completion) {
+        let now = now();
+        match completion {
+            Completion::Stuck => self.lose_link("redis does not answer"),
+            Completion::Subscribed => {}
+            Completion::Connected(Ok(connected)) => {
+                let (connection, pushes) = *connected;
+                (self.link.connection, self.link.pushes) = (Some(connection), Some(pushes));
+                let action = self.membership.on_connected(now);
+                self.carry_out([action]);
+            }
+            Completion::Connected(Err(reason)) => {
+                tracing::debug!(reason = &*reason.text, "no link to redis");
+                self.disconnect(reason);
+            }
+            Completion::Heartbeat(phase, replies) => self.on_heartbeat(phase, replies),
+            Completion::Topic(answer) => self.on_topic_answer(answer),
+            Completion::Restored(result) => {
+                let action = self.membership.on_restored(result);
+                self.carry_out([action]);
+            }
+            Completion::Compared(compared) => {
+                match self.comparison.on_compared(compared, &self.shared, &mut self.topics) {
+                    Ok(registered) => {
+                        let actions = registered.map(|nodes| self.membership.on_listed(nodes, now));
+                        self.carry_out(actions.into_iter().flatten());
+                    }
+                    Err(reason) => self.lose_link(reason),
+                }
+            }
+            Completion::Swept(swept) => {
+                let (shared, membership) = (&self.shared, &self.membership);
+                self.comparison.on_swept(swept, shared, membership, &mut self.topics);
+            }
+            Completion::Forwarded(forwarded) => {
+                self.forwarding.on_forwarded(forwarded, &self.shared, now);
+                self.forward(now);
+            }
+            Completion::Cleaned(Cleaned { node, is_done }) => {
+                self.membership.nodes.on_cleaned(&node, is_done);
+            }
+            Completion::Left => {
+                tracing::info!(node = self.membership.node(), "left the cluster");
+                self.disconnect("this node has left");
+            }
+        }
+    }
+
+    fn on_topic_answer(&mut self, answer: TopicAnswer) {
+        let now = now();
+        if matches!(answer, TopicAnswer::Synced(_)) {
+            self.membership.on_heard(now);
+        }
+        match self.topics.on_answer(answer, &self.membership, now) {
+            Ok(logged) => {
+                if let Some((app_id, partition)) = logged {
+                    self.shared.note_logged(&app_id, partition);
+                    self.forward(now);
+                }
+                self.sign_ins.tell_settled(&mut self.topics);
+            }
+            Err(reason) => self.lose_link(reason),
+        }
+    }
+
+    fn on_heartbeat(
+        &mut self,
+        phase: HeartbeatPhase,
+        replies: Result<Vec<HeartbeatReply>, Reason>,
+    ) {
+        for reply in replies.iter().flatten() {
+            self.shared.clock.learn(reply.partition, reply.redis_ms, reply.times);
+            let (asked, answered) = reply.times;
+            self.shared.answered_in(answered.saturating_duration_since(asked));
+        }
+        let actions = self.membership.on_heartbeat(phase, replies, now());
+        self.carry_out(actions);
+        self.shared.metrics.set_topics(self.topics.all.len());
     }
 
     /// Handles the messages of the bus, up to the limit of a turn.
@@ -249,7 +329,7 @@ impl Coordinator {
                 Push::Message { from, bus, message } => self.on_message(from, &bus, &message),
                 Push::Moved(partition) => self.on_moved(partition),
             }
-            let Some(pushes) = self.pushes.as_mut().filter(|_| 0 < left) else { return };
+            let Some(pushes) = self.link.pushes.as_mut().filter(|_| 0 < left) else { return };
             tokio::select! {
                 biased;
                 next = pushes.next() => push = next,
@@ -260,8 +340,9 @@ impl Coordinator {
 
     fn on_message(&mut self, from: ServerId, bus: &[u8], bytes: &[u8]) {
         let now = now();
-        self.membership.heard = Some(now);
-        let topic = std::str::from_utf8(bus).ok().and_then(|bus| self.topics.get_key_value(bus));
+        self.membership.on_heard(now);
+        let topics = &self.topics.all;
+        let topic = std::str::from_utf8(bus).ok().and_then(|bus| topics.get_key_value(bus));
         let Some((name, topic)) = topic else {
             // The topic is not needed any more, or it is the bus of all nodes.
             if bus == self.shared.names.all_nodes().as_bytes() {
@@ -272,16 +353,14 @@ impl Coordinator {
         if !topic.hears(from) {
             return;
         }
-        let name = Arc::clone(name);
         let Ok(message) = Message::decode(bytes, now) else {
             return self.shared.metrics.unexpected_data("a message");
         };
         let is_known = match &message {
+            Message::Event { envelope, .. } if !topic.is_for(envelope) => {
+                return self.shared.metrics.unexpected_data("an event for another channel");
+            }
             Message::Event { sequence, envelope } => {
-                let Some(topic) = self.topics.get(&name).filter(|topic| topic.is_for(envelope))
-                else {
-                    return self.shared.metrics.unexpected_data("an event for another channel");
-                };
                 let is_ours = topic.expects(*sequence) && self.is_a_nodes(envelope.id);
                 // A client of a Redis Cluster may have sent it twice without knowing.
                 let is_known = self.dedup.note(envelope.id, is_ours, now);
@@ -290,17 +369,14 @@ impl Coordinator {
             }
             Message::Change { .. } | Message::Evicted(_) => false,
         };
-        let mut effects = Vec::new();
-        if let Some(topic) = self.topics.get_mut(&name) {
-            topic.on_message(message, is_known, now, &mut effects);
-        }
-        self.apply_effects(&name, effects, now);
-        self.touch(&name);
+        let name = Arc::clone(name);
+        self.topics.on_message(&name, message, is_known, self.membership.is_joined(), now);
+        self.sign_ins.tell_settled(&mut self.topics);
     }
 
     /// Whether an envelope may be from a node, by its id.
     fn is_a_nodes(&self, id: EnvelopeId) -> bool {
-        self.membership.has_lease(id.process()) && !self.shared.has_yet_to_send(id)
+        self.membership.nodes.has_lease(id.process()) && !self.shared.has_yet_to_send(id)
     }
 
     fn on_control_message(&mut self, bytes: &[u8], now: Instant) {
@@ -308,13 +384,13 @@ impl Coordinator {
             Ok(ControlMessage::Heartbeat { node, state }) => {
                 self.note_state(&node, state, now);
                 self.shared.notifiers.heard(&node, now);
-                self.membership.hear_of(&node);
-                self.on_echo(&node);
+                let actions = self.membership.on_echo(&node, now);
+                self.carry_out(actions);
             }
             Ok(ControlMessage::Logged { app_id }) => self.shared.notifiers.logged(&app_id),
             Ok(ControlMessage::Vacant { app_id }) => self.shared.notifiers.vacant(&app_id),
             Ok(ControlMessage::Terminate { app_id, user_id }) => {
-                if let Some(hub) = self.hubs.get(app_id.as_str()) {
+                if let Some(hub) = self.topics.hubs.get(app_id.as_str()) {
                     hub.terminate(&user_id);
                 }
             }
@@ -322,160 +398,65 @@ impl Coordinator {
         }
     }
 
-    fn on_input(&mut self, input: Input) {
-        match input {
-            Input::Join { app_id, channel, waiter } => {
-                let name = self.topic(&app_id, Subject::Channel(channel));
-                self.with(&name, |topic| topic.join(waiter));
-            }
-            Input::Leave { app_id, channel, user_id } => {
-                let name = self.topic(&app_id, Subject::Channel(channel));
-                self.with(&name, |topic| topic.leave(user_id.as_deref()));
-            }
-            Input::SignIn { app_id, connection, user_id, watchlist } => {
-                self.sign_in(&app_id, connection, user_id, &watchlist);
-            }
-            Input::SignOut { connection } => self.sign_out(connection),
-            Input::Connect { app_id, admission } => {
-                let name = self.topic(&app_id, Subject::Connections);
-                self.with(&name, |topic| match admission {
-                    Some(admission) => topic.join(Waiter::Admission(admission)),
-                    None => topic.add(),
-                });
-            }
-            Input::Disconnect { app_id } => {
-                let name = self.topic(&app_id, Subject::Connections);
-                self.with(&name, |topic| topic.leave(None));
-            }
-            Input::Serve(hubs) => self.serve(hubs),
-            Input::Drain => self.heartbeat_now(),
-            Input::Stop(done) => self.stopping = Some((done, false)),
+    /// Records whether another node takes connections. If this one does, a node that is new or
+    /// drains is notified.
+    fn note_state(&mut self, node: &str, state: NodeState, now: Instant) {
+        let own = self.membership.state(self.shared.is_draining());
+        let is_other = node != self.membership.node();
+        if is_other && self.shared.others.note(node, state, now) && own == NodeState::Ready {
+            self.membership.heartbeat_soon(now);
         }
     }
 
-    /// Replaces the apps, and applies their settings to the topics.
-    fn serve(&mut self, hubs: HashMap<Arc<str>, Arc<Hub>>) {
-        self.retired.extend(self.hubs.keys().cloned());
-        self.retired.retain(|app_id| !hubs.contains_key(app_id));
-        self.hubs.extend(hubs);
-        for topic in self.topics.values_mut() {
-            if let Some(hub) = self.hubs.get(&topic.name.app_id) {
-                topic.follow(&hub.app().config);
-            }
-        }
-    }
-
-    /// Removes deleted apps without topics.
-    fn forget_retired(&mut self) {
-        let topics = &self.topics;
-        let is_left = |app_id: &Arc<str>| topics.values().any(|left| left.name.app_id == *app_id);
-        let hubs = &mut self.hubs;
-        self.retired.retain(|app_id| is_left(app_id) || hubs.remove(app_id).is_none());
-    }
-
-    /// The topic's name in Redis. Creates the topic if it does not exist.
-    pub(super) fn topic(&mut self, app_id: &Arc<str>, subject: Subject) -> Arc<str> {
-        let name = TopicName { app_id: Arc::clone(app_id), subject };
-        let text = self.shared.names.topic(&name);
-        if let Some((known, _)) = self.topics.get_key_value(text.as_str()) {
-            return Arc::clone(known);
-        }
-        let text: Arc<str> = text.into();
-        if let Some(hub) = self.hubs.get(app_id) {
-            let partition = self.shared.names.partition(&name);
-            let topic = Topic::new(name, partition, &hub.app().config);
-            self.topics.insert(Arc::clone(&text), topic);
-        }
-        text
-    }
-
-    pub(super) fn with(&mut self, name: &Arc<str>, change: impl FnOnce(&mut Topic)) {
-        if let Some(topic) = self.topics.get_mut(name) {
-            change(topic);
-            self.touch(name);
-        }
-    }
-
-    /// Schedules the topic for the end of this turn.
-    pub(super) fn touch(&mut self, name: &Arc<str>) {
-        if self.listed.insert(Arc::clone(name)) {
-            self.dirty.push_back(Arc::clone(name));
+    /// The server of a partition has changed, or has ended a subscription.
+    fn on_moved(&mut self, partition: Partition) {
+        self.comparison.scan_own_lists();
+        self.topics.on_moved(partition);
+        let is_home = partition == Partition::HOME;
+        if let Some(connection) = self.link.connection.clone().filter(|_| is_home) {
+            let buses = [self.shared.names.all_nodes().into()];
+            self.link.begin(async move {
+                match connection.subscribe(partition, &buses).await {
+                    Ok(_) => Completion::Subscribed,
+                    Err(_) => Completion::Stuck,
+                }
+            });
         }
     }
 
     fn on_time(&mut self, now: Instant) {
-        while self.later.peek().is_some_and(|Reverse((at, _))| *at <= now) {
-            if let Some(Reverse((_, name))) = self.later.pop() {
-                self.touch(&name);
+        self.topics.on_time(now);
+        self.keep_membership(now);
+        if let Some(connection) = self.link.connection.clone().filter(|_| self.may_sync()) {
+            let (membership, topics) = (&self.membership, &self.topics);
+            let due = self.comparison.due(now, &self.shared, membership, topics, &connection);
+            for compare in due.compare {
+                self.link.begin(async move { Completion::Compared(compare.await) });
             }
+            if let Some(sweep) = due.sweep {
+                self.link.begin_long(async move { Completion::Swept(sweep.await) });
+            }
+            self.forward(now);
+            self.forwarding.poll(now, &self.shared, &self.membership, &self.topics, &connection);
         }
-        if self.expired_at + EXPIRY_INTERVAL <= now {
-            self.expired_at = now;
-            self.topics.values_mut().for_each(|topic| topic.expire(now));
+        if self.membership.is_withdrawing() {
+            let is_withdrawn = self.topics.withdraw_all();
+            let action = self.membership.on_withdrawal(is_withdrawn);
+            self.carry_out(action);
         }
-        self.keep_link(now);
-        self.keep_comparing(now);
-        self.keep_forwarding(now);
-        self.keep_stopping();
     }
 
-    /// Schedules the topic for that time.
-    pub(super) fn touch_at(&mut self, name: &Arc<str>, at: Instant) {
-        self.later.push(Reverse((at, Arc::clone(name))));
-    }
-
-    /// Executes the next steps of topics, within the limit of commands in flight.
-    fn take_steps(&mut self) {
-        let Some(connection) = self.connection.clone().filter(|_| self.may_sync()) else {
+    /// Forwards logs of webhook records.
+    fn forward(&mut self, now: Instant) {
+        let Some(connection) = self.link.connection.clone().filter(|_| self.may_sync()) else {
             return;
         };
-        let now = now();
-        let mut entering: BTreeMap<Partition, Vec<(Arc<str>, u32)>> = BTreeMap::new();
-        while !self.in_flight.is_full() {
-            let Some(name) = self.dirty.pop_front() else { break };
-            self.listed.remove(&name);
-            let Some(topic) = self.topics.get_mut(&name) else { continue };
-            match topic.next_step(now) {
-                // Its last subscription may have ended just now.
-                None if topic.is_forgotten() => {
-                    self.topics.remove(&name);
-                    self.settled(&name);
-                }
-                None => {
-                    if let Some(at) = topic.wake_at() {
-                        self.touch_at(&name, at);
-                    }
-                }
-                Some(Step::Enter) => {
-                    entering.entry(topic.partition).or_default().push((name, topic.attempt));
-                }
-                Some(Step::Leave) => self.leave_topic(name, connection.clone()),
-                Some(Step::Sync(request)) => {
-                    self.sync(name, &request, connection.clone(), now);
-                }
-            }
+        let lease = &self.membership.lease;
+        for forward in self.forwarding.start(now, &self.shared, lease, &connection) {
+            self.link.begin(async move { Completion::Forwarded(forward.await) });
         }
-        for (partition, topics) in entering {
-            for topics in topics.chunks(ENTER_MAX) {
-                self.enter(partition, topics.to_vec(), connection.clone());
-            }
-        }
-    }
-
-    /// Schedules a sync of everything that this node has.
-    pub(super) fn touch_all(&mut self) {
-        self.dirty = self.topics.keys().cloned().collect();
-        self.listed = self.topics.keys().cloned().collect();
-        self.unsettled = self.topics.keys().cloned().collect();
-    }
-
-    pub(super) fn has_steps(&self) -> bool {
-        !self.dirty.is_empty() || 0 < self.in_flight.commands
     }
 }
-
-/// Interval at which old entries of the dedup window are removed.
-const TIDY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The next message of the bus; never completes without a link.
 async fn next(pushes: &mut Option<Pushes>) -> Push {
@@ -484,8 +465,3 @@ async fn next(pushes: &mut Option<Pushes>) -> Push {
         None => std::future::pending().await,
     }
 }
-
-#[cfg(test)]
-pub(super) mod testbed;
-#[cfg(test)]
-mod tests;

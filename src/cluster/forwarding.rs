@@ -11,15 +11,16 @@
 
 use super::{
     clock::now,
-    coordinator::{Completion, Coordinator},
     envelope::ControlMessage,
     lease::Lease,
     link::RedisConnection,
     logged::Wanted,
+    membership::Membership,
     partition::Partition,
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
     shared::ClusterState,
     store::Store,
+    topics::Topics,
     unforwarded::Log,
 };
 use redis::{RedisError, RedisResult, cmd};
@@ -52,85 +53,92 @@ pub(super) struct Forwarding {
     next_poll: Option<Instant>,
 }
 
-impl Coordinator {
-    /// Starts the forwarding that is due.
-    pub(super) fn keep_forwarding(&mut self, now: Instant) {
-        if !self.shared.is_cluster {
-            return;
-        }
-        self.forward_some(now);
-        let is_due = self.forwarding.next_poll.is_none_or(|at| at <= now);
-        if is_due && self.membership.is_joined() && self.may_sync() {
-            self.forwarding.next_poll = Some(now + POLL_INTERVAL);
-            self.poll_logs();
-        }
-    }
+/// The result of forwarding a log.
+#[derive(Debug)]
+pub(super) struct Forwarded {
+    log: Log,
+    is_done: bool,
+}
 
-    /// Forwards the log of a partition to the app's log.
-    pub(super) fn on_logged(&mut self, app_id: &Arc<str>, partition: Partition) {
-        self.shared.note_logged(app_id, partition);
-        self.forward_some(now());
-    }
-
-    fn forward_some(&mut self, now: Instant) {
-        let is_paused = self.forwarding.paused_until.is_some_and(|until| now < until);
-        let Some(connection) = self.connection.clone().filter(|_| self.may_sync()) else {
-            return;
-        };
-        while !is_paused && self.forwarding.under_way.len() < AT_ONCE {
-            let Some(log) = self.shared.unforwarded.take(&self.forwarding.under_way) else {
-                return;
-            };
-            self.forwarding.under_way.insert(log.clone());
-            let (app_id, partition) = log;
+impl Forwarding {
+    /// The logs to forward now, as tasks.
+    pub(super) fn start(
+        &mut self,
+        now: Instant,
+        shared: &Arc<ClusterState>,
+        lease: &Arc<Lease>,
+        connection: &RedisConnection,
+    ) -> Vec<impl Future<Output = Forwarded> + Send + use<>> {
+        let is_paused = self.paused_until.is_some_and(|until| now < until);
+        let mut tasks = Vec::new();
+        while !is_paused && self.under_way.len() < AT_ONCE {
+            let Some(log) = shared.unforwarded.take(&self.under_way) else { break };
+            self.under_way.insert(log.clone());
+            let (app_id, partition) = log.clone();
             let forward = Forward {
-                shared: Arc::clone(&self.shared),
-                lease: Arc::clone(&self.membership.lease),
+                shared: Arc::clone(shared),
+                lease: Arc::clone(lease),
                 connection: connection.clone(),
                 app_id,
                 partition,
             };
-            self.begin(async move {
+            tasks.push(async move {
                 let is_done = matches!(timeout(FORWARD_WITHIN, forward.run()).await, Ok(Ok(())));
-                Completion::Forwarded { app_id: forward.app_id, partition, is_done }
+                Forwarded { log, is_done }
             });
         }
+        tasks
     }
 
-    pub(super) fn on_forwarded(&mut self, app_id: Arc<str>, partition: Partition, is_done: bool) {
-        let log = (app_id, partition);
-        self.forwarding.under_way.remove(&log);
+    /// Records the result. A log that was not forwarded is retried after a pause.
+    pub(super) fn on_forwarded(
+        &mut self,
+        Forwarded { log, is_done }: Forwarded,
+        shared: &ClusterState,
+        now: Instant,
+    ) {
+        self.under_way.remove(&log);
         if !is_done {
-            self.forwarding.paused_until = Some(now() + RETRY_PAUSE);
-            self.shared.unforwarded.add(log);
+            self.paused_until = Some(now + RETRY_PAUSE);
+            shared.unforwarded.add(log);
         }
-        self.forward_some(now());
     }
 
     /// Resets the state when the link is lost: forwarding restarts over the next.
-    pub(super) fn stop_forwarding(&mut self) {
-        let forwarding = std::mem::take(&mut self.forwarding);
-        for log in forwarding.under_way {
-            self.shared.unforwarded.add(log);
+    pub(super) fn stop(&mut self, shared: &ClusterState) {
+        for log in std::mem::take(self).under_way {
+            shared.unforwarded.add(log);
         }
     }
 
-    /// One node looks for logs that another has left behind.
-    fn poll_logs(&mut self) {
-        let is_first =
-            self.membership.alive.iter().min().is_some_and(|node| node == self.membership.node());
-        let Some(connection) = self.connection.clone().filter(|_| is_first) else { return };
-        let with_webhooks = self.hubs.iter().filter(|(_, hub)| Wanted::any_of(hub));
-        let apps: Vec<Arc<str>> = with_webhooks.map(|(app_id, _)| Arc::clone(app_id)).collect();
-        if self.forwarding.queue.is_empty() {
-            self.forwarding.queue = self.shared.names.partitions().collect();
+    /// One node looks for logs that another has left behind, if that is due.
+    pub(super) fn poll(
+        &mut self,
+        now: Instant,
+        shared: &Arc<ClusterState>,
+        membership: &Membership,
+        topics: &Topics,
+        connection: &RedisConnection,
+    ) {
+        let is_due = self.next_poll.is_none_or(|at| at <= now);
+        if !shared.is_cluster || !is_due || !membership.is_joined() {
+            return;
         }
-        let some = self.shared.names.partitions().len().div_ceil(LOOKS);
-        for partition in self.forwarding.queue.drain(..some.min(self.forwarding.queue.len())) {
-            let is_elsewhere = |app_id: &&Arc<str>| self.shared.names.home_of(app_id) != partition;
+        self.next_poll = Some(now + POLL_INTERVAL);
+        if !membership.nodes.is_first(membership.node()) {
+            return;
+        }
+        let with_webhooks = topics.hubs.iter().filter(|(_, hub)| Wanted::any_of(hub));
+        let apps: Vec<Arc<str>> = with_webhooks.map(|(app_id, _)| Arc::clone(app_id)).collect();
+        if self.queue.is_empty() {
+            self.queue = shared.names.partitions().collect();
+        }
+        let some = shared.names.partitions().len().div_ceil(LOOKS);
+        for partition in self.queue.drain(..some.min(self.queue.len())) {
+            let is_elsewhere = |app_id: &&Arc<str>| shared.names.home_of(app_id) != partition;
             let apps: Vec<Arc<str>> = apps.iter().filter(is_elsewhere).cloned().collect();
             if !apps.is_empty() {
-                let look = look(Arc::clone(&self.shared), connection.clone(), partition, apps);
+                let look = look(Arc::clone(shared), connection.clone(), partition, apps);
                 tokio::spawn(timeout(FORWARD_WITHIN, look));
             }
         }

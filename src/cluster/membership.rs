@@ -1,23 +1,28 @@
-//! This node's registration in Redis: its name, its lease, and its progress of joining.
+//! This node's membership, as a state machine without I/O: it connects, joins, sends heartbeats,
+//! and leaves.
+//!
+//! Each input may return [`Action`]s, which the coordinator carries out in their order. The time is
+//! an argument of each input.
+
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub(super) use values::{Action, HeartbeatPhase, HeartbeatReply, Registered, Situation, Stage};
 
 use super::{
-    clock::now,
-    lease::Lease,
-    link::RedisConnection,
-    partition::Partition,
-    random,
-    scripts::{ScriptCall, ScriptReply, Unexpected},
-    shared::ClusterState,
+    lease::Lease, nodes::Nodes, partition::Partition, published_sequences, random,
+    ready::NodeState, reason::Reason,
 };
 use crate::backoff::Backoff;
-use redis::{RedisResult, Value};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
+use values::{Bus, Stopping};
 
-/// The registration of this node, and the nodes that it knows.
+/// The state of this node's membership, and the nodes that it knows.
 #[derive(Debug)]
 pub(super) struct Membership {
     pub(super) process: String,
@@ -27,90 +32,23 @@ pub(super) struct Membership {
     pub(super) lease: Arc<Lease>,
     /// Whether Redis has had this node's present name in the generations of `lease`.
     pub(super) was_registered: bool,
-    node_timeout: Duration,
+    /// How long the lease lasts without a heartbeat.
+    pub(super) node_timeout: Duration,
+    /// All partitions of this Redis.
+    partitions: Vec<Partition>,
     pub(super) stage: Stage,
+    stopping: Stopping,
     /// When the unanswered round of heartbeats was sent.
     pub(super) asked: Option<Instant>,
     pub(super) next_heartbeat: Instant,
-    /// When this node last received a message on the bus.
-    pub(super) heard: Option<Instant>,
-    /// When it last received a message while it was joined; `None` while it is.
-    deaf_since: Option<Instant>,
-    /// When it last received its own heartbeat on the bus.
-    pub(super) echoed: Instant,
-    /// Whether it has received its own heartbeat on the bus of this link.
-    pub(super) is_heard: bool,
+    pub(super) bus: Bus,
     /// The partitions that are not open for publishing yet.
     pub(super) closed: BTreeSet<Partition>,
-    /// The other processes that this node knows.
-    pub(super) known: Vec<String>,
-    /// The nodes that have a lease, this one among them.
-    pub(super) alive: Vec<String>,
-    /// The processes of `alive`. A process that can only publish on the bus has none.
-    leased: Vec<u32>,
-    /// Earlier names of this node that are still to be cleaned up.
-    pub(super) former: BTreeSet<String>,
-    /// Nodes that a partition lists and the home partition does not, with the times of the first and of
-    /// the latest comparison that found them.
-    pub(super) strangers: BTreeMap<String, (Instant, Instant)>,
+    /// Partitions that have lost data since this node was last linked.
+    pub(super) changed: BTreeSet<Partition>,
+    pub(super) nodes: Nodes,
     /// Failed attempts to connect and join since the node was joined.
-    pub(super) failures: u32,
-}
-
-/// The progress of joining.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Stage {
-    /// There is no link; the next attempt is due.
-    Disconnected(Instant),
-    Connecting,
-    /// Linked; the registration was requested.
-    Joining,
-    /// Redis has begun a new generation: this node reports the sequences that it knows.
-    Restoring,
-    /// Everything that this node has is synced.
-    Syncing,
-    /// Everything is synced, which was reported.
-    Arriving,
-    /// Waiting for its own heartbeat on the bus, and for all partitions to open.
-    Waiting,
-    Joined,
-}
-
-/// The purpose of a heartbeat.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum HeartbeatPhase {
-    Join,
-    Busy,
-    Arrive,
-    Heartbeat,
-    Leave,
-}
-
-/// A partition's answer to a heartbeat.
-#[derive(Debug)]
-pub(super) struct HeartbeatReply {
-    pub(super) partition: Partition,
-    pub(super) status: Registered,
-    pub(super) generation: String,
-    pub(super) is_open: bool,
-    pub(super) was_open: bool,
-    pub(super) redis_ms: u64,
-    /// The times of the request and of the answer.
-    pub(super) times: (Instant, Instant),
-    pub(super) dead: Vec<String>,
-    pub(super) alive: Vec<String>,
-    /// The age of the generation.
-    pub(super) age: Duration,
-}
-
-/// Whether a node is registered.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Registered {
-    Yes,
-    /// The registration is not valid: the node was declared dead, its name has a later link, or Redis has lost its data.
-    LeaseExpired,
-    /// Nodes with another key layout use this prefix. Its version is in the reply's `generation`.
-    OtherLayout,
+    failures: u32,
 }
 
 /// The version of the key layout: nodes of another one can't share a prefix.
@@ -121,54 +59,45 @@ pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 const EAGER_INTERVAL: Duration = Duration::from_millis(100);
 /// The same, if several partitions are not open yet.
 const EAGER_INTERVAL_MANY: Duration = Duration::from_millis(500);
-/// How long a new generation waits for progress of the expected processes.
-const ARRIVAL_WINDOW: Duration = Duration::from_secs(3);
-/// The maximum wait of a new generation.
-const ARRIVAL_MAX: Duration = Duration::from_secs(60);
-/// How long a new generation waits for a node that knows earlier processes. A node that lost its
-/// link is back by then.
-const KNOWING_WINDOW: Duration = Duration::from_millis(1_500);
+/// Time without an answer after which the link is closed.
+pub(super) const LINK_TIMEOUT: Duration = Duration::from_secs(3);
+/// The maximum error of a node's estimate of a time in Redis.
+const MARGIN: Duration = Duration::from_secs(1);
 /// The delays between attempts to connect.
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_millis(50), longest: Duration::from_millis(400), jitter: 0.5 };
 /// The same on a Redis Cluster, where joining takes some hundred commands.
 const BACKOFF_ON_CLUSTER: Backoff = Backoff { longest: Duration::from_secs(2), ..BACKOFF };
 
-/// The error for an invalid reply.
-const UNEXPECTED: (redis::ErrorKind, &str) =
-    (redis::ErrorKind::UnexpectedReturnType, "unexpected reply to a heartbeat");
-
-/// Maximum number of processes that are known by their own messages only. Redis confirms once a
-/// second which of them are nodes.
-const KNOWN_MAX: usize = 1_024;
-
-/// The process of a node.
-pub(super) fn process_of(node: &str) -> &str {
-    node.split('.').next().unwrap_or_default()
-}
+/// The reason that is shown while nodes of another version use the same keys.
+pub(super) const OTHER_LAYOUT: &str =
+    "nodes of another version of Campanile, with another key layout, use this Redis and prefix";
+/// The reason for joining again after the lease has ended.
+pub(super) const LEASE_ENDED: &str = "this node's lease has ended, or redis has lost its data";
 
 impl Membership {
-    pub(super) fn new(process: String, node_timeout: Duration) -> Self {
+    pub(super) fn new(
+        process: String,
+        node_timeout: Duration,
+        partitions: Vec<Partition>,
+        now: Instant,
+    ) -> Self {
         let lease = Lease { node: format!("{process}.1"), link: 0, generations: Vec::new() };
         Self {
+            nodes: Nodes::new(process.clone()),
             process,
             incarnation: 1,
             lease: Arc::new(lease),
             was_registered: false,
             node_timeout,
-            stage: Stage::Disconnected(now()),
+            partitions,
+            stage: Stage::Disconnected(now),
+            stopping: Stopping::No,
             asked: None,
-            next_heartbeat: now(),
-            heard: None,
-            deaf_since: None,
-            echoed: now(),
-            is_heard: false,
+            next_heartbeat: now,
+            bus: Bus { heard: None, deaf_since: None, echoed: now, is_heard: false },
             closed: BTreeSet::new(),
-            known: Vec::new(),
-            alive: Vec::new(),
-            leased: Vec::new(),
-            former: BTreeSet::new(),
-            strangers: BTreeMap::new(),
+            changed: BTreeSet::new(),
             failures: 0,
         }
     }
@@ -183,78 +112,109 @@ impl Membership {
         self.stage == Stage::Joined
     }
 
+    /// Whether there is a link.
+    fn is_linked(&self) -> bool {
+        !matches!(self.stage, Stage::Disconnected(_) | Stage::Connecting)
+    }
+
+    /// Whether Redis has registered this node, so that it may sync its topics.
+    pub(super) fn may_sync(&self) -> bool {
+        match self.stage {
+            Stage::Disconnected(_) | Stage::Connecting | Stage::Joining | Stage::Restoring => false,
+            Stage::Syncing | Stage::Arriving | Stage::Waiting | Stage::Joined => true,
+        }
+    }
+
+    /// The state that this node's heartbeats report.
+    pub(super) fn state(&self, is_draining: bool) -> NodeState {
+        if is_draining {
+            NodeState::Draining
+        } else if self.is_joined() {
+            NodeState::Ready
+        } else {
+            NodeState::Joining
+        }
+    }
+
     /// Whether other nodes may still have to write their contributions to a partition.
     pub(super) fn is_provisional(&self, partition: Partition) -> bool {
         self.closed.contains(&partition)
     }
 
-    /// Records that the bus is not received any more, since the last message.
-    pub(super) fn become_deaf(&mut self) {
-        if self.is_joined() {
-            self.deaf_since = self.heard.or(Some(now()));
+    /// The actions that are due.
+    pub(super) fn on_time(&mut self, now: Instant, situation: &Situation) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if let Some(asked) = self.asked {
+            let waited = now.saturating_duration_since(asked);
+            if LINK_TIMEOUT < waited {
+                return vec![Action::Close("redis does not answer".into())];
+            }
+            if situation.suspect_after < waited {
+                actions.push(Action::Suspect);
+            }
         }
-    }
-
-    /// Records that the bus is received.
-    pub(super) fn hears_again(&mut self) {
-        self.heard = Some(now());
-        self.deaf_since = None;
-    }
-
-    /// How long the bus has not been received.
-    pub(super) fn deaf_for(&self) -> Duration {
-        self.deaf_since.map_or(Duration::ZERO, |since| now().saturating_duration_since(since))
-    }
-
-    /// Records a process by its node.
-    pub(super) fn hear_of(&mut self, node: &str) {
-        let process = process_of(node);
-        let is_new = process != self.process && !self.known.iter().any(|known| known == process);
-        if is_new && self.known.len() < KNOWN_MAX {
-            self.known.push(process.to_owned());
+        if self.is_linked() && situation.is_refused {
+            return vec![Action::Close(LEASE_ENDED.into())];
         }
+        // From its first heartbeat on, this node receives its own messages on the bus.
+        let is_registered = self.is_linked() && self.stage != Stage::Joining;
+        let patience = LINK_TIMEOUT + HEARTBEAT_INTERVAL + situation.in_flight;
+        if is_registered && patience < now.saturating_duration_since(self.bus.echoed) {
+            return vec![Action::Close("the bus is silent".into())];
+        }
+        actions.extend(match self.stage {
+            Stage::Disconnected(at) if at <= now && self.stopping == Stopping::No => {
+                self.stage = Stage::Connecting;
+                self.next_link();
+                Some(Action::Connect)
+            }
+            Stage::Disconnected(_) | Stage::Connecting | Stage::Joining | Stage::Arriving => None,
+            Stage::Syncing if situation.is_settled => {
+                self.stage = Stage::Arriving;
+                Some(self.heartbeat(HeartbeatPhase::Arrive, now))
+            }
+            Stage::Syncing | Stage::Restoring => self.heartbeat_when_due(HeartbeatPhase::Busy, now),
+            Stage::Waiting => self.heartbeat_when_due(HeartbeatPhase::Heartbeat, now),
+            Stage::Joined => {
+                if situation.is_suspect && self.asked.is_none() {
+                    self.next_heartbeat = now;
+                }
+                self.heartbeat_when_due(HeartbeatPhase::Heartbeat, now)
+            }
+        });
+        actions
     }
 
-    /// Whether Redis lists the process as a node.
-    pub(super) fn has_lease(&self, process: u32) -> bool {
-        self.leased.contains(&process)
+    fn heartbeat_when_due(&mut self, phase: HeartbeatPhase, now: Instant) -> Option<Action> {
+        let is_due = self.asked.is_none() && self.next_heartbeat <= now;
+        is_due.then(|| self.heartbeat(phase, now))
     }
 
-    /// Records which nodes have a lease.
-    pub(super) fn set_alive(&mut self, alive: Vec<String>) {
-        let number = |node: &String| u32::from_str_radix(process_of(node), 16).ok();
-        self.leased = alive.iter().filter_map(number).collect();
-        self.known = alive.iter().map(|node| process_of(node).to_owned()).collect();
-        self.known.retain(|known| *known != self.process);
-        self.alive = alive;
+    pub(super) fn heartbeat(&mut self, phase: HeartbeatPhase, now: Instant) -> Action {
+        let partitions = match phase {
+            HeartbeatPhase::Join | HeartbeatPhase::Leave => self.partitions.clone(),
+            HeartbeatPhase::Busy | HeartbeatPhase::Arrive | HeartbeatPhase::Heartbeat => {
+                self.closed.iter().copied().collect()
+            }
+        };
+        self.asked = Some(now);
+        self.next_heartbeat = now + self.interval();
+        Action::Heartbeat(phase, partitions)
     }
 
-    /// Advances the link number, which invalidates writes of earlier links.
-    pub(super) fn next_link(&mut self) {
-        let lease = Arc::make_mut(&mut self.lease);
-        lease.link += 1;
+    /// A heartbeat at once, if the node is joined: whether it takes connections has changed.
+    pub(super) fn on_drain(&mut self, now: Instant) -> Option<Action> {
+        self.is_joined().then(|| self.heartbeat(HeartbeatPhase::Heartbeat, now))
     }
 
-    /// Takes another name, since this one was declared dead.
-    pub(super) fn rename(&mut self) {
-        self.former.insert(self.lease.node.clone());
-        self.incarnation += 1;
-        self.was_registered = false;
-        let node = format!("{}.{}", self.process, self.incarnation);
-        Arc::make_mut(&mut self.lease).node = node;
-    }
-
-    /// When the next attempt to connect is due.
-    pub(super) fn back_off(&mut self, is_cluster: bool) -> Instant {
-        let share = u32::try_from(random::number() % 512).expect("a small number");
-        let backoff = if is_cluster { BACKOFF_ON_CLUSTER } else { BACKOFF };
-        let delay = backoff.delay(self.failures, f64::from(share) / 512.0);
-        self.failures = self.failures.saturating_add(1);
-        now() + delay
+    /// The next tick sends a heartbeat: another node is new or drains. One answers any number of
+    /// them.
+    pub(super) fn heartbeat_soon(&mut self, now: Instant) {
+        self.next_heartbeat = now;
     }
 
     /// The time until the next heartbeat.
-    pub(super) fn interval(&self) -> Duration {
+    fn interval(&self) -> Duration {
         if self.is_joined() {
             HEARTBEAT_INTERVAL
         } else if 1 < self.closed.len() {
@@ -264,115 +224,253 @@ impl Membership {
         }
     }
 
-    fn call(
-        &self,
-        shared: &ClusterState,
+    /// There is a link: registers this node.
+    pub(super) fn on_connected(&mut self, now: Instant) -> Action {
+        self.stage = Stage::Joining;
+        self.bus.echoed = now;
+        self.heartbeat(HeartbeatPhase::Join, now)
+    }
+
+    /// A round of heartbeats was answered; the home partition comes first.
+    pub(super) fn on_heartbeat(
+        &mut self,
         phase: HeartbeatPhase,
-        partition: Partition,
-    ) -> ScriptCall {
-        let names = &shared.names;
-        let is_home = partition == Partition::HOME;
-        let registered =
-            if self.was_registered { self.lease.generation(partition) } else { Default::default() };
-        let call = ScriptCall::of(&shared.scripts.heartbeat, partition)
-            .key(names.registry(partition))
-            .arg(phase.word())
-            .arg(self.node())
-            .arg(&*self.process)
-            .number(self.lease.link)
-            .number(if is_home { self.node_timeout.as_millis() } else { 0 })
-            .arg(random::digits())
-            .arg(if is_home { names.all_nodes() } else { String::new() })
-            .number(ARRIVAL_WINDOW.as_millis())
-            .number(KNOWING_WINDOW.as_millis())
-            .number(ARRIVAL_MAX.as_millis())
-            .arg(registered)
-            .arg(self.state(shared).letter())
-            .arg(LAYOUT)
-            .arg(if shared.is_cluster { "0" } else { "1" });
-        self.known.iter().fold(call, |call, process| call.arg(&**process))
-    }
-
-    /// One round of heartbeats. The home partition comes first, and alone if it does not agree;
-    /// when the node leaves, it comes last.
-    pub(super) fn round(
-        &self,
-        shared: &Arc<ClusterState>,
-        phase: HeartbeatPhase,
-        partitions: Vec<Partition>,
-        connection: RedisConnection,
-    ) -> impl Future<Output = RedisResult<Vec<HeartbeatReply>>> + use<> {
-        let others = partitions.into_iter().filter(|partition| *partition != Partition::HOME);
-        let others: Vec<_> =
-            others.map(|partition| (partition, self.call(shared, phase, partition))).collect();
-        let home = (Partition::HOME, self.call(shared, phase, Partition::HOME));
-        async move {
-            let ask = |(partition, call): (Partition, ScriptCall)| {
-                let connection = connection.clone();
-                async move {
-                    let asked = now();
-                    let value = call.run(&connection).await?;
-                    let reply = HeartbeatReply::read(partition, value, (asked, now()));
-                    reply.map_err(|Unexpected| redis::RedisError::from(UNEXPECTED))
-                }
-            };
-            let mut replies = Vec::new();
-            if phase == HeartbeatPhase::Leave {
-                futures_util::future::try_join_all(others.into_iter().map(ask)).await?;
-                replies.push(ask(home).await?);
-                return Ok(replies);
-            }
-            replies.push(ask(home).await?);
-            if replies[0].status == Registered::Yes {
-                let others = futures_util::future::try_join_all(others.into_iter().map(ask));
-                replies.extend(others.await?);
-            }
-            Ok(replies)
-        }
-    }
-}
-
-impl HeartbeatPhase {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Join => "join",
-            Self::Busy => "busy",
-            Self::Arrive => "arrive",
-            Self::Heartbeat => "beat",
-            Self::Leave => "leave",
-        }
-    }
-}
-
-impl HeartbeatReply {
-    fn read(
-        partition: Partition,
-        value: Value,
-        times: (Instant, Instant),
-    ) -> Result<Self, Unexpected> {
-        let mut answer = ScriptReply::new(value)?;
-        let mut reply = Self {
-            partition,
-            status: match answer.text()?.as_str() {
-                "ok" => Registered::Yes,
-                "lease_expired" => Registered::LeaseExpired,
-                "layout" => Registered::OtherLayout,
-                _ => return Err(Unexpected),
-            },
-            generation: answer.text()?,
-            is_open: answer.number()? == 1,
-            was_open: answer.number()? == 1,
-            redis_ms: answer.number()?,
-            times,
-            dead: answer.texts()?,
-            alive: answer.texts()?,
-            age: Duration::ZERO,
+        replies: Result<Vec<HeartbeatReply>, Reason>,
+        now: Instant,
+    ) -> Vec<Action> {
+        self.asked = None;
+        let mut replies = match replies {
+            Ok(replies) => replies,
+            Err(reason) => return vec![Action::Close(reason)],
         };
-        let born_ms = answer.number()?;
-        reply.age = Duration::from_millis(reply.redis_ms.saturating_sub(born_ms));
-        Ok(reply)
+        for reply in &replies {
+            match reply.status {
+                Registered::Yes => {}
+                Registered::LeaseExpired => {
+                    return self.on_lease_expired(phase, reply.partition, now);
+                }
+                Registered::OtherLayout => {
+                    let versions = format!("theirs is {}, ours is {LAYOUT}", reply.generation);
+                    let text = format!("{OTHER_LAYOUT}: {versions}");
+                    return vec![Action::Close(Reason::other_layout(&text))];
+                }
+            }
+        }
+        let is_other =
+            |reply: &HeartbeatReply| reply.generation != self.lease.generation(reply.partition);
+        if phase != HeartbeatPhase::Join && replies.iter().any(is_other) {
+            return vec![Action::Close("redis has begun again".into())];
+        }
+        for reply in replies.iter().filter(|reply| reply.is_open) {
+            self.closed.remove(&reply.partition);
+        }
+        let mut actions = match phase {
+            HeartbeatPhase::Join => return self.on_registered(&replies),
+            HeartbeatPhase::Arrive => vec![self.on_arrived(&replies, now)],
+            HeartbeatPhase::Busy | HeartbeatPhase::Heartbeat | HeartbeatPhase::Leave => Vec::new(),
+        };
+        actions.extend(self.become_joined(now));
+        let home = replies.swap_remove(0);
+        if matches!(self.stage, Stage::Waiting | Stage::Joined) {
+            self.nodes.set_alive(home.alive);
+        }
+        if self.is_joined() {
+            actions.push(Action::AllowRequests);
+            let former: Vec<String> = self.nodes.former.iter().cloned().collect();
+            actions.extend(self.clean_up(home.dead.into_iter().chain(former)));
+        }
+        actions
+    }
+
+    /// Joins again after this node was declared dead or Redis has lost its data; under another name
+    /// if it was declared dead.
+    fn on_lease_expired(
+        &mut self,
+        phase: HeartbeatPhase,
+        partition: Partition,
+        now: Instant,
+    ) -> Vec<Action> {
+        if phase != HeartbeatPhase::Join {
+            return vec![Action::Close(LEASE_ENDED.into())];
+        }
+        tracing::info!(node = self.node(), %partition, "declared dead by another node");
+        self.rename();
+        self.next_link();
+        vec![Action::Rename, self.heartbeat(HeartbeatPhase::Join, now)]
+    }
+
+    /// Continues once all partitions have registered this node. Those of another generation may
+    /// have lost data.
+    fn on_registered(&mut self, replies: &[HeartbeatReply]) -> Vec<Action> {
+        let before = Arc::clone(&self.lease);
+        let lease = Arc::make_mut(&mut self.lease);
+        lease.generations = replies.iter().map(|reply| reply.generation.as_str().into()).collect();
+        self.was_registered = true;
+        let closed = replies.iter().filter(|reply| !reply.is_open).map(|reply| reply.partition);
+        self.closed = closed.collect();
+        let is_changed = |partition: &Partition| {
+            before.generation(*partition) != self.lease.generation(*partition)
+        };
+        let changed: BTreeSet<Partition> =
+            replies.iter().map(|reply| reply.partition).filter(is_changed).collect();
+        self.changed.clone_from(&changed);
+        let mut actions = vec![Action::Registered { changed: changed.clone() }];
+        if changed.is_empty() || before.generations.is_empty() {
+            self.stage = Stage::Syncing;
+            actions.push(Action::SyncAll);
+        } else {
+            self.stage = Stage::Restoring;
+            actions.push(Action::Restore(changed));
+        }
+        actions
+    }
+
+    /// The sequences that this node knows were reported.
+    pub(super) fn on_restored(&mut self, result: Result<(), Reason>) -> Action {
+        match result {
+            Ok(()) => {
+                self.stage = Stage::Syncing;
+                Action::SyncAll
+            }
+            Err(reason) => Action::Close(reason),
+        }
+    }
+
+    fn on_arrived(&mut self, replies: &[HeartbeatReply], now: Instant) -> Action {
+        self.stage = Stage::Waiting;
+        // In a generation that was not open yet, nothing could be published. Earlier events, from
+        // while this node did not receive the bus, were reported by other nodes if they were
+        // recent.
+        let deaf_for = self.deaf_for(now);
+        let was_silent = |reply: &&HeartbeatReply| {
+            let recent = published_sequences::WINDOW;
+            !reply.was_open && deaf_for.saturating_sub(reply.age) + MARGIN <= recent
+        };
+        let silent = replies.iter().filter(was_silent).map(|reply| reply.partition);
+        let spared = silent.filter(|partition| self.changed.contains(partition)).collect();
+        Action::Resubscribe { spared }
+    }
+
+    /// Becomes joined once it receives its own heartbeat and all partitions are open.
+    fn become_joined(&mut self, now: Instant) -> Vec<Action> {
+        let is_waiting = self.stage == Stage::Waiting;
+        if !is_waiting || !self.bus.is_heard || !self.closed.is_empty() {
+            return Vec::new();
+        }
+        self.stage = Stage::Joined;
+        self.bus.heard = Some(now);
+        self.bus.deaf_since = None;
+        self.failures = 0;
+        let others = self.nodes.known.len();
+        vec![Action::ReadAgain, Action::LogJoined { others }, Action::AllowRequests]
+    }
+
+    /// Redis has sent a message of the bus or an answer.
+    pub(super) fn on_heard(&mut self, now: Instant) {
+        self.bus.heard = Some(now);
+    }
+
+    /// The heartbeat of a node was received on the bus.
+    pub(super) fn on_echo(&mut self, node: &str, now: Instant) -> Vec<Action> {
+        self.nodes.hear_of(node);
+        if node != self.node() {
+            return Vec::new();
+        }
+        self.bus.is_heard = true;
+        self.bus.echoed = now;
+        self.become_joined(now)
+    }
+
+    /// A partition lists these nodes.
+    pub(super) fn on_listed(&mut self, registered: Vec<String>, now: Instant) -> Vec<Action> {
+        let dead = self.nodes.on_registered(registered, &self.lease.node, now);
+        self.clean_up(dead)
+    }
+
+    /// The cleanups after those dead nodes that are not under way.
+    pub(super) fn clean_up(&mut self, dead: impl IntoIterator<Item = String>) -> Vec<Action> {
+        let is_joined = self.is_joined();
+        let mut actions = Vec::new();
+        for node in dead {
+            let is_other = is_joined && node != self.lease.node;
+            if is_other && self.nodes.cleaning.insert(node.clone()) {
+                actions.push(Action::CleanUp(node));
+            }
+        }
+        actions
+    }
+
+    /// Leaves the cluster, once every contribution is withdrawn.
+    pub(super) fn stop(&mut self) {
+        self.stopping = Stopping::Withdrawing;
+    }
+
+    /// Whether this node is about to withdraw its contributions.
+    pub(super) fn is_withdrawing(&self) -> bool {
+        self.stopping == Stopping::Withdrawing
+    }
+
+    /// Whether the node does not connect any more.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping != Stopping::No
+    }
+
+    /// Releases the lease if every contribution is withdrawn. Without a link, another node cleans
+    /// up.
+    pub(super) fn on_withdrawal(&mut self, is_withdrawn: bool) -> Option<Action> {
+        let is_linked = self.is_linked();
+        if is_withdrawn || !is_linked {
+            self.stopping = Stopping::Leaving;
+            return is_linked.then(|| Action::Leave(self.partitions.clone()));
+        }
+        None
+    }
+
+    /// Whether the node has left the cluster.
+    pub(super) fn has_left(&self) -> bool {
+        self.stopping == Stopping::Leaving && !self.is_linked()
+    }
+
+    /// The link is lost, or could not be made.
+    pub(super) fn on_disconnected(&mut self, now: Instant) {
+        if self.is_joined() {
+            self.bus.deaf_since = self.bus.heard.or(Some(now));
+        }
+        self.bus.heard = None;
+        self.bus.is_heard = false;
+        self.asked = None;
+        self.closed.clear();
+        self.nodes.cleaning.clear();
+        self.stage = Stage::Disconnected(now + self.back_off());
+    }
+
+    /// How long the bus has not been received.
+    fn deaf_for(&self, now: Instant) -> Duration {
+        self.bus.deaf_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// Advances the link number, which invalidates writes of earlier links.
+    fn next_link(&mut self) {
+        let lease = Arc::make_mut(&mut self.lease);
+        lease.link += 1;
+    }
+
+    /// Takes another name, since this one was declared dead.
+    fn rename(&mut self) {
+        self.nodes.former.insert(self.lease.node.clone());
+        self.incarnation += 1;
+        self.was_registered = false;
+        let node = format!("{}.{}", self.process, self.incarnation);
+        Arc::make_mut(&mut self.lease).node = node;
+    }
+
+    /// The delay until the next attempt to connect.
+    fn back_off(&mut self) -> Duration {
+        let share = u32::try_from(random::number() % 512).expect("a small number");
+        let is_cluster = 1 < self.partitions.len();
+        let backoff = if is_cluster { BACKOFF_ON_CLUSTER } else { BACKOFF };
+        let delay = backoff.delay(self.failures, f64::from(share) / 512.0);
+        self.failures = self.failures.saturating_add(1);
+        delay
     }
 }
-
-#[cfg(test)]
-mod tests;

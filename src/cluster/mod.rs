@@ -20,8 +20,8 @@
 //!
 //! # Subscribing
 //!
-//! [`Cluster::subscribe`] sends a request to the `coordinator`, a task that owns a `topic` state machine for
-//! each channel with subscribers on this node. The topic subscribes to the bus, writes to Redis what
+//! [`Cluster::subscribe`] sends a request to the `coordinator`, a task that owns the `topics`: a `topic` state
+//! machine for each channel with subscribers on this node. The topic subscribes to the bus, writes to Redis what
 //! this node contributes (`sync`, `lua/sync.lua`), and reads the state of all nodes. From that
 //! *replica* the subscriber gets its acknowledgement.
 //!
@@ -33,7 +33,7 @@
 //! # Failures
 //!
 //! - `link` connects to Redis and follows its masters: two connections per server, commands and bus.
-//! - `heartbeat` keeps the link, and the *lease* with heartbeats; `membership` is the state of joining.
+//! - `membership` decides when to connect, join, send the heartbeats that keep the *lease*, and leave.
 //!   After a lost link each topic is written and read again; differences are sent to clients, and
 //!   subscribers that may have missed events are closed, so that they subscribe again.
 //! - `restore` reports sequences to a Redis that has lost data: a new *generation*.
@@ -61,7 +61,6 @@ mod forwarding;
 mod heartbeat;
 mod in_flight;
 mod lease;
-mod leave;
 mod link;
 mod link_state;
 mod logged;
@@ -69,6 +68,7 @@ mod lua;
 mod membership;
 mod metrics;
 mod names;
+mod nodes;
 mod partition;
 mod publish;
 mod published_sequences;
@@ -77,6 +77,7 @@ mod random;
 mod ready;
 mod reason;
 mod restore;
+mod scheduler;
 mod scripts;
 mod shared;
 mod sign_in;
@@ -85,6 +86,7 @@ mod simulation;
 mod store;
 mod sync;
 mod topic;
+mod topics;
 mod unforwarded;
 
 pub use channel_list::ChannelList;

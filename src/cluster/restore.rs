@@ -6,78 +6,66 @@
 //! closes them, so that they subscribe again.
 
 use super::{
-    clock::now,
-    coordinator::{Completion, Coordinator},
     lease::Lease,
     link::RedisConnection,
     partition::Partition,
+    random,
     reason::Reason,
     scripts::{ScriptCall, ScriptReply, Status},
     shared::ClusterState,
-    topic::Topic,
+    topics::Topics,
 };
-use crate::cluster::random;
 use futures_util::future::try_join_all;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Instant,
 };
+
+/// The sequence of a topic, and the topic's partition and name.
+pub(super) type ReachedSequence = (Partition, Box<str>, u64);
 
 /// The number of sequences that are reported at once.
 const PER_ROUND: usize = 512;
 
-impl Coordinator {
-    /// Subscribes to and reads all topics of a partition again, after its server has changed or has
-    /// ended a subscription.
-    pub(super) fn on_moved(&mut self, partition: Partition) {
-        self.comparison.scan_own_lists();
-        let moved = self.topics.iter().filter(|(_, topic)| topic.partition == partition);
-        for name in moved.map(|(name, _)| Arc::clone(name)).collect::<Vec<_>>() {
-            self.with(&name, Topic::detach);
-        }
-        if let Some(connection) = self.connection.clone().filter(|_| partition == Partition::HOME) {
-            let buses = [self.shared.names.all_nodes().into()];
-            self.begin(async move {
-                match connection.subscribe(partition, &buses).await {
-                    Ok(_) => Completion::Subscribed,
-                    Err(_) => Completion::Stuck,
-                }
-            });
+/// The sequences of the topics that this node has, or has published to, in these partitions.
+pub(super) fn reached(
+    shared: &ClusterState,
+    topics: &Topics,
+    partitions: &BTreeSet<Partition>,
+    now: Instant,
+) -> Vec<ReachedSequence> {
+    let mut reached: BTreeMap<Box<str>, u64> =
+        shared.published_sequences.reached(now).into_iter().collect();
+    for (name, topic) in &topics.all {
+        let sequence = topic.reached();
+        if 0 < sequence {
+            let highest = reached.entry(Box::from(&**name)).or_default();
+            *highest = sequence.max(*highest);
         }
     }
+    let names = &shared.names;
+    let with_partition = reached.into_iter().filter_map(|(topic, sequence)| {
+        let partition = names.partition(&names.parse(&topic)?);
+        partitions.contains(&partition).then_some((partition, topic, sequence))
+    });
+    with_partition.collect()
+}
 
-    /// Reports the sequences of the topics that this node has, or has published to, in partitions
-    /// that have lost data.
-    pub(super) fn restore(&self, partitions: &BTreeSet<Partition>) {
-        let Some(connection) = self.connection.clone() else { return };
-        let mut reached: BTreeMap<Box<str>, u64> =
-            self.shared.published_sequences.reached(now()).into_iter().collect();
-        for (name, topic) in &self.topics {
-            let sequence = topic.reached();
-            if 0 < sequence {
-                let highest = reached.entry(Box::from(&**name)).or_default();
-                *highest = sequence.max(*highest);
-            }
-        }
-        let names = &self.shared.names;
-        let with_partition = reached.into_iter().filter_map(|(topic, sequence)| {
-            let partition = names.partition(&names.parse(&topic)?);
-            partitions.contains(&partition).then_some((partition, topic, sequence))
+/// Reports sequences.
+pub(super) async fn restore_sequences(
+    shared: Arc<ClusterState>,
+    lease: Arc<Lease>,
+    connection: RedisConnection,
+    sequences: Vec<ReachedSequence>,
+) -> Result<(), Reason> {
+    for round in sequences.chunks(PER_ROUND) {
+        let each = round.iter().map(|(partition, topic, sequence)| {
+            restore(&shared, &lease, &connection, (*partition, topic, *sequence))
         });
-        let reached: Vec<_> = with_partition.collect();
-        let (shared, lease) = (Arc::clone(&self.shared), Arc::clone(&self.membership.lease));
-        self.begin(async move {
-            for round in reached.chunks(PER_ROUND) {
-                let each = round.iter().map(|(partition, topic, sequence)| {
-                    restore(&shared, &lease, &connection, (*partition, topic, *sequence))
-                });
-                if let Err(reason) = try_join_all(each).await {
-                    return Completion::Restored { result: Err(reason) };
-                }
-            }
-            Completion::Restored { result: Ok(()) }
-        });
+        try_join_all(each).await?;
     }
+    Ok(())
 }
 
 async fn restore(

@@ -1,8 +1,8 @@
 //! The signed-in connections of this node, and their watchlists.
 
-use super::{coordinator::Coordinator, names::Subject, topic::Topic};
+use super::{names::Subject, topic::Topic, topics::Topics};
 use crate::hub::{ConnectionRef, Hub};
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 /// The signed-in connections.
 #[derive(Debug, Default)]
@@ -27,50 +27,58 @@ struct Watched {
     topic: Arc<str>,
 }
 
-impl Coordinator {
-    pub(super) fn sign_in(
+impl SignIns {
+    /// Records a sign-in, or another watchlist of a signed-in connection.
+    pub(super) fn add(
         &mut self,
+        topics: &mut Topics,
         app_id: &Arc<str>,
         connection: ConnectionRef,
         user_id: Arc<str>,
         watchlist: &[Arc<str>],
     ) {
-        let own = self.topic(app_id, Subject::User(user_id));
-        match self.sign_ins.all.remove(&connection) {
+        let own = topics.open(app_id, Subject::User(user_id));
+        match self.all.remove(&connection) {
             // The same user, possibly with another watchlist.
-            Some(before) => self.unwatch(connection, &before),
-            None => self.with(&own, Topic::add),
+            Some(before) => self.unwatch(topics, connection, &before),
+            None => topics.with(&own, Topic::add),
         }
         let watched: Vec<Watched> = watchlist
             .iter()
             .map(|user_id| Watched {
                 user_id: Arc::clone(user_id),
-                topic: self.topic(app_id, Subject::User(Arc::clone(user_id))),
+                topic: topics.open(app_id, Subject::User(Arc::clone(user_id))),
             })
             .collect();
         for Watched { topic, .. } in &watched {
-            self.with(topic, |topic| topic.pending_watchers += 1);
+            topics.with(topic, |topic| topic.pending_watchers += 1);
         }
         let is_told = watched.is_empty();
         if !is_told {
-            self.sign_ins.untold.push(connection);
+            self.untold.push(connection);
         }
         let signed_in = SignedInConnection { app_id: Arc::clone(app_id), own, watched, is_told };
-        self.sign_ins.all.insert(connection, signed_in);
-        self.tell_settled_sign_ins();
+        self.all.insert(connection, signed_in);
+        self.tell_settled(topics);
     }
 
-    pub(super) fn sign_out(&mut self, connection: ConnectionRef) {
-        let Some(signed_in) = self.sign_ins.all.remove(&connection) else { return };
-        self.unwatch(connection, &signed_in);
-        let ends_at = super::clock::now() + Hub::OFFLINE_GRACE;
-        self.with(&signed_in.own, |topic| topic.end_at(ends_at));
+    /// Records the end of a signed-in connection.
+    pub(super) fn remove(&mut self, topics: &mut Topics, connection: ConnectionRef, now: Instant) {
+        let Some(signed_in) = self.all.remove(&connection) else { return };
+        self.unwatch(topics, connection, &signed_in);
+        let ends_at = now + Hub::OFFLINE_GRACE;
+        topics.with(&signed_in.own, |topic| topic.end_at(ends_at));
     }
 
-    fn unwatch(&mut self, connection: ConnectionRef, signed_in: &SignedInConnection) {
-        self.sign_ins.untold.retain(|untold| *untold != connection);
+    fn unwatch(
+        &mut self,
+        topics: &mut Topics,
+        connection: ConnectionRef,
+        signed_in: &SignedInConnection,
+    ) {
+        self.untold.retain(|untold| *untold != connection);
         for Watched { topic, .. } in &signed_in.watched {
-            self.with(topic, |topic| {
+            topics.with(topic, |topic| {
                 if signed_in.is_told {
                     topic.unwatch(connection);
                 } else {
@@ -81,33 +89,33 @@ impl Coordinator {
     }
 
     /// Sends the state of the watchlists that is complete now: first the whole list, then changes.
-    pub(super) fn tell_settled_sign_ins(&mut self) {
-        if self.sign_ins.untold.is_empty() {
+    pub(super) fn tell_settled(&mut self, topics: &mut Topics) {
+        if self.untold.is_empty() {
             return;
         }
-        let topics = &self.topics;
-        let is_online = |watched: &Watched| topics.get(&watched.topic).and_then(Topic::is_online);
+        let all = &topics.all;
+        let is_online = |watched: &Watched| all.get(&watched.topic).and_then(Topic::is_online);
         let mut told = Vec::new();
-        for connection in &self.sign_ins.untold {
-            let Some(signed_in) = self.sign_ins.all.get(connection) else { continue };
+        for connection in &self.untold {
+            let Some(signed_in) = self.all.get(connection) else { continue };
             if signed_in.watched.iter().all(|watched| is_online(watched).is_some()) {
                 let (online, offline): (Vec<&Watched>, Vec<&Watched>) =
                     signed_in.watched.iter().partition(|watched| is_online(watched) == Some(true));
                 let ids = |list: Vec<&Watched>| -> Vec<Arc<str>> {
                     list.into_iter().map(|watched| Arc::clone(&watched.user_id)).collect()
                 };
-                if let Some(hub) = self.hubs.get(&signed_in.app_id) {
+                if let Some(hub) = topics.hubs.get(&signed_in.app_id) {
                     hub.tell_watchlist(*connection, &ids(online), &ids(offline));
                 }
                 told.push(*connection);
             }
         }
         for connection in told {
-            self.sign_ins.untold.retain(|untold| *untold != connection);
-            let Some(signed_in) = self.sign_ins.all.get_mut(&connection) else { continue };
+            self.untold.retain(|untold| *untold != connection);
+            let Some(signed_in) = self.all.get_mut(&connection) else { continue };
             signed_in.is_told = true;
             for Watched { topic, .. } in &signed_in.watched {
-                if let Some(topic) = self.topics.get_mut(topic) {
+                if let Some(topic) = topics.all.get_mut(topic) {
                     topic.pending_watchers -= 1;
                     topic.watch(connection);
                 }

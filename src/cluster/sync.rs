@@ -1,55 +1,22 @@
-//! The steps of topics as commands, and their results as effects on this node.
+//! The call that syncs a topic, and its answer.
 
 use super::{
-    clock::now,
-    coordinator::{Completion, Coordinator},
     envelope::{ControlMessage, Envelope, EnvelopeId, Message},
     in_flight::time_for,
     lease::Lease,
-    link::{RedisConnection, ServerId},
     logged::Wanted,
-    membership::Stage,
     names::{Subject, TopicName},
-    partition::Partition,
     random,
-    reason::{Reason, was_refused},
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
     shared::ClusterState,
-    topic::{Effect, SyncRequest, Synced, Topic},
+    topic::{SyncRequest, Synced},
 };
-use crate::{
-    config::AppConfig,
-    protocol::{ChannelName, CloseCode},
-};
-use redis::{RedisResult, Value};
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
-use tokio::time::timeout;
+use crate::{config::AppConfig, protocol::ChannelName};
+use redis::Value;
+use std::time::{Duration, Instant};
 
 /// Time within which Redis must execute a small sync, by its clock.
 const SYNC_WITHIN: Duration = Duration::from_secs(5);
-/// Maximum time for one background task. The link is closed if it takes longer.
-const WORK_TIMEOUT: Duration = Duration::from_secs(120);
-/// The pause before a sync is repeated that was late by Redis' clock.
-const LATE_PAUSE: Duration = Duration::from_millis(100);
-
-/// The result of a sync.
-#[derive(Debug)]
-pub(super) struct SyncAnswer {
-    topic: Arc<str>,
-    attempt: u32,
-    partition: Partition,
-    is_full: bool,
-    /// Whether other nodes still had to report their state when it was sent.
-    was_provisional: bool,
-    /// Bytes that it counts as in flight.
-    bytes: usize,
-    asked: Instant,
-    answer: RedisResult<Value>,
-}
-
 /// The call that syncs a contribution of `node`, which may be another node.
 pub(super) fn sync_call(
     (shared, lease): (&ClusterState, &Lease),
@@ -231,225 +198,5 @@ pub(super) fn read(value: Value, now: Instant) -> Result<(SyncOutcome, u64), Une
     Ok((SyncOutcome::Done(Box::new(synced)), redis_ms))
 }
 
-impl Coordinator {
-    /// Subscribes to topics of a partition.
-    pub(super) fn enter(
-        &mut self,
-        partition: Partition,
-        topics: Vec<(Arc<str>, u32)>,
-        connection: RedisConnection,
-    ) {
-        self.in_flight.add(0);
-        self.begin(async move {
-            let buses: Vec<Arc<str>> = topics.iter().map(|(topic, _)| Arc::clone(topic)).collect();
-            let result = connection.subscribe(partition, &buses).await;
-            Completion::Entered { topics, result: result.map_err(|error| Reason::of(&error)) }
-        });
-    }
-
-    /// Removes an unused topic.
-    pub(super) fn leave_topic(&mut self, topic: Arc<str>, connection: RedisConnection) {
-        let Some(found) = self.topics.get(&topic) else { return };
-        let (partition, attempt) = (found.partition, found.attempt);
-        self.in_flight.add(0);
-        self.begin(async move {
-            let result = connection.unsubscribe(partition, &[Arc::clone(&topic)]).await;
-            let result = result.map_err(|error| Reason::of(&error));
-            Completion::Left { topic: (topic, attempt), result }
-        });
-    }
-
-    /// Syncs the contribution of this node.
-    pub(super) fn sync(
-        &mut self,
-        topic: Arc<str>,
-        request: &SyncRequest,
-        connection: RedisConnection,
-        now: Instant,
-    ) {
-        let Some(found) = self.topics.get(&topic) else { return };
-        let Some(hub) = self.hubs.get(&found.name.app_id) else { return };
-        let (app, lease) = (hub.app(), Arc::clone(&self.membership.lease));
-        let (is_full, partition, attempt) = (request.is_full, found.partition, found.attempt);
-        let asked = (&app.config, Wanted::of(hub, &found.name.subject));
-        let by = (&*self.shared, &*lease);
-        let call = sync_call(by, &found.name, asked, &lease.node, request, now);
-        let bytes = call.len() + request.answer_bytes;
-        self.in_flight.add(bytes);
-        let was_provisional = self.membership.is_provisional(partition);
-        self.begin(async move {
-            let answer = call.run_in_order(&connection).await;
-            let asked = now;
-            Completion::Synced(SyncAnswer {
-                topic,
-                attempt,
-                partition,
-                is_full,
-                was_provisional,
-                bytes,
-                asked,
-                answer,
-            })
-        });
-    }
-
-    /// Starts a background task. Its result is discarded if the link was replaced meanwhile.
-    pub(super) fn begin(&self, work: impl Future<Output = Completion> + Send + 'static) {
-        let (completions, link) = (self.completions.clone(), self.link_number);
-        tokio::spawn(async move {
-            let completion = timeout(WORK_TIMEOUT, work).await.unwrap_or(Completion::Stuck);
-            // The coordinator ends with the process.
-            let _ = completions.send((link, completion));
-        });
-    }
-
-    /// The same for tasks of many commands without a time limit: each command fails with its
-    /// connection.
-    pub(super) fn begin_long(&self, work: impl Future<Output = Completion> + Send + 'static) {
-        let (completions, link) = (self.completions.clone(), self.link_number);
-        tokio::spawn(async move {
-            let _ = completions.send((link, work.await));
-        });
-    }
-
-    pub(super) fn on_entered(
-        &mut self,
-        topics: &[(Arc<str>, u32)],
-        result: Result<Vec<ServerId>, Reason>,
-    ) {
-        self.in_flight.end(0, Duration::ZERO);
-        let servers = match result {
-            Ok(servers) => servers,
-            Err(reason) => return self.lose_link(reason),
-        };
-        for ((topic, attempt), server) in topics.iter().zip(servers) {
-            if self.topics.get(topic).is_some_and(|found| found.attempt == *attempt) {
-                self.with(topic, |topic| topic.entered(server));
-            }
-        }
-    }
-
-    pub(super) fn on_left(
-        &mut self,
-        (topic, attempt): &(Arc<str>, u32),
-        result: Result<(), Reason>,
-    ) {
-        self.in_flight.end(0, Duration::ZERO);
-        if let Err(reason) = result {
-            self.lose_link(reason);
-        } else if self.topics.get(topic).is_some_and(|found| found.attempt == *attempt) {
-            self.with(topic, Topic::left);
-        }
-    }
-
-    pub(super) fn on_synced(&mut self, answered: SyncAnswer) {
-        let SyncAnswer {
-            topic,
-            attempt,
-            partition,
-            is_full,
-            was_provisional,
-            bytes,
-            asked,
-            answer,
-        } = answered;
-        let now = now();
-        self.in_flight.end(bytes, now.saturating_duration_since(asked));
-        self.membership.heard = Some(now);
-        if self.topics.get(&topic).is_none_or(|found| found.attempt != attempt) {
-            // The partition has moved meanwhile: the topic is synced and read again there.
-            return;
-        }
-        match answer.map(|value| read(value, now)) {
-            Ok(Ok((SyncOutcome::Done(synced), redis_ms))) => {
-                self.shared.clock.learn(partition, redis_ms, (asked, now));
-                let Some(found) = self.topics.get_mut(&topic) else { return };
-                let hub = self.hubs.get(&found.name.app_id);
-                let most = hub.map_or(0, |hub| hub.app().config.max_presence_members);
-                let app_id = Arc::clone(&found.name.app_id);
-                let context = (most, was_provisional);
-                let is_logged = synced.is_logged;
-                let effects = found.on_synced(*synced, is_full, context, now);
-                if was_provisional && !self.membership.is_provisional(partition) {
-                    found.end_provisional();
-                }
-                if found.has_settled() || !found.is_heard() {
-                    self.settled(&topic);
-                }
-                if is_logged {
-                    self.on_logged(&app_id, partition);
-                }
-                self.apply_effects(&topic, effects, now);
-                self.touch(&topic);
-            }
-            Ok(Ok((SyncOutcome::Late, redis_ms))) => {
-                // The server's clock was stepped, or differs from those of the other servers.
-                self.shared.clock.learn(partition, redis_ms, (asked, now));
-                self.shared.metrics.late();
-                if let Some(found) = self.topics.get_mut(&topic) {
-                    found.not_synced();
-                }
-                self.touch_at(&topic, now + LATE_PAUSE);
-            }
-            Ok(Ok((SyncOutcome::Refused, _))) => {
-                self.lose_link("this node's lease has ended, or redis has lost its data");
-            }
-            Ok(Err(Unexpected)) => {
-                self.shared.metrics.unexpected_data("an answer about a topic");
-                self.lose_link("unexpected reply about a topic");
-            }
-            Err(error) if was_refused(&error) => self.lose_link(Reason::of(&error)),
-            // The link reports it itself.
-            Err(_lost) => {}
-        }
-    }
-
-    /// Applies the effects of a topic on this node.
-    pub(super) fn apply_effects(&mut self, topic: &Arc<str>, effects: Vec<Effect>, now: Instant) {
-        let Some(found) = self.topics.get(topic) else { return };
-        let Some(hub) = self.hubs.get(&found.name.app_id).cloned() else { return };
-        let subject = found.name.subject.clone();
-        for effect in effects {
-            match (effect, &subject) {
-                (
-                    Effect::Attach { connection, ticket, user_id, initial },
-                    Subject::Channel(channel),
-                ) => {
-                    hub.attach(channel, connection, ticket, user_id, initial, now);
-                }
-                (Effect::Refuse { connection, ticket, refusal }, Subject::Channel(channel)) => {
-                    hub.refuse(channel, connection, ticket, refusal);
-                }
-                (Effect::Deliver(frame, except), Subject::Channel(channel)) => {
-                    hub.publish(channel, &frame, except, None, now);
-                }
-                (Effect::Total(total), Subject::Channel(channel)) => {
-                    hub.total_changed(channel, total, now);
-                }
-                (Effect::ForceResubscribe, Subject::Channel(channel)) => {
-                    self.shared.metrics.forced_resubscribes();
-                    hub.force_resubscribe(channel, &CloseCode::Interrupted);
-                }
-                // On a link without gaps, nothing was missed.
-                (Effect::Doubt, _) if self.membership.stage == Stage::Joined => {}
-                (Effect::Doubt, _) => self.unverified.push(Arc::clone(topic)),
-                (Effect::Online(is_online), Subject::User(user_id)) => {
-                    let watchers = self.topics.get(topic).into_iter().flat_map(Topic::watchers);
-                    hub.tell_watchers(watchers, user_id, is_online);
-                }
-                (Effect::Admit(admission, is_admitted), _) => {
-                    // A client that does not wait any more was admitted, or reports its end.
-                    let was_let_in = admission.send(is_admitted).is_err() && !is_admitted;
-                    if was_let_in {
-                        self.with(topic, Topic::add);
-                    }
-                }
-                (_, _) => {}
-            }
-        }
-        self.tell_settled_sign_ins();
-    }
-}
-
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,6 +1,9 @@
 use super::*;
 use crate::cluster::{
-    coordinator::testbed::{APP, Testbed, channel_name},
+    coordinator::{
+        Completion,
+        testbed::{APP, Testbed, channel_name},
+    },
     membership::HEARTBEAT_INTERVAL,
     names::Subject,
 };
@@ -28,6 +31,11 @@ fn leave_behind(testbed: &Testbed, channels: &[&str]) {
     }
 }
 
+fn clean_up_after(testbed: &mut Testbed, node: String) {
+    let actions = testbed.coordinator.membership.clean_up([node]);
+    testbed.coordinator.carry_out(actions);
+}
+
 #[tokio::test(start_paused = true)]
 async fn everything_of_a_node_with_an_expired_lease_is_removed() {
     for is_cluster in [false, true] {
@@ -50,7 +58,7 @@ async fn everything_of_a_node_with_an_expired_lease_is_removed() {
             assert_eq!(listed, if channel == "b" { "1 0" } else { "" }, "{channel}");
         }
         assert_eq!(testbed.coordinator.shared.metrics.cleanups.get(), 1);
-        assert!(testbed.coordinator.cleaning.is_empty());
+        assert!(testbed.coordinator.membership.nodes.cleaning.is_empty());
         let log = testbed.coordinator.shared.names.log(APP);
         let home = testbed.coordinator.shared.names.home_of(APP);
         let log = format!("{:?}", testbed.ask(home, &["LRANGE", &log, "0", "-1"]));
@@ -84,7 +92,7 @@ async fn a_node_that_is_alive_is_not_cleaned_up() {
     let ends = testbed.coordinator.shared.clock.at(HOME, now()) + 5_000;
     let lease = format!("{ends} 6000");
     testbed.ask(HOME, &["HSET", &testbed.registry(HOME), &format!("e:{DEAD}"), &lease]);
-    testbed.coordinator.clean_up_after(DEAD.to_owned());
+    clean_up_after(&mut testbed, DEAD.to_owned());
     testbed.run_for(CLEANED_WITHIN).await;
     let (key, _) = testbed.channel("a");
     assert_eq!(testbed.field(HOME, &key, &format!("n:{DEAD}")), "2");
@@ -94,52 +102,37 @@ async fn a_node_that_is_alive_is_not_cleaned_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cleanup_needs_a_joined_node_and_another_one() {
+async fn a_cleanup_runs_once_at_a_time() {
     let mut testbed = Testbed::joined(false).await;
     let own = testbed.coordinator.membership.node().to_owned();
-    testbed.coordinator.clean_up_after(own);
-    assert!(testbed.coordinator.cleaning.is_empty(), "not after itself");
-    testbed.coordinator.clean_up_after(DEAD.to_owned());
-    assert!(testbed.coordinator.cleaning.contains(DEAD));
-    testbed.coordinator.clean_up_after(DEAD.to_owned());
+    clean_up_after(&mut testbed, own);
+    assert!(testbed.coordinator.membership.nodes.cleaning.is_empty(), "not after itself");
+    clean_up_after(&mut testbed, DEAD.to_owned());
+    assert!(testbed.coordinator.membership.nodes.cleaning.contains(DEAD));
+    clean_up_after(&mut testbed, DEAD.to_owned());
     let mut ended = 0;
     let end = now() + CLEANED_WITHIN;
     while let Ok((_, completion)) =
         tokio::time::timeout_at(end.into(), testbed.completions.recv()).await.map(Option::unwrap)
     {
-        ended += usize::from(matches!(completion, Completion::Cleaned { .. }));
+        ended += usize::from(matches!(completion, Completion::Cleaned(_)));
     }
     assert_eq!(ended, 1, "once at a time");
-    testbed.coordinator.cleaning.clear();
-    testbed.coordinator.membership.stage = crate::cluster::membership::Stage::Waiting;
-    testbed.coordinator.clean_up_after(DEAD.to_owned());
-    assert!(testbed.coordinator.cleaning.is_empty(), "it has not joined");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_cleanup_is_retried() {
-    let mut testbed = Testbed::joined(false).await;
-    for is_done in [false, true] {
-        let coordinator = &mut testbed.coordinator;
-        coordinator.cleaning.insert(DEAD.to_owned());
-        coordinator.membership.former.insert(DEAD.to_owned());
-        coordinator.membership.strangers.insert(DEAD.to_owned(), (now(), now()));
-        coordinator.on_completion(Completion::Cleaned { node: DEAD.to_owned(), is_done });
-        assert!(coordinator.cleaning.is_empty());
-        assert_eq!(coordinator.membership.former.contains(DEAD), !is_done);
-        assert_eq!(coordinator.membership.strangers.contains_key(DEAD), !is_done);
-    }
-    // A cleanup without a lease fails.
+async fn a_cleanup_without_a_lease_fails() {
+    let testbed = Testbed::joined(false).await;
     let lease = Lease { link: 99, ..testbed.coordinator.membership.lease.as_ref().clone() };
-    let connection = testbed.coordinator.connection.clone().unwrap();
+    let connection = testbed.coordinator.link.connection.clone().unwrap();
     let shared = Arc::clone(&testbed.coordinator.shared);
-    let hubs = testbed.coordinator.hubs.clone();
+    let hubs = testbed.coordinator.topics.hubs.clone();
     let name = TopicName { app_id: APP.into(), subject: Subject::Channel(channel_name("a")) };
     let cleaned = clean_topic((&shared, &lease), &hubs, &name, DEAD, &connection).await;
     assert!(cleaned.is_err_and(|error| error.is_timeout()));
     let cleaning = CleanUp { shared, hubs, lease: Arc::new(lease), node: DEAD.to_owned() };
-    let completion = cleaning.run(connection).await;
-    assert!(matches!(completion, Completion::Cleaned { node, is_done: false } if node == DEAD));
+    let cleaned = cleaning.run(connection).await;
+    assert!(!cleaned.is_done && cleaned.node == DEAD);
 }
 
 #[tokio::test(start_paused = true)]
@@ -147,11 +140,11 @@ async fn a_clock_that_was_stepped_does_not_stop_a_cleanup() {
     let testbed = Testbed::joined(true).await;
     let (_, partition) = testbed.channel("a");
     let shared = Arc::clone(&testbed.coordinator.shared);
-    let connection = testbed.coordinator.connection.clone().unwrap();
+    let connection = testbed.coordinator.link.connection.clone().unwrap();
     let lease = Arc::clone(&testbed.coordinator.membership.lease);
     testbed.network.step_clock(testbed.server_of(partition), 6379, 3_600_000);
     let name = TopicName { app_id: APP.into(), subject: Subject::Channel(channel_name("a")) };
-    let hubs = testbed.coordinator.hubs.clone();
+    let hubs = testbed.coordinator.topics.hubs.clone();
     let clean = || clean_topic((&shared, &lease), &hubs, &name, DEAD, &connection);
     assert!(clean().await.is_err(), "its deadline has passed by that clock");
     assert!(clean().await.is_ok(), "the clock is known now");

@@ -1,6 +1,9 @@
 use super::*;
 use crate::{
-    cluster::coordinator::testbed::{APP, Testbed},
+    cluster::{
+        coordinator::testbed::{APP, Testbed},
+        nodes::STRANGER_AFTER,
+    },
     hub::Delivery,
 };
 
@@ -77,29 +80,16 @@ async fn contributions_that_no_node_holds_are_removed() {
 #[tokio::test(start_paused = true)]
 async fn a_node_that_only_a_partition_lists_is_cleaned_up_after_a_while() {
     let mut testbed = Testbed::joined(true).await;
-    let node = "0000dd.1".to_owned();
-    let own = testbed.coordinator.membership.node().to_owned();
-    let found = |testbed: &mut Testbed| {
-        testbed.coordinator.note_strangers(vec![node.clone(), own.clone()]);
-        testbed.coordinator.cleaning.contains(&node)
-    };
-    assert!(!found(&mut testbed));
-    assert_eq!(testbed.coordinator.membership.strangers.len(), 1, "not this node");
-    let ms = Duration::from_millis(1);
-    tokio::time::advance(STRANGER_AFTER - ms).await;
-    assert!(!found(&mut testbed), "not yet");
-    tokio::time::advance(ms).await;
-    assert!(found(&mut testbed));
-    testbed.coordinator.cleaning.clear();
-    tokio::time::advance(STRANGER_MEMORY).await;
-    testbed.coordinator.note_strangers(Vec::new());
-    assert!(testbed.coordinator.membership.strangers.is_empty(), "it has left");
-    assert!(!found(&mut testbed), "from the beginning");
-    testbed.coordinator.membership.alive.push(node.clone());
-    assert!(
-        !found(&mut testbed) && testbed.coordinator.membership.strangers.is_empty(),
-        "it is alive"
-    );
+    testbed.subscribe(1, "a", None);
+    testbed.settle().await;
+    let (_, partition) = testbed.channel("a");
+    assert_ne!(partition, HOME);
+    let registry = testbed.registry(partition);
+    testbed.ask(partition, &["HSET", &registry, "n:0000dd.1", "1"]);
+    testbed.run_for(STRANGER_AFTER - Duration::from_secs(1)).await;
+    assert_eq!(testbed.coordinator.shared.metrics.cleanups.get(), 0, "not yet");
+    testbed.run_for(Duration::from_secs(10)).await;
+    assert_eq!(testbed.field(partition, &registry, "n:0000dd.1"), "", "{}", testbed.dump());
 }
 
 #[test]

@@ -6,11 +6,13 @@ use crate::{
     cluster::{
         random,
         simulation::{WantsAll, network::Network},
+        topic::Topic,
     },
     config::AppConfig,
     hub::{ConnectionKey, Delivery, Inboxes, ShardIndex},
     protocol::Member,
 };
+use std::collections::VecDeque;
 
 /// The app of all testbeds.
 pub(in crate::cluster) const APP: &str = "app";
@@ -69,9 +71,9 @@ impl Testbed {
         let coordinator = &mut self.coordinator;
         tokio::select! {
             biased;
-            push = next(&mut coordinator.pushes) => coordinator.take_pushes(push).await,
+            push = next(&mut coordinator.link.pushes) => coordinator.take_pushes(push).await,
             Some((link, completion)) = self.completions.recv() => {
-                if link == coordinator.link_number {
+                if link == coordinator.link.number {
                     coordinator.on_completion(completion);
                 }
             }
@@ -101,12 +103,6 @@ impl Testbed {
         }
     }
 
-    /// The next result of background work.
-    pub(in crate::cluster) async fn completion(&mut self) -> Completion {
-        let next = time::timeout(Duration::from_secs(10), self.completions.recv()).await;
-        next.expect("a result").expect("the coordinator keeps a sender").1
-    }
-
     pub(in crate::cluster) fn input(&mut self, input: Input) {
         self.coordinator.on_input(input);
     }
@@ -122,7 +118,8 @@ impl Testbed {
     /// Runs until everything that this node has is in Redis.
     pub(in crate::cluster) async fn settle(&mut self) {
         self.until("settled", |coordinator| {
-            !coordinator.has_steps() && coordinator.topics.values().all(Topic::has_settled)
+            !coordinator.topics.has_steps()
+                && coordinator.topics.all.values().all(Topic::has_settled)
         })
         .await;
     }

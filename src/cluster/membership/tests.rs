@@ -1,56 +1,223 @@
-//! Names, delays and replies of a joining node.
+//! The membership without Redis and without a runtime: each input at a given time.
 
 use super::*;
 
-const TIMEOUT: Duration = Duration::from_secs(6);
+const HOME: Partition = Partition::HOME;
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const NODE: &str = "0000ab.1";
+const GENERATION: &str = "g1";
+/// Nothing is unusual, and every topic is synced.
+const SITUATION: Situation = Situation {
+    is_refused: false,
+    is_suspect: false,
+    suspect_after: Duration::from_millis(500),
+    in_flight: Duration::ZERO,
+    is_settled: true,
+};
 
-fn membership() -> Membership {
-    Membership::new("0000ab".into(), TIMEOUT)
+fn membership(partitions: usize, now: Instant) -> Membership {
+    let partitions = Partition::all(partitions).collect();
+    Membership::new("0000ab".into(), Duration::from_secs(6), partitions, now)
+}
+
+fn reply(partition: Partition, now: Instant) -> HeartbeatReply {
+    HeartbeatReply {
+        partition,
+        status: Registered::Yes,
+        generation: GENERATION.into(),
+        is_open: true,
+        was_open: true,
+        redis_ms: 1,
+        times: (now, now),
+        dead: Vec::new(),
+        alive: vec![NODE.into()],
+        age: Duration::ZERO,
+    }
+}
+
+fn replies(partitions: usize, now: Instant) -> Vec<HeartbeatReply> {
+    Partition::all(partitions).map(|partition| reply(partition, now)).collect()
+}
+
+/// A node that has joined over one partition.
+fn joined(now: Instant) -> Membership {
+    let mut membership = membership(1, now);
+    membership.on_time(now, &SITUATION);
+    membership.on_connected(now);
+    membership.on_heartbeat(HeartbeatPhase::Join, Ok(replies(1, now)), now);
+    membership.on_time(now, &SITUATION);
+    membership.on_heartbeat(HeartbeatPhase::Arrive, Ok(replies(1, now)), now);
+    membership.on_echo(NODE, now);
+    assert!(membership.is_joined());
+    membership
+}
+
+fn close(reason: &'static str) -> Vec<Action> {
+    vec![Action::Close(reason.into())]
+}
+
+fn heartbeat(phase: HeartbeatPhase) -> Action {
+    Action::Heartbeat(phase, Vec::new())
 }
 
 #[test]
-fn a_node_that_was_declared_dead_takes_another_name() {
-    let mut membership = membership();
-    membership.was_registered = true;
-    assert_eq!(membership.node(), "0000ab.1");
-    membership.rename();
-    assert_eq!(membership.node(), "0000ab.2");
+fn a_node_connects_registers_syncs_arrives_and_joins() {
+    let now = Instant::now();
+    let mut membership = membership(1, now);
+    assert_eq!(membership.on_time(now, &SITUATION), [Action::Connect]);
+    assert_eq!((membership.stage, membership.lease.link), (Stage::Connecting, 1));
+    let join = Action::Heartbeat(HeartbeatPhase::Join, vec![HOME]);
+    assert_eq!(membership.on_connected(now), join);
+    let registered = membership.on_heartbeat(HeartbeatPhase::Join, Ok(replies(1, now)), now);
+    let changed = BTreeSet::from([HOME]);
+    assert_eq!(registered, [Action::Registered { changed }, Action::SyncAll]);
+    assert_eq!(membership.stage, Stage::Syncing);
+    assert_eq!(membership.on_time(now, &SITUATION), [heartbeat(HeartbeatPhase::Arrive)]);
+    assert_eq!(membership.stage, Stage::Arriving);
+    let arrived = membership.on_heartbeat(HeartbeatPhase::Arrive, Ok(replies(1, now)), now);
+    assert_eq!(arrived, [Action::Resubscribe { spared: BTreeSet::new() }]);
+    assert_eq!(membership.stage, Stage::Waiting);
+    let joined = membership.on_echo(NODE, now);
+    let others = 0;
+    assert_eq!(joined, [Action::ReadAgain, Action::LogJoined { others }, Action::AllowRequests]);
+    assert!(membership.is_joined());
+}
+
+#[test]
+fn a_generation_that_is_new_to_a_node_is_told_its_sequences_first() {
+    let now = Instant::now();
+    let mut membership = joined(now);
+    membership.on_disconnected(now);
+    membership.on_time(now + SECOND, &SITUATION);
+    membership.on_connected(now);
+    let other = HeartbeatReply { generation: "g2".into(), ..reply(HOME, now) };
+    let actions = membership.on_heartbeat(HeartbeatPhase::Join, Ok(vec![other]), now);
+    let changed = BTreeSet::from([HOME]);
+    assert_eq!(
+        actions,
+        [Action::Registered { changed: changed.clone() }, Action::Restore(changed)]
+    );
+    assert!(!membership.may_sync(), "nothing is synced before");
+    let failed = membership.on_restored(Err("a test".into()));
+    assert_eq!(failed, Action::Close("a test".into()));
+    assert_eq!(membership.on_restored(Ok(())), Action::SyncAll);
+    assert!(membership.may_sync());
+}
+
+#[test]
+fn a_node_that_was_declared_dead_joins_under_another_name() {
+    let now = Instant::now();
+    let mut membership = joined(now);
+    membership.on_disconnected(now);
+    membership.on_time(now + SECOND, &SITUATION);
+    membership.on_connected(now);
+    let link = membership.lease.link;
+    let dead = HeartbeatReply { status: Registered::LeaseExpired, ..reply(HOME, now) };
+    let actions = membership.on_heartbeat(HeartbeatPhase::Join, Ok(vec![dead.clone()]), now);
+    let join = Action::Heartbeat(HeartbeatPhase::Join, vec![HOME]);
+    assert_eq!(actions, [Action::Rename, join.clone()]);
+    assert_eq!((membership.node(), membership.lease.link), ("0000ab.2", link + 1));
     assert!(!membership.was_registered, "redis does not have the new name");
-    assert_eq!(membership.former.iter().collect::<Vec<_>>(), ["0000ab.1"], "to be cleaned up");
-    membership.rename();
-    assert_eq!((membership.node(), membership.former.len()), ("0000ab.3", 2));
+    assert_eq!(membership.nodes.former, [NODE.to_owned()].into(), "to be cleaned up");
+    membership.on_heartbeat(HeartbeatPhase::Join, Ok(vec![dead]), now);
+    assert_eq!((membership.node(), membership.nodes.former.len()), ("0000ab.3", 2));
 }
 
 #[test]
-fn each_link_has_a_higher_number() {
-    let mut membership = membership();
-    let before = Arc::clone(&membership.lease);
-    membership.next_link();
-    membership.next_link();
-    assert_eq!((before.link, membership.lease.link), (0, 2));
+fn former_names_and_dead_nodes_are_cleaned_up_once_at_a_time() {
+    let now = Instant::now();
+    let mut membership = joined(now);
+    membership.nodes.former.insert("0000ab.0".into());
+    let with_dead = || {
+        let dead = vec!["0000dd.1".into(), NODE.into()];
+        Ok(vec![HeartbeatReply { dead, ..reply(HOME, now) }])
+    };
+    let actions = membership.on_heartbeat(HeartbeatPhase::Heartbeat, with_dead(), now);
+    let [dead, former] = ["0000dd.1", "0000ab.0"].map(|node| Action::CleanUp(node.into()));
+    assert_eq!(actions, [Action::AllowRequests, dead.clone(), former], "not after itself");
+    let again = membership.on_heartbeat(HeartbeatPhase::Heartbeat, with_dead(), now);
+    assert_eq!(again, [Action::AllowRequests], "they are under way");
+    membership.nodes.on_cleaned("0000dd.1", false);
+    let again = membership.on_heartbeat(HeartbeatPhase::Heartbeat, with_dead(), now);
+    assert_eq!(again, [Action::AllowRequests, dead], "it has failed");
+    membership.nodes.cleaning.clear();
+    membership.stage = Stage::Waiting;
+    assert!(membership.clean_up(["0000dd.1".to_owned()]).is_empty(), "it has not joined");
 }
 
 #[test]
-fn the_delay_between_connection_attempts_grows() {
-    for (is_cluster, longest) in
-        [(false, Duration::from_millis(400)), (true, Duration::from_secs(2))]
+fn the_link_is_closed_without_an_answer_in_time() {
+    let asked = Instant::now();
+    let mut membership = joined(asked);
+    membership.asked = Some(asked);
+    let suspect_after = SITUATION.suspect_after;
+    assert!(membership.on_time(asked + suspect_after, &SITUATION).is_empty(), "not yet");
+    let suspected = membership.on_time(asked + suspect_after + MS, &SITUATION);
+    assert_eq!(suspected, [Action::Suspect]);
+    let suspected = membership.on_time(asked + LINK_TIMEOUT, &SITUATION);
+    assert_eq!(suspected, [Action::Suspect], "not given up yet");
+    let given_up = membership.on_time(asked + LINK_TIMEOUT + MS, &SITUATION);
+    assert_eq!(given_up, close("redis does not answer"));
+}
+
+#[test]
+fn the_link_is_closed_when_the_bus_is_silent() {
+    let echoed = Instant::now();
+    let in_flight = Duration::from_secs(2);
+    let situation = Situation { in_flight, ..SITUATION };
+    let patience = LINK_TIMEOUT + HEARTBEAT_INTERVAL + in_flight;
+    let at = |stage, now| {
+        let mut membership = joined(echoed);
+        membership.stage = stage;
+        membership.asked = None;
+        membership.on_time(now, &situation)
+    };
+    let silent = close("the bus is silent");
+    assert_ne!(at(Stage::Joined, echoed + patience), silent, "not yet");
+    // Before its first heartbeat it receives none of its messages.
+    assert_ne!(at(Stage::Joining, echoed + patience + MS), silent);
+    for stage in [Stage::Restoring, Stage::Syncing, Stage::Arriving, Stage::Waiting, Stage::Joined]
     {
-        let mut membership = membership();
-        let mut expected = Duration::from_millis(50);
-        for _ in 0..9 {
-            let start = now();
-            let wait = membership.back_off(is_cluster) - start;
-            let late = now() - start;
-            assert!(expected <= wait && wait <= expected * 3 / 2 + late, "{wait:?}");
-            expected = (expected * 2).min(longest);
-        }
-        assert_eq!(expected, longest);
+        assert_eq!(at(stage, echoed + patience + MS), silent, "{stage:?}");
     }
 }
 
 #[test]
+fn the_link_is_closed_when_redis_refuses_its_writes() {
+    let now = Instant::now();
+    let situation = Situation { is_refused: true, ..SITUATION };
+    assert_eq!(joined(now).on_time(now, &situation), close(LEASE_ENDED));
+    let mut connecting = membership(1, now);
+    connecting.stage = Stage::Connecting;
+    assert!(connecting.on_time(now, &situation).is_empty(), "there is no link");
+}
+
+#[test]
+fn heartbeats_are_sent_each_second_one_at_a_time() {
+    let now = Instant::now();
+    let mut membership = joined(now);
+    membership.asked = None;
+    let due = now + HEARTBEAT_INTERVAL;
+    membership.next_heartbeat = due;
+    assert!(membership.on_time(due - MS, &SITUATION).is_empty());
+    assert_eq!(membership.on_time(due, &SITUATION), [heartbeat(HeartbeatPhase::Heartbeat)]);
+    assert_eq!((membership.asked, membership.next_heartbeat), (Some(due), due + SECOND));
+    assert!(membership.on_time(due + MS, &SITUATION).is_empty(), "one is under way");
+    membership.asked = None;
+    let suspect = Situation { is_suspect: true, ..SITUATION };
+    let asked_at_once = membership.on_time(due + MS, &suspect);
+    assert_eq!(asked_at_once, [heartbeat(HeartbeatPhase::Heartbeat)], "redis is suspected");
+    membership.asked = None;
+    membership.heartbeat_soon(due + MS);
+    let soon = membership.on_time(due + MS, &SITUATION);
+    assert_eq!(soon, [heartbeat(HeartbeatPhase::Heartbeat)], "another node is new");
+}
+
+#[test]
 fn heartbeats_are_frequent_until_the_node_is_joined() {
-    let mut membership = membership();
+    let now = Instant::now();
+    let mut membership = membership(2, now);
     let mut closed = Partition::all(2);
     assert_eq!(membership.interval(), EAGER_INTERVAL);
     membership.closed.extend(closed.next());
@@ -62,86 +229,237 @@ fn heartbeats_are_frequent_until_the_node_is_joined() {
 }
 
 #[test]
-fn other_processes_are_known_by_their_messages_until_redis_lists_them() {
-    let mut membership = membership();
-    for node in ["0000ab.7", "0000cd.1", "0000cd.2"] {
-        membership.hear_of(node);
+fn heartbeats_are_sent_to_closed_partitions_and_for_the_registration_to_all() {
+    let now = Instant::now();
+    let mut membership = membership(5, now);
+    let all: Vec<Partition> = Partition::all(5).collect();
+    membership.closed = [all[3], all[4]].into();
+    for (phase, expected) in [
+        (HeartbeatPhase::Join, &all[..]),
+        (HeartbeatPhase::Leave, &all[..]),
+        (HeartbeatPhase::Busy, &all[3..]),
+        (HeartbeatPhase::Arrive, &all[3..]),
+        (HeartbeatPhase::Heartbeat, &all[3..]),
+    ] {
+        let action = membership.heartbeat(phase, now);
+        assert_eq!(action, Action::Heartbeat(phase, expected.to_vec()));
     }
-    assert_eq!(membership.known, ["0000cd"], "not itself, and each once");
-    for number in 0..2 * KNOWN_MAX {
-        membership.hear_of(&format!("{:06x}.1", 0x10_0000 + number));
+}
+
+#[test]
+fn a_disconnected_node_reconnects_when_it_is_due_unless_it_stops() {
+    let now = Instant::now();
+    for (is_cluster, longest) in
+        [(false, Duration::from_millis(400)), (true, Duration::from_secs(2))]
+    {
+        let mut membership = membership(if is_cluster { 2 } else { 1 }, now);
+        let mut expected = Duration::from_millis(50);
+        for _ in 0..9 {
+            membership.on_disconnected(now);
+            let Stage::Disconnected(due) = membership.stage else { panic!("disconnected") };
+            let wait = due - now;
+            assert!(expected <= wait && wait <= expected * 3 / 2, "{wait:?}");
+            assert!(membership.on_time(due - MS, &SITUATION).is_empty(), "not yet");
+            assert_eq!(membership.on_time(due, &SITUATION), [Action::Connect]);
+            expected = (expected * 2).min(longest);
+        }
+        assert_eq!((expected, membership.lease.link), (longest, 9));
+        membership.on_disconnected(now);
+        membership.stop();
+        assert!(membership.on_time(now + 9 * SECOND, &SITUATION).is_empty(), "it stops");
     }
-    assert_eq!(membership.known.len(), KNOWN_MAX);
-    membership.set_alive(vec!["0000ab.1".into(), "0000ef.3".into()]);
-    assert_eq!(membership.known, ["0000ef"]);
-    assert_eq!(membership.alive, ["0000ab.1", "0000ef.3"]);
-    let leased = [0xab, 0xef, 0xcd].map(|process| membership.has_lease(process));
-    assert_eq!(leased, [true, true, false]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_node_misses_messages_from_the_last_one_until_it_has_joined_again() {
-    let mut membership = membership();
-    let second = Duration::from_secs(1);
-    membership.become_deaf();
-    tokio::time::advance(second).await;
-    assert_eq!(membership.deaf_for(), Duration::ZERO, "it had not joined yet");
-    membership.stage = Stage::Joined;
-    membership.hears_again();
-    tokio::time::advance(second).await;
-    assert_eq!(membership.deaf_for(), Duration::ZERO, "it receives the bus");
-    membership.become_deaf();
-    membership.stage = Stage::Connecting;
-    membership.heard = None;
-    tokio::time::advance(second).await;
-    assert_eq!(membership.deaf_for(), 2 * second, "since the last message");
-    membership.become_deaf();
-    assert_eq!(membership.deaf_for(), 2 * second, "a failed attempt changes nothing");
-    membership.hears_again();
-    assert_eq!(membership.deaf_for(), Duration::ZERO);
 }
 
 #[test]
-fn a_partition_that_is_closed_is_provisional() {
-    let mut membership = membership();
-    membership.closed.insert(Partition::HOME);
-    let provisional = Partition::all(2).map(|partition| membership.is_provisional(partition));
-    assert_eq!(provisional.collect::<Vec<_>>(), [true, false]);
-}
-
-fn reply(status: &str, born_ms: i64) -> Result<HeartbeatReply, Unexpected> {
-    let text = |text: &str| Value::BulkString(text.into());
-    let names = |names: &[&str]| Value::Array(names.iter().map(|name| text(name)).collect());
-    let number = Value::Int;
-    let values = [text(status), text("g1"), number(0), number(1), number(5_000)];
-    let lists = [names(&["d.1"]), names(&["a.1", "b.1"]), number(born_ms)];
-    let value = Value::Array(values.into_iter().chain(lists).collect());
-    HeartbeatReply::read(Partition::HOME, value, (now(), now()))
-}
-
-#[test]
-fn a_reply_is_parsed() {
-    let read = reply("ok", 1_500).unwrap();
-    assert_eq!(read.status, Registered::Yes);
-    assert_eq!((&*read.generation, read.redis_ms), ("g1", 5_000));
-    assert_eq!((read.is_open, read.was_open), (false, true));
-    assert_eq!((read.dead, read.alive), (vec!["d.1".into()], vec!["a.1".into(), "b.1".into()]));
-    assert_eq!(read.age, Duration::from_millis(3_500));
-    assert_eq!(reply("ok", 6_000).unwrap().age, Duration::ZERO, "its clock was stepped");
-    assert_eq!(reply("lease_expired", 0).unwrap().status, Registered::LeaseExpired);
-    assert_eq!(reply("layout", 0).unwrap().status, Registered::OtherLayout);
-    assert!(reply("other", 0).is_err());
+fn a_lost_link_leaves_no_state() {
+    let now = Instant::now();
+    let mut membership = joined(now);
+    membership.asked = Some(now);
+    membership.closed.insert(HOME);
+    membership.nodes.cleaning.insert("dead".into());
+    membership.on_disconnected(now);
+    assert_eq!((membership.asked, membership.bus.heard), (None, None));
+    assert!(!membership.bus.is_heard && membership.closed.is_empty());
+    assert!(membership.nodes.cleaning.is_empty());
+    let first = membership.stage;
+    assert!(
+        matches!(first, Stage::Disconnected(due) if due <= now + Duration::from_millis(75)),
+        "the delays begin again after a join: {first:?}"
+    );
 }
 
 #[test]
-fn each_phase_has_its_name() {
-    let phases = [
-        HeartbeatPhase::Join,
-        HeartbeatPhase::Busy,
-        HeartbeatPhase::Arrive,
-        HeartbeatPhase::Heartbeat,
-        HeartbeatPhase::Leave,
-    ];
-    let words = ["join", "busy", "arrive", "beat", "leave"];
-    assert_eq!(phases.map(HeartbeatPhase::word), words);
+fn topics_are_synced_from_the_registration_on() {
+    let now = Instant::now();
+    let mut membership = membership(1, now);
+    for (stage, may) in [
+        (Stage::Disconnected(now), false),
+        (Stage::Connecting, false),
+        (Stage::Joining, false),
+        (Stage::Restoring, false),
+        (Stage::Syncing, true),
+        (Stage::Arriving, true),
+        (Stage::Waiting, true),
+        (Stage::Joined, true),
+    ] {
+        membership.stage = stage;
+        assert_eq!(membership.may_sync(), may, "{stage:?}");
+    }
+}
+
+#[test]
+fn a_node_arrives_once_everything_is_synced() {
+    let now = Instant::now();
+    let mut membership = joined(now);
+    membership.stage = Stage::Syncing;
+    (membership.asked, membership.next_heartbeat) = (None, now);
+    let unsettled = Situation { is_settled: false, ..SITUATION };
+    let busy = membership.on_time(now, &unsettled);
+    assert_eq!(busy, [heartbeat(HeartbeatPhase::Busy)], "it reports its progress");
+    assert_eq!(membership.stage, Stage::Syncing);
+    assert_eq!(membership.on_time(now, &SITUATION), [heartbeat(HeartbeatPhase::Arrive)]);
+    assert_eq!(membership.stage, Stage::Arriving);
+}
+
+#[test]
+fn an_unexpected_answer_to_a_heartbeat_ends_the_link() {
+    let now = Instant::now();
+    let expired = HeartbeatReply { status: Registered::LeaseExpired, ..reply(HOME, now) };
+    let other = HeartbeatReply { generation: "other".into(), ..reply(HOME, now) };
+    let layout = HeartbeatReply { status: Registered::OtherLayout, ..other.clone() };
+    for phase in [HeartbeatPhase::Busy, HeartbeatPhase::Heartbeat] {
+        let closed = |replies| match &joined(now).on_heartbeat(phase, replies, now)[..] {
+            [Action::Close(reason)] => Some(reason.text.to_string()),
+            _ => None,
+        };
+        assert_eq!(closed(Ok(replies(1, now))), None);
+        assert_eq!(closed(Ok(vec![expired.clone()])).as_deref(), Some(LEASE_ENDED));
+        assert_eq!(closed(Ok(vec![other.clone()])).as_deref(), Some("redis has begun again"));
+        assert!(closed(Ok(vec![layout.clone()])).is_some_and(|why| why.starts_with(OTHER_LAYOUT)));
+        assert_eq!(closed(Err("a test".into())).as_deref(), Some("a test"));
+    }
+}
+
+#[test]
+fn a_heartbeat_opens_partitions_and_lists_the_live_nodes() {
+    let now = Instant::now();
+    let mut membership = membership(3, now);
+    let all: Vec<Partition> = Partition::all(3).collect();
+    membership.on_time(now, &SITUATION);
+    membership.on_connected(now);
+    membership.on_heartbeat(HeartbeatPhase::Join, Ok(replies(3, now)), now);
+    membership.closed = [all[1], all[2]].into();
+    membership.stage = Stage::Waiting;
+    membership.bus.is_heard = true;
+    let of = |partition, is_open| HeartbeatReply { is_open, ..reply(partition, now) };
+    let home = HeartbeatReply { alive: vec![NODE.into(), "0000cd.1".into()], ..of(HOME, true) };
+    let answers = vec![home, of(all[1], true), of(all[2], false)];
+    assert!(membership.on_heartbeat(HeartbeatPhase::Heartbeat, Ok(answers), now).is_empty());
+    assert_eq!(membership.closed, [all[2]].into());
+    assert_eq!(membership.stage, Stage::Waiting, "one is closed");
+    assert_eq!(membership.nodes.alive, [NODE, "0000cd.1"]);
+    let provisional = all.iter().map(|partition| membership.is_provisional(*partition));
+    assert_eq!(provisional.collect::<Vec<_>>(), [false, false, true]);
+    let answers = Ok(vec![of(HOME, true), of(all[2], true)]);
+    let actions = membership.on_heartbeat(HeartbeatPhase::Heartbeat, answers, now);
+    assert!(actions.contains(&Action::LogJoined { others: 1 }), "{actions:?}");
+    assert_eq!(membership.stage, Stage::Joined);
+}
+
+#[test]
+fn a_node_has_joined_once_it_receives_its_own_heartbeat() {
+    let now = Instant::now();
+    let mut membership = joined(now);
+    membership.stage = Stage::Waiting;
+    membership.bus.is_heard = false;
+    assert!(membership.on_echo("0000cd.1", now + MS).is_empty());
+    assert_eq!((membership.stage, membership.bus.echoed), (Stage::Waiting, now));
+    assert_eq!(membership.nodes.known, ["0000cd"]);
+    assert!(membership.on_echo(NODE, now + MS).contains(&Action::AllowRequests));
+    assert_eq!((membership.stage, membership.bus.echoed), (Stage::Joined, now + MS));
+}
+
+/// Whether the subscribers of a topic that may have missed events are closed.
+fn is_closed(change: impl Fn(&mut HeartbeatReply), deaf: Duration, is_changed: bool) -> bool {
+    let now = Instant::now();
+    let mut membership = joined(now);
+    membership.on_heard(now);
+    membership.on_disconnected(now);
+    membership.changed = if is_changed { [HOME].into() } else { BTreeSet::new() };
+    membership.stage = Stage::Arriving;
+    let mut reply = HeartbeatReply { was_open: false, ..reply(HOME, now) };
+    change(&mut reply);
+    let actions = membership.on_heartbeat(HeartbeatPhase::Arrive, Ok(vec![reply]), now + deaf);
+    let Action::Resubscribe { spared } = &actions[0] else { panic!("{actions:?}") };
+    !spared.contains(&HOME)
+}
+
+#[test]
+fn subscribers_are_closed_if_they_may_have_missed_an_event() {
+    let nothing = Duration::ZERO;
+    assert!(!is_closed(|_| {}, nothing, true), "no node could publish");
+    assert!(is_closed(|_| {}, nothing, false), "the generation is the same");
+    assert!(is_closed(|reply| reply.was_open = true, nothing, true), "it was open");
+    let longest = published_sequences::WINDOW - MARGIN;
+    assert!(!is_closed(|_| {}, longest, true), "others have reported the sequence");
+    assert!(is_closed(|_| {}, longest + MS, true), "it was deaf for longer");
+    let age = Duration::from_secs(2);
+    assert!(!is_closed(|reply| reply.age = age, longest + age, true));
+    assert!(is_closed(|reply| reply.age = age, longest + age + MS, true));
+}
+
+#[test]
+fn a_node_misses_messages_from_the_last_one_until_it_has_joined_again() {
+    let now = Instant::now();
+    let mut starting = membership(1, now);
+    starting.on_disconnected(now);
+    assert_eq!(starting.deaf_for(now + SECOND), Duration::ZERO, "it had not joined yet");
+    let mut membership = joined(now);
+    membership.on_heard(now);
+    assert_eq!(membership.deaf_for(now + SECOND), Duration::ZERO, "it receives the bus");
+    membership.on_disconnected(now + SECOND);
+    assert_eq!(membership.deaf_for(now + 2 * SECOND), 2 * SECOND, "since the last message");
+    membership.on_disconnected(now + 2 * SECOND);
+    assert_eq!(membership.deaf_for(now + 2 * SECOND), 2 * SECOND, "a failed attempt");
+    membership.stage = Stage::Waiting;
+    membership.on_echo(NODE, now + 3 * SECOND);
+    assert_eq!(membership.deaf_for(now + 4 * SECOND), Duration::ZERO);
+}
+
+#[test]
+fn a_node_reports_whether_it_takes_connections() {
+    let now = Instant::now();
+    assert_eq!(membership(1, now).state(false), NodeState::Joining);
+    let mut membership = joined(now);
+    assert_eq!(membership.state(false), NodeState::Ready);
+    assert_eq!(membership.state(true), NodeState::Draining);
+    assert_eq!(membership.on_drain(now), Some(heartbeat(HeartbeatPhase::Heartbeat)), "at once");
+    membership.stage = Stage::Waiting;
+    assert_eq!(membership.on_drain(now), None);
+}
+
+#[test]
+fn a_node_leaves_once_its_contributions_are_withdrawn() {
+    let now = Instant::now();
+    let mut membership = joined(now);
+    assert!(!membership.is_withdrawing() && !membership.is_stopping());
+    membership.stop();
+    assert!(membership.is_withdrawing() && membership.is_stopping());
+    assert_eq!(membership.on_withdrawal(false), None, "some are left");
+    assert!(membership.is_withdrawing());
+    assert_eq!(membership.on_withdrawal(true), Some(Action::Leave(vec![HOME])));
+    assert!(!membership.is_withdrawing() && !membership.has_left(), "redis has yet to answer");
+    membership.on_disconnected(now);
+    assert!(membership.has_left());
+}
+
+#[test]
+fn a_stopping_node_without_a_link_is_cleaned_up_by_another() {
+    let now = Instant::now();
+    let mut membership = joined(now);
+    membership.on_disconnected(now);
+    membership.stop();
+    assert!(!membership.has_left());
+    assert_eq!(membership.on_withdrawal(false), None);
+    assert!(membership.has_left());
 }

@@ -1,0 +1,143 @@
+//! The inputs, outputs and parts of the membership.
+
+use crate::cluster::{partition::Partition, reason::Reason};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+/// What this node receives on the bus of the present link.
+#[derive(Debug)]
+pub(in crate::cluster) struct Bus {
+    /// When it last received a message.
+    pub(in crate::cluster) heard: Option<Instant>,
+    /// When it last received a message while it was joined; `None` while it is.
+    pub(super) deaf_since: Option<Instant>,
+    /// When it last received its own heartbeat.
+    pub(in crate::cluster) echoed: Instant,
+    /// Whether it has received its own heartbeat.
+    pub(in crate::cluster) is_heard: bool,
+}
+
+/// The progress of joining.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::cluster) enum Stage {
+    /// There is no link; the next attempt is due.
+    Disconnected(Instant),
+    Connecting,
+    /// Linked; the registration was requested.
+    Joining,
+    /// Redis has begun a new generation: this node reports the sequences that it knows.
+    Restoring,
+    /// Everything that this node has is synced.
+    Syncing,
+    /// Everything is synced, which was reported.
+    Arriving,
+    /// Waiting for its own heartbeat on the bus, and for all partitions to open.
+    Waiting,
+    Joined,
+}
+
+/// The progress of leaving.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Stopping {
+    No,
+    /// All contributions are withdrawn.
+    Withdrawing,
+    /// They were withdrawn, and the lease is released.
+    Leaving,
+}
+
+/// What the coordinator does for the membership.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(in crate::cluster) enum Action {
+    /// Connect to Redis.
+    Connect,
+    /// Send a round of heartbeats to the home partition and to these.
+    Heartbeat(HeartbeatPhase, Vec<Partition>),
+    /// Send nothing more until Redis answers: an answer is overdue.
+    Suspect,
+    /// Close the link.
+    Close(Reason),
+    /// Forget what Redis has acknowledged: the node has another name there.
+    Rename,
+    /// All partitions have registered this node.
+    Registered {
+        /// Those that may have lost data.
+        changed: BTreeSet<Partition>,
+    },
+    /// Report the sequences that this node knows to these partitions.
+    Restore(BTreeSet<Partition>),
+    /// Sync every topic.
+    SyncAll,
+    /// Close the subscribers that may have missed events, except in these partitions.
+    Resubscribe {
+        /// Partitions in which no event was published meanwhile.
+        spared: BTreeSet<Partition>,
+    },
+    /// Read the topics again that were read before all nodes had arrived.
+    ReadAgain,
+    /// Log that the node has joined.
+    LogJoined {
+        /// The number of other processes.
+        others: usize,
+    },
+    /// Allow requests to use the link.
+    AllowRequests,
+    /// Clean up after a dead node.
+    CleanUp(String),
+    /// Release the lease in all partitions.
+    Leave(Vec<Partition>),
+}
+
+/// What the coordinator knows besides, when it asks for due actions.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::cluster) struct Situation {
+    /// Whether Redis refuses the writes of this link.
+    pub(in crate::cluster) is_refused: bool,
+    /// Whether an answer of Redis is overdue.
+    pub(in crate::cluster) is_suspect: bool,
+    /// How long an answer may take until Redis is suspected to be away.
+    pub(in crate::cluster) suspect_after: Duration,
+    /// The time that a slow link needs for the writes in flight.
+    pub(in crate::cluster) in_flight: Duration,
+    /// Whether every topic is synced.
+    pub(in crate::cluster) is_settled: bool,
+}
+
+/// The purpose of a heartbeat.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::cluster) enum HeartbeatPhase {
+    Join,
+    Busy,
+    Arrive,
+    Heartbeat,
+    Leave,
+}
+
+/// A partition's answer to a heartbeat.
+#[derive(Clone, Debug)]
+pub(in crate::cluster) struct HeartbeatReply {
+    pub(in crate::cluster) partition: Partition,
+    pub(in crate::cluster) status: Registered,
+    pub(in crate::cluster) generation: String,
+    pub(in crate::cluster) is_open: bool,
+    pub(in crate::cluster) was_open: bool,
+    pub(in crate::cluster) redis_ms: u64,
+    /// The times of the request and of the answer.
+    pub(in crate::cluster) times: (Instant, Instant),
+    pub(in crate::cluster) dead: Vec<String>,
+    pub(in crate::cluster) alive: Vec<String>,
+    /// The age of the generation.
+    pub(in crate::cluster) age: Duration,
+}
+
+/// Whether a node is registered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::cluster) enum Registered {
+    Yes,
+    /// The registration is not valid: the node was declared dead, its name has a later link, or Redis has lost its data.
+    LeaseExpired,
+    /// Nodes with another key layout use this prefix. Its version is in the reply's `generation`.
+    OtherLayout,
+}

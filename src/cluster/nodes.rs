@@ -1,0 +1,181 @@
+//! The other nodes as this one knows them: which are alive, and which are to be cleaned up after.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+/// The nodes that this one knows.
+#[derive(Debug)]
+pub(super) struct Nodes {
+    /// This node's process.
+    process: String,
+    /// The other processes that this node knows.
+    pub(super) known: Vec<String>,
+    /// The nodes that have a lease, this one among them.
+    pub(super) alive: Vec<String>,
+    /// The processes of `alive`. A process that can only publish on the bus has none.
+    leased: Vec<u32>,
+    /// Earlier names of this node that are still to be cleaned up.
+    pub(super) former: BTreeSet<String>,
+    /// Nodes that a partition lists and the home partition does not, with the times of the first and of
+    /// the latest comparison that found them.
+    pub(super) strangers: BTreeMap<String, (Instant, Instant)>,
+    /// The nodes that this one is cleaning up after.
+    pub(super) cleaning: BTreeSet<String>,
+}
+
+/// Time after which a node that only a partition lists is considered dead: more than joining takes.
+pub(super) const STRANGER_AFTER: Duration = Duration::from_secs(15);
+/// When a node is removed that no comparison lists again: longer than a round.
+pub(super) const STRANGER_MEMORY: Duration = Duration::from_secs(40);
+/// Maximum number of processes that are known by their own messages only. Redis confirms once a
+/// second which of them are nodes.
+const KNOWN_MAX: usize = 1_024;
+
+/// The process of a node.
+fn process_of(node: &str) -> &str {
+    node.split('.').next().unwrap_or_default()
+}
+
+impl Nodes {
+    pub(super) fn new(process: String) -> Self {
+        Self {
+            process,
+            known: Vec::new(),
+            alive: Vec::new(),
+            leased: Vec::new(),
+            former: BTreeSet::new(),
+            strangers: BTreeMap::new(),
+            cleaning: BTreeSet::new(),
+        }
+    }
+
+    /// Records a process by its node.
+    pub(super) fn hear_of(&mut self, node: &str) {
+        let process = process_of(node);
+        let is_new = process != self.process && !self.known.iter().any(|known| known == process);
+        if is_new && self.known.len() < KNOWN_MAX {
+            self.known.push(process.to_owned());
+        }
+    }
+
+    /// Whether Redis lists the process as a node.
+    pub(super) fn has_lease(&self, process: u32) -> bool {
+        self.leased.contains(&process)
+    }
+
+    /// Records which nodes have a lease.
+    pub(super) fn set_alive(&mut self, alive: Vec<String>) {
+        let number = |node: &String| u32::from_str_radix(process_of(node), 16).ok();
+        self.leased = alive.iter().filter_map(number).collect();
+        self.known = alive.iter().map(|node| process_of(node).to_owned()).collect();
+        self.known.retain(|known| *known != self.process);
+        self.alive = alive;
+    }
+
+    /// Records the nodes that a partition lists, and returns those that only partitions have listed
+    /// for a while: they are dead.
+    pub(super) fn on_registered(
+        &mut self,
+        registered: Vec<String>,
+        own: &str,
+        now: Instant,
+    ) -> Vec<String> {
+        for node in registered {
+            let is_known = self.alive.contains(&node) || node == own;
+            if !is_known {
+                self.strangers.entry(node).or_insert((now, now)).1 = now;
+            }
+        }
+        let alive = &self.alive;
+        // A node that is not found again in a round has left.
+        let is_found = |found: Instant| now.saturating_duration_since(found) < STRANGER_MEMORY;
+        self.strangers.retain(|node, (_, found)| !alive.contains(node) && is_found(*found));
+        let is_dead = |(first, latest): &(Instant, Instant)| {
+            STRANGER_AFTER <= latest.saturating_duration_since(*first)
+        };
+        let dead = self.strangers.iter().filter(|(_, found)| is_dead(found));
+        dead.map(|(node, _)| node.clone()).collect()
+    }
+
+    /// Records the end of a cleanup. One that has failed is repeated.
+    pub(super) fn on_cleaned(&mut self, node: &str, is_done: bool) {
+        self.cleaning.remove(node);
+        if is_done {
+            self.former.remove(node);
+            self.strangers.remove(node);
+        }
+    }
+
+    /// Whether `node` is the first of the live nodes: some work of all nodes is done by that one.
+    pub(super) fn is_first(&self, node: &str) -> bool {
+        self.alive.iter().min().is_some_and(|first| first == node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_processes_are_known_by_their_messages_until_redis_lists_them() {
+        let mut nodes = Nodes::new("0000ab".into());
+        for node in ["0000ab.7", "0000cd.1", "0000cd.2"] {
+            nodes.hear_of(node);
+        }
+        assert_eq!(nodes.known, ["0000cd"], "not itself, and each once");
+        for number in 0..2 * KNOWN_MAX {
+            nodes.hear_of(&format!("{:06x}.1", 0x10_0000 + number));
+        }
+        assert_eq!(nodes.known.len(), KNOWN_MAX);
+        nodes.set_alive(vec!["0000ab.1".into(), "0000ef.3".into()]);
+        assert_eq!(nodes.known, ["0000ef"]);
+        assert_eq!(nodes.alive, ["0000ab.1", "0000ef.3"]);
+        let leased = [0xab, 0xef, 0xcd].map(|process| nodes.has_lease(process));
+        assert_eq!(leased, [true, true, false]);
+    }
+
+    #[test]
+    fn one_of_the_live_nodes_is_the_first() {
+        let mut nodes = Nodes::new("0000ab".into());
+        assert!(!nodes.is_first("0000ab.1"), "none is known to be alive");
+        nodes.set_alive(vec!["0000cd.1".into(), "0000ab.1".into()]);
+        assert!(nodes.is_first("0000ab.1") && !nodes.is_first("0000cd.1"));
+    }
+
+    #[test]
+    fn a_node_that_only_a_partition_lists_is_dead_after_a_while() {
+        let mut nodes = Nodes::new("0000ab".into());
+        let (own, node, ms) = ("0000ab.1", "0000dd.1", Duration::from_millis(1));
+        let listed = || vec![node.to_owned(), own.to_owned()];
+        let start = Instant::now();
+        assert!(nodes.on_registered(listed(), own, start).is_empty());
+        assert_eq!(nodes.strangers.len(), 1, "not this node");
+        let dead = start + STRANGER_AFTER;
+        assert!(nodes.on_registered(listed(), own, dead - ms).is_empty(), "not yet");
+        assert_eq!(nodes.on_registered(listed(), own, dead), [node]);
+        let later = dead + STRANGER_MEMORY;
+        assert!(nodes.on_registered(Vec::new(), own, later).is_empty(), "it has left");
+        assert!(nodes.strangers.is_empty());
+        assert!(nodes.on_registered(listed(), own, later).is_empty(), "from the beginning");
+        nodes.set_alive(vec![node.to_owned()]);
+        assert!(nodes.on_registered(listed(), own, later).is_empty());
+        assert!(nodes.strangers.is_empty(), "it is alive");
+    }
+
+    #[test]
+    fn a_failed_cleanup_is_repeated() {
+        let mut nodes = Nodes::new("0000ab".into());
+        let (node, now) = ("0000dd.1", Instant::now());
+        for is_done in [false, true] {
+            nodes.cleaning.insert(node.to_owned());
+            nodes.former.insert(node.to_owned());
+            nodes.strangers.insert(node.to_owned(), (now, now));
+            nodes.on_cleaned(node, is_done);
+            assert!(nodes.cleaning.is_empty());
+            assert_eq!(nodes.former.contains(node), !is_done);
+            assert_eq!(nodes.strangers.contains_key(node), !is_done);
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! The topics of this node: their steps as commands, and the results as effects on the hubs.
+//!
+//! A request or a message changes a topic, which is then scheduled. At the end of the turn,
+//! [`Topics::take_steps`] asks each scheduled topic for its next step, and makes a command of it.
+//! The answer changes the topic again, until it has no step left.
+
+mod lifecycle;
+#[cfg(test)]
+mod tests;
+
+use super::{
+    clock::now,
+    envelope::Message,
+    in_flight::InFlight,
+    lease::Lease,
+    link::{RedisConnection, ServerId},
+    logged::Wanted,
+    membership::{LEASE_ENDED, Membership},
+    names::{Subject, TopicName},
+    partition::Partition,
+    random::{Map, Set},
+    reason::{Reason, was_refused},
+    scheduler::Scheduler,
+    scripts::Unexpected,
+    shared::ClusterState,
+    sync::{SyncOutcome, read, sync_call},
+    topic::{Effect, Step, SyncRequest, Synced, Topic},
+};
+use crate::{hub::Hub, protocol::CloseCode};
+use futures_util::{FutureExt as _, future::BoxFuture};
+use redis::{RedisResult, Value};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// All topics of this node, and the apps that they belong to.
+#[derive(Debug)]
+pub(super) struct Topics {
+    shared: Arc<ClusterState>,
+    pub(super) hubs: HashMap<Arc<str>, Arc<Hub>>,
+    /// The apps in `hubs` that were removed: their last topics still need them.
+    retired: Set<Arc<str>>,
+    pub(super) all: Map<Arc<str>, Topic>,
+    scheduler: Scheduler,
+    pub(super) in_flight: InFlight,
+    /// Topics that must be synced before this node counts as joined.
+    unsettled: Set<Arc<str>>,
+    /// Topics whose subscribers may have missed something.
+    unverified: Vec<Arc<str>>,
+    /// When expired events were last removed from the topics.
+    expired_at: Instant,
+}
+
+/// The answer to a step of topics.
+#[derive(Debug)]
+pub(super) enum TopicAnswer {
+    /// These topics were subscribed to, each in its attempt.
+    Entered { topics: Vec<(Arc<str>, u32)>, result: Result<Vec<ServerId>, Reason> },
+    /// A topic was synced.
+    Synced(SyncAnswer),
+    /// An unused topic was unsubscribed from, in its attempt.
+    Left { topic: (Arc<str>, u32), result: Result<(), Reason> },
+}
+
+/// The result of a sync.
+#[derive(Debug)]
+pub(super) struct SyncAnswer {
+    topic: Arc<str>,
+    attempt: u32,
+    partition: Partition,
+    is_full: bool,
+    /// Whether other nodes still had to report their state when it was sent.
+    was_provisional: bool,
+    /// Bytes that it counts as in flight.
+    bytes: usize,
+    asked: Instant,
+    answer: RedisResult<Value>,
+}
+
+/// The log of an app in a partition that has records now.
+pub(super) type Logged = (Arc<str>, Partition);
+
+/// A command whose answer is given to [`Topics::on_answer`].
+pub(super) type TopicCommand = BoxFuture<'static, TopicAnswer>;
+
+/// Maximum number of topics that one command subscribes to.
+const ENTER_MAX: usize = 256;
+/// The pause before a sync is repeated that was late by Redis' clock.
+const LATE_PAUSE: Duration = Duration::from_millis(100);
+/// Interval at which expired events are removed from the topics. Expired events are not served.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
+
+impl Topics {
+    pub(super) fn new(shared: Arc<ClusterState>, hubs: HashMap<Arc<str>, Arc<Hub>>) -> Self {
+        Self {
+            shared,
+            hubs,
+            retired: Set::default(),
+            all: Map::default(),
+            scheduler: Scheduler::default(),
+            in_flight: InFlight::default(),
+            unsettled: Set::default(),
+            unverified: Vec::new(),
+            expired_at: now(),
+        }
+    }
+
+    /// The topic's name in Redis. Creates the topic if it does not exist.
+    pub(super) fn open(&mut self, app_id: &Arc<str>, subject: Subject) -> Arc<str> {
+        let name = TopicName { app_id: Arc::clone(app_id), subject };
+        let text = self.shared.names.topic(&name);
+        if let Some((known, _)) = self.all.get_key_value(text.as_str()) {
+            return Arc::clone(known);
+        }
+        let text: Arc<str> = text.into();
+        if let Some(hub) = self.hubs.get(app_id) {
+            let partition = self.shared.names.partition(&name);
+            let topic = Topic::new(name, partition, &hub.app().config);
+            self.all.insert(Arc::clone(&text), topic);
+        }
+        text
+    }
+
+    /// Changes a topic of a subject, which is created if it does not exist.
+    pub(super) fn change(
+        &mut self,
+        app_id: &Arc<str>,
+        subject: Subject,
+        change: impl FnOnce(&mut Topic),
+    ) {
+        let name = self.open(app_id, subject);
+        self.with(&name, change);
+    }
+
+    /// Changes a topic, and schedules it.
+    pub(super) fn with(&mut self, name: &Arc<str>, change: impl FnOnce(&mut Topic)) {
+        if let Some(topic) = self.all.get_mut(name) {
+            change(topic);
+            self.scheduler.add(name);
+        }
+    }
+
+    /// Schedules a topic for the end of this turn.
+    pub(super) fn schedule(&mut self, name: &Arc<str>) {
+        self.scheduler.add(name);
+    }
+
+    pub(super) fn on_time(&mut self, now: Instant) {
+        self.scheduler.on_time(now);
+        if self.expired_at + EXPIRY_INTERVAL <= now {
+            self.expired_at = now;
+            self.all.values_mut().for_each(|topic| topic.expire(now));
+        }
+    }
+
+    /// Whether a topic may have a next step, or an answer is outstanding.
+    pub(super) fn has_steps(&self) -> bool {
+        !self.scheduler.is_idle() || 0 < self.in_flight.commands
+    }
+
+    /// Makes commands of the next steps of scheduled topics, within the limit of commands in
+    /// flight.
+    pub(super) fn take_steps(
+        &mut self,
+        membership: &Membership,
+        connection: &RedisConnection,
+        now: Instant,
+    ) -> Vec<TopicCommand> {
+        let mut commands = Vec::new();
+        let mut entering: BTreeMap<Partition, Vec<(Arc<str>, u32)>> = BTreeMap::new();
+        while !self.in_flight.is_full() {
+            let Some(name) = self.scheduler.next() else { break };
+            let Some(topic) = self.all.get_mut(&name) else { continue };
+            match topic.next_step(now) {
+                // Its last subscription may have ended just now.
+                None if topic.is_forgotten() => {
+                    self.all.remove(&name);
+                    self.scheduler.forget(&name);
+                    self.unsettled.remove(&name);
+                }
+                None => {
+                    if let Some(at) = topic.wake_at() {
+                        self.scheduler.add_at(&name, at);
+                    }
+                }
+                Some(Step::Enter) => {
+                    entering.entry(topic.partition).or_default().push((name, topic.attempt));
+                }
+                Some(Step::Leave) => {
+                    let attempt = (topic.partition, topic.attempt);
+                    commands.push(self.leave(name, attempt, connection.clone()));
+                }
+                Some(Step::Sync(request)) => {
+                    commands.extend(self.sync(name, &request, membership, connection, now));
+                }
+            }
+        }
+        for (partition, topics) in entering {
+            for topics in topics.chunks(ENTER_MAX) {
+                commands.push(self.enter(partition, topics.to_vec(), connection.clone()));
+            }
+        }
+        commands
+    }
+
+    /// Subscribes to topics of a partition.
+    fn enter(
+        &mut self,
+        partition: Partition,
+        topics: Vec<(Arc<str>, u32)>,
+        connection: RedisConnection,
+    ) -> TopicCommand {
+        self.in_flight.add(0);
+        let command = async move {
+            let buses: Vec<Arc<str>> = topics.iter().map(|(topic, _)| Arc::clone(topic)).collect();
+            let result = connection.subscribe(partition, &buses).await;
+            TopicAnswer::Entered { topics, result: result.map_err(|error| Reason::of(&error)) }
+        };
+        command.boxed()
+    }
+
+    /// Removes an unused topic.
+    fn leave(
+        &mut self,
+        name: Arc<str>,
+        (partition, attempt): (Partition, u32),
+        connection: RedisConnection,
+    ) -> TopicCommand {
+        self.in_flight.add(0);
+        let command = async move {
+            let result = connection.unsubscribe(partition, &[Arc::clone(&name)]).await;
+            let result = result.map_err(|error| Reason::of(&error));
+            TopicAnswer::Left { topic: (name, attempt), result }
+        };
+        command.boxed()
+    }
+
+    /// Syncs the contribution of this node.
+    fn sync(
+        &mut self,
+        name: Arc<str>,
+        request: &SyncRequest,
+        membership: &Membership,
+        connection: &RedisConnection,
+        asked: Instant,
+    ) -> Option<TopicCommand> {
+        let topic = self.all.get(&name)?;
+        let hub = self.hubs.get(&topic.name.app_id)?;
+        let (app, lease): (_, &Lease) = (hub.app(), &membership.lease);
+        let (is_full, partition, attempt) = (request.is_full, topic.partition, topic.attempt);
+        let wanted = (&app.config, Wanted::of(hub, &topic.name.subject));
+        let by = (&*self.shared, lease);
+        let call = sync_call(by, &topic.name, wanted, &lease.node, request, asked);
+        let bytes = call.len() + request.answer_bytes;
+        self.in_flight.add(bytes);
+        let was_provisional = membership.is_provisional(partition);
+        let connection = connection.clone();
+        let command = async move {
+            let answer = call.run_in_order(&connection).await;
+            TopicAnswer::Synced(SyncAnswer {
+                topic: name,
+                attempt,
+                partition,
+                is_full,
+                was_provisional,
+                bytes,
+                asked,
+                answer,
+            })
+        };
+        Some(command.boxed())
+    }
+
+    /// Continues the topics of an answered command. The log that has records now is to be
+    /// forwarded.
+    ///
+    /// # Errors
+    ///
+    /// The reason for which the link must be closed.
+    pub(super) fn on_answer(
+        &mut self,
+        answer: TopicAnswer,
+        membership: &Membership,
+        now: Instant,
+    ) -> Result<Option<Logged>, Reason> {
+        match answer {
+            TopicAnswer::Entered { topics, result } => {
+                self.in_flight.end(0, Duration::ZERO);
+                for ((name, attempt), server) in topics.iter().zip(result?) {
+                    if self.is_attempt(name, *attempt) {
+                        self.with(name, |topic| topic.entered(server));
+                    }
+                }
+                Ok(None)
+            }
+            TopicAnswer::Left { topic: (name, attempt), result } => {
+                self.in_flight.end(0, Duration::ZERO);
+                result?;
+                if self.is_attempt(&name, attempt) {
+                    self.with(&name, Topic::left);
+                }
+                Ok(None)
+            }
+            TopicAnswer::Synced(answer) => self.on_synced(answer, membership, now),
+        }
+    }
+
+    /// Whether an answer belongs to the present attempt. Later, the partition has moved: the topic
+    /// is synced and read again there.
+    fn is_attempt(&self, name: &Arc<str>, attempt: u32) -> bool {
+        self.all.get(name).is_some_and(|topic| topic.attempt == attempt)
+    }
+
+    fn on_synced(
+        &mut self,
+        answered: SyncAnswer,
+        membership: &Membership,
+        now: Instant,
+    ) -> Result<Option<Logged>, Reason> {
+        let SyncAnswer { topic: name, attempt, partition, bytes, asked, answer, .. } = answered;
+        let sync = (answered.is_full, answered.was_provisional);
+        self.in_flight.end(bytes, now.saturating_duration_since(asked));
+        if !self.is_attempt(&name, attempt) {
+            return Ok(None);
+        }
+        match answer.map(|value| read(value, now)) {
+            Ok(Ok((SyncOutcome::Done(synced), redis_ms))) => {
+                self.shared.clock.learn(partition, redis_ms, (asked, now));
+                let logged = self.apply_sync(&name, *synced, sync, membership, now);
+                Ok(logged.map(|app_id| (app_id, partition)))
+            }
+            Ok(Ok((SyncOutcome::Late, redis_ms))) => {
+                // The server's clock was stepped, or differs from those of the other servers.
+                self.shared.clock.learn(partition, redis_ms, (asked, now));
+                self.shared.metrics.late();
+                if let Some(topic) = self.all.get_mut(&name) {
+                    topic.not_synced();
+                }
+                self.scheduler.add_at(&name, now + LATE_PAUSE);
+                Ok(None)
+            }
+            Ok(Ok((SyncOutcome::Refused, _))) => Err(LEASE_ENDED.into()),
+            Ok(Err(Unexpected)) => {
+                self.shared.metrics.unexpected_data("an answer about a topic");
+                Err("unexpected reply about a topic".into())
+            }
+            Err(error) if was_refused(&error) => Err(Reason::of(&error)),
+            // The link reports it itself.
+            Err(_lost) => Ok(None),
+        }
+    }
+
+    /// Applies the answer to a sync. Returns the app whose log has records now.
+    fn apply_sync(
+        &mut self,
+        name: &Arc<str>,
+        synced: Synced,
+        (is_full, was_provisional): (bool, bool),
+        membership: &Membership,
+        now: Instant,
+    ) -> Option<Arc<str>> {
+        let topic = self.all.get_mut(name)?;
+        let app_id = Arc::clone(&topic.name.app_id);
+        let hub = self.hubs.get(&app_id);
+        let most = hub.map_or(0, |hub| hub.app().config.max_presence_members);
+        let is_logged = synced.is_logged;
+        let effects = topic.on_synced(synced, is_full, (most, was_provisional), now);
+        if was_provisional && !membership.is_provisional(topic.partition) {
+            topic.end_provisional();
+        }
+        if topic.has_settled() || !topic.is_heard() {
+            self.unsettled.remove(name);
+        }
+        self.apply(name, effects, membership.is_joined(), now);
+        self.scheduler.add(name);
+        is_logged.then_some(app_id)
+    }
+
+    /// A message of the bus has arrived for a topic.
+    pub(super) fn on_message(
+        &mut self,
+        name: &Arc<str>,
+        message: Message,
+        is_known: bool,
+        is_joined: bool,
+        now: Instant,
+    ) {
+        let mut effects = Vec::new();
+        if let Some(topic) = self.all.get_mut(name) {
+            topic.on_message(message, is_known, now, &mut effects);
+        }
+        self.apply(name, effects, is_joined, now);
+        self.scheduler.add(name);
+    }
+
+    /// Applies the effects of a topic on this node.
+    fn apply(&mut self, name: &Arc<str>, effects: Vec<Effect>, is_joined: bool, now: Instant) {
+        let Some(topic) = self.all.get(name) else { return };
+        let Some(hub) = self.hubs.get(&topic.name.app_id).cloned() else { return };
+        let subject = topic.name.subject.clone();
+        for effect in effects {
+            match (effect, &subject) {
+                (
+                    Effect::Attach { connection, ticket, user_id, initial },
+                    Subject::Channel(channel),
+                ) => {
+                    hub.attach(channel, connection, ticket, user_id, initial, now);
+                }
+                (Effect::Refuse { connection, ticket, refusal }, Subject::Channel(channel)) => {
+                    hub.refuse(channel, connection, ticket, refusal);
+                }
+                (Effect::Deliver(frame, except), Subject::Channel(channel)) => {
+                    hub.publish(channel, &frame, except, None, now);
+                }
+                (Effect::Total(total), Subject::Channel(channel)) => {
+                    hub.total_changed(channel, total, now);
+                }
+                (Effect::ForceResubscribe, Subject::Channel(channel)) => {
+                    self.shared.metrics.forced_resubscribes();
+                    hub.force_resubscribe(channel, &CloseCode::Interrupted);
+                }
+                // On a link without gaps, nothing was missed.
+                (Effect::Doubt, _) if is_joined => {}
+                (Effect::Doubt, _) => self.unverified.push(Arc::clone(name)),
+                (Effect::Online(is_online), Subject::User(user_id)) => {
+                    let watchers = self.all.get(name).into_iter().flat_map(Topic::watchers);
+                    hub.tell_watchers(watchers, user_id, is_online);
+                }
+                (Effect::Admit(admission, is_admitted), _) => {
+                    // A client that does not wait any more was admitted, or reports its end.
+                    let was_let_in = admission.send(is_admitted).is_err() && !is_admitted;
+                    if was_let_in {
+                        self.with(name, Topic::add);
+                    }
+                }
+                (_, _) => {}
+            }
+        }
+    }
+}
