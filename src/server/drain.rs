@@ -46,6 +46,11 @@ pub(super) struct MetricsTask {
     pub(super) task: JoinHandle<()>,
 }
 
+/// How long other nodes may take to answer the announcement of a drain. They answer at once; Redis may
+/// be a round trip of 400 ms away.
+const ANSWER_MAX: Duration = Duration::from_millis(500);
+/// Interval of the checks for an answer.
+const ANSWER_INTERVAL: Duration = Duration::from_millis(10);
 /// How long to wait for another node's report that it drains too, before this node relies on it.
 const CLUSTER_SETTLE: Duration = Duration::from_millis(150);
 /// Maximum time to find out whether another process listens on the port.
@@ -110,13 +115,28 @@ impl Draining {
             self.acceptor.ended(CLOSE_PATIENCE).await;
             return DrainPlan::Spread;
         }
-        if self.node.broker().is_another_ready() {
+        if self.another_node_answers().await {
             time::sleep(CLUSTER_SETTLE).await;
             if self.node.broker().is_another_ready() {
                 return DrainPlan::Spread;
             }
         }
         DrainPlan::Alone
+    }
+
+    /// Whether another node takes connections. A node that has just joined may not have received a
+    /// heartbeat of the others yet, but they answer the announcement of its drain.
+    async fn another_node_answers(&self) -> bool {
+        let end = clock::now() + ANSWER_MAX;
+        let broker = self.node.broker();
+        while !broker.is_another_ready() {
+            let is_joined = broker.cluster().is_some() && broker.unavailable_reason().is_none();
+            if !is_joined || end <= clock::now() {
+                return false;
+            }
+            time::sleep(ANSWER_INTERVAL).await;
+        }
+        true
     }
 
     /// Waits until it is known whether another process listens on the port and serves.

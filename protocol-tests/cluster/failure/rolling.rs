@@ -84,6 +84,20 @@ async fn a_graceful_stop_leaves_no_state() {
     assert_eq!(watcher.count("pusher_internal:member_removed", R), 2, "{}", watcher.tail(20));
 }
 
+/// A node that stops just after it has joined sends its clients to the others, whose heartbeats it has not received yet.
+#[tokio::test]
+async fn a_node_that_stops_as_soon_as_it_has_joined_closes_with_4200() {
+    let mut group = Group::with(1, with_grace(), Redis::start().await).await;
+    for _ in 0..10 {
+        group.grow().await;
+        let client = member(&group.nodes[1], "1").await;
+        let mut old = group.nodes.remove(1);
+        old.signal("TERM");
+        assert_eq!(old.process.exit_code().await, Some(0));
+        assert_eq!(client.closed(), Some(4200), "{}", client.tail(5));
+    }
+}
+
 /// Nodes that shut down together do not send their clients to one another.
 #[tokio::test]
 async fn nodes_that_drain_at_once_close_with_4100() {
