@@ -361,6 +361,11 @@ fn webhooks_that_do_not_alternate_are_found() {
     let twice_vacated = requests(&[occupied, vacated.clone(), vacated]);
     assert_eq!(webhook_violations(&twice_vacated, &loss, &[]).len(), 1);
     assert!(webhook_violations(&twice_vacated, &[], &loss).is_empty(), "the limits apply");
+    let mut much_later = twice_vacated.clone();
+    much_later[2].at += Duration::from_secs(60);
+    assert!(webhook_violations(&much_later, &[], &loss).is_empty(), "the other master's report");
+    much_later[1].at += Duration::from_secs(59);
+    assert_eq!(webhook_violations(&much_later, &[], &loss).len(), 1);
     let whisper = json!({ "name": "client_event", "channel": C, "data": "whisper 1" });
     assert_eq!(webhook_violations(&requests(&[whisper.clone(), whisper]), &[], &[]).len(), 1);
 }

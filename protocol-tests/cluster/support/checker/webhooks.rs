@@ -33,8 +33,9 @@ struct Reported {
 
 impl Reported {
     /// Reads the requests in the order of arrival. Around failures a request may be repeated byte for byte. After a
-    /// loss of data, occupied channels and present members are reported again.
-    fn of(requests: &[WebhookRequest], losses: &[Period]) -> Self {
+    /// loss of data, occupied channels and present members are reported again. What one of two masters reported last
+    /// (`excused`) may not be corrected until it changes.
+    fn of(requests: &[WebhookRequest], losses: &[Period], excused: &[Period]) -> Self {
         let mut reported = Self::default();
         let mut bodies = HashSet::new();
         let mut client_events = HashSet::new();
@@ -44,10 +45,10 @@ impl Reported {
                 let channel = event["channel"].as_str().unwrap_or_default();
                 match event["name"].as_str().unwrap_or_default() {
                     "channel_occupied" | "member_added" => {
-                        reported.change(event, true, request.at, losses);
+                        reported.change(event, true, request.at, losses, excused);
                     }
                     "channel_vacated" | "member_removed" => {
-                        reported.change(event, false, request.at, losses);
+                        reported.change(event, false, request.at, losses, excused);
                     }
                     "subscription_count" => {
                         let count = event["subscription_count"].as_u64().unwrap_or_default();
@@ -63,14 +64,22 @@ impl Reported {
         reported
     }
 
-    fn change(&mut self, event: &Value, is_present: bool, at: Instant, losses: &[Period]) {
+    fn change(
+        &mut self,
+        event: &Value,
+        is_present: bool,
+        at: Instant,
+        losses: &[Period],
+        excused: &[Period],
+    ) {
         let channel = event["channel"].as_str().unwrap_or_default();
         let subject = (channel.to_owned(), event["user_id"].as_str().map(str::to_owned));
         let before = self.presence.insert(subject, (is_present, at));
         let reported_last = before.map(|(_, at)| at);
         let is_change = before.map_or(is_present, |(was_present, _)| was_present != is_present);
-        let may_be_repeated =
-            is_present && reported_last.is_some_and(|before| is_affected(losses, before, at));
+        let may_be_repeated = reported_last.is_some_and(|before| {
+            is_present && is_affected(losses, before, at) || is_affected(excused, before, before)
+        });
         if !is_change && !may_be_repeated {
             let text = format!("{event} changes nothing, last reported at {reported_last:?}");
             self.add(channel, at, &text);
@@ -96,7 +105,7 @@ pub(crate) fn webhook_violations(
     losses: &[Period],
     excused: &[Period],
 ) -> Vec<Violation> {
-    let mut violations = Reported::of(requests, losses).violations;
+    let mut violations = Reported::of(requests, losses, excused).violations;
     violations.retain(|violation| !is_affected(excused, violation.at, violation.at));
     violations
 }
@@ -109,7 +118,7 @@ pub(crate) fn webhooks_differ(
     losses: &[Period],
     excused: &[Period],
 ) -> Option<Violation> {
-    let reported = Reported::of(requests, losses);
+    let reported = Reported::of(requests, losses, excused);
     let is_excused = |at: Instant| is_affected(excused, at, at);
     let channels = truth.counts.keys().chain(truth.users.keys());
     let mut there: HashSet<Subject> = channels.map(|channel| (channel.clone(), None)).collect();
