@@ -23,6 +23,7 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 const PAGE_ENTRIES: usize = 4_000;
 /// The maximum bytes of names and counts in a page.
 const PAGE_BYTES: usize = 256 * 1_024;
+
 /// A page of the index of one partition.
 struct IndexPage {
     cursor: u64,

@@ -46,6 +46,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(6);
 /// The number of sweeps in a round: half a minute on a single Redis, two minutes on a Redis Cluster.
 const SWEEPS: usize = 5;
 const SWEEPS_ON_CLUSTER: usize = 20;
+
 /// The progress of the comparison.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
@@ -318,8 +319,9 @@ impl Comparison {
         // Unless the scan starts again.
         if self.page == swept.first {
             self.page = swept.next;
-            let lists = self.lists(shared, membership, topics).len();
-            if !self.has_own && lists <= swept.next.list {
+            if !self.has_own
+                && self.lists(shared, membership, topics).len() <= swept.next.list
+            {
                 self.has_own = true;
                 self.page = ListPage::default();
             }

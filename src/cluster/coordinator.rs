@@ -4,8 +4,8 @@
 //! timers. A channel's messages therefore reach the hub in the order in which the bus delivers
 //! them.
 //!
-//! It decides nothing itself: it gives each input to the part that it is for, and carries out what
-//! that part returns. `membership` decides about the link, `topics` about the topics.
+//! It gives each input to the part that it is for, and carries out what that part returns; itself it
+//! only drops duplicates and decides whether topics may sync. `membership` decides about the link, `topics` about the topics.
 
 mod actions;
 mod link;

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 /// Time within which Redis must execute a small sync, by its clock.
 const SYNC_WITHIN: Duration = Duration::from_secs(5);
+
 /// The call that syncs a contribution of `node`, which may be another node.
 pub(super) fn sync_call(
     (shared, lease): (&ClusterState, &Lease),

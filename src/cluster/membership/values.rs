@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What this node receives on the bus of the present link.
+/// What this node receives on the bus.
 #[derive(Debug)]
 pub(in crate::cluster) struct Bus {
-    /// When it last received a message.
+    /// When it last received a message, or the answer to a sync.
     pub(in crate::cluster) heard: Option<Instant>,
     /// When it last received a message while it was joined; `None` while it is.
     pub(super) deaf_since: Option<Instant>,
@@ -44,7 +44,8 @@ pub(super) enum Stopping {
     No,
     /// All contributions are withdrawn.
     Withdrawing,
-    /// They were withdrawn, and the lease is released.
+    /// They were withdrawn, and the lease is being released; or there is no link, and another node does
+    /// both.
     Leaving,
 }
 
@@ -77,7 +78,7 @@ pub(in crate::cluster) enum Action {
     },
     /// Read the topics again that were read before all nodes had arrived.
     ReadAgain,
-    /// Log that the node has joined.
+    /// Log and count that the node has joined.
     LogJoined {
         /// The number of other processes.
         others: usize,
