@@ -8,7 +8,7 @@
 //! only drops duplicates and decides whether topics may sync. `membership` decides about the link, `topics` about the topics.
 
 mod actions;
-mod link;
+mod current_link;
 #[cfg(test)]
 pub(super) mod testbed;
 #[cfg(test)]
@@ -38,7 +38,7 @@ use crate::{
     hub::{ConnectionRef, Hub},
     protocol::ChannelName,
 };
-use link::Link;
+use current_link::CurrentLink;
 use std::{
     collections::HashMap,
     sync::{
@@ -96,7 +96,7 @@ pub(super) enum Completion {
     Forwarded(Forwarded),
     Cleaned(Cleaned),
     /// The lease is released.
-    Left,
+    LeaseReleased,
 }
 
 /// The interval of the coordinator's timer.
@@ -110,7 +110,7 @@ const TIDY_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Coordinator {
     pub(super) shared: Arc<ClusterState>,
-    pub(super) link: Link,
+    pub(super) link: CurrentLink,
     pub(super) membership: Membership,
     pub(super) topics: Topics,
     sign_ins: SignIns,
@@ -134,7 +134,7 @@ impl Coordinator {
         let (completions, receiver) = mpsc::unbounded_channel();
         let partitions = shared.names.partitions().collect();
         let coordinator = Self {
-            link: Link::new(endpoint, completions),
+            link: CurrentLink::new(endpoint, completions),
             membership: Membership::new(shared.process(), node_timeout, partitions, now()),
             topics: Topics::new(Arc::clone(&shared), hubs),
             shared,
@@ -281,7 +281,7 @@ impl Coordinator {
             Completion::Cleaned(Cleaned { node, is_done }) => {
                 self.membership.nodes.on_cleaned(&node, is_done);
             }
-            Completion::Left => {
+            Completion::LeaseReleased => {
                 tracing::info!(node = self.membership.node(), "left the cluster");
                 self.disconnect("this node has left");
             }

@@ -383,7 +383,7 @@ impl Membership {
 
     /// A partition lists these nodes.
     pub(super) fn on_listed(&mut self, registered: Vec<String>, now: Instant) -> Vec<Action> {
-        let dead = self.nodes.on_registered(registered, &self.lease.node, now);
+        let dead = self.nodes.on_listed(registered, &self.lease.node, now);
         self.clean_up(dead)
     }
 

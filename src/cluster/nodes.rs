@@ -76,7 +76,7 @@ impl Nodes {
 
     /// Records the nodes that a partition lists, and returns those that only partitions have listed
     /// for a while: they are dead.
-    pub(super) fn on_registered(
+    pub(super) fn on_listed(
         &mut self,
         registered: Vec<String>,
         own: &str,
@@ -150,17 +150,17 @@ mod tests {
         let (own, node, ms) = ("0000ab.1", "0000dd.1", Duration::from_millis(1));
         let listed = || vec![node.to_owned(), own.to_owned()];
         let start = Instant::now();
-        assert!(nodes.on_registered(listed(), own, start).is_empty());
+        assert!(nodes.on_listed(listed(), own, start).is_empty());
         assert_eq!(nodes.strangers.len(), 1, "not this node");
         let dead = start + STRANGER_AFTER;
-        assert!(nodes.on_registered(listed(), own, dead - ms).is_empty(), "not yet");
-        assert_eq!(nodes.on_registered(listed(), own, dead), [node]);
+        assert!(nodes.on_listed(listed(), own, dead - ms).is_empty(), "not yet");
+        assert_eq!(nodes.on_listed(listed(), own, dead), [node]);
         let later = dead + STRANGER_MEMORY;
-        assert!(nodes.on_registered(Vec::new(), own, later).is_empty(), "it has left");
+        assert!(nodes.on_listed(Vec::new(), own, later).is_empty(), "it has left");
         assert!(nodes.strangers.is_empty());
-        assert!(nodes.on_registered(listed(), own, later).is_empty(), "from the beginning");
+        assert!(nodes.on_listed(listed(), own, later).is_empty(), "from the beginning");
         nodes.set_alive(vec![node.to_owned()]);
-        assert!(nodes.on_registered(listed(), own, later).is_empty());
+        assert!(nodes.on_listed(listed(), own, later).is_empty());
         assert!(nodes.strangers.is_empty(), "it is alive");
     }
 

@@ -85,7 +85,7 @@ impl Coordinator {
                         let reason = &*reason.text;
                         tracing::debug!(reason, "leaving was not recorded in redis");
                     }
-                    Completion::Left
+                    Completion::LeaseReleased
                 });
             }
             // The link was lost meanwhile.

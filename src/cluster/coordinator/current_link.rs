@@ -10,7 +10,7 @@ use tokio::{sync::mpsc, time::timeout};
 
 /// The link to Redis, and the background work over it.
 #[derive(Debug)]
-pub(in crate::cluster) struct Link {
+pub(in crate::cluster) struct CurrentLink {
     pub(super) endpoint: Arc<RedisEndpoint>,
     pub(in crate::cluster) connection: Option<RedisConnection>,
     pub(in crate::cluster) pushes: Option<Pushes>,
@@ -23,7 +23,7 @@ pub(in crate::cluster) struct Link {
 /// Maximum time for one background task. The link is closed if it takes longer.
 const WORK_TIMEOUT: Duration = Duration::from_secs(120);
 
-impl Link {
+impl CurrentLink {
     pub(super) fn new(
         endpoint: RedisEndpoint,
         completions: mpsc::UnboundedSender<(u64, Completion)>,
