@@ -308,7 +308,7 @@ impl Machine {
         if last.is_some_and(|until| is_within(at_ms, *until, Self::MISS_INTERVAL)) {
             return false;
         }
-        if self.missed.len() < Self::MISSES_MAX {
+        if self.missed.len() < Self::MISSES_MAX || self.missed.contains_key(channel) {
             self.missed.insert(channel.clone(), at_ms + ms(Self::MISS_INTERVAL));
         }
         true

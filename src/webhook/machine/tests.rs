@@ -310,6 +310,20 @@ fn at_the_end_all_held_events_are_released() {
 }
 
 #[test]
+fn a_channel_in_a_full_table_of_misses_is_reported_once_in_ten_seconds() {
+    let mut machine = Machine::of_memory();
+    for number in 0..Machine::MISSES_MAX {
+        assert!(machine.misses(&channel(&number.to_string()), 0));
+    }
+    let (first, new) = (channel("0"), channel("new"));
+    let again = ms(Machine::MISS_INTERVAL);
+    let reported = [again, again + 1].map(|at_ms| machine.misses(&first, at_ms));
+    assert_eq!(reported, [true, false]);
+    let reported = [again, again + 1].map(|at_ms| machine.misses(&new, at_ms));
+    assert_eq!(reported, [true, true], "there is no room for another");
+}
+
+#[test]
 fn memory_is_released() {
     let mut machine = Machine::of_memory();
     let names = (0..50_000).map(|number| format!("c{number}"));
