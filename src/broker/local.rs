@@ -3,10 +3,10 @@
 use super::{AcceptedClientEvent, AppEvent, SubscribeRequest};
 use crate::{
     config::WebhookEvent,
-    hub::{Counts, Hub, HubEvent, ShardSet, Subscribed, ToCache},
-    protocol::{ChannelName, Frame, SubscriptionRefusal, event},
+    hub::{Counts, Hub, ShardSet, Subscribed, ToCache},
+    protocol::{ChannelName, SubscriptionRefusal, event},
 };
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 pub(super) fn subscribe(
     hub: &Hub,
@@ -36,23 +36,4 @@ pub(super) fn publish(hub: &Hub, events: &[AppEvent<'_>], now: Instant) -> (Vec<
 pub(super) fn publish_client_event(hub: &Hub, event: AcceptedClientEvent<'_>, now: Instant) {
     hub.publish(event.channel, &event.frame(now), Some(event.sender), None, now);
     hub.observe(WebhookEvent::ClientEvent, || event.hub_event());
-}
-
-impl AcceptedClientEvent<'_> {
-    /// The event as clients receive it.
-    pub(super) fn frame(&self, now: Instant) -> Frame {
-        let user_id = self.user_id.map(|id| &**id);
-        event::client_event(self.name, self.channel, self.data, user_id, now)
-    }
-
-    /// The event as webhooks report it.
-    pub(super) fn hub_event(&self) -> HubEvent {
-        HubEvent::ClientEvent {
-            channel: self.channel.clone(),
-            name: self.name.to_owned(),
-            data: self.data.token().to_owned(),
-            socket_id: self.sender,
-            user_id: self.user_id.map(Arc::clone),
-        }
-    }
 }

@@ -14,8 +14,11 @@ use crate::{
     clock,
     cluster::{ChannelList, Cluster, ConnectionPermit, Unavailable},
     config::RedisConfig,
-    hub::{ChannelSummary, ConnectionRef, Counts, Hub, ShardIndex, ShardSet, SignedIn, Subscribed},
-    protocol::{ChannelName, EventData, Member, SocketId, SubscriptionRefusal, User},
+    hub::{
+        ChannelSummary, ConnectionRef, Counts, Hub, HubEvent, ShardIndex, ShardSet, SignedIn,
+        Subscribed,
+    },
+    protocol::{ChannelName, EventData, Frame, Member, SocketId, SubscriptionRefusal, User, event},
 };
 use prometheus_client::registry::Registry;
 use std::{
@@ -97,6 +100,25 @@ pub struct BrokerPermit(
     #[expect(dead_code, reason = "it is held, and released when it is dropped")]
     Option<ConnectionPermit>,
 );
+
+impl AcceptedClientEvent<'_> {
+    /// The event as clients receive it.
+    fn frame(&self, now: Instant) -> Frame {
+        let user_id = self.user_id.map(|id| &**id);
+        event::client_event(self.name, self.channel, self.data, user_id, now)
+    }
+
+    /// The event as webhooks report it.
+    fn hub_event(&self) -> HubEvent {
+        HubEvent::ClientEvent {
+            channel: self.channel.clone(),
+            name: self.name.to_owned(),
+            data: self.data.token().to_owned(),
+            socket_id: self.sender,
+            user_id: self.user_id.map(Arc::clone),
+        }
+    }
+}
 
 impl From<Unavailable> for BrokerUnavailable {
     fn from(_: Unavailable) -> Self {
@@ -229,7 +251,7 @@ impl Broker {
         }
     }
 
-    /// Publishes a client event. If the broker can't take it, the sender is told.
+    /// Publishes a client event. If the broker can't take it, the sender receives an error.
     pub fn publish_client_event(
         &self,
         hub: &Arc<Hub>,
@@ -276,7 +298,8 @@ impl Broker {
         }
     }
 
-    /// The members of a presence channel, each with its info if `with_info`.
+    /// The members of a presence channel, distinct and sorted by id. Each has its info as a JSON object; with Redis,
+    /// it may be empty if `with_info` is false.
     ///
     /// # Errors
     ///
@@ -335,6 +358,12 @@ impl Broker {
         if let Some(cluster) = self.cluster() {
             cluster.drain();
         }
+    }
+
+    /// Whether this node is joined, and there are other nodes, ready or not.
+    #[must_use]
+    pub fn has_others(&self) -> bool {
+        self.cluster().is_some_and(Cluster::has_others)
     }
 
     /// Whether another node takes connections.

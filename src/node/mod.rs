@@ -1,5 +1,5 @@
-//! The node: hubs, quotas and counters as one. The shards and the HTTP API use the rest of the
-//! server only through it.
+//! The node: hubs, broker, quotas and counters as one. The shards and the HTTP API reach the rest
+//! of the server through it.
 
 mod address;
 mod admission;
