@@ -319,9 +319,7 @@ impl Comparison {
         // Unless the scan starts again.
         if self.page == swept.first {
             self.page = swept.next;
-            if !self.has_own
-                && self.lists(shared, membership, topics).len() <= swept.next.list
-            {
+            if !self.has_own && self.lists(shared, membership, topics).len() <= swept.next.list {
                 self.has_own = true;
                 self.page = ListPage::default();
             }

@@ -316,6 +316,7 @@ impl Coordinator {
             self.shared.answered_in(answered.saturating_duration_since(asked));
         }
         let actions = self.membership.on_heartbeat(phase, replies, now());
+        self.shared.others.set_known(self.membership.nodes.known.len());
         self.carry_out(actions);
         self.shared.metrics.set_topics(self.topics.all.len());
     }

@@ -360,6 +360,12 @@ impl Cluster {
         self.ask(Input::Drain);
     }
 
+    /// Whether this node is joined, and there are other nodes, ready or not.
+    #[must_use]
+    pub fn has_others(&self) -> bool {
+        self.unavailable_reason().is_none() && self.shared.others.has_others()
+    }
+
     /// Whether another node has recently reported that it takes connections.
     #[must_use]
     pub fn is_another_ready(&self) -> bool {

@@ -3,6 +3,7 @@
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -37,12 +38,16 @@ impl NodeState {
 
 /// The other nodes that take connections, each with the time of its last heartbeat.
 #[derive(Debug, Default)]
-pub(super) struct ReadyNodes(Mutex<HashMap<String, Instant>>);
+pub(super) struct ReadyNodes {
+    heard: Mutex<HashMap<String, Instant>>,
+    /// The number of other processes with a lease, ready or not.
+    known: AtomicUsize,
+}
 
-/// Time without a heartbeat after which a node is not considered ready. Heartbeats are sent every
-/// second; a node that stops in order reports it at once, so that only a node that died is
-/// considered ready for this long, and one on a busy machine may be late by three heartbeats.
-const SILENCE_MAX: Duration = Duration::from_secs(4);
+/// Time without a heartbeat after which a node is not considered ready: the least
+/// `redis.node_timeout_ms`. Heartbeats are sent every second, so that two may be late on a busy
+/// machine; a node that stops in order reports it at once.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// Maximum number of nodes that are tracked: more than a cluster has.
 const KNOWN_MAX: usize = 64;
 
@@ -50,7 +55,7 @@ impl ReadyNodes {
     /// Records a heartbeat of another node. Returns true if that node should be notified of this
     /// one soon: it has become ready, or it drains.
     pub(super) fn note(&self, node: &str, state: NodeState, now: Instant) -> bool {
-        let mut nodes = self.0.lock();
+        let mut nodes = self.heard.lock();
         nodes.retain(|_, heard| now.saturating_duration_since(*heard) < SILENCE_MAX);
         if state != NodeState::Ready {
             nodes.remove(node);
@@ -60,9 +65,19 @@ impl ReadyNodes {
         state == NodeState::Draining
     }
 
+    /// Sets the number of other processes that have a lease.
+    pub(super) fn set_known(&self, known: usize) {
+        self.known.store(known, Ordering::Relaxed);
+    }
+
+    /// Whether there are other nodes, ready or not.
+    pub(super) fn has_others(&self) -> bool {
+        0 < self.known.load(Ordering::Relaxed)
+    }
+
     /// Whether any other node is ready.
     pub(super) fn is_any(&self, now: Instant) -> bool {
-        let nodes = self.0.lock();
+        let nodes = self.heard.lock();
         nodes.values().any(|heard| now.saturating_duration_since(*heard) < SILENCE_MAX)
     }
 }
@@ -87,6 +102,16 @@ mod tests {
         assert!(!nodes.is_any(start), "it drains");
         nodes.note("a.1", NodeState::Ready, start);
         assert!(!nodes.is_any(start + SILENCE_MAX), "it is silent");
+    }
+
+    #[test]
+    fn others_are_known_before_they_are_heard() {
+        let nodes = ReadyNodes::default();
+        assert!(!nodes.has_others());
+        nodes.set_known(1);
+        assert!(nodes.has_others() && !nodes.is_any(Instant::now()));
+        nodes.set_known(0);
+        assert!(!nodes.has_others());
     }
 
     #[test]

@@ -46,8 +46,8 @@ pub(super) struct MetricsTask {
     pub(super) task: JoinHandle<()>,
 }
 
-/// How long other nodes may take to answer the announcement of a drain. They answer at once; Redis may
-/// be a round trip of 400 ms away.
+/// How long other nodes may take to answer the announcement of a drain. They answer at their next tick:
+/// enough for round trips to Redis of up to 150 ms.
 const ANSWER_MAX: Duration = Duration::from_millis(500);
 /// Interval of the checks for an answer.
 const ANSWER_INTERVAL: Duration = Duration::from_millis(10);
@@ -79,7 +79,7 @@ impl Draining {
         if let Some(metrics) = &self.metrics {
             allow_take_over(&metrics.listener);
         }
-        let plan = self.decide().await;
+        let plan = self.decide(began).await;
         let end = began + self.grace;
         self.tell(plan, connections, until(end));
         self.connections.set_plan(plan);
@@ -102,7 +102,7 @@ impl Draining {
     }
 
     /// Decides how connections are closed.
-    async fn decide(&mut self) -> DrainPlan {
+    async fn decide(&mut self, began: Instant) -> DrainPlan {
         if self.is_inherited {
             // Clients that reconnect at once must not reach this process.
             self.acceptor.ended(CLOSE_PATIENCE).await;
@@ -115,26 +115,28 @@ impl Draining {
             self.acceptor.ended(CLOSE_PATIENCE).await;
             return DrainPlan::Spread;
         }
-        if self.another_node_answers().await {
+        if self.wait_for_ready_node(began + ANSWER_MAX.min(self.grace)).await {
             time::sleep(CLUSTER_SETTLE).await;
             if self.node.broker().is_another_ready() {
                 return DrainPlan::Spread;
             }
         }
+        if self.is_handed_over() {
+            self.acceptor.ended(CLOSE_PATIENCE).await;
+            return DrainPlan::Spread;
+        }
         DrainPlan::Alone
     }
 
     /// Whether another node takes connections. A node that has just joined may not have received a
-    /// heartbeat of the others yet, but they answer the announcement of its drain.
-    async fn another_node_answers(&self) -> bool {
-        let end = clock::now() + ANSWER_MAX;
-        let broker = self.node.broker();
-        while !broker.is_another_ready() {
-            let is_joined = broker.cluster().is_some() && broker.unavailable_reason().is_none();
-            if !is_joined || end <= clock::now() {
+    /// heartbeat of the others yet, but they answer the announcement of its drain, until `end`.
+    async fn wait_for_ready_node(&mut self, end: Instant) -> bool {
+        while !self.node.broker().is_another_ready() {
+            let is_awaited = self.node.broker().has_others() && 0 < self.node.connections_here();
+            if !is_awaited || self.is_handed_over() || end <= clock::now() {
                 return false;
             }
-            time::sleep(ANSWER_INTERVAL).await;
+            self.watch_port(ANSWER_INTERVAL).await;
         }
         true
     }
@@ -201,20 +203,26 @@ impl Draining {
     /// Waits briefly and updates the plan: another process may have taken over the port, or the
     /// other node may drain as well.
     async fn watch(&mut self) {
+        self.watch_port(WATCH_INTERVAL).await;
+        let is_spread = self.connections.plan() == Some(DrainPlan::Spread);
+        if is_spread && !self.is_handed_over() && !self.node.broker().is_another_ready() {
+            tracing::info!("no other node is ready any more: all connections are closed with 4100");
+            self.connections.set_plan(DrainPlan::Alone);
+        }
+    }
+
+    /// Waits for `interval`, or until another process may have taken over the port.
+    async fn watch_port(&mut self, interval: Duration) {
         tokio::select! {
             Some(reports) = self.acceptor.reports.recv() => {
                 if let AcceptorReport::AcceptedElsewhere(probe) = reports
+                    && !self.is_handed_over()
                     && is_served(probe, &self.path).await
                 {
                     self.hand_over();
                 }
             }
-            () = time::sleep(WATCH_INTERVAL) => {}
-        }
-        let is_spread = self.connections.plan() == Some(DrainPlan::Spread);
-        if is_spread && !self.is_handed_over() && !self.node.broker().is_another_ready() {
-            tracing::info!("no other node is ready any more: all connections are closed with 4100");
-            self.connections.set_plan(DrainPlan::Alone);
+            () = time::sleep(interval) => {}
         }
     }
 

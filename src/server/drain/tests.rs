@@ -243,7 +243,7 @@ async fn the_port_is_left_to_a_process_that_serves_and_not_to_one_that_drains() 
         bench.tell.send(AcceptorReport::AcceptedElsewhere(answering(body))).unwrap();
         bench.tell.send(AcceptorReport::NoOtherListener).unwrap();
         drop(bench.tell);
-        let plan = bench.draining.decide().await;
+        let plan = bench.draining.decide(clock::now()).await;
         assert_eq!(plan, if is_served { DrainPlan::Spread } else { DrainPlan::Alone });
         assert_eq!(bench.draining.is_handed_over(), is_served);
     }
