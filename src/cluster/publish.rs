@@ -58,8 +58,10 @@ enum PublishAttempt {
     Refused,
     /// The lease of this node is not valid any more: the node is about to join again.
     WithoutLease,
-    /// There was no answer: it may have been published.
-    Lost,
+    /// There was no answer: it may have been published, and until this time it still may be.
+    Lost {
+        until: Instant,
+    },
 }
 
 impl OutgoingEvent {
@@ -239,10 +241,11 @@ impl ClusterState {
                     let left = give_up.saturating_duration_since(now());
                     time::sleep(REFUSED_PAUSE.min(left)).await;
                 }
-                Some(PublishAttempt::Lost) => {
+                Some(PublishAttempt::Lost { until }) => {
                     may_be_done = true;
                     // The link is about to fail.
                     self.suspect();
+                    time::sleep_until(until.into()).await;
                 }
                 Some(PublishAttempt::WithoutLease) | None => {}
             }
@@ -266,9 +269,11 @@ impl ClusterState {
     ) -> Option<PublishAttempt> {
         let Joined { connection, lease } = self.joined(give_up).await?;
         let partition = part.partition;
+        let asked = now();
+        let deadline = self.attempt_deadline(asked, give_up);
         let mut topics = Vec::with_capacity(part.events.len());
         let mut call = ScriptCall::guarded(&self.scripts.publish, partition, &self.names, &lease)
-            .number(self.clock.at(partition, give_up))
+            .number(self.clock.at(partition, deadline))
             .arg(if is_repeated { "1" } else { "0" })
             .number((self.broker_wait + REPEAT_MARGIN).as_millis());
         for (event, id) in part.events.iter().zip(ids) {
@@ -290,7 +295,6 @@ impl ClusterState {
                 .number(remember_ms);
             topics.push(topic);
         }
-        let asked = now();
         let answer = self.answer(give_up, call.run(&connection)).await;
         Some(match answer {
             Some(Ok(value)) => {
@@ -306,7 +310,7 @@ impl ClusterState {
                     }
                     PublishAttempt::Late => self.clock.learn(partition, redis_ms, (asked, now())),
                     PublishAttempt::WithoutLease => self.refused(&lease),
-                    PublishAttempt::Refused | PublishAttempt::Lost => {}
+                    PublishAttempt::Refused | PublishAttempt::Lost { .. } => {}
                 }
                 attempt
             }
@@ -314,8 +318,17 @@ impl ClusterState {
                 self.log_refusal(&error, give_up);
                 PublishAttempt::Refused
             }
-            Some(Err(_)) | None => PublishAttempt::Lost,
+            Some(Err(_)) | None => {
+                PublishAttempt::Lost { until: if self.is_cluster { deadline } else { now() } }
+            }
         })
+    }
+
+    /// Until when Redis may execute an attempt. On a Redis Cluster that is before the next one
+    /// begins: a master that was paused and replaced executes what lies in its buffers when it
+    /// resumes, and the new master passes that on to subscribers, which may have later events.
+    fn attempt_deadline(&self, asked: Instant, give_up: Instant) -> Instant {
+        if self.is_cluster { give_up.min(asked + self.suspect_after()) } else { give_up }
     }
 
     /// Logs a publish that is refused until its timeout, although this node is joined.
@@ -345,7 +358,7 @@ impl ClusterState {
                 PublishAttempt::Late
                 | PublishAttempt::Refused
                 | PublishAttempt::WithoutLease
-                | PublishAttempt::Lost,
+                | PublishAttempt::Lost { .. },
             )
             | None => Err(Unavailable),
         }

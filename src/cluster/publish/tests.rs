@@ -59,3 +59,18 @@ fn a_receipt_is_parsed() {
     assert!(matches!(read(answer("other"), 2), Some((PublishAttempt::WithoutLease, 1))));
     assert!(read(answer("ok"), 3).is_none(), "one receipt is missing");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_on_a_redis_cluster_is_over_before_the_next_begins() {
+    let asked = now();
+    let (long, short) = (asked + Duration::from_secs(2), asked + Duration::from_millis(100));
+    for (is_cluster, expected) in [(true, asked + Duration::from_millis(500)), (false, long)] {
+        let testbed = Testbed::new(is_cluster);
+        let shared = &testbed.coordinator.shared;
+        assert_eq!(shared.attempt_deadline(asked, long), expected);
+        assert_eq!(shared.attempt_deadline(asked, short), short, "the publish is over");
+        shared.answered_in(Duration::from_millis(300));
+        let distant = if is_cluster { asked + Duration::from_millis(900) } else { long };
+        assert_eq!(shared.attempt_deadline(asked, long), distant, "three round trips");
+    }
+}
