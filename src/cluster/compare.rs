@@ -11,8 +11,8 @@ mod tests;
 
 use super::{
     clock::now,
+    context::Context,
     lease::Lease,
-    link::RedisConnection,
     membership::{LEASE_ENDED, Membership},
     names::{Subject, TopicName},
     partition::Partition,
@@ -112,30 +112,13 @@ pub(super) struct Due {
     pub(super) sweep: Option<BoxFuture<'static, Swept>>,
 }
 
-/// What a comparison uses of the node.
-#[derive(Clone, Copy)]
-struct Context<'a> {
-    shared: &'a Arc<ClusterState>,
-    membership: &'a Membership,
-    topics: &'a Topics,
-    connection: &'a RedisConnection,
-}
-
 impl Comparison {
     /// The comparisons and sweeps that are due.
-    pub(super) fn due(
-        &mut self,
-        now: Instant,
-        shared: &Arc<ClusterState>,
-        membership: &Membership,
-        topics: &Topics,
-        connection: &RedisConnection,
-    ) -> Due {
+    pub(super) fn due(&mut self, now: Instant, context: Context<'_>) -> Due {
         let mut due = Due { compare: Vec::new(), sweep: None };
-        if !membership.is_joined() {
+        if !context.membership.is_joined() {
             return due;
         }
-        let context = Context { shared, membership, topics, connection };
         if self.next.is_none_or(|at| at <= now) {
             self.next = Some(now + INTERVAL);
             due.compare = self.compare_some(context, now);

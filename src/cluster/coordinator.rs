@@ -18,6 +18,7 @@ use super::{
     cleanup::Cleaned,
     clock::now,
     compare::{Compared, Comparison, Swept},
+    context::Context,
     dedup::DedupWindow,
     envelope::{ControlMessage, EnvelopeId, Message},
     forwarding::{Forwarded, Forwarding},
@@ -429,8 +430,14 @@ impl Coordinator {
         self.topics.on_time(now);
         self.keep_membership(now);
         if let Some(connection) = self.link.connection.clone().filter(|_| self.may_sync()) {
-            let (membership, topics) = (&self.membership, &self.topics);
-            let due = self.comparison.due(now, &self.shared, membership, topics, &connection);
+            let context = Context {
+                shared: &self.shared,
+                membership: &self.membership,
+                topics: &self.topics,
+                connection: &connection,
+            };
+            let due = self.comparison.due(now, context);
+            self.forwarding.poll(now, context);
             for compare in due.compare {
                 self.link.begin(async move { Completion::Compared(compare.await) });
             }
@@ -438,7 +445,6 @@ impl Coordinator {
                 self.link.begin_long(async move { Completion::Swept(sweep.await) });
             }
             self.forward(now);
-            self.forwarding.poll(now, &self.shared, &self.membership, &self.topics, &connection);
         }
         if self.membership.is_withdrawing() {
             let is_withdrawn = self.topics.withdraw_all();

@@ -11,16 +11,15 @@
 
 use super::{
     clock::now,
+    context::Context,
     envelope::ControlMessage,
     lease::Lease,
     link::RedisConnection,
     logged::Wanted,
-    membership::Membership,
     partition::Partition,
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
     shared::ClusterState,
     store::Store,
-    topics::Topics,
     unforwarded::Log,
 };
 use redis::{RedisError, RedisResult, cmd};
@@ -112,14 +111,8 @@ impl Forwarding {
     }
 
     /// One node looks for logs that another has left behind, if that is due.
-    pub(super) fn poll(
-        &mut self,
-        now: Instant,
-        shared: &Arc<ClusterState>,
-        membership: &Membership,
-        topics: &Topics,
-        connection: &RedisConnection,
-    ) {
+    pub(super) fn poll(&mut self, now: Instant, context: Context<'_>) {
+        let Context { shared, membership, topics, connection } = context;
         let is_due = self.next_poll.is_none_or(|at| at <= now);
         if !shared.is_cluster || !is_due || !membership.is_joined() {
             return;

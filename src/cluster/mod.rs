@@ -53,6 +53,7 @@ mod channel_list;
 mod channels;
 mod cleanup;
 mod compare;
+mod context;
 mod coordinator;
 mod dedup;
 mod envelope;

@@ -1,0 +1,13 @@
+//! What work that is done from time to time uses of the node.
+
+use super::{link::RedisConnection, membership::Membership, shared::ClusterState, topics::Topics};
+use std::sync::Arc;
+
+/// The state of a joined node, and its connection.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    pub(super) shared: &'a Arc<ClusterState>,
+    pub(super) membership: &'a Membership,
+    pub(super) topics: &'a Topics,
+    pub(super) connection: &'a RedisConnection,
+}
