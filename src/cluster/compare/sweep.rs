@@ -113,11 +113,11 @@ impl Sweep {
         let call = compare_call(by, partition, topics.iter().map(|name| (name, 0, 0)));
         let Ok(Some((found, _))) = read(call.run(&self.connection).await?) else { return Ok(()) };
         // A name without a registration: only inconsistencies are removed.
-        let nobody = format!("{}.0", self.shared.process());
+        let no_node = format!("{}.0", self.shared.process());
         for (name, found) in topics.iter().zip(found) {
             if found.is_wrong {
                 self.shared.metrics.repaired();
-                clean_topic(by, &self.hubs, name, &nobody, &self.connection).await?;
+                clean_topic(by, &self.hubs, name, &no_node, &self.connection).await?;
             }
         }
         Ok(())
