@@ -27,7 +27,7 @@ use crate::throttle::LogThrottle;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use redis::{RedisResult, Value};
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -50,10 +50,11 @@ const SWEEPS_ON_CLUSTER: usize = 20;
 /// The progress of the comparison.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
-    /// Topics that are still to be compared in this round.
-    queue: VecDeque<Arc<str>>,
-    /// The number of topics in one step.
-    step: usize,
+    /// The topic that was compared last: all after it are still to be compared in this round, also
+    /// those that did not exist when it began.
+    last: Option<Position>,
+    /// Topics that were being synced when it was their turn: they are compared in the next step.
+    skipped: Vec<Arc<str>>,
     next: Option<Instant>,
     page: ListPage,
     next_sweep: Option<Instant>,
@@ -64,6 +65,10 @@ pub(super) struct Comparison {
     repaired: u64,
     repairs: LogThrottle,
 }
+
+/// The position of a topic in a round. Each step asks as many masters as possible, so that one that
+/// has lost its data is found soon: neighbours are on different ones.
+type Position = (u8, Arc<str>);
 
 /// A page of a list.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -92,7 +97,8 @@ pub(super) struct Compared {
 impl Comparison {
     /// Resets the progress after the link is lost.
     pub(super) fn clear(&mut self) {
-        self.queue.clear();
+        self.last = None;
+        self.skipped.clear();
         self.next = None;
         self.next_sweep = None;
         self.is_sweeping = false;
@@ -131,31 +137,42 @@ impl Comparison {
         due
     }
 
+    /// The topics of the next step.
+    fn next_names(&mut self, topics: &Topics) -> Vec<Arc<str>> {
+        let position = |(name, topic): (_, &Topic)| (topic.partition.spread(), name);
+        let mut ahead: Vec<(u8, &Arc<str>)> = topics.all.iter().map(position).collect();
+        let step = ahead.len().div_ceil(STEPS);
+        if let Some((spread, name)) = &self.last {
+            let is_ahead = |position: &(u8, &Arc<str>)| (*spread, name) < *position;
+            if ahead.iter().any(is_ahead) {
+                ahead.retain(is_ahead);
+            }
+        }
+        if step < ahead.len() {
+            ahead.select_nth_unstable(step);
+            ahead.truncate(step);
+        }
+        self.last = ahead.iter().max().map(|(spread, name)| (*spread, Arc::clone(name)));
+        let mut names = std::mem::take(&mut self.skipped);
+        names.extend(ahead.into_iter().map(|(_, name)| Arc::clone(name)));
+        names
+    }
+
     fn compare_some(
         &mut self,
         context: Context<'_>,
         now: Instant,
     ) -> Vec<BoxFuture<'static, Compared>> {
         let topics = &context.topics.all;
-        if self.queue.is_empty() {
-            // Each step asks as many masters as possible, so that one that has lost its data is
-            // found soon.
-            let mut names: Vec<(u8, Arc<str>)> = topics
-                .iter()
-                .map(|(name, topic)| (topic.partition.spread(), Arc::clone(name)))
-                .collect();
-            names.sort_unstable();
-            self.step = names.len().div_ceil(STEPS);
-            self.queue = names.into_iter().map(|(_, name)| name).collect();
-        }
-        let some = self.step.min(self.queue.len());
         let mut full = Vec::new();
         let mut batches: BTreeMap<Partition, Vec<(Arc<str>, Held)>> = BTreeMap::new();
         let mut members = 0;
-        for name in self.queue.drain(..some) {
+        for name in self.next_names(context.topics) {
             let Some(topic) = topics.get(&name) else { continue };
-            // A topic that is being synced is compared in the next round.
-            let Some(held) = topic.held(now) else { continue };
+            let Some(held) = topic.held(now) else {
+                self.skipped.push(name);
+                continue;
+            };
             members += held.members;
             let batch = batches.entry(topic.partition).or_default();
             batch.push((name, held));

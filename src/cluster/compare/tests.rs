@@ -1,7 +1,10 @@
 use super::*;
 use crate::{
     cluster::{
-        coordinator::testbed::{APP, Testbed},
+        coordinator::{
+            Coordinator,
+            testbed::{APP, Testbed},
+        },
         nodes::STRANGER_AFTER,
     },
     hub::Delivery,
@@ -35,6 +38,53 @@ async fn topics_that_differ_in_redis_are_repaired_within_a_round() {
     assert_eq!(testbed.coordinator.shared.metrics.repaired.get(), 56);
     testbed.run_for(ROUND).await;
     assert_eq!(testbed.coordinator.shared.metrics.repaired.get(), 56, "nothing differs any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_of_a_round_that_has_begun_is_compared_in_it() {
+    for later in ["a", "zz"] {
+        let mut testbed = Testbed::joined(false).await;
+        for slot in 1..=56 {
+            testbed.subscribe(slot, &format!("b{slot}"), None);
+        }
+        testbed.settle().await;
+        // The first step is done.
+        testbed.run_for(2 * INTERVAL).await;
+        testbed.subscribe(57, later, None);
+        testbed.settle().await;
+        let own = testbed.coordinator.membership.node().to_owned();
+        let list = testbed.coordinator.shared.names.topics_of(&own, HOME);
+        let (key, _) = testbed.channel(later);
+        testbed.ask(HOME, &["SREM", &list, &key]);
+        testbed.run_for(ROUND).await;
+        let is_listed = testbed.ask(HOME, &["SISMEMBER", &list, &key]);
+        assert_eq!(is_listed, Value::Int(1), "{later}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_being_synced_is_compared_in_the_next_step() {
+    let mut testbed = Testbed::joined(false).await;
+    testbed.subscribe(1, "a", None);
+    testbed.settle().await;
+    let mut comparison = Comparison::default();
+    let mut compared = async |testbed: &mut Testbed| {
+        let Coordinator { shared, membership, topics, link, .. } = &testbed.coordinator;
+        let connection = link.connection.as_ref().unwrap();
+        let context = Context { shared, membership, topics, connection };
+        let mut names = Vec::new();
+        for compare in comparison.compare_some(context, now()) {
+            names.extend(compare.await.topics.into_iter().map(|(name, _)| name));
+        }
+        names
+    };
+    testbed.subscribe(2, "a", None);
+    assert!(compared(&mut testbed).await.is_empty(), "it waits for its sync");
+    testbed.subscribe(3, "b", None);
+    testbed.settle().await;
+    let names: Vec<Arc<str>> = ["a", "b"].map(|channel| testbed.channel(channel).0.into()).to_vec();
+    assert_eq!(compared(&mut testbed).await, names, "the one that was skipped, and the next");
+    assert_eq!(compared(&mut testbed).await, names[..1], "the next round");
 }
 
 #[tokio::test(start_paused = true)]
