@@ -16,10 +16,10 @@ use super::{
     lease::Lease,
     link::RedisConnection,
     logged::Wanted,
+    names::Names,
     partition::Partition,
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
     shared::ClusterState,
-    store::Store,
     unforwarded::Log,
 };
 use redis::{RedisError, RedisResult, cmd};
@@ -33,6 +33,8 @@ use tokio::time::timeout;
 
 /// The number of logs that one node forwards at once.
 const AT_ONCE: usize = 32;
+/// The number of records that are forwarded at once.
+const RECORDS_MAX: usize = 1_000;
 /// Timeout of forwarding one log.
 const FORWARD_WITHIN: Duration = Duration::from_secs(10);
 /// The pause after forwarding has failed.
@@ -156,6 +158,18 @@ async fn look(
     }
 }
 
+impl Names {
+    /// The key of an app's log.
+    pub(super) fn log(&self, app_id: &str) -> String {
+        self.of_app("log", app_id)
+    }
+
+    /// The key of the state of an app's log (see `lua/log.lua`).
+    fn log_state(&self, app_id: &str) -> String {
+        self.of_app("logstate", app_id)
+    }
+}
+
 /// Forwards one log to the app's log.
 struct Forward {
     shared: Arc<ClusterState>,
@@ -199,7 +213,7 @@ impl Forward {
                 .key(names.of_app_in("log", &self.app_id, partition))
                 .key(names.of_app_in("logstate", &self.app_id, partition))
                 .number(reached)
-                .number(Store::RECORDS_MAX);
+                .number(RECORDS_MAX);
         let mut answer = self.ask(call).await?;
         let mut read = || -> Result<LogPart, Unexpected> {
             Ok(LogPart {

@@ -3,11 +3,11 @@
 //! The tests that call the scripts directly compile this file as well, so it uses nothing else of the crate.
 
 /// Bytes that an entry of a log or queue counts in addition to its own.
-pub(super) const OVERHEAD_BYTES: usize = 64;
+pub(crate) const OVERHEAD_BYTES: usize = 64;
 
 /// Maximum bytes of an app's webhook log: some 300,000 changes of occupancy. A log that no node reads takes
 /// long to become so large.
-pub(super) const LOG_BYTES_MAX: usize = 32 * 1_024 * 1_024;
+pub(crate) const LOG_BYTES_MAX: usize = 32 * 1_024 * 1_024;
 
 /// How long the hash of a vacated topic is kept, in ms. A node that returns within that time can find
 /// out whether it has missed something.

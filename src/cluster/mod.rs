@@ -28,7 +28,8 @@
 //! # Webhooks
 //!
 //! `lua/sync.lua` logs changes in the step that makes them, in the partition of the topic. On a Redis
-//! Cluster, `logged` forwards the records to the app's log. [`Store`] is for the node that delivers them.
+//! Cluster, `logged` forwards the records to the app's log. [`AppScripts`] runs the scripts of the node that delivers
+//! them.
 //!
 //! # Failures
 //!
@@ -48,6 +49,7 @@
 //! calls each script directly.
 
 mod accounts;
+mod app_scripts;
 mod cache;
 mod channel_list;
 mod channels;
@@ -70,6 +72,7 @@ mod membership;
 mod metrics;
 mod names;
 mod nodes;
+mod notifiers;
 mod partition;
 mod publish;
 mod published_sequences;
@@ -90,15 +93,18 @@ mod topic;
 mod topics;
 mod unforwarded;
 
+pub(crate) use app_scripts::{AppCall, AppScripts};
 pub use channel_list::ChannelList;
 pub use error::{NotPublished, Unavailable};
+pub(crate) use lua::{LOG_BYTES_MAX, OVERHEAD_BYTES};
 pub use metrics::BrokerMetrics;
 pub use publish::OutgoingEvent;
 pub use query::{Asked, ChannelAnswer};
+pub(crate) use scripts::{Script, ScriptReply, Unexpected};
 #[cfg(test)]
 pub(crate) use simulation::{SimulatedNode, SimulatedRedis};
-pub use store::{
-    Commit, CommitResult, Head, LogRecord, NotCommitted, Poll, QueueState, Store, View,
+pub(crate) use store::{
+    Commit, Head, LogRecord, NotCommitted, Poll, QueueState, Store, Stores, View,
 };
 
 use crate::{

@@ -1,6 +1,7 @@
 //! The Lua scripts that change the shared state in Redis, each atomically.
 
 use super::{lease::Lease, link::RedisConnection, lua, names::Names, partition::Partition};
+use parking_lot::Mutex;
 use redis::{Cmd, RedisError, RedisResult, ServerErrorKind, Value};
 use std::{
     fmt::Display,
@@ -13,12 +14,38 @@ const NUMBER_LEN: usize = 4;
 
 /// A script, and its SHA1 digest once it was loaded.
 #[derive(Debug)]
-pub(super) struct Script {
+pub(crate) struct Script {
     pub(super) text: String,
     sha: OnceLock<String>,
 }
 
-/// All scripts.
+impl Script {
+    /// The script for the topology, with its parts and constants.
+    pub(super) fn new(text: &str, is_cluster: bool) -> Arc<Self> {
+        let text = lua::assembled(text, &lua::PARTS, is_cluster);
+        #[cfg(test)]
+        let text = super::simulation::mutated(text);
+        Arc::new(Self { text, sha: OnceLock::new() })
+    }
+
+    /// Panics unless the script checks the lease before it reads or writes.
+    #[cfg(test)]
+    pub(crate) fn assert_guarded(&self) {
+        const GUARD: &str =
+            "if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end\n";
+        let (before, after) = self.text.split_once(GUARD).expect(&self.text);
+        let own = [false, true].into_iter().fold(before.to_owned(), |own, is_cluster| {
+            let part = |(name, _): &(&str, &str)| lua::assembled(name, &lua::PARTS, is_cluster);
+            lua::PARTS.iter().map(part).fold(own, |own, part| own.replace(&part, ""))
+        });
+        assert!(!own.contains("may_write") && !after.is_empty(), "{}", self.text);
+        let code = own.lines().filter(|line| !line.starts_with("--"));
+        let calls = code.filter(|line| line.contains("redis.call"));
+        assert_eq!(calls.count(), 0, "{own}");
+    }
+}
+
+/// The scripts of the cluster.
 #[derive(Debug)]
 pub(super) struct Scripts {
     pub(super) heartbeat: Arc<Script>,
@@ -32,27 +59,16 @@ pub(super) struct Scripts {
     pub(super) scan: Arc<Script>,
     pub(super) cache: Arc<Script>,
     pub(super) evict: Arc<Script>,
-    pub(super) append: Arc<Script>,
     pub(super) forward: Arc<Script>,
     pub(super) unforwarded: Arc<Script>,
-    pub(super) poll: Arc<Script>,
-    pub(super) commit: Arc<Script>,
-    pub(super) head: Arc<Script>,
-    pub(super) release: Arc<Script>,
-    pub(super) split: Arc<Script>,
-    pub(super) set_aside: Arc<Script>,
-    pub(super) aside: Arc<Script>,
+    /// The scripts of other modules.
+    others: Mutex<Vec<Arc<Script>>>,
 }
 
 impl Scripts {
     /// The scripts for the topology.
     pub(super) fn new(is_cluster: bool) -> Self {
-        let script = |text: &str| {
-            let text = lua::assembled(text, &lua::PARTS, is_cluster);
-            #[cfg(test)]
-            let text = super::simulation::mutated(text);
-            Arc::new(Script { text, sha: OnceLock::new() })
-        };
+        let script = |text: &str| Script::new(text, is_cluster);
         Self {
             heartbeat: script(include_str!("lua/heartbeat.lua")),
             expire: script(include_str!("lua/expire.lua")),
@@ -65,21 +81,19 @@ impl Scripts {
             scan: script(include_str!("lua/scan.lua")),
             cache: script(include_str!("lua/cache.lua")),
             evict: script(include_str!("lua/evict.lua")),
-            append: script(include_str!("lua/append.lua")),
             forward: script(include_str!("lua/forward.lua")),
             unforwarded: script(include_str!("lua/unforwarded.lua")),
-            poll: script(include_str!("lua/poll.lua")),
-            commit: script(include_str!("lua/commit.lua")),
-            head: script(include_str!("lua/head.lua")),
-            release: script(include_str!("lua/release.lua")),
-            split: script(include_str!("lua/split.lua")),
-            set_aside: script(include_str!("lua/set_aside.lua")),
-            aside: script(include_str!("lua/aside.lua")),
+            others: Mutex::default(),
         }
     }
 
-    fn all(&self) -> Vec<&Arc<Script>> {
-        vec![
+    /// Adds a script of another module, which the next connection loads.
+    pub(super) fn add(&self, script: &Arc<Script>) {
+        self.others.lock().push(Arc::clone(script));
+    }
+
+    fn all(&self) -> Vec<Arc<Script>> {
+        let own = [
             &self.heartbeat,
             &self.expire,
             &self.restore,
@@ -91,17 +105,11 @@ impl Scripts {
             &self.scan,
             &self.cache,
             &self.evict,
-            &self.append,
             &self.forward,
             &self.unforwarded,
-            &self.poll,
-            &self.commit,
-            &self.head,
-            &self.release,
-            &self.split,
-            &self.set_aside,
-            &self.aside,
-        ]
+        ];
+        let others = self.others.lock();
+        own.into_iter().chain(&*others).map(Arc::clone).collect()
     }
 
     /// Loads all scripts on every server, in one round trip.
@@ -204,7 +212,8 @@ impl ScriptCall {
         self.run_on(connection, true).await
     }
 
-    /// Runs the script by its digest, or by its text if the server does not have it.
+    /// Runs the script by its digest, or by its text if the server does not have it. Scripts that were added
+    /// after the node had joined are loaded by their first call.
     async fn run_on(&self, connection: &RedisConnection, is_in_order: bool) -> RedisResult<Value> {
         let send = async |command: Cmd| {
             if is_in_order {
@@ -213,7 +222,14 @@ impl ScriptCall {
                 connection.query(self.partition, &command).await
             }
         };
-        let sha = self.script.sha.get().map_or("", String::as_str);
+        let sha = if let Some(sha) = self.script.sha.get() {
+            sha
+        } else {
+            let mut load = redis::cmd("SCRIPT");
+            load.arg("LOAD").arg(&self.script.text);
+            let sha = connection.query(self.partition, &load).await?;
+            self.script.sha.get_or_init(|| sha)
+        };
         match send(self.command("EVALSHA", sha)).await {
             Err(error) if is_unknown_script(&error) => {
                 send(self.command("EVAL", &self.script.text)).await
@@ -239,14 +255,14 @@ pub(super) enum Status {
 
 /// A script's answer, read value by value.
 #[derive(Debug)]
-pub(super) struct ScriptReply(std::vec::IntoIter<Value>);
+pub(crate) struct ScriptReply(std::vec::IntoIter<Value>);
 
 /// The error for an invalid answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Unexpected;
+pub(crate) struct Unexpected;
 
 impl ScriptReply {
-    pub(super) fn new(value: Value) -> Result<Self, Unexpected> {
+    pub(crate) fn new(value: Value) -> Result<Self, Unexpected> {
         if let Value::Array(values) = value {
             Ok(Self(values.into_iter()))
         } else {
@@ -259,32 +275,32 @@ impl ScriptReply {
         self.0.len()
     }
 
-    pub(super) fn bytes(&mut self) -> Result<Vec<u8>, Unexpected> {
+    pub(crate) fn bytes(&mut self) -> Result<Vec<u8>, Unexpected> {
         let value = self.0.next();
         if let Some(Value::BulkString(bytes)) = value { Ok(bytes) } else { Err(Unexpected) }
     }
 
-    pub(super) fn text(&mut self) -> Result<String, Unexpected> {
+    pub(crate) fn text(&mut self) -> Result<String, Unexpected> {
         String::from_utf8(self.bytes()?).map_err(|_| Unexpected)
     }
 
     /// A count: never negative.
-    pub(super) fn number(&mut self) -> Result<u64, Unexpected> {
+    pub(crate) fn number(&mut self) -> Result<u64, Unexpected> {
         let value = self.0.next();
         let Some(Value::Int(number)) = value else { return Err(Unexpected) };
         u64::try_from(number).map_err(|_| Unexpected)
     }
 
-    pub(super) fn count(&mut self) -> Result<usize, Unexpected> {
+    pub(crate) fn count(&mut self) -> Result<usize, Unexpected> {
         usize::try_from(self.number()?).map_err(|_| Unexpected)
     }
 
-    pub(super) fn counts(&mut self) -> Result<Vec<usize>, Unexpected> {
+    pub(crate) fn counts(&mut self) -> Result<Vec<usize>, Unexpected> {
         let mut list = self.list()?;
         (0..list.0.len()).map(|_| list.count()).collect()
     }
 
-    pub(super) fn all_bytes(&mut self) -> Result<Vec<Vec<u8>>, Unexpected> {
+    pub(crate) fn all_bytes(&mut self) -> Result<Vec<Vec<u8>>, Unexpected> {
         let mut list = self.list()?;
         (0..list.0.len()).map(|_| list.bytes()).collect()
     }
@@ -305,7 +321,7 @@ impl ScriptReply {
         Self::new(self.0.next().ok_or(Unexpected)?)
     }
 
-    pub(super) fn texts(&mut self) -> Result<Vec<String>, Unexpected> {
+    pub(crate) fn texts(&mut self) -> Result<Vec<String>, Unexpected> {
         let mut list = self.list()?;
         (0..list.0.len()).map(|_| list.text()).collect()
     }
@@ -315,27 +331,16 @@ impl ScriptReply {
 mod tests {
     use super::*;
 
-    const GUARD: &str =
-        "if not may_write(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return {'other', now} end\n";
-
     /// Only the check of a deadline may precede the guard.
     #[test]
     fn every_script_checks_the_lease_first() {
         for is_cluster in [false, true] {
             let scripts = Scripts::new(is_cluster);
-            for script in scripts.all() {
-                if Arc::ptr_eq(script, &scripts.heartbeat) {
-                    // It is the script that registers a node.
-                    continue;
+            for script in &scripts.all() {
+                // It is the script that registers a node.
+                if !Arc::ptr_eq(script, &scripts.heartbeat) {
+                    script.assert_guarded();
                 }
-                let (before, after) = script.text.split_once(GUARD).expect(&script.text);
-                let part = |(name, _): &(&str, &str)| lua::assembled(name, &lua::PARTS, is_cluster);
-                let parts = lua::PARTS.iter().map(part);
-                let own = parts.fold(before.to_owned(), |own, part| own.replace(&part, ""));
-                assert!(!own.contains("may_write") && !after.is_empty(), "{}", script.text);
-                let code = own.lines().filter(|line| !line.starts_with("--"));
-                let writes = code.filter(|line| line.contains("redis.call"));
-                assert_eq!(writes.count(), 0, "{own}");
             }
         }
     }

@@ -44,7 +44,7 @@ pub use test_delivery::{TestDelivery, send_test};
 
 use crate::{
     clock::now,
-    cluster::Cluster,
+    cluster::{Cluster, Stores},
     config::Config,
     http_client::Connector,
     hub::{HubEvent, Observer},
@@ -67,8 +67,8 @@ pub struct Webhooks {
     /// Apps with webhooks, or that had some since the start, by id.
     apps: ArcSwap<HashMap<String, Arc<AppWebhooks>>>,
     connector: Arc<ArcSwap<Connector>>,
-    /// In a cluster, the handle to it.
-    cluster: OnceLock<Cluster>,
+    /// In a cluster, the logs and queues that nodes share.
+    stores: OnceLock<Stores>,
     /// Notified when tasks of apps must be started.
     changed: Notify,
 }
@@ -112,7 +112,7 @@ impl Webhooks {
         let webhooks = Self {
             apps: ArcSwap::from_pointee(HashMap::new()),
             connector: Arc::new(ArcSwap::from_pointee(connector.clone())),
-            cluster: OnceLock::new(),
+            stores: OnceLock::new(),
             changed: Notify::new(),
         };
         webhooks.change(Plan { apps, connector });
@@ -191,13 +191,13 @@ impl Webhooks {
     /// Makes the webhooks use the log and queues of `cluster`. Must be called before
     /// [`Webhooks::run`].
     pub fn share(&self, cluster: &Cluster) {
-        self.cluster.get_or_init(|| cluster.clone());
+        self.stores.get_or_init(|| Stores::new(cluster));
         self.apps.load().values().for_each(|app| self.share_app(app));
     }
 
     fn share_app(&self, app: &AppWebhooks) {
-        if let Some(cluster) = self.cluster.get() {
-            app.shared.get_or_init(|| Arc::new(SharedWebhooks::new(cluster.store(&app.id))));
+        if let Some(stores) = self.stores.get() {
+            app.shared.get_or_init(|| Arc::new(SharedWebhooks::new(stores.store(&app.id))));
         }
     }
 

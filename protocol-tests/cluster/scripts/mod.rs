@@ -1,6 +1,6 @@
 //! Each Lua script of the server, called directly on a real Redis, and a mutation test of the scripts.
 //!
-//! `cases/NAME.txt` contains the cases of `src/cluster/lua/NAME.lua`; [`case`] describes their format. A case lists the
+//! `cases/NAME.txt` contains the cases of `NAME.lua` in one of [`FOLDERS`]; [`case`] describes their format. A case lists the
 //! data in Redis before a call, the reply, all keys, fields and times to live that the call changes, and the published
 //! messages. The clock of Redis is stopped, so the tests of deadlines and leases are exact on both sides.
 //!
@@ -31,7 +31,10 @@ use std::{
 use bench::Bench;
 use case::Case;
 
-/// Files of `src/cluster/lua` that are parts of scripts. Their mutants run in the scripts that include them.
+/// The folders of the scripts: those of the cluster, and those of the webhooks.
+const FOLDERS: [&str; 2] = ["src/cluster/lua", "src/cluster/store/lua"];
+
+/// Files that are parts of scripts. Their mutants run in the scripts that include them.
 const PARTS: [&str; 2] = ["guard", "log"];
 
 /// A script, and its cases.
@@ -78,8 +81,9 @@ fn cases_path(name: &str) -> PathBuf {
 }
 
 fn lua_text(name: &str) -> String {
-    let path = root().join("src/cluster/lua").join(name).with_extension("lua");
-    fs::read_to_string(path).expect("a script of the repository")
+    let paths = FOLDERS.map(|folder| root().join(folder).join(name).with_extension("lua"));
+    let path = paths.iter().find(|path| path.exists()).expect("a script of the repository");
+    fs::read_to_string(path).expect("a file of the repository")
 }
 
 /// The names of the files of a folder with an extension.
@@ -92,9 +96,14 @@ fn files(folder: &str, extension: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// The scripts and their parts.
+fn lua_files() -> BTreeSet<String> {
+    FOLDERS.iter().flat_map(|folder| files(folder, "lua")).collect()
+}
+
 /// The scripts without their parts.
 fn names() -> BTreeSet<String> {
-    let mut names = files("src/cluster/lua", "lua");
+    let mut names = lua_files();
     names.retain(|name| !PARTS.contains(&name.as_str()));
     names
 }

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::task::JoinSet;
 
-use super::{Bench, PARTS, Script, accepted::ACCEPTED, files, lua, lua_text, mutator};
+use super::{Bench, PARTS, Script, accepted::ACCEPTED, lua, lua_files, lua_text, mutator};
 
 /// The number of servers on which mutants run side by side.
 const SERVERS: usize = 3;
@@ -29,7 +29,7 @@ struct Mutant {
 fn mutants(scripts: &[Script]) -> Vec<Mutant> {
     let only = std::env::var("CAMPANILE_SCRIPT").ok();
     let mut mutants = Vec::new();
-    for file in files("src/cluster/lua", "lua") {
+    for file in lua_files() {
         if only.as_ref().is_some_and(|only| *only != file) {
             continue;
         }

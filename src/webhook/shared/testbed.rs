@@ -2,7 +2,7 @@
 
 use super::{SharedWebhooks, dispatch};
 use crate::{
-    cluster::{Commit, Poll, SimulatedNode, SimulatedRedis, Store},
+    cluster::{Commit, Poll, SimulatedNode, SimulatedRedis, Store, Stores},
     config::{AppConfig, WebhookConfig, WebhookEvent},
     http_client::Connector,
     hub::HubEvent,
@@ -44,9 +44,11 @@ pub(super) fn connector() -> Arc<ArcSwap<Connector>> {
 impl Member {
     /// A node that has joined, with webhooks of these URLs. Their tasks do not run.
     pub(super) async fn join(redis: &mut SimulatedRedis, urls: &[&str]) -> Self {
-        let node = redis.join().await;
+        let node = redis.start_node();
+        let stores = Stores::new(&node.cluster);
+        node.until_joined().await;
         let app = Arc::new(AppWebhooks::new(APP.to_owned(), settings(urls)));
-        let shared = Arc::new(SharedWebhooks::new(node.cluster.store(APP)));
+        let shared = Arc::new(SharedWebhooks::new(stores.store(APP)));
         app.shared.set(Arc::clone(&shared)).unwrap();
         Self { node, app, shared, tasks: JoinSet::new() }
     }

@@ -1,4 +1,4 @@
-//! Notifications about an app's log, received on the bus.
+//! Notifications of an app's tasks, received on the bus.
 
 use parking_lot::Mutex;
 use std::{
@@ -10,15 +10,15 @@ use tokio::sync::Notify;
 
 /// Notifies the tasks of an app.
 #[derive(Debug, Default)]
-pub(in crate::cluster) struct LogNotifier {
+pub(super) struct AppNotifier {
     pub(super) logged: Notify,
     pub(super) vacant: Notify,
 }
 
 /// The notifiers of all apps, and when each process was last heard.
 #[derive(Debug, Default)]
-pub(in crate::cluster) struct LogNotifiers {
-    apps: Mutex<HashMap<Arc<str>, Weak<LogNotifier>>>,
+pub(super) struct AppNotifiers {
+    apps: Mutex<HashMap<Arc<str>, Weak<AppNotifier>>>,
     heard: Mutex<HashMap<String, Instant>>,
 }
 
@@ -28,9 +28,9 @@ const SILENT_AFTER: Duration = Duration::from_millis(3_500);
 /// When the entry of a silent process is removed.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
-impl LogNotifiers {
+impl AppNotifiers {
     /// The notifier of an app. It exists while it is held.
-    pub(super) fn notifier(&self, app_id: &Arc<str>) -> Arc<LogNotifier> {
+    pub(super) fn notifier(&self, app_id: &Arc<str>) -> Arc<AppNotifier> {
         let mut apps = self.apps.lock();
         if let Some(notifier) = apps.get(app_id).and_then(Weak::upgrade) {
             return notifier;
@@ -42,21 +42,21 @@ impl LogNotifiers {
     }
 
     /// A record was added to an empty log.
-    pub(in crate::cluster) fn logged(&self, app_id: &str) {
+    pub(super) fn logged(&self, app_id: &str) {
         if let Some(notifier) = self.apps.lock().get(app_id).and_then(Weak::upgrade) {
             notifier.logged.notify_one();
         }
     }
 
     /// The lease was released.
-    pub(in crate::cluster) fn vacant(&self, app_id: &str) {
+    pub(super) fn vacant(&self, app_id: &str) {
         if let Some(notifier) = self.apps.lock().get(app_id).and_then(Weak::upgrade) {
             notifier.vacant.notify_one();
         }
     }
 
     /// Records a heartbeat of a node.
-    pub(in crate::cluster) fn heard(&self, node: &str, now: Instant) {
+    pub(super) fn heard(&self, node: &str, now: Instant) {
         let mut heard = self.heard.lock();
         let process = process_of(node);
         if let Some(at) = heard.get_mut(process) {
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn an_unused_notifier_is_removed() {
-        let notifiers = LogNotifiers::default();
+        let notifiers = AppNotifiers::default();
         let first = notifiers.notifier(&"a".into());
         assert!(Arc::ptr_eq(&first, &notifiers.notifier(&"a".into())));
         drop(first);
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_process_with_heartbeats_is_not_silent() {
-        let notifiers = LogNotifiers::default();
+        let notifiers = AppNotifiers::default();
         let start = Instant::now();
         notifiers.heard("ab.1", start);
         notifiers.heard("ab.2", start + Duration::from_secs(1));
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn an_app_keeps_its_notifier_while_it_is_held() {
         use futures_util::FutureExt as _;
-        let notifiers = LogNotifiers::default();
+        let notifiers = AppNotifiers::default();
         let (one, other): (Arc<str>, Arc<str>) = ("1".into(), "2".into());
         let notifier = notifiers.notifier(&one);
         assert!(Arc::ptr_eq(&notifier, &notifiers.notifier(&one)));
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_process_is_silent_after_its_last_message() {
-        let (notifiers, before) = (LogNotifiers::default(), Instant::now());
+        let (notifiers, before) = (AppNotifiers::default(), Instant::now());
         let now = before + 2 * SILENT_AFTER;
         assert!(notifiers.is_silent("ab", before, now), "no message since then");
         assert!(!notifiers.is_silent("ab", now, now));

@@ -1,0 +1,169 @@
+//! Scripts of other modules, which are run in the home partition of an app, and notifications of the
+//! app's tasks on all nodes. Redis refuses scripts of a node whose lease has expired (see
+//! `lua/guard.lua`).
+
+use super::{
+    Cluster,
+    clock::now,
+    envelope::ControlMessage,
+    error::Unavailable,
+    link_state::Joined,
+    notifiers::{AppNotifier, process_of},
+    random,
+    reason::was_refused,
+    scripts::{Script, ScriptCall, ScriptReply, Status, Unexpected},
+    shared::ClusterState,
+};
+use std::{
+    fmt::Display,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::time::timeout;
+
+/// Runs scripts for one app. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct AppScripts {
+    shared: Arc<ClusterState>,
+    app_id: Arc<str>,
+    notifier: Arc<AppNotifier>,
+}
+
+/// A call of a script, which is refused if the node's lease ends before.
+#[derive(Debug)]
+pub(crate) struct AppCall {
+    joined: Joined,
+    call: ScriptCall,
+}
+
+/// Timeout of a call.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+impl Cluster {
+    /// A runner of scripts for an app.
+    pub(crate) fn app_scripts(&self, app_id: &str) -> AppScripts {
+        let app_id = app_id.into();
+        let notifier = self.shared.notifiers.notifier(&app_id);
+        AppScripts { shared: Arc::clone(&self.shared), app_id, notifier }
+    }
+
+    /// Makes a script for [`AppScripts`]. It must include `lua/guard.lua`.
+    pub(crate) fn add_script(&self, text: &str) -> Arc<Script> {
+        let script = Script::new(text, self.shared.is_cluster);
+        self.shared.scripts.add(&script);
+        script
+    }
+}
+
+impl AppScripts {
+    /// The key of something that the app has once.
+    pub(crate) fn key(&self, kind: &str) -> String {
+        self.shared.names.of_app(kind, &self.app_id)
+    }
+
+    /// The name of this process, which begins the names of its nodes.
+    pub(crate) fn process(&self) -> String {
+        self.shared.process()
+    }
+
+    /// A random name that begins with [`AppScripts::process`] and a dot.
+    pub(crate) fn random_name(&self) -> String {
+        format!("{}.{}", self.process(), random::digits())
+    }
+
+    /// A call of a script.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`]: the node is not joined.
+    pub(crate) fn call(&self, script: &Arc<Script>) -> Result<AppCall, Unavailable> {
+        let joined = self.shared.joined_now().ok_or(Unavailable)?;
+        let names = &self.shared.names;
+        let call = ScriptCall::guarded(script, names.home_of(&self.app_id), names, &joined.lease);
+        Ok(AppCall { joined, call })
+    }
+
+    /// Runs a script. Returns its answer after the status, and the server's clock in ms.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`]: it may have been run.
+    pub(crate) async fn run(
+        &self,
+        AppCall { joined, call }: AppCall,
+    ) -> Result<(ScriptReply, u64), Unavailable> {
+        let value = match timeout(ANSWER_WITHIN, call.run(&joined.connection)).await {
+            Ok(Ok(value)) => value,
+            Ok(Err(error)) => {
+                tracing::debug!(app = &*self.app_id, %error, "redis does not serve the webhooks");
+                if was_refused(&error) {
+                    return Err(self.unexpected_reply());
+                }
+                return Err(Unavailable);
+            }
+            Err(_elapsed) => return Err(Unavailable),
+        };
+        let mut answer = ScriptReply::new(value).map_err(|Unexpected| self.unexpected_reply())?;
+        match answer.status().map_err(|Unexpected| self.unexpected_reply())? {
+            (Status::Done, now_ms) => return Ok((answer, now_ms)),
+            (Status::Refused, _) => self.shared.refused(&joined.lease),
+            (Status::Late, _) => {}
+        }
+        Err(Unavailable)
+    }
+
+    /// Counts an answer that can't be read.
+    pub(crate) fn unexpected_reply(&self) -> Unavailable {
+        self.shared.metrics.unexpected_data("what belongs to webhooks");
+        Unavailable
+    }
+
+    /// Notifies all nodes that the app's log is not empty any more.
+    pub(crate) async fn notify_logged(&self) {
+        self.notify(ControlMessage::Logged { app_id: self.app_id.to_string() }).await;
+    }
+
+    /// Notifies all nodes that the app's lease was released.
+    pub(crate) async fn notify_vacant(&self) {
+        self.notify(ControlMessage::Vacant { app_id: self.app_id.to_string() }).await;
+    }
+
+    /// If it fails, the nodes poll a little later.
+    async fn notify(&self, control_message: ControlMessage) {
+        if self.shared.notify(&control_message.encode()).await.is_err() {
+            tracing::debug!(app = &*self.app_id, "the nodes were not notified");
+        }
+    }
+
+    /// Waits until a node has called [`AppScripts::notify_logged`], or `lua/sync.lua` has logged
+    /// something. May return spuriously. Safe to cancel.
+    pub(crate) async fn logged(&self) {
+        self.notifier.logged.notified().await;
+    }
+
+    /// Waits until a node has called [`AppScripts::notify_vacant`]. May return spuriously. Safe to
+    /// cancel.
+    pub(crate) async fn vacant(&self) {
+        self.notifier.vacant.notified().await;
+    }
+
+    /// Whether the process that made this [`AppScripts::random_name`] was silent for longer than a
+    /// living one; if it was never heard, since `since`.
+    pub(crate) fn is_silent(&self, name: &str, since: Instant) -> bool {
+        self.shared.notifiers.is_silent(process_of(name), since, now())
+    }
+}
+
+impl AppCall {
+    pub(crate) fn key(self, key: impl Into<String>) -> Self {
+        Self { call: self.call.key(key), ..self }
+    }
+
+    pub(crate) fn arg(self, argument: impl AsRef<[u8]>) -> Self {
+        Self { call: self.call.arg(argument), ..self }
+    }
+
+    pub(crate) fn number(self, number: impl Display) -> Self {
+        Self { call: self.call.number(number), ..self }
+    }
+}

@@ -1,0 +1,48 @@
+//! The Lua scripts of the log and the queues.
+
+use crate::cluster::{Cluster, Script};
+use std::sync::Arc;
+
+/// The scripts of all apps.
+#[derive(Debug)]
+pub(super) struct StoreScripts {
+    pub(super) append: Arc<Script>,
+    pub(super) poll: Arc<Script>,
+    pub(super) commit: Arc<Script>,
+    pub(super) head: Arc<Script>,
+    pub(super) release: Arc<Script>,
+    pub(super) split: Arc<Script>,
+    pub(super) set_aside: Arc<Script>,
+    pub(super) aside: Arc<Script>,
+}
+
+impl StoreScripts {
+    pub(super) fn new(cluster: &Cluster) -> Self {
+        Self {
+            append: cluster.add_script(include_str!("lua/append.lua")),
+            poll: cluster.add_script(include_str!("lua/poll.lua")),
+            commit: cluster.add_script(include_str!("lua/commit.lua")),
+            head: cluster.add_script(include_str!("lua/head.lua")),
+            release: cluster.add_script(include_str!("lua/release.lua")),
+            split: cluster.add_script(include_str!("lua/split.lua")),
+            set_aside: cluster.add_script(include_str!("lua/set_aside.lua")),
+            aside: cluster.add_script(include_str!("lua/aside.lua")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::SimulatedRedis;
+
+    #[tokio::test(start_paused = true)]
+    async fn every_script_checks_the_lease_first() {
+        let node = SimulatedRedis::new().join().await;
+        let scripts = StoreScripts::new(&node.cluster);
+        let StoreScripts { append, poll, commit, head, release, split, set_aside, aside } = scripts;
+        for script in [append, poll, commit, head, release, split, set_aside, aside] {
+            script.assert_guarded();
+        }
+    }
+}
