@@ -87,7 +87,6 @@ mod shared;
 mod sign_in;
 #[cfg(test)]
 mod simulation;
-mod store;
 mod sync;
 mod topic;
 mod topics;
@@ -103,9 +102,6 @@ pub use query::{Asked, ChannelAnswer};
 pub(crate) use scripts::{Script, ScriptReply, Unexpected};
 #[cfg(test)]
 pub(crate) use simulation::{SimulatedNode, SimulatedRedis};
-pub(crate) use store::{
-    Commit, Head, LogRecord, NotCommitted, Poll, QueueState, Store, Stores, View,
-};
 
 use crate::{
     clock,

@@ -8,11 +8,13 @@ use super::{
     envelope::{self, Notice},
     filter::{Filter, Kinds},
     kept_alive,
-    log::{LogEntry, MemoryLog, READ_MAX},
     machine::Machine,
     name::names,
-    shared::SharedWebhooks,
     stats::{Counter, Dropped, LOG_INTERVAL},
+    store::{
+        memory::log::{LogEntry, MemoryLog, READ_MAX},
+        redis::RedisStore,
+    },
 };
 use crate::{
     clock::now,
@@ -46,7 +48,7 @@ pub(super) struct AppWebhooks {
     pub(super) lost: Counter,
     /// In a cluster, the state that nodes share. The log above and the endpoints' queues are empty
     /// then.
-    pub(super) shared: OnceLock<Arc<SharedWebhooks>>,
+    pub(super) shared: OnceLock<Arc<RedisStore>>,
     /// Whether the app's tasks were started.
     pub(super) is_started: AtomicBool,
     /// True ends the app's tasks.

@@ -4,9 +4,9 @@ use super::{
     client::Post,
     endpoint::Endpoint,
     envelope::{self, Notice},
-    queue::{LIFETIME, Queue, RequestId},
     retry::{Context, Failure, Retries, RetryDecision},
     stats::Dropped,
+    store::memory::queue::{LIFETIME, Queue, RequestId},
 };
 use crate::{
     clock::now,

@@ -2,16 +2,16 @@
 //!
 //! # The path of an event
 //!
-//! [`Observer::observe`] appends a [`HubEvent`] to the **log** of the app (`log`) and returns. One
+//! [`Observer::observe`] appends a [`HubEvent`] to the **log** of the app (`store`) and returns. One
 //! task for each app (`app`) reads the log and passes it to the **state machine** (`machine`), which
 //! decides which events are reported and when: paired events alternate, and absences of less than
 //! three seconds are not reported. Reported events pass the **filter** of
 //! each endpoint into its **batch** (`filter`, `batch`), which becomes one signed request
-//! (`envelope`) in the **queue** of the endpoint (`queue`). One task for each endpoint (`endpoint`)
+//! (`envelope`) in the **queue** of the endpoint (`store`). One task for each endpoint (`endpoint`)
 //! delivers its queue in order, and retries for five minutes (`retry`) over HTTP (`client`).
 //!
-//! In a cluster, log and queues are in Redis (`record`), and one node at a time reads them
-//! (`shared`): with the same state machine, filters, batches, requests and deliveries.
+//! In a cluster, log and queues are in Redis (`store`, `record`), and one node at a time reads them
+//! (`leader`): with the same state machine, filters, batches, requests and deliveries.
 //!
 //! A reload changes the settings of running tasks. An endpoint is kept as long as its URL is
 //! configured; a removed one tries its queue once more.
@@ -27,15 +27,16 @@ mod endpoint;
 mod envelope;
 mod error;
 mod filter;
-mod log;
+mod leader;
 mod machine;
 mod name;
-mod queue;
 mod record;
 mod retry;
-mod shared;
 mod stats;
+mod store;
 mod test_delivery;
+#[cfg(test)]
+mod testbed;
 
 pub use crate::config::WebhookEvent as Kind;
 pub use error::WebhookError;
@@ -44,7 +45,7 @@ pub use test_delivery::{TestDelivery, send_test};
 
 use crate::{
     clock::now,
-    cluster::{Cluster, Stores},
+    cluster::Cluster,
     config::Config,
     http_client::Connector,
     hub::{HubEvent, Observer},
@@ -52,13 +53,13 @@ use crate::{
 };
 use app::{AppWebhooks, Settings, dispatch};
 use arc_swap::ArcSwap;
-use shared::SharedWebhooks;
 use stats::Dropped;
 use std::{
     collections::HashMap,
     sync::{Arc, OnceLock, atomic::Ordering},
     time::Duration,
 };
+use store::redis::{RedisStore, StoreClients};
 use tokio::{sync::Notify, task::JoinSet, time};
 
 /// The webhooks of all apps. An app without webhooks costs nothing.
@@ -68,7 +69,7 @@ pub struct Webhooks {
     apps: ArcSwap<HashMap<String, Arc<AppWebhooks>>>,
     connector: Arc<ArcSwap<Connector>>,
     /// In a cluster, the logs and queues that nodes share.
-    stores: OnceLock<Stores>,
+    stores: OnceLock<StoreClients>,
     /// Notified when tasks of apps must be started.
     changed: Notify,
 }
@@ -184,20 +185,20 @@ impl Webhooks {
             async move { logging.log(is_ending).await }
         }));
         tasks.spawn(kept_alive(move || {
-            shared::dispatch(Arc::clone(&app), Arc::clone(&shared), Arc::clone(&connector))
+            leader::dispatch(Arc::clone(&app), Arc::clone(&shared), Arc::clone(&connector))
         }));
     }
 
     /// Makes the webhooks use the log and queues of `cluster`. Must be called before
     /// [`Webhooks::run`].
     pub fn share(&self, cluster: &Cluster) {
-        self.stores.get_or_init(|| Stores::new(cluster));
+        self.stores.get_or_init(|| StoreClients::new(cluster));
         self.apps.load().values().for_each(|app| self.share_app(app));
     }
 
     fn share_app(&self, app: &AppWebhooks) {
         if let Some(stores) = self.stores.get() {
-            app.shared.get_or_init(|| Arc::new(SharedWebhooks::new(stores.store(&app.id))));
+            app.shared.get_or_init(|| Arc::new(RedisStore::new(stores.store(&app.id))));
         }
     }
 

@@ -253,7 +253,7 @@ mod tests {
         stats.waiting.set(5);
         stats.waiting.set(6);
         stats.set_aside.set(7);
-        endpoint.push(crate::webhook::queue::tests::notice("1", 8, now));
+        endpoint.push(crate::webhook::store::memory::queue::tests::notice("1", 8, now));
         for (reason, count) in Dropped::ALL.into_iter().zip(21..) {
             stats.dropped(reason).add(count);
         }

@@ -96,6 +96,11 @@ impl SimulatedRedis {
 }
 
 impl SimulatedNode {
+    /// The number of answers and messages that could not be read.
+    pub(crate) fn unexpected_data(&self) -> u64 {
+        self.cluster.shared.metrics.unexpected_data.get()
+    }
+
     /// Waits until the node has joined; it must within a minute.
     pub(crate) async fn until_joined(&self) {
         let end = Instant::now() + Duration::from_mins(1);

@@ -1,27 +1,27 @@
 //! The queue of an endpoint in a simulated Redis.
 
 use super::*;
-use crate::{cluster::SimulatedRedis, webhook::shared::testbed::Member};
+use crate::{cluster::SimulatedRedis, webhook::testbed::Member};
 use futures_util::FutureExt as _;
 use tokio::time::{Instant as Time, sleep};
 
 const URL: &str = "http://127.0.0.1/";
 const NAME: &str = "q";
 
-async fn queue(redis: &mut SimulatedRedis) -> (Member, SharedQueue) {
+async fn queue(redis: &mut SimulatedRedis) -> (Member, RedisQueue) {
     let member = Member::join(redis, &[URL]).await;
     let endpoint = Arc::clone(&member.app.settings().endpoints[0]);
     let queue =
-        SharedQueue::new(Arc::clone(&member.shared), NAME.into(), endpoint, Signer::new("s"));
+        RedisQueue::new(Arc::clone(&member.shared), NAME.into(), endpoint, Signer::new("s"));
     member.shared.lease.lasts_until(now() + Duration::from_secs(3_600));
     (member, queue)
 }
 
-fn waiting(queue: &SharedQueue) -> [u64; 2] {
+fn waiting(queue: &RedisQueue) -> [u64; 2] {
     [queue.endpoint.stats.waiting.get(), queue.endpoint.stats.set_aside.get()]
 }
 
-fn dropped(queue: &SharedQueue, reason: Dropped) -> u64 {
+fn dropped(queue: &RedisQueue, reason: Dropped) -> u64 {
     queue.endpoint.stats.dropped(reason).get()
 }
 

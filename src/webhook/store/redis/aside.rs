@@ -1,17 +1,20 @@
 //! The requests that are set aside, stored beside the queue of their endpoint.
 
-use super::{QUEUE_MEMORY, QueueState, Store, read};
+use super::{
+    calls::{QUEUE_MEMORY, QueueState, StoreClient},
+    read,
+};
 use crate::cluster::{Unavailable, Unexpected};
 use std::time::Duration;
 
-impl Store {
+impl StoreClient {
     /// Replaces the request `id` by `parts`, each with its number of events and its body, if it is
     /// the oldest of the queue.
     ///
     /// # Errors
     ///
     /// [`Unavailable`]: the change may have been made.
-    pub(crate) async fn split(
+    pub(in crate::webhook) async fn split(
         &self,
         queue: &str,
         id: u64,
@@ -35,7 +38,7 @@ impl Store {
     /// # Errors
     ///
     /// [`Unavailable`]: the change may have been made.
-    pub(crate) async fn set_aside(
+    pub(in crate::webhook) async fn set_aside(
         &self,
         queue: &str,
         id: u64,
@@ -62,7 +65,7 @@ impl Store {
     /// # Errors
     ///
     /// [`Unavailable`]: the change may have been made.
-    pub(crate) async fn aside(
+    pub(in crate::webhook) async fn aside(
         &self,
         queue: &str,
         done: Option<u64>,

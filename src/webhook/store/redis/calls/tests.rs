@@ -16,19 +16,19 @@ fn queues() -> Vec<String> {
 }
 
 fn entry(record: &str) -> LogRecord {
-    LogRecord { at_us: 0, most_bytes: Store::LOG_BYTES_MAX, record: record.into() }
+    LogRecord { at_us: 0, most_bytes: StoreClient::LOG_BYTES_MAX, record: record.into() }
 }
 
-async fn two_nodes() -> (SimulatedRedis, [SimulatedNode; 2], [Store; 2]) {
+async fn two_nodes() -> (SimulatedRedis, [SimulatedNode; 2], [StoreClient; 2]) {
     let mut redis = SimulatedRedis::new();
     let nodes = [redis.join().await, redis.join().await];
-    let stores = nodes.each_ref().map(|node| Stores::new(&node.cluster).store(APP));
+    let stores = nodes.each_ref().map(|node| StoreClients::new(&node.cluster).store(APP));
     // Notifications from before are not those of the test.
     sleep(DELIVERED).await;
     (redis, nodes, stores)
 }
 
-async fn ours(store: &Store, turn: &str) -> View {
+async fn ours(store: &StoreClient, turn: &str) -> View {
     match store.poll(turn, &queues()).await {
         Ok(Poll::Ours(view)) => view,
         other => panic!("the lease is not held: {other:?}"),
@@ -48,18 +48,18 @@ fn requests(requests: &[(usize, usize, &str)]) -> Commit {
     Commit { requests: requests.collect(), ..Commit::default() }
 }
 
-async fn commit(store: &Store, turn: &str, commit: &Commit) -> CommitResult {
+async fn commit(store: &StoreClient, turn: &str, commit: &Commit) -> CommitResult {
     store.commit(turn, &queues(), 10_000, commit).await.unwrap()
 }
 
 fn unexpected_data(node: &SimulatedNode) -> u64 {
-    node.cluster.metrics().unexpected_data.get()
+    node.unexpected_data()
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_appended_is_seen_and_the_first_of_it_notifies_all_nodes() {
     let (_redis, _nodes, [one, other]) = two_nodes().await;
-    let is_notified = async |store: &Store| {
+    let is_notified = async |store: &StoreClient| {
         sleep(DELIVERED).await;
         store.logged().now_or_never().is_some()
     };
@@ -101,7 +101,7 @@ async fn a_lease_lasts_five_seconds_unless_it_is_renewed_or_released() {
     assert!(!ours(&one, &mine).await.is_new);
     let (by, remaining) = held(&theirs).await.unwrap();
     assert_eq!(by, mine);
-    assert!(Duration::from_millis(4_900) < remaining && remaining <= Store::LEASE);
+    assert!(Duration::from_millis(4_900) < remaining && remaining <= StoreClient::LEASE);
     let renewed = one.new_lease();
     assert!(ours(&one, &renewed).await.is_new, "a process may replace its own");
     sleep(Duration::from_millis(4_900)).await;
@@ -127,7 +127,8 @@ async fn a_commit_takes_records_and_adds_requests_in_one_step() {
     let turn = one.new_lease();
     one.append(1, &[entry("a"), entry("b"), entry("c")]).await.unwrap();
     let view = ours(&one, &turn).await;
-    let bytes = view.records[..2].iter().map(|record| record.len() + Store::OVERHEAD_BYTES).sum();
+    let bytes =
+        view.records[..2].iter().map(|record| record.len() + StoreClient::OVERHEAD_BYTES).sum();
     let all = Commit {
         records: 2,
         bytes,
@@ -138,7 +139,7 @@ async fn a_commit_takes_records_and_adds_requests_in_one_step() {
     assert_eq!((queued.dropped, queued.waiting, queued.left), (vec![0, 0], vec![5, 7], 1));
     let state = redis.key("logstate").unwrap();
     let rest: usize = redis.ask(&["HGET", &state, "b"]);
-    assert_eq!(rest, view.records[2].len() + Store::OVERHEAD_BYTES);
+    assert_eq!(rest, view.records[2].len() + StoreClient::OVERHEAD_BYTES);
     let refused = one.commit("other", &queues(), 10_000, &all).await.unwrap_err();
     assert_eq!(refused, NotCommitted::NotOurs);
     let view = ours(&one, &turn).await;

@@ -5,7 +5,10 @@ use crate::{
     cluster::SimulatedRedis,
     hub::hub_event_tests::{channel, one_of_each},
     webhook::record::encode,
-    webhook::shared::testbed::{BATCH_WAIT, Member, connector, settings},
+    webhook::{
+        store::redis::LogRecord,
+        testbed::{BATCH_WAIT, Member, connector, settings},
+    },
 };
 use tokio::time::sleep;
 
@@ -250,9 +253,9 @@ async fn more_events_than_one_poll_returns_are_reported_in_order() {
     let mut redis = SimulatedRedis::new();
     let one = Member::join(&mut redis, &[A]).await;
     let entries = |range: std::ops::Range<usize>| -> Vec<_> {
-        let entry = |number| crate::cluster::LogRecord {
+        let entry = |number| LogRecord {
             at_us: 1_000,
-            most_bytes: Store::LOG_BYTES_MAX,
+            most_bytes: StoreClient::LOG_BYTES_MAX,
             record: encode(&occupied(&format!("c{number}"))).into_bytes(),
         };
         range.map(entry).collect()
@@ -260,7 +263,7 @@ async fn more_events_than_one_poll_returns_are_reported_in_order() {
     one.store().append(1, &entries(0..700)).await.unwrap();
     one.store().append(2, &entries(700..1_400)).await.unwrap();
     let made_of = (Arc::clone(&one.app), Arc::clone(&one.shared), connector());
-    let mut dispatcher = SharedDispatcher::new(made_of, one.app.settings());
+    let mut dispatcher = Leader::new(made_of, one.app.settings());
     assert!(matches!(dispatcher.step().await, Step::GoOn), "there is more");
     let Step::Wait(until) = dispatcher.step().await else { panic!("there is no more") };
     let wait = until - now();
@@ -277,10 +280,10 @@ async fn events_during_a_step_are_reported_by_the_next_one() {
     let mut redis = SimulatedRedis::new();
     let one = Member::join(&mut redis, &[A]).await;
     let made_of = (Arc::clone(&one.app), Arc::clone(&one.shared), connector());
-    let mut dispatcher = SharedDispatcher::new(made_of, one.app.settings());
-    let entry = |number: u64| crate::cluster::LogRecord {
+    let mut dispatcher = Leader::new(made_of, one.app.settings());
+    let entry = |number: u64| LogRecord {
         at_us: 0,
-        most_bytes: Store::LOG_BYTES_MAX,
+        most_bytes: StoreClient::LOG_BYTES_MAX,
         record: encode(&occupied(&format!("c{number}"))).into_bytes(),
     };
     let (mut number, mut waits) = (0, Vec::new());
@@ -310,7 +313,7 @@ async fn an_expired_lease_commits_nothing() {
     let other = Member::join(&mut redis, &[A]).await;
     let dispatcher = |member: &Member| {
         let made_of = (Arc::clone(&member.app), Arc::clone(&member.shared), connector());
-        SharedDispatcher::new(made_of, member.app.settings())
+        Leader::new(made_of, member.app.settings())
     };
     let (mut first, mut second) = (dispatcher(&one), dispatcher(&other));
     assert!(matches!(first.step().await, Step::Wait(_)));
@@ -318,7 +321,7 @@ async fn an_expired_lease_commits_nothing() {
     let Step::StandBy { by, remaining } = second.step().await else {
         panic!("it does not hold the lease")
     };
-    assert_eq!((by, remaining <= Store::LEASE), (first.name.clone(), true));
+    assert_eq!((by, remaining <= StoreClient::LEASE), (first.name.clone(), true));
     // It is replaced between its poll and its commit.
     let Ok(Poll::Ours(mut view)) = one.store().poll(&first.name, &first.names).await else {
         panic!("it holds the lease")

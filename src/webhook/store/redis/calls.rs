@@ -1,20 +1,16 @@
-//! The webhook log and queues of an app in Redis: a log of events, and a queue of requests for each
-//! endpoint. The delivering node interprets the records.
+//! The calls that read and change the log and the queues of an app in Redis: a log of events, and a
+//! queue of requests for each endpoint. The delivering node interprets the records.
 //!
 //! One node at a time holds the *lease* to read an app's log. It removes records and appends the
 //! resulting requests to the queues in one step, so that nothing is lost or sent twice if it dies
 //! in between. All these keys of an app are in its home partition. Redis refuses commands of a node
-//! whose own lease has expired (see `lua/guard.lua`).
+//! whose own lease has expired (see `src/cluster/lua/guard.lua`).
 
-mod aside;
-mod read;
-mod scripts;
-
-use super::{
+use super::{read, scripts::StoreScripts};
+use crate::cluster::{
     AppCall, AppScripts, Cluster, LOG_BYTES_MAX, OVERHEAD_BYTES, ScriptReply, Unavailable,
     Unexpected,
 };
-use scripts::StoreScripts;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -22,33 +18,33 @@ use std::{
 
 /// The logs and the queues of all apps.
 #[derive(Debug)]
-pub(crate) struct Stores {
+pub(in crate::webhook) struct StoreClients {
     cluster: Cluster,
     scripts: Arc<StoreScripts>,
 }
 
 /// A handle to the log and the queues of one app. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Store {
-    app: AppScripts,
-    scripts: Arc<StoreScripts>,
+pub(in crate::webhook) struct StoreClient {
+    pub(super) app: AppScripts,
+    pub(super) scripts: Arc<StoreScripts>,
 }
 
 /// A record to append to the log.
 #[derive(Clone, Debug)]
-pub(crate) struct LogRecord {
+pub(in crate::webhook) struct LogRecord {
     /// When it happened, in µs since 1970 by the clock of the Redis that made the change; 0 for the
     /// time of the append.
-    pub(crate) at_us: u64,
+    pub(in crate::webhook) at_us: u64,
     /// The maximum size of the log including it, in bytes.
-    pub(crate) most_bytes: usize,
+    pub(in crate::webhook) most_bytes: usize,
     /// The record.
-    pub(crate) record: Vec<u8>,
+    pub(in crate::webhook) record: Vec<u8>,
 }
 
 /// The result of a poll: who holds the lease.
 #[derive(Debug)]
-pub(crate) enum Poll {
+pub(in crate::webhook) enum Poll {
     /// Another process holds it.
     Held {
         /// The name of the other's lease.
@@ -62,76 +58,76 @@ pub(crate) enum Poll {
 
 /// The state of the log for the holder of the lease.
 #[derive(Debug, Default)]
-pub(crate) struct View {
+pub(in crate::webhook) struct View {
     /// Whether the lease is new, so that earlier knowledge is invalid.
-    pub(crate) is_new: bool,
+    pub(in crate::webhook) is_new: bool,
     /// Redis' clock, in ms since 1970.
-    pub(crate) now_ms: u64,
+    pub(in crate::webhook) now_ms: u64,
     /// The number of records that were dropped since the last poll, because the log was full.
-    pub(crate) lost: usize,
+    pub(in crate::webhook) lost: usize,
     /// The oldest records, each after its time in µs since 1970 and a space.
-    pub(crate) records: Vec<Vec<u8>>,
+    pub(in crate::webhook) records: Vec<Vec<u8>>,
     /// Whether `records` is the whole log.
-    pub(crate) is_all: bool,
+    pub(in crate::webhook) is_all: bool,
     /// The number of queued events, for each queue.
-    pub(crate) waiting: Vec<usize>,
+    pub(in crate::webhook) waiting: Vec<usize>,
     /// For a new lease: the held events, by name.
-    pub(crate) held: Vec<(String, String)>,
+    pub(in crate::webhook) held: Vec<(String, String)>,
 }
 
 /// The changes that result from some records.
 #[derive(Debug, Default)]
-pub(crate) struct Commit {
+pub(in crate::webhook) struct Commit {
     /// The number of records to remove, from the oldest.
-    pub(crate) records: usize,
+    pub(in crate::webhook) records: usize,
     /// The size of these records in bytes.
-    pub(crate) bytes: usize,
+    pub(in crate::webhook) bytes: usize,
     /// The changed held events, by name; an empty value removes one.
-    pub(crate) held: Vec<(String, String)>,
+    pub(in crate::webhook) held: Vec<(String, String)>,
     /// Requests: the index of the queue, the number of events, and the body.
-    pub(crate) requests: Vec<(usize, usize, Vec<u8>)>,
+    pub(in crate::webhook) requests: Vec<(usize, usize, Vec<u8>)>,
 }
 
 /// The result of a commit, for each queue.
 #[derive(Debug)]
-pub(crate) struct CommitResult {
+pub(in crate::webhook) struct CommitResult {
     /// Events that were dropped to make room, or for which there was none.
-    pub(crate) dropped: Vec<usize>,
+    pub(in crate::webhook) dropped: Vec<usize>,
     /// The number of queued events.
-    pub(crate) waiting: Vec<usize>,
+    pub(in crate::webhook) waiting: Vec<usize>,
     /// The number of records left in the log.
-    pub(crate) left: usize,
+    pub(in crate::webhook) left: usize,
 }
 
 /// The oldest request of a queue.
 #[derive(Debug)]
-pub(crate) struct Head {
+pub(in crate::webhook) struct Head {
     /// Its id, unique within the app.
-    pub(crate) id: u64,
+    pub(in crate::webhook) id: u64,
     /// The time since it was queued.
-    pub(crate) age: Duration,
+    pub(in crate::webhook) age: Duration,
     /// The number of its events.
-    pub(crate) events: usize,
+    pub(in crate::webhook) events: usize,
     /// The request's body.
-    pub(crate) body: Vec<u8>,
+    pub(in crate::webhook) body: Vec<u8>,
 }
 
 /// The state of a queue.
 #[derive(Debug, Default)]
-pub(crate) struct QueueState {
+pub(in crate::webhook) struct QueueState {
     /// Events that were dropped because their requests were too old.
-    pub(crate) expired: usize,
+    pub(in crate::webhook) expired: usize,
     /// The number of queued events.
-    pub(crate) waiting: usize,
+    pub(in crate::webhook) waiting: usize,
     /// The oldest request; of those set aside, the requested one.
-    pub(crate) head: Option<Head>,
+    pub(in crate::webhook) head: Option<Head>,
     /// The number of requests that are set aside, if requested.
-    pub(crate) count: usize,
+    pub(in crate::webhook) count: usize,
 }
 
 /// The error of a commit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum NotCommitted {
+pub(in crate::webhook) enum NotCommitted {
     /// The lease has expired. Nothing was changed.
     NotOurs,
     /// There was no answer: it may have been committed.
@@ -142,49 +138,49 @@ pub(crate) enum NotCommitted {
 /// A process retries much sooner.
 const APPENDED_MEMORY: Duration = Duration::from_secs(600);
 /// How long a queue is kept after the last addition. Its requests expire after 5 minutes.
-const QUEUE_MEMORY: Duration = Duration::from_secs(900);
+pub(super) const QUEUE_MEMORY: Duration = Duration::from_secs(900);
 
-impl Stores {
-    pub(crate) fn new(cluster: &Cluster) -> Self {
+impl StoreClients {
+    pub(in crate::webhook) fn new(cluster: &Cluster) -> Self {
         Self { cluster: cluster.clone(), scripts: Arc::new(StoreScripts::new(cluster)) }
     }
 
     /// The log and the queues of an app.
-    pub(crate) fn store(&self, app_id: &str) -> Store {
-        Store { app: self.cluster.app_scripts(app_id), scripts: Arc::clone(&self.scripts) }
+    pub(in crate::webhook) fn store(&self, app_id: &str) -> StoreClient {
+        StoreClient { app: self.cluster.app_scripts(app_id), scripts: Arc::clone(&self.scripts) }
     }
 }
 
-impl Store {
+impl StoreClient {
     /// How long a lease lasts without another poll.
-    pub(crate) const LEASE: Duration = Duration::from_secs(5);
+    pub(in crate::webhook) const LEASE: Duration = Duration::from_secs(5);
     /// Maximum bytes of an app's log.
-    pub(crate) const LOG_BYTES_MAX: usize = LOG_BYTES_MAX;
+    pub(in crate::webhook) const LOG_BYTES_MAX: usize = LOG_BYTES_MAX;
     /// Bytes that an entry of a log or queue counts in addition to its own.
-    pub(crate) const OVERHEAD_BYTES: usize = OVERHEAD_BYTES;
+    pub(in crate::webhook) const OVERHEAD_BYTES: usize = OVERHEAD_BYTES;
     /// Maximum number of records that one poll returns.
-    pub(crate) const RECORDS_MAX: usize = 1_000;
+    pub(in crate::webhook) const RECORDS_MAX: usize = 1_000;
 
     /// A new name for a lease of this process.
     #[must_use]
-    pub(crate) fn new_lease(&self) -> String {
+    pub(in crate::webhook) fn new_lease(&self) -> String {
         self.app.random_name()
     }
 
     /// Waits until a record is appended to the empty log. May return spuriously. Safe to cancel.
-    pub(crate) async fn logged(&self) {
+    pub(in crate::webhook) async fn logged(&self) {
         self.app.logged().await;
     }
 
     /// Waits until another node has released the lease. May return spuriously. Safe to cancel.
-    pub(crate) async fn vacant(&self) {
+    pub(in crate::webhook) async fn vacant(&self) {
         self.app.vacant().await;
     }
 
     /// Whether the process that holds this lease was silent for longer than a living one; if it was
     /// never heard, since `since`.
     #[must_use]
-    pub(crate) fn is_silent(&self, lease: &str, since: Instant) -> bool {
+    pub(in crate::webhook) fn is_silent(&self, lease: &str, since: Instant) -> bool {
         self.app.is_silent(lease, since)
     }
 
@@ -194,7 +190,7 @@ impl Store {
     /// # Errors
     ///
     /// [`Unavailable`]: it may have been appended.
-    pub(crate) async fn append(
+    pub(in crate::webhook) async fn append(
         &self,
         number: u64,
         entries: &[LogRecord],
@@ -222,7 +218,11 @@ impl Store {
     /// # Errors
     ///
     /// [`Unavailable`]: this process may hold the lease.
-    pub(crate) async fn poll(&self, lease: &str, queues: &[String]) -> Result<Poll, Unavailable> {
+    pub(in crate::webhook) async fn poll(
+        &self,
+        lease: &str,
+        queues: &[String],
+    ) -> Result<Poll, Unavailable> {
         let mut call = self
             .app
             .call(&self.scripts.poll)?
@@ -247,7 +247,7 @@ impl Store {
     /// # Errors
     ///
     /// [`NotCommitted`] says whether that is certain.
-    pub(crate) async fn commit(
+    pub(in crate::webhook) async fn commit(
         &self,
         lease: &str,
         queues: &[String],
@@ -296,7 +296,7 @@ impl Store {
     /// # Errors
     ///
     /// [`Unavailable`]: it may have been done.
-    pub(crate) async fn head(
+    pub(in crate::webhook) async fn head(
         &self,
         queue: &str,
         done: Option<u64>,
@@ -314,7 +314,7 @@ impl Store {
     }
 
     /// Releases the lease, and notifies the other nodes.
-    pub(crate) async fn release(&self, lease: &str) {
+    pub(in crate::webhook) async fn release(&self, lease: &str) {
         // If it fails, the lease expires.
         let Ok(call) = self.app.call(&self.scripts.release) else { return };
         let call = call.key(self.app.key("teller")).arg(lease);
@@ -324,7 +324,7 @@ impl Store {
         }
     }
 
-    async fn run(&self, call: AppCall) -> Result<ScriptReply, Unavailable> {
+    pub(super) async fn run(&self, call: AppCall) -> Result<ScriptReply, Unavailable> {
         self.app.run(call).await.map(|(answer, _)| answer)
     }
 
@@ -334,7 +334,7 @@ impl Store {
     }
 
     /// The key of an endpoint's queue.
-    fn queue(&self, queue: &str) -> String {
+    pub(super) fn queue(&self, queue: &str) -> String {
         format!("{}:{queue}", self.app.key("queue"))
     }
 }

@@ -4,21 +4,25 @@
 //! logged by the script that makes the change. One node at a time holds the *lease* of an app: it
 //! reads records from the log, decides with the state machine which events are reported and when,
 //! and adds the resulting requests to the endpoints' queues, all in one step of Redis.
-//! The same node delivers (`queue`). When it dies, another acquires the lease some seconds later
+//! The same node delivers (`leader`, `queue`). When it dies, another acquires the lease some seconds later
 //! and continues with the state in Redis.
 //!
 //! The other nodes learn from the bus that the holder is alive, and do not poll Redis.
 
-mod dispatcher;
+mod aside;
+mod calls;
 mod outgoing;
 mod queue;
+mod read;
+mod scripts;
+
 #[cfg(test)]
-mod testbed;
+pub(in crate::webhook) use calls::LogRecord;
+pub(in crate::webhook) use calls::{Commit, NotCommitted, Poll, StoreClient, StoreClients, View};
+pub(in crate::webhook) use queue::RedisQueue;
 
-pub(super) use dispatcher::dispatch;
-
-use super::log::Full;
-use crate::{clock::now, cluster::Store, hub::HubEvent};
+use super::memory::log::Full;
+use crate::{clock::now, hub::HubEvent};
 use outgoing::OutgoingLog;
 use parking_lot::Mutex;
 use std::time::Instant;
@@ -26,18 +30,18 @@ use tokio::sync::watch;
 
 /// The state of an app's webhooks in a cluster, besides its endpoints.
 #[derive(Debug)]
-pub(super) struct SharedWebhooks {
-    pub(super) store: Store,
+pub(in crate::webhook) struct RedisStore {
+    pub(in crate::webhook) client: StoreClient,
     outgoing: OutgoingLog,
     /// The number of parts that were appended.
     appended: Mutex<u64>,
-    lease: WebhookLease,
+    pub(in crate::webhook) lease: WebhookLease,
 }
 
-impl SharedWebhooks {
-    pub(super) fn new(store: Store) -> Self {
+impl RedisStore {
+    pub(in crate::webhook) fn new(client: StoreClient) -> Self {
         Self {
-            store,
+            client,
             outgoing: OutgoingLog::default(),
             appended: Mutex::default(),
             lease: WebhookLease::default(),
@@ -49,41 +53,41 @@ impl SharedWebhooks {
     /// # Errors
     ///
     /// [`Full`] if too much is queued already.
-    pub(super) fn append(&self, at_us: u64, hub_event: &HubEvent) -> Result<(), Full> {
+    pub(in crate::webhook) fn append(&self, at_us: u64, hub_event: &HubEvent) -> Result<(), Full> {
         self.outgoing.push(at_us, hub_event)
     }
 
     /// Appends the queued events to the log until `ending` is true, then the rest if Redis is
     /// available.
-    pub(super) async fn log(&self, ending: watch::Receiver<bool>) {
-        self.outgoing.append_all(&self.store, &self.appended, ending).await;
+    pub(in crate::webhook) async fn log(&self, ending: watch::Receiver<bool>) {
+        self.outgoing.append_all(&self.client, &self.appended, ending).await;
     }
 
     /// The number of events that are not appended yet.
-    pub(super) fn unlogged(&self) -> usize {
+    pub(in crate::webhook) fn unlogged(&self) -> usize {
         self.outgoing.len()
     }
 
     /// Whether this node holds the lease, for the metrics.
-    pub(super) fn is_leader(&self) -> bool {
+    pub(in crate::webhook) fn is_leader(&self) -> bool {
         self.lease.is_ours()
     }
 }
 
 /// The lease as far as this node knows: until when it certainly holds it.
 #[derive(Debug, Default)]
-struct WebhookLease(Mutex<Option<Instant>>);
+pub(in crate::webhook) struct WebhookLease(Mutex<Option<Instant>>);
 
 impl WebhookLease {
-    fn lasts_until(&self, until: Instant) {
+    pub(in crate::webhook) fn lasts_until(&self, until: Instant) {
         *self.0.lock() = Some(until);
     }
 
-    fn ends(&self) {
+    pub(in crate::webhook) fn ends(&self) {
         *self.0.lock() = None;
     }
 
-    fn is_ours(&self) -> bool {
+    pub(in crate::webhook) fn is_ours(&self) -> bool {
         let until = *self.0.lock();
         until.is_some_and(|until| now() < until)
     }

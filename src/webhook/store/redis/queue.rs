@@ -1,15 +1,20 @@
 //! The queue of one endpoint in Redis, for the delivering node.
 
 use super::{
-    super::{
+    RedisStore,
+    calls::{Head, QueueState},
+};
+use crate::{
+    clock::now,
+    cluster::Unavailable,
+    signature::Signer,
+    webhook::{
         endpoint::Endpoint,
         envelope::Notice,
-        queue::{ASIDE_BYTES_MAX, ASIDES_MAX, LIFETIME, Queue, RequestId},
         stats::Dropped,
+        store::memory::queue::{ASIDE_BYTES_MAX, ASIDES_MAX, LIFETIME, Queue, RequestId},
     },
-    SharedWebhooks,
 };
-use crate::{clock::now, cluster, signature::Signer};
 use parking_lot::Mutex;
 use std::{
     sync::{
@@ -22,8 +27,8 @@ use tokio::{sync::Notify, time};
 
 /// A queue in Redis. Reads only while this node holds the lease.
 #[derive(Debug)]
-pub(super) struct SharedQueue {
-    shared: Arc<SharedWebhooks>,
+pub(in crate::webhook) struct RedisQueue {
+    store: Arc<RedisStore>,
     name: String,
     endpoint: Arc<Endpoint>,
     signer: Signer,
@@ -37,15 +42,15 @@ pub(super) struct SharedQueue {
 /// The pause before a retry while Redis is unavailable.
 const RETRY: Duration = Duration::from_millis(200);
 
-impl SharedQueue {
-    pub(super) fn new(
-        shared: Arc<SharedWebhooks>,
+impl RedisQueue {
+    pub(in crate::webhook) fn new(
+        store: Arc<RedisStore>,
         name: String,
         endpoint: Arc<Endpoint>,
         signer: Signer,
     ) -> Self {
         Self {
-            shared,
+            store,
             name,
             endpoint,
             signer,
@@ -57,7 +62,7 @@ impl SharedQueue {
     }
 
     /// Sets the number of queued events. `has_lost_some`: the oldest may be gone.
-    pub(super) fn set_waiting(&self, events: usize, has_lost_some: bool) {
+    pub(in crate::webhook) fn set_waiting(&self, events: usize, has_lost_some: bool) {
         if has_lost_some {
             *self.head.lock() = None;
         }
@@ -67,28 +72,28 @@ impl SharedQueue {
         }
     }
 
-    fn notice(&self, head: &cluster::Head) -> (RequestId, Notice) {
+    fn notice(&self, head: &Head) -> (RequestId, Notice) {
         let created_at = now().checked_sub(head.age).unwrap_or_else(now);
         let body = String::from_utf8_lossy(&head.body).into_owned();
         (RequestId(head.id), Notice::of_body(&self.signer, body, head.events, created_at))
     }
 
     /// Handles the answer of the queue, and returns the events that were too old.
-    fn take(&self, queue: cluster::QueueState) -> usize {
+    fn take(&self, queue: QueueState) -> usize {
         *self.head.lock() = queue.head.map(|head| self.notice(&head));
         self.endpoint.stats.waiting.set(queue.waiting);
         queue.expired
     }
 
     /// The same, for requests that are set aside.
-    fn take_aside(&self, aside: cluster::QueueState) -> (usize, Option<(RequestId, Notice)>) {
+    fn take_aside(&self, aside: QueueState) -> (usize, Option<(RequestId, Notice)>) {
         self.asides.store(aside.count, Ordering::Relaxed);
         self.endpoint.stats.set_aside.set(aside.waiting);
         (aside.expired, aside.head.map(|head| self.notice(&head)))
     }
 }
 
-impl Queue for SharedQueue {
+impl Queue for RedisQueue {
     async fn first(&self) -> (RequestId, Notice) {
         loop {
             if let Some(first) = self.first_now().await {
@@ -99,14 +104,14 @@ impl Queue for SharedQueue {
     }
 
     async fn first_now(&self) -> Option<(RequestId, Notice)> {
-        if !self.shared.lease.is_ours() {
+        if !self.store.lease.is_ours() {
             return None;
         }
         let known = self.head.lock().clone();
         if known.is_some() {
             return known;
         }
-        let queue = self.shared.store.head(&self.name, None, LIFETIME).await.ok()?;
+        let queue = self.store.client.head(&self.name, None, LIFETIME).await.ok()?;
         let expired = self.take(queue);
         self.endpoint.count_dropped(Dropped::Expired, expired, now());
         self.head.lock().clone()
@@ -116,12 +121,12 @@ impl Queue for SharedQueue {
     /// afterwards.
     async fn ack(&self, request_id: RequestId) {
         loop {
-            match self.shared.store.head(&self.name, Some(request_id.0), LIFETIME).await {
+            match self.store.client.head(&self.name, Some(request_id.0), LIFETIME).await {
                 Ok(queue) => {
                     let expired = self.take(queue);
                     return self.endpoint.count_dropped(Dropped::Expired, expired, now());
                 }
-                Err(cluster::Unavailable) => time::sleep(RETRY).await,
+                Err(Unavailable) => time::sleep(RETRY).await,
             }
         }
     }
@@ -132,7 +137,7 @@ impl Queue for SharedQueue {
             return 0;
         }
         let lifetime = now().saturating_duration_since(before);
-        if let Ok(queue) = self.shared.store.head(&self.name, None, lifetime).await {
+        if let Ok(queue) = self.store.client.head(&self.name, None, lifetime).await {
             return self.take(queue);
         }
         // It is too old nevertheless, and must not be sent.
@@ -142,7 +147,7 @@ impl Queue for SharedQueue {
 
     async fn split(&self, request_id: RequestId, halves: [Notice; 2]) -> bool {
         let parts = halves.each_ref().map(|half| (half.events, &*half.body));
-        let is_done = self.shared.store.split(&self.name, request_id.0, &parts).await.is_ok();
+        let is_done = self.store.client.split(&self.name, request_id.0, &parts).await.is_ok();
         if is_done {
             *self.head.lock() = None;
         }
@@ -150,9 +155,9 @@ impl Queue for SharedQueue {
     }
 
     async fn set_aside(&self, request_id: RequestId) -> Option<usize> {
-        let store = &self.shared.store;
+        let client = &self.store.client;
         let set_aside =
-            store.set_aside(&self.name, request_id.0, ASIDE_BYTES_MAX, ASIDES_MAX).await;
+            client.set_aside(&self.name, request_id.0, ASIDE_BYTES_MAX, ASIDES_MAX).await;
         let dropped = set_aside.ok()?;
         *self.head.lock() = None;
         self.asides.fetch_add(1, Ordering::Relaxed);
@@ -169,10 +174,10 @@ impl Queue for SharedQueue {
     }
 
     async fn aside(&self, turn: usize) -> Option<(RequestId, Notice)> {
-        if !self.shared.lease.is_ours() {
+        if !self.store.lease.is_ours() {
             return None;
         }
-        let aside = self.shared.store.aside(&self.name, None, LIFETIME, turn).await.ok()?;
+        let aside = self.store.client.aside(&self.name, None, LIFETIME, turn).await.ok()?;
         let (expired, head) = self.take_aside(aside);
         self.endpoint.count_dropped(Dropped::Refused, expired, now());
         head
@@ -180,21 +185,21 @@ impl Queue for SharedQueue {
 
     async fn ack_aside(&self, request_id: RequestId) {
         loop {
-            match self.shared.store.aside(&self.name, Some(request_id.0), LIFETIME, 0).await {
+            match self.store.client.aside(&self.name, Some(request_id.0), LIFETIME, 0).await {
                 Ok(aside) => {
                     let (expired, _) = self.take_aside(aside);
                     return self.endpoint.count_dropped(Dropped::Refused, expired, now());
                 }
-                Err(cluster::Unavailable) => time::sleep(RETRY).await,
+                Err(Unavailable) => time::sleep(RETRY).await,
             }
         }
     }
 
     async fn drop_older_asides(&self, before: Instant) -> usize {
         let lifetime = now().saturating_duration_since(before);
-        match self.shared.store.aside(&self.name, None, lifetime, 0).await {
+        match self.store.client.aside(&self.name, None, lifetime, 0).await {
             Ok(aside) => self.take_aside(aside).0,
-            Err(cluster::Unavailable) => 0,
+            Err(Unavailable) => 0,
         }
     }
 }

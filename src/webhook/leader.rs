@@ -1,24 +1,22 @@
 //! The task that delivers an app's webhooks while this node holds the lease.
 
 use super::{
-    super::{
-        app::{AppWebhooks, Settings},
-        batch::Batch,
-        client::TIMEOUTS,
-        delivery::{End, EndpointDelivery},
-        envelope,
-        filter::Filter,
-        kept_alive,
-        machine::Machine,
-        queue::MemoryQueue,
-        record::parse,
-        stats::Dropped,
+    app::{AppWebhooks, Settings},
+    batch::Batch,
+    client::TIMEOUTS,
+    delivery::{End, EndpointDelivery},
+    envelope,
+    filter::Filter,
+    kept_alive,
+    machine::Machine,
+    record::parse,
+    stats::Dropped,
+    store::{
+        memory::queue::MemoryQueue,
+        redis::{Commit, NotCommitted, Poll, RedisQueue, RedisStore, StoreClient, View},
     },
-    SharedWebhooks,
-    queue::SharedQueue,
 };
-use crate::cluster::{Commit, NotCommitted, Poll, Store, Unavailable, View};
-use crate::{clock::now, http_client::Connector, hub::HubEvent};
+use crate::{clock::now, cluster::Unavailable, http_client::Connector, hub::HubEvent};
 use arc_swap::ArcSwap;
 use std::{
     collections::HashMap,
@@ -47,9 +45,9 @@ const LEASE_MARGIN: Duration = Duration::from_millis(500);
 /// Delivers the webhooks of `app` whenever this node holds the lease, until the app's webhooks end.
 /// Then it polls once more, tries each endpoint's queue a last time and releases the lease. When
 /// the settings change, it restarts with the state in Redis.
-pub(in crate::webhook) async fn dispatch(
+pub(super) async fn dispatch(
     app: Arc<AppWebhooks>,
-    shared: Arc<SharedWebhooks>,
+    shared: Arc<RedisStore>,
     connector: Arc<ArcSwap<Connector>>,
 ) {
     let (mut ending, mut changes) = (app.ending.subscribe(), app.watch());
@@ -63,7 +61,7 @@ pub(in crate::webhook) async fn dispatch(
             }
         }
         let made_of = (Arc::clone(&app), Arc::clone(&shared), Arc::clone(&connector));
-        let mut dispatcher = SharedDispatcher::new(made_of, settings);
+        let mut dispatcher = Leader::new(made_of, settings);
         loop {
             let step = dispatcher.step().await;
             tokio::select! {
@@ -94,9 +92,9 @@ enum Step {
     StandBy { by: String, remaining: Duration },
 }
 
-struct SharedDispatcher {
+struct Leader {
     app: Arc<AppWebhooks>,
-    shared: Arc<SharedWebhooks>,
+    shared: Arc<RedisStore>,
     connector: Arc<ArcSwap<Connector>>,
     settings: Arc<Settings>,
     /// The names of the endpoints' queues.
@@ -109,20 +107,20 @@ struct SharedDispatcher {
 
 /// The tasks that deliver while this node has the lease. They end when this is dropped.
 struct Delivering {
-    queues: Vec<Arc<SharedQueue>>,
+    queues: Vec<Arc<RedisQueue>>,
     tasks: JoinSet<()>,
     ends: Vec<watch::Sender<End>>,
 }
 
-impl SharedDispatcher {
+impl Leader {
     fn new(
-        (app, shared, connector): (Arc<AppWebhooks>, Arc<SharedWebhooks>, Arc<ArcSwap<Connector>>),
+        (app, shared, connector): (Arc<AppWebhooks>, Arc<RedisStore>, Arc<ArcSwap<Connector>>),
         settings: Arc<Settings>,
     ) -> Self {
         shared.lease.ends();
         Self {
             names: names(&settings),
-            name: shared.store.new_lease(),
+            name: shared.client.new_lease(),
             machine: Machine::of_redis(Vec::new()),
             delivering: None,
             app,
@@ -137,8 +135,8 @@ impl SharedDispatcher {
         Arc::ptr_eq(&self.settings, &self.app.settings())
     }
 
-    fn store(&self) -> &Store {
-        &self.shared.store
+    fn store(&self) -> &StoreClient {
+        &self.shared.client
     }
 
     /// Polls the log, and queues requests for what it contains.
@@ -152,7 +150,7 @@ impl SharedDispatcher {
             }
             Err(Unavailable) => return Step::Wait(asked + RETRY),
         };
-        self.shared.lease.lasts_until(asked + Store::LEASE - LEASE_MARGIN);
+        self.shared.lease.lasts_until(asked + StoreClient::LEASE - LEASE_MARGIN);
         if view.is_new {
             self.begin(&view);
         }
@@ -204,7 +202,7 @@ impl SharedDispatcher {
         let mut tasks = JoinSet::new();
         let mut queues = Vec::new();
         for (endpoint, name) in self.settings.endpoints.iter().zip(&self.names) {
-            let queue = Arc::new(SharedQueue::new(
+            let queue = Arc::new(RedisQueue::new(
                 Arc::clone(&self.shared),
                 name.clone(),
                 Arc::clone(endpoint),
@@ -245,7 +243,11 @@ impl SharedDispatcher {
     async fn take(&mut self, view: View) -> Result<usize, NotCommitted> {
         let mut commit = Commit {
             records: view.records.len(),
-            bytes: view.records.iter().map(|record| record.len() + Store::OVERHEAD_BYTES).sum(),
+            bytes: view
+                .records
+                .iter()
+                .map(|record| record.len() + StoreClient::OVERHEAD_BYTES)
+                .sum(),
             ..Commit::default()
         };
         let mut ready = Vec::new();
@@ -261,7 +263,7 @@ impl SharedDispatcher {
         if commit.records == 0 && commit.held.is_empty() && commit.requests.is_empty() {
             return Ok(view.records.len());
         }
-        let store = &self.shared.store;
+        let store = &self.shared.client;
         let queued = store.commit(&self.name, &self.names, MemoryQueue::BYTES_MAX, &commit).await?;
         let now = now();
         for (at, endpoint) in self.settings.endpoints.iter().enumerate() {

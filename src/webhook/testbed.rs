@@ -1,12 +1,15 @@
 //! Nodes that share a simulated Redis, and the webhooks of one app on each.
 
-use super::{SharedWebhooks, dispatch};
+use super::{
+    app::{AppWebhooks, Settings},
+    leader::dispatch,
+    store::redis::{Commit, Poll, RedisStore, StoreClient, StoreClients},
+};
 use crate::{
-    cluster::{Commit, Poll, SimulatedNode, SimulatedRedis, Store, Stores},
+    cluster::{SimulatedNode, SimulatedRedis},
     config::{AppConfig, WebhookConfig, WebhookEvent},
     http_client::Connector,
     hub::HubEvent,
-    webhook::app::{AppWebhooks, Settings},
 };
 use arc_swap::ArcSwap;
 use std::{sync::Arc, time::Duration};
@@ -20,7 +23,7 @@ pub(super) const BATCH_WAIT: Duration = Duration::from_millis(50);
 pub(super) struct Member {
     pub(super) node: SimulatedNode,
     pub(super) app: Arc<AppWebhooks>,
-    pub(super) shared: Arc<SharedWebhooks>,
+    pub(super) shared: Arc<RedisStore>,
     pub(super) tasks: JoinSet<()>,
 }
 
@@ -45,10 +48,10 @@ impl Member {
     /// A node that has joined, with webhooks of these URLs. Their tasks do not run.
     pub(super) async fn join(redis: &mut SimulatedRedis, urls: &[&str]) -> Self {
         let node = redis.start_node();
-        let stores = Stores::new(&node.cluster);
+        let stores = StoreClients::new(&node.cluster);
         node.until_joined().await;
         let app = Arc::new(AppWebhooks::new(APP.to_owned(), settings(urls)));
-        let shared = Arc::new(SharedWebhooks::new(stores.store(APP)));
+        let shared = Arc::new(RedisStore::new(stores.store(APP)));
         app.shared.set(Arc::clone(&shared)).unwrap();
         Self { node, app, shared, tasks: JoinSet::new() }
     }
@@ -70,8 +73,8 @@ impl Member {
         self.app.observe(0, hub_event.clone());
     }
 
-    pub(super) fn store(&self) -> &Store {
-        &self.shared.store
+    pub(super) fn store(&self) -> &StoreClient {
+        &self.shared.client
     }
 
     /// Puts requests with these numbers of events into the queue of this name.

@@ -1,14 +1,13 @@
 //! The log of observed events of an app, before they are dispatched.
 
-use super::app::Settings;
-use crate::hub::HubEvent;
+use crate::{hub::HubEvent, webhook::app::Settings};
 use parking_lot::Mutex;
 use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::Notify;
 
 /// An entry of the log.
 #[derive(Debug)]
-pub(super) enum LogEntry {
+pub(in crate::webhook) enum LogEntry {
     HubEvent(HubEvent),
     /// The settings that apply to the following entries.
     Settings(Arc<Settings>),
@@ -25,15 +24,15 @@ impl LogEntry {
 }
 
 /// Maximum number of entries read at once, so that other tasks can run.
-pub(super) const READ_MAX: usize = 1_000;
+pub(in crate::webhook) const READ_MAX: usize = 1_000;
 
 /// The error of a full log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Full;
+pub(in crate::webhook) struct Full;
 
 /// The log of one app in memory: every thread that observes an event appends, one task reads.
 #[derive(Debug)]
-pub(super) struct MemoryLog {
+pub(in crate::webhook) struct MemoryLog {
     entries: Mutex<Unread>,
     /// Notified only when the log was empty: otherwise the reader reads again by itself.
     filled: Notify,
@@ -49,18 +48,18 @@ struct Unread {
 
 impl MemoryLog {
     /// Maximum size in bytes: about 200,000 pairs of events, which take seconds without a reader.
-    pub(super) const BYTES_MAX: usize = 32 * 1_024 * 1_024;
+    pub(in crate::webhook) const BYTES_MAX: usize = 32 * 1_024 * 1_024;
     /// Momentary events may fill half of it; the rest is for events that come in pairs.
-    pub(super) const MOMENTARY_BYTES_MAX: usize = Self::BYTES_MAX / 2;
+    pub(in crate::webhook) const MOMENTARY_BYTES_MAX: usize = Self::BYTES_MAX / 2;
 
     /// An empty log with the settings for its first entries.
-    pub(super) fn new(settings: Arc<Settings>) -> Self {
+    pub(in crate::webhook) fn new(settings: Arc<Settings>) -> Self {
         let entries = Unread { settings, entries: VecDeque::new(), bytes: 0 };
         Self { entries: Mutex::new(entries), filled: Notify::new() }
     }
 
     /// The settings that apply to the next entry.
-    pub(super) fn settings(&self) -> Arc<Settings> {
+    pub(in crate::webhook) fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.entries.lock().settings)
     }
 
@@ -69,14 +68,14 @@ impl MemoryLog {
     /// # Errors
     ///
     /// [`Full`] if it was dropped.
-    pub(super) fn append(&self, hub_event: HubEvent) -> Result<(), Full> {
+    pub(in crate::webhook) fn append(&self, hub_event: HubEvent) -> Result<(), Full> {
         let max =
             if hub_event.is_transition() { Self::BYTES_MAX } else { Self::MOMENTARY_BYTES_MAX };
         self.push(LogEntry::HubEvent(hub_event), max)
     }
 
     /// Appends settings, which apply to all later entries.
-    pub(super) fn append_settings(&self, settings: Arc<Settings>) {
+    pub(in crate::webhook) fn append_settings(&self, settings: Arc<Settings>) {
         let pushed = self.push(LogEntry::Settings(settings), usize::MAX);
         debug_assert_eq!(pushed, Ok(()), "there is no limit");
     }
@@ -98,7 +97,7 @@ impl MemoryLog {
 
     /// Waits until there are entries, and moves the oldest of them, at most [`READ_MAX`], to `read`.
     /// Safe to cancel.
-    pub(super) async fn read(&self, read: &mut Vec<LogEntry>) {
+    pub(in crate::webhook) async fn read(&self, read: &mut Vec<LogEntry>) {
         loop {
             self.read_now(read);
             if !read.is_empty() {
@@ -109,7 +108,7 @@ impl MemoryLog {
     }
 
     /// Like [`MemoryLog::read`], without waiting.
-    pub(super) fn read_now(&self, read: &mut Vec<LogEntry>) {
+    pub(in crate::webhook) fn read_now(&self, read: &mut Vec<LogEntry>) {
         let mut log = self.entries.lock();
         for _ in 0..READ_MAX {
             let Some(entry) = log.entries.pop_front() else { break };

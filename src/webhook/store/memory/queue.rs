@@ -1,6 +1,6 @@
 //! The queue of requests for one endpoint.
 
-use super::envelope::Notice;
+use crate::webhook::envelope::Notice;
 use parking_lot::Mutex;
 use std::{
     collections::VecDeque,
@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 /// A request stays in it until it is acknowledged. A queue in Redis outlives its node: another node
 /// continues with the unacknowledged requests. Requests that are *set aside* are kept beside the
 /// queue: each has one event that the endpoint rejects, and does not block others.
-pub(super) trait Queue: Send + Sync {
+pub(in crate::webhook) trait Queue: Send + Sync {
     /// Waits until there is a request, and returns the oldest with its id. Safe to cancel.
     fn first(&self) -> impl Future<Output = (RequestId, Notice)> + Send;
 
@@ -55,17 +55,17 @@ pub(super) trait Queue: Send + Sync {
 }
 
 /// Maximum number of requests that are set aside for one endpoint.
-pub(super) const ASIDES_MAX: usize = 1_000;
+pub(in crate::webhook) const ASIDES_MAX: usize = 1_000;
 /// Maximum number of bytes that are set aside for one endpoint.
-pub(super) const ASIDE_BYTES_MAX: usize = 1_024 * 1_024;
+pub(in crate::webhook) const ASIDE_BYTES_MAX: usize = 1_024 * 1_024;
 
 /// Identifies a request of a queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct RequestId(pub(super) u64);
+pub(in crate::webhook) struct RequestId(pub(in crate::webhook) u64);
 
 /// A queue in memory.
 #[derive(Debug, Default)]
-pub(super) struct MemoryQueue {
+pub(in crate::webhook) struct MemoryQueue {
     queues: Mutex<Queues>,
     pushed: Notify,
     set_aside: Notify,
@@ -88,7 +88,7 @@ struct RequestQueue {
 
 impl MemoryQueue {
     /// Maximum size of the queue of one endpoint, in bytes.
-    pub(super) const BYTES_MAX: usize = 3 * 1_024 * 1_024;
+    pub(in crate::webhook) const BYTES_MAX: usize = 3 * 1_024 * 1_024;
     /// Bytes that a request counts in addition to its body.
     const OVERHEAD_BYTES: usize = 256;
 }
@@ -161,7 +161,7 @@ impl Queues {
 
 impl MemoryQueue {
     /// Appends a request. Drops the oldest beyond the limits; returns how many events were dropped.
-    pub(super) fn push(&self, notice: Notice) -> usize {
+    pub(in crate::webhook) fn push(&self, notice: Notice) -> usize {
         let mut queues = self.queues.lock();
         let request_id = queues.next_id();
         let dropped = queues.waiting.push(request_id, notice, (Self::BYTES_MAX, usize::MAX));
@@ -209,17 +209,17 @@ impl MemoryQueue {
     }
 
     /// The number of queued events, without those that are set aside.
-    pub(super) fn events(&self) -> usize {
+    pub(in crate::webhook) fn events(&self) -> usize {
         self.queues.lock().waiting.events
     }
 
     /// The number of events that are set aside.
-    pub(super) fn aside_events(&self) -> usize {
+    pub(in crate::webhook) fn aside_events(&self) -> usize {
         self.queues.lock().aside.events
     }
 
     /// The number of events that are queued or set aside.
-    pub(super) fn all_events(&self) -> usize {
+    pub(in crate::webhook) fn all_events(&self) -> usize {
         let queues = self.queues.lock();
         queues.waiting.events + queues.aside.events
     }
@@ -280,10 +280,10 @@ impl Queue for MemoryQueue {
 }
 
 /// Maximum age of a request: Pusher retries for 5 minutes, and Python's SDK rejects older ones.
-pub(super) const LIFETIME: Duration = Duration::from_secs(300);
+pub(in crate::webhook) const LIFETIME: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::webhook) mod tests {
     use super::*;
     use crate::signature::Signer;
 

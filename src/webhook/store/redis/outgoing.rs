@@ -1,12 +1,12 @@
 //! Observed events that are not in the common log yet.
 
-use super::super::{
-    log::{Full, MemoryLog},
-    record,
-};
+use super::calls::{LogRecord, StoreClient};
 use crate::{
-    cluster::{LogRecord, Store},
     hub::HubEvent,
+    webhook::{
+        record,
+        store::memory::log::{Full, MemoryLog},
+    },
 };
 use parking_lot::Mutex;
 use std::{collections::VecDeque, time::Duration};
@@ -37,7 +37,7 @@ const RETRY: Duration = Duration::from_millis(200);
 const PART_BYTES_MAX: usize = 1_024 * 1_024;
 
 fn size(entry: &LogRecord) -> usize {
-    entry.record.len() + Store::OVERHEAD_BYTES
+    entry.record.len() + StoreClient::OVERHEAD_BYTES
 }
 
 impl OutgoingLog {
@@ -48,8 +48,11 @@ impl OutgoingLog {
     /// [`Full`] if it was dropped.
     pub(super) fn push(&self, at_us: u64, hub_event: &HubEvent) -> Result<(), Full> {
         // Momentary events leave room for paired ones, here and in the log.
-        let most_bytes =
-            if hub_event.is_transition() { Store::LOG_BYTES_MAX } else { Store::LOG_BYTES_MAX / 2 };
+        let most_bytes = if hub_event.is_transition() {
+            StoreClient::LOG_BYTES_MAX
+        } else {
+            StoreClient::LOG_BYTES_MAX / 2
+        };
         let most_here = most_bytes.min(MemoryLog::BYTES_MAX);
         let entry = LogRecord { at_us, most_bytes, record: record::encode(hub_event).into_bytes() };
         let mut waiting = self.waiting.lock();
@@ -74,11 +77,12 @@ impl OutgoingLog {
         let mut bytes = 0;
         let mut waiting = self.waiting.lock();
         if waiting.unacknowledged == 0 {
-            let together = waiting.entries.iter().take(Store::RECORDS_MAX).take_while(|entry| {
-                let is_first = bytes == 0;
-                bytes += size(entry);
-                is_first || bytes <= PART_BYTES_MAX
-            });
+            let together =
+                waiting.entries.iter().take(StoreClient::RECORDS_MAX).take_while(|entry| {
+                    let is_first = bytes == 0;
+                    bytes += size(entry);
+                    is_first || bytes <= PART_BYTES_MAX
+                });
             waiting.unacknowledged = together.count();
         }
         waiting.entries.range(..waiting.unacknowledged).cloned().collect()
@@ -98,7 +102,7 @@ impl OutgoingLog {
     /// unavailable then. `number` counts the parts of this process.
     pub(super) async fn append_all(
         &self,
-        store: &Store,
+        store: &StoreClient,
         number: &Mutex<u64>,
         mut ending: watch::Receiver<bool>,
     ) {
@@ -137,12 +141,12 @@ mod tests {
     fn events_are_appended_in_parts_and_in_order() {
         let outgoing = OutgoingLog::default();
         let [occupied, vacated, ..] = one_of_each();
-        for _ in 0..Store::RECORDS_MAX {
+        for _ in 0..StoreClient::RECORDS_MAX {
             outgoing.push(7, &occupied).unwrap();
         }
         outgoing.push(0, &vacated).unwrap();
         let part = outgoing.part();
-        assert_eq!((part.len(), part[0].at_us), (Store::RECORDS_MAX, 7));
+        assert_eq!((part.len(), part[0].at_us), (StoreClient::RECORDS_MAX, 7));
         outgoing.remove(&part);
         let part = outgoing.part();
         assert_eq!(part[0].record, record::encode(&vacated).into_bytes());
@@ -173,7 +177,7 @@ mod tests {
         let mut push = |bytes: usize| {
             if let HubEvent::ClientEvent { data, .. } = &mut event {
                 *data = String::new();
-                let rest = record::encode(&event).len() + Store::OVERHEAD_BYTES;
+                let rest = record::encode(&event).len() + StoreClient::OVERHEAD_BYTES;
                 if let HubEvent::ClientEvent { data, .. } = &mut event {
                     *data = "x".repeat(bytes - rest);
                 }
@@ -197,12 +201,12 @@ mod tests {
     fn exactly_32_mib_wait_and_half_of_that_of_the_moment() {
         let [occupied, _, _, _, event, ..] = one_of_each();
         for (hub_event, most) in
-            [(&occupied, MemoryLog::BYTES_MAX), (&event, Store::LOG_BYTES_MAX / 2)]
+            [(&occupied, MemoryLog::BYTES_MAX), (&event, StoreClient::LOG_BYTES_MAX / 2)]
         {
             let outgoing = OutgoingLog::default();
             outgoing.push(0, hub_event).unwrap();
             let each = outgoing.waiting.lock().bytes;
-            assert_eq!(each, record::encode(hub_event).len() + Store::OVERHEAD_BYTES);
+            assert_eq!(each, record::encode(hub_event).len() + StoreClient::OVERHEAD_BYTES);
             outgoing.waiting.lock().bytes = most - each;
             assert_eq!(outgoing.push(0, hub_event), Ok(()));
             outgoing.waiting.lock().bytes = most - each + 1;
