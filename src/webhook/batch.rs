@@ -24,12 +24,24 @@ impl Batch {
         Self { wait, text: String::new(), events: 0, since: None }
     }
 
+    /// Adds an event. Returns the requests that are complete, each with its number of events.
+    pub(super) fn add(
+        &mut self,
+        event: &str,
+        now: Instant,
+    ) -> impl Iterator<Item = (String, usize)> + use<> {
+        let full = if self.has_room(event.len()) { None } else { self.take() };
+        self.push(event, now);
+        let due = if self.is_due(now) { self.take() } else { None };
+        full.into_iter().chain(due)
+    }
+
     /// Whether an event of this size may be added.
-    pub(super) fn has_room(&self, bytes: usize) -> bool {
+    fn has_room(&self, bytes: usize) -> bool {
         self.events == 0 || self.text.len() + 1 + bytes <= Self::BYTES_MAX
     }
 
-    pub(super) fn push(&mut self, event: &str, now: Instant) {
+    fn push(&mut self, event: &str, now: Instant) {
         if self.events > 0 {
             self.text.push(',');
         }

@@ -4,14 +4,16 @@ use super::{
     client::Post,
     endpoint::Endpoint,
     envelope::{self, Notice},
+    kept_alive,
     retry::{Context, Failure, Retries, RetryDecision},
     stats::Dropped,
     store::memory::queue::{LIFETIME, Queue, RequestId},
 };
 use crate::{
     clock::now,
-    http_client::{ConnectError, HttpError},
+    http_client::{ConnectError, Connector, HttpError},
 };
+use arc_swap::ArcSwap;
 use std::{
     sync::{
         Arc,
@@ -40,9 +42,22 @@ pub(super) enum End {
     Stop,
 }
 
+/// Delivers the requests of a queue to its endpoint until `end`.
+pub(super) fn deliver<Q: Queue + 'static>(
+    endpoint: Arc<Endpoint>,
+    queue: Arc<Q>,
+    connector: Arc<ArcSwap<Connector>>,
+    end: watch::Receiver<End>,
+) -> impl Future<Output = ()> + Send + 'static {
+    kept_alive(move || {
+        let posts = [(); 2].map(|()| endpoint.client(Arc::clone(&connector)));
+        EndpointDelivery::new(Arc::clone(&endpoint), Arc::clone(&queue), posts, end.clone()).run()
+    })
+}
+
 /// The delivery to one endpoint.
 #[derive(Debug)]
-pub(super) struct EndpointDelivery<P, Q> {
+struct EndpointDelivery<P, Q> {
     main: Main<P, Q>,
     asides: Asides<P, Q>,
 }
@@ -110,7 +125,7 @@ fn delivered(endpoint: &Endpoint, notice: &Notice) {
 impl<P: Post, Q: Queue> EndpointDelivery<P, Q> {
     /// Creates a delivery that uses the first of `posts`, and the second for requests that are set
     /// aside.
-    pub(super) fn new(
+    fn new(
         endpoint: Arc<Endpoint>,
         queue: Arc<Q>,
         posts: [P; 2],
@@ -130,7 +145,7 @@ impl<P: Post, Q: Queue> EndpointDelivery<P, Q> {
     }
 
     /// Delivers until the end: nothing waits any more, or the last attempt has failed.
-    pub(super) async fn run(self) {
+    async fn run(self) {
         tokio::join!(self.main.run(), self.asides.run());
     }
 }

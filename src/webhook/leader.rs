@@ -4,10 +4,9 @@ use super::{
     app::{AppWebhooks, Settings},
     batch::Batch,
     client::TIMEOUTS,
-    delivery::{End, EndpointDelivery},
+    delivery::{End, deliver},
     envelope,
     filter::Filter,
-    kept_alive,
     machine::Machine,
     record::parse,
     stats::Dropped,
@@ -209,20 +208,10 @@ impl Leader {
                 self.settings.signer.clone(),
             ));
             queues.push(Arc::clone(&queue));
-            let (endpoint, connector) = (Arc::clone(endpoint), Arc::clone(&self.connector));
             let end = watch::Sender::new(End::Open);
-            let ending = end.subscribe();
+            let (endpoint, connector) = (Arc::clone(endpoint), Arc::clone(&self.connector));
+            tasks.spawn(deliver(endpoint, queue, connector, end.subscribe()));
             ends.push(end);
-            tasks.spawn(kept_alive(move || {
-                let clients = [(); 2].map(|()| endpoint.client(Arc::clone(&connector)));
-                EndpointDelivery::new(
-                    Arc::clone(&endpoint),
-                    Arc::clone(&queue),
-                    clients,
-                    ending.clone(),
-                )
-                .run()
-            }));
         }
         Delivering { queues, tasks, ends }
     }
@@ -365,13 +354,7 @@ fn batches(
     let mut batches = Vec::new();
     let passing = ready.iter().zip(events).filter(|(hub_event, _)| filter.passes(hub_event));
     for (_, event) in passing {
-        if !batch.has_room(event.len()) {
-            batches.extend(batch.take());
-        }
-        batch.push(event, now);
-        if batch.is_due(now) {
-            batches.extend(batch.take());
-        }
+        batches.extend(batch.add(event, now));
     }
     // Records that are read together have waited together.
     batches.extend(batch.take());

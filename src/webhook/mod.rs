@@ -3,7 +3,7 @@
 //! # The path of an event
 //!
 //! [`Observer::observe`] appends a [`HubEvent`] to the **log** of the app (`store`) and returns. One
-//! task for each app (`app`) reads the log and passes it to the **state machine** (`machine`), which
+//! task for each app (`dispatcher`) reads the log and passes it to the **state machine** (`machine`), which
 //! decides which events are reported and when: paired events alternate, and absences of less than
 //! three seconds are not reported. Reported events pass the **filter** of
 //! each endpoint into its **batch** (`filter`, `batch`), which becomes one signed request
@@ -23,6 +23,7 @@ mod app;
 mod batch;
 mod client;
 mod delivery;
+mod dispatcher;
 mod endpoint;
 mod envelope;
 mod error;
@@ -51,15 +52,20 @@ use crate::{
     hub::{HubEvent, Observer},
     shutdown::Drain,
 };
-use app::{AppWebhooks, Settings, dispatch};
+use app::{AppWebhooks, Settings};
 use arc_swap::ArcSwap;
+use dispatcher::dispatch;
 use stats::Dropped;
 use std::{
     collections::HashMap,
     sync::{Arc, OnceLock, atomic::Ordering},
     time::Duration,
 };
-use store::redis::{RedisStore, StoreClients};
+use store::{
+    Store,
+    memory::log::MemoryLog,
+    redis::{RedisStore, StoreClients},
+};
 use tokio::{sync::Notify, task::JoinSet, time};
 
 /// The webhooks of all apps. An app without webhooks costs nothing.
@@ -129,9 +135,10 @@ impl Webhooks {
                 Some(app) => app.change(settings),
                 None if settings.endpoints.is_empty() => {}
                 None => {
-                    let app = Arc::new(AppWebhooks::new(id.clone(), settings));
-                    self.share_app(&app);
-                    apps.insert(id, app);
+                    let settings = Arc::new(settings);
+                    let store = self.store(&id, &settings);
+                    let app = AppWebhooks::new(id.clone(), settings, store);
+                    apps.insert(id, Arc::new(app));
                 }
             }
         }
@@ -175,30 +182,39 @@ impl Webhooks {
     /// Starts the tasks of an app.
     fn start(&self, app: &Arc<AppWebhooks>, tasks: &mut JoinSet<()>) {
         let (app, connector) = (Arc::clone(app), Arc::clone(&self.connector));
-        let Some(shared) = app.shared.get().cloned() else {
+        let Store::Redis(store) = &app.store else {
             tasks.spawn(kept_alive(move || dispatch(Arc::clone(&app), Arc::clone(&connector))));
             return;
         };
-        let (logging, is_ending) = (Arc::clone(&shared), app.ending.subscribe());
+        let (logging, is_ending) = (Arc::clone(store), app.ending.subscribe());
         tasks.spawn(kept_alive(move || {
             let (logging, is_ending) = (Arc::clone(&logging), is_ending.clone());
             async move { logging.log(is_ending).await }
         }));
+        let store = Arc::clone(store);
         tasks.spawn(kept_alive(move || {
-            leader::dispatch(Arc::clone(&app), Arc::clone(&shared), Arc::clone(&connector))
+            leader::dispatch(Arc::clone(&app), Arc::clone(&store), Arc::clone(&connector))
         }));
     }
 
-    /// Makes the webhooks use the log and queues of `cluster`. Must be called before
-    /// [`Webhooks::run`].
+    /// Makes the webhooks use logs and queues in the Redis of `cluster`. Must be called before
+    /// [`Webhooks::run`], and before any event.
     pub fn share(&self, cluster: &Cluster) {
         self.stores.get_or_init(|| StoreClients::new(cluster));
-        self.apps.load().values().for_each(|app| self.share_app(app));
+        let apps = self.apps.load();
+        let shared = apps.iter().map(|(id, app)| {
+            let settings = app.settings();
+            let store = self.store(id, &settings);
+            (id.clone(), Arc::new(AppWebhooks::new(id.clone(), settings, store)))
+        });
+        self.apps.store(Arc::new(shared.collect()));
     }
 
-    fn share_app(&self, app: &AppWebhooks) {
-        if let Some(stores) = self.stores.get() {
-            app.shared.get_or_init(|| Arc::new(RedisStore::new(stores.store(&app.id))));
+    /// The store of an app whose first settings are these.
+    fn store(&self, app_id: &str, settings: &Arc<Settings>) -> Store {
+        match self.stores.get() {
+            Some(stores) => Store::Redis(Arc::new(RedisStore::new(stores.store(app_id)))),
+            None => Store::Memory(MemoryLog::new(Arc::clone(settings))),
         }
     }
 
@@ -207,7 +223,7 @@ impl Webhooks {
     #[must_use = "the number of dropped events must be reported"]
     pub fn abandon(&self) -> usize {
         let unlogged = |app: &Arc<AppWebhooks>| {
-            let unlogged = app.shared.get().map_or(0, |shared| shared.unlogged());
+            let unlogged = app.store.unlogged();
             app.lost.add(unlogged);
             unlogged
         };

@@ -161,9 +161,9 @@ impl WebhookMetrics {
         let name = "campanile_webhook_leader";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for app in self.apps() {
-            if let Some(shared) = app.shared.get() {
+            if let Some(is_leader) = app.store.is_leader() {
                 let labels = [("app", app.id.clone())];
-                family.encode_family(&labels)?.encode_gauge(&u64::from(shared.is_leader()))?;
+                family.encode_family(&labels)?.encode_gauge(&u64::from(is_leader))?;
             }
         }
         Ok(())

@@ -3,7 +3,10 @@
 use super::{
     app::{AppWebhooks, Settings},
     leader::dispatch,
-    store::redis::{Commit, Poll, RedisStore, StoreClient, StoreClients},
+    store::{
+        Store,
+        redis::{Commit, Poll, RedisStore, StoreClient, StoreClients},
+    },
 };
 use crate::{
     cluster::{SimulatedNode, SimulatedRedis},
@@ -50,9 +53,9 @@ impl Member {
         let node = redis.start_node();
         let stores = StoreClients::new(&node.cluster);
         node.until_joined().await;
-        let app = Arc::new(AppWebhooks::new(APP.to_owned(), settings(urls)));
         let shared = Arc::new(RedisStore::new(stores.store(APP)));
-        app.shared.set(Arc::clone(&shared)).unwrap();
+        let store = Store::Redis(Arc::clone(&shared));
+        let app = Arc::new(AppWebhooks::new(APP.to_owned(), Arc::new(settings(urls)), store));
         Self { node, app, shared, tasks: JoinSet::new() }
     }
 
