@@ -9,6 +9,7 @@ use super::{
     error::Unavailable,
     link_state::Joined,
     notifiers::{AppNotifier, process_of},
+    partition::Partition,
     random,
     reason::was_refused,
     scripts::{Script, ScriptCall, ScriptReply, Status, Unexpected},
@@ -61,6 +62,20 @@ impl AppScripts {
         self.shared.names.of_app(kind, &self.app_id)
     }
 
+    /// The key of the app's webhook log, which topics append to as well.
+    pub(crate) fn log_key(&self) -> String {
+        self.shared.names.log(&self.app_id, self.home())
+    }
+
+    /// The key of the state of the app's webhook log (see `lua/log.lua`).
+    pub(crate) fn log_state_key(&self) -> String {
+        self.shared.names.log_state(&self.app_id, self.home())
+    }
+
+    fn home(&self) -> Partition {
+        self.shared.names.home_of(&self.app_id)
+    }
+
     /// The name of this process, which begins the names of its nodes.
     pub(crate) fn process(&self) -> String {
         self.shared.process()
@@ -78,8 +93,7 @@ impl AppScripts {
     /// [`Unavailable`]: the node is not joined.
     pub(crate) fn call(&self, script: &Arc<Script>) -> Result<AppCall, Unavailable> {
         let joined = self.shared.joined_now().ok_or(Unavailable)?;
-        let names = &self.shared.names;
-        let call = ScriptCall::guarded(script, names.home_of(&self.app_id), names, &joined.lease);
+        let call = ScriptCall::guarded(script, self.home(), &self.shared.names, &joined.lease);
         Ok(AppCall { joined, call })
     }
 

@@ -16,7 +16,6 @@ use super::{
     lease::Lease,
     link::RedisConnection,
     logged::Wanted,
-    names::Names,
     partition::Partition,
     scripts::{ScriptCall, ScriptReply, Status, Unexpected},
     shared::ClusterState,
@@ -149,24 +148,12 @@ async fn look(
 ) {
     let mut exist = cmd("EXISTS");
     for app_id in &apps {
-        exist.arg(shared.names.of_app_in("log", app_id, partition));
+        exist.arg(shared.names.log(app_id, partition));
     }
     match connection.query::<usize>(partition, &exist).await {
         Ok(0) => {}
         Ok(_) => apps.iter().for_each(|app_id| shared.note_logged(app_id, partition)),
         Err(error) => tracing::debug!(%error, %partition, "logs were not polled"),
-    }
-}
-
-impl Names {
-    /// The key of an app's log.
-    pub(super) fn log(&self, app_id: &str) -> String {
-        self.of_app("log", app_id)
-    }
-
-    /// The key of the state of an app's log (see `lua/log.lua`).
-    fn log_state(&self, app_id: &str) -> String {
-        self.of_app("logstate", app_id)
     }
 }
 
@@ -210,8 +197,8 @@ impl Forward {
         let (names, partition) = (&self.shared.names, self.partition);
         let call =
             ScriptCall::guarded(&self.shared.scripts.unforwarded, partition, names, &self.lease)
-                .key(names.of_app_in("log", &self.app_id, partition))
-                .key(names.of_app_in("logstate", &self.app_id, partition))
+                .key(names.log(&self.app_id, partition))
+                .key(names.log_state(&self.app_id, partition))
                 .number(reached)
                 .number(RECORDS_MAX);
         let mut answer = self.ask(call).await?;
@@ -230,8 +217,8 @@ impl Forward {
         let names = &self.shared.names;
         let home = names.home_of(&self.app_id);
         let mut call = ScriptCall::guarded(&self.shared.scripts.forward, home, names, &self.lease)
-            .key(names.log(&self.app_id))
-            .key(names.log_state(&self.app_id))
+            .key(names.log(&self.app_id, home))
+            .key(names.log_state(&self.app_id, home))
             .number(self.partition)
             .number(part.lost);
         for (number, text) in records {

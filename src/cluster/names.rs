@@ -145,9 +145,14 @@ impl Names {
         self.key(what, self.home_of(app_id), app_id)
     }
 
-    /// A key that an app has in each partition.
-    pub(super) fn of_app_in(&self, what: &str, app_id: &str, partition: Partition) -> String {
-        self.key(what, partition, app_id)
+    /// The webhook log of an app in a partition. That in the home partition is the app's log.
+    pub(super) fn log(&self, app_id: &str, partition: Partition) -> String {
+        self.key("log", partition, app_id)
+    }
+
+    /// The state of a webhook log (see `lua/log.lua`).
+    pub(super) fn log_state(&self, app_id: &str, partition: Partition) -> String {
+        self.key("logstate", partition, app_id)
     }
 
     /// The nodes that may write to a partition, and the partition's generation.
@@ -226,8 +231,9 @@ mod tests {
             (names.latest_ids("1", &channel), "p:r{460}1:cache-a"),
             (names.channel_index("1", home), "p:i{460}1"),
             (names.user_index("1", home), "p:j{460}1"),
-            (names.of_app("log", "1"), "p:log{460}1"),
-            (names.of_app_in("log", "1", home), "p:log{460}1"),
+            (names.of_app("queue", "1"), "p:queue{460}1"),
+            (names.log("1", home), "p:log{460}1"),
+            (names.log_state("1", home), "p:logstate{460}1"),
             (names.registry(home), "p:nodes{460}"),
             (names.all_nodes(), "p:bus{460}"),
             (names.topics_of("ab.1", home), "p:topics{460}ab.1"),

@@ -61,11 +61,9 @@ pub(super) fn sync_call(
         if shared.rings_itself(&name.app_id, partition) {
             control_message = ControlMessage::Logged { app_id: name.app_id.to_string() }.encode();
         }
-        call = call.key(names.of_app_in("log", &name.app_id, partition)).key(names.of_app_in(
-            "logstate",
-            &name.app_id,
-            partition,
-        ));
+        call = call
+            .key(names.log(&name.app_id, partition))
+            .key(names.log_state(&name.app_id, partition));
     }
     let (epoch, reached) =
         request.reached.as_ref().map_or(("", 0), |(epoch, reached)| (epoch, *reached));

@@ -59,8 +59,8 @@ async fn everything_of_a_node_with_an_expired_lease_is_removed() {
         }
         assert_eq!(testbed.coordinator.shared.metrics.cleanups.get(), 1);
         assert!(testbed.coordinator.membership.nodes.cleaning.is_empty());
-        let log = testbed.coordinator.shared.names.log(APP);
         let home = testbed.coordinator.shared.names.home_of(APP);
+        let log = testbed.coordinator.shared.names.log(APP, home);
         let log = format!("{:?}", testbed.ask(home, &["LRANGE", &log, "0", "-1"]));
         let log = log.replace('\\', "");
         for channel in ["a", "c"] {

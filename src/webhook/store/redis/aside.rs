@@ -24,7 +24,7 @@ impl StoreClient {
             .app
             .call(&self.scripts.split)?
             .key(self.queue(queue))
-            .key(self.app.key("logstate"))
+            .key(self.app.log_state_key())
             .number(id);
         for (events, body) in parts {
             call = call.number(events).arg(body);
@@ -49,7 +49,7 @@ impl StoreClient {
             .app
             .call(&self.scripts.set_aside)?
             .key(self.queue(queue))
-            .key(self.app.key("logstate"))
+            .key(self.app.log_state_key())
             .key(self.asides(queue))
             .number(id)
             .number(most_bytes)
@@ -76,13 +76,14 @@ impl StoreClient {
             .app
             .call(&self.scripts.aside)?
             .key(self.asides(queue))
-            .key(self.app.key("logstate"))
+            .key(self.app.log_state_key())
             .number(done.unwrap_or(0))
             .number(lifetime.as_millis())
             .number(turn);
         let (answer, now_ms) = self.app.run(call).await?;
         read::head(answer, now_ms).map_err(|Unexpected| self.app.unexpected_reply())
     }
+
     /// The key of the requests that an endpoint rejects.
     fn asides(&self, queue: &str) -> String {
         format!("{}:{queue}", self.app.key("aside"))

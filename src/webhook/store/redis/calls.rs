@@ -198,8 +198,8 @@ impl StoreClient {
         let mut call = self
             .app
             .call(&self.scripts.append)?
-            .key(self.app.key("log"))
-            .key(self.app.key("logstate"))
+            .key(self.app.log_key())
+            .key(self.app.log_state_key())
             .key(format!("{}:{}", self.app.key("appended"), self.app.process()))
             .number(number)
             .number(APPENDED_MEMORY.as_millis());
@@ -227,8 +227,8 @@ impl StoreClient {
             .app
             .call(&self.scripts.poll)?
             .key(self.app.key("teller"))
-            .key(self.app.key("log"))
-            .key(self.app.key("logstate"))
+            .key(self.app.log_key())
+            .key(self.app.log_state_key())
             .key(self.app.key("held"))
             .arg(lease)
             .arg(format!("{}.", self.app.process()))
@@ -259,8 +259,8 @@ impl StoreClient {
             .call(&self.scripts.commit)
             .map_err(|Unavailable| NotCommitted::Unknown)?
             .key(self.app.key("teller"))
-            .key(self.app.key("log"))
-            .key(self.app.key("logstate"))
+            .key(self.app.log_key())
+            .key(self.app.log_state_key())
             .key(self.app.key("held"));
         for queue in queues {
             call = call.key(self.queue(queue));
@@ -306,7 +306,7 @@ impl StoreClient {
             .app
             .call(&self.scripts.head)?
             .key(self.queue(queue))
-            .key(self.app.key("logstate"))
+            .key(self.app.log_state_key())
             .number(done.unwrap_or(0))
             .number(lifetime.as_millis());
         let (answer, now_ms) = self.app.run(call).await?;
