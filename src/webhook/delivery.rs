@@ -7,7 +7,7 @@ use super::{
     kept_alive,
     retry::{Context, Failure, Retries, RetryDecision},
     stats::Dropped,
-    store::memory::queue::{LIFETIME, Queue, RequestId},
+    store::queue::{LIFETIME, Queue, RequestId},
 };
 use crate::{
     clock::now,

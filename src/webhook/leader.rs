@@ -11,7 +11,7 @@ use super::{
     record::parse,
     stats::Dropped,
     store::{
-        memory::queue::MemoryQueue,
+        queue::QUEUE_BYTES_MAX,
         redis::{Commit, NotCommitted, Poll, RedisQueue, RedisStore, StoreClient, View},
     },
 };
@@ -253,7 +253,7 @@ impl Leader {
             return Ok(view.records.len());
         }
         let store = &self.shared.client;
-        let queued = store.commit(&self.name, &self.names, MemoryQueue::BYTES_MAX, &commit).await?;
+        let queued = store.commit(&self.name, &self.names, QUEUE_BYTES_MAX, &commit).await?;
         let now = now();
         for (at, endpoint) in self.settings.endpoints.iter().enumerate() {
             let dropped = queued.dropped.get(at).copied().unwrap_or(0);

@@ -4,9 +4,9 @@ use super::*;
 use crate::{
     cluster::SimulatedRedis,
     hub::hub_event_tests::{channel, one_of_each},
-    webhook::record::encode,
     webhook::{
-        store::redis::LogRecord,
+        record::encode,
+        store::{log::LOG_BYTES_MAX, redis::LogRecord},
         testbed::{BATCH_WAIT, Member, connector, settings},
     },
 };
@@ -255,7 +255,7 @@ async fn more_events_than_one_poll_returns_are_reported_in_order() {
     let entries = |range: std::ops::Range<usize>| -> Vec<_> {
         let entry = |number| LogRecord {
             at_us: 1_000,
-            most_bytes: StoreClient::LOG_BYTES_MAX,
+            most_bytes: LOG_BYTES_MAX,
             record: encode(&occupied(&format!("c{number}"))).into_bytes(),
         };
         range.map(entry).collect()
@@ -283,7 +283,7 @@ async fn events_during_a_step_are_reported_by_the_next_one() {
     let mut dispatcher = Leader::new(made_of, one.app.settings());
     let entry = |number: u64| LogRecord {
         at_us: 0,
-        most_bytes: StoreClient::LOG_BYTES_MAX,
+        most_bytes: LOG_BYTES_MAX,
         record: encode(&occupied(&format!("c{number}"))).into_bytes(),
     };
     let (mut number, mut waits) = (0, Vec::new());

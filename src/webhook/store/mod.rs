@@ -1,12 +1,15 @@
 //! Where the log of an app and the queues of its endpoints are: in memory, or with several nodes in
 //! Redis.
 
+pub(super) mod log;
 pub(super) mod memory;
+pub(super) mod queue;
 pub(super) mod redis;
 
 use super::app::Settings;
 use crate::hub::HubEvent;
-use memory::log::{Full, MemoryLog};
+use log::Full;
+use memory::log::MemoryLog;
 use redis::RedisStore;
 use std::sync::Arc;
 

@@ -1,6 +1,12 @@
 //! The log of observed events of an app, before they are dispatched.
 
-use crate::{hub::HubEvent, webhook::app::Settings};
+use crate::{
+    hub::HubEvent,
+    webhook::{
+        app::Settings,
+        store::log::{Full, bytes_max},
+    },
+};
 use parking_lot::Mutex;
 use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::Notify;
@@ -26,10 +32,6 @@ impl LogEntry {
 /// Maximum number of entries read at once, so that other tasks can run.
 pub(in crate::webhook) const READ_MAX: usize = 1_000;
 
-/// The error of a full log.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::webhook) struct Full;
-
 /// The log of one app in memory: every thread that observes an event appends, one task reads.
 #[derive(Debug)]
 pub(in crate::webhook) struct MemoryLog {
@@ -47,11 +49,6 @@ struct Unread {
 }
 
 impl MemoryLog {
-    /// Maximum size in bytes: about 200,000 pairs of events, which take seconds without a reader.
-    pub(in crate::webhook) const BYTES_MAX: usize = 32 * 1_024 * 1_024;
-    /// Momentary events may fill half of it; the rest is for events that come in pairs.
-    pub(in crate::webhook) const MOMENTARY_BYTES_MAX: usize = Self::BYTES_MAX / 2;
-
     /// An empty log with the settings for its first entries.
     pub(in crate::webhook) fn new(settings: Arc<Settings>) -> Self {
         let entries = Unread { settings, entries: VecDeque::new(), bytes: 0 };
@@ -69,8 +66,7 @@ impl MemoryLog {
     ///
     /// [`Full`] if it was dropped.
     pub(in crate::webhook) fn append(&self, hub_event: HubEvent) -> Result<(), Full> {
-        let max =
-            if hub_event.is_transition() { Self::BYTES_MAX } else { Self::MOMENTARY_BYTES_MAX };
+        let max = bytes_max(&hub_event);
         self.push(LogEntry::HubEvent(hub_event), max)
     }
 
@@ -128,6 +124,7 @@ impl MemoryLog {
 mod tests {
     use super::*;
     use crate::hub::hub_event_tests::{channel, one_of_each};
+    use crate::webhook::store::log::LOG_BYTES_MAX;
 
     fn settings() -> Arc<Settings> {
         let app = crate::config::AppConfig::development();
@@ -235,7 +232,7 @@ mod tests {
         let [occupied, ..] = one_of_each();
         let taken = (0..1_000_000).filter(|_| log.append(occupied.clone()).is_ok()).count();
         assert!(100_000 < taken && taken < 1_000_000, "{taken}");
-        assert!(log.entries.lock().bytes <= MemoryLog::BYTES_MAX);
+        assert!(log.entries.lock().bytes <= LOG_BYTES_MAX);
         assert_eq!(log.append(occupied), Err(Full));
     }
 }

@@ -1,67 +1,12 @@
-//! The queue of requests for one endpoint.
+//! The queue of requests for one endpoint, in memory.
 
-use crate::webhook::envelope::Notice;
-use parking_lot::Mutex;
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
+use crate::webhook::{
+    envelope::Notice,
+    store::queue::{ASIDE_BYTES_MAX, ASIDES_MAX, QUEUE_BYTES_MAX, Queue, RequestId},
 };
+use parking_lot::Mutex;
+use std::{collections::VecDeque, time::Instant};
 use tokio::sync::Notify;
-
-/// The queue of one endpoint.
-///
-/// A request stays in it until it is acknowledged. A queue in Redis outlives its node: another node
-/// continues with the unacknowledged requests. Requests that are *set aside* are kept beside the
-/// queue: each has one event that the endpoint rejects, and does not block others.
-pub(in crate::webhook) trait Queue: Send + Sync {
-    /// Waits until there is a request, and returns the oldest with its id. Safe to cancel.
-    fn first(&self) -> impl Future<Output = (RequestId, Notice)> + Send;
-
-    /// Like [`Queue::first`], without waiting.
-    fn first_now(&self) -> impl Future<Output = Option<(RequestId, Notice)>> + Send;
-
-    /// Removes the request at `request_id`, if it was not dropped meanwhile.
-    fn ack(&self, request_id: RequestId) -> impl Future<Output = ()> + Send;
-
-    /// Drops requests created at `before` or earlier, and returns their number of events.
-    fn drop_older(&self, before: Instant) -> impl Future<Output = usize> + Send;
-
-    /// Replaces the oldest request by its two halves, if it is the one at `request_id`. Returns false if
-    /// that failed: then nothing has changed.
-    fn split(
-        &self,
-        request_id: RequestId,
-        halves: [Notice; 2],
-    ) -> impl Future<Output = bool> + Send;
-
-    /// Sets the oldest request aside, if it is the one at `request_id`. Returns the number of events
-    /// dropped to make room, of the oldest requests set aside; `None` if it failed.
-    fn set_aside(&self, request_id: RequestId) -> impl Future<Output = Option<usize>> + Send;
-
-    /// The number of requests that are set aside, as far as it is known.
-    fn asides(&self) -> usize;
-
-    /// Waits until a request is set aside. May return spuriously. Safe to cancel.
-    fn aside_added(&self) -> impl Future<Output = ()> + Send;
-
-    /// The next request when those set aside are retried in turn, starting at turn 0.
-    fn aside(&self, turn: usize) -> impl Future<Output = Option<(RequestId, Notice)>> + Send;
-
-    /// Removes the request at `request_id` from those that are set aside.
-    fn ack_aside(&self, request_id: RequestId) -> impl Future<Output = ()> + Send;
-
-    /// Like [`Queue::drop_older`], for requests that are set aside.
-    fn drop_older_asides(&self, before: Instant) -> impl Future<Output = usize> + Send;
-}
-
-/// Maximum number of requests that are set aside for one endpoint.
-pub(in crate::webhook) const ASIDES_MAX: usize = 1_000;
-/// Maximum number of bytes that are set aside for one endpoint.
-pub(in crate::webhook) const ASIDE_BYTES_MAX: usize = 1_024 * 1_024;
-
-/// Identifies a request of a queue.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::webhook) struct RequestId(pub(in crate::webhook) u64);
 
 /// A queue in memory.
 #[derive(Debug, Default)]
@@ -87,8 +32,6 @@ struct RequestQueue {
 }
 
 impl MemoryQueue {
-    /// Maximum size of the queue of one endpoint, in bytes.
-    pub(in crate::webhook) const BYTES_MAX: usize = 3 * 1_024 * 1_024;
     /// Bytes that a request counts in addition to its body.
     const OVERHEAD_BYTES: usize = 256;
 }
@@ -164,7 +107,7 @@ impl MemoryQueue {
     pub(in crate::webhook) fn push(&self, notice: Notice) -> usize {
         let mut queues = self.queues.lock();
         let request_id = queues.next_id();
-        let dropped = queues.waiting.push(request_id, notice, (Self::BYTES_MAX, usize::MAX));
+        let dropped = queues.waiting.push(request_id, notice, (QUEUE_BYTES_MAX, usize::MAX));
         drop(queues);
         self.pushed.notify_one();
         dropped
@@ -279,13 +222,11 @@ impl Queue for MemoryQueue {
     }
 }
 
-/// Maximum age of a request: Pusher retries for 5 minutes, and Python's SDK rejects older ones.
-pub(in crate::webhook) const LIFETIME: Duration = Duration::from_secs(300);
-
 #[cfg(test)]
 pub(in crate::webhook) mod tests {
     use super::*;
     use crate::signature::Signer;
+    use std::time::Duration;
 
     pub(in crate::webhook) fn notice(text: &str, events: usize, created_at: Instant) -> Notice {
         Notice::new(&Signer::new("s"), (text, events), 0, created_at)
@@ -316,10 +257,10 @@ pub(in crate::webhook) mod tests {
         let (queue, now) = (MemoryQueue::default(), Instant::now());
         let large = |events| notice(&"x".repeat(1_024 * 1_024), events, now);
         assert_eq!([1, 2, 4, 8, 16].map(|events| queue.push(large(events))), [0, 0, 1, 2, 4]);
-        assert!(queue.queues.lock().waiting.bytes <= MemoryQueue::BYTES_MAX);
+        assert!(queue.queues.lock().waiting.bytes <= QUEUE_BYTES_MAX);
         let (request_id, first) = queue.first_now().unwrap();
         assert_eq!(first.events, 8);
-        let huge = notice(&"x".repeat(MemoryQueue::BYTES_MAX), 32, now);
+        let huge = notice(&"x".repeat(QUEUE_BYTES_MAX), 32, now);
         assert_eq!(queue.push(huge), 32, "a request that cannot fit drops no other");
         assert_eq!(queue.events(), 24);
         // The first is being delivered when it is dropped.

@@ -8,8 +8,7 @@
 
 use super::{read, scripts::StoreScripts};
 use crate::cluster::{
-    AppCall, AppScripts, Cluster, LOG_BYTES_MAX, OVERHEAD_BYTES, ScriptReply, Unavailable,
-    Unexpected,
+    AppCall, AppScripts, Cluster, OVERHEAD_BYTES, ScriptReply, Unavailable, Unexpected,
 };
 use std::{
     sync::Arc,
@@ -154,8 +153,6 @@ impl StoreClients {
 impl StoreClient {
     /// How long a lease lasts without another poll.
     pub(in crate::webhook) const LEASE: Duration = Duration::from_secs(5);
-    /// Maximum bytes of an app's log.
-    pub(in crate::webhook) const LOG_BYTES_MAX: usize = LOG_BYTES_MAX;
     /// Bytes that an entry of a log or queue counts in addition to its own.
     pub(in crate::webhook) const OVERHEAD_BYTES: usize = OVERHEAD_BYTES;
     /// Maximum number of records that one poll returns.

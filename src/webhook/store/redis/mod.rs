@@ -21,7 +21,7 @@ pub(in crate::webhook) use calls::LogRecord;
 pub(in crate::webhook) use calls::{Commit, NotCommitted, Poll, StoreClient, StoreClients, View};
 pub(in crate::webhook) use queue::RedisQueue;
 
-use super::memory::log::Full;
+use super::log::Full;
 use crate::{clock::now, hub::HubEvent};
 use outgoing::OutgoingLog;
 use parking_lot::Mutex;

@@ -5,7 +5,7 @@ use crate::{
     hub::HubEvent,
     webhook::{
         record,
-        store::memory::log::{Full, MemoryLog},
+        store::log::{Full, bytes_max},
     },
 };
 use parking_lot::Mutex;
@@ -48,15 +48,10 @@ impl OutgoingLog {
     /// [`Full`] if it was dropped.
     pub(super) fn push(&self, at_us: u64, hub_event: &HubEvent) -> Result<(), Full> {
         // Momentary events leave room for paired ones, here and in the log.
-        let most_bytes = if hub_event.is_transition() {
-            StoreClient::LOG_BYTES_MAX
-        } else {
-            StoreClient::LOG_BYTES_MAX / 2
-        };
-        let most_here = most_bytes.min(MemoryLog::BYTES_MAX);
+        let most_bytes = bytes_max(hub_event);
         let entry = LogRecord { at_us, most_bytes, record: record::encode(hub_event).into_bytes() };
         let mut waiting = self.waiting.lock();
-        if most_here < waiting.bytes + size(&entry) {
+        if most_bytes < waiting.bytes + size(&entry) {
             return Err(Full);
         }
         waiting.bytes += size(&entry);
@@ -136,6 +131,7 @@ impl OutgoingLog {
 mod tests {
     use super::*;
     use crate::hub::hub_event_tests::one_of_each;
+    use crate::webhook::store::log::{LOG_BYTES_MAX, MOMENTARY_BYTES_MAX};
 
     #[test]
     fn events_are_appended_in_parts_and_in_order() {
@@ -200,9 +196,7 @@ mod tests {
     #[test]
     fn exactly_32_mib_wait_and_half_of_that_of_the_moment() {
         let [occupied, _, _, _, event, ..] = one_of_each();
-        for (hub_event, most) in
-            [(&occupied, MemoryLog::BYTES_MAX), (&event, StoreClient::LOG_BYTES_MAX / 2)]
-        {
+        for (hub_event, most) in [(&occupied, LOG_BYTES_MAX), (&event, MOMENTARY_BYTES_MAX)] {
             let outgoing = OutgoingLog::default();
             outgoing.push(0, hub_event).unwrap();
             let each = outgoing.waiting.lock().bytes;
@@ -211,7 +205,7 @@ mod tests {
             assert_eq!(outgoing.push(0, hub_event), Ok(()));
             outgoing.waiting.lock().bytes = most - each + 1;
             assert_eq!(outgoing.push(0, hub_event), Err(Full));
-            assert_eq!(outgoing.part()[0].most_bytes.min(MemoryLog::BYTES_MAX), most);
+            assert_eq!(outgoing.part()[0].most_bytes, most);
         }
     }
 

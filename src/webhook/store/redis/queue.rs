@@ -12,7 +12,7 @@ use crate::{
         endpoint::Endpoint,
         envelope::Notice,
         stats::Dropped,
-        store::memory::queue::{ASIDE_BYTES_MAX, ASIDES_MAX, LIFETIME, Queue, RequestId},
+        store::queue::{ASIDE_BYTES_MAX, ASIDES_MAX, LIFETIME, Queue, RequestId},
     },
 };
 use parking_lot::Mutex;

@@ -1,7 +1,10 @@
 //! The store of nodes that share a simulated Redis.
 
 use super::*;
-use crate::cluster::{SimulatedNode, SimulatedRedis};
+use crate::{
+    cluster::{SimulatedNode, SimulatedRedis},
+    webhook::store::log::LOG_BYTES_MAX,
+};
 use futures_util::FutureExt as _;
 use redis::Value;
 use tokio::time::{Instant, advance, sleep};
@@ -16,7 +19,7 @@ fn queues() -> Vec<String> {
 }
 
 fn entry(record: &str) -> LogRecord {
-    LogRecord { at_us: 0, most_bytes: StoreClient::LOG_BYTES_MAX, record: record.into() }
+    LogRecord { at_us: 0, most_bytes: LOG_BYTES_MAX, record: record.into() }
 }
 
 async fn two_nodes() -> (SimulatedRedis, [SimulatedNode; 2], [StoreClient; 2]) {
