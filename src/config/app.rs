@@ -6,9 +6,9 @@ use super::{
         Declaration,
         Reload::NewConnections,
         Rule::{Entries, Form, Range, Words},
-        Section, SectionInfo, SettingType, section, words,
+        Section, SectionInfo, SettingType, section, setting_types, words,
     },
-    values, webhooks,
+    values, webhook_rules,
 };
 use serde::Serializer;
 use std::{collections::BTreeMap, fmt};
@@ -16,6 +16,11 @@ use std::{collections::BTreeMap, fmt};
 /// Id, key and secret of the development app, in this order.
 pub(super) const DEVELOPMENT: [(&str, &str); 3] =
     [("id", "app-id"), ("key", "app-key"), ("secret", "app-secret")];
+
+setting_types! {
+    Text: ClientEvents;
+    List: Vec<WebhookEvent>;
+}
 
 section! {
     /// One app. Repeat the section for each. Without one, the development app (`app-id`, `app-key`,
@@ -156,11 +161,11 @@ section! {
     /// One webhook of an app. Repeat the section for each: docs/webhooks.md.
     WebhookConfig at "apps[].webhooks[]" {
         /// Name in metrics and logs. Empty: the host of the URL.
-        name: String = String::new() => { rule: Form(webhooks::name, "at most 64 characters, no white space") },
+        name: String = String::new() => { rule: Form(webhook_rules::name, "at most 64 characters, no white space") },
         /// URL of the endpoint. Path and query are treated as secrets, because they can contain a token.
         #[serde(serialize_with = "serialize_masked")]
         url: String = String::new() => {
-            rule: Form(webhooks::url, "`http://` or `https://`"),
+            rule: Form(webhook_rules::url, "`http://` or `https://`"),
             is_secret: true,
             is_required: true,
             example: Some(r#""https://app.example.com/hooks""#),
@@ -178,7 +183,7 @@ section! {
         channel_suffix: String = String::new() => {},
         /// Headers to add to each request. The values are treated as secrets.
         headers: BTreeMap<String, Secret> = BTreeMap::new() => {
-            rule: Entries(webhooks::headers, "header names and values"),
+            rule: Entries(webhook_rules::headers, "header names and values"),
             is_secret: true,
             example: Some(r#"{ Authorization = "Bearer token" }"#),
         },

@@ -9,29 +9,10 @@ use super::{
     key::Key,
     schema,
     table::{Declaration, declared},
-    value_source::ValueSource,
+    value_source::{Compat, ValueSource},
     variables::Variables,
 };
-use std::fmt;
 use toml::Value;
-
-/// The server whose variables configure the first app.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Compat {
-    /// Laravel Reverb.
-    Reverb,
-    /// soketi.
-    Soketi,
-}
-
-impl fmt::Display for Compat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Reverb => "Reverb",
-            Self::Soketi => "soketi",
-        })
-    }
-}
 
 const MESSAGE: &str = "connection.max_message_bytes";
 const OUTBOX: &str = "connection.max_outbox_bytes";

@@ -1,15 +1,14 @@
 //! Tables of the variables of other servers, with the effect of each.
 
 use super::{
-    convert::{Convert, boolean},
+    convert::Convert,
     draft::Draft,
     error::{ConfigError, Faults, all},
     key::Key,
     schema::unknown,
     unsupported::UNSUPPORTED,
-    variables::Variables,
+    variables::{Variables, is_true},
 };
-use toml::Value;
 
 /// A variable of another server: its name, and then what its effect needs.
 #[derive(Debug)]
@@ -166,17 +165,6 @@ pub(super) fn reject_unsupported(
         }
         Ok(())
     }))
-}
-
-/// Whether the switch `name` is on.
-///
-/// # Errors
-///
-/// Its value is neither on nor off.
-pub(super) fn is_true(name: &str, variables: &Variables) -> Result<bool, ConfigError> {
-    let Some(value) = variables.set(name) else { return Ok(false) };
-    let value = boolean(value).map_err(|rule| ConfigError::at(variables.origin(name), rule))?;
-    Ok(value == Value::Boolean(true))
 }
 
 /// Applies one variable. Returns the note, if one is due.

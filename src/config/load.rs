@@ -2,7 +2,7 @@
 
 use super::{
     Config, ConfigError, apps, campanile,
-    compat::Compat,
+    check::check_values,
     compat_variable::reject_unsupported,
     dotenv,
     draft::Draft,
@@ -12,8 +12,7 @@ use super::{
     foreign, guessable,
     key::Key,
     php, relations, reverb, soketi, unsupported,
-    value_source::ValueSource,
-    values,
+    value_source::{Compat, ValueSource},
     variables::Variables,
 };
 use std::{
@@ -186,7 +185,7 @@ fn settle(
         faults.take(lists_are_whole(draft, notes));
     }
     faults.take(unsupported::refuse_keys(draft));
-    faults.take(values::check(draft));
+    faults.take(check_values(draft));
     faults.result()?;
     let mut config = to_config(draft)?;
     faults.take(relations::check(&config, draft));

@@ -16,6 +16,7 @@ mod app;
 mod apps;
 mod campanile;
 mod changes;
+mod check;
 mod compat;
 mod compat_variable;
 mod convert;
@@ -32,6 +33,7 @@ mod kind;
 mod load;
 mod php;
 mod redis;
+mod redis_url;
 mod relations;
 mod report;
 mod reverb;
@@ -47,6 +49,7 @@ mod unsupported;
 mod value_source;
 mod values;
 mod variables;
+mod webhook_rules;
 mod webhooks;
 
 pub use app::{AppConfig, ClientEvents, WebhookConfig, WebhookEvent};
@@ -55,7 +58,7 @@ pub use error::ConfigError;
 pub use files::Files;
 pub use json_schema::json_schema;
 pub use load::{Flags, Loaded, Sources, load};
-pub use redis::{RedisTarget, RedisUrl, Topology};
+pub use redis_url::{RedisTarget, RedisUrl, Topology};
 pub use secret::Secret;
 pub use settings::{
     Config, ConnectionConfig, ConsoleConfig, LogConfig, LogFormat, LogLevel, MetricsConfig,

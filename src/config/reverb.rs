@@ -64,7 +64,7 @@ pub(super) fn read(
     let applied = all([
         apply("REVERB_", COMPAT_VARIABLES, variables, draft, notes),
         apply_switched(RATE_LIMITING, COMPAT_VARIABLES, variables, draft, notes),
-        redis::read_laravel(variables, draft, notes),
+        redis::read_laravel(COMPAT_VARIABLES, variables, draft, notes),
     ]);
     let accept = "REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM";
     if variables.set(accept) == Some("all") {

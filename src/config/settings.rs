@@ -8,11 +8,15 @@ use super::{
         Declaration,
         Reload::{NewConnections, NewHandshakes, NewMessages, NewRequests, NextShutdown, Restart},
         Rule::{Any, Form, Range, Words},
-        Section, SectionInfo, SettingType, section, words,
+        Section, SectionInfo, SettingType, section, setting_types, words,
     },
     values,
 };
 use ipnet::IpNet;
+
+setting_types! {
+    Text: RedisUrl, LogFormat, LogLevel;
+}
 
 section! {
     /// The whole configuration of one node.

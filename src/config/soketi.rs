@@ -3,14 +3,14 @@
 use super::{
     compat_variable::{
         CompatVariable::{self, Ignored, Nearly, OfRedis, Only, Sets, Silent},
-        apply, is_true,
+        apply,
     },
     convert::{boolean, client_messages, integer, kilobytes, limit, milliseconds, text},
     draft::Draft,
     error::{ConfigError, all},
     key::Key,
     redis,
-    variables::Variables,
+    variables::{Variables, is_true},
     webhooks::{self, BATCHING},
 };
 use std::net::{IpAddr, SocketAddr};
@@ -172,7 +172,7 @@ pub(super) fn read(
         debug(variables, draft),
         metrics(variables, draft),
         authorized_connections(variables, draft),
-        redis::read_soketi(variables, draft, notes),
+        redis::read_soketi(COMPAT_VARIABLES, variables, draft, notes),
         is_true(BATCHING, variables)
             .and_then(|is_batching| webhooks::read_soketi(variables, is_batching, draft)),
     ])

@@ -161,17 +161,24 @@ pub(super) trait SettingType {
     const KIND: ValueKind;
 }
 
-macro_rules! kinds {
+/// Declares the kinds of the types of settings.
+macro_rules! setting_types {
     ($($kind:ident: $($type:ty),+;)+) => {
-        $($(impl SettingType for $type { const KIND: ValueKind = ValueKind::$kind; })+)+
+        $($(
+            impl $crate::config::table::SettingType for $type {
+                const KIND: $crate::config::kind::ValueKind =
+                    $crate::config::kind::ValueKind::$kind;
+            }
+        )+)+
     };
 }
+pub(super) use setting_types;
 
-kinds! {
-    Text: String, super::Secret, super::RedisUrl, super::ClientEvents, super::LogFormat, super::LogLevel;
+setting_types! {
+    Text: String, super::Secret;
     Integer: u16, u32, u64, usize;
     Boolean: bool;
-    List: Vec<String>, Vec<IpNet>, Vec<super::WebhookEvent>;
+    List: Vec<String>, Vec<IpNet>;
     Map: BTreeMap<String, super::Secret>;
 }
 

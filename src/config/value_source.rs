@@ -1,7 +1,24 @@
 //! The places where values are set.
 
-use super::compat::Compat;
 use std::fmt;
+
+/// The server whose variables configure the first app.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Compat {
+    /// Laravel Reverb.
+    Reverb,
+    /// soketi.
+    Soketi,
+}
+
+impl fmt::Display for Compat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reverb => "Reverb",
+            Self::Soketi => "soketi",
+        })
+    }
+}
 
 /// The source of a value. Later variants override earlier ones.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -1,71 +1,11 @@
 //! The checks of single values, and the formats of texts. Some texts are normalized.
 
-use super::{
-    draft::Draft,
-    error::{ConfigError, all},
-    key::PREFIX,
-    redis, schema,
-    table::Rule,
-};
+use super::redis_url::parse::parse;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
-use toml::Value;
 
 /// Long enough for the names of a project and a stage, short enough for every key in Redis.
 const REDIS_PREFIX_BYTES_MAX: usize = 100;
-
-/// Checks every value of `draft` by itself, and normalizes it.
-pub(super) fn check(draft: &mut Draft) -> Result<(), ConfigError> {
-    all(draft.settings_mut().map(|(key, setting)| {
-        check_one(&key.pattern(), &mut setting.value).map_err(|rule| {
-            // The value may have been written in another unit.
-            let rule = match (&setting.value, setting.origin.variable()) {
-                (Value::Integer(number), Some(name)) if !name.starts_with(PREFIX) => {
-                    format!("is set to {number}, and {rule}")
-                }
-                _ => rule,
-            };
-            ConfigError::key(&setting.origin, key, rule)
-        })
-    }))
-}
-
-/// The rule of `pattern` that `value` violates, if any.
-fn check_one(pattern: &str, value: &mut Value) -> Result<(), String> {
-    let rule = schema::setting(pattern).map_or(Rule::Any(""), |setting| setting.rule);
-    match (value, rule) {
-        (Value::Integer(number), Rule::Range(least, largest))
-            if !(least..=largest).contains(number) =>
-        {
-            Err(format!("must be from {least} to {largest}"))
-        }
-        (Value::String(text), rule) => check_text(rule, text),
-        (Value::Array(items), rule) => {
-            for item in items {
-                if let Value::String(text) = item {
-                    check_text(rule, text).map_err(|rule| format!("`{text}` {rule}"))?;
-                }
-            }
-            Ok(())
-        }
-        (Value::Table(table), Rule::Entries(check, _)) => check(table),
-        (_, _) => Ok(()),
-    }
-}
-
-fn check_text(rule: Rule, text: &mut String) -> Result<(), String> {
-    if text.contains(char::is_control) {
-        return Err("must not contain control characters".to_owned());
-    }
-    match rule {
-        Rule::Words(words) if !words.contains(&text.as_str()) => {
-            return Err(format!("must be one of {}", words.join(", ")));
-        }
-        Rule::Form(form, _) => *text = form(text)?,
-        Rule::Any(_) | Rule::Range(..) | Rule::Words(_) | Rule::Entries(..) => {}
-    }
-    Ok(())
-}
 
 pub(super) fn not_empty(text: &str) -> Result<String, &'static str> {
     if text.is_empty() { Err("must not be empty") } else { Ok(text.to_owned()) }
@@ -148,7 +88,7 @@ fn host_fits(host: &str) -> bool {
 }
 
 pub(super) fn redis_url(text: &str) -> Result<String, &'static str> {
-    redis::parse(text).map(|_target| text.to_owned())
+    parse(text).map(|_target| text.to_owned())
 }
 
 /// Braces would move keys of one channel to other slots of a Redis Cluster, since every key has the

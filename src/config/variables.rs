@@ -1,7 +1,8 @@
 //! The environment variables, from the real environment and from `.env`.
 
-use super::{compat_variable::is_true, value_source::ValueSource};
+use super::{convert::boolean, error::ConfigError, value_source::ValueSource};
 use std::collections::BTreeMap;
+use toml::Value;
 
 /// Prefixes of variables that are read, in which service links are not settings.
 const FAMILIES: [&str; 4] = [super::key::PREFIX, "REVERB_", "SOKETI_", "REDIS_"];
@@ -164,6 +165,17 @@ fn laravel(value: &str) -> Option<&str> {
         _ if is("empty") => Some(""),
         value => Some(unquoted.unwrap_or(value)),
     }
+}
+
+/// Whether the switch `name` is on.
+///
+/// # Errors
+///
+/// Its value is neither on nor off.
+pub(super) fn is_true(name: &str, variables: &Variables) -> Result<bool, ConfigError> {
+    let Some(value) = variables.set(name) else { return Ok(false) };
+    let value = boolean(value).map_err(|rule| ConfigError::at(variables.origin(name), rule))?;
+    Ok(value == Value::Boolean(true))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::{
     other_protocol::OtherProtocol,
     reply::{ApiError, Refusal, Reply},
     route::{ApiCall, Route},
-    stream::Stream,
+    stream::{Stream, linger},
     upgrade::Granted,
 };
 use crate::{clock, hub::Hub, permit::Permit, shard::UpgradedSocket, shutdown::Drain};
@@ -25,18 +25,12 @@ use parking_lot::{Mutex, MutexGuard};
 use std::{
     convert::Infallible,
     future::poll_fn,
-    io,
     net::SocketAddr,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    sync::mpsc,
-    time,
-};
+use tokio::{net::TcpStream, sync::mpsc, time};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Maximum length of a client's request id that is used, in bytes.
@@ -47,8 +41,6 @@ const BUFFER_MIN: usize = 16 * 1024;
 /// How long a draining server waits for the head of a request: an idle connection must not delay
 /// the end of the process.
 const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
-/// How long input is still read after the last answer.
-const LINGER: Duration = Duration::from_secs(2);
 
 /// The purpose of a listener.
 #[derive(Clone, Debug)]
@@ -188,20 +180,6 @@ async fn serve_requests(
     let (stream, ..) = parts.io.into_inner().into_parts();
     let answer = refused.map(|status| http.unreadable(status, &parts.read_buf, peer));
     linger(stream, answer.unwrap_or_default().as_bytes()).await;
-}
-
-/// Writes the rest of the answer and closes the connection gracefully: a socket that is closed with
-/// unread input is reset, and the peer may lose what it has not read yet.
-pub(super) async fn linger(mut stream: Stream, answer: &[u8]) {
-    let hang_up = async {
-        stream.write_all(answer).await?;
-        stream.shutdown().await?;
-        let mut unread = [0; 4_096];
-        while stream.read(&mut unread).await? != 0 {}
-        Ok::<(), io::Error>(())
-    };
-    // The connection is closed in any case.
-    let _ = time::timeout(LINGER, hang_up).await;
 }
 
 impl Http {

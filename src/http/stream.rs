@@ -7,10 +7,12 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::TcpStream,
+    time,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -50,7 +52,7 @@ impl Stream {
         }
         if first[0] != HANDSHAKE {
             let answer = if is_draining { DRAINING } else { SPEAK_TLS };
-            super::serve::linger(Self::Plain(stream), answer).await;
+            linger(Self::Plain(stream), answer).await;
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not TLS"));
         }
         let stream = TlsAcceptor::from(config).accept(stream).await?;
@@ -119,10 +121,27 @@ impl AsyncWrite for Stream {
     }
 }
 
+/// How long input is still read after the last answer.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Writes the rest of the answer and closes the connection gracefully: a socket that is closed with
+/// unread input is reset, and the peer may lose what it has not read yet.
+pub(super) async fn linger(mut stream: Stream, answer: &[u8]) {
+    let hang_up = async {
+        stream.write_all(answer).await?;
+        stream.shutdown().await?;
+        let mut unread = [0; 4_096];
+        while stream.read(&mut unread).await? != 0 {}
+        Ok::<(), io::Error>(())
+    };
+    // The connection is closed in any case.
+    let _ = time::timeout(LINGER, hang_up).await;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{http::serve::linger, tls::testing::Localhost};
+    use crate::tls::testing::Localhost;
     use futures_util::FutureExt;
     use rustls::pki_types::ServerName;
     use tokio::{

@@ -4,8 +4,7 @@ use super::{
     Http,
     head::{HEADERS_MAX, has_too_many_headers},
     other_protocol::OtherProtocol,
-    serve::linger,
-    stream::Stream,
+    stream::{Stream, linger},
 };
 use hyper::StatusCode;
 use std::{net::SocketAddr, time::Instant};

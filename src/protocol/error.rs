@@ -1,6 +1,6 @@
 //! The errors of clients, with their codes and consequences.
 
-use super::{ClientEventRefusal, InvalidChannelName, Malformed, VersionError};
+use super::{ClientEventRefusal, InvalidChannelName, Malformed, VersionError, refusal::cut};
 use std::fmt;
 
 /// The reason for which the server closes a connection. The close code tells the client library
@@ -305,13 +305,6 @@ pub enum SignInRefusal {
     User(&'static str),
     /// The connection is signed in as another user.
     OtherUser,
-}
-
-/// What is repeated to a client of its own words, in bytes.
-const ECHO_MAX: usize = 200;
-
-pub(super) fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(ECHO_MAX)]
 }
 
 impl ProtocolError {

@@ -1,6 +1,12 @@
 //! Reasons for rejecting client events.
 
-use super::error::cut;
+/// Maximum bytes of a client's own text that a message to it repeats.
+const ECHO_MAX: usize = 200;
+
+/// Cuts a client's text to what a message to it repeats.
+pub(super) fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(ECHO_MAX)]
+}
 
 /// The reason of a rejected client event.
 #[derive(Clone, Debug, Eq, PartialEq)]

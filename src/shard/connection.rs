@@ -93,6 +93,15 @@ pub(super) struct Closing {
     pub(super) _permit: Option<Permit>,
 }
 
+/// When to stop reading a socket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum ReadUntil {
+    /// At a short read: the next byte causes a new edge.
+    Short,
+    /// When it would block: necessary where edges may have been missed.
+    Blocked,
+}
+
 /// What the server expects from the client of a closing connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ClosingPeer {

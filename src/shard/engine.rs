@@ -2,13 +2,14 @@
 
 use super::{
     BACKPRESSURE_BYTES,
-    connection::{Closing, ClosingPeer, Connection, Phase, REFUSAL_TIMEOUT, UpgradedSocket},
+    connection::{
+        Closing, ClosingPeer, Connection, Phase, REFUSAL_TIMEOUT, ReadUntil, UpgradedSocket,
+    },
     dirty::{Dirty, Queued, Urgency},
     ended::Ended,
     inbound::Inbound,
     outbox::Written,
     readiness::{Readiness, Ready},
-    receive::ReadUntil,
     socket::Socket,
     subscribers::Subscribers,
     wheel::Wheel,
@@ -78,7 +79,7 @@ pub struct Engine {
     staging: Vec<u8>,
     /// The time of this turn. Read at its start, and again before a slice.
     pub(super) now: Instant,
-    pub(super) drain_schedule: Option<super::closing::DrainSchedule>,
+    pub(super) drain_schedule: Option<super::drain_schedule::DrainSchedule>,
     /// Connections to be closed because their app is not served any more.
     pub(super) evicting: VecDeque<ConnectionKey>,
     /// The counter of tickets for subscriptions that wait for the broker.

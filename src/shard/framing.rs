@@ -4,7 +4,13 @@
 //! is illegal from its first byte, or text that cannot become valid UTF-8, without waiting for the
 //! rest.
 
-use super::inbound::Unreadable;
+/// The reason why a client's input can't be decoded.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Unreadable {
+    TooBig,
+    NotUtf8,
+    NotWebSocket,
+}
 
 /// Tracks the frames of one client.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@
 //! connection has a context of its own only while a frame or message of its own is incomplete,
 //! so an idle one holds no buffer.
 
-use super::framing::Framing;
+use super::framing::{Framing, Unreadable};
 use bytes::Bytes;
 use std::{
     io::{self, Read, Write},
@@ -55,14 +55,6 @@ pub(super) enum Received {
     SignOfLife,
     /// A close frame with this code. The answer is among the replies.
     Close(u16),
-}
-
-/// The reason why a client's input can't be decoded.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Unreadable {
-    TooBig,
-    NotUtf8,
-    NotWebSocket,
 }
 
 /// Read buffer of a context, in bytes. Larger frames grow it while they arrive.

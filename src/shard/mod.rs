@@ -37,6 +37,7 @@ mod closing;
 mod connection;
 mod delivery;
 mod dirty;
+mod drain_schedule;
 mod ended;
 mod engine;
 mod framing;
@@ -50,8 +51,8 @@ mod subscribers;
 mod tests;
 mod wheel;
 
-pub use closing::drain_spread;
 pub use connection::{Admission, ShardHandle, UpgradedSocket};
+pub use drain_schedule::drain_spread;
 pub use engine::{Engine, EngineConfig};
 
 /// Bytes that the longest-queued connection may have queued before publishers wait. Values from 16

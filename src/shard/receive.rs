@@ -1,10 +1,13 @@
 //! Reads from sockets, passes messages to the session, and executes its actions.
 
 use super::{
-    connection::{Admission, ClosingPeer, Connection, Phase, ShardHandle, SubscriptionState},
+    connection::{
+        Admission, ClosingPeer, Connection, Phase, ReadUntil, ShardHandle, SubscriptionState,
+    },
     ended::Ended,
     engine::Engine,
-    inbound::{Inbound, Reader, Received, Unreadable},
+    framing::Unreadable,
+    inbound::{Inbound, Reader, Received},
     subscribers::Subscriber,
 };
 use crate::{
@@ -27,15 +30,6 @@ use std::{
 const READS_PER_TURN: usize = 2;
 /// Minimum cost of a read against the turn's budget, in bytes.
 const READ_COST_MIN: usize = 512;
-
-/// When to stop reading a socket.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum ReadUntil {
-    /// At a short read: the next byte causes a new edge.
-    Short,
-    /// When it would block: necessary where edges may have been missed.
-    Blocked,
-}
 
 impl Engine {
     /// Reads from the socket, within the turn's budget.

@@ -2,20 +2,19 @@
 //!
 //! `REDIS_URL` overrides the other variables, which complete it, as in Laravel.
 
-use super::{
-    RedisTarget, Topology, credentials, optional,
-    parse::{self, Defaults, REDIS_PORT, in_brackets},
-    set_prefix, set_target,
-};
+use super::{credentials, optional, set_prefix, set_target};
 use crate::config::{
     compat_variable::{
         CompatVariable::{self, Ignored},
-        apply_all, is_true, note_no_redis,
+        apply_all, note_no_redis,
     },
     draft::Draft,
     error::ConfigError,
-    reverb::COMPAT_VARIABLES,
-    variables::Variables,
+    redis_url::{
+        RedisTarget, Topology,
+        parse::{self, Defaults, REDIS_PORT, in_brackets},
+    },
+    variables::{Variables, is_true},
 };
 
 const ENABLED: &str = "REVERB_SCALING_ENABLED";
@@ -33,12 +32,13 @@ const HOST: &str = "must be a host without a port, or the path of a socket; TLS 
 
 /// Writes the values into `draft`, if `REVERB_SCALING_ENABLED` is true.
 pub(in crate::config) fn read(
+    table: &[CompatVariable],
     variables: &Variables,
     draft: &mut Draft,
     notes: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
     if !is_true(ENABLED, variables)? {
-        note_no_redis(COMPAT_VARIABLES, OFF, variables, notes);
+        note_no_redis(table, OFF, variables, notes);
         return Ok(());
     }
     apply_all(ON, variables, draft, notes)?;

@@ -1,20 +1,19 @@
 //! soketi's variables for Redis, used if its adapter is `redis`.
 
-use super::{
-    RedisTarget, Topology, credentials, optional,
-    parse::{self, REDIS_PORT, SENTINEL_PORT, in_brackets},
-    set_prefix, set_target,
-};
+use super::{credentials, optional, set_prefix, set_target};
 use crate::config::{
     Secret,
     compat_variable::{
         CompatVariable::{self, Ignored},
-        apply_all, is_true, note_no_redis,
+        apply_all, note_no_redis,
     },
     draft::Draft,
     error::ConfigError,
-    soketi::COMPAT_VARIABLES,
-    variables::Variables,
+    redis_url::{
+        RedisTarget, Topology,
+        parse::{self, REDIS_PORT, SENTINEL_PORT, in_brackets},
+    },
+    variables::{Variables, is_true},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -41,12 +40,13 @@ const OBJECT: &str = "must be a JSON object";
 
 /// Writes the values into `draft`, if `SOKETI_ADAPTER_DRIVER` is `redis`.
 pub(in crate::config) fn read(
+    table: &[CompatVariable],
     variables: &Variables,
     draft: &mut Draft,
     notes: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
     if variables.set(DRIVER) != Some("redis") {
-        note_no_redis(COMPAT_VARIABLES, NO_REDIS, variables, notes);
+        note_no_redis(table, NO_REDIS, variables, notes);
         return Ok(());
     }
     let is_cluster = is_true(CLUSTER_MODE, variables)?;

@@ -1,8 +1,8 @@
 //! The `config.toml` at the root of the repository.
 
 use crate::config::{
-    Config, draft::Draft, file, kind::ValueKind, load::to_config, schema, table::Rule,
-    tests::Setup, values,
+    Config, check::check_values, draft::Draft, file, kind::ValueKind, load::to_config, schema,
+    table::Rule, tests::Setup,
 };
 
 const SAMPLE: &str = include_str!("../../../config.toml");
@@ -34,7 +34,7 @@ fn the_sample_beside_a_reverb_project_gives_way_to_it() {
 fn the_built_in_defaults_hold_all_rules() {
     let mut draft = Draft::default();
     file::read("config.toml", SAMPLE, &mut draft).unwrap();
-    assert_eq!(values::check(&mut draft), Ok(()));
+    assert_eq!(check_values(&mut draft), Ok(()));
 }
 
 #[test]

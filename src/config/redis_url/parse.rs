@@ -16,9 +16,9 @@ use percent_encoding::percent_decode_str;
 use std::net::Ipv6Addr;
 
 /// The default port of Redis.
-pub(super) const REDIS_PORT: u16 = 6_379;
+pub(in crate::config) const REDIS_PORT: u16 = 6_379;
 /// The default port of Sentinel.
-pub(super) const SENTINEL_PORT: u16 = 26_379;
+pub(in crate::config) const SENTINEL_PORT: u16 = 26_379;
 /// Maximum number of a database.
 const DB_MAX: u32 = i32::MAX.unsigned_abs();
 
@@ -44,15 +44,15 @@ const QUERY: &str = "has a parameter that is not known: redis+sentinel:// takes 
 
 /// Values for parts that a URL omits.
 #[derive(Default)]
-pub(super) struct Defaults {
+pub(in crate::config) struct Defaults {
     /// The port of a server; `None` for Redis' default.
-    pub(super) port: Option<u16>,
+    pub(in crate::config) port: Option<u16>,
     /// The user, if the URL has no credentials.
-    pub(super) username: Option<String>,
+    pub(in crate::config) username: Option<String>,
     /// The user's password, if the URL has no credentials.
-    pub(super) password: Option<Secret>,
+    pub(in crate::config) password: Option<Secret>,
     /// The number of the database.
-    pub(super) db: i64,
+    pub(in crate::config) db: i64,
 }
 
 /// Parses `text`, or returns the violated rule, which contains nothing of the text. Empty: no
@@ -62,7 +62,10 @@ pub(in crate::config) fn parse(text: &str) -> Result<Option<RedisTarget>, &'stat
 }
 
 /// Parses the URL `text`, or returns the violated rule.
-pub(super) fn target(text: &str, defaults: Defaults) -> Result<RedisTarget, &'static str> {
+pub(in crate::config) fn target(
+    text: &str,
+    defaults: Defaults,
+) -> Result<RedisTarget, &'static str> {
     let (scheme, rest) = text.split_once("://").ok_or(SCHEME)?;
     let (is_tls, form) = form(scheme).ok_or(SCHEME)?;
     if rest.contains(char::is_whitespace) {
@@ -173,7 +176,7 @@ fn parameter<'a>(query: &'a str, name: &str) -> Result<Option<&'a str>, &'static
 }
 
 /// The number of a database, if there is one.
-pub(super) fn number(text: &str) -> Result<Option<i64>, &'static str> {
+pub(in crate::config) fn number(text: &str) -> Result<Option<i64>, &'static str> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -181,7 +184,7 @@ pub(super) fn number(text: &str) -> Result<Option<i64>, &'static str> {
     number.filter(|number| *number <= DB_MAX).map(|number| Some(number.into())).ok_or(DB)
 }
 
-pub(super) fn port(text: &str) -> Result<u16, &'static str> {
+pub(in crate::config) fn port(text: &str) -> Result<u16, &'static str> {
     let port = digits(text).and_then(|text| text.parse().ok());
     port.filter(|port| *port > 0).ok_or(PORT)
 }
@@ -212,7 +215,7 @@ fn address(text: &str, default_port: u16) -> Result<(String, u16), &'static str>
 }
 
 /// A name or an address, IPv6 in brackets, which are taken off.
-pub(super) fn host(text: &str) -> Result<String, &'static str> {
+pub(in crate::config) fn host(text: &str) -> Result<String, &'static str> {
     let is_in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().map(|ip| ip.to_string()).map_err(|_| HOST),
@@ -222,7 +225,7 @@ pub(super) fn host(text: &str) -> Result<String, &'static str> {
 }
 
 /// `host` as a URL has it: an IPv6 address in brackets.
-pub(super) fn in_brackets(host: &str) -> String {
+pub(in crate::config) fn in_brackets(host: &str) -> String {
     if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]") } else { host.to_owned() }
 }
 

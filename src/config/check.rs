@@ -1,0 +1,63 @@
+//! Checks every value by the rule of its setting.
+
+use super::{
+    draft::Draft,
+    error::{ConfigError, all},
+    key::PREFIX,
+    schema,
+    table::Rule,
+};
+use toml::Value;
+
+/// Checks every value of `draft` by itself, and normalizes it.
+pub(super) fn check_values(draft: &mut Draft) -> Result<(), ConfigError> {
+    all(draft.settings_mut().map(|(key, setting)| {
+        check_one(&key.pattern(), &mut setting.value).map_err(|rule| {
+            // The value may have been written in another unit.
+            let rule = match (&setting.value, setting.origin.variable()) {
+                (Value::Integer(number), Some(name)) if !name.starts_with(PREFIX) => {
+                    format!("is set to {number}, and {rule}")
+                }
+                _ => rule,
+            };
+            ConfigError::key(&setting.origin, key, rule)
+        })
+    }))
+}
+
+/// The rule of `pattern` that `value` violates, if any.
+fn check_one(pattern: &str, value: &mut Value) -> Result<(), String> {
+    let rule = schema::setting(pattern).map_or(Rule::Any(""), |setting| setting.rule);
+    match (value, rule) {
+        (Value::Integer(number), Rule::Range(least, largest))
+            if !(least..=largest).contains(number) =>
+        {
+            Err(format!("must be from {least} to {largest}"))
+        }
+        (Value::String(text), rule) => check_text(rule, text),
+        (Value::Array(items), rule) => {
+            for item in items {
+                if let Value::String(text) = item {
+                    check_text(rule, text).map_err(|rule| format!("`{text}` {rule}"))?;
+                }
+            }
+            Ok(())
+        }
+        (Value::Table(table), Rule::Entries(check, _)) => check(table),
+        (_, _) => Ok(()),
+    }
+}
+
+fn check_text(rule: Rule, text: &mut String) -> Result<(), String> {
+    if text.contains(char::is_control) {
+        return Err("must not contain control characters".to_owned());
+    }
+    match rule {
+        Rule::Words(words) if !words.contains(&text.as_str()) => {
+            return Err(format!("must be one of {}", words.join(", ")));
+        }
+        Rule::Form(form, _) => *text = form(text)?,
+        Rule::Any(_) | Rule::Range(..) | Rule::Words(_) | Rule::Entries(..) => {}
+    }
+    Ok(())
+}

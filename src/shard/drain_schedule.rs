@@ -1,0 +1,252 @@
+//! The schedule by which a shard closes its connections at the end of the process.
+
+use crate::{hub::ConnectionKey, protocol::CloseCode, shutdown::DrainPlan};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+/// The schedule by which all connections are closed when the process ends.
+#[derive(Debug)]
+pub(super) struct DrainSchedule {
+    waiting: VecDeque<ConnectionKey>,
+    all: usize,
+    began: Instant,
+    /// The time over which the connections are closed, if they are not closed at once.
+    spread: Duration,
+    /// Deadline after which open connections are dropped.
+    ends: Instant,
+    pub(super) plan: DrainPlan,
+    /// The number of connections that may still be closed with 4200, for [`DrainPlan::Queue`].
+    queue_room: usize,
+    /// When the last close frame was sent; `None` before.
+    closed_all_at: Option<Instant>,
+}
+
+/// Maximum number of connections closed in one turn, of a removed app or a process that ends at
+/// once: about a millisecond of work.
+pub(super) const CLOSED_PER_TURN: usize = 64;
+/// Maximum number of connections, of all shards, that reconnect to a queue at once: a quarter of
+/// the usual backlog, so that no handshake has to be repeated.
+const QUEUE_ROOM: usize = 1_024;
+/// How long clients have to answer the close frame if the process ends at once: clients are not
+/// served until it has ended.
+const ANSWER_TIME: Duration = Duration::from_millis(500);
+
+/// The time over which a shard closes `connections` connections while another process serves:
+/// clients that are closed with 4200 reconnect at once, and must not all reconnect together.
+#[must_use]
+pub fn drain_spread(connections: usize, grace: Duration) -> Duration {
+    let pace = DrainSchedule::PACE.saturating_mul(u32::try_from(connections).unwrap_or(u32::MAX));
+    grace.mul_f64(DrainSchedule::SPREAD).min(pace)
+}
+
+impl DrainSchedule {
+    /// The part of the remaining grace period in which connections are closed.
+    const SPREAD: f64 = 0.7;
+    /// The part of the whole grace period after which open connections are dropped. The server
+    /// stops waiting for the shards at its end, so they must finish earlier.
+    const END: f64 = 0.95;
+    /// The time per connection that is enough to avoid a burst of reconnections.
+    const PACE: Duration = Duration::from_millis(100);
+    const STEP: Duration = Duration::from_millis(10);
+
+    /// Starts at `now`, in a shutdown that began at `since`: the decision about the plan took part
+    /// of the grace period.
+    pub(super) fn new(
+        connections: Vec<ConnectionKey>,
+        now: Instant,
+        (since, grace): (Instant, Duration),
+        plan: DrainPlan,
+        shards: usize,
+    ) -> Self {
+        let closed_all_at = connections.is_empty().then_some(now);
+        let left = (since + grace).saturating_duration_since(now);
+        Self {
+            all: connections.len(),
+            began: now,
+            spread: drain_spread(connections.len(), left),
+            ends: since + grace.mul_f64(Self::END),
+            plan,
+            queue_room: QUEUE_ROOM / shards.max(1),
+            closed_all_at,
+            waiting: connections.into(),
+        }
+    }
+
+    /// The connections to close now, each with its close code.
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<(ConnectionKey, CloseCode)> {
+        let count = match self.plan {
+            DrainPlan::Spread => self.due(now),
+            DrainPlan::Queue | DrainPlan::Alone => CLOSED_PER_TURN.min(self.waiting.len()),
+        };
+        let keys: Vec<ConnectionKey> = self.waiting.drain(..count).collect();
+        if self.waiting.is_empty() {
+            self.closed_all_at.get_or_insert(now);
+        }
+        keys.into_iter().map(|key| (key, self.next_code())).collect()
+    }
+
+    fn next_code(&mut self) -> CloseCode {
+        match self.plan {
+            DrainPlan::Spread => CloseCode::Draining,
+            DrainPlan::Queue if 0 < self.queue_room => {
+                self.queue_room -= 1;
+                CloseCode::Draining
+            }
+            DrainPlan::Queue | DrainPlan::Alone => CloseCode::ShuttingDown,
+        }
+    }
+
+    /// The number of connections that are due, if closing is spread.
+    fn due(&self, now: Instant) -> usize {
+        let elapsed = now.saturating_duration_since(self.began);
+        let part = if self.spread.is_zero() { 1.0 } else { elapsed.div_duration_f64(self.spread) };
+        // The first is closed at once, the last at the end of the time.
+        #[expect(clippy::cast_precision_loss, reason = "connections number below 2^52")]
+        let due = (part.min(1.0) * self.all as f64).floor();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "at most `all`"
+        )]
+        let due = (due as usize + 1).min(self.all);
+        let left = self.all - self.waiting.len();
+        due.saturating_sub(left)
+    }
+
+    /// When open connections are dropped, as far as it is known.
+    pub(super) fn drops_at(&self) -> Instant {
+        match (self.plan, self.closed_all_at) {
+            (DrainPlan::Queue | DrainPlan::Alone, Some(told)) => self.ends.min(told + ANSWER_TIME),
+            (DrainPlan::Queue | DrainPlan::Alone, None) | (DrainPlan::Spread, _) => self.ends,
+        }
+    }
+
+    /// The time of the next step; `None` when the schedule is finished.
+    pub(super) fn next_step(&self, now: Instant) -> Option<Instant> {
+        match (self.plan, self.waiting.is_empty()) {
+            // Only rejected connections can be left, which have deadlines of their own.
+            (_, true) if self.drops_at() <= now => None,
+            // The plan may change until then.
+            (DrainPlan::Spread, true) => Some(self.ends.min(now + 10 * Self::STEP)),
+            (DrainPlan::Queue | DrainPlan::Alone, true) => Some(self.drops_at()),
+            (DrainPlan::Spread, false) => Some(now + Self::STEP),
+            (DrainPlan::Queue | DrainPlan::Alone, false) => Some(now),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain_schedule(
+        count: u32,
+        start: Instant,
+        grace: Duration,
+        plan: DrainPlan,
+    ) -> DrainSchedule {
+        let keys = (0..count).map(|slot| ConnectionKey { slot, generation: 0 }).collect();
+        DrainSchedule::new(keys, start, (start, grace), plan, 1)
+    }
+
+    #[test]
+    fn a_drain_is_spread_evenly_over_its_time() {
+        let start = Instant::now();
+        let mut drain_schedule =
+            drain_schedule(1_000, start, Duration::from_secs(10), DrainPlan::Spread);
+        assert_eq!(drain_schedule.take_due(start).len(), 1);
+        assert_eq!(drain_schedule.take_due(start).len(), 0);
+        assert_eq!(drain_schedule.take_due(start + Duration::from_millis(3_500)).len(), 500);
+        assert_eq!(drain_schedule.take_due(start + Duration::from_secs(7)).len(), 499);
+        assert_eq!(drain_schedule.drops_at(), start + Duration::from_millis(9_500));
+    }
+
+    #[test]
+    fn time_spent_on_the_plan_is_taken_from_the_grace_period() {
+        let (since, grace) = (Instant::now(), Duration::from_secs(10));
+        let now = since + Duration::from_secs(4);
+        for plan in [DrainPlan::Spread, DrainPlan::Alone] {
+            let keys = (0..1_000).map(|slot| ConnectionKey { slot, generation: 0 }).collect();
+            let mut drain_schedule = DrainSchedule::new(keys, now, (since, grace), plan, 1);
+            assert!(drain_schedule.drops_at() < since + grace);
+            drain_schedule.plan = DrainPlan::Spread;
+            assert_eq!(drain_schedule.take_due(now + Duration::from_millis(2_100)).len(), 501);
+            assert_eq!(drain_schedule.take_due(now + Duration::from_millis(4_200)).len(), 499);
+        }
+    }
+
+    #[test]
+    fn a_finished_schedule_has_no_next_step() {
+        let start = Instant::now();
+        for plan in [DrainPlan::Spread, DrainPlan::Queue, DrainPlan::Alone] {
+            let mut drain_schedule = drain_schedule(10, start, Duration::from_secs(1), plan);
+            let mut now = start;
+            while let Some(next) = drain_schedule.next_step(now) {
+                assert!(!drain_schedule.waiting.is_empty() || now < next, "{plan:?}: no progress");
+                now = next;
+                drain_schedule.take_due(now);
+            }
+            assert!(
+                drain_schedule.waiting.is_empty() && drain_schedule.drops_at() <= now,
+                "{plan:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn few_connections_are_closed_soon() {
+        let start = Instant::now();
+        let mut drain_schedule =
+            drain_schedule(3, start, Duration::from_secs(10), DrainPlan::Spread);
+        assert_eq!(drain_schedule.take_due(start).len(), 1);
+        assert_eq!(drain_schedule.take_due(start + Duration::from_millis(300)).len(), 2);
+    }
+
+    #[test]
+    fn without_a_grace_period_all_are_closed_at_once() {
+        let start = Instant::now();
+        let mut drain_schedule = drain_schedule(100, start, Duration::ZERO, DrainPlan::Spread);
+        assert_eq!(drain_schedule.take_due(start).len(), 100);
+    }
+
+    /// Closes all connections; returns their close codes, and when the last was closed.
+    fn close_all(drain_schedule: &mut DrainSchedule, start: Instant) -> Vec<u16> {
+        let mut codes = Vec::new();
+        while !drain_schedule.waiting.is_empty() {
+            assert_eq!(drain_schedule.next_step(start), Some(start), "no time passes in between");
+            codes.extend(drain_schedule.take_due(start).iter().map(|(_, code)| code.number()));
+        }
+        codes
+    }
+
+    #[test]
+    fn without_a_successor_all_connections_are_closed_with_4100_at_once() {
+        let start = Instant::now();
+        let mut drain_schedule =
+            drain_schedule(1_000, start, Duration::from_secs(10), DrainPlan::Alone);
+        assert_eq!(close_all(&mut drain_schedule, start), vec![4100; 1_000]);
+        assert_eq!(drain_schedule.drops_at(), start + ANSWER_TIME);
+    }
+
+    #[test]
+    fn a_queue_receives_as_many_connections_as_it_has_room_for() {
+        let start = Instant::now();
+        let mut drain_schedule =
+            drain_schedule(3_000, start, Duration::from_secs(10), DrainPlan::Queue);
+        let codes = close_all(&mut drain_schedule, start);
+        assert_eq!(codes.iter().filter(|code| **code == 4200).count(), QUEUE_ROOM);
+        assert_eq!(codes.iter().filter(|code| **code == 4100).count(), 3_000 - QUEUE_ROOM);
+    }
+
+    #[test]
+    fn if_the_other_process_ends_the_rest_is_closed_with_4100_at_once() {
+        let start = Instant::now();
+        let mut drain_schedule =
+            drain_schedule(100, start, Duration::from_secs(10), DrainPlan::Spread);
+        assert_eq!(drain_schedule.take_due(start)[0].1, CloseCode::Draining);
+        drain_schedule.plan = DrainPlan::Alone;
+        assert_eq!(close_all(&mut drain_schedule, start), vec![4100; 99]);
+    }
+}
