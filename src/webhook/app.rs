@@ -1,22 +1,8 @@
-//! The webhooks of one app, and their settings.
+//! The webhooks of one app.
 
-use super::{
-    Kind, WebhookError,
-    endpoint::Endpoint,
-    filter::{Filter, Kinds},
-    name::names,
-    stats::Counter,
-    store::Store,
-};
-use crate::{
-    config::{AppConfig, Secret, WebhookConfig},
-    hub::HubEvent,
-    signature::Signer,
-};
-use std::{
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use super::{Kind, settings::Settings, stats::Counter, store::Store};
+use crate::hub::HubEvent;
+use std::sync::{Arc, atomic::AtomicBool};
 use tokio::sync::watch;
 
 /// The webhooks of one app.
@@ -33,77 +19,6 @@ pub(super) struct AppWebhooks {
     pub(super) ending: watch::Sender<bool>,
     /// Whether the tasks end because the app was removed.
     pub(super) is_gone: AtomicBool,
-}
-
-/// The settings of an app's webhooks. Replaced as a whole.
-#[derive(Debug)]
-pub(super) struct Settings {
-    /// The kinds of events that are observed.
-    pub(super) wanted: Kinds,
-    pub(super) endpoints: Vec<Arc<Endpoint>>,
-    /// The filter of each of `endpoints`, in the same order.
-    pub(super) filters: Vec<Filter>,
-    pub(super) signer: Signer,
-    pub(super) batch_wait: Duration,
-    /// The configuration from which the rest was made.
-    source: SettingsSource,
-}
-
-#[derive(Debug, PartialEq)]
-struct SettingsSource {
-    key: String,
-    secret: Secret,
-    webhooks: Vec<WebhookConfig>,
-    batch_wait: Duration,
-}
-
-impl Settings {
-    pub(super) fn new(app: &AppConfig, batch_wait: Duration) -> Result<Self, WebhookError> {
-        let names = names(app);
-        let webhooks = names.iter().zip(&app.webhooks);
-        let endpoints =
-            webhooks.map(|(name, webhook)| Endpoint::new(app, name, webhook).map(Arc::new));
-        let kinds: Kinds =
-            app.webhooks.iter().flat_map(|webhook| &webhook.events).copied().collect();
-        Ok(Self {
-            wanted: kinds.with_counterparts(),
-            endpoints: endpoints.collect::<Result<_, _>>()?,
-            filters: app.webhooks.iter().map(Filter::new).collect(),
-            signer: Signer::new(app.secret.expose()),
-            batch_wait,
-            source: SettingsSource {
-                key: app.key.clone(),
-                secret: app.secret.clone(),
-                webhooks: app.webhooks.clone(),
-                batch_wait,
-            },
-        })
-    }
-
-    pub(super) fn has(&self, endpoint: &Arc<Endpoint>) -> bool {
-        self.endpoints.iter().any(|found| Arc::ptr_eq(found, endpoint))
-    }
-
-    /// Keeps the endpoints of `before` with the same URLs, with the new settings. Of several with
-    /// one URL, that of the same name is preferred.
-    fn take_over(&mut self, before: &Self) {
-        let mut old = before.endpoints.clone();
-        for with_name in [true, false] {
-            for endpoint in &mut self.endpoints {
-                if before.has(endpoint) {
-                    continue;
-                }
-                let is_same = |known: &Arc<Endpoint>| {
-                    known.url == endpoint.url && (!with_name || known.name() == endpoint.name())
-                };
-                if let Some(at) = old.iter().position(is_same) {
-                    let known = old.remove(at);
-                    known.follow(endpoint);
-                    *endpoint = known;
-                }
-            }
-        }
-    }
 }
 
 impl AppWebhooks {
@@ -134,7 +49,7 @@ impl AppWebhooks {
     /// names apply at once.
     pub(super) fn change(&self, mut settings: Settings) {
         self.settings.send_if_modified(|current| {
-            let is_other = current.source != settings.source;
+            let is_other = settings.differs_from(current);
             if is_other {
                 settings.take_over(current);
                 *current = Arc::new(settings);

@@ -5,9 +5,9 @@ use super::{
     endpoint::Endpoint,
     envelope::{self, Notice},
     kept_alive,
+    queue::{LIFETIME, Queue, RequestId},
     retry::{Context, Failure, Retries, RetryDecision},
     stats::Dropped,
-    store::queue::{LIFETIME, Queue, RequestId},
 };
 use crate::{
     clock::now,

@@ -1,16 +1,17 @@
 //! The task that dispatches the events of an app on a single node.
 
 use super::{
-    app::{AppWebhooks, Settings},
+    app::AppWebhooks,
     batch::Batch,
     delivery::{End, deliver},
     endpoint::Endpoint,
     envelope::{self, Notice},
     machine::Machine,
+    settings::Settings,
     stats::{Dropped, LOG_INTERVAL},
     store::{
         Store,
-        memory::log::{LogEntry, READ_MAX},
+        memory::{LogEntry, READ_MAX},
     },
 };
 use crate::{

@@ -4,8 +4,8 @@ use super::{
     WebhookError,
     client::{EndpointClient, Target, headers},
     envelope::Notice,
+    queue::memory::MemoryQueue,
     stats::{Dropped, LOG_INTERVAL, Stats},
-    store::memory::queue::MemoryQueue,
 };
 use crate::{
     clock::now,

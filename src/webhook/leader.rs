@@ -1,19 +1,18 @@
 //! The task that delivers an app's webhooks while this node holds the lease.
 
 use super::{
-    app::{AppWebhooks, Settings},
+    app::AppWebhooks,
     batch::Batch,
     client::TIMEOUTS,
     delivery::{End, deliver},
     envelope,
     filter::Filter,
     machine::Machine,
+    queue::QUEUE_BYTES_MAX,
     record::parse,
+    settings::Settings,
     stats::Dropped,
-    store::{
-        queue::QUEUE_BYTES_MAX,
-        redis::{Commit, NotCommitted, Poll, RedisQueue, RedisStore, StoreClient, View},
-    },
+    store::redis::{Commit, NotCommitted, Poll, RedisQueue, RedisStore, StoreClient, View},
 };
 use crate::{clock::now, cluster::Unavailable, http_client::Connector, hub::HubEvent};
 use arc_swap::ArcSwap;

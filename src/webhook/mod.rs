@@ -7,7 +7,7 @@
 //! decides which events are reported and when: paired events alternate, and absences of less than
 //! three seconds are not reported. Reported events pass the **filter** of
 //! each endpoint into its **batch** (`filter`, `batch`), which becomes one signed request
-//! (`envelope`) in the **queue** of the endpoint (`store`). One task for each endpoint (`endpoint`)
+//! (`envelope`) in the **queue** of the endpoint (`queue`). One task for each endpoint (`endpoint`)
 //! delivers its queue in order, and retries for five minutes (`retry`) over HTTP (`client`).
 //!
 //! In a cluster, log and queues are in Redis (`store`, `record`), and one node at a time reads them
@@ -30,9 +30,12 @@ mod error;
 mod filter;
 mod leader;
 mod machine;
+mod metrics;
 mod name;
+mod queue;
 mod record;
 mod retry;
+mod settings;
 mod stats;
 mod store;
 mod test_delivery;
@@ -41,7 +44,7 @@ mod testbed;
 
 pub use crate::config::WebhookEvent as Kind;
 pub use error::WebhookError;
-pub use stats::WebhookMetrics;
+pub use metrics::WebhookMetrics;
 pub use test_delivery::{TestDelivery, send_test};
 
 use crate::{
@@ -52,9 +55,10 @@ use crate::{
     hub::{HubEvent, Observer},
     shutdown::Drain,
 };
-use app::{AppWebhooks, Settings};
+use app::AppWebhooks;
 use arc_swap::ArcSwap;
 use dispatcher::dispatch;
+use settings::Settings;
 use stats::Dropped;
 use std::{
     collections::HashMap,
@@ -63,7 +67,7 @@ use std::{
 };
 use store::{
     Store,
-    memory::log::MemoryLog,
+    memory::MemoryLog,
     redis::{RedisStore, StoreClients},
 };
 use tokio::{sync::Notify, task::JoinSet, time};

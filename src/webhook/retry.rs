@@ -6,7 +6,7 @@
 //! rejects the request. For any other failure, a *probe* decides: a signed request without events.
 //! If the endpoint accepts it, the failed request is at fault.
 
-use super::store::queue::RequestId;
+use super::queue::RequestId;
 use crate::backoff::Backoff;
 use hyper::StatusCode;
 use std::time::Duration;

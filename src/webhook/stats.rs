@@ -1,19 +1,8 @@
-//! Counters of webhooks, and their exposition. Labels are the app's id and the webhook's name.
-//! Webhooks that are no longer configured are not exposed.
+//! Counters of webhooks.
 
-use super::{Webhooks, app::AppWebhooks, endpoint::Endpoint};
 use crate::metrics::DeliveryHistogram;
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, NoLabelSet},
-    metrics::MetricType,
-};
 use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -82,7 +71,7 @@ pub(super) enum Dropped {
 }
 
 impl Dropped {
-    const ALL: [Self; 5] =
+    pub(super) const ALL: [Self; 5] =
         [Self::Overflow, Self::Expired, Self::Refused, Self::Shutdown, Self::Removed];
 
     pub(super) fn as_str(self) -> &'static str {
@@ -105,198 +94,9 @@ impl Stats {
 /// The minimum interval between log lines about a frequent event.
 pub(super) const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The metrics of all webhooks.
-#[derive(Debug)]
-pub struct WebhookMetrics(pub(super) Arc<Webhooks>);
-
-type ReadNumber = fn(&Endpoint) -> u64;
-
-const NUMBERS: [(&str, &str, MetricType, ReadNumber); 6] = [
-    (
-        "campanile_webhook_events_sent",
-        "Events that were delivered to a webhook",
-        MetricType::Counter,
-        |endpoint| endpoint.stats.sent.get(),
-    ),
-    (
-        "campanile_webhook_requests_failed",
-        "Requests to a webhook that were not answered by 2xx",
-        MetricType::Counter,
-        |endpoint| endpoint.stats.failed.get(),
-    ),
-    (
-        "campanile_webhook_requests_retried",
-        "Requests to a webhook that repeat one that failed",
-        MetricType::Counter,
-        |endpoint| endpoint.stats.retried.get(),
-    ),
-    (
-        "campanile_webhook_events_waiting",
-        "Events that wait to be sent to a webhook",
-        MetricType::Gauge,
-        |endpoint| endpoint.queue.events() as u64 + endpoint.stats.waiting.get(),
-    ),
-    (
-        "campanile_webhook_requests_split",
-        "Requests to a webhook that were split because it refused one of their events",
-        MetricType::Counter,
-        |endpoint| endpoint.stats.split.get(),
-    ),
-    (
-        "campanile_webhook_events_set_aside",
-        "Events that a webhook refuses and that are retried separately",
-        MetricType::Gauge,
-        |endpoint| endpoint.queue.aside_events() as u64 + endpoint.stats.set_aside.get(),
-    ),
-];
-
-impl WebhookMetrics {
-    fn apps(&self) -> Vec<Arc<AppWebhooks>> {
-        self.0.apps.load().values().cloned().collect()
-    }
-
-    /// Of each app that lives on several nodes, whether this one holds the lease.
-    fn encode_leader(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Whether this node delivers the webhooks of an app";
-        let name = "campanile_webhook_leader";
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for app in self.apps() {
-            if let Some(is_leader) = app.store.is_leader() {
-                let labels = [("app", app.id.clone())];
-                family.encode_family(&labels)?.encode_gauge(&u64::from(is_leader))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn endpoints(&self) -> Vec<Arc<Endpoint>> {
-        self.apps().iter().flat_map(|app| app.settings().endpoints.clone()).collect()
-    }
-}
-
-impl Collector for WebhookMetrics {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let labels = |endpoint: &Endpoint| {
-            [("app", endpoint.app_id.clone()), ("webhook", endpoint.name().to_string())]
-        };
-        for (name, help, kind, read) in NUMBERS {
-            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
-            for endpoint in self.endpoints() {
-                let (labels, value) = (labels(&endpoint), read(&endpoint));
-                let mut metric = family.encode_family(&labels)?;
-                if kind.as_str() == MetricType::Gauge.as_str() {
-                    metric.encode_gauge(&value)?;
-                } else {
-                    metric.encode_counter::<NoLabelSet, u64, u64>(&value, None)?;
-                }
-            }
-        }
-        let help = "Events that were never delivered to a webhook, by reason";
-        let name = "campanile_webhook_events_dropped";
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for endpoint in self.endpoints() {
-            for reason in Dropped::ALL {
-                let [app, webhook] = labels(&endpoint);
-                let labels = [app, webhook, ("reason", reason.as_str().to_owned())];
-                let count = endpoint.stats.dropped(reason).get();
-                family
-                    .encode_family(&labels)?
-                    .encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
-            }
-        }
-        let help =
-            "Time from the making of a request to a webhook to its success, retries included";
-        let name = "campanile_webhook_latency_seconds";
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        for endpoint in self.endpoints() {
-            endpoint.stats.latency.encode(family.encode_family(&labels(&endpoint))?)?;
-        }
-        let help = "Events of an app with webhooks that were dropped because the log was full";
-        let name = "campanile_webhook_events_lost";
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for app in self.apps() {
-            let labels = [("app", app.id.clone())];
-            let count = app.lost.get();
-            family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
-        }
-        self.encode_leader(&mut encoder)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Each number has a distinct value, so that mixed-up numbers are detected.
-    #[test]
-    fn each_number_is_exposed_under_its_name() {
-        let webhook = crate::config::WebhookConfig {
-            url: "http://a.test/hunter2?token=hunter2".into(),
-            events: vec![crate::config::WebhookEvent::CacheMiss],
-            ..Default::default()
-        };
-        let app = crate::config::AppConfig {
-            webhooks: vec![webhook],
-            ..crate::config::AppConfig::development()
-        };
-        let config = crate::config::Config { apps: vec![app], ..Default::default() };
-        let webhooks = Arc::new(Webhooks::new(&config).unwrap());
-        let metrics = webhooks.metrics();
-        let (app, endpoint) = (metrics.apps().remove(0), metrics.endpoints().remove(0));
-        let stats = &endpoint.stats;
-        let now = std::time::Instant::now();
-        stats.sent.add(10);
-        stats.sent.add(1);
-        stats.failed.add(12);
-        stats.retried.add(13);
-        stats.split.add(15);
-        stats.waiting.set(5);
-        stats.waiting.set(6);
-        stats.set_aside.set(7);
-        endpoint.push(crate::webhook::store::memory::queue::tests::notice("1", 8, now));
-        for (reason, count) in Dropped::ALL.into_iter().zip(21..) {
-            stats.dropped(reason).add(count);
-        }
-        stats.latency.observe(Duration::from_secs(2));
-        app.lost.add(31);
-        let mut registry = prometheus_client::registry::Registry::default();
-        registry.register_collector(Box::new(metrics));
-        let mut page = String::new();
-        prometheus_client::encoding::prometheus_text::encode(&mut page, &registry).unwrap();
-        assert!(!page.contains("hunter2"), "{page}");
-        let found: Vec<&str> = page
-            .lines()
-            .filter(|line| !line.starts_with('#') && !line.contains("_bucket"))
-            .map(|line| line.strip_prefix("campanile_webhook_").unwrap())
-            .collect();
-        let labels = r#"{app="app-id",webhook="a.test"}"#;
-        let dropped = |reason: &str, count: usize| {
-            let labels = format!(r#"{{app="app-id",webhook="a.test",reason="{reason}"}}"#);
-            format!("events_dropped_total{labels} {count}")
-        };
-        let expected = [
-            format!("events_sent_total{labels} 11"),
-            format!("requests_failed_total{labels} 12"),
-            format!("requests_retried_total{labels} 13"),
-            format!("events_waiting{labels} 14"),
-            format!("requests_split_total{labels} 15"),
-            format!("events_set_aside{labels} 7"),
-            dropped("overflow", 21),
-            dropped("expired", 22),
-            dropped("refused", 23),
-            dropped("shutdown", 24),
-            dropped("removed", 25),
-            format!("latency_seconds_sum{labels} 2.0"),
-            format!("latency_seconds_count{labels} 1"),
-            r#"events_lost_total{app="app-id"} 31"#.to_owned(),
-        ];
-        assert_eq!(found, expected);
-        assert!(page.contains("# TYPE campanile_webhook_events_waiting gauge"), "{page}");
-        assert!(page.contains("# TYPE campanile_webhook_events_sent_total counter"), "{page}");
-        // Events that are queued at the end are dropped.
-        assert_eq!(webhooks.abandon(), 8);
-        assert_eq!(stats.dropped(Dropped::Shutdown).get(), 24 + 8);
-    }
 
     #[test]
     fn reasons_are_indexed_by_their_order() {

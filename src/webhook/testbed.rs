@@ -1,8 +1,9 @@
 //! Nodes that share a simulated Redis, and the webhooks of one app on each.
 
 use super::{
-    app::{AppWebhooks, Settings},
+    app::AppWebhooks,
     leader::dispatch,
+    settings::Settings,
     store::{
         Store,
         redis::{Commit, Poll, RedisStore, StoreClient, StoreClients},

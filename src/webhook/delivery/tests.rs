@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     config::{AppConfig, WebhookConfig},
     http_client::HttpAnswer,
-    webhook::store::memory::queue::{MemoryQueue, tests::notice},
+    webhook::queue::memory::{MemoryQueue, tests::notice},
 };
 use bytes::Bytes;
 use hyper::StatusCode;

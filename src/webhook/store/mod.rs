@@ -3,13 +3,12 @@
 
 pub(super) mod log;
 pub(super) mod memory;
-pub(super) mod queue;
 pub(super) mod redis;
 
-use super::app::Settings;
+use super::settings::Settings;
 use crate::hub::HubEvent;
 use log::Full;
-use memory::log::MemoryLog;
+use memory::MemoryLog;
 use redis::RedisStore;
 use std::sync::Arc;
 

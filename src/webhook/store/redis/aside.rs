@@ -1,8 +1,9 @@
 //! The requests that are set aside, stored beside the queue of their endpoint.
 
 use super::{
-    calls::{QUEUE_MEMORY, QueueState, StoreClient},
+    calls::{QUEUE_MEMORY, StoreClient},
     read,
+    values::QueueState,
 };
 use crate::cluster::{Unavailable, Unexpected};
 use std::time::Duration;

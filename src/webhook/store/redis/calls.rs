@@ -6,7 +6,11 @@
 //! in between. All these keys of an app are in its home partition. Redis refuses commands of a node
 //! whose own lease has expired (see `src/cluster/lua/guard.lua`).
 
-use super::{read, scripts::StoreScripts};
+use super::{
+    read,
+    scripts::StoreScripts,
+    values::{Commit, CommitResult, LogRecord, NotCommitted, Poll, QueueState},
+};
 use crate::cluster::{
     AppCall, AppScripts, Cluster, OVERHEAD_BYTES, ScriptReply, Unavailable, Unexpected,
 };
@@ -27,110 +31,6 @@ pub(in crate::webhook) struct StoreClients {
 pub(in crate::webhook) struct StoreClient {
     pub(super) app: AppScripts,
     pub(super) scripts: Arc<StoreScripts>,
-}
-
-/// A record to append to the log.
-#[derive(Clone, Debug)]
-pub(in crate::webhook) struct LogRecord {
-    /// When it happened, in µs since 1970 by the clock of the Redis that made the change; 0 for the
-    /// time of the append.
-    pub(in crate::webhook) at_us: u64,
-    /// The maximum size of the log including it, in bytes.
-    pub(in crate::webhook) most_bytes: usize,
-    /// The record.
-    pub(in crate::webhook) record: Vec<u8>,
-}
-
-/// The result of a poll: who holds the lease.
-#[derive(Debug)]
-pub(in crate::webhook) enum Poll {
-    /// Another process holds it.
-    Held {
-        /// The name of the other's lease.
-        by: String,
-        /// The time until it expires, unless it is renewed.
-        remaining: Duration,
-    },
-    /// This process holds it.
-    Ours(View),
-}
-
-/// The state of the log for the holder of the lease.
-#[derive(Debug, Default)]
-pub(in crate::webhook) struct View {
-    /// Whether the lease is new, so that earlier knowledge is invalid.
-    pub(in crate::webhook) is_new: bool,
-    /// Redis' clock, in ms since 1970.
-    pub(in crate::webhook) now_ms: u64,
-    /// The number of records that were dropped since the last poll, because the log was full.
-    pub(in crate::webhook) lost: usize,
-    /// The oldest records, each after its time in µs since 1970 and a space.
-    pub(in crate::webhook) records: Vec<Vec<u8>>,
-    /// Whether `records` is the whole log.
-    pub(in crate::webhook) is_all: bool,
-    /// The number of queued events, for each queue.
-    pub(in crate::webhook) waiting: Vec<usize>,
-    /// For a new lease: the held events, by name.
-    pub(in crate::webhook) held: Vec<(String, String)>,
-}
-
-/// The changes that result from some records.
-#[derive(Debug, Default)]
-pub(in crate::webhook) struct Commit {
-    /// The number of records to remove, from the oldest.
-    pub(in crate::webhook) records: usize,
-    /// The size of these records in bytes.
-    pub(in crate::webhook) bytes: usize,
-    /// The changed held events, by name; an empty value removes one.
-    pub(in crate::webhook) held: Vec<(String, String)>,
-    /// Requests: the index of the queue, the number of events, and the body.
-    pub(in crate::webhook) requests: Vec<(usize, usize, Vec<u8>)>,
-}
-
-/// The result of a commit, for each queue.
-#[derive(Debug)]
-pub(in crate::webhook) struct CommitResult {
-    /// Events that were dropped to make room, or for which there was none.
-    pub(in crate::webhook) dropped: Vec<usize>,
-    /// The number of queued events.
-    pub(in crate::webhook) waiting: Vec<usize>,
-    /// The number of records left in the log.
-    pub(in crate::webhook) left: usize,
-}
-
-/// The oldest request of a queue.
-#[derive(Debug)]
-pub(in crate::webhook) struct Head {
-    /// Its id, unique within the app.
-    pub(in crate::webhook) id: u64,
-    /// The time since it was queued.
-    pub(in crate::webhook) age: Duration,
-    /// The number of its events.
-    pub(in crate::webhook) events: usize,
-    /// The request's body.
-    pub(in crate::webhook) body: Vec<u8>,
-}
-
-/// The state of a queue.
-#[derive(Debug, Default)]
-pub(in crate::webhook) struct QueueState {
-    /// Events that were dropped because their requests were too old.
-    pub(in crate::webhook) expired: usize,
-    /// The number of queued events.
-    pub(in crate::webhook) waiting: usize,
-    /// The oldest request; of those set aside, the requested one.
-    pub(in crate::webhook) head: Option<Head>,
-    /// The number of requests that are set aside, if requested.
-    pub(in crate::webhook) count: usize,
-}
-
-/// The error of a commit.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::webhook) enum NotCommitted {
-    /// The lease has expired. Nothing was changed.
-    NotOurs,
-    /// There was no answer: it may have been committed.
-    Unknown,
 }
 
 /// How long the number of a process's last appended part is kept, which makes appending idempotent.

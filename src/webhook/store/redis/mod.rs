@@ -15,11 +15,13 @@ mod outgoing;
 mod queue;
 mod read;
 mod scripts;
+mod values;
 
-#[cfg(test)]
-pub(in crate::webhook) use calls::LogRecord;
-pub(in crate::webhook) use calls::{Commit, NotCommitted, Poll, StoreClient, StoreClients, View};
+pub(in crate::webhook) use calls::{StoreClient, StoreClients};
 pub(in crate::webhook) use queue::RedisQueue;
+#[cfg(test)]
+pub(in crate::webhook) use values::LogRecord;
+pub(in crate::webhook) use values::{Commit, NotCommitted, Poll, View};
 
 use super::log::Full;
 use crate::{clock::now, hub::HubEvent};

@@ -1,6 +1,6 @@
 //! Observed events that are not in the common log yet.
 
-use super::calls::{LogRecord, StoreClient};
+use super::{calls::StoreClient, values::LogRecord};
 use crate::{
     hub::HubEvent,
     webhook::{

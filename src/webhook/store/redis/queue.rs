@@ -2,7 +2,7 @@
 
 use super::{
     RedisStore,
-    calls::{Head, QueueState},
+    values::{Head, QueueState},
 };
 use crate::{
     clock::now,
@@ -11,8 +11,8 @@ use crate::{
     webhook::{
         endpoint::Endpoint,
         envelope::Notice,
+        queue::{ASIDE_BYTES_MAX, ASIDES_MAX, LIFETIME, Queue, RequestId},
         stats::Dropped,
-        store::queue::{ASIDE_BYTES_MAX, ASIDES_MAX, LIFETIME, Queue, RequestId},
     },
 };
 use parking_lot::Mutex;

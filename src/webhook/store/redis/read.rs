@@ -1,6 +1,6 @@
 //! Parses the answers of the store's scripts.
 
-use super::calls::{CommitResult, Head, Poll, QueueState, View};
+use super::values::{CommitResult, Head, Poll, QueueState, View};
 use crate::cluster::{ScriptReply, Unexpected};
 use std::time::Duration;
 

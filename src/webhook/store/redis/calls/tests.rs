@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     cluster::{SimulatedNode, SimulatedRedis},
-    webhook::store::log::LOG_BYTES_MAX,
+    webhook::store::{log::LOG_BYTES_MAX, redis::View},
 };
 use futures_util::FutureExt as _;
 use redis::Value;

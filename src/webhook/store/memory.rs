@@ -1,9 +1,9 @@
-//! The log of observed events of an app, before they are dispatched.
+//! The log of observed events of an app on a single node.
 
 use crate::{
     hub::HubEvent,
     webhook::{
-        app::Settings,
+        settings::Settings,
         store::log::{Full, bytes_max},
     },
 };

@@ -1,9 +1,7 @@
 //! The queue of requests for one endpoint, in memory.
 
-use crate::webhook::{
-    envelope::Notice,
-    store::queue::{ASIDE_BYTES_MAX, ASIDES_MAX, QUEUE_BYTES_MAX, Queue, RequestId},
-};
+use super::{ASIDE_BYTES_MAX, ASIDES_MAX, QUEUE_BYTES_MAX, Queue, RequestId};
+use crate::webhook::envelope::Notice;
 use parking_lot::Mutex;
 use std::{collections::VecDeque, time::Instant};
 use tokio::sync::Notify;

@@ -1,6 +1,9 @@
-//! What the queues in memory and in Redis have in common: their interface and their limits.
+//! The queue of requests for one endpoint: what those in memory and in Redis (`store::redis`) have in
+//! common.
 
-use crate::webhook::envelope::Notice;
+pub(super) mod memory;
+
+use super::envelope::Notice;
 use std::time::{Duration, Instant};
 
 /// The queue of one endpoint.
@@ -8,7 +11,7 @@ use std::time::{Duration, Instant};
 /// A request stays in it until it is acknowledged. A queue in Redis outlives its node: another node
 /// continues with the unacknowledged requests. Requests that are *set aside* are kept beside the
 /// queue: each has one event that the endpoint rejects, and does not block others.
-pub(in crate::webhook) trait Queue: Send + Sync {
+pub(super) trait Queue: Send + Sync {
     /// Waits until there is a request, and returns the oldest with its id. Safe to cancel.
     fn first(&self) -> impl Future<Output = (RequestId, Notice)> + Send;
 
@@ -50,14 +53,14 @@ pub(in crate::webhook) trait Queue: Send + Sync {
 }
 
 /// Maximum age of a request: Pusher retries for 5 minutes, and Python's SDK rejects older ones.
-pub(in crate::webhook) const LIFETIME: Duration = Duration::from_secs(300);
+pub(super) const LIFETIME: Duration = Duration::from_secs(300);
 /// Maximum size of the queue of one endpoint, in bytes.
-pub(in crate::webhook) const QUEUE_BYTES_MAX: usize = 3 * 1_024 * 1_024;
+pub(super) const QUEUE_BYTES_MAX: usize = 3 * 1_024 * 1_024;
 /// Maximum number of requests that are set aside for one endpoint.
-pub(in crate::webhook) const ASIDES_MAX: usize = 1_000;
+pub(super) const ASIDES_MAX: usize = 1_000;
 /// Maximum number of bytes that are set aside for one endpoint.
-pub(in crate::webhook) const ASIDE_BYTES_MAX: usize = 1_024 * 1_024;
+pub(super) const ASIDE_BYTES_MAX: usize = 1_024 * 1_024;
 
 /// Identifies a request of a queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::webhook) struct RequestId(pub(in crate::webhook) u64);
+pub(super) struct RequestId(pub(super) u64);
