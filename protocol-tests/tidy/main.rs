@@ -1,6 +1,7 @@
 //! The tree itself under test: layers point down, files and functions stay small, and nothing is
 //! left that a reader would trip over.
 
+mod circles;
 mod documents;
 mod protocol;
 
