@@ -1,8 +1,19 @@
 //! The webhooks of one app.
 
-use super::{Kind, settings::Settings, stats::Counter, store::Store};
-use crate::hub::HubEvent;
-use std::sync::{Arc, atomic::AtomicBool};
+use super::{
+    Kind,
+    settings::Settings,
+    stats::{Counter, LOG_INTERVAL},
+    store::Store,
+};
+use crate::{hub::HubEvent, throttle::LogThrottle};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 use tokio::sync::watch;
 
 /// The webhooks of one app.
@@ -13,6 +24,9 @@ pub(super) struct AppWebhooks {
     pub(super) store: Store,
     /// The number of events that were dropped because the log was full.
     pub(super) lost: Counter,
+    /// The number of them that [`AppWebhooks::lost_to_log`] has counted.
+    lost_counted: AtomicU64,
+    losses: LogThrottle,
     /// Whether the app's tasks were started.
     pub(super) is_started: AtomicBool,
     /// True ends the app's tasks.
@@ -28,6 +42,8 @@ impl AppWebhooks {
             store,
             settings: watch::Sender::new(settings),
             lost: Counter::default(),
+            lost_counted: AtomicU64::new(0),
+            losses: LogThrottle::every(LOG_INTERVAL),
             is_started: AtomicBool::new(false),
             ending: watch::Sender::new(false),
             is_gone: AtomicBool::new(false),
@@ -71,6 +87,20 @@ impl AppWebhooks {
         if self.store.append(at_us, hub_event).is_err() {
             self.lost.add(1);
         }
+    }
+
+    /// Logs the events that were lost since the last line, at a limited rate.
+    pub(super) fn log_lost(&self, now: Instant) {
+        if let Some(events) = self.lost_to_log(now) {
+            tracing::warn!(app = self.id, events, "webhook events lost");
+        }
+    }
+
+    /// The number of events that were lost since the last line, if a line is due.
+    pub(super) fn lost_to_log(&self, now: Instant) -> Option<u64> {
+        let lost = self.lost.get();
+        let counted = self.lost_counted.fetch_max(lost, Ordering::Relaxed);
+        self.losses.due(lost.saturating_sub(counted), now)
     }
 
     /// Whether events of this kind are observed.

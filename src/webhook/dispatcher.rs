@@ -8,15 +8,13 @@ use super::{
     envelope::{self, Notice},
     machine::Machine,
     settings::Settings,
-    stats::{Dropped, LOG_INTERVAL},
+    stats::Dropped,
     store::{
         Store,
         memory::{LogEntry, READ_MAX},
     },
 };
-use crate::{
-    clock::now, http_client::Connector, hub::HubEvent, signature::Signer, throttle::LogThrottle,
-};
+use crate::{clock::now, http_client::Connector, hub::HubEvent, signature::Signer};
 use arc_swap::ArcSwap;
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -79,9 +77,6 @@ struct Dispatcher<'a> {
     /// The delivery tasks.
     deliveries: JoinSet<()>,
     ready: Vec<HubEvent>,
-    /// The number of lost events that were logged.
-    lost_logged: u64,
-    losses: LogThrottle,
 }
 
 /// An endpoint with its current batch.
@@ -128,8 +123,6 @@ impl<'a> Dispatcher<'a> {
             handles: Vec::new(),
             deliveries: JoinSet::new(),
             ready: Vec::new(),
-            lost_logged: 0,
-            losses: LogThrottle::every(LOG_INTERVAL),
         };
         dispatcher.open(settings);
         dispatcher
@@ -238,10 +231,6 @@ impl<'a> Dispatcher<'a> {
 
     fn count_lost(&mut self, now: Instant) {
         self.app.lost.add(usize::try_from(self.machine.take_lost()).unwrap_or(usize::MAX));
-        let lost = self.app.lost.get();
-        if let Some(events) = self.losses.due(lost - self.lost_logged, now) {
-            tracing::warn!(app = self.app.id, events, "webhook events lost");
-        }
-        self.lost_logged = lost;
+        self.app.log_lost(now);
     }
 }

@@ -139,6 +139,12 @@ impl Leader {
 
     /// Polls the log, and queues requests for what it contains.
     async fn step(&mut self) -> Step {
+        let step = self.poll().await;
+        self.app.log_lost(now());
+        step
+    }
+
+    async fn poll(&mut self) -> Step {
         let asked = now();
         let view = match self.store().poll(&self.name, &self.names).await {
             Ok(Poll::Ours(view)) => view,

@@ -6,6 +6,7 @@ use crate::{
     hub::hub_event_tests::{channel, one_of_each},
     webhook::{
         record::encode,
+        stats::LOG_INTERVAL,
         store::{log::LOG_BYTES_MAX, redis::LogRecord},
         testbed::{BATCH_WAIT, Member, connector, settings},
     },
@@ -246,6 +247,8 @@ async fn what_had_no_room_in_redis_is_counted() {
     redis.ask::<redis::Value>(&["HSET", &state, "lost", "3"]);
     sleep(Duration::from_secs(2)).await;
     assert_eq!(one.app.lost.get(), 3);
+    sleep(LOG_INTERVAL).await;
+    assert_eq!(one.app.lost_to_log(now()), None, "it was logged");
 }
 
 #[tokio::test(start_paused = true)]
