@@ -19,6 +19,7 @@
 //!    cluster                  the state shared by nodes
 //! 2  session     hub          one client's protocol without I/O; channels and users of this node
 //! 1  signature   app          HMAC and its strings to sign; tenants and their limits
+//!    channel                  the state of a channel and its transitions, without I/O and locks
 //! 0  protocol  config  file  host  rate  permit  metrics  shutdown  throttle  tls  clock
 //!    http_client  backoff
 //! ```
@@ -35,6 +36,7 @@
 pub mod app;
 pub mod backoff;
 pub mod broker;
+pub mod channel;
 pub mod cli;
 pub mod clock;
 pub mod cluster;

@@ -1,7 +1,10 @@
 //! One channel: its subscriber counts, its sequence and its members.
 
-use super::{ChannelId, Counts, Delivery, Hub, Inboxes, ShardIndex, ShardSet, roster::Roster};
-use crate::protocol::{ChannelName, Frame, Member, SocketId, SubscriptionRefusal, event};
+use super::{ChannelId, Counts, Delivery, Hub, Inboxes, ShardIndex, ShardSet};
+use crate::{
+    channel::Roster,
+    protocol::{ChannelName, Frame, Member, SocketId, SubscriptionRefusal, event},
+};
 use std::{sync::Arc, time::Instant};
 
 /// A channel's state on this node. It exists while the channel has subscribers; only their shards
@@ -61,7 +64,7 @@ impl Channel {
     }
 
     pub(super) fn counts(&self) -> Counts {
-        let users = self.roster.as_ref().map_or(0, |roster| roster.len());
+        let users = self.roster.as_ref().map_or(0, |roster| roster.count());
         Counts { subscriptions: self.subscribers, users }
     }
 

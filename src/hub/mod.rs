@@ -14,7 +14,6 @@ mod hub_event;
 mod inbox;
 mod query;
 mod remote;
-mod roster;
 #[cfg(test)]
 mod tests;
 mod timer_queue;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// The members of a presence channel on this node.
 #[derive(Debug, Default)]
-pub(super) struct Roster {
+pub struct Roster {
     members: BTreeMap<Arc<str>, Present>,
     /// The frame for new subscribers, encoded once and valid until the members change.
     acknowledgement: Option<Frame>,
@@ -24,11 +24,7 @@ impl Roster {
     /// # Errors
     ///
     /// The channel has `max` members and the user is not one of them.
-    pub(super) fn join(
-        &mut self,
-        member: &Member,
-        max: usize,
-    ) -> Result<bool, SubscriptionRefusal> {
+    pub fn join(&mut self, member: &Member, max: usize) -> Result<bool, SubscriptionRefusal> {
         if let Some(present) = self.members.get_mut(&member.user_id) {
             present.connections += 1;
             return Ok(false);
@@ -43,7 +39,7 @@ impl Roster {
     }
 
     /// Removes a connection of `user_id`. Returns true for the user's last.
-    pub(super) fn leave(&mut self, user_id: &str) -> bool {
+    pub fn leave(&mut self, user_id: &str) -> bool {
         let Some(present) = self.members.get_mut(user_id) else { return false };
         present.connections -= 1;
         if 0 < present.connections {
@@ -53,12 +49,14 @@ impl Roster {
         self.members.remove(user_id).is_some()
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// The number of distinct users.
+    #[must_use]
+    pub fn count(&self) -> usize {
         self.members.len()
     }
 
     /// The channel's `subscription_succeeded` frame with all members.
-    pub(super) fn acknowledgement(&mut self, channel: &ChannelName) -> Frame {
+    pub fn acknowledgement(&mut self, channel: &ChannelName) -> Frame {
         if let Some(kept) = &self.acknowledgement {
             return kept.clone();
         }
@@ -67,7 +65,7 @@ impl Roster {
     }
 
     /// Ids and infos, sorted by id.
-    pub(super) fn members(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> + Clone {
+    pub fn members(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> + Clone {
         self.members.iter().map(|(user_id, present)| (user_id, &present.user_info))
     }
 }
@@ -89,7 +87,7 @@ mod tests {
         assert!(!roster.leave("1"));
         assert!(roster.leave("1"));
         assert!(!roster.leave("1"));
-        assert_eq!(roster.len(), 0);
+        assert_eq!(roster.count(), 0);
     }
 
     #[test]
