@@ -8,17 +8,21 @@
 //! Each delivery advances its channel's sequence. A subscription starts at a sequence, and its
 //! shard delivers only later ones: no gap, no duplicate, nothing before the acknowledgement.
 
+mod attach;
+#[path = "../broker/local/cache.rs"]
 mod cache;
 mod channel;
 mod hub_event;
 mod inbox;
 mod query;
-mod remote;
 #[cfg(test)]
 mod tests;
+#[path = "../broker/local/timer_queue.rs"]
 mod timer_queue;
+#[path = "../broker/local/watchlists.rs"]
 mod users;
 
+pub use attach::InitialState;
 pub use cache::{CacheStats, ToCache};
 #[cfg(test)]
 pub(crate) use hub_event::tests as hub_event_tests;
@@ -27,7 +31,6 @@ pub use inbox::{
     Attached, ConnectionKey, ConnectionRef, Delivery, Inbox, Inboxes, ShardIndex, ShardSet,
 };
 pub use query::{ChannelSummary, Counts};
-pub use remote::InitialState;
 pub use users::SignedIn;
 
 use crate::{
