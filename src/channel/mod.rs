@@ -1,5 +1,223 @@
-//! What the state of a channel is, and which transitions it has. No I/O, no locks.
+//! What the state of a channel and of a user is, and which transitions it has. No I/O, no locks, no
+//! delivery: a broker changes the state under a lock, and carries out the transitions that a change
+//! returns.
+//!
+//! A single node keeps a [`State`] for each channel. In a cluster, Redis decides about all nodes;
+//! there, a topic uses the parts: a [`Roster`] of the users of its node, and a [`CountNotice`] for
+//! the total.
 
+mod count_notice;
+mod online;
 mod roster;
 
+pub use count_notice::{COUNT_INTERVAL, COUNT_UNTHROTTLED_MAX, CountNotice, CountStep};
+pub use online::{OFFLINE_GRACE, OnlineState};
 pub use roster::Roster;
+
+use crate::{
+    config::AppConfig,
+    protocol::{ChannelName, Frame, Member, SubscriptionRefusal, event},
+};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// The state of one channel: its subscriptions, its members, and the count that was sent.
+#[derive(Debug, Default)]
+pub struct State {
+    subscriptions: usize,
+    /// The members of a presence channel.
+    roster: Option<Box<Roster>>,
+    count: CountNotice,
+}
+
+/// The transitions that a new subscription causes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Joined {
+    /// Whether it is the first subscription: the channel is occupied now.
+    pub is_occupied: bool,
+    /// Whether it is the user's first on a presence channel: the member was added.
+    pub is_member_added: bool,
+}
+
+/// The transitions that the end of a subscription causes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Left {
+    /// Whether it was the user's last on a presence channel: the member was removed.
+    pub is_member_removed: bool,
+    /// Whether it was the last subscription: the channel is vacated now.
+    pub is_vacated: bool,
+}
+
+/// The counts of a channel.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    /// Subscribed connections.
+    pub subscriptions: usize,
+    /// Distinct users; 0 unless it is a presence channel.
+    pub users: usize,
+}
+
+/// What the HTTP API reports about one channel.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ChannelSummary {
+    /// The channel's counts.
+    pub counts: Counts,
+    /// The data of the kept event as a JSON token, and the time until it expires.
+    pub cached: Option<(String, Duration)>,
+}
+
+/// Whether the subscribers of a channel receive its subscription count.
+#[must_use]
+pub fn is_counted(channel: &ChannelName, config: &AppConfig) -> bool {
+    config.subscription_count && !channel.is_presence() && channel.is_listed()
+}
+
+impl State {
+    /// Adds a subscription, on a presence channel that of `member`.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscriptionRefusal::RosterFull`] if the channel has `max_members`; nothing has changed.
+    pub fn join(
+        &mut self,
+        member: Option<&Member>,
+        max_members: usize,
+    ) -> Result<Joined, SubscriptionRefusal> {
+        let is_member_added = match member {
+            Some(member) => self.roster.get_or_insert_default().join(member, max_members)?,
+            None => false,
+        };
+        let is_occupied = self.subscriptions == 0;
+        self.subscriptions += 1;
+        Ok(Joined { is_occupied, is_member_added })
+    }
+
+    /// Ends a subscription, on a presence channel that of `user_id`.
+    pub fn leave(&mut self, user_id: Option<&str>) -> Left {
+        self.subscriptions -= 1;
+        let roster = self.roster.as_mut();
+        let is_member_removed =
+            roster.zip(user_id).is_some_and(|(roster, user_id)| roster.leave(user_id));
+        let is_vacated = self.subscriptions == 0;
+        if is_vacated {
+            self.count.reset();
+        }
+        Left { is_member_removed, is_vacated }
+    }
+
+    /// What to do about the number of subscriptions, which may have changed.
+    pub fn announce_count(&mut self, now: Instant) -> CountStep {
+        self.count.on_count(self.subscriptions, now)
+    }
+
+    /// Ends the delay of a count that is due. Returns false if none is.
+    pub fn take_due_count(&mut self, now: Instant) -> bool {
+        self.count.take_due(now)
+    }
+
+    /// The number of subscriptions and of members.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let users = self.roster.as_ref().map_or(0, |roster| roster.count());
+        Counts { subscriptions: self.subscriptions, users }
+    }
+
+    /// The `subscription_succeeded` frame, on a presence channel with all members.
+    pub fn acknowledgement(&mut self, channel: &ChannelName) -> Frame {
+        match &mut self.roster {
+            Some(roster) => roster.acknowledgement(channel),
+            None => event::subscription_succeeded(channel),
+        }
+    }
+
+    /// The ids and infos of the members, sorted by id.
+    #[must_use]
+    pub fn members(&self) -> Vec<(Arc<str>, Arc<str>)> {
+        let members = self.roster.iter().flat_map(|roster| roster.members());
+        members.map(|(id, info)| (Arc::clone(id), Arc::clone(info))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(user_id: &str) -> Member {
+        Member { user_id: user_id.into(), user_info: "{}".into() }
+    }
+
+    fn joined(is_occupied: bool, is_member_added: bool) -> Joined {
+        Joined { is_occupied, is_member_added }
+    }
+
+    fn left(is_member_removed: bool, is_vacated: bool) -> Left {
+        Left { is_member_removed, is_vacated }
+    }
+
+    #[test]
+    fn the_first_and_the_last_subscription_are_transitions() {
+        let mut state = State::default();
+        assert_eq!(state.join(None, 1), Ok(joined(true, false)));
+        assert_eq!(
+            state.join(None, 1),
+            Ok(joined(false, false)),
+            "without members, none is refused"
+        );
+        assert_eq!(state.counts(), Counts { subscriptions: 2, users: 0 });
+        assert_eq!(state.leave(None), left(false, false));
+        assert_eq!(state.leave(None), left(false, true));
+        assert_eq!(state.join(None, 1), Ok(joined(true, false)));
+    }
+
+    #[test]
+    fn the_first_and_the_last_subscription_of_a_user_are_transitions() {
+        let mut state = State::default();
+        let [one, two] = [member("1"), member("2")];
+        assert_eq!(state.join(Some(&one), 2), Ok(joined(true, true)));
+        assert_eq!(state.join(Some(&one), 2), Ok(joined(false, false)));
+        assert_eq!(state.join(Some(&two), 2), Ok(joined(false, true)));
+        assert_eq!(state.counts(), Counts { subscriptions: 3, users: 2 });
+        let ids: Vec<String> = state.members().iter().map(|(id, _)| id.to_string()).collect();
+        assert_eq!(ids, ["1", "2"]);
+        assert_eq!(state.leave(Some("1")), left(false, false));
+        assert_eq!(state.leave(Some("1")), left(true, false));
+        assert_eq!(state.leave(Some("2")), left(true, true));
+    }
+
+    #[test]
+    fn a_refused_member_changes_nothing() {
+        let mut state = State::default();
+        assert_eq!(state.join(Some(&member("1")), 1), Ok(joined(true, true)));
+        let full = SubscriptionRefusal::RosterFull { max: 1 };
+        assert_eq!(state.join(Some(&member("2")), 1), Err(full));
+        assert_eq!(state.counts(), Counts { subscriptions: 1, users: 1 });
+        assert_eq!(state.leave(Some("1")), left(true, true));
+    }
+
+    #[test]
+    fn new_subscribers_of_a_vacated_channel_have_received_no_count() {
+        let (mut state, now) = (State::default(), Instant::now());
+        for _ in 0..2 {
+            assert!(state.join(None, 1).is_ok());
+            assert_eq!(state.announce_count(now), CountStep::Send(1));
+            assert_eq!(state.announce_count(now), CountStep::Keep);
+            state.leave(None);
+        }
+    }
+
+    #[test]
+    fn presence_and_server_to_user_channels_are_not_counted() {
+        let counts = |name: &str, subscription_count: bool| {
+            let config = AppConfig { subscription_count, ..AppConfig::development() };
+            is_counted(&ChannelName::parse(name, 200).unwrap(), &config)
+        };
+        for name in ["a", "private-a", "cache-a"] {
+            assert!(counts(name, true) && !counts(name, false), "{name}");
+        }
+        for name in ["presence-a", "presence-cache-a", "#server-to-user-1"] {
+            assert!(!counts(name, true), "{name}");
+        }
+    }
+}

@@ -3,7 +3,8 @@
 use crate::protocol::{ChannelName, Frame, Member, SubscriptionRefusal, event};
 use std::{collections::BTreeMap, sync::Arc};
 
-/// The members of a presence channel on this node.
+/// The distinct users of a presence channel, each with its number of connections: of the channel, or
+/// of one node of a cluster.
 #[derive(Debug, Default)]
 pub struct Roster {
     members: BTreeMap<Arc<str>, Present>,
@@ -38,6 +39,11 @@ impl Roster {
         Ok(true)
     }
 
+    /// Adds a connection of a member that the broker has accepted. Returns true for the user's first.
+    pub fn add(&mut self, member: &Member) -> bool {
+        self.join(member, usize::MAX) == Ok(true)
+    }
+
     /// Removes a connection of `user_id`. Returns true for the user's last.
     pub fn leave(&mut self, user_id: &str) -> bool {
         let Some(present) = self.members.get_mut(user_id) else { return false };
@@ -47,6 +53,12 @@ impl Roster {
         }
         self.acknowledgement = None;
         self.members.remove(user_id).is_some()
+    }
+
+    /// Whether the user has a connection.
+    #[must_use]
+    pub fn contains(&self, user_id: &str) -> bool {
+        self.members.contains_key(user_id)
     }
 
     /// The number of distinct users.
@@ -98,6 +110,16 @@ mod tests {
         let full = SubscriptionRefusal::RosterFull { max: 2 };
         assert_eq!(roster.join(&member("3", ""), 2), Err(full));
         assert_eq!(roster.join(&member("1", ""), 2), Ok(false));
+    }
+
+    #[test]
+    fn accepted_members_are_added_without_a_limit() {
+        let mut roster = Roster::default();
+        assert!(roster.add(&member("1", "first")) && !roster.add(&member("1", "second")));
+        assert!(roster.contains("1") && !roster.contains("2"));
+        assert_eq!(roster.members().map(|(_, info)| &**info).collect::<Vec<_>>(), ["first"]);
+        assert!(!roster.leave("1") && roster.contains("1"));
+        assert!(roster.leave("1") && !roster.contains("1"));
     }
 
     #[test]

@@ -103,6 +103,13 @@ impl ChannelName {
     pub fn server_to_user(&self) -> Option<&str> {
         self.0.strip_prefix(SERVER_TO_USER)
     }
+
+    /// Whether the channel is listed, counted, and reported as occupied and vacated. Server-to-user
+    /// channels are not.
+    #[must_use]
+    pub fn is_listed(&self) -> bool {
+        self.server_to_user().is_none()
+    }
 }
 
 fn is_legal(byte: u8) -> bool {

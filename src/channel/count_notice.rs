@@ -1,0 +1,116 @@
+//! When the subscribers of a channel receive its subscription count.
+
+use std::time::{Duration, Instant};
+
+/// Minimum interval of a channel's subscription counts once it has more than
+/// [`COUNT_UNTHROTTLED_MAX`] subscribers. Source: Pusher Channels docs, "Events".
+pub const COUNT_INTERVAL: Duration = Duration::from_secs(5);
+/// Up to this many subscribers, each change of the count is sent at once.
+pub const COUNT_UNTHROTTLED_MAX: usize = 100;
+
+/// The subscription count that the subscribers of a channel have received.
+#[derive(Debug, Default)]
+pub struct CountNotice {
+    /// The count that was sent last, and when.
+    sent: Option<(usize, Instant)>,
+    /// When the next count may be sent, while one is delayed.
+    due: Option<Instant>,
+}
+
+/// What to do about a subscription count.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CountStep {
+    /// Send this count to all subscribers now.
+    Send(usize),
+    /// Look again at this time.
+    Wait(Instant),
+    /// Nothing: the subscribers have received the count, or it is delayed already.
+    Keep,
+}
+
+impl CountNotice {
+    /// What to do about `count`, which may have changed.
+    pub fn on_count(&mut self, count: usize, now: Instant) -> CountStep {
+        if self.due.is_some() || self.sent.is_some_and(|(sent, _)| sent == count) {
+            return CountStep::Keep;
+        }
+        let not_before = self.sent.map(|(_, at)| at + COUNT_INTERVAL);
+        if let Some(not_before) = not_before.filter(|at| now < *at)
+            && COUNT_UNTHROTTLED_MAX < count
+        {
+            self.due = Some(not_before);
+            return CountStep::Wait(not_before);
+        }
+        self.sent = Some((count, now));
+        CountStep::Send(count)
+    }
+
+    /// Records that a new subscriber receives `count` with its subscription. That of the first one
+    /// counts as sent.
+    pub fn on_subscribed(&mut self, count: usize, now: Instant) {
+        self.sent.get_or_insert((count, now));
+    }
+
+    /// Ends the delay of a count that is due. Returns false if none is.
+    pub fn take_due(&mut self, now: Instant) -> bool {
+        self.due.take_if(|due| *due <= now).is_some()
+    }
+
+    /// Forgets what was sent, after the last subscriber has left.
+    pub fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_small_count_is_sent_at_once_and_only_once() {
+        let (mut notice, now) = (CountNotice::default(), Instant::now());
+        for count in [1, COUNT_UNTHROTTLED_MAX, 2] {
+            assert_eq!(notice.on_count(count, now), CountStep::Send(count));
+            assert_eq!(notice.on_count(count, now), CountStep::Keep);
+        }
+        assert!(!notice.take_due(now + COUNT_INTERVAL));
+    }
+
+    #[test]
+    fn a_large_count_is_delayed_until_its_interval_has_passed() {
+        let (mut notice, start) = (CountNotice::default(), Instant::now());
+        let many = COUNT_UNTHROTTLED_MAX + 1;
+        assert_eq!(notice.on_count(many, start), CountStep::Send(many), "the first one");
+        let due = start + COUNT_INTERVAL;
+        assert_eq!(notice.on_count(many + 1, start + MS), CountStep::Wait(due));
+        assert_eq!(notice.on_count(many + 2, start + MS), CountStep::Keep, "one delay at a time");
+        assert_eq!(notice.on_count(1, start + MS), CountStep::Keep, "even if it is small again");
+        assert!(!notice.take_due(due - MS));
+        assert!(notice.take_due(due) && !notice.take_due(due));
+        assert_eq!(notice.on_count(many + 2, due), CountStep::Send(many + 2));
+        let later = due + COUNT_INTERVAL;
+        assert_eq!(notice.on_count(many, later), CountStep::Send(many), "the interval has passed");
+    }
+
+    #[test]
+    fn the_first_subscriber_has_received_the_count_and_later_ones_do_not_speak_for_it() {
+        let (mut notice, now) = (CountNotice::default(), Instant::now());
+        notice.on_subscribed(3, now);
+        assert_eq!(notice.on_count(3, now), CountStep::Keep);
+        notice.on_subscribed(4, now);
+        assert_eq!(notice.on_count(4, now), CountStep::Send(4), "the first one has not");
+    }
+
+    #[test]
+    fn a_reset_ends_the_delay_too() {
+        let (mut notice, now) = (CountNotice::default(), Instant::now());
+        let many = COUNT_UNTHROTTLED_MAX + 1;
+        notice.on_count(many, now);
+        assert_eq!(notice.on_count(many + 1, now), CountStep::Wait(now + COUNT_INTERVAL));
+        notice.reset();
+        assert!(!notice.take_due(now + COUNT_INTERVAL));
+        assert_eq!(notice.on_count(many, now), CountStep::Send(many));
+    }
+}

@@ -1,0 +1,78 @@
+//! Whether a user is online.
+
+use std::time::{Duration, Instant};
+
+/// How long a user may be without a connection before it is reported as offline, so that a page
+/// reload is not reported. Pusher's webhooks have the same delay.
+pub const OFFLINE_GRACE: Duration = Duration::from_secs(3);
+
+/// Whether a user is online for watchers and webhooks: it remains online for a moment after its last
+/// connection.
+#[derive(Debug, Default)]
+pub struct OnlineState {
+    connections: usize,
+    /// Since when the user has had no connection, until it is reported as offline.
+    leaving_since: Option<Instant>,
+}
+
+impl OnlineState {
+    /// Whether the user has a connection, or had one a moment ago.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        0 < self.connections || self.leaving_since.is_some()
+    }
+
+    /// Adds a connection. Returns whether the user has gone online.
+    pub fn connect(&mut self) -> bool {
+        let was_online = self.is_online();
+        self.leaving_since = None;
+        self.connections += 1;
+        !was_online
+    }
+
+    /// Removes a connection. After the last one, returns when the user goes offline unless it
+    /// returns.
+    pub fn disconnect(&mut self, now: Instant) -> Option<Instant> {
+        self.connections -= 1;
+        (self.connections == 0).then(|| *self.leaving_since.insert(now) + OFFLINE_GRACE)
+    }
+
+    /// Makes the user offline if it is due. Returns whether the user has gone offline.
+    pub fn take_due(&mut self, now: Instant) -> bool {
+        self.leaving_since.take_if(|since| *since + OFFLINE_GRACE <= now).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn the_first_connection_makes_a_user_online_and_the_end_of_the_last_one_offline() {
+        let (mut user, start) = (OnlineState::default(), Instant::now());
+        assert!(!user.is_online());
+        assert!(user.connect() && !user.connect());
+        assert_eq!(user.disconnect(start), None);
+        let due = start + OFFLINE_GRACE;
+        assert_eq!(user.disconnect(start), Some(due));
+        assert!(!user.take_due(due - MS) && user.is_online());
+        assert!(user.take_due(due) && !user.is_online());
+        assert!(!user.take_due(due), "once");
+        assert!(user.connect());
+    }
+
+    #[test]
+    fn a_user_that_returns_in_time_was_online_throughout() {
+        let (mut user, start) = (OnlineState::default(), Instant::now());
+        user.connect();
+        user.disconnect(start);
+        assert!(!user.connect());
+        assert!(!user.take_due(start + OFFLINE_GRACE), "it has a connection");
+        let second = start + 2 * MS;
+        assert_eq!(user.disconnect(second), Some(second + OFFLINE_GRACE));
+        assert!(!user.take_due(start + OFFLINE_GRACE), "its second leave has its own delay");
+        assert!(user.take_due(second + OFFLINE_GRACE));
+    }
+}
