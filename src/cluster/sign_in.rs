@@ -1,7 +1,7 @@
 //! The signed-in connections of this node, and their watchlists.
 
 use super::{names::Subject, topic::Topic, topics::Topics};
-use crate::hub::{ConnectionRef, Hub};
+use crate::{channel::OFFLINE_GRACE, hub::ConnectionRef};
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
 /// The signed-in connections.
@@ -66,7 +66,7 @@ impl SignIns {
     pub(super) fn remove(&mut self, topics: &mut Topics, connection: ConnectionRef, now: Instant) {
         let Some(signed_in) = self.all.remove(&connection) else { return };
         self.unwatch(topics, connection, &signed_in);
-        let ends_at = now + Hub::OFFLINE_GRACE;
+        let ends_at = now + OFFLINE_GRACE;
         topics.with(&signed_in.own, |topic| topic.end_at(ends_at));
     }
 

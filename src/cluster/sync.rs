@@ -11,7 +11,7 @@ use super::{
     shared::ClusterState,
     topic::{SyncRequest, Synced},
 };
-use crate::{config::AppConfig, protocol::ChannelName};
+use crate::{channel::is_counted, config::AppConfig};
 use redis::Value;
 use std::time::{Duration, Instant};
 
@@ -96,7 +96,7 @@ fn about<'a>(
     let none = || format!("{}:none", shared.names.topic(name));
     match &name.subject {
         Subject::Channel(channel) => {
-            if is_listed(channel) && config.subscription_count && !channel.is_presence() {
+            if is_counted(channel, config) {
                 flags.push('t');
             }
             let last = shared.names.last_event(&name.app_id, channel);
@@ -110,16 +110,11 @@ fn about<'a>(
     }
 }
 
-/// Whether a channel is listed: server-to-user channels are not.
-fn is_listed(channel: &ChannelName) -> bool {
-    channel.server_to_user().is_none()
-}
-
 /// The index that lists a topic.
 pub(super) fn index_of(shared: &ClusterState, name: &TopicName) -> Option<String> {
     let partition = shared.names.partition(name);
     match &name.subject {
-        Subject::Channel(channel) if is_listed(channel) => {
+        Subject::Channel(channel) if channel.is_listed() => {
             Some(shared.names.channel_index(&name.app_id, partition))
         }
         Subject::User(_) => Some(shared.names.user_index(&name.app_id, partition)),

@@ -30,7 +30,7 @@ use crate::{hub::Hub, protocol::CloseCode};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use redis::{RedisResult, Value};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -49,6 +49,8 @@ pub(super) struct Topics {
     unsettled: Set<Arc<str>>,
     /// Topics whose subscribers may have missed something.
     unverified: Vec<Arc<str>>,
+    /// Topics whose totals are announced later, by time.
+    delayed_totals: BTreeSet<(Instant, Arc<str>)>,
     /// When expired events were last removed from the topics.
     expired_at: Instant,
 }
@@ -103,6 +105,7 @@ impl Topics {
             in_flight: InFlight::default(),
             unsettled: Set::default(),
             unverified: Vec::new(),
+            delayed_totals: BTreeSet::new(),
             expired_at: now(),
         }
     }
@@ -149,9 +152,20 @@ impl Topics {
 
     pub(super) fn on_time(&mut self, now: Instant) {
         self.scheduler.on_time(now);
+        self.announce_due_totals(now);
         if self.expired_at + EXPIRY_INTERVAL <= now {
             self.expired_at = now;
             self.all.values_mut().for_each(|topic| topic.expire(now));
+        }
+    }
+
+    /// Announces the totals whose delay has ended, whether or not there is a link.
+    fn announce_due_totals(&mut self, now: Instant) {
+        while self.delayed_totals.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, name)) = self.delayed_totals.pop_first() else { return };
+            let Some(topic) = self.all.get_mut(&name) else { continue };
+            let effects = topic.announce_due_total(now);
+            self.apply(&name, effects, false, now);
         }
     }
 
@@ -406,7 +420,7 @@ impl Topics {
                     Effect::Attach { connection, ticket, user_id, initial },
                     Subject::Channel(channel),
                 ) => {
-                    hub.attach(channel, connection, ticket, user_id, initial, now);
+                    hub.attach(channel, connection, ticket, user_id, initial);
                 }
                 (Effect::Refuse { connection, ticket, refusal }, Subject::Channel(channel)) => {
                     hub.refuse(channel, connection, ticket, refusal);
@@ -414,8 +428,8 @@ impl Topics {
                 (Effect::Deliver(frame, except), Subject::Channel(channel)) => {
                     hub.publish(channel, &frame, except, None, now);
                 }
-                (Effect::Total(total), Subject::Channel(channel)) => {
-                    hub.total_changed(channel, total, now);
+                (Effect::AnnounceTotalAt(at), _) => {
+                    self.delayed_totals.insert((at, Arc::clone(name)));
                 }
                 (Effect::ForceResubscribe, Subject::Channel(channel)) => {
                     self.shared.metrics.forced_resubscribes();

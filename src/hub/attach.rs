@@ -4,7 +4,7 @@
 use super::{Attached, ConnectionRef, Delivery, Hub, HubEvent, Subscribed};
 use crate::config::WebhookEvent as Kind;
 use crate::protocol::{ChannelName, CloseCode, Frame, SubscriptionRefusal, event};
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 /// The initial messages of a subscriber.
 #[derive(Clone, Debug)]
@@ -31,15 +31,11 @@ impl Hub {
         ticket: u32,
         user_id: Option<Arc<str>>,
         initial: InitialState,
-        now: Instant,
     ) {
         let mut entry = self.enter(name);
         let channel = entry.value_mut();
         self.count_subscription(name, channel.subscribers() == 0);
         channel.add_subscriber(connection.shard);
-        if let Some(total) = initial.total {
-            channel.knows_total(total, now);
-        }
         let subscribed = Subscribed {
             channel: channel.id(),
             since: channel.sequence(),
@@ -75,14 +71,6 @@ impl Hub {
             name: name.clone(),
             result: Err(refusal),
         });
-    }
-
-    /// Sets the number of subscribers on all nodes, and sends it to those of this node.
-    pub fn total_changed(&self, name: &ChannelName, total: usize, now: Instant) {
-        if let Some(mut channel) = self.channels.get_mut(name) {
-            channel.set_total(total);
-            self.count_changed(name, &mut channel, now);
-        }
     }
 
     /// Closes all subscribers of a channel, so that they subscribe again.

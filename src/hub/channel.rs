@@ -20,8 +20,6 @@ pub(super) struct Channel {
     shards: ShardSet,
     roster: Option<Box<Roster>>,
     count: CountNotice,
-    /// The number of subscribers on all nodes, in a cluster.
-    total: Option<usize>,
 }
 
 /// The subscription count that subscribers have received.
@@ -43,7 +41,6 @@ impl Channel {
             shards: ShardSet::default(),
             roster: None,
             count: CountNotice::default(),
-            total: None,
         }
     }
 
@@ -151,7 +148,7 @@ impl Channel {
         now: Instant,
     ) -> Result<Option<usize>, Instant> {
         let told = self.count.told;
-        let count = self.total.unwrap_or(self.subscribers);
+        let count = self.subscribers;
         if told.is_some_and(|(told, _)| told == count) || self.count.is_planned {
             return Ok(None);
         }
@@ -166,18 +163,6 @@ impl Channel {
         let frame = event::subscription_count(name, count);
         self.deliver(inboxes, &frame, None);
         Ok(Some(count))
-    }
-
-    /// Sets the number of subscribers on all nodes.
-    pub(super) fn set_total(&mut self, total: usize) {
-        self.total = Some(total);
-    }
-
-    /// Sets the total from a new subscriber, which receives it by itself; the first one also sets
-    /// the sent count.
-    pub(super) fn knows_total(&mut self, total: usize, now: Instant) {
-        self.total = Some(total);
-        self.count.told.get_or_insert((total, now));
     }
 
     /// Ends the delay of the scheduled notice.

@@ -372,7 +372,7 @@ impl Hub {
     /// Sends the subscription count, at once or when its interval has passed.
     fn count_changed(&self, name: &ChannelName, channel: &mut Channel, now: Instant) {
         let is_counted = !name.is_presence() && name.server_to_user().is_none();
-        if !is_counted || !self.app.load().config.subscription_count {
+        if !is_counted || self.is_one_of_many || !self.app.load().config.subscription_count {
             return;
         }
         match channel.announce_count(&self.inboxes, name, now) {

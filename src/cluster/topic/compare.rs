@@ -43,7 +43,7 @@ impl Topic {
         let is_settled = self.phase == BusPhase::In && self.sent.is_none() && !self.must_sync();
         (is_settled && !is_ending).then(|| Held {
             mine: self.told,
-            users: self.users.len(),
+            users: self.users.count(),
             members: self.replica.as_ref().map_or(0, |replica| replica.members.len()),
             syncs: self.syncs,
             attempt: self.attempt,

@@ -19,9 +19,10 @@ use super::{
     link::ServerId,
     names::{Subject, TopicName},
     partition::Partition,
-    random::{Map, Set},
+    random::Set,
 };
 use crate::{
+    channel::{self, CountNotice, Roster},
     config::AppConfig,
     hub::ConnectionRef,
     protocol::{ChannelName, event},
@@ -59,13 +60,6 @@ enum LastWrite {
     Lost,
 }
 
-/// A user of this node.
-#[derive(Debug)]
-struct Local {
-    user_info: Arc<str>,
-    connections: usize,
-}
-
 /// The state machine of one topic.
 #[derive(Debug)]
 pub(in crate::cluster) struct Topic {
@@ -77,6 +71,8 @@ pub(in crate::cluster) struct Topic {
     syncs: u64,
     /// Whether subscribers receive the subscription count.
     is_counted: bool,
+    /// The total that the subscribers of this node have received.
+    total_notice: CountNotice,
     phase: BusPhase,
     /// The server of the latest subscription.
     server: Option<ServerId>,
@@ -84,7 +80,8 @@ pub(in crate::cluster) struct Topic {
     count: usize,
     /// The number of ends that were reported before their starts.
     owed: usize,
-    users: Map<Arc<str>, Local>,
+    /// The users of this node.
+    users: Roster,
     departed: Set<Arc<str>>,
     /// This node's part of the total, as last acknowledged by Redis.
     told: usize,
@@ -117,6 +114,7 @@ impl Topic {
     ) -> Self {
         Self {
             is_counted: is_counted(&name.subject, config),
+            total_notice: CountNotice::default(),
             name,
             partition,
             attempt: 0,
@@ -125,7 +123,7 @@ impl Topic {
             server: None,
             count: 0,
             owed: 0,
-            users: Map::default(),
+            users: Roster::default(),
             departed: Set::default(),
             told: 0,
             written: LastWrite::Kept,
@@ -204,17 +202,18 @@ impl Topic {
     /// Ends a subscription that was attached.
     pub(in crate::cluster) fn leave(&mut self, user_id: Option<&str>) {
         match self.count.checked_sub(1) {
-            Some(count) => self.count = count,
+            Some(count) => {
+                self.count = count;
+                if count == 0 {
+                    self.total_notice.reset();
+                }
+            }
             // It ended before its answer arrived.
             None => self.owed += 1,
         }
         let Some(user_id) = user_id else { return };
-        let Some(local) = self.users.get_mut(user_id) else { return };
-        local.connections -= 1;
-        if local.connections == 0
-            && let Some((user_id, _)) = self.users.remove_entry(user_id)
-        {
-            self.departed.insert(user_id);
+        if self.users.leave(user_id) {
+            self.departed.insert(user_id.into());
         }
     }
 
@@ -391,7 +390,7 @@ impl Topic {
     fn knows_others(&self) -> bool {
         let has_totals = self.is_counted || matches!(self.name.subject, Subject::User(_));
         self.replica.as_ref().is_some_and(|replica| {
-            (has_totals && self.told < replica.total) || self.users.len() < replica.members.len()
+            (has_totals && self.told < replica.total) || self.users.count() < replica.members.len()
         })
     }
 
@@ -422,7 +421,8 @@ impl Topic {
         if is_full {
             // Messages of the bus from now on are compared with the answer.
             self.is_current = false;
-            request.joins = self.users.iter().map(|(id, local)| local.synced(id)).collect();
+            let users = self.users.members();
+            request.joins = users.map(|(id, info)| Joining::counted(id, info)).collect();
             self.departed.clear();
         }
         for waiter in &waiters {
@@ -451,23 +451,7 @@ const UNKNOWN_ROSTER_BYTES: usize = 64 * 1_024;
 
 fn is_counted(subject: &Subject, config: &AppConfig) -> bool {
     match subject {
-        Subject::Channel(channel) => {
-            config.subscription_count
-                && !channel.is_presence()
-                && channel.server_to_user().is_none()
-        }
+        Subject::Channel(channel) => channel::is_counted(channel, config),
         Subject::User(_) | Subject::Connections => false,
-    }
-}
-
-impl Local {
-    /// Its connections are counted already.
-    fn synced(&self, user_id: &Arc<str>) -> Joining {
-        Joining {
-            user_id: Arc::clone(user_id),
-            user_info: Arc::clone(&self.user_info),
-            connections: 0,
-            is_limited: false,
-        }
     }
 }

@@ -1,7 +1,8 @@
 //! The replica of a topic: the state of all nodes, from answers of Redis and messages of the bus.
 
-use super::{BusPhase, Effect, LastWrite, Local, PUT_BACK, Synced, Topic, Waiter};
+use super::{BusPhase, Effect, LastWrite, PUT_BACK, Synced, Topic, Waiter};
 use crate::{
+    channel::CountStep,
     cluster::envelope::{Change, Envelope, EnvelopeId, Message},
     hub::InitialState,
     protocol::{ChannelName, Frame, FrameKind, Member, SubscriptionRefusal, event},
@@ -145,15 +146,10 @@ impl Topic {
             Waiter::Subscriber { connection, ticket, member } => {
                 let initial = self.initial(member.as_ref(), now);
                 let user_id = member.map(|member| {
-                    let Member { user_id, user_info } = member;
-                    let local = self
-                        .users
-                        .entry(Arc::clone(&user_id))
-                        .or_insert(Local { user_info, connections: 0 });
-                    local.connections += 1;
+                    self.users.add(&member);
                     // It may have left with another connection meanwhile.
-                    self.departed.remove(&user_id);
-                    user_id
+                    self.departed.remove(&member.user_id);
+                    member.user_id
                 });
                 Effect::Attach { connection, ticket, user_id, initial }
             }
@@ -166,9 +162,12 @@ impl Topic {
         };
         // Not reported again for a user of this node. For a user of another node this is unknown
         // here.
-        let is_new = member.filter(|member| !self.users.contains_key(&member.user_id));
+        let is_new = member.filter(|member| !self.users.contains(&member.user_id));
         let is_counted = self.is_counted;
         let replica = self.replica.as_mut().expect("just looked at");
+        if is_counted {
+            self.total_notice.on_subscribed(replica.total, now);
+        }
         let last = replica.last.as_ref().filter(|last| now < last.expires_at);
         let announced = is_new.map(|member| {
             replica.members.len() * event::member_added(&channel, member).bytes().len()
@@ -227,6 +226,9 @@ impl Topic {
                 }
             }
             self.tell_difference(&old, &new, effects);
+            if old.total != new.total {
+                self.announce_total(new.total, now, effects);
+            }
         }
         self.replica = Some(new);
         self.is_current = true;
@@ -249,9 +251,32 @@ impl Topic {
                 effects.push(Effect::Deliver(event::member_added(channel, &member), None));
             }
         }
-        if self.is_counted && old.total != new.total {
-            effects.push(Effect::Total(new.total));
+    }
+
+    /// Sends the total to the subscribers of this node, at once or when its interval has passed.
+    fn announce_total(&mut self, total: usize, now: Instant, effects: &mut Vec<Effect>) {
+        let Some(channel) = self.channel().cloned() else { return };
+        if !self.is_counted || self.count == 0 {
+            return;
         }
+        effects.extend(match self.total_notice.on_count(total, now) {
+            CountStep::Send(total) => {
+                Some(Effect::Deliver(event::subscription_count(&channel, total), None))
+            }
+            CountStep::Wait(until) => Some(Effect::AnnounceTotalAt(until)),
+            CountStep::Keep => None,
+        });
+    }
+
+    /// Announces the total whose delay has ended.
+    pub(in crate::cluster) fn announce_due_total(&mut self, now: Instant) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if let Some(replica) = &self.replica
+            && self.total_notice.take_due(now)
+        {
+            self.announce_total(replica.total, now, &mut effects);
+        }
+        effects
     }
 
     /// Whether the subscribers have every event up to the snapshot.
@@ -321,7 +346,7 @@ impl Topic {
                 }
             }
             Message::Change { epoch, version, change } => {
-                self.on_change(&epoch, version, change, effects);
+                self.on_change(&epoch, (version, change), now, effects);
             }
         }
     }
@@ -357,7 +382,13 @@ impl Topic {
         effects.push(Effect::Deliver(envelope.frame, envelope.except));
     }
 
-    fn on_change(&mut self, epoch: &str, version: u64, change: Change, effects: &mut Vec<Effect>) {
+    fn on_change(
+        &mut self,
+        epoch: &str,
+        (version, change): (u64, Change),
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
         let channel = self.channel().cloned();
         let Some(replica) = &mut self.replica else { return };
         if replica.epoch != epoch {
@@ -390,7 +421,7 @@ impl Topic {
             (Change::Total(total), channel) => {
                 let was_online = 0 < std::mem::replace(&mut replica.total, total);
                 if channel.is_some() {
-                    effects.push(Effect::Total(total));
+                    self.announce_total(total, now, effects);
                 } else if was_online != (0 < total) {
                     effects.push(Effect::Online(0 < total));
                 }

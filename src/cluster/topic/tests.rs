@@ -4,6 +4,7 @@ mod comparison;
 mod lifecycle;
 mod masters;
 mod messages;
+mod totals;
 
 use super::*;
 use crate::cluster::partition::Partition;
@@ -73,6 +74,7 @@ fn seen(effects: &[Effect]) -> Vec<String> {
         match text {
             _ if find("member_added") => format!("+{}", user_of(text)),
             _ if find("member_removed") => format!("-{}", user_of(text)),
+            _ if find("subscription_count") => format!("total {}", total_of(text)),
             _ => text.to_owned(),
         }
     };
@@ -83,7 +85,7 @@ fn seen(effects: &[Effect]) -> Vec<String> {
             Effect::Refuse { ticket, .. } => format!("refuse {ticket}"),
             Effect::Admit(_, is_admitted) => format!("admit {is_admitted}"),
             Effect::Deliver(frame, _) => text(frame),
-            Effect::Total(total) => format!("total {total}"),
+            Effect::AnnounceTotalAt(_) => "total later".into(),
             Effect::ForceResubscribe => "force_resubscribe".into(),
             Effect::Doubt => "doubt".into(),
             Effect::Online(is_online) => format!("online {is_online}"),
@@ -94,6 +96,10 @@ fn seen(effects: &[Effect]) -> Vec<String> {
 fn user_of(text: &str) -> String {
     let after = text.split(r#"user_id\":\""#).nth(1).unwrap_or_default();
     after.split(r#"\""#).next().unwrap_or_default().to_owned()
+}
+
+fn total_of(text: &str) -> String {
+    text.chars().filter(char::is_ascii_digit).collect()
 }
 
 fn hear(topic: &mut Topic, message: Message) -> Vec<String> {

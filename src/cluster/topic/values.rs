@@ -5,7 +5,10 @@ use crate::{
     hub::{ConnectionRef, InitialState},
     protocol::{Frame, Member, SocketId, SubscriptionRefusal},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::sync::oneshot;
 
 /// A connection that waits for a sync.
@@ -103,8 +106,8 @@ pub(in crate::cluster) enum Effect {
     Admit(oneshot::Sender<bool>, bool),
     /// A frame for all subscribers.
     Deliver(Frame, Option<SocketId>),
-    /// The total has changed, and must be sent to the subscribers.
-    Total(usize),
+    /// The total has changed, and must be announced to the subscribers at this time.
+    AnnounceTotalAt(Instant),
     /// The subscribers have missed events: close them, so that they subscribe again.
     ForceResubscribe,
     /// The subscribers may have missed events; that depends on the generation.
@@ -124,6 +127,12 @@ impl Waiter {
 }
 
 impl Joining {
+    /// A user whose connections on this node are counted already.
+    pub(super) fn counted(user_id: &Arc<str>, user_info: &Arc<str>) -> Self {
+        Self { connections: 0, is_limited: false, ..Self::limited(user_id, user_info) }
+    }
+
+    /// A user that joins with a connection, if the limit of members permits it.
     pub(super) fn limited(user_id: &Arc<str>, user_info: &Arc<str>) -> Self {
         Self {
             user_id: Arc::clone(user_id),

@@ -1,8 +1,20 @@
 use super::*;
-use crate::cluster::{
-    coordinator::{Completion, testbed::Testbed},
-    sync::tests::answer,
+use crate::{
+    app::App,
+    channel::{COUNT_INTERVAL, COUNT_UNTHROTTLED_MAX},
+    cluster::{
+        coordinator::{
+            Completion, Input,
+            testbed::{APP, Testbed, channel_name, connection},
+        },
+        envelope::Change,
+        sync::tests::answer,
+    },
+    config::AppConfig,
+    config::WebhookEvent as Kind,
+    hub::{Delivery, HubEvent, Inboxes, Observer},
 };
+use parking_lot::Mutex;
 
 const HOME: Partition = Partition::HOME;
 
@@ -92,4 +104,77 @@ async fn the_answer_to_an_earlier_attempt_is_discarded() {
         testbed.coordinator.topics.in_flight.commands, 0,
         "but it is not in flight any more"
     );
+}
+
+/// Records what topics report on this node.
+#[derive(Debug, Default)]
+struct Recorder(Mutex<Vec<HubEvent>>);
+
+impl Observer for Recorder {
+    fn wants(&self, _app_id: &str, _kind: Kind) -> bool {
+        true
+    }
+
+    fn observe(&self, _app_id: &str, hub_event: HubEvent) {
+        self.0.lock().push(hub_event);
+    }
+
+    fn observe_at(&self, _app_id: &str, _at_us: u64, hub_event: HubEvent) {
+        self.0.lock().push(hub_event);
+    }
+}
+
+/// Redis logs the transitions for all nodes.
+#[tokio::test(start_paused = true)]
+async fn a_node_of_a_cluster_reports_only_cache_misses() {
+    let mut testbed = Testbed::joined(false).await;
+    let recorder = Arc::new(Recorder::default());
+    let config =
+        AppConfig { id: APP.to_owned(), subscription_count: true, ..AppConfig::development() };
+    let observer = Arc::clone(&recorder) as Arc<dyn Observer>;
+    let hub = Hub::new(App::new(config), Arc::new(Inboxes::new(1)), observer, now());
+    testbed.input(Input::Serve(HashMap::from([(APP.into(), Arc::new(hub))])));
+    testbed.subscribe(1, "presence-r", Some("1"));
+    testbed.subscribe(2, "c", None);
+    let (app_id, user_id) = (Arc::from(APP), Arc::from("ann"));
+    let (connection, watchlist) = (connection(1), Vec::new());
+    testbed.input(Input::SignIn { app_id, connection, user_id, watchlist });
+    testbed.settle().await;
+    assert_eq!(*recorder.0.lock(), []);
+    for slot in [3, 4] {
+        testbed.subscribe(slot, "cache-c", None);
+        testbed.settle().await;
+    }
+    let miss = HubEvent::CacheMiss { channel: channel_name("cache-c") };
+    assert_eq!(*recorder.0.lock(), [miss.clone(), miss]);
+}
+
+/// The counts that the subscribers of this node were sent.
+fn counts(testbed: &Testbed) -> Vec<String> {
+    let text = |delivery: &Delivery| {
+        let Delivery::Channel { frame, .. } = delivery else { return None };
+        frame.text_of().map(str::to_owned)
+    };
+    testbed.deliveries().iter().filter_map(text).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delayed_total_is_announced_in_time_even_without_a_link() {
+    let (mut testbed, topic) = asserting().await;
+    let (key, _) = testbed.channel("a");
+    let epoch = testbed.field(HOME, &key, "e");
+    let version = testbed.field(HOME, &key, "v").parse::<u64>().unwrap() + 1;
+    let total = COUNT_UNTHROTTLED_MAX + 1;
+    let message = Message::Change { epoch, version, change: Change::Total(total) };
+    testbed.coordinator.topics.on_message(&topic, message, false, true, now());
+    testbed.coordinator.lose_link("a test");
+    testbed.coordinator.topics.on_time(now());
+    assert_eq!(counts(&testbed), [""; 0]);
+    tokio::time::advance(COUNT_INTERVAL).await;
+    for expected in [1, 0] {
+        testbed.coordinator.topics.on_time(now());
+        let counts = counts(&testbed);
+        assert_eq!(counts.len(), expected, "{counts:?}");
+        assert!(counts.iter().all(|count| count.contains(&total.to_string())), "{counts:?}");
+    }
 }

@@ -17,7 +17,7 @@ fn a_delayed_subscription_is_delivered_before_later_events() {
     let Bench { hub, now } = bench(|app| app.subscription_count = true);
     let hub = Arc::new(hub.clustered());
     let user_id: Option<Arc<str>> = Some("1".into());
-    hub.attach(&name("c"), connection(1, 5), 9, user_id.clone(), initial(Some(3)), now);
+    hub.attach(&name("c"), connection(1, 5), 9, user_id.clone(), initial(Some(3)));
     assert_eq!((hub.channels(), hub.subscriptions()), (1, 1));
     let frame = event::published("e", &name("c"), &EventData::new("\"x\""), now);
     let published = hub.publish(&name("c"), &frame, None, None, now);
@@ -35,25 +35,6 @@ fn a_delayed_subscription_is_delivered_before_later_events() {
     assert_eq!(said(attached.subscribed.count.as_ref().unwrap()), count(3));
     let Some(Delivery::Channel { sequence, .. }) = batch.pop_front() else { panic!("{batch:?}") };
     assert!(attached.subscribed.since < sequence && batch.is_empty());
-}
-
-#[test]
-fn the_count_of_all_nodes_is_sent_when_it_changes() {
-    let Bench { hub, now } = bench(|app| app.subscription_count = true);
-    let hub = Arc::new(hub.clustered());
-    hub.attach(&name("c"), connection(0, 1), 1, None, initial(Some(3)), now);
-    assert_eq!(heard(&hub, 0).len(), 1, "its own subscription");
-    hub.total_changed(&name("c"), 3, now);
-    assert_eq!(heard(&hub, 0), [], "the count was sent with the subscription");
-    hub.total_changed(&name("c"), 4, now);
-    assert_eq!(heard(&hub, 0), [count(4)]);
-    // The second subscriber receives its own count, which does not count as sent to the others.
-    hub.attach(&name("c"), connection(0, 2), 2, None, initial(Some(5)), now);
-    assert_eq!(heard(&hub, 0).len(), 1);
-    hub.total_changed(&name("c"), 5, now);
-    assert_eq!(heard(&hub, 0), [count(5)]);
-    hub.total_changed(&name("nobody"), 5, now);
-    assert!(!hub.channels.contains_key("nobody"));
 }
 
 #[test]
